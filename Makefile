@@ -1,0 +1,67 @@
+# Two commands on a fresh Debian machine (root): `make demo` and `make test`. Everything they need they install.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.PHONY: help install lab demo test test-fast check format build api bench clean
+
+help:
+	@echo "make demo       boot a throw-away node, prepare it, create a workspace, run a command in it, show all"
+	@echo "make test       everything, on real nodes (root);  make test-fast: what needs no node"
+	@echo "make check      lint, format, types, generated files"
+	@echo "make bench      timings beside the peers, as ratios"
+	@echo "make install    the virtual environment $(VENV);  make build: wheel and sdist in dist/"
+	@echo "make api        agent/openrpc.json and codesmith/sdk/api.py from the typed methods"
+	@echo "make clean      what make made here; lab nodes too"
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || command -v $(PYTHON) >/dev/null || \
+		{ apt-get update && apt-get install --yes --no-install-recommends python3; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ apt-get update && apt-get install --yes --no-install-recommends python3-venv; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,check]'
+	@touch $@
+
+# The Debian packages that throw-away nodes need (mmdebstrap, systemd-container, ...); says nothing when all are there.
+lab: install
+	$(BIN)/python -m codesmith.lab.setup
+
+demo: lab
+	$(BIN)/inv demo
+
+test: lab
+	$(BIN)/pytest $(TESTS)
+
+test-fast: install
+	$(BIN)/pytest -m 'not lab' $(TESTS)
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m agent.contract | cmp - agent/openrpc.json
+	$(BIN)/python -m codesmith.sdk.generate --check
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+build: install
+	$(BIN)/python -m build --outdir dist .
+
+api: install
+	$(BIN)/python -m agent.contract > agent/openrpc.json.new
+	mv agent/openrpc.json.new agent/openrpc.json
+	$(BIN)/python -m codesmith.sdk.generate
+
+bench: lab
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/python -m bench
+
+clean:
+	@[ ! -x $(BIN)/inv ] || $(BIN)/inv lab.down --all
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,91 @@
+"""Refusals the caller can act on; anything else is a bug and stays in the log."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Type
+
+
+class AgentError(Exception):
+    """One line of the error table of the contract: a number and a kind for programs, a sentence for people."""
+
+    code = 1000
+    kind = "error"
+
+    def __init__(self, problem: str, *, hint: str = "", **data: Any) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.data: Dict[str, Any] = {"kind": self.kind, **({"hint": hint} if hint else {}), **data}
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Return the JSON-RPC error object."""
+        return {"code": self.code, "message": self.problem, "data": self.data}
+
+
+class InvalidParams(AgentError):
+    """A parameter is missing, unknown or breaks its grammar; data.errors says which field and why."""
+
+    code, kind = -32602, "invalid_params"
+
+    @classmethod
+    def of(cls, field: str, problem: str) -> InvalidParams:
+        """Refuse one field."""
+        return cls(f"{field}: {problem}", errors=[{"field": field, "problem": problem}])
+
+
+class NotFound(AgentError):
+    """No such user, workspace, sandbox or repo; also the answer for accounts that are not ours."""
+
+    code, kind = 1001, "not_found"
+
+
+class AlreadyExists(AgentError):
+    """Ours, and already there."""
+
+    code, kind = 1002, "already_exists"
+
+
+class NotManaged(AgentError):
+    """The Unix name, group or directory exists and CodeSmith did not create it."""
+
+    code, kind = 1003, "not_managed"
+
+
+class InUse(AgentError):
+    """Owns workspaces, is busy or locked."""
+
+    code, kind = 1004, "in_use"
+
+
+class Disabled(AgentError):
+    """The user is disabled."""
+
+    code, kind = 1005, "disabled"
+
+
+class Unsupported(AgentError):
+    """This node cannot do or enforce what was asked for."""
+
+    code, kind = 1006, "unsupported"
+
+
+class CommandFailed(AgentError):
+    """A system tool refused; data has command, exit_code and stderr."""
+
+    code, kind = 1007, "command_failed"
+
+
+class LimitReached(AgentError):
+    """A time, size or count limit."""
+
+    code, kind = 1008, "limit"
+
+
+class ReadOnly(AgentError):
+    """The store is damaged or from the future; nothing is changed."""
+
+    code, kind = 1009, "read_only"
+
+
+def by_code(code: int) -> Type[AgentError]:
+    """Return the class of an error number of the table above; AgentError for another one."""
+    return next((found for found in AgentError.__subclasses__() if found.code == code), AgentError)

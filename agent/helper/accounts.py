@@ -1,0 +1,148 @@
+"""Unix accounts: made with useradd, removed with userdel, read back after each. /etc/passwd says what exists."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import signal
+import time
+from typing import Optional
+
+from agent.errors import CommandFailed, InUse, NotManaged
+from agent.names import home_of, login_of
+from agent.run import run
+
+COMMENT = "CodeSmith user"
+SHELLS = ("/bin/bash", "/bin/sh")
+KILL_ROUNDS = 100
+PAUSE_S = 0.02
+
+
+def find(name: str) -> Optional[pwd.struct_passwd]:
+    """Return the account of a user as the system has it."""
+    try:
+        return pwd.getpwnam(login_of(name))
+    except KeyError:
+        return None
+
+
+def check_free(name: str) -> None:
+    """Raise NotManaged when an account or group of this login exists."""
+    login = login_of(name)
+    if find(name) is not None:
+        raise NotManaged(f"the Unix account {login!r} exists and was not made by CodeSmith")
+    try:
+        grp.getgrnam(login)
+    except KeyError:
+        return
+    raise NotManaged(f"the Unix group {login!r} exists and was not made by CodeSmith")
+
+
+def check_ours(name: str, uid: int) -> Optional[pwd.struct_passwd]:
+    """Return the account if name, uid and record agree, None if it is gone; NotManaged when it is someone else's."""
+    found = find(name)
+    if found is not None and (found.pw_uid, found.pw_gid, found.pw_dir) != (uid, uid, home_of(name)):
+        raise NotManaged(f"the Unix account {login_of(name)!r} is not the one that CodeSmith made; it is left alone")
+    return found
+
+
+def first_free(uid: int) -> int:
+    """Return the first number from `uid` on that is neither a uid nor a gid."""
+    while _is_taken(uid):
+        uid += 1
+    return uid
+
+
+def shell() -> str:
+    """Return the login shell of new accounts."""
+    return next((path for path in SHELLS if os.access(path, os.X_OK)), SHELLS[-1])
+
+
+def add(name: str, uid: int) -> None:
+    """Make the account with a group of its own and no password ("*": keys still work), then read it back.
+
+    The id range is widened for this one call: it makes useradd take gid = uid and leave /etc/subuid alone.
+    """
+    login = login_of(name)
+    _remove_own_group(login, uid)
+    identity = f"UID_MIN={uid} UID_MAX={uid} GID_MIN={uid} GID_MAX={uid} SUB_UID_COUNT=0 SUB_GID_COUNT=0"
+    keys = [part for pair in identity.split() for part in ("--key", pair)]
+    run(
+        "useradd", *keys, "--uid", str(uid), "--user-group", "--no-create-home", "--no-log-init", "--password", "*",
+        "--home-dir", home_of(name), "--shell", shell(), "--comment", COMMENT, "--", login, timeout_s=None,
+    )  # fmt: skip
+    if check_ours(name, uid) is None:
+        raise CommandFailed(f"useradd made no account {login!r}", command="useradd", exit_code=0, stderr="")
+
+
+def remove(name: str, uid: int) -> None:
+    """Remove account and group. Its processes must be gone: userdel refuses a busy account."""
+    login = login_of(name)
+    if check_ours(name, uid) is not None:
+        # 12: the home could not be removed (we do that); never -r or -f.
+        run("userdel", "--", login, allowed=(0, 12), timeout_s=None)
+    _remove_own_group(login, uid)
+    if find(name) is not None:
+        raise CommandFailed(f"userdel left the account {login!r}", command="userdel", exit_code=0, stderr="")
+
+
+def kill_all(uid: int) -> None:
+    """End every process of a uid; InUse when some survive.
+
+    kill(-1) as the user reaches all of them at once; picking them one by one loses to a fork bomb.
+    """
+    for _ in range(KILL_ROUNDS):
+        if not has_processes(uid):
+            return
+        child = os.fork()
+        if child == 0:
+            try:
+                os.setgroups([])
+                os.setresgid(uid, uid, uid)
+                os.setresuid(uid, uid, uid)
+                os.kill(-1, signal.SIGKILL)
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        time.sleep(PAUSE_S)  # the kernel reaps; there is nothing to wait on for processes that are not our children
+    raise InUse(f"processes of uid {uid} do not end", hint="try again")
+
+
+def has_processes(uid: int) -> bool:
+    """Tell whether any process that is not a zombie runs with this uid, real, effective or saved."""
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            with open(f"/proc/{entry}/status", encoding="utf-8", errors="replace") as file:
+                fields = dict(line.rstrip("\n").split(":", 1) for line in file if ":" in line)
+        except OSError:
+            continue
+        if str(uid) in fields.get("Uid", "").split() and fields.get("State", "").strip()[:1] not in ("Z", "X"):
+            return True
+    return False
+
+
+def _remove_own_group(login: str, uid: int) -> None:
+    """Remove the group of an account that was made or removed half-way; another one's group is left alone."""
+    try:
+        found = grp.getgrnam(login)
+    except KeyError:
+        return
+    if found.gr_gid != uid:
+        raise NotManaged(f"the Unix group {login!r} is not the one that CodeSmith made; it is left alone")
+    run("groupdel", "--", login, timeout_s=None)
+
+
+def _is_taken(number: int) -> bool:
+    try:
+        pwd.getpwuid(number)
+        return True
+    except KeyError:
+        pass
+    try:
+        grp.getgrgid(number)
+        return True
+    except KeyError:
+        return False

@@ -1,0 +1,229 @@
+"""Commands of a workspace, each in a transient unit that PID 1 starts: the helper's own sandbox does not reach them.
+
+Argv and environment travel on standard input, not in the unit: a unit's properties and systemd-run's argv can be read
+by every user of the node, and systemd would expand `$` and `%` in them.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import select
+import shlex
+import signal
+import socket
+import subprocess
+import time
+from typing import Any, Dict, List, Optional, Tuple
+
+from agent.errors import CommandFailed
+from agent.names import BASE, home_of, login_of, path_of
+from agent.run import ENVIRONMENT, find, run
+
+OUTPUT_BYTES_MAX = 1 << 20
+CHUNK_BYTES = 65536
+GRACE_S = 20.0
+PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
+SHIM = 'IFS= read -r line && eval "$line" && exec "$@"'
+BASELINE = (
+    "NoNewPrivileges=yes", "CapabilityBoundingSet=", "UMask=0077", "LimitCORE=0",
+    "ProtectSystem=strict", "ProtectHome=yes", "PrivateTmp=yes", "PrivateDevices=yes", "PrivateIPC=yes",
+    "ProtectProc=invisible", "ProtectKernelTunables=yes", "ProtectKernelModules=yes", "ProtectKernelLogs=yes",
+    "ProtectControlGroups=yes", "ProtectClock=yes", "ProtectHostname=yes", "RestrictRealtime=yes",
+    "LockPersonality=yes",
+    "SystemCallArchitectures=native", "KeyringMode=private", "OOMPolicy=kill", "TimeoutStopSec=5",
+    "InaccessiblePaths=-/run/codesmith -/run/codesmith-helper -/run/docker.sock -/run/containerd/containerd.sock",
+    "InaccessiblePaths=-/run/dbus/system_bus_socket -/run/systemd/private",
+    f"TemporaryFileSystem={BASE}:ro",
+)  # fmt: skip
+
+
+def run_job(
+    workspace: str,
+    user: str,
+    *,
+    argv: List[str],
+    cwd: str,
+    env: Dict[str, str],
+    stdin: str,
+    timeout_s: float,
+    caller: socket.socket,
+) -> Dict[str, Any]:
+    """Run `argv` as the workspace's login and return an Execution; ends early when the caller goes away."""
+    unit = unit_of(workspace, secrets.token_hex(8))
+    line = shim_line(workspace, user, argv, cwd, env)
+    begun = time.monotonic()
+    child = subprocess.Popen(
+        [find("systemd-run"), *_options(unit, workspace, user, timeout_s), "--", "/bin/sh", "-c", SHIM, "sh"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT, cwd="/",
+    )  # fmt: skip
+    try:
+        output = _Pipes(child, line.encode("utf-8", "surrogateescape") + b"\n" + stdin.encode(), caller)
+        ended = output.pump(begun + timeout_s + GRACE_S)
+        if not ended:
+            stop(unit)
+        exit_code = child.wait(GRACE_S)
+    finally:
+        if child.poll() is None:
+            stop(unit)
+            child.kill()
+            child.wait()
+    result = _how_it_ended(unit, exit_code, output)
+    return {
+        **result,
+        "stdout": output.text(0),
+        "stderr": output.text(1),
+        "truncated": output.truncated,
+        "duration_s": round(time.monotonic() - begun, 4),
+    }
+
+
+def stop_all(workspace: str) -> None:
+    """End every job of a workspace."""
+    stop(unit_of(workspace, "*"))
+
+
+def stop(pattern: str) -> None:
+    """Stop units by name or pattern; nothing happens when there is none."""
+    run("systemctl", "stop", "--", pattern, allowed=(0, 5))
+
+
+def unit_of(workspace: str, job: str) -> str:
+    """Return the unit of a job. The doubled hyphen cannot occur twice in a name: no name is another's prefix."""
+    return f"codesmith-job@{workspace}@{job}.service"
+
+
+def shim_line(workspace: str, user: str, argv: List[str], cwd: str, env: Dict[str, str]) -> str:
+    """Return one line of shell that sets the environment, the directory and "$@"."""
+    base = {
+        "PATH": PATH,
+        "HOME": home_of(user),
+        "USER": login_of(user),
+        "LOGNAME": login_of(user),
+        "SHELL": "/bin/sh",
+        "LANG": "C.UTF-8",
+        "CODESMITH_WORKSPACE": workspace,
+        "CODESMITH_DIRECTORY": path_of(workspace),
+    }
+    exports = " ".join(f"{key}={_quote(value)}" for key, value in {**base, **env}.items())
+    words = " ".join(_quote(word) for word in argv)
+    enter = f"cd -- {_quote(os.path.join(path_of(workspace), cwd))} && " if cwd else ""
+    return f"nl=$(printf '\\nx') nl=${{nl%x}}; export {exports}; unset INVOCATION_ID; {enter}set -- {words}"
+
+
+def _quote(text: str) -> str:
+    """Quote a word for one line of shell: a newline in it becomes "$nl"."""
+    return '"$nl"'.join(shlex.quote(part) for part in text.split("\n"))
+
+
+def _options(unit: str, workspace: str, user: str, timeout_s: float) -> List[str]:
+    path, home = path_of(workspace), home_of(user)
+    properties = [
+        *BASELINE,
+        f"User={login_of(user)}",
+        f"Group={login_of(user)}",
+        f"WorkingDirectory={path}",
+        f"BindPaths={path} {home}",
+        f"ReadWritePaths={path} {home}",
+        f"RuntimeMaxSec={timeout_s:.3f}",
+        f"Description=CodeSmith job in workspace {workspace}",
+    ]
+    pairs = [part for one in properties for part in ("--property", one)]
+    return ["--quiet", "--pipe", "--wait", f"--unit={unit}", "--slice=codesmith.slice", *pairs]
+
+
+def _how_it_ended(unit: str, exit_code: int, output: _Pipes) -> Dict[str, Any]:
+    """Ask systemd how the job ended, unless it ended with 0: then the unit is gone already."""
+    if exit_code == 0:
+        return {"exit_code": 0, "signal": None, "killed_by": None}
+    shown = run("systemctl", "show", "--property=LoadState,Result,ExecMainCode,ExecMainStatus", "--", unit).stdout
+    state = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+    run("systemctl", "reset-failed", "--", unit, allowed=(0, 1, 5))
+    status = int(state.get("ExecMainStatus") or 0)
+    if state.get("LoadState") != "loaded" or (status == 0 and state.get("Result") in ("success", "resources", "")):
+        message = output.text(1).strip().splitlines()[-1:] or [f"systemd-run ended with {exit_code}"]
+        raise CommandFailed(
+            f"the job could not be started: {message[0]}", command="systemd-run", exit_code=exit_code, stderr=message[0]
+        )
+    killed_by = {"timeout": "timeout", "oom-kill": "memory"}.get(state["Result"])
+    if state.get("ExecMainCode") == "1":
+        return {"exit_code": status, "signal": None, "killed_by": killed_by}
+    return {"exit_code": 128 + status, "signal": signal.Signals(status).name, "killed_by": killed_by}
+
+
+class _Pipes:
+    """Feeds standard input and keeps the first megabyte of each output; the rest is read and dropped."""
+
+    def __init__(self, child: subprocess.Popen[bytes], data: bytes, caller: socket.socket) -> None:
+        assert child.stdin and child.stdout and child.stderr
+        self._stdin, self._data, self._caller = child.stdin, memoryview(data), caller
+        self._outputs = {child.stdout.fileno(): 0, child.stderr.fileno(): 1}
+        self._kept: Tuple[bytearray, bytearray] = (bytearray(), bytearray())
+        self._files = (child.stdout, child.stderr)
+        self.truncated = False
+        os.set_blocking(self._stdin.fileno(), False)
+
+    def pump(self, deadline: float) -> bool:
+        """Copy until both outputs end; False when the deadline passed or the caller went away first."""
+        try:
+            while self._outputs:
+                left = deadline - time.monotonic()
+                writing = [] if self._stdin.closed else [self._stdin]
+                sources: List[Any] = [*self._outputs, self._caller]
+                ready = select.select(sources, writing, [], max(left, 0))
+                if left <= 0 or self._caller in ready[0]:
+                    return False
+                if ready[1]:
+                    self._feed()
+                for descriptor in ready[0]:
+                    self._take(descriptor)
+            return True
+        finally:
+            self._stdin.close()
+            for file in self._files:
+                file.close()
+
+    def text(self, index: int) -> str:
+        """Return what was kept of stdout (0) or stderr (1)."""
+        return self._kept[index].decode("utf-8", "replace")
+
+    def _feed(self) -> None:
+        try:
+            self._data = self._data[os.write(self._stdin.fileno(), self._data[:CHUNK_BYTES]) :]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            self._data = self._data[:0]
+        if not self._data:
+            self._stdin.close()
+
+    def _take(self, descriptor: int) -> None:
+        data = os.read(descriptor, CHUNK_BYTES)
+        if not data:
+            del self._outputs[descriptor]
+            return
+        kept = self._kept[self._outputs[descriptor]]
+        room = OUTPUT_BYTES_MAX - len(kept)
+        kept += data[:room]
+        self.truncated = self.truncated or len(data) > room
+
+
+def check_job(argv: Any, cwd: Any, env: Any, stdin: Any, timeout_s: Any) -> Optional[str]:
+    """Say what is wrong with the arguments of a job, again and on our own: the front end is not trusted."""
+    if not isinstance(argv, list) or not 1 <= len(argv) <= 1024 or not all(_is_text(word) for word in argv):
+        return "argv must be 1 to 1024 strings without NUL"
+    if not isinstance(cwd, str) or "\0" in cwd or cwd.startswith("/") or ".." in cwd.split("/"):
+        return "cwd must be relative to the workspace and stay inside it"
+    if not isinstance(env, dict) or not all(_is_variable(key) and _is_text(value) for key, value in env.items()):
+        return "env must map names of variables to strings without NUL"
+    if not isinstance(stdin, str) or not isinstance(timeout_s, float) or not 0 < timeout_s <= 3600:
+        return "stdin must be a string and timeout_s between 0 and 3600"
+    return None
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and "\0" not in value
+
+
+def _is_variable(key: Any) -> bool:
+    return isinstance(key, str) and key.isascii() and key.isidentifier()

@@ -1,0 +1,86 @@
+"""Serves the verbs: one process that forks a child per connection and exits when it has nothing to do.
+
+Forking keeps each verb single-threaded (it changes its uid and forks again) and a long job out of the way of others.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+import socketserver
+import sys
+import traceback
+import uuid
+from typing import Any, Dict
+
+from agent import frame
+from agent.errors import AgentError
+from agent.helper import verbs
+from agent.names import AGENT_LOGIN
+from agent.server_socket import peer_uid, systemd_socket
+
+IDLE_S = 5.0
+CHILDREN_MAX = 64
+REQUEST_TIMEOUT_S = 10.0
+
+
+class Handler(socketserver.BaseRequestHandler):
+    """One connection: check the peer, read one verb, answer."""
+
+    def handle(self) -> None:
+        """Serve one request; a peer that is not the front end gets nothing."""
+        connection: socket.socket = self.request
+        if peer_uid(connection) not in (0, pwd.getpwnam(AGENT_LOGIN).pw_uid):
+            return
+        connection.settimeout(REQUEST_TIMEOUT_S)
+        try:
+            message = frame.receive(connection, frame.REQUEST_MAX)
+            frame.send(connection, _answer(message, connection))
+        except OSError:
+            pass  # the front end went away: its journal takes the change up again
+
+
+class Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
+    """Listens on systemd's socket; `timeout` is how long it waits before it looks whether it may go."""
+
+    max_children = CHILDREN_MAX
+    timeout = IDLE_S
+
+    def __init__(self, listening: socket.socket) -> None:
+        socketserver.BaseServer.__init__(self, "", Handler)
+        self.socket = listening
+        self.is_idle = False
+
+    def handle_timeout(self) -> None:
+        """Nothing came for a while: idle if no child works either."""
+        super().handle_timeout()
+        self.is_idle = not self.active_children
+
+    def get_request(self) -> Any:
+        """Accept; a connection that vanished is no reason to fail."""
+        self.is_idle = False
+        return super().get_request()
+
+
+def serve() -> None:
+    """Serve until idle. systemd keeps the socket and starts the next one."""
+    os.umask(0o077)
+    server = Server(socket.socket(fileno=systemd_socket()))
+    while not server.is_idle:
+        server.handle_request()
+
+
+def _answer(message: Dict[str, Any], connection: socket.socket) -> Dict[str, Any]:
+    verb, arguments = message.get("verb"), message.get("arguments")
+    try:
+        if set(message) != {"verb", "arguments"} or not isinstance(verb, str) or not isinstance(arguments, dict):
+            return {"error": {"code": -32600, "message": "not a request", "data": {"kind": "invalid_request"}}}
+        return {"result": verbs.call(verb, arguments, connection)}
+    except AgentError as error:
+        return {"error": error.to_dict()}
+    except Exception:  # the border to the front end: log, answer with a reference
+        reference = uuid.uuid4().hex[:12]
+        print(f"internal error {reference} in {verb}\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+        data = {"kind": "internal", "reference": reference, "hint": "inv node.logs"}
+        return {"error": {"code": -32603, "message": f"{verb} failed inside the helper", "data": data}}

@@ -1,0 +1,196 @@
+"""Directories of users, made and removed by root without ever following what a user put there.
+
+Every step is an *at() call on a held descriptor, O_NOFOLLOW, one path component at a time, from a base that only root
+can write. A tree is made whole in a root-only staging directory and then renamed into place; it is removed by renaming
+it into a root-only trash first.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from contextlib import contextmanager
+from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+from agent.errors import NotManaged
+from agent.names import STAGING, TRASH
+
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Entry(NamedTuple):
+    """One file (with data) or directory (without) inside a tree; parents come before children."""
+
+    path: str
+    mode: int
+    data: Optional[bytes] = None
+
+
+@contextmanager
+def open_base(path: str) -> Iterator[int]:
+    """Hold a directory whose every component belongs to root and is closed to other writers."""
+    descriptor = os.open("/", DIRECTORY)
+    try:
+        for part in path.strip("/").split("/"):
+            inner = os.open(part, DIRECTORY, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = inner
+            found = os.fstat(descriptor)
+            if found.st_uid != 0 or found.st_mode & 0o022:
+                raise NotManaged(f"{path}: {part!r} must belong to root and be closed to other writers")
+        yield descriptor
+    except OSError as error:
+        raise NotManaged(
+            f"{path}: {error.strerror}", hint="run `inv node.prepare`: it repairs the directories"
+        ) from None
+    finally:
+        os.close(descriptor)
+
+
+def exists(parent: str, name: str) -> bool:
+    """Tell whether there is anything of that name, a dangling link too."""
+    with open_base(parent) as base:
+        try:
+            os.stat(name, dir_fd=base, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
+
+def make(parent: str, name: str, uid: int, mode: int, entries: Sequence[Entry]) -> None:
+    """Make PARENT/NAME with all its entries, owned by `uid`; it appears whole or not at all."""
+    temporary = f"{name}.{secrets.token_hex(8)}"
+    with open_base(STAGING) as staging, open_base(parent) as base:
+        _directory(staging, temporary, uid, mode, entries)
+        os.fsync(staging)
+        _rename_new(staging, temporary, base, name)
+        os.fsync(base)
+
+
+def remove(parent: str, name: str) -> bool:
+    """Remove PARENT/NAME, whatever it is and however deep; False when there is nothing of that name."""
+    top = secrets.token_hex(16)
+    with open_base(parent) as base, open_base(TRASH) as trash:
+        try:
+            os.rename(name, top, src_dir_fd=base, dst_dir_fd=trash)
+        except FileNotFoundError:
+            return False
+        os.fsync(base)
+        _empty(trash, [top])
+    return True
+
+
+def sweep() -> None:
+    """Finish what an interrupted make or remove left in staging and trash."""
+    for path in (STAGING, TRASH):
+        with open_base(path) as base:
+            left = os.listdir(base)
+            if left and path == TRASH:
+                _empty(base, left)
+        if left and path == STAGING:
+            for name in left:
+                remove(STAGING, name)
+
+
+def _directory(parent: int, name: str, uid: int, mode: int, entries: Sequence[Entry]) -> None:
+    os.mkdir(name, 0o700, dir_fd=parent)
+    top = os.open(name, DIRECTORY, dir_fd=parent)
+    try:
+        made: List[Tuple[str, int]] = []
+        for entry in entries:
+            if entry.data is None:
+                os.mkdir(entry.path, 0o700, dir_fd=top)
+                made.append((entry.path, entry.mode))
+            else:
+                _file(top, entry, uid)
+        # From the inside out: whatever holds entries is synced after them.
+        for path, inner_mode in reversed(made):
+            inner = os.open(path, DIRECTORY, dir_fd=top)
+            try:
+                _settle(inner, uid, inner_mode)
+            finally:
+                os.close(inner)
+        _settle(top, uid, mode)
+    finally:
+        os.close(top)
+
+
+def _file(top: int, entry: Entry, uid: int) -> None:
+    descriptor = os.open(entry.path, NEW_FILE, 0o600, dir_fd=top)
+    try:
+        data = memoryview(entry.data or b"")
+        while data:
+            data = data[os.write(descriptor, data) :]
+        _settle(descriptor, uid, entry.mode)
+    finally:
+        os.close(descriptor)
+
+
+def _settle(descriptor: int, uid: int, mode: int) -> None:
+    os.fchown(descriptor, uid, uid)
+    os.fchmod(descriptor, mode)
+    os.fsync(descriptor)
+
+
+def _rename_new(source: int, temporary: str, base: int, name: str) -> None:
+    """Rename into place. Only root writes the base and the ledger's lock is held, so the check stays true."""
+    try:
+        os.stat(name, dir_fd=base, follow_symlinks=False)
+    except FileNotFoundError:
+        os.rename(temporary, name, src_dir_fd=source, dst_dir_fd=base)
+        return
+    raise NotManaged(f"a directory {name!r} exists and is not ours")
+
+
+def _empty(trash: int, names: List[str]) -> None:
+    """Remove entries of the trash: flat (inner directories are renamed up), so any depth takes constant descriptors."""
+    while names:
+        name = names.pop()
+        try:
+            descriptor = os.open(name, DIRECTORY, dir_fd=trash)
+        except OSError as error:
+            if error.errno not in (errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
+                raise
+            os.unlink(name, dir_fd=trash)
+            continue
+        try:
+            # Root's from now on: a process that still holds this directory can add nothing more.
+            os.fchown(descriptor, 0, 0)
+            os.fchmod(descriptor, 0o700)
+            names.extend(_flatten(descriptor, trash))
+            try:
+                os.rmdir(name, dir_fd=trash)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                names.insert(0, name)
+        finally:
+            os.close(descriptor)
+
+
+def _flatten(directory: int, trash: int) -> List[str]:
+    """Unlink what is no directory, move directories up into the trash; return their new names."""
+    moved = []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.name, dir_fd=directory)
+                continue
+            new = secrets.token_hex(16)
+            # Renaming a directory changes its "..", which needs write permission on it: root has DAC_OVERRIDE.
+            os.rename(entry.name, new, src_dir_fd=directory, dst_dir_fd=trash)
+            moved.append(new)
+    return moved
+
+
+def is_owned_directory(parent: str, name: str, uid: int) -> bool:
+    """Tell whether PARENT/NAME is a real directory that belongs to `uid`."""
+    with open_base(parent) as base:
+        try:
+            found = os.stat(name, dir_fd=base, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == uid

@@ -1,0 +1,46 @@
+"""The program that travels: one file, four commands."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from typing import List
+
+from agent import API_VERSION, __version__
+
+USAGE = """\
+usage: agent.pyz COMMAND
+
+  agent        serve the API on the socket that systemd passes (unprivileged)
+  dial [PATH]  bridge standard input and output to the agent's socket
+  helper       carry out the fixed verbs of the root half on the socket that systemd passes
+  version      print version and build as JSON
+"""
+
+
+def main(arguments: List[str]) -> int:
+    """Run one command; return its exit code."""
+    command, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
+    # Imported here: each command loads only what it needs.
+    if command == "agent" and not rest:
+        from agent.server import serve
+
+        serve()
+    elif command == "helper" and not rest:
+        from agent.helper.server import serve as serve_helper
+
+        serve_helper()
+    elif command == "dial" and len(rest) <= 1:
+        from agent.dial import dial
+
+        return dial(*rest)
+    elif command == "version" and not rest:
+        from agent.context import read_build
+
+        version = {"agent": __version__, "api": API_VERSION, "python": platform.python_version(), "build": read_build()}
+        print(json.dumps(version))
+    else:
+        sys.stderr.write(USAGE)
+        return 0 if command in ("help", "--help", "-h") else 2
+    return 0

@@ -1,0 +1,24 @@
+"""The methods of the contract: one file per OpenRPC prefix, one list of all."""
+
+from __future__ import annotations
+
+from typing import Tuple
+
+from agent.method import Method
+from agent.methods import node, rpc, user, workspace
+
+METHODS: Tuple[Method, ...] = (
+    node.health,
+    node.info,
+    node.version,
+    rpc.discover,
+    user.create,
+    user.delete,
+    user.get,
+    user.list_,
+    workspace.create,
+    workspace.delete,
+    workspace.exec_,
+    workspace.get,
+    workspace.list_,
+)

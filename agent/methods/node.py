@@ -1,0 +1,182 @@
+"""node.*: what the node is, how it is, which agent answers. Nothing here changes anything."""
+
+from __future__ import annotations
+
+import grp
+import os
+import platform
+import shutil
+import stat
+from typing import Callable, Dict, List, Tuple
+
+from agent import API_VERSION, __version__
+from agent.clock import now
+from agent.context import Context
+from agent.method import method
+from agent.names import BASE, CLIENTS_GROUP, HELPER_SOCKET, HOMES, WORKSPACES
+from agent.types import HealthCheck, NodeHealth, NodeInfo, NodeVersion, Os
+
+FREE_BYTES_MIN = 256 << 20
+UUID = "4f0c1a52-6f0e-4c9b-9a43-0c6a5c1de001"
+
+
+@method(
+    "node.version",
+    example={
+        "params": {},
+        "result": {"agent": "0.1.0", "api": "1.0.0", "python": "3.11.2", "build": "0" * 64, "node_id": UUID},
+    },
+)
+def version(context: Context) -> NodeVersion:
+    """Return which agent answers, and from which node: the cheap proof that a connection works."""
+    return {
+        "agent": __version__,
+        "api": API_VERSION,
+        "python": platform.python_version(),
+        "build": context.build,
+        "node_id": context.node_id,
+    }
+
+
+@method(
+    "node.info",
+    example={
+        "params": {},
+        "result": {
+            "node_id": UUID,
+            "instance_id": UUID,
+            "hostname": "web1",
+            "os": {"id": "debian", "version_id": "12", "name": "Debian GNU/Linux 12 (bookworm)"},
+            "kernel": "6.1.0",
+            "arch": "x86_64",
+            "python": "3.11.2",
+            "cpus": 2,
+            "memory_bytes": 4000000000,
+            "disk": {"total_bytes": 50000000000, "free_bytes": 20000000000},
+            "agent_version": "0.1.0",
+            "api_version": "1.0.0",
+            "started_at": "2026-11-23T00:00:00.000Z",
+            "now": "2026-11-23T00:00:01.000Z",
+            "counts": {"users": 1, "workspaces": 1, "sandboxes": 0},
+        },
+    },
+)
+def info(context: Context) -> NodeInfo:
+    """Return what the node is and has."""
+    system = os.uname()
+    disk = shutil.disk_usage(BASE if os.path.isdir(BASE) else "/")
+    return {
+        "node_id": context.node_id,
+        "instance_id": context.instance_id,
+        "hostname": system.nodename,
+        "os": _read_os(),
+        "kernel": system.release,
+        "arch": system.machine,
+        "python": platform.python_version(),
+        "cpus": os.cpu_count() or 1,
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "disk": {"total_bytes": disk.total, "free_bytes": disk.free},
+        "agent_version": __version__,
+        "api_version": API_VERSION,
+        "started_at": context.started_at,
+        "now": now(),
+        "counts": context.store.counts(),  # type: ignore[typeddict-item]
+    }
+
+
+@method(
+    "node.health",
+    example={
+        "params": {},
+        "result": {"status": "ok", "checks": [{"name": "store", "status": "ok", "detail": "readable and writable"}]},
+    },
+)
+def health(context: Context) -> NodeHealth:
+    """Return the worst of all checks, and the checks. Looks only: the helper is not started for it."""
+    looks: Tuple[Tuple[str, Callable[[Context], Tuple[str, str]]], ...] = (
+        ("clients", _check_clients),
+        ("directories", _check_directories),
+        ("disk", _check_disk),
+        ("helper", _check_helper),
+        ("node_id", _check_node_id),
+        ("pending", _check_pending),
+        ("store", _check_store),
+    )
+    checks: List[HealthCheck] = []
+    for name, look in looks:
+        status, detail = look(context)
+        checks.append({"name": name, "status": status, "detail": detail})  # type: ignore[typeddict-item]
+    rank = ("ok", "degraded", "failing")
+    worst = max((check["status"] for check in checks), key=rank.index)
+    return {"status": worst, "checks": checks}
+
+
+def _read_os() -> Os:
+    found: Dict[str, str] = {}
+    try:
+        with open("/etc/os-release", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                key, _, value = line.strip().partition("=")
+                found[key] = value.strip("\"'")
+    except OSError:
+        pass
+    return {
+        "id": found.get("ID", "linux"),
+        "version_id": found.get("VERSION_ID", ""),
+        "name": found.get("PRETTY_NAME", "Linux"),
+    }
+
+
+def _check_clients(context: Context) -> Tuple[str, str]:
+    try:
+        members = grp.getgrnam(CLIENTS_GROUP).gr_mem
+    except KeyError:
+        return "degraded", f"there is no group {CLIENTS_GROUP}: only root can connect"
+    return "ok", f"root and {len(members)} login(s) of group {CLIENTS_GROUP} may connect"
+
+
+def _check_directories(context: Context) -> Tuple[str, str]:
+    for path in (HOMES, WORKSPACES):
+        try:
+            found = os.lstat(path)
+        except OSError as error:
+            return "failing", f"{path}: {error.strerror}"
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != 0 or found.st_mode & 0o022:
+            return "failing", f"{path} must be a directory that only root can write"
+    return "ok", f"{HOMES} and {WORKSPACES}"
+
+
+def _check_disk(context: Context) -> Tuple[str, str]:
+    try:
+        free = shutil.disk_usage(BASE).free
+    except OSError as error:
+        return "failing", f"{BASE}: {error.strerror}"
+    status = "ok" if free >= FREE_BYTES_MIN else "degraded"
+    return status, f"{free >> 20} MiB free in {BASE}"
+
+
+def _check_helper(context: Context) -> Tuple[str, str]:
+    try:
+        found = os.stat(HELPER_SOCKET)
+    except OSError as error:
+        return "failing", f"{HELPER_SOCKET}: {error.strerror}"
+    if not stat.S_ISSOCK(found.st_mode):
+        return "failing", f"{HELPER_SOCKET} is not a socket"
+    return "ok", "its socket is there; it starts with the first change"
+
+
+def _check_node_id(context: Context) -> Tuple[str, str]:
+    if not context.node_id:
+        return "failing", "no node id; run `inv node.prepare`"
+    return "ok", context.node_id
+
+
+def _check_pending(context: Context) -> Tuple[str, str]:
+    pending = [intent.method for intent in context.store.intents()]
+    if pending:
+        return "degraded", f"begun and not ended: {', '.join(pending)}"
+    return "ok", "no change is half-done"
+
+
+def _check_store(context: Context) -> Tuple[str, str]:
+    return ("failing", context.store.damage) if context.store.damage else ("ok", "readable and writable")

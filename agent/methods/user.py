@@ -1,0 +1,116 @@
+"""user.*: users that CodeSmith created, each with a Unix account of its own."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional
+
+from agent import sshkeys
+from agent.clock import now
+from agent.context import Context
+from agent.errors import AlreadyExists, CommandFailed, InUse, LimitReached, NotFound, NotManaged, ReadOnly
+from agent.method import method
+from agent.types import Name, RequestId, SshKeys, User, UserDeleted
+
+EXAMPLE = {
+    "name": "ada",
+    "login": "cs-ada",
+    "uid": 70000,
+    "gid": 70000,
+    "home": "/srv/codesmith/home/cs-ada",
+    "shell": "/bin/bash",
+    "state": "active",
+    "ssh_keys": [],
+    "workspaces": [],
+    "created_at": "2026-11-23T00:00:00.000Z",
+}
+
+
+@method(
+    "user.create",
+    errors=(AlreadyExists, NotManaged, CommandFailed, LimitReached, InUse, ReadOnly),
+    mutates=True,
+    example={"params": {"name": "ada"}, "result": EXAMPLE},
+)
+def create(
+    context: Context, *, name: Name, ssh_keys: Optional[SshKeys] = None, request_id: Optional[RequestId] = None
+) -> User:
+    """Create a user: a Unix account cs-NAME without password, with a group and a 0700 home of its own.
+
+    A Unix account, group or home of that name that CodeSmith did not create is left alone: not_managed.
+    """
+    if context.store.get_user(name) is not None:
+        raise AlreadyExists(f"user {name!r} exists", hint=f"inv user.get {name}")
+    return ensure(context, name, sshkeys.parse_keys(ssh_keys or []), is_dedicated=False)
+
+
+@method("user.get", errors=(NotFound,), example={"params": {"name": "ada"}, "result": EXAMPLE})
+def get(context: Context, *, name: Name) -> User:
+    """Return one user."""
+    return show(find(context, name))
+
+
+@method("user.list", example={"params": {}, "result": [EXAMPLE]})
+def list_(context: Context) -> List[User]:
+    """Return all users that CodeSmith created, by name."""
+    return [show(document) for document in context.store.list_users()]
+
+
+@method(
+    "user.delete",
+    errors=(NotFound, NotManaged, InUse, CommandFailed, ReadOnly),
+    mutates=True,
+    example={"params": {"name": "ada"}, "result": {"name": "ada", "deleted": True, "leftovers": []}},
+)
+def delete(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> UserDeleted:
+    """Delete a user, its account, home and processes. Refused with in_use while it owns workspaces."""
+    document = find(context, name)
+    if document["workspaces"]:
+        owned = ", ".join(document["workspaces"])
+        raise InUse(f"user {name!r} owns workspaces: {owned}", hint=f"inv workspace.delete {document['workspaces'][0]}")
+    return remove(context, name)
+
+
+def ensure(context: Context, name: str, keys: List[str], *, is_dedicated: bool) -> User:
+    """Have the helper make the account (or find the one it made) and remember it."""
+    account = context.helper.call("user.ensure", name=name, ssh_keys=keys)
+    document: Dict[str, Any] = {
+        "name": name,
+        **account,
+        "state": "active",
+        "keys": keys,
+        "created_at": now(),
+        "dedicated": is_dedicated,
+    }
+    context.store.put_user(document)
+    return show({**document, "workspaces": []})
+
+
+def remove(context: Context, name: str) -> UserDeleted:
+    """Have the helper remove the account, then forget it."""
+    done = context.helper.call("user.remove", name=name)
+    context.store.remove_user(name)
+    return {"name": name, "deleted": True, "leftovers": done["leftovers"]}
+
+
+def find(context: Context, name: str) -> Dict[str, Any]:
+    """Return the stored document of a user; NotFound when it is not one of ours."""
+    document = context.store.get_user(name)
+    if document is None:
+        raise NotFound(f"no user {name!r} on this node", hint="inv user.list")
+    return document
+
+
+def show(document: Dict[str, Any]) -> User:
+    """Return a stored document as the contract shows it."""
+    return {
+        "name": document["name"],
+        "login": document["login"],
+        "uid": document["uid"],
+        "gid": document["gid"],
+        "home": document["home"],
+        "shell": document["shell"],
+        "state": document["state"],
+        "ssh_keys": [sshkeys.describe(line) for line in document["keys"]],
+        "workspaces": document["workspaces"],
+        "created_at": document["created_at"],
+    }

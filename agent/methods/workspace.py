@@ -1,0 +1,208 @@
+"""workspace.*: the unit of work: a directory with an owner, and the commands run in it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Dict, List, Optional
+
+from agent import sshkeys
+from agent.context import Context
+from agent.errors import (
+    AlreadyExists,
+    CommandFailed,
+    Disabled,
+    InUse,
+    InvalidParams,
+    LimitReached,
+    NotFound,
+    NotManaged,
+    ReadOnly,
+)
+from agent.method import method
+from agent.methods import user as users
+from agent.types import Execution, Keywords, Labels, Name, RequestId, SshKeys, Workspace, WorkspaceDeleted
+
+TIMEOUT_S = 60.0
+# No NUL, and no half of a surrogate pair: neither can reach a program.
+ARGUMENT = Keywords({"pattern": "^[^\\x00\\ud800-\\udfff]*$"})
+EXAMPLE = {
+    "id": "6a7d9c1e-0b0f-4a51-8a0e-5a4a1f1f0001",
+    "name": "demo",
+    "path": "/srv/codesmith/workspaces/demo",
+    "user": "demo",
+    "login": "cs-demo",
+    "uid": 70000,
+    "gid": 70000,
+    "mode": "0700",
+    "state": "ready",
+    "labels": {},
+    "repos": [],
+    "sandbox": None,
+    "created_at": "2026-11-23T00:00:00.000Z",
+    "opened_at": None,
+}
+
+
+@method(
+    "workspace.create",
+    errors=(NotFound, AlreadyExists, NotManaged, Disabled, CommandFailed, LimitReached, InUse, ReadOnly),
+    mutates=True,
+    example={"params": {"name": "demo"}, "result": EXAMPLE},
+)
+def create(
+    context: Context,
+    *,
+    name: Name,
+    user: Optional[Name] = None,
+    ssh_keys: Optional[SshKeys] = None,
+    labels: Optional[Labels] = None,
+    request_id: Optional[RequestId] = None,
+) -> Workspace:
+    """Create a workspace: a 0700 directory with code, config, data, logs and tmp, owned by one login.
+
+    Without `user` it belongs to a dedicated user of the same name, which is created if needed and deleted with it.
+    `ssh_keys` are those of the dedicated user and cannot be given for an existing one.
+    """
+    if context.store.get_workspace(name) is not None:
+        raise AlreadyExists(f"workspace {name!r} exists", hint=f"inv workspace.get {name}")
+    owner = user or name
+    found = context.store.get_user(owner)
+    if found is None and user is not None:
+        raise NotFound(f"no user {user!r} on this node", hint=f"inv user.create {user}")
+    if found is not None and ssh_keys is not None:
+        raise InvalidParams.of("ssh_keys", f"user {owner!r} exists and has its own keys")
+    if found is not None and found["state"] != "active":
+        raise Disabled(f"user {owner!r} is disabled")
+    if found is None:
+        users.ensure(context, owner, sshkeys.parse_keys(ssh_keys or []), is_dedicated=True)
+    made = context.helper.call("workspace.ensure", name=name, user=owner)
+    document: Dict[str, Any] = {**made, "labels": labels or {}, "opened_at": None}
+    context.store.put_workspace(document)
+    return show(document)
+
+
+@method("workspace.get", errors=(NotFound,), example={"params": {"name": "demo"}, "result": EXAMPLE})
+def get(context: Context, *, name: Name) -> Workspace:
+    """Return one workspace."""
+    return show(find(context, name))
+
+
+@method("workspace.list", example={"params": {}, "result": [EXAMPLE]})
+def list_(context: Context, *, user: Optional[Name] = None, labels: Optional[Labels] = None) -> List[Workspace]:
+    """Return all workspaces by name: those of one user, those that carry all the given labels."""
+    wanted = (labels or {}).items()
+    return [show(found) for found in context.store.list_workspaces(user) if wanted <= found["labels"].items()]
+
+
+@method(
+    "workspace.delete",
+    errors=(NotFound, NotManaged, InUse, CommandFailed, ReadOnly),
+    mutates=True,
+    example={"params": {"name": "demo"}, "result": {"name": "demo", "deleted": True, "user_deleted": True}},
+)
+def delete(
+    context: Context, *, name: Name, keep_user: bool = False, request_id: Optional[RequestId] = None
+) -> WorkspaceDeleted:
+    """Delete a workspace with all that is in it; its dedicated user goes too unless kept or in use."""
+    document = find(context, name)
+    context.helper.call("workspace.remove", name=name)
+    owner = context.store.get_user(document["user"])
+    is_last = owner is not None and owner["dedicated"] and owner["workspaces"] == [name]
+    if is_last and not keep_user:
+        # The user goes first: should power fail here, the journaled intent still finds the workspace and goes on.
+        users.remove(context, document["user"])
+    context.store.remove_workspace(name)
+    return {"name": name, "deleted": True, "user_deleted": is_last and not keep_user}
+
+
+@method(
+    "workspace.exec",
+    errors=(NotFound, NotManaged, Disabled, LimitReached, CommandFailed, InUse),
+    mutates=True,
+    is_resumable=False,
+    example={
+        "params": {"name": "demo", "argv": ["git", "--version"]},
+        "result": {
+            "exit_code": 0,
+            "signal": None,
+            "stdout": "git version 2.39.5\n",
+            "stderr": "",
+            "truncated": False,
+            "duration_s": 0.031,
+            "killed_by": None,
+        },
+    },
+)
+def exec_(
+    context: Context,
+    *,
+    name: Name,
+    argv: Annotated[List[Annotated[str, ARGUMENT]], Keywords({"minItems": 1, "maxItems": 1024})],
+    cwd: Annotated[
+        Optional[str],
+        Keywords(
+            {
+                "pattern": "^[^\\x00\\ud800-\\udfff]+$",
+                "maxLength": 4096,
+                "description": "Relative to the workspace; inside it.",
+            }
+        ),
+    ] = None,
+    env: Annotated[
+        Optional[Dict[str, Annotated[str, ARGUMENT]]],
+        Keywords({"maxProperties": 256, "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}}),
+    ] = None,
+    stdin: Annotated[Optional[str], ARGUMENT] = None,
+    timeout_s: Annotated[
+        Optional[float], Keywords({"exclusiveMinimum": 0, "maximum": 3600, "description": f"Default {TIMEOUT_S:.0f}."})
+    ] = None,
+    request_id: Optional[RequestId] = None,
+) -> Execution:
+    """Run a command to its end as the workspace's user, in the workspace.
+
+    No shell is involved. What the command leaves running in the background ends with it. An exit code other than 0 is
+    a result, not an error.
+    """
+    document = find(context, name)
+    owner = users.find(context, document["user"])
+    if owner["state"] != "active":
+        raise Disabled(f"user {owner['name']!r} is disabled")
+    limit_s = TIMEOUT_S if timeout_s is None else float(timeout_s)
+    done = context.helper.call(
+        "job.run",
+        reply_timeout_s=limit_s + 60,
+        workspace=name,
+        argv=argv,
+        cwd=cwd or "",
+        env=env or {},
+        stdin=stdin or "",
+        timeout_s=limit_s,
+    )
+    return done  # type: ignore[return-value]
+
+
+def find(context: Context, name: str) -> Dict[str, Any]:
+    """Return the stored document of a workspace; NotFound when it is not one of ours."""
+    document = context.store.get_workspace(name)
+    if document is None:
+        raise NotFound(f"no workspace {name!r} on this node", hint="inv workspace.list")
+    return document
+
+
+def show(document: Dict[str, Any]) -> Workspace:
+    """Return a stored document as the contract shows it."""
+    return {
+        "id": document["id"],
+        "name": document["name"],
+        "path": document["path"],
+        "user": document["user"],
+        "login": document["login"],
+        "uid": document["uid"],
+        "gid": document["gid"],
+        "mode": "0700",
+        "state": "ready",
+        "labels": document["labels"],
+        "repos": [],
+        "sandbox": None,
+        "created_at": document["created_at"],
+        "opened_at": document["opened_at"],
+    }

@@ -1,0 +1,44 @@
+"""The front end's way to the helper: one connection, one verb, one reply. systemd starts the helper when needed."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, Dict
+
+from agent import frame
+from agent.errors import InUse, by_code
+from agent.names import HELPER_SOCKET
+
+REPLY_GRACE_S = 120.0
+
+
+class HelperSilent(InUse):
+    """The helper broke off before its reply: how far it came is not known yet."""
+
+
+class Helper:
+    """Calls verbs of the root half; holds no state."""
+
+    def __init__(self, path: str = HELPER_SOCKET) -> None:
+        self.path = path
+
+    def call(self, verb: str, *, reply_timeout_s: float = REPLY_GRACE_S, **arguments: Any) -> Dict[str, Any]:
+        """Return the verb's result; its refusals come back as the same AgentError that the helper raised."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(reply_timeout_s)
+            try:
+                connection.connect(self.path)
+                frame.send(connection, {"verb": verb, "arguments": arguments})
+                reply = frame.receive(connection, frame.REPLY_MAX)
+            except OSError as error:
+                raise HelperSilent(
+                    f"the privileged helper does not answer ({error}); the change will be completed or undone",
+                    hint="try again; `inv node.logs` shows why",
+                ) from None
+        if "error" in reply:
+            error_ = reply["error"]
+            refusal = by_code(error_["code"])(error_["message"])
+            refusal.data.update(error_.get("data") or {})
+            raise refusal
+        result: Dict[str, Any] = reply["result"]
+        return result

@@ -1,0 +1,262 @@
+"""The front end: JSON-RPC 2.0 over HTTP on the Unix socket that systemd hands over. Synchronous, a thread a connection.
+
+jsonrpclib-pelix parses and answers; stricter here: use_jsonclass is off (it makes objects from the wire), the standard
+library's json is forced, bodies, batches, threads and idle times are bounded, ids survive failing calls.
+"""
+
+from __future__ import annotations
+
+import grp
+import json
+import pkgutil
+import pwd
+import socket
+import socketserver
+import threading
+from typing import Any, Dict, Tuple
+
+import jsonrpclib.config
+import jsonrpclib.jsonlib
+import jsonrpclib.jsonrpc
+from jsonrpclib.SimpleJSONRPCServer import SimpleJSONRPCDispatcher, SimpleJSONRPCRequestHandler
+
+from agent.audit import Audit
+from agent.context import Context
+from agent.dispatch import Dispatcher
+from agent.errors import AgentError
+from agent.names import CLIENTS_GROUP, LOGIN_PREFIX
+from agent.privileged import Helper
+from agent.server_socket import peer_uid, systemd_socket
+from agent.store import Store
+
+BODY_BYTES_MAX = 256 << 10
+BATCH_MAX = 16
+CONNECTIONS_MAX = 256
+REQUEST_TIMEOUT_S = 30.0
+IDLE_TIMEOUT_S = 300.0
+STATE_FILE = "/var/lib/codesmith/state.db"
+AUDIT_FILE = "/var/log/codesmith/audit.jsonl"
+
+CONFIG = jsonrpclib.config.Config(version=2.0, content_type="application/json", use_jsonclass=False)
+
+
+def _forced_json() -> Tuple[Any, Any]:
+    """Return the standard library's functions: orjson and ujson, picked by default, differ on depth and big numbers."""
+    return json.loads, lambda value, encoding="utf-8": json.dumps(value, separators=(",", ":"))
+
+
+jsonrpclib.jsonrpc.jloads, jsonrpclib.jsonrpc.jdumps = _forced_json()
+jsonrpclib.jdumps = jsonrpclib.jsonrpc.jdumps
+
+
+class NotJson(AgentError):
+    """The body is no JSON text."""
+
+    code, kind = -32700, "parse_error"
+
+
+class Invalid(AgentError):
+    """Not a request of JSON-RPC 2.0."""
+
+    code, kind = -32600, "invalid_request"
+
+
+class RequestHandler(SimpleJSONRPCRequestHandler):
+    """One connection: HTTP/1.1 with keep-alive, POST / only."""
+
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "codesmith", ""
+    rpc_paths = ("/",)
+    max_request_size = BODY_BYTES_MAX
+    timeout = REQUEST_TIMEOUT_S
+    wbufsize = -1  # headers and body leave together
+    disable_nagle_algorithm = False  # not a TCP socket
+    server: Server
+
+    def setup(self) -> None:
+        """Learn who is calling."""
+        super().setup()
+        self.peer_uid = peer_uid(self.connection)
+
+    def handle(self) -> None:
+        """Serve the peer if it may call at all."""
+        if not may_call(self.peer_uid):
+            self.close_connection = True
+            self.raw_requestline, self.request_version, self.command = b"", "HTTP/1.1", "POST"
+            self._refuse(403, f"only root and members of {CLIENTS_GROUP} may call")
+            return
+        try:
+            super().handle()
+        except (TimeoutError, ConnectionError):
+            pass  # the caller went away
+        finally:
+            self.server.connections.forget(self.connection)
+
+    def handle_one_request(self) -> None:
+        """Wait for a request; an idle connection may be closed when another caller needs its place."""
+        self.server.connections.mark_idle(self.connection)
+        self.connection.settimeout(IDLE_TIMEOUT_S)
+        super().handle_one_request()
+
+    def parse_request(self) -> bool:
+        """Read the headers, from here on busy and on the clock."""
+        self.server.connections.mark_busy(self.connection)
+        self.connection.settimeout(REQUEST_TIMEOUT_S)
+        return bool(super().parse_request())
+
+    def do_POST(self) -> None:
+        """Answer one request; its reply waits for the method as long as the method takes."""
+        if self.headers.get("Content-Encoding", "identity") != "identity":
+            self._refuse(415, "Content-Encoding is not supported")
+        else:
+            super().do_POST()
+
+    def decode_request_content(self, data: bytes) -> Any:
+        """Return the body as text; answer a parse error when it is not UTF-8."""
+        try:
+            return data.decode()
+        except UnicodeDecodeError as error:
+            answer = json.dumps(_error(None, NotJson(f"the request is not UTF-8: {error}"))).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", CONFIG.content_type)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+            return None
+
+    def do_GET(self) -> None:
+        """Say how to call."""
+        self._refuse(405, "POST a JSON-RPC 2.0 request to /; rpc.discover describes the methods")
+
+    def _refuse(self, status: int, problem: str) -> None:
+        self._send_fault_response(status, problem, CONFIG)
+        self.wfile.flush()
+
+    def _dispatch(self, method: str, params: Any, is_notification: bool) -> Any:
+        return self.server.dispatcher.call(method, params, peer_uid=self.peer_uid, is_notification=is_notification)
+
+    def address_string(self) -> str:
+        """A Unix peer has no address: its uid names it."""
+        return f"uid {self.peer_uid}"
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Stay silent: changes are in the audit record, errors in the journal."""
+
+
+class JsonRpc(SimpleJSONRPCDispatcher):
+    """jsonrpclib's dispatcher, strict about JSON-RPC 2.0."""
+
+    def _unmarshaled_dispatch(self, request: Any, dispatch_method: Any = None) -> Any:
+        if isinstance(request, list) and len(request) > BATCH_MAX:
+            return _error(None, Invalid(f"a batch holds at most {BATCH_MAX} requests"))
+        return super()._unmarshaled_dispatch(request, dispatch_method)
+
+    def _marshaled_single_dispatch(self, request: Dict[str, Any], dispatch_method: Any = None) -> Any:
+        request_id = request.get("id")
+        is_notification = "id" not in request
+        try:
+            if request.get("jsonrpc") != "2.0":
+                raise Invalid('"jsonrpc" must be "2.0"')
+            if isinstance(request_id, (dict, list, bool)):
+                request_id = None
+                raise Invalid('"id" must be a string, a number or null')
+            result = dispatch_method(request["method"], request["params"] or None, is_notification)
+        except AgentError as error:
+            return None if is_notification else _error(request_id, error)
+        return None if is_notification else {"jsonrpc": "2.0", "result": result, "id": request_id}
+
+
+class Connections:
+    """Who waits and who works: at the limit the longest idle connection makes room."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._lock = most, threading.Lock()
+        self._idle: Dict[socket.socket, None] = {}
+        self._count = 0
+
+    def admit(self) -> bool:
+        """Count one more connection in, closing the longest idle one if there are too many; False when none is idle."""
+        with self._lock:
+            if self._count >= self._most:
+                if not self._idle:
+                    return False
+                oldest = next(iter(self._idle))
+                del self._idle[oldest]
+                try:
+                    oldest.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+            self._count += 1
+            return True
+
+    def leave(self) -> None:
+        """Count one connection out."""
+        with self._lock:
+            self._count -= 1
+
+    def mark_idle(self, connection: socket.socket) -> None:
+        """The connection waits for a request."""
+        with self._lock:
+            self._idle[connection] = None
+
+    def mark_busy(self, connection: socket.socket) -> None:
+        """The connection has a request under way."""
+        with self._lock:
+            self._idle.pop(connection, None)
+
+    forget = mark_busy
+
+
+class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer, JsonRpc):
+    """Serves the listening socket that systemd made."""
+
+    daemon_threads = True
+    block_on_close = False
+    logRequests = False  # noqa: N815  (xmlrpc.server's name)
+
+    def __init__(self, listening: socket.socket, dispatcher: Dispatcher) -> None:
+        SimpleJSONRPCDispatcher.__init__(self, config=CONFIG)
+        socketserver.BaseServer.__init__(self, "", RequestHandler)
+        self.socket, self.dispatcher = listening, dispatcher
+        self.json_config = CONFIG
+        self.connections = Connections(CONNECTIONS_MAX)
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Take the connection if there is room."""
+        return self.connections.admit()
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve the connection, then give its place back."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.connections.leave()
+
+
+def serve() -> None:
+    """Run the front end until it is stopped."""
+    threading.stack_size(512 << 10)
+    contract = json.loads(pkgutil.get_data("agent", "openrpc.json") or b"{}")
+    context = Context(Store(STATE_FILE), Helper(), contract)
+    dispatcher = Dispatcher(context, Audit(AUDIT_FILE))
+    server = Server(socket.socket(fileno=systemd_socket()), dispatcher)
+    if context.store.intents():
+        threading.Thread(target=dispatcher.resume, name="resume", daemon=True).start()
+    server.serve_forever(poll_interval=3600)
+
+
+def may_call(uid: int) -> bool:
+    """Tell whether a peer may call: root, or a login of the clients' group that is no workspace's login."""
+    if uid == 0:
+        return True
+    try:
+        login = pwd.getpwuid(uid)
+        clients = grp.getgrnam(CLIENTS_GROUP)
+    except KeyError:
+        return False
+    is_member = login.pw_name in clients.gr_mem or login.pw_gid == clients.gr_gid
+    return is_member and not login.pw_name.startswith(LOGIN_PREFIX)
+
+
+def _error(request_id: Any, error: AgentError) -> Dict[str, Any]:
+    return {"jsonrpc": "2.0", "error": error.to_dict(), "id": request_id}

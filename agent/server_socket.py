@@ -1,0 +1,24 @@
+"""What both servers need of their socket: where systemd put it, and who is at the other end."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import sys
+
+FIRST_DESCRIPTOR = 3
+
+
+def systemd_socket() -> int:
+    """Return the descriptor of the listening socket that systemd passed (sd_listen_fds(3))."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS") != "1":
+        sys.exit("error: no socket from systemd\nhint: systemctl start codesmith-agent.socket codesmith-helper.socket")
+    os.set_inheritable(FIRST_DESCRIPTOR, False)
+    return FIRST_DESCRIPTOR
+
+
+def peer_uid(connection: socket.socket) -> int:
+    """Return the uid at the other end of a Unix socket (SO_PEERCRED, unix(7))."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", credentials)[1])

@@ -1,0 +1,183 @@
+"""The records of the contract, as they travel. `make api` turns the annotations into JSON Schema."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Dict, List, Literal, Optional, TypedDict
+
+from agent.names import NAME, NAME_HINT
+
+
+class Keywords(Dict[str, Any]):
+    """JSON Schema keywords beside a type; hashable, as typing wants what stands in Annotated to be."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+
+Name = Annotated[str, Keywords({"pattern": f"^{NAME}$", "maxLength": 28, "description": f"A name: {NAME_HINT}."})]
+RequestId = Annotated[
+    str,
+    Keywords(
+        {
+            "pattern": "^[A-Za-z0-9._:-]{1,64}$",
+            "maxLength": 64,
+            "description": "Chosen by the caller; repeating a call with the same request_id returns the first result.",
+        }
+    ),
+]
+SshKeys = Annotated[
+    List[Annotated[str, Keywords({"maxLength": 8192, "pattern": "^[^\\x00-\\x1f\\x7f\\ud800-\\udfff]+$"})]],
+    Keywords({"maxItems": 64, "description": "OpenSSH public keys, one per item, without options."}),
+]
+Labels = Annotated[
+    Dict[str, Annotated[str, Keywords({"maxLength": 256, "pattern": "^[^\\x00-\\x1f\\x7f\\ud800-\\udfff]*$"})]],
+    Keywords(
+        {
+            "maxProperties": 32,
+            "propertyNames": {"pattern": "^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$", "maxLength": 63},
+            "description": "Words of the caller's own, key to value.",
+        }
+    ),
+]
+Time = Annotated[str, Keywords({"format": "date-time", "description": "RFC 3339, UTC."})]
+Bytes = Annotated[int, Keywords({"minimum": 0})]
+Count = Annotated[int, Keywords({"minimum": 0})]
+
+
+class Os(TypedDict):
+    """The node's operating system, from /etc/os-release."""
+
+    id: str
+    version_id: str
+    name: str
+
+
+class Disk(TypedDict):
+    """The file system that holds the workspaces."""
+
+    total_bytes: Bytes
+    free_bytes: Bytes
+
+
+class Counts(TypedDict):
+    """How many objects CodeSmith manages on the node."""
+
+    users: Count
+    workspaces: Count
+    sandboxes: Count
+
+
+class NodeInfo(TypedDict):
+    """What a node is and has."""
+
+    node_id: Annotated[str, Keywords({"description": "Stays with the node for its life."})]
+    instance_id: Annotated[str, Keywords({"description": "New with every start of the agent."})]
+    hostname: str
+    os: Os
+    kernel: str
+    arch: str
+    python: str
+    cpus: Count
+    memory_bytes: Bytes
+    disk: Disk
+    agent_version: str
+    api_version: str
+    started_at: Time
+    now: Time
+    counts: Counts
+
+
+class HealthCheck(TypedDict):
+    """One thing that was looked at."""
+
+    name: str
+    status: Literal["ok", "degraded", "failing"]
+    detail: str
+
+
+class NodeHealth(TypedDict):
+    """The worst of all checks, and the checks."""
+
+    status: Literal["ok", "degraded", "failing"]
+    checks: List[HealthCheck]
+
+
+class NodeVersion(TypedDict):
+    """Which agent answers."""
+
+    agent: str
+    api: str
+    python: str
+    build: Annotated[str, Keywords({"description": "SHA-256 of the shipped file; empty when run from source."})]
+    node_id: str
+
+
+class SshKey(TypedDict):
+    """One public key as it is shown."""
+
+    type: str
+    fingerprint: Annotated[str, Keywords({"description": "SHA256:..., as ssh-keygen prints it."})]
+    comment: str
+
+
+class User(TypedDict):
+    """A user that CodeSmith created, and its Unix account."""
+
+    name: Name
+    login: str
+    uid: int
+    gid: int
+    home: str
+    shell: str
+    state: Literal["active", "disabled"]
+    ssh_keys: List[SshKey]
+    workspaces: List[Name]
+    created_at: Time
+
+
+class UserDeleted(TypedDict):
+    """What user.delete answers."""
+
+    name: Name
+    deleted: Literal[True]
+    leftovers: Annotated[List[str], Keywords({"description": "What could not be removed; empty when all is gone."})]
+
+
+class Workspace(TypedDict):
+    """A directory of its own, owned by one login."""
+
+    id: Annotated[str, Keywords({"format": "uuid"})]
+    name: Name
+    path: str
+    user: Name
+    login: str
+    uid: int
+    gid: int
+    mode: Annotated[str, Keywords({"pattern": "^[0-7]{4}$"})]
+    state: Literal["ready", "pending", "failed"]
+    labels: Labels
+    repos: List[str]
+    sandbox: Optional[Dict[str, Any]]
+    created_at: Time
+    opened_at: Optional[Time]
+
+
+class WorkspaceDeleted(TypedDict):
+    """What workspace.delete answers."""
+
+    name: Name
+    deleted: Literal[True]
+    user_deleted: bool
+
+
+class Execution(TypedDict):
+    """How a command run in a workspace ended."""
+
+    exit_code: Annotated[int, Keywords({"description": "128 + the signal's number when a signal ended it."})]
+    signal: Optional[str]
+    stdout: str
+    stderr: str
+    truncated: Annotated[
+        bool, Keywords({"description": "True when stdout or stderr was longer than 1 MiB; the rest is dropped."})
+    ]
+    duration_s: float
+    killed_by: Optional[Literal["timeout", "memory"]]

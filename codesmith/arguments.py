@@ -1,0 +1,48 @@
+"""Read what people write on a command line into what the methods take."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from codesmith.errors import CodeSmithError
+
+KEY_TYPES = ("ssh-", "ecdsa-", "sk-")
+
+
+def parse_pairs(words: Sequence[str], option: str) -> dict[str, str] | None:
+    """Return KEY=VALUE words as a mapping; None for none."""
+    found = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise CodeSmithError(f"{option} takes KEY=VALUE, not {word!r}")
+        found[key] = value
+    return found or None
+
+
+def read_public_keys(words: Sequence[str]) -> list[str] | None:
+    """Return public keys; each word is a key or the path of a file with keys. None for none."""
+    keys: list[str] = []
+    for word in words:
+        if word.startswith(KEY_TYPES):
+            keys.append(word)
+        else:
+            lines = read_text(word, "--ssh-key").splitlines()
+            keys += [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    for key in keys:
+        if "PRIVATE KEY" in key:
+            raise CodeSmithError("that is a private key, which stays with you", hint="give the file that ends in .pub")
+    return keys or None
+
+
+def read_text(path: str, option: str) -> str:
+    """Return a file's text; `-` is standard input."""
+    try:
+        data = sys.stdin.buffer.read() if path == "-" else Path(path).expanduser().read_bytes()
+        return data.decode()
+    except UnicodeDecodeError:
+        raise CodeSmithError(f"{option}: {path} is not UTF-8 text") from None
+    except OSError as error:
+        raise CodeSmithError(f"{option}: cannot read {path}: {error.strerror}") from None

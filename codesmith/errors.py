@@ -1,0 +1,135 @@
+"""What stops a task and what the user can do about it.
+
+Every error says what and why (`problem`) and what now (`hint`, a command to paste). The exit codes are those of the
+command line: 1 error, 2 cancelled, 3 no such name, 4 authentication or host key, 5 unreachable, 6 refused by the agent,
+7 a plan is not empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from invoke.exceptions import Exit
+
+
+class CodeSmithError(Exit):  # type: ignore[misc]
+    """Anything that stops a task and that the user can act on."""
+
+    exit_code = 1
+
+    def __init__(self, problem: str, *, hint: str = "") -> None:
+        self.problem, self.hint = problem, hint
+        text = f"error: {problem}" + (f"\nhint: {hint}" if hint else "")
+        super().__init__(text, code=self.exit_code)
+        self.args = (text,)
+
+    @property
+    def kind(self) -> str:
+        """The class name: how a forwarder names this error to another process."""
+        return type(self).__name__
+
+
+class Cancelled(CodeSmithError):
+    """The user said no, or pressed Ctrl-C."""
+
+    exit_code = 2
+
+
+class UnknownName(CodeSmithError):
+    """The thing named does not exist."""
+
+    exit_code = 3
+
+
+class UnknownNode(UnknownName):
+    """The name is not in nodes.yaml."""
+
+    @classmethod
+    def named(cls, name: str, known: Iterable[str], registry: str = "nodes.yaml") -> UnknownNode:
+        """Say which names there are."""
+        return cls(
+            f"no node {name!r} in {registry} (known: {', '.join(known) or 'none'})",
+            hint="list them with `inv node.list`, or add one with `inv node.add NAME --host HOST`",
+        )
+
+
+class BadRegistry(CodeSmithError):
+    """nodes.yaml cannot be used; the problem names file, line, key and what is expected."""
+
+
+class AuthenticationFailed(CodeSmithError):
+    """sshd refused the login."""
+
+    exit_code = 4
+
+
+class HostKeyUnknown(CodeSmithError):
+    """The node's host key is not in any known_hosts file."""
+
+    exit_code = 4
+
+
+class HostKeyChanged(CodeSmithError):
+    """The node shows another host key than the pinned one."""
+
+    exit_code = 4
+
+
+class Unreachable(CodeSmithError):
+    """No connection: no address, no route, no answer, or a stopped agent."""
+
+    exit_code = 5
+
+
+class NotPrepared(CodeSmithError):
+    """The node answers SSH but has no CodeSmith agent."""
+
+    exit_code = 5
+
+
+class WrongNode(CodeSmithError):
+    """The agent that answers is not the node that was expected."""
+
+    exit_code = 4
+
+
+class Unsupported(CodeSmithError):
+    """The node, or this machine, lacks something that cannot be installed for it."""
+
+
+class StepFailed(CodeSmithError):
+    """A step of a plan did not succeed on the node."""
+
+
+class PlanNotEmpty(CodeSmithError):
+    """`--plan` found something to do."""
+
+    exit_code = 7
+
+
+class AgentRefused(CodeSmithError):
+    """The agent answered a call with an error; `code`, `kind` and `data` are those of the answer."""
+
+    exit_code = 6
+
+    def __init__(self, problem: str, *, code: int, data: Mapping[str, Any] | None = None) -> None:
+        self.rpc_code, self.data = code, dict(data or {})
+        super().__init__(problem, hint=str(self.data.get("hint", "")))
+        if self.rpc_kind == "not_found":
+            self.code = UnknownName.exit_code
+
+    @property
+    def rpc_kind(self) -> str:
+        """The word for programs: not_found, already_exists, in_use ..."""
+        return str(self.data.get("kind", ""))
+
+
+def by_kind(kind: str) -> type[CodeSmithError]:
+    """Return the class that `kind` names; CodeSmithError itself for a word that is not known."""
+    classes = [CodeSmithError]
+    for found in classes:
+        if found.__name__ == kind and found is not AgentRefused:
+            return found
+        classes.extend(found.__subclasses__())
+    return CodeSmithError

@@ -1,0 +1,201 @@
+"""What `node.*` does to each of the nodes a command chose; every function here is for one node and returns a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from codesmith import fanout, output, paths
+from codesmith.errors import PlanNotEmpty
+from codesmith.registry import Node, Registry
+
+Row = dict[str, Any]
+
+
+def registry(file: str = "") -> Registry:
+    """Return the registry of `file`, or the one that paths.nodes_file finds."""
+    return Registry.load(paths.nodes_file(file))
+
+
+def report(
+    nodes: Sequence[Node],
+    work: Callable[[Node], Row],
+    columns: Sequence[str],
+    *,
+    json: bool,
+    lines: Callable[[list[Row]], list[Row]] = list,
+) -> list[Row]:
+    """Do `work` on all nodes at once, show the rows, and raise in the end if a node failed.
+
+    `lines` turns rows into those that people read; JSON has the rows as they are.
+    """
+    outcomes = fanout.each(nodes, work)
+    rows = fanout.results(outcomes, lambda node, error: {"node": node.name, "error": error.problem, "kind": error.kind})
+    output.show(rows if json else lines(rows), columns, json=json)
+    fanout.raise_failures(outcomes)
+    return rows
+
+
+class Prepared(list[Row]):
+    """The rows of a prepare; `exit_code` is 7 for a plan that is not empty."""
+
+    exit_code = 0
+
+
+def prepare_all(nodes: Sequence[Node], *, plan_only: bool, json: bool) -> Prepared:
+    """Prepare nodes at once, or only show what would be done."""
+    columns = ("node", "step", "error") if plan_only else ("node", "result", "agent_version", "seconds", "error")
+    work = partial(prepare, plan_only=plan_only)
+    rows = Prepared(report(nodes, work, columns, json=json, lines=plan_lines if plan_only else list))
+    if plan_only and any(row["steps"] for row in rows):
+        rows.exit_code = PlanNotEmpty.exit_code
+    return rows
+
+
+def prepare(node: Node, *, plan_only: bool) -> Row:
+    """Prepare one node, telling the steps on stderr."""
+    from codesmith.remote.bootstrap.prepare import prepare as prepare_node
+
+    done = prepare_node(node, plan_only=plan_only, on_progress=output.progress(node.name))
+    return {
+        "node": node.name,
+        "result": "prepared" if done.changed else "planned" if plan_only and done.steps else "nothing to do",
+        "changed": done.changed,
+        "steps": [str(step) for step in done.steps],
+        "agent_version": done.agent_version,
+        "node_id": done.node_id,
+        "seconds": round(done.seconds, 2),
+    }
+
+
+def plan_lines(rows: Sequence[Row]) -> list[Row]:
+    """Return one line per step; a node without steps has nothing to do."""
+    return [{**row, "step": step} for row in rows for step in row.get("steps") or [row.get("result", "")]]
+
+
+def version(node: Node) -> Row:
+    """Ask a node's agent which one it is."""
+    with _client(node) as client:
+        return {"node": node.name, **client.node.version().to_dict()}
+
+
+def info(node: Node) -> Row:
+    """Ask a node what it is and has."""
+    with _client(node) as client:
+        return {"node": node.name, **client.node.info().to_dict()}
+
+
+def health(node: Node) -> Row:
+    """Ask a node how it is."""
+    with _client(node) as client:
+        return {"node": node.name, **client.node.health().to_dict()}
+
+
+def health_lines(rows: Sequence[Row]) -> list[Row]:
+    """Return one line per check."""
+    return [{**row, **check, "check": check.get("name")} for row in rows for check in row.get("checks") or [{}]]
+
+
+def is_failing(rows: Sequence[Row]) -> bool:
+    """Tell whether a node's health is failing."""
+    return any(row.get("status") == "failing" for row in rows)
+
+
+def connect(node: Node) -> Row:
+    """Bring a node's endpoint up; return its state."""
+    from codesmith.tunnel import control
+
+    return state_row(control.connect(node), node.name)
+
+
+def disconnect(node: Node) -> Row:
+    """Take a node's endpoint down; say whether there was one."""
+    from codesmith.tunnel import control
+
+    return {"node": node.name, "changed": control.disconnect(node)}
+
+
+def status(chosen: Sequence[Node] | None) -> list[Row]:
+    """Return the state of every endpoint, or of the chosen nodes, those without one included."""
+    from codesmith.tunnel import control
+
+    if chosen is None:
+        return [state_row(state, state.name) for state in control.status()]
+    states = {(state.name, state.registry): state for state in control.status()}
+    return [state_row(states.get((node.name, str(node.registry))), node.name, node) for node in chosen]
+
+
+def listing(found: Registry) -> list[Row]:
+    """Return the registry joined with the endpoints."""
+    rows = status(list(found.nodes.values()))
+    return [
+        {**row, "tags": list(node.tags), "labels": dict(node.labels), "default": node.name == found.default}
+        for row, node in zip(rows, found.nodes.values(), strict=True)
+    ]
+
+
+def state_row(state: Any, name: str, node: Node | None = None) -> Row:
+    """Return an endpoint's state for people and programs; without one it is stopped."""
+    if state is None:
+        host = (node.host or f"lab:{node.lab}") if node else ""
+        empty = {"endpoint": "", "state": "stopped", "since": None, "agent_version": "", "node_id": "", "reason": ""}
+        return {"name": name, "host": host, **empty, "registry": str(node.registry) if node else ""}
+    keys = ("name", "host", "endpoint", "state", "since", "agent_version", "node_id", "reason", "registry")
+    row = {key: getattr(state, key) for key in keys}
+    return {**row, "since": _time(state.since)}
+
+
+def add(file: str, name: str, settings: Mapping[str, Any], tags: list[str], labels: list[str]) -> Row:
+    """Write a node into nodes.yaml and return it as it is now read."""
+    from codesmith import arguments, nodes_writer
+
+    path = paths.nodes_file(file)
+    given = {**settings, "tags": tuple(tags), "labels": arguments.parse_pairs(labels, "--label")}
+    nodes_writer.add(path, name, {key: value for key, value in given.items() if value not in (None, ())})
+    return _written(Registry.load(path).get(name))
+
+
+def remove(file: str, name: str) -> Row:
+    """Take a node's endpoint down and its entry out of nodes.yaml; the node itself is left as it is."""
+    from codesmith import nodes_writer
+    from codesmith.tunnel import control
+
+    path = paths.nodes_file(file)
+    node = Registry.load(path).get(name)
+    control.disconnect(node)
+    was_default = nodes_writer.remove(path, name)
+    return {"name": name, "removed": True, "was_default": was_default, "file": str(path)}
+
+
+def trust(node: Node, *, yes: bool) -> Row:
+    """Pin the host key a node shows, once the person in front of the terminal agrees."""
+    from codesmith.remote import hostkeys
+
+    done = hostkeys.trust(node, yes=yes, confirm=output.confirm)
+    return {
+        "node": done.node,
+        "host": done.host,
+        "type": done.type,
+        "fingerprint": done.fingerprint,
+        "file": str(done.file),
+        "added": done.added,
+    }
+
+
+def _written(node: Node) -> Row:
+    row = node.to_dict()
+    return {key: value for key, value in row.items() if value not in (None, [], {})}
+
+
+def _time(seconds: float) -> str | None:
+    return (
+        datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z") if seconds else None
+    )
+
+
+def _client(node: Node) -> Any:
+    from codesmith.sdk.client import Client
+
+    return Client(node)

@@ -1,0 +1,108 @@
+"""One control group per node in every hierarchy: limits work inside it, and its processes can be found and ended.
+
+Without one of its own a node would share the group `/payload` with every other node.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from codesmith.lab.programs import run
+
+GROUP = "codesmith-lab"
+# The v1 controllers that systemd uses.
+CONTROLLERS = ("memory", "pids", "cpu", "cpuacct", "devices", "blkio")
+
+
+def hierarchies() -> list[Path]:
+    """Return the mounted hierarchies a node is given: cgroup2, the controllers of v1, and systemd's own."""
+    found = []
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, place, kind, options = line.split()[:4]
+        words = options.split(",")
+        if kind == "cgroup2" or (kind == "cgroup" and ("name=systemd" in words or set(words) & set(CONTROLLERS))):
+            found.append(Path(place))
+    return found
+
+
+def legacy_controllers() -> list[Path]:
+    """Return the v1 controllers: nspawn mounts them read-only in the node."""
+    return [place for place in hierarchies() if not (place / "cgroup.controllers").exists() and place.name != "systemd"]
+
+
+def make(node_id: str) -> list[Path]:
+    """Make the node's groups and return the files that a process writes 0 to in order to join them."""
+    joins = []
+    for top in hierarchies():
+        place = top / GROUP / node_id
+        place.mkdir(parents=True, exist_ok=True)
+        _enable_controllers(top)
+        joins.append(place / "cgroup.procs")
+    return joins
+
+
+def _enable_controllers(top: Path) -> None:
+    """Hand the controllers of a cgroup2 hierarchy down to the nodes' groups; nspawn does the rest."""
+    listed = top / "cgroup.controllers"
+    for name in listed.read_text().split() if listed.exists() else []:
+        for place in (top, top / GROUP):
+            # A controller that cannot be handed down is one the nodes do without.
+            with contextlib.suppress(OSError):
+                (place / "cgroup.subtree_control").write_text(f"+{name}")
+
+
+def allow_limits(leader: int) -> None:
+    """Let systemd in the node write its v1 controllers, which nspawn mounts read-only."""
+    wanted = [str(place) for place in legacy_controllers()]
+    if not wanted:
+        return
+    script = 'for place; do mount -o remount,rw,bind "$place"; done'
+    run("nsenter", "--target", str(leader), "--mount", "--", "/bin/sh", "-c", script, "sh", *wanted)
+
+
+def pids(node_id: str) -> set[int]:
+    """Return every process of the node, as this machine numbers them."""
+    found: set[int] = set()
+    for place in _groups(node_id):
+        with contextlib.suppress(OSError):
+            found |= {int(line) for line in (place / "cgroup.procs").read_text().split()}
+    return found - {0}
+
+
+def kill(node_id: str, timeout_s: float = 20) -> None:
+    """End every process of the node at once and wait until the last one is gone."""
+    deadline = time.monotonic() + timeout_s
+    while left := pids(node_id):
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"processes of {node_id} do not end: {sorted(left)}")
+        time.sleep(0.005)
+
+
+def remove(node_id: str, timeout_s: float = 10) -> None:
+    """Remove the node's groups; the kernel keeps a group busy for a moment after its last process."""
+    deadline = time.monotonic() + timeout_s
+    while left := list(_groups(node_id)):
+        for place in left:
+            with contextlib.suppress(OSError):
+                place.rmdir()
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"control groups of {node_id} stay busy: {left[0]}")
+    for top in hierarchies():
+        # Still full of other nodes, as a rule.
+        with contextlib.suppress(OSError):
+            (top / GROUP).rmdir()
+
+
+def _groups(node_id: str) -> Iterator[Path]:
+    """Yield the node's groups, children first."""
+    for top in hierarchies():
+        for place, _, _ in os.walk(top / GROUP / node_id, topdown=False):
+            yield Path(place)

@@ -1,0 +1,97 @@
+"""A node's disk: the image below, what the node changed above."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from pathlib import Path
+
+from codesmith.errors import Unsupported
+from codesmith.lab.programs import ProgramFailed, run
+from codesmith.lab.home import ensure_dir, lock, write_atomically
+from codesmith.lab.record import Record
+
+
+def is_mounted(place: Path) -> bool:
+    """Whether something is mounted at `place`."""
+    wanted = str(place)
+    return any(line.split(" ")[1] == wanted for line in Path("/proc/self/mounts").read_text().splitlines())
+
+
+def ensure_mounted(folder: Path, image: Path) -> Path:
+    """Mount the node's disk and return its root."""
+    root = ensure_dir(folder / "root")
+    if is_mounted(root):
+        return root
+    upper, work = ensure_dir(folder / "upper"), ensure_dir(folder / "work")
+    # The upper folder becomes the node's "/", which all its users must be able to enter.
+    upper.chmod(0o755)
+    layers = f"lowerdir={image},upperdir={upper},workdir={work}"
+    try:
+        run("mount", "-t", "overlay", "codesmith-lab", "-o", layers, str(root))
+    except ProgramFailed as error:
+        raise Unsupported(
+            f"an overlay cannot be mounted on the file system of {folder}: {error.stderr}",
+            hint="export CODESMITH_LAB_HOME=DIR  # a folder on ext4, xfs or tmpfs",
+        ) from error
+    return root
+
+
+def remove(folder: Path) -> None:
+    """Unmount the node's disk and delete all it wrote."""
+    root = folder / "root"
+    while is_mounted(root):
+        try:
+            run("umount", str(root))
+        except ProgramFailed:
+            # Somebody looks into it: the mount goes when he leaves.
+            run("umount", "--lazy", str(root))
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def ensure_key(home: Path) -> Path:
+    """Return the private key that opens every node of this lab home, made the first time."""
+    key = home / "id_ed25519"
+    with lock(home / "key.lock"):
+        if not key.with_suffix(".pub").exists():
+            key.unlink(missing_ok=True)
+            _make_key(key, "codesmith-lab")
+    return key
+
+
+def _make_key(path: Path, comment: str) -> str:
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path))
+    return path.with_suffix(".pub").read_text().strip()
+
+
+def ensure_furnished(folder: Path, record: Record, authorized_key: str) -> None:
+    """Give the node what makes it itself before its first boot: name, machine id, host key, and who may enter."""
+    if (folder / "ssh_config").exists():
+        return
+    root = folder / "root"
+    (root / "etc/hostname").write_text(f"{record.name}\n")
+    (root / "etc/hosts").write_text(f"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {record.name}\n")
+    (root / "etc/machine-id").write_text(f"{uuid.uuid4().hex}\n")
+    for old in (root / "etc/ssh").glob("ssh_host_*"):
+        old.unlink()
+    public = _make_key(root / "etc/ssh/ssh_host_ed25519_key", f"root@{record.name}")
+    (folder / "known_hosts").write_text(f"{record.host} {' '.join(public.split()[:2])}\n")
+    ensure_dir(root / "root/.ssh")
+    (root / "root/.ssh/authorized_keys").write_text(authorized_key)
+    (root / "root/.ssh/authorized_keys").chmod(0o600)
+    # The last one, and atomic: it tells a furnished disk.
+    write_atomically(folder / "ssh_config", _ssh_config(folder, record))
+
+
+def _ssh_config(folder: Path, record: Record) -> str:
+    return f"""\
+Host {record.name}
+    HostName {record.host}
+    User root
+    IdentityFile {folder.parent.parent / "id_ed25519"}
+    IdentitiesOnly yes
+    UserKnownHostsFile {folder / "known_hosts"}
+    GlobalKnownHostsFile none
+    StrictHostKeyChecking yes
+"""

@@ -1,0 +1,63 @@
+"""Where the lab keeps nodes (state), images (cache) and claims (until the machine restarts)."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+STATE = Path("/var/lib/codesmith-lab")
+CACHE = Path("/var/cache/codesmith-lab")
+CLAIMS = Path("/run/codesmith-lab")
+
+
+def lab_home() -> Path:
+    """Return the folder of the nodes: CODESMITH_LAB_HOME, else /var/lib/codesmith-lab."""
+    return Path(os.environ.get("CODESMITH_LAB_HOME") or STATE).absolute()
+
+
+def node_dir(name: str) -> Path:
+    """Return the folder of one node, whether it exists or not."""
+    return lab_home() / "nodes" / name
+
+
+def ensure_dir(path: Path) -> Path:
+    """Make `path` for root alone: images and nodes are full of setuid programs that are not this machine's."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path
+
+
+@contextlib.contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on the file `path`; the kernel drops it when the holder dies."""
+    ensure_dir(path.parent)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Hold an exclusive lock on a folder that may be removed meanwhile; FileNotFoundError if it is."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if not os.path.samestat(os.fstat(descriptor), folder.stat()):
+            raise FileNotFoundError(folder)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
+    """Replace `path` in one step, so that a reader sees the old text or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    temporary.replace(path)

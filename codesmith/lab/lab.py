@@ -1,0 +1,104 @@
+"""The lab: boots nodes, finds them, throws them away."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from codesmith.errors import CodeSmithError, StepFailed, UnknownName
+from codesmith.lab import disk, images, network, requirements, teardown
+from codesmith.lab.home import ensure_dir, lab_home, lock_folder, node_dir
+from codesmith.lab.node import LabNode
+from codesmith.lab.processes import Process
+from codesmith.lab.programs import ProgramFailed
+from codesmith.lab.record import Record
+
+
+class Lab:
+    """The nodes of this machine.
+
+    Nodes live as long as the process that booted them, or until `down`; with `keep` until `down` alone. As a context
+    manager it throws away at the end what it booted. Safe to use from several processes and threads at once.
+    """
+
+    def __init__(self, *, keep: bool = False) -> None:
+        requirements.check()
+        self.owner = None if keep else Process.me()
+        self.home = ensure_dir(lab_home())
+        self.key = disk.ensure_key(self.home)
+        self._mine: list[str] = []
+        teardown.reap()
+
+    def __enter__(self) -> Lab:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for name in list(self._mine):
+            self.down(name)
+
+    def up(self, name: str, release: str = "bookworm") -> LabNode:
+        """Boot a node and wait until it is ready; the second call returns it, switched on if it was off."""
+        folder = node_dir(check_name(name))
+        image = images.ensure(release)
+        record = self._ensure_record(name, release, image, folder)
+        if record.release != release:
+            raise CodeSmithError(
+                f"lab node {name!r} is a {record.release}, not a {release}", hint=f"inv lab.down --node {name}"
+            )
+        node = LabNode(folder, record)
+        try:
+            # Whoever else wants it up, or down, waits until it is up.
+            with lock_folder(folder):
+                disk.ensure_mounted(folder, image)
+                disk.ensure_furnished(folder, record, self.key.with_suffix(".pub").read_text())
+                node.start()
+        except ProgramFailed as error:
+            raise StepFailed(f"lab node {name!r} does not boot: {error}", hint=f"inv lab.down --node {name}") from error
+        return node
+
+    def _ensure_record(self, name: str, release: str, image: Path, folder: Path) -> Record:
+        with teardown.claims_lock():
+            record = Record.read(folder)
+            if record is None:
+                node_id = teardown.claim(name, folder)
+                ensure_dir(folder)
+                gateway, host = network.gateway_and_host(node_id)
+                record = Record(name, release, str(image), node_id, host, gateway, self.owner)
+                record.write(folder)
+                self._mine.append(name)
+        return record
+
+    def down(self, name: str) -> bool:
+        """Throw a node away with all it holds; False if there was none."""
+        folder = node_dir(check_name(name))
+        if name in self._mine:
+            self._mine.remove(name)
+        if not folder.exists():
+            return False
+        teardown.remove(folder)
+        return True
+
+    def get(self, name: str) -> LabNode:
+        """Return a node that exists, on or off; UnknownName otherwise."""
+        folder = node_dir(check_name(name))
+        record = Record.read(folder)
+        if record is None:
+            raise UnknownName(f"no lab node {name!r}", hint=f"inv lab.up --node {name}")
+        return LabNode(folder, record)
+
+    def list(self) -> list[LabNode]:
+        """Return all nodes, whoever booted them, by name."""
+        return find_nodes()
+
+
+def find_nodes() -> list[LabNode]:
+    """Return all nodes of this lab home; nothing is needed for looking."""
+    records = [(folder, Record.read(folder)) for folder in teardown.folders()]
+    return [LabNode(folder, record) for folder, record in records if record is not None]
+
+
+def check_name(name: str) -> str:
+    """Return `name` if it can be a folder, a host name and a word in ssh_config alike."""
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name):
+        raise CodeSmithError(f"{name!r} cannot be the name of a lab node: small letters, digits and -, at most 63")
+    return name

@@ -1,0 +1,75 @@
+"""What is written down about a node, so that any process can find it, use it and remove it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from codesmith.lab.home import write_atomically
+from codesmith.lab.processes import Process
+
+
+@dataclass(frozen=True)
+class Record:
+    """A node as it was made. `owner` is None for a node that is kept until `lab.down`."""
+
+    name: str
+    release: str
+    image: str
+    id: str
+    host: str
+    gateway: str
+    owner: Process | None
+
+    @property
+    def is_orphan(self) -> bool:
+        """Whether the process it was made for is gone."""
+        return self.owner is not None and not self.owner.is_alive
+
+    def write(self, folder: Path) -> None:
+        """Write it into the node's folder."""
+        write_atomically(folder / "record.json", json.dumps(asdict(self), indent=1))
+
+    @classmethod
+    def read(cls, folder: Path) -> Record | None:
+        """Return the record in a node's folder, None if there is none."""
+        found = _read(folder / "record.json")
+        if found is None:
+            return None
+        return cls(**{**found, "owner": Process.from_dict(found["owner"])})
+
+
+@dataclass(frozen=True)
+class Run:
+    """The processes behind a node that is switched on; `boots` counts its starts since then."""
+
+    supervisor: Process
+    nspawn: Process
+    boots: int
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the node is switched on."""
+        return self.nspawn.is_alive
+
+    def write(self, folder: Path) -> None:
+        """Write it into the node's folder."""
+        write_atomically(folder / "run.json", json.dumps(asdict(self)))
+
+    @classmethod
+    def read(cls, folder: Path) -> Run | None:
+        """Return the processes of a node that is on, or was on last; None if it never was."""
+        found = _read(folder / "run.json")
+        if found is None:
+            return None
+        return cls(Process(**found["supervisor"]), Process(**found["nspawn"]), int(found["boots"]))
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        return None
+    return found if isinstance(found, dict) else None

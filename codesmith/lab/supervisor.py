@@ -1,0 +1,114 @@
+"""The process behind a node: starts nspawn, again when the node reboots, and removes the node when its owner dies.
+
+Started as `python -m codesmith.lab.supervisor FOLDER`; it ends when the node is switched off.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from codesmith.lab import cgroups, network, teardown
+from codesmith.lab.programs import environment
+from codesmith.lab.processes import Process, children
+from codesmith.lab.record import Record, Run
+
+REBOOT = 133  # What nspawn with --keep-unit ends with when the node asked for a reboot.
+PR_SET_PDEATHSIG = 1
+
+
+def main() -> int:
+    """Run one node until it is switched off or its owner is gone."""
+    folder = Path(sys.argv[1])
+    record = Record.read(folder)
+    if record is None:
+        return 1
+    owner = record.owner.open() if record.owner else None
+    if record.owner is None or owner is not None:
+        boots = 0
+        while (ended := run_once(folder, record, owner, boots)) == REBOOT:
+            boots += 1
+        if ended is not None:
+            return 0
+    teardown.remove(folder)
+    return 0
+
+
+def run_once(folder: Path, record: Record, owner: int | None, boots: int) -> int | None:
+    """Run the node until it halts or reboots and return nspawn's exit status; None if the owner died meanwhile."""
+    nspawn = start(folder, record)
+    process = Process.of(nspawn.pid)
+    if process is not None:
+        Run(Process.me(), process, boots).write(folder)
+    open_limits(nspawn)
+    descriptor = os.pidfd_open(nspawn.pid)
+    watched = [descriptor] if owner is None else [descriptor, owner]
+    select.select(watched, [], [])
+    os.close(descriptor)
+    if owner is not None and select.select([owner], [], [], 0)[0]:
+        nspawn.kill()
+        nspawn.wait()
+        return None
+    # nspawn may end before the last process of the node does.
+    cgroups.kill(record.id)
+    return nspawn.wait()
+
+
+def start(folder: Path, record: Record) -> subprocess.Popen[bytes]:
+    """Start nspawn in the node's own control groups, tied to the life of this process."""
+    joins = [str(path) for path in cgroups.make(record.id)]
+    libc = ctypes.CDLL(None)
+
+    def enter() -> None:
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        for path in joins:
+            with open(path, "w") as file:
+                file.write("0")
+
+    with open(folder / "console.log", "ab") as console:
+        return subprocess.Popen(
+            command(folder, record), stdin=subprocess.DEVNULL, stdout=console, stderr=console,
+            env=environment(), preexec_fn=enter,
+        )  # fmt: skip
+
+
+def command(folder: Path, record: Record) -> list[str]:
+    """Return nspawn's command line for a node."""
+    return [
+        "systemd-nspawn", f"--directory={folder / 'root'}", "--boot", "--register=no", "--keep-unit", "--quiet",
+        f"--machine={record.id}", f"--network-namespace-path={network.namespace(record.id)}",
+        f"--hostname={record.name}", "--resolv-conf=off", "--timezone=off", "--link-journal=no",
+    ]  # fmt: skip
+
+
+def open_limits(nspawn: subprocess.Popen[bytes], timeout_s: float = 10) -> None:
+    """Make the node's controllers writable between their mounting and systemd's first use of them."""
+    wanted = [str(place) for place in cgroups.legacy_controllers()]
+    deadline = time.monotonic() + timeout_s
+    while wanted and nspawn.poll() is None and time.monotonic() < deadline:
+        for leader in children(nspawn.pid):
+            if _has_mounted(leader, wanted):
+                cgroups.allow_limits(leader)
+                return
+        time.sleep(0.002)
+
+
+def _has_mounted(leader: int, wanted: list[str]) -> bool:
+    """Whether the node's first process sees its controllers and, its file system complete, is about to run init."""
+    try:
+        mounts = Path(f"/proc/{leader}/mountinfo").read_text().splitlines()
+        name = Path(f"/proc/{leader}/comm").read_text().strip()
+    except OSError:
+        return False
+    places = {line.split(" ")[4] for line in mounts}
+    return name == "systemd" and set(wanted) <= places
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""Removes nodes, whole or half made, so that nothing of them stays behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import signal
+from pathlib import Path
+
+from codesmith.lab import cgroups, disk, network
+from codesmith.lab.home import CLAIMS, lab_home, lock, lock_folder, write_atomically
+from codesmith.lab.processes import Process
+from codesmith.lab.record import Record, Run
+
+
+def claim(name: str, folder: Path) -> str:
+    """Reserve an id for the node in `folder`: its namespace, cable, subnet, control group and machine are called by it.
+
+    The caller holds `claims_lock` until the node's record names the id.
+    """
+    for node_id in network.candidates(name):
+        file = CLAIMS / f"{node_id}.json"
+        if not file.exists() and not network.namespace(node_id).exists():
+            write_atomically(file, json.dumps({"folder": str(folder), "claimer": Process.me().as_dict()}))
+            return node_id
+    raise RuntimeError("every subnet of the lab is taken")
+
+
+def claims_lock() -> contextlib.AbstractContextManager[None]:
+    """Keep other processes from claiming ids and from reaping."""
+    return lock(CLAIMS / "lock")
+
+
+def switch_off(folder: Path, record: Record) -> None:
+    """End the node's processes at once, as a power cut does."""
+    run = Run.read(folder)
+    if run is not None:
+        # First the supervisor, which would start the node again after a reboot.
+        if run.supervisor != Process.me():
+            run.supervisor.send(signal.SIGKILL)
+            run.supervisor.wait(10)
+        run.nspawn.send(signal.SIGKILL)
+        run.nspawn.wait(10)
+    cgroups.kill(record.id)
+
+
+def remove(folder: Path) -> None:
+    """Remove the node in `folder` with all that belongs to it; the second call finds nothing."""
+    with contextlib.suppress(FileNotFoundError), lock_folder(folder):
+        record = Record.read(folder)
+        if record is not None:
+            switch_off(folder, record)
+            release(record.id)
+        disk.remove(folder)
+
+
+def release(node_id: str) -> None:
+    """Remove all that is called by an id, and give the id back."""
+    cgroups.kill(node_id)
+    cgroups.remove(node_id)
+    network.remove(node_id)
+    for place in ("propagate", "unix-export"):
+        with contextlib.suppress(OSError):
+            shutil.rmtree(Path("/run/systemd/nspawn") / place / node_id)
+    (CLAIMS / f"{node_id}.json").unlink(missing_ok=True)
+
+
+def reap() -> list[str]:
+    """Remove every node whose owner is gone, and what is left of one that was being made; return their names."""
+    with claims_lock():
+        reaped = [folder for file in sorted(CLAIMS.glob("*.json")) if (folder := _reap_claim(file))]
+        # Those whose claim was lost when the machine restarted.
+        for folder in folders():
+            record = Record.read(folder)
+            if record is None or record.is_orphan:
+                remove(folder)
+                reaped.append(folder)
+    return [folder.name for folder in reaped]
+
+
+def _reap_claim(file: Path) -> Path | None:
+    """Remove what belongs to a claim if nobody stands behind it any more."""
+    try:
+        found = json.loads(file.read_text())
+    except FileNotFoundError:
+        return None
+    folder, claimer = Path(found["folder"]), Process.from_dict(found["claimer"])
+    record = Record.read(folder)
+    if record is not None and record.id == file.stem:
+        if not record.is_orphan:
+            return None
+        remove(folder)
+    elif claimer is not None and not claimer.is_alive:
+        release(file.stem)
+        remove(folder)
+    else:
+        return None
+    return folder
+
+
+def folders() -> list[Path]:
+    """Return the folders of the nodes of this lab home."""
+    return sorted(path for path in (lab_home() / "nodes").glob("*") if path.is_dir() and not path.name.startswith("."))

@@ -1,0 +1,266 @@
+"""Read nodes.yaml: every complaint names file, line, key and what is expected there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codesmith.errors import BadRegistry
+
+if TYPE_CHECKING:
+    import yaml
+
+NAME = r"[a-z0-9]([a-z0-9-]{0,26}[a-z0-9])?"
+RELEASES = ("bookworm", "trixie", "bullseye")
+NODE_KEYS = ("host", "user", "port", "identity", "tags", "labels", "endpoint", "lab")
+TOP_KEYS = ("default", "nodes")
+SSH_KEYS = ("host", "user", "port", "identity")
+
+EXPECTED = {
+    "default": "the name of one of the nodes below",
+    "nodes": "a mapping: one `NAME:` per node, its settings indented below it",
+    "host": "a host name, an address or an alias from ssh_config",
+    "user": "a login name",
+    "port": "a whole number from 1 to 65535",
+    "identity": "the path of a private key",
+    "tags": "a list of words, as [eu, test]",
+    "labels": "a mapping of words to words, as {rack: r7}",
+    "endpoint": "unix or tcp:PORT with a port from 1 to 65535",
+    "lab": " or ".join((", ".join(RELEASES[:-1]), RELEASES[-1])),
+}
+# A leading "-" would be an option of ssh; spaces, quotes and control characters have no place in either word.
+WORD = r"[^\s\x00-\x1f\x7f'\"`$;&|<>\\@-][^\s\x00-\x1f\x7f'\"`$;&|<>\\@]*"
+
+
+@dataclass(frozen=True)
+class Section:
+    """One node as written: its settings and the lines it stands on (from 1; `last_line` is included)."""
+
+    name: str
+    values: dict[str, Any]
+    first_line: int
+    last_line: int
+    column: int
+
+
+@dataclass(frozen=True)
+class NodesFile:
+    """All that nodes.yaml says, and where it says it. `nodes_line` is None when there is no `nodes:` yet."""
+
+    path: Path
+    text: str
+    default: str | None
+    default_line: int | None
+    nodes_line: int | None
+    is_block: bool
+    sections: dict[str, Section]
+
+
+def read(path: Path) -> NodesFile:
+    """Return what the file says; BadRegistry for anything that is not as CLI.md has it."""
+    return parse(read_text(path), path)
+
+
+def read_text(path: Path) -> str:
+    """Return the file's text (UTF-8)."""
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise BadRegistry(f"there is no {path}", hint=f"inv node.add NAME --host HOST --file {path}") from None
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise BadRegistry(f"{path}:{line}: not UTF-8 text; expected YAML in UTF-8") from None
+    except OSError as error:
+        raise BadRegistry(f"cannot read {path}: {error.strerror}", hint=f"ls -ld {path}") from None
+
+
+def parse(text: str, path: Path) -> NodesFile:
+    """Return what `text` says; pure, `path` is only for messages."""
+    return _Reader(path, text).file()
+
+
+class _Reader:
+    """Walks the YAML nodes, which know their lines, instead of plain values, which do not."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self.path, self.text = path, text
+
+    def file(self) -> NodesFile:
+        root = self.compose()
+        if root is None:
+            raise self.bad(1, "", "the file is empty", "`nodes:` and below it one entry per node")
+        top = {key: (line, value) for key, line, value in self.pairs(root, "", TOP_KEYS, "a mapping with `nodes:`")}
+        nodes_line, nodes = top.get("nodes", (None, None))
+        sections = {} if nodes is None or self.is_null(nodes) else self.sections(nodes)
+        default_line, default = top.get("default", (None, None))
+        name = None if default is None else self.string(default, "default")
+        if name is not None and default_line is not None and name not in sections:
+            known = f" (nodes here: {', '.join(sections) or 'none'})"
+            raise self.bad(default_line, "default", f"no node is named {name!r}{known}", EXPECTED["default"])
+        is_block = nodes is not None and not getattr(nodes, "flow_style", False)
+        return NodesFile(self.path, self.text, name, default_line, nodes_line, is_block, sections)
+
+    def compose(self) -> yaml.Node | None:
+        import yaml
+
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        try:
+            return yaml.compose(self.text, Loader=loader)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            raise self.unreadable(mark.line + 1 if mark else 1, error.problem or "not YAML") from None
+        except yaml.YAMLError as error:
+            raise self.unreadable(self.control_line(), str(error).splitlines()[0]) from None
+        except RecursionError:
+            raise self.bad(1, "", "nested too deep", EXPECTED["nodes"]) from None
+
+    def unreadable(self, line: int, problem: str) -> BadRegistry:
+        lines = self.text.splitlines() or [""]
+        for number in (line, line - 1):
+            if 0 < number <= len(lines) and "\t" in lines[number - 1][: _indent(lines[number - 1])]:
+                return self.bad(number, "", "a tab in the indentation", "spaces")
+        if "another document" in problem or "single document" in problem:
+            return self.bad(line, "", "a second document (`---`)", "one document")
+        return self.bad(line, "", f"not YAML: {problem}", "YAML as in nodes.yaml of the documentation")
+
+    def control_line(self) -> int:
+        found = re.search(r"[^\x09\x0a\x0d\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", self.text)
+        return self.text.count("\n", 0, found.start()) + 1 if found else 1
+
+    def sections(self, nodes: yaml.Node) -> dict[str, Section]:
+        return {name: self.section(name, line, value) for name, line, value in self.names(nodes)}
+
+    def names(self, nodes: yaml.Node) -> Iterator[tuple[str, int, yaml.Node]]:
+        for name, line, value in self.pairs(nodes, "nodes", None, EXPECTED["nodes"]):
+            if not re.fullmatch(NAME, name, re.ASCII):
+                expected = "1 to 28 of a-z, 0-9 and -, neither first nor last a -"
+                raise self.bad(line, f"nodes.{name}", f"{name!r} is not a node's name", expected)
+            yield name, line, value
+
+    def section(self, name: str, line: int, node: yaml.Node) -> Section:
+        key = f"nodes.{name}"
+        if self.is_null(node):
+            raise self.bad(line, key, "no settings", "`host:` or `lab:` indented below it")
+        found = {word: (at, value) for word, at, value in self.pairs(node, key, NODE_KEYS, "`host:` or `lab:`")}
+        values = {word: self.value(word, value, f"{key}.{word}") for word, (_, value) in found.items()}
+        if "lab" in values:
+            for word in SSH_KEYS:
+                if word in values:
+                    expected = "only one of both: the lab knows the address of its own nodes"
+                    raise self.bad(found[word][0], f"{key}.{word}", f"`{word}` together with `lab`", expected)
+        elif "host" not in values:
+            raise self.bad(line, key, "neither `host` nor `lab`", f"`host:` {EXPECTED['host']}")
+        last = max((_last_line(value) for _, value in found.values()), default=line)
+        return Section(name, values, line, max(line, last), _first_column(node))
+
+    def value(self, word: str, node: yaml.Node, key: str) -> Any:
+        if word == "port":
+            return self.port(node, key)
+        if word == "tags":
+            return self.tags(node, key)
+        if word == "labels":
+            pairs = self.pairs(node, key, None, EXPECTED["labels"])
+            return {label: self.string(value, f"{key}.{label}", EXPECTED["labels"]) for label, _, value in pairs}
+        text = self.string(node, key)
+        if not _is_fine(word, text):
+            raise self.bad(_line(node), key, f"{text!r}", EXPECTED[word])
+        return text
+
+    def port(self, node: yaml.Node, key: str) -> int:
+        text = node.value if node.tag.endswith(":int") and isinstance(node.value, str) else ""
+        if not re.fullmatch(r"[1-9][0-9]{0,4}", text) or int(text) > 65535:
+            raise self.bad(_line(node), key, self.what(node), EXPECTED["port"])
+        return int(text)
+
+    def tags(self, node: yaml.Node, key: str) -> tuple[str, ...]:
+        if _shape(node) != "a list":
+            raise self.bad(_line(node), key, self.what(node), EXPECTED["tags"])
+        return tuple(self.string(item, key, "words; other values in quotes") for item in node.value)
+
+    def string(self, node: yaml.Node, key: str, expected: str = "") -> str:
+        expected = expected or EXPECTED[key.rsplit(".", 1)[-1]]
+        if not node.tag.endswith(":str") or _shape(node):
+            quotes = " (in quotes)" if not self.is_null(node) and isinstance(node.value, str) else ""
+            raise self.bad(_line(node), key, self.what(node), expected + quotes)
+        if not node.value.strip() or not node.value.isprintable():
+            raise self.bad(_line(node), key, f"{node.value!r}", expected)
+        return str(node.value)
+
+    def pairs(
+        self, node: yaml.Node, key: str, known: tuple[str, ...] | None, expected: str
+    ) -> Iterator[tuple[str, int, yaml.Node]]:
+        """Yield key, line and value of a mapping; refuse another kind, a second use of a key, a key not known."""
+        if _shape(node) != "a mapping":
+            raise self.bad(_line(node), key, self.what(node), expected)
+        seen: dict[str, int] = {}
+        for word, value in node.value:
+            line, text = _line(word), str(word.value) if isinstance(word.value, str) else ""
+            where = f"{key}.{text}" if key else text
+            if not text:
+                raise self.bad(line, key, "a key that is not a word", expected)
+            if text in seen:
+                raise self.bad(line, where, f"written before on line {seen[text]}", "each key once")
+            if known is not None and text not in known:
+                raise self.bad(line, where, f"no such key{_guess(text, known)}", f"one of {', '.join(known)}")
+            seen[text] = line
+            yield text, line, value
+
+    def is_null(self, node: yaml.Node) -> bool:
+        return bool(node.tag.endswith(":null"))
+
+    def what(self, node: yaml.Node) -> str:
+        if self.is_null(node):
+            return "nothing"
+        return _shape(node) or repr(node.value)
+
+    def bad(self, line: int, key: str, problem: str, expected: str) -> BadRegistry:
+        where = f"{self.path}:{line}: " + (f"{key}: " if key else "")
+        return BadRegistry(f"{where}{problem}; expected {expected}", hint=f"${{EDITOR:-vi}} +{line} {self.path}")
+
+
+def _is_fine(word: str, text: str) -> bool:
+    if word in ("host", "user"):
+        return re.fullmatch(WORD, text) is not None
+    if word == "endpoint":
+        found = re.fullmatch(r"unix|tcp:([1-9][0-9]{0,4})", text)
+        return found is not None and int(found[1] or 1) <= 65535
+    return word != "lab" or text in RELEASES
+
+
+def _guess(word: str, known: tuple[str, ...]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(word, known, 1)
+    return f", did you mean `{close[0]}`?" if close else ""
+
+
+def _shape(node: yaml.Node) -> str:
+    """Return what the node is made of, whatever tag it claims to have; nothing for a scalar."""
+    import yaml
+
+    if isinstance(node, yaml.MappingNode):
+        return "a mapping"
+    return "a list" if isinstance(node, yaml.SequenceNode) else ""
+
+
+def _line(node: yaml.Node) -> int:
+    return int(node.start_mark.line) + 1
+
+
+def _first_column(node: yaml.Node) -> int:
+    return int(node.start_mark.column)
+
+
+def _last_line(node: yaml.Node) -> int:
+    # The end mark of a block stands at the start of what follows it; flow values and scalars end where they end.
+    if isinstance(node.value, list) and not getattr(node, "flow_style", True) and node.value:
+        last = node.value[-1]
+        return _last_line(last[1] if isinstance(last, tuple) else last)
+    return int(node.end_mark.line) + 1
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())

@@ -1,0 +1,173 @@
+"""Show results: a table on a terminal, tab-separated lines in a pipe, JSON when asked; the rest goes to stderr.
+
+What a node says may hold escape sequences: nothing of it reaches a terminal unescaped.
+"""
+
+from __future__ import annotations
+
+import json as json_module
+import os
+import sys
+import time
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TextIO
+
+# Control, format (bidirectional overrides among them), surrogate, line and paragraph separators.
+UNSAFE = ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def escape(text: str, keep: str = "") -> str:
+    """Return `text` with every character that could steer a terminal written out, those in `keep` excepted."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_written(char) if _is_unsafe(char) and char not in keep else char for char in text)
+
+
+def _is_unsafe(char: str) -> bool:
+    return unicodedata.category(char) in UNSAFE
+
+
+def _written(char: str) -> str:
+    known = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
+    number = ord(char)
+    return known.get(char) or (f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}")
+
+
+def show(data: Any, columns: Sequence[str] = (), *, json: bool = False, stream: TextIO | None = None) -> None:
+    """Print records (a list: one row each; one record: a line per field). `columns` picks fields for people.
+
+    JSON always has every field.
+    """
+    out = stream or sys.stdout
+    if json:
+        _print(out, json_module.dumps(plain(data), indent=2) + "\n")
+        return
+    rows, heads = _rows(plain(data), columns)
+    if out.isatty():
+        _table(out, rows, heads)
+    else:
+        _print(out, "".join("\t".join(map(escape, row)) + "\n" for row in rows))
+
+
+def plain(data: Any) -> Any:
+    """Return records as dictionaries and lists, as JSON can carry them."""
+    if hasattr(data, "to_dict"):
+        return data.to_dict()
+    if isinstance(data, Mapping):
+        return {str(key): plain(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [plain(item) for item in data]
+    return data
+
+
+def cell(value: Any) -> str:
+    """Return one value as a cell: nothing for None, commas between items."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping):
+        return ",".join(f"{key}={cell(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ",".join(cell(item) for item in value)
+    return str(value)
+
+
+def _rows(data: Any, columns: Sequence[str]) -> tuple[list[list[str]], list[str]]:
+    if isinstance(data, list):
+        names = list(columns) or list(data[0] if data else ())
+        return [[cell(item.get(name)) for name in names] for item in data], names
+    names = list(columns) or list(data)
+    return [[name, cell(data.get(name))] for name in names], []
+
+
+def _table(out: TextIO, rows: list[list[str]], heads: list[str]) -> None:
+    # rich takes 60 ms to import: only when a person looks at a table.
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    if not rows:
+        _print(sys.stderr, "nothing there\n")
+        return
+    table = Table(box=None, show_header=bool(heads), header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for head in heads or ["", ""]:
+        table.add_column(head.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(escape(item)) for item in row))
+    Console(file=out, highlight=False).print(table)
+
+
+def _print(out: TextIO, text: str) -> None:
+    try:
+        out.write(text)
+        out.flush()
+    except BrokenPipeError:
+        # `... | head` has seen enough; without this the interpreter complains once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+
+
+def write_raw(stdout: str, stderr: str) -> None:
+    """Pass a command's own output through, byte for byte, each stream to its own."""
+    for stream, text in ((sys.stdout, stdout), (sys.stderr, stderr)):
+        if text:
+            _print_bytes(stream, _bytes(text))
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")
+
+
+def _print_bytes(stream: TextIO, data: bytes) -> None:
+    try:
+        stream.flush()
+        stream.buffer.write(data)
+        stream.flush()
+    except AttributeError:  # a captured stream without a buffer
+        _print(stream, data.decode("utf-8", "replace"))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def say(text: str) -> None:
+    """Print one line for people, on stderr."""
+    _print(sys.stderr, escape(text) + "\n")
+
+
+def progress(node: str) -> Callable[[str], None]:
+    """Return a function that prints a step of `node` on stderr with the seconds since this moment."""
+    start = time.monotonic()
+    return lambda step: say(f"{node}  {time.monotonic() - start:6.2f} s  {step}")
+
+
+def show_execution(execution: Any, *, json: bool = False) -> None:
+    """Pass a command's output through; what was cut off or ended is said beside it."""
+    if json:
+        show(execution, json=True)
+        return
+    write_raw(execution.stdout, execution.stderr)
+    if execution.truncated:
+        say("warning: the output was longer than the agent keeps; the rest is lost")
+    if execution.killed_by:
+        say(f"warning: ended by the {execution.killed_by} limit after {execution.duration_s:.1f} s")
+
+
+def show_lines(lines: Sequence[str], *, json: bool = False) -> None:
+    """Print lines that a node wrote, one below the other."""
+    if json:
+        show(list(lines), json=True)
+    else:
+        _print(sys.stdout, "".join(escape(line, keep="\t") + "\n" for line in lines))
+
+
+def confirm(question: str) -> bool:
+    """Ask on the terminal; without one the answer is no."""
+    if not sys.stdin.isatty():
+        return False
+    sys.stderr.write(f"{escape(question)} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -1,0 +1,78 @@
+"""Where CodeSmith keeps things on the operator's machine.
+
+`CODESMITH_HOME` moves all state (and the sockets) elsewhere; `CODESMITH_NODES` names another registry file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+from codesmith.errors import BadRegistry, CodeSmithError
+
+# sockaddr_un holds 107 bytes and a final NUL; a socket's own name takes "/" + 16 hex digits + ".sock", a temporary one more.
+SOCKET_DIR_MAX = 107 - 1 - 40
+
+
+def state_dir() -> Path:
+    """Return the state directory (known node ids, caches, logs), made 0700 if it is missing."""
+    named = os.environ.get("CODESMITH_HOME")
+    base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    return ensure_private(Path(named).expanduser().absolute() if named else base / "codesmith")
+
+
+def runtime_dir() -> Path:
+    """Return the directory of the local sockets: 0700, ours, and short enough for a socket path."""
+    named = os.environ.get("CODESMITH_HOME")
+    if named:
+        wanted = state_dir() / "run"
+        if len(os.fsencode(wanted)) <= SOCKET_DIR_MAX:
+            return ensure_private(wanted)
+        digest = hashlib.sha256(os.fsencode(wanted)).hexdigest()[:12]
+        return ensure_private(Path(f"/tmp/codesmith-{os.getuid()}-{digest}"))
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    if base and len(os.fsencode(base)) + len("/codesmith") <= SOCKET_DIR_MAX:
+        return ensure_private(Path(base) / "codesmith")
+    return ensure_private(Path(f"/tmp/codesmith-{os.getuid()}"))
+
+
+def ensure_private(path: Path) -> Path:
+    """Make `path` a directory of ours with mode 0700; refuse one that another user owns or a link."""
+    if not path.parent.is_dir():
+        path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError:
+        pass
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise CodeSmithError(f"{path} is not a directory of yours", hint="name another one: export CODESMITH_HOME=DIR")
+    if stat.S_IMODE(found.st_mode) != 0o700:
+        path.chmod(0o700)
+    return path
+
+
+def checkout() -> Path | None:
+    """Return the top of the source checkout this package runs from; None for an installed wheel."""
+    top = Path(__file__).resolve().parent.parent
+    return top if (top / "agent" / "openrpc.json").is_file() else None
+
+
+def nodes_file(named: str = "") -> Path:
+    """Return the registry file: `named`, else CODESMITH_NODES, else nodes.yaml here or above, else the checkout's."""
+    chosen = named or os.environ.get("CODESMITH_NODES", "")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "nodes.yaml").is_file():
+            return folder / "nodes.yaml"
+    top = checkout()
+    if top is not None:
+        return top / "nodes.yaml"
+    raise BadRegistry(
+        f"no nodes.yaml in {here} or above it",
+        hint="write one (`inv node.add NAME --host HOST --file nodes.yaml`) or set CODESMITH_NODES",
+    )

@@ -1,0 +1,228 @@
+"""Pinned host keys: read known_hosts files as OpenSSH does, judge a key, and pin one on the operator's word.
+
+Never accepts a key by itself. The first file that knows the host decides, so a pin beside nodes.yaml cannot be
+overruled by an older line in the operator's own file.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import fcntl
+import fnmatch
+import hashlib
+import hmac
+import os
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codesmith.errors import Cancelled, HostKeyChanged, HostKeyUnknown
+
+if TYPE_CHECKING:
+    from codesmith.registry import Node
+    from codesmith.remote.target import Target
+
+
+@dataclass(frozen=True)
+class HostKey:
+    """A public host key: its type (`ssh-ed25519` ...) and its wire form."""
+
+    type: str
+    blob: bytes
+
+    @property
+    def fingerprint(self) -> str:
+        """Return what `ssh-keygen -l` shows: SHA256:..."""
+        return fingerprint(self.blob)
+
+
+@dataclass(frozen=True)
+class Pin:
+    """One line of a known_hosts file that names the host."""
+
+    path: Path
+    line: int
+    key: HostKey
+    is_revoked: bool
+
+
+@dataclass(frozen=True)
+class Trusted:
+    """What `trust` did; `added` is False when the key was pinned already."""
+
+    node: str
+    host: str
+    type: str
+    fingerprint: str
+    file: Path
+    added: bool
+
+
+def fingerprint(blob: bytes) -> str:
+    """Return the SHA256 fingerprint of a public key's wire form, as OpenSSH prints it."""
+    return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+
+
+def read_pins(path: Path, name: str) -> list[Pin]:
+    """Return the lines of one known_hosts file that name `name`; a missing file has none."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise HostKeyUnknown(f"{path} cannot be read: {error.strerror}") from error
+    return [pin for number, line in enumerate(text.splitlines(), 1) if (pin := _parse_line(path, number, line, name))]
+
+
+def _parse_line(path: Path, number: int, line: str, name: str) -> Pin | None:
+    fields = line.split()
+    marker = fields.pop(0) if fields and fields[0].startswith("@") else ""
+    # Certificates are not supported, so the line of an authority says nothing about a plain key.
+    if len(fields) < 3 or fields[0].startswith("#") or marker not in ("", "@revoked") or not _names(fields[0], name):
+        return None
+    try:
+        blob = base64.b64decode(fields[2], validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return Pin(path, number, HostKey(fields[1], blob), marker == "@revoked")
+
+
+def _names(patterns: str, name: str) -> bool:
+    """Say whether a known_hosts host field covers `name`: hashed, plain, wildcards, and `!` to exclude."""
+    if patterns.startswith("|1|"):
+        return _is_hash_of(patterns, name)
+    found = False
+    for pattern in patterns.lower().split(","):
+        if pattern.startswith("!") and _matches(pattern[1:], name):
+            return False
+        found = found or _matches(pattern, name)
+    return found
+
+
+def _matches(pattern: str, name: str) -> bool:
+    if "*" not in pattern and "?" not in pattern:
+        return pattern == name.lower()
+    # OpenSSH knows * and ? only: a bracket is the literal one of [host]:port.
+    return fnmatch.fnmatchcase(name.lower(), pattern.replace("[", "[[]"))
+
+
+def _is_hash_of(hashed: str, name: str) -> bool:
+    try:
+        _, _, salt, digest = hashed.split("|")
+        wanted = hmac.new(base64.b64decode(salt), name.lower().encode(), hashlib.sha1).digest()
+        return hmac.compare_digest(wanted, base64.b64decode(digest))
+    except (ValueError, binascii.Error):
+        return False
+
+
+def pins(target: Target) -> list[Pin]:
+    """Return what is pinned for `target`: all lines of the first file that knows it, and every revocation."""
+    valid: list[Pin] = []
+    revoked: list[Pin] = []
+    for path in target.known_hosts:
+        found = read_pins(path, target.key_name)
+        revoked += [pin for pin in found if pin.is_revoked]
+        valid = valid or [pin for pin in found if not pin.is_revoked]
+    return valid + revoked
+
+
+def pinned_types(found: list[Pin]) -> list[str]:
+    """Return the key types to ask the node for first: one that is pinned must not be missed for another."""
+    return list(dict.fromkeys(pin.key.type for pin in found if not pin.is_revoked))
+
+
+def verify(target: Target, key: HostKey, found: list[Pin]) -> None:
+    """Return if `key` is pinned for `target`; HostKeyUnknown or HostKeyChanged say what is, and what to do."""
+    revoked = [pin for pin in found if pin.is_revoked and pin.key == key]
+    valid = [pin for pin in found if not pin.is_revoked]
+    if revoked:
+        raise HostKeyChanged(f"node {target.name}: its host key is revoked in {revoked[0].path}:{revoked[0].line}")
+    if not valid:
+        raise _unknown(target, key)
+    if all(pin.key != key for pin in valid):
+        raise _changed(target, key, valid[0])
+
+
+def _unknown(target: Target, key: HostKey) -> HostKeyUnknown:
+    problem = f"node {target.name}: nobody has trusted its host key yet: {key.type} {key.fingerprint}"
+    return HostKeyUnknown(problem, hint=f"compare the fingerprint, then: inv node.trust {shlex.quote(target.name)}")
+
+
+def _changed(target: Target, key: HostKey, pin: Pin) -> HostKeyChanged:
+    problem = (
+        f"node {target.name}: HOST KEY CHANGED. {target.key_name} shows {key.type} {key.fingerprint}, but "
+        f"{pin.path}:{pin.line} pins {pin.key.type} {pin.key.fingerprint}. It may be another machine, or someone in between"
+    )
+    return HostKeyChanged(problem, hint=f"if the node was set up anew: {_removal(target, pin)}")
+
+
+def _removal(target: Target, pin: Pin) -> str:
+    return shlex.join(["ssh-keygen", "-R", target.key_name, "-f", str(pin.path)])
+
+
+def trust(
+    node: Node, *, yes: bool = False, confirm: Callable[[str], bool] | None = None, timeout_s: float = 10
+) -> Trusted:
+    """Pin the key that `node` shows now, once `confirm` agrees or `yes` is given; nothing is sent but the key exchange.
+
+    A key that is pinned already is left as it is. One that differs from a pinned one is refused.
+    """
+    from codesmith.remote.connection import fetch_host_key
+    from codesmith.remote.target import resolve
+
+    target = resolve(node)
+    found = pins(target)
+    key = fetch_host_key(target, timeout_s=timeout_s)
+    if any(not pin.is_revoked for pin in found) or any(pin.key == key for pin in found):
+        verify(target, key, found)
+        return Trusted(node.name, target.key_name, key.type, key.fingerprint, found[0].path, added=False)
+    question = f"{node.name} ({target.key_name}) shows {key.type} {key.fingerprint}. Trust it?"
+    if not yes and not (confirm and confirm(question)):
+        raise Cancelled(f"node {node.name}: {key.type} {key.fingerprint} was not trusted")
+    add_pin(node.known_hosts, target.key_name, key)
+    return Trusted(node.name, target.key_name, key.type, key.fingerprint, node.known_hosts, added=True)
+
+
+def add_pin(path: Path, name: str, key: HostKey) -> None:
+    """Add one line to a known_hosts file in one step; other lines, the file's mode and a link to it stay."""
+    real = path.resolve()
+    line = f"{name} {key.type} {base64.b64encode(key.blob).decode()}\n"
+    with _locked(real.parent):
+        old, mode = (real.read_text(), real.stat().st_mode & 0o777) if real.exists() else ("", 0o644)
+        _replace(real, old + ("" if old.endswith("\n") or not old else "\n") + line, mode)
+
+
+def _replace(path: Path, text: str, mode: int) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    try:
+        with open(temporary, "x", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class _locked:  # noqa: N801 (read as a verb)
+    """Holds the folder's lock, so that two `node.trust` at once lose no line; leaves no lock file."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> None:
+        self._descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+
+def wire_types(key_types: list[str]) -> Iterator[str]:
+    """Return signature algorithms for key types: an RSA key signs with SHA-2 only."""
+    for key_type in key_types:
+        yield from ("rsa-sha2-512", "rsa-sha2-256") if key_type == "ssh-rsa" else (key_type,)

@@ -1,0 +1,185 @@
+"""Where and how a node is reached, decided before anything is sent.
+
+OpenSSH's own `ssh -G` answers where it is installed, so that Include, Match, ProxyJump and IdentityAgent mean what they
+mean to the operator's `ssh`; paramiko's parser answers elsewhere. Nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codesmith.errors import CodeSmithError
+
+if TYPE_CHECKING:
+    from codesmith.registry import Node
+
+SSH_PORT = 22
+SSH_G_TIMEOUT_S = 20
+KNOWN_HOSTS = ("~/.ssh/known_hosts", "/etc/ssh/ssh_known_hosts")
+IDENTITIES = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Everything a connection needs to know. `identities` are private key files, the likely ones first."""
+
+    name: str
+    host: str
+    port: int = SSH_PORT
+    user: str = "root"
+    identities: tuple[str, ...] = ()
+    identities_only: bool = False
+    identity_agent: str | None = None
+    proxy_jump: str | None = None
+    proxy_command: str | None = None
+    host_key_alias: str | None = None
+    known_hosts: tuple[Path, ...] = ()
+
+    @property
+    def key_name(self) -> str:
+        """Return the name under which known_hosts files list this host."""
+        if self.host_key_alias:
+            return self.host_key_alias
+        return self.host.lower() if self.port == SSH_PORT else f"[{self.host.lower()}]:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.user}@{self.host}:{self.port})"
+
+
+def resolve(node: Node) -> Target:
+    """Return how `node` is reached: from the lab for a lab node, else from nodes.yaml and the ssh configuration."""
+    if node.lab:
+        return _lab_target(node)
+    identity = (str(node.identity_path),) if node.identity_path else ()
+    wanted = Target(node.name, node.host or node.name, node.port or 0, node.user or "", identity)
+    return resolve_host(wanted, first_known_hosts=(node.known_hosts,))
+
+
+def resolve_host(wanted: Target, *, first_known_hosts: Iterable[Path] = ()) -> Target:
+    """Complete `wanted` from the operator's ssh configuration; what `wanted` names wins."""
+    if wanted.host.startswith("-") or not wanted.host or any(c.isspace() for c in wanted.host):
+        raise CodeSmithError(f"node {wanted.name}: {wanted.host!r} is not a host name")
+    config = _read_with_ssh(wanted) if shutil.which("ssh") else _read_with_paramiko(wanted)
+    return _merge(wanted, config, tuple(first_known_hosts))
+
+
+def _lab_target(node: Node) -> Target:
+    from codesmith.lab.address import address
+
+    found = address(node.name)
+    return Target(
+        name=node.name,
+        host=node.host or found.host,
+        port=node.port or found.port,
+        user=node.user or found.user,
+        identities=(str(node.identity_path or found.identity),),
+        identities_only=True,
+        # A lab node is made anew, and its key with it: what the lab says goes before what was pinned.
+        known_hosts=(found.known_hosts, node.known_hosts),
+    )
+
+
+def _read_with_ssh(wanted: Target) -> Mapping[str, list[str]]:
+    options = [*(("-p", str(wanted.port)) if wanted.port else ()), *(("-l", wanted.user) if wanted.user else ())]
+    argv = ["ssh", "-G", *options, "--", wanted.host]
+    try:
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SSH_G_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        problem = f"node {wanted.name}: `ssh -G` did not end within {SSH_G_TIMEOUT_S} s (a `Match exec` that hangs?)"
+        raise CodeSmithError(problem, hint=f"ssh -v -G -- {wanted.host}") from error
+    if done.returncode != 0:
+        reason = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
+        raise CodeSmithError(f"node {wanted.name}: ssh refuses its configuration: {reason[0]}")
+    return parse_ssh_g(done.stdout)
+
+
+def parse_ssh_g(text: str) -> dict[str, list[str]]:
+    """Return what `ssh -G` printed: each keyword with its values in order."""
+    found: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        keyword, _, value = line.partition(" ")
+        found.setdefault(keyword.lower(), []).append(value)
+    return found
+
+
+def _read_with_paramiko(wanted: Target) -> Mapping[str, list[str]]:
+    from paramiko.config import SSHConfig
+    from paramiko.ssh_exception import ConfigParseError
+
+    found: dict[str, list[str]] = {}
+    for path in (Path("~/.ssh/config").expanduser(), Path("/etc/ssh/ssh_config")):
+        if not path.is_file():
+            continue
+        try:
+            values = SSHConfig.from_path(str(path)).lookup(wanted.host)
+        except (ConfigParseError, OSError) as error:
+            raise CodeSmithError(f"node {wanted.name}: {path} cannot be read: {error}") from error
+        for keyword, value in values.items():
+            found.setdefault(keyword, list(value) if isinstance(value, list) else [value])
+    return found
+
+
+def _merge(wanted: Target, config: Mapping[str, list[str]], first_known_hosts: tuple[Path, ...]) -> Target:
+    def one(keyword: str) -> str | None:
+        value = config.get(keyword, [""])[0]
+        return value if value and value.lower() != "none" else None
+
+    found = replace(
+        wanted,
+        host=one("hostname") or wanted.host,
+        port=wanted.port or int(one("port") or SSH_PORT),
+        user=wanted.user or one("user") or getpass.getuser(),
+    )
+    tokens = _tokens(found, wanted.host)
+    agent = one("identityagent")
+    return replace(
+        found,
+        identities=_unique([*wanted.identities, *_files(config.get("identityfile", IDENTITIES), tokens)]),
+        identities_only=one("identitiesonly") == "yes",
+        identity_agent="none" if agent is None and "identityagent" in config else _agent(agent, tokens),
+        proxy_jump=one("proxyjump"),
+        proxy_command=_expand(one("proxycommand") or "", tokens) or None,
+        host_key_alias=one("hostkeyalias"),
+        known_hosts=(*first_known_hosts, *map(Path, _known_hosts(config, tokens))),
+    )
+
+
+def _known_hosts(config: Mapping[str, list[str]], tokens: Mapping[str, str]) -> list[str]:
+    named = [*config.get("userknownhostsfile", []), *config.get("globalknownhostsfile", [])]
+    return _files([name for value in named for name in value.split()] or KNOWN_HOSTS, tokens)
+
+
+def _files(names: Iterable[str], tokens: Mapping[str, str]) -> list[str]:
+    return [str(Path(_expand(name, tokens)).expanduser()) for name in names if name not in ("none", os.devnull)]
+
+
+def _agent(value: str | None, tokens: Mapping[str, str]) -> str | None:
+    if value is None or value == "SSH_AUTH_SOCK":
+        return None
+    if value.startswith("$"):
+        return os.environ.get(value[1:].strip("{}")) or "none"
+    return str(Path(_expand(value, tokens)).expanduser())
+
+
+def _tokens(target: Target, original: str) -> dict[str, str]:
+    local = getpass.getuser()
+    known = {"h": target.host, "n": original, "p": str(target.port), "r": target.user, "u": local, "%": "%"}
+    return {**known, "d": str(Path.home()), "i": str(os.getuid()), "k": target.host_key_alias or original}
+
+
+def _expand(text: str, tokens: Mapping[str, str]) -> str:
+    return re.sub(r"%(.)", lambda match: tokens.get(match[1], match[0]), text)
+
+
+def _unique(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))

@@ -1,0 +1,112 @@
+"""Paramiko's transport, guarded, with the one channel it lacks: a Unix socket on the node.
+
+Three guards (see SPECIFICATIONS.md): nothing of a channel follows its CLOSE; re-keying is sshd's; small packets leave
+at once and AES-GCM comes first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import paramiko
+from paramiko.common import MSG_CHANNEL_CLOSE
+
+STREAMLOCAL = "direct-streamlocal@openssh.com"
+
+
+class _Guard:
+    """Stands between a channel and its transport: nothing of the channel leaves after its CLOSE.
+
+    Paramiko builds a message under the channel's lock and sends it after releasing it, so EOF, DATA or WINDOW_ADJUST of
+    one thread can follow the CLOSE that the transport's thread sends. sshd then drops the whole connection, or the bytes
+    reach the next channel of that number (paramiko issues 1115, 1584, 1705). Holding a lock over the send is safe only
+    while this side never starts a re-key (issue 822): see NodePacketizer.
+    """
+
+    def __init__(self, transport: NodeTransport) -> None:
+        self._transport = transport
+        self._sending = threading.Lock()
+        self._is_closed = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def _send_user_message(self, message: paramiko.Message) -> None:
+        with self._sending:
+            if self._is_closed:
+                return
+            self._is_closed = message.asbytes()[0] == MSG_CHANNEL_CLOSE
+            self._transport._send_user_message(message)
+
+
+class NodePacketizer(paramiko.packet.Packetizer):
+    """Leaves re-keying to sshd, which does it after 64 GiB or 2^31 packets (AES): our limits lie above its own.
+
+    Paramiko's own re-key, by default every 512 MiB, dead-locks with a CLOSE in flight (issue 822).
+    """
+
+    REKEY_BYTES = 2**37
+    REKEY_PACKETS = 3 * 2**30
+
+
+class NodeTransport(paramiko.Transport):
+    """A paramiko.Transport for a node. `host_key_types` are asked for first."""
+
+    # AEAD first: half the Python work per packet, because no separate HMAC is computed.
+    _preferred_ciphers = (
+        "aes128-gcm@openssh.com",
+        "aes256-gcm@openssh.com",
+        "aes128-ctr",
+        "aes192-ctr",
+        "aes256-ctr",
+    )
+    # How often the idle reader wakes to look whether it should end. close() wakes it at once, so it may sleep long.
+    _active_check_timeout = 1.0
+
+    def __init__(self, sock: Any, *args: Any, host_key_types: Sequence[str] = (), **kwargs: Any) -> None:
+        _send_at_once(sock)
+        self._tail = threading.local()
+        kwargs.setdefault("packetizer_class", NodePacketizer)
+        super().__init__(sock, *args, **kwargs)
+        # What this class supports but does not list stays out: only the order changes.
+        first = [name for name in host_key_types if name in self._preferred_keys]
+        self._preferred_keys = (*first, *(name for name in self._preferred_keys if name not in first))
+
+    def open_channel(self, *args: Any, **kwargs: Any) -> paramiko.Channel:
+        """Open a channel as paramiko does, with the guard on it."""
+        channel = super().open_channel(*args, **kwargs)
+        channel.transport = _Guard(self)  # type: ignore[assignment]
+        return channel
+
+    def open_streamlocal(self, path: str, timeout: float = 10.0, window_size: int | None = None) -> paramiko.Channel:
+        """Open a channel to the Unix socket `path` on the node; ChannelException when sshd or the socket refuses."""
+        self._tail.path = path
+        try:
+            return self.open_channel(STREAMLOCAL, timeout=timeout, window_size=window_size)
+        finally:
+            self._tail.path = None
+
+    def close(self) -> None:
+        """End the connection and wake the reader, which may be in the middle of its sleep."""
+        with contextlib.suppress(AttributeError, OSError, EOFError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+        super().close()
+
+    def _send_user_message(self, data: paramiko.Message) -> None:
+        path = getattr(self._tail, "path", None)
+        if path is not None:  # This is the CHANNEL_OPEN of open_streamlocal: paramiko knows no tail for its kind.
+            self._tail.path = None
+            data.add_string(path)  # OpenSSH's PROTOCOL file, 2.4: path, reserved string, reserved number
+            data.add_string("")
+            data.add_int(0)
+        super()._send_user_message(data)
+
+
+def _send_at_once(sock: Any) -> None:
+    # Not possible on the channel of a gateway or the socket pair of a ProxyCommand.
+    with contextlib.suppress(AttributeError, OSError):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,0 +1,1 @@
+"""The typed client of a node's agent; `codesmith.connect` opens one."""

@@ -1,0 +1,643 @@
+"""The methods and records of the contract. Generated from agent/openrpc.json by `make api`: do not edit."""
+# ruff: noqa: A002, RUF023  names and order are those of the contract
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from codesmith.sdk.record import Record
+from codesmith.sdk.transport import Transport
+
+
+class Counts(Record):
+    """How many objects CodeSmith manages on the node."""
+
+    __slots__ = ("users", "workspaces", "sandboxes")
+
+    def __init__(self, *, users: int, workspaces: int, sandboxes: int) -> None:
+        self.users = users
+        self.workspaces = workspaces
+        self.sandboxes = sandboxes
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Counts:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            users=data["users"],
+            workspaces=data["workspaces"],
+            sandboxes=data["sandboxes"],
+        )
+
+
+class Disk(Record):
+    """The file system that holds the workspaces."""
+
+    __slots__ = ("total_bytes", "free_bytes")
+
+    def __init__(self, *, total_bytes: int, free_bytes: int) -> None:
+        self.total_bytes = total_bytes
+        self.free_bytes = free_bytes
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Disk:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            total_bytes=data["total_bytes"],
+            free_bytes=data["free_bytes"],
+        )
+
+
+class Execution(Record):
+    """How a command run in a workspace ended.
+
+    exit_code: 128 + the signal's number when a signal ended it.
+    truncated: True when stdout or stderr was longer than 1 MiB; the rest is dropped.
+    """
+
+    __slots__ = ("exit_code", "signal", "stdout", "stderr", "truncated", "duration_s", "killed_by")
+
+    def __init__(
+        self,
+        *,
+        exit_code: int,
+        signal: str | None,
+        stdout: str,
+        stderr: str,
+        truncated: bool,
+        duration_s: float,
+        killed_by: str | None,
+    ) -> None:
+        self.exit_code = exit_code
+        self.signal = signal
+        self.stdout = stdout
+        self.stderr = stderr
+        self.truncated = truncated
+        self.duration_s = duration_s
+        self.killed_by = killed_by
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Execution:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            exit_code=data["exit_code"],
+            signal=data["signal"],
+            stdout=data["stdout"],
+            stderr=data["stderr"],
+            truncated=data["truncated"],
+            duration_s=data["duration_s"],
+            killed_by=data["killed_by"],
+        )
+
+
+class HealthCheck(Record):
+    """One thing that was looked at."""
+
+    __slots__ = ("name", "status", "detail")
+
+    def __init__(self, *, name: str, status: str, detail: str) -> None:
+        self.name = name
+        self.status = status
+        self.detail = detail
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> HealthCheck:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            name=data["name"],
+            status=data["status"],
+            detail=data["detail"],
+        )
+
+
+class NodeHealth(Record):
+    """The worst of all checks, and the checks."""
+
+    __slots__ = ("status", "checks")
+
+    def __init__(self, *, status: str, checks: builtins.list[HealthCheck]) -> None:
+        self.status = status
+        self.checks = checks
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> NodeHealth:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            status=data["status"],
+            checks=[HealthCheck.from_dict(item) for item in data["checks"]],
+        )
+
+
+class NodeInfo(Record):
+    """What a node is and has.
+
+    node_id: Stays with the node for its life.
+    instance_id: New with every start of the agent.
+    started_at: RFC 3339, UTC.
+    now: RFC 3339, UTC.
+    """
+
+    __slots__ = (
+        "node_id",
+        "instance_id",
+        "hostname",
+        "os",
+        "kernel",
+        "arch",
+        "python",
+        "cpus",
+        "memory_bytes",
+        "disk",
+        "agent_version",
+        "api_version",
+        "started_at",
+        "now",
+        "counts",
+    )
+
+    def __init__(
+        self,
+        *,
+        node_id: str,
+        instance_id: str,
+        hostname: str,
+        os: Os,
+        kernel: str,
+        arch: str,
+        python: str,
+        cpus: int,
+        memory_bytes: int,
+        disk: Disk,
+        agent_version: str,
+        api_version: str,
+        started_at: str,
+        now: str,
+        counts: Counts,
+    ) -> None:
+        self.node_id = node_id
+        self.instance_id = instance_id
+        self.hostname = hostname
+        self.os = os
+        self.kernel = kernel
+        self.arch = arch
+        self.python = python
+        self.cpus = cpus
+        self.memory_bytes = memory_bytes
+        self.disk = disk
+        self.agent_version = agent_version
+        self.api_version = api_version
+        self.started_at = started_at
+        self.now = now
+        self.counts = counts
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> NodeInfo:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            node_id=data["node_id"],
+            instance_id=data["instance_id"],
+            hostname=data["hostname"],
+            os=Os.from_dict(data["os"]),
+            kernel=data["kernel"],
+            arch=data["arch"],
+            python=data["python"],
+            cpus=data["cpus"],
+            memory_bytes=data["memory_bytes"],
+            disk=Disk.from_dict(data["disk"]),
+            agent_version=data["agent_version"],
+            api_version=data["api_version"],
+            started_at=data["started_at"],
+            now=data["now"],
+            counts=Counts.from_dict(data["counts"]),
+        )
+
+
+class NodeVersion(Record):
+    """Which agent answers.
+
+    build: SHA-256 of the shipped file; empty when run from source.
+    """
+
+    __slots__ = ("agent", "api", "python", "build", "node_id")
+
+    def __init__(self, *, agent: str, api: str, python: str, build: str, node_id: str) -> None:
+        self.agent = agent
+        self.api = api
+        self.python = python
+        self.build = build
+        self.node_id = node_id
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> NodeVersion:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            agent=data["agent"],
+            api=data["api"],
+            python=data["python"],
+            build=data["build"],
+            node_id=data["node_id"],
+        )
+
+
+class Os(Record):
+    """The node's operating system, from /etc/os-release."""
+
+    __slots__ = ("id", "version_id", "name")
+
+    def __init__(self, *, id: str, version_id: str, name: str) -> None:
+        self.id = id
+        self.version_id = version_id
+        self.name = name
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Os:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            id=data["id"],
+            version_id=data["version_id"],
+            name=data["name"],
+        )
+
+
+class SshKey(Record):
+    """One public key as it is shown.
+
+    fingerprint: SHA256:..., as ssh-keygen prints it.
+    """
+
+    __slots__ = ("type", "fingerprint", "comment")
+
+    def __init__(self, *, type: str, fingerprint: str, comment: str) -> None:
+        self.type = type
+        self.fingerprint = fingerprint
+        self.comment = comment
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> SshKey:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            type=data["type"],
+            fingerprint=data["fingerprint"],
+            comment=data["comment"],
+        )
+
+
+class User(Record):
+    """A user that CodeSmith created, and its Unix account.
+
+    name: A name: 1 to 28 of a-z, 0-9 and inner hyphens.
+    created_at: RFC 3339, UTC.
+    """
+
+    __slots__ = ("name", "login", "uid", "gid", "home", "shell", "state", "ssh_keys", "workspaces", "created_at")
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        login: str,
+        uid: int,
+        gid: int,
+        home: str,
+        shell: str,
+        state: str,
+        ssh_keys: builtins.list[SshKey],
+        workspaces: builtins.list[str],
+        created_at: str,
+    ) -> None:
+        self.name = name
+        self.login = login
+        self.uid = uid
+        self.gid = gid
+        self.home = home
+        self.shell = shell
+        self.state = state
+        self.ssh_keys = ssh_keys
+        self.workspaces = workspaces
+        self.created_at = created_at
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> User:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            name=data["name"],
+            login=data["login"],
+            uid=data["uid"],
+            gid=data["gid"],
+            home=data["home"],
+            shell=data["shell"],
+            state=data["state"],
+            ssh_keys=[SshKey.from_dict(item) for item in data["ssh_keys"]],
+            workspaces=data["workspaces"],
+            created_at=data["created_at"],
+        )
+
+
+class UserDeleted(Record):
+    """What user.delete answers.
+
+    name: A name: 1 to 28 of a-z, 0-9 and inner hyphens.
+    leftovers: What could not be removed; empty when all is gone.
+    """
+
+    __slots__ = ("name", "deleted", "leftovers")
+
+    def __init__(self, *, name: str, deleted: bool, leftovers: builtins.list[str]) -> None:
+        self.name = name
+        self.deleted = deleted
+        self.leftovers = leftovers
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> UserDeleted:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            name=data["name"],
+            deleted=data["deleted"],
+            leftovers=data["leftovers"],
+        )
+
+
+class Workspace(Record):
+    """A directory of its own, owned by one login.
+
+    name: A name: 1 to 28 of a-z, 0-9 and inner hyphens.
+    user: A name: 1 to 28 of a-z, 0-9 and inner hyphens.
+    labels: Words of the caller's own, key to value.
+    created_at: RFC 3339, UTC.
+    """
+
+    __slots__ = (
+        "id",
+        "name",
+        "path",
+        "user",
+        "login",
+        "uid",
+        "gid",
+        "mode",
+        "state",
+        "labels",
+        "repos",
+        "sandbox",
+        "created_at",
+        "opened_at",
+    )
+
+    def __init__(
+        self,
+        *,
+        id: str,
+        name: str,
+        path: str,
+        user: str,
+        login: str,
+        uid: int,
+        gid: int,
+        mode: str,
+        state: str,
+        labels: dict[str, str],
+        repos: builtins.list[str],
+        sandbox: dict[str, Any] | None,
+        created_at: str,
+        opened_at: str | None,
+    ) -> None:
+        self.id = id
+        self.name = name
+        self.path = path
+        self.user = user
+        self.login = login
+        self.uid = uid
+        self.gid = gid
+        self.mode = mode
+        self.state = state
+        self.labels = labels
+        self.repos = repos
+        self.sandbox = sandbox
+        self.created_at = created_at
+        self.opened_at = opened_at
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Workspace:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            id=data["id"],
+            name=data["name"],
+            path=data["path"],
+            user=data["user"],
+            login=data["login"],
+            uid=data["uid"],
+            gid=data["gid"],
+            mode=data["mode"],
+            state=data["state"],
+            labels=data["labels"],
+            repos=data["repos"],
+            sandbox=data["sandbox"],
+            created_at=data["created_at"],
+            opened_at=data["opened_at"],
+        )
+
+
+class WorkspaceDeleted(Record):
+    """What workspace.delete answers.
+
+    name: A name: 1 to 28 of a-z, 0-9 and inner hyphens.
+    """
+
+    __slots__ = ("name", "deleted", "user_deleted")
+
+    def __init__(self, *, name: str, deleted: bool, user_deleted: bool) -> None:
+        self.name = name
+        self.deleted = deleted
+        self.user_deleted = user_deleted
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> WorkspaceDeleted:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            name=data["name"],
+            deleted=data["deleted"],
+            user_deleted=data["user_deleted"],
+        )
+
+
+class NodeMethods:
+    """node.*"""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def health(self) -> NodeHealth:
+        """Return the worst of all checks, and the checks. Looks only: the helper is not started for it."""
+        params: dict[str, Any] = {}
+        found = self._transport.call("node.health", params, changes=False)
+        return self._transport.record("node.health", NodeHealth.from_dict, found)
+
+    def info(self) -> NodeInfo:
+        """Return what the node is and has."""
+        params: dict[str, Any] = {}
+        found = self._transport.call("node.info", params, changes=False)
+        return self._transport.record("node.info", NodeInfo.from_dict, found)
+
+    def version(self) -> NodeVersion:
+        """Return which agent answers, and from which node: the cheap proof that a connection works."""
+        params: dict[str, Any] = {}
+        found = self._transport.call("node.version", params, changes=False)
+        return self._transport.record("node.version", NodeVersion.from_dict, found)
+
+
+class UserMethods:
+    """user.*"""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def create(self, *, name: str, ssh_keys: Sequence[str] | None = None, request_id: str | None = None) -> User:
+        """Create a user: a Unix account cs-NAME without password, with a group and a 0700 home of its own.
+
+        A Unix account, group or home of that name that CodeSmith did not create is left alone: not_managed.
+
+        name: A name: 1 to 28 of a-z, 0-9 and inner hyphens.
+        ssh_keys: OpenSSH public keys, one per item, without options.
+
+        AgentRefused with rpc_kind invalid_params, already_exists, not_managed, command_failed, limit, in_use,
+            read_only.
+        """
+        params: dict[str, Any] = {"name": name, "ssh_keys": ssh_keys, "request_id": request_id}
+        found = self._transport.call("user.create", params, changes=True)
+        return self._transport.record("user.create", User.from_dict, found)
+
+    def delete(self, *, name: str, request_id: str | None = None) -> UserDeleted:
+        """Delete a user, its account, home and processes. Refused with in_use while it owns workspaces.
+
+        name: A name: 1 to 28 of a-z, 0-9 and inner hyphens.
+
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, command_failed, read_only.
+        """
+        params: dict[str, Any] = {"name": name, "request_id": request_id}
+        found = self._transport.call("user.delete", params, changes=True)
+        return self._transport.record("user.delete", UserDeleted.from_dict, found)
+
+    def get(self, *, name: str) -> User:
+        """Return one user.
+
+        name: A name: 1 to 28 of a-z, 0-9 and inner hyphens.
+
+        AgentRefused with rpc_kind invalid_params, not_found.
+        """
+        params: dict[str, Any] = {"name": name}
+        found = self._transport.call("user.get", params, changes=False)
+        return self._transport.record("user.get", User.from_dict, found)
+
+    def list(self) -> builtins.list[User]:
+        """Return all users that CodeSmith created, by name."""
+        params: dict[str, Any] = {}
+        found = self._transport.call("user.list", params, changes=False)
+        return self._transport.record("user.list", lambda rows: [User.from_dict(row) for row in rows], found)
+
+
+class WorkspaceMethods:
+    """workspace.*"""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def create(
+        self,
+        *,
+        name: str,
+        user: str | None = None,
+        ssh_keys: Sequence[str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        request_id: str | None = None,
+    ) -> Workspace:
+        """Create a workspace: a 0700 directory with code, config, data, logs and tmp, owned by one login.
+
+        Without `user` it belongs to a dedicated user of the same name, which is created if needed and deleted
+        with it. `ssh_keys` are those of the dedicated user and cannot be given for an existing one.
+
+        name: A name: 1 to 28 of a-z, 0-9 and inner hyphens.
+        user: A name: 1 to 28 of a-z, 0-9 and inner hyphens.
+        ssh_keys: OpenSSH public keys, one per item, without options.
+        labels: Words of the caller's own, key to value.
+
+        AgentRefused with rpc_kind invalid_params, not_found, already_exists, not_managed, disabled, command_failed,
+            limit, in_use, read_only.
+        """
+        params: dict[str, Any] = {
+            "name": name,
+            "user": user,
+            "ssh_keys": ssh_keys,
+            "labels": labels,
+            "request_id": request_id,
+        }
+        found = self._transport.call("workspace.create", params, changes=True)
+        return self._transport.record("workspace.create", Workspace.from_dict, found)
+
+    def delete(self, *, name: str, keep_user: bool = False, request_id: str | None = None) -> WorkspaceDeleted:
+        """Delete a workspace with all that is in it; its dedicated user goes too unless kept or in use.
+
+        name: A name: 1 to 28 of a-z, 0-9 and inner hyphens.
+
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, command_failed, read_only.
+        """
+        params: dict[str, Any] = {"name": name, "keep_user": keep_user, "request_id": request_id}
+        found = self._transport.call("workspace.delete", params, changes=True)
+        return self._transport.record("workspace.delete", WorkspaceDeleted.from_dict, found)
+
+    def exec(
+        self,
+        *,
+        name: str,
+        argv: Sequence[str],
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: str | None = None,
+        timeout_s: float | None = None,
+        request_id: str | None = None,
+    ) -> Execution:
+        """Run a command to its end as the workspace's user, in the workspace.
+
+        No shell is involved. What the command leaves running in the background ends with it. An exit code other
+        than 0 is a result, not an error.
+
+        name: A name: 1 to 28 of a-z, 0-9 and inner hyphens.
+        cwd: Relative to the workspace; inside it.
+        timeout_s: Default 60.
+
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, disabled, limit, command_failed, in_use.
+        """
+        params: dict[str, Any] = {
+            "name": name,
+            "argv": argv,
+            "cwd": cwd,
+            "env": env,
+            "stdin": stdin,
+            "timeout_s": timeout_s,
+            "request_id": request_id,
+        }
+        found = self._transport.call("workspace.exec", params, changes=True)
+        return self._transport.record("workspace.exec", Execution.from_dict, found)
+
+    def get(self, *, name: str) -> Workspace:
+        """Return one workspace.
+
+        name: A name: 1 to 28 of a-z, 0-9 and inner hyphens.
+
+        AgentRefused with rpc_kind invalid_params, not_found.
+        """
+        params: dict[str, Any] = {"name": name}
+        found = self._transport.call("workspace.get", params, changes=False)
+        return self._transport.record("workspace.get", Workspace.from_dict, found)
+
+    def list(self, *, user: str | None = None, labels: Mapping[str, str] | None = None) -> builtins.list[Workspace]:
+        """Return all workspaces by name: those of one user, those that carry all the given labels.
+
+        user: A name: 1 to 28 of a-z, 0-9 and inner hyphens.
+        labels: Words of the caller's own, key to value.
+
+        AgentRefused with rpc_kind invalid_params.
+        """
+        params: dict[str, Any] = {"user": user, "labels": labels}
+        found = self._transport.call("workspace.list", params, changes=False)
+        return self._transport.record("workspace.list", lambda rows: [Workspace.from_dict(row) for row in rows], found)

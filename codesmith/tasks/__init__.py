@@ -1,0 +1,17 @@
+"""The tasks of `inv` and `codesmith`: one module per namespace, listed here and nowhere else."""
+
+from __future__ import annotations
+
+from invoke.collection import Collection
+
+
+def root() -> Collection:
+    """Return the root collection; one line per namespace, alphabetical."""
+    from codesmith.tasks import demo, node, user, workspace
+
+    return Collection(
+        demo.demo,
+        node=Collection.from_module(node),
+        user=Collection.from_module(user),
+        workspace=Collection.from_module(workspace),
+    )

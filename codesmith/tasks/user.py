@@ -1,0 +1,55 @@
+"""Users on a node: each a Unix account of its own."""
+
+from __future__ import annotations
+
+from invoke.context import Context
+
+import codesmith
+from codesmith import arguments, output
+from codesmith.sdk.api import User, UserDeleted
+from codesmith.task import task
+
+COLUMNS = ("name", "login", "uid", "home", "state", "workspaces", "created_at")
+
+
+@task(
+    help={
+        "name": "The user's name: 1 to 28 of a-z, 0-9 and inner hyphens.",
+        "ssh_key": "A public key, or a file with some; repeatable (default: none).",
+    }
+)
+def create(
+    c: Context, name: str, ssh_key: list[str] | None = None, node: str = "", file: str = "", json: bool = False
+) -> User:
+    """Create a user with a Unix account cs-NAME."""
+    with codesmith.connect(node, file) as client:
+        user = client.user.create(name=name, ssh_keys=arguments.read_public_keys(ssh_key or []))
+    output.show(user, COLUMNS, json=json)
+    return user
+
+
+@task(help={"name": "The user's name."}, harmless=True)
+def get(c: Context, name: str, node: str = "", file: str = "", json: bool = False) -> User:
+    """Show one user."""
+    with codesmith.connect(node, file) as client:
+        user = client.user.get(name=name)
+    output.show(user, COLUMNS, json=json)
+    return user
+
+
+@task(name="list", harmless=True)
+def list_(c: Context, node: str = "", file: str = "", json: bool = False) -> list[User]:
+    """Show the users of a node."""
+    with codesmith.connect(node, file) as client:
+        users = client.user.list()
+    output.show(users, COLUMNS, json=json)
+    return users
+
+
+@task(help={"name": "The user's name."})
+def delete(c: Context, name: str, node: str = "", file: str = "", json: bool = False) -> UserDeleted:
+    """Delete a user, its account and its home; refused while it owns workspaces."""
+    with codesmith.connect(node, file) as client:
+        deleted = client.user.delete(name=name)
+    output.show(deleted, json=json)
+    return deleted

@@ -1,0 +1,122 @@
+"""Workspaces on a node: a directory with an owner, and the commands run in it."""
+
+from __future__ import annotations
+
+from invoke.context import Context
+
+import codesmith
+from codesmith import arguments, output
+from codesmith.errors import CodeSmithError
+from codesmith.sdk.api import Execution, Workspace, WorkspaceDeleted
+from codesmith.task import task
+
+COLUMNS = ("name", "path", "user", "login", "state", "labels", "created_at")
+
+
+@task(
+    help={
+        "name": "The workspace's name: 1 to 28 of a-z, 0-9 and inner hyphens.",
+        "user": "Its owner, an existing user (default: a dedicated one of the same name).",
+        "ssh_key": "A public key of the dedicated user, or a file with some; repeatable (default: none).",
+        "label": "A label as KEY=VALUE; repeatable (default: none).",
+    }
+)
+def create(
+    c: Context,
+    name: str,
+    user: str | None = None,
+    ssh_key: list[str] | None = None,
+    label: list[str] | None = None,
+    node: str = "",
+    file: str = "",
+    json: bool = False,
+) -> Workspace:
+    """Create a workspace, owned by one login that nobody else shares."""
+    keys, labels = arguments.read_public_keys(ssh_key or []), arguments.parse_pairs(label or [], "--label")
+    with codesmith.connect(node, file) as client:
+        workspace = client.workspace.create(name=name, user=user, ssh_keys=keys, labels=labels)
+    output.show(workspace, COLUMNS, json=json)
+    return workspace
+
+
+@task(help={"name": "The workspace's name."}, harmless=True)
+def get(c: Context, name: str, node: str = "", file: str = "", json: bool = False) -> Workspace:
+    """Show one workspace."""
+    with codesmith.connect(node, file) as client:
+        workspace = client.workspace.get(name=name)
+    output.show(workspace, COLUMNS, json=json)
+    return workspace
+
+
+@task(
+    name="list",
+    help={
+        "user": "Only those of this user (default: of all).",
+        "label": "Only those with this label, as KEY=VALUE; repeatable (default: any).",
+    },
+    harmless=True,
+)
+def list_(
+    c: Context,
+    user: str | None = None,
+    label: list[str] | None = None,
+    node: str = "",
+    file: str = "",
+    json: bool = False,
+) -> list[Workspace]:
+    """Show the workspaces of a node."""
+    labels = arguments.parse_pairs(label or [], "--label")
+    with codesmith.connect(node, file) as client:
+        workspaces = client.workspace.list(user=user, labels=labels)
+    output.show(workspaces, COLUMNS, json=json)
+    return workspaces
+
+
+@task(help={"name": "The workspace's name.", "keep_user": "Leave its dedicated user (default: it goes too)."})
+def delete(
+    c: Context, name: str, keep_user: bool = False, node: str = "", file: str = "", json: bool = False
+) -> WorkspaceDeleted:
+    """Delete a workspace with all that is in it."""
+    with codesmith.connect(node, file) as client:
+        deleted = client.workspace.delete(name=name, keep_user=keep_user)
+    output.show(deleted, json=json)
+    return deleted
+
+
+@task(
+    name="exec",
+    help={
+        "name": "The workspace's name.",
+        "argv": "The command and its arguments; on a command line they stand behind `--`.",
+        "cwd": "The directory, relative to the workspace (default: the workspace).",
+        "env": "A variable as KEY=VALUE; repeatable (default: none).",
+        "timeout": "Seconds after which it is ended (default: 60).",
+        "stdin": "A file that it reads as its standard input, - for that of this command (default: nothing).",
+    },
+    remainder="argv",
+    exit_code=lambda execution: execution.exit_code,
+)
+def exec_(
+    c: Context,
+    name: str,
+    argv: list[str] | None = None,
+    cwd: str | None = None,
+    env: list[str] | None = None,
+    timeout: float | None = None,
+    stdin: str | None = None,
+    node: str = "",
+    file: str = "",
+    json: bool = False,
+) -> Execution:
+    """Run a command in a workspace as its user; its exit code and its output are passed through.
+
+    Example: workspace.exec demo -- git --version
+    """
+    if not argv:
+        raise CodeSmithError("no command to run", hint=f"inv workspace.exec {name} -- git --version")
+    text = None if stdin is None else arguments.read_text(stdin, "--stdin")
+    variables = arguments.parse_pairs(env or [], "--env")
+    with codesmith.connect(node, file) as client:
+        execution = client.workspace.exec(name=name, argv=argv, cwd=cwd, env=variables, stdin=text, timeout_s=timeout)
+    output.show_execution(execution, json=json)
+    return execution

@@ -1,0 +1,163 @@
+"""Talk to the forwarder: connect and disconnect nodes, ask for their state, start and stop the process."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codesmith.errors import CodeSmithError
+from codesmith.paths import runtime_dir
+from codesmith.tunnel.state import EndpointState, error_from_dict
+
+if TYPE_CHECKING:
+    from codesmith.registry import Node
+
+REPLY_MARGIN_S = 5.0
+SHORT_S = 10.0
+START_S = 20.0
+REPLY_MAX_BYTES = 4 * 1024 * 1024
+
+
+class NotRunning(CodeSmithError):
+    """No forwarder answers on the control socket."""
+
+
+def control_path() -> Path:
+    """Return the path of the forwarder's control socket."""
+    return runtime_dir() / "forwarder.sock"
+
+
+def connect(node: Node, *, timeout_s: float = 30.0) -> EndpointState:
+    """Make the node's endpoint ready and return its state; raise the reason if it cannot be.
+
+    Calling it again changes nothing while the endpoint is ready. A node whose spec changed gets a new endpoint.
+    """
+    request = {"op": "connect", "node": node.to_dict(), "timeout_s": timeout_s}
+    try:
+        reply = _ask(request, timeout_s + REPLY_MARGIN_S)
+    except NotRunning:
+        start()
+        reply = _ask(request, timeout_s + REPLY_MARGIN_S)
+    return EndpointState.from_dict(reply["endpoint"])
+
+
+def disconnect(node: Node) -> bool:
+    """Close the node's endpoint; False if there was none. The forwarder ends with its last endpoint."""
+    try:
+        reply = _ask({"op": "disconnect", "name": node.name, "registry": str(node.registry)}, SHORT_S)
+    except NotRunning:
+        return False
+    return bool(reply["changed"])
+
+
+def status() -> list[EndpointState]:
+    """Return the state of every endpoint; an empty list if no forwarder runs."""
+    try:
+        reply = _ask({"op": "status"}, SHORT_S)
+    except NotRunning:
+        return []
+    return [EndpointState.from_dict(one) for one in reply["endpoints"]]
+
+
+def ping() -> int | None:
+    """Return the forwarder's process id; None if no forwarder runs."""
+    try:
+        return int(_ask({"op": "ping"}, SHORT_S)["pid"])
+    except NotRunning:
+        return None
+
+
+def stop() -> bool:
+    """End the forwarder and every endpoint; False if none ran."""
+    try:
+        _ask({"op": "stop"}, SHORT_S)
+    except NotRunning:
+        return False
+    return True
+
+
+def start() -> None:
+    """Start the forwarder in the background and return once its control socket accepts; one only, whoever calls."""
+    with _start_lock():
+        if ping() is None:
+            _spawn()
+
+
+@contextmanager
+def _start_lock() -> Iterator[None]:
+    handle = os.open(runtime_dir() / "start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _spawn() -> None:
+    # The package's own folder is the one place where `-m` surely finds it; the forwarder then moves to /.
+    top = Path(__file__).resolve().parent.parent.parent
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+    # glibc gives each thread its own arena, which costs megabytes with hundreds of threads.
+    environment.setdefault("MALLOC_ARENA_MAX", "2")
+    command = [sys.executable, "-m", "codesmith.tunnel", "--background"]
+    try:
+        done = subprocess.run(
+            command, cwd=top, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=START_S
+        )
+    except subprocess.TimeoutExpired:
+        raise CodeSmithError(
+            f"the forwarder did not start within {START_S:.0f} s", hint=f"see why: {sys.executable} -m codesmith.tunnel"
+        ) from None
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        raise CodeSmithError(
+            f"the forwarder did not start: {said[-1] if said else f'exit {done.returncode}'}",
+            hint=f"see why: {sys.executable} -m codesmith.tunnel",
+        )
+
+
+def _ask(request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+    """Send one request, return the reply; raise what the forwarder raised, or NotRunning."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
+        line.settimeout(timeout_s)
+        try:
+            line.connect(os.fspath(control_path()))
+            line.sendall(json.dumps(request).encode() + b"\n")
+            answer = _read_line(line)
+        except TimeoutError:
+            raise CodeSmithError(
+                f"the forwarder gave no answer within {timeout_s:.0f} s", hint=f"end it: kill {_pid() or 'PID'}"
+            ) from None
+        except OSError as error:
+            raise NotRunning(f"no forwarder answers at {control_path()}: {error.strerror or error}") from error
+    if not answer:
+        raise NotRunning("the forwarder ended before it answered")
+    reply: dict[str, Any] = json.loads(answer)
+    if "error" in reply:
+        raise error_from_dict(reply["error"])
+    return reply
+
+
+def _read_line(line: socket.socket) -> bytes:
+    data = bytearray()
+    while not data.endswith(b"\n") and len(data) < REPLY_MAX_BYTES:
+        chunk = line.recv(65536)
+        if not chunk:
+            return b""
+        data += chunk
+    return bytes(data)
+
+
+def _pid() -> str:
+    try:
+        return (runtime_dir() / "forwarder.lock").read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,170 @@
+"""The background process: one keeper per node, and a control socket to ask it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from codesmith.errors import CodeSmithError, Unsupported
+from codesmith.paths import runtime_dir
+from codesmith.registry import Node
+from codesmith.tunnel.control import control_path
+from codesmith.tunnel.door import CONNECTIONS_MAX
+from codesmith.tunnel.endpoint import endpoint_path
+from codesmith.tunnel.keeper import Keeper, Opener
+from codesmith.tunnel.listener import Listener
+from codesmith.tunnel.state import error_to_dict
+
+log = logging.getLogger("codesmith.tunnel")
+
+CHECK_S = 20.0
+LINGER_S = 60.0
+STOP_S = 2.0
+TAKE_OVER_S = 10.0
+LOCK_POLL_S = 0.05
+REQUEST_MAX_BYTES = 256 * 1024
+REQUEST_S = 10.0
+
+
+class Forwarder:
+    """Serves all nodes of one runtime directory until it is stopped, or has no endpoint left."""
+
+    def __init__(self, opener: Opener) -> None:
+        self._opener = opener
+        self._lock = threading.Lock()
+        self._keepers: dict[tuple[str, str], Keeper] = {}
+        self._slots = threading.BoundedSemaphore(CONNECTIONS_MAX)
+        self._stop = threading.Event()
+        self._idle_since = time.monotonic()
+        self._single = _ensure_single(runtime_dir() / "forwarder.lock")
+        self._control = Listener(control_path(), self._answer)
+        log.info("forwarder %d started", os.getpid())
+
+    def run(self) -> None:
+        """Return after `stop`, when the last endpoint is gone, or when the control socket was taken away."""
+        while not self._stop.wait(CHECK_S):
+            if self._is_idle() or not self._control.is_in_place():
+                break
+        self._control.close()
+        with self._lock:
+            keepers = list(self._keepers.values())
+        for keeper in keepers:
+            keeper.stop()
+        for keeper in keepers:
+            keeper.join(STOP_S)
+        log.info("forwarder %d ended", os.getpid())
+
+    def stop(self) -> None:
+        """Let `run` return."""
+        self._stop.set()
+
+    def _is_idle(self) -> bool:
+        with self._lock:
+            if any(not keeper.is_stopped for keeper in self._keepers.values()):
+                self._idle_since = time.monotonic()
+        return time.monotonic() - self._idle_since > LINGER_S
+
+    # -- operations
+
+    def _connect(self, request: dict[str, Any]) -> dict[str, Any]:
+        node = Node.from_dict(request["node"])
+        if node.endpoint != "unix":
+            raise Unsupported(f"{node.name}: endpoint {node.endpoint!r} is not available", hint="use `endpoint: unix`")
+        keeper = self._keeper(node)
+        keeper.ensure_ready(float(request.get("timeout_s", 30.0)))
+        return {"endpoint": keeper.view().to_dict()}
+
+    def _keeper(self, node: Node) -> Keeper:
+        """Return the node's keeper; a new one if there is none, or if the way to the node was changed."""
+        key = (str(node.registry), node.name)
+        with self._lock:
+            self._idle_since = time.monotonic()
+            keeper = self._keepers.get(key)
+            if keeper is not None and keeper.node.key == node.key and not keeper.is_stopped:
+                return keeper
+            if keeper is not None:
+                keeper.stop()
+            self._keepers[key] = keeper = Keeper(node, endpoint_path(node), self._opener, self._slots)
+            return keeper
+
+    def _disconnect(self, request: dict[str, Any]) -> dict[str, Any]:
+        with self._lock:
+            keeper = self._keepers.pop((request["registry"], request["name"]), None)
+            is_last = all(other.is_stopped for other in self._keepers.values())
+        changed = keeper is not None and not keeper.is_stopped
+        if keeper is not None:
+            keeper.stop()
+        if is_last:
+            self._control.close()  # from now on a caller starts a new forwarder
+            self._stop.set()
+        return {"changed": changed}
+
+    def _status(self, _request: dict[str, Any]) -> dict[str, Any]:
+        with self._lock:
+            keepers = list(self._keepers.values())
+        return {"endpoints": [keeper.view().to_dict() for keeper in keepers]}
+
+    def _ping(self, _request: dict[str, Any]) -> dict[str, Any]:
+        return {"pid": os.getpid()}
+
+    def _end(self, _request: dict[str, Any]) -> dict[str, Any]:
+        self._control.close()
+        self._stop.set()
+        return {"pid": os.getpid()}
+
+    # -- control socket
+
+    def _answer(self, line: socket.socket) -> None:
+        line.settimeout(REQUEST_S)
+        with line.makefile("rb") as reader:
+            text = reader.readline(REQUEST_MAX_BYTES)
+        if not text:
+            return
+        try:
+            reply = self._do(json.loads(text))
+        except CodeSmithError as error:
+            reply = {"error": error_to_dict(error)}
+        except (ValueError, KeyError, TypeError) as error:
+            reply = {
+                "error": {"kind": "CodeSmithError", "problem": f"the forwarder cannot read the request: {error!r}"}
+            }
+        line.sendall(json.dumps(reply).encode() + b"\n")
+
+    def _do(self, request: dict[str, Any]) -> dict[str, Any]:
+        operations = {
+            "connect": self._connect,
+            "disconnect": self._disconnect,
+            "ping": self._ping,
+            "status": self._status,
+            "stop": self._end,
+        }
+        return operations[request["op"]](request)
+
+
+def _ensure_single(path: Path) -> int:
+    """Hold the lock of the runtime directory for the life of this process; wait for one that is just ending."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    deadline = time.monotonic() + TAKE_OVER_S
+    while not _lock(handle):
+        if time.monotonic() > deadline:
+            pid = os.pread(handle, 32, 0).decode().strip()
+            raise CodeSmithError(f"another forwarder (pid {pid}) holds {path} and does not answer", hint=f"kill {pid}")
+        time.sleep(LOCK_POLL_S)  # flock has no time limit of its own
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+    return handle
+
+
+def _lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,60 @@
+"""The node ids this operator has met: a name must keep leading to the same node."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codesmith.errors import WrongNode
+from codesmith.paths import ensure_private, state_dir
+
+if TYPE_CHECKING:
+    from codesmith.registry import Node
+
+
+def identity_path(node: Node) -> Path:
+    """Return the file that remembers the node's id; it depends on name and registry only, not on host or port."""
+    digest = hashlib.sha256(f"{node.registry}\0{node.name}".encode()).hexdigest()[:16]
+    return ensure_private(state_dir() / "known_nodes") / f"{digest}.json"
+
+
+def recall(node: Node) -> str:
+    """Return the remembered node id, or "" if none is."""
+    try:
+        data = json.loads(identity_path(node).read_text())
+    except (FileNotFoundError, ValueError):
+        return ""
+    return str(data.get("node_id", "")) if isinstance(data, dict) else ""
+
+
+def remember(node: Node, node_id: str) -> None:
+    """Write down which node the name leads to, whatever was known before."""
+    path = identity_path(node)
+    text = json.dumps({"name": node.name, "registry": str(node.registry), "node_id": node_id}) + "\n"
+    temporary = path.with_suffix(f".{os.getpid()}")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def forget(node: Node) -> bool:
+    """Drop what is remembered of the name; False if nothing was."""
+    try:
+        identity_path(node).unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def check(node: Node, node_id: str) -> None:
+    """Accept the id of the first meeting, and later only that one."""
+    known = recall(node)
+    if not known:
+        remember(node, node_id)
+    elif known != node_id:
+        raise WrongNode(
+            f"{node.name} is another node than before: its id is {node_id}, not {known}",
+            hint=f"if it was reinstalled on purpose, forget the old one: rm {identity_path(node)}",
+        )

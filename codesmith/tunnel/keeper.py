@@ -1,0 +1,241 @@
+"""Keep one node's endpoint alive: connect, prove, serve, notice a loss, connect again."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codesmith.errors import CodeSmithError, Unreachable
+from codesmith.tunnel import identity
+from codesmith.tunnel.backoff import PATIENT, Backoff
+from codesmith.tunnel.door import Door
+from codesmith.tunnel.link import DIAL, Full, Link
+from codesmith.tunnel.pool import Pool
+from codesmith.tunnel.state import CONNECTING, DEGRADED, READY, STOPPED, EndpointState
+
+if TYPE_CHECKING:
+    from codesmith.registry import Node
+
+log = logging.getLogger("codesmith.tunnel")
+
+TICK_S = 5.0
+MIN_GAP_S = 1.0
+
+Opener = Callable[["Node", Callable[[], None]], Link]
+
+
+class Keeper:
+    """The endpoint of one node. Its own thread makes every attempt; others ask, and wait for the outcome."""
+
+    def __init__(self, node: Node, path: Path, opener: Opener, slots: threading.BoundedSemaphore) -> None:
+        self.node, self._path, self._opener = node, path, opener
+        self._changed = threading.Condition()
+        self._wake, self._stopped = threading.Event(), threading.Event()
+        self._in_doubt = self._attempting = False
+        self._outcomes, self._last_attempt = 0, 0.0
+        self._error: CodeSmithError | None = None
+        self._state, self._since = CONNECTING, time.time()
+        self._node_id = self._agent_version = ""
+        self._link: Link | None = None
+        self._connections = 0
+        self._pool = Pool(node.name, self._wake.set)
+        self._door = Door(path, self._pool, slots, self.await_ready, self.doubt)
+        self._backoff = Backoff()
+        self._thread = threading.Thread(target=self._run, name=f"keep {node.name}", daemon=True)
+        self._thread.start()
+
+    # -- what others ask
+
+    @property
+    def is_stopped(self) -> bool:
+        """Return whether nothing is done for the node any more."""
+        return self._state == STOPPED
+
+    def view(self) -> EndpointState:
+        """Return the state as `node.status` shows it."""
+        counts = {"ssh_connections": self._connections, **self._pool.counts, **self._door.counts}
+        with self._changed:
+            error, link = self._error, self._link
+            return EndpointState(
+                name=self.node.name,
+                registry=str(self.node.registry),
+                host=self.node.host or "",
+                endpoint=f"unix:{self._path}",
+                state=self._state,
+                reason=error.problem if error else "",
+                since=self._since,
+                node_id=self._node_id,
+                agent_version=self._agent_version,
+                key=self.node.key,
+                kind=error.kind if error else "",
+                hint=error.hint if error else "",
+                via=link.via if link else "",
+                counts={**counts, "open": self._pool.open_now},
+            )
+
+    def ensure_ready(self, timeout_s: float) -> None:
+        """Return once the endpoint is ready; raise the outcome of the attempt made for this call otherwise."""
+        with self._changed:
+            if self._state == READY and self._door.is_open():
+                return
+            self._wake.set()
+            self._wait_outcome(timeout_s)
+            if self._state != READY:
+                raise self._error or Unreachable(f"{self.node.name} gave no answer within {timeout_s:.0f} s")
+
+    def await_ready(self, patience_s: float) -> None:
+        """Return if the endpoint is ready or soon becomes so; raise the reason if not. For local connections."""
+        with self._changed:
+            if self._state == READY and not self._in_doubt:
+                return
+            # Calls must not drive refused logins; a caller learns the known reason at once.
+            if self._attempting or not isinstance(self._error, PATIENT):
+                self._wake.set()
+                self._wait_outcome(patience_s)
+            if self._state != READY:
+                raise self._error or Unreachable(f"{self.node.name} is not connected yet")
+
+    def doubt(self) -> None:
+        """Ask for a new proof: a stream could not be had although the endpoint is called ready."""
+        with self._changed:
+            self._in_doubt = True
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Remove the socket and end every connection."""
+        self._stopped.set()
+        self._wake.set()
+        self._door.close()
+        link = self._link
+        if link is not None:
+            link.close()
+        self._set(STOPPED, None)
+
+    def join(self, timeout_s: float) -> None:
+        """Wait until the keeper's own thread ended."""
+        self._thread.join(timeout_s)
+
+    # -- its own thread
+
+    def _run(self) -> None:
+        try:
+            while not self._stopped.is_set():
+                error = self._attempt()
+                if error is None:
+                    self._tend()
+                elif not self._door.was_opened:
+                    return  # never ready: the one who asked hears why, and asks again if he wants to
+                else:
+                    self._pause(error)
+        finally:
+            self._door.close()
+            self._drop_link()
+            self._set(STOPPED, self._error)
+
+    def _attempt(self) -> CodeSmithError | None:
+        """Connect if need be and prove the agent; return the error if that fails."""
+        self._rest()
+        self._wake.clear()
+        with self._changed:
+            self._attempting, self._in_doubt = True, False
+        error: CodeSmithError | None = None
+        try:
+            self._connect()
+        except CodeSmithError as caught:
+            error = caught
+        except Exception as caught:  # the border of this thread: it must live as long as the endpoint
+            log.exception("%s: unexpected", self.node.name)
+            error = CodeSmithError(f"the forwarder failed on {self.node.name}: {caught!r}")
+        self._last_attempt = time.monotonic()
+        with self._changed:
+            self._attempting = False
+            self._outcomes += 1
+            self._set(DEGRADED if error else READY, error)
+        if error is None:
+            self._backoff.reset()
+        return error
+
+    def _connect(self) -> None:
+        link = self._link
+        if link is None or not link.is_alive():
+            self._drop_link()
+            link = self._link = self._opener(self.node, self._wake.set)
+            self._connections += 1
+        if link.via == DIAL:
+            self._pool.drop_spare()
+        try:
+            proof, stream = link.prove()
+        except Full:  # every session is in use: busy, not broken
+            return
+        try:
+            identity.check(self.node, proof.node_id)
+        except CodeSmithError:
+            self._drop_link()
+            raise
+        self._node_id, self._agent_version = proof.node_id, proof.agent_version
+        if not proof.keeps_alive:
+            stream.close()
+        self._pool.use(link, stream if proof.keeps_alive else None)
+        if not self._stopped.is_set():
+            self._door.ensure_open()
+
+    def _tend(self) -> None:
+        """Return when a new attempt is due: connection or spare lost, spare old, socket missing, or doubt."""
+        while not self._stopped.is_set():
+            self._wake.wait(TICK_S)
+            self._wake.clear()
+            link = self._link
+            if link is None or not link.is_alive():
+                self._set(DEGRADED, Unreachable(f"the SSH connection to {self.node.name} was lost"))
+                self._last_attempt = 0.0
+                return
+            if self._in_doubt or self._pool.is_spare_due() or not self._door.is_open():
+                return
+            if not self._pool.has_spare() and not self._refill():
+                return
+
+    def _refill(self) -> bool:
+        try:
+            self._pool.refill()
+        except CodeSmithError as error:
+            log.debug("%s: no spare: %s", self.node.name, error.problem)
+            return False
+        return True
+
+    def _pause(self, error: CodeSmithError) -> None:
+        wait_s = self._backoff.wait_s(error)
+        log.debug("%s: next attempt in %.1f s", self.node.name, wait_s)
+        if not self._stopped.is_set():  # set before `_wake` is: a stop during the attempt is not slept over
+            self._wake.wait(wait_s)
+
+    def _rest(self) -> None:
+        """Keep a second between attempts, whoever asks for them."""
+        left_s = self._last_attempt + MIN_GAP_S - time.monotonic()
+        if left_s > 0:
+            self._stopped.wait(left_s)
+
+    def _drop_link(self) -> None:
+        self._pool.drop()
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
+
+    def _wait_outcome(self, timeout_s: float) -> None:
+        """Wait (holding the lock) for the end of the attempt under way, or of the next one."""
+        target = self._outcomes + 1
+        self._changed.wait_for(lambda: self._outcomes >= target or self.is_stopped, timeout_s)
+
+    def _set(self, state: str, error: CodeSmithError | None) -> None:
+        with self._changed:
+            state = STOPPED if self._stopped.is_set() else state
+            is_news = state != self._state or (error and error.problem) != (self._error and self._error.problem)
+            self._state, self._error = state, error
+            self._changed.notify_all()
+            if not is_news:
+                return
+            self._since = time.time()
+        log.info("%s: %s%s", self.node.name, state, f" ({error.kind}: {error.problem})" if error else "")

@@ -1,0 +1,181 @@
+"""One SSH connection to a node: open streams to the agent, prove who answers, notice when the network is gone."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from codesmith.errors import CodeSmithError, Unreachable
+from codesmith.tunnel import proof as proofs
+from codesmith.tunnel.backoff import SleepWatch
+from codesmith.tunnel.proof import Facts, Proof, Timed
+
+if TYPE_CHECKING:
+    from codesmith.registry import Node
+
+log = logging.getLogger("codesmith.tunnel")
+
+CONNECT_S = 10.0
+OPEN_S = 8.0
+ANSWER_S = 10.0
+HEARTBEAT_S = 4.0
+REPLY_S = 8.0
+# paramiko wakes ten times a second to look at flags; nothing needs that once we send the heartbeats ourselves.
+SOCKET_WAKE_S = 5.0
+STREAMLOCAL, DIAL = "streamlocal", "dial"
+
+
+class Refused(Unreachable):
+    """sshd answers, but the stream could not be opened."""
+
+
+class Full(CodeSmithError):
+    """sshd allows no more sessions on this connection: busy, not broken."""
+
+
+class Link(Protocol):
+    """What an endpoint needs of the way to its node."""
+
+    via: str
+
+    def prove(self) -> tuple[Proof, Timed]:
+        """Return who answers and the stream it answered on; raise the reason if nobody does."""
+
+    def open(self) -> Timed:
+        """Return one new stream to the agent."""
+
+    def is_alive(self) -> bool:
+        """Return whether the connection still stands."""
+
+    def close(self) -> None:
+        """End the connection and every stream on it."""
+
+
+class SshLink:
+    """A Fabric connection to one node, its heartbeat, and the choice between stream-local channels and `dial`."""
+
+    def __init__(self, node: Node, on_lost: Callable[[], None]) -> None:
+        from codesmith.remote import connection, target
+
+        self._name, self._on_lost = node.name, on_lost
+        self._target = target.resolve(node)
+        self._connection = connection.connect(self._target, timeout_s=CONNECT_S)
+        self._transport: Any = self._connection.transport
+        self.via = STREAMLOCAL
+        self._expected_id = ""
+        self._dialled: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._closed = threading.Event()
+        self._transport.sock.settimeout(SOCKET_WAKE_S)
+        threading.Thread(target=self._beat, name=f"heartbeat {node.name}", daemon=True).start()
+
+    def prove(self) -> tuple[Proof, Timed]:
+        """Return who answers and the stream it answered on; raise the reason if nobody does.
+
+        The first proof on a connection reads the expected id from the node. It is also the command that makes sshd
+        set TCP_NODELAY on its side.
+        """
+        facts = self._read_facts() if not self._expected_id else None
+        if facts is not None:
+            if not facts.node_id:
+                proofs.ensure_prepared(facts, self._name, self._target.user)
+            self._expected_id = facts.node_id
+        stream = self._open_or_explain(facts)
+        try:
+            proof = proofs.ask_version(stream, self._name, ANSWER_S)
+            proofs.ensure_expected(proof, self._expected_id, self._name)
+        except CodeSmithError:
+            stream.close()
+            raise
+        return proof, stream
+
+    def open(self) -> Timed:
+        """Return one new stream to the agent; Refused if the agent's socket or sshd does not let us."""
+        from paramiko import ChannelException, SSHException
+
+        try:
+            return self._dial() if self.via == DIAL else self._streamlocal()
+        except ChannelException as error:
+            if any(not channel.closed for channel in self._dialled):
+                raise Full(
+                    f"all SSH sessions to {self._name} are in use: its sshd forbids stream-local forwarding",
+                    hint="allow it there: AllowStreamLocalForwarding yes, or raise MaxSessions in sshd_config",
+                ) from error
+            raise Refused(f"{self._name} refused a connection to its agent: {error.text}") from error
+        except (SSHException, OSError, EOFError) as error:
+            self._lose(f"no channel: {error}")
+            raise Unreachable(f"the SSH connection to {self._name} is lost: {error}") from error
+
+    def is_alive(self) -> bool:
+        """Return whether the connection still stands."""
+        return not self._closed.is_set() and bool(self._transport.is_active())
+
+    def close(self) -> None:
+        """End the connection and every stream on it."""
+        self._closed.set()
+        try:
+            self._transport.sock.shutdown(socket.SHUT_RDWR)  # wakes paramiko's reading thread
+        except (OSError, AttributeError):
+            pass
+        self._transport.close()
+        self._connection.close()
+
+    def _open_or_explain(self, facts: Facts | None) -> Timed:
+        try:
+            return self.open()
+        except Refused:
+            # sshd gives one answer for "no such socket", "no permission" and "forwarding is forbidden": look ourselves.
+            proofs.ensure_prepared(facts or self._read_facts(), self._name, self._target.user)
+            if self.via == DIAL:
+                raise
+        self.via = DIAL
+        log.info("%s: sshd forbids stream-local forwarding, using `dial`", self._name)
+        return self.open()
+
+    def _read_facts(self) -> Facts:
+        from codesmith.remote import connection
+
+        result = connection.run_script(self._connection, proofs.FACTS_SCRIPT, timeout_s=ANSWER_S)
+        return proofs.parse_facts(result.stdout.decode("utf-8", "replace"))
+
+    def _streamlocal(self) -> Timed:
+        stream: Timed = self._transport.open_streamlocal(proofs.AGENT_SOCKET, timeout=OPEN_S)
+        return stream
+
+    def _dial(self) -> Timed:
+        channel = self._transport.open_session(timeout=OPEN_S)
+        channel.exec_command(proofs.DIAL)
+        self._dialled.add(channel)
+        stream: Timed = channel
+        return stream
+
+    def _beat(self) -> None:
+        """Ask sshd for an answer again and again; close the connection when none comes."""
+        watch = SleepWatch()
+        while not self._closed.wait(HEARTBEAT_S) and self._transport.is_active():
+            reply_s = REPLY_S / 2 if watch.has_slept() else REPLY_S
+            asked = threading.Thread(target=self._ask, name=f"ask {self._name}", daemon=True)
+            asked.start()
+            asked.join(reply_s)
+            # A long transfer may keep the answer waiting; data that still arrives proves the same.
+            while asked.is_alive() and proofs.received_ago_s(self._transport.sock) < reply_s:
+                asked.join(1.0)
+            if asked.is_alive():
+                self._lose(f"no answer within {reply_s:.0f} s")
+        if not self._closed.is_set():
+            self._lose("closed by the node")
+
+    def _ask(self) -> None:
+        try:
+            self._transport.global_request("keepalive@openssh.com", wait=True)
+        except Exception as error:  # noqa: BLE001 (paramiko raises many; the missing answer says it all)
+            log.debug("%s: keepalive: %r", self._name, error)
+
+    def _lose(self, why: str) -> None:
+        if not self._closed.is_set():
+            log.info("%s: connection lost: %s", self._name, why)
+            self.close()
+            self._on_lost()

@@ -1,0 +1,149 @@
+"""Prove that the agent behind a stream is the node that was meant: facts from its files, then an RPC answer."""
+
+from __future__ import annotations
+
+import json
+import socket
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from codesmith.errors import NotPrepared, Unreachable, WrongNode
+from codesmith.tunnel.relay import Stream
+
+AGENT_SOCKET = "/run/codesmith/agent.sock"
+AGENT_FILE = "/usr/lib/codesmith/current/agent.pyz"
+NODE_FILE = "/etc/codesmith/node.json"
+DIAL = f"/usr/bin/python3 -I -S {AGENT_FILE} dial"
+ANSWER_MAX_BYTES = 65536
+
+# 00010000 marks a listening socket; the file of a socket outlives its listener.
+FACTS_SCRIPT = f"""\
+fact() {{ if "$@" >/dev/null 2>&1; then printf 1; else printf 0; fi; }}
+fact test -e {AGENT_FILE}
+fact grep -q ' 00010000 .* {AGENT_SOCKET}$' /proc/net/unix
+fact test -w {AGENT_SOCKET}
+echo
+if test -e {NODE_FILE}; then cat {NODE_FILE}; fi
+exit 0
+"""
+
+CALL = b'{"jsonrpc": "2.0", "id": 1, "method": "node.version", "params": {}}'
+REQUEST = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (
+    len(CALL),
+    CALL,
+)
+
+
+class Timed(Stream, Protocol):
+    """A stream whose reads can be given a limit."""
+
+    def settimeout(self, seconds: float | None, /) -> None:
+        """Let `recv` and `sendall` raise TimeoutError after so long; None for never."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the node's files say about its agent."""
+
+    is_installed: bool
+    is_listening: bool
+    is_allowed: bool
+    node_id: str
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What the agent said of itself."""
+
+    node_id: str
+    agent_version: str
+    keeps_alive: bool
+
+
+def parse_facts(text: str) -> Facts:
+    """Read the output of FACTS_SCRIPT; whatever is missing counts as absent."""
+    flags, _, document = text.partition("\n")
+    try:
+        data = json.loads(document)
+    except ValueError:
+        data = None
+    node_id = data.get("node_id", "") if isinstance(data, dict) else ""
+    installed, listening, allowed = ([flag == "1" for flag in flags.strip()] + [False] * 3)[:3]
+    return Facts(installed, listening, allowed, str(node_id))
+
+
+def ensure_prepared(facts: Facts, name: str, login: str) -> None:
+    """Raise the reason if these facts rule out a working agent."""
+    prepare = f"inv node.prepare --node {name}"
+    if not facts.is_installed or not facts.node_id:
+        raise NotPrepared(f"{name} answers SSH but has no CodeSmith agent", hint=prepare)
+    if not facts.is_listening:
+        raise Unreachable(f"the agent on {name} is stopped: nothing listens at {AGENT_SOCKET}", hint=prepare)
+    if not facts.is_allowed:
+        raise NotPrepared(
+            f"the login {login} may not use the agent on {name}: it is not in the group codesmith-clients", hint=prepare
+        )
+
+
+def ask_version(stream: Timed, name: str, timeout_s: float) -> Proof:
+    """Call node.version over the stream; Unreachable if no proper answer comes in time."""
+    stream.settimeout(timeout_s)
+    try:
+        stream.sendall(REQUEST)
+        head, body = _read_answer(stream)
+        result = json.loads(body)["result"]
+        proof = Proof(str(result["node_id"]), str(result["agent"]), b"connection: close" not in head.lower())
+    except TimeoutError:
+        raise Unreachable(f"the agent on {name} gave no answer within {timeout_s:.0f} s") from None
+    except (OSError, EOFError):
+        raise Unreachable(f"the agent on {name} closed the connection before it answered") from None
+    except (ValueError, KeyError, TypeError):
+        raise Unreachable(f"what answers at {AGENT_SOCKET} on {name} is not a CodeSmith agent") from None
+    stream.settimeout(None)
+    return proof
+
+
+def ensure_expected(proof: Proof, expected_id: str, name: str) -> None:
+    """Raise WrongNode if the agent calls itself otherwise than the node's own file does."""
+    if proof.node_id != expected_id:
+        raise WrongNode(
+            f"the agent on {name} says it is node {proof.node_id}, but {NODE_FILE} there says {expected_id}",
+            hint=f"restart the agent: inv node.prepare --node {name}",
+        )
+
+
+def _read_answer(stream: Timed) -> tuple[bytes, Any]:
+    """Return head and body of one HTTP answer with a Content-Length."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += _some(stream, data)
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = next(int(line[15:]) for line in [*head.lower().split(b"\r\n"), b"content-length:0"] if _is_length(line))
+    while len(body) < length:
+        body += _some(stream, body)
+    return head, body
+
+
+def _is_length(line: bytes) -> bool:
+    return line.startswith(b"content-length:")
+
+
+def _some(stream: Timed, so_far: bytes) -> bytes:
+    data = stream.recv(32768)
+    if not data:
+        raise EOFError
+    if len(so_far) > ANSWER_MAX_BYTES:
+        raise ValueError("too long an answer")
+    return data
+
+
+def received_ago_s(sock: object) -> float:
+    """Return how long ago the kernel received data on a TCP socket; infinity where it cannot say."""
+    if not isinstance(sock, socket.socket):
+        return float("inf")
+    try:
+        # struct tcp_info: 8 bytes, then 32-bit fields; tcpi_last_data_recv (milliseconds) is the twelfth.
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+    except OSError:
+        return float("inf")
+    return int.from_bytes(info[52:56], "little") / 1000

@@ -1,0 +1,107 @@
+"""Carry bytes between one local connection and one stream to the agent, with both half-closes."""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+CHUNK = 32768
+
+
+class Stream(Protocol):
+    """What a relay needs of an SSH channel (paramiko's Channel is one)."""
+
+    def recv(self, nbytes: int, /) -> bytes:
+        """Return some bytes, b"" at the end."""
+
+    def sendall(self, data: bytes, /) -> None:
+        """Send all of it or raise OSError."""
+
+    def shutdown_write(self) -> None:
+        """Say that nothing more follows."""
+
+    def close(self) -> None:
+        """End both directions."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the stream ended in both directions."""
+
+    @property
+    def eof_received(self) -> bool:
+        """Whether the far end said that nothing more follows."""
+
+
+class Relay:
+    """One stream to the agent, open before or when a local connection wants it.
+
+    Its reading thread starts at once. So a spare notices by itself when the far end closes it (`on_lost`), and a
+    local connection that takes a spare waits for no thread to start.
+    """
+
+    def __init__(self, stream: Stream, on_lost: Callable[[], None]) -> None:
+        self._stream, self._on_lost = stream, on_lost
+        self._lock = threading.Lock()
+        self._local: socket.socket | None = None
+        self.is_lost = False
+        self.born = time.monotonic()
+        self._reader = threading.Thread(target=self._down, name="relay down", daemon=True)
+        self._reader.start()
+
+    def attach(self, local: socket.socket) -> bool:
+        """Give the stream to a local connection; False if it already ended."""
+        with self._lock:
+            if self.is_lost or self._stream.closed or self._stream.eof_received:
+                return False
+            self._local = local
+            return True
+
+    def serve(self, local: socket.socket) -> None:
+        """Carry bytes until both directions ended; to be called once, after `attach`."""
+        try:
+            while data := local.recv(CHUNK):
+                self._stream.sendall(data)
+            self._stream.shutdown_write()
+            _wait_hangup(local)
+        except (OSError, EOFError):
+            pass  # one end is gone; what the other still has to say is carried below
+        self._stream.close()
+        self._reader.join()
+
+    def close(self) -> None:
+        """End the stream; a local connection sees the end of its answer."""
+        self._stream.close()
+
+    def _down(self) -> None:
+        data = self._receive()
+        with self._lock:
+            local = self._local
+            self.is_lost = local is None
+        if local is None:  # a spare: the agent closed it, or spoke without being asked
+            self._stream.close()
+            self._on_lost()
+            return
+        try:
+            while data:
+                local.sendall(data)
+                data = self._receive()
+            local.shutdown(socket.SHUT_RDWR if self._stream.closed else socket.SHUT_WR)
+        except OSError:
+            self._stream.close()  # the local end is gone; this also wakes a blocked sendall
+
+    def _receive(self) -> bytes:
+        try:
+            return self._stream.recv(CHUNK)
+        except (OSError, EOFError):
+            return b""
+
+
+def _wait_hangup(local: socket.socket) -> None:
+    """Return when the local end closed, or both directions are shut down (a half-closed one may still read)."""
+    poll = select.poll()
+    poll.register(local, 0)  # POLLHUP is always reported
+    poll.poll()

@@ -1,0 +1,50 @@
+"""What the forwarder says about one endpoint, and how an error crosses from its process to another."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from codesmith.errors import CodeSmithError, by_kind
+
+CONNECTING, READY, DEGRADED, STOPPED = "connecting", "ready", "degraded", "stopped"
+
+
+@dataclass(frozen=True)
+class EndpointState:
+    """One endpoint as `node.status` shows it; `counts` are for tests and `node.doctor`."""
+
+    name: str
+    registry: str
+    host: str
+    endpoint: str
+    state: str
+    reason: str
+    since: float
+    node_id: str
+    agent_version: str
+    key: str
+    kind: str = ""
+    hint: str = ""
+    via: str = ""
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> EndpointState:
+        """Read plain data; fields of a newer forwarder are left out."""
+        known = {one.name for one in fields(cls)}
+        return cls(**{name: value for name, value in data.items() if name in known})
+
+
+def error_to_dict(error: CodeSmithError) -> dict[str, str]:
+    """Return the error as `{"kind", "problem", "hint"}`."""
+    return {"kind": error.kind, "problem": error.problem, "hint": error.hint}
+
+
+def error_from_dict(data: dict[str, str]) -> CodeSmithError:
+    """Return the error that `error_to_dict` wrote, with its own class."""
+    return by_kind(data.get("kind", ""))(data.get("problem", "unknown error"), hint=data.get("hint", ""))

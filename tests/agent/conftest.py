@@ -1,0 +1,151 @@
+"""A front end on a real Unix socket; only the root half is a stand-in (the real one is tested on nodes)."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent import frame, server
+from agent.audit import Audit
+from agent.context import Context
+from agent.dispatch import Dispatcher
+from agent.errors import AgentError
+from agent.privileged import Helper
+from agent.store import Store
+
+CONTRACT = json.loads((Path(__file__).parents[2] / "agent" / "openrpc.json").read_text())
+
+
+class StandInHelper:
+    """Answers verbs on a real socket as the root half would, from memory; `refusals` makes a verb fail."""
+
+    def __init__(self, path: Path) -> None:
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.refusals: dict[str, AgentError | None] = {}
+        self.entered, self.gate = threading.Event(), threading.Event()
+        self.gate.set()
+        self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listening.bind(str(path))
+        self._listening.listen()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._thread.join()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listening.accept()
+            except OSError:
+                return
+            with connection:
+                message = frame.receive(connection, frame.REQUEST_MAX)
+                self.calls.append((message["verb"], message["arguments"]))
+                self.entered.set()
+                self.gate.wait(10)
+                if message["verb"] in self.refusals:
+                    refusal = self.refusals[message["verb"]]
+                    if refusal is not None:  # None: break off without an answer
+                        frame.send(connection, {"error": refusal.to_dict()})
+                    continue
+                frame.send(connection, {"result": self._answer(message["verb"], message["arguments"])})
+
+    def _answer(self, verb: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        name = arguments.get("name", "")
+        if verb == "user.ensure":
+            home = f"/srv/codesmith/home/cs-{name}"
+            return {"login": f"cs-{name}", "uid": 70000, "gid": 70000, "home": home, "shell": "/bin/bash"}
+        if verb == "workspace.ensure":
+            user = arguments["user"]
+            return {
+                "id": "6a7d9c1e-0b0f-4a51-8a0e-5a4a1f1f0001", "name": name, "path": f"/srv/codesmith/workspaces/{name}",
+                "user": user, "login": f"cs-{user}", "uid": 70000, "gid": 70000,
+                "created_at": "2026-11-23T00:00:00.000Z",
+            }  # fmt: skip
+        if verb == "job.run":
+            ended = {"exit_code": 0, "signal": None, "killed_by": None, "truncated": False, "duration_s": 0.1}
+            return {**ended, "stdout": " ".join(arguments["argv"]), "stderr": ""}
+        return {"leftovers": []} if verb == "user.remove" else {}
+
+
+class Rpc:
+    """Talks to the front end's socket; a test reads like a conversation."""
+
+    def __init__(self, path: Path, helper: StandInHelper, audit: Path, store: Store, dispatcher: Dispatcher) -> None:
+        self.path, self.helper, self.audit, self.store, self.dispatcher = path, helper, audit, store, dispatcher
+
+    def call(self, method: str, **params: Any) -> Any:
+        answer = self.answer({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def refuses(self, method: str, code: int, **params: Any) -> dict[str, Any]:
+        answer = self.answer({"jsonrpc": "2.0", "id": 7, "method": method, "params": params})
+        assert answer.get("error", {}).get("code") == code, answer
+        assert answer["id"] == 7
+        assert answer["error"]["data"]["kind"]
+        return answer["error"]
+
+    def answer(self, request: Any) -> Any:
+        body = request if isinstance(request, bytes) else json.dumps(request).encode()
+        status, text = self.post(body)
+        assert status == 200, (status, text)
+        return json.loads(text) if text else None
+
+    def post(self, body: bytes, *headers: str) -> tuple[int, bytes]:
+        head = ["POST / HTTP/1.1", "Host: node", f"Content-Length: {len(body)}", "Connection: close", *headers]
+        return self.raw("\r\n".join(head).encode() + b"\r\n\r\n" + body)
+
+    def raw(self, data: bytes) -> tuple[int, bytes]:
+        with self.connect() as connection:
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        head, _, body = answer.partition(b"\r\n\r\n")
+        return int(head.split()[1]), body
+
+    def connect(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(20)
+        connection.connect(str(self.path))
+        return connection
+
+    def audited(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.audit.read_text().splitlines()]
+
+
+@pytest.fixture
+def rpc(tmp_path: Path) -> Iterator[Rpc]:
+    yield from serve(tmp_path)
+
+
+def serve(folder: Path) -> Iterator[Rpc]:
+    """Serve a front end whose files are in `folder`."""
+    for name in ("agent.sock", "helper.sock"):
+        (folder / name).unlink(missing_ok=True)
+    helper = StandInHelper(folder / "helper.sock")
+    store = Store(str(folder / "state.db"))
+    context = Context(store, Helper(str(folder / "helper.sock")), CONTRACT, node_id="node", build="")
+    dispatcher = Dispatcher(context, Audit(str(folder / "audit.jsonl")))
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listening.bind(str(folder / "agent.sock"))
+    listening.listen(1024)
+    front = server.Server(listening, dispatcher)
+    thread = threading.Thread(target=front.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield Rpc(folder / "agent.sock", helper, folder / "audit.jsonl", store, dispatcher)
+    front.shutdown()
+    thread.join()
+    listening.close()
+    helper.gate.set()
+    helper.close()
+    store.close()

@@ -1,0 +1,305 @@
+"""JSON-RPC over the real socket: what is asked, what is answered, what is refused, what is remembered."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent import server
+from agent.errors import CommandFailed
+from agent.methods import METHODS
+from tests.agent.conftest import CONTRACT, Rpc, serve
+
+
+def test_discover_serves_the_contract(rpc: Rpc) -> None:
+    assert rpc.call("rpc.discover") == CONTRACT
+
+
+def test_curl_can_call(rpc: Rpc) -> None:
+    request = '{"jsonrpc":"2.0","id":1,"method":"node.version"}'
+    command = ["curl", "-sS", "--unix-socket", rpc.path, "http://node/", "-d", request]
+    answer = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    assert answer["result"]["node_id"] == "node"
+
+
+def test_one_connection_serves_many_calls(rpc: Rpc) -> None:
+    body = b'{"jsonrpc":"2.0","id":1,"method":"node.version"}'
+    head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with rpc.connect() as connection:
+        file = connection.makefile("rb")
+        for _ in range(5):
+            connection.sendall(head + body)
+            assert file.readline().startswith(b"HTTP/1.1 200")
+            size = 0
+            for line in iter(file.readline, b"\r\n"):
+                if line.lower().startswith(b"content-length:"):
+                    size = int(line.split(b":")[1])
+            assert json.loads(file.read(size))["result"]["agent"]
+        file.close()
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        (b"{", -32700),
+        (b"\xff\xfe", -32700),
+        (b"[" * 100_000, -32700),
+        (b"[]", -32600),
+        (b"1", -32600),
+        (b'{"jsonrpc":"2.0","id":1}', -32600),
+        (b'{"jsonrpc":"1.0","id":1,"method":"node.version"}', -32600),
+        (b'{"id":1,"method":"node.version"}', -32600),
+        (b'{"jsonrpc":"2.0","id":{},"method":"node.version"}', -32600),
+        (b'{"jsonrpc":"2.0","id":1,"method":7}', -32600),
+        (b'{"jsonrpc":"2.0","id":1,"method":"node.version","params":5}', -32600),
+        (b'{"jsonrpc":"2.0","id":1,"method":"no.such"}', -32601),
+        (b'{"jsonrpc":"2.0","id":1,"method":"user.get","params":["ada"]}', -32602),
+    ],
+)
+def test_malformed_requests_get_the_standard_error(rpc: Rpc, request_: bytes, code: int) -> None:
+    answer = rpc.answer(request_)
+    assert answer["error"]["code"] == code
+    assert "Traceback" not in json.dumps(answer)
+    assert rpc.call("node.version")
+
+
+def test_id_survives_a_failing_call(rpc: Rpc) -> None:
+    for identity in (0, "x", -1, None):
+        answer = rpc.answer({"jsonrpc": "2.0", "id": identity, "method": "user.get", "params": {"name": "nobody"}})
+        assert answer["id"] == identity
+        assert answer["error"]["data"]["kind"] == "not_found"
+
+
+def test_batch_answers_each_and_holds_at_most_sixteen(rpc: Rpc) -> None:
+    one = {"jsonrpc": "2.0", "method": "node.version"}
+    answers = rpc.answer([{**one, "id": 1}, one, {**one, "id": 2, "method": "no.such"}])
+    assert [(answer["id"], "error" in answer) for answer in answers] == [(1, False), (2, True)]
+    assert rpc.answer([{**one, "id": n} for n in range(17)])["error"]["code"] == -32600
+    assert len(rpc.answer([{**one, "id": n} for n in range(16)])) == 16
+
+
+def test_http_is_narrow(rpc: Rpc) -> None:
+    assert rpc.raw(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")[0] == 405
+    assert rpc.raw(b"POST /RPC2 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")[0] == 404
+    assert rpc.raw(b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")[0] == 411
+    assert rpc.post(b"{}", "Content-Encoding: gzip")[0] == 415
+    huge = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 262145\r\n\r\n"
+    assert rpc.raw(huge)[0] == 413
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "field"),
+    [
+        ("user.create", {"name": "../x"}, "name"),
+        ("user.create", {"name": "a\n"}, "name"),
+        ("user.create", {"name": 1}, "name"),
+        ("user.create", {}, "name"),
+        ("user.create", {"name": "a", "uid": 0}, "uid"),
+        ("user.create", {"name": "a", "ssh_keys": "ssh-ed25519 AAAA"}, "ssh_keys"),
+        ("user.create", {"name": "a", "ssh_keys": ["ssh-ed25519 AAAA"]}, "ssh_keys[0]"),
+        ("user.create", {"name": "a", "ssh_keys": None}, "ssh_keys"),
+        ("workspace.create", {"name": "a", "labels": {"a b": "c"}}, "labels"),
+        ("workspace.create", {"name": "a", "labels": {"a": 1}}, "labels"),
+        ("workspace.delete", {"name": "a", "keep_user": 1}, "keep_user"),
+        ("workspace.exec", {"name": "a", "argv": []}, "argv"),
+        ("workspace.exec", {"name": "a", "argv": ["a\0b"]}, "argv"),
+        ("workspace.exec", {"name": "a", "argv": ["\ud800"]}, "argv"),
+        ("workspace.exec", {"name": "a", "argv": ["cat"], "stdin": "\udfff"}, "stdin"),
+        ("workspace.exec", {"name": "a", "argv": "ls"}, "argv"),
+        ("workspace.exec", {"name": "a", "argv": ["ls"], "timeout_s": 0}, "timeout_s"),
+        ("workspace.exec", {"name": "a", "argv": ["ls"], "timeout_s": True}, "timeout_s"),
+        ("workspace.exec", {"name": "a", "argv": ["ls"], "env": {"A=B": "c"}}, "env"),
+    ],
+)
+def test_bad_parameters_name_the_field_and_start_nothing(rpc: Rpc, method: str, params: Any, field: str) -> None:
+    error = rpc.refuses(method, -32602, **params)
+    assert field in [one["field"] for one in error["data"]["errors"]]
+    assert rpc.helper.calls == []
+
+
+def test_all_bad_fields_are_named_at_once(rpc: Rpc) -> None:
+    error = rpc.refuses("user.create", -32602, name="..", request_id="", color="red")
+    assert {one["field"] for one in error["data"]["errors"]} == {"name", "request_id", "color"}
+
+
+def test_a_notification_changes_nothing(rpc: Rpc) -> None:
+    assert rpc.answer({"jsonrpc": "2.0", "method": "user.create", "params": {"name": "ada"}}) is None
+    assert rpc.helper.calls == []
+    assert rpc.call("user.list") == []
+
+
+def test_a_workspace_comes_with_its_dedicated_user_and_goes_with_it(rpc: Rpc) -> None:
+    made = rpc.call("workspace.create", name="demo", labels={"team": "a"})
+    assert (made["user"], made["login"], made["mode"], made["state"]) == ("demo", "cs-demo", "0700", "ready")
+    assert rpc.call("user.get", name="demo")["workspaces"] == ["demo"]
+    assert rpc.call("workspace.list", labels={"team": "b"}) == []
+    assert [found["name"] for found in rpc.call("workspace.list", labels={"team": "a"}, user="demo")] == ["demo"]
+    rpc.refuses("user.delete", 1004, name="demo")
+    assert rpc.call("workspace.delete", name="demo") == {"name": "demo", "deleted": True, "user_deleted": True}
+    rpc.refuses("user.get", 1001, name="demo")
+
+
+def test_a_user_made_by_hand_stays_when_its_workspace_goes(rpc: Rpc) -> None:
+    rpc.call("user.create", name="ada")
+    rpc.call("workspace.create", name="demo", user="ada")
+    assert rpc.call("workspace.delete", name="demo")["user_deleted"] is False
+    assert rpc.call("user.delete", name="ada")["leftovers"] == []
+
+
+def test_what_exists_is_not_made_again(rpc: Rpc) -> None:
+    rpc.call("workspace.create", name="demo")
+    calls = len(rpc.helper.calls)
+    assert "inv workspace.get demo" in rpc.refuses("workspace.create", 1002, name="demo")["data"]["hint"]
+    rpc.refuses("user.create", 1002, name="demo")
+    rpc.refuses("workspace.create", 1001, name="other", user="nobody")
+    assert len(rpc.helper.calls) == calls
+
+
+def test_a_repeated_request_id_gets_the_first_result(rpc: Rpc) -> None:
+    first = rpc.call("workspace.create", name="demo", request_id="r1")
+    assert rpc.call("workspace.create", name="demo", request_id="r1") == first
+    assert [verb for verb, _ in rpc.helper.calls] == ["user.ensure", "workspace.ensure"]
+    rpc.refuses("workspace.create", -32602, name="other", request_id="r1")
+    error = rpc.refuses("user.get", 1001, name="nobody")
+    assert rpc.refuses("user.delete", 1001, name="nobody", request_id="r2")["data"]["kind"] == error["data"]["kind"]
+    rpc.call("user.create", name="nobody")
+    rpc.refuses("user.delete", 1001, name="nobody", request_id="r2")
+
+
+def test_two_calls_at_once_with_one_request_id_run_once(rpc: Rpc) -> None:
+    rpc.helper.gate.clear()
+    results: list[Any] = []
+    calls = [
+        threading.Thread(target=lambda: results.append(rpc.call("user.create", name="ada", request_id="r")))
+        for _ in range(4)
+    ]
+    for call in calls:
+        call.start()
+    assert rpc.helper.entered.wait(10)
+    rpc.helper.gate.set()
+    for call in calls:
+        call.join()
+    assert len(results) == 4
+    assert all(result == results[0] for result in results)
+    assert len(rpc.helper.calls) == 1
+
+
+def test_reads_go_on_while_a_change_takes_long(rpc: Rpc) -> None:
+    rpc.helper.gate.clear()
+    slow = threading.Thread(target=lambda: rpc.call("user.create", name="ada"))
+    slow.start()
+    assert rpc.helper.entered.wait(10)
+    assert rpc.call("node.version")
+    health = rpc.call("node.health")
+    assert {"name": "pending", "status": "degraded", "detail": "begun and not ended: user.create"} in health["checks"]
+    rpc.helper.gate.set()
+    slow.join()
+
+
+def test_every_attempt_leaves_one_audit_record(rpc: Rpc) -> None:
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBf4QyqMtYxF0pAkrXgUeYX1gYHnH1P7rqSyGTYk1c2l"
+    rpc.call("workspace.create", name="demo", ssh_keys=[key], request_id="r1")
+    rpc.refuses("user.create", -32602, name="../x")
+    rpc.refuses("user.delete", 1001, name="nobody")
+    rpc.call("workspace.exec", name="demo", argv=["echo", "password1"], env={"TOKEN": "secret1"}, stdin="secret2")
+    rpc.call("user.list")
+    records = rpc.audited()
+    assert [(one["method"], one["outcome"]) for one in records] == [
+        ("workspace.create", "ok"),
+        ("user.create", "invalid_params"),
+        ("user.delete", "not_found"),
+        ("workspace.exec", "ok"),
+    ]
+    assert records[0]["peer_uid"] == os.getuid()
+    assert records[0]["request_id"] == "r1"
+    assert records[0]["target"] == {"name": "demo"}
+    text = rpc.audit.read_text()
+    assert not any(secret in text for secret in ("password1", "secret1", "secret2", "AAAAC3"))
+    assert rpc.audit.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_tool_that_refuses_is_reported_and_leaves_nothing(rpc: Rpc) -> None:
+    failure = CommandFailed("useradd failed: no space", command="useradd", exit_code=1, stderr="no space")
+    rpc.helper.refusals["user.ensure"] = failure
+    error = rpc.refuses("workspace.create", 1007, name="demo")
+    assert error["data"]["exit_code"] == 1
+    assert rpc.call("workspace.list") == rpc.call("user.list") == []
+    assert rpc.store.intents() == []
+    rpc.helper.refusals.clear()
+    assert rpc.call("workspace.create", name="demo")["state"] == "ready"
+
+
+def test_a_bug_stays_in_the_log(rpc: Rpc, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(rpc.store, "list_users", lambda: 1 / 0)
+    error = rpc.refuses("user.list", -32603)
+    assert "ZeroDivision" not in json.dumps(error)
+    assert error["data"]["reference"] in capfd.readouterr().err
+
+
+def test_a_change_that_was_cut_off_is_completed_at_the_next_start(tmp_path: Path) -> None:
+    first = serve(tmp_path)
+    rpc = next(first)
+    rpc.call("workspace.create", name="kept")
+    rpc.helper.refusals["workspace.ensure"] = None  # the helper dies in the middle
+    rpc.refuses("workspace.create", 1004, name="demo", request_id="r1")
+    assert [intent.method for intent in rpc.store.intents()] == ["workspace.create"]
+    for _ in first:
+        pass
+    second = serve(tmp_path)
+    rpc = next(second)
+    assert [found["name"] for found in rpc.call("workspace.list")] == ["kept"]
+    rpc.dispatcher.resume()
+    assert [found["name"] for found in rpc.call("workspace.list")] == ["demo", "kept"]
+    assert rpc.store.intents() == []
+    assert rpc.call("workspace.create", name="demo", request_id="r1")["name"] == "demo"
+    assert rpc.audited()[-2]["outcome"] == "resumed"
+    for _ in second:
+        pass
+
+
+@pytest.mark.parametrize("damage", [b"not a database at all" * 100, None], ids=["garbage", "newer"])
+def test_a_damaged_store_is_read_only_and_says_so(tmp_path: Path, damage: bytes | None) -> None:
+    import sqlite3
+
+    if damage is None:
+        database = sqlite3.connect(tmp_path / "state.db")
+        database.execute("PRAGMA user_version = 99")
+        database.execute("CREATE TABLE future (a)")
+        database.commit()
+        database.close()
+    else:
+        (tmp_path / "state.db").write_bytes(damage)
+    before = (tmp_path / "state.db").read_bytes()
+    running = serve(tmp_path)
+    rpc = next(running)
+    rpc.refuses("user.create", 1009, name="ada")
+    assert rpc.call("node.health")["status"] == "failing"
+    assert rpc.helper.calls == []
+    for _ in running:
+        pass
+    assert (tmp_path / "state.db").read_bytes() == before
+
+
+def test_idle_connections_make_room_for_new_ones(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
+    idle = [rpc.connect() for _ in range(server.CONNECTIONS_MAX + 40)]
+    try:
+        assert rpc.call("node.version")
+    finally:
+        for connection in idle:
+            connection.close()
+
+
+def test_only_root_and_clients_may_call() -> None:
+    assert server.may_call(0)
+    assert not server.may_call(65534)
+    assert not server.may_call(4_000_000_000)
+
+
+def test_every_method_has_an_example() -> None:
+    assert all(set(entry.example) == {"params", "result"} for entry in METHODS)

@@ -1,0 +1,85 @@
+"""A stand-in for the agent: answers node.version, echoes, sends bulk. Standard library, Python 3.9; runs on real nodes.
+
+    python3 stand_in_agent.py SOCKET NODE_ID
+
+A connection that begins with "RAW" is not HTTP: it sends every byte back and, once the other side half-closed, the
+word "END" and its own end.
+"""
+
+import hashlib
+import json
+import os
+import socket
+import sys
+import threading
+
+
+def serve(path, node_id, idle_s=300.0):
+    """Accept for ever at `path`; return the listening socket and its thread."""
+    if os.path.exists(path):
+        os.unlink(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(path)
+    os.chmod(path, 0o660)
+    listener.listen(128)
+    thread = threading.Thread(target=accept, args=(listener, node_id, idle_s), daemon=True)
+    thread.start()
+    return listener, thread
+
+
+def accept(listener, node_id, idle_s):
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return
+        threading.Thread(target=talk, args=(connection, node_id, idle_s), daemon=True).start()
+
+
+def talk(connection, node_id, idle_s):
+    try:
+        with connection:
+            connection.settimeout(idle_s)
+            with connection.makefile("rb") as reader:
+                while answer(connection, reader, node_id):
+                    pass
+    except OSError:
+        pass
+
+
+def answer(connection, reader, node_id):
+    """Answer one request; return whether another may follow."""
+    line = reader.readline(65536)
+    if line.startswith(b"RAW"):
+        while True:
+            data = reader.read1(32768)
+            if not data:
+                connection.sendall(b"END")
+                return False
+            connection.sendall(data)
+    length = 0
+    while True:
+        header = reader.readline(65536)
+        if header in (b"\r\n", b""):
+            break
+        if header.lower().startswith(b"content-length:"):
+            length = int(header[15:])
+    if not line:
+        return False
+    body = reader.read(length)
+    reply = call(line.split()[1].decode(), body, node_id)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(reply) + reply)
+    return True
+
+
+def call(path, body, node_id):
+    if path == "/digest":
+        return hashlib.sha256(body).hexdigest().encode()
+    if path.startswith("/bytes/"):
+        return b"x" * int(path[7:])
+    result = {"agent": "0.0.1", "api": "1", "python": "3", "build": "0", "node_id": node_id}
+    return json.dumps({"jsonrpc": "2.0", "id": 1, "result": result}).encode()
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1], sys.argv[2])[1].join()

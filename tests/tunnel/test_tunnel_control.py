@@ -1,0 +1,147 @@
+"""The forwarder as a process: started once, on demand, in the background; ends cleanly; errors keep their class."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from conftest import connect, eventually, is_running
+
+from codesmith.errors import CodeSmithError, NotPrepared, Unreachable, Unsupported
+from codesmith.paths import runtime_dir, state_dir
+from codesmith.tunnel import control
+from codesmith.tunnel.state import EndpointState, error_from_dict, error_to_dict
+
+TOP = Path(control.__file__).parent.parent.parent
+
+
+@pytest.fixture
+def forwarder(home):
+    control.start()
+    return control.ping()
+
+
+def test_nothing_runs_until_it_is_needed(home, node):
+    assert control.ping() is None
+    assert control.status() == []
+    assert control.disconnect(node) is False
+    assert control.stop() is False
+
+
+def test_start_returns_when_the_control_socket_accepts(forwarder):
+    assert is_running(forwarder)
+    path = control.control_path()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_callers_at_once_start_one(home):
+    callers = [threading.Thread(target=control.start) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    log = (state_dir() / "forwarder.log").read_text()
+    assert log.count("started") == 1, log
+
+
+def test_forwarder_is_detached(forwarder):
+    assert os.getsid(forwarder) != os.getsid(0)
+    assert os.readlink(f"/proc/{forwarder}/cwd") == "/"
+    log = state_dir() / "forwarder.log"
+    assert [os.readlink(f"/proc/{forwarder}/fd/{fd}") for fd in (0, 1, 2)] == ["/dev/null", str(log), str(log)]
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("end", [lambda pid: os.kill(pid, signal.SIGTERM), lambda pid: control.stop()], ids=["TERM", "stop"])
+def test_forwarder_ends_cleanly(forwarder, end):
+    end(forwarder)
+    eventually(lambda: not is_running(forwarder))
+    assert [path for path in runtime_dir().iterdir() if path.is_socket()] == []
+    assert "ended" in (state_dir() / "forwarder.log").read_text().splitlines()[-1]
+
+
+def test_killed_forwarder_is_replaced(forwarder):
+    os.kill(forwarder, signal.SIGKILL)
+    eventually(lambda: not is_running(forwarder))
+    assert control.control_path().is_socket()  # stale
+    control.start()
+    assert control.ping() not in (None, forwarder)
+
+
+def test_foreign_file_in_place_of_the_control_socket_is_told(home):
+    control.control_path().write_text("mine")
+    with pytest.raises(CodeSmithError, match="in the way"):
+        control.start()
+    assert control.control_path().read_text() == "mine"
+
+
+def test_forwarder_whose_socket_was_taken_away_makes_room(forwarder, node):
+    control.control_path().unlink()
+    with pytest.raises(CodeSmithError, match=f"pid {forwarder}"):
+        control.start()
+    os.kill(forwarder, signal.SIGTERM)
+    eventually(lambda: not is_running(forwarder))
+    control.start()
+
+
+def test_errors_keep_their_class_across_the_process_border(home, node):
+    tcp = dataclasses.replace(node, endpoint="tcp:7001")
+    with pytest.raises(Unsupported, match="web1"):
+        control.connect(tcp)
+    original = NotPrepared("web1 has no agent", hint="inv node.prepare")
+    copy = error_from_dict(json.loads(json.dumps(error_to_dict(original))))
+    assert (type(copy), str(copy)) == (NotPrepared, str(original))
+
+
+def test_node_that_nobody_answers_for_is_unreachable(home, node):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    closed = dataclasses.replace(node, port=port)
+    with pytest.raises(Unreachable):
+        control.connect(closed, timeout_s=15)
+    (seen,) = control.status()
+    assert (seen.name, seen.state, seen.kind) == ("web1", "stopped", "Unreachable")
+
+
+@pytest.mark.parametrize("text", [b"nonsense\n", b"[]\n", b'{"op": "dance"}\n', b'{"op": "connect"}\n', b"\n", b"x" * 300_000])
+def test_unreadable_request_gets_an_error_and_harms_nobody(forwarder, text):
+    with connect(control.control_path()) as line:
+        try:
+            line.sendall(text)
+            line.shutdown(socket.SHUT_WR)
+        except BrokenPipeError:
+            pass
+        assert b"cannot read the request" in line.recv(4096)
+    assert control.ping() == forwarder
+
+
+def test_state_of_a_newer_forwarder_is_understood():
+    fields = {field.name: "" for field in dataclasses.fields(EndpointState)}
+    assert EndpointState.from_dict({**fields, "news": 1}).name == ""
+
+
+def test_help():
+    done = subprocess.run([sys.executable, "-m", "codesmith.tunnel", "--help"], cwd=TOP, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "--background" in done.stdout
+
+
+@pytest.mark.parametrize("module", ["endpoint", "control", "identity", "state"])
+def test_client_side_is_light(module):
+    script = (
+        f"import sys, codesmith.tunnel.{module}; "
+        "print([m for m in sys.modules if m.split('.')[0] in ('fabric', 'paramiko', 'yaml', 'cryptography')])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=TOP, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

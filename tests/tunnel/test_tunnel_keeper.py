@@ -1,0 +1,212 @@
+"""One endpoint's life, with a far end in this process: proof, outage, refusal, recovery."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import socket
+import threading
+
+import pytest
+from conftest import Caller, connect, echo, eventually, open_files, post, read_all, refusal, version
+
+from codesmith.errors import AuthenticationFailed, CodeSmithError, NotPrepared, Unreachable, WrongNode
+from codesmith.tunnel import identity, pool
+from codesmith.tunnel.endpoint import endpoint_path
+
+
+@pytest.fixture
+def ready(keep, node):
+    keeper = keep()
+    keeper.ensure_ready(10)
+    return keeper
+
+
+@pytest.fixture
+def path(node, home):
+    return endpoint_path(node)
+
+
+def test_ready_means_an_answer_with_the_node_id(ready, path):
+    seen = ready.view()
+    assert (seen.state, seen.node_id, seen.agent_version, seen.reason) == ("ready", "id-1", "0.0.1", "")
+    assert version(path) == "id-1"
+
+
+def test_no_socket_before_the_far_end_is_proven(keep, far_end, path):
+    far_end.gate.clear()
+    keeper = keep()
+    assert keeper.view().state == "connecting"
+    assert not path.exists()
+    far_end.gate.set()
+    keeper.ensure_ready(10)
+    assert path.is_socket()
+
+
+def test_agent_with_another_id_than_the_node_says_is_refused(keep, far_end, path):
+    far_end.expected_id = "id-2"
+    with pytest.raises(WrongNode, match="id-2"):
+        keep().ensure_ready(10)
+    assert not path.exists()
+
+
+def test_name_that_leads_to_another_node_than_before_is_refused(keep, far_end, node):
+    identity.remember(node, "id-0")
+    keeper = keep()
+    with pytest.raises(WrongNode, match="another node than before") as caught:
+        keeper.ensure_ready(10)
+    command = caught.value.hint.split(": ", 1)[1]
+    os.system(command)
+    keep().ensure_ready(10)
+    assert identity.recall(node) == "id-1"
+
+
+def test_remembered_id_does_not_depend_on_the_address(home, node):
+    identity.check(node, "id-1")
+    with pytest.raises(WrongNode):
+        identity.check(dataclasses.replace(node, host="elsewhere", port=2), "id-2")
+    assert identity.forget(node)
+    identity.check(node, "id-2")
+
+
+def test_first_failure_is_told_and_not_repeated(keep, far_end, path):
+    far_end.problem = NotPrepared("web1 has no agent", hint="inv node.prepare --node web1")
+    keeper = keep()
+    with pytest.raises(NotPrepared, match="no agent"):
+        keeper.ensure_ready(10)
+    keeper.join(5)
+    assert (keeper.view().state, keeper.view().kind) == ("stopped", "NotPrepared")
+    assert not path.exists()
+
+
+def test_call_during_an_outage_gets_the_typed_reason(ready, far_end, path):
+    far_end.cut(AuthenticationFailed("web1 refused the login", hint="ssh-add"))
+    eventually(lambda: ready.view().kind == "AuthenticationFailed")
+    expected = {"kind": "AuthenticationFailed", "problem": "web1 refused the login", "hint": "ssh-add"}
+    assert refusal(path) == expected
+    assert ready.view().counts["refused"] == 1
+
+
+def test_endpoint_comes_back_without_a_command(ready, far_end, path):
+    far_end.cut(Unreachable("no route to web1"))
+    eventually(lambda: ready.view().state == "degraded")
+    far_end.problem = None
+    eventually(lambda: ready.view().state == "ready")
+    assert version(path) == "id-1"
+    assert ready.view().counts["ssh_connections"] == 2
+
+
+def test_call_waits_for_a_reconnect_under_way(ready, far_end, path):
+    far_end.gate.clear()
+    far_end.links[-1].die()
+    answers = []
+    caller = threading.Thread(target=lambda: answers.append(version(path)))
+    caller.start()
+    eventually(lambda: ready.view().state == "degraded")
+    far_end.gate.set()
+    caller.join()
+    assert answers == ["id-1"]
+
+
+def test_call_in_flight_ends_when_the_connection_is_lost(ready, far_end, path):
+    with connect(path) as sock:
+        sock.sendall(b"RAW\nhello")
+        assert sock.recv(5) == b"hello"
+        far_end.links[-1].die()
+        assert sock.recv(5) == b""
+
+
+def test_stopped_agent_shows_and_recovers_on_the_same_connection(ready, far_end, path):
+    far_end.stop()
+    post(path)  # takes the spare, which still answers
+    eventually(lambda: ready.view().state == "degraded")
+    assert "stopped" in refusal(path)["problem"]
+    far_end.start()
+    eventually(lambda: ready.view().state == "ready")
+    assert version(path) == "id-1"
+    assert ready.view().counts["ssh_connections"] == 1
+
+
+def test_new_connection_takes_the_spare(ready, path):
+    for _ in range(5):
+        eventually(ready._pool.has_spare)
+        version(path)
+    assert ready.view().counts["spares_used"] == 5
+    eventually(ready._pool.has_spare)
+    assert ready.view().counts["channels"] == 6
+
+
+def test_spare_closed_by_the_agent_is_replaced(keep, far_end, path):
+    far_end.stop()
+    far_end.start(idle_s=0.2)
+    keeper = keep()
+    keeper.ensure_ready(10)
+    eventually(lambda: keeper.view().counts["channels"] >= 3)
+    assert version(path) == "id-1"
+    assert keeper.view().state == "ready"
+
+
+def test_old_spare_is_replaced_before_the_agent_closes_it(monkeypatch, ready):
+    monkeypatch.setattr(pool, "SPARE_MAX_AGE_S", 0.0)
+    ready._wake.set()
+    eventually(lambda: ready.view().counts["channels"] >= 2)
+
+
+def test_removed_socket_is_made_again(ready, path):
+    path.unlink()
+    ready.ensure_ready(10)
+    assert version(path) == "id-1"
+
+
+def test_foreign_file_in_the_way_is_told(keep, path):
+    path.write_text("mine")
+    with pytest.raises(CodeSmithError, match="in the way"):
+        keep().ensure_ready(10)
+    assert path.read_text() == "mine"
+
+
+def test_one_connection_too_many_is_refused(keep, path):
+    keep(slots=2).ensure_ready(10)
+    with connect(path) as one, connect(path) as two:
+        for sock in (one, two):
+            sock.sendall(b"RAW\nx")
+            assert sock.recv(1) == b"x"
+        assert "2 local" in refusal(path)["problem"] or "open at once" in refusal(path)["problem"]
+    eventually(lambda: post(path)[0] == 200)
+
+
+def test_half_close_goes_through_both_ways(ready, path):
+    assert echo(path, b"hello") == b"helloEND"
+
+
+def test_client_that_half_closed_still_gets_its_answer(ready, path):
+    with connect(path) as sock:
+        sock.sendall(b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}")
+        sock.shutdown(socket.SHUT_WR)
+        assert read_all(sock).startswith(b"HTTP/1.1 200")
+
+
+def test_bulk_both_ways_at_once(ready, path):
+    payload = random.Random(1).randbytes(20_000_000)
+    assert echo(path, payload) == payload + b"END"
+
+
+def test_keep_alive_calls_share_one_stream(ready, path):
+    caller = Caller(path)
+    assert [caller.post()[0] for _ in range(20)] == [200] * 20
+    caller.close()
+    eventually(ready._pool.has_spare)
+    assert ready.view().counts["channels"] == 2
+
+
+def test_dropped_connections_leave_nothing(ready, path):
+    version(path)
+    eventually(lambda: ready.view().counts["open"] == 0 and ready._pool.has_spare())
+    files, threads = open_files(), threading.active_count()
+    for _ in range(200):
+        connect(path).close()
+    eventually(lambda: ready.view().counts["open"] == 0)
+    eventually(lambda: open_files() <= files + 2, "descriptors left")
+    eventually(lambda: threading.active_count() <= threads + 2, "threads left")
+    assert version(path) == "id-1"

@@ -1,0 +1,82 @@
+"""The local socket's file: private, never stolen, never over a foreign file."""
+
+from __future__ import annotations
+
+import socket
+import stat
+
+import pytest
+from conftest import connect, eventually
+
+from codesmith.errors import CodeSmithError
+from codesmith.paths import runtime_dir
+from codesmith.tunnel.listener import Listener
+
+
+@pytest.fixture
+def listen(tmp_path):
+    made = []
+
+    def start(path=tmp_path / "a.sock", handler=lambda connection: connection.sendall(b"hello")):
+        made.append(Listener(path, handler))
+        return made[-1]
+
+    yield start
+    for listener in made:
+        listener.close()
+
+
+def hears(path):
+    with connect(path) as sock:
+        return sock.recv(10)
+
+
+def test_socket_is_0600_in_a_0700_directory(home, listen):
+    listener = listen(runtime_dir() / "a.sock")
+    assert stat.S_IMODE(listener.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(listener.path.parent.stat().st_mode) == 0o700
+    assert [path.name for path in listener.path.parent.iterdir()] == ["a.sock"]
+
+
+def test_stale_socket_is_replaced(tmp_path, listen):
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(tmp_path / "a.sock"))
+    assert hears(listen().path) == b"hello"
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "link"])
+def test_foreign_file_is_left_alone(tmp_path, listen, kind):
+    path = tmp_path / "a.sock"
+    make = {"file": lambda: path.write_text("mine"), "directory": path.mkdir, "link": lambda: path.symlink_to("x")}
+    make[kind]()
+    before = path.lstat()
+    with pytest.raises(CodeSmithError, match="in the way"):
+        listen()
+    assert path.lstat() == before
+
+
+def test_live_socket_is_never_stolen(listen):
+    first = listen()
+    with pytest.raises(CodeSmithError, match="served by another process"):
+        listen()
+    assert hears(first.path) == b"hello"
+    assert first.is_in_place()
+
+
+def test_close_removes_only_its_own_file(listen):
+    first = listen()
+    first.path.unlink()
+    second = listen()
+    assert not first.is_in_place()
+    first.close()
+    assert hears(second.path) == b"hello"
+    second.close()
+    assert not second.path.exists()
+
+
+def test_close_ends_the_accepting_thread(listen):
+    import threading
+
+    listener = listen()
+    listener.close()
+    eventually(lambda: not [t for t in threading.enumerate() if t.name == "accept a.sock"])

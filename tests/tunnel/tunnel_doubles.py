@@ -1,0 +1,129 @@
+"""Far ends without SSH: streams are Unix socket connections to the stand-in agent."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import stand_in_agent
+
+from codesmith.errors import CodeSmithError, Unreachable
+from codesmith.registry import Node
+from codesmith.tunnel import proof as proofs
+from codesmith.tunnel.link import Refused
+
+
+class SocketStream:
+    """A Unix socket connection with the face of an SSH channel."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._socket.connect(str(path))
+        except OSError:
+            self._socket.close()
+            raise
+        self.closed = self.eof_received = False
+
+    def settimeout(self, seconds):
+        self._socket.settimeout(seconds)
+
+    def recv(self, nbytes):
+        data = self._socket.recv(nbytes)
+        self.eof_received = self.eof_received or not data
+        return data
+
+    def sendall(self, data):
+        self._socket.sendall(data)
+
+    def shutdown_write(self):
+        self._socket.shutdown(socket.SHUT_WR)
+
+    def close(self):
+        self.closed = True
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+    def __del__(self):
+        self._socket.close()
+
+
+class FarEnd:
+    """A node in this process: an agent that can be stopped, and a network that can be cut."""
+
+    def __init__(self, path: Path, node_id: str = "id-1") -> None:
+        self.path, self.node_id, self.expected_id = path, node_id, node_id
+        self.problem: CodeSmithError | None = None
+        self.gate = threading.Event()
+        self.gate.set()
+        self.links: list[FakeLink] = []
+        self._listener: socket.socket | None = None
+
+    def start(self, idle_s: float = 300.0) -> None:
+        self._listener, _ = stand_in_agent.serve(str(self.path), self.node_id, idle_s)
+
+    def stop(self) -> None:
+        """Stop the agent; connections it already has stay."""
+        if self._listener is not None:
+            self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
+            self._listener = None
+
+    def cut(self, problem: CodeSmithError) -> None:
+        """Let connecting fail, and the present connection die."""
+        self.problem = problem
+        for link in self.links:
+            link.die()
+
+    def opener(self, node: Node, on_lost: Callable[[], None]) -> FakeLink:
+        self.gate.wait(10)
+        if self.problem is not None:
+            raise self.problem
+        self.links.append(FakeLink(self, node, on_lost))
+        return self.links[-1]
+
+
+class FakeLink:
+    """A Link whose streams are local."""
+
+    via = "streamlocal"
+
+    def __init__(self, far_end: FarEnd, node: Node, on_lost: Callable[[], None]) -> None:
+        self._far_end, self._node, self._on_lost = far_end, node, on_lost
+        self._streams: list[SocketStream] = []
+        self._alive = True
+        self.opened = 0
+
+    def prove(self):
+        stream = self.open()
+        proof = proofs.ask_version(stream, self._node.name, 5)
+        proofs.ensure_expected(proof, self._far_end.expected_id, self._node.name)
+        return proof, stream
+
+    def open(self):
+        if not self._alive:
+            raise Unreachable("the SSH connection is lost")
+        try:
+            stream = SocketStream(self._far_end.path)
+        except OSError as error:
+            raise Refused("the agent is stopped") from error
+        self._streams.append(stream)
+        self.opened += 1
+        return stream
+
+    def is_alive(self):
+        return self._alive
+
+    def close(self):
+        self._alive = False
+        for stream in self._streams:
+            stream.close()
+        self._streams.clear()
+
+    def die(self):
+        self.close()
+        self._on_lost()
