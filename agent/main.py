@@ -24,6 +24,8 @@ def main(arguments: List[str]) -> int:
     command, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     # Imported here: each command loads only what it needs.
     if command == "agent" and not rest:
+        # No TLS on a Unix socket, and the built-in SHA-256 will do: without libssl and libcrypto it is 5 MB smaller.
+        sys.modules["ssl"] = sys.modules["_hashlib"] = None  # type: ignore[assignment]
         from agent.server import serve
 
         serve()

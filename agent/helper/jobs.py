@@ -17,6 +17,7 @@ import time
 from typing import Any, Dict, List, Optional, Tuple
 
 from agent.errors import CommandFailed
+from agent.helper import accounts
 from agent.names import BASE, home_of, login_of, path_of
 from agent.run import ENVIRONMENT, find, run
 
@@ -100,7 +101,7 @@ def shim_line(workspace: str, user: str, argv: List[str], cwd: str, env: Dict[st
         "HOME": home_of(user),
         "USER": login_of(user),
         "LOGNAME": login_of(user),
-        "SHELL": "/bin/sh",
+        "SHELL": accounts.shell(),
         "LANG": "C.UTF-8",
         "CODESMITH_WORKSPACE": workspace,
         "CODESMITH_DIRECTORY": path_of(workspace),
@@ -108,7 +109,8 @@ def shim_line(workspace: str, user: str, argv: List[str], cwd: str, env: Dict[st
     exports = " ".join(f"{key}={_quote(value)}" for key, value in {**base, **env}.items())
     words = " ".join(_quote(word) for word in argv)
     enter = f"cd -- {_quote(os.path.join(path_of(workspace), cwd))} && " if cwd else ""
-    return f"nl=$(printf '\\nx') nl=${{nl%x}}; export {exports}; unset INVOCATION_ID; {enter}set -- {words}"
+    start = "nl=$(printf '\\nx') nl=${nl%x}; unset INVOCATION_ID SYSTEMD_EXEC_PID"
+    return f"{start}; export {exports}; {enter}set -- {words}"
 
 
 def _quote(text: str) -> str:

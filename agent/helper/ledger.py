@@ -113,9 +113,12 @@ class Ledger:
         """Write a workspace's state: pending, active or leaving."""
         self._db.execute("UPDATE workspaces SET state = ? WHERE name = ?", (state, name))
 
-    def remove_workspace(self, name: str) -> None:
-        """Forget a workspace."""
-        self._db.execute("DELETE FROM workspaces WHERE name = ?", (name,))
+    def remove_workspace(self, name: str, *, and_user: Optional[str] = None) -> None:
+        """Forget a workspace, and its user if named, both or none."""
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("DELETE FROM workspaces WHERE name = ?", (name,))
+            self._db.execute("DELETE FROM users WHERE name = ?", (and_user,))
 
     def _open(self, path: str) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]

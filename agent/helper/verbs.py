@@ -71,83 +71,47 @@ def exclusive_ledger() -> Iterator[Ledger]:
 
 def ensure_user(caller: socket.socket, name: Any, ssh_keys: Any) -> Dict[str, Any]:
     """Make the account and home of a user, or finish making them."""
-    name = parse_name(name)
-    if not isinstance(ssh_keys, list) or not all(isinstance(line, str) for line in ssh_keys):
-        raise InvalidParams.of("ssh_keys", "must be strings")
-    keys = sshkeys.parse_keys(ssh_keys)
+    name, keys = parse_name(name), _parse_keys(ssh_keys)
     with exclusive_ledger() as ledger:
-        record = ledger.user(name)
-        if record is None:
-            accounts.check_free(name)
-            if trees.exists(HOMES, login_of(name)):
-                raise NotManaged(f"the directory {home_of(name)} exists and was not made by CodeSmith")
-            record = ledger.add_user(name, now(), accounts.first_free(max(ledger.next_uid(), UID_FIRST)))
-        elif record.state == "leaving":
-            raise InUse(f"user {name!r} is being deleted", hint="try again")
-        try:
-            if accounts.check_ours(name, record.uid) is None:
-                accounts.add(name, record.uid)
-            if not trees.is_owned_directory(HOMES, login_of(name), record.uid):
-                trees.make(HOMES, login_of(name), record.uid, 0o700, _home_entries(keys))
-        except (CommandFailed, NotManaged):
-            _undo_user(ledger, name, record.uid, record.state)
-            raise
-        ledger.mark_user(name, "active")
-    found = accounts.check_ours(name, record.uid)
-    assert found is not None
-    return {
-        "login": login_of(name),
-        "uid": record.uid,
-        "gid": record.uid,
-        "home": found.pw_dir,
-        "shell": found.pw_shell,
-    }
+        return _ensure_user(ledger, name, keys)
 
 
 def remove_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
     """End the user's processes, then remove account and home; in_use while it owns workspaces."""
     name = parse_name(name)
     with exclusive_ledger() as ledger:
-        record = ledger.user(name)
-        if record is None:
-            return {"leftovers": []}
         owned = ledger.workspaces_of(name)
         if owned:
             raise InUse(f"user {name!r} owns workspaces: {', '.join(owned)}")
-        accounts.check_ours(name, record.uid)
-        ledger.mark_user(name, "leaving")
-        _end_everything(record.uid)
-        accounts.remove(name, record.uid)
-        trees.remove(HOMES, login_of(name))
-        leftovers = [home_of(name)] if trees.exists(HOMES, login_of(name)) else []
+        _remove_account(ledger, name)
         ledger.remove_user(name)
-    return {"leftovers": leftovers}
+        return {"leftovers": [home_of(name)] if trees.exists(HOMES, login_of(name)) else []}
 
 
-def ensure_workspace(caller: socket.socket, name: Any, user: Any) -> Dict[str, Any]:
-    """Make the directory of a workspace, whole, for an active user; or find the one that was made."""
+def ensure_workspace(caller: socket.socket, name: Any, user: Any, dedicated: Any) -> Dict[str, Any]:
+    """Make the directory of a workspace, whole, for an active user; or find the one that was made.
+
+    `dedicated` is null, or {ssh_keys} to make the user too: one verb, one lock, for the usual case.
+    """
     name, user = parse_name(name), parse_name(user, "user")
+    if dedicated is not None and (not isinstance(dedicated, dict) or set(dedicated) != {"ssh_keys"}):
+        raise InvalidParams.of("dedicated", "must be null or ssh_keys")
+    keys = _parse_keys(dedicated["ssh_keys"]) if dedicated else []
     with exclusive_ledger() as ledger:
-        owner = ledger.user(user)
-        if owner is None or owner.state != "active" or accounts.check_ours(user, owner.uid) is None:
-            raise NotFound(f"no active user {user!r} on this node")
-        record = ledger.workspace(name)
-        if record is None:
-            if trees.exists(WORKSPACES, name):
-                raise NotManaged(f"the directory {path_of(name)} exists and was not made by CodeSmith")
-            record = WorkspaceRecord(name, user, str(uuid.uuid4()), "pending", now())
-            ledger.add_workspace(record)
-        elif record.user != user or record.state == "leaving":
-            raise InUse(f"workspace {name!r} belongs to user {record.user!r} or is being deleted")
-        if not trees.is_owned_directory(WORKSPACES, name, owner.uid):
-            trees.make(WORKSPACES, name, owner.uid, 0o700, _workspace_entries(record, owner.uid))
-        ledger.mark_workspace(name, "active")
-    return _describe(record, owner.uid)
+        if ledger.workspace(name) is None and trees.exists(WORKSPACES, name):
+            raise NotManaged(f"the directory {path_of(name)} exists and was not made by CodeSmith")
+        account = _ensure_user(ledger, user, keys) if dedicated else None
+        return {**_ensure_workspace(ledger, name, user), "account": account}
 
 
-def remove_workspace(caller: socket.socket, name: Any) -> Dict[str, Any]:
-    """End the workspace's jobs and remove its directory; nothing happens to what is not in the ledger."""
+def remove_workspace(caller: socket.socket, name: Any, remove_user: Any) -> Dict[str, Any]:
+    """End the workspace's jobs and remove its directory, and its user if asked and if it owns nothing else.
+
+    Nothing happens to what is not in the ledger.
+    """
     name = parse_name(name)
+    if not isinstance(remove_user, bool):
+        raise InvalidParams.of("remove_user", "must be true or false")
     with exclusive_ledger() as ledger:
         record = ledger.workspace(name)
         if record is None:
@@ -155,7 +119,10 @@ def remove_workspace(caller: socket.socket, name: Any) -> Dict[str, Any]:
         ledger.mark_workspace(name, "leaving")
         jobs.stop_all(name)
         trees.remove(WORKSPACES, name)
-        ledger.remove_workspace(name)
+        is_last = remove_user and ledger.workspaces_of(record.user) == [name]
+        if is_last:
+            _remove_account(ledger, record.user)
+        ledger.remove_workspace(name, and_user=record.user if is_last else None)
     return {}
 
 
@@ -186,8 +153,8 @@ VERBS: Dict[str, Verb] = {
     "job.run": Verb(run_job, frozenset(("workspace", "argv", "cwd", "env", "stdin", "timeout_s"))),
     "user.ensure": Verb(ensure_user, frozenset(("name", "ssh_keys"))),
     "user.remove": Verb(remove_user, frozenset(("name",))),
-    "workspace.ensure": Verb(ensure_workspace, frozenset(("name", "user"))),
-    "workspace.remove": Verb(remove_workspace, frozenset(("name",))),
+    "workspace.ensure": Verb(ensure_workspace, frozenset(("name", "user", "dedicated"))),
+    "workspace.remove": Verb(remove_workspace, frozenset(("name", "remove_user"))),
 }
 
 
@@ -201,6 +168,65 @@ def _lock(descriptor: int) -> None:
             if time.monotonic() > deadline:
                 raise InUse("another change on this node takes too long", hint="try again") from None
             time.sleep(PAUSE_S)  # flock has no deadline of its own
+
+
+def _ensure_user(ledger: Ledger, name: str, keys: List[str]) -> Dict[str, Any]:
+    record = ledger.user(name)
+    if record is None:
+        accounts.check_free(name)
+        if trees.exists(HOMES, login_of(name)):
+            raise NotManaged(f"the directory {home_of(name)} exists and was not made by CodeSmith")
+        record = ledger.add_user(name, now(), accounts.first_free(max(ledger.next_uid(), UID_FIRST)))
+    elif record.state == "leaving":
+        raise InUse(f"user {name!r} is being deleted", hint="try again")
+    try:
+        if accounts.check_ours(name, record.uid) is None:
+            accounts.add(name, record.uid)
+        if not trees.is_owned_directory(HOMES, login_of(name), record.uid):
+            trees.make(HOMES, login_of(name), record.uid, 0o700, _home_entries(keys))
+    except (CommandFailed, NotManaged):
+        _undo_user(ledger, name, record.uid, record.state)
+        raise
+    if record.state != "active":
+        ledger.mark_user(name, "active")
+    found = accounts.check_ours(name, record.uid)
+    assert found is not None
+    uid = record.uid
+    return {"login": login_of(name), "uid": uid, "gid": uid, "home": found.pw_dir, "shell": found.pw_shell}
+
+
+def _remove_account(ledger: Ledger, name: str) -> None:
+    """Remove account and home of a user that is in the ledger; its record stays, marked leaving."""
+    record = ledger.user(name)
+    if record is None:
+        return
+    accounts.check_ours(name, record.uid)
+    ledger.mark_user(name, "leaving")
+    _end_everything(record.uid)
+    accounts.remove(name, record.uid)
+    trees.remove(HOMES, login_of(name))
+
+
+def _ensure_workspace(ledger: Ledger, name: str, user: str) -> Dict[str, Any]:
+    owner = ledger.user(user)
+    if owner is None or owner.state != "active" or accounts.check_ours(user, owner.uid) is None:
+        raise NotFound(f"no active user {user!r} on this node")
+    record = ledger.workspace(name)
+    if record is None:
+        record = WorkspaceRecord(name, user, str(uuid.uuid4()), "pending", now())
+        ledger.add_workspace(record)
+    elif record.user != user or record.state == "leaving":
+        raise InUse(f"workspace {name!r} belongs to user {record.user!r} or is being deleted")
+    if not trees.is_owned_directory(WORKSPACES, name, owner.uid):
+        trees.make(WORKSPACES, name, owner.uid, 0o700, _workspace_entries(record, owner.uid))
+    ledger.mark_workspace(name, "active")
+    return _describe(record, owner.uid)
+
+
+def _parse_keys(value: Any) -> List[str]:
+    if not isinstance(value, list) or not all(isinstance(line, str) for line in value):
+        raise InvalidParams.of("ssh_keys", "must be strings")
+    return sshkeys.parse_keys(value)
 
 
 def _undo_user(ledger: Ledger, name: str, uid: int, state: str) -> None:

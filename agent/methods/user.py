@@ -40,7 +40,9 @@ def create(
     """
     if context.store.get_user(name) is not None:
         raise AlreadyExists(f"user {name!r} exists", hint=f"inv user.get {name}")
-    return ensure(context, name, sshkeys.parse_keys(ssh_keys or []), is_dedicated=False)
+    keys = sshkeys.parse_keys(ssh_keys or [])
+    account = context.helper.call("user.ensure", name=name, ssh_keys=keys)
+    return remember(context, name, account, keys, is_dedicated=False)
 
 
 @method("user.get", errors=(NotFound,), example={"params": {"name": "ada"}, "result": EXAMPLE})
@@ -67,12 +69,13 @@ def delete(context: Context, *, name: Name, request_id: Optional[RequestId] = No
     if document["workspaces"]:
         owned = ", ".join(document["workspaces"])
         raise InUse(f"user {name!r} owns workspaces: {owned}", hint=f"inv workspace.delete {document['workspaces'][0]}")
-    return remove(context, name)
+    done = context.helper.call("user.remove", name=name)
+    context.store.remove_user(name)
+    return {"name": name, "deleted": True, "leftovers": done["leftovers"]}
 
 
-def ensure(context: Context, name: str, keys: List[str], *, is_dedicated: bool) -> User:
-    """Have the helper make the account (or find the one it made) and remember it."""
-    account = context.helper.call("user.ensure", name=name, ssh_keys=keys)
+def remember(context: Context, name: str, account: Dict[str, Any], keys: List[str], *, is_dedicated: bool) -> User:
+    """Store the account that the helper made, and return the user. A dedicated one goes with its workspace."""
     document: Dict[str, Any] = {
         "name": name,
         **account,
@@ -83,13 +86,6 @@ def ensure(context: Context, name: str, keys: List[str], *, is_dedicated: bool) 
     }
     context.store.put_user(document)
     return show({**document, "workspaces": []})
-
-
-def remove(context: Context, name: str) -> UserDeleted:
-    """Have the helper remove the account, then forget it."""
-    done = context.helper.call("user.remove", name=name)
-    context.store.remove_user(name)
-    return {"name": name, "deleted": True, "leftovers": done["leftovers"]}
 
 
 def find(context: Context, name: str) -> Dict[str, Any]:

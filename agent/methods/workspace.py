@@ -72,9 +72,12 @@ def create(
         raise InvalidParams.of("ssh_keys", f"user {owner!r} exists and has its own keys")
     if found is not None and found["state"] != "active":
         raise Disabled(f"user {owner!r} is disabled")
+    keys = sshkeys.parse_keys(ssh_keys or [])
+    dedicated = {"ssh_keys": keys} if found is None else None
+    made = context.helper.call("workspace.ensure", name=name, user=owner, dedicated=dedicated)
+    account = made.pop("account")
     if found is None:
-        users.ensure(context, owner, sshkeys.parse_keys(ssh_keys or []), is_dedicated=True)
-    made = context.helper.call("workspace.ensure", name=name, user=owner)
+        users.remember(context, owner, account, keys, is_dedicated=True)
     document: Dict[str, Any] = {**made, "labels": labels or {}, "opened_at": None}
     context.store.put_workspace(document)
     return show(document)
@@ -104,14 +107,14 @@ def delete(
 ) -> WorkspaceDeleted:
     """Delete a workspace with all that is in it; its dedicated user goes too unless kept or in use."""
     document = find(context, name)
-    context.helper.call("workspace.remove", name=name)
     owner = context.store.get_user(document["user"])
     is_last = owner is not None and owner["dedicated"] and owner["workspaces"] == [name]
-    if is_last and not keep_user:
-        # The user goes first: should power fail here, the journaled intent still finds the workspace and goes on.
-        users.remove(context, document["user"])
+    remove_user = is_last and not keep_user
+    context.helper.call("workspace.remove", name=name, remove_user=remove_user)
+    if remove_user:
+        context.store.remove_user(document["user"])
     context.store.remove_workspace(name)
-    return {"name": name, "deleted": True, "user_deleted": is_last and not keep_user}
+    return {"name": name, "deleted": True, "user_deleted": remove_user}
 
 
 @method(

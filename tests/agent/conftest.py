@@ -62,19 +62,23 @@ class StandInHelper:
     def _answer(self, verb: str, arguments: dict[str, Any]) -> dict[str, Any]:
         name = arguments.get("name", "")
         if verb == "user.ensure":
-            home = f"/srv/codesmith/home/cs-{name}"
-            return {"login": f"cs-{name}", "uid": 70000, "gid": 70000, "home": home, "shell": "/bin/bash"}
+            return self._account(name)
         if verb == "workspace.ensure":
             user = arguments["user"]
+            account = self._account(user) if arguments["dedicated"] else None
             return {
                 "id": "6a7d9c1e-0b0f-4a51-8a0e-5a4a1f1f0001", "name": name, "path": f"/srv/codesmith/workspaces/{name}",
                 "user": user, "login": f"cs-{user}", "uid": 70000, "gid": 70000,
-                "created_at": "2026-11-23T00:00:00.000Z",
+                "created_at": "2026-11-23T00:00:00.000Z", "account": account,
             }  # fmt: skip
         if verb == "job.run":
             ended = {"exit_code": 0, "signal": None, "killed_by": None, "truncated": False, "duration_s": 0.1}
             return {**ended, "stdout": " ".join(arguments["argv"]), "stderr": ""}
         return {"leftovers": []} if verb == "user.remove" else {}
+
+    def _account(self, name: str) -> dict[str, Any]:
+        home = f"/srv/codesmith/home/cs-{name}"
+        return {"login": f"cs-{name}", "uid": 70000, "gid": 70000, "home": home, "shell": "/bin/bash"}
 
 
 class Rpc:

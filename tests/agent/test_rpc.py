@@ -164,7 +164,7 @@ def test_what_exists_is_not_made_again(rpc: Rpc) -> None:
 def test_a_repeated_request_id_gets_the_first_result(rpc: Rpc) -> None:
     first = rpc.call("workspace.create", name="demo", request_id="r1")
     assert rpc.call("workspace.create", name="demo", request_id="r1") == first
-    assert [verb for verb, _ in rpc.helper.calls] == ["user.ensure", "workspace.ensure"]
+    assert [verb for verb, _ in rpc.helper.calls] == ["workspace.ensure"]
     rpc.refuses("workspace.create", -32602, name="other", request_id="r1")
     error = rpc.refuses("user.get", 1001, name="nobody")
     assert rpc.refuses("user.delete", 1001, name="nobody", request_id="r2")["data"]["kind"] == error["data"]["kind"]
@@ -226,7 +226,7 @@ def test_every_attempt_leaves_one_audit_record(rpc: Rpc) -> None:
 
 def test_a_tool_that_refuses_is_reported_and_leaves_nothing(rpc: Rpc) -> None:
     failure = CommandFailed("useradd failed: no space", command="useradd", exit_code=1, stderr="no space")
-    rpc.helper.refusals["user.ensure"] = failure
+    rpc.helper.refusals["workspace.ensure"] = failure
     error = rpc.refuses("workspace.create", 1007, name="demo")
     assert error["data"]["exit_code"] == 1
     assert rpc.call("workspace.list") == rpc.call("user.list") == []
