@@ -42,6 +42,8 @@ def check_free(name: str) -> None:
 def check_ours(name: str, uid: int) -> Optional[pwd.struct_passwd]:
     """Return the account if name, uid and record agree, None if it is gone; NotManaged when it is someone else's."""
     found = find(name)
+    if found is None and _is_account(uid):
+        raise NotManaged(f"uid {uid} of user {name!r} was given to another Unix account; it is left alone")
     if found is not None and (found.pw_uid, found.pw_gid, found.pw_dir) != (uid, uid, home_of(name)):
         raise NotManaged(f"the Unix account {login_of(name)!r} is not the one that CodeSmith made; it is left alone")
     return found
@@ -136,13 +138,20 @@ def _remove_own_group(login: str, uid: int) -> None:
 
 
 def _is_taken(number: int) -> bool:
+    return _is_account(number) or _is_group(number)
+
+
+def _is_account(uid: int) -> bool:
     try:
-        pwd.getpwuid(number)
-        return True
-    except KeyError:
-        pass
-    try:
-        grp.getgrgid(number)
-        return True
+        pwd.getpwuid(uid)
     except KeyError:
         return False
+    return True
+
+
+def _is_group(gid: int) -> bool:
+    try:
+        grp.getgrgid(gid)
+    except KeyError:
+        return False
+    return True

@@ -35,17 +35,10 @@ def open_base(path: str) -> Iterator[int]:
     descriptor = os.open("/", DIRECTORY)
     try:
         for part in path.strip("/").split("/"):
-            inner = os.open(part, DIRECTORY, dir_fd=descriptor)
+            inner = _open_root_owned(part, descriptor, path)
             os.close(descriptor)
             descriptor = inner
-            found = os.fstat(descriptor)
-            if found.st_uid != 0 or found.st_mode & 0o022:
-                raise NotManaged(f"{path}: {part!r} must belong to root and be closed to other writers")
         yield descriptor
-    except OSError as error:
-        raise NotManaged(
-            f"{path}: {error.strerror}", hint="run `inv node.prepare`: it repairs the directories"
-        ) from None
     finally:
         os.close(descriptor)
 
@@ -93,6 +86,18 @@ def sweep() -> None:
         if left and path == STAGING:
             for name in left:
                 remove(STAGING, name)
+
+
+def _open_root_owned(part: str, parent: int, path: str) -> int:
+    try:
+        descriptor = os.open(part, DIRECTORY, dir_fd=parent)
+    except OSError as error:
+        raise NotManaged(f"{path}: {error.strerror}", hint="inv node.prepare repairs it") from None
+    found = os.fstat(descriptor)
+    if found.st_uid != 0 or found.st_mode & 0o022:
+        os.close(descriptor)
+        raise NotManaged(f"{path}: {part!r} must belong to root and be closed to other writers")
+    return descriptor
 
 
 def _directory(parent: int, name: str, uid: int, mode: int, entries: Sequence[Entry]) -> None:

@@ -50,7 +50,11 @@ def call(verb: str, arguments: Dict[str, Any], caller: socket.socket) -> Dict[st
         raise InvalidParams.of("verb", "is unknown")
     if set(arguments) != entry.fields:
         raise InvalidParams.of("arguments", f"must be {', '.join(sorted(entry.fields))}")
-    return entry.function(caller, **arguments)
+    try:
+        return entry.function(caller, **arguments)
+    except OSError as error:  # a full disk, a read-only file system: what the system says, for people
+        text = f"{verb} failed: {error.strerror or error}"
+        raise CommandFailed(text, command=verb, exit_code=error.errno, stderr=str(error.strerror)) from error
 
 
 @contextmanager
@@ -184,7 +188,7 @@ def _ensure_user(ledger: Ledger, name: str, keys: List[str]) -> Dict[str, Any]:
             accounts.add(name, record.uid)
         if not trees.is_owned_directory(HOMES, login_of(name), record.uid):
             trees.make(HOMES, login_of(name), record.uid, 0o700, _home_entries(keys))
-    except (CommandFailed, NotManaged):
+    except (CommandFailed, NotManaged, OSError):
         _undo_user(ledger, name, record.uid, record.state)
         raise
     if record.state != "active":
