@@ -35,6 +35,13 @@ class InternalError(AgentError):
 
     code, kind = -32603, "internal"
 
+    @classmethod
+    def of(cls, name: str) -> InternalError:
+        """Log the exception that is being handled and make the error that refers to it."""
+        reference = uuid.uuid4().hex[:12]
+        print(f"internal error {reference} in {name}\n{traceback.format_exc()}", file=sys.stderr, flush=True)
+        return cls(f"{name} failed inside the agent", reference=reference, hint="inv node.logs")
+
 
 # After these it is not known how far a change came.
 UNSETTLED = (HelperSilent, InternalError)
@@ -57,11 +64,16 @@ class Dispatcher:
         entry = self._methods.get(name)
         if entry is None:
             raise MethodNotFound(f"no method {name[:64]!r}", hint="rpc.discover lists them")
-        if not entry.mutates:
-            return self._run(entry, self._checks[name](params))
-        if is_notification:
+        if entry.mutates and is_notification:
             return None
-        return self._change(entry, params, peer_uid)
+        try:
+            if entry.mutates:
+                return self._change(entry, params, peer_uid)
+            return entry.function(self._context, **self._checks[name](params))
+        except AgentError:
+            raise
+        except Exception as error:  # the RPC border: log, answer with a reference
+            raise InternalError.of(name) from error
 
     def resume(self) -> None:
         """Run again what was begun and not ended: every resumable method's second run completes its first."""
@@ -141,12 +153,8 @@ class Dispatcher:
             return entry.function(self._context, **params)
         except AgentError:
             raise
-        except Exception as error:  # the RPC border: log, answer with a reference
-            reference = uuid.uuid4().hex[:12]
-            print(f"internal error {reference} in {entry.name}\n{traceback.format_exc()}", file=sys.stderr, flush=True)
-            raise InternalError(
-                f"{entry.name} failed inside the agent", reference=reference, hint="inv node.logs"
-            ) from error
+        except Exception as error:  # a bug half-way through a change: the journal must know it as such
+            raise InternalError.of(entry.name) from error
 
 
 class ParameterCheck:
@@ -169,8 +177,12 @@ class ParameterCheck:
         if problems:
             text = "; ".join(f"{name[:64]}: {problem}" for name, problem in problems[:3])
             errors = [{"field": name[:64], "problem": problem} for name, problem in problems[:32]]
-            raise InvalidParams(text, errors=errors)
+            raise InvalidParams(text, hint=self._hint(problems[0][0]), errors=errors)
         return dict(params)
+
+    def _hint(self, name: str) -> str:
+        known = self._parameters.get(name, {}).get("description", "")
+        return f"{name}: {known}" if known else "rpc.discover has the schema of every parameter"
 
     def _problems(self, name: str, value: Any) -> List[str]:
         import fastjsonschema  # on the first call: it is not needed to start

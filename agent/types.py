@@ -13,7 +13,9 @@ class Keywords(Dict[str, Any]):
     __hash__ = object.__hash__  # type: ignore[assignment]
 
 
-Name = Annotated[str, Keywords({"pattern": f"^{NAME}$", "maxLength": 28, "description": f"A name: {NAME_HINT}."})]
+Name = Annotated[
+    str, Keywords({"pattern": f"^{NAME}$", "maxLength": 28, "description": f"{NAME_HINT[0].upper()}{NAME_HINT[1:]}."})
+]
 RequestId = Annotated[
     str,
     Keywords(

@@ -13,7 +13,7 @@ from typing import Any
 from invoke.exceptions import Exit
 
 
-class CodeSmithError(Exit):  # type: ignore[misc]
+class CodeSmithError(Exit):
     """Anything that stops a task and that the user can act on."""
 
     exit_code = 1
@@ -115,9 +115,9 @@ class AgentRefused(CodeSmithError):
 
     def __init__(self, problem: str, *, code: int, data: Mapping[str, Any] | None = None) -> None:
         self.rpc_code, self.data = code, dict(data or {})
-        super().__init__(problem, hint=str(self.data.get("hint", "")))
         if self.rpc_kind == "not_found":
-            self.code = UnknownName.exit_code
+            self.exit_code = UnknownName.exit_code  # to a script both are "no such name"
+        super().__init__(problem, hint=str(self.data.get("hint", "")))
 
     @property
     def rpc_kind(self) -> str:
@@ -127,9 +127,10 @@ class AgentRefused(CodeSmithError):
 
 def by_kind(kind: str) -> type[CodeSmithError]:
     """Return the class that `kind` names; CodeSmithError itself for a word that is not known."""
-    classes = [CodeSmithError]
+    classes: list[type[CodeSmithError]] = [CodeSmithError]
     for found in classes:
-        if found.__name__ == kind and found is not AgentRefused:
+        if found.__name__ == kind:
             return found
-        classes.extend(found.__subclasses__())
+        # AgentRefused is made from an answer, never from a word.
+        classes.extend(one for one in found.__subclasses__() if one.__name__ != "AgentRefused")
     return CodeSmithError

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from codesmith import fanout, output, paths
 from codesmith.errors import PlanNotEmpty
 from codesmith.registry import Node, Registry
+
+if TYPE_CHECKING:
+    from codesmith.remote.bootstrap.prepare import Progress
+    from codesmith.sdk.client import Client
+    from codesmith.tunnel.state import EndpointState
 
 Row = dict[str, Any]
 
@@ -29,10 +34,14 @@ def report(
 ) -> list[Row]:
     """Do `work` on all nodes at once, show the rows, and raise in the end if a node failed.
 
+    The first column names the node, also in the row of one that failed.
+
     `lines` turns rows into those that people read; JSON has the rows as they are.
     """
     outcomes = fanout.each(nodes, work)
-    rows = fanout.results(outcomes, lambda node, error: {"node": node.name, "error": error.problem, "kind": error.kind})
+    rows = fanout.results(
+        outcomes, lambda node, error: {columns[0]: node.name, "error": error.problem, "kind": error.kind}
+    )
     output.show(rows if json else lines(rows), columns, json=json)
     fanout.raise_failures(outcomes)
     return rows
@@ -46,10 +55,14 @@ class Prepared(list[Row]):
 
 def prepare_all(nodes: Sequence[Node], *, plan_only: bool, json: bool) -> Prepared:
     """Prepare nodes at once, or only show what would be done."""
-    columns = ("node", "step", "error") if plan_only else ("node", "result", "agent_version", "seconds", "error")
+    columns = (
+        ("node", "step", "now", "then", "error")
+        if plan_only
+        else ("node", "result", "agent_version", "seconds", "error")
+    )
     work = partial(prepare, plan_only=plan_only)
     rows = Prepared(report(nodes, work, columns, json=json, lines=plan_lines if plan_only else list))
-    if plan_only and any(row["steps"] for row in rows):
+    if plan_only and any(row.get("steps") for row in rows):
         rows.exit_code = PlanNotEmpty.exit_code
     return rows
 
@@ -58,21 +71,31 @@ def prepare(node: Node, *, plan_only: bool) -> Row:
     """Prepare one node, telling the steps on stderr."""
     from codesmith.remote.bootstrap.prepare import prepare as prepare_node
 
-    done = prepare_node(node, plan_only=plan_only, on_progress=output.progress(node.name))
+    done = prepare_node(node, plan_only=plan_only, on_progress=_tell)
     return {
         "node": node.name,
         "result": "prepared" if done.changed else "planned" if plan_only and done.steps else "nothing to do",
         "changed": done.changed,
-        "steps": [str(step) for step in done.steps],
+        "steps": [step.to_dict() for step in done.steps],
         "agent_version": done.agent_version,
         "node_id": done.node_id,
         "seconds": round(done.seconds, 2),
     }
 
 
+def _tell(progress: Progress) -> None:
+    trouble = "" if progress.ok else f"  FAILED: {progress.message}"
+    output.say(f"{progress.node}  {progress.seconds:6.2f} s  {progress.text}{trouble}")
+
+
 def plan_lines(rows: Sequence[Row]) -> list[Row]:
     """Return one line per step; a node without steps has nothing to do."""
-    return [{**row, "step": step} for row in rows for step in row.get("steps") or [row.get("result", "")]]
+    none = [{"text": "nothing to do"}]
+    return [
+        row if "error" in row else {**row, "step": step["text"], "now": step.get("before"), "then": step.get("after")}
+        for row in rows
+        for step in row.get("steps") or none
+    ]
 
 
 def version(node: Node) -> Row:
@@ -107,7 +130,7 @@ def connect(node: Node) -> Row:
     """Bring a node's endpoint up; return its state."""
     from codesmith.tunnel import control
 
-    return state_row(control.connect(node), node.name)
+    return state_row(control.connect(node), node)
 
 
 def disconnect(node: Node) -> Row:
@@ -122,9 +145,10 @@ def status(chosen: Sequence[Node] | None) -> list[Row]:
     from codesmith.tunnel import control
 
     if chosen is None:
-        return [state_row(state, state.name) for state in control.status()]
+        return [state_row(state) for state in control.status()]
     states = {(state.name, state.registry): state for state in control.status()}
-    return [state_row(states.get((node.name, str(node.registry))), node.name, node) for node in chosen]
+    found = [(node, states.get((node.name, str(node.registry)))) for node in chosen]
+    return [state_row(state, node) if state else _stopped(node) for node, state in found]
 
 
 def listing(found: Registry) -> list[Row]:
@@ -136,15 +160,11 @@ def listing(found: Registry) -> list[Row]:
     ]
 
 
-def state_row(state: Any, name: str, node: Node | None = None) -> Row:
-    """Return an endpoint's state for people and programs; without one it is stopped."""
-    if state is None:
-        host = (node.host or f"lab:{node.lab}") if node else ""
-        empty = {"endpoint": "", "state": "stopped", "since": None, "agent_version": "", "node_id": "", "reason": ""}
-        return {"name": name, "host": host, **empty, "registry": str(node.registry) if node else ""}
+def state_row(state: EndpointState, node: Node | None = None) -> Row:
+    """Return an endpoint's state for people and programs."""
     keys = ("name", "host", "endpoint", "state", "since", "agent_version", "node_id", "reason", "registry")
     row = {key: getattr(state, key) for key in keys}
-    return {**row, "since": _time(state.since)}
+    return {**row, "host": state.host or (_host(node) if node else ""), "since": _time(state.since)}
 
 
 def add(file: str, name: str, settings: Mapping[str, Any], tags: list[str], labels: list[str]) -> Row:
@@ -189,13 +209,39 @@ def _written(node: Node) -> Row:
     return {key: value for key, value in row.items() if value not in (None, [], {})}
 
 
+def _stopped(node: Node) -> Row:
+    return {
+        "name": node.name,
+        "host": _host(node),
+        "endpoint": _endpoint(node),
+        "state": "stopped",
+        "since": None,
+        "agent_version": "",
+        "node_id": "",
+        "reason": "",
+        "registry": str(node.registry),
+    }
+
+
+def _host(node: Node) -> str:
+    return node.host or f"lab:{node.lab}"
+
+
+def _endpoint(node: Node) -> str:
+    """Return where the endpoint will be."""
+    from codesmith.tunnel.endpoint import endpoint_path
+
+    kind, _, port = node.endpoint.partition(":")
+    return f"tcp:127.0.0.1:{port}" if kind == "tcp" else f"unix:{endpoint_path(node)}"
+
+
 def _time(seconds: float) -> str | None:
     return (
         datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z") if seconds else None
     )
 
 
-def _client(node: Node) -> Any:
+def _client(node: Node) -> Client:
     from codesmith.sdk.client import Client
 
     return Client(node)

@@ -178,7 +178,7 @@ class _Reader:
     def tags(self, node: yaml.Node, key: str) -> tuple[str, ...]:
         if _shape(node) != "a list":
             raise self.bad(_line(node), key, self.what(node), EXPECTED["tags"])
-        return tuple(self.string(item, key, "words; other values in quotes") for item in node.value)
+        return tuple(self.string(item, key, "words") for item in node.value)
 
     def string(self, node: yaml.Node, key: str, expected: str = "") -> str:
         expected = expected or EXPECTED[key.rsplit(".", 1)[-1]]

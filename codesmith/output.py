@@ -8,9 +8,8 @@ from __future__ import annotations
 import json as json_module
 import os
 import sys
-import time
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 # Control, format (bidirectional overrides among them), surrogate, line and paragraph separators.
@@ -136,12 +135,6 @@ def _print_bytes(stream: TextIO, data: bytes) -> None:
 def say(text: str) -> None:
     """Print one line for people, on stderr."""
     _print(sys.stderr, escape(text) + "\n")
-
-
-def progress(node: str) -> Callable[[str], None]:
-    """Return a function that prints a step of `node` on stderr with the seconds since this moment."""
-    start = time.monotonic()
-    return lambda step: say(f"{node}  {time.monotonic() - start:6.2f} s  {step}")
 
 
 def show_execution(execution: Any, *, json: bool = False) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from codesmith.errors import BadRegistry, CodeSmithError
 
-# sockaddr_un holds 107 bytes and a final NUL; a socket's own name takes "/" + 16 hex digits + ".sock", a temporary one more.
+# sockaddr_un holds 107 bytes and a final NUL; a socket's own name takes "/", 16 digits, ".sock"; a temporary one more.
 SOCKET_DIR_MAX = 107 - 1 - 40
 
 

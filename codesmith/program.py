@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 
 from invoke.collection import Collection
 from invoke.exceptions import ParseError
@@ -24,6 +25,11 @@ class CodeSmith(Program):
             binary_names=["codesmith"],
         )
 
+    def parse_core(self, argv: list[str] | None) -> None:
+        """Parse the program's own options; keep bytecode files, which Invoke forbids by default."""
+        super().parse_core(argv)
+        sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
+
     def parse_tasks(self) -> None:
         """Say what a word that is no task could have been."""
         try:
@@ -38,7 +44,8 @@ def explained(error: ParseError, words: list[str], tasks: list[str]) -> ParseErr
     if text.startswith("error:"):
         return error
     if not text.startswith("No idea what "):
-        return ParseError(f"error: {text}")
+        named = [task for task in words if task in tasks]
+        return ParseError(f"error: {text}" + (f"\nhint: codesmith {named[-1]} --help" if named else ""))
     word = text.removeprefix("No idea what ").removesuffix(" is!").strip("'\"")
     before = [task for task in words[: words.index(word)] if task in tasks] if word in words else []
     if before:

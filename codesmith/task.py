@@ -8,6 +8,7 @@ Called from Python a task is the plain function: its return value, its exception
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar
@@ -45,6 +46,8 @@ class CheckedArgument(Argument):
     def __init__(self, *, task_name: str, choices: Sequence[str] = (), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.task_name, self.choices = task_name, tuple(choices)
+        # Invoke starts a list with [], takes that for a value, and then does not miss one behind a last `--node`.
+        self.raw_value = None
 
     def __repr__(self) -> str:
         return self.names[0].upper() if self.positional else f"--{self.names[0]}"
@@ -121,6 +124,10 @@ class Task(InvokeTask[Any], Generic[P, R]):
         namespace = self.__module__.rpartition(".")[2]
         name = self.name.replace("_", "-")
         return str(name if namespace == name else f"{namespace}.{name}")
+
+    def __deepcopy__(self, memo: object) -> Task[P, R]:
+        # Invoke copies every task into each collection that holds it; nothing in ours changes afterwards.
+        return copy.copy(self)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         # Only the parser hands `help` in, for no body has such a parameter: it tells a command line from a Python call.
@@ -211,7 +218,8 @@ def _kind(name: str, annotation: Any) -> type:
 
 def program() -> str:
     """Return how this process was called: `inv`, `codesmith`, ..."""
-    return sys.argv[0].rpartition("/")[2] or "inv"
+    name = sys.argv[0].rpartition("/")[2]
+    return "codesmith" if name == "__main__.py" else name or "inv"
 
 
 def words_after_dashes() -> list[str]:

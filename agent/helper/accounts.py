@@ -64,11 +64,12 @@ def shell() -> str:
 def add(name: str, uid: int) -> None:
     """Make the account with a group of its own and no password ("*": keys still work), then read it back.
 
-    The id range is widened for this one call: it makes useradd take gid = uid and leave /etc/subuid alone.
+    The ranges, for this one call, make useradd take gid = uid, and leave /etc/subuid alone: that is for uids inside
+    UID_MIN to UID_MAX. (SUB_UID_COUNT=0, the documented way, fails on Debian 11.)
     """
     login = login_of(name)
     _remove_own_group(login, uid)
-    identity = f"UID_MIN={uid} UID_MAX={uid} GID_MIN={uid} GID_MAX={uid} SUB_UID_COUNT=0 SUB_GID_COUNT=0"
+    identity = f"UID_MIN={uid + 1} UID_MAX={uid + 1} GID_MIN={uid} GID_MAX={uid}"
     keys = [part for pair in identity.split() for part in ("--key", pair)]
     run(
         "useradd", *keys, "--uid", str(uid), "--user-group", "--no-create-home", "--no-log-init", "--password", "*",

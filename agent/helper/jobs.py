@@ -6,6 +6,7 @@ by every user of the node, and systemd would expand `$` and `%` in them.
 
 from __future__ import annotations
 
+import functools
 import os
 import secrets
 import select
@@ -28,7 +29,7 @@ PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
 SHIM = 'IFS= read -r line && eval "$line" && exec "$@"'
 BASELINE = (
     "NoNewPrivileges=yes", "CapabilityBoundingSet=", "UMask=0077", "LimitCORE=0",
-    "ProtectSystem=strict", "ProtectHome=yes", "PrivateTmp=yes", "PrivateDevices=yes", "PrivateIPC=yes",
+    "ProtectSystem=strict", "ProtectHome=yes", "PrivateTmp=yes", "PrivateDevices=yes",
     "ProtectProc=invisible", "ProtectKernelTunables=yes", "ProtectKernelModules=yes", "ProtectKernelLogs=yes",
     "ProtectControlGroups=yes", "ProtectClock=yes", "ProtectHostname=yes", "RestrictRealtime=yes",
     "LockPersonality=yes",
@@ -37,6 +38,16 @@ BASELINE = (
     "InaccessiblePaths=-/run/dbus/system_bus_socket -/run/systemd/private",
     f"TemporaryFileSystem={BASE}:ro",
 )  # fmt: skip
+
+
+# Directives that came after systemd 247, the oldest we run on, and the version they came with.
+LATER = ((248, "PrivateIPC=yes"),)
+
+
+@functools.cache
+def systemd_version() -> int:
+    """Return the version of systemd; asked once, before the first fork."""
+    return int(run("systemctl", "--version").stdout.split()[1])
 
 
 def run_job(
@@ -122,6 +133,7 @@ def _options(unit: str, workspace: str, user: str, timeout_s: float) -> List[str
     path, home = path_of(workspace), home_of(user)
     properties = [
         *BASELINE,
+        *(directive for since, directive in LATER if systemd_version() >= since),
         f"User={login_of(user)}",
         f"Group={login_of(user)}",
         f"WorkingDirectory={path}",

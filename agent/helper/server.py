@@ -16,7 +16,7 @@ from typing import Any, Dict
 
 from agent import frame
 from agent.errors import AgentError
-from agent.helper import verbs
+from agent.helper import jobs, verbs
 from agent.names import AGENT_LOGIN
 from agent.server_socket import peer_uid, systemd_socket
 
@@ -66,6 +66,7 @@ class Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
 def serve() -> None:
     """Serve until idle. systemd keeps the socket and starts the next one."""
     os.umask(0o077)
+    jobs.systemd_version()
     server = Server(socket.socket(fileno=systemd_socket()))
     while not server.is_idle:
         server.handle_request()

@@ -8,15 +8,20 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from codesmith.lab.address import LabAddress, LabNodeDown, address
+from codesmith.lab.address import LabAddress, address
 
 if TYPE_CHECKING:
     from codesmith.lab.lab import Lab
     from codesmith.lab.node import LabNode
+    from codesmith.lab.problems import LabNodeDown
 
 __all__ = ["Lab", "LabAddress", "LabNode", "LabNodeDown", "address"]
 
-_LATER = {"Lab": "codesmith.lab.lab", "LabNode": "codesmith.lab.node"}
+_LATER = {
+    "Lab": "codesmith.lab.lab",
+    "LabNode": "codesmith.lab.node",
+    "LabNodeDown": "codesmith.lab.problems",
+}
 
 
 def __getattr__(name: str) -> Any:

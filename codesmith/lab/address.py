@@ -5,13 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from codesmith.errors import Unreachable
 from codesmith.lab.home import lab_home, node_dir
 from codesmith.lab.record import Record, Run
-
-
-class LabNodeDown(Unreachable):
-    """The lab node does not exist or is switched off."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +27,16 @@ def address_of(folder: Path, record: Record, user: str = "root") -> LabAddress:
 
 def address(name: str) -> LabAddress:
     """Return where the lab node `name` answers; LabNodeDown if it is not switched on."""
+    # Here, because a supervisor per node needs none of what our errors are made of (Invoke, 10 MB).
+    from codesmith.lab.problems import LabNodeDown
+
     hint = f"inv lab.up --node {name}"
     folder = node_dir(name)
     try:
         record, run = Record.read(folder), Run.read(folder)
+        if record is not None and run is not None and run.is_alive:
+            return address_of(folder, record)
     except PermissionError as error:
-        raise LabNodeDown(f"lab node {name!r}: {lab_home()} belongs to root", hint="sudo " + hint) from error
-    if record is None:
-        raise LabNodeDown(f"lab node {name!r} has not been booted", hint=hint)
-    if run is None or not run.is_alive:
-        raise LabNodeDown(f"lab node {name!r} is switched off", hint=hint)
-    return address_of(folder, record)
+        raise LabNodeDown(f"lab node {name!r}: {lab_home()} belongs to root", hint="sudo -E " + hint) from error
+    what = "has not been booted" if record is None else "is switched off"
+    raise LabNodeDown(f"lab node {name!r} {what}", hint=hint)

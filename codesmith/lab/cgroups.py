@@ -12,8 +12,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from codesmith.lab.programs import run
-
 GROUP = "codesmith-lab"
 # The v1 controllers that systemd uses.
 CONTROLLERS = ("memory", "pids", "cpu", "cpuacct", "devices", "blkio")
@@ -54,15 +52,6 @@ def _enable_controllers(top: Path) -> None:
             # A controller that cannot be handed down is one the nodes do without.
             with contextlib.suppress(OSError):
                 (place / "cgroup.subtree_control").write_text(f"+{name}")
-
-
-def allow_limits(leader: int) -> None:
-    """Let systemd in the node write its v1 controllers, which nspawn mounts read-only."""
-    wanted = [str(place) for place in legacy_controllers()]
-    if not wanted:
-        return
-    script = 'for place; do mount -o remount,rw,bind "$place"; done'
-    run("nsenter", "--target", str(leader), "--mount", "--", "/bin/sh", "-c", script, "sh", *wanted)
 
 
 def pids(node_id: str) -> set[int]:

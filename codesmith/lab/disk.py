@@ -7,8 +7,8 @@ import uuid
 from pathlib import Path
 
 from codesmith.errors import Unsupported
-from codesmith.lab.programs import ProgramFailed, run
 from codesmith.lab.home import ensure_dir, lock, write_atomically
+from codesmith.lab.programs import ProgramFailed, run
 from codesmith.lab.record import Record
 
 

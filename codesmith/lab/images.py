@@ -10,16 +10,18 @@ import time
 from pathlib import Path
 
 from codesmith.errors import CodeSmithError, UnknownName
-from codesmith.lab.programs import ProgramFailed, run
 from codesmith.lab.home import CACHE, lock
+from codesmith.lab.programs import ProgramFailed, run
 
 RELEASES = ("bookworm", "trixie", "bullseye")
 # Raise it when `_finish` changes: the recipe's hash names the image.
-FINISH = 1
+FINISH = 2
 PACKAGES = (
     # What a small server has.
     "systemd", "systemd-sysv", "dbus", "libpam-systemd", "openssh-server", "openssh-client", "sudo", "python3",
-    "ca-certificates", "iproute2", "procps", "git", "acl", "cron", "at", "curl",
+    "ca-certificates", "iproute2", "procps", "acl", "cron", "at", "curl",
+    # git with what it recommends, so that a node can install it again without a network.
+    "git", "less", "patch",
     # Login shells that are not POSIX.
     "fish", "tcsh",
 )  # fmt: skip
@@ -76,6 +78,8 @@ def _finish(root: Path) -> None:
     for key in (root / "etc/ssh").glob("ssh_host_*"):
         key.unlink()
     (root / "etc/machine-id").write_text("")
+    # This machine's name servers: a node would wait for them in vain; without any it is told so at once.
+    (root / "etc/resolv.conf").unlink(missing_ok=True)
     # They would hold apt's lock while a test uses apt, and there is no network for them anyway.
     for timer in ("apt-daily.timer", "apt-daily-upgrade.timer"):
         (root / "etc/systemd/system" / timer).symlink_to("/dev/null")

@@ -51,7 +51,11 @@ class Lab:
             with lock_folder(folder):
                 disk.ensure_mounted(folder, image)
                 disk.ensure_furnished(folder, record, self.key.with_suffix(".pub").read_text())
-                node.start()
+                if node.state != "running":
+                    requirements.ensure_headroom()
+                    node.start()
+        except FileNotFoundError:
+            raise StepFailed(f"lab node {name!r} was thrown away while it booted", hint="inv lab.status") from None
         except ProgramFailed as error:
             raise StepFailed(f"lab node {name!r} does not boot: {error}", hint=f"inv lab.down --node {name}") from error
         return node

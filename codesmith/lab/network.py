@@ -65,7 +65,6 @@ def ensure(node_id: str) -> None:
     run("ip", "-n", node_id, "link", "set", "lo", "up")
     run("ip", "-n", node_id, "address", "replace", f"{host}/30", "dev", "eth0")
     run("ip", "-n", node_id, "link", "set", "eth0", "up")
-    run("ip", "-n", node_id, "route", "replace", "default", "via", gateway)
 
 
 def cut(node_id: str) -> None:

@@ -16,9 +16,10 @@ from typing import Any
 import codesmith
 from codesmith.errors import StepFailed
 from codesmith.lab import cgroups, disk, network, teardown
-from codesmith.lab.address import LabAddress, LabNodeDown, address_of
-from codesmith.lab.programs import environment
+from codesmith.lab.address import LabAddress, address_of
+from codesmith.lab.problems import LabNodeDown
 from codesmith.lab.processes import children, inner_pid
+from codesmith.lab.programs import environment
 from codesmith.lab.record import Record, Run
 from codesmith.lab.relay import Relay
 
@@ -178,7 +179,7 @@ class LabNode:
         """Return the command line that runs `argv` in it as root, with the environment of a fresh root login."""
         clean = ["env", "-i", "HOME=/root", "USER=root", "LANG=C.UTF-8", "TERM=dumb",
                  "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]  # fmt: skip
-        return ["nsenter", "--target", str(self.leader), "--all", "--wd=/", "--", *clean, *argv]
+        return ["nsenter", "--target", str(self.leader), "--all", "--", *clean, *argv]
 
     @property
     def leader(self) -> int:
@@ -209,10 +210,14 @@ class LabNode:
 
         return inspect(self)
 
+    def pids(self) -> set[int]:
+        """Return all its processes, as this machine numbers them."""
+        return cgroups.pids(self.record.id)
+
     def unit_pid(self, unit: str) -> int:
         """Return the main pid of a systemd unit as this machine numbers it; 0 if it does not run."""
         inside = int(self.run(["systemctl", "show", "--property=MainPID", "--value", unit]).stdout)
-        return next((pid for pid in cgroups.pids(self.record.id) if inner_pid(pid) == inside), 0)
+        return next((pid for pid in self.pids() if inner_pid(pid) == inside), 0)
 
     # Waiting
 

@@ -35,12 +35,8 @@ class Process:
 
     @classmethod
     def from_dict(cls, found: dict[str, Any] | None) -> Process | None:
-        """Return what `as_dict` wrote."""
+        """Return what was written as JSON, None for nobody."""
         return cls(int(found["pid"]), int(found["start"])) if found else None
-
-    def as_dict(self) -> dict[str, int]:
-        """Return it as JSON can carry it."""
-        return {"pid": self.pid, "start": self.start}
 
     @property
     def is_alive(self) -> bool:

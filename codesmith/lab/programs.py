@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 
 # Debian's `su` keeps a PATH without the folders where ip lives.
-PATH = f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
+PATH = f"{os.environ.get('PATH', '/usr/bin:/bin')}:/usr/local/sbin:/usr/sbin:/sbin"
 
 
 class ProgramFailed(Exception):

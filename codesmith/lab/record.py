@@ -51,8 +51,8 @@ class Run:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the node is switched on."""
-        return self.nspawn.is_alive
+        """Whether the node is switched on, be it that it is rebooting."""
+        return self.supervisor.is_alive
 
     def write(self, folder: Path) -> None:
         """Write it into the node's folder."""

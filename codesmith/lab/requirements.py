@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import sys
 from pathlib import Path
 
 from codesmith.errors import Unsupported
@@ -20,6 +22,10 @@ TOOLS = {
     "setsid": "util-linux",
     "mount": "mount",
 }
+# What a node and two people logged in to it take of the kernel's watches for files, of which root has 128 as a rule.
+INOTIFY_PER_NODE = 15
+INOTIFY_LIMIT = Path("/proc/sys/fs/inotify/max_user_instances")
+INOTIFY_INSTANCES = 8192
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "uts")
 
 
@@ -49,3 +55,30 @@ def check() -> None:
         raise Unsupported(f"this kernel has no {', '.join(lacking)} namespace, which a lab node needs")
     if "overlay" not in Path("/proc/filesystems").read_text():
         raise Unsupported("this kernel has no overlay file system loaded", hint="sudo modprobe overlay")
+
+
+def ensure_headroom() -> None:
+    """Make room for another node's inotify instances: raise the kernel's limit, until the next reboot.
+
+    Nodes share them; when they run out, units fail here and there and sshd may not come up. Unsupported if the limit
+    cannot be raised.
+    """
+    if _has_headroom():
+        return
+    if int(INOTIFY_LIMIT.read_text()) < INOTIFY_INSTANCES and os.access(INOTIFY_LIMIT, os.W_OK):
+        INOTIFY_LIMIT.write_text(str(INOTIFY_INSTANCES))
+        sys.stderr.write(f"lab: fs.inotify.max_user_instances is {INOTIFY_INSTANCES} now, for more nodes at once\n")
+    if not _has_headroom():
+        raise Unsupported(
+            "too many nodes at once: this kernel has no inotify instances left for another one",
+            hint=f"sudo sysctl --write fs.inotify.max_user_instances={2 * INOTIFY_INSTANCES}",
+        )
+
+
+def _has_headroom() -> bool:
+    libc = ctypes.CDLL(None)
+    opened = [libc.inotify_init1(os.O_CLOEXEC) for _ in range(INOTIFY_PER_NODE)]
+    for descriptor in opened:
+        if descriptor >= 0:
+            os.close(descriptor)
+    return -1 not in opened

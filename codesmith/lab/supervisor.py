@@ -11,16 +11,18 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-from codesmith.lab import cgroups, network, teardown
+from codesmith.lab import cgroups, network
+from codesmith.lab.processes import Process
 from codesmith.lab.programs import environment
-from codesmith.lab.processes import Process, children
 from codesmith.lab.record import Record, Run
 
 REBOOT = 133  # What nspawn with --keep-unit ends with when the node asked for a reboot.
 PR_SET_PDEATHSIG = 1
+# nspawn mounts the controllers of v1 read-only; systemd must find them writable from its first moment, or the limits of
+# some units do not hold.
+INIT = 'for place; do mount -o remount,rw,bind "$place"; done; exec /lib/systemd/systemd'
 
 
 def main() -> int:
@@ -36,6 +38,9 @@ def main() -> int:
             boots += 1
         if ended is not None:
             return 0
+    # Only now: what it brings along would cost every node 10 MB.
+    from codesmith.lab import teardown
+
     teardown.remove(folder)
     return 0
 
@@ -46,7 +51,6 @@ def run_once(folder: Path, record: Record, owner: int | None, boots: int) -> int
     process = Process.of(nspawn.pid)
     if process is not None:
         Run(Process.me(), process, boots).write(folder)
-    open_limits(nspawn)
     descriptor = os.pidfd_open(nspawn.pid)
     watched = [descriptor] if owner is None else [descriptor, owner]
     select.select(watched, [], [])
@@ -81,33 +85,12 @@ def start(folder: Path, record: Record) -> subprocess.Popen[bytes]:
 def command(folder: Path, record: Record) -> list[str]:
     """Return nspawn's command line for a node."""
     return [
-        "systemd-nspawn", f"--directory={folder / 'root'}", "--boot", "--register=no", "--keep-unit", "--quiet",
+        "systemd-nspawn", f"--directory={folder / 'root'}", "--register=no", "--keep-unit", "--quiet",
         f"--machine={record.id}", f"--network-namespace-path={network.namespace(record.id)}",
         f"--hostname={record.name}", "--resolv-conf=off", "--timezone=off", "--link-journal=no",
+        # What --boot would do, with one step before it.
+        "--kill-signal=SIGRTMIN+3", "--", "/bin/sh", "-c", INIT, "init", *map(str, cgroups.legacy_controllers()),
     ]  # fmt: skip
-
-
-def open_limits(nspawn: subprocess.Popen[bytes], timeout_s: float = 10) -> None:
-    """Make the node's controllers writable between their mounting and systemd's first use of them."""
-    wanted = [str(place) for place in cgroups.legacy_controllers()]
-    deadline = time.monotonic() + timeout_s
-    while wanted and nspawn.poll() is None and time.monotonic() < deadline:
-        for leader in children(nspawn.pid):
-            if _has_mounted(leader, wanted):
-                cgroups.allow_limits(leader)
-                return
-        time.sleep(0.002)
-
-
-def _has_mounted(leader: int, wanted: list[str]) -> bool:
-    """Whether the node's first process sees its controllers and, its file system complete, is about to run init."""
-    try:
-        mounts = Path(f"/proc/{leader}/mountinfo").read_text().splitlines()
-        name = Path(f"/proc/{leader}/comm").read_text().strip()
-    except OSError:
-        return False
-    places = {line.split(" ")[4] for line in mounts}
-    return name == "systemd" and set(wanted) <= places
 
 
 if __name__ == "__main__":

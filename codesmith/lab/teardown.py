@@ -22,7 +22,7 @@ def claim(name: str, folder: Path) -> str:
     for node_id in network.candidates(name):
         file = CLAIMS / f"{node_id}.json"
         if not file.exists() and not network.namespace(node_id).exists():
-            write_atomically(file, json.dumps({"folder": str(folder), "claimer": Process.me().as_dict()}))
+            write_atomically(file, json.dumps({"folder": str(folder)}))
             return node_id
     raise RuntimeError("every subnet of the lab is taken")
 
@@ -80,22 +80,22 @@ def reap() -> list[str]:
 
 
 def _reap_claim(file: Path) -> Path | None:
-    """Remove what belongs to a claim if nobody stands behind it any more."""
+    """Remove what belongs to a claim if nobody stands behind it any more; return the node's folder then.
+
+    Claim and record are made under the lock we hold, so a claim without its record is what a dead process left.
+    """
     try:
-        found = json.loads(file.read_text())
+        folder = Path(json.loads(file.read_text())["folder"])
     except FileNotFoundError:
         return None
-    folder, claimer = Path(found["folder"]), Process.from_dict(found["claimer"])
     record = Record.read(folder)
-    if record is not None and record.id == file.stem:
-        if not record.is_orphan:
-            return None
-        remove(folder)
-    elif claimer is not None and not claimer.is_alive:
-        release(file.stem)
-        remove(folder)
-    else:
+    is_whole = record is not None and record.id == file.stem
+    if record is not None and is_whole and not record.is_orphan:
         return None
+    if not is_whole:
+        release(file.stem)
+    if record is None or is_whole:
+        remove(folder)
     return folder
 
 

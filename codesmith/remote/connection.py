@@ -1,7 +1,7 @@
 """An open, verified SSH connection to a node.
 
-Fabric opens it; the host key is judged before anything of ours is sent; whatever paramiko or a socket raises leaves this
-module as an error of ours.
+Fabric opens it; the host key is judged before anything of ours is sent; whatever paramiko or a socket raises leaves
+this module as an error of ours.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def _nothing() -> None:
     """Nothing to let go of: the socket was the node's own."""
 
 
-def _open_socket(target: Target, timeout_s: float, jumps: int = 0) -> tuple[Any, Callable[[], None]]:
+def _open_socket(target: Target, timeout_s: float) -> tuple[Any, Callable[[], None]]:
     """Return a socket to the node's sshd, through its gateway if it has one, and what closes that gateway."""
     if target.proxy_jump:
         return _through_gateway(target, target.proxy_jump, timeout_s)
@@ -172,7 +172,7 @@ def _host_and_port(place: str) -> tuple[str, int]:
 def _through_command(command: str) -> tuple[socket.socket, Callable[[], None]]:
     ours, theirs = socket.socketpair()
     with theirs:
-        process = subprocess.Popen(["/bin/sh", "-c", f"exec {command}"], stdin=theirs, stdout=theirs)
+        process = subprocess.Popen(["/bin/sh", "-c", f"exec {command}"], stdin=theirs.fileno(), stdout=theirs.fileno())
 
     def end() -> None:
         ours.close()
@@ -206,7 +206,7 @@ def _reason(target: Target, error: BaseException, timeout_s: float) -> str:
         return f"no common algorithm with its sshd: {error}"
     if isinstance(error, paramiko.SSHException) and "banner" in str(error).lower():
         return f"what answers on port {target.port} does not speak SSH, or closed the connection at once"
-    return f"the connection failed: {error or type(error).__name__}"
+    return f"the connection failed: {str(error) or type(error).__name__}"
 
 
 def _how_to_look(target: Target) -> str:

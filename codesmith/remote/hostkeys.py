@@ -154,7 +154,8 @@ def _unknown(target: Target, key: HostKey) -> HostKeyUnknown:
 def _changed(target: Target, key: HostKey, pin: Pin) -> HostKeyChanged:
     problem = (
         f"node {target.name}: HOST KEY CHANGED. {target.key_name} shows {key.type} {key.fingerprint}, but "
-        f"{pin.path}:{pin.line} pins {pin.key.type} {pin.key.fingerprint}. It may be another machine, or someone in between"
+        f"{pin.path}:{pin.line} pins {pin.key.type} {pin.key.fingerprint}. "
+        "It may be another machine, or someone in between"
     )
     return HostKeyChanged(problem, hint=f"if the node was set up anew: {_removal(target, pin)}")
 

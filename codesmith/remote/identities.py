@@ -14,7 +14,6 @@ from typing import Any
 
 import paramiko
 from cryptography.exceptions import UnsupportedAlgorithm
-from paramiko.auth_strategy import AuthStrategy
 
 from codesmith.errors import AuthenticationFailed
 from codesmith.remote.target import Target
@@ -32,18 +31,20 @@ class SocketAgent(paramiko.agent.AgentSSH):
         self._socket.settimeout(timeout_s)
         with contextlib.suppress(OSError, paramiko.SSHException):
             self._socket.connect(path)
-            self._connect(self._socket)
+            self._connect(self._socket)  # type: ignore[attr-defined]
 
     def close(self) -> None:
         """Let go of the agent; its keys cannot sign any more."""
         self._socket.close()
 
 
-class NodeAuth(AuthStrategy):
-    """Tries each identity once. Fails with the list of what was tried and why the rest was not."""
+class NodeAuth:
+    """An auth strategy for paramiko: tries each identity once.
+
+    Fails with the list of what was tried and why the rest was not.
+    """
 
     def __init__(self, target: Target) -> None:
-        super().__init__(ssh_config=None)
         self._target = target
         self._agent: SocketAgent | None = None
         self._tried: list[str] = []

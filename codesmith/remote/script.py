@@ -11,7 +11,6 @@ import base64
 import contextlib
 import secrets
 import select
-import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,10 +25,11 @@ if TYPE_CHECKING:
 
 # Holds no quote, backslash, exclamation mark or line break inside the quotes: the same to every login shell. `read`
 # takes its line byte by byte, so what follows on standard input is left to the script.
-READER = 'IFS= read -r s; eval "$(printf %s "$s" | base64 -d)"'
-COMMAND = f"/bin/sh -c '{READER}'"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+READER = f'PATH={PATH}; export PATH; IFS= read -r s; eval "$(printf %s "$s" | base64 -d)"'
+COMMAND = f"/bin/sh -c '{READER}'"
 CHUNK = 65536
+STATUS_WITHIN_S = 2.0
 
 # The outer script: a known environment, root if asked for, and the markers. $s is used up by READER.
 FRAME = """set +eufCvx
@@ -38,7 +38,7 @@ LC_ALL=C
 export LC_ALL
 cd / || cd "$HOME"
 login=$(id -un)
-set -- env -i PATH=%(path)s LC_ALL=C.UTF-8 HOME="$HOME" LOGIN="$login" /bin/sh -c '%(reader)s'
+set -- env -i PATH=%(path)s LC_ALL=C.UTF-8 HOME=%(home)s LOGIN="$login" /bin/sh -c '%(reader)s'
 %(root)s
 printf '\\n%%s\\n' %(marker)s >&2
 "$@"
@@ -83,12 +83,13 @@ def run_script(
     """
     marker = secrets.token_hex(16)
     data = _encode(_frame(marker, root)) + _encode(f"echo {marker}\n{script}") + payload
-    stdout, stderr = _exchange(connection, data, timeout_s, _line_reader(marker, on_line))
+    stdout, stderr = _exchange(connection, data, marker.encode(), timeout_s, _line_reader(marker, on_line))
     return _parse(connection, marker, stdout, stderr, root)
 
 
 def _frame(marker: str, root: bool) -> str:
-    return FRAME % {"path": PATH, "reader": READER, "root": AS_ROOT if root else "", "marker": marker}
+    home = "/root" if root else '"$HOME"'
+    return FRAME % {"path": PATH, "reader": READER, "root": AS_ROOT if root else "", "marker": marker, "home": home}
 
 
 def _encode(script: str) -> bytes:
@@ -96,20 +97,24 @@ def _encode(script: str) -> bytes:
 
 
 def _exchange(
-    connection: fabric.Connection, data: bytes, timeout_s: float, feed: Callable[[bytes], None]
+    connection: fabric.Connection, data: bytes, mark: bytes, timeout_s: float, feed: Callable[[bytes], None]
 ) -> tuple[bytes, bytes]:
     deadline = time.monotonic() + timeout_s
     with _lost_is_unreachable(connection, timeout_s):
         channel = connection.transport.open_session(timeout=timeout_s)
         try:
             channel.exec_command(COMMAND)
-            return _converse(channel, memoryview(data), deadline, feed)
+            found = _converse(channel, data, deadline, feed)
+            # A shell that ends by itself has a status: without one it was killed, or the connection with it.
+            if b"\n" + mark + b" " not in found[0] and not _has_status(channel):
+                raise EOFError("it ended before the script did")
+            return found
         finally:
             channel.close()
 
 
 def _converse(
-    channel: paramiko.Channel, data: memoryview, deadline: float, feed: Callable[[bytes], None]
+    channel: paramiko.Channel, data: bytes, deadline: float, feed: Callable[[bytes], None]
 ) -> tuple[bytes, bytes]:
     stdout, stderr = bytearray(), bytearray()
     channel.settimeout(max(deadline - time.monotonic(), 0.001))
@@ -138,6 +143,11 @@ def _converse(
     return bytes(stdout), bytes(stderr)
 
 
+def _has_status(channel: paramiko.Channel) -> bool:
+    channel.status_event.wait(STATUS_WITHIN_S)  # set by the status, or by the end of the channel
+    return channel.exit_status >= 0
+
+
 def _wait(descriptor: int, timeout_s: float) -> None:
     poll = select.poll()  # select() itself refuses descriptors above 1023
     poll.register(descriptor, select.POLLIN)
@@ -145,7 +155,7 @@ def _wait(descriptor: int, timeout_s: float) -> None:
 
 
 def _line_reader(marker: str, on_line: Callable[[bytes], None] | None) -> Callable[[bytes], None]:
-    buffer = bytearray()
+    mark, buffer = marker.encode(), bytearray()
     begun = False
 
     def feed(chunk: bytes) -> None:
@@ -156,9 +166,9 @@ def _line_reader(marker: str, on_line: Callable[[bytes], None] | None) -> Callab
         while b"\n" in buffer:
             line, _, rest = bytes(buffer).partition(b"\n")
             buffer[:] = rest
-            if line.startswith(marker.encode()):
-                begun = not begun
-            elif begun:
+            if not begun:  # noise of the login shell may stand before it, also on its line
+                begun = line.endswith(mark)
+            elif not line.startswith(mark):
                 on_line(line)
 
     return feed
@@ -186,12 +196,13 @@ def _between(text: bytes, mark: bytes) -> bytes:
 
 def _garbled(connection: Any, stdout: bytes, stderr: bytes) -> ScriptGarbled:
     said = (stderr or stdout).decode(errors="replace").strip()[-300:]
-    return ScriptGarbled(f"node {name_of(connection)}: its login shell did not run the script; it said: {said or 'nothing'}")
+    name = name_of(connection)
+    return ScriptGarbled(f"node {name}: its login shell did not run the script; it said: {said or 'nothing'}")
 
 
 def _no_root(connection: Any, said: str) -> AuthenticationFailed:
-    user = connection.user
-    problem = f"node {name_of(connection)}: {user} cannot become root without a password; sudo said: {said or 'nothing'}"
+    user, name = connection.user, name_of(connection)
+    problem = f"node {name}: {user} cannot become root without a password; sudo said: {said or 'nothing'}"
     hint = f"on the node, as root: echo '{user} ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/{user}; or log in as root"
     return AuthenticationFailed(problem, hint=hint)
 
@@ -206,9 +217,9 @@ def name_of(connection: Any) -> str:
 def _lost_is_unreachable(connection: Any, timeout_s: float) -> Iterator[None]:
     try:
         yield
-    except (TimeoutError, socket.timeout) as error:
+    except TimeoutError as error:
         problem = f"node {name_of(connection)}: the script did not end within {timeout_s:.0f} s"
         raise ScriptTimeout(problem) from error
     except (OSError, EOFError, paramiko.SSHException) as error:
-        problem = f"node {name_of(connection)}: the connection was lost: {error or type(error).__name__}"
+        problem = f"node {name_of(connection)}: the connection was lost: {str(error) or type(error).__name__}"
         raise Unreachable(problem) from error

@@ -82,6 +82,8 @@ def _lab_target(node: Node) -> Target:
         user=node.user or found.user,
         identities=(str(node.identity_path or found.identity),),
         identities_only=True,
+        # The lab knows the key by its own address, also when the way there leads through a relay.
+        host_key_alias=found.host if node.host or node.port else None,
         # A lab node is made anew, and its key with it: what the lab says goes before what was pinned.
         known_hosts=(found.known_hosts, node.known_hosts),
     )

@@ -7,6 +7,7 @@ at once and AES-GCM comes first.
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import threading
 from collections.abc import Sequence
@@ -17,14 +18,17 @@ from paramiko.common import MSG_CHANNEL_CLOSE
 
 STREAMLOCAL = "direct-streamlocal@openssh.com"
 
+# Paramiko logs a traceback for every connection that fails; without a handler Python would print it. We raise instead.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+
 
 class _Guard:
     """Stands between a channel and its transport: nothing of the channel leaves after its CLOSE.
 
-    Paramiko builds a message under the channel's lock and sends it after releasing it, so EOF, DATA or WINDOW_ADJUST of
-    one thread can follow the CLOSE that the transport's thread sends. sshd then drops the whole connection, or the bytes
-    reach the next channel of that number (paramiko issues 1115, 1584, 1705). Holding a lock over the send is safe only
-    while this side never starts a re-key (issue 822): see NodePacketizer.
+    Paramiko builds a message under the channel's lock and sends it after releasing it, so EOF, DATA or WINDOW_ADJUST
+    of one thread can follow the CLOSE that the transport's thread sends. sshd then drops the whole connection, or the
+    bytes reach the next channel of that number (paramiko issues 1115, 1584, 1705). Holding a lock over the send is
+    safe only while this side never starts a re-key (issue 822): see NodePacketizer.
     """
 
     def __init__(self, transport: NodeTransport) -> None:
@@ -72,9 +76,16 @@ class NodeTransport(paramiko.Transport):
         self._tail = threading.local()
         kwargs.setdefault("packetizer_class", NodePacketizer)
         super().__init__(sock, *args, **kwargs)
-        # What this class supports but does not list stays out: only the order changes.
-        first = [name for name in host_key_types if name in self._preferred_keys]
-        self._preferred_keys = (*first, *(name for name in self._preferred_keys if name not in first))
+        options = self.get_security_options()
+        # What paramiko does not accept by itself stays out: only the order changes.
+        first = [name for name in host_key_types if name in options.key_types]
+        options.key_types = (*first, *(name for name in options.key_types if name not in first))
+
+    def start_client(self, event: threading.Event | None = None, timeout: float | None = None) -> None:
+        """Negotiate; TimeoutError when that takes longer than `timeout`: paramiko itself just returns then."""
+        super().start_client(event, timeout)
+        if event is None and not self.initial_kex_done:
+            raise TimeoutError
 
     def open_channel(self, *args: Any, **kwargs: Any) -> paramiko.Channel:
         """Open a channel as paramiko does, with the guard on it."""
@@ -103,7 +114,7 @@ class NodeTransport(paramiko.Transport):
             data.add_string(path)  # OpenSSH's PROTOCOL file, 2.4: path, reserved string, reserved number
             data.add_string("")
             data.add_int(0)
-        super()._send_user_message(data)
+        super()._send_user_message(data)  # type: ignore[misc]
 
 
 def _send_at_once(sock: Any) -> None:

@@ -286,7 +286,7 @@ class SshKey(Record):
 class User(Record):
     """A user that CodeSmith created, and its Unix account.
 
-    name: A name: 1 to 28 of a-z, 0-9 and inner hyphens.
+    name: 1 to 28 of a-z, 0-9 and inner hyphens.
     created_at: RFC 3339, UTC.
     """
 
@@ -337,7 +337,7 @@ class User(Record):
 class UserDeleted(Record):
     """What user.delete answers.
 
-    name: A name: 1 to 28 of a-z, 0-9 and inner hyphens.
+    name: 1 to 28 of a-z, 0-9 and inner hyphens.
     leftovers: What could not be removed; empty when all is gone.
     """
 
@@ -361,8 +361,8 @@ class UserDeleted(Record):
 class Workspace(Record):
     """A directory of its own, owned by one login.
 
-    name: A name: 1 to 28 of a-z, 0-9 and inner hyphens.
-    user: A name: 1 to 28 of a-z, 0-9 and inner hyphens.
+    name: 1 to 28 of a-z, 0-9 and inner hyphens.
+    user: 1 to 28 of a-z, 0-9 and inner hyphens.
     labels: Words of the caller's own, key to value.
     created_at: RFC 3339, UTC.
     """
@@ -441,7 +441,7 @@ class Workspace(Record):
 class WorkspaceDeleted(Record):
     """What workspace.delete answers.
 
-    name: A name: 1 to 28 of a-z, 0-9 and inner hyphens.
+    name: 1 to 28 of a-z, 0-9 and inner hyphens.
     """
 
     __slots__ = ("name", "deleted", "user_deleted")
@@ -497,7 +497,7 @@ class UserMethods:
 
         A Unix account, group or home of that name that CodeSmith did not create is left alone: not_managed.
 
-        name: A name: 1 to 28 of a-z, 0-9 and inner hyphens.
+        name: 1 to 28 of a-z, 0-9 and inner hyphens.
         ssh_keys: OpenSSH public keys, one per item, without options.
 
         AgentRefused with rpc_kind invalid_params, already_exists, not_managed, command_failed, limit, in_use,
@@ -510,7 +510,7 @@ class UserMethods:
     def delete(self, *, name: str, request_id: str | None = None) -> UserDeleted:
         """Delete a user, its account, home and processes. Refused with in_use while it owns workspaces.
 
-        name: A name: 1 to 28 of a-z, 0-9 and inner hyphens.
+        name: 1 to 28 of a-z, 0-9 and inner hyphens.
 
         AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, command_failed, read_only.
         """
@@ -521,7 +521,7 @@ class UserMethods:
     def get(self, *, name: str) -> User:
         """Return one user.
 
-        name: A name: 1 to 28 of a-z, 0-9 and inner hyphens.
+        name: 1 to 28 of a-z, 0-9 and inner hyphens.
 
         AgentRefused with rpc_kind invalid_params, not_found.
         """
@@ -556,8 +556,8 @@ class WorkspaceMethods:
         Without `user` it belongs to a dedicated user of the same name, which is created if needed and deleted
         with it. `ssh_keys` are those of the dedicated user and cannot be given for an existing one.
 
-        name: A name: 1 to 28 of a-z, 0-9 and inner hyphens.
-        user: A name: 1 to 28 of a-z, 0-9 and inner hyphens.
+        name: 1 to 28 of a-z, 0-9 and inner hyphens.
+        user: 1 to 28 of a-z, 0-9 and inner hyphens.
         ssh_keys: OpenSSH public keys, one per item, without options.
         labels: Words of the caller's own, key to value.
 
@@ -577,7 +577,7 @@ class WorkspaceMethods:
     def delete(self, *, name: str, keep_user: bool = False, request_id: str | None = None) -> WorkspaceDeleted:
         """Delete a workspace with all that is in it; its dedicated user goes too unless kept or in use.
 
-        name: A name: 1 to 28 of a-z, 0-9 and inner hyphens.
+        name: 1 to 28 of a-z, 0-9 and inner hyphens.
 
         AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, command_failed, read_only.
         """
@@ -601,7 +601,7 @@ class WorkspaceMethods:
         No shell is involved. What the command leaves running in the background ends with it. An exit code other
         than 0 is a result, not an error.
 
-        name: A name: 1 to 28 of a-z, 0-9 and inner hyphens.
+        name: 1 to 28 of a-z, 0-9 and inner hyphens.
         cwd: Relative to the workspace; inside it.
         timeout_s: Default 60.
 
@@ -622,7 +622,7 @@ class WorkspaceMethods:
     def get(self, *, name: str) -> Workspace:
         """Return one workspace.
 
-        name: A name: 1 to 28 of a-z, 0-9 and inner hyphens.
+        name: 1 to 28 of a-z, 0-9 and inner hyphens.
 
         AgentRefused with rpc_kind invalid_params, not_found.
         """
@@ -633,7 +633,7 @@ class WorkspaceMethods:
     def list(self, *, user: str | None = None, labels: Mapping[str, str] | None = None) -> builtins.list[Workspace]:
         """Return all workspaces by name: those of one user, those that carry all the given labels.
 
-        user: A name: 1 to 28 of a-z, 0-9 and inner hyphens.
+        user: 1 to 28 of a-z, 0-9 and inner hyphens.
         labels: Words of the caller's own, key to value.
 
         AgentRefused with rpc_kind invalid_params.

@@ -1,4 +1,5 @@
 """Nodes: the registry, the way to them, and the life of their agents."""
+# ruff: noqa: A002, ARG001  Invoke hands every task a context; parameters are named as people type them
 
 from __future__ import annotations
 

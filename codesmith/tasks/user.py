@@ -1,4 +1,5 @@
 """Users on a node: each a Unix account of its own."""
+# ruff: noqa: ARG001  Invoke hands every task a context; parameters are named as people type them
 
 from __future__ import annotations
 

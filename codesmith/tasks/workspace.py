@@ -1,4 +1,5 @@
 """Workspaces on a node: a directory with an owner, and the commands run in it."""
+# ruff: noqa: ARG001  Invoke hands every task a context; parameters are named as people type them
 
 from __future__ import annotations
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import signal
 import sys
 import threading
+import types
 
 THREAD_STACK_BYTES = 256 * 1024
 
@@ -21,14 +23,23 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--background", action="store_true", help="detach, and return once the control socket accepts")
     chosen = parser.parse_args(arguments)
+    leave_out_mocks()
     if not chosen.background:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
         return serve(None)
     return start_detached()
 
 
+def leave_out_mocks() -> None:
+    """Keep Invoke from importing unittest.mock for its test double: with asyncio and ssl behind it that costs 4 MB."""
+    if "invoke" not in sys.modules:
+        light = types.ModuleType("unittest.mock")
+        light.Mock = object  # type: ignore[attr-defined]
+        sys.modules["unittest.mock"] = light
+
+
 def start_detached() -> int:
-    """Fork; the parent returns 0 once the child accepts on its control socket, 1 and its reason if it cannot."""
+    """Fork; the parent returns 0 once the child accepts on its control socket, 1 and its reason as JSON if not."""
     reader, writer = os.pipe()
     if os.fork() == 0:
         os.close(reader)
@@ -40,7 +51,7 @@ def start_detached() -> int:
         said = pipe.read()
     if said == b"ready":
         return 0
-    sys.stderr.write(said.decode("utf-8", "replace") or "it ended at once; see forwarder.log\n")
+    sys.stdout.write(said.decode("utf-8", "replace"))
     return 1
 
 
@@ -48,6 +59,7 @@ def _child(writer: int) -> int:
     from codesmith.errors import CodeSmithError
     from codesmith.paths import runtime_dir, state_dir
     from codesmith.tunnel.logfile import LogFile
+    from codesmith.tunnel.state import error_to_dict
 
     try:
         runtime_dir()
@@ -55,7 +67,8 @@ def _child(writer: int) -> int:
         logging.getLogger("codesmith").addHandler(LogFile(state_dir() / "forwarder.log"))
         status = serve(writer)
     except (CodeSmithError, OSError) as error:
-        os.write(writer, str(error).encode())
+        known = error if isinstance(error, CodeSmithError) else CodeSmithError(f"the forwarder did not start: {error}")
+        os.write(writer, json.dumps(error_to_dict(known)).encode())
         status = 1
     logging.shutdown()
     return status

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codesmith.errors import CodeSmithError
-from codesmith.paths import runtime_dir
+from codesmith.paths import runtime_dir, state_dir
 from codesmith.tunnel.state import EndpointState, error_from_dict
 
 if TYPE_CHECKING:
@@ -117,11 +117,15 @@ def _spawn() -> None:
             f"the forwarder did not start within {START_S:.0f} s", hint=f"see why: {sys.executable} -m codesmith.tunnel"
         ) from None
     if done.returncode:
-        said = done.stderr.strip().splitlines()
-        raise CodeSmithError(
-            f"the forwarder did not start: {said[-1] if said else f'exit {done.returncode}'}",
-            hint=f"see why: {sys.executable} -m codesmith.tunnel",
-        )
+        raise _why_not(done.stdout)
+
+
+def _why_not(said: str) -> CodeSmithError:
+    try:
+        return error_from_dict(json.loads(said))
+    except ValueError:
+        log = state_dir() / "forwarder.log"
+        return CodeSmithError("the forwarder did not start", hint=f"see why: tail {log}")
 
 
 def _ask(request: dict[str, Any], timeout_s: float) -> dict[str, Any]:

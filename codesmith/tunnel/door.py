@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from codesmith.errors import CodeSmithError, Unreachable
+from codesmith.tunnel.link import Full
 from codesmith.tunnel.listener import Listener
 from codesmith.tunnel.pool import Pool, busy
 from codesmith.tunnel.refusal import refuse
@@ -84,6 +85,8 @@ class Door:
         self._await_ready(PATIENCE_S)
         try:
             return self._pool.take(local)
+        except Full:
+            raise
         except Unreachable:
             self._doubt()
         self._await_ready(PATIENCE_S)

@@ -27,7 +27,7 @@ log = logging.getLogger("codesmith.tunnel")
 CHECK_S = 20.0
 LINGER_S = 60.0
 STOP_S = 2.0
-TAKE_OVER_S = 10.0
+TAKE_OVER_S = 5.0
 LOCK_POLL_S = 0.05
 REQUEST_MAX_BYTES = 256 * 1024
 REQUEST_S = 10.0
@@ -42,6 +42,7 @@ class Forwarder:
         self._keepers: dict[tuple[str, str], Keeper] = {}
         self._slots = threading.BoundedSemaphore(CONNECTIONS_MAX)
         self._stop = threading.Event()
+        self._is_ending = False
         self._idle_since = time.monotonic()
         self._single = _ensure_single(runtime_dir() / "forwarder.lock")
         self._control = Listener(control_path(), self._answer)
@@ -60,6 +61,7 @@ class Forwarder:
         for keeper in keepers:
             keeper.join(STOP_S)
         log.info("forwarder %d ended", os.getpid())
+        os.close(self._single)
 
     def stop(self) -> None:
         """Let `run` return."""
@@ -102,8 +104,7 @@ class Forwarder:
         if keeper is not None:
             keeper.stop()
         if is_last:
-            self._control.close()  # from now on a caller starts a new forwarder
-            self._stop.set()
+            self._end({})
         return {"changed": changed}
 
     def _status(self, _request: dict[str, Any]) -> dict[str, Any]:
@@ -115,8 +116,8 @@ class Forwarder:
         return {"pid": os.getpid()}
 
     def _end(self, _request: dict[str, Any]) -> dict[str, Any]:
-        self._control.close()
-        self._stop.set()
+        self._control.close()  # from now on a caller starts a new forwarder
+        self._is_ending = True
         return {"pid": os.getpid()}
 
     # -- control socket
@@ -135,7 +136,11 @@ class Forwarder:
             reply = {
                 "error": {"kind": "CodeSmithError", "problem": f"the forwarder cannot read the request: {error!r}"}
             }
-        line.sendall(json.dumps(reply).encode() + b"\n")
+        try:
+            line.sendall(json.dumps(reply).encode() + b"\n")
+        finally:
+            if self._is_ending:  # only now: the process must not be gone before the answer
+                self._stop.set()
 
     def _do(self, request: dict[str, Any]) -> dict[str, Any]:
         operations = {

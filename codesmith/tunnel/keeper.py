@@ -15,7 +15,8 @@ from codesmith.tunnel.backoff import PATIENT, Backoff
 from codesmith.tunnel.door import Door
 from codesmith.tunnel.link import DIAL, Full, Link
 from codesmith.tunnel.pool import Pool
-from codesmith.tunnel.state import CONNECTING, DEGRADED, READY, STOPPED, EndpointState
+from codesmith.tunnel.relay import end
+from codesmith.tunnel.state import CONNECTING, DEGRADED, READY, STOPPED, EndpointState, error_to_dict, plain
 
 if TYPE_CHECKING:
     from codesmith.registry import Node
@@ -71,7 +72,7 @@ class Keeper:
                 node_id=self._node_id,
                 agent_version=self._agent_version,
                 key=self.node.key,
-                kind=error.kind if error else "",
+                kind=error_to_dict(error)["kind"] if error else "",
                 hint=error.hint if error else "",
                 via=link.via if link else "",
                 counts={**counts, "open": self._pool.open_now},
@@ -85,7 +86,7 @@ class Keeper:
             self._wake.set()
             self._wait_outcome(timeout_s)
             if self._state != READY:
-                raise self._error or Unreachable(f"{self.node.name} gave no answer within {timeout_s:.0f} s")
+                raise self._reason(f"gave no answer within {timeout_s:.0f} s")
 
     def await_ready(self, patience_s: float) -> None:
         """Return if the endpoint is ready or soon becomes so; raise the reason if not. For local connections."""
@@ -97,7 +98,7 @@ class Keeper:
                 self._wake.set()
                 self._wait_outcome(patience_s)
             if self._state != READY:
-                raise self._error or Unreachable(f"{self.node.name} is not connected yet")
+                raise self._reason("is not connected yet")
 
     def doubt(self) -> None:
         """Ask for a new proof: a stream could not be had although the endpoint is called ready."""
@@ -146,7 +147,7 @@ class Keeper:
         try:
             self._connect()
         except CodeSmithError as caught:
-            error = caught
+            error = plain(caught)
         except Exception as caught:  # the border of this thread: it must live as long as the endpoint
             log.exception("%s: unexpected", self.node.name)
             error = CodeSmithError(f"the forwarder failed on {self.node.name}: {caught!r}")
@@ -154,7 +155,9 @@ class Keeper:
         with self._changed:
             self._attempting = False
             self._outcomes += 1
-            self._set(DEGRADED if error else READY, error)
+            # A first failure is final at once: whoever asks next gets a new keeper, not this one's old error.
+            failed = DEGRADED if self._door.was_opened else STOPPED
+            self._set(failed if error else READY, error)
         if error is None:
             self._backoff.reset()
         return error
@@ -169,8 +172,10 @@ class Keeper:
             self._pool.drop_spare()
         try:
             proof, stream = link.prove()
-        except Full:  # every session is in use: busy, not broken
-            return
+        except Full:
+            if self._pool.open_now:  # every session carries a call: busy, not broken
+                return
+            raise
         try:
             identity.check(self.node, proof.node_id)
         except CodeSmithError:
@@ -178,7 +183,7 @@ class Keeper:
             raise
         self._node_id, self._agent_version = proof.node_id, proof.agent_version
         if not proof.keeps_alive:
-            stream.close()
+            end(stream)
         self._pool.use(link, stream if proof.keeps_alive else None)
         if not self._stopped.is_set():
             self._door.ensure_open()
@@ -190,7 +195,8 @@ class Keeper:
             self._wake.clear()
             link = self._link
             if link is None or not link.is_alive():
-                self._set(DEGRADED, Unreachable(f"the SSH connection to {self.node.name} was lost"))
+                why = link.why_lost if link is not None else ""
+                self._set(DEGRADED, Unreachable(f"the SSH connection to {self.node.name} was lost: {why or 'closed'}"))
                 self._last_attempt = 0.0
                 return
             if self._in_doubt or self._pool.is_spare_due() or not self._door.is_open():
@@ -223,6 +229,9 @@ class Keeper:
         link, self._link = self._link, None
         if link is not None:
             link.close()
+
+    def _reason(self, otherwise: str) -> CodeSmithError:
+        return plain(self._error) if self._error else Unreachable(f"{self.node.name} {otherwise}")
 
     def _wait_outcome(self, timeout_s: float) -> None:
         """Wait (holding the lock) for the end of the attempt under way, or of the next one."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import socket
 import threading
-import weakref
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,6 +12,7 @@ from codesmith.errors import CodeSmithError, Unreachable
 from codesmith.tunnel import proof as proofs
 from codesmith.tunnel.backoff import SleepWatch
 from codesmith.tunnel.proof import Facts, Proof, Timed
+from codesmith.tunnel.relay import LOST, end
 
 if TYPE_CHECKING:
     from codesmith.registry import Node
@@ -24,7 +24,8 @@ OPEN_S = 8.0
 ANSWER_S = 10.0
 HEARTBEAT_S = 4.0
 REPLY_S = 8.0
-# paramiko wakes ten times a second to look at flags; nothing needs that once we send the heartbeats ourselves.
+FREE_WAIT_S, FREE_POLL_S = 2.0, 0.1
+# How often paramiko's reader wakes while idle; closing wakes it anyway, and the heartbeats are ours.
 SOCKET_WAKE_S = 5.0
 STREAMLOCAL, DIAL = "streamlocal", "dial"
 
@@ -33,7 +34,7 @@ class Refused(Unreachable):
     """sshd answers, but the stream could not be opened."""
 
 
-class Full(CodeSmithError):
+class Full(Unreachable):
     """sshd allows no more sessions on this connection: busy, not broken."""
 
 
@@ -41,6 +42,7 @@ class Link(Protocol):
     """What an endpoint needs of the way to its node."""
 
     via: str
+    why_lost: str
 
     def prove(self) -> tuple[Proof, Timed]:
         """Return who answers and the stream it answered on; raise the reason if nobody does."""
@@ -65,9 +67,8 @@ class SshLink:
         self._target = target.resolve(node)
         self._connection = connection.connect(self._target, timeout_s=CONNECT_S)
         self._transport: Any = self._connection.transport
-        self.via = STREAMLOCAL
+        self.via, self.why_lost = STREAMLOCAL, ""
         self._expected_id = ""
-        self._dialled: weakref.WeakSet[Any] = weakref.WeakSet()
         self._closed = threading.Event()
         self._transport.sock.settimeout(SOCKET_WAKE_S)
         threading.Thread(target=self._beat, name=f"heartbeat {node.name}", daemon=True).start()
@@ -88,24 +89,26 @@ class SshLink:
             proof = proofs.ask_version(stream, self._name, ANSWER_S)
             proofs.ensure_expected(proof, self._expected_id, self._name)
         except CodeSmithError:
-            stream.close()
+            end(stream)
+            if self.via == DIAL:  # there a stopped agent shows as a silent end
+                proofs.ensure_prepared(self._read_facts(), self._name, self._target.user)
             raise
         return proof, stream
 
     def open(self) -> Timed:
         """Return one new stream to the agent; Refused if the agent's socket or sshd does not let us."""
-        from paramiko import ChannelException, SSHException
+        from paramiko import ChannelException
 
         try:
             return self._dial() if self.via == DIAL else self._streamlocal()
         except ChannelException as error:
-            if any(not channel.closed for channel in self._dialled):
+            if self.via == DIAL:  # a stopped agent would not make sshd refuse a session
                 raise Full(
                     f"all SSH sessions to {self._name} are in use: its sshd forbids stream-local forwarding",
                     hint="allow it there: AllowStreamLocalForwarding yes, or raise MaxSessions in sshd_config",
                 ) from error
             raise Refused(f"{self._name} refused a connection to its agent: {error.text}") from error
-        except (SSHException, OSError, EOFError) as error:
+        except LOST as error:
             self._lose(f"no channel: {error}")
             raise Unreachable(f"the SSH connection to {self._name} is lost: {error}") from error
 
@@ -117,23 +120,30 @@ class SshLink:
         """End the connection and every stream on it."""
         self._closed.set()
         try:
-            self._transport.sock.shutdown(socket.SHUT_RDWR)  # wakes paramiko's reading thread
-        except (OSError, AttributeError):
-            pass
-        self._transport.close()
-        self._connection.close()
+            self._transport.close()
+            self._connection.close()
+        except LOST as error:
+            log.debug("%s: while closing: %r", self._name, error)
 
     def _open_or_explain(self, facts: Facts | None) -> Timed:
         try:
-            return self.open()
+            return self._open_when_free() if self.via == DIAL else self.open()
         except Refused:
             # sshd gives one answer for "no such socket", "no permission" and "forwarding is forbidden": look ourselves.
             proofs.ensure_prepared(facts or self._read_facts(), self._name, self._target.user)
-            if self.via == DIAL:
-                raise
         self.via = DIAL
         log.info("%s: sshd forbids stream-local forwarding, using `dial`", self._name)
-        return self.open()
+        return self._open_when_free()
+
+    def _open_when_free(self) -> Timed:
+        """Open by `dial` just after another session ended: sshd frees its place a little later."""
+        deadline = time.monotonic() + FREE_WAIT_S
+        while True:
+            try:
+                return self.open()
+            except Full:
+                if self._closed.wait(FREE_POLL_S) or time.monotonic() > deadline:
+                    raise
 
     def _read_facts(self) -> Facts:
         from codesmith.remote import connection
@@ -148,7 +158,6 @@ class SshLink:
     def _dial(self) -> Timed:
         channel = self._transport.open_session(timeout=OPEN_S)
         channel.exec_command(proofs.DIAL)
-        self._dialled.add(channel)
         stream: Timed = channel
         return stream
 
@@ -171,11 +180,11 @@ class SshLink:
     def _ask(self) -> None:
         try:
             self._transport.global_request("keepalive@openssh.com", wait=True)
-        except Exception as error:  # noqa: BLE001 (paramiko raises many; the missing answer says it all)
+        except LOST as error:
             log.debug("%s: keepalive: %r", self._name, error)
 
     def _lose(self, why: str) -> None:
         if not self._closed.is_set():
-            log.info("%s: connection lost: %s", self._name, why)
+            self.why_lost = why
             self.close()
             self._on_lost()

@@ -13,7 +13,7 @@ from codesmith.tunnel.proof import Timed
 from codesmith.tunnel.relay import Relay
 
 SPARE_MAX_AGE_S = 30.0  # well below the agent's idle limit, so that a spare is not closed while a call takes it
-FREE_WAIT_S = 5.0
+FREE_WAIT_S, FREE_POLL_S = 5.0, 0.2
 
 
 class Pool:
@@ -69,15 +69,7 @@ class Pool:
 
     def take(self, local: socket.socket) -> Relay:
         """Return a relay for the local connection: the spare, or one on a new stream."""
-        with self._changed:
-            spare, self._spare = self._spare, None
-        relay = spare if spare is not None and spare.attach(local) else None
-        if relay is not None:
-            self.counts["spares_used"] += 1
-        else:
-            relay = Relay(self._open_or_wait(), self._wake)
-            if not relay.attach(local):
-                raise Unreachable(f"the agent on {self._name} closed a new connection at once")
+        relay = self._attach_spare(local) or self._attach_new(local)
         with self._changed:
             self._used.add(relay)
         self._wake()  # for the next spare
@@ -97,23 +89,46 @@ class Pool:
         self.counts["channels"] += 1
         return stream
 
-    def _open_or_wait(self) -> Timed:
-        try:
-            return self._open()
-        except Full:
-            if not self._wait_for_end():
-                raise
-        return self._open()
-
-    def _wait_for_end(self) -> bool:
-        """Return whether some connection ended within the time a caller is made to wait."""
+    def _attach_spare(self, local: socket.socket) -> Relay | None:
         with self._changed:
-            before = len(self._used)
-            return self._changed.wait_for(lambda: len(self._used) < before, FREE_WAIT_S)
+            spare, self._spare = self._spare, None
+        if spare is None or not spare.attach(local):
+            return None
+        self.counts["spares_used"] += 1
+        return spare
+
+    def _attach_new(self, local: socket.socket) -> Relay:
+        try:
+            stream = self._open()
+        except Full:
+            return self._attach_when_free(local)
+        relay = Relay(stream, self._wake)
+        if not relay.attach(local):
+            raise Unreachable(f"the agent on {self._name} closed a new connection at once")
+        return relay
+
+    def _attach_when_free(self, local: socket.socket) -> Relay:
+        """Try until a session is free; sshd frees one a little after we closed it, and says nothing."""
+        deadline = time.monotonic() + FREE_WAIT_S
+        while True:
+            with self._changed:
+                self._changed.wait(FREE_POLL_S)
+            relay = self._attach_spare(local)
+            if relay is not None:
+                return relay
+            try:
+                relay = Relay(self._open(), self._wake)
+            except Full:
+                if time.monotonic() > deadline:
+                    raise
+                continue
+            if relay.attach(local):
+                return relay
 
     def _set_spare(self, relay: Relay | None) -> None:
         with self._changed:
             old, self._spare = self._spare, relay
+            self._changed.notify_all()
         if old is not None:
             old.close()
 

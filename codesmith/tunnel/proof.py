@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from codesmith.errors import NotPrepared, Unreachable, WrongNode
-from codesmith.tunnel.relay import Stream
+from codesmith.tunnel.relay import LOST, Stream
 
 AGENT_SOCKET = "/run/codesmith/agent.sock"
 AGENT_FILE = "/usr/lib/codesmith/current/agent.pyz"
@@ -78,7 +78,9 @@ def ensure_prepared(facts: Facts, name: str, login: str) -> None:
     if not facts.is_installed or not facts.node_id:
         raise NotPrepared(f"{name} answers SSH but has no CodeSmith agent", hint=prepare)
     if not facts.is_listening:
-        raise Unreachable(f"the agent on {name} is stopped: nothing listens at {AGENT_SOCKET}", hint=prepare)
+        raise Unreachable(
+            f"the agent on {name} is stopped: nothing listens at {AGENT_SOCKET}", hint=f"inv node.start --node {name}"
+        )
     if not facts.is_allowed:
         raise NotPrepared(
             f"the login {login} may not use the agent on {name}: it is not in the group codesmith-clients", hint=prepare
@@ -95,7 +97,7 @@ def ask_version(stream: Timed, name: str, timeout_s: float) -> Proof:
         proof = Proof(str(result["node_id"]), str(result["agent"]), b"connection: close" not in head.lower())
     except TimeoutError:
         raise Unreachable(f"the agent on {name} gave no answer within {timeout_s:.0f} s") from None
-    except (OSError, EOFError):
+    except LOST:
         raise Unreachable(f"the agent on {name} closed the connection before it answered") from None
     except (ValueError, KeyError, TypeError):
         raise Unreachable(f"what answers at {AGENT_SOCKET} on {name} is not a CodeSmith agent") from None

@@ -9,7 +9,11 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from paramiko import SSHException
+
 CHUNK = 32768
+# What a stream may raise in any of its methods, close() included, when its SSH connection ends at that moment.
+LOST = (OSError, EOFError, SSHException)
 
 
 class Stream(Protocol):
@@ -67,14 +71,14 @@ class Relay:
                 self._stream.sendall(data)
             self._stream.shutdown_write()
             _wait_hangup(local)
-        except (OSError, EOFError):
+        except LOST:
             pass  # one end is gone; what the other still has to say is carried below
-        self._stream.close()
+        end(self._stream)
         self._reader.join()
 
     def close(self) -> None:
         """End the stream; a local connection sees the end of its answer."""
-        self._stream.close()
+        end(self._stream)
 
     def _down(self) -> None:
         data = self._receive()
@@ -82,7 +86,7 @@ class Relay:
             local = self._local
             self.is_lost = local is None
         if local is None:  # a spare: the agent closed it, or spoke without being asked
-            self._stream.close()
+            end(self._stream)
             self._on_lost()
             return
         try:
@@ -91,13 +95,21 @@ class Relay:
                 data = self._receive()
             local.shutdown(socket.SHUT_RDWR if self._stream.closed else socket.SHUT_WR)
         except OSError:
-            self._stream.close()  # the local end is gone; this also wakes a blocked sendall
+            end(self._stream)  # the local end is gone; this also wakes a blocked sendall
 
     def _receive(self) -> bytes:
         try:
             return self._stream.recv(CHUNK)
-        except (OSError, EOFError):
+        except LOST:
             return b""
+
+
+def end(stream: Stream) -> None:
+    """Close a stream, also one whose connection is ending at this moment."""
+    try:
+        stream.close()
+    except LOST:
+        pass
 
 
 def _wait_hangup(local: socket.socket) -> None:

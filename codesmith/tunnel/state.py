@@ -41,10 +41,16 @@ class EndpointState:
 
 
 def error_to_dict(error: CodeSmithError) -> dict[str, str]:
-    """Return the error as `{"kind", "problem", "hint"}`."""
-    return {"kind": error.kind, "problem": error.problem, "hint": error.hint}
+    """Return the error as `{"kind", "problem", "hint"}`; the kind is the nearest class that every process knows."""
+    known = next(one for one in type(error).__mro__ if one.__module__ == CodeSmithError.__module__)
+    return {"kind": known.__name__, "problem": error.problem, "hint": error.hint}
 
 
 def error_from_dict(data: dict[str, str]) -> CodeSmithError:
     """Return the error that `error_to_dict` wrote, with its own class."""
     return by_kind(data.get("kind", ""))(data.get("problem", "unknown error"), hint=data.get("hint", ""))
+
+
+def plain(error: CodeSmithError) -> CodeSmithError:
+    """Return the error without its traceback: that would keep channels alive, and grow with each thread raising it."""
+    return error_from_dict(error_to_dict(error))

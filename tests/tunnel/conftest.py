@@ -1,18 +1,14 @@
-"""A private CodeSmith home per test, and ways to talk through an endpoint."""
+"""A private CodeSmith home per test, and keepers that leave nothing behind."""
 
 from __future__ import annotations
 
-import http.client
-import json
-import os
-import socket
 import tempfile
 import threading
-import time
 from pathlib import Path
 
 import pytest
 from tunnel_doubles import FarEnd
+from tunnel_talk import eventually, is_running, threads_since
 
 from codesmith.registry import Node
 from codesmith.tunnel import control
@@ -61,91 +57,4 @@ def keep(home, far_end, node):
         keeper.stop()
         keeper.join(5)
     far_end.stop()
-    tunnel_threads = lambda: [t for t in set(threading.enumerate()) - before if "talk" not in t.name]  # noqa: E731
-    eventually(lambda: not tunnel_threads(), "threads left: %s" % tunnel_threads())
-
-
-class Caller(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: Path | str, timeout: float = 30) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = str(path)
-
-    def connect(self):
-        self.sock = connect(self._path, self.timeout)
-
-    def post(self, path: str = "/", body: bytes = b"{}") -> tuple[int, bytes]:
-        self.request("POST", path, body=body)
-        response = self.getresponse()
-        return response.status, response.read()
-
-
-def connect(path: Path | str, timeout: float = 30) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.settimeout(timeout)
-    try:
-        sock.connect(str(path))
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def post(path: Path | str, to: str = "/", body: bytes = b"{}", timeout: float = 30) -> tuple[int, bytes]:
-    """Call once on a new connection."""
-    caller = Caller(path, timeout)
-    try:
-        return caller.post(to, body)
-    finally:
-        caller.close()
-
-
-def version(path: Path | str) -> str:
-    """Return the node id that answers at the endpoint."""
-    status, body = post(path, body=b'{"jsonrpc": "2.0", "id": 1, "method": "node.version", "params": {}}')
-    assert status == 200, body
-    return json.loads(body)["result"]["node_id"]
-
-
-def refusal(path: Path | str) -> dict[str, str]:
-    """Return the typed reason of a 503."""
-    status, body = post(path)
-    assert status == 503, body
-    return json.loads(body)["error"]
-
-
-def echo(path: Path | str, payload: bytes) -> bytes:
-    """Send raw bytes, half-close, return all that comes back."""
-    with connect(path) as sock:
-        got = bytearray()
-        reader = threading.Thread(target=lambda: got.extend(read_all(sock)))
-        reader.start()
-        sock.sendall(b"RAW\n" + payload)
-        sock.shutdown(socket.SHUT_WR)
-        reader.join()
-    return bytes(got)
-
-
-def read_all(sock: socket.socket) -> bytes:
-    return b"".join(iter(lambda: sock.recv(65536), b""))
-
-
-def eventually(check, what: str = "", within_s: float = 15.0):
-    """Return the first true value of `check`; fail when none comes in time."""
-    deadline = time.monotonic() + within_s
-    while not (value := check()):
-        assert time.monotonic() < deadline, what or f"not within {within_s} s"
-        time.sleep(0.02)
-    return value
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    eventually(lambda: not threads_since(before), "threads left")

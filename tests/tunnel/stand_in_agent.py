@@ -1,6 +1,7 @@
 """A stand-in for the agent: answers node.version, echoes, sends bulk. Standard library, Python 3.9; runs on real nodes.
 
-    python3 stand_in_agent.py SOCKET NODE_ID
+    python3 stand_in_agent.py agent SOCKET NODE_ID
+    python3 stand_in_agent.py dial                    standard input and output <-> /run/codesmith/agent.sock
 
 A connection that begins with "RAW" is not HTTP: it sends every byte back and, once the other side half-closed, the
 word "END" and its own end.
@@ -81,5 +82,29 @@ def call(path, body, node_id):
     return json.dumps({"jsonrpc": "2.0", "id": 1, "result": result}).encode()
 
 
+def dial(path="/run/codesmith/agent.sock"):
+    agent = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    agent.connect(path)
+    threading.Thread(target=upload, args=(agent,), daemon=True).start()
+    while True:
+        data = agent.recv(32768)
+        if not data:
+            return
+        while data:
+            data = data[os.write(1, data) :]
+
+
+def upload(agent):
+    while True:
+        data = os.read(0, 32768)
+        if not data:
+            agent.shutdown(socket.SHUT_WR)
+            return
+        agent.sendall(data)
+
+
 if __name__ == "__main__":
-    serve(sys.argv[1], sys.argv[2])[1].join()
+    if sys.argv[1] == "dial":
+        dial()
+    else:
+        serve(sys.argv[2], sys.argv[3])[1].join()

@@ -14,11 +14,13 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import connect, eventually, is_running
+from tunnel_talk import connect, eventually, is_running, threads_since
 
 from codesmith.errors import CodeSmithError, NotPrepared, Unreachable, Unsupported
 from codesmith.paths import runtime_dir, state_dir
 from codesmith.tunnel import control
+from codesmith.tunnel import forwarder as forwarding
+from codesmith.tunnel.endpoint import endpoint_path
 from codesmith.tunnel.state import EndpointState, error_from_dict, error_to_dict
 
 TOP = Path(control.__file__).parent.parent.parent
@@ -62,7 +64,9 @@ def test_forwarder_is_detached(forwarder):
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
 
 
-@pytest.mark.parametrize("end", [lambda pid: os.kill(pid, signal.SIGTERM), lambda pid: control.stop()], ids=["TERM", "stop"])
+@pytest.mark.parametrize(
+    "end", [lambda pid: os.kill(pid, signal.SIGTERM), lambda pid: control.stop()], ids=["TERM", "stop"]
+)
 def test_forwarder_ends_cleanly(forwarder, end):
     end(forwarder)
     eventually(lambda: not is_running(forwarder))
@@ -94,6 +98,45 @@ def test_forwarder_whose_socket_was_taken_away_makes_room(forwarder, node):
     control.start()
 
 
+@pytest.fixture
+def here(home, far_end, monkeypatch):
+    """A forwarder in this process that looks around often and lingers shortly."""
+    monkeypatch.setattr(forwarding, "CHECK_S", 0.02)
+    monkeypatch.setattr(forwarding, "LINGER_S", 0.1)
+    before = set(threading.enumerate())
+    inside = forwarding.Forwarder(far_end.opener)
+    thread = threading.Thread(target=inside.run)
+    thread.start()
+    yield thread
+    inside.stop()
+    thread.join()
+    far_end.stop()
+    eventually(lambda: not threads_since(before), "threads left")
+
+
+def test_forwarder_without_endpoint_ends_after_a_while(here):
+    here.join(5)
+    assert not here.is_alive()
+    assert not control.control_path().exists()
+
+
+def test_forwarder_with_an_endpoint_stays(here, node):
+    control.connect(node)
+    here.join(0.5)
+    assert here.is_alive()
+    assert control.disconnect(node) is True
+    here.join(5)
+    assert not here.is_alive()
+
+
+def test_forwarder_that_lost_its_control_socket_ends(here, node):
+    control.connect(node)
+    control.control_path().unlink()
+    here.join(5)
+    assert not here.is_alive()
+    assert not endpoint_path(node).exists()
+
+
 def test_errors_keep_their_class_across_the_process_border(home, node):
     tcp = dataclasses.replace(node, endpoint="tcp:7001")
     with pytest.raises(Unsupported, match="web1"):
@@ -114,7 +157,9 @@ def test_node_that_nobody_answers_for_is_unreachable(home, node):
     assert (seen.name, seen.state, seen.kind) == ("web1", "stopped", "Unreachable")
 
 
-@pytest.mark.parametrize("text", [b"nonsense\n", b"[]\n", b'{"op": "dance"}\n', b'{"op": "connect"}\n', b"\n", b"x" * 300_000])
+@pytest.mark.parametrize(
+    "text", [b"nonsense\n", b"[]\n", b'{"op": "dance"}\n', b'{"op": "connect"}\n', b"\n", b"x" * 300_000]
+)
 def test_unreadable_request_gets_an_error_and_harms_nobody(forwarder, text):
     with connect(control.control_path()) as line:
         try:
@@ -141,7 +186,7 @@ def test_help():
 def test_client_side_is_light(module):
     script = (
         f"import sys, codesmith.tunnel.{module}; "
-        "print([m for m in sys.modules if m.split('.')[0] in ('fabric', 'paramiko', 'yaml', 'cryptography')])"
+        "print([m for m in sys.modules if m.split('.')[0] in ('fabric', 'paramiko', 'cryptography')])"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=TOP, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -9,10 +9,12 @@ import socket
 import threading
 
 import pytest
-from conftest import Caller, connect, echo, eventually, open_files, post, read_all, refusal, version
+from tunnel_doubles import SocketStream
+from tunnel_talk import Caller, connect, echo, eventually, open_files, post, read_all, refusal, version
 
 from codesmith.errors import AuthenticationFailed, CodeSmithError, NotPrepared, Unreachable, WrongNode
 from codesmith.tunnel import identity, pool
+from codesmith.tunnel.door import Door
 from codesmith.tunnel.endpoint import endpoint_path
 
 
@@ -75,6 +77,7 @@ def test_first_failure_is_told_and_not_repeated(keep, far_end, path):
     keeper = keep()
     with pytest.raises(NotPrepared, match="no agent"):
         keeper.ensure_ready(10)
+    assert keeper.is_stopped, "the next caller would get this old error"
     keeper.join(5)
     assert (keeper.view().state, keeper.view().kind) == ("stopped", "NotPrepared")
     assert not path.exists()
@@ -178,6 +181,41 @@ def test_one_connection_too_many_is_refused(keep, path):
 
 def test_half_close_goes_through_both_ways(ready, path):
     assert echo(path, b"hello") == b"helloEND"
+
+
+def test_stream_that_cannot_even_be_closed_harms_nobody(ready, far_end, path, monkeypatch):
+    def fail(self):
+        raise EOFError
+
+    version(path)
+    eventually(ready._pool.has_spare)
+    with connect(path) as sock:
+        sock.sendall(b"RAW\nx")
+        assert sock.recv(1) == b"x"
+        with monkeypatch.context() as broken:
+            close = SocketStream.close
+            broken.setattr(SocketStream, "close", lambda self: (close(self), fail(self)))
+            ready._pool.drop_spare()
+            sock.shutdown(socket.SHUT_WR)
+            read_all(sock)
+            eventually(lambda: ready.view().counts["open"] == 0)
+    assert version(path) == "id-1"
+
+
+def test_stream_that_cannot_be_had_asks_for_a_new_proof(home):
+    class Pool:
+        tries = 0
+
+        def take(self, local):
+            self.tries += 1
+            if self.tries == 1:
+                raise Unreachable("the connection is lost")
+            return "relay"
+
+    doubts = []
+    door = Door(home / "a.sock", Pool(), None, lambda patience_s: None, lambda: doubts.append("doubt"))
+    assert door._relay(None) == "relay"
+    assert doubts == ["doubt"]
 
 
 def test_client_that_half_closed_still_gets_its_answer(ready, path):

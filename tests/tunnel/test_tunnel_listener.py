@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 import stat
+import threading
 
 import pytest
-from conftest import connect, eventually
+from tunnel_talk import connect, eventually, threads_since
 
 from codesmith.errors import CodeSmithError
 from codesmith.paths import runtime_dir
@@ -15,7 +16,7 @@ from codesmith.tunnel.listener import Listener
 
 @pytest.fixture
 def listen(tmp_path):
-    made = []
+    made, before = [], set(threading.enumerate())
 
     def start(path=tmp_path / "a.sock", handler=lambda connection: connection.sendall(b"hello")):
         made.append(Listener(path, handler))
@@ -24,6 +25,7 @@ def listen(tmp_path):
     yield start
     for listener in made:
         listener.close()
+    eventually(lambda: not threads_since(before), "threads left")
 
 
 def hears(path):
@@ -75,8 +77,7 @@ def test_close_removes_only_its_own_file(listen):
 
 
 def test_close_ends_the_accepting_thread(listen):
-    import threading
-
     listener = listen()
+    assert "accept a.sock" in [thread.name for thread in threading.enumerate()]
     listener.close()
-    eventually(lambda: not [t for t in threading.enumerate() if t.name == "accept a.sock"])
+    eventually(lambda: "accept a.sock" not in [thread.name for thread in threading.enumerate()])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,11 +91,11 @@ class FarEnd:
 class FakeLink:
     """A Link whose streams are local."""
 
-    via = "streamlocal"
+    via, why_lost = "streamlocal", "cut"
 
     def __init__(self, far_end: FarEnd, node: Node, on_lost: Callable[[], None]) -> None:
         self._far_end, self._node, self._on_lost = far_end, node, on_lost
-        self._streams: list[SocketStream] = []
+        self._streams: weakref.WeakSet[SocketStream] = weakref.WeakSet()
         self._alive = True
         self.opened = 0
 
@@ -111,7 +112,7 @@ class FakeLink:
             stream = SocketStream(self._far_end.path)
         except OSError as error:
             raise Refused("the agent is stopped") from error
-        self._streams.append(stream)
+        self._streams.add(stream)
         self.opened += 1
         return stream
 
@@ -120,7 +121,7 @@ class FakeLink:
 
     def close(self):
         self._alive = False
-        for stream in self._streams:
+        for stream in list(self._streams):
             stream.close()
         self._streams.clear()
 

@@ -1,0 +1,1 @@
+"""Prepare a node: probe, plan, apply, prove."""

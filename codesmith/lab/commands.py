@@ -1,0 +1,98 @@
+"""What the tasks of `inv lab` do to nodes: which are meant is in nodes.yaml, what they run in the lab."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from codesmith import output
+from codesmith.errors import Cancelled, CodeSmithError
+from codesmith.lab import images, requirements, teardown
+from codesmith.lab.lab import Lab, check_name, find_nodes
+from codesmith.lab.node import LabNode
+from codesmith.lab.processes import rss_kib
+from codesmith.registry import Node, Registry
+
+Row = dict[str, Any]
+
+
+def choose(registry: Registry, names: Sequence[str], release: str = "") -> list[Node]:
+    """Return the lab nodes that are meant: those named, or all of nodes.yaml that have `lab:`.
+
+    With a release a name need not be in nodes.yaml; without one that would be a new node for every typing error.
+    """
+    if names and release:
+        return [Node(check_name(name), registry.path, lab=release) for name in names]
+    nodes = [registry.get(name) for name in names] or [node for node in registry.nodes.values() if node.lab]
+    if not nodes:
+        hint = f"inv lab.up --node NAME --release {images.RELEASES[0]}"
+        raise CodeSmithError(f"no node in {registry.path} has `lab:`", hint=hint)
+    for node in nodes:
+        if not node.lab:
+            problem = f"node {node.name!r} in {registry.path} is no lab node: it has no `lab:`"
+            raise CodeSmithError(problem, hint="inv lab.status")
+    return [replace(node, lab=release or node.lab) for node in nodes]
+
+
+def booter(nodes: Sequence[Node]) -> Callable[[Node], Row]:
+    """Return what boots one node and keeps it; the images are there when it returns."""
+    requirements.check()
+    for release in sorted({node.lab for node in nodes if node.lab}):
+        images.ensure(release)
+    lab = Lab(keep=True)
+
+    def boot(node: Node) -> Row:
+        began = time.monotonic()
+        booted = lab.up(node.name, node.lab or images.RELEASES[0])
+        output.say(f"{node.name}  {time.monotonic() - began:6.2f} s  Debian {booted.release} is up")
+        return row(booted)
+
+    return boot
+
+
+def choose_for_removal(registry: Registry, names: Sequence[str]) -> list[Node]:
+    """Return the nodes to throw away: those named, which need not be in nodes.yaml if they exist, or all it has."""
+    found = {node.name: Node(node.name, registry.path, lab=node.release) for node in find_nodes()}
+    return [found.get(name) or choose(registry, [name])[0] for name in names] or choose(registry, [])
+
+
+def choose_all(registry: Registry, *, yes: bool) -> list[Node]:
+    """Return every node that `lab.up` booted, once the person in front of the terminal agrees.
+
+    The lab is shared by all who work on this machine: some of them may not be his. Nodes of tests are left alone.
+    """
+    kept = [Node(node.name, registry.path, lab=node.release) for node in find_nodes() if node.record.owner is None]
+    named = ", ".join(node.name for node in kept)
+    if kept and not yes and not output.confirm(f"throw away {named}?"):
+        chosen = " ".join(f"--node {node.name}" for node in kept)
+        raise Cancelled(f"nothing was thrown away; there are {named}", hint=f"inv lab.down {chosen}")
+    return kept
+
+
+def remove(node: Node) -> Row:
+    """Throw one node away."""
+    return {"name": node.name, "result": "removed" if Lab().down(node.name) else "was not there"}
+
+
+def status() -> list[Row]:
+    """Return a row for each node there is, whoever booted it."""
+    requirements.check()
+    teardown.reap()
+    return [row(node) for node in find_nodes()]
+
+
+def row(node: LabNode) -> Row:
+    """Return what `lab.status` says about a node."""
+    owner = node.record.owner
+    return {
+        "name": node.name,
+        "release": node.release,
+        "state": node.state,
+        "host": node.address.host,
+        "memory_kib": sum(map(rss_kib, node.pids())),
+        "owner_pid": owner.pid if owner else None,
+        "ssh": f"ssh -F {node.ssh_config} {node.name}",
+        "console": str(node.console),
+    }

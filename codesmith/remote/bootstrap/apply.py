@@ -1,0 +1,117 @@
+"""Have a node carry out a plan: one round trip with the orders and the agent, each result as it comes."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from codesmith.errors import StepFailed
+from codesmith.remote.bootstrap import layout
+from codesmith.remote.bootstrap.facts import Facts
+from codesmith.remote.bootstrap.probe import PYTHON, payload, program
+from codesmith.remote.bootstrap.step import Step, StepResult
+from codesmith.remote.script import ScriptResult, name_of, run_script
+
+if TYPE_CHECKING:
+    import fabric
+
+LOCK_TIMEOUT_S = 300
+STEPS_TIMEOUT_S = 600
+PACKAGES_TIMEOUT_S = 3600
+
+# Python first: the rest of a plan is carried out by a Python program.
+INSTALL_PYTHON = """
+export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
+exec </dev/null
+case %(manager)s in
+apt-get)
+  install() { apt-get --quiet --yes --no-install-recommends -o DPkg::Lock::Timeout=120 install -- "$@"; }
+  refresh() { apt-get --quiet update; } ;;
+dnf) install() { dnf --assumeyes install -- "$@"; }; refresh() { dnf --assumeyes makecache; } ;;
+zypper) install() { zypper --non-interactive install -- "$@"; }; refresh() { zypper --non-interactive refresh; } ;;
+pacman) install() { pacman --sync --noconfirm --needed -- "$@"; }; refresh() { pacman --sync --refresh; } ;;
+esac
+install %(names)s >&2 || { refresh >&2 && install %(names)s >&2; }
+"""
+
+
+@dataclass
+class _Progress:
+    """Collects the lines of node/apply.py."""
+
+    steps: Sequence[Step]
+    on_result: Callable[[StepResult], None]
+    failed: dict[str, Any] | None = None
+    said: dict[str, Any] = field(default_factory=dict)
+
+    def take(self, line: bytes) -> None:
+        """Take one line; a failed step is remembered with its command."""
+        if not line.startswith(b"{"):
+            return
+        found = json.loads(line)
+        if "step" not in found:
+            self.said.update(found)
+            return
+        step = self.steps[found["step"]]
+        self.on_result(StepResult(step, found["ok"], found["seconds"], found.get("message", "")))
+        if not found["ok"]:
+            self.failed = {**found, "step": step}
+
+
+def apply(
+    connection: fabric.Connection,
+    facts: Facts,
+    steps: Sequence[Step],
+    agent: bytes,
+    on_result: Callable[[StepResult], None],
+) -> bool:
+    """Carry out `steps`; False if another prepare changed the node since `facts` were taken: then look again.
+
+    StepFailed names the step, its command and what that said. What was done stays; the next prepare goes on from there.
+    """
+    job = {
+        "orders": [dict(step.order) for step in steps],
+        "expect": {layout.LEDGER: facts.ledger, layout.NODE: facts.node},
+        "lock_timeout_s": LOCK_TIMEOUT_S,
+    }
+    needs_agent = any(step.kind == "release" for step in steps)
+    data = payload(program("apply"), job, zlib.compress(agent) if needs_agent else b"")
+    progress = _Progress(steps, on_result)
+    timeout_s = PACKAGES_TIMEOUT_S if any(step.kind == "package" for step in steps) else STEPS_TIMEOUT_S
+    done = run_script(connection, f"exec {PYTHON}", data, root=True, timeout_s=timeout_s, on_line=progress.take)
+    return _judge(connection, progress, done)
+
+
+def _judge(connection: fabric.Connection, progress: _Progress, done: ScriptResult) -> bool:
+    name = name_of(connection)
+    if progress.failed:
+        raise _step_failed(name, progress.failed["step"], progress.failed)
+    if "refused" in progress.said:
+        raise StepFailed(f"node {name}: {progress.said['refused']}", hint=f"inv node.prepare --node {name}")
+    if progress.said.get("stale"):
+        return False
+    if not progress.said.get("done"):
+        said = done.stderr.strip().splitlines()[-1:] or ["nothing"]
+        raise StepFailed(f"node {name}: the steps ended early with status {done.status}: {said[0]}")
+    return True
+
+
+def _step_failed(name: str, step: Step, failed: dict[str, Any]) -> StepFailed:
+    parts = [f"node {name}: could not {step.text}: {failed['message']}"]
+    if failed.get("command"):
+        parts.append(f"command: {failed['command']}")
+    if failed.get("stderr"):
+        parts.append(f"it said: {failed['stderr']}")
+    return StepFailed("\n".join(parts), hint=f"mend that, then again: inv node.prepare --node {name}")
+
+
+def install_python(connection: fabric.Connection, step: Step) -> None:
+    """Install the packages of `step` with nothing but sh; StepFailed with what the package manager said."""
+    script = INSTALL_PYTHON % {"manager": step.order["manager"], "names": " ".join(step.order["names"])}
+    done = run_script(connection, script, root=True, timeout_s=PACKAGES_TIMEOUT_S)
+    if done.status != 0:
+        failed = {"message": f"ended with status {done.status}", "command": step.text, "stderr": done.stderr[-2000:]}
+        raise _step_failed(name_of(connection), step, failed)

@@ -1,0 +1,63 @@
+"""What a probe found on a node, typed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One look at a node. With `python` None or too old only what plain sh can tell is filled in."""
+
+    login: str = "root"
+    hostname: str = ""
+    os: Mapping[str, str] = field(default_factory=dict)
+    kernel: str = ""
+    arch: str = ""
+    pid1: str = ""
+    systemd_runs: bool = False
+    systemd: str = ""
+    python: tuple[int, ...] | None = None
+    has_sqlite: bool = False
+    manager: str = ""
+    missing_commands: tuple[str, ...] = ()
+    users: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
+    groups: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
+    files: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
+    units: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    spaces: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    ledger: Any = None
+    node: Any = None
+    agent: Mapping[str, Any] | None = None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Facts:
+        """Return the facts of a probe's JSON; what this version does not know is left out."""
+        known = {entry.name: data[entry.name] for entry in fields(cls) if entry.name in data}
+        for name in ("python", "missing_commands"):
+            if known.get(name) is not None:
+                known[name] = tuple(known[name])
+        return cls(**known)
+
+    @property
+    def systemd_version(self) -> int:
+        """Return the number in `systemctl --version`; 0 when there is none."""
+        words = self.systemd.split()
+        return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
+
+    @property
+    def ledger_entries(self) -> list[dict[str, Any]]:
+        """Return what earlier prepares wrote down; nothing when the ledger is missing or damaged."""
+        entries = self.ledger.get("entries", []) if isinstance(self.ledger, dict) else []
+        return [entry for entry in entries if isinstance(entry, dict)]
+
+    @property
+    def node_id(self) -> str | None:
+        """Return the node's name for itself: from node.json, else as the ledger remembers it."""
+        for source in (self.node, self.ledger):
+            found = source.get("node_id") if isinstance(source, dict) else None
+            if isinstance(found, str) and found:
+                return found
+        return None

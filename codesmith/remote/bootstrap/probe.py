@@ -1,0 +1,123 @@
+"""Ask a node what it has: one round trip, nothing changed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codesmith.errors import CodeSmithError
+from codesmith.remote.bootstrap import layout
+from codesmith.remote.bootstrap.facts import Facts
+from codesmith.remote.script import name_of, run_script
+
+if TYPE_CHECKING:
+    import fabric
+
+PROBE_TIMEOUT_S = 60
+TOO_OLD = 42
+NODE_PROGRAMS = Path(__file__).with_name("node")
+
+# Runs the program that follows on standard input, its length first; leaves with 42 where Python is too old for it.
+RUN_PROGRAM = (
+    "import sys; i = sys.stdin.buffer; "
+    "sys.version_info < (3, 9) and sys.exit(42); "
+    'exec(compile(i.read(int(i.readline())), "codesmith", "exec"))'
+)
+PYTHON = f"/usr/bin/python3 -I -S -c '{RUN_PROGRAM}'"
+
+# What plain sh can tell where Python is missing or too old: enough to say what is wrong, or to install Python.
+SH_FACTS = """
+echo "login=$LOGIN"
+echo "hostname=$(uname -n)"
+echo "kernel=$(uname -r)"
+echo "arch=$(uname -m)"
+echo "pid1=$(cat /proc/1/comm 2>/dev/null)"
+echo "systemd=$(systemctl --version 2>/dev/null)"
+[ ! -d /run/systemd/system ] || echo systemd_runs=yes
+echo "python=$(/usr/bin/python3 -V 2>&1)"
+for tool in %(managers)s; do command -v $tool >/dev/null && { echo "manager=$tool"; break; }; done
+for tool in %(commands)s; do command -v $tool >/dev/null || echo "missing=$tool"; done
+for dir in %(spaces)s; do
+  while [ ! -e $dir ]; do dir=${dir%%/*}; done
+  df -Pk $dir/ | { read -r head; read -r dev size used free rest; echo "free=$dir $free"; }
+done
+sed s/^/os./ /etc/os-release 2>/dev/null
+exit 0
+"""
+
+
+def probe(connection: fabric.Connection, wish: layout.Wish) -> Facts:
+    """Return what the node has now."""
+    done = run_script(
+        connection, _script(), payload(program("probe"), _questions(wish)), root=True, timeout_s=PROBE_TIMEOUT_S
+    )
+    text = done.stdout.decode(errors="replace")
+    if done.status == 0 and text.startswith("{"):
+        return Facts.from_json(json.loads(text))
+    if done.status == 0:
+        return parse_sh_facts(text)
+    said = done.stderr.strip().splitlines()[-1:] or ["nothing"]
+    raise CodeSmithError(f"node {name_of(connection)}: looking at it failed with status {done.status}: {said[0]}")
+
+
+def payload(program: str, data: Any, attachment: bytes = b"") -> bytes:
+    """Return the standard input for PYTHON: the program, one line of JSON, and raw bytes after it."""
+    code = program.encode()
+    return b"%d\n%s%s\n%s" % (len(code), code, json.dumps(data).encode(), attachment)
+
+
+def program(name: str) -> str:
+    """Return the text of a program that runs on nodes."""
+    return (NODE_PROGRAMS / f"{name}.py").read_text(encoding="utf-8")
+
+
+def _script() -> str:
+    lists = {
+        "managers": " ".join(layout.MANAGERS),
+        "commands": " ".join(layout.COMMANDS),
+        "spaces": " ".join(layout.FREE_MIN),
+    }
+    run = f"[ ! -x /usr/bin/python3 ] || {{ {PYTHON}; status=$?; [ $status = {TOO_OLD} ] || exit $status; }}"
+    return run + SH_FACTS % lists
+
+
+def _questions(wish: layout.Wish) -> dict[str, Any]:
+    return {
+        "files": wish.paths,
+        "units": list(layout.UNITS),
+        "users": [layout.USER],
+        "groups": [layout.USER, layout.CLIENTS],
+        "commands": list(layout.COMMANDS),
+        "managers": list(layout.MANAGERS),
+        "spaces": list(layout.SPACES),
+        "ledger": layout.LEDGER,
+        "node": layout.NODE,
+        "socket": layout.SOCKET,
+    }
+
+
+def parse_sh_facts(text: str) -> Facts:
+    """Return what SH_FACTS printed."""
+    pairs = [line.partition("=")[::2] for line in text.splitlines() if "=" in line]
+    found = dict(pairs)
+    free = [value.split() for key, value in pairs if key == "free"]
+    return Facts(
+        login=found.get("login", "root"),
+        hostname=found.get("hostname", ""),
+        kernel=found.get("kernel", ""),
+        arch=found.get("arch", ""),
+        pid1=found.get("pid1", ""),
+        systemd=found.get("systemd", ""),
+        systemd_runs="systemd_runs" in found,
+        python=_version(found.get("python", "")),
+        manager=found.get("manager", ""),
+        missing_commands=tuple(value for key, value in pairs if key == "missing"),
+        spaces={path: {"free_bytes": int(kib) * 1024} for path, kib in free},
+        os={key[3:].lower(): value.strip("\"'") for key, value in pairs if key.startswith("os.")},
+    )
+
+
+def _version(text: str) -> tuple[int, ...] | None:
+    word = text.removeprefix("Python ").strip()
+    return tuple(int(part) for part in word.split(".") if part.isdigit()) if text.startswith("Python ") else None

@@ -1,0 +1,86 @@
+"""Build the one file that a node runs: the agent and the two libraries it needs, byte for byte the same each time.
+
+Only the standard library is used here: the wheel's build hook loads this file by path.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import io
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+# The package in the file, and the distribution that brings it with its licence.
+LIBRARIES = {"fastjsonschema": "fastjsonschema", "jsonrpclib": "jsonrpclib-pelix"}
+SUFFIXES = (".json", ".py")
+MAIN = b"import sys\n\nfrom agent.main import main\n\nsys.exit(main(sys.argv[1:]))\n"
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time a zip file can hold
+REGULAR_0644 = 0o100644 << 16
+
+
+def build(agent: Path) -> bytes:
+    """Return the zipapp of the folder `agent`: sorted, without times, stored.
+
+    Stored, because compressed bytes differ between zlib versions. A node starts both equally fast, and what is sent
+    to it is compressed on the way.
+    """
+    entries = {"__main__.py": MAIN}
+    for path, name in sources(agent):
+        entries[name] = path.read_bytes()
+    for distribution in LIBRARIES.values():
+        entries.update(_licences(distribution))
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(entries):
+            archive.writestr(_entry(name), entries[name])
+    return buffer.getvalue()
+
+
+def sources(agent: Path) -> Iterator[tuple[Path, str]]:
+    """Return every file that goes in, with its name there: code and contract, no tests, docs or bytecode."""
+    yield from _tree(agent, "agent")
+    for package in LIBRARIES:
+        yield from _tree(_folder(package), package)
+
+
+def version(agent: Path) -> str:
+    """Return `__version__` of agent/__init__.py without importing it."""
+    return parse_version((agent / "__init__.py").read_text(encoding="utf-8"))
+
+
+def parse_version(text: str) -> str:
+    """Return the value of `__version__` in a module's text."""
+    for line in text.splitlines():
+        name, equals, value = line.partition("=")
+        if equals and name.strip() == "__version__":
+            return value.strip().strip("\"'")
+    raise ValueError("agent/__init__.py has no __version__")
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, EPOCH)
+    entry.create_system = 3  # Unix, wherever it is built
+    entry.external_attr = REGULAR_0644
+    return entry
+
+
+def _tree(folder: Path, prefix: str) -> Iterator[tuple[Path, str]]:
+    for path in sorted(folder.rglob("*")):
+        parts = path.relative_to(folder).parts
+        if path.suffix in SUFFIXES and not {"__pycache__", "tests"} & set(parts) and path.is_file():
+            yield path, "/".join((prefix, *parts))
+
+
+def _folder(package: str) -> Path:
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise ModuleNotFoundError(f"the library {package} is not installed", name=package)
+    return Path(next(iter(found.submodule_search_locations)))
+
+
+def _licences(distribution: str) -> Iterator[tuple[str, bytes]]:
+    for file in importlib.metadata.files(distribution) or ():
+        if "dist-info" in str(file) and file.name.upper().startswith(("LICENSE", "LICENCE", "COPYING", "AUTHORS")):
+            yield f"licenses/{distribution}/{file.name}", Path(str(file.locate())).read_bytes()

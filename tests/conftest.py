@@ -1,0 +1,160 @@
+"""Fixtures for all tests: real nodes, a registry that names them, and nothing left behind."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from codesmith.lab import Lab, LabNode
+from codesmith.lab.images import RELEASES
+from tests.person import Person
+
+NO_LAB = "CODESMITH_NO_LAB"
+NUMBERS = itertools.count(1)
+# How long something may take to go by itself on a busy machine.
+PATIENCE_S = 5.0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what boots nodes; such a test fails on a machine that cannot, unless CODESMITH_NO_LAB=1 says to skip it."""
+    for item in items:
+        if "lab" in getattr(item, "fixturenames", ()) or item.get_closest_marker("lab"):
+            item.add_marker(pytest.mark.lab)
+            if os.environ.get(NO_LAB) == "1":
+                item.add_marker(pytest.mark.skip(reason=f"{NO_LAB}=1"))
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """The lab of this machine. What a test boots in it is gone at the end, whatever happens to the tests."""
+    with Lab() as laboratory:
+        yield laboratory
+
+
+@pytest.fixture(scope="session")
+def new_name() -> Callable[[str], str]:
+    """Give names that no other test run on this machine uses: `new_name("web")`."""
+    return lambda word="node": f"{word}-{os.getpid()}-{next(NUMBERS)}"
+
+
+@pytest.fixture(scope="module")
+def boot(lab: Lab, new_name: Callable[[str], str]) -> Iterator[Callable[..., LabNode]]:
+    """Boot fresh nodes: `web = boot("web", release="trixie")`. They are thrown away after the module."""
+    booted: list[str] = []
+
+    def boot_one(word: str = "node", release: str = "bookworm") -> LabNode:
+        name = new_name(word)
+        booted.append(name)
+        return lab.up(name, release)
+
+    yield boot_one
+    for name in booted:
+        lab.down(name)
+
+
+@pytest.fixture(scope="module")
+def node(boot: Callable[..., LabNode]) -> LabNode:
+    """A fresh Debian 12 for this module."""
+    return boot("node")
+
+
+@pytest.fixture(scope="module", params=RELEASES)
+def release(request: pytest.FixtureRequest) -> str:
+    """Each Debian release that nodes may run."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def any_node(boot: Callable[..., LabNode], release: str) -> LabNode:
+    """A fresh node of each release in turn, for this module."""
+    return boot(release, release=release)
+
+
+@pytest.fixture
+def codesmith_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """State and sockets for this test alone; a forwarder that it started ends with it."""
+    # Not tmp_path, whose long name would not fit into a socket's.
+    with tempfile.TemporaryDirectory(prefix="codesmith-") as folder:
+        monkeypatch.setenv("CODESMITH_HOME", folder)
+        yield Path(folder)
+        stop = "from codesmith.tunnel import control; control.stop()"
+        subprocess.run([sys.executable, "-c", stop], check=True, stdin=subprocess.DEVNULL, timeout=60)
+
+
+@pytest.fixture
+def nodes_yaml(codesmith_home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Write the registry that this test works with: `nodes_yaml(web, db)`; its nodes are booted lab nodes."""
+
+    def write(*nodes: LabNode) -> Path:
+        path = codesmith_home / "nodes.yaml"
+        entries = [f"  {node.name}:\n    lab: {node.release}\n" for node in nodes]
+        path.write_text("nodes:\n" + "".join(entries))
+        monkeypatch.setenv("CODESMITH_NODES", str(path))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def make_person(lab: Lab, new_name: Callable[[str], str]) -> Iterator[Callable[..., Person]]:
+    """Give somebody fresh nodes and a terminal: `ada = make_person({"web1": "bookworm"})`."""
+    there: list[Person] = []
+    with tempfile.TemporaryDirectory(prefix="codesmith-") as folder:
+
+        def make(nodes: dict[str, str]) -> Person:
+            person = Person(Path(folder, str(len(there))), lab, nodes, new_name("p"))
+            there.append(person)
+            return person
+
+        yield make
+        for person in there:
+            person.leave()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind() -> Iterator[None]:
+    """Fail a test that leaves a child process, a thread or a socket; fixtures of the module may keep theirs."""
+    before = left_open()
+    yield
+    deadline = time.monotonic() + PATIENCE_S
+    while new := left_open() - before:
+        gc.collect()
+        if time.monotonic() > deadline:
+            pytest.fail(f"left behind: {', '.join(sorted(new))}", pytrace=False)
+        time.sleep(0.01)
+
+
+def left_open() -> set[str]:
+    """Name the children, threads and sockets of this process."""
+    return {*_children(), *(f"thread {thread.name} ({thread.ident})" for thread in threading.enumerate()), *_sockets()}
+
+
+def _children() -> Iterator[str]:
+    for task in Path("/proc/self/task").iterdir():
+        for pid in (task / "children").read_text().split():
+            with_words = Path("/proc", pid, "cmdline")
+            try:
+                words = with_words.read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            except OSError:
+                continue
+            yield f"process {pid} {words or '(ended, not waited for)'}"
+
+
+def _sockets() -> Iterator[str]:
+    for descriptor in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{descriptor}")
+        except OSError:
+            continue
+        if target.startswith("socket:"):
+            yield f"{target} (descriptor {descriptor})"

@@ -1,0 +1,145 @@
+"""The relay adds the round trips it promises, and nothing else."""
+
+from __future__ import annotations
+
+import socket
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from lab_traces import eventually
+
+from codesmith.lab.relay import Relay
+
+RTT_MS = 40
+
+
+@pytest.fixture
+def echo() -> Iterator[tuple[str, int]]:
+    """A server that sends back what it gets and closes when its caller does."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threads: list[threading.Thread] = []
+
+        def talk(connection: socket.socket) -> None:
+            with connection:
+                while chunk := connection.recv(65536):
+                    connection.sendall(chunk)
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection = server.accept()[0]
+                except OSError:
+                    return
+                threads.append(threading.Thread(target=talk, args=(connection,)))
+                threads[-1].start()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield server.getsockname()
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        for one in threads:
+            one.join()
+
+
+def time_ms(work) -> float:
+    began = time.perf_counter()
+    work()
+    return (time.perf_counter() - began) * 1000
+
+
+def median_call_ms(echo, rtt_ms, calls=15) -> float:
+    """Time calls on a connection that is open already."""
+    with Relay(*echo, rtt_ms) as door, socket.create_connection(door) as connection:
+
+        def call() -> None:
+            connection.sendall(b"ping")
+            assert connection.recv(16) == b"ping"
+
+        call()
+        return statistics.median(time_ms(call) for _ in range(calls))
+
+
+def median_first_call_ms(echo, rtt_ms, calls=5) -> float:
+    """Time calls on new connections, the connecting included."""
+    with Relay(*echo, rtt_ms) as door:
+
+        def call() -> None:
+            with socket.create_connection(door) as connection:
+                connection.sendall(b"ping")
+                assert connection.recv(16) == b"ping"
+
+        return statistics.median(time_ms(call) for _ in range(calls))
+
+
+def test_a_call_costs_one_round_trip_more(echo):
+    added = median_call_ms(echo, RTT_MS) - median_call_ms(echo, 0)
+    assert 0.95 < added / RTT_MS < 1.5
+
+
+def test_a_new_connection_costs_one_more_on_top(echo):
+    added = median_first_call_ms(echo, RTT_MS) - median_first_call_ms(echo, 0)
+    assert 1.95 < added / RTT_MS < 2.6
+
+
+def test_ssh_through_the_relay_waits_for_its_banner_two_round_trips(node):
+    def banner_ms(rtt_ms: float) -> float:
+        with node.relay(rtt_ms) as door:
+
+            def greet() -> None:
+                with socket.create_connection(door) as connection:
+                    assert connection.recv(256).startswith(b"SSH-2.0-")
+
+            return statistics.median(time_ms(greet) for _ in range(5))
+
+    assert 1.9 < (banner_ms(RTT_MS) - banner_ms(0)) / RTT_MS < 3
+
+
+def test_it_counts_what_goes_through(echo):
+    relay = Relay(*echo, 1)
+    with relay as door:
+        for _ in range(3):
+            with socket.create_connection(door) as connection:
+                for _ in range(4):
+                    connection.sendall(b"12345")
+                    connection.recv(16)
+        traffic = relay.traffic()
+    assert (traffic.connections, traffic.bytes_up, traffic.bytes_down, traffic.round_trips) == (3, 60, 60, 12)
+
+
+def test_no_byte_is_lost_or_turned_round(echo):
+    sent, got = bytes(range(256)) * 40_000, bytearray()
+    with Relay(*echo, 10) as door, socket.create_connection(door) as connection:
+        writer = threading.Thread(target=lambda: (connection.sendall(sent), connection.shutdown(socket.SHUT_WR)))
+        writer.start()
+        while chunk := connection.recv(1 << 20):
+            got += chunk
+        writer.join()
+    assert got == sent
+
+
+def test_it_ends_with_its_owner(script):
+    code = """
+import sys, time
+from codesmith.lab.relay import Relay
+relay = Relay("127.0.0.1", 1, 5)
+print(*relay.__enter__(), relay._process.pid, flush=True)
+time.sleep(600)
+"""
+    owner = script(code)
+    host, port, pid = owner.line().split()
+    assert Path("/proc", pid).exists()
+    owner.kill()
+
+    def is_closed() -> bool:
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+        except ConnectionRefusedError:
+            return True
+        return False
+
+    eventually(is_closed, "the relay outlived its owner")

@@ -1,0 +1,76 @@
+"""`inv lab.*` as a person types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture
+def inv(lab, tmp_path, codesmith_home, monkeypatch):
+    """Run `inv` in a lab home of its own, so that `--all` means the nodes of this test."""
+    monkeypatch.setenv("CODESMITH_LAB_HOME", str(tmp_path / "lab"))
+    nodes = codesmith_home / "nodes.yaml"
+    nodes.write_text("nodes:\n  far:\n    host: far.example.org\n  near:\n    lab: bookworm\n")
+    monkeypatch.setenv("CODESMITH_NODES", str(nodes))
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "invoke", *words], cwd=TOP, env=os.environ, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+
+    yield run
+    run("lab.down", "--all", "--yes")
+
+
+def rows(done: subprocess.CompletedProcess[str]) -> list[dict[str, object]]:
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_up_status_down(inv):
+    (up,) = rows(inv("lab.up", "--json"))
+    assert (up["name"], up["release"], up["state"]) == ("near", "bookworm", "running")
+    entered = subprocess.run([*str(up["ssh"]).split(), "hostname"], capture_output=True, text=True, timeout=60)
+    assert entered.stdout == "near\n", entered.stderr
+    (again,) = rows(inv("lab.up", "--json"))
+    assert again["host"] == up["host"]
+    (found,) = rows(inv("lab.status", "--json"))
+    assert found["memory_kib"] > 1000
+    assert inv("lab.down").stdout == "near\tremoved\t\n"
+    assert inv("lab.down").stdout == "near\twas not there\t\n"
+    assert rows(inv("lab.status", "--json")) == []
+
+
+def test_a_release_on_the_command_line_needs_no_entry(inv):
+    assert rows(inv("lab.up", "--node", "extra", "--release", "trixie", "--json"))[0]["release"] == "trixie"
+    refused = inv("lab.down", "--all")
+    assert refused.returncode == 2
+    assert "hint: inv lab.down --node extra" in refused.stderr
+    assert inv("lab.down", "--all", "--yes").stdout == "extra\tremoved\t\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "problem"),
+    [
+        (["--node", "typo"], 3, "no node 'typo'"),
+        (["--node", "far"], 1, "node 'far' in .* is no lab node"),
+        (["--release", "potato"], 1, "--release takes one of bookworm, trixie, bullseye, not 'potato'"),
+    ],
+)
+def test_up_refuses_what_it_cannot_boot(inv, words, code, problem):
+    done = inv("lab.up", *words)
+    assert done.returncode == code
+    assert done.stderr.startswith("error: ")
+    assert re.search(problem, done.stderr), done.stderr
+    assert "Traceback" not in done.stderr

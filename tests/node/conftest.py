@@ -1,0 +1,60 @@
+"""The whole agent on a real node, reached as the SDK reaches it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from codesmith.errors import AgentRefused
+from codesmith.registry import Registry
+from codesmith.sdk.client import Client
+from tests.person import Person, Said
+
+HELPER = """
+import json, socket, sys
+sys.path.insert(0, "/usr/lib/codesmith/current/agent.pyz")
+from agent import frame
+with socket.socket(socket.AF_UNIX) as connection:
+    connection.connect("/run/codesmith-helper/helper.sock")
+    frame.send(connection, json.loads(sys.argv[1]))
+    print(json.dumps(frame.receive(connection, 1 << 24)))
+"""
+
+
+class Web1:
+    """A prepared node: its API, and a back door that goes past CodeSmith."""
+
+    def __init__(self, person: Person, client: Client) -> None:
+        self.person, self.client = person, client
+
+    def on(self, script: str, *, check: bool = True) -> Said:
+        """Run a script on the node as root."""
+        return self.person.on("web1", script, check=check)
+
+    def refuses(self, call: Callable[..., Any], kind: str, **params: Any) -> AgentRefused:
+        """Make a call that must be refused with this kind."""
+        with pytest.raises(AgentRefused) as refusal:
+            call(**params)
+        assert refusal.value.rpc_kind == kind, refusal.value
+        return refusal.value
+
+    def helper(self, message: dict[str, Any], login: str = "codesmith") -> Said:
+        """Send one message to the root half as some login."""
+        become = f"setpriv --reuid={login} --regid={login} --clear-groups"
+        return self.on(f"{become} python3 -I -c '{HELPER}' '{json.dumps(message)}'", check=False)
+
+
+@pytest.fixture(scope="module")
+def web1(make_person: Callable[..., Person]) -> Iterator[Web1]:
+    """One prepared Debian 12 for this module."""
+    person = make_person({"web1": "bookworm"})
+    person.runs("inv node.prepare")
+    with pytest.MonkeyPatch.context() as patch:
+        for key in ("CODESMITH_HOME", "CODESMITH_NODES"):
+            patch.setenv(key, person.environment[key])
+        with Client(Registry.load(person.registry).get("web1")) as client:
+            client.node.version()
+            yield Web1(person, client)

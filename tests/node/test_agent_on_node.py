@@ -1,0 +1,248 @@
+"""The whole agent on a real node: what is ours and what is not, jobs, privileges, and interruptions."""
+
+from __future__ import annotations
+
+import json
+import secrets
+
+import pytest
+
+from codesmith.errors import CodeSmithError
+from tests.node.conftest import Web1
+
+pytestmark = pytest.mark.lab
+
+
+def test_an_account_made_by_hand_is_left_alone(web1: Web1) -> None:
+    web1.on("useradd --create-home cs-hand")
+    before = web1.on("getent passwd cs-hand; ls -ld /home/cs-hand").out
+    web1.refuses(web1.client.user.create, "not_managed", name="hand")
+    web1.refuses(web1.client.workspace.create, "not_managed", name="hand")
+    web1.refuses(web1.client.user.get, "not_found", name="hand")
+    web1.refuses(web1.client.user.delete, "not_found", name="hand")
+    assert web1.on("getent passwd cs-hand; ls -ld /home/cs-hand").out == before
+
+
+def test_a_group_or_directory_made_by_hand_is_left_alone(web1: Web1) -> None:
+    web1.on("groupadd cs-grp; mkdir /srv/codesmith/home/cs-hom /srv/codesmith/workspaces/wsp")
+    web1.refuses(web1.client.user.create, "not_managed", name="grp")
+    web1.refuses(web1.client.user.create, "not_managed", name="hom")
+    web1.refuses(web1.client.workspace.create, "not_managed", name="wsp")
+    assert web1.on("getent group cs-grp && ls -d /srv/codesmith/home/cs-hom /srv/codesmith/workspaces/wsp").ok
+    assert not web1.on("getent passwd cs-grp cs-hom cs-wsp", check=False).out
+    web1.on("groupdel cs-grp; rmdir /srv/codesmith/home/cs-hom /srv/codesmith/workspaces/wsp")
+    assert web1.client.user.create(name="grp").login == "cs-grp"
+
+
+def test_an_account_that_was_made_again_by_hand_is_left_alone(web1: Web1) -> None:
+    web1.client.user.create(name="twin")
+    web1.on("userdel cs-twin; useradd --uid 4242 --user-group --create-home cs-twin; setpriv --reuid=4242 "
+            "--regid=4242 --clear-groups sleep 1001 >/dev/null 2>&1 &")  # fmt: skip
+    web1.refuses(web1.client.user.delete, "not_managed", name="twin")
+    assert "4242" in web1.on("getent passwd cs-twin").out
+    is_running = "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep '[s]leep 1001'"
+    web1.person.wait_until(lambda: web1.on(is_running, check=False).ok, within_s=10)
+    web1.refuses(web1.client.user.delete, "not_managed", name="twin")
+    assert web1.on(is_running).ok
+    web1.on("kill $(grep -lz '[s]leep' /proc/[0-9]*/cmdline | cut -d/ -f3)", check=False)
+
+
+def test_a_forged_store_of_the_front_end_harms_nobody(web1: Web1) -> None:
+    forged = {"name": "root", "login": "root", "uid": 0, "gid": 0, "home": "/root", "shell": "/bin/sh",
+              "state": "active",
+              "keys": [], "created_at": "2026-11-23T00:00:00Z", "dedicated": True}  # fmt: skip
+    workspace = {"id": "x", "name": "etc", "path": "/etc", "user": "root", "login": "root", "uid": 0, "gid": 0,
+                 "labels": {}, "created_at": "2026-11-23T00:00:00Z", "opened_at": None}  # fmt: skip
+    script = f"""
+import sqlite3
+database = sqlite3.connect("/var/lib/codesmith/state.db")
+database.execute("INSERT INTO users VALUES ('root', ?)", ({json.dumps(forged)!r},))
+database.execute("INSERT INTO workspaces VALUES ('etc', 'root', ?)", ({json.dumps(workspace)!r},))
+database.commit()
+"""
+    web1.on(f"python3 - <<'E'\n{script}\nE")
+    web1.refuses(web1.client.workspace.exec, "not_found", name="etc", argv=["id"])
+    web1.client.workspace.delete(name="etc")
+    assert web1.on("getent passwd root; ls /etc/passwd; ls -d /root").ok
+
+
+def test_only_the_front_end_reaches_the_helper(web1: Web1) -> None:
+    verb = {"verb": "user.remove", "arguments": {"name": "nobody"}}
+    assert json.loads(web1.helper(verb).out) == {"result": {"leftovers": []}}
+    web1.client.workspace.create(name="peer")
+    for login in ("nobody", "cs-peer"):
+        assert "Permission" in web1.helper(verb, login.replace("nobody", "65534")).err
+    group = web1.on("getent group codesmith | cut -d: -f3").out.strip()
+    script = (
+        "import socket; s = socket.socket(socket.AF_UNIX); "
+        "s.connect('/run/codesmith-helper/helper.sock'); s.sendall(bytes(4)); print(s.recv(10))"
+    )
+    said = web1.on(f'setpriv --reuid=65534 --regid={group} --clear-groups python3 -I -c "{script}"', check=False)
+    assert said.out == "b''\n" or "reset" in said.err
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments"),
+    [
+        ("user.ensure", {"name": "../../etc/x", "ssh_keys": []}),
+        ("user.ensure", {"name": "a\n", "ssh_keys": []}),
+        ("user.ensure", {"name": "eve", "ssh_keys": ["command=\"sh\" ssh-ed25519 AAAA"]}),
+        ("user.ensure", {"name": "eve", "ssh_keys": [], "uid": 0}),
+        ("user.ensure", {"name": "eve", "ssh_keys": [], "home": "/root"}),
+        ("user.remove", {"name": "root/../.."}),
+        ("workspace.ensure", {"name": "eve", "user": "..", "dedicated": None}),
+        ("workspace.ensure", {"name": "..", "user": "eve", "dedicated": {"ssh_keys": []}}),
+        ("workspace.remove", {"name": ".", "remove_user": True}),
+        ("job.run", {"workspace": "eve", "argv": ["id"], "cwd": "", "env": {}, "stdin": "", "timeout_s": 1e9}),
+        ("job.run", {"workspace": "eve", "argv": ["id"], "cwd": "../..", "env": {}, "stdin": "", "timeout_s": 1.0}),
+        ("run", {"argv": ["id"]}),
+        ("__class__", {}),
+    ],
+)  # fmt: skip
+def test_the_helper_checks_everything_again(web1: Web1, verb: str, arguments: dict[str, object]) -> None:
+    before = web1.on("sha256sum /etc/passwd /etc/group; ls -A /srv/codesmith/home").out
+    message = json.dumps({"verb": verb, "arguments": arguments}).replace("'", "")
+    answer = json.loads(web1.helper(json.loads(message)).out)
+    assert answer["error"]["code"] == -32602, answer
+    assert web1.on("sha256sum /etc/passwd /etc/group; ls -A /srv/codesmith/home").out == before
+
+
+def test_a_job_has_no_privilege_and_sees_no_neighbour(web1: Web1) -> None:
+    web1.client.workspace.create(name="jail")
+    web1.client.workspace.create(name="next")
+    look = "grep -E 'Cap(Eff|Prm|Bnd|Amb)|NoNewPrivs' /proc/self/status; cd /srv/codesmith; ls -A workspaces home"
+    seen = web1.client.workspace.exec(name="jail", argv=["sh", "-c", look]).stdout
+    assert seen.count("0000000000000000") == 4
+    assert "NoNewPrivs:\t1" in seen
+    assert "jail" in seen
+    assert "next" not in seen
+    for path in ("/etc/codesmith-x", "/usr/x", "/srv/codesmith/x", "/var/lib/x"):
+        assert web1.client.workspace.exec(name="jail", argv=["touch", path]).exit_code != 0
+    write = "touch $HOME/a /tmp/b code/c && echo done"
+    assert web1.client.workspace.exec(name="jail", argv=["sh", "-c", write]).stdout == "done\n"
+    assert not web1.on("ls /tmp/b", check=False).ok
+
+
+def test_how_a_job_ends_is_told(web1: Web1) -> None:
+    web1.client.workspace.create(name="ends")
+    run = web1.client.workspace.exec
+    assert run(name="ends", argv=["sh", "-c", "exit 7"]).exit_code == 7
+    killed = run(name="ends", argv=["sh", "-c", "kill -9 $$"])
+    assert (killed.exit_code, killed.signal, killed.killed_by) == (137, "SIGKILL", None)
+    late = run(name="ends", argv=["sleep", "100"], timeout_s=0.3)
+    assert late.killed_by == "timeout"
+    assert run(name="ends", argv=["no-such-program"]).exit_code == 127
+    much = run(name="ends", argv=["sh", "-c", "head -c 3000000 /dev/zero | tr '\\0' x; echo tail >&2"])
+    assert (len(much.stdout), much.stderr, much.truncated) == (1 << 20, "tail\n", True)
+
+
+def test_words_reach_a_job_unchanged(web1: Web1) -> None:
+    web1.client.workspace.create(name="words")
+    words = ["$HOME", "%n", "a b", "'", '"', "\\", "`id`", "new\nline", "", "é", "*", "${nl}", "$nl", "--", "-x"]
+    show = "import json, os, sys; print(json.dumps([sys.argv[1:], os.environ['ODD'], sys.stdin.read(), os.getcwd()]))"
+    odd = "\n".join(words)
+    done = web1.client.workspace.exec(
+        name="words", argv=["python3", "-c", show, *words], env={"ODD": odd}, stdin=odd, cwd="code"
+    )
+    assert json.loads(done.stdout) == [words, odd, odd, "/srv/codesmith/workspaces/words/code"]
+
+
+SPY = """\
+while sleep 0.02; do
+  for f in /proc/[0-9]*/cmdline; do tr '\\0' ' ' < $f; echo; done
+  systemctl show 'codesmith-job@*' --no-pager
+done
+"""
+
+
+def test_secrets_of_a_job_are_not_for_others(web1: Web1) -> None:
+    web1.client.workspace.create(name="vault")
+    web1.on(f"cat > /tmp/spy <<'E'\n{SPY}E\nchmod 755 /tmp/spy")
+    web1.on("setpriv --reuid=65534 --regid=65534 --clear-groups timeout 30 sh /tmp/spy > /tmp/spied 2>/dev/null &")
+    token = secrets.token_hex(8)
+    job = ["sh", "-c", 'sleep 0.3; test -n "$TOKEN"']
+    for _ in range(3):
+        assert web1.client.workspace.exec(name="vault", argv=job, env={"TOKEN": token}, stdin=token).exit_code == 0
+    spied = web1.on("cat /tmp/spied").out
+    assert "codesmith-job@vault" in spied
+    assert "sleep 0.3" in spied
+    assert token not in spied
+
+
+def test_what_a_job_leaves_running_ends_with_it(web1: Web1) -> None:
+    web1.client.workspace.create(name="bg")
+    web1.client.workspace.exec(name="bg", argv=["sh", "-c", "setsid sleep 1002 >/dev/null 2>&1 & echo"])
+    assert not web1.on("cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep '[s]leep 1002'", check=False).out
+
+
+def test_a_user_full_of_processes_is_deleted(web1: Web1) -> None:
+    web1.client.user.create(name="busy")
+    become = "setpriv --reuid=cs-busy --regid=cs-busy --clear-groups"
+    web1.on(
+        f"for i in $(seq 30); do {become} sh -c 'trap \"\" TERM HUP; while :; do sleep 5; done' >/dev/null 2>&1 & done"
+    )
+    assert web1.client.user.delete(name="busy").leftovers == []
+    assert not web1.on("getent passwd cs-busy", check=False).ok
+
+
+def test_uids_are_never_given_twice(web1: Web1) -> None:
+    first = web1.client.user.create(name="uid").uid
+    web1.client.user.delete(name="uid")
+    assert web1.client.user.create(name="uid").uid > first
+
+
+def test_keys_let_their_owner_in(web1: Web1) -> None:
+    web1.on("rm -f /tmp/k /tmp/k.pub; ssh-keygen -q -N '' -t ed25519 -f /tmp/k")
+    key = web1.on("cat /tmp/k.pub").out.strip()
+    made = web1.client.user.create(name="keyed", ssh_keys=[key])
+    assert made.ssh_keys[0].type == "ssh-ed25519"
+    ssh = "ssh -i /tmp/k -o StrictHostKeyChecking=accept-new -o BatchMode=yes cs-keyed@127.0.0.1"
+    assert web1.on(f"{ssh} id -un").out.strip() == "cs-keyed"
+    assert web1.client.user.delete(name="keyed").deleted
+
+
+def test_the_front_end_has_no_capability_and_the_helper_goes_when_idle(web1: Web1) -> None:
+    pid = web1.on("systemctl show --property=MainPID --value codesmith-agent.service").out.strip()
+    status = web1.on(f"cat /proc/{pid}/status").out
+    assert "CapEff:\t0000000000000000" in status
+    assert "CapBnd:\t0000000000000000" in status
+    web1.client.user.create(name="idle")
+    helper_is_there = "systemctl is-active --quiet codesmith-helper.service"
+    web1.person.wait_until(lambda: not web1.on(helper_is_there, check=False).ok, within_s=60)
+    assert web1.client.node.health().status == "ok"
+    assert not web1.on(helper_is_there, check=False).ok
+
+
+def test_a_kill_at_any_moment_leaves_nothing_half_done(web1: Web1) -> None:
+    names = [f"cut{number}" for number in range(6)]
+    for number, name in enumerate(names):
+        kill = f"sleep 0.{number:02d}; systemctl kill --signal=KILL codesmith-agent.service codesmith-helper.service"
+        web1.on(f"sh -c '{kill}' >/dev/null 2>&1 &")
+        try:
+            web1.client.workspace.create(name=name)
+        except CodeSmithError:
+            pass  # cut off: whether it was made is seen below
+    web1.person.wait_until(
+        lambda: web1.person.runs("inv node.health", check=False).code == 0 and web1.client.node.health().status == "ok",
+        within_s=60,
+    )
+    for found in web1.client.workspace.list():
+        if found.name in names:
+            assert web1.client.workspace.exec(name=found.name, argv=["true"]).exit_code == 0
+            assert web1.client.workspace.delete(name=found.name).user_deleted
+    left = web1.on("getent passwd | grep cs-cut; ls -A /srv/codesmith/home /srv/codesmith/workspaces", check=False).out
+    assert "cut" not in left
+    assert web1.on("pwck -r -q; grpck -r", check=False).err == ""
+    web1.client.close()
+
+
+def test_a_reply_survives_a_power_cut(web1: Web1) -> None:
+    made = web1.client.workspace.create(name="durable")
+    web1.person.lab_node("web1").power_cut()
+    web1.person.lab_node("web1").start()
+    web1.person.wait_until(lambda: web1.person.runs("inv node.version", check=False).code == 0, within_s=60)
+    assert web1.client.workspace.get(name="durable").id == made.id
+    assert web1.client.workspace.exec(name="durable", argv=["ls"]).stdout.split() == [
+        "AGENTS.md", "code", "config", "data", "logs", "tmp",
+    ]  # fmt: skip
+    web1.client.close()

@@ -1,0 +1,135 @@
+"""Somebody at a terminal: a registry, a state directory and nodes of their own; types commands, reads what is said."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from codesmith.lab import Lab
+from codesmith.lab.node import LabNode
+
+BIN = Path(sys.executable).parent
+TOP = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command said and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def ok(self) -> bool:
+        return self.code == 0
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class Person:
+    """Runs `inv` from the checkout with files of their own."""
+
+    def __init__(self, folder: Path, lab: Lab, nodes: dict[str, str], prefix: str) -> None:
+        self._lab, self._names = lab, {name: f"{prefix}-{name}" for name in nodes}
+        for name, release in nodes.items():
+            lab.up(self._names[name], release)
+        self.registry, self.home = folder / "nodes.yaml", folder / "home"
+        self.write_registry({name: self.lab_entry(name) for name in nodes})
+        self.environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("CODESMITH_")},
+            "CODESMITH_NODES": str(self.registry),
+            "CODESMITH_HOME": str(self.home),
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+        }
+
+    def write_registry(self, nodes: dict[str, dict[str, Any]]) -> None:
+        """Write nodes.yaml and the known_hosts beside it (the lab knows the true keys)."""
+        self.registry.parent.mkdir(parents=True, exist_ok=True)
+        self.registry.write_text(json.dumps({"nodes": nodes}, indent=2))
+        known = "".join(self.lab_node(name).address.known_hosts.read_text() for name in nodes)
+        (self.registry.parent / "known_hosts").write_text(known)
+
+    def lab_entry(self, name: str) -> dict[str, Any]:
+        """Return the registry entry of a lab node as if it were a server somewhere."""
+        address = self.lab_node(name).address
+        return {"host": address.host, "port": address.port, "user": address.user, "identity": str(address.identity)}
+
+    def lab_node(self, name: str) -> LabNode:
+        """Return the real node behind a name."""
+        return self._lab.get(self._names[name])
+
+    def host(self, name: str) -> Any:
+        """Return the node as pytest-testinfra sees it."""
+        return self.lab_node(name).host
+
+    def on(self, name: str, script: str, *, check: bool = True) -> Said:
+        """Run a script on the node as root, past CodeSmith."""
+        done = self.lab_node(name).run(["sh", "-c", script], input="", check=check)
+        return Said(done.status, done.stdout, done.stderr)
+
+    def runs(self, command: str, *, code: int = 0, check: bool = True, typed: str = "") -> Said:
+        """Type a command; it must end with `code`."""
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=TOP,
+            env=self.environment,
+            input=typed,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        said = Said(done.returncode, done.stdout, done.stderr)
+        assert "Traceback" not in said.err, said.err
+        assert not check or said.code == code, f"{command}: exit {said.code}\n{said.out}\n{said.err}"
+        return said
+
+    def fails(self, command: str, *, code: int) -> Said:
+        """Type a command that must be refused: one error, at most one hint, the exit code."""
+        said = self.runs(command, code=code)
+        lines = [line for line in said.err.splitlines() if line.startswith(("error:", "hint:"))]
+        assert [line.split(":")[0] for line in lines] == ["error", "hint"], said.err
+        return said
+
+    def endpoint(self) -> Path:
+        """Return the local socket of the only ready node."""
+        (ready,) = [one for one in self.runs("inv node.status --json").json if one["state"] == "ready"]
+        return Path(ready["endpoint"].removeprefix("unix:"))
+
+    @contextmanager
+    def changed_host_key(self, name: str) -> Iterator[None]:
+        """Make the pinned key another one than the node's."""
+        file = self.registry.parent / "known_hosts"
+        true = file.read_text()
+        other = self.registry.parent / "other"
+        subprocess.run(["ssh-keygen", "-q", "-N", "", "-t", "ed25519", "-f", other], check=True)
+        key = " ".join(other.with_suffix(".pub").read_text().split()[:2])
+        file.write_text("".join(f"{line.split()[0]} {key}\n" for line in true.splitlines() if "ed25519" in line))
+        try:
+            yield
+        finally:
+            file.write_text(true)
+            other.unlink()
+            other.with_suffix(".pub").unlink()
+
+    def wait_until(self, is_so: Callable[[], bool], *, within_s: float) -> None:
+        """Look again until it is so."""
+        deadline = time.monotonic() + within_s
+        while not is_so():
+            assert time.monotonic() < deadline, "did not come about"
+
+    def leave(self) -> None:
+        """Stop the forwarder and throw the nodes away."""
+        self.runs("inv node.disconnect --all", check=False)
+        for name in self._names.values():
+            self._lab.down(name)

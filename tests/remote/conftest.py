@@ -1,0 +1,85 @@
+"""Nodes as prepare sees them, and one agent for the whole run, even while somebody edits agent/."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codesmith import paths
+from codesmith.lab import Lab, LabNode
+from codesmith.registry import Node
+from codesmith.remote import pack as packing
+from codesmith.remote.connection import NodeConnection, connect
+from codesmith.remote.target import Target, resolve
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """State of this test alone; no forwarder is started here."""
+    folder = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("CODESMITH_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def agent_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """agent/ as it was when the tests began."""
+    top = paths.checkout()
+    assert top is not None
+    return Path(shutil.copytree(top / "agent", tmp_path_factory.mktemp("source") / "agent"))
+
+
+@pytest.fixture
+def same_agent(agent_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every prepare of the test ships the same agent."""
+    pack = packing.pack
+    monkeypatch.setattr(packing, "pack", lambda: pack(agent_copy))
+
+
+@pytest.fixture
+def as_node(tmp_path: Path) -> Callable[..., Node]:
+    """Give a lab node's entry in a registry: `as_node(lab_node, user="ops")`."""
+
+    def give(lab_node: LabNode, **fields: Any) -> Node:
+        return Node(lab_node.name, tmp_path / "nodes.yaml", lab=lab_node.release, **fields)
+
+    return give
+
+
+@pytest.fixture
+def target(node: LabNode, as_node: Callable[..., Node]) -> Target:
+    """Give the way to the module's lab node."""
+    return resolve(as_node(node))
+
+
+@pytest.fixture
+def open_to(target: Target) -> Iterator[Callable[..., NodeConnection]]:
+    """Open connections that are closed after the test: `open_to(user="ops")`."""
+    there: list[NodeConnection] = []
+
+    def give(**fields: Any) -> NodeConnection:
+        there.append(connect(replace(target, **fields)))
+        return there[-1]
+
+    yield give
+    for connection in there:
+        connection.close()
+
+
+@pytest.fixture
+def fresh(lab: Lab, new_name: Callable[[str], str]) -> Iterator[Callable[..., LabNode]]:
+    """Boot fresh nodes that are thrown away after the test: `web = fresh("web", release="trixie")`."""
+    booted: list[str] = []
+
+    def boot_one(word: str = "node", release: str = "bookworm") -> LabNode:
+        booted.append(new_name(word))
+        return lab.up(booted[-1], release)
+
+    yield boot_one
+    for name in booted:
+        lab.down(name)

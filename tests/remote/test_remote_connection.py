@@ -1,0 +1,185 @@
+"""What stands between us and a node is said in our own words, and gateways are verified like nodes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from codesmith.errors import AuthenticationFailed, CodeSmithError, HostKeyUnknown, Unreachable
+from codesmith.lab import LabNode
+from codesmith.registry import Node
+from codesmith.remote import target as targets
+from codesmith.remote.connection import NodeConnection, connect, run_script
+from codesmith.remote.target import Target, resolve
+
+Open = Callable[..., NodeConnection]
+
+
+def new_key(path: Path, *options: str) -> str:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", *(options or ("-N", "")), "-f", str(path)], check=True)
+    return str(path)
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def test_no_sshd_is_named(free_port: int) -> None:
+    with pytest.raises(Unreachable, match=f"node web .*127.0.0.1 refuses connections on port {free_port}"):
+        connect(Target("web", "127.0.0.1", free_port))
+
+
+def test_no_address_is_named() -> None:
+    with pytest.raises(Unreachable, match="no address is known for 'nowhere.invalid'"):
+        connect(Target("web", "nowhere.invalid"))
+
+
+def test_silence_ends_at_the_time_limit() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        with pytest.raises(Unreachable, match="does not speak SSH|no answer"):
+            connect(Target("web", "127.0.0.1", silent.getsockname()[1]), timeout_s=1)
+
+
+def test_a_wrong_key_is_an_authentication_error_that_names_it(target: Target, tmp_path: Path) -> None:
+    identity = new_key(tmp_path / "id_wrong")
+    with pytest.raises(AuthenticationFailed, match=f"sshd refused root; tried: {identity}"):
+        connect(replace(target, identities=(identity,)))
+
+
+def test_a_key_that_needs_a_passphrase_is_named_with_ssh_add(target: Target, tmp_path: Path) -> None:
+    identity = new_key(tmp_path / "id_locked", "-N", "passphrase")
+    with pytest.raises(AuthenticationFailed, match="a passphrase is needed") as error:
+        connect(replace(target, identities=(identity,)))
+    assert error.value.hint == f"ssh-add {identity}"
+
+
+def test_a_key_is_used_from_the_agent(
+    node: LabNode, target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    identity = new_key(tmp_path / "id_agent")
+    keys = node.root / "root/.ssh/authorized_keys"
+    keys.write_text(keys.read_text() + Path(f"{identity}.pub").read_text())
+    agent_socket = str(tmp_path / "agent")
+    with subprocess.Popen(["ssh-agent", "-D", "-a", agent_socket], stdout=subprocess.DEVNULL) as agent:
+        try:
+            while not os.path.exists(agent_socket):
+                assert agent.poll() is None
+            monkeypatch.setenv("SSH_AUTH_SOCK", agent_socket)
+            subprocess.run(["ssh-add", "-q", identity], check=True, stderr=subprocess.DEVNULL)
+            os.rename(identity, f"{identity}.gone")
+            connect(replace(target, identities=(), identities_only=False)).close()
+            connect(replace(target, identities=(identity,), identities_only=True)).close()
+            with pytest.raises(AuthenticationFailed, match="tried: no key"):
+                connect(replace(target, identities=(), identities_only=True))
+        finally:
+            agent.terminate()
+
+
+def test_a_gateway_is_used_and_verified(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets, "_read_with_ssh", lambda wanted: {})
+    jump = f"{target.user}@{target.host}:{target.port}"
+    through = replace(target, host="127.0.0.1", host_key_alias=target.host, proxy_jump=jump)
+    connection = connect(through)
+    try:
+        done = run_script(connection, 'echo "$SSH_CONNECTION"; cat', b"data")
+        assert done.stdout.endswith(b"data")
+    finally:
+        connection.close()
+    with pytest.raises(HostKeyUnknown, match=f"node {target.name} via {target.host}"):
+        connect(replace(through, known_hosts=(Path("/nonexistent"),)))
+
+
+def test_a_proxy_command_is_used_and_ended(target: Target) -> None:
+    command = f"{os.sys.executable} -c \"{RELAY}\" {target.host}"  # type: ignore[attr-defined]
+    connection = connect(replace(target, proxy_command=command, host="behind", host_key_alias=target.host))
+    try:
+        assert run_script(connection, "cat", b"x" * 1_000_000).stdout == b"x" * 1_000_000
+    finally:
+        connection.close()
+
+
+RELAY = (
+    "import os, select, socket, sys; s = socket.create_connection((sys.argv[1], 22)); f = s.fileno()\n"
+    "while True:\n"
+    " for r in select.select([0, f], [], [])[0]:\n"
+    "  d = os.read(r, 65536)\n"
+    "  if not d: sys.exit()\n"
+    "  o = f if r == 0 else 1\n"
+    "  while d: d = d[os.write(o, d):]\n"
+)
+
+
+def test_a_connection_that_dies_is_unreachable(node: LabNode, open_to: Open) -> None:
+    connection = open_to()
+    with pytest.raises(Unreachable, match="connection was lost|closed"):
+        run_script(connection, 'kill -9 $(ps -o ppid= -p $(ps -o ppid= -p $PPID)) $PPID; exec sleep 5', timeout_s=10)
+        run_script(connection, "true")
+
+
+# Resolving
+
+
+@pytest.fixture
+def ssh_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An ssh configuration of its own: ssh reads it because it is named."""
+    config = tmp_path / "ssh_config"
+    fake = tmp_path / "bin"
+    fake.mkdir()
+    (fake / "ssh").write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {config} "$@"\n')
+    (fake / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake}:{os.environ['PATH']}")
+    return config
+
+
+def test_the_operators_ssh_configuration_is_followed(ssh_home: Path, tmp_path: Path) -> None:
+    ssh_home.write_text(
+        "Host web\n HostName web.example.org\n User ops\n Port 2222\n IdentityFile ~/.ssh/id_%h\n IdentitiesOnly yes\n"
+        " ProxyCommand nc -x %r %h %p\n HostKeyAlias alias\n UserKnownHostsFile /a /b\n GlobalKnownHostsFile none\n"
+    )
+    found = resolve(Node("web1", tmp_path / "nodes.yaml", "web"))
+    assert (found.host, found.port, found.user) == ("web.example.org", 2222, "ops")
+    assert found.identities == (str(Path("~/.ssh/id_web.example.org").expanduser()),)
+    assert found.identities_only
+    assert found.proxy_command == "nc -x ops web.example.org 2222"
+    assert found.key_name == "alias"
+    assert found.known_hosts == (tmp_path / "known_hosts", Path("/a"), Path("/b"))
+
+
+def test_what_nodes_yaml_says_wins(ssh_home: Path, tmp_path: Path) -> None:
+    ssh_home.write_text("Host *\n User other\n Port 2222\n IdentityFile /other\n")
+    found = resolve(Node("web1", tmp_path / "nodes.yaml", "web", "ops", 22, "keys/id"))
+    assert (found.host, found.port, found.user) == ("web", 22, "ops")
+    assert found.identities == (str(tmp_path / "keys/id"), "/other")
+
+
+def test_a_broken_ssh_configuration_is_named(ssh_home: Path, tmp_path: Path) -> None:
+    ssh_home.write_text("Nonsense yes\n")
+    with pytest.raises(CodeSmithError, match="ssh refuses its configuration: .*terminating, 1 bad configuration options"):
+        resolve(Node("web1", tmp_path / "nodes.yaml", "web"))
+
+
+@pytest.mark.parametrize("host", ["-oProxyCommand=touch /tmp/x", "a b", "web\n"])
+def test_a_host_that_is_an_option_is_refused(tmp_path: Path, host: str) -> None:
+    with pytest.raises(CodeSmithError, match="is not a host name"):
+        resolve(Node("web1", tmp_path / "nodes.yaml", host))
+
+
+def test_without_ssh_the_configuration_is_read_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(targets.shutil, "which", lambda name: None)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh/config").write_text("Host web\n HostName web.example.org\n User ops\n Port 2222\n")
+    found = resolve(Node("web1", tmp_path / "nodes.yaml", "web"))
+    assert (found.host, found.port, found.user) == ("web.example.org", 2222, "ops")
+    assert found.known_hosts[1] == tmp_path / ".ssh/known_hosts"

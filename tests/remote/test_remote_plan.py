@@ -1,0 +1,104 @@
+"""The plan is a table: see plans.yaml."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from copy import deepcopy
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from remote_facts import BARE, WISH, prepared
+
+from codesmith.errors import Unsupported
+from codesmith.remote.bootstrap import layout
+from codesmith.remote.bootstrap.facts import Facts
+from codesmith.remote.bootstrap.plan import plan
+from codesmith.remote.bootstrap.probe import parse_sh_facts
+from codesmith.remote.bootstrap.step import Step
+
+CASES = yaml.safe_load((Path(__file__).with_name("plans.yaml")).read_text())
+
+
+def facts(case: dict[str, Any]) -> Facts:
+    found = prepared() if case["node"] == "prepared" else deepcopy(BARE)
+    return Facts.from_json(change(found, case.get("but", {})))
+
+
+def change(there: Any, but: Any) -> Any:
+    """Return `there` with what `but` names replaced, level by level."""
+    if not isinstance(there, dict) or not isinstance(but, dict):
+        return but
+    return {**there, **{key: change(there.get(key), value) for key, value in but.items()}}
+
+
+def commands(steps: list[Step]) -> Iterator[str]:
+    for order in (step.order for step in steps):
+        if order["do"] == "run":
+            yield shlex.join(order["argv"])
+        if order["do"] == "units":
+            if order["stop"]:
+                yield shlex.join(["systemctl", "stop", *order["stop"]])
+            yield from (f"systemctl start {name}" for name in order["start"])
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if "steps" in case], ids=itemgetter("case"))
+def test_plan(case: dict[str, Any]) -> None:
+    steps = plan(facts(case), WISH)
+    assert [f"{step.kind} {step.name}" for step in steps] == case["steps"]
+    assert "commands" not in case or list(commands(steps)) == case["commands"]
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if "refused" in case], ids=itemgetter("case"))
+def test_refused(case: dict[str, Any]) -> None:
+    with pytest.raises(Unsupported) as error:
+        plan(facts(case), WISH)
+    reasons = error.value.problem.split("; ")
+    assert [any(wanted in reason for reason in reasons) for wanted in case["refused"]] == [True] * len(reasons)
+
+
+def ledger_of(node: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    step = next(step for step in plan(Facts.from_json(node), WISH) if step.kind == "ledger")
+    return {str(entry.get("name") or entry["path"]): entry for entry in json.loads(step.order["text"])["entries"]}
+
+
+def test_the_ledger_tells_ours_from_what_was_there() -> None:
+    node = change(BARE, {"files": {"/srv/codesmith": {**prepared()["files"]["/srv/codesmith"]}}})
+    entries = ledger_of(node)
+    assert not entries["/srv/codesmith"]["made_by_us"]
+    assert entries["/srv/codesmith/home"]["made_by_us"]
+    assert entries["/srv/codesmith/home"]["mode"] == "0711"
+    assert entries[WISH.agent]["sha256"] == WISH.sha256
+
+
+def test_what_we_made_stays_ours_and_old_releases_stay_on_record() -> None:
+    node = prepared()
+    old = {"kind": "file", "path": f"{layout.RELEASES}/000/agent.pyz", "sha256": "0", "made_by_us": True}
+    node["ledger"]["entries"].append(old)
+    node["login"] = "ada"
+    entries = ledger_of(node)
+    assert entries[old["path"]] == old
+    assert all(entry["made_by_us"] for entry in entries.values())
+    assert {"ops", "ada"} <= set(entries)
+
+
+def test_a_node_without_python_is_described_by_sh_alone() -> None:
+    text = (
+        "login=ops\nkernel=6.1\narch=x86_64\npid1=systemd\nsystemd=systemd 252 (252)\n+PAM +AUDIT\nsystemd_runs=yes\n"
+        "python=sh: 1: /usr/bin/python3: not found\nmanager=apt-get\nmissing=git\nfree=/usr 1000000\n"
+        "os.ID=debian\nos.VERSION_ID=\"12\"\n"
+    )
+    found = parse_sh_facts(text)
+    assert (found.python, found.login, found.missing_commands) == (None, "ops", ("git",))
+    assert (found.systemd_version, found.os["version_id"]) == (252, "12")
+    assert plan(found, WISH)[1].name == "git, python3"
+
+
+def test_the_plan_changes_no_facts() -> None:
+    before = prepared()
+    plan(Facts.from_json(before), WISH)
+    assert before == prepared()

@@ -1,0 +1,108 @@
+"""The generated client, against the agent's own front end."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sdk_doubles import real_agent, result, scripted
+
+import codesmith
+from codesmith import paths
+from codesmith.errors import AgentRefused, UnknownNode
+from codesmith.registry import Registry
+from codesmith.sdk import api, generate
+from codesmith.tunnel.endpoint import endpoint_path
+
+TOP = Path(__file__).parents[2]
+CONTRACT = json.loads((TOP / "agent" / "openrpc.json").read_text())
+EXAMPLES = [(method["name"], example) for method in CONTRACT["methods"] for example in method["examples"]]
+
+
+@pytest.fixture
+def endpoint(tmp_path, monkeypatch):
+    monkeypatch.setenv("CODESMITH_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("CODESMITH_NODES", str(tmp_path / "nodes.yaml"))
+    monkeypatch.delenv("CODESMITH_NODE", raising=False)
+    (tmp_path / "nodes.yaml").write_text("nodes: {web1: {host: web1.invalid}}\n")
+    yield endpoint_path(Registry.load().one())
+    shutil.rmtree(paths.runtime_dir())
+
+
+def test_the_client_speaks_with_the_agent(endpoint, tmp_path):
+    with real_agent(endpoint, tmp_path), codesmith.connect("web1") as web1:
+        assert web1.node.version().api == CONTRACT["info"]["version"]
+        assert web1.node.info().os.id
+        assert {check.name for check in web1.node.health().checks} >= {"store", "helper"}
+        assert web1.workspace.list(user="ada", labels={"a": "b"}) == []
+        assert web1.discover() == CONTRACT
+
+
+def test_the_agents_refusals_arrive_typed(endpoint, tmp_path):
+    with real_agent(endpoint, tmp_path), codesmith.connect() as web1:
+        with pytest.raises(AgentRefused) as caught:
+            web1.user.get(name="nobody")
+        assert (caught.value.rpc_kind, caught.value.hint, caught.value.code) == ("not_found", "inv user.list", 3)
+        with pytest.raises(AgentRefused, match="name") as caught:
+            web1.workspace.create(name="../x")
+        assert caught.value.rpc_code == -32602
+
+
+@pytest.mark.parametrize("name, example", EXAMPLES, ids=[name for name, _ in EXAMPLES])
+def test_every_example_of_the_contract_fits_the_client(endpoint, name, example):
+    params = {param["name"]: param["value"] for param in example["params"]}
+    value = example["result"]["value"]
+    with scripted(endpoint, result(value)) as server, codesmith.connect() as web1:
+        prefix, _, verb = name.partition(".")
+        found = web1.discover() if prefix == "rpc" else getattr(getattr(web1, prefix), verb)(**params)
+        sent = {key: item for key, item in server.requests[0]["params"].items() if item is not False}
+    sent.pop("request_id", None)
+    assert sent == params
+    shown = (
+        [item.to_dict() for item in found] if isinstance(found, list) else getattr(found, "to_dict", lambda: found)()
+    )
+    assert shown == value
+
+
+def test_an_unknown_node_is_told_before_anything_is_opened(endpoint):
+    with pytest.raises(UnknownNode):
+        codesmith.connect("web2")
+
+
+def test_a_record_ignores_what_a_newer_agent_adds():
+    data = {"total_bytes": 2, "free_bytes": 1, "from_the_future": 3}
+    disk = api.Disk.from_dict(data)
+    assert disk == api.Disk(total_bytes=2, free_bytes=1)
+    assert disk.to_dict() == {"total_bytes": 2, "free_bytes": 1}
+    assert repr(disk) == "Disk(total_bytes=2, free_bytes=1)"
+    assert disk != api.Disk(total_bytes=2, free_bytes=2)
+    assert disk != data
+
+
+def test_api_py_is_what_the_contract_says():
+    done = subprocess.run(
+        [sys.executable, "-m", "codesmith.sdk.generate", "--check"], cwd=TOP, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_generator_notices_a_change_of_the_contract(tmp_path, monkeypatch, capsys):
+    changed = copy.deepcopy(CONTRACT)
+    changed["components"]["schemas"]["User"]["properties"]["nickname"] = {"type": "string"}
+    (tmp_path / "openrpc.json").write_text(json.dumps(changed))
+    monkeypatch.setattr(generate, "CONTRACT", tmp_path / "openrpc.json")
+    monkeypatch.setattr(sys, "argv", ["generate", "--check"])
+    with pytest.raises(SystemExit):
+        generate.main()
+    assert capsys.readouterr().err.endswith("hint: make api\n")
+    assert "nickname: str | None" in generate.module(changed)
+
+
+def test_a_schema_the_generator_does_not_know_is_refused_by_name():
+    with pytest.raises(generate.BadContract, match="no Python type"):
+        generate.python_type({"type": "tuple"})

@@ -1,0 +1,256 @@
+"""Calls over a real Unix socket: what comes back, what is repeated and what never is."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from sdk_doubles import error, http, result, scripted
+
+from codesmith import errors
+from codesmith.sdk import transport as transport_module
+from codesmith.sdk.transport import Transport
+from codesmith.sdk.wire import Connection
+
+
+def refuse_to_ensure():
+    raise AssertionError("the endpoint answers: nothing is to be started")
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "endpoint.sock"
+
+
+@pytest.fixture
+def transport(path):
+    opened = Transport("web1", path, refuse_to_ensure)
+    yield opened
+    opened.close()
+
+
+def look(transport, **params):
+    return transport.call("node.version", params, changes=False)
+
+
+def change(transport, **params):
+    return transport.call("user.create", params, changes=True)
+
+
+def test_calls_share_one_connection(path, transport):
+    with scripted(path, result(1), result({"two": 2}), result(None)) as server:
+        assert [look(transport), look(transport), look(transport)] == [1, {"two": 2}, None]
+        assert server.connections == 1
+        assert [request["id"] for request in server.requests] == [1, 2, 3]
+
+
+def test_what_is_none_is_not_sent(path, transport):
+    with scripted(path, result(1)) as server:
+        look(transport, a=None, b=False, c="")
+        assert server.requests[0]["params"] == {"b": False, "c": ""}
+
+
+def test_a_change_carries_a_request_id_of_its_own_and_a_look_none(path, transport):
+    with scripted(path, result(1), result(1), result(1), result(1)) as server:
+        change(transport), change(transport), change(transport, request_id="mine"), look(transport)
+        first, second, third, fourth = [request["params"].get("request_id") for request in server.requests]
+        assert first != second
+        assert (third, fourth) == ("mine", None)
+
+
+def test_a_connection_closed_while_idle_is_noticed_before_anything_is_sent(path, transport):
+    with scripted(path, result(1), result(2), hang_up_after=(1,)) as server:
+        assert change(transport) == 1
+        assert server.idle_closed.wait(5)
+        assert change(transport) == 2
+        assert (server.connections, len(server.requests)) == (2, 2)
+
+
+def test_a_kept_connection_that_ends_under_a_call_is_replaced_once_with_the_same_request_id(path, transport):
+    with scripted(path, result(1), None, result(3)) as server:
+        change(transport)
+        assert change(transport) == 3
+        assert server.connections == 2
+        assert server.requests[1] == server.requests[2]
+
+
+def test_the_second_end_is_an_error(path, transport):
+    with scripted(path, result(1), None, None) as server:
+        look(transport)
+        with pytest.raises(errors.Unreachable, match=r"ended before the answer to node.version"):
+            look(transport)
+        assert len(server.requests) == 3
+
+
+def test_a_fresh_connection_that_ends_is_not_tried_again(path, transport):
+    with scripted(path, None) as server:
+        with pytest.raises(errors.Unreachable) as caught:
+            change(transport)
+        assert caught.value.code == 5
+        assert caught.value.hint == "inv node.status --node web1"
+        assert len(server.requests) == 1
+
+
+def test_an_answer_that_stops_in_its_middle_is_an_error_and_not_repeated(path, transport):
+    half = http({"jsonrpc": "2.0", "id": 2, "result": "x" * 100})[:-10]
+    with scripted(path, result(1), half, hang_up_after=(2,)) as server:
+        look(transport)
+        with pytest.raises(errors.Unreachable, match="ended in the answer"):
+            look(transport)
+        assert len(server.requests) == 2
+
+
+def test_connection_close_is_honoured(path, transport):
+    closing = http({"jsonrpc": "2.0", "id": 1, "result": 1}, headers="Connection: close\r\n")
+    with scripted(path, closing, result(2)) as server:
+        assert [look(transport), look(transport)] == [1, 2]
+        assert server.connections == 2
+
+
+def test_a_long_answer_arrives_whole(path, transport):
+    with scripted(path, result("x" * 3_000_000)):
+        assert len(look(transport)) == 3_000_000
+
+
+def test_the_agents_refusal_keeps_code_kind_hint_and_data(path, transport):
+    with scripted(path, error(1004, "user 'a' owns workspaces", kind="in_use", hint="inv workspace.delete b", n=1)):
+        with pytest.raises(errors.AgentRefused) as caught:
+            change(transport)
+    assert (caught.value.rpc_code, caught.value.rpc_kind, caught.value.code) == (1004, "in_use", 6)
+    assert caught.value.data["n"] == 1
+    assert str(caught.value) == "error: user 'a' owns workspaces\nhint: inv workspace.delete b"
+
+
+def test_not_found_ends_with_3(path, transport):
+    with scripted(path, error(1001, "no user 'a' on this node", kind="not_found")):
+        with pytest.raises(errors.AgentRefused) as caught:
+            look(transport)
+    assert caught.value.code == 3
+
+
+@pytest.mark.parametrize(
+    "kind, wanted",
+    [
+        ("Unreachable", errors.Unreachable),
+        ("AuthenticationFailed", errors.AuthenticationFailed),
+        ("HostKeyChanged", errors.HostKeyChanged),
+        ("NotPrepared", errors.NotPrepared),
+        ("SomethingNewer", errors.CodeSmithError),
+    ],
+)
+def test_what_the_forwarder_says_is_raised_as_its_own_kind(path, transport, kind, wanted):
+    body = {"error": {"kind": kind, "problem": "node web1 is gone", "hint": "inv node.status"}}
+    with scripted(path, http(body, status="503 Service Unavailable")):
+        with pytest.raises(errors.CodeSmithError) as caught:
+            look(transport)
+    assert type(caught.value) is wanted
+    assert str(caught.value) == "error: node web1 is gone\nhint: inv node.status"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n",
+        b"x" * 70_000,
+        http(b"not json"),
+        http([1]),
+        http({"jsonrpc": "2.0", "id": 77, "result": 1}),
+        http({"jsonrpc": "2.0", "id": 1}),
+    ],
+    ids=range(9),
+)
+def test_an_answer_that_is_no_answer_is_one_clear_error(path, transport, answer):
+    with scripted(path, answer), pytest.raises(errors.CodeSmithError, match=r"node.version"):
+        look(transport)
+
+
+def test_a_peer_that_says_nothing_is_given_up_at_the_deadline(path, transport, monkeypatch):
+    monkeypatch.setattr(transport_module, "LOOK_S", 0.2)
+    with scripted(path, b"HTTP/1.1 200 OK\r\n"):
+        with pytest.raises(errors.Unreachable, match=r"web1 did not answer node.version within 0 s"):
+            look(transport)
+
+
+def test_a_commands_own_limit_comes_on_top_of_the_deadline(path, transport, monkeypatch):
+    monkeypatch.setattr(transport_module, "CHANGE_S", -1.0)
+    with scripted(path, result(1), result(2)):
+        assert transport.call("workspace.exec", {"timeout_s": 30}, changes=True) == 1
+        with pytest.raises(errors.Unreachable):
+            transport.call("workspace.exec", {}, changes=True)
+
+
+def test_an_endpoint_that_is_not_there_is_ensured_once(path, tmp_path):
+    asked = []
+
+    def ensure():
+        asked.append(path)
+        return tmp_path / "other.sock"
+
+    with scripted(tmp_path / "other.sock", result(1), result(2)):
+        transport = Transport("web1", path, ensure)
+        assert [look(transport), look(transport)] == [1, 2]
+        transport.close()
+    assert len(asked) == 1
+
+
+def test_a_socket_file_nobody_listens_on_is_ensured_too(path, tmp_path):
+    with scripted(path):
+        pass
+    assert path.exists()
+    with scripted(tmp_path / "other.sock", result(1)):
+        transport = Transport("web1", path, lambda: tmp_path / "other.sock")
+        assert look(transport) == 1
+        transport.close()
+
+
+def test_why_an_endpoint_cannot_be_had_reaches_the_caller(path):
+    def ensure():
+        raise errors.HostKeyUnknown("node web1: nobody has trusted its host key yet")
+
+    with pytest.raises(errors.HostKeyUnknown):
+        look(Transport("web1", path, ensure))
+
+
+def test_threads_may_share_a_transport(path, transport):
+    found = []
+    with scripted(
+        path, *[lambda request: http({"jsonrpc": "2.0", "id": request["id"], "result": request["params"]["n"]})] * 8
+    ):
+        threads = [threading.Thread(target=lambda n=n: found.append((n, look(transport, n=n)))) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sorted(found) == [(n, n) for n in range(8)]
+
+
+def test_the_wire_is_shown_without_secrets(path, transport, monkeypatch, capsys):
+    monkeypatch.setenv("CODESMITH_DEBUG", "ssh,rpc")
+    with scripted(path, result(1)):
+        change(transport, name="a", ssh_keys=["ssh-ed25519 AAAA"], stdin="hush", env={"TOKEN": "hush"})
+    shown = capsys.readouterr().err
+    assert "rpc web1 user.create" in shown
+    assert "AAAA" not in shown
+    assert "hush" not in shown
+
+
+def test_an_answer_of_another_shape_is_an_error_with_a_next_step(transport):
+    with pytest.raises(errors.CodeSmithError, match=r"answered user.get in a form this client does not know") as caught:
+        transport.record("user.get", lambda data: data["name"], {})
+    assert caught.value.hint == "inv node.prepare --node web1"
+
+
+def test_a_closed_connection_is_known_to_be_stale_and_an_open_one_is_not(path):
+    with scripted(path, result(1), result(2), hang_up_after=(2,)) as server:
+        connection = Connection(path, time.monotonic() + 5)
+        assert not connection.is_stale
+        connection.post(b'{"id": 1}', time.monotonic() + 5)
+        assert not connection.is_stale
+        connection.post(b'{"id": 2}', time.monotonic() + 5)
+        assert server.idle_closed.wait(5)
+        assert connection.is_stale
+        connection.close()

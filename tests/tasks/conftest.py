@@ -1,0 +1,58 @@
+"""A place of its own for each test: registry, state and an endpoint that a stand-in serves."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from codesmith import paths
+
+TOP = Path(__file__).parents[2]
+sys.path.insert(0, str(TOP / "tests" / "sdk"))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Runs the programs as a person would, and knows where their endpoint is."""
+
+    home: Path
+    nodes: Path
+    environment: dict[str, str]
+
+    def write(self, text: str) -> None:
+        self.nodes.write_text(text)
+
+    def endpoint(self, name: str = "web1") -> Path:
+        from codesmith.registry import Registry
+        from codesmith.tunnel.endpoint import endpoint_path
+
+        return endpoint_path(Registry.load(self.nodes).get(name))
+
+    def inv(self, *words: str, **options: object) -> subprocess.CompletedProcess[str]:
+        return self.run([str(Path(sys.executable).parent / "inv"), *words], **options)
+
+    def codesmith(self, *words: str, **options: object) -> subprocess.CompletedProcess[str]:
+        return self.run([sys.executable, "-m", "codesmith", *words], **options)
+
+    def run(self, argv: Sequence[str], **options: object) -> subprocess.CompletedProcess[str]:
+        settings = {"cwd": TOP, "env": self.environment, "stdin": subprocess.DEVNULL, "timeout": 60, **options}
+        return subprocess.run(argv, capture_output=True, text=True, **settings)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setenv("CODESMITH_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("CODESMITH_NODES", str(tmp_path / "nodes.yaml"))
+    for name in ("CODESMITH_NODE", "CODESMITH_DEBUG", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "nodes.yaml").write_text("nodes: {web1: {host: web1.invalid, tags: [eu]}}\n")
+    yield Place(tmp_path / "home", tmp_path / "nodes.yaml", dict(os.environ))
+    # The path of a test's folder is too long for a socket, so the sockets lie elsewhere.
+    shutil.rmtree(paths.runtime_dir())

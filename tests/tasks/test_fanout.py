@@ -1,0 +1,80 @@
+"""Several nodes at once: bounded, each with its own result."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+
+import pytest
+
+from codesmith import fanout
+from codesmith.errors import AuthenticationFailed, Unreachable
+from codesmith.registry import Node
+
+
+@pytest.fixture
+def nodes(tmp_path):
+    return [Node(f"n{number}", tmp_path / "nodes.yaml", host="x") for number in range(40)]
+
+
+def test_outcomes_come_in_the_order_of_the_nodes(nodes):
+    assert [outcome.result for outcome in fanout.each(nodes, lambda node: node.name)] == [node.name for node in nodes]
+
+
+def test_at_most_sixteen_run_at_once_and_sixteen_do(nodes):
+    running, most, lock = [0], [0], threading.Lock()
+    one_too_many = threading.Barrier(17)
+
+    def work(node):
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        with contextlib.suppress(threading.BrokenBarrierError):
+            one_too_many.wait(0.5)
+        with lock:
+            running[0] -= 1
+
+    fanout.each(nodes, work)
+    assert most[0] == 16
+
+
+def test_one_failure_stops_no_other(nodes):
+    def work(node):
+        if node.name in ("n3", "n7"):
+            raise Unreachable(f"{node.name} is gone", hint="look")
+        return node.name
+
+    outcomes = fanout.each(nodes, work)
+    assert sum(outcome.result is not None for outcome in outcomes) == 38
+    with pytest.raises(fanout.SomeFailed) as caught:
+        fanout.raise_failures(outcomes)
+    assert str(caught.value) == "error: 2 of 40 nodes failed:\n  n3: n3 is gone\n  n7: n7 is gone\nhint: look"
+    assert caught.value.code == 5
+
+
+def test_failures_of_different_kinds_end_with_1(nodes):
+    errors = {"n0": Unreachable("a"), "n1": AuthenticationFailed("b")}
+
+    def work(node):
+        raise errors[node.name]
+
+    with pytest.raises(fanout.SomeFailed) as caught:
+        fanout.raise_failures(fanout.each(nodes[:2], work))
+    assert caught.value.code == 1
+
+
+def test_the_only_nodes_error_is_its_own(nodes):
+    def work(node):
+        raise Unreachable("gone")
+
+    outcomes = fanout.each(nodes[:1], work)
+    with pytest.raises(Unreachable, match="gone"):
+        fanout.results(outcomes, lambda node, error: {})
+
+
+def test_a_bug_in_one_thread_reaches_the_caller(nodes):
+    def work(node):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fanout.each(nodes, work)

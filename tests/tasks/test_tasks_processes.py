@@ -1,0 +1,200 @@
+"""Real `inv` processes, against an endpoint that answers or does not."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sdk_doubles import error, real_agent, result, scripted
+
+TOP = Path(__file__).parents[2]
+EXECUTION = {
+    "exit_code": 0,
+    "signal": None,
+    "stdout": "",
+    "stderr": "",
+    "truncated": False,
+    "duration_s": 0.1,
+    "killed_by": None,
+}
+USER = {
+    "name": "ada",
+    "login": "cs-ada",
+    "uid": 70000,
+    "gid": 70000,
+    "home": "/srv/codesmith/home/cs-ada",
+    "shell": "/bin/bash",
+    "state": "active",
+    "ssh_keys": [],
+    "workspaces": ["a", "b\t\x1b[31m"],
+    "created_at": "2026-11-23T00:00:00.000Z",
+}
+HEAVY = ("fabric", "paramiko", "cryptography", "rich", "ruamel", "jsonrpclib", "http.client")
+
+
+def test_an_unknown_node_ends_with_3(place):
+    done = place.inv("node.version", "--node", "nope")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith(f"error: no node 'nope' in {place.nodes} (known: web1)\nhint: ")
+
+
+@pytest.mark.parametrize(
+    "words", [["user.list", "--nope"], ["user.get"], ["user.gett", "x"], ["node.logs", "--lines=x"]]
+)
+def test_a_bad_command_line_ends_with_1_and_no_traceback(place, words):
+    for run in (place.inv, place.codesmith):
+        done = run(*words)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "Traceback" not in done.stderr
+        assert 1 <= len(done.stderr.splitlines()) <= 2
+
+
+def test_a_bad_registry_ends_with_1_file_and_line(place):
+    place.write("nodes:\n  web1: {hots: x}\n")
+    done = place.inv("user.list")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {place.nodes}:2: nodes.web1.hots: no such key, did you mean `host`?")
+
+
+def test_a_pipe_gets_tabs_and_json_gets_all(place):
+    with scripted(place.endpoint(), result([USER]), result([USER])):
+        piped, as_json = place.inv("user.list"), place.inv("user.list", "--json")
+    row = "ada\tcs-ada\t70000\t/srv/codesmith/home/cs-ada\tactive\ta,b\\t\\x1b[31m\t2026-11-23T00:00:00.000Z\n"
+    assert (piped.returncode, piped.stdout, piped.stderr) == (0, row, "")
+    assert json.loads(as_json.stdout) == [USER]
+
+
+def test_one_object_is_a_line_per_field(place):
+    with scripted(place.endpoint(), result(USER)):
+        done = place.inv("user.get", "ada")
+    assert done.stdout.splitlines()[:2] == ["name\tada", "login\tcs-ada"]
+
+
+def test_a_refusal_of_the_agent_ends_with_6_and_an_unknown_name_with_3(place):
+    with scripted(
+        place.endpoint(), error(1004, "busy", kind="in_use", hint="wait"), error(1001, "none", kind="not_found")
+    ):
+        refused, unknown = place.inv("user.delete", "ada"), place.inv("user.get", "ada")
+    assert (refused.returncode, refused.stdout, refused.stderr) == (6, "", "error: busy\nhint: wait\n")
+    assert (unknown.returncode, unknown.stderr) == (3, "error: none\n")
+
+
+def test_a_command_in_a_workspace_passes_everything_through(place):
+    answer = {**EXECUTION, "exit_code": 42, "stdout": "out\x1b[0m\n", "stderr": "err\n"}
+    with scripted(place.endpoint(), result(answer)) as server:
+        words = ["workspace.exec", "demo", "--env", "A=b=c", "--cwd", "code", "--timeout", "2.5", "--stdin", "-"]
+        done = place.inv(*words, "--", "sh", "-c", "a  b", "--help", stdin=None, input="typed\n")
+        sent = server.requests[0]["params"]
+    assert (done.returncode, done.stdout, done.stderr) == (42, "out\x1b[0m\n", "err\n")
+    assert sent.pop("request_id")
+    assert sent == {
+        "name": "demo",
+        "argv": ["sh", "-c", "a  b", "--help"],
+        "cwd": "code",
+        "env": {"A": "b=c"},
+        "timeout_s": 2.5,
+        "stdin": "typed\n",
+    }
+
+
+def test_what_was_cut_off_or_ended_is_said(place):
+    answer = {**EXECUTION, "exit_code": 137, "truncated": True, "killed_by": "timeout"}
+    with scripted(place.endpoint(), result(answer)):
+        done = place.inv("workspace.exec", "demo", "--", "yes")
+    assert done.returncode == 137
+    assert "longer than the agent keeps" in done.stderr
+    assert "ended by the timeout limit" in done.stderr
+
+
+def test_keys_and_labels_are_read_as_people_give_them(place, tmp_path):
+    (tmp_path / "keys.pub").write_text("# mine\nssh-ed25519 AAAA one\n\necdsa-sha2-nistp256 BBBB two\n")
+    with scripted(place.endpoint(), error(1002, "there", kind="already_exists")) as server:
+        words = ["--ssh-key", str(tmp_path / "keys.pub"), "--ssh-key", "ssh-rsa CCCC", "--label", "a=b"]
+        place.inv("workspace.create", "demo", *words)
+        sent = server.requests[0]["params"]
+    assert sent["ssh_keys"] == ["ssh-ed25519 AAAA one", "ecdsa-sha2-nistp256 BBBB two", "ssh-rsa CCCC"]
+    assert sent["labels"] == {"a": "b"}
+
+
+def test_a_private_key_never_leaves(place, tmp_path):
+    (tmp_path / "id").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nb3Blbn\n")
+    with scripted(place.endpoint()) as server:
+        done = place.inv("user.create", "ada", "--ssh-key", str(tmp_path / "id"))
+        assert server.requests == []
+    assert done.stderr == "error: that is a private key, which stays with you\nhint: give the file that ends in .pub\n"
+
+
+def test_of_several_nodes_each_has_its_own_result(place):
+    place.write("nodes: {web1: {host: a.invalid}, web2: {host: b.invalid}}\n")
+    version = {"agent": "1", "api": "1", "python": "3", "build": "", "node_id": "n"}
+    with scripted(place.endpoint("web1"), result(version)):
+        with scripted(place.endpoint("web2"), error(-32603, "broken", kind="internal", hint="inv node.logs")):
+            done = place.inv("node.version", "--all", "--json")
+    rows = json.loads(done.stdout)
+    assert rows == [{"node": "web1", **version}, {"node": "web2", "error": "broken", "kind": "AgentRefused"}]
+    assert (done.returncode, done.stderr) == (6, "error: 1 of 2 nodes failed:\n  web2: broken\nhint: inv node.logs\n")
+
+
+def test_ctrl_c_ends_with_2(place):
+    with scripted(place.endpoint(), b"HTTP/1.1 200 OK\r\n") as server:
+        argv = [str(Path(sys.executable).parent / "inv"), "node.version"]
+        running = subprocess.Popen(argv, cwd=TOP, env=place.environment, stderr=subprocess.PIPE, text=True)
+        assert server.was_called.wait(20)
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=20)
+    assert (running.returncode, err) == (2, "error: cancelled\n")
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(place):
+    many = [{**USER, "name": f"u{number}"} for number in range(3000)]
+    with scripted(place.endpoint(), result(many)):
+        inv = Path(sys.executable).parent / "inv"
+        done = place.run(["sh", "-c", f"{inv} user.list | head -1"])
+    assert done.stdout.startswith("u0\t")
+    assert done.stderr == ""
+
+
+def test_the_way_of_a_call_imports_nothing_heavy(place, tmp_path):
+    inv = Path(sys.executable).parent / "inv"
+    with real_agent(place.endpoint(), tmp_path):
+        done = place.run([sys.executable, "-X", "importtime", str(inv), "node.version", "--json"])
+    assert json.loads(done.stdout)[0]["node"] == "web1"
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "codesmith.sdk.api" in imported
+    assert not {name for name in imported if name.startswith(HEAVY)}
+    assert not {
+        name for name in imported if name.startswith(("codesmith.remote", "codesmith.lab", "codesmith.tunnel.control"))
+    }
+
+
+def test_the_program_works_away_from_the_checkout(place, tmp_path):
+    done = place.codesmith("node.list", cwd=tmp_path)
+    assert done.stdout == f"web1\tweb1.invalid\tunix:{place.endpoint()}\tstopped\t\teu\n"
+
+
+def test_a_node_is_added_shown_and_removed(place):
+    place.write("nodes:\n  web1: {host: web1.invalid}  # ours\n")
+    added = place.inv("node.add", "db1", "--host", "db1.invalid", "--port", "2222", "--tag", "eu", "--label", "a=b")
+    assert (added.returncode, added.stderr) == (0, "")
+    assert "# ours\n" in place.nodes.read_text()
+    assert [row["name"] for row in json.loads(place.inv("node.list", "--json").stdout)] == ["web1", "db1"]
+    assert json.loads(place.inv("node.remove", "db1", "--json").stdout)["removed"] is True
+    assert place.nodes.read_text() == "nodes:\n  web1: {host: web1.invalid}  # ours\n"
+
+
+def test_a_table_is_for_a_terminal_and_has_no_colour_with_no_color(place):
+    shown = {}
+    for value in ("1", ""):
+        with scripted(place.endpoint(), result([USER])):
+            inv = Path(sys.executable).parent / "inv"
+            environment = {**place.environment, "NO_COLOR": value, "TERM": "xterm-256color", "COLUMNS": "200"}
+            done = place.run(["script", "-qec", f"{inv} user.list", "/dev/null"], env=environment)
+        shown[value] = done.stdout
+    for text in shown.values():
+        assert "workspaces" in text and "\\x1b[31m" in text
+        assert "\x1b[31m" not in text
+    assert "\x1b[3" not in shown["1"]

@@ -1,0 +1,105 @@
+"""Every task explains itself, takes what it can check, and is the same in `inv`, `codesmith` and Python."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import typing
+from pathlib import Path
+
+import pytest
+from invoke.context import Context
+
+from codesmith.program import CodeSmith
+from codesmith.task import Task
+from codesmith.tasks import root
+
+NS = root()
+NAMES = sorted(NS.task_names)
+# What looks only; all others change something and must not do so under --dry.
+HARMLESS = {
+    "lab.status",
+    "node.health",
+    "node.info",
+    "node.list",
+    "node.logs",
+    "node.status",
+    "node.version",
+    "user.get",
+    "user.list",
+    "workspace.get",
+    "workspace.list",
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_task_explains_itself(name):
+    task = NS[name]
+    line = (task.__doc__ or "").strip().splitlines()[0]
+    assert line.endswith("."), f"{name}: the first line of its docstring stands in --list"
+    for argument in task.get_arguments():
+        assert argument.help, f"{name} --{argument.name} has no help text"
+        if not argument.positional and argument.kind is not bool and argument.name not in ("file", "tag", "argv"):
+            assert "(default:" in argument.help or "(needed" in argument.help, (
+                f"{name} --{argument.name}: no default told"
+            )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_texts_can_be_asked_for_more_than_once(name):
+    task = NS[name]
+    assert [argument.help for argument in task.get_arguments()] == [argument.help for argument in task.get_arguments()]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_is_shown_wherever_it_is_written(name, capsys):
+    for words in ([name, "--help"], [name, "-h"]):
+        CodeSmith().run(["codesmith", *words], exit=False)
+        shown = capsys.readouterr()
+        assert shown.out.startswith("Usage: ") and f" {name} " in shown.out
+        assert shown.err == ""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_task_is_ours_and_knows_its_name(name):
+    task = NS[name]
+    assert isinstance(task, Task)
+    assert task.full_name == name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_task_that_shows_something_has_json(name):
+    hints = typing.get_type_hints(NS[name].body)
+    if name != "demo":
+        assert hints["json"] is bool
+        assert hints["return"] is not type(None), f"{name} returns nothing to a Python caller"
+
+
+def test_only_tasks_that_look_run_under_dry():
+    assert {name for name in NAMES if NS[name].harmless} == HARMLESS
+    assert [name for name in NAMES if NS[name].plans] == ["node.prepare"]
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - HARMLESS - {"node.prepare"}))
+def test_a_task_that_changes_things_refuses_dry(name):
+    context = Context()
+    context.config.run.dry = True
+    task = NS[name]
+    required = [p.name for p in task.argspec(task.body).parameters.values() if p.default is inspect.Parameter.empty]
+    with pytest.raises(Exception, match="cannot be tried with --dry; nothing was done"):
+        task(context, **dict.fromkeys(required, "x"))
+
+
+def test_namespaces_are_listed_in_order():
+    source = inspect.getsource(root)
+    names = [line.split("=")[0].strip() for line in source.splitlines() if "from_module" in line]
+    assert names == sorted(names)
+    files = {path.stem for path in Path(inspect.getsourcefile(root)).parent.glob("[a-z]*.py")}
+    assert files == {*names, "demo"}
+
+
+def test_inv_and_codesmith_have_the_same_tasks(place):
+    ours = json.loads(place.codesmith("--list", "--list-format=json").stdout)
+    theirs = json.loads(place.inv("--list", "--list-format=json").stdout)
+    for key in ("tasks", "collections"):
+        assert ours[key] == theirs[key]
