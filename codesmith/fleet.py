@@ -70,8 +70,12 @@ def prepare_all(nodes: Sequence[Node], *, plan_only: bool, json: bool) -> Prepar
 def prepare(node: Node, *, plan_only: bool) -> Row:
     """Prepare one node, telling the steps on stderr."""
     from codesmith.remote.bootstrap.prepare import prepare as prepare_node
+    from codesmith.tunnel import identity
 
     done = prepare_node(node, plan_only=plan_only, on_progress=_tell)
+    if not plan_only:
+        # A node that was installed anew has a new id; whoever prepares it means this one.
+        identity.remember(node, done.node_id)
     return {
         "node": node.name,
         "result": "prepared" if done.changed else "planned" if plan_only and done.steps else "nothing to do",
@@ -180,11 +184,12 @@ def add(file: str, name: str, settings: Mapping[str, Any], tags: list[str], labe
 def remove(file: str, name: str) -> Row:
     """Take a node's endpoint down and its entry out of nodes.yaml; the node itself is left as it is."""
     from codesmith import nodes_writer
-    from codesmith.tunnel import control
+    from codesmith.tunnel import control, identity
 
     path = paths.nodes_file(file)
     node = Registry.load(path).get(name)
     control.disconnect(node)
+    identity.forget(node)
     was_default = nodes_writer.remove(path, name)
     return {"name": name, "removed": True, "was_default": was_default, "file": str(path)}
 

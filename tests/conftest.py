@@ -141,7 +141,11 @@ def left_open() -> set[str]:
 
 def _children() -> Iterator[str]:
     for task in Path("/proc/self/task").iterdir():
-        for pid in (task / "children").read_text().split():
+        try:
+            children = (task / "children").read_text().split()
+        except OSError:
+            continue  # a thread that ended meanwhile
+        for pid in children:
             with_words = Path("/proc", pid, "cmdline")
             try:
                 words = with_words.read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()

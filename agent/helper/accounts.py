@@ -7,7 +7,7 @@ import os
 import pwd
 import signal
 import time
-from typing import Optional
+from typing import Optional, Set
 
 from agent.errors import CommandFailed, InUse, NotManaged
 from agent.names import home_of, login_of
@@ -15,6 +15,7 @@ from agent.run import run
 
 COMMENT = "CodeSmith user"
 SHELLS = ("/bin/bash", "/bin/sh")
+DATABASES = ("/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow")
 KILL_ROUNDS = 100
 PAUSE_S = 0.02
 
@@ -61,32 +62,35 @@ def shell() -> str:
     return next((path for path in SHELLS if os.access(path, os.X_OK)), SHELLS[-1])
 
 
-def add(name: str, uid: int) -> None:
-    """Make the account with a group of its own and no password ("*": keys still work), then read it back.
+def is_whole(name: str) -> bool:
+    """Tell whether the account is in every database: a useradd that was killed leaves it in some."""
+    return _traces(login_of(name)) == {path for path in DATABASES if os.path.exists(path)}
 
-    The ranges, for this one call, make useradd take gid = uid, and leave /etc/subuid alone: that is for uids inside
-    UID_MIN to UID_MAX. (SUB_UID_COUNT=0, the documented way, fails on Debian 11.)
-    """
-    login = login_of(name)
-    _remove_own_group(login, uid)
-    identity = f"UID_MIN={uid + 1} UID_MAX={uid + 1} GID_MIN={uid} GID_MAX={uid}"
-    keys = [part for pair in identity.split() for part in ("--key", pair)]
-    run(
-        "useradd", *keys, "--uid", str(uid), "--user-group", "--no-create-home", "--no-log-init", "--password", "*",
-        "--home-dir", home_of(name), "--shell", shell(), "--comment", COMMENT, "--", login, timeout_s=None,
-    )  # fmt: skip
-    if check_ours(name, uid) is None:
-        raise CommandFailed(f"useradd made no account {login!r}", command="useradd", exit_code=0, stderr="")
+
+def ensure(name: str, uid: int) -> None:
+    """Make the account, or make it anew if an interrupted run left a part of it."""
+    if check_ours(name, uid) is not None and is_whole(name):
+        return
+    remove(name, uid)
+    _add(login_of(name), home_of(name), uid)
+    if check_ours(name, uid) is None or not is_whole(name):
+        raise CommandFailed(
+            f"useradd made no whole account {login_of(name)!r}", command="useradd", exit_code=0, stderr=""
+        )
 
 
 def remove(name: str, uid: int) -> None:
-    """Remove account and group. Its processes must be gone: userdel refuses a busy account."""
+    """Remove account and group, and what an interrupted run left of them. Processes must be gone: userdel refuses."""
     login = login_of(name)
     if check_ours(name, uid) is not None:
-        # 12: the home could not be removed (we do that); never -r or -f.
-        run("userdel", "--", login, allowed=(0, 12), timeout_s=None)
+        _delete(login)
     _remove_own_group(login, uid)
-    if find(name) is not None:
+    if _traces(login):
+        # Only shadow lines are left, which no tool removes by itself: complete the account, then remove it whole.
+        _add(login, home_of(name), uid)
+        _delete(login)
+        _remove_own_group(login, uid)
+    if _traces(login):
         raise CommandFailed(f"userdel left the account {login!r}", command="userdel", exit_code=0, stderr="")
 
 
@@ -125,6 +129,38 @@ def has_processes(uid: int) -> bool:
         if str(uid) in fields.get("Uid", "").split() and fields.get("State", "").strip()[:1] not in ("Z", "X"):
             return True
     return False
+
+
+def _add(login: str, home: str, uid: int) -> None:
+    """Make an account with a group of its own and no password ("*": keys still work).
+
+    The ranges, for this one call, make useradd take gid = uid, and leave /etc/subuid alone: that is for uids inside
+    UID_MIN to UID_MAX. (SUB_UID_COUNT=0, the documented way, fails on Debian 11.)
+    """
+    ranges = (f"UID_MIN={uid + 1}", f"UID_MAX={uid + 1}", f"GID_MIN={uid}", f"GID_MAX={uid}")
+    keys = [part for pair in ranges for part in ("--key", pair)]
+    run(
+        "useradd", *keys, "--uid", str(uid), "--user-group", "--no-create-home", "--no-log-init", "--password", "*",
+        "--home-dir", home, "--shell", shell(), "--comment", COMMENT, "--", login, timeout_s=None,
+    )  # fmt: skip
+
+
+def _delete(login: str) -> None:
+    # 12: the home could not be removed (we do that); never -r or -f.
+    run("userdel", "--", login, allowed=(0, 12), timeout_s=None)
+
+
+def _traces(login: str) -> Set[str]:
+    """Return the account databases that have a line for this login."""
+    found = set()
+    for path in DATABASES:
+        try:
+            with open(path, "rb") as file:
+                if any(line.startswith(login.encode() + b":") for line in file):
+                    found.add(path)
+        except FileNotFoundError:
+            pass
+    return found
 
 
 def _remove_own_group(login: str, uid: int) -> None:

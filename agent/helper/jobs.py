@@ -28,7 +28,8 @@ GRACE_S = 20.0
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
 SHIM = 'IFS= read -r line && eval "$line" && exec "$@"'
 BASELINE = (
-    "NoNewPrivileges=yes", "CapabilityBoundingSet=", "UMask=0077", "LimitCORE=0",
+    # No UMask=: systemd 247 makes mount points below TemporaryFileSystem= with it, closed to users. The shim sets it.
+    "NoNewPrivileges=yes", "CapabilityBoundingSet=", "LimitCORE=0",
     "ProtectSystem=strict", "ProtectHome=yes", "PrivateTmp=yes", "PrivateDevices=yes",
     "ProtectProc=invisible", "ProtectKernelTunables=yes", "ProtectKernelModules=yes", "ProtectKernelLogs=yes",
     "ProtectControlGroups=yes", "ProtectClock=yes", "ProtectHostname=yes", "RestrictRealtime=yes",
@@ -120,7 +121,7 @@ def shim_line(workspace: str, user: str, argv: List[str], cwd: str, env: Dict[st
     exports = " ".join(f"{key}={_quote(value)}" for key, value in {**base, **env}.items())
     words = " ".join(_quote(word) for word in argv)
     enter = f"cd -- {_quote(os.path.join(path_of(workspace), cwd))} && " if cwd else ""
-    start = "nl=$(printf '\\nx') nl=${nl%x}; unset INVOCATION_ID SYSTEMD_EXEC_PID"
+    start = "umask 077; nl=$(printf '\\nx') nl=${nl%x}; unset INVOCATION_ID SYSTEMD_EXEC_PID"
     return f"{start}; export {exports}; {enter}set -- {words}"
 
 

@@ -184,8 +184,7 @@ def _ensure_user(ledger: Ledger, name: str, keys: List[str]) -> Dict[str, Any]:
     elif record.state == "leaving":
         raise InUse(f"user {name!r} is being deleted", hint="try again")
     try:
-        if accounts.check_ours(name, record.uid) is None:
-            accounts.add(name, record.uid)
+        accounts.ensure(name, record.uid)
         if not trees.is_owned_directory(HOMES, login_of(name), record.uid):
             trees.make(HOMES, login_of(name), record.uid, 0o700, _home_entries(keys))
     except (CommandFailed, NotManaged, OSError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import secrets
 
 import pytest
@@ -214,25 +215,30 @@ def test_the_front_end_has_no_capability_and_the_helper_goes_when_idle(web1: Web
 
 
 def test_a_kill_at_any_moment_leaves_nothing_half_done(web1: Web1) -> None:
-    names = [f"cut{number}" for number in range(6)]
+    names = [f"cut{number}" for number in range(10)]
+    moments = random.Random(2)
     for number, name in enumerate(names):
-        kill = f"sleep 0.{number:02d}; systemctl kill --signal=KILL codesmith-agent.service codesmith-helper.service"
-        web1.on(f"sh -c '{kill}' >/dev/null 2>&1 &")
+        # Agent, helper and the useradd or userdel it runs die at once, a bit later each time.
+        kill = "systemctl kill --signal=KILL codesmith-agent.service codesmith-helper.service"
+        web1.on(f"sh -c 'sleep {moments.uniform(0, 0.12):.3f}; {kill}' >/dev/null 2>&1 &")
         try:
             web1.client.workspace.create(name=name)
+            if number % 2:
+                web1.client.workspace.delete(name=name)
         except CodeSmithError:
-            pass  # cut off: whether it was made is seen below
-    web1.person.wait_until(
-        lambda: web1.person.runs("inv node.health", check=False).code == 0 and web1.client.node.health().status == "ok",
-        within_s=60,
-    )
+            pass  # cut off: what became of it is seen below
+    web1.person.wait_until(lambda: "ok" in web1.person.runs("inv node.health", check=False).out, within_s=60)
+    web1.person.wait_until(lambda: web1.client.node.health().status == "ok", within_s=60)
     for found in web1.client.workspace.list():
         if found.name in names:
             assert web1.client.workspace.exec(name=found.name, argv=["true"]).exit_code == 0
             assert web1.client.workspace.delete(name=found.name).user_deleted
-    left = web1.on("getent passwd | grep cs-cut; ls -A /srv/codesmith/home /srv/codesmith/workspaces", check=False).out
-    assert "cut" not in left
-    assert web1.on("pwck -r -q; grpck -r", check=False).err == ""
+    left = web1.on(
+        "cat /etc/passwd /etc/shadow /etc/group /etc/gshadow; ls -A /srv/codesmith/home /srv/codesmith/.trash"
+    )
+    assert "cs-cut" not in left.out
+    checked = web1.on("pwck -r; grpck -r", check=False)
+    assert "cs-" not in checked.out + checked.err
     web1.client.close()
 
 

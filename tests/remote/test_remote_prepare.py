@@ -13,14 +13,14 @@ from typing import Any
 import paramiko
 import pytest
 
-from codesmith.errors import AuthenticationFailed, StepFailed, Unsupported
+from codesmith.errors import AuthenticationFailed, StepFailed, Unreachable, Unsupported
 from codesmith.lab import LabNode
 from codesmith.registry import Node
 from codesmith.remote import pack as packing
 from codesmith.remote.bootstrap import layout
 from codesmith.remote.bootstrap.apply import apply
 from codesmith.remote.bootstrap.plan import plan
-from codesmith.remote.bootstrap.prepare import Prepared, prepare
+from codesmith.remote.bootstrap.prepare import Prepared, Progress, prepare
 from codesmith.remote.bootstrap.probe import probe
 from codesmith.remote.connection import connect
 from codesmith.remote.target import resolve
@@ -91,10 +91,11 @@ def test_nothing_to_do_is_one_connection_and_one_script(
     relay = node.relay(rtt_ms=20)
     with relay as (host, port):
         assert not prepare(as_node(node, host=host, port=port)).changed
+        traffic = relay.traffic()
     assert opened == ["session"]
-    assert relay.traffic().connections == 1
-    # One Fabric connect and script takes six or seven; two more are allowed (P5).
-    assert relay.traffic().round_trips <= 8
+    assert traffic.connections == 1
+    # One Fabric connect and script takes six; two more are allowed (P5).
+    assert traffic.round_trips <= 8
 
 
 def test_plan_only_changes_nothing(fresh: Boot, as_node: AsNode) -> None:
@@ -189,11 +190,25 @@ def test_a_prepare_that_was_cut_off_is_finished_by_the_next(fresh: Boot, as_node
     node.power_cut()
     node.start()
     done = prepare(as_node(node))
-    assert done.changed
     assert ask(node)["node_id"] == done.node_id == "the-id-of-the-first"
     assert prepare(as_node(node)).steps == ()
     entries = json.loads(sh(node, f"cat {layout.LEDGER}"))["entries"]
     assert all(entry["made_by_us"] for entry in entries)
+
+
+def test_a_prepare_that_lost_its_connection_ends_on_the_node(fresh: Boot, as_node: AsNode) -> None:
+    node = fresh("lost")
+
+    def leave(progress: Progress) -> None:
+        if progress.phase == "step":
+            node.run(["pkill", "-KILL", "-x", "sshd"])
+            node.run(["systemctl", "start", "ssh"])
+
+    with pytest.raises(Unreachable, match="the connection was lost"):
+        prepare(as_node(node), on_progress=leave)
+    done = prepare(as_node(node))
+    assert ask(node)["node_id"] == done.node_id
+    assert prepare(as_node(node)).steps == ()
 
 
 def test_prepares_at_the_same_time_take_turns(fresh: Boot, as_node: AsNode) -> None:

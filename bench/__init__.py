@@ -1,0 +1,1 @@
+"""`python -m bench`: what CodeSmith costs beside the programs it stands next to, as ratios inside one run."""

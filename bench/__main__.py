@@ -1,0 +1,58 @@
+"""Measure and show: `python -m bench [P2 P4 P5 P8] [--json]`; exit code 1 if a target is missed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from bench import p2, p4, p5, p8
+from bench.row import COLUMNS, Row
+from bench.site import Site, site
+from codesmith import output
+from codesmith.errors import CodeSmithError
+
+NAMES = ("P2", "P4", "P5", "P8")
+
+
+def main() -> int:
+    """Run what was asked for, all by default."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.partition(":")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)} (default: all)")
+    parser.add_argument("--json", action="store_true", help="print JSON, with every single measurement")
+    chosen = parser.parse_args()
+    names = [name.upper() for name in chosen.names] or list(NAMES)
+    unknown = [name for name in names if name not in NAMES]
+    if unknown:
+        parser.error(f"no {', '.join(unknown)}; there are {', '.join(NAMES)}")
+    try:
+        with site() as place:
+            rows = measure(place, names)
+    except CodeSmithError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    output.show(rows, COLUMNS, json=chosen.json)
+    return 0 if all(row.met for row in rows) else 1
+
+
+def measure(place: Site, names: list[str]) -> list[Row]:
+    """Return the rows of each, in the order of NAMES."""
+    found: list[Row] = []
+    (node,) = place.boot("web1")
+    place.inv("node.prepare", "--node", "web1", proof="prepared").run()
+    works = {
+        "P2": lambda: p2.rows(place),
+        "P4": lambda: p4.rows(place, node),
+        "P5": lambda: p5.rows(place, node),
+        "P8": lambda: p8.rows(place),
+    }
+    for name in NAMES:
+        if name in names:
+            begun = time.monotonic()
+            found += works[name]()
+            output.say(f"{name} took {time.monotonic() - begun:.0f} s")
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""Runs on the node as root: times workspace.create beside the bare tools, in turns, with fresh names each time.
+
+Prints {"agent": [seconds], "tools": [seconds]}. Python 3.9, standard library only.
+"""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+
+SOCKET = "/run/codesmith/agent.sock"
+BASE = "/srv/bench"
+# The same options as the agent's useradd, so that both ask the same of it.
+TOOLS = """
+set -eu
+login=$1 uid=$2 home=/srv/bench/home/$1 workspace=/srv/bench/workspaces/$1
+useradd --key UID_MIN=$uid --key UID_MAX=$uid --key GID_MIN=$uid --key GID_MAX=$uid --key SUB_UID_COUNT=0 \
+  --key SUB_GID_COUNT=0 --uid $uid --user-group --no-create-home --no-log-init --password '*' --home-dir "$home" \
+  --shell /bin/bash --comment 'Bench user' -- "$login"
+install -d -m 0700 -o "$login" -g "$login" "$home" "$home/.ssh"
+install -d -m 0700 -o "$login" -g "$login" "$workspace" "$workspace/code" "$workspace/config" "$workspace/data" \
+  "$workspace/logs" "$workspace/tmp"
+"""
+
+
+class Agent:
+    """A raw client on one kept connection."""
+
+    def __init__(self):
+        self.peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.peer.connect(SOCKET)
+        self.answers = self.peer.makefile("rb")
+
+    def call(self, method, **params):
+        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
+        head = "POST / HTTP/1.1\r\nHost: node\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        self.peer.sendall((head % len(body)).encode() + body)
+        size = 0
+        for line in iter(self.answers.readline, b"\r\n"):
+            if line.lower().startswith(b"content-length:"):
+                size = int(line.split(b":")[1])
+        answer = json.loads(self.answers.read(size))
+        return answer["result"]
+
+
+def by_agent(agent, number):
+    name = f"turn{number}"
+    begun = time.perf_counter()
+    agent.call("workspace.create", name=name)
+    took = time.perf_counter() - begun
+    agent.call("workspace.delete", name=name)
+    return took
+
+
+def by_tools(number):
+    login = f"bench-turn{number}"
+    begun = time.perf_counter()
+    subprocess.run(["/bin/sh", "-c", TOOLS, "sh", login, str(50000 + number)], check=True)
+    took = time.perf_counter() - begun
+    subprocess.run(["userdel", "--", login], check=True)
+    subprocess.run(["rm", "-rf", BASE + "/home/" + login, BASE + "/workspaces/" + login], check=True)
+    return took
+
+
+def main():
+    subprocess.run(["install", "-d", "-m", "0711", BASE, BASE + "/home", BASE + "/workspaces"], check=True)
+    agent, found = Agent(), {"agent": [], "tools": []}
+    for number in range(int(sys.argv[1]) + 2):
+        made = {"agent": by_agent(agent, number), "tools": by_tools(number)}
+        if number > 1:  # two turns to warm up
+            for side, took in made.items():
+                found[side].append(took)
+    subprocess.run(["rm", "-rf", BASE], check=True)
+    print(json.dumps(found))
+
+
+main()

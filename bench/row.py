@@ -1,0 +1,73 @@
+"""One line of the result: what was measured, beside what, and whether it keeps its target."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+COLUMNS = ("id", "what", "codesmith", "beside", "value", "target", "result", "compared")
+
+
+@dataclass(frozen=True)
+class Row:
+    """`codesmith` and `beside` are medians as people read them; `value` is what the target speaks of."""
+
+    id: str
+    what: str
+    codesmith: str
+    beside: str
+    value: str
+    target: str
+    met: bool
+    compared: str
+    samples: dict[str, list[float]]
+
+    @property
+    def result(self) -> str:
+        """The verdict in one word."""
+        return "met" if self.met else "MISSED"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it, for the table and for JSON."""
+        return {**asdict(self), "result": self.result}
+
+
+def ratio(
+    row_id: str, what: str, ours: Sequence[float], theirs: Sequence[float], most: float, compared: str
+) -> Row:  # fmt: skip
+    """Compare two series of seconds: median over median."""
+    mine, other = statistics.median(ours), statistics.median(theirs)
+    return Row(
+        row_id, what, seconds(mine), seconds(other), f"{mine / other:.2f} x", f"<= {most:.2f} x", mine <= most * other,
+        compared, _samples(ours, theirs),
+    )  # fmt: skip
+
+
+def excess(
+    row_id: str, what: str, ours: Sequence[float], theirs: Sequence[float], most: float, compared: str
+) -> Row:  # fmt: skip
+    """Compare two series of counts: how many more."""
+    mine, other = statistics.median(ours), statistics.median(theirs)
+    return Row(
+        row_id, what, f"{mine:g}", f"{other:g}", f"{mine - other:+g}", f"<= +{most:g}", mine - other <= most,
+        compared, _samples(ours, theirs),
+    )  # fmt: skip
+
+
+def limit(row_id: str, what: str, found: float, most: float, unit: str, compared: str) -> Row:
+    """Hold one number against a fixed limit."""
+    digits = 1 if unit == "MB" else 0
+    shown = f"{found:.{digits}f} {unit}"
+    samples = {"codesmith": [round(found, 3)], "beside": []}
+    return Row(row_id, what, shown, "", shown, f"<= {most:.{digits}f} {unit}", found <= most, compared, samples)
+
+
+def seconds(value: float) -> str:
+    """Return a time as people read it: milliseconds below one second."""
+    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"
+
+
+def _samples(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, list[float]]:
+    return {"codesmith": [round(one, 5) for one in ours], "beside": [round(one, 5) for one in theirs]}

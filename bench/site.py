@@ -1,0 +1,118 @@
+"""Where the measuring happens: lab nodes, a registry and a state directory of its own; gone afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench.clock import Command, words
+from codesmith.errors import CodeSmithError
+from codesmith.lab import Lab, LabNode
+
+TOP = Path(__file__).resolve().parent.parent
+PEERS = Path(__file__).with_name("peers")
+ON_NODE = Path(__file__).with_name("on_node")
+# Of this machine's environment, what would change what is measured.
+KEPT_OUT = ("CODESMITH_", "ANSIBLE_", "PYINFRA_", "PYTHON", "SSH_")
+BOOTS_AT_ONCE = 4
+
+
+class Site:
+    """One measuring place. Nodes are called by a word; the lab knows them by a name that nobody else uses."""
+
+    def __init__(self, folder: Path, lab: Lab) -> None:
+        self.folder, self._lab, self._prefix = folder, lab, f"bench-{secrets.token_hex(2)}"
+        self.home, self.registry = folder / "home", folder / "nodes.yaml"
+        self._entries: dict[str, dict[str, Any]] = {}
+        self.environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith(KEPT_OUT)},
+            "CODESMITH_HOME": str(self.home),
+            "CODESMITH_NODES": str(self.registry),
+            "HOME": str(folder),
+            "LC_ALL": "C.UTF-8",
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        }
+
+    def boot(self, *names: str) -> list[LabNode]:
+        """Boot nodes and write them into nodes.yaml as servers somewhere; the host keys are pinned beside it."""
+        with ThreadPoolExecutor(BOOTS_AT_ONCE) as pool:
+            nodes = list(pool.map(lambda name: self._lab.up(f"{self._prefix}-{name}"), names))
+        for name, node in zip(names, nodes, strict=True):
+            self.enter(name, node, node.address.host, 22)
+        return nodes
+
+    def enter(self, name: str, node: LabNode, host: str, port: int) -> None:
+        """Write into nodes.yaml that `name` is `node`, behind this host and port; pin its key for that door."""
+        self._entries[name] = {"host": host, "port": port, "user": "root", "identity": str(node.address.identity)}
+        self.registry.write_text(json.dumps({"nodes": self._entries}, indent=1))
+        key = " ".join(node.address.known_hosts.read_text().split()[1:3])
+        with self.known_hosts.open("a") as file:
+            file.write(f"{host if port == 22 else f'[{host}]:{port}'} {key}\n")
+
+    @property
+    def known_hosts(self) -> Path:
+        """The pinned host keys."""
+        return self.registry.parent / "known_hosts"
+
+    def inv(self, *argv: str, proof: str = "") -> Command:
+        """Return the command line `inv ...`, as somebody in the checkout types it."""
+        return Command(words(Path(sys.executable).parent / "inv", *argv), self.environment, TOP, proof)
+
+    def command(self, *argv: object, proof: str = "", **environment: str) -> Command:
+        """Return any other command line, in the same environment."""
+        return Command(words(*argv), {**self.environment, **environment}, self.folder, proof)
+
+    def peer(self, program: str) -> Path:
+        """Return a peer's program: beside our Python, in .venv-bench, or in PATH."""
+        folders = [Path(sys.executable).parent, TOP / ".venv-bench" / "bin", *map(Path, os.get_exec_path())]
+        for folder in folders:
+            if os.access(folder / program, os.X_OK):
+                return folder / program
+        raise CodeSmithError(f"{program} is not installed", hint="make bench  # installs the peers first")
+
+    def on(self, node: LabNode, program: str, *arguments: object) -> Any:
+        """Run one of our Python programs on a node as root; return what it printed as JSON."""
+        source = (ON_NODE / program).read_text(encoding="utf-8")
+        return json.loads(node.run(words("python3", "-I", "-", *arguments), input=source, timeout_s=300).stdout)
+
+    @property
+    def agent_file(self) -> Path:
+        """The agent as it was packed for this site's nodes."""
+        (packed,) = (self.home / "pack").glob("*.pyz")
+        return packed
+
+    @property
+    def forwarder_pid(self) -> int:
+        """The pid of this site's forwarder."""
+        return int((self.home / "run" / "forwarder.lock").read_text())
+
+    def leave(self) -> None:
+        """End the forwarder; the nodes go with the lab."""
+        subprocess.run(self.inv("node.disconnect", "--all").argv, cwd=TOP, env=self.environment,
+                       capture_output=True, check=False)  # fmt: skip
+
+    def throw_away(self, names: Sequence[str]) -> None:
+        """Throw nodes away, several at once."""
+        with ThreadPoolExecutor(BOOTS_AT_ONCE) as pool:
+            list(pool.map(lambda name: self._lab.down(f"{self._prefix}-{name}"), names))
+        self._entries = {name: entry for name, entry in self._entries.items() if name not in names}
+
+
+@contextmanager
+def site() -> Iterator[Site]:
+    """Give a place to measure; nothing of it is there afterwards."""
+    with tempfile.TemporaryDirectory(prefix="cs-bench-") as folder, Lab() as lab:
+        place = Site(Path(folder), lab)
+        try:
+            yield place
+        finally:
+            place.leave()
