@@ -73,7 +73,7 @@ def prepare(node: Node, *, plan_only: bool) -> Row:
     from codesmith.tunnel import identity
 
     done = prepare_node(node, plan_only=plan_only, on_progress=_tell)
-    if not plan_only:
+    if done.node_id and not plan_only:
         # A node that was installed anew has a new id; whoever prepares it means this one.
         identity.remember(node, done.node_id)
     return {
