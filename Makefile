@@ -22,7 +22,7 @@ $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ apt-get update && apt-get install --yes --no-install-recommends python3-venv; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test,check]'
+	$(BIN)/pip install --quiet --quiet --disable-pip-version-check --editable '.[test,check]'
 	@touch $@
 
 # The Debian packages that throw-away nodes need (mmdebstrap, systemd-container, ...); says nothing when all are there.
@@ -58,7 +58,7 @@ api: install
 	$(BIN)/python -m codesmith.sdk.generate
 
 bench: lab
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/pip install --quiet --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m bench
 
 clean:

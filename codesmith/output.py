@@ -44,7 +44,7 @@ def show(data: Any, columns: Sequence[str] = (), *, json: bool = False, stream: 
         return
     rows, heads = _rows(plain(data), columns)
     if out.isatty():
-        _table(out, rows, heads)
+        _table(out, *(_filled(rows, heads) if heads else (rows, heads)))
     else:
         _print(out, "".join("\t".join(map(escape, row)) + "\n" for row in rows))
 
@@ -79,6 +79,12 @@ def _rows(data: Any, columns: Sequence[str]) -> tuple[list[list[str]], list[str]
         return [[cell(item.get(name)) for name in names] for item in data], names
     names = list(columns) or list(data)
     return [[name, cell(data.get(name))] for name in names], []
+
+
+def _filled(rows: list[list[str]], heads: list[str]) -> tuple[list[list[str]], list[str]]:
+    """Leave out the columns in which no row has anything; scripts, which count columns, get them all."""
+    kept = [index for index in range(len(heads)) if any(row[index] for row in rows)]
+    return [[row[index] for index in kept] for row in rows], [heads[index] for index in kept]
 
 
 def _table(out: TextIO, rows: list[list[str]], heads: list[str]) -> None:
