@@ -32,7 +32,8 @@ lab: install
 demo: lab
 	$(BIN)/inv demo
 
-test: lab
+test: install
+	$(BIN)/python -m codesmith.lab.setup curl git
 	$(BIN)/pytest $(TESTS)
 
 test-fast: install

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 import time
 
 from bench import p2, p4, p5, p8
 from bench.row import COLUMNS, Row
 from bench.site import Site, site
 from codesmith import output
-from codesmith.errors import CodeSmithError
+from codesmith.errors import Cancelled, CodeSmithError
 
 NAMES = ("P2", "P4", "P5", "P8")
 
@@ -28,11 +29,24 @@ def main() -> int:
     try:
         with site() as place:
             rows = measure(place, names)
+    except KeyboardInterrupt:
+        return Cancelled.exit_code
     except CodeSmithError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
-    output.show(rows, COLUMNS, json=chosen.json)
+    show(rows, as_json=chosen.json)
     return 0 if all(row.met for row in rows) else 1
+
+
+def show(rows: list[Row], *, as_json: bool) -> None:
+    """Print the rows; on a terminal what was compared stands below the table."""
+    if as_json or not sys.stdout.isatty():
+        output.show(rows, COLUMNS, json=as_json)
+        return
+    output.show(rows, COLUMNS[:-1])
+    print()
+    for row in rows:
+        print(textwrap.fill(f"{row.id}  {row.what}: {row.compared}", 120, subsequent_indent="    "))
 
 
 def measure(place: Site, names: list[str]) -> list[Row]:
@@ -50,7 +64,7 @@ def measure(place: Site, names: list[str]) -> list[Row]:
         if name in names:
             begun = time.monotonic()
             found += works[name]()
-            output.say(f"{name} took {time.monotonic() - begun:.0f} s")
+            output.say(f"bench: {name} took {time.monotonic() - begun:.0f} s")
     return found
 
 

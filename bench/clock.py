@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +61,3 @@ def until(is_so: Callable[[], bool], within_s: float, pause_s: float = 0.2) -> b
 def words(*argv: object) -> tuple[str, ...]:
     """Return a command line as strings."""
     return tuple(map(str, argv))
-
-
-__all__: Sequence[str] = ["Command", "in_turns", "until", "words"]

@@ -96,7 +96,7 @@ def rows(site: Site, node: LabNode) -> list[Row]:
 
 def _far(relay: Relay, door: Door) -> list[Row]:
     prepare, script = Counted(relay, door.prepare()), Counted(relay, door.fabric())
-    ours, _, pyinfra = in_turns(FAR_ROUNDS, prepare.run, script.run, door.pyinfra().run)
+    ours, theirs, pyinfra = in_turns(FAR_ROUNDS, prepare.run, script.run, door.pyinfra().run)
     ansible_command = door.ansible()
 
     def ansible() -> float:
@@ -113,6 +113,7 @@ def _far(relay: Relay, door: Door) -> list[Row]:
             f"connections and answers after a request, counted by the relay; {prepare.connections} connection beside "
             f"{script.connections}; stock Fabric: connect, one script",
         ),
+        ratio("P5", f"prepare, {RTT_MS} ms, beside Fabric + script", ours, theirs, 1.5, f"as at 0 ms, {through}"),
         ratio("P5", f"prepare, {RTT_MS} ms, beside pyinfra", ours, pyinfra, 0.5, f"second, unchanged run {through}"),
         ratio(
             "P5", f"prepare, {RTT_MS} ms, beside ansible", more, slowest, 0.2,

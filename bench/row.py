@@ -34,9 +34,7 @@ class Row:
         return {**asdict(self), "result": self.result}
 
 
-def ratio(
-    row_id: str, what: str, ours: Sequence[float], theirs: Sequence[float], most: float, compared: str
-) -> Row:  # fmt: skip
+def ratio(row_id: str, what: str, ours: Sequence[float], theirs: Sequence[float], most: float, compared: str) -> Row:
     """Compare two series of seconds: median over median."""
     mine, other = statistics.median(ours), statistics.median(theirs)
     return Row(
@@ -45,9 +43,7 @@ def ratio(
     )  # fmt: skip
 
 
-def excess(
-    row_id: str, what: str, ours: Sequence[float], theirs: Sequence[float], most: float, compared: str
-) -> Row:  # fmt: skip
+def excess(row_id: str, what: str, ours: Sequence[float], theirs: Sequence[float], most: float, compared: str) -> Row:
     """Compare two series of counts: how many more."""
     mine, other = statistics.median(ours), statistics.median(theirs)
     return Row(
@@ -61,7 +57,7 @@ def limit(row_id: str, what: str, found: float, most: float, unit: str, compared
     digits = 1 if unit == "MB" else 0
     shown = f"{found:.{digits}f} {unit}"
     samples = {"codesmith": [round(found, 3)], "beside": []}
-    return Row(row_id, what, shown, "", shown, f"<= {most:.{digits}f} {unit}", found <= most, compared, samples)
+    return Row(row_id, what, shown, "", "", f"<= {most:.{digits}f} {unit}", found <= most, compared, samples)
 
 
 def seconds(value: float) -> str:

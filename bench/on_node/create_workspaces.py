@@ -41,6 +41,8 @@ class Agent:
             if line.lower().startswith(b"content-length:"):
                 size = int(line.split(b":")[1])
         answer = json.loads(self.answers.read(size))
+        if "result" not in answer:
+            sys.exit(f"{method} {params} was refused: {answer}")
         return answer["result"]
 
 

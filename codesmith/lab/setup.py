@@ -1,4 +1,7 @@
-"""Installs the Debian packages the lab needs: `python -m codesmith.lab.setup`. Nothing happens when all are there."""
+"""Installs the Debian packages the lab needs: `python -m codesmith.lab.setup [PROGRAM ...]`.
+
+Each PROGRAM is one more that must be there, of the Debian package of the same name. Nothing happens when all are there.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,10 @@ from codesmith.lab import requirements
 from codesmith.lab.programs import PATH, environment
 
 
-def main() -> int:
+def main(programs: list[str]) -> int:
     """Install what is missing and return the exit code; errors are printed, not raised."""
     try:
-        install(requirements.missing_packages())
+        install(requirements.missing_packages() + [name for name in programs if shutil.which(name, path=PATH) is None])
         requirements.check()
     except CodeSmithError as error:
         sys.stderr.write(f"{error}\n")
@@ -45,4 +48,4 @@ def install(packages: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -19,9 +19,7 @@ ALL = "Every node of this machine that `lab.up` booted, other people's too (defa
 
 
 @task(help={**EVERY, "release": RELEASE}, choices={"release": ("bookworm", "trixie", "bullseye")})
-def up(
-    c: Context, node: list[str] | None = None, release: str = "", file: str = "", json: bool = False
-) -> Rows:
+def up(c: Context, node: list[str] | None = None, release: str = "", file: str = "", json: bool = False) -> Rows:
     """Boot lab nodes; they live until `lab.down`. Nothing happens to those that are up."""
     from codesmith.lab import commands
 

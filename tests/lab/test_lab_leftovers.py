@@ -137,5 +137,3 @@ def test_a_process_with_a_reused_pid_is_not_killed():
         real.send(signal.SIGKILL)
         assert real.wait(10)
     assert not real.is_alive
-
-

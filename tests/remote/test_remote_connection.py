@@ -34,30 +34,30 @@ def free_port() -> int:
 
 
 def test_no_sshd_is_named(free_port: int) -> None:
-    with pytest.raises(Unreachable, match=f"node web .*127.0.0.1 refuses connections on port {free_port}"):
+    with pytest.raises(Unreachable, match=rf"node web .*127.0.0.1 refuses connections on port {free_port}"):
         connect(Target("web", "127.0.0.1", free_port))
 
 
 def test_no_address_is_named() -> None:
-    with pytest.raises(Unreachable, match="no address is known for 'nowhere.invalid'"):
+    with pytest.raises(Unreachable, match=r"no address is known for 'nowhere.invalid'"):
         connect(Target("web", "nowhere.invalid"))
 
 
 def test_silence_ends_at_the_time_limit() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        with pytest.raises(Unreachable, match="does not speak SSH|no answer"):
+        with pytest.raises(Unreachable, match=r"does not speak SSH|no answer"):
             connect(Target("web", "127.0.0.1", silent.getsockname()[1]), timeout_s=1)
 
 
 def test_a_wrong_key_is_an_authentication_error_that_names_it(target: Target, tmp_path: Path) -> None:
     identity = new_key(tmp_path / "id_wrong")
-    with pytest.raises(AuthenticationFailed, match=f"sshd refused root; tried: {identity}"):
+    with pytest.raises(AuthenticationFailed, match=rf"sshd refused root; tried: {identity}"):
         connect(replace(target, identities=(identity,)))
 
 
 def test_a_key_that_needs_a_passphrase_is_named_with_ssh_add(target: Target, tmp_path: Path) -> None:
     identity = new_key(tmp_path / "id_locked", "-N", "passphrase")
-    with pytest.raises(AuthenticationFailed, match="a passphrase is needed") as error:
+    with pytest.raises(AuthenticationFailed, match=r"a passphrase is needed") as error:
         connect(replace(target, identities=(identity,)))
     assert error.value.hint == f"ssh-add {identity}"
 
@@ -78,7 +78,7 @@ def test_a_key_is_used_from_the_agent(
             os.rename(identity, f"{identity}.gone")
             connect(replace(target, identities=(), identities_only=False)).close()
             connect(replace(target, identities=(identity,), identities_only=True)).close()
-            with pytest.raises(AuthenticationFailed, match="tried: no key"):
+            with pytest.raises(AuthenticationFailed, match=r"tried: no key"):
                 connect(replace(target, identities=(), identities_only=True))
         finally:
             agent.terminate()
@@ -94,12 +94,12 @@ def test_a_gateway_is_used_and_verified(target: Target, monkeypatch: pytest.Monk
         assert done.stdout.endswith(b"data")
     finally:
         connection.close()
-    with pytest.raises(HostKeyUnknown, match=f"node {target.name} via {target.host}"):
+    with pytest.raises(HostKeyUnknown, match=rf"node {target.name} via {target.host}"):
         connect(replace(through, known_hosts=(Path("/nonexistent"),)))
 
 
 def test_a_proxy_command_is_used_and_ended(target: Target) -> None:
-    command = f"{os.sys.executable} -c \"{RELAY}\" {target.host}"  # type: ignore[attr-defined]
+    command = f'{os.sys.executable} -c "{RELAY}" {target.host}'  # type: ignore[attr-defined]
     connection = connect(replace(target, proxy_command=command, host="behind", host_key_alias=target.host))
     try:
         assert run_script(connection, "cat", b"x" * 1_000_000).stdout == b"x" * 1_000_000
@@ -120,8 +120,8 @@ RELAY = (
 
 def test_a_connection_that_dies_is_unreachable(node: LabNode, open_to: Open) -> None:
     connection = open_to()
-    with pytest.raises(Unreachable, match="connection was lost|closed"):
-        run_script(connection, 'kill -9 $(ps -o ppid= -p $(ps -o ppid= -p $PPID)) $PPID; exec sleep 5', timeout_s=10)
+    with pytest.raises(Unreachable, match=r"connection was lost|closed"):
+        run_script(connection, "kill -9 $(ps -o ppid= -p $(ps -o ppid= -p $PPID)) $PPID; exec sleep 5", timeout_s=10)
         run_script(connection, "true")
 
 
@@ -163,19 +163,19 @@ def test_what_nodes_yaml_says_wins(ssh_home: Path, tmp_path: Path) -> None:
 
 def test_a_broken_ssh_configuration_is_named(ssh_home: Path, tmp_path: Path) -> None:
     ssh_home.write_text("Nonsense yes\n")
-    with pytest.raises(CodeSmithError, match="ssh refuses its configuration: .*terminating, 1 bad configuration options"):
+    with pytest.raises(
+        CodeSmithError, match=r"ssh refuses its configuration: .*terminating, 1 bad configuration options"
+    ):
         resolve(Node("web1", tmp_path / "nodes.yaml", "web"))
 
 
 @pytest.mark.parametrize("host", ["-oProxyCommand=touch /tmp/x", "a b", "web\n"])
 def test_a_host_that_is_an_option_is_refused(tmp_path: Path, host: str) -> None:
-    with pytest.raises(CodeSmithError, match="is not a host name"):
+    with pytest.raises(CodeSmithError, match=r"is not a host name"):
         resolve(Node("web1", tmp_path / "nodes.yaml", host))
 
 
-def test_without_ssh_the_configuration_is_read_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_ssh_the_configuration_is_read_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(targets.shutil, "which", lambda name: None)
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".ssh").mkdir()

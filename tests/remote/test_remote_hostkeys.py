@@ -46,7 +46,9 @@ def keygen(*argv: str) -> str:
         ("example.org", 22, False),
     ],
 )
-def test_known_hosts_names_mean_what_they_mean_to_openssh(tmp_path: Path, names: str, port: int, is_found: bool) -> None:
+def test_known_hosts_names_mean_what_they_mean_to_openssh(
+    tmp_path: Path, names: str, port: int, is_found: bool
+) -> None:
     file = tmp_path / "known_hosts"
     file.write_text("# a comment\n\nnonsense\n" + line(names, KEY))
     target = Target("web", "web.example.org", port, known_hosts=(file,))
@@ -81,7 +83,7 @@ def test_a_revoked_key_is_refused_wherever_it_is_revoked(tmp_path: Path) -> None
     ours.write_text(line("web", KEY))
     theirs.write_text(line("*", KEY, "@revoked "))
     target = Target("web", "web", known_hosts=(ours, theirs))
-    with pytest.raises(HostKeyChanged, match="revoked in .*theirs:1"):
+    with pytest.raises(HostKeyChanged, match=r"revoked in .*theirs:1"):
         hostkeys.verify(target, KEY, hostkeys.pins(target))
 
 
@@ -182,7 +184,7 @@ def test_trust_without_a_yes_changes_nothing(stranger: Node) -> None:
 
 def test_trust_never_replaces_a_pin(stranger: Node) -> None:
     stranger.known_hosts.write_text(line(str(stranger.host), KEY))
-    with pytest.raises(HostKeyChanged, match="HOST KEY CHANGED") as error:
+    with pytest.raises(HostKeyChanged, match=r"HOST KEY CHANGED") as error:
         hostkeys.trust(stranger, yes=True)
     assert "ssh-keygen -R" in error.value.hint
     assert stranger.known_hosts.read_text() == line(str(stranger.host), KEY)

@@ -62,7 +62,9 @@ def test_it_holds_code_and_licences_and_nothing_else(agent_copy: Path) -> None:
 def test_it_runs_isolated_and_returns_the_exit_code(stub: Path, tmp_path: Path) -> None:
     file = tmp_path / "agent.pyz"
     file.write_bytes(zipapp.build(stub))
-    done = subprocess.run([sys.executable, "-I", "-S", str(file), "a", "b"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", str(file), "a", "b"], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stdout) == (3, "['a', 'b']\n")
 
 
@@ -140,7 +142,9 @@ def test_a_wheel_ships_the_same_bytes(source: Path, tmp_path: Path, through_sdis
         capture_output=True,
     )
     # The libraries of this environment, without its own installation of CodeSmith.
-    (packages / "libraries.pth").write_text(os.path.dirname(os.path.dirname(sys.modules["pytest"].__file__ or "")) + "\n")
+    (packages / "libraries.pth").write_text(
+        os.path.dirname(os.path.dirname(sys.modules["pytest"].__file__ or "")) + "\n"
+    )
     program = "from codesmith.remote import pack; p = pack.pack(); print(pack.__file__, p.sha256, p.version)"
     done = subprocess.run(
         [str(tmp_path / "venv/bin/python"), "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path

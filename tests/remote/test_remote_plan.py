@@ -90,7 +90,7 @@ def test_a_node_without_python_is_described_by_sh_alone() -> None:
     text = (
         "login=ops\nkernel=6.1\narch=x86_64\npid1=systemd\nsystemd=systemd 252 (252)\n+PAM +AUDIT\nsystemd_runs=yes\n"
         "python=sh: 1: /usr/bin/python3: not found\nmanager=apt-get\nmissing=git\nfree=/usr 1000000\n"
-        "os.ID=debian\nos.VERSION_ID=\"12\"\n"
+        'os.ID=debian\nos.VERSION_ID="12"\n'
     )
     found = parse_sh_facts(text)
     assert (found.python, found.login, found.missing_commands) == (None, "ops", ("git",))

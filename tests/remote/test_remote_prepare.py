@@ -1,4 +1,4 @@
-"""prepare brings real nodes to where they should be, mends what drifted, and does nothing when there is nothing to do."""
+"""prepare brings real nodes where they should be, mends what drifted, does nothing when there is nothing to do."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def sh(node: LabNode, script: str) -> str:
 
 def ask(node: LabNode) -> dict[str, Any]:
     body = '{"jsonrpc":"2.0","id":1,"method":"node.version","params":{}}'
-    curl = f"curl -sS -m 20 --unix-socket {layout.SOCKET} -H content-type:application/json -d '{body}' http://localhost/"
+    curl = (
+        f"curl -sS -m 20 --unix-socket {layout.SOCKET} -H content-type:application/json -d '{body}' http://localhost/"
+    )
     return dict(json.loads(sh(node, curl))["result"])
 
 
@@ -132,7 +134,10 @@ DRIFT = {
         "groupdel codesmith-clients",
         ["group codesmith-clients", f"service {layout.AGENT_SOCKET}, {layout.HELPER_SOCKET}, {layout.AGENT_SERVICE}"],
     ),
-    "a socket for everybody": (f"chmod 666 {layout.SOCKET}", [f"service {layout.AGENT_SOCKET}, {layout.AGENT_SERVICE}"]),
+    "a socket for everybody": (
+        f"chmod 666 {layout.SOCKET}",
+        [f"service {layout.AGENT_SOCKET}, {layout.AGENT_SERVICE}"],
+    ),
     "a lost socket": (f"rm {layout.SOCKET}", [f"service {layout.AGENT_SOCKET}, {layout.AGENT_SERVICE}"]),
 }
 
@@ -204,7 +209,7 @@ def test_a_prepare_that_lost_its_connection_ends_on_the_node(fresh: Boot, as_nod
             node.run(["pkill", "-KILL", "-x", "sshd"])
             node.run(["systemctl", "start", "ssh"])
 
-    with pytest.raises(Unreachable, match="the connection was lost"):
+    with pytest.raises(Unreachable, match=r"the connection was lost"):
         prepare(as_node(node), on_progress=leave)
     done = prepare(as_node(node))
     assert ask(node)["node_id"] == done.node_id
@@ -233,7 +238,7 @@ def test_an_operator_with_sudo_may_call_the_agent_afterwards(fresh: Boot, as_nod
 def test_an_operator_without_sudo_is_told_and_nothing_changes(fresh: Boot, as_node: AsNode) -> None:
     node = fresh("nosudo")
     node.add_login("ops", sudo="password", password="secret")
-    with pytest.raises(AuthenticationFailed, match="ops cannot become root without a password"):
+    with pytest.raises(AuthenticationFailed, match=r"ops cannot become root without a password"):
         prepare(as_node(node, user="ops"))
     assert sh(node, "ls -d /etc/codesmith 2>/dev/null || true") == ""
 
@@ -268,7 +273,10 @@ def test_a_new_agent_replaces_the_old_one_which_stays_beside_it(
     assert [step.kind for step in done.steps] == ["ledger", "release", "link", "service"]
     assert (ask(node)["agent"], done.node_id) == ("99.0.0", old.node_id)
     assert len(sh(node, f"ls {layout.RELEASES}").split()) == 2
-    assert len([e for e in json.loads(sh(node, f"cat {layout.LEDGER}"))["entries"] if "agent.pyz" in e.get("path", "")]) == 2
+    assert (
+        len([e for e in json.loads(sh(node, f"cat {layout.LEDGER}"))["entries"] if "agent.pyz" in e.get("path", "")])
+        == 2
+    )
 
 
 def test_an_agent_that_cannot_start_is_not_called_prepared(
@@ -282,6 +290,6 @@ def test_an_agent_that_cannot_start_is_not_called_prepared(
     payload = packing._pack_anew(broken, tmp_path / "broken.pyz")
     monkeypatch.setattr(packing, "pack", lambda: payload)
     monkeypatch.setattr(prove, "ANSWER_TIMEOUT_S", 2)
-    with pytest.raises(StepFailed, match="does not answer .broken on purpose") as error:
+    with pytest.raises(StepFailed, match=r"does not answer .broken on purpose") as error:
         prepare(as_node(node))
     assert "journalctl -u codesmith-agent.service" in error.value.hint

@@ -32,7 +32,9 @@ def noisy_login(request: pytest.FixtureRequest, node: LabNode) -> str:
         node.add_login(name, sudo="nopasswd", shell=shell)
         file, text = NOISY_SHELLS[shell]
         where = f"/home/{name}/{file}"
-        node.run(["/bin/sh", "-c", f'mkdir -p "$(dirname {where})"; cat >{where}; chown -R {name}: /home/{name}'], input=text)
+        node.run(
+            ["/bin/sh", "-c", f'mkdir -p "$(dirname {where})"; cat >{where}; chown -R {name}: /home/{name}'], input=text
+        )
     return name
 
 
@@ -42,7 +44,9 @@ def test_input_output_and_status_are_exact_under_noisy_shells(open_to: Open, noi
 
 
 def test_the_environment_is_the_same_under_noisy_shells(open_to: Open, noisy_login: str) -> None:
-    done = run_script(open_to(user=noisy_login), 'umask; echo "$LC_ALL $LOGIN"; echo x >/tmp/x-$LOGIN; echo y >/tmp/x-$LOGIN')
+    done = run_script(
+        open_to(user=noisy_login), 'umask; echo "$LC_ALL $LOGIN"; echo x >/tmp/x-$LOGIN; echo y >/tmp/x-$LOGIN'
+    )
     assert done.stdout.decode().splitlines() == ["0022", f"C.UTF-8 {noisy_login}"]
     assert (done.status, done.stderr) == (0, "")
 

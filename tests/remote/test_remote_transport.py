@@ -114,6 +114,7 @@ def push(channel: paramiko.Channel, data: bytes) -> None:
         channel.shutdown_write()
 
 
+@pytest.mark.timeout(120)
 def test_chaos_kills_neither_connection_nor_bytes(open_to: Open, echo: str) -> None:
     transport = open_to().transport
     threads, files = threading.active_count(), len(os.listdir("/proc/self/fd"))
@@ -130,12 +131,12 @@ def test_a_rekey_by_sshd_under_load_loses_no_byte(node: LabNode, open_to: Open, 
     node.run(["/bin/sh", "-c", "echo 'RekeyLimit 1M' >/etc/ssh/sshd_config.d/rekey.conf; systemctl restart ssh"])
     try:
         transport = open_to().transport
-        first = transport.session_id, transport.H
+        first = transport.H
         data = os.urandom(4_000_000)
         with ThreadPoolExecutor(4) as pool:
             back = list(pool.map(lambda _: exchange(transport, echo, data), range(4)))
         assert {hashlib.sha256(one).digest() for one in back} == {hashlib.sha256(data).digest()}
-        assert (transport.session_id, transport.H != first[1]) == (first[0], True)
+        assert first != transport.H, "sshd did not re-key"
     finally:
         node.run(["/bin/sh", "-c", "rm /etc/ssh/sshd_config.d/rekey.conf; systemctl restart ssh"])
 

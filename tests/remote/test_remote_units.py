@@ -36,7 +36,9 @@ def test_exposure(prepared: LabNode, unit: str) -> None:
 
 
 def test_systemd_understands_every_line(prepared: LabNode) -> None:
-    said = sh(prepared, f"systemd-analyze verify {' '.join(f'{layout.UNIT_DIR}/{u}' for u in layout.UNITS)} 2>&1 || true")
+    said = sh(
+        prepared, f"systemd-analyze verify {' '.join(f'{layout.UNIT_DIR}/{u}' for u in layout.UNITS)} 2>&1 || true"
+    )
     ours = [line for line in said.splitlines() if "codesmith" in line]
     if prepared.release == "bullseye":
         ours = [line for line in ours if "Unknown key name" not in line]
@@ -54,7 +56,9 @@ def test_the_agent_has_no_power_and_cannot_change_its_code(prepared: LabNode) ->
     assert re.search(r"CapBnd:\s+0{16}", status)
     assert re.search(r"NoNewPrivs:\s+1", status)
     for path in (layout.CODE, f"{layout.CURRENT}/agent.pyz", layout.CONFIG, "/srv/codesmith/workspaces"):
-        tried = prepared.run(["setpriv", "--reuid=codesmith", "--regid=codesmith", "--clear-groups", "test", "-w", path], check=False)
+        tried = prepared.run(
+            ["setpriv", "--reuid=codesmith", "--regid=codesmith", "--clear-groups", "test", "-w", path], check=False
+        )
         assert tried.status == 1, path
 
 

@@ -245,7 +245,6 @@ def carry_out(number: int, order: dict[str, Any], data: bytes) -> bool:
 
 def main() -> int:
     """Carry out the orders on standard input; stop at the first that fails."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     os.umask(0o022)
     job = json.loads(sys.stdin.buffer.readline())
     data = sys.stdin.buffer.read()
