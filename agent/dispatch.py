@@ -175,14 +175,14 @@ class ParameterCheck:
         problems += [(name, "is missing") for name, one in known.items() if one["required"] and name not in params]
         problems += [(name, found) for name in params if name in known for found in self._problems(name, params[name])]
         if problems:
-            text = "; ".join(f"{name[:64]}: {problem}" for name, problem in problems[:3])
+            text = "; ".join(f"{name[:64]} {problem}" for name, problem in problems[:3])
             errors = [{"field": name[:64], "problem": problem} for name, problem in problems[:32]]
             raise InvalidParams(text, hint=self._hint(problems[0][0]), errors=errors)
         return dict(params)
 
     def _hint(self, name: str) -> str:
-        known = self._parameters.get(name, {}).get("description", "")
-        return f"{name}: {known}" if known else "rpc.discover has the schema of every parameter"
+        good = self._parameters.get(name, {}).get("schema", {}).get("examples")
+        return f"a good one: {good[0]}" if good else "rpc.discover has the schema of every parameter"
 
     def _problems(self, name: str, value: Any) -> List[str]:
         import fastjsonschema  # on the first call: it is not needed to start
@@ -193,7 +193,8 @@ class ParameterCheck:
             self._compiled[name](value)
         except fastjsonschema.JsonSchemaValueException as error:
             where = "".join(f"[{part}]" for part in error.path[1:])
-            return [f"{where} {str(error.message).replace(str(error.name), '', 1).strip()}".strip()]
+            problem = error.definition.get("errorMessage") or str(error.message).replace(str(error.name), "", 1)
+            return [f"{where} {problem.strip()}".strip()]
         return []
 
 

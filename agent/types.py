@@ -14,7 +14,17 @@ class Keywords(Dict[str, Any]):
 
 
 Name = Annotated[
-    str, Keywords({"pattern": f"^{NAME}$", "maxLength": 28, "description": f"{NAME_HINT[0].upper()}{NAME_HINT[1:]}."})
+    str,
+    Keywords(
+        {
+            "pattern": f"^{NAME}$",
+            "maxLength": 28,
+            "description": f"{NAME_HINT[0].upper()}{NAME_HINT[1:]}.",
+            "examples": ["web-app"],
+            # What a refusal says instead of the pattern (the keyword of ajv-errors).
+            "errorMessage": f"must be {NAME_HINT}",
+        }
+    ),
 ]
 RequestId = Annotated[
     str,
