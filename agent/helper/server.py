@@ -70,6 +70,7 @@ def serve() -> None:
     server = Server(socket.socket(fileno=systemd_socket()))
     while not server.is_idle:
         server.handle_request()
+        server.service_actions()  # handle_request, unlike serve_forever, reaps no ended child
 
 
 def _answer(message: Dict[str, Any], connection: socket.socket) -> Dict[str, Any]:

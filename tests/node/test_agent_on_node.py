@@ -9,7 +9,7 @@ import secrets
 import pytest
 
 from codesmith.errors import CodeSmithError
-from tests.node.conftest import Web1
+from tests.node.conftest import HELPER, Web1
 
 pytestmark = pytest.mark.lab
 
@@ -212,6 +212,14 @@ def test_the_front_end_has_no_capability_and_the_helper_goes_when_idle(web1: Web
     web1.person.wait_until(lambda: not web1.on(helper_is_there, check=False).ok, within_s=60)
     assert web1.client.node.health().status == "ok"
     assert not web1.on(helper_is_there, check=False).ok
+
+
+def test_many_verbs_without_a_pause_leave_no_dead_children(web1: Web1) -> None:
+    several = HELPER.replace("with socket", "for _ in range(300):\n  with socket").replace("\n    ", "\n      ")
+    said = web1.on(f"python3 -I -c '{several}' '{json.dumps({'verb': 'no', 'arguments': {}})}'")
+    assert said.out.count("-32602") == 300
+    states = "cat /proc/[0-9]*/stat | grep -c ') Z '"
+    assert int(web1.on(states, check=False).out) < 10
 
 
 def test_a_kill_at_any_moment_leaves_nothing_half_done(web1: Web1) -> None:
