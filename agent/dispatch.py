@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sqlite3
 import sys
 import threading
 import time
@@ -17,7 +18,7 @@ from typing import Any, Callable, Dict, List, Optional
 
 from agent.audit import Audit
 from agent.context import Context
-from agent.errors import AgentError, InUse, InvalidParams
+from agent.errors import AgentError, InUse, InvalidParams, LimitReached
 from agent.method import Method
 from agent.privileged import HelperSilent
 
@@ -103,6 +104,9 @@ class Dispatcher:
         except AgentError as error:
             outcome = error.kind
             raise
+        except sqlite3.OperationalError as error:  # a full disk, above all
+            outcome = LimitReached.kind
+            raise LimitReached(f"the store cannot be written: {error}", hint="df /var/lib/codesmith") from error
         finally:
             known = params if isinstance(params, dict) else {}
             self._audit.write(
@@ -130,7 +134,10 @@ class Dispatcher:
         digest = _digest(entry.name, params)
         if not entry.is_resumable:
             result = self._run(entry, params)
-            store.end(None, request_id, digest, {"result": result})
+            try:
+                store.end(None, request_id, digest, {"result": result})
+            except sqlite3.OperationalError as error:  # it was done: its result matters more than remembering it
+                print(f"the result of {entry.name} is not kept: {error}", file=sys.stderr, flush=True)
             return result
         if not self._changing.acquire(timeout=LOCK_WAIT_S):
             raise InUse("other changes on this node take too long", hint="try again")

@@ -37,7 +37,11 @@ BASELINE = (
     "SystemCallArchitectures=native", "KeyringMode=private", "OOMPolicy=kill", "TimeoutStopSec=5",
     "InaccessiblePaths=-/run/codesmith -/run/codesmith-helper -/run/docker.sock -/run/containerd/containerd.sock",
     "InaccessiblePaths=-/run/dbus/system_bus_socket -/run/systemd/private",
-    f"TemporaryFileSystem={BASE}:ro",
+    f"TemporaryFileSystem={BASE}:ro", "TemporaryFileSystem=/dev/shm:mode=1777",
+    # TERM, INT and HUP are a clean end to systemd; this makes the unit fail, so that how it ended can be asked.
+    'ExecStopPost=/bin/sh -c "test $$EXIT_CODE != killed"',
+    # Who asked for a job is told when it ends: without the helper there is nobody to tell, and the job ends too.
+    "BindsTo=codesmith-helper.service", "After=codesmith-helper.service",
 )  # fmt: skip
 
 
@@ -140,6 +144,8 @@ def _options(unit: str, workspace: str, user: str, timeout_s: float) -> List[str
         f"WorkingDirectory={path}",
         f"BindPaths={path} {home}",
         f"ReadWritePaths={path} {home}",
+        # Else a job would add a key and leave its sandbox by ssh to this very node.
+        f"ReadOnlyPaths=-{home}/.ssh",
         f"RuntimeMaxSec={timeout_s:.3f}",
         f"Description=CodeSmith job in workspace {workspace}",
     ]

@@ -21,7 +21,7 @@ from agent.names import AGENT_LOGIN
 from agent.server_socket import peer_uid, systemd_socket
 
 IDLE_S = 5.0
-CHILDREN_MAX = 64
+CHILDREN_MAX = 128
 REQUEST_TIMEOUT_S = 10.0
 
 
