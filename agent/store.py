@@ -113,7 +113,8 @@ class Store:
         """Return how many users, workspaces and sandboxes there are."""
         users = self._one("SELECT count(*) FROM users") or (0,)
         workspaces = self._one("SELECT count(*) FROM workspaces") or (0,)
-        return {"users": users[0], "workspaces": workspaces[0], "sandboxes": 0}
+        sandboxes = self._one("SELECT count(*) FROM workspaces WHERE json_extract(document, '$.sandbox') IS NOT NULL")
+        return {"users": users[0], "workspaces": workspaces[0], "sandboxes": (sandboxes or (0,))[0]}
 
     # intents and results
 

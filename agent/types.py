@@ -154,6 +154,44 @@ class UserDeleted(TypedDict):
     leftovers: Annotated[List[str], Keywords({"description": "What could not be removed; empty when all is gone."})]
 
 
+Limits = Annotated[
+    Dict[str, Any],
+    Keywords(
+        {
+            "properties": {
+                "memory_bytes": {"type": "integer", "minimum": 16 << 20},
+                "cpus": {"type": "number", "exclusiveMinimum": 0, "maximum": 4096},
+                "tasks": {"type": "integer", "minimum": 1, "maximum": 1 << 22},
+                "runtime_s": {"type": "number", "exclusiveMinimum": 0, "maximum": 3600},
+            },
+            "additionalProperties": False,
+            "description": "Of each command with all it starts: memory and tasks at once, processors, seconds.",
+        }
+    ),
+]
+Network = Annotated[
+    Literal["full", "none"], Keywords({"description": "none: no interface but loopback. Default: full."})
+]
+
+
+class Sandbox(TypedDict):
+    """The isolation boundary of a workspace."""
+
+    workspace: Name
+    limits: Limits
+    network: Network
+    enforced: Annotated[Dict[str, bool], Keywords({"description": "What was seen to hold from inside a command."})]
+    state: Literal["ready"]
+    created_at: Time
+
+
+class SandboxDeleted(TypedDict):
+    """What sandbox.delete answers."""
+
+    workspace: Name
+    deleted: Literal[True]
+
+
 class Workspace(TypedDict):
     """A directory of its own, owned by one login."""
 
@@ -168,7 +206,7 @@ class Workspace(TypedDict):
     state: Literal["ready", "pending", "failed"]
     labels: Labels
     repos: List[str]
-    sandbox: Optional[Dict[str, Any]]
+    sandbox: Optional[Sandbox]
     created_at: Time
     opened_at: Optional[Time]
 

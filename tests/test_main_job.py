@@ -87,6 +87,15 @@ def test_the_exit_code_of_a_command_is_the_exit_code(person: Person) -> None:
     assert (said.out, said.err) == ("out\n", "err\n")
 
 
+def test_a_sandbox_holds_and_can_be_taken_away(person: Person) -> None:
+    made = person.runs("inv sandbox.create demo --memory 512M --tasks 50 --cpus 1 --network none --json").json
+    assert made["limits"] == {"memory_bytes": 512 << 20, "tasks": 50, "cpus": 1.0}
+    assert all(made["enforced"].values())
+    assert person.runs("inv workspace.exec demo -- tail -n +3 /proc/net/dev").out.split(":")[0].strip() == "lo"
+    person.runs("inv sandbox.delete demo")
+    person.fails("inv sandbox.get demo", code=3)
+
+
 @pytest.mark.parametrize(
     ("command", "code", "words"),
     [

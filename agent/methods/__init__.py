@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import Tuple
 
 from agent.method import Method
-from agent.methods import node, rpc, user, workspace
+from agent.methods import node, rpc, sandbox, user, workspace
 
 METHODS: Tuple[Method, ...] = (
     node.health,
     node.info,
     node.version,
     rpc.discover,
+    sandbox.create,
+    sandbox.delete,
+    sandbox.get,
+    sandbox.list_,
     user.create,
     user.delete,
     user.get,

@@ -212,7 +212,7 @@ def show(document: Dict[str, Any]) -> Workspace:
         "state": "ready",
         "labels": document["labels"],
         "repos": [],
-        "sandbox": None,
+        "sandbox": document.get("sandbox"),
         "created_at": document["created_at"],
         "opened_at": document["opened_at"],
     }

@@ -260,6 +260,69 @@ class Os(Record):
         )
 
 
+class Sandbox(Record):
+    """The isolation boundary of a workspace.
+
+    workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+    limits: Of each command with all it starts: memory and tasks at once, processors, seconds.
+    network: none: no interface but loopback. Default: full.
+    enforced: What was seen to hold from inside a command.
+    created_at: RFC 3339, UTC.
+    """
+
+    __slots__ = ("workspace", "limits", "network", "enforced", "state", "created_at")
+
+    def __init__(
+        self,
+        *,
+        workspace: str,
+        limits: dict[str, Any],
+        network: str,
+        enforced: dict[str, bool],
+        state: str,
+        created_at: str,
+    ) -> None:
+        self.workspace = workspace
+        self.limits = limits
+        self.network = network
+        self.enforced = enforced
+        self.state = state
+        self.created_at = created_at
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Sandbox:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            workspace=data["workspace"],
+            limits=data["limits"],
+            network=data["network"],
+            enforced=data["enforced"],
+            state=data["state"],
+            created_at=data["created_at"],
+        )
+
+
+class SandboxDeleted(Record):
+    """What sandbox.delete answers.
+
+    workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+    """
+
+    __slots__ = ("workspace", "deleted")
+
+    def __init__(self, *, workspace: str, deleted: bool) -> None:
+        self.workspace = workspace
+        self.deleted = deleted
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> SandboxDeleted:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            workspace=data["workspace"],
+            deleted=data["deleted"],
+        )
+
+
 class SshKey(Record):
     """One public key as it is shown.
 
@@ -398,7 +461,7 @@ class Workspace(Record):
         state: str,
         labels: dict[str, str],
         repos: builtins.list[str],
-        sandbox: dict[str, Any] | None,
+        sandbox: Sandbox | None,
         created_at: str,
         opened_at: str | None,
     ) -> None:
@@ -484,6 +547,70 @@ class NodeMethods:
         params: dict[str, Any] = {}
         found = self._transport.call("node.version", params, changes=False)
         return self._transport.record("node.version", NodeVersion.from_dict, found)
+
+
+class SandboxMethods:
+    """sandbox.*"""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def create(
+        self,
+        *,
+        workspace: str,
+        limits: Mapping[str, Any] | None = None,
+        network: str | None = None,
+        request_id: str | None = None,
+    ) -> Sandbox:
+        """Put a workspace into a sandbox: from now on every command in it runs within these limits.
+
+        `enforced` is what was seen from inside a command on this node. What was asked for and cannot be enforced
+        here is refused with unsupported, and nothing is changed.
+
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+        limits: Of each command with all it starts: memory and tasks at once, processors, seconds.
+        network: none: no interface but loopback. Default: full.
+
+        AgentRefused with rpc_kind invalid_params, not_found, already_exists, not_managed, unsupported, command_failed,
+            in_use, read_only.
+        """
+        params: dict[str, Any] = {
+            "workspace": workspace,
+            "limits": limits,
+            "network": network,
+            "request_id": request_id,
+        }
+        found = self._transport.call("sandbox.create", params, changes=True)
+        return self._transport.record("sandbox.create", Sandbox.from_dict, found)
+
+    def delete(self, *, workspace: str, request_id: str | None = None) -> SandboxDeleted:
+        """Take a workspace out of its sandbox; commands that run in it end.
+
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+
+        AgentRefused with rpc_kind invalid_params, not_found, in_use, command_failed, read_only.
+        """
+        params: dict[str, Any] = {"workspace": workspace, "request_id": request_id}
+        found = self._transport.call("sandbox.delete", params, changes=True)
+        return self._transport.record("sandbox.delete", SandboxDeleted.from_dict, found)
+
+    def get(self, *, workspace: str) -> Sandbox:
+        """Return the sandbox of a workspace.
+
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+
+        AgentRefused with rpc_kind invalid_params, not_found.
+        """
+        params: dict[str, Any] = {"workspace": workspace}
+        found = self._transport.call("sandbox.get", params, changes=False)
+        return self._transport.record("sandbox.get", Sandbox.from_dict, found)
+
+    def list(self) -> builtins.list[Sandbox]:
+        """Return all sandboxes, by workspace."""
+        params: dict[str, Any] = {}
+        found = self._transport.call("sandbox.list", params, changes=False)
+        return self._transport.record("sandbox.list", lambda rows: [Sandbox.from_dict(row) for row in rows], found)
 
 
 class UserMethods:

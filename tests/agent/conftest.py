@@ -74,6 +74,8 @@ class StandInHelper:
         if verb == "job.run":
             ended = {"exit_code": 0, "signal": None, "killed_by": None, "truncated": False, "duration_s": 0.1}
             return {**ended, "stdout": " ".join(arguments["argv"]), "stderr": ""}
+        if verb == "sandbox.ensure":
+            return {"enforced": dict.fromkeys(arguments["limits"], True)}
         return {"leftovers": []} if verb == "user.remove" else {}
 
     def _account(self, name: str) -> dict[str, Any]:

@@ -107,6 +107,10 @@ def test_http_is_narrow(rpc: Rpc) -> None:
         ("workspace.create", {"name": "a", "labels": {"a b": "c"}}, "labels"),
         ("workspace.create", {"name": "a", "labels": {"a": 1}}, "labels"),
         ("workspace.delete", {"name": "a", "keep_user": 1}, "keep_user"),
+        ("sandbox.create", {"workspace": "a", "limits": {"memory_bytes": 1000}}, "limits"),
+        ("sandbox.create", {"workspace": "a", "limits": {"cpus": 0}}, "limits"),
+        ("sandbox.create", {"workspace": "a", "limits": {"disk": 1}}, "limits"),
+        ("sandbox.create", {"workspace": "a", "network": "some"}, "network"),
         ("workspace.exec", {"name": "a", "argv": []}, "argv"),
         ("workspace.exec", {"name": "a", "argv": ["a\0b"]}, "argv"),
         ("workspace.exec", {"name": "a", "argv": ["\ud800"]}, "argv"),
@@ -143,6 +147,23 @@ def test_a_workspace_comes_with_its_dedicated_user_and_goes_with_it(rpc: Rpc) ->
     rpc.refuses("user.delete", 1004, name="demo")
     assert rpc.call("workspace.delete", name="demo") == {"name": "demo", "deleted": True, "user_deleted": True}
     rpc.refuses("user.get", 1001, name="demo")
+
+
+def test_a_sandbox_belongs_to_its_workspace(rpc: Rpc) -> None:
+    rpc.call("workspace.create", name="demo")
+    rpc.refuses("sandbox.get", 1001, workspace="demo")
+    made = rpc.call("sandbox.create", workspace="demo", limits={"tasks": 50}, network="none")
+    assert (made["limits"], made["network"], made["enforced"]) == ({"tasks": 50}, "none", {"tasks": True})
+    assert rpc.call("workspace.get", name="demo")["sandbox"] == made == rpc.call("sandbox.get", workspace="demo")
+    assert rpc.call("sandbox.list") == [made]
+    assert rpc.call("node.info")["counts"] == {"users": 1, "workspaces": 1, "sandboxes": 1}
+    rpc.refuses("sandbox.create", 1002, workspace="demo")
+    rpc.refuses("sandbox.create", 1001, workspace="other")
+    assert rpc.call("sandbox.delete", workspace="demo") == {"workspace": "demo", "deleted": True}
+    assert rpc.call("workspace.get", name="demo")["sandbox"] is None
+    rpc.call("sandbox.create", workspace="demo")
+    rpc.call("workspace.delete", name="demo")
+    assert rpc.call("sandbox.list") == []
 
 
 def test_a_user_made_by_hand_stays_when_its_workspace_goes(rpc: Rpc) -> None:

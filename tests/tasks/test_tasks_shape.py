@@ -25,6 +25,8 @@ HARMLESS = {
     "node.logs",
     "node.status",
     "node.version",
+    "sandbox.get",
+    "sandbox.list",
     "user.get",
     "user.list",
     "workspace.get",
