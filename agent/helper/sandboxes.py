@@ -111,7 +111,11 @@ def judge(sandbox: Sandbox, seen: Dict[str, Any]) -> Dict[str, bool]:
         enforced["network"] = seen["interfaces"] in ([], ["lo"])
     missing = sorted(name for name, holds in enforced.items() if not holds)
     if missing:
-        raise Unsupported(f"this node cannot enforce: {', '.join(missing)}", enforced=enforced)
+        raise Unsupported(
+            f"this node cannot enforce: {', '.join(missing)}",
+            hint="ask for less, or see `inv node.info`",
+            enforced=enforced,
+        )
     return enforced
 
 
