@@ -5,9 +5,10 @@ Readable by root only. Uids come from a range of our own, each once: a uid that 
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
-from typing import List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional
 
 from agent.errors import LimitReached, ReadOnly
 
@@ -26,10 +27,14 @@ CREATE TABLE uids (next INTEGER NOT NULL);
 INSERT INTO uids VALUES (70000);
 PRAGMA user_version = 1;
 """
+# Came later: made when missing, so that an older ledger stays what it is.
+LATER_TABLES = """
+CREATE TABLE IF NOT EXISTS disabled (name TEXT PRIMARY KEY, was TEXT NOT NULL) WITHOUT ROWID;
+"""
 
 
 class UserRecord(NamedTuple):
-    """A user we made, are making (pending) or are removing (leaving)."""
+    """A user we made (active, disabled), are making (pending) or are removing (leaving)."""
 
     name: str
     uid: int
@@ -86,13 +91,39 @@ class Ledger:
         """Return the lowest uid that was never given out."""
         return int(self._db.execute("SELECT next FROM uids").fetchone()[0])
 
+    def disable_user(self, name: str, before: Dict[str, Any]) -> None:
+        """Mark a user disabled and keep how it was before; the first time counts."""
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("INSERT OR IGNORE INTO disabled VALUES (?, ?)", (name, json.dumps(before)))
+            self._db.execute("UPDATE users SET state = 'disabled' WHERE name = ?", (name,))
+
+    def before_disabled(self, name: str) -> Optional[Dict[str, Any]]:
+        """Return how a disabled user was before; None for a user that is not disabled."""
+        row = self._db.execute("SELECT was FROM disabled WHERE name = ?", (name,)).fetchone()
+        return None if row is None else dict(json.loads(row[0]))
+
+    def change_before_disabled(self, name: str, before: Dict[str, Any]) -> None:
+        """Write anew what `enable` will restore."""
+        self._db.execute("UPDATE disabled SET was = ? WHERE name = ?", (json.dumps(before), name))
+
+    def enable_user(self, name: str) -> None:
+        """Mark a user active and forget how it was before."""
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("DELETE FROM disabled WHERE name = ?", (name,))
+            self._db.execute("UPDATE users SET state = 'active' WHERE name = ?", (name,))
+
     def mark_user(self, name: str, state: str) -> None:
         """Write a user's state: pending, active or leaving."""
         self._db.execute("UPDATE users SET state = ? WHERE name = ?", (state, name))
 
     def remove_user(self, name: str) -> None:
         """Forget a user; its uid stays used up."""
-        self._db.execute("DELETE FROM users WHERE name = ?", (name,))
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("DELETE FROM disabled WHERE name = ?", (name,))
+            self._db.execute("DELETE FROM users WHERE name = ?", (name,))
 
     def workspace(self, name: str) -> Optional[WorkspaceRecord]:
         """Return the record of a workspace."""
@@ -118,6 +149,7 @@ class Ledger:
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("DELETE FROM workspaces WHERE name = ?", (name,))
+            self._db.execute("DELETE FROM disabled WHERE name = ?", (and_user,))
             self._db.execute("DELETE FROM users WHERE name = ?", (and_user,))
 
     def _open(self, path: str) -> None:
@@ -126,6 +158,7 @@ class Ledger:
             self._db.executescript(f"BEGIN; {TABLES} COMMIT;")
         elif version != VERSION:
             raise ReadOnly(f"the helper's ledger {path} has version {version}, this agent knows {VERSION}")
+        self._db.executescript(LATER_TABLES)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA foreign_keys = ON")

@@ -15,10 +15,9 @@ from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple
 from agent import sshkeys
 from agent.clock import now
 from agent.errors import CommandFailed, Disabled, InUse, InvalidParams, NotFound, NotManaged
-from agent.helper import accounts, jobs, trees
-from agent.helper.ledger import UID_FIRST, Ledger, WorkspaceRecord
+from agent.helper import accounts, closing, homes, jobs, running, trees
+from agent.helper.ledger import UID_FIRST, Ledger, UserRecord, WorkspaceRecord
 from agent.names import HOMES, WORKSPACES, home_of, login_of, parse_name, path_of
-from agent.run import run
 
 LOCK = "/var/lib/codesmith-helper/lock"
 LOCK_WAIT_S = 45.0
@@ -80,6 +79,30 @@ def ensure_user(caller: socket.socket, name: Any, ssh_keys: Any) -> Dict[str, An
         return _ensure_user(ledger, name, keys)
 
 
+def set_keys(caller: socket.socket, name: Any, ssh_keys: Any) -> Dict[str, Any]:
+    """Write the keys of a user, as the user."""
+    name, keys = parse_name(name), _parse_keys(ssh_keys)
+    with exclusive_ledger() as ledger:
+        closing.set_keys(ledger, _our_user(ledger, name), keys)
+    return {}
+
+
+def disable_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
+    """Close a user out: logins, schedules, processes and jobs; it stays so until it is enabled."""
+    name = parse_name(name)
+    with exclusive_ledger() as ledger:
+        closing.disable(ledger, _our_user(ledger, name))
+    return {}
+
+
+def enable_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
+    """Let a disabled user in again, as it was."""
+    name = parse_name(name)
+    with exclusive_ledger() as ledger:
+        closing.enable(ledger, _our_user(ledger, name))
+    return {}
+
+
 def remove_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
     """End the user's processes, then remove account and home; in_use while it owns workspaces."""
     name = parse_name(name)
@@ -138,25 +161,23 @@ def run_job(
     problem = jobs.check_job(argv, cwd, env, stdin, timeout_s)
     if problem:
         raise InvalidParams.of(problem.split(" ", 1)[0], problem.split(" ", 1)[1])
-    ledger = Ledger()
-    record = ledger.workspace(workspace)
-    owner = ledger.user(record.user) if record else None
-    ledger.close()
-    if record is None or owner is None or record.state != "active":
-        raise NotFound(f"no workspace {workspace!r} on this node")
-    if owner.state != "active":
-        raise Disabled(f"user {owner.name!r} is disabled")
-    if accounts.check_ours(owner.name, owner.uid) is None:
-        raise NotManaged(f"the Unix account {login_of(owner.name)!r} is gone", hint="inv node.health")
-    return jobs.run_job(
-        workspace, owner.name, argv=argv, cwd=cwd, env=env, stdin=stdin, timeout_s=timeout_s, caller=caller
-    )
+    owner = _owner_of(workspace)
+    # Held from before the second look until the job's end: see running.py.
+    with running.hold(owner.uid):
+        if _owner_of(workspace) != owner:
+            raise InUse(f"workspace {workspace!r} is changing hands", hint="try again")
+        return jobs.run_job(
+            workspace, owner.name, argv=argv, cwd=cwd, env=env, stdin=stdin, timeout_s=timeout_s, caller=caller
+        )
 
 
 VERBS: Dict[str, Verb] = {
     "job.run": Verb(run_job, frozenset(("workspace", "argv", "cwd", "env", "stdin", "timeout_s"))),
+    "user.disable": Verb(disable_user, frozenset(("name",))),
+    "user.enable": Verb(enable_user, frozenset(("name",))),
     "user.ensure": Verb(ensure_user, frozenset(("name", "ssh_keys"))),
     "user.remove": Verb(remove_user, frozenset(("name",))),
+    "user.set_keys": Verb(set_keys, frozenset(("name", "ssh_keys"))),
     "workspace.ensure": Verb(ensure_workspace, frozenset(("name", "user", "dedicated"))),
     "workspace.remove": Verb(remove_workspace, frozenset(("name", "remove_user"))),
 }
@@ -174,6 +195,33 @@ def _lock(descriptor: int) -> None:
             time.sleep(PAUSE_S)  # flock has no deadline of its own
 
 
+def _our_user(ledger: Ledger, name: str) -> UserRecord:
+    """Return the record of a user whose account is there and is the one we made."""
+    record = ledger.user(name)
+    if record is None or record.state not in ("active", "disabled"):
+        raise NotFound(f"no user {name!r} on this node")
+    if accounts.check_ours(name, record.uid) is None:
+        raise NotManaged(f"the Unix account {login_of(name)!r} is gone", hint="inv node.health")
+    return record
+
+
+def _owner_of(workspace: str) -> UserRecord:
+    """Return the user that jobs of this workspace run as; it must be active."""
+    ledger = Ledger()
+    try:
+        record = ledger.workspace(workspace)
+        owner = ledger.user(record.user) if record else None
+    finally:
+        ledger.close()
+    if record is None or owner is None or record.state != "active":
+        raise NotFound(f"no workspace {workspace!r} on this node")
+    if owner.state != "active":
+        raise Disabled(f"user {owner.name!r} is disabled", hint=f"inv user.enable {owner.name}")
+    if accounts.check_ours(owner.name, owner.uid) is None:
+        raise NotManaged(f"the Unix account {login_of(owner.name)!r} is gone", hint="inv node.health")
+    return owner
+
+
 def _ensure_user(ledger: Ledger, name: str, keys: List[str]) -> Dict[str, Any]:
     record = ledger.user(name)
     if record is None:
@@ -183,6 +231,8 @@ def _ensure_user(ledger: Ledger, name: str, keys: List[str]) -> Dict[str, Any]:
         record = ledger.add_user(name, now(), accounts.first_free(max(ledger.next_uid(), UID_FIRST)))
     elif record.state == "leaving":
         raise InUse(f"user {name!r} is being deleted", hint="try again")
+    elif record.state == "disabled":
+        raise Disabled(f"user {name!r} is disabled", hint=f"inv user.enable {name}")
     try:
         accounts.ensure(name, record.uid)
         if not trees.is_owned_directory(HOMES, login_of(name), record.uid):
@@ -205,13 +255,15 @@ def _remove_account(ledger: Ledger, name: str) -> None:
         return
     accounts.check_ours(name, record.uid)
     ledger.mark_user(name, "leaving")
-    _end_everything(record.uid)
+    closing.end_all(ledger, record)
     accounts.remove(name, record.uid)
     trees.remove(HOMES, login_of(name))
 
 
 def _ensure_workspace(ledger: Ledger, name: str, user: str) -> Dict[str, Any]:
     owner = ledger.user(user)
+    if owner is not None and owner.state == "disabled":
+        raise Disabled(f"user {user!r} is disabled", hint=f"inv user.enable {user}")
     if owner is None or owner.state != "active" or accounts.check_ours(user, owner.uid) is None:
         raise NotFound(f"no active user {user!r} on this node")
     record = ledger.workspace(name)
@@ -242,16 +294,8 @@ def _undo_user(ledger: Ledger, name: str, uid: int, state: str) -> None:
     ledger.remove_user(name)
 
 
-def _end_everything(uid: int) -> None:
-    """End the login's user manager and sessions, then every process that is left."""
-    if accounts.has_processes(uid):
-        run("systemctl", "stop", "--", f"user@{uid}.service", f"user-{uid}.slice", allowed=(0, 5))
-    accounts.kill_all(uid)
-
-
 def _home_entries(keys: List[str]) -> List[trees.Entry]:
-    data = "".join(f"{line}\n" for line in keys).encode()
-    return [trees.Entry(".ssh", 0o700), trees.Entry(".ssh/authorized_keys", 0o600, data)]
+    return [trees.Entry(".ssh", 0o700), trees.Entry(".ssh/authorized_keys", 0o600, homes.keys_text(keys))]
 
 
 def _workspace_entries(record: WorkspaceRecord, uid: int) -> List[trees.Entry]:

@@ -72,7 +72,7 @@ def create(
         raise InvalidParams.of("ssh_keys", f"user {owner!r} exists and has its own keys")
     if found is not None and found["state"] != "active":
         raise Disabled(f"user {owner!r} is disabled")
-    keys = sshkeys.parse_keys(ssh_keys or [])
+    keys = sshkeys.read_keys(ssh_keys or [])
     dedicated = {"ssh_keys": keys} if found is None else None
     made = context.helper.call("workspace.ensure", name=name, user=owner, dedicated=dedicated)
     account = made.pop("account")

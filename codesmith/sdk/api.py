@@ -518,6 +518,30 @@ class UserMethods:
         found = self._transport.call("user.delete", params, changes=True)
         return self._transport.record("user.delete", UserDeleted.from_dict, found)
 
+    def disable(self, *, name: str, request_id: str | None = None) -> User:
+        """Close a user out: no login, forwarding, cron, at or su; sessions, processes, services and jobs are ended.
+
+        Nothing is lost: user.enable restores shell, expiry, keys, crontab, at jobs still to come, and linger.
+
+        name: 1 to 28 of a-z, 0-9 and inner hyphens.
+
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, command_failed, read_only.
+        """
+        params: dict[str, Any] = {"name": name, "request_id": request_id}
+        found = self._transport.call("user.disable", params, changes=True)
+        return self._transport.record("user.disable", User.from_dict, found)
+
+    def enable(self, *, name: str, request_id: str | None = None) -> User:
+        """Let a disabled user in again, as it was; an active one stays as it is.
+
+        name: 1 to 28 of a-z, 0-9 and inner hyphens.
+
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, command_failed, read_only.
+        """
+        params: dict[str, Any] = {"name": name, "request_id": request_id}
+        found = self._transport.call("user.enable", params, changes=True)
+        return self._transport.record("user.enable", User.from_dict, found)
+
     def get(self, *, name: str) -> User:
         """Return one user.
 
@@ -534,6 +558,18 @@ class UserMethods:
         params: dict[str, Any] = {}
         found = self._transport.call("user.list", params, changes=False)
         return self._transport.record("user.list", lambda rows: [User.from_dict(row) for row in rows], found)
+
+    def set_keys(self, *, name: str, ssh_keys: Sequence[str], request_id: str | None = None) -> User:
+        """Replace all public keys that let a user in; none lets nobody in. A disabled user's count later.
+
+        name: 1 to 28 of a-z, 0-9 and inner hyphens.
+        ssh_keys: OpenSSH public keys, one per item, without options.
+
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, command_failed, read_only.
+        """
+        params: dict[str, Any] = {"name": name, "ssh_keys": ssh_keys, "request_id": request_id}
+        found = self._transport.call("user.set_keys", params, changes=True)
+        return self._transport.record("user.set_keys", User.from_dict, found)
 
 
 class WorkspaceMethods:

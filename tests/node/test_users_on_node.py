@@ -1,0 +1,159 @@
+"""The life of a user on a real node: keys, disabled and enabled again, and gone without a trace."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.node.conftest import Web1
+
+pytestmark = pytest.mark.lab
+
+OPTIONS = "-o StrictHostKeyChecking=accept-new -o BatchMode=yes -o ConnectTimeout=10"
+
+
+def make_key(web1: Web1, file: str) -> str:
+    web1.on(f"rm -f {file} {file}.pub; ssh-keygen -q -N '' -t ed25519 -f {file}")
+    return web1.on(f"cat {file}.pub").out.strip()
+
+
+def lets_in(web1: Web1, file: str, login: str) -> bool:
+    return web1.on(f"ssh -i {file} {OPTIONS} {login}@127.0.0.1 id -un", check=False).out.strip() == login
+
+
+def as_user(web1: Web1, login: str, script: str, *, check: bool = True) -> str:
+    become = f"setpriv --reuid={login} --regid={login} --clear-groups"
+    return web1.on(f"cd /; {become} env HOME=/srv/codesmith/home/{login} sh -c '{script}'", check=check).out
+
+
+def is_running(web1: Web1, words: str) -> bool:
+    return web1.on(f"cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -q '[{words[0]}]{words[1:]}'", check=False).ok
+
+
+@pytest.mark.parametrize(
+    "trick",
+    [
+        "true",
+        "rm -r ~/.ssh",
+        "rm -r ~/.ssh; ln -s /etc ~/.ssh",
+        "rm -r ~/.ssh; ln -s /nowhere ~/.ssh",
+        "rm -r ~/.ssh; mkfifo ~/.ssh",
+        "rm -r ~/.ssh; echo > ~/.ssh",
+        "rm ~/.ssh/authorized_keys; ln -s /etc/motd ~/.ssh/authorized_keys",
+        "rm ~/.ssh/authorized_keys; mkfifo ~/.ssh/authorized_keys",
+        "rm ~/.ssh/authorized_keys; mkdir -p ~/.ssh/authorized_keys/x",
+        "chmod 0 ~/.ssh ~",
+    ],
+)
+def test_keys_are_written_whatever_their_user_put_there(web1: Web1, trick: str) -> None:
+    first, second = make_key(web1, "/tmp/k1"), make_key(web1, "/tmp/k2")
+    before = web1.on("ls -la /etc; cat /etc/motd").out
+    web1.client.user.create(name="tricky", ssh_keys=[first])
+    try:
+        as_user(web1, "cs-tricky", trick)
+        changed = web1.client.user.set_keys(name="tricky", ssh_keys=[second])
+        assert [key.type for key in changed.ssh_keys] == ["ssh-ed25519"]
+        assert lets_in(web1, "/tmp/k2", "cs-tricky")
+        assert not lets_in(web1, "/tmp/k1", "cs-tricky")
+        shown = web1.on("stat -c '%U %a %F' /srv/codesmith/home/cs-tricky/.ssh/authorized_keys").out
+        assert shown.startswith("cs-tricky 600 regular")
+        assert {line for line in before.splitlines() if "authorized" in line} == set()
+        assert "authorized_keys" not in web1.on("ls -a /etc").out
+    finally:
+        web1.client.user.delete(name="tricky")
+
+
+def test_keys_that_openssh_does_not_take_and_options_are_refused(web1: Web1) -> None:
+    key = make_key(web1, "/tmp/k3")
+    web1.client.user.create(name="strict", ssh_keys=[key])
+    short = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAAQE="
+    for bad in (f'command="sh" {key}', f"restrict {key}", short):
+        web1.refuses(web1.client.user.set_keys, "invalid_params", name="strict", ssh_keys=[bad])
+    assert lets_in(web1, "/tmp/k3", "cs-strict")
+
+
+ACCOUNT = (
+    "getent passwd cs-off; getent shadow cs-off; crontab -l -u cs-off; ls /var/lib/systemd/linger; stat -c '%U %a' "
+)
+ACCOUNT += "/srv/codesmith/home/cs-off; cat /srv/codesmith/home/cs-off/.ssh/authorized_keys; ls /var/spool/cron/atjobs"
+
+
+def test_disable_closes_every_way_and_enable_restores_exactly(web1: Web1) -> None:
+    key = make_key(web1, "/tmp/k4")
+    web1.client.user.create(name="off", ssh_keys=[key])
+    for workspace in ("off1", "off2"):
+        web1.client.workspace.create(name=workspace, user="off")
+    web1.on("chmod 750 /srv/codesmith/home/cs-off; usermod --expiredate 2099-01-01 --shell /bin/sh cs-off")
+    web1.on("echo '* * * * * echo cron >> /tmp/off.cron' | crontab -u cs-off -")
+    as_user(web1, "cs-off", "echo sleep 1 | at now + 3 days 2>&1", check=False)
+    web1.on("loginctl enable-linger cs-off")
+    web1.person.wait_until(lambda: web1.on("systemctl is-active user@$(id -u cs-off)", check=False).ok, within_s=20)
+    web1.on("systemd-run --user -M cs-off@ --collect sleep 3001", check=False)
+    web1.on("systemd-run --collect --unit offjob --uid=cs-off sh -c 'trap \"\" TERM; sleep 3002; sleep 3002'")
+    web1.on(f"ssh -i /tmp/k4 {OPTIONS} -f -N -L 127.0.0.1:4022:127.0.0.1:22 cs-off@127.0.0.1 >/dev/null 2>&1")
+    assert is_running(web1, "ssh -i /tmp/k4")
+    before = web1.on(ACCOUNT).out
+    assert {"cs-off", "* * * * * echo cron >> /tmp/off.cron"} <= set(before.splitlines())
+    assert re.search(r"^a[0-9a-f]{13}$", before, re.MULTILINE)
+    assert is_running(web1, "sleep 3001")
+    assert is_running(web1, "sleep 3002")
+
+    assert web1.client.user.disable(name="off").state == "disabled"
+
+    uid = web1.client.user.get(name="off").uid
+    assert not web1.on(f"ps -o pid= -u {uid}; ps -o pid= -U {uid}", check=False).out
+    assert not web1.on(f"systemctl is-active user@{uid}", check=False).ok
+    assert not lets_in(web1, "/tmp/k4", "cs-off")
+    forward = f"timeout 10 ssh -i /tmp/k4 {OPTIONS} -N -L 127.0.0.1:4023:127.0.0.1:22 cs-off@127.0.0.1"
+    assert "denied" in web1.on(forward, check=False).err + web1.on(forward, check=False).out
+    assert not web1.on("su -s /bin/sh cs-off -c true", check=False).ok
+    assert not web1.on("crontab -l -u cs-off", check=False).ok
+    assert not web1.on("test -e /var/lib/systemd/linger/cs-off", check=False).ok
+    assert not web1.on("systemctl start user@$(id -u cs-off)", check=False).ok
+    web1.refuses(web1.client.workspace.exec, "disabled", name="off1", argv=["id"])
+    web1.refuses(web1.client.workspace.create, "disabled", name="off3", user="off")
+    job = {"workspace": "off1", "argv": ["id"], "cwd": "", "env": {}, "stdin": "", "timeout_s": 5.0}
+    assert '"code": 1005' in web1.helper({"verb": "job.run", "arguments": job}).out
+    assert web1.client.user.disable(name="off").state == "disabled"
+    assert "cs-off" not in web1.on("pwck -r; grpck -r", check=False).out
+
+    assert web1.client.user.enable(name="off").state == "active"
+
+    assert web1.on(ACCOUNT).out == before
+    assert lets_in(web1, "/tmp/k4", "cs-off")
+    assert web1.client.workspace.exec(name="off1", argv=["id", "-un"]).stdout == "cs-off\n"
+    web1.person.wait_until(lambda: web1.on("systemctl is-active user@$(id -u cs-off)", check=False).ok, within_s=20)
+    assert web1.client.user.enable(name="off").state == "active"
+
+
+def test_keys_of_a_disabled_user_count_once_it_is_enabled(web1: Web1) -> None:
+    first, second = make_key(web1, "/tmp/k5"), make_key(web1, "/tmp/k6")
+    web1.client.user.create(name="later", ssh_keys=[first])
+    web1.client.user.disable(name="later")
+    web1.client.user.set_keys(name="later", ssh_keys=[second])
+    assert not lets_in(web1, "/tmp/k6", "cs-later")
+    web1.client.user.enable(name="later")
+    assert lets_in(web1, "/tmp/k6", "cs-later")
+    assert not lets_in(web1, "/tmp/k5", "cs-later")
+
+
+def test_disable_ends_jobs_that_run_and_jobs_that_just_start(web1: Web1) -> None:
+    web1.client.user.create(name="jobs")
+    web1.client.workspace.create(name="jobs1", user="jobs")
+    job = {"workspace": "jobs1", "argv": ["sleep", "3003"], "cwd": "", "env": {}, "stdin": "", "timeout_s": 60.0}
+    script = web1.helper_command({"verb": "job.run", "arguments": job})
+    for number in range(6):
+        web1.on(f"for i in 1 2 3; do {script} > /tmp/job.$i 2>&1 & done; sleep 0.0{number * 2}")
+        web1.client.user.disable(name="jobs")
+        assert not is_running(web1, "sleep 3003")
+        web1.client.user.enable(name="jobs")
+        assert not is_running(web1, "sleep 3003")
+
+
+def test_a_disabled_user_is_deleted_whole(web1: Web1) -> None:
+    web1.client.user.create(name="offgone")
+    web1.on("echo '@daily true' | crontab -u cs-offgone -; loginctl enable-linger cs-offgone")
+    web1.client.user.disable(name="offgone")
+    assert web1.client.user.delete(name="offgone").leftovers == []
+    assert "offgone" not in web1.on("ls -aR /var/spool/cron /var/lib/systemd/linger; cat /etc/passwd").out
