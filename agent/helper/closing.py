@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any, Dict, List, Optional
 
@@ -60,8 +61,10 @@ def end_all(ledger: Ledger, user: UserRecord) -> None:
     Processes first: a unit that is asked to stop may take its time over it.
     """
     deadline = time.monotonic() + END_S
+    has_units = os.path.exists(f"/run/systemd/users/{user.uid}") or accounts.has_processes(user.uid)
     accounts.kill_all(user.uid)
-    _stop_units(user.uid)
+    if has_units:
+        _stop_units(user.uid)
     while not running.is_free(user.uid):
         jobs.stop_all(*ledger.workspaces_of(user.name))
         accounts.kill_all(user.uid)

@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple
 from agent import sshkeys
 from agent.clock import now
 from agent.errors import CommandFailed, Disabled, InUse, InvalidParams, NotFound, NotManaged
-from agent.helper import accounts, closing, homes, jobs, running, trees
+from agent.helper import accounts, closing, homes, jobs, running, schedules, sweep, trees
 from agent.helper.ledger import UID_FIRST, Ledger, UserRecord, WorkspaceRecord
 from agent.names import HOMES, WORKSPACES, home_of, login_of, parse_name, path_of
 
@@ -110,9 +110,9 @@ def remove_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
         owned = ledger.workspaces_of(name)
         if owned:
             raise InUse(f"user {name!r} owns workspaces: {', '.join(owned)}")
-        _remove_account(ledger, name)
+        left = _remove_account(ledger, name)
         ledger.remove_user(name)
-        return {"leftovers": [home_of(name)] if trees.exists(HOMES, login_of(name)) else []}
+        return {"leftovers": left}
 
 
 def ensure_workspace(caller: socket.socket, name: Any, user: Any, dedicated: Any) -> Dict[str, Any]:
@@ -148,9 +148,9 @@ def remove_workspace(caller: socket.socket, name: Any, remove_user: Any) -> Dict
         trees.remove(WORKSPACES, name)
         is_last = remove_user and ledger.workspaces_of(record.user) == [name]
         if is_last:
-            _remove_account(ledger, record.user)
+            left = _remove_account(ledger, record.user)
         ledger.remove_workspace(name, and_user=record.user if is_last else None)
-    return {}
+    return {"leftovers": left if is_last else []}
 
 
 def run_job(
@@ -248,16 +248,24 @@ def _ensure_user(ledger: Ledger, name: str, keys: List[str]) -> Dict[str, Any]:
     return {"login": login_of(name), "uid": uid, "gid": uid, "home": found.pw_dir, "shell": found.pw_shell}
 
 
-def _remove_account(ledger: Ledger, name: str) -> None:
-    """Remove account and home of a user that is in the ledger; its record stays, marked leaving."""
+def _remove_account(ledger: Ledger, name: str) -> List[str]:
+    """Remove account and home of a user that is in the ledger, and what it left elsewhere; return what stays.
+
+    Its record stays, marked leaving.
+    """
     record = ledger.user(name)
     if record is None:
-        return
-    accounts.check_ours(name, record.uid)
+        return []
+    if accounts.check_ours(name, record.uid) is not None and trees.exists(HOMES, login_of(name)):
+        homes.seal(name, record.uid)  # nobody logs in any more while it is being removed
     ledger.mark_user(name, "leaving")
+    schedules.remove(name, record.uid)
     closing.end_all(ledger, record)
+    left = [*schedules.remove(name, record.uid), *sweep.sweep(record.uid)]
+    accounts.kill_all(record.uid)
     accounts.remove(name, record.uid)
     trees.remove(HOMES, login_of(name))
+    return left
 
 
 def _ensure_workspace(ledger: Ledger, name: str, user: str) -> Dict[str, Any]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Tuple
 
 from agent.method import Method
-from agent.methods import node, rpc, user, workspace
+from agent.methods import audit, node, rpc, user, workspace
 
 METHODS: Tuple[Method, ...] = (
+    audit.list_,
     node.health,
     node.info,
     node.version,

@@ -11,6 +11,53 @@ from codesmith.sdk.record import Record
 from codesmith.sdk.transport import Transport
 
 
+class AuditRecord(Record):
+    """One attempt to change something.
+
+    time: RFC 3339, UTC.
+    peer_uid: Who called; null when the agent completed an interrupted change.
+    target: What the call named: of name, user and workspace what it had.
+    outcome: ok, or the kind of the error.
+    """
+
+    __slots__ = ("time", "method", "request_id", "peer_uid", "peer_login", "target", "outcome", "duration_s")
+
+    def __init__(
+        self,
+        *,
+        time: str,
+        method: str,
+        request_id: str | None,
+        peer_uid: int | None,
+        peer_login: str | None,
+        target: dict[str, str],
+        outcome: str,
+        duration_s: float,
+    ) -> None:
+        self.time = time
+        self.method = method
+        self.request_id = request_id
+        self.peer_uid = peer_uid
+        self.peer_login = peer_login
+        self.target = target
+        self.outcome = outcome
+        self.duration_s = duration_s
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> AuditRecord:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            time=data["time"],
+            method=data["method"],
+            request_id=data["request_id"],
+            peer_uid=data["peer_uid"],
+            peer_login=data["peer_login"],
+            target=data["target"],
+            outcome=data["outcome"],
+            duration_s=data["duration_s"],
+        )
+
+
 class Counts(Record):
     """How many objects CodeSmith manages on the node."""
 
@@ -459,6 +506,34 @@ class WorkspaceDeleted(Record):
             deleted=data["deleted"],
             user_deleted=data["user_deleted"],
         )
+
+
+class AuditMethods:
+    """audit.*"""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def list(
+        self,
+        *,
+        limit: int | None = None,
+        before: str | None = None,
+        workspace: str | None = None,
+        user: str | None = None,
+    ) -> builtins.list[AuditRecord]:
+        """Return the attempts to change something, refused ones too, newest first.
+
+        limit: At most so many (default 100).
+        before: Only older ones: RFC 3339 with its zone.
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+        user: 1 to 28 of a-z, 0-9 and inner hyphens.
+
+        AgentRefused with rpc_kind invalid_params.
+        """
+        params: dict[str, Any] = {"limit": limit, "before": before, "workspace": workspace, "user": user}
+        found = self._transport.call("audit.list", params, changes=False)
+        return self._transport.record("audit.list", lambda rows: [AuditRecord.from_dict(row) for row in rows], found)
 
 
 class NodeMethods:

@@ -59,7 +59,7 @@ def set_keys(
 ) -> User:
     """Replace all public keys of a user."""
     with codesmith.connect(node, file) as client:
-        user = client.user.set_keys(name=name, ssh_keys=arguments.read_public_keys(ssh_key or []))
+        user = client.user.set_keys(name=name, ssh_keys=arguments.read_public_keys(ssh_key or []) or [])
     output.show(user, COLUMNS, json=json)
     return user
 

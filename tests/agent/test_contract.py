@@ -17,6 +17,7 @@ METHODS = {method["name"]: method for method in DOCUMENT["methods"]}
 PROMISED = {
     "node.info", "node.health", "node.version", "user.create", "user.get", "user.list", "user.delete", "rpc.discover",
     "workspace.create", "workspace.get", "workspace.list", "workspace.delete", "workspace.exec",
+    "audit.list", "user.disable", "user.enable", "user.set_keys",
 }  # fmt: skip
 
 

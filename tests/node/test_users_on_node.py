@@ -89,7 +89,13 @@ def test_disable_closes_every_way_and_enable_restores_exactly(web1: Web1) -> Non
     as_user(web1, "cs-off", "echo sleep 1 | at now + 3 days 2>&1", check=False)
     web1.on("loginctl enable-linger cs-off")
     web1.person.wait_until(lambda: web1.on("systemctl is-active user@$(id -u cs-off)", check=False).ok, within_s=20)
-    web1.on("systemd-run --user -M cs-off@ --collect sleep 3001", check=False)
+    service = "[Service]\\nExecStart=sleep 3001\\nRestart=always\\nRestartSec=0\\n"
+    as_user(
+        web1,
+        "cs-off",
+        f'mkdir -p ~/.config/systemd/user; printf "{service}" > ~/.config/systemd/user/stays.service; '
+        "XDG_RUNTIME_DIR=/run/user/$(id -u) systemctl --user start stays",
+    )
     web1.on("systemd-run --collect --unit offjob --uid=cs-off sh -c 'trap \"\" TERM; sleep 3002; sleep 3002'")
     web1.on(f"ssh -i /tmp/k4 {OPTIONS} -f -N -L 127.0.0.1:4022:127.0.0.1:22 cs-off@127.0.0.1 >/dev/null 2>&1")
     assert is_running(web1, "ssh -i /tmp/k4")
@@ -157,3 +163,102 @@ def test_a_disabled_user_is_deleted_whole(web1: Web1) -> None:
     web1.client.user.disable(name="offgone")
     assert web1.client.user.delete(name="offgone").leftovers == []
     assert "offgone" not in web1.on("ls -aR /var/spool/cron /var/lib/systemd/linger; cat /etc/passwd").out
+
+
+LITTER = r"""
+umask 0
+cd /tmp; mkdir -p litter/a/b litter/open; echo > litter/a/b/f; mkfifo litter/pipe; ln -s /etc litter/link
+ln -s /etc/passwd /var/tmp/litter; echo > /var/tmp/litter2; echo > /dev/shm/litter; echo > /tmp/shared/litter
+mkdir -p /tmp/shared/sub/litter; echo > /tmp/shared/sub/litter/f
+python3 - <<P
+import os, socket
+socket.socket(socket.AF_UNIX).bind("/tmp/litter.sock")
+os.chdir("/var/tmp"); os.mkdir("deep"); os.chdir("deep")
+for _ in range(3000):
+    os.mkdir("d" * 100); os.chdir("d" * 100)
+os.close(os.open("end", os.O_CREAT))
+P
+ipcmk -M 4096 -S 2 -Q
+echo sleep 1 | at now + 3 days
+echo > /var/mail/cs-litter
+python3 -c "import ctypes, os; ctypes.CDLL(None).mq_open(b\"/litter\", os.O_CREAT | os.O_RDWR, 0o600, None)"
+"""
+
+
+def test_delete_leaves_nothing_of_the_user_and_all_of_others(web1: Web1) -> None:
+    uid = web1.client.user.create(name="litter").uid
+    web1.on(
+        "mkdir -p -m 777 /tmp/shared /tmp/shared/sub; touch /var/mail/cs-litter; chown cs-litter /var/mail/cs-litter"
+    )
+    web1.on(f"cat > /tmp/litter.sh <<'E'\n{LITTER}E\nchmod 755 /tmp/litter.sh")
+    as_user(web1, "cs-litter", "cd /tmp; sh /tmp/litter.sh 2>&1")
+    web1.on("echo '@daily true' | crontab -u cs-litter -; loginctl enable-linger cs-litter")
+    web1.on("echo mine > /tmp/litter/open/of-root; echo mine > /tmp/shared/of-root")
+    owned = f"find /tmp /var/tmp /dev/shm /dev/mqueue /var/mail /var/spool/cron -xdev -uid {uid} -prune -print"
+    found = web1.on(f"{owned}; cat /proc/sysvipc/*").out
+    for trace in ("/tmp/litter", "/var/tmp/deep", "/dev/shm/litter", "/dev/mqueue/litter", "/var/mail/cs", "/atjobs/a"):
+        assert trace in found, found
+    assert found.count(f" {uid} ") >= 3
+    deleted = web1.client.user.delete(name="litter")
+    assert [path.rpartition("/")[0].startswith("/tmp/") for path in deleted.leftovers] == [True]
+    assert not web1.on(owned).out
+    assert f" {uid} " not in web1.on("cat /proc/sysvipc/*").out
+    assert "litter" not in web1.on("ls -a /var/spool/cron/crontabs /var/lib/systemd/linger").out
+    assert not web1.on(f"ps -o pid= -u {uid}", check=False).out
+    assert not web1.on(f"systemctl is-active user@{uid}", check=False).ok
+    assert web1.on("cat $(find /tmp -name of-root)").out == "mine\nmine\n"
+    assert web1.on("getent passwd root; ls /etc/passwd").ok
+    web1.on("rm -rf /tmp/.codesmith-sweep-* /tmp/litter* /tmp/shared")
+
+
+def test_audit_list_tells_what_happened(web1: Web1) -> None:
+    web1.client.workspace.create(name="told")
+    web1.client.workspace.delete(name="told")
+    newest, older = web1.client.audit.list(workspace="told")
+    assert [(one.method, one.outcome, one.peer_login) for one in (newest, older)] == [
+        ("workspace.delete", "ok", "root"),
+        ("workspace.create", "ok", "root"),
+    ]
+    said = web1.person.runs("inv audit.list --workspace told --limit 1 --json").json
+    assert [one["method"] for one in said] == ["workspace.delete"]
+
+
+def test_the_dedicated_user_of_a_deleted_workspace_leaves_nothing_either(web1: Web1) -> None:
+    uid = web1.client.workspace.create(name="dedic").uid
+    as_user(web1, "cs-dedic", "echo > /tmp/of-dedic; ipcmk -M 4096")
+    web1.on("echo '@daily true' | crontab -u cs-dedic -")
+    assert web1.client.workspace.delete(name="dedic").user_deleted
+    assert not web1.on(
+        f"find /tmp /var/spool/cron -uid {uid}; ls /var/spool/cron/crontabs | grep dedic", check=False
+    ).out
+    assert f" {uid} " not in web1.on("cat /proc/sysvipc/*").out
+
+
+SWAP = """
+import os
+os.chdir("/tmp")
+while True:
+    try:
+        os.makedirs("swap/a", exist_ok=True)
+        os.rename("swap/a", "swap/b")
+        os.symlink("/srv/precious", "swap/a")
+        os.unlink("swap/a")
+        os.rmdir("swap/b")
+    except OSError:
+        pass
+"""
+
+
+def test_a_sweep_does_not_follow_somebody_who_swaps_directories_for_links(web1: Web1) -> None:
+    web1.client.user.create(name="swapper")
+    web1.on("mkdir -p /srv/precious; touch /srv/precious/f")
+    web1.on(f"cat > /tmp/swap.py <<'E'\n{SWAP}E\n")
+    web1.on("setpriv --reuid=cs-swapper --regid=cs-swapper --clear-groups python3 /tmp/swap.py >/dev/null 2>&1 &")
+    for number in range(5):
+        uid = web1.client.user.create(name=f"swept{number}").uid
+        web1.on(f"chown {uid} /srv/precious/f; touch /tmp/s{number}; chown {uid} /tmp/s{number}")
+        assert web1.client.user.delete(name=f"swept{number}").leftovers == []
+        assert not web1.on(f"test -e /tmp/s{number}", check=False).ok
+        assert web1.on("ls /srv/precious").out == "f\n"
+    assert web1.client.user.delete(name="swapper").leftovers == []
+    assert not web1.on("test -e /tmp/swap", check=False).ok

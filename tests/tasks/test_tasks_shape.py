@@ -21,7 +21,7 @@ HARMLESS = {
     "lab.status",
     "node.health",
     "node.info",
-    "node.list",
+    "audit.list", "node.list",
     "node.logs",
     "node.status",
     "node.version",
