@@ -42,7 +42,7 @@ def enable(ledger: Ledger, user: UserRecord) -> None:
         homes.write_keys(user.name, user.uid, before["keys"])
     schedules.restore(user.name, user.uid)
     accounts.open_access(user.name, accounts.Access(before["shell"], before["expiry"], before["is_locked"]))
-    schedules.restore_linger(user.name)
+    schedules.restore_linger(user.name, user.uid)
     ledger.enable_user(user.name)
 
 

@@ -53,14 +53,16 @@ def restore(name: str, uid: int) -> None:
                 _back(folder, parked, job)
 
 
-def restore_linger(name: str) -> None:
+def restore_linger(name: str, uid: int) -> None:
     """Let the user manager linger again if it did, and start it."""
     login = login_of(name)
     with _open(LINGER) as folder:
         was_there = _back(folder, f"{PARKED}{login}", login)
     if was_there:
-        # The file alone counts from the next boot on; logind refuses nothing here that would undo it.
+        # The file counts from the next boot on. Now: logind should know (it may be unable to, in containers), and
+        # the manager runs.
         run("loginctl", "enable-linger", login, allowed=range(256))
+        run("systemctl", "start", "--no-block", "--", f"user@{uid}.service", allowed=range(256))
 
 
 def remove(name: str, uid: int) -> List[str]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import re
+import time
+from collections.abc import Iterator
 
 import pytest
 
+from codesmith.errors import CodeSmithError
 from tests.node.conftest import Web1
 
 pytestmark = pytest.mark.lab
@@ -25,6 +30,12 @@ def lets_in(web1: Web1, file: str, login: str) -> bool:
 def as_user(web1: Web1, login: str, script: str, *, check: bool = True) -> str:
     become = f"setpriv --reuid={login} --regid={login} --clear-groups"
     return web1.on(f"cd /; {become} env HOME=/srv/codesmith/home/{login} sh -c '{script}'", check=check).out
+
+
+def linger(web1: Web1, login: str) -> None:
+    # loginctl does not work in every container (trixie's: "Protocol driver not attached"), the file does.
+    web1.on(f"loginctl enable-linger {login}; mkdir -p /var/lib/systemd/linger; touch /var/lib/systemd/linger/{login}")
+    web1.on(f"systemctl start user@$(id -u {login})")
 
 
 def is_running(web1: Web1, words: str) -> bool:
@@ -64,6 +75,44 @@ def test_keys_are_written_whatever_their_user_put_there(web1: Web1, trick: str) 
         web1.client.user.delete(name="tricky")
 
 
+SHUFFLE = """
+import os, shutil
+os.chdir(os.environ["HOME"])
+while True:
+    try:
+        os.rename(".ssh", "old")
+        os.symlink("/srv/victim", ".ssh")
+        os.unlink(".ssh")
+        os.mkfifo(".ssh")
+        os.unlink(".ssh")
+        shutil.rmtree("old")
+        os.mkdir(".ssh")
+        os.symlink("/srv/victim/authorized_keys", ".ssh/authorized_keys")
+    except OSError:
+        pass
+"""
+
+
+def test_a_user_who_shuffles_its_directories_gains_nothing_by_it(web1: Web1) -> None:
+    key = make_key(web1, "/tmp/k8")
+    web1.client.user.create(name="shuffle", ssh_keys=[key])
+    web1.on(f"mkdir -p /srv/victim; chmod 777 /srv/victim; cat > /tmp/shuffle.py <<'E'\n{SHUFFLE}E\n")
+    become = "setpriv --reuid=cs-shuffle --regid=cs-shuffle --clear-groups env HOME=/srv/codesmith/home/cs-shuffle"
+    web1.on(f"{become} python3 /tmp/shuffle.py > /dev/null 2>&1 &")
+    begun = time.monotonic()
+    for _ in range(40):
+        with contextlib.suppress(CodeSmithError):  # busy or refused, at once
+            web1.client.user.set_keys(name="shuffle", ssh_keys=[key])
+    assert time.monotonic() - begun < 20
+    assert not web1.on("ls -A /srv/victim").out
+    assert not web1.on("find /srv/codesmith/home/cs-shuffle -not -user cs-shuffle 2>/dev/null", check=False).out
+    web1.client.user.disable(name="shuffle")
+    web1.client.user.set_keys(name="shuffle", ssh_keys=[key])
+    web1.client.user.enable(name="shuffle")
+    assert lets_in(web1, "/tmp/k8", "cs-shuffle")
+    assert web1.client.user.delete(name="shuffle").leftovers == []
+
+
 def test_keys_that_openssh_does_not_take_and_options_are_refused(web1: Web1) -> None:
     key = make_key(web1, "/tmp/k3")
     web1.client.user.create(name="strict", ssh_keys=[key])
@@ -87,7 +136,7 @@ def test_disable_closes_every_way_and_enable_restores_exactly(web1: Web1) -> Non
     web1.on("chmod 750 /srv/codesmith/home/cs-off; usermod --expiredate 2099-01-01 --shell /bin/sh cs-off")
     web1.on("echo '* * * * * echo cron >> /tmp/off.cron' | crontab -u cs-off -")
     as_user(web1, "cs-off", "echo sleep 1 | at now + 3 days 2>&1", check=False)
-    web1.on("loginctl enable-linger cs-off")
+    linger(web1, "cs-off")
     web1.person.wait_until(lambda: web1.on("systemctl is-active user@$(id -u cs-off)", check=False).ok, within_s=20)
     service = "[Service]\\nExecStart=sleep 3001\\nRestart=always\\nRestartSec=0\\n"
     as_user(
@@ -159,7 +208,8 @@ def test_disable_ends_jobs_that_run_and_jobs_that_just_start(web1: Web1) -> None
 
 def test_a_disabled_user_is_deleted_whole(web1: Web1) -> None:
     web1.client.user.create(name="offgone")
-    web1.on("echo '@daily true' | crontab -u cs-offgone -; loginctl enable-linger cs-offgone")
+    web1.on("echo '@daily true' | crontab -u cs-offgone -")
+    linger(web1, "cs-offgone")
     web1.client.user.disable(name="offgone")
     assert web1.client.user.delete(name="offgone").leftovers == []
     assert "offgone" not in web1.on("ls -aR /var/spool/cron /var/lib/systemd/linger; cat /etc/passwd").out
@@ -181,10 +231,22 @@ P
 ipcmk -M 4096 -S 2 -Q
 echo sleep 1 | at now + 3 days
 echo > /var/mail/cs-litter
-python3 -c "import ctypes, os; ctypes.CDLL(None).mq_open(b\"/litter\", os.O_CREAT | os.O_RDWR, 0o600, None)"
+python3 - <<P
+import ctypes, os
+library = ctypes.CDLL(None)
+library = library if hasattr(library, "mq_open") else ctypes.CDLL("librt.so.1")
+library.mq_open(b"/litter", os.O_CREAT | os.O_RDWR, 0o600, None)
+P
 """
 
 
+@pytest.fixture
+def _no_deep_tree_stays(web1: Web1) -> Iterator[None]:
+    yield
+    web1.on("rm -rf /var/tmp/deep /var/tmp/.codesmith-sweep-*")
+
+
+@pytest.mark.usefixtures("_no_deep_tree_stays")
 def test_delete_leaves_nothing_of_the_user_and_all_of_others(web1: Web1) -> None:
     uid = web1.client.user.create(name="litter").uid
     web1.on(
@@ -192,7 +254,8 @@ def test_delete_leaves_nothing_of_the_user_and_all_of_others(web1: Web1) -> None
     )
     web1.on(f"cat > /tmp/litter.sh <<'E'\n{LITTER}E\nchmod 755 /tmp/litter.sh")
     as_user(web1, "cs-litter", "cd /tmp; sh /tmp/litter.sh 2>&1")
-    web1.on("echo '@daily true' | crontab -u cs-litter -; loginctl enable-linger cs-litter")
+    web1.on("echo '@daily true' | crontab -u cs-litter -")
+    linger(web1, "cs-litter")
     web1.on("echo mine > /tmp/litter/open/of-root; echo mine > /tmp/shared/of-root")
     owned = f"find /tmp /var/tmp /dev/shm /dev/mqueue /var/mail /var/spool/cron -xdev -uid {uid} -prune -print"
     found = web1.on(f"{owned}; cat /proc/sysvipc/*").out
@@ -262,3 +325,31 @@ def test_a_sweep_does_not_follow_somebody_who_swaps_directories_for_links(web1: 
         assert web1.on("ls /srv/precious").out == "f\n"
     assert web1.client.user.delete(name="swapper").leftovers == []
     assert not web1.on("test -e /tmp/swap", check=False).ok
+
+
+def test_a_kill_while_a_user_changes_leaves_it_one_or_the_other(web1: Web1) -> None:
+    key = make_key(web1, "/tmp/k7")
+    web1.client.user.create(name="cut", ssh_keys=[key])
+    web1.client.workspace.create(name="cut1", user="cut")
+    web1.on("echo '@daily true' | crontab -u cs-cut -")
+    was = web1.on("getent passwd cs-cut; getent shadow cs-cut; stat -c '%a %U' /srv/codesmith/home/cs-cut").out
+    kill = "systemctl kill --signal=KILL codesmith-agent.service codesmith-helper.service"
+    moments = random.Random(3)
+    for number in range(4):
+        web1.on(f"sh -c 'sleep {moments.uniform(0, 0.15):.3f}; {kill}' >/dev/null 2>&1 &")
+        change = web1.client.user.enable if number % 2 else web1.client.user.disable
+        with contextlib.suppress(CodeSmithError):
+            change(name="cut")
+        web1.person.wait_until(
+            lambda: "ok" in web1.person.runs("inv node.health", check=False).out.split(), within_s=60
+        )
+        wanted = web1.client.user.get(name="cut").state
+        found = web1.on("getent shadow cs-cut | cut -d: -f8; stat -c %U /srv/codesmith/home/cs-cut").out.split()
+        assert found == ([] if wanted == "active" else ["1"]) + ["cs-cut" if wanted == "active" else "root"]
+        assert web1.on("crontab -l -u cs-cut", check=False).ok == (wanted == "active")
+    web1.client.user.enable(name="cut")
+    now = web1.on("getent passwd cs-cut; getent shadow cs-cut; stat -c '%a %U' /srv/codesmith/home/cs-cut").out
+    assert now == was
+    assert lets_in(web1, "/tmp/k7", "cs-cut")
+    assert web1.client.workspace.exec(name="cut1", argv=["true"]).exit_code == 0
+    web1.client.close()
