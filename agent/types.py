@@ -186,6 +186,9 @@ class WorkspaceDeleted(TypedDict):
     name: Name
     deleted: Literal[True]
     user_deleted: bool
+    leftovers: Annotated[
+        List[str], Keywords({"description": "Of its user: what could not be removed, mostly nothing."})
+    ]
 
 
 class Execution(TypedDict):

@@ -8,6 +8,7 @@ so any depth takes few descriptors. What stays is named.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -119,10 +120,9 @@ class Sweep:
         """Return what an entry is; None when it is gone or another file system is mounted there."""
         try:
             found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        except FileNotFoundError:
-            return None
         except OSError as error:
-            self._keep(f"{path}/{name}", error)
+            if error.errno == errno.ENOTCONN:  # a file system in user space whose server has ended: of the user, maybe
+                self._keep(f"{path}/{name}", error)
             return None
         return found if found.st_dev == self._device else None
 

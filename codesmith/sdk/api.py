@@ -489,14 +489,16 @@ class WorkspaceDeleted(Record):
     """What workspace.delete answers.
 
     name: 1 to 28 of a-z, 0-9 and inner hyphens.
+    leftovers: Of its user: what could not be removed, mostly nothing.
     """
 
-    __slots__ = ("name", "deleted", "user_deleted")
+    __slots__ = ("name", "deleted", "user_deleted", "leftovers")
 
-    def __init__(self, *, name: str, deleted: bool, user_deleted: bool) -> None:
+    def __init__(self, *, name: str, deleted: bool, user_deleted: bool, leftovers: builtins.list[str]) -> None:
         self.name = name
         self.deleted = deleted
         self.user_deleted = user_deleted
+        self.leftovers = leftovers
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> WorkspaceDeleted:
@@ -505,6 +507,7 @@ class WorkspaceDeleted(Record):
             name=data["name"],
             deleted=data["deleted"],
             user_deleted=data["user_deleted"],
+            leftovers=data["leftovers"],
         )
 
 

@@ -141,7 +141,12 @@ def test_a_workspace_comes_with_its_dedicated_user_and_goes_with_it(rpc: Rpc) ->
     assert rpc.call("workspace.list", labels={"team": "b"}) == []
     assert [found["name"] for found in rpc.call("workspace.list", labels={"team": "a"}, user="demo")] == ["demo"]
     rpc.refuses("user.delete", 1004, name="demo")
-    assert rpc.call("workspace.delete", name="demo") == {"name": "demo", "deleted": True, "user_deleted": True}
+    assert rpc.call("workspace.delete", name="demo") == {
+        "name": "demo",
+        "deleted": True,
+        "user_deleted": True,
+        "leftovers": [],
+    }
     rpc.refuses("user.get", 1001, name="demo")
 
 

@@ -182,6 +182,17 @@ def test_disable_closes_every_way_and_enable_restores_exactly(web1: Web1) -> Non
     assert web1.client.user.enable(name="off").state == "active"
 
 
+def test_an_at_job_whose_time_passed_meanwhile_is_dropped(web1: Web1) -> None:
+    web1.client.user.create(name="late")
+    as_user(web1, "cs-late", "echo true | at now + 3 days; echo true | at now + 4 days", check=False)
+    web1.client.user.disable(name="late")
+    first = web1.on("cd /var/spool/cron/atjobs; ls -A | grep cs-late | head -1").out.strip()
+    web1.on(f"cd /var/spool/cron/atjobs; mv {first} {first[:-8]}00000001")
+    web1.client.user.enable(name="late")
+    assert len(web1.on("find /var/spool/cron/atjobs -user cs-late").out.splitlines()) == 1
+    assert web1.client.user.delete(name="late").leftovers == []
+
+
 def test_keys_of_a_disabled_user_count_once_it_is_enabled(web1: Web1) -> None:
     first, second = make_key(web1, "/tmp/k5"), make_key(web1, "/tmp/k6")
     web1.client.user.create(name="later", ssh_keys=[first])
