@@ -18,15 +18,14 @@ SWAP = """
 import os, sys
 os.chdir(sys.argv[1])
 os.setresuid(70002, 70002, 70002)
+os.makedirs("swap/a")
+os.symlink(sys.argv[2], "swap/link")
+print("ready", flush=True)
 while True:
-    try:
-        os.makedirs("swap/a", exist_ok=True)
-        os.rename("swap/a", "swap/b")
-        os.symlink(sys.argv[2], "swap/a")
-        os.unlink("swap/a")
-        os.rmdir("swap/b")
-    except OSError:
-        pass
+    os.rename("swap/a", "swap/b")
+    os.rename("swap/link", "swap/a")
+    os.rename("swap/a", "swap/link")
+    os.rename("swap/b", "swap/a")
 """
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="gives files to others")
@@ -117,9 +116,11 @@ def test_nobody_leads_it_astray(place: Path, tmp_path: Path) -> None:
     precious = put(tmp_path / "precious", 0, None)
     put(precious / "file", GONE)
     tmp_path.chmod(0o755)
-    with subprocess.Popen([sys.executable, "-c", SWAP, str(place), str(precious)]) as swapper:
+    command = [sys.executable, "-c", SWAP, str(place), str(precious)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as swapper:
         try:
-            for number in range(200):
+            assert swapper.stdout and swapper.stdout.readline()
+            for number in range(500):
                 put(place / f"f{number}", GONE)
                 sweep(place)
                 assert not (place / f"f{number}").exists()
