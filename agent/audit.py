@@ -10,12 +10,18 @@ import os
 import pwd
 import sys
 import threading
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Iterator, Optional
 
 from agent.clock import now
 
 # What a call may be about. Everything else (keys, environment, standard input, argv) stays out of the record.
 TARGETS = ("name", "user", "workspace")
+PATH = "/var/log/codesmith/audit.jsonl"
+# A refused call may hold anything: of a word no more than this is kept, so a line is short and always whole.
+TEXT_MAX = 128
+FIELDS = {"time", "method", "request_id", "peer_uid", "peer_login", "target", "outcome", "duration_s"}
+LINE_BYTES_MAX = 16384
+CHUNK_BYTES = 65536
 
 
 class Audit:
@@ -29,17 +35,18 @@ class Audit:
         self, method: str, params: Dict[str, Any], *, peer_uid: Optional[int], outcome: str, duration_s: float
     ) -> None:
         """Append one record; `outcome` is "ok" or the kind of the error."""
+        request_id = params.get("request_id")
         record = {
             "time": now(),
             "method": method,
-            "request_id": params.get("request_id"),
+            "request_id": request_id[:TEXT_MAX] if isinstance(request_id, str) else None,
             "peer_uid": peer_uid,
             "peer_login": login_of_uid(peer_uid),
-            "target": {field: params[field] for field in TARGETS if isinstance(params.get(field), str)},
+            "target": {field: params[field][:TEXT_MAX] for field in TARGETS if isinstance(params.get(field), str)},
             "outcome": outcome,
             "duration_s": round(duration_s, 4),
         }
-        line = json.dumps(record, separators=(",", ":"))[:8192]
+        line = json.dumps(record, separators=(",", ":"))
         try:
             with self._lock:
                 os.write(self._fd, line.encode() + b"\n")
@@ -57,3 +64,41 @@ def login_of_uid(uid: Optional[int]) -> Optional[str]:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return None
+
+
+def read_backwards(path: str = PATH) -> Iterator[Dict[str, Any]]:
+    """Give the records, newest first, with one chunk of the file in memory at a time.
+
+    What is no record of ours (a line that a power cut tore) is left out.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return
+    try:
+        for line in _lines_backwards(descriptor):
+            record = _parse(line)
+            if record is not None:
+                yield record
+    finally:
+        os.close(descriptor)
+
+
+def _lines_backwards(descriptor: int) -> Iterator[bytes]:
+    """Give the lines of a file, last first; a line that is longer than any of ours comes cut."""
+    place, rest = os.fstat(descriptor).st_size, b""
+    while place > 0:
+        size = min(CHUNK_BYTES, place)
+        place -= size
+        first, *others = (os.pread(descriptor, size, place) + rest).split(b"\n")
+        yield from reversed(others)
+        rest = first[-LINE_BYTES_MAX:]
+    yield rest
+
+
+def _parse(line: bytes) -> Optional[Dict[str, Any]]:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and set(record) == FIELDS else None

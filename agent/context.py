@@ -9,6 +9,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any, Dict
 
+from agent.audit import PATH as AUDIT_FILE
 from agent.clock import now
 from agent.privileged import Helper
 from agent.store import Store
@@ -41,6 +42,7 @@ class Context:
     store: Store
     helper: Helper
     contract: Dict[str, Any]
+    audit_file: str = AUDIT_FILE
     node_id: str = field(default_factory=read_node_id)
     build: str = field(default_factory=read_build)
     instance_id: str = field(default_factory=lambda: str(uuid.uuid4()))

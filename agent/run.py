@@ -27,17 +27,23 @@ def find(program: str) -> str:
 
 
 def run(
-    program: str, *arguments: str, allowed: Collection[int] = (0,), timeout_s: Optional[float] = 60
+    program: str,
+    *arguments: str,
+    allowed: Collection[int] = (0,),
+    timeout_s: Optional[float] = 60,
+    text: str = "",
+    uid: Optional[int] = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a system program to its end; CommandFailed when its exit code is not among `allowed`.
 
-    With `timeout_s=None` it is never killed: what takes an account lock must not die half-way.
+    With `timeout_s=None` it is never killed: what takes an account lock must not die half-way. `text` is its standard
+    input; with `uid` it runs as that user and group, and no others.
     """
     command: Sequence[str] = (find(program), *arguments)
     try:
         done = subprocess.run(
             command,
-            stdin=subprocess.DEVNULL,
+            input=text,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=ENVIRONMENT,
@@ -46,6 +52,9 @@ def run(
             encoding="utf-8",
             errors="replace",
             check=False,
+            user=uid,
+            group=uid,
+            extra_groups=None if uid is None else [],
         )
     except subprocess.TimeoutExpired:
         raise _failed(command, None, f"no end after {timeout_s} s") from None

@@ -35,7 +35,6 @@ CONNECTIONS_MAX = 256
 REQUEST_TIMEOUT_S = 30.0
 IDLE_TIMEOUT_S = 300.0
 STATE_FILE = "/var/lib/codesmith/state.db"
-AUDIT_FILE = "/var/log/codesmith/audit.jsonl"
 
 CONFIG = jsonrpclib.config.Config(version=2.0, content_type="application/json", use_jsonclass=False)
 
@@ -238,7 +237,7 @@ def serve() -> None:
     threading.stack_size(512 << 10)
     contract = json.loads(pkgutil.get_data("agent", "openrpc.json") or b"{}")
     context = Context(Store(STATE_FILE), Helper(), contract)
-    dispatcher = Dispatcher(context, Audit(AUDIT_FILE))
+    dispatcher = Dispatcher(context, Audit(context.audit_file))
     server = Server(socket.socket(fileno=systemd_socket()), dispatcher)
     if context.store.intents():
         threading.Thread(target=dispatcher.resume, name="resume", daemon=True).start()

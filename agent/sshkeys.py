@@ -12,7 +12,8 @@ import re
 import struct
 from typing import List
 
-from agent.errors import InvalidParams
+from agent.errors import InvalidParams, Unsupported
+from agent.run import run
 from agent.types import SshKey
 
 TYPES = (
@@ -31,6 +32,25 @@ def parse_keys(lines: List[str]) -> List[str]:
     """Return the keys in one canonical form each, without doubles; InvalidParams names the bad one."""
     found = (_parse(line, f"ssh_keys[{index}]") for index, line in enumerate(lines))
     return list(dict.fromkeys(found))
+
+
+def read_keys(lines: List[str]) -> List[str]:
+    """Return the keys as `parse_keys` does, after OpenSSH itself has read them too, where ssh-keygen is installed."""
+    keys = parse_keys(lines)
+    for index, line in enumerate(lines):
+        if keys and not _is_read_by_openssh(line):
+            raise InvalidParams.of(f"ssh_keys[{index}]", "is not a public key: ssh-keygen does not take it")
+    return keys
+
+
+def _is_read_by_openssh(line: str) -> bool:
+    """Tell whether ssh-keygen prints our fingerprint of this key; without ssh-keygen our parser decides alone."""
+    key = _parse(line, "ssh_keys")
+    try:
+        done = run("ssh-keygen", "-l", "-E", "sha256", "-f", "-", text=f"{key}\n", allowed=range(256), timeout_s=10)
+    except Unsupported:
+        return True
+    return done.returncode == 0 and describe(key)["fingerprint"] in done.stdout.split()
 
 
 def describe(line: str) -> SshKey:

@@ -55,6 +55,23 @@ Bytes = Annotated[int, Keywords({"minimum": 0})]
 Count = Annotated[int, Keywords({"minimum": 0})]
 
 
+class AuditRecord(TypedDict):
+    """One attempt to change something."""
+
+    time: Time
+    method: str
+    request_id: Optional[str]
+    peer_uid: Annotated[
+        Optional[int], Keywords({"description": "Who called; null when the agent completed an interrupted change."})
+    ]
+    peer_login: Optional[str]
+    target: Annotated[
+        Dict[str, str], Keywords({"description": "What the call named: of name, user and workspace what it had."})
+    ]
+    outcome: Annotated[str, Keywords({"description": "ok, or the kind of the error."})]
+    duration_s: float
+
+
 class Os(TypedDict):
     """The node's operating system, from /etc/os-release."""
 
@@ -217,6 +234,9 @@ class WorkspaceDeleted(TypedDict):
     name: Name
     deleted: Literal[True]
     user_deleted: bool
+    leftovers: Annotated[
+        List[str], Keywords({"description": "Of its user: what could not be removed, mostly nothing."})
+    ]
 
 
 class Execution(TypedDict):

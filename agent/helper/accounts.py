@@ -7,7 +7,7 @@ import os
 import pwd
 import signal
 import time
-from typing import Optional, Set
+from typing import List, NamedTuple, Optional, Set
 
 from agent.errors import CommandFailed, InUse, NotManaged
 from agent.names import home_of, login_of
@@ -18,6 +18,16 @@ SHELLS = ("/bin/bash", "/bin/sh")
 DATABASES = ("/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow")
 KILL_ROUNDS = 100
 PAUSE_S = 0.02
+NOLOGIN = ("/usr/sbin/nologin", "/sbin/nologin", "/bin/false")
+EXPIRED = "1"  # 1970-01-02: 0 would mean "never" to some tools
+
+
+class Access(NamedTuple):
+    """What lets a login in, as the account databases have it."""
+
+    shell: str
+    expiry: str
+    is_locked: bool
 
 
 def find(name: str) -> Optional[pwd.struct_passwd]:
@@ -94,6 +104,32 @@ def remove(name: str, uid: int) -> None:
         raise CommandFailed(f"userdel left the account {login!r}", command="userdel", exit_code=0, stderr="")
 
 
+def access_of(name: str) -> Access:
+    """Return what lets a user in now."""
+    found = find(name)
+    fields = _shadow_fields(login_of(name))
+    return Access(found.pw_shell if found else shell(), fields[7], fields[1].startswith("!"))
+
+
+def close_access(name: str) -> None:
+    """Expire and lock the account and take its shell: sshd, cron, at and su ask PAM, which refuses an expired one.
+
+    A locked password alone leaves key logins open, and nologin alone leaves forwarding (ssh -N).
+    """
+    no_shell = next((path for path in NOLOGIN if os.access(path, os.X_OK)), NOLOGIN[-1])
+    run(
+        "usermod", "--expiredate", EXPIRED, "--lock", "--shell", no_shell, "--", login_of(name), timeout_s=None
+    )  # fmt: skip
+
+
+def open_access(name: str, access: Access) -> None:
+    """Give back what `close_access` took."""
+    unlock = [] if access.is_locked else ["--unlock"]
+    run(
+        "usermod", "--expiredate", access.expiry, *unlock, "--shell", access.shell, "--", login_of(name), timeout_s=None
+    )  # fmt: skip
+
+
 def kill_all(uid: int) -> None:
     """End every process of a uid; InUse when some survive.
 
@@ -166,6 +202,13 @@ def _traces(login: str) -> Set[str]:
         except FileNotFoundError:
             pass
     return found
+
+
+def _shadow_fields(login: str) -> List[str]:
+    """Return the nine fields of an account's line in /etc/shadow, empty ones if there is none."""
+    with open("/etc/shadow", encoding="utf-8", errors="surrogateescape") as file:
+        found = next((line for line in file if line.startswith(login + ":")), "")
+    return (found.rstrip("\n").split(":") + [""] * 9)[:9]
 
 
 def _remove_own_group(login: str, uid: int) -> None:

@@ -103,14 +103,15 @@ def run_job(
     }
 
 
-def stop_all(workspace: str) -> None:
-    """End every job of a workspace."""
-    stop(unit_of(workspace, "*"))
+def stop_all(*workspaces: str) -> None:
+    """End every job of the workspaces."""
+    if workspaces:
+        stop(*(unit_of(workspace, "*") for workspace in workspaces))
 
 
-def stop(pattern: str) -> None:
+def stop(*patterns: str) -> None:
     """Stop units by name or pattern; nothing happens when there is none."""
-    run("systemctl", "stop", "--", pattern, allowed=(0, 5))
+    run("systemctl", "stop", "--", *patterns, allowed=(0, 5))
 
 
 def unit_of(workspace: str, job: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from agent.errors import LimitReached, ReadOnly
 
@@ -27,18 +27,17 @@ CREATE TABLE uids (next INTEGER NOT NULL);
 INSERT INTO uids VALUES (70000);
 PRAGMA user_version = 1;
 """
-
-
-# Came with sandboxes; a ledger from before gets it when it is opened.
-SANDBOXES = """
+# Came later: made when missing, so that an older ledger stays what it is.
+LATER_TABLES = """
+CREATE TABLE IF NOT EXISTS disabled (name TEXT PRIMARY KEY, was TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS sandboxes (
     workspace TEXT PRIMARY KEY REFERENCES workspaces (name) ON DELETE CASCADE,
-    limits TEXT NOT NULL, network TEXT NOT NULL) WITHOUT ROWID
+    limits TEXT NOT NULL, network TEXT NOT NULL) WITHOUT ROWID;
 """
 
 
 class UserRecord(NamedTuple):
-    """A user we made, are making (pending) or are removing (leaving)."""
+    """A user we made (active, disabled), are making (pending) or are removing (leaving)."""
 
     name: str
     uid: int
@@ -95,13 +94,39 @@ class Ledger:
         """Return the lowest uid that was never given out."""
         return int(self._db.execute("SELECT next FROM uids").fetchone()[0])
 
+    def disable_user(self, name: str, before: Dict[str, Any]) -> None:
+        """Mark a user disabled and keep how it was before; the first time counts."""
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("INSERT OR IGNORE INTO disabled VALUES (?, ?)", (name, json.dumps(before)))
+            self._db.execute("UPDATE users SET state = 'disabled' WHERE name = ?", (name,))
+
+    def before_disabled(self, name: str) -> Optional[Dict[str, Any]]:
+        """Return how a disabled user was before; None for a user that is not disabled."""
+        row = self._db.execute("SELECT was FROM disabled WHERE name = ?", (name,)).fetchone()
+        return None if row is None else dict(json.loads(row[0]))
+
+    def change_before_disabled(self, name: str, before: Dict[str, Any]) -> None:
+        """Write anew what `enable` will restore."""
+        self._db.execute("UPDATE disabled SET was = ? WHERE name = ?", (json.dumps(before), name))
+
+    def enable_user(self, name: str) -> None:
+        """Mark a user active and forget how it was before."""
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("DELETE FROM disabled WHERE name = ?", (name,))
+            self._db.execute("UPDATE users SET state = 'active' WHERE name = ?", (name,))
+
     def mark_user(self, name: str, state: str) -> None:
         """Write a user's state: pending, active or leaving."""
         self._db.execute("UPDATE users SET state = ? WHERE name = ?", (state, name))
 
     def remove_user(self, name: str) -> None:
         """Forget a user; its uid stays used up."""
-        self._db.execute("DELETE FROM users WHERE name = ?", (name,))
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("DELETE FROM disabled WHERE name = ?", (name,))
+            self._db.execute("DELETE FROM users WHERE name = ?", (name,))
 
     def workspace(self, name: str) -> Optional[WorkspaceRecord]:
         """Return the record of a workspace."""
@@ -127,6 +152,7 @@ class Ledger:
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("DELETE FROM workspaces WHERE name = ?", (name,))
+            self._db.execute("DELETE FROM disabled WHERE name = ?", (and_user,))
             self._db.execute("DELETE FROM users WHERE name = ?", (and_user,))
 
     def sandbox(self, workspace: str) -> Optional[Tuple[Dict[str, float], str]]:
@@ -149,7 +175,7 @@ class Ledger:
             self._db.executescript(f"BEGIN; {TABLES} COMMIT;")
         elif version != VERSION:
             raise ReadOnly(f"the helper's ledger {path} has version {version}, this agent knows {VERSION}")
+        self._db.executescript(LATER_TABLES)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA foreign_keys = ON")
-        self._db.execute(SANDBOXES)

@@ -10,15 +10,14 @@ import socket
 import time
 import uuid
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple
 
 from agent import sshkeys
 from agent.clock import now
 from agent.errors import CommandFailed, Disabled, InUse, InvalidParams, NotFound, NotManaged
-from agent.helper import accounts, jobs, sandboxes, trees
+from agent.helper import accounts, closing, homes, jobs, running, sandboxes, schedules, sweep, trees
 from agent.helper.ledger import UID_FIRST, Ledger, UserRecord, WorkspaceRecord
 from agent.names import HOMES, WORKSPACES, home_of, login_of, parse_name, path_of
-from agent.run import run
 
 LOCK = "/var/lib/codesmith-helper/lock"
 LOCK_WAIT_S = 45.0
@@ -81,6 +80,30 @@ def ensure_user(caller: socket.socket, name: Any, ssh_keys: Any) -> Dict[str, An
         return _ensure_user(ledger, name, keys)
 
 
+def set_keys(caller: socket.socket, name: Any, ssh_keys: Any) -> Dict[str, Any]:
+    """Write the keys of a user, as the user."""
+    name, keys = parse_name(name), _parse_keys(ssh_keys)
+    with exclusive_ledger() as ledger:
+        closing.set_keys(ledger, _our_user(ledger, name), keys)
+    return {}
+
+
+def disable_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
+    """Close a user out: logins, schedules, processes and jobs; it stays so until it is enabled."""
+    name = parse_name(name)
+    with exclusive_ledger() as ledger:
+        closing.disable(ledger, _our_user(ledger, name))
+    return {}
+
+
+def enable_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
+    """Let a disabled user in again, as it was."""
+    name = parse_name(name)
+    with exclusive_ledger() as ledger:
+        closing.enable(ledger, _our_user(ledger, name))
+    return {}
+
+
 def remove_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
     """End the user's processes, then remove account and home; in_use while it owns workspaces."""
     name = parse_name(name)
@@ -88,9 +111,9 @@ def remove_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
         owned = ledger.workspaces_of(name)
         if owned:
             raise InUse(f"user {name!r} owns workspaces: {', '.join(owned)}")
-        _remove_account(ledger, name)
+        left = _remove_account(ledger, name)
         ledger.remove_user(name)
-        return {"leftovers": [home_of(name)] if trees.exists(HOMES, login_of(name)) else []}
+        return {"leftovers": left}
 
 
 def ensure_workspace(caller: socket.socket, name: Any, user: Any, dedicated: Any) -> Dict[str, Any]:
@@ -126,9 +149,9 @@ def remove_workspace(caller: socket.socket, name: Any, remove_user: Any) -> Dict
         trees.remove(WORKSPACES, name)
         is_last = remove_user and ledger.workspaces_of(record.user) == [name]
         if is_last:
-            _remove_account(ledger, record.user)
+            left = _remove_account(ledger, record.user)
         ledger.remove_workspace(name, and_user=record.user if is_last else None)
-    return {}
+    return {"leftovers": left if is_last else []}
 
 
 def run_job(
@@ -139,25 +162,26 @@ def run_job(
     problem = jobs.check_job(argv, cwd, env, stdin, timeout_s)
     if problem:
         raise InvalidParams.of(problem.split(" ", 1)[0], problem.split(" ", 1)[1])
-    _, owner = _active(workspace)
-    ledger = Ledger()
-    found = ledger.sandbox(workspace)
-    ledger.close()
-    sandbox = sandboxes.Sandbox(workspace, *found) if found else None
-    return jobs.run_job(
-        workspace, owner.name, argv=argv, cwd=cwd, env=env, stdin=stdin,
-        timeout_s=sandboxes.runtime_s(sandbox, timeout_s), caller=caller, sandbox=sandbox,
-    )  # fmt: skip
+    owner = _owner_of(workspace)
+    # Held from before the second look until the job's end: see running.py.
+    with running.hold(owner.uid):
+        if _owner_of(workspace) != owner:
+            raise InUse(f"workspace {workspace!r} is changing hands", hint="try again")
+        sandbox = _sandbox_of(workspace)
+        return jobs.run_job(
+            workspace, owner.name, argv=argv, cwd=cwd, env=env, stdin=stdin,
+            timeout_s=sandboxes.runtime_s(sandbox, timeout_s), caller=caller, sandbox=sandbox,
+        )  # fmt: skip
 
 
 def ensure_sandbox(caller: socket.socket, workspace: Any, limits: Any, network: Any) -> Dict[str, Any]:
     """Prove the sandbox by a job that looks at itself, then hold all jobs of the workspace to it."""
     workspace = parse_name(workspace, "workspace")
     sandbox = sandboxes.parse(workspace, limits, network)
-    record, owner = _active(workspace)
+    owner = _owner_of(workspace)
     probe = ["/usr/bin/python3", "-I", "-S", "-c", sandboxes.PROBE]
     look = jobs.run_job(
-        record.name, owner.name, argv=probe, cwd="", env={}, stdin="", timeout_s=PROBE_S, caller=caller, sandbox=sandbox
+        workspace, owner.name, argv=probe, cwd="", env={}, stdin="", timeout_s=PROBE_S, caller=caller, sandbox=sandbox
     )
     enforced = sandboxes.judge(sandbox, sandboxes.read_probe(look))
     with exclusive_ledger() as ledger:
@@ -181,26 +205,21 @@ VERBS: Dict[str, Verb] = {
     "job.run": Verb(run_job, frozenset(("workspace", "argv", "cwd", "env", "stdin", "timeout_s"))),
     "sandbox.ensure": Verb(ensure_sandbox, frozenset(("workspace", "limits", "network"))),
     "sandbox.remove": Verb(remove_sandbox, frozenset(("workspace",))),
+    "user.disable": Verb(disable_user, frozenset(("name",))),
+    "user.enable": Verb(enable_user, frozenset(("name",))),
     "user.ensure": Verb(ensure_user, frozenset(("name", "ssh_keys"))),
     "user.remove": Verb(remove_user, frozenset(("name",))),
+    "user.set_keys": Verb(set_keys, frozenset(("name", "ssh_keys"))),
     "workspace.ensure": Verb(ensure_workspace, frozenset(("name", "user", "dedicated"))),
     "workspace.remove": Verb(remove_workspace, frozenset(("name", "remove_user"))),
 }
 
 
-def _active(workspace: str) -> Tuple[WorkspaceRecord, UserRecord]:
-    """Return a workspace of ours and its user, both fit to run something."""
+def _sandbox_of(workspace: str) -> Optional[sandboxes.Sandbox]:
     ledger = Ledger()
-    record = ledger.workspace(workspace)
-    owner = ledger.user(record.user) if record else None
+    found = ledger.sandbox(workspace)
     ledger.close()
-    if record is None or owner is None or record.state != "active":
-        raise NotFound(f"no workspace {workspace!r} on this node")
-    if owner.state != "active":
-        raise Disabled(f"user {owner.name!r} is disabled")
-    if accounts.check_ours(owner.name, owner.uid) is None:
-        raise NotManaged(f"the Unix account {login_of(owner.name)!r} is gone", hint="inv node.health")
-    return record, owner
+    return sandboxes.Sandbox(workspace, *found) if found else None
 
 
 def _lock(descriptor: int) -> None:
@@ -215,6 +234,33 @@ def _lock(descriptor: int) -> None:
             time.sleep(PAUSE_S)  # flock has no deadline of its own
 
 
+def _our_user(ledger: Ledger, name: str) -> UserRecord:
+    """Return the record of a user whose account is there and is the one we made."""
+    record = ledger.user(name)
+    if record is None or record.state not in ("active", "disabled"):
+        raise NotFound(f"no user {name!r} on this node")
+    if accounts.check_ours(name, record.uid) is None:
+        raise NotManaged(f"the Unix account {login_of(name)!r} is gone", hint="inv node.health")
+    return record
+
+
+def _owner_of(workspace: str) -> UserRecord:
+    """Return the user that jobs of this workspace run as; it must be active."""
+    ledger = Ledger()
+    try:
+        record = ledger.workspace(workspace)
+        owner = ledger.user(record.user) if record else None
+    finally:
+        ledger.close()
+    if record is None or owner is None or record.state != "active":
+        raise NotFound(f"no workspace {workspace!r} on this node")
+    if owner.state != "active":
+        raise Disabled(f"user {owner.name!r} is disabled", hint=f"inv user.enable {owner.name}")
+    if accounts.check_ours(owner.name, owner.uid) is None:
+        raise NotManaged(f"the Unix account {login_of(owner.name)!r} is gone", hint="inv node.health")
+    return owner
+
+
 def _ensure_user(ledger: Ledger, name: str, keys: List[str]) -> Dict[str, Any]:
     record = ledger.user(name)
     if record is None:
@@ -224,6 +270,8 @@ def _ensure_user(ledger: Ledger, name: str, keys: List[str]) -> Dict[str, Any]:
         record = ledger.add_user(name, now(), accounts.first_free(max(ledger.next_uid(), UID_FIRST)))
     elif record.state == "leaving":
         raise InUse(f"user {name!r} is being deleted", hint="try again")
+    elif record.state == "disabled":
+        raise Disabled(f"user {name!r} is disabled", hint=f"inv user.enable {name}")
     try:
         accounts.ensure(name, record.uid)
         if not trees.is_owned_directory(HOMES, login_of(name), record.uid):
@@ -239,20 +287,30 @@ def _ensure_user(ledger: Ledger, name: str, keys: List[str]) -> Dict[str, Any]:
     return {"login": login_of(name), "uid": uid, "gid": uid, "home": found.pw_dir, "shell": found.pw_shell}
 
 
-def _remove_account(ledger: Ledger, name: str) -> None:
-    """Remove account and home of a user that is in the ledger; its record stays, marked leaving."""
+def _remove_account(ledger: Ledger, name: str) -> List[str]:
+    """Remove account and home of a user that is in the ledger, and what it left elsewhere; return what stays.
+
+    Its record stays, marked leaving.
+    """
     record = ledger.user(name)
     if record is None:
-        return
-    accounts.check_ours(name, record.uid)
+        return []
+    if accounts.check_ours(name, record.uid) is not None and trees.exists(HOMES, login_of(name)):
+        homes.seal(name, record.uid)  # nobody logs in any more while it is being removed
     ledger.mark_user(name, "leaving")
-    _end_everything(record.uid)
+    schedules.remove(name, record.uid)
+    closing.end_all(ledger, record)
+    left = [*schedules.remove(name, record.uid), *sweep.sweep(record.uid)]
+    accounts.kill_all(record.uid)
     accounts.remove(name, record.uid)
     trees.remove(HOMES, login_of(name))
+    return left
 
 
 def _ensure_workspace(ledger: Ledger, name: str, user: str) -> Dict[str, Any]:
     owner = ledger.user(user)
+    if owner is not None and owner.state == "disabled":
+        raise Disabled(f"user {user!r} is disabled", hint=f"inv user.enable {user}")
     if owner is None or owner.state != "active" or accounts.check_ours(user, owner.uid) is None:
         raise NotFound(f"no active user {user!r} on this node")
     record = ledger.workspace(name)
@@ -283,16 +341,8 @@ def _undo_user(ledger: Ledger, name: str, uid: int, state: str) -> None:
     ledger.remove_user(name)
 
 
-def _end_everything(uid: int) -> None:
-    """End the login's user manager and sessions, then every process that is left."""
-    if accounts.has_processes(uid):
-        run("systemctl", "stop", "--", f"user@{uid}.service", f"user-{uid}.slice", allowed=(0, 5))
-    accounts.kill_all(uid)
-
-
 def _home_entries(keys: List[str]) -> List[trees.Entry]:
-    data = "".join(f"{line}\n" for line in keys).encode()
-    return [trees.Entry(".ssh", 0o700), trees.Entry(".ssh/authorized_keys", 0o600, data)]
+    return [trees.Entry(".ssh", 0o700), trees.Entry(".ssh/authorized_keys", 0o600, homes.keys_text(keys))]
 
 
 def _workspace_entries(record: WorkspaceRecord, uid: int) -> List[trees.Entry]:

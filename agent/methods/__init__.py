@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Tuple
 
 from agent.method import Method
-from agent.methods import node, rpc, sandbox, user, workspace
+from agent.methods import audit, node, rpc, sandbox, user, workspace
 
 METHODS: Tuple[Method, ...] = (
+    audit.list_,
     node.health,
     node.info,
     node.version,
@@ -18,8 +19,11 @@ METHODS: Tuple[Method, ...] = (
     sandbox.list_,
     user.create,
     user.delete,
+    user.disable,
+    user.enable,
     user.get,
     user.list_,
+    user.set_keys,
     workspace.create,
     workspace.delete,
     workspace.exec_,

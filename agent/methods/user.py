@@ -40,7 +40,7 @@ def create(
     """
     if context.store.get_user(name) is not None:
         raise AlreadyExists(f"user {name!r} exists", hint=f"inv user.get {name}")
-    keys = sshkeys.parse_keys(ssh_keys or [])
+    keys = sshkeys.read_keys(ssh_keys or [])
     account = context.helper.call("user.ensure", name=name, ssh_keys=keys)
     return remember(context, name, account, keys, is_dedicated=False)
 
@@ -55,6 +55,49 @@ def get(context: Context, *, name: Name) -> User:
 def list_(context: Context) -> List[User]:
     """Return all users that CodeSmith created, by name."""
     return [show(document) for document in context.store.list_users()]
+
+
+@method(
+    "user.set_keys",
+    errors=(NotFound, NotManaged, InUse, CommandFailed, ReadOnly),
+    mutates=True,
+    example={"params": {"name": "ada", "ssh_keys": []}, "result": EXAMPLE},
+)
+def set_keys(context: Context, *, name: Name, ssh_keys: SshKeys, request_id: Optional[RequestId] = None) -> User:
+    """Replace all public keys that let a user in; none lets nobody in. A disabled user's count later."""
+    document = find(context, name)
+    keys = sshkeys.read_keys(ssh_keys)
+    context.helper.call("user.set_keys", name=name, ssh_keys=keys)
+    return _put(context, {**document, "keys": keys})
+
+
+@method(
+    "user.disable",
+    errors=(NotFound, NotManaged, InUse, CommandFailed, ReadOnly),
+    mutates=True,
+    example={"params": {"name": "ada"}, "result": {**EXAMPLE, "state": "disabled"}},
+)
+def disable(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> User:
+    """Close a user out: no login, forwarding, cron, at or su; sessions, processes, services and jobs are ended.
+
+    Nothing is lost: user.enable restores shell, expiry, keys, crontab, at jobs still to come, and linger.
+    """
+    document = find(context, name)
+    context.helper.call("user.disable", name=name)
+    return _put(context, {**document, "state": "disabled"})
+
+
+@method(
+    "user.enable",
+    errors=(NotFound, NotManaged, InUse, CommandFailed, ReadOnly),
+    mutates=True,
+    example={"params": {"name": "ada"}, "result": EXAMPLE},
+)
+def enable(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> User:
+    """Let a disabled user in again, as it was; an active one stays as it is."""
+    document = find(context, name)
+    context.helper.call("user.enable", name=name)
+    return _put(context, {**document, "state": "active"})
 
 
 @method(
@@ -94,6 +137,12 @@ def find(context: Context, name: str) -> Dict[str, Any]:
     if document is None:
         raise NotFound(f"no user {name!r} on this node", hint="inv user.list")
     return document
+
+
+def _put(context: Context, document: Dict[str, Any]) -> User:
+    """Store a changed document and return the user."""
+    context.store.put_user({key: value for key, value in document.items() if key != "workspaces"})
+    return show(document)
 
 
 def show(document: Dict[str, Any]) -> User:

@@ -75,7 +75,7 @@ def create(
         raise InvalidParams.of("ssh_keys", f"user {owner!r} exists and has its own keys")
     if found is not None and found["state"] != "active":
         raise Disabled(f"user {owner!r} is disabled")
-    keys = sshkeys.parse_keys(ssh_keys or [])
+    keys = sshkeys.read_keys(ssh_keys or [])
     dedicated = {"ssh_keys": keys} if found is None else None
     made = context.helper.call("workspace.ensure", name=name, user=owner, dedicated=dedicated)
     account = made.pop("account")
@@ -103,7 +103,10 @@ def list_(context: Context, *, user: Optional[Name] = None, labels: Optional[Lab
     "workspace.delete",
     errors=(NotFound, NotManaged, InUse, CommandFailed, ReadOnly),
     mutates=True,
-    example={"params": {"name": "demo"}, "result": {"name": "demo", "deleted": True, "user_deleted": True}},
+    example={
+        "params": {"name": "demo"},
+        "result": {"name": "demo", "deleted": True, "user_deleted": True, "leftovers": []},
+    },
 )
 def delete(
     context: Context, *, name: Name, keep_user: bool = False, request_id: Optional[RequestId] = None
@@ -113,11 +116,11 @@ def delete(
     owner = context.store.get_user(document["user"])
     is_last = owner is not None and owner["dedicated"] and owner["workspaces"] == [name]
     remove_user = is_last and not keep_user
-    context.helper.call("workspace.remove", name=name, remove_user=remove_user)
+    done = context.helper.call("workspace.remove", name=name, remove_user=remove_user)
     if remove_user:
         context.store.remove_user(document["user"])
     context.store.remove_workspace(name)
-    return {"name": name, "deleted": True, "user_deleted": remove_user}
+    return {"name": name, "deleted": True, "user_deleted": remove_user, "leftovers": done.get("leftovers", [])}
 
 
 @method(

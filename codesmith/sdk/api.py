@@ -11,6 +11,53 @@ from codesmith.sdk.record import Record
 from codesmith.sdk.transport import Transport
 
 
+class AuditRecord(Record):
+    """One attempt to change something.
+
+    time: RFC 3339, UTC.
+    peer_uid: Who called; null when the agent completed an interrupted change.
+    target: What the call named: of name, user and workspace what it had.
+    outcome: ok, or the kind of the error.
+    """
+
+    __slots__ = ("time", "method", "request_id", "peer_uid", "peer_login", "target", "outcome", "duration_s")
+
+    def __init__(
+        self,
+        *,
+        time: str,
+        method: str,
+        request_id: str | None,
+        peer_uid: int | None,
+        peer_login: str | None,
+        target: dict[str, str],
+        outcome: str,
+        duration_s: float,
+    ) -> None:
+        self.time = time
+        self.method = method
+        self.request_id = request_id
+        self.peer_uid = peer_uid
+        self.peer_login = peer_login
+        self.target = target
+        self.outcome = outcome
+        self.duration_s = duration_s
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> AuditRecord:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            time=data["time"],
+            method=data["method"],
+            request_id=data["request_id"],
+            peer_uid=data["peer_uid"],
+            peer_login=data["peer_login"],
+            target=data["target"],
+            outcome=data["outcome"],
+            duration_s=data["duration_s"],
+        )
+
+
 class Counts(Record):
     """How many objects CodeSmith manages on the node."""
 
@@ -505,14 +552,16 @@ class WorkspaceDeleted(Record):
     """What workspace.delete answers.
 
     name: 1 to 28 of a-z, 0-9 and inner hyphens.
+    leftovers: Of its user: what could not be removed, mostly nothing.
     """
 
-    __slots__ = ("name", "deleted", "user_deleted")
+    __slots__ = ("name", "deleted", "user_deleted", "leftovers")
 
-    def __init__(self, *, name: str, deleted: bool, user_deleted: bool) -> None:
+    def __init__(self, *, name: str, deleted: bool, user_deleted: bool, leftovers: builtins.list[str]) -> None:
         self.name = name
         self.deleted = deleted
         self.user_deleted = user_deleted
+        self.leftovers = leftovers
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> WorkspaceDeleted:
@@ -521,7 +570,36 @@ class WorkspaceDeleted(Record):
             name=data["name"],
             deleted=data["deleted"],
             user_deleted=data["user_deleted"],
+            leftovers=data["leftovers"],
         )
+
+
+class AuditMethods:
+    """audit.*"""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def list(
+        self,
+        *,
+        limit: int | None = None,
+        before: str | None = None,
+        workspace: str | None = None,
+        user: str | None = None,
+    ) -> builtins.list[AuditRecord]:
+        """Return the attempts to change something, refused ones too, newest first.
+
+        limit: At most so many (default 100).
+        before: Only older ones: RFC 3339 with its zone.
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+        user: 1 to 28 of a-z, 0-9 and inner hyphens.
+
+        AgentRefused with rpc_kind invalid_params.
+        """
+        params: dict[str, Any] = {"limit": limit, "before": before, "workspace": workspace, "user": user}
+        found = self._transport.call("audit.list", params, changes=False)
+        return self._transport.record("audit.list", lambda rows: [AuditRecord.from_dict(row) for row in rows], found)
 
 
 class NodeMethods:
@@ -645,6 +723,30 @@ class UserMethods:
         found = self._transport.call("user.delete", params, changes=True)
         return self._transport.record("user.delete", UserDeleted.from_dict, found)
 
+    def disable(self, *, name: str, request_id: str | None = None) -> User:
+        """Close a user out: no login, forwarding, cron, at or su; sessions, processes, services and jobs are ended.
+
+        Nothing is lost: user.enable restores shell, expiry, keys, crontab, at jobs still to come, and linger.
+
+        name: 1 to 28 of a-z, 0-9 and inner hyphens.
+
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, command_failed, read_only.
+        """
+        params: dict[str, Any] = {"name": name, "request_id": request_id}
+        found = self._transport.call("user.disable", params, changes=True)
+        return self._transport.record("user.disable", User.from_dict, found)
+
+    def enable(self, *, name: str, request_id: str | None = None) -> User:
+        """Let a disabled user in again, as it was; an active one stays as it is.
+
+        name: 1 to 28 of a-z, 0-9 and inner hyphens.
+
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, command_failed, read_only.
+        """
+        params: dict[str, Any] = {"name": name, "request_id": request_id}
+        found = self._transport.call("user.enable", params, changes=True)
+        return self._transport.record("user.enable", User.from_dict, found)
+
     def get(self, *, name: str) -> User:
         """Return one user.
 
@@ -661,6 +763,18 @@ class UserMethods:
         params: dict[str, Any] = {}
         found = self._transport.call("user.list", params, changes=False)
         return self._transport.record("user.list", lambda rows: [User.from_dict(row) for row in rows], found)
+
+    def set_keys(self, *, name: str, ssh_keys: Sequence[str], request_id: str | None = None) -> User:
+        """Replace all public keys that let a user in; none lets nobody in. A disabled user's count later.
+
+        name: 1 to 28 of a-z, 0-9 and inner hyphens.
+        ssh_keys: OpenSSH public keys, one per item, without options.
+
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, command_failed, read_only.
+        """
+        params: dict[str, Any] = {"name": name, "ssh_keys": ssh_keys, "request_id": request_id}
+        found = self._transport.call("user.set_keys", params, changes=True)
+        return self._transport.record("user.set_keys", User.from_dict, found)
 
 
 class WorkspaceMethods:

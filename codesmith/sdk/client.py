@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from codesmith.sdk.api import NodeMethods, SandboxMethods, UserMethods, WorkspaceMethods
+from codesmith.sdk.api import AuditMethods, NodeMethods, SandboxMethods, UserMethods, WorkspaceMethods
 from codesmith.sdk.transport import Transport
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ class Client:
 
         self._node = node
         self._transport = Transport(node.name, endpoint_path(node), self._ensure)
+        self.audit = AuditMethods(self._transport)
         self.node = NodeMethods(self._transport)
         self.sandbox = SandboxMethods(self._transport)
         self.user = UserMethods(self._transport)

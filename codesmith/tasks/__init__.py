@@ -7,10 +7,11 @@ from invoke.collection import Collection
 
 def root() -> Collection:
     """Return the root collection; one line per namespace, alphabetical."""
-    from codesmith.tasks import demo, lab, node, sandbox, user, workspace
+    from codesmith.tasks import audit, demo, lab, node, sandbox, user, workspace
 
     return Collection(
         demo.demo,
+        audit=Collection.from_module(audit),
         lab=Collection.from_module(lab),
         node=Collection.from_module(node),
         sandbox=Collection.from_module(sandbox),

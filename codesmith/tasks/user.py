@@ -47,6 +47,41 @@ def list_(c: Context, node: str = "", file: str = "", json: bool = False) -> lis
     return users
 
 
+@task(
+    name="set-keys",
+    help={
+        "name": "The user's name.",
+        "ssh_key": "A public key, or a file with some; repeatable (default: none, which lets nobody in).",
+    },
+)
+def set_keys(
+    c: Context, name: str, ssh_key: list[str] | None = None, node: str = "", file: str = "", json: bool = False
+) -> User:
+    """Replace all public keys of a user."""
+    with codesmith.connect(node, file) as client:
+        user = client.user.set_keys(name=name, ssh_keys=arguments.read_public_keys(ssh_key or []) or [])
+    output.show(user, COLUMNS, json=json)
+    return user
+
+
+@task(help={"name": "The user's name."})
+def disable(c: Context, name: str, node: str = "", file: str = "", json: bool = False) -> User:
+    """Close a user out and end all it runs, until it is enabled; nothing is lost."""
+    with codesmith.connect(node, file) as client:
+        user = client.user.disable(name=name)
+    output.show(user, COLUMNS, json=json)
+    return user
+
+
+@task(help={"name": "The user's name."})
+def enable(c: Context, name: str, node: str = "", file: str = "", json: bool = False) -> User:
+    """Let a disabled user in again, as it was."""
+    with codesmith.connect(node, file) as client:
+        user = client.user.enable(name=name)
+    output.show(user, COLUMNS, json=json)
+    return user
+
+
 @task(help={"name": "The user's name."})
 def delete(c: Context, name: str, node: str = "", file: str = "", json: bool = False) -> UserDeleted:
     """Delete a user, its account and its home; refused while it owns workspaces."""

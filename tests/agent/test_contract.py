@@ -18,6 +18,7 @@ PROMISED = {
     "node.info", "node.health", "node.version", "user.create", "user.get", "user.list", "user.delete", "rpc.discover",
     "sandbox.create", "sandbox.get", "sandbox.list", "sandbox.delete",
     "workspace.create", "workspace.get", "workspace.list", "workspace.delete", "workspace.exec",
+    "audit.list", "user.disable", "user.enable", "user.set_keys",
 }  # fmt: skip
 
 

@@ -145,7 +145,12 @@ def test_a_workspace_comes_with_its_dedicated_user_and_goes_with_it(rpc: Rpc) ->
     assert rpc.call("workspace.list", labels={"team": "b"}) == []
     assert [found["name"] for found in rpc.call("workspace.list", labels={"team": "a"}, user="demo")] == ["demo"]
     rpc.refuses("user.delete", 1004, name="demo")
-    assert rpc.call("workspace.delete", name="demo") == {"name": "demo", "deleted": True, "user_deleted": True}
+    assert rpc.call("workspace.delete", name="demo") == {
+        "name": "demo",
+        "deleted": True,
+        "user_deleted": True,
+        "leftovers": [],
+    }
     rpc.refuses("user.get", 1001, name="demo")
 
 
@@ -363,3 +368,22 @@ def test_only_root_and_clients_may_call() -> None:
 
 def test_every_method_has_an_example() -> None:
     assert all(set(entry.example) == {"params", "result"} for entry in METHODS)
+
+
+def test_a_user_is_disabled_given_keys_and_enabled(rpc: Rpc) -> None:
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBf4QyqMtYxF0pAkrXgUeYX1gYHnH1P7rqSyGTYk1c2l"
+    rpc.call("workspace.create", name="demo")
+    assert rpc.call("user.disable", name="demo")["state"] == "disabled"
+    error = rpc.refuses("workspace.exec", 1005, name="demo", argv=["true"])
+    assert error["data"]["kind"] == "disabled"
+    rpc.refuses("workspace.create", 1005, name="other", user="demo")
+    changed = rpc.call("user.set_keys", name="demo", ssh_keys=[key])
+    assert [one["type"] for one in changed["ssh_keys"]] == ["ssh-ed25519"]
+    assert rpc.call("user.get", name="demo") == changed
+    assert rpc.call("user.enable", name="demo") == {**changed, "state": "active"}
+    assert changed["workspaces"] == ["demo"]
+    assert rpc.call("workspace.exec", name="demo", argv=["true"])["exit_code"] == 0
+    for method in ("user.disable", "user.enable"):
+        rpc.refuses(method, 1001, name="nobody")
+    rpc.refuses("user.set_keys", 1001, name="nobody", ssh_keys=[])
+    rpc.refuses("user.set_keys", -32602, name="demo", ssh_keys=[f"restrict {key}"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import struct
 import subprocess
 from pathlib import Path
 
@@ -53,3 +55,12 @@ def test_a_short_rsa_key_is_refused(tmp_path: Path) -> None:
     subprocess.run(["ssh-keygen", "-q", "-N", "", "-t", "rsa", "-b", "1024", "-f", file], check=True)
     with pytest.raises(InvalidParams, match="2048"):
         sshkeys.parse_keys([(tmp_path / "key.pub").read_text().strip()])
+
+
+def test_a_key_that_openssh_does_not_take_is_refused() -> None:
+    assert sshkeys.read_keys([ED25519]) == [ED25519]
+    blob = b"".join(struct.pack(">I", len(part)) + part for part in (b"ssh-ed25519", b"short"))
+    short = f"ssh-ed25519 {base64.b64encode(blob).decode()}"
+    assert sshkeys.parse_keys([short])
+    with pytest.raises(InvalidParams, match=r"ssh_keys\[1\].*ssh-keygen"):
+        sshkeys.read_keys([ED25519, short])

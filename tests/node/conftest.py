@@ -43,8 +43,12 @@ class Web1:
 
     def helper(self, message: dict[str, Any], login: str = "codesmith") -> Said:
         """Send one message to the root half as some login."""
+        return self.on(self.helper_command(message, login), check=False)
+
+    def helper_command(self, message: dict[str, Any], login: str = "codesmith") -> str:
+        """Return the command that sends one message to the root half."""
         become = f"setpriv --reuid={login} --regid={login} --clear-groups"
-        return self.on(f"{become} python3 -I -c '{HELPER}' '{json.dumps(message)}'", check=False)
+        return f"{become} python3 -I -c '{HELPER}' '{json.dumps(message)}'"
 
 
 @pytest.fixture(scope="module")

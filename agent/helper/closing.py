@@ -1,0 +1,84 @@
+"""Close a user out and let it in again: what user.disable and user.enable do, and what a deletion begins with."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, Dict, List, Optional
+
+from agent.errors import InUse
+from agent.helper import accounts, homes, jobs, running, schedules
+from agent.helper.ledger import Ledger, UserRecord
+from agent.run import run
+
+END_S = 30.0
+PAUSE_S = 0.02
+
+
+def disable(ledger: Ledger, user: UserRecord) -> None:
+    """Close every way in, put away what starts by itself, end everything that runs. The second run completes the first.
+
+    How the account was is on disk before the first change; jobs are refused from then on.
+    """
+    if ledger.before_disabled(user.name) is None:
+        access = accounts.access_of(user.name)
+        before = {**access._asdict(), "mode": homes.mode_of(user.name, user.uid), "keys": None}
+        ledger.disable_user(user.name, before)
+    accounts.close_access(user.name)
+    homes.seal(user.name, user.uid)
+    schedules.park(user.name, user.uid)
+    end_all(ledger, user)
+    # Again: what still ran a moment ago may have written a crontab.
+    schedules.park(user.name, user.uid)
+
+
+def enable(ledger: Ledger, user: UserRecord) -> None:
+    """Restore what `disable` changed, the way in last; nothing happens to a user that is not disabled."""
+    before = ledger.before_disabled(user.name)
+    if before is None:
+        return
+    homes.unseal(user.name, user.uid, before["mode"])
+    if before["keys"] is not None:
+        homes.write_keys(user.name, user.uid, before["keys"])
+    schedules.restore(user.name, user.uid)
+    accounts.open_access(user.name, accounts.Access(before["shell"], before["expiry"], before["is_locked"]))
+    schedules.restore_linger(user.name, user.uid)
+    ledger.enable_user(user.name)
+
+
+def set_keys(ledger: Ledger, user: UserRecord, keys: List[str]) -> None:
+    """Write the user's keys; those of a disabled one wait until it is enabled."""
+    before: Optional[Dict[str, Any]] = ledger.before_disabled(user.name)
+    if before is None:
+        homes.write_keys(user.name, user.uid, keys)
+    else:
+        ledger.change_before_disabled(user.name, {**before, "keys": keys})
+
+
+def end_all(ledger: Ledger, user: UserRecord) -> None:
+    """End every process of the user, its sessions, its user manager and the jobs of all its workspaces.
+
+    Processes first: a unit that is asked to stop may take its time over it.
+    """
+    deadline = time.monotonic() + END_S
+    has_units = os.path.exists(f"/run/systemd/users/{user.uid}") or accounts.has_processes(user.uid)
+    accounts.kill_all(user.uid)
+    if has_units:
+        _stop_units(user.uid)
+    while not running.is_free(user.uid):
+        jobs.stop_all(*ledger.workspaces_of(user.name))
+        accounts.kill_all(user.uid)
+        if time.monotonic() > deadline:
+            raise InUse(f"jobs of user {user.name!r} do not end", hint="try again")
+        time.sleep(PAUSE_S)  # a lock of others: there is nothing to wait on with a deadline
+    accounts.kill_all(user.uid)
+
+
+def _stop_units(uid: int) -> None:
+    """Stop the user manager and the sessions; systemd knows them by patterns, so none is no error."""
+    units = (f"user@{uid}.service", f"user-{uid}.slice", f"user-runtime-dir@{uid}.service")
+    known = run("systemctl", "list-units", "--all", "--plain", "--no-legend", "--", *units).stdout.split()
+    found = [unit for unit in units if unit in known]
+    if found:
+        run("systemctl", "stop", "--", *found, allowed=(0, 1, 5))
+        run("systemctl", "reset-failed", "--", *found, allowed=(0, 1, 5))

@@ -1,0 +1,146 @@
+"""What starts programs for a user by itself: crontab, at jobs, and the user manager that lingers.
+
+Put away by renaming inside its own directory, so that putting it back is exact. cron and systemd skip names that begin
+with a dot; atd wants a letter and hexadecimal digits.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import contextmanager
+from typing import Iterator, List, Optional, Tuple
+
+from agent.helper.trees import DIRECTORY, open_base
+from agent.names import login_of
+from agent.run import run
+
+CRON = ("/var/spool/cron", "crontabs")
+AT = ("/var/spool/cron", "atjobs")
+AT_OUTPUT = ("/var/spool/cron", "atspool")
+LINGER = ("/var/lib/systemd", "linger")
+PARKED = ".parked-"
+MINUTE_S = 60
+
+
+def park(name: str, uid: int) -> None:
+    """Put away crontab, at jobs and linger. What is put away already stays the truth."""
+    login = login_of(name)
+    for place in (CRON, LINGER):
+        with _open(place) as folder:
+            if folder is not None and login in os.listdir(folder):
+                _park(folder, login, f"{PARKED}{login}")
+    with _open(AT) as folder:
+        for job in _owned(folder, uid):
+            if folder is not None and not job.startswith(PARKED):
+                _park(folder, job, f"{PARKED}{login}-{job}")
+
+
+def restore(name: str, uid: int) -> None:
+    """Put crontab and at jobs back; an at job whose time has passed meanwhile is dropped."""
+    login = login_of(name)
+    with _open(CRON) as folder:
+        _back(folder, f"{PARKED}{login}", login)
+    prefix = f"{PARKED}{login}-"
+    with _open(AT) as folder:
+        for parked in _owned(folder, uid):
+            if folder is None or not parked.startswith(prefix):
+                continue
+            job = parked[len(prefix) :]
+            if _is_over(job):
+                os.unlink(parked, dir_fd=folder)
+            else:
+                _back(folder, parked, job)
+
+
+def restore_linger(name: str, uid: int) -> None:
+    """Let the user manager linger again if it did, and start it."""
+    login = login_of(name)
+    with _open(LINGER) as folder:
+        was_there = _back(folder, f"{PARKED}{login}", login)
+    if was_there:
+        # The file counts from the next boot on. Now: logind should know (it may be unable to, in containers), and
+        # the manager runs.
+        run("loginctl", "enable-linger", login, allowed=range(256))
+        run("systemctl", "start", "--no-block", "--", f"user@{uid}.service", allowed=range(256))
+
+
+def remove(name: str, uid: int) -> List[str]:
+    """Remove crontab, at jobs and linger, put away or not; return the paths that stay."""
+    login = login_of(name)
+    left: List[str] = []
+    for place in (CRON, LINGER):
+        with _open(place) as folder:
+            if folder is not None:
+                found = {login, f"{PARKED}{login}"} & set(os.listdir(folder))
+                left += [f"{'/'.join(place)}/{one}" for one in sorted(found) if not _unlink(folder, one)]
+    for place in (AT, AT_OUTPUT):
+        with _open(place) as folder:
+            if folder is not None:
+                left += [f"{'/'.join(place)}/{one}" for one in _owned(folder, uid) if not _unlink(folder, one)]
+    return left
+
+
+@contextmanager
+def _open(place: Tuple[str, str]) -> Iterator[Optional[int]]:
+    """Hold a spool directory; None when this node has no such thing. Its parent can be written by root alone."""
+    parent, name = place
+    if not os.path.isdir(f"{parent}/{name}"):
+        yield None
+        return
+    with open_base(parent) as base:
+        folder = os.open(name, DIRECTORY, dir_fd=base)
+    try:
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def _owned(folder: Optional[int], uid: int) -> List[str]:
+    """Return the names of a user's files in a spool directory."""
+    found = []
+    for name in [] if folder is None else os.listdir(folder):
+        try:
+            if os.stat(name, dir_fd=folder, follow_symlinks=False).st_uid == uid:
+                found.append(name)
+        except FileNotFoundError:
+            pass
+    return found
+
+
+def _park(folder: int, name: str, parked: str) -> None:
+    """Rename, unless one is put away already: then this one came after the user was closed out, and goes."""
+    if parked in os.listdir(folder):
+        os.unlink(name, dir_fd=folder)
+    else:
+        os.rename(name, parked, src_dir_fd=folder, dst_dir_fd=folder)
+    os.fsync(folder)
+
+
+def _back(folder: Optional[int], parked: str, name: str) -> bool:
+    if folder is None:
+        return False
+    try:
+        os.rename(parked, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except FileNotFoundError:
+        return False
+    os.fsync(folder)
+    return True
+
+
+def _unlink(folder: int, name: str) -> bool:
+    try:
+        os.unlink(name, dir_fd=folder)
+    except FileNotFoundError:
+        pass
+    except OSError:
+        return False
+    return True
+
+
+def _is_over(job: str) -> bool:
+    """Tell whether an at job's time has passed: its name ends with the minute since 1970, in hexadecimal."""
+    try:
+        return int(job[-8:], 16) * MINUTE_S < time.time()
+    except ValueError:
+        return True

@@ -1,0 +1,204 @@
+"""What a user leaves outside its home and workspaces: files in shared directories, mail, message queues, memory.
+
+Other users write in these directories meanwhile. So: held descriptors and O_NOFOLLOW all the way, no path is looked up
+twice, nothing that belongs to somebody else is removed or given away, and there is a deadline. A directory of the user
+is root's before anything in it is touched, and its inner directories of the user are renamed up into a root-only one,
+so any depth takes few descriptors. What stays is named.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+import time
+from typing import Iterator, List, Optional
+
+from agent.errors import AgentError
+from agent.helper.trees import DIRECTORY
+from agent.run import run
+
+PLACES = ("/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/var/mail")
+LIMIT_S = 40.0
+DEPTH_MAX = 200
+LEFTOVERS_MAX = 100
+TRASH = ".codesmith-sweep-"
+CLOSED, READABLE = 0o700, 0o755
+# Kind of System V object, its table and the option of ipcrm that takes its id.
+IPC = (("shm", "-m"), ("sem", "-s"), ("msg", "-q"))
+IPC_AT_ONCE = 200
+
+
+def sweep(uid: int) -> List[str]:
+    """Remove everything of this uid in the shared places; return the paths that stay. No process of it may run."""
+    left = remove_ipc(uid)
+    deadline = time.monotonic() + LIMIT_S
+    for place in PLACES:
+        try:
+            base = os.open(place, DIRECTORY)
+        except OSError:
+            continue  # this node has no such place
+        try:
+            left += Sweep(place, base, uid, deadline).run()
+        finally:
+            os.close(base)
+    return left[:LEFTOVERS_MAX]
+
+
+def remove_ipc(uid: int) -> List[str]:
+    """Remove the System V objects that the uid owns or made, as that uid: our root lacks the capability."""
+    for kind, option in IPC:
+        ids = _ipc_of(kind, uid)
+        for start in range(0, len(ids), IPC_AT_ONCE):
+            words = [word for one in ids[start : start + IPC_AT_ONCE] for word in (option, one)]
+            try:
+                run("ipcrm", *words, uid=uid, allowed=range(256))
+            except AgentError:
+                break  # no ipcrm: named below
+    return [f"System V {kind} {one}" for kind, _ in IPC for one in _ipc_of(kind, uid)]
+
+
+def _ipc_of(kind: str, uid: int) -> List[str]:
+    """Return the ids of the objects of one kind that a uid owns or made."""
+    try:
+        with open(f"/proc/sysvipc/{kind}", encoding="ascii") as file:
+            heads, *rows = [line.split() for line in file]
+    except (OSError, ValueError):
+        return []
+    columns = [heads.index("uid"), heads.index("cuid")]
+    return [row[1] for row in rows if str(uid) in [row[column] for column in columns]]
+
+
+class Sweep:
+    """One pass over one place."""
+
+    def __init__(self, place: str, base: int, uid: int, deadline: float) -> None:
+        self._place, self._base, self._uid, self._deadline = place, base, uid, deadline
+        self._device = os.fstat(base).st_dev
+        self._left: List[str] = []
+        self._todo: List[str] = []
+        self._trash, self._trash_name = -1, ""
+
+    def run(self) -> List[str]:
+        """Return the paths that stay."""
+        try:
+            self._walk(self._base, self._place, 0)
+            while self._todo and not self._is_late():
+                self._empty_one(self._todo.pop())
+        finally:
+            self._close_trash()
+        if self._is_late():
+            self._left.append(f"{self._place} (not searched to its end)")
+        return self._left
+
+    def _is_late(self) -> bool:
+        return time.monotonic() > self._deadline
+
+    def _walk(self, folder: int, path: str, depth: int) -> None:
+        """Remove what is the user's in a directory of somebody else, and in the directories below it."""
+        for name in _names(folder):
+            if self._is_late():
+                return
+            found = self._look(folder, name, path)
+            if found is None:
+                continue
+            try:
+                if stat.S_ISDIR(found.st_mode):
+                    self._enter(folder, name, f"{path}/{name}", depth)
+                elif found.st_uid == self._uid:
+                    os.unlink(name, dir_fd=folder)
+                if found.st_uid == 0 and TRASH in path + name:
+                    os.rmdir(name, dir_fd=folder)  # of a sweep that was cut off, if it is empty by now
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                if found.st_uid == self._uid:
+                    self._keep(f"{path}/{name}", error)
+
+    def _look(self, folder: int, name: str, path: str) -> Optional[os.stat_result]:
+        """Return what an entry is; None when it is gone or another file system is mounted there."""
+        try:
+            found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except OSError as error:
+            if error.errno == errno.ENOTCONN:  # a file system in user space whose server has ended: of the user, maybe
+                self._keep(f"{path}/{name}", error)
+            return None
+        return found if found.st_dev == self._device else None
+
+    def _enter(self, folder: int, name: str, path: str, depth: int) -> None:
+        """Go on in an inner directory; one of the user is emptied and removed."""
+        inner = os.open(name, DIRECTORY, dir_fd=folder)
+        try:
+            found = os.fstat(inner)
+            if found.st_dev != self._device:
+                return
+            if found.st_uid == self._uid:
+                if self._drain(inner, path, depth):
+                    os.rmdir(name, dir_fd=folder)
+            elif depth < DEPTH_MAX:
+                self._walk(inner, path, depth + 1)
+            else:
+                self._keep(f"{path} (not searched: too deep)")
+        finally:
+            os.close(inner)
+
+    def _drain(self, folder: int, path: str, depth: int) -> bool:
+        """Empty a directory of the user, which is root's from now on; False when things of others stay in it."""
+        os.fchown(folder, 0, 0)
+        os.fchmod(folder, CLOSED)
+        for name in _names(folder):
+            if self._is_late():
+                break
+            found = self._look(folder, name, path)
+            try:
+                if found is not None and stat.S_ISDIR(found.st_mode) and found.st_uid == self._uid:
+                    self._move_up(folder, name)
+                elif found is not None and stat.S_ISDIR(found.st_mode):
+                    self._enter(folder, name, f"{path}/{name}", depth + 1)
+                elif found is not None and found.st_uid == self._uid:
+                    os.unlink(name, dir_fd=folder)
+            except OSError as error:
+                self._keep(f"{path}/{name}", error)
+        if any(_names(folder)):
+            os.fchmod(folder, READABLE)
+            self._keep(path)
+            return False
+        return True
+
+    def _move_up(self, folder: int, name: str) -> None:
+        """Rename a directory of the user into the root-only one; nobody but root can write where it comes from."""
+        if self._trash < 0:
+            self._trash_name = TRASH + secrets.token_hex(8)
+            os.mkdir(self._trash_name, CLOSED, dir_fd=self._base)
+            self._trash = os.open(self._trash_name, DIRECTORY, dir_fd=self._base)
+        new = secrets.token_hex(16)
+        os.rename(name, new, src_dir_fd=folder, dst_dir_fd=self._trash)
+        self._todo.append(new)
+
+    def _empty_one(self, name: str) -> None:
+        path = f"{self._place}/{self._trash_name}/{name}"
+        try:
+            self._enter(self._trash, name, path, 0)
+        except OSError as error:
+            self._keep(path, error)
+
+    def _close_trash(self) -> None:
+        if self._trash < 0:
+            return
+        try:
+            os.rmdir(self._trash_name, dir_fd=self._base)
+        except OSError:
+            os.fchmod(self._trash, READABLE)  # what others own in it stays theirs to reach
+        os.close(self._trash)
+
+    def _keep(self, path: str, error: Optional[OSError] = None) -> None:
+        if len(self._left) < LEFTOVERS_MAX:
+            self._left.append(f"{path} ({error.strerror})" if error else path)
+
+
+def _names(folder: int) -> Iterator[str]:
+    """Give the names in a directory, a bounded number at a time in memory."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            yield entry.name

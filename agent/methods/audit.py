@@ -1,0 +1,71 @@
+"""audit.*: who tried to change what, and what came of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Dict, List, Optional
+
+from agent import audit
+from agent.context import Context
+from agent.errors import InvalidParams
+from agent.method import method
+from agent.types import AuditRecord, Keywords, Name
+
+LIMIT, LIMIT_MAX = 100, 1000
+EXAMPLE = {
+    "time": "2026-11-23T00:00:00.000Z",
+    "method": "workspace.create",
+    "request_id": None,
+    "peer_uid": 1000,
+    "peer_login": "ops",
+    "target": {"name": "demo"},
+    "outcome": "ok",
+    "duration_s": 0.0512,
+}
+
+
+@method("audit.list", example={"params": {"workspace": "demo", "limit": 1}, "result": [EXAMPLE]})
+def list_(
+    context: Context,
+    *,
+    limit: Annotated[
+        Optional[int],
+        Keywords({"minimum": 1, "maximum": LIMIT_MAX, "description": f"At most so many (default {LIMIT})."}),
+    ] = None,
+    before: Annotated[
+        Optional[str],
+        Keywords({"maxLength": 64, "format": "date-time", "description": "Only older ones: RFC 3339 with its zone."}),
+    ] = None,
+    workspace: Annotated[Optional[Name], Keywords({"description": "Only attempts that name this workspace."})] = None,
+    user: Annotated[Optional[Name], Keywords({"description": "Only attempts that name this user."})] = None,
+) -> List[AuditRecord]:
+    """Return the attempts to change something, refused ones too, newest first."""
+    end = None if before is None else _parse_time(before)
+    found: List[AuditRecord] = []
+    for record in audit.read_backwards(context.audit_file):
+        if (
+            (end is None or _parse_time(record["time"]) < end)
+            and (workspace is None or _names(record, "workspace", workspace))
+            and (user is None or _names(record, "user", user))
+        ):
+            found.append(record)  # type: ignore[arg-type]
+            if len(found) == (limit or LIMIT):
+                break
+    return found
+
+
+def _names(record: Dict[str, Any], kind: str, name: str) -> bool:
+    """Tell whether a record is about this user or workspace: by that field, or as the name of a method of that kind."""
+    target: Dict[str, str] = record["target"]
+    return target.get(kind) == name or (record["method"].startswith(f"{kind}.") and target.get("name") == name)
+
+
+def _parse_time(text: str) -> datetime:
+    # Python 3.9 does not read the Z.
+    try:
+        time = datetime.fromisoformat(f"{text[:-1]}+00:00" if text[-1:] in ("Z", "z") else text)
+    except ValueError:
+        time = datetime.min
+    if time.tzinfo is None:
+        raise InvalidParams.of("before", "must be a time of RFC 3339 with its zone, as 2026-11-23T00:00:00Z")
+    return time

@@ -1,0 +1,86 @@
+"""audit.list over the real socket: newest first, whole, bounded in memory, whatever the file holds."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent import audit
+from tests.agent.conftest import Rpc
+
+
+def record(number: int, **changes: Any) -> dict[str, Any]:
+    return {
+        "time": f"2026-11-23T00:{number // 60 % 60:02}:{number % 60:02}.000Z", "method": "workspace.create",
+        "request_id": None, "peer_uid": 0, "peer_login": "root", "target": {"name": f"w{number}"}, "outcome": "ok",
+        "duration_s": 0.1, **changes,
+    }  # fmt: skip
+
+
+def write(file: Path, records: list[dict[str, Any]]) -> None:
+    file.write_text("".join(json.dumps(one, separators=(",", ":")) + "\n" for one in records))
+
+
+def names(found: list[dict[str, Any]]) -> list[str]:
+    return [one["target"]["name"] for one in found]
+
+
+def test_newest_first_and_page_by_page(rpc: Rpc) -> None:
+    write(rpc.audit, [record(number) for number in range(2000)][:3000:10])
+    first = rpc.call("audit.list", limit=3)
+    assert names(first) == ["w1990", "w1980", "w1970"]
+    assert names(rpc.call("audit.list", limit=2, before=first[-1]["time"])) == ["w1960", "w1950"]
+    assert len(rpc.call("audit.list")) == 100
+    later = "2026-11-23T01:00:30+01:00"
+    assert names(rpc.call("audit.list", before=later)) == ["w20", "w10", "w0"]
+
+
+def test_what_was_just_refused_is_there(rpc: Rpc) -> None:
+    rpc.refuses("user.disable", 1001, name="nobody", request_id="r9")
+    (found,) = rpc.call("audit.list")
+    assert (found["method"], found["outcome"], found["request_id"]) == ("user.disable", "not_found", "r9")
+
+
+def test_only_what_names_the_user_or_workspace(rpc: Rpc) -> None:
+    rpc.call("user.create", name="ada")
+    rpc.call("workspace.create", name="ada")
+    rpc.call("workspace.create", name="demo", user="ada")
+    rpc.call("workspace.exec", name="demo", argv=["true"])
+    shown = [(one["method"], one["target"]["name"]) for one in rpc.call("audit.list", user="ada")]
+    assert shown == [("workspace.create", "demo"), ("user.create", "ada")]
+    shown = [(one["method"], one["target"]["name"]) for one in rpc.call("audit.list", workspace="demo")]
+    assert shown == [("workspace.exec", "demo"), ("workspace.create", "demo")]
+    assert names(rpc.call("audit.list", workspace="ada")) == ["ada"]
+
+
+def test_torn_and_foreign_lines_are_left_out(rpc: Rpc) -> None:
+    good = json.dumps(record(1)).encode()
+    lines = [b'{"time":"2026', b"\xff\x00", b"{}", b"[]", b"7", good, b"x" * 300_000, good, b""]
+    rpc.audit.write_bytes(b"\n".join(lines) + good[:40])
+    assert names(rpc.call("audit.list")) == ["w1", "w1"]
+
+
+def test_huge_words_of_a_refused_call_stay_short_and_listed(rpc: Rpc) -> None:
+    rpc.refuses("user.create", -32602, name="x" * 100_000, request_id={"a": "b" * 50_000})
+    assert rpc.audit.stat().st_size < 1000
+    assert rpc.call("audit.list")[0]["target"]["name"] == "x" * 128
+
+
+@pytest.mark.parametrize("before", ["", "yesterday", "2026-11-23T00:00:00", "Z", "2026-13-01T00:00:00Z"])
+def test_a_time_that_is_none_is_refused(rpc: Rpc, before: str) -> None:
+    assert rpc.refuses("audit.list", -32602, before=before)["data"]["errors"][0]["field"] == "before"
+
+
+def test_reading_backwards_takes_little_memory(tmp_path: Path) -> None:
+    file = tmp_path / "audit.jsonl"
+    write(file, [record(number) for number in range(50_000)])
+    tracemalloc.start()
+    count = sum(1 for _ in audit.read_backwards(str(file)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 50_000
+    assert peak < 1 << 20

@@ -1,0 +1,129 @@
+"""What a deleted user left in a shared directory goes; what others own there stays, whatever they do meanwhile."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.helper.sweep import LIMIT_S, Sweep
+
+GONE, OTHER = 70001, 70002
+SWAP = """
+import os, sys
+os.chdir(sys.argv[1])
+os.setresuid(70002, 70002, 70002)
+os.makedirs("swap/a")
+os.symlink(sys.argv[2], "swap/link")
+print("ready", flush=True)
+while True:
+    os.rename("swap/a", "swap/b")
+    os.rename("swap/link", "swap/a")
+    os.rename("swap/a", "swap/link")
+    os.rename("swap/b", "swap/a")
+"""
+
+pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="gives files to others")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    folder.chmod(0o1777)
+    yield folder
+    subprocess.run(["rm", "-rf", folder], check=True)  # Python's own does not reach the depths
+
+
+def sweep(place: Path, within_s: float = LIMIT_S) -> list[str]:
+    base = os.open(place, os.O_RDONLY)
+    try:
+        return Sweep(str(place), base, GONE, time.monotonic() + within_s).run()
+    finally:
+        os.close(base)
+
+
+def put(path: Path, uid: int, text: str | None = "x") -> Path:
+    """Make a file of somebody, or a directory."""
+    if text is None:
+        path.mkdir()
+    else:
+        path.write_text(text)
+    os.chown(path, uid, uid)
+    return path
+
+
+def test_all_of_the_user_goes_at_any_level(place: Path) -> None:
+    put(place / "file", GONE)
+    put(place / "folder", GONE, None)
+    put(place / "folder" / "inner", GONE, None)
+    put(place / "folder" / "inner" / "file", GONE)
+    put(place / "theirs", OTHER, None)
+    put(place / "theirs" / "file", OTHER)
+    put(place / "theirs" / "of the user", GONE)
+    put(place / "theirs" / "folder", GONE, None)
+    os.symlink("/etc", place / "link")
+    os.chown(place / "link", GONE, GONE, follow_symlinks=False)
+    os.mkfifo(place / "pipe")
+    os.chown(place / "pipe", GONE, GONE)
+    assert sweep(place) == []
+    assert sorted(str(path.relative_to(place)) for path in place.rglob("*")) == ["theirs", "theirs/file"]
+
+
+def test_what_others_keep_in_a_directory_of_the_user_stays_and_is_named(place: Path) -> None:
+    put(place / "folder", GONE, None)
+    put(place / "folder" / "mine", OTHER, "mine")
+    put(place / "folder" / "gone", GONE)
+    put(place / "folder" / "theirs", OTHER, None)
+    put(place / "folder" / "theirs" / "gone", GONE)
+    assert sweep(place) == [f"{place}/folder"]
+    assert (place / "folder" / "mine").read_text() == "mine"
+    assert sorted(os.listdir(place / "folder")) == ["mine", "theirs"]
+    assert {path.stat().st_uid for path in place.rglob("*")} == {0, OTHER}
+
+
+def test_any_depth_and_what_an_interrupted_sweep_left_go(place: Path) -> None:
+    deep = os.open(put(place / "deep", GONE, None), os.O_RDONLY)
+    for _ in range(20_000):
+        os.mkdir("d", dir_fd=deep)
+        os.chown("d", GONE, GONE, dir_fd=deep)
+        inner = os.open("d", os.O_RDONLY, dir_fd=deep)
+        os.close(deep)
+        deep = inner
+    os.close(deep)
+    assert sweep(place, 0.05) == [f"{place} (not searched to its end)"]
+    for _ in range(3):
+        left = sweep(place)
+    assert left == []
+    assert os.listdir(place) == []
+
+
+def test_a_directory_without_end_costs_no_more_than_the_limit(place: Path) -> None:
+    for number in range(20_000):
+        (place / f"{number}").touch()
+    put(place / "gone", GONE)
+    begun = time.monotonic()
+    assert sweep(place, 0.01) == [f"{place} (not searched to its end)"]
+    assert time.monotonic() - begun < 1
+
+
+def test_nobody_leads_it_astray(place: Path, tmp_path: Path) -> None:
+    precious = put(tmp_path / "precious", 0, None)
+    put(precious / "file", GONE)
+    tmp_path.chmod(0o755)
+    command = [sys.executable, "-c", SWAP, str(place), str(precious)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as swapper:
+        try:
+            assert swapper.stdout and swapper.stdout.readline()
+            for number in range(500):
+                put(place / f"f{number}", GONE)
+                sweep(place)
+                assert not (place / f"f{number}").exists()
+        finally:
+            swapper.kill()
+    assert (precious / "file").exists()

@@ -1,0 +1,366 @@
+"""The life of a user on a real node: keys, disabled and enabled again, and gone without a trace."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import re
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from codesmith.errors import CodeSmithError
+from tests.node.conftest import Web1
+
+pytestmark = pytest.mark.lab
+
+OPTIONS = "-o StrictHostKeyChecking=accept-new -o BatchMode=yes -o ConnectTimeout=10"
+
+
+def make_key(web1: Web1, file: str) -> str:
+    web1.on(f"rm -f {file} {file}.pub; ssh-keygen -q -N '' -t ed25519 -f {file}")
+    return web1.on(f"cat {file}.pub").out.strip()
+
+
+def lets_in(web1: Web1, file: str, login: str) -> bool:
+    return web1.on(f"ssh -i {file} {OPTIONS} {login}@127.0.0.1 id -un", check=False).out.strip() == login
+
+
+def as_user(web1: Web1, login: str, script: str, *, check: bool = True) -> str:
+    become = f"setpriv --reuid={login} --regid={login} --clear-groups"
+    return web1.on(f"cd /; {become} env HOME=/srv/codesmith/home/{login} sh -c '{script}'", check=check).out
+
+
+def linger(web1: Web1, login: str) -> None:
+    # loginctl does not work in every container (trixie's: "Protocol driver not attached"), the file does.
+    web1.on(f"loginctl enable-linger {login}; mkdir -p /var/lib/systemd/linger; touch /var/lib/systemd/linger/{login}")
+    web1.on(f"systemctl start user@$(id -u {login})")
+
+
+def is_running(web1: Web1, words: str) -> bool:
+    return web1.on(f"cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -q '[{words[0]}]{words[1:]}'", check=False).ok
+
+
+@pytest.mark.parametrize(
+    "trick",
+    [
+        "true",
+        "rm -r ~/.ssh",
+        "rm -r ~/.ssh; ln -s /etc ~/.ssh",
+        "rm -r ~/.ssh; ln -s /nowhere ~/.ssh",
+        "rm -r ~/.ssh; mkfifo ~/.ssh",
+        "rm -r ~/.ssh; echo > ~/.ssh",
+        "rm ~/.ssh/authorized_keys; ln -s /etc/motd ~/.ssh/authorized_keys",
+        "rm ~/.ssh/authorized_keys; mkfifo ~/.ssh/authorized_keys",
+        "rm ~/.ssh/authorized_keys; mkdir -p ~/.ssh/authorized_keys/x",
+        "chmod 0 ~/.ssh ~",
+    ],
+)
+def test_keys_are_written_whatever_their_user_put_there(web1: Web1, trick: str) -> None:
+    first, second = make_key(web1, "/tmp/k1"), make_key(web1, "/tmp/k2")
+    before = web1.on("ls -la /etc; cat /etc/motd").out
+    web1.client.user.create(name="tricky", ssh_keys=[first])
+    try:
+        as_user(web1, "cs-tricky", trick)
+        changed = web1.client.user.set_keys(name="tricky", ssh_keys=[second])
+        assert [key.type for key in changed.ssh_keys] == ["ssh-ed25519"]
+        assert lets_in(web1, "/tmp/k2", "cs-tricky")
+        assert not lets_in(web1, "/tmp/k1", "cs-tricky")
+        shown = web1.on("stat -c '%U %a %F' /srv/codesmith/home/cs-tricky/.ssh/authorized_keys").out
+        assert shown.startswith("cs-tricky 600 regular")
+        assert {line for line in before.splitlines() if "authorized" in line} == set()
+        assert "authorized_keys" not in web1.on("ls -a /etc").out
+    finally:
+        web1.client.user.delete(name="tricky")
+
+
+SHUFFLE = """
+import os, shutil
+os.chdir(os.environ["HOME"])
+while True:
+    try:
+        os.rename(".ssh", "old")
+        os.symlink("/srv/victim", ".ssh")
+        os.unlink(".ssh")
+        os.mkfifo(".ssh")
+        os.unlink(".ssh")
+        shutil.rmtree("old")
+        os.mkdir(".ssh")
+        os.symlink("/srv/victim/authorized_keys", ".ssh/authorized_keys")
+    except OSError:
+        pass
+"""
+
+
+def test_a_user_who_shuffles_its_directories_gains_nothing_by_it(web1: Web1) -> None:
+    key = make_key(web1, "/tmp/k8")
+    web1.client.user.create(name="shuffle", ssh_keys=[key])
+    web1.on(f"mkdir -p /srv/victim; chmod 777 /srv/victim; cat > /tmp/shuffle.py <<'E'\n{SHUFFLE}E\n")
+    become = "setpriv --reuid=cs-shuffle --regid=cs-shuffle --clear-groups env HOME=/srv/codesmith/home/cs-shuffle"
+    web1.on(f"{become} python3 /tmp/shuffle.py > /dev/null 2>&1 &")
+    begun = time.monotonic()
+    for _ in range(40):
+        with contextlib.suppress(CodeSmithError):  # busy or refused, at once
+            web1.client.user.set_keys(name="shuffle", ssh_keys=[key])
+    assert time.monotonic() - begun < 20
+    assert not web1.on("ls -A /srv/victim").out
+    assert not web1.on("find /srv/codesmith/home/cs-shuffle -not -user cs-shuffle 2>/dev/null", check=False).out
+    web1.client.user.disable(name="shuffle")
+    web1.client.user.set_keys(name="shuffle", ssh_keys=[key])
+    web1.client.user.enable(name="shuffle")
+    assert lets_in(web1, "/tmp/k8", "cs-shuffle")
+    assert web1.client.user.delete(name="shuffle").leftovers == []
+
+
+def test_keys_that_openssh_does_not_take_and_options_are_refused(web1: Web1) -> None:
+    key = make_key(web1, "/tmp/k3")
+    web1.client.user.create(name="strict", ssh_keys=[key])
+    short = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAAQE="
+    for bad in (f'command="sh" {key}', f"restrict {key}", short):
+        web1.refuses(web1.client.user.set_keys, "invalid_params", name="strict", ssh_keys=[bad])
+    assert lets_in(web1, "/tmp/k3", "cs-strict")
+
+
+ACCOUNT = (
+    "getent passwd cs-off; getent shadow cs-off; crontab -l -u cs-off; ls /var/lib/systemd/linger; stat -c '%U %a' "
+)
+ACCOUNT += "/srv/codesmith/home/cs-off; cat /srv/codesmith/home/cs-off/.ssh/authorized_keys; ls /var/spool/cron/atjobs"
+
+
+def test_disable_closes_every_way_and_enable_restores_exactly(web1: Web1) -> None:
+    key = make_key(web1, "/tmp/k4")
+    web1.client.user.create(name="off", ssh_keys=[key])
+    for workspace in ("off1", "off2"):
+        web1.client.workspace.create(name=workspace, user="off")
+    web1.on("chmod 750 /srv/codesmith/home/cs-off; usermod --expiredate 2099-01-01 --shell /bin/sh cs-off")
+    web1.on("echo '* * * * * echo cron >> /tmp/off.cron' | crontab -u cs-off -")
+    as_user(web1, "cs-off", "echo sleep 1 | at now + 3 days 2>&1", check=False)
+    linger(web1, "cs-off")
+    web1.person.wait_until(lambda: web1.on("systemctl is-active user@$(id -u cs-off)", check=False).ok, within_s=20)
+    service = "[Service]\\nExecStart=sleep 3001\\nRestart=always\\nRestartSec=0\\n"
+    as_user(
+        web1,
+        "cs-off",
+        f'mkdir -p ~/.config/systemd/user; printf "{service}" > ~/.config/systemd/user/stays.service; '
+        "XDG_RUNTIME_DIR=/run/user/$(id -u) systemctl --user start stays",
+    )
+    web1.on("systemd-run --collect --unit offjob --uid=cs-off sh -c 'trap \"\" TERM; sleep 3002; sleep 3002'")
+    web1.on(f"ssh -i /tmp/k4 {OPTIONS} -f -N -L 127.0.0.1:4022:127.0.0.1:22 cs-off@127.0.0.1 >/dev/null 2>&1")
+    assert is_running(web1, "ssh -i /tmp/k4")
+    before = web1.on(ACCOUNT).out
+    assert {"cs-off", "* * * * * echo cron >> /tmp/off.cron"} <= set(before.splitlines())
+    assert re.search(r"^a[0-9a-f]{13}$", before, re.MULTILINE)
+    assert is_running(web1, "sleep 3001")
+    assert is_running(web1, "sleep 3002")
+
+    assert web1.client.user.disable(name="off").state == "disabled"
+
+    uid = web1.client.user.get(name="off").uid
+    assert not web1.on(f"ps -o pid= -u {uid}; ps -o pid= -U {uid}", check=False).out
+    assert not web1.on(f"systemctl is-active user@{uid}", check=False).ok
+    assert not lets_in(web1, "/tmp/k4", "cs-off")
+    forward = f"timeout 10 ssh -i /tmp/k4 {OPTIONS} -N -L 127.0.0.1:4023:127.0.0.1:22 cs-off@127.0.0.1"
+    assert "denied" in web1.on(forward, check=False).err + web1.on(forward, check=False).out
+    assert not web1.on("su -s /bin/sh cs-off -c true", check=False).ok
+    assert not web1.on("crontab -l -u cs-off", check=False).ok
+    assert not web1.on("test -e /var/lib/systemd/linger/cs-off", check=False).ok
+    assert not web1.on("systemctl start user@$(id -u cs-off)", check=False).ok
+    web1.refuses(web1.client.workspace.exec, "disabled", name="off1", argv=["id"])
+    web1.refuses(web1.client.workspace.create, "disabled", name="off3", user="off")
+    job = {"workspace": "off1", "argv": ["id"], "cwd": "", "env": {}, "stdin": "", "timeout_s": 5.0}
+    assert '"code": 1005' in web1.helper({"verb": "job.run", "arguments": job}).out
+    assert web1.client.user.disable(name="off").state == "disabled"
+    assert "cs-off" not in web1.on("pwck -r; grpck -r", check=False).out
+
+    assert web1.client.user.enable(name="off").state == "active"
+
+    assert web1.on(ACCOUNT).out == before
+    assert lets_in(web1, "/tmp/k4", "cs-off")
+    assert web1.client.workspace.exec(name="off1", argv=["id", "-un"]).stdout == "cs-off\n"
+    web1.person.wait_until(lambda: web1.on("systemctl is-active user@$(id -u cs-off)", check=False).ok, within_s=20)
+    assert web1.client.user.enable(name="off").state == "active"
+
+
+def test_an_at_job_whose_time_passed_meanwhile_is_dropped(web1: Web1) -> None:
+    web1.client.user.create(name="late")
+    as_user(web1, "cs-late", "echo true | at now + 3 days; echo true | at now + 4 days", check=False)
+    web1.client.user.disable(name="late")
+    first = web1.on("cd /var/spool/cron/atjobs; ls -A | grep cs-late | head -1").out.strip()
+    web1.on(f"cd /var/spool/cron/atjobs; mv {first} {first[:-8]}00000001")
+    web1.client.user.enable(name="late")
+    assert len(web1.on("find /var/spool/cron/atjobs -user cs-late").out.splitlines()) == 1
+    assert web1.client.user.delete(name="late").leftovers == []
+
+
+def test_keys_of_a_disabled_user_count_once_it_is_enabled(web1: Web1) -> None:
+    first, second = make_key(web1, "/tmp/k5"), make_key(web1, "/tmp/k6")
+    web1.client.user.create(name="later", ssh_keys=[first])
+    web1.client.user.disable(name="later")
+    web1.client.user.set_keys(name="later", ssh_keys=[second])
+    assert not lets_in(web1, "/tmp/k6", "cs-later")
+    web1.client.user.enable(name="later")
+    assert lets_in(web1, "/tmp/k6", "cs-later")
+    assert not lets_in(web1, "/tmp/k5", "cs-later")
+
+
+def test_disable_ends_jobs_that_run_and_jobs_that_just_start(web1: Web1) -> None:
+    web1.client.user.create(name="jobs")
+    web1.client.workspace.create(name="jobs1", user="jobs")
+    job = {"workspace": "jobs1", "argv": ["sleep", "3003"], "cwd": "", "env": {}, "stdin": "", "timeout_s": 60.0}
+    script = web1.helper_command({"verb": "job.run", "arguments": job})
+    for number in range(6):
+        web1.on(f"for i in 1 2 3; do {script} > /tmp/job.$i 2>&1 & done; sleep 0.0{number * 2}")
+        web1.client.user.disable(name="jobs")
+        assert not is_running(web1, "sleep 3003")
+        web1.client.user.enable(name="jobs")
+        assert not is_running(web1, "sleep 3003")
+
+
+def test_a_disabled_user_is_deleted_whole(web1: Web1) -> None:
+    web1.client.user.create(name="offgone")
+    web1.on("echo '@daily true' | crontab -u cs-offgone -")
+    linger(web1, "cs-offgone")
+    web1.client.user.disable(name="offgone")
+    assert web1.client.user.delete(name="offgone").leftovers == []
+    assert "offgone" not in web1.on("ls -aR /var/spool/cron /var/lib/systemd/linger; cat /etc/passwd").out
+
+
+LITTER = r"""
+umask 0
+cd /tmp; mkdir -p litter/a/b litter/open; echo > litter/a/b/f; mkfifo litter/pipe; ln -s /etc litter/link
+ln -s /etc/passwd /var/tmp/litter; echo > /var/tmp/litter2; echo > /dev/shm/litter; echo > /tmp/shared/litter
+mkdir -p /tmp/shared/sub/litter; echo > /tmp/shared/sub/litter/f
+python3 - <<P
+import os, socket
+socket.socket(socket.AF_UNIX).bind("/tmp/litter.sock")
+os.chdir("/var/tmp"); os.mkdir("deep"); os.chdir("deep")
+for _ in range(3000):
+    os.mkdir("d" * 100); os.chdir("d" * 100)
+os.close(os.open("end", os.O_CREAT))
+P
+ipcmk -M 4096 -S 2 -Q
+echo sleep 1 | at now + 3 days
+echo > /var/mail/cs-litter
+python3 - <<P
+import ctypes, os
+library = ctypes.CDLL(None)
+library = library if hasattr(library, "mq_open") else ctypes.CDLL("librt.so.1")
+library.mq_open(b"/litter", os.O_CREAT | os.O_RDWR, 0o600, None)
+P
+"""
+
+
+@pytest.fixture
+def _no_deep_tree_stays(web1: Web1) -> Iterator[None]:
+    yield
+    web1.on("rm -rf /var/tmp/deep /var/tmp/.codesmith-sweep-*")
+
+
+@pytest.mark.usefixtures("_no_deep_tree_stays")
+def test_delete_leaves_nothing_of_the_user_and_all_of_others(web1: Web1) -> None:
+    uid = web1.client.user.create(name="litter").uid
+    web1.on(
+        "mkdir -p -m 777 /tmp/shared /tmp/shared/sub; touch /var/mail/cs-litter; chown cs-litter /var/mail/cs-litter"
+    )
+    web1.on(f"cat > /tmp/litter.sh <<'E'\n{LITTER}E\nchmod 755 /tmp/litter.sh")
+    as_user(web1, "cs-litter", "cd /tmp; sh /tmp/litter.sh 2>&1")
+    web1.on("echo '@daily true' | crontab -u cs-litter -")
+    linger(web1, "cs-litter")
+    web1.on("echo mine > /tmp/litter/open/of-root; echo mine > /tmp/shared/of-root")
+    owned = f"find /tmp /var/tmp /dev/shm /dev/mqueue /var/mail /var/spool/cron -xdev -uid {uid} -prune -print"
+    found = web1.on(f"{owned}; cat /proc/sysvipc/*").out
+    for trace in ("/tmp/litter", "/var/tmp/deep", "/dev/shm/litter", "/dev/mqueue/litter", "/var/mail/cs", "/atjobs/a"):
+        assert trace in found, found
+    assert found.count(f" {uid} ") >= 3
+    deleted = web1.client.user.delete(name="litter")
+    assert [path.rpartition("/")[0].startswith("/tmp/") for path in deleted.leftovers] == [True]
+    assert not web1.on(owned).out
+    assert f" {uid} " not in web1.on("cat /proc/sysvipc/*").out
+    assert "litter" not in web1.on("ls -a /var/spool/cron/crontabs /var/lib/systemd/linger").out
+    assert not web1.on(f"ps -o pid= -u {uid}", check=False).out
+    assert not web1.on(f"systemctl is-active user@{uid}", check=False).ok
+    assert web1.on("cat $(find /tmp -name of-root)").out == "mine\nmine\n"
+    assert web1.on("getent passwd root; ls /etc/passwd").ok
+    web1.on("rm -rf /tmp/.codesmith-sweep-* /tmp/litter* /tmp/shared")
+
+
+def test_audit_list_tells_what_happened(web1: Web1) -> None:
+    web1.client.workspace.create(name="told")
+    web1.client.workspace.delete(name="told")
+    newest, older = web1.client.audit.list(workspace="told")
+    assert [(one.method, one.outcome, one.peer_login) for one in (newest, older)] == [
+        ("workspace.delete", "ok", "root"),
+        ("workspace.create", "ok", "root"),
+    ]
+    said = web1.person.runs("inv audit.list --workspace told --limit 1 --json").json
+    assert [one["method"] for one in said] == ["workspace.delete"]
+
+
+def test_the_dedicated_user_of_a_deleted_workspace_leaves_nothing_either(web1: Web1) -> None:
+    uid = web1.client.workspace.create(name="dedic").uid
+    as_user(web1, "cs-dedic", "echo > /tmp/of-dedic; ipcmk -M 4096")
+    web1.on("echo '@daily true' | crontab -u cs-dedic -")
+    assert web1.client.workspace.delete(name="dedic").user_deleted
+    assert not web1.on(
+        f"find /tmp /var/spool/cron -uid {uid}; ls /var/spool/cron/crontabs | grep dedic", check=False
+    ).out
+    assert f" {uid} " not in web1.on("cat /proc/sysvipc/*").out
+
+
+SWAP = """
+import os
+os.chdir("/tmp")
+while True:
+    try:
+        os.makedirs("swap/a", exist_ok=True)
+        os.rename("swap/a", "swap/b")
+        os.symlink("/srv/precious", "swap/a")
+        os.unlink("swap/a")
+        os.rmdir("swap/b")
+    except OSError:
+        pass
+"""
+
+
+def test_a_sweep_does_not_follow_somebody_who_swaps_directories_for_links(web1: Web1) -> None:
+    web1.client.user.create(name="swapper")
+    web1.on("mkdir -p /srv/precious; touch /srv/precious/f")
+    web1.on(f"cat > /tmp/swap.py <<'E'\n{SWAP}E\n")
+    web1.on("setpriv --reuid=cs-swapper --regid=cs-swapper --clear-groups python3 /tmp/swap.py >/dev/null 2>&1 &")
+    for number in range(5):
+        uid = web1.client.user.create(name=f"swept{number}").uid
+        web1.on(f"chown {uid} /srv/precious/f; touch /tmp/s{number}; chown {uid} /tmp/s{number}")
+        assert web1.client.user.delete(name=f"swept{number}").leftovers == []
+        assert not web1.on(f"test -e /tmp/s{number}", check=False).ok
+        assert web1.on("ls /srv/precious").out == "f\n"
+    assert web1.client.user.delete(name="swapper").leftovers == []
+    assert not web1.on("test -e /tmp/swap", check=False).ok
+
+
+def test_a_kill_while_a_user_changes_leaves_it_one_or_the_other(web1: Web1) -> None:
+    key = make_key(web1, "/tmp/k7")
+    web1.client.user.create(name="cut", ssh_keys=[key])
+    web1.client.workspace.create(name="cut1", user="cut")
+    web1.on("echo '@daily true' | crontab -u cs-cut -")
+    was = web1.on("getent passwd cs-cut; getent shadow cs-cut; stat -c '%a %U' /srv/codesmith/home/cs-cut").out
+    kill = "systemctl kill --signal=KILL codesmith-agent.service codesmith-helper.service"
+    moments = random.Random(3)
+    for number in range(4):
+        web1.on(f"sh -c 'sleep {moments.uniform(0, 0.15):.3f}; {kill}' >/dev/null 2>&1 &")
+        change = web1.client.user.enable if number % 2 else web1.client.user.disable
+        with contextlib.suppress(CodeSmithError):
+            change(name="cut")
+        web1.person.wait_until(
+            lambda: "ok" in web1.person.runs("inv node.health", check=False).out.split(), within_s=60
+        )
+        wanted = web1.client.user.get(name="cut").state
+        found = web1.on("getent shadow cs-cut | cut -d: -f8; stat -c %U /srv/codesmith/home/cs-cut").out.split()
+        assert found == ([] if wanted == "active" else ["1"]) + ["cs-cut" if wanted == "active" else "root"]
+        assert web1.on("crontab -l -u cs-cut", check=False).ok == (wanted == "active")
+    web1.client.user.enable(name="cut")
+    now = web1.on("getent passwd cs-cut; getent shadow cs-cut; stat -c '%a %U' /srv/codesmith/home/cs-cut").out
+    assert now == was
+    assert lets_in(web1, "/tmp/k7", "cs-cut")
+    assert web1.client.workspace.exec(name="cut1", argv=["true"]).exit_code == 0
+    web1.client.close()
