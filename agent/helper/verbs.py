@@ -10,7 +10,7 @@ import socket
 import time
 import uuid
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple
+from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Optional
 
 from agent import sshkeys
 from agent.clock import now
