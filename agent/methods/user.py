@@ -107,7 +107,10 @@ def enable(context: Context, *, name: Name, request_id: Optional[RequestId] = No
     example={"params": {"name": "ada"}, "result": {"name": "ada", "deleted": True, "leftovers": []}},
 )
 def delete(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> UserDeleted:
-    """Delete a user, its account, home and processes. Refused with in_use while it owns workspaces."""
+    """Delete a user: account, home, processes, schedules, and its files in the node's shared directories.
+
+    Refused with in_use while it owns workspaces. `leftovers` names what could not be removed.
+    """
     document = find(context, name)
     if document["workspaces"]:
         owned = ", ".join(document["workspaces"])

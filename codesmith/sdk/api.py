@@ -713,7 +713,9 @@ class UserMethods:
         return self._transport.record("user.create", User.from_dict, found)
 
     def delete(self, *, name: str, request_id: str | None = None) -> UserDeleted:
-        """Delete a user, its account, home and processes. Refused with in_use while it owns workspaces.
+        """Delete a user: account, home, processes, schedules, and its files in the node's shared directories.
+
+        Refused with in_use while it owns workspaces. `leftovers` names what could not be removed.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
 
