@@ -144,14 +144,13 @@ class UserDeleted(TypedDict):
     leftovers: Annotated[List[str], Keywords({"description": "What could not be removed; empty when all is gone."})]
 
 
-class Workspace(TypedDict):
-    """A directory of its own, owned by one login."""
+class WorkspaceFields(TypedDict):
+    """What every answer about a workspace has."""
 
     id: Annotated[str, Keywords({"format": "uuid"})]
     name: Name
     path: str
     user: Name
-    login: str
     uid: int
     gid: int
     mode: Annotated[str, Keywords({"pattern": "^[0-7]{4}$"})]
@@ -161,6 +160,27 @@ class Workspace(TypedDict):
     sandbox: Optional[Dict[str, Any]]
     created_at: Time
     opened_at: Optional[Time]
+
+
+class Workspace(WorkspaceFields):
+    """A directory of its own, owned by one login."""
+
+    login: str
+
+
+class WorkspaceLogin(TypedDict):
+    """How to enter a workspace: as whom, where, with what in the environment."""
+
+    user: Annotated[str, Keywords({"description": "The Unix account, which is also the user name for SSH."})]
+    host_hint: Annotated[str, Keywords({"description": "The node's own host name; how to reach it, the caller knows."})]
+    directory: str
+    environment: Dict[str, str]
+
+
+class OpenedWorkspace(WorkspaceFields):
+    """A workspace that was opened, and how to enter it; the Unix account is login.user."""
+
+    login: WorkspaceLogin
 
 
 class WorkspaceDeleted(TypedDict):

@@ -26,6 +26,8 @@ CREATE TABLE uids (next INTEGER NOT NULL);
 INSERT INTO uids VALUES (70000);
 PRAGMA user_version = 1;
 """
+# Workspaces on their way to another user. Came later than the others: made when it is missing.
+ASSIGNMENTS = "CREATE TABLE IF NOT EXISTS assignments (workspace TEXT PRIMARY KEY, user TEXT NOT NULL) WITHOUT ROWID"
 
 
 class UserRecord(NamedTuple):
@@ -102,22 +104,43 @@ class Ledger:
         return None if row is None else WorkspaceRecord(*row)
 
     def workspaces_of(self, user: str) -> List[str]:
-        """Return the names of a user's workspaces."""
-        return [row[0] for row in self._db.execute("SELECT name FROM workspaces WHERE user = ? ORDER BY name", (user,))]
+        """Return the names of a user's workspaces, those on their way to it too."""
+        both = "SELECT name FROM workspaces WHERE user = ? UNION SELECT workspace FROM assignments WHERE user = ?"
+        return [row[0] for row in self._db.execute(f"{both} ORDER BY 1", (user, user))]
 
     def add_workspace(self, record: WorkspaceRecord) -> None:
         """Record a pending workspace."""
         self._db.execute("INSERT INTO workspaces VALUES (?, ?, ?, ?, ?)", record)
 
     def mark_workspace(self, name: str, state: str) -> None:
-        """Write a workspace's state: pending, active or leaving."""
+        """Write a workspace's state: pending, active, moving (to another user) or leaving."""
         self._db.execute("UPDATE workspaces SET state = ? WHERE name = ?", (state, name))
+
+    def assignment(self, name: str) -> Optional[str]:
+        """Return the user that a workspace is on its way to."""
+        row = self._db.execute("SELECT user FROM assignments WHERE workspace = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def begin_assignment(self, name: str, user: str) -> None:
+        """Record that a workspace is on its way to a user."""
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("INSERT OR REPLACE INTO assignments VALUES (?, ?)", (name, user))
+            self._db.execute("UPDATE workspaces SET state = 'moving' WHERE name = ?", (name,))
+
+    def end_assignment(self, name: str, user: str) -> None:
+        """Record that a workspace belongs to a user now."""
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("UPDATE workspaces SET user = ?, state = 'active' WHERE name = ?", (user, name))
+            self._db.execute("DELETE FROM assignments WHERE workspace = ?", (name,))
 
     def remove_workspace(self, name: str, *, and_user: Optional[str] = None) -> None:
         """Forget a workspace, and its user if named, both or none."""
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("DELETE FROM workspaces WHERE name = ?", (name,))
+            self._db.execute("DELETE FROM assignments WHERE workspace = ?", (name,))
             self._db.execute("DELETE FROM users WHERE name = ?", (and_user,))
 
     def _open(self, path: str) -> None:
@@ -126,6 +149,7 @@ class Ledger:
             self._db.executescript(f"BEGIN; {TABLES} COMMIT;")
         elif version != VERSION:
             raise ReadOnly(f"the helper's ledger {path} has version {version}, this agent knows {VERSION}")
+        self._db.execute(ASSIGNMENTS)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA foreign_keys = ON")

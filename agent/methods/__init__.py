@@ -16,9 +16,12 @@ METHODS: Tuple[Method, ...] = (
     user.delete,
     user.get,
     user.list_,
+    workspace.assign,
     workspace.create,
     workspace.delete,
     workspace.exec_,
     workspace.get,
     workspace.list_,
+    workspace.open_,
+    workspace.update,
 )

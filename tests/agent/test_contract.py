@@ -16,7 +16,8 @@ DOCUMENT = contract.build()
 METHODS = {method["name"]: method for method in DOCUMENT["methods"]}
 PROMISED = {
     "node.info", "node.health", "node.version", "user.create", "user.get", "user.list", "user.delete", "rpc.discover",
-    "workspace.create", "workspace.get", "workspace.list", "workspace.delete", "workspace.exec",
+    "workspace.assign", "workspace.create", "workspace.delete", "workspace.exec", "workspace.get", "workspace.list",
+    "workspace.open", "workspace.update",
 }  # fmt: skip
 
 
