@@ -110,8 +110,12 @@ class TimedStream(io.RawIOBase):
     def begin_request(self) -> None:
         """Start the time of a request; its first byte did it already if it had to be waited for."""
         if self._is_waiting:
-            self._is_waiting, self._room = False, BODY_BYTES_MAX + HEAD_BYTES_MAX
+            self._is_waiting, self._room = False, HEAD_BYTES_MAX
             self.restart(REQUEST_TIMEOUT_S)
+
+    def expect_body(self) -> None:
+        """Let a body come too."""
+        self._room += BODY_BYTES_MAX
 
     def restart(self, seconds: float) -> None:
         """Set the time at which reading and writing end."""
@@ -133,7 +137,7 @@ class TimedStream(io.RawIOBase):
         except OSError:
             self.is_cut_short = True
             raise
-        if size:
+        if size and self._is_waiting:
             self.begin_request()
         self._room -= size
         self.is_cut_short = size == 0 or self._room < 0
@@ -222,6 +226,7 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
         if self.headers.get("Content-Encoding", "identity") != "identity":
             self._refuse(415, "Content-Encoding is not supported")
         else:
+            self.stream.expect_body()
             super().do_POST()
 
     def decode_request_content(self, data: bytes) -> Any:

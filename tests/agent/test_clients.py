@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -69,7 +70,11 @@ def test_headers_have_a_size(rpc: Rpc) -> None:
     with rpc.connect() as greedy:
         greedy.sendall(b"POST / HTTP/1.1\r\n")
         line = b"x: " + b"y" * 60_000 + b"\r\n"
-        until_closed(greedy, line, every_s=0.01)
+        sent = 0
+        with contextlib.suppress(OSError):
+            while sent < 1 << 22:
+                sent += greedy.send(line)
+        assert sent < 1 << 20
         assert rpc.call("node.version")
 
 

@@ -72,6 +72,18 @@ def test_assign_ends_what_the_previous_owner_had_running(web1: Web1) -> None:
     assert "`cs-heir`" in client.workspace.exec(name="given", argv=["cat", "AGENTS.md"]).stdout
 
 
+def test_logging_in_again_and_again_does_not_hold_it_up(web1: Web1) -> None:
+    client = web1.client
+    client.workspace.create(name="again")
+    client.user.create(name="calm")
+    old = become(web1, "cs-again")
+    web1.on(
+        f"timeout 20 sh -c 'while :; do {old} sleep 0.2 & {old} sleep 0.1; done' >/dev/null 2>&1 & echo $! >/tmp/loop"
+    )
+    assert client.workspace.assign(name="again", user="calm").user == "calm"
+    assert web1.on("kill $(cat /tmp/loop)").ok
+
+
 def test_assign_leaves_no_right_behind(web1: Web1) -> None:
     client = web1.client
     client.workspace.create(name="rights")
