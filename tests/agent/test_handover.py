@@ -148,6 +148,23 @@ def test_a_hard_link_outside_stays_the_old_owners_and_shares_nothing(base: Path,
     assert not (tree / "pipe").exists()
 
 
+def test_a_link_that_is_made_in_the_last_moment_shares_nothing(
+    base: Path, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.chown
+
+    def chown(name: str, uid: int, gid: int, *, dir_fd: int, follow_symlinks: bool) -> None:
+        if name == "a":
+            os.link(name, base / "outside" / "kept", src_dir_fd=dir_fd)
+        real(name, uid, gid, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "chown", chown)
+        hand_over(base)
+    assert_belongs_to_new(tree)
+    assert (base / "outside" / "kept").stat().st_ino != (tree / "code" / "a").stat().st_ino
+
+
 def test_a_hard_link_to_a_file_of_somebody_else_gives_it_to_nobody(base: Path, tree: Path) -> None:
     secret = base / "secret"
     secret.write_bytes(b"secret")
