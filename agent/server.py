@@ -7,13 +7,15 @@ library's json is forced, bodies, batches, threads and idle times are bounded, i
 from __future__ import annotations
 
 import grp
+import io
 import json
 import pkgutil
 import pwd
 import socket
 import socketserver
 import threading
-from typing import Any, Dict, Tuple
+import time
+from typing import Any, Dict, List, NoReturn, Tuple
 
 import jsonrpclib.config
 import jsonrpclib.jsonlib
@@ -31,8 +33,13 @@ from agent.store import Store
 
 BODY_BYTES_MAX = 256 << 10
 BATCH_MAX = 16
+DIGITS_MAX = 64
 CONNECTIONS_MAX = 256
+# What may come before the body. http.client alone would take 100 lines of 64 KiB.
+HEAD_BYTES_MAX = 32 << 10
+# For a whole request from its first byte, and for a whole reply: a byte now and then does not prolong them.
 REQUEST_TIMEOUT_S = 30.0
+REPLY_TIMEOUT_S = 300.0
 IDLE_TIMEOUT_S = 300.0
 STATE_FILE = "/var/lib/codesmith/state.db"
 
@@ -41,7 +48,33 @@ CONFIG = jsonrpclib.config.Config(version=2.0, content_type="application/json", 
 
 def _forced_json() -> Tuple[Any, Any]:
     """Return the standard library's functions: orjson and ujson, picked by default, differ on depth and big numbers."""
-    return json.loads, lambda value, encoding="utf-8": json.dumps(value, separators=(",", ":"))
+    return parse_json, lambda value, encoding="utf-8": json.dumps(value, separators=(",", ":"))
+
+
+def parse_json(text: str) -> Any:
+    """Return a JSON text's value; ValueError for what JSON has no word for, and for two values of one name."""
+    return json.loads(
+        text, parse_float=_parse_real, parse_int=_parse_integer, parse_constant=_refuse, object_pairs_hook=_parse_object
+    )
+
+
+def _parse_real(text: str) -> float:
+    number = Real(text)
+    return number if abs(number) != float("inf") else _refuse("a number this large")
+
+
+def _parse_integer(text: str) -> int:
+    # Long ones take quadratic time before Python 3.11.
+    return int(text) if len(text) <= DIGITS_MAX else _refuse("a number this long")
+
+
+def _parse_object(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else _refuse("the same name twice")
+
+
+def _refuse(what: str) -> NoReturn:
+    raise ValueError(f"{what} is not accepted")
 
 
 jsonrpclib.jsonrpc.jloads, jsonrpclib.jsonrpc.jdumps = _forced_json()
@@ -60,6 +93,77 @@ class Invalid(AgentError):
     code, kind = -32600, "invalid_request"
 
 
+class TimedStream(io.RawIOBase):
+    """A socket whose reads and writes end at one absolute time, and that takes no more than a request may have."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._deadline, self._room, self._is_waiting = 0.0, 0, True
+        self.is_cut_short = False
+
+    def wait_for_request(self) -> None:
+        """From here on nothing may come for long."""
+        self._is_waiting = True
+        self.restart(IDLE_TIMEOUT_S)
+
+    def begin_request(self) -> None:
+        """Start the time of a request; its first byte did it already if it had to be waited for."""
+        if self._is_waiting:
+            self._is_waiting, self._room = False, HEAD_BYTES_MAX
+            self.restart(REQUEST_TIMEOUT_S)
+
+    def expect_body(self) -> None:
+        """Let a body come too."""
+        self._room += BODY_BYTES_MAX
+
+    def restart(self, seconds: float) -> None:
+        """Set the time at which reading and writing end."""
+        self._deadline = time.monotonic() + seconds
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def writable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read what is there; socket.timeout when it is too late."""
+        try:
+            self._set_timeout()
+            size = self._connection.recv_into(buffer)
+        except OSError:
+            self.is_cut_short = True
+            raise
+        if size and self._is_waiting:
+            self.begin_request()
+        self._room -= size
+        self.is_cut_short = size == 0 or self._room < 0
+        if self._room < 0:
+            raise ConnectionAbortedError("the headers are too long")
+        return size
+
+    def write(self, data: Any) -> int:
+        """Send what fits; socket.timeout when it is too late."""
+        self._set_timeout()
+        return self._connection.send(data)
+
+    def _set_timeout(self) -> None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise socket.timeout("no time is left")
+        self._connection.settimeout(left)
+
+
+class Real(float):
+    """A number that was written as one with a fraction or exponent: 1.0 is no integer here."""
+
+    def is_integer(self) -> bool:
+        """Never: this is what the check of an integer asks."""
+        return False
+
+
 class RequestHandler(SimpleJSONRPCRequestHandler):
     """One connection: HTTP/1.1 with keep-alive, POST / only."""
 
@@ -67,14 +171,15 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
     server_version, sys_version = "codesmith", ""
     rpc_paths = ("/",)
     max_request_size = BODY_BYTES_MAX
-    timeout = REQUEST_TIMEOUT_S
-    wbufsize = -1  # headers and body leave together
     disable_nagle_algorithm = False  # not a TCP socket
     server: Server
 
     def setup(self) -> None:
         """Learn who is calling."""
-        super().setup()
+        self.connection = self.request
+        self.stream = TimedStream(self.connection)
+        self.rfile = io.BufferedReader(self.stream)
+        self.wfile = io.BufferedWriter(self.stream)  # headers and body leave together
         self.peer_uid = peer_uid(self.connection)
 
     def handle(self) -> None:
@@ -86,32 +191,49 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
             return
         try:
             super().handle()
-        except (TimeoutError, ConnectionError):
-            pass  # the caller went away
+        except (socket.timeout, ConnectionError):
+            pass  # the caller went away, or takes too long
         finally:
             self.server.connections.forget(self.connection)
 
     def handle_one_request(self) -> None:
         """Wait for a request; an idle connection may be closed when another caller needs its place."""
         self.server.connections.mark_idle(self.connection)
-        self.connection.settimeout(IDLE_TIMEOUT_S)
+        self.stream.wait_for_request()
         super().handle_one_request()
 
     def parse_request(self) -> bool:
-        """Read the headers, from here on busy and on the clock."""
-        self.server.connections.mark_busy(self.connection)
-        self.connection.settimeout(REQUEST_TIMEOUT_S)
+        """Read the headers; a request that came with the one before has its time from here on."""
+        self.stream.begin_request()
         return bool(super().parse_request())
+
+    def end_headers(self) -> None:
+        """Begin the reply, which has a time of its own. After a request that was cut short there is no next one."""
+        self.close_connection = self.close_connection or self.stream.is_cut_short
+        self.stream.restart(REPLY_TIMEOUT_S)
+        super().end_headers()
+
+    def finish(self) -> None:
+        """Close both directions; what the caller did not take is dropped."""
+        try:
+            super().finish()
+        except OSError:
+            pass
 
     def do_POST(self) -> None:
         """Answer one request; its reply waits for the method as long as the method takes."""
         if self.headers.get("Content-Encoding", "identity") != "identity":
             self._refuse(415, "Content-Encoding is not supported")
         else:
+            self.stream.expect_body()
             super().do_POST()
 
     def decode_request_content(self, data: bytes) -> Any:
-        """Return the body as text; answer a parse error when it is not UTF-8."""
+        """Return the body as text; answer a parse error when it is not UTF-8.
+
+        Only now the connection is busy: who sends slowly makes room like one who sends nothing.
+        """
+        self.server.connections.mark_busy(self.connection)
         try:
             return data.decode()
         except UnicodeDecodeError as error:

@@ -209,14 +209,13 @@ class SandboxDeleted(TypedDict):
     deleted: Literal[True]
 
 
-class Workspace(TypedDict):
-    """A directory of its own, owned by one login."""
+class WorkspaceFields(TypedDict):
+    """What every answer about a workspace has."""
 
     id: Annotated[str, Keywords({"format": "uuid"})]
     name: Name
     path: str
     user: Name
-    login: str
     uid: int
     gid: int
     mode: Annotated[str, Keywords({"pattern": "^[0-7]{4}$"})]
@@ -226,6 +225,27 @@ class Workspace(TypedDict):
     sandbox: Optional[Sandbox]
     created_at: Time
     opened_at: Optional[Time]
+
+
+class Workspace(WorkspaceFields):
+    """A directory of its own, owned by one login."""
+
+    login: str
+
+
+class WorkspaceLogin(TypedDict):
+    """How to enter a workspace: as whom, where, with what in the environment."""
+
+    user: Annotated[str, Keywords({"description": "The Unix account, which is also the user name for SSH."})]
+    host_hint: Annotated[str, Keywords({"description": "The node's own host name; how to reach it, the caller knows."})]
+    directory: str
+    environment: Dict[str, str]
+
+
+class OpenedWorkspace(WorkspaceFields):
+    """A workspace that was opened, and how to enter it; the Unix account is login.user."""
+
+    login: WorkspaceLogin
 
 
 class WorkspaceDeleted(TypedDict):

@@ -7,7 +7,7 @@ import os
 import pwd
 import signal
 import time
-from typing import List, NamedTuple, Optional, Set
+from typing import Dict, List, NamedTuple, Optional, Set, Tuple
 
 from agent.errors import CommandFailed, InUse, NotManaged
 from agent.names import home_of, login_of
@@ -138,17 +138,22 @@ def kill_all(uid: int) -> None:
     for _ in range(KILL_ROUNDS):
         if not has_processes(uid):
             return
-        child = os.fork()
-        if child == 0:
-            try:
-                os.setgroups([])
-                os.setresgid(uid, uid, uid)
-                os.setresuid(uid, uid, uid)
-                os.kill(-1, signal.SIGKILL)
-            finally:
-                os._exit(0)
-        os.waitpid(child, 0)
-        time.sleep(PAUSE_S)  # the kernel reaps; there is nothing to wait on for processes that are not our children
+        _kill(uid)
+    raise InUse(f"processes of uid {uid} do not end", hint="try again")
+
+
+def end_present(uid: int) -> None:
+    """End every process that a uid has now; InUse when some survive.
+
+    Unlike `kill_all` it ends although the user logs in again and again.
+    """
+    _kill(uid)
+    present = processes(uid)
+    for _ in range(KILL_ROUNDS):
+        present &= processes(uid)
+        if not present:
+            return
+        _kill(uid)
     raise InUse(f"processes of uid {uid} do not end", hint="try again")
 
 
@@ -157,19 +162,45 @@ def has_processes(uid: int) -> bool:
 
     A zombie does not count, but one of more than one thread does: its first thread ended, the others work on.
     """
+    return bool(processes(uid))
+
+
+def processes(uid: int) -> Set[Tuple[int, str]]:
+    """Return (pid, start time) of every process with this uid, real, effective or saved, that is not a mere zombie."""
+    found = set()
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
             continue
         try:
             with open(f"/proc/{entry}/status", encoding="utf-8", errors="replace") as file:
                 fields = dict(line.rstrip("\n").split(":", 1) for line in file if ":" in line)
+            if str(uid) in fields.get("Uid", "").split() and _is_alive(fields):
+                with open(f"/proc/{entry}/stat", encoding="utf-8", errors="replace") as file:
+                    found.add((int(entry), file.read().rpartition(")")[2].split()[19]))
         except OSError:
             continue
-        state, threads = fields.get("State", "").strip(), fields.get("Threads", "").strip()
-        is_dead = state[:1] in ("Z", "X") and threads in ("", "0", "1")
-        if str(uid) in fields.get("Uid", "").split() and not is_dead:
-            return True
-    return False
+    return found
+
+
+def _is_alive(fields: Dict[str, str]) -> bool:
+    # A process whose first thread has ended is called a zombie while its other threads run on.
+    is_zombie = fields.get("State", "").strip()[:1] in ("Z", "X")
+    return not is_zombie or int(fields.get("Threads", "1")) > 1
+
+
+def _kill(uid: int) -> None:
+    """Send SIGKILL to all processes of a uid at once: kill(-1) as the user."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid, uid)
+            os.kill(-1, signal.SIGKILL)
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    time.sleep(PAUSE_S)  # the kernel reaps; there is nothing to wait on for processes that are not our children
 
 
 def _add(login: str, home: str, uid: int) -> None:

@@ -64,7 +64,7 @@ def end_all(ledger: Ledger, user: UserRecord) -> None:
     has_units = os.path.exists(f"/run/systemd/users/{user.uid}") or accounts.has_processes(user.uid)
     accounts.kill_all(user.uid)
     if has_units:
-        _stop_units(user.uid)
+        stop_units(user.uid)
     while not running.is_free(user.uid):
         jobs.stop_all(*ledger.workspaces_of(user.name))
         accounts.kill_all(user.uid)
@@ -74,7 +74,7 @@ def end_all(ledger: Ledger, user: UserRecord) -> None:
     accounts.kill_all(user.uid)
 
 
-def _stop_units(uid: int) -> None:
+def stop_units(uid: int) -> None:
     """Stop the user manager and the sessions; systemd knows them by patterns, so none is no error."""
     units = (f"user@{uid}.service", f"user-{uid}.slice", f"user-runtime-dir@{uid}.service")
     known = run("systemctl", "list-units", "--all", "--plain", "--no-legend", "--", *units).stdout.split()

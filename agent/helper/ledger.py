@@ -29,6 +29,7 @@ PRAGMA user_version = 1;
 """
 # Came later: made when missing, so that an older ledger stays what it is.
 LATER_TABLES = """
+CREATE TABLE IF NOT EXISTS assignments (workspace TEXT PRIMARY KEY, user TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS disabled (name TEXT PRIMARY KEY, was TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS sandboxes (
     workspace TEXT PRIMARY KEY REFERENCES workspaces (name) ON DELETE CASCADE,
@@ -136,22 +137,43 @@ class Ledger:
         return None if row is None else WorkspaceRecord(*row)
 
     def workspaces_of(self, user: str) -> List[str]:
-        """Return the names of a user's workspaces."""
-        return [row[0] for row in self._db.execute("SELECT name FROM workspaces WHERE user = ? ORDER BY name", (user,))]
+        """Return the names of a user's workspaces, those on their way to it too."""
+        both = "SELECT name FROM workspaces WHERE user = ? UNION SELECT workspace FROM assignments WHERE user = ?"
+        return [row[0] for row in self._db.execute(f"{both} ORDER BY 1", (user, user))]
 
     def add_workspace(self, record: WorkspaceRecord) -> None:
         """Record a pending workspace."""
         self._db.execute("INSERT INTO workspaces VALUES (?, ?, ?, ?, ?)", record)
 
     def mark_workspace(self, name: str, state: str) -> None:
-        """Write a workspace's state: pending, active or leaving."""
+        """Write a workspace's state: pending, active, moving (to another user) or leaving."""
         self._db.execute("UPDATE workspaces SET state = ? WHERE name = ?", (state, name))
+
+    def assignment(self, name: str) -> Optional[str]:
+        """Return the user that a workspace is on its way to."""
+        row = self._db.execute("SELECT user FROM assignments WHERE workspace = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def begin_assignment(self, name: str, user: str) -> None:
+        """Record that a workspace is on its way to a user."""
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("INSERT OR REPLACE INTO assignments VALUES (?, ?)", (name, user))
+            self._db.execute("UPDATE workspaces SET state = 'moving' WHERE name = ?", (name,))
+
+    def end_assignment(self, name: str, user: str) -> None:
+        """Record that a workspace belongs to a user now."""
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("UPDATE workspaces SET user = ?, state = 'active' WHERE name = ?", (user, name))
+            self._db.execute("DELETE FROM assignments WHERE workspace = ?", (name,))
 
     def remove_workspace(self, name: str, *, and_user: Optional[str] = None) -> None:
         """Forget a workspace, and its user if named, both or none."""
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("DELETE FROM workspaces WHERE name = ?", (name,))
+            self._db.execute("DELETE FROM assignments WHERE workspace = ?", (name,))
             self._db.execute("DELETE FROM disabled WHERE name = ?", (and_user,))
             self._db.execute("DELETE FROM users WHERE name = ?", (and_user,))
 

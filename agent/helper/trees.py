@@ -15,12 +15,15 @@ import stat
 from contextlib import contextmanager
 from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
+from agent import names
 from agent.errors import NotManaged
-from agent.names import STAGING, TRASH
 
+STAGING, TRASH = names.STAGING, names.TRASH
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Names held in memory at a time, however many there are: a user could otherwise make the helper run out of it.
 BATCH = 1024
+# What no name begins with.
+TAKEN = "@"
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -62,7 +65,7 @@ def make(parent: str, name: str, uid: int, mode: int, entries: Sequence[Entry]) 
     with open_base(STAGING) as staging, open_base(parent) as base:
         _directory(staging, temporary, uid, mode, entries)
         os.fsync(staging)
-        _rename_new(staging, temporary, base, name)
+        rename_new(staging, temporary, base, name)
         os.fsync(base)
 
 
@@ -79,10 +82,15 @@ def remove(parent: str, name: str) -> bool:
     return True
 
 
+def taken(name: str) -> str:
+    """Return the name, in staging, of a tree that changes hands."""
+    return TAKEN + name
+
+
 def sweep() -> None:
-    """Finish what an interrupted make or remove left in staging and trash."""
+    """Finish what an interrupted make or remove left in staging and trash. Taken trees stay: they change hands."""
     with open_base(STAGING) as base:
-        left = os.listdir(base)
+        left = [name for name in os.listdir(base) if not name.startswith(TAKEN)]
     for name in left:
         remove(STAGING, name)
     with open_base(TRASH) as base:
@@ -111,37 +119,39 @@ def _directory(parent: int, name: str, uid: int, mode: int, entries: Sequence[En
                 os.mkdir(entry.path, 0o700, dir_fd=top)
                 made.append((entry.path, entry.mode))
             else:
-                _file(top, entry, uid)
+                write_file(top, entry, uid)
         # From the inside out: whatever holds entries is synced after them.
         for path, inner_mode in reversed(made):
             inner = os.open(path, DIRECTORY, dir_fd=top)
             try:
-                _settle(inner, uid, inner_mode)
+                settle(inner, uid, inner_mode)
             finally:
                 os.close(inner)
-        _settle(top, uid, mode)
+        settle(top, uid, mode)
     finally:
         os.close(top)
 
 
-def _file(top: int, entry: Entry, uid: int) -> None:
+def write_file(top: int, entry: Entry, uid: int) -> None:
+    """Write a new file in the directory `top`."""
     descriptor = os.open(entry.path, NEW_FILE, 0o600, dir_fd=top)
     try:
         data = memoryview(entry.data or b"")
         while data:
             data = data[os.write(descriptor, data) :]
-        _settle(descriptor, uid, entry.mode)
+        settle(descriptor, uid, entry.mode)
     finally:
         os.close(descriptor)
 
 
-def _settle(descriptor: int, uid: int, mode: int) -> None:
+def settle(descriptor: int, uid: int, mode: int) -> None:
+    """Give what is whole to its owner, durably."""
     os.fchown(descriptor, uid, uid)
     os.fchmod(descriptor, mode)
     os.fsync(descriptor)
 
 
-def _rename_new(source: int, temporary: str, base: int, name: str) -> None:
+def rename_new(source: int, temporary: str, base: int, name: str) -> None:
     """Rename into place. Only root writes the base and the ledger's lock is held, so the check stays true."""
     try:
         os.stat(name, dir_fd=base, follow_symlinks=False)

@@ -14,10 +14,22 @@ from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, O
 
 from agent import sshkeys
 from agent.clock import now
-from agent.errors import CommandFailed, Disabled, InUse, InvalidParams, NotFound, NotManaged
-from agent.helper import accounts, closing, homes, jobs, running, sandboxes, schedules, sweep, trees
+from agent.errors import AgentError, CommandFailed, Disabled, InUse, InvalidParams, NotFound, NotManaged
+from agent.helper import (
+    accounts,
+    closing,
+    handover,
+    holders,
+    homes,
+    jobs,
+    running,
+    sandboxes,
+    schedules,
+    sweep,
+    trees,
+)
 from agent.helper.ledger import UID_FIRST, Ledger, UserRecord, WorkspaceRecord
-from agent.names import HOMES, WORKSPACES, home_of, login_of, parse_name, path_of
+from agent.names import HOMES, STAGING, WORKSPACES, home_of, login_of, parse_name, path_of
 
 LOCK = "/var/lib/codesmith-helper/lock"
 LOCK_WAIT_S = 45.0
@@ -53,8 +65,12 @@ def call(verb: str, arguments: Dict[str, Any], caller: socket.socket) -> Dict[st
     try:
         return entry.function(caller, **arguments)
     except OSError as error:  # a full disk, a read-only file system: what the system says, for people
-        text = f"{verb} failed: {error.strerror or error}"
-        raise CommandFailed(text, command=verb, exit_code=error.errno, stderr=str(error.strerror)) from error
+        raise _told(error, verb) from error
+
+
+def _told(error: OSError, verb: str, **data: Any) -> CommandFailed:
+    text = f"{verb} failed: {error.strerror or error}"
+    return CommandFailed(text, command=verb, exit_code=error.errno, stderr=str(error.strerror), **data)
 
 
 @contextmanager
@@ -132,6 +148,40 @@ def ensure_workspace(caller: socket.socket, name: Any, user: Any, dedicated: Any
         return {**_ensure_workspace(ledger, name, user), "account": account}
 
 
+def assign_workspace(caller: socket.socket, name: Any, user: Any) -> Dict[str, Any]:
+    """Give a workspace to another active user and take every way into it from the one that had it.
+
+    Cut off, or failed half-way, it stays in root's staging, marked moving; the next call completes it, also one that
+    names another user. An error after that point has data.pending.
+    """
+    name, user = parse_name(name), parse_name(user, "user")
+    with exclusive_ledger() as ledger:
+        record = ledger.workspace(name)
+        if record is None:
+            raise NotFound(f"no workspace {name!r} on this node")
+        if record.state not in ("active", "moving"):
+            raise InUse(f"workspace {name!r} is being made or deleted", hint="try again")
+        uid, old_uids = _uid_of_heir(ledger, user), _uids_of_owners(ledger, record)
+        if record.state == "active":
+            if record.user == user:
+                return _describe(record, uid)
+            if not any(trees.is_owned_directory(WORKSPACES, name, old) for old in old_uids):
+                raise NotManaged(f"the directory {path_of(name)} is not the one that CodeSmith made")
+            ledger.begin_assignment(name, user)
+        elif ledger.assignment(name) != user:
+            ledger.begin_assignment(name, user)
+        record = record._replace(user=user)
+        try:
+            _hand_over(record, handover.Change(old_uids, uid))
+        except AgentError as error:
+            error.data["pending"] = True
+            raise
+        except OSError as error:
+            raise _told(error, "workspace.assign", pending=True) from error
+        ledger.end_assignment(name, user)
+        return _describe(record, uid)
+
+
 def remove_workspace(caller: socket.socket, name: Any, remove_user: Any) -> Dict[str, Any]:
     """End the workspace's jobs and remove its directory, and its user if asked and if it owns nothing else.
 
@@ -143,10 +193,11 @@ def remove_workspace(caller: socket.socket, name: Any, remove_user: Any) -> Dict
     with exclusive_ledger() as ledger:
         record = ledger.workspace(name)
         if record is None:
-            return {}
+            return {"leftovers": []}
         ledger.mark_workspace(name, "leaving")
         jobs.stop_all(name)
         trees.remove(WORKSPACES, name)
+        trees.remove(STAGING, trees.taken(name))  # where it is in the middle of an assignment
         is_last = remove_user and ledger.workspaces_of(record.user) == [name]
         if is_last:
             left = _remove_account(ledger, record.user)
@@ -210,6 +261,7 @@ VERBS: Dict[str, Verb] = {
     "user.ensure": Verb(ensure_user, frozenset(("name", "ssh_keys"))),
     "user.remove": Verb(remove_user, frozenset(("name",))),
     "user.set_keys": Verb(set_keys, frozenset(("name", "ssh_keys"))),
+    "workspace.assign": Verb(assign_workspace, frozenset(("name", "user"))),
     "workspace.ensure": Verb(ensure_workspace, frozenset(("name", "user", "dedicated"))),
     "workspace.remove": Verb(remove_workspace, frozenset(("name", "remove_user"))),
 }
@@ -252,6 +304,9 @@ def _owner_of(workspace: str) -> UserRecord:
         owner = ledger.user(record.user) if record else None
     finally:
         ledger.close()
+    if record is not None and record.state == "moving":
+        problem = f"the assignment of workspace {workspace!r} to another user is not finished"
+        raise InUse(problem, hint=f"inv workspace.assign {workspace} USER")
     if record is None or owner is None or record.state != "active":
         raise NotFound(f"no workspace {workspace!r} on this node")
     if owner.state != "active":
@@ -317,12 +372,43 @@ def _ensure_workspace(ledger: Ledger, name: str, user: str) -> Dict[str, Any]:
     if record is None:
         record = WorkspaceRecord(name, user, str(uuid.uuid4()), "pending", now())
         ledger.add_workspace(record)
-    elif record.user != user or record.state == "leaving":
-        raise InUse(f"workspace {name!r} belongs to user {record.user!r} or is being deleted")
+    elif record.user != user or record.state in ("leaving", "moving"):
+        raise InUse(f"workspace {name!r} belongs to user {record.user!r}, or is being assigned or deleted")
     if not trees.is_owned_directory(WORKSPACES, name, owner.uid):
         trees.make(WORKSPACES, name, owner.uid, 0o700, _workspace_entries(record, owner.uid))
     ledger.mark_workspace(name, "active")
     return _describe(record, owner.uid)
+
+
+def _uid_of_heir(ledger: Ledger, user: str) -> int:
+    heir = ledger.user(user)
+    if heir is None or heir.state in ("pending", "leaving") or accounts.check_ours(user, heir.uid) is None:
+        raise NotFound(f"no user {user!r} on this node")
+    if heir.state != "active":
+        raise Disabled(f"user {user!r} is disabled")
+    return heir.uid
+
+
+def _uids_of_owners(ledger: Ledger, record: WorkspaceRecord) -> FrozenSet[int]:
+    """Return the uids that may own the tree: its user, and the one that an unfinished assignment went to."""
+    found = [ledger.user(name) for name in (record.user, ledger.assignment(record.name)) if name is not None]
+    for owner in found:
+        if owner is not None:
+            accounts.check_ours(owner.name, owner.uid)
+    return frozenset(owner.uid for owner in found if owner is not None)
+
+
+def _hand_over(record: WorkspaceRecord, change: handover.Change) -> None:
+    """Move the tree out of reach, end what could still hold it, change every inode, move it back."""
+    handover.take(WORKSPACES, record.name)
+    jobs.stop_all(record.name)
+    for uid in change.old_uids - {change.uid}:
+        # All of them, not only those that are seen in the tree: a descriptor can travel in a socket's queue.
+        closing.stop_units(uid)
+        accounts.end_present(uid)
+    entries = [one for one in _workspace_entries(record, change.uid) if one.path not in FOLDERS]
+    handover.change_owner(record.name, change._replace(held=holders.held_inodes()), entries)
+    handover.put_back(WORKSPACES, record.name)
 
 
 def _parse_keys(value: Any) -> List[str]:

@@ -24,9 +24,12 @@ METHODS: Tuple[Method, ...] = (
     user.get,
     user.list_,
     user.set_keys,
+    workspace.assign,
     workspace.create,
     workspace.delete,
     workspace.exec_,
     workspace.get,
     workspace.list_,
+    workspace.open_,
+    workspace.update,
 )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Annotated, Any, Dict, List, Optional
 
 from agent import sshkeys
+from agent.clock import now
 from agent.context import Context
 from agent.errors import (
+    AgentError,
     AlreadyExists,
     CommandFailed,
     Disabled,
@@ -20,11 +23,25 @@ from agent.errors import (
 )
 from agent.method import method
 from agent.methods import user as users
-from agent.types import Execution, Keywords, Labels, Name, RequestId, SshKeys, Workspace, WorkspaceDeleted
+from agent.names import home_of
+from agent.privileged import HelperSilent
+from agent.types import (
+    Execution,
+    Keywords,
+    Labels,
+    Name,
+    OpenedWorkspace,
+    RequestId,
+    SshKeys,
+    Workspace,
+    WorkspaceDeleted,
+)
 
 TIMEOUT_S = 60.0
 JOBS_MAX = 48
 _jobs = threading.BoundedSemaphore(JOBS_MAX)
+# Every inode of the tree gets its new owner: a million files take minutes.
+ASSIGN_TIMEOUT_S = 1800.0
 # No NUL, and no half of a surrogate pair: neither can reach a program.
 ARGUMENT = Keywords({"pattern": "^[^\\x00\\ud800-\\udfff]*$"})
 EXAMPLE = {
@@ -42,6 +59,20 @@ EXAMPLE = {
     "sandbox": None,
     "created_at": "2026-11-23T00:00:00.000Z",
     "opened_at": None,
+}
+OPENED = {
+    **EXAMPLE,
+    "login": {
+        "user": "cs-demo",
+        "host_hint": "web1",
+        "directory": "/srv/codesmith/workspaces/demo",
+        "environment": {
+            "HOME": "/srv/codesmith/home/cs-demo",
+            "CODESMITH_WORKSPACE": "demo",
+            "CODESMITH_DIRECTORY": "/srv/codesmith/workspaces/demo",
+        },
+    },
+    "opened_at": "2026-11-23T00:00:02.000Z",
 }
 
 
@@ -100,6 +131,82 @@ def list_(context: Context, *, user: Optional[Name] = None, labels: Optional[Lab
 
 
 @method(
+    "workspace.open",
+    errors=(NotFound, Disabled, InUse, ReadOnly),
+    mutates=True,
+    example={"params": {"name": "demo"}, "result": OPENED},
+)
+def open_(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> OpenedWorkspace:
+    """Note that a workspace is entered now (opened_at), and return how: login, directory, environment.
+
+    `login.user` lets in whoever holds one of its keys. Nothing is started on the node.
+    """
+    document = _find_ready(context, name)
+    document = {**document, "opened_at": now()}
+    context.store.put_workspace(document)
+    login = {
+        "user": document["login"],
+        "host_hint": os.uname().nodename,
+        "directory": document["path"],
+        "environment": {
+            "HOME": home_of(document["user"]),
+            "CODESMITH_WORKSPACE": name,
+            "CODESMITH_DIRECTORY": document["path"],
+        },
+    }
+    return {**show(document), "login": login}  # type: ignore[typeddict-item]
+
+
+@method(
+    "workspace.update",
+    errors=(NotFound, InUse, ReadOnly),
+    mutates=True,
+    example={
+        "params": {"name": "demo", "labels": {"team": "a"}},
+        "result": {**EXAMPLE, "labels": {"team": "a"}},
+    },
+)
+def update(
+    context: Context, *, name: Name, labels: Optional[Labels] = None, request_id: Optional[RequestId] = None
+) -> Workspace:
+    """Write the labels of a workspace: those given are all it has afterwards; without `labels` they stay."""
+    document = find(context, name)
+    if labels is not None:
+        document = {**document, "labels": labels}
+        context.store.put_workspace(document)
+    return show(document)
+
+
+@method(
+    "workspace.assign",
+    errors=(NotFound, NotManaged, Disabled, InUse, CommandFailed, LimitReached, ReadOnly),
+    mutates=True,
+    example={"params": {"name": "demo", "user": "ada"}, "result": {**EXAMPLE, "user": "ada", "login": "cs-ada"}},
+)
+def assign(context: Context, *, name: Name, user: Name, request_id: Optional[RequestId] = None) -> Workspace:
+    """Give a workspace to another active user, and take every way into it from the one that had it.
+
+    All processes of the previous owner end, those in its other workspaces too. Hard-linked files become copies; ACLs,
+    set-id bits, file capabilities and the rights of others go. AGENTS.md and .codesmith/workspace.json are written
+    anew. The previous owner stays a user, also a dedicated one. Cut off, the workspace is pending and cannot be
+    entered; the same call again completes it.
+    """
+    document = find(context, name)
+    heir = users.find(context, user)
+    if heir["state"] != "active":
+        raise Disabled(f"user {user!r} is disabled", hint=f"inv user.enable {user}")
+    try:
+        made = context.helper.call("workspace.assign", reply_timeout_s=ASSIGN_TIMEOUT_S, name=name, user=user)
+    except AgentError as error:
+        if error.data.get("pending") or isinstance(error, HelperSilent):
+            context.store.put_workspace({**document, "state": "pending"})
+        raise
+    document = {**document, **made, "state": "ready"}
+    context.store.put_workspace(document)
+    return show(document)
+
+
+@method(
     "workspace.delete",
     errors=(NotFound, NotManaged, InUse, CommandFailed, ReadOnly),
     mutates=True,
@@ -114,7 +221,9 @@ def delete(
     """Delete a workspace with all that is in it; its dedicated user goes too unless kept or in use."""
     document = find(context, name)
     owner = context.store.get_user(document["user"])
-    is_last = owner is not None and owner["dedicated"] and owner["workspaces"] == [name]
+    # By name: a workspace that was assigned to another one's dedicated user does not take that user with it.
+    is_dedicated = owner is not None and owner["dedicated"] and owner["name"] == name
+    is_last = owner is not None and is_dedicated and owner["workspaces"] == [name]
     remove_user = is_last and not keep_user
     done = context.helper.call("workspace.remove", name=name, remove_user=remove_user)
     if remove_user:
@@ -171,10 +280,7 @@ def exec_(
     No shell is involved. What the command leaves running in the background ends with it. An exit code other than 0 is
     a result, not an error.
     """
-    document = find(context, name)
-    owner = users.find(context, document["user"])
-    if owner["state"] != "active":
-        raise Disabled(f"user {owner['name']!r} is disabled")
+    _find_ready(context, name)
     limit_s = TIMEOUT_S if timeout_s is None else float(timeout_s)
     if not _jobs.acquire(blocking=False):
         raise LimitReached(f"{JOBS_MAX} commands run on this node already", hint="try again")
@@ -201,6 +307,18 @@ def find(context: Context, name: str) -> Dict[str, Any]:
     return document
 
 
+def _find_ready(context: Context, name: str) -> Dict[str, Any]:
+    """Return the document of a workspace that can be entered: whole, and its owner active."""
+    document = find(context, name)
+    if document.get("state", "ready") != "ready":
+        problem = f"the assignment of workspace {name!r} to another user is not finished"
+        raise InUse(problem, hint=f"inv workspace.assign {name} USER")
+    owner = users.find(context, document["user"])
+    if owner["state"] != "active":
+        raise Disabled(f"user {owner['name']!r} is disabled", hint=f"inv user.enable {owner['name']}")
+    return document
+
+
 def show(document: Dict[str, Any]) -> Workspace:
     """Return a stored document as the contract shows it."""
     return {
@@ -212,7 +330,7 @@ def show(document: Dict[str, Any]) -> Workspace:
         "uid": document["uid"],
         "gid": document["gid"],
         "mode": "0700",
-        "state": "ready",
+        "state": document.get("state", "ready"),
         "labels": document["labels"],
         "repos": [],
         "sandbox": document.get("sandbox"),

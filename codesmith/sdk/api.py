@@ -287,6 +287,86 @@ class NodeVersion(Record):
         )
 
 
+class OpenedWorkspace(Record):
+    """A workspace that was opened, and how to enter it; the Unix account is login.user.
+
+    name: 1 to 28 of a-z, 0-9 and inner hyphens.
+    user: 1 to 28 of a-z, 0-9 and inner hyphens.
+    labels: Words of the caller's own, key to value.
+    created_at: RFC 3339, UTC.
+    """
+
+    __slots__ = (
+        "id",
+        "name",
+        "path",
+        "user",
+        "uid",
+        "gid",
+        "mode",
+        "state",
+        "labels",
+        "repos",
+        "sandbox",
+        "created_at",
+        "opened_at",
+        "login",
+    )
+
+    def __init__(
+        self,
+        *,
+        id: str,
+        name: str,
+        path: str,
+        user: str,
+        uid: int,
+        gid: int,
+        mode: str,
+        state: str,
+        labels: dict[str, str],
+        repos: builtins.list[str],
+        sandbox: Sandbox | None,
+        created_at: str,
+        opened_at: str | None,
+        login: WorkspaceLogin,
+    ) -> None:
+        self.id = id
+        self.name = name
+        self.path = path
+        self.user = user
+        self.uid = uid
+        self.gid = gid
+        self.mode = mode
+        self.state = state
+        self.labels = labels
+        self.repos = repos
+        self.sandbox = sandbox
+        self.created_at = created_at
+        self.opened_at = opened_at
+        self.login = login
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> OpenedWorkspace:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            id=data["id"],
+            name=data["name"],
+            path=data["path"],
+            user=data["user"],
+            uid=data["uid"],
+            gid=data["gid"],
+            mode=data["mode"],
+            state=data["state"],
+            labels=data["labels"],
+            repos=data["repos"],
+            sandbox=data["sandbox"],
+            created_at=data["created_at"],
+            opened_at=data["opened_at"],
+            login=WorkspaceLogin.from_dict(data["login"]),
+        )
+
+
 class Os(Record):
     """The node's operating system, from /etc/os-release."""
 
@@ -482,7 +562,6 @@ class Workspace(Record):
         "name",
         "path",
         "user",
-        "login",
         "uid",
         "gid",
         "mode",
@@ -492,6 +571,7 @@ class Workspace(Record):
         "sandbox",
         "created_at",
         "opened_at",
+        "login",
     )
 
     def __init__(
@@ -501,7 +581,6 @@ class Workspace(Record):
         name: str,
         path: str,
         user: str,
-        login: str,
         uid: int,
         gid: int,
         mode: str,
@@ -511,12 +590,12 @@ class Workspace(Record):
         sandbox: Sandbox | None,
         created_at: str,
         opened_at: str | None,
+        login: str,
     ) -> None:
         self.id = id
         self.name = name
         self.path = path
         self.user = user
-        self.login = login
         self.uid = uid
         self.gid = gid
         self.mode = mode
@@ -526,6 +605,7 @@ class Workspace(Record):
         self.sandbox = sandbox
         self.created_at = created_at
         self.opened_at = opened_at
+        self.login = login
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Workspace:
@@ -535,7 +615,6 @@ class Workspace(Record):
             name=data["name"],
             path=data["path"],
             user=data["user"],
-            login=data["login"],
             uid=data["uid"],
             gid=data["gid"],
             mode=data["mode"],
@@ -545,6 +624,7 @@ class Workspace(Record):
             sandbox=data["sandbox"],
             created_at=data["created_at"],
             opened_at=data["opened_at"],
+            login=data["login"],
         )
 
 
@@ -571,6 +651,32 @@ class WorkspaceDeleted(Record):
             deleted=data["deleted"],
             user_deleted=data["user_deleted"],
             leftovers=data["leftovers"],
+        )
+
+
+class WorkspaceLogin(Record):
+    """How to enter a workspace: as whom, where, with what in the environment.
+
+    user: The Unix account, which is also the user name for SSH.
+    host_hint: The node's own host name; how to reach it, the caller knows.
+    """
+
+    __slots__ = ("user", "host_hint", "directory", "environment")
+
+    def __init__(self, *, user: str, host_hint: str, directory: str, environment: dict[str, str]) -> None:
+        self.user = user
+        self.host_hint = host_hint
+        self.directory = directory
+        self.environment = environment
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> WorkspaceLogin:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            user=data["user"],
+            host_hint=data["host_hint"],
+            directory=data["directory"],
+            environment=data["environment"],
         )
 
 
@@ -785,6 +891,24 @@ class WorkspaceMethods:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
+    def assign(self, *, name: str, user: str, request_id: str | None = None) -> Workspace:
+        """Give a workspace to another active user, and take every way into it from the one that had it.
+
+        All processes of the previous owner end, those in its other workspaces too. Hard-linked files become
+        copies; ACLs, set-id bits, file capabilities and the rights of others go. AGENTS.md and
+        .codesmith/workspace.json are written anew. The previous owner stays a user, also a dedicated one. Cut
+        off, the workspace is pending and cannot be entered; the same call again completes it.
+
+        name: 1 to 28 of a-z, 0-9 and inner hyphens.
+        user: 1 to 28 of a-z, 0-9 and inner hyphens.
+
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, disabled, in_use, command_failed, limit,
+            read_only.
+        """
+        params: dict[str, Any] = {"name": name, "user": user, "request_id": request_id}
+        found = self._transport.call("workspace.assign", params, changes=True)
+        return self._transport.record("workspace.assign", Workspace.from_dict, found)
+
     def create(
         self,
         *,
@@ -884,3 +1008,28 @@ class WorkspaceMethods:
         params: dict[str, Any] = {"user": user, "labels": labels}
         found = self._transport.call("workspace.list", params, changes=False)
         return self._transport.record("workspace.list", lambda rows: [Workspace.from_dict(row) for row in rows], found)
+
+    def open(self, *, name: str, request_id: str | None = None) -> OpenedWorkspace:
+        """Note that a workspace is entered now (opened_at), and return how: login, directory, environment.
+
+        `login.user` lets in whoever holds one of its keys. Nothing is started on the node.
+
+        name: 1 to 28 of a-z, 0-9 and inner hyphens.
+
+        AgentRefused with rpc_kind invalid_params, not_found, disabled, in_use, read_only.
+        """
+        params: dict[str, Any] = {"name": name, "request_id": request_id}
+        found = self._transport.call("workspace.open", params, changes=True)
+        return self._transport.record("workspace.open", OpenedWorkspace.from_dict, found)
+
+    def update(self, *, name: str, labels: Mapping[str, str] | None = None, request_id: str | None = None) -> Workspace:
+        """Write the labels of a workspace: those given are all it has afterwards; without `labels` they stay.
+
+        name: 1 to 28 of a-z, 0-9 and inner hyphens.
+        labels: Words of the caller's own, key to value.
+
+        AgentRefused with rpc_kind invalid_params, not_found, in_use, read_only.
+        """
+        params: dict[str, Any] = {"name": name, "labels": labels, "request_id": request_id}
+        found = self._transport.call("workspace.update", params, changes=True)
+        return self._transport.record("workspace.update", Workspace.from_dict, found)

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import shlex
+from typing import Any
+
 from invoke.context import Context
 
 import codesmith
@@ -11,6 +14,7 @@ from codesmith.errors import CodeSmithError
 from codesmith.sdk.api import Execution, Workspace, WorkspaceDeleted
 from codesmith.task import task
 
+OPENED_COLUMNS = ("name", "user", "path", "opened_at", "command")
 COLUMNS = ("name", "path", "user", "login", "state", "labels", "created_at")
 
 
@@ -71,6 +75,77 @@ def list_(
         workspaces = client.workspace.list(user=user, labels=labels)
     output.show(workspaces, COLUMNS, json=json)
     return workspaces
+
+
+@task(
+    help={
+        "name": "The workspace's name.",
+        "shell": "Enter it at once, by ssh, with this terminal (default: only show how).",
+        "editor": "Open it in an editor of this machine: code (default: none).",
+    },
+    choices={"editor": ("code",)},
+)
+def open(  # noqa: A001
+    c: Context,
+    name: str,
+    shell: bool = False,
+    editor: str | None = None,
+    node: str = "",
+    file: str = "",
+    json: bool = False,
+) -> dict[str, Any]:
+    """Show how to enter a workspace, or enter it with --shell or --editor."""
+    from codesmith import entering, fleet
+
+    with codesmith.connect(node, file) as client:
+        opened = client.workspace.open(name=name)
+        keys = client.user.get(name=opened.user).ssh_keys if shell or editor else []
+    login = opened.login
+    way = entering.way_to(fleet.registry(file).one(node), login.user, login.directory, login.environment)
+    if shell or editor:
+        entering.check_key(way, [key.fingerprint for key in keys], opened.user)
+    if shell:
+        entering.enter(way)
+    if editor:
+        entering.edit(way, editor)
+    shown = {**opened.to_dict(), "command": shlex.join(way.ssh), "editor_uri": way.editor_uri}
+    output.show(shown, OPENED_COLUMNS, json=json)
+    return shown
+
+
+@task(
+    help={
+        "name": "The workspace's name.",
+        "label": "A label as KEY=VALUE; repeatable; those given are all it has afterwards (default: none).",
+        "no_labels": "Take all its labels away (default: they stay).",
+    }
+)
+def update(
+    c: Context,
+    name: str,
+    label: list[str] | None = None,
+    no_labels: bool = False,
+    node: str = "",
+    file: str = "",
+    json: bool = False,
+) -> Workspace:
+    """Write the labels of a workspace."""
+    labels = {} if no_labels else arguments.parse_pairs(label or [], "--label")
+    if labels is None or (no_labels and label):
+        raise CodeSmithError("either --label or --no-labels", hint=f"inv workspace.update {name} --label team=a")
+    with codesmith.connect(node, file) as client:
+        workspace = client.workspace.update(name=name, labels=labels)
+    output.show(workspace, COLUMNS, json=json)
+    return workspace
+
+
+@task(help={"name": "The workspace's name.", "user": "Its new owner, an existing and active user."})
+def assign(c: Context, name: str, user: str, node: str = "", file: str = "", json: bool = False) -> Workspace:
+    """Give a workspace to another user; all that the previous owner has running ends."""
+    with codesmith.connect(node, file) as client:
+        workspace = client.workspace.assign(name=name, user=user)
+    output.show(workspace, COLUMNS, json=json)
+    return workspace
 
 
 @task(help={"name": "The workspace's name.", "keep_user": "Leave its dedicated user (default: it goes too)."})

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import secrets
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from agent.audit import Audit
 from agent.context import Context
 from agent.dispatch import Dispatcher
 from agent.errors import AgentError
+from agent.helper import trees
 from agent.privileged import Helper
 from agent.store import Store
 
@@ -71,6 +74,9 @@ class StandInHelper:
                 "user": user, "login": f"cs-{user}", "uid": 70000, "gid": 70000,
                 "created_at": "2026-11-23T00:00:00.000Z", "account": account,
             }  # fmt: skip
+        if verb == "workspace.assign":
+            account = self._account(arguments["user"])
+            return {"user": arguments["user"], **{key: account[key] for key in ("login", "uid", "gid")}}
         if verb == "job.run":
             ended = {"exit_code": 0, "signal": None, "killed_by": None, "truncated": False, "duration_s": 0.1}
             return {**ended, "stdout": " ".join(arguments["argv"]), "stderr": ""}
@@ -156,3 +162,15 @@ def serve(folder: Path) -> Iterator[Rpc]:
     helper.gate.set()
     helper.close()
     store.close()
+
+
+@pytest.fixture
+def base(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A root-owned folder with homes, staging and trash in it (/tmp will not do: anyone may write there)."""
+    top = Path(f"/run/codesmith-test-{secrets.token_hex(4)}")
+    for name in ("homes", "staging", "trash"):
+        (top / name).mkdir(parents=True)
+    monkeypatch.setattr(trees, "STAGING", str(top / "staging"))
+    monkeypatch.setattr(trees, "TRASH", str(top / "trash"))
+    yield top
+    subprocess.run(["rm", "-rf", "--", top], check=True)

@@ -17,8 +17,9 @@ METHODS = {method["name"]: method for method in DOCUMENT["methods"]}
 PROMISED = {
     "node.info", "node.health", "node.version", "user.create", "user.get", "user.list", "user.delete", "rpc.discover",
     "sandbox.create", "sandbox.get", "sandbox.list", "sandbox.delete",
-    "workspace.create", "workspace.get", "workspace.list", "workspace.delete", "workspace.exec",
     "audit.list", "user.disable", "user.enable", "user.set_keys",
+    "workspace.assign", "workspace.create", "workspace.delete", "workspace.exec", "workspace.get", "workspace.list",
+    "workspace.open", "workspace.update",
 }  # fmt: skip
 
 

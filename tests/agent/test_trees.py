@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import secrets
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,18 +33,6 @@ while True:
         except OSError:
             pass
 """
-
-
-@pytest.fixture
-def base(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A root-owned folder with homes, staging and trash in it (/tmp will not do: anyone may write there)."""
-    top = Path(f"/run/codesmith-test-{secrets.token_hex(4)}")
-    for name in ("homes", "staging", "trash"):
-        (top / name).mkdir(parents=True)
-    monkeypatch.setattr(trees, "STAGING", str(top / "staging"))
-    monkeypatch.setattr(trees, "TRASH", str(top / "trash"))
-    yield top
-    subprocess.run(["rm", "-rf", "--", top], check=True)
 
 
 ENTRIES = [trees.Entry("code", 0o700), trees.Entry("code/a", 0o600, b"text"), trees.Entry("locked", 0o500)]

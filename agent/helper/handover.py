@@ -1,0 +1,261 @@
+"""A tree changes hands, and nothing that its old owner kept is a way back in.
+
+The tree is moved into root's staging first, where nobody finds it by path. Then every directory is made root's before
+it is read, so that its entries stand still, and gets its new owner when all below it is done. The way down and back up
+("..") takes constant descriptors at any depth. Whatever was cut off may be run again from the start.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from typing import AbstractSet, List, NamedTuple, Optional, Sequence, Union
+
+from agent.errors import InUse, NotManaged
+from agent.helper import trees
+
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+ACCESS_LISTS = ("system.posix_acl_access", "system.posix_acl_default")
+CHUNK_BYTES = 1 << 20
+# Read, write and execute of owner and group, and the sticky bit: no set-id, nothing for others.
+KEPT_BITS = 0o1770
+
+
+class Change(NamedTuple):
+    """From whom to whom. A file whose inode is in `held` may still be open somewhere: it is replaced by a copy."""
+
+    old_uids: AbstractSet[int]
+    uid: int
+    held: AbstractSet[int] = frozenset()
+
+
+def take(parent: str, name: str) -> None:
+    """Move PARENT/NAME out of everyone's reach; nothing happens when it was taken before."""
+    with trees.open_base(trees.STAGING) as staging, trees.open_base(parent) as base:
+        os.fchmod(staging, 0o700)
+        if _exists(base, name):
+            trees.rename_new(base, name, staging, trees.taken(name))
+            os.fsync(staging)
+            os.fsync(base)
+        elif not _exists(staging, trees.taken(name)):
+            raise NotManaged(f"the directory {parent}/{name} is gone")
+
+
+def change_owner(name: str, change: Change, entries: Sequence[trees.Entry]) -> None:
+    """Give a taken tree to `change.uid`; `entries` (one level deep) are written anew in it."""
+    with trees.open_base(trees.STAGING) as staging, trees.open_base(trees.TRASH) as trash:
+        top = os.open(trees.taken(name), trees.DIRECTORY, dir_fd=staging)
+        try:
+            walk = _Walk(change, staging, os.fstat(top).st_dev)
+            walk.go(top)
+            for entry in entries:
+                _write_anew(top, entry, change.uid, trash)
+            os.fchown(top, change.uid, change.uid)
+            os.fchmod(top, 0o700)
+        finally:
+            os.close(top)
+    trees.sweep()
+    os.sync()  # a change of owner is no write of a file: there is nothing else that makes a million of them durable
+
+
+def put_back(parent: str, name: str) -> None:
+    """Move a taken tree into place."""
+    with trees.open_base(trees.STAGING) as staging, trees.open_base(parent) as base:
+        trees.rename_new(staging, trees.taken(name), base, name)
+        os.fsync(base)
+        os.fsync(staging)
+
+
+class _Level(NamedTuple):
+    """A directory on the way: what it is, and which directories in it are still to do."""
+
+    inode: int
+    inner: List[str]
+
+
+class _Walk:
+    """Depth first with one descriptor. A directory is root's from before it is read until all below it is done."""
+
+    def __init__(self, change: Change, staging: int, device: int) -> None:
+        self._change, self._staging, self._device = change, staging, device
+
+    def go(self, top: int) -> None:
+        """Change everything below `top`; `top` itself stays root's."""
+        here = os.dup(top)
+        try:
+            levels = [self._enter(here)]
+            while True:
+                if levels[-1].inner:
+                    inner = self._open(levels[-1].inner.pop(), here)
+                    if inner is not None:
+                        os.close(here)
+                        here = inner
+                        levels.append(self._enter(here))
+                    continue
+                levels.pop()
+                if not levels:
+                    return
+                outer = os.open("..", trees.DIRECTORY, dir_fd=here)
+                if os.fstat(outer).st_ino != levels[-1].inode:
+                    os.close(outer)
+                    raise InUse("a directory moved while its owner was changed", hint="try again")
+                os.fchown(here, self._change.uid, self._change.uid)
+                os.close(here)
+                here = outer
+        finally:
+            os.close(here)
+
+    def _open(self, name: str, parent: int) -> Optional[int]:
+        """Open a directory; None for one of another file system, which is not part of the tree."""
+        try:
+            inner = os.open(name, trees.DIRECTORY, dir_fd=parent)
+        except OSError as error:
+            if error.errno in (errno.ENOTCONN, errno.EACCES):
+                return None  # a mount in user space that has lost its process, or that root may not see
+            raise
+        if os.fstat(inner).st_dev != self._device:
+            os.close(inner)
+            return None
+        return inner
+
+    def _enter(self, directory: int) -> _Level:
+        """Make a directory root's, and change what is in it but directories."""
+        os.fchown(directory, 0, 0)
+        # From here on its old owner changes neither it nor its entries; the rights of owner and group are kept in it.
+        for attribute in ACCESS_LISTS:
+            _remove_attribute(directory, attribute)
+        found = os.fstat(directory)
+        os.fchmod(directory, found.st_mode & KEPT_BITS)
+        inner = []
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    inner.append(entry.name)
+                else:
+                    self._change_entry(entry.name, directory)
+        return _Level(found.st_ino, inner)
+
+    def _change_entry(self, name: str, directory: int) -> None:
+        """Change what is no directory. Its name is safe to use: only root can change entries of `directory` now."""
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        if found.st_dev != self._device or stat.S_ISBLK(found.st_mode) or stat.S_ISCHR(found.st_mode):
+            return  # somebody else's mount, or a device, which only root can have made
+        if found.st_nlink > 1 and found.st_uid not in self._change.old_uids | {self._change.uid}:
+            return  # a hard link to a file of somebody else, who keeps it as it is
+        if found.st_nlink == 1 and found.st_ino not in self._change.held:
+            self._change_inode(name, directory, found)
+            # A link that was made meanwhile: after the change of owner nobody can make another one.
+            found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            if found.st_nlink == 1:
+                return
+        if stat.S_ISREG(found.st_mode):
+            self._copy(name, directory, found)
+        elif not stat.S_ISLNK(found.st_mode):  # the target of a symbolic link cannot be changed through another name
+            os.unlink(name, dir_fd=directory)  # a pipe or socket that somebody else still reaches
+
+    def _change_inode(self, name: str, directory: int, found: os.stat_result) -> None:
+        uid = self._change.uid
+        # This also removes security.capability: the kernel does so when an owner changes.
+        os.chown(name, uid, uid, dir_fd=directory, follow_symlinks=False)
+        if stat.S_ISLNK(found.st_mode):
+            return
+        path = f"/proc/self/fd/{directory}/{name}"
+        if ACCESS_LISTS[0] in os.listxattr(path, follow_symlinks=False):
+            _remove_attribute(path, ACCESS_LISTS[0])
+        os.chmod(name, os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode & KEPT_BITS, dir_fd=directory)
+
+    def _copy(self, name: str, directory: int, found: os.stat_result) -> None:
+        """Put a copy in the place of a file: same bytes, mode and times, another inode. Holes stay holes."""
+        temporary = secrets.token_hex(16)
+        source = os.open(name, READ, dir_fd=directory)
+        try:
+            target = os.open(temporary, trees.NEW_FILE, 0o600, dir_fd=self._staging)
+            try:
+                _copy_bytes(source, target, found.st_size)
+                os.fchown(target, self._change.uid, self._change.uid)
+                os.fchmod(target, found.st_mode & KEPT_BITS)
+                os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
+                os.fsync(target)
+                os.rename(temporary, name, src_dir_fd=self._staging, dst_dir_fd=directory)
+            except BaseException:
+                os.unlink(temporary, dir_fd=self._staging)
+                raise
+            finally:
+                os.close(target)
+        finally:
+            os.close(source)
+
+
+def _copy_bytes(source: int, target: int, size: int) -> None:
+    """Copy `size` bytes, no more: somebody may go on writing."""
+    os.ftruncate(target, size)
+    offset = 0
+    while offset < size:
+        try:
+            offset = os.lseek(source, offset, os.SEEK_DATA)
+            end = min(os.lseek(source, offset, os.SEEK_HOLE), size)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return  # nothing but a hole until the end
+            raise
+        while offset < end:
+            data = os.pread(source, min(CHUNK_BYTES, end - offset), offset)
+            if not data:
+                return
+            offset += os.pwrite(target, data, offset)
+
+
+def _write_anew(top: int, entry: trees.Entry, uid: int, trash: int) -> None:
+    """Write one entry of a tree whose top is root's; a directory may have been there, with what is in it."""
+    folder, _, name = entry.path.rpartition("/")
+    if entry.data is None:
+        if not _is_directory(top, entry.path):
+            _discard(top, entry.path, trash)
+            os.mkdir(entry.path, 0o700, dir_fd=top)
+        descriptor = os.open(entry.path, trees.DIRECTORY, dir_fd=top)
+        try:
+            trees.settle(descriptor, uid, entry.mode)
+        finally:
+            os.close(descriptor)
+        return
+    parent = os.open(folder or ".", trees.DIRECTORY, dir_fd=top)
+    try:
+        before = os.fstat(parent)
+        os.fchown(parent, 0, 0)  # its new owner may have a descriptor too: the entries stand still meanwhile
+        _discard(parent, name, trash)
+        trees.write_file(parent, trees.Entry(name, entry.mode, entry.data), uid)
+        trees.settle(parent, before.st_uid, stat.S_IMODE(before.st_mode))
+    finally:
+        os.close(parent)
+
+
+def _discard(directory: int, name: str, trash: int) -> None:
+    try:
+        os.rename(name, secrets.token_hex(16), src_dir_fd=directory, dst_dir_fd=trash)
+    except FileNotFoundError:
+        pass
+
+
+def _remove_attribute(where: Union[int, str], attribute: str) -> None:
+    try:
+        os.removexattr(where, attribute)
+    except OSError as error:
+        if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
+            raise
+
+
+def _exists(directory: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _is_directory(directory: int, name: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,163 @@
+"""Clients that are idle, slow, greedy or half gone: the others are answered, and memory stays bounded."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from agent import server
+from tests.agent.conftest import Rpc
+
+BODY = b'{"jsonrpc":"2.0","id":1,"method":"node.version"}'
+HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n"
+# What one answer may take on a busy machine of two cores.
+PATIENCE_S = 5.0
+MEMORY_BYTES_MAX = 64 << 20
+
+
+def until_closed(connection: socket.socket, drip: bytes, every_s: float = 0.05) -> float:
+    """Send `drip` again and again; return after how long the other side closed the connection."""
+    begun = time.monotonic()
+    connection.settimeout(every_s)
+    while time.monotonic() < begun + 20:
+        try:
+            connection.sendall(drip)
+            if not connection.recv(65536):
+                break
+        except TimeoutError:
+            continue
+        except OSError:
+            break
+    return time.monotonic() - begun
+
+
+@pytest.mark.parametrize(
+    ("begin", "drip"),
+    [(b"", b"P"), (b"POST / HTTP/1.1\r\n", b"a: b\r\n"), (HEAD % 200_000 + b"\r\n", b"x")],
+    ids=["request line", "headers", "body"],
+)
+def test_a_byte_now_and_then_does_not_hold_a_connection(
+    rpc: Rpc, monkeypatch: pytest.MonkeyPatch, begin: bytes, drip: bytes
+) -> None:
+    monkeypatch.setattr(server, "REQUEST_TIMEOUT_S", 0.6)
+    with rpc.connect() as slow:
+        slow.sendall(begin)
+        assert 0.4 < until_closed(slow, drip) < 10
+    assert rpc.call("node.version")
+
+
+def test_who_does_not_take_the_answer_is_dropped(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "REPLY_TIMEOUT_S", 0.6)
+    body = json.dumps([{"jsonrpc": "2.0", "id": n, "method": "rpc.discover"} for n in range(16)]).encode()
+    whole = len(rpc.post(body)[1])
+    with rpc.connect() as slow:
+        slow.sendall(HEAD % len(body) + b"\r\n" + body)
+        slow.recv(1)
+        for _ in range(20):
+            time.sleep(0.1)
+            slow.recv(1)
+        taken = len(b"".join(iter(lambda: slow.recv(65536), b"")))
+    assert taken < whole - 100_000
+
+
+def test_headers_have_a_size(rpc: Rpc) -> None:
+    with rpc.connect() as greedy:
+        greedy.sendall(b"POST / HTTP/1.1\r\n")
+        line = b"x: " + b"y" * 60_000 + b"\r\n"
+        sent = 0
+        with contextlib.suppress(OSError):
+            while sent < 1 << 22:
+                sent += greedy.send(line)
+        assert sent < 1 << 20
+        assert rpc.call("node.version")
+
+
+def test_a_request_that_is_cut_short_gets_an_error_or_nothing(rpc: Rpc) -> None:
+    for sent in (b"", b"POST", b"POST / HTTP/1.1\r\nHost", HEAD % 500 + b"\r\n" + BODY[:20]):
+        with rpc.connect() as half:
+            half.sendall(sent)
+            half.shutdown(socket.SHUT_WR)
+            answer = b"".join(iter(lambda half=half: half.recv(65536), b""))
+        assert b"Traceback" not in answer
+        assert b'"result"' not in answer
+
+
+def test_two_hundred_idle_slow_and_half_closed_clients_hold_up_nobody(rpc: Rpc) -> None:
+    before = resident_bytes()
+    clients = [rpc.connect() for _ in range(200)]
+    try:
+        for number, client in enumerate(clients):
+            client.sendall((b"", b"POST / HT", HEAD % 200_000 + b"\r\n" + b"[" * 100_000, BODY)[number % 4])
+            if number % 8 > 4:
+                client.shutdown(socket.SHUT_WR)
+        longest = 0.0
+        for _ in range(50):
+            begun = time.monotonic()
+            assert rpc.call("node.version")
+            longest = max(longest, time.monotonic() - begun)
+        assert longest < PATIENCE_S
+        assert resident_bytes() - before < MEMORY_BYTES_MAX
+    finally:
+        for client in clients:
+            client.close()
+
+
+def test_slow_senders_make_room_for_others(rpc: Rpc) -> None:
+    clients = [rpc.connect() for _ in range(server.CONNECTIONS_MAX)]
+    try:
+        for client in clients:
+            client.sendall(HEAD % 1000 + b"\r\n{")
+        time.sleep(1.5)  # until all of them have been seen
+        for _ in range(5):
+            assert rpc.call("node.version")
+    finally:
+        for client in clients:
+            client.close()
+
+
+def test_many_huge_requests_leave_no_memory_behind(rpc: Rpc) -> None:
+    body = b"[" + b"[]," * 80_000 + b"[]]"
+    rpc.post(body)
+    before = resident_bytes()
+    for _ in range(20):
+        rpc.post(body)
+    assert resident_bytes() - before < MEMORY_BYTES_MAX
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"jsonrpc":"2.0","id":1,"method":"node.version","method":"user.list"}',
+        '{"jsonrpc":"2.0","id":1,"method":"user.create","params":{"name":"a","name":"b"}}',
+        '{"jsonrpc":"2.0","id":NaN,"method":"node.version"}',
+        '{"jsonrpc":"2.0","id":-Infinity,"method":"node.version"}',
+        '{"jsonrpc":"2.0","id":1e999,"method":"node.version"}',
+        '{"jsonrpc":"2.0","id":%s,"method":"node.version"}' % ("1" * 100_000),
+    ],
+)  # fmt: skip
+def test_what_is_no_json_or_means_two_things_is_refused(rpc: Rpc, text: str) -> None:
+    answer = rpc.answer(text.encode())
+    assert answer["error"]["code"] == -32700
+    assert rpc.helper.calls == []
+
+
+def test_an_integer_is_written_as_one() -> None:
+    import fastjsonschema
+
+    check = fastjsonschema.compile({"type": "object", "additionalProperties": {"type": "integer"}})
+    check(server.parse_json('{"a": 1}'))
+    for text in ('{"a": 1.0}', '{"a": 1e3}', '{"a": true}', '{"a": "1"}', '{"a": null}'):
+        with pytest.raises(fastjsonschema.JsonSchemaValueException):
+            check(server.parse_json(text))
+    assert json.dumps(server.parse_json("[0.5, 1e3]")) == "[0.5, 1000.0]"
+
+
+def resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")

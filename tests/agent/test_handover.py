@@ -1,0 +1,319 @@
+"""A tree changes hands, against owners who want to keep a way in. Root and a real file system; no node needed."""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.errors import NotManaged
+from agent.helper import handover, holders, trees
+
+OLD, NEW, OTHER = 98765, 98766, 98767
+CHANGE = handover.Change(frozenset((OLD,)), NEW)
+TOP_FILES = [
+    trees.Entry("AGENTS.md", 0o600, b"new"),
+    trees.Entry(".codesmith", 0o500),
+    trees.Entry(".codesmith/workspace.json", 0o400, b"{}"),
+]
+ROUNDS = 300
+# Holds descriptors of the tree, swaps directories, links and files, makes links to the outside, widens modes.
+ATTACKER = """
+import os, sys
+os.setgroups([]); os.setresgid({uid}, {uid}, {uid}); os.setresuid({uid}, {uid}, {uid})
+os.umask(0)
+top, outside = os.open(sys.argv[1], os.O_RDONLY), os.open(sys.argv[2], os.O_RDONLY)
+inner = [os.open(name, os.O_RDONLY, dir_fd=top) for name in ("a", "b")]
+files = [os.open("a/file", os.O_RDWR, dir_fd=top)]
+print("ready", flush=True)
+number = 0
+def attempt(function, *args, **kwargs):
+    try:
+        function(*args, **kwargs)
+    except OSError:
+        pass
+while True:
+    number += 1
+    for one in (top, *inner):
+        attempt(os.rename, "x", "y", src_dir_fd=one, dst_dir_fd=inner[number % 2])
+        attempt(os.mkdir, "x", 0o777, dir_fd=one)
+        attempt(os.symlink, sys.argv[3], "link", dir_fd=one)
+        attempt(os.rename, "link", "x", src_dir_fd=one, dst_dir_fd=one)
+        attempt(os.rename, "file", f"file{{number}}", src_dir_fd=one, dst_dir_fd=inner[number % 2])
+        attempt(os.link, "file", f"kept{{number}}", src_dir_fd=one, dst_dir_fd=outside)
+        attempt(os.chmod, "file", 0o6777, dir_fd=one)
+        attempt(os.fchmod, one, 0o777)
+        attempt(os.rmdir, "y", dir_fd=one)
+        attempt(os.close, os.open("file", os.O_CREAT | os.O_RDWR, 0o666, dir_fd=one)) if number < 50 else None
+    attempt(os.pwrite, files[0], b"mine", 0)
+"""
+
+
+@pytest.fixture
+def tree(base: Path) -> Iterator[Path]:
+    """A tree of the old owner with one file, `code/a`."""
+    trees.make(
+        str(base / "homes"), "demo", OLD, 0o700, [trees.Entry("code", 0o755), trees.Entry("code/a", 0o644, b"t")]
+    )
+    (base / "outside").mkdir()
+    os.chown(base / "outside", OLD, OLD)
+    yield base / "homes" / "demo"
+
+
+def hand_over(base: Path, change: handover.Change = CHANGE) -> None:
+    handover.take(str(base / "homes"), "demo")
+    handover.change_owner("demo", change, TOP_FILES)
+    handover.put_back(str(base / "homes"), "demo")
+    assert list((base / "staging").iterdir()) == list((base / "trash").iterdir()) == []
+
+
+def everything(top: Path) -> Iterator[tuple[str, os.stat_result]]:
+    for folder, folders, files in os.walk(top):
+        for name in (".", *folders, *files):
+            path = os.path.join(folder, name)
+            yield path, os.lstat(path)
+
+
+def assert_belongs_to_new(top: Path) -> None:
+    for path, found in everything(top):
+        assert (found.st_uid, found.st_gid) == (NEW, NEW), path
+        if not stat.S_ISLNK(found.st_mode):
+            assert found.st_mode & 0o6007 == 0, (path, oct(found.st_mode))
+        if not stat.S_ISDIR(found.st_mode):
+            assert found.st_nlink == 1, path
+        assert not [one for one in os.listxattr(path, follow_symlinks=False) if "acl" in one or "capab" in one], path
+
+
+def as_uid(uid: int, script: str, *arguments: object) -> subprocess.CompletedProcess[bytes]:
+    become = f"import os, sys; os.setgroups([]); os.setresgid({uid},{uid},{uid}); os.setresuid({uid},{uid},{uid})\n"
+    return subprocess.run([sys.executable, "-c", become + script, *map(str, arguments)], capture_output=True)
+
+
+def test_every_inode_gets_the_new_owner_and_loses_what_opened_it_to_others(base: Path, tree: Path) -> None:
+    acl = struct.pack(
+        "<I" + "HHI" * 5, 2, 1, 7, 2**32 - 1, 2, 7, OLD, 4, 7, 2**32 - 1, 16, 7, 2**32 - 1, 32, 0, 2**32 - 1
+    )
+    os.setxattr(tree / "code", "system.posix_acl_access", acl)
+    os.setxattr(tree / "code", "system.posix_acl_default", acl)
+    os.setxattr(tree / "code/a", "system.posix_acl_access", acl)
+    (tree / "code" / "run").write_bytes(b"#!")
+    os.chown(tree / "code" / "run", OLD, OLD)
+    os.chmod(tree / "code" / "run", 0o6755)
+    capability = struct.pack("<IIIII", 0x02000001, 1, 0, 0, 0)
+    os.setxattr(tree / "code" / "run", "security.capability", capability)
+    os.chmod(tree, 0o777)
+    os.mkfifo(tree / "pipe")
+    os.symlink("/etc/passwd", tree / "passwd")
+    os.symlink(base / "outside", tree / "code" / "outside")
+    hand_over(base)
+    assert_belongs_to_new(tree)
+    assert stat.S_IMODE(tree.stat().st_mode) == 0o700
+    assert (tree / "code" / "run").stat().st_mode & 0o777 == 0o750
+    assert (base / "outside").stat().st_uid == OLD
+    assert os.stat("/etc/passwd").st_uid == 0
+    assert as_uid(NEW, "print(open(sys.argv[1]).read())", tree / "code" / "a").stdout == b"t\n"
+
+
+def test_files_about_the_workspace_are_written_anew_whatever_stands_there(base: Path, tree: Path) -> None:
+    os.symlink(base / "outside", tree / ".codesmith")
+    (tree / "AGENTS.md").mkdir()
+    hand_over(base)
+    assert (tree / "AGENTS.md").read_bytes() == b"new"
+    assert (tree / ".codesmith" / "workspace.json").read_bytes() == b"{}"
+    assert stat.S_IMODE((tree / ".codesmith").lstat().st_mode) == 0o500
+    (tree / ".codesmith" / "other").touch()
+    hand_over(base, handover.Change(frozenset((NEW,)), OLD))
+    assert (tree / ".codesmith" / "other").stat().st_uid == OLD
+    assert list((base / "outside").iterdir()) == []
+
+
+def test_a_hard_link_outside_stays_the_old_owners_and_shares_nothing(base: Path, tree: Path) -> None:
+    os.link(tree / "code" / "a", base / "outside" / "kept")
+    os.mkfifo(tree / "pipe")
+    os.chown(tree / "pipe", OLD, OLD)
+    os.link(tree / "pipe", base / "outside" / "pipe")
+    before = (tree / "code" / "a").stat()
+    hand_over(base)
+    assert_belongs_to_new(tree)
+    assert (base / "outside" / "kept").stat().st_uid == OLD
+    (base / "outside" / "kept").write_bytes(b"poison")
+    assert (tree / "code" / "a").read_bytes() == b"t"
+    assert (tree / "code" / "a").stat().st_mtime_ns == before.st_mtime_ns
+    assert not (tree / "pipe").exists()
+
+
+def test_a_link_that_is_made_in_the_last_moment_shares_nothing(
+    base: Path, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.chown
+
+    def chown(name: str, uid: int, gid: int, *, dir_fd: int, follow_symlinks: bool) -> None:
+        if name == "a":
+            os.link(name, base / "outside" / "kept", src_dir_fd=dir_fd)
+        real(name, uid, gid, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "chown", chown)
+        hand_over(base)
+    assert_belongs_to_new(tree)
+    assert (base / "outside" / "kept").stat().st_ino != (tree / "code" / "a").stat().st_ino
+
+
+def test_a_hard_link_to_a_file_of_somebody_else_gives_it_to_nobody(base: Path, tree: Path) -> None:
+    secret = base / "secret"
+    secret.write_bytes(b"secret")
+    secret.chmod(0o600)
+    os.link(secret, tree / "code" / "got")
+    hand_over(base)
+    assert (secret.stat().st_uid, secret.stat().st_mode & 0o777) == (0, 0o600)
+    assert as_uid(NEW, "print(open(sys.argv[1]).read())", tree / "code" / "got").returncode != 0
+
+
+def test_an_open_descriptor_reaches_nothing_any_more(base: Path, tree: Path) -> None:
+    (tree / "code" / "mapped").write_bytes(b"0" * 4096)
+    os.chown(tree / "code" / "mapped", OLD, OLD)
+    script = f"""
+import mmap, os, sys
+os.setgroups([]); os.setresgid({OLD}, {OLD}, {OLD}); os.setresuid({OLD}, {OLD}, {OLD})
+os.chdir(sys.argv[1] + "/code")
+file = os.open("a", os.O_RDWR)
+mapped = os.open("mapped", os.O_RDWR); memory = mmap.mmap(mapped, 4096); os.close(mapped)
+here = os.open(".", os.O_RDONLY)
+print("ready", flush=True)
+sys.stdin.readline()
+os.write(file, b"poison"); memory[:6] = b"poison"; memory.flush()
+for attempt in (lambda: os.open("a", os.O_RDONLY), lambda: os.open("new", os.O_CREAT, dir_fd=here),
+                lambda: os.listdir("."), lambda: os.fchmod(here, 0o777), lambda: os.open("..", os.O_RDONLY)):
+    try:
+        attempt(); print("in")
+    except OSError as error:
+        print("out")
+"""
+    command = [sys.executable, "-c", script, tree]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == b"ready\n"
+        hand_over(base, CHANGE._replace(held=holders.held_inodes()))
+        out, _ = holder.communicate(b"\n")
+    assert out.split() == [b"out"] * 5
+    assert (tree / "code" / "a").read_bytes() == b"t"
+    assert (tree / "code" / "mapped").read_bytes() == b"0" * 4096
+
+
+def test_holes_stay_holes_and_links_of_one_file_become_files(base: Path, tree: Path) -> None:
+    with open(tree / "code" / "big", "wb") as file:
+        file.seek(1 << 40)
+        file.write(b"end")
+    os.chown(tree / "code" / "big", OLD, OLD)
+    os.link(tree / "code" / "big", tree / "code" / "same")
+    hand_over(base)
+    assert_belongs_to_new(tree)
+    for name in ("big", "same"):
+        found = (tree / "code" / name).stat()
+        assert found.st_size == (1 << 40) + 3
+        assert found.st_blocks < 100
+        with open(tree / "code" / name, "rb") as file:
+            file.seek(1 << 40)
+            assert file.read() == b"end"
+
+
+def test_depth_is_no_defence(base: Path, tree: Path) -> None:
+    descriptor = os.open(tree / "code", os.O_RDONLY)
+    for _ in range(20_000):
+        os.mkdir("d", 0o777, dir_fd=descriptor)
+        inner = os.open("d", os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = inner
+        os.fchown(descriptor, OLD, OLD)
+    hand_over(base)
+    found = os.fstat(descriptor)
+    assert (found.st_uid, found.st_mode & 0o777) == (NEW, 0o750)
+    os.close(descriptor)
+    assert trees.remove(str(base / "homes"), "demo")
+
+
+def test_an_owner_who_swaps_everything_meanwhile_gains_nothing(base: Path, tree: Path) -> None:
+    precious = base / "precious"
+    precious.mkdir()
+    (precious / "file").write_bytes(b"p")
+    trees.remove(str(base / "homes"), "demo")
+    entries = [trees.Entry("a", 0o777), trees.Entry("a/file", 0o666, b"t"), trees.Entry("b", 0o777)]
+    entries += [trees.Entry(f"{folder}/{n}", 0o777) for folder in "ab" for n in range(5)]
+    for _ in range(ROUNDS):
+        trees.make(str(base / "homes"), "demo", OLD, 0o700, entries)
+        attack = [sys.executable, "-I", "-S", "-c", ATTACKER.format(uid=OLD), tree, base / "outside", precious]
+        with subprocess.Popen(attack, stdout=subprocess.PIPE) as attacker:
+            assert attacker.stdout
+            assert attacker.stdout.readline() == b"ready\n"
+            try:
+                hand_over(base, CHANGE._replace(held=holders.held_inodes()))
+                assert_belongs_to_new(tree)
+                inside = {found.st_ino for _, found in everything(tree)}
+            finally:
+                attacker.kill()
+        assert not inside & {found.st_ino for _, found in everything(base / "outside")}
+        for path in (base / "outside").iterdir():
+            path.unlink()
+        trees.remove(str(base / "homes"), "demo")
+    assert (precious.stat().st_uid, (precious / "file").stat().st_uid) == (0, 0)
+
+
+def test_what_was_cut_off_at_any_moment_is_completed_by_the_next_run(
+    base: Path, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.link(tree / "code" / "a", tree / "code" / "b")
+    os.chmod(tree / "code", 0o750)
+    calls = ("chmod", "chown", "fchmod", "fchown", "fsync", "mkdir", "rename", "pwrite")
+
+    class Cut(BaseException):
+        pass
+
+    for moment in range(1000):
+        left = [moment]
+
+        def cutting(name: str, left: list[int] = left) -> object:
+            real = getattr(os, name)
+
+            def call(*args: object, **kwargs: object) -> object:
+                if left[0] == 0:
+                    raise Cut
+                left[0] -= 1
+                return real(*args, **kwargs)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            for name in calls:
+                patch.setattr(os, name, cutting(name))
+            try:
+                hand_over(base)
+                was_cut = False
+            except Cut:
+                was_cut = True
+        trees.sweep()
+        hand_over(base)
+        assert_belongs_to_new(tree)
+        assert stat.S_IMODE((tree / "code").stat().st_mode) == 0o750
+        assert [(tree / "code" / name).read_bytes() for name in "ab"] == [b"t", b"t"]
+        if not was_cut:
+            break
+        hand_over(base, handover.Change(frozenset((NEW,)), OLD))
+    assert moment > 30
+
+
+def test_a_directory_that_is_gone_or_in_the_way_is_told(base: Path, tree: Path) -> None:
+    handover.take(str(base / "homes"), "demo")
+    handover.take(str(base / "homes"), "demo")
+    (base / "homes" / "demo").mkdir()
+    with pytest.raises(NotManaged):
+        handover.put_back(str(base / "homes"), "demo")
+    with pytest.raises(NotManaged, match="is gone"):
+        handover.take(str(base / "homes"), "nobody")
+    trees.sweep()
+    assert [path.name for path in (base / "staging").iterdir()] == ["@demo"]

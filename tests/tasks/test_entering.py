@@ -1,0 +1,122 @@
+"""workspace.open shows the way in and takes it; what it starts is a stand-in here, real ones are in tests/node."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+
+import pytest
+from sdk_doubles import error, result, scripted
+
+WORKSPACE = {
+    "id": "6a7d9c1e-0b0f-4a51-8a0e-5a4a1f1f0001", "name": "demo", "path": "/srv/codesmith/workspaces/demo",
+    "user": "demo", "uid": 70000, "gid": 70000, "mode": "0700", "state": "ready", "labels": {}, "repos": [],
+    "sandbox": None, "created_at": "2026-11-23T00:00:00.000Z", "opened_at": "2026-11-23T00:00:02.000Z",
+}  # fmt: skip
+LOGIN = {
+    "user": "cs-demo",
+    "host_hint": "web1",
+    "directory": "/srv/codesmith/workspaces/demo",
+    "environment": {"HOME": "/srv/codesmith/home/cs-demo", "CODESMITH_WORKSPACE": "demo"},
+}
+OPENED = {**WORKSPACE, "login": LOGIN}
+
+
+def user(*fingerprints: str):
+    keys = [{"type": "ssh-ed25519", "fingerprint": one, "comment": ""} for one in fingerprints]
+    return {
+        "name": "demo", "login": "cs-demo", "uid": 70000, "gid": 70000, "home": "/srv/codesmith/home/cs-demo",
+        "shell": "/bin/bash", "state": "active", "ssh_keys": keys, "workspaces": ["demo"],
+        "created_at": "2026-11-23T00:00:00.000Z",
+    }  # fmt: skip
+
+
+@pytest.fixture
+def key(place, tmp_path):
+    """The operator's key, named in nodes.yaml; gives its fingerprint."""
+    subprocess.run(["ssh-keygen", "-q", "-N", "", "-t", "ed25519", "-f", tmp_path / "key"], check=True)
+    place.write(f"nodes: {{web1: {{host: web1.invalid, port: 2022, identity: {tmp_path}/key}}}}\n")
+    shown = subprocess.run(["ssh-keygen", "-l", "-f", tmp_path / "key"], check=True, capture_output=True, text=True)
+    return shown.stdout.split()[1]
+
+
+@pytest.fixture
+def programs(place, tmp_path):
+    """Put programs of our own before the real ones: `programs("code")`; each prints how it was called."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    place.environment["PATH"] = f"{folder}:{os.environ['PATH']}"
+
+    def make(name: str) -> None:
+        (folder / name).write_text('#!/bin/sh\nprintf "called %s\\n" "$*"\n')
+        (folder / name).chmod(0o755)
+
+    return make
+
+
+def test_open_shows_a_command_that_can_be_pasted(place, key):
+    with scripted(place.endpoint(), result(OPENED), result(OPENED)):
+        shown, as_json = place.inv("workspace.open", "demo"), place.inv("workspace.open", "demo", "--json")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    command = json.loads(as_json.stdout)["command"]
+    assert command in shown.stdout
+    assert command.startswith("ssh -t -p 2022 -i ")
+    assert "-- cs-demo@web1.invalid " in command
+    assert "cd /srv/codesmith/workspaces/demo && export CODESMITH_WORKSPACE=demo && exec" in command
+    assert str(place.nodes.parent / "known_hosts") in command
+
+
+def test_shell_becomes_ssh_when_the_key_is_authorised(place, key, programs):
+    programs("ssh")
+    with scripted(place.endpoint(), result(OPENED), result(user(key))):
+        done = place.inv("workspace.open", "demo", "--shell")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("called -t ")
+    assert "cs-demo@web1.invalid" in done.stdout
+
+
+@pytest.mark.parametrize("words", [["--shell"], ["--editor", "code"]])
+def test_nobody_is_sent_to_a_closed_door(place, key, programs, words):
+    programs("code")
+    for keys in ((), ("SHA256:another",)):
+        with scripted(place.endpoint(), result(OPENED), result(user(*keys))):
+            done = place.inv("workspace.open", "demo", *words)
+        assert (done.returncode, done.stdout) == (4, "")
+        assert done.stderr.startswith("error: cs-demo on web1 lets ")
+
+
+def test_editor_opens_the_directory_there(place, key, programs):
+    programs("code")
+    with scripted(place.endpoint(), result(OPENED), result(user(key))):
+        done = place.inv("workspace.open", "demo", "--editor", "code")
+    uri = "vscode-remote://ssh-remote+cs-demo@web1.invalid:2022/srv/codesmith/workspaces/demo"
+    assert f"called --folder-uri {uri}" in done.stdout, done.stderr
+
+
+def test_a_missing_editor_is_told(place, key):
+    with scripted(place.endpoint(), result(OPENED), result(user(key))):
+        done = place.inv("workspace.open", "demo", "--editor", "code")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: there is no `code` on this machine\nhint: ")
+    assert place.inv("workspace.open", "demo", "--editor", "ed").returncode == 1
+
+
+def test_update_sends_all_labels_or_none(place):
+    plain = {**WORKSPACE, "login": "cs-demo"}
+    with scripted(place.endpoint(), result(plain), result(plain)) as agent:
+        assert place.inv("workspace.update", "demo", "--label", "a=b", "--label", "c=d").returncode == 0
+        assert place.inv("workspace.update", "demo", "--no-labels").returncode == 0
+    assert [request["params"]["labels"] for request in agent.requests] == [{"a": "b", "c": "d"}, {}]
+    for words in ([], ["--label", "a=b", "--no-labels"], ["--label", "nothing"]):
+        done = place.inv("workspace.update", "demo", *words)
+        assert (done.returncode, done.stdout) == (1, "")
+
+
+def test_assign_names_workspace_and_user(place):
+    plain = {**WORKSPACE, "user": "ada", "login": "cs-ada"}
+    with scripted(place.endpoint(), result(plain), error(1005, "user 'ada' is disabled", kind="disabled")) as agent:
+        done = place.inv("workspace.assign", "demo", "ada")
+        assert place.inv("workspace.assign", "demo", "ada").returncode == 6
+    assert (done.returncode, "user\tada" in done.stdout) == (0, True)
+    assert {key: agent.requests[0]["params"][key] for key in ("name", "user")} == {"name": "demo", "user": "ada"}
