@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple
 from agent import sshkeys
 from agent.clock import now
 from agent.errors import CommandFailed, Disabled, InUse, InvalidParams, NotFound, NotManaged
-from agent.helper import accounts, jobs, trees
+from agent.helper import accounts, jobs, repos, trees
 from agent.helper.ledger import UID_FIRST, Ledger, WorkspaceRecord
 from agent.names import HOMES, WORKSPACES, home_of, login_of, parse_name, path_of
 from agent.run import run
@@ -153,13 +153,61 @@ def run_job(
     )
 
 
+def init_repo(caller: socket.socket, workspace: Any, **arguments: Any) -> Dict[str, Any]:
+    """Make an empty repository in a workspace."""
+    with _read_ledger() as ledger:
+        return repos.init(caller, ledger, workspace, **arguments)
+
+
+def clone_repo(caller: socket.socket, workspace: Any, **arguments: Any) -> Dict[str, Any]:
+    """Clone a repository into a workspace. The ledger is not held: other changes go on."""
+    with _read_ledger() as ledger:
+        return repos.clone(caller, ledger, workspace, **arguments)
+
+
+def read_repos(caller: socket.socket, workspace: Any, names: Any) -> Dict[str, Any]:
+    """Return branch and commit of repositories."""
+    with _read_ledger() as ledger:
+        return repos.read(caller, ledger, workspace, names)
+
+
+def settle_repo(caller: socket.socket, workspace: Any, name: Any, token: Any) -> Dict[str, Any]:
+    """Remove what an init or clone that did not end left behind."""
+    with exclusive_ledger() as ledger:
+        return {"is_made": repos.settle(ledger, workspace, name, token)}
+
+
+def remove_repo(caller: socket.socket, workspace: Any, name: Any) -> Dict[str, Any]:
+    """Remove a repository from a workspace."""
+    with exclusive_ledger() as ledger:
+        repos.remove(ledger, workspace, name)
+    return {}
+
+
+CLONE_FIELDS = frozenset(
+    ("workspace", "name", "url", "ref", "depth", "credential", "known_hosts", "token", "timeout_s")
+)
 VERBS: Dict[str, Verb] = {
     "job.run": Verb(run_job, frozenset(("workspace", "argv", "cwd", "env", "stdin", "timeout_s"))),
+    "repo.clone": Verb(clone_repo, CLONE_FIELDS),
+    "repo.init": Verb(init_repo, frozenset(("workspace", "name", "branch", "token"))),
+    "repo.read": Verb(read_repos, frozenset(("workspace", "names"))),
+    "repo.remove": Verb(remove_repo, frozenset(("workspace", "name"))),
+    "repo.settle": Verb(settle_repo, frozenset(("workspace", "name", "token"))),
     "user.ensure": Verb(ensure_user, frozenset(("name", "ssh_keys"))),
     "user.remove": Verb(remove_user, frozenset(("name",))),
     "workspace.ensure": Verb(ensure_workspace, frozenset(("name", "user", "dedicated"))),
     "workspace.remove": Verb(remove_workspace, frozenset(("name", "remove_user"))),
 }
+
+
+@contextmanager
+def _read_ledger() -> Iterator[Ledger]:
+    ledger = Ledger()
+    try:
+        yield ledger
+    finally:
+        ledger.close()
 
 
 def _lock(descriptor: int) -> None:

@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import Tuple
 
 from agent.method import Method
-from agent.methods import node, rpc, user, workspace
+from agent.methods import node, repo, rpc, user, workspace
 
 METHODS: Tuple[Method, ...] = (
     node.health,
     node.info,
     node.version,
+    repo.clone,
+    repo.delete,
+    repo.get,
+    repo.init,
+    repo.list_,
     rpc.discover,
     user.create,
     user.delete,

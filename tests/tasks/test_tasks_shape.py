@@ -25,6 +25,8 @@ HARMLESS = {
     "node.logs",
     "node.status",
     "node.version",
+    "repo.get",
+    "repo.list",
     "user.get",
     "user.list",
     "workspace.get",
