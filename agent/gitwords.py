@@ -18,7 +18,7 @@ SECRET_MAX = 8192
 SSH_KEY_MAX = 16384
 KNOWN_HOSTS_MAX = 32
 # Most forges take any name beside a token; GitHub wants this one for its app tokens.
-NAME_BESIDE_TOKEN = "x-access-token"
+NAME_BESIDE_TOKEN = "x-access-token"  # noqa: S105  a name
 
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])"
 _PORT = r"(?::[1-9][0-9]{0,4})?"

@@ -32,7 +32,8 @@ class Forge(Quiet):
         path, _, query = self.path.partition("?")
         if path.startswith("/moved/"):
             self.send_response(302)
-            self.send_header("Location", f"https://{HOST}:8444/{self.path[7:]}")
+            self.send_header("Location", f"https://{HOST}:8444/{self.path[7:]}?{query}")
+            self.send_header("Content-Length", "0")
             self.end_headers()
         elif path.startswith("/slow/"):
             time.sleep(600)
