@@ -72,7 +72,7 @@ def test_a_good_credential_is_parsed(value: object, url: str, parsed: dict[str, 
 @pytest.mark.parametrize(
     ("value", "url"),
     [
-        ("geheim", HTTPS), ({}, HTTPS), ({"username": "geheim"}, HTTPS), 
+        ("geheim", HTTPS), ({}, HTTPS), ({"username": "geheim"}, HTTPS),
         ({"token": "geheim", "password": "geheim"}, HTTPS),
         ({"token": "geheim\nhost=x"}, HTTPS), ({"token": ""}, HTTPS), ({"token": 1}, HTTPS),
         ({"token": "geheim\0"}, HTTPS),
