@@ -106,7 +106,8 @@ def test_https_with_and_without_a_credential(web1: Web1, forge: Forge) -> None:
     assert "could not read Username" in str(refusal)
     made = web1.client.repo.clone(workspace="https", url=url, credential={"token": PASSWORD}, depth=1)
     assert (made.name, made.url, made.branch) == ("private", url, "main")
-    assert web1.on(f"git -c safe.directory='*' -C {code}/private rev-list --count HEAD").out == "1\n"
+    count = web1.client.workspace.exec(name="https", argv=["git", "rev-list", "--count", "HEAD"], cwd="code/private")
+    assert count.stdout == "1\n"
     assert [repo.name for repo in web1.client.repo.list(workspace="https")] == ["private", "public"]
 
 
