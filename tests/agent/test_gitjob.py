@@ -12,7 +12,8 @@ import pytest
 from agent import gitjob
 
 ASKED = """\
-printf 'protocol=https\\nhost=%s\\n\\n' "$1" | GIT_TERMINAL_PROMPT=0 HOME=/nonexistent git -c credential.helper= -c "$2" credential fill
+printf 'protocol=https\\nhost=%s\\n\\n' "$1" |
+GIT_TERMINAL_PROMPT=0 HOME=/nonexistent git -c credential.helper= -c "$2" credential fill
 """
 
 
