@@ -58,11 +58,16 @@ api: install
 	mv agent/openrpc.json.new agent/openrpc.json
 	$(BIN)/python -m codesmith.sdk.generate
 
-bench: lab
-	$(BIN)/pip install --quiet --quiet --disable-pip-version-check --editable '.[bench]'
+# The peers live in an environment of their own: pyinfra wants an older paramiko than ours.
+bench: lab $(VENV)-bench/.installed
 	$(BIN)/python -m bench
+
+$(VENV)-bench/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-bench
+	$(VENV)-bench/bin/pip install --quiet --quiet --disable-pip-version-check 'ansible-core>=2.15' 'pyinfra>=3'
+	@touch $@
 
 clean:
 	@[ ! -x $(BIN)/inv ] || $(BIN)/inv lab.down --all
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-bench build dist .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -40,9 +40,12 @@ class Audit:
             "duration_s": round(duration_s, 4),
         }
         line = json.dumps(record, separators=(",", ":"))[:8192]
-        with self._lock:
-            os.write(self._fd, line.encode() + b"\n")
-            os.fsync(self._fd)
+        try:
+            with self._lock:
+                os.write(self._fd, line.encode() + b"\n")
+                os.fsync(self._fd)
+        except OSError as error:  # a full disk: what makes room must stay possible, and the journal has the record
+            print(f"the audit file cannot be written: {error}", file=sys.stderr, flush=True)
         print("audit " + line, file=sys.stderr, flush=True)
 
 

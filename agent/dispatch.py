@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sqlite3
 import sys
 import threading
 import time
@@ -17,7 +18,7 @@ from typing import Any, Callable, Dict, List, Optional
 
 from agent.audit import Audit
 from agent.context import Context
-from agent.errors import AgentError, InUse, InvalidParams
+from agent.errors import AgentError, InUse, InvalidParams, LimitReached
 from agent.method import Method
 from agent.privileged import HelperSilent
 
@@ -104,6 +105,9 @@ class Dispatcher:
         except AgentError as error:
             outcome = error.kind
             raise
+        except sqlite3.OperationalError as error:  # a full disk, above all
+            outcome = LimitReached.kind
+            raise LimitReached(f"the store cannot be written: {error}", hint="df /var/lib/codesmith") from error
         finally:
             known = params if isinstance(params, dict) else {}
             self._audit.write(
@@ -131,7 +135,10 @@ class Dispatcher:
         digest = _digest(entry.name, _public(entry, params))
         if not entry.is_resumable:
             result = self._run(entry, entry.function, params)
-            store.end(None, request_id, digest, {"result": result})
+            try:
+                store.end(None, request_id, digest, {"result": result})
+            except sqlite3.OperationalError as error:  # it was done: its result matters more than remembering it
+                print(f"the result of {entry.name} is not kept: {error}", file=sys.stderr, flush=True)
             return result
         if entry.settle is not None:
             return self._recorded(entry, params, digest)
@@ -182,14 +189,14 @@ class ParameterCheck:
         problems += [(name, "is missing") for name, one in known.items() if one["required"] and name not in params]
         problems += [(name, found) for name in params if name in known for found in self._problems(name, params[name])]
         if problems:
-            text = "; ".join(f"{name[:64]}: {problem}" for name, problem in problems[:3])
+            text = "; ".join(f"{name[:64]} {problem}" for name, problem in problems[:3])
             errors = [{"field": name[:64], "problem": problem} for name, problem in problems[:32]]
             raise InvalidParams(text, hint=self._hint(problems[0][0]), errors=errors)
         return dict(params)
 
     def _hint(self, name: str) -> str:
-        known = self._parameters.get(name, {}).get("description", "")
-        return f"{name}: {known}" if known else "rpc.discover has the schema of every parameter"
+        good = self._parameters.get(name, {}).get("schema", {}).get("examples")
+        return f"a good one: {good[0]}" if good else "rpc.discover has the schema of every parameter"
 
     def _problems(self, name: str, value: Any) -> List[str]:
         import fastjsonschema  # on the first call: it is not needed to start
@@ -200,7 +207,8 @@ class ParameterCheck:
             self._compiled[name](value)
         except fastjsonschema.JsonSchemaValueException as error:
             where = "".join(f"[{part}]" for part in error.path[1:])
-            return [f"{where} {str(error.message).replace(str(error.name), '', 1).strip()}".strip()]
+            problem = error.definition.get("errorMessage") or str(error.message).replace(str(error.name), "", 1)
+            return [f"{where} {problem.strip()}".strip()]
         return []
 
 

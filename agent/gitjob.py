@@ -25,7 +25,13 @@ SETTINGS = (
     "submodule.recurse=false", "gc.auto=0", "maintenance.auto=false", "advice.detachedHead=false",
 )  # fmt: skip
 # Stale keys are never replaced, unknown hosts never trusted, nothing is asked.
-SSH_OPTIONS = ("BatchMode=yes", "StrictHostKeyChecking=yes", "ConnectTimeout=20", "ForwardAgent=no")
+SSH_OPTIONS = (
+    "BatchMode=yes",
+    "StrictHostKeyChecking=yes",
+    "ConnectTimeout=20",
+    "ForwardAgent=no",
+    "UpdateHostKeys=no",
+)
 
 
 class GitFailed(Exception):
@@ -93,14 +99,15 @@ def temporary_name(token: str) -> str:
 def clone(request: Dict[str, Any], target: str) -> None:
     """Clone into `target`; the credential is offered to the URL's own host alone."""
     credential = request["credential"]
-    if request["known_hosts"]:
-        add_known_hosts(request["known_hosts"])
     words = ["clone", "--quiet", "--template=", "--no-recurse-submodules", "--no-local"]
     words += [f"--branch={request['ref']}"] if request["ref"] else []
     words += [f"--depth={request['depth']}"] if request["depth"] else []
     ssh = ["ssh", *(part for option in SSH_OPTIONS for part in ("-o", option))]
     settings: List[str] = []
     with contextlib.ExitStack() as held:
+        if request["known_hosts"]:
+            lines = "".join(f"{line}\n" for line in request["known_hosts"])
+            ssh += ["-o", f"UserKnownHostsFile=~/.ssh/known_hosts {held.enter_context(secret_file(lines))}"]
         if "password" in credential:
             text = f"username={credential['username']}\npassword={credential['password']}\n"
             path = held.enter_context(secret_file(text))
@@ -162,20 +169,3 @@ def write_mark(path: str, token: str) -> None:
     """Write which call made this repository."""
     with open(os.path.join(path, ".git", MARK), "x", encoding="ascii") as file:
         file.write(token + "\n")
-
-
-def add_known_hosts(lines: Sequence[str]) -> None:
-    """Add lines to the login's own known_hosts; those that are there already stay as they are."""
-    folder = os.path.join(os.environ["HOME"], ".ssh")
-    path = os.path.join(folder, "known_hosts")
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            before = file.read(1 << 20).splitlines()
-    except FileNotFoundError:
-        before = []
-    new = [line for line in lines if line not in before]
-    if new:
-        with open(path + ".codesmith", "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write("".join(f"{line}\n" for line in [*before, *new]))
-        os.replace(path + ".codesmith", path)

@@ -12,7 +12,7 @@ import sqlite3
 import threading
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-from agent.errors import ReadOnly
+from agent.errors import LimitReached, ReadOnly
 
 VERSION = 1
 RESULTS_MAX = 1000
@@ -157,7 +157,8 @@ class Store:
         """Return how many users, workspaces and sandboxes there are."""
         users = self._one("SELECT count(*) FROM users") or (0,)
         workspaces = self._one("SELECT count(*) FROM workspaces") or (0,)
-        return {"users": users[0], "workspaces": workspaces[0], "sandboxes": 0}
+        sandboxes = self._one("SELECT count(*) FROM workspaces WHERE json_extract(document, '$.sandbox') IS NOT NULL")
+        return {"users": users[0], "workspaces": workspaces[0], "sandboxes": (sandboxes or (0,))[0]}
 
     # intents and results
 
@@ -168,11 +169,14 @@ class Store:
     def end(self, intent: Optional[int], request_id: Optional[str], digest: str, reply: Document) -> None:
         """Forget the intent and keep the reply for a repeated request id, in one transaction."""
         text = _dumps(reply)
+        if len(text) > RESULT_BYTES_MAX:
+            # Too long to keep; but a repeated call must not run again.
+            text = _dumps({"error": LimitReached("was done before; its result was too long to keep").to_dict()})
         with self._lock, self._db:
             self._db.execute("BEGIN")
             if intent is not None:
                 self._db.execute("DELETE FROM intents WHERE id = ?", (intent,))
-            if request_id is not None and len(text) <= RESULT_BYTES_MAX:
+            if request_id is not None:
                 self._db.execute(
                     "INSERT OR REPLACE INTO results (request_id, digest, reply) VALUES (?, ?, ?)",
                     (request_id, digest, text),

@@ -14,7 +14,17 @@ class Keywords(Dict[str, Any]):
 
 
 Name = Annotated[
-    str, Keywords({"pattern": f"^{NAME}$", "maxLength": 28, "description": f"{NAME_HINT[0].upper()}{NAME_HINT[1:]}."})
+    str,
+    Keywords(
+        {
+            "pattern": f"^{NAME}$",
+            "maxLength": 28,
+            "description": f"{NAME_HINT[0].upper()}{NAME_HINT[1:]}.",
+            "examples": ["web-app"],
+            # What a refusal says instead of the pattern (the keyword of ajv-errors).
+            "errorMessage": f"must be {NAME_HINT}",
+        }
+    ),
 ]
 RequestId = Annotated[
     str,
@@ -144,6 +154,44 @@ class UserDeleted(TypedDict):
     leftovers: Annotated[List[str], Keywords({"description": "What could not be removed; empty when all is gone."})]
 
 
+Limits = Annotated[
+    Dict[str, Any],
+    Keywords(
+        {
+            "properties": {
+                "memory_bytes": {"type": "integer", "minimum": 16 << 20},
+                "cpus": {"type": "number", "exclusiveMinimum": 0, "maximum": 4096},
+                "tasks": {"type": "integer", "minimum": 1, "maximum": 1 << 22},
+                "runtime_s": {"type": "number", "exclusiveMinimum": 0, "maximum": 3600},
+            },
+            "additionalProperties": False,
+            "description": "Of each command with all it starts: memory and tasks at once, processors, seconds.",
+        }
+    ),
+]
+Network = Annotated[
+    Literal["full", "none"], Keywords({"description": "none: no interface but loopback. Default: full."})
+]
+
+
+class Sandbox(TypedDict):
+    """The isolation boundary of a workspace."""
+
+    workspace: Name
+    limits: Limits
+    network: Network
+    enforced: Annotated[Dict[str, bool], Keywords({"description": "What was seen to hold from inside a command."})]
+    state: Literal["ready"]
+    created_at: Time
+
+
+class SandboxDeleted(TypedDict):
+    """What sandbox.delete answers."""
+
+    workspace: Name
+    deleted: Literal[True]
+
+
 class Workspace(TypedDict):
     """A directory of its own, owned by one login."""
 
@@ -158,7 +206,7 @@ class Workspace(TypedDict):
     state: Literal["ready", "pending", "failed"]
     labels: Labels
     repos: List[Name]
-    sandbox: Optional[Dict[str, Any]]
+    sandbox: Optional[Sandbox]
     created_at: Time
     opened_at: Optional[Time]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from codesmith.errors import CodeSmithError
 
+SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 KEY_TYPES = ("ssh-", "ecdsa-", "sk-")
 
 
@@ -20,6 +21,16 @@ def parse_pairs(words: Sequence[str], option: str) -> dict[str, str] | None:
             raise CodeSmithError(f"{option} takes KEY=VALUE, not {word!r}")
         found[key] = value
     return found or None
+
+
+def parse_size(word: str | None, option: str) -> int | None:
+    """Return bytes: 512M is 512 times 1024 times 1024. None for none."""
+    if word is None:
+        return None
+    number, unit = (word[:-1], word[-1].upper()) if word[-1:].isalpha() else (word, "")
+    if not number.isdecimal() or unit not in SIZES:
+        raise CodeSmithError(f"{option} takes a size such as 512M or 2G, not {word!r}")
+    return int(number) * SIZES[unit]
 
 
 def read_public_keys(words: Sequence[str]) -> list[str] | None:

@@ -67,8 +67,14 @@ def nodes_file(named: str = "") -> Path:
         return Path(chosen).expanduser().absolute()
     here = Path.cwd()
     for folder in (here, *here.parents):
-        if (folder / "nodes.yaml").is_file():
-            return folder / "nodes.yaml"
+        found = folder / "nodes.yaml"
+        if found.is_file():
+            if found.stat().st_uid not in (0, os.getuid()):
+                # It decides hosts, logins and, beside it, host keys: in /tmp anyone could put one.
+                raise BadRegistry(
+                    f"{found} belongs to another user", hint=f"export CODESMITH_NODES={found}, if you trust it"
+                )
+            return found
     top = checkout()
     if top is not None:
         return top / "nodes.yaml"

@@ -117,7 +117,10 @@ def kill_all(uid: int) -> None:
 
 
 def has_processes(uid: int) -> bool:
-    """Tell whether any process that is not a zombie runs with this uid, real, effective or saved."""
+    """Tell whether any process runs with this uid, real, effective or saved.
+
+    A zombie does not count, but one of more than one thread does: its first thread ended, the others work on.
+    """
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
             continue
@@ -126,7 +129,9 @@ def has_processes(uid: int) -> bool:
                 fields = dict(line.rstrip("\n").split(":", 1) for line in file if ":" in line)
         except OSError:
             continue
-        if str(uid) in fields.get("Uid", "").split() and fields.get("State", "").strip()[:1] not in ("Z", "X"):
+        state, threads = fields.get("State", "").strip(), fields.get("Threads", "").strip()
+        is_dead = state[:1] in ("Z", "X") and threads in ("", "0", "1")
+        if str(uid) in fields.get("Uid", "").split() and not is_dead:
             return True
     return False
 

@@ -19,6 +19,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from agent.errors import CommandFailed
 from agent.helper import accounts
+from agent.helper.sandboxes import Sandbox
 from agent.names import BASE, home_of, login_of, path_of
 from agent.run import ENVIRONMENT, find, run
 
@@ -27,6 +28,13 @@ CHUNK_BYTES = 65536
 GRACE_S = 20.0
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
 SHIM = 'IFS= read -r line && eval "$line" && exec "$@"'
+# TERM, INT and HUP are a clean end to systemd: failing here makes the unit fail, so that how it ended can be asked. On
+# control groups v1 systemd does not see that the kernel killed for memory; here it can still be read.
+OUT_OF_MEMORY = 99
+AFTERWARDS = (
+    'g=/sys/fs/cgroup/memory$$(sed -n "s/.*:memory://p" /proc/self/cgroup)/memory.oom_control; '
+    f'grep -qs "^oom_kill [1-9]" $$g && exit {OUT_OF_MEMORY}; test $$EXIT_CODE != killed'
+)
 BASELINE = (
     # No UMask=: systemd 247 makes mount points below TemporaryFileSystem= with it, closed to users. The shim sets it.
     "NoNewPrivileges=yes", "CapabilityBoundingSet=", "LimitCORE=0",
@@ -37,7 +45,10 @@ BASELINE = (
     "SystemCallArchitectures=native", "KeyringMode=private", "OOMPolicy=kill", "TimeoutStopSec=5",
     "InaccessiblePaths=-/run/codesmith -/run/codesmith-helper -/run/docker.sock -/run/containerd/containerd.sock",
     "InaccessiblePaths=-/run/dbus/system_bus_socket -/run/systemd/private",
-    f"TemporaryFileSystem={BASE}:ro",
+    f"TemporaryFileSystem={BASE}:ro", "TemporaryFileSystem=/dev/shm:mode=1777",
+    f"ExecStopPost=/bin/sh -c '{AFTERWARDS}'",
+    # Who asked for a job is told when it ends: without the helper there is nobody to tell, and the job ends too.
+    "BindsTo=codesmith-helper.service", "After=codesmith-helper.service",
 )  # fmt: skip
 
 
@@ -62,6 +73,7 @@ def run_job(
     timeout_s: float,
     caller: socket.socket,
     job: Optional[str] = None,
+    sandbox: Optional[Sandbox] = None,
 ) -> Dict[str, Any]:
     """Run `argv` as the workspace's login and return an Execution; ends early when the caller goes away.
 
@@ -71,7 +83,7 @@ def run_job(
     line = shim_line(workspace, user, argv, cwd, env)
     begun = time.monotonic()
     child = subprocess.Popen(
-        [find("systemd-run"), *_options(unit, workspace, user, timeout_s), "--", "/bin/sh", "-c", SHIM, "sh"],
+        [find("systemd-run"), *_options(unit, workspace, user, timeout_s, sandbox), "--", "/bin/sh", "-c", SHIM, "sh"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT, cwd="/",
     )  # fmt: skip
     try:
@@ -134,7 +146,7 @@ def _quote(text: str) -> str:
     return '"$nl"'.join(shlex.quote(part) for part in text.split("\n"))
 
 
-def _options(unit: str, workspace: str, user: str, timeout_s: float) -> List[str]:
+def _options(unit: str, workspace: str, user: str, timeout_s: float, sandbox: Optional[Sandbox]) -> List[str]:
     path, home = path_of(workspace), home_of(user)
     properties = [
         *BASELINE,
@@ -144,6 +156,9 @@ def _options(unit: str, workspace: str, user: str, timeout_s: float) -> List[str
         f"WorkingDirectory={path}",
         f"BindPaths={path} {home}",
         f"ReadWritePaths={path} {home}",
+        # Else a job would add a key and leave its sandbox by ssh to this very node.
+        f"ReadOnlyPaths=-{home}/.ssh",
+        *(sandbox.properties() if sandbox else ()),
         f"RuntimeMaxSec={timeout_s:.3f}",
         f"Description=CodeSmith job in workspace {workspace}",
     ]
@@ -155,7 +170,9 @@ def _how_it_ended(unit: str, exit_code: int, output: _Pipes) -> Dict[str, Any]:
     """Ask systemd how the job ended, unless it ended with 0: then the unit is gone already."""
     if exit_code == 0:
         return {"exit_code": 0, "signal": None, "killed_by": None}
-    shown = run("systemctl", "show", "--property=LoadState,Result,ExecMainCode,ExecMainStatus", "--", unit).stdout
+    shown = run(
+        "systemctl", "show", "--property=LoadState,Result,ExecMainCode,ExecMainStatus,ExecStopPost", "--", unit
+    ).stdout
     state = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
     run("systemctl", "reset-failed", "--", unit, allowed=(0, 1, 5))
     status = int(state.get("ExecMainStatus") or 0)
@@ -165,6 +182,8 @@ def _how_it_ended(unit: str, exit_code: int, output: _Pipes) -> Dict[str, Any]:
             f"the job could not be started: {message[0]}", command="systemd-run", exit_code=exit_code, stderr=message[0]
         )
     killed_by = {"timeout": "timeout", "oom-kill": "memory"}.get(state["Result"])
+    if f"status={OUT_OF_MEMORY}" in state.get("ExecStopPost", ""):
+        killed_by = "memory"
     if state.get("ExecMainCode") == "1":
         return {"exit_code": status, "signal": None, "killed_by": killed_by}
     return {"exit_code": 128 + status, "signal": signal.Signals(status).name, "killed_by": killed_by}

@@ -5,9 +5,10 @@ Readable by root only. Uids come from a range of our own, each once: a uid that 
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
-from typing import List, NamedTuple, Optional
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from agent.errors import LimitReached, ReadOnly
 
@@ -25,6 +26,14 @@ CREATE INDEX workspaces_by_user ON workspaces (user);
 CREATE TABLE uids (next INTEGER NOT NULL);
 INSERT INTO uids VALUES (70000);
 PRAGMA user_version = 1;
+"""
+
+
+# Came with sandboxes; a ledger from before gets it when it is opened.
+SANDBOXES = """
+CREATE TABLE IF NOT EXISTS sandboxes (
+    workspace TEXT PRIMARY KEY REFERENCES workspaces (name) ON DELETE CASCADE,
+    limits TEXT NOT NULL, network TEXT NOT NULL) WITHOUT ROWID
 """
 
 
@@ -120,6 +129,20 @@ class Ledger:
             self._db.execute("DELETE FROM workspaces WHERE name = ?", (name,))
             self._db.execute("DELETE FROM users WHERE name = ?", (and_user,))
 
+    def sandbox(self, workspace: str) -> Optional[Tuple[Dict[str, float], str]]:
+        """Return (limits, network) of a workspace's sandbox."""
+        row = self._db.execute("SELECT limits, network FROM sandboxes WHERE workspace = ?", (workspace,)).fetchone()
+        return None if row is None else (json.loads(row[0]), row[1])
+
+    def put_sandbox(self, workspace: str, limits: Dict[str, float], network: str) -> None:
+        """Write a workspace's sandbox."""
+        values = (workspace, json.dumps(limits), network)
+        self._db.execute("INSERT OR REPLACE INTO sandboxes VALUES (?, ?, ?)", values)
+
+    def remove_sandbox(self, workspace: str) -> None:
+        """Forget a workspace's sandbox."""
+        self._db.execute("DELETE FROM sandboxes WHERE workspace = ?", (workspace,))
+
     def _open(self, path: str) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version == 0 and not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
@@ -129,3 +152,4 @@ class Ledger:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA foreign_keys = ON")
+        self._db.execute(SANDBOXES)

@@ -21,7 +21,7 @@ from agent.names import AGENT_LOGIN
 from agent.server_socket import peer_uid, systemd_socket
 
 IDLE_S = 5.0
-CHILDREN_MAX = 64
+CHILDREN_MAX = 128
 REQUEST_TIMEOUT_S = 10.0
 
 
@@ -70,6 +70,7 @@ def serve() -> None:
     server = Server(socket.socket(fileno=systemd_socket()))
     while not server.is_idle:
         server.handle_request()
+        server.service_actions()  # handle_request, unlike serve_forever, reaps no ended child
 
 
 def _answer(message: Dict[str, Any], connection: socket.socket) -> Dict[str, Any]:

@@ -8,6 +8,7 @@ it into a root-only trash first.
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import secrets
 import stat
@@ -18,6 +19,8 @@ from agent.errors import NotManaged
 from agent.names import STAGING, TRASH
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# Names held in memory at a time, however many there are: a user could otherwise make the helper run out of it.
+BATCH = 1024
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -72,7 +75,7 @@ def remove(parent: str, name: str) -> bool:
         except FileNotFoundError:
             return False
         os.fsync(base)
-        _empty(trash, [top])
+        _empty(trash)
     return True
 
 
@@ -91,7 +94,7 @@ def remove_inside(parent: str, owned: str, uid: int, folders: Sequence[str], nam
         except FileNotFoundError:
             return False
         os.fsync(inner)
-        _empty(trash, [top])
+        _empty(trash)
     return True
 
 
@@ -137,14 +140,12 @@ def _open_owned(parent: str, uid: int, folders: Sequence[str]) -> Iterator[Optio
 
 def sweep() -> None:
     """Finish what an interrupted make or remove left in staging and trash."""
-    for path in (STAGING, TRASH):
-        with open_base(path) as base:
-            left = os.listdir(base)
-            if left and path == TRASH:
-                _empty(base, left)
-        if left and path == STAGING:
-            for name in left:
-                remove(STAGING, name)
+    with open_base(STAGING) as base:
+        left = os.listdir(base)
+    for name in left:
+        remove(STAGING, name)
+    with open_base(TRASH) as base:
+        _empty(base)
 
 
 def _open_root_owned(part: str, parent: int, path: str) -> int:
@@ -209,45 +210,53 @@ def _rename_new(source: int, temporary: str, base: int, name: str) -> None:
     raise NotManaged(f"a directory {name!r} exists and is not ours")
 
 
-def _empty(trash: int, names: List[str]) -> None:
-    """Remove entries of the trash: flat (inner directories are renamed up), so any depth takes constant descriptors."""
-    while names:
-        name = names.pop()
-        try:
-            descriptor = os.open(name, DIRECTORY, dir_fd=trash)
-        except OSError as error:
-            if error.errno not in (errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
-                raise
-            os.unlink(name, dir_fd=trash)
-            continue
-        try:
-            # Root's from now on: a process that still holds this directory can add nothing more.
-            os.fchown(descriptor, 0, 0)
-            os.fchmod(descriptor, 0o700)
-            names.extend(_flatten(descriptor, trash))
-            try:
-                os.rmdir(name, dir_fd=trash)
-            except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise
-                names.insert(0, name)
-        finally:
-            os.close(descriptor)
+def _empty(trash: int) -> None:
+    """Remove all that is in the trash. Inner directories are renamed up: any depth takes constant descriptors."""
+    while names := _names(trash):
+        for name in names:
+            _take_apart(trash, name)
 
 
-def _flatten(directory: int, trash: int) -> List[str]:
-    """Unlink what is no directory, move directories up into the trash; return their new names."""
-    moved = []
+def _names(directory: int) -> List[str]:
+    with os.scandir(directory) as entries:
+        return [entry.name for entry in itertools.islice(entries, BATCH)]
+
+
+def _take_apart(trash: int, name: str) -> None:
+    """Remove one entry of the trash, or a part of it: what is left is taken again."""
+    try:
+        descriptor = os.open(name, DIRECTORY, dir_fd=trash)
+    except OSError as error:
+        if error.errno not in (errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
+            raise
+        os.unlink(name, dir_fd=trash)
+        return
+    try:
+        # Root's from now on: a process that still holds this directory can add nothing more.
+        os.fchown(descriptor, 0, 0)
+        os.fchmod(descriptor, 0o700)
+        _flatten(descriptor, trash)
+        os.rmdir(name, dir_fd=trash)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _flatten(directory: int, trash: int) -> None:
+    """Unlink what is no directory, move directories up into the trash, a batch of them at most."""
+    room = BATCH
     with os.scandir(directory) as entries:
         for entry in entries:
             if not entry.is_dir(follow_symlinks=False):
                 os.unlink(entry.name, dir_fd=directory)
                 continue
-            new = secrets.token_hex(16)
+            if not room:
+                return
             # Renaming a directory changes its "..", which needs write permission on it: root has DAC_OVERRIDE.
-            os.rename(entry.name, new, src_dir_fd=directory, dst_dir_fd=trash)
-            moved.append(new)
-    return moved
+            os.rename(entry.name, secrets.token_hex(16), src_dir_fd=directory, dst_dir_fd=trash)
+            room -= 1
 
 
 def is_owned_directory(parent: str, name: str, uid: int) -> bool:

@@ -10,18 +10,19 @@ import socket
 import time
 import uuid
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple
+from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Tuple
 
 from agent import sshkeys
 from agent.clock import now
 from agent.errors import CommandFailed, Disabled, InUse, InvalidParams, NotFound, NotManaged
-from agent.helper import accounts, jobs, repos, trees
-from agent.helper.ledger import UID_FIRST, Ledger, WorkspaceRecord
+from agent.helper import accounts, jobs, repos, sandboxes, trees
+from agent.helper.ledger import UID_FIRST, Ledger, UserRecord, WorkspaceRecord
 from agent.names import HOMES, WORKSPACES, home_of, login_of, parse_name, path_of
 from agent.run import run
 
 LOCK = "/var/lib/codesmith-helper/lock"
 LOCK_WAIT_S = 45.0
+PROBE_S = 20.0
 PAUSE_S = 0.01
 FOLDERS = ("code", "config", "data", "logs", "tmp")
 AGENTS_MD = """\
@@ -138,19 +139,42 @@ def run_job(
     problem = jobs.check_job(argv, cwd, env, stdin, timeout_s)
     if problem:
         raise InvalidParams.of(problem.split(" ", 1)[0], problem.split(" ", 1)[1])
+    _, owner = _active(workspace)
     ledger = Ledger()
-    record = ledger.workspace(workspace)
-    owner = ledger.user(record.user) if record else None
+    found = ledger.sandbox(workspace)
     ledger.close()
-    if record is None or owner is None or record.state != "active":
-        raise NotFound(f"no workspace {workspace!r} on this node")
-    if owner.state != "active":
-        raise Disabled(f"user {owner.name!r} is disabled")
-    if accounts.check_ours(owner.name, owner.uid) is None:
-        raise NotManaged(f"the Unix account {login_of(owner.name)!r} is gone", hint="inv node.health")
+    sandbox = sandboxes.Sandbox(workspace, *found) if found else None
     return jobs.run_job(
-        workspace, owner.name, argv=argv, cwd=cwd, env=env, stdin=stdin, timeout_s=timeout_s, caller=caller
+        workspace, owner.name, argv=argv, cwd=cwd, env=env, stdin=stdin,
+        timeout_s=sandboxes.runtime_s(sandbox, timeout_s), caller=caller, sandbox=sandbox,
+    )  # fmt: skip
+
+
+def ensure_sandbox(caller: socket.socket, workspace: Any, limits: Any, network: Any) -> Dict[str, Any]:
+    """Prove the sandbox by a job that looks at itself, then hold all jobs of the workspace to it."""
+    workspace = parse_name(workspace, "workspace")
+    sandbox = sandboxes.parse(workspace, limits, network)
+    record, owner = _active(workspace)
+    probe = ["/usr/bin/python3", "-I", "-S", "-c", sandboxes.PROBE]
+    look = jobs.run_job(
+        record.name, owner.name, argv=probe, cwd="", env={}, stdin="", timeout_s=PROBE_S, caller=caller, sandbox=sandbox
     )
+    enforced = sandboxes.judge(sandbox, sandboxes.read_probe(look))
+    with exclusive_ledger() as ledger:
+        if ledger.workspace(workspace) is None:
+            raise NotFound(f"no workspace {workspace!r} on this node")
+        ledger.put_sandbox(workspace, sandbox.limits, sandbox.network)
+    jobs.stop_all(workspace)  # those that began outside of it
+    return {"enforced": enforced}
+
+
+def remove_sandbox(caller: socket.socket, workspace: Any) -> Dict[str, Any]:
+    """Forget the sandbox of a workspace and end the jobs in it."""
+    workspace = parse_name(workspace, "workspace")
+    with exclusive_ledger() as ledger:
+        ledger.remove_sandbox(workspace)
+    jobs.stop_all(workspace)
+    return {}
 
 
 def init_repo(caller: socket.socket, workspace: Any, **arguments: Any) -> Dict[str, Any]:
@@ -187,6 +211,11 @@ def remove_repo(caller: socket.socket, workspace: Any, name: Any) -> Dict[str, A
 CLONE_FIELDS = frozenset(
     ("workspace", "name", "url", "ref", "depth", "credential", "known_hosts", "token", "timeout_s")
 )
+
+
+CLONE_FIELDS = frozenset(
+    ("workspace", "name", "url", "ref", "depth", "credential", "known_hosts", "token", "timeout_s")
+)
 VERBS: Dict[str, Verb] = {
     "job.run": Verb(run_job, frozenset(("workspace", "argv", "cwd", "env", "stdin", "timeout_s"))),
     "repo.clone": Verb(clone_repo, CLONE_FIELDS),
@@ -194,11 +223,28 @@ VERBS: Dict[str, Verb] = {
     "repo.read": Verb(read_repos, frozenset(("workspace", "names"))),
     "repo.remove": Verb(remove_repo, frozenset(("workspace", "name"))),
     "repo.settle": Verb(settle_repo, frozenset(("workspace", "name", "token"))),
+    "sandbox.ensure": Verb(ensure_sandbox, frozenset(("workspace", "limits", "network"))),
+    "sandbox.remove": Verb(remove_sandbox, frozenset(("workspace",))),
     "user.ensure": Verb(ensure_user, frozenset(("name", "ssh_keys"))),
     "user.remove": Verb(remove_user, frozenset(("name",))),
     "workspace.ensure": Verb(ensure_workspace, frozenset(("name", "user", "dedicated"))),
     "workspace.remove": Verb(remove_workspace, frozenset(("name", "remove_user"))),
 }
+
+
+def _active(workspace: str) -> Tuple[WorkspaceRecord, UserRecord]:
+    """Return a workspace of ours and its user, both fit to run something."""
+    ledger = Ledger()
+    record = ledger.workspace(workspace)
+    owner = ledger.user(record.user) if record else None
+    ledger.close()
+    if record is None or owner is None or record.state != "active":
+        raise NotFound(f"no workspace {workspace!r} on this node")
+    if owner.state != "active":
+        raise Disabled(f"user {owner.name!r} is disabled")
+    if accounts.check_ours(owner.name, owner.uid) is None:
+        raise NotManaged(f"the Unix account {login_of(owner.name)!r} is gone", hint="inv node.health")
+    return record, owner
 
 
 @contextmanager

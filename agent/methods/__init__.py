@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Tuple
 
 from agent.method import Method
-from agent.methods import node, repo, rpc, user, workspace
+from agent.methods import node, repo, rpc, sandbox, user, workspace
 
 METHODS: Tuple[Method, ...] = (
     node.health,
@@ -17,6 +17,10 @@ METHODS: Tuple[Method, ...] = (
     repo.init,
     repo.list_,
     rpc.discover,
+    sandbox.create,
+    sandbox.delete,
+    sandbox.get,
+    sandbox.list_,
     user.create,
     user.delete,
     user.get,

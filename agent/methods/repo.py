@@ -128,8 +128,8 @@ def clone(
         Keywords(
             {
                 "maxItems": gitwords.KNOWN_HOSTS_MAX,
-                "description": "Lines `HOST KEYTYPE KEY`, added to the known_hosts of the workspace's user first. An "
-                "ssh host whose key is not there is refused.",
+                "description": "Lines `HOST KEYTYPE KEY`, believed for this call beside the known_hosts of the "
+                "workspace's user. An ssh host whose key is in neither is refused.",
             }
         ),
     ] = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Annotated, Any, Dict, List, Optional
 
 from agent import sshkeys
@@ -22,6 +23,8 @@ from agent.methods import user as users
 from agent.types import Execution, Keywords, Labels, Name, RequestId, SshKeys, Workspace, WorkspaceDeleted
 
 TIMEOUT_S = 60.0
+JOBS_MAX = 48
+_jobs = threading.BoundedSemaphore(JOBS_MAX)
 # No NUL, and no half of a surrogate pair: neither can reach a program.
 ARGUMENT = Keywords({"pattern": "^[^\\x00\\ud800-\\udfff]*$"})
 EXAMPLE = {
@@ -170,17 +173,21 @@ def exec_(
     if owner["state"] != "active":
         raise Disabled(f"user {owner['name']!r} is disabled")
     limit_s = TIMEOUT_S if timeout_s is None else float(timeout_s)
-    done = context.helper.call(
-        "job.run",
-        reply_timeout_s=limit_s + 60,
-        workspace=name,
-        argv=argv,
-        cwd=cwd or "",
-        env=env or {},
-        stdin=stdin or "",
-        timeout_s=limit_s,
-    )
-    return done  # type: ignore[return-value]
+    if not _jobs.acquire(blocking=False):
+        raise LimitReached(f"{JOBS_MAX} commands run on this node already", hint="try again")
+    try:
+        return context.helper.call(  # type: ignore[return-value]
+            "job.run",
+            reply_timeout_s=limit_s + 60,
+            workspace=name,
+            argv=argv,
+            cwd=cwd or "",
+            env=env or {},
+            stdin=stdin or "",
+            timeout_s=limit_s,
+        )
+    finally:
+        _jobs.release()
 
 
 def find(context: Context, name: str) -> Dict[str, Any]:
@@ -205,7 +212,7 @@ def show(document: Dict[str, Any]) -> Workspace:
         "state": "ready",
         "labels": document["labels"],
         "repos": document["repos"],
-        "sandbox": None,
+        "sandbox": document.get("sandbox"),
         "created_at": document["created_at"],
         "opened_at": document["opened_at"],
     }

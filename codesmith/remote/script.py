@@ -30,6 +30,8 @@ READER = f'PATH={PATH}; export PATH; IFS= read -r s; eval "$(printf %s "$s" | ba
 COMMAND = f"/bin/sh -c '{READER}'"
 CHUNK = 65536
 STATUS_WITHIN_S = 2.0
+# More than any script of ours prints; a node that prints on would otherwise fill this machine's memory.
+OUTPUT_MAX = 16 << 20
 
 # The outer script: a known environment, root if asked for, and the markers. $s is used up by READER.
 FRAME = """set +eufCvx
@@ -138,6 +140,8 @@ def _converse(
             feed(chunk)
         if channel.recv_stderr_ready():
             stderr += channel.recv_stderr(CHUNK)
+        if len(stdout) + len(stderr) > OUTPUT_MAX:
+            raise EOFError(f"it printed more than {OUTPUT_MAX >> 20} MiB")
         if channel.closed and not channel.recv_ready() and not channel.recv_stderr_ready():
             break
     return bytes(stdout), bytes(stderr)

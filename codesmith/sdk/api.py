@@ -314,6 +314,69 @@ class RepoDeleted(Record):
         )
 
 
+class Sandbox(Record):
+    """The isolation boundary of a workspace.
+
+    workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+    limits: Of each command with all it starts: memory and tasks at once, processors, seconds.
+    network: none: no interface but loopback. Default: full.
+    enforced: What was seen to hold from inside a command.
+    created_at: RFC 3339, UTC.
+    """
+
+    __slots__ = ("workspace", "limits", "network", "enforced", "state", "created_at")
+
+    def __init__(
+        self,
+        *,
+        workspace: str,
+        limits: dict[str, Any],
+        network: str,
+        enforced: dict[str, bool],
+        state: str,
+        created_at: str,
+    ) -> None:
+        self.workspace = workspace
+        self.limits = limits
+        self.network = network
+        self.enforced = enforced
+        self.state = state
+        self.created_at = created_at
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Sandbox:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            workspace=data["workspace"],
+            limits=data["limits"],
+            network=data["network"],
+            enforced=data["enforced"],
+            state=data["state"],
+            created_at=data["created_at"],
+        )
+
+
+class SandboxDeleted(Record):
+    """What sandbox.delete answers.
+
+    workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+    """
+
+    __slots__ = ("workspace", "deleted")
+
+    def __init__(self, *, workspace: str, deleted: bool) -> None:
+        self.workspace = workspace
+        self.deleted = deleted
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> SandboxDeleted:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            workspace=data["workspace"],
+            deleted=data["deleted"],
+        )
+
+
 class SshKey(Record):
     """One public key as it is shown.
 
@@ -452,7 +515,7 @@ class Workspace(Record):
         state: str,
         labels: dict[str, str],
         repos: builtins.list[str],
-        sandbox: dict[str, Any] | None,
+        sandbox: Sandbox | None,
         created_at: str,
         opened_at: str | None,
     ) -> None:
@@ -572,8 +635,8 @@ class RepoMethods:
         depth: How many commits (default: all).
         credential: For https {username?, password} or {username?, token}, for ssh {ssh_key}: a private key without
             passphrase. Used for this call, sent to the URL's host alone, written down nowhere.
-        known_hosts: Lines `HOST KEYTYPE KEY`, added to the known_hosts of the workspace's user first. An ssh host whose
-            key is not there is refused.
+        known_hosts: Lines `HOST KEYTYPE KEY`, believed for this call beside the known_hosts of the workspace's user. An
+            ssh host whose key is in neither is refused.
         timeout_s: Default 600.
 
         AgentRefused with rpc_kind invalid_params, not_found, already_exists, not_managed, in_use, disabled,
@@ -660,6 +723,70 @@ class RepoMethods:
         params: dict[str, Any] = {"workspace": workspace}
         found = self._transport.call("repo.list", params, changes=False)
         return self._transport.record("repo.list", lambda rows: [Repo.from_dict(row) for row in rows], found)
+
+
+class SandboxMethods:
+    """sandbox.*"""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def create(
+        self,
+        *,
+        workspace: str,
+        limits: Mapping[str, Any] | None = None,
+        network: str | None = None,
+        request_id: str | None = None,
+    ) -> Sandbox:
+        """Put a workspace into a sandbox: from now on every command in it runs within these limits.
+
+        `enforced` is what was seen from inside a command on this node. What was asked for and cannot be enforced
+        here is refused with unsupported, and nothing is changed.
+
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+        limits: Of each command with all it starts: memory and tasks at once, processors, seconds.
+        network: none: no interface but loopback. Default: full.
+
+        AgentRefused with rpc_kind invalid_params, not_found, already_exists, not_managed, unsupported, command_failed,
+            in_use, read_only.
+        """
+        params: dict[str, Any] = {
+            "workspace": workspace,
+            "limits": limits,
+            "network": network,
+            "request_id": request_id,
+        }
+        found = self._transport.call("sandbox.create", params, changes=True)
+        return self._transport.record("sandbox.create", Sandbox.from_dict, found)
+
+    def delete(self, *, workspace: str, request_id: str | None = None) -> SandboxDeleted:
+        """Take a workspace out of its sandbox; commands that run in it end.
+
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+
+        AgentRefused with rpc_kind invalid_params, not_found, in_use, command_failed, read_only.
+        """
+        params: dict[str, Any] = {"workspace": workspace, "request_id": request_id}
+        found = self._transport.call("sandbox.delete", params, changes=True)
+        return self._transport.record("sandbox.delete", SandboxDeleted.from_dict, found)
+
+    def get(self, *, workspace: str) -> Sandbox:
+        """Return the sandbox of a workspace.
+
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+
+        AgentRefused with rpc_kind invalid_params, not_found.
+        """
+        params: dict[str, Any] = {"workspace": workspace}
+        found = self._transport.call("sandbox.get", params, changes=False)
+        return self._transport.record("sandbox.get", Sandbox.from_dict, found)
+
+    def list(self) -> builtins.list[Sandbox]:
+        """Return all sandboxes, by workspace."""
+        params: dict[str, Any] = {}
+        found = self._transport.call("sandbox.list", params, changes=False)
+        return self._transport.record("sandbox.list", lambda rows: [Sandbox.from_dict(row) for row in rows], found)
 
 
 class UserMethods:

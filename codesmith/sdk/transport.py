@@ -19,6 +19,7 @@ T = TypeVar("T")
 # A change may wait a minute for others to end, so it gets more time than a look. A command's own limit comes on top.
 LOOK_S = 30.0
 CHANGE_S = 150.0
+FORWARDER_STATUS = 503
 SECRETS = ("credential", "env", "password", "ssh_keys", "stdin", "token")
 
 
@@ -131,23 +132,25 @@ class Transport:
     def _result(self, method: str, status: int, body: bytes) -> Any:
         try:
             answer = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):  # a node may nest without end
             answer = None
         if not isinstance(answer, dict):
             raise CodeSmithError(f"{self.node} answered {method} with HTTP {status} and no JSON-RPC object")
         error = answer.get("error")
         if isinstance(error, dict):
-            raise self._refusal(method, error)
+            raise self._refusal(method, status, error)
         if "result" not in answer or answer.get("id") != self._number:
             raise CodeSmithError(f"{self.node} answered {method} with HTTP {status}, neither result nor error")
         return answer["result"]
 
-    def _refusal(self, method: str, error: dict[str, Any]) -> CodeSmithError:
+    def _refusal(self, method: str, status: int, error: dict[str, Any]) -> CodeSmithError:
         """The agent's errors have a code; the forwarder's have the kind of what stands between us and the agent."""
         if isinstance(error.get("code"), int):
             data = error.get("data")
             problem = str(error.get("message") or f"{method} was refused")
             return AgentRefused(problem, code=error["code"], data=data if isinstance(data, dict) else None)
+        if status != FORWARDER_STATUS:
+            raise CodeSmithError(f"{self.node} answered {method} with an error that has no code")
         problem = str(error.get("problem") or f"{self.node} cannot be reached")
         return by_kind(str(error.get("kind", "")))(problem, hint=str(error.get("hint", "")))
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import socket
 import time
@@ -103,7 +104,7 @@ def _left(deadline: float) -> float:
 def _parse_head(head: bytes) -> tuple[int, dict[str, str]]:
     first, *lines = head.decode("latin-1").split("\r\n")
     words = first.split(" ", 2)
-    if len(words) < 2 or not words[0].startswith("HTTP/1.") or not words[1].isdigit():
+    if len(words) < 2 or not words[0].startswith("HTTP/1.") or not re.fullmatch("[0-9]{3}", words[1]):
         raise BadAnswer(f"not an HTTP answer: {first[:60]!r}")
     headers = {}
     for line in lines:
@@ -116,6 +117,6 @@ def _parse_head(head: bytes) -> tuple[int, dict[str, str]]:
 
 def _length(headers: dict[str, str]) -> int:
     text = headers.get("content-length", "")
-    if not (text.isascii() and text.isdigit()) or int(text) > BODY_BYTES_MAX:
+    if not re.fullmatch("[0-9]{1,12}", text) or int(text) > BODY_BYTES_MAX:
         raise BadAnswer(f"an answer without a usable Content-Length ({text[:20]!r})")
     return int(text)

@@ -23,7 +23,9 @@ class LogFile(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line; a line break inside a message cannot start a second one."""
-        line = self.format(record).replace("\n", " | ") + "\n"
+        text = self.format(record).replace("\n", " | ")
+        # What a node says may be in it: nothing of that may steer the terminal that shows this file.
+        line = "".join(one if one.isprintable() else repr(one)[1:-1] for one in text) + "\n"
         try:
             if os.fstat(2).st_size > MAX_BYTES:
                 self._open()

@@ -82,6 +82,8 @@ class StandInHelper:
             return {"repos": dict.fromkeys(arguments["names"], head)}
         if verb == "repo.settle":
             return {"is_made": self.is_made}
+        if verb == "sandbox.ensure":
+            return {"enforced": dict.fromkeys(arguments["limits"], True)}
         return {"leftovers": []} if verb == "user.remove" else {}
 
     def _account(self, name: str) -> dict[str, Any]:

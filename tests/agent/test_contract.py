@@ -17,6 +17,7 @@ METHODS = {method["name"]: method for method in DOCUMENT["methods"]}
 PROMISED = {
     "node.info", "node.health", "node.version", "user.create", "user.get", "user.list", "user.delete", "rpc.discover",
     "repo.init", "repo.clone", "repo.get", "repo.list", "repo.delete",
+    "sandbox.create", "sandbox.get", "sandbox.list", "sandbox.delete",
     "workspace.create", "workspace.get", "workspace.list", "workspace.delete", "workspace.exec",
 }  # fmt: skip
 

@@ -48,10 +48,3 @@ def test_a_secret_in_memory_is_gone_when_it_is_let_go() -> None:
         assert os.stat(path).st_mode & 0o777 == 0o600
         assert "memfd" in os.readlink(path)
     assert not os.path.exists(path)
-
-
-def test_host_keys_are_added_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    gitjob.add_known_hosts(["a ssh-ed25519 AAAA"])
-    gitjob.add_known_hosts(["a ssh-ed25519 AAAA", "b ssh-ed25519 BBBB"])
-    assert (tmp_path / ".ssh" / "known_hosts").read_text() == "a ssh-ed25519 AAAA\nb ssh-ed25519 BBBB\n"

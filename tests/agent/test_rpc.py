@@ -13,7 +13,7 @@ import pytest
 
 from agent import server
 from agent.errors import CommandFailed
-from agent.methods import METHODS
+from agent.methods import METHODS, workspace
 from tests.agent.conftest import CONTRACT, Rpc, serve
 
 
@@ -107,6 +107,10 @@ def test_http_is_narrow(rpc: Rpc) -> None:
         ("workspace.create", {"name": "a", "labels": {"a b": "c"}}, "labels"),
         ("workspace.create", {"name": "a", "labels": {"a": 1}}, "labels"),
         ("workspace.delete", {"name": "a", "keep_user": 1}, "keep_user"),
+        ("sandbox.create", {"workspace": "a", "limits": {"memory_bytes": 1000}}, "limits"),
+        ("sandbox.create", {"workspace": "a", "limits": {"cpus": 0}}, "limits"),
+        ("sandbox.create", {"workspace": "a", "limits": {"disk": 1}}, "limits"),
+        ("sandbox.create", {"workspace": "a", "network": "some"}, "network"),
         ("workspace.exec", {"name": "a", "argv": []}, "argv"),
         ("workspace.exec", {"name": "a", "argv": ["a\0b"]}, "argv"),
         ("workspace.exec", {"name": "a", "argv": ["\ud800"]}, "argv"),
@@ -145,6 +149,23 @@ def test_a_workspace_comes_with_its_dedicated_user_and_goes_with_it(rpc: Rpc) ->
     rpc.refuses("user.get", 1001, name="demo")
 
 
+def test_a_sandbox_belongs_to_its_workspace(rpc: Rpc) -> None:
+    rpc.call("workspace.create", name="demo")
+    rpc.refuses("sandbox.get", 1001, workspace="demo")
+    made = rpc.call("sandbox.create", workspace="demo", limits={"tasks": 50}, network="none")
+    assert (made["limits"], made["network"], made["enforced"]) == ({"tasks": 50}, "none", {"tasks": True})
+    assert rpc.call("workspace.get", name="demo")["sandbox"] == made == rpc.call("sandbox.get", workspace="demo")
+    assert rpc.call("sandbox.list") == [made]
+    assert rpc.call("node.info")["counts"] == {"users": 1, "workspaces": 1, "sandboxes": 1}
+    rpc.refuses("sandbox.create", 1002, workspace="demo")
+    rpc.refuses("sandbox.create", 1001, workspace="other")
+    assert rpc.call("sandbox.delete", workspace="demo") == {"workspace": "demo", "deleted": True}
+    assert rpc.call("workspace.get", name="demo")["sandbox"] is None
+    rpc.call("sandbox.create", workspace="demo")
+    rpc.call("workspace.delete", name="demo")
+    assert rpc.call("sandbox.list") == []
+
+
 def test_a_user_made_by_hand_stays_when_its_workspace_goes(rpc: Rpc) -> None:
     rpc.call("user.create", name="ada")
     rpc.call("workspace.create", name="demo", user="ada")
@@ -170,6 +191,45 @@ def test_a_repeated_request_id_gets_the_first_result(rpc: Rpc) -> None:
     assert rpc.refuses("user.delete", 1001, name="nobody", request_id="r2")["data"]["kind"] == error["data"]["kind"]
     rpc.call("user.create", name="nobody")
     rpc.refuses("user.delete", 1001, name="nobody", request_id="r2")
+
+
+def test_a_result_too_long_to_keep_still_counts_as_done(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.store.RESULT_BYTES_MAX", 100)
+    rpc.call("workspace.create", name="demo")
+    long = {"name": "demo", "argv": ["echo", "x" * 200], "request_id": "r1"}
+    assert len(rpc.call("workspace.exec", **long)["stdout"]) > 200
+    runs = len(rpc.helper.calls)
+    rpc.refuses("workspace.exec", 1008, **long)
+    assert len(rpc.helper.calls) == runs
+
+
+def test_a_full_disk_is_a_clear_error_and_changes_nothing(rpc: Rpc) -> None:
+    rpc.call("workspace.create", name="demo")
+    runs = len(rpc.helper.calls)
+    pages = rpc.store._db.execute("PRAGMA page_count").fetchone()[0]
+    rpc.store._db.execute(f"PRAGMA max_page_count = {pages}")
+    labels = {f"key{number}": "x" * 250 for number in range(30)}
+    assert "full" in rpc.refuses("workspace.create", 1008, name="big", labels=labels)["message"]
+    assert len(rpc.helper.calls) == runs
+    # A command that ran is answered, also when its result cannot be kept.
+    done = rpc.call("workspace.exec", name="demo", argv=["x" * 9000], request_id="r9")
+    assert done["exit_code"] == 0
+    rpc.store._db.execute("PRAGMA max_page_count = 100000")
+    assert rpc.call("workspace.create", name="big", labels=labels)["state"] == "ready"
+
+
+def test_commands_at_once_are_bounded(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workspace, "_jobs", threading.BoundedSemaphore(1))
+    rpc.call("workspace.create", name="demo")
+    rpc.helper.gate.clear()
+    rpc.helper.entered.clear()
+    slow = threading.Thread(target=lambda: rpc.call("workspace.exec", name="demo", argv=["sleep"]))
+    slow.start()
+    assert rpc.helper.entered.wait(10)
+    rpc.refuses("workspace.exec", 1008, name="demo", argv=["true"])
+    rpc.helper.gate.set()
+    slow.join()
+    assert rpc.call("workspace.exec", name="demo", argv=["true"])["exit_code"] == 0
 
 
 def test_two_calls_at_once_with_one_request_id_run_once(rpc: Rpc) -> None:

@@ -6,6 +6,7 @@ import os
 import secrets
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -105,6 +106,18 @@ def test_depth_is_no_defence(base: Path) -> None:
         descriptor = inner
     os.close(descriptor)
     assert trees.remove(str(base / "homes"), "ada")
+    assert list((base / "trash").iterdir()) == []
+
+
+def test_many_directories_cost_no_memory(base: Path) -> None:
+    trees.make(str(base / "homes"), "ada", UID, 0o700, [])
+    for number in range(20_000):
+        (base / "homes" / "ada" / str(number)).mkdir()
+    tracemalloc.start()
+    assert trees.remove(str(base / "homes"), "ada")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000, peak
     assert list((base / "trash").iterdir()) == []
 
 

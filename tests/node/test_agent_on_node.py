@@ -9,7 +9,7 @@ import secrets
 import pytest
 
 from codesmith.errors import CodeSmithError
-from tests.node.conftest import Web1
+from tests.node.conftest import HELPER, Web1
 
 pytestmark = pytest.mark.lab
 
@@ -124,12 +124,45 @@ def test_a_job_has_no_privilege_and_sees_no_neighbour(web1: Web1) -> None:
     assert not web1.on("ls /tmp/b", check=False).ok
 
 
+def test_a_job_cannot_let_itself_out_and_shares_no_memory_with_others(web1: Web1) -> None:
+    web1.client.workspace.create(name="cell")
+    run = web1.client.workspace.exec
+    for trick in ("echo key >> ~/.ssh/authorized_keys", "mv ~/.ssh ~/.old", "rm -rf ~/.ssh", "mkdir ~/.ssh/x"):
+        assert run(name="cell", argv=["sh", "-c", trick]).exit_code != 0, trick
+    assert web1.on("stat -c %s /srv/codesmith/home/cs-cell/.ssh/authorized_keys").out == "0\n"
+    web1.on("echo mine > /dev/shm/others; chmod 644 /dev/shm/others")
+    assert run(name="cell", argv=["sh", "-c", "ls -A /dev/shm; echo x > /dev/shm/own"]).stdout == ""
+    assert not web1.on("ls /dev/shm/own", check=False).ok
+
+
+DEAD_LEADER = """\
+import ctypes, threading, time
+threading.Thread(target=time.sleep, args=(1000,)).start()
+ctypes.CDLL(None).syscall(60, 0)
+"""
+
+
+def test_a_process_whose_first_thread_ended_is_seen_and_ended(web1: Web1) -> None:
+    web1.client.user.create(name="dead")
+    become = "setpriv --reuid=cs-dead --regid=cs-dead --clear-groups"
+    web1.on(f"{become} python3 -c '{DEAD_LEADER}' >/dev/null 2>&1 &")
+    uid = web1.client.user.get(name="dead").uid
+    is_there = f"grep -l 'Uid:.{uid}' /proc/[0-9]*/task/*/status"
+    web1.person.wait_until(lambda: "python3" in web1.on(f"cat $({is_there})", check=False).out, within_s=10)
+    web1.person.wait_until(lambda: "State:\tZ" in web1.on(f"cat $({is_there})", check=False).out, within_s=10)
+    assert web1.client.user.delete(name="dead").leftovers == []
+    assert not web1.on(is_there, check=False).out
+
+
 def test_how_a_job_ends_is_told(web1: Web1) -> None:
     web1.client.workspace.create(name="ends")
     run = web1.client.workspace.exec
     assert run(name="ends", argv=["sh", "-c", "exit 7"]).exit_code == 7
     killed = run(name="ends", argv=["sh", "-c", "kill -9 $$"])
     assert (killed.exit_code, killed.signal, killed.killed_by) == (137, "SIGKILL", None)
+    for name in ("TERM", "INT", "HUP"):  # a clean end to systemd, not to us
+        ended = run(name="ends", argv=["sh", "-c", f"kill -{name} $$; sleep 5"])
+        assert (ended.signal, ended.exit_code > 128, ended.killed_by) == (f"SIG{name}", True, None)
     late = run(name="ends", argv=["sleep", "100"], timeout_s=0.3)
     assert late.killed_by == "timeout"
     assert run(name="ends", argv=["no-such-program"]).exit_code == 127
@@ -212,6 +245,14 @@ def test_the_front_end_has_no_capability_and_the_helper_goes_when_idle(web1: Web
     web1.person.wait_until(lambda: not web1.on(helper_is_there, check=False).ok, within_s=60)
     assert web1.client.node.health().status == "ok"
     assert not web1.on(helper_is_there, check=False).ok
+
+
+def test_many_verbs_without_a_pause_leave_no_dead_children(web1: Web1) -> None:
+    several = HELPER.replace("with socket", "for _ in range(300):\n  with socket").replace("\n    ", "\n      ")
+    said = web1.on(f"python3 -I -c '{several}' '{json.dumps({'verb': 'no', 'arguments': {}})}'")
+    assert said.out.count("-32602") == 300
+    states = "cat /proc/[0-9]*/stat | grep -c ') Z '"
+    assert int(web1.on(states, check=False).out) < 10
 
 
 def test_a_kill_at_any_moment_leaves_nothing_half_done(web1: Web1) -> None:

@@ -127,12 +127,13 @@ def test_ssh_with_a_deploy_key_and_pinned_hosts_only(web1: Web1, forge: Forge) -
     assert "Host key verification failed" in refusal.data["stderr"]
     other = forge.known_host[:-6] + "AAAAAA"
     web1.refuses(web1.client.repo.clone, "command_failed", **wanted, known_hosts=[other])
-    web1.on("rm /srv/codesmith/home/cs-ssh/.ssh/known_hosts")
     made = web1.client.repo.clone(**wanted, known_hosts=[forge.known_host])
     assert (made.name, made.url, made.branch) == ("private", url, "main")
     again = f"ssh://git@{forge.host}/srv/git/private.git"
     web1.refuses(web1.client.repo.clone, "command_failed", workspace="ssh", url=again, name="again")
     wanted = {**wanted, "url": again, "name": "again", "ref": "other"}
+    web1.refuses(web1.client.repo.clone, "command_failed", **wanted)
+    web1.on(f"echo '{forge.known_host}' > /srv/codesmith/home/cs-ssh/.ssh/known_hosts")
     assert web1.client.repo.clone(**wanted).branch == "other"
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from operator import itemgetter
 from pathlib import Path
 
 import pytest
 import yaml
 
+from codesmith import paths
 from codesmith.errors import BadRegistry, CodeSmithError, UnknownName, UnknownNode
 from codesmith.registry import Node, Registry
 
@@ -64,6 +66,17 @@ def test_a_file_that_is_not_there_is_answered_with_how_to_make_it(tmp_path):
     with pytest.raises(BadRegistry) as caught:
         Registry.load(tmp_path / "none.yaml")
     assert caught.value.hint == f"inv node.add NAME --host HOST --file {tmp_path}/none.yaml"
+
+
+def test_a_file_of_another_user_is_not_found_by_chance(tmp_path, monkeypatch):
+    (tmp_path / "nodes.yaml").write_text("nodes:\n  evil: {host: evil.example.org}\n")
+    os.chown(tmp_path / "nodes.yaml", 65534, 65534)
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    monkeypatch.delenv("CODESMITH_NODES", raising=False)
+    with pytest.raises(BadRegistry, match="belongs to another user"):
+        paths.nodes_file()
+    assert paths.nodes_file(str(tmp_path / "nodes.yaml")) == tmp_path / "nodes.yaml"
 
 
 def test_everything_a_person_may_write_is_read(write):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from codesmith.errors import AuthenticationFailed
+from codesmith.errors import AuthenticationFailed, Unreachable
 from codesmith.lab import LabNode
 from codesmith.remote.connection import NodeConnection, run_script
 from codesmith.remote.script import ScriptGarbled, ScriptTimeout
@@ -54,6 +54,19 @@ def test_the_environment_is_the_same_under_noisy_shells(open_to: Open, noisy_log
 def test_root_is_reached_with_sudo(open_to: Open, noisy_login: str) -> None:
     done = run_script(open_to(user=noisy_login), 'id -u; echo "$LOGIN $HOME"; cat', b"input", root=True)
     assert done.stdout.decode() == f"0\n{noisy_login} /root\ninput"
+
+
+def test_a_node_that_prints_without_end_is_cut_off(node: LabNode, open_to: Open) -> None:
+    node.run(
+        [
+            "/bin/sh",
+            "-c",
+            "printf '#!/bin/sh\\nexec cat /dev/zero\\n' >/usr/local/bin/endless; chmod 755 /usr/local/bin/*",
+        ]
+    )
+    node.add_login("endless", shell="/usr/local/bin/endless")
+    with pytest.raises(Unreachable, match="more than 16 MiB"):
+        run_script(open_to(user="endless"), "true")
 
 
 def test_sudo_with_a_password_is_a_clear_error(node: LabNode, open_to: Open) -> None:

@@ -198,3 +198,21 @@ def test_a_table_is_for_a_terminal_and_has_no_colour_with_no_color(place):
         assert "workspaces" in text and "\\x1b[31m" in text
         assert "\x1b[31m" not in text
     assert "\x1b[3" not in shown["1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("node.prepare web1", "inv node.prepare --node web1"),
+        ("workspace.exec demo ls", "inv workspace.exec NAME -- ls"),
+        ("workspce.list", "inv workspace.list"),
+        ("node.health --jsn", "inv node.health --help"),
+        ("workspace.create", "inv workspace.create --help"),
+    ],
+)
+def test_what_inv_cannot_parse_gets_a_next_step(words: str, hint: str) -> None:
+    command = [str(Path(sys.executable).parent / "inv"), *words.split()]
+    said = subprocess.run(command, cwd=TOP, capture_output=True, text=True, timeout=60)
+    assert said.returncode == 1
+    assert said.stderr.startswith("error: ")
+    assert f"hint: {hint}" in said.stderr or f": {hint}\n" in said.stderr

@@ -27,6 +27,8 @@ HARMLESS = {
     "node.version",
     "repo.get",
     "repo.list",
+    "sandbox.get",
+    "sandbox.list",
     "user.get",
     "user.list",
     "workspace.get",

@@ -1,0 +1,94 @@
+"""sandbox.*: the isolation boundary of a workspace: limits and network of every command run in it."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional
+
+from agent.clock import now
+from agent.context import Context
+from agent.errors import AlreadyExists, CommandFailed, InUse, NotFound, NotManaged, ReadOnly, Unsupported
+from agent.method import method
+from agent.methods import workspace as workspaces
+from agent.types import Limits, Name, Network, RequestId, Sandbox, SandboxDeleted
+
+EXAMPLE = {
+    "workspace": "demo",
+    "limits": {"memory_bytes": 536870912, "tasks": 100},
+    "network": "none",
+    "enforced": {"memory_bytes": True, "tasks": True, "network": True, "privileges": True, "files": True},
+    "state": "ready",
+    "created_at": "2026-11-23T00:00:00.000Z",
+}
+
+
+@method(
+    "sandbox.create",
+    errors=(NotFound, AlreadyExists, NotManaged, Unsupported, CommandFailed, InUse, ReadOnly),
+    mutates=True,
+    example={
+        "params": {"workspace": "demo", "limits": {"memory_bytes": 536870912, "tasks": 100}, "network": "none"},
+        "result": EXAMPLE,
+    },
+)
+def create(
+    context: Context,
+    *,
+    workspace: Name,
+    limits: Optional[Limits] = None,
+    network: Optional[Network] = None,
+    request_id: Optional[RequestId] = None,
+) -> Sandbox:
+    """Put a workspace into a sandbox: from now on every command in it runs within these limits.
+
+    `enforced` is what was seen from inside a command on this node. What was asked for and cannot be enforced here is
+    refused with unsupported, and nothing is changed.
+    """
+    document = workspaces.find(context, workspace)
+    if document.get("sandbox") is not None:
+        raise AlreadyExists(f"workspace {workspace!r} has a sandbox", hint=f"inv sandbox.get {workspace}")
+    limits, network = limits or {}, network or "full"
+    made = context.helper.call("sandbox.ensure", workspace=workspace, limits=limits, network=network)
+    sandbox: Sandbox = {
+        "workspace": workspace,
+        "limits": limits,
+        "network": network,
+        "enforced": made["enforced"],
+        "state": "ready",
+        "created_at": now(),
+    }
+    context.store.put_workspace({**document, "sandbox": sandbox})
+    return sandbox
+
+
+@method("sandbox.get", errors=(NotFound,), example={"params": {"workspace": "demo"}, "result": EXAMPLE})
+def get(context: Context, *, workspace: Name) -> Sandbox:
+    """Return the sandbox of a workspace."""
+    return find(context, workspace)["sandbox"]  # type: ignore[no-any-return]
+
+
+@method("sandbox.list", example={"params": {}, "result": [EXAMPLE]})
+def list_(context: Context) -> List[Sandbox]:
+    """Return all sandboxes, by workspace."""
+    return [found["sandbox"] for found in context.store.list_workspaces() if found.get("sandbox") is not None]
+
+
+@method(
+    "sandbox.delete",
+    errors=(NotFound, InUse, CommandFailed, ReadOnly),
+    mutates=True,
+    example={"params": {"workspace": "demo"}, "result": {"workspace": "demo", "deleted": True}},
+)
+def delete(context: Context, *, workspace: Name, request_id: Optional[RequestId] = None) -> SandboxDeleted:
+    """Take a workspace out of its sandbox; commands that run in it end."""
+    document = find(context, workspace)
+    context.helper.call("sandbox.remove", workspace=workspace)
+    context.store.put_workspace({**document, "sandbox": None})
+    return {"workspace": workspace, "deleted": True}
+
+
+def find(context: Context, workspace: str) -> Dict[str, Any]:
+    """Return the stored document of a workspace that has a sandbox; NotFound otherwise."""
+    document = workspaces.find(context, workspace)
+    if document.get("sandbox") is None:
+        raise NotFound(f"workspace {workspace!r} has no sandbox", hint=f"inv sandbox.create {workspace}")
+    return document

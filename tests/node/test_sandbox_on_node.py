@@ -1,0 +1,96 @@
+"""Sandboxes on a real node: what is asked for holds, seen from inside; what cannot hold is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from agent.errors import InvalidParams, Unsupported
+from agent.helper import sandboxes
+from tests.node.conftest import Web1
+
+HOG = "x = bytearray(200 << 20); print(len(x))"
+MANY = "i=0; while [ $i -lt 60 ]; do sleep 5 & i=$((i+1)); done; echo all"
+SEEN = {
+    "memory_bytes": 64 << 20, "tasks": 20, "cpus": 0.5, "interfaces": ["lo"], "no_new_privileges": True,
+    "capabilities": 0, "neighbours": ["demo"],
+}  # fmt: skip
+
+
+@pytest.mark.lab
+def test_limits_and_network_hold_for_every_command(web1: Web1) -> None:
+    run = web1.client.workspace.exec
+    web1.client.workspace.create(name="box")
+    assert run(name="box", argv=["python3", "-c", HOG]).exit_code == 0
+    made = web1.client.sandbox.create(
+        workspace="box", limits={"memory_bytes": 64 << 20, "tasks": 20, "cpus": 0.5, "runtime_s": 2.0}, network="none"
+    )
+    assert all(made.enforced.values())
+    assert set(made.enforced) == {"memory_bytes", "tasks", "cpus", "runtime_s", "network", "files", "privileges"}
+    assert run(name="box", argv=["python3", "-c", HOG]).killed_by == "memory"
+    # Also when what was killed is not the command itself, or the command was killed by its own hand.
+    assert run(name="box", argv=["sh", "-c", "kill -9 $$"]).killed_by is None
+    assert "all" not in run(name="box", argv=["sh", "-c", MANY]).stdout
+    assert run(name="box", argv=["sh", "-c", "tail -n +3 /proc/net/dev | cut -d: -f1"]).stdout.split() == ["lo"]
+    assert run(name="box", argv=["sleep", "60"]).killed_by == "timeout"
+    assert run(name="box", argv=["git", "init", "--quiet", "code/x"]).exit_code == 0
+    assert web1.client.sandbox.delete(workspace="box").deleted
+    assert run(name="box", argv=["python3", "-c", HOG]).exit_code == 0
+
+
+@pytest.mark.lab
+def test_a_sandbox_survives_a_restart_and_goes_with_its_workspace(web1: Web1) -> None:
+    web1.client.workspace.create(name="stay")
+    made = web1.client.sandbox.create(workspace="stay", limits={"tasks": 30})
+    web1.on("systemctl restart codesmith-agent.service; systemctl stop codesmith-helper.service")
+    assert web1.client.sandbox.get(workspace="stay") == made
+    assert web1.client.workspace.get(name="stay").sandbox is not None
+    web1.client.workspace.delete(name="stay")
+    web1.client.workspace.create(name="stay")
+    web1.refuses(web1.client.sandbox.get, "not_found", workspace="stay")
+    assert "all" in web1.client.workspace.exec(name="stay", argv=["sh", "-c", MANY + "; kill 0"]).stdout
+    web1.client.close()
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"limits": {"memory_bytes": 1}, "network": "full"},
+        {"limits": {"tasks": 1.5}, "network": "full"},
+        {"limits": {"tasks": True}, "network": "full"},
+        {"limits": {"User": 0}, "network": "full"},
+        {"limits": [], "network": "full"},
+        {"limits": {}, "network": "host"},
+    ],
+)
+def test_the_helper_checks_limits_again(web1: Web1, arguments: dict[str, Any]) -> None:
+    message = {"verb": "sandbox.ensure", "arguments": {"workspace": "box", **arguments}}
+    assert json.loads(web1.helper(message).out)["error"]["code"] == -32602
+
+
+@pytest.mark.parametrize(
+    ("seen", "missing"),
+    [
+        ({"memory_bytes": None}, "memory_bytes"),
+        ({"memory_bytes": 1 << 40}, "memory_bytes"),
+        ({"tasks": 4000}, "tasks"),
+        ({"cpus": None}, "cpus"),
+        ({"interfaces": ["eth0", "lo"]}, "network"),
+        ({"neighbours": ["demo", "other"]}, "files"),
+        ({"no_new_privileges": False}, "privileges"),
+        ({"capabilities": 1}, "privileges"),
+    ],
+)
+def test_what_does_not_hold_is_refused(seen: dict[str, Any], missing: str) -> None:
+    wish = sandboxes.parse("demo", {"memory_bytes": 64 << 20, "tasks": 20, "cpus": 0.5}, "none")
+    assert all(sandboxes.judge(wish, SEEN).values())
+    with pytest.raises(Unsupported, match=missing):
+        sandboxes.judge(wish, {**SEEN, **seen})
+
+
+def test_no_number_is_infinite() -> None:
+    with pytest.raises(InvalidParams):
+        sandboxes.parse("demo", {"cpus": float("inf")}, "full")
