@@ -79,8 +79,9 @@ class Dispatcher:
     def resume(self) -> None:
         """Run again what was begun and not ended: every resumable method's second run completes its first."""
         for intent in self._context.store.intents():
+            entry = self._methods[intent.method]
             try:
-                reply = {"result": self._run(self._methods[intent.method], intent.params)}
+                reply = {"result": self._run(entry, entry.settle or entry.function, intent.params)}
                 outcome = "resumed"
             except AgentError as error:
                 reply, outcome = {"error": error.to_dict()}, f"resumed: {error.kind}"
@@ -119,7 +120,7 @@ class Dispatcher:
         if earlier is None:
             return self._journaled(entry, params)
         digest, reply = earlier
-        if digest != _digest(entry.name, params):
+        if digest != _digest(entry.name, _public(entry, params)):
             raise InvalidParams.of("request_id", "was used for another call")
         if "error" in reply:
             error = AgentError(reply["error"]["message"])
@@ -131,33 +132,39 @@ class Dispatcher:
     def _journaled(self, entry: Method, params: Dict[str, Any]) -> Any:
         """Run a change between its intent and its result. A refusal is a result too; what may go on is not."""
         store, request_id = self._context.store, params.get("request_id")
-        digest = _digest(entry.name, params)
+        digest = _digest(entry.name, _public(entry, params))
         if not entry.is_resumable:
-            result = self._run(entry, params)
+            result = self._run(entry, entry.function, params)
             try:
                 store.end(None, request_id, digest, {"result": result})
             except sqlite3.OperationalError as error:  # it was done: its result matters more than remembering it
                 print(f"the result of {entry.name} is not kept: {error}", file=sys.stderr, flush=True)
             return result
+        if entry.settle is not None:
+            return self._recorded(entry, params, digest)
         if not self._changing.acquire(timeout=LOCK_WAIT_S):
             raise InUse("other changes on this node take too long", hint="try again")
         try:
-            intent = store.begin(entry.name, params)
-            try:
-                result = self._run(entry, params)
-            except UNSETTLED:
-                raise  # it may be half-done: the intent stays and is taken up again
-            except AgentError as error:
-                store.end(intent, request_id, digest, {"error": error.to_dict()})
-                raise
-            store.end(intent, request_id, digest, {"result": result})
-            return result
+            return self._recorded(entry, params, digest)
         finally:
             self._changing.release()
 
-    def _run(self, entry: Method, params: Dict[str, Any]) -> Any:
+    def _recorded(self, entry: Method, params: Dict[str, Any], digest: str) -> Any:
+        store, request_id = self._context.store, params.get("request_id")
+        intent = store.begin(entry.name, _public(entry, params))
         try:
-            return entry.function(self._context, **params)
+            result = self._run(entry, entry.function, params)
+        except UNSETTLED:
+            raise  # it may be half-done: the intent stays and is taken up again
+        except AgentError as error:
+            store.end(intent, request_id, digest, {"error": error.to_dict()})
+            raise
+        store.end(intent, request_id, digest, {"result": result})
+        return result
+
+    def _run(self, entry: Method, function: Callable[..., Any], params: Dict[str, Any]) -> Any:
+        try:
+            return function(self._context, **params)
         except AgentError:
             raise
         except Exception as error:  # a bug half-way through a change: the journal must know it as such
@@ -241,6 +248,11 @@ class _Held:
 
     def __exit__(self, *_: object) -> None:
         self._locks.release(self._key)
+
+
+def _public(entry: Method, params: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the parameters that may be written down."""
+    return {key: value for key, value in params.items() if key not in entry.secrets}
 
 
 def _digest(method: str, params: Dict[str, Any]) -> str:

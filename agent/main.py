@@ -14,6 +14,7 @@ usage: agent.pyz COMMAND
 
   agent        serve the API on the socket that systemd passes (unprivileged)
   dial [PATH]  bridge standard input and output to the agent's socket
+  git          run git for a request on standard input (inside a job of a workspace)
   helper       carry out the fixed verbs of the root half on the socket that systemd passes
   version      print version and build as JSON
 """
@@ -33,6 +34,10 @@ def main(arguments: List[str]) -> int:
         from agent.helper.server import serve as serve_helper
 
         serve_helper()
+    elif command == "git" and not rest:
+        from agent.gitjob import main as run_git
+
+        return run_git()
     elif command == "dial" and len(rest) <= 1:
         from agent.dial import dial
 

@@ -27,6 +27,12 @@ CREATE TABLE intents (id INTEGER PRIMARY KEY, method TEXT NOT NULL, params TEXT 
 PRAGMA user_version = 1;
 """
 
+# Not part of version 1 as it was first shipped; made when a store is opened.
+LATER_TABLES = """
+CREATE TABLE IF NOT EXISTS repos (
+    workspace TEXT NOT NULL, name TEXT NOT NULL, document TEXT NOT NULL, PRIMARY KEY (workspace, name)) WITHOUT ROWID;
+"""
+
 Document = Dict[str, Any]
 
 
@@ -49,7 +55,7 @@ class Store:
         except (sqlite3.Error, ReadOnly) as error:
             self.damage = str(error)
             self._db = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
-            self._db.executescript(TABLES)
+            self._db.executescript(TABLES + LATER_TABLES)
 
     def close(self) -> None:
         """Close the file."""
@@ -89,7 +95,7 @@ class Store:
     def get_workspace(self, name: str) -> Optional[Document]:
         """Return the workspace's document."""
         row = self._one("SELECT document FROM workspaces WHERE name = ?", name)
-        return None if row is None else json.loads(row[0])
+        return None if row is None else {**json.loads(row[0]), "repos": self._repo_names(name)}
 
     def list_workspaces(self, user: Optional[str] = None) -> List[Document]:
         """Return all workspaces, or those of one user, by name."""
@@ -97,17 +103,55 @@ class Store:
             rows = self._all("SELECT document FROM workspaces ORDER BY name")
         else:
             rows = self._all("SELECT document FROM workspaces WHERE user = ? ORDER BY name", user)
-        return [json.loads(row[0]) for row in rows]
+        repos: Dict[str, List[str]] = {}
+        for workspace, name, text in self._all("SELECT workspace, name, document FROM repos ORDER BY workspace, name"):
+            if json.loads(text)["state"] == "ready":
+                repos.setdefault(workspace, []).append(name)
+        documents = [json.loads(row[0]) for row in rows]
+        return [{**document, "repos": repos.get(document["name"], [])} for document in documents]
 
     def put_workspace(self, document: Document) -> None:
-        """Write a workspace's document."""
+        """Write a workspace's document; its repos are not part of it."""
+        document = {key: value for key, value in document.items() if key != "repos"}
         self._write(
             "INSERT OR REPLACE INTO workspaces VALUES (?, ?, ?)", document["name"], document["user"], _dumps(document)
         )
 
     def remove_workspace(self, name: str) -> None:
-        """Forget a workspace."""
-        self._write("DELETE FROM workspaces WHERE name = ?", name)
+        """Forget a workspace and its repos."""
+        with self._lock, self._db:
+            self._db.execute("BEGIN")
+            self._db.execute("DELETE FROM repos WHERE workspace = ?", (name,))
+            self._db.execute("DELETE FROM workspaces WHERE name = ?", (name,))
+
+    def get_repo(self, workspace: str, name: str) -> Optional[Document]:
+        """Return the document of a repo: state is pending while it is being made, ready afterwards."""
+        row = self._one("SELECT document FROM repos WHERE workspace = ? AND name = ?", workspace, name)
+        return None if row is None else json.loads(row[0])
+
+    def list_repos(self, workspace: str) -> List[Document]:
+        """Return the ready repos of a workspace, by name."""
+        rows = self._all("SELECT document FROM repos WHERE workspace = ? ORDER BY name", workspace)
+        return [document for document in (json.loads(row[0]) for row in rows) if document["state"] == "ready"]
+
+    def claim_repo(self, workspace: str, document: Document) -> Optional[Document]:
+        """Write a new repo's document; or return the one that has its name already, and write nothing."""
+        with self._lock:
+            sql = "INSERT OR IGNORE INTO repos VALUES (?, ?, ?)"
+            if self._db.execute(sql, (workspace, document["name"], _dumps(document))).rowcount:
+                return None
+        return self.get_repo(workspace, document["name"]) or self.claim_repo(workspace, document)
+
+    def complete_repo(self, workspace: str, document: Document) -> bool:
+        """Write a repo's document over its earlier one; False when that is gone or another one (another token)."""
+        with self._lock:
+            sql = "UPDATE repos SET document = ? WHERE workspace = ? AND name = ? AND instr(document, ?) > 0"
+            values = (_dumps(document), workspace, document["name"], _dumps(document["token"]))
+            return bool(self._db.execute(sql, values).rowcount)
+
+    def remove_repo(self, workspace: str, name: str) -> None:
+        """Forget a repo."""
+        self._write("DELETE FROM repos WHERE workspace = ? AND name = ?", workspace, name)
 
     def counts(self) -> Dict[str, int]:
         """Return how many users, workspaces and sandboxes there are."""
@@ -149,6 +193,9 @@ class Store:
         row = self._one("SELECT digest, reply FROM results WHERE request_id = ?", request_id)
         return None if row is None else (row[0], json.loads(row[1]))
 
+    def _repo_names(self, workspace: str) -> List[str]:
+        return [document["name"] for document in self.list_repos(workspace)]
+
     def _with_workspaces(self, document: Document) -> Document:
         rows = self._all("SELECT name FROM workspaces WHERE user = ? ORDER BY name", document["name"])
         return {**document, "workspaces": [row[0] for row in rows]}
@@ -184,6 +231,7 @@ def _open(path: str) -> sqlite3.Connection:
     # Only now: a file that is not ours stays as it is, to the byte.
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")
+    database.executescript(LATER_TABLES)
     return database
 
 

@@ -221,7 +221,7 @@ class WorkspaceFields(TypedDict):
     mode: Annotated[str, Keywords({"pattern": "^[0-7]{4}$"})]
     state: Literal["ready", "pending", "failed"]
     labels: Labels
-    repos: List[str]
+    repos: List[Name]
     sandbox: Optional[Sandbox]
     created_at: Time
     opened_at: Optional[Time]
@@ -271,3 +271,21 @@ class Execution(TypedDict):
     ]
     duration_s: float
     killed_by: Optional[Literal["timeout", "memory"]]
+
+
+class Repo(TypedDict):
+    """A git repository in a workspace, as its user's git tells."""
+
+    name: Name
+    path: str
+    url: Annotated[Optional[str], Keywords({"description": "Where it was cloned from; null for repo.init."})]
+    branch: Annotated[Optional[str], Keywords({"description": "Null when HEAD is detached or the directory is gone."})]
+    commit: Annotated[Optional[str], Keywords({"description": "Null before the first commit."})]
+
+
+class RepoDeleted(TypedDict):
+    """What repo.delete answers."""
+
+    workspace: Name
+    name: Name
+    deleted: Literal[True]

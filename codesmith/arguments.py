@@ -57,3 +57,24 @@ def read_text(path: str, option: str) -> str:
         raise CodeSmithError(f"{option}: {path} is not UTF-8 text") from None
     except OSError as error:
         raise CodeSmithError(f"{option}: cannot read {path}: {error.strerror}") from None
+
+
+def read_credential(path: str | None, username: str | None, url: str) -> dict[str, str] | None:
+    """Return what git authenticates with, read from a file; `-` is standard input. A key for ssh, else a token."""
+    if path is None:
+        if username is not None:
+            raise CodeSmithError("--username goes with --credential-file")
+        return None
+    text = read_text(path, "--credential-file")
+    if not url.startswith("https:"):
+        return {"ssh_key": text}
+    named = {} if username is None else {"username": username}
+    return {"token": text.strip("\r\n"), **named}
+
+
+def read_lines(path: str | None, option: str) -> list[str] | None:
+    """Return the lines of a file that are neither empty nor a comment; None without a file."""
+    if path is None:
+        return None
+    lines = (line.strip() for line in read_text(path, option).splitlines())
+    return [line for line in lines if line and not line.startswith("#")]

@@ -72,10 +72,14 @@ def run_job(
     stdin: str,
     timeout_s: float,
     caller: socket.socket,
+    job: Optional[str] = None,
     sandbox: Optional[Sandbox] = None,
 ) -> Dict[str, Any]:
-    """Run `argv` as the workspace's login and return an Execution; ends early when the caller goes away."""
-    unit = unit_of(workspace, secrets.token_hex(8))
+    """Run `argv` as the workspace's login and return an Execution; ends early when the caller goes away.
+
+    `job` names its unit, for who must find it again.
+    """
+    unit = unit_of(workspace, job or secrets.token_hex(8))
     line = shim_line(workspace, user, argv, cwd, env)
     begun = time.monotonic()
     child = subprocess.Popen(

@@ -87,6 +87,65 @@ def taken(name: str) -> str:
     return TAKEN + name
 
 
+def remove_inside(parent: str, owned: str, uid: int, folders: Sequence[str], name: str) -> bool:
+    """Remove PARENT/OWNED/FOLDERS/NAME below directories of `uid`; False when it is not there.
+
+    The user may swap everything meanwhile: each directory is held and looked at, and what has the name in the last one
+    is renamed away, a link as the link that it is.
+    """
+    top = secrets.token_hex(16)
+    with _open_owned(parent, uid, (owned, *folders)) as inner, open_base(TRASH) as trash:
+        if inner is None:
+            return False
+        try:
+            os.rename(name, top, src_dir_fd=inner, dst_dir_fd=trash)
+        except FileNotFoundError:
+            return False
+        os.fsync(inner)
+        _empty(trash)
+    return True
+
+
+def read_inside(parent: str, owned: str, uid: int, folders: Sequence[str], name: str) -> bytes:
+    """Return the first bytes of a plain file of `uid` below directories of `uid`; nothing when there is none."""
+    with _open_owned(parent, uid, (owned, *folders)) as inner:
+        if inner is None:
+            return b""
+        try:
+            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=inner)
+        except OSError:
+            return b""
+        try:
+            found = os.fstat(descriptor)
+            return os.read(descriptor, 4096) if stat.S_ISREG(found.st_mode) and found.st_uid == uid else b""
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def _open_owned(parent: str, uid: int, folders: Sequence[str]) -> Iterator[Optional[int]]:
+    """Hold PARENT/FOLDERS, each of them a real directory of `uid`; or nothing when one is not."""
+    with open_base(parent) as base:
+        held = os.dup(base)
+        try:
+            for folder in folders:
+                try:
+                    inner = os.open(folder, DIRECTORY, dir_fd=held)
+                except OSError as error:
+                    if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                        raise
+                    yield None
+                    return
+                os.close(held)
+                held = inner
+                if os.fstat(held).st_uid != uid:
+                    yield None
+                    return
+            yield held
+        finally:
+            os.close(held)
+
+
 def sweep() -> None:
     """Finish what an interrupted make or remove left in staging and trash. Taken trees stay: they change hands."""
     with open_base(STAGING) as base:

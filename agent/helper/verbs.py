@@ -22,6 +22,7 @@ from agent.helper import (
     holders,
     homes,
     jobs,
+    repos,
     running,
     sandboxes,
     schedules,
@@ -213,11 +214,7 @@ def run_job(
     problem = jobs.check_job(argv, cwd, env, stdin, timeout_s)
     if problem:
         raise InvalidParams.of(problem.split(" ", 1)[0], problem.split(" ", 1)[1])
-    owner = _owner_of(workspace)
-    # Held from before the second look until the job's end: see running.py.
-    with running.hold(owner.uid):
-        if _owner_of(workspace) != owner:
-            raise InUse(f"workspace {workspace!r} is changing hands", hint="try again")
+    with _fit_for_jobs(workspace) as owner:
         sandbox = _sandbox_of(workspace)
         return jobs.run_job(
             workspace, owner.name, argv=argv, cwd=cwd, env=env, stdin=stdin,
@@ -229,11 +226,12 @@ def ensure_sandbox(caller: socket.socket, workspace: Any, limits: Any, network: 
     """Prove the sandbox by a job that looks at itself, then hold all jobs of the workspace to it."""
     workspace = parse_name(workspace, "workspace")
     sandbox = sandboxes.parse(workspace, limits, network)
-    owner = _owner_of(workspace)
     probe = ["/usr/bin/python3", "-I", "-S", "-c", sandboxes.PROBE]
-    look = jobs.run_job(
-        workspace, owner.name, argv=probe, cwd="", env={}, stdin="", timeout_s=PROBE_S, caller=caller, sandbox=sandbox
-    )
+    with _fit_for_jobs(workspace) as owner:
+        look = jobs.run_job(
+            workspace, owner.name, argv=probe, cwd="", env={}, stdin="", timeout_s=PROBE_S, caller=caller,
+            sandbox=sandbox,
+        )  # fmt: skip
     enforced = sandboxes.judge(sandbox, sandboxes.read_probe(look))
     with exclusive_ledger() as ledger:
         if ledger.workspace(workspace) is None:
@@ -252,8 +250,52 @@ def remove_sandbox(caller: socket.socket, workspace: Any) -> Dict[str, Any]:
     return {}
 
 
+def init_repo(caller: socket.socket, workspace: Any, **arguments: Any) -> Dict[str, Any]:
+    """Make an empty repository in a workspace."""
+    with _fit_for_jobs(parse_name(workspace, "workspace")), _read_ledger() as ledger:
+        return repos.init(caller, ledger, workspace, **arguments)
+
+
+def clone_repo(caller: socket.socket, workspace: Any, **arguments: Any) -> Dict[str, Any]:
+    """Clone a repository into a workspace. The ledger is not held: other changes go on."""
+    with _fit_for_jobs(parse_name(workspace, "workspace")), _read_ledger() as ledger:
+        return repos.clone(caller, ledger, workspace, **arguments)
+
+
+def read_repos(caller: socket.socket, workspace: Any, names: Any) -> Dict[str, Any]:
+    """Return branch and commit of repositories."""
+    with _fit_for_jobs(parse_name(workspace, "workspace")), _read_ledger() as ledger:
+        return repos.read(caller, ledger, workspace, names)
+
+
+def settle_repo(caller: socket.socket, workspace: Any, name: Any, token: Any) -> Dict[str, Any]:
+    """Remove what an init or clone that did not end left behind."""
+    with exclusive_ledger() as ledger:
+        return {"is_made": repos.settle(ledger, workspace, name, token)}
+
+
+def remove_repo(caller: socket.socket, workspace: Any, name: Any) -> Dict[str, Any]:
+    """Remove a repository from a workspace."""
+    with exclusive_ledger() as ledger:
+        repos.remove(ledger, workspace, name)
+    return {}
+
+
+CLONE_FIELDS = frozenset(
+    ("workspace", "name", "url", "ref", "depth", "credential", "known_hosts", "token", "timeout_s")
+)
+
+
+CLONE_FIELDS = frozenset(
+    ("workspace", "name", "url", "ref", "depth", "credential", "known_hosts", "token", "timeout_s")
+)
 VERBS: Dict[str, Verb] = {
     "job.run": Verb(run_job, frozenset(("workspace", "argv", "cwd", "env", "stdin", "timeout_s"))),
+    "repo.clone": Verb(clone_repo, CLONE_FIELDS),
+    "repo.init": Verb(init_repo, frozenset(("workspace", "name", "branch", "token"))),
+    "repo.read": Verb(read_repos, frozenset(("workspace", "names"))),
+    "repo.remove": Verb(remove_repo, frozenset(("workspace", "name"))),
+    "repo.settle": Verb(settle_repo, frozenset(("workspace", "name", "token"))),
     "sandbox.ensure": Verb(ensure_sandbox, frozenset(("workspace", "limits", "network"))),
     "sandbox.remove": Verb(remove_sandbox, frozenset(("workspace",))),
     "user.disable": Verb(disable_user, frozenset(("name",))),
@@ -267,11 +309,30 @@ VERBS: Dict[str, Verb] = {
 }
 
 
+@contextmanager
+def _fit_for_jobs(workspace: str) -> Iterator[UserRecord]:
+    """Hold a workspace's user as one with a job under way, from before the second look on: see running.py."""
+    owner = _owner_of(workspace)
+    with running.hold(owner.uid):
+        if _owner_of(workspace) != owner:
+            raise InUse(f"workspace {workspace!r} is changing hands", hint="try again")
+        yield owner
+
+
 def _sandbox_of(workspace: str) -> Optional[sandboxes.Sandbox]:
     ledger = Ledger()
     found = ledger.sandbox(workspace)
     ledger.close()
     return sandboxes.Sandbox(workspace, *found) if found else None
+
+
+@contextmanager
+def _read_ledger() -> Iterator[Ledger]:
+    ledger = Ledger()
+    try:
+        yield ledger
+    finally:
+        ledger.close()
 
 
 def _lock(descriptor: int) -> None:

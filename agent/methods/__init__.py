@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import Tuple
 
 from agent.method import Method
-from agent.methods import audit, node, rpc, sandbox, user, workspace
+from agent.methods import audit, node, repo, rpc, sandbox, user, workspace
 
 METHODS: Tuple[Method, ...] = (
     audit.list_,
     node.health,
     node.info,
     node.version,
+    repo.clone,
+    repo.delete,
+    repo.get,
+    repo.init,
+    repo.list_,
     rpc.discover,
     sandbox.create,
     sandbox.delete,

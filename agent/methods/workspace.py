@@ -112,7 +112,7 @@ def create(
     account = made.pop("account")
     if found is None:
         users.remember(context, owner, account, keys, is_dedicated=True)
-    document: Dict[str, Any] = {**made, "labels": labels or {}, "opened_at": None}
+    document: Dict[str, Any] = {**made, "labels": labels or {}, "repos": [], "opened_at": None}
     context.store.put_workspace(document)
     return show(document)
 
@@ -332,7 +332,7 @@ def show(document: Dict[str, Any]) -> Workspace:
         "mode": "0700",
         "state": document.get("state", "ready"),
         "labels": document["labels"],
-        "repos": [],
+        "repos": document["repos"],
         "sandbox": document.get("sandbox"),
         "created_at": document["created_at"],
         "opened_at": document["opened_at"],

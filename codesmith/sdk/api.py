@@ -387,6 +387,60 @@ class Os(Record):
         )
 
 
+class Repo(Record):
+    """A git repository in a workspace, as its user's git tells.
+
+    name: 1 to 28 of a-z, 0-9 and inner hyphens.
+    url: Where it was cloned from; null for repo.init.
+    branch: Null when HEAD is detached or the directory is gone.
+    commit: Null before the first commit.
+    """
+
+    __slots__ = ("name", "path", "url", "branch", "commit")
+
+    def __init__(self, *, name: str, path: str, url: str | None, branch: str | None, commit: str | None) -> None:
+        self.name = name
+        self.path = path
+        self.url = url
+        self.branch = branch
+        self.commit = commit
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Repo:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            name=data["name"],
+            path=data["path"],
+            url=data["url"],
+            branch=data["branch"],
+            commit=data["commit"],
+        )
+
+
+class RepoDeleted(Record):
+    """What repo.delete answers.
+
+    workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+    name: 1 to 28 of a-z, 0-9 and inner hyphens.
+    """
+
+    __slots__ = ("workspace", "name", "deleted")
+
+    def __init__(self, *, workspace: str, name: str, deleted: bool) -> None:
+        self.workspace = workspace
+        self.name = name
+        self.deleted = deleted
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> RepoDeleted:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            workspace=data["workspace"],
+            name=data["name"],
+            deleted=data["deleted"],
+        )
+
+
 class Sandbox(Record):
     """The isolation boundary of a workspace.
 
@@ -731,6 +785,128 @@ class NodeMethods:
         params: dict[str, Any] = {}
         found = self._transport.call("node.version", params, changes=False)
         return self._transport.record("node.version", NodeVersion.from_dict, found)
+
+
+class RepoMethods:
+    """repo.*"""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def clone(
+        self,
+        *,
+        workspace: str,
+        url: str,
+        name: str | None = None,
+        ref: str | None = None,
+        depth: int | None = None,
+        credential: Mapping[str, str] | None = None,
+        known_hosts: Sequence[str] | None = None,
+        timeout_s: float | None = None,
+        request_id: str | None = None,
+    ) -> Repo:
+        """Clone a git repository to code/NAME in a workspace, as the workspace's user.
+
+        It appears there when it is whole, or not at all. `name` follows from the URL by default. Hooks and
+        submodules are left out. Without `credential`, ssh uses the keys of the workspace's user. A clone that is
+        cut off is removed.
+
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+        url: https://HOST[:PORT]/PATH, ssh://[USER@]HOST[:PORT]/PATH or USER@HOST:PATH, without password or token
+        name: 1 to 28 of a-z, 0-9 and inner hyphens.
+        ref: A branch or tag.
+        depth: How many commits (default: all).
+        credential: For https {username?, password} or {username?, token}, for ssh {ssh_key}: a private key without
+            passphrase. Used for this call, sent to the URL's host alone, written down nowhere.
+        known_hosts: Lines `HOST KEYTYPE KEY`, believed for this call beside the known_hosts of the workspace's user. An
+            ssh host whose key is in neither is refused.
+        timeout_s: Default 600.
+
+        AgentRefused with rpc_kind invalid_params, not_found, already_exists, not_managed, in_use, disabled,
+            unsupported, command_failed, limit, read_only.
+        """
+        params: dict[str, Any] = {
+            "workspace": workspace,
+            "url": url,
+            "name": name,
+            "ref": ref,
+            "depth": depth,
+            "credential": credential,
+            "known_hosts": known_hosts,
+            "timeout_s": timeout_s,
+            "request_id": request_id,
+        }
+        found = self._transport.call("repo.clone", params, changes=True)
+        return self._transport.record("repo.clone", Repo.from_dict, found)
+
+    def delete(self, *, workspace: str, name: str, request_id: str | None = None) -> RepoDeleted:
+        """Delete a repository with all that is in code/NAME, what was never pushed too.
+
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+        name: 1 to 28 of a-z, 0-9 and inner hyphens.
+
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, command_failed, read_only.
+        """
+        params: dict[str, Any] = {"workspace": workspace, "name": name, "request_id": request_id}
+        found = self._transport.call("repo.delete", params, changes=True)
+        return self._transport.record("repo.delete", RepoDeleted.from_dict, found)
+
+    def get(self, *, workspace: str, name: str) -> Repo:
+        """Return one repository with its branch and commit as they are now.
+
+        `branch` is null when HEAD is detached, `commit` when there is none yet; both when the user removed the
+        repository.
+
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+        name: 1 to 28 of a-z, 0-9 and inner hyphens.
+
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, disabled, command_failed, limit, in_use,
+            unsupported.
+        """
+        params: dict[str, Any] = {"workspace": workspace, "name": name}
+        found = self._transport.call("repo.get", params, changes=False)
+        return self._transport.record("repo.get", Repo.from_dict, found)
+
+    def init(
+        self,
+        *,
+        workspace: str,
+        name: str | None = None,
+        default_branch: str | None = None,
+        request_id: str | None = None,
+    ) -> Repo:
+        """Make an empty git repository code/NAME in a workspace, as the workspace's user.
+
+        `name` is by default the workspace's, `default_branch` main.
+
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+        name: 1 to 28 of a-z, 0-9 and inner hyphens.
+        default_branch: A branch or tag.
+
+        AgentRefused with rpc_kind invalid_params, not_found, already_exists, not_managed, in_use, disabled,
+            unsupported, command_failed, limit, read_only.
+        """
+        params: dict[str, Any] = {
+            "workspace": workspace,
+            "name": name,
+            "default_branch": default_branch,
+            "request_id": request_id,
+        }
+        found = self._transport.call("repo.init", params, changes=True)
+        return self._transport.record("repo.init", Repo.from_dict, found)
+
+    def list(self, *, workspace: str) -> builtins.list[Repo]:
+        """Return the repositories of a workspace that CodeSmith made, by name; not what the user made.
+
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, disabled, command_failed, limit, in_use,
+            unsupported.
+        """
+        params: dict[str, Any] = {"workspace": workspace}
+        found = self._transport.call("repo.list", params, changes=False)
+        return self._transport.record("repo.list", lambda rows: [Repo.from_dict(row) for row in rows], found)
 
 
 class SandboxMethods:

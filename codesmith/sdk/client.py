@@ -6,7 +6,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from codesmith.sdk.api import AuditMethods, NodeMethods, SandboxMethods, UserMethods, WorkspaceMethods
+from codesmith.sdk.api import (
+    AuditMethods,
+    NodeMethods,
+    RepoMethods,
+    SandboxMethods,
+    UserMethods,
+    WorkspaceMethods,
+)
 from codesmith.sdk.transport import Transport
 
 if TYPE_CHECKING:
@@ -26,6 +33,7 @@ class Client:
         self._transport = Transport(node.name, endpoint_path(node), self._ensure)
         self.audit = AuditMethods(self._transport)
         self.node = NodeMethods(self._transport)
+        self.repo = RepoMethods(self._transport)
         self.sandbox = SandboxMethods(self._transport)
         self.user = UserMethods(self._transport)
         self.workspace = WorkspaceMethods(self._transport)

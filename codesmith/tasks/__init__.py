@@ -7,13 +7,14 @@ from invoke.collection import Collection
 
 def root() -> Collection:
     """Return the root collection; one line per namespace, alphabetical."""
-    from codesmith.tasks import audit, demo, lab, node, sandbox, user, workspace
+    from codesmith.tasks import audit, demo, lab, node, repo, sandbox, user, workspace
 
     return Collection(
         demo.demo,
         audit=Collection.from_module(audit),
         lab=Collection.from_module(lab),
         node=Collection.from_module(node),
+        repo=Collection.from_module(repo),
         sandbox=Collection.from_module(sandbox),
         user=Collection.from_module(user),
         workspace=Collection.from_module(workspace),

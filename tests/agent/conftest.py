@@ -31,6 +31,7 @@ class StandInHelper:
     def __init__(self, path: Path) -> None:
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.refusals: dict[str, AgentError | None] = {}
+        self.is_made = False
         self.entered, self.gate = threading.Event(), threading.Event()
         self.gate.set()
         self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -80,6 +81,13 @@ class StandInHelper:
         if verb == "job.run":
             ended = {"exit_code": 0, "signal": None, "killed_by": None, "truncated": False, "duration_s": 0.1}
             return {**ended, "stdout": " ".join(arguments["argv"]), "stderr": ""}
+        head = {"branch": "main", "commit": "9fceb02d0ae598e95dc970b74767f19372d61af8"}
+        if verb in ("repo.clone", "repo.init"):
+            return head
+        if verb == "repo.read":
+            return {"repos": dict.fromkeys(arguments["names"], head)}
+        if verb == "repo.settle":
+            return {"is_made": self.is_made}
         if verb == "sandbox.ensure":
             return {"enforced": dict.fromkeys(arguments["limits"], True)}
         return {"leftovers": []} if verb == "user.remove" else {}

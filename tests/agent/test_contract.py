@@ -16,6 +16,7 @@ DOCUMENT = contract.build()
 METHODS = {method["name"]: method for method in DOCUMENT["methods"]}
 PROMISED = {
     "node.info", "node.health", "node.version", "user.create", "user.get", "user.list", "user.delete", "rpc.discover",
+    "repo.init", "repo.clone", "repo.get", "repo.list", "repo.delete",
     "sandbox.create", "sandbox.get", "sandbox.list", "sandbox.delete",
     "audit.list", "user.disable", "user.enable", "user.set_keys",
     "workspace.assign", "workspace.create", "workspace.delete", "workspace.exec", "workspace.get", "workspace.list",

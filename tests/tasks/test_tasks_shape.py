@@ -26,6 +26,8 @@ HARMLESS = {
     "node.logs",
     "node.status",
     "node.version",
+    "repo.get",
+    "repo.list",
     "sandbox.get",
     "sandbox.list",
     "user.get",

@@ -1,0 +1,191 @@
+"""Repositories inside workspaces: git runs as the workspace's login in a job, root only moves a tree away.
+
+The job's answer is that login's word, so it is checked like everything else that comes from outside.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import sys
+from typing import Any, Dict, List, NamedTuple, Optional
+
+from agent import gitwords
+from agent.errors import CommandFailed, Disabled, InvalidParams, LimitReached, NotFound, NotManaged, Unsupported
+from agent.gitjob import MARK, temporary_name
+from agent.helper import accounts, jobs, trees
+from agent.helper.ledger import Ledger
+from agent.names import WORKSPACES, login_of, parse_name
+
+TIMEOUT_MAX_S = 3600.0
+INIT_TIMEOUT_S = 60.0
+READ_TIMEOUT_S = 60.0
+STDERR_MAX = 2000
+SHORT_SECRET = 4
+COMMIT = "[0-9a-f]{40}([0-9a-f]{24})?"
+
+
+class Place(NamedTuple):
+    """A workspace that is ours, and whose it is."""
+
+    workspace: str
+    user: str
+    uid: int
+
+
+def init(caller: socket.socket, ledger: Ledger, workspace: Any, name: Any, branch: Any, token: Any) -> Dict[str, Any]:
+    """Make an empty repository code/NAME."""
+    place, name = find(ledger, workspace), parse_name(name)
+    request = {"action": "init", "name": name, "branch": gitwords.parse_ref(branch, "default_branch")}
+    return _make(place, request, gitwords.parse_token(token), INIT_TIMEOUT_S, caller)
+
+
+def clone(
+    caller: socket.socket, ledger: Ledger, workspace: Any, name: Any, url: Any, ref: Any, depth: Any, credential: Any,
+    known_hosts: Any, token: Any, timeout_s: Any,
+) -> Dict[str, Any]:  # fmt: skip
+    """Clone into code/NAME; it appears whole or not at all."""
+    place, name, url = find(ledger, workspace), parse_name(name), gitwords.parse_url(url)
+    if not isinstance(timeout_s, float) or not 0 < timeout_s <= TIMEOUT_MAX_S:
+        raise InvalidParams.of("timeout_s", f"must be between 0 and {TIMEOUT_MAX_S:.0f}")
+    is_https = url.startswith("https:")
+    request = {
+        "action": "clone",
+        "name": name,
+        "url": url,
+        "host": gitwords.host_of(url) if is_https else "",
+        "ref": None if ref is None else gitwords.parse_ref(ref),
+        "depth": gitwords.parse_depth(depth),
+        "credential": gitwords.parse_credential(credential, url),
+        "known_hosts": gitwords.parse_known_hosts(known_hosts),
+    }
+    programs = ["git"] if is_https else ["git", "ssh"]
+    return _make(place, request, gitwords.parse_token(token), timeout_s, caller, programs)
+
+
+def read(caller: socket.socket, ledger: Ledger, workspace: Any, names: Any) -> Dict[str, Any]:
+    """Return branch and commit of each repository, as git tells the workspace's login."""
+    place, names = find(ledger, workspace), gitwords.parse_names(names)
+    found = _ask(place, {"action": "read", "names": names, "programs": ["git"]}, None, READ_TIMEOUT_S, caller)
+    repos = found.get("repos")
+    if not isinstance(repos, dict):
+        raise _failed("git rev-parse", found, {})
+    return {"repos": {name: _checked(repos.get(name)) for name in names}}
+
+
+def settle(ledger: Ledger, workspace: Any, name: Any, token: Any) -> bool:
+    """End what the making of a repository left running and lying; tell whether code/NAME is what it made.
+
+    Holds the ledger alone.
+    """
+    workspace, name, token = parse_name(workspace, "workspace"), parse_name(name), gitwords.parse_token(token)
+    jobs.stop(jobs.unit_of(workspace, token))
+    record = ledger.workspace(workspace)
+    owner = ledger.user(record.user) if record else None
+    if owner is None:
+        return False
+    trees.remove_inside(WORKSPACES, workspace, owner.uid, ("code",), temporary_name(token))
+    mark = trees.read_inside(WORKSPACES, workspace, owner.uid, ("code", name, ".git"), MARK)
+    return bool(mark.strip() == token.encode())
+
+
+def remove(ledger: Ledger, workspace: Any, name: Any) -> None:
+    """Remove code/NAME of a workspace, whatever it is and however deep. Holds the ledger alone."""
+    workspace, name = parse_name(workspace, "workspace"), parse_name(name)
+    record = ledger.workspace(workspace)
+    owner = ledger.user(record.user) if record else None
+    if record is None or owner is None or record.state != "active":
+        raise NotFound(f"no workspace {workspace!r} on this node")
+    trees.remove_inside(WORKSPACES, workspace, owner.uid, ("code",), name)
+
+
+def find(ledger: Ledger, workspace: Any) -> Place:
+    """Return a workspace in which a job may run."""
+    workspace = parse_name(workspace, "workspace")
+    record = ledger.workspace(workspace)
+    owner = ledger.user(record.user) if record else None
+    if record is None or owner is None or record.state != "active":
+        raise NotFound(f"no workspace {workspace!r} on this node")
+    if owner.state != "active":
+        raise Disabled(f"user {owner.name!r} is disabled")
+    if accounts.check_ours(owner.name, owner.uid) is None:
+        raise NotManaged(f"the Unix account {login_of(owner.name)!r} is gone", hint="inv node.health")
+    return Place(workspace, owner.name, owner.uid)
+
+
+def _make(
+    place: Place, request: Dict[str, Any], token: str, timeout_s: float, caller: socket.socket,
+    programs: Optional[List[str]] = None,
+) -> Dict[str, Any]:  # fmt: skip
+    credential = request.get("credential", {})
+    whole = {**request, "token": token, "programs": programs or ["git"]}
+    found = _ask(place, whole, token, timeout_s, caller)
+    problem = found.get("problem")
+    if problem == "exists":
+        path = f"code/{request['name']}"
+        raise NotManaged(f"{path} exists in workspace {place.workspace!r} and was not made by CodeSmith")
+    if problem == "missing":
+        program = "ssh" if found.get("program") == "ssh" else "git"
+        hint = "inv node.prepare" if program == "git" else "install openssh-client on the node"
+        raise Unsupported(f"this node has no {program}", hint=hint)
+    if not isinstance(found.get("repo"), dict):
+        raise _failed(f"git {request['action']}", found, credential)
+    return _checked(found["repo"])
+
+
+def _ask(
+    place: Place, request: Dict[str, Any], token: Optional[str], timeout_s: float, caller: socket.socket
+) -> Dict[str, Any]:
+    """Run our own program as the workspace's login and return its answer, which is that login's word."""
+    done = jobs.run_job(
+        place.workspace, place.user, argv=[sys.executable, "-I", "-S", sys.path[0], "git"], cwd="", env={},
+        stdin=json.dumps(request), timeout_s=timeout_s, caller=caller, job=token,
+    )  # fmt: skip
+    if done["killed_by"] == "timeout":
+        raise LimitReached(f"git did not end within {timeout_s:.0f} s and was stopped", hint="give a longer timeout_s")
+    if done["exit_code"]:
+        # Not its standard error: a traceback is of no use to the caller.
+        return {"command": "git", "exit_code": done["exit_code"], "stderr": "it was ended before it could answer"}
+    try:
+        found = json.loads(done["stdout"])
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {}
+
+
+def _checked(found: Any) -> Dict[str, Any]:
+    """Return branch and commit if they are such, null otherwise."""
+    found = found if isinstance(found, dict) else {}
+    branch, commit = found.get("branch"), found.get("commit")
+    try:
+        branch = None if branch is None else gitwords.parse_ref(branch)
+    except InvalidParams:
+        branch = None
+    is_commit = isinstance(commit, str) and re.fullmatch(COMMIT, commit)
+    return {"branch": branch, "commit": commit if is_commit else None}
+
+
+def _failed(command: str, found: Dict[str, Any], credential: Dict[str, str]) -> CommandFailed:
+    code = found.get("exit_code")
+    stderr = redact(str(found.get("stderr", "")), credential)[-STDERR_MAX:]
+    lines = [line for line in stderr.splitlines() if line.strip()]
+    first = next(
+        (line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1] if lines else "no message"
+    )
+    return CommandFailed(
+        f"{command} failed: {first[:300]}",
+        command=command,
+        exit_code=code if isinstance(code, int) else None,
+        stderr=stderr.strip(),
+    )
+
+
+def redact(text: str, credential: Dict[str, str]) -> str:
+    """Return a text without secrets, without what steers a terminal, and without URLs' user parts."""
+    for field in ("password", "ssh_key"):
+        for secret in credential.get(field, "").splitlines():
+            if len(secret) >= SHORT_SECRET:
+                text = text.replace(secret, "[redacted]")
+    text = re.sub(r"(https?://)[^/@\s]+@", r"\1", text)
+    return re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", " ", text)

@@ -1,0 +1,106 @@
+"""Git repositories in workspaces."""
+# ruff: noqa: ARG001  Invoke hands every task a context; parameters are named as people type them
+
+from __future__ import annotations
+
+from invoke.context import Context
+
+import codesmith
+from codesmith import arguments, output
+from codesmith.sdk.api import Repo, RepoDeleted
+from codesmith.task import task
+
+COLUMNS = ("name", "path", "url", "branch", "commit")
+
+
+@task(
+    help={
+        "workspace": "The workspace's name.",
+        "name": "The repository's name, its directory in code/ (default: the workspace's).",
+        "default_branch": "Its first branch (default: main).",
+    }
+)
+def init(
+    c: Context,
+    workspace: str,
+    name: str | None = None,
+    default_branch: str | None = None,
+    node: str = "",
+    file: str = "",
+    json: bool = False,
+) -> Repo:
+    """Make an empty repository in a workspace."""
+    with codesmith.connect(node, file) as client:
+        repo = client.repo.init(workspace=workspace, name=name, default_branch=default_branch)
+    output.show(repo, COLUMNS, json=json)
+    return repo
+
+
+@task(
+    help={
+        "workspace": "The workspace's name.",
+        "url": "https://HOST/PATH, ssh://USER@HOST/PATH or USER@HOST:PATH, without password or token.",
+        "name": "The repository's name, its directory in code/ (default: the last part of the URL).",
+        "ref": "A branch or tag (default: the remote's own).",
+        "depth": "How many commits (default: all).",
+        "credential_file": "A file with a token, or with a private key for ssh; - for standard input (default: none).",
+        "username": "The name that goes with the token (default: x-access-token).",
+        "known_hosts": "A file with the ssh host's key, as ssh-keyscan prints it (default: what the user knows).",
+        "timeout": "Seconds after which it is ended (default: 600).",
+    }
+)
+def clone(
+    c: Context,
+    workspace: str,
+    url: str,
+    name: str | None = None,
+    ref: str | None = None,
+    depth: int | None = None,
+    credential_file: str | None = None,
+    username: str | None = None,
+    known_hosts: str | None = None,
+    timeout: float | None = None,
+    node: str = "",
+    file: str = "",
+    json: bool = False,
+) -> Repo:
+    """Clone a repository into a workspace, as its user.
+
+    Example: repo.clone demo https://git.example.org/team/site.git --credential-file ~/token
+    """
+    credential = arguments.read_credential(credential_file, username, url)
+    hosts = arguments.read_lines(known_hosts, "--known-hosts")
+    with codesmith.connect(node, file) as client:
+        repo = client.repo.clone(
+            workspace=workspace, url=url, name=name, ref=ref, depth=depth, credential=credential, known_hosts=hosts,
+            timeout_s=timeout,
+        )  # fmt: skip
+    output.show(repo, COLUMNS, json=json)
+    return repo
+
+
+@task(help={"workspace": "The workspace's name.", "name": "The repository's name."}, harmless=True)
+def get(c: Context, workspace: str, name: str, node: str = "", file: str = "", json: bool = False) -> Repo:
+    """Show one repository, its branch and its commit."""
+    with codesmith.connect(node, file) as client:
+        repo = client.repo.get(workspace=workspace, name=name)
+    output.show(repo, COLUMNS, json=json)
+    return repo
+
+
+@task(name="list", help={"workspace": "The workspace's name."}, harmless=True)
+def list_(c: Context, workspace: str, node: str = "", file: str = "", json: bool = False) -> list[Repo]:
+    """Show the repositories of a workspace."""
+    with codesmith.connect(node, file) as client:
+        repos = client.repo.list(workspace=workspace)
+    output.show(repos, COLUMNS, json=json)
+    return repos
+
+
+@task(help={"workspace": "The workspace's name.", "name": "The repository's name."})
+def delete(c: Context, workspace: str, name: str, node: str = "", file: str = "", json: bool = False) -> RepoDeleted:
+    """Delete a repository, also what was never pushed."""
+    with codesmith.connect(node, file) as client:
+        deleted = client.repo.delete(workspace=workspace, name=name)
+    output.show(deleted, json=json)
+    return deleted

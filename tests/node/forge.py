@@ -1,0 +1,82 @@
+"""A forge on a lab node: git over ssh and over https, with a private and a public repository."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from tests.person import Person
+
+# Inside the range that the lab leaves alone; only these two nodes know them.
+ADDRESSES = ("198.18.200.1", "198.18.200.2")
+PASSWORD = "s3cret-of-the-forge-7f1c"
+SERVER = Path(__file__).with_name("forge_server.py").read_text()
+SET_UP = """
+set -e
+useradd --create-home --shell /bin/bash git
+usermod --password '*' git
+install -d -m 700 -o git -g git /home/git/.ssh
+echo '{public_key}' > /home/git/.ssh/authorized_keys
+chown git: /home/git/.ssh/authorized_keys
+export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b HOME=/root
+git init -q -b main /srv/git/seed
+cd /srv/git/seed
+echo one > one; git add one; git commit -qm one; git tag v1
+git branch other
+echo two > two; git add two; git commit -qm two
+git clone -q --bare . ../public.git
+git clone -q --bare . ../private.git
+chown -R git: /srv/git
+systemd-run --quiet --unit=forge python3 /root/serve.py {host} {password}
+"""
+
+
+class Forge:
+    """Where the repositories are, and what one needs to get at them."""
+
+    def __init__(self, person: Person, node: str, client: str, folder: Path) -> None:
+        self.person, self.node = person, node
+        self.host = ADDRESSES[0]
+        self.cable(client)
+        self.https = f"https://{self.host}:8443"
+        self._write("/root/serve.py", SERVER)
+        self._certificate = self._certify(folder)
+        key = folder / "deploy"
+        subprocess.run(["ssh-keygen", "-q", "-N", "", "-t", "ed25519", "-f", key], check=True)
+        self.key, public_key = key.read_text(), key.with_suffix(".pub").read_text().strip()
+        person.on(node, SET_UP.format(public_key=public_key, host=self.host, password=PASSWORD))
+        is_open = "bash -c 'exec 3<>/dev/tcp/127.0.0.1/8443'"
+        person.wait_until(lambda: person.on(node, is_open, check=False).ok, within_s=20)
+        public = person.on(node, "cat /etc/ssh/ssh_host_ed25519_key.pub").out.split()
+        self.known_host = f"{self.host} {public[0]} {public[1]}"
+
+    def cable(self, client: str) -> None:
+        """Join the forge and a node by a cable of their own: lab nodes reach this machine alone."""
+        namespaces = [self.person.lab_node(name).record.id for name in (self.node, client)]
+        ends = zip(namespaces, ADDRESSES, strict=True)
+        first, second = namespaces
+        words = ["ip", "-n", first, "link", "add", "forge", "type", "veth", "peer", "name", "forge", "netns", second]
+        subprocess.run(words, check=True)
+        for namespace, address in ends:
+            subprocess.run(["ip", "-n", namespace, "address", "add", f"{address}/30", "dev", "forge"], check=True)
+            subprocess.run(["ip", "-n", namespace, "link", "set", "forge", "up"], check=True)
+
+    def trusted_by(self, node: str) -> None:
+        """Put the forge's certificate among those that a node trusts."""
+        self.person.on(node, f"cat >> /etc/ssl/certs/ca-certificates.crt <<'END'\n{self._certificate}END")
+
+    def stolen(self) -> str:
+        """Return what came to the door that no credential may come to."""
+        return self.person.on(self.node, "cat /tmp/stolen", check=False).out
+
+    def _write(self, path: str, text: str) -> None:
+        self.person.on(self.node, f"mkdir -p /srv/git; cat > {path} <<'END'\n{text}END")
+
+    def _certify(self, folder: Path) -> str:
+        words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                 "-subj", "/CN=forge", "-addext", f"subjectAltName=IP:{self.host}", "-days", "2",
+                 "-keyout", "key.pem", "-out", "cert.pem"]  # fmt: skip
+        subprocess.run(words, cwd=folder, check=True, capture_output=True)
+        certificate = (folder / "cert.pem").read_text()
+        self._write("/srv/git/forge.pem", (folder / "key.pem").read_text() + certificate)
+        return certificate
