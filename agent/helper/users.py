@@ -1,0 +1,135 @@
+"""Verbs about users: the account, its home and keys, closed out and let in again, gone without a trace."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, Dict, List
+
+from agent import sshkeys
+from agent.clock import now
+from agent.errors import CommandFailed, Disabled, InUse, InvalidParams, NotFound, NotManaged
+from agent.helper import accounts, closing, homes, schedules, sweep, trees
+from agent.helper.ledger import UID_FIRST, Ledger, UserRecord
+from agent.helper.lock import exclusive_ledger
+from agent.names import HOMES, home_of, login_of, parse_name
+
+
+def ensure_user(caller: socket.socket, name: Any, ssh_keys: Any) -> Dict[str, Any]:
+    """Make the account and home of a user, or finish making them."""
+    name, keys = parse_name(name), parse_keys(ssh_keys)
+    with exclusive_ledger() as ledger:
+        return make_user(ledger, name, keys)
+
+
+def set_keys(caller: socket.socket, name: Any, ssh_keys: Any) -> Dict[str, Any]:
+    """Write the keys of a user, as the user."""
+    name, keys = parse_name(name), parse_keys(ssh_keys)
+    with exclusive_ledger() as ledger:
+        closing.set_keys(ledger, _our_user(ledger, name), keys)
+    return {}
+
+
+def disable_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
+    """Close a user out: logins, schedules, processes and jobs; it stays so until it is enabled."""
+    name = parse_name(name)
+    with exclusive_ledger() as ledger:
+        closing.disable(ledger, _our_user(ledger, name))
+    return {}
+
+
+def enable_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
+    """Let a disabled user in again, as it was."""
+    name = parse_name(name)
+    with exclusive_ledger() as ledger:
+        closing.enable(ledger, _our_user(ledger, name))
+    return {}
+
+
+def remove_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
+    """End the user's processes, then remove account and home; in_use while it owns workspaces."""
+    name = parse_name(name)
+    with exclusive_ledger() as ledger:
+        owned = ledger.workspaces_of(name)
+        if owned:
+            raise InUse(f"user {name!r} owns workspaces: {', '.join(owned)}")
+        left = remove_account(ledger, name)
+        ledger.remove_user(name)
+        return {"leftovers": left}
+
+
+def make_user(ledger: Ledger, name: str, keys: List[str]) -> Dict[str, Any]:
+    """Make account and home of a user, or finish making them; nothing half-done stays when it fails."""
+    record = ledger.user(name)
+    if record is None:
+        accounts.check_free(name)
+        if trees.exists(HOMES, login_of(name)):
+            raise NotManaged(f"the directory {home_of(name)} exists and was not made by CodeSmith")
+        record = ledger.add_user(name, now(), accounts.first_free(max(ledger.next_uid(), UID_FIRST)))
+    elif record.state == "leaving":
+        raise InUse(f"user {name!r} is being deleted", hint="try again")
+    elif record.state == "disabled":
+        raise Disabled(f"user {name!r} is disabled", hint=f"inv user.enable {name}")
+    try:
+        accounts.ensure(name, record.uid)
+        if not trees.is_owned_directory(HOMES, login_of(name), record.uid):
+            trees.make(HOMES, login_of(name), record.uid, 0o700, _home_entries(keys))
+    except (CommandFailed, NotManaged, OSError):
+        _undo_user(ledger, name, record.uid, record.state)
+        raise
+    if record.state != "active":
+        ledger.mark_user(name, "active")
+    found = accounts.check_ours(name, record.uid)
+    assert found is not None
+    uid = record.uid
+    return {"login": login_of(name), "uid": uid, "gid": uid, "home": found.pw_dir, "shell": found.pw_shell}
+
+
+def remove_account(ledger: Ledger, name: str) -> List[str]:
+    """Remove account and home of a user that is in the ledger, and what it left elsewhere; return what stays.
+
+    Its record stays, marked leaving.
+    """
+    record = ledger.user(name)
+    if record is None:
+        return []
+    if accounts.check_ours(name, record.uid) is not None and trees.exists(HOMES, login_of(name)):
+        homes.seal(name, record.uid)  # nobody logs in any more while it is being removed
+    ledger.mark_user(name, "leaving")
+    schedules.remove(name, record.uid)
+    closing.end_all(ledger, record)
+    left = [*schedules.remove(name, record.uid), *sweep.sweep(record.uid)]
+    accounts.kill_all(record.uid)
+    accounts.remove(name, record.uid)
+    trees.remove(HOMES, login_of(name))
+    return left
+
+
+def _our_user(ledger: Ledger, name: str) -> UserRecord:
+    """Return the record of a user whose account is there and is the one we made."""
+    record = ledger.user(name)
+    if record is None or record.state not in ("active", "disabled"):
+        raise NotFound(f"no user {name!r} on this node")
+    if accounts.check_ours(name, record.uid) is None:
+        raise NotManaged(f"the Unix account {login_of(name)!r} is gone", hint="inv node.health")
+    return record
+
+
+def _undo_user(ledger: Ledger, name: str, uid: int, state: str) -> None:
+    """Take back a user that could not be made: nothing half-done stays, the record neither."""
+    if state != "pending":
+        return
+    accounts.remove(name, uid)
+    if trees.is_owned_directory(HOMES, login_of(name), uid):
+        trees.remove(HOMES, login_of(name))
+    ledger.remove_user(name)
+
+
+def parse_keys(value: Any) -> List[str]:
+    """Return public keys in canonical form; InvalidParams otherwise."""
+    if not isinstance(value, list) or not all(isinstance(line, str) for line in value):
+        raise InvalidParams.of("ssh_keys", "must be strings")
+    return sshkeys.parse_keys(value)
+
+
+def _home_entries(keys: List[str]) -> List[trees.Entry]:
+    return [trees.Entry(".ssh", 0o700), trees.Entry(".ssh/authorized_keys", 0o600, homes.keys_text(keys))]

@@ -1,0 +1,231 @@
+"""Verbs about workspaces: made whole, handed over, removed; and the jobs that run in them."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import uuid
+from contextlib import contextmanager
+from typing import Any, Dict, FrozenSet, Iterator, List, Optional
+
+from agent.clock import now
+from agent.errors import AgentError, Disabled, InUse, InvalidParams, NotFound, NotManaged
+from agent.helper import accounts, closing, handover, holders, jobs, running, sandboxes, trees, users
+from agent.helper.ledger import Ledger, UserRecord, WorkspaceRecord
+from agent.helper.lock import exclusive_ledger
+from agent.helper.refusals import told
+from agent.names import STAGING, WORKSPACES, login_of, parse_name, path_of
+
+FOLDERS = ("code", "config", "data", "logs", "tmp")
+AGENTS_MD = """\
+# Workspace {name}
+
+You work on node `{node}` as the Unix user `{login}`, in `{path}`.
+
+- Code belongs in `code/`, settings in `config/`, data in `data/`, logs in `logs/`; `tmp/` may be emptied at any time.
+- You may do here what `{login}` may do. Other workspaces, other homes and the system are closed to you.
+- There is no sudo. Ask the operator when something must be installed.
+- Facts about this workspace for programs: `.codesmith/workspace.json` (a copy; changing it changes nothing).
+"""
+
+
+def ensure_workspace(caller: socket.socket, name: Any, user: Any, dedicated: Any) -> Dict[str, Any]:
+    """Make the directory of a workspace, whole, for an active user; or find the one that was made.
+
+    `dedicated` is null, or {ssh_keys} to make the user too: one verb, one lock, for the usual case.
+    """
+    name, user = parse_name(name), parse_name(user, "user")
+    if dedicated is not None and (not isinstance(dedicated, dict) or set(dedicated) != {"ssh_keys"}):
+        raise InvalidParams.of("dedicated", "must be null or ssh_keys")
+    keys = users.parse_keys(dedicated["ssh_keys"]) if dedicated else []
+    with exclusive_ledger() as ledger:
+        if ledger.workspace(name) is None and trees.exists(WORKSPACES, name):
+            raise NotManaged(f"the directory {path_of(name)} exists and was not made by CodeSmith")
+        account = users.make_user(ledger, user, keys) if dedicated else None
+        return {**_ensure_workspace(ledger, name, user), "account": account}
+
+
+def assign_workspace(caller: socket.socket, name: Any, user: Any) -> Dict[str, Any]:
+    """Give a workspace to another active user and take every way into it from the one that had it.
+
+    Cut off, or failed half-way, it stays in root's staging, marked moving; the next call completes it, also one that
+    names another user. An error after that point has data.pending.
+    """
+    name, user = parse_name(name), parse_name(user, "user")
+    with exclusive_ledger() as ledger:
+        record = ledger.workspace(name)
+        if record is None:
+            raise NotFound(f"no workspace {name!r} on this node")
+        if record.state not in ("active", "moving"):
+            raise InUse(f"workspace {name!r} is being made or deleted", hint="try again")
+        uid, old_uids = _uid_of_heir(ledger, user), _uids_of_owners(ledger, record)
+        if record.state == "active":
+            if record.user == user:
+                return _describe(record, uid)
+            if not any(trees.is_owned_directory(WORKSPACES, name, old) for old in old_uids):
+                raise NotManaged(f"the directory {path_of(name)} is not the one that CodeSmith made")
+            ledger.begin_assignment(name, user)
+        elif ledger.assignment(name) != user:
+            ledger.begin_assignment(name, user)
+        record = record._replace(user=user)
+        try:
+            _hand_over(record, handover.Change(old_uids, uid))
+        except AgentError as error:
+            error.data["pending"] = True
+            raise
+        except OSError as error:
+            raise told(error, "workspace.assign", pending=True) from error
+        ledger.end_assignment(name, user)
+        return _describe(record, uid)
+
+
+def remove_workspace(caller: socket.socket, name: Any, remove_user: Any) -> Dict[str, Any]:
+    """End the workspace's jobs and remove its directory, and its user if asked and if it owns nothing else.
+
+    Nothing happens to what is not in the ledger.
+    """
+    name = parse_name(name)
+    if not isinstance(remove_user, bool):
+        raise InvalidParams.of("remove_user", "must be true or false")
+    with exclusive_ledger() as ledger:
+        record = ledger.workspace(name)
+        if record is None:
+            return {"leftovers": []}
+        ledger.mark_workspace(name, "leaving")
+        jobs.stop_all(name)
+        trees.remove(WORKSPACES, name)
+        trees.remove(STAGING, trees.taken(name))  # where it is in the middle of an assignment
+        is_last = remove_user and ledger.workspaces_of(record.user) == [name]
+        if is_last:
+            left = users.remove_account(ledger, record.user)
+        ledger.remove_workspace(name, and_user=record.user if is_last else None)
+    return {"leftovers": left if is_last else []}
+
+
+def run_job(
+    caller: socket.socket, workspace: Any, argv: Any, cwd: Any, env: Any, stdin: Any, timeout_s: Any
+) -> Dict[str, Any]:
+    """Run a command as the login of a workspace that is ours."""
+    workspace = parse_name(workspace, "workspace")
+    problem = jobs.check_job(argv, cwd, env, stdin, timeout_s)
+    if problem:
+        raise InvalidParams.of(problem.split(" ", 1)[0], problem.split(" ", 1)[1])
+    with fit_for_jobs(workspace) as owner:
+        sandbox = _sandbox_of(workspace)
+        return jobs.run_job(
+            workspace, owner.name, argv=argv, cwd=cwd, env=env, stdin=stdin,
+            timeout_s=sandboxes.runtime_s(sandbox, timeout_s), caller=caller, sandbox=sandbox,
+        )  # fmt: skip
+
+
+@contextmanager
+def fit_for_jobs(workspace: str) -> Iterator[UserRecord]:
+    """Hold a workspace's user as one with a job under way, from before the second look on: see running.py."""
+    owner = _owner_of(workspace)
+    with running.hold(owner.uid):
+        if _owner_of(workspace) != owner:
+            raise InUse(f"workspace {workspace!r} is changing hands", hint="try again")
+        yield owner
+
+
+def _owner_of(workspace: str) -> UserRecord:
+    """Return the user that jobs of this workspace run as; it must be active."""
+    ledger = Ledger()
+    try:
+        record = ledger.workspace(workspace)
+        owner = ledger.user(record.user) if record else None
+    finally:
+        ledger.close()
+    if record is not None and record.state == "moving":
+        problem = f"the assignment of workspace {workspace!r} to another user is not finished"
+        raise InUse(problem, hint=f"inv workspace.assign {workspace} USER")
+    if record is None or owner is None or record.state != "active":
+        raise NotFound(f"no workspace {workspace!r} on this node")
+    if owner.state != "active":
+        raise Disabled(f"user {owner.name!r} is disabled", hint=f"inv user.enable {owner.name}")
+    if accounts.check_ours(owner.name, owner.uid) is None:
+        raise NotManaged(f"the Unix account {login_of(owner.name)!r} is gone", hint="inv node.health")
+    return owner
+
+
+def _sandbox_of(workspace: str) -> Optional[sandboxes.Sandbox]:
+    ledger = Ledger()
+    found = ledger.sandbox(workspace)
+    ledger.close()
+    return sandboxes.Sandbox(workspace, *found) if found else None
+
+
+def _ensure_workspace(ledger: Ledger, name: str, user: str) -> Dict[str, Any]:
+    owner = ledger.user(user)
+    if owner is not None and owner.state == "disabled":
+        raise Disabled(f"user {user!r} is disabled", hint=f"inv user.enable {user}")
+    if owner is None or owner.state != "active" or accounts.check_ours(user, owner.uid) is None:
+        raise NotFound(f"no active user {user!r} on this node")
+    record = ledger.workspace(name)
+    if record is None:
+        record = WorkspaceRecord(name, user, str(uuid.uuid4()), "pending", now())
+        ledger.add_workspace(record)
+    elif record.user != user or record.state in ("leaving", "moving"):
+        raise InUse(f"workspace {name!r} belongs to user {record.user!r}, or is being assigned or deleted")
+    if not trees.is_owned_directory(WORKSPACES, name, owner.uid):
+        trees.make(WORKSPACES, name, owner.uid, 0o700, _workspace_entries(record, owner.uid))
+    ledger.mark_workspace(name, "active")
+    return _describe(record, owner.uid)
+
+
+def _uid_of_heir(ledger: Ledger, user: str) -> int:
+    heir = ledger.user(user)
+    if heir is None or heir.state in ("pending", "leaving") or accounts.check_ours(user, heir.uid) is None:
+        raise NotFound(f"no user {user!r} on this node")
+    if heir.state != "active":
+        raise Disabled(f"user {user!r} is disabled")
+    return heir.uid
+
+
+def _uids_of_owners(ledger: Ledger, record: WorkspaceRecord) -> FrozenSet[int]:
+    """Return the uids that may own the tree: its user, and the one that an unfinished assignment went to."""
+    found = [ledger.user(name) for name in (record.user, ledger.assignment(record.name)) if name is not None]
+    for owner in found:
+        if owner is not None:
+            accounts.check_ours(owner.name, owner.uid)
+    return frozenset(owner.uid for owner in found if owner is not None)
+
+
+def _hand_over(record: WorkspaceRecord, change: handover.Change) -> None:
+    """Move the tree out of reach, end what could still hold it, change every inode, move it back."""
+    handover.take(WORKSPACES, record.name)
+    jobs.stop_all(record.name)
+    for uid in change.old_uids - {change.uid}:
+        # All of them, not only those that are seen in the tree: a descriptor can travel in a socket's queue.
+        closing.stop_units(uid)
+        accounts.end_present(uid)
+    entries = [one for one in _workspace_entries(record, change.uid) if one.path not in FOLDERS]
+    handover.change_owner(record.name, change._replace(held=holders.held_inodes()), entries)
+    handover.put_back(WORKSPACES, record.name)
+
+
+def _workspace_entries(record: WorkspaceRecord, uid: int) -> List[trees.Entry]:
+    metadata = {**_describe(record, uid), "node": os.uname().nodename, "directories": list(FOLDERS)}
+    text = AGENTS_MD.format(
+        name=record.name, node=os.uname().nodename, login=login_of(record.user), path=path_of(record.name)
+    )
+    return [
+        *(trees.Entry(folder, 0o700) for folder in FOLDERS),
+        trees.Entry("AGENTS.md", 0o600, text.encode()),
+        trees.Entry(".codesmith", 0o500),
+        trees.Entry(".codesmith/workspace.json", 0o400, json.dumps(metadata, indent=2).encode() + b"\n"),
+    ]
+
+
+def _describe(record: WorkspaceRecord, uid: int) -> Dict[str, Any]:
+    return {
+        "id": record.id,
+        "name": record.name,
+        "path": path_of(record.name),
+        "user": record.user,
+        "login": login_of(record.user),
+        "uid": uid,
+        "gid": uid,
+        "created_at": record.created_at,
+    }
