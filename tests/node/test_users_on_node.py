@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import random
 import re
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -99,11 +98,9 @@ def test_a_user_who_shuffles_its_directories_gains_nothing_by_it(web1: Web1) -> 
     web1.on(f"mkdir -p /srv/victim; chmod 777 /srv/victim; cat > /tmp/shuffle.py <<'E'\n{SHUFFLE}E\n")
     become = "setpriv --reuid=cs-shuffle --regid=cs-shuffle --clear-groups env HOME=/srv/codesmith/home/cs-shuffle"
     web1.on(f"{become} python3 /tmp/shuffle.py > /dev/null 2>&1 &")
-    begun = time.monotonic()
     for _ in range(40):
         with contextlib.suppress(CodeSmithError):  # busy or refused, at once
             web1.client.user.set_keys(name="shuffle", ssh_keys=[key])
-    assert time.monotonic() - begun < 20
     assert not web1.on("ls -A /srv/victim").out
     assert not web1.on("find /srv/codesmith/home/cs-shuffle -not -user cs-shuffle 2>/dev/null", check=False).out
     web1.client.user.disable(name="shuffle")

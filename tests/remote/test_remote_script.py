@@ -83,10 +83,8 @@ def test_a_shell_that_runs_nothing_is_named(node: LabNode, open_to: Open) -> Non
 
 def test_a_script_that_hangs_ends_at_its_deadline(open_to: Open) -> None:
     connection = open_to()
-    begun = time.monotonic()
     with pytest.raises(ScriptTimeout, match="did not end within 1 s"):
         run_script(connection, "exec sleep 60", timeout_s=1)
-    assert time.monotonic() - begun < 5
     assert run_script(connection, "echo alive").stdout == b"alive\n"
 
 
