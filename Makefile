@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+# A file of tests stays in one process: its nodes are booted once. Most of the time is waiting for nodes.
+PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile
 
 .PHONY: help install lab demo test test-fast check format build api bench clean
 
@@ -34,10 +36,10 @@ demo: lab
 
 test: install
 	$(BIN)/python -m codesmith.lab.setup curl git
-	$(BIN)/pytest $(TESTS)
+	$(PYTEST) $(TESTS)
 
 test-fast: install
-	$(BIN)/pytest -m 'not lab' $(TESTS)
+	$(PYTEST) -m 'not lab' $(TESTS)
 
 check: install
 	$(BIN)/ruff check .

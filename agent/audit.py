@@ -5,55 +5,94 @@ Appended to a file that only root and the agent can write, and to the journal. J
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
 import os
 import pwd
 import sys
 import threading
+import time
 from typing import Any, Dict, Iterator, Optional
 
 from agent.clock import now
 
 # What a call may be about. Everything else (keys, environment, standard input, argv) stays out of the record.
 TARGETS = ("name", "user", "workspace")
+CREDENTIALS = ("agent", "ssh_key", "token", "password")
 PATH = "/var/log/codesmith/audit.jsonl"
 # A refused call may hold anything: of a word no more than this is kept, so a line is short and always whole.
 TEXT_MAX = 128
 FIELDS = {"time", "method", "request_id", "peer_uid", "peer_login", "target", "outcome", "duration_s"}
 LINE_BYTES_MAX = 16384
 CHUNK_BYTES = 65536
+# More changes than can be under way at once.
+TAIL_LINES = 1000
 
 
 class Audit:
     """An append-only file; a record is on disk before its call is answered."""
 
     def __init__(self, path: str) -> None:
-        self._lock = threading.Lock()
-        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self._lock, self._path = threading.Lock(), path
+        self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        size = os.fstat(self._fd).st_size
+        if size and os.pread(self._fd, 1, size - 1) != b"\n":
+            self._append(b"\n")  # a power cut tore the last line: the next one is whole all the same
 
-    def write(
-        self, method: str, params: Dict[str, Any], *, peer_uid: Optional[int], outcome: str, duration_s: float
-    ) -> None:
-        """Append one record; `outcome` is "ok" or the kind of the error."""
-        request_id = params.get("request_id")
-        record = {
-            "time": now(),
-            "method": method,
-            "request_id": request_id[:TEXT_MAX] if isinstance(request_id, str) else None,
-            "peer_uid": peer_uid,
-            "peer_login": login_of_uid(peer_uid),
-            "target": {field: params[field][:TEXT_MAX] for field in TARGETS if isinstance(params.get(field), str)},
-            "outcome": outcome,
-            "duration_s": round(duration_s, 4),
-        }
-        line = json.dumps(record, separators=(",", ":"))
+    def write(self, line: str) -> None:
+        """Append one record to the file and to the journal."""
         try:
             with self._lock:
-                os.write(self._fd, line.encode() + b"\n")
+                self._append(line.encode() + b"\n")
                 os.fsync(self._fd)
         except OSError as error:  # a full disk: what makes room must stay possible, and the journal has the record
             print(f"the audit file cannot be written: {error}", file=sys.stderr, flush=True)
         print("audit " + line, file=sys.stderr, flush=True)
+
+    def has(self, line: str) -> bool:
+        """Tell whether a record is among the last ones of the file."""
+        wanted = line.encode()
+        return any(found == wanted for found in itertools.islice(_lines_backwards(self._fd), TAIL_LINES))
+
+    def _append(self, data: bytes) -> None:
+        """Write all of it or nothing: half a line would take the next one with it."""
+        size = os.fstat(self._fd).st_size
+        if os.write(self._fd, data) != len(data):
+            os.ftruncate(self._fd, size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+class Attempt:
+    """One call that wants to change something. It leaves one record."""
+
+    def __init__(self, method: str, params: Any, peer_uid: Optional[int]) -> None:
+        self._method, self._params = method, params if isinstance(params, dict) else {}
+        self._peer_uid, self._begun = peer_uid, time.monotonic()
+
+    def record(self, outcome: str) -> str:
+        """Return its record as a line; `outcome` is "ok" or the kind of the error."""
+        request_id = self._params.get("request_id")
+        record = {
+            "time": now(),
+            "method": self._method,
+            "request_id": request_id[:TEXT_MAX] if isinstance(request_id, str) else None,
+            "peer_uid": self._peer_uid,
+            "peer_login": login_of_uid(self._peer_uid),
+            "target": target_of(self._params),
+            "outcome": outcome,
+            "duration_s": round(time.monotonic() - self._begun, 4),
+        }
+        return json.dumps(record, separators=(",", ":"))
+
+
+def target_of(params: Dict[str, Any]) -> Dict[str, str]:
+    """Return what a call was about, and which kind of credential it brought, never the credential."""
+    found = {field: params[field][:TEXT_MAX] for field in TARGETS if isinstance(params.get(field), str)}
+    repo = params.get("repo")
+    credential = (repo if isinstance(repo, dict) else params).get("credential")
+    kinds = [kind for kind in CREDENTIALS if isinstance(credential, dict) and kind in credential]
+    return {**found, "credential": kinds[0]} if kinds else found
 
 
 def login_of_uid(uid: Optional[int]) -> Optional[str]:

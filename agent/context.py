@@ -5,15 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import threading
 import uuid
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Dict
+from typing import Any, Dict, Iterator, Set
 
 from agent.audit import PATH as AUDIT_FILE
 from agent.clock import now
+from agent.errors import InUse
+from agent.loans import Loans
 from agent.privileged import Helper
 from agent.store import Store
 
+LOCK_WAIT_S = 60.0
 NODE_FILE = "/etc/codesmith/node.json"
 
 
@@ -47,3 +52,17 @@ class Context:
     build: str = field(default_factory=read_build)
     instance_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     started_at: str = field(default_factory=now)
+    # Workspaces whose first repository is being cloned by a call of this process.
+    founding: Set[str] = field(default_factory=set)
+    loans: Loans = field(default_factory=Loans)
+    _changing: Any = field(default_factory=threading.RLock)
+
+    @contextmanager
+    def one_at_a_time(self) -> Iterator[None]:
+        """Hold off other changes; InUse when they hold us off for long. May be held twice by one thread."""
+        if not self._changing.acquire(timeout=LOCK_WAIT_S):
+            raise InUse("other changes on this node take too long", hint="try again")
+        try:
+            yield
+        finally:
+            self._changing.release()

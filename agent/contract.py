@@ -8,13 +8,17 @@ from __future__ import annotations
 import inspect
 import json
 import sys
-from typing import Annotated, Any, Dict, List, Literal, Type, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Dict, List, Literal, Sequence, Type, Union, get_args, get_origin, get_type_hints
 
 from agent import API_VERSION
-from agent.errors import AgentError, InvalidParams
-from agent.method import Method
+from agent.dispatch import ParameterCheck
+from agent.errors import AgentError, InvalidParams, ReadOnly
+from agent.method import Given, Method, Refusal
+from agent.store import STORE_HINT
 
 Schema = Dict[str, Any]
+NAME_MAX = 28
+DAMAGED = "the agent's store is damaged"
 
 
 def is_typeddict(hint: Any) -> bool:
@@ -63,15 +67,18 @@ def _method(entry: Method, components: Dict[str, Schema]) -> Dict[str, Any]:
     result = hints.pop("return")
     parameters = [p for p in inspect.signature(entry.function).parameters.values() if p.kind is p.KEYWORD_ONLY]
     errors: List[Type[AgentError]] = [InvalidParams, *entry.errors] if parameters else list(entry.errors)
+    parameters_ = [_parameter(p, hints[p.name], components) for p in parameters]
     return {
         "name": entry.name,
         "summary": doc.splitlines()[0],
         "description": doc,
         "paramStructure": "by-name",
-        "params": [_parameter(p, hints[p.name], components) for p in parameters],
+        "params": parameters_,
         "result": {"name": _result_name(result), "schema": _schema(result, components)},
         "errors": [{"code": error.code, "message": _kind_line(error)} for error in errors],
         "examples": [_example(entry)],
+        "x-example-given": _given(entry.given),
+        "x-error-examples": [_error_example(entry.name, one) for one in _refusals(entry, parameters_)],
         "x-mutates": entry.mutates,
     }
 
@@ -143,8 +150,45 @@ def _kind_line(error: Type[AgentError]) -> str:
 
 
 def _example(entry: Method) -> Dict[str, Any]:
-    params: List[Dict[str, Any]] = [{"name": key, "value": value} for key, value in entry.example["params"].items()]
-    return {"name": entry.name, "params": params, "result": {"name": "result", "value": entry.example["result"]}}
+    result = {"name": "result", "value": entry.example["result"]}
+    return {"name": entry.name, "params": _values(entry.example["params"]), "result": result}
+
+
+def _error_example(method: str, refusal: Refusal) -> Dict[str, Any]:
+    """Return a pairing like those in `examples`, which OpenRPC has for results only."""
+    data = {"kind": refusal.error.kind, **refusal.data}
+    return {
+        "name": f"{method}: {refusal.error.kind}",
+        "params": _values(refusal.params),
+        "error": {"code": refusal.error.code, "message": refusal.message, "data": data},
+        "given": _given(refusal.given),
+    }
+
+
+def _values(params: Dict[str, Any]) -> List[Dict[str, Any]]:
+    return [{"name": key, "value": value} for key, value in params.items()]
+
+
+def _given(given: Sequence[Given]) -> List[Dict[str, Any]]:
+    return [{"node": one.node} if one.node else {"method": one.method, "params": one.params} for one in given]
+
+
+def _refusals(entry: Method, parameters: List[Dict[str, Any]]) -> List[Refusal]:
+    """Return the examples of a method's errors: those that every such method has, and its own."""
+    found = list(entry.refusals)
+    if parameters:
+        named = next((one["name"] for one in parameters if one["schema"].get("maxLength") == NAME_MAX), None)
+        params = {**entry.example["params"], **({named: "No Name"} if named else {"colour": "red"})}
+        try:
+            ParameterCheck(parameters)(params)
+        except InvalidParams as error:
+            data = {key: value for key, value in error.data.items() if key != "kind"}
+            found.insert(0, Refusal(InvalidParams, params, error.problem, data))
+    if ReadOnly in entry.errors:
+        damage = "the agent's store is damaged, nothing is changed: file is not a database"
+        data = {"hint": STORE_HINT}
+        found.append(Refusal(ReadOnly, entry.example["params"], damage, data, (Given("", node=DAMAGED),)))
+    return found
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One call, from its parameters to its result: check, journal, run, record.
+"""One call, from its parameters to its result: check, carry out, record. Changes go by the journal.
 
 Parameters are checked against openrpc.json before the method runs, so a TypeError inside a method is a bug of ours and
 never "invalid params".
@@ -6,23 +6,19 @@ never "invalid params".
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sqlite3
 import sys
 import threading
-import time
 import traceback
 import uuid
 from typing import Any, Callable, Dict, List, Optional
 
-from agent.audit import Audit
-from agent.context import Context
-from agent.errors import AgentError, InUse, InvalidParams, LimitReached
+from agent.audit import Attempt, Audit
+from agent.context import LOCK_WAIT_S, Context
+from agent.database import full_disk
+from agent.errors import AgentError, InUse, InvalidParams, ReadOnly
+from agent.journal import Change, Journal
 from agent.method import Method
-from agent.privileged import HelperSilent
-
-LOCK_WAIT_S = 60.0
 
 
 class MethodNotFound(AgentError):
@@ -35,17 +31,14 @@ class InternalError(AgentError):
     """A bug of ours: the traceback stays in the log, the caller gets a reference to it."""
 
     code, kind = -32603, "internal"
+    is_unsettled = True
 
     @classmethod
-    def of(cls, name: str) -> InternalError:
+    def by(cls, name: str) -> InternalError:
         """Log the exception that is being handled and make the error that refers to it."""
         reference = uuid.uuid4().hex[:12]
         print(f"internal error {reference} in {name}\n{traceback.format_exc()}", file=sys.stderr, flush=True)
         return cls(f"{name} failed inside the agent", reference=reference, hint="inv node.logs")
-
-
-# After these it is not known how far a change came.
-UNSETTLED = (HelperSilent, InternalError)
 
 
 class Dispatcher:
@@ -54,10 +47,10 @@ class Dispatcher:
     def __init__(self, context: Context, audit: Audit) -> None:
         from agent.methods import METHODS
 
-        self._context, self._audit = context, audit
+        self._context, self._audit, self.loans = context, audit, context.loans
         self._methods: Dict[str, Method] = {entry.name: entry for entry in METHODS}
         self._checks = {entry["name"]: ParameterCheck(entry["params"]) for entry in context.contract["methods"]}
-        self._changing = threading.Lock()
+        self._journal = Journal(context, audit, self._methods, self._run)
         self._running = KeyedLocks()
 
     def call(self, name: str, params: Any, *, peer_uid: Optional[int], is_notification: bool = False) -> Any:
@@ -65,110 +58,76 @@ class Dispatcher:
         entry = self._methods.get(name)
         if entry is None:
             raise MethodNotFound(f"no method {name[:64]!r}", hint="rpc.discover lists them")
-        if entry.mutates and is_notification:
-            return None
+        entry = entry.for_call(params)
+        if entry.mutates:
+            return None if is_notification else self._change(entry, params, peer_uid)
         try:
-            if entry.mutates:
-                return self._change(entry, params, peer_uid)
-            return entry.function(self._context, **self._checks[name](params))
+            return self._run(entry, entry.function, self._checks[name](params))
         except AgentError:
             raise
         except Exception as error:  # the RPC border: log, answer with a reference
-            raise InternalError.of(name) from error
+            raise InternalError.by(name) from error
 
     def resume(self) -> None:
-        """Run again what was begun and not ended: every resumable method's second run completes its first."""
-        for intent in self._context.store.intents():
-            entry = self._methods[intent.method]
-            try:
-                reply = {"result": self._run(entry, entry.settle or entry.function, intent.params)}
-                outcome = "resumed"
-            except AgentError as error:
-                reply, outcome = {"error": error.to_dict()}, f"resumed: {error.kind}"
-                if isinstance(error, UNSETTLED):
-                    continue  # the helper did not answer: stays pending, node.health says so
-            self._context.store.end(
-                intent.id, intent.params.get("request_id"), _digest(intent.method, intent.params), reply
-            )
-            self._audit.write(intent.method, intent.params, peer_uid=None, outcome=outcome, duration_s=0.0)
+        """Take up what was begun and not ended."""
+        self._journal.settle_all()
 
     def _change(self, entry: Method, params: Any, peer_uid: Optional[int]) -> Any:
-        begun, outcome = time.monotonic(), "ok"
+        attempt, reply = Attempt(entry.name, params, peer_uid), None
         try:
-            checked = self._checks[entry.name](params)
-            self._context.store.check_writable()
-            request_id = checked.get("request_id")
-            if request_id is None:
-                return self._journaled(entry, checked)
-            with self._running.hold(request_id):
-                return self._once(entry, checked, request_id)
+            change = Change.of(entry, self._checks[entry.name](params))
+            reply = self._replied(change, attempt)
         except AgentError as error:
-            outcome = error.kind
+            self._audit.write(attempt.record(error.kind))
             raise
-        except sqlite3.OperationalError as error:  # a full disk, above all
-            outcome = LimitReached.kind
-            raise LimitReached(f"the store cannot be written: {error}", hint="df /var/lib/codesmith") from error
-        finally:
-            known = params if isinstance(params, dict) else {}
-            self._audit.write(
-                entry.name, known, peer_uid=peer_uid, outcome=outcome, duration_s=time.monotonic() - begun
-            )
-
-    def _once(self, entry: Method, params: Dict[str, Any], request_id: str) -> Any:
-        """Return the first result of this request id; run the method when there is none."""
-        earlier = self._context.store.result_of(request_id)
-        if earlier is None:
-            return self._journaled(entry, params)
-        digest, reply = earlier
-        if digest != _digest(entry.name, _public(entry, params)):
-            raise InvalidParams.of("request_id", "was used for another call")
+        except sqlite3.Error as error:
+            problem = self._told(entry, error)
+            self._audit.write(attempt.record(problem.kind))
+            raise problem from error
+        except Exception as error:  # the RPC border: log, answer with a reference
+            self._audit.write(attempt.record(InternalError.kind))
+            raise InternalError.by(entry.name) from error
         if "error" in reply:
-            error = AgentError(reply["error"]["message"])
-            error.code, error.data = reply["error"]["code"], reply["error"]["data"]
-            error.kind = error.data["kind"]
-            raise error
+            raise AgentError.from_dict(reply["error"])
         return reply["result"]
 
-    def _journaled(self, entry: Method, params: Dict[str, Any]) -> Any:
-        """Run a change between its intent and its result. A refusal is a result too; what may go on is not."""
-        store, request_id = self._context.store, params.get("request_id")
-        digest = _digest(entry.name, _public(entry, params))
-        if not entry.is_resumable:
-            result = self._run(entry, entry.function, params)
-            try:
-                store.end(None, request_id, digest, {"result": result})
-            except sqlite3.OperationalError as error:  # it was done: its result matters more than remembering it
-                print(f"the result of {entry.name} is not kept: {error}", file=sys.stderr, flush=True)
-            return result
-        if entry.settle is not None:
-            return self._recorded(entry, params, digest)
-        if not self._changing.acquire(timeout=LOCK_WAIT_S):
-            raise InUse("other changes on this node take too long", hint="try again")
-        try:
-            return self._recorded(entry, params, digest)
-        finally:
-            self._changing.release()
+    def _replied(self, change: Change, attempt: Attempt) -> Dict[str, Any]:
+        """Return the first reply of this request id, or carry the change out."""
+        if change.request_id is None:
+            return self._carry_out(change, attempt)
+        with self._running.hold(change.request_id):
+            return self._journal.earlier_reply(change, attempt) or self._carry_out(change, attempt)
 
-    def _recorded(self, entry: Method, params: Dict[str, Any], digest: str) -> Any:
-        store, request_id = self._context.store, params.get("request_id")
-        intent = store.begin(entry.name, _public(entry, params))
+    def _carry_out(self, change: Change, attempt: Attempt) -> Dict[str, Any]:
+        if change.entry.is_resumable:
+            return self._journal.carry_out(change, attempt)
+        reply = {"result": self._run(change.entry, change.entry.function, change.params)}
         try:
-            result = self._run(entry, entry.function, params)
-        except UNSETTLED:
-            raise  # it may be half-done: the intent stays and is taken up again
-        except AgentError as error:
-            store.end(intent, request_id, digest, {"error": error.to_dict()})
-            raise
-        store.end(intent, request_id, digest, {"result": result})
-        return result
+            self._journal.keep(change, attempt, reply)
+        except sqlite3.OperationalError as error:  # it was done: its result matters more than remembering it
+            print(f"the result of {change.entry.name} is not kept: {error}", file=sys.stderr, flush=True)
+            self._audit.write(attempt.record("ok"))
+        return reply
 
     def _run(self, entry: Method, function: Callable[..., Any], params: Dict[str, Any]) -> Any:
         try:
             return function(self._context, **params)
         except AgentError:
             raise
-        except Exception as error:  # a bug half-way through a change: the journal must know it as such
-            raise InternalError.of(entry.name) from error
+        except sqlite3.Error as error:
+            raise self._told(entry, error) from error
+        except Exception as error:  # the RPC border, and half-way through a change the journal must know it as such
+            raise InternalError.by(entry.name) from error
+
+    def _told(self, entry: Method, error: sqlite3.Error) -> AgentError:
+        """Return what SQLite says as an error of the contract: a full disk, or a damaged store."""
+        store = self._context.store
+        if isinstance(error, sqlite3.OperationalError):
+            return full_disk(error, store.path)
+        if isinstance(error, sqlite3.DatabaseError):
+            store.damage = store.damage or str(error)
+            return ReadOnly(f"{entry.name} failed: the agent's store is damaged: {error}", hint="inv node.health")
+        return InternalError.by(entry.name)
 
 
 class ParameterCheck:
@@ -248,14 +207,3 @@ class _Held:
 
     def __exit__(self, *_: object) -> None:
         self._locks.release(self._key)
-
-
-def _public(entry: Method, params: Dict[str, Any]) -> Dict[str, Any]:
-    """Return the parameters that may be written down."""
-    return {key: value for key, value in params.items() if key not in entry.secrets}
-
-
-def _digest(method: str, params: Dict[str, Any]) -> str:
-    """Name a call by its content; keys, environment and standard input are not kept in clear."""
-    text = json.dumps([method, params], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()

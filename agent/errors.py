@@ -10,11 +10,23 @@ class AgentError(Exception):
 
     code = 1000
     kind = "error"
+    # It is not known how far a change came, or it is half-done: it is taken up again.
+    is_unsettled = False
 
     def __init__(self, problem: str, *, hint: str = "", **data: Any) -> None:
         super().__init__(problem)
         self.problem = problem
         self.data: Dict[str, Any] = {"kind": self.kind, **({"hint": hint} if hint else {}), **data}
+
+    @classmethod
+    def from_dict(cls, told: Dict[str, Any]) -> AgentError:
+        """Return the error that a JSON-RPC error object tells of."""
+        error = by_code(told["code"])(told["message"])
+        error.code = told["code"]
+        error.data.update(told.get("data") or {})
+        error.kind = error.data["kind"]
+        error.is_unsettled = error.is_unsettled or bool(error.data.get("pending"))
+        return error
 
     def to_dict(self) -> Dict[str, Any]:
         """Return the JSON-RPC error object."""

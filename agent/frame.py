@@ -3,23 +3,45 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import struct
-from typing import Any, Dict
+from typing import Any, Dict, Optional, Tuple
 
 REQUEST_MAX = 1 << 20
 REPLY_MAX = 16 << 20
 
 
-def send(connection: socket.socket, message: Dict[str, Any]) -> None:
-    """Write one message."""
+def send(connection: socket.socket, message: Dict[str, Any], descriptor: Optional[int] = None) -> None:
+    """Write one message; a descriptor travels with its length."""
     body = json.dumps(message, separators=(",", ":")).encode()
-    connection.sendall(struct.pack(">I", len(body)) + body)
+    length = struct.pack(">I", len(body))
+    if descriptor is not None:
+        socket.send_fds(connection, [length], [descriptor])
+        connection.sendall(body)
+    else:
+        connection.sendall(length + body)
 
 
 def receive(connection: socket.socket, size_max: int) -> Dict[str, Any]:
     """Read one message; ConnectionError when the other side stops early, sends too much, or no JSON object."""
-    size = struct.unpack(">I", _exactly(connection, 4))[0]
+    return _receive(connection, _exactly(connection, 4), size_max)
+
+
+def receive_with_descriptor(connection: socket.socket, size_max: int) -> Tuple[Dict[str, Any], Optional[int]]:
+    """Read one message and the descriptor that travels with it, if one does; the caller closes it."""
+    length, descriptors, _, _ = socket.recv_fds(connection, 4, 1, socket.MSG_CMSG_CLOEXEC)
+    try:
+        message = _receive(connection, length + _exactly(connection, 4 - len(length)), size_max)
+    except BaseException:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise
+    return message, descriptors[0] if descriptors else None
+
+
+def _receive(connection: socket.socket, length: bytes, size_max: int) -> Dict[str, Any]:
+    size = struct.unpack(">I", length)[0]
     if size > size_max:
         raise ConnectionError(f"a message of {size} bytes is too long")
     try:

@@ -12,9 +12,15 @@ import json
 import os
 import shlex
 import shutil
+import signal
+import socket
+import stat
 import subprocess
 import sys
-from typing import Any, Dict, Iterator, List, Optional, Sequence
+import time
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+from agent import borrowed, gitwords, headroom
 
 MARK = "codesmith"  # in the repository's .git: which call made it
 STDERR_MAX = 2000
@@ -24,6 +30,10 @@ SETTINGS = (
     "core.hooksPath=/dev/null", "core.fsmonitor=false", "core.askPass=", "credential.helper=",
     "submodule.recurse=false", "gc.auto=0", "maintenance.auto=false", "advice.detachedHead=false",
 )  # fmt: skip
+FULL = ("No space left on device", "Disk quota exceeded", "unable to write file")
+COMMANDS = ("checkout", "clone", "fetch", "init")
+SSH_CONFIG = "/etc/ssh/ssh_config"
+ALL_HISTORY = 2**31 - 1  # what git takes for it; --unshallow fails where nothing is shallow
 # Stale keys are never replaced, unknown hosts never trusted, nothing is asked.
 SSH_OPTIONS = (
     "BatchMode=yes",
@@ -42,14 +52,40 @@ class GitFailed(Exception):
         self.command, self.exit_code, self.stderr = command, exit_code, stderr
 
 
+class DiskShort(Exception):
+    """git was ended: it would have filled the disk."""
+
+
+class Way(NamedTuple):
+    """How git gets at a URL: settings of its own, and how it calls ssh."""
+
+    settings: Tuple[str, ...] = ()
+    ssh: str = ""
+
+
+NO_WAY = Way()
+
+
 def main() -> int:
     """Carry out the request on standard input."""
-    request = json.loads(sys.stdin.buffer.read())
-    print(json.dumps(answer(request)))
+    request, lent = receive()
+    print(json.dumps(answer(request, lent)))
     return 0
 
 
-def answer(request: Dict[str, Any]) -> Dict[str, Any]:
+def receive() -> Tuple[Dict[str, Any], Optional[socket.socket]]:
+    """Return the request, and the connection to an ssh agent that came ahead of it, if one did."""
+    if not stat.S_ISSOCK(os.fstat(0).st_mode):
+        return json.loads(sys.stdin.buffer.read()), None
+    with socket.socket(fileno=os.dup(0)) as source:
+        _, descriptors, _, _ = socket.recv_fds(source, 1, 1, socket.MSG_CMSG_CLOEXEC)
+        request = json.loads(b"".join(iter(lambda: source.recv(65536), b"")))
+    lent = socket.socket(fileno=descriptors[0])
+    lent.setblocking(True)  # the front end had a time limit on it, which is the connection's, not the descriptor's
+    return request, lent
+
+
+def answer(request: Dict[str, Any], lent: Optional[socket.socket] = None) -> Dict[str, Any]:
     """Return {repo}, {repos} or {problem}."""
     missing = [program for program in request["programs"] if shutil.which(program) is None]
     if missing:
@@ -57,15 +93,19 @@ def answer(request: Dict[str, Any]) -> Dict[str, Any]:
     try:
         if request["action"] == "read":
             return {"repos": {name: read(os.path.join("code", name)) for name in request["names"]}}
-        return make(request)
+        return make(request, lent)
     except GitFailed as failure:
         found = {"command": failure.command, "exit_code": failure.exit_code, "stderr": failure.stderr}
-        return {"problem": "failed", **found}
+        # Faster than the watch, or by a quota.
+        is_full = any(text in failure.stderr for text in FULL)
+        return {"problem": "full"} if is_full else {"problem": "failed", **found}
+    except DiskShort:
+        return {"problem": "full"}
     except OSError as error:
         return {"problem": "failed", "command": "git", "exit_code": error.errno or 1, "stderr": str(error.strerror)}
 
 
-def make(request: Dict[str, Any]) -> Dict[str, Any]:
+def make(request: Dict[str, Any], lent: Optional[socket.socket]) -> Dict[str, Any]:
     """Make a repository under a temporary name and rename it into place when it is whole."""
     token, final = request["token"], os.path.join("code", request["name"])
     if os.path.lexists(final):
@@ -78,7 +118,7 @@ def make(request: Dict[str, Any]) -> Dict[str, Any]:
             git("init", "--quiet", "--template=", "--", temporary)
             git("-C", temporary, "symbolic-ref", "HEAD", f"refs/heads/{request['branch']}")
         else:
-            clone(request, temporary)
+            clone(request, temporary, lent)
         write_mark(temporary, token)
         # On disk before it has its name: a power cut leaves the whole repository or none.
         subprocess.run(["sync", "--file-system", temporary], stdin=subprocess.DEVNULL, check=False)
@@ -96,13 +136,43 @@ def temporary_name(token: str) -> str:
     return f".codesmith-{token}"
 
 
-def clone(request: Dict[str, Any], target: str) -> None:
-    """Clone into `target`; the credential is offered to the URL's own host alone."""
+def clone(request: Dict[str, Any], target: str, lent: Optional[socket.socket] = None) -> None:
+    """Clone into `target`; a ref that is a commit is checked out without a branch."""
+    ref, depth = request["ref"] or "", [f"--depth={request['depth']}"] if request["depth"] else []
+    is_commit = gitwords.is_commit(ref)
+    words = ["clone", "--quiet", "--template=", "--no-recurse-submodules", "--no-local", *depth]
+    words += ["--no-checkout"] if is_commit else [f"--branch={ref}"] if ref else []
+    with way_to(request, lent) as way:
+        git(*words, "--", request["url"], target, way=way, is_watched=True)
+        if is_commit:
+            check_out(ref, target, depth, way)
+
+
+def check_out(commit: str, target: str, depth: List[str], way: Way) -> None:
+    """Check out a commit, asked for by its hash when no branch or tag that was fetched leads to it."""
+    there = ("-C", target)
+    wanted = (*there, "rev-parse", "--quiet", "--verify", f"{commit}^{{commit}}")
+    if git(*wanted, quiet_codes=(1, 128)) != commit:
+        try:
+            git(*there, "fetch", "--quiet", "--no-tags", *depth, "origin", commit, way=way, is_watched=True)
+        except GitFailed:
+            if not depth:
+                raise
+            # Not every server gives a commit by its hash: then all that it has is looked through.
+            git(*there, "remote", "set-branches", "origin", "*")
+            git(*there, "fetch", "--quiet", f"--depth={ALL_HISTORY}", "origin", way=way, is_watched=True)
+    if git(*wanted, quiet_codes=(1, 128)) != commit:
+        raise GitFailed("git fetch", 128, f"fatal: {commit} is no commit of this repository")
+    git(*there, "checkout", "--quiet", "--detach", commit, is_watched=True)
+
+
+@contextlib.contextmanager
+def way_to(request: Dict[str, Any], lent: Optional[socket.socket]) -> Iterator[Way]:
+    """Hold what git needs to get at the URL; the credential is offered to the URL's own host alone."""
     credential = request["credential"]
-    words = ["clone", "--quiet", "--template=", "--no-recurse-submodules", "--no-local"]
-    words += [f"--branch={request['ref']}"] if request["ref"] else []
-    words += [f"--depth={request['depth']}"] if request["depth"] else []
-    ssh = ["ssh", *(part for option in SSH_OPTIONS for part in ("-o", option))]
+    # The node's own configuration, not the login's: a ProxyCommand in it would run outside of the sandbox's limits.
+    ssh = ["ssh", "-F", SSH_CONFIG if os.path.exists(SSH_CONFIG) else "none"]
+    ssh += [part for option in SSH_OPTIONS for part in ("-o", option)]
     settings: List[str] = []
     with contextlib.ExitStack() as held:
         if request["known_hosts"]:
@@ -115,7 +185,9 @@ def clone(request: Dict[str, Any], target: str) -> None:
         elif "ssh_key" in credential:
             path = held.enter_context(secret_file(credential["ssh_key"]))
             ssh += ["-i", path, "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none"]
-        git(*words, "--", request["url"], target, settings=settings, ssh=shlex.join(ssh))
+        elif lent is not None:
+            ssh += ["-o", "IdentityFile=none", "-o", f"IdentityAgent={held.enter_context(borrowed.served(lent))}"]
+        yield Way(tuple(settings), shlex.join(ssh))
 
 
 @contextlib.contextmanager
@@ -131,9 +203,12 @@ def secret_file(text: str) -> Iterator[str]:
 
 
 def git(
-    *words: str, settings: Sequence[str] = (), ssh: str = "", timeout_s: Optional[float] = None, quiet_codes: Any = ()
+    *words: str, way: Way = NO_WAY, timeout_s: Optional[float] = None, quiet_codes: Any = (), is_watched: bool = False
 ) -> str:
-    """Run git and return what it says; GitFailed otherwise. Its home is empty: no setting of the login's changes it."""
+    """Run git and return what it says; GitFailed otherwise. Its home is empty: no setting of the login's changes it.
+
+    One that `is_watched` ends with DiskShort before it fills the disk.
+    """
     environment = {
         "PATH": "/usr/bin:/bin",
         "HOME": "/nonexistent",
@@ -141,17 +216,35 @@ def git(
         "GIT_ALLOW_PROTOCOL": "https:ssh",
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_LFS_SKIP_SMUDGE": "1",
-        **({"GIT_SSH_COMMAND": ssh} if ssh else {}),
+        **({"GIT_SSH_COMMAND": way.ssh} if way.ssh else {}),
     }
-    flags = [part for one in (*SETTINGS, *settings) for part in ("-c", one)]
-    done = subprocess.run(
+    flags = [part for one in (*SETTINGS, *way.settings) for part in ("-c", one)]
+    with subprocess.Popen(
         ["git", *flags, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env=environment, timeout=timeout_s, check=False,
-    )  # fmt: skip
-    if done.returncode and done.returncode not in quiet_codes:
-        command = next((word for word in words if word in ("init", "clone")), words[-1])
-        raise GitFailed(f"git {command}", done.returncode, done.stderr.decode("utf-8", "replace")[-STDERR_MAX:])
-    return done.stdout.decode("utf-8", "replace").strip()
+        env=environment, start_new_session=True,
+    ) as child:  # fmt: skip
+        output, errors = _await(child, timeout_s, is_watched)
+    if child.returncode and child.returncode not in quiet_codes:
+        command = next((word for word in words if word in COMMANDS), words[-1])
+        raise GitFailed(f"git {command}", child.returncode, errors.decode("utf-8", "replace")[-STDERR_MAX:])
+    return output.decode("utf-8", "replace").strip()
+
+
+def _await(child: subprocess.Popen[bytes], timeout_s: Optional[float], is_watched: bool) -> Tuple[bytes, bytes]:
+    """Return both outputs of a process at its end; end it, and what it started, when it may not go on."""
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    while True:
+        try:
+            if is_watched and headroom.is_short("."):
+                raise DiskShort
+            return child.communicate(timeout=headroom.WATCH_S)
+        except subprocess.TimeoutExpired:
+            if deadline is not None and time.monotonic() > deadline:
+                os.killpg(child.pid, signal.SIGKILL)
+                raise
+        except DiskShort:
+            os.killpg(child.pid, signal.SIGKILL)
+            raise
 
 
 def read(path: str) -> Dict[str, Optional[str]]:

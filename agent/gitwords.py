@@ -29,8 +29,9 @@ URL = (
     rf"|ssh://(?:{_USER}@)?{_HOST}{_PORT}/{_PATH}"
     rf"|{_USER}@[A-Za-z0-9](?:[A-Za-z0-9.-]{{0,251}}[A-Za-z0-9])?:[A-Za-z0-9._~/]{_PATH}"
 )
+COMMIT = "[0-9a-f]{40}(?:[0-9a-f]{24})?"
 URL_HINT = "https://HOST[:PORT]/PATH, ssh://[USER@]HOST[:PORT]/PATH or USER@HOST:PATH, without password or token"
-CREDENTIAL_FIELDS = ("password", "ssh_key", "token", "username")
+CREDENTIAL_FIELDS = ("agent", "password", "ssh_key", "token", "username")
 _REF_FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\\ud800-\udfff]|\.\.|@\{|//|/\.|\.lock/")
 _KNOWN_HOST = r"[!-~][!-~]{0,2000} (?:ssh|ecdsa|sk)-[a-z0-9@.-]{3,60} [A-Za-z0-9+/]{20,4000}={0,2}(?: [ -~]{0,200})?"
 
@@ -51,12 +52,25 @@ def parse_url(value: object) -> str:
 def parse_ref(value: object, field: str = "ref") -> str:
     """Return `value` if it can name a branch or tag, by the rules of git check-ref-format; never an option."""
     if not isinstance(value, str) or not 1 <= len(value) <= REF_MAX:
-        raise InvalidParams.of(field, f"must be a branch or tag of 1 to {REF_MAX} characters")
+        raise InvalidParams.of(field, f"must be a branch, a tag or a commit hash, of 1 to {REF_MAX} characters")
     if _REF_FORBIDDEN.search(value) or value.startswith(("-", "/", ".")) or value.endswith(("/", ".", ".lock")):
         raise InvalidParams.of(field, "is not a name that git allows for a branch or tag")
     if value in ("@", "HEAD"):
         raise InvalidParams.of(field, "must be a branch or tag")
     return value
+
+
+def parse_branch(value: object, field: str) -> str:
+    """Return `value` if it can name a branch; a commit hash cannot, it would hide the commit."""
+    branch = parse_ref(value, field)
+    if is_commit(branch):
+        raise InvalidParams.of(field, "must be a branch, not a commit hash")
+    return branch
+
+
+def is_commit(ref: str) -> bool:
+    """Tell whether a ref is a whole commit hash; then it never is the name of a branch or tag."""
+    return bool(re.fullmatch(COMMIT, ref))
 
 
 def parse_depth(value: object) -> Optional[int]:
@@ -69,7 +83,7 @@ def parse_depth(value: object) -> Optional[int]:
 
 
 def parse_credential(value: object, url: str) -> Dict[str, str]:
-    """Return {username, password} for https or {ssh_key} for ssh; {} for None. Errors never hold the secret."""
+    """Return {username, password} for https, {ssh_key} or {agent} for ssh, {} for None; no error holds the secret."""
     if value is None:
         return {}
     if not isinstance(value, dict) or not all(isinstance(one, str) for one in value.values()):
@@ -85,8 +99,12 @@ def parse_credential(value: object, url: str) -> Dict[str, str]:
         if not re.fullmatch(f"[^\x00-\x1f\x7f\ud800-\udfff]{{1,{SECRET_MAX}}}", secret):
             raise InvalidParams.of("credential", f"the secret must be 1 to {SECRET_MAX} characters of one line")
         return {"username": username, "password": secret}
+    if fields == {"agent"}:
+        if not re.fullmatch("[0-9a-f]{64}", value["agent"]):
+            raise InvalidParams.of("credential", "agent must be the token of a lent ssh agent: 64 hexadecimal digits")
+        return {"agent": value["agent"]}
     if fields != {"ssh_key"}:
-        raise InvalidParams.of("credential", "for ssh it is {ssh_key}: a private key without passphrase")
+        raise InvalidParams.of("credential", "for ssh it is {ssh_key}, a private key without passphrase, or {agent}")
     key = value["ssh_key"]
     if len(key) > SSH_KEY_MAX or not re.fullmatch(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----\r?\n[\t\r\n -~]+", key):
         raise InvalidParams.of("credential", "ssh_key must be the text of a private key file")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
-from typing import List
+from typing import Dict, List
 
 from agent import API_VERSION, __version__
 
@@ -16,7 +16,7 @@ usage: agent.pyz COMMAND
   dial [PATH]  bridge standard input and output to the agent's socket
   git          run git for a request on standard input (inside a job of a workspace)
   helper       carry out the fixed verbs of the root half on the socket that systemd passes
-  version      print version and build as JSON
+  version      print version, build and formats of the stores as JSON
 """
 
 
@@ -43,11 +43,24 @@ def main(arguments: List[str]) -> int:
 
         return dial(*rest)
     elif command == "version" and not rest:
-        from agent.context import read_build
-
-        version = {"agent": __version__, "api": API_VERSION, "python": platform.python_version(), "build": read_build()}
-        print(json.dumps(version))
+        print(json.dumps(_version()))
     else:
         sys.stderr.write(USAGE)
         return 0 if command in ("help", "--help", "-h") else 2
     return 0
+
+
+def _version() -> Dict[str, object]:
+    """Return what this file is; `formats` are those of its stores, so that nobody starts it on newer ones."""
+    from agent import store
+    from agent.context import read_build
+    from agent.helper import ledger
+
+    formats = {"state": store.LAYOUT.version, "helper": ledger.LAYOUT.version}
+    return {
+        "agent": __version__,
+        "api": API_VERSION,
+        "python": platform.python_version(),
+        "build": read_build(),
+        "formats": formats,
+    }

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import socket
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 from agent import frame
-from agent.errors import InUse, by_code
+from agent.errors import AgentError, InUse, ReadOnly
 from agent.names import HELPER_SOCKET
 
 REPLY_GRACE_S = 120.0
@@ -15,30 +15,34 @@ REPLY_GRACE_S = 120.0
 class HelperSilent(InUse):
     """The helper broke off before its reply: how far it came is not known yet."""
 
+    is_unsettled = True
+
 
 class Helper:
-    """Calls verbs of the root half; holds no state."""
+    """Calls verbs of the root half; `damage` is why it refused everything, when it last did."""
 
     def __init__(self, path: str = HELPER_SOCKET) -> None:
-        self.path = path
+        self.path, self.damage = path, ""
 
-    def call(self, verb: str, *, reply_timeout_s: float = REPLY_GRACE_S, **arguments: Any) -> Dict[str, Any]:
+    def call(
+        self, verb: str, *, reply_timeout_s: float = REPLY_GRACE_S, descriptor: Optional[int] = None, **arguments: Any
+    ) -> Dict[str, Any]:
         """Return the verb's result; its refusals come back as the same AgentError that the helper raised."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(reply_timeout_s)
             try:
                 connection.connect(self.path)
-                frame.send(connection, {"verb": verb, "arguments": arguments})
+                frame.send(connection, {"verb": verb, "arguments": arguments}, descriptor)
                 reply = frame.receive(connection, frame.REPLY_MAX)
             except OSError as error:
                 raise HelperSilent(
                     f"the privileged helper does not answer ({error}); the change will be completed or undone",
                     hint="try again; `inv node.logs` shows why",
                 ) from None
+        self.damage = ""
         if "error" in reply:
-            error_ = reply["error"]
-            refusal = by_code(error_["code"])(error_["message"])
-            refusal.data.update(error_.get("data") or {})
+            refusal = AgentError.from_dict(reply["error"])
+            self.damage = refusal.problem if isinstance(refusal, ReadOnly) else ""
             raise refusal
         result: Dict[str, Any] = reply["result"]
         return result

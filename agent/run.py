@@ -33,11 +33,12 @@ def run(
     timeout_s: Optional[float] = 60,
     text: str = "",
     uid: Optional[int] = None,
+    keeps: Collection[int] = (),
 ) -> subprocess.CompletedProcess[str]:
     """Run a system program to its end; CommandFailed when its exit code is not among `allowed`.
 
     With `timeout_s=None` it is never killed: what takes an account lock must not die half-way. `text` is its standard
-    input; with `uid` it runs as that user and group, and no others.
+    input; with `uid` it runs as that user and group, and no others. It inherits the descriptors `keeps`.
     """
     command: Sequence[str] = (find(program), *arguments)
     try:
@@ -55,6 +56,7 @@ def run(
             user=uid,
             group=uid,
             extra_groups=None if uid is None else [],
+            pass_fds=tuple(keeps),
         )
     except subprocess.TimeoutExpired:
         raise _failed(command, None, f"no end after {timeout_s} s") from None

@@ -11,8 +11,10 @@ import io
 import json
 import pkgutil
 import pwd
+import re
 import socket
 import socketserver
+import struct
 import threading
 import time
 from typing import Any, Dict, List, NoReturn, Tuple
@@ -26,6 +28,7 @@ from agent.audit import Audit
 from agent.context import Context
 from agent.dispatch import Dispatcher
 from agent.errors import AgentError
+from agent.loans import caller_uid
 from agent.names import CLIENTS_GROUP, LOGIN_PREFIX
 from agent.privileged import Helper
 from agent.server_socket import peer_uid, systemd_socket
@@ -33,6 +36,7 @@ from agent.store import Store
 
 BODY_BYTES_MAX = 256 << 10
 BATCH_MAX = 16
+LOAN_PATH = "/ssh-agent"
 DIGITS_MAX = 64
 CONNECTIONS_MAX = 256
 # What may come before the body. http.client alone would take 100 lines of 64 KiB.
@@ -48,14 +52,14 @@ CONFIG = jsonrpclib.config.Config(version=2.0, content_type="application/json", 
 
 def _forced_json() -> Tuple[Any, Any]:
     """Return the standard library's functions: orjson and ujson, picked by default, differ on depth and big numbers."""
-    return parse_json, lambda value, encoding="utf-8": json.dumps(value, separators=(",", ":"))
+    return parse_json, lambda value, encoding="utf-8": _ENCODER.encode(value)
 
 
 def parse_json(text: str) -> Any:
     """Return a JSON text's value; ValueError for what JSON has no word for, and for two values of one name."""
-    return json.loads(
-        text, parse_float=_parse_real, parse_int=_parse_integer, parse_constant=_refuse, object_pairs_hook=_parse_object
-    )
+    if text.startswith("\ufeff"):
+        _refuse("a byte order mark")
+    return _DECODER.decode(text)
 
 
 def _parse_real(text: str) -> float:
@@ -77,6 +81,8 @@ def _refuse(what: str) -> NoReturn:
     raise ValueError(f"{what} is not accepted")
 
 
+# Made once: json.loads and json.dumps with options make them anew for each call.
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 jsonrpclib.jsonrpc.jloads, jsonrpclib.jsonrpc.jdumps = _forced_json()
 jsonrpclib.jdumps = jsonrpclib.jsonrpc.jdumps
 
@@ -94,9 +100,14 @@ class Invalid(AgentError):
 
 
 class TimedStream(io.RawIOBase):
-    """A socket whose reads and writes end at one absolute time, and that takes no more than a request may have."""
+    """A socket whose reads and writes end at one absolute time, and that takes no more than a request may have.
+
+    The kernel watches the time: Python's own time-outs let go of the interpreter three times for each read or write,
+    and sixteen threads that do so get a third of the calls done.
+    """
 
     def __init__(self, connection: socket.socket) -> None:
+        connection.settimeout(None)
         self._connection = connection
         self._deadline, self._room, self._is_waiting = 0.0, 0, True
         self.is_cut_short = False
@@ -131,8 +142,11 @@ class TimedStream(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """Read what is there; socket.timeout when it is too late."""
         try:
-            self._set_timeout()
+            self._set_timeout(socket.SO_RCVTIMEO)
             size = self._connection.recv_into(buffer)
+        except BlockingIOError:
+            self.is_cut_short = True
+            raise socket.timeout("no time is left") from None
         except OSError:
             self.is_cut_short = True
             raise
@@ -146,14 +160,20 @@ class TimedStream(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         """Send what fits; socket.timeout when it is too late."""
-        self._set_timeout()
-        return self._connection.send(data)
+        self._set_timeout(socket.SO_SNDTIMEO)
+        try:
+            return self._connection.send(data)
+        except BlockingIOError:
+            raise socket.timeout("no time is left") from None
 
-    def _set_timeout(self) -> None:
+    def _set_timeout(self, which: int) -> None:
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise socket.timeout("no time is left")
-        self._connection.settimeout(left)
+        seconds, fraction = divmod(left, 1)
+        # struct timeval; all zeros would mean "for ever".
+        timeval = struct.pack("@ll", int(seconds), max(int(fraction * 1_000_000), 1))
+        self._connection.setsockopt(socket.SOL_SOCKET, which, timeval)
 
 
 class Real(float):
@@ -162,6 +182,11 @@ class Real(float):
     def is_integer(self) -> bool:
         """Never: this is what the check of an integer asks."""
         return False
+
+
+_DECODER = json.JSONDecoder(
+    parse_float=_parse_real, parse_int=_parse_integer, parse_constant=_refuse, object_pairs_hook=_parse_object
+)
 
 
 class RequestHandler(SimpleJSONRPCRequestHandler):
@@ -222,7 +247,9 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
 
     def do_POST(self) -> None:
         """Answer one request; its reply waits for the method as long as the method takes."""
-        if self.headers.get("Content-Encoding", "identity") != "identity":
+        if self.path == LOAN_PATH:
+            self._lend()
+        elif self.headers.get("Content-Encoding", "identity") != "identity":
             self._refuse(415, "Content-Encoding is not supported")
         else:
             self.stream.expect_body()
@@ -249,11 +276,31 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
         """Say how to call."""
         self._refuse(405, "POST a JSON-RPC 2.0 request to /; rpc.discover describes the methods")
 
+    def _lend(self) -> None:
+        """Keep this connection for the call that names its token; from here on it speaks an ssh agent's protocol."""
+        self.close_connection = True
+        token, loan = self.headers.get("CodeSmith-Token", ""), None
+        if self.headers.get("Upgrade") != "ssh-agent" or not re.fullmatch("[0-9a-f]{64}", token):
+            self._refuse(400, "Upgrade must be ssh-agent and CodeSmith-Token 64 hexadecimal digits")
+            return
+        self.server.connections.mark_busy(self.connection)
+        loan = self.server.dispatcher.loans.offer(token, self.peer_uid, self.connection)
+        if loan is None:
+            self._refuse(409, "too many ssh agents are lent, or one under this token")
+            return
+        self.send_response(101)
+        self.send_header("Connection", "Upgrade")
+        self.send_header("Upgrade", "ssh-agent")
+        self.end_headers()
+        self.wfile.flush()
+        self.server.dispatcher.loans.await_end(loan)
+
     def _refuse(self, status: int, problem: str) -> None:
         self._send_fault_response(status, problem, CONFIG)
         self.wfile.flush()
 
     def _dispatch(self, method: str, params: Any, is_notification: bool) -> Any:
+        caller_uid.set(self.peer_uid)
         return self.server.dispatcher.call(method, params, peer_uid=self.peer_uid, is_notification=is_notification)
 
     def address_string(self) -> str:

@@ -6,6 +6,7 @@ import os
 import socket
 import struct
 import sys
+from typing import Tuple
 
 FIRST_DESCRIPTOR = 3
 
@@ -20,5 +21,15 @@ def systemd_socket() -> int:
 
 def peer_uid(connection: socket.socket) -> int:
     """Return the uid at the other end of a Unix socket (SO_PEERCRED, unix(7))."""
+    return _peer(connection)[1]
+
+
+def peer_pid(connection: socket.socket) -> int:
+    """Return the process that connected a Unix socket."""
+    return _peer(connection)[0]
+
+
+def _peer(connection: socket.socket) -> Tuple[int, int, int]:
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return int(struct.unpack("3i", credentials)[1])
+    pid, uid, gid = struct.unpack("3i", credentials)
+    return pid, uid, gid

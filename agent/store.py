@@ -1,37 +1,39 @@
 """What the front end remembers: users, workspaces, results by request id, and intents not yet done.
 
-SQLite (WAL, synchronous=FULL): a write that returned survives a power cut. Ownership is not decided here: that is the
-helper's ledger. A damaged or newer file makes the store read-only; it is never replaced by an empty one.
+Ownership is not decided here: that is the helper's ledger. A damaged or newer file makes the store read-only.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import threading
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from contextlib import contextmanager, suppress
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
+from agent.database import Database, Layout, Row, Statement
 from agent.errors import LimitReached, ReadOnly
 
-VERSION = 1
 RESULTS_MAX = 1000
+STORE_HINT = "see `inv node.health`; restore /var/lib/codesmith/state.db from a backup"
 RESULT_BYTES_MAX = 1 << 20
-TABLES = """
+LAYOUT = Layout(
+    1,
+    """
 CREATE TABLE users (name TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE workspaces (name TEXT PRIMARY KEY, user TEXT NOT NULL, document TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX workspaces_by_user ON workspaces (user);
 CREATE TABLE results (
     id INTEGER PRIMARY KEY, request_id TEXT UNIQUE NOT NULL, digest TEXT NOT NULL, reply TEXT NOT NULL);
 CREATE TABLE intents (id INTEGER PRIMARY KEY, method TEXT NOT NULL, params TEXT NOT NULL);
-PRAGMA user_version = 1;
-"""
-
-# Not part of version 1 as it was first shipped; made when a store is opened.
-LATER_TABLES = """
+""",
+    # Not part of version 1 as it was first shipped.
+    """
 CREATE TABLE IF NOT EXISTS repos (
     workspace TEXT NOT NULL, name TEXT NOT NULL, document TEXT NOT NULL, PRIMARY KEY (workspace, name)) WITHOUT ROWID;
-"""
+CREATE TABLE IF NOT EXISTS records (id INTEGER PRIMARY KEY, line TEXT NOT NULL);
+""",
+)
 
 Document = Dict[str, Any]
 
@@ -44,30 +46,79 @@ class Intent(NamedTuple):
     params: Document
 
 
+class Ending(NamedTuple):
+    """What a change leaves when it ends: its intents are forgotten, its reply is kept by its request id.
+
+    `line` is its audit record, kept until the audit file has it.
+    """
+
+    intents: Sequence[int]
+    request_id: Optional[str]
+    digest: str
+    reply: Document
+    line: str
+
+
+class Writes(threading.local):
+    """What this thread holds back until its change ends; None while there is no change."""
+
+    held: Optional[List[Statement]] = None
+
+
 class Store:
     """One connection behind one lock; `damage` says why nothing may be changed (empty: all is well)."""
 
     def __init__(self, path: str) -> None:
-        self._lock = threading.Lock()
-        self.damage = ""
+        self._lock, self._mine = threading.Lock(), Writes()
+        self._written: List[int] = []
+        self.path, self.damage = path, ""
         try:
-            self._db = _open(path)
+            self._database: Optional[Database] = Database(path, LAYOUT)
+            self._database.check()
+            with suppress(LimitReached):  # node.health says so
+                self._database.ballast.ensure()
         except (sqlite3.Error, ReadOnly) as error:
-            self.damage = str(error)
-            self._db = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
-            self._db.executescript(TABLES + LATER_TABLES)
+            self.damage, self._database = str(error), None
 
     def close(self) -> None:
         """Close the file."""
-        self._db.close()
+        if self._database is not None:
+            self._database.close()
 
-    def check_writable(self) -> None:
-        """Raise ReadOnly when the store is damaged."""
-        if self.damage:
+    @property
+    def database(self) -> Database:
+        """The file; ReadOnly when it is damaged: what is in it is not known, so nothing is said about it either."""
+        if self.damage or self._database is None:
             raise ReadOnly(
                 f"the agent's store is damaged, nothing is changed: {self.damage}",
-                hint="see `inv node.health`; restore /var/lib/codesmith/state.db from a backup",
+                hint=STORE_HINT,
             )
+        return self._database
+
+    def ensure_room(self) -> None:
+        """Raise LimitReached when the disk has no room for what a change leaves."""
+        with self._lock:
+            self.database.ballast.ensure()
+
+    @contextmanager
+    def change(self) -> Iterator[None]:
+        """Hold back what this thread writes about users and workspaces until `end` or `flush` writes it.
+
+        So what a change stores and its result are on disk together, or neither.
+        """
+        self._mine.held = []
+        try:
+            yield
+        finally:
+            self._mine.held = None
+
+    def flush(self) -> None:
+        """Write what was held back, if anything is."""
+        held = self._mine.held
+        if held:
+            self._mine.held = []
+            with self._lock:
+                self.database.write(*held)
 
     # users and workspaces
 
@@ -86,19 +137,19 @@ class Store:
 
     def put_user(self, document: Document) -> None:
         """Write a user's document."""
-        self._write("INSERT OR REPLACE INTO users VALUES (?, ?)", document["name"], _dumps(document))
+        self._write(("INSERT OR REPLACE INTO users VALUES (?, ?)", document["name"], _dumps(document)))
 
     def remove_user(self, name: str) -> None:
         """Forget a user."""
-        self._write("DELETE FROM users WHERE name = ?", name)
+        self._write(("DELETE FROM users WHERE name = ?", name))
 
     def get_workspace(self, name: str) -> Optional[Document]:
         """Return the workspace's document."""
         row = self._one("SELECT document FROM workspaces WHERE name = ?", name)
         return None if row is None else {**json.loads(row[0]), "repos": self._repo_names(name)}
 
-    def list_workspaces(self, user: Optional[str] = None) -> List[Document]:
-        """Return all workspaces, or those of one user, by name."""
+    def list_workspaces(self, user: Optional[str] = None) -> Iterator[Document]:
+        """Yield all workspaces, or those of one user, by name: thousands of them are never in memory at once."""
         if user is None:
             rows = self._all("SELECT document FROM workspaces ORDER BY name")
         else:
@@ -107,22 +158,30 @@ class Store:
         for workspace, name, text in self._all("SELECT workspace, name, document FROM repos ORDER BY workspace, name"):
             if json.loads(text)["state"] == "ready":
                 repos.setdefault(workspace, []).append(name)
-        documents = [json.loads(row[0]) for row in rows]
-        return [{**document, "repos": repos.get(document["name"], [])} for document in documents]
+        for row in rows:
+            document = json.loads(row[0])
+            document["repos"] = repos.get(document["name"], [])
+            yield document
 
     def put_workspace(self, document: Document) -> None:
         """Write a workspace's document; its repos are not part of it."""
         document = {key: value for key, value in document.items() if key != "repos"}
-        self._write(
-            "INSERT OR REPLACE INTO workspaces VALUES (?, ?, ?)", document["name"], document["user"], _dumps(document)
-        )
+        sql = "INSERT OR REPLACE INTO workspaces VALUES (?, ?, ?)"
+        self._write((sql, document["name"], document["user"], _dumps(document)))
+
+    def change_workspace(self, name: str, fields: Document) -> None:
+        """Write some fields of a workspace's document; the others stay, also those that another change writes now."""
+        places = ", ".join(f"'$.{field}', json(?)" for field in fields)
+        change = f"user = coalesce(?, user), document = json_set(document, {places})"
+        sql = f"UPDATE workspaces SET {change} WHERE name = ?"  # noqa: S608 (fields are named by our own code)
+        self._write((sql, fields.get("user"), *map(_dumps, fields.values()), name))
 
     def remove_workspace(self, name: str) -> None:
         """Forget a workspace and its repos."""
-        with self._lock, self._db:
-            self._db.execute("BEGIN")
-            self._db.execute("DELETE FROM repos WHERE workspace = ?", (name,))
-            self._db.execute("DELETE FROM workspaces WHERE name = ?", (name,))
+        self._write(
+            ("DELETE FROM repos WHERE workspace = ?", name),
+            ("DELETE FROM workspaces WHERE name = ?", name),
+        )
 
     def get_repo(self, workspace: str, name: str) -> Optional[Document]:
         """Return the document of a repo: state is pending while it is being made, ready afterwards."""
@@ -138,7 +197,7 @@ class Store:
         """Write a new repo's document; or return the one that has its name already, and write nothing."""
         with self._lock:
             sql = "INSERT OR IGNORE INTO repos VALUES (?, ?, ?)"
-            if self._db.execute(sql, (workspace, document["name"], _dumps(document))).rowcount:
+            if self.database.write((sql, workspace, document["name"], _dumps(document))).rowcount:
                 return None
         return self.get_repo(workspace, document["name"]) or self.claim_repo(workspace, document)
 
@@ -147,11 +206,11 @@ class Store:
         with self._lock:
             sql = "UPDATE repos SET document = ? WHERE workspace = ? AND name = ? AND instr(document, ?) > 0"
             values = (_dumps(document), workspace, document["name"], _dumps(document["token"]))
-            return bool(self._db.execute(sql, values).rowcount)
+            return bool(self.database.write((sql, *values)).rowcount)
 
     def remove_repo(self, workspace: str, name: str) -> None:
         """Forget a repo."""
-        self._write("DELETE FROM repos WHERE workspace = ? AND name = ?", workspace, name)
+        self._write(("DELETE FROM repos WHERE workspace = ? AND name = ?", workspace, name))
 
     def counts(self) -> Dict[str, int]:
         """Return how many users, workspaces and sandboxes there are."""
@@ -160,31 +219,49 @@ class Store:
         sandboxes = self._one("SELECT count(*) FROM workspaces WHERE json_extract(document, '$.sandbox') IS NOT NULL")
         return {"users": users[0], "workspaces": workspaces[0], "sandboxes": (sandboxes or (0,))[0]}
 
-    # intents and results
+    # intents, results and audit records
 
-    def begin(self, method: str, params: Document) -> int:
-        """Journal a change before its first side effect; return the intent's id."""
-        return self._write("INSERT INTO intents (method, params) VALUES (?, ?)", method, _dumps(params))
+    def begin(self, method: str, params: Document) -> Intent:
+        """Journal a change before its first side effect."""
+        with self._lock:
+            insert = ("INSERT INTO intents (method, params) VALUES (?, ?)", method, _dumps(params))
+            cursor = self.database.write(*self._forgotten_records(), insert)
+            self._written = []
+            return Intent(int(cursor.lastrowid or 0), method, params)
 
-    def end(self, intent: Optional[int], request_id: Optional[str], digest: str, reply: Document) -> None:
-        """Forget the intent and keep the reply for a repeated request id, in one transaction."""
-        text = _dumps(reply)
+    def end(self, ending: Ending) -> int:
+        """Write how a change ended, with all that it held back, in one transaction; return its audit record's id."""
+        text = _dumps(ending.reply)
         if len(text) > RESULT_BYTES_MAX:
             # Too long to keep; but a repeated call must not run again.
             text = _dumps({"error": LimitReached("was done before; its result was too long to keep").to_dict()})
-        with self._lock, self._db:
-            self._db.execute("BEGIN")
-            if intent is not None:
-                self._db.execute("DELETE FROM intents WHERE id = ?", (intent,))
-            if request_id is not None:
-                self._db.execute(
-                    "INSERT OR REPLACE INTO results (request_id, digest, reply) VALUES (?, ?, ?)",
-                    (request_id, digest, text),
-                )
-                self._db.execute("DELETE FROM results WHERE id <= (SELECT max(id) FROM results) - ?", (RESULTS_MAX,))
+        statements = list(self._mine.held or [])
+        statements += [("DELETE FROM intents WHERE id = ?", intent) for intent in ending.intents]
+        if ending.request_id is not None:
+            sql = "INSERT OR REPLACE INTO results (request_id, digest, reply) VALUES (?, ?, ?)"
+            statements.append((sql, ending.request_id, ending.digest, text))
+            statements.append(("DELETE FROM results WHERE id <= (SELECT max(id) FROM results) - ?", RESULTS_MAX))
+        statements.append(("INSERT INTO records (line) VALUES (?)", ending.line))
+        with self._lock:
+            # A result alone is not worth the ballast.
+            statements[:0] = self._forgotten_records()
+            cursor = self.database.write(*statements, uses_ballast=bool(ending.intents))
+            self._written, self._mine.held = [], None
+            return int(cursor.lastrowid or 0)
+
+    def forget_record(self, record: int) -> None:
+        """An audit record is in the audit file: drop it here, together with the next write."""
+        with self._lock:
+            self._written.append(record)
+
+    def records(self) -> List[Tuple[int, str]]:
+        """Return the audit records that may not be in the audit file."""
+        return [(row[0], row[1]) for row in self._all("SELECT id, line FROM records ORDER BY id")]
 
     def intents(self) -> List[Intent]:
-        """Return the changes that were begun and not ended, oldest first."""
+        """Return the changes that were begun and not ended, oldest first; none when the store is damaged."""
+        if self.damage:
+            return []
         rows = self._all("SELECT id, method, params FROM intents ORDER BY id")
         return [Intent(row[0], row[1], json.loads(row[2])) for row in rows]
 
@@ -200,39 +277,23 @@ class Store:
         rows = self._all("SELECT name FROM workspaces WHERE user = ? ORDER BY name", document["name"])
         return {**document, "workspaces": [row[0] for row in rows]}
 
-    def _one(self, sql: str, *values: Any) -> Optional[Tuple[Any, ...]]:
+    def _forgotten_records(self) -> List[Statement]:
+        return [("DELETE FROM records WHERE id = ?", record) for record in self._written]
+
+    def _one(self, sql: str, *values: Any) -> Optional[Row]:
         with self._lock:
-            row: Optional[Tuple[Any, ...]] = self._db.execute(sql, values).fetchone()
-            return row
+            return self.database.one(sql, *values)
 
-    def _all(self, sql: str, *values: Any) -> List[Tuple[Any, ...]]:
+    def _all(self, sql: str, *values: Any) -> List[Row]:
         with self._lock:
-            return self._db.execute(sql, values).fetchall()
+            return self.database.all(sql, *values)
 
-    def _write(self, sql: str, *values: Any) -> int:
+    def _write(self, *statements: Statement) -> None:
+        if self._mine.held is not None:
+            self._mine.held += statements
+            return
         with self._lock:
-            return int(self._db.execute(sql, values).lastrowid or 0)
-
-
-def _open(path: str) -> sqlite3.Connection:
-    is_new = not os.path.exists(path)
-    database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-    version = database.execute("PRAGMA user_version").fetchone()[0]
-    tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if version == 0 and tables == 0:
-        if not is_new and os.path.getsize(path) > 0:
-            raise ReadOnly(f"{path} has no tables of ours")
-        database.executescript(f"BEGIN; {TABLES} COMMIT;")
-    elif version != VERSION:
-        raise ReadOnly(f"{path} has version {version}, this agent knows {VERSION}")
-    found = database.execute("PRAGMA quick_check").fetchone()[0]
-    if found != "ok":
-        raise ReadOnly(f"{path}: {found}")
-    # Only now: a file that is not ours stays as it is, to the byte.
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = FULL")
-    database.executescript(LATER_TABLES)
-    return database
+            self.database.write(*statements)
 
 
 def _dumps(value: Any) -> str:

@@ -66,7 +66,8 @@ class AuditRecord(TypedDict):
     ]
     peer_login: Optional[str]
     target: Annotated[
-        Dict[str, str], Keywords({"description": "What the call named: of name, user and workspace what it had."})
+        Dict[str, str],
+        Keywords({"description": "What the call named: name, user, workspace; and the kind of its credential."}),
     ]
     outcome: Annotated[str, Keywords({"description": "ok, or the kind of the error."})]
     duration_s: float
@@ -254,9 +255,7 @@ class WorkspaceDeleted(TypedDict):
     name: Name
     deleted: Literal[True]
     user_deleted: bool
-    leftovers: Annotated[
-        List[str], Keywords({"description": "Of its user: what could not be removed, mostly nothing."})
-    ]
+    leftovers: Annotated[List[str], Keywords({"description": "What could not be removed, mostly nothing."})]
 
 
 class Execution(TypedDict):

@@ -1,4 +1,4 @@
-"""Measure and show: `python -m bench [P2 P4 P5 P8] [--json]`; exit code 1 if a target is missed."""
+"""Measure and show: `python -m bench [P1 P2 ...] [--json]`; exit code 1 if a target is missed."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import sys
 import textwrap
 import time
 
-from bench import p2, p4, p5, p8
+from bench import p1, p2, p4, p5, p7, p8, p9, p11, p12
 from bench.row import COLUMNS, Row
 from bench.site import Site, site
 from codesmith import output
 from codesmith.errors import Cancelled, CodeSmithError
 
-NAMES = ("P2", "P4", "P5", "P8")
+NAMES = ("P1", "P2", "P4", "P5", "P7", "P8", "P9", "P11", "P12")
 
 
 def main() -> int:
@@ -55,10 +55,15 @@ def measure(place: Site, names: list[str]) -> list[Row]:
     (node,) = place.boot("web1")
     place.inv("node.prepare", "--node", "web1", proof="prepared").run()
     works = {
+        "P1": lambda: p1.rows(place, node),
         "P2": lambda: p2.rows(place),
         "P4": lambda: p4.rows(place, node),
         "P5": lambda: p5.rows(place, node),
+        "P7": lambda: p7.rows(place),
         "P8": lambda: p8.rows(place),
+        "P9": lambda: p9.rows(place, node),
+        "P11": lambda: p11.rows(place),
+        "P12": lambda: p12.rows(place, node),
     }
     for name in NAMES:
         if name in names:

@@ -30,8 +30,8 @@ def describe(folder: Path, agent_file: Path) -> dict[str, Any]:
     units = []
     for name, text in wish.units.items():
         (folder / name).write_text(text)
-        units.append(_file(f"{layout.UNIT_DIR}/{name}", folder / name))
-    owned = [*layout.DIRECTORIES, layout.Owned(wish.release, 0o755)]
+        units.append(_file(layout.unit_of(wish.release, name), folder / name))
+    owned = [*layout.DIRECTORIES, *wish.release_directories]
     user = {"name": layout.USER, "group": layout.USER, "home": layout.STATE, "shell": layout.NOLOGIN}
     return {
         "groups": [layout.USER, layout.CLIENTS],

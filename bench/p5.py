@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Mapping, Sequence
 
 from bench import checks
 from bench.clock import Command, in_turns
@@ -17,13 +19,14 @@ SAME = "all look at the same accounts, directories, link, files with checksum, u
 
 
 class Door:
-    """One way to the node, and the command line of everybody who goes through it."""
+    """The way to one node or to several, and the command line of everybody who goes through it."""
 
-    def __init__(self, site: Site, name: str, node: LabNode, way: tuple[str, int], checked: int) -> None:
-        self._site, self._name = site, name
-        self._where = {"host": way[0], "port": str(way[1]), "identity": str(node.address.identity)}
+    def __init__(self, site: Site, names: Sequence[str], checked: int) -> None:
+        self._site, self._names = site, names
+        self._name, self._where = names[0], site.way(names[0])
+        total = checked * len(names)
         # Columns: hosts, success, error, no change.
-        self._unchanged = f"Grand total {checked} - - {checked} "
+        self._unchanged = f"Grand total {total} - - {total} "
 
     def prepare(self) -> Command:
         """Return `inv node.prepare`."""
@@ -46,11 +49,7 @@ class Door:
             f"-o UserKnownHostsFile={self._site.known_hosts} -o IdentitiesOnly=yes "
             "-o ControlMaster=auto -o ControlPersist=60s"
         )
-        where = self._where
-        inventory = (
-            f"{self._name} ansible_host={where['host']} ansible_port={where['port']} ansible_user=root "
-            f"ansible_ssh_private_key_file={where['identity']} ansible_python_interpreter=/usr/bin/python3\n"
-        )
+        inventory = "".join(self._inventory_line(name, self._site.way(name)) for name in self._names)
         (self._site.folder / f"{self._name}.ini").write_text(inventory)
         environment = {
             "ANSIBLE_PIPELINING": "True",
@@ -59,24 +58,33 @@ class Door:
             "ANSIBLE_NOCOWS": "1",
             "ANSIBLE_LOCALHOST_WARNING": "False",
         }
-        argv = ("-i", self._site.folder / f"{self._name}.ini", PEERS / "ansible_playbook.yml")
+        argv = ("-f", len(self._names), "-i", self._site.folder / f"{self._name}.ini", PEERS / "ansible_playbook.yml")
         program = self._site.peer("ansible-playbook")
         return self._site.command(program, *argv, proof="changed=0", **environment, **self._bench())
 
+    def ansible_and_end(self) -> float:
+        """Run ansible and end the masters that it left, so that its next run is cold like everybody's."""
+        took = self.ansible().run()
+        for name in self._names:
+            way = self._site.way(name)
+            path = self.control_path.replace("%%h", way["host"]).replace("%%p", way["port"])
+            self._site.command("ssh", "-o", f"ControlPath={path}", "-O", "exit", way["host"]).run()
+        return took
+
     @property
     def control_path(self) -> str:
-        """Where ansible's ssh leaves its master."""
-        return str(self._site.folder / f"ssh-{self._name}")
+        """Where ansible's ssh leaves its masters, as ansible writes it."""
+        return str(self._site.folder / "ssh-%%h-%%p")
 
-    def end_master(self) -> None:
-        """End the master that ansible left, so that its next run is cold like everybody's."""
-        argv = ("ssh", "-o", f"ControlPath={self.control_path}", "-O", "exit", self._where["host"])
-        self._site.command(*argv).run()
+    def _inventory_line(self, name: str, way: Mapping[str, str]) -> str:
+        return (
+            f"{name} ansible_host={way['host']} ansible_port={way['port']} ansible_user=root "
+            f"ansible_ssh_private_key_file={way['identity']} ansible_python_interpreter=/usr/bin/python3\n"
+        )
 
     def _bench(self) -> dict[str, str]:
-        where = {f"BENCH_{key.upper()}": value for key, value in self._where.items()}
         return {
-            **where,
+            "BENCH_WAYS": json.dumps([self._site.way(name) for name in self._names]),
             "BENCH_KNOWN_HOSTS": str(self._site.known_hosts),
             "BENCH_CHECKS": str(self._site.folder / "checks.json"),
         }
@@ -85,26 +93,19 @@ class Door:
 def rows(site: Site, node: LabNode) -> list[Row]:
     """Measure at 0 ms, then through a relay: times and round trips."""
     checked = checks.write(site.folder, site.agent_file)
-    near = Door(site, "web1", node, (node.address.host, 22), checked)
+    near = Door(site, ["web1"], checked)
     ours, script = in_turns(NEAR_ROUNDS, near.prepare().run, near.fabric().run)
     what = f"`inv node.prepare` with nothing to do; a Python program with stock Fabric: connect, one script; {SAME}"
     first = ratio("P5", "prepare, 0 ms, beside Fabric + script", ours, script, 1.5, f"{what}; {NEAR_ROUNDS} turns")
     with (relay := node.relay(RTT_MS)) as way:
         site.enter("far", node, *way)
-        return [first, *_far(relay, Door(site, "far", node, way, checked))]
+        return [first, *_far(relay, Door(site, ["far"], checked))]
 
 
 def _far(relay: Relay, door: Door) -> list[Row]:
     prepare, script = Counted(relay, door.prepare()), Counted(relay, door.fabric())
     ours, theirs, pyinfra = in_turns(FAR_ROUNDS, prepare.run, script.run, door.pyinfra().run)
-    ansible_command = door.ansible()
-
-    def ansible() -> float:
-        took = ansible_command.run()
-        door.end_master()
-        return took
-
-    more, slowest = in_turns(ANSIBLE_ROUNDS, prepare.run, ansible)
+    more, slowest = in_turns(ANSIBLE_ROUNDS, prepare.run, door.ansible_and_end)
     trips, reference = prepare.trips[1:], script.trips[1:]
     through = f"through a relay that adds {RTT_MS} ms; {SAME}"
     return [

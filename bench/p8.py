@@ -6,12 +6,12 @@ from pathlib import Path
 
 from bench.clock import until
 from bench.row import Row, limit
-from bench.site import Site
+from bench.site import FLEET, Site, each
 from codesmith.errors import CodeSmithError
 from codesmith.lab import LabNode
 from codesmith.remote.bootstrap.layout import AGENT_SERVICE, HELPER_SERVICE
 
-NODES = 30
+NODES = len(FLEET)
 CALLS, CALLS_BEFORE = 10_000, 1_000
 AGENT_MB, GROWTH_MB, FORWARDER_MB, FURTHER_NODE_MB = 30.0, 1.0, 40.0, 1.5
 HELPER_LEAVES_WITHIN_S = 30.0
@@ -19,9 +19,16 @@ HELPER_LEAVES_WITHIN_S = 30.0
 
 def rows(site: Site) -> list[Row]:
     """Measure agent and helper on a node of their own, then the forwarder with one and with thirty nodes."""
-    (node,) = site.boot("idle1")
-    site.inv("node.prepare", "--node", "idle1", proof="prepared").run()
+    node = _bare_node(site)
     return [*_agent(site, node), *_forwarder(site), *_helper(site, node)]
+
+
+def _bare_node(site: Site) -> LabNode:
+    """Return a node whose agent has done nothing yet."""
+    if not site.has("idle1"):
+        site.boot("idle1")
+        site.inv("node.prepare", "--node", "idle1", proof="prepared").run()
+    return site.node("idle1")
 
 
 def _agent(site: Site, node: LabNode) -> list[Row]:
@@ -44,15 +51,11 @@ def _agent(site: Site, node: LabNode) -> list[Row]:
 
 
 def _forwarder(site: Site) -> list[Row]:
-    names = [f"idle{number}" for number in range(2, NODES + 1)]
     site.inv("node.disconnect", "--all").run()
-    # One more than is measured would be one too many: whatever else this site has leaves the registry.
     one, one_pss = _connected(site, ["idle1"])
-    site.boot(*names)
-    site.inv("node.prepare", *_each(names), proof="prepared").run()
-    all_, all_pss = _connected(site, ["idle1", *names])
+    names = site.fleet()
+    all_, all_pss = _connected(site, names)
     site.inv("node.disconnect", "--all").run()
-    site.throw_away(names)
     most = FORWARDER_MB + FURTHER_NODE_MB * (NODES - 1)
     further = (all_ - one) / (NODES - 1)
     what = "VmRSS, each endpoint up and called once"
@@ -67,8 +70,8 @@ def _forwarder(site: Site) -> list[Row]:
 
 def _connected(site: Site, names: list[str]) -> tuple[float, float]:
     """Return the forwarder's memory once it serves these nodes."""
-    site.inv("node.connect", *_each(names)).run()
-    site.inv("node.version", *_each(names), "--json", proof='"build"').run()
+    site.inv("node.connect", *each(names)).run()
+    site.inv("node.version", *each(names), "--json", proof='"build"').run()
     return memory_mb(site.forwarder_pid)
 
 
@@ -80,10 +83,6 @@ def _helper(site: Site, node: LabNode) -> list[Row]:
     left = 1 if node.unit_pid(HELPER_SERVICE) else 0
     compared = f"processes of {HELPER_SERVICE} after its last call, waited for at most {HELPER_LEAVES_WITHIN_S:.0f} s"
     return [limit("P8", "helper, idle", left, 0, "processes", compared)]
-
-
-def _each(names: list[str]) -> list[str]:
-    return [word for name in names for word in ("--node", name)]
 
 
 def memory_mb(pid: int) -> tuple[float, float]:

@@ -54,14 +54,26 @@ def excess(row_id: str, what: str, ours: Sequence[float], theirs: Sequence[float
 
 def limit(row_id: str, what: str, found: float, most: float, unit: str, compared: str) -> Row:
     """Hold one number against a fixed limit."""
-    digits = 1 if unit == "MB" else 0
+    digits = {"MB": 1, "%": 3}.get(unit, 0)
     shown = f"{found:.{digits}f} {unit}"
     samples = {"codesmith": [round(found, 3)], "beside": []}
     return Row(row_id, what, shown, "", "", f"<= {most:.{digits}f} {unit}", found <= most, compared, samples)
 
 
+def at_least(row_id: str, what: str, ours: Sequence[float], theirs: Sequence[float], least: float, unit: str,
+             compared: str) -> Row:  # fmt: skip
+    """Compare two series of rates: median over median, the more the better."""
+    mine, other = statistics.median(ours), statistics.median(theirs)
+    return Row(
+        row_id, what, f"{mine:,.0f} {unit}", f"{other:,.0f} {unit}", f"{mine / other:.2f} x", f">= {least:.2f} x",
+        mine >= least * other, compared, _samples(ours, theirs),
+    )  # fmt: skip
+
+
 def seconds(value: float) -> str:
     """Return a time as people read it: milliseconds below one second."""
+    if value < 0.01:
+        return f"{value * 1000:.2f} ms"
     return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"
 
 

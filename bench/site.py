@@ -24,6 +24,8 @@ ON_NODE = Path(__file__).with_name("on_node")
 # Of this machine's environment, what would change what is measured.
 KEPT_OUT = ("CODESMITH_", "ANSIBLE_", "PYINFRA_", "PYTHON", "SSH_")
 BOOTS_AT_ONCE = 4
+THERE = "/run/codesmith-bench"
+FLEET = tuple(f"idle{number}" for number in range(1, 31))
 
 
 class Site:
@@ -33,6 +35,7 @@ class Site:
         self.folder, self._lab, self._prefix = folder, lab, f"bench-{secrets.token_hex(2)}"
         self.home, self.registry = folder / "home", folder / "nodes.yaml"
         self._entries: dict[str, dict[str, Any]] = {}
+        self._with_programs: set[str] = set()
         self.environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith(KEPT_OUT)},
             "CODESMITH_HOME": str(self.home),
@@ -81,8 +84,21 @@ class Site:
 
     def on(self, node: LabNode, program: str, *arguments: object) -> Any:
         """Run one of our Python programs on a node as root; return what it printed as JSON."""
-        source = (ON_NODE / program).read_text(encoding="utf-8")
-        return json.loads(node.run(words("python3", "-I", "-", *arguments), input=source, timeout_s=300).stdout)
+        if node.name not in self._with_programs:
+            for file in ON_NODE.glob("*.py"):
+                write = f"mkdir -p {THERE} && cat >{THERE}/{file.name}"
+                node.run(["sh", "-c", write], input=file.read_text(encoding="utf-8"))
+            self._with_programs.add(node.name)
+        argv = words("python3", "-sE", f"{THERE}/{program}", *arguments)
+        return json.loads(node.run(argv, input="", timeout_s=300).stdout)
+
+    def fleet(self) -> list[str]:
+        """Return the names of thirty prepared nodes, `idle1` among them; they are booted once."""
+        missing = [name for name in FLEET if name not in self._entries]
+        if missing:
+            self.boot(*missing)
+            self.inv("node.prepare", *each(missing), proof="prepared").run()
+        return list(FLEET)
 
     @property
     def agent_file(self) -> Path:
@@ -95,16 +111,33 @@ class Site:
         """The pid of this site's forwarder."""
         return int((self.home / "run" / "forwarder.lock").read_text())
 
+    def way(self, name: str) -> dict[str, str]:
+        """Return host, port and identity by which a node is reached."""
+        return {key: str(self._entries[name][key]) for key in ("host", "port", "identity")}
+
+    def endpoint(self, name: str) -> Path:
+        """Return the local socket of a node, ready."""
+        said = subprocess.run(self.inv("node.connect", "--node", name, "--json").argv, cwd=TOP, env=self.environment,
+                              capture_output=True, check=True)  # fmt: skip
+        return Path(json.loads(said.stdout)[0]["endpoint"].removeprefix("unix:"))
+
+    def has(self, name: str) -> bool:
+        """Tell whether a node of this name was booted."""
+        return name in self._entries
+
+    def node(self, name: str) -> LabNode:
+        """Return a node that was booted."""
+        return self._lab.get(f"{self._prefix}-{name}")
+
     def leave(self) -> None:
         """End the forwarder; the nodes go with the lab."""
         subprocess.run(self.inv("node.disconnect", "--all").argv, cwd=TOP, env=self.environment,
                        capture_output=True, check=False)  # fmt: skip
 
-    def throw_away(self, names: Sequence[str]) -> None:
-        """Throw nodes away, several at once."""
-        with ThreadPoolExecutor(BOOTS_AT_ONCE) as pool:
-            list(pool.map(lambda name: self._lab.down(f"{self._prefix}-{name}"), names))
-        self._entries = {name: entry for name, entry in self._entries.items() if name not in names}
+
+def each(names: Sequence[str]) -> list[str]:
+    """Return the options that name these nodes."""
+    return [word for name in names for word in ("--node", name)]
 
 
 @contextmanager

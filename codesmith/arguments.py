@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from codesmith.errors import CodeSmithError
 
 SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+OPTIONS = {"name": "repo-name", "timeout_s": "timeout"}  # named otherwise than the parameter
 KEY_TYPES = ("ssh-", "ecdsa-", "sk-")
 
 
@@ -59,6 +61,16 @@ def read_text(path: str, option: str) -> str:
         raise CodeSmithError(f"{option}: cannot read {path}: {error.strerror}") from None
 
 
+def read_password(path: str | None, option: str) -> str | None:
+    """Return the first line of a file; `-` is standard input. None without a file."""
+    if path is None:
+        return None
+    password = read_text(path, option).partition("\n")[0].rstrip("\r")
+    if not password:
+        raise CodeSmithError(f"{option}: the first line of {path} is empty", hint="write the password there")
+    return password
+
+
 def read_credential(path: str | None, username: str | None, url: str) -> dict[str, str] | None:
     """Return what git authenticates with, read from a file; `-` is standard input. A key for ssh, else a token."""
     if path is None:
@@ -70,6 +82,21 @@ def read_credential(path: str | None, username: str | None, url: str) -> dict[st
         return {"ssh_key": text}
     named = {} if username is None else {"username": username}
     return {"token": text.strip("\r\n"), **named}
+
+
+def read_repo(
+    url: str | None, *, credential_file: str | None, username: str | None, known_hosts: str | None, **more: Any
+) -> dict[str, Any] | None:
+    """Return what to clone as the methods take it; None for nothing, which takes no option either."""
+    if url is None:
+        options = {"credential_file": credential_file, "username": username, "known_hosts": known_hosts, **more}
+        given = [OPTIONS.get(name, name.replace("_", "-")) for name, value in options.items() if value is not None]
+        if given:
+            raise CodeSmithError(f"--{given[0]} goes with --repo")
+        return None
+    credential = read_credential(credential_file, username, url)
+    wanted = {**more, "url": url, "credential": credential, "known_hosts": read_lines(known_hosts, "--known-hosts")}
+    return {name: value for name, value in wanted.items() if value is not None}
 
 
 def read_lines(path: str | None, option: str) -> list[str] | None:

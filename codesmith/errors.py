@@ -64,6 +64,22 @@ class AuthenticationFailed(CodeSmithError):
     exit_code = 4
 
 
+class AboutSecret(AuthenticationFailed):
+    """A login and something that only a person knows; `secret` names it as plain data (codesmith.secret.Wanted)."""
+
+    def __init__(self, problem: str, *, hint: str = "", secret: Mapping[str, str] | None = None) -> None:
+        self.secret = dict(secret or {})
+        super().__init__(problem, hint=hint)
+
+
+class SecretNeeded(AboutSecret):
+    """Without it there is no way in; nothing was tried with it."""
+
+
+class SecretRefused(AboutSecret):
+    """It was tried, once, and is wrong."""
+
+
 class HostKeyUnknown(CodeSmithError):
     """The node's host key is not in any known_hosts file."""
 
@@ -80,6 +96,17 @@ class Unreachable(CodeSmithError):
     """No connection: no address, no route, no answer, or a stopped agent."""
 
     exit_code = 5
+
+
+class CallLost(Unreachable):
+    """The answer to a call did not come: whether it was carried out is not known.
+
+    Repeating it is safe: a look changes nothing, and a change with the same `request_id` is not done twice.
+    """
+
+    def __init__(self, problem: str, *, hint: str = "", request_id: str = "") -> None:
+        self.request_id = request_id
+        super().__init__(problem, hint=hint)
 
 
 class NotPrepared(CodeSmithError):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from codesmith.errors import CodeSmithError
 from codesmith.registry import Node
@@ -16,6 +17,7 @@ R = TypeVar("R")
 
 # sshd's MaxStartups refused 10 of 40 connects at once when measured; many nodes share a bastion.
 AT_ONCE = 16
+WATCH_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -41,44 +43,98 @@ class SomeFailed(CodeSmithError):
             self._code = codes.pop()
 
 
-def each(nodes: Sequence[Node], work: Callable[[Node], T]) -> list[Outcome[T]]:
-    """Run `work` on every node, at most AT_ONCE at a time, and return the outcomes in the order of `nodes`."""
-    found: dict[str, Outcome[T]] = {}
-    unexpected: list[BaseException] = []
-    if len(nodes) == 1:
-        _try(nodes[0], work, found)
-        return list(found.values())
-    waiting: queue.SimpleQueue[Node] = queue.SimpleQueue()
-    for node in nodes:
-        waiting.put(node)
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C while several nodes were worked at: `outcomes` has those that were done, the others are named."""
 
-    def worker() -> None:
+    def __init__(self, outcomes: Sequence[Outcome[Any]], under_way: Sequence[str], not_begun: Sequence[str]) -> None:
+        self.outcomes, self.under_way, self.not_begun = list(outcomes), list(under_way), list(not_begun)
+        total = len(outcomes) + len(under_way) + len(not_begun)
+        text = f"cancelled: {len(outcomes)} of {total} nodes are done"
+        for words, names in (("under way", under_way), ("not begun", not_begun)):
+            text += f"; {words}: {', '.join(names)}" if names else ""
+        super().__init__(text)
+
+
+def each(
+    nodes: Sequence[Node], work: Callable[[Node], T], at_once: int = AT_ONCE, watch: Callable[[], None] | None = None
+) -> list[Outcome[T]]:
+    """Run `work` on every node, at most `at_once` at a time, and return the outcomes in the order of `nodes`.
+
+    `watch` is called now and then while they run. Ctrl-C ends it with Interrupted; for the only node of a command,
+    with KeyboardInterrupt.
+    """
+    if len(nodes) == 1 and watch is None:
+        return [_try(nodes[0], work)]
+    return _Crew(nodes, work).run(at_once, watch)
+
+
+class _Crew(Generic[T]):
+    """The threads that work, and what they have done."""
+
+    def __init__(self, nodes: Sequence[Node], work: Callable[[Node], T]) -> None:
+        self._nodes, self._work = nodes, work
+        self._waiting: queue.SimpleQueue[Node] = queue.SimpleQueue()
+        for node in nodes:
+            self._waiting.put(node)
+        self._begun: set[str] = set()
+        self._found: dict[str, Outcome[T]] = {}
+        self._unexpected: list[BaseException] = []
+
+    def run(self, at_once: int, watch: Callable[[], None] | None) -> list[Outcome[T]]:
+        # Daemons: Ctrl-C must not wait for a node that does not answer.
+        threads = [threading.Thread(target=self._run_one, daemon=True) for _ in self._nodes[:at_once]]
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                self._join(thread, watch)
+        except KeyboardInterrupt:
+            raise self._interrupted() from None
+        if self._unexpected:
+            raise self._unexpected[0]
+        return [self._found[node.name] for node in self._nodes]
+
+    def _run_one(self) -> None:
         try:
             while True:
-                _try(waiting.get_nowait(), work, found)
+                node = self._waiting.get_nowait()
+                self._begun.add(node.name)
+                self._found[node.name] = _try(node, self._work)
         except queue.Empty:
             pass
         except BaseException as error:  # noqa: BLE001  a bug: raised again in the caller's thread
-            unexpected.append(error)
+            self._unexpected.append(error)
 
-    # Daemons: Ctrl-C must not wait for a node that does not answer.
-    threads = [threading.Thread(target=worker, daemon=True) for _ in nodes[:AT_ONCE]]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
+    @staticmethod
+    def _join(thread: threading.Thread, watch: Callable[[], None] | None) -> None:
+        while watch is not None and thread.is_alive():
+            thread.join(WATCH_S)
+            watch()
         thread.join()
-    if unexpected:
-        raise unexpected[0]
-    return [found[node.name] for node in nodes]
+
+    def _interrupted(self) -> KeyboardInterrupt:
+        with contextlib.suppress(queue.Empty):  # nobody begins another
+            while True:
+                self._waiting.get_nowait()
+        if len(self._nodes) == 1:
+            return KeyboardInterrupt()
+        found, begun = dict(self._found), set(self._begun)
+        names = [node.name for node in self._nodes]
+        return Interrupted(
+            [found[name] for name in names if name in found],
+            [name for name in names if name in begun and name not in found],
+            [name for name in names if name not in begun],
+        )
+
+
+def raise_only(outcomes: Sequence[Outcome[T]]) -> None:
+    """Raise the only node's error as it is: there is nothing to show beside it."""
+    if len(outcomes) == 1 and outcomes[0].error:
+        raise outcomes[0].error
 
 
 def results(outcomes: Sequence[Outcome[T]], failed: Callable[[Node, CodeSmithError], R]) -> list[T | R]:
-    """Return what there is to show: results, and for a node that failed what `failed` makes of it.
-
-    The only node's error is raised as it is: there is nothing to show beside it.
-    """
-    if len(outcomes) == 1 and outcomes[0].error:
-        raise outcomes[0].error
+    """Return what there is to show: results, and for a node that failed what `failed` makes of it."""
     shown: list[T | R] = []
     for outcome in outcomes:
         if outcome.error:
@@ -94,8 +150,8 @@ def raise_failures(outcomes: Sequence[Outcome[T]]) -> None:
         raise SomeFailed([Outcome(one.node, one.result, one.error) for one in outcomes])
 
 
-def _try(node: Node, work: Callable[[Node], T], found: dict[str, Outcome[T]]) -> None:
+def _try(node: Node, work: Callable[[Node], T]) -> Outcome[T]:
     try:
-        found[node.name] = Outcome(node, result=work(node))
+        return Outcome(node, result=work(node))
     except CodeSmithError as error:
-        found[node.name] = Outcome(node, error=error)
+        return Outcome(node, error=error)

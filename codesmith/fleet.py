@@ -3,20 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from codesmith import fanout, output, paths
-from codesmith.errors import PlanNotEmpty
+from codesmith.errors import CodeSmithError, PlanNotEmpty, by_kind
+from codesmith.progress import Progress
 from codesmith.registry import Node, Registry
+from codesmith.secret import SHARED
 
 if TYPE_CHECKING:
-    from codesmith.remote.bootstrap.prepare import Progress
+    from codesmith.remote.bootstrap.prepare import Progress as Done
     from codesmith.sdk.client import Client
     from codesmith.tunnel.state import EndpointState
 
 Row = dict[str, Any]
+T = TypeVar("T")
+
+JOBS_MAX = 256
+
+
+class Choice(TypedDict, total=False):
+    """The options of every task that works at several nodes, as people give them."""
+
+    node: list[str] | None
+    tag: list[str] | None
+    all: bool
+    jobs: int | None
+    file: str
+
+
+class RootChoice(Choice, total=False):
+    """The same for tasks that become root on the nodes, over SSH."""
+
+    sudo_password_file: str | None
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The nodes that a command is for, and at how many of them it works at once."""
+
+    nodes: list[Node]
+    jobs: int = fanout.AT_ONCE
+
+
+def choose(choice: Choice) -> Chosen:
+    """Return the nodes named, those with any of the tags, or all; without a choice the one that is meant."""
+    jobs = choice.get("jobs")
+    if jobs is not None and not 1 <= jobs <= JOBS_MAX:
+        raise CodeSmithError(f"--jobs takes a whole number from 1 to {JOBS_MAX}, not {jobs}", hint="without it: 16")
+    found = registry(choice.get("file") or "")
+    nodes = found.choose(choice.get("node") or (), choice.get("tag") or (), choice.get("all", False))
+    return Chosen(nodes, jobs or fanout.AT_ONCE)
+
+
+def choose_for_root(choice: RootChoice) -> Chosen:
+    """Return the nodes, and take the password for their sudo if it is given."""
+    take_sudo_password(choice.get("sudo_password_file"))
+    return choose(choice)
+
+
+def take_sudo_password(file: str | None) -> None:
+    """Read the password for sudo from the first line of a file, for all that this process does until the next time."""
+    from codesmith import arguments
+
+    SHARED.sudo_password = arguments.read_password(file, "--sudo-password-file")
 
 
 def registry(file: str = "") -> Registry:
@@ -25,26 +78,55 @@ def registry(file: str = "") -> Registry:
 
 
 def report(
-    nodes: Sequence[Node],
+    chosen: Chosen,
     work: Callable[[Node], Row],
     columns: Sequence[str],
     *,
     json: bool,
     lines: Callable[[list[Row]], list[Row]] = list,
+    progress: Progress | None = None,
 ) -> list[Row]:
-    """Do `work` on all nodes at once, show the rows, and raise in the end if a node failed.
+    """Do `work` on all chosen nodes at once, show the rows, and raise in the end if a node failed or Ctrl-C came.
 
     The first column names the node, also in the row of one that failed.
 
     `lines` turns rows into those that people read; JSON has the rows as they are.
     """
-    outcomes = fanout.each(nodes, work)
-    rows = fanout.results(
-        outcomes, lambda node, error: {columns[0]: node.name, "error": error.problem, "kind": error.kind}
-    )
-    output.show(rows if json else lines(rows), columns, json=json)
+
+    def show(outcomes: Sequence[fanout.Outcome[Row]]) -> list[Row]:
+        rows = fanout.results(
+            outcomes, lambda node, error: {columns[0]: node.name, "error": error.problem, "kind": error.kind}
+        )
+        output.show(rows if json else lines(rows), columns, json=json)
+        return rows
+
+    try:
+        outcomes = watched(chosen, work, progress or Progress(len(chosen.nodes), "calling"))
+    except fanout.Interrupted as interrupted:
+        if interrupted.outcomes:
+            show(interrupted.outcomes)
+        raise
+    fanout.raise_only(outcomes)
+    rows = show(outcomes)
     fanout.raise_failures(outcomes)
     return rows
+
+
+def watched(chosen: Chosen, work: Callable[[Node], T], progress: Progress) -> list[fanout.Outcome[T]]:
+    """Do `work` on all chosen nodes, with a view of what is under way where there is a terminal."""
+
+    def follow(node: Node) -> T:
+        progress.begin(node.name)
+        ok = False
+        try:
+            result = work(node)
+            ok = True
+            return result
+        finally:
+            progress.end(node.name, ok=ok)
+
+    with progress:
+        return fanout.each(chosen.nodes, follow, chosen.jobs, progress.draw if progress.is_shown else None)
 
 
 class Prepared(list[Row]):
@@ -53,26 +135,29 @@ class Prepared(list[Row]):
     exit_code = 0
 
 
-def prepare_all(nodes: Sequence[Node], *, plan_only: bool, json: bool) -> Prepared:
+def prepare_all(chosen: Chosen, *, plan_only: bool, json: bool) -> Prepared:
     """Prepare nodes at once, or only show what would be done."""
     columns = (
         ("node", "step", "now", "then", "error")
         if plan_only
         else ("node", "result", "agent_version", "seconds", "error")
     )
-    work = partial(prepare, plan_only=plan_only)
-    rows = Prepared(report(nodes, work, columns, json=json, lines=plan_lines if plan_only else list))
+    progress = Progress(len(chosen.nodes), "connect")
+    is_crowded = progress.is_shown and len(chosen.nodes) > 1
+    work = partial(prepare, plan_only=plan_only, tell=partial(_tell, progress, is_crowded))
+    lines = plan_lines if plan_only else list
+    rows = Prepared(report(chosen, work, columns, json=json, lines=lines, progress=progress))
     if plan_only and any(row.get("steps") for row in rows):
         rows.exit_code = PlanNotEmpty.exit_code
     return rows
 
 
-def prepare(node: Node, *, plan_only: bool) -> Row:
-    """Prepare one node, telling the steps on stderr."""
+def prepare(node: Node, *, plan_only: bool, tell: Callable[[Done], None]) -> Row:
+    """Prepare one node, telling each step."""
     from codesmith.remote.bootstrap.prepare import prepare as prepare_node
     from codesmith.tunnel import identity
 
-    done = prepare_node(node, plan_only=plan_only, on_progress=_tell)
+    done = prepare_node(node, plan_only=plan_only, on_progress=tell)
     if done.node_id and not plan_only:
         # A node that was installed anew has a new id; whoever prepares it means this one.
         identity.remember(node, done.node_id)
@@ -87,9 +172,17 @@ def prepare(node: Node, *, plan_only: bool) -> Row:
     }
 
 
-def _tell(progress: Progress) -> None:
-    trouble = "" if progress.ok else f"  FAILED: {progress.message}"
-    output.say(f"{progress.node}  {progress.seconds:6.2f} s  {progress.text}{trouble}")
+def tell(done: Done) -> None:
+    """Say on stderr what was done on a node, and how long it took."""
+    trouble = "" if done.ok else f"  FAILED: {done.message}"
+    output.say(f"{done.node}  {done.seconds:6.2f} s  {done.text}{trouble}")
+
+
+def _tell(progress: Progress, is_crowded: bool, done: Done) -> None:
+    """Say what was done; in a view of several nodes only what failed, and in any what comes next."""
+    progress.step(done.node, done.then or "finish")
+    if not is_crowded or not done.ok:
+        tell(done)
 
 
 def plan_lines(rows: Sequence[Row]) -> list[Row]:
@@ -131,10 +224,13 @@ def is_failing(rows: Sequence[Row]) -> bool:
 
 
 def connect(node: Node) -> Row:
-    """Bring a node's endpoint up; return its state."""
+    """Bring a node's endpoint up, its port included; return its state."""
     from codesmith.tunnel import control
 
-    return state_row(control.connect(node), node)
+    state = control.connect(node)
+    if state.state != "ready":  # calls go through, by the private socket; the port that was asked for is not there
+        raise by_kind(state.kind)(state.reason, hint=state.hint)
+    return state_row(state, node)
 
 
 def disconnect(node: Node) -> Row:
@@ -166,7 +262,18 @@ def listing(found: Registry) -> list[Row]:
 
 def state_row(state: EndpointState, node: Node | None = None) -> Row:
     """Return an endpoint's state for people and programs."""
-    keys = ("name", "host", "endpoint", "state", "since", "agent_version", "node_id", "reason", "registry")
+    keys = (
+        "name",
+        "host",
+        "endpoint",
+        "token_file",
+        "state",
+        "since",
+        "agent_version",
+        "node_id",
+        "reason",
+        "registry",
+    )
     row = {key: getattr(state, key) for key in keys}
     return {**row, "host": state.host or (_host(node) if node else ""), "since": _time(state.since)}
 
@@ -215,10 +322,13 @@ def _written(node: Node) -> Row:
 
 
 def _stopped(node: Node) -> Row:
+    from codesmith.tunnel.endpoint import address_of, port_of, token_path
+
     return {
         "name": node.name,
         "host": _host(node),
-        "endpoint": _endpoint(node),
+        "endpoint": address_of(node),
+        "token_file": "" if port_of(node) is None else str(token_path(node)),
         "state": "stopped",
         "since": None,
         "agent_version": "",
@@ -230,14 +340,6 @@ def _stopped(node: Node) -> Row:
 
 def _host(node: Node) -> str:
     return node.host or f"lab:{node.lab}"
-
-
-def _endpoint(node: Node) -> str:
-    """Return where the endpoint will be."""
-    from codesmith.tunnel.endpoint import endpoint_path
-
-    kind, _, port = node.endpoint.partition(":")
-    return f"tcp:127.0.0.1:{port}" if kind == "tcp" else f"unix:{endpoint_path(node)}"
 
 
 def _time(seconds: float) -> str | None:

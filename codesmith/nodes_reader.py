@@ -131,7 +131,23 @@ class _Reader:
         return self.text.count("\n", 0, found.start()) + 1 if found else 1
 
     def sections(self, nodes: yaml.Node) -> dict[str, Section]:
-        return {name: self.section(name, line, value) for name, line, value in self.names(nodes)}
+        found: dict[str, Section] = {}
+        ports: dict[str, tuple[str, int]] = {}
+        for name, line, value in self.names(nodes):
+            found[name] = self.section(name, line, value)
+            endpoint = found[name].values.get("endpoint", "unix")
+            if endpoint != "unix":
+                self.claim(ports, endpoint, name, value)
+        return found
+
+    def claim(self, ports: dict[str, tuple[str, int]], endpoint: str, name: str, node: yaml.Node) -> None:
+        """Note whose port it is; refuse one that another node has."""
+        line = next(at for word, at, _ in self.pairs(node, name, None, "") if word == "endpoint")
+        if endpoint in ports:
+            other, there = ports[endpoint]
+            problem = f"{endpoint} is the endpoint of {other} already, on line {there}"
+            raise self.bad(line, f"nodes.{name}.endpoint", problem, "a port of its own for each node")
+        ports[endpoint] = name, line
 
     def names(self, nodes: yaml.Node) -> Iterator[tuple[str, int, yaml.Node]]:
         for name, line, value in self.pairs(nodes, "nodes", None, EXPECTED["nodes"]):

@@ -104,13 +104,16 @@ def _table(out: TextIO, rows: list[list[str]], heads: list[str]) -> None:
     Console(file=out, highlight=False).print(table)
 
 
-def _print(out: TextIO, text: str) -> None:
+def _print(out: TextIO, text: str) -> bool:
+    """Print; False when nobody reads any more."""
     try:
         out.write(text)
         out.flush()
     except BrokenPipeError:
         # `... | head` has seen enough; without this the interpreter complains once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+        return False
+    return True
 
 
 def write_raw(stdout: str, stderr: str) -> None:
@@ -161,6 +164,11 @@ def show_lines(lines: Sequence[str], *, json: bool = False) -> None:
         show(list(lines), json=True)
     else:
         _print(sys.stdout, "".join(escape(line, keep="\t") + "\n" for line in lines))
+
+
+def show_line(line: str, *, json: bool = False) -> bool:
+    """Print one line that a node wrote just now (as a JSON text, if asked); False when nobody reads any more."""
+    return _print(sys.stdout, (json_module.dumps(line) if json else escape(line, keep="\t")) + "\n")
 
 
 def confirm(question: str) -> bool:

@@ -18,24 +18,35 @@ SOCKET_DIR_MAX = 107 - 1 - 40
 
 def state_dir() -> Path:
     """Return the state directory (known node ids, caches, logs), made 0700 if it is missing."""
+    return ensure_private(state_place())
+
+
+def state_place() -> Path:
+    """Return where the state directory is, or will be."""
     named = os.environ.get("CODESMITH_HOME")
     base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    return ensure_private(Path(named).expanduser().absolute() if named else base / "codesmith")
+    return Path(named).expanduser().absolute() if named else base / "codesmith"
 
 
 def runtime_dir() -> Path:
     """Return the directory of the local sockets: 0700, ours, and short enough for a socket path."""
-    named = os.environ.get("CODESMITH_HOME")
-    if named:
-        wanted = state_dir() / "run"
+    if os.environ.get("CODESMITH_HOME"):
+        state_dir()
+    return ensure_private(runtime_place())
+
+
+def runtime_place() -> Path:
+    """Return where the directory of the local sockets is, or will be."""
+    if os.environ.get("CODESMITH_HOME"):
+        wanted = state_place() / "run"
         if len(os.fsencode(wanted)) <= SOCKET_DIR_MAX:
-            return ensure_private(wanted)
+            return wanted
         digest = hashlib.sha256(os.fsencode(wanted)).hexdigest()[:12]
-        return ensure_private(Path(f"/tmp/codesmith-{os.getuid()}-{digest}"))
+        return Path(f"/tmp/codesmith-{os.getuid()}-{digest}")
     base = os.environ.get("XDG_RUNTIME_DIR")
     if base and len(os.fsencode(base)) + len("/codesmith") <= SOCKET_DIR_MAX:
-        return ensure_private(Path(base) / "codesmith")
-    return ensure_private(Path(f"/tmp/codesmith-{os.getuid()}"))
+        return Path(base) / "codesmith"
+    return Path(f"/tmp/codesmith-{os.getuid()}")
 
 
 def ensure_private(path: Path) -> Path:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Callable
 from typing import Any
 
-from codesmith.errors import NotPrepared, StepFailed
+from codesmith.errors import CodeSmithError, NotPrepared, StepFailed, Unreachable
 from codesmith.registry import Node
 
 SOCKETS = "codesmith-helper.socket codesmith-agent.socket"
@@ -19,6 +21,8 @@ VERBS = {
     "restart": f"systemctl start {SOCKETS} && systemctl restart {SERVICE}",
 }
 TIMEOUT_S = 120.0
+# The node gives a sign of life every three seconds.
+SILENCE_S = 15.0
 
 
 def change(node: Node, verb: str) -> dict[str, Any]:
@@ -29,9 +33,43 @@ def change(node: Node, verb: str) -> dict[str, Any]:
 
 def logs(node: Node, lines: int) -> list[str]:
     """Return the last lines that agent and helper wrote to the journal."""
-    units = f"--unit={SERVICE} --unit={HELPER}"
-    script = f"journalctl {units} --lines={lines} --no-pager --output=short-iso --quiet"
-    return _run(node, script, "read the journal").splitlines()
+    return _run(node, shlex.join(_journalctl(lines)), "read the journal").splitlines()
+
+
+def follow(node: Node, lines: int, show: Callable[[str], bool]) -> None:
+    """Give the last lines and then each new one to `show`, until it returns False or Ctrl-C is pressed.
+
+    Nothing keeps running on the node. Unreachable when the connection is lost: lines may be missing from then on.
+    """
+    from codesmith.remote.bootstrap.probe import PYTHON, payload, program
+    from codesmith.remote.connection import connect, run_script
+    from codesmith.remote.target import resolve
+
+    def take(line: bytes) -> None:
+        if not show(line.decode("utf-8", "replace")):
+            raise _Enough
+
+    command = payload(program("follow"), [*_journalctl(lines), "--follow"])
+    try:
+        with connect(resolve(node)) as connection:
+            done = run_script(
+                connection, f"{GUARD}exec {PYTHON}", command, root=True, on_line=take, silence_s=SILENCE_S
+            )
+    except (KeyboardInterrupt, _Enough):
+        return
+    _check(node, done.status, done.stderr, "read the journal")
+    raise Unreachable(f"{node.name}: its journal ended", hint=f"inv node.logs --node {node.name} --follow")
+
+
+class _Enough(Exception):
+    """Nobody reads what is shown any more."""
+
+
+def _journalctl(lines: int) -> list[str]:
+    if lines < 0:
+        raise CodeSmithError(f"--lines takes a whole number from 0, not {lines}")
+    units = [f"--unit={SERVICE}", f"--unit={HELPER}"]
+    return ["journalctl", *units, f"--lines={lines}", "--no-pager", "--output=short-iso", "--quiet"]
 
 
 def _run(node: Node, script: str, what: str) -> str:
@@ -40,9 +78,13 @@ def _run(node: Node, script: str, what: str) -> str:
 
     with connect(resolve(node)) as connection:
         done = run_script(connection, GUARD + script, root=True, timeout_s=TIMEOUT_S)
-    if done.status == NOT_PREPARED:
-        raise NotPrepared(f"{node.name} has no CodeSmith agent", hint=f"inv node.prepare --node {node.name}")
-    if done.status:
-        said = (done.stderr.strip().splitlines() or [f"exit code {done.status}"])[-1]
-        raise StepFailed(f"{node.name}: cannot {what}: {said}", hint=f"inv node.logs --node {node.name}")
+    _check(node, done.status, done.stderr, what)
     return str(done.stdout.decode("utf-8", "replace"))
+
+
+def _check(node: Node, status: int, stderr: str, what: str) -> None:
+    if status == NOT_PREPARED:
+        raise NotPrepared(f"{node.name} has no CodeSmith agent", hint=f"inv node.prepare --node {node.name}")
+    if status:
+        said = (stderr.strip().splitlines() or [f"exit code {status}"])[-1]
+        raise StepFailed(f"{node.name}: cannot {what}: {said}", hint=f"inv node.logs --node {node.name}")

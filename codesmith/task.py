@@ -3,14 +3,16 @@
 What it mends: options take their type from the annotation, lists from `list[str]`; a bad value is one sentence;
 `--help` works behind a positional parameter and `--dry` is never swallowed by one; a task that changes things and
 cannot show its plan refuses `--dry`; `--` carries a command line; an unexpected exception is one line and a log file.
-Called from Python a task is the plain function: its return value, its exceptions.
+Options that several tasks share are keys of a TypedDict: `**choice: Unpack[Choice]`. Called from Python a task is the
+plain function: its return value, its exceptions.
 """
 
 from __future__ import annotations
 
 import copy
+import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar
 
 from invoke.exceptions import Exit, Failure, ParseError
@@ -19,6 +21,7 @@ from invoke.tasks import Task as InvokeTask
 
 from codesmith.errors import Cancelled, CodeSmithError
 from codesmith.output import escape
+from codesmith.secret import SHARED, Wanted
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,10 +31,17 @@ KIND_WORDS = {int: "a whole number", float: "a number", str: "a text"}
 # Said once, used by every task that has such an argument and no words of its own for it.
 COMMON_HELP = {
     "node": "Node name from nodes.yaml (default: CODESMITH_NODE, then `default:` there, then the only node).",
-    "tag": "Every node with this tag; repeatable.",
     "all": "Every node of nodes.yaml.",
+    "jobs": "At how many nodes to work at once (default: 16).",
     "file": "Another registry file (default: CODESMITH_NODES, then nodes.yaml here or above).",
     "json": "Print JSON instead of a table or tab-separated lines.",
+    "sudo_password_file": "Its first line is the password for a sudo that wants one; - is standard input "
+    "(default: asked on the terminal, if need be).",
+}
+# The same words where they may be repeated.
+REPEATABLE_HELP = {
+    "node": "Node name from nodes.yaml; repeatable (default: CODESMITH_NODE, then `default:`, then the only node).",
+    "tag": "Every node with this tag; repeatable.",
 }
 
 
@@ -138,11 +148,15 @@ class Task(InvokeTask[Any], Generic[P, R]):
     def run_body(self, args: Any, kwargs: Any) -> R:
         if args and not self.harmless and not self.plans and args[0].config.run.dry:
             raise CodeSmithError(f"{self.full_name} cannot be tried with --dry; nothing was done")
+        unknown = set(kwargs) - set(self.kinds())
+        if unknown:  # a body that takes a TypedDict would not notice
+            raise TypeError(f"{self.full_name} takes no {', '.join(sorted(unknown))}")
         result: R = super().__call__(*args, **self.listed(kwargs))
         return result
 
     def run_from_command_line(self, args: Any, kwargs: Any) -> R:
         """Let only `Exit` and Invoke's own failures out; everything else would end in a traceback."""
+        SHARED.ask = _ask
         try:
             result = self.run_body(args, kwargs)
         except CodeSmithError as error:
@@ -150,8 +164,8 @@ class Task(InvokeTask[Any], Generic[P, R]):
             raise
         except (Exit, Failure):
             raise
-        except KeyboardInterrupt:
-            raise Cancelled("cancelled") from None
+        except KeyboardInterrupt as interrupt:
+            raise Cancelled(escape(str(interrupt)) or "cancelled") from None
         except Exception as error:  # noqa: BLE001  the task border of STYLE.md section 5
             fail_unexpectedly(self.full_name, error)
         code = self.exit_code(result) if self.exit_code else 0
@@ -166,11 +180,23 @@ class Task(InvokeTask[Any], Generic[P, R]):
 
     def kinds(self) -> dict[str, type]:
         """Return the type of each parameter, read from its annotation."""
-        return {name: _kind(name, param.annotation) for name, param in self.argspec(self.body).parameters.items()}
+        return {name: _kind(name, parameter.annotation) for name, parameter in self.parameters()}
+
+    def parameters(self) -> Iterator[tuple[str, inspect.Parameter]]:
+        """Yield what the task takes; `**choice: Unpack[Choice]` is every key of that TypedDict, none of them needed."""
+        for name, parameter in self.argspec(self.body).parameters.items():
+            if parameter.kind is not parameter.VAR_KEYWORD:
+                yield name, parameter
+                continue
+            record = self.body.__globals__[parameter.annotation.removeprefix("Unpack[").removesuffix("]")]
+            for key, kind in record.__annotations__.items():
+                word = getattr(kind, "__forward_arg__", kind)
+                default = False if word == "bool" else None
+                yield key, inspect.Parameter(key, parameter.KEYWORD_ONLY, default=default, annotation=word)
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:  # noqa: ARG002
         """Return the parser's view of this task: the positional parameters first, `--help` last."""
-        parameters = self.argspec(self.body).parameters
+        parameters = dict(self.parameters())
         unknown = set(self.help) - set(parameters)
         if unknown:
             raise ValueError(f"{self.full_name}: help for {', '.join(sorted(unknown))}, which are no parameters")
@@ -192,7 +218,7 @@ class Task(InvokeTask[Any], Generic[P, R]):
             kind=kind,
             default=None if is_required or kind is list else parameter.default,
             positional=is_required,
-            help=self.help.get(name) or COMMON_HELP.get(name),
+            help=self.help.get(name) or (REPEATABLE_HELP if kind is list else COMMON_HELP).get(name),
         )
 
 
@@ -207,6 +233,12 @@ def task(**options: Any) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P,
         return Task(body, **options)
 
     return inner
+
+
+def _ask(wanted: Wanted) -> str | None:
+    from codesmith import terminal
+
+    return terminal.ask(wanted.prompt)
 
 
 def _kind(name: str, annotation: Any) -> type:
@@ -230,7 +262,6 @@ def words_after_dashes() -> list[str]:
 
 def show_help(name: str, text: str, arguments: Sequence[Argument]) -> None:
     """Print how a task is used, on stdout."""
-    import inspect
     import textwrap
 
     words = [argument.names[0].upper() for argument in arguments if argument.positional]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import select
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +21,7 @@ from codesmith.lab.node import LabNode
 
 BIN = Path(sys.executable).parent
 TOP = Path(__file__).resolve().parent.parent
+BOOTS_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,8 @@ class Person:
 
     def __init__(self, folder: Path, lab: Lab, nodes: dict[str, str], prefix: str) -> None:
         self._lab, self._names = lab, {name: f"{prefix}-{name}" for name in nodes}
-        for name, release in nodes.items():
-            lab.up(self._names[name], release)
+        with ThreadPoolExecutor(BOOTS_AT_ONCE) as pool:
+            list(pool.map(lab.up, self._names.values(), nodes.values()))
         self.registry, self.home = folder / "nodes.yaml", folder / "home"
         self.write_registry({name: self.lab_entry(name) for name in nodes})
         self.environment = {
@@ -88,11 +92,33 @@ class Person:
             capture_output=True,
             text=True,
             timeout=240,
+            start_new_session=True,  # no terminal: nothing can be asked, also when the tests run on one
         )
         said = Said(done.returncode, done.stdout, done.stderr)
         assert "Traceback" not in said.err, said.err
         assert not check or said.code == code, f"{command}: exit {said.code}\n{said.out}\n{said.err}"
         return said
+
+    def types(self, command: str, *answers: tuple[str, str], code: int = 0) -> str:
+        """Type a command at a terminal, and what it asks for: (prompt, answer). Return what the terminal showed."""
+        ours, theirs = pty.openpty()
+        argv = ["setsid", "--ctty", "--wait", "bash", "-c", command]
+        shown, todo = "", list(answers)
+        with subprocess.Popen(argv, cwd=TOP, env=self.environment, stdin=theirs, stdout=theirs, stderr=theirs) as done:
+            os.close(theirs)
+            with os.fdopen(ours, "r+b", buffering=0) as terminal:
+                while select.select([terminal], [], [], 120)[0]:
+                    try:
+                        shown += terminal.read(65536).decode(errors="replace")
+                    except OSError:  # the command ended
+                        break
+                    if todo and todo[0][0] in shown.rpartition("\n")[2]:
+                        terminal.write(todo.pop(0)[1].encode() + b"\n")
+                else:
+                    done.kill()
+        assert not todo, f"{command}: never asked for {todo}\n{shown}"
+        assert done.returncode == code, f"{command}: exit {done.returncode}\n{shown}"
+        return shown
 
     def fails(self, command: str, *, code: int) -> Said:
         """Type a command that must be refused: one error, at most one hint, the exit code."""
@@ -131,5 +157,5 @@ class Person:
     def leave(self) -> None:
         """Stop the forwarder and throw the nodes away."""
         self.runs("inv node.disconnect --all", check=False)
-        for name in self._names.values():
-            self._lab.down(name)
+        with ThreadPoolExecutor(BOOTS_AT_ONCE) as pool:
+            list(pool.map(self._lab.down, self._names.values()))

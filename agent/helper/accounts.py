@@ -7,9 +7,10 @@ import os
 import pwd
 import signal
 import time
-from typing import Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import Collection, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from agent.errors import CommandFailed, InUse, NotManaged
+from agent.helper.lock import held, let_go
 from agent.names import home_of, login_of
 from agent.run import run
 
@@ -117,17 +118,13 @@ def close_access(name: str) -> None:
     A locked password alone leaves key logins open, and nologin alone leaves forwarding (ssh -N).
     """
     no_shell = next((path for path in NOLOGIN if os.access(path, os.X_OK)), NOLOGIN[-1])
-    run(
-        "usermod", "--expiredate", EXPIRED, "--lock", "--shell", no_shell, "--", login_of(name), timeout_s=None
-    )  # fmt: skip
+    _run_tool("usermod", "--expiredate", EXPIRED, "--lock", "--shell", no_shell, "--", login_of(name))
 
 
 def open_access(name: str, access: Access) -> None:
     """Give back what `close_access` took."""
     unlock = [] if access.is_locked else ["--unlock"]
-    run(
-        "usermod", "--expiredate", access.expiry, *unlock, "--shell", access.shell, "--", login_of(name), timeout_s=None
-    )  # fmt: skip
+    _run_tool("usermod", "--expiredate", access.expiry, *unlock, "--shell", access.shell, "--", login_of(name))
 
 
 def kill_all(uid: int) -> None:
@@ -193,6 +190,7 @@ def _kill(uid: int) -> None:
     child = os.fork()
     if child == 0:
         try:
+            let_go()
             os.setgroups([])
             os.setresgid(uid, uid, uid)
             os.setresuid(uid, uid, uid)
@@ -203,6 +201,11 @@ def _kill(uid: int) -> None:
     time.sleep(PAUSE_S)  # the kernel reaps; there is nothing to wait on for processes that are not our children
 
 
+def _run_tool(program: str, *arguments: str, allowed: Collection[int] = (0,)) -> None:
+    """Run what changes the account databases: never killed half-way, and no other change begins before it ends."""
+    run(program, *arguments, allowed=allowed, timeout_s=None, keeps=held())
+
+
 def _add(login: str, home: str, uid: int) -> None:
     """Make an account with a group of its own and no password ("*": keys still work).
 
@@ -211,15 +214,15 @@ def _add(login: str, home: str, uid: int) -> None:
     """
     ranges = (f"UID_MIN={uid + 1}", f"UID_MAX={uid + 1}", f"GID_MIN={uid}", f"GID_MAX={uid}")
     keys = [part for pair in ranges for part in ("--key", pair)]
-    run(
+    _run_tool(
         "useradd", *keys, "--uid", str(uid), "--user-group", "--no-create-home", "--no-log-init", "--password", "*",
-        "--home-dir", home, "--shell", shell(), "--comment", COMMENT, "--", login, timeout_s=None,
+        "--home-dir", home, "--shell", shell(), "--comment", COMMENT, "--", login,
     )  # fmt: skip
 
 
 def _delete(login: str) -> None:
     # 12: the home could not be removed (we do that); never -r or -f.
-    run("userdel", "--", login, allowed=(0, 12), timeout_s=None)
+    _run_tool("userdel", "--", login, allowed=(0, 12))
 
 
 def _traces(login: str) -> Set[str]:
@@ -250,7 +253,7 @@ def _remove_own_group(login: str, uid: int) -> None:
         return
     if found.gr_gid != uid:
         raise NotManaged(f"the Unix group {login!r} is not the one that CodeSmith made; it is left alone")
-    run("groupdel", "--", login, timeout_s=None)
+    _run_tool("groupdel", "--", login)
 
 
 def _is_taken(number: int) -> bool:

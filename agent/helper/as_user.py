@@ -9,6 +9,7 @@ import time
 from typing import Callable, Optional
 
 from agent.errors import InUse
+from agent.helper import lock
 
 LIMIT_S = 10.0
 
@@ -42,6 +43,7 @@ def _act(uid: int, action: Callable[[], None], sink: int) -> None:
     """The child's whole life: answer with "0" or the number of the error."""
     number = 5  # EIO: what is no OSError is a bug of ours
     try:
+        lock.let_go()
         os.setgroups([])
         os.setegid(uid)
         os.seteuid(uid)

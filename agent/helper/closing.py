@@ -7,8 +7,9 @@ import time
 from typing import Any, Dict, List, Optional
 
 from agent.errors import InUse
-from agent.helper import accounts, homes, jobs, running, schedules
+from agent.helper import accounts, databases, homes, jobs, running, schedules
 from agent.helper.ledger import Ledger, UserRecord
+from agent.helper.refusals import half_done
 from agent.run import run
 
 END_S = 30.0
@@ -23,13 +24,15 @@ def disable(ledger: Ledger, user: UserRecord) -> None:
     if ledger.before_disabled(user.name) is None:
         access = accounts.access_of(user.name)
         before = {**access._asdict(), "mode": homes.mode_of(user.name, user.uid), "keys": None}
+        databases.check_changeable(ledger.make_room)
         ledger.disable_user(user.name, before)
-    accounts.close_access(user.name)
-    homes.seal(user.name, user.uid)
-    schedules.park(user.name, user.uid)
-    end_all(ledger, user)
-    # Again: what still ran a moment ago may have written a crontab.
-    schedules.park(user.name, user.uid)
+    with half_done():
+        accounts.close_access(user.name)
+        homes.seal(user.name, user.uid)
+        schedules.park(user.name, user.uid)
+        end_all(ledger, user)
+        # Again: what still ran a moment ago may have written a crontab.
+        schedules.park(user.name, user.uid)
 
 
 def enable(ledger: Ledger, user: UserRecord) -> None:
@@ -37,13 +40,15 @@ def enable(ledger: Ledger, user: UserRecord) -> None:
     before = ledger.before_disabled(user.name)
     if before is None:
         return
-    homes.unseal(user.name, user.uid, before["mode"])
-    if before["keys"] is not None:
-        homes.write_keys(user.name, user.uid, before["keys"])
-    schedules.restore(user.name, user.uid)
-    accounts.open_access(user.name, accounts.Access(before["shell"], before["expiry"], before["is_locked"]))
-    schedules.restore_linger(user.name, user.uid)
-    ledger.enable_user(user.name)
+    databases.check_changeable()
+    with half_done():
+        homes.unseal(user.name, user.uid, before["mode"])
+        if before["keys"] is not None:
+            homes.write_keys(user.name, user.uid, before["keys"])
+        schedules.restore(user.name, user.uid)
+        accounts.open_access(user.name, accounts.Access(before["shell"], before["expiry"], before["is_locked"]))
+        schedules.restore_linger(user.name, user.uid)
+        ledger.enable_user(user.name)
 
 
 def set_keys(ledger: Ledger, user: UserRecord, keys: List[str]) -> None:

@@ -8,14 +8,21 @@ it is read, so that its entries stand still, and gets its new owner when all bel
 from __future__ import annotations
 
 import errno
+import fcntl
+import hashlib
 import os
 import secrets
 import stat
-from typing import AbstractSet, List, NamedTuple, Optional, Sequence, Union
+from contextlib import contextmanager
+from typing import AbstractSet, Iterator, List, NamedTuple, Optional, Sequence, Union
 
 from agent.errors import InUse, NotManaged
 from agent.helper import trees
+from agent.helper.waiting import wait_for
 
+LOCK = "/var/lib/codesmith-helper/trees.lock"
+# A front end that was killed asks again while the helper still does what it was asked first.
+WAIT_S = 5.0
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 ACCESS_LISTS = ("system.posix_acl_access", "system.posix_acl_default")
 CHUNK_BYTES = 1 << 20
@@ -29,6 +36,19 @@ class Change(NamedTuple):
     old_uids: AbstractSet[int]
     uid: int
     held: AbstractSet[int] = frozenset()
+
+
+@contextmanager
+def alone(name: str) -> Iterator[None]:
+    """Hold the tree of a workspace; InUse when somebody else does, and is not done soon."""
+    descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big")
+        if not wait_for(lambda: fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place), WAIT_S):
+            raise InUse(f"workspace {name!r} is being assigned or deleted", hint="try again")
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def take(parent: str, name: str) -> None:
@@ -45,18 +65,21 @@ def take(parent: str, name: str) -> None:
 
 def change_owner(name: str, change: Change, entries: Sequence[trees.Entry]) -> None:
     """Give a taken tree to `change.uid`; `entries` (one level deep) are written anew in it."""
+    trees.remove(trees.STAGING, copies_of(name))  # of a run that was cut off
     with trees.open_base(trees.STAGING) as staging, trees.open_base(trees.TRASH) as trash:
         top = os.open(trees.taken(name), trees.DIRECTORY, dir_fd=staging)
+        os.mkdir(copies_of(name), 0o700, dir_fd=staging)
+        copies = os.open(copies_of(name), trees.DIRECTORY, dir_fd=staging)
         try:
-            walk = _Walk(change, staging, os.fstat(top).st_dev)
-            walk.go(top)
+            _Walk(change, copies, os.fstat(top).st_dev).go(top)
             for entry in entries:
                 _write_anew(top, entry, change.uid, trash)
             os.fchown(top, change.uid, change.uid)
             os.fchmod(top, 0o700)
         finally:
+            os.close(copies)
             os.close(top)
-    trees.sweep()
+    trees.remove(trees.STAGING, copies_of(name))
     os.sync()  # a change of owner is no write of a file: there is nothing else that makes a million of them durable
 
 
@@ -66,6 +89,11 @@ def put_back(parent: str, name: str) -> None:
         trees.rename_new(staging, trees.taken(name), base, name)
         os.fsync(base)
         os.fsync(staging)
+
+
+def copies_of(name: str) -> str:
+    """Return the name, in staging, of the folder for copies while a tree changes hands; others leave it alone."""
+    return trees.taken(f"{name}.copies")
 
 
 class _Level(NamedTuple):
@@ -78,8 +106,8 @@ class _Level(NamedTuple):
 class _Walk:
     """Depth first with one descriptor. A directory is root's from before it is read until all below it is done."""
 
-    def __init__(self, change: Change, staging: int, device: int) -> None:
-        self._change, self._staging, self._device = change, staging, device
+    def __init__(self, change: Change, copies: int, device: int) -> None:
+        self._change, self._copies, self._device = change, copies, device
 
     def go(self, top: int) -> None:
         """Change everything below `top`; `top` itself stays root's."""
@@ -167,24 +195,28 @@ class _Walk:
         os.chmod(name, os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode & KEPT_BITS, dir_fd=directory)
 
     def _copy(self, name: str, directory: int, found: os.stat_result) -> None:
-        """Put a copy in the place of a file: same bytes, mode and times, another inode. Holes stay holes."""
-        temporary = secrets.token_hex(16)
+        """Put a copy in the place of a file: another inode. All links to one file become links to one copy."""
+        copy = str(found.st_ino)
+        if not _exists(self._copies, copy):
+            self._write_copy(name, directory, found, copy)
+        if found.st_nlink > 1:
+            os.link(copy, "link", src_dir_fd=self._copies, dst_dir_fd=self._copies)
+            copy = "link"
+        os.rename(copy, name, src_dir_fd=self._copies, dst_dir_fd=directory)
+
+    def _write_copy(self, name: str, directory: int, found: os.stat_result, copy: str) -> None:
+        """Write the same bytes, mode and times. Holes stay holes. It gets its name when it is whole."""
         source = os.open(name, READ, dir_fd=directory)
+        target = os.open("copy", trees.NEW_FILE, 0o600, dir_fd=self._copies)
         try:
-            target = os.open(temporary, trees.NEW_FILE, 0o600, dir_fd=self._staging)
-            try:
-                _copy_bytes(source, target, found.st_size)
-                os.fchown(target, self._change.uid, self._change.uid)
-                os.fchmod(target, found.st_mode & KEPT_BITS)
-                os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
-                os.fsync(target)
-                os.rename(temporary, name, src_dir_fd=self._staging, dst_dir_fd=directory)
-            except BaseException:
-                os.unlink(temporary, dir_fd=self._staging)
-                raise
-            finally:
-                os.close(target)
+            _copy_bytes(source, target, found.st_size)
+            os.fchown(target, self._change.uid, self._change.uid)
+            os.fchmod(target, found.st_mode & KEPT_BITS)
+            os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
+            os.fsync(target)
+            os.rename("copy", copy, src_dir_fd=self._copies, dst_dir_fd=self._copies)
         finally:
+            os.close(target)
             os.close(source)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import stat
 from contextlib import contextmanager
@@ -79,6 +80,9 @@ def _write(home: int, data: bytes) -> None:
     if os.fstat(home).st_mode & MODE != MODE:
         os.fchmod(home, stat.S_IMODE(os.fstat(home).st_mode) | MODE)
     folder = _real_folder(home)
+    for name in os.listdir(folder):
+        if re.fullmatch(rf"\.{KEYS_FILE}\.[0-9a-f]{{16}}", name):
+            os.unlink(name, dir_fd=folder)  # of a run that was cut off
     temporary = f".{KEYS_FILE}.{secrets.token_hex(8)}"
     file = os.open(temporary, NEW_FILE, 0o600, dir_fd=folder)
     try:

@@ -15,7 +15,7 @@ import signal
 import socket
 import subprocess
 import time
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, BinaryIO, Dict, List, Optional, Tuple
 
 from agent.errors import CommandFailed
 from agent.helper import accounts
@@ -74,20 +74,25 @@ def run_job(
     caller: socket.socket,
     job: Optional[str] = None,
     sandbox: Optional[Sandbox] = None,
+    descriptor: Optional[int] = None,
 ) -> Dict[str, Any]:
     """Run `argv` as the workspace's login and return an Execution; ends early when the caller goes away.
 
-    `job` names its unit, for who must find it again.
+    `job` names its unit, for who must find it again. A `descriptor` travels ahead of its standard input, which then is
+    a socket: a NUL byte comes with it.
     """
     unit = unit_of(workspace, job or secrets.token_hex(8))
     line = shim_line(workspace, user, argv, cwd, env)
     begun = time.monotonic()
-    child = subprocess.Popen(
-        [find("systemd-run"), *_options(unit, workspace, user, timeout_s, sandbox), "--", "/bin/sh", "-c", SHIM, "sh"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT, cwd="/",
-    )  # fmt: skip
+    source, sink, ahead = _standard_input(line.encode("utf-8", "surrogateescape") + b"\n", descriptor)
+    options = _options(unit, workspace, user, timeout_s, sandbox)
+    with source:
+        child = subprocess.Popen(
+            [find("systemd-run"), *options, "--", "/bin/sh", "-c", SHIM, "sh"],
+            stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT, cwd="/",
+        )  # fmt: skip
     try:
-        output = _Pipes(child, line.encode("utf-8", "surrogateescape") + b"\n" + stdin.encode(), caller)
+        output = _Pipes(child, sink, ahead + stdin.encode(), caller)
         ended = output.pump(begun + timeout_s + GRACE_S)
         if not ended:
             stop(unit)
@@ -105,6 +110,19 @@ def run_job(
         "truncated": output.truncated,
         "duration_s": round(time.monotonic() - begun, 4),
     }
+
+
+def _standard_input(line: bytes, descriptor: Optional[int]) -> Tuple[BinaryIO, BinaryIO, bytes]:
+    """Return both ends of a job's standard input, and what is to be written first."""
+    if descriptor is None:
+        source, sink = os.pipe2(os.O_CLOEXEC)
+        return open(source, "rb", 0), open(sink, "wb", 0), line
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        # The shell reads the line byte by byte, and what comes with a later byte is not touched by it.
+        ours.sendall(line)
+        socket.send_fds(ours, [b"\0"], [descriptor])
+        return open(os.dup(theirs.fileno()), "rb", 0), open(os.dup(ours.fileno()), "wb", 0), b""
 
 
 def stop_all(*workspaces: str) -> None:
@@ -193,9 +211,9 @@ def _how_it_ended(unit: str, exit_code: int, output: _Pipes) -> Dict[str, Any]:
 class _Pipes:
     """Feeds standard input and keeps the first megabyte of each output; the rest is read and dropped."""
 
-    def __init__(self, child: subprocess.Popen[bytes], data: bytes, caller: socket.socket) -> None:
-        assert child.stdin and child.stdout and child.stderr
-        self._stdin, self._data, self._caller = child.stdin, memoryview(data), caller
+    def __init__(self, child: subprocess.Popen[bytes], stdin: BinaryIO, data: bytes, caller: socket.socket) -> None:
+        assert child.stdout and child.stderr
+        self._stdin, self._data, self._caller = stdin, memoryview(data), caller
         self._outputs = {child.stdout.fileno(): 0, child.stderr.fileno(): 1}
         self._kept: Tuple[bytearray, bytearray] = (bytearray(), bytearray())
         self._files = (child.stdout, child.stderr)

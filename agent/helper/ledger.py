@@ -6,17 +6,18 @@ Readable by root only. Uids come from a range of our own, each once: a uid that 
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-from agent.errors import LimitReached, ReadOnly
+from agent.database import Database, Layout
+from agent.errors import AgentError, LimitReached, ReadOnly
 
 PATH = "/var/lib/codesmith-helper/ledger.db"
-VERSION = 1
 # Above what Debian gives to people, systemd to dynamic users and the 16-bit nobody; below the first subordinate uid.
 UID_FIRST, UID_LAST = 70000, 99999
-TABLES = """
+LAYOUT = Layout(
+    1,
+    """
 CREATE TABLE users (
     name TEXT PRIMARY KEY, uid INTEGER UNIQUE NOT NULL, state TEXT NOT NULL, created_at TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE workspaces (
@@ -25,16 +26,16 @@ CREATE TABLE workspaces (
 CREATE INDEX workspaces_by_user ON workspaces (user);
 CREATE TABLE uids (next INTEGER NOT NULL);
 INSERT INTO uids VALUES (70000);
-PRAGMA user_version = 1;
-"""
-# Came later: made when missing, so that an older ledger stays what it is.
-LATER_TABLES = """
+""",
+    # Came later.
+    """
 CREATE TABLE IF NOT EXISTS assignments (workspace TEXT PRIMARY KEY, user TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS disabled (name TEXT PRIMARY KEY, was TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS sandboxes (
     workspace TEXT PRIMARY KEY REFERENCES workspaces (name) ON DELETE CASCADE,
     limits TEXT NOT NULL, network TEXT NOT NULL) WITHOUT ROWID;
-"""
+""",
+)
 
 
 class UserRecord(NamedTuple):
@@ -59,25 +60,43 @@ class WorkspaceRecord(NamedTuple):
 class Ledger:
     """One connection; every write is on disk when it returns."""
 
+    # Set by the helper before it forks: looking through the whole file takes milliseconds with thousands of workspaces.
+    is_checked = False
+
     def __init__(self, path: str = PATH) -> None:
-        old_umask = os.umask(0o077)
         try:
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=30)
-            self._open(path)
-        except sqlite3.Error as error:
-            raise ReadOnly(
-                f"the helper's ledger {path} is damaged, nothing is changed: {error}", hint="restore it from a backup"
-            ) from None
-        finally:
-            os.umask(old_umask)
+            self._database = Database(path, LAYOUT, timeout_s=30)
+            if not self.is_checked:
+                self._database.check()
+        except sqlite3.OperationalError:
+            raise  # a full disk: no damage
+        except (sqlite3.Error, ReadOnly) as error:
+            raise damaged(path, error) from None
+
+    @classmethod
+    def check_once(cls) -> None:
+        """Look through the file for all that this process and its children open; each of them tells a damaged one."""
+        try:
+            cls().close()
+        except (AgentError, sqlite3.Error, OSError):
+            return
+        cls.is_checked = True
 
     def close(self) -> None:
         """Close the file."""
-        self._db.close()
+        self._database.close()
+
+    def ensure_room(self) -> None:
+        """Raise LimitReached when the disk has no room for what a change writes."""
+        self._database.ballast.ensure()
+
+    def make_room(self) -> bool:
+        """Let the ballast go, for what frees more than that; False when it is gone already."""
+        return self._database.ballast.let_go()
 
     def user(self, name: str) -> Optional[UserRecord]:
         """Return the record of a user."""
-        row = self._db.execute("SELECT name, uid, state, created_at FROM users WHERE name = ?", (name,)).fetchone()
+        row = self._database.one("SELECT name, uid, state, created_at FROM users WHERE name = ?", name)
         return None if row is None else UserRecord(*row)
 
     def add_user(self, name: str, created_at: str, first_free: int) -> UserRecord:
@@ -85,119 +104,116 @@ class Ledger:
         uid = max(self.next_uid(), first_free)
         if uid > UID_LAST:
             raise LimitReached(f"all uids from {UID_FIRST} to {UID_LAST} have been given out")
-        with self._db:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("UPDATE uids SET next = ?", (uid + 1,))
-            self._db.execute("INSERT INTO users VALUES (?, ?, 'pending', ?)", (name, uid, created_at))
+        self._database.write(
+            ("UPDATE uids SET next = ?", uid + 1),
+            ("INSERT INTO users VALUES (?, ?, 'pending', ?)", name, uid, created_at),
+        )
         return UserRecord(name, uid, "pending", created_at)
 
     def next_uid(self) -> int:
         """Return the lowest uid that was never given out."""
-        return int(self._db.execute("SELECT next FROM uids").fetchone()[0])
+        row = self._database.one("SELECT next FROM uids")
+        if row is None:
+            raise damaged(self._database.path, ReadOnly("it does not know which uids were given out"))
+        return int(row[0])
 
     def disable_user(self, name: str, before: Dict[str, Any]) -> None:
         """Mark a user disabled and keep how it was before; the first time counts."""
-        with self._db:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("INSERT OR IGNORE INTO disabled VALUES (?, ?)", (name, json.dumps(before)))
-            self._db.execute("UPDATE users SET state = 'disabled' WHERE name = ?", (name,))
+        self._database.write(
+            ("INSERT OR IGNORE INTO disabled VALUES (?, ?)", name, json.dumps(before)),
+            ("UPDATE users SET state = 'disabled' WHERE name = ?", name),
+        )
 
     def before_disabled(self, name: str) -> Optional[Dict[str, Any]]:
         """Return how a disabled user was before; None for a user that is not disabled."""
-        row = self._db.execute("SELECT was FROM disabled WHERE name = ?", (name,)).fetchone()
+        row = self._database.one("SELECT was FROM disabled WHERE name = ?", name)
         return None if row is None else dict(json.loads(row[0]))
 
     def change_before_disabled(self, name: str, before: Dict[str, Any]) -> None:
         """Write anew what `enable` will restore."""
-        self._db.execute("UPDATE disabled SET was = ? WHERE name = ?", (json.dumps(before), name))
+        self._database.write(("UPDATE disabled SET was = ? WHERE name = ?", json.dumps(before), name))
 
     def enable_user(self, name: str) -> None:
         """Mark a user active and forget how it was before."""
-        with self._db:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("DELETE FROM disabled WHERE name = ?", (name,))
-            self._db.execute("UPDATE users SET state = 'active' WHERE name = ?", (name,))
+        self._database.write(
+            ("DELETE FROM disabled WHERE name = ?", name),
+            ("UPDATE users SET state = 'active' WHERE name = ?", name),
+        )
 
     def mark_user(self, name: str, state: str) -> None:
         """Write a user's state: pending, active or leaving."""
-        self._db.execute("UPDATE users SET state = ? WHERE name = ?", (state, name))
+        self._database.write(("UPDATE users SET state = ? WHERE name = ?", state, name))
 
     def remove_user(self, name: str) -> None:
         """Forget a user; its uid stays used up."""
-        with self._db:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("DELETE FROM disabled WHERE name = ?", (name,))
-            self._db.execute("DELETE FROM users WHERE name = ?", (name,))
+        self._database.write(
+            ("DELETE FROM disabled WHERE name = ?", name),
+            ("DELETE FROM users WHERE name = ?", name),
+        )
 
     def workspace(self, name: str) -> Optional[WorkspaceRecord]:
         """Return the record of a workspace."""
-        row = self._db.execute(
-            "SELECT name, user, id, state, created_at FROM workspaces WHERE name = ?", (name,)
-        ).fetchone()
+        row = self._database.one("SELECT name, user, id, state, created_at FROM workspaces WHERE name = ?", name)
         return None if row is None else WorkspaceRecord(*row)
 
     def workspaces_of(self, user: str) -> List[str]:
         """Return the names of a user's workspaces, those on their way to it too."""
         both = "SELECT name FROM workspaces WHERE user = ? UNION SELECT workspace FROM assignments WHERE user = ?"
-        return [row[0] for row in self._db.execute(f"{both} ORDER BY 1", (user, user))]
+        return [row[0] for row in self._database.all(f"{both} ORDER BY 1", user, user)]
 
     def add_workspace(self, record: WorkspaceRecord) -> None:
         """Record a pending workspace."""
-        self._db.execute("INSERT INTO workspaces VALUES (?, ?, ?, ?, ?)", record)
+        self._database.write(("INSERT INTO workspaces VALUES (?, ?, ?, ?, ?)", *record))
 
     def mark_workspace(self, name: str, state: str) -> None:
         """Write a workspace's state: pending, active, moving (to another user) or leaving."""
-        self._db.execute("UPDATE workspaces SET state = ? WHERE name = ?", (state, name))
+        self._database.write(("UPDATE workspaces SET state = ? WHERE name = ?", state, name))
 
     def assignment(self, name: str) -> Optional[str]:
         """Return the user that a workspace is on its way to."""
-        row = self._db.execute("SELECT user FROM assignments WHERE workspace = ?", (name,)).fetchone()
+        row = self._database.one("SELECT user FROM assignments WHERE workspace = ?", name)
         return None if row is None else str(row[0])
 
     def begin_assignment(self, name: str, user: str) -> None:
         """Record that a workspace is on its way to a user."""
-        with self._db:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("INSERT OR REPLACE INTO assignments VALUES (?, ?)", (name, user))
-            self._db.execute("UPDATE workspaces SET state = 'moving' WHERE name = ?", (name,))
+        self._database.write(
+            ("INSERT OR REPLACE INTO assignments VALUES (?, ?)", name, user),
+            ("UPDATE workspaces SET state = 'moving' WHERE name = ?", name),
+        )
 
     def end_assignment(self, name: str, user: str) -> None:
         """Record that a workspace belongs to a user now."""
-        with self._db:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("UPDATE workspaces SET user = ?, state = 'active' WHERE name = ?", (user, name))
-            self._db.execute("DELETE FROM assignments WHERE workspace = ?", (name,))
+        self._database.write(
+            ("UPDATE workspaces SET user = ?, state = 'active' WHERE name = ?", user, name),
+            ("DELETE FROM assignments WHERE workspace = ?", name),
+        )
 
     def remove_workspace(self, name: str, *, and_user: Optional[str] = None) -> None:
         """Forget a workspace, and its user if named, both or none."""
-        with self._db:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("DELETE FROM workspaces WHERE name = ?", (name,))
-            self._db.execute("DELETE FROM assignments WHERE workspace = ?", (name,))
-            self._db.execute("DELETE FROM disabled WHERE name = ?", (and_user,))
-            self._db.execute("DELETE FROM users WHERE name = ?", (and_user,))
+        self._database.write(
+            ("DELETE FROM workspaces WHERE name = ?", name),
+            ("DELETE FROM assignments WHERE workspace = ?", name),
+            ("DELETE FROM disabled WHERE name = ?", and_user),
+            ("DELETE FROM users WHERE name = ?", and_user),
+        )
 
     def sandbox(self, workspace: str) -> Optional[Tuple[Dict[str, float], str]]:
         """Return (limits, network) of a workspace's sandbox."""
-        row = self._db.execute("SELECT limits, network FROM sandboxes WHERE workspace = ?", (workspace,)).fetchone()
+        row = self._database.one("SELECT limits, network FROM sandboxes WHERE workspace = ?", workspace)
         return None if row is None else (json.loads(row[0]), row[1])
 
     def put_sandbox(self, workspace: str, limits: Dict[str, float], network: str) -> None:
         """Write a workspace's sandbox."""
         values = (workspace, json.dumps(limits), network)
-        self._db.execute("INSERT OR REPLACE INTO sandboxes VALUES (?, ?, ?)", values)
+        self._database.write(("INSERT OR REPLACE INTO sandboxes VALUES (?, ?, ?)", *values))
 
     def remove_sandbox(self, workspace: str) -> None:
         """Forget a workspace's sandbox."""
-        self._db.execute("DELETE FROM sandboxes WHERE workspace = ?", (workspace,))
+        self._database.write(("DELETE FROM sandboxes WHERE workspace = ?", workspace))
 
-    def _open(self, path: str) -> None:
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0 and not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            self._db.executescript(f"BEGIN; {TABLES} COMMIT;")
-        elif version != VERSION:
-            raise ReadOnly(f"the helper's ledger {path} has version {version}, this agent knows {VERSION}")
-        self._db.executescript(LATER_TABLES)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.execute("PRAGMA foreign_keys = ON")
+
+def damaged(path: str, error: Exception) -> ReadOnly:
+    """Return the refusal of everything while the ledger cannot be read."""
+    return ReadOnly(
+        f"the helper's ledger is damaged, nothing is changed: {error}", hint=f"restore {path} from a backup"
+    )

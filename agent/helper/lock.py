@@ -4,33 +4,57 @@ from __future__ import annotations
 
 import fcntl
 import os
-import time
 from contextlib import contextmanager
-from typing import Iterator
+from typing import Iterator, List, Tuple
 
 from agent.errors import InUse
-from agent.helper import trees
+from agent.helper import trash, trees
 from agent.helper.ledger import Ledger
+from agent.helper.waiting import wait_for
 
 LOCK = "/var/lib/codesmith-helper/lock"
 LOCK_WAIT_S = 45.0
-PAUSE_S = 0.01
+
+
+# The lock as this process has it. Account tools inherit it: one that outlives its helper still keeps others out.
+_held: List[int] = []
 
 
 @contextmanager
-def exclusive_ledger() -> Iterator[Ledger]:
-    """Hold the ledger alone: one writer at a time, for accounts and trees too. Leftovers are swept first."""
+def exclusive_ledger(*, makes_room: bool = False) -> Iterator[Ledger]:
+    """Hold the ledger alone: one writer at a time, for accounts and trees too. Leftovers are swept first.
+
+    What was thrown away meanwhile is taken apart when others may go on. LimitReached on a full disk, unless what is to
+    be done makes room.
+    """
     descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         _lock(descriptor)
+        _held.append(descriptor)
         trees.sweep()
         ledger = Ledger()
         try:
+            if not makes_room:
+                ledger.ensure_room()
             yield ledger
         finally:
             ledger.close()
     finally:
+        _held.clear()
         os.close(descriptor)
+        trash.empty()
+
+
+def let_go() -> None:
+    """Close the lock in a forked child that does a user's work: should it hang, it keeps nobody waiting."""
+    for descriptor in _held:
+        os.close(descriptor)
+    _held.clear()
+
+
+def held() -> Tuple[int, ...]:
+    """Return the lock's descriptor for a program that must not be outrun; nothing when it is not held."""
+    return tuple(_held)
 
 
 @contextmanager
@@ -44,12 +68,5 @@ def read_ledger() -> Iterator[Ledger]:
 
 
 def _lock(descriptor: int) -> None:
-    deadline = time.monotonic() + LOCK_WAIT_S
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise InUse("another change on this node takes too long", hint="try again") from None
-            time.sleep(PAUSE_S)  # flock has no deadline of its own
+    if not wait_for(lambda: fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB), LOCK_WAIT_S):
+        raise InUse("another change on this node takes too long", hint="try again")

@@ -1,13 +1,43 @@
-"""What the system refuses, told as an error of the contract."""
+"""What the system refuses, as an error of the contract; and whether something is half-done then."""
 
 from __future__ import annotations
 
-from typing import Any
+import errno
+import sqlite3
+from contextlib import contextmanager
+from typing import Iterator, Union
 
-from agent.errors import CommandFailed
+from agent.database import full_disk
+from agent.errors import AgentError, CommandFailed, LimitReached
+from agent.helper import ledger
+from agent.names import BASE
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
-def told(error: OSError, verb: str, **data: Any) -> CommandFailed:
-    """Return what an OSError of a verb means to the caller: a full disk, a read-only file system."""
-    text = f"{verb} failed: {error.strerror or error}"
-    return CommandFailed(text, command=verb, exit_code=error.errno, stderr=str(error.strerror), **data)
+@contextmanager
+def half_done() -> Iterator[None]:
+    """What fails in here leaves something half-done: its error has data.pending; the same verb again completes it."""
+    try:
+        yield
+    except AgentError as error:
+        error.data["pending"] = True
+        raise
+    except (OSError, sqlite3.DatabaseError) as error:
+        refusal = told(error)
+        refusal.data["pending"] = True
+        raise refusal from error
+
+
+def told(error: Union[OSError, sqlite3.DatabaseError]) -> AgentError:
+    """Return what the system says as a refusal: a full disk, a read-only file system, a ledger that cannot be read."""
+    if isinstance(error, sqlite3.OperationalError):
+        return full_disk(error, ledger.PATH)
+    if isinstance(error, sqlite3.DatabaseError):
+        return ledger.damaged(ledger.PATH, error)
+    where = f"{error.filename}: " if isinstance(error.filename, str) else ""
+    text = f"{where}{error.strerror or error}"
+    if error.errno in NO_ROOM:
+        return LimitReached(f"no room on the disk ({text})", hint=f"df {BASE} /etc")
+    hint = "mount | grep -w ro" if error.errno == errno.EROFS else "inv node.logs"
+    return CommandFailed(f"the system refused: {text}", hint=hint, command="", exit_code=error.errno, stderr=text)

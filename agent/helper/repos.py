@@ -9,43 +9,44 @@ import json
 import re
 import socket
 import sys
-from typing import Any, Dict, List, NamedTuple, Optional
+from contextlib import nullcontext
+from typing import Any, ContextManager, Dict, List, NamedTuple, Optional
 
 from agent import gitwords
 from agent.errors import CommandFailed, Disabled, InvalidParams, LimitReached, NotFound, NotManaged, Unsupported
 from agent.gitjob import MARK, temporary_name
-from agent.helper import accounts, jobs, trees
+from agent.helper import accounts, jobs, obstacles, running, sandboxes, trees
 from agent.helper.ledger import Ledger
-from agent.names import WORKSPACES, login_of, parse_name
+from agent.names import WORKSPACES, login_of, parse_name, path_of
 
 TIMEOUT_MAX_S = 3600.0
 INIT_TIMEOUT_S = 60.0
 READ_TIMEOUT_S = 60.0
 STDERR_MAX = 2000
 SHORT_SECRET = 4
-COMMIT = "[0-9a-f]{40}([0-9a-f]{24})?"
 
 
 class Place(NamedTuple):
-    """A workspace that is ours, and whose it is."""
+    """A workspace that is ours, whose it is, and what its jobs are held to."""
 
     workspace: str
     user: str
     uid: int
+    sandbox: Optional[sandboxes.Sandbox]
 
 
 def init(caller: socket.socket, ledger: Ledger, workspace: Any, name: Any, branch: Any, token: Any) -> Dict[str, Any]:
     """Make an empty repository code/NAME."""
     place, name = find(ledger, workspace), parse_name(name)
-    request = {"action": "init", "name": name, "branch": gitwords.parse_ref(branch, "default_branch")}
+    request = {"action": "init", "name": name, "branch": gitwords.parse_branch(branch, "default_branch")}
     return _make(place, request, gitwords.parse_token(token), INIT_TIMEOUT_S, caller)
 
 
 def clone(
     caller: socket.socket, ledger: Ledger, workspace: Any, name: Any, url: Any, ref: Any, depth: Any, credential: Any,
-    known_hosts: Any, token: Any, timeout_s: Any,
+    known_hosts: Any, token: Any, timeout_s: Any, descriptor: Optional[int],
 ) -> Dict[str, Any]:  # fmt: skip
-    """Clone into code/NAME; it appears whole or not at all."""
+    """Clone into code/NAME; it appears whole or not at all. `descriptor` leads to the ssh agent that is lent to it."""
     place, name, url = find(ledger, workspace), parse_name(name), gitwords.parse_url(url)
     if not isinstance(timeout_s, float) or not 0 < timeout_s <= TIMEOUT_MAX_S:
         raise InvalidParams.of("timeout_s", f"must be between 0 and {TIMEOUT_MAX_S:.0f}")
@@ -60,8 +61,12 @@ def clone(
         "credential": gitwords.parse_credential(credential, url),
         "known_hosts": gitwords.parse_known_hosts(known_hosts),
     }
+    if ("agent" in request["credential"]) != (descriptor is not None):
+        raise InvalidParams.of("credential", "names an agent that is not lent, or none that is")
     programs = ["git"] if is_https else ["git", "ssh"]
-    return _make(place, request, gitwords.parse_token(token), timeout_s, caller, programs)
+    token = gitwords.parse_token(token)
+    with _apart(place):
+        return _make(with_network(place), request, token, timeout_s, caller, programs, descriptor)
 
 
 def read(caller: socket.socket, ledger: Ledger, workspace: Any, names: Any) -> Dict[str, Any]:
@@ -97,6 +102,7 @@ def remove(ledger: Ledger, workspace: Any, name: Any) -> None:
     owner = ledger.user(record.user) if record else None
     if record is None or owner is None or record.state != "active":
         raise NotFound(f"no workspace {workspace!r} on this node")
+    obstacles.refuse_mounts(f"{path_of(workspace)}/code/{name}")
     trees.remove_inside(WORKSPACES, workspace, owner.uid, ("code",), name)
 
 
@@ -111,16 +117,29 @@ def find(ledger: Ledger, workspace: Any) -> Place:
         raise Disabled(f"user {owner.name!r} is disabled")
     if accounts.check_ours(owner.name, owner.uid) is None:
         raise NotManaged(f"the Unix account {login_of(owner.name)!r} is gone", hint="inv node.health")
-    return Place(workspace, owner.name, owner.uid)
+    found = ledger.sandbox(workspace)
+    return Place(workspace, owner.name, owner.uid, sandboxes.Sandbox(workspace, *found) if found else None)
+
+
+def with_network(place: Place) -> Place:
+    """Return the place with the network that a clone needs; all other limits of its sandbox stay."""
+    sandbox = place.sandbox
+    return place if sandbox is None else place._replace(sandbox=sandbox._replace(network="full"))
+
+
+def _apart(place: Place) -> ContextManager[None]:
+    """Keep a clone and commands without network apart: one login, so they could make it do their bidding."""
+    is_cut_off = place.sandbox is not None and place.sandbox.network == "none"
+    return running.hold_network(place.uid, alone=True) if is_cut_off else nullcontext()
 
 
 def _make(
     place: Place, request: Dict[str, Any], token: str, timeout_s: float, caller: socket.socket,
-    programs: Optional[List[str]] = None,
+    programs: Optional[List[str]] = None, descriptor: Optional[int] = None,
 ) -> Dict[str, Any]:  # fmt: skip
     credential = request.get("credential", {})
     whole = {**request, "token": token, "programs": programs or ["git"]}
-    found = _ask(place, whole, token, timeout_s, caller)
+    found = _ask(place, whole, token, timeout_s, caller, descriptor)
     problem = found.get("problem")
     if problem == "exists":
         path = f"code/{request['name']}"
@@ -129,19 +148,28 @@ def _make(
         program = "ssh" if found.get("program") == "ssh" else "git"
         hint = "inv node.prepare" if program == "git" else "install openssh-client on the node"
         raise Unsupported(f"this node has no {program}", hint=hint)
+    if problem == "full":
+        text = "git was stopped: the clone would have filled the node's disk; nothing of it is left"
+        raise LimitReached(text, hint="make room on the node, or clone less of it with `depth`")
     if not isinstance(found.get("repo"), dict):
         raise _failed(f"git {request['action']}", found, credential)
     return _checked(found["repo"])
 
 
 def _ask(
-    place: Place, request: Dict[str, Any], token: Optional[str], timeout_s: float, caller: socket.socket
-) -> Dict[str, Any]:
+    place: Place, request: Dict[str, Any], token: Optional[str], timeout_s: float, caller: socket.socket,
+    descriptor: Optional[int] = None,
+) -> Dict[str, Any]:  # fmt: skip
     """Run our own program as the workspace's login and return its answer, which is that login's word."""
+    timeout_s = sandboxes.runtime_s(place.sandbox, timeout_s)
     done = jobs.run_job(
         place.workspace, place.user, argv=[sys.executable, "-I", "-S", sys.path[0], "git"], cwd="", env={},
-        stdin=json.dumps(request), timeout_s=timeout_s, caller=caller, job=token,
+        stdin=json.dumps(request), timeout_s=timeout_s, caller=caller, job=token, sandbox=place.sandbox,
+        descriptor=descriptor,
     )  # fmt: skip
+    if done["killed_by"] == "memory":
+        hint = f"inv sandbox.get {place.workspace}"
+        raise LimitReached("git needed more memory than the workspace's sandbox allows, and was ended", hint=hint)
     if done["killed_by"] == "timeout":
         raise LimitReached(f"git did not end within {timeout_s:.0f} s and was stopped", hint="give a longer timeout_s")
     if done["exit_code"]:
@@ -162,7 +190,7 @@ def _checked(found: Any) -> Dict[str, Any]:
         branch = None if branch is None else gitwords.parse_ref(branch)
     except InvalidParams:
         branch = None
-    is_commit = isinstance(commit, str) and re.fullmatch(COMMIT, commit)
+    is_commit = isinstance(commit, str) and re.fullmatch(gitwords.COMMIT, commit)
     return {"branch": branch, "commit": commit if is_commit else None}
 
 

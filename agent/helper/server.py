@@ -12,11 +12,12 @@ import socketserver
 import sys
 import traceback
 import uuid
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 from agent import frame
 from agent.errors import AgentError
-from agent.helper import jobs, verbs
+from agent.helper import jobs, trash, verbs
+from agent.helper.ledger import Ledger
 from agent.names import AGENT_LOGIN
 from agent.server_socket import peer_uid, systemd_socket
 
@@ -34,11 +35,16 @@ class Handler(socketserver.BaseRequestHandler):
         if peer_uid(connection) not in (0, pwd.getpwnam(AGENT_LOGIN).pw_uid):
             return
         connection.settimeout(REQUEST_TIMEOUT_S)
+        verb = ""
         try:
-            message = frame.receive(connection, frame.REQUEST_MAX)
-            frame.send(connection, _answer(message, connection))
+            message, descriptor = frame.receive_with_descriptor(connection, frame.REQUEST_MAX)
+            verb = str(message.get("verb"))
+            frame.send(connection, _answer(message, connection, descriptor))
         except OSError:
             pass  # the front end went away: its journal takes the change up again
+        connection.close()
+        if self.server.is_fresh or verb in verbs.REMOVING:  # type: ignore[attr-defined]
+            trash.empty_quietly()
 
 
 class Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
@@ -51,11 +57,17 @@ class Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
         socketserver.BaseServer.__init__(self, "", Handler)
         self.socket = listening
         self.is_idle = False
+        self.is_fresh = True
 
     def handle_timeout(self) -> None:
         """Nothing came for a while: idle if no child works either."""
         super().handle_timeout()
         self.is_idle = not self.active_children
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Fork a child for the request; the first one also empties the trash that an earlier helper left."""
+        super().process_request(request, client_address)
+        self.is_fresh = False
 
     def get_request(self) -> Any:
         """Accept; a connection that vanished is no reason to fail."""
@@ -67,18 +79,19 @@ def serve() -> None:
     """Serve until idle. systemd keeps the socket and starts the next one."""
     os.umask(0o077)
     jobs.systemd_version()
+    Ledger.check_once()
     server = Server(socket.socket(fileno=systemd_socket()))
     while not server.is_idle:
         server.handle_request()
         server.service_actions()  # handle_request, unlike serve_forever, reaps no ended child
 
 
-def _answer(message: Dict[str, Any], connection: socket.socket) -> Dict[str, Any]:
+def _answer(message: Dict[str, Any], connection: socket.socket, descriptor: Optional[int]) -> Dict[str, Any]:
     verb, arguments = message.get("verb"), message.get("arguments")
     try:
         if set(message) != {"verb", "arguments"} or not isinstance(verb, str) or not isinstance(arguments, dict):
             return {"error": {"code": -32600, "message": "not a request", "data": {"kind": "invalid_request"}}}
-        return {"result": verbs.call(verb, arguments, connection)}
+        return {"result": verbs.call(verb, arguments, connection, descriptor)}
     except AgentError as error:
         return {"error": error.to_dict()}
     except Exception:  # the border to the front end: log, answer with a reference

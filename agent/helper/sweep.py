@@ -133,7 +133,7 @@ class Sweep:
             found = os.fstat(inner)
             if found.st_dev != self._device:
                 return
-            if found.st_uid == self._uid:
+            if self._is_his(found):
                 if self._drain(inner, path, depth):
                     os.rmdir(name, dir_fd=folder)
             elif depth < DEPTH_MAX:
@@ -145,14 +145,15 @@ class Sweep:
 
     def _drain(self, folder: int, path: str, depth: int) -> bool:
         """Empty a directory of the user, which is root's from now on; False when things of others stay in it."""
-        os.fchown(folder, 0, 0)
+        # Its group tells whose it was, should this be cut off.
         os.fchmod(folder, CLOSED)
+        os.fchown(folder, 0, self._uid)
         for name in _names(folder):
             if self._is_late():
                 break
             found = self._look(folder, name, path)
             try:
-                if found is not None and stat.S_ISDIR(found.st_mode) and found.st_uid == self._uid:
+                if found is not None and self._is_his(found) and stat.S_ISDIR(found.st_mode):
                     self._move_up(folder, name)
                 elif found is not None and stat.S_ISDIR(found.st_mode):
                     self._enter(folder, name, f"{path}/{name}", depth + 1)
@@ -162,9 +163,18 @@ class Sweep:
                 self._keep(f"{path}/{name}", error)
         if any(_names(folder)):
             os.fchmod(folder, READABLE)
+            os.fchown(folder, 0, 0)
             self._keep(path)
             return False
         return True
+
+    def _is_his(self, found: os.stat_result) -> bool:
+        """Tell whether something is the user's, or a directory that a sweep which was cut off had taken over.
+
+        A directory of root's that has its group from the user's would be set-gid, which those are not.
+        """
+        taken = (stat.S_IFDIR | CLOSED, 0, self._uid)
+        return found.st_uid == self._uid or (found.st_mode, found.st_uid, found.st_gid) == taken
 
     def _move_up(self, folder: int, name: str) -> None:
         """Rename a directory of the user into the root-only one; nobody but root can write where it comes from."""

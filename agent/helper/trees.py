@@ -2,13 +2,12 @@
 
 Every step is an *at() call on a held descriptor, O_NOFOLLOW, one path component at a time, from a base that only root
 can write. A tree is made whole in a root-only staging directory and then renamed into place; it is removed by renaming
-it into a root-only trash first.
+it into a root-only trash, which trash.py empties.
 """
 
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 import secrets
 import stat
@@ -20,8 +19,6 @@ from agent.errors import NotManaged
 
 STAGING, TRASH = names.STAGING, names.TRASH
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# Names held in memory at a time, however many there are: a user could otherwise make the helper run out of it.
-BATCH = 1024
 # What no name begins with.
 TAKEN = "@"
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -63,23 +60,20 @@ def make(parent: str, name: str, uid: int, mode: int, entries: Sequence[Entry]) 
     """Make PARENT/NAME with all its entries, owned by `uid`; it appears whole or not at all."""
     temporary = f"{name}.{secrets.token_hex(8)}"
     with open_base(STAGING) as staging, open_base(parent) as base:
-        _directory(staging, temporary, uid, mode, entries)
-        os.fsync(staging)
-        rename_new(staging, temporary, base, name)
+        try:
+            _directory(staging, temporary, uid, mode, entries)
+            os.fsync(staging)
+            rename_new(staging, temporary, base, name)
+        except (NotManaged, OSError):
+            remove(STAGING, temporary)
+            raise
         os.fsync(base)
 
 
 def remove(parent: str, name: str) -> bool:
-    """Remove PARENT/NAME, whatever it is and however deep; False when there is nothing of that name."""
-    top = secrets.token_hex(16)
-    with open_base(parent) as base, open_base(TRASH) as trash:
-        try:
-            os.rename(name, top, src_dir_fd=base, dst_dir_fd=trash)
-        except FileNotFoundError:
-            return False
-        os.fsync(base)
-        _empty(trash)
-    return True
+    """Move PARENT/NAME, whatever it is, into the trash; False when there is nothing of that name."""
+    with open_base(parent) as base:
+        return _throw(base, name)
 
 
 def taken(name: str) -> str:
@@ -88,21 +82,23 @@ def taken(name: str) -> str:
 
 
 def remove_inside(parent: str, owned: str, uid: int, folders: Sequence[str], name: str) -> bool:
-    """Remove PARENT/OWNED/FOLDERS/NAME below directories of `uid`; False when it is not there.
+    """Move PARENT/OWNED/FOLDERS/NAME below directories of `uid` into the trash; False when it is not there.
 
     The user may swap everything meanwhile: each directory is held and looked at, and what has the name in the last one
     is renamed away, a link as the link that it is.
     """
-    top = secrets.token_hex(16)
-    with _open_owned(parent, uid, (owned, *folders)) as inner, open_base(TRASH) as trash:
-        if inner is None:
-            return False
+    with _open_owned(parent, uid, (owned, *folders)) as inner:
+        return inner is not None and _throw(inner, name)
+
+
+def _throw(directory: int, name: str) -> bool:
+    with open_base(TRASH) as trash:
         try:
-            os.rename(name, top, src_dir_fd=inner, dst_dir_fd=trash)
+            os.rename(name, secrets.token_hex(16), src_dir_fd=directory, dst_dir_fd=trash)
         except FileNotFoundError:
             return False
-        os.fsync(inner)
-        _empty(trash)
+        os.fsync(trash)
+        os.fsync(directory)
     return True
 
 
@@ -147,13 +143,11 @@ def _open_owned(parent: str, uid: int, folders: Sequence[str]) -> Iterator[Optio
 
 
 def sweep() -> None:
-    """Finish what an interrupted make or remove left in staging and trash. Taken trees stay: they change hands."""
+    """Throw away what an interrupted make left in staging. Taken trees stay: they change hands."""
     with open_base(STAGING) as base:
         left = [name for name in os.listdir(base) if not name.startswith(TAKEN)]
     for name in left:
         remove(STAGING, name)
-    with open_base(TRASH) as base:
-        _empty(base)
 
 
 def _open_root_owned(part: str, parent: int, path: str) -> int:
@@ -218,55 +212,6 @@ def rename_new(source: int, temporary: str, base: int, name: str) -> None:
         os.rename(temporary, name, src_dir_fd=source, dst_dir_fd=base)
         return
     raise NotManaged(f"a directory {name!r} exists and is not ours")
-
-
-def _empty(trash: int) -> None:
-    """Remove all that is in the trash. Inner directories are renamed up: any depth takes constant descriptors."""
-    while names := _names(trash):
-        for name in names:
-            _take_apart(trash, name)
-
-
-def _names(directory: int) -> List[str]:
-    with os.scandir(directory) as entries:
-        return [entry.name for entry in itertools.islice(entries, BATCH)]
-
-
-def _take_apart(trash: int, name: str) -> None:
-    """Remove one entry of the trash, or a part of it: what is left is taken again."""
-    try:
-        descriptor = os.open(name, DIRECTORY, dir_fd=trash)
-    except OSError as error:
-        if error.errno not in (errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
-            raise
-        os.unlink(name, dir_fd=trash)
-        return
-    try:
-        # Root's from now on: a process that still holds this directory can add nothing more.
-        os.fchown(descriptor, 0, 0)
-        os.fchmod(descriptor, 0o700)
-        _flatten(descriptor, trash)
-        os.rmdir(name, dir_fd=trash)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def _flatten(directory: int, trash: int) -> None:
-    """Unlink what is no directory, move directories up into the trash, a batch of them at most."""
-    room = BATCH
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if not entry.is_dir(follow_symlinks=False):
-                os.unlink(entry.name, dir_fd=directory)
-                continue
-            if not room:
-                return
-            # Renaming a directory changes its "..", which needs write permission on it: root has DAC_OVERRIDE.
-            os.rename(entry.name, secrets.token_hex(16), src_dir_fd=directory, dst_dir_fd=trash)
-            room -= 1
 
 
 def is_owned_directory(parent: str, name: str, uid: int) -> bool:

@@ -8,9 +8,10 @@ from typing import Any, Dict, List
 from agent import sshkeys
 from agent.clock import now
 from agent.errors import CommandFailed, Disabled, InUse, InvalidParams, NotFound, NotManaged
-from agent.helper import accounts, closing, homes, schedules, sweep, trees
+from agent.helper import accounts, closing, databases, homes, obstacles, schedules, sweep, trash, trees
 from agent.helper.ledger import UID_FIRST, Ledger, UserRecord
 from agent.helper.lock import exclusive_ledger
+from agent.helper.refusals import half_done
 from agent.names import HOMES, home_of, login_of, parse_name
 
 
@@ -32,7 +33,7 @@ def set_keys(caller: socket.socket, name: Any, ssh_keys: Any) -> Dict[str, Any]:
 def disable_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
     """Close a user out: logins, schedules, processes and jobs; it stays so until it is enabled."""
     name = parse_name(name)
-    with exclusive_ledger() as ledger:
+    with exclusive_ledger(makes_room=True) as ledger:
         closing.disable(ledger, _our_user(ledger, name))
     return {}
 
@@ -48,18 +49,23 @@ def enable_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
 def remove_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
     """End the user's processes, then remove account and home; in_use while it owns workspaces."""
     name = parse_name(name)
-    with exclusive_ledger() as ledger:
+    with exclusive_ledger(makes_room=True) as ledger:
         owned = ledger.workspaces_of(name)
         if owned:
             raise InUse(f"user {name!r} owns workspaces: {', '.join(owned)}")
-        left = remove_account(ledger, name)
-        ledger.remove_user(name)
-        return {"leftovers": left}
+        check_removable(ledger, name)
+        databases.check_changeable(ledger.make_room)
+        with half_done():
+            left = remove_account(ledger, name)
+            ledger.remove_user(name)
+    return {"leftovers": [*left, *trash.empty()]}
 
 
 def make_user(ledger: Ledger, name: str, keys: List[str]) -> Dict[str, Any]:
     """Make account and home of a user, or finish making them; nothing half-done stays when it fails."""
     record = ledger.user(name)
+    if record is None or record.state == "pending":
+        databases.check_changeable()
     if record is None:
         accounts.check_free(name)
         if trees.exists(HOMES, login_of(name)):
@@ -74,7 +80,8 @@ def make_user(ledger: Ledger, name: str, keys: List[str]) -> Dict[str, Any]:
         if not trees.is_owned_directory(HOMES, login_of(name), record.uid):
             trees.make(HOMES, login_of(name), record.uid, 0o700, _home_entries(keys))
     except (CommandFailed, NotManaged, OSError):
-        _undo_user(ledger, name, record.uid, record.state)
+        if record.state == "pending":
+            undo_user(ledger, record)
         raise
     if record.state != "active":
         ledger.mark_user(name, "active")
@@ -82,6 +89,14 @@ def make_user(ledger: Ledger, name: str, keys: List[str]) -> Dict[str, Any]:
     assert found is not None
     uid = record.uid
     return {"login": login_of(name), "uid": uid, "gid": uid, "home": found.pw_dir, "shell": found.pw_shell}
+
+
+def check_removable(ledger: Ledger, name: str) -> None:
+    """Raise what stands in the way of removing a user, before anything is removed: what is not ours."""
+    record = ledger.user(name)
+    if record is not None:
+        accounts.check_ours(name, record.uid)
+        obstacles.refuse(HOMES, login_of(name))
 
 
 def remove_account(ledger: Ledger, name: str) -> List[str]:
@@ -114,14 +129,13 @@ def _our_user(ledger: Ledger, name: str) -> UserRecord:
     return record
 
 
-def _undo_user(ledger: Ledger, name: str, uid: int, state: str) -> None:
+def undo_user(ledger: Ledger, record: UserRecord) -> None:
     """Take back a user that could not be made: nothing half-done stays, the record neither."""
-    if state != "pending":
-        return
-    accounts.remove(name, uid)
-    if trees.is_owned_directory(HOMES, login_of(name), uid):
-        trees.remove(HOMES, login_of(name))
-    ledger.remove_user(name)
+    with half_done():
+        accounts.remove(record.name, record.uid)
+        if trees.is_owned_directory(HOMES, login_of(record.name), record.uid):
+            trees.remove(HOMES, login_of(record.name))
+        ledger.remove_user(record.name)
 
 
 def parse_keys(value: Any) -> List[str]:

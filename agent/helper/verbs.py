@@ -4,10 +4,11 @@ verb completes the first."""
 from __future__ import annotations
 
 import socket
-from typing import Any, Callable, Dict, FrozenSet, NamedTuple
+import sqlite3
+from typing import Any, Callable, Dict, FrozenSet, NamedTuple, Optional
 
 from agent.errors import InvalidParams, NotFound
-from agent.helper import jobs, repos, sandboxes, users, workspaces
+from agent.helper import jobs, repos, sandboxes, trash, users, workspaces
 from agent.helper.lock import exclusive_ledger, read_ledger
 from agent.helper.refusals import told
 from agent.names import parse_name
@@ -20,19 +21,26 @@ class Verb(NamedTuple):
 
     function: Callable[..., Dict[str, Any]]
     fields: FrozenSet[str]
+    borrows: bool = False
 
 
-def call(verb: str, arguments: Dict[str, Any], caller: socket.socket) -> Dict[str, Any]:
-    """Carry out one verb; an unknown verb or field is refused."""
+def call(
+    verb: str, arguments: Dict[str, Any], caller: socket.socket, descriptor: Optional[int] = None
+) -> Dict[str, Any]:
+    """Carry out one verb; an unknown verb or field is refused, and a descriptor where none is borrowed."""
     entry = VERBS.get(verb)
     if entry is None:
         raise InvalidParams.of("verb", "is unknown")
     if set(arguments) != entry.fields:
         raise InvalidParams.of("arguments", f"must be {', '.join(sorted(entry.fields))}")
+    if entry.borrows:
+        arguments = {**arguments, "descriptor": descriptor}
+    elif descriptor is not None:
+        raise InvalidParams.of("descriptor", "is not wanted")
     try:
         return entry.function(caller, **arguments)
-    except OSError as error:  # a full disk, a read-only file system: what the system says, for people
-        raise told(error, verb) from error
+    except (OSError, sqlite3.DatabaseError) as error:  # a full disk, a read-only file system, a damaged ledger
+        raise told(error) from error
 
 
 def ensure_sandbox(caller: socket.socket, workspace: Any, limits: Any, network: Any) -> Dict[str, Any]:
@@ -57,7 +65,7 @@ def ensure_sandbox(caller: socket.socket, workspace: Any, limits: Any, network: 
 def remove_sandbox(caller: socket.socket, workspace: Any) -> Dict[str, Any]:
     """Forget the sandbox of a workspace and end the jobs in it."""
     workspace = parse_name(workspace, "workspace")
-    with exclusive_ledger() as ledger:
+    with exclusive_ledger(makes_room=True) as ledger:
         ledger.remove_sandbox(workspace)
     jobs.stop_all(workspace)
     return {}
@@ -83,23 +91,26 @@ def read_repos(caller: socket.socket, workspace: Any, names: Any) -> Dict[str, A
 
 def settle_repo(caller: socket.socket, workspace: Any, name: Any, token: Any) -> Dict[str, Any]:
     """Remove what an init or clone that did not end left behind."""
-    with exclusive_ledger() as ledger:
+    with exclusive_ledger(makes_room=True) as ledger:
         return {"is_made": repos.settle(ledger, workspace, name, token)}
 
 
 def remove_repo(caller: socket.socket, workspace: Any, name: Any) -> Dict[str, Any]:
     """Remove a repository from a workspace."""
-    with exclusive_ledger() as ledger:
+    with exclusive_ledger(makes_room=True) as ledger:
         repos.remove(ledger, workspace, name)
+    trash.empty()
     return {}
 
 
 CLONE_FIELDS = frozenset(
     ("workspace", "name", "url", "ref", "depth", "credential", "known_hosts", "token", "timeout_s")
 )
+# They fill the trash.
+REMOVING = frozenset(("repo.remove", "user.remove", "workspace.assign", "workspace.remove"))
 VERBS: Dict[str, Verb] = {
     "job.run": Verb(workspaces.run_job, frozenset(("workspace", "argv", "cwd", "env", "stdin", "timeout_s"))),
-    "repo.clone": Verb(clone_repo, CLONE_FIELDS),
+    "repo.clone": Verb(clone_repo, CLONE_FIELDS, borrows=True),
     "repo.init": Verb(init_repo, frozenset(("workspace", "name", "branch", "token"))),
     "repo.read": Verb(read_repos, frozenset(("workspace", "names"))),
     "repo.remove": Verb(remove_repo, frozenset(("workspace", "name"))),

@@ -6,15 +6,28 @@ import json
 import os
 import socket
 import uuid
-from contextlib import contextmanager
-from typing import Any, Dict, FrozenSet, Iterator, List, Optional
+from contextlib import contextmanager, nullcontext
+from typing import Any, Dict, FrozenSet, Iterator, List, Optional, Tuple
 
 from agent.clock import now
 from agent.errors import AgentError, Disabled, InUse, InvalidParams, NotFound, NotManaged
-from agent.helper import accounts, closing, handover, holders, jobs, running, sandboxes, trees, users
+from agent.helper import (
+    accounts,
+    closing,
+    databases,
+    handover,
+    holders,
+    jobs,
+    obstacles,
+    running,
+    sandboxes,
+    trash,
+    trees,
+    users,
+)
 from agent.helper.ledger import Ledger, UserRecord, WorkspaceRecord
 from agent.helper.lock import exclusive_ledger
-from agent.helper.refusals import told
+from agent.helper.refusals import half_done
 from agent.names import STAGING, WORKSPACES, login_of, parse_name, path_of
 
 FOLDERS = ("code", "config", "data", "logs", "tmp")
@@ -42,42 +55,58 @@ def ensure_workspace(caller: socket.socket, name: Any, user: Any, dedicated: Any
     with exclusive_ledger() as ledger:
         if ledger.workspace(name) is None and trees.exists(WORKSPACES, name):
             raise NotManaged(f"the directory {path_of(name)} exists and was not made by CodeSmith")
+        before = ledger.user(user)
         account = users.make_user(ledger, user, keys) if dedicated else None
-        return {**_ensure_workspace(ledger, name, user), "account": account}
+        try:
+            return {**_ensure_workspace(ledger, name, user), "account": account}
+        except (AgentError, OSError):
+            _undo_workspace(ledger, name)
+            made = ledger.user(user)
+            if made is not None and (before is None or before.state == "pending"):
+                users.undo_user(ledger, made)
+            raise
 
 
 def assign_workspace(caller: socket.socket, name: Any, user: Any) -> Dict[str, Any]:
     """Give a workspace to another active user and take every way into it from the one that had it.
 
-    Cut off, or failed half-way, it stays in root's staging, marked moving; the next call completes it, also one that
-    names another user. An error after that point has data.pending.
+    The tree is changed without holding the ledger: other changes go on. Cut off, or failed half-way, it stays in root's
+    staging, marked moving; the next call completes it, also one that names another user. An error after that point has
+    data.pending.
     """
     name, user = parse_name(name), parse_name(user, "user")
-    with exclusive_ledger() as ledger:
-        record = ledger.workspace(name)
-        if record is None:
-            raise NotFound(f"no workspace {name!r} on this node")
-        if record.state not in ("active", "moving"):
-            raise InUse(f"workspace {name!r} is being made or deleted", hint="try again")
-        uid, old_uids = _uid_of_heir(ledger, user), _uids_of_owners(ledger, record)
-        if record.state == "active":
-            if record.user == user:
-                return _describe(record, uid)
-            if not any(trees.is_owned_directory(WORKSPACES, name, old) for old in old_uids):
-                raise NotManaged(f"the directory {path_of(name)} is not the one that CodeSmith made")
-            ledger.begin_assignment(name, user)
-        elif ledger.assignment(name) != user:
-            ledger.begin_assignment(name, user)
-        record = record._replace(user=user)
-        try:
-            _hand_over(record, handover.Change(old_uids, uid))
-        except AgentError as error:
-            error.data["pending"] = True
-            raise
-        except OSError as error:
-            raise told(error, "workspace.assign", pending=True) from error
-        ledger.end_assignment(name, user)
-        return _describe(record, uid)
+    with handover.alone(name):
+        with exclusive_ledger() as ledger:
+            record, change = _begin_assignment(ledger, name, user)
+        if not change.old_uids:
+            return _describe(record, change.uid)
+        with half_done():
+            _hand_over(record, change)
+            with exclusive_ledger(makes_room=True) as ledger:
+                handover.put_back(WORKSPACES, name)
+                ledger.end_assignment(name, user)
+        return _describe(record, change.uid)
+
+
+def _begin_assignment(ledger: Ledger, name: str, user: str) -> Tuple[WorkspaceRecord, handover.Change]:
+    """Mark a workspace as moving; the record as it will be, and the change. Nobody's old uid: it is theirs already."""
+    record = ledger.workspace(name)
+    if record is None:
+        raise NotFound(f"no workspace {name!r} on this node")
+    if record.state not in ("active", "moving"):
+        raise InUse(f"workspace {name!r} is being made or deleted", hint="try again")
+    for place in _places(name):
+        obstacles.refuse(*place)
+    uid, old_uids = _uid_of_heir(ledger, user), _uids_of_owners(ledger, record)
+    if record.state == "active":
+        if record.user == user:
+            return record, handover.Change(frozenset(), uid)
+        if not any(trees.is_owned_directory(WORKSPACES, name, old) for old in old_uids):
+            raise NotManaged(f"the directory {path_of(name)} is not the one that CodeSmith made")
+        ledger.begin_assignment(name, user)
+    elif ledger.assignment(name) != user:
+        ledger.begin_assignment(name, user)
+    return record._replace(user=user), handover.Change(old_uids, uid)
 
 
 def remove_workspace(caller: socket.socket, name: Any, remove_user: Any) -> Dict[str, Any]:
@@ -88,19 +117,27 @@ def remove_workspace(caller: socket.socket, name: Any, remove_user: Any) -> Dict
     name = parse_name(name)
     if not isinstance(remove_user, bool):
         raise InvalidParams.of("remove_user", "must be true or false")
-    with exclusive_ledger() as ledger:
+    with handover.alone(name), exclusive_ledger(makes_room=True) as ledger:
         record = ledger.workspace(name)
         if record is None:
             return {"leftovers": []}
-        ledger.mark_workspace(name, "leaving")
-        jobs.stop_all(name)
-        trees.remove(WORKSPACES, name)
-        trees.remove(STAGING, trees.taken(name))  # where it is in the middle of an assignment
         is_last = remove_user and ledger.workspaces_of(record.user) == [name]
+        for place in _places(name):
+            obstacles.refuse(*place)
         if is_last:
-            left = users.remove_account(ledger, record.user)
-        ledger.remove_workspace(name, and_user=record.user if is_last else None)
-    return {"leftovers": left if is_last else []}
+            users.check_removable(ledger, record.user)
+            databases.check_lock()
+        left: List[str] = []
+        with half_done():
+            ledger.mark_workspace(name, "leaving")
+            jobs.stop_all(name)
+            for place in _places(name):
+                trees.remove(*place)
+            if is_last:
+                databases.check_changeable(ledger.make_room)
+                left = users.remove_account(ledger, record.user)
+            ledger.remove_workspace(name, and_user=record.user if is_last else None)
+    return {"leftovers": [*left, *trash.empty()]}
 
 
 def run_job(
@@ -113,10 +150,12 @@ def run_job(
         raise InvalidParams.of(problem.split(" ", 1)[0], problem.split(" ", 1)[1])
     with fit_for_jobs(workspace) as owner:
         sandbox = _sandbox_of(workspace)
-        return jobs.run_job(
-            workspace, owner.name, argv=argv, cwd=cwd, env=env, stdin=stdin,
-            timeout_s=sandboxes.runtime_s(sandbox, timeout_s), caller=caller, sandbox=sandbox,
-        )  # fmt: skip
+        is_cut_off = sandbox is not None and sandbox.network == "none"
+        with running.hold_network(owner.uid, alone=False) if is_cut_off else nullcontext():
+            return jobs.run_job(
+                workspace, owner.name, argv=argv, cwd=cwd, env=env, stdin=stdin,
+                timeout_s=sandboxes.runtime_s(sandbox, timeout_s), caller=caller, sandbox=sandbox,
+            )  # fmt: skip
 
 
 @contextmanager
@@ -174,6 +213,20 @@ def _ensure_workspace(ledger: Ledger, name: str, user: str) -> Dict[str, Any]:
     return _describe(record, owner.uid)
 
 
+def _undo_workspace(ledger: Ledger, name: str) -> None:
+    """Take back a workspace that could not be made."""
+    record = ledger.workspace(name)
+    if record is not None and record.state == "pending":
+        with half_done():
+            trees.remove(WORKSPACES, name)
+            ledger.remove_workspace(name)
+
+
+def _places(name: str) -> Tuple[Tuple[str, str], ...]:
+    """Return where the tree of a workspace can be: in its place, or in staging while it changes hands."""
+    return ((WORKSPACES, name), (STAGING, trees.taken(name)), (STAGING, handover.copies_of(name)))
+
+
 def _uid_of_heir(ledger: Ledger, user: str) -> int:
     heir = ledger.user(user)
     if heir is None or heir.state in ("pending", "leaving") or accounts.check_ours(user, heir.uid) is None:
@@ -193,7 +246,7 @@ def _uids_of_owners(ledger: Ledger, record: WorkspaceRecord) -> FrozenSet[int]:
 
 
 def _hand_over(record: WorkspaceRecord, change: handover.Change) -> None:
-    """Move the tree out of reach, end what could still hold it, change every inode, move it back."""
+    """Move the tree out of reach, end what could still hold it, change every inode."""
     handover.take(WORKSPACES, record.name)
     jobs.stop_all(record.name)
     for uid in change.old_uids - {change.uid}:
@@ -202,7 +255,6 @@ def _hand_over(record: WorkspaceRecord, change: handover.Change) -> None:
         accounts.end_present(uid)
     entries = [one for one in _workspace_entries(record, change.uid) if one.path not in FOLDERS]
     handover.change_owner(record.name, change._replace(held=holders.held_inodes()), entries)
-    handover.put_back(WORKSPACES, record.name)
 
 
 def _workspace_entries(record: WorkspaceRecord, uid: int) -> List[trees.Entry]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Dict, List, Optional
 from agent import audit
 from agent.context import Context
 from agent.errors import InvalidParams
-from agent.method import method
+from agent.method import Given, method
 from agent.types import AuditRecord, Keywords, Name
 
 LIMIT, LIMIT_MAX = 100, 1000
@@ -24,7 +24,11 @@ EXAMPLE = {
 }
 
 
-@method("audit.list", example={"params": {"workspace": "demo", "limit": 1}, "result": [EXAMPLE]})
+@method(
+    "audit.list",
+    example={"params": {"workspace": "demo", "limit": 1}, "result": [EXAMPLE]},
+    given=(Given("workspace.create", {"name": "demo"}),),
+)
 def list_(
     context: Context,
     *,

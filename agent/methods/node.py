@@ -7,9 +7,10 @@ import os
 import platform
 import shutil
 import stat
-from typing import Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 from agent import API_VERSION, __version__
+from agent.audit import TARGETS
 from agent.clock import now
 from agent.context import Context
 from agent.method import method
@@ -162,6 +163,8 @@ def _check_helper(context: Context) -> Tuple[str, str]:
         return "failing", f"{HELPER_SOCKET}: {error.strerror}"
     if not stat.S_ISSOCK(found.st_mode):
         return "failing", f"{HELPER_SOCKET} is not a socket"
+    if context.helper.damage:
+        return "failing", context.helper.damage
     return "ok", "its socket is there; it starts with the first change"
 
 
@@ -172,11 +175,20 @@ def _check_node_id(context: Context) -> Tuple[str, str]:
 
 
 def _check_pending(context: Context) -> Tuple[str, str]:
-    pending = [intent.method for intent in context.store.intents()]
+    pending = [" ".join([one.method, *_names(one.params)]) for one in context.store.intents()]
     if pending:
         return "degraded", f"begun and not ended: {', '.join(pending)}"
     return "ok", "no change is half-done"
 
 
+def _names(params: Dict[str, Any]) -> List[str]:
+    return [params[field] for field in TARGETS if isinstance(params.get(field), str)]
+
+
 def _check_store(context: Context) -> Tuple[str, str]:
-    return ("failing", context.store.damage) if context.store.damage else ("ok", "readable and writable")
+    if context.store.damage:
+        return "failing", context.store.damage
+    ballast = context.store.database.ballast
+    if not ballast.has_room():
+        return "degraded", f"the disk of {ballast.folder} is full: only what makes room is done"
+    return "ok", "readable and writable"

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional
 from agent.clock import now
 from agent.context import Context
 from agent.errors import AlreadyExists, CommandFailed, InUse, NotFound, NotManaged, ReadOnly, Unsupported
-from agent.method import method
+from agent.method import Given, Refusal, method
 from agent.methods import workspace as workspaces
 from agent.types import Limits, Name, Network, RequestId, Sandbox, SandboxDeleted
 
@@ -20,6 +20,22 @@ EXAMPLE = {
     "created_at": "2026-11-23T00:00:00.000Z",
 }
 
+BOXED = (
+    *workspaces.DEMO,
+    Given(
+        "sandbox.create",
+        {"workspace": "demo", "limits": {"memory_bytes": 536870912, "tasks": 100}, "network": "none"},
+    ),
+)
+UNKNOWN = workspaces.NONE._replace(params={"workspace": "nothing"})
+OPEN = Refusal(
+    NotFound,
+    {"workspace": "demo"},
+    "workspace 'demo' has no sandbox",
+    {"hint": "inv sandbox.create demo"},
+    workspaces.DEMO,
+)
+
 
 @method(
     "sandbox.create",
@@ -29,6 +45,17 @@ EXAMPLE = {
         "params": {"workspace": "demo", "limits": {"memory_bytes": 536870912, "tasks": 100}, "network": "none"},
         "result": EXAMPLE,
     },
+    given=workspaces.DEMO,
+    refusals=(
+        UNKNOWN,
+        Refusal(
+            AlreadyExists,
+            {"workspace": "demo"},
+            "workspace 'demo' has a sandbox",
+            {"hint": "inv sandbox.get demo"},
+            BOXED,
+        ),
+    ),
 )
 def create(
     context: Context,
@@ -43,7 +70,7 @@ def create(
     `enforced` is what was seen from inside a command on this node. What was asked for and cannot be enforced here is
     refused with unsupported, and nothing is changed.
     """
-    document = workspaces.find(context, workspace)
+    document = workspaces.find_ready(context, workspace)
     if document.get("sandbox") is not None:
         raise AlreadyExists(f"workspace {workspace!r} has a sandbox", hint=f"inv sandbox.get {workspace}")
     limits, network = limits or {}, network or "full"
@@ -56,17 +83,23 @@ def create(
         "state": "ready",
         "created_at": now(),
     }
-    context.store.put_workspace({**document, "sandbox": sandbox})
+    context.store.change_workspace(workspace, {"sandbox": sandbox})
     return sandbox
 
 
-@method("sandbox.get", errors=(NotFound,), example={"params": {"workspace": "demo"}, "result": EXAMPLE})
+@method(
+    "sandbox.get",
+    errors=(NotFound,),
+    example={"params": {"workspace": "demo"}, "result": EXAMPLE},
+    given=BOXED,
+    refusals=(UNKNOWN, OPEN),
+)
 def get(context: Context, *, workspace: Name) -> Sandbox:
     """Return the sandbox of a workspace."""
     return find(context, workspace)["sandbox"]  # type: ignore[no-any-return]
 
 
-@method("sandbox.list", example={"params": {}, "result": [EXAMPLE]})
+@method("sandbox.list", example={"params": {}, "result": [EXAMPLE]}, given=BOXED)
 def list_(context: Context) -> List[Sandbox]:
     """Return all sandboxes, by workspace."""
     return [found["sandbox"] for found in context.store.list_workspaces() if found.get("sandbox") is not None]
@@ -76,13 +109,16 @@ def list_(context: Context) -> List[Sandbox]:
     "sandbox.delete",
     errors=(NotFound, InUse, CommandFailed, ReadOnly),
     mutates=True,
+    makes_room=True,
     example={"params": {"workspace": "demo"}, "result": {"workspace": "demo", "deleted": True}},
+    given=BOXED,
+    refusals=(UNKNOWN, OPEN),
 )
 def delete(context: Context, *, workspace: Name, request_id: Optional[RequestId] = None) -> SandboxDeleted:
     """Take a workspace out of its sandbox; commands that run in it end."""
-    document = find(context, workspace)
+    find(context, workspace)
     context.helper.call("sandbox.remove", workspace=workspace)
-    context.store.put_workspace({**document, "sandbox": None})
+    context.store.change_workspace(workspace, {"sandbox": None})
     return {"workspace": workspace, "deleted": True}
 
 

@@ -8,7 +8,7 @@ from agent import sshkeys
 from agent.clock import now
 from agent.context import Context
 from agent.errors import AlreadyExists, CommandFailed, InUse, LimitReached, NotFound, NotManaged, ReadOnly
-from agent.method import method
+from agent.method import Given, Refusal, method
 from agent.types import Name, RequestId, SshKeys, User, UserDeleted
 
 EXAMPLE = {
@@ -24,12 +24,28 @@ EXAMPLE = {
     "created_at": "2026-11-23T00:00:00.000Z",
 }
 
+ADA = (Given("user.create", {"name": "ada"}),)
+GONE = Given("", node="somebody removed the Unix account cs-ada")
+NOBODY = Refusal(NotFound, {"name": "nobody"}, "no user 'nobody' on this node", {"hint": "inv user.list"})
+OF_HAND = Refusal(
+    NotManaged, {"name": "ada"}, "the Unix account 'cs-ada' is gone", {"hint": "inv node.health"}, (*ADA, GONE)
+)
+
 
 @method(
     "user.create",
     errors=(AlreadyExists, NotManaged, CommandFailed, LimitReached, InUse, ReadOnly),
     mutates=True,
     example={"params": {"name": "ada"}, "result": EXAMPLE},
+    refusals=(
+        Refusal(AlreadyExists, {"name": "ada"}, "user 'ada' exists", {"hint": "inv user.get ada"}, ADA),
+        Refusal(
+            NotManaged,
+            {"name": "ada"},
+            "the Unix account 'cs-ada' exists and was not made by CodeSmith",
+            given=(Given("", node="somebody made the Unix account cs-ada"),),
+        ),
+    ),
 )
 def create(
     context: Context, *, name: Name, ssh_keys: Optional[SshKeys] = None, request_id: Optional[RequestId] = None
@@ -45,13 +61,19 @@ def create(
     return remember(context, name, account, keys, is_dedicated=False)
 
 
-@method("user.get", errors=(NotFound,), example={"params": {"name": "ada"}, "result": EXAMPLE})
+@method(
+    "user.get",
+    errors=(NotFound,),
+    example={"params": {"name": "ada"}, "result": EXAMPLE},
+    given=ADA,
+    refusals=(NOBODY,),
+)
 def get(context: Context, *, name: Name) -> User:
     """Return one user."""
     return show(find(context, name))
 
 
-@method("user.list", example={"params": {}, "result": [EXAMPLE]})
+@method("user.list", example={"params": {}, "result": [EXAMPLE]}, given=ADA)
 def list_(context: Context) -> List[User]:
     """Return all users that CodeSmith created, by name."""
     return [show(document) for document in context.store.list_users()]
@@ -62,6 +84,11 @@ def list_(context: Context) -> List[User]:
     errors=(NotFound, NotManaged, InUse, CommandFailed, ReadOnly),
     mutates=True,
     example={"params": {"name": "ada", "ssh_keys": []}, "result": EXAMPLE},
+    given=ADA,
+    refusals=(
+        NOBODY._replace(params={"name": "nobody", "ssh_keys": []}),
+        OF_HAND._replace(params={"name": "ada", "ssh_keys": []}),
+    ),
 )
 def set_keys(context: Context, *, name: Name, ssh_keys: SshKeys, request_id: Optional[RequestId] = None) -> User:
     """Replace all public keys that let a user in; none lets nobody in. A disabled user's count later."""
@@ -75,7 +102,10 @@ def set_keys(context: Context, *, name: Name, ssh_keys: SshKeys, request_id: Opt
     "user.disable",
     errors=(NotFound, NotManaged, InUse, CommandFailed, ReadOnly),
     mutates=True,
+    makes_room=True,
     example={"params": {"name": "ada"}, "result": {**EXAMPLE, "state": "disabled"}},
+    given=ADA,
+    refusals=(NOBODY, OF_HAND),
 )
 def disable(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> User:
     """Close a user out: no login, forwarding, cron, at or su; sessions, processes, services and jobs are ended.
@@ -92,6 +122,8 @@ def disable(context: Context, *, name: Name, request_id: Optional[RequestId] = N
     errors=(NotFound, NotManaged, InUse, CommandFailed, ReadOnly),
     mutates=True,
     example={"params": {"name": "ada"}, "result": EXAMPLE},
+    given=(*ADA, Given("user.disable", {"name": "ada"})),
+    refusals=(NOBODY, OF_HAND),
 )
 def enable(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> User:
     """Let a disabled user in again, as it was; an active one stays as it is."""
@@ -104,7 +136,19 @@ def enable(context: Context, *, name: Name, request_id: Optional[RequestId] = No
     "user.delete",
     errors=(NotFound, NotManaged, InUse, CommandFailed, ReadOnly),
     mutates=True,
+    makes_room=True,
     example={"params": {"name": "ada"}, "result": {"name": "ada", "deleted": True, "leftovers": []}},
+    given=ADA,
+    refusals=(
+        NOBODY,
+        Refusal(
+            InUse,
+            {"name": "ada"},
+            "user 'ada' owns workspaces: site",
+            {"hint": "inv workspace.delete site"},
+            (*ADA, Given("workspace.create", {"name": "site", "user": "ada"})),
+        ),
+    ),
 )
 def delete(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> UserDeleted:
     """Delete a user: account, home, processes, schedules, and its files in the node's shared directories.

@@ -6,7 +6,7 @@ import os
 import threading
 from typing import Annotated, Any, Dict, List, Optional
 
-from agent import sshkeys
+from agent import making
 from agent.clock import now
 from agent.context import Context
 from agent.errors import (
@@ -15,16 +15,16 @@ from agent.errors import (
     CommandFailed,
     Disabled,
     InUse,
-    InvalidParams,
     LimitReached,
     NotFound,
     NotManaged,
     ReadOnly,
+    Unsupported,
 )
-from agent.method import method
+from agent.method import Given, Refusal, method
+from agent.methods import founding
 from agent.methods import user as users
 from agent.names import home_of
-from agent.privileged import HelperSilent
 from agent.types import (
     Execution,
     Keywords,
@@ -75,12 +75,63 @@ OPENED = {
     "opened_at": "2026-11-23T00:00:02.000Z",
 }
 
+DEMO = (Given("workspace.create", {"name": "demo"}),)
+CLOSED = (*DEMO, Given("user.disable", {"name": "demo"}))
+MOUNTED = (*DEMO, Given("", node="somebody mounted a file system at data in workspace demo"))
+NONE = Refusal(NotFound, {"name": "nothing"}, "no workspace 'nothing' on this node", {"hint": "inv workspace.list"})
+SHUT = Refusal(Disabled, {"name": "demo"}, "user 'demo' is disabled", {"hint": "inv user.enable demo"}, CLOSED)
+STUCK = Refusal(
+    InUse,
+    {"name": "demo"},
+    "a file system is mounted at /srv/codesmith/workspaces/demo/data",
+    {"hint": "on the node: umount /srv/codesmith/workspaces/demo/data"},
+    MOUNTED,
+)
+
+
+def _settle_create(
+    context: Context,
+    *,
+    name: Name,
+    repo: Dict[str, Any],
+    user: Optional[Name] = None,
+    request_id: Optional[RequestId] = None,
+    **_: Any,
+) -> Workspace:
+    return show(founding.settle(context, name, user, repo))
+
 
 @method(
     "workspace.create",
-    errors=(NotFound, AlreadyExists, NotManaged, Disabled, CommandFailed, LimitReached, InUse, ReadOnly),
+    errors=(NotFound, AlreadyExists, NotManaged, Disabled, CommandFailed, LimitReached, InUse, Unsupported, ReadOnly),
     mutates=True,
+    settle=_settle_create,
+    secrets=("repo.credential",),
+    long_with="repo",
     example={"params": {"name": "demo"}, "result": EXAMPLE},
+    refusals=(
+        Refusal(
+            NotFound,
+            {"name": "demo", "user": "nobody"},
+            "no user 'nobody' on this node",
+            {"hint": "inv user.create nobody"},
+        ),
+        Refusal(AlreadyExists, {"name": "demo"}, "workspace 'demo' exists", {"hint": "inv workspace.get demo"}, DEMO),
+        Refusal(
+            NotManaged,
+            {"name": "demo"},
+            "the directory /srv/codesmith/workspaces/demo exists and was not made by CodeSmith",
+            given=(Given("", node="somebody made the directory of workspace demo"),),
+        ),
+        Refusal(Disabled, {"name": "site", "user": "demo"}, "user 'demo' is disabled", given=CLOSED),
+        Refusal(
+            AlreadyExists,
+            {"name": "demo", "repo": {"url": "https://git.example.org/team/site.git", "ref": "main"}},
+            "workspace 'demo' exists",
+            {"hint": "inv workspace.get demo"},
+            DEMO,
+        ),
+    ),
 )
 def create(
     context: Context,
@@ -89,41 +140,32 @@ def create(
     user: Optional[Name] = None,
     ssh_keys: Optional[SshKeys] = None,
     labels: Optional[Labels] = None,
+    repo: Annotated[Optional[Dict[str, Any]], making.REPO] = None,
     request_id: Optional[RequestId] = None,
 ) -> Workspace:
     """Create a workspace: a 0700 directory with code, config, data, logs and tmp, owned by one login.
 
     Without `user` it belongs to a dedicated user of the same name, which is created if needed and deleted with it.
-    `ssh_keys` are those of the dedicated user and cannot be given for an existing one.
+    `ssh_keys` are those of the dedicated user and cannot be given for an existing one. With `repo` it is pending until
+    that is cloned; a clone that fails or is cut off takes the workspace with it, and a user that was made for it.
     """
-    if context.store.get_workspace(name) is not None:
-        raise AlreadyExists(f"workspace {name!r} exists", hint=f"inv workspace.get {name}")
-    owner = user or name
-    found = context.store.get_user(owner)
-    if found is None and user is not None:
-        raise NotFound(f"no user {user!r} on this node", hint=f"inv user.create {user}")
-    if found is not None and ssh_keys is not None:
-        raise InvalidParams.of("ssh_keys", f"user {owner!r} exists and has its own keys")
-    if found is not None and found["state"] != "active":
-        raise Disabled(f"user {owner!r} is disabled")
-    keys = sshkeys.read_keys(ssh_keys or [])
-    dedicated = {"ssh_keys": keys} if found is None else None
-    made = context.helper.call("workspace.ensure", name=name, user=owner, dedicated=dedicated)
-    account = made.pop("account")
-    if found is None:
-        users.remember(context, owner, account, keys, is_dedicated=True)
-    document: Dict[str, Any] = {**made, "labels": labels or {}, "repos": [], "opened_at": None}
-    context.store.put_workspace(document)
-    return show(document)
+    wanted = founding.Wanted(name, user, ssh_keys, labels or {})
+    return show(founding.make(context, wanted) if repo is None else founding.make_with_repo(context, wanted, repo))
 
 
-@method("workspace.get", errors=(NotFound,), example={"params": {"name": "demo"}, "result": EXAMPLE})
+@method(
+    "workspace.get",
+    errors=(NotFound,),
+    example={"params": {"name": "demo"}, "result": EXAMPLE},
+    given=DEMO,
+    refusals=(NONE,),
+)
 def get(context: Context, *, name: Name) -> Workspace:
     """Return one workspace."""
     return show(find(context, name))
 
 
-@method("workspace.list", example={"params": {}, "result": [EXAMPLE]})
+@method("workspace.list", example={"params": {}, "result": [EXAMPLE]}, given=DEMO)
 def list_(context: Context, *, user: Optional[Name] = None, labels: Optional[Labels] = None) -> List[Workspace]:
     """Return all workspaces by name: those of one user, those that carry all the given labels."""
     wanted = (labels or {}).items()
@@ -135,15 +177,17 @@ def list_(context: Context, *, user: Optional[Name] = None, labels: Optional[Lab
     errors=(NotFound, Disabled, InUse, ReadOnly),
     mutates=True,
     example={"params": {"name": "demo"}, "result": OPENED},
+    given=DEMO,
+    refusals=(NONE, SHUT),
 )
 def open_(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> OpenedWorkspace:
     """Note that a workspace is entered now (opened_at), and return how: login, directory, environment.
 
     `login.user` lets in whoever holds one of its keys. Nothing is started on the node.
     """
-    document = _find_ready(context, name)
+    document = find_ready(context, name)
     document = {**document, "opened_at": now()}
-    context.store.put_workspace(document)
+    context.store.change_workspace(name, {"opened_at": document["opened_at"]})
     login = {
         "user": document["login"],
         "host_hint": os.uname().nodename,
@@ -165,6 +209,8 @@ def open_(context: Context, *, name: Name, request_id: Optional[RequestId] = Non
         "params": {"name": "demo", "labels": {"team": "a"}},
         "result": {**EXAMPLE, "labels": {"team": "a"}},
     },
+    given=DEMO,
+    refusals=(NONE._replace(params={"name": "nothing", "labels": {"team": "a"}}),),
 )
 def update(
     context: Context, *, name: Name, labels: Optional[Labels] = None, request_id: Optional[RequestId] = None
@@ -173,47 +219,70 @@ def update(
     document = find(context, name)
     if labels is not None:
         document = {**document, "labels": labels}
-        context.store.put_workspace(document)
+        context.store.change_workspace(name, {"labels": labels})
     return show(document)
+
+
+def _complete_assignment(
+    context: Context, *, name: str, user: str, request_id: Optional[str] = None
+) -> Workspace:  # request_id: as the method has it
+    """Have the helper give a workspace to a user, or finish that. Meanwhile it is pending and cannot be entered."""
+    before = find(context, name).get("state", "ready")
+    context.store.change_workspace(name, {"state": "pending"})
+    try:
+        made = context.helper.call("workspace.assign", reply_timeout_s=ASSIGN_TIMEOUT_S, name=name, user=user)
+    except AgentError as error:
+        if not error.is_unsettled:
+            context.store.change_workspace(name, {"state": before})
+        raise
+    context.store.change_workspace(name, {**made, "state": "ready"})
+    return show(find(context, name))
 
 
 @method(
     "workspace.assign",
     errors=(NotFound, NotManaged, Disabled, InUse, CommandFailed, LimitReached, ReadOnly),
     mutates=True,
+    settle=_complete_assignment,
     example={"params": {"name": "demo", "user": "ada"}, "result": {**EXAMPLE, "user": "ada", "login": "cs-ada"}},
+    given=(*DEMO, *users.ADA),
+    refusals=(
+        NONE._replace(params={"name": "nothing", "user": "ada"}),
+        Refusal(
+            Disabled,
+            {"name": "demo", "user": "ada"},
+            "user 'ada' is disabled",
+            {"hint": "inv user.enable ada"},
+            (*DEMO, *users.ADA, Given("user.disable", {"name": "ada"})),
+        ),
+        STUCK._replace(params={"name": "demo", "user": "ada"}, given=(*users.ADA, *MOUNTED)),
+    ),
 )
 def assign(context: Context, *, name: Name, user: Name, request_id: Optional[RequestId] = None) -> Workspace:
     """Give a workspace to another active user, and take every way into it from the one that had it.
 
     All processes of the previous owner end, those in its other workspaces too. Hard-linked files become copies; ACLs,
     set-id bits, file capabilities and the rights of others go. AGENTS.md and .codesmith/workspace.json are written
-    anew. The previous owner stays a user, also a dedicated one. Cut off, the workspace is pending and cannot be
-    entered; the same call again completes it.
+    anew. The previous owner stays a user, also a dedicated one. Until it is done the workspace is pending and cannot be
+    entered, and other changes go on; cut off, it is completed at the next start or by the same call.
     """
-    document = find(context, name)
-    heir = users.find(context, user)
-    if heir["state"] != "active":
+    founding.check_founded(find(context, name))
+    if users.find(context, user)["state"] != "active":
         raise Disabled(f"user {user!r} is disabled", hint=f"inv user.enable {user}")
-    try:
-        made = context.helper.call("workspace.assign", reply_timeout_s=ASSIGN_TIMEOUT_S, name=name, user=user)
-    except AgentError as error:
-        if error.data.get("pending") or isinstance(error, HelperSilent):
-            context.store.put_workspace({**document, "state": "pending"})
-        raise
-    document = {**document, **made, "state": "ready"}
-    context.store.put_workspace(document)
-    return show(document)
+    return _complete_assignment(context, name=name, user=user)
 
 
 @method(
     "workspace.delete",
     errors=(NotFound, NotManaged, InUse, CommandFailed, ReadOnly),
     mutates=True,
+    makes_room=True,
     example={
         "params": {"name": "demo"},
         "result": {"name": "demo", "deleted": True, "user_deleted": True, "leftovers": []},
     },
+    given=DEMO,
+    refusals=(NONE, STUCK),
 )
 def delete(
     context: Context, *, name: Name, keep_user: bool = False, request_id: Optional[RequestId] = None
@@ -249,6 +318,11 @@ def delete(
             "killed_by": None,
         },
     },
+    given=DEMO,
+    refusals=(
+        NONE._replace(params={"name": "nothing", "argv": ["true"]}),
+        SHUT._replace(params={"name": "demo", "argv": ["true"]}),
+    ),
 )
 def exec_(
     context: Context,
@@ -280,7 +354,7 @@ def exec_(
     No shell is involved. What the command leaves running in the background ends with it. An exit code other than 0 is
     a result, not an error.
     """
-    _find_ready(context, name)
+    find_ready(context, name)
     limit_s = TIMEOUT_S if timeout_s is None else float(timeout_s)
     if not _jobs.acquire(blocking=False):
         raise LimitReached(f"{JOBS_MAX} commands run on this node already", hint="try again")
@@ -307,9 +381,10 @@ def find(context: Context, name: str) -> Dict[str, Any]:
     return document
 
 
-def _find_ready(context: Context, name: str) -> Dict[str, Any]:
+def find_ready(context: Context, name: str) -> Dict[str, Any]:
     """Return the document of a workspace that can be entered: whole, and its owner active."""
     document = find(context, name)
+    founding.check_founded(document)
     if document.get("state", "ready") != "ready":
         problem = f"the assignment of workspace {name!r} to another user is not finished"
         raise InUse(problem, hint=f"inv workspace.assign {name} USER")

@@ -4,12 +4,12 @@ Prints {"agent": [seconds], "tools": [seconds]}. Python 3.9, standard library on
 """
 
 import json
-import socket
 import subprocess
 import sys
 import time
 
-SOCKET = "/run/codesmith/agent.sock"
+from client import Client
+
 BASE = "/srv/bench"
 # The same options as the agent's useradd, so that both ask the same of it.
 TOOLS = """
@@ -22,28 +22,6 @@ install -d -m 0700 -o "$login" -g "$login" "$home" "$home/.ssh"
 install -d -m 0700 -o "$login" -g "$login" "$workspace" "$workspace/code" "$workspace/config" "$workspace/data" \
   "$workspace/logs" "$workspace/tmp"
 """
-
-
-class Agent:
-    """A raw client on one kept connection."""
-
-    def __init__(self):
-        self.peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.peer.connect(SOCKET)
-        self.answers = self.peer.makefile("rb")
-
-    def call(self, method, **params):
-        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
-        head = "POST / HTTP/1.1\r\nHost: node\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-        self.peer.sendall((head % len(body)).encode() + body)
-        size = 0
-        for line in iter(self.answers.readline, b"\r\n"):
-            if line.lower().startswith(b"content-length:"):
-                size = int(line.split(b":")[1])
-        answer = json.loads(self.answers.read(size))
-        if "result" not in answer:
-            sys.exit(f"{method} {params} was refused: {answer}")
-        return answer["result"]
 
 
 def by_agent(agent, number):
@@ -67,7 +45,7 @@ def by_tools(number):
 
 def main():
     subprocess.run(["install", "-d", "-m", "0711", BASE, BASE + "/home", BASE + "/workspaces"], check=True)
-    agent, found = Agent(), {"agent": [], "tools": []}
+    agent, found = Client(), {"agent": [], "tools": []}
     for number in range(int(sys.argv[1]) + 2):
         made = {"agent": by_agent(agent, number), "tools": by_tools(number)}
         if number > 1:  # two turns to warm up

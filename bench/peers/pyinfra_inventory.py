@@ -1,18 +1,20 @@
-"""The node, for pyinfra: where it is comes from the environment."""
+"""The nodes, for pyinfra: where they are comes from the environment."""
 
+import json
 import os
 
 nodes = [
     (
-        os.environ["BENCH_HOST"],
+        way["host"],
         {
-            "ssh_port": int(os.environ["BENCH_PORT"]),
+            "ssh_port": int(way["port"]),
             "ssh_user": "root",
-            "ssh_key": os.environ["BENCH_IDENTITY"],
+            "ssh_key": way["identity"],
             "ssh_known_hosts_file": os.environ["BENCH_KNOWN_HOSTS"],
             "ssh_strict_host_key_checking": "yes",
             "ssh_allow_agent": False,
             "ssh_look_for_keys": False,
         },
     )
+    for way in json.loads(os.environ["BENCH_WAYS"])
 ]

@@ -15,7 +15,11 @@ from codesmith.lab.programs import environment
 
 @dataclass
 class Traffic:
-    """What went through a relay; `round_trips` counts how often an answer followed a request."""
+    """What went through a relay; `round_trips` is how often the caller had to wait for an answer before it went on.
+
+    What is sent before an answer came is part of the same round trip, as long as the sender is quicker than the relay:
+    give it 100 ms where the number matters. Connecting is not among them, nor what comes after the caller's end.
+    """
 
     connections: int = 0
     bytes_up: int = 0

@@ -22,19 +22,21 @@ WINDOW_CHUNKS = 256
 
 
 class Pipe:
-    """One direction of one connection: what comes in goes out `delay_s` later."""
+    """One direction of one connection: what comes in goes out `delay_s` later.
+
+    `arrived` is how many round trips lie behind the latest of what went out; -1 before the first.
+    """
 
     def __init__(self, delay_s: float) -> None:
-        self.delay_s = delay_s
-        self.queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(WINDOW_CHUNKS)
+        self.delay_s, self.arrived = delay_s, -1
+        self.queue: asyncio.Queue[tuple[float, bytes, int]] = asyncio.Queue(WINDOW_CHUNKS)
 
-    async def fill(self, reader: asyncio.StreamReader, count: Callable[[int], None]) -> None:
+    async def fill(self, reader: asyncio.StreamReader, count: Callable[[int], int]) -> None:
         """Take in until the sender stops; the empty chunk at the end stands for his FIN."""
         clock = asyncio.get_running_loop().time
         while True:
             chunk = await reader.read(CHUNK)
-            count(len(chunk))
-            await self.queue.put((clock() + self.delay_s, chunk))
+            await self.queue.put((clock() + self.delay_s, chunk, count(len(chunk))))
             if not chunk:
                 return
 
@@ -42,12 +44,13 @@ class Pipe:
         """Give out what is due."""
         clock = asyncio.get_running_loop().time
         while True:
-            due, chunk = await self.queue.get()
+            due, chunk, behind = await self.queue.get()
             if due > clock():
                 await asyncio.sleep(due - clock())
             if not chunk:
                 writer.write_eof()
                 return
+            self.arrived = max(self.arrived, behind)
             writer.write(chunk)
             await writer.drain()
 
@@ -72,21 +75,26 @@ class Server:
     async def join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry one connection to its end."""
         self.traffic.connections += 1
-        was_up = False
+        upward, downward = Pipe(self.rtt_s / 2), Pipe(self.rtt_s / 2)
+        most, has_ended = 0, False
 
-        def up(size: int) -> None:
-            nonlocal was_up
-            self.traffic.bytes_up, was_up = self.traffic.bytes_up + size, was_up or size > 0
+        def up(size: int) -> int:
+            """What is sent now may build on all that has arrived here."""
+            nonlocal has_ended
+            self.traffic.bytes_up, has_ended = self.traffic.bytes_up + size, size == 0
+            return max(downward.arrived, 0)
 
-        def down(size: int) -> None:
-            nonlocal was_up
+        def down(size: int) -> int:
+            """An answer is one round trip behind what it may build on; what was not asked for is none."""
+            nonlocal most
             self.traffic.bytes_down += size
-            self.traffic.round_trips += was_up and size > 0
-            was_up = was_up and not size
+            behind = upward.arrived + 1
+            if size and not has_ended and behind > most:
+                self.traffic.round_trips, most = self.traffic.round_trips + behind - most, behind
+            return behind
 
         # The caller's connect was answered here, at once; from afar it takes a round trip, and the last
         # packet of the handshake reaches the other side half a round trip later.
-        upward, downward = Pipe(self.rtt_s / 2), Pipe(self.rtt_s / 2)
         await asyncio.sleep(self.rtt_s)
         sender = asyncio.create_task(upward.fill(reader, up))
         try:

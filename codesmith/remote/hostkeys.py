@@ -73,7 +73,7 @@ def read_pins(path: Path, name: str) -> list[Pin]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise HostKeyUnknown(f"{path} cannot be read: {error.strerror}") from error
+        raise HostKeyUnknown(f"{path} cannot be read: {error.strerror}", hint=f"ls -l {path}") from error
     return [pin for number, line in enumerate(text.splitlines(), 1) if (pin := _parse_line(path, number, line, name))]
 
 
@@ -139,7 +139,11 @@ def verify(target: Target, key: HostKey, found: list[Pin]) -> None:
     revoked = [pin for pin in found if pin.is_revoked and pin.key == key]
     valid = [pin for pin in found if not pin.is_revoked]
     if revoked:
-        raise HostKeyChanged(f"node {target.name}: its host key is revoked in {revoked[0].path}:{revoked[0].line}")
+        where = f"{revoked[0].path}:{revoked[0].line}"
+        raise HostKeyChanged(
+            f"node {target.name}: its host key is revoked in {where}",
+            hint="give the node a new key: ssh-keygen -A there",
+        )
     if not valid:
         raise _unknown(target, key)
     if all(pin.key != key for pin in valid):

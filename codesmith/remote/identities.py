@@ -1,4 +1,7 @@
-"""Who we are to sshd: key files and agent keys, tried in the operator's order, and named when all are refused."""
+"""Who we are to sshd: key files and agent keys in the operator's order, then a password; named when all are refused.
+
+Nobody is asked here: what a person would have to say is a SecretNeeded, and the login is made again with it.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,17 @@ import contextlib
 import os
 import shlex
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import paramiko
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from codesmith.errors import AuthenticationFailed
+from codesmith.errors import AuthenticationFailed, SecretNeeded, SecretRefused
+from codesmith.remote.passwords import PasswordLogin, methods_offered, raise_if_late
 from codesmith.remote.target import Target
+from codesmith.secret import PASSPHRASE, Wanted
 
 # What loading a private key raises: no such file, not a key, a passphrase is needed, a type we cannot use.
 UNUSABLE = (OSError, ValueError, TypeError, paramiko.SSHException, paramiko.pkey.UnknownKeyType, UnsupportedAlgorithm)
@@ -39,40 +44,66 @@ class SocketAgent(paramiko.agent.AgentSSH):
 
 
 class NodeAuth:
-    """An auth strategy for paramiko: tries each identity once.
+    """An auth strategy for paramiko: tries each identity once, then a password. `given` are secrets known already.
 
     Fails with the list of what was tried and why the rest was not.
     """
 
-    def __init__(self, target: Target) -> None:
-        self._target = target
+    def __init__(self, target: Target, given: Mapping[Wanted, str] | None = None) -> None:
+        self._target, self._given = target, given or {}
+        self._password = PasswordLogin(target, self._given)
         self._agent: SocketAgent | None = None
         self._tried: list[str] = []
         self._unusable: list[str] = []
         self._encrypted: list[str] = []
+        self._wrong: Wanted | None = None
+        self._reason = f"sshd refused {target.user}"
 
     def authenticate(self, transport: paramiko.Transport) -> Any:
-        """Return when sshd accepts one of the keys; AuthenticationFailed when it accepts none."""
+        """Return when sshd accepts us; SecretNeeded when a secret could help, else AuthenticationFailed."""
         try:
-            for label, key in self._keys():
-                if self._is_accepted(transport, label, key):
-                    return []
+            offered = self._try_keys(transport)
         finally:
             if self._agent:
                 self._agent.close()
+        if offered is None or (not self._missing_passphrase() and self._is_accepted(transport, offered)):
+            return []
         raise self._failure()
 
-    def _is_accepted(self, transport: paramiko.Transport, label: str, key: paramiko.PKey) -> bool:
-        try:
-            further = transport.auth_publickey(self._target.user, key)
-        except paramiko.BadAuthenticationType as error:
-            raise self._failure(f"sshd there takes no keys (only {', '.join(error.allowed_types)})") from error
-        except paramiko.AuthenticationException:
-            self._tried.append(label)
+    def _try_keys(self, transport: paramiko.Transport) -> Sequence[str] | None:
+        """Return None when a key opens; else what sshd offers beside keys, () if that is not known yet."""
+        for label, key in self._keys():
+            try:
+                further = transport.auth_publickey(self._target.user, key)
+            except paramiko.BadAuthenticationType as error:
+                self._reason = f"sshd there takes no keys (only {', '.join(error.allowed_types)})"
+                return error.allowed_types
+            except paramiko.AuthenticationException as error:
+                raise_if_late(error)
+                self._tried.append(label)
+                if not transport.is_active():
+                    raise self._failure("sshd there ended the login: too many keys (MaxAuthTries)", few=True) from None
+                continue
+            if not further:
+                return None
+            self._tried.append(f"{label} (accepted)")
+            self._reason = f"sshd there wants more than a key ({', '.join(further)})"
+            return further
+        return ()
+
+    def _is_accepted(self, transport: paramiko.Transport, offered: Sequence[str]) -> bool:
+        """Try a password, where both sides take one."""
+        if not self._target.passwords:
             return False
-        if further:
-            raise self._failure(f"sshd there wants more than a key ({', '.join(further)}), which is not supported")
-        return True
+        try:
+            offered = offered or methods_offered(transport, self._target.user)
+        except EOFError:
+            if self._tried:
+                return False
+            raise
+        if offered and not set(offered) & set(self._target.passwords):
+            self._reason += f" (it offers {', '.join(offered)})"
+        return transport.is_authenticated() or self._password.is_accepted(transport, offered)
 
     def _keys(self) -> Iterator[tuple[str, paramiko.PKey]]:
         offered = set()
@@ -94,9 +125,24 @@ class NodeAuth:
         except UNUSABLE as error:
             needs_passphrase = isinstance(error, (TypeError, paramiko.PasswordRequiredException))
             found = self._from_agent(path)
+            if found is None and needs_passphrase:
+                return self._decrypt(path)
             if found is None:
-                (self._encrypted if needs_passphrase else self._unusable).append(path)
+                self._unusable.append(path)
             return found
+
+    def _decrypt(self, path: str) -> tuple[str, paramiko.PKey] | None:
+        wanted = _wanted_passphrase(path)
+        passphrase = self._given.get(wanted)
+        if not passphrase:
+            self._encrypted.append(path)
+            return None
+        try:
+            return path, paramiko.PKey.from_path(path, passphrase.encode(errors="surrogateescape"))  # type: ignore[arg-type]
+        except UNUSABLE:
+            self._wrong = self._wrong or wanted
+            self._unusable.append(f"{path} (wrong passphrase)")
+            return None
 
     def _from_agent(self, path: str) -> tuple[str, paramiko.PKey] | None:
         blob = _public_blob(path)
@@ -113,17 +159,41 @@ class NodeAuth:
             self._agent = SocketAgent(path)
         return tuple(self._agent.get_keys())
 
-    def _failure(self, reason: str = "") -> AuthenticationFailed:
-        target = self._target
-        parts = [reason or f"sshd refused {target.user}", f"tried: {', '.join(self._tried) or 'no key'}"]
+    def _missing_passphrase(self) -> Wanted | None:
+        """Return the passphrase to ask for next."""
+        wanted = (_wanted_passphrase(path) for path in self._encrypted)
+        return next((one for one in wanted if one not in self._given and not self._target.is_batch), None)
+
+    def _failure(self, reason: str = "", *, few: bool = False) -> AuthenticationFailed:
+        target, password = self._target, self._password
+        parts = [reason or self._reason, f"tried: {', '.join(self._tried) or 'no key'}"]
+        missing = self._missing_passphrase() or password.missing
         if self._encrypted:
             parts.append(f"not tried, a passphrase is needed: {', '.join(self._encrypted)}")
         if self._unusable:
             parts.append(f"not usable: {', '.join(self._unusable)}")
+        if password.missing:
+            parts.append("a password would be taken, and none was given")
+        if password.wrong:
+            parts.append("the password was refused (tried once)")
+        if target.is_batch:
+            parts.append("nobody is asked (BatchMode)")
         hint = f"ssh-copy-id -p {target.port} {shlex.quote(f'{target.user}@{target.host}')}"
-        if self._encrypted:
+        if few:
+            hint = f"in ~/.ssh/config, for Host {target.host}: IdentitiesOnly yes, and IdentityFile with the right key"
+        elif self._encrypted:
             hint = f"ssh-add {shlex.quote(self._encrypted[0])}"
-        return AuthenticationFailed(f"node {target}: " + "; ".join(parts), hint=hint)
+        problem = f"node {target}: " + "; ".join(parts)
+        wrong = password.wrong or self._wrong
+        if missing and not few:
+            return SecretNeeded(problem, hint=hint, secret=missing.to_dict())
+        if wrong:
+            return SecretRefused(problem, hint=hint, secret=wrong.to_dict())
+        return AuthenticationFailed(problem, hint=hint)
+
+
+def _wanted_passphrase(path: str) -> Wanted:
+    return Wanted(PASSPHRASE, path, f"passphrase of the key {path}: ")
 
 
 def _public_blob(path: str) -> bytes | None:

@@ -10,37 +10,41 @@ from __future__ import annotations
 import base64
 import contextlib
 import secrets
-import select
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import paramiko
 
-from codesmith.errors import AuthenticationFailed, CodeSmithError, Unreachable
+from codesmith.errors import CodeSmithError, Unreachable
+from codesmith.remote import sudo
+from codesmith.remote.exchange import Exchange
+from codesmith.remote.sudo import Sudo
+from codesmith.secret import SHARED, Secrets, Wanted
 
 if TYPE_CHECKING:
     import fabric
 
-# Holds no quote, backslash, exclamation mark or line break inside the quotes: the same to every login shell. `read`
-# takes its line byte by byte, so what follows on standard input is left to the script.
+# Hold no quote, backslash, exclamation mark or line break inside the quotes: the same to every login shell. `read`
+# takes its line byte by byte, so what follows on standard input is left to the script. An rc file that reads a line or
+# some gets those of GAP, which mean nothing.
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-READER = f'PATH={PATH}; export PATH; IFS= read -r s; eval "$(printf %s "$s" | base64 -d)"'
+READ = 's=; while [ -z "$s" ]; do IFS= read -r s || exit 1; done'
+GAP = b"\n" * 16
+READER = f'PATH={PATH}; export PATH; {READ}; eval "$(printf %s "$s" | base64 -d)"'
 COMMAND = f"/bin/sh -c '{READER}'"
-CHUNK = 65536
-STATUS_WITHIN_S = 2.0
-# More than any script of ours prints; a node that prints on would otherwise fill this machine's memory.
-OUTPUT_MAX = 16 << 20
+# Far more than a line of ours has: a node that never ends one would fill this machine's memory.
+LINE_MAX = 4 << 20
 
-# The outer script: a known environment, root if asked for, and the markers. $s is used up by READER.
+# The outer script: a known environment, root if asked for, and the markers. The first marker is printed by who runs the
+# script, as root if that was wanted: what sudo said stands before it. $s is used up by READER.
 FRAME = """set +eufCvx
 umask 022
 LC_ALL=C
 export LC_ALL
 cd / || cd "$HOME"
 login=$(id -un)
-set -- env -i PATH=%(path)s LC_ALL=C.UTF-8 HOME=%(home)s LOGIN="$login" /bin/sh -c '%(reader)s'
+set -- env -i PATH=%(path)s LC_ALL=C.UTF-8 HOME=%(home)s LOGIN="$login" /bin/sh -c '%(begin)s; %(reader)s'
 %(root)s
 printf '\\n%%s\\n' %(marker)s >&2
 "$@"
@@ -49,7 +53,8 @@ printf '\\n%%s %%s\\n' %(marker)s "$status"
 printf '\\n%%s\\n' %(marker)s >&2
 exit 0
 """
-AS_ROOT = '[ "$(id -u)" = 0 ] || set -- sudo -n -- "$@"'
+BEGIN = "echo %(marker)s; { echo; echo %(marker)s; } >&2"
+AS_ROOT = '[ "$(id -u)" = 0 ] || set -- %(sudo)s "$@"'
 
 
 class ScriptTimeout(CodeSmithError):
@@ -77,85 +82,83 @@ def run_script(
     root: bool = False,
     timeout_s: float = 60.0,
     on_line: Callable[[bytes], None] | None = None,
+    silence_s: float | None = None,
 ) -> ScriptResult:
     """Run a POSIX script on the node in one exec channel, `payload` on its standard input.
 
     The script's environment holds PATH, LC_ALL, HOME and LOGIN (who logged in, also under sudo) only. A status other
     than 0 is not an error here. `on_line` gets each line of standard output as it arrives.
+
+    With `silence_s` the script may run for ever: it is lost when it says nothing for so long, its input ends when we
+    do, and only `on_line` gets what it prints.
     """
-    marker = secrets.token_hex(16)
-    data = _encode(_frame(marker, root)) + _encode(f"echo {marker}\n{script}") + payload
-    stdout, stderr = _exchange(connection, data, marker.encode(), timeout_s, _line_reader(marker, on_line))
-    return _parse(connection, marker, stdout, stderr, root)
+    job = _Job(connection, script, payload, silence_s or timeout_s, on_line, is_endless=silence_s is not None)
+    if not root:
+        return job.run(None)
+    asked = sudo.wanted(connection, name_of(connection))
+
+    def attempt(given: Mapping[Wanted, str]) -> ScriptResult:
+        return job.run(Sudo(given.get(asked, "")))
+
+    known: Secrets = getattr(connection, "secrets", SHARED)
+    return known.supply(attempt)
 
 
-def _frame(marker: str, root: bool) -> str:
-    home = "/root" if root else '"$HOME"'
-    return FRAME % {"path": PATH, "reader": READER, "root": AS_ROOT if root else "", "marker": marker, "home": home}
+@dataclass(frozen=True)
+class _Job:
+    """What is to run where, for each attempt to run it."""
+
+    connection: Any
+    script: str
+    payload: bytes
+    timeout_s: float
+    on_line: Callable[[bytes], None] | None
+    is_endless: bool
+
+    def run(self, root: Sudo | None) -> ScriptResult:
+        """Run it once, as root if a way to become root is given."""
+        marker = secrets.token_hex(16)
+        with _lost_is_unreachable(self.connection, self.timeout_s):
+            feed = _line_reader(marker, self.on_line)
+            with Exchange(self.connection.transport, COMMAND, self.timeout_s, feed) as exchange:
+                self._talk(exchange, marker, root)
+                if b"\n%b " % marker.encode() not in exchange.stdout and not exchange.has_status():
+                    raise EOFError("it ended before the script did")
+        return _parse(self.connection, marker, bytes(exchange.stdout), bytes(exchange.stderr), root)
+
+    def _talk(self, exchange: Exchange, marker: str, root: Sudo | None) -> None:
+        frame, rest = GAP + _encode(_frame(marker, root)), _encode(self.script) + self.payload
+        if root and root.password:
+            name = name_of(self.connection)
+            sudo.check(root.password, name)
+            exchange.send(frame)
+            try:
+                is_root = root.enter(exchange, marker.encode())
+            except TimeoutError:
+                said = exchange.stderr.decode(errors="replace").rpartition(f"{marker}\n")[2]
+                raise sudo.silence(self.connection, name, root, said) from None
+            frame, rest = b"", rest if is_root else b""
+        exchange.send(frame + rest)
+        if self.is_endless:
+            exchange.hear(marker.encode() + b"\n", self.timeout_s)
+        else:
+            exchange.end_input()
+            exchange.read_to_end()
+
+
+def _frame(marker: str, root: Sudo | None) -> str:
+    return FRAME % {
+        "path": PATH,
+        "home": "/root" if root else '"$HOME"',
+        "begin": BEGIN % {"marker": marker},
+        "reader": READER,
+        "root": AS_ROOT % {"sudo": root.words} if root else "",
+        "marker": marker,
+    }
 
 
 def _encode(script: str) -> bytes:
     return base64.b64encode(script.encode()) + b"\n"
-
-
-def _exchange(
-    connection: fabric.Connection, data: bytes, mark: bytes, timeout_s: float, feed: Callable[[bytes], None]
-) -> tuple[bytes, bytes]:
-    deadline = time.monotonic() + timeout_s
-    with _lost_is_unreachable(connection, timeout_s):
-        channel = connection.transport.open_session(timeout=timeout_s)
-        try:
-            channel.exec_command(COMMAND)
-            found = _converse(channel, data, deadline, feed)
-            # A shell that ends by itself has a status: without one it was killed, or the connection with it.
-            if b"\n" + mark + b" " not in found[0] and not _has_status(channel):
-                raise EOFError("it ended before the script did")
-            return found
-        finally:
-            channel.close()
-
-
-def _converse(
-    channel: paramiko.Channel, data: bytes, deadline: float, feed: Callable[[bytes], None]
-) -> tuple[bytes, bytes]:
-    stdout, stderr = bytearray(), bytearray()
-    channel.settimeout(max(deadline - time.monotonic(), 0.001))
-    # The whole input fits sshd's window or the script reads it first: nothing has to be read meanwhile.
-    try:
-        channel.sendall(data)
-        channel.shutdown_write()
-    except OSError:
-        if not channel.closed and not channel.eof_received:
-            raise
-    ready = channel.fileno()
-    while not (channel.eof_received and not channel.recv_ready() and not channel.recv_stderr_ready()):
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        if not channel.recv_ready() and not channel.recv_stderr_ready():
-            _wait(ready, left)
-        if channel.recv_ready():
-            chunk = channel.recv(CHUNK)
-            stdout += chunk
-            feed(chunk)
-        if channel.recv_stderr_ready():
-            stderr += channel.recv_stderr(CHUNK)
-        if len(stdout) + len(stderr) > OUTPUT_MAX:
-            raise EOFError(f"it printed more than {OUTPUT_MAX >> 20} MiB")
-        if channel.closed and not channel.recv_ready() and not channel.recv_stderr_ready():
-            break
-    return bytes(stdout), bytes(stderr)
-
-
-def _has_status(channel: paramiko.Channel) -> bool:
-    channel.status_event.wait(STATUS_WITHIN_S)  # set by the status, or by the end of the channel
-    return channel.exit_status >= 0
-
-
-def _wait(descriptor: int, timeout_s: float) -> None:
-    poll = select.poll()  # select() itself refuses descriptors above 1023
-    poll.register(descriptor, select.POLLIN)
-    poll.poll(min(timeout_s, 60.0) * 1000)
 
 
 def _line_reader(marker: str, on_line: Callable[[bytes], None] | None) -> Callable[[bytes], None]:
@@ -167,48 +170,50 @@ def _line_reader(marker: str, on_line: Callable[[bytes], None] | None) -> Callab
         if on_line is None:
             return
         buffer.extend(chunk)
-        while b"\n" in buffer:
-            line, _, rest = bytes(buffer).partition(b"\n")
+        if b"\n" in chunk:
+            *lines, rest = bytes(buffer).split(b"\n")
             buffer[:] = rest
-            if not begun:  # noise of the login shell may stand before it, also on its line
-                begun = line.endswith(mark)
-            elif not line.startswith(mark):
-                on_line(line)
+            for line in lines:
+                if not begun:  # noise of the login shell may stand before it, also on its line
+                    begun = line.endswith(mark)
+                elif not line.startswith(mark):
+                    on_line(line)
+        if len(buffer) > LINE_MAX:
+            raise EOFError(f"it printed a line of more than {LINE_MAX >> 20} MiB")
 
     return feed
 
 
-def _parse(connection: Any, marker: str, stdout: bytes, stderr: bytes, root: bool) -> ScriptResult:
+def _parse(connection: Any, marker: str, stdout: bytes, stderr: bytes, root: Sudo | None) -> ScriptResult:
     mark = marker.encode()
     body, found, tail = stdout.rpartition(b"\n" + mark + b" ")
-    errors = _between(stderr, b"\n" + mark + b"\n").decode(errors="replace").strip()
-    if not found:
+    errors = _last_part(stderr, b"\n" + mark + b"\n").decode(errors="replace").strip()
+    status = tail.split(b"\n", 1)[0]
+    if not found or not status.isdigit():
         raise _garbled(connection, stdout, stderr)
-    status = int(tail.split(b"\n", 1)[0])
     _, begun, output = body.rpartition(mark + b"\n")
     if not begun and root:
-        raise _no_root(connection, errors)
+        raise sudo.refusal(connection, name_of(connection), root, errors)
     if not begun:
         raise _garbled(connection, stdout, stderr)
-    return ScriptResult(status, output, errors)
+    return ScriptResult(int(status), output, errors)
 
 
-def _between(text: bytes, mark: bytes) -> bytes:
+def _last_part(text: bytes, mark: bytes) -> bytes:
+    """Return what stands between the last two marks: before them login shell and sudo spoke, after them a logout."""
     parts = text.split(mark)
-    return parts[1] if len(parts) > 1 else text
+    return parts[-2] if len(parts) > 2 else text
 
 
 def _garbled(connection: Any, stdout: bytes, stderr: bytes) -> ScriptGarbled:
     said = (stderr or stdout).decode(errors="replace").strip()[-300:]
     name = name_of(connection)
-    return ScriptGarbled(f"node {name}: its login shell did not run the script; it said: {said or 'nothing'}")
-
-
-def _no_root(connection: Any, said: str) -> AuthenticationFailed:
-    user, name = connection.user, name_of(connection)
-    problem = f"node {name}: {user} cannot become root without a password; sudo said: {said or 'nothing'}"
-    hint = f"on the node, as root: echo '{user} ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/{user}; or log in as root"
-    return AuthenticationFailed(problem, hint=hint)
+    problem = (
+        f"node {name}: its login shell did not run the script; it said: {said or 'nothing'} "
+        "(or a ForceCommand in sshd_config, or command= in authorized_keys, ran instead)"
+    )
+    target = getattr(connection, "target", None)
+    return ScriptGarbled(problem, hint=f"ssh {connection.user}@{target.host if target else connection.host} echo works")
 
 
 def name_of(connection: Any) -> str:
@@ -223,7 +228,12 @@ def _lost_is_unreachable(connection: Any, timeout_s: float) -> Iterator[None]:
         yield
     except TimeoutError as error:
         problem = f"node {name_of(connection)}: the script did not end within {timeout_s:.0f} s"
-        raise ScriptTimeout(problem) from error
+        raise ScriptTimeout(problem, hint=f"inv node.logs --node {name_of(connection)}") from error
+    except paramiko.ChannelException as error:
+        problem = (
+            f"node {name_of(connection)}: its sshd gives no session (MaxSessions in its sshd_config): {error.text}"
+        )
+        raise Unreachable(problem, hint="on the node, as root: sshd -T | grep -i maxsessions") from error
     except (OSError, EOFError, paramiko.SSHException) as error:
         problem = f"node {name_of(connection)}: the connection was lost: {str(error) or type(error).__name__}"
-        raise Unreachable(problem) from error
+        raise Unreachable(problem, hint=f"inv node.status --node {name_of(connection)}") from error

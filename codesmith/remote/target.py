@@ -6,10 +6,13 @@ mean to the operator's `ssh`; paramiko's parser answers elsewhere. Nothing heavy
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import re
+import shlex
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -22,7 +25,8 @@ if TYPE_CHECKING:
     from codesmith.registry import Node
 
 SSH_PORT = 22
-SSH_G_TIMEOUT_S = 20
+PASSWORDS = ("password", "keyboard-interactive")
+SSH_G_TIMEOUT_S = 10
 KNOWN_HOSTS = ("~/.ssh/known_hosts", "/etc/ssh/ssh_known_hosts")
 IDENTITIES = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
 
@@ -42,6 +46,11 @@ class Target:
     proxy_command: str | None = None
     host_key_alias: str | None = None
     known_hosts: tuple[Path, ...] = ()
+    # The ways of giving a password that may be used when no key opens, the first first; nobody is asked in a batch.
+    passwords: tuple[str, ...] = PASSWORDS
+    is_batch: bool = False
+    # How many gateways already lie between: ssh configurations can lead in a circle.
+    jumps: int = 0
 
     @property
     def key_name(self) -> str:
@@ -51,7 +60,8 @@ class Target:
         return self.host.lower() if self.port == SSH_PORT else f"[{self.host.lower()}]:{self.port}"
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.user}@{self.host}:{self.port})"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.name} ({self.user}@{host}:{self.port})"
 
 
 def resolve(node: Node) -> Target:
@@ -59,16 +69,27 @@ def resolve(node: Node) -> Target:
     if node.lab:
         return _lab_target(node)
     identity = (str(node.identity_path),) if node.identity_path else ()
-    wanted = Target(node.name, node.host or node.name, node.port or 0, node.user or "", identity)
+    host, port = split_port(node.host or node.name)
+    wanted = Target(node.name, host, node.port or port, node.user or "", identity)
     return resolve_host(wanted, first_known_hosts=(node.known_hosts,))
 
 
 def resolve_host(wanted: Target, *, first_known_hosts: Iterable[Path] = ()) -> Target:
     """Complete `wanted` from the operator's ssh configuration; what `wanted` names wins."""
     if wanted.host.startswith("-") or not wanted.host or any(c.isspace() for c in wanted.host):
-        raise CodeSmithError(f"node {wanted.name}: {wanted.host!r} is not a host name")
+        raise CodeSmithError(
+            f"node {wanted.name}: {wanted.host!r} is not a host name", hint="correct `host:` in nodes.yaml"
+        )
     config = _read_with_ssh(wanted) if shutil.which("ssh") else _read_with_paramiko(wanted)
     return _merge(wanted, config, tuple(first_known_hosts))
+
+
+def split_port(place: str) -> tuple[str, int]:
+    """Return host and port of `host`, `host:port`, an IPv6 address, `[address]` or `[address]:port`; port 0 if none."""
+    host, colon, port = place.rpartition(":")
+    if colon and port.isdigit() and (host.endswith("]") or ":" not in host):
+        return host.strip("[]"), int(port)
+    return place.strip("[]"), 0
 
 
 def _lab_target(node: Node) -> Target:
@@ -93,16 +114,31 @@ def _read_with_ssh(wanted: Target) -> Mapping[str, list[str]]:
     options = [*(("-p", str(wanted.port)) if wanted.port else ()), *(("-l", wanted.user) if wanted.user else ())]
     argv = ["ssh", "-G", *options, "--", wanted.host]
     try:
-        done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SSH_G_TIMEOUT_S, check=False
-        )
+        status, said, problems = _run(argv)
     except subprocess.TimeoutExpired as error:
         problem = f"node {wanted.name}: `ssh -G` did not end within {SSH_G_TIMEOUT_S} s (a `Match exec` that hangs?)"
         raise CodeSmithError(problem, hint=f"ssh -v -G -- {wanted.host}") from error
-    if done.returncode != 0:
-        reason = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
-        raise CodeSmithError(f"node {wanted.name}: ssh refuses its configuration: {reason[0]}")
-    return parse_ssh_g(done.stdout)
+    if status != 0:
+        reason = problems.strip().splitlines()[-1:] or ["no reason given"]
+        raise CodeSmithError(
+            f"node {wanted.name}: ssh refuses its configuration: {reason[0]}",
+            hint=shlex.join(["ssh", "-G", "--", wanted.host]),
+        )
+    return parse_ssh_g(said)
+
+
+def _run(argv: list[str]) -> tuple[int, str, str]:
+    """Run ssh; when it is late it ends, and with it what its `Match exec` started and would be waited for."""
+    with subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
+    ) as process:
+        try:
+            said, problems = process.communicate(timeout=SSH_G_TIMEOUT_S)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
+        return process.returncode, said, problems
 
 
 def parse_ssh_g(text: str) -> dict[str, list[str]]:
@@ -152,8 +188,20 @@ def _merge(wanted: Target, config: Mapping[str, list[str]], first_known_hosts: t
         proxy_jump=one("proxyjump"),
         proxy_command=_expand(one("proxycommand") or "", tokens) or None,
         host_key_alias=one("hostkeyalias"),
+        passwords=_passwords(config),
+        is_batch=one("batchmode") == "yes",
         known_hosts=(*first_known_hosts, *map(Path, _known_hosts(config, tokens))),
     )
+
+
+def _passwords(config: Mapping[str, list[str]]) -> tuple[str, ...]:
+    """Return the ways of giving a password that the configuration leaves, in the order that it prefers."""
+    if config.get("batchmode") == ["yes"]:
+        return ()
+    keywords = {"password": "passwordauthentication", "keyboard-interactive": "kbdinteractiveauthentication"}
+    allowed = [name for name in PASSWORDS if config.get(keywords[name]) != ["no"]]
+    preferred = ",".join(config.get("preferredauthentications", [])).split(",")
+    return tuple(name for name in (preferred if preferred != [""] else allowed) if name in allowed)
 
 
 def _known_hosts(config: Mapping[str, list[str]], tokens: Mapping[str, str]) -> list[str]:

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import socket
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,9 @@ import paramiko
 from paramiko.common import MSG_CHANNEL_CLOSE
 
 STREAMLOCAL = "direct-streamlocal@openssh.com"
+SAID_MAX = 200
+FREE_WAIT_S, FREE_POLL_S = 2.0, 0.05
+NO_REASON = "Unable to open channel."
 
 # Paramiko logs a traceback for every connection that fails; without a handler Python would print it. We raise instead.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -56,6 +60,16 @@ class NodePacketizer(paramiko.packet.Packetizer):
     REKEY_BYTES = 2**37
     REKEY_PACKETS = 3 * 2**30
 
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.lines: list[str] = []
+
+    def readline(self, timeout: float) -> str:
+        """Return a line of the greeting, and keep it: sshd gives its reason there when it turns us away."""
+        line = str(super().readline(timeout))
+        self.lines.append(line)
+        return line
+
 
 class NodeTransport(paramiko.Transport):
     """A paramiko.Transport for a node. `host_key_types` are asked for first."""
@@ -81,6 +95,11 @@ class NodeTransport(paramiko.Transport):
         first = [name for name in host_key_types if name in options.key_types]
         options.key_types = (*first, *(name for name in options.key_types if name not in first))
 
+    @property
+    def said(self) -> str:
+        """Return what sshd said instead of its greeting, fit to be shown."""
+        return "; ".join(line.strip() for line in self.packetizer.lines[:3])[:SAID_MAX]  # type: ignore[attr-defined]
+
     def start_client(self, event: threading.Event | None = None, timeout: float | None = None) -> None:
         """Negotiate; TimeoutError when that takes longer than `timeout`: paramiko itself just returns then."""
         super().start_client(event, timeout)
@@ -88,10 +107,27 @@ class NodeTransport(paramiko.Transport):
             raise TimeoutError
 
     def open_channel(self, *args: Any, **kwargs: Any) -> paramiko.Channel:
-        """Open a channel as paramiko does, with the guard on it."""
-        channel = super().open_channel(*args, **kwargs)
+        """Open a channel as paramiko does, with the guard on it; ChannelException when sshd refuses."""
+        try:
+            channel = super().open_channel(*args, **kwargs)
+        except paramiko.SSHException as error:
+            # paramiko keeps one reason for all threads: of two refused at once, one finds none. The connection stands.
+            if str(error) == NO_REASON and self.is_active():
+                raise paramiko.ChannelException(0, "refused") from error
+            raise
         channel.transport = _Guard(self)  # type: ignore[assignment]
         return channel
+
+    def open_session_when_free(self, timeout: float) -> paramiko.Channel:
+        """Open a session; where MaxSessions is small, wait a little: sshd frees the place of one that ended late."""
+        deadline = time.monotonic() + min(timeout, FREE_WAIT_S)
+        while True:
+            try:
+                return self.open_session(timeout=timeout)
+            except paramiko.ChannelException:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(FREE_POLL_S)
 
     def open_streamlocal(self, path: str, timeout: float = 10.0, window_size: int | None = None) -> paramiko.Channel:
         """Open a channel to the Unix socket `path` on the node; ChannelException when sshd or the socket refuses."""

@@ -16,7 +16,7 @@ class AuditRecord(Record):
 
     time: RFC 3339, UTC.
     peer_uid: Who called; null when the agent completed an interrupted change.
-    target: What the call named: of name, user and workspace what it had.
+    target: What the call named: name, user, workspace; and the kind of its credential.
     outcome: ok, or the kind of the error.
     """
 
@@ -686,7 +686,7 @@ class WorkspaceDeleted(Record):
     """What workspace.delete answers.
 
     name: 1 to 28 of a-z, 0-9 and inner hyphens.
-    leftovers: Of its user: what could not be removed, mostly nothing.
+    leftovers: What could not be removed, mostly nothing.
     """
 
     __slots__ = ("name", "deleted", "user_deleted", "leftovers")
@@ -810,15 +810,17 @@ class RepoMethods:
 
         It appears there when it is whole, or not at all. `name` follows from the URL by default. Hooks and
         submodules are left out. Without `credential`, ssh uses the keys of the workspace's user. A clone that is
-        cut off is removed.
+        cut off is removed. It has the limits of the workspace's sandbox, and the network in any case. A commit
+        is checked out without a branch.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
         url: https://HOST[:PORT]/PATH, ssh://[USER@]HOST[:PORT]/PATH or USER@HOST:PATH, without password or token
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
-        ref: A branch or tag.
+        ref: A branch, a tag, or a whole commit hash (default: the remote's own branch).
         depth: How many commits (default: all).
-        credential: For https {username?, password} or {username?, token}, for ssh {ssh_key}: a private key without
-            passphrase. Used for this call, sent to the URL's host alone, written down nowhere.
+        credential: For https {username?, password} or {username?, token}; for ssh {ssh_key}, a key without passphrase,
+            or {agent}, the token of an ssh agent that is lent to this call. Used for this call, sent to the URL's host
+            alone, written down nowhere.
         known_hosts: Lines `HOST KEYTYPE KEY`, believed for this call beside the known_hosts of the workspace's user. An
             ssh host whose key is in neither is refused.
         timeout_s: Default 600.
@@ -846,7 +848,7 @@ class RepoMethods:
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
 
-        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, command_failed, read_only.
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, command_failed, read_only, limit.
         """
         params: dict[str, Any] = {"workspace": workspace, "name": name, "request_id": request_id}
         found = self._transport.call("repo.delete", params, changes=True)
@@ -882,7 +884,7 @@ class RepoMethods:
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
-        default_branch: A branch or tag.
+        default_branch: A branch.
 
         AgentRefused with rpc_kind invalid_params, not_found, already_exists, not_managed, in_use, disabled,
             unsupported, command_failed, limit, read_only.
@@ -933,7 +935,7 @@ class SandboxMethods:
         network: none: no interface but loopback. Default: full.
 
         AgentRefused with rpc_kind invalid_params, not_found, already_exists, not_managed, unsupported, command_failed,
-            in_use, read_only.
+            in_use, read_only, limit.
         """
         params: dict[str, Any] = {
             "workspace": workspace,
@@ -949,7 +951,7 @@ class SandboxMethods:
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
 
-        AgentRefused with rpc_kind invalid_params, not_found, in_use, command_failed, read_only.
+        AgentRefused with rpc_kind invalid_params, not_found, in_use, command_failed, read_only, limit.
         """
         params: dict[str, Any] = {"workspace": workspace, "request_id": request_id}
         found = self._transport.call("sandbox.delete", params, changes=True)
@@ -1001,7 +1003,7 @@ class UserMethods:
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
 
-        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, command_failed, read_only.
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, command_failed, read_only, limit.
         """
         params: dict[str, Any] = {"name": name, "request_id": request_id}
         found = self._transport.call("user.delete", params, changes=True)
@@ -1014,7 +1016,7 @@ class UserMethods:
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
 
-        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, command_failed, read_only.
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, command_failed, read_only, limit.
         """
         params: dict[str, Any] = {"name": name, "request_id": request_id}
         found = self._transport.call("user.disable", params, changes=True)
@@ -1025,7 +1027,7 @@ class UserMethods:
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
 
-        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, command_failed, read_only.
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, command_failed, read_only, limit.
         """
         params: dict[str, Any] = {"name": name, "request_id": request_id}
         found = self._transport.call("user.enable", params, changes=True)
@@ -1054,7 +1056,7 @@ class UserMethods:
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
         ssh_keys: OpenSSH public keys, one per item, without options.
 
-        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, command_failed, read_only.
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, command_failed, read_only, limit.
         """
         params: dict[str, Any] = {"name": name, "ssh_keys": ssh_keys, "request_id": request_id}
         found = self._transport.call("user.set_keys", params, changes=True)
@@ -1072,8 +1074,9 @@ class WorkspaceMethods:
 
         All processes of the previous owner end, those in its other workspaces too. Hard-linked files become
         copies; ACLs, set-id bits, file capabilities and the rights of others go. AGENTS.md and
-        .codesmith/workspace.json are written anew. The previous owner stays a user, also a dedicated one. Cut
-        off, the workspace is pending and cannot be entered; the same call again completes it.
+        .codesmith/workspace.json are written anew. The previous owner stays a user, also a dedicated one. Until
+        it is done the workspace is pending and cannot be entered, and other changes go on; cut off, it is
+        completed at the next start or by the same call.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
         user: 1 to 28 of a-z, 0-9 and inner hyphens.
@@ -1092,26 +1095,31 @@ class WorkspaceMethods:
         user: str | None = None,
         ssh_keys: Sequence[str] | None = None,
         labels: Mapping[str, str] | None = None,
+        repo: Mapping[str, Any] | None = None,
         request_id: str | None = None,
     ) -> Workspace:
         """Create a workspace: a 0700 directory with code, config, data, logs and tmp, owned by one login.
 
         Without `user` it belongs to a dedicated user of the same name, which is created if needed and deleted
-        with it. `ssh_keys` are those of the dedicated user and cannot be given for an existing one.
+        with it. `ssh_keys` are those of the dedicated user and cannot be given for an existing one. With `repo`
+        it is pending until that is cloned; a clone that fails or is cut off takes the workspace with it, and a
+        user that was made for it.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
         user: 1 to 28 of a-z, 0-9 and inner hyphens.
         ssh_keys: OpenSSH public keys, one per item, without options.
         labels: Words of the caller's own, key to value.
+        repo: What is cloned into it, as repo.clone takes it.
 
         AgentRefused with rpc_kind invalid_params, not_found, already_exists, not_managed, disabled, command_failed,
-            limit, in_use, read_only.
+            limit, in_use, unsupported, read_only.
         """
         params: dict[str, Any] = {
             "name": name,
             "user": user,
             "ssh_keys": ssh_keys,
             "labels": labels,
+            "repo": repo,
             "request_id": request_id,
         }
         found = self._transport.call("workspace.create", params, changes=True)
@@ -1122,7 +1130,7 @@ class WorkspaceMethods:
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
 
-        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, command_failed, read_only.
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, command_failed, read_only, limit.
         """
         params: dict[str, Any] = {"name": name, "keep_user": keep_user, "request_id": request_id}
         found = self._transport.call("workspace.delete", params, changes=True)
@@ -1148,7 +1156,8 @@ class WorkspaceMethods:
         cwd: Relative to the workspace; inside it.
         timeout_s: Default 60.
 
-        AgentRefused with rpc_kind invalid_params, not_found, not_managed, disabled, limit, command_failed, in_use.
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, disabled, limit, command_failed, in_use,
+            read_only.
         """
         params: dict[str, Any] = {
             "name": name,
@@ -1192,7 +1201,7 @@ class WorkspaceMethods:
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
 
-        AgentRefused with rpc_kind invalid_params, not_found, disabled, in_use, read_only.
+        AgentRefused with rpc_kind invalid_params, not_found, disabled, in_use, read_only, limit.
         """
         params: dict[str, Any] = {"name": name, "request_id": request_id}
         found = self._transport.call("workspace.open", params, changes=True)
@@ -1204,7 +1213,7 @@ class WorkspaceMethods:
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
         labels: Words of the caller's own, key to value.
 
-        AgentRefused with rpc_kind invalid_params, not_found, in_use, read_only.
+        AgentRefused with rpc_kind invalid_params, not_found, in_use, read_only, limit.
         """
         params: dict[str, Any] = {"name": name, "labels": labels, "request_id": request_id}
         found = self._transport.call("workspace.update", params, changes=True)

@@ -6,6 +6,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from codesmith.errors import Unreachable
+from codesmith.port import Port
 from codesmith.sdk.api import (
     AuditMethods,
     NodeMethods,
@@ -18,19 +20,18 @@ from codesmith.sdk.transport import Transport
 
 if TYPE_CHECKING:
     from codesmith.registry import Node
+    from codesmith.sdk.lending import LentAgent
 
 
 class Client:
     """All methods of the node's agent, by prefix: `client.workspace.create(name="demo")`.
 
-    Opening it costs nothing; the first call connects, and starts the forwarder when it is not running.
+    Opening it costs nothing; the first call connects. To a node of nodes.yaml it goes by the private Unix socket,
+    whatever `endpoint` says there, and starts the forwarder when it is not running. A port is only used, never opened.
     """
 
-    def __init__(self, node: Node) -> None:
-        from codesmith.tunnel.endpoint import endpoint_path
-
-        self._node = node
-        self._transport = Transport(node.name, endpoint_path(node), self._ensure)
+    def __init__(self, to: Node | Port) -> None:
+        self._transport = _by_port(to) if isinstance(to, Port) else _by_socket(to)
         self.audit = AuditMethods(self._transport)
         self.node = NodeMethods(self._transport)
         self.repo = RepoMethods(self._transport)
@@ -41,6 +42,15 @@ class Client:
     def discover(self) -> dict[str, Any]:
         """Return the OpenRPC document of the node's agent (rpc.discover)."""
         return dict(self._transport.call("rpc.discover", {}, changes=False))
+
+    def lend_agent(self, url: str, agent: str | None = None) -> LentAgent:
+        """Lend an ssh agent (a socket's path; by default SSH_AUTH_SOCK's) to one clone of `url`.
+
+        `with client.lend_agent(url) as credential: client.repo.clone(workspace="demo", url=url, credential=credential)`
+        """
+        from codesmith.sdk.lending import LentAgent
+
+        return LentAgent(self._transport, url, agent)
 
     def close(self) -> None:
         """Close the connection to the local endpoint; the endpoint stays."""
@@ -55,9 +65,17 @@ class Client:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Client of {self._node.name}>"
+        return f"<Client of {self._transport.node}>"
 
-    def _ensure(self) -> Path:
-        from codesmith.tunnel import endpoint
 
-        return endpoint.ensure(self._node)
+def _by_socket(node: Node) -> Transport:
+    from codesmith.tunnel import endpoint
+
+    return Transport(node.name, endpoint.endpoint_path(node), lambda: endpoint.ensure(node))
+
+
+def _by_port(port: Port) -> Transport:
+    def nobody() -> Path:
+        raise Unreachable(f"nobody listens at {port.url}", hint="inv node.connect  # by the operator whose port it is")
+
+    return Transport(port.url, port, nobody)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 import threading
 import time
@@ -11,15 +12,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from codesmith.errors import AgentRefused, CodeSmithError, Unreachable, by_kind
-from codesmith.sdk.wire import BadAnswer, Closed, Connection
+from codesmith.errors import AgentRefused, CallLost, CodeSmithError, Unreachable, Unsupported, by_kind
+from codesmith.port import Port
+from codesmith.wire import BadAnswer, Closed, Connection
 
 T = TypeVar("T")
 
 # A change may wait a minute for others to end, so it gets more time than a look. A command's own limit comes on top.
 LOOK_S = 30.0
 CHANGE_S = 150.0
-FORWARDER_STATUS = 503
+CLONE_S = 600.0  # its limit on the node, unless the caller gives another
+# How the forwarder answers itself: no way to the node; at a port also no token, a foreign caller, too long a body.
+FORWARDER_STATUS = {"socket": (503,), "port": (401, 403, 413, 503)}
+REPEATED = "CODESMITH_REQUEST_ID"
 SECRETS = ("credential", "env", "password", "ssh_keys", "stdin", "token")
 
 
@@ -29,11 +34,15 @@ class Transport:
     Calls of several threads go one after the other. `ensure` makes the endpoint answer and is called when it does not.
     """
 
-    def __init__(self, node: str, path: Path, ensure: Callable[[], Path]) -> None:
-        self.node, self._path, self._ensure = node, path, ensure
+    def __init__(self, node: str, to: Path | Port, ensure: Callable[[], Path]) -> None:
+        self.node, self._to, self._ensure = node, to, ensure
+        # Who uses a port need not know the node's name.
+        self._choice = "" if isinstance(to, Port) else f" --node {node}"
         self._connection: Connection | None = None
         self._lock = threading.Lock()
-        self._number = 0
+        self._number = self._changes = 0
+        # A command that is run again with the id of the first time repeats its changes under their first ids.
+        self._id = os.environ.get(REPEATED) or os.urandom(16).hex()
 
     def close(self) -> None:
         """Close the connection; the next call opens another."""
@@ -46,20 +55,42 @@ class Transport:
         A change gets a request id, so that a repeated call cannot do it twice: the agent answers with the first result.
         """
         given = {name: value for name, value in params.items() if value is not None}
-        if changes:
-            given.setdefault("request_id", os.urandom(16).hex())
         with self._lock:
             start = time.monotonic()
+            if changes:
+                self._changes += 1
+                given.setdefault("request_id", f"{self._id}-{self._changes}")
             self._number += 1
             request = {"jsonrpc": "2.0", "id": self._number, "method": method, "params": given}
-            deadline = start + (CHANGE_S if changes else LOOK_S) + float(given.get("timeout_s") or 0)
+            deadline = start + (CHANGE_S if changes else LOOK_S) + _own_limit_s(method, given)
             try:
-                status, body = self._exchange(method, json.dumps(request).encode(), deadline)
+                status, body = self._exchange(json.dumps(request).encode(), deadline)
             except TimeoutError:
                 problem = f"{self.node} did not answer {method} within {time.monotonic() - start:.0f} s"
-                raise Unreachable(problem, hint=f"inv node.status --node {self.node}") from None
+                raise self._lost(problem, given) from None
+            except Closed as closed:
+                raise self._lost(f"{self.node}: {closed} to {method}", given) from None
+            except BadAnswer as error:
+                raise CodeSmithError(f"{self._place} answered {method} with something else: {error}") from None
             _trace(self.node, method, given, status, start)
         return self._result(method, status, body)
+
+    def upgrade(self, target: str, protocol: str, headers: Mapping[str, str]) -> socket.socket:
+        """Return a connection of its own, on which another protocol is spoken from here on."""
+        if isinstance(self._to, Port):
+            raise Unsupported("an ssh agent is lent over a node's private socket, not over a port")
+        deadline = time.monotonic() + LOOK_S
+        connection = self._connect(deadline)
+        try:
+            return connection.upgrade(target, protocol, headers, deadline)
+        except Closed as closed:
+            raise self._lost(f"{self.node}: {closed} to {protocol}", {}) from None
+        except TimeoutError:
+            problem = f"{self.node} did not answer within {LOOK_S:.0f} s"
+            raise Unreachable(problem, hint=f"inv node.status{self._choice}") from None
+        except BadAnswer as error:
+            problem = f"{self.node} does not take an ssh agent: {error}"
+            raise CodeSmithError(problem, hint=f"inv node.prepare{self._choice}") from None
 
     def record(self, method: str, read: Callable[[Any], T], result: Any) -> T:
         """Return `read(result)`; an answer that is not as the contract has it is an error with a next step."""
@@ -68,29 +99,24 @@ class Transport:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             what = f"{type(error).__name__}: {error}"
             problem = f"{self.node} answered {method} in a form this client does not know ({what})"
-            raise CodeSmithError(problem, hint=f"inv node.prepare --node {self.node}") from error
+            raise CodeSmithError(problem, hint=f"inv node.prepare{self._choice}") from error
 
-    def _exchange(self, method: str, body: bytes, deadline: float) -> tuple[int, bytes]:
+    def _exchange(self, body: bytes, deadline: float) -> tuple[int, bytes]:
         connection = self._open(deadline)
         was_fresh = connection.is_fresh
         try:
-            return self._post(connection, method, body, deadline)
+            return self._post(connection, body, deadline)
         except Closed as closed:
             # A kept connection may end just when we use it. Every call that changes something carries a request id.
             if was_fresh or not closed.was_silent:
-                raise self._lost(method, closed) from None
-        try:
-            return self._post(self._open(deadline), method, body, deadline)
-        except Closed as closed:
-            raise self._lost(method, closed) from None
+                raise
+        return self._post(self._open(deadline), body, deadline)
 
-    def _post(self, connection: Connection, method: str, body: bytes, deadline: float) -> tuple[int, bytes]:
+    def _post(self, connection: Connection, body: bytes, deadline: float) -> tuple[int, bytes]:
         stays_open = False
         try:
             status, answer, stays_open = connection.post(body, deadline)
             return status, answer
-        except BadAnswer as error:
-            raise CodeSmithError(f"{self._path} answered {method} with something else: {error}") from None
         finally:
             if not stays_open:
                 self._drop()
@@ -99,35 +125,49 @@ class Transport:
         if self._connection is not None and not self._connection.is_stale:
             return self._connection
         self._drop()
+        self._connection = self._connect(deadline)
+        return self._connection
+
+    def _connect(self, deadline: float) -> Connection:
         try:
-            self._connection = Connection(self._path, deadline)
+            return Connection(self._to, deadline)
         except (FileNotFoundError, ConnectionRefusedError):
-            self._path = self._ensure()
-            self._connection = self._open_again(deadline)
+            self._to = self._ensure()
+            return self._open_again(deadline)
         except OSError as error:
             raise self._no_entry(error) from error
-        return self._connection
 
     def _open_again(self, deadline: float) -> Connection:
         try:
             # Making it answer may have taken long; the call itself still deserves some seconds.
-            return Connection(self._path, max(deadline, time.monotonic() + 5))
+            return Connection(self._to, max(deadline, time.monotonic() + 5))
         except OSError as error:
             raise self._no_entry(error) from error
 
     def _no_entry(self, error: OSError) -> CodeSmithError:
         if isinstance(error, TimeoutError):
             raise error
-        problem = f"cannot connect to {self.node} at {self._path}: {error.strerror}"
-        return Unreachable(problem, hint=f"inv node.disconnect --node {self.node}, then the same again")
+        problem = f"cannot connect to {self.node} at {self._place}: {error.strerror}"
+        return Unreachable(problem, hint=f"inv node.disconnect{self._choice}, then the same again")
+
+    @property
+    def _place(self) -> str:
+        return self._to.url if isinstance(self._to, Port) else str(self._to)
 
     def _drop(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
-    def _lost(self, method: str, closed: Closed) -> Unreachable:
-        return Unreachable(f"{self.node}: {closed} to {method}", hint=f"inv node.status --node {self.node}")
+    def _lost(self, problem: str, given: Mapping[str, Any]) -> CallLost:
+        """Say how to repeat a call whose answer did not come."""
+        request_id = str(given.get("request_id", ""))
+        if not request_id:
+            return CallLost(problem, hint=f"inv node.status{self._choice}, then the same again")
+        is_ours = request_id == f"{self._id}-{self._changes}"
+        how = f"{REPEATED}={self._id} inv ..." if is_ours else f"with request_id={request_id!r}"
+        hint = f"the same again, and nothing is done twice: {how}"
+        return CallLost(f"{problem}; it may have been carried out", hint=hint, request_id=request_id)
 
     def _result(self, method: str, status: int, body: bytes) -> Any:
         try:
@@ -149,16 +189,31 @@ class Transport:
             data = error.get("data")
             problem = str(error.get("message") or f"{method} was refused")
             return AgentRefused(problem, code=error["code"], data=data if isinstance(data, dict) else None)
-        if status != FORWARDER_STATUS:
+        if status not in FORWARDER_STATUS["port" if isinstance(self._to, Port) else "socket"]:
             raise CodeSmithError(f"{self.node} answered {method} with an error that has no code")
         problem = str(error.get("problem") or f"{self.node} cannot be reached")
         return by_kind(str(error.get("kind", "")))(problem, hint=str(error.get("hint", "")))
+
+
+def _own_limit_s(method: str, params: Mapping[str, Any]) -> float:
+    """Return how long the call may take on the node by itself."""
+    repo = params.get("repo")
+    default = CLONE_S if repo is not None or method == "repo.clone" else 0.0
+    return float((params if repo is None else repo).get("timeout_s") or default)
+
+
+def _shown(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters without what is nobody's business, at any depth."""
+    return {
+        name: "..." if name in SECRETS else _shown(value) if isinstance(value, Mapping) else value
+        for name, value in params.items()
+    }
 
 
 def _trace(node: str, method: str, params: Mapping[str, Any], status: int, start: float) -> None:
     """Show the wire on stderr for CODESMITH_DEBUG=rpc, without what is nobody's business."""
     if "rpc" not in os.environ.get("CODESMITH_DEBUG", "").split(","):
         return
-    shown = json.dumps({name: "..." if name in SECRETS else value for name, value in params.items()})
+    shown = json.dumps(_shown(params))
     took_ms = (time.monotonic() - start) * 1000
     sys.stderr.write(f"rpc {node} {method} {shown} -> HTTP {status} in {took_ms:.1f} ms\n")

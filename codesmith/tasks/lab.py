@@ -24,7 +24,7 @@ def up(c: Context, node: list[str] | None = None, release: str = "", file: str =
     from codesmith.lab import commands
 
     nodes = commands.choose(fleet.registry(file), node or (), release)
-    return fleet.report(nodes, commands.booter(nodes), UP, json=json)
+    return fleet.report(fleet.Chosen(nodes), commands.booter(nodes), UP, json=json)
 
 
 @task(help={**EVERY, "all": ALL, "yes": "Do not ask before --all (default: ask)."})
@@ -41,7 +41,7 @@ def down(
 
     registry = fleet.registry(file)
     nodes = commands.choose_all(registry, yes=yes) if all else commands.choose_for_removal(registry, node or ())
-    return fleet.report(nodes, commands.remove, ("name", "result", "error"), json=json)
+    return fleet.report(fleet.Chosen(nodes), commands.remove, ("name", "result", "error"), json=json)
 
 
 @task(harmless=True)

@@ -1,18 +1,19 @@
 """Nodes: the registry, the way to them, and the life of their agents."""
-# ruff: noqa: A002, ARG001  Invoke hands every task a context; parameters are named as people type them
+# ruff: noqa: ARG001  Invoke hands every task a context; parameters are named as people type them
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 from invoke.context import Context
 
-from codesmith import fleet, output, service
+from codesmith import fleet, installation, output, service
+from codesmith.doctor import finding
+from codesmith.fleet import Choice, RootChoice
 from codesmith.task import task
 
 Rows = list[dict[str, Any]]
-MANY = {"node": "Node name from nodes.yaml; repeatable (default: CODESMITH_NODE, then `default:`, then the only node)."}
 EVERY = {"node": "Node name from nodes.yaml; repeatable (default: every node there)."}
 STATE = ("name", "host", "endpoint", "state", "since", "agent_version", "reason")
 
@@ -22,46 +23,61 @@ STATE = ("name", "host", "endpoint", "state", "since", "agent_version", "reason"
     plans=True,
     exit_code=lambda rows: rows.exit_code,
 )
-def prepare(
-    c: Context,
-    node: list[str] | None = None,
-    tag: list[str] | None = None,
-    all: bool = False,
-    plan: bool = False,
-    file: str = "",
-    json: bool = False,
-) -> fleet.Prepared:
+def prepare(c: Context, plan: bool = False, json: bool = False, **choice: Unpack[RootChoice]) -> fleet.Prepared:
     """Install or upgrade the agent on nodes, in parallel; safe to run again."""
-    nodes = fleet.registry(file).choose(node or (), tag or (), all=all or not (node or tag))
-    return fleet.prepare_all(nodes, plan_only=plan or bool(c.config.run.dry), json=json)
+    chosen = fleet.choose_for_root(
+        {**choice, "all": bool(choice.get("all") or not (choice.get("node") or choice.get("tag")))}
+    )
+    return fleet.prepare_all(chosen, plan_only=plan or bool(c.config.run.dry), json=json)
 
 
-@task(help=MANY)
-def connect(
+@task(harmless=True, exit_code=lambda rows: rows.exit_code)
+def verify(c: Context, json: bool = False, **choice: Unpack[RootChoice]) -> installation.Verified:
+    """Show where nodes are not as prepare left them; exit code 1 if there is something. Nothing is changed."""
+    return installation.verify_all(fleet.choose_for_root(choice), json=json)
+
+
+@task()
+def rollback(c: Context, json: bool = False, **choice: Unpack[RootChoice]) -> Rows:
+    """Go back to the release that answered before the last upgrade; once more, and it is forth again."""
+    columns = ("node", "result", "agent_version", "left_version", "seconds", "error")
+    return fleet.report(fleet.choose_for_root(choice), installation.rollback, columns, json=json)
+
+
+@task(
+    help={
+        "purge": "Delete all workspaces and users of the node first, with all they hold (default: refuse).",
+        "plan": "Only show what would be removed; exit code 7 if there is something (default: do it).",
+        "yes": "Remove without asking (default: ask).",
+    },
+    plans=True,
+    exit_code=lambda rows: rows.exit_code,
+)
+def uninstall(
     c: Context,
-    node: list[str] | None = None,
-    tag: list[str] | None = None,
-    all: bool = False,
-    file: str = "",
+    purge: bool = False,
+    plan: bool = False,
+    yes: bool = False,
     json: bool = False,
-) -> Rows:
+    **choice: Unpack[RootChoice],
+) -> installation.Removed:
+    """Remove from nodes exactly what prepare made there; packages stay."""
+    plan_only = plan or bool(c.config.run.dry)
+    return installation.uninstall_all(
+        fleet.choose_for_root(choice), purge=purge, yes=yes, plan_only=plan_only, json=json
+    )
+
+
+@task()
+def connect(c: Context, json: bool = False, **choice: Unpack[Choice]) -> Rows:
     """Bring the local endpoints of nodes up; a call does so by itself."""
-    nodes = fleet.registry(file).choose(node or (), tag or (), all)
-    return fleet.report(nodes, fleet.connect, (*STATE, "error"), json=json)
+    return fleet.report(fleet.choose(choice), fleet.connect, (*STATE, "error"), json=json)
 
 
-@task(help=MANY)
-def disconnect(
-    c: Context,
-    node: list[str] | None = None,
-    tag: list[str] | None = None,
-    all: bool = False,
-    file: str = "",
-    json: bool = False,
-) -> Rows:
+@task()
+def disconnect(c: Context, json: bool = False, **choice: Unpack[Choice]) -> Rows:
     """Take the local endpoints of nodes down."""
-    nodes = fleet.registry(file).choose(node or (), tag or (), all)
-    return fleet.report(nodes, fleet.disconnect, ("node", "changed", "error"), json=json)
+    return fleet.report(fleet.choose(choice), fleet.disconnect, ("node", "changed", "error"), json=json)
 
 
 @task(
@@ -70,17 +86,10 @@ def disconnect(
     },
     harmless=True,
 )
-def status(
-    c: Context,
-    node: list[str] | None = None,
-    tag: list[str] | None = None,
-    all: bool = False,
-    file: str = "",
-    json: bool = False,
-) -> Rows:
+def status(c: Context, json: bool = False, **choice: Unpack[Choice]) -> Rows:
     """Show the state of the local endpoints."""
-    chosen = fleet.registry(file).choose(node or (), tag or (), all) if node or tag or all or file else None
-    rows = fleet.status(chosen)
+    is_chosen = any(value for name, value in choice.items() if name != "jobs")
+    rows = fleet.status(fleet.choose(choice).nodes if is_chosen else None)
     output.show(rows, STATE, json=json)
     return rows
 
@@ -93,97 +102,93 @@ def list_(c: Context, file: str = "", json: bool = False) -> Rows:
     return rows
 
 
-@task(help=MANY, harmless=True)
-def info(
-    c: Context,
-    node: list[str] | None = None,
-    tag: list[str] | None = None,
-    all: bool = False,
-    file: str = "",
-    json: bool = False,
-) -> Rows:
+@task(harmless=True)
+def info(c: Context, json: bool = False, **choice: Unpack[Choice]) -> Rows:
     """Show what nodes are and have."""
-    nodes = fleet.registry(file).choose(node or (), tag or (), all)
     columns = ("node", "hostname", "os", "arch", "cpus", "memory_bytes", "disk", "agent_version", "counts", "error")
-    return fleet.report(nodes, fleet.info, columns, json=json)
+    return fleet.report(fleet.choose(choice), fleet.info, columns, json=json)
 
 
-@task(help=MANY, harmless=True, exit_code=lambda rows: int(fleet.is_failing(rows)))
-def health(
-    c: Context,
-    node: list[str] | None = None,
-    tag: list[str] | None = None,
-    all: bool = False,
-    file: str = "",
-    json: bool = False,
-) -> Rows:
+@task(harmless=True, exit_code=lambda rows: int(fleet.is_failing(rows)))
+def health(c: Context, json: bool = False, **choice: Unpack[Choice]) -> Rows:
     """Show the health checks of nodes; exit code 1 if one is failing."""
-    nodes = fleet.registry(file).choose(node or (), tag or (), all)
     columns = ("node", "check", "status", "detail", "error")
-    return fleet.report(nodes, fleet.health, columns, json=json, lines=fleet.health_lines)
+    return fleet.report(fleet.choose(choice), fleet.health, columns, json=json, lines=fleet.health_lines)
 
 
-@task(help=MANY, harmless=True)
-def version(
-    c: Context,
-    node: list[str] | None = None,
-    tag: list[str] | None = None,
-    all: bool = False,
-    file: str = "",
-    json: bool = False,
-) -> Rows:
+@task(harmless=True)
+def version(c: Context, json: bool = False, **choice: Unpack[Choice]) -> Rows:
     """Show which agent answers on nodes: the cheap proof that all of the way works."""
-    nodes = fleet.registry(file).choose(node or (), tag or (), all)
     columns = ("node", "agent", "api", "python", "build", "node_id", "error")
-    return fleet.report(nodes, fleet.version, columns, json=json)
+    return fleet.report(fleet.choose(choice), fleet.version, columns, json=json)
 
 
-@task(help=MANY)
-def start(
-    c: Context,
-    node: list[str] | None = None,
-    tag: list[str] | None = None,
-    all: bool = False,
-    file: str = "",
-    json: bool = False,
-) -> Rows:
+@task()
+def start(c: Context, json: bool = False, **choice: Unpack[RootChoice]) -> Rows:
     """Start the agent of nodes, over SSH."""
-    nodes = fleet.registry(file).choose(node or (), tag or (), all)
-    return fleet.report(nodes, partial(service.change, verb="start"), ("node", "unit", "state", "error"), json=json)
+    return fleet.report(
+        fleet.choose_for_root(choice),
+        partial(service.change, verb="start"),
+        ("node", "unit", "state", "error"),
+        json=json,
+    )
 
 
-@task(help=MANY)
-def stop(
-    c: Context,
-    node: list[str] | None = None,
-    tag: list[str] | None = None,
-    all: bool = False,
-    file: str = "",
-    json: bool = False,
-) -> Rows:
+@task()
+def stop(c: Context, json: bool = False, **choice: Unpack[RootChoice]) -> Rows:
     """Stop the agent of nodes, over SSH; it stays stopped until node.start or the next boot."""
-    nodes = fleet.registry(file).choose(node or (), tag or (), all)
-    return fleet.report(nodes, partial(service.change, verb="stop"), ("node", "unit", "state", "error"), json=json)
+    return fleet.report(
+        fleet.choose_for_root(choice),
+        partial(service.change, verb="stop"),
+        ("node", "unit", "state", "error"),
+        json=json,
+    )
 
 
-@task(help=MANY)
-def restart(
+@task()
+def restart(c: Context, json: bool = False, **choice: Unpack[RootChoice]) -> Rows:
+    """Restart the agent of nodes, over SSH."""
+    return fleet.report(
+        fleet.choose_for_root(choice),
+        partial(service.change, verb="restart"),
+        ("node", "unit", "state", "error"),
+        json=json,
+    )
+
+
+@task(help=EVERY, harmless=True, exit_code=lambda rows: int(finding.is_failing(rows)))
+def doctor(c: Context, json: bool = False, **choice: Unpack[Choice]) -> Rows:
+    """Check this machine, the way to nodes, and the nodes; exit code 1 if something fails."""
+    from codesmith.doctor.doctor import examine
+
+    rows = examine(choice)
+    output.show(rows, ("node", "code", "status", "detail", "next"), json=json)
+    return rows
+
+
+@task(
+    help={
+        "lines": "How many lines from the end (default: 100).",
+        "follow": "Go on with each new line until Ctrl-C, which ends with 0 (default: show and end).",
+    },
+    harmless=True,
+)
+def logs(
     c: Context,
-    node: list[str] | None = None,
-    tag: list[str] | None = None,
-    all: bool = False,
+    node: str = "",
+    lines: int = 100,
+    follow: bool = False,
+    sudo_password_file: str | None = None,
     file: str = "",
     json: bool = False,
-) -> Rows:
-    """Restart the agent of nodes, over SSH."""
-    nodes = fleet.registry(file).choose(node or (), tag or (), all)
-    return fleet.report(nodes, partial(service.change, verb="restart"), ("node", "unit", "state", "error"), json=json)
-
-
-@task(help={"lines": "How many lines from the end (default: 100)."}, harmless=True)
-def logs(c: Context, node: str = "", lines: int = 100, file: str = "", json: bool = False) -> list[str]:
-    """Show what a node's agent wrote to the journal, over SSH."""
-    found = service.logs(fleet.registry(file).one(node), lines)
+) -> list[str]:
+    """Show what a node's agent and its root half wrote to the journal, over SSH."""
+    fleet.take_sudo_password(sudo_password_file)
+    chosen = fleet.registry(file).one(node)
+    if follow:
+        service.follow(chosen, lines, partial(output.show_line, json=json))
+        return []
+    found = service.logs(chosen, lines)
     output.show_lines(found, json=json)
     return found
 

@@ -8,13 +8,15 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from codesmith import __version__
 from codesmith.errors import CodeSmithError
 from codesmith.paths import runtime_dir, state_dir
+from codesmith.secret import SHARED, Wanted
 from codesmith.tunnel.state import EndpointState, error_from_dict
 
 if TYPE_CHECKING:
@@ -38,15 +40,40 @@ def control_path() -> Path:
 def connect(node: Node, *, timeout_s: float = 30.0) -> EndpointState:
     """Make the node's endpoint ready and return its state; raise the reason if it cannot be.
 
-    Calling it again changes nothing while the endpoint is ready. A node whose spec changed gets a new endpoint.
+    Calling it again changes nothing while the endpoint is ready. A node whose spec changed gets a new endpoint. A
+    forwarder of an older CodeSmith is replaced first, and its endpoints come back in the new one. It has no terminal:
+    what it says it needs is asked for here, and handed over with the same request.
     """
-    request = {"op": "connect", "node": node.to_dict(), "timeout_s": timeout_s}
+    found = running()
+    if found is None or _is_older(found):
+        start()
+    return SHARED.supply(lambda given: _connect(node, timeout_s, given), {})
+
+
+def _connect(node: Node, timeout_s: float, given: Mapping[Wanted, str]) -> EndpointState:
+    # What nobody wanted to say stays here: the forwarder would keep it as an answer for all who come later.
+    secrets = [[wanted.to_dict(), value] for wanted, value in given.items() if value]
+    request = {**_connect_request(node, timeout_s), "secrets": secrets}
     try:
         reply = _ask(request, timeout_s + REPLY_MARGIN_S)
-    except NotRunning:
+    except NotRunning:  # it just ended, with its last endpoint
         start()
         reply = _ask(request, timeout_s + REPLY_MARGIN_S)
     return EndpointState.from_dict(reply["endpoint"])
+
+
+def _connect_request(node: Node, timeout_s: float, *, is_resumed: bool = False) -> dict[str, Any]:
+    # The ssh agent of who asks now: that of who started the forwarder may be gone with its session.
+    agent = os.environ.get("SSH_AUTH_SOCK", "")
+    return {"op": "connect", "node": node.to_dict(), "timeout_s": timeout_s, "agent": agent, "is_resumed": is_resumed}
+
+
+def _is_older(found: dict[str, Any]) -> bool:
+    return _version(str(found.get("version", ""))) < _version(__version__)
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".") if part.isdigit())
 
 
 def disconnect(node: Node) -> bool:
@@ -67,12 +94,18 @@ def status() -> list[EndpointState]:
     return [EndpointState.from_dict(one) for one in reply["endpoints"]]
 
 
-def ping() -> int | None:
-    """Return the forwarder's process id; None if no forwarder runs."""
+def running() -> dict[str, Any] | None:
+    """Return what the forwarder says of itself (pid, version); None if no forwarder runs."""
     try:
-        return int(_ask({"op": "ping"}, SHORT_S)["pid"])
+        return _ask({"op": "ping"}, SHORT_S)
     except NotRunning:
         return None
+
+
+def ping() -> int | None:
+    """Return the forwarder's process id; None if no forwarder runs."""
+    found = running()
+    return None if found is None else int(found["pid"])
 
 
 def stop() -> bool:
@@ -85,10 +118,22 @@ def stop() -> bool:
 
 
 def start() -> None:
-    """Start the forwarder in the background and return once its control socket accepts; one only, whoever calls."""
+    """Start the forwarder in the background and return once its control socket accepts; one only, whoever calls.
+
+    One of an older CodeSmith is ended first; the new one goes on with its endpoints.
+    """
+    from codesmith.registry import Node
+
+    nodes: list[dict[str, Any]] = []
     with _start_lock():
-        if ping() is None:
-            _spawn()
+        found = running()
+        if found is not None:
+            if not _is_older(found):
+                return
+            nodes = _ask({"op": "stop"}, SHORT_S).get("nodes", [])
+        _spawn()
+    for data in nodes:
+        _ask(_connect_request(Node.from_dict(data), 0.0, is_resumed=True), SHORT_S)
 
 
 @contextmanager

@@ -34,7 +34,6 @@ class Door:
         self._lock = threading.Lock()
         self._listener: Listener | None = None
         self._is_closed = False
-        self.was_opened = False
         self.counts = {"served": 0, "refused": 0}
 
     def is_open(self) -> bool:
@@ -50,7 +49,6 @@ class Door:
                 self._listener.close()
                 self._listener = None
             self._listener = Listener(self._path, self._serve)
-            self.was_opened = True
 
     def close(self) -> None:
         """Remove the socket for good."""

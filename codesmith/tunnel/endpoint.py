@@ -20,6 +20,23 @@ def endpoint_path(node: Node) -> Path:
     return runtime_dir() / f"{node.key}.sock"
 
 
+def token_path(node: Node) -> Path:
+    """Return the path of the token that the node's port wants; it exists only while the forwarder has the port open."""
+    return runtime_dir() / f"{node.key}.token"
+
+
+def port_of(node: Node) -> int | None:
+    """Return the port of an `endpoint: tcp:PORT`; None for a node that has the Unix socket alone."""
+    kind, _, port = node.endpoint.partition(":")
+    return int(port) if kind == "tcp" else None
+
+
+def address_of(node: Node) -> str:
+    """Return the endpoint as `node.list` shows it."""
+    port = port_of(node)
+    return f"unix:{endpoint_path(node)}" if port is None else f"tcp:127.0.0.1:{port}"
+
+
 def ensure(node: Node, timeout_s: float = 30.0) -> Path:
     """Return the path once the node's agent answered through it; start the forwarder and connect if need be.
 

@@ -9,16 +9,21 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from codesmith.errors import CodeSmithError, Unsupported
+from codesmith import __version__
+from codesmith.errors import CodeSmithError
 from codesmith.paths import runtime_dir
 from codesmith.registry import Node
+from codesmith.secret import Secrets, Wanted
 from codesmith.tunnel.control import control_path
 from codesmith.tunnel.door import CONNECTIONS_MAX
 from codesmith.tunnel.endpoint import endpoint_path
-from codesmith.tunnel.keeper import Keeper, Opener
+from codesmith.tunnel.keeper import Keeper
+from codesmith.tunnel.link import Link
 from codesmith.tunnel.listener import Listener
 from codesmith.tunnel.state import error_to_dict
 
@@ -36,10 +41,11 @@ REQUEST_S = 10.0
 class Forwarder:
     """Serves all nodes of one runtime directory until it is stopped, or has no endpoint left."""
 
-    def __init__(self, opener: Opener) -> None:
+    def __init__(self, opener: Callable[..., Link]) -> None:
         self._opener = opener
         self._lock = threading.Lock()
         self._keepers: dict[tuple[str, str], Keeper] = {}
+        self._secrets: dict[tuple[str, str], Secrets] = {}
         self._slots = threading.BoundedSemaphore(CONNECTIONS_MAX)
         self._stop = threading.Event()
         self._is_ending = False
@@ -58,8 +64,9 @@ class Forwarder:
             keepers = list(self._keepers.values())
         for keeper in keepers:
             keeper.stop()
+        deadline = time.monotonic() + STOP_S
         for keeper in keepers:
-            keeper.join(STOP_S)
+            keeper.join(max(0.0, deadline - time.monotonic()))
         log.info("forwarder %d ended", os.getpid())
         os.close(self._single)
 
@@ -77,28 +84,41 @@ class Forwarder:
 
     def _connect(self, request: dict[str, Any]) -> dict[str, Any]:
         node = Node.from_dict(request["node"])
-        if node.endpoint != "unix":
-            raise Unsupported(f"{node.name}: endpoint {node.endpoint!r} is not available", hint="use `endpoint: unix`")
-        keeper = self._keeper(node)
-        keeper.ensure_ready(float(request.get("timeout_s", 30.0)))
+        if request.get("agent"):
+            os.environ["SSH_AUTH_SOCK"] = str(request["agent"])
+        is_resumed = bool(request.get("is_resumed"))
+        answers = {Wanted(**wanted): value for wanted, value in request.get("secrets", ())}
+        keeper = self._keeper(node, answers, is_resumed=is_resumed)
+        if not is_resumed:
+            keeper.ensure_ready(float(request.get("timeout_s", 30.0)))
         return {"endpoint": keeper.view().to_dict()}
 
-    def _keeper(self, node: Node) -> Keeper:
-        """Return the node's keeper; a new one if there is none, or if the way to the node was changed."""
+    def _keeper(self, node: Node, answers: Mapping[Wanted, str], *, is_resumed: bool) -> Keeper:
+        """Return the node's keeper; a new one if there is none, or if the way to the node was changed.
+
+        What a person said is kept for its reconnects, and forgotten with it.
+        """
         key = (str(node.registry), node.name)
         with self._lock:
             self._idle_since = time.monotonic()
             keeper = self._keepers.get(key)
             if keeper is not None and keeper.node.key == node.key and not keeper.is_stopped:
+                self._secrets[key].learn(answers)
                 return keeper
             if keeper is not None:
                 keeper.stop()
-            self._keepers[key] = keeper = Keeper(node, endpoint_path(node), self._opener, self._slots)
+            self._secrets[key] = secrets = Secrets()
+            secrets.learn(answers)
+            opener = partial(self._opener, secrets=secrets)
+            keeper = Keeper(node, endpoint_path(node), opener, self._slots, is_resumed=is_resumed)
+            self._keepers[key] = keeper
             return keeper
 
     def _disconnect(self, request: dict[str, Any]) -> dict[str, Any]:
         with self._lock:
-            keeper = self._keepers.pop((request["registry"], request["name"]), None)
+            key = (request["registry"], request["name"])
+            keeper = self._keepers.pop(key, None)
+            self._secrets.pop(key, None)
             is_last = all(other.is_stopped for other in self._keepers.values())
         changed = keeper is not None and not keeper.is_stopped
         if keeper is not None:
@@ -113,12 +133,14 @@ class Forwarder:
         return {"endpoints": [keeper.view().to_dict() for keeper in keepers]}
 
     def _ping(self, _request: dict[str, Any]) -> dict[str, Any]:
-        return {"pid": os.getpid()}
+        return {"pid": os.getpid(), "version": __version__}
 
     def _end(self, _request: dict[str, Any]) -> dict[str, Any]:
         self._control.close()  # from now on a caller starts a new forwarder
         self._is_ending = True
-        return {"pid": os.getpid()}
+        with self._lock:
+            nodes = [keeper.node.to_dict() for keeper in self._keepers.values() if not keeper.is_stopped]
+        return {"pid": os.getpid(), "nodes": nodes}
 
     # -- control socket
 

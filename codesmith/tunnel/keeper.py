@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codesmith.errors import CodeSmithError, Unreachable
+from codesmith.paths import state_dir
 from codesmith.tunnel import identity
 from codesmith.tunnel.backoff import PATIENT, Backoff
 from codesmith.tunnel.door import Door
+from codesmith.tunnel.endpoint import address_of, port_of, token_path
 from codesmith.tunnel.link import DIAL, Full, Link
 from codesmith.tunnel.pool import Pool
 from codesmith.tunnel.relay import end
@@ -20,6 +22,7 @@ from codesmith.tunnel.state import CONNECTING, DEGRADED, READY, STOPPED, Endpoin
 
 if TYPE_CHECKING:
     from codesmith.registry import Node
+    from codesmith.tunnel.gate import Gate
 
 log = logging.getLogger("codesmith.tunnel")
 
@@ -32,8 +35,18 @@ Opener = Callable[["Node", Callable[[], None]], Link]
 class Keeper:
     """The endpoint of one node. Its own thread makes every attempt; others ask, and wait for the outcome."""
 
-    def __init__(self, node: Node, path: Path, opener: Opener, slots: threading.BoundedSemaphore) -> None:
+    def __init__(
+        self,
+        node: Node,
+        path: Path,
+        opener: Opener,
+        slots: threading.BoundedSemaphore,
+        *,
+        is_resumed: bool = False,
+    ) -> None:
         self.node, self._path, self._opener = node, path, opener
+        # Once ready it is tried again for ever; one taken over from another forwarder was.
+        self._was_ready = is_resumed
         self._changed = threading.Condition()
         self._wake, self._stopped = threading.Event(), threading.Event()
         self._in_doubt = self._attempting = False
@@ -45,6 +58,7 @@ class Keeper:
         self._connections = 0
         self._pool = Pool(node.name, self._wake.set)
         self._door = Door(path, self._pool, slots, self.await_ready, self.doubt)
+        self._gate = _gate(node, path)
         self._backoff = Backoff()
         self._thread = threading.Thread(target=self._run, name=f"keep {node.name}", daemon=True)
         self._thread.start()
@@ -61,12 +75,15 @@ class Keeper:
         counts = {"ssh_connections": self._connections, **self._pool.counts, **self._door.counts}
         with self._changed:
             error, link = self._error, self._link
+            state, problem = self._state, self._gate.problem if self._gate else None
+            if state == READY and problem is not None:
+                state, error = DEGRADED, problem
             return EndpointState(
                 name=self.node.name,
                 registry=str(self.node.registry),
                 host=self.node.host or "",
-                endpoint=f"unix:{self._path}",
-                state=self._state,
+                endpoint=address_of(self.node),
+                state=state,
                 reason=error.problem if error else "",
                 since=self._since,
                 node_id=self._node_id,
@@ -75,18 +92,19 @@ class Keeper:
                 kind=error_to_dict(error)["kind"] if error else "",
                 hint=error.hint if error else "",
                 via=link.via if link else "",
+                token_file=str(token_path(self.node)) if self._gate else "",
                 counts={**counts, "open": self._pool.open_now},
             )
 
     def ensure_ready(self, timeout_s: float) -> None:
         """Return once the endpoint is ready; raise the outcome of the attempt made for this call otherwise."""
         with self._changed:
-            if self._state == READY and self._door.is_open():
-                return
-            self._wake.set()
-            self._wait_outcome(timeout_s)
+            if self._state != READY or not self._door.is_open():
+                self._wake.set()
+                self._wait_outcome(timeout_s)
             if self._state != READY:
                 raise self._reason(f"gave no answer within {timeout_s:.0f} s")
+        self._open_gate()
 
     def await_ready(self, patience_s: float) -> None:
         """Return if the endpoint is ready or soon becomes so; raise the reason if not. For local connections."""
@@ -110,7 +128,7 @@ class Keeper:
         """Remove the socket and end every connection."""
         self._stopped.set()
         self._wake.set()
-        self._door.close()
+        self._close_doors()
         link = self._link
         if link is not None:
             link.close()
@@ -128,12 +146,12 @@ class Keeper:
                 error = self._attempt()
                 if error is None:
                     self._tend()
-                elif not self._door.was_opened:
+                elif not self._was_ready:
                     return  # never ready: the one who asked hears why, and asks again if he wants to
                 else:
                     self._pause(error)
         finally:
-            self._door.close()
+            self._close_doors()
             self._drop_link()
             self._set(STOPPED, self._error)
 
@@ -150,15 +168,18 @@ class Keeper:
             error = plain(caught)
         except Exception as caught:  # the border of this thread: it must live as long as the endpoint
             log.exception("%s: unexpected", self.node.name)
-            error = CodeSmithError(f"the forwarder failed on {self.node.name}: {caught!r}")
+            error = CodeSmithError(
+                f"the forwarder failed on {self.node.name}: {caught!r}", hint=f"tail {state_dir() / 'forwarder.log'}"
+            )
         self._last_attempt = time.monotonic()
         with self._changed:
             self._attempting = False
             self._outcomes += 1
             # A first failure is final at once: whoever asks next gets a new keeper, not this one's old error.
-            failed = DEGRADED if self._door.was_opened else STOPPED
+            failed = DEGRADED if self._was_ready else STOPPED
             self._set(failed if error else READY, error)
         if error is None:
+            self._was_ready = True
             self._backoff.reset()
         return error
 
@@ -187,6 +208,7 @@ class Keeper:
         self._pool.use(link, stream if proof.keeps_alive else None)
         if not self._stopped.is_set():
             self._door.ensure_open()
+            self._open_gate()
 
     def _tend(self) -> None:
         """Return when a new attempt is due: connection or spare lost, spare old, socket missing, or doubt."""
@@ -196,13 +218,24 @@ class Keeper:
             link = self._link
             if link is None or not link.is_alive():
                 why = link.why_lost if link is not None else ""
-                self._set(DEGRADED, Unreachable(f"the SSH connection to {self.node.name} was lost: {why or 'closed'}"))
+                problem = f"the SSH connection to {self.node.name} was lost: {why or 'closed'}"
+                self._set(DEGRADED, Unreachable(problem, hint=self._watch))
                 self._last_attempt = 0.0
                 return
             if self._in_doubt or self._pool.is_spare_due() or not self._door.is_open():
                 return
             if not self._pool.has_spare() and not self._refill():
                 return
+            self._open_gate()  # a port that was taken may be free by now
+
+    def _open_gate(self) -> None:
+        if self._gate is not None:
+            self._gate.ensure_open()
+
+    def _close_doors(self) -> None:
+        if self._gate is not None:
+            self._gate.close()
+        self._door.close()
 
     def _refill(self) -> bool:
         try:
@@ -231,7 +264,11 @@ class Keeper:
             link.close()
 
     def _reason(self, otherwise: str) -> CodeSmithError:
-        return plain(self._error) if self._error else Unreachable(f"{self.node.name} {otherwise}")
+        return plain(self._error) if self._error else Unreachable(f"{self.node.name} {otherwise}", hint=self._watch)
+
+    @property
+    def _watch(self) -> str:
+        return f"it is tried again by itself; watch it: inv node.status --node {self.node.name}"
 
     def _wait_outcome(self, timeout_s: float) -> None:
         """Wait (holding the lock) for the end of the attempt under way, or of the next one."""
@@ -248,3 +285,12 @@ class Keeper:
                 return
             self._since = time.time()
         log.info("%s: %s%s", self.node.name, state, f" ({error.kind}: {error.problem})" if error else "")
+
+
+def _gate(node: Node, path: Path) -> Gate | None:
+    port = port_of(node)
+    if port is None:
+        return None
+    from codesmith.tunnel.gate import Gate  # only forwarders with such an endpoint pay for it
+
+    return Gate(node.name, port, token_path(node), path)

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from codesmith.errors import CodeSmithError, Unreachable
+from codesmith.secret import Secrets
+from codesmith.tunnel import dial
 from codesmith.tunnel import proof as proofs
 from codesmith.tunnel.backoff import SleepWatch
 from codesmith.tunnel.proof import Facts, Proof, Timed
@@ -57,15 +59,40 @@ class Link(Protocol):
         """End the connection and every stream on it."""
 
 
+class _Meanwhile:
+    """Does one piece of work in a thread of its own, until its result is wanted."""
+
+    def __init__(self, work: Callable[[], Facts]) -> None:
+        self._work = work
+        self._found: Facts | CodeSmithError = Unreachable("nobody looked")
+        self._thread = threading.Thread(target=self._run, name="look", daemon=True)
+        self._thread.start()
+
+    def result(self) -> Facts:
+        """Wait for it; return or raise what came of it, as often as it is asked for."""
+        self._thread.join()
+        if isinstance(self._found, CodeSmithError):
+            raise self._found
+        return self._found
+
+    def _run(self) -> None:
+        try:
+            self._found = self._work()
+        except CodeSmithError as error:
+            self._found = error
+        except LOST as error:
+            self._found = Unreachable(f"the SSH connection was lost: {error}")
+
+
 class SshLink:
     """A Fabric connection to one node, its heartbeat, and the choice between stream-local channels and `dial`."""
 
-    def __init__(self, node: Node, on_lost: Callable[[], None]) -> None:
+    def __init__(self, node: Node, on_lost: Callable[[], None], secrets: Secrets) -> None:
         from codesmith.remote import connection, target
 
         self._name, self._on_lost = node.name, on_lost
         self._target = target.resolve(node)
-        self._connection = connection.connect(self._target, timeout_s=CONNECT_S)
+        self._connection = connection.connect(self._target, timeout_s=CONNECT_S, secrets=secrets)
         self._transport: Any = self._connection.transport
         self.via, self.why_lost = STREAMLOCAL, ""
         self._expected_id = ""
@@ -76,17 +103,14 @@ class SshLink:
     def prove(self) -> tuple[Proof, Timed]:
         """Return who answers and the stream it answered on; raise the reason if nobody does.
 
-        The first proof on a connection reads the expected id from the node. It is also the command that makes sshd
-        set TCP_NODELAY on its side.
+        The first proof on a connection reads the expected id from the node, while the agent is asked already: that
+        saves two round trips. It is also the command that makes sshd set TCP_NODELAY on its side.
         """
-        facts = self._read_facts() if not self._expected_id else None
-        if facts is not None:
-            if not facts.node_id:
-                proofs.ensure_prepared(facts, self._name, self._target.user)
-            self._expected_id = facts.node_id
+        facts = self._read_facts if self._expected_id else _Meanwhile(self._read_facts).result
         stream = self._open_or_explain(facts)
         try:
             proof = proofs.ask_version(stream, self._name, ANSWER_S)
+            self._expected_id = self._expected_id or self._read_expected_id(facts())
             proofs.ensure_expected(proof, self._expected_id, self._name)
         except CodeSmithError:
             end(stream)
@@ -110,7 +134,9 @@ class SshLink:
             raise Refused(f"{self._name} refused a connection to its agent: {error.text}") from error
         except LOST as error:
             self._lose(f"no channel: {error}")
-            raise Unreachable(f"the SSH connection to {self._name} is lost: {error}") from error
+            raise Unreachable(
+                f"the SSH connection to {self._name} is lost: {error}", hint=f"inv node.status --node {self._name}"
+            ) from error
 
     def is_alive(self) -> bool:
         """Return whether the connection still stands."""
@@ -125,12 +151,17 @@ class SshLink:
         except LOST as error:
             log.debug("%s: while closing: %r", self._name, error)
 
-    def _open_or_explain(self, facts: Facts | None) -> Timed:
+    def _read_expected_id(self, facts: Facts) -> str:
+        if not facts.node_id:
+            proofs.ensure_prepared(facts, self._name, self._target.user)
+        return facts.node_id
+
+    def _open_or_explain(self, facts: Callable[[], Facts]) -> Timed:
         try:
             return self._open_when_free() if self.via == DIAL else self.open()
         except Refused:
             # sshd gives one answer for "no such socket", "no permission" and "forwarding is forbidden": look ourselves.
-            proofs.ensure_prepared(facts or self._read_facts(), self._name, self._target.user)
+            proofs.ensure_prepared(facts(), self._name, self._target.user)
         self.via = DIAL
         log.info("%s: sshd forbids stream-local forwarding, using `dial`", self._name)
         return self._open_when_free()
@@ -146,9 +177,12 @@ class SshLink:
                     raise
 
     def _read_facts(self) -> Facts:
-        from codesmith.remote import connection
+        from codesmith.remote import script
 
-        result = connection.run_script(self._connection, proofs.FACTS_SCRIPT, timeout_s=ANSWER_S)
+        try:
+            result = script.run_script(self._connection, proofs.FACTS_SCRIPT, timeout_s=ANSWER_S)
+        except (script.ScriptGarbled, script.ScriptTimeout) as error:
+            raise Unreachable(error.problem, hint=error.hint) from error
         return proofs.parse_facts(result.stdout.decode("utf-8", "replace"))
 
     def _streamlocal(self) -> Timed:
@@ -157,9 +191,9 @@ class SshLink:
 
     def _dial(self) -> Timed:
         channel = self._transport.open_session(timeout=OPEN_S)
-        channel.exec_command(proofs.DIAL)
-        stream: Timed = channel
-        return stream
+        channel.exec_command(dial.COMMAND)
+        stream: Any = dial.DialStream(channel)
+        return stream  # type: ignore[no-any-return]
 
     def _beat(self) -> None:
         """Ask sshd for an answer again and again; close the connection when none comes."""

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import stat
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 from codesmith.errors import CodeSmithError
-
-log = logging.getLogger("codesmith.tunnel")
+from codesmith.tunnel.acceptor import Acceptor, Handler
 
 BACKLOG = 4096  # a client with a time-out gets EAGAIN, not a wait, where the queue of a Unix socket is full
-ACCEPT_PAUSE_S = 0.2
-
-Handler = Callable[[socket.socket], None]
 
 
 class Listener:
     """Accepts at `path` and gives every connection to `handler` in a thread of its own; the handler closes it."""
 
     def __init__(self, path: Path, handler: Handler) -> None:
-        self.path, self._handler = path, handler
-        self._closed = threading.Event()
+        self.path = path
         ensure_free(path)
-        self._socket = _bind(path)
+        listening = _bind(path)
         found = path.lstat()
         self._identity = (found.st_dev, found.st_ino)
-        threading.Thread(target=self._accept, name=f"accept {path.name}", daemon=True).start()
+        self._acceptor = Acceptor(path.name, listening, handler)
 
     def is_in_place(self) -> bool:
         """Return whether the file at our path still is our socket."""
@@ -42,34 +35,10 @@ class Listener:
 
     def close(self) -> None:
         """Stop accepting and remove the file, if it still is ours. Connections already accepted go on."""
-        self._closed.set()
+        self._acceptor.stop()
         if self.is_in_place():
             self.path.unlink(missing_ok=True)
-        try:
-            self._socket.shutdown(socket.SHUT_RDWR)  # wakes accept()
-        except OSError:
-            pass
-        self._socket.close()
-
-    def _accept(self) -> None:
-        while not self._closed.is_set():
-            try:
-                connection, _ = self._socket.accept()
-            except OSError as error:
-                if not self._closed.is_set():
-                    log.warning("%s: accept: %s", self.path.name, error.strerror)
-                    self._closed.wait(ACCEPT_PAUSE_S)  # out of descriptors: wait for some to come back
-                continue
-            threading.Thread(
-                target=self._handle, args=(connection,), name=f"serve {self.path.name}", daemon=True
-            ).start()
-
-    def _handle(self, connection: socket.socket) -> None:
-        try:
-            with connection:
-                self._handler(connection)
-        except OSError as error:
-            log.debug("%s: %s", self.path.name, error)
+        self._acceptor.close()
 
 
 def ensure_free(path: Path) -> None:
@@ -105,5 +74,7 @@ def _bind(path: Path) -> socket.socket:
     except OSError as error:
         sock.close()
         temporary.unlink(missing_ok=True)
-        raise CodeSmithError(f"cannot make the socket {path}: {error.strerror}") from error
+        raise CodeSmithError(
+            f"cannot make the socket {path}: {error.strerror}", hint=f"ls -ld {path.parent}; df {path.parent}"
+        ) from error
     return sock

@@ -84,7 +84,9 @@ class Pool:
     def _open(self) -> Timed:
         link = self._link
         if link is None:
-            raise Unreachable(f"the SSH connection to {self._name} was lost")
+            raise Unreachable(
+                f"the SSH connection to {self._name} was lost", hint=f"inv node.status --node {self._name}"
+            )
         stream = link.open()
         self.counts["channels"] += 1
         return stream
@@ -104,7 +106,8 @@ class Pool:
             return self._attach_when_free(local)
         relay = Relay(stream, self._wake)
         if not relay.attach(local):
-            raise Unreachable(f"the agent on {self._name} closed a new connection at once")
+            problem = f"the agent on {self._name} closed a new connection at once"
+            raise Unreachable(problem, hint=f"inv node.logs --node {self._name}")
         return relay
 
     def _attach_when_free(self, local: socket.socket) -> Relay:

@@ -13,7 +13,6 @@ from codesmith.tunnel.relay import LOST, Stream
 AGENT_SOCKET = "/run/codesmith/agent.sock"
 AGENT_FILE = "/usr/lib/codesmith/current/agent.pyz"
 NODE_FILE = "/etc/codesmith/node.json"
-DIAL = f"/usr/bin/python3 -I -S {AGENT_FILE} dial"
 ANSWER_MAX_BYTES = 65536
 
 # 00010000 marks a listening socket; the file of a socket outlives its listener.
@@ -90,17 +89,19 @@ def ensure_prepared(facts: Facts, name: str, login: str) -> None:
 def ask_version(stream: Timed, name: str, timeout_s: float) -> Proof:
     """Call node.version over the stream; Unreachable if no proper answer comes in time."""
     stream.settimeout(timeout_s)
+    look = f"inv node.logs --node {name}"
     try:
         stream.sendall(REQUEST)
         head, body = _read_answer(stream)
         result = json.loads(body)["result"]
         proof = Proof(str(result["node_id"]), str(result["agent"]), b"connection: close" not in head.lower())
     except TimeoutError:
-        raise Unreachable(f"the agent on {name} gave no answer within {timeout_s:.0f} s") from None
+        raise Unreachable(f"the agent on {name} gave no answer within {timeout_s:.0f} s", hint=look) from None
     except LOST:
-        raise Unreachable(f"the agent on {name} closed the connection before it answered") from None
+        raise Unreachable(f"the agent on {name} closed the connection before it answered", hint=look) from None
     except (ValueError, KeyError, TypeError):
-        raise Unreachable(f"what answers at {AGENT_SOCKET} on {name} is not a CodeSmith agent") from None
+        problem = f"what answers at {AGENT_SOCKET} on {name} is not a CodeSmith agent"
+        raise Unreachable(problem, hint=f"inv node.prepare --node {name}") from None
     stream.settimeout(None)
     return proof
 

@@ -1,9 +1,11 @@
-"""Answer a local connection that cannot reach the agent: HTTP 503 with the typed reason."""
+"""Answer a local connection ourselves: the typed reason as JSON, then the end of the connection."""
 
 from __future__ import annotations
 
 import json
 import socket
+import time
+from http import HTTPStatus
 
 from codesmith.errors import CodeSmithError
 from codesmith.tunnel.state import error_to_dict
@@ -12,19 +14,27 @@ DRAIN_S = 2.0
 DRAIN_BYTES = 1024 * 1024
 
 
-def refuse(local: socket.socket, error: CodeSmithError) -> None:
+def refuse(local: socket.socket, error: CodeSmithError, status: int = 503, headers: str = "") -> None:
     """Send the reason, then read what the client still sends, so that it finds the answer and no broken pipe."""
     body = json.dumps({"error": error_to_dict(error)}).encode()
     head = (
-        "HTTP/1.1 503 Service Unavailable\r\nServer: codesmith-forwarder\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nServer: codesmith-forwarder\r\n"
+        f"Content-Type: application/json\r\n{headers}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     )
     try:
         local.settimeout(DRAIN_S)
         local.sendall(head.encode() + body)
         local.shutdown(socket.SHUT_WR)
-        left = DRAIN_BYTES
-        while left > 0 and (data := local.recv(65536)):
-            left -= len(data)
+        _drain(local)
     except OSError:
         pass  # gone: nobody to tell
+
+
+def _drain(local: socket.socket) -> None:
+    left, deadline = DRAIN_BYTES, time.monotonic() + DRAIN_S
+    while left > 0 and (left_s := deadline - time.monotonic()) > 0:
+        local.settimeout(left_s)
+        data = local.recv(65536)
+        if not data:
+            return
+        left -= len(data)

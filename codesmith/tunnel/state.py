@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from codesmith.errors import CodeSmithError, by_kind
+from codesmith.errors import AboutSecret, CodeSmithError, by_kind
 
 CONNECTING, READY, DEGRADED, STOPPED = "connecting", "ready", "degraded", "stopped"
 
@@ -27,6 +27,7 @@ class EndpointState:
     kind: str = ""
     hint: str = ""
     via: str = ""
+    token_file: str = ""
     counts: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -40,15 +41,22 @@ class EndpointState:
         return cls(**{name: value for name, value in data.items() if name in known})
 
 
-def error_to_dict(error: CodeSmithError) -> dict[str, str]:
-    """Return the error as `{"kind", "problem", "hint"}`; the kind is the nearest class that every process knows."""
+def error_to_dict(error: CodeSmithError) -> dict[str, Any]:
+    """Return the error as `{"kind", "problem", "hint"}`; the kind is the nearest class that every process knows.
+
+    One about a secret also names that: `{"secret": {...}}`.
+    """
     known = next(one for one in type(error).__mro__ if one.__module__ == CodeSmithError.__module__)
-    return {"kind": known.__name__, "problem": error.problem, "hint": error.hint}
+    data = {"kind": known.__name__, "problem": error.problem, "hint": error.hint}
+    return {**data, "secret": error.secret} if isinstance(error, AboutSecret) else data
 
 
-def error_from_dict(data: dict[str, str]) -> CodeSmithError:
+def error_from_dict(data: dict[str, Any]) -> CodeSmithError:
     """Return the error that `error_to_dict` wrote, with its own class."""
-    return by_kind(data.get("kind", ""))(data.get("problem", "unknown error"), hint=data.get("hint", ""))
+    error = by_kind(data.get("kind", ""))(data.get("problem", "unknown error"), hint=data.get("hint", ""))
+    if isinstance(error, AboutSecret):
+        error.secret = data.get("secret", {})
+    return error
 
 
 def plain(error: CodeSmithError) -> CodeSmithError:

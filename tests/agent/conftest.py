@@ -32,6 +32,8 @@ class StandInHelper:
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.refusals: dict[str, AgentError | None] = {}
         self.is_made = False
+        self.identity = "6a7d9c1e-0b0f-4a51-8a0e-5a4a1f1f0001"
+        self._held_back = ""
         self.entered, self.gate = threading.Event(), threading.Event()
         self.gate.set()
         self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -45,22 +47,37 @@ class StandInHelper:
         self._listening.close()
         self._thread.join()
 
+    def hold_back(self, verb: str) -> None:
+        """Answer this verb when the gate is opened; others at once, `entered` or not."""
+        self._held_back = verb
+        self.gate.clear()
+
     def _serve(self) -> None:
         while True:
             try:
                 connection, _ = self._listening.accept()
             except OSError:
                 return
-            with connection:
-                message = frame.receive(connection, frame.REQUEST_MAX)
-                self.calls.append((message["verb"], message["arguments"]))
-                self.entered.set()
-                self.gate.wait(10)
-                if message["verb"] in self.refusals:
-                    refusal = self.refusals[message["verb"]]
-                    if refusal is not None:  # None: break off without an answer
-                        frame.send(connection, {"error": refusal.to_dict()})
-                    continue
+            message = frame.receive(connection, frame.REQUEST_MAX)
+            self.calls.append((message["verb"], message["arguments"]))
+            if message["verb"] == self._held_back:
+                threading.Thread(target=self._wait_and_reply, args=(connection, message)).start()
+            elif self._held_back:
+                self._reply(connection, message)
+            else:
+                self._wait_and_reply(connection, message)
+
+    def _wait_and_reply(self, connection: socket.socket, message: dict[str, Any]) -> None:
+        self.entered.set()
+        self.gate.wait(10)
+        self._reply(connection, message)
+
+    def _reply(self, connection: socket.socket, message: dict[str, Any]) -> None:
+        with connection:
+            refusal = self.refusals.get(message["verb"])
+            if refusal is not None:
+                frame.send(connection, {"error": refusal.to_dict()})
+            elif message["verb"] not in self.refusals:  # None: break off without an answer
                 frame.send(connection, {"result": self._answer(message["verb"], message["arguments"])})
 
     def _answer(self, verb: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -71,7 +88,7 @@ class StandInHelper:
             user = arguments["user"]
             account = self._account(user) if arguments["dedicated"] else None
             return {
-                "id": "6a7d9c1e-0b0f-4a51-8a0e-5a4a1f1f0001", "name": name, "path": f"/srv/codesmith/workspaces/{name}",
+                "id": self.identity, "name": name, "path": f"/srv/codesmith/workspaces/{name}",
                 "user": user, "login": f"cs-{user}", "uid": 70000, "gid": 70000,
                 "created_at": "2026-11-23T00:00:00.000Z", "account": account,
             }  # fmt: skip
@@ -102,6 +119,8 @@ class Rpc:
 
     def __init__(self, path: Path, helper: StandInHelper, audit: Path, store: Store, dispatcher: Dispatcher) -> None:
         self.path, self.helper, self.audit, self.store, self.dispatcher = path, helper, audit, store, dispatcher
+        # How long anything may keep us waiting.
+        self.patience_s = 20.0
 
     def call(self, method: str, **params: Any) -> Any:
         answer = self.answer({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
@@ -135,7 +154,7 @@ class Rpc:
 
     def connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.settimeout(20)
+        connection.settimeout(self.patience_s)
         connection.connect(str(self.path))
         return connection
 

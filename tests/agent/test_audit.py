@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -84,3 +85,29 @@ def test_reading_backwards_takes_little_memory(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert count == 50_000
     assert peak < 1 << 20
+
+
+def test_a_line_that_was_torn_does_not_take_the_next_one_with_it(tmp_path: Path) -> None:
+    file = tmp_path / "audit.jsonl"
+    write(file, [record(1)])
+    with file.open("ab") as torn:
+        torn.write(b'{"time":"2026')
+    audit.Audit(str(file)).write(json.dumps(record(2)))
+    assert [one["target"]["name"] for one in audit.read_backwards(str(file))] == ["w2", "w1"]
+
+
+@pytest.mark.usefixtures("capsys")  # else the limit would be for standard error too
+def test_a_line_that_does_not_fit_leaves_no_half_of_it(tmp_path: Path) -> None:
+    file = tmp_path / "audit.jsonl"
+    write(file, [record(1)])
+    whole = file.read_bytes()
+    trail = audit.Audit(str(file))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 20, limits[1]))
+    try:
+        trail.write(json.dumps(record(2)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert file.read_bytes() == whole
+    trail.write(json.dumps(record(3)))
+    assert [one["target"]["name"] for one in audit.read_backwards(str(file))] == ["w3", "w1"]

@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -16,8 +18,8 @@ from tests.agent.conftest import Rpc
 
 BODY = b'{"jsonrpc":"2.0","id":1,"method":"node.version"}'
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n"
-# What one answer may take on a busy machine of two cores.
-PATIENCE_S = 5.0
+# What an answer may take, whatever others do.
+PATIENCE_S = 2.0
 MEMORY_BYTES_MAX = 64 << 20
 
 
@@ -96,16 +98,58 @@ def test_two_hundred_idle_slow_and_half_closed_clients_hold_up_nobody(rpc: Rpc) 
             client.sendall((b"", b"POST / HT", HEAD % 200_000 + b"\r\n" + b"[" * 100_000, BODY)[number % 4])
             if number % 8 > 4:
                 client.shutdown(socket.SHUT_WR)
-        longest = 0.0
+        rpc.patience_s = PATIENCE_S
         for _ in range(50):
-            begun = time.monotonic()
             assert rpc.call("node.version")
-            longest = max(longest, time.monotonic() - begun)
-        assert longest < PATIENCE_S
         assert resident_bytes() - before < MEMORY_BYTES_MAX
     finally:
+        rpc.patience_s = 20.0
         for client in clients:
             client.close()
+
+
+# Says one of these again and again; ends when its standard input does.
+GREEDY = """
+import contextlib, select, socket, sys
+batch = b"[" + b",".join([b'{"jsonrpc":"2.0","id":1,"method":"rpc.discover"}'] * 16) + b"]"
+bodies = [batch, b"{", b"\\xff" * 1000, b"[" * 200_000, b"[" + b"[]," * 80_000 + b"[]]", b"[" + b"1," * 100_000 + b"1]",
+          b'{"a":' * 40_000, b'{"jsonrpc":"2.0","id":' + b"1" * 200_000 + b',"method":"user.list"}']
+head = b"POST / HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\nContent-Length: %d\\r\\n\\r\\n"
+number = int(sys.argv[2])
+print("ready", flush=True)
+while not select.select([sys.stdin], [], [], 0)[0]:
+    body = bodies[number % len(bodies)]
+    number += 1
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(20)
+        connection.connect(sys.argv[1])
+        connection.sendall(head % len(body) + body)
+        if number % 3:
+            connection.shutdown(socket.SHUT_WR)
+        while number % 5 and connection.recv(1 << 16):
+            pass
+"""
+
+
+def test_batches_and_malformed_huge_and_nested_requests_hold_up_nobody(rpc: Rpc) -> None:
+    idle = [rpc.connect() for _ in range(200)]
+    words = [sys.executable, "-c", GREEDY, str(rpc.path)]
+    greedy = [
+        subprocess.Popen([*words, str(number)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) for number in range(4)
+    ]
+    try:
+        for one in greedy:
+            assert one.stdout
+            assert one.stdout.readline() == b"ready\n"
+        rpc.patience_s = PATIENCE_S
+        for number in range(40):
+            assert rpc.call("node.version" if number % 2 else "user.list") is not None
+    finally:
+        rpc.patience_s = 20.0
+        for connection in idle:
+            connection.close()
+        for one in greedy:
+            one.communicate()
 
 
 def test_slow_senders_make_room_for_others(rpc: Rpc) -> None:
@@ -113,10 +157,11 @@ def test_slow_senders_make_room_for_others(rpc: Rpc) -> None:
     try:
         for client in clients:
             client.sendall(HEAD % 1000 + b"\r\n{")
-        time.sleep(1.5)  # until all of them have been seen
+        rpc.patience_s = PATIENCE_S
         for _ in range(5):
             assert rpc.call("node.version")
     finally:
+        rpc.patience_s = 20.0
         for client in clients:
             client.close()
 

@@ -57,6 +57,31 @@ def test_examples_obey_the_schemas(name: str) -> None:
         validate(example["result"]["value"], method["result"]["schema"])
 
 
+EXEMPLARY = {-32602, 1001, 1002, 1005, 1009}
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_errors_have_examples(name: str) -> None:
+    method = METHODS[name]
+    declared = {error["code"]: error["message"].split(":")[0] for error in method["errors"]}
+    shown = {example["error"]["code"] for example in method["x-error-examples"]}
+    assert declared.keys() & EXEMPLARY <= shown <= declared.keys()
+    assert bool(shown) == bool(declared)
+    known = {parameter["name"] for parameter in method["params"]}
+    for example in method["x-error-examples"]:
+        error = example["error"]
+        assert error["data"]["kind"] == declared[error["code"]]
+        if error["code"] != -32602:
+            assert {parameter["name"] for parameter in example["params"]} <= known
+    calls = [*method["x-example-given"], *(one for example in method["x-error-examples"] for one in example["given"])]
+    for call in calls:
+        assert set(call) == {"node"} or set(call["params"]) <= parameters_of(call["method"])
+
+
+def parameters_of(name: str) -> set[str]:
+    return {parameter["name"] for parameter in METHODS[name]["params"]}
+
+
 def validate(value: Any, schema: dict[str, Any]) -> None:
     whole = {**schema, "components": DOCUMENT["components"]}
     jsonschema.Draft7Validator.check_schema(whole)

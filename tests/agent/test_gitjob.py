@@ -31,9 +31,9 @@ def fill(host: str, setting: str) -> str:
 def test_a_credential_is_offered_to_the_urls_own_host_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
 
-    def git(*words: str, settings: list[str], ssh: str) -> str:
-        assert "geheim" not in repr((words, settings, ssh))
-        told.extend((fill("h:1", settings[0]), fill("h:2", settings[0]), fill("other", settings[0])))
+    def git(*words: str, way: gitjob.Way, is_watched: bool) -> str:
+        assert "geheim" not in repr((words, way))
+        told.extend((fill("h:1", way.settings[0]), fill("h:2", way.settings[0]), fill("other", way.settings[0])))
         return ""
 
     monkeypatch.setattr(gitjob, "git", git)

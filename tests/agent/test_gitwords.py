@@ -49,6 +49,15 @@ def test_a_bad_ref_is_refused(ref: object) -> None:
         gitwords.parse_ref(ref)
 
 
+def test_a_commit_is_a_whole_hash_in_small_letters() -> None:
+    assert gitwords.is_commit("0a" * 20)
+    assert gitwords.is_commit("0a" * 32)
+    for ref in ("0a" * 19, "0a" * 21, "0A" * 20, "0g" * 20, "0a" * 20 + "\n", "main"):
+        assert not gitwords.is_commit(ref)
+    with pytest.raises(InvalidParams, match="default_branch"):
+        gitwords.parse_branch("0a" * 20, "default_branch")
+
+
 @pytest.mark.parametrize("depth", [0, -1, True, 1.0, "1", 10**7])
 def test_a_bad_depth_is_refused(depth: object) -> None:
     with pytest.raises(InvalidParams, match="depth"):

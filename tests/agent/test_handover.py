@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import NotManaged
-from agent.helper import handover, holders, trees
+from agent.helper import handover, holders, trash, trees
 
 OLD, NEW, OTHER = 98765, 98766, 98767
 CHANGE = handover.Change(frozenset((OLD,)), NEW)
@@ -70,6 +70,7 @@ def hand_over(base: Path, change: handover.Change = CHANGE) -> None:
     handover.take(str(base / "homes"), "demo")
     handover.change_owner("demo", change, TOP_FILES)
     handover.put_back(str(base / "homes"), "demo")
+    assert trash.empty(None) == []
     assert list((base / "staging").iterdir()) == list((base / "trash").iterdir()) == []
 
 
@@ -317,3 +318,33 @@ def test_a_directory_that_is_gone_or_in_the_way_is_told(base: Path, tree: Path) 
         handover.take(str(base / "homes"), "nobody")
     trees.sweep()
     assert [path.name for path in (base / "staging").iterdir()] == ["@demo"]
+
+
+def test_links_to_one_file_become_links_to_one_copy(base: Path, tree: Path) -> None:
+    (tree / "first").write_bytes(b"x" * 5000)
+    os.chown(tree / "first", OLD, OLD)
+    for number in range(20):
+        os.link(tree / "first", tree / f"link{number}")
+    os.link(tree / "first", base / "outside" / "kept")
+    hand_over(base)
+    found = {(tree / name).stat().st_ino for name in ("first", "link0", "link19")}
+    assert len(found) == 1
+    assert (tree / "first").stat().st_nlink == 21
+    assert (tree / "link7").stat().st_uid == NEW
+    assert (base / "outside" / "kept").stat().st_ino not in found
+    assert (base / "outside" / "kept").stat().st_uid == OLD
+
+
+def test_a_sweep_meanwhile_takes_nothing_away(base: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tree / "big").write_bytes(b"x")
+    os.link(tree / "big", tree / "big2")
+    os.chown(tree / "big", OLD, OLD)
+    copy_bytes = handover._copy_bytes
+
+    def sweeping(*args: int) -> None:
+        trees.sweep()
+        copy_bytes(*args)
+
+    monkeypatch.setattr(handover, "_copy_bytes", sweeping)
+    hand_over(base)
+    assert (tree / "big2").stat().st_uid == NEW

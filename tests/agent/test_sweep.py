@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -133,3 +135,29 @@ def test_nobody_leads_it_astray(place: Path, tmp_path: Path) -> None:
         finally:
             swapper.kill()
     assert (precious / "file").exists()
+
+
+@pytest.mark.parametrize("step", range(24))
+def test_a_sweep_that_was_cut_off_after_any_step_is_completed(
+    place: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    put(place / "top", GONE, None)
+    for name in ("top/a", "top/a/b", "top/c"):
+        put(place / name, GONE, None)
+        put(place / name / "file", GONE)
+    steps = itertools.count()
+
+    def cut(real: Callable[..., None]) -> Callable[..., None]:
+        def call(*words: Any, **more: Any) -> None:
+            if next(steps) == step:
+                raise KeyboardInterrupt
+            real(*words, **more)
+
+        return call
+
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        for name in ("fchmod", "fchown", "mkdir", "rename", "rmdir", "unlink"):
+            patch.setattr(os, name, cut(getattr(os, name)))
+        sweep(place)
+    assert sweep(place) == []
+    assert list(place.iterdir()) == []

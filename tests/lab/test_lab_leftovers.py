@@ -55,6 +55,15 @@ def test_a_node_that_somebody_looks_into_goes_all_the_same(lab, boot):
     assert traces.left() == []
 
 
+def test_a_node_goes_with_trees_of_any_depth(lab, boot):
+    node = boot()
+    traces = Traces.of(node.folder)
+    dig = "import os\nfor _ in range(5000): os.mkdir('d'); os.chdir('d')"
+    node.run(["sh", "-c", 'mkdir /srv/deep && cd /srv/deep && exec python3 -c "$0"', dig])
+    lab.down(node.name)
+    assert traces.left() == []
+
+
 def test_a_node_goes_with_its_killed_owner(script, new_name):
     name = new_name("orphan")
     owner = script(BOOT_AND_WAIT, name)

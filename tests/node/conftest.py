@@ -2,53 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
-from codesmith.errors import AgentRefused
 from codesmith.registry import Registry
 from codesmith.sdk.client import Client
-from tests.person import Person, Said
-
-HELPER = """
-import json, socket, sys
-sys.path.insert(0, "/usr/lib/codesmith/current/agent.pyz")
-from agent import frame
-with socket.socket(socket.AF_UNIX) as connection:
-    connection.connect("/run/codesmith-helper/helper.sock")
-    frame.send(connection, json.loads(sys.argv[1]))
-    print(json.dumps(frame.receive(connection, 1 << 24)))
-"""
-
-
-class Web1:
-    """A prepared node: its API, and a back door that goes past CodeSmith."""
-
-    def __init__(self, person: Person, client: Client) -> None:
-        self.person, self.client = person, client
-
-    def on(self, script: str, *, check: bool = True) -> Said:
-        """Run a script on the node as root."""
-        return self.person.on("web1", script, check=check)
-
-    def refuses(self, call: Callable[..., Any], kind: str, **params: Any) -> AgentRefused:
-        """Make a call that must be refused with this kind."""
-        with pytest.raises(AgentRefused) as refusal:
-            call(**params)
-        assert refusal.value.rpc_kind == kind, refusal.value
-        return refusal.value
-
-    def helper(self, message: dict[str, Any], login: str = "codesmith") -> Said:
-        """Send one message to the root half as some login."""
-        return self.on(self.helper_command(message, login), check=False)
-
-    def helper_command(self, message: dict[str, Any], login: str = "codesmith") -> str:
-        """Return the command that sends one message to the root half."""
-        become = f"setpriv --reuid={login} --regid={login} --clear-groups"
-        return f"{become} python3 -I -c '{HELPER}' '{json.dumps(message)}'"
+from tests.node.forge import Forge
+from tests.node.web1 import Web1
+from tests.person import Person
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +24,24 @@ def web1(make_person: Callable[..., Person]) -> Iterator[Web1]:
         with Client(Registry.load(person.registry).get("web1")) as client:
             client.node.version()
             yield Web1(person, client)
+
+
+@pytest.fixture(scope="module")
+def two(make_person: Callable[..., Person], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Web1, Forge]]:
+    """A prepared node, and a forge beside it."""
+    person = make_person({"web1": "bookworm", "forge": "bookworm"})
+    forge = Forge(person, "forge", "web1", tmp_path_factory.mktemp("forge"))
+    forge.trusted_by("web1")
+    person.runs("inv node.prepare --node web1")
+    with pytest.MonkeyPatch.context() as patch:
+        for key in ("CODESMITH_HOME", "CODESMITH_NODES"):
+            patch.setenv(key, person.environment[key])
+        with Client(Registry.load(person.registry).get("web1")) as client:
+            client.node.version()
+            yield Web1(person, client), forge
+
+
+@pytest.fixture
+def forge(two: tuple[Web1, Forge]) -> Forge:
+    """The forge beside the node."""
+    return two[1]

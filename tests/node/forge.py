@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from pathlib import Path
+from typing import Any
 
+from codesmith.errors import CodeSmithError
+from codesmith.registry import Registry
+from codesmith.sdk.client import Client
+from tests.node.web1 import Web1
 from tests.person import Person
 
 # Inside the range that the lab leaves alone; only these two nodes know them.
 ADDRESSES = ("198.18.200.1", "198.18.200.2")
+CODE = "/srv/codesmith/workspaces/{}/code"
 PASSWORD = "s3cret-of-the-forge-7f1c"
 SERVER = Path(__file__).with_name("forge_server.py").read_text()
 SET_UP = """
@@ -26,6 +33,7 @@ git branch other
 echo two > two; git add two; git commit -qm two
 git clone -q --bare . ../public.git
 git clone -q --bare . ../private.git
+git -C ../public.git commit-tree -p HEAD -m loose "HEAD^{{tree}}" > ../loose
 chown -R git: /srv/git
 systemd-run --quiet --unit=forge python3 /root/serve.py {host} {password}
 """
@@ -65,6 +73,19 @@ class Forge:
         """Put the forge's certificate among those that a node trusts."""
         self.person.on(node, f"cat >> /etc/ssl/certs/ca-certificates.crt <<'END'\n{self._certificate}END")
 
+    def commit(self, name: str) -> str:
+        """Return the hash of a branch or tag of the public repository, or of the one commit that none leads to."""
+        words = "cat /srv/git/loose" if name == "loose" else f"git -C /srv/git/public.git rev-parse {name}"
+        return self.person.on(self.node, f"runuser -u git -- {words}").out.strip()
+
+    def keep_large(self, name: str, megabytes: int) -> str:
+        """Make a public repository with that much in it that does not shrink; return its URL."""
+        script = f"""set -e; mkdir /srv/git/{name}; cd /srv/git/{name}; git init -q -b main; export HOME=/root
+        head -c {megabytes}M /dev/urandom > large; git -c core.compression=0 add large
+        git -c user.name=a -c user.email=a@b commit -qm large; chown -R git: ."""
+        self.person.on(self.node, script)
+        return f"{self.https}/{name}/.git"
+
     def stolen(self) -> str:
         """Return what came to the door that no credential may come to."""
         return self.person.on(self.node, "cat /tmp/stolen", check=False).out
@@ -80,3 +101,33 @@ class Forge:
         certificate = (folder / "cert.pem").read_text()
         self._write("/srv/git/forge.pem", (folder / "key.pem").read_text() + certificate)
         return certificate
+
+
+def make(web1: Web1, name: str) -> str:
+    """Make a workspace and return the directory for its code."""
+    web1.client.workspace.create(name=name)
+    return CODE.format(name)
+
+
+class Going:
+    """A clone that does not end by itself, into a workspace that is there or that it founds."""
+
+    def __init__(self, web1: Web1, forge: Forge, workspace: str, *, is_founding: bool = False, **more: Any) -> None:
+        self.web1, self.ended = web1, ""
+        wanted = {"url": f"{forge.https}/slow/public.git", **more}
+        self._wanted = {"name": workspace, "repo": wanted} if is_founding else {"workspace": workspace, **wanted}
+        self._thread = threading.Thread(target=self._clone)
+        self._thread.start()
+        web1.person.wait_until(lambda: web1.on(f"pgrep -u cs-{workspace} git", check=False).ok, within_s=20)
+
+    def wait(self) -> str:
+        """Return the error that it ended with."""
+        self._thread.join(60)
+        return self.ended
+
+    def _clone(self) -> None:
+        with Client(Registry.load(self.web1.person.registry).get("web1")) as client:
+            try:
+                (client.workspace.create if "repo" in self._wanted else client.repo.clone)(**self._wanted)
+            except CodeSmithError as error:
+                self.ended = str(error)

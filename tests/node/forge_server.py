@@ -1,6 +1,7 @@
 """Runs on the forge's node: git over https (8443), and a door to which no credential may come (8444).
 
-Paths below /moved/ lead to that door, those below /slow/ never answer, private repositories want the password.
+Paths below /moved/ lead to that door, those below /slow/ never answer, private repositories want the password. Below
+/old/ it speaks the first protocol, in which nobody gets a commit that no branch or tag points at.
 """
 
 import base64
@@ -30,6 +31,9 @@ class Quiet(http.server.BaseHTTPRequestHandler):
 class Forge(Quiet):
     def do_GET(self):
         path, _, query = self.path.partition("?")
+        if path.startswith("/old/"):
+            path = path[4:]
+            del self.headers["Git-Protocol"]
         if path.startswith("/moved/"):
             self.send_response(302)
             self.send_header("Location", f"https://{HOST}:8444/{self.path[7:]}?{query}")

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
-import random
+import os
 import secrets
+import signal
+import threading
+from typing import Any
 
 import pytest
 
-from codesmith.errors import CodeSmithError
-from tests.node.conftest import HELPER, Web1
+from codesmith.errors import CallLost
+from codesmith.registry import Registry
+from codesmith.sdk.api import Execution
+from codesmith.sdk.client import Client
+from codesmith.tunnel import control
+from tests.node.web1 import HELPER, Web1
 
 pytestmark = pytest.mark.lab
 
@@ -79,7 +86,8 @@ def test_only_the_front_end_reaches_the_helper(web1: Web1) -> None:
         "s.connect('/run/codesmith-helper/helper.sock'); s.sendall(bytes(4)); print(s.recv(10))"
     )
     said = web1.on(f'setpriv --reuid=65534 --regid={group} --clear-groups python3 -I -c "{script}"', check=False)
-    assert said.out == "b''\n" or "reset" in said.err
+    # It hangs up: after our words, in them, or before them.
+    assert said.out == "b''\n" or "reset" in said.err or "Broken pipe" in said.err
 
 
 @pytest.mark.parametrize(
@@ -255,41 +263,42 @@ def test_many_verbs_without_a_pause_leave_no_dead_children(web1: Web1) -> None:
     assert int(web1.on(states, check=False).out) < 10
 
 
-def test_a_kill_at_any_moment_leaves_nothing_half_done(web1: Web1) -> None:
-    names = [f"cut{number}" for number in range(10)]
-    moments = random.Random(2)
-    for number, name in enumerate(names):
-        # Agent, helper and the useradd or userdel it runs die at once, a bit later each time.
-        kill = "systemctl kill --signal=KILL codesmith-agent.service codesmith-helper.service"
-        web1.on(f"sh -c 'sleep {moments.uniform(0, 0.12):.3f}; {kill}' >/dev/null 2>&1 &")
-        try:
-            web1.client.workspace.create(name=name)
-            if number % 2:
-                web1.client.workspace.delete(name=name)
-        except CodeSmithError:
-            pass  # cut off: what became of it is seen below
-    web1.person.wait_until(lambda: "ok" in web1.person.runs("inv node.health", check=False).out, within_s=60)
-    web1.person.wait_until(lambda: web1.client.node.health().status == "ok", within_s=60)
-    for found in web1.client.workspace.list():
-        if found.name in names:
-            assert web1.client.workspace.exec(name=found.name, argv=["true"]).exit_code == 0
-            assert web1.client.workspace.delete(name=found.name).user_deleted
-    left = web1.on(
-        "cat /etc/passwd /etc/shadow /etc/group /etc/gshadow; ls -A /srv/codesmith/home /srv/codesmith/.trash"
-    )
-    assert "cs-cut" not in left.out
-    checked = web1.on("pwck -r; grpck -r", check=False)
-    assert "cs-" not in checked.out + checked.err
-    web1.client.close()
+@pytest.mark.parametrize("kept", [True, False], ids=["kept connection", "new connection"])
+def test_a_call_lost_with_its_forwarder_is_done_once_when_repeated(web1: Web1, kept: bool) -> None:
+    name, runs = f"once-{kept}".lower(), f"/srv/codesmith/workspaces/once-{kept}/data/runs".lower()
+    job = {"name": name, "argv": ["sh", "-c", "echo run >> data/runs; sleep 2"]}
+    web1.client.workspace.create(name=name)
+    with Client(Registry.load(web1.person.registry).get("web1")) as client:
+        if kept:
+            client.node.version()
+        ended: list[Execution | CallLost] = []
+        caller = threading.Thread(target=lambda: ended.append(result_or_loss(client, job)))
+        caller.start()
+        web1.person.wait_until(lambda: web1.on(f"cat {runs}", check=False).ok, within_s=30)
+        os.kill(control.ping() or 0, signal.SIGKILL)
+        caller.join()
+        done = ended[0]
+        # The client repeats by itself what it sent on a kept connection; what it sent on a new one is for us to repeat.
+        assert kept or isinstance(done, CallLost)
+        for _ in range(5):  # the socket of a process that is just ending may take a call, too
+            if isinstance(done, CallLost):
+                assert "may have been carried out" in done.problem
+                done = result_or_loss(client, {**job, "request_id": done.request_id})
+    assert isinstance(done, Execution)
+    assert done.exit_code == 0
+    assert web1.on(f"cat {runs}").out == "run\n"
+    web1.client.close()  # the next test's call opens another
 
 
-def test_a_reply_survives_a_power_cut(web1: Web1) -> None:
-    made = web1.client.workspace.create(name="durable")
-    web1.person.lab_node("web1").power_cut()
-    web1.person.lab_node("web1").start()
-    web1.person.wait_until(lambda: web1.person.runs("inv node.version", check=False).code == 0, within_s=60)
-    assert web1.client.workspace.get(name="durable").id == made.id
-    assert web1.client.workspace.exec(name="durable", argv=["ls"]).stdout.split() == [
-        "AGENTS.md", "code", "config", "data", "logs", "tmp",
-    ]  # fmt: skip
-    web1.client.close()
+def result_or_loss(client: Client, job: dict[str, Any]) -> Execution | CallLost:
+    try:
+        return client.workspace.exec(**job)
+    except CallLost as lost:
+        return lost
+
+
+def test_a_lost_command_is_repeated_as_its_hint_says(web1: Web1) -> None:
+    command = "inv workspace.create lost"
+    repeated = f"CODESMITH_REQUEST_ID=a-word-of-mine {command}"
+    assert web1.person.runs(f"{repeated} --json").json == web1.person.runs(f"{repeated} --json").json
+    assert "exists" in web1.person.fails(command, code=6).err

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import random
-import time
 
 import pytest
 
-from codesmith.errors import CodeSmithError
-from tests.node.conftest import Web1
+from tests.node.web1 import Web1
 
 pytestmark = pytest.mark.lab
 # A process of the previous owner whose first thread has ended ("zombie"), with a descriptor hidden in a socket's queue.
@@ -120,35 +117,3 @@ def test_assign_is_refused_before_anything_is_touched(web1: Web1) -> None:
     web1.on("mv /srv/codesmith/workspaces/moved-by-hand /srv/codesmith/workspaces/still")
     assert client.workspace.get(name="still").state == "ready"
     assert client.workspace.exec(name="still", argv=["id", "-un"]).stdout == "cs-still\n"
-
-
-def test_an_assignment_killed_at_any_moment_is_completed(web1: Web1) -> None:
-    client = web1.client
-    client.workspace.create(name="cut")
-    for name in ("left", "right"):
-        client.user.create(name=name)
-    fill = "for i in $(seq 300); do mkdir -p data/$i; echo $i >data/$i/file; done; ln data/1/file data/same"
-    client.workspace.exec(name="cut", argv=["sh", "-c", fill])
-    moments = random.Random(3)
-    for number in range(6):
-        user = ("left", "right")[number % 2]
-        kill = "systemctl kill --signal=KILL codesmith-agent.service codesmith-helper.service"
-        web1.on(f"sh -c 'sleep {moments.uniform(0, 0.25):.3f}; {kill}' >/dev/null 2>&1 &")
-        try:
-            client.workspace.assign(name="cut", user=user)
-        except CodeSmithError:
-            pass  # cut off: it is completed at the next start, or by the same call again
-        web1.person.wait_until(lambda: web1.person.runs("inv node.version", check=False).ok, within_s=60)
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                assert client.workspace.assign(name="cut", user=user).user == user
-                break
-            except CodeSmithError:
-                assert time.monotonic() < deadline
-                time.sleep(0.2)
-        seen = client.workspace.exec(name="cut", argv=["sh", "-c", "id -un; cat data/*/file | wc -l; cat data/same"])
-        assert seen.stdout == f"cs-{user}\n300\n1\n"
-        assert web1.on(f"find /srv/codesmith/workspaces/cut ! -user cs-{user}; ls -A /srv/codesmith/.staging").out == ""
-    assert client.workspace.delete(name="cut").deleted
-    client.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.node.conftest import Web1
+from tests.node.web1 import Web1
 
 pytestmark = pytest.mark.lab
 SSH = "-o BatchMode=yes -o ConnectTimeout=20"

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from codesmith.errors import CodeSmithError
-from codesmith.registry import Registry
-from codesmith.sdk.client import Client
-from tests.node.conftest import Web1
-from tests.node.forge import PASSWORD, Forge
-from tests.person import Person
+from tests.node.forge import PASSWORD, Forge, Going, make
+from tests.node.web1 import Web1
 
 pytestmark = pytest.mark.lab
-CODE = "/srv/codesmith/workspaces/{}/code"
 SPY = """\
 while sleep 0.02; do
   for f in /proc/[0-9]*/cmdline /proc/[0-9]*/environ; do tr '\\0' ' ' < $f; echo; done
@@ -28,59 +21,10 @@ done
 """
 
 
-@pytest.fixture(scope="module")
-def two(make_person: Callable[..., Person], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Web1, Forge]]:
-    """A prepared node, and a forge beside it."""
-    person = make_person({"web1": "bookworm", "forge": "bookworm"})
-    forge = Forge(person, "forge", "web1", tmp_path_factory.mktemp("forge"))
-    forge.trusted_by("web1")
-    person.runs("inv node.prepare --node web1")
-    with pytest.MonkeyPatch.context() as patch:
-        for key in ("CODESMITH_HOME", "CODESMITH_NODES"):
-            patch.setenv(key, person.environment[key])
-        with Client(Registry.load(person.registry).get("web1")) as client:
-            client.node.version()
-            yield Web1(person, client), forge
-
-
 @pytest.fixture
 def web1(two: tuple[Web1, Forge]) -> Iterator[Web1]:
     yield two[0]
     two[0].client.close()
-
-
-@pytest.fixture
-def forge(two: tuple[Web1, Forge]) -> Forge:
-    return two[1]
-
-
-def make(web1: Web1, name: str) -> str:
-    """Make a workspace and return the directory for its code."""
-    web1.client.workspace.create(name=name)
-    return CODE.format(name)
-
-
-class Going:
-    """A clone that does not end by itself."""
-
-    def __init__(self, web1: Web1, forge: Forge, workspace: str, **more: Any) -> None:
-        self.web1, self.ended = web1, ""
-        self._wanted = {"workspace": workspace, "url": f"{forge.https}/slow/public.git", **more}
-        self._thread = threading.Thread(target=self._clone)
-        self._thread.start()
-        web1.person.wait_until(lambda: web1.on(f"pgrep -u cs-{workspace} git", check=False).ok, within_s=20)
-
-    def wait(self) -> str:
-        """Return the error that it ended with."""
-        self._thread.join(60)
-        return self.ended
-
-    def _clone(self) -> None:
-        with Client(Registry.load(self.web1.person.registry).get("web1")) as client:
-            try:
-                client.repo.clone(**self._wanted)
-            except CodeSmithError as error:
-                self.ended = str(error)
 
 
 def test_a_new_repository_is_the_users_own(web1: Web1) -> None:
@@ -155,6 +99,7 @@ def test_a_credential_is_written_down_nowhere(web1: Web1, forge: Forge) -> None:
     going = Going(web1, forge, **quiet)
     web1.on("systemctl kill --signal=KILL codesmith-agent")
     assert going.wait()
+    web1.person.wait_until(lambda: web1.person.runs("inv node.version --node web1", check=False).code == 0, within_s=60)
     web1.person.wait_until(lambda: web1.client.node.health().status == "ok", within_s=60)
     spied = web1.on("cat /root/spied; rm /root/spied").out
     assert "codesmith-job@quiet" in spied
@@ -194,7 +139,7 @@ def test_a_clone_that_is_cut_off_is_gone(web1: Web1, forge: Forge, victim: str) 
     workspace = f"cut-{victim}"
     code = make(web1, workspace)
     going = Going(web1, forge, workspace, credential={"token": PASSWORD})
-    assert web1.on(f"ls -A {code}").out.startswith(".codesmith-")
+    web1.person.wait_until(lambda: web1.on(f"ls -A {code}").out.startswith(".codesmith-"), within_s=20)
     node = web1.person.lab_node("web1")
     if victim == "power":
         node.power_cut()

@@ -9,7 +9,7 @@ import pytest
 
 from agent.errors import InvalidParams, Unsupported
 from agent.helper import sandboxes
-from tests.node.conftest import Web1
+from tests.node.web1 import Web1
 
 HOG = "x = bytearray(200 << 20); print(len(x))"
 MANY = "i=0; while [ $i -lt 60 ]; do sleep 5 & i=$((i+1)); done; echo all"

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from copy import deepcopy
 from typing import Any
 
 from codesmith.remote.bootstrap import layout
 from codesmith.remote.bootstrap.facts import Facts
-from codesmith.remote.bootstrap.layout import UNIT_DIR, Wish
+from codesmith.remote.bootstrap.layout import Wish
 from codesmith.remote.bootstrap.plan import plan
 
 SHA256 = "ab" * 32
 WISH = Wish(SHA256, "1.2.3", {name: f"[Unit]\nDescription={name}\n" for name in layout.UNITS}, "the-new-id")
 ROOT_FILE = {"type": "file", "mode": 0o644, "owner": "root", "group": "root"}
+LINK = {"type": "link", "mode": 0o777, "owner": "root", "group": "root"}
 
 BARE: dict[str, Any] = {
     "login": "ops",
@@ -41,11 +41,14 @@ BARE: dict[str, Any] = {
 def prepared() -> dict[str, Any]:
     """Return what a probe finds after a prepare of BARE."""
     ledger = next(step for step in plan(Facts.from_json(BARE), WISH) if step.kind == "ledger")
-    files = {entry.path: _directory(entry) for entry in (*layout.DIRECTORIES, layout.Owned(WISH.release, 0o755))}
-    files |= {f"{UNIT_DIR}/{name}": {**ROOT_FILE, "sha256": _sha256(text)} for name, text in WISH.units.items()}
+    files = {entry.path: _directory(entry) for entry in (*layout.DIRECTORIES, *WISH.release_directories)}
+    files |= {path: {**ROOT_FILE, "sha256": digest} for path, digest in WISH.unit_digests.items()}
+    for path, target in layout.UNIT_LINKS.items():
+        digest = WISH.unit_digests[layout.unit_of(WISH.release, path.rpartition("/")[2])]
+        files[path] = {**LINK, "target": target, "sha256": digest}
     files |= {entry.path: {**_directory(entry), "type": "other"} for entry in layout.SOCKETS.values()}
     files[WISH.agent] = {**ROOT_FILE, "sha256": SHA256}
-    files[layout.CURRENT] = {"type": "link", "target": WISH.release, "mode": 0o777, "owner": "root", "group": "root"}
+    files[layout.CURRENT] = {**LINK, "target": WISH.release}
     files[layout.NODE] = files[layout.LEDGER] = {**ROOT_FILE, "sha256": "any"}
     user = {"uid": 999, "group": "codesmith", "home": layout.STATE, "shell": layout.NOLOGIN, "groups": []}
     units = {name: {"ActiveState": "active", "UnitFileState": "enabled"} for name in layout.ENABLED}
@@ -53,6 +56,7 @@ def prepared() -> dict[str, Any]:
         "users": {"codesmith": user},
         "groups": {"codesmith": {"members": []}, "codesmith-clients": {"members": ["ops"]}},
         "files": files,
+        "releases": [WISH.release],
         "units": units | {layout.HELPER_SERVICE: {"ActiveState": "inactive", "UnitFileState": "static"}},
         "ledger": json.loads(ledger.order["text"]),
         "node": {"node_id": "the-new-id"},
@@ -62,7 +66,3 @@ def prepared() -> dict[str, Any]:
 
 def _directory(entry: layout.Owned) -> dict[str, Any]:
     return {"type": "directory", "mode": entry.mode, "owner": entry.owner, "group": entry.group}
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

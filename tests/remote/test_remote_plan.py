@@ -19,9 +19,11 @@ from codesmith.remote.bootstrap import layout
 from codesmith.remote.bootstrap.facts import Facts
 from codesmith.remote.bootstrap.plan import plan
 from codesmith.remote.bootstrap.probe import parse_sh_facts
-from codesmith.remote.bootstrap.step import Step
+from codesmith.remote.bootstrap.step import KINDS, Step
 
-CASES = yaml.safe_load((Path(__file__).with_name("plans.yaml")).read_text())
+CASES = yaml.safe_load(
+    (Path(__file__).with_name("plans.yaml")).read_text().replace(f"{layout.RELEASES}/RELEASE", WISH.release)
+)
 
 
 def facts(case: dict[str, Any]) -> Facts:
@@ -41,9 +43,11 @@ def commands(steps: list[Step]) -> Iterator[str]:
         if order["do"] == "run":
             yield shlex.join(order["argv"])
         if order["do"] == "units":
-            if order["stop"]:
-                yield shlex.join(["systemctl", "stop", *order["stop"]])
-            yield from (f"systemctl start {name}" for name in order["start"])
+            again = [name for name in order["start"] if name in order["stop"]]
+            stop, start = ([name for name in order[key] if name not in again] for key in ("stop", "start"))
+            for verb, names in (("stop", stop), ("restart", again), ("start", start)):
+                if names:
+                    yield shlex.join(["systemctl", verb, *names])
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if "steps" in case], ids=itemgetter("case"))
@@ -59,6 +63,22 @@ def test_refused(case: dict[str, Any]) -> None:
         plan(facts(case), WISH)
     reasons = error.value.problem.split("; ")
     assert [any(wanted in reason for reason in reasons) for wanted in case["refused"]] == [True] * len(reasons)
+
+
+def test_every_step_has_a_known_kind_and_tells_before_and_after() -> None:
+    changes = {"missing_commands": ["git"]}
+    bare = plan(Facts.from_json(change(BARE, changes)), WISH)
+    drifted = plan(
+        Facts.from_json(
+            change(prepared(), {"files": {layout.CURRENT: None}, "releases": [f"{layout.RELEASES}/000000000000"]})
+        ),
+        WISH,
+    )
+    steps = [step.to_dict() for step in (*bare, *drifted)]
+    assert {step["kind"] for step in steps} == set(KINDS) - {"file", "resident"}  # these are of an uninstall
+    assert all(step["before"] and step["after"] and step["before"] != step["after"] for step in steps)
+    (git,) = [step for step in steps if step["kind"] == "package"]
+    assert (git["name"], git["before"], git["after"]) == ("git", "missing", "installed")
 
 
 def ledger_of(node: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -77,11 +97,14 @@ def test_the_ledger_tells_ours_from_what_was_there() -> None:
 
 def test_what_we_made_stays_ours_and_old_releases_stay_on_record() -> None:
     node = prepared()
-    old = {"kind": "file", "path": f"{layout.RELEASES}/000/agent.pyz", "sha256": "0", "made_by_us": True}
-    node["ledger"]["entries"].append(old)
+    old = {"kind": "file", "path": f"{layout.RELEASES}/000000000000/agent.pyz", "sha256": "0", "made_by_us": True}
+    gone = {"kind": "file", "path": f"{layout.RELEASES}/111111111111/agent.pyz", "sha256": "1", "made_by_us": True}
+    node["ledger"]["entries"] += [old, gone]
+    node["releases"] += [f"{layout.RELEASES}/000000000000", f"{layout.RELEASES}/theirs"]
     node["login"] = "ada"
     entries = ledger_of(node)
     assert entries[old["path"]] == old
+    assert gone["path"] not in entries
     assert all(entry["made_by_us"] for entry in entries.values())
     assert {"ops", "ada"} <= set(entries)
 

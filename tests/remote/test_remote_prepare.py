@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import paramiko
 import pytest
+from node_side import ask, ledger_of, sh
 
 from codesmith.errors import AuthenticationFailed, StepFailed, Unreachable, Unsupported
 from codesmith.lab import LabNode
@@ -32,18 +31,6 @@ Boot = Callable[..., LabNode]
 
 def kinds(done: Prepared) -> list[str]:
     return [f"{step.kind} {step.name}" for step in done.steps]
-
-
-def sh(node: LabNode, script: str) -> str:
-    return node.run(["/bin/sh", "-euc", script]).stdout.strip()
-
-
-def ask(node: LabNode) -> dict[str, Any]:
-    body = '{"jsonrpc":"2.0","id":1,"method":"node.version","params":{}}'
-    curl = (
-        f"curl -sS -m 20 --unix-socket {layout.SOCKET} -H content-type:application/json -d '{body}' http://localhost/"
-    )
-    return dict(json.loads(sh(node, curl))["result"])
 
 
 def test_prepare_on_every_release(any_node: LabNode, as_node: AsNode) -> None:
@@ -67,7 +54,7 @@ def test_what_prepare_made_survives_a_reboot(any_node: LabNode, as_node: AsNode)
 
 def test_the_ledger_is_exact(node: LabNode, as_node: AsNode) -> None:
     prepare(as_node(node))
-    ledger = json.loads(sh(node, f"cat {layout.LEDGER}"))
+    ledger = ledger_of(node)
     assert ledger["node_id"] == json.loads(sh(node, f"cat {layout.NODE}"))["node_id"]
     for entry in ledger["entries"]:
         if "mode" in entry:
@@ -113,19 +100,45 @@ UNIT = f"{layout.UNIT_DIR}/{layout.AGENT_SERVICE}"
 RESTART = f"service {layout.AGENT_SERVICE}"
 DRIFT = {
     "a changed unit file": (f"echo '# edited' >>{UNIT}", [f"unit {layout.AGENT_SERVICE}", "reload systemd", RESTART]),
-    "a removed unit file": (f"rm {UNIT}", [f"unit {layout.AGENT_SERVICE}", "reload systemd", RESTART]),
+    "a removed unit file": (
+        f"rm $(readlink -f {UNIT})",
+        [f"unit {layout.AGENT_SERVICE}", "reload systemd", RESTART],
+    ),
+    "a lost link to a unit": (f"rm {UNIT}", [f"link {UNIT}", "reload systemd", RESTART]),
     "a wrong mode": ("chmod 777 /srv/codesmith/.trash", ["directory /srv/codesmith/.trash"]),
     "a wrong owner": ("chown games /srv/codesmith/home", ["directory /srv/codesmith/home"]),
     "a missing directory": ("rmdir /srv/codesmith/workspaces", ["directory /srv/codesmith/workspaces"]),
     "a stopped socket": ("systemctl stop codesmith-helper.socket", ["service codesmith-helper.socket"]),
     "a stopped agent": ("systemctl stop codesmith-agent.service", [RESTART]),
-    "a disabled socket": ("systemctl disable codesmith-agent.socket", ["enable codesmith-agent.socket"]),
-    "a disabled agent": ("systemctl disable codesmith-agent.service", ["enable codesmith-agent.service"]),
+    # systemd's `disable` takes its link to the unit away, too.
+    "a disabled socket": (
+        "systemctl disable codesmith-agent.socket",
+        [
+            f"link {layout.UNIT_DIR}/{layout.AGENT_SOCKET}",
+            f"enable {layout.AGENT_SOCKET}",
+            f"service {layout.AGENT_SOCKET}, {layout.AGENT_SERVICE}",
+        ],
+    ),
+    "a disabled agent": (
+        "systemctl disable codesmith-agent.service",
+        [f"link {UNIT}", f"enable {layout.AGENT_SERVICE}", RESTART],
+    ),
+    "an agent that is not started at boot": (
+        "rm /etc/systemd/system/multi-user.target.wants/codesmith-agent.service; systemctl daemon-reload",
+        ["enable codesmith-agent.service"],
+    ),
     "a changed agent": (
         "echo x >>/usr/lib/codesmith/current/agent.pyz",
         [f"release {layout.RELEASES}/RELEASE/agent.pyz", RESTART],
     ),
-    "a lost link": (f"rm {layout.CURRENT}", [f"link {layout.CURRENT}", RESTART]),
+    "a lost link": (
+        f"rm {layout.CURRENT}",
+        [
+            f"link {layout.CURRENT}",
+            "reload systemd",
+            f"service {layout.AGENT_SOCKET}, {layout.HELPER_SOCKET}, {layout.AGENT_SERVICE}",
+        ],
+    ),
     "a lost ledger": (f"rm {layout.LEDGER}", [f"ledger {layout.LEDGER}"]),
     "a lost id": (f"rm {layout.NODE}", [f"node {layout.NODE}"]),
     "an open ledger": (f"chmod 666 {layout.LEDGER}", [f"ledger {layout.LEDGER}"]),
@@ -152,7 +165,7 @@ def test_drift_is_mended_by_exactly_the_steps_it_needs(node: LabNode, as_node: A
     command, steps = DRIFT[drift]
     sh(node, command)
     done = prepare(as_node(node))
-    release = packing.pack().sha256[:12]
+    release = layout.wish_for(packing.pack(), "").release.rpartition("/")[2]
     assert in_any_order(kinds(done)) == in_any_order([step.replace("RELEASE", release) for step in steps])
     assert done.node_id == before == ask(node)["node_id"]
     assert prepare(as_node(node)).steps == ()
@@ -166,7 +179,7 @@ def test_missing_packages_come_from_the_nodes_package_manager(fresh: Boot, as_no
     done = prepare(as_node(node))
     assert any(step.kind == "package" and purged in step.name for step in done.steps)
     assert ask(node)["node_id"] == done.node_id
-    entries = json.loads(sh(node, f"cat {layout.LEDGER}"))["entries"]
+    entries = ledger_of(node)["entries"]
     assert {"kind": "package", "name": purged, "made_by_us": True} in entries
     assert prepare(as_node(node)).steps == ()
 
@@ -197,7 +210,7 @@ def test_a_prepare_that_was_cut_off_is_finished_by_the_next(fresh: Boot, as_node
     done = prepare(as_node(node))
     assert ask(node)["node_id"] == done.node_id == "the-id-of-the-first"
     assert prepare(as_node(node)).steps == ()
-    entries = json.loads(sh(node, f"cat {layout.LEDGER}"))["entries"]
+    entries = ledger_of(node)["entries"]
     assert all(entry["made_by_us"] for entry in entries)
 
 
@@ -216,12 +229,16 @@ def test_a_prepare_that_lost_its_connection_ends_on_the_node(fresh: Boot, as_nod
     assert prepare(as_node(node)).steps == ()
 
 
-def test_prepares_at_the_same_time_take_turns(fresh: Boot, as_node: AsNode) -> None:
+def test_five_prepares_at_once_make_one_install(fresh: Boot, as_node: AsNode) -> None:
     node = fresh("busy")
-    with ThreadPoolExecutor(4) as pool:
-        done = list(pool.map(lambda _: prepare(as_node(node)), range(4)))
+    told: list[Progress] = []
+    with ThreadPoolExecutor(5) as pool:
+        done = list(pool.map(lambda _: prepare(as_node(node), on_progress=told.append), range(5)))
     assert {one.node_id for one in done} == {ask(node)["node_id"]}
-    assert sum(one.changed for one in done) >= 1
+    assert [one.changed for one in done].count(True) == 1
+    assert [one.steps != () for one in done].count(True) == 1
+    # Those that planned the same meanwhile carried out nothing.
+    assert [one.text for one in told if one.phase == "step"].count("create the user codesmith") == 1
 
 
 def test_an_operator_with_sudo_may_call_the_agent_afterwards(fresh: Boot, as_node: AsNode) -> None:
@@ -257,39 +274,3 @@ def test_sshd_that_forbids_socket_forwarding_is_no_obstacle(fresh: Boot, as_node
     node = fresh("strict")
     sh(node, "echo 'AllowStreamLocalForwarding no' >>/etc/ssh/sshd_config; systemctl restart ssh")
     assert prepare(as_node(node)).changed
-
-
-def test_a_new_agent_replaces_the_old_one_which_stays_beside_it(
-    fresh: Boot, as_node: AsNode, agent_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    node = fresh("upgrade")
-    old = prepare(as_node(node))
-    newer = Path(shutil.copytree(agent_copy, tmp_path / "agent"))
-    text = (newer / "__init__.py").read_text()
-    (newer / "__init__.py").write_text(text.replace(old.agent_version, "99.0.0"))
-    payload = packing._pack_anew(newer, tmp_path / "newer.pyz")
-    monkeypatch.setattr(packing, "pack", lambda: payload)
-    done = prepare(as_node(node))
-    assert [step.kind for step in done.steps] == ["ledger", "release", "link", "service"]
-    assert (ask(node)["agent"], done.node_id) == ("99.0.0", old.node_id)
-    assert len(sh(node, f"ls {layout.RELEASES}").split()) == 2
-    assert (
-        len([e for e in json.loads(sh(node, f"cat {layout.LEDGER}"))["entries"] if "agent.pyz" in e.get("path", "")])
-        == 2
-    )
-
-
-def test_an_agent_that_cannot_start_is_not_called_prepared(
-    fresh: Boot, as_node: AsNode, agent_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from codesmith.remote.bootstrap import prove
-
-    node = fresh("broken")
-    broken = Path(shutil.copytree(agent_copy, tmp_path / "agent"))
-    (broken / "main.py").write_text('def main(argv):\n    raise SystemExit("broken on purpose")\n')
-    payload = packing._pack_anew(broken, tmp_path / "broken.pyz")
-    monkeypatch.setattr(packing, "pack", lambda: payload)
-    monkeypatch.setattr(prove, "ANSWER_TIMEOUT_S", 2)
-    with pytest.raises(StepFailed, match=r"does not answer .broken on purpose") as error:
-        prepare(as_node(node))
-    assert "journalctl -u codesmith-agent.service" in error.value.hint

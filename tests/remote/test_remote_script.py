@@ -8,18 +8,30 @@ from typing import Any
 
 import pytest
 
-from codesmith.errors import AuthenticationFailed, Unreachable
+from codesmith.errors import AuthenticationFailed, CodeSmithError, Unreachable
 from codesmith.lab import LabNode
+from codesmith.remote import script
+from codesmith.remote.bootstrap import probe
 from codesmith.remote.connection import NodeConnection, run_script
 from codesmith.remote.script import ScriptGarbled, ScriptTimeout
 
 Open = Callable[..., NodeConnection]
 ALL_BYTES = bytes(range(256)) * 40
-NOISE = "echo hello from the rc file; echo and from its errors >&2; printf no-line-end; set -C; umask 777; cd /tmp\n"
+NOISE = (
+    "echo hello from the rc file; echo and from its errors >&2; printf no-line-end; set -C; umask 777; cd /tmp; "
+    "read line\n"
+)
 NOISY_SHELLS = {
     "/bin/bash": (".bashrc", NOISE + "export LC_ALL=xx_YY PATH=/nowhere SHELLOPTS; set -f; alias cat=false\n"),
-    "/usr/bin/fish": (".config/fish/config.fish", "echo hello; echo errors >&2; set -x PATH /nowhere; umask 777\n"),
-    "/bin/tcsh": (".tcshrc", "echo hello; set noclobber; setenv PATH /nowhere; umask 777; alias cat false\n"),
+    "/usr/bin/fish": (
+        ".config/fish/config.fish",
+        "echo hello; echo errors >&2; set -x PATH /nowhere; umask 777; read line\n",
+    ),
+    "/bin/tcsh": (
+        ".tcshrc",
+        'echo hello; set line = "$<"; set noclobber; setenv PATH /nowhere; umask 777; alias cat false\n',
+    ),
+    "/usr/bin/zsh": (".zshenv", NOISE + "export LC_ALL=xx_YY PATH=/nowhere; setopt noclobber; alias cat=false\n"),
 }
 
 
@@ -120,3 +132,20 @@ def test_a_script_is_one_exec(open_to: Open, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(connection.transport, "open_session", counted)
     run_script(connection, "cat", b"x" * 100_000, root=True)
     assert len(opened) == 1
+
+
+def test_a_line_without_end_is_a_lost_connection_and_not_a_full_memory():
+    heard = []
+    feed = script._line_reader("mark", heard.append)
+    feed(b"noise mark\nfirst\nsec")
+    feed(b"ond\n")
+    assert heard == [b"first", b"second"]
+    with pytest.raises(EOFError, match="a line of more than"):
+        for _ in range(200):
+            feed(b"x" * (1 << 16))
+
+
+@pytest.mark.parametrize("said", ['{"login": 5', "{]", '{"python": 3}'])
+def test_nonsense_of_a_node_is_an_error_with_its_name(said):
+    with pytest.raises(CodeSmithError, match="node web1: what a look at it printed cannot be read"):
+        probe.parse("web1", said)

@@ -11,7 +11,7 @@ from sdk_doubles import error, http, result, scripted
 from codesmith import errors
 from codesmith.sdk import transport as transport_module
 from codesmith.sdk.transport import Transport
-from codesmith.sdk.wire import Connection
+from codesmith.wire import Connection
 
 
 def refuse_to_ensure():
@@ -85,11 +85,35 @@ def test_the_second_end_is_an_error(path, transport):
 
 def test_a_fresh_connection_that_ends_is_not_tried_again(path, transport):
     with scripted(path, None) as server:
-        with pytest.raises(errors.Unreachable) as caught:
+        with pytest.raises(errors.CallLost) as caught:
             change(transport)
         assert caught.value.code == 5
-        assert caught.value.hint == "inv node.status --node web1"
         assert len(server.requests) == 1
+
+
+def test_a_lost_change_is_repeated_under_its_first_id(path, transport, monkeypatch):
+    with scripted(path, result(1), None, result(1), result(2)) as server:
+        change(transport, name="a")
+        transport.close()
+        with pytest.raises(errors.CallLost, match="may have been carried out") as caught:
+            change(transport, name="b")
+        word, _, value = caught.value.hint.split()[-3].partition("=")
+        monkeypatch.setenv(word, value)
+        again = Transport("web1", path, refuse_to_ensure)
+        assert [change(again, name="a"), change(again, name="b")] == [1, 2]
+        again.close()
+    ids = [request["params"]["request_id"] for request in server.requests]
+    assert ids[:2] == ids[2:]
+    assert ids[1] == caught.value.request_id
+
+
+def test_a_lost_look_and_a_change_with_an_id_of_the_callers_are_told_how_to_repeat_them(path, transport):
+    with scripted(path, None, None):
+        with pytest.raises(errors.CallLost, match="the same again") as looked:
+            look(transport)
+        with pytest.raises(errors.CallLost, match="request_id='mine'") as changed:
+            change(transport, request_id="mine")
+    assert (looked.value.request_id, changed.value.request_id) == ("", "mine")
 
 
 def test_an_answer_that_stops_in_its_middle_is_an_error_and_not_repeated(path, transport):
@@ -179,6 +203,18 @@ def test_a_peer_that_says_nothing_is_given_up_at_the_deadline(path, transport, m
     with scripted(path, b"HTTP/1.1 200 OK\r\n"):
         with pytest.raises(errors.Unreachable, match=r"web1 did not answer node.version within 0 s"):
             look(transport)
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "limit_s"),
+    [
+        ("user.create", {}, 0), ("workspace.exec", {"timeout_s": 7}, 7), ("repo.clone", {}, 600),
+        ("repo.clone", {"timeout_s": 7}, 7), ("workspace.create", {}, 0), ("workspace.create", {"repo": {}}, 600),
+        ("workspace.create", {"repo": {"timeout_s": 7}}, 7),
+    ],
+)  # fmt: skip
+def test_a_calls_own_limit_is_known(method, params, limit_s):
+    assert transport_module._own_limit_s(method, params) == limit_s
 
 
 def test_a_commands_own_limit_comes_on_top_of_the_deadline(path, transport, monkeypatch):

@@ -21,9 +21,10 @@ def test_outcomes_come_in_the_order_of_the_nodes(nodes):
     assert [outcome.result for outcome in fanout.each(nodes, lambda node: node.name)] == [node.name for node in nodes]
 
 
-def test_at_most_sixteen_run_at_once_and_sixteen_do(nodes):
+@pytest.mark.parametrize("limit", [fanout.AT_ONCE, 3])
+def test_as_many_run_at_once_as_may_and_no_more(nodes, limit):
     running, most, lock = [0], [0], threading.Lock()
-    one_too_many = threading.Barrier(17)
+    one_too_many = threading.Barrier(limit + 1)
 
     def work(node):
         with lock:
@@ -34,8 +35,8 @@ def test_at_most_sixteen_run_at_once_and_sixteen_do(nodes):
         with lock:
             running[0] -= 1
 
-    fanout.each(nodes, work)
-    assert most[0] == 16
+    fanout.each(nodes, work, limit)
+    assert most[0] == limit
 
 
 def test_one_failure_stops_no_other(nodes):
@@ -69,7 +70,7 @@ def test_the_only_nodes_error_is_its_own(nodes):
 
     outcomes = fanout.each(nodes[:1], work)
     with pytest.raises(Unreachable, match="gone"):
-        fanout.results(outcomes, lambda node, error: {})
+        fanout.raise_only(outcomes)
 
 
 def test_a_bug_in_one_thread_reaches_the_caller(nodes):
@@ -78,3 +79,24 @@ def test_a_bug_in_one_thread_reaches_the_caller(nodes):
 
     with pytest.raises(ZeroDivisionError):
         fanout.each(nodes, work)
+
+
+def test_ctrl_c_tells_what_was_done_what_is_under_way_and_what_was_not_begun(nodes):
+    let_go, is_there = threading.Event(), threading.Event()
+
+    def work(node):
+        if node.name == "n1":
+            is_there.set()
+            let_go.wait()
+        return node.name
+
+    def press_ctrl_c():
+        if is_there.is_set():
+            raise KeyboardInterrupt
+
+    with pytest.raises(fanout.Interrupted) as caught:
+        fanout.each(nodes[:4], work, 1, press_ctrl_c)
+    let_go.set()
+    assert [outcome.result for outcome in caught.value.outcomes] == ["n0"]
+    assert (caught.value.under_way, caught.value.not_begun) == (["n1"], ["n2", "n3"])
+    assert str(caught.value) == "cancelled: 1 of 4 nodes are done; under way: n1; not begun: n2, n3"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from invoke.context import Context
 
+from codesmith.errors import CodeSmithError
 from codesmith.program import CodeSmith
 from codesmith.task import Task
 from codesmith.tasks import root
@@ -20,11 +21,13 @@ NAMES = sorted(NS.task_names)
 HARMLESS = {
     "audit.list",
     "lab.status",
+    "node.doctor",
     "node.health",
     "node.info",
     "node.list",
     "node.logs",
     "node.status",
+    "node.verify",
     "node.version",
     "repo.get",
     "repo.list",
@@ -82,10 +85,10 @@ def test_every_task_that_shows_something_has_json(name):
 
 def test_only_tasks_that_look_run_under_dry():
     assert {name for name in NAMES if NS[name].harmless} == HARMLESS
-    assert [name for name in NAMES if NS[name].plans] == ["node.prepare"]
+    assert [name for name in NAMES if NS[name].plans] == ["node.prepare", "node.uninstall"]
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - HARMLESS - {"node.prepare"}))
+@pytest.mark.parametrize("name", sorted(set(NAMES) - HARMLESS - {"node.prepare", "node.uninstall"}))
 def test_a_task_that_changes_things_refuses_dry(name):
     context = Context()
     context.config.run.dry = True
@@ -93,6 +96,24 @@ def test_a_task_that_changes_things_refuses_dry(name):
     required = [p.name for p in task.argspec(task.body).parameters.values() if p.default is inspect.Parameter.empty]
     with pytest.raises(Exception, match="cannot be tried with --dry; nothing was done"):
         task(context, **dict.fromkeys(required, "x"))
+
+
+def test_tasks_of_several_nodes_share_their_options():
+    several = [name for name in NAMES if "tag" in NS[name].kinds() and name != "node.add"]
+    assert "node.prepare" in several
+    for name in several:
+        assert {"node", "tag", "all", "jobs", "file"} <= set(NS[name].kinds()), name
+
+
+def test_a_keyword_that_no_option_has_is_an_error_in_python_too():
+    with pytest.raises(TypeError, match=r"node\.version takes no nodes"):
+        NS["node.version"](Context(), nodes=["web1"])
+
+
+@pytest.mark.parametrize("jobs", [0, 257])
+def test_how_many_at_once_has_bounds(jobs):
+    with pytest.raises(CodeSmithError, match="--jobs takes a whole number from 1 to 256"):
+        NS["node.version"](Context(), jobs=jobs)
 
 
 def test_namespaces_are_listed_in_order():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import threading
 from pathlib import Path
 
 import pytest
+import tunnel_lab_agent as lab_agent
 from tunnel_doubles import FarEnd
 from tunnel_talk import eventually, is_running, threads_since
 
@@ -58,3 +60,33 @@ def keep(home, far_end, node):
         keeper.join(5)
     far_end.stop()
     eventually(lambda: not threads_since(before), "threads left")
+
+
+@pytest.fixture(scope="module")
+def far(boot):
+    """One real node with the stand-in agent; a test that changes it puts it back."""
+    return boot("tunnel")
+
+
+@pytest.fixture(scope="module")
+def node_id(far):
+    return lab_agent.install(far)
+
+
+@pytest.fixture
+def sshd(far, node_id):
+    """Give sshd other settings until the test ends."""
+    yield lambda *lines: lab_agent.set_sshd(far, *lines)
+    lab_agent.set_sshd(far)
+
+
+@pytest.fixture
+def ssh_config(tmp_path, monkeypatch):
+    """An ssh configuration of this test's own, which every ssh and the forwarder reads."""
+    config, programs = tmp_path / "ssh_config", tmp_path / "bin"
+    programs.mkdir()
+    (programs / "ssh").write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {config} "$@"\n')
+    (programs / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    config.touch()
+    return config

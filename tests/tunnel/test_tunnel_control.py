@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 from tunnel_talk import connect, eventually, is_running, threads_since
 
-from codesmith.errors import CodeSmithError, NotPrepared, Unreachable, Unsupported
+from codesmith.errors import CodeSmithError, NotPrepared, Unreachable
 from codesmith.paths import runtime_dir, state_dir
+from codesmith.registry import Node
+from codesmith.secret import Wanted
 from codesmith.tunnel import control
 from codesmith.tunnel import forwarder as forwarding
 from codesmith.tunnel.endpoint import endpoint_path
@@ -137,10 +139,7 @@ def test_forwarder_that_lost_its_control_socket_ends(here, node):
     assert not endpoint_path(node).exists()
 
 
-def test_errors_keep_their_class_across_the_process_border(home, node):
-    tcp = dataclasses.replace(node, endpoint="tcp:7001")
-    with pytest.raises(Unsupported, match="web1"):
-        control.connect(tcp)
+def test_errors_keep_their_class_across_the_process_border():
     original = NotPrepared("web1 has no agent", hint="inv node.prepare")
     copy = error_from_dict(json.loads(json.dumps(error_to_dict(original))))
     assert (type(copy), str(copy)) == (NotPrepared, str(original))
@@ -190,3 +189,12 @@ def test_client_side_is_light(module):
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=TOP, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_an_answer_that_nobody_gave_is_not_handed_to_the_forwarder(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(control, "_ask", lambda request, timeout_s: asked.append(request) or {"endpoint": {}})
+    monkeypatch.setattr(control.EndpointState, "from_dict", classmethod(lambda cls, data: data))
+    given = {Wanted("password", "me@there", "?"): "", Wanted("password", "you@there", "?"): "word"}
+    control._connect(Node("n1", tmp_path / "nodes.yaml", host="there"), 1.0, given)
+    assert [value for _, value in asked[0]["secrets"]] == ["word"]

@@ -12,6 +12,7 @@ import stand_in_agent
 
 from codesmith.errors import CodeSmithError, Unreachable
 from codesmith.registry import Node
+from codesmith.secret import Secrets
 from codesmith.tunnel import proof as proofs
 from codesmith.tunnel.link import Refused
 
@@ -62,6 +63,7 @@ class FarEnd:
         self.gate = threading.Event()
         self.gate.set()
         self.links: list[FakeLink] = []
+        self.secrets: Secrets | None = None
         self._listener: socket.socket | None = None
 
     def start(self, idle_s: float = 300.0) -> None:
@@ -80,7 +82,8 @@ class FarEnd:
         for link in self.links:
             link.die()
 
-    def opener(self, node: Node, on_lost: Callable[[], None]) -> FakeLink:
+    def opener(self, node: Node, on_lost: Callable[[], None], secrets: Secrets | None = None) -> FakeLink:
+        self.secrets = secrets
         self.gate.wait(10)
         if self.problem is not None:
             raise self.problem

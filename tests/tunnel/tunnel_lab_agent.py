@@ -52,7 +52,9 @@ def wait_for_socket(node: LabNode) -> None:
 def set_sshd(node: LabNode, *lines: str) -> None:
     """Give sshd these lines before all others; none takes them back. Connections that stand keep what they had."""
     write(node, "/etc/ssh/sshd_config.d/00-tunnel.conf", "".join(f"{line}\n" for line in lines))
-    node.run(["systemctl", "reload-or-restart", "ssh"])
+    # A reload would not wait until it listens again.
+    node.run(["systemctl", "reset-failed", "ssh"])
+    node.run(["systemctl", "restart", "ssh"])
 
 
 def write(node: LabNode, path: str, text: str) -> None:

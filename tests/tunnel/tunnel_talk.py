@@ -10,6 +10,8 @@ import threading
 import time
 from pathlib import Path
 
+from codesmith.tunnel import control
+
 
 def threads_since(before: set[threading.Thread]) -> list[threading.Thread]:
     """Return the new threads, the stand-in agent's own left out."""
@@ -89,6 +91,16 @@ def eventually(check, what: str = "", within_s: float = 15.0):
         assert time.monotonic() < deadline, what or f"not within {within_s} s"
         time.sleep(0.02)
     return value
+
+
+def state(name: str = ""):
+    """Return what the forwarder says of its only endpoint, or of one of several."""
+    (found,) = [one for one in control.status() if not name or one.name == name]
+    return found
+
+
+def is_ready(name: str = "") -> bool:
+    return state(name).state == "ready"
 
 
 def is_running(pid: int) -> bool:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codesmith.errors import StepFailed
 from codesmith.remote.bootstrap import layout
 from codesmith.remote.bootstrap.facts import Facts
-from codesmith.remote.bootstrap.probe import PYTHON, payload, program
+from codesmith.remote.bootstrap.probe import NONSENSE, PYTHON, payload, program
+from codesmith.remote.bootstrap.releases import target_of
+from codesmith.remote.bootstrap.services import home
 from codesmith.remote.bootstrap.step import Step, StepResult
 from codesmith.remote.script import ScriptResult, name_of, run_script
 
 if TYPE_CHECKING:
     import fabric
 
+# Where a program that was killed may have left a file that is not yet one; besides those it works on.
+LEFT_IN = (layout.CONFIG, layout.CODE, layout.RELEASES, layout.UNIT_DIR)
 LOCK_TIMEOUT_S = 300
 STEPS_TIMEOUT_S = 600
 PACKAGES_TIMEOUT_S = 3600
@@ -45,20 +50,25 @@ class _Progress:
     steps: Sequence[Step]
     on_result: Callable[[StepResult], None]
     failed: dict[str, Any] | None = None
+    # What the node says of itself after the steps: done, stale, refused, or which release is back.
     said: dict[str, Any] = field(default_factory=dict)
 
     def take(self, line: bytes) -> None:
         """Take one line; a failed step is remembered with its command."""
         if not line.startswith(b"{"):
             return
-        found = json.loads(line)
-        if "step" not in found:
-            self.said.update(found)
-            return
-        step = self.steps[found["step"]]
-        self.on_result(StepResult(step, found["ok"], found["seconds"], found.get("message", "")))
-        if not found["ok"]:
-            self.failed = {**found, "step": step}
+        try:
+            found = json.loads(line)
+            if "step" not in found:
+                self.said.update(found)
+                return
+            step = self.steps[found["step"]]
+            result = StepResult(step, bool(found["ok"]), float(found["seconds"]), str(found.get("message", "")))
+        except NONSENSE:
+            return  # not a line of ours: without "done" at the end the steps count as failed
+        self.on_result(result)
+        if not result.ok:
+            self.failed = {"message": "", **found, "step": step}
 
 
 def apply(
@@ -74,7 +84,12 @@ def apply(
     """
     job = {
         "orders": [dict(step.order) for step in steps],
-        "expect": {layout.LEDGER: facts.ledger, layout.NODE: facts.node},
+        "expect": {
+            "files": {layout.LEDGER: facts.ledger, layout.NODE: facts.node},
+            "links": {path: target_of(facts, path) for path in (layout.CURRENT, layout.PREVIOUS, layout.FALLBACK)},
+        },
+        "home": home(),
+        "folders": [*{str(Path(step.order["path"]).parent) for step in steps if "path" in step.order}, *LEFT_IN],
         "lock_timeout_s": LOCK_TIMEOUT_S,
     }
     needs_agent = any(step.kind == "release" for step in steps)
@@ -88,24 +103,32 @@ def apply(
 def _judge(connection: fabric.Connection, progress: _Progress, done: ScriptResult) -> bool:
     name = name_of(connection)
     if progress.failed:
-        raise _step_failed(name, progress.failed["step"], progress.failed)
+        raise _step_failed(name, progress.failed["step"], progress.failed, progress.said)
     if "refused" in progress.said:
         raise StepFailed(f"node {name}: {progress.said['refused']}", hint=f"inv node.prepare --node {name}")
     if progress.said.get("stale"):
         return False
     if not progress.said.get("done"):
         said = done.stderr.strip().splitlines()[-1:] or ["nothing"]
-        raise StepFailed(f"node {name}: the steps ended early with status {done.status}: {said[0]}")
+        problem = f"node {name}: the steps ended early with status {done.status}: {said[0]}"
+        raise StepFailed(problem, hint=f"again, it goes on from there: inv node.prepare --node {name}")
     return True
 
 
-def _step_failed(name: str, step: Step, failed: dict[str, Any]) -> StepFailed:
+def _step_failed(name: str, step: Step, failed: Mapping[str, Any], said: Mapping[str, Any]) -> StepFailed:
     parts = [f"node {name}: could not {step.text}: {failed['message']}"]
     if failed.get("command"):
         parts.append(f"command: {failed['command']}")
     if failed.get("stderr"):
         parts.append(f"it said: {failed['stderr']}")
-    return StepFailed("\n".join(parts), hint=f"mend that, then again: inv node.prepare --node {name}")
+    if said.get("back"):
+        parts.append(f"the one before ({said['back']}) runs again")
+    if said.get("lost"):
+        parts.append(said["lost"])
+    hint = f"mend that, then again: inv node.prepare --node {name}"
+    if step.kind == "service" and not said.get("back"):
+        hint += f"; or take all back: inv node.uninstall --node {name}"
+    return StepFailed("\n".join(parts), hint=hint)
 
 
 def install_python(connection: fabric.Connection, step: Step) -> None:
@@ -114,4 +137,4 @@ def install_python(connection: fabric.Connection, step: Step) -> None:
     done = run_script(connection, script, root=True, timeout_s=PACKAGES_TIMEOUT_S)
     if done.status != 0:
         failed = {"message": f"ended with status {done.status}", "command": step.text, "stderr": done.stderr[-2000:]}
-        raise _step_failed(name_of(connection), step, failed)
+        raise _step_failed(name_of(connection), step, failed, {})

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
+
+RELEASE = re.compile(r"/[0-9a-f]{12}\Z")
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,11 @@ class Facts:
     users: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
     groups: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
     files: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
+    releases: tuple[str, ...] = ()
     units: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     spaces: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    # Who lives there (workspaces, users), if it was asked; an error's words when nobody can tell.
+    residents: Mapping[str, tuple[str, ...] | list[str]] = field(default_factory=dict)
     ledger: Any = None
     node: Any = None
     agent: Mapping[str, Any] | None = None
@@ -36,9 +42,11 @@ class Facts:
     def from_json(cls, data: Mapping[str, Any]) -> Facts:
         """Return the facts of a probe's JSON; what this version does not know is left out."""
         known = {entry.name: data[entry.name] for entry in fields(cls) if entry.name in data}
-        for name in ("python", "missing_commands"):
+        for name in ("python", "missing_commands", "releases"):
             if known.get(name) is not None:
                 known[name] = tuple(known[name])
+        # What has no name of ours is not ours to remove.
+        known["releases"] = tuple(path for path in known.get("releases", ()) if RELEASE.search(path))
         return cls(**known)
 
     @property

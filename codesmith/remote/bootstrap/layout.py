@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,24 @@ from codesmith.remote.pack import Payload
 CODE = "/usr/lib/codesmith"
 RELEASES = f"{CODE}/releases"
 CURRENT = f"{CODE}/current"
+# The release that answered before the current one; and, while a switch is under way, the one to go back to.
+PREVIOUS = f"{CODE}/previous"
+FALLBACK = f"{CODE}/fallback"
 CONFIG = "/etc/codesmith"
 LEDGER = f"{CONFIG}/ledger.json"
 NODE = f"{CONFIG}/node.json"
+# CONFIG on its way out, with the ledger in it: the last thing that an uninstall removes.
+LEAVING = f"{CONFIG}.leaving"
 UNIT_DIR = "/etc/systemd/system"
 SOCKET = "/run/codesmith/agent.sock"
+HELPER_SOCKET_FILE = "/run/codesmith-helper/helper.sock"
+LOCK = "/run/codesmith-prepare.lock"
+LOG = "/var/log/codesmith"
 STATE = "/var/lib/codesmith"
+HELPER_STATE = "/var/lib/codesmith-helper"
+# What agent and helper remember, and the name of its format in `agent.pyz version`.
+HELPER_LEDGER = f"{HELPER_STATE}/ledger.db"
+STORES = {f"{STATE}/state.db": "state", HELPER_LEDGER: "helper"}
 
 USER = "codesmith"
 CLIENTS = "codesmith-clients"
@@ -27,6 +40,8 @@ AGENT_SERVICE = "codesmith-agent.service"
 HELPER_SOCKET = "codesmith-helper.socket"
 HELPER_SERVICE = "codesmith-helper.service"
 UNITS = (AGENT_SOCKET, AGENT_SERVICE, HELPER_SOCKET, HELPER_SERVICE)
+# Each leads into the current release: agent and units change in one step, also when the power fails.
+UNIT_LINKS = {f"{UNIT_DIR}/{name}": f"{CURRENT}/units/{name}" for name in UNITS}
 # The helper's service has no [Install]: its socket starts it.
 ENABLED = (AGENT_SOCKET, HELPER_SOCKET, AGENT_SERVICE)
 
@@ -34,9 +49,11 @@ PYTHON_MIN = (3, 9)
 SYSTEMD_MIN = 247
 ARCHITECTURES = ("x86_64", "aarch64", "loongarch64", "ppc64le", "riscv64", "s390x")
 MIB = 1 << 20
-FREE_MIN = {"/usr": 16 * MIB, "/srv": 16 * MIB, "/var": 16 * MIB}
+# /etc and CODE are looked at for themselves: they may be file systems of their own.
+FREE_MIN = {"/usr": 16 * MIB, "/srv": 16 * MIB, "/var": 16 * MIB, "/etc": 1 * MIB, CODE: 4 * MIB}
+FOR_PACKAGES = ("/usr", "/var")
 FREE_FOR_PACKAGES = 200 * MIB
-SPACES = (*FREE_MIN, CODE)
+SPACES = tuple(FREE_MIN)
 
 MANAGERS = ("apt-get", "dnf", "zypper", "pacman")
 SHADOW = {"apt-get": "passwd", "dnf": "shadow-utils", "zypper": "shadow", "pacman": "shadow"}
@@ -65,14 +82,14 @@ DIRECTORIES = (
     Owned("/srv/codesmith/.staging", 0o700),
     Owned("/srv/codesmith/.trash", 0o700),
     Owned(STATE, 0o700, USER, USER),
-    Owned("/var/log/codesmith", 0o700, USER, USER),
-    Owned("/var/lib/codesmith-helper", 0o700),
+    Owned(LOG, 0o700, USER, USER),
+    Owned(HELPER_STATE, 0o700),
 )
 
 # What systemd makes for the socket units; a socket that lost its group is made again.
 SOCKETS = {
     AGENT_SOCKET: Owned(SOCKET, 0o660, "root", CLIENTS),
-    HELPER_SOCKET: Owned("/run/codesmith-helper/helper.sock", 0o660, "root", USER),
+    HELPER_SOCKET: Owned(HELPER_SOCKET_FILE, 0o660, "root", USER),
 }
 
 
@@ -89,20 +106,45 @@ class Wish:
 
     @property
     def release(self) -> str:
-        """Return the folder of this build; releases lie side by side."""
-        return f"{RELEASES}/{self.sha256[:12]}"
+        """Return the folder of this release: an agent and its units. Releases lie side by side."""
+        digest = hashlib.sha256(self.sha256.encode())
+        for name, text in sorted(self.units.items()):
+            digest.update(f"\0{name}\0{text}".encode())
+        return f"{RELEASES}/{digest.hexdigest()[:12]}"
 
     @property
     def agent(self) -> str:
         """Return where this build lies."""
-        return f"{self.release}/agent.pyz"
+        return agent_of(self.release)
+
+    @property
+    def unit_digests(self) -> dict[str, str]:
+        """Return the sha256 of each unit file by its path in the release."""
+        return {
+            unit_of(self.release, name): hashlib.sha256(text.encode()).hexdigest() for name, text in self.units.items()
+        }
+
+    @property
+    def release_directories(self) -> tuple[Owned, ...]:
+        """Return the directories that this release is made of."""
+        return (Owned(self.release, 0o755), Owned(f"{self.release}/units", 0o755))
 
     @property
     def paths(self) -> list[str]:
         """Return every path that the probe has to look at."""
-        units = [f"{UNIT_DIR}/{name}" for name in UNITS]
-        owned = [entry.path for entry in (*DIRECTORIES, *SOCKETS.values())]
-        return [*owned, NODE, LEDGER, self.release, self.agent, CURRENT, *units]
+        owned = [entry.path for entry in (*DIRECTORIES, *SOCKETS.values(), *self.release_directories)]
+        releases = [LEAVING, CURRENT, PREVIOUS, FALLBACK, agent_of(PREVIOUS), agent_of(FALLBACK)]
+        return [*owned, NODE, LEDGER, self.agent, *self.unit_digests, *releases, *UNIT_LINKS]
+
+
+def agent_of(release: str) -> str:
+    """Return where the agent of a release lies."""
+    return f"{release}/agent.pyz"
+
+
+def unit_of(release: str, name: str) -> str:
+    """Return where a unit file of a release lies."""
+    return f"{release}/units/{name}"
 
 
 def wish_for(payload: Payload, new_node_id: str) -> Wish:

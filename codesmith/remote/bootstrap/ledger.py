@@ -38,8 +38,8 @@ def _entries(facts: Facts, wish: layout.Wish, steps: Iterable[Step]) -> list[dic
     known = {_key(entry): entry for entry in facts.ledger_entries}
     wanted = [*_accounts(wish, steps), *_paths(wish)]
     entries = {_key(entry): {**entry, "made_by_us": _is_ours(entry, facts, known)} for entry in wanted}
-    # Earlier releases, packages and the logins of other operators stay on record.
-    kept = {key: entry for key, entry in known.items() if key not in entries and _is_kept(entry)}
+    # Earlier releases that are there, packages and the logins of other operators stay on record.
+    kept = {key: entry for key, entry in known.items() if key not in entries and _is_kept(entry, facts)}
     return sorted([*kept.values(), *entries.values()], key=_key)
 
 
@@ -47,15 +47,23 @@ def _key(entry: dict[str, Any]) -> tuple[str, str]:
     return str(entry.get("kind")), str(entry.get("name") or entry.get("path"))
 
 
-def _is_kept(entry: dict[str, Any]) -> bool:
-    return entry.get("kind") in ("package", "member") or str(entry.get("path", "")).startswith(layout.RELEASES + "/")
+def _is_kept(entry: dict[str, Any], facts: Facts) -> bool:
+    path = str(entry.get("path", ""))
+    return entry.get("kind") in ("package", "member") or any(
+        path == folder or path.startswith(folder + "/") for folder in facts.releases
+    )
 
 
 def _is_ours(entry: dict[str, Any], facts: Facts, known: dict[tuple[str, str], dict[str, Any]]) -> bool:
-    """Say whether prepare makes it: it said so before, or the thing is not there yet."""
+    """Say whether prepare makes it: it said so before, or the thing is not there yet.
+
+    Where node.json is there and no ledger it was prepare, too: only it writes the one, after the other.
+    """
     before = known.get(_key(entry))
     if before is not None:
         return bool(before.get("made_by_us"))
+    if facts.ledger is None and isinstance(facts.node, dict) and facts.node.get("node_id"):
+        return True
     kind, name = _key(entry)
     tables = {"group": facts.groups, "user": facts.users}
     return not tables.get(kind, facts.files).get(name)
@@ -74,19 +82,19 @@ def _accounts(wish: layout.Wish, steps: Iterable[Step]) -> list[dict[str, Any]]:
 
 
 def _paths(wish: layout.Wish) -> list[dict[str, Any]]:
-    directories = [*layout.DIRECTORIES, layout.Owned(wish.release, 0o755)]
-    digests = {
-        f"{layout.UNIT_DIR}/{name}": hashlib.sha256(text.encode()).hexdigest() for name, text in wish.units.items()
-    }
+    directories = [*layout.DIRECTORIES, *wish.release_directories]
+    # These three change with each switch, on the node: where they lead is not fixed here.
+    links = (layout.CURRENT, layout.PREVIOUS, layout.FALLBACK)
     return [
         *({"kind": "directory", "path": entry.path, **_ownership(entry)} for entry in directories),
         # The id inside is made on the node and never changes; its text is not fixed here.
         {"kind": "file", "path": layout.NODE, **_ownership(layout.Owned(layout.NODE, 0o644))},
         *(
             {"kind": "file", "path": path, "sha256": digest, **_ownership(layout.Owned(path, 0o644))}
-            for path, digest in {**digests, wish.agent: wish.sha256}.items()
+            for path, digest in {**wish.unit_digests, wish.agent: wish.sha256}.items()
         ),
-        {"kind": "link", "path": layout.CURRENT, "target": wish.release},
+        *({"kind": "link", "path": path} for path in links),
+        *({"kind": "link", "path": path, "target": target} for path, target in layout.UNIT_LINKS.items()),
     ]
 
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 from codesmith.remote.bootstrap import layout
 from codesmith.remote.bootstrap.facts import Facts
 from codesmith.remote.bootstrap.ledger import plan_ledger
+from codesmith.remote.bootstrap.releases import plan_prune, plan_release
 from codesmith.remote.bootstrap.services import plan_services
-from codesmith.remote.bootstrap.step import Step
+from codesmith.remote.bootstrap.step import MISSING, Step, shown, write_order
 from codesmith.remote.bootstrap.support import missing_packages, refuse_unsupported
-
-MISSING = "missing"
 
 
 def plan(facts: Facts, wish: layout.Wish) -> list[Step]:
@@ -24,17 +21,11 @@ def plan(facts: Facts, wish: layout.Wish) -> list[Step]:
     files = [
         *_directories(facts),
         *_node(facts, wish),
-        *_release(facts, wish),
-        *_units(facts, wish),
-        *_link(facts, wish),
+        *plan_release(facts, wish),
     ]
-    services = plan_services(facts, wish, {step.kind: step for step in (*accounts, *files)}, _unit_names(files))
-    steps = [*_packages(facts), *accounts, *files, *services]
+    services = plan_services(facts, wish, {step.kind: step for step in (*accounts, *files)})
+    steps = [*_packages(facts), *accounts, *files, *services, *plan_prune(facts, wish)]
     return [*plan_ledger(facts, wish, steps), *steps]
-
-
-def _unit_names(steps: Iterable[Step]) -> set[str]:
-    return {step.name for step in steps if step.kind == "unit"}
 
 
 def _packages(facts: Facts) -> list[Step]:
@@ -97,7 +88,7 @@ def _directories(facts: Facts) -> list[Step]:
     found = []
     for entry in layout.DIRECTORIES:
         there = facts.files.get(entry.path)
-        before, after = _shown(there), f"{entry.mode:04o} {entry.owner}:{entry.group}"
+        before, after = shown(there), f"{entry.mode:04o} {entry.owner}:{entry.group}"
         if before != after:
             text = f"put the directory {entry.path} right" if there else f"create the directory {entry.path}"
             order = {"do": "directory", "path": entry.path, **_ownership(entry)}
@@ -109,61 +100,13 @@ def _ownership(entry: layout.Owned) -> dict[str, Any]:
     return {"mode": entry.mode, "owner": entry.owner, "group": entry.group}
 
 
-def _shown(there: Mapping[str, Any] | None) -> str:
-    if there is None:
-        return MISSING
-    if there["type"] == "link":
-        return f"link to {there['target']}"
-    short = f" {there['sha256'][:12]}" if there["type"] == "file" else ""
-    return f"{there['mode']:04o} {there['owner']}:{there['group']}{short}"
-
-
 def _node(facts: Facts, wish: layout.Wish) -> list[Step]:
     node_id = facts.node_id or wish.new_node_id
     wanted = json.dumps({"node_id": node_id}) + "\n"
     has_id = isinstance(facts.node, dict) and facts.node.get("node_id") == node_id
     there = facts.files.get(layout.NODE)
-    if has_id and there and _shown(there).startswith("0644 root:root"):
+    if has_id and there and shown(there).startswith("0644 root:root"):
         return []
     text = "give the node its id" if there is None else f"put {layout.NODE} right"
-    order = _write(layout.NODE, wanted)
-    return [Step("node", layout.NODE, text, _shown(there), f"0644 root:root, id {node_id}", order)]
-
-
-def _write(path: str, text: str) -> dict[str, Any]:
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return {"do": "write", "path": path, "text": text, "sha256": digest, "mode": 0o644}
-
-
-def _release(facts: Facts, wish: layout.Wish) -> list[Step]:
-    after = f"0644 root:root {wish.sha256[:12]}"
-    folder, there = facts.files.get(wish.release), facts.files.get(wish.agent)
-    if _shown(there) == after and _is_sha256(there, wish.sha256) and _shown(folder) == "0755 root:root":
-        return []
-    order = {"do": "release", "folder": wish.release, "path": wish.agent, "sha256": wish.sha256, "mode": 0o644}
-    return [Step("release", wish.agent, f"install the agent {wish.version}", _shown(there), after, order)]
-
-
-def _is_sha256(there: Mapping[str, Any] | None, wanted: str) -> bool:
-    return there is not None and there.get("sha256") == wanted
-
-
-def _units(facts: Facts, wish: layout.Wish) -> list[Step]:
-    found = []
-    for name, text in wish.units.items():
-        path = f"{layout.UNIT_DIR}/{name}"
-        order = _write(path, text)
-        there, after = facts.files.get(path), f"0644 root:root {order['sha256'][:12]}"
-        if _shown(there) != after:
-            sentence = f"put {path} right" if there else f"write {path}"
-            found.append(Step("unit", name, sentence, _shown(there), after, order))
-    return found
-
-
-def _link(facts: Facts, wish: layout.Wish) -> list[Step]:
-    there = facts.files.get(layout.CURRENT)
-    if there and there["type"] == "link" and there["target"] == wish.release:
-        return []
-    order = {"do": "link", "path": layout.CURRENT, "target": wish.release}
-    text = f"make {wish.version} ({wish.sha256[:12]}) the current agent"
-    return [Step("link", layout.CURRENT, text, _shown(there), f"link to {wish.release}", order)]
+    order = write_order(layout.NODE, wanted)
+    return [Step("node", layout.NODE, text, shown(there), f"0644 root:root, id {node_id}", order)]

@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from codesmith.errors import StepFailed, Unsupported
-from codesmith.remote.bootstrap.step import Step, StepResult
+from codesmith.errors import Unsupported
+from codesmith.remote.bootstrap.step import Step
+from codesmith.remote.bootstrap.visit import Progress, Visit, first
 
 if TYPE_CHECKING:
     from codesmith.registry import Node
     from codesmith.remote.bootstrap.facts import Facts
     from codesmith.remote.bootstrap.layout import Wish
     from codesmith.remote.pack import Payload
-    from codesmith.remote.target import Target
 
-CONNECT_TIMEOUT_S = 10.0
-ATTEMPTS = 3
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One thing that is done: `phase` is connect, probe, step or prove."""
-
-    node: str
-    phase: str
-    text: str
-    seconds: float
-    ok: bool = True
-    message: str = ""
+__all__ = ["Prepared", "Progress", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -52,101 +38,62 @@ def prepare(node: Node, *, plan_only: bool = False, on_progress: Callable[[Progr
     Unsupported, StepFailed and the errors of `connect` say what is in the way. Safe to run at the same time as another
     prepare of the same node: they take turns there.
     """
-    from codesmith.remote.target import resolve
+    from codesmith.remote.bootstrap.layout import wish_for
+    from codesmith.remote.pack import pack
 
-    target = resolve(node)
-    return _Run(target, on_progress or _ignore).prepare(plan_only=plan_only)
-
-
-def _ignore(progress: Progress) -> None:
-    """Tell nobody."""
+    payload = pack()
+    wish = wish_for(payload, str(uuid.uuid4()))
+    with Visit(node, on_progress) as visit:
+        return _Run(visit, payload, wish).prepare(plan_only=plan_only)
 
 
 class _Run:
-    """One prepare of one node: the connection, and what is told on the way."""
+    """One prepare of one node."""
 
-    def __init__(self, target: Target, tell: Callable[[Progress], None]) -> None:
-        self._target, self._tell = target, tell
-        self._begun = self._last = time.monotonic()
+    def __init__(self, visit: Visit, payload: Payload, wish: Wish) -> None:
+        self._visit, self._payload, self._wish = visit, payload, wish
 
     def prepare(self, *, plan_only: bool) -> Prepared:
         """Probe, plan, and unless `plan_only` apply and prove."""
-        from codesmith.remote.bootstrap.layout import wish_for
-        from codesmith.remote.connection import connect
-        from codesmith.remote.pack import pack
-
-        payload = pack()
-        wish = wish_for(payload, str(uuid.uuid4()))
-        self._connection = connect(self._target, timeout_s=CONNECT_TIMEOUT_S)
-        try:
-            self._say("connect", f"connected to {self._target}")
-            return self._run(payload, wish, plan_only=plan_only)
-        finally:
-            self._connection.close()
-
-    def _run(self, payload: Payload, wish: Wish, *, plan_only: bool) -> Prepared:
-        facts, steps = self._look(wish)
+        facts, steps = self._look()
         if not steps or plan_only:
-            return self._prepared(wish, steps, facts.node_id, changed=False)
+            return self._prepared(steps, facts.node_id, changed=False)
         before: tuple[Step, ...] = ()
         if facts.python is None:
-            before, wish = self._install_python(steps, wish)
-            facts, steps = self._look(wish)
-        facts, steps = self._apply(facts, steps, wish, payload)
-        node_id = self._prove(payload, facts.node_id or wish.new_node_id, steps)
-        return self._prepared(wish, [*before, *steps], node_id, changed=True)
+            before = self._install_python(steps)
+            facts, steps = self._look()
+        # Another prepare may have done it all meanwhile: then nothing is left to do, or to prove.
+        done = self._visit.carry_out(facts, steps, self._look, self._payload.data)
+        node_id = self._prove(done) if done else self._facts.node_id
+        return self._prepared([*before, *done], node_id, changed=bool(before or done))
 
-    def _look(self, wish: Wish) -> tuple[Facts, list[Step]]:
+    def _look(self) -> tuple[Facts, list[Step]]:
         from codesmith.remote.bootstrap.plan import plan
-        from codesmith.remote.bootstrap.probe import probe
 
-        facts = probe(self._connection, wish)
+        self._facts = self._visit.probe(self._wish)
         try:
-            steps = plan(facts, wish)
+            steps = plan(self._facts, self._wish)
         except Unsupported as error:
-            raise Unsupported(f"node {self._target.name} cannot be prepared: {error.problem}") from error
-        self._say("probe", f"{len(steps)} steps to do" if steps else "nothing to do")
-        return facts, steps
+            raise Unsupported(f"node {self._visit.name} cannot be prepared: {error.problem}") from error
+        self._visit.say("probe", f"{len(steps)} steps to do" if steps else "nothing to do", first(steps))
+        return self._facts, steps
 
-    def _install_python(self, steps: Sequence[Step], wish: Wish) -> tuple[tuple[Step, ...], Wish]:
+    def _install_python(self, steps: Sequence[Step]) -> tuple[Step, ...]:
         from codesmith.remote.bootstrap.apply import install_python
 
         step = next(step for step in steps if step.kind == "package")
-        install_python(self._connection, step)
-        self._say("step", step.text)
-        return (step,), replace(wish, installed=tuple(step.order["names"]))
+        install_python(self._visit.connection, step)
+        self._visit.say("step", step.text)
+        self._wish = replace(self._wish, installed=tuple(step.order["names"]))
+        return (step,)
 
-    def _apply(self, facts: Facts, steps: list[Step], wish: Wish, payload: Payload) -> tuple[Facts, list[Step]]:
-        from codesmith.remote.bootstrap.apply import apply
-
-        for _ in range(ATTEMPTS):
-            if not steps or apply(self._connection, facts, steps, payload.data, self._say_result):
-                return facts, steps
-            facts, steps = self._look(wish)
-        raise StepFailed(f"node {self._target.name}: other prepares keep changing it", hint="wait for them to end")
-
-    def _prove(self, payload: Payload, node_id: str, steps: Sequence[Step]) -> str:
-        from codesmith.remote.bootstrap.prove import expect_node, prove
-        from codesmith.remote.connection import connect
-
-        if any(step.kind == "member" for step in steps):
-            # A session keeps the groups it began with.
-            self._connection.close()
-            self._connection = connect(self._target, timeout_s=CONNECT_TIMEOUT_S)
-        found = prove(self._connection, payload.sha256)
-        expect_node(self._target.name, found, node_id)
-        self._say("prove", f"agent {found['agent']} answers on node {node_id}")
+    def _prove(self, done: Sequence[Step]) -> str:
+        if any(step.kind == "member" for step in done):
+            self._visit.reconnect()
+        node_id = self._facts.node_id or self._wish.new_node_id
+        self._visit.prove(self._payload.sha256, node_id)
         return node_id
 
-    def _say(self, phase: str, text: str) -> None:
-        now = time.monotonic()
-        self._tell(Progress(self._target.name, phase, text, now - self._last))
-        self._last = now
-
-    def _say_result(self, result: StepResult) -> None:
-        self._tell(Progress(self._target.name, "step", result.step.text, result.seconds, result.ok, result.message))
-        self._last = time.monotonic()
-
-    def _prepared(self, wish: Wish, steps: Sequence[Step], node_id: str | None, *, changed: bool) -> Prepared:
-        seconds = time.monotonic() - self._begun
-        return Prepared(self._target.name, tuple(steps), changed, node_id, wish.version, seconds)
+    def _prepared(self, steps: Sequence[Step], node_id: str | None, *, changed: bool) -> Prepared:
+        visit = self._visit
+        return Prepared(visit.name, tuple(steps), changed, node_id, self._wish.version, visit.seconds)

@@ -15,8 +15,23 @@ if TYPE_CHECKING:
     import fabric
 
 PROBE_TIMEOUT_S = 60
+# What reading an answer of another form raises.
+NONSENSE = (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError)
 TOO_OLD = 42
 NODE_PROGRAMS = Path(__file__).with_name("node")
+
+PACKAGE = "codesmith.remote.bootstrap.node"
+# What travels with a program, in the order in which one needs the other.
+MODULES = {"apply": ("commands", "files", "agent", "releases", "residents", "removal"), "probe": ("residents",)}
+# Each module under its full name, so that the same imports work here and on the node, where the package is not.
+BUNDLE = """\
+import sys
+for name, text in %r:
+    module = type(sys)(name)
+    if name != "__main__":
+        sys.modules[name] = module
+    exec(compile(text, name, "exec"), module.__dict__)
+"""
 
 # Runs the program that follows on standard input, its length first; leaves with 42 where Python is too old for it.
 RUN_PROGRAM = (
@@ -47,16 +62,12 @@ exit 0
 """
 
 
-def probe(connection: fabric.Connection, wish: layout.Wish) -> Facts:
-    """Return what the node has now."""
-    done = run_script(
-        connection, _script(), payload(program("probe"), _questions(wish)), root=True, timeout_s=PROBE_TIMEOUT_S
-    )
-    text = done.stdout.decode(errors="replace")
-    if done.status == 0 and text.startswith("{"):
-        return Facts.from_json(json.loads(text))
+def probe(connection: fabric.Connection, wish: layout.Wish, *, residents: bool = False) -> Facts:
+    """Return what the node has now; with `residents` also who lives there."""
+    data = payload(program("probe"), questions(wish, residents=residents))
+    done = run_script(connection, script(), data, root=True, timeout_s=PROBE_TIMEOUT_S)
     if done.status == 0:
-        return parse_sh_facts(text)
+        return parse(name_of(connection), done.stdout.decode(errors="replace"))
     said = done.stderr.strip().splitlines()[-1:] or ["nothing"]
     raise CodeSmithError(f"node {name_of(connection)}: looking at it failed with status {done.status}: {said[0]}")
 
@@ -68,11 +79,17 @@ def payload(program: str, data: Any, attachment: bytes = b"") -> bytes:
 
 
 def program(name: str) -> str:
-    """Return the text of a program that runs on nodes."""
-    return (NODE_PROGRAMS / f"{name}.py").read_text(encoding="utf-8")
+    """Return the text of a program that runs on nodes, with the modules of ours that it imports."""
+    modules = [(f"{PACKAGE}.{module}", _text(module)) for module in MODULES.get(name, ())]
+    return BUNDLE % [*modules, ("__main__", _text(name))]
 
 
-def _script() -> str:
+def _text(module: str) -> str:
+    return (NODE_PROGRAMS / f"{module}.py").read_text(encoding="utf-8")
+
+
+def script() -> str:
+    """Return what looks at a node, with `payload` on its standard input."""
     lists = {
         "managers": " ".join(layout.MANAGERS),
         "commands": " ".join(layout.COMMANDS),
@@ -82,7 +99,8 @@ def _script() -> str:
     return run + SH_FACTS % lists
 
 
-def _questions(wish: layout.Wish) -> dict[str, Any]:
+def questions(wish: layout.Wish, *, residents: bool = False) -> dict[str, Any]:
+    """Return what the program on the node is to look at; with `residents` also who lives there."""
     return {
         "files": wish.paths,
         "units": list(layout.UNITS),
@@ -91,10 +109,24 @@ def _questions(wish: layout.Wish) -> dict[str, Any]:
         "commands": list(layout.COMMANDS),
         "managers": list(layout.MANAGERS),
         "spaces": list(layout.SPACES),
+        "releases": layout.RELEASES,
         "ledger": layout.LEDGER,
         "node": layout.NODE,
         "socket": layout.SOCKET,
+        "agent": layout.AGENT_SERVICE,
+        "residents": layout.HELPER_LEDGER if residents else "",
     }
+
+
+def parse(name: str, text: str) -> Facts:
+    """Return what a look at node `name` printed: JSON, or what plain sh could tell."""
+    try:
+        return Facts.from_json(json.loads(text)) if text.startswith("{") else parse_sh_facts(text)
+    except NONSENSE as error:
+        raise CodeSmithError(
+            f"node {name}: what a look at it printed cannot be read: {text.strip()[-200:]!r}",
+            hint=f"ssh to it and see what /usr/bin/python3 is; then: inv node.doctor --node {name}",
+        ) from error
 
 
 def parse_sh_facts(text: str) -> Facts:

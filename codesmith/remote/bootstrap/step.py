@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+MISSING = "missing"
+
+
+# Stable words for programs.
+KINDS = (
+    "directory", "enable", "file", "group", "ledger", "link", "member", "node", "package", "prune", "release", "reload",
+    "resident", "service", "unit", "user",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Step:
-    """`kind` is stable: ledger, package, group, user, member, directory, node, release, unit, link, reload,
-    enable, service.
+    """`kind` is one of KINDS; `before` and `after` are what the node has and will have.
 
     `order` is what node/apply.py carries out.
     """
@@ -35,3 +44,19 @@ class StepResult:
     ok: bool
     seconds: float
     message: str = ""
+
+
+def shown(there: Mapping[str, Any] | None) -> str:
+    """Return what is known of a path, in few words."""
+    if there is None:
+        return MISSING
+    if there["type"] == "link":
+        return f"link to {there['target']}"
+    short = f" {there['sha256'][:12]}" if there["type"] == "file" else ""
+    return f"{there['mode']:04o} {there['owner']}:{there['group']}{short}"
+
+
+def write_order(path: str, text: str) -> dict[str, Any]:
+    """Return the order to write a file of root's that all may read."""
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return {"do": "write", "path": path, "text": text, "sha256": digest, "mode": 0o644}

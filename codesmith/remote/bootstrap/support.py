@@ -59,7 +59,7 @@ def _room(facts: Facts) -> list[str]:
     extra = layout.FREE_FOR_PACKAGES if missing_packages(facts) else 0
     for path, least in layout.FREE_MIN.items():
         space = facts.spaces.get(path, {})
-        needed = least + (extra if path != "/srv" else 0)
+        needed = least + (extra if path in layout.FOR_PACKAGES else 0)
         if space.get("free_bytes", needed) < needed:
             found.append(f"{path} has {space['free_bytes'] // MIB} MiB free ({needed // MIB} are needed)")
     for path in (layout.CODE, "/srv", "/var"):
@@ -82,7 +82,8 @@ def _strangers(facts: Facts, wish: layout.Wish) -> list[str]:
         there = facts.files.get(entry.path)
         if there and there["type"] != "directory":
             found.append(f"{entry.path} is a {there['type']}, not a directory")
-    for path in (wish.agent, layout.NODE, layout.LEDGER, *(f"{layout.UNIT_DIR}/{name}" for name in layout.UNITS)):
+    links = (layout.CURRENT, layout.PREVIOUS, layout.FALLBACK, *layout.UNIT_LINKS)
+    for path in (wish.agent, layout.NODE, layout.LEDGER, *links):
         there = facts.files.get(path)
         if there and there["type"] == "directory":
             found.append(f"{path} is a directory")

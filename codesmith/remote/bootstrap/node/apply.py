@@ -7,32 +7,31 @@ agent, compressed. Every order may be repeated: a prepare that was cut off anywh
 from __future__ import annotations
 
 import fcntl
-import glob
 import grp
 import hashlib
 import json
 import os
 import pwd
 import signal
-import stat
-import subprocess
 import sys
 import time
 import zlib
 from typing import Any, Callable
 
+from codesmith.remote.bootstrap.node.commands import Failed, report, run
+from codesmith.remote.bootstrap.node.files import (
+    clear_temporaries,
+    do_directory,
+    do_link,
+    do_write,
+    read_json,
+    read_link,
+)
+from codesmith.remote.bootstrap.node.releases import do_prune, do_release, do_switch, do_units, go_back
+from codesmith.remote.bootstrap.node.removal import REMOVE
+
 LOCK = "/run/codesmith-prepare.lock"
-TEMPORARY = ".codesmith-tmp-"
-COMMAND_TIMEOUT_S = 180
 PACKAGE_TIMEOUT_S = 900
-STDERR_MAX = 2000
-ENVIRONMENT = {
-    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "LC_ALL": "C.UTF-8",
-    "HOME": "/root",
-    "DEBIAN_FRONTEND": "noninteractive",
-    "NEEDRESTART_SUSPEND": "1",
-}
 APT = ("apt-get", "--quiet", "--yes", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120")
 INSTALL = {
     "apt-get": (*APT, "install", "--"),
@@ -48,131 +47,22 @@ REFRESH = {
 }
 
 
-class Failed(Exception):
-    """An order that could not be carried out: the command, and what it said."""
-
-    def __init__(self, message: str, command: str = "", stderr: str = "") -> None:
-        super().__init__(message)
-        self.command, self.stderr = command, stderr
-
-
-def report(**line: Any) -> None:
-    """Tell the controller. A controller that has gone away stops nothing."""
-    try:
-        sys.stdout.write(json.dumps(line) + "\n")
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def run(argv: list[str], timeout_s: float = COMMAND_TIMEOUT_S, allowed: tuple[int, ...] = (0,)) -> str:
-    """Run one command to its end: clean environment, no input, a time limit; Failed unless its status is allowed."""
-    shown = " ".join(argv)
-    try:
-        done = subprocess.run(
-            argv,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env=ENVIRONMENT,
-            timeout=timeout_s,
-            check=False,
-        )
-    except OSError as error:
-        raise Failed(str(error), shown) from error
-    except subprocess.TimeoutExpired as error:
-        raise Failed(f"did not end within {timeout_s:.0f} s", shown) from error
-    said = (done.stderr or done.stdout).decode(errors="replace").strip()[-STDERR_MAX:]
-    if done.returncode not in allowed:
-        raise Failed(f"ended with status {done.returncode}", shown, said)
-    return said
-
-
 def lock(timeout_s: int) -> None:
     """Hold the node's lock until this program ends: one prepare at a time."""
-    descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
     def late(_number: int, _frame: Any) -> None:
         raise Failed(f"another prepare has been at work for more than {timeout_s} s")
 
     signal.signal(signal.SIGALRM, late)
     signal.alarm(timeout_s)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    signal.alarm(0)
-
-
-def read_json(path: str) -> Any:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except (OSError, ValueError):
-        return None
-
-
-def sync_folder(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    os.fsync(descriptor)
-    os.close(descriptor)
-
-
-def install_file(path: str, data: bytes, sha256: str, mode: int) -> None:
-    """Put a file in place in one step: complete, checked and on disk before its name appears."""
-    folder = os.path.dirname(path)
-    for left in glob.glob(os.path.join(glob.escape(folder), TEMPORARY + "*")):
-        os.unlink(left)
-    temporary = os.path.join(folder, TEMPORARY + os.urandom(6).hex())
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "r+b") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-        file.seek(0)
-        if hashlib.sha256(file.read()).hexdigest() != sha256:
-            os.unlink(temporary)
-            raise Failed(f"{path}: the sha256 is not the one that was sent")
-        os.fchown(file.fileno(), 0, 0)
-        os.fchmod(file.fileno(), mode)
-    os.replace(temporary, path)
-    sync_folder(folder)
-
-
-def do_write(order: dict[str, Any]) -> None:
-    ensure_directory(os.path.dirname(order["path"]), 0o755)
-    install_file(order["path"], order["text"].encode(), order["sha256"], order["mode"])
-
-
-def do_release(order: dict[str, Any], data: bytes) -> None:
-    ensure_directory(order["folder"], 0o755)
-    os.chown(order["folder"], 0, 0)
-    os.chmod(order["folder"], 0o755)  # noqa: S103 (code that everyone may read)
-    install_file(order["path"], data, order["sha256"], order["mode"])
-    sync_folder(os.path.dirname(order["folder"]))
-
-
-def ensure_directory(path: str, mode: int) -> None:
-    try:
-        os.mkdir(path, mode)
-    except FileExistsError:
-        if not stat.S_ISDIR(os.lstat(path).st_mode):
-            raise Failed(f"{path} is not a directory") from None
-
-
-def do_directory(order: dict[str, Any]) -> None:
-    """Make or mend one directory, by descriptor: a link put there meanwhile is not followed."""
-    ensure_directory(order["path"], order["mode"])
-    descriptor = os.open(order["path"], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        os.fchown(descriptor, pwd.getpwnam(order["owner"]).pw_uid, grp.getgrnam(order["group"]).gr_gid)
-        os.fchmod(descriptor, order["mode"])
-    finally:
+    while True:
+        descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        # An uninstall removes the file in the end: a lock on what has no name keeps nobody out.
+        if os.path.exists(LOCK) and os.path.samestat(os.fstat(descriptor), os.stat(LOCK)):
+            break
         os.close(descriptor)
-
-
-def do_link(order: dict[str, Any]) -> None:
-    path = order["path"]
-    temporary = os.path.join(os.path.dirname(path), TEMPORARY + os.urandom(6).hex())
-    os.symlink(order["target"], temporary)
-    os.replace(temporary, path)
-    sync_folder(os.path.dirname(path))
+    signal.alarm(0)
 
 
 def do_run(order: dict[str, Any]) -> None:
@@ -204,37 +94,36 @@ def do_package(order: dict[str, Any]) -> None:
         run(install, PACKAGE_TIMEOUT_S)
 
 
-def do_units(order: dict[str, Any]) -> None:
-    if order["stop"]:
-        run(["systemctl", "stop", "--", *order["stop"]])
-    if order["start"]:
-        run(["systemctl", "reset-failed", "--", *order["start"]], allowed=(0, 1))
-    for unit in order["start"]:
-        run(["systemctl", "start", "--", unit])
-
-
-DO: dict[str, Callable[[dict[str, Any]], None]] = {
+DO: dict[str, Callable[[dict[str, Any]], str | None]] = {
     "directory": do_directory,
     "link": do_link,
     "package": do_package,
+    "prune": do_prune,
     "run": do_run,
+    "switch": do_switch,
     "units": do_units,
     "write": do_write,
+    **REMOVE,
 }
+# From the first of these on a failure means going back to the release from before.
+SWITCHING = ("switch", "units")
 
 
 def carry_out(number: int, order: dict[str, Any], data: bytes) -> bool:
     """Do one order and report how it went."""
     begun = time.monotonic()
     failure: Exception | None = None
+    said: str | None = None
     try:
         if order["do"] == "release":
             do_release(order, data)
         else:
-            DO[order["do"]](order)
+            said = DO[order["do"]](order)
     except (Failed, OSError, KeyError) as error:
         failure = error
     line: dict[str, Any] = {"step": number, "ok": failure is None, "seconds": round(time.monotonic() - begun, 3)}
+    if said:
+        line["message"] = said
     if failure is not None:
         line.update(
             message=str(failure), command=getattr(failure, "command", ""), stderr=getattr(failure, "stderr", "")
@@ -243,22 +132,51 @@ def carry_out(number: int, order: dict[str, Any], data: bytes) -> bool:
     return failure is None
 
 
+def is_as_expected(expect: dict[str, Any]) -> bool:
+    """Tell whether the node is still as it was when the orders were made."""
+    files, links = expect["files"], expect["links"]
+    return all(read_json(path) == found for path, found in files.items()) and all(
+        read_link(path) == target for path, target in links.items()
+    )
+
+
+def is_complete(orders: list[dict[str, Any]], data: bytes) -> bool:
+    """Tell whether what was sent arrived."""
+    wanted = {order["sha256"] for order in orders if order["do"] == "release"}
+    return wanted <= {hashlib.sha256(data).hexdigest()}
+
+
 def main() -> int:
-    """Carry out the orders on standard input; stop at the first that fails."""
+    """Carry out the orders on standard input; stop at the first that fails, and go back if a switch was under way."""
     os.umask(0o022)
-    job = json.loads(sys.stdin.buffer.readline())
-    data = sys.stdin.buffer.read()
-    data = zlib.decompress(data) if data else b""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # to the end, also when the connection goes
+    try:
+        job = json.loads(sys.stdin.buffer.readline())
+        data = sys.stdin.buffer.read()
+        data = zlib.decompress(data) if data else b""
+        if not is_complete(job["orders"], data):
+            raise ValueError("another agent than was announced")
+    except (ValueError, zlib.error) as error:
+        report(refused=f"what was sent did not arrive whole, and nothing was changed: {error}")
+        return 1
     try:
         lock(job["lock_timeout_s"])
     except (Failed, OSError) as error:
         report(refused=str(error))
         return 1
-    if {path: read_json(path) for path in job["expect"]} != job["expect"]:
+    if not is_as_expected(job["expect"]):
         report(stale=True)
         return 0
+    for folder in filter(os.path.isdir, job["folders"]):
+        clear_temporaries(folder)
+    current = job.get("home", {}).get("links", {}).get("current", "")
+    before, is_switching = read_link(current), False
     for number, order in enumerate(job["orders"]):
+        is_switching = is_switching or order["do"] in SWITCHING
         if not carry_out(number, order, data):
+            # A release that was refused before it became the current one: what runs, runs on.
+            is_moved = order["do"] == "units" or read_link(current) != before
+            report(**go_back(job["home"]) if is_switching and is_moved else {})
             return 1
     report(done=True)
     return 0

@@ -16,6 +16,8 @@ import stat
 import subprocess
 import sys
 
+from codesmith.remote.bootstrap.node.residents import read_residents
+
 TYPE_CHECKING = False  # the typing module takes 2 ms to import
 if TYPE_CHECKING:
     from typing import Any
@@ -26,15 +28,17 @@ READ_MAX = 1 << 20
 
 
 def file_facts(path: str) -> dict[str, Any] | None:
-    """Return type, mode and owner of `path`, the sha256 of a file, the target of a link; None if it is missing."""
+    """Return type, mode and owner of `path`, sha256 of a file, target of a link; None if missing or out of sight."""
     try:
         found = os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
     facts: dict[str, Any] = {"mode": stat.S_IMODE(found.st_mode), "uid": found.st_uid, "gid": found.st_gid}
     facts["owner"], facts["group"] = user_name(found.st_uid), group_name(found.st_gid)
     if stat.S_ISLNK(found.st_mode):
         facts.update(type="link", target=os.readlink(path))
+        if os.path.isfile(path):
+            facts["sha256"] = sha256(path)  # of what it leads to
     elif stat.S_ISDIR(found.st_mode):
         facts["type"] = "directory"
     elif stat.S_ISREG(found.st_mode):
@@ -42,6 +46,14 @@ def file_facts(path: str) -> dict[str, Any] | None:
     else:
         facts["type"] = "other"
     return facts
+
+
+def folder_names(path: str) -> list[str]:
+    """Return the paths of what is in a folder; nothing when there is none."""
+    try:
+        return sorted(os.path.join(path, name) for name in os.listdir(path))
+    except OSError:
+        return []
 
 
 def sha256(path: str) -> str:
@@ -99,6 +111,22 @@ def read_json(path: str) -> Any:
             return json.loads(file.read(READ_MAX))
     except (OSError, ValueError):
         return None
+
+
+def ledger_paths(ledger: Any) -> list[str]:
+    """Return the paths that the ledger names: other releases than the one that is asked for are among them."""
+    entries = ledger.get("entries") if isinstance(ledger, dict) else None
+    paths = [entry.get("path") for entry in entries or () if isinstance(entry, dict)]
+    return [path for path in paths if isinstance(path, str) and path.startswith("/")]
+
+
+def residents(ledger: str) -> dict[str, Any]:
+    if not ledger:
+        return {}
+    try:
+        return dict(read_residents(ledger))
+    except ValueError as error:
+        return {"error": [str(error)]}
 
 
 def os_release() -> dict[str, str]:
@@ -172,6 +200,8 @@ def agent_facts(path: str) -> dict[str, Any]:
 
 def facts(questions: dict[str, Any], login: str) -> dict[str, Any]:
     """Answer all questions; the two slow ones (systemctl) run meanwhile."""
+    ledger = read_json(questions["ledger"])
+    paths = {*questions["files"], *ledger_paths(ledger)}
     properties = "--property=Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload"
     version = start(["systemctl", "--version"])
     units = start(["systemctl", "show", "--no-pager", properties, *questions["units"]])
@@ -188,16 +218,19 @@ def facts(questions: dict[str, Any], login: str) -> dict[str, Any]:
         "login": login,
         "users": {name: user_facts(name) for name in questions["users"]},
         "groups": {name: group_facts(name) for name in questions["groups"]},
-        "files": {path: file_facts(path) for path in questions["files"]},
+        "files": {path: file_facts(path) for path in sorted(paths)},
+        "releases": folder_names(questions["releases"]),
         "spaces": {path: space_facts(path) for path in questions["spaces"]},
-        "ledger": read_json(questions["ledger"]),
+        "ledger": ledger,
         "node": read_json(questions["node"]),
         "hostname": os.uname().nodename,
     }
+    found["residents"] = residents(questions["residents"])
     found["systemd"] = output(version).split("\n")[0]
     found["units"] = unit_facts(output(units))
-    # Last: a call to the socket starts an agent that is not running.
-    found["agent"] = agent_facts(questions["socket"]) if os.path.exists(questions["socket"]) else None
+    # Only one that runs: a call to the socket would start it.
+    is_running = found["units"].get(questions["agent"], {}).get("ActiveState") == "active"
+    found["agent"] = agent_facts(questions["socket"]) if is_running and os.path.exists(questions["socket"]) else None
     return found
 
 

@@ -1,4 +1,4 @@
-"""HTTP/1.1 over a Unix socket, as much as a JSON-RPC call needs: one POST, one answer, the connection kept open.
+"""HTTP/1.1 over a local socket, as much as a JSON-RPC call needs: one POST, one answer, the connection kept open.
 
 `http.client` does the same and takes 29 ms to import (the e-mail package and ssl come along), a fifth of an `inv` run.
 """
@@ -10,8 +10,12 @@ import re
 import select
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
+from codesmith.port import HOST, Port
+
+SWITCHING = 101
 HEAD_BYTES_MAX = 64 << 10
 BODY_BYTES_MAX = 64 << 20
 
@@ -31,13 +35,20 @@ class BadAnswer(Exception):
 class Connection:
     """One open connection; not for use by two threads at once. Every wait ends at its deadline with TimeoutError."""
 
-    def __init__(self, path: Path, deadline: float) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    def __init__(self, to: Path | Port, deadline: float) -> None:
+        address: str | tuple[str, int]
+        if isinstance(to, Port):
+            family, address = socket.AF_INET, (HOST, to.number)
+            self._headers = f"Host: {HOST}:{to.number}\r\nAuthorization: Bearer {to.read_token()}\r\n"
+        else:
+            family, address = socket.AF_UNIX, os.fspath(to)
+            self._headers = "Host: localhost\r\n"
+        self._socket = socket.socket(family, socket.SOCK_STREAM)
         self._rest = b""
         self.is_fresh = True
         try:
             self._socket.settimeout(_left(deadline))
-            self._socket.connect(os.fspath(path))
+            self._socket.connect(address)
         except BaseException:
             self._socket.close()
             raise
@@ -55,7 +66,7 @@ class Connection:
 
     def post(self, body: bytes, deadline: float) -> tuple[int, bytes, bool]:
         """Send one POST / and return status, body and whether the connection stays open."""
-        head = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        head = f"POST / HTTP/1.1\r\n{self._headers}Content-Type: application/json\r\n"
         request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode("ascii") + body
         self.is_fresh, self._rest = False, b""
         try:
@@ -65,6 +76,42 @@ class Connection:
             # It may have answered before it closed, as one does who refuses a body that is too long.
             pass
         return self._answer(deadline)
+
+    def upgrade(self, target: str, protocol: str, headers: Mapping[str, str], deadline: float) -> socket.socket:
+        """Ask for another protocol, and return the socket on which it is spoken; this connection is over then.
+
+        BadAnswer tells what was answered instead.
+        """
+        more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        head = f"POST {target} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n{more}"
+        try:
+            self._socket.settimeout(_left(deadline))
+            self._socket.sendall(f"{head}Content-Length: 0\r\n\r\n".encode("ascii"))
+            status = self._upgraded(deadline)
+        except BrokenPipeError:
+            self.close()
+            raise Closed(was_silent=True) from None
+        except BaseException:
+            self.close()
+            raise
+        if status != SWITCHING:
+            self.close()
+            raise BadAnswer(f"HTTP {status}")
+        self._socket.settimeout(None)
+        return self._socket
+
+    def _upgraded(self, deadline: float) -> int:
+        """Return the status; not a byte is read that stands behind the headers."""
+        data = b""
+        while not data.endswith(b"\r\n\r\n"):
+            self._socket.settimeout(_left(deadline))
+            chunk = self._socket.recv(1)
+            if not chunk:
+                raise Closed(was_silent=not data)
+            data += chunk
+            if len(data) > HEAD_BYTES_MAX:
+                raise BadAnswer("headers without end")
+        return _parse_head(data[:-4])[0]
 
     def _answer(self, deadline: float) -> tuple[int, bytes, bool]:
         data = b""

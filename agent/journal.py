@@ -1,0 +1,221 @@
+"""Changes on their way from intent to result.
+
+An intent is on disk before the first side effect. What the method stores, its result and its audit record are on disk
+together, or none of them. A change that did not end is unsettled: it is run again, or settled, at the next start, or
+before the next change that names the same user or workspace, whichever comes first: so it can never undo what was
+done after it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import sys
+import threading
+from contextlib import contextmanager
+from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Optional
+
+from agent.audit import TARGETS, Attempt, Audit
+from agent.context import Context
+from agent.errors import AgentError, InvalidParams
+from agent.method import Method
+from agent.privileged import HelperSilent
+from agent.store import Ending, Intent
+
+Document = Dict[str, Any]
+Runner = Callable[[Method, Callable[..., Any], Document], Any]
+
+
+class Change(NamedTuple):
+    """A call that changes something; `public` are the parameters that may be written down."""
+
+    entry: Method
+    params: Document
+    public: Document
+
+    @classmethod
+    def of(cls, entry: Method, params: Document) -> Change:
+        """Return the change that a call asks for."""
+        entry = entry.for_call(params)
+        return cls(entry, params, entry.public(params))
+
+    @property
+    def request_id(self) -> Optional[str]:
+        """What its result is kept by."""
+        found: Optional[str] = self.public.get("request_id")
+        return found
+
+    @property
+    def digest(self) -> str:
+        """Name the call by its content; keys, environment and standard input are not kept in clear."""
+        text = json.dumps([self.entry.name, self.public], sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def targets(self) -> FrozenSet[str]:
+        """The names that it is about."""
+        return frozenset(self.public[field] for field in TARGETS if isinstance(self.public.get(field), str))
+
+    def is_repeated_by(self, other: Change) -> bool:
+        """Tell whether another call asks for the same; one that is settled, not run again, only by its request id."""
+        if self.entry is not other.entry:
+            return False
+        if self.entry.settle is not None:
+            return self.request_id is not None and self.public == other.public
+        return {**self.public, "request_id": None} == {**other.public, "request_id": None}
+
+
+class Journal:
+    """Carries out changes; safe to use from many threads. `run` calls a method and raises nothing but AgentErrors."""
+
+    def __init__(self, context: Context, audit: Audit, methods: Dict[str, Method], run: Runner) -> None:
+        self._store, self._audit, self._run, self._methods = context.store, audit, run, methods
+        self._one_at_a_time, self._guard = context.one_at_a_time, threading.Lock()
+        self._unsettled: Dict[int, Intent] = {intent.id: intent for intent in self._store.intents()}
+        self._write_late_records()
+
+    def carry_out(self, change: Change, attempt: Attempt) -> Document:
+        """Return the reply ({result} or {error}) of a change; raise when it is not known how far it came."""
+        if change.entry.settle is None:
+            with self._one_at_a_time():
+                return self._after_earlier_ones(change, attempt)
+        if self._related(change):
+            with self._one_at_a_time():
+                reply = self._settle_related(change, attempt, [])
+            if reply is not None:
+                return reply
+        return self._begin(change, attempt, [])
+
+    def earlier_reply(self, change: Change, attempt: Attempt) -> Optional[Document]:
+        """Return the first reply of this request id; None when there was none."""
+        kept = None if change.request_id is None else self._store.result_of(change.request_id)
+        if kept is None:
+            return None
+        digest, reply = kept
+        if digest != change.digest:
+            raise InvalidParams.of("request_id", "was used for another call")
+        self._audit.write(attempt.record(_outcome(reply)))
+        return reply
+
+    def keep(self, change: Change, attempt: Attempt, reply: Document) -> None:
+        """Write down a reply that nothing has to be undone or completed for."""
+        self._end(change, attempt, reply, [])
+
+    def settle_all(self) -> None:
+        """Take up everything that was begun and not ended; what fails again stays, and node.health says so."""
+        with self._one_at_a_time():
+            for intent in self._waiting():
+                try:
+                    self._again(intent)
+                except (AgentError, sqlite3.Error) as error:
+                    print(f"{intent.method} stays unsettled: {error}", file=sys.stderr, flush=True)
+
+    def _after_earlier_ones(self, change: Change, attempt: Attempt) -> Document:
+        failed: List[Intent] = []
+        reply = self._settle_related(change, attempt, failed)
+        return self._begin(change, attempt, failed) if reply is None else reply
+
+    def _settle_related(self, change: Change, attempt: Attempt, failed: List[Intent]) -> Optional[Document]:
+        """Take up earlier changes that name the same; return the reply of one that this change repeats.
+
+        One that fails again goes to `failed`: this change may be the way out of it.
+        """
+        found = None
+        for intent in self._related(change):
+            is_repeated = self._change_of(intent).is_repeated_by(change)
+            try:
+                reply = self._again(intent)
+            except HelperSilent:
+                raise
+            except AgentError:
+                if is_repeated:
+                    raise
+                failed.append(intent)
+                continue
+            found = reply if is_repeated else None  # another one came after it
+        if found is not None:
+            self._end(change, attempt, found, [])
+        return found
+
+    def _begin(self, change: Change, attempt: Attempt, replaced: List[Intent]) -> Document:
+        """Journal a change and run it. If it is done, earlier ones that could not be completed are so no more."""
+        earlier = self.earlier_reply(change, attempt)
+        if earlier is not None:
+            return earlier  # it was taken up since this call came
+        if not change.entry.makes_room:
+            self._store.ensure_room()
+        intent = self._store.begin(change.entry.name, change.public)
+        return self._complete(intent, change, change.entry.function, attempt, replaced)
+
+    def _again(self, intent: Intent) -> Document:
+        change = self._change_of(intent)
+        function = change.entry.settle or change.entry.function
+        return self._complete(intent, change, function, Attempt(intent.method, intent.params, None), [], is_again=True)
+
+    def _complete(
+        self, intent: Intent, change: Change, function: Callable[..., Any], attempt: Attempt, replaced: List[Intent],
+        *, is_again: bool = False,
+    ) -> Document:  # fmt: skip
+        """Run a change that is journaled to its end. Whatever keeps it from ending leaves it unsettled."""
+        try:
+            with self._stored_with_its_result(change):
+                try:
+                    reply = {"result": self._run(change.entry, function, change.params)}
+                except AgentError as error:
+                    if error.is_unsettled:
+                        self._store.flush()
+                        raise
+                    reply = {"error": error.to_dict()}
+                done = [intent, *(replaced if "result" in reply else [])]
+                self._end(change, attempt, reply, done, is_again=is_again)
+        except BaseException:
+            with self._guard:
+                self._unsettled[intent.id] = intent
+            raise
+        with self._guard:
+            for ended in done:
+                self._unsettled.pop(ended.id, None)
+        return reply
+
+    def _end(
+        self, change: Change, attempt: Attempt, reply: Document, done: List[Intent], *, is_again: bool = False
+    ) -> None:
+        outcome = _outcome(reply)
+        line = attempt.record(outcome if not is_again else "resumed" if outcome == "ok" else f"resumed: {outcome}")
+        ids = [intent.id for intent in done]
+        record = self._store.end(Ending(ids, change.request_id, change.digest, reply, line))
+        self._audit.write(line)
+        self._store.forget_record(record)
+
+    @contextmanager
+    def _stored_with_its_result(self, change: Change) -> Iterator[None]:
+        if change.entry.settle is not None:
+            yield  # it claims its name in the store before it begins, and settles what it finds there
+            return
+        with self._store.change():
+            yield
+
+    def _change_of(self, intent: Intent) -> Change:
+        return Change.of(self._methods[intent.method], intent.params)
+
+    def _waiting(self) -> List[Intent]:
+        with self._guard:
+            return [self._unsettled[number] for number in sorted(self._unsettled)]
+
+    def _related(self, change: Change) -> List[Intent]:
+        return [intent for intent in self._waiting() if self._change_of(intent).targets & change.targets]
+
+    def _write_late_records(self) -> None:
+        """Write the audit records of changes whose agent ended between their result and the audit file."""
+        if self._store.damage:
+            return
+        for number, line in self._store.records():
+            if not self._audit.has(line):
+                self._audit.write(line)
+            self._store.forget_record(number)
+
+
+def _outcome(reply: Document) -> str:
+    """Return what the audit record says about a reply."""
+    return str(reply["error"]["data"]["kind"]) if "error" in reply else "ok"

@@ -1,0 +1,34 @@
+"""Runs on the node as root: times workspace.get, .create for a user that is there, and .list, on one connection.
+
+Prints {"get": [seconds], "create": [seconds], "list": [seconds]}. What it makes it deletes.
+"""
+
+import json
+import sys
+import time
+
+from client import Client
+
+
+def timed(client, method, **params):
+    begun = time.perf_counter()
+    client.call(method, **params)
+    return time.perf_counter() - begun
+
+
+def main():
+    rounds, client = int(sys.argv[1]), Client()
+    found = {"get": [], "create": [], "list": []}
+    for number in range(rounds + 1):
+        name = f"turn{number}"
+        took = {"create": timed(client, "workspace.create", name=name, user="owner")}
+        client.call("workspace.delete", name=name)
+        took["get"] = min(timed(client, "workspace.get", name=f"seed{1 + number % 8}") for _ in range(10))
+        if number:  # the first wakes the helper
+            for what, seconds in took.items():
+                found[what].append(seconds)
+    found["list"] = [timed(client, "workspace.list") for _ in range(5)]
+    print(json.dumps(found))
+
+
+main()

@@ -1,0 +1,191 @@
+"""The checks of this machine: programs, files, sockets, the forwarder. They look only."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+import shlex
+import shutil
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+
+from codesmith import __version__, paths
+from codesmith.doctor.finding import Finding, Reporter
+from codesmith.errors import CodeSmithError
+from codesmith.registry import Registry
+
+# The least of each that pyproject.toml asks for.
+LIBRARIES = {"fabric": (3, 2), "invoke": (2, 2), "paramiko": (3, 2)}
+SSH_AGENT_S = SOCKET_S = 2.0
+LOG_TAIL_BYTES = 32 * 1024
+ON_CONTROLLER = Reporter()
+
+
+def check_controller(registry: Registry | None) -> list[Finding]:
+    """Return what there is to say of this machine; `registry` is the one that was read, if it could be."""
+    # Before anything else asks paths for the directories, which mends their modes.
+    places = [_place("state.directory", paths.state_place), _place("runtime.directory", paths.runtime_place)]
+    found = [_versions(), _ssh(), _ssh_agent(), *places]
+    if registry is not None:
+        found.append(_known_hosts(registry.path.parent / "known_hosts"))
+    if all(place.status != "fail" for place in places):
+        found += [_sockets(paths.runtime_place()), *_forwarder()]
+    return found
+
+
+def _versions() -> Finding:
+    found = {"Python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}}
+    told = ", ".join(f"{name} {version}" for name, version in {"CodeSmith": __version__, **found}.items())
+    old = [name for name, least in LIBRARIES.items() if _numbers(found[name]) < least]
+    if old:
+        wanted = ", ".join(f"{name} {'.'.join(map(str, LIBRARIES[name]))}" for name in old)
+        upgrade = f"pip install --upgrade {' '.join(old)}"
+        return ON_CONTROLLER.fail("controller.versions", f"{told}; at least {wanted} is needed", upgrade)
+    return ON_CONTROLLER.ok("controller.versions", told)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+
+def _ssh() -> Finding:
+    found = shutil.which("ssh")
+    if found:
+        return ON_CONTROLLER.ok("controller.ssh", found)
+    detail = "no ssh in PATH: a simpler reader of ~/.ssh/config takes its place (no Match, no canonical names)"
+    return ON_CONTROLLER.warn("controller.ssh", detail, "apt-get install openssh-client")
+
+
+def _ssh_agent() -> Finding:
+    path = os.environ.get("SSH_AUTH_SOCK", "")
+    if not path:
+        return ON_CONTROLLER.ok("controller.ssh-agent", "SSH_AUTH_SOCK names none; keys come from files")
+    trouble = _knock(path, SSH_AGENT_S)
+    if trouble:
+        detail = f"nobody answers at {path} ({trouble}): its keys are not tried"
+        return ON_CONTROLLER.warn("controller.ssh-agent", detail, 'eval "$(ssh-agent)" && ssh-add')
+    return ON_CONTROLLER.ok("controller.ssh-agent", f"answers at {path}")
+
+
+def _place(code: str, where: Callable[[], Path]) -> Finding:
+    path = where()
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return ON_CONTROLLER.ok(code, f"{path} is not there yet; it is made when it is needed")
+    except OSError as error:
+        return ON_CONTROLLER.fail(code, f"{path}: {error.strerror}", "export CODESMITH_HOME=DIR")
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        return ON_CONTROLLER.fail(code, f"{path} is not a directory of yours", "export CODESMITH_HOME=DIR")
+    mode = stat.S_IMODE(found.st_mode)
+    if mode != 0o700:
+        detail = f"{path} has mode {mode:04o}, which lets others in (0700 is meant; the next command sets it)"
+        return ON_CONTROLLER.warn(code, detail, f"chmod 700 {shlex.quote(str(path))}")
+    return ON_CONTROLLER.ok(code, str(path))
+
+
+def _known_hosts(path: Path) -> Finding:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return ON_CONTROLLER.ok("registry.known-hosts", f"{path} is not there yet; node.trust makes it")
+    except OSError as error:
+        return ON_CONTROLLER.fail("registry.known-hosts", f"{path}: {error.strerror}", f"ls -lL {_quoted(path)}")
+    if found.st_uid not in (0, os.getuid()):
+        detail = f"{path} belongs to another user (uid {found.st_uid}), who decides which nodes are true"
+        return ON_CONTROLLER.fail("registry.known-hosts", detail, f"ls -lL {_quoted(path)}")
+    if found.st_mode & 0o022:
+        detail = f"{path} has mode {stat.S_IMODE(found.st_mode):04o}: others can pin host keys in it"
+        return ON_CONTROLLER.fail("registry.known-hosts", detail, f"chmod go-w {_quoted(path)}")
+    if not os.access(path, os.R_OK):
+        return ON_CONTROLLER.fail("registry.known-hosts", f"{path} cannot be read", f"chmod u+r {_quoted(path)}")
+    return ON_CONTROLLER.ok("registry.known-hosts", str(path))
+
+
+def _sockets(folder: Path) -> Finding:
+    found = sorted(folder.glob("*.sock")) if folder.is_dir() else []
+    foreign = [path for path in found if not stat.S_ISSOCK(path.lstat().st_mode)]
+    if foreign:
+        detail = f"in the way of a socket: {_listed(foreign)}"
+        return ON_CONTROLLER.fail("runtime.sockets", detail, f"look at it, then: rm {_listed(foreign)}")
+    stale = [path for path in found if _knock(os.fspath(path), SOCKET_S)]
+    if stale:
+        detail = f"nobody is behind {_listed(stale)} (a connect replaces it)"
+        return ON_CONTROLLER.warn("runtime.sockets", detail, f"rm {_listed(stale)}")
+    return ON_CONTROLLER.ok("runtime.sockets", f"{len(found)} in {folder}")
+
+
+def _listed(found: list[Path]) -> str:
+    return " ".join(map(_quoted, found))
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))
+
+
+def _knock(path: str, timeout_s: float) -> str:
+    """Return why nobody answers at a Unix socket; "" when somebody does."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as visitor:
+        visitor.settimeout(timeout_s)
+        try:
+            visitor.connect(path)
+        except (BlockingIOError, TimeoutError):
+            return ""  # its queue is full: somebody is there, and busy
+        except OSError as error:
+            return error.strerror or str(error)
+    return ""
+
+
+def _forwarder() -> Iterator[Finding]:
+    from codesmith.tunnel import control
+
+    try:  # asking makes the directory
+        running = control.running() if paths.runtime_place().is_dir() else None
+    except CodeSmithError as error:
+        yield ON_CONTROLLER.error("forwarder.process", error, "inv node.status")
+        return
+    if running is None:
+        yield _nobody()
+    else:
+        yield ON_CONTROLLER.ok("forwarder.process", f"pid {running['pid']}")
+        yield _forwarder_version(str(running.get("version", "")))
+    yield _forwarder_log(paths.state_place() / "forwarder.log")
+
+
+def _nobody() -> Finding:
+    """Nobody answers: is there none, or does one hold the place without a word?"""
+    lock = paths.runtime_place() / "forwarder.lock"
+    try:
+        with open(lock, encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = lock.read_text().strip()
+        detail = f"pid {pid} holds {lock} and does not answer: no other can start"
+        return ON_CONTROLLER.fail("forwarder.process", detail, f"kill {pid}")
+    except OSError:
+        pass  # none has ever run here
+    return ON_CONTROLLER.ok("forwarder.process", "none runs; a call starts it")
+
+
+def _forwarder_version(version: str) -> Finding:
+    if version == __version__:
+        return ON_CONTROLLER.ok("forwarder.version", version)
+    detail = f"{version or 'an older one'} runs, this is {__version__}"
+    return ON_CONTROLLER.warn("forwarder.version", detail, "inv node.disconnect --all; inv node.connect --all")
+
+
+def _forwarder_log(path: Path) -> Finding:
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_TAIL_BYTES))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ON_CONTROLLER.ok("forwarder.log", f"no {path}")
+    errors = [line for line in lines if " ERROR " in line or line.startswith("Traceback")]
+    if errors:
+        return ON_CONTROLLER.warn("forwarder.log", errors[-1][:200], f"tail {_quoted(path)}")
+    return ON_CONTROLLER.ok("forwarder.log", lines[-1][:200] if lines else f"{path} is empty")

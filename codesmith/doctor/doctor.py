@@ -1,0 +1,40 @@
+"""All checks: this machine first, then the nodes, several at once."""
+
+from __future__ import annotations
+
+from codesmith import fanout
+from codesmith.doctor.controller import ON_CONTROLLER, check_controller
+from codesmith.doctor.finding import Finding
+from codesmith.doctor.node import check_node
+from codesmith.errors import CodeSmithError
+from codesmith.fleet import Choice, Chosen, choose, registry, watched
+from codesmith.progress import Progress
+from codesmith.registry import Registry
+
+
+def examine(choice: Choice) -> list[dict[str, str]]:
+    """Return every finding, those about the controller first; a nodes.yaml that cannot be read is one of them."""
+    found, problem = _read(choice)
+    findings = [problem, *check_controller(found)]
+    if found is not None and found.nodes:
+        findings += _nodes(choose({**choice, "all": _is_for_all(choice)}))
+    return [finding.to_dict() for finding in findings]
+
+
+def _read(choice: Choice) -> tuple[Registry | None, Finding]:
+    try:
+        found = registry(choice.get("file") or "")
+    except CodeSmithError as error:
+        return None, ON_CONTROLLER.error("registry.file", error, "inv node.add NAME --host HOST --file nodes.yaml")
+    return found, ON_CONTROLLER.ok("registry.file", f"{found.path} (nodes: {len(found.nodes)})")
+
+
+def _is_for_all(choice: Choice) -> bool:
+    return bool(choice.get("all") or not (choice.get("node") or choice.get("tag")))
+
+
+def _nodes(chosen: Chosen) -> list[Finding]:
+    outcomes = watched(chosen, check_node, Progress(len(chosen.nodes), "look"))
+    fanout.raise_only(outcomes)
+    fanout.raise_failures(outcomes)
+    return [finding for outcome in outcomes for finding in outcome.result or []]

@@ -1,0 +1,138 @@
+"""Say what is right and wrong with a node that was looked at; pure."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+from codesmith.doctor.finding import Finding, Reporter
+from codesmith.doctor.look import Look
+from codesmith.errors import Unsupported
+from codesmith.remote.bootstrap import layout
+from codesmith.remote.bootstrap.facts import Facts
+from codesmith.remote.bootstrap.plan import plan
+from codesmith.remote.bootstrap.support import refuse_unsupported
+
+# What the agent itself calls degraded.
+FREE_WARN = 256 * layout.MIB
+DISKS = {"disk.srv": "/srv", "disk.usr": "/usr", "disk.var": "/var"}
+SKEW_WARN_S = 5.0
+
+
+def judge(name: str, look: Look, wish: layout.Wish, known_id: str) -> list[Finding]:
+    """Return a finding for each thing that was looked at; `known_id` is the node's id as met before, if it was."""
+    say, facts, option = Reporter(name), look.facts, f"--node {shlex.quote(name)}"
+    found = [_root(say, look), _system(say, facts, wish, option), _clock(say, look), *_disks(say, facts)]
+    if not facts.files.get(layout.CURRENT) and facts.units.get(layout.AGENT_SERVICE, {}).get("LoadState") != "loaded":
+        return [*found, say.fail("agent.installed", "there is no CodeSmith agent", f"inv node.prepare {option}")]
+    found += [
+        say.ok("agent.installed", layout.CURRENT),
+        _node_id(say, facts, known_id, option),
+        _units(say, facts, option),
+    ]
+    return [*found, *_agent(say, look, wish, option), _drift(say, look, wish, option)]
+
+
+def _root(say: Reporter, look: Look) -> Finding:
+    if look.is_root:
+        return say.ok("node.root", f"{look.facts.login} sees everything")
+    user = look.facts.login
+    detail = f"{user} cannot become root without a password: sockets, units and files were seen as far as {user} can"
+    return say.warn(
+        "node.root", detail, f"on the node, as root: echo '{user} ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/{user}"
+    )
+
+
+def _system(say: Reporter, facts: Facts, wish: layout.Wish, option: str) -> Finding:
+    try:
+        refuse_unsupported(facts, wish)
+    except Unsupported as error:
+        return say.fail("node.system", error.problem, f"mend it there, then: inv node.prepare {option} --plan")
+    system = facts.os.get("pretty_name") or facts.os.get("id") or "Linux"
+    python = ".".join(map(str, facts.python)) if facts.python else "missing"
+    return say.ok("node.system", f"{system}, {facts.arch}, systemd {facts.systemd_version}, Python {python}")
+
+
+def _clock(say: Reporter, look: Look) -> Finding:
+    if abs(look.skew_s) <= SKEW_WARN_S:
+        return say.ok("node.clock", "agrees with this machine")
+    side = "ahead of" if look.skew_s > 0 else "behind"
+    detail = f"{abs(look.skew_s):.0f} s {side} this machine: times in lists and in the audit mislead"
+    return say.warn("node.clock", detail, "on the node, as root: timedatectl set-ntp true")
+
+
+def _disks(say: Reporter, facts: Facts) -> Iterator[Finding]:
+    for code, path in DISKS.items():
+        free = facts.spaces.get(path, {}).get("free_bytes")
+        if free is None:
+            continue
+        detail = f"{free // layout.MIB} MiB free in {path}"
+        look = f"on the node: df -h {path}"
+        if free < layout.FREE_MIN[path]:
+            yield say.fail(code, f"{detail}: changes fail, and the agent cannot be upgraded", look)
+        elif free < FREE_WARN:
+            yield say.warn(code, detail, look)
+        else:
+            yield say.ok(code, detail)
+
+
+def _node_id(say: Reporter, facts: Facts, known_id: str, option: str) -> Finding:
+    if not facts.node_id:
+        return say.fail("agent.node-id", f"{layout.NODE} has no id", f"inv node.prepare {option}")
+    if known_id and known_id != facts.node_id:
+        detail = f"it was {known_id} before and is {facts.node_id} now: another machine, or one that was set up anew"
+        return say.fail("agent.node-id", detail, f"if that was meant: inv node.prepare {option}")
+    return say.ok("agent.node-id", facts.node_id)
+
+
+def _units(say: Reporter, facts: Facts, option: str) -> Finding:
+    def those(key: str, wanted: str) -> str:
+        return ", ".join(name for name in layout.ENABLED if facts.units.get(name, {}).get(key) != wanted)
+
+    idle, disabled = those("ActiveState", "active"), those("UnitFileState", "enabled")
+    if idle:
+        return say.fail("agent.units", f"not active: {idle}", f"inv node.start {option}; inv node.logs {option}")
+    if disabled:
+        return say.warn("agent.units", f"not started at boot: {disabled}", f"inv node.prepare {option}")
+    return say.ok("agent.units", f"active: {', '.join(layout.ENABLED)}")
+
+
+def _agent(say: Reporter, look: Look, wish: layout.Wish, option: str) -> Iterator[Finding]:
+    version, health = look.calls.get("node.version"), look.calls.get("node.health")
+    if version is None or health is None:
+        # Prepare lets the one who logs in join the clients' group.
+        mend = "prepare" if "ermission denied" in look.silence else "restart"
+        yield say.fail("agent.answers", f"no: {look.silence}", f"inv node.{mend} {option}; inv node.logs {option}")
+        return
+    yield say.ok("agent.answers", f"as {look.facts.login}, by {layout.SOCKET}")
+    if version.get("build") == wish.sha256:
+        yield say.ok("agent.version", f"{version.get('agent')} ({wish.sha256[:12]})")
+    else:
+        there = f"{version.get('agent')} ({str(version.get('build'))[:12]})"
+        detail = f"{there} runs, this CodeSmith has {wish.version} ({wish.sha256[:12]})"
+        yield say.warn("agent.version", detail, f"inv node.prepare {option}")
+    yield _health(say, health, option)
+
+
+def _health(say: Reporter, health: dict[str, object], option: str) -> Finding:
+    checks = [check for check in health.get("checks") or [] if isinstance(check, dict)]  # type: ignore[attr-defined]
+    bad = "; ".join(f"{check.get('name')}: {check.get('detail')}" for check in checks if check.get("status") != "ok")
+    if health.get("status") == "ok":
+        return say.ok("agent.health", f"{len(checks)} checks are well")
+    if health.get("status") == "failing":
+        return say.fail("agent.health", bad, f"inv node.health {option}")
+    return say.warn("agent.health", bad, f"inv node.health {option}")
+
+
+def _drift(say: Reporter, look: Look, wish: layout.Wish, option: str) -> Finding:
+    show = f"inv node.prepare {option} --plan"
+    if not look.is_root:
+        return say.warn("agent.drift", "only root can tell", show)
+    try:
+        steps = plan(look.facts, wish)
+    except Unsupported:
+        return say.warn("agent.drift", "cannot be told: see node.system", show)
+    if steps:
+        more = f" and {len(steps) - 3} more" if len(steps) > 3 else ""
+        return say.warn("agent.drift", "; ".join(step.text for step in steps[:3]) + more, show)
+    return say.ok("agent.drift", "nothing to do for prepare")

@@ -1,0 +1,134 @@
+"""The checks of one node: the way to it, step by step, then one look at it."""
+
+from __future__ import annotations
+
+import shlex
+import stat
+import uuid
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from codesmith.doctor.finding import Finding, Reporter
+from codesmith.errors import AuthenticationFailed, CodeSmithError, HostKeyChanged, HostKeyUnknown
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from codesmith.registry import Node
+    from codesmith.remote.connection import NodeConnection
+    from codesmith.remote.target import Target
+
+CONNECT_TIMEOUT_S = 10.0
+
+
+def check_node(node: Node) -> list[Finding]:
+    """Return what there is to say of a node; what stands in the way of a look is a finding, never an error."""
+    return list(_check(node))
+
+
+def _check(node: Node) -> Iterator[Finding]:
+    from codesmith.remote.target import resolve
+
+    say = Reporter(node.name)
+    yield _endpoint(say, node)
+    if node.identity_path:
+        yield _identity(say, node.identity_path)
+    try:
+        target = resolve(node)
+    except CodeSmithError as error:
+        yield say.error("ssh.config", error, "inv node.list")
+        return
+    yield say.ok("ssh.config", str(target))
+    yield from _beyond(say, node, target)
+
+
+def _beyond(say: Reporter, node: Node, target: Target) -> Iterator[Finding]:
+    from codesmith.remote.connection import connect
+
+    try:
+        connection = connect(target, timeout_s=CONNECT_TIMEOUT_S)
+    except CodeSmithError as error:
+        yield from _no_way(say, target, error)
+        return
+    with connection:
+        yield from _way(say, target)
+        yield from _inside(say, node, connection)
+
+
+def _way(say: Reporter, target: Target, *, as_far_as: str = "") -> Iterator[Finding]:
+    """Say what went well on the way, in its order."""
+    went_well = {
+        "ssh.reach": f"{target.host}:{target.port} answers",
+        "ssh.host-key": f"pinned for {target.key_name}",
+        "ssh.login": f"{target.user} is let in",
+    }
+    for code, detail in went_well.items():
+        if code == as_far_as:
+            return
+        yield say.ok(code, detail)
+
+
+def _no_way(say: Reporter, target: Target, error: CodeSmithError) -> Iterator[Finding]:
+    code = "ssh.reach"
+    if isinstance(error, (HostKeyUnknown, HostKeyChanged)):
+        code = "ssh.host-key"
+    elif isinstance(error, AuthenticationFailed):
+        code = "ssh.login"
+    yield from _way(say, target, as_far_as=code)
+    yield say.error(code, error, f"ssh -v -p {target.port} {shlex.quote(f'{target.user}@{target.host}')} true")
+
+
+def _inside(say: Reporter, node: Node, connection: NodeConnection) -> Iterator[Finding]:
+    from codesmith.doctor.judge import judge
+    from codesmith.doctor.look import look
+    from codesmith.remote.bootstrap.layout import wish_for
+    from codesmith.remote.pack import pack
+    from codesmith.tunnel import identity
+
+    try:
+        wish = wish_for(pack(), str(uuid.uuid4()))
+        seen = look(connection, wish)
+        known_id = identity.recall(node)
+    except CodeSmithError as error:
+        yield say.error("ssh.shell", error, f"ssh {shlex.quote(f'{connection.user}@{connection.host}')} echo works")
+        return
+    yield say.ok("ssh.shell", "runs scripts")
+    yield from judge(node.name, seen, wish, known_id)
+
+
+def _identity(say: Reporter, path: Path) -> Finding:
+    quoted = shlex.quote(str(path))
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        return say.fail(
+            "ssh.identity", f"{path}: {error.strerror}", f"ls -l {quoted}; or correct `identity:` in nodes.yaml"
+        )
+    if mode & 0o077:
+        return say.warn("ssh.identity", f"{path} has mode {mode:04o}: others can use it", f"chmod 600 {quoted}")
+    return say.ok("ssh.identity", str(path))
+
+
+def _endpoint(say: Reporter, node: Node) -> Finding:
+    from codesmith.tunnel import control
+
+    option = f"--node {shlex.quote(node.name)}"
+    try:
+        states = [
+            state for state in control.status() if (state.name, state.registry) == (node.name, str(node.registry))
+        ]
+    except CodeSmithError as error:
+        return say.error("endpoint.state", error, f"inv node.status {option}")
+    if not states:
+        return say.ok("endpoint.state", "none; a call makes it")
+    state = states[0]
+    if state.state == "ready" and state.key == node.key:
+        return say.ok("endpoint.state", f"ready: {state.endpoint}")
+    if state.key != node.key:
+        detail = "it leads where nodes.yaml pointed before"
+        return say.warn("endpoint.state", detail, f"inv node.connect {option}")
+    return say.warn(
+        "endpoint.state", f"{state.state}: {state.reason or 'no answer yet'}", state.hint or f"inv node.status {option}"
+    )

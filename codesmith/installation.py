@@ -1,0 +1,134 @@
+"""What becomes of what prepare has installed: verify, rollback and uninstall, on the nodes that a command chose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from codesmith import fanout, fleet, output
+from codesmith.errors import Cancelled, PlanNotEmpty
+from codesmith.fleet import Chosen, Row
+from codesmith.registry import Node
+
+if TYPE_CHECKING:
+    from codesmith.remote.bootstrap.uninstall import Uninstalled
+
+
+class Verified(list[Row]):
+    """The rows of a verify; `exit_code` is 1 when a node is not as it should be."""
+
+    exit_code = 0
+
+
+def verify_all(chosen: Chosen, *, json: bool) -> Verified:
+    """Compare nodes with their ledgers and with what this CodeSmith would make of them."""
+    columns = ("node", "kind", "name", "status", "expected", "found", "error")
+    rows = Verified(fleet.report(chosen, verify, columns, json=json, lines=drift_lines))
+    drifted = [str(row["node"]) for row in rows if row.get("status") == "drift"]
+    if drifted:
+        rows.exit_code = 1
+        output.say(f"mend it: inv node.prepare {' '.join(f'--node {name}' for name in drifted)}")
+    return rows
+
+
+def verify(node: Node) -> Row:
+    """Compare one node; nothing is changed there."""
+    from codesmith.remote.bootstrap.verify import verify as verify_node
+
+    findings = [one.to_dict() for one in verify_node(node)]
+    is_whole = all(one["status"] == "ok" for one in findings)
+    return {"node": node.name, "status": "ok" if is_whole else "drift", "findings": findings}
+
+
+def drift_lines(rows: Sequence[Row]) -> list[Row]:
+    """Return one line per thing that is not as it should be, one in all for a node where everything is."""
+    found: list[Row] = []
+    for row in rows:
+        findings = row.get("findings", [])
+        drift = [{**one, "node": row["node"]} for one in findings if one["status"] != "ok"]
+        whole = {"node": row["node"], "kind": "all", "name": f"{len(findings)} things", "status": "ok"}
+        found += [row] if "error" in row else drift or [whole]
+    return found
+
+
+def rollback(node: Node) -> Row:
+    """Make the release before the current one on one node, telling the steps on stderr."""
+    from codesmith.remote.bootstrap.rollback import rollback as roll_back
+
+    done = roll_back(node, on_progress=fleet.tell)
+    return {
+        "node": node.name,
+        "result": "rolled back",
+        "agent_version": done.agent_version,
+        "left_version": done.left_version,
+        "node_id": done.node_id,
+        "seconds": round(done.seconds, 2),
+    }
+
+
+class Removed(list[Row]):
+    """The rows of an uninstall; `exit_code` is 7 for a plan that is not empty."""
+
+    exit_code = 0
+
+
+def uninstall_all(chosen: Chosen, *, purge: bool, yes: bool, plan_only: bool, json: bool) -> Removed:
+    """Remove CodeSmith from nodes, once the person in front of the terminal has seen what goes and agrees."""
+    columns: tuple[str, ...] = ("node", "step", "now", "then", "error")
+    if plan_only:
+        work = partial(_plan, purge=purge)
+        rows = Removed(fleet.report(chosen, work, columns, json=json, lines=fleet.plan_lines))
+        if any(row.get("steps") for row in rows):
+            rows.exit_code = PlanNotEmpty.exit_code
+        return rows
+    if not yes:
+        _ask(chosen, purge=purge)
+    columns = ("node", "result", "kept", "packages", "seconds", "error")
+    return Removed(fleet.report(chosen, partial(_uninstall, purge=purge), columns, json=json))
+
+
+def _ask(chosen: Chosen, *, purge: bool) -> None:
+    """Show what goes and ask; nothing is done anywhere while one of the nodes says no."""
+    outcomes = fanout.each(chosen.nodes, partial(_plan, purge=purge), chosen.jobs)
+    rows: list[Row] = fanout.results(outcomes, lambda node, error: {"node": node.name, "error": error.problem})
+    fanout.raise_failures(outcomes)
+    busy = [row for row in rows if row["steps"]]
+    for row in busy:
+        for step in row["steps"]:
+            output.say(f"{row['node']}  {step['text']}")
+    if busy:
+        names = ", ".join(str(row["node"]) for row in busy)
+        if not output.confirm(f"do all this on {names}?"):
+            again = " ".join(f"--node {node.name}" for node in chosen.nodes)
+            more = " --purge" if purge else ""
+            raise Cancelled(f"nothing was removed from {names}", hint=f"inv node.uninstall {again}{more} --yes")
+
+
+def _plan(node: Node, *, purge: bool) -> Row:
+    from codesmith.remote.bootstrap.uninstall import uninstall
+
+    return _row(node, uninstall(node, purge=purge, plan_only=True), is_plan=True)
+
+
+def _uninstall(node: Node, *, purge: bool) -> Row:
+    from codesmith.remote.bootstrap.uninstall import uninstall
+    from codesmith.tunnel import control, identity
+
+    # Before the agent goes: the endpoint would try for ever to reach it again.
+    control.disconnect(node)
+    done = uninstall(node, purge=purge, on_progress=fleet.tell)
+    identity.forget(node)
+    return _row(node, done, is_plan=False)
+
+
+def _row(node: Node, done: Uninstalled, *, is_plan: bool) -> Row:
+    return {
+        "node": node.name,
+        "result": ("planned" if is_plan else "uninstalled") if done.steps else "nothing to do",
+        "changed": bool(done.steps) and not is_plan,
+        "steps": [step.to_dict() for step in done.steps],
+        "kept": list(done.kept),
+        "packages": list(done.packages),
+        "seconds": round(done.seconds, 2),
+    }

@@ -1,0 +1,50 @@
+"""A port of this machine's loopback where a forwarder listens for one node, and the token that it wants."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from codesmith.errors import CodeSmithError
+
+HOST = "127.0.0.1"
+TOKEN = r"[A-Za-z0-9_-]{16,512}"  # noqa: S105  (its grammar)
+
+
+@dataclass(frozen=True)
+class Port:
+    """Where to connect; the token is read anew for each connection, because each connect of the node makes another."""
+
+    number: int
+    token_file: Path
+
+    @classmethod
+    def parse(cls, url: str, token_file: str | PathLike[str]) -> Port:
+        """Read `http://127.0.0.1:7001`; any other host is refused: the token would leave the machine unencrypted."""
+        found = re.fullmatch(r"http://(?:127\.0\.0\.1|localhost):([1-9][0-9]{0,4})/?", url)
+        if found is None or int(found[1]) > 65535:
+            raise CodeSmithError(f"{url!r} is not the URL of an endpoint; expected http://{HOST}:PORT")
+        if not str(token_file):
+            raise CodeSmithError(
+                f"{url} wants a token: name its file", hint="inv node.status --json  # says where it is"
+            )
+        return cls(int(found[1]), Path(token_file))
+
+    @property
+    def url(self) -> str:
+        """Return it as people write it."""
+        return f"http://{HOST}:{self.number}"
+
+    def read_token(self) -> str:
+        """Return the token; nothing is sent to the port without one."""
+        try:
+            text = self.token_file.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "not text"
+            raise CodeSmithError(f"cannot read the token of {self.url}: {self.token_file}: {why}",
+                                 hint="inv node.status --json  # says where it is") from None  # fmt: skip
+        if not re.fullmatch(TOKEN, text):
+            raise CodeSmithError(f"{self.token_file} holds no token", hint="inv node.status --json  # says where it is")
+        return text

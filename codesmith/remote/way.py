@@ -1,0 +1,98 @@
+"""The way to a node's sshd: straight, through ProxyJump gateways, or through a ProxyCommand."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from codesmith.errors import CodeSmithError
+from codesmith.remote.deadline import Deadline
+from codesmith.remote.reasons import gateway_refused
+from codesmith.remote.target import Target, resolve_host, split_port
+
+if TYPE_CHECKING:
+    from codesmith.remote.connection import NodeConnection
+
+MAX_JUMPS = 8
+PROXY_ENDS_WITHIN_S = 2.0
+
+Connect = Callable[[Target, Deadline], "NodeConnection"]
+
+
+def open_way(target: Target, deadline: Deadline, connect: Connect) -> tuple[Any, Callable[[], None]]:
+    """Return a socket to the node's sshd and what closes the way behind it; `connect` enters a gateway."""
+    if target.proxy_jump:
+        return _through_gateway(target, target.proxy_jump, deadline, connect)
+    if target.proxy_command:
+        return _through_command(target.proxy_command)
+    return _straight(target.host, target.port, deadline), _nothing
+
+
+def _nothing() -> None:
+    """Nothing to let go of: the socket was the node's own."""
+
+
+def _straight(host: str, port: int, deadline: Deadline) -> socket.socket:
+    """Try all addresses of the name; one that stays silent leaves the others their share of the time."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for number, (family, kind, protocol, _, address) in enumerate(found, 1):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(deadline.left_s() / (len(found) - number + 1))
+            sock.connect(address)
+            sock.settimeout(deadline.left_s())
+            return sock
+        except OSError:
+            sock.close()
+            if number == len(found):
+                raise
+    raise socket.gaierror(f"no address for {host}")
+
+
+def _through_gateway(target: Target, jump: str, deadline: Deadline, connect: Connect) -> tuple[Any, Callable[[], None]]:
+    *before, last = jump.split(",")
+    gateway = _gateway_target(target, last.strip(), ",".join(before))
+    if gateway.jumps > MAX_JUMPS:
+        raise CodeSmithError(
+            f"node {target.name}: more than {MAX_JUMPS} ProxyJump hosts in a row: do they lead in a circle?",
+            hint=f"look: ssh -G {gateway.host} | grep -i proxyjump; for a host that needs none: ProxyJump none",
+        )
+    connection = connect(gateway, deadline)
+    try:
+        with gateway_refused(target, gateway):
+            channel = connection.transport.open_channel(
+                "direct-tcpip", (target.host, target.port), ("127.0.0.1", 0), timeout=deadline.left_s()
+            )
+    except BaseException:
+        connection.close()
+        raise
+    return channel, connection.close
+
+
+def _gateway_target(target: Target, jump: str, before: str) -> Target:
+    text = jump.removeprefix("ssh://")
+    user, _, place = text.rpartition("@")
+    host, port = split_port(place)
+    wanted = Target(f"{target.name} via {host}", host, port, user, target.identities, jumps=target.jumps + 1)
+    found = resolve_host(wanted, first_known_hosts=target.known_hosts[:1])
+    return found if not before else replace(found, proxy_jump=before)
+
+
+def _through_command(command: str) -> tuple[socket.socket, Callable[[], None]]:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(["/bin/sh", "-c", f"exec {command}"], stdin=theirs.fileno(), stdout=theirs.fileno())
+
+    def end() -> None:
+        ours.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(PROXY_ENDS_WITHIN_S)
+            return
+        process.kill()
+        process.wait()
+
+    return ours, end

@@ -1,0 +1,143 @@
+"""Lend the operator's ssh agent to one call: a second connection to the node's endpoint, served from here.
+
+What is asked through it is checked here, where the keys are: it may list them, and sign in to an ssh server as the
+login that the URL names. Everything else is answered with a failure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import struct
+import threading
+from types import TracebackType
+
+from codesmith.errors import CodeSmithError
+from codesmith.sdk.transport import Transport
+
+TARGET, PROTOCOL, TOKEN_HEADER = "/ssh-agent", "ssh-agent", "CodeSmith-Token"
+REQUEST_IDENTITIES, SIGN_REQUEST = 11, 13
+FAILURE = b"\x05"
+USERAUTH_REQUEST = 50
+METHODS = (b"publickey", b"publickey-hostbound-v00@openssh.com")
+MESSAGE_BYTES_MAX = 256 << 10
+# A clone by hash may connect three times; an agent with several keys signs with one of them each time.
+SIGNATURES_MAX = 8
+HINT = 'eval "$(ssh-agent)" && ssh-add'
+
+
+class LentAgent:
+    """Lends an ssh agent until it is closed; `credential` is what the call takes."""
+
+    def __init__(self, transport: Transport, url: str, agent: str | None = None) -> None:
+        self._login = login_of(url)
+        self._signatures = 0
+        self._agent = _connect(agent or os.environ.get("SSH_AUTH_SOCK", ""))
+        token = os.urandom(32).hex()
+        self.credential = {"agent": token}
+        try:
+            self._stream = transport.upgrade(TARGET, PROTOCOL, {TOKEN_HEADER: token})
+        except BaseException:
+            self._agent.close()
+            raise
+        self._thread = threading.Thread(target=self._serve, name="lent ssh agent", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Take it back: nothing is signed from here on."""
+        for connection in (self._stream, self._agent):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+
+    def __enter__(self) -> dict[str, str]:
+        return self.credential
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _serve(self) -> None:
+        with self._stream, self._agent, contextlib.suppress(OSError):
+            while True:
+                _send(self._stream, self._reply(_receive(self._stream)))
+
+    def _reply(self, request: bytes) -> bytes:
+        if not self._is_allowed(request):
+            return FAILURE
+        _send(self._agent, request)
+        return _receive(self._agent)
+
+    def _is_allowed(self, request: bytes) -> bool:
+        if request[0] != SIGN_REQUEST:
+            return request == bytes([REQUEST_IDENTITIES])
+        self._signatures += 1
+        return self._signatures <= SIGNATURES_MAX and is_sign_in(request, self._login)
+
+
+def login_of(url: str) -> str | None:
+    """Return the login that an ssh URL names; None when it names none."""
+    if url.startswith("https:"):
+        raise CodeSmithError("an ssh agent is of no use for https", hint="give an ssh URL, or --credential-file")
+    found = re.match(r"(?:ssh://)?([^@/:]+)@", url)
+    return found[1] if found else None
+
+
+def is_sign_in(request: bytes, login: str | None) -> bool:
+    """Tell whether a request asks to sign a publickey sign-in to an ssh server (RFC 4252, 7), as this login if any."""
+    try:
+        _key, data, _flags = _cut(request[1:], 2)
+        _session, rest = _cut(data, 1)
+        user, service, method, _more = _cut(rest[1:], 3)
+    except struct.error:
+        return False
+    is_login = login is None or user == login.encode()
+    return rest[0] == USERAUTH_REQUEST and is_login and service == b"ssh-connection" and method in METHODS
+
+
+def _cut(data: bytes, count: int) -> list[bytes]:
+    """Return so many strings (RFC 4251, 5) and what follows them."""
+    found = []
+    for _ in range(count):
+        (size,) = struct.unpack_from(">I", data)
+        if len(data) < 4 + size:
+            raise struct.error("cut short")
+        found.append(data[4 : 4 + size])
+        data = data[4 + size :]
+    return [*found, data]
+
+
+def _connect(path: str) -> socket.socket:
+    if not path or path == "none":
+        raise CodeSmithError("there is no ssh agent to lend: SSH_AUTH_SOCK is not set", hint=HINT)
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.connect(path)
+    except OSError as error:
+        connection.close()
+        raise CodeSmithError(f"the ssh agent at {path} does not answer: {error.strerror or error}", hint=HINT) from None
+    return connection
+
+
+def _receive(connection: socket.socket) -> bytes:
+    size = struct.unpack(">I", _exactly(connection, 4))[0]
+    if not 0 < size <= MESSAGE_BYTES_MAX:
+        raise ConnectionError("no message of an ssh agent")
+    return _exactly(connection, size)
+
+
+def _exactly(connection: socket.socket, size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        chunk = connection.recv(size - len(data))
+        if not chunk:
+            raise ConnectionError("the other side ended")
+        data += chunk
+    return bytes(data)
+
+
+def _send(connection: socket.socket, message: bytes) -> None:
+    connection.sendall(struct.pack(">I", len(message)) + message)

@@ -1,0 +1,63 @@
+"""Accept on a listening socket, and serve every connection in a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Callable
+
+log = logging.getLogger("codesmith.tunnel")
+
+ACCEPT_PAUSE_S = 0.2
+
+Handler = Callable[[socket.socket], None]
+
+
+class Acceptor:
+    """Gives every connection to `handler`, which closes it; one that `admit` says no to is closed at once."""
+
+    def __init__(
+        self,
+        name: str,
+        listening: socket.socket,
+        handler: Handler,
+        admit: Callable[[socket.socket], bool] = lambda _: True,
+    ) -> None:
+        self._name, self._socket, self._handler, self._admit = name, listening, handler, admit
+        self._closed = threading.Event()
+        threading.Thread(target=self._accept, name=f"accept {name}", daemon=True).start()
+
+    def stop(self) -> None:
+        """Take no further connection; `close` gives the socket back."""
+        self._closed.set()
+
+    def close(self) -> None:
+        """Stop accepting. Connections already accepted go on."""
+        self._closed.set()
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes accept()
+        except OSError:
+            pass
+        self._socket.close()
+
+    def _accept(self) -> None:
+        while not self._closed.is_set():
+            try:
+                connection, _ = self._socket.accept()
+            except OSError as error:
+                if not self._closed.is_set():
+                    log.warning("%s: accept: %s", self._name, error.strerror)
+                    self._closed.wait(ACCEPT_PAUSE_S)  # out of descriptors: wait for some to come back
+                continue
+            if not self._admit(connection):
+                connection.close()
+                continue
+            threading.Thread(target=self._handle, args=(connection,), name=f"serve {self._name}", daemon=True).start()
+
+    def _handle(self, connection: socket.socket) -> None:
+        try:
+            with connection:
+                self._handler(connection)
+        except OSError as error:
+            log.debug("%s: %s", self._name, error)

@@ -1,0 +1,130 @@
+"""SIGKILL at any moment, and power cuts right after a reply or in the middle of a change."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from codesmith.errors import CodeSmithError
+from tests.faults.conftest import Faulty
+
+pytestmark = pytest.mark.lab
+SEED = int(os.environ.get("CODESMITH_STORM_SEED", "20261124"))
+KILLS = int(os.environ.get("CODESMITH_STORM_KILLS", "200"))
+LEFT = """
+cat /etc/passwd /etc/shadow /etc/group /etc/gshadow | cut -d: -f1 | sort -u | grep ^cs-
+ls -A /srv/codesmith/home /srv/codesmith/workspaces /srv/codesmith/.staging /srv/codesmith/.trash
+"""
+
+
+def test_a_kill_at_any_moment_leaves_everything_complete_or_absent(faulty: Faulty) -> None:
+    """CODESMITH_STORM_SEED and CODESMITH_STORM_KILLS choose another storm."""
+    told = faulty.storm(SEED, KILLS)
+    assert told["failures"] == [], told
+    assert sum(told["kills"].values()) >= KILLS
+
+
+SLOW_USERADD = """
+touch /tmp/hold
+rm -f /tmp/runs
+mv /usr/sbin/useradd /usr/sbin/useradd.real
+cat > /usr/sbin/useradd <<'END'
+#!/bin/sh
+echo run >> /tmp/runs
+echo $PPID > /tmp/parent.new; mv /tmp/parent.new /tmp/parent
+while test -e /tmp/hold; do sleep 0.02; done
+exec /usr/sbin/useradd.real "$@"
+END
+chmod 755 /usr/sbin/useradd
+"""
+
+
+def test_a_tool_that_outlives_its_helper_holds_up_the_next_change(faulty: Faulty) -> None:
+    request = {"name": "slow", "request_id": "slow-1"}
+    first, second = (threading.Thread(target=lambda: attempt(faulty.client.user.create, request)) for _ in range(2))
+    faulty.on(SLOW_USERADD)
+    try:
+        first.start()
+        faulty.person.wait_until(lambda: faulty.on("test -e /tmp/parent", check=False).ok, within_s=30)
+        faulty.on("kill -9 $(cat /tmp/parent)")
+        first.join()
+        second.start()
+        waits = "pgrep -P $(systemctl show --property=MainPID --value codesmith-helper.service) python3"
+        faulty.person.wait_until(lambda: faulty.on(waits, check=False).ok, within_s=30)
+        for _ in range(20):
+            assert faulty.on("wc -l < /tmp/runs").out.strip() == "1"
+        faulty.on("rm /tmp/hold")
+    finally:
+        faulty.on("rm -f /tmp/hold")
+        for call in (first, second):
+            if call.ident is not None:
+                call.join()
+        faulty.on("mv /usr/sbin/useradd.real /usr/sbin/useradd")
+    assert faulty.client.user.create(**request).state == "active"
+    outcomes = [one.outcome for one in faulty.client.audit.list(user="slow")][::-1]
+    assert outcomes == ["in_use", "resumed", "ok", "ok"]
+    assert faulty.client.user.delete(name="slow").deleted
+    faulty.client.close()
+
+
+def cut_power(faulty: Faulty) -> None:
+    """Kill the whole node and switch it on again."""
+    faulty.person.lab_node("web1").power_cut()
+    faulty.client.close()
+    faulty.person.lab_node("web1").start()
+    faulty.person.wait_until(lambda: faulty.person.runs("inv node.version", check=False).ok, within_s=60)
+
+
+def test_a_reply_stays_true_after_a_power_cut(faulty: Faulty) -> None:
+    client = faulty.client
+    steps: list[tuple[Callable[..., Any], dict[str, Any], Callable[[], Any]]] = [
+        (client.workspace.create, {"name": "dur"}, lambda: client.workspace.get(name="dur").user == "dur"),
+        (client.user.create, {"name": "able"}, lambda: client.user.get(name="able").state == "active"),
+        (
+            client.workspace.assign,
+            {"name": "dur", "user": "able"},
+            lambda: client.workspace.get(name="dur").user == "able",
+        ),
+        (client.user.disable, {"name": "able"}, lambda: client.user.get(name="able").state == "disabled"),
+        (client.workspace.delete, {"name": "dur"}, lambda: client.workspace.list() == []),
+    ]
+    for number, (call, params, is_true) in enumerate(steps):
+        told = call(**params, request_id=f"cut-{number}")
+        cut_power(faulty)
+        assert is_true()
+        assert call(**params, request_id=f"cut-{number}") == told
+        assert [one.status for one in client.node.health().checks if one.name in ("pending", "store")] == ["ok", "ok"]
+    for name in ("able", "dur"):
+        assert client.user.delete(name=name).deleted
+    assert "cs-" not in faulty.on(LEFT, check=False).out
+    client.close()
+
+
+def test_a_change_cut_off_by_a_power_cut_is_completed(faulty: Faulty) -> None:
+    moments = random.Random(SEED)
+    for number in range(3):
+        request = {"name": f"mid{number}", "request_id": f"mid-{number}"}
+        running = threading.Thread(target=lambda request=request: attempt(faulty.client.workspace.create, request))
+        running.start()
+        time.sleep(moments.uniform(0, 0.15))  # the moment is the test's, nothing is waited for
+        cut_power(faulty)
+        running.join()
+        assert faulty.client.workspace.create(**request).state == "ready"
+        assert faulty.client.workspace.exec(name=f"mid{number}", argv=["id", "-un"]).stdout == f"cs-mid{number}\n"
+        assert faulty.client.workspace.delete(name=f"mid{number}").user_deleted
+    assert "mid" not in faulty.on(LEFT, check=False).out
+    faulty.client.close()
+
+
+def attempt(call: Callable[..., Any], params: dict[str, Any]) -> None:
+    """Make a call that may be cut off."""
+    try:
+        call(**params)
+    except CodeSmithError:
+        pass

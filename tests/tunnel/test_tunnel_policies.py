@@ -1,0 +1,207 @@
+"""Whatever the node's sshd allows: it works, or the error names the option that forbids it."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from contextlib import closing, contextmanager
+from dataclasses import replace
+
+import pytest
+import tunnel_lab_agent as lab_agent
+from tunnel_talk import connect, eventually, is_ready, refusal, state, version
+
+from codesmith import fanout
+from codesmith.errors import AuthenticationFailed, Unreachable
+from codesmith.registry import Node
+from codesmith.remote.connection import connect as connect_ssh
+from codesmith.remote.connection import run_script
+from codesmith.remote.target import resolve
+from codesmith.tunnel import control
+from codesmith.tunnel.endpoint import ensure
+
+pytestmark = pytest.mark.lab
+MANY = 40
+KEYS = "root/.ssh/authorized_keys"
+
+
+@pytest.fixture
+def node(far, node_id, home, tmp_path):
+    """The lab node as if it were a server somewhere: sshd's own port, the operator's ssh configuration."""
+    return entry(far, tmp_path)
+
+
+def entry(far, folder, name: str = "") -> Node:
+    address = far.address
+    (folder / "known_hosts").write_text(address.known_hosts.read_text())
+    return Node(name or far.name, folder / "nodes.yaml", address.host, "root", identity=str(address.identity))
+
+
+@contextmanager
+def key_options(far, options: str):
+    """Put options before every key of root."""
+    file = far.root / KEYS
+    before = file.read_text()
+    file.write_text("".join(f"{options} {line}\n" for line in before.splitlines()))
+    try:
+        yield
+    finally:
+        file.write_text(before)
+
+
+def call_at_once(path, times: int) -> list[object]:
+    """Call on that many connections at the same time; return the answers and the errors."""
+    said: list[object] = []
+
+    def one() -> None:
+        try:
+            said.append(version(path))
+        except (AssertionError, OSError) as error:
+            said.append(error)
+
+    callers = [threading.Thread(target=one) for _ in range(times)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    return said
+
+
+# What forwarding is allowed
+
+
+@pytest.mark.parametrize("lines", [("DisableForwarding yes",), ("AllowTcpForwarding no", "PermitOpen none")])
+def test_forbidden_forwarding_is_no_obstacle(sshd, node, node_id, lines):
+    sshd(*lines)
+    path = ensure(node)
+    assert state().via == "dial"
+    assert call_at_once(path, MANY) == [node_id] * MANY
+    assert state().counts["ssh_connections"] == 1
+
+
+def test_restricted_key_is_no_obstacle(far, node, node_id):
+    with key_options(far, "restrict"):
+        path = ensure(node)
+        assert state().via == "dial"
+        assert version(path) == node_id
+
+
+@pytest.mark.parametrize("forbid", ["sshd_config", "authorized_keys"])
+def test_forced_command_is_told(sshd, far, node, forbid):
+    with key_options(far, 'command="echo no entry"' if forbid == "authorized_keys" else ""):
+        sshd(*["ForceCommand echo no entry"] * (forbid == "sshd_config"))
+        with pytest.raises(Unreachable, match=r"said: no entry.*ForceCommand.*command= in authorized_keys") as caught:
+            ensure(node)
+    assert caught.value.hint.startswith("ssh ")
+
+
+def test_too_few_attempts_for_our_keys_are_told(sshd, node, tmp_path):
+    sshd("MaxAuthTries 2")
+    others = [str(tmp_path / name) for name in ("one", "two", "three")]
+    for other in others:
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", other], check=True)
+    target = resolve(node)
+    with pytest.raises(AuthenticationFailed, match="MaxAuthTries") as caught:
+        connect_ssh(replace(target, identities=(*others, *target.identities)))
+    assert "IdentitiesOnly" in caught.value.hint
+
+
+# How many sessions and connections
+
+
+def test_forbidden_sessions_are_told(sshd, node):
+    sshd("MaxSessions 0")
+    with pytest.raises(Unreachable, match="MaxSessions") as caught:
+        ensure(node)
+    assert "maxsessions" in caught.value.hint
+
+
+def test_one_session_is_enough_where_forwarding_is_allowed(sshd, node, node_id):
+    sshd("MaxSessions 1")
+    path = ensure(node)
+    assert call_at_once(path, MANY) == [node_id] * MANY
+    assert (state().via, state().counts["ssh_connections"]) == ("streamlocal", 1)
+
+
+def test_one_session_carries_one_call_after_the_other_where_it_is_not(sshd, node, node_id):
+    sshd("AllowStreamLocalForwarding no", "MaxSessions 1")
+    path = ensure(node)
+    assert [version(path) for _ in range(5)] == [node_id] * 5
+    assert call_at_once(path, 3) == [node_id] * 3
+    with connect(path) as held:
+        held.sendall(b"RAW\nx")
+        assert held.recv(1) == b"x"
+        told = refusal(path)
+        assert "MaxSessions" in told["hint"]
+        assert is_ready()
+    assert version(path) == node_id
+    assert state().counts["ssh_connections"] == 1
+
+
+@pytest.fixture(scope="module")
+def strict(boot):
+    """A Debian 13: its sshd punishes addresses that misbehave."""
+    node = boot("strict", release="trixie")
+    lab_agent.install(node)
+    return node
+
+
+def test_one_session_is_enough_for_one_script_after_the_other(strict, home, tmp_path):
+    lab_agent.set_sshd(strict, "MaxSessions 1")
+    try:
+        with closing(connect_ssh(resolve(entry(strict, tmp_path)))) as connection:
+            assert [run_script(connection, f"exit {number}").status for number in range(10)] == list(range(10))
+    finally:
+        lab_agent.set_sshd(strict)
+
+
+def test_forty_nodes_at_once_pass_the_default_limit_of_new_connections(strict, home, tmp_path):
+    nodes = [entry(strict, tmp_path, f"n{number}") for number in range(MANY)]
+    assert problems(nodes) == []
+    ready_again(strict, nodes)
+
+
+def test_sixteen_nodes_at_once_pass_it_through_one_gateway(strict, home, tmp_path, ssh_config):
+    ssh_config.write_text(
+        f"Host behind\n HostName 127.0.0.1\n HostKeyAlias {strict.record.host}\n ProxyJump root@{strict.record.host}\n"
+    )
+    nodes = [replace(entry(strict, tmp_path, f"n{number}"), host="behind") for number in range(16)]
+    assert problems(nodes) == []
+    ready_again(strict, nodes)
+
+
+def problems(nodes: list[Node]) -> list[str]:
+    return [one.error.problem for one in fanout.each(nodes, ensure) if one.error]
+
+
+def ready_again(far, nodes: list[Node]) -> None:
+    """End all SSH sessions at once; every endpoint comes back by itself."""
+    far.run(["pkill", "-f", "^sshd-session: root"])
+    eventually(lambda: all(one.counts["ssh_connections"] > 1 for one in control.status()), within_s=30)
+    eventually(lambda: all(one.state == "ready" for one in control.status()), within_s=30)
+    assert len(control.status()) == len(nodes)
+
+
+def test_penalty_is_told(strict, home, tmp_path):
+    strict.run(["systemctl", "restart", "ssh"])
+    lab_agent.set_sshd(strict, "PerSourcePenalties authfail:60")
+    try:
+        good = resolve(entry(strict, tmp_path))
+        with pytest.raises(AuthenticationFailed):
+            connect_ssh(replace(good, user="nobody"))
+        told = eventually(lambda: turned_away(good))
+        assert "PerSourcePenalties" in told.problem
+        assert "journalctl" in told.hint
+    finally:
+        lab_agent.set_sshd(strict)
+        strict.run(["systemctl", "restart", "ssh"])
+    connect_ssh(good).close()
+
+
+def turned_away(target) -> Unreachable | None:
+    """Connect; return the error of an sshd that takes nobody now. It punishes only once it has seen a session end."""
+    try:
+        connect_ssh(target, timeout_s=1).close()
+    except Unreachable as error:
+        return error
+    return None
