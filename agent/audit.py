@@ -1,6 +1,7 @@
 """The audit record: one line of JSON per attempt to change something, refused ones too.
 
-Appended to a file that only root and the agent can write, and to the journal. JSON escaping keeps a line a line.
+Appended to a file that only root and the agent can write, and to the journal. JSON escaping keeps a line a line. The
+records of the file stand in the order of their times, and no two have the same: so `before` misses none.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import pwd
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from typing import Any, Dict, Iterator, Optional
 
-from agent.clock import now
+from agent.clock import RisingClock
 
 # What a call may be about. Everything else (keys, environment, standard input, argv) stays out of the record.
 TARGETS = ("name", "user", "workspace")
@@ -35,10 +37,22 @@ class Audit:
 
     def __init__(self, path: str) -> None:
         self._lock, self._path = threading.Lock(), path
+        self._order, self._clock = threading.Lock(), RisingClock()
         self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         size = os.fstat(self._fd).st_size
         if size and os.pread(self._fd, 1, size - 1) != b"\n":
             self._append(b"\n")  # a power cut tore the last line: the next one is whole all the same
+
+    def note(self, attempt: Attempt, outcome: str) -> None:
+        """Append the record of an attempt; `outcome` is "ok" or the kind of the error."""
+        with self.next_line(attempt, outcome) as line:
+            self.write(line)
+
+    @contextmanager
+    def next_line(self, attempt: Attempt, outcome: str) -> Iterator[str]:
+        """Yield the record of an attempt, to be written before this is left; other records wait meanwhile."""
+        with self._order:
+            yield attempt.record(outcome, self._clock.now())
 
     def write(self, line: str) -> None:
         """Append one record to the file and to the journal."""
@@ -70,11 +84,11 @@ class Attempt:
         self._method, self._params = method, params if isinstance(params, dict) else {}
         self._peer_uid, self._begun = peer_uid, time.monotonic()
 
-    def record(self, outcome: str) -> str:
-        """Return its record as a line; `outcome` is "ok" or the kind of the error."""
+    def record(self, outcome: str, time_: str) -> str:
+        """Return its record as a line."""
         request_id = self._params.get("request_id")
         record = {
-            "time": now(),
+            "time": time_,
             "method": self._method,
             "request_id": request_id[:TEXT_MAX] if isinstance(request_id, str) else None,
             "peer_uid": self._peer_uid,

@@ -95,7 +95,7 @@ class Journal:
         digest, reply = kept
         if digest != change.digest:
             raise InvalidParams.of("request_id", "was used for another call")
-        self._audit.write(attempt.record(_outcome(reply)))
+        self._audit.note(attempt, _outcome(reply))
         return reply
 
     def keep(self, change: Change, attempt: Attempt, reply: Document) -> None:
@@ -182,10 +182,11 @@ class Journal:
         self, change: Change, attempt: Attempt, reply: Document, done: List[Intent], *, is_again: bool = False
     ) -> None:
         outcome = _outcome(reply)
-        line = attempt.record(outcome if not is_again else "resumed" if outcome == "ok" else f"resumed: {outcome}")
+        told = outcome if not is_again else "resumed" if outcome == "ok" else f"resumed: {outcome}"
         ids = [intent.id for intent in done]
-        record = self._store.end(Ending(ids, change.request_id, change.digest, reply, line))
-        self._audit.write(line)
+        with self._audit.next_line(attempt, told) as line:
+            record = self._store.end(Ending(ids, change.request_id, change.digest, reply, line))
+            self._audit.write(line)
         self._store.forget_record(record)
 
     @contextmanager
