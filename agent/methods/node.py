@@ -13,6 +13,7 @@ from agent import API_VERSION, __version__
 from agent.audit import TARGETS
 from agent.clock import now
 from agent.context import Context
+from agent.errors import ReadOnly
 from agent.method import method
 from agent.names import BASE, CLIENTS_GROUP, HELPER_SOCKET, HOMES, WORKSPACES
 from agent.types import HealthCheck, NodeHealth, NodeInfo, NodeVersion, Os
@@ -41,6 +42,7 @@ def version(context: Context) -> NodeVersion:
 
 @method(
     "node.info",
+    errors=(ReadOnly,),
     example={
         "params": {},
         "result": {

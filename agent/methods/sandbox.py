@@ -6,8 +6,8 @@ from typing import Any, Dict, List, Optional
 
 from agent.clock import now
 from agent.context import Context
-from agent.errors import AlreadyExists, CommandFailed, InUse, NotFound, NotManaged, ReadOnly, Unsupported
-from agent.method import Given, Refusal, method
+from agent.errors import AlreadyExists, Disabled, NotFound, ReadOnly
+from agent.method import BY_HELPER, Given, Refusal, method
 from agent.methods import workspace as workspaces
 from agent.types import Limits, Name, Network, RequestId, Sandbox, SandboxDeleted
 
@@ -39,7 +39,7 @@ OPEN = Refusal(
 
 @method(
     "sandbox.create",
-    errors=(NotFound, AlreadyExists, NotManaged, Unsupported, CommandFailed, InUse, ReadOnly),
+    errors=(NotFound, AlreadyExists, Disabled, *BY_HELPER),
     mutates=True,
     example={
         "params": {"workspace": "demo", "limits": {"memory_bytes": 536870912, "tasks": 100}, "network": "none"},
@@ -55,6 +55,7 @@ OPEN = Refusal(
             {"hint": "inv sandbox.get demo"},
             BOXED,
         ),
+        workspaces.SHUT._replace(params={"workspace": "demo"}),
     ),
 )
 def create(
@@ -89,7 +90,7 @@ def create(
 
 @method(
     "sandbox.get",
-    errors=(NotFound,),
+    errors=(NotFound, ReadOnly),
     example={"params": {"workspace": "demo"}, "result": EXAMPLE},
     given=BOXED,
     refusals=(UNKNOWN, OPEN),
@@ -99,7 +100,7 @@ def get(context: Context, *, workspace: Name) -> Sandbox:
     return find(context, workspace)["sandbox"]  # type: ignore[no-any-return]
 
 
-@method("sandbox.list", example={"params": {}, "result": [EXAMPLE]}, given=BOXED)
+@method("sandbox.list", errors=(ReadOnly,), example={"params": {}, "result": [EXAMPLE]}, given=BOXED)
 def list_(context: Context) -> List[Sandbox]:
     """Return all sandboxes, by workspace."""
     return [found["sandbox"] for found in context.store.list_workspaces() if found.get("sandbox") is not None]
@@ -107,7 +108,7 @@ def list_(context: Context) -> List[Sandbox]:
 
 @method(
     "sandbox.delete",
-    errors=(NotFound, InUse, CommandFailed, ReadOnly),
+    errors=(NotFound, *BY_HELPER),
     mutates=True,
     makes_room=True,
     example={"params": {"workspace": "demo"}, "result": {"workspace": "demo", "deleted": True}},

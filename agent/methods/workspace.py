@@ -9,19 +9,8 @@ from typing import Annotated, Any, Dict, List, Optional
 from agent import making
 from agent.clock import now
 from agent.context import Context
-from agent.errors import (
-    AgentError,
-    AlreadyExists,
-    CommandFailed,
-    Disabled,
-    InUse,
-    LimitReached,
-    NotFound,
-    NotManaged,
-    ReadOnly,
-    Unsupported,
-)
-from agent.method import Given, Refusal, method
+from agent.errors import AgentError, AlreadyExists, Disabled, InUse, LimitReached, NotFound, NotManaged, ReadOnly
+from agent.method import BY_HELPER, Given, Refusal, method
 from agent.methods import founding
 from agent.methods import user as users
 from agent.names import home_of
@@ -103,7 +92,7 @@ def _settle_create(
 
 @method(
     "workspace.create",
-    errors=(NotFound, AlreadyExists, NotManaged, Disabled, CommandFailed, LimitReached, InUse, Unsupported, ReadOnly),
+    errors=(NotFound, AlreadyExists, Disabled, *BY_HELPER),
     mutates=True,
     settle=_settle_create,
     secrets=("repo.credential",),
@@ -155,7 +144,7 @@ def create(
 
 @method(
     "workspace.get",
-    errors=(NotFound,),
+    errors=(NotFound, ReadOnly),
     example={"params": {"name": "demo"}, "result": EXAMPLE},
     given=DEMO,
     refusals=(NONE,),
@@ -165,7 +154,7 @@ def get(context: Context, *, name: Name) -> Workspace:
     return show(find(context, name))
 
 
-@method("workspace.list", example={"params": {}, "result": [EXAMPLE]}, given=DEMO)
+@method("workspace.list", errors=(ReadOnly,), example={"params": {}, "result": [EXAMPLE]}, given=DEMO)
 def list_(context: Context, *, user: Optional[Name] = None, labels: Optional[Labels] = None) -> List[Workspace]:
     """Return all workspaces by name: those of one user, those that carry all the given labels."""
     wanted = (labels or {}).items()
@@ -241,7 +230,7 @@ def _complete_assignment(
 
 @method(
     "workspace.assign",
-    errors=(NotFound, NotManaged, Disabled, InUse, CommandFailed, LimitReached, ReadOnly),
+    errors=(NotFound, Disabled, *BY_HELPER),
     mutates=True,
     settle=_complete_assignment,
     example={"params": {"name": "demo", "user": "ada"}, "result": {**EXAMPLE, "user": "ada", "login": "cs-ada"}},
@@ -274,7 +263,7 @@ def assign(context: Context, *, name: Name, user: Name, request_id: Optional[Req
 
 @method(
     "workspace.delete",
-    errors=(NotFound, NotManaged, InUse, CommandFailed, ReadOnly),
+    errors=(NotFound, *BY_HELPER),
     mutates=True,
     makes_room=True,
     example={
@@ -303,7 +292,7 @@ def delete(
 
 @method(
     "workspace.exec",
-    errors=(NotFound, NotManaged, Disabled, LimitReached, CommandFailed, InUse),
+    errors=(NotFound, Disabled, *BY_HELPER),
     mutates=True,
     is_resumable=False,
     example={

@@ -23,6 +23,7 @@ from agent.privileged import Helper
 from agent.store import Store
 
 CONTRACT = json.loads((Path(__file__).parents[2] / "agent" / "openrpc.json").read_text())
+DECLARED = {method["name"]: {error["code"] for error in method["errors"]} for method in CONTRACT["methods"]}
 
 
 class StandInHelper:
@@ -132,6 +133,7 @@ class Rpc:
         assert answer.get("error", {}).get("code") == code, answer
         assert answer["id"] == 7
         assert answer["error"]["data"]["kind"]
+        assert code in DECLARED.get(method, ()) or code <= -32600, "the contract does not say so"
         return answer["error"]
 
     def answer(self, request: Any) -> Any:

@@ -220,6 +220,11 @@ def test_a_workspace_comes_with_its_dedicated_user_and_goes_with_it(rpc: Rpc) ->
     assert rpc.call("user.get", name="demo")["workspaces"] == ["demo"]
     assert rpc.call("workspace.list", labels={"team": "b"}) == []
     assert [found["name"] for found in rpc.call("workspace.list", labels={"team": "a"}, user="demo")] == ["demo"]
+    assert [found["name"] for found in rpc.call("user.list", labels={"team": "a"})] == ["demo"]
+    rpc.call("user.create", name="ada")
+    assert rpc.call("user.list", labels={"team": "b"}) == rpc.call("user.list", labels={"team": "a", "x": "y"}) == []
+    assert [found["name"] for found in rpc.call("user.list", labels={})] == ["ada", "demo"]
+    rpc.refuses("user.list", -32602, labels={"team": 1})
     rpc.refuses("user.delete", 1004, name="demo")
     assert rpc.call("workspace.delete", name="demo") == {
         "name": "demo",
@@ -420,6 +425,12 @@ def test_a_damaged_store_is_read_only_and_says_so(tmp_path: Path, damage: bytes 
     running = serve(tmp_path)
     rpc = next(running)
     rpc.refuses("user.create", 1009, name="ada")
+    for method in ("node.info", "sandbox.list", "user.list", "workspace.list"):
+        rpc.refuses(method, 1009)
+    for method in ("user.get", "workspace.get", "workspace.open"):
+        rpc.refuses(method, 1009, name="ada")
+    for method in ("repo.list", "sandbox.get"):
+        rpc.refuses(method, 1009, workspace="ada")
     assert rpc.call("node.health")["status"] == "failing"
     assert rpc.helper.calls == []
     for _ in running:
