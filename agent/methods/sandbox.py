@@ -103,7 +103,7 @@ def get(context: Context, *, workspace: Name) -> Sandbox:
 @method("sandbox.list", errors=(ReadOnly,), example={"params": {}, "result": [EXAMPLE]}, given=BOXED)
 def list_(context: Context) -> List[Sandbox]:
     """Return all sandboxes, by workspace."""
-    return [found["sandbox"] for found in context.store.list_workspaces() if found.get("sandbox") is not None]
+    return [found["sandbox"] for found in workspaces.shown(context) if found.get("sandbox") is not None]
 
 
 @method(
@@ -125,7 +125,7 @@ def delete(context: Context, *, workspace: Name, request_id: Optional[RequestId]
 
 def find(context: Context, workspace: str) -> Dict[str, Any]:
     """Return the stored document of a workspace that has a sandbox; NotFound otherwise."""
-    document = workspaces.find(context, workspace)
+    document = workspaces.find_ours(context, workspace)
     if document.get("sandbox") is None:
         raise NotFound(f"workspace {workspace!r} has no sandbox", hint=f"inv sandbox.create {workspace}")
     return document

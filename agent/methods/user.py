@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Dict, List, Optional
 
-from agent import sshkeys
+from agent import claims, sshkeys
 from agent.clock import now
 from agent.context import Context
 from agent.errors import AlreadyExists, InUse, NotFound, NotManaged, ReadOnly
 from agent.method import BY_HELPER, Given, Refusal, method
+from agent.names import login_of
 from agent.types import Keywords, Labels, Name, RequestId, SshKeys, User, UserDeleted
 
 EXAMPLE = {
@@ -70,7 +71,12 @@ def create(
 )
 def get(context: Context, *, name: Name) -> User:
     """Return one user."""
-    return show(find(context, name))
+    document = find(context, name)
+    if not claims.is_user(document):
+        raise NotFound(
+            f"the Unix account {login_of(name)!r} is not the one that CodeSmith made", hint="inv node.health"
+        )
+    return show(document)
 
 
 @method("user.list", errors=(ReadOnly,), example={"params": {}, "result": [EXAMPLE]}, given=ADA)
@@ -83,9 +89,9 @@ def list_(
     ] = None,
 ) -> List[User]:
     """Return all users that CodeSmith created, by name; or those that own a workspace with the given labels."""
-    found = (show(document) for document in context.store.list_users())
+    found = [show(document) for document in claims.shown_users(context.store.list_users())]
     if not labels:
-        return list(found)
+        return found
     owners = {one["user"] for one in context.store.list_workspaces() if labels.items() <= one["labels"].items()}
     return [user for user in found if user["name"] in owners]
 
