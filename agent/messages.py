@@ -5,6 +5,7 @@ jsonrpclib's dispatcher, made strict. What is refused here is neither quoted nor
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import Any, Dict, List, NoReturn, Optional, Tuple
 
@@ -40,6 +41,15 @@ class Real(float):
         return False
 
 
+class Fixed(Dict[str, Any]):
+    """A value that never changes: it is written as JSON once, however often it is asked for."""
+
+    @functools.cached_property
+    def text(self) -> str:
+        """Its JSON."""
+        return dump_json(dict(self))
+
+
 class JsonRpc(SimpleJSONRPCDispatcher):
     """jsonrpclib's dispatcher, strict about JSON-RPC 2.0. `dispatch_method` takes (method, params, is_notification)."""
 
@@ -53,7 +63,9 @@ class JsonRpc(SimpleJSONRPCDispatcher):
             answer = error_answer(None, NotJson(f"the request is not JSON: {error}"))
         else:
             answer = self._unmarshaled_dispatch(request, dispatch_method)
-        return "" if answer is None else dump_json(answer)
+        if isinstance(answer, list):
+            return f"[{','.join(map(_text_of, answer))}]"
+        return "" if answer is None else _text_of(answer)
 
     def _unmarshaled_dispatch(self, request: Any, dispatch_method: Any = None) -> Any:
         if not isinstance(request, list):
@@ -85,6 +97,13 @@ def error_answer(identity: Any, error: AgentError) -> Dict[str, Any]:
 def dump_json(value: Any) -> str:
     """Return a value as JSON, in ASCII."""
     return _ENCODER.encode(value)
+
+
+def _text_of(answer: Dict[str, Any]) -> str:
+    result = answer.get("result")
+    if not isinstance(result, Fixed):
+        return dump_json(answer)
+    return f'{{"jsonrpc":"2.0","result":{result.text},"id":{dump_json(answer["id"])}}}'
 
 
 def parse_json(text: str) -> Any:

@@ -27,7 +27,7 @@ from agent.context import Context
 from agent.dispatch import Dispatcher
 from agent.errors import AgentError
 from agent.loans import caller_uid
-from agent.messages import CONFIG, Invalid, JsonRpc, NotJson, dump_json, error_answer
+from agent.messages import CONFIG, Fixed, Invalid, JsonRpc, NotJson, dump_json, error_answer
 from agent.names import CLIENTS_GROUP, LOGIN_PREFIX
 from agent.privileged import Helper
 from agent.server_socket import peer_uid, systemd_socket
@@ -334,7 +334,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer, JsonRpc
 def serve() -> None:
     """Run the front end until it is stopped."""
     threading.stack_size(512 << 10)
-    contract = json.loads(pkgutil.get_data("agent", "openrpc.json") or b"{}")
+    contract = Fixed(json.loads(pkgutil.get_data("agent", "openrpc.json") or b"{}"))
     context = Context(Store(STATE_FILE), Helper(), contract)
     dispatcher = Dispatcher(context, Audit(context.audit_file))
     server = Server(socket.socket(fileno=systemd_socket()), dispatcher)

@@ -19,6 +19,7 @@ from agent.context import Context
 from agent.dispatch import Dispatcher
 from agent.errors import AgentError
 from agent.helper import trees
+from agent.messages import Fixed
 from agent.privileged import Helper
 from agent.store import Store
 
@@ -176,7 +177,7 @@ def serve(folder: Path) -> Iterator[Rpc]:
     helper = StandInHelper(folder / "helper.sock")
     store = Store(str(folder / "state.db"))
     audit = str(folder / "audit.jsonl")
-    context = Context(store, Helper(str(folder / "helper.sock")), CONTRACT, audit, node_id="node", build="")
+    context = Context(store, Helper(str(folder / "helper.sock")), Fixed(CONTRACT), audit, node_id="node", build="")
     dispatcher = Dispatcher(context, Audit(audit))
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listening.bind(str(folder / "agent.sock"))

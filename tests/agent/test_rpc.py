@@ -16,9 +16,14 @@ from agent.errors import CommandFailed
 from agent.methods import METHODS, workspace
 from tests.agent.conftest import CONTRACT, Rpc, serve
 
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBf4QyqMtYxF0pAkrXgUeYX1gYHnH1P7rqSyGTYk1c2l"
+
 
 def test_discover_serves_the_contract(rpc: Rpc) -> None:
     assert rpc.call("rpc.discover") == CONTRACT
+    one = {"jsonrpc": "2.0", "id": 'a"\u2028', "method": "rpc.discover"}
+    answer = {"jsonrpc": "2.0", "id": 'a"\u2028', "result": CONTRACT}
+    assert rpc.answer([one, {**one, "id": None}]) == [answer, {**answer, "id": None}]
 
 
 def test_curl_can_call(rpc: Rpc) -> None:
@@ -175,6 +180,8 @@ def test_a_request_that_ended_early_is_not_carried_out(rpc: Rpc) -> None:
         ("user.create", {"name": "a", "ssh_keys": None}, "ssh_keys"),
         ("workspace.create", {"name": "a", "labels": {"a b": "c"}}, "labels"),
         ("workspace.create", {"name": "a", "labels": {"a": 1}}, "labels"),
+        ("workspace.create", {"name": "a", "labels": {"a": "b\x9b31m"}}, "labels"),
+        ("user.set_keys", {"name": "a", "ssh_keys": [KEY + " a\u2028b"]}, "ssh_keys"),
         ("workspace.delete", {"name": "a", "keep_user": 1}, "keep_user"),
         ("sandbox.create", {"workspace": "a", "limits": {"memory_bytes": 1000}}, "limits"),
         ("sandbox.create", {"workspace": "a", "limits": {"cpus": 0}}, "limits"),

@@ -302,6 +302,26 @@ def test_the_front_end_has_no_capability_and_the_helper_goes_when_idle(web1: Web
     assert not web1.on(helper_is_there, check=False).ok
 
 
+CONNECT = """
+import os, signal, socket, sys
+os.kill(int(sys.argv[1]), signal.SIGSTOP)
+try:
+    clients = [socket.socket(socket.AF_UNIX) for _ in range(400)]
+    for client in clients:
+        client.setblocking(False)
+        client.connect("/run/codesmith/agent.sock")
+finally:
+    os.kill(int(sys.argv[1]), signal.SIGCONT)
+"""
+
+
+def test_clients_that_come_all_at_once_are_let_in(web1: Web1) -> None:
+    pid = web1.on("systemctl show --property=MainPID --value codesmith-agent.service").out.strip()
+    said = web1.on(f"ulimit -n 1024; python3 -c '{CONNECT}' {pid}", check=False)
+    assert (said.code, said.err) == (0, "")
+    assert web1.client.node.version()
+
+
 def test_many_verbs_without_a_pause_leave_no_dead_children(web1: Web1) -> None:
     several = HELPER.replace("with socket", "for _ in range(300):\n  with socket").replace("\n    ", "\n      ")
     said = web1.on(f"python3 -I -c '{several}' '{json.dumps({'verb': 'no', 'arguments': {}})}'")
