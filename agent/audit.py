@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, Dict, Iterator, Optional
 
 from agent.clock import RisingClock
@@ -54,6 +55,13 @@ class Audit:
         with self._order:
             yield attempt.record(outcome, self._clock.now())
 
+    def late(self, line: str) -> str:
+        """Return the record of an attempt that was cut off: `line` is from its beginning."""
+        record = json.loads(line)
+        begun, now = record["time"], self._clock.now()
+        seconds = (parse_time(now) - parse_time(begun)).total_seconds()
+        return _dump({**record, "time": now, "duration_s": round(max(seconds, 0.0), 4)})
+
     def write(self, line: str) -> None:
         """Append one record to the file and to the journal."""
         try:
@@ -82,7 +90,9 @@ class Attempt:
 
     def __init__(self, method: str, params: Any, peer_uid: Optional[int]) -> None:
         self._method, self._params = method, params if isinstance(params, dict) else {}
-        self._peer_uid, self._begun = peer_uid, time.monotonic()
+        self.peer_uid, self._begun = peer_uid, time.monotonic()
+        # Its record in the store, if it has one there before its end.
+        self.announced: Optional[int] = None
 
     def record(self, outcome: str, time_: str) -> str:
         """Return its record as a line."""
@@ -91,13 +101,26 @@ class Attempt:
             "time": time_,
             "method": self._method,
             "request_id": request_id[:TEXT_MAX] if isinstance(request_id, str) else None,
-            "peer_uid": self._peer_uid,
-            "peer_login": login_of_uid(self._peer_uid),
+            "peer_uid": self.peer_uid,
+            "peer_login": login_of_uid(self.peer_uid),
             "target": target_of(self._params),
             "outcome": outcome,
             "duration_s": round(time.monotonic() - self._begun, 4),
         }
-        return json.dumps(record, separators=(",", ":"))
+        return _dump(record)
+
+
+def parse_time(text: str) -> datetime:
+    """Return a time of RFC 3339; ValueError for another text, or one without its zone."""
+    # Python 3.9 does not read the Z.
+    found = datetime.fromisoformat(f"{text[:-1]}+00:00" if text[-1:] in ("Z", "z") else text)
+    if found.tzinfo is None:
+        raise ValueError("no zone")
+    return found
+
+
+def _dump(record: Dict[str, Any]) -> str:
+    return json.dumps(record, separators=(",", ":"))
 
 
 def target_of(params: Dict[str, Any]) -> Dict[str, str]:

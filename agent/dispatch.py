@@ -82,16 +82,18 @@ class Dispatcher:
         attempt, reply = Attempt(entry.name, params, peer_uid), None
         try:
             change = Change.of(entry, self._checks[entry.name](params))
+            if not entry.is_resumable:
+                self._journal.announce(attempt)
             reply = self._replied(change, attempt)
         except AgentError as error:
-            self._audit.note(attempt, error.kind)
+            self._journal.note(attempt, error.kind)
             raise
         except sqlite3.Error as error:
             problem = self._told(entry, error)
-            self._audit.note(attempt, problem.kind)
+            self._journal.note(attempt, problem.kind)
             raise problem from error
         except Exception as error:  # the RPC border: log, answer with a reference
-            self._audit.note(attempt, InternalError.kind)
+            self._journal.note(attempt, InternalError.kind)
             raise InternalError.by(entry.name) from error
         if "error" in reply:
             raise AgentError.from_dict(reply["error"])
@@ -112,7 +114,7 @@ class Dispatcher:
             self._journal.keep(change, attempt, reply)
         except sqlite3.OperationalError as error:  # it was done: its result matters more than remembering it
             print(f"the result of {change.entry.name} is not kept: {error}", file=sys.stderr, flush=True)
-            self._audit.note(attempt, "ok")
+            self._journal.note(attempt, "ok")
         return reply
 
     def _run(self, entry: Method, function: Callable[..., Any], params: Dict[str, Any]) -> Any:

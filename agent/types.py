@@ -64,14 +64,22 @@ class AuditRecord(TypedDict):
     method: str
     request_id: Optional[str]
     peer_uid: Annotated[
-        Optional[int], Keywords({"description": "Who called; null when the agent completed an interrupted change."})
+        Optional[int], Keywords({"description": "Who called, or had called what was completed later; null if unknown."})
     ]
     peer_login: Optional[str]
     target: Annotated[
         Dict[str, str],
         Keywords({"description": "What the call named: name, user, workspace; and the kind of its credential."}),
     ]
-    outcome: Annotated[str, Keywords({"description": "ok, or the kind of the error."})]
+    outcome: Annotated[
+        str,
+        Keywords(
+            {
+                "description": "ok, or the kind of the error; for what was interrupted resumed (or resumed: and the "
+                "kind), or cut_off."
+            }
+        ),
+    ]
     duration_s: float
 
 

@@ -15,9 +15,9 @@ class AuditRecord(Record):
     """One attempt to change something.
 
     time: RFC 3339, UTC.
-    peer_uid: Who called; null when the agent completed an interrupted change.
+    peer_uid: Who called, or had called what was completed later; null if unknown.
     target: What the call named: name, user, workspace; and the kind of its credential.
-    outcome: ok, or the kind of the error.
+    outcome: ok, or the kind of the error; for what was interrupted resumed (or resumed: and the kind), or cut_off.
     """
 
     __slots__ = ("time", "method", "request_id", "peer_uid", "peer_login", "target", "outcome", "duration_s")

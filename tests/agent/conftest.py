@@ -7,6 +7,7 @@ import secrets
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,12 @@ class StandInHelper:
         """Answer this verb when the gate is opened; others at once, `entered` or not."""
         self._held_back = verb
         self.gate.clear()
+
+    def wait_for(self, verb: str) -> None:
+        """Return when this verb has been asked for."""
+        deadline = time.monotonic() + 10
+        while verb not in [called for called, _ in self.calls]:
+            assert time.monotonic() < deadline, f"{verb} did not come"
 
     def _serve(self) -> None:
         while True:
