@@ -1,6 +1,7 @@
 """The audit record: one line of JSON per attempt to change something, refused ones too.
 
-Appended to a file that only root and the agent can write, and to the journal. JSON escaping keeps a line a line.
+Appended to a file that only root and the agent can write, and to the journal. JSON escaping keeps a line a line. The
+records of the file stand in the order of their times, and no two have the same: so `before` misses none.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import pwd
 import sys
 import threading
 import time
+from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, Dict, Iterator, Optional
 
-from agent.clock import now
+from agent.clock import RisingClock
 
 # What a call may be about. Everything else (keys, environment, standard input, argv) stays out of the record.
 TARGETS = ("name", "user", "workspace")
@@ -35,10 +38,29 @@ class Audit:
 
     def __init__(self, path: str) -> None:
         self._lock, self._path = threading.Lock(), path
+        self._order, self._clock = threading.Lock(), RisingClock()
         self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         size = os.fstat(self._fd).st_size
         if size and os.pread(self._fd, 1, size - 1) != b"\n":
             self._append(b"\n")  # a power cut tore the last line: the next one is whole all the same
+
+    def note(self, attempt: Attempt, outcome: str) -> None:
+        """Append the record of an attempt; `outcome` is "ok" or the kind of the error."""
+        with self.next_line(attempt, outcome) as line:
+            self.write(line)
+
+    @contextmanager
+    def next_line(self, attempt: Attempt, outcome: str) -> Iterator[str]:
+        """Yield the record of an attempt, to be written before this is left; other records wait meanwhile."""
+        with self._order:
+            yield attempt.record(outcome, self._clock.now())
+
+    def late(self, line: str) -> str:
+        """Return the record of an attempt that was cut off: `line` is from its beginning."""
+        record = json.loads(line)
+        begun, now = record["time"], self._clock.now()
+        seconds = (parse_time(now) - parse_time(begun)).total_seconds()
+        return _dump({**record, "time": now, "duration_s": round(max(seconds, 0.0), 4)})
 
     def write(self, line: str) -> None:
         """Append one record to the file and to the journal."""
@@ -68,22 +90,37 @@ class Attempt:
 
     def __init__(self, method: str, params: Any, peer_uid: Optional[int]) -> None:
         self._method, self._params = method, params if isinstance(params, dict) else {}
-        self._peer_uid, self._begun = peer_uid, time.monotonic()
+        self.peer_uid, self._begun = peer_uid, time.monotonic()
+        # Its record in the store, if it has one there before its end.
+        self.announced: Optional[int] = None
 
-    def record(self, outcome: str) -> str:
-        """Return its record as a line; `outcome` is "ok" or the kind of the error."""
+    def record(self, outcome: str, time_: str) -> str:
+        """Return its record as a line."""
         request_id = self._params.get("request_id")
         record = {
-            "time": now(),
+            "time": time_,
             "method": self._method,
             "request_id": request_id[:TEXT_MAX] if isinstance(request_id, str) else None,
-            "peer_uid": self._peer_uid,
-            "peer_login": login_of_uid(self._peer_uid),
+            "peer_uid": self.peer_uid,
+            "peer_login": login_of_uid(self.peer_uid),
             "target": target_of(self._params),
             "outcome": outcome,
             "duration_s": round(time.monotonic() - self._begun, 4),
         }
-        return json.dumps(record, separators=(",", ":"))
+        return _dump(record)
+
+
+def parse_time(text: str) -> datetime:
+    """Return a time of RFC 3339; ValueError for another text, or one without its zone."""
+    # Python 3.9 does not read the Z.
+    found = datetime.fromisoformat(f"{text[:-1]}+00:00" if text[-1:] in ("Z", "z") else text)
+    if found.tzinfo is None:
+        raise ValueError("no zone")
+    return found
+
+
+def _dump(record: Dict[str, Any]) -> str:
+    return json.dumps(record, separators=(",", ":"))
 
 
 def target_of(params: Dict[str, Any]) -> Dict[str, str]:

@@ -13,13 +13,16 @@ import traceback
 import uuid
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
-from agent import json_text
 from agent.audit import Attempt, Audit
 from agent.context import LOCK_WAIT_S, Context
 from agent.database import full_disk
 from agent.errors import AgentError, InUse, InvalidParams, ReadOnly
 from agent.journal import Change, Journal
+from agent.messages import Records
 from agent.method import Method
+
+# What the audit record says of a change without an id.
+NOTIFICATION = "invalid_request"
 
 
 class MethodNotFound(AgentError):
@@ -60,8 +63,11 @@ class Dispatcher:
         if entry is None:
             raise MethodNotFound(f"no method {name[:64]!r}", hint="rpc.discover lists them")
         entry = entry.for_call(params)
+        if entry.mutates and is_notification:  # nobody would be told what came of it
+            self._audit.note(Attempt(entry.name, params, peer_uid), NOTIFICATION)
+            return None
         if entry.mutates:
-            return None if is_notification else self._change(entry, params, peer_uid)
+            return self._change(entry, params, peer_uid)
         try:
             return self._run(entry, entry.function, self._checks[name](params))
         except AgentError:
@@ -77,16 +83,18 @@ class Dispatcher:
         attempt, reply = Attempt(entry.name, params, peer_uid), None
         try:
             change = Change.of(entry, self._checks[entry.name](params))
+            if not entry.is_resumable:
+                self._journal.announce(attempt)
             reply = self._replied(change, attempt)
         except AgentError as error:
-            self._audit.write(attempt.record(error.kind))
+            self._journal.note(attempt, error.kind)
             raise
         except sqlite3.Error as error:
             problem = self._told(entry, error)
-            self._audit.write(attempt.record(problem.kind))
+            self._journal.note(attempt, problem.kind)
             raise problem from error
         except Exception as error:  # the RPC border: log, answer with a reference
-            self._audit.write(attempt.record(InternalError.kind))
+            self._journal.note(attempt, InternalError.kind)
             raise InternalError.by(entry.name) from error
         if "error" in reply:
             raise AgentError.from_dict(reply["error"])
@@ -107,13 +115,13 @@ class Dispatcher:
             self._journal.keep(change, attempt, reply)
         except sqlite3.OperationalError as error:  # it was done: its result matters more than remembering it
             print(f"the result of {change.entry.name} is not kept: {error}", file=sys.stderr, flush=True)
-            self._audit.write(attempt.record("ok"))
+            self._journal.note(attempt, "ok")
         return reply
 
     def _run(self, entry: Method, function: Callable[..., Any], params: Dict[str, Any]) -> Any:
         try:
             result = function(self._context, **params)
-            return json_text.write_list(result) if isinstance(result, Iterator) else result
+            return Records(result) if isinstance(result, Iterator) else result
         except AgentError:
             raise
         except sqlite3.Error as error:
@@ -150,8 +158,10 @@ class ParameterCheck:
         problems += [(name, "is missing") for name, one in known.items() if one["required"] and name not in params]
         problems += [(name, found) for name in params if name in known for found in self._problems(name, params[name])]
         if problems:
-            text = "; ".join(f"{name[:64]} {problem}" for name, problem in problems[:3])
-            errors = [{"field": name[:64], "problem": problem} for name, problem in problems[:32]]
+            # What the caller made up may steer the terminal that it is shown on.
+            shown = [(ascii(name[:64])[1:-1], problem) for name, problem in problems[:32]]
+            text = "; ".join(f"{name} {problem}" for name, problem in shown[:3])
+            errors = [{"field": name, "problem": problem} for name, problem in shown]
             raise InvalidParams(text, hint=self._hint(problems[0][0]), errors=errors)
         return dict(params)
 

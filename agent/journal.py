@@ -21,9 +21,11 @@ from agent.context import Context
 from agent.errors import AgentError, InvalidParams
 from agent.method import Method
 from agent.privileged import HelperSilent
-from agent.store import Ending, Intent
+from agent.store import ANNOUNCED, Ending, Intent
 
 Document = Dict[str, Any]
+# What the audit record says of a change that the agent did not live to see the end of, and that is not taken up again.
+CUT_OFF = "cut_off"
 Runner = Callable[[Method, Callable[..., Any], Document], Any]
 
 
@@ -95,12 +97,31 @@ class Journal:
         digest, reply = kept
         if digest != change.digest:
             raise InvalidParams.of("request_id", "was used for another call")
-        self._audit.write(attempt.record(_outcome(reply)))
+        self.note(attempt, _outcome(reply))
         return reply
 
     def keep(self, change: Change, attempt: Attempt, reply: Document) -> None:
         """Write down a reply that nothing has to be undone or completed for."""
         self._end(change, attempt, reply, [])
+
+    def announce(self, attempt: Attempt) -> None:
+        """Write down that something begins which is not taken up again: that is its record if the agent ends first."""
+        try:
+            with self._audit.next_line(attempt, CUT_OFF) as line:
+                attempt.announced = self._store.announce(line)
+        except (sqlite3.Error, AgentError) as error:  # a full disk: what makes room must stay possible
+            print(f"{error}: a kill would leave no record", file=sys.stderr, flush=True)
+
+    def note(self, attempt: Attempt, outcome: str) -> None:
+        """Write the audit record of what leaves nothing else; it takes the place of one that was announced."""
+        with self._audit.next_line(attempt, outcome) as line:
+            try:
+                if attempt.announced is not None:
+                    self._store.change_record(attempt.announced, line)
+            finally:
+                self._audit.write(line)
+        if attempt.announced is not None:
+            self._store.forget_record(attempt.announced)
 
     def settle_all(self) -> None:
         """Take up everything that was begun and not ended; what fails again stays, and node.health says so."""
@@ -145,13 +166,14 @@ class Journal:
             return earlier  # it was taken up since this call came
         if not change.entry.makes_room:
             self._store.ensure_room()
-        intent = self._store.begin(change.entry.name, change.public)
+        intent = self._store.begin(change.entry.name, change.public, attempt.peer_uid)
         return self._complete(intent, change, change.entry.function, attempt, replaced)
 
     def _again(self, intent: Intent) -> Document:
         change = self._change_of(intent)
         function = change.entry.settle or change.entry.function
-        return self._complete(intent, change, function, Attempt(intent.method, intent.params, None), [], is_again=True)
+        attempt = Attempt(intent.method, intent.params, intent.peer_uid)
+        return self._complete(intent, change, function, attempt, [], is_again=True)
 
     def _complete(
         self, intent: Intent, change: Change, function: Callable[..., Any], attempt: Attempt, replaced: List[Intent],
@@ -182,10 +204,12 @@ class Journal:
         self, change: Change, attempt: Attempt, reply: Document, done: List[Intent], *, is_again: bool = False
     ) -> None:
         outcome = _outcome(reply)
-        line = attempt.record(outcome if not is_again else "resumed" if outcome == "ok" else f"resumed: {outcome}")
+        told = outcome if not is_again else "resumed" if outcome == "ok" else f"resumed: {outcome}"
         ids = [intent.id for intent in done]
-        record = self._store.end(Ending(ids, change.request_id, change.digest, reply, line))
-        self._audit.write(line)
+        with self._audit.next_line(attempt, told) as line:
+            ending = Ending(ids, change.request_id, change.digest, reply, line, attempt.announced)
+            record = self._store.end(ending)
+            self._audit.write(line)
         self._store.forget_record(record)
 
     @contextmanager
@@ -211,6 +235,9 @@ class Journal:
         if self._store.damage:
             return
         for number, line in self._store.records():
+            if line.startswith(ANNOUNCED):
+                line = self._audit.late(line[len(ANNOUNCED) :])
+                self._store.change_record(number, line)
             if not self._audit.has(line):
                 self._audit.write(line)
             self._store.forget_record(number)

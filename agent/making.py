@@ -8,26 +8,14 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
 from agent import gitwords
 from agent.context import Context
-from agent.errors import (
-    AgentError,
-    AlreadyExists,
-    CommandFailed,
-    Disabled,
-    InUse,
-    LimitReached,
-    NotFound,
-    NotManaged,
-    ReadOnly,
-    Unsupported,
-)
+from agent.errors import AgentError, AlreadyExists, CommandFailed, Disabled, InUse, NotFound
+from agent.method import BY_HELPER
 from agent.names import NAME, path_of
 from agent.types import Keywords, Repo
 
 TIMEOUT_S = 600.0
 REPLY_S = 60.0
-ERRORS = (
-    NotFound, AlreadyExists, NotManaged, InUse, Disabled, Unsupported, CommandFailed, LimitReached, ReadOnly,
-)  # fmt: skip
+ERRORS = (NotFound, AlreadyExists, Disabled, *BY_HELPER)
 
 # What a clone takes, as JSON Schema.
 URL = Keywords(

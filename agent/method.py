@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Callable, Dict, Iterable, NamedTuple, Optional, Tuple, Type
 
-from agent.errors import AgentError, InUse, LimitReached, ReadOnly
+from agent.errors import AgentError, CommandFailed, InUse, LimitReached, NotManaged, ReadOnly, Unsupported
+
+# What the root half may answer whatever it is asked: a directory of ours that was replaced, a lock that is held, a tool
+# that is missing or fails, a full disk, a damaged ledger.
+BY_HELPER = (NotManaged, InUse, Unsupported, CommandFailed, LimitReached, ReadOnly)
 
 
 class Given(NamedTuple):

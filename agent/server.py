@@ -1,7 +1,7 @@
 """The front end: JSON-RPC 2.0 over HTTP on the Unix socket that systemd hands over. Synchronous, a thread a connection.
 
-jsonrpclib-pelix parses and answers; stricter here: use_jsonclass is off (it makes objects from the wire), the standard
-library's json is forced, bodies, batches, threads and idle times are bounded, ids survive failing calls.
+jsonrpclib-pelix has the HTTP handler; stricter here: framing is plain, bodies, threads and idle times are bounded, and
+every refusal is a JSON-RPC error. What is in a body is for messages.py.
 """
 
 from __future__ import annotations
@@ -17,26 +17,23 @@ import socketserver
 import struct
 import threading
 import time
+from http import HTTPStatus
 from typing import Any, Dict
 
-import jsonrpclib.config
-import jsonrpclib.jsonlib
-import jsonrpclib.jsonrpc
 from jsonrpclib.SimpleJSONRPCServer import SimpleJSONRPCDispatcher, SimpleJSONRPCRequestHandler
 
-from agent import json_text
 from agent.audit import Audit
 from agent.context import Context
 from agent.dispatch import Dispatcher
 from agent.errors import AgentError
 from agent.loans import caller_uid
+from agent.messages import CONFIG, Fixed, Invalid, JsonRpc, NotJson, dump_json, error_answer
 from agent.names import CLIENTS_GROUP, LOGIN_PREFIX
 from agent.privileged import Helper
 from agent.server_socket import peer_uid, systemd_socket
 from agent.store import Store
 
 BODY_BYTES_MAX = 256 << 10
-BATCH_MAX = 16
 LOAN_PATH = "/ssh-agent"
 CONNECTIONS_MAX = 256
 # What may come before the body. http.client alone would take 100 lines of 64 KiB.
@@ -46,23 +43,6 @@ REQUEST_TIMEOUT_S = 30.0
 REPLY_TIMEOUT_S = 300.0
 IDLE_TIMEOUT_S = 300.0
 STATE_FILE = "/var/lib/codesmith/state.db"
-
-CONFIG = jsonrpclib.config.Config(version=2.0, content_type="application/json", use_jsonclass=False)
-# orjson and ujson, which jsonrpclib picks where it finds them, differ on depth and big numbers.
-jsonrpclib.jsonrpc.jloads, jsonrpclib.jsonrpc.jdumps = json_text.read, json_text.write
-jsonrpclib.jdumps = json_text.write
-
-
-class NotJson(AgentError):
-    """The body is no JSON text."""
-
-    code, kind = -32700, "parse_error"
-
-
-class Invalid(AgentError):
-    """Not a request of JSON-RPC 2.0."""
-
-    code, kind = -32600, "invalid_request"
 
 
 class TimedStream(io.RawIOBase):
@@ -106,23 +86,17 @@ class TimedStream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Read what is there; socket.timeout when it is too late."""
+        """Read what is there; nothing, as at its end, when it is too late or too much."""
         try:
             self._set_timeout(socket.SO_RCVTIMEO)
             size = self._connection.recv_into(buffer)
-        except BlockingIOError:
-            self.is_cut_short = True
-            raise socket.timeout("no time is left") from None
         except OSError:
-            self.is_cut_short = True
-            raise
+            size = 0
         if size and self._is_waiting:
             self.begin_request()
         self._room -= size
         self.is_cut_short = size == 0 or self._room < 0
-        if self._room < 0:
-            raise ConnectionAbortedError("the headers are too long")
-        return size
+        return 0 if self.is_cut_short else size
 
     def write(self, data: Any) -> int:
         """Send what fits; socket.timeout when it is too late."""
@@ -200,29 +174,32 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
 
     def do_POST(self) -> None:
         """Answer one request; its reply waits for the method as long as the method takes."""
+        lengths = self.headers.get_all("Content-Length", ["0"])
         if self.path == LOAN_PATH:
             self._lend()
         elif self.headers.get("Content-Encoding", "identity") != "identity":
             self._refuse(415, "Content-Encoding is not supported")
+        elif "Transfer-Encoding" in self.headers:
+            self._refuse(411, "Content-Length is required, Transfer-Encoding is not supported")
+        elif len(lengths) > 1 or not re.fullmatch("[0-9]{1,9}", lengths[0]):
+            self._refuse(400, "Content-Length must be one whole number")
         else:
             self.stream.expect_body()
             super().do_POST()
 
     def decode_request_content(self, data: bytes) -> Any:
-        """Return the body as text; answer a parse error when it is not UTF-8.
+        """Return the body as text; answer a parse error when it ended early, or is not UTF-8.
 
         Only now the connection is busy: who sends slowly makes room like one who sends nothing.
         """
         self.server.connections.mark_busy(self.connection)
+        if len(data) < int(self.headers["Content-Length"]):
+            self._answer(200, NotJson("the request ended early"))
+            return None
         try:
             return data.decode()
-        except UnicodeDecodeError as error:
-            answer = json.dumps(_error(None, NotJson(f"the request is not UTF-8: {error}"))).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", CONFIG.content_type)
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
+        except UnicodeDecodeError:
+            self._answer(200, NotJson("the request is not UTF-8"))
             return None
 
     def do_GET(self) -> None:
@@ -252,6 +229,29 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
         self._send_fault_response(status, problem, CONFIG)
         self.wfile.flush()
 
+    def _send_fault_response(self, status: int, message: str, config: Any) -> None:
+        """Refuse before the body is read: the connection is of no use any more."""
+        self.close_connection = True
+        self._answer(status, Invalid(message))
+
+    def report_404(self) -> None:
+        """Refuse another path."""
+        self._refuse(404, "POST to /")
+
+    def send_error(self, code: int, message: Any = None, explain: Any = None) -> None:
+        """Refuse what http.server does not take; its own pages are for people with a browser."""
+        self._refuse(code, message or HTTPStatus(code).phrase)
+
+    def _answer(self, status: int, error: AgentError) -> None:
+        body = dump_json(error_answer(None, error)).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", CONFIG.content_type)
+        self.send_header("Content-Length", str(len(body)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(body)
+
     def _dispatch(self, method: str, params: Any, is_notification: bool) -> Any:
         caller_uid.set(self.peer_uid)
         return self.server.dispatcher.call(method, params, peer_uid=self.peer_uid, is_notification=is_notification)
@@ -262,29 +262,6 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Stay silent: changes are in the audit record, errors in the journal."""
-
-
-class JsonRpc(SimpleJSONRPCDispatcher):
-    """jsonrpclib's dispatcher, strict about JSON-RPC 2.0."""
-
-    def _unmarshaled_dispatch(self, request: Any, dispatch_method: Any = None) -> Any:
-        if isinstance(request, list) and len(request) > BATCH_MAX:
-            return _error(None, Invalid(f"a batch holds at most {BATCH_MAX} requests"))
-        return super()._unmarshaled_dispatch(request, dispatch_method)
-
-    def _marshaled_single_dispatch(self, request: Dict[str, Any], dispatch_method: Any = None) -> Any:
-        request_id = request.get("id")
-        is_notification = "id" not in request
-        try:
-            if request.get("jsonrpc") != "2.0":
-                raise Invalid('"jsonrpc" must be "2.0"')
-            if isinstance(request_id, (dict, list, bool)):
-                request_id = None
-                raise Invalid('"id" must be a string, a number or null')
-            result = dispatch_method(request["method"], request["params"] or None, is_notification)
-        except AgentError as error:
-            return None if is_notification else _error(request_id, error)
-        return None if is_notification else {"jsonrpc": "2.0", "result": result, "id": request_id}
 
 
 class Connections:
@@ -357,7 +334,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer, JsonRpc
 def serve() -> None:
     """Run the front end until it is stopped."""
     threading.stack_size(512 << 10)
-    contract = json.loads(pkgutil.get_data("agent", "openrpc.json") or b"{}")
+    contract = Fixed(json.loads(pkgutil.get_data("agent", "openrpc.json") or b"{}"))
     context = Context(Store(STATE_FILE), Helper(), contract)
     dispatcher = Dispatcher(context, Audit(context.audit_file))
     server = Server(socket.socket(fileno=systemd_socket()), dispatcher)
@@ -377,7 +354,3 @@ def may_call(uid: int) -> bool:
         return False
     is_member = login.pw_name in clients.gr_mem or login.pw_gid == clients.gr_gid
     return is_member and not login.pw_name.startswith(LOGIN_PREFIX)
-
-
-def _error(request_id: Any, error: AgentError) -> Dict[str, Any]:
-    return {"jsonrpc": "2.0", "error": error.to_dict(), "id": request_id}

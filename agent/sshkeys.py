@@ -62,9 +62,10 @@ def describe(line: str) -> SshKey:
 
 
 def _parse(line: str, field: str) -> str:
-    if re.search(r"[\x00-\x1f\x7f]", line):
+    if re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", line):
         raise InvalidParams.of(field, "must be one line without control characters")
-    kind, blob, comment = (line.strip().split(None, 2) + ["", "", ""])[:3]
+    # Spaces alone: sshd takes no others for a gap between words, Python does.
+    kind, blob, comment = (re.split(" +", line.strip(" "), maxsplit=2) + ["", "", ""])[:3]
     if kind not in TYPES:
         raise InvalidParams.of(field, f"must begin with a key type ({', '.join(TYPES)}); options are refused")
     fields = _blob_fields(blob)

@@ -17,6 +17,8 @@ from agent.errors import LimitReached, ReadOnly
 RESULTS_MAX = 1000
 STORE_HINT = "see `inv node.health`; restore /var/lib/codesmith/state.db from a backup"
 RESULT_BYTES_MAX = 1 << 20
+# What no record begins with.
+ANNOUNCED = "?"
 LAYOUT = Layout(
     1,
     """
@@ -32,6 +34,8 @@ CREATE TABLE intents (id INTEGER PRIMARY KEY, method TEXT NOT NULL, params TEXT 
 CREATE TABLE IF NOT EXISTS repos (
     workspace TEXT NOT NULL, name TEXT NOT NULL, document TEXT NOT NULL, PRIMARY KEY (workspace, name)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS records (id INTEGER PRIMARY KEY, line TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS callers (
+    intent INTEGER PRIMARY KEY REFERENCES intents (id) ON DELETE CASCADE, uid INTEGER NOT NULL);
 """,
 )
 
@@ -44,12 +48,13 @@ class Intent(NamedTuple):
     id: int
     method: str
     params: Document
+    peer_uid: Optional[int] = None
 
 
 class Ending(NamedTuple):
     """What a change leaves when it ends: its intents are forgotten, its reply is kept by its request id.
 
-    `line` is its audit record, kept until the audit file has it.
+    `line` is its audit record, kept until the audit file has it; it takes the place of the one that was `announced`.
     """
 
     intents: Sequence[int]
@@ -57,6 +62,7 @@ class Ending(NamedTuple):
     digest: str
     reply: Document
     line: str
+    announced: Optional[int] = None
 
 
 class Writes(threading.local):
@@ -222,13 +228,15 @@ class Store:
 
     # intents, results and audit records
 
-    def begin(self, method: str, params: Document) -> Intent:
+    def begin(self, method: str, params: Document, peer_uid: Optional[int] = None) -> Intent:
         """Journal a change before its first side effect."""
+        statements = [("INSERT INTO intents (method, params) VALUES (?, ?)", method, _dumps(params))]
+        if peer_uid is not None:
+            statements.append(("INSERT INTO callers VALUES (last_insert_rowid(), ?)", peer_uid))  # type: ignore[arg-type]
         with self._lock:
-            insert = ("INSERT INTO intents (method, params) VALUES (?, ?)", method, _dumps(params))
-            cursor = self.database.write(*self._forgotten_records(), insert)
+            cursor = self.database.write(*self._forgotten_records(), *statements)
             self._written = []
-            return Intent(int(cursor.lastrowid or 0), method, params)
+            return Intent(int(cursor.lastrowid or 0), method, params, peer_uid)
 
     def end(self, ending: Ending) -> int:
         """Write how a change ended, with all that it held back, in one transaction; return its audit record's id."""
@@ -242,6 +250,7 @@ class Store:
             sql = "INSERT OR REPLACE INTO results (request_id, digest, reply) VALUES (?, ?, ?)"
             statements.append((sql, ending.request_id, ending.digest, text))
             statements.append(("DELETE FROM results WHERE id <= (SELECT max(id) FROM results) - ?", RESULTS_MAX))
+        statements.append(("DELETE FROM records WHERE id = ?", ending.announced))
         statements.append(("INSERT INTO records (line) VALUES (?)", ending.line))
         with self._lock:
             # A result alone is not worth the ballast.
@@ -250,21 +259,34 @@ class Store:
             self._written, self._mine.held = [], None
             return int(cursor.lastrowid or 0)
 
+    def announce(self, line: str) -> int:
+        """Write the audit record of what has no intent, as it is if it is cut off; return its id."""
+        with self._lock:
+            insert = ("INSERT INTO records (line) VALUES (?)", ANNOUNCED + line)
+            cursor = self.database.write(*self._forgotten_records(), insert, uses_ballast=False)
+            self._written = []
+            return int(cursor.lastrowid or 0)
+
+    def change_record(self, record: int, line: str) -> None:
+        """Write the audit record in the place of one that was announced."""
+        with self._lock:
+            self.database.write(("UPDATE records SET line = ? WHERE id = ?", line, record))
+
     def forget_record(self, record: int) -> None:
         """An audit record is in the audit file: drop it here, together with the next write."""
         with self._lock:
             self._written.append(record)
 
     def records(self) -> List[Tuple[int, str]]:
-        """Return the audit records that may not be in the audit file."""
+        """Return the audit records that may not be in the audit file, the announced ones with ANNOUNCED before them."""
         return [(row[0], row[1]) for row in self._all("SELECT id, line FROM records ORDER BY id")]
 
     def intents(self) -> List[Intent]:
         """Return the changes that were begun and not ended, oldest first; none when the store is damaged."""
         if self.damage:
             return []
-        rows = self._all("SELECT id, method, params FROM intents ORDER BY id")
-        return [Intent(row[0], row[1], json.loads(row[2])) for row in rows]
+        sql = "SELECT id, method, params, uid FROM intents LEFT JOIN callers ON intent = id ORDER BY id"
+        return [Intent(row[0], row[1], json.loads(row[2]), row[3]) for row in self._all(sql)]
 
     def result_of(self, request_id: str) -> Optional[Tuple[str, Document]]:
         """Return (digest of the call, its reply) of an earlier call with this request id."""

@@ -13,6 +13,8 @@ class Keywords(Dict[str, Any]):
     __hash__ = object.__hash__  # type: ignore[assignment]
 
 
+# A character that neither ends a line nor steers a terminal, and that is no half of a pair.
+ONE_LINE = "[^\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff]"
 Name = Annotated[
     str,
     Keywords(
@@ -37,11 +39,11 @@ RequestId = Annotated[
     ),
 ]
 SshKeys = Annotated[
-    List[Annotated[str, Keywords({"maxLength": 8192, "pattern": "^[^\\x00-\\x1f\\x7f\\ud800-\\udfff]+$"})]],
+    List[Annotated[str, Keywords({"maxLength": 8192, "pattern": f"^{ONE_LINE}+$"})]],
     Keywords({"maxItems": 64, "description": "OpenSSH public keys, one per item, without options."}),
 ]
 Labels = Annotated[
-    Dict[str, Annotated[str, Keywords({"maxLength": 256, "pattern": "^[^\\x00-\\x1f\\x7f\\ud800-\\udfff]*$"})]],
+    Dict[str, Annotated[str, Keywords({"maxLength": 256, "pattern": f"^{ONE_LINE}*$"})]],
     Keywords(
         {
             "maxProperties": 32,
@@ -62,14 +64,22 @@ class AuditRecord(TypedDict):
     method: str
     request_id: Optional[str]
     peer_uid: Annotated[
-        Optional[int], Keywords({"description": "Who called; null when the agent completed an interrupted change."})
+        Optional[int], Keywords({"description": "Who called, or had called what was completed later; null if unknown."})
     ]
     peer_login: Optional[str]
     target: Annotated[
         Dict[str, str],
         Keywords({"description": "What the call named: name, user, workspace; and the kind of its credential."}),
     ]
-    outcome: Annotated[str, Keywords({"description": "ok, or the kind of the error."})]
+    outcome: Annotated[
+        str,
+        Keywords(
+            {
+                "description": "ok, or the kind of the error; for what was interrupted resumed (or resumed: and the "
+                "kind), or cut_off."
+            }
+        ),
+    ]
     duration_s: float
 
 

@@ -61,6 +61,20 @@ def check_ours(name: str, uid: int) -> Optional[pwd.struct_passwd]:
     return found
 
 
+def check_sole(name: str, uid: int) -> None:
+    """Raise NotManaged when what ends or removes an account would reach somebody else's, made with its uid or group."""
+    login = login_of(name)
+    other = next((one.pw_name for one in pwd.getpwall() if one.pw_uid == uid and one.pw_name != login), None)
+    if other is not None:
+        raise NotManaged(f"uid {uid} of {login!r} is that of the Unix account {other!r} too; they are left alone")
+    try:
+        group = grp.getgrnam(login)
+    except KeyError:
+        return
+    if group.gr_gid != uid:
+        raise NotManaged(f"the Unix group {login!r} is not the one that CodeSmith made; it is left alone")
+
+
 def first_free(uid: int) -> int:
     """Return the first number from `uid` on that is neither a uid nor a gid."""
     while _is_taken(uid):

@@ -142,7 +142,7 @@ def unit_of(workspace: str, job: str) -> str:
 
 
 def shim_line(workspace: str, user: str, argv: List[str], cwd: str, env: Dict[str, str]) -> str:
-    """Return one line of shell that sets the environment, the directory and "$@"."""
+    """Return one line of shell that sets "$@", the directory and the environment."""
     base = {
         "PATH": PATH,
         "HOME": home_of(user),
@@ -157,7 +157,8 @@ def shim_line(workspace: str, user: str, argv: List[str], cwd: str, env: Dict[st
     words = " ".join(_quote(word) for word in argv)
     enter = f"cd -- {_quote(os.path.join(path_of(workspace), cwd))} && " if cwd else ""
     start = "umask 077; nl=$(printf '\\nx') nl=${nl%x}; unset INVOCATION_ID SYSTEMD_EXEC_PID"
-    return f"{start}; export {exports}; {enter}set -- {words}"
+    # The caller's variables last: one of them may be called nl.
+    return f"{start}; set -- {words}; {enter}export {exports}"
 
 
 def _quote(text: str) -> str:

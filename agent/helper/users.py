@@ -96,6 +96,7 @@ def check_removable(ledger: Ledger, name: str) -> None:
     record = ledger.user(name)
     if record is not None:
         accounts.check_ours(name, record.uid)
+        accounts.check_sole(name, record.uid)
         obstacles.refuse(HOMES, login_of(name))
 
 
@@ -126,6 +127,7 @@ def _our_user(ledger: Ledger, name: str) -> UserRecord:
         raise NotFound(f"no user {name!r} on this node")
     if accounts.check_ours(name, record.uid) is None:
         raise NotManaged(f"the Unix account {login_of(name)!r} is gone", hint="inv node.health")
+    accounts.check_sole(name, record.uid)
     return record
 
 

@@ -44,11 +44,11 @@ def list_(
     user: Annotated[Optional[Name], Keywords({"description": "Only attempts that name this user."})] = None,
 ) -> List[AuditRecord]:
     """Return the attempts to change something, refused ones too, newest first."""
-    end = None if before is None else _parse_time(before)
+    end = None if before is None else _parse_before(before)
     found: List[AuditRecord] = []
     for record in audit.read_backwards(context.audit_file):
         if (
-            (end is None or _parse_time(record["time"]) < end)
+            (end is None or audit.parse_time(record["time"]) < end)
             and (workspace is None or _names(record, "workspace", workspace))
             and (user is None or _names(record, "user", user))
         ):
@@ -64,12 +64,9 @@ def _names(record: Dict[str, Any], kind: str, name: str) -> bool:
     return target.get(kind) == name or (record["method"].startswith(f"{kind}.") and target.get("name") == name)
 
 
-def _parse_time(text: str) -> datetime:
-    # Python 3.9 does not read the Z.
+def _parse_before(text: str) -> datetime:
     try:
-        time = datetime.fromisoformat(f"{text[:-1]}+00:00" if text[-1:] in ("Z", "z") else text)
+        return audit.parse_time(text)
     except ValueError:
-        time = datetime.min
-    if time.tzinfo is None:
-        raise InvalidParams.of("before", "must be a time of RFC 3339 with its zone, as 2026-11-23T00:00:00Z")
-    return time
+        problem = "must be a time of RFC 3339 with its zone, as 2026-11-23T00:00:00Z"
+        raise InvalidParams.of("before", problem) from None

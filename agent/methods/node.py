@@ -5,19 +5,22 @@ from __future__ import annotations
 import grp
 import os
 import platform
+import pwd
 import shutil
 import stat
 from typing import Any, Callable, Dict, List, Tuple
 
-from agent import API_VERSION, __version__
+from agent import API_VERSION, __version__, claims
 from agent.audit import TARGETS
 from agent.clock import now
 from agent.context import Context
+from agent.errors import ReadOnly
 from agent.method import method
 from agent.names import BASE, CLIENTS_GROUP, HELPER_SOCKET, HOMES, WORKSPACES
 from agent.types import HealthCheck, NodeHealth, NodeInfo, NodeVersion, Os
 
 FREE_BYTES_MIN = 256 << 20
+NAMED_MAX = 10
 UUID = "4f0c1a52-6f0e-4c9b-9a43-0c6a5c1de001"
 
 
@@ -41,6 +44,7 @@ def version(context: Context) -> NodeVersion:
 
 @method(
     "node.info",
+    errors=(ReadOnly,),
     example={
         "params": {},
         "result": {
@@ -95,6 +99,7 @@ def info(context: Context) -> NodeInfo:
 def health(context: Context) -> NodeHealth:
     """Return the worst of all checks, and the checks. Looks only: the helper is not started for it."""
     looks: Tuple[Tuple[str, Callable[[Context], Tuple[str, str]]], ...] = (
+        ("accounts", _check_accounts),
         ("clients", _check_clients),
         ("directories", _check_directories),
         ("disk", _check_disk),
@@ -126,6 +131,21 @@ def _read_os() -> Os:
         "version_id": found.get("VERSION_ID", ""),
         "name": found.get("PRETTY_NAME", "Linux"),
     }
+
+
+def _check_accounts(context: Context) -> Tuple[str, str]:
+    if context.store.damage:
+        return "ok", "not looked at: the store is damaged"
+    documents = list(context.store.list_users())
+    ours = {document["login"] for document in claims.shown_users(documents)}
+    there = {account.pw_name for account in pwd.getpwall()}
+    strange = [document["login"] for document in documents if document["login"] not in ours]
+    gone = [document["login"] for document in documents if document["login"] not in there]
+    if strange:
+        return "degraded", f"not as CodeSmith made them, so they are left alone: {', '.join(strange[:NAMED_MAX])}"
+    if gone:
+        return "degraded", f"somebody removed: {', '.join(gone[:NAMED_MAX])}; deleting their users forgets them"
+    return "ok", f"{len(documents)} of ours are there"
 
 
 def _check_clients(context: Context) -> Tuple[str, str]:

@@ -6,19 +6,9 @@ from typing import Annotated, Any, Dict, List, Optional, Tuple
 
 from agent import gitwords, making
 from agent.context import Context
-from agent.errors import (
-    AlreadyExists,
-    CommandFailed,
-    Disabled,
-    InUse,
-    LimitReached,
-    NotFound,
-    NotManaged,
-    ReadOnly,
-    Unsupported,
-)
+from agent.errors import AlreadyExists, Disabled, NotFound, NotManaged
 from agent.making import CREDENTIAL, DEPTH, KNOWN_HOSTS, REF, TIMEOUT, URL
-from agent.method import Given, Refusal, method
+from agent.method import BY_HELPER, Given, Refusal, method
 from agent.methods import workspace as workspaces
 from agent.types import Keywords, Name, Repo, RepoDeleted, RequestId
 
@@ -161,7 +151,7 @@ def clone(
 
 @method(
     "repo.get",
-    errors=(NotFound, NotManaged, Disabled, CommandFailed, LimitReached, InUse, Unsupported),
+    errors=(NotFound, Disabled, *BY_HELPER),
     example={"params": {"workspace": "demo", "name": "site"}, "result": EXAMPLE},
     given=CLONED,
     refusals=(NO_REPO, SHUT._replace(params={"workspace": "demo", "name": "site"})),
@@ -178,7 +168,7 @@ def get(context: Context, *, workspace: Name, name: Name) -> Repo:
 
 @method(
     "repo.list",
-    errors=(NotFound, NotManaged, Disabled, CommandFailed, LimitReached, InUse, Unsupported),
+    errors=(NotFound, Disabled, *BY_HELPER),
     example={"params": {"workspace": "demo"}, "result": [EXAMPLE]},
     given=CLONED,
     refusals=(UNKNOWN, SHUT),
@@ -191,7 +181,7 @@ def list_(context: Context, *, workspace: Name) -> List[Repo]:
 
 @method(
     "repo.delete",
-    errors=(NotFound, NotManaged, InUse, CommandFailed, ReadOnly),
+    errors=(NotFound, *BY_HELPER),
     mutates=True,
     makes_room=True,
     example={

@@ -6,8 +6,8 @@ from typing import Any, Dict, Iterator, Optional
 
 from agent.clock import now
 from agent.context import Context
-from agent.errors import AlreadyExists, CommandFailed, InUse, NotFound, NotManaged, ReadOnly, Unsupported
-from agent.method import Given, Refusal, method
+from agent.errors import AlreadyExists, Disabled, NotFound, ReadOnly
+from agent.method import BY_HELPER, Given, Refusal, method
 from agent.methods import workspace as workspaces
 from agent.types import Limits, Name, Network, RequestId, Sandbox, SandboxDeleted
 
@@ -39,7 +39,7 @@ OPEN = Refusal(
 
 @method(
     "sandbox.create",
-    errors=(NotFound, AlreadyExists, NotManaged, Unsupported, CommandFailed, InUse, ReadOnly),
+    errors=(NotFound, AlreadyExists, Disabled, *BY_HELPER),
     mutates=True,
     example={
         "params": {"workspace": "demo", "limits": {"memory_bytes": 536870912, "tasks": 100}, "network": "none"},
@@ -55,6 +55,7 @@ OPEN = Refusal(
             {"hint": "inv sandbox.get demo"},
             BOXED,
         ),
+        workspaces.SHUT._replace(params={"workspace": "demo"}),
     ),
 )
 def create(
@@ -89,7 +90,7 @@ def create(
 
 @method(
     "sandbox.get",
-    errors=(NotFound,),
+    errors=(NotFound, ReadOnly),
     example={"params": {"workspace": "demo"}, "result": EXAMPLE},
     given=BOXED,
     refusals=(UNKNOWN, OPEN),
@@ -99,15 +100,15 @@ def get(context: Context, *, workspace: Name) -> Sandbox:
     return find(context, workspace)["sandbox"]  # type: ignore[no-any-return]
 
 
-@method("sandbox.list", example={"params": {}, "result": [EXAMPLE]}, given=BOXED)
+@method("sandbox.list", errors=(ReadOnly,), example={"params": {}, "result": [EXAMPLE]}, given=BOXED)
 def list_(context: Context) -> Iterator[Sandbox]:
     """Return all sandboxes, by workspace."""
-    return (found["sandbox"] for found in context.store.list_workspaces() if found.get("sandbox") is not None)
+    return (found["sandbox"] for found in workspaces.shown(context) if found.get("sandbox") is not None)
 
 
 @method(
     "sandbox.delete",
-    errors=(NotFound, InUse, CommandFailed, ReadOnly),
+    errors=(NotFound, *BY_HELPER),
     mutates=True,
     makes_room=True,
     example={"params": {"workspace": "demo"}, "result": {"workspace": "demo", "deleted": True}},
@@ -124,7 +125,7 @@ def delete(context: Context, *, workspace: Name, request_id: Optional[RequestId]
 
 def find(context: Context, workspace: str) -> Dict[str, Any]:
     """Return the stored document of a workspace that has a sandbox; NotFound otherwise."""
-    document = workspaces.find(context, workspace)
+    document = workspaces.find_ours(context, workspace)
     if document.get("sandbox") is None:
         raise NotFound(f"workspace {workspace!r} has no sandbox", hint=f"inv sandbox.create {workspace}")
     return document

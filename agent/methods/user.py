@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Annotated, Any, Dict, Iterator, List, Optional
 
-from agent import sshkeys
+from agent import claims, sshkeys
 from agent.clock import now
 from agent.context import Context
-from agent.errors import AlreadyExists, CommandFailed, InUse, LimitReached, NotFound, NotManaged, ReadOnly
-from agent.method import Given, Refusal, method
-from agent.types import Name, RequestId, SshKeys, User, UserDeleted
+from agent.errors import AlreadyExists, InUse, NotFound, NotManaged, ReadOnly
+from agent.method import BY_HELPER, Given, Refusal, method
+from agent.names import login_of
+from agent.types import Keywords, Labels, Name, RequestId, SshKeys, User, UserDeleted
 
 EXAMPLE = {
     "name": "ada",
@@ -34,7 +35,7 @@ OF_HAND = Refusal(
 
 @method(
     "user.create",
-    errors=(AlreadyExists, NotManaged, CommandFailed, LimitReached, InUse, ReadOnly),
+    errors=(AlreadyExists, *BY_HELPER),
     mutates=True,
     example={"params": {"name": "ada"}, "result": EXAMPLE},
     refusals=(
@@ -63,25 +64,41 @@ def create(
 
 @method(
     "user.get",
-    errors=(NotFound,),
+    errors=(NotFound, ReadOnly),
     example={"params": {"name": "ada"}, "result": EXAMPLE},
     given=ADA,
     refusals=(NOBODY,),
 )
 def get(context: Context, *, name: Name) -> User:
     """Return one user."""
-    return show(find(context, name))
+    document = find(context, name)
+    if not claims.is_user(document):
+        raise NotFound(
+            f"the Unix account {login_of(name)!r} is not the one that CodeSmith made", hint="inv node.health"
+        )
+    return show(document)
 
 
-@method("user.list", example={"params": {}, "result": [EXAMPLE]}, given=ADA)
-def list_(context: Context) -> Iterator[User]:
-    """Return all users that CodeSmith created, by name."""
-    return map(show, context.store.list_users())
+@method("user.list", errors=(ReadOnly,), example={"params": {}, "result": [EXAMPLE]}, given=ADA)
+def list_(
+    context: Context,
+    *,
+    labels: Annotated[
+        Optional[Labels],
+        Keywords({"description": "Only those that own a workspace which carries all of these (default: all users)."}),
+    ] = None,
+) -> Iterator[User]:
+    """Return all users that CodeSmith created, by name; or those that own a workspace with the given labels."""
+    found = map(show, claims.shown_users(context.store.list_users()))
+    if not labels:
+        return found
+    owners = {one["user"] for one in context.store.list_workspaces() if labels.items() <= one["labels"].items()}
+    return (user for user in found if user["name"] in owners)
 
 
 @method(
     "user.set_keys",
-    errors=(NotFound, NotManaged, InUse, CommandFailed, ReadOnly),
+    errors=(NotFound, *BY_HELPER),
     mutates=True,
     example={"params": {"name": "ada", "ssh_keys": []}, "result": EXAMPLE},
     given=ADA,
@@ -100,7 +117,7 @@ def set_keys(context: Context, *, name: Name, ssh_keys: SshKeys, request_id: Opt
 
 @method(
     "user.disable",
-    errors=(NotFound, NotManaged, InUse, CommandFailed, ReadOnly),
+    errors=(NotFound, *BY_HELPER),
     mutates=True,
     makes_room=True,
     example={"params": {"name": "ada"}, "result": {**EXAMPLE, "state": "disabled"}},
@@ -119,7 +136,7 @@ def disable(context: Context, *, name: Name, request_id: Optional[RequestId] = N
 
 @method(
     "user.enable",
-    errors=(NotFound, NotManaged, InUse, CommandFailed, ReadOnly),
+    errors=(NotFound, *BY_HELPER),
     mutates=True,
     example={"params": {"name": "ada"}, "result": EXAMPLE},
     given=(*ADA, Given("user.disable", {"name": "ada"})),
@@ -134,7 +151,7 @@ def enable(context: Context, *, name: Name, request_id: Optional[RequestId] = No
 
 @method(
     "user.delete",
-    errors=(NotFound, NotManaged, InUse, CommandFailed, ReadOnly),
+    errors=(NotFound, *BY_HELPER),
     mutates=True,
     makes_room=True,
     example={"params": {"name": "ada"}, "result": {"name": "ada", "deleted": True, "leftovers": []}},

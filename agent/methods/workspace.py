@@ -6,25 +6,14 @@ import os
 import threading
 from typing import Annotated, Any, Dict, Iterator, List, Optional
 
-from agent import making
+from agent import claims, making
 from agent.clock import now
 from agent.context import Context
-from agent.errors import (
-    AgentError,
-    AlreadyExists,
-    CommandFailed,
-    Disabled,
-    InUse,
-    LimitReached,
-    NotFound,
-    NotManaged,
-    ReadOnly,
-    Unsupported,
-)
-from agent.method import Given, Refusal, method
+from agent.errors import AgentError, AlreadyExists, Disabled, InUse, LimitReached, NotFound, NotManaged, ReadOnly
+from agent.method import BY_HELPER, Given, Refusal, method
 from agent.methods import founding
 from agent.methods import user as users
-from agent.names import home_of
+from agent.names import home_of, path_of
 from agent.types import (
     Execution,
     Keywords,
@@ -103,7 +92,7 @@ def _settle_create(
 
 @method(
     "workspace.create",
-    errors=(NotFound, AlreadyExists, NotManaged, Disabled, CommandFailed, LimitReached, InUse, Unsupported, ReadOnly),
+    errors=(NotFound, AlreadyExists, Disabled, *BY_HELPER),
     mutates=True,
     settle=_settle_create,
     secrets=("repo.credential",),
@@ -155,21 +144,21 @@ def create(
 
 @method(
     "workspace.get",
-    errors=(NotFound,),
+    errors=(NotFound, ReadOnly),
     example={"params": {"name": "demo"}, "result": EXAMPLE},
     given=DEMO,
     refusals=(NONE,),
 )
 def get(context: Context, *, name: Name) -> Workspace:
     """Return one workspace."""
-    return show(find(context, name))
+    return show(find_ours(context, name))
 
 
-@method("workspace.list", example={"params": {}, "result": [EXAMPLE]}, given=DEMO)
+@method("workspace.list", errors=(ReadOnly,), example={"params": {}, "result": [EXAMPLE]}, given=DEMO)
 def list_(context: Context, *, user: Optional[Name] = None, labels: Optional[Labels] = None) -> Iterator[Workspace]:
     """Return all workspaces by name: those of one user, those that carry all the given labels."""
     wanted = (labels or {}).items()
-    return (show(found) for found in context.store.list_workspaces(user) if wanted <= found["labels"].items())
+    return (show(found) for found in shown(context, user) if wanted <= found["labels"].items())
 
 
 @method(
@@ -185,8 +174,8 @@ def open_(context: Context, *, name: Name, request_id: Optional[RequestId] = Non
 
     `login.user` lets in whoever holds one of its keys. Nothing is started on the node.
     """
-    document = find_ready(context, name)
-    document = {**document, "opened_at": now()}
+    find_ours(context, name)
+    document = {**find_ready(context, name), "opened_at": now()}
     context.store.change_workspace(name, {"opened_at": document["opened_at"]})
     login = {
         "user": document["login"],
@@ -216,7 +205,7 @@ def update(
     context: Context, *, name: Name, labels: Optional[Labels] = None, request_id: Optional[RequestId] = None
 ) -> Workspace:
     """Write the labels of a workspace: those given are all it has afterwards; without `labels` they stay."""
-    document = find(context, name)
+    document = find_ours(context, name)
     if labels is not None:
         document = {**document, "labels": labels}
         context.store.change_workspace(name, {"labels": labels})
@@ -241,7 +230,7 @@ def _complete_assignment(
 
 @method(
     "workspace.assign",
-    errors=(NotFound, NotManaged, Disabled, InUse, CommandFailed, LimitReached, ReadOnly),
+    errors=(NotFound, Disabled, *BY_HELPER),
     mutates=True,
     settle=_complete_assignment,
     example={"params": {"name": "demo", "user": "ada"}, "result": {**EXAMPLE, "user": "ada", "login": "cs-ada"}},
@@ -274,7 +263,7 @@ def assign(context: Context, *, name: Name, user: Name, request_id: Optional[Req
 
 @method(
     "workspace.delete",
-    errors=(NotFound, NotManaged, InUse, CommandFailed, ReadOnly),
+    errors=(NotFound, *BY_HELPER),
     mutates=True,
     makes_room=True,
     example={
@@ -303,7 +292,7 @@ def delete(
 
 @method(
     "workspace.exec",
-    errors=(NotFound, NotManaged, Disabled, LimitReached, CommandFailed, InUse),
+    errors=(NotFound, Disabled, *BY_HELPER),
     mutates=True,
     is_resumable=False,
     example={
@@ -379,6 +368,19 @@ def find(context: Context, name: str) -> Dict[str, Any]:
     if document is None:
         raise NotFound(f"no workspace {name!r} on this node", hint="inv workspace.list")
     return document
+
+
+def find_ours(context: Context, name: str) -> Dict[str, Any]:
+    """Return the stored document of a workspace that is ours by all that the front end can see; NotFound otherwise."""
+    document = find(context, name)
+    if not claims.is_workspace(document):
+        raise NotFound(f"the directory {path_of(name)} is not the one that CodeSmith made", hint="inv node.health")
+    return document
+
+
+def shown(context: Context, user: Optional[str] = None) -> Iterator[Dict[str, Any]]:
+    """Yield the stored documents of all workspaces that are ours, or of one user's."""
+    return (document for document in context.store.list_workspaces(user) if claims.is_workspace(document))
 
 
 def find_ready(context: Context, name: str) -> Dict[str, Any]:

@@ -15,9 +15,9 @@ class AuditRecord(Record):
     """One attempt to change something.
 
     time: RFC 3339, UTC.
-    peer_uid: Who called; null when the agent completed an interrupted change.
+    peer_uid: Who called, or had called what was completed later; null if unknown.
     target: What the call named: name, user, workspace; and the kind of its credential.
-    outcome: ok, or the kind of the error.
+    outcome: ok, or the kind of the error; for what was interrupted resumed (or resumed: and the kind), or cut_off.
     """
 
     __slots__ = ("time", "method", "request_id", "peer_uid", "peer_login", "target", "outcome", "duration_s")
@@ -775,7 +775,10 @@ class NodeMethods:
         return self._transport.record("node.health", NodeHealth.from_dict, found)
 
     def info(self) -> NodeInfo:
-        """Return what the node is and has."""
+        """Return what the node is and has.
+
+        AgentRefused with rpc_kind read_only.
+        """
         params: dict[str, Any] = {}
         found = self._transport.call("node.info", params, changes=False)
         return self._transport.record("node.info", NodeInfo.from_dict, found)
@@ -825,7 +828,7 @@ class RepoMethods:
             ssh host whose key is in neither is refused.
         timeout_s: Default 600.
 
-        AgentRefused with rpc_kind invalid_params, not_found, already_exists, not_managed, in_use, disabled,
+        AgentRefused with rpc_kind invalid_params, not_found, already_exists, disabled, not_managed, in_use,
             unsupported, command_failed, limit, read_only.
         """
         params: dict[str, Any] = {
@@ -848,7 +851,8 @@ class RepoMethods:
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
 
-        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, command_failed, read_only, limit.
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, unsupported, command_failed, limit,
+            read_only.
         """
         params: dict[str, Any] = {"workspace": workspace, "name": name, "request_id": request_id}
         found = self._transport.call("repo.delete", params, changes=True)
@@ -863,8 +867,8 @@ class RepoMethods:
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
 
-        AgentRefused with rpc_kind invalid_params, not_found, not_managed, disabled, command_failed, limit, in_use,
-            unsupported.
+        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+            command_failed, limit, read_only.
         """
         params: dict[str, Any] = {"workspace": workspace, "name": name}
         found = self._transport.call("repo.get", params, changes=False)
@@ -886,7 +890,7 @@ class RepoMethods:
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
         default_branch: A branch.
 
-        AgentRefused with rpc_kind invalid_params, not_found, already_exists, not_managed, in_use, disabled,
+        AgentRefused with rpc_kind invalid_params, not_found, already_exists, disabled, not_managed, in_use,
             unsupported, command_failed, limit, read_only.
         """
         params: dict[str, Any] = {
@@ -903,8 +907,8 @@ class RepoMethods:
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
 
-        AgentRefused with rpc_kind invalid_params, not_found, not_managed, disabled, command_failed, limit, in_use,
-            unsupported.
+        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+            command_failed, limit, read_only.
         """
         params: dict[str, Any] = {"workspace": workspace}
         found = self._transport.call("repo.list", params, changes=False)
@@ -934,8 +938,8 @@ class SandboxMethods:
         limits: Of each command with all it starts: memory and tasks at once, processors, seconds.
         network: none: no interface but loopback. Default: full.
 
-        AgentRefused with rpc_kind invalid_params, not_found, already_exists, not_managed, unsupported, command_failed,
-            in_use, read_only, limit.
+        AgentRefused with rpc_kind invalid_params, not_found, already_exists, disabled, not_managed, in_use,
+            unsupported, command_failed, limit, read_only.
         """
         params: dict[str, Any] = {
             "workspace": workspace,
@@ -951,7 +955,8 @@ class SandboxMethods:
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
 
-        AgentRefused with rpc_kind invalid_params, not_found, in_use, command_failed, read_only, limit.
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, unsupported, command_failed, limit,
+            read_only.
         """
         params: dict[str, Any] = {"workspace": workspace, "request_id": request_id}
         found = self._transport.call("sandbox.delete", params, changes=True)
@@ -962,14 +967,17 @@ class SandboxMethods:
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
 
-        AgentRefused with rpc_kind invalid_params, not_found.
+        AgentRefused with rpc_kind invalid_params, not_found, read_only.
         """
         params: dict[str, Any] = {"workspace": workspace}
         found = self._transport.call("sandbox.get", params, changes=False)
         return self._transport.record("sandbox.get", Sandbox.from_dict, found)
 
     def list(self) -> builtins.list[Sandbox]:
-        """Return all sandboxes, by workspace."""
+        """Return all sandboxes, by workspace.
+
+        AgentRefused with rpc_kind read_only.
+        """
         params: dict[str, Any] = {}
         found = self._transport.call("sandbox.list", params, changes=False)
         return self._transport.record("sandbox.list", lambda rows: [Sandbox.from_dict(row) for row in rows], found)
@@ -989,8 +997,8 @@ class UserMethods:
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
         ssh_keys: OpenSSH public keys, one per item, without options.
 
-        AgentRefused with rpc_kind invalid_params, already_exists, not_managed, command_failed, limit, in_use,
-            read_only.
+        AgentRefused with rpc_kind invalid_params, already_exists, not_managed, in_use, unsupported, command_failed,
+            limit, read_only.
         """
         params: dict[str, Any] = {"name": name, "ssh_keys": ssh_keys, "request_id": request_id}
         found = self._transport.call("user.create", params, changes=True)
@@ -1003,7 +1011,8 @@ class UserMethods:
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
 
-        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, command_failed, read_only, limit.
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, unsupported, command_failed, limit,
+            read_only.
         """
         params: dict[str, Any] = {"name": name, "request_id": request_id}
         found = self._transport.call("user.delete", params, changes=True)
@@ -1016,7 +1025,8 @@ class UserMethods:
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
 
-        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, command_failed, read_only, limit.
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, unsupported, command_failed, limit,
+            read_only.
         """
         params: dict[str, Any] = {"name": name, "request_id": request_id}
         found = self._transport.call("user.disable", params, changes=True)
@@ -1027,7 +1037,8 @@ class UserMethods:
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
 
-        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, command_failed, read_only, limit.
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, unsupported, command_failed, limit,
+            read_only.
         """
         params: dict[str, Any] = {"name": name, "request_id": request_id}
         found = self._transport.call("user.enable", params, changes=True)
@@ -1038,15 +1049,20 @@ class UserMethods:
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
 
-        AgentRefused with rpc_kind invalid_params, not_found.
+        AgentRefused with rpc_kind invalid_params, not_found, read_only.
         """
         params: dict[str, Any] = {"name": name}
         found = self._transport.call("user.get", params, changes=False)
         return self._transport.record("user.get", User.from_dict, found)
 
-    def list(self) -> builtins.list[User]:
-        """Return all users that CodeSmith created, by name."""
-        params: dict[str, Any] = {}
+    def list(self, *, labels: Mapping[str, str] | None = None) -> builtins.list[User]:
+        """Return all users that CodeSmith created, by name; or those that own a workspace with the given labels.
+
+        labels: Words of the caller's own, key to value.
+
+        AgentRefused with rpc_kind invalid_params, read_only.
+        """
+        params: dict[str, Any] = {"labels": labels}
         found = self._transport.call("user.list", params, changes=False)
         return self._transport.record("user.list", lambda rows: [User.from_dict(row) for row in rows], found)
 
@@ -1056,7 +1072,8 @@ class UserMethods:
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
         ssh_keys: OpenSSH public keys, one per item, without options.
 
-        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, command_failed, read_only, limit.
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, unsupported, command_failed, limit,
+            read_only.
         """
         params: dict[str, Any] = {"name": name, "ssh_keys": ssh_keys, "request_id": request_id}
         found = self._transport.call("user.set_keys", params, changes=True)
@@ -1081,8 +1098,8 @@ class WorkspaceMethods:
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
         user: 1 to 28 of a-z, 0-9 and inner hyphens.
 
-        AgentRefused with rpc_kind invalid_params, not_found, not_managed, disabled, in_use, command_failed, limit,
-            read_only.
+        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+            command_failed, limit, read_only.
         """
         params: dict[str, Any] = {"name": name, "user": user, "request_id": request_id}
         found = self._transport.call("workspace.assign", params, changes=True)
@@ -1111,8 +1128,8 @@ class WorkspaceMethods:
         labels: Words of the caller's own, key to value.
         repo: What is cloned into it, as repo.clone takes it.
 
-        AgentRefused with rpc_kind invalid_params, not_found, already_exists, not_managed, disabled, command_failed,
-            limit, in_use, unsupported, read_only.
+        AgentRefused with rpc_kind invalid_params, not_found, already_exists, disabled, not_managed, in_use,
+            unsupported, command_failed, limit, read_only.
         """
         params: dict[str, Any] = {
             "name": name,
@@ -1130,7 +1147,8 @@ class WorkspaceMethods:
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
 
-        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, command_failed, read_only, limit.
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, unsupported, command_failed, limit,
+            read_only.
         """
         params: dict[str, Any] = {"name": name, "keep_user": keep_user, "request_id": request_id}
         found = self._transport.call("workspace.delete", params, changes=True)
@@ -1156,8 +1174,8 @@ class WorkspaceMethods:
         cwd: Relative to the workspace; inside it.
         timeout_s: Default 60.
 
-        AgentRefused with rpc_kind invalid_params, not_found, not_managed, disabled, limit, command_failed, in_use,
-            read_only.
+        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+            command_failed, limit, read_only.
         """
         params: dict[str, Any] = {
             "name": name,
@@ -1176,7 +1194,7 @@ class WorkspaceMethods:
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
 
-        AgentRefused with rpc_kind invalid_params, not_found.
+        AgentRefused with rpc_kind invalid_params, not_found, read_only.
         """
         params: dict[str, Any] = {"name": name}
         found = self._transport.call("workspace.get", params, changes=False)
@@ -1188,7 +1206,7 @@ class WorkspaceMethods:
         user: 1 to 28 of a-z, 0-9 and inner hyphens.
         labels: Words of the caller's own, key to value.
 
-        AgentRefused with rpc_kind invalid_params.
+        AgentRefused with rpc_kind invalid_params, read_only.
         """
         params: dict[str, Any] = {"user": user, "labels": labels}
         found = self._transport.call("workspace.list", params, changes=False)

@@ -38,11 +38,16 @@ def get(c: Context, name: str, node: str = "", file: str = "", json: bool = Fals
     return user
 
 
-@task(name="list", harmless=True)
-def list_(c: Context, node: str = "", file: str = "", json: bool = False) -> list[User]:
+@task(
+    name="list",
+    help={"label": "Only those who own a workspace with this label, as KEY=VALUE; repeatable (default: all)."},
+    harmless=True,
+)
+def list_(c: Context, label: list[str] | None = None, node: str = "", file: str = "", json: bool = False) -> list[User]:
     """Show the users of a node."""
+    labels = arguments.parse_pairs(label or [], "--label")
     with codesmith.connect(node, file) as client:
-        users = client.user.list()
+        users = client.user.list(labels=labels)
     output.show(users, COLUMNS, json=json)
     return users
 

@@ -7,6 +7,7 @@ import secrets
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ from agent.context import Context
 from agent.dispatch import Dispatcher
 from agent.errors import AgentError
 from agent.helper import trees
+from agent.messages import Fixed
 from agent.privileged import Helper
 from agent.store import Store
 
 CONTRACT = json.loads((Path(__file__).parents[2] / "agent" / "openrpc.json").read_text())
+DECLARED = {method["name"]: {error["code"] for error in method["errors"]} for method in CONTRACT["methods"]}
 
 
 class StandInHelper:
@@ -51,6 +54,12 @@ class StandInHelper:
         """Answer this verb when the gate is opened; others at once, `entered` or not."""
         self._held_back = verb
         self.gate.clear()
+
+    def wait_for(self, verb: str) -> None:
+        """Return when this verb has been asked for."""
+        deadline = time.monotonic() + 10
+        while verb not in [called for called, _ in self.calls]:
+            assert time.monotonic() < deadline, f"{verb} did not come"
 
     def _serve(self) -> None:
         while True:
@@ -132,6 +141,7 @@ class Rpc:
         assert answer.get("error", {}).get("code") == code, answer
         assert answer["id"] == 7
         assert answer["error"]["data"]["kind"]
+        assert code in DECLARED.get(method, ()) or code <= -32600, "the contract does not say so"
         return answer["error"]
 
     def answer(self, request: Any) -> Any:
@@ -174,7 +184,7 @@ def serve(folder: Path) -> Iterator[Rpc]:
     helper = StandInHelper(folder / "helper.sock")
     store = Store(str(folder / "state.db"))
     audit = str(folder / "audit.jsonl")
-    context = Context(store, Helper(str(folder / "helper.sock")), CONTRACT, audit, node_id="node", build="")
+    context = Context(store, Helper(str(folder / "helper.sock")), Fixed(CONTRACT), audit, node_id="node", build="")
     dispatcher = Dispatcher(context, Audit(audit))
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listening.bind(str(folder / "agent.sock"))

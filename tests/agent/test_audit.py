@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import threading
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,20 @@ def test_newest_first_and_page_by_page(rpc: Rpc) -> None:
     assert len(rpc.call("audit.list")) == 100
     later = "2026-11-23T01:00:30+01:00"
     assert names(rpc.call("audit.list", before=later)) == ["w20", "w10", "w0"]
+
+
+def test_no_two_records_have_one_time_and_pages_miss_none(rpc: Rpc) -> None:
+    batch = [{"jsonrpc": "2.0", "id": n, "method": "user.create", "params": {"name": "No"}} for n in range(16)]
+    callers = [threading.Thread(target=lambda: [rpc.answer(batch) for _ in range(3)]) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    times: list[str] = []
+    while page := rpc.call("audit.list", limit=7, **({"before": times[-1]} if times else {})):
+        times += [one["time"] for one in page]
+    assert len(set(times)) == len(times) == 4 * 3 * 16
+    assert times == sorted(times, reverse=True)
 
 
 def test_what_was_just_refused_is_there(rpc: Rpc) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,54 @@ def test_document_is_valid_openrpc() -> None:
 
 def test_every_promised_method_is_there() -> None:
     assert set(METHODS) >= PROMISED
+
+
+# design/API.md's table, which foreign clients are written against: each method's parameters, "?" for optional ones.
+PARAMETERS = """
+rpc.discover:  node.info:  node.health:  node.version:  user.create: name ssh_keys? request_id?  user.get: name
+user.list: labels?  user.set_keys: name ssh_keys request_id?  user.disable: name request_id?  user.enable: name request_id?
+user.delete: name request_id?  workspace.create: name user? ssh_keys? labels? repo? request_id?  workspace.get: name
+workspace.list: user? labels?  workspace.open: name request_id?  workspace.update: name labels? request_id?
+workspace.assign: name user request_id?  workspace.delete: name keep_user? request_id?
+workspace.exec: name argv cwd? env? stdin? timeout_s? request_id?
+sandbox.create: workspace limits? network? request_id?  sandbox.get: workspace  sandbox.list:  sandbox.delete: workspace request_id?
+repo.init: workspace name? default_branch? request_id?
+repo.clone: workspace url name? ref? depth? credential? request_id?  repo.get: workspace name  repo.list: workspace
+repo.delete: workspace name request_id?  audit.list: limit? before? workspace? user?
+"""  # noqa: E501
+# Its types and results: the fields of each.
+FIELDS = """
+NodeInfo: node_id instance_id hostname os kernel arch python cpus memory_bytes disk agent_version api_version started_at now counts
+Os: id version_id name  Disk: total_bytes free_bytes  Counts: users workspaces sandboxes  NodeHealth: status checks
+HealthCheck: name status detail  NodeVersion: agent api python build  SshKey: type fingerprint comment
+User: name login uid gid home shell state ssh_keys workspaces created_at  UserDeleted: name deleted leftovers
+Workspace: id name path user login uid gid mode state labels repos sandbox created_at opened_at
+OpenedWorkspace: id name path user login uid gid mode state labels repos sandbox created_at opened_at
+WorkspaceLogin: user host_hint directory environment  WorkspaceDeleted: name deleted user_deleted
+Execution: exit_code signal stdout stderr truncated duration_s killed_by
+Sandbox: workspace limits network enforced state created_at  SandboxDeleted: workspace deleted
+Repo: name path url branch commit  RepoDeleted: name deleted
+AuditRecord: time request_id peer_uid method target outcome duration_s
+"""  # noqa: E501
+
+
+def words_of(table: str) -> dict[str, list[str]]:
+    return {name: words.split() for name, words in re.findall(r"([A-Za-z_.]+):((?: [a-z_]+[?]?)*)(?=\s|$)", table)}
+
+
+def test_parameters_are_those_that_were_promised() -> None:
+    for name, promised in words_of(PARAMETERS).items():
+        there = {one["name"]: one["required"] for one in METHODS[name]["params"]}
+        assert {word.rstrip("?"): not word.endswith("?") for word in promised}.items() <= there.items(), name
+        assert not any(there[extra] for extra in there.keys() - {word.rstrip("?") for word in promised}), name
+    assert words_of(PARAMETERS).keys() == METHODS.keys()
+
+
+def test_records_have_the_fields_that_were_promised() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    for name, promised in words_of(FIELDS).items():
+        assert set(promised) <= set(schemas[name]["properties"]) == set(schemas[name]["required"]), name
+    assert words_of(FIELDS).keys() == schemas.keys()
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,9 +21,11 @@ from tests.agent.conftest import Rpc, serve
 def agent(folder: Path) -> Iterator[Rpc]:
     """One life of a front end; nothing is taken up by itself."""
     running = serve(folder)
-    yield next(running)
-    for _ in running:
-        pass
+    try:
+        yield next(running)
+    finally:
+        for _ in running:
+            pass
 
 
 def cut_off(rpc: Rpc, verb: str, method: str, **params: Any) -> None:
@@ -139,6 +144,61 @@ def test_an_audit_record_that_did_not_reach_its_file_is_written_once(
     for _ in range(3):
         with agent(tmp_path) as rpc:
             assert [one["method"] for one in rpc.audited()] == ["user.create"]
+
+
+def power_cut(rpc: Rpc, folder: Path) -> None:
+    """Keep what is on disk now."""
+    for file in rpc.audit.parent.iterdir():
+        if file.is_file():
+            shutil.copy(file, folder / file.name)
+
+
+def test_a_command_that_was_cut_off_has_one_record_of_who_called(rpc: Rpc, tmp_path_factory: Any) -> None:
+    during, after = tmp_path_factory.mktemp("during"), tmp_path_factory.mktemp("after")
+    rpc.call("workspace.create", name="demo")
+    rpc.helper.hold_back("job.run")
+    words = {"name": "demo", "argv": ["word1"], "env": {"A": "word1"}, "stdin": "word1", "request_id": "r1"}
+    caller = threading.Thread(target=rpc.call, args=("workspace.exec",), kwargs=words)
+    caller.start()
+    rpc.helper.wait_for("job.run")
+    power_cut(rpc, during)
+    rpc.helper.gate.set()
+    caller.join()
+    power_cut(rpc, after)
+    assert [one["outcome"] for one in rpc.audited()] == ["ok", "ok"]
+    for _ in range(2):
+        with agent(during) as again:
+            told = again.audited()[1:]
+            assert [(one["method"], one["outcome"], one["request_id"]) for one in told] == [
+                ("workspace.exec", "cut_off", "r1")
+            ]
+            assert told[0]["peer_uid"] == os.getuid()
+            assert "word1" not in again.audit.read_text() + "".join(again.store.database._connection.iterdump())
+        with agent(after) as again:
+            assert [one["outcome"] for one in again.audited()] == ["ok", "ok"]
+
+
+def test_a_command_that_is_refused_has_one_record(tmp_path: Path) -> None:
+    with agent(tmp_path) as rpc:
+        rpc.refuses("workspace.exec", 1001, name="nothing", argv=["true"])
+        rpc.helper.refusals["job.run"] = CommandFailed("no", command="systemd-run", exit_code=1, stderr="")
+        rpc.call("workspace.create", name="demo")
+        rpc.refuses("workspace.exec", 1007, name="demo", argv=["true"])
+    for _ in range(2):
+        with agent(tmp_path) as rpc:
+            assert [one["outcome"] for one in rpc.audited()] == ["not_found", "ok", "command_failed"]
+
+
+def test_what_is_completed_later_is_recorded_with_who_called(tmp_path: Path) -> None:
+    with agent(tmp_path) as rpc:
+        cut_off(rpc, "user.ensure", "user.create", name="ada", request_id="r1")
+    with agent(tmp_path) as rpc:
+        rpc.dispatcher.resume()
+        assert [(one["outcome"], one["peer_uid"]) for one in rpc.audited()] == [
+            ("in_use", os.getuid()),
+            ("resumed", os.getuid()),
+        ]
+        assert rpc.store.database.all("SELECT * FROM callers") == []
 
 
 def test_a_change_that_ends_on_a_full_disk_takes_the_ballast(rpc: Rpc) -> None:

@@ -16,9 +16,14 @@ from agent.errors import CommandFailed
 from agent.methods import METHODS, workspace
 from tests.agent.conftest import CONTRACT, Rpc, serve
 
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBf4QyqMtYxF0pAkrXgUeYX1gYHnH1P7rqSyGTYk1c2l"
+
 
 def test_discover_serves_the_contract(rpc: Rpc) -> None:
     assert rpc.call("rpc.discover") == CONTRACT
+    one = {"jsonrpc": "2.0", "id": 'a"\u2028', "method": "rpc.discover"}
+    answer = {"jsonrpc": "2.0", "id": 'a"\u2028', "result": CONTRACT}
+    assert rpc.answer([one, {**one, "id": None}]) == [answer, {**answer, "id": None}]
 
 
 def test_curl_can_call(rpc: Rpc) -> None:
@@ -52,6 +57,15 @@ def test_one_connection_serves_many_calls(rpc: Rpc) -> None:
         (b"[" * 100_000, -32700),
         (b"[]", -32600),
         (b"1", -32600),
+        (b"", -32700),
+        (b"null", -32600),
+        (b"{}", -32600),
+        (b'{"jsonrpc":"2.0","id":1,"method":"node.version"} {}', -32700),
+        (b'{"jsonrpc":"2.0","id":true,"method":"node.version"}', -32600),
+        (b'{"jsonrpc":2.0,"id":1,"method":"node.version"}', -32600),
+        (b'{"jsonrpc":"2.0","id":1,"method":"node.version","params":null}', -32600),
+        (b'{"jsonrpc":"1.0","method":"node.version"}', -32600),
+        (b'{"jsonrpc":"2.0","method":7}', -32600),
         (b'{"jsonrpc":"2.0","id":1}', -32600),
         (b'{"jsonrpc":"1.0","id":1,"method":"node.version"}', -32600),
         (b'{"id":1,"method":"node.version"}', -32600),
@@ -63,10 +77,39 @@ def test_one_connection_serves_many_calls(rpc: Rpc) -> None:
     ],
 )
 def test_malformed_requests_get_the_standard_error(rpc: Rpc, request_: bytes, code: int) -> None:
+    kinds = {-32700: "parse_error", -32600: "invalid_request", -32601: "method_not_found", -32602: "invalid_params"}
     answer = rpc.answer(request_)
     assert answer["error"]["code"] == code
+    assert answer["error"]["data"]["kind"] == kinds[code]
     assert "Traceback" not in json.dumps(answer)
     assert rpc.call("node.version")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        '{"jsonrpc":"2.0","id":1,"method":"workspace.exec","params":{"env":{"T":"word1"},"timeout_s":NaN}}',
+        '{"method":"user.create","params":{"name":"zzz","x":"word1"}}',
+        '{"jsonrpc":"2.0","id":1,"method":7,"params":{"credential":{"token":"word1"}}}',
+        '{"jsonrpc":"2.0","id":1,"method":"user.create","params":{"name":"ada","ssh_keys":[7,"word1"]}}',
+        '[{"id":1,"method":"repo.clone","params":{"credential":{"token":"word1"}}}]',
+        "word1",
+    ],
+)
+def test_what_is_refused_is_neither_quoted_nor_logged(
+    rpc: Rpc, request_: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    answer = rpc.answer(request_.encode())
+    assert "error" in (answer[0] if isinstance(answer, list) else answer)
+    assert "word1" not in json.dumps(answer)
+    assert "word1" not in "".join(capfd.readouterr())
+
+
+def test_words_of_the_caller_do_not_steer_a_terminal(rpc: Rpc) -> None:
+    error = rpc.refuses("user.get", -32602, **{"name": "ada", "\x1b[31m\n\u202e\ud800": 1})
+    assert error["data"]["errors"][0]["field"] == r"\x1b[31m\n\u202e\ud800"
+    assert error["message"].isprintable()
+    assert rpc.refuses("no\x1b[31m", -32601)["message"].isprintable()
 
 
 def test_id_survives_a_failing_call(rpc: Rpc) -> None:
@@ -89,8 +132,39 @@ def test_http_is_narrow(rpc: Rpc) -> None:
     assert rpc.raw(b"POST /RPC2 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")[0] == 404
     assert rpc.raw(b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")[0] == 411
     assert rpc.post(b"{}", "Content-Encoding: gzip")[0] == 415
+    assert rpc.post(b"{}", "Transfer-Encoding: chunked")[0] == 411
+    for length in ("2", "+2", "-2", "2_0", "0x2", "2, 2", "9" * 30):
+        assert rpc.post(b"{}", f"Content-Length: {length}")[0] == 400
     huge = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 262145\r\n\r\n"
     assert rpc.raw(huge)[0] == 413
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "GET / HTTP/1.1",
+        "PUT / HTTP/1.1",
+        "POST /x HTTP/1.1\r\nContent-Length: 2",
+        "POST / HTTP/1.1",
+        "POST / HTTP/9.9",
+        "POST / HTTP/1.1\r\nContent-Length: 999999",
+        "POST /ssh-agent HTTP/1.1",
+        "POST / HTTP/1.1" + "\r\na: b" * 200,
+    ],
+)
+def test_refusals_of_http_are_errors_of_the_contract_too(rpc: Rpc, text: str) -> None:
+    with rpc.connect() as connection:
+        connection.sendall(f"{text}\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    error = json.loads(answer.partition(b"\r\n\r\n")[2] or answer)["error"]
+    assert (error["code"], error["data"]) == (-32600, {"kind": "invalid_request"})
+
+
+def test_a_request_that_ended_early_is_not_carried_out(rpc: Rpc) -> None:
+    body = b'{"jsonrpc":"2.0","id":1,"method":"user.create","params":{"name":"ada"}}'
+    status, text = rpc.raw(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (len(body) + 9) + body)
+    assert (status, json.loads(text)["error"]["code"]) == (200, -32700)
+    assert rpc.helper.calls == []
 
 
 @pytest.mark.parametrize(
@@ -106,6 +180,8 @@ def test_http_is_narrow(rpc: Rpc) -> None:
         ("user.create", {"name": "a", "ssh_keys": None}, "ssh_keys"),
         ("workspace.create", {"name": "a", "labels": {"a b": "c"}}, "labels"),
         ("workspace.create", {"name": "a", "labels": {"a": 1}}, "labels"),
+        ("workspace.create", {"name": "a", "labels": {"a": "b\x9b31m"}}, "labels"),
+        ("user.set_keys", {"name": "a", "ssh_keys": [KEY + " a\u2028b"]}, "ssh_keys"),
         ("workspace.delete", {"name": "a", "keep_user": 1}, "keep_user"),
         ("sandbox.create", {"workspace": "a", "limits": {"memory_bytes": 1000}}, "limits"),
         ("sandbox.create", {"workspace": "a", "limits": {"cpus": 0}}, "limits"),
@@ -136,6 +212,13 @@ def test_a_notification_changes_nothing(rpc: Rpc) -> None:
     assert rpc.answer({"jsonrpc": "2.0", "method": "user.create", "params": {"name": "ada"}}) is None
     assert rpc.helper.calls == []
     assert rpc.call("user.list") == []
+    one = {"jsonrpc": "2.0", "method": "user.delete", "params": {"name": "bob"}}
+    assert rpc.answer([one, {**one, "method": "node.version", "params": {}}, one]) is None
+    assert [(record["method"], record["target"], record["outcome"]) for record in rpc.audited()] == [
+        ("user.create", {"name": "ada"}, "invalid_request"),
+        ("user.delete", {"name": "bob"}, "invalid_request"),
+        ("user.delete", {"name": "bob"}, "invalid_request"),
+    ]
 
 
 def test_a_workspace_comes_with_its_dedicated_user_and_goes_with_it(rpc: Rpc) -> None:
@@ -144,6 +227,11 @@ def test_a_workspace_comes_with_its_dedicated_user_and_goes_with_it(rpc: Rpc) ->
     assert rpc.call("user.get", name="demo")["workspaces"] == ["demo"]
     assert rpc.call("workspace.list", labels={"team": "b"}) == []
     assert [found["name"] for found in rpc.call("workspace.list", labels={"team": "a"}, user="demo")] == ["demo"]
+    assert [found["name"] for found in rpc.call("user.list", labels={"team": "a"})] == ["demo"]
+    rpc.call("user.create", name="ada")
+    assert rpc.call("user.list", labels={"team": "b"}) == rpc.call("user.list", labels={"team": "a", "x": "y"}) == []
+    assert [found["name"] for found in rpc.call("user.list", labels={})] == ["ada", "demo"]
+    rpc.refuses("user.list", -32602, labels={"team": 1})
     rpc.refuses("user.delete", 1004, name="demo")
     assert rpc.call("workspace.delete", name="demo") == {
         "name": "demo",
@@ -344,6 +432,12 @@ def test_a_damaged_store_is_read_only_and_says_so(tmp_path: Path, damage: bytes 
     running = serve(tmp_path)
     rpc = next(running)
     rpc.refuses("user.create", 1009, name="ada")
+    for method in ("node.info", "sandbox.list", "user.list", "workspace.list"):
+        rpc.refuses(method, 1009)
+    for method in ("user.get", "workspace.get", "workspace.open"):
+        rpc.refuses(method, 1009, name="ada")
+    for method in ("repo.list", "sandbox.get"):
+        rpc.refuses(method, 1009, workspace="ada")
     assert rpc.call("node.health")["status"] == "failing"
     assert rpc.helper.calls == []
     for _ in running:

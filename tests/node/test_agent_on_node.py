@@ -48,6 +48,11 @@ def test_an_account_that_was_made_again_by_hand_is_left_alone(web1: Web1) -> Non
             "--regid=4242 --clear-groups sleep 1001 >/dev/null 2>&1 &")  # fmt: skip
     web1.refuses(web1.client.user.delete, "not_managed", name="twin")
     assert "4242" in web1.on("getent passwd cs-twin").out
+    web1.refuses(web1.client.user.get, "not_found", name="twin")
+    assert "twin" not in [user.name for user in web1.client.user.list()]
+    health = {check.name: (check.status, check.detail) for check in web1.client.node.health().checks}
+    assert health["accounts"][0] == "degraded"
+    assert "cs-twin" in health["accounts"][1]
     is_running = "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep '[s]leep 1001'"
     web1.person.wait_until(lambda: web1.on(is_running, check=False).ok, within_s=10)
     web1.refuses(web1.client.user.delete, "not_managed", name="twin")
@@ -55,23 +60,61 @@ def test_an_account_that_was_made_again_by_hand_is_left_alone(web1: Web1) -> Non
     web1.on("kill $(grep -lz '[s]leep' /proc/[0-9]*/cmdline | cut -d/ -f3)", check=False)
 
 
+def test_an_account_with_the_uid_or_group_of_ours_is_left_alone(web1: Web1) -> None:
+    uid = web1.client.user.create(name="sole").uid
+    is_running = "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep '[s]leep 1005'"
+    web1.on(f"useradd --non-unique --uid {uid} -N --gid nogroup alias; install -o {uid} /dev/null /tmp/alias")
+    web1.on(f"setpriv --reuid={uid} --regid={uid} --clear-groups sleep 1005 >/dev/null 2>&1 &")
+    web1.person.wait_until(lambda: web1.on(is_running, check=False).ok, within_s=10)
+    for call in (web1.client.user.delete, web1.client.user.disable):
+        assert "alias" in web1.refuses(call, "not_managed", name="sole").problem
+    assert web1.on(f"{is_running}; ls /tmp/alias; getent passwd alias cs-sole").ok
+    web1.on("sed -i /^alias:/d /etc/passwd /etc/shadow")
+    web1.on("cp -p /etc/group /root; sed -i 's/^cs-sole:x:[0-9]*/cs-sole:x:4300/' /etc/group")
+    web1.refuses(web1.client.user.delete, "not_managed", name="sole")
+    assert web1.on("getent passwd cs-sole && getent group 4300").ok
+    web1.on("cat /root/group > /etc/group")
+    assert web1.client.user.delete(name="sole").leftovers == []
+
+
 def test_a_forged_store_of_the_front_end_harms_nobody(web1: Web1) -> None:
     forged = {"name": "root", "login": "root", "uid": 0, "gid": 0, "home": "/root", "shell": "/bin/sh",
               "state": "active",
               "keys": [], "created_at": "2026-11-23T00:00:00Z", "dedicated": True}  # fmt: skip
+    web1.on("useradd --create-home --user-group cs-mine; cd /srv/codesmith/workspaces; mkdir mine; chown cs-mine mine")
+    uid = int(web1.on("id -u cs-mine").out)
+    likely = {**forged, "name": "mine", "login": "cs-mine", "home": "/srv/codesmith/home/cs-mine"}
     workspace = {"id": "x", "name": "etc", "path": "/etc", "user": "root", "login": "root", "uid": 0, "gid": 0,
-                 "labels": {}, "created_at": "2026-11-23T00:00:00Z", "opened_at": None}  # fmt: skip
+                 "labels": {}, "created_at": "2026-11-23T00:00:00Z", "opened_at": None, "sandbox": {"limits": {}},
+                 }  # fmt: skip
+    directory = {**workspace, "name": "mine", "user": "mine", "login": "cs-mine", "uid": uid, "gid": uid}
+    users = [forged, {**likely, "uid": uid, "gid": uid}, {**likely, "name": "mine2", "uid": 70000, "gid": 70000}]
+    places = [workspace, {**directory, "path": "/srv/codesmith/workspaces/mine"}]
+    before = web1.client.user.list(), web1.client.workspace.list(), web1.client.sandbox.list()
     script = f"""
-import sqlite3
+import json, sqlite3
 database = sqlite3.connect("/var/lib/codesmith/state.db")
-database.execute("INSERT INTO users VALUES ('root', ?)", ({json.dumps(forged)!r},))
-database.execute("INSERT INTO workspaces VALUES ('etc', 'root', ?)", ({json.dumps(workspace)!r},))
+for user in {users!r}:
+    database.execute("INSERT INTO users VALUES (?, ?)", (user["name"], json.dumps(user)))
+for place in {places!r}:
+    database.execute("INSERT INTO workspaces VALUES (?, ?, ?)", (place["name"], place["user"], json.dumps(place)))
 database.commit()
 """
     web1.on(f"python3 - <<'E'\n{script}\nE")
-    web1.refuses(web1.client.workspace.exec, "not_found", name="etc", argv=["id"])
-    web1.client.workspace.delete(name="etc")
-    assert web1.on("getent passwd root; ls /etc/passwd; ls -d /root").ok
+    assert before == (web1.client.user.list(), web1.client.workspace.list(), web1.client.sandbox.list())
+    for name in ("root", "mine", "mine2"):
+        web1.refuses(web1.client.user.get, "not_found", name=name)
+    for name in ("etc", "mine"):
+        for call in (web1.client.workspace.get, web1.client.workspace.open, web1.client.workspace.update):
+            web1.refuses(call, "not_found", name=name)
+        web1.refuses(web1.client.workspace.exec, "not_found", name=name, argv=["id"])
+        web1.client.workspace.delete(name=name)
+    for name in ("root", "mine2"):
+        web1.client.user.delete(name=name)
+    assert web1.on(
+        "getent passwd root cs-mine && ls /etc/passwd && cd /srv/codesmith/workspaces && ls -d /root mine"
+    ).ok
+    web1.on("rmdir /srv/codesmith/workspaces/mine; userdel -r cs-mine", check=False)
 
 
 def test_only_the_front_end_reaches_the_helper(web1: Web1) -> None:
@@ -184,7 +227,11 @@ def test_words_reach_a_job_unchanged(web1: Web1) -> None:
     show = "import json, os, sys; print(json.dumps([sys.argv[1:], os.environ['ODD'], sys.stdin.read(), os.getcwd()]))"
     odd = "\n".join(words)
     done = web1.client.workspace.exec(
-        name="words", argv=["python3", "-c", show, *words], env={"ODD": odd}, stdin=odd, cwd="code"
+        name="words",
+        argv=["python3", "-c", show, *words],
+        env={"ODD": odd, "nl": "no", "IFS": "o"},
+        stdin=odd,
+        cwd="code",
     )
     assert json.loads(done.stdout) == [words, odd, odd, "/srv/codesmith/workspaces/words/code"]
 
@@ -253,6 +300,26 @@ def test_the_front_end_has_no_capability_and_the_helper_goes_when_idle(web1: Web
     web1.person.wait_until(lambda: not web1.on(helper_is_there, check=False).ok, within_s=60)
     assert web1.client.node.health().status == "ok"
     assert not web1.on(helper_is_there, check=False).ok
+
+
+CONNECT = """
+import os, signal, socket, sys
+os.kill(int(sys.argv[1]), signal.SIGSTOP)
+try:
+    clients = [socket.socket(socket.AF_UNIX) for _ in range(400)]
+    for client in clients:
+        client.setblocking(False)
+        client.connect("/run/codesmith/agent.sock")
+finally:
+    os.kill(int(sys.argv[1]), signal.SIGCONT)
+"""
+
+
+def test_clients_that_come_all_at_once_are_let_in(web1: Web1) -> None:
+    pid = web1.on("systemctl show --property=MainPID --value codesmith-agent.service").out.strip()
+    said = web1.on(f"ulimit -n 1024; python3 -c '{CONNECT}' {pid}", check=False)
+    assert (said.code, said.err) == (0, "")
+    assert web1.client.node.version()
 
 
 def test_many_verbs_without_a_pause_leave_no_dead_children(web1: Web1) -> None:

@@ -1,4 +1,4 @@
-"""JSON text: long lists without all of them in memory."""
+"""Answers as text: long lists without all of their records in memory."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from agent import json_text
+from agent.messages import Records
 from tests.agent.conftest import Rpc
 
 
 @pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 250])
 def test_a_list_is_written_whatever_its_length(count: int) -> None:
     records = [{"name": f"w{number}", "labels": {"a": '"],'}} for number in range(count)]
-    answer = {"jsonrpc": "2.0", "result": json_text.write_list(iter(records)), "id": 7}
-    assert json.loads(json_text.write(answer)) == {"jsonrpc": "2.0", "result": records, "id": 7}
-    assert json.loads(json_text.write([answer, answer]))[1]["result"] == records
+    assert json.loads(Records(iter(records)).text) == records
 
 
 def test_a_list_is_never_whole_in_memory() -> None:
@@ -26,10 +24,10 @@ def test_a_list_is_never_whole_in_memory() -> None:
             yield {"text": f"{number:04}" * 256}
 
     tracemalloc.start()
-    text = json_text.write({"jsonrpc": "2.0", "id": 1, "result": json_text.write_list(records())})
+    text = Records(records()).text
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    # The text in parts, whole, and whole as an answer; the records would be as much again.
+    # In parts, joined, and in brackets; the records would be as much again.
     assert peak < 3.25 * len(text)
 
 

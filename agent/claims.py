@@ -1,0 +1,69 @@
+"""What the store claims to be ours, held against what only root can write: the account databases and the directories.
+
+The store may be forged, and a name may be made again by hand. What is not ours is not shown. What is gone is: so it can
+be deleted.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import stat
+from typing import Any, Dict, Iterable, Iterator, Optional
+
+from agent.helper.ledger import UID_FIRST, UID_LAST
+from agent.names import NAME, home_of, login_of, path_of
+
+Document = Dict[str, Any]
+
+
+def is_user(document: Document) -> bool:
+    """Tell whether a user's document is of an account that we made, or that is gone."""
+    return _is_account_of(document, _account(document["login"]))
+
+
+def shown_users(documents: Iterable[Document]) -> Iterator[Document]:
+    """Yield those that are ours; the account databases are read once, however many they are."""
+    accounts = {account.pw_name: account for account in pwd.getpwall()}
+    return (document for document in documents if _is_account_of(document, accounts.get(document["login"])))
+
+
+def is_workspace(document: Document) -> bool:
+    """Tell whether a workspace's document is of a directory that we made, or that is gone or on its way."""
+    name = document["name"]
+    claimed = (document["path"], document["login"])
+    if not (_is_name(name) and _is_name(document["user"])) or claimed != (path_of(name), login_of(document["user"])):
+        return False
+    if not _is_uid(document["uid"]):
+        return False
+    try:
+        found = os.lstat(path_of(name))
+    except OSError:
+        return True
+    is_moving = document.get("state", "ready") != "ready" and _is_uid(found.st_uid)
+    return stat.S_ISDIR(found.st_mode) and (is_moving or found.st_uid == document["uid"])
+
+
+def _is_account_of(document: Document, account: Optional[pwd.struct_passwd]) -> bool:
+    name, uid = document["name"], document["uid"]
+    if not _is_name(name) or not _is_uid(uid):
+        return False
+    if (document["login"], document["gid"], document["home"]) != (login_of(name), uid, home_of(name)):
+        return False
+    return account is None or (account.pw_uid, account.pw_gid) == (uid, uid)
+
+
+def _account(login: str) -> Optional[pwd.struct_passwd]:
+    try:
+        return pwd.getpwnam(login)
+    except KeyError:
+        return None
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(NAME, value) is not None
+
+
+def _is_uid(value: Any) -> bool:
+    return isinstance(value, int) and UID_FIRST <= value <= UID_LAST
