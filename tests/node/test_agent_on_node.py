@@ -58,6 +58,8 @@ def test_an_account_that_was_made_again_by_hand_is_left_alone(web1: Web1) -> Non
     web1.refuses(web1.client.user.delete, "not_managed", name="twin")
     assert web1.on(is_running).ok
     web1.on("kill $(grep -lz '[s]leep' /proc/[0-9]*/cmdline | cut -d/ -f3)", check=False)
+    web1.on("userdel -r cs-twin", check=False)
+    assert web1.client.user.delete(name="twin").leftovers == []
 
 
 def test_an_account_with_the_uid_or_group_of_ours_is_left_alone(web1: Web1) -> None:
