@@ -39,7 +39,7 @@ class Audit:
     def __init__(self, path: str) -> None:
         self._lock, self._path = threading.Lock(), path
         self._order, self._clock = threading.Lock(), RisingClock()
-        self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self._fd = self._open()
         size = os.fstat(self._fd).st_size
         if size and os.pread(self._fd, 1, size - 1) != b"\n":
             self._append(b"\n")  # a power cut tore the last line: the next one is whole all the same
@@ -66,6 +66,7 @@ class Audit:
         """Append one record to the file and to the journal."""
         try:
             with self._lock:
+                self._follow()
                 self._append(line.encode() + b"\n")
                 os.fsync(self._fd)
         except OSError as error:  # a full disk: what makes room must stay possible, and the journal has the record
@@ -76,6 +77,24 @@ class Audit:
         """Tell whether a record is among the last ones of the file."""
         wanted = line.encode()
         return any(found == wanted for found in itertools.islice(_lines_backwards(self._fd), TAIL_LINES))
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+    def _follow(self) -> None:
+        """Begin a new file when somebody moved this one away, as logrotate does."""
+        try:
+            if os.path.samestat(os.lstat(self._path), os.fstat(self._fd)):
+                return
+        except FileNotFoundError:
+            pass
+        moved, self._fd = self._fd, self._open()
+        os.close(moved)
+        folder = os.open(os.path.dirname(self._path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
     def _append(self, data: bytes) -> None:
         """Write all of it or nothing: half a line would take the next one with it."""

@@ -57,8 +57,11 @@ class Dispatcher:
         self._journal = Journal(context, audit, self._methods, self._run)
         self._running = KeyedLocks()
 
-    def call(self, name: str, params: Any, *, peer_uid: Optional[int], is_notification: bool = False) -> Any:
-        """Return the method's result or raise an AgentError. A notification changes nothing."""
+    def call(
+        self, name: str, params: Any, *, peer_uid: Optional[int], is_notification: bool = False,
+        refusal: Optional[AgentError] = None,
+    ) -> Any:  # fmt: skip
+        """Return the method's result or raise an AgentError, `refusal` if given. A notification changes nothing."""
         entry = self._methods.get(name)
         if entry is None:
             raise MethodNotFound(f"no method {name[:64]!r}", hint="rpc.discover lists them")
@@ -67,8 +70,10 @@ class Dispatcher:
             self._audit.note(Attempt(entry.name, params, peer_uid), NOTIFICATION)
             return None
         if entry.mutates:
-            return self._change(entry, params, peer_uid)
+            return self._change(entry, params, peer_uid, refusal)
         try:
+            if refusal is not None:
+                raise refusal
             return self._run(entry, entry.function, self._checks[name](params))
         except AgentError:
             raise
@@ -79,9 +84,11 @@ class Dispatcher:
         """Take up what was begun and not ended."""
         self._journal.settle_all()
 
-    def _change(self, entry: Method, params: Any, peer_uid: Optional[int]) -> Any:
+    def _change(self, entry: Method, params: Any, peer_uid: Optional[int], refusal: Optional[AgentError]) -> Any:
         attempt, reply = Attempt(entry.name, params, peer_uid), None
         try:
+            if refusal is not None:
+                raise refusal
             change = Change.of(entry, self._checks[entry.name](params))
             if not entry.is_resumable:
                 self._journal.announce(attempt)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import threading
+from contextlib import nullcontext
 from typing import Any, Dict, Iterator, List, NoReturn, Optional, Tuple
 
 import jsonrpclib.config
@@ -15,9 +17,14 @@ import jsonrpclib.jsonlib
 import jsonrpclib.jsonrpc
 from jsonrpclib.SimpleJSONRPCServer import SimpleJSONRPCDispatcher
 
-from agent.errors import AgentError
+from agent.errors import AgentError, LimitReached
 
 BATCH_MAX = 16
+# Once the answers of a batch are longer together, the rest of it is refused.
+BATCH_REPLY_MAX = 16 << 20
+# As long as there is much on a node. Others wait for them no longer than it takes to write so many.
+LISTS = ("audit.list", "sandbox.list", "user.list", "workspace.list")
+LISTS_MAX = 4
 DIGITS_MAX = 64
 RECORDS_AT_ONCE = 100
 CONFIG = jsonrpclib.config.Config(version=2.0, content_type="application/json", use_jsonclass=False)
@@ -70,38 +77,49 @@ class Records:
 
 
 class JsonRpc(SimpleJSONRPCDispatcher):
-    """jsonrpclib's dispatcher, strict about JSON-RPC 2.0. `dispatch_method` takes (method, params, is_notification)."""
+    """jsonrpclib's dispatcher, strict about JSON-RPC 2.0, and about the memory that answers take.
+
+    `dispatch_method` takes (method, params, is_notification, refusal): with a refusal it does no more than record it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(config=CONFIG)
+        self._listing = threading.BoundedSemaphore(LISTS_MAX)
 
     def _marshaled_dispatch(self, data: str, dispatch_method: Any = None, path: Any = None) -> str:
         """Return the answer to a body; nothing when all of it were notifications."""
         try:
             request = parse_json(data)
         except RecursionError:
-            answer: Any = error_answer(None, NotJson("the request is nested too deeply"))
+            return dump_json(error_answer(None, NotJson("the request is nested too deeply")))
         except ValueError as error:
-            answer = error_answer(None, NotJson(f"the request is not JSON: {error}"))
-        else:
-            answer = self._unmarshaled_dispatch(request, dispatch_method)
-        if isinstance(answer, list):
-            return f"[{','.join(map(_text_of, answer))}]"
-        return "" if answer is None else _text_of(answer)
-
-    def _unmarshaled_dispatch(self, request: Any, dispatch_method: Any = None) -> Any:
+            return dump_json(error_answer(None, NotJson(f"the request is not JSON: {error}")))
         if not isinstance(request, list):
-            return self._marshaled_single_dispatch(request, dispatch_method)
+            return self._text(request, dispatch_method)
         if not 1 <= len(request) <= BATCH_MAX:
-            return error_answer(None, Invalid(f"a batch holds 1 to {BATCH_MAX} requests"))
-        answers = (self._marshaled_single_dispatch(one, dispatch_method) for one in request)
-        return [answer for answer in answers if answer is not None] or None
+            return dump_json(error_answer(None, Invalid(f"a batch holds 1 to {BATCH_MAX} requests")))
+        texts: List[str] = []
+        for one in request:
+            is_full = sum(map(len, texts)) > BATCH_REPLY_MAX
+            texts.append(self._text(one, dispatch_method, _too_long() if is_full else None))
+        answers = ",".join(text for text in texts if text)
+        return f"[{answers}]" if answers else ""
 
-    def _marshaled_single_dispatch(self, request: Any, dispatch_method: Any = None) -> Optional[Dict[str, Any]]:
+    def _text(self, request: Any, dispatch_method: Any, refusal: Optional[AgentError] = None) -> str:
+        """Return the answer to one request as text; of long lists few are in memory at once."""
+        method = request.get("method") if isinstance(request, dict) else None
+        with self._listing if method in LISTS else nullcontext():
+            answer = self._answer(request, dispatch_method, refusal)
+            return "" if answer is None else _text_of(answer)
+
+    def _answer(self, request: Any, dispatch_method: Any, refusal: Optional[AgentError]) -> Optional[Dict[str, Any]]:
         problem = _problem_of(request)
         identity = request.get("id") if isinstance(request, dict) else None
         if problem:
             return error_answer(identity if _is_identity(identity) else None, Invalid(problem))
         is_notification = "id" not in request
         try:
-            result = dispatch_method(request["method"], request.get("params") or None, is_notification)
+            result = dispatch_method(request["method"], request.get("params") or None, is_notification, refusal)
             answer = {"jsonrpc": "2.0", "result": result, "id": identity}
         except AgentError as error:
             answer = error_answer(identity, error)
@@ -116,6 +134,10 @@ def error_answer(identity: Any, error: AgentError) -> Dict[str, Any]:
 def dump_json(value: Any) -> str:
     """Return a value as JSON, in ASCII."""
     return _ENCODER.encode(value)
+
+
+def _too_long() -> LimitReached:
+    return LimitReached("not carried out: the answers of this batch are too long together", hint="ask one by one")
 
 
 def _text_of(answer: Dict[str, Any]) -> str:

@@ -18,9 +18,9 @@ import struct
 import threading
 import time
 from http import HTTPStatus
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
-from jsonrpclib.SimpleJSONRPCServer import SimpleJSONRPCDispatcher, SimpleJSONRPCRequestHandler
+from jsonrpclib.SimpleJSONRPCServer import SimpleJSONRPCRequestHandler
 
 from agent.audit import Audit
 from agent.context import Context
@@ -36,6 +36,8 @@ from agent.store import Store
 BODY_BYTES_MAX = 256 << 10
 LOAN_PATH = "/ssh-agent"
 CONNECTIONS_MAX = 256
+# Of answers that are not taken, all together.
+REPLIES_BYTES_MAX = 64 << 20
 # What may come before the body. http.client alone would take 100 lines of 64 KiB.
 HEAD_BYTES_MAX = 32 << 10
 # For a whole request from its first byte, and for a whole reply: a byte now and then does not prolong them.
@@ -252,9 +254,17 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def _dispatch(self, method: str, params: Any, is_notification: bool) -> Any:
+    def _dispatch(self, method: str, params: Any, is_notification: bool, refusal: Optional[AgentError]) -> Any:
         caller_uid.set(self.peer_uid)
-        return self.server.dispatcher.call(method, params, peer_uid=self.peer_uid, is_notification=is_notification)
+        return self.server.dispatcher.call(
+            method, params, peer_uid=self.peer_uid, is_notification=is_notification, refusal=refusal
+        )
+
+    def send_header(self, keyword: str, value: str) -> None:
+        """Send one header; how long the answer is, is counted."""
+        if keyword.lower() == "content-length":
+            self.server.connections.mark_replying(self.connection, int(value))
+        super().send_header(keyword, value)
 
     def address_string(self) -> str:
         """A Unix peer has no address: its uid names it."""
@@ -270,6 +280,7 @@ class Connections:
     def __init__(self, most: int) -> None:
         self._most, self._lock = most, threading.Lock()
         self._idle: Dict[socket.socket, None] = {}
+        self._replies: Dict[socket.socket, int] = {}
         self._count = 0
 
     def admit(self) -> bool:
@@ -278,12 +289,7 @@ class Connections:
             if self._count >= self._most:
                 if not self._idle:
                     return False
-                oldest = next(iter(self._idle))
-                del self._idle[oldest]
-                try:
-                    oldest.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
+                _shut_oldest(self._idle)
             self._count += 1
             return True
 
@@ -296,13 +302,34 @@ class Connections:
         """The connection waits for a request."""
         with self._lock:
             self._idle[connection] = None
+            self._replies.pop(connection, None)
+
+    def mark_replying(self, connection: socket.socket, size: int) -> None:
+        """The connection has an answer to take; at the limit of all together, who has had one for longest loses it."""
+        with self._lock:
+            self._replies[connection] = size
+            while len(self._replies) > 1 and sum(self._replies.values()) > REPLIES_BYTES_MAX:
+                _shut_oldest(self._replies)
 
     def mark_busy(self, connection: socket.socket) -> None:
         """The connection has a request under way."""
         with self._lock:
             self._idle.pop(connection, None)
 
-    forget = mark_busy
+    def forget(self, connection: socket.socket) -> None:
+        """The connection has ended."""
+        with self._lock:
+            self._idle.pop(connection, None)
+            self._replies.pop(connection, None)
+
+
+def _shut_oldest(connections: Dict[socket.socket, Any]) -> None:
+    oldest = next(iter(connections))
+    del connections[oldest]
+    try:
+        oldest.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer, JsonRpc):
@@ -313,7 +340,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer, JsonRpc
     logRequests = False  # noqa: N815  (xmlrpc.server's name)
 
     def __init__(self, listening: socket.socket, dispatcher: Dispatcher) -> None:
-        SimpleJSONRPCDispatcher.__init__(self, config=CONFIG)
+        JsonRpc.__init__(self)
         socketserver.BaseServer.__init__(self, "", RequestHandler)
         self.socket, self.dispatcher = listening, dispatcher
         self.json_config = CONFIG

@@ -185,6 +185,9 @@ def _owner_of(workspace: str) -> UserRecord:
         raise Disabled(f"user {owner.name!r} is disabled", hint=f"inv user.enable {owner.name}")
     if accounts.check_ours(owner.name, owner.uid) is None:
         raise NotManaged(f"the Unix account {login_of(owner.name)!r} is gone", hint="inv node.health")
+    if not trees.is_owned_directory(WORKSPACES, workspace, owner.uid):
+        problem = f"the directory {path_of(workspace)} is gone, or not the one that CodeSmith made"
+        raise NotManaged(problem, hint=f"on the node: ls -ld {path_of(workspace)}")
     return owner
 
 

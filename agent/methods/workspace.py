@@ -374,7 +374,8 @@ def find_ours(context: Context, name: str) -> Dict[str, Any]:
     """Return the stored document of a workspace that is ours by all that the front end can see; NotFound otherwise."""
     document = find(context, name)
     if not claims.is_workspace(document):
-        raise NotFound(f"the directory {path_of(name)} is not the one that CodeSmith made", hint="inv node.health")
+        problem = f"the directory {path_of(name)} is not the one that CodeSmith made"
+        raise NotFound(problem, hint=f"on the node: ls -ld {path_of(name)}")
     return document
 
 

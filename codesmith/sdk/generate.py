@@ -174,6 +174,9 @@ def _reader(schema: Mapping[str, Any], field: str, is_required: bool) -> str:
         return read if is_required else f'{read} if data.get("{field}") else None'
     if schema.get("type") == "array" and "$ref" in schema.get("items", {}):
         return f"[{python_type(schema['items'])}.from_dict(item) for item in {at}]"
+    record = next((one for one in schema.get("oneOf", ()) if "$ref" in one), None)
+    if record is not None:
+        return f'{python_type(record)}.from_dict({at}) if data.get("{field}") else None'
     return at if is_required else f'data.get("{field}")'
 
 

@@ -55,6 +55,16 @@ def test_no_two_records_have_one_time_and_pages_miss_none(rpc: Rpc) -> None:
     assert times == sorted(times, reverse=True)
 
 
+def test_a_file_that_was_moved_away_takes_no_more_records(rpc: Rpc) -> None:
+    rpc.call("user.create", name="ada")
+    rpc.audit.rename(rpc.audit.with_suffix(".1"))
+    rpc.call("user.create", name="bob")
+    assert names(rpc.call("audit.list")) == ["bob"]
+    lines = rpc.audit.with_suffix(".1").read_text().splitlines()
+    assert [json.loads(line)["target"]["name"] for line in lines] == ["ada"]
+    assert rpc.audit.stat().st_mode & 0o777 == 0o600
+
+
 def test_what_was_just_refused_is_there(rpc: Rpc) -> None:
     rpc.refuses("user.disable", 1001, name="nobody", request_id="r9")
     (found,) = rpc.call("audit.list")

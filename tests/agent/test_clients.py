@@ -152,6 +152,42 @@ def test_batches_and_malformed_huge_and_nested_requests_hold_up_nobody(rpc: Rpc)
             one.communicate()
 
 
+def test_long_answers_that_nobody_takes_hold_up_nobody_and_cost_little(
+    rpc: Rpc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "REPLIES_BYTES_MAX", 16 << 20)
+    body = json.dumps([{"jsonrpc": "2.0", "id": n, "method": "rpc.discover"} for n in range(16)]).encode()
+    whole = len(rpc.post(body)[1])
+    before = resident_bytes()
+    clients = [rpc.connect() for _ in range(100)]
+    try:
+        for client in clients:
+            client.sendall(HEAD % len(body) + b"\r\n" + body)
+        rpc.patience_s = PATIENCE_S
+        for client in clients:
+            assert client.recv(1) == b"H"
+            assert rpc.call("node.version")
+        assert resident_bytes() - before < MEMORY_BYTES_MAX < whole * len(clients)
+    finally:
+        rpc.patience_s = 20.0
+        for client in clients:
+            client.close()
+
+
+def test_a_batch_with_too_long_answers_is_not_carried_out_further(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "BATCH_REPLY_MAX", 1000)
+    one = {"jsonrpc": "2.0", "method": "rpc.discover"}
+    change = {"jsonrpc": "2.0", "method": "user.create", "params": {"name": "ada"}}
+    answers = rpc.answer([{**one, "id": 1}, {**change, "id": 2}, {**one, "id": 3}, one, change])
+    told = [(answer["id"], answer.get("error", {}).get("code")) for answer in answers]
+    assert told == [(1, None), (2, 1008), (3, 1008)]
+    assert rpc.helper.calls == []
+    assert [(one["method"], one["outcome"]) for one in rpc.audited()] == [
+        ("user.create", "limit"),
+        ("user.create", "invalid_request"),
+    ]
+
+
 def test_slow_senders_make_room_for_others(rpc: Rpc) -> None:
     clients = [rpc.connect() for _ in range(server.CONNECTIONS_MAX)]
     try:

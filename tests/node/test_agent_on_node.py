@@ -58,6 +58,24 @@ def test_an_account_that_was_made_again_by_hand_is_left_alone(web1: Web1) -> Non
     web1.refuses(web1.client.user.delete, "not_managed", name="twin")
     assert web1.on(is_running).ok
     web1.on("kill $(grep -lz '[s]leep' /proc/[0-9]*/cmdline | cut -d/ -f3)", check=False)
+    web1.on("userdel -r cs-twin", check=False)
+    assert web1.client.user.delete(name="twin").leftovers == []
+
+
+def test_no_job_runs_in_a_directory_that_was_put_in_the_place_of_ours(web1: Web1) -> None:
+    client, path = web1.client, "/srv/codesmith/workspaces/swapped"
+    client.workspace.create(name="swapped")
+    web1.on(f"rm -rf {path}")
+    web1.refuses(client.workspace.exec, "not_managed", name="swapped", argv=["true"])
+    assert client.workspace.get(name="swapped") in client.workspace.list()
+    web1.on(f"mkdir {path}; echo mine > {path}/mine")
+    web1.refuses(client.workspace.exec, "not_managed", name="swapped", argv=["cat", "mine"])
+    web1.refuses(client.sandbox.create, "not_managed", workspace="swapped")
+    web1.refuses(client.repo.init, "not_managed", workspace="swapped")
+    web1.refuses(client.workspace.open, "not_found", name="swapped")
+    assert "swapped" not in [one.name for one in client.workspace.list()]
+    assert web1.on(f"ls -A {path}; rm -rf {path}").out == "mine\n"
+    assert client.workspace.delete(name="swapped").user_deleted
 
 
 def test_an_account_with_the_uid_or_group_of_ours_is_left_alone(web1: Web1) -> None:

@@ -69,6 +69,17 @@ def test_every_example_of_the_contract_fits_the_client(endpoint, name, example):
     assert shown == value
 
 
+def test_records_in_records_are_records_too():
+    given = {method: example["result"]["value"] for method, example in EXAMPLES}
+    boxed = api.Workspace.from_dict({**given["workspace.get"], "sandbox": given["sandbox.get"]})
+    assert boxed.sandbox == api.Sandbox.from_dict(given["sandbox.get"])
+    assert boxed.sandbox.limits == given["sandbox.get"]["limits"]
+    assert boxed.to_dict()["sandbox"] == given["sandbox.get"]
+    assert api.Workspace.from_dict(given["workspace.get"]).sandbox is None
+    opened = api.OpenedWorkspace.from_dict({**given["workspace.open"], "sandbox": given["sandbox.get"]})
+    assert (opened.sandbox.network, opened.login.user) == (given["sandbox.get"]["network"], "cs-demo")
+
+
 def test_an_unknown_node_is_told_before_anything_is_opened(endpoint):
     with pytest.raises(UnknownNode):
         codesmith.connect("web2")
