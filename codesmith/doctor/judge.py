@@ -23,6 +23,9 @@ def judge(name: str, look: Look, wish: layout.Wish, known_id: str) -> list[Findi
     """Return a finding for each thing that was looked at; `known_id` is the node's id as met before, if it was."""
     say, facts, option = Reporter(name), look.facts, f"--node {shlex.quote(name)}"
     found = [_root(say, look), _system(say, facts, wish, option), _clock(say, look), *_disks(say, facts)]
+    if facts.is_ledger_unread:
+        detail = "it was installed, but there is no Python that could run it"
+        return [*found, say.fail("agent.installed", detail, f"inv node.prepare {option}")]
     if not facts.files.get(layout.CURRENT) and facts.units.get(layout.AGENT_SERVICE, {}).get("LoadState") != "loaded":
         return [*found, say.fail("agent.installed", "there is no CodeSmith agent", f"inv node.prepare {option}")]
     found += [

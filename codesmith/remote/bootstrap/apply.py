@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,16 +31,8 @@ PACKAGES_TIMEOUT_S = 3600
 # Python first: the rest of a plan is carried out by a Python program.
 INSTALL_PYTHON = """
 export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
-exec </dev/null
-case %(manager)s in
-apt-get)
-  install() { apt-get --quiet --yes --no-install-recommends -o DPkg::Lock::Timeout=120 install -- "$@"; }
-  refresh() { apt-get --quiet update; } ;;
-dnf) install() { dnf --assumeyes install -- "$@"; }; refresh() { dnf --assumeyes makecache; } ;;
-zypper) install() { zypper --non-interactive install -- "$@"; }; refresh() { zypper --non-interactive refresh; } ;;
-pacman) install() { pacman --sync --noconfirm --needed -- "$@"; }; refresh() { pacman --sync --refresh; } ;;
-esac
-install %(names)s >&2 || { refresh >&2 && install %(names)s >&2; }
+exec </dev/null >&2
+%(install)s || { %(refresh)s && %(install)s; }
 """
 
 
@@ -133,7 +126,7 @@ def _step_failed(name: str, step: Step, failed: Mapping[str, Any], said: Mapping
 
 def install_python(connection: fabric.Connection, step: Step) -> None:
     """Install the packages of `step` with nothing but sh; StepFailed with what the package manager said."""
-    script = INSTALL_PYTHON % {"manager": step.order["manager"], "names": " ".join(step.order["names"])}
+    script = INSTALL_PYTHON % {name: shlex.join(step.order[name]) for name in ("install", "refresh")}
     done = run_script(connection, script, root=True, timeout_s=PACKAGES_TIMEOUT_S)
     if done.status != 0:
         failed = {"message": f"ended with status {done.status}", "command": step.text, "stderr": done.stderr[-2000:]}

@@ -35,6 +35,8 @@ class Facts:
     # Who lives there (workspaces, users), if it was asked; an error's words when nobody can tell.
     residents: Mapping[str, tuple[str, ...] | list[str]] = field(default_factory=dict)
     ledger: Any = None
+    # There is one, and no Python that could read it: of what prepare made there nothing is known.
+    is_ledger_unread: bool = False
     node: Any = None
     agent: Mapping[str, Any] | None = None
 

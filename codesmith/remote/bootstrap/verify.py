@@ -41,7 +41,7 @@ def verify(node: Node, *, on_progress: Tell | None = None) -> list[Finding]:
 
     wish = layout.wish_for(pack(), "")
     with Visit(node, on_progress) as visit:
-        facts = visit.probe(wish)
+        facts = visit.probe_installed(wish)
     if not facts.ledger_entries and not facts.node_id:
         problem = f"{node.name} answers SSH but has no CodeSmith agent"
         raise NotPrepared(problem, hint=f"inv node.prepare --node {node.name}")

@@ -80,6 +80,15 @@ class Visit:
 
         return probe(self.connection, wish, residents=residents)
 
+    def probe_installed(self, wish: Wish, *, residents: bool = False) -> Facts:
+        """Return the same for what goes by the ledger; StepFailed where there is one that nothing can read."""
+        facts = self.probe(wish, residents=residents)
+        if facts.is_ledger_unread:
+            version = ".".join(map(str, facts.python)) if facts.python else "missing"
+            problem = f"node {self.name}: /usr/bin/python3 is {version}, so nobody can read what prepare made there"
+            raise StepFailed(problem, hint=f"have it put right first: inv node.prepare --node {self.name}")
+        return facts
+
     def carry_out(self, facts: Facts, steps: Sequence[Step], look: Look, data: bytes = b"") -> list[Step]:
         """Carry out `steps`, or what `look` says when others have changed the node meanwhile; return what was done."""
         from codesmith.remote.bootstrap.apply import apply
