@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from codesmith.errors import CodeSmithError
+from codesmith import paths
+from codesmith.errors import BadArgument
 
 SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 OPTIONS = {"name": "repo-name", "timeout_s": "timeout"}  # named otherwise than the parameter
@@ -20,7 +20,7 @@ def parse_pairs(words: Sequence[str], option: str) -> dict[str, str] | None:
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not key:
-            raise CodeSmithError(f"{option} takes KEY=VALUE, not {word!r}")
+            raise BadArgument(f"{option} takes KEY=VALUE, not {word!r}")
         found[key] = value
     return found or None
 
@@ -31,7 +31,7 @@ def parse_size(word: str | None, option: str) -> int | None:
         return None
     number, unit = (word[:-1], word[-1].upper()) if word[-1:].isalpha() else (word, "")
     if not number.isdecimal() or unit not in SIZES:
-        raise CodeSmithError(f"{option} takes a size such as 512M or 2G, not {word!r}")
+        raise BadArgument(f"{option} takes a size such as 512M or 2G, not {word!r}")
     return int(number) * SIZES[unit]
 
 
@@ -46,19 +46,19 @@ def read_public_keys(words: Sequence[str]) -> list[str] | None:
             keys += [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     for key in keys:
         if "PRIVATE KEY" in key:
-            raise CodeSmithError("that is a private key, which stays with you", hint="give the file that ends in .pub")
+            raise BadArgument("that is a private key, which stays with you", hint="give the file that ends in .pub")
     return keys or None
 
 
 def read_text(path: str, option: str) -> str:
     """Return a file's text; `-` is standard input."""
     try:
-        data = sys.stdin.buffer.read() if path == "-" else Path(path).expanduser().read_bytes()
+        data = sys.stdin.buffer.read() if path == "-" else paths.expanded(path).read_bytes()
         return data.decode()
     except UnicodeDecodeError:
-        raise CodeSmithError(f"{option}: {path} is not UTF-8 text") from None
+        raise BadArgument(f"{option}: {path} is not UTF-8 text") from None
     except OSError as error:
-        raise CodeSmithError(f"{option}: cannot read {path}: {error.strerror}") from None
+        raise BadArgument(f"{option}: cannot read {path}: {error.strerror}") from None
 
 
 def read_password(path: str | None, option: str) -> str | None:
@@ -67,7 +67,7 @@ def read_password(path: str | None, option: str) -> str | None:
         return None
     password = read_text(path, option).partition("\n")[0].rstrip("\r")
     if not password:
-        raise CodeSmithError(f"{option}: the first line of {path} is empty", hint="write the password there")
+        raise BadArgument(f"{option}: the first line of {path} is empty", hint="write the password there")
     return password
 
 
@@ -75,7 +75,7 @@ def read_credential(path: str | None, username: str | None, url: str) -> dict[st
     """Return what git authenticates with, read from a file; `-` is standard input. A key for ssh, else a token."""
     if path is None:
         if username is not None:
-            raise CodeSmithError("--username goes with --credential-file")
+            raise BadArgument("--username goes with --credential-file")
         return None
     text = read_text(path, "--credential-file")
     if not url.startswith("https:"):
@@ -92,7 +92,7 @@ def read_repo(
         options = {"credential_file": credential_file, "username": username, "known_hosts": known_hosts, **more}
         given = [OPTIONS.get(name, name.replace("_", "-")) for name, value in options.items() if value is not None]
         if given:
-            raise CodeSmithError(f"--{given[0]} goes with --repo")
+            raise BadArgument(f"--{given[0]} goes with --repo")
         return None
     credential = read_credential(credential_file, username, url)
     wanted = {**more, "url": url, "credential": credential, "known_hosts": read_lines(known_hosts, "--known-hosts")}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from codesmith.errors import CodeSmithError
+from codesmith.hints import completed
 from codesmith.registry import Node
 
 T = TypeVar("T")
@@ -36,7 +37,7 @@ class SomeFailed(CodeSmithError):
         self.outcomes = list(outcomes)
         errors = [(outcome.node.name, outcome.error) for outcome in outcomes if outcome.error]
         told = "".join(f"\n  {name}: {error.problem}" for name, error in errors)
-        hints = dict.fromkeys(error.hint for _, error in errors if error.hint)
+        hints = dict.fromkeys(completed(error.hint, node=name) for name, error in errors if error.hint)
         super().__init__(f"{len(errors)} of {len(outcomes)} nodes failed:{told}", hint="; ".join(list(hints)[:3]))
         codes = {error.code for _, error in errors}
         if len(codes) == 1:

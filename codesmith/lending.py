@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from codesmith.errors import CodeSmithError
+from codesmith.errors import BadArgument
 
 if TYPE_CHECKING:
     from codesmith.sdk.client import Client
@@ -21,9 +21,9 @@ def credential_for(
         yield given
         return
     if given is not None:
-        raise CodeSmithError("--forward-agent and --credential-file are two ways: give one of them")
+        raise BadArgument("--forward-agent and --credential-file are two ways: give one of them")
     if url is None:
-        raise CodeSmithError("--forward-agent goes with --repo")
+        raise BadArgument("--forward-agent goes with --repo")
     with client.lend_agent(url, agent_for(url)) as credential:
         yield credential
 

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable
 from typing import Any
 
-from codesmith.errors import CodeSmithError, NotPrepared, StepFailed, Unreachable
+from codesmith.errors import BadArgument, NotPrepared, StepFailed, Unreachable
 from codesmith.registry import Node
 
 SOCKETS = "codesmith-helper.socket codesmith-agent.socket"
@@ -67,7 +67,7 @@ class _Enough(Exception):
 
 def _journalctl(lines: int) -> list[str]:
     if lines < 0:
-        raise CodeSmithError(f"--lines takes a whole number from 0, not {lines}")
+        raise BadArgument(f"--lines takes a whole number from 0, not {lines}")
     units = [f"--unit={SERVICE}", f"--unit={HELPER}"]
     return ["journalctl", *units, f"--lines={lines}", "--no-pager", "--output=short-iso", "--quiet"]
 

@@ -186,7 +186,8 @@ def trust(
         return Trusted(node.name, target.key_name, key.type, key.fingerprint, found[0].path, added=False)
     question = f"{node.name} ({target.key_name}) shows {key.type} {key.fingerprint}. Trust it?"
     if not yes and not (confirm and confirm(question)):
-        raise Cancelled(f"node {node.name}: {key.type} {key.fingerprint} was not trusted")
+        hint = f"compare the fingerprint, then: inv node.trust {shlex.quote(node.name)} --yes"
+        raise Cancelled(f"node {node.name}: {key.type} {key.fingerprint} was not trusted", hint=hint)
     add_pin(node.known_hosts, target.key_name, key)
     return Trusted(node.name, target.key_name, key.type, key.fingerprint, node.known_hosts, added=True)
 
