@@ -247,7 +247,7 @@ def connect(node: Node) -> Row:
     state = control.connect(node)
     if state.state != "ready":  # calls go through, by the private socket; the port that was asked for is not there
         raise by_kind(state.kind)(state.reason, hint=state.hint)
-    return state_row(state, node)
+    return state_row(state)
 
 
 def disconnect(node: Node) -> Row:
@@ -265,7 +265,7 @@ def status(chosen: Sequence[Node] | None) -> list[Row]:
         return [state_row(state) for state in control.status()]
     states = {(state.name, state.registry): state for state in control.status()}
     found = [(node, states.get((node.name, str(node.registry)))) for node in chosen]
-    return [state_row(state, node) if state else _stopped(node) for node, state in found]
+    return [state_row(state) if state else _stopped(node) for node, state in found]
 
 
 def listing(found: Registry) -> list[Row]:
@@ -277,7 +277,7 @@ def listing(found: Registry) -> list[Row]:
     ]
 
 
-def state_row(state: EndpointState, node: Node | None = None) -> Row:
+def state_row(state: EndpointState) -> Row:
     """Return an endpoint's state for people and programs."""
     keys = (
         "name",
@@ -292,7 +292,7 @@ def state_row(state: EndpointState, node: Node | None = None) -> Row:
         "registry",
     )
     row = {key: getattr(state, key) for key in keys}
-    return {**row, "host": state.host or (_host(node) if node else ""), "since": _time(state.since)}
+    return {**row, "since": _time(state.since)}
 
 
 def add(file: str, name: str, settings: Mapping[str, Any], tags: list[str], labels: list[str]) -> Row:
@@ -343,7 +343,7 @@ def _stopped(node: Node) -> Row:
 
     return {
         "name": node.name,
-        "host": _host(node),
+        "host": node.place,
         "endpoint": address_of(node),
         "token_file": "" if port_of(node) is None else str(token_path(node)),
         "state": "stopped",
@@ -353,10 +353,6 @@ def _stopped(node: Node) -> Row:
         "reason": "",
         "registry": str(node.registry),
     }
-
-
-def _host(node: Node) -> str:
-    return node.host or f"lab:{node.lab}"
 
 
 def _time(seconds: float) -> str | None:

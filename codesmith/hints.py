@@ -33,4 +33,4 @@ def completed(hint: str, *, node: str = "", file: str = "") -> str:
             more += f" --file {shlex.quote(file)}"
         return f"{name} {task}{more}{rest}"
 
-    return COMMAND.sub(complete, hint)
+    return COMMAND.sub(complete, hint).replace(" inv ...", f" {name} ...")

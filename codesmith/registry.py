@@ -37,6 +37,11 @@ class Node:
         return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:16]
 
     @property
+    def place(self) -> str:
+        """Return what lists show of where it is: its host, or that the lab knows."""
+        return self.host or f"lab:{self.lab}"
+
+    @property
     def known_hosts(self) -> Path:
         """Pinned host keys lie beside nodes.yaml."""
         return self.registry.parent / "known_hosts"

@@ -9,26 +9,34 @@ from typing import Any
 from codesmith.errors import BadArgument, NotPrepared, StepFailed, Unreachable
 from codesmith.registry import Node
 
-SOCKETS = "codesmith-helper.socket codesmith-agent.socket"
+SOCKETS = ("codesmith-helper.socket", "codesmith-agent.socket")
 SERVICE = "codesmith-agent.service"
 HELPER = "codesmith-helper.service"
 NOT_PREPARED = 90
 GUARD = f'[ "$(systemctl show --property=LoadState --value {SERVICE})" = loaded ] || exit {NOT_PREPARED}\n'
-VERBS = {
-    "start": f"systemctl start {SOCKETS} {SERVICE}",
-    # The sockets too, first: a call that comes in would start the agent again.
-    "stop": f"systemctl stop {SOCKETS} && systemctl stop {SERVICE} {HELPER}",
-    "restart": f"systemctl start {SOCKETS} && systemctl restart {SERVICE}",
-}
+# The sockets first: while they listen a call would start the agent again, and without them it gets none.
+STOP = f"systemctl stop {' '.join(SOCKETS)} && systemctl stop {SERVICE} {HELPER}"
+# What is stopped before.
+START: dict[str, tuple[str, ...]] = {"start": (), "restart": (SERVICE,)}
 TIMEOUT_S = 120.0
 # The node gives a sign of life every three seconds.
 SILENCE_S = 15.0
 
 
-def change(node: Node, verb: str) -> dict[str, Any]:
-    """Start, stop or restart the agent and return the state of its unit afterwards."""
-    text = _run(node, f"{VERBS[verb]} || exit\nsystemctl is-active {SERVICE} || true", f"{verb} {SERVICE}")
+def stop(node: Node) -> dict[str, Any]:
+    """Stop the agent and return the state of its unit afterwards."""
+    text = _run(node, f"{STOP} || exit\nsystemctl is-active {SERVICE} || true", f"stop {SERVICE}")
     return {"node": node.name, "unit": SERVICE, "state": text.strip()}
+
+
+def start(node: Node, *, verb: str = "start") -> dict[str, Any]:
+    """Start or restart the agent; StepFailed with its last words unless it answers."""
+    from codesmith.remote.bootstrap import layout
+    from codesmith.remote.bootstrap.probe import PYTHON, payload, program
+
+    job = {"stop": START[verb], "start": (*SOCKETS, SERVICE), "path": layout.SOCKET, "unit": SERVICE}
+    _run(node, f"exec {PYTHON}", f"{verb} {SERVICE}", payload(program("life"), job))
+    return {"node": node.name, "unit": SERVICE, "state": "active"}
 
 
 def logs(node: Node, lines: int) -> list[str]:
@@ -72,12 +80,12 @@ def _journalctl(lines: int) -> list[str]:
     return ["journalctl", *units, f"--lines={lines}", "--no-pager", "--output=short-iso", "--quiet"]
 
 
-def _run(node: Node, script: str, what: str) -> str:
+def _run(node: Node, script: str, what: str, data: bytes = b"") -> str:
     from codesmith.remote.connection import connect, run_script
     from codesmith.remote.target import resolve
 
     with connect(resolve(node)) as connection:
-        done = run_script(connection, GUARD + script, root=True, timeout_s=TIMEOUT_S)
+        done = run_script(connection, GUARD + script, data, root=True, timeout_s=TIMEOUT_S)
     _check(node, done.status, done.stderr, what)
     return str(done.stdout.decode("utf-8", "replace"))
 

@@ -94,6 +94,19 @@ def test_verify_is_silent_about_what_is_well_and_tells_drift(person: Person) -> 
     person.runs("inv node.verify")
 
 
+def test_an_agent_that_does_not_answer_has_not_been_started(person: Person) -> None:
+    agent = "/usr/lib/codesmith/current/agent.pyz"
+    person.on("web1", f"chmod 000 {agent}")
+    try:
+        said = person.fails("inv node.restart", code=1)
+    finally:
+        person.on("web1", f"chmod 644 {agent}")
+    assert "cannot restart codesmith-agent.service: the agent did not answer: " in said.err
+    assert "Permission denied" in said.err
+    assert person.runs("inv node.start").out == "web1\tcodesmith-agent.service\tactive\t\n"
+    person.runs("inv node.version")
+
+
 def test_rollback_without_a_release_before_says_so(person: Person) -> None:
     assert "there is no release to go back to" in person.fails("inv node.rollback", code=1).err
 

@@ -15,6 +15,7 @@ from codesmith.task import task
 
 Rows = list[dict[str, Any]]
 EVERY = {"node": "Node name from nodes.yaml; repeatable (default: every node there)."}
+UNIT = ("node", "unit", "state", "error")
 STATE = ("name", "host", "endpoint", "state", "since", "agent_version", "reason")
 
 
@@ -123,35 +124,20 @@ def version(c: Context, json: bool = False, **choice: Unpack[Choice]) -> Rows:
 
 @task()
 def start(c: Context, json: bool = False, **choice: Unpack[RootChoice]) -> Rows:
-    """Start the agent of nodes, over SSH."""
-    return fleet.report(
-        fleet.choose_for_root(choice),
-        partial(service.change, verb="start"),
-        ("node", "unit", "state", "error"),
-        json=json,
-    )
+    """Start the agent of nodes, over SSH; it has to answer."""
+    return fleet.report(fleet.choose_for_root(choice), service.start, UNIT, json=json)
 
 
 @task()
 def stop(c: Context, json: bool = False, **choice: Unpack[RootChoice]) -> Rows:
     """Stop the agent of nodes, over SSH; it stays stopped until node.start or the next boot."""
-    return fleet.report(
-        fleet.choose_for_root(choice),
-        partial(service.change, verb="stop"),
-        ("node", "unit", "state", "error"),
-        json=json,
-    )
+    return fleet.report(fleet.choose_for_root(choice), service.stop, UNIT, json=json)
 
 
 @task()
 def restart(c: Context, json: bool = False, **choice: Unpack[RootChoice]) -> Rows:
-    """Restart the agent of nodes, over SSH."""
-    return fleet.report(
-        fleet.choose_for_root(choice),
-        partial(service.change, verb="restart"),
-        ("node", "unit", "state", "error"),
-        json=json,
-    )
+    """Restart the agent of nodes, over SSH; it has to answer."""
+    return fleet.report(fleet.choose_for_root(choice), partial(service.start, verb="restart"), UNIT, json=json)
 
 
 @task(help=EVERY, harmless=True, exit_code=lambda rows: int(finding.is_failing(rows)))

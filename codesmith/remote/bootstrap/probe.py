@@ -22,7 +22,11 @@ NODE_PROGRAMS = Path(__file__).with_name("node")
 
 PACKAGE = "codesmith.remote.bootstrap.node"
 # What travels with a program, in the order in which one needs the other.
-MODULES = {"apply": ("commands", "files", "agent", "releases", "residents", "removal"), "probe": ("residents",)}
+MODULES = {
+    "apply": ("commands", "files", "agent", "releases", "residents", "removal"),
+    "life": ("commands", "files", "agent", "releases"),
+    "probe": ("residents",),
+}
 # Each module under its full name, so that the same imports work here and on the node, where the package is not.
 BUNDLE = """\
 import sys
