@@ -57,7 +57,7 @@ def uninstall(
         kept = _not_ours(facts) if steps else []
         packages = [str(entry.get("name")) for entry in facts.ledger_entries if entry.get("kind") == "package"]
         if not plan_only:
-            steps = visit.carry_out(facts, steps, look)
+            steps = visit.carry_out(facts, steps, look, then="finish")
         return Uninstalled(node.name, tuple(steps), (*kept, *notes), tuple(packages), visit.seconds)
 
 

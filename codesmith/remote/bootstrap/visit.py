@@ -89,12 +89,17 @@ class Visit:
             raise StepFailed(problem, hint=f"have it put right first: inv node.prepare --node {self.name}")
         return facts
 
-    def carry_out(self, facts: Facts, steps: Sequence[Step], look: Look, data: bytes = b"") -> list[Step]:
-        """Carry out `steps`, or what `look` says when others have changed the node meanwhile; return what was done."""
+    def carry_out(
+        self, facts: Facts, steps: Sequence[Step], look: Look, data: bytes = b"", *, then: str = "ask the agent"
+    ) -> list[Step]:
+        """Carry out `steps`, or what `look` says when others have changed the node meanwhile; return what was done.
+
+        `then` is what comes after the last.
+        """
         from codesmith.remote.bootstrap.apply import apply
 
         for _ in range(ATTEMPTS):
-            if not steps or apply(self.connection, facts, steps, data, partial(self._say_result, steps)):
+            if not steps or apply(self.connection, facts, steps, data, partial(self._say_result, steps, then)):
                 return list(steps)
             facts, steps = look()
         raise StepFailed(f"node {self.name}: others keep changing it", hint="wait for them to end, then again")
@@ -120,9 +125,9 @@ class Visit:
 
         self.connection = connect(self.target, timeout_s=CONNECT_TIMEOUT_S)
 
-    def _say_result(self, steps: Sequence[Step], result: StepResult) -> None:
+    def _say_result(self, steps: Sequence[Step], last: str, result: StepResult) -> None:
         if self._tell:
             step = result.step
-            then = first(steps[steps.index(step) + 1 :]) or "ask the agent"
+            then = first(steps[steps.index(step) + 1 :]) or last
             self._tell(Progress(self.name, "step", step.text, result.seconds, result.ok, result.message, then))
         self._last = time.monotonic()
