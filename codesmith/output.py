@@ -6,6 +6,7 @@ What a node says may hold escape sequences: nothing of it reaches a terminal une
 from __future__ import annotations
 
 import contextlib
+import io
 import json as json_module
 import os
 import sys
@@ -135,11 +136,13 @@ def writing(out: TextIO) -> Iterator[None]:
 
 
 def ensure_streams() -> None:
-    """Give a program that was started without one of its standard streams (`>&-`) one that leads nowhere."""
+    """Make the standard streams usable: what was closed (`>&-`) leads nowhere, and no letter is one too many."""
     # The lowest free number is that of the missing one: nothing else may get it.
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  for as long as we run
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding.lower() not in ("utf-8", "utf8"):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def write_raw(stdout: str, stderr: str) -> None:

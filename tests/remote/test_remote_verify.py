@@ -121,6 +121,9 @@ def test_a_prepared_node_that_lost_its_python_is_not_taken_for_a_bare_one(
         for act in (verify, rollback, uninstall):
             with pytest.raises(StepFailed, match="/usr/bin/python3 is missing, so nobody can read what prepare made"):
                 act(as_node(node))
+        # For the package manager it is there.
+        with pytest.raises(StepFailed, match="python3 is installed, and /usr/bin/python3 is missing all the same"):
+            prepare(as_node(node))
     finally:
         sh(node, "mv /usr/bin/python3.off /usr/bin/python3")
     assert {one.status for one in verify(as_node(node))} == {"ok"}

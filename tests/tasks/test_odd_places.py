@@ -39,6 +39,13 @@ def test_a_list_of_tasks_that_nobody_reads_any_more_is_no_error(place, program):
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+def test_a_terminal_that_knows_few_letters_gets_the_others_written_out(place):
+    place.write("nodes: {web1: {host: web1.invalid, tags: [\u00fcber]}}\n")
+    done = shell(place, "PYTHONIOENCODING=ascii inv node.list")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("\t\\xfcber\n")
+
+
 def test_a_folder_that_is_gone_is_named(place, tmp_path):
     done = shell(place, f"mkdir {tmp_path}/x; cd {tmp_path}/x; rmdir {tmp_path}/x; codesmith node.list --file n.yaml")
     assert done.returncode == 1
