@@ -4,14 +4,36 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 from codesmith import paths
 from codesmith.errors import BadArgument
 
 SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-OPTIONS = {"name": "repo-name", "timeout_s": "timeout"}  # named otherwise than the parameter
 KEY_TYPES = ("ssh-", "ecdsa-", "sk-")
+
+
+class CloneOptions(TypedDict, total=False):
+    """How to clone, as people give it to `repo.clone` and to `workspace.create --repo`."""
+
+    ref: str | None
+    depth: int | None
+    credential_file: str | None
+    forward_agent: bool
+    username: str | None
+    known_hosts: str | None
+    timeout: float | None
+
+
+CLONE_HELP = {
+    "ref": "A branch, a tag or a whole commit hash (default: the remote's own).",
+    "depth": "How many commits (default: all).",
+    "credential_file": "A file with a token, or with a private key for ssh; - for standard input (default: none).",
+    "forward_agent": "Lend the clone the keys of this machine's ssh agent (default: it has those of the user).",
+    "username": "The name that goes with the token (default: x-access-token).",
+    "known_hosts": "A file with the ssh host's key, as ssh-keyscan prints it (default: what the user knows).",
+    "timeout": "Seconds after which the clone is ended (default: 600).",
+}
 
 
 def parse_pairs(words: Sequence[str], option: str) -> dict[str, str] | None:
@@ -84,19 +106,23 @@ def read_credential(path: str | None, username: str | None, url: str) -> dict[st
     return {"token": text.strip("\r\n"), **named}
 
 
-def read_repo(
-    url: str | None, *, credential_file: str | None, username: str | None, known_hosts: str | None, **more: Any
-) -> dict[str, Any] | None:
+def read_repo(url: str | None, name: str | None, how: CloneOptions) -> dict[str, Any] | None:
     """Return what to clone as the methods take it; None for nothing, which takes no option either."""
     if url is None:
-        options = {"credential_file": credential_file, "username": username, "known_hosts": known_hosts, **more}
-        given = [OPTIONS.get(name, name.replace("_", "-")) for name, value in options.items() if value is not None]
+        given = [option for option, value in {"repo_name": name, **how}.items() if value not in (None, False)]
         if given:
-            raise BadArgument(f"--{given[0]} goes with --repo")
+            raise BadArgument(f"--{given[0].replace('_', '-')} goes with --repo")
         return None
-    credential = read_credential(credential_file, username, url)
-    wanted = {**more, "url": url, "credential": credential, "known_hosts": read_lines(known_hosts, "--known-hosts")}
-    return {name: value for name, value in wanted.items() if value is not None}
+    wanted = {
+        "url": url,
+        "name": name,
+        "ref": how.get("ref"),
+        "depth": how.get("depth"),
+        "timeout_s": how.get("timeout"),
+        "credential": read_credential(how.get("credential_file"), how.get("username"), url),
+        "known_hosts": read_lines(how.get("known_hosts"), "--known-hosts"),
+    }
+    return {key: value for key, value in wanted.items() if value is not None}
 
 
 def read_lines(path: str | None, option: str) -> list[str] | None:

@@ -48,7 +48,7 @@ def test_a_hint_on_the_command_line_is_one_to_paste(place):
     [
         ["node.add", "UPPER", "--host", "h"],
         ["node.logs", "--lines", "-1"],
-        ["user.create", "x", "--ssh-key", "/nope"],
+        ["workspace.create", "x", "--forward-agent"],
         ["node.list", "web1"],
     ],
     ids=" ".join,
