@@ -5,6 +5,7 @@ OpenRPC 1.3.2: https://spec.open-rpc.org. Annotated[T, {...}] adds keywords to t
 
 from __future__ import annotations
 
+import collections.abc
 import inspect
 import json
 import sys
@@ -18,6 +19,7 @@ from agent.store import STORE_HINT
 
 Schema = Dict[str, Any]
 NAME_MAX = 28
+LISTS = (list, collections.abc.Iterator)
 DAMAGED = "the agent's store is damaged"
 
 
@@ -104,7 +106,7 @@ def _schema(hint: Any, components: Dict[str, Schema]) -> Schema:
         return {**_schema(arguments[0], components), **arguments[1]}
     if origin is Literal:
         return {"const": arguments[0]} if len(arguments) == 1 else {"type": "string", "enum": list(arguments)}
-    if origin is list:
+    if origin in LISTS:
         return {"type": "array", "items": _schema(arguments[0], components)}
     if origin is dict:
         return {"type": "object", "additionalProperties": _schema(arguments[1], components)}
@@ -140,7 +142,7 @@ def _without_none(hint: Any) -> Any:
 
 
 def _result_name(hint: Any) -> str:
-    if get_origin(hint) is list:
+    if get_origin(hint) in LISTS:
         return f"{get_args(hint)[0].__name__}List"
     return getattr(hint, "__name__", "") if is_typeddict(hint) else "document"
 

@@ -11,8 +11,9 @@ import sys
 import threading
 import traceback
 import uuid
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
+from agent import json_text
 from agent.audit import Attempt, Audit
 from agent.context import LOCK_WAIT_S, Context
 from agent.database import full_disk
@@ -111,7 +112,8 @@ class Dispatcher:
 
     def _run(self, entry: Method, function: Callable[..., Any], params: Dict[str, Any]) -> Any:
         try:
-            return function(self._context, **params)
+            result = function(self._context, **params)
+            return json_text.write_list(result) if isinstance(result, Iterator) else result
         except AgentError:
             raise
         except sqlite3.Error as error:

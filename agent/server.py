@@ -17,13 +17,14 @@ import socketserver
 import struct
 import threading
 import time
-from typing import Any, Dict, List, NoReturn, Tuple
+from typing import Any, Dict
 
 import jsonrpclib.config
 import jsonrpclib.jsonlib
 import jsonrpclib.jsonrpc
 from jsonrpclib.SimpleJSONRPCServer import SimpleJSONRPCDispatcher, SimpleJSONRPCRequestHandler
 
+from agent import json_text
 from agent.audit import Audit
 from agent.context import Context
 from agent.dispatch import Dispatcher
@@ -37,7 +38,6 @@ from agent.store import Store
 BODY_BYTES_MAX = 256 << 10
 BATCH_MAX = 16
 LOAN_PATH = "/ssh-agent"
-DIGITS_MAX = 64
 CONNECTIONS_MAX = 256
 # What may come before the body. http.client alone would take 100 lines of 64 KiB.
 HEAD_BYTES_MAX = 32 << 10
@@ -48,43 +48,9 @@ IDLE_TIMEOUT_S = 300.0
 STATE_FILE = "/var/lib/codesmith/state.db"
 
 CONFIG = jsonrpclib.config.Config(version=2.0, content_type="application/json", use_jsonclass=False)
-
-
-def _forced_json() -> Tuple[Any, Any]:
-    """Return the standard library's functions: orjson and ujson, picked by default, differ on depth and big numbers."""
-    return parse_json, lambda value, encoding="utf-8": _ENCODER.encode(value)
-
-
-def parse_json(text: str) -> Any:
-    """Return a JSON text's value; ValueError for what JSON has no word for, and for two values of one name."""
-    if text.startswith("\ufeff"):
-        _refuse("a byte order mark")
-    return _DECODER.decode(text)
-
-
-def _parse_real(text: str) -> float:
-    number = Real(text)
-    return number if abs(number) != float("inf") else _refuse("a number this large")
-
-
-def _parse_integer(text: str) -> int:
-    # Long ones take quadratic time before Python 3.11.
-    return int(text) if len(text) <= DIGITS_MAX else _refuse("a number this long")
-
-
-def _parse_object(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
-    found = dict(pairs)
-    return found if len(found) == len(pairs) else _refuse("the same name twice")
-
-
-def _refuse(what: str) -> NoReturn:
-    raise ValueError(f"{what} is not accepted")
-
-
-# Made once: json.loads and json.dumps with options make them anew for each call.
-_ENCODER = json.JSONEncoder(separators=(",", ":"))
-jsonrpclib.jsonrpc.jloads, jsonrpclib.jsonrpc.jdumps = _forced_json()
-jsonrpclib.jdumps = jsonrpclib.jsonrpc.jdumps
+# orjson and ujson, which jsonrpclib picks where it finds them, differ on depth and big numbers.
+jsonrpclib.jsonrpc.jloads, jsonrpclib.jsonrpc.jdumps = json_text.read, json_text.write
+jsonrpclib.jdumps = json_text.write
 
 
 class NotJson(AgentError):
@@ -174,19 +140,6 @@ class TimedStream(io.RawIOBase):
         # struct timeval; all zeros would mean "for ever".
         timeval = struct.pack("@ll", int(seconds), max(int(fraction * 1_000_000), 1))
         self._connection.setsockopt(socket.SOL_SOCKET, which, timeval)
-
-
-class Real(float):
-    """A number that was written as one with a fraction or exponent: 1.0 is no integer here."""
-
-    def is_integer(self) -> bool:
-        """Never: this is what the check of an integer asks."""
-        return False
-
-
-_DECODER = json.JSONDecoder(
-    parse_float=_parse_real, parse_int=_parse_integer, parse_constant=_refuse, object_pairs_hook=_parse_object
-)
 
 
 class RequestHandler(SimpleJSONRPCRequestHandler):

@@ -127,13 +127,14 @@ class Store:
         row = self._one("SELECT document FROM users WHERE name = ?", name)
         return None if row is None else self._with_workspaces(json.loads(row[0]))
 
-    def list_users(self) -> List[Document]:
-        """Return all users by name."""
+    def list_users(self) -> Iterator[Document]:
+        """Yield all users by name."""
         owned: Dict[str, List[str]] = {}
         for name, user in self._all("SELECT name, user FROM workspaces ORDER BY name"):
             owned.setdefault(user, []).append(name)
-        documents = [json.loads(row[0]) for row in self._all("SELECT document FROM users ORDER BY name")]
-        return [{**document, "workspaces": owned.get(document["name"], [])} for document in documents]
+        for row in self._all("SELECT document FROM users ORDER BY name"):
+            document = json.loads(row[0])
+            yield {**document, "workspaces": owned.get(document["name"], [])}
 
     def put_user(self, document: Document) -> None:
         """Write a user's document."""

@@ -7,13 +7,13 @@ import sys
 import textwrap
 import time
 
-from bench import p1, p2, p4, p5, p7, p8, p9, p11, p12
+from bench import p1, p2, p3, p4, p5, p6, p7, p8, p9, p11, p12
 from bench.row import COLUMNS, Row
 from bench.site import Site, site
 from codesmith import output
 from codesmith.errors import Cancelled, CodeSmithError
 
-NAMES = ("P1", "P2", "P4", "P5", "P7", "P8", "P9", "P11", "P12")
+NAMES = ("P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "P11", "P12")
 
 
 def main() -> int:
@@ -57,8 +57,10 @@ def measure(place: Site, names: list[str]) -> list[Row]:
     works = {
         "P1": lambda: p1.rows(place, node),
         "P2": lambda: p2.rows(place),
+        "P3": lambda: p3.rows(place, node),
         "P4": lambda: p4.rows(place, node),
         "P5": lambda: p5.rows(place, node),
+        "P6": lambda: p6.rows(place),
         "P7": lambda: p7.rows(place),
         "P8": lambda: p8.rows(place),
         "P9": lambda: p9.rows(place, node),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,19 @@ def write(folder: Path, agent_file: Path) -> int:
     return sum(len(value) if isinstance(value, list) else 1 for value in found.values())
 
 
+def write_bare(folder: Path, agent_file: Path) -> Path:
+    """Write the checks for nodes that have nothing yet: what prepare makes there once is to be made too."""
+    found = describe(folder, agent_file)
+    for path in found["present"]:
+        twin = folder / Path(path).name
+        twin.write_text(json.dumps({"node_id": str(uuid.uuid4())}))
+        found["files"].append(_file(path, twin))
+    found["present"] = []
+    file = folder / "bare.json"
+    file.write_text(json.dumps(found, indent=1))
+    return file
+
+
 def describe(folder: Path, agent_file: Path) -> dict[str, Any]:
     """Return accounts, directories, links, files and units; each file with its local twin and its sha256."""
     data = agent_file.read_bytes()
@@ -32,6 +46,7 @@ def describe(folder: Path, agent_file: Path) -> dict[str, Any]:
         (folder / name).write_text(text)
         units.append(_file(layout.unit_of(wish.release, name), folder / name))
     owned = [*layout.DIRECTORIES, *wish.release_directories]
+    links = {layout.CURRENT: wish.release, **layout.UNIT_LINKS}
     user = {"name": layout.USER, "group": layout.USER, "home": layout.STATE, "shell": layout.NOLOGIN}
     return {
         "groups": [layout.USER, layout.CLIENTS],
@@ -39,7 +54,7 @@ def describe(folder: Path, agent_file: Path) -> dict[str, Any]:
         "directories": [
             {"path": one.path, "mode": f"{one.mode:o}", "owner": one.owner, "group": one.group} for one in owned
         ],
-        "link": {"path": layout.CURRENT, "target": wish.release},
+        "links": [{"path": path, "target": target} for path, target in links.items()],
         "files": [_file(wish.agent, agent_file), *units],
         "present": [layout.NODE, layout.LEDGER],
         "services": list(layout.ENABLED),
@@ -52,17 +67,17 @@ def _file(path: str, twin: Path) -> dict[str, str]:
 
 def script(found: dict[str, Any]) -> str:
     """Return the same checks as one POSIX script: few processes, nothing asked twice."""
-    user, link = found["user"], found["link"]
+    user, links = found["user"], found["links"]
     wanted = [f"{one['mode']} {one['owner']} {one['group']} {one['path']}" for one in found["directories"]]
     wanted += [f"{one['mode']} root root {one['path']}" for one in found["files"]]
     wanted += [f"644 root root {path}" for path in found["present"]]
     paths = shlex.join(line.split(" ", 3)[3] for line in wanted)
     sums = "\n".join(f"{one['sha256']}  {one['path']}" for one in found["files"])
-    services = shlex.join(found["services"])
+    services, targets = shlex.join(found["services"]), "\n".join(one["target"] for one in links)
     return f"""set -eu
 getent group {shlex.join(found["groups"])} >/dev/null
 test "$(getent passwd {user["name"]} | cut -d: -f6,7)" = {shlex.quote(f"{user['home']}:{user['shell']}")}
-test "$(readlink {link["path"]})" = {link["target"]}
+test "$(readlink {shlex.join(one["path"] for one in links)})" = {shlex.quote(targets)}
 test "$(stat -c '%a %U %G %n' {paths})" = {shlex.quote(chr(10).join(wanted))}
 sha256sum --check --quiet <<'END'
 {sums}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from bench import checks
 from bench.clock import in_turns
-from bench.p5 import SAME, Door
+from bench.p5 import SAME, Looking
 from bench.row import Row, ratio
-from bench.site import Site, each
+from bench.site import Site
 
 NODES, ROUNDS, ANSIBLE_ROUNDS = 20, 2, 1
 
@@ -14,10 +13,10 @@ NODES, ROUNDS, ANSIBLE_ROUNDS = 20, 2, 1
 def rows(site: Site) -> list[Row]:
     """Time all three on the same twenty nodes, at 0 ms."""
     names = site.fleet()[:NODES]
-    door = Door(site, names, checks.write(site.folder, site.agent_file))
-    prepare = site.inv("node.prepare", *each(names), proof="nothing to do")
-    ours, pyinfra = in_turns(ROUNDS, prepare.run, door.pyinfra().run)
-    again, ansible = in_turns(ANSIBLE_ROUNDS, prepare.run, door.ansible_and_end)
+    everybody = Looking(site, names)
+    prepare = everybody.prepare()
+    ours, pyinfra = in_turns(ROUNDS, prepare.run, everybody.pyinfra().run)
+    again, ansible = in_turns(ANSIBLE_ROUNDS, prepare.run, everybody.ansible)
     what = f"{NODES} nodes, nothing to do, whole processes; {SAME}"
     return [
         ratio("P7", f"prepare of {NODES}, beside pyinfra", ours, pyinfra, 0.7, f"{what}; pyinfra's own parallelism"),

@@ -71,7 +71,9 @@ def at_least(row_id: str, what: str, ours: Sequence[float], theirs: Sequence[flo
 
 
 def seconds(value: float) -> str:
-    """Return a time as people read it: milliseconds below one second."""
+    """Return a time as people read it: milliseconds below one second, microseconds below a tenth of one."""
+    if value < 0.0001:
+        return f"{value * 1_000_000:.1f} us"
     if value < 0.01:
         return f"{value * 1000:.2f} ms"
     return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"

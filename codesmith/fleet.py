@@ -320,9 +320,9 @@ def remove(file: str, name: str) -> Row:
 
 def trust(node: Node, *, yes: bool) -> Row:
     """Pin the host key a node shows, once the person in front of the terminal agrees."""
-    from codesmith.remote import hostkeys
+    from codesmith.remote.trust import trust as pin
 
-    done = hostkeys.trust(node, yes=yes, confirm=output.confirm)
+    done = pin(node, yes=yes, confirm=output.confirm)
     return {
         "node": done.node,
         "host": done.host,

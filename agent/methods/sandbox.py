@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterator, Optional
 
 from agent.clock import now
 from agent.context import Context
@@ -100,9 +100,9 @@ def get(context: Context, *, workspace: Name) -> Sandbox:
 
 
 @method("sandbox.list", example={"params": {}, "result": [EXAMPLE]}, given=BOXED)
-def list_(context: Context) -> List[Sandbox]:
+def list_(context: Context) -> Iterator[Sandbox]:
     """Return all sandboxes, by workspace."""
-    return [found["sandbox"] for found in context.store.list_workspaces() if found.get("sandbox") is not None]
+    return (found["sandbox"] for found in context.store.list_workspaces() if found.get("sandbox") is not None)
 
 
 @method(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
 from agent import sshkeys
 from agent.clock import now
@@ -74,9 +74,9 @@ def get(context: Context, *, name: Name) -> User:
 
 
 @method("user.list", example={"params": {}, "result": [EXAMPLE]}, given=ADA)
-def list_(context: Context) -> List[User]:
+def list_(context: Context) -> Iterator[User]:
     """Return all users that CodeSmith created, by name."""
-    return [show(document) for document in context.store.list_users()]
+    return map(show, context.store.list_users())
 
 
 @method(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Annotated, Any, Dict, List, Optional
+from typing import Annotated, Any, Dict, Iterator, List, Optional
 
 from agent import making
 from agent.clock import now
@@ -166,10 +166,10 @@ def get(context: Context, *, name: Name) -> Workspace:
 
 
 @method("workspace.list", example={"params": {}, "result": [EXAMPLE]}, given=DEMO)
-def list_(context: Context, *, user: Optional[Name] = None, labels: Optional[Labels] = None) -> List[Workspace]:
+def list_(context: Context, *, user: Optional[Name] = None, labels: Optional[Labels] = None) -> Iterator[Workspace]:
     """Return all workspaces by name: those of one user, those that carry all the given labels."""
     wanted = (labels or {}).items()
-    return [show(found) for found in context.store.list_workspaces(user) if wanted <= found["labels"].items()]
+    return (show(found) for found in context.store.list_workspaces(user) if wanted <= found["labels"].items())
 
 
 @method(

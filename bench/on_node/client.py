@@ -17,6 +17,10 @@ class Client:
 
     def call(self, method, **params):
         """Return the result; end the program when there is none."""
+        return parse(self.ask(method, **params))
+
+    def ask(self, method, **params):
+        """Return the answer as it came."""
         body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
         head = "POST / HTTP/1.1\r\nHost: node\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
         self.peer.sendall((head % len(body)).encode() + body)
@@ -24,7 +28,12 @@ class Client:
         for line in iter(self.answers.readline, b"\r\n"):
             if line.lower().startswith(b"content-length:"):
                 size = int(line.split(b":")[1])
-        answer = json.loads(self.answers.read(size))
-        if "result" not in answer:
-            sys.exit(f"{method} {params} was refused: {answer}")
-        return answer["result"]
+        return self.answers.read(size)
+
+
+def parse(answer):
+    """Return the result of an answer; end the program when there is none."""
+    found = json.loads(answer)
+    if "result" not in found:
+        sys.exit(f"refused: {found}")
+    return found["result"]

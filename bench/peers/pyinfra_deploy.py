@@ -18,7 +18,8 @@ for one in checks["directories"]:
     files.directory(path=one["path"], mode=one["mode"], user=one["owner"], group=one["group"])
 for one in checks["files"]:
     files.put(src=one["twin"], dest=one["path"], mode=one["mode"], user="root", group="root")
-files.link(path=checks["link"]["path"], target=checks["link"]["target"], user="root", group="root")
+for one in checks["links"]:
+    files.link(path=one["path"], target=one["target"], user="root", group="root")
 for path in checks["present"]:
     files.file(path=path, mode="644", user="root", group="root")
 for name in checks["services"]:

@@ -7,20 +7,19 @@ import socket
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import fabric
 
 from codesmith.errors import CodeSmithError
 from codesmith.remote.deadline import Deadline
 from codesmith.remote.reasons import gateway_refused
 from codesmith.remote.target import Target, resolve_host, split_port
 
-if TYPE_CHECKING:
-    from codesmith.remote.connection import NodeConnection
-
 MAX_JUMPS = 8
 PROXY_ENDS_WITHIN_S = 2.0
 
-Connect = Callable[[Target, Deadline], "NodeConnection"]
+Connect = Callable[[Target, Deadline], fabric.Connection]
 
 
 def open_way(target: Target, deadline: Deadline, connect: Connect) -> tuple[Any, Callable[[], None]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import server
+from agent import json_text, server
 from tests.agent.conftest import Rpc
 
 BODY = b'{"jsonrpc":"2.0","id":1,"method":"node.version"}'
@@ -196,11 +196,11 @@ def test_an_integer_is_written_as_one() -> None:
     import fastjsonschema
 
     check = fastjsonschema.compile({"type": "object", "additionalProperties": {"type": "integer"}})
-    check(server.parse_json('{"a": 1}'))
+    check(json_text.read('{"a": 1}'))
     for text in ('{"a": 1.0}', '{"a": 1e3}', '{"a": true}', '{"a": "1"}', '{"a": null}'):
         with pytest.raises(fastjsonschema.JsonSchemaValueException):
-            check(server.parse_json(text))
-    assert json.dumps(server.parse_json("[0.5, 1e3]")) == "[0.5, 1000.0]"
+            check(json_text.read(text))
+    assert json.dumps(json_text.read("[0.5, 1e3]")) == "[0.5, 1000.0]"
 
 
 def resident_bytes() -> int:

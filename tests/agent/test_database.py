@@ -61,7 +61,12 @@ def test_a_store_that_is_not_ours_or_not_whole_says_nothing_and_stays(
     before = path.read_bytes()
     store = Store(str(path))
     assert store.damage
-    for call in (store.list_users, lambda: list(store.list_workspaces()), store.counts, store.ensure_room):
+    for call in (
+        lambda: list(store.list_users()),
+        lambda: list(store.list_workspaces()),
+        store.counts,
+        store.ensure_room,
+    ):
         with pytest.raises(ReadOnly):
             call()
     assert store.intents() == []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from codesmith.errors import Cancelled, HostKeyChanged, HostKeyUnknown
+from codesmith.errors import Cancelled, CodeSmithError, HostKeyChanged, HostKeyUnknown
 from codesmith.lab import LabNode
 from codesmith.registry import Node
 from codesmith.remote import hostkeys
@@ -17,6 +17,7 @@ from codesmith.remote.connection import connect, fetch_host_key
 from codesmith.remote.hostkeys import HostKey
 from codesmith.remote.identities import NodeAuth
 from codesmith.remote.target import Target
+from codesmith.remote.trust import add_pin, trust
 
 KEY = HostKey("ssh-ed25519", b"\0\0\0\x0bssh-ed25519\0\0\0 " + b"k" * 32)
 OTHER = HostKey("ssh-ed25519", b"\0\0\0\x0bssh-ed25519\0\0\0 " + b"o" * 32)
@@ -100,7 +101,7 @@ def test_a_pin_is_added_without_touching_the_rest(tmp_path: Path) -> None:
     real.write_text("# ours\n" + line("db", OTHER).rstrip("\n"))
     real.chmod(0o640)
     (tmp_path / "known_hosts").symlink_to(real)
-    hostkeys.add_pin(tmp_path / "known_hosts", "web", KEY)
+    add_pin(tmp_path / "known_hosts", "web", KEY)
     assert real.read_text().startswith("# ours\n" + line("db", OTHER))
     assert (tmp_path / "known_hosts").is_symlink()
     assert real.stat().st_mode & 0o777 == 0o640
@@ -139,7 +140,7 @@ def test_a_changed_key_is_refused_before_any_login(target: Target, tmp_path: Pat
 
 def test_a_host_key_alias_names_the_pin(target: Target, tmp_path: Path) -> None:
     file = tmp_path / "known_hosts"
-    hostkeys.add_pin(file, "the-alias", fetch_host_key(target))
+    add_pin(file, "the-alias", fetch_host_key(target))
     connect(replace(target, known_hosts=(file,), host_key_alias="the-alias")).close()
 
 
@@ -168,24 +169,30 @@ def test_trust_pins_once_and_says_so(stranger: Node, monkeypatch: pytest.MonkeyP
         asked.append(question)
         return True
 
-    done = hostkeys.trust(stranger, confirm=agree)
+    done = trust(stranger, confirm=agree)
     assert done.added
     assert done.fingerprint in asked[0]
-    assert not hostkeys.trust(stranger, confirm=agree).added
+    assert not trust(stranger, confirm=agree).added
     assert len(asked) == 1
     assert stranger.known_hosts.read_text().count("\n") == 1
 
 
 def test_trust_without_a_yes_changes_nothing(stranger: Node) -> None:
-    with pytest.raises(Cancelled):
-        hostkeys.trust(stranger, confirm=lambda _: False)
+    with pytest.raises(Cancelled) as no:
+        trust(stranger, confirm=lambda _: False)
+    assert no.value.hint == f"compare the fingerprint, then: inv node.trust {stranger.name} --yes"
     assert not stranger.known_hosts.exists()
+
+
+def test_a_pin_that_cannot_be_written_is_named(stranger: Node) -> None:
+    with pytest.raises(CodeSmithError, match=r"^error: cannot write /proc/known_hosts: No such file or directory"):
+        trust(replace(stranger, registry=Path("/proc/nodes.yaml")), yes=True)
 
 
 def test_trust_never_replaces_a_pin(stranger: Node) -> None:
     stranger.known_hosts.write_text(line(str(stranger.host), KEY))
     with pytest.raises(HostKeyChanged, match=r"HOST KEY CHANGED") as error:
-        hostkeys.trust(stranger, yes=True)
+        trust(stranger, yes=True)
     assert "ssh-keygen -R" in error.value.hint
     assert stranger.known_hosts.read_text() == line(str(stranger.host), KEY)
 
@@ -199,7 +206,7 @@ def test_two_at_once_lose_no_pin(tmp_path: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     def add(number: int) -> None:
-        hostkeys.add_pin(tmp_path / "known_hosts", f"web{number}", KEY)
+        add_pin(tmp_path / "known_hosts", f"web{number}", KEY)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(add, range(40)))
