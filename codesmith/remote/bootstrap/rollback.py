@@ -37,7 +37,7 @@ def rollback(node: Node, *, on_progress: Tell | None = None) -> RolledBack:
     from codesmith.remote.pack import pack
 
     wish = layout.wish_for(pack(), "")
-    with Visit(node, on_progress) as visit:
+    with Visit(node, on_progress, again=f"inv node.rollback --node {node.name}") as visit:
 
         def look() -> tuple[Facts, list[Step]]:
             facts = visit.probe_installed(wish)

@@ -45,7 +45,8 @@ def uninstall(
 
     wish = layout.wish_for(pack(), "")
     notes: list[str] = []
-    with Visit(node, _noting(notes, on_progress)) as visit:
+    again = f"inv node.uninstall --node {node.name}{' --purge' if purge else ''}"
+    with Visit(node, _noting(notes, on_progress), again=again) as visit:
 
         def look() -> tuple[Facts, list[Step]]:
             facts = visit.probe_installed(wish, residents=True)

@@ -46,10 +46,11 @@ def first(steps: Sequence[Step]) -> str:
 class Visit:
     """A connection to a node, for a `with` statement."""
 
-    def __init__(self, node: Node, tell: Tell | None = None) -> None:
+    def __init__(self, node: Node, tell: Tell | None = None, *, again: str = "") -> None:
+        """Prepare a visit; `again` is the command that goes on where it was cut off, if it is not a prepare."""
         from codesmith.remote.target import resolve
 
-        self._tell = tell
+        self._tell, self._again = tell, again
         self._begun = self._last = time.monotonic()
         self.target = resolve(node)
         self.name = self.target.name
@@ -99,7 +100,8 @@ class Visit:
         from codesmith.remote.bootstrap.apply import apply
 
         for _ in range(ATTEMPTS):
-            if not steps or apply(self.connection, facts, steps, data, partial(self._say_result, steps, then)):
+            tell = partial(self._say_result, steps, then)
+            if not steps or apply(self.connection, facts, steps, data, tell, self._again):
                 return list(steps)
             facts, steps = look()
         raise StepFailed(f"node {self.name}: others keep changing it", hint="wait for them to end, then again")
