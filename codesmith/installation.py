@@ -53,7 +53,8 @@ def drift_lines(rows: Sequence[Row]) -> list[Row]:
         findings = row.get("findings", [])
         drift = [{**one, "node": row["node"]} for one in findings if one["status"] != "ok"]
         whole = {"node": row["node"], "kind": "all", "name": f"{len(findings)} things", "status": "ok"}
-        found += [row] if "error" in row else drift or [whole]
+        failed = {"node": row["node"], "error": row.get("error")}
+        found += [failed] if "error" in row else drift or [whole]
     return found
 
 

@@ -13,13 +13,13 @@ import copy
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from invoke.exceptions import Exit, Failure, ParseError
 from invoke.parser.argument import Argument
 from invoke.tasks import Task as InvokeTask
 
-from codesmith import output
+from codesmith import output, unexpected
 from codesmith.errors import AgentRefused, BadArgument, Cancelled, CodeSmithError
 from codesmith.hints import completed, program
 from codesmith.output import escape
@@ -169,8 +169,8 @@ class Task(InvokeTask[Any], Generic[P, R]):
             raise
         except KeyboardInterrupt as interrupt:
             raise Cancelled(escape(str(interrupt)) or "cancelled") from None
-        except Exception as error:  # noqa: BLE001  the task border of STYLE.md section 5
-            fail_unexpectedly(self.full_name, error)
+        except Exception as error:
+            raise unexpected.explained(self.full_name, error) from error
         code = self.exit_code(result) if self.exit_code else 0
         if code:
             raise Exit(code=code)
@@ -290,30 +290,3 @@ def _spelling(argument: Argument) -> str:
     value = {str: " TEXT", int: " NUMBER", float: " NUMBER", list: " TEXT ..."}.get(argument.kind, "")
     choices = getattr(argument, "choices", ())
     return f"--{argument.names[0]}" + (f" {'|'.join(choices)}" if choices else value)
-
-
-def fail_unexpectedly(name: str, error: Exception) -> NoReturn:
-    """Raise one sentence with a reference; the traceback goes to a file (and to stderr with CODESMITH_DEBUG)."""
-    import os
-    import secrets
-    import traceback
-
-    reference = secrets.token_hex(4)
-    text = "".join(traceback.format_exception(error))
-    if os.environ.get("CODESMITH_DEBUG"):
-        sys.stderr.write(text)
-    problem = f"{name} met something unexpected: {type(error).__name__}: {error} (reference {reference})"
-    try:
-        where = _log(reference, f"{name}\n{text}")
-    except (OSError, CodeSmithError):
-        raise CodeSmithError(escape(problem), hint="CODESMITH_DEBUG=1 and the same again shows where") from error
-    raise CodeSmithError(escape(problem), hint=f"cat {where}") from error
-
-
-def _log(reference: str, text: str) -> str:
-    from codesmith import paths
-
-    folder = paths.ensure_private(paths.state_dir() / "log")
-    where = folder / f"error-{reference}.log"
-    where.write_text(text)
-    return str(where)

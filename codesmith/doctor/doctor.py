@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from codesmith import fanout
 from codesmith.doctor.controller import ON_CONTROLLER, check_controller
-from codesmith.doctor.finding import Finding
+from codesmith.doctor.finding import Finding, Reporter
 from codesmith.doctor.node import check_node
 from codesmith.errors import CodeSmithError
 from codesmith.fleet import Choice, Chosen, choose, is_for_all, registry, watched
@@ -34,6 +34,10 @@ def _read(choice: Choice) -> tuple[Registry | None, Finding]:
 
 def _nodes(chosen: Chosen) -> list[Finding]:
     outcomes = watched(chosen, check_node, Progress(len(chosen.nodes), "look"))
-    fanout.raise_only(outcomes)
-    fanout.raise_failures(outcomes)
-    return [finding for outcome in outcomes for finding in outcome.result or []]
+    return [finding for outcome in outcomes for finding in _findings(outcome)]
+
+
+def _findings(outcome: fanout.Outcome[list[Finding]]) -> list[Finding]:
+    """Return what was found; of a node at which a check met something unexpected, that."""
+    say = Reporter(outcome.node.name)
+    return [say.error("ssh.shell", outcome.error, "inv node.list")] if outcome.error else outcome.result or []
