@@ -13,8 +13,9 @@ WITHOUT_NODE = ("node.add", "node.list", "node.remove", "node.trust")
 
 def program() -> str:
     """Return how this process was called: `inv`, `codesmith`, ..."""
-    name = sys.argv[0].rpartition("/")[2]
-    return "codesmith" if name == "__main__.py" else name or "inv"
+    folder, _, name = sys.argv[0].rpartition("/")
+    # `python -m codesmith`, `python -m invoke`
+    return folder.rpartition("/")[2] if name == "__main__.py" else name or "inv"
 
 
 def completed(hint: str, *, node: str = "", file: str = "") -> str:

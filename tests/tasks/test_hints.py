@@ -26,10 +26,12 @@ CASES = [
 
 @pytest.mark.parametrize(("hint", "meant", "pasted"), CASES)
 def test_a_command_gets_the_node_and_the_file_that_were_meant(hint, meant, pasted, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["/usr/bin/inv"])
-    assert completed(hint, **meant) == pasted
-    monkeypatch.setattr(sys, "argv", ["/usr/bin/codesmith"])
-    assert completed(hint, **meant) == re.sub(r"\binv (?=[a-z]|\.\.\.)", "codesmith ", pasted)
+    for program in ("/usr/bin/inv", "/lib/invoke/__main__.py"):
+        monkeypatch.setattr(sys, "argv", [program])
+        assert completed(hint, **meant) == pasted
+    for program in ("/usr/bin/codesmith", "/lib/codesmith/__main__.py"):
+        monkeypatch.setattr(sys, "argv", [program])
+        assert completed(hint, **meant) == re.sub(r"\binv (?=[a-z]|\.\.\.)", "codesmith ", pasted)
 
 
 def test_a_hint_on_the_command_line_is_one_to_paste(place):
