@@ -18,6 +18,7 @@ GUARD = f'[ "$(systemctl show --property=LoadState --value {SERVICE})" = loaded 
 STOP = f"systemctl stop {' '.join(SOCKETS)} && systemctl stop {SERVICE} {HELPER}"
 # What is stopped before.
 START: dict[str, tuple[str, ...]] = {"start": (), "restart": (SERVICE,)}
+READ = "read the journal"
 TIMEOUT_S = 120.0
 # The node gives a sign of life every three seconds.
 SILENCE_S = 15.0
@@ -41,7 +42,7 @@ def start(node: Node, *, verb: str = "start") -> dict[str, Any]:
 
 def logs(node: Node, lines: int) -> list[str]:
     """Return the last lines that agent and helper wrote to the journal."""
-    return _run(node, shlex.join(_journalctl(lines)), "read the journal").splitlines()
+    return _run(node, shlex.join(_journalctl(lines)), READ).splitlines()
 
 
 def follow(node: Node, lines: int, show: Callable[[str], bool]) -> None:
@@ -65,7 +66,7 @@ def follow(node: Node, lines: int, show: Callable[[str], bool]) -> None:
             )
     except (KeyboardInterrupt, _Enough):
         return
-    _check(node, done.status, done.stderr, "read the journal")
+    _check(node, done.status, done.stderr, READ)
     raise Unreachable(f"{node.name}: its journal ended", hint=f"inv node.logs --node {node.name} --follow")
 
 
@@ -95,4 +96,5 @@ def _check(node: Node, status: int, stderr: str, what: str) -> None:
         raise NotPrepared(f"{node.name} has no CodeSmith agent", hint=f"inv node.prepare --node {node.name}")
     if status:
         said = (stderr.strip().splitlines() or [f"exit code {status}"])[-1]
-        raise StepFailed(f"{node.name}: cannot {what}: {said}", hint=f"inv node.logs --node {node.name}")
+        look = "node.doctor" if what == READ else "node.logs"
+        raise StepFailed(f"{node.name}: cannot {what}: {said}", hint=f"inv {look} --node {node.name}")
