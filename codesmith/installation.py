@@ -29,11 +29,18 @@ def verify_all(chosen: Chosen, *, json: bool) -> Verified:
     """Compare nodes with their ledgers and with what this CodeSmith would make of them."""
     columns = ("node", "kind", "name", "status", "expected", "found", "error")
     rows = Verified(fleet.report(chosen, verify, columns, json=json, lines=drift_lines))
-    drifted = [str(row["node"]) for row in rows if row.get("status") == "drift"]
+    drifted: list[str] = []
+    for row in rows:
+        drift = [one for one in row.get("findings", []) if one["status"] != "ok"]
+        added = [str(one["name"]) for one in drift if one["kind"] == "drop-in"]
+        rows.exit_code = rows.exit_code or int(bool(drift))
+        if added:
+            output.say(f"others have put it on {row['node']}, and prepare leaves it: {', '.join(added)}")
+        if len(drift) > len(added):
+            drifted.append(f"--node {row['node']}")
     if drifted:
-        rows.exit_code = 1
-        mend = f"inv node.prepare {' '.join(f'--node {name}' for name in drifted)}"
-        output.say(f"mend it: {completed(mend, file=chosen.file)}")
+        mend = completed(f"inv node.prepare {' '.join(drifted)}", file=chosen.file)
+        output.say(f"mend it: {mend}")
     return rows
 
 

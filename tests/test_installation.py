@@ -91,6 +91,18 @@ def test_verify_is_silent_about_what_is_well_and_tells_drift(person: Person) -> 
     (row,) = person.runs("inv node.verify --json", code=1).json
     assert {one["status"] for one in row["findings"]} == {"ok", "changed"}
     person.runs("inv node.prepare")
+    # What others add to a unit changes who runs it; prepare leaves it, so it is told.
+    folder = "/etc/systemd/system/codesmith-agent.service.d"
+    add = f"mkdir {folder}; printf '[Service]\\nUser=root\\n' >{folder}/x.conf; systemctl daemon-reload"
+    person.on("web1", add)
+    try:
+        said = person.runs("inv node.verify", code=1)
+        (found,) = [row for row in person.runs("inv node.doctor --json").json if row["code"] == "agent.drift"]
+    finally:
+        person.on("web1", f"rm -r {folder}; systemctl daemon-reload")
+    assert said.out == f"web1\tdrop-in\t{folder}/x.conf\textra\tmissing\tthere\t\n"
+    assert said.err == f"others have put it on web1, and prepare leaves it: {folder}/x.conf\n"
+    assert (found["status"], found["next"]) == ("warn", f"on the node: cat {folder}/x.conf")
     person.runs("inv node.verify")
 
 

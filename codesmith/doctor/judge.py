@@ -128,13 +128,17 @@ def _health(say: Reporter, health: dict[str, object], option: str) -> Finding:
 
 
 def _drift(say: Reporter, look: Look, wish: layout.Wish, option: str) -> Finding:
+    facts = look.facts
     show = f"inv node.prepare {option} --plan"
     if not look.is_root:
         return say.warn("agent.drift", "only root can tell", show)
     try:
-        steps = plan(look.facts, wish)
+        steps = plan(facts, wish)
     except Unsupported:
         return say.warn("agent.drift", "cannot be told: see node.system", show)
+    if facts.drop_ins and not steps:
+        detail = f"others have added to the units, and prepare leaves it: {', '.join(facts.drop_ins)}"
+        return say.warn("agent.drift", detail, f"on the node: cat {shlex.join(facts.drop_ins)}")
     if steps:
         more = f" and {len(steps) - 3} more" if len(steps) > 3 else ""
         return say.warn("agent.drift", "; ".join(step.text for step in steps[:3]) + more, show)

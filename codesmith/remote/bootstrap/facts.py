@@ -58,6 +58,12 @@ class Facts:
         return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
 
     @property
+    def drop_ins(self) -> list[str]:
+        """Return the files that others have added to our units; those for units of any name are the system's own."""
+        found = [(name, path) for name, unit in self.units.items() for path in unit.get("DropInPaths", "").split()]
+        return [path for name, path in found if f"/{name}.d/" in path]
+
+    @property
     def ledger_entries(self) -> list[dict[str, Any]]:
         """Return what earlier prepares wrote down; nothing when the ledger is missing or damaged."""
         entries = self.ledger.get("entries", []) if isinstance(self.ledger, dict) else []
