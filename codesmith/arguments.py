@@ -4,14 +4,36 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from codesmith.errors import CodeSmithError
+from codesmith import paths
+from codesmith.errors import BadArgument
 
 SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-OPTIONS = {"name": "repo-name", "timeout_s": "timeout"}  # named otherwise than the parameter
 KEY_TYPES = ("ssh-", "ecdsa-", "sk-")
+
+
+class CloneOptions(TypedDict, total=False):
+    """How to clone, as people give it to `repo.clone` and to `workspace.create --repo`."""
+
+    ref: str | None
+    depth: int | None
+    credential_file: str | None
+    forward_agent: bool
+    username: str | None
+    known_hosts: str | None
+    timeout: float | None
+
+
+CLONE_HELP = {
+    "ref": "A branch, a tag or a whole commit hash (default: the remote's own).",
+    "depth": "How many commits (default: all).",
+    "credential_file": "A file with a token, or with a private key for ssh; - for standard input (default: none).",
+    "forward_agent": "Lend the clone the keys of this machine's ssh agent (default: it has those of the user).",
+    "username": "The name that goes with the token (default: x-access-token).",
+    "known_hosts": "A file with the ssh host's key, as ssh-keyscan prints it (default: what the user knows).",
+    "timeout": "Seconds after which the clone is ended (default: 600).",
+}
 
 
 def parse_pairs(words: Sequence[str], option: str) -> dict[str, str] | None:
@@ -20,7 +42,7 @@ def parse_pairs(words: Sequence[str], option: str) -> dict[str, str] | None:
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not key:
-            raise CodeSmithError(f"{option} takes KEY=VALUE, not {word!r}")
+            raise BadArgument(f"{option} takes KEY=VALUE, not {word!r}")
         found[key] = value
     return found or None
 
@@ -31,7 +53,7 @@ def parse_size(word: str | None, option: str) -> int | None:
         return None
     number, unit = (word[:-1], word[-1].upper()) if word[-1:].isalpha() else (word, "")
     if not number.isdecimal() or unit not in SIZES:
-        raise CodeSmithError(f"{option} takes a size such as 512M or 2G, not {word!r}")
+        raise BadArgument(f"{option} takes a size such as 512M or 2G, not {word!r}")
     return int(number) * SIZES[unit]
 
 
@@ -46,19 +68,19 @@ def read_public_keys(words: Sequence[str]) -> list[str] | None:
             keys += [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     for key in keys:
         if "PRIVATE KEY" in key:
-            raise CodeSmithError("that is a private key, which stays with you", hint="give the file that ends in .pub")
+            raise BadArgument("that is a private key, which stays with you", hint="give the file that ends in .pub")
     return keys or None
 
 
 def read_text(path: str, option: str) -> str:
     """Return a file's text; `-` is standard input."""
     try:
-        data = sys.stdin.buffer.read() if path == "-" else Path(path).expanduser().read_bytes()
+        data = sys.stdin.buffer.read() if path == "-" else paths.expanded(path).read_bytes()
         return data.decode()
     except UnicodeDecodeError:
-        raise CodeSmithError(f"{option}: {path} is not UTF-8 text") from None
+        raise BadArgument(f"{option}: {path} is not UTF-8 text") from None
     except OSError as error:
-        raise CodeSmithError(f"{option}: cannot read {path}: {error.strerror}") from None
+        raise BadArgument(f"{option}: cannot read {path}: {error.strerror}") from None
 
 
 def read_password(path: str | None, option: str) -> str | None:
@@ -67,7 +89,7 @@ def read_password(path: str | None, option: str) -> str | None:
         return None
     password = read_text(path, option).partition("\n")[0].rstrip("\r")
     if not password:
-        raise CodeSmithError(f"{option}: the first line of {path} is empty", hint="write the password there")
+        raise BadArgument(f"{option}: the first line of {path} is empty", hint="write the password there")
     return password
 
 
@@ -75,7 +97,7 @@ def read_credential(path: str | None, username: str | None, url: str) -> dict[st
     """Return what git authenticates with, read from a file; `-` is standard input. A key for ssh, else a token."""
     if path is None:
         if username is not None:
-            raise CodeSmithError("--username goes with --credential-file")
+            raise BadArgument("--username goes with --credential-file")
         return None
     text = read_text(path, "--credential-file")
     if not url.startswith("https:"):
@@ -84,19 +106,23 @@ def read_credential(path: str | None, username: str | None, url: str) -> dict[st
     return {"token": text.strip("\r\n"), **named}
 
 
-def read_repo(
-    url: str | None, *, credential_file: str | None, username: str | None, known_hosts: str | None, **more: Any
-) -> dict[str, Any] | None:
+def read_repo(url: str | None, name: str | None, how: CloneOptions) -> dict[str, Any] | None:
     """Return what to clone as the methods take it; None for nothing, which takes no option either."""
     if url is None:
-        options = {"credential_file": credential_file, "username": username, "known_hosts": known_hosts, **more}
-        given = [OPTIONS.get(name, name.replace("_", "-")) for name, value in options.items() if value is not None]
+        given = [option for option, value in {"repo_name": name, **how}.items() if value not in (None, False)]
         if given:
-            raise CodeSmithError(f"--{given[0]} goes with --repo")
+            raise BadArgument(f"--{given[0].replace('_', '-')} goes with --repo")
         return None
-    credential = read_credential(credential_file, username, url)
-    wanted = {**more, "url": url, "credential": credential, "known_hosts": read_lines(known_hosts, "--known-hosts")}
-    return {name: value for name, value in wanted.items() if value is not None}
+    wanted = {
+        "url": url,
+        "name": name,
+        "ref": how.get("ref"),
+        "depth": how.get("depth"),
+        "timeout_s": how.get("timeout"),
+        "credential": read_credential(how.get("credential_file"), how.get("username"), url),
+        "known_hosts": read_lines(how.get("known_hosts"), "--known-hosts"),
+    }
+    return {key: value for key, value in wanted.items() if value is not None}
 
 
 def read_lines(path: str | None, option: str) -> list[str] | None:

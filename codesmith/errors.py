@@ -20,14 +20,21 @@ class CodeSmithError(Exit):
 
     def __init__(self, problem: str, *, hint: str = "") -> None:
         self.problem, self.hint = problem, hint
-        text = f"error: {problem}" + (f"\nhint: {hint}" if hint else "")
-        super().__init__(text, code=self.exit_code)
-        self.args = (text,)
+        super().__init__(self.told(hint), code=self.exit_code)
+        self.args = (self.message,)
+
+    def told(self, hint: str) -> str:
+        """Return what a person reads."""
+        return f"error: {self.problem}" + (f"\nhint: {hint}" if hint else "")
 
     @property
     def kind(self) -> str:
         """The class name: how a forwarder names this error to another process."""
         return type(self).__name__
+
+
+class BadArgument(CodeSmithError):
+    """A value on the command line that cannot be; without a hint the task's help is the next step."""
 
 
 class Cancelled(CodeSmithError):
@@ -145,6 +152,11 @@ class AgentRefused(CodeSmithError):
         if self.rpc_kind == "not_found":
             self.exit_code = UnknownName.exit_code  # to a script both are "no such name"
         super().__init__(problem, hint=str(self.data.get("hint", "")))
+
+    @property
+    def is_about_params(self) -> bool:
+        """Tell whether a parameter cannot be what it is."""
+        return self.rpc_code == -32602
 
     @property
     def rpc_kind(self) -> str:

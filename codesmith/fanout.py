@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from codesmith import unexpected
 from codesmith.errors import CodeSmithError
+from codesmith.hints import completed
 from codesmith.registry import Node
 
 T = TypeVar("T")
@@ -36,7 +38,7 @@ class SomeFailed(CodeSmithError):
         self.outcomes = list(outcomes)
         errors = [(outcome.node.name, outcome.error) for outcome in outcomes if outcome.error]
         told = "".join(f"\n  {name}: {error.problem}" for name, error in errors)
-        hints = dict.fromkeys(error.hint for _, error in errors if error.hint)
+        hints = dict.fromkeys(completed(error.hint, node=name) for name, error in errors if error.hint)
         super().__init__(f"{len(errors)} of {len(outcomes)} nodes failed:{told}", hint="; ".join(list(hints)[:3]))
         codes = {error.code for _, error in errors}
         if len(codes) == 1:
@@ -78,7 +80,7 @@ class _Crew(Generic[T]):
             self._waiting.put(node)
         self._begun: set[str] = set()
         self._found: dict[str, Outcome[T]] = {}
-        self._unexpected: list[BaseException] = []
+        self._ended: list[BaseException] = []
 
     def run(self, at_once: int, watch: Callable[[], None] | None) -> list[Outcome[T]]:
         # Daemons: Ctrl-C must not wait for a node that does not answer.
@@ -90,8 +92,8 @@ class _Crew(Generic[T]):
                 self._join(thread, watch)
         except KeyboardInterrupt:
             raise self._interrupted() from None
-        if self._unexpected:
-            raise self._unexpected[0]
+        if self._ended:
+            raise self._ended[0]
         return [self._found[node.name] for node in self._nodes]
 
     def _run_one(self) -> None:
@@ -99,11 +101,18 @@ class _Crew(Generic[T]):
             while True:
                 node = self._waiting.get_nowait()
                 self._begun.add(node.name)
-                self._found[node.name] = _try(node, self._work)
+                self._found[node.name] = self._try(node)
         except queue.Empty:
             pass
-        except BaseException as error:  # noqa: BLE001  a bug: raised again in the caller's thread
-            self._unexpected.append(error)
+        except BaseException as error:  # noqa: BLE001  SystemExit and the like: raised again in the caller's thread
+            self._ended.append(error)
+
+    def _try(self, node: Node) -> Outcome[T]:
+        """Do the work at one of several nodes: a node that answers as none does must not end that of the others."""
+        try:
+            return _try(node, self._work)
+        except Exception as error:  # noqa: BLE001  the border of one node's work
+            return Outcome(node, error=unexpected.explained(node.name, error))
 
     @staticmethod
     def _join(thread: threading.Thread, watch: Callable[[], None] | None) -> None:

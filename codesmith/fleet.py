@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from codesmith import fanout, output, paths
-from codesmith.errors import CodeSmithError, PlanNotEmpty, by_kind
+from codesmith.errors import BadArgument, PlanNotEmpty, by_kind
 from codesmith.progress import Progress
 from codesmith.registry import Node, Registry
 from codesmith.secret import SHARED
@@ -23,6 +23,8 @@ Row = dict[str, Any]
 T = TypeVar("T")
 
 JOBS_MAX = 256
+# The columns of a plan.
+PLAN = ("node", "step", "now", "then", "error")
 
 
 class Choice(TypedDict, total=False):
@@ -47,16 +49,23 @@ class Chosen:
 
     nodes: list[Node]
     jobs: int = fanout.AT_ONCE
+    # The registry file as it was given, for the commands of a hint.
+    file: str = ""
 
 
 def choose(choice: Choice) -> Chosen:
     """Return the nodes named, those with any of the tags, or all; without a choice the one that is meant."""
     jobs = choice.get("jobs")
     if jobs is not None and not 1 <= jobs <= JOBS_MAX:
-        raise CodeSmithError(f"--jobs takes a whole number from 1 to {JOBS_MAX}, not {jobs}", hint="without it: 16")
-    found = registry(choice.get("file") or "")
-    nodes = found.choose(choice.get("node") or (), choice.get("tag") or (), choice.get("all", False))
-    return Chosen(nodes, jobs or fanout.AT_ONCE)
+        raise BadArgument(f"--jobs takes a whole number from 1 to {JOBS_MAX}, not {jobs}")
+    file = choice.get("file") or ""
+    nodes = registry(file).choose(choice.get("node") or (), choice.get("tag") or (), choice.get("all", False))
+    return Chosen(nodes, jobs or fanout.AT_ONCE, file)
+
+
+def is_for_all(choice: Choice) -> bool:
+    """Tell whether every node is meant by a task that takes all where none is named."""
+    return bool(choice.get("all") or not (choice.get("node") or choice.get("tag")))
 
 
 def choose_for_root(choice: RootChoice) -> Chosen:
@@ -129,6 +138,27 @@ def watched(chosen: Chosen, work: Callable[[Node], T], progress: Progress) -> li
         return fanout.each(chosen.nodes, follow, chosen.jobs, progress.draw if progress.is_shown else None)
 
 
+def report_steps(
+    chosen: Chosen,
+    work: Callable[[Node, Callable[[Done], None]], Row],
+    columns: Sequence[str],
+    *,
+    json: bool,
+    lines: Callable[[list[Row]], list[Row]] = list,
+) -> list[Row]:
+    """Report work that tells its steps: each is a line on stderr, or what a terminal shows as under way."""
+    progress = Progress(len(chosen.nodes), "connect")
+    is_crowded = progress.is_shown and len(chosen.nodes) > 1
+
+    def tell(done: Done) -> None:
+        """Say what was done; in a view of several nodes only what failed, and in any what comes next."""
+        progress.step(done.node, done.then or "finish")
+        if not is_crowded or not done.ok:
+            _say_step(done)
+
+    return report(chosen, lambda node: work(node, tell), columns, json=json, lines=lines, progress=progress)
+
+
 class Prepared(list[Row]):
     """The rows of a prepare; `exit_code` is 7 for a plan that is not empty."""
 
@@ -137,22 +167,16 @@ class Prepared(list[Row]):
 
 def prepare_all(chosen: Chosen, *, plan_only: bool, json: bool) -> Prepared:
     """Prepare nodes at once, or only show what would be done."""
-    columns = (
-        ("node", "step", "now", "then", "error")
-        if plan_only
-        else ("node", "result", "agent_version", "seconds", "error")
-    )
-    progress = Progress(len(chosen.nodes), "connect")
-    is_crowded = progress.is_shown and len(chosen.nodes) > 1
-    work = partial(prepare, plan_only=plan_only, tell=partial(_tell, progress, is_crowded))
+    work = partial(prepare, plan_only=plan_only)
     lines = plan_lines if plan_only else list
-    rows = Prepared(report(chosen, work, columns, json=json, lines=lines, progress=progress))
+    columns = PLAN if plan_only else ("node", "result", "agent_version", "seconds", "error")
+    rows = Prepared(report_steps(chosen, work, columns, json=json, lines=lines))
     if plan_only and any(row.get("steps") for row in rows):
         rows.exit_code = PlanNotEmpty.exit_code
     return rows
 
 
-def prepare(node: Node, *, plan_only: bool, tell: Callable[[Done], None]) -> Row:
+def prepare(node: Node, tell: Callable[[Done], None], *, plan_only: bool) -> Row:
     """Prepare one node, telling each step."""
     from codesmith.remote.bootstrap.prepare import prepare as prepare_node
     from codesmith.tunnel import identity
@@ -172,17 +196,10 @@ def prepare(node: Node, *, plan_only: bool, tell: Callable[[Done], None]) -> Row
     }
 
 
-def tell(done: Done) -> None:
+def _say_step(done: Done) -> None:
     """Say on stderr what was done on a node, and how long it took."""
     trouble = "" if done.ok else f"  FAILED: {done.message}"
     output.say(f"{done.node}  {done.seconds:6.2f} s  {done.text}{trouble}")
-
-
-def _tell(progress: Progress, is_crowded: bool, done: Done) -> None:
-    """Say what was done; in a view of several nodes only what failed, and in any what comes next."""
-    progress.step(done.node, done.then or "finish")
-    if not is_crowded or not done.ok:
-        tell(done)
 
 
 def plan_lines(rows: Sequence[Row]) -> list[Row]:
@@ -230,7 +247,7 @@ def connect(node: Node) -> Row:
     state = control.connect(node)
     if state.state != "ready":  # calls go through, by the private socket; the port that was asked for is not there
         raise by_kind(state.kind)(state.reason, hint=state.hint)
-    return state_row(state, node)
+    return state_row(state)
 
 
 def disconnect(node: Node) -> Row:
@@ -248,7 +265,7 @@ def status(chosen: Sequence[Node] | None) -> list[Row]:
         return [state_row(state) for state in control.status()]
     states = {(state.name, state.registry): state for state in control.status()}
     found = [(node, states.get((node.name, str(node.registry)))) for node in chosen]
-    return [state_row(state, node) if state else _stopped(node) for node, state in found]
+    return [state_row(state) if state else _stopped(node) for node, state in found]
 
 
 def listing(found: Registry) -> list[Row]:
@@ -260,7 +277,7 @@ def listing(found: Registry) -> list[Row]:
     ]
 
 
-def state_row(state: EndpointState, node: Node | None = None) -> Row:
+def state_row(state: EndpointState) -> Row:
     """Return an endpoint's state for people and programs."""
     keys = (
         "name",
@@ -275,7 +292,7 @@ def state_row(state: EndpointState, node: Node | None = None) -> Row:
         "registry",
     )
     row = {key: getattr(state, key) for key in keys}
-    return {**row, "host": state.host or (_host(node) if node else ""), "since": _time(state.since)}
+    return {**row, "since": _time(state.since)}
 
 
 def add(file: str, name: str, settings: Mapping[str, Any], tags: list[str], labels: list[str]) -> Row:
@@ -326,7 +343,7 @@ def _stopped(node: Node) -> Row:
 
     return {
         "name": node.name,
-        "host": _host(node),
+        "host": node.place,
         "endpoint": address_of(node),
         "token_file": "" if port_of(node) is None else str(token_path(node)),
         "state": "stopped",
@@ -336,10 +353,6 @@ def _stopped(node: Node) -> Row:
         "reason": "",
         "registry": str(node.registry),
     }
-
-
-def _host(node: Node) -> str:
-    return node.host or f"lab:{node.lab}"
 
 
 def _time(seconds: float) -> str | None:

@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING
 from codesmith import fanout, fleet, output
 from codesmith.errors import Cancelled, PlanNotEmpty
 from codesmith.fleet import Chosen, Row
+from codesmith.hints import completed
+from codesmith.progress import Progress
 from codesmith.registry import Node
 
 if TYPE_CHECKING:
     from codesmith.remote.bootstrap.uninstall import Uninstalled
+    from codesmith.remote.bootstrap.visit import Progress as Done
+    from codesmith.remote.bootstrap.visit import Tell
 
 
 class Verified(list[Row]):
@@ -25,10 +29,18 @@ def verify_all(chosen: Chosen, *, json: bool) -> Verified:
     """Compare nodes with their ledgers and with what this CodeSmith would make of them."""
     columns = ("node", "kind", "name", "status", "expected", "found", "error")
     rows = Verified(fleet.report(chosen, verify, columns, json=json, lines=drift_lines))
-    drifted = [str(row["node"]) for row in rows if row.get("status") == "drift"]
+    drifted: list[str] = []
+    for row in rows:
+        drift = [one for one in row.get("findings", []) if one["status"] != "ok"]
+        added = [str(one["name"]) for one in drift if one["kind"] == "drop-in"]
+        rows.exit_code = rows.exit_code or int(bool(drift))
+        if added:
+            output.say(f"others have put it on {row['node']}, and prepare leaves it: {', '.join(added)}")
+        if len(drift) > len(added):
+            drifted.append(f"--node {row['node']}")
     if drifted:
-        rows.exit_code = 1
-        output.say(f"mend it: inv node.prepare {' '.join(f'--node {name}' for name in drifted)}")
+        mend = completed(f"inv node.prepare {' '.join(drifted)}", file=chosen.file)
+        output.say(f"mend it: {mend}")
     return rows
 
 
@@ -48,15 +60,22 @@ def drift_lines(rows: Sequence[Row]) -> list[Row]:
         findings = row.get("findings", [])
         drift = [{**one, "node": row["node"]} for one in findings if one["status"] != "ok"]
         whole = {"node": row["node"], "kind": "all", "name": f"{len(findings)} things", "status": "ok"}
-        found += [row] if "error" in row else drift or [whole]
+        failed = {"node": row["node"], "error": row.get("error")}
+        found += [failed] if "error" in row else drift or [whole]
     return found
 
 
-def rollback(node: Node) -> Row:
-    """Make the release before the current one on one node, telling the steps on stderr."""
+def rollback_all(chosen: Chosen, *, json: bool) -> list[Row]:
+    """Go back to the release before on all chosen nodes."""
+    columns = ("node", "result", "agent_version", "left_version", "seconds", "error")
+    return fleet.report_steps(chosen, rollback, columns, json=json)
+
+
+def rollback(node: Node, tell: Tell) -> Row:
+    """Make the release before the current one on one node, telling the steps."""
     from codesmith.remote.bootstrap.rollback import rollback as roll_back
 
-    done = roll_back(node, on_progress=fleet.tell)
+    done = roll_back(node, on_progress=tell)
     return {
         "node": node.name,
         "result": "rolled back",
@@ -75,22 +94,22 @@ class Removed(list[Row]):
 
 def uninstall_all(chosen: Chosen, *, purge: bool, yes: bool, plan_only: bool, json: bool) -> Removed:
     """Remove CodeSmith from nodes, once the person in front of the terminal has seen what goes and agrees."""
-    columns: tuple[str, ...] = ("node", "step", "now", "then", "error")
     if plan_only:
         work = partial(_plan, purge=purge)
-        rows = Removed(fleet.report(chosen, work, columns, json=json, lines=fleet.plan_lines))
+        rows = Removed(fleet.report_steps(chosen, work, fleet.PLAN, json=json, lines=fleet.plan_lines))
         if any(row.get("steps") for row in rows):
             rows.exit_code = PlanNotEmpty.exit_code
         return rows
     if not yes:
         _ask(chosen, purge=purge)
     columns = ("node", "result", "kept", "packages", "seconds", "error")
-    return Removed(fleet.report(chosen, partial(_uninstall, purge=purge), columns, json=json))
+    return Removed(fleet.report_steps(chosen, partial(_uninstall, purge=purge), columns, json=json))
 
 
 def _ask(chosen: Chosen, *, purge: bool) -> None:
     """Show what goes and ask; nothing is done anywhere while one of the nodes says no."""
-    outcomes = fanout.each(chosen.nodes, partial(_plan, purge=purge), chosen.jobs)
+    outcomes = fleet.watched(chosen, partial(_plan, purge=purge), Progress(len(chosen.nodes), "look"))
+    fanout.raise_only(outcomes)
     rows: list[Row] = fanout.results(outcomes, lambda node, error: {"node": node.name, "error": error.problem})
     fanout.raise_failures(outcomes)
     busy = [row for row in rows if row["steps"]]
@@ -105,19 +124,23 @@ def _ask(chosen: Chosen, *, purge: bool) -> None:
             raise Cancelled(f"nothing was removed from {names}", hint=f"inv node.uninstall {again}{more} --yes")
 
 
-def _plan(node: Node, *, purge: bool) -> Row:
+def _plan(node: Node, tell: Tell | None = None, *, purge: bool) -> Row:
     from codesmith.remote.bootstrap.uninstall import uninstall
 
-    return _row(node, uninstall(node, purge=purge, plan_only=True), is_plan=True)
+    return _row(node, uninstall(node, purge=purge, plan_only=True, on_progress=tell), is_plan=True)
 
 
-def _uninstall(node: Node, *, purge: bool) -> Row:
+def _uninstall(node: Node, tell: Tell, *, purge: bool) -> Row:
     from codesmith.remote.bootstrap.uninstall import uninstall
     from codesmith.tunnel import control, identity
 
-    # Before the agent goes: the endpoint would try for ever to reach it again.
-    control.disconnect(node)
-    done = uninstall(node, purge=purge, on_progress=fleet.tell)
+    def follow(said: Done) -> None:
+        if said.phase == "probe":
+            # Nothing refused; before the agent goes, for the endpoint would try for ever to reach it again.
+            control.disconnect(node)
+        tell(said)
+
+    done = uninstall(node, purge=purge, on_progress=follow)
     identity.forget(node)
     return _row(node, done, is_plan=False)
 

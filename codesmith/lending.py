@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from codesmith.errors import CodeSmithError
+from codesmith.errors import BadArgument
 
 if TYPE_CHECKING:
     from codesmith.sdk.client import Client
@@ -17,13 +17,11 @@ def credential_for(
     client: Client, url: str | None, given: Mapping[str, str] | None, *, forward_agent: bool
 ) -> Iterator[Mapping[str, str] | None]:
     """Yield the credential of a clone of `url`; with `forward_agent` the agent that `ssh` would ask for that host."""
-    if not forward_agent:
+    if url is None or not forward_agent:
         yield given
         return
     if given is not None:
-        raise CodeSmithError("--forward-agent and --credential-file are two ways: give one of them")
-    if url is None:
-        raise CodeSmithError("--forward-agent goes with --repo")
+        raise BadArgument("--forward-agent and --credential-file are two ways: give one of them")
     with client.lend_agent(url, agent_for(url)) as credential:
         yield credential
 

@@ -72,7 +72,8 @@ def read_text(path: Path) -> str:
         raise BadRegistry(f"there is no {path}", hint=f"inv node.add NAME --host HOST --file {path}") from None
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise BadRegistry(f"{path}:{line}: not UTF-8 text; expected YAML in UTF-8") from None
+        hint = f"${{EDITOR:-vi}} +{line} {path}"
+        raise BadRegistry(f"{path}:{line}: not UTF-8 text; expected YAML in UTF-8", hint=hint) from None
     except OSError as error:
         raise BadRegistry(f"cannot read {path}: {error.strerror}", hint=f"ls -ld {path}") from None
 

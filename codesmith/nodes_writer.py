@@ -18,6 +18,7 @@ from codesmith import nodes_reader
 from codesmith.errors import BadRegistry, CodeSmithError, UnknownNode
 from codesmith.nodes_reader import NodesFile
 
+ADD_HELP = "inv node.add --help"
 NEW_FILE = "# The nodes CodeSmith looks after.\nnodes:\n"
 
 
@@ -28,7 +29,12 @@ def add(path: Path, name: str, settings: Mapping[str, Any]) -> None:
         if name in old.sections:
             line = old.sections[name].first_line
             raise CodeSmithError(f"{path}:{line}: there is a node {name!r} already", hint=f"inv node.remove {name}")
-        _replace(old, plan_add(old, name, settings), {**_values(old), name: dict(settings)})
+        if not name.strip():
+            raise BadRegistry(f"{name!r} is not a node's name", hint=ADD_HELP)
+        _check(NEW_FILE + "\n".join(entry(name, settings, 2)), path, name)
+        text = plan_add(old, name, settings)
+        _check(text, path, name)
+        _replace(old, text, {**_values(old), name: dict(settings)})
 
 
 def remove(path: Path, name: str) -> bool:
@@ -117,6 +123,15 @@ def _values(found: NodesFile) -> dict[str, dict[str, Any]]:
     return {name: section.values for name, section in found.sections.items()}
 
 
+def _check(text: str, path: Path, name: str) -> None:
+    """Raise what is wrong with a node that was given, without the line that it does not stand on yet."""
+    try:
+        nodes_reader.parse(text, path)
+    except BadRegistry as error:
+        said = error.problem.removeprefix(f"{path}:").partition(": ")[2]
+        raise BadRegistry(f"node {name!r} cannot be added: {said}", hint=ADD_HELP) from None
+
+
 def _replace(old: NodesFile, text: str, wanted: Mapping[str, Mapping[str, Any]]) -> None:
     """Put the new text in place at once, provided that it reads as `wanted`."""
     new = nodes_reader.parse(text, old.path)
@@ -147,7 +162,8 @@ def _locked(path: Path) -> Iterator[None]:
     try:
         handle = os.open(path.resolve().parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise BadRegistry(f"cannot open the folder of {path}: {error.strerror}") from error
+        problem, parent = f"cannot open the folder of {path}: {error.strerror}", path.resolve().parent
+        raise BadRegistry(problem, hint=f"ls -ld {parent}") from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

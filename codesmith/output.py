@@ -5,12 +5,16 @@ What a node says may hold escape sequences: nothing of it reaches a terminal une
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json as json_module
 import os
 import sys
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
+
+from codesmith.errors import CodeSmithError
 
 # Control, format (bidirectional overrides among them), surrogate, line and paragraph separators.
 UNSAFE = ("Cc", "Cf", "Cs", "Zl", "Zp")
@@ -101,19 +105,44 @@ def _table(out: TextIO, rows: list[list[str]], heads: list[str]) -> None:
         table.add_column(head.replace("_", " "), overflow="fold")
     for row in rows:
         table.add_row(*(Text(escape(item)) for item in row))
-    Console(file=out, highlight=False).print(table)
+    with writing(out):
+        Console(file=out, highlight=False).print(table)
+
+
+def write(text: str) -> None:
+    """Print text of ours as it is, on stdout."""
+    _print(sys.stdout, text)
 
 
 def _print(out: TextIO, text: str) -> bool:
     """Print; False when nobody reads any more."""
-    try:
+    with writing(out):
         out.write(text)
         out.flush()
-    except BrokenPipeError:
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def writing(out: TextIO) -> Iterator[None]:
+    """Go on when nobody reads `out` any more; CodeSmithError when what is shown cannot be written."""
+    try:
+        yield
+    except OSError as error:
         # `... | head` has seen enough; without this the interpreter complains once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
-        return False
-    return True
+        if not isinstance(error, BrokenPipeError) and out is not sys.stderr:
+            raise CodeSmithError(f"the output cannot be written: {error.strerror}", hint="df -h") from error
+
+
+def ensure_streams() -> None:
+    """Make the standard streams usable: what was closed (`>&-`) leads nowhere, and no letter is one too many."""
+    # The lowest free number is that of the missing one: nothing else may get it.
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  for as long as we run
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding.lower() not in ("utf-8", "utf8"):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def write_raw(stdout: str, stderr: str) -> None:
@@ -131,14 +160,13 @@ def _bytes(text: str) -> bytes:
 
 
 def _print_bytes(stream: TextIO, data: bytes) -> None:
-    try:
+    if not hasattr(stream, "buffer"):  # a captured one
+        _print(stream, data.decode("utf-8", "replace"))
+        return
+    with writing(stream):
         stream.flush()
         stream.buffer.write(data)
         stream.flush()
-    except AttributeError:  # a captured stream without a buffer
-        _print(stream, data.decode("utf-8", "replace"))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def say(text: str) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -25,7 +26,7 @@ def state_place() -> Path:
     """Return where the state directory is, or will be."""
     named = os.environ.get("CODESMITH_HOME")
     base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    return Path(named).expanduser().absolute() if named else base / "codesmith"
+    return given(named) if named else base / "codesmith"
 
 
 def runtime_dir() -> Path:
@@ -51,18 +52,42 @@ def runtime_place() -> Path:
 
 def ensure_private(path: Path) -> Path:
     """Make `path` a directory of ours with mode 0700; refuse one that another user owns or a link."""
-    if not path.parent.is_dir():
-        path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        path.mkdir(mode=0o700)
-    except FileExistsError:
-        pass
-    found = path.lstat()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+        found = path.lstat()
+    except OSError as error:
+        problem = f"cannot make the directory {path}: {error.strerror}"
+        raise CodeSmithError(problem, hint="name another one: export CODESMITH_HOME=DIR") from error
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
         raise CodeSmithError(f"{path} is not a directory of yours", hint="name another one: export CODESMITH_HOME=DIR")
     if stat.S_IMODE(found.st_mode) != 0o700:
         path.chmod(0o700)
     return path
+
+
+def given(word: str) -> Path:
+    """Return the absolute path that a person means, `~` expanded."""
+    try:
+        return expanded(word).absolute()
+    except OSError as error:
+        raise CodeSmithError(f"the current folder cannot be used: {error.strerror}", hint="cd") from error
+
+
+def expanded(word: str) -> Path:
+    """Return the path with `~` expanded; as it is where that names a user who is not there."""
+    try:
+        return Path(word).expanduser()
+    except RuntimeError:
+        return Path(word)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a folder above that nobody lets us look into
+        return False
 
 
 def checkout() -> Path | None:
@@ -75,11 +100,11 @@ def nodes_file(named: str = "") -> Path:
     """Return the registry file: `named`, else CODESMITH_NODES, else nodes.yaml here or above, else the checkout's."""
     chosen = named or os.environ.get("CODESMITH_NODES", "")
     if chosen:
-        return Path(chosen).expanduser().absolute()
-    here = Path.cwd()
+        return given(chosen)
+    here = given(".")
     for folder in (here, *here.parents):
         found = folder / "nodes.yaml"
-        if found.is_file():
+        if _is_file(found):
             if found.stat().st_uid not in (0, os.getuid()):
                 # It decides hosts, logins and, beside it, host keys: in /tmp anyone could put one.
                 raise BadRegistry(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from invoke.collection import Collection
-from invoke.exceptions import ParseError
+from invoke.exceptions import Exit, ParseError
 from invoke.program import Program
 
-from codesmith import __version__
+from codesmith import __version__, output
+from codesmith.errors import CodeSmithError
 from codesmith.tasks import root
 
 
@@ -31,15 +33,41 @@ class CodeSmith(Program):
         super().parse_core(argv)
         sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
 
+    def create_config(self) -> None:
+        """Read Invoke's own files of settings; one that cannot be read is an error of ours."""
+        try:
+            super().create_config()
+        except OSError as error:
+            raise CodeSmithError(f"cannot read {error.filename}: {error.strerror}", hint="ls -ld ~") from error
+
     def parse_tasks(self) -> None:
         """Say what a word that is no task could have been."""
         explain(self, super().parse_tasks)
 
+    def parse_cleanup(self) -> None:
+        """Show lists and help, also to a reader who has seen enough."""
+        show(super().parse_cleanup)
+
 
 def adopt(program: Program) -> None:
     """Give Invoke's own program, `inv`, our words for what it cannot parse; called while it loads tasks.py."""
-    parse_tasks = program.parse_tasks
+    output.ensure_streams()
+    parse_tasks, parse_cleanup = program.parse_tasks, program.parse_cleanup
     program.parse_tasks = lambda: explain(program, parse_tasks)  # type: ignore[method-assign]
+    program.parse_cleanup = lambda: show(parse_cleanup)  # type: ignore[method-assign]
+
+
+def show(parse_cleanup: Callable[[], None]) -> None:
+    """Let Invoke print its lists and help; that nobody reads them any more is no error."""
+    try:
+        with output.writing(sys.stdout):
+            parse_cleanup()
+            return
+    except Exit:
+        with output.writing(sys.stdout):
+            sys.stdout.flush()
+        raise
+    raise Exit(code=0)
 
 
 def explain(program: Program, parse_tasks: Callable[[], None]) -> None:
@@ -47,12 +75,12 @@ def explain(program: Program, parse_tasks: Callable[[], None]) -> None:
     try:
         parse_tasks()
     except ParseError as error:
-        tasks = sorted(program.collection.task_names)
-        raise explained(error, program.binary.partition("[")[0], program.argv[1:], tasks) from None
+        raise explained(error, program.binary.partition("[")[0], program.argv[1:], program.collection) from None
 
 
-def explained(error: ParseError, name: str, words: list[str], tasks: list[str]) -> ParseError:
+def explained(error: ParseError, name: str, words: list[str], collection: Collection) -> ParseError:
     """Return Invoke's complaint in our form, with a next step for the program called `name`."""
+    tasks = sorted(collection.task_names)
     text = str(error)
     if text.startswith("error:"):
         return error
@@ -67,7 +95,7 @@ def explained(error: ParseError, name: str, words: list[str], tasks: list[str]) 
         hint = f"see what it takes: {name} {task} --help"
         if task == "workspace.exec" and not word.startswith("-"):
             hint = f"put the command behind --: {name} workspace.exec NAME -- {word}"
-        elif task.startswith(("node.", "lab.")) and not word.startswith("-"):
+        elif takes_nodes(collection[task]) and not word.startswith("-"):
             hint = f"name a node with --node: {name} {task} --node {word}"
         return ParseError(f"error: {task} does not take {word!r}\nhint: {hint}")
     close = difflib.get_close_matches(word, tasks, 1)
@@ -75,6 +103,13 @@ def explained(error: ParseError, name: str, words: list[str], tasks: list[str]) 
     return ParseError(f"error: no task {word!r}\nhint: {hint}")
 
 
+def takes_nodes(task: Any) -> bool:
+    """Tell whether nodes are what one would name behind a task: it takes several, and nothing else by its place."""
+    arguments = task.get_arguments()
+    return any(one.name == "node" for one in arguments) and not any(one.positional for one in arguments)
+
+
 def main() -> None:
     """Run the command line in sys.argv."""
+    output.ensure_streams()
     CodeSmith().run()

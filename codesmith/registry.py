@@ -37,6 +37,11 @@ class Node:
         return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:16]
 
     @property
+    def place(self) -> str:
+        """Return what lists show of where it is: its host, or that the lab knows."""
+        return self.host or f"lab:{self.lab}"
+
+    @property
     def known_hosts(self) -> Path:
         """Pinned host keys lie beside nodes.yaml."""
         return self.registry.parent / "known_hosts"
@@ -44,7 +49,7 @@ class Node:
     @property
     def identity_path(self) -> Path | None:
         """Return the private key's path, `~` expanded; a relative one counts from nodes.yaml's folder."""
-        return self.registry.parent / Path(self.identity).expanduser() if self.identity else None
+        return self.registry.parent / paths.expanded(self.identity) if self.identity else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON can carry it."""
@@ -101,12 +106,16 @@ class Registry:
         if not self.nodes:
             raise CodeSmithError(f"no nodes in {self.path}", hint=f"inv node.add NAME --host HOST --file {self.path}")
         some = ", ".join(_nearest("", list(self.nodes)))
-        raise CodeSmithError(f"which node? {self.path} has {len(self.nodes)}: {some}", hint="add --node NAME")
+        hint = f"name one: --node {next(iter(self.nodes))}"
+        raise CodeSmithError(f"which node? {self.path} has {len(self.nodes)}: {some}", hint=hint)
 
     def choose(self, names: Iterable[str] = (), tags: Iterable[str] = (), all: bool = False) -> list[Node]:  # noqa: A002
-        """Return the nodes named, those with any of the tags, or all; without a choice what `one` returns."""
+        """Return the nodes named, those with any of the tags, or all; without a choice what `one` returns.
+
+        A registry without nodes is an error, also for all of them.
+        """
         names, tags = list(names), list(tags)
-        if all:
+        if all and self.nodes:
             return list(self.nodes.values())
         if not names and not tags:
             return [self.one()]

@@ -6,34 +6,43 @@ import shlex
 from collections.abc import Callable
 from typing import Any
 
-from codesmith.errors import CodeSmithError, NotPrepared, StepFailed, Unreachable
+from codesmith.errors import BadArgument, NotPrepared, StepFailed, Unreachable
 from codesmith.registry import Node
 
-SOCKETS = "codesmith-helper.socket codesmith-agent.socket"
+SOCKETS = ("codesmith-helper.socket", "codesmith-agent.socket")
 SERVICE = "codesmith-agent.service"
 HELPER = "codesmith-helper.service"
 NOT_PREPARED = 90
 GUARD = f'[ "$(systemctl show --property=LoadState --value {SERVICE})" = loaded ] || exit {NOT_PREPARED}\n'
-VERBS = {
-    "start": f"systemctl start {SOCKETS} {SERVICE}",
-    # The sockets too, first: a call that comes in would start the agent again.
-    "stop": f"systemctl stop {SOCKETS} && systemctl stop {SERVICE} {HELPER}",
-    "restart": f"systemctl start {SOCKETS} && systemctl restart {SERVICE}",
-}
+# The sockets first: while they listen a call would start the agent again, and without them it gets none.
+STOP = f"systemctl stop {' '.join(SOCKETS)} && systemctl stop {SERVICE} {HELPER}"
+# What is stopped before.
+START: dict[str, tuple[str, ...]] = {"start": (), "restart": (SERVICE,)}
+READ = "read the journal"
 TIMEOUT_S = 120.0
 # The node gives a sign of life every three seconds.
 SILENCE_S = 15.0
 
 
-def change(node: Node, verb: str) -> dict[str, Any]:
-    """Start, stop or restart the agent and return the state of its unit afterwards."""
-    text = _run(node, f"{VERBS[verb]} || exit\nsystemctl is-active {SERVICE} || true", f"{verb} {SERVICE}")
+def stop(node: Node) -> dict[str, Any]:
+    """Stop the agent and return the state of its unit afterwards."""
+    text = _run(node, f"{STOP} || exit\nsystemctl is-active {SERVICE} || true", f"stop {SERVICE}")
     return {"node": node.name, "unit": SERVICE, "state": text.strip()}
+
+
+def start(node: Node, *, verb: str = "start") -> dict[str, Any]:
+    """Start or restart the agent; StepFailed with its last words unless it answers."""
+    from codesmith.remote.bootstrap import layout
+    from codesmith.remote.bootstrap.probe import PYTHON, payload, program
+
+    job = {"stop": START[verb], "start": (*SOCKETS, SERVICE), "path": layout.SOCKET, "unit": SERVICE}
+    _run(node, f"exec {PYTHON}", f"{verb} {SERVICE}", payload(program("life"), job))
+    return {"node": node.name, "unit": SERVICE, "state": "active"}
 
 
 def logs(node: Node, lines: int) -> list[str]:
     """Return the last lines that agent and helper wrote to the journal."""
-    return _run(node, shlex.join(_journalctl(lines)), "read the journal").splitlines()
+    return _run(node, shlex.join(_journalctl(lines)), READ).splitlines()
 
 
 def follow(node: Node, lines: int, show: Callable[[str], bool]) -> None:
@@ -57,7 +66,7 @@ def follow(node: Node, lines: int, show: Callable[[str], bool]) -> None:
             )
     except (KeyboardInterrupt, _Enough):
         return
-    _check(node, done.status, done.stderr, "read the journal")
+    _check(node, done.status, done.stderr, READ)
     raise Unreachable(f"{node.name}: its journal ended", hint=f"inv node.logs --node {node.name} --follow")
 
 
@@ -67,17 +76,17 @@ class _Enough(Exception):
 
 def _journalctl(lines: int) -> list[str]:
     if lines < 0:
-        raise CodeSmithError(f"--lines takes a whole number from 0, not {lines}")
+        raise BadArgument(f"--lines takes a whole number from 0, not {lines}")
     units = [f"--unit={SERVICE}", f"--unit={HELPER}"]
     return ["journalctl", *units, f"--lines={lines}", "--no-pager", "--output=short-iso", "--quiet"]
 
 
-def _run(node: Node, script: str, what: str) -> str:
+def _run(node: Node, script: str, what: str, data: bytes = b"") -> str:
     from codesmith.remote.connection import connect, run_script
     from codesmith.remote.target import resolve
 
     with connect(resolve(node)) as connection:
-        done = run_script(connection, GUARD + script, root=True, timeout_s=TIMEOUT_S)
+        done = run_script(connection, GUARD + script, data, root=True, timeout_s=TIMEOUT_S)
     _check(node, done.status, done.stderr, what)
     return str(done.stdout.decode("utf-8", "replace"))
 
@@ -87,4 +96,5 @@ def _check(node: Node, status: int, stderr: str, what: str) -> None:
         raise NotPrepared(f"{node.name} has no CodeSmith agent", hint=f"inv node.prepare --node {node.name}")
     if status:
         said = (stderr.strip().splitlines() or [f"exit code {status}"])[-1]
-        raise StepFailed(f"{node.name}: cannot {what}: {said}", hint=f"inv node.logs --node {node.name}")
+        look = "node.doctor" if what == READ else "node.logs"
+        raise StepFailed(f"{node.name}: cannot {what}: {said}", hint=f"inv {look} --node {node.name}")

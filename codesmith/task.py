@@ -13,13 +13,15 @@ import copy
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from invoke.exceptions import Exit, Failure, ParseError
 from invoke.parser.argument import Argument
 from invoke.tasks import Task as InvokeTask
 
-from codesmith.errors import Cancelled, CodeSmithError
+from codesmith import output, unexpected
+from codesmith.errors import AgentRefused, BadArgument, Cancelled, CodeSmithError
+from codesmith.hints import completed, program
 from codesmith.output import escape
 from codesmith.secret import SHARED, Wanted
 
@@ -147,7 +149,8 @@ class Task(InvokeTask[Any], Generic[P, R]):
 
     def run_body(self, args: Any, kwargs: Any) -> R:
         if args and not self.harmless and not self.plans and args[0].config.run.dry:
-            raise CodeSmithError(f"{self.full_name} cannot be tried with --dry; nothing was done")
+            problem = f"{self.full_name} cannot be tried with --dry; nothing was done"
+            raise CodeSmithError(problem, hint="those that can say what they would do: inv --dry node.prepare")
         unknown = set(kwargs) - set(self.kinds())
         if unknown:  # a body that takes a TypedDict would not notice
             raise TypeError(f"{self.full_name} takes no {', '.join(sorted(unknown))}")
@@ -160,18 +163,28 @@ class Task(InvokeTask[Any], Generic[P, R]):
         try:
             result = self.run_body(args, kwargs)
         except CodeSmithError as error:
-            error.message = escape(error.message or "", keep="\n")
+            error.message = escape(error.told(self.hint_of(error, kwargs)), keep="\n")
             raise
         except (Exit, Failure):
             raise
         except KeyboardInterrupt as interrupt:
             raise Cancelled(escape(str(interrupt)) or "cancelled") from None
-        except Exception as error:  # noqa: BLE001  the task border of STYLE.md section 5
-            fail_unexpectedly(self.full_name, error)
+        except Exception as error:
+            raise unexpected.explained(self.full_name, error) from error
         code = self.exit_code(result) if self.exit_code else 0
         if code:
             raise Exit(code=code)
         return result
+
+    def hint_of(self, error: CodeSmithError, kwargs: Mapping[str, Any]) -> str:
+        """Return the next step as it can be pasted here: with the node and the file that this command was given."""
+        hint = error.hint
+        is_ours = isinstance(error, BadArgument) or (isinstance(error, AgentRefused) and error.is_about_params)
+        if is_ours and (not hint or hint.startswith("rpc.")):
+            hint = f"{program()} {self.full_name} --help"
+        nodes = kwargs.get("node") or ""
+        node = nodes if isinstance(nodes, str) else nodes[0] if len(nodes) == 1 else ""
+        return completed(hint, node=node, file=kwargs.get("file") or "")
 
     def listed(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Take one word for a list of one: `node="web1"` is what one writes in Python."""
@@ -248,12 +261,6 @@ def _kind(name: str, annotation: Any) -> type:
     return KINDS[word]
 
 
-def program() -> str:
-    """Return how this process was called: `inv`, `codesmith`, ..."""
-    name = sys.argv[0].rpartition("/")[2]
-    return "codesmith" if name == "__main__.py" else name or "inv"
-
-
 def words_after_dashes() -> list[str]:
     """Return the words behind the first `--` of the command line, untouched."""
     words = sys.argv[1:]
@@ -274,7 +281,7 @@ def show_help(name: str, text: str, arguments: Sequence[Argument]) -> None:
     for left, right in rows:
         first, *more = textwrap.wrap(right, max(30, 110 - width)) or [""]
         lines += [f"  {left:{width}}{first}".rstrip(), *(" " * (width + 2) + line for line in more)]
-    sys.stdout.write("\n".join(lines) + "\n")
+    output.write("\n".join(lines) + "\n")
 
 
 def _spelling(argument: Argument) -> str:
@@ -283,30 +290,3 @@ def _spelling(argument: Argument) -> str:
     value = {str: " TEXT", int: " NUMBER", float: " NUMBER", list: " TEXT ..."}.get(argument.kind, "")
     choices = getattr(argument, "choices", ())
     return f"--{argument.names[0]}" + (f" {'|'.join(choices)}" if choices else value)
-
-
-def fail_unexpectedly(name: str, error: Exception) -> NoReturn:
-    """Raise one sentence with a reference; the traceback goes to a file (and to stderr with CODESMITH_DEBUG)."""
-    import os
-    import secrets
-    import traceback
-
-    reference = secrets.token_hex(4)
-    text = "".join(traceback.format_exception(error))
-    if os.environ.get("CODESMITH_DEBUG"):
-        sys.stderr.write(text)
-    problem = f"{name} met something unexpected: {type(error).__name__}: {error} (reference {reference})"
-    try:
-        where = _log(reference, f"{name}\n{text}")
-    except (OSError, CodeSmithError):
-        raise CodeSmithError(escape(problem), hint="CODESMITH_DEBUG=1 and the same again shows where") from error
-    raise CodeSmithError(escape(problem), hint=f"cat {where}") from error
-
-
-def _log(reference: str, text: str) -> str:
-    from codesmith import paths
-
-    folder = paths.ensure_private(paths.state_dir() / "log")
-    where = folder / f"error-{reference}.log"
-    where.write_text(text)
-    return str(where)

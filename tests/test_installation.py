@@ -17,14 +17,19 @@ pytestmark = pytest.mark.lab
 
 
 @pytest.fixture(scope="module")
-def person(make_person: Callable[..., Person]) -> Person:
-    """Somebody with one prepared throw-away node, `web1`."""
-    person = make_person({"web1": "bookworm"})
-    person.fails("inv node.verify", code=5)
-    person.fails("inv node.rollback", code=5)
-    assert person.runs("inv node.uninstall").out.split("\t")[:2] == ["web1", "nothing to do"]
-    person.runs("inv node.prepare")
-    return person
+def bare(make_person: Callable[..., Person]) -> Person:
+    """Somebody with one throw-away node, `web1`, to which nothing was done."""
+    return make_person({"web1": "bookworm"})
+
+
+@pytest.fixture(scope="module")
+def person(bare: Person) -> Person:
+    """The same with the node prepared."""
+    bare.fails("inv node.verify", code=5)
+    bare.fails("inv node.rollback", code=5)
+    assert bare.runs("inv node.uninstall").out.split("\t")[:2] == ["web1", "nothing to do"]
+    bare.runs("inv node.prepare")
+    return bare
 
 
 def at_a_terminal(person: Person, command: str, typed: str) -> Said:
@@ -47,6 +52,34 @@ def at_a_terminal(person: Person, command: str, typed: str) -> Said:
     return Said(process.returncode, out.decode(), err.decode())
 
 
+EVERYTHING = "find /etc /usr /srv -xdev -printf '%p %m %u %T@ %s\\n' | sort; getent passwd; getent group"
+
+
+def test_a_plan_tells_before_and_after_of_everything_and_changes_nothing(bare: Person) -> None:
+    bare.on("web1", "mv /usr/bin/git /usr/bin/git.off")
+    before = bare.on("web1", EVERYTHING).out
+    try:
+        (planned,) = bare.runs("inv node.prepare --plan --json", code=7).json
+        shown = bare.runs("inv node.prepare --plan", code=7).out
+        (dry,) = bare.runs("inv --dry node.prepare --json", code=7).json
+        assert bare.on("web1", EVERYTHING).out == before
+    finally:
+        bare.on("web1", "mv /usr/bin/git.off /usr/bin/git")
+    steps = planned["steps"]
+    assert (planned["result"], planned["changed"], dry["steps"]) == ("planned", False, steps)
+    assert {"directory", "group", "link", "package", "release", "service", "unit", "user"} <= {
+        step["kind"] for step in steps
+    }
+    assert all(step["before"] and step["after"] and step["before"] != step["after"] for step in steps)
+    lines = [line.split("\t") for line in shown.splitlines()]
+    assert lines == [["web1", step["text"], step["before"], step["after"], ""] for step in steps]
+
+
+def test_of_a_prepared_node_the_plan_is_empty(person: Person) -> None:
+    assert person.runs("inv node.prepare --plan").out == "web1\tnothing to do\t\t\t\n"
+    assert person.runs("inv --dry node.prepare --json").json[0]["steps"] == []
+
+
 def test_verify_is_silent_about_what_is_well_and_tells_drift(person: Person) -> None:
     (row,) = person.runs("inv node.verify --json").json
     assert row["status"] == "ok"
@@ -58,7 +91,32 @@ def test_verify_is_silent_about_what_is_well_and_tells_drift(person: Person) -> 
     (row,) = person.runs("inv node.verify --json", code=1).json
     assert {one["status"] for one in row["findings"]} == {"ok", "changed"}
     person.runs("inv node.prepare")
+    # What others add to a unit changes who runs it; prepare leaves it, so it is told.
+    folder = "/etc/systemd/system/codesmith-agent.service.d"
+    add = f"mkdir {folder}; printf '[Service]\\nUser=root\\n' >{folder}/x.conf; systemctl daemon-reload"
+    person.on("web1", add)
+    try:
+        said = person.runs("inv node.verify", code=1)
+        (found,) = [row for row in person.runs("inv node.doctor --json").json if row["code"] == "agent.drift"]
+    finally:
+        person.on("web1", f"rm -r {folder}; systemctl daemon-reload")
+    assert said.out == f"web1\tdrop-in\t{folder}/x.conf\textra\tmissing\tthere\t\n"
+    assert said.err == f"others have put it on web1, and prepare leaves it: {folder}/x.conf\n"
+    assert (found["status"], found["next"]) == ("warn", f"on the node: cat {folder}/x.conf")
     person.runs("inv node.verify")
+
+
+def test_an_agent_that_does_not_answer_has_not_been_started(person: Person) -> None:
+    agent = "/usr/lib/codesmith/current/agent.pyz"
+    person.on("web1", f"chmod 000 {agent}")
+    try:
+        said = person.fails("inv node.restart", code=1)
+    finally:
+        person.on("web1", f"chmod 644 {agent}")
+    assert "cannot restart codesmith-agent.service: the agent did not answer: " in said.err
+    assert "Permission denied" in said.err
+    assert person.runs("inv node.start").out == "web1\tcodesmith-agent.service\tactive\t\n"
+    person.runs("inv node.version")
 
 
 def test_rollback_without_a_release_before_says_so(person: Person) -> None:
@@ -67,8 +125,11 @@ def test_rollback_without_a_release_before_says_so(person: Person) -> None:
 
 def test_uninstall_asks_refuses_and_leaves_nothing(person: Person, tmp_path: Path) -> None:
     person.runs("inv workspace.create demo")
-    said = person.fails("inv node.uninstall --yes", code=1)
-    assert "node web1 is lived in: workspaces demo; users demo" in said.err
+    connected = person.runs("inv node.status --json").json[0]["since"]
+    for asked in ("", " --yes"):
+        said = person.fails(f"inv node.uninstall{asked}", code=1)
+        assert "error: node web1 is lived in: workspaces demo; users demo" in said.err
+    assert person.runs("inv node.status --json").json[0]["since"] == connected  # what refuses cuts nobody off
     assert "inv node.uninstall --node web1 --purge --yes" in said.err
     said = person.fails("inv node.uninstall --purge", code=2)  # nobody there to ask
     assert "web1  delete the workspaces demo and the users demo" in said.err

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from codesmith import fanout
 from codesmith.doctor.controller import ON_CONTROLLER, check_controller
-from codesmith.doctor.finding import Finding
+from codesmith.doctor.finding import Finding, Reporter
 from codesmith.doctor.node import check_node
 from codesmith.errors import CodeSmithError
-from codesmith.fleet import Choice, Chosen, choose, registry, watched
+from codesmith.fleet import Choice, Chosen, choose, is_for_all, registry, watched
+from codesmith.hints import completed
 from codesmith.progress import Progress
 from codesmith.registry import Registry
 
@@ -16,9 +17,11 @@ def examine(choice: Choice) -> list[dict[str, str]]:
     """Return every finding, those about the controller first; a nodes.yaml that cannot be read is one of them."""
     found, problem = _read(choice)
     findings = [problem, *check_controller(found)]
-    if found is not None and found.nodes:
-        findings += _nodes(choose({**choice, "all": _is_for_all(choice)}))
-    return [finding.to_dict() for finding in findings]
+    if found is not None and (found.nodes or choice.get("node") or choice.get("tag")):
+        findings += _nodes(choose({**choice, "all": is_for_all(choice)}))
+    file = choice.get("file") or ""
+    rows = [finding.to_dict() for finding in findings]
+    return [{**row, "next": completed(row["next"], file=file)} for row in rows]
 
 
 def _read(choice: Choice) -> tuple[Registry | None, Finding]:
@@ -29,12 +32,12 @@ def _read(choice: Choice) -> tuple[Registry | None, Finding]:
     return found, ON_CONTROLLER.ok("registry.file", f"{found.path} (nodes: {len(found.nodes)})")
 
 
-def _is_for_all(choice: Choice) -> bool:
-    return bool(choice.get("all") or not (choice.get("node") or choice.get("tag")))
-
-
 def _nodes(chosen: Chosen) -> list[Finding]:
     outcomes = watched(chosen, check_node, Progress(len(chosen.nodes), "look"))
-    fanout.raise_only(outcomes)
-    fanout.raise_failures(outcomes)
-    return [finding for outcome in outcomes for finding in outcome.result or []]
+    return [finding for outcome in outcomes for finding in _findings(outcome)]
+
+
+def _findings(outcome: fanout.Outcome[list[Finding]]) -> list[Finding]:
+    """Return what was found; of a node at which a check met something unexpected, that."""
+    say = Reporter(outcome.node.name)
+    return [say.error("ssh.shell", outcome.error, "inv node.list")] if outcome.error else outcome.result or []

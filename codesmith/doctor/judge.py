@@ -23,6 +23,9 @@ def judge(name: str, look: Look, wish: layout.Wish, known_id: str) -> list[Findi
     """Return a finding for each thing that was looked at; `known_id` is the node's id as met before, if it was."""
     say, facts, option = Reporter(name), look.facts, f"--node {shlex.quote(name)}"
     found = [_root(say, look), _system(say, facts, wish, option), _clock(say, look), *_disks(say, facts)]
+    if facts.is_ledger_unread:
+        detail = "it was installed, but there is no Python that could run it"
+        return [*found, say.fail("agent.installed", detail, f"inv node.prepare {option}")]
     if not facts.files.get(layout.CURRENT) and facts.units.get(layout.AGENT_SERVICE, {}).get("LoadState") != "loaded":
         return [*found, say.fail("agent.installed", "there is no CodeSmith agent", f"inv node.prepare {option}")]
     found += [
@@ -125,13 +128,17 @@ def _health(say: Reporter, health: dict[str, object], option: str) -> Finding:
 
 
 def _drift(say: Reporter, look: Look, wish: layout.Wish, option: str) -> Finding:
+    facts = look.facts
     show = f"inv node.prepare {option} --plan"
     if not look.is_root:
         return say.warn("agent.drift", "only root can tell", show)
     try:
-        steps = plan(look.facts, wish)
+        steps = plan(facts, wish)
     except Unsupported:
         return say.warn("agent.drift", "cannot be told: see node.system", show)
+    if facts.drop_ins and not steps:
+        detail = f"others have added to the units, and prepare leaves it: {', '.join(facts.drop_ins)}"
+        return say.warn("agent.drift", detail, f"on the node: cat {shlex.join(facts.drop_ins)}")
     if steps:
         more = f" and {len(steps) - 3} more" if len(steps) > 3 else ""
         return say.warn("agent.drift", "; ".join(step.text for step in steps[:3]) + more, show)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from codesmith.errors import CodeSmithError, StepFailed, UnknownName
+from codesmith.errors import BadArgument, CodeSmithError, StepFailed, UnknownName
 from codesmith.lab import disk, images, network, requirements, teardown
 from codesmith.lab.home import ensure_dir, lab_home, lock_folder, node_dir
 from codesmith.lab.node import LabNode
@@ -18,7 +18,8 @@ class Lab:
     """The nodes of this machine.
 
     Nodes live as long as the process that booted them, or until `down`; with `keep` until `down` alone. As a context
-    manager it throws away at the end what it booted. Safe to use from several processes and threads at once.
+    manager it throws away at the end what it booted and was not to keep. Safe to use from several processes and threads
+    at once.
     """
 
     def __init__(self, *, keep: bool = False) -> None:
@@ -33,8 +34,9 @@ class Lab:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for name in list(self._mine):
-            self.down(name)
+        if self.owner is not None:
+            for name in list(self._mine):
+                self.down(name)
 
     def up(self, name: str, release: str = "bookworm") -> LabNode:
         """Boot a node and wait until it is ready; the second call returns it, switched on if it was off."""
@@ -104,5 +106,5 @@ def find_nodes() -> list[LabNode]:
 def check_name(name: str) -> str:
     """Return `name` if it can be a folder, a host name and a word in ssh_config alike."""
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name):
-        raise CodeSmithError(f"{name!r} cannot be the name of a lab node: small letters, digits and -, at most 63")
+        raise BadArgument(f"{name!r} cannot be the name of a lab node: small letters, digits and -, at most 63")
     return name

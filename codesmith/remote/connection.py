@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import fabric
 import paramiko
 
+from codesmith import wiretap
 from codesmith.errors import CodeSmithError
 from codesmith.remote import hostkeys
 from codesmith.remote.deadline import Deadline
@@ -72,7 +73,10 @@ def connect(target: Target, *, timeout_s: float = 10.0, secrets: Secrets = SHARE
     """
 
     def attempt(given: Mapping[Wanted, str]) -> NodeConnection:
-        return _persist(partial(_connect, given), target, Deadline(timeout_s))
+        with wiretap.shown("ssh", f"{target} connect") as told:
+            opened = _persist(partial(_connect, given), target, Deadline(timeout_s))
+            told.append(str(opened.transport.remote_version))
+        return opened
 
     connection = secrets.supply(attempt)
     connection.secrets = secrets

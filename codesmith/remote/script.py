@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import paramiko
 
+from codesmith import wiretap
 from codesmith.errors import CodeSmithError, Unreachable
 from codesmith.remote import sudo
 from codesmith.remote.exchange import Exchange
@@ -35,6 +36,8 @@ READER = f'PATH={PATH}; export PATH; {READ}; eval "$(printf %s "$s" | base64 -d)
 COMMAND = f"/bin/sh -c '{READER}'"
 # Far more than a line of ours has: a node that never ends one would fill this machine's memory.
 LINE_MAX = 4 << 20
+# As much of a script stands in a line of CODESMITH_DEBUG=ssh.
+SHOWN_MAX = 60
 
 # The outer script: a known environment, root if asked for, and the markers. The first marker is printed by who runs the
 # script, as root if that was wanted: what sudo said stands before it. $s is used up by READER.
@@ -117,6 +120,15 @@ class _Job:
 
     def run(self, root: Sudo | None) -> ScriptResult:
         """Run it once, as root if a way to become root is given."""
+        target = getattr(self.connection, "target", None) or self.connection.host
+        words = self.script.strip().partition("\n")[0][:SHOWN_MAX]
+        what = f"{target} script {'as root ' if root else ''}{words!r}, {len(self.payload)} bytes of input"
+        with wiretap.shown("ssh", what) as told:
+            done = self._run(root)
+            told.append(f"status {done.status}, {len(done.stdout)} bytes")
+        return done
+
+    def _run(self, root: Sudo | None) -> ScriptResult:
         marker = secrets.token_hex(16)
         with _lost_is_unreachable(self.connection, self.timeout_s):
             feed = _line_reader(marker, self.on_line)

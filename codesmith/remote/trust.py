@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import fcntl
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codesmith.errors import Cancelled
+from codesmith.errors import Cancelled, CodeSmithError
 from codesmith.remote.connection import fetch_host_key
 from codesmith.remote.hostkeys import HostKey, pins, verify
 from codesmith.remote.target import resolve
@@ -46,7 +47,8 @@ def trust(
         return Trusted(node.name, target.key_name, key.type, key.fingerprint, found[0].path, added=False)
     question = f"{node.name} ({target.key_name}) shows {key.type} {key.fingerprint}. Trust it?"
     if not yes and not (confirm and confirm(question)):
-        raise Cancelled(f"node {node.name}: {key.type} {key.fingerprint} was not trusted")
+        hint = f"compare the fingerprint, then: inv node.trust {shlex.quote(node.name)} --yes"
+        raise Cancelled(f"node {node.name}: {key.type} {key.fingerprint} was not trusted", hint=hint)
     add_pin(node.known_hosts, target.key_name, key)
     return Trusted(node.name, target.key_name, key.type, key.fingerprint, node.known_hosts, added=True)
 
@@ -55,9 +57,13 @@ def add_pin(path: Path, name: str, key: HostKey) -> None:
     """Add one line to a known_hosts file in one step; other lines, the file's mode and a link to it stay."""
     real = path.resolve()
     line = f"{name} {key.type} {base64.b64encode(key.blob).decode()}\n"
-    with _locked(real.parent):
-        old, mode = (real.read_text(), real.stat().st_mode & 0o777) if real.exists() else ("", 0o644)
-        _replace(real, old + ("" if old.endswith("\n") or not old else "\n") + line, mode)
+    try:
+        with _locked(real.parent):
+            old, mode = (real.read_text(), real.stat().st_mode & 0o777) if real.exists() else ("", 0o644)
+            _replace(real, old + ("" if old.endswith("\n") or not old else "\n") + line, mode)
+    except OSError as error:
+        hint = f"ls -ld {shlex.quote(str(real.parent))}"
+        raise CodeSmithError(f"cannot write {path}: {error.strerror}", hint=hint) from error
 
 
 def _replace(path: Path, text: str, mode: int) -> None:

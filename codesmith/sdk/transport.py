@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from codesmith import wiretap
 from codesmith.errors import AgentRefused, CallLost, CodeSmithError, Unreachable, Unsupported, by_kind
 from codesmith.port import Port
 from codesmith.wire import BadAnswer, Closed, Connection
@@ -212,8 +212,5 @@ def _shown(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def _trace(node: str, method: str, params: Mapping[str, Any], status: int, start: float) -> None:
     """Show the wire on stderr for CODESMITH_DEBUG=rpc, without what is nobody's business."""
-    if "rpc" not in os.environ.get("CODESMITH_DEBUG", "").split(","):
-        return
-    shown = json.dumps(_shown(params))
-    took_ms = (time.monotonic() - start) * 1000
-    sys.stderr.write(f"rpc {node} {method} {shown} -> HTTP {status} in {took_ms:.1f} ms\n")
+    if wiretap.is_shown("rpc"):
+        wiretap.show("rpc", f"{node} {method} {json.dumps(_shown(params))} -> HTTP {status}", start)

@@ -15,6 +15,7 @@ from codesmith.task import task
 
 Rows = list[dict[str, Any]]
 EVERY = {"node": "Node name from nodes.yaml; repeatable (default: every node there)."}
+UNIT = ("node", "unit", "state", "error")
 STATE = ("name", "host", "endpoint", "state", "since", "agent_version", "reason")
 
 
@@ -25,9 +26,7 @@ STATE = ("name", "host", "endpoint", "state", "since", "agent_version", "reason"
 )
 def prepare(c: Context, plan: bool = False, json: bool = False, **choice: Unpack[RootChoice]) -> fleet.Prepared:
     """Install or upgrade the agent on nodes, in parallel; safe to run again."""
-    chosen = fleet.choose_for_root(
-        {**choice, "all": bool(choice.get("all") or not (choice.get("node") or choice.get("tag")))}
-    )
+    chosen = fleet.choose_for_root({**choice, "all": fleet.is_for_all(choice)})
     return fleet.prepare_all(chosen, plan_only=plan or bool(c.config.run.dry), json=json)
 
 
@@ -40,8 +39,7 @@ def verify(c: Context, json: bool = False, **choice: Unpack[RootChoice]) -> inst
 @task()
 def rollback(c: Context, json: bool = False, **choice: Unpack[RootChoice]) -> Rows:
     """Go back to the release that answered before the last upgrade; once more, and it is forth again."""
-    columns = ("node", "result", "agent_version", "left_version", "seconds", "error")
-    return fleet.report(fleet.choose_for_root(choice), installation.rollback, columns, json=json)
+    return installation.rollback_all(fleet.choose_for_root(choice), json=json)
 
 
 @task(
@@ -82,14 +80,15 @@ def disconnect(c: Context, json: bool = False, **choice: Unpack[Choice]) -> Rows
 
 @task(
     help={
-        "node": "Node name from nodes.yaml; repeatable (default: every endpoint there is, of any registry file).",
+        "node": "Node name from nodes.yaml; repeatable (default: every endpoint there is, or every node of --file).",
     },
     harmless=True,
 )
 def status(c: Context, json: bool = False, **choice: Unpack[Choice]) -> Rows:
     """Show the state of the local endpoints."""
     is_chosen = any(value for name, value in choice.items() if name != "jobs")
-    rows = fleet.status(fleet.choose(choice).nodes if is_chosen else None)
+    chosen = fleet.choose({**choice, "all": fleet.is_for_all(choice)}).nodes if is_chosen else None
+    rows = fleet.status(chosen)
     output.show(rows, STATE, json=json)
     return rows
 
@@ -125,35 +124,20 @@ def version(c: Context, json: bool = False, **choice: Unpack[Choice]) -> Rows:
 
 @task()
 def start(c: Context, json: bool = False, **choice: Unpack[RootChoice]) -> Rows:
-    """Start the agent of nodes, over SSH."""
-    return fleet.report(
-        fleet.choose_for_root(choice),
-        partial(service.change, verb="start"),
-        ("node", "unit", "state", "error"),
-        json=json,
-    )
+    """Start the agent of nodes, over SSH; it has to answer."""
+    return fleet.report(fleet.choose_for_root(choice), service.start, UNIT, json=json)
 
 
 @task()
 def stop(c: Context, json: bool = False, **choice: Unpack[RootChoice]) -> Rows:
     """Stop the agent of nodes, over SSH; it stays stopped until node.start or the next boot."""
-    return fleet.report(
-        fleet.choose_for_root(choice),
-        partial(service.change, verb="stop"),
-        ("node", "unit", "state", "error"),
-        json=json,
-    )
+    return fleet.report(fleet.choose_for_root(choice), service.stop, UNIT, json=json)
 
 
 @task()
 def restart(c: Context, json: bool = False, **choice: Unpack[RootChoice]) -> Rows:
-    """Restart the agent of nodes, over SSH."""
-    return fleet.report(
-        fleet.choose_for_root(choice),
-        partial(service.change, verb="restart"),
-        ("node", "unit", "state", "error"),
-        json=json,
-    )
+    """Restart the agent of nodes, over SSH; it has to answer."""
+    return fleet.report(fleet.choose_for_root(choice), partial(service.start, verb="restart"), UNIT, json=json)
 
 
 @task(help=EVERY, harmless=True, exit_code=lambda rows: int(finding.is_failing(rows)))

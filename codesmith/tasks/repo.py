@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from invoke.context import Context
 
 import codesmith
 from codesmith import arguments, output
+from codesmith.arguments import CloneOptions
 from codesmith.lending import credential_for
 from codesmith.sdk.api import Repo, RepoDeleted
 from codesmith.task import task
@@ -42,13 +45,7 @@ def init(
         "workspace": "The workspace's name.",
         "url": "https://HOST/PATH, ssh://USER@HOST/PATH or USER@HOST:PATH, without password or token.",
         "name": "The repository's name, its directory in code/ (default: the last part of the URL).",
-        "ref": "A branch, a tag or a whole commit hash (default: the remote's own).",
-        "depth": "How many commits (default: all).",
-        "credential_file": "A file with a token, or with a private key for ssh; - for standard input (default: none).",
-        "forward_agent": "Lend it the keys of this machine's ssh agent (default: it has those of the user).",
-        "username": "The name that goes with the token (default: x-access-token).",
-        "known_hosts": "A file with the ssh host's key, as ssh-keyscan prints it (default: what the user knows).",
-        "timeout": "Seconds after which it is ended (default: 600).",
+        **arguments.CLONE_HELP,
     }
 )
 def clone(
@@ -56,31 +53,23 @@ def clone(
     workspace: str,
     url: str,
     name: str | None = None,
-    ref: str | None = None,
-    depth: int | None = None,
-    credential_file: str | None = None,
-    forward_agent: bool = False,
-    username: str | None = None,
-    known_hosts: str | None = None,
-    timeout: float | None = None,
     node: str = "",
     file: str = "",
     json: bool = False,
+    **how: Unpack[CloneOptions],
 ) -> Repo:
     """Clone a repository into a workspace, as its user.
 
     Example: repo.clone demo https://git.example.org/team/site.git --credential-file ~/token
     """
-    credential = arguments.read_credential(credential_file, username, url)
-    hosts = arguments.read_lines(known_hosts, "--known-hosts")
+    wanted = arguments.read_repo(url, name, how) or {}
     with (
         codesmith.connect(node, file) as client,
-        credential_for(client, url, credential, forward_agent=forward_agent) as used,
+        credential_for(
+            client, url, wanted.pop("credential", None), forward_agent=how.get("forward_agent", False)
+        ) as credential,
     ):
-        repo = client.repo.clone(
-            workspace=workspace, url=url, name=name, ref=ref, depth=depth, credential=used, known_hosts=hosts,
-            timeout_s=timeout,
-        )  # fmt: skip
+        repo = client.repo.clone(workspace=workspace, credential=credential, **wanted)
     output.show(repo, COLUMNS, json=json)
     return repo
 

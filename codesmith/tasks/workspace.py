@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any
+from typing import Any, Unpack
 
 from invoke.context import Context
 
 import codesmith
 from codesmith import arguments, output
+from codesmith.arguments import CloneOptions
 from codesmith.errors import CodeSmithError
 from codesmith.lending import credential_for
 from codesmith.sdk.api import Execution, Workspace, WorkspaceDeleted
@@ -27,13 +28,7 @@ COLUMNS = ("name", "path", "user", "login", "state", "labels", "created_at")
         "label": "A label as KEY=VALUE; repeatable (default: none).",
         "repo": "The URL of a repository to clone into it; without it there is no workspace either (default: none).",
         "repo_name": "The repository's name, its directory in code/ (default: the last part of the URL).",
-        "ref": "A branch, a tag or a whole commit hash (default: the remote's own).",
-        "depth": "How many commits (default: all).",
-        "credential_file": "A file with a token, or with a private key for ssh; - for standard input (default: none).",
-        "forward_agent": "Lend the clone the keys of this machine's ssh agent (default: it has none).",
-        "username": "The name that goes with the token (default: x-access-token).",
-        "known_hosts": "A file with the ssh host's key, as ssh-keyscan prints it (default: none is known).",
-        "timeout": "Seconds after which the clone is ended (default: 600).",
+        **arguments.CLONE_HELP,
     }
 )
 def create(
@@ -44,30 +39,21 @@ def create(
     label: list[str] | None = None,
     repo: str | None = None,
     repo_name: str | None = None,
-    ref: str | None = None,
-    depth: int | None = None,
-    credential_file: str | None = None,
-    forward_agent: bool = False,
-    username: str | None = None,
-    known_hosts: str | None = None,
-    timeout: float | None = None,
     node: str = "",
     file: str = "",
     json: bool = False,
+    **how: Unpack[CloneOptions],
 ) -> Workspace:
     """Create a workspace, owned by one login that nobody else shares; with --repo, of a repository's code.
 
     Example: workspace.create site --repo https://git.example.org/team/site.git --ref main
     """
     keys, labels = arguments.read_public_keys(ssh_key or []), arguments.parse_pairs(label or [], "--label")
-    wanted = arguments.read_repo(
-        repo, name=repo_name, ref=ref, depth=depth, credential_file=credential_file, username=username,
-        known_hosts=known_hosts, timeout_s=timeout,
-    )  # fmt: skip
+    wanted = arguments.read_repo(repo, repo_name, how)
     given = (wanted or {}).get("credential")
     with (
         codesmith.connect(node, file) as client,
-        credential_for(client, repo, given, forward_agent=forward_agent) as credential,
+        credential_for(client, repo, given, forward_agent=how.get("forward_agent", False)) as credential,
     ):
         if wanted and credential:
             wanted["credential"] = credential

@@ -81,7 +81,7 @@ class Keeper:
             return EndpointState(
                 name=self.node.name,
                 registry=str(self.node.registry),
-                host=self.node.host or "",
+                host=self.node.place,
                 endpoint=address_of(self.node),
                 state=state,
                 reason=error.problem if error else "",

@@ -91,6 +91,11 @@ def test_prepare_with_nothing_to_do(meter: Meter) -> None:
     assert meter.cost(lambda: meter.person.runs("inv node.prepare")) == Cost(1, 7, 1, ("ssh",))
 
 
+def test_the_doctors_look_at_a_node(meter: Meter) -> None:
+    """Greeting and login 4, the look 3: the node's agent is called from there, too."""
+    assert meter.cost(lambda: meter.person.runs("inv node.doctor")) == Cost(1, 7, 1, ("ssh",))
+
+
 def test_connect_of_a_node_that_nobody_is_connected_to(meter: Meter) -> None:
     """Greeting and login 4, the look at the node's id 3; the agent's own proof goes beside that look."""
     assert meter.cost(lambda: meter.person.runs("inv node.connect")) == Cost(1, 7, 1, ("python", "ssh"))

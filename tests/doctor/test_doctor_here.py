@@ -43,9 +43,9 @@ class Desk:
             "CODESMITH_NODES": str(self.nodes),
         }
 
-    def examine(self, *, code: int = 0, **environment: str) -> dict[str, Row]:
+    def examine(self, *words: str, code: int = 0, **environment: str) -> dict[str, Row]:
         done = subprocess.run(
-            [INV, "node.doctor", "--json"], cwd=TOP, env={**self.environment, **environment},
+            [INV, "node.doctor", "--json", *words], cwd=TOP, env={**self.environment, **environment},
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         assert (done.returncode, done.stderr) == (code, ""), done
@@ -85,6 +85,15 @@ def test_a_registry_that_cannot_be_read_is_a_finding(desk: Desk) -> None:
     assert found["registry.file"]["status"] == "fail"
     assert f"{desk.nodes}:2: nodes.web1.hots" in found["registry.file"]["detail"]
     assert found["controller.ssh"]["status"] == "ok"
+
+
+def test_next_commands_are_about_the_file_that_was_given(desk: Desk) -> None:
+    other = desk.nodes.with_name("other.yaml")
+    other.write_text("nodes: {off1: {lab: bookworm}}\n")
+    assert told(desk.examine("--file", str(other), code=1)["ssh.config"]) == (
+        "fail",
+        f"inv lab.up --file {other} --node off1",
+    )
 
 
 def test_pins_that_others_can_write_fail(desk: Desk) -> None:

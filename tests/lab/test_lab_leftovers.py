@@ -19,7 +19,11 @@ pytestmark = pytest.mark.lab
 BOOT_AND_WAIT = """
 import sys
 from codesmith.lab import Lab
-node = Lab(keep="keep" in sys.argv[2:]).up(sys.argv[1])
+if "keep" in sys.argv[2:]:
+    with Lab(keep=True) as lab:
+        node = lab.up(sys.argv[1])
+else:
+    node = Lab().up(sys.argv[1])
 print(node.leader, flush=True)
 sys.stdin.readline()
 """

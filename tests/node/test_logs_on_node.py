@@ -131,6 +131,16 @@ def test_without_follow_it_shows_and_ends(ops: Person) -> None:
     assert "--lines takes a whole number from 0, not -1" in ops.runs("inv node.logs --lines=-1", code=1).err
 
 
+def test_a_journal_that_cannot_be_read_leads_to_the_doctor(ops: Person) -> None:
+    ops.on("web1", "mv /usr/bin/journalctl /usr/bin/journalctl.off")
+    try:
+        said = ops.fails("inv node.logs --node web1", code=1)
+    finally:
+        ops.on("web1", "mv /usr/bin/journalctl.off /usr/bin/journalctl")
+    assert "error: web1: cannot read the journal: " in said.err
+    assert "hint: inv node.doctor --node web1" in said.err
+
+
 def test_a_node_without_agent_has_no_journal_of_it(ops: Person) -> None:
     unit = "/etc/systemd/system/codesmith-agent.service"
     ops.on("web1", f"systemctl stop codesmith-agent; mv {unit} /root/; systemctl daemon-reload")

@@ -99,8 +99,11 @@ def test_a_name_that_is_taken_is_refused_with_its_line(file):
 
 
 def test_bad_settings_change_nothing(file):
-    with pytest.raises(BadRegistry, match=r"nodes.a.port: '70000'"):
+    with pytest.raises(BadRegistry, match=r"^error: node 'a' cannot be added: nodes.a.port: '70000'") as caught:
         nodes_writer.add(file, "a", {"host": "x", "port": 70000})
+    assert caught.value.hint == "inv node.add --help"  # there is no line of the file to correct
+    with pytest.raises(BadRegistry, match="'' is not a node's name"):
+        nodes_writer.add(file, "", {"host": "x"})
     with pytest.raises(BadRegistry, match="neither `host` nor `lab`"):
         nodes_writer.add(file, "a", {"user": "x"})
     assert file.read_text() == FILE

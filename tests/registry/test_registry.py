@@ -157,7 +157,7 @@ def test_several_nodes_without_a_default_need_a_choice(write):
     write("nodes: {a: {host: x}, b: {host: y}}\n")
     with pytest.raises(CodeSmithError, match=r"which node\? .* has 2: a, b") as caught:
         Registry.load().one()
-    assert caught.value.hint == "add --node NAME"
+    assert caught.value.hint == "name one: --node a"
 
 
 def test_names_and_tags_add_up_and_all_means_all(write):

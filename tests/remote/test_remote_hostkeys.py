@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from codesmith.errors import Cancelled, HostKeyChanged, HostKeyUnknown
+from codesmith.errors import Cancelled, CodeSmithError, HostKeyChanged, HostKeyUnknown
 from codesmith.lab import LabNode
 from codesmith.registry import Node
 from codesmith.remote import hostkeys
@@ -178,9 +178,15 @@ def test_trust_pins_once_and_says_so(stranger: Node, monkeypatch: pytest.MonkeyP
 
 
 def test_trust_without_a_yes_changes_nothing(stranger: Node) -> None:
-    with pytest.raises(Cancelled):
+    with pytest.raises(Cancelled) as no:
         trust(stranger, confirm=lambda _: False)
+    assert no.value.hint == f"compare the fingerprint, then: inv node.trust {stranger.name} --yes"
     assert not stranger.known_hosts.exists()
+
+
+def test_a_pin_that_cannot_be_written_is_named(stranger: Node) -> None:
+    with pytest.raises(CodeSmithError, match=r"^error: cannot write /proc/known_hosts: No such file or directory"):
+        trust(replace(stranger, registry=Path("/proc/nodes.yaml")), yes=True)
 
 
 def test_trust_never_replaces_a_pin(stranger: Node) -> None:

@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,8 @@ def commands(steps: list[Step]) -> Iterator[str]:
     for order in (step.order for step in steps):
         if order["do"] == "run":
             yield shlex.join(order["argv"])
+        if order["do"] == "package":
+            yield from (shlex.join(order[act]) for act in ("install", "refresh"))
         if order["do"] == "units":
             again = [name for name in order["start"] if name in order["stop"]]
             stop, start = ([name for name in order[key] if name not in again] for key in ("stop", "start"))
@@ -113,12 +116,13 @@ def test_a_node_without_python_is_described_by_sh_alone() -> None:
     text = (
         "login=ops\nkernel=6.1\narch=x86_64\npid1=systemd\nsystemd=systemd 252 (252)\n+PAM +AUDIT\nsystemd_runs=yes\n"
         "python=sh: 1: /usr/bin/python3: not found\nmanager=apt-get\nmissing=git\nfree=/usr 1000000\n"
-        'os.ID=debian\nos.VERSION_ID="12"\n'
+        'ledger=unread\nos.ID=debian\nos.VERSION_ID="12"\n'
     )
     found = parse_sh_facts(text)
     assert (found.python, found.login, found.missing_commands) == (None, "ops", ("git",))
     assert (found.systemd_version, found.os["version_id"]) == (252, "12")
-    assert plan(found, WISH)[1].name == "git, python3"
+    assert found.is_ledger_unread
+    assert plan(replace(found, is_ledger_unread=False), WISH)[1].name == "git, python3"
 
 
 def test_the_plan_changes_no_facts() -> None:

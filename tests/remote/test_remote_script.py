@@ -12,8 +12,9 @@ from codesmith.errors import AuthenticationFailed, CodeSmithError, Unreachable
 from codesmith.lab import LabNode
 from codesmith.remote import script
 from codesmith.remote.bootstrap import probe
-from codesmith.remote.connection import NodeConnection, run_script
+from codesmith.remote.connection import NodeConnection, connect, run_script
 from codesmith.remote.script import ScriptGarbled, ScriptTimeout
+from codesmith.remote.target import Target
 
 Open = Callable[..., NodeConnection]
 ALL_BYTES = bytes(range(256)) * 40
@@ -61,6 +62,18 @@ def test_the_environment_is_the_same_under_noisy_shells(open_to: Open, noisy_log
     )
     assert done.stdout.decode().splitlines() == ["0022", f"C.UTF-8 {noisy_login}"]
     assert (done.status, done.stderr) == (0, "")
+
+
+def test_debugging_shows_the_way_without_what_goes_over_it(
+    target: Target, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CODESMITH_DEBUG", "ssh,rpc")
+    with connect(target) as connection:
+        run_script(connection, "cat >/dev/null; echo gone", b"hush", root=True)
+    opened, ran = capsys.readouterr().err.splitlines()
+    assert opened.startswith(f"ssh {target} connect -> SSH-2.0-") and opened.endswith(" ms")
+    assert ran.startswith(f"ssh {target} script as root 'cat >/dev/null; echo gone', 4 bytes of input -> status 0, 5 ")
+    assert "hush" not in ran
 
 
 def test_root_is_reached_with_sudo(open_to: Open, noisy_login: str) -> None:

@@ -75,13 +75,19 @@ def test_the_node_itself_refuses_who_moves_in_meanwhile(
     plan = uninstalling.plan_uninstall
     blind = lambda facts, name, purge: plan(replace(facts, residents={}), name, purge=purge)  # noqa: E731
     monkeypatch.setattr(uninstalling, "plan_uninstall", blind)
-    with pytest.raises(StepFailed, match=r"it is lived in .workspaces: demo; users: ada, demo."):
+    with pytest.raises(StepFailed, match=r"it is lived in .workspaces: demo; users: ada, demo.") as error:
         uninstall(lived_in)
+    assert error.value.hint == f"mend that, then again: inv node.uninstall --node {node.name}"
     assert ask(node)["node_id"] == ledger_of(node)["node_id"]  # and the agent runs again
+
+
+# Deeper than what Python removes by recursion.
+DEEP = "import os\nos.chdir('/var/lib/codesmith')\nfor _ in range(3000): os.mkdir('d'); os.chdir('d')"
 
 
 def test_purge_deletes_workspaces_and_users_as_the_helper_does(node: LabNode, lived_in: Node) -> None:
     sh(node, "setpriv --reuid=cs-demo --regid=cs-demo --clear-groups touch /tmp/of-demo")
+    sh(node, f'setpriv --reuid=codesmith --regid=codesmith --clear-groups python3 -c "{DEEP}"')
     done = uninstall(lived_in, purge=True)
     assert done.steps[0].text == "delete the workspaces demo and the users ada, demo"
     assert done.kept == ()

@@ -167,8 +167,9 @@ def test_rollback_goes_back_and_once_more_forth(node: LabNode, seven: Node) -> N
 def test_rollback_to_what_does_not_answer_any_more_changes_nothing(node: LabNode, seven: Node) -> None:
     unit = f"{layout.PREVIOUS}/units/{layout.AGENT_SERVICE}"
     sh(node, f"cp {unit} /tmp/whole; sed -i 's/^ExecStart=.*/ExecStart=false/' {unit}")
-    with pytest.raises(StepFailed, match=r"the one before .7\.0\.0. runs again"):
+    with pytest.raises(StepFailed, match=r"the one before .7\.0\.0. runs again") as error:
         rollback(seven)
+    assert error.value.hint == f"mend that, then again: inv node.rollback --node {node.name}"
     sh(node, f"cp /tmp/whole {unit}")
     assert links(node) == {"current": "7.0.0", "previous": "6.0.0"}
     assert is_seven(node)

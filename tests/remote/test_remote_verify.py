@@ -12,12 +12,14 @@ from node_side import listing, sh
 from remote_facts import WISH, prepared
 from test_remote_plan import change
 
-from codesmith.errors import NotPrepared
+from codesmith.errors import NotPrepared, StepFailed
 from codesmith.lab import LabNode
 from codesmith.registry import Node
 from codesmith.remote.bootstrap import layout
 from codesmith.remote.bootstrap.facts import Facts
 from codesmith.remote.bootstrap.prepare import prepare
+from codesmith.remote.bootstrap.rollback import rollback
+from codesmith.remote.bootstrap.uninstall import uninstall
 from codesmith.remote.bootstrap.verify import Finding, judge, verify
 
 AsNode = Callable[..., Node]
@@ -107,6 +109,23 @@ def test_verify_finds_drift_and_changes_nothing(
         "active",
     )
     prepare(as_node(node))
+    assert {one.status for one in verify(as_node(node))} == {"ok"}
+
+
+def test_a_prepared_node_that_lost_its_python_is_not_taken_for_a_bare_one(
+    node: LabNode, as_node: AsNode, same_agent: None
+) -> None:
+    prepare(as_node(node))
+    sh(node, "mv /usr/bin/python3 /usr/bin/python3.off")
+    try:
+        for act in (verify, rollback, uninstall):
+            with pytest.raises(StepFailed, match="/usr/bin/python3 is missing, so nobody can read what prepare made"):
+                act(as_node(node))
+        # For the package manager it is there.
+        with pytest.raises(StepFailed, match="python3 is installed, and /usr/bin/python3 is missing all the same"):
+            prepare(as_node(node))
+    finally:
+        sh(node, "mv /usr/bin/python3.off /usr/bin/python3")
     assert {one.status for one in verify(as_node(node))} == {"ok"}
 
 

@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from codesmith import fanout
+from codesmith import fanout, installation
+from codesmith.doctor import doctor
 from codesmith.errors import AuthenticationFailed, Unreachable
 from codesmith.registry import Node
 
@@ -73,12 +74,38 @@ def test_the_only_nodes_error_is_its_own(nodes):
         fanout.raise_only(outcomes)
 
 
-def test_a_bug_in_one_thread_reaches_the_caller(nodes):
+def test_what_nobody_has_foreseen_at_one_node_stops_no_other(nodes, tmp_path, monkeypatch):
+    monkeypatch.setenv("CODESMITH_HOME", str(tmp_path))
+
+    def work(node):
+        if node.name == nodes[0].name:
+            raise ZeroDivisionError("ouch")
+        return node.name
+
+    first, *others = fanout.each(nodes, work, at_once=1)
+    assert [outcome.result for outcome in others] == [node.name for node in nodes[1:]]
+    assert isinstance(first.error.__cause__, ZeroDivisionError)
+    assert f"{nodes[0].name} met something unexpected: ZeroDivisionError: ouch" in first.error.problem
+    assert "Traceback" in next((tmp_path / "log").iterdir()).read_text()
+
+
+def test_the_row_of_a_node_that_could_not_be_verified_has_its_error_alone():
+    row = {"node": "n1", "error": "gone", "kind": "Unreachable"}
+    assert installation.drift_lines([row]) == [{"node": "n1", "error": "gone"}]
+
+
+def test_what_the_doctor_stumbles_over_at_one_node_is_a_finding(nodes):
+    error = Unreachable("it is odd", hint="look")
+    (finding,) = doctor._findings(fanout.Outcome(nodes[0], error=error))
+    assert (finding.node, finding.status, finding.detail, finding.next) == (nodes[0].name, "fail", "it is odd", "look")
+
+
+def test_of_the_only_node_a_bug_reaches_the_caller(nodes):
     def work(node):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        fanout.each(nodes, work)
+        fanout.each(nodes[:1], work)
 
 
 def test_ctrl_c_tells_what_was_done_what_is_under_way_and_what_was_not_begun(nodes):

@@ -81,12 +81,22 @@ def test_what_lasts_is_shown_and_gone_at_the_end(monkeypatch):
     assert stream.getvalue().endswith("\x1b[2K")  # the line is wiped
 
 
-def on_a_terminal(until: bytes, **environment: str) -> bytes:
-    """Run WORK with a terminal for its errors; let the slow node go on once `until` was shown."""
+# The same by steps that are told, as prepare, rollback and uninstall do.
+TELL = 'tell(Progress(node.name, "step", "did this", 0.1, then="do that"))'
+STEPS = (
+    WORK.replace("from pathlib", "from codesmith.remote.bootstrap.visit import Progress\nfrom pathlib")
+    .replace("def work(node):", "def work(node, tell):")
+    .replace("        sys.stdin", f"        {TELL}\n        sys.stdin")
+    .replace("fleet.report(", "fleet.report_steps(")
+)
+
+
+def on_a_terminal(until: bytes, work: str = WORK, **environment: str) -> bytes:
+    """Run `work` with a terminal for its errors; let the slow node go on once `until` was shown."""
     ours, theirs = pty.openpty()
     env = {"PATH": os.environ["PATH"], "TERM": "xterm", **environment}
     with subprocess.Popen(
-        [sys.executable, "-c", WORK], cwd=TOP, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=theirs
+        [sys.executable, "-c", work], cwd=TOP, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=theirs
     ) as process:
         os.close(theirs)
         shown = b""
@@ -101,6 +111,11 @@ def on_a_terminal(until: bytes, **environment: str) -> bytes:
 def test_a_terminal_sees_what_is_under_way_and_stdout_is_data_alone():
     shown = on_a_terminal(b"1 of 2 done")
     assert b"slow" in shown and b"calling" in shown
+
+
+def test_a_step_that_has_not_ended_is_seen_and_one_that_went_well_is_no_line():
+    shown = on_a_terminal(b"do that", STEPS)
+    assert b"slow" in shown and b"did this" not in shown
 
 
 def test_there_is_no_colour():

@@ -136,7 +136,10 @@ def test_of_several_nodes_each_has_its_own_result(place):
             done = place.inv("node.version", "--all", "--json")
     rows = json.loads(done.stdout)
     assert rows == [{"node": "web1", **version}, {"node": "web2", "error": "broken", "kind": "AgentRefused"}]
-    assert (done.returncode, done.stderr) == (6, "error: 1 of 2 nodes failed:\n  web2: broken\nhint: inv node.logs\n")
+    assert (done.returncode, done.stderr) == (
+        6,
+        "error: 1 of 2 nodes failed:\n  web2: broken\nhint: inv node.logs --node web2\n",
+    )
 
 
 def test_ctrl_c_ends_with_2(place):

@@ -56,6 +56,7 @@ def test_ready_means_the_right_node_answered(path, node, node_id):
     assert version(path) == node_id
     seen = state()
     assert (seen.state, seen.node_id, seen.via, seen.counts["ssh_connections"]) == ("ready", node_id, "streamlocal", 1)
+    assert seen.host == f"lab:{node.lab}"
     assert ensure(node) == path == endpoint_path(node)
     assert state().counts["ssh_connections"] == 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,16 +31,8 @@ PACKAGES_TIMEOUT_S = 3600
 # Python first: the rest of a plan is carried out by a Python program.
 INSTALL_PYTHON = """
 export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
-exec </dev/null
-case %(manager)s in
-apt-get)
-  install() { apt-get --quiet --yes --no-install-recommends -o DPkg::Lock::Timeout=120 install -- "$@"; }
-  refresh() { apt-get --quiet update; } ;;
-dnf) install() { dnf --assumeyes install -- "$@"; }; refresh() { dnf --assumeyes makecache; } ;;
-zypper) install() { zypper --non-interactive install -- "$@"; }; refresh() { zypper --non-interactive refresh; } ;;
-pacman) install() { pacman --sync --noconfirm --needed -- "$@"; }; refresh() { pacman --sync --refresh; } ;;
-esac
-install %(names)s >&2 || { refresh >&2 && install %(names)s >&2; }
+exec </dev/null >&2
+%(install)s || { %(refresh)s && %(install)s; }
 """
 
 
@@ -77,10 +70,12 @@ def apply(
     steps: Sequence[Step],
     agent: bytes,
     on_result: Callable[[StepResult], None],
+    again: str = "",
 ) -> bool:
     """Carry out `steps`; False if another prepare changed the node since `facts` were taken: then look again.
 
-    StepFailed names the step, its command and what that said. What was done stays; the next prepare goes on from there.
+    StepFailed names the step, its command and what that said, and `again`, the command that goes on from there (a
+    prepare, if no other is named): what was done stays.
     """
     job = {
         "orders": [dict(step.order) for step in steps],
@@ -97,25 +92,29 @@ def apply(
     progress = _Progress(steps, on_result)
     timeout_s = PACKAGES_TIMEOUT_S if any(step.kind == "package" for step in steps) else STEPS_TIMEOUT_S
     done = run_script(connection, f"exec {PYTHON}", data, root=True, timeout_s=timeout_s, on_line=progress.take)
-    return _judge(connection, progress, done)
-
-
-def _judge(connection: fabric.Connection, progress: _Progress, done: ScriptResult) -> bool:
     name = name_of(connection)
+    return _judge(name, progress, done, again or _prepare(name))
+
+
+def _prepare(name: str) -> str:
+    return f"inv node.prepare --node {name}"
+
+
+def _judge(name: str, progress: _Progress, done: ScriptResult, again: str) -> bool:
     if progress.failed:
-        raise _step_failed(name, progress.failed["step"], progress.failed, progress.said)
+        raise _step_failed(name, progress.failed["step"], progress.failed, progress.said, again)
     if "refused" in progress.said:
-        raise StepFailed(f"node {name}: {progress.said['refused']}", hint=f"inv node.prepare --node {name}")
+        raise StepFailed(f"node {name}: {progress.said['refused']}", hint=again)
     if progress.said.get("stale"):
         return False
     if not progress.said.get("done"):
         said = done.stderr.strip().splitlines()[-1:] or ["nothing"]
         problem = f"node {name}: the steps ended early with status {done.status}: {said[0]}"
-        raise StepFailed(problem, hint=f"again, it goes on from there: inv node.prepare --node {name}")
+        raise StepFailed(problem, hint=f"again, it goes on from there: {again}")
     return True
 
 
-def _step_failed(name: str, step: Step, failed: Mapping[str, Any], said: Mapping[str, Any]) -> StepFailed:
+def _step_failed(name: str, step: Step, failed: Mapping[str, Any], said: Mapping[str, Any], again: str) -> StepFailed:
     parts = [f"node {name}: could not {step.text}: {failed['message']}"]
     if failed.get("command"):
         parts.append(f"command: {failed['command']}")
@@ -125,7 +124,7 @@ def _step_failed(name: str, step: Step, failed: Mapping[str, Any], said: Mapping
         parts.append(f"the one before ({said['back']}) runs again")
     if said.get("lost"):
         parts.append(said["lost"])
-    hint = f"mend that, then again: inv node.prepare --node {name}"
+    hint = f"mend that, then again: {again}"
     if step.kind == "service" and not said.get("back"):
         hint += f"; or take all back: inv node.uninstall --node {name}"
     return StepFailed("\n".join(parts), hint=hint)
@@ -133,8 +132,9 @@ def _step_failed(name: str, step: Step, failed: Mapping[str, Any], said: Mapping
 
 def install_python(connection: fabric.Connection, step: Step) -> None:
     """Install the packages of `step` with nothing but sh; StepFailed with what the package manager said."""
-    script = INSTALL_PYTHON % {"manager": step.order["manager"], "names": " ".join(step.order["names"])}
+    script = INSTALL_PYTHON % {name: shlex.join(step.order[name]) for name in ("install", "refresh")}
     done = run_script(connection, script, root=True, timeout_s=PACKAGES_TIMEOUT_S)
     if done.status != 0:
         failed = {"message": f"ended with status {done.status}", "command": step.text, "stderr": done.stderr[-2000:]}
-        raise _step_failed(name_of(connection), step, failed, {})
+        name = name_of(connection)
+        raise _step_failed(name, step, failed, {}, _prepare(name))

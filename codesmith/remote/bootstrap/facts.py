@@ -35,6 +35,8 @@ class Facts:
     # Who lives there (workspaces, users), if it was asked; an error's words when nobody can tell.
     residents: Mapping[str, tuple[str, ...] | list[str]] = field(default_factory=dict)
     ledger: Any = None
+    # There is one, and no Python that could read it: of what prepare made there nothing is known.
+    is_ledger_unread: bool = False
     node: Any = None
     agent: Mapping[str, Any] | None = None
 
@@ -54,6 +56,12 @@ class Facts:
         """Return the number in `systemctl --version`; 0 when there is none."""
         words = self.systemd.split()
         return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
+
+    @property
+    def drop_ins(self) -> list[str]:
+        """Return the files that others have added to our units; those for units of any name are the system's own."""
+        found = [(name, path) for name, unit in self.units.items() for path in unit.get("DropInPaths", "").split()]
+        return [path for name, path in found if f"/{name}.d/" in path]
 
     @property
     def ledger_entries(self) -> list[dict[str, Any]]:

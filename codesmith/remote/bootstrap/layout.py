@@ -55,7 +55,23 @@ FOR_PACKAGES = ("/usr", "/var")
 FREE_FOR_PACKAGES = 200 * MIB
 SPACES = tuple(FREE_MIN)
 
-MANAGERS = ("apt-get", "dnf", "zypper", "pacman")
+# How each package manager installs, and how it learns what there is, if that was not enough. No "--" before the names,
+# which are ours: dnf 5 takes it for one of them.
+INSTALL: Mapping[str, tuple[str, ...]] = {
+    "apt-get": (
+        "apt-get", "--quiet", "--yes", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120", "install",
+    ),
+    "dnf": ("dnf", "--assumeyes", "--setopt=install_weak_deps=False", "install"),
+    "zypper": ("zypper", "--non-interactive", "install", "--no-recommends"),
+    "pacman": ("pacman", "--sync", "--noconfirm", "--needed"),
+}  # fmt: skip
+REFRESH: Mapping[str, tuple[str, ...]] = {
+    "apt-get": ("apt-get", "--quiet", "update"),
+    "dnf": ("dnf", "--assumeyes", "makecache"),
+    "zypper": ("zypper", "--non-interactive", "refresh"),
+    "pacman": ("pacman", "--sync", "--refresh"),
+}
+MANAGERS = tuple(INSTALL)
 SHADOW = {"apt-get": "passwd", "dnf": "shadow-utils", "zypper": "shadow", "pacman": "shadow"}
 # A command the node needs, and the package that brings it; one name where all managers agree.
 COMMANDS: Mapping[str, str | Mapping[str, str]] = {"git": "git", "gpasswd": SHADOW, "useradd": SHADOW}

@@ -17,6 +17,8 @@ from codesmith.remote.bootstrap.support import missing_packages, refuse_unsuppor
 def plan(facts: Facts, wish: layout.Wish) -> list[Step]:
     """Return the steps that lead from `facts` to `wish`, in order; Unsupported if there is no way."""
     refuse_unsupported(facts, wish)
+    if facts.is_ledger_unread:  # what is there is known only once there is a Python to look with
+        return _packages(facts)
     accounts = [*_groups(facts), *_user(facts), *_member(facts)]
     files = [
         *_directories(facts),
@@ -33,7 +35,8 @@ def _packages(facts: Facts) -> list[Step]:
     if not names:
         return []
     listed = ", ".join(names)
-    order = {"do": "package", "manager": facts.manager, "names": names}
+    install, refresh = [*layout.INSTALL[facts.manager], *names], list(layout.REFRESH[facts.manager])
+    order = {"do": "package", "names": names, "install": install, "refresh": refresh}
     return [Step("package", listed, f"install {listed} with {facts.manager}", MISSING, "installed", order)]
 
 
@@ -108,5 +111,6 @@ def _node(facts: Facts, wish: layout.Wish) -> list[Step]:
     if has_id and there and shown(there).startswith("0644 root:root"):
         return []
     text = "give the node its id" if there is None else f"put {layout.NODE} right"
-    order = write_order(layout.NODE, wanted)
-    return [Step("node", layout.NODE, text, shown(there), f"0644 root:root, id {node_id}", order)]
+    # A new id is made for each plan: the one that is carried out has another.
+    after = f"0644 root:root, {f'id {node_id}' if facts.node_id else 'a new id'}"
+    return [Step("node", layout.NODE, text, shown(there), after, write_order(layout.NODE, wanted))]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from codesmith.errors import Unsupported
+from codesmith.errors import StepFailed, Unsupported
 from codesmith.remote.bootstrap.step import Step
 from codesmith.remote.bootstrap.visit import Progress, Visit, first
 
@@ -62,6 +62,9 @@ class _Run:
         if facts.python is None:
             before = self._install_python(steps)
             facts, steps = self._look()
+            if facts.python is None:
+                problem = f"node {self._visit.name}: python3 is installed, and /usr/bin/python3 is missing all the same"
+                raise StepFailed(problem, hint="on the node: ls -l /usr/bin/python3")
         # Another prepare may have done it all meanwhile: then nothing is left to do, or to prove.
         done = self._visit.carry_out(facts, steps, self._look, self._payload.data)
         node_id = self._prove(done) if done else self._facts.node_id

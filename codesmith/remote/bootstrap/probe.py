@@ -22,7 +22,11 @@ NODE_PROGRAMS = Path(__file__).with_name("node")
 
 PACKAGE = "codesmith.remote.bootstrap.node"
 # What travels with a program, in the order in which one needs the other.
-MODULES = {"apply": ("commands", "files", "agent", "releases", "residents", "removal"), "probe": ("residents",)}
+MODULES = {
+    "apply": ("commands", "files", "agent", "releases", "residents", "removal"),
+    "life": ("commands", "files", "agent", "releases"),
+    "probe": ("residents",),
+}
 # Each module under its full name, so that the same imports work here and on the node, where the package is not.
 BUNDLE = """\
 import sys
@@ -57,6 +61,7 @@ for dir in %(spaces)s; do
   while [ ! -e $dir ]; do dir=${dir%%/*}; done
   df -Pk $dir/ | { read -r head; read -r dev size used free rest; echo "free=$dir $free"; }
 done
+[ ! -e %(ledger)s ] || echo ledger=unread
 sed s/^/os./ /etc/os-release 2>/dev/null
 exit 0
 """
@@ -69,7 +74,9 @@ def probe(connection: fabric.Connection, wish: layout.Wish, *, residents: bool =
     if done.status == 0:
         return parse(name_of(connection), done.stdout.decode(errors="replace"))
     said = done.stderr.strip().splitlines()[-1:] or ["nothing"]
-    raise CodeSmithError(f"node {name_of(connection)}: looking at it failed with status {done.status}: {said[0]}")
+    name = name_of(connection)
+    problem = f"node {name}: looking at it failed with status {done.status}: {said[0]}"
+    raise CodeSmithError(problem, hint=f"inv node.doctor --node {name}")
 
 
 def payload(program: str, data: Any, attachment: bytes = b"") -> bytes:
@@ -94,6 +101,7 @@ def script() -> str:
         "managers": " ".join(layout.MANAGERS),
         "commands": " ".join(layout.COMMANDS),
         "spaces": " ".join(layout.FREE_MIN),
+        "ledger": layout.LEDGER,
     }
     run = f"[ ! -x /usr/bin/python3 ] || {{ {PYTHON}; status=$?; [ $status = {TOO_OLD} ] || exit $status; }}"
     return run + SH_FACTS % lists
@@ -146,6 +154,7 @@ def parse_sh_facts(text: str) -> Facts:
         manager=found.get("manager", ""),
         missing_commands=tuple(value for key, value in pairs if key == "missing"),
         spaces={path: {"free_bytes": int(kib) * 1024} for path, kib in free},
+        is_ledger_unread="ledger" in found,
         os={key[3:].lower(): value.strip("\"'") for key, value in pairs if key.startswith("os.")},
     )
 

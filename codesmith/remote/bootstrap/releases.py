@@ -41,10 +41,9 @@ def plan_prune(facts: Facts, wish: layout.Wish) -> list[Step]:
 def before(facts: Facts, wish: layout.Wish) -> str:
     """Return the release to go back to once the wanted one is current; empty when there is none."""
     fallback, current = target_of(facts, layout.FALLBACK), target_of(facts, layout.CURRENT)
-    for found in (fallback, current):
-        if found and found != wish.release:
-            return found
-    return target_of(facts, layout.PREVIOUS)
+    # While a switch is under way the current release has not answered: it is nothing to go back to.
+    found = fallback or current
+    return found if found and found != wish.release else target_of(facts, layout.PREVIOUS)
 
 
 def target_of(facts: Facts, path: str) -> str:

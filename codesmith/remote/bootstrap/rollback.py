@@ -11,7 +11,7 @@ from codesmith.remote.bootstrap.facts import Facts
 from codesmith.remote.bootstrap.releases import plan_switch, target_of
 from codesmith.remote.bootstrap.services import plan_reload, plan_restart
 from codesmith.remote.bootstrap.step import Step
-from codesmith.remote.bootstrap.visit import Tell, Visit
+from codesmith.remote.bootstrap.visit import Tell, Visit, first
 
 if TYPE_CHECKING:
     from codesmith.registry import Node
@@ -37,12 +37,12 @@ def rollback(node: Node, *, on_progress: Tell | None = None) -> RolledBack:
     from codesmith.remote.pack import pack
 
     wish = layout.wish_for(pack(), "")
-    with Visit(node, on_progress) as visit:
+    with Visit(node, on_progress, again=f"inv node.rollback --node {node.name}") as visit:
 
         def look() -> tuple[Facts, list[Step]]:
-            facts = visit.probe(wish)
+            facts = visit.probe_installed(wish)
             steps = plan_rollback(facts, node.name)
-            visit.say("probe", f"{len(steps)} steps to do")
+            visit.say("probe", f"{len(steps)} steps to do", first(steps))
             return facts, steps
 
         facts, steps = look()

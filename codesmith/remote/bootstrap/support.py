@@ -46,7 +46,11 @@ def _python(facts: Facts) -> list[str]:
 
 
 def _packages(facts: Facts) -> list[str]:
-    missing = [*facts.missing_commands, *(() if facts.python else ("python3",))]
+    missing = list(facts.missing_commands)
+    if facts.python is None:
+        missing.append("python3")
+    elif facts.python >= layout.PYTHON_MIN and not facts.has_sqlite:
+        missing.append("the sqlite3 module of python3")
     if not missing or facts.manager:
         return []
     return [

@@ -11,7 +11,7 @@ from codesmith.remote.bootstrap import layout
 from codesmith.remote.bootstrap.facts import Facts
 from codesmith.remote.bootstrap.layout import AGENT_SERVICE, AGENT_SOCKET, HELPER_SERVICE, HELPER_SOCKET
 from codesmith.remote.bootstrap.step import MISSING, Step, shown
-from codesmith.remote.bootstrap.visit import Tell, Visit
+from codesmith.remote.bootstrap.visit import Tell, Visit, first
 
 if TYPE_CHECKING:
     from codesmith.registry import Node
@@ -45,19 +45,20 @@ def uninstall(
 
     wish = layout.wish_for(pack(), "")
     notes: list[str] = []
-    with Visit(node, _noting(notes, on_progress)) as visit:
+    again = f"inv node.uninstall --node {node.name}{' --purge' if purge else ''}"
+    with Visit(node, _noting(notes, on_progress), again=again) as visit:
 
         def look() -> tuple[Facts, list[Step]]:
-            facts = visit.probe(wish, residents=True)
+            facts = visit.probe_installed(wish, residents=True)
             steps = plan_uninstall(facts, node.name, purge=purge)
-            visit.say("probe", f"{len(steps)} steps to do" if steps else "nothing to do")
+            visit.say("probe", f"{len(steps)} steps to do" if steps else "nothing to do", first(steps))
             return facts, steps
 
         facts, steps = look()
         kept = _not_ours(facts) if steps else []
         packages = [str(entry.get("name")) for entry in facts.ledger_entries if entry.get("kind") == "package"]
         if not plan_only:
-            steps = visit.carry_out(facts, steps, look)
+            steps = visit.carry_out(facts, steps, look, then="finish")
         return Uninstalled(node.name, tuple(steps), (*kept, *notes), tuple(packages), visit.seconds)
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # They come with the first upgrade, and go.
 OPTIONAL = (layout.PREVIOUS, layout.FALLBACK)
+# What others have added to a unit of ours: prepare leaves it.
+DROP_IN = "drop-in"
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ def verify(node: Node, *, on_progress: Tell | None = None) -> list[Finding]:
 
     wish = layout.wish_for(pack(), "")
     with Visit(node, on_progress) as visit:
-        facts = visit.probe(wish)
+        facts = visit.probe_installed(wish)
     if not facts.ledger_entries and not facts.node_id:
         problem = f"{node.name} answers SSH but has no CodeSmith agent"
         raise NotPrepared(problem, hint=f"inv node.prepare --node {node.name}")
@@ -56,7 +58,8 @@ def judge(facts: Facts, wish: layout.Wish) -> list[Finding]:
         drift = {"": Finding("node", "support", "unsupported", "a node that can be prepared", error.problem)}
     entries = {str(entry.get("path") or entry.get("name")): entry for entry in facts.ledger_entries}
     others = [_compare(facts, name, entry) for name, entry in entries.items() if name not in drift]
-    ordered = sorted([*others, *_units(facts, drift)], key=lambda one: one.status == "ok")
+    added = [Finding(DROP_IN, path, "extra", MISSING, "there") for path in facts.drop_ins]
+    ordered = sorted([*added, *others, *_units(facts, drift)], key=lambda one: one.status == "ok")
     return [*drift.values(), *ordered]
 
 

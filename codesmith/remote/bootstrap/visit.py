@@ -46,10 +46,11 @@ def first(steps: Sequence[Step]) -> str:
 class Visit:
     """A connection to a node, for a `with` statement."""
 
-    def __init__(self, node: Node, tell: Tell | None = None) -> None:
+    def __init__(self, node: Node, tell: Tell | None = None, *, again: str = "") -> None:
+        """Prepare a visit; `again` is the command that goes on where it was cut off, if it is not a prepare."""
         from codesmith.remote.target import resolve
 
-        self._tell = tell
+        self._tell, self._again = tell, again
         self._begun = self._last = time.monotonic()
         self.target = resolve(node)
         self.name = self.target.name
@@ -80,12 +81,27 @@ class Visit:
 
         return probe(self.connection, wish, residents=residents)
 
-    def carry_out(self, facts: Facts, steps: Sequence[Step], look: Look, data: bytes = b"") -> list[Step]:
-        """Carry out `steps`, or what `look` says when others have changed the node meanwhile; return what was done."""
+    def probe_installed(self, wish: Wish, *, residents: bool = False) -> Facts:
+        """Return the same for what goes by the ledger; StepFailed where there is one that nothing can read."""
+        facts = self.probe(wish, residents=residents)
+        if facts.is_ledger_unread:
+            version = ".".join(map(str, facts.python)) if facts.python else "missing"
+            problem = f"node {self.name}: /usr/bin/python3 is {version}, so nobody can read what prepare made there"
+            raise StepFailed(problem, hint=f"have it put right first: inv node.prepare --node {self.name}")
+        return facts
+
+    def carry_out(
+        self, facts: Facts, steps: Sequence[Step], look: Look, data: bytes = b"", *, then: str = "ask the agent"
+    ) -> list[Step]:
+        """Carry out `steps`, or what `look` says when others have changed the node meanwhile; return what was done.
+
+        `then` is what comes after the last.
+        """
         from codesmith.remote.bootstrap.apply import apply
 
         for _ in range(ATTEMPTS):
-            if not steps or apply(self.connection, facts, steps, data, partial(self._say_result, steps)):
+            tell = partial(self._say_result, steps, then)
+            if not steps or apply(self.connection, facts, steps, data, tell, self._again):
                 return list(steps)
             facts, steps = look()
         raise StepFailed(f"node {self.name}: others keep changing it", hint="wait for them to end, then again")
@@ -111,9 +127,9 @@ class Visit:
 
         self.connection = connect(self.target, timeout_s=CONNECT_TIMEOUT_S)
 
-    def _say_result(self, steps: Sequence[Step], result: StepResult) -> None:
+    def _say_result(self, steps: Sequence[Step], last: str, result: StepResult) -> None:
         if self._tell:
             step = result.step
-            then = first(steps[steps.index(step) + 1 :]) or "ask the agent"
+            then = first(steps[steps.index(step) + 1 :]) or last
             self._tell(Progress(self.name, "step", step.text, result.seconds, result.ok, result.message, then))
         self._last = time.monotonic()

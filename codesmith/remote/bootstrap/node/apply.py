@@ -32,19 +32,6 @@ from codesmith.remote.bootstrap.node.removal import REMOVE
 
 LOCK = "/run/codesmith-prepare.lock"
 PACKAGE_TIMEOUT_S = 900
-APT = ("apt-get", "--quiet", "--yes", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120")
-INSTALL = {
-    "apt-get": (*APT, "install", "--"),
-    "dnf": ("dnf", "--assumeyes", "--setopt=install_weak_deps=False", "install", "--"),
-    "zypper": ("zypper", "--non-interactive", "install", "--no-recommends", "--"),
-    "pacman": ("pacman", "--sync", "--noconfirm", "--needed", "--"),
-}
-REFRESH = {
-    "apt-get": ("apt-get", "--quiet", "update"),
-    "dnf": ("dnf", "--assumeyes", "makecache"),
-    "zypper": ("zypper", "--non-interactive", "refresh"),
-    "pacman": ("pacman", "--sync", "--refresh"),
-}
 
 
 def lock(timeout_s: int) -> None:
@@ -83,15 +70,14 @@ def is_there(accounts: dict[str, str]) -> bool:
 
 def do_package(order: dict[str, Any]) -> None:
     """Install from what the package manager knows; refresh that only if it is not enough."""
-    install = [*INSTALL[order["manager"]], *order["names"]]
     try:
-        run(install, PACKAGE_TIMEOUT_S)
+        run(order["install"], PACKAGE_TIMEOUT_S)
     except Failed as first:
         try:
-            run(list(REFRESH[order["manager"]]), PACKAGE_TIMEOUT_S)
+            run(order["refresh"], PACKAGE_TIMEOUT_S)
         except Failed:
             raise first from None
-        run(install, PACKAGE_TIMEOUT_S)
+        run(order["install"], PACKAGE_TIMEOUT_S)
 
 
 DO: dict[str, Callable[[dict[str, Any]], str | None]] = {

@@ -202,7 +202,7 @@ def facts(questions: dict[str, Any], login: str) -> dict[str, Any]:
     """Answer all questions; the two slow ones (systemctl) run meanwhile."""
     ledger = read_json(questions["ledger"])
     paths = {*questions["files"], *ledger_paths(ledger)}
-    properties = "--property=Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload"
+    properties = "--property=Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload,DropInPaths"
     version = start(["systemctl", "--version"])
     units = start(["systemctl", "show", "--no-pager", properties, *questions["units"]])
     found: dict[str, Any] = {

@@ -16,6 +16,7 @@ from codesmith.remote.bootstrap.node.files import clear_temporaries, remove_link
 from codesmith.remote.bootstrap.node.residents import read_residents
 
 HELPER_TIMEOUT_S = 300
+REMOVE_TIMEOUT_S = 300
 SHOWN_MAX = 5
 
 
@@ -92,7 +93,8 @@ def do_leave(order: dict[str, Any]) -> str | None:
     if os.path.islink(path) or not os.path.isdir(path):
         return None
     if order["content"]:
-        shutil.rmtree(path)
+        # The agent's user made what is in there: it may be of any depth, on which shutil.rmtree would end.
+        run(["rm", "--recursive", "--force", "--one-file-system", "--", path], REMOVE_TIMEOUT_S)
     else:
         clear_temporaries(path)
         names = os.listdir(path)
