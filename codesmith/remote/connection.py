@@ -17,6 +17,7 @@ import paramiko
 from codesmith.errors import CodeSmithError
 from codesmith.remote import hostkeys
 from codesmith.remote.deadline import Deadline
+from codesmith.remote.heartbeat import Heartbeat
 from codesmith.remote.hostkeys import HostKey, Pin
 from codesmith.remote.identities import NodeAuth
 from codesmith.remote.reasons import TurnedAway, is_turned_away, translated, turned_away
@@ -38,9 +39,22 @@ class NodeConnection(fabric.Connection):  # type: ignore[misc]
     target: Target | None = None
     release: Callable[[], None] | None = None
     secrets: Secrets = SHARED
+    heartbeat: Heartbeat | None = None
+
+    @property
+    def why_lost(self) -> str:
+        """Return why the connection was given up, nothing if it was not."""
+        return self.heartbeat.why_lost if self.heartbeat else ""
+
+    def on_lost(self, tell: Callable[[str], None]) -> None:
+        """Have `tell` called with the reason when the connection is given up."""
+        if self.heartbeat:
+            self.heartbeat.on_lost = tell
 
     def close(self) -> None:
         """Close the connection, its gateway or proxy command."""
+        if self.heartbeat:
+            self.heartbeat.stop()
         super().close()
         if self.client.get_transport() is not None:
             self.client.close()
@@ -68,7 +82,8 @@ def connect(target: Target, *, timeout_s: float = 10.0, secrets: Secrets = SHARE
 
     HostKeyUnknown and HostKeyChanged come before any credential is sent; AuthenticationFailed says what was tried;
     Unreachable says what was in the way. All of it, gateways included, has `timeout_s`; what a person is asked for
-    (SecretNeeded where nobody can be asked) is asked between two connections, and each has that time.
+    (SecretNeeded where nobody can be asked) is asked between two connections, and each has that time. From then on a
+    heartbeat watches it: a connection whose network is gone ends by itself.
     """
 
     def attempt(given: Mapping[Wanted, str]) -> NodeConnection:
@@ -115,6 +130,7 @@ def _connect(given: Mapping[Wanted, str], target: Target, deadline: Deadline) ->
     if not policy.is_verified:
         connection.close()
         raise CodeSmithError(f"node {target.name}: its host key was not verified")
+    connection.heartbeat = Heartbeat(connection.transport, target.name)
     return connection
 
 

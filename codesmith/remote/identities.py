@@ -178,9 +178,10 @@ class NodeAuth:
             parts.append("the password was refused (tried once)")
         if target.is_batch:
             parts.append("nobody is asked (BatchMode)")
-        hint = f"ssh-copy-id -p {target.port} {shlex.quote(f'{target.user}@{target.host}')}"
+        hint = target.ssh_line("ssh-copy-id")
         if few:
-            hint = f"in ~/.ssh/config, for Host {target.host}: IdentitiesOnly yes, and IdentityFile with the right key"
+            host = target.alias or target.host
+            hint = f"in ~/.ssh/config, for Host {host}: IdentitiesOnly yes, and IdentityFile with the right key"
         elif self._encrypted:
             hint = f"ssh-add {shlex.quote(self._encrypted[0])}"
         problem = f"node {target}: " + "; ".join(parts)

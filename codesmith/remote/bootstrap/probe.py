@@ -69,7 +69,9 @@ def probe(connection: fabric.Connection, wish: layout.Wish, *, residents: bool =
     if done.status == 0:
         return parse(name_of(connection), done.stdout.decode(errors="replace"))
     said = done.stderr.strip().splitlines()[-1:] or ["nothing"]
-    raise CodeSmithError(f"node {name_of(connection)}: looking at it failed with status {done.status}: {said[0]}")
+    name = name_of(connection)
+    problem = f"node {name}: looking at it failed with status {done.status}: {said[0]}"
+    raise CodeSmithError(problem, hint=f"inv node.doctor --node {name}")
 
 
 def payload(program: str, data: Any, attachment: bytes = b"") -> bytes:

@@ -44,7 +44,8 @@ def prove(connection: fabric.Connection, build: str) -> Mapping[str, Any]:
 def expect_node(name: str, found: Mapping[str, Any], node_id: str) -> None:
     """Return if it is this node that answers; WrongNode if not."""
     if found.get("node_id") != node_id:
-        raise WrongNode(f"node {name}: the agent says it is {found.get('node_id')}, but this node is {node_id}")
+        problem = f"node {name}: the agent says it is {found.get('node_id')}, but this node is {node_id}"
+        raise WrongNode(problem, hint=f"inv node.restart --node {name}")
 
 
 def _ask(connection: fabric.Connection) -> bytes:
