@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from codesmith import __version__
 from codesmith.errors import CodeSmithError
-from codesmith.paths import runtime_dir, state_dir
+from codesmith.paths import runtime_dir, state_dir, writing
 from codesmith.secret import SHARED, Wanted
 from codesmith.tunnel.state import EndpointState, error_from_dict
 
@@ -138,7 +138,9 @@ def start() -> None:
 
 @contextmanager
 def _start_lock() -> Iterator[None]:
-    handle = os.open(runtime_dir() / "start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    path = runtime_dir() / "start.lock"
+    with writing(path):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -183,7 +185,7 @@ def _ask(request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
             answer = _read_line(line)
         except TimeoutError:
             raise CodeSmithError(
-                f"the forwarder gave no answer within {timeout_s:.0f} s", hint=f"end it: kill {_pid() or 'PID'}"
+                f"the forwarder gave no answer within {timeout_s:.0f} s", hint=f"end it: kill -KILL {_pid() or 'PID'}"
             ) from None
         except OSError as error:
             raise NotRunning(f"no forwarder answers at {control_path()}: {error.strerror or error}") from error

@@ -16,7 +16,7 @@ from typing import Any
 
 from codesmith import __version__
 from codesmith.errors import CodeSmithError
-from codesmith.paths import runtime_dir
+from codesmith.paths import runtime_dir, writing
 from codesmith.registry import Node
 from codesmith.secret import Secrets, Wanted
 from codesmith.tunnel.control import control_path
@@ -54,9 +54,13 @@ class Forwarder:
         self._control = Listener(control_path(), self._answer)
         log.info("forwarder %d started", os.getpid())
 
-    def run(self) -> None:
-        """Return after `stop`, when the last endpoint is gone, or when the control socket was taken away."""
+    def run(self, tidy: Callable[[], None] = lambda: None) -> None:
+        """Return after `stop`, when the last endpoint is gone, or when the control socket was taken away.
+
+        `tidy` is called now and then.
+        """
         while not self._stop.wait(CHECK_S):
+            tidy()
             if self._is_idle() or not self._control.is_in_place():
                 break
         self._control.close()
@@ -177,15 +181,19 @@ class Forwarder:
 
 def _ensure_single(path: Path) -> int:
     """Hold the lock of the runtime directory for the life of this process; wait for one that is just ending."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with writing(path):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     deadline = time.monotonic() + TAKE_OVER_S
     while not _lock(handle):
         if time.monotonic() > deadline:
             pid = os.pread(handle, 32, 0).decode().strip()
-            raise CodeSmithError(f"another forwarder (pid {pid}) holds {path} and does not answer", hint=f"kill {pid}")
+            raise CodeSmithError(
+                f"another forwarder (pid {pid}) holds {path} and does not answer", hint=f"kill -KILL {pid}"
+            )
         time.sleep(LOCK_POLL_S)  # flock has no time limit of its own
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+    with writing(path):
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
     return handle
 
 

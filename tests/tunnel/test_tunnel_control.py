@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import resource
 import signal
 import socket
 import stat
@@ -20,6 +21,7 @@ from codesmith.errors import CodeSmithError, NotPrepared, Unreachable
 from codesmith.paths import runtime_dir, state_dir
 from codesmith.registry import Node
 from codesmith.secret import Wanted
+from codesmith.tunnel import __main__ as program
 from codesmith.tunnel import control
 from codesmith.tunnel import forwarder as forwarding
 from codesmith.tunnel.endpoint import endpoint_path
@@ -82,6 +84,24 @@ def test_killed_forwarder_is_replaced(forwarder):
     assert control.control_path().is_socket()  # stale
     control.start()
     assert control.ping() not in (None, forwarder)
+
+
+def test_a_forwarder_that_hangs_is_told_and_the_hint_ends_it(forwarder, monkeypatch):
+    monkeypatch.setattr(control, "SHORT_S", 0.3)
+    os.kill(forwarder, signal.SIGSTOP)
+    with pytest.raises(CodeSmithError, match="gave no answer") as caught:
+        control.status()
+    subprocess.run(caught.value.hint.partition(": ")[2], shell=True, check=True)  # as it is pasted
+    eventually(lambda: not is_running(forwarder))
+    control.start()
+
+
+def test_the_limit_of_a_shell_is_no_limit_of_the_forwarders(home):
+    limit = "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (64, r.getrlimit(r.RLIMIT_NOFILE)[1])); "
+    script = limit + "from codesmith.tunnel import control; control.start()"
+    subprocess.run([sys.executable, "-c", script], cwd=TOP, check=True)
+    soft, hard = resource.prlimit(control.ping(), resource.RLIMIT_NOFILE)
+    assert soft == min(hard, program.DESCRIPTORS)
 
 
 def test_foreign_file_in_place_of_the_control_socket_is_told(home):
