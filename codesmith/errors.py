@@ -98,6 +98,10 @@ class Unreachable(CodeSmithError):
     exit_code = 5
 
 
+# Stands in a hint for the command that failed; the command line, which knows it, writes it out.
+THIS_COMMAND = "inv ..."
+
+
 class CallLost(Unreachable):
     """The answer to a call did not come: whether it was carried out is not known.
 

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import json as json_module
 import os
+import shlex
 import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, TextIO
+
+from codesmith.errors import CodeSmithError
 
 # Control, format (bidirectional overrides among them), surrogate, line and paragraph separators.
 UNSAFE = ("Cc", "Cf", "Cs", "Zl", "Zp")
@@ -39,6 +43,8 @@ def show(data: Any, columns: Sequence[str] = (), *, json: bool = False, stream: 
     JSON always has every field.
     """
     out = stream or sys.stdout
+    if out is None:  # closed by who started us: nobody wants to know
+        return
     if json:
         _print(out, json_module.dumps(plain(data), indent=2) + "\n")
         return
@@ -104,16 +110,27 @@ def _table(out: TextIO, rows: list[list[str]], heads: list[str]) -> None:
     Console(file=out, highlight=False).print(table)
 
 
-def _print(out: TextIO, text: str) -> bool:
+def _print(out: TextIO | None, text: str) -> bool:
     """Print; False when nobody reads any more."""
+    if out is None:
+        return False
     try:
         out.write(text)
         out.flush()
-    except BrokenPipeError:
-        # `... | head` has seen enough; without this the interpreter complains once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
-        return False
+    except OSError as error:
+        return _give_up(out, error)
     return True
+
+
+def _give_up(out: TextIO, error: OSError) -> bool:
+    """Return False where `... | head` has seen enough; CodeSmithError for a disk that is full."""
+    place = Path(f"/proc/self/fd/{out.fileno()}").readlink()
+    # Without this the interpreter complains once more at its end.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+    if isinstance(error, BrokenPipeError):
+        return False
+    problem = f"what was done cannot be shown: {error.strerror}"
+    raise CodeSmithError(problem, hint=f"df -h {shlex.quote(str(place))}") from error
 
 
 def write_raw(stdout: str, stderr: str) -> None:
@@ -130,15 +147,17 @@ def _bytes(text: str) -> bytes:
         return text.encode("utf-8", "replace")
 
 
-def _print_bytes(stream: TextIO, data: bytes) -> None:
+def _print_bytes(stream: TextIO | None, data: bytes) -> None:
+    if stream is None:
+        return
     try:
         stream.flush()
         stream.buffer.write(data)
         stream.flush()
     except AttributeError:  # a captured stream without a buffer
         _print(stream, data.decode("utf-8", "replace"))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except OSError as error:
+        _give_up(stream, error)
 
 
 def say(text: str) -> None:
@@ -173,7 +192,7 @@ def show_line(line: str, *, json: bool = False) -> bool:
 
 def confirm(question: str) -> bool:
     """Ask on the terminal; without one the answer is no."""
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         return False
     sys.stderr.write(f"{escape(question)} [y/N] ")
     sys.stderr.flush()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar
@@ -19,7 +20,7 @@ from invoke.exceptions import Exit, Failure, ParseError
 from invoke.parser.argument import Argument
 from invoke.tasks import Task as InvokeTask
 
-from codesmith.errors import Cancelled, CodeSmithError
+from codesmith.errors import THIS_COMMAND, Cancelled, CodeSmithError
 from codesmith.output import escape
 from codesmith.secret import SHARED, Wanted
 
@@ -160,7 +161,7 @@ class Task(InvokeTask[Any], Generic[P, R]):
         try:
             result = self.run_body(args, kwargs)
         except CodeSmithError as error:
-            error.message = escape(error.message or "", keep="\n")
+            error.message = escape((error.message or "").replace(THIS_COMMAND, _this_command()), keep="\n")
             raise
         except (Exit, Failure):
             raise
@@ -252,6 +253,10 @@ def program() -> str:
     """Return how this process was called: `inv`, `codesmith`, ..."""
     name = sys.argv[0].rpartition("/")[2]
     return "codesmith" if name == "__main__.py" else name or "inv"
+
+
+def _this_command() -> str:
+    return shlex.join([program(), *sys.argv[1:]])
 
 
 def words_after_dashes() -> list[str]:

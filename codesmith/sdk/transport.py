@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from codesmith.errors import AgentRefused, CallLost, CodeSmithError, Unreachable, Unsupported, by_kind
+from codesmith.errors import THIS_COMMAND, AgentRefused, CallLost, CodeSmithError, Unreachable, Unsupported, by_kind
 from codesmith.port import Port
 from codesmith.wire import BadAnswer, Closed, Connection
 
@@ -71,7 +71,7 @@ class Transport:
             except Closed as closed:
                 raise self._lost(f"{self.node}: {closed} to {method}", given) from None
             except BadAnswer as error:
-                raise CodeSmithError(f"{self._place} answered {method} with something else: {error}") from None
+                raise self._nonsense(method, f"something else, at {self._place}: {error}") from None
             _trace(self.node, method, given, status, start)
         return self._result(method, status, body)
 
@@ -148,7 +148,7 @@ class Transport:
         if isinstance(error, TimeoutError):
             raise error
         problem = f"cannot connect to {self.node} at {self._place}: {error.strerror}"
-        return Unreachable(problem, hint=f"inv node.disconnect{self._choice}, then the same again")
+        return Unreachable(problem, hint=f"inv node.disconnect{self._choice}  # then the same again")
 
     @property
     def _place(self) -> str:
@@ -163,9 +163,9 @@ class Transport:
         """Say how to repeat a call whose answer did not come."""
         request_id = str(given.get("request_id", ""))
         if not request_id:
-            return CallLost(problem, hint=f"inv node.status{self._choice}, then the same again")
+            return CallLost(problem, hint=f"inv node.status{self._choice}  # then the same again")
         is_ours = request_id == f"{self._id}-{self._changes}"
-        how = f"{REPEATED}={self._id} inv ..." if is_ours else f"with request_id={request_id!r}"
+        how = f"{REPEATED}={self._id} {THIS_COMMAND}" if is_ours else f"with request_id={request_id!r}"
         hint = f"the same again, and nothing is done twice: {how}"
         return CallLost(f"{problem}; it may have been carried out", hint=hint, request_id=request_id)
 
@@ -175,13 +175,16 @@ class Transport:
         except (ValueError, RecursionError):  # a node may nest without end
             answer = None
         if not isinstance(answer, dict):
-            raise CodeSmithError(f"{self.node} answered {method} with HTTP {status} and no JSON-RPC object")
+            raise self._nonsense(method, f"HTTP {status} and no JSON-RPC object")
         error = answer.get("error")
         if isinstance(error, dict):
             raise self._refusal(method, status, error)
         if "result" not in answer or answer.get("id") != self._number:
-            raise CodeSmithError(f"{self.node} answered {method} with HTTP {status}, neither result nor error")
+            raise self._nonsense(method, f"HTTP {status}, neither result nor error")
         return answer["result"]
+
+    def _nonsense(self, method: str, what: str) -> CodeSmithError:
+        return CodeSmithError(f"{self.node} answered {method} with {what}", hint=f"inv node.status{self._choice}")
 
     def _refusal(self, method: str, status: int, error: dict[str, Any]) -> CodeSmithError:
         """The agent's errors have a code; the forwarder's have the kind of what stands between us and the agent."""
@@ -190,7 +193,7 @@ class Transport:
             problem = str(error.get("message") or f"{method} was refused")
             return AgentRefused(problem, code=error["code"], data=data if isinstance(data, dict) else None)
         if status not in FORWARDER_STATUS["port" if isinstance(self._to, Port) else "socket"]:
-            raise CodeSmithError(f"{self.node} answered {method} with an error that has no code")
+            raise self._nonsense(method, "an error that has no code")
         problem = str(error.get("problem") or f"{self.node} cannot be reached")
         return by_kind(str(error.get("kind", "")))(problem, hint=str(error.get("hint", "")))
 
