@@ -78,11 +78,11 @@ class NodePacketizer(paramiko.packet.Packetizer):
         """Return the next message; its text need not be UTF-8."""
         kind, message = super().read_message()
         self.heard = time.monotonic()
-        message.__class__ = NodeMessage
+        message.__class__ = AnyMessage
         return kind, message
 
 
-class NodeMessage(paramiko.Message):
+class AnyMessage(paramiko.Message):
     """A message whose words, as PAM's questions, may be in any encoding: paramiko would end the connection for it."""
 
     def get_text(self) -> str:

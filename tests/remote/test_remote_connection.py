@@ -16,7 +16,7 @@ import pytest
 from codesmith.errors import AuthenticationFailed, CodeSmithError, HostKeyUnknown, Unreachable
 from codesmith.lab import LabNode
 from codesmith.registry import Node
-from codesmith.remote import heartbeat
+from codesmith.remote import heartbeat, identities
 from codesmith.remote import target as targets
 from codesmith.remote.connection import NodeConnection, connect, run_script
 from codesmith.remote.target import Target, resolve
@@ -96,6 +96,42 @@ def test_a_key_is_used_from_the_agent(
                 connect(replace(target, identities=(), identities_only=True))
         finally:
             agent.terminate()
+
+
+@pytest.mark.parametrize(
+    ("confirm", "words"),
+    [("exit 1", r"no signature of agent: caf.: key cannot be used"), ("exec sleep 5", r"agent at .* does not answer")],
+)
+def test_an_agent_that_does_not_sign_is_named(
+    target: Target,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    confirm: str,
+    words: str,
+) -> None:
+    """Nobody confirms, or touches the key. Its comment is in Latin-1."""
+    monkeypatch.setattr(identities, "AGENT_SIGNS_S", 0.5)
+    identity = new_key(tmp_path / "id_agent", "-N", "", "-C", os.fsdecode(b"caf\xe9"))
+    ask = tmp_path / "ask"
+    ask.write_text(f"#!/bin/sh\n{confirm}\n")
+    ask.chmod(0o755)
+    where = {"SSH_AUTH_SOCK": str(tmp_path / "agent"), "SSH_ASKPASS": str(ask), "SSH_ASKPASS_REQUIRE": "force"}
+    environment = {**os.environ, **where, "DISPLAY": ":0"}
+    with subprocess.Popen(
+        ["ssh-agent", "-D", "-a", where["SSH_AUTH_SOCK"]], env=environment, stdout=subprocess.DEVNULL
+    ) as agent:
+        try:
+            while not os.path.exists(where["SSH_AUTH_SOCK"]):
+                assert agent.poll() is None
+            subprocess.run(["ssh-add", "-q", "-c", identity], env=environment, check=True, stderr=subprocess.DEVNULL)
+            monkeypatch.setenv("SSH_AUTH_SOCK", where["SSH_AUTH_SOCK"])
+            with pytest.raises(AuthenticationFailed, match=words) as caught:
+                connect(replace(target, identities=(), identities_only=False))
+            assert caught.value.hint == f"SSH_AUTH_SOCK={where['SSH_AUTH_SOCK']} ssh-add -l"
+        finally:
+            agent.terminate()
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_gateway_is_used_and_verified(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
