@@ -26,6 +26,7 @@ class Acceptor:
     ) -> None:
         self._name, self._socket, self._handler, self._admit = name, listening, handler, admit
         self._closed = threading.Event()
+        self._is_short = False
         threading.Thread(target=self._accept, name=f"accept {name}", daemon=True).start()
 
     def stop(self) -> None:
@@ -54,6 +55,7 @@ class Acceptor:
             serving = threading.Thread(target=self._handle, args=(connection,), name=f"serve {self._name}", daemon=True)
             try:
                 serving.start()
+                self._is_short = False
             except RuntimeError as error:  # no more threads: this connection ends, the next may be served
                 connection.close()
                 self._wait(str(error))
@@ -61,7 +63,9 @@ class Acceptor:
     def _wait(self, why: str) -> None:
         """Out of descriptors or threads: wait for some to come back."""
         if not self._closed.is_set():
-            log.warning("%s: accept: %s", self._name, why)
+            if not self._is_short:
+                log.warning("%s: accept: %s", self._name, why)
+            self._is_short = True
             self._closed.wait(ACCEPT_PAUSE_S)
 
     def _handle(self, connection: socket.socket) -> None:

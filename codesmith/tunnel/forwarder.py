@@ -6,6 +6,7 @@ import fcntl
 import json
 import logging
 import os
+import resource
 import socket
 import threading
 import time
@@ -46,7 +47,7 @@ class Forwarder:
         self._lock = threading.Lock()
         self._keepers: dict[tuple[str, str], Keeper] = {}
         self._secrets: dict[tuple[str, str], Secrets] = {}
-        self._slots = threading.BoundedSemaphore(CONNECTIONS_MAX)
+        self._slots = threading.BoundedSemaphore(places())
         self._stop = threading.Event()
         self._is_ending = False
         self._idle_since = time.monotonic()
@@ -177,6 +178,12 @@ class Forwarder:
             "stop": self._end,
         }
         return operations[request["op"]](request)
+
+
+def places() -> int:
+    """Return how many local connections may be open: where descriptors are few, a third of them is left for nodes."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return CONNECTIONS_MAX if descriptors == resource.RLIM_INFINITY else min(CONNECTIONS_MAX, descriptors * 2 // 3)
 
 
 def _ensure_single(path: Path) -> int:

@@ -104,6 +104,12 @@ def test_the_limit_of_a_shell_is_no_limit_of_the_forwarders(home):
     assert soft == min(hard, program.DESCRIPTORS)
 
 
+@pytest.mark.parametrize(("descriptors", "places"), [(90, 60), (4096, 400), (resource.RLIM_INFINITY, 400)])
+def test_where_descriptors_are_few_some_are_left_for_nodes(monkeypatch, descriptors, places):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (descriptors, descriptors))
+    assert forwarding.places() == places
+
+
 def test_foreign_file_in_place_of_the_control_socket_is_told(home):
     control.control_path().write_text("mine")
     with pytest.raises(CodeSmithError, match="in the way"):
