@@ -98,6 +98,10 @@ class Unreachable(CodeSmithError):
     exit_code = 5
 
 
+class Hanging(CodeSmithError):
+    """The forwarder is there and does not answer; the hint ends it."""
+
+
 # Stands in a hint for the command that failed; the command line, which knows it, writes it out.
 THIS_COMMAND = "inv ..."
 

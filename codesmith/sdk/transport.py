@@ -12,7 +12,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from codesmith.errors import THIS_COMMAND, AgentRefused, CallLost, CodeSmithError, Unreachable, Unsupported, by_kind
+from codesmith.errors import (
+    THIS_COMMAND,
+    AgentRefused,
+    CallLost,
+    CodeSmithError,
+    Hanging,
+    Unreachable,
+    Unsupported,
+    by_kind,
+)
 from codesmith.port import Port
 from codesmith.wire import BadAnswer, Closed, Connection
 
@@ -31,11 +40,14 @@ SECRETS = ("credential", "env", "password", "ssh_keys", "stdin", "token")
 class Transport:
     """Calls methods on one node; the connection is opened by the first call and kept.
 
-    Calls of several threads go one after the other. `ensure` makes the endpoint answer and is called when it does not.
+    Calls of several threads go one after the other. `ensure` makes the endpoint answer and is called when it does not;
+    `check` is asked when a call hears nothing for long, and raises when nothing will come.
     """
 
-    def __init__(self, node: str, to: Path | Port, ensure: Callable[[], Path]) -> None:
-        self.node, self._to, self._ensure = node, to, ensure
+    def __init__(
+        self, node: str, to: Path | Port, ensure: Callable[[], Path], check: Callable[[], None] | None = None
+    ) -> None:
+        self.node, self._to, self._ensure, self._check = node, to, ensure, check
         # Who uses a port need not know the node's name.
         self._choice = "" if isinstance(to, Port) else f" --node {node}"
         self._connection: Connection | None = None
@@ -70,6 +82,10 @@ class Transport:
                 raise self._lost(problem, given) from None
             except Closed as closed:
                 raise self._lost(f"{self.node}: {closed} to {method}", given) from None
+            except Hanging as hanging:
+                raise self._lost(
+                    f"{self.node} did not answer {method}: {hanging.problem}", given, hanging.hint
+                ) from None
             except BadAnswer as error:
                 raise self._nonsense(method, f"something else, at {self._place}: {error}") from None
             _trace(self.node, method, given, status, start)
@@ -130,7 +146,7 @@ class Transport:
 
     def _connect(self, deadline: float) -> Connection:
         try:
-            return Connection(self._to, deadline)
+            return Connection(self._to, deadline, self._check)
         except (FileNotFoundError, ConnectionRefusedError):
             self._to = self._ensure()
             return self._open_again(deadline)
@@ -140,7 +156,7 @@ class Transport:
     def _open_again(self, deadline: float) -> Connection:
         try:
             # Making it answer may have taken long; the call itself still deserves some seconds.
-            return Connection(self._to, max(deadline, time.monotonic() + 5))
+            return Connection(self._to, max(deadline, time.monotonic() + 5), self._check)
         except OSError as error:
             raise self._no_entry(error) from error
 
@@ -159,14 +175,14 @@ class Transport:
             self._connection.close()
             self._connection = None
 
-    def _lost(self, problem: str, given: Mapping[str, Any]) -> CallLost:
-        """Say how to repeat a call whose answer did not come."""
+    def _lost(self, problem: str, given: Mapping[str, Any], before: str = "") -> CallLost:
+        """Say how to repeat a call whose answer did not come, and what is to be done before."""
         request_id = str(given.get("request_id", ""))
         if not request_id:
-            return CallLost(problem, hint=f"inv node.status{self._choice}  # then the same again")
+            return CallLost(problem, hint=f"{before or f'inv node.status{self._choice}'}  # then the same again")
         is_ours = request_id == f"{self._id}-{self._changes}"
         how = f"{REPEATED}={self._id} {THIS_COMMAND}" if is_ours else f"with request_id={request_id!r}"
-        hint = f"the same again, and nothing is done twice: {how}"
+        hint = f"the same again, and nothing is done twice: {before and f'{before}; '}{how}"
         return CallLost(f"{problem}; it may have been carried out", hint=hint, request_id=request_id)
 
     def _result(self, method: str, status: int, body: bytes) -> Any:

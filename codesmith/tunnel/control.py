@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codesmith import __version__
-from codesmith.errors import CodeSmithError
+from codesmith.errors import CodeSmithError, Hanging
 from codesmith.paths import runtime_dir, state_dir, writing
 from codesmith.secret import SHARED, Wanted
 from codesmith.tunnel.state import EndpointState, error_from_dict
@@ -94,10 +94,10 @@ def status() -> list[EndpointState]:
     return [EndpointState.from_dict(one) for one in reply["endpoints"]]
 
 
-def running() -> dict[str, Any] | None:
-    """Return what the forwarder says of itself (pid, version); None if no forwarder runs."""
+def running(timeout_s: float | None = None) -> dict[str, Any] | None:
+    """Return what the forwarder says of itself (pid, version); None if none runs. Hanging if it says nothing."""
     try:
-        return _ask({"op": "ping"}, SHORT_S)
+        return _ask({"op": "ping"}, timeout_s or SHORT_S)
     except NotRunning:
         return None
 
@@ -184,9 +184,8 @@ def _ask(request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
             line.sendall(json.dumps(request).encode() + b"\n")
             answer = _read_line(line)
         except TimeoutError:
-            raise CodeSmithError(
-                f"the forwarder gave no answer within {timeout_s:.0f} s", hint=f"end it: kill -KILL {_pid() or 'PID'}"
-            ) from None
+            problem = f"the forwarder gave no answer within {timeout_s:.0f} s"
+            raise Hanging(problem, hint=f"kill -KILL {_pid() or 'PID'}") from None
         except OSError as error:
             raise NotRunning(f"no forwarder answers at {control_path()}: {error.strerror or error}") from error
     if not answer:
