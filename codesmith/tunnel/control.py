@@ -187,9 +187,10 @@ def _ask(request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
             problem = f"the forwarder gave no answer within {timeout_s:.0f} s"
             raise Hanging(problem, hint=f"kill -KILL {_pid() or 'PID'}") from None
         except OSError as error:
-            raise NotRunning(f"no forwarder answers at {control_path()}: {error.strerror or error}") from error
+            problem = f"no forwarder answers at {control_path()}: {error.strerror or error}"
+            raise NotRunning(problem, hint="inv node.status  # then the same again") from error
     if not answer:
-        raise NotRunning("the forwarder ended before it answered")
+        raise NotRunning("the forwarder ended before it answered", hint="inv node.status  # then the same again")
     reply: dict[str, Any] = json.loads(answer)
     if "error" in reply:
         raise error_from_dict(reply["error"])

@@ -33,6 +33,7 @@ log = logging.getLogger("codesmith.tunnel")
 CHECK_S = 20.0
 LINGER_S = 60.0
 STOP_S = 2.0
+ANSWERS_S = 1.0
 TAKE_OVER_S = 5.0
 LOCK_POLL_S = 0.05
 REQUEST_MAX_BYTES = 256 * 1024
@@ -45,6 +46,8 @@ class Forwarder:
     def __init__(self, opener: Callable[..., Link]) -> None:
         self._opener = opener
         self._lock = threading.Lock()
+        self._answered = threading.Condition(self._lock)
+        self._answering = 0
         self._keepers: dict[tuple[str, str], Keeper] = {}
         self._secrets: dict[tuple[str, str], Secrets] = {}
         self._slots = threading.BoundedSemaphore(places())
@@ -66,6 +69,8 @@ class Forwarder:
                 break
         self._control.close()
         with self._lock:
+            # Whoever asked at the same time as the one who ended it is told too.
+            self._answered.wait_for(lambda: not self._answering, ANSWERS_S)
             keepers = list(self._keepers.values())
         for keeper in keepers:
             keeper.stop()
@@ -150,6 +155,16 @@ class Forwarder:
     # -- control socket
 
     def _answer(self, line: socket.socket) -> None:
+        with self._lock:
+            self._answering += 1
+        try:
+            self._answer_one(line)
+        finally:
+            with self._lock:
+                self._answering -= 1
+                self._answered.notify_all()
+
+    def _answer_one(self, line: socket.socket) -> None:
         line.settimeout(REQUEST_S)
         with line.makefile("rb") as reader:
             text = reader.readline(REQUEST_MAX_BYTES)

@@ -157,6 +157,25 @@ def test_forwarder_with_an_endpoint_stays(here, node):
     assert not here.is_alive()
 
 
+def test_everybody_who_asked_is_answered_before_it_ends(home, far_end, monkeypatch):
+    """Two disconnects at once: the last one ends the forwarder, and the other wants to know what came of it."""
+    may_answer, asked = threading.Event(), threading.Event()
+    monkeypatch.setattr(forwarding.Forwarder, "_ping", lambda *_: asked.set() or (may_answer.wait(10) and {"pid": 1}))
+    inside = forwarding.Forwarder(far_end.opener)
+    running, answers = threading.Thread(target=inside.run), []
+    asking = threading.Thread(target=lambda: answers.append(control.ping()))
+    running.start()
+    asking.start()
+    assert asked.wait(10)
+    assert control.stop()
+    running.join(0.3)
+    is_waited_for = running.is_alive()
+    may_answer.set()
+    running.join()
+    asking.join()
+    assert (is_waited_for, answers) == (True, [1])
+
+
 def test_forwarder_that_lost_its_control_socket_ends(here, node):
     control.connect(node)
     control.control_path().unlink()
