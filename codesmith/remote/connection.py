@@ -40,11 +40,13 @@ class NodeConnection(fabric.Connection):  # type: ignore[misc]
     release: Callable[[], None] | None = None
     secrets: Secrets = SHARED
     heartbeat: Heartbeat | None = None
+    through: NodeConnection | None = None
 
     @property
     def why_lost(self) -> str:
-        """Return why the connection was given up, nothing if it was not."""
-        return self.heartbeat.why_lost if self.heartbeat else ""
+        """Return why the connection, or that to its gateway, was given up; nothing if it was not."""
+        own = self.heartbeat.why_lost if self.heartbeat else ""
+        return (self.through.why_lost if self.through else "") or own
 
     def on_lost(self, tell: Callable[[str], None]) -> None:
         """Have `tell` called with the reason when the connection is given up."""
@@ -113,10 +115,17 @@ def _persist(attempt: Callable[[Target, Deadline], T], target: Target, deadline:
 def _connect(given: Mapping[Wanted, str], target: Target, deadline: Deadline) -> NodeConnection:
     pins = hostkeys.pins(target)
     policy = _Verify(target, pins, deadline)
+    gateways: list[NodeConnection] = []
+
+    def enter(gateway: Target, deadline: Deadline) -> NodeConnection:
+        gateways.append(_enter(given, gateway, deadline))
+        return gateways[-1]
+
     with translated(target, deadline.timeout_s):
-        sock, release = open_way(target, deadline, partial(_enter, given))
+        sock, release = open_way(target, deadline, enter)
         connection = _fabric_connection(target, sock, pins, deadline.left_s(), given)
         connection.target, connection.release = target, release
+        connection.through = gateways[-1] if gateways else None
         connection.client.set_missing_host_key_policy(policy)
         try:
             connection.open()

@@ -41,7 +41,10 @@ class Link(Protocol):
     """What an endpoint needs of the way to its node."""
 
     via: str
-    why_lost: str
+
+    @property
+    def why_lost(self) -> str:
+        """Return why the connection was lost, nothing if it stands."""
 
     def prove(self) -> tuple[Proof, Timed]:
         """Return who answers and the stream it answered on; raise the reason if nobody does."""
@@ -91,7 +94,7 @@ class SshLink:
         self._target = target.resolve(node)
         self._connection = connection.connect(self._target, timeout_s=CONNECT_S, secrets=secrets)
         self._transport: Any = self._connection.transport
-        self.via, self.why_lost = STREAMLOCAL, ""
+        self.via, self._why = STREAMLOCAL, ""
         self._expected_id = ""
         self._closed = threading.Event()
         self._transport.sock.settimeout(SOCKET_WAKE_S)
@@ -135,6 +138,11 @@ class SshLink:
                 f"the SSH connection to {self._name} was lost: {self.why_lost or 'closed'}",
                 hint=f"inv node.status --node {self._name}",
             ) from error
+
+    @property
+    def why_lost(self) -> str:
+        """Return why the connection was lost; what a heartbeat said is the cause of all else."""
+        return self._connection.why_lost or self._why
 
     def is_alive(self) -> bool:
         """Return whether the connection still stands."""
@@ -195,6 +203,6 @@ class SshLink:
 
     def _lose(self, why: str) -> None:
         if not self._closed.is_set():
-            self.why_lost = self._connection.why_lost or why
+            self._why = why
             self.close()
             self._on_lost()

@@ -190,6 +190,24 @@ def test_a_network_that_dies_under_a_script_ends_it(
         node.restore_network()
 
 
+def test_a_network_that_dies_before_a_gateway_is_the_reason(
+    node: LabNode, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(targets, "_read_with_ssh", lambda wanted: {})
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_S", 0.2)
+    monkeypatch.setattr(heartbeat, "REPLY_S", 0.5)
+    jump = f"{target.user}@{target.host}:{target.port}"
+    connection = connect(replace(target, host="127.0.0.1", host_key_alias=target.host, proxy_jump=jump))
+    assert connection.heartbeat
+    connection.heartbeat.stop()  # so that the gateway's surely notices first
+    try:
+        with pytest.raises(Unreachable, match=r"the connection was lost: no answer within"):
+            run_script(connection, "echo begun; sleep 60", timeout_s=60, on_line=lambda _: node.cut_network())
+    finally:
+        node.restore_network()
+        connection.close()
+
+
 def test_a_long_transfer_on_a_slow_way_is_no_dead_network(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     """The answer to a heartbeat stands behind the data; on the way of a ProxyCommand the kernel cannot tell."""
     monkeypatch.setattr(heartbeat, "HEARTBEAT_S", 0.1)
