@@ -105,6 +105,14 @@ class Unreachable(CodeSmithError):
     exit_code = 5
 
 
+class Hanging(CodeSmithError):
+    """The forwarder is there and does not answer; the hint ends it."""
+
+
+# Stands in a hint for the command that failed; the command line, which knows it, writes it out.
+THIS_COMMAND = "inv ..."
+
+
 class CallLost(Unreachable):
     """The answer to a call did not come: whether it was carried out is not known.
 

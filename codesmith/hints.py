@@ -6,6 +6,8 @@ import re
 import shlex
 import sys
 
+from codesmith.errors import THIS_COMMAND
+
 COMMAND = re.compile(r"\binv ((?:audit|lab|node|repo|sandbox|user|workspace)\.[a-z-]+)([^;`\n]*)")
 # These take no `--node`, or name theirs as a word of its own.
 WITHOUT_NODE = ("node.add", "node.list", "node.remove", "node.trust")
@@ -34,4 +36,9 @@ def completed(hint: str, *, node: str = "", file: str = "") -> str:
             more += f" --file {shlex.quote(file)}"
         return f"{name} {task}{more}{rest}"
 
-    return COMMAND.sub(complete, hint).replace(" inv ...", f" {name} ...")
+    return COMMAND.sub(complete, hint).replace(THIS_COMMAND, this_command())
+
+
+def this_command() -> str:
+    """Return the command line that was typed."""
+    return shlex.join([program(), *sys.argv[1:]])

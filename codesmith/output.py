@@ -9,9 +9,11 @@ import contextlib
 import io
 import json as json_module
 import os
+import shlex
 import sys
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TextIO
 
 from codesmith.errors import CodeSmithError
@@ -43,6 +45,8 @@ def show(data: Any, columns: Sequence[str] = (), *, json: bool = False, stream: 
     JSON always has every field.
     """
     out = stream or sys.stdout
+    if out is None:  # closed by who started us: nobody wants to know
+        return
     if json:
         _print(out, json_module.dumps(plain(data), indent=2) + "\n")
         return
@@ -114,8 +118,10 @@ def write(text: str) -> None:
     _print(sys.stdout, text)
 
 
-def _print(out: TextIO, text: str) -> bool:
+def _print(out: TextIO | None, text: str) -> bool:
     """Print; False when nobody reads any more."""
+    if out is None:  # closed, in a Python program that is not ours
+        return False
     with writing(out):
         out.write(text)
         out.flush()
@@ -129,10 +135,12 @@ def writing(out: TextIO) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        place = Path(f"/proc/self/fd/{out.fileno()}").readlink()
         # `... | head` has seen enough; without this the interpreter complains once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
         if not isinstance(error, BrokenPipeError) and out is not sys.stderr:
-            raise CodeSmithError(f"the output cannot be written: {error.strerror}", hint="df -h") from error
+            problem = f"what was done cannot be shown: {error.strerror}"
+            raise CodeSmithError(problem, hint=f"df -h {shlex.quote(str(place))}") from error
 
 
 def ensure_streams() -> None:
@@ -159,8 +167,8 @@ def _bytes(text: str) -> bytes:
         return text.encode("utf-8", "replace")
 
 
-def _print_bytes(stream: TextIO, data: bytes) -> None:
-    if not hasattr(stream, "buffer"):  # a captured one
+def _print_bytes(stream: TextIO | None, data: bytes) -> None:
+    if stream is None or not hasattr(stream, "buffer"):  # a captured one
         _print(stream, data.decode("utf-8", "replace"))
         return
     with writing(stream):
@@ -201,7 +209,7 @@ def show_line(line: str, *, json: bool = False) -> bool:
 
 def confirm(question: str) -> bool:
     """Ask on the terminal; without one the answer is no."""
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         return False
     sys.stderr.write(f"{escape(question)} [y/N] ")
     sys.stderr.flush()

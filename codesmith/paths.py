@@ -8,13 +8,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shlex
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from codesmith.errors import BadRegistry, CodeSmithError
 
 # sockaddr_un holds 107 bytes and a final NUL; a socket's own name takes "/", 16 digits, ".sock"; a temporary one more.
 SOCKET_DIR_MAX = 107 - 1 - 40
+ANOTHER_HOME = "name another one: export CODESMITH_HOME=DIR"
 
 
 def state_dir() -> Path:
@@ -25,8 +28,11 @@ def state_dir() -> Path:
 def state_place() -> Path:
     """Return where the state directory is, or will be."""
     named = os.environ.get("CODESMITH_HOME")
-    base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    return given(named) if named else base / "codesmith"
+    if named:
+        return given(named)
+    base = Path(os.environ.get("XDG_STATE_HOME", ""))
+    # XDG's own rule: a relative path is invalid. The forwarder has another working directory.
+    return (base if base.is_absolute() else Path.home() / ".local" / "state") / "codesmith"
 
 
 def runtime_dir() -> Path:
@@ -44,27 +50,46 @@ def runtime_place() -> Path:
             return wanted
         digest = hashlib.sha256(os.fsencode(wanted)).hexdigest()[:12]
         return Path(f"/tmp/codesmith-{os.getuid()}-{digest}")
-    base = os.environ.get("XDG_RUNTIME_DIR")
-    if base and len(os.fsencode(base)) + len("/codesmith") <= SOCKET_DIR_MAX:
-        return Path(base) / "codesmith"
+    base = Path(os.environ.get("XDG_RUNTIME_DIR", ""))
+    if len(os.fsencode(base)) + len("/codesmith") <= SOCKET_DIR_MAX and _is_ours(base):
+        return base / "codesmith"
     return Path(f"/tmp/codesmith-{os.getuid()}")
+
+
+def _is_ours(base: Path) -> bool:
+    """Return whether a runtime directory is there and ours: after `su` the variable may still name another user's."""
+    try:
+        return base.is_absolute() and base.stat().st_uid == os.getuid()
+    except OSError:
+        return False
 
 
 def ensure_private(path: Path) -> Path:
     """Make `path` a directory of ours with mode 0700; refuse one that another user owns or a link."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
+    with writing(path):
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True, exist_ok=True)
+        try:
             path.mkdir(mode=0o700)
+        except FileExistsError:
+            pass
         found = path.lstat()
-    except OSError as error:
-        problem = f"cannot make the directory {path}: {error.strerror}"
-        raise CodeSmithError(problem, hint="name another one: export CODESMITH_HOME=DIR") from error
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-        raise CodeSmithError(f"{path} is not a directory of yours", hint="name another one: export CODESMITH_HOME=DIR")
-    if stat.S_IMODE(found.st_mode) != 0o700:
-        path.chmod(0o700)
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise CodeSmithError(f"{path} is not a directory of yours", hint=ANOTHER_HOME)
+        if stat.S_IMODE(found.st_mode) != 0o700:
+            path.chmod(0o700)
     return path
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise what the system says about writing `path`, below the state directory, as an error with a next step."""
+    try:
+        yield
+    except OSError as error:
+        there = next(folder for folder in path.parents if os.path.isdir(folder))  # noqa: PTH112 (is_dir may raise)
+        hint = f"df -h {shlex.quote(str(there))}  # full or read-only? else {ANOTHER_HOME}"
+        raise CodeSmithError(f"cannot write {path}: {error.strerror}", hint=hint) from error
 
 
 def given(word: str) -> Path:

@@ -25,7 +25,8 @@ class Port:
         """Read `http://127.0.0.1:7001`; any other host is refused: the token would leave the machine unencrypted."""
         found = re.fullmatch(r"http://(?:127\.0\.0\.1|localhost):([1-9][0-9]{0,4})/?", url)
         if found is None or int(found[1]) > 65535:
-            raise CodeSmithError(f"{url!r} is not the URL of an endpoint; expected http://{HOST}:PORT")
+            problem = f"{url!r} is not the URL of an endpoint; expected http://{HOST}:PORT"
+            raise CodeSmithError(problem, hint="inv node.status --json  # says where it is")
         if not str(token_file):
             raise CodeSmithError(
                 f"{url} wants a token: name its file", hint="inv node.status --json  # says where it is"

@@ -10,12 +10,13 @@ import re
 import select
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from codesmith.port import HOST, Port
 
 SWITCHING = 101
+SILENCE_S = 8.0
 HEAD_BYTES_MAX = 64 << 10
 BODY_BYTES_MAX = 64 << 20
 
@@ -33,9 +34,12 @@ class BadAnswer(Exception):
 
 
 class Connection:
-    """One open connection; not for use by two threads at once. Every wait ends at its deadline with TimeoutError."""
+    """One open connection; not for use by two threads at once. Every wait ends at its deadline with TimeoutError.
 
-    def __init__(self, to: Path | Port, deadline: float) -> None:
+    `on_silence` is called once when nothing is heard for SILENCE_S; what it raises ends the wait.
+    """
+
+    def __init__(self, to: Path | Port, deadline: float, on_silence: Callable[[], None] | None = None) -> None:
         address: str | tuple[str, int]
         if isinstance(to, Port):
             family, address = socket.AF_INET, (HOST, to.number)
@@ -44,7 +48,7 @@ class Connection:
             family, address = socket.AF_UNIX, os.fspath(to)
             self._headers = "Host: localhost\r\n"
         self._socket = socket.socket(family, socket.SOCK_STREAM)
-        self._rest = b""
+        self._rest, self._on_silence = b"", on_silence
         self.is_fresh = True
         try:
             self._socket.settimeout(_left(deadline))
@@ -131,6 +135,9 @@ class Connection:
         return status, body[:length], "close" not in headers.get("connection", "").lower()
 
     def _receive(self, deadline: float, *, was_silent: bool) -> bytes:
+        if self._on_silence and not self._is_heard(min(SILENCE_S, _left(deadline))):
+            ask, self._on_silence = self._on_silence, None
+            ask()
         self._socket.settimeout(_left(deadline))
         try:
             chunk = self._socket.recv(1 << 16)
@@ -139,6 +146,11 @@ class Connection:
         if not chunk:
             raise Closed(was_silent=was_silent)
         return chunk
+
+    def _is_heard(self, within_s: float) -> bool:
+        ready = select.poll()
+        ready.register(self._socket, select.POLLIN)
+        return bool(ready.poll(within_s * 1000))
 
 
 def _left(deadline: float) -> float:

@@ -75,7 +75,7 @@ def _no_way(say: Reporter, target: Target, error: CodeSmithError) -> Iterator[Fi
     elif isinstance(error, AuthenticationFailed):
         code = "ssh.login"
     yield from _way(say, target, as_far_as=code)
-    yield say.error(code, error, f"ssh -v -p {target.port} {shlex.quote(f'{target.user}@{target.host}')} true")
+    yield say.error(code, error, target.ssh_line("ssh -v", "true"))
 
 
 def _inside(say: Reporter, node: Node, connection: NodeConnection) -> Iterator[Finding]:
@@ -83,6 +83,7 @@ def _inside(say: Reporter, node: Node, connection: NodeConnection) -> Iterator[F
     from codesmith.doctor.look import look
     from codesmith.remote.bootstrap.layout import wish_for
     from codesmith.remote.pack import pack
+    from codesmith.remote.target import target_of
     from codesmith.tunnel import identity
 
     try:
@@ -90,7 +91,7 @@ def _inside(say: Reporter, node: Node, connection: NodeConnection) -> Iterator[F
         seen = look(connection, wish)
         known_id = identity.recall(node)
     except CodeSmithError as error:
-        yield say.error("ssh.shell", error, f"ssh {shlex.quote(f'{connection.user}@{connection.host}')} echo works")
+        yield say.error("ssh.shell", error, target_of(connection).ssh_line("ssh", "echo works"))
         return
     yield say.ok("ssh.shell", "runs scripts")
     yield from judge(node.name, seen, wish, known_id)

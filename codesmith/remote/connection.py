@@ -18,6 +18,7 @@ from codesmith import wiretap
 from codesmith.errors import CodeSmithError
 from codesmith.remote import hostkeys
 from codesmith.remote.deadline import Deadline
+from codesmith.remote.heartbeat import Heartbeat
 from codesmith.remote.hostkeys import HostKey, Pin
 from codesmith.remote.identities import NodeAuth
 from codesmith.remote.reasons import TurnedAway, is_turned_away, translated, turned_away
@@ -39,9 +40,24 @@ class NodeConnection(fabric.Connection):  # type: ignore[misc]
     target: Target | None = None
     release: Callable[[], None] | None = None
     secrets: Secrets = SHARED
+    heartbeat: Heartbeat | None = None
+    through: NodeConnection | None = None
+
+    @property
+    def why_lost(self) -> str:
+        """Return why the connection, or that to its gateway, was given up; nothing if it was not."""
+        own = self.heartbeat.why_lost if self.heartbeat else ""
+        return (self.through.why_lost if self.through else "") or own
+
+    def on_lost(self, tell: Callable[[str], None]) -> None:
+        """Have `tell` called with the reason when the connection is given up."""
+        if self.heartbeat:
+            self.heartbeat.on_lost = tell
 
     def close(self) -> None:
         """Close the connection, its gateway or proxy command."""
+        if self.heartbeat:
+            self.heartbeat.stop()
         super().close()
         if self.client.get_transport() is not None:
             self.client.close()
@@ -69,7 +85,8 @@ def connect(target: Target, *, timeout_s: float = 10.0, secrets: Secrets = SHARE
 
     HostKeyUnknown and HostKeyChanged come before any credential is sent; AuthenticationFailed says what was tried;
     Unreachable says what was in the way. All of it, gateways included, has `timeout_s`; what a person is asked for
-    (SecretNeeded where nobody can be asked) is asked between two connections, and each has that time.
+    (SecretNeeded where nobody can be asked) is asked between two connections, and each has that time. From then on a
+    heartbeat watches it: a connection whose network is gone ends by itself.
     """
 
     def attempt(given: Mapping[Wanted, str]) -> NodeConnection:
@@ -102,10 +119,17 @@ def _persist(attempt: Callable[[Target, Deadline], T], target: Target, deadline:
 def _connect(given: Mapping[Wanted, str], target: Target, deadline: Deadline) -> NodeConnection:
     pins = hostkeys.pins(target)
     policy = _Verify(target, pins, deadline)
+    gateways: list[NodeConnection] = []
+
+    def enter(gateway: Target, deadline: Deadline) -> NodeConnection:
+        gateways.append(_enter(given, gateway, deadline))
+        return gateways[-1]
+
     with translated(target, deadline.timeout_s):
-        sock, release = open_way(target, deadline, partial(_enter, given))
+        sock, release = open_way(target, deadline, enter)
         connection = _fabric_connection(target, sock, pins, deadline.left_s(), given)
         connection.target, connection.release = target, release
+        connection.through = gateways[-1] if gateways else None
         connection.client.set_missing_host_key_policy(policy)
         try:
             connection.open()
@@ -119,6 +143,7 @@ def _connect(given: Mapping[Wanted, str], target: Target, deadline: Deadline) ->
     if not policy.is_verified:
         connection.close()
         raise CodeSmithError(f"node {target.name}: its host key was not verified")
+    connection.heartbeat = Heartbeat(connection.transport, target.name)
     return connection
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import contextlib
 import os
 import shlex
 import socket
@@ -21,22 +20,42 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from codesmith.errors import AuthenticationFailed, SecretNeeded, SecretRefused
 from codesmith.remote.passwords import PasswordLogin, methods_offered, raise_if_late
 from codesmith.remote.target import Target
+from codesmith.remote.transport import AnyMessage
 from codesmith.secret import PASSPHRASE, Wanted
 
+AGENT_LISTS_S = 5.0
+AGENT_SIGNS_S = 8.0  # somebody may have to touch a key, or to confirm
 # What loading a private key raises: no such file, not a key, a passphrase is needed, a type we cannot use.
 UNUSABLE = (OSError, ValueError, TypeError, paramiko.SSHException, paramiko.pkey.UnknownKeyType, UnsupportedAlgorithm)
 
 
 class SocketAgent(paramiko.agent.AgentSSH):
-    """The keys of an ssh agent at a path; none when nobody answers there."""
+    """The keys of an ssh agent at a path; none, and `problem`, when nobody answers there."""
 
-    def __init__(self, path: str, timeout_s: float = 5.0) -> None:
+    def __init__(self, path: str) -> None:
         super().__init__()
+        self.path, self.problem = path, ""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(timeout_s)
-        with contextlib.suppress(OSError, paramiko.SSHException):
+        self._socket.settimeout(AGENT_LISTS_S)
+        try:
             self._socket.connect(path)
             self._connect(self._socket)  # type: ignore[attr-defined]
+        except (OSError, paramiko.SSHException) as error:
+            self.problem = self.problem or self._no_answer(error)
+        self._socket.settimeout(AGENT_SIGNS_S)
+
+    def _send_message(self, msg: Any) -> Any:
+        # Signing happens in paramiko's own thread, which dies of an OSError and prints it.
+        try:
+            kind, answer = super()._send_message(msg)  # type: ignore[misc]
+        except OSError as error:
+            self.problem = self._no_answer(error)
+            raise paramiko.SSHException(self.problem) from error
+        answer.__class__ = AnyMessage  # a key's comment need not be UTF-8
+        return kind, answer
+
+    def _no_answer(self, error: Exception) -> str:
+        return f"the ssh agent at {self.path} does not answer ({getattr(error, 'strerror', None) or error})"
 
     def close(self) -> None:
         """Let go of the agent; its keys cannot sign any more."""
@@ -82,8 +101,15 @@ class NodeAuth:
                 raise_if_late(error)
                 self._tried.append(label)
                 if not transport.is_active():
-                    raise self._failure("sshd there ended the login: too many keys (MaxAuthTries)", few=True) from None
+                    raise self._failure(
+                        "sshd there ended the login: too many keys (MaxAuthTries)", self._less()
+                    ) from None
                 continue
+            except paramiko.SSHException as error:
+                if not isinstance(key, paramiko.AgentKey):
+                    raise
+                # Nobody confirmed, or touched the key; paramiko ends the connection for it.
+                raise self._failure(f"no signature of {label}: {error}", self._look_at_agent()) from error
             if not further:
                 return None
             self._tried.append(f"{label} (accepted)")
@@ -164,7 +190,15 @@ class NodeAuth:
         wanted = (_wanted_passphrase(path) for path in self._encrypted)
         return next((one for one in wanted if one not in self._given and not self._target.is_batch), None)
 
-    def _failure(self, reason: str = "", *, few: bool = False) -> AuthenticationFailed:
+    def _less(self) -> str:
+        host = self._target.alias or self._target.host
+        return f"in ~/.ssh/config, for Host {host}: IdentitiesOnly yes, and IdentityFile with the right key"
+
+    def _look_at_agent(self) -> str:
+        return f"SSH_AUTH_SOCK={shlex.quote(self._agent.path)} ssh-add -l" if self._agent else ""
+
+    def _failure(self, reason: str = "", hint: str = "") -> AuthenticationFailed:
+        """Return what was tried and why the rest was not; with a `hint` no secret could help."""
         target, password = self._target, self._password
         parts = [reason or self._reason, f"tried: {', '.join(self._tried) or 'no key'}"]
         missing = self._missing_passphrase() or password.missing
@@ -172,20 +206,24 @@ class NodeAuth:
             parts.append(f"not tried, a passphrase is needed: {', '.join(self._encrypted)}")
         if self._unusable:
             parts.append(f"not usable: {', '.join(self._unusable)}")
+        if self._agent and self._agent.problem and self._agent.problem not in parts[0]:
+            parts.append(self._agent.problem)
         if password.missing:
             parts.append("a password would be taken, and none was given")
         if password.wrong:
             parts.append("the password was refused (tried once)")
         if target.is_batch:
             parts.append("nobody is asked (BatchMode)")
-        hint = f"ssh-copy-id -p {target.port} {shlex.quote(f'{target.user}@{target.host}')}"
-        if few:
-            hint = f"in ~/.ssh/config, for Host {target.host}: IdentitiesOnly yes, and IdentityFile with the right key"
-        elif self._encrypted:
-            hint = f"ssh-add {shlex.quote(self._encrypted[0])}"
         problem = f"node {target}: " + "; ".join(parts)
+        if hint:
+            return AuthenticationFailed(problem, hint=hint)
+        hint = target.ssh_line("ssh-copy-id")
+        if self._encrypted:
+            hint = f"ssh-add {shlex.quote(self._encrypted[0])}"
+        elif self._agent and self._agent.problem and not self._tried:
+            hint = self._look_at_agent()
         wrong = password.wrong or self._wrong
-        if missing and not few:
+        if missing:
             return SecretNeeded(problem, hint=hint, secret=missing.to_dict())
         if wrong:
             return SecretRefused(problem, hint=hint, secret=wrong.to_dict())

@@ -59,8 +59,9 @@ def _payload(data: bytes) -> Payload:
 def _pack_anew(agent: Path, cached: Path) -> Payload:
     data = zipapp.build(agent)
     temporary = cached.with_name(f".{os.getpid()}.{os.urandom(4).hex()}")
-    temporary.write_bytes(data)
-    temporary.replace(cached)
+    with paths.writing(cached):
+        temporary.write_bytes(data)
+        temporary.replace(cached)
     for other in cached.parent.glob("*.pyz"):
         if other != cached:
             other.unlink(missing_ok=True)

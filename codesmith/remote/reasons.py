@@ -14,13 +14,17 @@ from collections.abc import Iterator
 import paramiko
 
 from codesmith.errors import Unreachable
-from codesmith.remote.target import SSH_PORT, Target
+from codesmith.remote.target import Target
 
 # RFC 4254, 5.1: one of the reasons for which a channel is not opened.
 PROHIBITED = 1
 TIMED_OUT = ("Timeout.", "Authentication timeout.")
 # What OpenSSH says before it closes: up to 9.7, and since.
 TOO_MANY = r"Exceeded MaxStartups|Not allowed at this time"
+
+
+class NoNameServer(OSError):
+    """A name could not be looked up in time."""
 
 
 class TurnedAway(Unreachable):
@@ -45,7 +49,7 @@ def gateway_refused(target: Target, gateway: Target) -> Iterator[None]:
     try:
         yield
     except paramiko.ChannelException as error:
-        where = f"{target.host}:{target.port}"
+        where = f"[{target.host}]:{target.port}" if ":" in target.host else f"{target.host}:{target.port}"
         if error.code == PROHIBITED:
             problem = (
                 f"its gateway {gateway.host} forbids the connection to {where}: AllowTcpForwarding, PermitOpen or "
@@ -54,7 +58,7 @@ def gateway_refused(target: Target, gateway: Target) -> Iterator[None]:
             hint = f"on {gateway.host}, as root: sshd -T | grep -iE 'forwarding|permitopen'"
         else:
             problem = f"its gateway {gateway.host} cannot connect to {where}: {error.text or 'refused'}"
-            hint = shlex.join(["ssh", "-W", where, f"{gateway.user}@{gateway.host}"])
+            hint = gateway.ssh_line(f"ssh -W {shlex.quote(where)}")
         raise Unreachable(f"node {target}: {problem}", hint=hint) from error
 
 
@@ -90,6 +94,8 @@ def is_turned_away(error: BaseException, transport: paramiko.Transport | None) -
 def _reason(target: Target, error: BaseException, timeout_s: float) -> str:
     if isinstance(error, socket.gaierror):
         return f"no address is known for {target.host!r}"
+    if isinstance(error, NoNameServer):
+        return f"{error} (does the name server answer?)"
     if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError) or str(error) in TIMED_OUT:
         return f"no answer within {timeout_s:g} s"
     if isinstance(error, ConnectionRefusedError):
@@ -110,5 +116,4 @@ def _no_greeting(target: Target) -> str:
 
 
 def _how_to_look(target: Target) -> str:
-    port = f" -p {target.port}" if target.port != SSH_PORT else ""
-    return f"ssh -v{port} {target.user}@{target.host} true"
+    return target.ssh_line("ssh -v", "true")

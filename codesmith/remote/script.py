@@ -21,6 +21,7 @@ from codesmith.errors import CodeSmithError, Unreachable
 from codesmith.remote import sudo
 from codesmith.remote.exchange import Exchange
 from codesmith.remote.sudo import Sudo
+from codesmith.remote.target import target_of
 from codesmith.secret import SHARED, Secrets, Wanted
 
 if TYPE_CHECKING:
@@ -224,14 +225,12 @@ def _garbled(connection: Any, stdout: bytes, stderr: bytes) -> ScriptGarbled:
         f"node {name}: its login shell did not run the script; it said: {said or 'nothing'} "
         "(or a ForceCommand in sshd_config, or command= in authorized_keys, ran instead)"
     )
-    target = getattr(connection, "target", None)
-    return ScriptGarbled(problem, hint=f"ssh {connection.user}@{target.host if target else connection.host} echo works")
+    return ScriptGarbled(problem, hint=target_of(connection).ssh_line("ssh", "echo works"))
 
 
 def name_of(connection: Any) -> str:
     """Return how people call what this connection leads to."""
-    target = getattr(connection, "target", None)
-    return str(target.name if target else connection.host)
+    return target_of(connection).name
 
 
 @contextlib.contextmanager
@@ -247,5 +246,6 @@ def _lost_is_unreachable(connection: Any, timeout_s: float) -> Iterator[None]:
         )
         raise Unreachable(problem, hint="on the node, as root: sshd -T | grep -i maxsessions") from error
     except (OSError, EOFError, paramiko.SSHException) as error:
-        problem = f"node {name_of(connection)}: the connection was lost: {str(error) or type(error).__name__}"
+        why = getattr(connection, "why_lost", "") or str(error) or type(error).__name__
+        problem = f"node {name_of(connection)}: the connection was lost: {why}"
         raise Unreachable(problem, hint=f"inv node.status --node {name_of(connection)}") from error

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from codesmith.errors import AuthenticationFailed, SecretNeeded, SecretRefused
+from codesmith.remote.target import target_of
 from codesmith.secret import SUDO, Wanted
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def silence(connection: Any, name: str, sudo: Sudo, said: str) -> Authentication
     """Return the error for a sudo that waits for something else than the password."""
     words = said.replace(sudo.prompt, "").strip()
     problem = f"node {name}: sudo there waits for something else than a password; it said: {words[-300:] or 'nothing'}"
-    return AuthenticationFailed(problem, hint=f"see what: ssh -t {connection.user}@{connection.host} sudo id")
+    return AuthenticationFailed(problem, hint=f"see what: {target_of(connection).ssh_line('ssh -t', 'sudo id')}")
 
 
 def _says(words: str, known: tuple[str, ...]) -> bool:

@@ -17,7 +17,7 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from codesmith.errors import CodeSmithError
 
@@ -51,6 +51,8 @@ class Target:
     is_batch: bool = False
     # How many gateways already lie between: ssh configurations can lead in a circle.
     jumps: int = 0
+    # What ssh is asked for where its configuration leads to `host`.
+    alias: str = ""
 
     @property
     def key_name(self) -> str:
@@ -59,9 +61,20 @@ class Target:
             return self.host_key_alias
         return self.host.lower() if self.port == SSH_PORT else f"[{self.host.lower()}]:{self.port}"
 
+    def ssh_line(self, before: str, after: str = "") -> str:
+        """Return a command to paste that goes where this leads; `before` names the program, `after` what runs there."""
+        port = f" -p {self.port}" if self.port != SSH_PORT else ""
+        return f"{before}{port} {shlex.quote(f'{self.user}@{self.alias or self.host}')} {after}".rstrip()
+
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.name} ({self.user}@{host}:{self.port})"
+
+
+def target_of(connection: Any) -> Target:
+    """Return where a connection leads."""
+    found: Target | None = getattr(connection, "target", None)
+    return found or Target(connection.host, connection.host, connection.port, connection.user)
 
 
 def resolve(node: Node) -> Target:
@@ -130,8 +143,9 @@ def _read_with_ssh(wanted: Target) -> Mapping[str, list[str]]:
 def _run(argv: list[str]) -> tuple[int, str, str]:
     """Run ssh; when it is late it ends, and with it what its `Match exec` started and would be waited for."""
     with subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
-    ) as process:
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0,
+        encoding="utf-8", errors="surrogateescape",
+    ) as process:  # fmt: skip
         try:
             said, problems = process.communicate(timeout=SSH_G_TIMEOUT_S)
         except BaseException:
@@ -161,7 +175,7 @@ def _read_with_paramiko(wanted: Target) -> Mapping[str, list[str]]:
         try:
             values = SSHConfig.from_path(str(path)).lookup(wanted.host)
         except (ConfigParseError, OSError) as error:
-            raise CodeSmithError(f"node {wanted.name}: {path} cannot be read: {error}") from error
+            raise CodeSmithError(f"node {wanted.name}: {path} cannot be read: {error}", hint=f"ls -l {path}") from error
         for keyword, value in values.items():
             found.setdefault(keyword, list(value) if isinstance(value, list) else [value])
     return found
@@ -175,6 +189,7 @@ def _merge(wanted: Target, config: Mapping[str, list[str]], first_known_hosts: t
     found = replace(
         wanted,
         host=one("hostname") or wanted.host,
+        alias=wanted.host,
         port=wanted.port or int(one("port") or SSH_PORT),
         user=wanted.user or one("user") or getpass.getuser(),
     )

@@ -63,12 +63,31 @@ class NodePacketizer(paramiko.packet.Packetizer):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.lines: list[str] = []
+        self.heard = time.monotonic()
 
     def readline(self, timeout: float) -> str:
         """Return a line of the greeting, and keep it: sshd gives its reason there when it turns us away."""
-        line = str(super().readline(timeout))
+        try:
+            line = str(super().readline(timeout))
+        except UnicodeDecodeError as error:  # what stands before the greeting may be in any encoding
+            line = error.object.decode(errors="replace")
         self.lines.append(line)
         return line
+
+    def read_message(self) -> tuple[int, paramiko.Message]:
+        """Return the next message; its text need not be UTF-8."""
+        kind, message = super().read_message()
+        self.heard = time.monotonic()
+        message.__class__ = AnyMessage
+        return kind, message
+
+
+class AnyMessage(paramiko.Message):
+    """A message whose words, as PAM's questions, may be in any encoding: paramiko would end the connection for it."""
+
+    def get_text(self) -> str:
+        """Return text, with what is no UTF-8 marked in it."""
+        return bytes(self.get_string()).decode(errors="replace")
 
 
 class NodeTransport(paramiko.Transport):
@@ -99,6 +118,11 @@ class NodeTransport(paramiko.Transport):
     def said(self) -> str:
         """Return what sshd said instead of its greeting, fit to be shown."""
         return "; ".join(line.strip() for line in self.packetizer.lines[:3])[:SAID_MAX]  # type: ignore[attr-defined]
+
+    @property
+    def silent_s(self) -> float:
+        """Return how long ago the last message came."""
+        return time.monotonic() - float(self.packetizer.heard)  # type: ignore[attr-defined]
 
     def start_client(self, event: threading.Event | None = None, timeout: float | None = None) -> None:
         """Negotiate; TimeoutError when that takes longer than `timeout`: paramiko itself just returns then."""

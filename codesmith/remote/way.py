@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 import socket
 import subprocess
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,7 +15,7 @@ import fabric
 
 from codesmith.errors import CodeSmithError
 from codesmith.remote.deadline import Deadline
-from codesmith.remote.reasons import gateway_refused
+from codesmith.remote.reasons import NoNameServer, gateway_refused
 from codesmith.remote.target import Target, resolve_host, split_port
 
 MAX_JUMPS = 8
@@ -37,7 +39,7 @@ def _nothing() -> None:
 
 def _straight(host: str, port: int, deadline: Deadline) -> socket.socket:
     """Try all addresses of the name; one that stays silent leaves the others their share of the time."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    found = _addresses(host, port, deadline)
     for number, (family, kind, protocol, _, address) in enumerate(found, 1):
         sock = socket.socket(family, kind, protocol)
         try:
@@ -50,6 +52,28 @@ def _straight(host: str, port: int, deadline: Deadline) -> socket.socket:
             if number == len(found):
                 raise
     raise socket.gaierror(f"no address for {host}")
+
+
+def _addresses(host: str, port: int, deadline: Deadline) -> list[Any]:
+    """Look the name up; NoNameServer when that takes too long: a dead name server keeps getaddrinfo for minutes."""
+    found: queue.SimpleQueue[list[Any] | OSError] = queue.SimpleQueue()
+
+    def look() -> None:
+        try:
+            found.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except OSError as error:
+            found.put(error)
+        except UnicodeError:  # no name of the DNS: a label is empty or too long
+            found.put(socket.gaierror(f"no address for {host}"))
+
+    threading.Thread(target=look, name=f"look up {host}", daemon=True).start()
+    try:
+        answer = found.get(timeout=deadline.left_s())
+    except queue.Empty:
+        raise NoNameServer(f"the name {host!r} could not be looked up within {deadline.timeout_s:g} s") from None
+    if isinstance(answer, OSError):
+        raise answer
+    return answer
 
 
 def _through_gateway(target: Target, jump: str, deadline: Deadline, connect: Connect) -> tuple[Any, Callable[[], None]]:

@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from codesmith import wiretap
-from codesmith.errors import AgentRefused, CallLost, CodeSmithError, Unreachable, Unsupported, by_kind
+from codesmith.errors import (
+    THIS_COMMAND,
+    AgentRefused,
+    CallLost,
+    CodeSmithError,
+    Hanging,
+    Unreachable,
+    Unsupported,
+    by_kind,
+)
 from codesmith.port import Port
 from codesmith.wire import BadAnswer, Closed, Connection
 
@@ -31,11 +40,14 @@ SECRETS = ("credential", "env", "password", "ssh_keys", "stdin", "token")
 class Transport:
     """Calls methods on one node; the connection is opened by the first call and kept.
 
-    Calls of several threads go one after the other. `ensure` makes the endpoint answer and is called when it does not.
+    Calls of several threads go one after the other. `ensure` makes the endpoint answer and is called when it does not;
+    `check` is asked when a call hears nothing for long, and raises when nothing will come.
     """
 
-    def __init__(self, node: str, to: Path | Port, ensure: Callable[[], Path]) -> None:
-        self.node, self._to, self._ensure = node, to, ensure
+    def __init__(
+        self, node: str, to: Path | Port, ensure: Callable[[], Path], check: Callable[[], None] | None = None
+    ) -> None:
+        self.node, self._to, self._ensure, self._check = node, to, ensure, check
         # Who uses a port need not know the node's name.
         self._choice = "" if isinstance(to, Port) else f" --node {node}"
         self._connection: Connection | None = None
@@ -70,8 +82,12 @@ class Transport:
                 raise self._lost(problem, given) from None
             except Closed as closed:
                 raise self._lost(f"{self.node}: {closed} to {method}", given) from None
+            except Hanging as hanging:
+                raise self._lost(
+                    f"{self.node} did not answer {method}: {hanging.problem}", given, hanging.hint
+                ) from None
             except BadAnswer as error:
-                raise CodeSmithError(f"{self._place} answered {method} with something else: {error}") from None
+                raise self._nonsense(method, f"something else, at {self._place}: {error}") from None
             _trace(self.node, method, given, status, start)
         return self._result(method, status, body)
 
@@ -130,7 +146,7 @@ class Transport:
 
     def _connect(self, deadline: float) -> Connection:
         try:
-            return Connection(self._to, deadline)
+            return Connection(self._to, deadline, self._check)
         except (FileNotFoundError, ConnectionRefusedError):
             self._to = self._ensure()
             return self._open_again(deadline)
@@ -140,7 +156,7 @@ class Transport:
     def _open_again(self, deadline: float) -> Connection:
         try:
             # Making it answer may have taken long; the call itself still deserves some seconds.
-            return Connection(self._to, max(deadline, time.monotonic() + 5))
+            return Connection(self._to, max(deadline, time.monotonic() + 5), self._check)
         except OSError as error:
             raise self._no_entry(error) from error
 
@@ -148,7 +164,7 @@ class Transport:
         if isinstance(error, TimeoutError):
             raise error
         problem = f"cannot connect to {self.node} at {self._place}: {error.strerror}"
-        return Unreachable(problem, hint=f"inv node.disconnect{self._choice}, then the same again")
+        return Unreachable(problem, hint=f"inv node.disconnect{self._choice}  # then the same again")
 
     @property
     def _place(self) -> str:
@@ -159,14 +175,14 @@ class Transport:
             self._connection.close()
             self._connection = None
 
-    def _lost(self, problem: str, given: Mapping[str, Any]) -> CallLost:
-        """Say how to repeat a call whose answer did not come."""
+    def _lost(self, problem: str, given: Mapping[str, Any], before: str = "") -> CallLost:
+        """Say how to repeat a call whose answer did not come, and what is to be done before."""
         request_id = str(given.get("request_id", ""))
         if not request_id:
-            return CallLost(problem, hint=f"inv node.status{self._choice}, then the same again")
+            return CallLost(problem, hint=f"{before or f'inv node.status{self._choice}'}  # then the same again")
         is_ours = request_id == f"{self._id}-{self._changes}"
-        how = f"{REPEATED}={self._id} inv ..." if is_ours else f"with request_id={request_id!r}"
-        hint = f"the same again, and nothing is done twice: {how}"
+        how = f"{REPEATED}={self._id} {THIS_COMMAND}" if is_ours else f"with request_id={request_id!r}"
+        hint = f"the same again, and nothing is done twice: {before and f'{before}; '}{how}"
         return CallLost(f"{problem}; it may have been carried out", hint=hint, request_id=request_id)
 
     def _result(self, method: str, status: int, body: bytes) -> Any:
@@ -175,13 +191,16 @@ class Transport:
         except (ValueError, RecursionError):  # a node may nest without end
             answer = None
         if not isinstance(answer, dict):
-            raise CodeSmithError(f"{self.node} answered {method} with HTTP {status} and no JSON-RPC object")
+            raise self._nonsense(method, f"HTTP {status} and no JSON-RPC object")
         error = answer.get("error")
         if isinstance(error, dict):
             raise self._refusal(method, status, error)
         if "result" not in answer or answer.get("id") != self._number:
-            raise CodeSmithError(f"{self.node} answered {method} with HTTP {status}, neither result nor error")
+            raise self._nonsense(method, f"HTTP {status}, neither result nor error")
         return answer["result"]
+
+    def _nonsense(self, method: str, what: str) -> CodeSmithError:
+        return CodeSmithError(f"{self.node} answered {method} with {what}", hint=f"inv node.status{self._choice}")
 
     def _refusal(self, method: str, status: int, error: dict[str, Any]) -> CodeSmithError:
         """The agent's errors have a code; the forwarder's have the kind of what stands between us and the agent."""
@@ -190,7 +209,7 @@ class Transport:
             problem = str(error.get("message") or f"{method} was refused")
             return AgentRefused(problem, code=error["code"], data=data if isinstance(data, dict) else None)
         if status not in FORWARDER_STATUS["port" if isinstance(self._to, Port) else "socket"]:
-            raise CodeSmithError(f"{self.node} answered {method} with an error that has no code")
+            raise self._nonsense(method, "an error that has no code")
         problem = str(error.get("problem") or f"{self.node} cannot be reached")
         return by_kind(str(error.get("kind", "")))(problem, hint=str(error.get("hint", "")))
 

@@ -6,12 +6,17 @@ import argparse
 import json
 import logging
 import os
+import resource
+import shlex
 import signal
 import sys
 import threading
 import types
+from collections.abc import Callable
 
 THREAD_STACK_BYTES = 256 * 1024
+# 400 local connections and hundreds of nodes, with their listeners and proxies.
+DESCRIPTORS = 4096
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,7 +50,9 @@ def start_detached() -> int:
         os.close(reader)
         os.setsid()
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os._exit(_child(writer))
+        status = _child(writer)
+        logging.shutdown()
+        os._exit(status)
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
         said = pipe.read()
@@ -57,24 +64,27 @@ def start_detached() -> int:
 
 def _child(writer: int) -> int:
     from codesmith.errors import CodeSmithError
-    from codesmith.paths import runtime_dir, state_dir
+    from codesmith.paths import runtime_dir, state_dir, state_place, writing
     from codesmith.tunnel.logfile import LogFile
     from codesmith.tunnel.state import error_to_dict
 
     try:
         runtime_dir()
         logging.getLogger("codesmith").setLevel(logging.INFO)
-        logging.getLogger("codesmith").addHandler(LogFile(state_dir() / "forwarder.log"))
-        status = serve(writer)
-    except (CodeSmithError, OSError) as error:
-        known = error if isinstance(error, CodeSmithError) else CodeSmithError(f"the forwarder did not start: {error}")
-        os.write(writer, json.dumps(error_to_dict(known)).encode())
-        status = 1
-    logging.shutdown()
-    return status
+        with writing(path := state_dir() / "forwarder.log"):
+            logfile = LogFile(path)
+        logging.getLogger("codesmith").addHandler(logfile)
+        return serve(writer, logfile.bound)
+    except CodeSmithError as error:
+        known = error
+    except OSError as error:
+        log = shlex.quote(str(state_place() / "forwarder.log"))
+        known = CodeSmithError(f"the forwarder did not start: {error}", hint=f"see why: tail {log}")
+    os.write(writer, json.dumps(error_to_dict(known)).encode())
+    return 1
 
 
-def serve(ready_fd: int | None) -> int:
+def serve(ready_fd: int | None, tidy: Callable[[], None] = lambda: None) -> int:
     """Serve until told to end; write "ready" to `ready_fd` when the control socket accepts."""
     from codesmith.tunnel.forwarder import Forwarder
     from codesmith.tunnel.link import SshLink
@@ -82,6 +92,7 @@ def serve(ready_fd: int | None) -> int:
     # A node's refusal is part of life here and has its own line; paramiko's log would repeat it with a traceback.
     logging.getLogger("paramiko").setLevel(logging.CRITICAL)
     threading.stack_size(THREAD_STACK_BYTES)
+    take_descriptors()
     forwarder = Forwarder(SshLink)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: forwarder.stop())
@@ -90,8 +101,16 @@ def serve(ready_fd: int | None) -> int:
     if ready_fd is not None:
         os.write(ready_fd, b"ready")
         os.close(ready_fd)
-    forwarder.run()
+    forwarder.run(tidy)
     return 0
+
+
+def take_descriptors() -> None:
+    """Use what the system allows: the limit of the shell that happened to start us (`ulimit -n`) was meant for it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < enough:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (enough, hard))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ class Acceptor:
     ) -> None:
         self._name, self._socket, self._handler, self._admit = name, listening, handler, admit
         self._closed = threading.Event()
+        self._is_short = False
         threading.Thread(target=self._accept, name=f"accept {name}", daemon=True).start()
 
     def stop(self) -> None:
@@ -46,14 +47,26 @@ class Acceptor:
             try:
                 connection, _ = self._socket.accept()
             except OSError as error:
-                if not self._closed.is_set():
-                    log.warning("%s: accept: %s", self._name, error.strerror)
-                    self._closed.wait(ACCEPT_PAUSE_S)  # out of descriptors: wait for some to come back
+                self._wait(str(error.strerror))
                 continue
             if not self._admit(connection):
                 connection.close()
                 continue
-            threading.Thread(target=self._handle, args=(connection,), name=f"serve {self._name}", daemon=True).start()
+            serving = threading.Thread(target=self._handle, args=(connection,), name=f"serve {self._name}", daemon=True)
+            try:
+                serving.start()
+                self._is_short = False
+            except RuntimeError as error:  # no more threads: this connection ends, the next may be served
+                connection.close()
+                self._wait(str(error))
+
+    def _wait(self, why: str) -> None:
+        """Out of descriptors or threads: wait for some to come back."""
+        if not self._closed.is_set():
+            if not self._is_short:
+                log.warning("%s: accept: %s", self._name, why)
+            self._is_short = True
+            self._closed.wait(ACCEPT_PAUSE_S)
 
     def _handle(self, connection: socket.socket) -> None:
         try:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codesmith import __version__
-from codesmith.errors import CodeSmithError
-from codesmith.paths import runtime_dir, state_dir
+from codesmith.errors import CodeSmithError, Hanging
+from codesmith.paths import runtime_dir, state_dir, writing
 from codesmith.secret import SHARED, Wanted
 from codesmith.tunnel.state import EndpointState, error_from_dict
 
@@ -94,10 +94,10 @@ def status() -> list[EndpointState]:
     return [EndpointState.from_dict(one) for one in reply["endpoints"]]
 
 
-def running() -> dict[str, Any] | None:
-    """Return what the forwarder says of itself (pid, version); None if no forwarder runs."""
+def running(timeout_s: float | None = None) -> dict[str, Any] | None:
+    """Return what the forwarder says of itself (pid, version); None if none runs. Hanging if it says nothing."""
     try:
-        return _ask({"op": "ping"}, SHORT_S)
+        return _ask({"op": "ping"}, timeout_s or SHORT_S)
     except NotRunning:
         return None
 
@@ -138,7 +138,9 @@ def start() -> None:
 
 @contextmanager
 def _start_lock() -> Iterator[None]:
-    handle = os.open(runtime_dir() / "start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    path = runtime_dir() / "start.lock"
+    with writing(path):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -182,13 +184,13 @@ def _ask(request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
             line.sendall(json.dumps(request).encode() + b"\n")
             answer = _read_line(line)
         except TimeoutError:
-            raise CodeSmithError(
-                f"the forwarder gave no answer within {timeout_s:.0f} s", hint=f"end it: kill {_pid() or 'PID'}"
-            ) from None
+            problem = f"the forwarder gave no answer within {timeout_s:.0f} s"
+            raise Hanging(problem, hint=f"kill -KILL {_pid() or 'PID'}") from None
         except OSError as error:
-            raise NotRunning(f"no forwarder answers at {control_path()}: {error.strerror or error}") from error
+            problem = f"no forwarder answers at {control_path()}: {error.strerror or error}"
+            raise NotRunning(problem, hint="inv node.status  # then the same again") from error
     if not answer:
-        raise NotRunning("the forwarder ended before it answered")
+        raise NotRunning("the forwarder ended before it answered", hint="inv node.status  # then the same again")
     reply: dict[str, Any] = json.loads(answer)
     if "error" in reply:
         raise error_from_dict(reply["error"])

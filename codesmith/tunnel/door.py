@@ -59,7 +59,7 @@ class Door:
 
     def _serve(self, local: socket.socket) -> None:
         if not self._slots.acquire(blocking=False):
-            self._refuse(local, busy(CONNECTIONS_MAX))
+            self._refuse(local, busy())
             return
         try:
             self._carry(local)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from codesmith.registry import Node
 
 
+CHECK_S = 4.0
+
+
 def endpoint_path(node: Node) -> Path:
     """Return the path of the node's local socket; it exists only while the forwarder serves the node."""
     return runtime_dir() / f"{node.key}.sock"
@@ -35,6 +38,13 @@ def address_of(node: Node) -> str:
     """Return the endpoint as `node.list` shows it."""
     port = port_of(node)
     return f"unix:{endpoint_path(node)}" if port is None else f"tcp:127.0.0.1:{port}"
+
+
+def check() -> None:
+    """Return unless the forwarder hangs; Hanging says so, with the command that ends it."""
+    from codesmith.tunnel import control
+
+    control.running(CHECK_S)
 
 
 def ensure(node: Node, timeout_s: float = 30.0) -> Path:

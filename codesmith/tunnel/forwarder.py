@@ -6,6 +6,7 @@ import fcntl
 import json
 import logging
 import os
+import resource
 import socket
 import threading
 import time
@@ -16,7 +17,7 @@ from typing import Any
 
 from codesmith import __version__
 from codesmith.errors import CodeSmithError
-from codesmith.paths import runtime_dir
+from codesmith.paths import runtime_dir, writing
 from codesmith.registry import Node
 from codesmith.secret import Secrets, Wanted
 from codesmith.tunnel.control import control_path
@@ -32,6 +33,7 @@ log = logging.getLogger("codesmith.tunnel")
 CHECK_S = 20.0
 LINGER_S = 60.0
 STOP_S = 2.0
+ANSWERS_S = 1.0
 TAKE_OVER_S = 5.0
 LOCK_POLL_S = 0.05
 REQUEST_MAX_BYTES = 256 * 1024
@@ -44,9 +46,11 @@ class Forwarder:
     def __init__(self, opener: Callable[..., Link]) -> None:
         self._opener = opener
         self._lock = threading.Lock()
+        self._answered = threading.Condition(self._lock)
+        self._answering = 0
         self._keepers: dict[tuple[str, str], Keeper] = {}
         self._secrets: dict[tuple[str, str], Secrets] = {}
-        self._slots = threading.BoundedSemaphore(CONNECTIONS_MAX)
+        self._slots = threading.BoundedSemaphore(places())
         self._stop = threading.Event()
         self._is_ending = False
         self._idle_since = time.monotonic()
@@ -54,13 +58,19 @@ class Forwarder:
         self._control = Listener(control_path(), self._answer)
         log.info("forwarder %d started", os.getpid())
 
-    def run(self) -> None:
-        """Return after `stop`, when the last endpoint is gone, or when the control socket was taken away."""
+    def run(self, tidy: Callable[[], None] = lambda: None) -> None:
+        """Return after `stop`, when the last endpoint is gone, or when the control socket was taken away.
+
+        `tidy` is called now and then.
+        """
         while not self._stop.wait(CHECK_S):
+            tidy()
             if self._is_idle() or not self._control.is_in_place():
                 break
         self._control.close()
         with self._lock:
+            # Whoever asked at the same time as the one who ended it is told too.
+            self._answered.wait_for(lambda: not self._answering, ANSWERS_S)
             keepers = list(self._keepers.values())
         for keeper in keepers:
             keeper.stop()
@@ -145,6 +155,16 @@ class Forwarder:
     # -- control socket
 
     def _answer(self, line: socket.socket) -> None:
+        with self._lock:
+            self._answering += 1
+        try:
+            self._answer_one(line)
+        finally:
+            with self._lock:
+                self._answering -= 1
+                self._answered.notify_all()
+
+    def _answer_one(self, line: socket.socket) -> None:
         line.settimeout(REQUEST_S)
         with line.makefile("rb") as reader:
             text = reader.readline(REQUEST_MAX_BYTES)
@@ -175,17 +195,27 @@ class Forwarder:
         return operations[request["op"]](request)
 
 
+def places() -> int:
+    """Return how many local connections may be open: where descriptors are few, a third of them is left for nodes."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return CONNECTIONS_MAX if descriptors == resource.RLIM_INFINITY else min(CONNECTIONS_MAX, descriptors * 2 // 3)
+
+
 def _ensure_single(path: Path) -> int:
     """Hold the lock of the runtime directory for the life of this process; wait for one that is just ending."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with writing(path):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     deadline = time.monotonic() + TAKE_OVER_S
     while not _lock(handle):
         if time.monotonic() > deadline:
             pid = os.pread(handle, 32, 0).decode().strip()
-            raise CodeSmithError(f"another forwarder (pid {pid}) holds {path} and does not answer", hint=f"kill {pid}")
+            raise CodeSmithError(
+                f"another forwarder (pid {pid}) holds {path} and does not answer", hint=f"kill -KILL {pid}"
+            )
         time.sleep(LOCK_POLL_S)  # flock has no time limit of its own
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+    with writing(path):
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
     return handle
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codesmith.errors import WrongNode
-from codesmith.paths import ensure_private, state_dir
+from codesmith.paths import ensure_private, state_dir, writing
 
 if TYPE_CHECKING:
     from codesmith.registry import Node
@@ -35,8 +35,9 @@ def remember(node: Node, node_id: str) -> None:
     path = identity_path(node)
     text = json.dumps({"name": node.name, "registry": str(node.registry), "node_id": node_id}) + "\n"
     temporary = path.with_suffix(f".{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)
+    with writing(path):
+        temporary.write_text(text)
+        temporary.replace(path)
 
 
 def forget(node: Node) -> bool:

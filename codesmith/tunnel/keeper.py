@@ -264,6 +264,9 @@ class Keeper:
             link.close()
 
     def _reason(self, otherwise: str) -> CodeSmithError:
+        if self._stopped.is_set():
+            name = self.node.name
+            return Unreachable(f"{name} was disconnected meanwhile", hint=f"inv node.connect --node {name}")
         return plain(self._error) if self._error else Unreachable(f"{self.node.name} {otherwise}", hint=self._watch)
 
     @property

@@ -12,7 +12,6 @@ from codesmith.errors import CodeSmithError, Unreachable
 from codesmith.secret import Secrets
 from codesmith.tunnel import dial
 from codesmith.tunnel import proof as proofs
-from codesmith.tunnel.backoff import SleepWatch
 from codesmith.tunnel.proof import Facts, Proof, Timed
 from codesmith.tunnel.relay import LOST, end
 
@@ -24,8 +23,6 @@ log = logging.getLogger("codesmith.tunnel")
 CONNECT_S = 10.0
 OPEN_S = 8.0
 ANSWER_S = 10.0
-HEARTBEAT_S = 4.0
-REPLY_S = 8.0
 FREE_WAIT_S, FREE_POLL_S = 2.0, 0.1
 # How often paramiko's reader wakes while idle; closing wakes it anyway, and the heartbeats are ours.
 SOCKET_WAKE_S = 5.0
@@ -44,7 +41,10 @@ class Link(Protocol):
     """What an endpoint needs of the way to its node."""
 
     via: str
-    why_lost: str
+
+    @property
+    def why_lost(self) -> str:
+        """Return why the connection was lost, nothing if it stands."""
 
     def prove(self) -> tuple[Proof, Timed]:
         """Return who answers and the stream it answered on; raise the reason if nobody does."""
@@ -94,11 +94,11 @@ class SshLink:
         self._target = target.resolve(node)
         self._connection = connection.connect(self._target, timeout_s=CONNECT_S, secrets=secrets)
         self._transport: Any = self._connection.transport
-        self.via, self.why_lost = STREAMLOCAL, ""
+        self.via, self._why = STREAMLOCAL, ""
         self._expected_id = ""
         self._closed = threading.Event()
         self._transport.sock.settimeout(SOCKET_WAKE_S)
-        threading.Thread(target=self._beat, name=f"heartbeat {node.name}", daemon=True).start()
+        self._connection.on_lost(self._lose)
 
     def prove(self) -> tuple[Proof, Timed]:
         """Return who answers and the stream it answered on; raise the reason if nobody does.
@@ -133,10 +133,16 @@ class SshLink:
                 ) from error
             raise Refused(f"{self._name} refused a connection to its agent: {error.text}") from error
         except LOST as error:
-            self._lose(f"no channel: {error}")
+            self._lose(f"no channel: {str(error) or type(error).__name__}")
             raise Unreachable(
-                f"the SSH connection to {self._name} is lost: {error}", hint=f"inv node.status --node {self._name}"
+                f"the SSH connection to {self._name} was lost: {self.why_lost or 'closed'}",
+                hint=f"inv node.status --node {self._name}",
             ) from error
+
+    @property
+    def why_lost(self) -> str:
+        """Return why the connection was lost; what a heartbeat said is the cause of all else."""
+        return self._connection.why_lost or self._why
 
     def is_alive(self) -> bool:
         """Return whether the connection still stands."""
@@ -195,30 +201,8 @@ class SshLink:
         stream: Any = dial.DialStream(channel)
         return stream  # type: ignore[no-any-return]
 
-    def _beat(self) -> None:
-        """Ask sshd for an answer again and again; close the connection when none comes."""
-        watch = SleepWatch()
-        while not self._closed.wait(HEARTBEAT_S) and self._transport.is_active():
-            reply_s = REPLY_S / 2 if watch.has_slept() else REPLY_S
-            asked = threading.Thread(target=self._ask, name=f"ask {self._name}", daemon=True)
-            asked.start()
-            asked.join(reply_s)
-            # A long transfer may keep the answer waiting; data that still arrives proves the same.
-            while asked.is_alive() and proofs.received_ago_s(self._transport.sock) < reply_s:
-                asked.join(1.0)
-            if asked.is_alive():
-                self._lose(f"no answer within {reply_s:.0f} s")
-        if not self._closed.is_set():
-            self._lose("closed by the node")
-
-    def _ask(self) -> None:
-        try:
-            self._transport.global_request("keepalive@openssh.com", wait=True)
-        except LOST as error:
-            log.debug("%s: keepalive: %r", self._name, error)
-
     def _lose(self, why: str) -> None:
         if not self._closed.is_set():
-            self.why_lost = why
+            self._why = why
             self.close()
             self._on_lost()

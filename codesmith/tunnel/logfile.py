@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -12,33 +13,49 @@ MAX_BYTES = 256 * 1024
 
 
 class LogFile(logging.Handler):
-    """Writes lines to `path` (0600); at MAX_BYTES the file becomes `path.1` and a new one begins."""
+    """Writes lines to `path` (0600); at MAX_BYTES what is there goes to `path.1`, and it begins anew.
+
+    It stays the same file: a ProxyCommand that runs for days has it as its standard error.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._path = path
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ"))
         self.formatter.converter = time.gmtime  # type: ignore[union-attr]
-        self._open()
+        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
+        os.close(handle)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line; a line break inside a message cannot start a second one."""
         text = self.format(record).replace("\n", " | ")
         # What a node says may be in it: nothing of that may steer the terminal that shows this file.
         line = "".join(one if one.isprintable() else repr(one)[1:-1] for one in text) + "\n"
-        try:
-            if os.fstat(2).st_size > MAX_BYTES:
-                self._open()
+        self.bound()
+        with contextlib.suppress(OSError):  # a full disk must not end the forwarder
             os.write(2, line.encode("utf-8", "backslashreplace"))
-        except OSError:
-            pass  # a full disk must not end the forwarder
 
-    def _open(self) -> None:
-        if self._path.exists() and self._path.stat().st_size > MAX_BYTES:
-            self._path.replace(self._path.with_name(self._path.name + ".1"))
-        handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os.dup2(handle, 1)
-        os.dup2(handle, 2)
-        os.close(handle)
+    def bound(self) -> None:
+        """Keep the file short; called now and then too, for what others write into it."""
+        self.acquire()
+        try:
+            size = os.fstat(2).st_size
+            if size > MAX_BYTES:
+                last = os.pread(2, MAX_BYTES, size - MAX_BYTES)
+                os.ftruncate(2, 0)
+                self._keep(last)
+        except OSError:
+            pass  # nothing of this may end the forwarder
+        finally:
+            self.release()
+
+    def _keep(self, last: bytes) -> None:
+        before = self._path.with_name(f"{self._path.name}.1")
+        before.unlink(missing_ok=True)
+        handle = os.open(before, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(handle, "wb") as file:
+            file.write(last)

@@ -136,6 +136,7 @@ class Pool:
             old.close()
 
 
-def busy(most: int) -> CodeSmithError:
+def busy() -> CodeSmithError:
     """Return the refusal of one connection too many."""
-    return CodeSmithError(f"{most} local connections are open at once; no more are taken", hint="inv node.status")
+    problem = "as many local connections are open at once as the forwarder takes"
+    return CodeSmithError(problem, hint="inv node.status")

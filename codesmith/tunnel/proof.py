@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -138,15 +137,3 @@ def _some(stream: Timed, so_far: bytes) -> bytes:
     if len(so_far) > ANSWER_MAX_BYTES:
         raise ValueError("too long an answer")
     return data
-
-
-def received_ago_s(sock: object) -> float:
-    """Return how long ago the kernel received data on a TCP socket; infinity where it cannot say."""
-    if not isinstance(sock, socket.socket):
-        return float("inf")
-    try:
-        # struct tcp_info: 8 bytes, then 32-bit fields; tcpi_last_data_recv (milliseconds) is the twelfth.
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
-    except OSError:
-        return float("inf")
-    return int.from_bytes(info[52:56], "little") / 1000

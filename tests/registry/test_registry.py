@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from operator import itemgetter
 from pathlib import Path
 
@@ -77,6 +78,19 @@ def test_a_file_of_another_user_is_not_found_by_chance(tmp_path, monkeypatch):
     with pytest.raises(BadRegistry, match="belongs to another user"):
         paths.nodes_file()
     assert paths.nodes_file(str(tmp_path / "nodes.yaml")) == tmp_path / "nodes.yaml"
+
+
+def test_a_runtime_directory_that_is_not_ours_is_left_to_its_owner(monkeypatch):
+    """After `su` the variable still names another user's; a relative one means another place to each process."""
+    monkeypatch.delenv("CODESMITH_HOME", raising=False)
+    fallback = Path(f"/tmp/codesmith-{os.getuid()}")
+    with tempfile.TemporaryDirectory(prefix="cs-") as ours, tempfile.TemporaryDirectory(prefix="cs-") as other:
+        os.chown(other, 4711, -1)
+        for place in ("/nonexistent", "relative", "/" + "x" * 70, "", other):
+            monkeypatch.setenv("XDG_RUNTIME_DIR", place)
+            assert paths.runtime_place() == fallback, place
+        monkeypatch.setenv("XDG_RUNTIME_DIR", ours)
+        assert paths.runtime_place() == Path(ours, "codesmith")
 
 
 def test_everything_a_person_may_write_is_read(write):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from codesmith.errors import AuthenticationFailed, CodeSmithError, HostKeyUnknown, Unreachable
 from codesmith.lab import LabNode
 from codesmith.registry import Node
+from codesmith.remote import heartbeat, identities
 from codesmith.remote import target as targets
 from codesmith.remote.connection import NodeConnection, connect, run_script
 from codesmith.remote.target import Target, resolve
@@ -38,9 +41,20 @@ def test_no_sshd_is_named(free_port: int) -> None:
         connect(Target("web", "127.0.0.1", free_port))
 
 
-def test_no_address_is_named() -> None:
-    with pytest.raises(Unreachable, match=r"no address is known for 'nowhere.invalid'"):
-        connect(Target("web", "nowhere.invalid"))
+@pytest.mark.parametrize("host", ["nowhere.invalid", "a..b", "x" * 70])
+def test_no_address_is_named(host: str) -> None:
+    with pytest.raises(Unreachable, match=rf"no address is known for '{host}'"):
+        connect(Target("web", host))
+
+
+def test_a_name_server_that_is_silent_is_told_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers.wait(60) and [])
+    try:
+        with pytest.raises(Unreachable, match=r"'web.example.org' could not be looked up within 1 s"):
+            connect(Target("web", "web.example.org"), timeout_s=1)
+    finally:
+        answers.set()
 
 
 def test_silence_ends_at_the_time_limit() -> None:
@@ -84,6 +98,42 @@ def test_a_key_is_used_from_the_agent(
             agent.terminate()
 
 
+@pytest.mark.parametrize(
+    ("confirm", "words"),
+    [("exit 1", r"no signature of agent: caf.: key cannot be used"), ("exec sleep 5", r"agent at .* does not answer")],
+)
+def test_an_agent_that_does_not_sign_is_named(
+    target: Target,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    confirm: str,
+    words: str,
+) -> None:
+    """Nobody confirms, or touches the key. Its comment is in Latin-1."""
+    monkeypatch.setattr(identities, "AGENT_SIGNS_S", 0.5)
+    identity = new_key(tmp_path / "id_agent", "-N", "", "-C", os.fsdecode(b"caf\xe9"))
+    ask = tmp_path / "ask"
+    ask.write_text(f"#!/bin/sh\n{confirm}\n")
+    ask.chmod(0o755)
+    where = {"SSH_AUTH_SOCK": str(tmp_path / "agent"), "SSH_ASKPASS": str(ask), "SSH_ASKPASS_REQUIRE": "force"}
+    environment = {**os.environ, **where, "DISPLAY": ":0"}
+    with subprocess.Popen(
+        ["ssh-agent", "-D", "-a", where["SSH_AUTH_SOCK"]], env=environment, stdout=subprocess.DEVNULL
+    ) as agent:
+        try:
+            while not os.path.exists(where["SSH_AUTH_SOCK"]):
+                assert agent.poll() is None
+            subprocess.run(["ssh-add", "-q", "-c", identity], env=environment, check=True, stderr=subprocess.DEVNULL)
+            monkeypatch.setenv("SSH_AUTH_SOCK", where["SSH_AUTH_SOCK"])
+            with pytest.raises(AuthenticationFailed, match=words) as caught:
+                connect(replace(target, identities=(), identities_only=False))
+            assert caught.value.hint == f"SSH_AUTH_SOCK={where['SSH_AUTH_SOCK']} ssh-add -l"
+        finally:
+            agent.terminate()
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_a_gateway_is_used_and_verified(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(targets, "_read_with_ssh", lambda wanted: {})
     jump = f"{target.user}@{target.host}:{target.port}"
@@ -99,7 +149,7 @@ def test_a_gateway_is_used_and_verified(target: Target, monkeypatch: pytest.Monk
 
 
 def test_a_proxy_command_is_used_and_ended(target: Target) -> None:
-    command = f'{os.sys.executable} -c "{RELAY}" {target.host}'  # type: ignore[attr-defined]
+    command = f'{sys.executable} -c "{RELAY}" {target.host}'
     connection = connect(replace(target, proxy_command=command, host="behind", host_key_alias=target.host))
     try:
         assert run_script(connection, "cat", b"x" * 1_000_000).stdout == b"x" * 1_000_000
@@ -123,6 +173,52 @@ def test_a_connection_that_dies_is_unreachable(node: LabNode, open_to: Open) -> 
     with pytest.raises(Unreachable, match=r"connection was lost|closed"):
         run_script(connection, "kill -9 $(ps -o ppid= -p $(ps -o ppid= -p $PPID)) $PPID; exec sleep 5", timeout_s=10)
         run_script(connection, "true")
+
+
+def test_a_network_that_dies_under_a_script_ends_it(
+    node: LabNode, open_to: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody says goodbye: without a heartbeat it would take the script's own time, an hour for packages."""
+    assert heartbeat.HEARTBEAT_S + heartbeat.REPLY_S < 15
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_S", 0.2)
+    monkeypatch.setattr(heartbeat, "REPLY_S", 0.5)
+    connection = open_to()
+    try:
+        with pytest.raises(Unreachable, match=r"the connection was lost: no answer within"):
+            run_script(connection, "echo begun; sleep 60", timeout_s=60, on_line=lambda _: node.cut_network())
+    finally:
+        node.restore_network()
+
+
+def test_a_network_that_dies_before_a_gateway_is_the_reason(
+    node: LabNode, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(targets, "_read_with_ssh", lambda wanted: {})
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_S", 0.2)
+    monkeypatch.setattr(heartbeat, "REPLY_S", 0.5)
+    jump = f"{target.user}@{target.host}:{target.port}"
+    connection = connect(replace(target, host="127.0.0.1", host_key_alias=target.host, proxy_jump=jump))
+    assert connection.heartbeat
+    connection.heartbeat.stop()  # so that the gateway's surely notices first
+    try:
+        with pytest.raises(Unreachable, match=r"the connection was lost: no answer within"):
+            run_script(connection, "echo begun; sleep 60", timeout_s=60, on_line=lambda _: node.cut_network())
+    finally:
+        node.restore_network()
+        connection.close()
+
+
+def test_a_long_transfer_on_a_slow_way_is_no_dead_network(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer to a heartbeat stands behind the data; on the way of a ProxyCommand the kernel cannot tell."""
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_S", 0.1)
+    monkeypatch.setattr(heartbeat, "REPLY_S", 0.5)
+    slow = RELAY.replace("os.read(r, 65536)", "os.read(r, 16384); time.sleep(0.2 * (r == f and len(d) == 16384))")
+    command = f'{sys.executable} -c "import time; {slow}" {target.host}'
+    connection = connect(replace(target, proxy_command=command, host="behind", host_key_alias=target.host))
+    try:
+        assert run_script(connection, "head -c 200000 /dev/urandom").status == 0
+    finally:
+        connection.close()
 
 
 # Resolving
@@ -183,3 +279,10 @@ def test_without_ssh_the_configuration_is_read_all_the_same(tmp_path: Path, monk
     found = resolve(Node("web1", tmp_path / "nodes.yaml", "web"))
     assert (found.host, found.port, found.user) == ("web.example.org", 2222, "ops")
     assert found.known_hosts[1] == tmp_path / ".ssh/known_hosts"
+
+
+def test_a_suspended_machine_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    gaps = iter([0.0, 0.1, 60.0, 60.0])
+    monkeypatch.setattr(heartbeat.SleepWatch, "_read_s", lambda self: next(gaps))
+    watch = heartbeat.SleepWatch()
+    assert [watch.has_slept() for _ in range(3)] == [False, True, False]

@@ -188,6 +188,19 @@ def test_questions_of_sshd_are_answered(
     assert failed_logins() == 1
 
 
+def test_what_sshd_says_need_not_be_utf8(node: LabNode, by_password: Target, sshd: Callable[[str], None]) -> None:
+    """Its banner, and what PAM has to say before it asks."""
+    (node.root / "etc/latin1").write_bytes("Vérifié: password: \n".encode("latin-1"))
+    rules = node.root / "etc/pam.d/sshd"
+    before = rules.read_text()
+    rules.write_text(f"auth optional pam_echo.so file=/etc/latin1\n{before}")
+    try:
+        sshd("PasswordAuthentication no\nChallengeResponseAuthentication yes\nBanner /etc/latin1")
+        assert who(by_password, Secrets(Person(password=PASSWORD))) == "ops"
+    finally:
+        rules.write_text(before)
+
+
 def test_a_key_and_a_password_are_both_given_where_sshd_wants_both(
     target: Target, ops: str, sshd: Callable[[str], None]
 ) -> None:

@@ -228,6 +228,14 @@ def test_a_canonical_name_is_followed(place: Place) -> None:
         pass
 
 
+def test_words_of_another_encoding_are_no_obstacle(place: Place) -> None:
+    """A line before the greeting, and a path in ssh_config, in Latin-1."""
+    pipe = "printf 'caf\\351\\n'; exec <python> <folder>/pipe.py <host> 22 'a b' %%"
+    config = f'Host web\n HostKeyAlias <host>\n IdentityFile /caf\xe9\n ProxyCommand sh -c "{pipe}"\n'
+    (place.folder / "ssh_config").write_bytes(place.fill(config).encode("latin-1"))
+    assert place.reach(place.node("web"))
+
+
 def test_the_agent_that_the_configuration_names_is_asked(place: Place) -> None:
     agent_socket = place.folder / "agent"
     with subprocess.Popen(["ssh-agent", "-D", "-a", agent_socket], stdout=subprocess.DEVNULL) as agent:
@@ -285,6 +293,16 @@ def test_a_way_that_leads_nowhere_is_told(place: Place, config: str, words: str)
         connect(resolve(place.node("web")))
     assert caught.value.hint
     assert time.monotonic() - begun < 15
+
+
+def test_a_hint_takes_the_way_of_the_node(place: Place) -> None:
+    """What is pasted goes by the alias: the name behind it may be known to its gateway alone."""
+    place.write("ssh_config", 'Host web\n HostName inside.invalid\n ProxyCommand sh -c "echo was here >&2; false"\n')
+    with pytest.raises(Unreachable) as caught:
+        connect(resolve(place.node("web", port=2022)))
+    assert caught.value.hint == "ssh -v -p 2022 root@web true"
+    pasted = subprocess.run(caught.value.hint, shell=True, capture_output=True, text=True, check=False)
+    assert "was here" in pasted.stderr
 
 
 def test_a_match_that_hangs_is_told_and_ended(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

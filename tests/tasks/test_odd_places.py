@@ -26,7 +26,7 @@ def test_a_stream_that_is_closed_is_one_that_nobody_reads(place, closed):
 def test_an_output_that_cannot_be_written_is_an_error(place, words):
     done = shell(place, f"inv {words} >/dev/full")
     assert done.returncode == 1
-    assert done.stderr == "error: the output cannot be written: No space left on device\nhint: df -h\n"
+    assert done.stderr == "error: what was done cannot be shown: No space left on device\nhint: df -h /dev/full\n"
 
 
 @pytest.mark.parametrize("program", ["inv", "codesmith"])
@@ -56,7 +56,7 @@ def test_a_folder_that_is_gone_is_named(place, tmp_path):
 def test_a_state_directory_that_cannot_be_made_is_named(place, words):
     done = shell(place, f"CODESMITH_HOME=/proc/none inv {words}")
     assert done.returncode == 1
-    assert done.stderr.startswith("error: cannot make the directory /proc/none: No such file or directory\nhint: ")
+    assert done.stderr.startswith("error: cannot write /proc/none: No such file or directory\nhint: df -h /proc")
 
 
 def test_a_registry_without_nodes_has_nothing_to_prepare(place):

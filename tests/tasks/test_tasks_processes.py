@@ -219,3 +219,24 @@ def test_what_inv_cannot_parse_gets_a_next_step(words: str, hint: str) -> None:
     assert said.returncode == 1
     assert said.stderr.startswith("error: ")
     assert f"hint: {hint}" in said.stderr or f": {hint}\n" in said.stderr
+
+
+def test_a_lost_change_is_repeated_by_the_command_in_its_hint(place):
+    with scripted(place.endpoint(), None, result(EXECUTION)) as server:
+        done = place.inv("workspace.exec", "demo", "--", "echo", "a b; 'c'")
+        assert (done.returncode, done.stderr.splitlines()[-1].split(":")[0]) == (5, "hint")
+        command = done.stderr.splitlines()[-1].partition("twice: ")[2]
+        programs = str(Path(sys.executable).parent)
+        place.environment["PATH"] = f"{programs}:{place.environment['PATH']}"
+        assert place.run(["sh", "-c", command]).returncode == 0
+    first, again = (request["params"] for request in server.requests)
+    assert again == first
+
+
+@pytest.mark.parametrize(("where", "code"), [(">&-", 0), (">/dev/full", 1), ("<&- >&- 2>&-", 0)])
+def test_an_output_that_takes_nothing_is_no_accident(place, where, code):
+    inv = Path(sys.executable).parent / "inv"
+    with scripted(place.endpoint(), result([USER])):
+        done = place.run(["sh", "-c", f"{inv} user.list {where}"])
+    said = "error: what was done cannot be shown: No space left on device\nhint: df -h /dev/full\n"
+    assert (done.returncode, done.stderr) == (code, said if code else "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import resource
 import signal
 import socket
 import stat
@@ -20,6 +21,7 @@ from codesmith.errors import CodeSmithError, NotPrepared, Unreachable
 from codesmith.paths import runtime_dir, state_dir
 from codesmith.registry import Node
 from codesmith.secret import Wanted
+from codesmith.tunnel import __main__ as program
 from codesmith.tunnel import control
 from codesmith.tunnel import forwarder as forwarding
 from codesmith.tunnel.endpoint import endpoint_path
@@ -84,6 +86,30 @@ def test_killed_forwarder_is_replaced(forwarder):
     assert control.ping() not in (None, forwarder)
 
 
+def test_a_forwarder_that_hangs_is_told_and_the_hint_ends_it(forwarder, monkeypatch):
+    monkeypatch.setattr(control, "SHORT_S", 0.3)
+    os.kill(forwarder, signal.SIGSTOP)
+    with pytest.raises(CodeSmithError, match="gave no answer") as caught:
+        control.status()
+    subprocess.run(caught.value.hint, shell=True, check=True)  # as it is pasted
+    eventually(lambda: not is_running(forwarder))
+    control.start()
+
+
+def test_the_limit_of_a_shell_is_no_limit_of_the_forwarders(home):
+    limit = "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (64, r.getrlimit(r.RLIMIT_NOFILE)[1])); "
+    script = limit + "from codesmith.tunnel import control; control.start()"
+    subprocess.run([sys.executable, "-c", script], cwd=TOP, check=True)
+    soft, hard = resource.prlimit(control.ping(), resource.RLIMIT_NOFILE)
+    assert soft == min(hard, program.DESCRIPTORS)
+
+
+@pytest.mark.parametrize(("descriptors", "places"), [(90, 60), (4096, 400), (resource.RLIM_INFINITY, 400)])
+def test_where_descriptors_are_few_some_are_left_for_nodes(monkeypatch, descriptors, places):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (descriptors, descriptors))
+    assert forwarding.places() == places
+
+
 def test_foreign_file_in_place_of_the_control_socket_is_told(home):
     control.control_path().write_text("mine")
     with pytest.raises(CodeSmithError, match="in the way"):
@@ -129,6 +155,25 @@ def test_forwarder_with_an_endpoint_stays(here, node):
     assert control.disconnect(node) is True
     here.join(5)
     assert not here.is_alive()
+
+
+def test_everybody_who_asked_is_answered_before_it_ends(home, far_end, monkeypatch):
+    """Two disconnects at once: the last one ends the forwarder, and the other wants to know what came of it."""
+    may_answer, asked = threading.Event(), threading.Event()
+    monkeypatch.setattr(forwarding.Forwarder, "_ping", lambda *_: asked.set() or (may_answer.wait(10) and {"pid": 1}))
+    inside = forwarding.Forwarder(far_end.opener)
+    running, answers = threading.Thread(target=inside.run), []
+    asking = threading.Thread(target=lambda: answers.append(control.ping()))
+    running.start()
+    asking.start()
+    assert asked.wait(10)
+    assert control.stop()
+    running.join(0.3)
+    is_waited_for = running.is_alive()
+    may_answer.set()
+    running.join()
+    asking.join()
+    assert (is_waited_for, answers) == (True, [1])
 
 
 def test_forwarder_that_lost_its_control_socket_ends(here, node):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import tunnel_lab_agent as lab_agent
+from tunnel_talk import eventually
 
 from codesmith.registry import Registry
 from codesmith.tunnel import control, identity
@@ -73,6 +75,16 @@ def desk(far, node_id, home, tmp_path, ssh_config, sshd):
     desk = Desk(far, tmp_path, ssh_config)
     desk.write()
     return desk
+
+
+@pytest.fixture
+def small_disk(home):
+    """A disk of 64 kB, for as long as the test runs."""
+    folder = home / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=0700", "tmpfs", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @contextmanager
@@ -173,6 +185,20 @@ def test_something_else_than_sshd_is_one_error_and_one_hint(desk: Desk) -> None:
     with speaking(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
         desk.write(host="127.0.0.1", port=port)
         desk.fails(5, "does not speak SSH")
+
+
+@pytest.mark.parametrize("command", ["node.version", "node.prepare"])
+def test_a_full_and_a_read_only_disk_are_one_error_and_one_hint(desk: Desk, small_disk, monkeypatch, command) -> None:
+    monkeypatch.setenv("CODESMITH_HOME", str(small_disk))
+    fill = small_disk / "fill"
+    with contextlib.suppress(OSError), fill.open("wb", buffering=0) as file:
+        while file.write(b"x" * 4096):
+            pass
+    desk.fails(1, "No space left on device", desk.start(command))
+    fill.unlink()
+    # The forwarder that could not start may still be ending.
+    eventually(lambda: subprocess.run(["mount", "-o", "remount,ro", small_disk], capture_output=True).returncode == 0)
+    desk.fails(1, "Read-only file system", desk.start(command))
 
 
 def test_silence_is_one_error_and_one_hint_in_time(desk: Desk, far, tmp_path) -> None:

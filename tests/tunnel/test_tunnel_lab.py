@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import random
 import signal
 import socket
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -27,9 +29,11 @@ from tunnel_talk import (
     version,
 )
 
-from codesmith.errors import NotPrepared, Unreachable, WrongNode
+from codesmith import wire
+from codesmith.errors import CallLost, NotPrepared, Unreachable, WrongNode
 from codesmith.registry import Node
-from codesmith.tunnel import control, identity
+from codesmith.sdk.transport import Transport
+from codesmith.tunnel import control, endpoint, identity
 from codesmith.tunnel.endpoint import endpoint_path, ensure
 
 pytestmark = pytest.mark.lab
@@ -141,6 +145,26 @@ def test_killed_forwarder_is_started_by_the_next_call(path, node, node_id):
     with pytest.raises(ConnectionRefusedError):
         version(path)
     assert version(ensure(node)) == node_id
+
+
+@pytest.mark.parametrize("changes", [False, True])
+def test_a_call_does_not_wait_for_a_forwarder_that_hangs(path, node, node_id, monkeypatch, changes):
+    assert wire.SILENCE_S + endpoint.CHECK_S < 15
+    monkeypatch.setattr(wire, "SILENCE_S", 0.3)
+    monkeypatch.setattr(endpoint, "CHECK_S", 0.3)
+    pid = control.ping()
+    os.kill(pid, signal.SIGSTOP)
+    with pytest.raises(CallLost, match="the forwarder gave no answer") as caught:
+        call(path, node, changes)
+    command = caught.value.hint.rpartition("twice: ")[2].partition(";")[0]
+    subprocess.run(command, shell=True, check=True)
+    eventually(lambda: not is_running(pid))
+    assert call(path, node, changes)["node_id"] == node_id
+
+
+def call(path, node, changes):
+    with contextlib.closing(Transport("web1", path, lambda: ensure(node), endpoint.check)) as transport:
+        return transport.call("node.version", {}, changes=changes)
 
 
 def test_disconnect_removes_the_socket_and_ends_the_last_forwarder(path, node):

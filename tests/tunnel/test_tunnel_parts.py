@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import socket
 import subprocess
@@ -15,7 +14,8 @@ from tunnel_doubles import SocketStream
 from tunnel_talk import read_all
 
 from codesmith.errors import AuthenticationFailed, NotPrepared, Unreachable, WrongNode
-from codesmith.tunnel import backoff, proof
+from codesmith.tunnel import backoff, logfile, proof
+from codesmith.tunnel.acceptor import Acceptor
 from codesmith.tunnel.refusal import refuse
 
 ID = '{"node_id": "id-1"}'
@@ -96,16 +96,6 @@ def speak(connection: socket.socket, answer: bytes) -> None:
     connection.close()
 
 
-def test_kernel_says_when_data_last_came():
-    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
-        there, _ = server.accept()
-        with there:
-            there.sendall(b"x")
-            assert client.recv(1) == b"x"
-            assert proof.received_ago_s(client) < 5
-    assert proof.received_ago_s(object()) == float("inf")
-
-
 def test_waits_grow_to_a_cap_and_start_again():
     waits = backoff.Backoff()
     lost = Unreachable("lost")
@@ -121,13 +111,6 @@ def test_waits_grow_to_a_cap_and_start_again():
 @pytest.mark.parametrize("error", [AuthenticationFailed, WrongNode])
 def test_refused_logins_are_not_hammered_but_tried_within_30_s(error):
     assert 10 < backoff.Backoff().wait_s(error("no")) <= 25
-
-
-def test_sleep_of_the_machine_is_noticed(monkeypatch):
-    gaps = itertools.chain([0.0, 0.1, 60.0, 60.0])
-    monkeypatch.setattr(backoff.SleepWatch, "_read_s", lambda self: next(gaps))
-    watch = backoff.SleepWatch()
-    assert [watch.has_slept() for _ in range(3)] == [False, True, False]
 
 
 LOG = """
@@ -150,6 +133,49 @@ def test_log_is_private_bounded_and_takes_stdout(tmp_path):
     lines = path.read_text().splitlines()
     assert lines[-1] == "on stdout"
     assert lines[-2].endswith("line 19999 of | many")
+
+
+CHATTY = """
+import subprocess, sys
+from pathlib import Path
+from codesmith.tunnel.logfile import LogFile
+log = LogFile(Path(sys.argv[1]))
+with subprocess.Popen(["sh", "-c", "while read line; do head -c 400000 /dev/zero >&2; echo; done"],
+                      stdin=subprocess.PIPE, stdout=subprocess.PIPE) as proxy:
+    for _ in range(4):
+        proxy.stdin.write(b"\\n")
+        proxy.stdin.flush()
+        proxy.stdout.readline()
+        log.bound()
+    proxy.stdin.close()
+"""
+
+
+def test_a_proxy_that_talks_for_days_does_not_fill_the_disk(tmp_path):
+    subprocess.run([sys.executable, "-c", CHATTY, str(tmp_path / "forwarder.log")], cwd=os.getcwd(), check=True)
+    assert [(file.name, file.stat().st_size) for file in sorted(tmp_path.iterdir())] == [
+        ("forwarder.log", 0),
+        ("forwarder.log.1", logfile.MAX_BYTES),
+    ]
+
+
+def test_a_connection_that_no_thread_is_left_for_ends_and_the_next_is_served(monkeypatch):
+    served = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        acceptor = Acceptor("web1", listening, lambda _: served.set())
+        with monkeypatch.context() as crowded:
+            crowded.setattr(threading.Thread, "start", no_thread)
+            with socket.create_connection(listening.getsockname(), timeout=5) as refused:
+                assert refused.recv(1) == b""
+        assert not served.is_set()
+        with socket.create_connection(listening.getsockname(), timeout=5) as sock:
+            assert sock.recv(1) == b""
+        acceptor.close()
+    assert served.is_set()
+
+
+def no_thread(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 def test_refusal_reaches_a_client_that_still_sends():
