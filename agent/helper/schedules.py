@@ -69,15 +69,12 @@ def remove(name: str, uid: int) -> List[str]:
     """Remove crontab, at jobs and linger, put away or not; return the paths that stay."""
     login = login_of(name)
     left: List[str] = []
-    for place in (CRON, LINGER):
+    for place in (CRON, LINGER, AT, AT_OUTPUT):
         with _open(place) as folder:
             if folder is not None:
-                found = {login, f"{PARKED}{login}"} & set(os.listdir(folder))
+                # By owner too: a crontab(1) that its user kills leaves a file of another name.
+                found = {login, f"{PARKED}{login}"} & set(os.listdir(folder)) | set(_owned(folder, uid))
                 left += [f"{'/'.join(place)}/{one}" for one in sorted(found) if not _unlink(folder, one)]
-    for place in (AT, AT_OUTPUT):
-        with _open(place) as folder:
-            if folder is not None:
-                left += [f"{'/'.join(place)}/{one}" for one in _owned(folder, uid) if not _unlink(folder, one)]
     return left
 
 

@@ -55,6 +55,37 @@ def test_an_account_that_was_made_again_by_hand_is_left_alone(web1: Web1) -> Non
     web1.on("kill $(grep -lz '[s]leep' /proc/[0-9]*/cmdline | cut -d/ -f3)", check=False)
 
 
+def test_a_directory_put_in_the_place_of_ours_is_left_alone(web1: Web1) -> None:
+    workspaces, homes = "/srv/codesmith/workspaces", "/srv/codesmith/home"
+    web1.client.workspace.create(name="swap")
+    for place in (f"{workspaces}/swap", f"{homes}/cs-swap"):
+        web1.on(f"mv {place} {place}.moved; mkdir -m 755 {place}; touch {place}/of-root")
+        refusal = web1.refuses(web1.client.workspace.delete, "not_managed", name="swap")
+        assert place in refusal.problem
+        web1.on(f"rm {place}/of-root; rmdir {place}; mv {place}.moved {place}")
+        assert web1.client.workspace.exec(name="swap", argv=["true"]).exit_code == 0
+    assert web1.client.workspace.delete(name="swap").user_deleted
+
+
+TAKE_PLACES = """
+import fcntl, signal
+file = open("/var/lib/codesmith-helper/places.lock", "a")
+fcntl.lockf(file, fcntl.LOCK_EX, 96, 0)
+print("taken", flush=True)
+signal.pause()
+"""
+
+
+def test_however_many_jobs_there_are_changes_go_on(web1: Web1) -> None:
+    web1.client.workspace.create(name="crowd")
+    web1.on(f"python3 -c '{TAKE_PLACES}' >/root/places 2>&1 & echo $! >/root/places.pid")
+    web1.person.wait_until(lambda: web1.on("grep taken /root/places", check=False).ok, within_s=30)
+    web1.refuses(web1.client.workspace.exec, "limit", name="crowd", argv=["true"])
+    assert web1.client.user.create(name="squeezed").state == "active"
+    web1.on("kill $(cat /root/places.pid)")
+    assert web1.client.workspace.exec(name="crowd", argv=["true"]).exit_code == 0
+
+
 def test_a_forged_store_of_the_front_end_harms_nobody(web1: Web1) -> None:
     forged = {"name": "root", "login": "root", "uid": 0, "gid": 0, "home": "/root", "shell": "/bin/sh",
               "state": "active",
