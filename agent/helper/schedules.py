@@ -7,6 +7,7 @@ with a dot; atd wants a letter and hexadecimal digits.
 from __future__ import annotations
 
 import os
+import signal
 import time
 from contextlib import contextmanager
 from typing import Iterator, List, Optional, Tuple
@@ -49,8 +50,18 @@ def restore(name: str, uid: int) -> None:
             job = parked[len(prefix) :]
             if _is_over(job):
                 os.unlink(parked, dir_fd=folder)
-            else:
-                _back(folder, parked, job)
+            elif _back(folder, parked, job):
+                _wake_atd()
+
+
+def _wake_atd() -> None:
+    """Tell atd to look for jobs, as at(1) does: by itself it may sleep for an hour, past the time of a job."""
+    shown = run("systemctl", "show", "--property=MainPID", "--value", "--", "atd.service", allowed=range(256)).stdout
+    try:
+        if int(shown or 0) > 0:
+            os.kill(int(shown), signal.SIGHUP)
+    except (ValueError, ProcessLookupError):
+        pass  # no such service, or it has just ended: it looks when it starts
 
 
 def restore_linger(name: str, uid: int) -> None:

@@ -216,7 +216,11 @@ def test_an_at_job_whose_time_passed_meanwhile_is_dropped(web1: Web1) -> None:
     web1.client.user.disable(name="late")
     first = web1.on("cd /var/spool/cron/atjobs; ls -A | grep cs-late | head -1").out.strip()
     web1.on(f"cd /var/spool/cron/atjobs; mv {first} {first[:-8]}00000001")
+    # It would sleep on for an hour: nobody but at(1) tells it of a job.
+    slept = "grep ^voluntary /proc/$(systemctl show --property=MainPID --value atd)/status"
+    before = web1.on(slept).out
     web1.client.user.enable(name="late")
+    web1.person.wait_until(lambda: web1.on(slept).out != before, within_s=30)
     assert len(web1.on("find /var/spool/cron/atjobs -user cs-late").out.splitlines()) == 1
     assert web1.client.user.delete(name="late").leftovers == []
 
