@@ -138,16 +138,19 @@ def end_logins(name: str) -> None:
         if not entry.isdigit() or int(entry) == os.getpid():
             continue
         try:
-            with open(f"/proc/{entry}/cmdline", encoding="utf-8", errors="replace") as file:
-                if not re.fullmatch(title, file.read(256).replace("\0", " ")):
-                    continue
-            if is_roots(entry):
+            # In this order: the command line of a user's process is memory that the user may keep from being read.
+            if _is_roots(entry) and re.fullmatch(title, _command_line(entry)):
                 os.kill(int(entry), signal.SIGKILL)
-        except (OSError, ProcessLookupError):
+        except OSError:
             continue  # it has ended
 
 
-def is_roots(pid: str) -> bool:
+def _command_line(pid: str) -> str:
+    with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
+        return file.read(256).replace("\0", " ")
+
+
+def _is_roots(pid: str) -> bool:
     """Tell whether a process is root's in every respect: no user can give such a one a title."""
     with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
         return any(line.split()[1:] == ["0"] * 4 for line in file if line.startswith("Uid:"))
