@@ -41,10 +41,11 @@ BASELINE = (
     "ProtectSystem=strict", "ProtectHome=yes", "PrivateTmp=yes", "PrivateDevices=yes",
     "ProtectProc=invisible", "ProtectKernelTunables=yes", "ProtectKernelModules=yes", "ProtectKernelLogs=yes",
     "ProtectControlGroups=yes", "ProtectClock=yes", "ProtectHostname=yes", "RestrictRealtime=yes",
-    "LockPersonality=yes",
+    # Else a job reaches what its login runs elsewhere (ptrace, /proc/PID/root), and with it all that it does not see.
+    "LockPersonality=yes", "PrivateUsers=yes",
     "SystemCallArchitectures=native", "KeyringMode=private", "OOMPolicy=kill", "TimeoutStopSec=5",
     "InaccessiblePaths=-/run/codesmith -/run/codesmith-helper -/run/docker.sock -/run/containerd/containerd.sock",
-    "InaccessiblePaths=-/run/dbus/system_bus_socket -/run/systemd/private",
+    "InaccessiblePaths=-/run/dbus/system_bus_socket -/run/systemd/private -/run/screen",
     f"TemporaryFileSystem={BASE}:ro", "TemporaryFileSystem=/dev/shm:mode=1777",
     f"ExecStopPost=/bin/sh -c '{AFTERWARDS}'",
     # Who asked for a job is told when it ends: without the helper there is nobody to tell, and the job ends too.

@@ -22,7 +22,7 @@ from agent.run import run
 # Where everybody may write, and what is written for somebody.
 PLACES = ("/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/run/lock", "/run/screen", "/var/mail")
 # While others wait; what takes longer is done after the answer, then for so long.
-LIMIT_S, LATER_S = 5.0, 600.0
+LIMIT_S, LATER_S = 2.0, 600.0
 DEPTH_MAX = 200
 LEFTOVERS_MAX = 100
 TRASH = ".codesmith-sweep-"
@@ -157,7 +157,7 @@ class Sweep:
         os.fchown(folder, 0, self._uid)
         for name in _names(folder):
             if self._is_late():
-                break
+                return False  # it stays taken over: the next sweep knows it by that
             found = self._look(folder, name, path)
             try:
                 if found is not None and self._is_his(found) and stat.S_ISDIR(found.st_mode):
@@ -168,6 +168,8 @@ class Sweep:
                     os.unlink(name, dir_fd=folder)
             except OSError as error:
                 self._keep(f"{path}/{name}", error)
+        if self._is_late():
+            return False
         if any(_names(folder)):
             os.fchmod(folder, READABLE)
             os.fchown(folder, 0, 0)

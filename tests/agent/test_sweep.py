@@ -123,6 +123,20 @@ def test_a_directory_without_end_costs_no_more_than_the_limit(place: Path, monke
     assert next(looks) < 110, "it went on looking after its time"
 
 
+def test_a_directory_that_there_was_no_time_for_goes_with_the_next_sweep(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(place / "folder", GONE, None)
+    for number in range(20):
+        put(place / "folder" / f"{number}", GONE)
+    looks = itertools.count()
+    with monkeypatch.context() as patch:
+        patch.setattr(Sweep, "_is_late", lambda self: next(looks) > 10)
+        assert sweep(place) == [f"{place} (not searched to its end)"]
+    assert sweep(place) == []
+    assert list(place.iterdir()) == []
+
+
 def test_what_takes_long_is_searched_for_later(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -174,6 +174,36 @@ def test_a_job_cannot_let_itself_out_and_shares_no_memory_with_others(web1: Web1
     assert not web1.on("ls /dev/shm/own", check=False).ok
 
 
+OUTSIDE = """\
+import ctypes, os, sys
+pid, home = sys.argv[1:]
+def reach(path):
+    with open(f"/proc/{pid}/root{path}", "a"):
+        pass
+for attempt in (lambda: os.listdir(f"/proc/{pid}/root/srv/codesmith/workspaces"), lambda: os.listdir(f"/proc/{pid}/fd"),
+                lambda: reach(f"{home}/.ssh/authorized_keys"), lambda: open(f"/proc/{pid}/mem", "r+b").close()):
+    try:
+        attempt()
+        print("reached")
+    except OSError:
+        print("denied")
+print(ctypes.CDLL(None).ptrace(16, int(pid), 0, 0))
+"""
+
+
+def test_a_job_does_not_reach_what_its_login_runs_elsewhere(web1: Web1) -> None:
+    home = web1.client.user.get(name=web1.client.workspace.create(name="twofold").user).home
+    web1.on("setpriv --reuid=cs-twofold --regid=cs-twofold --clear-groups sleep 1003 </dev/null >/dev/null 2>&1 &")
+    web1.person.wait_until(lambda: web1.on("pgrep --uid cs-twofold --exact sleep", check=False).ok, within_s=10)
+    pid = web1.on("pgrep --uid cs-twofold --exact sleep").out.strip()
+    done = web1.client.workspace.exec(name="twofold", argv=["python3", "-c", OUTSIDE, pid, home])
+    assert done.stdout.split() == ["denied"] * 4 + ["-1"], done
+    # Namespaces of its own, as a coding agent's own sandbox makes them, still work.
+    nested = ["unshare", "--map-root-user", "--mount", "--pid", "--fork", "id", "-u"]
+    assert web1.client.workspace.exec(name="twofold", argv=nested).stdout == "0\n"
+    web1.client.workspace.delete(name="twofold")
+
+
 DEAD_LEADER = """\
 import ctypes, threading, time
 threading.Thread(target=time.sleep, args=(1000,)).start()
