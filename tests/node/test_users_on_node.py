@@ -40,6 +40,18 @@ def is_running(web1: Web1, words: str) -> bool:
     return web1.on(f"cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -q '[{words[0]}]{words[1:]}'", check=False).ok
 
 
+def test_an_account_has_no_password_no_other_uids_and_a_home_of_its_own(web1: Web1) -> None:
+    user = web1.client.user.create(name="plain")
+    assert web1.on("getent shadow cs-plain").out.split(":")[1] == "*"
+    assert (
+        web1.on("id cs-plain").out == f"uid={user.uid}(cs-plain) gid={user.uid}(cs-plain) groups={user.uid}(cs-plain)\n"
+    )
+    assert not web1.on(f"grep -e cs-plain -e {user.uid} /etc/subuid /etc/subgid", check=False).out
+    assert web1.on(f"stat -c '%U %G %a' {user.home}").out == "cs-plain cs-plain 700\n"
+    assert web1.on("stat -c %s /var/log/lastlog || echo 0", check=False).out.strip() == "0"
+    web1.client.user.delete(name="plain")
+
+
 @pytest.mark.parametrize(
     "trick",
     [
