@@ -31,10 +31,13 @@ def park(name: str, uid: int) -> None:
         with _open(place) as folder:
             if folder is not None and login in os.listdir(folder):
                 _park(folder, login, f"{PARKED}{login}")
+                os.fsync(folder)
     with _open(AT) as folder:
-        for job in _owned(folder, uid):
-            if folder is not None and not job.startswith(PARKED):
-                _park(folder, job, f"{PARKED}{login}-{job}")
+        if folder is not None:
+            for job in _owned(folder, uid):
+                if not job.startswith(PARKED):
+                    _park(folder, job, f"{PARKED}{login}-{job}")
+            os.fsync(folder)
 
 
 def restore(name: str, uid: int) -> None:
@@ -42,16 +45,20 @@ def restore(name: str, uid: int) -> None:
     login = login_of(name)
     with _open(CRON) as folder:
         _back(folder, f"{PARKED}{login}", login)
-    prefix = f"{PARKED}{login}-"
+    prefix, has_jobs = f"{PARKED}{login}-", False
     with _open(AT) as folder:
         for parked in _owned(folder, uid):
-            if folder is None or not parked.startswith(prefix):
+            if not parked.startswith(prefix):
                 continue
             job = parked[len(prefix) :]
             if _is_over(job):
                 os.unlink(parked, dir_fd=folder)
-            elif _back(folder, parked, job):
-                _wake_atd()
+            else:
+                os.rename(parked, job, src_dir_fd=folder, dst_dir_fd=folder)
+                has_jobs = True
+        if folder is not None and has_jobs:
+            os.fsync(folder)
+            _wake_atd()
 
 
 def _wake_atd() -> None:
@@ -118,11 +125,12 @@ def _owned(folder: Optional[int], uid: int) -> List[str]:
 
 def _park(folder: int, name: str, parked: str) -> None:
     """Rename, unless one is put away already: then this one came after the user was closed out, and goes."""
-    if parked in os.listdir(folder):
-        os.unlink(name, dir_fd=folder)
-    else:
+    try:
+        os.stat(parked, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
         os.rename(name, parked, src_dir_fd=folder, dst_dir_fd=folder)
-    os.fsync(folder)
+    else:
+        os.unlink(name, dir_fd=folder)
 
 
 def _back(folder: Optional[int], parked: str, name: str) -> bool:
