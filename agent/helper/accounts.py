@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import re
 import signal
 import time
 from typing import Collection, Dict, List, NamedTuple, Optional, Set, Tuple
@@ -139,6 +140,34 @@ def open_access(name: str, access: Access) -> None:
     """Give back what `close_access` took."""
     unlock = [] if access.is_locked else ["--unlock"]
     _run_tool("usermod", "--expiredate", access.expiry, *unlock, "--shell", access.shell, "--", login_of(name))
+
+
+def end_logins(name: str) -> None:
+    """End what sshd is doing for a login, as root: a login that was let in a moment ago has no process of the uid yet.
+
+    sshd writes into its title whom it serves before it asks whether that one may log in.
+    """
+    title = rf"sshd(-session|-auth)?: {re.escape(login_of(name))} \[[a-z]+\]\s*"
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit() or int(entry) == os.getpid():
+            continue
+        try:
+            # In this order: the command line of a user's process is memory that the user may keep from being read.
+            if _is_roots(entry) and re.fullmatch(title, _command_line(entry)):
+                os.kill(int(entry), signal.SIGKILL)
+        except OSError:
+            continue  # it has ended
+
+
+def _command_line(pid: str) -> str:
+    with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
+        return file.read(256).replace("\0", " ")
+
+
+def _is_roots(pid: str) -> bool:
+    """Tell whether a process is root's in every respect: no user can give such a one a title."""
+    with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+        return any(line.split()[1:] == ["0"] * 4 for line in file if line.startswith("Uid:"))
 
 
 def kill_all(uid: int) -> None:

@@ -61,14 +61,15 @@ def set_keys(ledger: Ledger, user: UserRecord, keys: List[str]) -> None:
 
 
 def end_all(ledger: Ledger, user: UserRecord) -> None:
-    """End every process of the user, its sessions, its user manager and the jobs of all its workspaces.
+    """End every process of the user, its logins, its user manager and the jobs of all its workspaces.
 
     Processes first: a unit that is asked to stop may take its time over it.
     """
     deadline = time.monotonic() + END_S
     has_units = os.path.exists(f"/run/systemd/users/{user.uid}") or accounts.has_processes(user.uid)
+    accounts.end_logins(user.name)
     accounts.kill_all(user.uid)
-    if has_units:
+    if has_units or os.path.exists(f"/run/systemd/users/{user.uid}"):
         stop_units(user.uid)
     while not running.is_free(user.uid):
         jobs.stop_all(*ledger.workspaces_of(user.name))

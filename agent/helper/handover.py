@@ -31,11 +31,10 @@ KEPT_BITS = 0o1770
 
 
 class Change(NamedTuple):
-    """From whom to whom. A file whose inode is in `held` may still be open somewhere: it is replaced by a copy."""
+    """From whom to whom."""
 
     old_uids: AbstractSet[int]
     uid: int
-    held: AbstractSet[int] = frozenset()
 
 
 @contextmanager
@@ -108,9 +107,15 @@ class _Walk:
 
     def __init__(self, change: Change, copies: int, device: int) -> None:
         self._change, self._copies, self._device = change, copies, device
+        self._is_leased = False
 
     def go(self, top: int) -> None:
-        """Change everything below `top`; `top` itself stays root's."""
+        """Change everything below `top`; `top` itself stays root's. InUse when something has to wait for a lease."""
+        self._descend(top)
+        if self._is_leased:
+            raise InUse("leases on files in it end within a minute", hint="try again then")
+
+    def _descend(self, top: int) -> None:
         here = os.dup(top)
         try:
             levels = [self._enter(here)]
@@ -172,27 +177,47 @@ class _Walk:
             return  # somebody else's mount, or a device, which only root can have made
         if found.st_nlink > 1 and found.st_uid not in self._change.old_uids | {self._change.uid}:
             return  # a hard link to a file of somebody else, who keeps it as it is
-        if found.st_nlink == 1 and found.st_ino not in self._change.held:
-            self._change_inode(name, directory, found)
-            # A link that was made meanwhile: after the change of owner nobody can make another one.
-            found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-            if found.st_nlink == 1:
-                return
         if stat.S_ISREG(found.st_mode):
-            self._copy(name, directory, found)
-        elif not stat.S_ISLNK(found.st_mode):  # the target of a symbolic link cannot be changed through another name
-            os.unlink(name, dir_fd=directory)  # a pipe or socket that somebody else still reaches
+            try:
+                if found.st_nlink > 1 or not self._change_file(name, directory, found):
+                    self._copy(name, directory, found)
+            except BlockingIOError:
+                self._is_leased = True  # from now on it runs out; nobody can take another one
+        else:
+            self._make_anew(name, directory, found)
 
-    def _change_inode(self, name: str, directory: int, found: os.stat_result) -> None:
-        uid = self._change.uid
-        # This also removes security.capability: the kernel does so when an owner changes.
-        os.chown(name, uid, uid, dir_fd=directory, follow_symlinks=False)
-        if stat.S_ISLNK(found.st_mode):
-            return
+    def _change_file(self, name: str, directory: int, found: os.stat_result) -> bool:
+        """Change a file where it is; False when somebody still reaches it: by another name, a descriptor, a mapping."""
+        # Root's first: from here on nobody opens or links it anew. Its security.capability goes with a change of owner.
+        os.chown(name, 0, 0, dir_fd=directory, follow_symlinks=False)
         path = f"/proc/self/fd/{directory}/{name}"
         if ACCESS_LISTS[0] in os.listxattr(path, follow_symlinks=False):
             _remove_attribute(path, ACCESS_LISTS[0])
-        os.chmod(name, os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode & KEPT_BITS, dir_fd=directory)
+        os.chmod(name, found.st_mode & KEPT_BITS, dir_fd=directory)
+        file = os.open(name, READ, dir_fd=directory)
+        try:
+            if os.fstat(file).st_nlink > 1 or _is_open(file):
+                return False
+            os.fchown(file, self._change.uid, self._change.uid)
+        finally:
+            os.close(file)
+        return True
+
+    def _make_anew(self, name: str, directory: int, found: os.stat_result) -> None:
+        """Replace a link that has other names, or a pipe that somebody may hold; a socket has no process: it goes."""
+        if stat.S_ISLNK(found.st_mode) and found.st_nlink == 1:
+            os.chown(name, self._change.uid, self._change.uid, dir_fd=directory, follow_symlinks=False)
+            return
+        if stat.S_ISSOCK(found.st_mode):
+            os.unlink(name, dir_fd=directory)
+            return
+        if stat.S_ISLNK(found.st_mode):
+            os.symlink(os.readlink(name, dir_fd=directory), "anew", dir_fd=self._copies)
+        else:
+            os.mkfifo("anew", dir_fd=self._copies)
+            os.chmod("anew", found.st_mode & KEPT_BITS, dir_fd=self._copies)
+        os.chown("anew", self._change.uid, self._change.uid, dir_fd=self._copies, follow_symlinks=False)
+        os.rename("anew", name, src_dir_fd=self._copies, dst_dir_fd=directory)
 
     def _copy(self, name: str, directory: int, found: os.stat_result) -> None:
         """Put a copy in the place of a file: another inode. All links to one file become links to one copy."""
@@ -218,6 +243,21 @@ class _Walk:
         finally:
             os.close(target)
             os.close(source)
+
+
+def _is_open(file: int) -> bool:
+    """Tell whether anything but this descriptor holds a file of ours open, for reading too, or mapped.
+
+    Asked of the kernel, which gives a lease for writing to the only one who has the file open: so a descriptor that
+    waits in a socket's queue or in a ring of io_uring counts, though no list of open files shows it. A file system
+    without leases counts as yes.
+    """
+    try:
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    except OSError:
+        return True
+    fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return False
 
 
 def _copy_bytes(source: int, target: int, size: int) -> None:

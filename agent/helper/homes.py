@@ -50,6 +50,12 @@ def unseal(name: str, uid: int, mode: int) -> None:
         os.fsync(home)
 
 
+def check_ours(name: str, uid: int) -> None:
+    """Raise NotManaged for a home that is not the one CodeSmith made, sealed or not."""
+    with _open_home(name, uid, or_sealed=True):
+        pass
+
+
 def mode_of(name: str, uid: int) -> int:
     """Return the mode of a home that is not sealed; ours when it is."""
     with _open_home(name, uid, or_sealed=True) as home:
@@ -66,7 +72,10 @@ def _open_home(name: str, uid: int, *, or_sealed: bool = False) -> Iterator[int]
         except OSError as error:
             raise NotManaged(f"{home_of(name)}: {error.strerror}") from None
     try:
-        if os.fstat(home).st_uid not in ((uid, 0) if or_sealed else (uid,)):
+        found = os.fstat(home)
+        # Sealed is root's and closed to all: a directory that root put there is not.
+        is_sealed = found.st_uid == 0 and stat.S_IMODE(found.st_mode) == 0
+        if found.st_uid != uid and not (or_sealed and is_sealed):
             raise NotManaged(f"{home_of(name)} does not belong to {login_of(name)!r}; it is left alone")
         yield home
     finally:

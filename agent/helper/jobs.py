@@ -44,7 +44,7 @@ BASELINE = (
     "LockPersonality=yes",
     "SystemCallArchitectures=native", "KeyringMode=private", "OOMPolicy=kill", "TimeoutStopSec=5",
     "InaccessiblePaths=-/run/codesmith -/run/codesmith-helper -/run/docker.sock -/run/containerd/containerd.sock",
-    "InaccessiblePaths=-/run/dbus/system_bus_socket -/run/systemd/private",
+    "InaccessiblePaths=-/run/dbus/system_bus_socket -/run/systemd/private -/run/screen",
     f"TemporaryFileSystem={BASE}:ro", "TemporaryFileSystem=/dev/shm:mode=1777",
     f"ExecStopPost=/bin/sh -c '{AFTERWARDS}'",
     # Who asked for a job is told when it ends: without the helper there is nobody to tell, and the job ends too.
@@ -54,12 +54,27 @@ BASELINE = (
 
 # Directives that came after systemd 247, the oldest we run on, and the version they came with.
 LATER = ((248, "PrivateIPC=yes"),)
+# 0 on nodes where somebody has forbidden them; units that want one do not start there.
+MAX_USER_NAMESPACES = "/proc/sys/user/max_user_namespaces"
 
 
 @functools.cache
 def systemd_version() -> int:
     """Return the version of systemd; asked once, before the first fork."""
     return int(run("systemctl", "--version").stdout.split()[1])
+
+
+@functools.cache
+def own_users() -> Tuple[str, ...]:
+    """Return what gives a job a user namespace, if the kernel has any to give.
+
+    Without it a job reaches what its login runs elsewhere (ptrace, /proc/PID/root), and so all that it does not see.
+    """
+    try:
+        with open(MAX_USER_NAMESPACES, encoding="ascii") as file:
+            return ("PrivateUsers=yes",) if int(file.read()) else ()
+    except OSError:
+        return ()
 
 
 def run_job(
@@ -171,6 +186,7 @@ def _options(unit: str, workspace: str, user: str, timeout_s: float, sandbox: Op
     properties = [
         *BASELINE,
         *(directive for since, directive in LATER if systemd_version() >= since),
+        *own_users(),
         f"User={login_of(user)}",
         f"Group={login_of(user)}",
         f"WorkingDirectory={path}",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from agent.database import Database, Layout
@@ -15,6 +16,8 @@ from agent.errors import AgentError, LimitReached, ReadOnly
 PATH = "/var/lib/codesmith-helper/ledger.db"
 # Above what Debian gives to people, systemd to dynamic users and the 16-bit nobody; below the first subordinate uid.
 UID_FIRST, UID_LAST = 70000, 99999
+# Else whoever takes the front end over uses all of them up within the hour, for good.
+UIDS_PER_DAY, DAY_S = 2000, 86400
 LAYOUT = Layout(
     1,
     """
@@ -34,6 +37,9 @@ CREATE TABLE IF NOT EXISTS disabled (name TEXT PRIMARY KEY, was TEXT NOT NULL) W
 CREATE TABLE IF NOT EXISTS sandboxes (
     workspace TEXT PRIMARY KEY REFERENCES workspaces (name) ON DELETE CASCADE,
     limits TEXT NOT NULL, network TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS given (at INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS given_by_time ON given (at);
+CREATE TABLE IF NOT EXISTS sweeps (uid INTEGER PRIMARY KEY);
 """,
 )
 
@@ -104,9 +110,18 @@ class Ledger:
         uid = max(self.next_uid(), first_free)
         if uid > UID_LAST:
             raise LimitReached(f"all uids from {UID_FIRST} to {UID_LAST} have been given out")
+        # A clock that was wrong for a while leaves times ahead of now: those do not count.
+        at = int(time.time())
+        day = (at - DAY_S, at + DAY_S)
+        count = self._database.one("SELECT count(*) FROM given WHERE at BETWEEN ? AND ?", *day)
+        if count is not None and count[0] >= UIDS_PER_DAY:
+            problem = f"{UIDS_PER_DAY} uids were given out on this node within a day, and none is given twice"
+            raise LimitReached(problem, hint="inv audit.list; more are there tomorrow")
         self._database.write(
             ("UPDATE uids SET next = ?", uid + 1),
             ("INSERT INTO users VALUES (?, ?, 'pending', ?)", name, uid, created_at),
+            ("DELETE FROM given WHERE at NOT BETWEEN ? AND ?", *day),
+            ("INSERT INTO given VALUES (?)", at),
         )
         return UserRecord(name, uid, "pending", created_at)
 
@@ -150,6 +165,18 @@ class Ledger:
             ("DELETE FROM disabled WHERE name = ?", name),
             ("DELETE FROM users WHERE name = ?", name),
         )
+
+    def keep_sweeping(self, uid: int) -> None:
+        """Record that what a deleted user left in shared places was not searched for to the end."""
+        self._database.write(("INSERT OR IGNORE INTO sweeps VALUES (?)", uid))
+
+    def sweeps(self) -> List[int]:
+        """Return the uids of deleted users that are still to be searched for."""
+        return [row[0] for row in self._database.all("SELECT uid FROM sweeps ORDER BY uid")]
+
+    def end_sweep(self, uid: int) -> None:
+        """Record that a uid has been searched for."""
+        self._database.write(("DELETE FROM sweeps WHERE uid = ?", uid))
 
     def workspace(self, name: str) -> Optional[WorkspaceRecord]:
         """Return the record of a workspace."""

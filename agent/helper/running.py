@@ -1,7 +1,7 @@
 """Which users may have a job under way: a shared lock per uid, held from before the check until the job has ended.
 
 So whoever marked a user as disabled or leaving, and then found its lock free, knows that no job of it starts any more.
-A second lock keeps clones apart from commands that have no network.
+A second lock keeps clones apart from commands that have no network, a third bounds how many jobs there are.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ import os
 from contextlib import contextmanager
 from typing import Iterator
 
-from agent.errors import InUse
+from agent.errors import InUse, LimitReached
 
 PATH = "/var/lib/codesmith-helper/jobs.lock"
 # A file of its own: closing any descriptor of a file gives up all locks that a process has on it.
 NETWORK_PATH = "/var/lib/codesmith-helper/network.lock"
+PLACES_PATH = "/var/lib/codesmith-helper/places.lock"
+# Fewer than what the helper does at once: the rest is for changes, whatever jobs and clones take long.
+PLACES = 96
 
 
 @contextmanager
@@ -27,6 +30,27 @@ def hold(uid: int) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def take_place() -> Iterator[None]:
+    """Hold one of the places for jobs; LimitReached when all are taken."""
+    descriptor = _open(PLACES_PATH)
+    try:
+        if not any(_takes(descriptor, place) for place in range(PLACES)):
+            raise LimitReached(f"{PLACES} jobs run on this node already", hint="try again")
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _takes(descriptor: int, place: int) -> bool:
+    """Take one place if it is free; tell whether we have it now."""
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
 
 
 @contextmanager

@@ -49,6 +49,7 @@ print(json.dumps({
     "interfaces": sorted(line.split(":")[0].strip() for line in read("/proc/net/dev").splitlines() if ":" in line),
     "no_new_privileges": status["NoNewPrivs"].strip() == "1",
     "capabilities": int(status["CapBnd"], 16),
+    "own_users": sum(int(line.split()[2]) for line in read("/proc/self/uid_map").splitlines()) < 10,
     "neighbours": sorted(os.listdir("/srv/codesmith/workspaces")),
 }))
 """
@@ -98,7 +99,7 @@ def judge(sandbox: Sandbox, seen: Dict[str, Any]) -> Dict[str, bool]:
     given = sandbox.limits
     enforced = {
         "files": seen["neighbours"] == [sandbox.workspace],
-        "privileges": bool(seen["no_new_privileges"]) and seen["capabilities"] == 0,
+        "privileges": bool(seen["no_new_privileges"]) and seen["capabilities"] == 0 and bool(seen["own_users"]),
     }
     for name in ("memory_bytes", "tasks"):
         if name in given:

@@ -7,6 +7,7 @@ with a dot; atd wants a letter and hexadecimal digits.
 from __future__ import annotations
 
 import os
+import signal
 import time
 from contextlib import contextmanager
 from typing import Iterator, List, Optional, Tuple
@@ -30,10 +31,13 @@ def park(name: str, uid: int) -> None:
         with _open(place) as folder:
             if folder is not None and login in os.listdir(folder):
                 _park(folder, login, f"{PARKED}{login}")
+                os.fsync(folder)
     with _open(AT) as folder:
-        for job in _owned(folder, uid):
-            if folder is not None and not job.startswith(PARKED):
-                _park(folder, job, f"{PARKED}{login}-{job}")
+        if folder is not None:
+            for job in _owned(folder, uid):
+                if not job.startswith(PARKED):
+                    _park(folder, job, f"{PARKED}{login}-{job}")
+            os.fsync(folder)
 
 
 def restore(name: str, uid: int) -> None:
@@ -41,16 +45,30 @@ def restore(name: str, uid: int) -> None:
     login = login_of(name)
     with _open(CRON) as folder:
         _back(folder, f"{PARKED}{login}", login)
-    prefix = f"{PARKED}{login}-"
+    prefix, has_jobs = f"{PARKED}{login}-", False
     with _open(AT) as folder:
         for parked in _owned(folder, uid):
-            if folder is None or not parked.startswith(prefix):
+            if not parked.startswith(prefix):
                 continue
             job = parked[len(prefix) :]
             if _is_over(job):
                 os.unlink(parked, dir_fd=folder)
             else:
-                _back(folder, parked, job)
+                os.rename(parked, job, src_dir_fd=folder, dst_dir_fd=folder)
+                has_jobs = True
+        if folder is not None and has_jobs:
+            os.fsync(folder)
+            _wake_atd()
+
+
+def _wake_atd() -> None:
+    """Tell atd to look for jobs, as at(1) does: by itself it may sleep for an hour, past the time of a job."""
+    shown = run("systemctl", "show", "--property=MainPID", "--value", "--", "atd.service", allowed=range(256)).stdout
+    try:
+        if int(shown or 0) > 0:
+            os.kill(int(shown), signal.SIGHUP)
+    except (ValueError, ProcessLookupError):
+        pass  # no such service, or it has just ended: it looks when it starts
 
 
 def restore_linger(name: str, uid: int) -> None:
@@ -69,15 +87,12 @@ def remove(name: str, uid: int) -> List[str]:
     """Remove crontab, at jobs and linger, put away or not; return the paths that stay."""
     login = login_of(name)
     left: List[str] = []
-    for place in (CRON, LINGER):
+    for place in (CRON, LINGER, AT, AT_OUTPUT):
         with _open(place) as folder:
             if folder is not None:
-                found = {login, f"{PARKED}{login}"} & set(os.listdir(folder))
+                # By owner too: a crontab(1) that its user kills leaves a file of another name.
+                found = {login, f"{PARKED}{login}"} & set(os.listdir(folder)) | set(_owned(folder, uid))
                 left += [f"{'/'.join(place)}/{one}" for one in sorted(found) if not _unlink(folder, one)]
-    for place in (AT, AT_OUTPUT):
-        with _open(place) as folder:
-            if folder is not None:
-                left += [f"{'/'.join(place)}/{one}" for one in _owned(folder, uid) if not _unlink(folder, one)]
     return left
 
 
@@ -110,11 +125,12 @@ def _owned(folder: Optional[int], uid: int) -> List[str]:
 
 def _park(folder: int, name: str, parked: str) -> None:
     """Rename, unless one is put away already: then this one came after the user was closed out, and goes."""
-    if parked in os.listdir(folder):
-        os.unlink(name, dir_fd=folder)
-    else:
+    try:
+        os.stat(parked, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
         os.rename(name, parked, src_dir_fd=folder, dst_dir_fd=folder)
-    os.fsync(folder)
+    else:
+        os.unlink(name, dir_fd=folder)
 
 
 def _back(folder: Optional[int], parked: str, name: str) -> bool:

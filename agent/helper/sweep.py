@@ -3,7 +3,7 @@
 Other users write in these directories meanwhile. So: held descriptors and O_NOFOLLOW all the way, no path is looked up
 twice, nothing that belongs to somebody else is removed or given away, and there is a deadline. A directory of the user
 is root's before anything in it is touched, and its inner directories of the user are renamed up into a root-only one,
-so any depth takes few descriptors. What stays is named.
+so any depth takes few descriptors, and any number of them constant memory. What stays is named.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ import os
 import secrets
 import stat
 import time
-from typing import Iterator, List, Optional
+from typing import Iterator, List, Optional, Tuple
 
 from agent.errors import AgentError
 from agent.helper.trees import DIRECTORY
 from agent.run import run
 
-PLACES = ("/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/var/mail")
-LIMIT_S = 40.0
+# Where everybody may write, and what is written for somebody.
+PLACES = ("/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/run/lock", "/run/screen", "/var/mail")
+# While others wait; what takes longer is done after the answer, then for so long.
+LIMIT_S, LATER_S = 2.0, 600.0
 DEPTH_MAX = 200
 LEFTOVERS_MAX = 100
 TRASH = ".codesmith-sweep-"
@@ -30,10 +32,13 @@ IPC = (("shm", "-m"), ("sem", "-s"), ("msg", "-q"))
 IPC_AT_ONCE = 200
 
 
-def sweep(uid: int) -> List[str]:
-    """Remove everything of this uid in the shared places; return the paths that stay. No process of it may run."""
+def sweep(uid: int, limit_s: float = LIMIT_S) -> Tuple[List[str], bool]:
+    """Remove everything of this uid in the shared places; return the paths that stay, and whether time ran out.
+
+    No process of it may run.
+    """
     left = remove_ipc(uid)
-    deadline = time.monotonic() + LIMIT_S
+    deadline = time.monotonic() + limit_s
     for place in PLACES:
         try:
             base = os.open(place, DIRECTORY)
@@ -43,7 +48,7 @@ def sweep(uid: int) -> List[str]:
             left += Sweep(place, base, uid, deadline).run()
         finally:
             os.close(base)
-    return left[:LEFTOVERS_MAX]
+    return left[:LEFTOVERS_MAX], time.monotonic() > deadline
 
 
 def remove_ipc(uid: int) -> List[str]:
@@ -77,15 +82,17 @@ class Sweep:
         self._place, self._base, self._uid, self._deadline = place, base, uid, deadline
         self._device = os.fstat(base).st_dev
         self._left: List[str] = []
-        self._todo: List[str] = []
+        # Directories in the trash are numbered: those from `_done` on are still to be emptied.
+        self._done, self._made = 0, 0
         self._trash, self._trash_name = -1, ""
 
     def run(self) -> List[str]:
         """Return the paths that stay."""
         try:
             self._walk(self._base, self._place, 0)
-            while self._todo and not self._is_late():
-                self._empty_one(self._todo.pop())
+            while self._done < self._made and not self._is_late():
+                self._empty_one(str(self._done))
+                self._done += 1
         finally:
             self._close_trash()
         if self._is_late():
@@ -150,7 +157,7 @@ class Sweep:
         os.fchown(folder, 0, self._uid)
         for name in _names(folder):
             if self._is_late():
-                break
+                return False  # it stays taken over: the next sweep knows it by that
             found = self._look(folder, name, path)
             try:
                 if found is not None and self._is_his(found) and stat.S_ISDIR(found.st_mode):
@@ -161,6 +168,8 @@ class Sweep:
                     os.unlink(name, dir_fd=folder)
             except OSError as error:
                 self._keep(f"{path}/{name}", error)
+        if self._is_late():
+            return False
         if any(_names(folder)):
             os.fchmod(folder, READABLE)
             os.fchown(folder, 0, 0)
@@ -182,9 +191,8 @@ class Sweep:
             self._trash_name = TRASH + secrets.token_hex(8)
             os.mkdir(self._trash_name, CLOSED, dir_fd=self._base)
             self._trash = os.open(self._trash_name, DIRECTORY, dir_fd=self._base)
-        new = secrets.token_hex(16)
-        os.rename(name, new, src_dir_fd=folder, dst_dir_fd=self._trash)
-        self._todo.append(new)
+        os.rename(name, str(self._made), src_dir_fd=folder, dst_dir_fd=self._trash)
+        self._made += 1
 
     def _empty_one(self, name: str) -> None:
         path = f"{self._place}/{self._trash_name}/{name}"

@@ -67,12 +67,15 @@ class _Emptying:
         """Take everything apart, or as much as there is time for."""
         while names := _names(self._trash, self._stuck):
             for name in names:
-                if self._ends is not None and time.monotonic() > self._ends:
+                if self._is_late():
                     return []
                 self._try(name)
             if len(self._stuck) > STUCK_MAX:
                 break
         return [f"{trees.TRASH}/{name}: {why}" for name, why in sorted(self._stuck.items())]
+
+    def _is_late(self) -> bool:
+        return self._ends is not None and time.monotonic() > self._ends
 
     def _try(self, name: str) -> None:
         try:
@@ -102,11 +105,14 @@ class _Emptying:
             os.close(descriptor)
 
     def _flatten(self, directory: int) -> bool:
-        """Unlink what is no directory, move directories up into the trash, a batch of them at most; True if all did."""
+        """Unlink what is no directory, move directories up into the trash, a batch of them at most; True if all did.
+
+        A directory may hold a million files: the time is looked at for each.
+        """
         room, refused = BATCH, None
         with os.scandir(directory) as entries:
             for entry in entries:
-                if not room:
+                if not room or self._is_late():
                     return False
                 try:
                     if not entry.is_dir(follow_symlinks=False):

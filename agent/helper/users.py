@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import socket
+import sqlite3
+import sys
 from typing import Any, Dict, List
 
 from agent import sshkeys
 from agent.clock import now
-from agent.errors import CommandFailed, Disabled, InUse, InvalidParams, NotFound, NotManaged
+from agent.errors import AgentError, CommandFailed, Disabled, InUse, InvalidParams, NotFound, NotManaged
 from agent.helper import accounts, closing, databases, homes, obstacles, schedules, sweep, trash, trees
 from agent.helper.ledger import UID_FIRST, Ledger, UserRecord
-from agent.helper.lock import exclusive_ledger
+from agent.helper.lock import exclusive_ledger, read_ledger
 from agent.helper.refusals import half_done
 from agent.names import HOMES, home_of, login_of, parse_name
+
+SWEEP_LOCK = "/var/lib/codesmith-helper/sweep.lock"
 
 
 def ensure_user(caller: socket.socket, name: Any, ssh_keys: Any) -> Dict[str, Any]:
@@ -98,6 +104,8 @@ def check_removable(ledger: Ledger, name: str) -> None:
         accounts.check_ours(name, record.uid)
         accounts.check_sole(name, record.uid)
         obstacles.refuse(HOMES, login_of(name))
+        if trees.exists(HOMES, login_of(name)):
+            homes.check_ours(name, record.uid)
 
 
 def remove_account(ledger: Ledger, name: str) -> List[str]:
@@ -113,11 +121,32 @@ def remove_account(ledger: Ledger, name: str) -> List[str]:
     ledger.mark_user(name, "leaving")
     schedules.remove(name, record.uid)
     closing.end_all(ledger, record)
-    left = [*schedules.remove(name, record.uid), *sweep.sweep(record.uid)]
+    left, is_late = sweep.sweep(record.uid)
+    if is_late:
+        ledger.keep_sweeping(record.uid)
+    left = [*schedules.remove(name, record.uid), *left]
     accounts.kill_all(record.uid)
     accounts.remove(name, record.uid)
     trees.remove(HOMES, login_of(name))
     return left
+
+
+def sweep_on() -> None:
+    """Search on for what deleted users left, where that takes long: no uid comes back. One process at a time."""
+    descriptor = os.open(SWEEP_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with read_ledger() as ledger:
+            while uids := ledger.sweeps():
+                for problem in sweep.sweep(uids[0], sweep.LATER_S)[0]:
+                    print(f"left by uid {uids[0]}: {problem}", file=sys.stderr, flush=True)
+                ledger.end_sweep(uids[0])
+    except BlockingIOError:
+        pass  # another process is at it
+    except (AgentError, OSError, sqlite3.Error) as error:
+        print(f"shared places cannot be searched: {error}", file=sys.stderr, flush=True)
+    finally:
+        os.close(descriptor)
 
 
 def _our_user(ledger: Ledger, name: str) -> UserRecord:

@@ -16,7 +16,6 @@ from agent.helper import (
     closing,
     databases,
     handover,
-    holders,
     jobs,
     obstacles,
     running,
@@ -101,8 +100,7 @@ def _begin_assignment(ledger: Ledger, name: str, user: str) -> Tuple[WorkspaceRe
     if record.state == "active":
         if record.user == user:
             return record, handover.Change(frozenset(), uid)
-        if not any(trees.is_owned_directory(WORKSPACES, name, old) for old in old_uids):
-            raise NotManaged(f"the directory {path_of(name)} is not the one that CodeSmith made")
+        _check_directory(name, _owners(ledger, record))
         ledger.begin_assignment(name, user)
     elif ledger.assignment(name) != user:
         ledger.begin_assignment(name, user)
@@ -121,6 +119,8 @@ def remove_workspace(caller: socket.socket, name: Any, remove_user: Any) -> Dict
         record = ledger.workspace(name)
         if record is None:
             return {"leftovers": []}
+        if trees.exists(WORKSPACES, name):
+            _check_directory(name, _owners(ledger, record))
         is_last = remove_user and ledger.workspaces_of(record.user) == [name]
         for place in _places(name):
             obstacles.refuse(*place)
@@ -162,7 +162,7 @@ def run_job(
 def fit_for_jobs(workspace: str) -> Iterator[UserRecord]:
     """Hold a workspace's user as one with a job under way, from before the second look on: see running.py."""
     owner = _owner_of(workspace)
-    with running.hold(owner.uid):
+    with running.take_place(), running.hold(owner.uid):
         if _owner_of(workspace) != owner:
             raise InUse(f"workspace {workspace!r} is changing hands", hint="try again")
         yield owner
@@ -240,12 +240,23 @@ def _uid_of_heir(ledger: Ledger, user: str) -> int:
 
 
 def _uids_of_owners(ledger: Ledger, record: WorkspaceRecord) -> FrozenSet[int]:
-    """Return the uids that may own the tree: its user, and the one that an unfinished assignment went to."""
+    """Return the uids that may own the tree, if their accounts are ours."""
+    owners = _owners(ledger, record)
+    for owner in owners:
+        accounts.check_ours(owner.name, owner.uid)
+    return frozenset(owner.uid for owner in owners)
+
+
+def _owners(ledger: Ledger, record: WorkspaceRecord) -> List[UserRecord]:
+    """Return who may own the tree: its user, and the one that an unfinished assignment went to."""
     found = [ledger.user(name) for name in (record.user, ledger.assignment(record.name)) if name is not None]
-    for owner in found:
-        if owner is not None:
-            accounts.check_ours(owner.name, owner.uid)
-    return frozenset(owner.uid for owner in found if owner is not None)
+    return [owner for owner in found if owner is not None]
+
+
+def _check_directory(name: str, owners: List[UserRecord]) -> None:
+    """Raise NotManaged for a directory in a workspace's place that is not the one CodeSmith made."""
+    if not any(trees.is_owned_directory(WORKSPACES, name, owner.uid) for owner in owners):
+        raise NotManaged(f"the directory {path_of(name)} is not the one that CodeSmith made; it is left alone")
 
 
 def _hand_over(record: WorkspaceRecord, change: handover.Change) -> None:
@@ -253,11 +264,10 @@ def _hand_over(record: WorkspaceRecord, change: handover.Change) -> None:
     handover.take(WORKSPACES, record.name)
     jobs.stop_all(record.name)
     for uid in change.old_uids - {change.uid}:
-        # All of them, not only those that are seen in the tree: a descriptor can travel in a socket's queue.
         closing.stop_units(uid)
         accounts.end_present(uid)
     entries = [one for one in _workspace_entries(record, change.uid) if one.path not in FOLDERS]
-    handover.change_owner(record.name, change._replace(held=holders.held_inodes()), entries)
+    handover.change_owner(record.name, change, entries)
 
 
 def _workspace_entries(record: WorkspaceRecord, uid: int) -> List[trees.Entry]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import signal
+import socket
 import stat
 import struct
 import subprocess
@@ -12,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import NotManaged
-from agent.helper import handover, holders, trash, trees
+from agent.errors import InUse, NotManaged
+from agent.helper import handover, trash, trees
 
 OLD, NEW, OTHER = 98765, 98766, 98767
 CHANGE = handover.Change(frozenset((OLD,)), NEW)
@@ -112,12 +115,15 @@ def test_every_inode_gets_the_new_owner_and_loses_what_opened_it_to_others(base:
     os.mkfifo(tree / "pipe")
     os.symlink("/etc/passwd", tree / "passwd")
     os.symlink(base / "outside", tree / "code" / "outside")
+    os.chown(tree / "passwd", OLD, OLD, follow_symlinks=False)
+    os.link(tree / "passwd", base / "outside" / "passwd", follow_symlinks=False)
     hand_over(base)
     assert_belongs_to_new(tree)
     assert stat.S_IMODE(tree.stat().st_mode) == 0o700
     assert (tree / "code" / "run").stat().st_mode & 0o777 == 0o750
     assert (base / "outside").stat().st_uid == OLD
     assert os.stat("/etc/passwd").st_uid == 0
+    assert os.readlink(tree / "passwd") == "/etc/passwd"
     assert as_uid(NEW, "print(open(sys.argv[1]).read())", tree / "code" / "a").stdout == b"t\n"
 
 
@@ -146,7 +152,8 @@ def test_a_hard_link_outside_stays_the_old_owners_and_shares_nothing(base: Path,
     (base / "outside" / "kept").write_bytes(b"poison")
     assert (tree / "code" / "a").read_bytes() == b"t"
     assert (tree / "code" / "a").stat().st_mtime_ns == before.st_mtime_ns
-    assert not (tree / "pipe").exists()
+    assert (tree / "pipe").is_fifo()
+    assert (tree / "pipe").stat().st_ino != (base / "outside" / "pipe").stat().st_ino
 
 
 def test_a_link_that_is_made_in_the_last_moment_shares_nothing(
@@ -200,11 +207,51 @@ for attempt in (lambda: os.open("a", os.O_RDONLY), lambda: os.open("new", os.O_C
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout
         assert holder.stdout.readline() == b"ready\n"
-        hand_over(base, CHANGE._replace(held=holders.held_inodes()))
+        hand_over(base)
         out, _ = holder.communicate(b"\n")
     assert out.split() == [b"out"] * 5
     assert (tree / "code" / "a").read_bytes() == b"t"
     assert (tree / "code" / "mapped").read_bytes() == b"0" * 4096
+
+
+def test_a_descriptor_that_waits_in_a_queue_reaches_nothing_any_more(base: Path, tree: Path) -> None:
+    """It is in no list of open files: a third login keeps it in a socket for the old owner."""
+    os.mkfifo(tree / "code" / "pipe")
+    here, there = socket.socketpair()
+    with here, there:
+        for name, mode in (("a", os.O_RDONLY), ("a", os.O_RDWR), ("pipe", os.O_RDWR)):
+            file = os.open(tree / "code" / name, mode)
+            socket.send_fds(here, [b"x"], [file])
+            os.close(file)
+        hand_over(base)
+        reading, writing, pipe = (socket.recv_fds(there, 1, 1)[1][0] for _ in range(3))
+    assert_belongs_to_new(tree)
+    os.write(writing, b"poison")
+    assert (tree / "code" / "a").read_bytes() == b"t"
+    (tree / "code" / "a").write_bytes(b"secret")
+    assert os.read(reading, 9) == b"poison"
+    assert os.fstat(pipe).st_ino != (tree / "code" / "pipe").stat().st_ino
+    for file in (reading, writing, pipe):
+        os.close(file)
+
+
+def test_a_lease_holds_it_up_once(base: Path, tree: Path) -> None:
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)  # what the holder of a lease is told with
+    (tree / "code" / "b").write_bytes(b"b")
+    file = os.open(tree / "code" / "a", os.O_RDONLY)
+    try:
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        with pytest.raises(InUse, match="leases on files"):
+            hand_over(base)
+        # All else is done, and the system has told the holder to end it.
+        assert (base / "staging" / "@demo" / "code" / "b").stat().st_uid == NEW
+        assert fcntl.fcntl(file, fcntl.F_GETLEASE) == fcntl.F_RDLCK
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        hand_over(base)
+    finally:
+        os.close(file)
+        signal.signal(signal.SIGIO, before)
+    assert_belongs_to_new(tree)
 
 
 def test_holes_stay_holes_and_links_of_one_file_become_files(base: Path, tree: Path) -> None:
@@ -253,7 +300,7 @@ def test_an_owner_who_swaps_everything_meanwhile_gains_nothing(base: Path, tree:
             assert attacker.stdout
             assert attacker.stdout.readline() == b"ready\n"
             try:
-                hand_over(base, CHANGE._replace(held=holders.held_inodes()))
+                hand_over(base)
                 assert_belongs_to_new(tree)
                 inside = {found.st_ino for _, found in everything(tree)}
             finally:

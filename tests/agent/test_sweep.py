@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from agent.helper import lock, users
+from agent.helper import sweep as module
+from agent.helper.ledger import Ledger
 from agent.helper.sweep import LIMIT_S, Sweep
 
 GONE, OTHER = 70001, 70002
@@ -118,6 +121,37 @@ def test_a_directory_without_end_costs_no_more_than_the_limit(place: Path, monke
         patch.setattr(Sweep, "_is_late", lambda self: next(looks) > 100)
         assert sweep(place) == [f"{place} (not searched to its end)"]
     assert next(looks) < 110, "it went on looking after its time"
+
+
+def test_a_directory_that_there_was_no_time_for_goes_with_the_next_sweep(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(place / "folder", GONE, None)
+    for number in range(20):
+        put(place / "folder" / f"{number}", GONE)
+    looks = itertools.count()
+    with monkeypatch.context() as patch:
+        patch.setattr(Sweep, "_is_late", lambda self: next(looks) > 10)
+        assert sweep(place) == [f"{place} (not searched to its end)"]
+    assert sweep(place) == []
+    assert list(place.iterdir()) == []
+
+
+def test_what_takes_long_is_searched_for_later(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tmp_path / "ledger.db")
+    monkeypatch.setattr(module, "PLACES", (str(place),))
+    monkeypatch.setattr(lock, "Ledger", lambda: Ledger(path))
+    monkeypatch.setattr(users, "SWEEP_LOCK", str(tmp_path / "lock"))
+    put(place / "file", GONE)
+    assert module.sweep(GONE, -1) == ([f"{place} (not searched to its end)"], True)
+    ledger = Ledger(path)
+    ledger.keep_sweeping(GONE)
+    users.sweep_on()
+    assert list(place.iterdir()) == ledger.sweeps() == []
+    assert capsys.readouterr().err == ""
+    ledger.close()
 
 
 def test_nobody_leads_it_astray(place: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import subprocess
 from collections.abc import Iterator
@@ -41,6 +42,18 @@ def test_one_process_empties_and_others_do_not_wait_for_ever(full: Path) -> None
 def test_a_deadline_leaves_the_rest_to_the_next_one(full: Path) -> None:
     assert trash.empty(-1) == []
     assert len(list(full.iterdir())) == 3
+    assert trash.empty(None) == []
+    assert list(full.iterdir()) == []
+
+
+def test_a_directory_of_many_files_costs_no_more_than_the_deadline(full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(5_000):
+        (full / "old1" / f"{number}").touch()
+    looks = itertools.count()
+    with monkeypatch.context() as patch:
+        patch.setattr(trash._Emptying, "_is_late", lambda self: next(looks) > 100)
+        assert trash.empty(1) == []
+    assert len(list(full.rglob("*"))) > 4_900
     assert trash.empty(None) == []
     assert list(full.iterdir()) == []
 

@@ -14,9 +14,15 @@ from tests.person import Person
 
 
 @pytest.fixture(scope="module")
-def web1(make_person: Callable[..., Person]) -> Iterator[Web1]:
-    """One prepared Debian 12 for this module."""
-    person = make_person({"web1": "bookworm"})
+def release() -> str:
+    """Which Debian the node of this module runs."""
+    return "bookworm"
+
+
+@pytest.fixture(scope="module")
+def web1(make_person: Callable[..., Person], release: str) -> Iterator[Web1]:
+    """One prepared node for this module."""
+    person = make_person({"web1": release})
     person.runs("inv node.prepare")
     with pytest.MonkeyPatch.context() as patch:
         for key in ("CODESMITH_HOME", "CODESMITH_NODES"):

@@ -95,6 +95,37 @@ def test_an_account_with_the_uid_or_group_of_ours_is_left_alone(web1: Web1) -> N
     assert web1.client.user.delete(name="sole").leftovers == []
 
 
+def test_a_directory_put_in_the_place_of_ours_is_left_alone(web1: Web1) -> None:
+    workspaces, homes = "/srv/codesmith/workspaces", "/srv/codesmith/home"
+    web1.client.workspace.create(name="swap")
+    for place in (f"{workspaces}/swap", f"{homes}/cs-swap"):
+        web1.on(f"mv {place} {place}.moved; mkdir -m 755 {place}; touch {place}/of-root")
+        refusal = web1.refuses(web1.client.workspace.delete, "not_managed", name="swap")
+        assert place in refusal.problem
+        web1.on(f"rm {place}/of-root; rmdir {place}; mv {place}.moved {place}")
+        assert web1.client.workspace.exec(name="swap", argv=["true"]).exit_code == 0
+    assert web1.client.workspace.delete(name="swap").user_deleted
+
+
+TAKE_PLACES = """
+import fcntl, signal
+file = open("/var/lib/codesmith-helper/places.lock", "a")
+fcntl.lockf(file, fcntl.LOCK_EX, 96, 0)
+print("taken", flush=True)
+signal.pause()
+"""
+
+
+def test_however_many_jobs_there_are_changes_go_on(web1: Web1) -> None:
+    web1.client.workspace.create(name="crowd")
+    web1.on(f"python3 -c '{TAKE_PLACES}' >/root/places 2>&1 & echo $! >/root/places.pid")
+    web1.person.wait_until(lambda: web1.on("grep taken /root/places", check=False).ok, within_s=30)
+    web1.refuses(web1.client.workspace.exec, "limit", name="crowd", argv=["true"])
+    assert web1.client.user.create(name="squeezed").state == "active"
+    web1.on("kill $(cat /root/places.pid)")
+    assert web1.client.workspace.exec(name="crowd", argv=["true"]).exit_code == 0
+
+
 def test_a_forged_store_of_the_front_end_harms_nobody(web1: Web1) -> None:
     forged = {"name": "root", "login": "root", "uid": 0, "gid": 0, "home": "/root", "shell": "/bin/sh",
               "state": "active",
@@ -202,6 +233,36 @@ def test_a_job_cannot_let_itself_out_and_shares_no_memory_with_others(web1: Web1
     web1.on("echo mine > /dev/shm/others; chmod 644 /dev/shm/others")
     assert run(name="cell", argv=["sh", "-c", "ls -A /dev/shm; echo x > /dev/shm/own"]).stdout == ""
     assert not web1.on("ls /dev/shm/own", check=False).ok
+
+
+OUTSIDE = """\
+import ctypes, os, sys
+pid, home = sys.argv[1:]
+def reach(path):
+    with open(f"/proc/{pid}/root{path}", "a"):
+        pass
+for attempt in (lambda: os.listdir(f"/proc/{pid}/root/srv/codesmith/workspaces"), lambda: os.listdir(f"/proc/{pid}/fd"),
+                lambda: reach(f"{home}/.ssh/authorized_keys"), lambda: open(f"/proc/{pid}/mem", "r+b").close()):
+    try:
+        attempt()
+        print("reached")
+    except OSError:
+        print("denied")
+print(ctypes.CDLL(None).ptrace(16, int(pid), 0, 0))
+"""
+
+
+def test_a_job_does_not_reach_what_its_login_runs_elsewhere(web1: Web1) -> None:
+    home = web1.client.user.get(name=web1.client.workspace.create(name="twofold").user).home
+    web1.on("setpriv --reuid=cs-twofold --regid=cs-twofold --clear-groups sleep 1003 </dev/null >/dev/null 2>&1 &")
+    web1.person.wait_until(lambda: web1.on("pgrep --uid cs-twofold --exact sleep", check=False).ok, within_s=10)
+    pid = web1.on("pgrep --uid cs-twofold --exact sleep").out.strip()
+    done = web1.client.workspace.exec(name="twofold", argv=["python3", "-c", OUTSIDE, pid, home])
+    assert done.stdout.split() == ["denied"] * 4 + ["-1"], done
+    # Namespaces of its own, as a coding agent's own sandbox makes them, still work.
+    nested = ["unshare", "--map-root-user", "--mount", "--pid", "--fork", "id", "-u"]
+    assert web1.client.workspace.exec(name="twofold", argv=nested).stdout == "0\n"
+    web1.client.workspace.delete(name="twofold")
 
 
 DEAD_LEADER = """\

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent.errors import InvalidParams, Unsupported
-from agent.helper import sandboxes
+from agent.helper import jobs, sandboxes
 from tests.node.web1 import Web1
 
 HOG = "x = bytearray(200 << 20); print(len(x))"
 MANY = "i=0; while [ $i -lt 60 ]; do sleep 5 & i=$((i+1)); done; echo all"
 SEEN = {
     "memory_bytes": 64 << 20, "tasks": 20, "cpus": 0.5, "interfaces": ["lo"], "no_new_privileges": True,
-    "capabilities": 0, "neighbours": ["demo"],
+    "own_users": True, "capabilities": 0, "neighbours": ["demo"],
 }  # fmt: skip
 
 
@@ -82,6 +83,7 @@ def test_the_helper_checks_limits_again(web1: Web1, arguments: dict[str, Any]) -
         ({"neighbours": ["demo", "other"]}, "files"),
         ({"no_new_privileges": False}, "privileges"),
         ({"capabilities": 1}, "privileges"),
+        ({"own_users": False}, "privileges"),
     ],
 )
 def test_what_does_not_hold_is_refused(seen: dict[str, Any], missing: str) -> None:
@@ -89,6 +91,17 @@ def test_what_does_not_hold_is_refused(seen: dict[str, Any], missing: str) -> No
     assert all(sandboxes.judge(wish, SEEN).values())
     with pytest.raises(Unsupported, match=missing):
         sandboxes.judge(wish, {**SEEN, **seen})
+
+
+def test_a_kernel_that_gives_no_user_namespaces_does_not_keep_jobs_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "max_user_namespaces"
+    monkeypatch.setattr(jobs, "MAX_USER_NAMESPACES", str(file))
+    assert jobs.own_users.__wrapped__() == ()
+    for text, wanted in (("0\n", ()), ("96365\n", ("PrivateUsers=yes",))):
+        file.write_text(text)
+        assert jobs.own_users.__wrapped__() == wanted
 
 
 def test_no_number_is_infinite() -> None:

@@ -40,6 +40,18 @@ def is_running(web1: Web1, words: str) -> bool:
     return web1.on(f"cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -q '[{words[0]}]{words[1:]}'", check=False).ok
 
 
+def test_an_account_has_no_password_no_other_uids_and_a_home_of_its_own(web1: Web1) -> None:
+    user = web1.client.user.create(name="plain")
+    assert web1.on("getent shadow cs-plain").out.split(":")[1] == "*"
+    assert (
+        web1.on("id cs-plain").out == f"uid={user.uid}(cs-plain) gid={user.uid}(cs-plain) groups={user.uid}(cs-plain)\n"
+    )
+    assert not web1.on(f"grep -e cs-plain -e {user.uid} /etc/subuid /etc/subgid", check=False).out
+    assert web1.on(f"stat -c '%U %G %a' {user.home}").out == "cs-plain cs-plain 700\n"
+    assert web1.on("stat -c %s /var/log/lastlog || echo 0", check=False).out.strip() == "0"
+    web1.client.user.delete(name="plain")
+
+
 @pytest.mark.parametrize(
     "trick",
     [
@@ -178,13 +190,49 @@ def test_disable_closes_every_way_and_enable_restores_exactly(web1: Web1) -> Non
     assert web1.client.user.enable(name="off").state == "active"
 
 
+GATE = """\
+#!/bin/sh
+[ "$PAM_TYPE" = open_session ] && [ "$PAM_USER" = cs-midway ] || exit 0
+touch /root/gate.reached
+while [ -e /root/gate.closed ]; do sleep 0.05; done
+"""
+
+
+def test_a_login_that_was_just_let_in_is_ended(web1: Web1) -> None:
+    """PAM has said yes and opens the session, as root; no process of the user is there yet."""
+    key = make_key(web1, "/tmp/k9")
+    web1.client.user.create(name="midway", ssh_keys=[key])
+    web1.on(
+        f"cat > /root/gate <<'E'\n{GATE}E\nchmod 755 /root/gate; touch /root/gate.closed; cp /etc/pam.d/sshd /root/pam"
+    )
+    # First of all: logind does not know of the session yet.
+    web1.on("sed -i '1i session optional pam_exec.so quiet /root/gate' /etc/pam.d/sshd")
+    try:
+        web1.on(
+            f"(ssh -i /tmp/k9 {OPTIONS} cs-midway@127.0.0.1 touch /tmp/of-midway; touch /root/gate.left) "
+            "> /dev/null 2>&1 &"
+        )
+        web1.person.wait_until(lambda: web1.on("test -e /root/gate.reached", check=False).ok, within_s=30)
+        web1.client.user.disable(name="midway")
+    finally:
+        web1.on("rm -f /root/gate.closed; cp /root/pam /etc/pam.d/sshd")
+    web1.person.wait_until(lambda: web1.on("test -e /root/gate.left", check=False).ok, within_s=30)
+    assert not web1.on("ls /tmp/of-midway", check=False).ok
+    web1.on("rm -f /root/gate*")
+    web1.client.user.delete(name="midway")
+
+
 def test_an_at_job_whose_time_passed_meanwhile_is_dropped(web1: Web1) -> None:
     web1.client.user.create(name="late")
     as_user(web1, "cs-late", "echo true | at now + 3 days; echo true | at now + 4 days", check=False)
     web1.client.user.disable(name="late")
     first = web1.on("cd /var/spool/cron/atjobs; ls -A | grep cs-late | head -1").out.strip()
     web1.on(f"cd /var/spool/cron/atjobs; mv {first} {first[:-8]}00000001")
+    # It would sleep on for an hour: nobody but at(1) tells it of a job.
+    slept = "grep ^voluntary /proc/$(systemctl show --property=MainPID --value atd)/status"
+    before = web1.on(slept).out
     web1.client.user.enable(name="late")
+    web1.person.wait_until(lambda: web1.on(slept).out != before, within_s=30)
     assert len(web1.on("find /var/spool/cron/atjobs -user cs-late").out.splitlines()) == 1
     assert web1.client.user.delete(name="late").leftovers == []
 
@@ -226,6 +274,7 @@ LITTER = r"""
 umask 0
 cd /tmp; mkdir -p litter/a/b litter/open; echo > litter/a/b/f; mkfifo litter/pipe; ln -s /etc litter/link
 ln -s /etc/passwd /var/tmp/litter; echo > /var/tmp/litter2; echo > /dev/shm/litter; echo > /tmp/shared/litter
+echo > /run/lock/litter
 mkdir -p /tmp/shared/sub/litter; echo > /tmp/shared/sub/litter/f
 python3 - <<P
 import os, socket
@@ -262,11 +311,16 @@ def test_delete_leaves_nothing_of_the_user_and_all_of_others(web1: Web1) -> None
     web1.on(f"cat > /tmp/litter.sh <<'E'\n{LITTER}E\nchmod 755 /tmp/litter.sh")
     as_user(web1, "cs-litter", "cd /tmp; sh /tmp/litter.sh 2>&1")
     web1.on("echo '@daily true' | crontab -u cs-litter -")
+    # What a crontab(1) leaves that its user kills.
+    web1.on("cd /var/spool/cron/crontabs; touch tmp.AbCdEf; chown cs-litter tmp.AbCdEf")
     linger(web1, "cs-litter")
     web1.on("echo mine > /tmp/litter/open/of-root; echo mine > /tmp/shared/of-root")
-    owned = f"find /tmp /var/tmp /dev/shm /dev/mqueue /var/mail /var/spool/cron -xdev -uid {uid} -prune -print"
+    places = "/tmp /var/tmp /dev/shm /dev/mqueue /run/lock /var/mail /var/spool/cron"
+    owned = f"find {places} -xdev -uid {uid} -prune -print"
     found = web1.on(f"{owned}; cat /proc/sysvipc/*").out
-    for trace in ("/tmp/litter", "/var/tmp/deep", "/dev/shm/litter", "/dev/mqueue/litter", "/var/mail/cs", "/atjobs/a"):
+    for trace in ("/tmp/litter", "/var/tmp/deep", "/dev/shm/litter", "/dev/mqueue/litter", "/run/lock/litter"):
+        assert trace in found, found
+    for trace in ("/var/mail/cs", "/atjobs/a", "/crontabs/tmp.AbCdEf"):
         assert trace in found, found
     assert found.count(f" {uid} ") >= 3
     deleted = web1.client.user.delete(name="litter")

@@ -1,0 +1,36 @@
+"""What the ledger gives out, and what it remembers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent.errors import LimitReached
+from agent.helper import ledger as module
+from agent.helper.ledger import UID_FIRST, Ledger
+
+DAY_S = 86400
+
+
+def test_uids_of_a_day_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, clock = Ledger(str(tmp_path / "ledger.db")), [1_000_000.0]
+    monkeypatch.setattr(module, "UIDS_PER_DAY", 3)
+    monkeypatch.setattr(module.time, "time", lambda: clock[0])
+
+    def add(name: str) -> int:
+        return ledger.add_user(name, "now", UID_FIRST).uid
+
+    assert [add(name) for name in "abc"] == [UID_FIRST, UID_FIRST + 1, UID_FIRST + 2]
+    ledger.remove_user("a")
+    with pytest.raises(LimitReached, match="within a day"):
+        add("a")
+    assert ledger.next_uid() == UID_FIRST + 3
+    clock[0] += DAY_S + 1
+    assert add("a") == UID_FIRST + 3
+    # A clock that was years ahead for a while closes nobody out when it is right again.
+    clock[0] += 1000 * DAY_S
+    assert [add(name) for name in "def"] == [UID_FIRST + 4, UID_FIRST + 5, UID_FIRST + 6]
+    clock[0] -= 1000 * DAY_S
+    assert add("g") == UID_FIRST + 7
+    ledger.close()
