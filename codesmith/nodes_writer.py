@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,20 +51,19 @@ def remove(path: Path, name: str) -> bool:
 
 def plan_add(old: NodesFile, name: str, settings: Mapping[str, Any]) -> str:
     """Return the text with the node behind the last one."""
-    lines = old.text.splitlines()
+    lines = _lines(old.text)
     if not old.sections:
         return _first_node(old, lines, entry(name, settings, 2))
     if not old.is_block:
         raise _by_hand(old, name, settings)
     last = max(old.sections.values(), key=lambda section: section.first_line)
     column = _indent(lines[last.first_line - 1])
-    lines[last.last_line : last.last_line] = entry(name, settings, column)
-    return "\n".join(lines) + "\n"
+    return "".join(_inserted(lines, last.last_line, entry(name, settings, column)))
 
 
 def plan_remove(old: NodesFile, name: str) -> str:
     """Return the text without the node's lines, without the comments right above them and without its `default:`."""
-    lines = old.text.splitlines()
+    lines = _lines(old.text)
     section = old.sections[name]
     if not old.is_block:
         raise BadRegistry(
@@ -80,7 +80,7 @@ def plan_remove(old: NodesFile, name: str) -> str:
     gone = set(range(first, last))
     if old.default == name and old.default_line:
         gone.add(old.default_line - 1)
-    return "\n".join(line for number, line in enumerate(lines) if number not in gone) + "\n"
+    return "".join(line for number, line in enumerate(lines) if number not in gone)
 
 
 def entry(name: str, settings: Mapping[str, Any], column: int) -> list[str]:
@@ -91,12 +91,25 @@ def entry(name: str, settings: Mapping[str, Any], column: int) -> list[str]:
 
 def _first_node(old: NodesFile, lines: list[str], new: list[str]) -> str:
     if old.nodes_line is None:
-        return "\n".join([*lines, "nodes:", *new]) + "\n"
+        return "".join(_inserted(lines, len(lines), ["nodes:", *new]))
     at = old.nodes_line - 1
     # `nodes: {}` has no place below it, and `nodes: # text` keeps its comment.
-    lines[at] = re.sub(r"^nodes(\s*):\s*(\{\s*\}|~|null)?", r"nodes:", lines[at], count=1)
-    lines[at + 1 : at + 1] = new
-    return "\n".join(lines) + "\n"
+    lines[at] = re.sub(r"^nodes(\s*):[^\S\r\n]*(\{\s*\}|~|null)?", r"nodes:", lines[at], count=1)
+    return "".join(_inserted(lines, at + 1, new))
+
+
+def _lines(text: str) -> list[str]:
+    """Return the lines as YAML counts them, each with its end: what is not changed keeps every byte."""
+    return re.findall(r"[^\r\n\x85\u2028\u2029]*(?:\r\n|[\r\n\x85\u2028\u2029])|[^\r\n\x85\u2028\u2029]+\Z", text)
+
+
+def _inserted(lines: list[str], at: int, new: list[str]) -> list[str]:
+    """Return the lines with new ones behind the first `at`, ended as the file's own are."""
+    end = "\r\n" if any(line.endswith("\r\n") for line in lines) else "\n"
+    before = lines[:at]
+    if before and before[-1] == before[-1].rstrip("\r\n"):
+        before[-1] += end
+    return [*before, *(line + end for line in new), *lines[at:]]
 
 
 def _written(value: Any) -> str:
@@ -139,8 +152,9 @@ def _replace(old: NodesFile, text: str, wanted: Mapping[str, Mapping[str, Any]])
         raise BadRegistry(f"{old.path}: too unusual to be changed safely", hint=f"${{EDITOR:-vi}} {old.path}")
     target = old.path.resolve()
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    has_mark = target.exists() and target.read_bytes().startswith(BOM_UTF8)
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes((BOM_UTF8 if has_mark else b"") + text.encode())
         if target.exists():
             temporary.chmod(target.stat().st_mode & 0o777)
         temporary.replace(target)

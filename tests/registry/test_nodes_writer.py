@@ -169,3 +169,16 @@ def test_a_change_that_would_not_come_out_as_asked_is_refused(file):
     with pytest.raises(BadRegistry, match="too unusual to be changed safely"):
         nodes_writer.remove(file, "a")
     assert file.read_text() == text
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["no mark", "a byte order mark"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["LF", "CRLF"])
+@pytest.mark.parametrize("last", [b"", b"\n# the end"], ids=["a last line end", "no last line end"])
+def test_whatever_ends_lines_every_other_byte_stays(file, mark, end, last):
+    before = mark + b"# Ours.\nnodes:\n  a: {host: x}  # ours\n".replace(b"\n", end) + last.replace(b"\n", end)
+    file.write_bytes(before)
+    nodes_writer.add(file, "b", {"host": "box"})
+    added = end.join([b"  b:", b"    host: box", b""])
+    assert file.read_bytes() == before.replace(b"# ours" + end, b"# ours" + end + added)
+    nodes_writer.remove(file, "b")
+    assert file.read_bytes() == before
