@@ -18,12 +18,22 @@ from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, O
 
 from agent.audit import TARGETS, Attempt, Audit
 from agent.context import Context
-from agent.errors import AgentError, InvalidParams
+from agent.errors import (
+    AgentError,
+    AlreadyExists,
+    CommandFailed,
+    Disabled,
+    InvalidParams,
+    NotFound,
+    NotManaged,
+)
 from agent.method import Method
 from agent.privileged import HelperSilent
 from agent.store import Ending, Intent
 
 Document = Dict[str, Any]
+# Refusals that follow from what is there. A `delete` that found nothing must not remove what came later.
+KEPT = tuple(error.kind for error in (AlreadyExists, Disabled, NotFound, NotManaged))
 Runner = Callable[[Method, Callable[..., Any], Document], Any]
 
 
@@ -83,7 +93,7 @@ class Journal:
         if self._related(change):
             with self._one_at_a_time():
                 reply = self._settle_related(change, attempt, [])
-            if reply is not None:
+            if reply is not None and _is_kept(reply):
                 return reply
         return self._begin(change, attempt, [])
 
@@ -98,14 +108,27 @@ class Journal:
         self._audit.write(attempt.record(_outcome(reply)))
         return reply
 
-    def keep(self, change: Change, attempt: Attempt, reply: Document) -> None:
-        """Write down a reply that nothing has to be undone or completed for."""
-        self._end(change, attempt, reply, [])
+    def carry_out_once(self, change: Change, attempt: Attempt) -> Document:
+        """Carry out what cannot be taken up again. Cut off, its request id answers so, and it does not run twice."""
+        self._promise(change)
+        try:
+            reply = {"result": self._run(change.entry, change.entry.function, change.params)}
+        except AgentError as error:
+            if change.request_id is not None and not error.is_unsettled:
+                self._store.forget_result(change.request_id)
+            raise
+        try:
+            self._end(change, attempt, reply, [])
+        except sqlite3.OperationalError as error:  # it was done: its result matters more than remembering it
+            print(f"the result of {change.entry.name} is not kept: {error}", file=sys.stderr, flush=True)
+            self._audit.write(attempt.record("ok"))
+        return reply
 
     def settle_all(self) -> None:
         """Take up everything that was begun and not ended; what fails again stays, and node.health says so."""
         with self._one_at_a_time():
-            for intent in self._waiting():
+            # Twice: a clone that was cut off waits for the assignment of its workspace that was begun after it.
+            for intent in (intent for _ in range(2) for intent in self._waiting()):
                 try:
                     self._again(intent)
                 except (AgentError, sqlite3.Error) as error:
@@ -184,9 +207,24 @@ class Journal:
         outcome = _outcome(reply)
         line = attempt.record(outcome if not is_again else "resumed" if outcome == "ok" else f"resumed: {outcome}")
         ids = [intent.id for intent in done]
-        record = self._store.end(Ending(ids, change.request_id, change.digest, reply, line))
+        request_id = change.request_id if _is_kept(reply) else None
+        record = self._store.end(Ending(ids, request_id, change.digest, reply, line))
         self._audit.write(line)
         self._store.forget_record(record)
+
+    def _promise(self, change: Change) -> None:
+        """Have its request id answer that it was cut off, until its result is there; on a full disk it goes without."""
+        if change.request_id is None:
+            return
+        name = change.entry.name
+        error = CommandFailed(
+            f"{name} was cut off: it may have been carried out, in part or whole",
+            hint="look what it did; then the same with another request_id", command=name, exit_code=None, stderr="",
+        )  # fmt: skip
+        try:
+            self._store.promise(change.request_id, change.digest, {"error": error.to_dict()})
+        except sqlite3.OperationalError as problem:
+            print(f"{name} may run twice when it is repeated: {problem}", file=sys.stderr, flush=True)
 
     @contextmanager
     def _stored_with_its_result(self, change: Change) -> Iterator[None]:
@@ -214,6 +252,11 @@ class Journal:
             if not self._audit.has(line):
                 self._audit.write(line)
             self._store.forget_record(number)
+
+
+def _is_kept(reply: Document) -> bool:
+    """Tell whether a repeated call gets this reply; a refusal for a reason that passes left nothing, and runs again."""
+    return "result" in reply or reply["error"]["data"]["kind"] in KEPT
 
 
 def _outcome(reply: Document) -> str:

@@ -13,6 +13,7 @@ from agent import API_VERSION, __version__
 from agent.audit import TARGETS
 from agent.clock import now
 from agent.context import Context
+from agent.errors import ReadOnly
 from agent.method import method
 from agent.names import BASE, CLIENTS_GROUP, HELPER_SOCKET, HOMES, WORKSPACES
 from agent.types import HealthCheck, NodeHealth, NodeInfo, NodeVersion, Os
@@ -188,6 +189,10 @@ def _names(params: Dict[str, Any]) -> List[str]:
 def _check_store(context: Context) -> Tuple[str, str]:
     if context.store.damage:
         return "failing", context.store.damage
+    try:
+        context.store.database.check_writable()
+    except ReadOnly as error:
+        return "failing", error.problem
     ballast = context.store.database.ballast
     if not ballast.has_room():
         return "degraded", f"the disk of {ballast.folder} is full: only what makes room is done"

@@ -30,8 +30,6 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBf4QyqMtYxF0pAkrXgUeYX1gYHnH1P7rqSyG
 PATIENCE_S = 60
 FILES = 100
 USERS, NAMES = ("u0", "u1", "u2"), ("w0", "w1", "w2")
-# What may answer an error although nothing but a process died: a clone is never run again.
-NEVER_REPEATED = ("repo.clone",)
 
 
 class Cut(Exception):
@@ -477,7 +475,7 @@ class Storm:
             except Refused as error:
                 is_settled = not error.is_open
                 said += f", then {error} {error.data}"
-                if is_settled and (reply is not None or (kind != "tool" and method not in NEVER_REPEATED)):
+                if is_settled and (reply is not None or kind != "tool"):
                     self.failures.append(said)
             if time.monotonic() > deadline:
                 self.failures.append(f"{said}: not settled")
@@ -486,7 +484,7 @@ class Storm:
         for problem in Look(self.model).wrong:
             self.failures.append(f"{said} refused | {problem}")
         try:
-            self.once(method, dict(params, request_id=params["request_id"] + "-2"))
+            self.once(method, params)
             self.model.done(method, params)
             self.furnish(method, params.get("name"))
         except (Cut, Refused) as error:
