@@ -113,6 +113,8 @@ class Journal:
         self._promise(change)
         try:
             reply = {"result": self._run(change.entry, change.entry.function, change.params)}
+        except HelperSilent as error:
+            raise _cut_off(change.entry.name) from error
         except AgentError as error:
             if change.request_id is not None and not error.is_unsettled:
                 self._store.forget_result(change.request_id)
@@ -216,15 +218,11 @@ class Journal:
         """Have its request id answer that it was cut off, until its result is there; on a full disk it goes without."""
         if change.request_id is None:
             return
-        name = change.entry.name
-        error = CommandFailed(
-            f"{name} was cut off: it may have been carried out, in part or whole",
-            hint="look what it did; then the same with another request_id", command=name, exit_code=None, stderr="",
-        )  # fmt: skip
         try:
-            self._store.promise(change.request_id, change.digest, {"error": error.to_dict()})
-        except sqlite3.OperationalError as problem:
-            print(f"{name} may run twice when it is repeated: {problem}", file=sys.stderr, flush=True)
+            reply = {"error": _cut_off(change.entry.name).to_dict()}
+            self._store.promise(change.request_id, change.digest, reply)
+        except sqlite3.OperationalError as error:
+            print(f"{change.entry.name} may run twice when it is repeated: {error}", file=sys.stderr, flush=True)
 
     @contextmanager
     def _stored_with_its_result(self, change: Change) -> Iterator[None]:
@@ -252,6 +250,12 @@ class Journal:
             if not self._audit.has(line):
                 self._audit.write(line)
             self._store.forget_record(number)
+
+
+def _cut_off(name: str) -> CommandFailed:
+    problem = f"{name} was cut off: it may have been carried out, in part or whole"
+    hint = "look what it did; then the same with another request_id"
+    return CommandFailed(problem, hint=hint, command=name, exit_code=None, stderr="")
 
 
 def _is_kept(reply: Document) -> bool:

@@ -93,7 +93,7 @@ class Fragile(Web1):
 
 
 @pytest.fixture(scope="module")
-def node(make_person: Callable[..., Person]) -> Iterator[Fragile]:
+def fragile(make_person: Callable[..., Person]) -> Iterator[Fragile]:
     person = make_person({"web1": "bookworm"})
     person.on("web1", DISKS)
     person.runs("inv node.prepare")
@@ -103,6 +103,13 @@ def node(make_person: Callable[..., Person]) -> Iterator[Fragile]:
         with Client(Registry.load(person.registry).get("web1")) as client:
             client.node.version()
             yield Fragile(person, client)
+
+
+@pytest.fixture
+def node(fragile: Fragile) -> Iterator[Fragile]:
+    """The node of this module, with a connection for this test alone: some restart the agent."""
+    yield fragile
+    fragile.client.close()
 
 
 @pytest.mark.parametrize("folder", ["/var/lib/codesmith", "/var/lib/codesmith-helper"])
@@ -248,7 +255,6 @@ def test_a_store_that_cannot_be_written_is_read_only_and_says_so(node: Fragile) 
         assert [user.name for user in client.user.list()] == ["safe"]
     assert client.user.delete(name="safe").deleted
     assert node.status_of("store") == ("ok", "readable and writable")
-    client.close()
 
 
 def test_an_agent_that_starts_on_a_full_disk_needs_no_second_start(node: Fragile) -> None:
@@ -265,7 +271,6 @@ def test_an_agent_that_starts_on_a_full_disk_needs_no_second_start(node: Fragile
     node.person.wait_until(lambda: node.person.runs("inv user.list", check=False).ok, within_s=30)
     client.close()
     assert client.user.delete(name="safe").deleted
-    client.close()
 
 
 DAMAGES = {
