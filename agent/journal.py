@@ -82,7 +82,9 @@ class Journal:
     def __init__(self, context: Context, audit: Audit, methods: Dict[str, Method], run: Runner) -> None:
         self._store, self._audit, self._run, self._methods = context.store, audit, run, methods
         self._one_at_a_time, self._guard = context.one_at_a_time, threading.Lock()
-        self._unsettled: Dict[int, Intent] = {intent.id: intent for intent in self._store.intents()}
+        # One of a newer agent waits for it; node.health names it.
+        known = [intent for intent in self._store.intents() if intent.method in methods]
+        self._unsettled: Dict[int, Intent] = {intent.id: intent for intent in known}
         self._write_late_records()
 
     def carry_out(self, change: Change, attempt: Attempt) -> Document:

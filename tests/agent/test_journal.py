@@ -193,6 +193,16 @@ def test_what_waits_for_a_later_change_is_taken_up_after_it(rpc: Rpc, monkeypatc
     assert rpc.store.intents() == []
 
 
+def test_what_a_newer_agent_began_waits_for_it_and_holds_up_nothing(tmp_path: Path) -> None:
+    with agent(tmp_path) as rpc:
+        rpc.store.begin("user.rename", {"name": "ada"})
+    with agent(tmp_path) as rpc:
+        rpc.dispatcher.resume()
+        assert rpc.call("user.create", name="ada")["state"] == "active"
+        assert [intent.method for intent in rpc.store.intents()] == ["user.rename"]
+        assert "user.rename ada" in str(rpc.call("node.health"))
+
+
 def test_an_audit_record_that_did_not_reach_its_file_is_written_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
