@@ -141,7 +141,7 @@ def told(error: sqlite3.OperationalError, path: str) -> AgentError:
     """Return what SQLite says as an error of the contract: a full disk, a file that is held, or one it cannot use."""
     folder = os.path.dirname(path)
     text = f"the store in {folder} cannot be written: {error}"
-    if _is_full(error):
+    if _is_full(error) and not ("unable to open" in str(error) and Ballast(folder).has_room()):
         return LimitReached(text, hint=f"df {folder}")
     if "locked" in str(error):
         return InUse(text, hint=f"fuser -v {path}")

@@ -124,10 +124,10 @@ def test_the_other_halfs_file_is_not_taken_for_ours(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "kind"),
     [("database or disk is full", LimitReached), ("database is locked", InUse),
-     ("attempt to write a readonly database", ReadOnly)],
+     ("attempt to write a readonly database", ReadOnly), ("unable to open database file", ReadOnly)],
 )  # fmt: skip
-def test_what_sqlite_says_is_told_as_what_it_is(said: str, kind: type[AgentError]) -> None:
-    assert type(told(sqlite3.OperationalError(said), "/var/lib/a/b.db")) is kind
+def test_what_sqlite_says_is_told_as_what_it_is(tmp_path: Path, said: str, kind: type[AgentError]) -> None:
+    assert type(told(sqlite3.OperationalError(said), str(tmp_path / "b.db"))) is kind
 
 
 def test_a_ledger_that_forgot_which_uids_were_given_out_gives_none(tmp_path: Path) -> None:
