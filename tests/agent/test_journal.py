@@ -171,6 +171,21 @@ def test_a_store_that_fails_half_way_leaves_the_change_to_be_completed(
     assert rpc.store.intents() == []
 
 
+def test_an_assignment_that_was_cut_off_is_not_forgotten_by_a_refusal(rpc: Rpc) -> None:
+    for name in ("ada", "bob"):
+        rpc.call("user.create", name=name)
+    rpc.call("workspace.create", name="demo", user="ada")
+    cut_off(rpc, "workspace.assign", "workspace.assign", name="demo", user="bob")
+    rpc.helper.refusals["workspace.assign"] = InUse("a file system is mounted")
+    rpc.dispatcher.resume()
+    assert rpc.call("workspace.get", name="demo")["state"] == "pending"
+    assert "workspace.assign demo bob" in str(rpc.call("node.health"))
+    rpc.helper.refusals.clear()
+    rpc.dispatcher.resume()
+    assert rpc.call("workspace.get", name="demo")["state"] == "ready"
+    assert rpc.store.intents() == []
+
+
 def test_what_waits_for_a_later_change_is_taken_up_after_it(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ada", "bob"):
         rpc.call("user.create", name=name)

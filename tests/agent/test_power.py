@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from agent import gitjob
 from agent.audit import Audit
 from agent.helper import accounts, databases, handover, homes, schedules, trees
 from agent.helper.ledger import Ledger
@@ -141,6 +142,17 @@ def test_what_a_tool_wrote_into_etc_stays(disk: Disk, monkeypatch: pytest.Monkey
     accounts.close_access("ada")
     with disk.after_a_power_cut() as after:
         assert (after / "passwd").read_text() == "cs-ada\n"
+
+
+def test_a_repository_that_was_made_is_there_whole(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = {"action": "init", "name": "x", "branch": "main", "token": "0" * 32, "programs": ["git"]}
+    with monkeypatch.context() as patch:
+        patch.chdir(disk.path)
+        assert gitjob.answer(wanted)["repo"]["branch"] == "main"
+    with disk.after_a_power_cut() as after:
+        assert os.listdir(after / "code") == ["x"]
+        assert (after / "code/x/.git/HEAD").read_text() == "ref: refs/heads/main\n"
+        assert (after / "code/x/.git/codesmith").exists()
 
 
 def test_ledger_store_and_audit_record_stay(disk: Disk) -> None:
