@@ -175,7 +175,7 @@ class Model:
         for name in NAMES:
             if name not in self.workspaces and name not in self.users:
                 yield 4, "workspace.create", {"name": name}
-                yield 1, "workspace.create", {"name": name, "repo": {"url": URL}}
+                yield 0.5, "workspace.create", {"name": name, "repo": {"url": URL}}
         for name, one in self.workspaces.items():
             yield 2, "workspace.delete", {"name": name}
             if self.users[one["user"]]["state"] != "active":
