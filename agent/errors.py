@@ -28,6 +28,11 @@ class AgentError(Exception):
         error.is_unsettled = error.is_unsettled or bool(error.data.get("pending"))
         return error
 
+    def unsettle(self) -> AgentError:
+        """Mark it as of a change that is half-done: it is taken up again."""
+        self.is_unsettled, self.data["pending"] = True, True
+        return self
+
     def to_dict(self) -> Dict[str, Any]:
         """Return the JSON-RPC error object."""
         return {"code": self.code, "message": self.problem, "data": self.data}

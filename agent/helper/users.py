@@ -85,6 +85,8 @@ def make_user(ledger: Ledger, name: str, keys: List[str]) -> Dict[str, Any]:
         accounts.ensure(name, record.uid)
         if not trees.is_owned_directory(HOMES, login_of(name), record.uid):
             trees.make(HOMES, login_of(name), record.uid, 0o700, _home_entries(keys))
+        elif record.state == "active":  # asked for by a front end that has forgotten it: what it was told then is over
+            homes.write_keys(name, record.uid, keys)
     except (CommandFailed, NotManaged, OSError):
         if record.state == "pending":
             undo_user(ledger, record)

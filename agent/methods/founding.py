@@ -141,9 +141,8 @@ def _unmake(context: Context, document: Dict[str, Any], reason: Optional[AgentEr
     except AgentError as error:
         problem = f"{reason.problem}; " if reason else ""
         problem += f"workspace {name!r} could not be removed again yet: {error.problem}"
-        error.problem, error.is_unsettled = problem, True
-        error.data["pending"] = True
-        raise
+        error.problem = problem
+        raise error.unsettle() from None
     if remove_user:
         context.store.remove_user(found["user"])
     context.store.remove_workspace(name)

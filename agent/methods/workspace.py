@@ -221,6 +221,8 @@ def _complete_assignment(
     try:
         made = context.helper.call("workspace.assign", reply_timeout_s=ASSIGN_TIMEOUT_S, name=name, user=user)
     except AgentError as error:
+        if before != "ready":
+            raise error.unsettle() from None  # it was begun before, and how far it came is the helper's to say
         if not error.is_unsettled:
             context.store.change_workspace(name, {"state": before})
         raise

@@ -166,6 +166,16 @@ database.commit()
     web1.on("rmdir /srv/codesmith/workspaces/mine; userdel -r cs-mine", check=False)
 
 
+def test_a_user_that_the_store_has_forgotten_is_made_again_with_the_keys_of_now(web1: Web1) -> None:
+    """As after a restored backup: keys from before must not let anybody in."""
+    old, new = (f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{letter * 43}" for letter in "AB")
+    uid = web1.client.user.create(name="lost", ssh_keys=[old]).uid
+    forget = "database.execute(\"DELETE FROM users WHERE name = 'lost'\"); database.commit()"
+    web1.on(f"python3 - <<'E'\nimport sqlite3\ndatabase = sqlite3.connect('/var/lib/codesmith/state.db')\n{forget}\nE")
+    assert web1.client.user.create(name="lost", ssh_keys=[new]).uid == uid
+    assert web1.on("cat /srv/codesmith/home/cs-lost/.ssh/authorized_keys").out == f"{new}\n"
+
+
 def test_only_the_front_end_reaches_the_helper(web1: Web1) -> None:
     verb = {"verb": "user.remove", "arguments": {"name": "nobody"}}
     assert json.loads(web1.helper(verb).out) == {"result": {"leftovers": []}}
