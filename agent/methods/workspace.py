@@ -418,7 +418,7 @@ def show(document: Dict[str, Any]) -> Workspace:
         "login": document["login"],
         "uid": document["uid"],
         "gid": document["gid"],
-        "mode": "0700",
+        "mode": claims.mode_of(document["name"]),
         "state": document.get("state", "ready"),
         "labels": document["labels"],
         "repos": document["repos"],
