@@ -45,6 +45,14 @@ def is_workspace(document: Document) -> bool:
     return stat.S_ISDIR(found.st_mode) and (is_moving or found.st_uid == document["uid"])
 
 
+def mode_of(workspace: str) -> str:
+    """Return the permissions of a workspace's directory as they are; while it is not there, those it is made with."""
+    try:
+        return f"{stat.S_IMODE(os.lstat(path_of(workspace)).st_mode):04o}"
+    except OSError:
+        return "0700"
+
+
 def _is_account_of(document: Document, account: Optional[pwd.struct_passwd]) -> bool:
     name, uid = document["name"], document["uid"]
     if not _is_name(name) or not _is_uid(uid):

@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 from agent.audit import Attempt, Audit
 from agent.context import LOCK_WAIT_S, Context
 from agent.database import told
-from agent.errors import AgentError, InUse, InvalidParams, ReadOnly
+from agent.errors import AgentError, InUse, InvalidParams, ReadOnly, printable
 from agent.journal import Change, Journal
 from agent.messages import Records
 from agent.method import Method
@@ -157,8 +157,7 @@ class ParameterCheck:
         problems += [(name, "is missing") for name, one in known.items() if one["required"] and name not in params]
         problems += [(name, found) for name in params if name in known for found in self._problems(name, params[name])]
         if problems:
-            # What the caller made up may steer the terminal that it is shown on.
-            shown = [(ascii(name[:64])[1:-1], problem) for name, problem in problems[:32]]
+            shown = [(printable(name[:64]), problem) for name, problem in problems[:32]]
             text = "; ".join(f"{name} {problem}" for name, problem in shown[:3])
             errors = [{"field": name, "problem": problem} for name, problem in shown]
             raise InvalidParams(text, hint=self._hint(problems[0][0]), errors=errors)

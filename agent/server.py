@@ -37,8 +37,8 @@ from agent.store import Store
 BODY_BYTES_MAX = 256 << 10
 LOAN_PATH = "/ssh-agent"
 CONNECTIONS_MAX = 256
-# Of answers that are not taken, all together.
-REPLIES_BYTES_MAX = 64 << 20
+# Of answers that are not taken yet, all together: more than 48 commands with a megabyte of text on each output.
+REPLIES_BYTES_MAX = 256 << 20
 # What may come before the body. http.client alone would take 100 lines of 64 KiB.
 HEAD_BYTES_MAX = 32 << 10
 # For a whole request from its first byte, and for a whole reply: a byte now and then does not prolong them.

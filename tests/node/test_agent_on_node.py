@@ -62,6 +62,14 @@ def test_an_account_that_was_made_again_by_hand_is_left_alone(web1: Web1) -> Non
     assert web1.client.user.delete(name="twin").leftovers == []
 
 
+def test_the_mode_of_a_workspace_is_told_as_it_is(web1: Web1) -> None:
+    assert web1.client.workspace.create(name="mode").mode == "0700"
+    web1.client.workspace.exec(name="mode", argv=["chmod", "2751", "."])
+    assert web1.client.workspace.get(name="mode").mode == "2751"
+    assert {one.name: one.mode for one in web1.client.workspace.list()}["mode"] == "2751"
+    assert web1.client.workspace.delete(name="mode").deleted
+
+
 def test_no_job_runs_in_a_directory_that_was_put_in_the_place_of_ours(web1: Web1) -> None:
     client, path = web1.client, "/srv/codesmith/workspaces/swapped"
     client.workspace.create(name="swapped")
