@@ -123,7 +123,7 @@ def remove_account(ledger: Ledger, name: str) -> List[str]:
     ledger.mark_user(name, "leaving")
     schedules.remove(name, record.uid)
     closing.end_all(ledger, record)
-    left, is_late = sweep.sweep(record.uid)
+    left, is_late = sweep.sweep(record.uid, sweep.LIMIT_S)
     if is_late:
         ledger.keep_sweeping(record.uid)
     left = [*schedules.remove(name, record.uid), *left]
