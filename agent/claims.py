@@ -12,8 +12,7 @@ import re
 import stat
 from typing import Any, Dict, Iterable, Iterator, Optional
 
-from agent.helper.ledger import UID_FIRST, UID_LAST
-from agent.names import NAME, home_of, login_of, path_of
+from agent.names import NAME, UID_FIRST, UID_LAST, home_of, login_of, path_of
 
 Document = Dict[str, Any]
 

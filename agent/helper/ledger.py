@@ -13,10 +13,9 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from agent.database import Database, Layout
 from agent.errors import AgentError, LimitReached, ReadOnly
+from agent.names import UID_FIRST, UID_LAST
 
 PATH = "/var/lib/codesmith-helper/ledger.db"
-# Above what Debian gives to people, systemd to dynamic users and the 16-bit nobody; below the first subordinate uid.
-UID_FIRST, UID_LAST = 70000, 99999
 # Else whoever takes the front end over uses all of them up within the hour, for good.
 UIDS_PER_DAY, DAY_S = 2000, 86400
 LAYOUT = Layout(

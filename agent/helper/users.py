@@ -13,10 +13,10 @@ from agent import sshkeys
 from agent.clock import now
 from agent.errors import AgentError, CommandFailed, Disabled, InUse, InvalidParams, NotFound, NotManaged
 from agent.helper import accounts, closing, databases, homes, obstacles, schedules, sweep, trash, trees
-from agent.helper.ledger import UID_FIRST, Ledger, UserRecord
+from agent.helper.ledger import Ledger, UserRecord
 from agent.helper.lock import exclusive_ledger, read_ledger
 from agent.helper.refusals import half_done
-from agent.names import HOMES, home_of, login_of, parse_name
+from agent.names import HOMES, UID_FIRST, home_of, login_of, parse_name
 
 SWEEP_LOCK = "/var/lib/codesmith-helper/sweep.lock"
 
