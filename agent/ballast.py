@@ -19,7 +19,7 @@ class Ballast:
     """The reserve of one directory."""
 
     def __init__(self, folder: str) -> None:
-        self.folder, self._path = folder, os.path.join(folder, NAME)
+        self.folder, self.path = folder, os.path.join(folder, NAME)
 
     def ensure(self) -> None:
         """Make it if it does not stand; LimitReached when the disk has no room for it, or none beside it."""
@@ -40,20 +40,20 @@ class Ballast:
     def let_go(self) -> bool:
         """Give the room back; False when there was none to give."""
         try:
-            os.unlink(self._path)
+            os.unlink(self.path)
         except OSError:
             return False
         return True
 
     def _stands(self) -> bool:
         try:
-            found = os.lstat(self._path)
+            found = os.lstat(self.path)
         except FileNotFoundError:
             return False
         return found.st_size == SIZE_BYTES and found.st_blocks * 512 >= SIZE_BYTES
 
     def _make(self) -> None:
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             os.posix_fallocate(descriptor, 0, SIZE_BYTES)
         except OSError:

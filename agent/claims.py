@@ -12,8 +12,7 @@ import re
 import stat
 from typing import Any, Dict, Iterable, Iterator, Optional
 
-from agent.helper.ledger import UID_FIRST, UID_LAST
-from agent.names import NAME, home_of, login_of, path_of
+from agent.names import NAME, UID_FIRST, UID_LAST, home_of, login_of, path_of
 
 Document = Dict[str, Any]
 
@@ -43,6 +42,14 @@ def is_workspace(document: Document) -> bool:
         return True
     is_moving = document.get("state", "ready") != "ready" and _is_uid(found.st_uid)
     return stat.S_ISDIR(found.st_mode) and (is_moving or found.st_uid == document["uid"])
+
+
+def mode_of(workspace: str) -> str:
+    """Return the permissions of a workspace's directory as they are; while it is not there, those it is made with."""
+    try:
+        return f"{stat.S_IMODE(os.lstat(path_of(workspace)).st_mode):04o}"
+    except OSError:
+        return "0700"
 
 
 def _is_account_of(document: Document, account: Optional[pwd.struct_passwd]) -> bool:

@@ -6,13 +6,15 @@ or not ours is refused and stays as it is, to the byte; it is never replaced by 
 
 from __future__ import annotations
 
+import functools
 import os
 import secrets
 import sqlite3
-from typing import Any, List, NamedTuple, Optional, Tuple
+from contextlib import closing
+from typing import Any, FrozenSet, List, NamedTuple, Optional, Tuple
 
 from agent.ballast import Ballast
-from agent.errors import LimitReached, ReadOnly
+from agent.errors import AgentError, InUse, LimitReached, ReadOnly
 
 Statement = Tuple[Any, ...]
 Row = Tuple[Any, ...]
@@ -71,6 +73,13 @@ class Database:
         found = self._connection.execute("PRAGMA quick_check").fetchone()[0]
         if found != "ok":
             raise ReadOnly(f"{self.path}: {found}")
+        self.check_writable()
+
+    def check_writable(self) -> None:
+        """Raise ReadOnly when the file, or one beside it, belongs to somebody else, or its disk can only be read."""
+        for path in (os.path.dirname(self.path), self.path, *_beside(self.path)):
+            if os.path.lexists(path) and not os.access(path, os.W_OK):
+                raise ReadOnly(f"{path} cannot be written")
 
     def _write(self, statements: Tuple[Statement, ...]) -> sqlite3.Cursor:
         connection = self._connection
@@ -81,20 +90,32 @@ class Database:
         return cursor
 
     def _open(self, layout: Layout) -> sqlite3.Connection:
+        # Looked for first: they are made after the file.
+        left = [path for path in (self.ballast.path, *_beside(self.path)) if os.path.lexists(path)]
         if not os.path.lexists(self.path):
+            if left:
+                raise ReadOnly(f"{self.path} is gone, and {left[0]} is left of it")
             self._make(layout)
         connection = _connect(self.path, self._timeout_s)
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version != layout.version:
-            tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            what = f"version {version}, this agent knows {layout.version}" if tables else "no tables of ours"
-            raise ReadOnly(f"{self.path} has {what}")
+        try:
+            self._check_ours(connection, layout)
+        except BaseException:
+            connection.close()
+            raise
         # Only now: a file that is not ours stays as it is, to the byte.
         connection.executescript(layout.later_tables)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         return connection
+
+    def _check_ours(self, connection: sqlite3.Connection, layout: Layout) -> None:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        columns = _columns(connection)
+        if not columns or (version == layout.version and not _columns_of(layout.tables) <= columns):
+            raise ReadOnly(f"{self.path} has no tables of ours")
+        if version != layout.version:
+            raise ReadOnly(f"{self.path} has version {version}, this agent knows {layout.version}")
 
     def _make(self, layout: Layout) -> None:
         """Make the file under another name first: so one without tables is always a damaged one.
@@ -113,13 +134,34 @@ class Database:
             for path in (temporary, f"{temporary}-journal"):
                 if os.path.exists(path):
                     os.unlink(path)
-        _sync(os.path.dirname(self.path))
+        sync_folder(os.path.dirname(self.path))
 
 
-def full_disk(error: sqlite3.Error, path: str) -> LimitReached:
-    """Return what SQLite says about a disk as an error of the contract."""
+def told(error: sqlite3.OperationalError, path: str) -> AgentError:
+    """Return what SQLite says as an error of the contract: a full disk, a file that is held, or one it cannot use."""
     folder = os.path.dirname(path)
-    return LimitReached(f"the store in {folder} cannot be written: {error}", hint=f"df {folder}")
+    text = f"the store in {folder} cannot be written: {error}"
+    if _is_full(error) and not ("unable to open" in str(error) and Ballast(folder).has_room()):
+        return LimitReached(text, hint=f"df {folder}")
+    if "locked" in str(error):
+        return InUse(text, hint=f"fuser -v {path}")
+    return ReadOnly(text, hint=f"ls -la {folder}; mount | grep -w ro")
+
+
+def _beside(path: str) -> Tuple[str, str]:
+    return f"{path}-wal", f"{path}-shm"
+
+
+def _columns(connection: sqlite3.Connection) -> FrozenSet[Row]:
+    tables = "sqlite_master AS t, pragma_table_info(t.name) AS c WHERE t.type = 'table'"
+    return frozenset(connection.execute(f"SELECT t.name, c.name FROM {tables}"))  # noqa: S608 (no value is in it)
+
+
+@functools.cache
+def _columns_of(tables: str) -> FrozenSet[Row]:
+    with closing(_connect(":memory:", 0)) as connection:
+        connection.executescript(tables)
+        return _columns(connection)
 
 
 def _is_full(error: sqlite3.OperationalError) -> bool:
@@ -130,7 +172,8 @@ def _connect(path: str, timeout_s: float) -> sqlite3.Connection:
     return sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=timeout_s)
 
 
-def _sync(folder: str) -> None:
+def sync_folder(folder: str) -> None:
+    """Have what was renamed, made and removed in a directory on disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -15,8 +15,8 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 
 from agent.audit import Attempt, Audit
 from agent.context import LOCK_WAIT_S, Context
-from agent.database import full_disk
-from agent.errors import AgentError, InUse, InvalidParams, ReadOnly
+from agent.database import told
+from agent.errors import AgentError, InUse, InvalidParams, ReadOnly, printable
 from agent.journal import Change, Journal
 from agent.messages import Records
 from agent.method import Method
@@ -90,8 +90,6 @@ class Dispatcher:
             if refusal is not None:
                 raise refusal
             change = Change.of(entry, self._checks[entry.name](params))
-            if not entry.is_resumable:
-                self._journal.announce(attempt)
             reply = self._replied(change, attempt)
         except AgentError as error:
             self._journal.note(attempt, error.kind)
@@ -115,15 +113,8 @@ class Dispatcher:
             return self._journal.earlier_reply(change, attempt) or self._carry_out(change, attempt)
 
     def _carry_out(self, change: Change, attempt: Attempt) -> Dict[str, Any]:
-        if change.entry.is_resumable:
-            return self._journal.carry_out(change, attempt)
-        reply = {"result": self._run(change.entry, change.entry.function, change.params)}
-        try:
-            self._journal.keep(change, attempt, reply)
-        except sqlite3.OperationalError as error:  # it was done: its result matters more than remembering it
-            print(f"the result of {change.entry.name} is not kept: {error}", file=sys.stderr, flush=True)
-            self._journal.note(attempt, "ok")
-        return reply
+        journal = self._journal
+        return (journal.carry_out if change.entry.is_resumable else journal.carry_out_once)(change, attempt)
 
     def _run(self, entry: Method, function: Callable[..., Any], params: Dict[str, Any]) -> Any:
         try:
@@ -132,7 +123,8 @@ class Dispatcher:
         except AgentError:
             raise
         except sqlite3.Error as error:
-            raise self._told(entry, error) from error
+            problem = self._told(entry, error)
+            raise (problem.unsettle() if entry.mutates else problem) from error
         except Exception as error:  # the RPC border, and half-way through a change the journal must know it as such
             raise InternalError.by(entry.name) from error
 
@@ -140,7 +132,7 @@ class Dispatcher:
         """Return what SQLite says as an error of the contract: a full disk, or a damaged store."""
         store = self._context.store
         if isinstance(error, sqlite3.OperationalError):
-            return full_disk(error, store.path)
+            return told(error, store.path)
         if isinstance(error, sqlite3.DatabaseError):
             store.damage = store.damage or str(error)
             return ReadOnly(f"{entry.name} failed: the agent's store is damaged: {error}", hint="inv node.health")
@@ -165,8 +157,7 @@ class ParameterCheck:
         problems += [(name, "is missing") for name, one in known.items() if one["required"] and name not in params]
         problems += [(name, found) for name in params if name in known for found in self._problems(name, params[name])]
         if problems:
-            # What the caller made up may steer the terminal that it is shown on.
-            shown = [(ascii(name[:64])[1:-1], problem) for name, problem in problems[:32]]
+            shown = [(printable(name[:64]), problem) for name, problem in problems[:32]]
             text = "; ".join(f"{name} {problem}" for name, problem in shown[:3])
             errors = [{"field": name, "problem": problem} for name, problem in shown]
             raise InvalidParams(text, hint=self._hint(problems[0][0]), errors=errors)

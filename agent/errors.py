@@ -5,6 +5,11 @@ from __future__ import annotations
 from typing import Any, Dict, Type
 
 
+def printable(text: str) -> str:
+    """Return a text in which what steers a terminal, or is no Unicode (as names of files may be), is an escape."""
+    return text if text.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
 class AgentError(Exception):
     """One line of the error table of the contract: a number and a kind for programs, a sentence for people."""
 
@@ -15,7 +20,7 @@ class AgentError(Exception):
 
     def __init__(self, problem: str, *, hint: str = "", **data: Any) -> None:
         super().__init__(problem)
-        self.problem = problem
+        self.problem = printable(problem)
         self.data: Dict[str, Any] = {"kind": self.kind, **({"hint": hint} if hint else {}), **data}
 
     @classmethod
@@ -27,6 +32,11 @@ class AgentError(Exception):
         error.kind = error.data["kind"]
         error.is_unsettled = error.is_unsettled or bool(error.data.get("pending"))
         return error
+
+    def unsettle(self) -> AgentError:
+        """Mark it as of a change that is half-done: it is taken up again."""
+        self.is_unsettled, self.data["pending"] = True, True
+        return self
 
     def to_dict(self) -> Dict[str, Any]:
         """Return the JSON-RPC error object."""

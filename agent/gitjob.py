@@ -8,8 +8,10 @@ has no name in any file system.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import selectors
 import shlex
 import shutil
 import signal
@@ -24,6 +26,7 @@ from agent import borrowed, gitwords, headroom
 
 MARK = "codesmith"  # in the repository's .git: which call made it
 STDERR_MAX = 2000
+OUTPUT_BYTES_MAX = CHUNK_BYTES = 65536
 READ_TIMEOUT_S = 10.0
 # Only https and ssh; no hooks, no submodules, no file system monitor; no helper that would keep a credential.
 SETTINGS = (
@@ -41,6 +44,7 @@ SSH_OPTIONS = (
     "ConnectTimeout=20",
     "ForwardAgent=no",
     "UpdateHostKeys=no",
+    "ControlPath=none",
 )
 
 
@@ -121,14 +125,20 @@ def make(request: Dict[str, Any], lent: Optional[socket.socket]) -> Dict[str, An
             clone(request, temporary, lent)
         write_mark(temporary, token)
         # On disk before it has its name: a power cut leaves the whole repository or none.
-        subprocess.run(["sync", "--file-system", temporary], stdin=subprocess.DEVNULL, check=False)
+        sync(temporary)
         if os.path.lexists(final):
             return {"problem": "exists"}
         os.rename(temporary, final)
-        subprocess.run(["sync", "--file-system", "code"], stdin=subprocess.DEVNULL, check=False)
+        sync("code")
     finally:
         subprocess.run(["rm", "-rf", "--", temporary], stdin=subprocess.DEVNULL, check=False)
     return {"repo": read(final)}
+
+
+def sync(path: str) -> None:
+    """Have all of the file system of `path` on disk; OSError when it is not."""
+    if subprocess.run(["sync", "--file-system", path], stdin=subprocess.DEVNULL, check=False).returncode:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 def temporary_name(token: str) -> str:
@@ -231,20 +241,37 @@ def git(
 
 
 def _await(child: subprocess.Popen[bytes], timeout_s: Optional[float], is_watched: bool) -> Tuple[bytes, bytes]:
-    """Return both outputs of a process at its end; end it, and what it started, when it may not go on."""
-    deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    while True:
-        try:
-            if is_watched and headroom.is_short("."):
-                raise DiskShort
-            return child.communicate(timeout=headroom.WATCH_S)
-        except subprocess.TimeoutExpired:
-            if deadline is not None and time.monotonic() > deadline:
-                os.killpg(child.pid, signal.SIGKILL)
-                raise
-        except DiskShort:
-            os.killpg(child.pid, signal.SIGKILL)
-            raise
+    """Return the last of both outputs of a process at its end; end it, and what it started, when it may not go on.
+
+    A server decides how much git says: what came before is dropped, not kept in memory.
+    """
+    deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+    kept: Dict[Any, bytearray] = {child.stdout: bytearray(), child.stderr: bytearray()}
+    try:
+        with selectors.DefaultSelector() as selector:
+            for file in kept:
+                selector.register(file, selectors.EVENT_READ)
+            while selector.get_map():
+                for key, _ in selector.select(headroom.WATCH_S):
+                    data = os.read(key.fd, CHUNK_BYTES)
+                    if not data:
+                        selector.unregister(key.fileobj)
+                    kept[key.fileobj] += data
+                    del kept[key.fileobj][:-OUTPUT_BYTES_MAX]
+                _check(deadline, is_watched)
+        child.wait()
+    except BaseException:
+        os.killpg(child.pid, signal.SIGKILL)
+        raise
+    return bytes(kept[child.stdout]), bytes(kept[child.stderr])
+
+
+def _check(deadline: float, is_watched: bool) -> None:
+    """Raise when git may not go on."""
+    if is_watched and headroom.is_short("."):
+        raise DiskShort
+    if time.monotonic() > deadline:
+        raise TimeoutError
 
 
 def read(path: str) -> Dict[str, Optional[str]]:
@@ -253,7 +280,7 @@ def read(path: str) -> Dict[str, Optional[str]]:
     try:
         branch = git(*where, "symbolic-ref", "--quiet", "--short", "HEAD", timeout_s=READ_TIMEOUT_S, quiet_codes=(1,))
         commit = git(*where, "rev-parse", "--quiet", "--verify", "HEAD", timeout_s=READ_TIMEOUT_S, quiet_codes=(1,))
-    except (GitFailed, OSError, subprocess.TimeoutExpired):
+    except (GitFailed, OSError):
         return {"branch": None, "commit": None}
     return {"branch": branch or None, "commit": commit or None}
 

@@ -18,7 +18,15 @@ from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, O
 
 from agent.audit import TARGETS, Attempt, Audit
 from agent.context import Context
-from agent.errors import AgentError, InvalidParams
+from agent.errors import (
+    AgentError,
+    AlreadyExists,
+    CommandFailed,
+    Disabled,
+    InvalidParams,
+    NotFound,
+    NotManaged,
+)
 from agent.method import Method
 from agent.privileged import HelperSilent
 from agent.store import ANNOUNCED, Ending, Intent
@@ -26,6 +34,8 @@ from agent.store import ANNOUNCED, Ending, Intent
 Document = Dict[str, Any]
 # What the audit record says of a change that the agent did not live to see the end of, and that is not taken up again.
 CUT_OFF = "cut_off"
+# Refusals that follow from what is there. A `delete` that found nothing must not remove what came later.
+KEPT = tuple(error.kind for error in (AlreadyExists, Disabled, NotFound, NotManaged))
 Runner = Callable[[Method, Callable[..., Any], Document], Any]
 
 
@@ -74,7 +84,9 @@ class Journal:
     def __init__(self, context: Context, audit: Audit, methods: Dict[str, Method], run: Runner) -> None:
         self._store, self._audit, self._run, self._methods = context.store, audit, run, methods
         self._one_at_a_time, self._guard = context.one_at_a_time, threading.Lock()
-        self._unsettled: Dict[int, Intent] = {intent.id: intent for intent in self._store.intents()}
+        # One of a newer agent waits for it; node.health names it.
+        known = [intent for intent in self._store.intents() if intent.method in methods]
+        self._unsettled: Dict[int, Intent] = {intent.id: intent for intent in known}
         self._write_late_records()
 
     def carry_out(self, change: Change, attempt: Attempt) -> Document:
@@ -85,7 +97,7 @@ class Journal:
         if self._related(change):
             with self._one_at_a_time():
                 reply = self._settle_related(change, attempt, [])
-            if reply is not None:
+            if reply is not None and _is_kept(reply):
                 return reply
         return self._begin(change, attempt, [])
 
@@ -100,17 +112,23 @@ class Journal:
         self.note(attempt, _outcome(reply))
         return reply
 
-    def keep(self, change: Change, attempt: Attempt, reply: Document) -> None:
-        """Write down a reply that nothing has to be undone or completed for."""
-        self._end(change, attempt, reply, [])
-
-    def announce(self, attempt: Attempt) -> None:
-        """Write down that something begins which is not taken up again: that is its record if the agent ends first."""
+    def carry_out_once(self, change: Change, attempt: Attempt) -> Document:
+        """Carry out what cannot be taken up again. Cut off, its request id answers so, and it does not run twice."""
+        self._announce(change, attempt)
         try:
-            with self._audit.next_line(attempt, CUT_OFF) as line:
-                attempt.announced = self._store.announce(line)
-        except (sqlite3.Error, AgentError) as error:  # a full disk: what makes room must stay possible
-            print(f"{error}: a kill would leave no record", file=sys.stderr, flush=True)
+            reply = {"result": self._run(change.entry, change.entry.function, change.params)}
+        except HelperSilent as error:
+            raise _cut_off(change.entry.name) from error
+        except AgentError as error:
+            if change.request_id is not None and not error.is_unsettled:
+                self._store.forget_result(change.request_id)
+            raise
+        try:
+            self._end(change, attempt, reply, [])
+        except sqlite3.OperationalError as error:  # it was done: its result matters more than remembering it
+            print(f"the result of {change.entry.name} is not kept: {error}", file=sys.stderr, flush=True)
+            self.note(attempt, "ok")
+        return reply
 
     def note(self, attempt: Attempt, outcome: str) -> None:
         """Write the audit record of what leaves nothing else; it takes the place of one that was announced."""
@@ -126,7 +144,8 @@ class Journal:
     def settle_all(self) -> None:
         """Take up everything that was begun and not ended; what fails again stays, and node.health says so."""
         with self._one_at_a_time():
-            for intent in self._waiting():
+            # Twice: a clone that was cut off waits for the assignment of its workspace that was begun after it.
+            for intent in (intent for _ in range(2) for intent in self._waiting()):
                 try:
                     self._again(intent)
                 except (AgentError, sqlite3.Error) as error:
@@ -206,11 +225,22 @@ class Journal:
         outcome = _outcome(reply)
         told = outcome if not is_again else "resumed" if outcome == "ok" else f"resumed: {outcome}"
         ids = [intent.id for intent in done]
+        request_id = change.request_id if _is_kept(reply) else None
         with self._audit.next_line(attempt, told) as line:
-            ending = Ending(ids, change.request_id, change.digest, reply, line, attempt.announced)
-            record = self._store.end(ending)
+            record = self._store.end(Ending(ids, request_id, change.digest, reply, line, attempt.announced))
             self._audit.write(line)
         self._store.forget_record(record)
+
+    def _announce(self, change: Change, attempt: Attempt) -> None:
+        """Write down what is true if the agent ends before the change does; on a full disk it goes without."""
+        reply = {"error": _cut_off(change.entry.name).to_dict()}
+        try:
+            with self._audit.next_line(attempt, CUT_OFF) as line:
+                attempt.announced = self._store.announce(Ending([], change.request_id, change.digest, reply, line))
+        except (sqlite3.Error, AgentError) as error:
+            print(
+                f"{error}: cut off, {change.entry.name} has no record, and may run twice", file=sys.stderr, flush=True
+            )
 
     @contextmanager
     def _stored_with_its_result(self, change: Change) -> Iterator[None]:
@@ -241,6 +271,17 @@ class Journal:
             if not self._audit.has(line):
                 self._audit.write(line)
             self._store.forget_record(number)
+
+
+def _cut_off(name: str) -> CommandFailed:
+    problem = f"{name} was cut off: it may have been carried out, in part or whole"
+    hint = "look what it did; then the same with another request_id"
+    return CommandFailed(problem, hint=hint, command=name, exit_code=None, stderr="")
+
+
+def _is_kept(reply: Document) -> bool:
+    """Tell whether a repeated call gets this reply; a refusal for a reason that passes left nothing, and runs again."""
+    return "result" in reply or reply["error"]["data"]["kind"] in KEPT
 
 
 def _outcome(reply: Document) -> str:

@@ -149,7 +149,10 @@ def settle(context: Context, workspace: str, name: str, reason: Optional[AgentEr
     """End what failed or was cut off: complete when the repository had its name already, removed otherwise."""
     document = context.store.get_repo(workspace, name)
     if document is not None and document["state"] == "pending":
-        done = context.helper.call("repo.settle", workspace=workspace, name=name, token=document["token"])
+        try:
+            done = context.helper.call("repo.settle", workspace=workspace, name=name, token=document["token"])
+        except AgentError as error:  # its name stays taken until it is settled
+            raise error.unsettle() from None
         if done["is_made"] and context.store.complete_repo(workspace, {**document, "state": "ready"}):
             return read(context, workspace, [document])[0]
         context.store.remove_repo(workspace, name)

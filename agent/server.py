@@ -9,6 +9,7 @@ from __future__ import annotations
 import grp
 import io
 import json
+import os
 import pkgutil
 import pwd
 import re
@@ -36,14 +37,15 @@ from agent.store import Store
 BODY_BYTES_MAX = 256 << 10
 LOAN_PATH = "/ssh-agent"
 CONNECTIONS_MAX = 256
-# Of answers that are not taken, all together.
-REPLIES_BYTES_MAX = 64 << 20
+# Of answers that are not taken yet, all together: more than 48 commands with a megabyte of text on each output.
+REPLIES_BYTES_MAX = 256 << 20
 # What may come before the body. http.client alone would take 100 lines of 64 KiB.
 HEAD_BYTES_MAX = 32 << 10
 # For a whole request from its first byte, and for a whole reply: a byte now and then does not prolong them.
 REQUEST_TIMEOUT_S = 30.0
 REPLY_TIMEOUT_S = 300.0
 IDLE_TIMEOUT_S = 300.0
+SHUT_OUT_PAUSE_S = 1.0
 STATE_FILE = "/var/lib/codesmith/state.db"
 
 
@@ -367,7 +369,16 @@ def serve() -> None:
     server = Server(socket.socket(fileno=systemd_socket()), dispatcher)
     if context.store.intents():
         threading.Thread(target=dispatcher.resume, name="resume", daemon=True).start()
+    if context.store.is_shut_out:
+        threading.Thread(target=_end_when_there_is_room, args=(context.store,), daemon=True).start()
     server.serve_forever(poll_interval=3600)
+
+
+def _end_when_there_is_room(store: Store) -> None:
+    """End, so that systemd starts us anew: the disk was full when the store was to be opened."""
+    while not store.has_room():
+        time.sleep(SHUT_OUT_PAUSE_S)
+    os._exit(os.EX_TEMPFAIL)
 
 
 def may_call(uid: int) -> bool:

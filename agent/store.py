@@ -6,16 +6,18 @@ Ownership is not decided here: that is the helper's ledger. A damaged or newer f
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import threading
 from contextlib import contextmanager, suppress
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
+from agent.ballast import Ballast
 from agent.database import Database, Layout, Row, Statement
 from agent.errors import LimitReached, ReadOnly
 
 RESULTS_MAX = 1000
-STORE_HINT = "see `inv node.health`; restore /var/lib/codesmith/state.db from a backup"
+STORE_HINT = "see `inv node.health`; restore /var/lib/codesmith/state.db from a backup, without state.db-*"
 RESULT_BYTES_MAX = 1 << 20
 # What no record begins with.
 ANNOUNCED = "?"
@@ -77,7 +79,9 @@ class Store:
     def __init__(self, path: str) -> None:
         self._lock, self._mine = threading.Lock(), Writes()
         self._written: List[int] = []
-        self.path, self.damage = path, ""
+        self.path, self.damage, self._ballast = path, "", Ballast(os.path.dirname(path))
+        # Nothing is wrong with it: there is no room to open it.
+        self.is_shut_out = False
         try:
             self._database: Optional[Database] = Database(path, LAYOUT)
             self._database.check()
@@ -85,15 +89,23 @@ class Store:
                 self._database.ballast.ensure()
         except (sqlite3.Error, ReadOnly) as error:
             self.damage, self._database = str(error), None
+            self.is_shut_out = isinstance(error, sqlite3.OperationalError) and not self.has_room()
 
     def close(self) -> None:
         """Close the file."""
         if self._database is not None:
             self._database.close()
 
+    def has_room(self) -> bool:
+        """Tell whether its disk has room for something new."""
+        return self._ballast.has_room()
+
     @property
     def database(self) -> Database:
         """The file; ReadOnly when it is damaged: what is in it is not known, so nothing is said about it either."""
+        if self.is_shut_out:
+            folder = self._ballast.folder
+            raise ReadOnly(f"the agent's store cannot be opened: the disk of {folder} is full", hint=f"df {folder}")
         if self.damage or self._database is None:
             raise ReadOnly(
                 f"the agent's store is damaged, nothing is changed: {self.damage}",
@@ -247,9 +259,7 @@ class Store:
         statements = list(self._mine.held or [])
         statements += [("DELETE FROM intents WHERE id = ?", intent) for intent in ending.intents]
         if ending.request_id is not None:
-            sql = "INSERT OR REPLACE INTO results (request_id, digest, reply) VALUES (?, ?, ?)"
-            statements.append((sql, ending.request_id, ending.digest, text))
-            statements.append(("DELETE FROM results WHERE id <= (SELECT max(id) FROM results) - ?", RESULTS_MAX))
+            statements += _kept(ending.request_id, ending.digest, text)
         statements.append(("DELETE FROM records WHERE id = ?", ending.announced))
         statements.append(("INSERT INTO records (line) VALUES (?)", ending.line))
         with self._lock:
@@ -259,11 +269,12 @@ class Store:
             self._written, self._mine.held = [], None
             return int(cursor.lastrowid or 0)
 
-    def announce(self, line: str) -> int:
-        """Write the audit record of what has no intent, as it is if it is cut off; return its id."""
+    def announce(self, ending: Ending) -> int:
+        """Write how a change that is not taken up again ended if it is cut off; return its audit record's id."""
+        insert = ("INSERT INTO records (line) VALUES (?)", ANNOUNCED + ending.line)
+        kept = [] if ending.request_id is None else _kept(ending.request_id, ending.digest, _dumps(ending.reply))
         with self._lock:
-            insert = ("INSERT INTO records (line) VALUES (?)", ANNOUNCED + line)
-            cursor = self.database.write(*self._forgotten_records(), insert, uses_ballast=False)
+            cursor = self.database.write(*self._forgotten_records(), *kept, insert, uses_ballast=False)
             self._written = []
             return int(cursor.lastrowid or 0)
 
@@ -271,6 +282,10 @@ class Store:
         """Write the audit record in the place of one that was announced."""
         with self._lock:
             self.database.write(("UPDATE records SET line = ? WHERE id = ?", line, record))
+
+    def forget_result(self, request_id: str) -> None:
+        """Let a call with this request id be carried out."""
+        self._write(("DELETE FROM results WHERE request_id = ?", request_id))
 
     def forget_record(self, record: int) -> None:
         """An audit record is in the audit file: drop it here, together with the next write."""
@@ -317,6 +332,14 @@ class Store:
             return
         with self._lock:
             self.database.write(*statements)
+
+
+def _kept(request_id: str, digest: str, text: str) -> List[Statement]:
+    """Return the statements that keep a reply, and the last ones beside it."""
+    return [
+        ("INSERT OR REPLACE INTO results (request_id, digest, reply) VALUES (?, ?, ?)", request_id, digest, text),
+        ("DELETE FROM results WHERE id <= (SELECT max(id) FROM results) - ?", RESULTS_MAX),
+    ]
 
 
 def _dumps(value: Any) -> str:

@@ -49,6 +49,12 @@ def test_the_agent_imports_only_what_travels(path: Path) -> None:
     assert tops <= TRAVELS | set(sys.stdlib_module_names)
 
 
+def test_the_front_end_imports_nothing_of_the_root_half() -> None:
+    for path in AGENT:
+        if path.parent.name != "helper" and path.name != "main.py":
+            assert not [name for name in imports(path) if name.startswith("agent.helper")], path
+
+
 def test_the_controller_never_imports_the_agent() -> None:
     for path in CONTROLLER:
         assert "agent" not in {name.partition(".")[0] for name in imports(path)}, path

@@ -10,7 +10,9 @@ import signal
 import time
 from typing import Collection, Dict, List, NamedTuple, Optional, Set, Tuple
 
+from agent.database import sync_folder
 from agent.errors import CommandFailed, InUse, NotManaged
+from agent.helper import databases
 from agent.helper.lock import held, let_go
 from agent.names import home_of, login_of
 from agent.run import run
@@ -245,8 +247,12 @@ def _kill(uid: int) -> None:
 
 
 def _run_tool(program: str, *arguments: str, allowed: Collection[int] = (0,)) -> None:
-    """Run what changes the account databases: never killed half-way, and no other change begins before it ends."""
+    """Run what changes the account databases: never killed half-way, and no other change begins before it ends.
+
+    The tools write their files to disk, but not that these have taken the place of the old ones.
+    """
     run(program, *arguments, allowed=allowed, timeout_s=None, keeps=held())
+    sync_folder(databases.FOLDER)
 
 
 def _add(login: str, home: str, uid: int) -> None:

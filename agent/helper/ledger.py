@@ -6,16 +6,16 @@ Readable by root only. Uids come from a range of our own, each once: a uid that 
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import time
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from agent.database import Database, Layout
 from agent.errors import AgentError, LimitReached, ReadOnly
+from agent.names import UID_FIRST, UID_LAST
 
 PATH = "/var/lib/codesmith-helper/ledger.db"
-# Above what Debian gives to people, systemd to dynamic users and the 16-bit nobody; below the first subordinate uid.
-UID_FIRST, UID_LAST = 70000, 99999
 # Else whoever takes the front end over uses all of them up within the hour, for good.
 UIDS_PER_DAY, DAY_S = 2000, 86400
 LAYOUT = Layout(
@@ -75,7 +75,7 @@ class Ledger:
             if not self.is_checked:
                 self._database.check()
         except sqlite3.OperationalError:
-            raise  # a full disk: no damage
+            raise  # a full disk, or somebody holds it: no damage
         except (sqlite3.Error, ReadOnly) as error:
             raise damaged(path, error) from None
 
@@ -241,6 +241,5 @@ class Ledger:
 
 def damaged(path: str, error: Exception) -> ReadOnly:
     """Return the refusal of everything while the ledger cannot be read."""
-    return ReadOnly(
-        f"the helper's ledger is damaged, nothing is changed: {error}", hint=f"restore {path} from a backup"
-    )
+    hint = f"restore {path} from a backup, without {os.path.basename(path)}-*"
+    return ReadOnly(f"the helper's ledger is damaged, nothing is changed: {error}", hint=hint)

@@ -7,7 +7,7 @@ import sqlite3
 from contextlib import contextmanager
 from typing import Iterator, Union
 
-from agent.database import full_disk
+from agent import database
 from agent.errors import AgentError, CommandFailed, LimitReached
 from agent.helper import ledger
 from agent.names import BASE
@@ -32,7 +32,7 @@ def half_done() -> Iterator[None]:
 def told(error: Union[OSError, sqlite3.DatabaseError]) -> AgentError:
     """Return what the system says as a refusal: a full disk, a read-only file system, a ledger that cannot be read."""
     if isinstance(error, sqlite3.OperationalError):
-        return full_disk(error, ledger.PATH)
+        return database.told(error, ledger.PATH)
     if isinstance(error, sqlite3.DatabaseError):
         return ledger.damaged(ledger.PATH, error)
     where = f"{error.filename}: " if isinstance(error.filename, str) else ""

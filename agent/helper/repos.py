@@ -6,6 +6,7 @@ The job's answer is that login's word, so it is checked like everything else tha
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import sys
@@ -13,7 +14,7 @@ from contextlib import nullcontext
 from typing import Any, ContextManager, Dict, List, NamedTuple, Optional
 
 from agent import gitwords
-from agent.errors import CommandFailed, Disabled, InvalidParams, LimitReached, NotFound, NotManaged, Unsupported
+from agent.errors import CommandFailed, Disabled, InUse, InvalidParams, LimitReached, NotFound, NotManaged, Unsupported
 from agent.gitjob import MARK, temporary_name
 from agent.helper import accounts, jobs, obstacles, running, sandboxes, trees
 from agent.helper.ledger import Ledger
@@ -66,7 +67,7 @@ def clone(
     programs = ["git"] if is_https else ["git", "ssh"]
     token = gitwords.parse_token(token)
     with _apart(place):
-        return _make(with_network(place), request, token, timeout_s, caller, programs, descriptor)
+        return _make(bounded(with_network(place)), request, token, timeout_s, caller, programs, descriptor)
 
 
 def read(caller: socket.socket, ledger: Ledger, workspace: Any, names: Any) -> Dict[str, Any]:
@@ -87,6 +88,8 @@ def settle(ledger: Ledger, workspace: Any, name: Any, token: Any) -> bool:
     workspace, name, token = parse_name(workspace, "workspace"), parse_name(name), gitwords.parse_token(token)
     jobs.stop(jobs.unit_of(workspace, token))
     record = ledger.workspace(workspace)
+    if record is not None and record.state == "moving":
+        raise InUse(f"the assignment of workspace {workspace!r} to another user is not finished", hint="try again")
     owner = ledger.user(record.user) if record else None
     if owner is None:
         return False
@@ -125,6 +128,13 @@ def with_network(place: Place) -> Place:
     """Return the place with the network that a clone needs; all other limits of its sandbox stay."""
     sandbox = place.sandbox
     return place if sandbox is None else place._replace(sandbox=sandbox._replace(network="full"))
+
+
+def bounded(place: Place) -> Place:
+    """Return the place with a memory limit, half of the node's unless its sandbox has one: git keeps all it hears."""
+    sandbox = place.sandbox or sandboxes.Sandbox(place.workspace, {}, "full")
+    half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return place._replace(sandbox=sandbox._replace(limits={"memory_bytes": half, **sandbox.limits}))
 
 
 def _apart(place: Place) -> ContextManager[None]:
@@ -168,8 +178,8 @@ def _ask(
         descriptor=descriptor,
     )  # fmt: skip
     if done["killed_by"] == "memory":
-        hint = f"inv sandbox.get {place.workspace}"
-        raise LimitReached("git needed more memory than the workspace's sandbox allows, and was ended", hint=hint)
+        hint = f"inv sandbox.create {place.workspace} --memory SIZE allows it more"
+        raise LimitReached("git needed more memory than it may have in this workspace, and was ended", hint=hint)
     if done["killed_by"] == "timeout":
         raise LimitReached(f"git did not end within {timeout_s:.0f} s and was stopped", hint="give a longer timeout_s")
     if done["exit_code"]:

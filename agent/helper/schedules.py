@@ -151,6 +151,8 @@ def _unlink(folder: int, name: str) -> bool:
         pass
     except OSError:
         return False
+    else:
+        os.fsync(folder)
     return True
 
 

@@ -22,7 +22,7 @@ from agent.run import run
 # Where everybody may write, and what is written for somebody.
 PLACES = ("/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/run/lock", "/run/screen", "/var/mail")
 # While others wait; what takes longer is done after the answer, then for so long.
-LIMIT_S, LATER_S = 2.0, 600.0
+LIMIT_S, LATER_S = 5.0, 600.0
 DEPTH_MAX = 200
 LEFTOVERS_MAX = 100
 TRASH = ".codesmith-sweep-"
@@ -32,7 +32,7 @@ IPC = (("shm", "-m"), ("sem", "-s"), ("msg", "-q"))
 IPC_AT_ONCE = 200
 
 
-def sweep(uid: int, limit_s: float = LIMIT_S) -> Tuple[List[str], bool]:
+def sweep(uid: int, limit_s: float) -> Tuple[List[str], bool]:
     """Remove everything of this uid in the shared places; return the paths that stay, and whether time ran out.
 
     No process of it may run.

@@ -13,10 +13,10 @@ from agent import sshkeys
 from agent.clock import now
 from agent.errors import AgentError, CommandFailed, Disabled, InUse, InvalidParams, NotFound, NotManaged
 from agent.helper import accounts, closing, databases, homes, obstacles, schedules, sweep, trash, trees
-from agent.helper.ledger import UID_FIRST, Ledger, UserRecord
+from agent.helper.ledger import Ledger, UserRecord
 from agent.helper.lock import exclusive_ledger, read_ledger
 from agent.helper.refusals import half_done
-from agent.names import HOMES, home_of, login_of, parse_name
+from agent.names import HOMES, UID_FIRST, home_of, login_of, parse_name
 
 SWEEP_LOCK = "/var/lib/codesmith-helper/sweep.lock"
 
@@ -85,6 +85,8 @@ def make_user(ledger: Ledger, name: str, keys: List[str]) -> Dict[str, Any]:
         accounts.ensure(name, record.uid)
         if not trees.is_owned_directory(HOMES, login_of(name), record.uid):
             trees.make(HOMES, login_of(name), record.uid, 0o700, _home_entries(keys))
+        elif record.state == "active":  # asked for by a front end that has forgotten it: what it was told then is over
+            homes.write_keys(name, record.uid, keys)
     except (CommandFailed, NotManaged, OSError):
         if record.state == "pending":
             undo_user(ledger, record)
@@ -121,7 +123,7 @@ def remove_account(ledger: Ledger, name: str) -> List[str]:
     ledger.mark_user(name, "leaving")
     schedules.remove(name, record.uid)
     closing.end_all(ledger, record)
-    left, is_late = sweep.sweep(record.uid)
+    left, is_late = sweep.sweep(record.uid, sweep.LIMIT_S)
     if is_late:
         ledger.keep_sweeping(record.uid)
     left = [*schedules.remove(name, record.uid), *left]

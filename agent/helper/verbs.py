@@ -8,7 +8,7 @@ import sqlite3
 from typing import Any, Callable, Dict, FrozenSet, NamedTuple, Optional
 
 from agent.errors import InvalidParams, NotFound
-from agent.helper import jobs, repos, sandboxes, trash, users, workspaces
+from agent.helper import handover, jobs, repos, sandboxes, trash, users, workspaces
 from agent.helper.lock import exclusive_ledger, read_ledger
 from agent.helper.refusals import told
 from agent.names import parse_name
@@ -90,8 +90,8 @@ def read_repos(caller: socket.socket, workspace: Any, names: Any) -> Dict[str, A
 
 
 def settle_repo(caller: socket.socket, workspace: Any, name: Any, token: Any) -> Dict[str, Any]:
-    """Remove what an init or clone that did not end left behind."""
-    with exclusive_ledger(makes_room=True) as ledger:
+    """Remove what an init or clone that did not end left behind; InUse while its tree changes hands."""
+    with handover.alone(parse_name(workspace, "workspace")), exclusive_ledger(makes_room=True) as ledger:
         return {"is_made": repos.settle(ledger, workspace, name, token)}
 
 

@@ -235,7 +235,7 @@ def _uid_of_heir(ledger: Ledger, user: str) -> int:
     if heir is None or heir.state in ("pending", "leaving") or accounts.check_ours(user, heir.uid) is None:
         raise NotFound(f"no user {user!r} on this node")
     if heir.state != "active":
-        raise Disabled(f"user {user!r} is disabled")
+        raise Disabled(f"user {user!r} is disabled", hint=f"inv user.enable {user}")
     return heir.uid
 
 

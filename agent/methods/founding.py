@@ -42,7 +42,7 @@ def make(context: Context, wanted: Wanted, *, is_founding: bool = False) -> Dict
     if found is not None and ssh_keys is not None:
         raise InvalidParams.of("ssh_keys", f"user {owner!r} exists and has its own keys")
     if found is not None and found["state"] != "active":
-        raise Disabled(f"user {owner!r} is disabled")
+        raise Disabled(f"user {owner!r} is disabled", hint=f"inv user.enable {owner}")
     keys = sshkeys.read_keys(ssh_keys or [])
     dedicated = {"ssh_keys": keys} if found is None else None
     made = context.helper.call("workspace.ensure", name=name, user=owner, dedicated=dedicated)
@@ -141,9 +141,8 @@ def _unmake(context: Context, document: Dict[str, Any], reason: Optional[AgentEr
     except AgentError as error:
         problem = f"{reason.problem}; " if reason else ""
         problem += f"workspace {name!r} could not be removed again yet: {error.problem}"
-        error.problem, error.is_unsettled = problem, True
-        error.data["pending"] = True
-        raise
+        error.problem = problem
+        raise error.unsettle() from None
     if remove_user:
         context.store.remove_user(found["user"])
     context.store.remove_workspace(name)

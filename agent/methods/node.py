@@ -208,6 +208,10 @@ def _names(params: Dict[str, Any]) -> List[str]:
 def _check_store(context: Context) -> Tuple[str, str]:
     if context.store.damage:
         return "failing", context.store.damage
+    try:
+        context.store.database.check_writable()
+    except ReadOnly as error:
+        return "failing", error.problem
     ballast = context.store.database.ballast
     if not ballast.has_room():
         return "degraded", f"the disk of {ballast.folder} is full: only what makes room is done"

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Dict, Iterator, List, Optional
 from agent import claims, sshkeys
 from agent.clock import now
 from agent.context import Context
-from agent.errors import AlreadyExists, InUse, NotFound, NotManaged, ReadOnly
+from agent.errors import AlreadyExists, InUse, NotFound, NotManaged, ReadOnly, printable
 from agent.method import BY_HELPER, Given, Refusal, method
 from agent.names import login_of
 from agent.types import Keywords, Labels, Name, RequestId, SshKeys, User, UserDeleted
@@ -178,7 +178,7 @@ def delete(context: Context, *, name: Name, request_id: Optional[RequestId] = No
         raise InUse(f"user {name!r} owns workspaces: {owned}", hint=f"inv workspace.delete {document['workspaces'][0]}")
     done = context.helper.call("user.remove", name=name)
     context.store.remove_user(name)
-    return {"name": name, "deleted": True, "leftovers": done["leftovers"]}
+    return {"name": name, "deleted": True, "leftovers": [printable(path) for path in done["leftovers"]]}
 
 
 def remember(context: Context, name: str, account: Dict[str, Any], keys: List[str], *, is_dedicated: bool) -> User:

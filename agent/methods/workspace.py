@@ -9,7 +9,17 @@ from typing import Annotated, Any, Dict, Iterator, List, Optional
 from agent import claims, making
 from agent.clock import now
 from agent.context import Context
-from agent.errors import AgentError, AlreadyExists, Disabled, InUse, LimitReached, NotFound, NotManaged, ReadOnly
+from agent.errors import (
+    AgentError,
+    AlreadyExists,
+    Disabled,
+    InUse,
+    LimitReached,
+    NotFound,
+    NotManaged,
+    ReadOnly,
+    printable,
+)
 from agent.method import BY_HELPER, Given, Refusal, method
 from agent.methods import founding
 from agent.methods import user as users
@@ -112,7 +122,7 @@ def _settle_create(
             "the directory /srv/codesmith/workspaces/demo exists and was not made by CodeSmith",
             given=(Given("", node="somebody made the directory of workspace demo"),),
         ),
-        Refusal(Disabled, {"name": "site", "user": "demo"}, "user 'demo' is disabled", given=CLOSED),
+        SHUT._replace(params={"name": "site", "user": "demo"}),
         Refusal(
             AlreadyExists,
             {"name": "demo", "repo": {"url": "https://git.example.org/team/site.git", "ref": "main"}},
@@ -221,6 +231,8 @@ def _complete_assignment(
     try:
         made = context.helper.call("workspace.assign", reply_timeout_s=ASSIGN_TIMEOUT_S, name=name, user=user)
     except AgentError as error:
+        if before != "ready":
+            raise error.unsettle() from None  # it was begun before, and how far it came is the helper's to say
         if not error.is_unsettled:
             context.store.change_workspace(name, {"state": before})
         raise
@@ -287,7 +299,8 @@ def delete(
     if remove_user:
         context.store.remove_user(document["user"])
     context.store.remove_workspace(name)
-    return {"name": name, "deleted": True, "user_deleted": remove_user, "leftovers": done.get("leftovers", [])}
+    left = [printable(path) for path in done.get("leftovers", [])]
+    return {"name": name, "deleted": True, "user_deleted": remove_user, "leftovers": left}
 
 
 @method(
@@ -407,7 +420,7 @@ def show(document: Dict[str, Any]) -> Workspace:
         "login": document["login"],
         "uid": document["uid"],
         "gid": document["gid"],
-        "mode": "0700",
+        "mode": claims.mode_of(document["name"]),
         "state": document.get("state", "ready"),
         "labels": document["labels"],
         "repos": document["repos"],

@@ -7,6 +7,7 @@ this module as an error of ours.
 from __future__ import annotations
 
 import itertools
+import socket
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
@@ -132,11 +133,14 @@ def _connect(given: Mapping[Wanted, str], target: Target, deadline: Deadline) ->
         connection.through = gateways[-1] if gateways else None
         connection.client.set_missing_host_key_policy(policy)
         try:
-            connection.open()
+            with deadline.guard(partial(sock.shutdown, socket.SHUT_RDWR)) as late:
+                connection.open()
         except BaseException as error:
             transport = connection.client.get_transport()
             connection.close()
             sock.close()
+            if late.is_set():
+                raise TimeoutError from error
             if is_turned_away(error, transport):
                 raise turned_away(target, getattr(transport, "said", "")) from error
             raise
@@ -158,9 +162,12 @@ def _fetch_host_key(given: Mapping[Wanted, str], target: Target, deadline: Deadl
         transport = NodeTransport(sock, host_key_types=_wire_types(hostkeys.pins(target)))
         transport.banner_timeout = deadline.left_s()
         try:
-            transport.start_client(timeout=deadline.left_s())
+            with deadline.guard(partial(sock.shutdown, socket.SHUT_RDWR)) as late:
+                transport.start_client(timeout=deadline.left_s())
             key = transport.get_remote_server_key()
         except (paramiko.SSHException, EOFError, OSError) as error:
+            if late.is_set():
+                raise TimeoutError from error
             if is_turned_away(error, transport):
                 raise turned_away(target, transport.said) from error
             raise

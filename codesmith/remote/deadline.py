@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import threading
 import time
+from collections.abc import Callable, Iterator
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 2.0
 # What is left for a step that begins just before the end: an error of its own says more than "too late".
 LEAST_S = 0.5
+GRACE_S = 1.0
 
 
 class Deadline:
@@ -21,6 +25,27 @@ class Deadline:
     def left_s(self) -> float:
         """Return how much time the next step has."""
         return max(self._ends - time.monotonic(), LEAST_S)
+
+    @contextlib.contextmanager
+    def guard(self, end: Callable[[], None]) -> Iterator[threading.Event]:
+        """Call `end`, and set the event, when a step goes on after its time.
+
+        paramiko measures its own limits by the wall clock: where that is set back an hour, they are an hour longer.
+        """
+        late = threading.Event()
+
+        def ring() -> None:
+            late.set()
+            with contextlib.suppress(OSError, EOFError):
+                end()
+
+        timer = threading.Timer(self.left_s() + GRACE_S, ring)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield late
+        finally:
+            timer.cancel()
 
     def pause(self) -> bool:
         """Wait a little longer than the time before, by chance so that callers spread; False if there is no time."""

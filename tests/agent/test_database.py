@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from agent.ballast import Ballast
-from agent.database import Database
-from agent.errors import AgentError, LimitReached, ReadOnly
+from agent.database import Database, told
+from agent.errors import AgentError, InUse, LimitReached, ReadOnly
 from agent.helper.ledger import Ledger
 from agent.store import LAYOUT, Store
 
@@ -34,6 +34,13 @@ def foreign(path: Path) -> None:
     database.close()
 
 
+def foreign_of_this_version(path: Path) -> None:
+    foreign(path)
+    database = sqlite3.connect(path)
+    database.execute("PRAGMA user_version = 1")
+    database.close()
+
+
 def newer(path: Path) -> None:
     database = sqlite3.connect(path)
     database.execute("PRAGMA user_version = 9")
@@ -46,7 +53,7 @@ def torn_page(path: Path) -> None:
     path.write_bytes(data)
 
 
-DAMAGES = [nothing, half, garbage, foreign, newer, torn_page]
+DAMAGES = [nothing, half, garbage, foreign, foreign_of_this_version, newer, torn_page]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -87,6 +94,45 @@ def test_a_ledger_that_is_not_ours_or_not_whole_is_refused_and_stays(
     with pytest.raises(ReadOnly):
         Ledger(str(path))
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", [Store, Ledger])
+def test_a_file_that_is_gone_is_not_made_anew_beside_what_is_left_of_it(
+    tmp_path: Path, kind: type[Store] | type[Ledger]
+) -> None:
+    path = tmp_path / "a.db"
+    first = kind(str(path))
+    first.ensure_room()
+    if isinstance(first, Store):
+        first.put_user({"name": "ada"})
+    first.close()
+    path.unlink()
+    for left in ("ballast", "a.db-wal"):
+        if isinstance(first, Store):
+            assert "is gone" in Store(str(path)).damage
+        else:
+            with pytest.raises(ReadOnly, match="is gone"):
+                Ledger(str(path))
+        assert not path.exists()
+        (tmp_path / "ballast").unlink(missing_ok=True)
+        if left == "ballast":
+            (tmp_path / "a.db-wal").write_bytes(b"x")
+
+
+def test_the_other_halfs_file_is_not_taken_for_ours(tmp_path: Path) -> None:
+    Ledger(str(tmp_path / "a.db")).close()
+    before = (tmp_path / "a.db").read_bytes()
+    assert "no tables of ours" in Store(str(tmp_path / "a.db")).damage
+    assert (tmp_path / "a.db").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [("database or disk is full", LimitReached), ("database is locked", InUse),
+     ("attempt to write a readonly database", ReadOnly), ("unable to open database file", ReadOnly)],
+)  # fmt: skip
+def test_what_sqlite_says_is_told_as_what_it_is(tmp_path: Path, said: str, kind: type[AgentError]) -> None:
+    assert type(told(sqlite3.OperationalError(said), str(tmp_path / "b.db"))) is kind
 
 
 def test_a_ledger_that_forgot_which_uids_were_given_out_gives_none(tmp_path: Path) -> None:

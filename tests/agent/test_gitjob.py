@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,42 @@ def test_a_credential_is_offered_to_the_urls_own_host_alone(monkeypatch: pytest.
     gitjob.clone(request(), "/nonexistent")
     assert "password=geheim" in told[0]
     assert "geheim" not in "".join(told[1:])
+
+
+def test_what_a_server_says_without_end_is_not_kept() -> None:
+    flood = "alias.flood=!head -c 64000000 /dev/zero | tr '\\0' x >&2; echo; echo fatal: over >&2; exit 3"
+    tracemalloc.start()
+    try:
+        with pytest.raises(gitjob.GitFailed) as failure:
+            gitjob.git("-c", flood, "flood")
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+    assert failure.value.stderr.endswith("fatal: over\n")
+    assert len(failure.value.stderr) == gitjob.STDERR_MAX
+
+
+def test_git_and_what_it_started_end_with_its_time(tmp_path: Path) -> None:
+    wait = f"alias.wait=!sleep 97 & echo $! > {tmp_path}/pid; wait"
+    with pytest.raises(TimeoutError):
+        gitjob.git("-c", wait, "wait", timeout_s=2)
+    try:
+        started = os.pidfd_open(int((tmp_path / "pid").read_text()))
+    except ProcessLookupError:
+        return
+    with open(started, "rb"):
+        assert select.select([started], [], [], 10)[0], "it runs on"
+
+
+def test_a_repository_that_the_disk_did_not_take_is_not_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = subprocess.run
+    monkeypatch.setattr(
+        subprocess, "run", lambda words, **more: run(["false"] if words[0] == "sync" else words, **more)
+    )
+    wanted = {"action": "init", "name": "x", "branch": "main", "token": "0" * 32, "programs": ["git"]}
+    assert gitjob.answer(wanted)["problem"] == "failed"
+    assert os.listdir("code") == []
 
 
 def test_a_secret_in_memory_is_gone_when_it_is_let_go() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from agent.errors import CommandFailed
+from agent.errors import AgentError, CommandFailed, InUse, LimitReached, ReadOnly, Unsupported
 from tests.agent.conftest import Rpc, serve
 
 
@@ -132,6 +132,95 @@ def test_the_result_of_what_was_undone_since_is_nobodys(rpc: Rpc) -> None:
     rpc.helper.refusals.clear()
     assert rpc.call("user.disable", name="ada")["state"] == rpc.call("user.get", name="ada")["state"] == "disabled"
     assert rpc.store.intents() == []
+
+
+@pytest.mark.parametrize("kind", [CommandFailed, InUse, LimitReached, ReadOnly, Unsupported])
+def test_a_refusal_that_passes_is_not_the_answer_for_ever(rpc: Rpc, kind: type[AgentError]) -> None:
+    rpc.helper.refusals["user.ensure"] = kind("not now")
+    rpc.refuses("user.create", kind.code, name="ada", request_id="r1")
+    rpc.helper.refusals.clear()
+    made = rpc.call("user.create", name="ada", request_id="r1")
+    assert rpc.call("user.create", name="ada", request_id="r1") == made
+
+
+def test_a_command_that_was_cut_off_does_not_run_twice(tmp_path: Path) -> None:
+    job: dict[str, Any] = {"name": "demo", "argv": ["date"], "request_id": "r1"}
+    with agent(tmp_path) as rpc:
+        rpc.call("workspace.create", name="demo")
+        rpc.helper.refusals["job.run"] = CommandFailed("the job could not be started")
+        rpc.refuses("workspace.exec", 1007, **job)
+        rpc.helper.refusals["job.run"] = None
+        assert "may have been carried out" in rpc.refuses("workspace.exec", 1007, **job)["message"]
+        rpc.refuses("workspace.exec", -32602, **{**job, "argv": ["id"]})
+    with agent(tmp_path) as rpc:
+        assert "may have been carried out" in rpc.refuses("workspace.exec", 1007, **job)["message"]
+        assert rpc.helper.calls == []
+        assert rpc.call("workspace.exec", **{**job, "request_id": "r2"})["exit_code"] == 0
+
+
+def test_a_store_that_fails_half_way_leaves_the_change_to_be_completed(
+    rpc: Rpc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ada", "bob"):
+        rpc.call("user.create", name=name)
+    rpc.call("workspace.create", name="demo", user="ada")
+    change = rpc.store.change_workspace
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            rpc.store, "change_workspace", lambda name, fields: change(name, fields) if len(fields) < 2 else full()
+        )
+        assert rpc.refuses("workspace.assign", 1008, name="demo", user="bob")["data"]["pending"]
+    assert "workspace.assign demo bob" in str(rpc.call("node.health"))
+    rpc.dispatcher.resume()
+    assert rpc.call("workspace.get", name="demo")["user"] == "bob"
+    assert rpc.store.intents() == []
+
+
+def test_an_assignment_that_was_cut_off_is_not_forgotten_by_a_refusal(rpc: Rpc) -> None:
+    for name in ("ada", "bob"):
+        rpc.call("user.create", name=name)
+    rpc.call("workspace.create", name="demo", user="ada")
+    cut_off(rpc, "workspace.assign", "workspace.assign", name="demo", user="bob")
+    rpc.helper.refusals["workspace.assign"] = InUse("a file system is mounted")
+    rpc.dispatcher.resume()
+    assert rpc.call("workspace.get", name="demo")["state"] == "pending"
+    assert "workspace.assign demo bob" in str(rpc.call("node.health"))
+    rpc.helper.refusals.clear()
+    rpc.dispatcher.resume()
+    assert rpc.call("workspace.get", name="demo")["state"] == "ready"
+    assert rpc.store.intents() == []
+
+
+def test_what_waits_for_a_later_change_is_taken_up_after_it(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ada", "bob"):
+        rpc.call("user.create", name=name)
+    rpc.call("workspace.create", name="demo", user="ada")
+    cut_off(rpc, "workspace.assign", "workspace.assign", name="demo", user="bob")
+    # As if it had been begun before.
+    clone = rpc.store.begin("repo.clone", {"workspace": "demo", "url": "https://h/site"})
+    rpc.store.claim_repo("demo", {"name": "site", "url": "https://h/site", "state": "pending", "token": "0" * 32})
+    rpc.dispatcher._journal._unsettled[0] = clone
+    rpc.helper.refusals["repo.settle"] = InUse("the assignment is not finished")
+    answer = rpc.helper._answer
+
+    def assign_and_let_settle(verb: str, arguments: dict[str, Any]) -> Any:
+        if verb == "workspace.assign":
+            rpc.helper.refusals.clear()
+        return answer(verb, arguments)
+
+    monkeypatch.setattr(rpc.helper, "_answer", assign_and_let_settle)
+    rpc.dispatcher.resume()
+    assert rpc.store.intents() == []
+
+
+def test_what_a_newer_agent_began_waits_for_it_and_holds_up_nothing(tmp_path: Path) -> None:
+    with agent(tmp_path) as rpc:
+        rpc.store.begin("user.rename", {"name": "ada"})
+    with agent(tmp_path) as rpc:
+        rpc.dispatcher.resume()
+        assert rpc.call("user.create", name="ada")["state"] == "active"
+        assert [intent.method for intent in rpc.store.intents()] == ["user.rename"]
+        assert "user.rename ada" in str(rpc.call("node.health"))
 
 
 def test_an_audit_record_that_did_not_reach_its_file_is_written_once(

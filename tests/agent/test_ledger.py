@@ -8,7 +8,8 @@ import pytest
 
 from agent.errors import LimitReached
 from agent.helper import ledger as module
-from agent.helper.ledger import UID_FIRST, Ledger
+from agent.helper.ledger import Ledger
+from agent.names import UID_FIRST
 
 DAY_S = 86400
 

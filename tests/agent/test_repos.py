@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.errors import CommandFailed
+from agent.errors import CommandFailed, InUse
+from agent.helper import jobs, repos
+from agent.helper.ledger import Ledger, WorkspaceRecord
 from tests.agent.conftest import Rpc, serve
 
 URL = "https://git.example.org/team/site.git"
@@ -76,6 +78,41 @@ def test_a_clone_that_fails_leaves_nothing(rpc: Rpc) -> None:
         assert rpc.call("repo.list", workspace="demo") == rpc.store.intents() == []
     rpc.helper.refusals.clear()
     assert rpc.call("repo.clone", workspace="demo", url=URL)["commit"] == COMMIT
+
+
+def test_a_clone_that_was_cut_off_runs_when_it_is_asked_for_again(rpc: Rpc) -> None:
+    rpc.call("workspace.create", name="demo")
+    wanted = {"workspace": "demo", "url": URL, "request_id": "r1"}
+    rpc.helper.refusals["repo.clone"] = rpc.helper.refusals["repo.settle"] = None
+    rpc.refuses("repo.clone", 1004, **wanted)
+    rpc.helper.refusals.clear()
+    assert rpc.call("repo.clone", **wanted)["name"] == "site"
+    assert rpc.store.intents() == []
+
+
+def test_a_clone_that_cannot_be_settled_yet_does_not_keep_its_name_for_ever(rpc: Rpc) -> None:
+    rpc.call("workspace.create", name="demo")
+    rpc.helper.refusals["repo.clone"] = CommandFailed("git clone failed", command="git clone", exit_code=128, stderr="")
+    rpc.helper.refusals["repo.settle"] = InUse("another change on this node takes too long")
+    assert rpc.refuses("repo.clone", 1004, workspace="demo", url=URL)["data"]["pending"]
+    assert "repo.clone demo" in str(rpc.call("node.health"))
+    rpc.helper.refusals.clear()
+    assert rpc.call("repo.clone", workspace="demo", url=URL)["name"] == "site"
+    assert rpc.store.intents() == []
+
+
+def test_what_a_clone_left_in_a_tree_that_changes_hands_is_not_looked_for_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "stop", lambda *_: None)
+    ledger = Ledger(str(tmp_path / "ledger.db"))
+    for user in ("ada", "bob"):
+        ledger.add_user(user, "now", 70000)
+    ledger.add_workspace(WorkspaceRecord("demo", "ada", "id", "active", "now"))
+    ledger.begin_assignment("demo", "bob")
+    with pytest.raises(InUse):
+        repos.settle(ledger, "demo", "site", "0" * 32)
+    ledger.close()
 
 
 @pytest.mark.parametrize("is_made", [False, True])

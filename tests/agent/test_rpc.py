@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from agent import server
-from agent.errors import CommandFailed
+from agent.errors import CommandFailed, InUse
 from agent.methods import METHODS, workspace
 from tests.agent.conftest import CONTRACT, Rpc, serve
 
@@ -110,6 +110,19 @@ def test_words_of_the_caller_do_not_steer_a_terminal(rpc: Rpc) -> None:
     assert error["data"]["errors"][0]["field"] == r"\x1b[31m\n\u202e\ud800"
     assert error["message"].isprintable()
     assert rpc.refuses("no\x1b[31m", -32601)["message"].isprintable()
+
+
+def test_names_of_files_do_not_steer_a_terminal(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = "/tmp/é \x1b[31m\n\udcff"
+    shown = r"/tmp/é \x1b[31m\n\udcff"
+    for name in ("ada", "demo"):
+        rpc.call("workspace.create" if name == "demo" else "user.create", name=name)
+    rpc.helper.refusals["workspace.remove"] = InUse(f"a file system is mounted at {path}")
+    assert rpc.refuses("workspace.delete", 1004, name="demo")["message"].endswith(f" {shown}")
+    del rpc.helper.refusals["workspace.remove"]
+    monkeypatch.setattr(rpc.helper, "_answer", lambda *_: {"leftovers": [path]})
+    assert rpc.call("user.delete", name="ada")["leftovers"] == [shown]
+    assert rpc.call("workspace.delete", name="demo")["leftovers"] == [shown]
 
 
 def test_id_survives_a_failing_call(rpc: Rpc) -> None:

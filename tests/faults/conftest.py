@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,7 +27,9 @@ cd seed; echo one > one; git add one; git commit -qm one; cd ..
 git clone -q --bare seed public.git
 chown -R git: /srv/git
 cat /srv/git/cert.pem >> /etc/ssl/certs/ca-certificates.crt
-systemd-run --quiet --unit=forge python3 /root/serve.py 127.0.0.1 unused
+printf '[Service]\nExecStart=python3 /root/serve.py 127.0.0.1 unused\n' > /etc/systemd/system/forge.service
+printf '[Install]\nWantedBy=multi-user.target\n' >> /etc/systemd/system/forge.service
+systemctl enable --quiet --now forge
 """
 
 
@@ -40,7 +43,7 @@ class Faulty(Web1):
     def storm(self, seed: int, kills: int) -> dict[str, object]:
         """Let the storm go over the node and return what it tells."""
         node = self.person.lab_node("web1")
-        done = node.run(["python3", "/root/storm.py", str(seed), str(kills)], check=False, timeout_s=600)
+        done = node.run(["python3", "/root/storm.py", str(seed), str(kills)], check=False, timeout_s=600 + 3 * kills)
         assert done.status == 0, f"seed {seed}: {done.stdout}{done.stderr}"
         found: dict[str, object] = json.loads(done.stdout)
         return found
@@ -56,10 +59,10 @@ def certify(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def faulty(make_person: Callable[..., Person], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faulty]:
-    """A prepared Debian 12 for this module, with a forge of its own."""
+    """A prepared node (Debian 12, unless CODESMITH_STORM_RELEASE says otherwise) with a forge of its own."""
     folder = tmp_path_factory.mktemp("forge")
     certify(folder)
-    person = make_person({"web1": "bookworm"})
+    person = make_person({"web1": os.environ.get("CODESMITH_STORM_RELEASE", "bookworm")})
     person.runs("inv node.prepare")
     with pytest.MonkeyPatch.context() as patch:
         for key in ("CODESMITH_HOME", "CODESMITH_NODES"):

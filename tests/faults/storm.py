@@ -30,8 +30,6 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBf4QyqMtYxF0pAkrXgUeYX1gYHnH1P7rqSyG
 PATIENCE_S = 60
 FILES = 100
 USERS, NAMES = ("u0", "u1", "u2"), ("w0", "w1", "w2")
-# What may answer an error although nothing but a process died: a clone is never run again.
-NEVER_REPEATED = ("repo.clone",)
 
 
 class Cut(Exception):
@@ -177,6 +175,7 @@ class Model:
         for name in NAMES:
             if name not in self.workspaces and name not in self.users:
                 yield 4, "workspace.create", {"name": name}
+                yield 0.5, "workspace.create", {"name": name, "repo": {"url": URL}}
         for name, one in self.workspaces.items():
             yield 2, "workspace.delete", {"name": name}
             if self.users[one["user"]]["state"] != "active":
@@ -207,7 +206,7 @@ class Model:
             self.users[name]["state"] = {"user.disable": "disabled", "user.enable": "active"}[method]
         elif method == "workspace.create":
             self.users[name] = {"state": "active", "keys": False, "dedicated": True}
-            self.workspaces[name] = {"user": name, "sandbox": False, "repos": []}
+            self.workspaces[name] = {"user": name, "sandbox": False, "repos": ["public"] if "repo" in params else []}
         elif method == "workspace.delete":
             if self.ends_user(method, params):
                 del self.users[name]
@@ -337,6 +336,11 @@ class Look:
         self.same("processes of users", running, [])
 
 
+def sort_of(method, params):
+    """Name what a change is, as far as it tells how long it takes."""
+    return method + " with repo" if "repo" in params else method
+
+
 class Storm:
     """The stream of changes."""
 
@@ -365,7 +369,7 @@ class Storm:
             "failures": self.failures,
             "outcomes": dict(self.outcomes),
             "seconds": round(time.monotonic() - begun, 1),
-            "usual_s": {method: round(took, 3) for method, took in self.usual_s.items()},
+            "usual_s": {sort: round(took, 3) for sort, took in self.usual_s.items()},
         }
 
     def step(self):
@@ -374,7 +378,7 @@ class Storm:
         method, params = methods[chosen], params[chosen]
         # The first call of each kind tells how long it takes.
         kinds, odds = ("agent", "helper", "child", "both", "tool"), (2, 4, 3, 1, 4)
-        kind = self.random.choices(kinds, odds)[0] if method in self.usual_s else None
+        kind = self.random.choices(kinds, odds)[0] if sort_of(method, params) in self.usual_s else None
         if kind and self.model.ends_user(method, params) and self.random.random() < 0.5:
             kind = "sweep"
         self.change(method, params, kind)
@@ -388,7 +392,7 @@ class Storm:
         if self.model.ends_user(method, params):
             self.litter(params["name"])
         is_over = threading.Event()
-        usual_s = self.usual_s.get(method, 0)
+        usual_s = self.usual_s.get(sort_of(method, params), 0)
         moment_s = self.random.uniform(0, {"tool": 0.02, "sweep": 0.005}.get(kind, usual_s * 1.1))
         killer = Killer(kind, moment_s, is_over, self.is_sweeping)
         begun = time.monotonic()
@@ -405,7 +409,7 @@ class Storm:
             self.kills[kind] += bool(killer.killed)
             said += f" kill of {kind}{killer.killed!r} at {moment_s:.3f} s"
         else:
-            self.usual_s[method] = took_s
+            self.usual_s[sort_of(method, params)] = took_s
         if reply is None:
             said += f" -> {type(first).__name__} {first}"
         self.settle(method, params, kind, reply, said)
@@ -477,7 +481,7 @@ class Storm:
             except Refused as error:
                 is_settled = not error.is_open
                 said += f", then {error} {error.data}"
-                if is_settled and (reply is not None or (kind != "tool" and method not in NEVER_REPEATED)):
+                if is_settled and (reply is not None or kind != "tool"):
                     self.failures.append(said)
             if time.monotonic() > deadline:
                 self.failures.append(f"{said}: not settled")
@@ -486,7 +490,7 @@ class Storm:
         for problem in Look(self.model).wrong:
             self.failures.append(f"{said} refused | {problem}")
         try:
-            self.once(method, dict(params, request_id=params["request_id"] + "-2"))
+            self.once(method, params)
             self.model.done(method, params)
             self.furnish(method, params.get("name"))
         except (Cut, Refused) as error:

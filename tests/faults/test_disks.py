@@ -93,7 +93,7 @@ class Fragile(Web1):
 
 
 @pytest.fixture(scope="module")
-def node(make_person: Callable[..., Person]) -> Iterator[Fragile]:
+def fragile(make_person: Callable[..., Person]) -> Iterator[Fragile]:
     person = make_person({"web1": "bookworm"})
     person.on("web1", DISKS)
     person.runs("inv node.prepare")
@@ -103,6 +103,13 @@ def node(make_person: Callable[..., Person]) -> Iterator[Fragile]:
         with Client(Registry.load(person.registry).get("web1")) as client:
             client.node.version()
             yield Fragile(person, client)
+
+
+@pytest.fixture
+def node(fragile: Fragile) -> Iterator[Fragile]:
+    """The node of this module, with a connection for this test alone: some restart the agent."""
+    yield fragile
+    fragile.client.close()
 
 
 @pytest.mark.parametrize("folder", ["/var/lib/codesmith", "/var/lib/codesmith-helper"])
@@ -221,6 +228,49 @@ def test_held_account_locks_are_told_and_left_ones_removed(node: Fragile) -> Non
     for name in ("new", "held"):
         assert client.user.delete(name=name).deleted
     assert node.on("ls /etc | grep -E '^(passwd|shadow|group|gshadow)[.]'", check=False).out == ""
+
+
+STORE = "/var/lib/codesmith/state.db"
+# What somebody may do to the front end's store, and the way back.
+HARMS = {
+    "another owner": (f"chown root {STORE}; chmod 644 {STORE}", f"chown codesmith {STORE}; chmod 600 {STORE}"),
+    "a disk to read": ("mount -o remount,ro /var/lib/codesmith", "mount -o remount,rw /var/lib/codesmith"),
+    "gone": (f"mv {STORE} /root/state.db", f"mv /root/state.db {STORE}"),
+}
+
+
+def test_a_store_that_cannot_be_written_is_read_only_and_says_so(node: Fragile) -> None:
+    client, checkpoint = node.client, "PRAGMA wal_checkpoint(TRUNCATE)"
+    client.user.create(name="safe")
+    agent = "codesmith-agent.service"
+    for harm, cure in HARMS.values():
+        node.on(
+            f'systemctl stop {agent}; python3 -c \'import sqlite3; sqlite3.connect("{STORE}").execute("{checkpoint}")\''
+        )
+        node.on(f"rm -f {STORE}-wal {STORE}-shm; {harm}; systemctl start {agent}")
+        node.refuses_whole(client.user.create, "read_only", name="new")
+        node.refuses(client.user.list, "read_only")
+        assert node.status_of("store")[0] == "failing"
+        node.on(f"systemctl stop {agent}; {cure}; systemctl start {agent}")
+        assert [user.name for user in client.user.list()] == ["safe"]
+    assert client.user.delete(name="safe").deleted
+    assert node.status_of("store") == ("ok", "readable and writable")
+
+
+def test_an_agent_that_starts_on_a_full_disk_needs_no_second_start(node: Fragile) -> None:
+    client = node.client
+    client.user.create(name="safe")
+    with node.full("/var/lib/codesmith"):
+        # As a power cut leaves it: what SQLite keeps in memory is to be made anew, and there is no ballast to let go.
+        node.on(
+            "systemctl stop codesmith-agent.service; cd /var/lib/codesmith; rm -f ballast state.db-shm;"
+            "cat /dev/zero > filler2; systemctl start codesmith-agent.service", check=False,
+        )  # fmt: skip
+        assert "is full" in node.refuses_whole(client.user.create, "read_only", name="new")
+        node.on("rm /var/lib/codesmith/filler2")
+    node.person.wait_until(lambda: node.person.runs("inv user.list", check=False).ok, within_s=30)
+    client.close()
+    assert client.user.delete(name="safe").deleted
 
 
 DAMAGES = {

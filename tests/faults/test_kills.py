@@ -23,6 +23,7 @@ ls -A /srv/codesmith/home /srv/codesmith/workspaces /srv/codesmith/.staging /srv
 """
 
 
+@pytest.mark.timeout(300 + 3 * KILLS)
 def test_a_kill_at_any_moment_leaves_everything_complete_or_absent(faulty: Faulty) -> None:
     """CODESMITH_STORM_SEED and CODESMITH_STORM_KILLS choose another storm."""
     told = faulty.storm(SEED, KILLS)
@@ -106,20 +107,41 @@ def test_a_reply_stays_true_after_a_power_cut(faulty: Faulty) -> None:
     client.close()
 
 
+@pytest.mark.timeout(300 + 3 * KILLS)
 def test_a_change_cut_off_by_a_power_cut_is_completed(faulty: Faulty) -> None:
-    moments = random.Random(SEED)
-    for number in range(3):
-        request = {"name": f"mid{number}", "request_id": f"mid-{number}"}
-        running = threading.Thread(target=lambda request=request: attempt(faulty.client.workspace.create, request))
-        running.start()
-        time.sleep(moments.uniform(0, 0.15))  # the moment is the test's, nothing is waited for
-        cut_power(faulty)
-        running.join()
-        assert faulty.client.workspace.create(**request).state == "ready"
-        assert faulty.client.workspace.exec(name=f"mid{number}", argv=["id", "-un"]).stdout == f"cs-mid{number}\n"
-        assert faulty.client.workspace.delete(name=f"mid{number}").user_deleted
-    assert "mid" not in faulty.on(LEFT, check=False).out
-    faulty.client.close()
+    """CODESMITH_STORM_SEED chooses other ones and other moments; with 500 CODESMITH_STORM_KILLS it is each of them."""
+    client, moments = faulty.client, random.Random(SEED)
+    repo = {"url": "https://127.0.0.1:8443/public.git"}
+    steps: list[tuple[Callable[..., Any], dict[str, Any], float]] = [
+        (client.workspace.create, {"name": "mid"}, 0.15),
+        (client.user.create, {"name": "heir"}, 0.1),
+        (client.workspace.assign, {"name": "mid", "user": "heir"}, 0.15),
+        (client.user.disable, {"name": "heir"}, 0.1),
+        (client.user.enable, {"name": "heir"}, 0.1),
+        (client.repo.clone, {"workspace": "mid", **repo}, 0.4),
+        (client.workspace.delete, {"name": "mid"}, 0.1),
+        (client.user.delete, {"name": "mid"}, 0.15),
+        (client.workspace.create, {"name": "mid", "repo": repo}, 0.6),
+        (client.workspace.delete, {"name": "mid"}, 0.2),
+    ]
+    cuts = moments.sample(range(len(steps)), min(KILLS // 50, len(steps)))
+    for number, (call, params, usual_s) in enumerate(steps):
+        request = {**params, "request_id": f"mid-{number}"}
+        if number in cuts:
+            running = threading.Thread(target=lambda call=call, request=request: attempt(call, request))
+            running.start()
+            time.sleep(moments.uniform(0, usual_s))  # the moment is the test's, nothing is waited for
+            cut_power(faulty)
+            running.join()
+        told = call(**request)
+        assert call(**request) == told
+        assert [one.status for one in client.node.health().checks if one.name in ("pending", "store")] == ["ok", "ok"]
+        assert faulty.on("pwck -rq; grpck -r", check=False).out == ""
+        if number == 5:
+            assert client.workspace.exec(name="mid", argv=["cat", "code/public/one"]).stdout == "one\n"
+    assert client.user.delete(name="heir").deleted
+    assert "cs-" not in faulty.on(LEFT, check=False).out
+    client.close()
 
 
 def attempt(call: Callable[..., Any], params: dict[str, Any]) -> None:

@@ -37,6 +37,28 @@ git -C ../public.git commit-tree -p HEAD -m loose "HEAD^{{tree}}" > ../loose
 chown -R git: /srv/git
 systemd-run --quiet --unit=forge python3 /root/serve.py {host} {password}
 """
+HOSTILE = """
+set -e
+export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b HOME=/root
+cd /srv/git; git init -q -b main hostile; cd hostile
+ran=/srv/codesmith/workspaces/{workspace}/ran
+echo '* filter=x diff=x merge=x' > .gitattributes
+git config -f .gitmodules submodule.s.path sub
+git config -f .gitmodules submodule.s.url "ext::touch $ran"
+git config -f .gitmodules submodule.s.update "!touch $ran"
+ln -s /etc/passwd link; ln -s .git/hooks hooks; ln -s /srv/codesmith/home/cs-{workspace} out
+echo x > -rf; echo x > --upload-pack=touch
+git add -- . ; git update-index --add --cacheinfo 160000,$(git hash-object -t commit --literally -w /dev/null),sub
+git commit -qm hostile; git clone -q --bare . ../hostile.git
+script=$(printf '#!/bin/sh\\ntouch '$ran'\\n' | git hash-object -w --stdin)
+hooks=$(printf '100755 blob %s\\tpost-checkout\\n' $script | git mktree)
+inner=$(printf '040000 tree %s\\thooks\\n' $hooks | git mktree)
+for name in .git .GIT; do
+  git update-ref refs/heads/evil $(git commit-tree -m evil $(printf "040000 tree $inner\\t$name\\n" | git mktree))
+  git init -q --bare -b main ../evil$name; git push -q ../evil$name evil:main
+done
+chown -R git: /srv/git
+"""
 
 
 class Forge:
@@ -85,6 +107,10 @@ class Forge:
         git -c user.name=a -c user.email=a@b commit -qm large; chown -R git: ."""
         self.person.on(self.node, script)
         return f"{self.https}/{name}/.git"
+
+    def keep_hostile(self, workspace: str) -> None:
+        """Make hostile.git, full of what must not count there, and evil.git and evil.GIT, which have a hook in .git."""
+        self.person.on(self.node, HOSTILE.format(workspace=workspace))
 
     def stolen(self) -> str:
         """Return what came to the door that no credential may come to."""

@@ -1,6 +1,7 @@
 """Runs on the forge's node: git over https (8443), and a door to which no credential may come (8444).
 
-Paths below /moved/ lead to that door, those below /slow/ never answer, private repositories want the password. Below
+Paths below /moved/ lead to that door, those below /plain/ too, but without TLS, those below /file/ to a file; those
+below /slow/ never answer, private repositories want the password. Below
 /old/ it speaks the first protocol, in which nobody gets a commit that no branch or tag points at.
 """
 
@@ -14,6 +15,7 @@ import threading
 import time
 
 HOST, PASSWORD = sys.argv[1:]
+AWAY = {"/moved/": f"https://{HOST}:8444/", "/plain/": f"http://{HOST}:8444/", "/file/": "file:///srv/git/"}
 WANTED = "Basic " + base64.b64encode(f"x-access-token:{PASSWORD}".encode()).decode()
 
 
@@ -34,9 +36,10 @@ class Forge(Quiet):
         if path.startswith("/old/"):
             path = path[4:]
             del self.headers["Git-Protocol"]
-        if path.startswith("/moved/"):
+        if path.startswith(tuple(AWAY)):
+            way, _, rest = self.path[1:].partition("/")
             self.send_response(302)
-            self.send_header("Location", f"https://{HOST}:8444/{self.path[7:]}?{query}")
+            self.send_header("Location", AWAY[f"/{way}/"] + rest)
             self.send_header("Content-Length", "0")
             self.end_headers()
         elif path.startswith("/slow/"):

@@ -62,6 +62,14 @@ def test_an_account_that_was_made_again_by_hand_is_left_alone(web1: Web1) -> Non
     assert web1.client.user.delete(name="twin").leftovers == []
 
 
+def test_the_mode_of_a_workspace_is_told_as_it_is(web1: Web1) -> None:
+    assert web1.client.workspace.create(name="mode").mode == "0700"
+    web1.client.workspace.exec(name="mode", argv=["chmod", "2751", "."])
+    assert web1.client.workspace.get(name="mode").mode == "2751"
+    assert {one.name: one.mode for one in web1.client.workspace.list()}["mode"] == "2751"
+    assert web1.client.workspace.delete(name="mode").deleted
+
+
 def test_no_job_runs_in_a_directory_that_was_put_in_the_place_of_ours(web1: Web1) -> None:
     client, path = web1.client, "/srv/codesmith/workspaces/swapped"
     client.workspace.create(name="swapped")
@@ -164,6 +172,16 @@ database.commit()
         "getent passwd root cs-mine && ls /etc/passwd && cd /srv/codesmith/workspaces && ls -d /root mine"
     ).ok
     web1.on("rmdir /srv/codesmith/workspaces/mine; userdel -r cs-mine", check=False)
+
+
+def test_a_user_that_the_store_has_forgotten_is_made_again_with_the_keys_of_now(web1: Web1) -> None:
+    """As after a restored backup: keys from before must not let anybody in."""
+    old, new = (f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{letter * 43}" for letter in "AB")
+    uid = web1.client.user.create(name="lost", ssh_keys=[old]).uid
+    forget = "database.execute(\"DELETE FROM users WHERE name = 'lost'\"); database.commit()"
+    web1.on(f"python3 - <<'E'\nimport sqlite3\ndatabase = sqlite3.connect('/var/lib/codesmith/state.db')\n{forget}\nE")
+    assert web1.client.user.create(name="lost", ssh_keys=[new]).uid == uid
+    assert web1.on("cat /srv/codesmith/home/cs-lost/.ssh/authorized_keys").out == f"{new}\n"
 
 
 def test_only_the_front_end_reaches_the_helper(web1: Web1) -> None:

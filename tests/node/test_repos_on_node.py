@@ -61,6 +61,12 @@ def test_a_credential_does_not_follow_a_redirection(web1: Web1, forge: Forge) ->
     refusal = web1.refuses(web1.client.repo.clone, "command_failed", **wanted)
     assert "Host:" in forge.stolen(), refusal
     assert "Authorization" not in forge.stolen()
+    # Nor does git follow one to another protocol.
+    for way in ("plain", "file"):
+        refusal = web1.refuses(
+            web1.client.repo.clone, "command_failed", **{**wanted, "url": f"{forge.https}/{way}/private.git"}
+        )
+        assert "rotocol" in str(refusal)
 
 
 def test_ssh_with_a_deploy_key_and_pinned_hosts_only(web1: Web1, forge: Forge) -> None:
@@ -127,11 +133,42 @@ def test_a_clone_that_takes_too_long_ends_and_leaves_nothing(web1: Web1, forge: 
 def test_other_changes_go_on_and_a_delete_ends_the_clone(web1: Web1, forge: Forge) -> None:
     make(web1, "long")
     going = Going(web1, forge, "long")
+    # A server that sends without end takes half of the node's memory at most: git keeps what it is told.
+    shown = web1.on(
+        "systemctl show --property=MemoryMax --value 'codesmith-job@long@*'; grep MemTotal /proc/meminfo"
+    ).out
+    assert int(shown.split()[0]) == int(shown.split()[2]) * 1024 // 2
     web1.refuses(web1.client.repo.clone, "in_use", workspace="long", url=f"{forge.https}/public.git")
     assert web1.client.workspace.create(name="beside").state == "ready"
     assert web1.client.workspace.delete(name="long").user_deleted
     assert going.wait()
     assert web1.client.node.health().status == "ok"
+
+
+def test_a_clone_that_an_assignment_ends_leaves_nothing(web1: Web1, forge: Forge) -> None:
+    code, client = make(web1, "given"), web1.client
+    client.user.create(name="heir")
+    going = Going(web1, forge, "given", name="public")
+    web1.person.wait_until(lambda: web1.on(f"ls -A {code}").out.startswith(".codesmith-"), within_s=20)
+    assert client.workspace.assign(name="given", user="heir").state == "ready"
+    assert going.wait()
+    assert web1.on(f"ls -A {code}").out == ""
+    assert client.node.health().status == "ok"
+    assert client.repo.clone(workspace="given", url=f"{forge.https}/public.git").branch == "main"
+
+
+def test_a_hostile_repository_gains_nothing(web1: Web1, forge: Forge) -> None:
+    code = make(web1, "prim")
+    forge.keep_hostile("prim")
+    web1.client.repo.clone(workspace="prim", url=f"{forge.https}/hostile.git")
+    found = web1.on(
+        f"cd {code}/hostile; ls -A sub .git/hooks; readlink link hooks out; ls -A | grep -c -- '^--*[ru]'", check=False
+    )
+    assert found.out.split() == ["sub:", "/etc/passwd", ".git/hooks", "/srv/codesmith/home/cs-prim", "2"]
+    for name in (".git", ".GIT"):
+        wanted = {"workspace": "prim", "url": f"{forge.https}/evil{name}", "name": "evil"}
+        assert "invalid path" in web1.refuses(web1.client.repo.clone, "command_failed", **wanted).data["stderr"]
+    assert web1.on(f"ls -A {code}; ls {code}/../ran", check=False).out == "hostile\n"
 
 
 @pytest.mark.parametrize("victim", ["agent", "helper", "both", "power"])

@@ -280,7 +280,7 @@ python3 - <<P
 import os, socket
 socket.socket(socket.AF_UNIX).bind("/tmp/litter.sock")
 os.chdir("/var/tmp"); os.mkdir("deep"); os.chdir("deep")
-for _ in range(3000):
+for _ in range(600):
     os.mkdir("d" * 100); os.chdir("d" * 100)
 os.close(os.open("end", os.O_CREAT))
 P

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,9 @@ import pytest
 from codesmith.errors import AuthenticationFailed, CodeSmithError, HostKeyUnknown, Unreachable
 from codesmith.lab import LabNode
 from codesmith.registry import Node
-from codesmith.remote import heartbeat, identities
+from codesmith.remote import deadline, heartbeat, identities
 from codesmith.remote import target as targets
-from codesmith.remote.connection import NodeConnection, connect, run_script
+from codesmith.remote.connection import NodeConnection, connect, fetch_host_key, run_script
 from codesmith.remote.target import Target, resolve
 
 Open = Callable[..., NodeConnection]
@@ -61,6 +62,34 @@ def test_silence_ends_at_the_time_limit() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         with pytest.raises(Unreachable, match=r"does not speak SSH|no answer"):
             connect(Target("web", "127.0.0.1", silent.getsockname()[1]), timeout_s=1)
+
+
+@pytest.mark.parametrize("greeting", [b"", b"SSH-2.0-OpenSSH_9.2\r\n"])
+@pytest.mark.parametrize("work", [connect, fetch_host_key])
+def test_a_clock_that_is_set_back_makes_no_limit_longer(
+    monkeypatch: pytest.MonkeyPatch, work: Callable[..., object], greeting: bytes
+) -> None:
+    """paramiko measures by the wall clock: an hour back, and an endpoint would wait an hour for a hung sshd."""
+    monkeypatch.setattr(deadline, "GRACE_S", 0.2)
+    now, is_back = time.time, threading.Event()
+    monkeypatch.setattr(time, "time", lambda: now() - (20 if is_back.is_set() else 0))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        accepted: list[socket.socket] = []
+
+        def greet() -> None:
+            accepted.append(silent.accept()[0])
+            accepted[0].sendall(greeting)
+
+        answering, back = threading.Thread(target=greet), threading.Timer(0.2, is_back.set)
+        answering.start()
+        back.start()
+        begun = time.monotonic()
+        with pytest.raises(Unreachable, match=r"no answer within 0.5 s"):
+            work(Target("web", "127.0.0.1", silent.getsockname()[1]), timeout_s=0.5)
+        assert time.monotonic() - begun < 15
+        answering.join()
+        back.join()
+        accepted[0].close()
 
 
 def test_a_wrong_key_is_an_authentication_error_that_names_it(target: Target, tmp_path: Path) -> None:
