@@ -81,7 +81,7 @@ REPO = Keywords(
 
 
 class Order(NamedTuple):
-    """A repository to be made: the helper's verb and what it takes. `url` is null for an empty one."""
+    """A repository to be made: the helper's verb and what it takes, for which call. `url` is null for an empty one."""
 
     verb: str
     name: str
@@ -89,6 +89,7 @@ class Order(NamedTuple):
     arguments: Dict[str, Any]
     reply_s: float
     descriptor: Optional[int] = None
+    request_id: Optional[str] = None
 
 
 @contextmanager
@@ -127,7 +128,7 @@ def parse_clone(
 def make(context: Context, workspace: str, order: Order) -> Repo:
     """Carry out an order in a workspace that is fit for it."""
     name, token = order.name, uuid.uuid4().hex
-    pending = {"name": name, "url": order.url, "state": "pending", "token": token}
+    pending = {"name": name, "url": order.url, "state": "pending", "token": token, "request_id": order.request_id}
     earlier = context.store.claim_repo(workspace, pending)
     if earlier is not None and earlier["state"] == "ready":
         raise AlreadyExists(f"repo {name!r} exists in workspace {workspace!r}", hint=f"inv repo.get {workspace} {name}")
@@ -139,14 +140,19 @@ def make(context: Context, workspace: str, order: Order) -> Repo:
             token=token, **order.arguments,
         )  # fmt: skip
     except AgentError as error:
-        return settle(context, workspace, name, error)
+        return settle(context, workspace, name, order.request_id, error)
     if not context.store.complete_repo(workspace, {**pending, "state": "ready"}):
         raise NotFound(f"workspace {workspace!r} was deleted meanwhile")
     return show(workspace, pending, found)
 
 
-def settle(context: Context, workspace: str, name: str, reason: Optional[AgentError] = None) -> Repo:
-    """End what failed or was cut off: complete when the repository had its name already, removed otherwise."""
+def settle(
+    context: Context, workspace: str, name: str, request_id: Optional[str], reason: Optional[AgentError] = None
+) -> Repo:
+    """End what failed or was cut off: complete when the repository had its name already, removed otherwise.
+
+    Cut off before it began, its name may be taken by the repository of another call.
+    """
     document = context.store.get_repo(workspace, name)
     if document is not None and document["state"] == "pending":
         try:
@@ -156,12 +162,17 @@ def settle(context: Context, workspace: str, name: str, reason: Optional[AgentEr
         if done["is_made"] and context.store.complete_repo(workspace, {**document, "state": "ready"}):
             return read(context, workspace, [document])[0]
         context.store.remove_repo(workspace, name)
-    elif document is not None:
+    elif document is not None and is_of(document, request_id):
         return read(context, workspace, [document])[0]
     if reason is None or reason.is_unsettled:
         text = f"making repo {name!r} was cut off; nothing of it is left"
         raise CommandFailed(text, hint="try again", command="git", exit_code=None, stderr="")
     raise reason
+
+
+def is_of(document: Dict[str, Any], request_id: Optional[str]) -> bool:
+    """Tell whether a repository was made by the call with this request id."""
+    return bool(document.get("request_id") == request_id)
 
 
 def read(context: Context, workspace: str, documents: List[Dict[str, Any]]) -> List[Repo]:

@@ -58,10 +58,10 @@ def make(context: Context, wanted: Wanted, *, is_founding: bool = False) -> Dict
     return document
 
 
-def make_with_repo(context: Context, wanted: Wanted, repo: Dict[str, Any]) -> Dict[str, Any]:
+def make_with_repo(context: Context, wanted: Wanted, repo: Dict[str, Any], request_id: Optional[str]) -> Dict[str, Any]:
     """Make a workspace and clone into it; without the repository there is no workspace either."""
     with making.ordered_clone(context, **repo) as order:
-        return _make_with(context, wanted, order)
+        return _make_with(context, wanted, order._replace(request_id=request_id))
 
 
 def _make_with(context: Context, wanted: Wanted, order: making.Order) -> Dict[str, Any]:
@@ -84,7 +84,9 @@ def _make_with(context: Context, wanted: Wanted, order: making.Order) -> Dict[st
         context.founding.discard(name)
 
 
-def settle(context: Context, name: str, user: Optional[str], repo: Dict[str, Any]) -> Dict[str, Any]:
+def settle(
+    context: Context, name: str, user: Optional[str], repo: Dict[str, Any], request_id: Optional[str]
+) -> Dict[str, Any]:
     """End a creation that was cut off while it cloned: the workspace goes, unless it was ready already."""
     with context.one_at_a_time():
         document = context.store.get_workspace(name)
@@ -97,8 +99,10 @@ def settle(context: Context, name: str, user: Optional[str], repo: Dict[str, Any
                 context.helper.call("user.remove", name=name)
         elif FOUNDING in document and not is_another:
             _unmake(context, document, None)
-        elif (repo.get("name") or gitwords.name_of(repo["url"])) in document["repos"]:
-            return document
+        else:
+            found = context.store.get_repo(name, repo.get("name") or gitwords.name_of(repo["url"]))
+            if found is not None and found["state"] == "ready" and making.is_of(found, request_id):
+                return document
     raise _cut_off(name)
 
 

@@ -70,7 +70,7 @@ def _settle_init(
     default_branch: Optional[str] = None,
     request_id: Optional[RequestId] = None,
 ) -> Repo:
-    return making.settle(context, workspace, name or workspace)
+    return making.settle(context, workspace, name or workspace, request_id)
 
 
 def _settle_clone(
@@ -82,7 +82,7 @@ def _settle_clone(
     request_id: Optional[RequestId] = None,
     **_: Any,
 ) -> Repo:
-    return making.settle(context, workspace, name or gitwords.name_of(url))
+    return making.settle(context, workspace, name or gitwords.name_of(url), request_id)
 
 
 @method(
@@ -108,9 +108,8 @@ def init(
     `name` is by default the workspace's, `default_branch` main.
     """
     branch = gitwords.parse_branch(default_branch or BRANCH, "default_branch")
-    return _make(
-        context, workspace, making.Order("repo.init", name or workspace, None, {"branch": branch}, READ_REPLY_S)
-    )
+    order = making.Order("repo.init", name or workspace, None, {"branch": branch}, READ_REPLY_S, request_id=request_id)
+    return _make(context, workspace, order)
 
 
 @method(
@@ -146,7 +145,7 @@ def clone(
         context, url=url, name=name, ref=ref, depth=depth, credential=credential, known_hosts=known_hosts,
         timeout_s=timeout_s,
     ) as order:  # fmt: skip
-        return _make(context, workspace, order)
+        return _make(context, workspace, order._replace(request_id=request_id))
 
 
 @method(

@@ -97,7 +97,7 @@ def _settle_create(
     request_id: Optional[RequestId] = None,
     **_: Any,
 ) -> Workspace:
-    return show(founding.settle(context, name, user, repo))
+    return show(founding.settle(context, name, user, repo, request_id))
 
 
 @method(
@@ -149,7 +149,9 @@ def create(
     that is cloned; a clone that fails or is cut off takes the workspace with it, and a user that was made for it.
     """
     wanted = founding.Wanted(name, user, ssh_keys, labels or {})
-    return show(founding.make(context, wanted) if repo is None else founding.make_with_repo(context, wanted, repo))
+    if repo is None:
+        return show(founding.make(context, wanted))
+    return show(founding.make_with_repo(context, wanted, repo, request_id))
 
 
 @method(

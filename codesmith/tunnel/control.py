@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
@@ -15,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from codesmith import __version__
 from codesmith.errors import CodeSmithError, Hanging
-from codesmith.paths import runtime_dir, state_dir, writing
+from codesmith.paths import runtime_dir, state_dir
 from codesmith.secret import SHARED, Wanted
+from codesmith.tunnel.lock import Held, hold
 from codesmith.tunnel.state import EndpointState, error_from_dict
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 REPLY_MARGIN_S = 5.0
 SHORT_S = 10.0
 START_S = 20.0
+START_WAIT_S = 12.0
 REPLY_MAX_BYTES = 4 * 1024 * 1024
 
 
@@ -138,11 +139,12 @@ def start() -> None:
 
 @contextmanager
 def _start_lock() -> Iterator[None]:
-    path = runtime_dir() / "start.lock"
-    with writing(path):
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        handle = hold(runtime_dir() / "start.lock", START_WAIT_S)
+    except Held as held:
+        problem = f"another command (pid {held.pid}) is starting the forwarder and does not get on with it"
+        raise CodeSmithError(problem, hint=f"kill -CONT {held.pid}  # if it was stopped (Ctrl-Z); else -KILL") from None
+    try:
         yield
     finally:
         os.close(handle)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -17,7 +16,7 @@ from typing import Any
 
 from codesmith import __version__
 from codesmith.errors import CodeSmithError
-from codesmith.paths import runtime_dir, writing
+from codesmith.paths import runtime_dir
 from codesmith.registry import Node
 from codesmith.secret import Secrets, Wanted
 from codesmith.tunnel.control import control_path
@@ -26,6 +25,7 @@ from codesmith.tunnel.endpoint import endpoint_path
 from codesmith.tunnel.keeper import Keeper
 from codesmith.tunnel.link import Link
 from codesmith.tunnel.listener import Listener
+from codesmith.tunnel.lock import Held, hold
 from codesmith.tunnel.state import error_to_dict
 
 log = logging.getLogger("codesmith.tunnel")
@@ -35,7 +35,6 @@ LINGER_S = 60.0
 STOP_S = 2.0
 ANSWERS_S = 1.0
 TAKE_OVER_S = 5.0
-LOCK_POLL_S = 0.05
 REQUEST_MAX_BYTES = 256 * 1024
 REQUEST_S = 10.0
 
@@ -203,25 +202,8 @@ def places() -> int:
 
 def _ensure_single(path: Path) -> int:
     """Hold the lock of the runtime directory for the life of this process; wait for one that is just ending."""
-    with writing(path):
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    deadline = time.monotonic() + TAKE_OVER_S
-    while not _lock(handle):
-        if time.monotonic() > deadline:
-            pid = os.pread(handle, 32, 0).decode().strip()
-            raise CodeSmithError(
-                f"another forwarder (pid {pid}) holds {path} and does not answer", hint=f"kill -KILL {pid}"
-            )
-        time.sleep(LOCK_POLL_S)  # flock has no time limit of its own
-    with writing(path):
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
-    return handle
-
-
-def _lock(handle: int) -> bool:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        return hold(path, TAKE_OVER_S)
+    except Held as held:
+        problem = f"another forwarder (pid {held.pid}) holds {path} and does not answer"
+        raise CodeSmithError(problem, hint=f"kill -KILL {held.pid}") from None

@@ -157,6 +157,7 @@ class Keeper:
 
     def _attempt(self) -> CodeSmithError | None:
         """Connect if need be and prove the agent; return the error if that fails."""
+        self._tell_loss()
         self._rest()
         self._wake.clear()
         with self._changed:
@@ -182,6 +183,14 @@ class Keeper:
             self._was_ready = True
             self._backoff.reset()
         return error
+
+    def _tell_loss(self) -> None:
+        """Say that the connection is gone before the next one is tried, which may take long."""
+        link = self._link
+        if link is not None and not link.is_alive():
+            problem = f"the SSH connection to {self.node.name} was lost: {link.why_lost or 'closed'}"
+            self._set(DEGRADED, Unreachable(problem, hint=self._watch))
+            self._last_attempt = 0.0
 
     def _connect(self) -> None:
         link = self._link
@@ -215,14 +224,8 @@ class Keeper:
         while not self._stopped.is_set():
             self._wake.wait(TICK_S)
             self._wake.clear()
-            link = self._link
-            if link is None or not link.is_alive():
-                why = link.why_lost if link is not None else ""
-                problem = f"the SSH connection to {self.node.name} was lost: {why or 'closed'}"
-                self._set(DEGRADED, Unreachable(problem, hint=self._watch))
-                self._last_attempt = 0.0
-                return
-            if self._in_doubt or self._pool.is_spare_due() or not self._door.is_open():
+            is_lost = self._link is None or not self._link.is_alive()
+            if is_lost or self._in_doubt or self._pool.is_spare_due() or not self._door.is_open():
                 return
             if not self._pool.has_spare() and not self._refill():
                 return

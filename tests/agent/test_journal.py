@@ -213,6 +213,25 @@ def test_what_waits_for_a_later_change_is_taken_up_after_it(rpc: Rpc, monkeypatc
     assert rpc.store.intents() == []
 
 
+def test_a_clone_cut_off_before_it_began_does_not_take_anothers_for_its_own(tmp_path: Path) -> None:
+    repo = {"url": "https://h/site"}
+    calls = (
+        ("repo.clone", {"workspace": "demo", **repo, "request_id": "r2"}, "repo 'site' exists"),
+        ("workspace.create", {"name": "demo", "repo": repo, "request_id": "r3"}, "workspace 'demo' exists"),
+    )
+    with agent(tmp_path) as rpc:
+        made = rpc.call("workspace.create", name="demo", repo=repo, request_id="r1")
+        for method, params, _ in calls:
+            rpc.store.begin(method, params)
+        rpc.store.begin("workspace.create", {"name": "demo", "repo": repo, "request_id": "r1"})
+    with agent(tmp_path) as rpc:
+        rpc.dispatcher.resume()
+        assert rpc.store.intents() == []
+        for method, params, problem in calls:
+            assert problem in rpc.refuses(method, 1002, **params)["message"]
+        assert rpc.call("workspace.create", name="demo", repo=repo, request_id="r1") == made
+
+
 def test_what_a_newer_agent_began_waits_for_it_and_holds_up_nothing(tmp_path: Path) -> None:
     with agent(tmp_path) as rpc:
         rpc.store.begin("user.rename", {"name": "ada"})

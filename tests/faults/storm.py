@@ -548,8 +548,12 @@ class Storm:
             wrong.append(f"/etc: {left}")
         with open(AUDIT) as file:
             records = [json.loads(line) for line in file]
-        lines = collections.Counter(one["request_id"] for one in records if one["peer_uid"] is not None)
-        late = collections.Counter(one["request_id"] for one in records if one["peer_uid"] is None)
+        late = collections.Counter(one["request_id"] for one in records if one["outcome"].startswith("resumed"))
+        lines = collections.Counter(one["request_id"] for one in records) - late
+        wrong += [f"audit: nobody called {one}" for one in records if one["peer_uid"] is None]
+        times = [one["time"] for one in records]
+        if times != sorted(set(times)):
+            wrong.append("audit: the records are not in the order of their times")
         for request, attempts in self.attempts.items():
             if not self.answers[request] <= lines[request] <= attempts or late[request] > attempts:
                 wrong.append(

@@ -25,6 +25,7 @@ from codesmith.tunnel import __main__ as program
 from codesmith.tunnel import control
 from codesmith.tunnel import forwarder as forwarding
 from codesmith.tunnel.endpoint import endpoint_path
+from codesmith.tunnel.lock import hold
 from codesmith.tunnel.state import EndpointState, error_from_dict, error_to_dict
 
 TOP = Path(control.__file__).parent.parent.parent
@@ -93,6 +94,20 @@ def test_a_forwarder_that_hangs_is_told_and_the_hint_ends_it(forwarder, monkeypa
         control.status()
     subprocess.run(caught.value.hint, shell=True, check=True)  # as it is pasted
     eventually(lambda: not is_running(forwarder))
+    control.start()
+
+
+def test_a_command_that_was_stopped_while_it_starts_the_forwarder_is_named(home, monkeypatch):
+    """Ctrl-Z at the wrong moment: nobody waits for it without an end."""
+    assert control.START_WAIT_S < 15
+    monkeypatch.setattr(control, "START_WAIT_S", 0.2)
+    handle = hold(runtime_dir() / "start.lock", 0)
+    try:
+        with pytest.raises(CodeSmithError, match=rf"\(pid {os.getpid()}\) is starting the forwarder") as caught:
+            control.start()
+        subprocess.run(caught.value.hint, shell=True, check=True)
+    finally:
+        os.close(handle)
     control.start()
 
 

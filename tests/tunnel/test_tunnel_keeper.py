@@ -9,7 +9,7 @@ import socket
 import threading
 
 import pytest
-from tunnel_doubles import SocketStream
+from tunnel_doubles import FakeLink, SocketStream
 from tunnel_talk import Caller, connect, echo, eventually, open_files, post, read_all, refusal, version
 
 from codesmith.errors import AuthenticationFailed, CodeSmithError, NotPrepared, Unreachable, WrongNode
@@ -109,6 +109,23 @@ def test_endpoint_comes_back_without_a_command(ready, far_end, path):
     eventually(lambda: ready.view().state == "ready")
     assert version(path) == "id-1"
     assert ready.view().counts["ssh_connections"] == 2
+
+
+def test_a_loss_that_a_call_comes_upon_shows_before_the_next_attempt_ends(ready, far_end, path, monkeypatch):
+    """A hung sshd: the spare after the call waits its time for a channel, and the next connect for a greeting."""
+
+    def hang(link):
+        link._alive = False
+        raise Unreachable("no channel")
+
+    far_end.gate.clear()
+    monkeypatch.setattr(FakeLink, "open", hang)
+    try:
+        with connect(path):
+            eventually(lambda: ready.view().state == "degraded", within_s=5)
+        assert "was lost" in ready.view().reason
+    finally:
+        far_end.gate.set()
 
 
 def test_call_waits_for_a_reconnect_under_way(ready, far_end, path):
