@@ -10,7 +10,7 @@ from agent import gitwords
 from agent.context import Context
 from agent.errors import AgentError, AlreadyExists, CommandFailed, Disabled, InUse, NotFound
 from agent.method import BY_HELPER
-from agent.names import NAME, path_of
+from agent.names import NAME, NAME_HINT, path_of
 from agent.types import Keywords, Repo
 
 TIMEOUT_S = 600.0
@@ -24,6 +24,7 @@ URL = Keywords(
         "pattern": f"^(?:{gitwords.URL})$",
         "maxLength": gitwords.URL_MAX,
         "description": gitwords.URL_HINT,
+        "errorMessage": f"must be {gitwords.URL_HINT}",
     }
 )
 REF = Keywords(
@@ -42,6 +43,7 @@ CREDENTIAL = Keywords(
         "type": "object",
         "additionalProperties": {"type": "string", "maxLength": gitwords.SSH_KEY_MAX},
         "propertyNames": {"enum": list(gitwords.CREDENTIAL_FIELDS)},
+        "errorMessage": "must be {username?, password}, {username?, token}, {ssh_key} or {agent}",
         "maxProperties": 2,
         "description": "For https {username?, password} or {username?, token}; for ssh {ssh_key}, a key without "
         "passphrase, or {agent}, the token of an ssh agent that is lent to this call. Used for this call, sent to the "
@@ -68,7 +70,7 @@ REPO = Keywords(
         "additionalProperties": False,
         "properties": {
             "url": URL,
-            "name": {"type": "string", "pattern": f"^{NAME}$"},
+            "name": {"type": "string", "pattern": f"^{NAME}$", "errorMessage": f"must be {NAME_HINT}"},
             "ref": REF,
             "depth": DEPTH,
             "credential": CREDENTIAL,

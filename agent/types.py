@@ -13,6 +13,7 @@ class Keywords(Dict[str, Any]):
     __hash__ = object.__hash__  # type: ignore[assignment]
 
 
+A_LINE = "one line without control characters, of"
 # A character that neither ends a line nor steers a terminal, and that is no half of a pair.
 ONE_LINE = "[^\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff]"
 Name = Annotated[
@@ -34,21 +35,34 @@ RequestId = Annotated[
         {
             "pattern": "^[A-Za-z0-9._:-]{1,64}$",
             "maxLength": 64,
+            "errorMessage": "must be 1 to 64 of A-Z, a-z, 0-9 and . _ : -",
             "description": "Chosen by the caller; repeating a call with the same request_id returns the first result.",
         }
     ),
 ]
 SshKeys = Annotated[
-    List[Annotated[str, Keywords({"maxLength": 8192, "pattern": f"^{ONE_LINE}+$"})]],
+    List[
+        Annotated[
+            str,
+            Keywords({"maxLength": 8192, "pattern": f"^{ONE_LINE}+$", "errorMessage": f"must be {A_LINE} up to 8192"}),
+        ]
+    ],
     Keywords({"maxItems": 64, "description": "OpenSSH public keys, one per item, without options."}),
 ]
 Labels = Annotated[
-    Dict[str, Annotated[str, Keywords({"maxLength": 256, "pattern": f"^{ONE_LINE}*$"})]],
+    Dict[
+        str,
+        Annotated[
+            str,
+            Keywords({"maxLength": 256, "pattern": f"^{ONE_LINE}*$", "errorMessage": f"must be {A_LINE} up to 256"}),
+        ],
+    ],
     Keywords(
         {
             "maxProperties": 32,
             "propertyNames": {"pattern": "^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$", "maxLength": 63},
             "description": "Words of the caller's own, key to value.",
+            "errorMessage": "must be at most 32 keys of 1 to 63 of A-Z, a-z, 0-9 and inner . _ / -, each with a value",
         }
     ),
 ]

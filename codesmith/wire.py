@@ -17,6 +17,8 @@ from codesmith.port import HOST, Port
 
 SWITCHING = 101
 SILENCE_S = 8.0
+# A long list on a slow way: once it comes it may come for as long as this.
+ANSWER_S = 60.0
 HEAD_BYTES_MAX = 64 << 10
 BODY_BYTES_MAX = 64 << 20
 
@@ -34,7 +36,8 @@ class BadAnswer(Exception):
 
 
 class Connection:
-    """One open connection; not for use by two threads at once. Every wait ends at its deadline with TimeoutError.
+    """One open connection; not for use by two threads at once. Every wait ends at its deadline with TimeoutError; an
+    answer that has begun by then has ANSWER_S for the rest of it.
 
     `on_silence` is called once when nothing is heard for SILENCE_S; what it raises ends the wait.
     """
@@ -125,7 +128,7 @@ class Connection:
                 raise BadAnswer("headers without end")
         head, _, data = data.partition(b"\r\n\r\n")
         status, headers = _parse_head(head)
-        length = _length(headers)
+        length, deadline = _length(headers), max(deadline, time.monotonic() + ANSWER_S)
         parts, have = [data], len(data)
         while have < length:
             parts.append(self._receive(deadline, was_silent=False))

@@ -38,7 +38,14 @@ def list_(
     ] = None,
     before: Annotated[
         Optional[str],
-        Keywords({"maxLength": 64, "format": "date-time", "description": "Only older ones: RFC 3339 with its zone."}),
+        Keywords(
+            {
+                "maxLength": 64,
+                "format": "date-time",
+                "description": "Only older ones: RFC 3339 with its zone.",
+                "errorMessage": "must be a time with its zone, like 2026-11-23T12:00:00Z",
+            }
+        ),
     ] = None,
     workspace: Annotated[Optional[Name], Keywords({"description": "Only attempts that name this workspace."})] = None,
     user: Annotated[Optional[Name], Keywords({"description": "Only attempts that name this user."})] = None,

@@ -42,7 +42,7 @@ _jobs = threading.BoundedSemaphore(JOBS_MAX)
 # Every inode of the tree gets its new owner: a million files take minutes.
 ASSIGN_TIMEOUT_S = 1800.0
 # No NUL, and no half of a surrogate pair: neither can reach a program.
-ARGUMENT = Keywords({"pattern": "^[^\\x00\\ud800-\\udfff]*$"})
+ARGUMENT = Keywords({"pattern": "^[^\\x00\\ud800-\\udfff]*$", "errorMessage": "must be text without NUL"})
 EXAMPLE = {
     "id": "6a7d9c1e-0b0f-4a51-8a0e-5a4a1f1f0001",
     "name": "demo",
@@ -340,12 +340,19 @@ def exec_(
                 "pattern": "^[^\\x00\\ud800-\\udfff]+$",
                 "maxLength": 4096,
                 "description": "Relative to the workspace; inside it.",
+                "errorMessage": "must be a path inside the workspace, of up to 4096 characters without NUL",
             }
         ),
     ] = None,
     env: Annotated[
         Optional[Dict[str, Annotated[str, ARGUMENT]]],
-        Keywords({"maxProperties": 256, "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}}),
+        Keywords(
+            {
+                "maxProperties": 256,
+                "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
+                "errorMessage": "must be at most 256 variables, their names of A-Z, a-z, 0-9 and _",
+            }
+        ),
     ] = None,
     stdin: Annotated[Optional[str], ARGUMENT] = None,
     timeout_s: Annotated[

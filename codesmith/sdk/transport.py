@@ -27,8 +27,9 @@ from codesmith.wire import BadAnswer, Closed, Connection
 
 T = TypeVar("T")
 
-# A change may wait a minute for others to end, so it gets more time than a look. A command's own limit comes on top.
-LOOK_S = 30.0
+# Until an answer begins. A change may wait a minute for others to end, so it gets more time than a look. A command's
+# own limit comes on top.
+LOOK_S = 14.0
 CHANGE_S = 150.0
 CLONE_S = 600.0  # its limit on the node, unless the caller gives another
 # How the forwarder answers itself: no way to the node; at a port also no token, a foreign caller, too long a body.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -135,3 +136,22 @@ def validate(value: Any, schema: dict[str, Any]) -> None:
     whole = {**schema, "components": DOCUMENT["components"]}
     jsonschema.Draft7Validator.check_schema(whole)
     jsonschema.validate(value, whole, cls=jsonschema.Draft7Validator)
+
+
+def schemas(found: Any) -> Iterator[dict[str, Any]]:
+    """Yield every JSON Schema inside a value, however deep."""
+    if isinstance(found, list):
+        found = dict(enumerate(found))
+    if isinstance(found, dict):
+        yield found
+        for inner in found.values():
+            yield from schemas(inner)
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_what_a_parameter_must_be_is_said_in_words(name: str) -> None:
+    for parameter in METHODS[name]["params"]:
+        names = [inner.get("propertyNames") for inner in schemas(parameter["schema"])]
+        for schema in schemas(parameter["schema"]):
+            if {"pattern", "propertyNames", "format"} & set(schema) and schema not in names:
+                assert schema["errorMessage"].startswith("must be "), schema

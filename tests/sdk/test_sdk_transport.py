@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 
@@ -203,6 +204,29 @@ def test_a_peer_that_says_nothing_is_given_up_at_the_deadline(path, transport, m
     with scripted(path, b"HTTP/1.1 200 OK\r\n"):
         with pytest.raises(errors.Unreachable, match=r"web1 did not answer node.version within 0 s"):
             look(transport)
+
+
+def test_a_long_answer_that_has_begun_in_time_is_taken_to_its_end(path):
+    late = 0.3
+
+    def talk(listening):
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(1 << 16)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nno")
+            time.sleep(2 * late)  # behind the deadline: time itself is what this is about
+            connection.sendall(b"w!")
+
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen(1)
+        server = threading.Thread(target=talk, args=[listening])
+        server.start()
+        deadline = time.monotonic() + late
+        connection = Connection(path, deadline)
+        assert connection.post(b"{}", deadline) == (200, b"now!", True)
+        connection.close()
+        server.join()
 
 
 @pytest.mark.parametrize(
