@@ -90,6 +90,8 @@ class Store:
         except (sqlite3.Error, ReadOnly) as error:
             self.damage, self._database = str(error), None
             self.is_shut_out = isinstance(error, sqlite3.OperationalError) and not self.has_room()
+            if self.is_shut_out:
+                self.damage = f"the disk of {self._ballast.folder} is full: {error}"
 
     def close(self) -> None:
         """Close the file."""
@@ -104,8 +106,7 @@ class Store:
     def database(self) -> Database:
         """The file; ReadOnly when it is damaged: what is in it is not known, so nothing is said about it either."""
         if self.is_shut_out:
-            folder = self._ballast.folder
-            raise ReadOnly(f"the agent's store cannot be opened: the disk of {folder} is full", hint=f"df {folder}")
+            raise ReadOnly(f"the agent's store cannot be opened: {self.damage}", hint=f"df {self._ballast.folder}")
         if self.damage or self._database is None:
             raise ReadOnly(
                 f"the agent's store is damaged, nothing is changed: {self.damage}",

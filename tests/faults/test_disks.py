@@ -267,6 +267,7 @@ def test_an_agent_that_starts_on_a_full_disk_needs_no_second_start(node: Fragile
             "cat /dev/zero > filler2; systemctl start codesmith-agent.service", check=False,
         )  # fmt: skip
         assert "is full" in node.refuses_whole(client.user.create, "read_only", name="new")
+        assert "is full" in node.status_of("store")[1]
         node.on("rm /var/lib/codesmith/filler2")
     node.person.wait_until(lambda: node.person.runs("inv user.list", check=False).ok, within_s=30)
     client.close()
