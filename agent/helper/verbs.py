@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, FrozenSet, NamedTuple, Optional
 from agent.errors import InvalidParams, NotFound
 from agent.helper import handover, jobs, repos, sandboxes, trash, users, workspaces
 from agent.helper.lock import exclusive_ledger, read_ledger
-from agent.helper.refusals import told
+from agent.helper.refusals import half_done, told
 from agent.names import parse_name
 
 PROBE_S = 20.0
@@ -58,7 +58,8 @@ def ensure_sandbox(caller: socket.socket, workspace: Any, limits: Any, network: 
         if ledger.workspace(workspace) is None:
             raise NotFound(f"no workspace {workspace!r} on this node")
         ledger.put_sandbox(workspace, sandbox.limits, sandbox.network)
-    jobs.stop_all(workspace)  # those that began outside of it
+    with half_done():
+        jobs.stop_all(workspace)  # those that began outside of it
     return {"enforced": enforced}
 
 
@@ -67,7 +68,8 @@ def remove_sandbox(caller: socket.socket, workspace: Any) -> Dict[str, Any]:
     workspace = parse_name(workspace, "workspace")
     with exclusive_ledger(makes_room=True) as ledger:
         ledger.remove_sandbox(workspace)
-    jobs.stop_all(workspace)
+    with half_done():
+        jobs.stop_all(workspace)
     return {}
 
 

@@ -15,7 +15,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from tunnel_talk import connect, eventually, is_running, threads_since
+from tunnel_talk import connect, eventually, is_running, stopped, threads_since
 
 from codesmith.errors import CodeSmithError, NotPrepared, Unreachable
 from codesmith.paths import runtime_dir, state_dir
@@ -89,11 +89,11 @@ def test_killed_forwarder_is_replaced(forwarder):
 
 def test_a_forwarder_that_hangs_is_told_and_the_hint_ends_it(forwarder, monkeypatch):
     monkeypatch.setattr(control, "SHORT_S", 0.3)
-    os.kill(forwarder, signal.SIGSTOP)
-    with pytest.raises(CodeSmithError, match="gave no answer") as caught:
-        control.status()
-    subprocess.run(caught.value.hint, shell=True, check=True)  # as it is pasted
-    eventually(lambda: not is_running(forwarder))
+    with stopped(forwarder):
+        with pytest.raises(CodeSmithError, match="gave no answer") as caught:
+            control.status()
+        subprocess.run(caught.value.hint, shell=True, check=True)  # as it is pasted
+        eventually(lambda: not is_running(forwarder))
     control.start()
 
 

@@ -26,6 +26,7 @@ from tunnel_talk import (
     read_all,
     refusal,
     state,
+    stopped,
     version,
 )
 
@@ -153,12 +154,12 @@ def test_a_call_does_not_wait_for_a_forwarder_that_hangs(path, node, node_id, mo
     monkeypatch.setattr(wire, "SILENCE_S", 0.3)
     monkeypatch.setattr(endpoint, "CHECK_S", 0.3)
     pid = control.ping()
-    os.kill(pid, signal.SIGSTOP)
-    with pytest.raises(CallLost, match="the forwarder gave no answer") as caught:
-        call(path, node, changes)
-    command = caught.value.hint.rpartition("twice: ")[2].partition(";")[0]
-    subprocess.run(command, shell=True, check=True)
-    eventually(lambda: not is_running(pid))
+    with stopped(pid):
+        with pytest.raises(CallLost, match="the forwarder gave no answer") as caught:
+            call(path, node, changes)
+        command = caught.value.hint.rpartition("twice: ")[2].partition(";")[0]
+        subprocess.run(command, shell=True, check=True)
+        eventually(lambda: not is_running(pid))
     assert call(path, node, changes)["node_id"] == node_id
 
 
