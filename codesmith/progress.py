@@ -7,10 +7,12 @@ import sys
 import termios
 import threading
 import time
+from contextlib import nullcontext
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
 from codesmith.output import escape
+from codesmith.terminal import SCREEN, nothing
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -36,10 +38,13 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._live is not None:
-            self._live.stop()
+        # Not before a question is answered: after Ctrl-C the terminal is its own again.
+        with SCREEN.held if kind is None else nullcontext():
+            self._clear()
+            SCREEN.clear = nothing
 
     def __enter__(self) -> Progress:
+        SCREEN.clear = self._clear
         return self
 
     def begin(self, node: str) -> None:
@@ -70,9 +75,17 @@ class Progress:
         return [head, *map(escape, shown), *more]
 
     def draw(self) -> None:
-        """Show the view as it is now, if there is a terminal and work lasts."""
+        """Show the view as it is now, if there is a terminal, nobody is asked there, and work lasts."""
         if not self.is_shown or time.monotonic() - self._since < SHOWN_AFTER_S or _is_asked(self._stream):
             return
+        if not SCREEN.held.acquire(blocking=False):
+            return
+        try:
+            self._draw()
+        finally:
+            SCREEN.held.release()
+
+    def _draw(self) -> None:
         if self._live is None:
             from rich.console import Console
             from rich.live import Live
@@ -83,6 +96,11 @@ class Progress:
             self._live.start()
         self._live.update(self._text(), refresh=True)
 
+    def _clear(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
     def _text(self) -> RenderableType:
         from rich.text import Text
 
@@ -90,7 +108,7 @@ class Progress:
 
 
 def _is_asked(stream: TextIO) -> bool:
-    """Tell whether somebody types a password just now: the terminal is theirs."""
+    """Tell whether another program, an ssh of a ProxyCommand say, asks for a password just now."""
     try:
         return not termios.tcgetattr(stream.fileno())[3] & termios.ECHO
     except (termios.error, OSError):

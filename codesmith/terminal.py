@@ -1,16 +1,34 @@
-"""Ask the person at the terminal for something that nobody may see."""
+"""Ask the person at the terminal for something that nobody may see; a view that is shown there makes room meanwhile."""
 
 from __future__ import annotations
 
 import atexit
 import os
 import termios
+import threading
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from codesmith.output import escape
 
 TERMINAL = "/dev/tty"
+
+
+def nothing() -> None:
+    """No view is shown."""
+
+
+class Screen:
+    """The terminal as a view and a question share it: held by one of them at a time."""
+
+    def __init__(self) -> None:
+        self.held = threading.Lock()
+        # How the view is taken away; set by whoever shows one.
+        self.clear: Callable[[], None] = nothing
+
+
+SCREEN = Screen()
 
 
 def ask(prompt: str) -> str | None:
@@ -20,7 +38,9 @@ def ask(prompt: str) -> str | None:
     except OSError:
         return None
     try:
-        return _ask(terminal, prompt)
+        with SCREEN.held:
+            SCREEN.clear()
+            return _ask(terminal, prompt)
     finally:
         os.close(terminal)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pty
@@ -116,6 +117,46 @@ def test_a_terminal_sees_what_is_under_way_and_stdout_is_data_alone():
 def test_a_step_that_has_not_ended_is_seen_and_one_that_went_well_is_no_line():
     shown = on_a_terminal(b"do that", STEPS)
     assert b"slow" in shown and b"did this" not in shown
+
+
+# A question comes up while the view is shown; `setsid` gives the process a terminal of its own, for /dev/tty.
+ASK = """
+import sys, threading
+from pathlib import Path
+from codesmith import fleet, terminal
+from codesmith.registry import Node
+asked = []
+def work(node):
+    Path(sys.argv[1]).read_text()  # a pipe: goes on when the view was seen
+    asked.append(terminal.ask("what? "))
+    return {"node": node.name}
+fleet.report(fleet.Chosen([Node("slow", Path("x"), host="h")]), work, ["node"], json=False)
+print(asked)
+"""
+
+
+def test_a_question_has_the_terminal_for_itself(tmp_path):
+    os.mkfifo(tmp_path / "go")
+    ours, theirs = pty.openpty()
+    env = {"PATH": os.environ["PATH"], "TERM": "xterm"}
+    argv = ["setsid", "--ctty", sys.executable, "-c", ASK, tmp_path / "go"]
+    with subprocess.Popen(argv, cwd=TOP, env=env, stdin=theirs, stdout=subprocess.PIPE, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        while b"calling" not in shown:
+            shown += os.read(ours, 4096)
+        (tmp_path / "go").write_text("")
+        while b"what? " not in shown:
+            shown += os.read(ours, 4096)
+        os.write(ours, b"geheim\n")
+        with contextlib.suppress(OSError):  # the terminal's end
+            while more := os.read(ours, 4096):
+                shown += more
+        assert process.stdout.read() == b"slow\n['geheim']\n"
+    os.close(ours)
+    before, _, after = shown.partition(b"what? ")
+    assert before.endswith(b"\x1b[2K")  # the view is wiped, not written into
+    assert after.startswith(b"\r\n")  # nothing is drawn until it is answered
 
 
 def test_there_is_no_colour():
