@@ -175,7 +175,7 @@ class Model:
         for name in NAMES:
             if name not in self.workspaces and name not in self.users:
                 yield 4, "workspace.create", {"name": name}
-                yield 0.5, "workspace.create", {"name": name, "repo": {"url": URL}}
+                yield 0.3, "workspace.create", {"name": name, "repo": {"url": URL}}
         for name, one in self.workspaces.items():
             yield 2, "workspace.delete", {"name": name}
             if self.users[one["user"]]["state"] != "active":
@@ -190,7 +190,7 @@ class Model:
             if one["repos"]:
                 yield 1, "repo.delete", {"workspace": name, "name": "public"}
             else:
-                yield 0.7, "repo.clone", {"workspace": name, "url": URL}
+                yield 0.5, "repo.clone", {"workspace": name, "url": URL}
 
     def done(self, method, params):
         """Write down what a change that succeeded did."""
