@@ -27,6 +27,12 @@ OUTPUT_BYTES_MAX = 1 << 20
 CHUNK_BYTES = 65536
 GRACE_S = 20.0
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
+# Variables that /bin/sh, be it dash or bash, keeps for itself: exporting them fails, or tells something else.
+OF_THE_SHELL = (
+    "BASHOPTS", "BASHPID", "BASH_ALIASES", "BASH_ARGC", "BASH_ARGV", "BASH_CMDS", "BASH_COMMAND", "BASH_LINENO",
+    "BASH_SOURCE", "BASH_SUBSHELL", "BASH_VERSINFO", "DIRSTACK", "EPOCHREALTIME", "EPOCHSECONDS", "EUID", "GROUPS",
+    "HISTCMD", "LINENO", "OPTIND", "PPID", "RANDOM", "SECONDS", "SHELLOPTS", "SHLVL", "SRANDOM", "UID", "_",
+)  # fmt: skip
 SHIM = 'IFS= read -r line && eval "$line" && exec "$@"'
 # TERM, INT and HUP are a clean end to systemd: failing here makes the unit fail, so that how it ended can be asked. On
 # control groups v1 systemd does not see that the kernel killed for memory; here it can still be read.
@@ -168,8 +174,9 @@ def shim_line(workspace: str, user: str, argv: List[str], cwd: str, env: Dict[st
         "CODESMITH_WORKSPACE": workspace,
         "CODESMITH_DIRECTORY": path_of(workspace),
     }
-    exports = " ".join(f"{key}={_quote(value)}" for key, value in {**base, **env}.items())
-    words = " ".join(_quote(word) for word in argv)
+    exports = " ".join(f"{key}={_quote(value)}" for key, value in {**base, **env}.items() if key not in OF_THE_SHELL)
+    by_env = [f"{key}={value}" for key, value in env.items() if key in OF_THE_SHELL]
+    words = " ".join(_quote(word) for word in (["/usr/bin/env", *by_env] if by_env else []) + argv)
     enter = f"cd -- {_quote(os.path.join(path_of(workspace), cwd))} && " if cwd else ""
     start = "umask 077; nl=$(printf '\\nx') nl=${nl%x}; unset INVOCATION_ID SYSTEMD_EXEC_PID"
     # The caller's variables last: one of them may be called nl.

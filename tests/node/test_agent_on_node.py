@@ -331,6 +331,10 @@ def test_words_reach_a_job_unchanged(web1: Web1) -> None:
         cwd="code",
     )
     assert json.loads(done.stdout) == [words, odd, odd, "/srv/codesmith/workspaces/words/code"]
+    own = dict.fromkeys(("OPTIND", "LINENO", "UID", "PPID", "SHELLOPTS", "RANDOM", "IFS", "PS4", "ENV"), odd)
+    show = "import json, os; print(json.dumps(dict(os.environ)))"
+    told = json.loads(web1.client.workspace.exec(name="words", argv=["python3", "-c", show], env=own).stdout)
+    assert {name: told.get(name) for name in own} == own
 
 
 SPY = """\

@@ -102,6 +102,10 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
         {"old": SERVE, "new": SERVE + "        raise SystemExit('broken on purpose')\n"},
         "broken on purpose",
     ),
+    "an agent that hangs": (
+        {"old": SERVE, "new": SERVE + "        __import__('time').sleep(1000)\n"},
+        "did nothing for 10 s",
+    ),
     "an agent that cannot be run": ({"old": "import json\n", "new": "import jsn\n"}, "No module named 'jsn'"),
     "a unit that systemd cannot start": (
         {"agent_service": "[Service]\nExecStart=\nExecStart=/nowhere\n"},

@@ -11,6 +11,8 @@ from typing import Any
 from codesmith.remote.bootstrap.node.commands import Failed, run
 
 ANSWER_WITHIN_S = 30.0
+# On a machine that is very busy an agent may start slowly; one that does nothing at all for so long will not answer.
+IDLE_S = 10.0
 LOOK_EVERY_S = 0.25
 ANSWER_MAX = 1 << 16
 BODY = b'{"jsonrpc":"2.0","id":1,"method":"node.version","params":{}}'
@@ -20,16 +22,50 @@ REQUEST = (
 )
 
 
+class Watch:
+    """Looks at a unit that is to answer: does it still run, and does it do anything?"""
+
+    def __init__(self, unit: str, since: float) -> None:
+        self._unit, self._since = unit, since
+        self._used, self._idle_since = "", time.monotonic()
+
+    def check(self) -> None:
+        """Failed if the unit has ended by itself, also if systemd is about to start it again; or if it idles."""
+        argv = ["systemctl", "show", "--property=ActiveState,SubState,NRestarts,MainPID", "--", self._unit]
+        found = dict(line.partition("=")[::2] for line in run(argv).splitlines())
+        if (
+            found.get("ActiveState") in ("failed", "inactive")
+            or found.get("SubState") == "auto-restart"
+            or found.get("NRestarts") != "0"
+        ):
+            raise Failed(f"the agent did not answer: {_last_words(self._unit, self._since)}")
+        used = _processor_time(found.get("MainPID", ""))
+        if used != self._used:
+            self._used, self._idle_since = used, time.monotonic()
+        elif time.monotonic() - self._idle_since > IDLE_S:
+            words = _last_words(self._unit, self._since)
+            raise Failed(f"the agent did not answer, and did nothing for {IDLE_S:.0f} s: {words}")
+
+
+def _processor_time(pid: str) -> str:
+    """Return how much processor time a process has had, in the kernel's words."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return " ".join(file.read().rpartition(")")[2].split()[11:13])
+    except OSError:
+        return ""
+
+
 def wait_for_answer(path: str, unit: str, build: str, since: float) -> dict[str, Any]:
-    """Return what node.version answers; Failed when the unit ends, another build answers, or the time is over.
+    """Return what node.version answers; Failed when the unit ends or idles, another build answers, or time is over.
 
     Any build will do where none is named. `since` is when it was started: from then on its words count.
     """
-    deadline = time.monotonic() + ANSWER_WITHIN_S
+    deadline, watch = time.monotonic() + ANSWER_WITHIN_S, Watch(unit, since)
     while time.monotonic() < deadline:
-        found = _ask(path, unit, since, deadline)
+        found = _ask(path, watch, deadline)
         if found is None:
-            _fail_if_ended(unit, since)
+            watch.check()
             time.sleep(LOOK_EVERY_S)  # until it listens again: there is nothing to wait on
         elif build and found.get("build") != build:
             raise Failed(f"another build answers than the one that was started: {found.get('build')}")
@@ -54,7 +90,7 @@ def _last_words(unit: str, since: float) -> str:
     return "it said nothing"
 
 
-def _ask(path: str, unit: str, since: float, deadline: float) -> dict[str, Any] | None:
+def _ask(path: str, watch: Watch, deadline: float) -> dict[str, Any] | None:
     """Ask once, as long as the unit runs; None when there was no answer."""
     answer = b""
     try:
@@ -64,7 +100,7 @@ def _ask(path: str, unit: str, since: float, deadline: float) -> dict[str, Any] 
             peer.sendall(REQUEST)
             while time.monotonic() < deadline:
                 if not select.select([peer], [], [], LOOK_EVERY_S)[0]:
-                    _fail_if_ended(unit, since)
+                    watch.check()
                     continue
                 chunk = peer.recv(65536)
                 if not chunk or len(answer) > ANSWER_MAX:
@@ -74,15 +110,3 @@ def _ask(path: str, unit: str, since: float, deadline: float) -> dict[str, Any] 
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return found if isinstance(found, dict) else None
-
-
-def _fail_if_ended(unit: str, since: float) -> None:
-    """Failed if the unit has ended by itself, also if systemd is about to start it again."""
-    argv = ["systemctl", "show", "--property=ActiveState,SubState,NRestarts", "--", unit]
-    found = dict(line.partition("=")[::2] for line in run(argv).splitlines())
-    if (
-        found.get("ActiveState") in ("failed", "inactive")
-        or found.get("SubState") == "auto-restart"
-        or found.get("NRestarts") != "0"
-    ):
-        raise Failed(f"the agent did not answer: {_last_words(unit, since)}")
