@@ -27,6 +27,7 @@ from agent.audit import Audit
 from agent.context import Context
 from agent.dispatch import Dispatcher
 from agent.errors import AgentError
+from agent.headers import Headers
 from agent.loans import caller_uid
 from agent.messages import CONFIG, Fixed, Invalid, JsonRpc, NotJson, dump_json, error_answer
 from agent.names import CLIENTS_GROUP, LOGIN_PREFIX
@@ -128,6 +129,7 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
     rpc_paths = ("/",)
     max_request_size = BODY_BYTES_MAX
     disable_nagle_algorithm = False  # not a TCP socket
+    headers: Headers
     server: Server
 
     def setup(self) -> None:
@@ -161,7 +163,11 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
     def parse_request(self) -> bool:
         """Read the headers; a request that came with the one before has its time from here on."""
         self.stream.begin_request()
-        return bool(super().parse_request())
+        if not super().parse_request():
+            return False
+        if not self.headers.is_plain:
+            self._refuse(400, "a header must be NAME: VALUE, in a line of its own")
+        return self.headers.is_plain
 
     def end_headers(self) -> None:
         """Begin the reply, which has a time of its own. After a request that was cut short there is no next one."""
@@ -178,14 +184,14 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
 
     def do_POST(self) -> None:
         """Answer one request; its reply waits for the method as long as the method takes."""
-        lengths = self.headers.get_all("Content-Length", ["0"])
+        lengths = self.headers.get_all("Content-Length")
         if self.path == LOAN_PATH:
             self._lend()
         elif self.headers.get("Content-Encoding", "identity") != "identity":
             self._refuse(415, "Content-Encoding is not supported")
         elif "Transfer-Encoding" in self.headers:
             self._refuse(411, "Content-Length is required, Transfer-Encoding is not supported")
-        elif len(lengths) > 1 or not re.fullmatch("[0-9]{1,9}", lengths[0]):
+        elif lengths and (len(lengths) > 1 or not re.fullmatch("[0-9]{1,9}", lengths[0])):
             self._refuse(400, "Content-Length must be one whole number")
         else:
             self.stream.expect_body()

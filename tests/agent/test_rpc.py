@@ -148,6 +148,8 @@ def test_http_is_narrow(rpc: Rpc) -> None:
     assert rpc.post(b"{}", "Transfer-Encoding: chunked")[0] == 411
     for length in ("2", "+2", "-2", "2_0", "0x2", "2, 2", "9" * 30):
         assert rpc.post(b"{}", f"Content-Length: {length}")[0] == 400
+    for header in (" folded: 1", "no colon", "Space : 1", ": 1", "\tX: 1"):
+        assert rpc.post(b"{}", header)[0] == 400
     huge = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 262145\r\n\r\n"
     assert rpc.raw(huge)[0] == 413
 
