@@ -83,6 +83,11 @@ class Disabled(AgentError):
 
     code, kind = 1005, "disabled"
 
+    @classmethod
+    def user(cls, name: str) -> Disabled:
+        """Name the user, and what lets it in again."""
+        return cls(f"user {name!r} is disabled", hint=f"inv user.enable {name}")
+
 
 class Unsupported(AgentError):
     """This node cannot do or enforce what was asked for."""

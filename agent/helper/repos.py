@@ -117,7 +117,7 @@ def find(ledger: Ledger, workspace: Any) -> Place:
     if record is None or owner is None or record.state != "active":
         raise NotFound(f"no workspace {workspace!r} on this node")
     if owner.state != "active":
-        raise Disabled(f"user {owner.name!r} is disabled")
+        raise Disabled.user(owner.name)
     if accounts.check_ours(owner.name, owner.uid) is None:
         raise NotManaged(f"the Unix account {login_of(owner.name)!r} is gone", hint="inv node.health")
     found = ledger.sandbox(workspace)

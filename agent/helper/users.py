@@ -80,7 +80,7 @@ def make_user(ledger: Ledger, name: str, keys: List[str]) -> Dict[str, Any]:
     elif record.state == "leaving":
         raise InUse(f"user {name!r} is being deleted", hint="try again")
     elif record.state == "disabled":
-        raise Disabled(f"user {name!r} is disabled", hint=f"inv user.enable {name}")
+        raise Disabled.user(name)
     try:
         accounts.ensure(name, record.uid)
         if not trees.is_owned_directory(HOMES, login_of(name), record.uid):

@@ -182,7 +182,7 @@ def _owner_of(workspace: str) -> UserRecord:
     if record is None or owner is None or record.state != "active":
         raise NotFound(f"no workspace {workspace!r} on this node")
     if owner.state != "active":
-        raise Disabled(f"user {owner.name!r} is disabled", hint=f"inv user.enable {owner.name}")
+        raise Disabled.user(owner.name)
     if accounts.check_ours(owner.name, owner.uid) is None:
         raise NotManaged(f"the Unix account {login_of(owner.name)!r} is gone", hint="inv node.health")
     if not trees.is_owned_directory(WORKSPACES, workspace, owner.uid):
@@ -201,7 +201,7 @@ def _sandbox_of(workspace: str) -> Optional[sandboxes.Sandbox]:
 def _ensure_workspace(ledger: Ledger, name: str, user: str) -> Dict[str, Any]:
     owner = ledger.user(user)
     if owner is not None and owner.state == "disabled":
-        raise Disabled(f"user {user!r} is disabled", hint=f"inv user.enable {user}")
+        raise Disabled.user(user)
     if owner is None or owner.state != "active" or accounts.check_ours(user, owner.uid) is None:
         raise NotFound(f"no active user {user!r} on this node")
     record = ledger.workspace(name)
@@ -235,7 +235,7 @@ def _uid_of_heir(ledger: Ledger, user: str) -> int:
     if heir is None or heir.state in ("pending", "leaving") or accounts.check_ours(user, heir.uid) is None:
         raise NotFound(f"no user {user!r} on this node")
     if heir.state != "active":
-        raise Disabled(f"user {user!r} is disabled", hint=f"inv user.enable {user}")
+        raise Disabled.user(user)
     return heir.uid
 
 

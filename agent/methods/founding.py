@@ -42,7 +42,7 @@ def make(context: Context, wanted: Wanted, *, is_founding: bool = False) -> Dict
     if found is not None and ssh_keys is not None:
         raise InvalidParams.of("ssh_keys", f"user {owner!r} exists and has its own keys")
     if found is not None and found["state"] != "active":
-        raise Disabled(f"user {owner!r} is disabled", hint=f"inv user.enable {owner}")
+        raise Disabled.user(owner)
     keys = sshkeys.read_keys(ssh_keys or [])
     dedicated = {"ssh_keys": keys} if found is None else None
     made = context.helper.call("workspace.ensure", name=name, user=owner, dedicated=dedicated)

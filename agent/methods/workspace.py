@@ -271,7 +271,7 @@ def assign(context: Context, *, name: Name, user: Name, request_id: Optional[Req
     """
     founding.check_founded(find(context, name))
     if users.find(context, user)["state"] != "active":
-        raise Disabled(f"user {user!r} is disabled", hint=f"inv user.enable {user}")
+        raise Disabled.user(user)
     return _complete_assignment(context, name=name, user=user)
 
 
@@ -415,7 +415,7 @@ def find_ready(context: Context, name: str) -> Dict[str, Any]:
         raise InUse(problem, hint=f"inv workspace.assign {name} USER")
     owner = users.find(context, document["user"])
     if owner["state"] != "active":
-        raise Disabled(f"user {owner['name']!r} is disabled", hint=f"inv user.enable {owner['name']}")
+        raise Disabled.user(owner["name"])
     return document
 
 
