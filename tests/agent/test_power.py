@@ -61,7 +61,7 @@ def homes_on(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> Path:
         (disk.path / name).mkdir()
         monkeypatch.setattr(module, word, str(disk.path / name))
     trees.make(homes.HOMES, "cs-ada", UID, 0o700, ENTRIES)
-    os.sync()
+    run("sync", "--file-system", disk.path)
     return disk.path / "home"
 
 
@@ -70,9 +70,14 @@ def run(*words: str | Path) -> None:
 
 
 def test_what_is_not_synced_is_lost_here(disk: Disk) -> None:
-    (disk.path / "a").write_text("a")
-    with disk.after_a_power_cut() as after:
-        assert not (after / "a").exists()
+    """Now and then somebody else on this machine syncs all disks (a node that shuts down): not each time."""
+    for number in range(20):
+        name = f"a{number}"
+        (disk.path / name).write_text("a")
+        with disk.after_a_power_cut() as after:
+            if not (after / name).exists():
+                return
+    pytest.fail("everything is on the disk at once: these tests would see no missing sync")
 
 
 def test_a_tree_that_was_made_is_there_whole(disk: Disk, homes_on: Path) -> None:
@@ -115,7 +120,7 @@ def test_what_starts_by_itself_is_put_away_and_removed(disk: Disk, monkeypatch: 
     for place in ("AT", "AT_OUTPUT", "LINGER"):
         monkeypatch.setattr(schedules, place, (str(disk.path), "none"))
     (disk.path / "crontabs/cs-ada").write_text("@daily true\n")
-    os.sync()
+    run("sync", "--file-system", disk.path)
     schedules.park("ada", UID)
     with disk.after_a_power_cut() as after:
         assert os.listdir(after / "crontabs") == [".parked-cs-ada"]
@@ -136,7 +141,7 @@ def test_what_a_tool_wrote_into_etc_stays(disk: Disk, monkeypatch: pytest.Monkey
         return SimpleNamespace(returncode=0)
 
     (disk.path / "passwd").write_text("\n")
-    os.sync()
+    run("sync", "--file-system", disk.path)
     monkeypatch.setattr(databases, "FOLDER", str(disk.path))
     monkeypatch.setattr(accounts, "run", tool)
     accounts.close_access("ada")
