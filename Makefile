@@ -35,7 +35,7 @@ demo: lab
 	$(BIN)/inv demo
 
 test: install
-	$(BIN)/python -m codesmith.lab.setup curl git
+	$(BIN)/python -m codesmith.lab.setup curl git mkfs.ext4=e2fsprogs
 	$(PYTEST) $(TESTS)
 
 test-fast: install

@@ -1,6 +1,7 @@
 """Installs the Debian packages the lab needs: `python -m codesmith.lab.setup [PROGRAM ...]`.
 
-Each PROGRAM is one more that must be there, of the Debian package of the same name. Nothing happens when all are there.
+Each PROGRAM is one more that must be there, of the Debian package of the same name, or of another: PROGRAM=PACKAGE.
+Nothing happens when all are there.
 """
 
 from __future__ import annotations
@@ -18,12 +19,18 @@ from codesmith.lab.programs import PATH, environment
 def main(programs: list[str]) -> int:
     """Install what is missing and return the exit code; errors are printed, not raised."""
     try:
-        install(requirements.missing_packages() + [name for name in programs if shutil.which(name, path=PATH) is None])
+        install(requirements.missing_packages() + [package for package in map(_missing, programs) if package])
         requirements.check()
     except CodeSmithError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
     return 0
+
+
+def _missing(word: str) -> str:
+    """Return the package of a PROGRAM or PROGRAM=PACKAGE that is not there, else nothing."""
+    program, _, package = word.partition("=")
+    return "" if shutil.which(program, path=PATH) else package or program
 
 
 def install(packages: list[str]) -> None:

@@ -62,6 +62,14 @@ def test_setup_is_quick_and_silent_when_all_is_there():
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_setup_names_the_package_of_each_program_that_is_missing():
+    done = python(
+        USE_AS_NOBODY + "raise SystemExit(codesmith.lab.setup.main(['sh', 'sh=dash', 'none-1', 'none-2=two']))"
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith("apt-get install --yes none-1 two")
+
+
 def test_setup_says_what_only_root_can_install():
     done = python(USE_AS_NOBODY + "codesmith.lab.setup.install(['mmdebstrap'])")
     assert "hint: sudo apt-get update && sudo apt-get install --yes mmdebstrap" in done.stderr
