@@ -106,7 +106,7 @@ class Unreachable(CodeSmithError):
 
 
 class Hanging(CodeSmithError):
-    """The forwarder is there and does not answer; the hint ends it."""
+    """The forwarder, or the agent, is there and does not answer; the hint ends or restarts it."""
 
 
 # Stands in a hint for the command that failed; the command line, which knows it, writes it out.

@@ -139,6 +139,7 @@ class Connection:
 
     def _receive(self, deadline: float, *, was_silent: bool) -> bytes:
         if self._on_silence and not self._is_heard(min(SILENCE_S, _left(deadline))):
+            _left(deadline)  # else it is over, and asking would only prolong it
             ask, self._on_silence = self._on_silence, None
             ask()
         self._socket.settimeout(_left(deadline))

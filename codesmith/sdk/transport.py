@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +32,9 @@ T = TypeVar("T")
 # own limit comes on top.
 LOOK_S = 14.0
 CHANGE_S = 150.0
+# An agent answers a look at once, whatever else it does; a forwarder that has no stream free says so within 5 s.
+PROBE_S = 6.0
+PROBE = b'{"jsonrpc":"2.0","id":0,"method":"node.version"}'
 CLONE_S = 600.0  # its limit on the node, unless the caller gives another
 # How the forwarder answers itself: no way to the node; at a port also no token, a foreign caller, too long a body.
 FORWARDER_STATUS = {"socket": (503,), "port": (401, 403, 413, 503)}
@@ -147,7 +151,7 @@ class Transport:
 
     def _connect(self, deadline: float) -> Connection:
         try:
-            return Connection(self._to, deadline, self._check)
+            return Connection(self._to, deadline, self._ask_for_life)
         except (FileNotFoundError, ConnectionRefusedError):
             self._to = self._ensure()
             return self._open_again(deadline)
@@ -157,9 +161,22 @@ class Transport:
     def _open_again(self, deadline: float) -> Connection:
         try:
             # Making it answer may have taken long; the call itself still deserves some seconds.
-            return Connection(self._to, max(deadline, time.monotonic() + 5), self._check)
+            return Connection(self._to, max(deadline, time.monotonic() + 5), self._ask_for_life)
         except OSError as error:
             raise self._no_entry(error) from error
+
+    def _ask_for_life(self) -> None:
+        """Nothing was heard for long: Hanging if the forwarder, or the agent, answers nobody."""
+        if self._check is not None:
+            self._check()
+        deadline = time.monotonic() + PROBE_S
+        try:
+            with closing(Connection(self._to, deadline)) as connection:
+                connection.post(PROBE, deadline)
+        except TimeoutError:
+            raise Hanging("its agent answers nobody", hint=f"inv node.restart{self._choice}") from None
+        except (OSError, Closed, BadAnswer):
+            pass  # somebody is there: the call itself will hear more
 
     def _no_entry(self, error: OSError) -> CodeSmithError:
         if isinstance(error, TimeoutError):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 from sdk_doubles import error, http, result, scripted
 
-from codesmith import errors
+from codesmith import errors, wire
 from codesmith.sdk import transport as transport_module
 from codesmith.sdk.transport import Transport
 from codesmith.wire import Connection
@@ -227,6 +228,65 @@ def test_a_long_answer_that_has_begun_in_time_is_taken_to_its_end(path):
         assert connection.post(b"{}", deadline) == (200, b"now!", True)
         connection.close()
         server.join()
+
+
+@contextmanager
+def crowd(path, talk):
+    """Serve each connection by `talk` in a thread of its own."""
+    threads = []
+
+    def serve():
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            threads.append(threading.Thread(target=talk, args=[connection]))
+            threads[-1].start()
+
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen(8)
+        threads.append(threading.Thread(target=serve))
+        threads[0].start()
+        yield
+        listening.shutdown(socket.SHUT_RDWR)
+        for thread in threads:
+            thread.join()
+
+
+def test_an_agent_that_answers_nobody_is_told_long_before_the_deadline_of_a_change(path, transport, monkeypatch):
+    monkeypatch.setattr(wire, "SILENCE_S", 0.1)
+    monkeypatch.setattr(transport_module, "PROBE_S", 0.2)
+
+    def talk(connection):
+        with connection:
+            while connection.recv(1 << 16):
+                pass
+
+    with crowd(path, talk), pytest.raises(errors.CallLost, match="its agent answers nobody") as caught:
+        change(transport)
+    assert "inv node.restart --node web1; CODESMITH_REQUEST_ID=" in caught.value.hint
+    assert caught.value.request_id
+
+
+def test_a_change_that_only_takes_long_goes_on(path, transport, monkeypatch):
+    monkeypatch.setattr(wire, "SILENCE_S", 0.1)
+    was_asked = threading.Event()
+
+    def talk(connection):
+        with connection:
+            request = connection.recv(1 << 16)
+            if b"node.version" in request:
+                was_asked.set()
+                connection.sendall(http({"jsonrpc": "2.0", "id": 0, "result": {}}))
+            elif was_asked.wait(10):
+                connection.sendall(http({"jsonrpc": "2.0", "id": 1, "result": "done"}))
+
+    with crowd(path, talk):
+        assert change(transport) == "done"
+        transport.close()
+    assert was_asked.is_set()
 
 
 @pytest.mark.parametrize(
