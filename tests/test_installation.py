@@ -123,7 +123,7 @@ def test_rollback_without_a_release_before_says_so(person: Person) -> None:
     assert "there is no release to go back to" in person.fails("inv node.rollback", code=1).err
 
 
-def test_uninstall_asks_refuses_and_leaves_nothing(person: Person, tmp_path: Path) -> None:
+def test_uninstall_asks_refuses_and_leaves_nothing(person: Person, codesmith_home: Path) -> None:
     person.runs("inv workspace.create demo")
     connected = person.runs("inv node.status --json").json[0]["since"]
     for asked in ("", " --yes"):
@@ -139,7 +139,7 @@ def test_uninstall_asks_refuses_and_leaves_nothing(person: Person, tmp_path: Pat
     }
     assert at_a_terminal(person, "inv node.uninstall --purge", "n\n").code == 2
     assert person.runs("inv workspace.list --json").json
-    other = {**person.environment, "CODESMITH_HOME": str(tmp_path)}
+    other = {**person.environment, "CODESMITH_HOME": str(codesmith_home)}
     command = ["inv", "node.version"]
     assert subprocess.run(command, cwd=TOP, env=other, check=True, capture_output=True).stdout
     assert at_a_terminal(person, "inv node.uninstall --purge", "y\n").code == 0
