@@ -49,11 +49,16 @@ def open_base(path: str) -> Iterator[int]:
 def exists(parent: str, name: str) -> bool:
     """Tell whether there is anything of that name, a dangling link too."""
     with open_base(parent) as base:
-        try:
-            os.stat(name, dir_fd=base, follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        return True
+        return is_in(base, name)
+
+
+def is_in(directory: int, name: str) -> bool:
+    """Tell whether there is anything of that name in a held directory."""
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def make(parent: str, name: str, uid: int, mode: int, entries: Sequence[Entry]) -> None:
@@ -206,12 +211,9 @@ def settle(descriptor: int, uid: int, mode: int) -> None:
 
 def rename_new(source: int, temporary: str, base: int, name: str) -> None:
     """Rename into place. Only root writes the base and the ledger's lock is held, so the check stays true."""
-    try:
-        os.stat(name, dir_fd=base, follow_symlinks=False)
-    except FileNotFoundError:
-        os.rename(temporary, name, src_dir_fd=source, dst_dir_fd=base)
-        return
-    raise NotManaged(f"a directory {name!r} exists and is not ours")
+    if is_in(base, name):
+        raise NotManaged(f"a directory {name!r} exists and is not ours")
+    os.rename(temporary, name, src_dir_fd=source, dst_dir_fd=base)
 
 
 def is_owned_directory(parent: str, name: str, uid: int) -> bool:

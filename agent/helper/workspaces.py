@@ -227,7 +227,8 @@ def _undo_workspace(ledger: Ledger, name: str) -> None:
 
 def _places(name: str) -> Tuple[Tuple[str, str], ...]:
     """Return where the tree of a workspace can be: in its place, or in staging while it changes hands."""
-    return ((WORKSPACES, name), (STAGING, trees.taken(name)), (STAGING, handover.copies_of(name)))
+    folders = (trees.taken(name), handover.copies_of(name), handover.halves_of(name))
+    return ((WORKSPACES, name), *((STAGING, folder) for folder in folders))
 
 
 def _uid_of_heir(ledger: Ledger, user: str) -> int:

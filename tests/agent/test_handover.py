@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import os
 import signal
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import InUse, NotManaged
-from agent.helper import handover, trash, trees
+from agent.helper import anew, handover, trash, trees
 
 OLD, NEW, OTHER = 98765, 98766, 98767
 CHANGE = handover.Change(frozenset((OLD,)), NEW)
@@ -26,6 +27,9 @@ TOP_FILES = [
     trees.Entry(".codesmith/workspace.json", 0o400, b"{}"),
 ]
 ROUNDS = 300
+IN_ALL_EVENTS = 0xFFF
+# Beyond every recursion limit and the longest path.
+DEPTH = 5000
 # Holds descriptors of the tree, swaps directories, links and files, makes links to the outside, widens modes.
 ATTACKER = """
 import os, sys
@@ -235,6 +239,80 @@ def test_a_descriptor_that_waits_in_a_queue_reaches_nothing_any_more(base: Path,
         os.close(file)
 
 
+def test_a_third_login_that_holds_or_watches_a_directory_sees_nothing_any_more(base: Path, tree: Path) -> None:
+    """Reading a directory asks for no right once it is open, and a watch tells of what comes later."""
+    watches = ctypes.CDLL(None, use_errno=True)
+    notices = watches.inotify_init1(os.O_NONBLOCK)
+    held = []
+    for folder in (tree, tree / "code"):
+        held.append(os.open(folder, os.O_RDONLY))
+        assert watches.inotify_add_watch(notices, bytes(folder), IN_ALL_EVENTS) >= 0
+    hand_over(base)
+    while True:  # what happened before it had its new owner
+        try:
+            os.read(notices, 1 << 16)
+        except BlockingIOError:
+            break
+    (tree / "secret").touch()
+    (tree / "code" / "secret").touch()
+    (tree / "code" / "a").write_bytes(b"secret")
+    assert list(map(os.listdir, held)) == [[], []]
+    with pytest.raises(BlockingIOError):
+        os.read(notices, 1 << 16)
+    for one in held:
+        with pytest.raises(FileNotFoundError):
+            os.open("secret", os.O_RDONLY, dir_fd=one)
+        with pytest.raises(FileNotFoundError):
+            os.mkdir("mine", dir_fd=one)
+    for one in (*held, notices):
+        os.close(one)
+
+
+def test_times_attributes_flags_and_contents_of_directories_stay(base: Path, tree: Path) -> None:
+    inner = tree / "code" / "inner"
+    inner.mkdir(mode=0o1775)
+    for number in range(3000):
+        (inner / str(number)).symlink_to("x")
+    for path in (inner, tree / "code", tree / "code" / "a"):
+        os.setxattr(path, "user.note", b"kept")
+        os.chown(path, OLD, OLD)
+    os.link(tree / "code" / "a", base / "outside" / "kept")  # so that it is copied
+    os.chmod(inner, 0o1775)
+    subprocess.run(["chattr", "+d", inner], check=True)
+    for number, path in enumerate((inner, tree / "code")):
+        os.utime(path, ns=(10**18 + number, 10**18 + 7 + number))
+    hand_over(base)
+    for number, path in enumerate((inner, tree / "code")):
+        found = path.stat()
+        assert (found.st_atime_ns, found.st_mtime_ns) == (10**18 + number, 10**18 + 7 + number)
+    assert_belongs_to_new(tree)
+    assert stat.S_IMODE(inner.stat().st_mode) == 0o1770
+    assert {os.getxattr(path, "user.note") for path in (inner, tree / "code", tree / "code" / "a")} == {b"kept"}
+    assert "d" in subprocess.run(["lsattr", "-d", inner], capture_output=True, text=True).stdout.split()[0]
+    assert sorted(map(int, os.listdir(inner))) == list(range(3000))
+
+
+@pytest.mark.parametrize("mounted", ["code", "code/inner"])
+def test_what_somebody_mounts_meanwhile_is_told_and_left_alone(base: Path, tree: Path, mounted: str) -> None:
+    (tree / "code/inner").mkdir()
+    handover.take(str(base / "homes"), "demo")
+    place = base / "staging" / "@demo" / mounted
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place], check=True)
+    (place / "file").touch()
+    try:
+        with pytest.raises(InUse, match=f"'{place.name}' in it is a mounted file system"):
+            handover.change_owner("demo", CHANGE, TOP_FILES)
+    finally:
+        # The mount has moved with what it is in.
+        with open("/proc/self/mountinfo") as mounts:
+            (point,) = [line.split()[4] for line in mounts if str(base) in line]
+        owner = (Path(point) / "file").stat().st_uid
+        subprocess.run(["umount", point], check=True)
+    assert owner == 0
+    hand_over(base)
+    assert_belongs_to_new(tree)
+
+
 def test_a_lease_holds_it_up_once(base: Path, tree: Path) -> None:
     before = signal.signal(signal.SIGIO, signal.SIG_IGN)  # what the holder of a lease is told with
     (tree / "code" / "b").write_bytes(b"b")
@@ -271,18 +349,36 @@ def test_holes_stay_holes_and_links_of_one_file_become_files(base: Path, tree: P
             assert file.read() == b"end"
 
 
-def test_depth_is_no_defence(base: Path, tree: Path) -> None:
-    descriptor = os.open(tree / "code", os.O_RDONLY)
-    for _ in range(20_000):
+def dig(top: Path, depth: int) -> int:
+    """Make a chain of directories, a file in each hundredth; return a descriptor of the last one."""
+    descriptor = os.open(top, os.O_RDONLY)
+    for number in range(depth):
         os.mkdir("d", 0o777, dir_fd=descriptor)
         inner = os.open("d", os.O_RDONLY, dir_fd=descriptor)
         os.close(descriptor)
         descriptor = inner
         os.fchown(descriptor, OLD, OLD)
-    hand_over(base)
-    found = os.fstat(descriptor)
-    assert (found.st_uid, found.st_mode & 0o777) == (NEW, 0o750)
+        if number % 100 == 0:
+            os.close(os.open("file", os.O_CREAT, 0o666, dir_fd=descriptor))
+    return descriptor
+
+
+def assert_dug(top: Path, depth: int) -> None:
+    descriptor = os.open(top, os.O_RDONLY)
+    for number in range(depth):
+        inner = os.open("d", os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = inner
+        found = os.fstat(descriptor)
+        assert (found.st_uid, found.st_mode & 0o777) == (NEW, 0o750), number
+        assert sorted(os.listdir(descriptor)) == ["d", "file"][number == depth - 1 : 1 + (number % 100 == 0)], number
     os.close(descriptor)
+
+
+def test_depth_is_no_defence(base: Path, tree: Path) -> None:
+    os.close(dig(tree / "code", DEPTH))
+    hand_over(base)
+    assert_dug(tree / "code", DEPTH)
     assert trees.remove(str(base / "homes"), "demo")
 
 
@@ -316,12 +412,22 @@ def test_what_was_cut_off_at_any_moment_is_completed_by_the_next_run(
     base: Path, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.link(tree / "code" / "a", tree / "code" / "b")
+    for folder in ("one", "one/two", "one/three", "four"):
+        (tree / "code" / folder).mkdir()
+        (tree / "code" / folder / "file").write_text(folder)
+    subprocess.run(["chown", "-R", f"{OLD}:{OLD}", tree], check=True)
     os.chmod(tree / "code", 0o750)
-    calls = ("chmod", "chown", "fchmod", "fchown", "fsync", "mkdir", "rename", "pwrite")
+    calls = ("chmod", "chown", "fchmod", "fchown", "fsync", "mkdir", "rename", "pwrite", "rmdir", "setxattr", "utime")
 
     class Cut(BaseException):
         pass
 
+    def contents() -> dict[str, bytes]:
+        return {str(path.relative_to(tree)): path.read_bytes() for path in tree.rglob("*") if path.is_file()}
+
+    hand_over(base, handover.Change(frozenset((OLD,)), OLD))
+    expected = contents()
+    assert len(expected) == 8
     for moment in range(1000):
         left = [moment]
 
@@ -340,19 +446,20 @@ def test_what_was_cut_off_at_any_moment_is_completed_by_the_next_run(
             for name in calls:
                 patch.setattr(os, name, cutting(name))
             try:
-                hand_over(base)
+                # To somebody else: the next run may name another heir.
+                hand_over(base, handover.Change(frozenset((OLD,)), OTHER))
                 was_cut = False
             except Cut:
                 was_cut = True
         trees.sweep()
-        hand_over(base)
+        hand_over(base, handover.Change(frozenset((OLD, OTHER)), NEW))
         assert_belongs_to_new(tree)
         assert stat.S_IMODE((tree / "code").stat().st_mode) == 0o750
-        assert [(tree / "code" / name).read_bytes() for name in "ab"] == [b"t", b"t"]
+        assert contents() == expected
         if not was_cut:
             break
         hand_over(base, handover.Change(frozenset((NEW,)), OLD))
-    assert moment > 30
+    assert moment > 100
 
 
 def test_a_directory_that_is_gone_or_in_the_way_is_told(base: Path, tree: Path) -> None:
@@ -386,12 +493,12 @@ def test_a_sweep_meanwhile_takes_nothing_away(base: Path, tree: Path, monkeypatc
     (tree / "big").write_bytes(b"x")
     os.link(tree / "big", tree / "big2")
     os.chown(tree / "big", OLD, OLD)
-    copy_bytes = handover._copy_bytes
+    copy_bytes = anew._copy_bytes
 
     def sweeping(*args: int) -> None:
         trees.sweep()
         copy_bytes(*args)
 
-    monkeypatch.setattr(handover, "_copy_bytes", sweeping)
+    monkeypatch.setattr(anew, "_copy_bytes", sweeping)
     hand_over(base)
     assert (tree / "big2").stat().st_uid == NEW
