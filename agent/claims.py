@@ -41,7 +41,12 @@ def is_workspace(document: Document) -> bool:
     except OSError:
         return True
     is_moving = document.get("state", "ready") != "ready" and _is_uid(found.st_uid)
-    return stat.S_ISDIR(found.st_mode) and (is_moving or found.st_uid == document["uid"])
+    return stat.S_ISDIR(found.st_mode) and (is_moving or found.st_uid == document["uid"] or is_sealed(found))
+
+
+def is_sealed(found: os.stat_result) -> bool:
+    """Tell whether a directory is closed with its disabled user. One that root put there has some rights."""
+    return found.st_uid == 0 and stat.S_IMODE(found.st_mode) == 0
 
 
 def mode_of(workspace: str) -> str:

@@ -7,9 +7,10 @@ import time
 from typing import Any, Dict, List, Optional
 
 from agent.errors import InUse
-from agent.helper import accounts, databases, homes, jobs, running, schedules
+from agent.helper import accounts, databases, homes, jobs, running, schedules, seals, trees
 from agent.helper.ledger import Ledger, UserRecord
 from agent.helper.refusals import half_done
+from agent.names import HOMES, WORKSPACES, login_of
 from agent.run import run
 
 END_S = 30.0
@@ -23,12 +24,14 @@ def disable(ledger: Ledger, user: UserRecord) -> None:
     """
     if ledger.before_disabled(user.name) is None:
         access = accounts.access_of(user.name)
-        before = {**access._asdict(), "mode": homes.mode_of(user.name, user.uid), "keys": None}
+        mode = seals.mode_of(HOMES, login_of(user.name), user.uid)
+        before = {**access._asdict(), "mode": mode, "keys": None, "workspaces": {}}
         databases.check_changeable(ledger.make_room)
         ledger.disable_user(user.name, before)
     with half_done():
         accounts.close_access(user.name)
-        homes.seal(user.name, user.uid)
+        seals.seal(HOMES, login_of(user.name), user.uid)
+        seal_workspaces(ledger, user.name, user.uid)
         schedules.park(user.name, user.uid)
         end_all(ledger, user)
         # Again: what still ran a moment ago may have written a crontab.
@@ -42,13 +45,34 @@ def enable(ledger: Ledger, user: UserRecord) -> None:
         return
     databases.check_changeable()
     with half_done():
-        homes.unseal(user.name, user.uid, before["mode"])
+        seals.unseal(HOMES, login_of(user.name), user.uid, before["mode"])
+        _unseal_workspaces(ledger, user, before["workspaces"])
         if before["keys"] is not None:
             homes.write_keys(user.name, user.uid, before["keys"])
         schedules.restore(user.name, user.uid)
         accounts.open_access(user.name, accounts.Access(before["shell"], before["expiry"], before["is_locked"]))
         schedules.restore_linger(user.name, user.uid)
         ledger.enable_user(user.name)
+
+
+def seal_workspaces(ledger: Ledger, user: str, uid: int) -> None:
+    """Close the workspaces of a disabled user too; what somebody put in the place of one is left alone.
+
+    A program that the user left set-uid with another login still gives that one the uid.
+    """
+    before = ledger.before_disabled(user)
+    assert before is not None
+    found = [name for name in ledger.workspaces_of(user) if trees.is_owned_directory(WORKSPACES, name, uid)]
+    modes = {name: seals.mode_of(WORKSPACES, name, uid) for name in found}
+    ledger.change_before_disabled(user, {**before, "workspaces": {**before["workspaces"], **modes}})
+    for name in found:
+        seals.seal(WORKSPACES, name, uid)
+
+
+def _unseal_workspaces(ledger: Ledger, user: UserRecord, modes: Dict[str, int]) -> None:
+    for name in ledger.workspaces_of(user.name):
+        if name in modes and trees.is_owned_directory(WORKSPACES, name, user.uid, or_sealed=True):
+            seals.unseal(WORKSPACES, name, user.uid, modes[name])
 
 
 def set_keys(ledger: Ledger, user: UserRecord, keys: List[str]) -> None:

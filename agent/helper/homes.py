@@ -1,4 +1,4 @@
-"""Homes of users: their keys, written as the user; and the seal that keeps everybody out of a home."""
+"""The keys that let a user in, written as the user."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import os
 import re
 import secrets
 import stat
-from contextlib import contextmanager
-from typing import Iterator, List
+from typing import List
 
-from agent.errors import NotManaged
-from agent.helper import as_user
-from agent.helper.trees import DIRECTORY, NEW_FILE, open_base
-from agent.names import HOMES, home_of, login_of
+from agent.helper import as_user, seals
+from agent.helper.trees import DIRECTORY, NEW_FILE
+from agent.names import HOMES, login_of
 
 KEYS_FOLDER, KEYS_FILE = ".ssh", "authorized_keys"
 ROUNDS = 20
@@ -30,56 +28,8 @@ def write_keys(name: str, uid: int, keys: List[str]) -> None:
 
     A link, FIFO or file that the user put in the place of .ssh is replaced; what a link leads to is left alone.
     """
-    with _open_home(name, uid) as home:
+    with seals.open_ours(HOMES, login_of(name), uid) as home:
         as_user.act(uid, lambda: _write(home, keys_text(keys)))
-
-
-def seal(name: str, uid: int) -> None:
-    """Give the home to root and close it: no key in it counts any more, however the user laid it out. Exact to undo."""
-    with _open_home(name, uid, or_sealed=True) as home:
-        os.fchmod(home, 0)
-        os.fchown(home, 0, 0)
-        os.fsync(home)
-
-
-def unseal(name: str, uid: int, mode: int) -> None:
-    """Give the home back, with the mode it had."""
-    with _open_home(name, uid, or_sealed=True) as home:
-        os.fchown(home, uid, uid)
-        os.fchmod(home, mode)
-        os.fsync(home)
-
-
-def check_ours(name: str, uid: int) -> None:
-    """Raise NotManaged for a home that is not the one CodeSmith made, sealed or not."""
-    with _open_home(name, uid, or_sealed=True):
-        pass
-
-
-def mode_of(name: str, uid: int) -> int:
-    """Return the mode of a home that is not sealed; ours when it is."""
-    with _open_home(name, uid, or_sealed=True) as home:
-        found = os.fstat(home)
-        return stat.S_IMODE(found.st_mode) if found.st_uid == uid else MODE
-
-
-@contextmanager
-def _open_home(name: str, uid: int, *, or_sealed: bool = False) -> Iterator[int]:
-    """Hold the home of a user that is ours."""
-    with open_base(HOMES) as base:
-        try:
-            home = os.open(login_of(name), DIRECTORY, dir_fd=base)
-        except OSError as error:
-            raise NotManaged(f"{home_of(name)}: {error.strerror}") from None
-    try:
-        found = os.fstat(home)
-        # Sealed is root's and closed to all: a directory that root put there is not.
-        is_sealed = found.st_uid == 0 and stat.S_IMODE(found.st_mode) == 0
-        if found.st_uid != uid and not (or_sealed and is_sealed):
-            raise NotManaged(f"{home_of(name)} does not belong to {login_of(name)!r}; it is left alone")
-        yield home
-    finally:
-        os.close(home)
 
 
 # From here on with the rights of the user: what is followed or replaced is the user's own.

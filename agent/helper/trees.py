@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from agent import names
+from agent.claims import is_sealed
 from agent.errors import NotManaged
 
 STAGING, TRASH = names.STAGING, names.TRASH
@@ -125,7 +126,7 @@ def read_inside(parent: str, owned: str, uid: int, folders: Sequence[str], name:
 
 @contextmanager
 def _open_owned(parent: str, uid: int, folders: Sequence[str]) -> Iterator[Optional[int]]:
-    """Hold PARENT/FOLDERS, each of them a real directory of `uid`; or nothing when one is not."""
+    """Hold PARENT/FOLDERS, each of them a real directory of `uid`, or sealed; or nothing when one is not."""
     with open_base(parent) as base:
         held = os.dup(base)
         try:
@@ -139,7 +140,8 @@ def _open_owned(parent: str, uid: int, folders: Sequence[str]) -> Iterator[Optio
                     return
                 os.close(held)
                 held = inner
-                if os.fstat(held).st_uid != uid:
+                found = os.fstat(held)
+                if found.st_uid != uid and not is_sealed(found):
                     yield None
                     return
             yield held
@@ -216,11 +218,11 @@ def rename_new(source: int, temporary: str, base: int, name: str) -> None:
     os.rename(temporary, name, src_dir_fd=source, dst_dir_fd=base)
 
 
-def is_owned_directory(parent: str, name: str, uid: int) -> bool:
-    """Tell whether PARENT/NAME is a real directory that belongs to `uid`."""
+def is_owned_directory(parent: str, name: str, uid: int, *, or_sealed: bool = False) -> bool:
+    """Tell whether PARENT/NAME is a real directory that belongs to `uid`, or one that is closed with its user."""
     with open_base(parent) as base:
         try:
             found = os.stat(name, dir_fd=base, follow_symlinks=False)
         except FileNotFoundError:
             return False
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == uid
+    return stat.S_ISDIR(found.st_mode) and (found.st_uid == uid or (or_sealed and is_sealed(found)))

@@ -12,7 +12,7 @@ from typing import Any, Dict, List
 from agent import sshkeys
 from agent.clock import now
 from agent.errors import AgentError, CommandFailed, Disabled, InUse, InvalidParams, NotFound, NotManaged
-from agent.helper import accounts, closing, databases, homes, obstacles, schedules, sweep, trash, trees
+from agent.helper import accounts, closing, databases, homes, obstacles, schedules, seals, sweep, trash, trees
 from agent.helper.ledger import Ledger, UserRecord
 from agent.helper.lock import exclusive_ledger, read_ledger
 from agent.helper.refusals import half_done
@@ -107,7 +107,7 @@ def check_removable(ledger: Ledger, name: str) -> None:
         accounts.check_sole(name, record.uid)
         obstacles.refuse(HOMES, login_of(name))
         if trees.exists(HOMES, login_of(name)):
-            homes.check_ours(name, record.uid)
+            seals.check_ours(HOMES, login_of(name), record.uid)
 
 
 def remove_account(ledger: Ledger, name: str) -> List[str]:
@@ -119,7 +119,7 @@ def remove_account(ledger: Ledger, name: str) -> List[str]:
     if record is None:
         return []
     if accounts.check_ours(name, record.uid) is not None and trees.exists(HOMES, login_of(name)):
-        homes.seal(name, record.uid)  # nobody logs in any more while it is being removed
+        seals.seal(HOMES, login_of(name), record.uid)  # nobody logs in any more while it is being removed
     ledger.mark_user(name, "leaving")
     schedules.remove(name, record.uid)
     closing.end_all(ledger, record)

@@ -83,6 +83,8 @@ def assign_workspace(caller: socket.socket, name: Any, user: Any) -> Dict[str, A
             _hand_over(record, change)
             with exclusive_ledger(makes_room=True) as ledger:
                 handover.put_back(WORKSPACES, name)
+                if ledger.before_disabled(user) is not None:  # since it began
+                    closing.seal_workspaces(ledger, user, change.uid)
                 ledger.end_assignment(name, user)
         return _describe(record, change.uid)
 
@@ -256,7 +258,7 @@ def _owners(ledger: Ledger, record: WorkspaceRecord) -> List[UserRecord]:
 
 def _check_directory(name: str, owners: List[UserRecord]) -> None:
     """Raise NotManaged for a directory in a workspace's place that is not the one CodeSmith made."""
-    if not any(trees.is_owned_directory(WORKSPACES, name, owner.uid) for owner in owners):
+    if not any(trees.is_owned_directory(WORKSPACES, name, owner.uid, or_sealed=True) for owner in owners):
         raise NotManaged(f"the directory {path_of(name)} is not the one that CodeSmith made; it is left alone")
 
 

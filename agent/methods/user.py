@@ -127,7 +127,8 @@ def set_keys(context: Context, *, name: Name, ssh_keys: SshKeys, request_id: Opt
 def disable(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> User:
     """Close a user out: no login, forwarding, cron, at or su; sessions, processes, services and jobs are ended.
 
-    Nothing is lost: user.enable restores shell, expiry, keys, crontab, at jobs still to come, and linger.
+    Its home and workspaces are closed to all (mode 0000). Nothing is lost: user.enable restores them, shell, expiry,
+    keys, crontab, at jobs still to come, and linger.
     """
     document = find(context, name)
     context.helper.call("user.disable", name=name)

@@ -1021,7 +1021,8 @@ class UserMethods:
     def disable(self, *, name: str, request_id: str | None = None) -> User:
         """Close a user out: no login, forwarding, cron, at or su; sessions, processes, services and jobs are ended.
 
-        Nothing is lost: user.enable restores shell, expiry, keys, crontab, at jobs still to come, and linger.
+        Its home and workspaces are closed to all (mode 0000). Nothing is lost: user.enable restores them, shell,
+        expiry, keys, crontab, at jobs still to come, and linger.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
 

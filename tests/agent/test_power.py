@@ -13,7 +13,7 @@ import pytest
 
 from agent import gitjob
 from agent.audit import Audit
-from agent.helper import accounts, databases, handover, homes, schedules, trees
+from agent.helper import accounts, databases, handover, homes, schedules, seals, trees
 from agent.helper.ledger import Ledger
 from agent.store import Ending, Store
 
@@ -98,10 +98,10 @@ def test_keys_and_seals_of_a_home_stay(disk: Disk, homes_on: Path) -> None:
     homes.write_keys("ada", UID, ["new"])
     with disk.after_a_power_cut() as after:
         assert (after / "home/cs-ada/.ssh/authorized_keys").read_text() == "new\n"
-    homes.seal("ada", UID)
+    seals.seal(homes.HOMES, "cs-ada", UID)
     with disk.after_a_power_cut() as after:
         assert (after / "home/cs-ada").stat().st_uid == 0
-    homes.unseal("ada", UID, 0o700)
+    seals.unseal(homes.HOMES, "cs-ada", UID, 0o700)
     with disk.after_a_power_cut() as after:
         assert (after / "home/cs-ada").stat().st_uid == UID
 

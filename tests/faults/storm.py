@@ -178,18 +178,18 @@ class Model:
                 yield 0.3, "workspace.create", {"name": name, "repo": {"url": URL}}
         for name, one in self.workspaces.items():
             yield 2, "workspace.delete", {"name": name}
-            if self.users[one["user"]]["state"] != "active":
-                continue
             for user in active:
                 if user != one["user"]:
                     yield 1, "workspace.assign", {"name": name, "user": user}
+            if one["repos"]:
+                yield 1, "repo.delete", {"workspace": name, "name": "public"}
+            if self.users[one["user"]]["state"] != "active":
+                continue
             if one["sandbox"]:
                 yield 1, "sandbox.delete", {"workspace": name}
             else:
                 yield 0.5, "sandbox.create", {"workspace": name, "limits": {"tasks": 100}}
-            if one["repos"]:
-                yield 1, "repo.delete", {"workspace": name, "name": "public"}
-            else:
+            if not one["repos"]:
                 yield 0.5, "repo.clone", {"workspace": name, "url": URL}
 
     def done(self, method, params):
@@ -295,7 +295,8 @@ class Look:
         for name, one in self.model.workspaces.items():
             top, uid = WORKSPACES + "/" + name, self.uids.get(one["user"])
             if os.path.isdir(top):
-                self.same(top, (os.stat(top).st_uid, os.stat(top).st_mode & 0o7777), (uid, 0o700))
+                seen, off = os.stat(top), self.model.users[one["user"]]["state"] == "disabled"
+                self.same(top, (seen.st_uid, seen.st_mode & 0o7777), (0, 0) if off else (uid, 0o700))
                 inside = [".codesmith", "AGENTS.md", "code", "config", "data", "logs", "tmp"]
                 self.same(top + "/", sorted(os.listdir(top)), inside)
                 self.same(top + "/code", sorted(os.listdir(top + "/code")), one["repos"])
@@ -312,7 +313,8 @@ class Look:
             for name in names:
                 files += folder.startswith(top + "/data/")
                 owners.add(os.lstat(folder + "/" + name).st_uid)
-            owners.add(os.lstat(folder).st_uid)
+            if folder != top:
+                owners.add(os.lstat(folder).st_uid)
         self.same(top + " owners", owners, {uid})
         self.same(top + " files", (files, len(os.listdir(top + "/data"))), (FILES, FILES + 1))
 

@@ -133,7 +133,10 @@ def test_keys_that_openssh_does_not_take_and_options_are_refused(web1: Web1) -> 
 ACCOUNT = (
     "getent passwd cs-off; getent shadow cs-off; crontab -l -u cs-off; ls /var/lib/systemd/linger; stat -c '%U %a' "
 )
-ACCOUNT += "/srv/codesmith/home/cs-off; cat /srv/codesmith/home/cs-off/.ssh/authorized_keys; ls /var/spool/cron/atjobs"
+ACCOUNT += (
+    "/srv/codesmith/home/cs-off; cat /srv/codesmith/home/cs-off/.ssh/authorized_keys; ls /var/spool/cron/atjobs; "
+)
+ACCOUNT += "stat -c '%U %a %n' /srv/codesmith/workspaces/off?"
 
 
 def test_disable_closes_every_way_and_enable_restores_exactly(web1: Web1) -> None:
@@ -141,7 +144,8 @@ def test_disable_closes_every_way_and_enable_restores_exactly(web1: Web1) -> Non
     web1.client.user.create(name="off", ssh_keys=[key])
     for workspace in ("off1", "off2"):
         web1.client.workspace.create(name=workspace, user="off")
-    web1.on("chmod 750 /srv/codesmith/home/cs-off; usermod --expiredate 2099-01-01 --shell /bin/sh cs-off")
+    web1.on("chmod 750 /srv/codesmith/home/cs-off; chmod 711 /srv/codesmith/workspaces/off2")
+    web1.on("usermod --expiredate 2099-01-01 --shell /bin/sh cs-off")
     web1.on("echo '* * * * * echo cron >> /tmp/off.cron' | crontab -u cs-off -")
     as_user(web1, "cs-off", "echo sleep 1 | at now + 3 days 2>&1", check=False)
     linger(web1, "cs-off")
@@ -158,6 +162,7 @@ def test_disable_closes_every_way_and_enable_restores_exactly(web1: Web1) -> Non
     assert is_running(web1, "ssh -i /tmp/k4")
     before = web1.on(ACCOUNT).out
     assert {"cs-off", "* * * * * echo cron >> /tmp/off.cron"} <= set(before.splitlines())
+    assert "cs-off 711 /srv/codesmith/workspaces/off2" in before
     assert re.search(r"^a[0-9a-f]{13}$", before, re.MULTILINE)
     assert is_running(web1, "sleep 3001")
     assert is_running(web1, "sleep 3002")
