@@ -95,13 +95,7 @@ def test_a_sandbox_holds_and_can_be_taken_away(person: Person) -> None:
     person.fails("inv sandbox.get demo", code=3)
 
 
-def test_a_sandbox_without_network_has_none_or_is_refused(person: Person) -> None:
-    plain = "systemd-run --quiet --pipe --wait -p PrivateNetwork=yes cat /proc/net/dev"
-    if "eth0" in person.on("web1", plain).out:
-        # systemd 257 goes on without a network of its own where, as in the lab, it may not set up loopback.
-        assert "cannot enforce: network" in person.fails("inv sandbox.create demo --network none", code=6).err
-        person.fails("inv sandbox.get demo", code=3)
-        return
+def test_a_sandbox_without_network_has_none(person: Person) -> None:
     person.runs("inv sandbox.create demo --network none")
     assert person.runs("inv workspace.exec demo -- tail -n +3 /proc/net/dev").out.split(":")[0].strip() == "lo"
     person.runs("inv sandbox.delete demo")

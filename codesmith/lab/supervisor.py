@@ -88,6 +88,8 @@ def command(folder: Path, record: Record) -> list[str]:
         "systemd-nspawn", f"--directory={folder / 'root'}", "--register=no", "--keep-unit", "--quiet",
         f"--machine={record.id}", f"--network-namespace-path={network.namespace(record.id)}",
         f"--hostname={record.name}", "--resolv-conf=off", "--timezone=off", "--link-journal=no",
+        # Else systemd 257 runs a unit with PrivateNetwork= in the node's network: it could not set up loopback.
+        "--capability=CAP_NET_ADMIN",
         # What --boot would do, with one step before it.
         "--kill-signal=SIGRTMIN+3", "--", "/bin/sh", "-c", INIT, "init", *map(str, cgroups.legacy_controllers()),
     ]  # fmt: skip

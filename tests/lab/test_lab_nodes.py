@@ -45,6 +45,13 @@ def test_limits_of_units_hold_inside(any_node):
     assert float(limited("CPUQuota=20%", "python3", "-c", spin).stdout) < 0.4
 
 
+def test_a_unit_can_be_without_the_nodes_network(any_node):
+    unit = ["systemd-run", "--wait", "--pipe", "--quiet", "-p", "PrivateNetwork=yes", "--", "cat", "/proc/net/dev"]
+    shown = any_node.run(unit).stdout
+    assert "lo:" in shown
+    assert "eth0:" not in shown
+
+
 def test_packages_come_back_without_a_network(any_node):
     apt = "DEBIAN_FRONTEND=noninteractive apt-get --yes --quiet=2"
     any_node.run(["sh", "-c", f"{apt} purge git && ! command -v git"])
