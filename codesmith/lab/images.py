@@ -22,6 +22,8 @@ PACKAGES = (
     "ca-certificates", "iproute2", "procps", "acl", "cron", "at", "curl",
     # git with what it recommends, so that a node can install it again without a network.
     "git", "less", "patch",
+    # chattr, which minbase has until Debian 12 only.
+    "e2fsprogs",
     # Login shells of people.
     "fish", "tcsh", "zsh",
 )  # fmt: skip
