@@ -16,9 +16,9 @@ from codesmith.registry import Registry
 from codesmith.sdk.api import Execution
 from codesmith.sdk.client import Client
 from codesmith.tunnel import control
-from tests.node.web1 import HELPER, Web1
+from tests.node.web1 import BOTH_RELEASES, HELPER, Web1
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, BOTH_RELEASES]
 
 
 def test_an_account_made_by_hand_is_left_alone(web1: Web1) -> None:

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from tests.node.web1 import Web1
+from tests.node.web1 import BOTH_RELEASES, Web1
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, BOTH_RELEASES]
 # A process of the previous owner whose first thread has ended ("zombie"), with a descriptor hidden in a socket's queue.
 HOLDER = """
 import array, ctypes, os, socket, threading, time

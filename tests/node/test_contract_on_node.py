@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.node.web1 import Web1
+from tests.node.web1 import BOTH_RELEASES, Web1
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, BOTH_RELEASES]
 DOCUMENT = json.loads((Path(__file__).parents[2] / "agent" / "openrpc.json").read_text())
 # What another node or another moment has otherwise; of these the type is compared.
 UNDETERMINED = {

@@ -10,7 +10,7 @@ import pytest
 
 from agent.errors import InvalidParams, Unsupported
 from agent.helper import jobs, sandboxes
-from tests.node.web1 import Web1
+from tests.node.web1 import BOTH_RELEASES, Web1
 
 HOG = "x = bytearray(200 << 20); print(len(x))"
 MANY = "i=0; while [ $i -lt 60 ]; do sleep 5 & i=$((i+1)); done; echo all"
@@ -21,6 +21,7 @@ SEEN = {
 
 
 @pytest.mark.lab
+@BOTH_RELEASES
 def test_limits_and_network_hold_for_every_command(web1: Web1) -> None:
     run = web1.client.workspace.exec
     web1.client.workspace.create(name="box")
@@ -42,6 +43,7 @@ def test_limits_and_network_hold_for_every_command(web1: Web1) -> None:
 
 
 @pytest.mark.lab
+@BOTH_RELEASES
 def test_a_sandbox_survives_a_restart_and_goes_with_its_workspace(web1: Web1) -> None:
     web1.client.workspace.create(name="stay")
     made = web1.client.sandbox.create(workspace="stay", limits={"tasks": 30})
@@ -56,6 +58,7 @@ def test_a_sandbox_survives_a_restart_and_goes_with_its_workspace(web1: Web1) ->
 
 
 @pytest.mark.lab
+@BOTH_RELEASES
 @pytest.mark.parametrize(
     "arguments",
     [

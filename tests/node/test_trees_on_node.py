@@ -8,9 +8,9 @@ import pytest
 
 from codesmith.registry import Registry
 from codesmith.sdk.client import Client
-from tests.node.web1 import Web1
+from tests.node.web1 import BOTH_RELEASES, Web1
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, BOTH_RELEASES]
 TRASH = "/srv/codesmith/.trash"
 
 
