@@ -14,6 +14,7 @@ from tests.node.web1 import BOTH_RELEASES, Web1
 
 HOG = "x = bytearray(200 << 20); print(len(x))"
 MANY = "i=0; while [ $i -lt 60 ]; do sleep 5 & i=$((i+1)); done; echo all"
+DROP_INS, RELOAD = "/run/systemd/system/codesmith-job@.service.d", "systemctl daemon-reload"
 SEEN = {
     "memory_bytes": 64 << 20, "tasks": 20, "cpus": 0.5, "interfaces": ["lo"], "no_new_privileges": True,
     "own_users": True, "capabilities": 0, "neighbours": ["demo"],
@@ -40,6 +41,24 @@ def test_limits_and_network_hold_for_every_command(web1: Web1) -> None:
     assert run(name="box", argv=["git", "init", "--quiet", "code/x"]).exit_code == 0
     assert web1.client.sandbox.delete(workspace="box").deleted
     assert run(name="box", argv=["python3", "-c", HOG]).exit_code == 0
+
+
+@pytest.mark.lab
+@BOTH_RELEASES
+def test_what_the_node_does_not_enforce_is_refused_and_nothing_is_changed(web1: Web1) -> None:
+    client = web1.client
+    client.workspace.create(name="leaky")
+    # Somebody's drop-in takes from every job what was asked for, and systemd says nothing.
+    web1.on(f"mkdir -p {DROP_INS}; printf '[Service]\nPrivateNetwork=no\n' >{DROP_INS}/own.conf; {RELOAD}")
+    try:
+        refusal = web1.refuses(client.sandbox.create, "unsupported", workspace="leaky", network="none")
+        assert "cannot enforce: network" in refusal.problem
+        web1.refuses(client.sandbox.get, "not_found", workspace="leaky")
+        assert client.workspace.get(name="leaky").sandbox is None
+        assert client.workspace.exec(name="leaky", argv=["true"]).exit_code == 0
+    finally:
+        web1.on(f"rm -r {DROP_INS}; {RELOAD}")
+    assert client.sandbox.create(workspace="leaky", network="none").enforced["network"]
 
 
 @pytest.mark.lab
