@@ -9,9 +9,9 @@ import pytest
 from codesmith.registry import Registry
 from codesmith.sdk.client import Client
 from tests.node.test_users_on_node import as_user
-from tests.node.web1 import Web1
+from tests.node.web1 import BOTH_RELEASES, Web1
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, BOTH_RELEASES]
 # A copy of a program that a user left set-uid with another login.
 LEAVE = "cp /bin/cat /var/tmp/left; chmod 4755 /var/tmp/left; echo secret > $HOME/file; echo secret > $TREE/data/file"
 
