@@ -35,9 +35,8 @@ class Workshop:
         self._cut_off: FrozenSet[str] = frozenset(os.listdir(halves))
 
     def fit(self, top: int) -> None:
-        """Let the folders be of the tree's project, if it has one: a file system renames into no other."""
-        for folder in (self._copies, self.halves):
-            _take_flags(top, folder)
+        """Let copies be of the tree's project, if it has one: a file system renames into no other."""
+        _take_flags(top, self._copies)
 
     def begin(self, directory: int) -> str:
         """Make what will take a directory's place, or find it and pour back what is in it; return its name."""
@@ -47,8 +46,6 @@ class Workshop:
         new = self.open(half)
         try:
             _pour(new, directory)
-            _take_flags(directory, new)
-            _take_attributes(directory, new)
         finally:
             os.close(new)
         return half
@@ -63,10 +60,12 @@ class Workshop:
             os.rename(name, f"{half}/{name}", src_dir_fd=directory, dst_dir_fd=self.halves)
 
     def end(self, directory: int, found: os.stat_result, half: str, name: str, parent: int) -> None:
-        """Move the other entries over; put what waited in the place, with the mode and times of `found`."""
+        """Move the other entries over; put what waited in the place, as the old one was when it was `found`."""
         new = self.open(half)
         try:
             _pour(directory, new)
+            _take_flags(directory, new)
+            _take_attributes(directory, new)
             os.fchown(new, self._uid, self._uid)
             os.fchmod(new, found.st_mode & KEPT_BITS)
             os.utime(new, ns=(found.st_atime_ns, found.st_mtime_ns))

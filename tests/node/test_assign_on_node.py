@@ -34,6 +34,7 @@ if len(sys.argv) > 2:
     access = struct.pack("<I" + "HHI" * 5, 2, *entries)
     os.setxattr(f"{top}/code/open", "system.posix_acl_access", access)
     os.setxattr(f"{top}/code/open", "system.posix_acl_default", access)
+    os.setxattr(f"{top}/code/open", "user.note", b"kept")
     os.setxattr(f"{top}/code/cap", "security.capability", struct.pack("<IIIII", 0x02000001, 1, 0, 0, 0))
 for folder, folders, files in os.walk(top):
     for name in folders + files:
@@ -85,7 +86,9 @@ def test_assign_leaves_no_right_behind(web1: Web1) -> None:
     client = web1.client
     client.workspace.create(name="rights")
     client.user.create(name="next")
-    make = "cd code && echo a >a && cp /bin/true cap && chmod 6755 cap && mkdir open && chmod 777 open"
+    make = (
+        "cd code && echo a >a && cp /bin/true cap && chmod 6755 cap && mkdir open && chmod 777 open && chattr +d open"
+    )
     assert client.workspace.exec(name="rights", argv=["sh", "-c", make]).exit_code == 0
     path = client.workspace.get(name="rights").path
     # Past the job's mounts: a session over SSH sees both directories on one file system.
@@ -96,9 +99,11 @@ def test_assign_leaves_no_right_behind(web1: Web1) -> None:
     assert "posix_acl_default" in web1.on(f"python3 -I /tmp/widen.py {path}").out
     client.workspace.assign(name="rights", user="next")
     said = web1.on(f"python3 -I /tmp/widen.py {path}; rm /tmp/widen.py").out
+    assert "open user.note\n" in said
     assert "posix_acl" not in said
     assert "security.capability" not in said
     assert web1.on(f"find {path} -perm /6007").out == ""
+    assert "d" in web1.on(f"lsattr -d {path}/code/open").out.split()[0]
     assert web1.on(f"stat -c %h {path}/code/a; stat -c %U /srv/codesmith/home/cs-rights/kept").out == "1\ncs-rights\n"
 
 
