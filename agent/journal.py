@@ -13,16 +13,17 @@ import json
 import sqlite3
 import sys
 import threading
-from contextlib import contextmanager
-from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Optional
+from contextlib import contextmanager, nullcontext
+from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Set
 
 from agent.audit import TARGETS, Attempt, Audit
-from agent.context import Context
+from agent.context import LOCK_WAIT_S, Context
 from agent.errors import (
     AgentError,
     AlreadyExists,
     CommandFailed,
     Disabled,
+    InUse,
     InvalidParams,
     NotFound,
     NotManaged,
@@ -83,7 +84,9 @@ class Journal:
 
     def __init__(self, context: Context, audit: Audit, methods: Dict[str, Method], run: Runner) -> None:
         self._store, self._audit, self._run, self._methods = context.store, audit, run, methods
-        self._one_at_a_time, self._guard = context.one_at_a_time, threading.Lock()
+        self._one_at_a_time, self._guard = context.one_at_a_time, threading.Condition()
+        # Those that a thread is taking up.
+        self._held: Set[int] = set()
         # One of a newer agent waits for it; node.health names it.
         known = [intent for intent in self._store.intents() if intent.method in methods]
         self._unsettled: Dict[int, Intent] = {intent.id: intent for intent in known}
@@ -91,15 +94,16 @@ class Journal:
 
     def carry_out(self, change: Change, attempt: Attempt) -> Document:
         """Return the reply ({result} or {error}) of a change; raise when it is not known how far it came."""
-        if change.entry.settle is None:
-            with self._one_at_a_time():
-                return self._after_earlier_ones(change, attempt)
-        if self._related(change):
-            with self._one_at_a_time():
-                reply = self._settle_related(change, attempt, [])
-            if reply is not None and _is_kept(reply):
+        failed: List[Intent] = []
+        while True:
+            reply = self._settle_related(change, attempt, failed)
+            if reply is not None and (change.entry.settle is None or _is_kept(reply)):
                 return reply
-        return self._begin(change, attempt, [])
+            if change.entry.settle is not None:
+                return self._begin(change, attempt, [])
+            with self._one_at_a_time():
+                if not self._related(change, failed):
+                    return self._begin(change, attempt, failed)
 
     def earlier_reply(self, change: Change, attempt: Attempt) -> Optional[Document]:
         """Return the first reply of this request id; None when there was none."""
@@ -143,18 +147,12 @@ class Journal:
 
     def settle_all(self) -> None:
         """Take up everything that was begun and not ended; what fails again stays, and node.health says so."""
-        with self._one_at_a_time():
-            # Twice: a clone that was cut off waits for the assignment of its workspace that was begun after it.
-            for intent in (intent for _ in range(2) for intent in self._waiting()):
-                try:
-                    self._again(intent)
-                except (AgentError, sqlite3.Error) as error:
-                    print(f"{intent.method} stays unsettled: {error}", file=sys.stderr, flush=True)
-
-    def _after_earlier_ones(self, change: Change, attempt: Attempt) -> Document:
-        failed: List[Intent] = []
-        reply = self._settle_related(change, attempt, failed)
-        return self._begin(change, attempt, failed) if reply is None else reply
+        # Twice: a clone that was cut off waits for the assignment of its workspace that was begun after it.
+        for intent in (intent for _ in range(2) for intent in self._waiting()):
+            try:
+                self._again(intent)
+            except (AgentError, sqlite3.Error) as error:
+                print(f"{intent.method} stays unsettled: {error}", file=sys.stderr, flush=True)
 
     def _settle_related(self, change: Change, attempt: Attempt, failed: List[Intent]) -> Optional[Document]:
         """Take up earlier changes that name the same; return the reply of one that this change repeats.
@@ -162,7 +160,7 @@ class Journal:
         One that fails again goes to `failed`: this change may be the way out of it.
         """
         found = None
-        for intent in self._related(change):
+        for intent in self._related(change, failed):
             is_repeated = self._change_of(intent).is_repeated_by(change)
             try:
                 reply = self._again(intent)
@@ -188,11 +186,32 @@ class Journal:
         intent = self._store.begin(change.entry.name, change.public, attempt.peer_uid)
         return self._complete(intent, change, change.entry.function, attempt, replaced)
 
-    def _again(self, intent: Intent) -> Document:
+    def _again(self, intent: Intent) -> Optional[Document]:
+        """Take up what was begun and not ended; None when another thread has done so meanwhile.
+
+        What may take long lets other changes go on, as it did the first time.
+        """
         change = self._change_of(intent)
         function = change.entry.settle or change.entry.function
         attempt = Attempt(intent.method, intent.params, intent.peer_uid)
-        return self._complete(intent, change, function, attempt, [], is_again=True)
+        with self._alone(intent), self._one_at_a_time() if change.entry.settle is None else nullcontext():
+            if intent not in self._waiting():
+                return None
+            return self._complete(intent, change, function, attempt, [], is_again=True)
+
+    @contextmanager
+    def _alone(self, intent: Intent) -> Iterator[None]:
+        """Wait for other threads that take up the same; InUse when that takes long."""
+        with self._guard:
+            if not self._guard.wait_for(lambda: intent.id not in self._held, LOCK_WAIT_S):
+                raise InUse(f"{intent.method}, begun before, is being completed", hint="try again")
+            self._held.add(intent.id)
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._held.discard(intent.id)
+                self._guard.notify_all()
 
     def _complete(
         self, intent: Intent, change: Change, function: Callable[..., Any], attempt: Attempt, replaced: List[Intent],
@@ -257,8 +276,9 @@ class Journal:
         with self._guard:
             return [self._unsettled[number] for number in sorted(self._unsettled)]
 
-    def _related(self, change: Change) -> List[Intent]:
-        return [intent for intent in self._waiting() if self._change_of(intent).targets & change.targets]
+    def _related(self, change: Change, but: List[Intent]) -> List[Intent]:
+        waiting = [intent for intent in self._waiting() if intent not in but]
+        return [intent for intent in waiting if self._change_of(intent).targets & change.targets]
 
     def _write_late_records(self) -> None:
         """Write the audit records of changes whose agent ended between their result and the audit file."""

@@ -191,6 +191,38 @@ def test_an_assignment_that_was_cut_off_is_not_forgotten_by_a_refusal(rpc: Rpc) 
     assert rpc.store.intents() == []
 
 
+@pytest.mark.parametrize("by", ["the next start", "the same call"])
+def test_other_changes_go_on_while_a_long_one_is_taken_up(rpc: Rpc, by: str) -> None:
+    for name in ("ada", "bob"):
+        rpc.call("user.create", name=name)
+    rpc.call("workspace.create", name="demo", user="ada")
+    request = {"name": "demo", "user": "bob", "request_id": "r1"}
+    cut_off(rpc, "workspace.assign", "workspace.assign", **request)
+    rpc.helper.hold_back("workspace.assign")
+    replies: list[Any] = []
+
+    def repeat() -> None:
+        replies.append(rpc.call("workspace.assign", **request))
+
+    first = threading.Thread(target=rpc.dispatcher.resume if by == "the next start" else repeat)
+    first.start()
+    assert rpc.helper.entered.wait(10)
+    try:
+        assert rpc.call("user.create", name="eve")["state"] == "active"
+        second = threading.Thread(target=repeat)
+        second.start()
+        assert rpc.call("user.delete", name="eve")["deleted"]
+        assert replies == []
+    finally:
+        rpc.helper.gate.set()
+        first.join()
+        second.join()
+    assert {reply["user"] for reply in replies} == {"bob"}
+    verbs = [verb for verb, _ in rpc.helper.calls]
+    assert verbs.count("workspace.assign") == 2, "cut off, and taken up once"
+    assert rpc.store.intents() == []
+
+
 def test_what_waits_for_a_later_change_is_taken_up_after_it(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ada", "bob"):
         rpc.call("user.create", name=name)
