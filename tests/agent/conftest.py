@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import socket
 import subprocess
@@ -23,6 +24,7 @@ from agent.helper import trees
 from agent.messages import Fixed
 from agent.privileged import Helper
 from agent.store import Store
+from tests.agent.handed import OLD
 
 CONTRACT = json.loads((Path(__file__).parents[2] / "agent" / "openrpc.json").read_text())
 DECLARED = {method["name"]: {error["code"] for error in method["errors"]} for method in CONTRACT["methods"]}
@@ -211,3 +213,14 @@ def base(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(trees, "TRASH", str(top / "trash"))
     yield top
     subprocess.run(["rm", "-rf", "--", top], check=True)
+
+
+@pytest.fixture
+def tree(base: Path) -> Iterator[Path]:
+    """A tree of the old owner with one file, `code/a`."""
+    trees.make(
+        str(base / "homes"), "demo", OLD, 0o700, [trees.Entry("code", 0o755), trees.Entry("code/a", 0o644, b"t")]
+    )
+    (base / "outside").mkdir()
+    os.chown(base / "outside", OLD, OLD)
+    yield base / "homes" / "demo"
