@@ -230,8 +230,9 @@ class Journal:
                 done = [intent, *(replaced if "result" in reply else [])]
                 self._end(change, attempt, reply, done, is_again=is_again)
         except BaseException:
-            with self._guard:
-                self._unsettled[intent.id] = intent
+            if not is_again:  # else it is among them, unless a change that came after it has made an end of it
+                with self._guard:
+                    self._unsettled[intent.id] = intent
             raise
         with self._guard:
             for ended in done:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from agent import journal
 from agent.errors import AgentError, CommandFailed, InUse, LimitReached, ReadOnly, Unsupported
 from tests.agent.conftest import Rpc, serve
 
@@ -220,6 +221,30 @@ def test_other_changes_go_on_while_a_long_one_is_taken_up(rpc: Rpc, by: str) -> 
     assert {reply["user"] for reply in replies} == {"bob"}
     verbs = [verb for verb, _ in rpc.helper.calls]
     assert verbs.count("workspace.assign") == 2, "cut off, and taken up once"
+    assert rpc.store.intents() == []
+
+
+def test_what_a_later_change_has_made_an_end_of_is_not_taken_up_again(
+    rpc: Rpc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The workspace is deleted in the moment in which its assignment has failed again, and made anew."""
+    for name in ("ada", "bob"):
+        rpc.call("user.create", name=name)
+    rpc.call("workspace.create", name="demo", user="ada")
+    cut_off(rpc, "workspace.assign", "workspace.assign", name="demo", user="bob")
+    monkeypatch.setattr(journal, "LOCK_WAIT_S", 0.1)
+    rpc.helper.refusals["workspace.assign"] = InUse("leases on files in it end within a minute")
+    rpc.helper.hold_back("workspace.assign")
+    taking_up = threading.Thread(target=rpc.dispatcher.resume)
+    taking_up.start()
+    assert rpc.helper.entered.wait(10)
+    assert rpc.call("workspace.delete", name="demo")["deleted"]
+    rpc.call("workspace.create", name="demo", user="ada")
+    rpc.helper.gate.set()
+    taking_up.join()
+    rpc.helper.refusals.clear()
+    rpc.call("workspace.update", name="demo", labels={})
+    assert [verb for verb, _ in rpc.helper.calls].count("workspace.assign") == 2
     assert rpc.store.intents() == []
 
 
