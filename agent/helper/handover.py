@@ -63,8 +63,9 @@ def change_owner(name: str, change: Change, entries: Sequence[trees.Entry]) -> N
     trees.remove(trees.STAGING, copies_of(name))  # of a run that was cut off
     with trees.open_base(trees.STAGING) as staging, trees.open_base(trees.TRASH) as trash:
         copies, halves = _folder(copies_of(name), staging), _folder(halves_of(name), staging)
+        workshop = anew.Workshop(change.uid, copies, halves)
         try:
-            _Walk(change, anew.Workshop(change.uid, copies, halves), staging).go(trees.taken(name))
+            _Walk(change, workshop, staging).go(trees.taken(name))
             # From here on nobody but root has a way to any directory of the tree.
             top = os.open(trees.taken(name), trees.DIRECTORY, dir_fd=staging)
             try:
@@ -74,6 +75,7 @@ def change_owner(name: str, change: Change, entries: Sequence[trees.Entry]) -> N
             finally:
                 os.close(top)
         finally:
+            workshop.close()
             os.close(halves)
             os.close(copies)
         os.rmdir(halves_of(name), dir_fd=staging)
@@ -138,6 +140,7 @@ class _Walk:
                 there = self._go_down(here) if self._levels[-1].inner else self._go_up(here)
                 os.close(here)
                 here = there
+            self._workshop.flush()
         finally:
             os.close(here)
         if self._is_leased:
@@ -193,67 +196,30 @@ class _Walk:
                 if entry.is_dir(follow_symlinks=False):
                     inner.append(entry.name)
                 else:
-                    self._change_entry(entry.name, directory)
+                    self._change_entry(entry.name, directory, half)
         self._levels.append(_Level(name, found, half, inner))
 
-    def _change_entry(self, name: str, directory: int) -> None:
-        """Change what is no directory. Its name is safe to use: only root can change entries of `directory` now."""
+    def _change_entry(self, name: str, directory: int, half: str) -> None:
+        """Replace what is no directory. Its name is safe to use: only root can change entries of `directory` now."""
         found = os.stat(name, dir_fd=directory, follow_symlinks=False)
         if found.st_dev != self._device or stat.S_ISBLK(found.st_mode) or stat.S_ISCHR(found.st_mode):
             return  # somebody else's mount, or a device, which only root can have made
-        if found.st_nlink > 1 and found.st_uid not in self._change.old_uids | {self._change.uid}:
-            return  # a hard link to a file of somebody else, who keeps it as it is
-        if stat.S_ISREG(found.st_mode):
+        if stat.S_ISLNK(found.st_mode):
+            self._workshop.replace_link(name, directory, found)
+        elif stat.S_ISFIFO(found.st_mode):
+            self._workshop.replace_pipe(name, directory, found)
+        elif stat.S_ISREG(found.st_mode) and not self._is_secret(found):
             try:
-                if found.st_nlink > 1 or not self._change_file(name, directory, found):
-                    self._workshop.replace_file(name, directory, found)
+                self._workshop.replace_file(name, directory, found, half)
             except BlockingIOError:
                 self._is_leased = True  # from now on it runs out; nobody can take another one
-        else:
-            self._replace(name, directory, found)
-
-    def _change_file(self, name: str, directory: int, found: os.stat_result) -> bool:
-        """Change a file where it is; False when somebody still reaches it: by another name, a descriptor, a mapping."""
-        # Root's first: from here on nobody opens or links it anew. Its security.capability goes with a change of owner.
-        os.chown(name, 0, 0, dir_fd=directory, follow_symlinks=False)
-        path = f"/proc/self/fd/{directory}/{name}"
-        if ACCESS_LISTS[0] in os.listxattr(path, follow_symlinks=False):
-            _remove_attribute(path, ACCESS_LISTS[0])
-        os.chmod(name, found.st_mode & anew.KEPT_BITS, dir_fd=directory)
-        file = os.open(name, anew.READ, dir_fd=directory)
-        try:
-            if os.fstat(file).st_nlink > 1 or _is_open(file):
-                return False
-            os.fchown(file, self._change.uid, self._change.uid)
-        finally:
-            os.close(file)
-        return True
-
-    def _replace(self, name: str, directory: int, found: os.stat_result) -> None:
-        """Replace a link that has other names, or a pipe that somebody may hold; a socket has no process: it goes."""
-        if stat.S_ISSOCK(found.st_mode):
+        else:  # a socket has no process any more
             os.unlink(name, dir_fd=directory)
-        elif stat.S_ISFIFO(found.st_mode):
-            self._workshop.replace_pipe(name, directory, found.st_mode)
-        elif found.st_nlink > 1:
-            self._workshop.replace_link(name, directory)
-        else:
-            os.chown(name, self._change.uid, self._change.uid, dir_fd=directory, follow_symlinks=False)
 
-
-def _is_open(file: int) -> bool:
-    """Tell whether anything but this descriptor holds a file of ours open, for reading too, or mapped.
-
-    Asked of the kernel, which gives a lease for writing to the only one who has the file open: so a descriptor that
-    waits in a socket's queue or in a ring of io_uring counts, though no list of open files shows it. A file system
-    without leases counts as yes.
-    """
-    try:
-        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-    except OSError:
-        return True
-    fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    return False
+    def _is_secret(self, found: os.stat_result) -> bool:
+        """Tell whether a file is somebody else's, who has it under another name, and was closed to the old owner."""
+        is_ours = found.st_uid in self._change.old_uids | {self._change.uid}
+        return found.st_nlink > 1 and not is_ours and not found.st_mode & stat.S_IROTH
 
 
 def _write_anew(top: int, entry: trees.Entry, uid: int, trash: int) -> None:

@@ -1090,8 +1090,8 @@ class WorkspaceMethods:
     def assign(self, *, name: str, user: str, request_id: str | None = None) -> Workspace:
         """Give a workspace to another active user, and take every way into it from the one that had it.
 
-        All processes of the previous owner end, those in its other workspaces too. Hard-linked files become
-        copies; ACLs, set-id bits, file capabilities and the rights of others go. AGENTS.md and
+        All processes of the previous owner end, those in its other workspaces too. Everything is made anew,
+        files are copied; ACLs, set-id bits, file capabilities and the rights of others go. AGENTS.md and
         .codesmith/workspace.json are written anew. The previous owner stays a user, also a dedicated one. Until
         it is done the workspace is pending and cannot be entered, and other changes go on; cut off, it is
         completed at the next start or by the same call.

@@ -34,7 +34,7 @@ def test_times_attributes_flags_and_contents_of_directories_stay(base: Path, tre
     assert sorted(map(int, os.listdir(inner))) == list(range(3000))
 
 
-def test_holes_stay_holes_and_links_of_one_file_become_files(base: Path, tree: Path) -> None:
+def test_holes_stay_holes_and_links_of_one_file_links_of_one_file(base: Path, tree: Path) -> None:
     with open(tree / "code" / "big", "wb") as file:
         file.seek(1 << 40)
         file.write(b"end")
@@ -42,6 +42,7 @@ def test_holes_stay_holes_and_links_of_one_file_become_files(base: Path, tree: P
     os.link(tree / "code" / "big", tree / "code" / "same")
     hand_over(base)
     assert_belongs_to_new(tree)
+    assert (tree / "code" / "big").stat().st_ino == (tree / "code" / "same").stat().st_ino
     for name in ("big", "same"):
         found = (tree / "code" / name).stat()
         assert found.st_size == (1 << 40) + 3

@@ -7,6 +7,7 @@ import fcntl
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from agent.errors import InUse
-from agent.helper import handover
-from tests.agent.handed import CHANGE, NEW, OLD, TOP_FILES, as_uid, assert_belongs_to_new, hand_over
+from agent.helper import anew, handover
+from tests.agent.handed import CHANGE, NEW, OLD, OTHER, TOP_FILES, assert_belongs_to_new, hand_over
 
 IN_ALL_EVENTS = 0xFFF
 
@@ -39,28 +40,78 @@ def test_a_hard_link_outside_stays_the_old_owners_and_shares_nothing(base: Path,
 def test_a_link_that_is_made_in_the_last_moment_shares_nothing(
     base: Path, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = os.chown
+    real = anew.Workshop.replace_file
 
-    def chown(name: str, uid: int, gid: int, *, dir_fd: int, follow_symlinks: bool) -> None:
+    def replace_file(self: anew.Workshop, name: str, directory: int, found: os.stat_result, half: str) -> None:
+        real(self, name, directory, found, half)
         if name == "a":
-            os.link(name, base / "outside" / "kept", src_dir_fd=dir_fd)
-        real(name, uid, gid, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
+            os.link(name, base / "outside" / "kept", src_dir_fd=directory)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "chown", chown)
-        hand_over(base)
+    monkeypatch.setattr(anew.Workshop, "replace_file", replace_file)
+    hand_over(base)
     assert_belongs_to_new(tree)
     assert (base / "outside" / "kept").stat().st_ino != (tree / "code" / "a").stat().st_ino
 
 
-def test_a_hard_link_to_a_file_of_somebody_else_gives_it_to_nobody(base: Path, tree: Path) -> None:
-    secret = base / "secret"
-    secret.write_bytes(b"secret")
-    secret.chmod(0o600)
-    os.link(secret, tree / "code" / "got")
+def test_what_somebody_else_has_linked_into_it_shares_nothing(base: Path, tree: Path) -> None:
+    """Of a third login, in a directory that was open to all: it keeps the other name."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(base / "outside" / "sock"))
+        os.mkfifo(base / "outside" / "pipe")
+        (base / "outside" / "open").write_bytes(b"all: attack")
+        (base / "outside" / "secret").write_bytes(b"secret")
+        for name, mode in (("sock", 0o777), ("pipe", 0o777), ("open", 0o755), ("secret", 0o600)):
+            os.chown(base / "outside" / name, OTHER, OTHER)
+            os.chmod(base / "outside" / name, mode)
+            os.link(base / "outside" / name, tree / "code" / name)
+        hand_over(base)
+    assert_belongs_to_new(tree)
+    # What the old owner could not read goes to nobody.
+    assert sorted(os.listdir(tree / "code")) == ["a", "open", "pipe"]
+    for name, mode in (("sock", 0o777), ("pipe", 0o777), ("open", 0o755), ("secret", 0o600)):
+        found = (base / "outside" / name).stat()
+        assert (found.st_uid, stat.S_IMODE(found.st_mode), found.st_nlink) == (OTHER, mode, 1)
+
+
+def test_who_has_pinned_a_file_without_having_it_open_reaches_nothing(base: Path, tree: Path) -> None:
+    """A path descriptor, a mount of the file alone, and a page of it in a pipe: none of them counts as open."""
+    file = tree / "code" / "a"
+    mounted = base / "outside" / "mounted"
+    mounted.touch()
+    subprocess.run(["mount", "--bind", file, mounted], check=True)
+    try:
+        path = os.open(file, os.O_PATH)
+        reading, writing = os.pipe()
+        opened = os.open(file, os.O_RDONLY)
+        assert os.splice(opened, writing, 1, offset_src=0) == 1
+        os.close(opened)
+        hand_over(base)
+        descriptor = os.open(file, os.O_WRONLY)
+        os.write(descriptor, b"secret")
+        os.close(descriptor)
+        file.chmod(0o755)
+        (tree / "code").rename(tree / "takeover")
+        with open(f"/proc/self/fd/{path}", "rb") as held:
+            assert held.read() == b"t"
+        assert mounted.read_bytes() == b"t"
+        assert os.read(reading, 9) == b"t"
+        assert "takeover" not in os.readlink(f"/proc/self/fd/{path}")
+        assert (os.fstat(path).st_nlink, os.fstat(path).st_size) == (0, 1)
+        for one in (path, reading, writing):
+            os.close(one)
+    finally:
+        subprocess.run(["umount", mounted], check=True)
+
+
+def test_a_held_directory_does_not_tell_the_names_that_come_later(base: Path, tree: Path) -> None:
+    (tree / "code" / "inner").mkdir()
+    held = [os.open(tree / "code" / "inner", os.O_PATH), os.open(tree / "code", os.O_RDONLY)]
     hand_over(base)
-    assert (secret.stat().st_uid, secret.stat().st_mode & 0o777) == (0, 0o600)
-    assert as_uid(NEW, "print(open(sys.argv[1]).read())", tree / "code" / "got").returncode != 0
+    (tree / "code").rename(tree / "takeover")
+    for one in held:
+        assert "takeover" not in os.readlink(f"/proc/self/fd/{one}")
+        assert os.fstat(one).st_nlink == 0
+        os.close(one)
 
 
 def test_an_open_descriptor_reaches_nothing_any_more(base: Path, tree: Path) -> None:

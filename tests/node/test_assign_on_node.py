@@ -42,6 +42,23 @@ for folder, folders, files in os.walk(top):
 """
 
 
+# A third login keeps what it can of a tree, says what it got of it, and once more when it has a line to read.
+THIRD = """
+import os, sys
+top = os.environ["TREE"]
+path = os.open(top + "/data/db", os.O_PATH)
+folder = os.open(top + "/code", os.O_RDONLY)
+print("ready", flush=True)
+sys.stdin.readline()
+for look in (lambda: open(f"/proc/self/fd/{path}").read(), lambda: os.listdir(folder),
+             lambda: os.readlink(f"/proc/self/fd/{path}"), lambda: os.readlink(f"/proc/self/fd/{folder}")):
+    try:
+        print(look())
+    except OSError as error:
+        print(error)
+"""
+
+
 def become(web1: Web1, login: str) -> str:
     return f"setpriv --reuid={login} --regid={login} --clear-groups"
 
@@ -68,6 +85,28 @@ def test_assign_ends_what_the_previous_owner_had_running(web1: Web1) -> None:
     facts = json.loads(client.workspace.exec(name="given", argv=["cat", ".codesmith/workspace.json"]).stdout)
     assert (facts["user"], facts["login"]) == ("heir", "cs-heir")
     assert "`cs-heir`" in client.workspace.exec(name="given", argv=["cat", "AGENTS.md"]).stdout
+
+
+def test_a_third_login_that_held_a_file_and_a_directory_learns_nothing_of_what_comes(web1: Web1) -> None:
+    client = web1.client
+    for name in ("after", "third"):
+        client.user.create(name=name)
+    path = client.workspace.create(name="shared").path
+    opened = "umask 0; echo old >data/db; chmod 777 . data code"
+    assert client.workspace.exec(name="shared", argv=["sh", "-c", opened]).exit_code == 0
+    third = f"TREE={path} {become(web1, 'cs-third')} python3 -I /tmp/third.py"
+    web1.on(f"cat >/tmp/third.py <<'E'\n{THIRD}E\nmkfifo /tmp/say")
+    web1.on(f"cd /; {{ {third}; }} <>/tmp/say >/tmp/third.out 2>&1 &")
+    web1.on("until grep -q ready /tmp/third.out; do sleep 0.02; done")
+    client.workspace.assign(name="shared", user="after")
+    takes = "umask 022; echo SECRET >data/db; chmod 755 data/db; mv code takeover; echo >takeover/plan; mv data merger"
+    assert client.workspace.exec(name="shared", argv=["sh", "-c", takes]).exit_code == 0
+    web1.on("echo >/tmp/say; while pgrep -u cs-third python3 >/dev/null; do sleep 0.02; done")
+    said = web1.on("cat /tmp/third.out; rm -f /tmp/third.* /tmp/say").out
+    assert len(said.splitlines()) >= 5, said
+    for word in ("SECRET", "takeover", "merger", "plan"):
+        assert word not in said
+    assert "[]" in said
 
 
 def test_logging_in_again_and_again_does_not_hold_it_up(web1: Web1) -> None:
