@@ -27,9 +27,9 @@ CHUNK_BYTES = 1 << 26
 # How much is copied before it is put in its places, all of it after one sync.
 BATCH_FILES, BATCH_BYTES = 500, 1 << 28
 RENAME_EXCHANGE = 2
-# FS_IOC_FSGETXATTR, FS_IOC_FSSETXATTR, struct fsxattr (flags, two sizes, the project, a size) and the one flag that is
-# no choice of anybody's, FS_XFLAG_HASATTR; from linux/fs.h.
-GET_FLAGS, SET_FLAGS, FLAGS, HAS_ATTRIBUTES = 0x801C581F, 0x401C5820, struct.Struct("=5I8x"), 0x80000000
+# FS_IOC_FSGETXATTR, FS_IOC_FSSETXATTR, struct fsxattr (flags, two sizes, the project, a size); and FS_XFLAG_HASATTR,
+# which is nobody's choice, _IMMUTABLE and _APPEND, which stop what they are on by themselves; from linux/fs.h.
+GET_FLAGS, SET_FLAGS, FLAGS, NOT_TAKEN = 0x801C581F, 0x401C5820, struct.Struct("=5I8x"), 0x80000018
 
 
 class _Copy(NamedTuple):
@@ -245,10 +245,10 @@ def _take_attributes(source: int, target: int) -> None:
 def _take_flags(source: int, target: int) -> None:
     """Copy the inode's flags, and the project that a quota counts for; not every file system has them."""
     try:
-        taken = fcntl.ioctl(source, GET_FLAGS, bytes(FLAGS.size))
-        flags, *_, project, _ = FLAGS.unpack(taken)
-        if flags & ~HAS_ATTRIBUTES or project:
-            fcntl.ioctl(target, SET_FLAGS, taken)
+        flags, extent, _, project, shared = FLAGS.unpack(fcntl.ioctl(source, GET_FLAGS, bytes(FLAGS.size)))
+        flags &= ~NOT_TAKEN
+        if flags or project:
+            fcntl.ioctl(target, SET_FLAGS, FLAGS.pack(flags, extent, 0, project, shared))
     except OSError as error:
         if error.errno not in (errno.ENOTTY, errno.EOPNOTSUPP):
             raise

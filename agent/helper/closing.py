@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 from agent.errors import InUse
 from agent.helper import accounts, databases, homes, jobs, running, schedules, seals, trees
@@ -24,14 +24,15 @@ def disable(ledger: Ledger, user: UserRecord) -> None:
     """
     if ledger.before_disabled(user.name) is None:
         access = accounts.access_of(user.name)
-        mode = seals.mode_of(HOMES, login_of(user.name), user.uid)
-        before = {**access._asdict(), "mode": mode, "keys": None, "workspaces": {}}
+        home = seals.rights_of(HOMES, login_of(user.name), user.uid)
+        before = {**access._asdict(), "home": home, "keys": None, "workspaces": {}}
         databases.check_changeable(ledger.make_room)
         ledger.disable_user(user.name, before)
     with half_done():
         accounts.close_access(user.name)
         seals.seal(HOMES, login_of(user.name), user.uid)
-        seal_workspaces(ledger, user.name, user.uid)
+        for name in ledger.workspaces_of(user.name):
+            seal_workspace(ledger, user.name, user.uid, (WORKSPACES, name), name)
         schedules.park(user.name, user.uid)
         end_all(ledger, user)
         # Again: what still ran a moment ago may have written a crontab.
@@ -45,8 +46,9 @@ def enable(ledger: Ledger, user: UserRecord) -> None:
         return
     databases.check_changeable()
     with half_done():
-        seals.unseal(HOMES, login_of(user.name), user.uid, before["mode"])
-        _unseal_workspaces(ledger, user, before["workspaces"])
+        seals.unseal(HOMES, login_of(user.name), user.uid, seals.Rights(*before["home"]))
+        for name, rights in before["workspaces"].items():
+            _unseal_workspace(ledger, user, name, seals.Rights(*rights))
         if before["keys"] is not None:
             homes.write_keys(user.name, user.uid, before["keys"])
         schedules.restore(user.name, user.uid)
@@ -55,24 +57,24 @@ def enable(ledger: Ledger, user: UserRecord) -> None:
         ledger.enable_user(user.name)
 
 
-def seal_workspaces(ledger: Ledger, user: str, uid: int) -> None:
-    """Close the workspaces of a disabled user too; what somebody put in the place of one is left alone.
+def seal_workspace(ledger: Ledger, user: str, uid: int, place: Tuple[str, str], name: str) -> None:
+    """Close a workspace of a disabled user too, wherever it is; what somebody put in its place is left alone.
 
-    A program that the user left set-uid with another login still gives that one the uid.
+    A program that the user left set-uid with another login still gives that one the uid. What was written down of a
+    workspace stays: one that was cut off has changed its mode already.
     """
-    before = ledger.before_disabled(user)
-    assert before is not None
-    found = [name for name in ledger.workspaces_of(user) if trees.is_owned_directory(WORKSPACES, name, uid)]
-    modes = {name: seals.mode_of(WORKSPACES, name, uid) for name in found}
-    ledger.change_before_disabled(user, {**before, "workspaces": {**before["workspaces"], **modes}})
-    for name in found:
-        seals.seal(WORKSPACES, name, uid)
+    if trees.is_owned_directory(*place, uid):
+        before = ledger.before_disabled(user)
+        assert before is not None
+        known = {name: seals.rights_of(*place, uid), **before["workspaces"]}
+        ledger.change_before_disabled(user, {**before, "workspaces": known})
+        seals.seal(*place, uid)
 
 
-def _unseal_workspaces(ledger: Ledger, user: UserRecord, modes: Dict[str, int]) -> None:
-    for name in ledger.workspaces_of(user.name):
-        if name in modes and trees.is_owned_directory(WORKSPACES, name, user.uid, or_sealed=True):
-            seals.unseal(WORKSPACES, name, user.uid, modes[name])
+def _unseal_workspace(ledger: Ledger, user: UserRecord, name: str, rights: seals.Rights) -> None:
+    is_there = trees.is_owned_directory(WORKSPACES, name, user.uid, or_sealed=True)
+    if is_there and name in ledger.workspaces_of(user.name):
+        seals.unseal(WORKSPACES, name, user.uid, rights)
 
 
 def set_keys(ledger: Ledger, user: UserRecord, keys: List[str]) -> None:

@@ -33,6 +33,8 @@ INSERT INTO uids VALUES (70000);
     # Came later.
     """
 CREATE TABLE IF NOT EXISTS assignments (workspace TEXT PRIMARY KEY, user TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS heirs (
+    workspace TEXT NOT NULL, user TEXT NOT NULL, PRIMARY KEY (workspace, user)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS disabled (name TEXT PRIMARY KEY, was TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS sandboxes (
     workspace TEXT PRIMARY KEY REFERENCES workspaces (name) ON DELETE CASCADE,
@@ -185,7 +187,7 @@ class Ledger:
 
     def workspaces_of(self, user: str) -> List[str]:
         """Return the names of a user's workspaces, those on their way to it too."""
-        both = "SELECT name FROM workspaces WHERE user = ? UNION SELECT workspace FROM assignments WHERE user = ?"
+        both = "SELECT name FROM workspaces WHERE user = ? UNION SELECT workspace FROM heirs WHERE user = ?"
         return [row[0] for row in self._database.all(f"{both} ORDER BY 1", user, user)]
 
     def add_workspace(self, record: WorkspaceRecord) -> None:
@@ -201,10 +203,15 @@ class Ledger:
         row = self._database.one("SELECT user FROM assignments WHERE workspace = ?", name)
         return None if row is None else str(row[0])
 
+    def heirs(self, name: str) -> List[str]:
+        """Return all users that an assignment which is not finished has named: parts of the tree may be theirs."""
+        return [row[0] for row in self._database.all("SELECT user FROM heirs WHERE workspace = ?", name)]
+
     def begin_assignment(self, name: str, user: str) -> None:
         """Record that a workspace is on its way to a user."""
         self._database.write(
             ("INSERT OR REPLACE INTO assignments VALUES (?, ?)", name, user),
+            ("INSERT OR IGNORE INTO heirs VALUES (?, ?)", name, user),
             ("UPDATE workspaces SET state = 'moving' WHERE name = ?", name),
         )
 
@@ -213,6 +220,7 @@ class Ledger:
         self._database.write(
             ("UPDATE workspaces SET user = ?, state = 'active' WHERE name = ?", user, name),
             ("DELETE FROM assignments WHERE workspace = ?", name),
+            ("DELETE FROM heirs WHERE workspace = ?", name),
         )
 
     def remove_workspace(self, name: str, *, and_user: Optional[str] = None) -> None:
@@ -220,6 +228,7 @@ class Ledger:
         self._database.write(
             ("DELETE FROM workspaces WHERE name = ?", name),
             ("DELETE FROM assignments WHERE workspace = ?", name),
+            ("DELETE FROM heirs WHERE workspace = ?", name),
             ("DELETE FROM disabled WHERE name = ?", and_user),
             ("DELETE FROM users WHERE name = ?", and_user),
         )

@@ -5,13 +5,20 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import contextmanager
-from typing import Iterator
+from typing import Iterator, NamedTuple
 
 from agent.claims import is_sealed
 from agent.errors import NotManaged
 from agent.helper.trees import DIRECTORY, open_base
 
 MODE = 0o700
+
+
+class Rights(NamedTuple):
+    """What a seal takes from a directory beside its owner."""
+
+    mode: int
+    gid: int
 
 
 def seal(parent: str, name: str, uid: int) -> None:
@@ -23,11 +30,17 @@ def seal(parent: str, name: str, uid: int) -> None:
         os.fsync(directory)
 
 
-def unseal(parent: str, name: str, uid: int, mode: int) -> None:
-    """Give it back, with the mode it had."""
+def unseal(parent: str, name: str, uid: int, rights: Rights) -> None:
+    """Give it back, as it was."""
     with open_ours(parent, name, uid) as directory:
-        os.fchown(directory, uid, uid)
-        os.fchmod(directory, mode)
+        os.fchown(directory, uid, rights.gid)
+        # In its group: who is not, and lacks CAP_FSETID, cannot set the set-gid bit.
+        before = os.getegid()
+        os.setegid(rights.gid)
+        try:
+            os.fchmod(directory, rights.mode)
+        finally:
+            os.setegid(before)
         os.fsync(directory)
 
 
@@ -37,11 +50,11 @@ def check_ours(parent: str, name: str, uid: int) -> None:
         pass
 
 
-def mode_of(parent: str, name: str, uid: int) -> int:
-    """Return the mode of what is not sealed; ours when it is."""
+def rights_of(parent: str, name: str, uid: int) -> Rights:
+    """Return mode and group of what is not sealed; those that we give when it is."""
     with open_ours(parent, name, uid) as directory:
         found = os.fstat(directory)
-        return stat.S_IMODE(found.st_mode) if found.st_uid == uid else MODE
+        return Rights(stat.S_IMODE(found.st_mode), found.st_gid) if found.st_uid == uid else Rights(MODE, uid)
 
 
 @contextmanager

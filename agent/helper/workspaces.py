@@ -82,9 +82,9 @@ def assign_workspace(caller: socket.socket, name: Any, user: Any) -> Dict[str, A
         with half_done():
             _hand_over(record, change)
             with exclusive_ledger(makes_room=True) as ledger:
-                handover.put_back(WORKSPACES, name)
                 if ledger.before_disabled(user) is not None:  # since it began
-                    closing.seal_workspaces(ledger, user, change.uid)
+                    closing.seal_workspace(ledger, user, change.uid, (STAGING, trees.taken(name)), name)
+                handover.put_back(WORKSPACES, name)
                 ledger.end_assignment(name, user)
         return _describe(record, change.uid)
 
@@ -98,13 +98,14 @@ def _begin_assignment(ledger: Ledger, name: str, user: str) -> Tuple[WorkspaceRe
         raise InUse(f"workspace {name!r} is being made or deleted", hint="try again")
     for place in _places(name):
         obstacles.refuse(*place)
-    uid, old_uids = _uid_of_heir(ledger, user), _uids_of_owners(ledger, record)
+    is_begun = record.state == "moving" and ledger.assignment(name) == user
+    uid, old_uids = _uid_of_heir(ledger, user, or_disabled=is_begun), _uids_of_owners(ledger, record)
     if record.state == "active":
         if record.user == user:
             return record, handover.Change(frozenset(), uid)
         _check_directory(name, _owners(ledger, record))
         ledger.begin_assignment(name, user)
-    elif ledger.assignment(name) != user:
+    elif not is_begun:
         ledger.begin_assignment(name, user)
     return record._replace(user=user), handover.Change(old_uids, uid)
 
@@ -233,11 +234,11 @@ def _places(name: str) -> Tuple[Tuple[str, str], ...]:
     return ((WORKSPACES, name), *((STAGING, folder) for folder in folders))
 
 
-def _uid_of_heir(ledger: Ledger, user: str) -> int:
+def _uid_of_heir(ledger: Ledger, user: str, *, or_disabled: bool) -> int:
     heir = ledger.user(user)
     if heir is None or heir.state in ("pending", "leaving") or accounts.check_ours(user, heir.uid) is None:
         raise NotFound(f"no user {user!r} on this node")
-    if heir.state != "active":
+    if heir.state != "active" and not or_disabled:
         raise Disabled.user(user)
     return heir.uid
 
@@ -251,8 +252,8 @@ def _uids_of_owners(ledger: Ledger, record: WorkspaceRecord) -> FrozenSet[int]:
 
 
 def _owners(ledger: Ledger, record: WorkspaceRecord) -> List[UserRecord]:
-    """Return who may own the tree: its user, and the one that an unfinished assignment went to."""
-    found = [ledger.user(name) for name in (record.user, ledger.assignment(record.name)) if name is not None]
+    """Return who may own the tree or parts of it: its user, and those that an unfinished assignment went to."""
+    found = [ledger.user(name) for name in (record.user, *ledger.heirs(record.name))]
     return [owner for owner in found if owner is not None]
 
 

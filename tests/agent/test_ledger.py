@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from agent.errors import LimitReached
 from agent.helper import ledger as module
-from agent.helper.ledger import Ledger
+from agent.helper.ledger import Ledger, WorkspaceRecord
 from agent.names import UID_FIRST
 
 DAY_S = 86400
@@ -35,3 +36,18 @@ def test_uids_of_a_day_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     clock[0] -= 1000 * DAY_S
     assert add("g") == UID_FIRST + 7
     ledger.close()
+
+
+def test_everybody_whom_an_unfinished_assignment_has_named_may_own_parts_of_the_tree(tmp_path: Path) -> None:
+    with closing(Ledger(str(tmp_path / "ledger.db"))) as ledger:
+        for name in ("old", "first", "second"):
+            ledger.add_user(name, "now", 0)
+        ledger.add_workspace(WorkspaceRecord("demo", "old", "id", "active", "now"))
+        for heir in ("first", "second", "first", "second"):
+            ledger.begin_assignment("demo", heir)
+        assert (ledger.assignment("demo"), ledger.heirs("demo")) == ("second", ["first", "second"])
+        # So none of them is deleted meanwhile.
+        assert [ledger.workspaces_of(name) for name in ("old", "first", "second")] == [["demo"]] * 3
+        ledger.end_assignment("demo", "second")
+        assert (ledger.assignment("demo"), ledger.heirs("demo")) == (None, [])
+        assert [ledger.workspaces_of(name) for name in ("old", "first", "second")] == [[], [], ["demo"]]

@@ -101,7 +101,7 @@ def test_keys_and_seals_of_a_home_stay(disk: Disk, homes_on: Path) -> None:
     seals.seal(homes.HOMES, "cs-ada", UID)
     with disk.after_a_power_cut() as after:
         assert (after / "home/cs-ada").stat().st_uid == 0
-    seals.unseal(homes.HOMES, "cs-ada", UID, 0o700)
+    seals.unseal(homes.HOMES, "cs-ada", UID, seals.Rights(0o700, UID))
     with disk.after_a_power_cut() as after:
         assert (after / "home/cs-ada").stat().st_uid == UID
 

@@ -11,7 +11,8 @@ import pytest
 from agent.errors import NotManaged
 from agent.helper import seals
 
-UID = 98765
+UID, GROUP = 98765, 98770
+WAS = seals.Rights(0o2711, GROUP)
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def closed(base: Path) -> Path:
     made = base / "homes" / "demo"
     made.mkdir()
     made.chmod(0o2711)
-    os.chown(made, UID, UID)
+    os.chown(made, UID, GROUP)
     made.chmod(0o2711)
     return made
 
@@ -31,14 +32,15 @@ def look(path: Path) -> tuple[int, int, int]:
 
 
 def test_it_is_exact_to_undo_and_may_be_done_twice(base: Path, closed: Path) -> None:
-    mode = seals.mode_of(str(base / "homes"), "demo", UID)
+    rights = seals.rights_of(str(base / "homes"), "demo", UID)
+    assert rights == WAS
     for _ in range(2):
         seals.seal(str(base / "homes"), "demo", UID)
         assert look(closed) == (0, 0, 0)
         seals.check_ours(str(base / "homes"), "demo", UID)
     for _ in range(2):
-        seals.unseal(str(base / "homes"), "demo", UID, mode)
-        assert look(closed) == (UID, UID, 0o2711)
+        seals.unseal(str(base / "homes"), "demo", UID, rights)
+        assert look(closed) == (UID, GROUP, 0o2711)
 
 
 def test_an_owner_who_opens_it_in_between_is_closed_out(
@@ -62,7 +64,7 @@ def test_cut_off_at_any_moment_it_is_completed(base: Path, closed: Path, monkeyp
     def cut(*_: object) -> None:
         raise Cut
 
-    for action in (seals.seal, lambda *place: seals.unseal(*place, 0o2711)):
+    for action in (seals.seal, lambda *place: seals.unseal(*place, WAS)):
         for name in ("fchown", "fchmod", "fsync"):
             with monkeypatch.context() as patch:
                 patch.setattr(os, name, cut)
@@ -70,7 +72,7 @@ def test_cut_off_at_any_moment_it_is_completed(base: Path, closed: Path, monkeyp
                     action(str(base / "homes"), "demo", UID)
             seals.check_ours(str(base / "homes"), "demo", UID)
         action(str(base / "homes"), "demo", UID)
-    assert look(closed) == (UID, UID, 0o2711)
+    assert look(closed) == (UID, GROUP, 0o2711)
 
 
 @pytest.mark.parametrize("found", ["of root", "of another", "a link", "a file", "nothing"])
@@ -84,7 +86,7 @@ def test_what_is_not_ours_is_left_alone(base: Path, closed: Path, found: str) ->
         place.mkdir()
         os.chown(place, *((0, 0) if found == "of root" else (UID + 1, UID + 1)))
     before = look(closed), look(place) if found != "nothing" else None
-    for action in (seals.seal, seals.check_ours, seals.mode_of, lambda *one: seals.unseal(*one, 0o700)):
+    for action in (seals.seal, seals.check_ours, seals.rights_of, lambda *one: seals.unseal(*one, WAS)):
         with pytest.raises(NotManaged):
             action(str(base / "homes"), "there", UID)
     assert before == (look(closed), look(place) if found != "nothing" else None)

@@ -143,7 +143,7 @@ ACCOUNT = (
 ACCOUNT += (
     "/srv/codesmith/home/cs-off; cat /srv/codesmith/home/cs-off/.ssh/authorized_keys; ls /var/spool/cron/atjobs; "
 )
-ACCOUNT += "stat -c '%U %a %n' /srv/codesmith/workspaces/off?"
+ACCOUNT += "stat -c '%U %G %a %n' /srv/codesmith/workspaces/off?"
 
 
 def test_disable_closes_every_way_and_enable_restores_exactly(web1: Web1) -> None:
@@ -151,7 +151,8 @@ def test_disable_closes_every_way_and_enable_restores_exactly(web1: Web1) -> Non
     web1.client.user.create(name="off", ssh_keys=[key])
     for workspace in ("off1", "off2"):
         web1.client.workspace.create(name=workspace, user="off")
-    web1.on("chmod 750 /srv/codesmith/home/cs-off; chmod 711 /srv/codesmith/workspaces/off2")
+    web1.on("chmod 750 /srv/codesmith/home/cs-off; chgrp www-data /srv/codesmith/workspaces/off2")
+    web1.on("chmod 2711 /srv/codesmith/workspaces/off2")
     web1.on("usermod --expiredate 2099-01-01 --shell /bin/sh cs-off")
     web1.on("echo '* * * * * echo cron >> /tmp/off.cron' | crontab -u cs-off -")
     as_user(web1, "cs-off", "echo sleep 1 | at now + 3 days 2>&1", check=False)
@@ -169,7 +170,7 @@ def test_disable_closes_every_way_and_enable_restores_exactly(web1: Web1) -> Non
     assert is_running(web1, "ssh -i /tmp/k4")
     before = web1.on(ACCOUNT).out
     assert {"cs-off", "* * * * * echo cron >> /tmp/off.cron"} <= set(before.splitlines())
-    assert "cs-off 711 /srv/codesmith/workspaces/off2" in before
+    assert "cs-off www-data 2711 /srv/codesmith/workspaces/off2" in before
     assert re.search(r"^a[0-9a-f]{13}$", before, re.MULTILINE)
     assert is_running(web1, "sleep 3001")
     assert is_running(web1, "sleep 3002")
