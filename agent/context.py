@@ -54,6 +54,8 @@ class Context:
     started_at: str = field(default_factory=now)
     # Workspaces whose first repository is being cloned by a call of this process.
     founding: Set[str] = field(default_factory=set)
+    # Workspaces that a call of this process is giving to another user.
+    assigning: Dict[str, object] = field(default_factory=dict)
     loans: Loans = field(default_factory=Loans)
     _changing: Any = field(default_factory=threading.RLock)
 

@@ -36,6 +36,15 @@ def cut_off(rpc: Rpc, verb: str, method: str, **params: Any) -> None:
     del rpc.helper.refusals[verb]
 
 
+def assigned_half_way(rpc: Rpc, refusal: AgentError | None) -> None:
+    """Leave workspace demo of user ada on its way to bob; more of it is refused, until `refusals` are cleared."""
+    for name in ("ada", "bob", "eve"):
+        rpc.call("user.create", name=name)
+    rpc.call("workspace.create", name="demo", user="ada")
+    cut_off(rpc, "workspace.assign", "workspace.assign", name="demo", user="bob")
+    rpc.helper.refusals["workspace.assign"] = refusal
+
+
 def full(*_: object) -> int:
     raise sqlite3.OperationalError("database or disk is full")
 
@@ -246,6 +255,59 @@ def test_what_a_later_change_has_made_an_end_of_is_not_taken_up_again(
     rpc.call("workspace.update", name="demo", labels={})
     assert [verb for verb, _ in rpc.helper.calls].count("workspace.assign") == 2
     assert rpc.store.intents() == []
+
+
+def test_an_assignment_that_meets_another_one_is_refused_and_forgotten(rpc: Rpc) -> None:
+    for name in ("ada", "bob", "eve"):
+        rpc.call("user.create", name=name)
+    rpc.call("workspace.create", name="demo", user="ada")
+    rpc.helper.entered.clear()
+    rpc.helper.hold_back("workspace.assign")
+    first = threading.Thread(target=rpc.call, args=("workspace.assign",), kwargs={"name": "demo", "user": "bob"})
+    first.start()
+    try:
+        assert rpc.helper.entered.wait(10)
+        rpc.refuses("workspace.assign", 1004, name="demo", user="eve")
+        assert rpc.call("workspace.get", name="demo")["state"] == "pending"
+        assert [intent.params["user"] for intent in rpc.store.intents()] == ["bob"]
+    finally:
+        rpc.helper.gate.set()
+        first.join()
+    assert [one["outcome"] for one in rpc.audited()][-2:] == ["in_use", "ok"]
+    rpc.dispatcher.resume()
+    found = rpc.call("workspace.get", name="demo")
+    assert (found["user"], found["state"]) == ("bob", "ready")
+
+
+def test_an_assignment_that_is_refused_after_another_one_was_cut_off_is_forgotten(rpc: Rpc) -> None:
+    assigned_half_way(rpc, InUse("workspace 'demo' is being assigned or deleted"))
+    rpc.refuses("workspace.assign", 1004, name="demo", user="eve")
+    assert [intent.params["user"] for intent in rpc.store.intents()] == ["bob"]
+    assert rpc.call("workspace.get", name="demo")["state"] == "pending"
+    rpc.helper.refusals.clear()
+    rpc.dispatcher.resume()
+    assert rpc.call("workspace.get", name="demo")["user"] == "bob"
+
+
+def test_an_assignment_that_is_cut_off_after_another_one_is_completed(
+    rpc: Rpc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assigned_half_way(rpc, None)
+    reply = rpc.helper._reply
+
+    def by_heir(connection: Any, message: dict[str, Any]) -> None:
+        is_first = message["arguments"].get("user") == "bob"
+        rpc.helper.refusals["workspace.assign"] = InUse("a file system is mounted") if is_first else None
+        reply(connection, message)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rpc.helper, "_reply", by_heir)
+        rpc.refuses("workspace.assign", 1004, name="demo", user="eve")
+    assert [intent.params["user"] for intent in rpc.store.intents()] == ["bob", "eve"]
+    rpc.helper.refusals.clear()
+    rpc.dispatcher.resume()
+    found = rpc.call("workspace.get", name="demo")
+    assert (found["user"], found["state"]) == ("eve", "ready")
 
 
 def test_what_waits_for_a_later_change_is_taken_up_after_it(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
