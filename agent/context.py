@@ -13,7 +13,7 @@ from typing import Any, Dict, Iterator, Set
 
 from agent.audit import PATH as AUDIT_FILE
 from agent.clock import now
-from agent.errors import InUse
+from agent.errors import WaitedTooLong
 from agent.loans import Loans
 from agent.privileged import Helper
 from agent.store import Store
@@ -61,9 +61,9 @@ class Context:
 
     @contextmanager
     def one_at_a_time(self) -> Iterator[None]:
-        """Hold off other changes; InUse when they hold us off for long. May be held twice by one thread."""
+        """Hold off other changes; WaitedTooLong when they hold us off for long. May be held twice by one thread."""
         if not self._changing.acquire(timeout=LOCK_WAIT_S):
-            raise InUse("other changes on this node take too long", hint="try again")
+            raise WaitedTooLong("other changes on this node take too long", hint="try again")
         try:
             yield
         finally:
