@@ -13,8 +13,8 @@ import json
 import sqlite3
 import sys
 import threading
-from contextlib import contextmanager, nullcontext
-from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Optional
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Tuple
 
 from agent.audit import TARGETS, Attempt, Audit
 from agent.context import LOCK_WAIT_S, Context
@@ -76,7 +76,24 @@ class Change(NamedTuple):
             return False
         if self.entry.settle is not None:
             return self.request_id is not None and self.public == other.public
-        return {**self.public, "request_id": None} == {**other.public, "request_id": None}
+        return self.is_like(other)
+
+    def is_like(self, other: Change) -> bool:
+        """Tell whether another call has the same content, whatever its request id."""
+        words, others = ({**one.public, "request_id": None} for one in (self, other))
+        return self.entry is other.entry and words == others
+
+    @property
+    def subject(self) -> Tuple[str, Optional[str], Optional[str]]:
+        """The one thing that it makes, changes or deletes: its noun, the workspace it is in, its name."""
+        noun = self.entry.name.partition(".")[0]
+        return noun, self.public.get("workspace"), self.public.get("name") or self.public.get("url")
+
+    def replaces(self, earlier: Change) -> bool:
+        """Tell whether nothing is left to be completed of an earlier change when this one is done."""
+        if self.entry.decides:
+            return (self.subject, self.entry.decides) == (earlier.subject, earlier.entry.decides)
+        return self.subject in (earlier.subject, ("workspace", None, earlier.public.get("workspace")))
 
 
 class Unsettled:
@@ -106,7 +123,7 @@ class Journal:
             if reply is not None:
                 return reply
             if change.entry.settle is not None:
-                return self._begin(change, attempt, [])
+                return self._begin(change, attempt, failed)
             with self._one_at_a_time():
                 if not self._related(change, failed):
                     return self._begin(change, attempt, failed)
@@ -183,15 +200,30 @@ class Journal:
         self._end(change, attempt, found, [])
         return found
 
-    def _begin(self, change: Change, attempt: Attempt, replaced: List[Unsettled]) -> Document:
-        """Journal a change and run it. If it is done, earlier ones that could not be completed are so no more."""
+    def _begin(self, change: Change, attempt: Attempt, failed: List[Unsettled]) -> Document:
+        """Journal a change and run it. If it is done, earlier ones that failed and that it replaces are forgotten."""
         earlier = self.earlier_reply(change, attempt)
         if earlier is not None:
             return earlier  # it was taken up since this call came
         if not change.entry.makes_room:
             self._store.ensure_room()
         intent = self._store.begin(change.entry.name, change.public, attempt.peer_uid)
-        return self._complete(Unsettled(intent), change, change.entry.function, attempt, replaced)
+        replaced = [one for one in failed if change.replaces(self._change_of(one))]
+        try:
+            return self._complete(Unsettled(intent), change, change.entry.function, attempt, replaced)
+        except AgentError:
+            self._forget([one for one in replaced if change.is_like(self._change_of(one))])
+            raise
+
+    def _forget(self, repeated: List[Unsettled]) -> None:
+        """Let go of those that a later one with the same content stands for: else they would pile up."""
+        if not repeated:
+            return
+        with suppress(sqlite3.Error, AgentError):  # on a full disk they stay: once more does no harm
+            self._store.forget_intents([one.intent.id for one in repeated])
+            with self._guard:
+                for one in repeated:
+                    self._unsettled.pop(one.intent.id, None)
 
     def _again(self, begun: Unsettled) -> Optional[Document]:
         """Take up what was begun and not ended, and return its reply, also when another thread has done so meanwhile.

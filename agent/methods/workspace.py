@@ -177,6 +177,7 @@ def list_(context: Context, *, user: Optional[Name] = None, labels: Optional[Lab
     "workspace.open",
     errors=(NotFound, Disabled, InUse, ReadOnly),
     mutates=True,
+    decides="opened_at",
     example={"params": {"name": "demo"}, "result": OPENED},
     given=DEMO,
     refusals=(NONE, SHUT),
@@ -206,6 +207,7 @@ def open_(context: Context, *, name: Name, request_id: Optional[RequestId] = Non
     "workspace.update",
     errors=(NotFound, InUse, ReadOnly),
     mutates=True,
+    decides="labels",
     example={
         "params": {"name": "demo", "labels": {"team": "a"}},
         "result": {**EXAMPLE, "labels": {"team": "a"}},
@@ -259,6 +261,7 @@ def _give(context: Context, name: str, user: str) -> Workspace:
     "workspace.assign",
     errors=(NotFound, Disabled, *BY_HELPER),
     mutates=True,
+    decides="owner",
     settle=_complete_assignment,
     example={"params": {"name": "demo", "user": "ada"}, "result": {**EXAMPLE, "user": "ada", "login": "cs-ada"}},
     given=(*DEMO, *users.ADA),
