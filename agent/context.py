@@ -13,7 +13,7 @@ from typing import Any, Dict, Iterator, Set
 
 from agent.audit import PATH as AUDIT_FILE
 from agent.clock import now
-from agent.errors import InUse
+from agent.errors import WaitedTooLong
 from agent.loans import Loans
 from agent.privileged import Helper
 from agent.store import Store
@@ -54,14 +54,16 @@ class Context:
     started_at: str = field(default_factory=now)
     # Workspaces whose first repository is being cloned by a call of this process.
     founding: Set[str] = field(default_factory=set)
+    # Workspaces that a call of this process is giving to another user.
+    assigning: Dict[str, object] = field(default_factory=dict)
     loans: Loans = field(default_factory=Loans)
     _changing: Any = field(default_factory=threading.RLock)
 
     @contextmanager
     def one_at_a_time(self) -> Iterator[None]:
-        """Hold off other changes; InUse when they hold us off for long. May be held twice by one thread."""
+        """Hold off other changes; WaitedTooLong when they hold us off for long. May be held twice by one thread."""
         if not self._changing.acquire(timeout=LOCK_WAIT_S):
-            raise InUse("other changes on this node take too long", hint="try again")
+            raise WaitedTooLong("other changes on this node take too long", hint="try again")
         try:
             yield
         finally:

@@ -78,6 +78,10 @@ class InUse(AgentError):
     code, kind = 1004, "in_use"
 
 
+class WaitedTooLong(InUse):
+    """Another change has not ended in the time that this one waits for it: nothing was done."""
+
+
 class Disabled(AgentError):
     """The user is disabled."""
 

@@ -13,8 +13,8 @@ import json
 import sqlite3
 import sys
 import threading
-from contextlib import contextmanager, nullcontext
-from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Set
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Tuple
 
 from agent.audit import TARGETS, Attempt, Audit
 from agent.context import LOCK_WAIT_S, Context
@@ -23,10 +23,10 @@ from agent.errors import (
     AlreadyExists,
     CommandFailed,
     Disabled,
-    InUse,
     InvalidParams,
     NotFound,
     NotManaged,
+    WaitedTooLong,
 )
 from agent.method import Method
 from agent.privileged import HelperSilent
@@ -76,7 +76,32 @@ class Change(NamedTuple):
             return False
         if self.entry.settle is not None:
             return self.request_id is not None and self.public == other.public
-        return {**self.public, "request_id": None} == {**other.public, "request_id": None}
+        return self.is_like(other)
+
+    def is_like(self, other: Change) -> bool:
+        """Tell whether another call has the same content, whatever its request id."""
+        words, others = ({**one.public, "request_id": None} for one in (self, other))
+        return self.entry is other.entry and words == others
+
+    @property
+    def subject(self) -> Tuple[str, Optional[str], Optional[str]]:
+        """The one thing that it makes, changes or deletes: its noun, the workspace it is in, its name."""
+        noun = self.entry.name.partition(".")[0]
+        return noun, self.public.get("workspace"), self.public.get("name") or self.public.get("url")
+
+    def replaces(self, earlier: Change) -> bool:
+        """Tell whether nothing is left to be completed of an earlier change when this one is done."""
+        if self.entry.decides:
+            return (self.subject, self.entry.decides) == (earlier.subject, earlier.entry.decides)
+        return self.subject in (earlier.subject, ("workspace", None, earlier.public.get("workspace")))
+
+
+class Unsettled:
+    """A change that was begun and not ended. Who waits while another thread takes it up finds the reply here."""
+
+    def __init__(self, intent: Intent) -> None:
+        self.intent, self.is_held = intent, False
+        self.reply: Optional[Document] = None
 
 
 class Journal:
@@ -85,22 +110,20 @@ class Journal:
     def __init__(self, context: Context, audit: Audit, methods: Dict[str, Method], run: Runner) -> None:
         self._store, self._audit, self._run, self._methods = context.store, audit, run, methods
         self._one_at_a_time, self._guard = context.one_at_a_time, threading.Condition()
-        # Those that a thread is taking up.
-        self._held: Set[int] = set()
         # One of a newer agent waits for it; node.health names it.
         known = [intent for intent in self._store.intents() if intent.method in methods]
-        self._unsettled: Dict[int, Intent] = {intent.id: intent for intent in known}
+        self._unsettled: Dict[int, Unsettled] = {intent.id: Unsettled(intent) for intent in known}
         self._write_late_records()
 
     def carry_out(self, change: Change, attempt: Attempt) -> Document:
         """Return the reply ({result} or {error}) of a change; raise when it is not known how far it came."""
-        failed: List[Intent] = []
+        failed: List[Unsettled] = []
         while True:
             reply = self._settle_related(change, attempt, failed)
-            if reply is not None and (change.entry.settle is None or _is_kept(reply)):
+            if reply is not None:
                 return reply
             if change.entry.settle is not None:
-                return self._begin(change, attempt, [])
+                return self._begin(change, attempt, failed)
             with self._one_at_a_time():
                 if not self._related(change, failed):
                     return self._begin(change, attempt, failed)
@@ -148,74 +171,91 @@ class Journal:
     def settle_all(self) -> None:
         """Take up everything that was begun and not ended; what fails again stays, and node.health says so."""
         # Twice: a clone that was cut off waits for the assignment of its workspace that was begun after it.
-        for intent in (intent for _ in range(2) for intent in self._waiting()):
+        for begun in (begun for _ in range(2) for begun in self._waiting()):
             try:
-                self._again(intent)
+                self._again(begun)
             except (AgentError, sqlite3.Error) as error:
-                print(f"{intent.method} stays unsettled: {error}", file=sys.stderr, flush=True)
+                print(f"{begun.intent.method} stays unsettled: {error}", file=sys.stderr, flush=True)
 
-    def _settle_related(self, change: Change, attempt: Attempt, failed: List[Intent]) -> Optional[Document]:
+    def _settle_related(self, change: Change, attempt: Attempt, failed: List[Unsettled]) -> Optional[Document]:
         """Take up earlier changes that name the same; return the reply of one that this change repeats.
 
         One that fails again goes to `failed`: this change may be the way out of it.
         """
         found = None
-        for intent in self._related(change, failed):
-            is_repeated = self._change_of(intent).is_repeated_by(change)
+        for begun in self._related(change, failed):
+            is_repeated = self._change_of(begun).is_repeated_by(change)
             try:
-                reply = self._again(intent)
-            except HelperSilent:
+                reply = self._again(begun)
+            except (HelperSilent, WaitedTooLong):
                 raise
             except AgentError:
                 if is_repeated:
                     raise
-                failed.append(intent)
+                failed.append(begun)
                 continue
             found = reply if is_repeated else None  # another one came after it
-        if found is not None:
-            self._end(change, attempt, found, [])
+        if found is None or (change.entry.settle is not None and not _is_kept(found)):
+            return None
+        self._end(change, attempt, found, [])
         return found
 
-    def _begin(self, change: Change, attempt: Attempt, replaced: List[Intent]) -> Document:
-        """Journal a change and run it. If it is done, earlier ones that could not be completed are so no more."""
+    def _begin(self, change: Change, attempt: Attempt, failed: List[Unsettled]) -> Document:
+        """Journal a change and run it. If it is done, earlier ones that failed and that it replaces are forgotten."""
         earlier = self.earlier_reply(change, attempt)
         if earlier is not None:
             return earlier  # it was taken up since this call came
         if not change.entry.makes_room:
             self._store.ensure_room()
         intent = self._store.begin(change.entry.name, change.public, attempt.peer_uid)
-        return self._complete(intent, change, change.entry.function, attempt, replaced)
+        replaced = [one for one in failed if change.replaces(self._change_of(one))]
+        try:
+            return self._complete(Unsettled(intent), change, change.entry.function, attempt, replaced)
+        except AgentError:
+            self._forget([one for one in replaced if change.is_like(self._change_of(one))])
+            raise
 
-    def _again(self, intent: Intent) -> Optional[Document]:
-        """Take up what was begun and not ended; None when another thread has done so meanwhile.
+    def _forget(self, repeated: List[Unsettled]) -> None:
+        """Let go of those that a later one with the same content stands for: else they would pile up."""
+        if not repeated:
+            return
+        with suppress(sqlite3.Error, AgentError):  # on a full disk they stay: once more does no harm
+            self._store.forget_intents([one.intent.id for one in repeated])
+            with self._guard:
+                for one in repeated:
+                    self._unsettled.pop(one.intent.id, None)
 
-        What may take long lets other changes go on, as it did the first time.
+    def _again(self, begun: Unsettled) -> Optional[Document]:
+        """Take up what was begun and not ended, and return its reply, also when another thread has done so meanwhile.
+
+        None when a later change has made an end of it. What may take long lets other changes go on, as it did the first
+        time.
         """
-        change = self._change_of(intent)
+        change, intent = self._change_of(begun), begun.intent
         function = change.entry.settle or change.entry.function
         attempt = Attempt(intent.method, intent.params, intent.peer_uid)
-        with self._alone(intent), self._one_at_a_time() if change.entry.settle is None else nullcontext():
-            if intent not in self._waiting():
-                return None
-            return self._complete(intent, change, function, attempt, [], is_again=True)
+        with self._alone(begun), self._one_at_a_time() if change.entry.settle is None else nullcontext():
+            if begun in self._waiting():
+                begun.reply = self._complete(begun, change, function, attempt, [], is_again=True)
+            return begun.reply
 
     @contextmanager
-    def _alone(self, intent: Intent) -> Iterator[None]:
-        """Wait for other threads that take up the same; InUse when that takes long."""
+    def _alone(self, begun: Unsettled) -> Iterator[None]:
+        """Wait for other threads that take up the same; WaitedTooLong when that takes long."""
         with self._guard:
-            if not self._guard.wait_for(lambda: intent.id not in self._held, LOCK_WAIT_S):
-                raise InUse(f"{intent.method}, begun before, is being completed", hint="try again")
-            self._held.add(intent.id)
+            if not self._guard.wait_for(lambda: not begun.is_held, LOCK_WAIT_S):
+                raise WaitedTooLong(f"{begun.intent.method}, begun before, is being completed", hint="try again")
+            begun.is_held = True
         try:
             yield
         finally:
             with self._guard:
-                self._held.discard(intent.id)
+                begun.is_held = False
                 self._guard.notify_all()
 
     def _complete(
-        self, intent: Intent, change: Change, function: Callable[..., Any], attempt: Attempt, replaced: List[Intent],
-        *, is_again: bool = False,
+        self, begun: Unsettled, change: Change, function: Callable[..., Any], attempt: Attempt,
+        replaced: List[Unsettled], *, is_again: bool = False,
     ) -> Document:  # fmt: skip
         """Run a change that is journaled to its end. Whatever keeps it from ending leaves it unsettled."""
         try:
@@ -223,31 +263,31 @@ class Journal:
                 try:
                     reply = {"result": self._run(change.entry, function, change.params)}
                 except AgentError as error:
-                    if error.is_unsettled:
+                    # A second run that did not get its turn has ended nothing.
+                    if error.is_unsettled or (is_again and isinstance(error, WaitedTooLong)):
                         self._store.flush()
                         raise
                     reply = {"error": error.to_dict()}
-                done = [intent, *(replaced if "result" in reply else [])]
+                done = [one.intent.id for one in (begun, *(replaced if "result" in reply else ()))]
                 self._end(change, attempt, reply, done, is_again=is_again)
         except BaseException:
             if not is_again:  # else it is among them, unless a change that came after it has made an end of it
                 with self._guard:
-                    self._unsettled[intent.id] = intent
+                    self._unsettled[begun.intent.id] = begun
             raise
         with self._guard:
             for ended in done:
-                self._unsettled.pop(ended.id, None)
+                self._unsettled.pop(ended, None)
         return reply
 
     def _end(
-        self, change: Change, attempt: Attempt, reply: Document, done: List[Intent], *, is_again: bool = False
+        self, change: Change, attempt: Attempt, reply: Document, done: List[int], *, is_again: bool = False
     ) -> None:
         outcome = _outcome(reply)
         told = outcome if not is_again else "resumed" if outcome == "ok" else f"resumed: {outcome}"
-        ids = [intent.id for intent in done]
         request_id = change.request_id if _is_kept(reply) else None
         with self._audit.next_line(attempt, told) as line:
-            record = self._store.end(Ending(ids, request_id, change.digest, reply, line, attempt.announced))
+            record = self._store.end(Ending(done, request_id, change.digest, reply, line, attempt.announced))
             self._audit.write(line)
         self._store.forget_record(record)
 
@@ -270,16 +310,16 @@ class Journal:
         with self._store.change():
             yield
 
-    def _change_of(self, intent: Intent) -> Change:
-        return Change.of(self._methods[intent.method], intent.params)
+    def _change_of(self, begun: Unsettled) -> Change:
+        return Change.of(self._methods[begun.intent.method], begun.intent.params)
 
-    def _waiting(self) -> List[Intent]:
+    def _waiting(self) -> List[Unsettled]:
         with self._guard:
             return [self._unsettled[number] for number in sorted(self._unsettled)]
 
-    def _related(self, change: Change, but: List[Intent]) -> List[Intent]:
-        waiting = [intent for intent in self._waiting() if intent not in but]
-        return [intent for intent in waiting if self._change_of(intent).targets & change.targets]
+    def _related(self, change: Change, but: List[Unsettled]) -> List[Unsettled]:
+        waiting = [begun for begun in self._waiting() if begun not in but]
+        return [begun for begun in waiting if self._change_of(begun).targets & change.targets]
 
     def _write_late_records(self) -> None:
         """Write the audit records of changes whose agent ended between their result and the audit file."""

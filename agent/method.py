@@ -44,6 +44,7 @@ class Method(NamedTuple):
     secrets: Tuple[str, ...]
     makes_room: bool
     long_with: str
+    decides: str
     brief: Optional[Method]
 
     def for_call(self, params: Any) -> Method:
@@ -73,6 +74,7 @@ def method(
     secrets: Tuple[str, ...] = (),
     makes_room: bool = False,
     long_with: str = "",
+    decides: str = "",
 ) -> Callable[[Callable[..., Any]], Method]:
     """Declare an OpenRPC method. `example` has params and result, and is true when `given` holds.
 
@@ -86,6 +88,9 @@ def method(
     settled, with the same parameters. `secrets` are parameters that are never written down (`repo.credential`: a field
     of one); only a method with `settle` may have some. With `long_with` all that is so for calls which have that
     parameter; others are journaled and run again like any. One that `makes_room` is begun on a full disk too.
+
+    `decides` names the part of its user or workspace that it is about; without, it is about the whole. Done, it makes
+    an end of what failed half-way about the same part, or about any part of the whole.
     """
 
     # What any change may answer: another one takes too long, the disk is full, the store is damaged.
@@ -95,7 +100,7 @@ def method(
     def declare(function: Callable[..., Any]) -> Method:
         whole = Method(
             name, function, declared, mutates, mutates and is_resumable, example, given, refusals, settle, secrets,
-            makes_room, long_with, None,
+            makes_room, long_with, decides, None,
         )  # fmt: skip
         return whole._replace(brief=whole._replace(settle=None)) if long_with else whole
 

@@ -251,6 +251,10 @@ class Store:
             self._written = []
             return Intent(int(cursor.lastrowid or 0), method, params, peer_uid)
 
+    def forget_intents(self, intents: Sequence[int]) -> None:
+        """Let go of changes that others stand for."""
+        self._write(*(("DELETE FROM intents WHERE id = ?", intent) for intent in intents))
+
     def end(self, ending: Ending) -> int:
         """Write how a change ended, with all that it held back, in one transaction; return its audit record's id."""
         text = _dumps(ending.reply)

@@ -100,6 +100,7 @@ def list_(
     "user.set_keys",
     errors=(NotFound, *BY_HELPER),
     mutates=True,
+    decides="keys",
     example={"params": {"name": "ada", "ssh_keys": []}, "result": EXAMPLE},
     given=ADA,
     refusals=(
@@ -119,6 +120,7 @@ def set_keys(context: Context, *, name: Name, ssh_keys: SshKeys, request_id: Opt
     "user.disable",
     errors=(NotFound, *BY_HELPER),
     mutates=True,
+    decides="state",
     makes_room=True,
     example={"params": {"name": "ada"}, "result": {**EXAMPLE, "state": "disabled"}},
     given=ADA,
@@ -139,6 +141,7 @@ def disable(context: Context, *, name: Name, request_id: Optional[RequestId] = N
     "user.enable",
     errors=(NotFound, *BY_HELPER),
     mutates=True,
+    decides="state",
     example={"params": {"name": "ada"}, "result": EXAMPLE},
     given=(*ADA, Given("user.disable", {"name": "ada"})),
     refusals=(NOBODY, OF_HAND),

@@ -177,6 +177,7 @@ def list_(context: Context, *, user: Optional[Name] = None, labels: Optional[Lab
     "workspace.open",
     errors=(NotFound, Disabled, InUse, ReadOnly),
     mutates=True,
+    decides="opened_at",
     example={"params": {"name": "demo"}, "result": OPENED},
     given=DEMO,
     refusals=(NONE, SHUT),
@@ -206,6 +207,7 @@ def open_(context: Context, *, name: Name, request_id: Optional[RequestId] = Non
     "workspace.update",
     errors=(NotFound, InUse, ReadOnly),
     mutates=True,
+    decides="labels",
     example={
         "params": {"name": "demo", "labels": {"team": "a"}},
         "result": {**EXAMPLE, "labels": {"team": "a"}},
@@ -227,25 +229,39 @@ def update(
 def _complete_assignment(
     context: Context, *, name: str, user: str, request_id: Optional[str] = None
 ) -> Workspace:  # request_id: as the method has it
-    """Have the helper give a workspace to a user, or finish that. Meanwhile it is pending and cannot be entered."""
-    before = find(context, name).get("state", "ready")
-    context.store.change_workspace(name, {"state": "pending"})
+    """Finish an assignment that was begun before: while it is pending, how far it came is the helper's to say."""
+    is_begun = find(context, name).get("state", "ready") != "ready"
     try:
-        made = context.helper.call("workspace.assign", reply_timeout_s=ASSIGN_TIMEOUT_S, name=name, user=user)
+        return _give(context, name, user)
     except AgentError as error:
-        if before != "ready":
-            raise error.unsettle() from None  # it was begun before, and how far it came is the helper's to say
-        if not error.is_unsettled:
-            context.store.change_workspace(name, {"state": before})
-        raise
-    context.store.change_workspace(name, {**made, "state": "ready"})
-    return show(find(context, name))
+        raise error.unsettle() if is_begun else error from None
+
+
+def _give(context: Context, name: str, user: str) -> Workspace:
+    """Have the helper give a workspace to a user. Meanwhile it is pending and cannot be entered."""
+    mine = object()
+    if context.assigning.setdefault(name, mine) is not mine:
+        raise InUse(f"workspace {name!r} is being assigned to another user", hint="try again")
+    try:
+        before = find(context, name).get("state", "ready")
+        context.store.change_workspace(name, {"state": "pending"})
+        try:
+            made = context.helper.call("workspace.assign", reply_timeout_s=ASSIGN_TIMEOUT_S, name=name, user=user)
+        except AgentError as error:
+            if not error.is_unsettled:
+                context.store.change_workspace(name, {"state": before})
+            raise
+        context.store.change_workspace(name, {**made, "state": "ready"})
+        return show(find(context, name))
+    finally:
+        del context.assigning[name]
 
 
 @method(
     "workspace.assign",
     errors=(NotFound, Disabled, *BY_HELPER),
     mutates=True,
+    decides="owner",
     settle=_complete_assignment,
     example={"params": {"name": "demo", "user": "ada"}, "result": {**EXAMPLE, "user": "ada", "login": "cs-ada"}},
     given=(*DEMO, *users.ADA),
@@ -272,7 +288,7 @@ def assign(context: Context, *, name: Name, user: Name, request_id: Optional[Req
     founding.check_founded(find(context, name))
     if users.find(context, user)["state"] != "active":
         raise Disabled.user(user)
-    return _complete_assignment(context, name=name, user=user)
+    return _give(context, name, user)
 
 
 @method(
