@@ -70,7 +70,7 @@ def test_who_is_disabled_while_a_workspace_comes_to_it_does_not_get_in(web1: Web
     client = web1.client
     client.user.create(name="heir")
     path = client.workspace.create(name="coming").path
-    many = f"import os\nfor n in range(20000): os.mknod(f'{path}/data/{{n}}')"
+    many = f"import os\nfor n in range(3000): os.mknod(f'{path}/data/{{n}}')"
     web1.on(f'python3 -c "{many}"; chown -R cs-coming: {path}/data')
     assignment = threading.Thread(target=_assign, args=(web1, "coming", "heir"))
     assignment.start()
@@ -89,6 +89,24 @@ def test_who_is_disabled_while_a_workspace_comes_to_it_does_not_get_in(web1: Web
     client.workspace.delete(name="coming")
     for name in ("coming", "heir"):
         client.user.delete(name=name)
+
+
+def test_an_assignment_to_who_is_disabled_before_it_is_completed_ends_sealed(web1: Web1) -> None:
+    client = web1.client
+    client.user.create(name="heir")
+    path = client.workspace.create(name="late").path
+    web1.on(f"touch {path}/data/file; chattr +i {path}/data/file")
+    web1.refuses(client.workspace.assign, "command_failed", name="late", user="heir")
+    client.user.disable(name="heir")
+    web1.on("chattr -R -i /srv/codesmith/.staging; systemctl restart codesmith-agent")
+    web1.person.wait_until(lambda: client.workspace.get(name="late").state == "ready", within_s=30)
+    assert (client.workspace.get(name="late").user, web1.on(f"stat -c '%U %a' {path}").out) == ("heir", "root 0\n")
+    client.user.enable(name="heir")
+    assert client.workspace.exec(name="late", argv=["stat", "-c", "%U %a", "."]).stdout == "cs-heir 700\n"
+    client.workspace.delete(name="late")
+    for name in ("late", "heir"):
+        client.user.delete(name=name)
+    client.close()
 
 
 def _assign(web1: Web1, name: str, user: str) -> None:

@@ -100,7 +100,7 @@ def test_other_changes_go_on_while_a_workspace_changes_hands(web1: Web1) -> None
     client = web1.client
     path = client.workspace.create(name="moving").path
     client.user.create(name="heir")
-    many = f"import os\nfor n in range(20000): os.close(os.open(f'{path}/data/{{n}}', os.O_CREAT))"
+    many = f"import os\nfor n in range(3000): os.close(os.open(f'{path}/data/{{n}}', os.O_CREAT))"
     web1.on(f'python3 -c "{many}"')
     assignment = threading.Thread(target=_assign, args=(web1, "moving", "heir"))
     assignment.start()
