@@ -32,13 +32,12 @@ def run(
     allowed: Collection[int] = (0,),
     timeout_s: Optional[float] = 60,
     text: str = "",
-    uid: Optional[int] = None,
     keeps: Collection[int] = (),
 ) -> subprocess.CompletedProcess[str]:
     """Run a system program to its end; CommandFailed when its exit code is not among `allowed`.
 
     With `timeout_s=None` it is never killed: what takes an account lock must not die half-way. `text` is its standard
-    input; with `uid` it runs as that user and group, and no others. It inherits the descriptors `keeps`.
+    input. It inherits the descriptors `keeps`.
     """
     command: Sequence[str] = (find(program), *arguments)
     try:
@@ -53,9 +52,6 @@ def run(
             encoding="utf-8",
             errors="replace",
             check=False,
-            user=uid,
-            group=uid,
-            extra_groups=None if uid is None else [],
             pass_fds=tuple(keeps),
         )
     except subprocess.TimeoutExpired:

@@ -5,23 +5,18 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-import re
-import signal
-import time
-from typing import Collection, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import Collection, List, NamedTuple, Optional, Set
 
 from agent.database import sync_folder
-from agent.errors import CommandFailed, InUse, NotManaged
+from agent.errors import CommandFailed, NotManaged
 from agent.helper import databases
-from agent.helper.lock import held, let_go
+from agent.helper.lock import held
 from agent.names import home_of, login_of
 from agent.run import run
 
 COMMENT = "CodeSmith user"
 SHELLS = ("/bin/bash", "/bin/sh")
 DATABASES = ("/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow")
-KILL_ROUNDS = 100
-PAUSE_S = 0.02
 NOLOGIN = ("/usr/sbin/nologin", "/sbin/nologin", "/bin/false")
 EXPIRED = "1"  # 1970-01-02: 0 would mean "never" to some tools
 
@@ -142,108 +137,6 @@ def open_access(name: str, access: Access) -> None:
     """Give back what `close_access` took."""
     unlock = [] if access.is_locked else ["--unlock"]
     _run_tool("usermod", "--expiredate", access.expiry, *unlock, "--shell", access.shell, "--", login_of(name))
-
-
-def end_logins(name: str) -> None:
-    """End what sshd is doing for a login, as root: a login that was let in a moment ago has no process of the uid yet.
-
-    sshd writes into its title whom it serves before it asks whether that one may log in.
-    """
-    title = rf"sshd(-session|-auth)?: {re.escape(login_of(name))} \[[a-z]+\]\s*"
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit() or int(entry) == os.getpid():
-            continue
-        try:
-            # In this order: the command line of a user's process is memory that the user may keep from being read.
-            if _is_roots(entry) and re.fullmatch(title, _command_line(entry)):
-                os.kill(int(entry), signal.SIGKILL)
-        except OSError:
-            continue  # it has ended
-
-
-def _command_line(pid: str) -> str:
-    with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
-        return file.read(256).replace("\0", " ")
-
-
-def _is_roots(pid: str) -> bool:
-    """Tell whether a process is root's in every respect: no user can give such a one a title."""
-    with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
-        return any(line.split()[1:] == ["0"] * 4 for line in file if line.startswith("Uid:"))
-
-
-def kill_all(uid: int) -> None:
-    """End every process of a uid; InUse when some survive.
-
-    kill(-1) as the user reaches all of them at once; picking them one by one loses to a fork bomb.
-    """
-    for _ in range(KILL_ROUNDS):
-        if not has_processes(uid):
-            return
-        _kill(uid)
-    raise InUse(f"processes of uid {uid} do not end", hint="try again")
-
-
-def end_present(uid: int) -> None:
-    """End every process that a uid has now; InUse when some survive.
-
-    Unlike `kill_all` it ends although the user logs in again and again.
-    """
-    _kill(uid)
-    present = processes(uid)
-    for _ in range(KILL_ROUNDS):
-        present &= processes(uid)
-        if not present:
-            return
-        _kill(uid)
-    raise InUse(f"processes of uid {uid} do not end", hint="try again")
-
-
-def has_processes(uid: int) -> bool:
-    """Tell whether any process runs with this uid, real, effective or saved.
-
-    A zombie does not count, but one of more than one thread does: its first thread ended, the others work on.
-    """
-    return bool(processes(uid))
-
-
-def processes(uid: int) -> Set[Tuple[int, str]]:
-    """Return (pid, start time) of every process with this uid, real, effective or saved, that is not a mere zombie."""
-    found = set()
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        try:
-            with open(f"/proc/{entry}/status", encoding="utf-8", errors="replace") as file:
-                fields = dict(line.rstrip("\n").split(":", 1) for line in file if ":" in line)
-            if str(uid) in fields.get("Uid", "").split() and _is_alive(fields):
-                with open(f"/proc/{entry}/stat", encoding="utf-8", errors="replace") as file:
-                    found.add((int(entry), file.read().rpartition(")")[2].split()[19]))
-        except OSError:
-            continue
-    return found
-
-
-def _is_alive(fields: Dict[str, str]) -> bool:
-    # A process whose first thread has ended is called a zombie while its other threads run on.
-    is_zombie = fields.get("State", "").strip()[:1] in ("Z", "X")
-    return not is_zombie or int(fields.get("Threads", "1")) > 1
-
-
-def _kill(uid: int) -> None:
-    """Send SIGKILL to all processes of a uid at once: kill(-1) as the user."""
-    child = os.fork()
-    if child == 0:
-        try:
-            let_go()
-            os.setgroups([])
-            os.setresgid(uid, uid, uid)
-            os.setresuid(uid, uid, uid)
-            os.kill(-1, signal.SIGKILL)
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
-    time.sleep(PAUSE_S)  # the kernel reaps; there is nothing to wait on for processes that are not our children
 
 
 def _run_tool(program: str, *arguments: str, allowed: Collection[int] = (0,)) -> None:

@@ -7,7 +7,7 @@ import time
 from typing import Any, Dict, List, Optional, Tuple
 
 from agent.errors import InUse
-from agent.helper import accounts, databases, homes, jobs, running, schedules, seals, trees
+from agent.helper import accounts, databases, homes, jobs, processes, running, schedules, seals, trees
 from agent.helper.ledger import Ledger, UserRecord
 from agent.helper.refusals import half_done
 from agent.names import HOMES, WORKSPACES, login_of
@@ -92,18 +92,18 @@ def end_all(ledger: Ledger, user: UserRecord) -> None:
     Processes first: a unit that is asked to stop may take its time over it.
     """
     deadline = time.monotonic() + END_S
-    has_units = os.path.exists(f"/run/systemd/users/{user.uid}") or accounts.has_processes(user.uid)
-    accounts.end_logins(user.name)
-    accounts.kill_all(user.uid)
+    has_units = os.path.exists(f"/run/systemd/users/{user.uid}") or processes.exist(user.uid)
+    processes.end_logins(user.name)
+    processes.end_all(user.uid)
     if has_units or os.path.exists(f"/run/systemd/users/{user.uid}"):
         stop_units(user.uid)
     while not running.is_free(user.uid):
         jobs.stop_all(*ledger.workspaces_of(user.name))
-        accounts.kill_all(user.uid)
+        processes.end_all(user.uid)
         if time.monotonic() > deadline:
             raise InUse(f"jobs of user {user.name!r} do not end", hint="try again")
         time.sleep(PAUSE_S)  # a lock of others: there is nothing to wait on with a deadline
-    accounts.kill_all(user.uid)
+    processes.end_all(user.uid)
 
 
 def stop_units(uid: int) -> None:

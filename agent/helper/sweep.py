@@ -29,7 +29,7 @@ TRASH = ".codesmith-sweep-"
 CLOSED, READABLE = 0o700, 0o755
 # Kind of System V object, its table and the option of ipcrm that takes its id.
 IPC = (("shm", "-m"), ("sem", "-s"), ("msg", "-q"))
-IPC_AT_ONCE = 200
+IPC_AT_ONCE, IPC_S = 200, 5.0
 
 
 def sweep(uid: int, limit_s: float) -> Tuple[List[str], bool]:
@@ -52,15 +52,25 @@ def sweep(uid: int, limit_s: float) -> Tuple[List[str], bool]:
 
 
 def remove_ipc(uid: int) -> List[str]:
-    """Remove the System V objects that the uid owns or made, as that uid: our root lacks the capability."""
+    """Remove the System V objects that the uid owns or made, as that uid: our root lacks the capability.
+
+    A set-uid program that the user left with another login can stop ipcrm, but neither what starts it nor its end.
+    """
+    deadline = time.monotonic() + IPC_S
+    become = (f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--")
     for kind, option in IPC:
         ids = _ipc_of(kind, uid)
         for start in range(0, len(ids), IPC_AT_ONCE):
             words = [word for one in ids[start : start + IPC_AT_ONCE] for word in (option, one)]
+            left_s = max(deadline - time.monotonic(), 0)
             try:
-                run("ipcrm", *words, uid=uid, allowed=range(256))
+                run("setpriv", *become, "ipcrm", *words, allowed=range(256), timeout_s=left_s)
             except AgentError:
-                break  # no ipcrm: named below
+                return _ipc_left(uid)  # no setpriv, or stopped
+    return _ipc_left(uid)
+
+
+def _ipc_left(uid: int) -> List[str]:
     return [f"System V {kind} {one}" for kind, _ in IPC for one in _ipc_of(kind, uid)]
 
 

@@ -12,7 +12,19 @@ from typing import Any, Dict, List
 from agent import sshkeys
 from agent.clock import now
 from agent.errors import AgentError, CommandFailed, Disabled, InUse, InvalidParams, NotFound, NotManaged
-from agent.helper import accounts, closing, databases, homes, obstacles, schedules, seals, sweep, trash, trees
+from agent.helper import (
+    accounts,
+    closing,
+    databases,
+    homes,
+    obstacles,
+    processes,
+    schedules,
+    seals,
+    sweep,
+    trash,
+    trees,
+)
 from agent.helper.ledger import Ledger, UserRecord
 from agent.helper.lock import exclusive_ledger, read_ledger
 from agent.helper.refusals import half_done
@@ -127,7 +139,7 @@ def remove_account(ledger: Ledger, name: str) -> List[str]:
     if is_late:
         ledger.keep_sweeping(record.uid)
     left = [*schedules.remove(name, record.uid), *left]
-    accounts.kill_all(record.uid)
+    processes.end_all(record.uid)
     accounts.remove(name, record.uid)
     trees.remove(HOMES, login_of(name))
     return left

@@ -18,6 +18,7 @@ from agent.helper import (
     handover,
     jobs,
     obstacles,
+    processes,
     running,
     sandboxes,
     trash,
@@ -269,7 +270,7 @@ def _hand_over(record: WorkspaceRecord, change: handover.Change) -> None:
     jobs.stop_all(record.name)
     for uid in change.old_uids - {change.uid}:
         closing.stop_units(uid)
-        accounts.end_present(uid)
+        processes.end_present(uid)
     entries = [one for one in _workspace_entries(record, change.uid) if one.path not in FOLDERS]
     handover.change_owner(record.name, change, entries)
 

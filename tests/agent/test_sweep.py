@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from agent import run
 from agent.helper import lock, users
 from agent.helper import sweep as module
 from agent.helper.ledger import Ledger
@@ -195,3 +196,17 @@ def test_a_sweep_that_was_cut_off_after_any_step_is_completed(
         sweep(place)
     assert sweep(place) == []
     assert list(place.iterdir()) == []
+
+
+def test_an_ipcrm_that_is_stopped_keeps_others_waiting_for_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "setpriv"
+    tool.write_text("#!/bin/sh\nkill -STOP $$\n")
+    tool.chmod(0o755)
+    monkeypatch.setitem(run.ENVIRONMENT, "PATH", f"{tmp_path}:{run.ENVIRONMENT['PATH']}")
+    monkeypatch.setattr(module, "_ipc_of", lambda kind, uid: [str(number) for number in range(1000)])
+    monkeypatch.setattr(module, "IPC_S", 0.3)
+    began = time.monotonic()
+    assert len(module.remove_ipc(GONE)) == 3000
+    assert time.monotonic() - began < 3
