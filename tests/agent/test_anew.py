@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
 import stat
 import subprocess
 from pathlib import Path
 
+import pytest
+
+from agent.helper import anew
 from tests.agent.handed import NEW, OLD, assert_belongs_to_new, hand_over
 
 
@@ -65,3 +70,25 @@ def test_links_to_one_file_become_links_to_one_copy(base: Path, tree: Path) -> N
     assert (tree / "link7").stat().st_uid == NEW
     assert (base / "outside" / "kept").stat().st_ino not in found
     assert (base / "outside" / "kept").stat().st_uid == OLD
+
+
+def test_what_waits_makes_room_for_a_copy_that_finds_none(
+    base: Path, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(10):
+        (tree / "code" / str(number)).write_text(f"text {number}")
+    real, calls = anew._copy_bytes, itertools.count()
+
+    def copy_bytes(source: int, target: int, size: int) -> None:
+        if next(calls) in (0, 3):
+            os.write(target, b"half of it, and then the disk is full")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(source, target, size)
+
+    monkeypatch.setattr(anew, "BATCH_FILES", 3)
+    monkeypatch.setattr(anew, "_copy_bytes", copy_bytes)
+    with pytest.raises(OSError, match="No space left"):
+        hand_over(base)  # the first of all: there is nothing that could make room
+    hand_over(base)
+    assert_belongs_to_new(tree)
+    assert [(tree / "code" / str(number)).read_text() for number in range(10)] == [f"text {n}" for n in range(10)]
