@@ -16,8 +16,8 @@ from agent.helper import anew, handover, trees
 from tests.agent.handed import NEW, OLD, OTHER, as_uid, assert_belongs_to_new, everything, hand_over
 
 ROUNDS = 300
-# Beyond every recursion limit and the longest path.
-DEPTH = 5000
+# Beyond every recursion limit and the longest path by far.
+DEPTH = 20_000
 # Holds descriptors of the tree, swaps directories, links and files, makes links to the outside, widens modes.
 ATTACKER = """
 import os, sys
