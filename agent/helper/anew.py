@@ -162,13 +162,12 @@ class Workshop:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._waiting:
                 raise
             self.flush()
-            os.unlink("copy", dir_fd=self._copies)
             self._write_copy(name, directory, found, copy)
 
     def _write_copy(self, name: str, directory: int, found: os.stat_result, copy: str) -> None:
-        """Write the same bytes, mode, times and attributes. Holes stay holes. It gets its name when it is whole."""
+        """Write the same bytes, mode, times and attributes, or nothing. Holes stay holes."""
         source = os.open(name, READ, dir_fd=directory)
-        target = os.open("copy", trees.NEW_FILE, 0o600, dir_fd=self._copies)
+        target = os.open(copy, trees.NEW_FILE, 0o600, dir_fd=self._copies)
         try:
             _copy_bytes(source, target, found.st_size)
             _take_flags(source, target)
@@ -176,7 +175,9 @@ class Workshop:
             os.fchown(target, self._uid, self._uid)
             os.fchmod(target, found.st_mode & KEPT_BITS)
             os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
-            os.rename("copy", copy, src_dir_fd=self._copies, dst_dir_fd=self._copies)
+        except OSError:
+            os.unlink(copy, dir_fd=self._copies)
+            raise
         finally:
             os.close(target)
             os.close(source)
