@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from invoke.collection import Collection
 from invoke.exceptions import Exit, ParseError
+from invoke.parser.parser import ParseMachine
 from invoke.program import Program
 
 from codesmith import __version__, output
@@ -72,10 +74,43 @@ def show(parse_cleanup: Callable[[], None]) -> None:
 
 def explain(program: Program, parse_tasks: Callable[[], None]) -> None:
     """Parse the tasks of a command line; a complaint comes in our form, with a next step."""
+    name = program.binary.partition("[")[0]
     try:
-        parse_tasks()
+        with one_task_only():
+            parse_tasks()
+    except SecondTask as error:
+        raise not_taken(error.first, error.second, name, program.collection) from None
     except ParseError as error:
-        raise explained(error, program.binary.partition("[")[0], program.argv[1:], program.collection) from None
+        raise explained(error, name, program.argv[1:], program.collection) from None
+
+
+class SecondTask(Exception):
+    """A command line names a second task where the first takes no argument."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{second} behind {first}")
+        self.first, self.second = first, second
+
+
+@contextlib.contextmanager
+def one_task_only() -> Iterator[None]:
+    """Raise SecondTask where Invoke would begin with the next task: it runs all that it finds on a command line.
+
+    Checked while it parses, not afterwards: `--help` of the second task would be shown by then.
+    """
+    see_context = ParseMachine.switch_to_context
+
+    def switch_to_context(machine: ParseMachine, name: str) -> None:
+        seen = machine.context
+        if seen is not None and seen is not machine.initial:
+            raise SecondTask(str(seen.name), name)
+        see_context(machine, name)
+
+    ParseMachine.switch_to_context = switch_to_context  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        ParseMachine.switch_to_context = see_context  # type: ignore[method-assign]
 
 
 def explained(error: ParseError, name: str, words: list[str], collection: Collection) -> ParseError:
@@ -91,16 +126,22 @@ def explained(error: ParseError, name: str, words: list[str], collection: Collec
     before = [task for task in words[: words.index(word)] if task in tasks] if word in words else []
     if before:
         # A name may look like a task: `inv workspace.exec demo ls` is about the first.
-        task = before[0]
-        hint = f"see what it takes: {name} {task} --help"
-        if task == "workspace.exec" and not word.startswith("-"):
-            hint = f"put the command behind --: {name} workspace.exec NAME -- {word}"
-        elif takes_nodes(collection[task]) and not word.startswith("-"):
-            hint = f"name a node with --node: {name} {task} --node {word}"
-        return ParseError(f"error: {task} does not take {word!r}\nhint: {hint}")
+        return not_taken(before[0], word, name, collection)
     close = difflib.get_close_matches(word, tasks, 1)
     hint = f"did you mean: {name} {close[0]}" if close else f"{name} --list"
     return ParseError(f"error: no task {word!r}\nhint: {hint}")
+
+
+def not_taken(task: str, word: str, name: str, collection: Collection) -> ParseError:
+    """Return the complaint about a word behind a task that takes no more of them."""
+    hint = f"see what it takes: {name} {task} --help"
+    if task == "workspace.exec" and not word.startswith("-"):
+        hint = f"put the command behind --: {name} workspace.exec NAME -- {word}"
+    elif word in collection.task_names and "." in word:
+        hint = f"run it by itself: {name} {word}"
+    elif takes_nodes(collection[task]) and not word.startswith("-"):
+        hint = f"name a node with --node: {name} {task} --node {word}"
+    return ParseError(f"error: {task} does not take {word!r}\nhint: {hint}")
 
 
 def takes_nodes(task: Any) -> bool:
