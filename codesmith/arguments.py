@@ -43,6 +43,9 @@ def parse_pairs(words: Sequence[str], option: str) -> dict[str, str] | None:
         key, equals, value = word.partition("=")
         if not equals or not key:
             raise BadArgument(f"{option} takes KEY=VALUE, not {word!r}")
+        if not value:
+            hint = f"for an empty variable: -- env {word} COMMAND ..." if option == "--env" else ""
+            raise BadArgument(f"{option}: {key} has no value", hint=hint)
         found[key] = value
     return found or None
 
@@ -64,8 +67,7 @@ def read_public_keys(words: Sequence[str]) -> list[str] | None:
         if word.startswith(KEY_TYPES):
             keys.append(word)
         else:
-            lines = read_text(word, "--ssh-key").splitlines()
-            keys += [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+            keys += _lines(word, "--ssh-key", "no public key")
     for key in keys:
         if "PRIVATE KEY" in key:
             raise BadArgument("that is a private key, which stays with you", hint="give the file that ends in .pub")
@@ -89,7 +91,7 @@ def read_password(path: str | None, option: str) -> str | None:
         return None
     password = read_text(path, option).partition("\n")[0].rstrip("\r")
     if not password:
-        raise BadArgument(f"{option}: the first line of {path} is empty", hint="write the password there")
+        raise BadArgument(f"{option}: the first line of {_place(path)} is empty", hint="write the password there")
     return password
 
 
@@ -100,6 +102,8 @@ def read_credential(path: str | None, username: str | None, url: str) -> dict[st
             raise BadArgument("--username goes with --credential-file")
         return None
     text = read_text(path, "--credential-file")
+    if not text.strip():
+        raise BadArgument(f"--credential-file: {_place(path)} is empty")
     if not url.startswith("https:"):
         return {"ssh_key": text}
     named = {} if username is None else {"username": username}
@@ -126,8 +130,20 @@ def read_repo(url: str | None, name: str | None, how: CloneOptions) -> dict[str,
 
 
 def read_lines(path: str | None, option: str) -> list[str] | None:
-    """Return the lines of a file that are neither empty nor a comment; None without a file."""
+    """Return the lines of a file that are neither empty nor a comment, at least one; None without a file."""
     if path is None:
         return None
-    lines = (line.strip() for line in read_text(path, option).splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
+    return _lines(path, option, "no line")
+
+
+def _lines(path: str, option: str, nothing: str) -> list[str]:
+    """Return the lines that are neither empty nor a comment; a file without any is a mistake, not an empty list."""
+    lines = [line.strip() for line in read_text(path, option).splitlines()]
+    found = [line for line in lines if line and not line.startswith("#")]
+    if not found:
+        raise BadArgument(f"{option}: there is {nothing} in {_place(path)}")
+    return found
+
+
+def _place(path: str) -> str:
+    return "standard input" if path == "-" else path

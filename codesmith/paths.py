@@ -20,6 +20,14 @@ SOCKET_DIR_MAX = 107 - 1 - 40
 ANOTHER_HOME = "name another one: export CODESMITH_HOME=DIR"
 
 
+def variable(name: str) -> str:
+    """Return an environment variable of ours, "" when it is not set; one that is set and empty is a mistake."""
+    value = os.environ.get(name)
+    if value is not None and not value.strip():
+        raise CodeSmithError(f"the environment variable {name} is set and empty", hint=f"unset {name}")
+    return value or ""
+
+
 def state_dir() -> Path:
     """Return the state directory (known node ids, caches, logs), made 0700 if it is missing."""
     return ensure_private(state_place())
@@ -27,7 +35,7 @@ def state_dir() -> Path:
 
 def state_place() -> Path:
     """Return where the state directory is, or will be."""
-    named = os.environ.get("CODESMITH_HOME")
+    named = variable("CODESMITH_HOME")
     if named:
         return given(named)
     base = Path(os.environ.get("XDG_STATE_HOME", ""))
@@ -37,14 +45,14 @@ def state_place() -> Path:
 
 def runtime_dir() -> Path:
     """Return the directory of the local sockets: 0700, ours, and short enough for a socket path."""
-    if os.environ.get("CODESMITH_HOME"):
+    if variable("CODESMITH_HOME"):
         state_dir()
     return ensure_private(runtime_place())
 
 
 def runtime_place() -> Path:
     """Return where the directory of the local sockets is, or will be."""
-    if os.environ.get("CODESMITH_HOME"):
+    if variable("CODESMITH_HOME"):
         wanted = state_place() / "run"
         if len(os.fsencode(wanted)) <= SOCKET_DIR_MAX:
             return wanted
@@ -123,7 +131,7 @@ def checkout() -> Path | None:
 
 def nodes_file(named: str = "") -> Path:
     """Return the registry file: `named`, else CODESMITH_NODES, else nodes.yaml here or above, else the checkout's."""
-    chosen = named or os.environ.get("CODESMITH_NODES", "")
+    chosen = named or variable("CODESMITH_NODES")
     if chosen:
         return given(chosen)
     here = given(".")

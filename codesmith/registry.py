@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -98,7 +97,7 @@ class Registry:
 
     def one(self, name: str = "") -> Node:
         """Return `name`, else CODESMITH_NODE, else `default:`, else the only node."""
-        wanted = name or os.environ.get("CODESMITH_NODE", "") or self.default
+        wanted = name or paths.variable("CODESMITH_NODE") or self.default
         if wanted:
             return self.get(wanted)
         if len(self.nodes) == 1:

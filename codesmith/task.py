@@ -53,7 +53,9 @@ def usage_error(problem: str, hint: str = "") -> ParseError:
 
 
 class CheckedArgument(Argument):
-    """Refuses what Invoke would take silently (pyinvoke/invoke issues 982 and 930)."""
+    """Refuses what Invoke would take silently (pyinvoke/invoke issues 982 and 930), and an empty text."""
+
+    may_be_empty = False
 
     def __init__(self, *, task_name: str, choices: Sequence[str] = (), **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -74,6 +76,8 @@ class CheckedArgument(Argument):
         if self.positional and isinstance(value, str) and value.startswith("-"):
             hint = f"options of the program go before the task: {program()} {value} {self.task_name}"
             raise usage_error(f"{self.task_name} needs {self.names[0].upper()}, and {value!r} is none", hint)
+        if isinstance(value, str) and not value.strip() and not self.may_be_empty:
+            raise usage_error(f"{self!r} was given an empty text", f"{program()} {self.task_name} --help")
         try:
             super().set_value(value, cast)
         except ValueError:
@@ -101,6 +105,8 @@ class HelpArgument(CheckedArgument):
 
 class RemainderArgument(CheckedArgument):
     """A command line of its own: the words after `--`, each one untouched (Invoke glues them together)."""
+
+    may_be_empty = True
 
     @property
     def value(self) -> list[str]:
@@ -144,8 +150,15 @@ class Task(InvokeTask[Any], Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         # Only the parser hands `help` in, for no body has such a parameter: it tells a command line from a Python call.
         if kwargs.pop("help", None) is None:
+            self.refuse_empty(kwargs)
             return self.run_body(args, kwargs)
         return self.run_from_command_line(args, kwargs)
+
+    def refuse_empty(self, kwargs: Mapping[str, Any]) -> None:
+        """Refuse an empty list of a Python caller: a command line would mean the default by it, or every node."""
+        empty = [name for name, kind in self.kinds().items() if kind is list and kwargs.get(name) in ([], ())]
+        if empty:
+            raise BadArgument(f"{self.full_name}: {empty[0]} is an empty list", hint=f"leave {empty[0]} out")
 
     def run_body(self, args: Any, kwargs: Any) -> R:
         if args and not self.harmless and not self.plans and args[0].config.run.dry:

@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
-from codesmith import wiretap
+from codesmith import paths, wiretap
 from codesmith.errors import (
     THIS_COMMAND,
     AgentRefused,
@@ -59,7 +59,7 @@ class Transport:
         self._lock = threading.Lock()
         self._number = self._changes = 0
         # A command that is run again with the id of the first time repeats its changes under their first ids.
-        self._id = os.environ.get(REPEATED) or os.urandom(16).hex()
+        self._id = paths.variable(REPEATED) or os.urandom(16).hex()
 
     def close(self) -> None:
         """Close the connection; the next call opens another."""

@@ -7,6 +7,7 @@ from invoke.context import Context
 
 import codesmith
 from codesmith import arguments, output
+from codesmith.errors import CodeSmithError
 from codesmith.sdk.api import User, UserDeleted
 from codesmith.task import task
 
@@ -23,8 +24,9 @@ def create(
     c: Context, name: str, ssh_key: list[str] | None = None, node: str = "", file: str = "", json: bool = False
 ) -> User:
     """Create a user with a Unix account cs-NAME."""
+    keys = arguments.read_public_keys(ssh_key or [])
     with codesmith.connect(node, file) as client:
-        user = client.user.create(name=name, ssh_keys=arguments.read_public_keys(ssh_key or []))
+        user = client.user.create(name=name, ssh_keys=keys)
     output.show(user, COLUMNS, json=json)
     return user
 
@@ -56,15 +58,25 @@ def list_(c: Context, label: list[str] | None = None, node: str = "", file: str 
     name="set-keys",
     help={
         "name": "The user's name.",
-        "ssh_key": "A public key, or a file with some; repeatable (default: none, which lets nobody in).",
+        "ssh_key": "A public key, or a file with some; repeatable (default: none; then --no-keys is needed).",
+        "no_keys": "Take all its keys away, which lets nobody in (default: they are replaced).",
     },
 )
 def set_keys(
-    c: Context, name: str, ssh_key: list[str] | None = None, node: str = "", file: str = "", json: bool = False
+    c: Context,
+    name: str,
+    ssh_key: list[str] | None = None,
+    no_keys: bool = False,
+    node: str = "",
+    file: str = "",
+    json: bool = False,
 ) -> User:
-    """Replace all public keys of a user."""
+    """Replace all public keys of a user, or take them away with --no-keys."""
+    if bool(ssh_key) == no_keys:
+        raise CodeSmithError("either --ssh-key or --no-keys", hint=f"inv user.set-keys {name} --ssh-key FILE")
+    keys = arguments.read_public_keys(ssh_key or []) or []
     with codesmith.connect(node, file) as client:
-        user = client.user.set_keys(name=name, ssh_keys=arguments.read_public_keys(ssh_key or []) or [])
+        user = client.user.set_keys(name=name, ssh_keys=keys)
     output.show(user, COLUMNS, json=json)
     return user
 

@@ -192,6 +192,48 @@ def test_our_program_says_what_a_word_could_have_been(call, words, says):
     assert call(*words, program=CodeSmith) == (1, "", says)
 
 
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        (["one", "x", "fail", "bug"], "one does not take 'fail'"),
+        (["one", "x", "fail"], "one does not take 'fail'"),
+        (["one", "x", "one", "y"], "one does not take 'one'"),
+        (["run", "fail", "--help"], "run does not take 'fail'"),
+    ],
+)
+def test_a_second_task_is_an_error_and_neither_runs(call, words, says):
+    hint = f"see what it takes: codesmith {words[0]} --help"
+    assert call(*words, program=CodeSmith) == (1, "", f"error: {says}\nhint: {hint}\n")
+    assert SEEN == []
+
+
+def test_a_task_name_where_an_argument_is_due_is_that_argument(call):
+    assert call("one", "fail", "--node", "run", program=CodeSmith)[0] == 0
+    assert [(seen["name"], seen["node"]) for seen in SEEN] == [("fail", ["run"])]
+
+
+@pytest.mark.parametrize("word", ["", " "])
+@pytest.mark.parametrize(
+    "words, option", [(["--node"], "--node"), (["--word"], "--word"), (["--number"], "--number"), ([], "NAME")]
+)
+def test_an_empty_text_is_an_error(call, words, option, word):
+    name = ["x"] if words else []
+    assert call("one", *name, *words, word) == (
+        1, "", f"error: {option} was given an empty text\nhint: inv test_tasks_parser.one --help\n"
+    )  # fmt: skip
+    assert SEEN == []
+
+
+def test_an_empty_value_behind_an_equals_sign_is_an_error(call):
+    assert "--node was given an empty text" in call("one", "x", "--node=")[2]
+    assert SEEN == []
+
+
+def test_an_empty_list_of_a_python_caller_is_an_error():
+    with pytest.raises(CodeSmithError, match="node is an empty list"):
+        one(Context(), "x", node=[])
+
+
 def test_an_unknown_kind_of_parameter_is_a_bug_that_shows_at_once():
     @task()
     def bad(c, x: dict[str, str] | None = None) -> None:

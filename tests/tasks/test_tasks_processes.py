@@ -110,6 +110,24 @@ def test_what_was_cut_off_or_ended_is_said(place):
     assert "ended by the timeout limit" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("audit.list demo", "error: audit.list does not take 'demo'\nhint: name a node with --node: "),
+        ("node.version demo --help", "error: node.version does not take 'demo'\nhint: name a node with --node: "),
+        ("user.list user.delete", "error: user.list does not take 'user.delete'\nhint: run it by itself: "),
+        ("user.get ada demo", "error: user.get does not take 'demo'\nhint: see what it takes: "),
+        ("workspace.exec web demo", "error: workspace.exec does not take 'demo'\nhint: put the command behind --: "),
+    ],
+)
+def test_one_task_a_command_line(place, words, says):
+    for run in (place.inv, place.codesmith):
+        with scripted(place.endpoint()) as server:
+            done = run(*words.split())
+            assert (done.returncode, done.stdout, server.requests) == (1, "", [])
+        assert done.stderr.startswith(says)
+
+
 def test_keys_and_labels_are_read_as_people_give_them(place, tmp_path):
     (tmp_path / "keys.pub").write_text("# mine\nssh-ed25519 AAAA one\n\necdsa-sha2-nistp256 BBBB two\n")
     with scripted(place.endpoint(), error(1002, "there", kind="already_exists")) as server:
