@@ -282,16 +282,31 @@ class WorkspaceDeleted(TypedDict):
     leftovers: Annotated[List[str], Keywords({"description": "What could not be removed, mostly nothing."})]
 
 
+OutputEncoding = Annotated[
+    Literal["text", "base64"],
+    Keywords({"description": "What it is in: base64 where that was asked for, or where it is no UTF-8."}),
+]
+
+
 class Execution(TypedDict):
     """How a command run in a workspace ended."""
 
     exit_code: Annotated[int, Keywords({"description": "128 + the signal's number when a signal ended it."})]
     signal: Optional[str]
     stdout: str
+    stdout_encoding: OutputEncoding
     stderr: str
+    stderr_encoding: OutputEncoding
     truncated: Annotated[
-        bool, Keywords({"description": "True when stdout or stderr was longer than 1 MiB; the rest is dropped."})
+        bool,
+        Keywords(
+            {
+                "description": "True when stdout or stderr was longer than 1 MiB: of that one the first and the last "
+                "512 KiB are kept, less a character that the cut would split."
+            }
+        ),
     ]
+    omitted_bytes: Annotated[Bytes, Keywords({"description": "How many bytes of both are left out."})]
     duration_s: float
     killed_by: Optional[Literal["timeout", "memory"]]
 

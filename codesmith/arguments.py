@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import sys
 from collections.abc import Sequence
 from typing import Any, TypedDict
@@ -77,12 +78,30 @@ def read_public_keys(words: Sequence[str]) -> list[str] | None:
 def read_text(path: str, option: str) -> str:
     """Return a file's text; `-` is standard input."""
     try:
-        data = sys.stdin.buffer.read() if path == "-" else paths.expanded(path).read_bytes()
-        return data.decode()
+        return read_bytes(path, option).decode()
     except UnicodeDecodeError:
         raise BadArgument(f"{option}: {path} is not UTF-8 text") from None
+
+
+def read_bytes(path: str, option: str) -> bytes:
+    """Return what is in a file; `-` is standard input."""
+    try:
+        return sys.stdin.buffer.read() if path == "-" else paths.expanded(path).read_bytes()
     except OSError as error:
         raise BadArgument(f"{option}: cannot read {path}: {error.strerror}") from None
+
+
+def read_input(path: str | None) -> dict[str, str]:
+    """Return the standard input of a command as workspace.exec takes it: as text, or as base64 where it is none."""
+    if path is None:
+        return {}
+    data = read_bytes(path, "--stdin")
+    try:
+        if b"\0" not in data:
+            return {"stdin": data.decode()}
+    except UnicodeDecodeError:
+        pass
+    return {"stdin": base64.b64encode(data).decode(), "encoding": "base64"}
 
 
 def read_password(path: str | None, option: str) -> str | None:

@@ -5,6 +5,7 @@ What a node says may hold escape sequences: nothing of it reaches a terminal une
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import json as json_module
@@ -153,18 +154,16 @@ def ensure_streams() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def write_raw(stdout: str, stderr: str) -> None:
+def write_raw(stdout: bytes, stderr: bytes) -> None:
     """Pass a command's own output through, byte for byte, each stream to its own."""
-    for stream, text in ((sys.stdout, stdout), (sys.stderr, stderr)):
-        if text:
-            _print_bytes(stream, _bytes(text))
+    for stream, data in ((sys.stdout, stdout), (sys.stderr, stderr)):
+        if data:
+            _print_bytes(stream, data)
 
 
-def _bytes(text: str) -> bytes:
-    try:
-        return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "replace")
+def _bytes(text: str, encoding: str) -> bytes:
+    """Return the bytes that an agent shows as text or as base64."""
+    return base64.b64decode(text) if encoding == "base64" else text.encode("utf-8", "replace")
 
 
 def _print_bytes(stream: TextIO | None, data: bytes) -> None:
@@ -183,13 +182,13 @@ def say(text: str) -> None:
 
 
 def show_execution(execution: Any, *, json: bool = False) -> None:
-    """Pass a command's output through; what was cut off or ended is said beside it."""
+    """Pass a command's output through, byte for byte; what was left out or ended is said beside it."""
     if json:
         show(execution, json=True)
         return
-    write_raw(execution.stdout, execution.stderr)
+    write_raw(_bytes(execution.stdout, execution.stdout_encoding), _bytes(execution.stderr, execution.stderr_encoding))
     if execution.truncated:
-        say("warning: the output was longer than the agent keeps; the rest is lost")
+        say(f"warning: {execution.omitted_bytes} bytes in the middle are lost: the output was longer than 1 MiB")
     if execution.killed_by:
         say(f"warning: ended by the {execution.killed_by} limit after {execution.duration_s:.1f} s")
 

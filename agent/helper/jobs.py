@@ -19,11 +19,11 @@ from typing import Any, BinaryIO, Dict, List, Optional, Tuple
 
 from agent.errors import CommandFailed
 from agent.helper import accounts
+from agent.helper.output import Output
 from agent.helper.sandboxes import Sandbox
 from agent.names import BASE, home_of, login_of, path_of
 from agent.run import ENVIRONMENT, find, run
 
-OUTPUT_BYTES_MAX = 1 << 20
 CHUNK_BYTES = 65536
 GRACE_S = 20.0
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
@@ -90,17 +90,18 @@ def run_job(
     argv: List[str],
     cwd: str,
     env: Dict[str, str],
-    stdin: str,
     timeout_s: float,
     caller: socket.socket,
+    stdin: bytes = b"",
+    encoding: str = "text",
     job: Optional[str] = None,
     sandbox: Optional[Sandbox] = None,
     descriptor: Optional[int] = None,
 ) -> Dict[str, Any]:
     """Run `argv` as the workspace's login and return an Execution; ends early when the caller goes away.
 
-    `job` names its unit, for who must find it again. A `descriptor` travels ahead of its standard input, which then is
-    a socket: a NUL byte comes with it.
+    `encoding` is how its outputs are shown. `job` names its unit, for who must find it again. A `descriptor` travels
+    ahead of its standard input, which then is a socket: a NUL byte comes with it.
     """
     unit = unit_of(workspace, job or secrets.token_hex(8))
     line = shim_line(workspace, user, argv, cwd, env)
@@ -113,7 +114,7 @@ def run_job(
             stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT, cwd="/",
         )  # fmt: skip
     try:
-        output = _Pipes(child, sink, ahead + stdin.encode(), caller)
+        output = _Pipes(child, sink, ahead + stdin, caller)
         ended = output.pump(begun + timeout_s + GRACE_S)
         if not ended:
             stop(unit)
@@ -126,11 +127,17 @@ def run_job(
     result = _how_it_ended(unit, exit_code, output)
     return {
         **result,
-        "stdout": output.text(0),
-        "stderr": output.text(1),
-        "truncated": output.truncated,
+        **_shown(output.stdout, output.stderr, encoding),
         "duration_s": round(time.monotonic() - begun, 4),
     }
+
+
+def _shown(stdout: Output, stderr: Output, encoding: str) -> Dict[str, Any]:
+    found: Dict[str, Any] = {"omitted_bytes": 0}
+    for name, output in (("stdout", stdout), ("stderr", stderr)):
+        found[name], found[f"{name}_encoding"], omitted = output.shown(encoding)
+        found["omitted_bytes"] += omitted
+    return {**found, "truncated": found["omitted_bytes"] > 0}
 
 
 def _standard_input(line: bytes, descriptor: Optional[int]) -> Tuple[BinaryIO, BinaryIO, bytes]:
@@ -220,7 +227,7 @@ def _how_it_ended(unit: str, exit_code: int, output: _Pipes) -> Dict[str, Any]:
     run("systemctl", "reset-failed", "--", unit, allowed=(0, 1, 5))
     status = int(state.get("ExecMainStatus") or 0)
     if state.get("LoadState") != "loaded" or (status == 0 and state.get("Result") in ("success", "resources", "")):
-        message = output.text(1).strip().splitlines()[-1:] or [f"systemd-run ended with {exit_code}"]
+        message = output.stderr.text().strip().splitlines()[-1:] or [f"systemd-run ended with {exit_code}"]
         raise CommandFailed(
             f"the job could not be started: {message[0]}", command="systemd-run", exit_code=exit_code, stderr=message[0]
         )
@@ -233,15 +240,14 @@ def _how_it_ended(unit: str, exit_code: int, output: _Pipes) -> Dict[str, Any]:
 
 
 class _Pipes:
-    """Feeds standard input and keeps the first megabyte of each output; the rest is read and dropped."""
+    """Feeds standard input and reads both outputs."""
 
     def __init__(self, child: subprocess.Popen[bytes], stdin: BinaryIO, data: bytes, caller: socket.socket) -> None:
         assert child.stdout and child.stderr
         self._stdin, self._data, self._caller = stdin, memoryview(data), caller
-        self._outputs = {child.stdout.fileno(): 0, child.stderr.fileno(): 1}
-        self._kept: Tuple[bytearray, bytearray] = (bytearray(), bytearray())
+        self.stdout, self.stderr = Output(), Output()
+        self._outputs = {child.stdout.fileno(): self.stdout, child.stderr.fileno(): self.stderr}
         self._files = (child.stdout, child.stderr)
-        self.truncated = False
         os.set_blocking(self._stdin.fileno(), False)
 
     def pump(self, deadline: float) -> bool:
@@ -264,10 +270,6 @@ class _Pipes:
             for file in self._files:
                 file.close()
 
-    def text(self, index: int) -> str:
-        """Return what was kept of stdout (0) or stderr (1)."""
-        return self._kept[index].decode("utf-8", "replace")
-
     def _feed(self) -> None:
         try:
             self._data = self._data[os.write(self._stdin.fileno(), self._data[:CHUNK_BYTES]) :]
@@ -283,13 +285,10 @@ class _Pipes:
         if not data:
             del self._outputs[descriptor]
             return
-        kept = self._kept[self._outputs[descriptor]]
-        room = OUTPUT_BYTES_MAX - len(kept)
-        kept += data[:room]
-        self.truncated = self.truncated or len(data) > room
+        self._outputs[descriptor].add(data)
 
 
-def check_job(argv: Any, cwd: Any, env: Any, stdin: Any, timeout_s: Any) -> Optional[str]:
+def check_job(argv: Any, cwd: Any, env: Any, timeout_s: Any) -> Optional[str]:
     """Say what is wrong with the arguments of a job, again and on our own: the front end is not trusted."""
     if not isinstance(argv, list) or not 1 <= len(argv) <= 1024 or not all(_is_text(word) for word in argv):
         return "argv must be 1 to 1024 strings without NUL"
@@ -297,8 +296,8 @@ def check_job(argv: Any, cwd: Any, env: Any, stdin: Any, timeout_s: Any) -> Opti
         return "cwd must be relative to the workspace and stay inside it"
     if not isinstance(env, dict) or not all(_is_variable(key) and _is_text(value) for key, value in env.items()):
         return "env must map names of variables to strings without NUL"
-    if not isinstance(stdin, str) or not isinstance(timeout_s, float) or not 0 < timeout_s <= 3600:
-        return "stdin must be a string and timeout_s between 0 and 3600"
+    if not isinstance(timeout_s, float) or not 0 < timeout_s <= 3600:
+        return "timeout_s must be between 0 and 3600"
     return None
 
 

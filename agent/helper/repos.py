@@ -174,7 +174,7 @@ def _ask(
     timeout_s = sandboxes.runtime_s(place.sandbox, timeout_s)
     done = jobs.run_job(
         place.workspace, place.user, argv=[sys.executable, "-I", "-S", sys.path[0], "git"], cwd="", env={},
-        stdin=json.dumps(request), timeout_s=timeout_s, caller=caller, job=token, sandbox=place.sandbox,
+        stdin=json.dumps(request).encode(), timeout_s=timeout_s, caller=caller, job=token, sandbox=place.sandbox,
         descriptor=descriptor,
     )  # fmt: skip
     if done["killed_by"] == "memory":

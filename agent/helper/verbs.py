@@ -50,7 +50,7 @@ def ensure_sandbox(caller: socket.socket, workspace: Any, limits: Any, network: 
     probe = ["/usr/bin/python3", "-I", "-S", "-c", sandboxes.PROBE]
     with workspaces.fit_for_jobs(workspace) as owner:
         look = jobs.run_job(
-            workspace, owner.name, argv=probe, cwd="", env={}, stdin="", timeout_s=PROBE_S, caller=caller,
+            workspace, owner.name, argv=probe, cwd="", env={}, timeout_s=PROBE_S, caller=caller,
             sandbox=sandbox,
         )  # fmt: skip
     enforced = sandboxes.judge(sandbox, sandboxes.read_probe(look))
@@ -111,7 +111,9 @@ CLONE_FIELDS = frozenset(
 # They fill the trash.
 REMOVING = frozenset(("repo.remove", "user.remove", "workspace.assign", "workspace.remove"))
 VERBS: Dict[str, Verb] = {
-    "job.run": Verb(workspaces.run_job, frozenset(("workspace", "argv", "cwd", "env", "stdin", "timeout_s"))),
+    "job.run": Verb(
+        workspaces.run_job, frozenset(("workspace", "argv", "cwd", "env", "stdin", "encoding", "timeout_s"))
+    ),
     "repo.clone": Verb(clone_repo, CLONE_FIELDS, borrows=True),
     "repo.init": Verb(init_repo, frozenset(("workspace", "name", "branch", "token"))),
     "repo.read": Verb(read_repos, frozenset(("workspace", "names"))),

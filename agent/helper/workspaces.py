@@ -18,6 +18,7 @@ from agent.helper import (
     handover,
     jobs,
     obstacles,
+    output,
     processes,
     running,
     sandboxes,
@@ -145,11 +146,13 @@ def remove_workspace(caller: socket.socket, name: Any, remove_user: Any) -> Dict
 
 
 def run_job(
-    caller: socket.socket, workspace: Any, argv: Any, cwd: Any, env: Any, stdin: Any, timeout_s: Any
+    caller: socket.socket, workspace: Any, argv: Any, cwd: Any, env: Any, stdin: Any, encoding: Any, timeout_s: Any
 ) -> Dict[str, Any]:
     """Run a command as the login of a workspace that is ours."""
     workspace = parse_name(workspace, "workspace")
-    problem = jobs.check_job(argv, cwd, env, stdin, timeout_s)
+    encoding = output.parse_encoding(encoding)
+    given = output.parse_input(stdin, encoding)
+    problem = jobs.check_job(argv, cwd, env, timeout_s)
     if problem:
         raise InvalidParams.of(problem.split(" ", 1)[0], problem.split(" ", 1)[1])
     with fit_for_jobs(workspace) as owner:
@@ -157,7 +160,7 @@ def run_job(
         is_cut_off = sandbox is not None and sandbox.network == "none"
         with running.hold_network(owner.uid, alone=False) if is_cut_off else nullcontext():
             return jobs.run_job(
-                workspace, owner.name, argv=argv, cwd=cwd, env=env, stdin=stdin,
+                workspace, owner.name, argv=argv, cwd=cwd, env=env, stdin=given, encoding=encoding,
                 timeout_s=sandboxes.runtime_s(sandbox, timeout_s), caller=caller, sandbox=sandbox,
             )  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Annotated, Any, Dict, Iterator, List, Optional
+from typing import Annotated, Any, Dict, Iterator, List, Literal, Optional
 
 from agent import claims, making
 from agent.clock import now
@@ -332,8 +332,11 @@ def delete(
             "exit_code": 0,
             "signal": None,
             "stdout": "git version 2.39.5\n",
+            "stdout_encoding": "text",
             "stderr": "",
+            "stderr_encoding": "text",
             "truncated": False,
+            "omitted_bytes": 0,
             "duration_s": 0.031,
             "killed_by": None,
         },
@@ -371,6 +374,10 @@ def exec_(
         ),
     ] = None,
     stdin: Annotated[Optional[str], ARGUMENT] = None,
+    encoding: Annotated[
+        Optional[Literal["text", "base64"]],
+        Keywords({"description": "What stdin is in, and what stdout and stderr are shown in. Default text."}),
+    ] = None,
     timeout_s: Annotated[
         Optional[float], Keywords({"exclusiveMinimum": 0, "maximum": 3600, "description": f"Default {TIMEOUT_S:.0f}."})
     ] = None,
@@ -379,7 +386,7 @@ def exec_(
     """Run a command to its end as the workspace's user, in the workspace.
 
     No shell is involved. What the command leaves running in the background ends with it. An exit code other than 0 is
-    a result, not an error.
+    a result, not an error. No byte is replaced: an output that is no UTF-8 is shown as base64, also with encoding text.
     """
     find_ready(context, name)
     limit_s = TIMEOUT_S if timeout_s is None else float(timeout_s)
@@ -394,6 +401,7 @@ def exec_(
             cwd=cwd or "",
             env=env or {},
             stdin=stdin or "",
+            encoding=encoding or "text",
             timeout_s=limit_s,
         )
     finally:

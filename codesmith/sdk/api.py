@@ -100,10 +100,24 @@ class Execution(Record):
     """How a command run in a workspace ended.
 
     exit_code: 128 + the signal's number when a signal ended it.
-    truncated: True when stdout or stderr was longer than 1 MiB; the rest is dropped.
+    stdout_encoding: What it is in: base64 where that was asked for, or where it is no UTF-8.
+    stderr_encoding: What it is in: base64 where that was asked for, or where it is no UTF-8.
+    truncated: True when stdout or stderr was longer than 1 MiB: of that one the first and the last 512 KiB are kept,
+        less a character that the cut would split.
     """
 
-    __slots__ = ("exit_code", "signal", "stdout", "stderr", "truncated", "duration_s", "killed_by")
+    __slots__ = (
+        "exit_code",
+        "signal",
+        "stdout",
+        "stdout_encoding",
+        "stderr",
+        "stderr_encoding",
+        "truncated",
+        "omitted_bytes",
+        "duration_s",
+        "killed_by",
+    )
 
     def __init__(
         self,
@@ -111,16 +125,22 @@ class Execution(Record):
         exit_code: int,
         signal: str | None,
         stdout: str,
+        stdout_encoding: str,
         stderr: str,
+        stderr_encoding: str,
         truncated: bool,
+        omitted_bytes: int,
         duration_s: float,
         killed_by: str | None,
     ) -> None:
         self.exit_code = exit_code
         self.signal = signal
         self.stdout = stdout
+        self.stdout_encoding = stdout_encoding
         self.stderr = stderr
+        self.stderr_encoding = stderr_encoding
         self.truncated = truncated
+        self.omitted_bytes = omitted_bytes
         self.duration_s = duration_s
         self.killed_by = killed_by
 
@@ -131,8 +151,11 @@ class Execution(Record):
             exit_code=data["exit_code"],
             signal=data["signal"],
             stdout=data["stdout"],
+            stdout_encoding=data["stdout_encoding"],
             stderr=data["stderr"],
+            stderr_encoding=data["stderr_encoding"],
             truncated=data["truncated"],
+            omitted_bytes=data["omitted_bytes"],
             duration_s=data["duration_s"],
             killed_by=data["killed_by"],
         )
@@ -1163,16 +1186,19 @@ class WorkspaceMethods:
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
         stdin: str | None = None,
+        encoding: str | None = None,
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> Execution:
         """Run a command to its end as the workspace's user, in the workspace.
 
         No shell is involved. What the command leaves running in the background ends with it. An exit code other
-        than 0 is a result, not an error.
+        than 0 is a result, not an error. No byte is replaced: an output that is no UTF-8 is shown as base64,
+        also with encoding text.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
         cwd: Relative to the workspace; inside it.
+        encoding: What stdin is in, and what stdout and stderr are shown in. Default text.
         timeout_s: Default 60.
 
         AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
@@ -1184,6 +1210,7 @@ class WorkspaceMethods:
             "cwd": cwd,
             "env": env,
             "stdin": stdin,
+            "encoding": encoding,
             "timeout_s": timeout_s,
             "request_id": request_id,
         }

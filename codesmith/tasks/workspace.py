@@ -202,15 +202,15 @@ def exec_(
     file: str = "",
     json: bool = False,
 ) -> Execution:
-    """Run a command in a workspace as its user; its exit code and its output are passed through.
+    """Run a command in a workspace as its user; its exit code and its output are passed through, byte for byte.
 
     Example: workspace.exec demo -- git --version
     """
     if not argv:
         raise CodeSmithError("no command to run", hint=f"inv workspace.exec {name} -- git --version")
-    text = None if stdin is None else arguments.read_text(stdin, "--stdin")
+    given = arguments.read_input(stdin)
     variables = arguments.parse_pairs(env or [], "--env")
     with codesmith.connect(node, file) as client:
-        execution = client.workspace.exec(name=name, argv=argv, cwd=cwd, env=variables, stdin=text, timeout_s=timeout)
+        execution = client.workspace.exec(name=name, argv=argv, cwd=cwd, env=variables, timeout_s=timeout, **given)
     output.show_execution(execution, json=json)
     return execution

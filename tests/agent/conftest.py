@@ -108,7 +108,8 @@ class StandInHelper:
             return {"user": arguments["user"], **{key: account[key] for key in ("login", "uid", "gid")}}
         if verb == "job.run":
             ended = {"exit_code": 0, "signal": None, "killed_by": None, "truncated": False, "duration_s": 0.1}
-            return {**ended, "stdout": " ".join(arguments["argv"]), "stderr": ""}
+            outputs = {"stdout": " ".join(arguments["argv"]), "stderr": ""}
+            return {**ended, **outputs, "stdout_encoding": "text", "stderr_encoding": "text", "omitted_bytes": 0}
         head = {"branch": "main", "commit": "9fceb02d0ae598e95dc970b74767f19372d61af8"}
         if verb in ("repo.clone", "repo.init"):
             return head

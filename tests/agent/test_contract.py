@@ -46,7 +46,7 @@ user.list: labels?  user.set_keys: name ssh_keys request_id?  user.disable: name
 user.delete: name request_id?  workspace.create: name user? ssh_keys? labels? repo? request_id?  workspace.get: name
 workspace.list: user? labels?  workspace.open: name request_id?  workspace.update: name labels? request_id?
 workspace.assign: name user request_id?  workspace.delete: name keep_user? request_id?
-workspace.exec: name argv cwd? env? stdin? timeout_s? request_id?
+workspace.exec: name argv cwd? env? stdin? encoding? timeout_s? request_id?
 sandbox.create: workspace limits? network? request_id?  sandbox.get: workspace  sandbox.list:  sandbox.delete: workspace request_id?
 repo.init: workspace name? default_branch? request_id?
 repo.clone: workspace url name? ref? depth? credential? request_id?  repo.get: workspace name  repo.list: workspace
@@ -61,7 +61,7 @@ User: name login uid gid home shell state ssh_keys workspaces created_at  UserDe
 Workspace: id name path user login uid gid mode state labels repos sandbox created_at opened_at
 OpenedWorkspace: id name path user login uid gid mode state labels repos sandbox created_at opened_at
 WorkspaceLogin: user host_hint directory environment  WorkspaceDeleted: name deleted user_deleted
-Execution: exit_code signal stdout stderr truncated duration_s killed_by
+Execution: exit_code signal stdout stdout_encoding stderr stderr_encoding truncated omitted_bytes duration_s killed_by
 Sandbox: workspace limits network enforced state created_at  SandboxDeleted: workspace deleted
 Repo: name path url branch commit  RepoDeleted: name deleted
 AuditRecord: time request_id peer_uid method target outcome duration_s

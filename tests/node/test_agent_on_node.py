@@ -200,6 +200,9 @@ def test_only_the_front_end_reaches_the_helper(web1: Web1) -> None:
     assert said.out == "b''\n" or "reset" in said.err or "Broken pipe" in said.err
 
 
+JOB = {"workspace": "eve", "argv": ["id"], "cwd": "", "env": {}, "stdin": "", "encoding": "text", "timeout_s": 1.0}
+
+
 @pytest.mark.parametrize(
     ("verb", "arguments"),
     [
@@ -212,8 +215,11 @@ def test_only_the_front_end_reaches_the_helper(web1: Web1) -> None:
         ("workspace.ensure", {"name": "eve", "user": "..", "dedicated": None}),
         ("workspace.ensure", {"name": "..", "user": "eve", "dedicated": {"ssh_keys": []}}),
         ("workspace.remove", {"name": ".", "remove_user": True}),
-        ("job.run", {"workspace": "eve", "argv": ["id"], "cwd": "", "env": {}, "stdin": "", "timeout_s": 1e9}),
-        ("job.run", {"workspace": "eve", "argv": ["id"], "cwd": "../..", "env": {}, "stdin": "", "timeout_s": 1.0}),
+        ("job.run", {**JOB, "timeout_s": 1e9}),
+        ("job.run", {**JOB, "cwd": "../.."}),
+        ("job.run", {**JOB, "stdin": "a b", "encoding": "base64"}),
+        ("job.run", {**JOB, "stdin": ["x"]}),
+        ("job.run", {**JOB, "encoding": "utf-7"}),
         ("run", {"argv": ["id"]}),
         ("__class__", {}),
     ],

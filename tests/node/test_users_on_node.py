@@ -189,7 +189,7 @@ def test_disable_closes_every_way_and_enable_restores_exactly(web1: Web1) -> Non
     assert not web1.on("systemctl start user@$(id -u cs-off)", check=False).ok
     web1.refuses(web1.client.workspace.exec, "disabled", name="off1", argv=["id"])
     web1.refuses(web1.client.workspace.create, "disabled", name="off3", user="off")
-    job = {"workspace": "off1", "argv": ["id"], "cwd": "", "env": {}, "stdin": "", "timeout_s": 5.0}
+    job = {"workspace": "off1", "argv": ["id"], "cwd": "", "env": {}, "stdin": "", "encoding": "text", "timeout_s": 5.0}
     assert '"code": 1005' in web1.helper({"verb": "job.run", "arguments": job}).out
     assert web1.client.user.disable(name="off").state == "disabled"
     assert "cs-off" not in web1.on("pwck -r; grpck -r", check=False).out
@@ -264,7 +264,15 @@ def test_keys_of_a_disabled_user_count_once_it_is_enabled(web1: Web1) -> None:
 def test_disable_ends_jobs_that_run_and_jobs_that_just_start(web1: Web1) -> None:
     web1.client.user.create(name="jobs")
     web1.client.workspace.create(name="jobs1", user="jobs")
-    job = {"workspace": "jobs1", "argv": ["sleep", "3003"], "cwd": "", "env": {}, "stdin": "", "timeout_s": 60.0}
+    job = {
+        "workspace": "jobs1",
+        "argv": ["sleep", "3003"],
+        "cwd": "",
+        "env": {},
+        "stdin": "",
+        "encoding": "text",
+        "timeout_s": 60.0,
+    }
     script = web1.helper_command({"verb": "job.run", "arguments": job})
     for number in range(6):
         web1.on(f"for i in 1 2 3; do {script} > /tmp/job.$i 2>&1 & done; sleep 0.0{number * 2}")

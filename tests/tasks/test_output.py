@@ -70,7 +70,7 @@ def test_a_table_has_heads_and_loses_nothing_in_a_narrow_terminal(monkeypatch):
 
 
 def test_raw_output_stays_as_it_is(capfdbinary):
-    output.write_raw("a\x1b[1m\udcff\n", "b\r\n")
+    output.write_raw(b"a\x1b[1m\xff\n", b"b\r\n")
     shown = capfdbinary.readouterr()
     assert (shown.out, shown.err) == (b"a\x1b[1m\xff\n", b"b\r\n")
 

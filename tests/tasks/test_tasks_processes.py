@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import signal
 import subprocess
@@ -16,8 +17,11 @@ EXECUTION = {
     "exit_code": 0,
     "signal": None,
     "stdout": "",
+    "stdout_encoding": "text",
     "stderr": "",
+    "stderr_encoding": "text",
     "truncated": False,
+    "omitted_bytes": 0,
     "duration_s": 0.1,
     "killed_by": None,
 }
@@ -101,12 +105,30 @@ def test_a_command_in_a_workspace_passes_everything_through(place):
     }
 
 
+def test_bytes_are_passed_through_as_they_are(place, tmp_path):
+    sent, back = bytes(range(256)) * 4, bytes(reversed(range(256)))
+    (tmp_path / "blob").write_bytes(sent)
+    answer = {
+        **EXECUTION, "stdout": base64.b64encode(back).decode(), "stdout_encoding": "base64",
+        "stderr": base64.b64encode(sent).decode(), "stderr_encoding": "base64",
+    }  # fmt: skip
+    words = ["workspace.exec", "demo", "--stdin", str(tmp_path / "blob")]
+    inv = str(Path(sys.executable).parent / "inv")
+    with scripted(place.endpoint(), result(answer), result(answer)) as server:
+        done = subprocess.run([inv, *words, "--", "tac"], cwd=TOP, env=place.environment, capture_output=True)
+        shown = json.loads(place.inv(*words, "--json", "--", "tac").stdout)
+        params = server.requests[0]["params"]
+    assert (done.returncode, done.stdout, done.stderr) == (0, back, sent)
+    assert (base64.b64decode(params["stdin"]), params["encoding"]) == (sent, "base64")
+    assert shown == answer
+
+
 def test_what_was_cut_off_or_ended_is_said(place):
-    answer = {**EXECUTION, "exit_code": 137, "truncated": True, "killed_by": "timeout"}
+    answer = {**EXECUTION, "exit_code": 137, "truncated": True, "omitted_bytes": 77, "killed_by": "timeout"}
     with scripted(place.endpoint(), result(answer)):
         done = place.inv("workspace.exec", "demo", "--", "yes")
     assert done.returncode == 137
-    assert "longer than the agent keeps" in done.stderr
+    assert "77 bytes in the middle are lost: the output was longer than 1 MiB" in done.stderr
     assert "ended by the timeout limit" in done.stderr
 
 
