@@ -23,9 +23,9 @@ import time
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from agent import borrowed, gitwords, headroom
+from agent.giterrors import STDERR_MAX
 
 MARK = "codesmith"  # in the repository's .git: which call made it
-STDERR_MAX = 2000
 OUTPUT_BYTES_MAX = CHUNK_BYTES = 65536
 READ_TIMEOUT_S = 10.0
 # Only https and ssh; no hooks, no submodules, no file system monitor; no helper that would keep a credential.
@@ -35,6 +35,9 @@ SETTINGS = (
 )  # fmt: skip
 FULL = ("No space left on device", "Disk quota exceeded", "unable to write file")
 COMMANDS = ("checkout", "clone", "fetch", "init")
+BRANCHES = "refs/heads/"
+POINTER = b"version https://git-lfs.github.com/spec/"
+POINTERS_MAX = 100  # so many are looked at, of a tree in which some may have been fetched
 SSH_CONFIG = "/etc/ssh/ssh_config"
 ALL_HISTORY = 2**31 - 1  # what git takes for it; --unshallow fails where nothing is shallow
 # Stale keys are never replaced, unknown hosts never trusted, nothing is asked.
@@ -61,10 +64,11 @@ class DiskShort(Exception):
 
 
 class Way(NamedTuple):
-    """How git gets at a URL: settings of its own, and how it calls ssh."""
+    """How git gets at a URL: settings of its own, how it calls ssh, and where that finds the key it was given."""
 
     settings: Tuple[str, ...] = ()
     ssh: str = ""
+    key: str = ""
 
 
 NO_WAY = Way()
@@ -153,9 +157,21 @@ def clone(request: Dict[str, Any], target: str, lent: Optional[socket.socket] = 
     words = ["clone", "--quiet", "--template=", "--no-recurse-submodules", "--no-local", *depth]
     words += ["--no-checkout"] if is_commit else [f"--branch={ref}"] if ref else []
     with way_to(request, lent) as way:
-        git(*words, "--", request["url"], target, way=way, is_watched=True)
+        try:
+            git(*words, "--", request["url"], target, way=way, is_watched=True)
+        except GitFailed as failure:
+            raise GitFailed(failure.command, failure.exit_code, key_problem(way.key) + failure.stderr) from None
         if is_commit:
             check_out(ref, target, depth, way)
+
+
+def key_problem(path: str) -> str:
+    """Return what makes a key unusable, as a line; ssh passes over one with a passphrase without a word."""
+    if not path or shutil.which("ssh-keygen") is None:
+        return ""
+    words = ["ssh-keygen", "-y", "-P", "", "-f", path]
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    return done.stderr.decode("utf-8", "replace") if done.returncode else ""
 
 
 def check_out(commit: str, target: str, depth: List[str], way: Way) -> None:
@@ -184,6 +200,7 @@ def way_to(request: Dict[str, Any], lent: Optional[socket.socket]) -> Iterator[W
     ssh = ["ssh", "-F", SSH_CONFIG if os.path.exists(SSH_CONFIG) else "none"]
     ssh += [part for option in SSH_OPTIONS for part in ("-o", option)]
     settings: List[str] = []
+    key = ""
     with contextlib.ExitStack() as held:
         if request["known_hosts"]:
             lines = "".join(f"{line}\n" for line in request["known_hosts"])
@@ -193,11 +210,11 @@ def way_to(request: Dict[str, Any], lent: Optional[socket.socket]) -> Iterator[W
             path = held.enter_context(secret_file(text))
             settings.append(f'credential.{request["host"]}.helper=!f() {{ test "$1" != get || cat {path}; }}; f')
         elif "ssh_key" in credential:
-            path = held.enter_context(secret_file(credential["ssh_key"]))
-            ssh += ["-i", path, "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none"]
+            key = held.enter_context(secret_file(credential["ssh_key"]))
+            ssh += ["-i", key, "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none"]
         elif lent is not None:
             ssh += ["-o", "IdentityFile=none", "-o", f"IdentityAgent={held.enter_context(borrowed.served(lent))}"]
-        yield Way(tuple(settings), shlex.join(ssh))
+        yield Way(tuple(settings), shlex.join(ssh), key)
 
 
 @contextlib.contextmanager
@@ -226,6 +243,7 @@ def git(
         "GIT_ALLOW_PROTOCOL": "https:ssh",
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_LFS_SKIP_SMUDGE": "1",
+        **{name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")},
         **({"GIT_SSH_COMMAND": way.ssh} if way.ssh else {}),
     }
     flags = [part for one in (*SETTINGS, *way.settings) for part in ("-c", one)]
@@ -274,15 +292,44 @@ def _check(deadline: float, is_watched: bool) -> None:
         raise TimeoutError
 
 
-def read(path: str) -> Dict[str, Optional[str]]:
-    """Return branch and commit of the repository at `path`; nulls for what is not there or not readable."""
+def read(path: str) -> Dict[str, Any]:
+    """Return branch, commit and what a clone leaves out of the repository at `path`; nulls for what is not there."""
     where = (f"--git-dir={path}/.git",)
     try:
-        branch = git(*where, "symbolic-ref", "--quiet", "--short", "HEAD", timeout_s=READ_TIMEOUT_S, quiet_codes=(1,))
+        # Not --short: where a tag has the branch's name, that is heads/NAME.
+        head = git(*where, "symbolic-ref", "--quiet", "HEAD", timeout_s=READ_TIMEOUT_S, quiet_codes=(1,))
         commit = git(*where, "rev-parse", "--quiet", "--verify", "HEAD", timeout_s=READ_TIMEOUT_S, quiet_codes=(1,))
     except (GitFailed, OSError):
-        return {"branch": None, "commit": None}
-    return {"branch": branch or None, "commit": commit or None}
+        return {"branch": None, "commit": None, "left_out": []}
+    branch = head[len(BRANCHES) :] if head.startswith(BRANCHES) else None
+    return {"branch": branch or None, "commit": commit or None, "left_out": left_out(path)}
+
+
+def left_out(path: str) -> List[str]:
+    """Return what a repository has and its working tree has not: the files of Git LFS, submodules."""
+    found = ["lfs"] if has_pointers(path) else []
+    is_fetched = os.path.isdir(os.path.join(path, ".git", "modules"))
+    return [*found, "submodules"] if os.path.lexists(os.path.join(path, ".gitmodules")) and not is_fetched else found
+
+
+def has_pointers(path: str) -> bool:
+    """Tell whether a file that Git LFS keeps elsewhere is only its pointer here."""
+    where = ("-C", path, "--git-dir=.git", "--work-tree=.")
+    try:
+        listed = git(*where, "ls-files", "-z", "--", ":(attr:filter=lfs)", timeout_s=READ_TIMEOUT_S)
+    except (GitFailed, OSError):
+        return False
+    return any(is_pointer(os.path.join(path, name)) for name in listed.split("\0")[:POINTERS_MAX] if name)
+
+
+def is_pointer(path: str) -> bool:
+    """Tell whether a file is a pointer of Git LFS."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    with open(descriptor, "rb") as file:
+        return file.read(len(POINTER)) == POINTER
 
 
 def write_mark(path: str, token: str) -> None:

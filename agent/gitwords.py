@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from typing import Any, Dict, List, Optional
+from urllib.parse import unquote
 
 from agent.errors import InvalidParams
 from agent.names import NAME, parse_name
@@ -24,13 +25,16 @@ _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,4
 _PORT = r"(?::[1-9][0-9]{0,4})?"
 _USER = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}"
 _PATH = r"[A-Za-z0-9._~/+@%=,-]*"
+# Hosts take a token in the name's place, where it is written down: such a name is refused.
+_PLAIN_NAME = r"(?!gh[a-z]_|github_pat_|glpat-|[A-Za-z0-9]{32,}@)"
+_HTTPS_USER = rf"{_PLAIN_NAME}[A-Za-z0-9_](?:[A-Za-z0-9._+-]|%40){{0,63}}"
 URL = (
-    rf"https://{_HOST}{_PORT}/{_PATH}"
+    rf"https://(?:{_HTTPS_USER}@)?{_HOST}{_PORT}/{_PATH}"
     rf"|ssh://(?:{_USER}@)?{_HOST}{_PORT}/{_PATH}"
     rf"|{_USER}@[A-Za-z0-9](?:[A-Za-z0-9.-]{{0,251}}[A-Za-z0-9])?:[A-Za-z0-9._~/]{_PATH}"
 )
 COMMIT = "[0-9a-f]{40}(?:[0-9a-f]{24})?"
-URL_HINT = "https://HOST[:PORT]/PATH, ssh://[USER@]HOST[:PORT]/PATH or USER@HOST:PATH, without password or token"
+URL_HINT = "https://[USER@]HOST[:PORT]/PATH, ssh://[USER@]HOST[:PORT]/PATH or USER@HOST:PATH, without password or token"
 CREDENTIAL_FIELDS = ("agent", "password", "ssh_key", "token", "username")
 _REF_FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\\ud800-\udfff]|\.\.|@\{|//|/\.|\.lock/")
 _KNOWN_HOST = r"[!-~][!-~]{0,2000} (?:ssh|ecdsa|sk)-[a-z0-9@.-]{3,60} [A-Za-z0-9+/]{20,4000}={0,2}(?: [ -~]{0,200})?"
@@ -93,7 +97,9 @@ def parse_credential(value: object, url: str) -> Dict[str, str]:
         secret = value.get("password", value.get("token"))
         if secret is None or len(fields & {"password", "token"}) != 1 or fields - {"username", "password", "token"}:
             raise InvalidParams.of("credential", "for https it is {username?, password} or {username?, token}")
-        username = value.get("username", NAME_BESIDE_TOKEN)
+        username = value.get("username", user_of(url) or NAME_BESIDE_TOKEN)
+        if username != (user_of(url) or username):
+            raise InvalidParams.of("credential", "username must be the one of the URL, where that has one")
         if not re.fullmatch("[^\x00-\x1f\x7f\ud800-\udfff]{1,256}", username):
             raise InvalidParams.of("credential", "username must be 1 to 256 characters of one line")
         if not re.fullmatch(f"[^\x00-\x1f\x7f\ud800-\udfff]{{1,{SECRET_MAX}}}", secret):
@@ -123,7 +129,12 @@ def parse_known_hosts(value: object) -> List[str]:
 
 def host_of(url: str) -> str:
     """Return `https://HOST[:PORT]` of an https URL: where its credential may go and nowhere else."""
-    return "/".join(url.split("/", 3)[:3])
+    return "https://" + url.split("/", 3)[2].rpartition("@")[2]
+
+
+def user_of(url: str) -> str:
+    """Return the name in an https URL; nothing where there is none."""
+    return unquote(url.split("/", 3)[2].rpartition("@")[0])
 
 
 def name_of(url: str) -> str:

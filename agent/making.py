@@ -194,4 +194,5 @@ def show(workspace: str, document: Dict[str, Any], found: Dict[str, Any]) -> Rep
         "url": document["url"],
         "branch": found["branch"],
         "commit": found["commit"],
+        "left_out": found["left_out"],
     }

@@ -319,6 +319,10 @@ class Repo(TypedDict):
     url: Annotated[Optional[str], Keywords({"description": "Where it was cloned from; null for repo.init."})]
     branch: Annotated[Optional[str], Keywords({"description": "Null when HEAD is detached or the directory is gone."})]
     commit: Annotated[Optional[str], Keywords({"description": "Null before the first commit."})]
+    left_out: Annotated[
+        List[Literal["lfs", "submodules"]],
+        Keywords({"description": "What a clone leaves out and is not there: files of Git LFS, submodules."}),
+    ]
 
 
 class RepoDeleted(TypedDict):

@@ -193,6 +193,18 @@ def show_execution(execution: Any, *, json: bool = False) -> None:
         say(f"warning: ended by the {execution.killed_by} limit after {execution.duration_s:.1f} s")
 
 
+LEFT_OUT = {
+    "lfs": "the files of Git LFS are left out, their pointers are there; to fetch them: git lfs pull",
+    "submodules": "submodules are left out; to fetch them: git submodule update --init --recursive",
+}
+
+
+def say_left_out(repo: Any) -> None:
+    """Tell people what a clone left out, and how its user fetches it."""
+    for word in repo.left_out:
+        say(f"note: {LEFT_OUT.get(word, word)} (in {repo.path})")
+
+
 def show_lines(lines: Sequence[str], *, json: bool = False) -> None:
     """Print lines that a node wrote, one below the other."""
     if json:

@@ -18,7 +18,7 @@ import time
 from typing import Any, BinaryIO, Dict, List, Optional, Tuple
 
 from agent.errors import CommandFailed
-from agent.helper import accounts
+from agent.helper import accounts, proxies
 from agent.helper.output import Output
 from agent.helper.sandboxes import Sandbox
 from agent.names import BASE, home_of, login_of, path_of
@@ -181,7 +181,11 @@ def shim_line(workspace: str, user: str, argv: List[str], cwd: str, env: Dict[st
         "CODESMITH_WORKSPACE": workspace,
         "CODESMITH_DIRECTORY": path_of(workspace),
     }
-    exports = " ".join(f"{key}={_quote(value)}" for key, value in {**base, **env}.items() if key not in OF_THE_SHELL)
+    exports = " ".join(
+        f"{key}={_quote(value)}"
+        for key, value in {**base, **proxies.environment(), **env}.items()
+        if key not in OF_THE_SHELL
+    )
     by_env = [f"{key}={value}" for key, value in env.items() if key in OF_THE_SHELL]
     words = " ".join(_quote(word) for word in (["/usr/bin/env", *by_env] if by_env else []) + argv)
     enter = f"cd -- {_quote(os.path.join(path_of(workspace), cwd))} && " if cwd else ""

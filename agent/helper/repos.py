@@ -13,18 +13,17 @@ import sys
 from contextlib import nullcontext
 from typing import Any, ContextManager, Dict, List, NamedTuple, Optional
 
-from agent import gitwords
+from agent import giterrors, gitwords
 from agent.errors import CommandFailed, Disabled, InUse, InvalidParams, LimitReached, NotFound, NotManaged, Unsupported
 from agent.gitjob import MARK, temporary_name
-from agent.helper import accounts, jobs, obstacles, running, sandboxes, trees
+from agent.helper import accounts, jobs, obstacles, proxies, running, sandboxes, trees
 from agent.helper.ledger import Ledger
 from agent.names import WORKSPACES, login_of, parse_name, path_of
 
 TIMEOUT_MAX_S = 3600.0
 INIT_TIMEOUT_S = 60.0
 READ_TIMEOUT_S = 60.0
-STDERR_MAX = 2000
-SHORT_SECRET = 4
+LEFT_OUT = ("lfs", "submodules")
 
 
 class Place(NamedTuple):
@@ -147,7 +146,6 @@ def _make(
     place: Place, request: Dict[str, Any], token: str, timeout_s: float, caller: socket.socket,
     programs: Optional[List[str]] = None, descriptor: Optional[int] = None,
 ) -> Dict[str, Any]:  # fmt: skip
-    credential = request.get("credential", {})
     whole = {**request, "token": token, "programs": programs or ["git"]}
     found = _ask(place, whole, token, timeout_s, caller, descriptor)
     problem = found.get("problem")
@@ -162,7 +160,7 @@ def _make(
         text = "git was stopped: the clone would have filled the node's disk; nothing of it is left"
         raise LimitReached(text, hint="make room on the node, or clone less of it with `depth`")
     if not isinstance(found.get("repo"), dict):
-        raise _failed(f"git {request['action']}", found, credential)
+        raise _failed(f"git {request['action']}", found, request)
     return _checked(found["repo"])
 
 
@@ -193,7 +191,7 @@ def _ask(
 
 
 def _checked(found: Any) -> Dict[str, Any]:
-    """Return branch and commit if they are such, null otherwise."""
+    """Return branch, commit and what was left out if they are such, nothing otherwise."""
     found = found if isinstance(found, dict) else {}
     branch, commit = found.get("branch"), found.get("commit")
     try:
@@ -201,29 +199,20 @@ def _checked(found: Any) -> Dict[str, Any]:
     except InvalidParams:
         branch = None
     is_commit = isinstance(commit, str) and re.fullmatch(gitwords.COMMIT, commit)
-    return {"branch": branch, "commit": commit if is_commit else None}
+    told = found.get("left_out")
+    left_out = [word for word in LEFT_OUT if isinstance(told, list) and word in told]
+    return {"branch": branch, "commit": commit if is_commit else None, "left_out": left_out}
 
 
-def _failed(command: str, found: Dict[str, Any], credential: Dict[str, str]) -> CommandFailed:
-    code = found.get("exit_code")
-    stderr = redact(str(found.get("stderr", "")), credential)[-STDERR_MAX:]
-    lines = [line for line in stderr.splitlines() if line.strip()]
-    first = next(
-        (line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1] if lines else "no message"
-    )
+def _failed(command: str, found: Dict[str, Any], request: Dict[str, Any]) -> CommandFailed:
+    """Return the error with the line that decided, and what helps; without secrets."""
+    code, credential = found.get("exit_code"), request.get("credential", {})
+    stderr = giterrors.whole_lines(str(found.get("stderr", "")))
+    stderr = giterrors.redact(stderr, credential, proxies.secrets())[-giterrors.STDERR_MAX :]
     return CommandFailed(
-        f"{command} failed: {first[:300]}",
+        f"{command} failed: {giterrors.deciding(stderr)}",
+        hint=giterrors.hint_for(stderr, request.get("url", ""), credential) if "url" in request else "",
         command=command,
         exit_code=code if isinstance(code, int) else None,
         stderr=stderr.strip(),
     )
-
-
-def redact(text: str, credential: Dict[str, str]) -> str:
-    """Return a text without secrets, without what steers a terminal, and without URLs' user parts."""
-    for field in ("password", "ssh_key"):
-        for secret in credential.get(field, "").splitlines():
-            if len(secret) >= SHORT_SECRET:
-                text = text.replace(secret, "[redacted]")
-    text = re.sub(r"(https?://)[^/@\s]+@", r"\1", text)
-    return re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", " ", text)

@@ -20,6 +20,7 @@ EXAMPLE = {
     "url": "https://git.example.org/team/site.git",
     "branch": "main",
     "commit": "9fceb02d0ae598e95dc970b74767f19372d61af8",
+    "left_out": [],
 }
 FORGE = Given("", node="https://git.example.org/team/site.git is reached from it and has a branch main")
 CLONED = (*workspaces.DEMO, FORGE, Given("repo.clone", {"workspace": "demo", "url": EXAMPLE["url"]}))
@@ -137,9 +138,10 @@ def clone(
 ) -> Repo:
     """Clone a git repository to code/NAME in a workspace, as the workspace's user.
 
-    It appears there when it is whole, or not at all. `name` follows from the URL by default. Hooks and submodules are
-    left out. Without `credential`, ssh uses the keys of the workspace's user. A clone that is cut off is removed. It
-    has the limits of the workspace's sandbox, and the network in any case. A commit is checked out without a branch.
+    It appears there when it is whole, or not at all. `name` follows from the URL by default. Hooks, submodules and the
+    files of Git LFS are left out; `left_out` says so. Without `credential`, ssh uses the keys of the workspace's user.
+    A clone that is cut off is removed. It has the limits of the workspace's sandbox, and the network in any case, by
+    the node's proxies. A commit is checked out without a branch.
     """
     with making.ordered_clone(
         context, url=url, name=name, ref=ref, depth=depth, credential=credential, known_hosts=known_hosts,

@@ -417,16 +417,27 @@ class Repo(Record):
     url: Where it was cloned from; null for repo.init.
     branch: Null when HEAD is detached or the directory is gone.
     commit: Null before the first commit.
+    left_out: What a clone leaves out and is not there: files of Git LFS, submodules.
     """
 
-    __slots__ = ("name", "path", "url", "branch", "commit")
+    __slots__ = ("name", "path", "url", "branch", "commit", "left_out")
 
-    def __init__(self, *, name: str, path: str, url: str | None, branch: str | None, commit: str | None) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        path: str,
+        url: str | None,
+        branch: str | None,
+        commit: str | None,
+        left_out: builtins.list[str],
+    ) -> None:
         self.name = name
         self.path = path
         self.url = url
         self.branch = branch
         self.commit = commit
+        self.left_out = left_out
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Repo:
@@ -437,6 +448,7 @@ class Repo(Record):
             url=data["url"],
             branch=data["branch"],
             commit=data["commit"],
+            left_out=data["left_out"],
         )
 
 
@@ -834,13 +846,13 @@ class RepoMethods:
     ) -> Repo:
         """Clone a git repository to code/NAME in a workspace, as the workspace's user.
 
-        It appears there when it is whole, or not at all. `name` follows from the URL by default. Hooks and
-        submodules are left out. Without `credential`, ssh uses the keys of the workspace's user. A clone that is
-        cut off is removed. It has the limits of the workspace's sandbox, and the network in any case. A commit
-        is checked out without a branch.
+        It appears there when it is whole, or not at all. `name` follows from the URL by default. Hooks,
+        submodules and the files of Git LFS are left out; `left_out` says so. Without `credential`, ssh uses the
+        keys of the workspace's user. A clone that is cut off is removed. It has the limits of the workspace's
+        sandbox, and the network in any case, by the node's proxies. A commit is checked out without a branch.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
-        url: https://HOST[:PORT]/PATH, ssh://[USER@]HOST[:PORT]/PATH or USER@HOST:PATH, without password or token
+        url: https://[USER@]HOST[:PORT]/PATH, ssh://[USER@]HOST[:PORT]/PATH or USER@HOST:PATH, without password or token
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
         ref: A branch, a tag, or a whole commit hash (default: the remote's own branch).
         depth: How many commits (default: all).

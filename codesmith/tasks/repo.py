@@ -71,6 +71,7 @@ def clone(
     ):
         repo = client.repo.clone(workspace=workspace, credential=credential, **wanted)
     output.show(repo, COLUMNS, json=json)
+    output.say_left_out(repo)
     return repo
 
 

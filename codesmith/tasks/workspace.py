@@ -58,7 +58,10 @@ def create(
         if wanted and credential:
             wanted["credential"] = credential
         workspace = client.workspace.create(name=name, user=user, ssh_keys=keys, labels=labels, repo=wanted)
+        repos = client.repo.list(workspace=name) if wanted else []
     output.show(workspace, COLUMNS, json=json)
+    for one in repos:
+        output.say_left_out(one)
     return workspace
 
 

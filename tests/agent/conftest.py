@@ -110,7 +110,7 @@ class StandInHelper:
             ended = {"exit_code": 0, "signal": None, "killed_by": None, "truncated": False, "duration_s": 0.1}
             outputs = {"stdout": " ".join(arguments["argv"]), "stderr": ""}
             return {**ended, **outputs, "stdout_encoding": "text", "stderr_encoding": "text", "omitted_bytes": 0}
-        head = {"branch": "main", "commit": "9fceb02d0ae598e95dc970b74767f19372d61af8"}
+        head = {"branch": "main", "commit": "9fceb02d0ae598e95dc970b74767f19372d61af8", "left_out": []}
         if verb in ("repo.clone", "repo.init"):
             return head
         if verb == "repo.read":

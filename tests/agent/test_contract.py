@@ -63,7 +63,7 @@ OpenedWorkspace: id name path user login uid gid mode state labels repos sandbox
 WorkspaceLogin: user host_hint directory environment  WorkspaceDeleted: name deleted user_deleted
 Execution: exit_code signal stdout stdout_encoding stderr stderr_encoding truncated omitted_bytes duration_s killed_by
 Sandbox: workspace limits network enforced state created_at  SandboxDeleted: workspace deleted
-Repo: name path url branch commit  RepoDeleted: name deleted
+Repo: name path url branch commit left_out  RepoDeleted: name deleted
 AuditRecord: time request_id peer_uid method target outcome duration_s
 """  # noqa: E501
 

@@ -6,7 +6,7 @@ import pytest
 
 from agent import gitwords
 from agent.errors import InvalidParams
-from agent.helper.repos import redact
+from agent.giterrors import redact
 
 KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAA\n-----END OPENSSH PRIVATE KEY-----\n"
 HTTPS, SSH = "https://h/p", "git@h:p"
@@ -14,7 +14,8 @@ HTTPS, SSH = "https://h/p", "git@h:p"
 
 @pytest.mark.parametrize(
     "url",
-    ["https://git.example.org/a/b.git", "https://127.0.0.1:8443/x", "https://[::1]:1/x", "ssh://git@host:22/a.git",
+    ["https://git.example.org/a/b.git", "https://127.0.0.1:8443/x", "https://[::1]:1/x", "https://ada@h/p", "https://ada%40corp.example@h:1/p",
+     "ssh://git@host:22/a.git",
      "ssh://host/~me/a", "git@host:team/a.git", "git@host:/srv/a.git", "git@h:~/a"],
 )  # fmt: skip
 def test_a_good_url_stays_as_it_is(url: str) -> None:
@@ -24,7 +25,9 @@ def test_a_good_url_stays_as_it_is(url: str) -> None:
 @pytest.mark.parametrize(
     "url",
     ["", "http://h/p", "git://h/p", "file:///etc", "ext::sh -c id", "/etc", "../x", "-uid", "--upload-pack=id",
-     "https://u@h/p", "https://u:p@h/p", "https://h", "https:///p", "https://-h/p", "https://h:0/p", "https://h:65536/p",
+     "https://u:p@h/p", "https://:p@h/p", "https://@h/p", "https://u:@h/p", "https://u%3ap@h/p",
+     "https://ghp_abcdef@h/p", "https://github_pat_1@h/p", "https://glpat-1@h/p", "https://" + "a1" * 16 + "@h/p",
+     "https://h", "https:///p", "https://-h/p", "https://h:0/p", "https://h:65536/p",
      "https://h:99999999/p", "https://h/p\n", "https://h/p\0", "https://h/p q", "https://h/%0ahost=x", "https://h/?a#b",
      "HTTPS://h/p", "ssh://-oProxyCommand=id/p", "ssh://-u@h/p", "ssh://u:p@h/p", "-u@h:p", "u@-h:p", "u@h:-p", "h:p",
      "u@h::p", "https://h/é", "https://h/" + "a" * 2048, None, 1, ["https://h/p"]],
@@ -70,6 +73,8 @@ def test_a_bad_depth_is_refused(depth: object) -> None:
         (None, HTTPS, {}),
         ({"token": "t"}, HTTPS, {"username": "x-access-token", "password": "t"}),
         ({"username": "u", "password": "p"}, HTTPS, {"username": "u", "password": "p"}),
+        ({"token": "t"}, "https://ada@h/p", {"username": "ada", "password": "t"}),
+        ({"username": "ada@c", "token": "t"}, "https://ada%40c@h/p", {"username": "ada@c", "password": "t"}),
         ({"ssh_key": KEY.replace("\n", "\r\n")}, SSH, {"ssh_key": KEY}),
         ({"ssh_key": KEY.strip()}, "ssh://h/p", {"ssh_key": KEY}),
     ],
@@ -84,7 +89,7 @@ def test_a_good_credential_is_parsed(value: object, url: str, parsed: dict[str, 
         ("geheim", HTTPS), ({}, HTTPS), ({"username": "geheim"}, HTTPS),
         ({"token": "geheim", "password": "geheim"}, HTTPS),
         ({"token": "geheim\nhost=x"}, HTTPS), ({"token": ""}, HTTPS), ({"token": 1}, HTTPS),
-        ({"token": "geheim\0"}, HTTPS),
+        ({"token": "geheim\0"}, HTTPS), ({"username": "bob", "token": "geheim"}, "https://ada@h/p"),
         ({"username": "geheim\n", "token": "x"}, HTTPS), ({"ssh_key": KEY}, HTTPS), ({"token": "geheim"}, SSH),
         ({"ssh_key": "geheim"}, SSH), ({"ssh_key": KEY + "\0"}, SSH), ({"ssh_key": KEY, "token": "geheim"}, SSH),
         ({"token": "g" * 9000}, HTTPS), ({"ssh_key": KEY + "a" * 20000}, SSH),

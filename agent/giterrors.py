@@ -1,0 +1,122 @@
+"""What git and ssh say when they fail: the lines that decide, without secrets, and what helps against it."""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence
+from urllib.parse import urlsplit
+
+STDERR_MAX = 2000
+LINES_MAX = 2
+LINE_MAX = 300
+SHORT_SECRET = 4
+# A credential is read from memory: its path says nothing to anybody.
+MEMORY = re.compile(r'"?/proc/\d+/fd/\d+"?')
+
+
+class Cause(NamedTuple):
+    """Why a clone failed: what such a line looks like, and what helps. {host}, {port}, {keys} are filled in."""
+
+    pattern: str
+    hint: str
+
+
+PROXY = "behind a proxy: https_proxy=http://PROXY:PORT in the node's /etc/environment or /etc/codesmith/environment"
+# The first that fits gives the hint.
+CAUSES = (
+    Cause(
+        r"Host key for .* has changed",
+        "if {host} says that its key changed: take the old one out of ~/.ssh/known_hosts of the workspace's user, and "
+        "give the new one with --known-hosts FILE",
+    ),
+    Cause(
+        r"No .* host key is known for|Host key verification failed",
+        "ssh-keyscan -p {port} {host} > known_hosts, compare it with what {host} publishes, then the same with "
+        "--known-hosts known_hosts",
+    ),
+    Cause(
+        r"Load key .*:|UNPROTECTED PRIVATE KEY",
+        "give a private key without passphrase with --credential-file FILE (ssh-keygen -p -f FILE takes it off), or "
+        "lend the keys of your ssh agent with --forward-agent",
+    ),
+    Cause(r"Permission denied \(|Too many authentication failures|agent refused operation", "{keys}"),
+    Cause(r"ssh: Could not resolve hostname", "on the node: getent hosts {host}"),
+    Cause(
+        r"ssh: connect to host|Connection (?:closed|reset) by|kex_exchange_identification|timed out during banner",
+        "on the node: ssh -v -p {port} {host}",
+    ),
+    Cause(r"Unable to negotiate with", "on the node: ssh -v -p {port} {host}"),
+    Cause(r"resolve proxy|from proxy|[Uu]nsupported proxy|[Pp]roxy CONNECT|CONNECT tunnel|connect to proxy", PROXY),
+    Cause(
+        r"SSL certificate|certificate verification|SSL_ERROR|gnutls_handshake|SSL routines|SSL: ",
+        "if {host} has a certificate of your own authority: on the node, put that into "
+        "/usr/local/share/ca-certificates/NAME.crt and run update-ca-certificates",
+    ),
+    Cause(
+        r"unable to access .*(?:resolve host|[Ff]ailed to connect|[Cc]onnection|timed out|Empty reply)",
+        f"on the node: curl -v https://{{host}}:{{port}}; {PROXY}",
+    ),
+    Cause(
+        r"Authentication failed|could not read (?:Username|Password)|returned error: 40[13]|Access denied|"
+        r"[Ii]nvalid (?:username|credentials)",
+        "{keys}",
+    ),
+    Cause(
+        r"[Rr]epository .*not found|not appear to be a git repository|returned error: 404|could not be found|"
+        r"not exported",
+        "check the URL; hosts say this of a private repository too: {keys}",
+    ),
+    Cause(r"Remote branch .* not found|is no commit of this", "name a branch, a tag or a whole commit hash with --ref"),
+)
+
+
+def deciding(stderr: str) -> str:
+    """Return the one or two lines that say why; git's last word where none is known to do so."""
+    lines = [line.strip() for line in MEMORY.sub("the given file", stderr).splitlines() if line.strip()]
+    known = [line for line in lines if any(re.search(cause.pattern, line) for cause in CAUSES)]
+    last = [line for line in lines if line.startswith(("fatal:", "error:"))][:1] or lines[-1:] or ["no message"]
+    return "; ".join(line[:LINE_MAX] for line in list(dict.fromkeys(known))[:LINES_MAX] or last)
+
+
+def hint_for(stderr: str, url: str, credential: Dict[str, str]) -> str:
+    """Return what helps, as somebody at a command line does it; nothing for a cause that we do not know."""
+    cause = next((cause for cause in CAUSES if re.search(cause.pattern, stderr)), None)
+    if cause is None:
+        return ""
+    is_https = url.startswith("https:")
+    split = urlsplit(url if "://" in url else "ssh://" + url.replace(":", "/", 1))
+    port = split.port or (443 if is_https else 22)
+    return cause.hint.format(host=split.hostname or "", port=port, keys=_keys_hint(is_https, credential))
+
+
+def _keys_hint(is_https: bool, credential: Dict[str, str]) -> str:
+    if is_https and credential:
+        return "give a token that may read it with --credential-file FILE, and its --username if the host wants one"
+    if is_https:
+        return "give a token that may read it with --credential-file FILE"
+    if "agent" in credential:
+        return "ssh-add -l shows the keys that were lent: one of them must be known to the host"
+    return "give a key that the host knows with --credential-file FILE, or lend yours with --forward-agent"
+
+
+def redact(text: str, credential: Dict[str, str], more: Iterable[str] = ()) -> str:
+    """Return a text without secrets, without what steers a terminal, and without URLs' user parts."""
+    for secret in sorted({*_secrets(credential), *more}, key=len, reverse=True):
+        if len(secret) >= SHORT_SECRET:
+            text = text.replace(secret, "[redacted]")
+    text = re.sub(r"(https?://)[^/@\s]+@", r"\1", text)
+    return re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", " ", text)
+
+
+def whole_lines(text: str) -> str:
+    """Return a text without the line that STDERR_MAX cut: half of a secret in it would not be known as one."""
+    return text if len(text) < STDERR_MAX else text.partition("\n")[2]
+
+
+def _secrets(credential: Dict[str, str]) -> Sequence[str]:
+    found: List[str] = [line for field in ("password", "ssh_key") for line in credential.get(field, "").splitlines()]
+    password: Optional[str] = credential.get("password")
+    if password is not None:  # as it travels
+        found.append(base64.b64encode(f"{credential.get('username', '')}:{password}".encode()).decode())
+    return found
