@@ -18,7 +18,9 @@ def dial(path: str = AGENT_SOCKET) -> int:
     try:
         agent.connect(path)
     except OSError as error:
-        sys.stderr.write(f"error: {path}: {error.strerror}\nhint: systemctl start codesmith-agent.socket\n")
+        # A login outside of the clients' group is let in by prepare; nothing has to be started for it.
+        mend = "prepare" if isinstance(error, PermissionError) else "start"
+        sys.stderr.write(f"error: {path}: {error.strerror}\nhint: inv node.{mend}\n")
         return 1
     sources = [0, agent.fileno()]
     while agent.fileno() in sources:

@@ -101,5 +101,7 @@ def _answers(text: str) -> tuple[dict[str, Any], str]:
             return results, ""
     except probe.NONSENSE:
         pass
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    # What helps is in another column.
+    lines = [line.strip().removeprefix("error: ") for line in text.splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith("hint: ")]
     return {}, "; ".join(lines)[-300:] or f"no answer within {AGENT_S} s"

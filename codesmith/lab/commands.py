@@ -53,9 +53,13 @@ def booter(nodes: Sequence[Node]) -> Callable[[Node], Row]:
 
 
 def choose_for_removal(registry: Registry, names: Sequence[str]) -> list[Node]:
-    """Return the nodes to throw away: those named, which need not be in nodes.yaml if they exist, or all it has."""
+    """Return the nodes to throw away: those named, which need not be in nodes.yaml if they exist, or all it has.
+
+    One that is neither there nor in nodes.yaml has no release; it stops no other, and `remover` says so.
+    """
     found = {node.name: Node(node.name, registry.path, lab=node.release) for node in find_nodes()}
-    return [found.get(name) or choose(registry, [name])[0] for name in names] or choose(registry, [])
+    known = {**registry.nodes, **found}
+    return [known.get(name) or Node(name, registry.path) for name in names] or choose(registry, [])
 
 
 def choose_all(registry: Registry, *, yes: bool) -> list[Node]:
@@ -71,9 +75,14 @@ def choose_all(registry: Registry, *, yes: bool) -> list[Node]:
     return kept
 
 
-def remove(node: Node) -> Row:
-    """Throw one node away."""
-    return {"name": node.name, "result": "removed" if Lab().down(node.name) else "was not there"}
+def remover(registry: Registry) -> Callable[[Node], Row]:
+    """Return what throws one node away."""
+
+    def remove(node: Node) -> Row:
+        (chosen,) = [node] if node.lab else choose(registry, [node.name])
+        return {"name": chosen.name, "result": "removed" if Lab().down(chosen.name) else "was not there"}
+
+    return remove
 
 
 def status() -> list[Row]:

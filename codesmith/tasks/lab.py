@@ -41,7 +41,7 @@ def down(
 
     registry = fleet.registry(file)
     nodes = commands.choose_all(registry, yes=yes) if all else commands.choose_for_removal(registry, node or ())
-    return fleet.report(fleet.Chosen(nodes), commands.remove, ("name", "result", "error"), json=json)
+    return fleet.report(fleet.Chosen(nodes), commands.remover(registry), ("name", "result", "error"), json=json)
 
 
 @task(harmless=True)

@@ -209,7 +209,7 @@ def exec_(
 
     Example: workspace.exec demo -- git --version
     """
-    if not argv:
+    if not argv or not argv[0].strip():
         raise CodeSmithError("no command to run", hint=f"inv workspace.exec {name} -- git --version")
     given = arguments.read_input(stdin)
     variables = arguments.parse_pairs(env or [], "--env")

@@ -9,17 +9,20 @@ from typing import Any, Protocol
 from codesmith.errors import NotPrepared, Unreachable, WrongNode
 from codesmith.tunnel.relay import LOST, Stream
 
-AGENT_SOCKET = "/run/codesmith/agent.sock"
+AGENT_FOLDER = "/run/codesmith"
+AGENT_SOCKET = f"{AGENT_FOLDER}/agent.sock"
 AGENT_FILE = "/usr/lib/codesmith/current/agent.pyz"
 NODE_FILE = "/etc/codesmith/node.json"
 ANSWER_MAX_BYTES = 65536
 
 # 00010000 marks a listening socket; the file of a socket outlives its listener.
 FACTS_SCRIPT = f"""\
+gone() {{ if test -e {AGENT_FOLDER}; then test -x {AGENT_FOLDER} && test ! -e {AGENT_SOCKET}; fi; }}
 fact() {{ if "$@" >/dev/null 2>&1; then printf 1; else printf 0; fi; }}
 fact test -e {AGENT_FILE}
 fact grep -q ' 00010000 .* {AGENT_SOCKET}$' /proc/net/unix
 fact test -w {AGENT_SOCKET}
+fact gone
 echo
 if test -e {NODE_FILE}; then cat {NODE_FILE}; fi
 exit 0
@@ -46,6 +49,7 @@ class Facts:
     is_installed: bool
     is_listening: bool
     is_allowed: bool
+    is_gone: bool
     node_id: str
 
 
@@ -66,8 +70,8 @@ def parse_facts(text: str) -> Facts:
     except ValueError:
         data = None
     node_id = data.get("node_id", "") if isinstance(data, dict) else ""
-    installed, listening, allowed = ([flag == "1" for flag in flags.strip()] + [False] * 3)[:3]
-    return Facts(installed, listening, allowed, str(node_id))
+    installed, listening, allowed, gone = ([flag == "1" for flag in flags.strip()] + [False] * 4)[:4]
+    return Facts(installed, listening, allowed, gone, str(node_id))
 
 
 def ensure_prepared(facts: Facts, name: str, login: str) -> None:
@@ -79,6 +83,9 @@ def ensure_prepared(facts: Facts, name: str, login: str) -> None:
         raise Unreachable(
             f"the agent on {name} is stopped: nothing listens at {AGENT_SOCKET}", hint=f"inv node.start --node {name}"
         )
+    if facts.is_gone:
+        problem = f"the agent on {name} runs, but somebody has removed its socket {AGENT_SOCKET}"
+        raise Unreachable(problem, hint=f"inv node.start --node {name}")
     if not facts.is_allowed:
         raise NotPrepared(
             f"the login {login} may not use the agent on {name}: it is not in the group codesmith-clients", hint=prepare

@@ -94,6 +94,27 @@ def test_a_stopped_agent_is_found_over_ssh(ops: Person) -> None:
     assert found["ssh.shell"]["status"] == "ok"
 
 
+@pytest.mark.parametrize("path", ["/run/codesmith/agent.sock", "/run/codesmith"])
+def test_a_socket_that_somebody_removed_is_told_and_comes_back(ops: Person, path: str) -> None:
+    ops.on("web1", f"rm -r {path}")
+    ops.runs("inv node.disconnect --node web1", check=False)
+    said = ops.fails("inv workspace.list --node web1", code=5).err
+    assert "the agent on web1 runs, but somebody has removed its socket /run/codesmith/agent.sock" in said
+    assert "hint: inv node.start --node web1" in said
+    found = examine(ops, code=1)
+    assert found["agent.answers"]["detail"] == "no: /run/codesmith/agent.sock: No such file or directory"
+    assert told(found["agent.answers"]) == ("fail", "inv node.restart --node web1; inv node.logs --node web1")
+    ops.runs("inv node.start --node web1")
+    ops.runs("inv workspace.list --node web1")
+
+
+def test_a_helpers_socket_that_somebody_removed_comes_back(ops: Person) -> None:
+    ops.on("web1", "rm /run/codesmith-helper/helper.sock")
+    assert "does not answer" in ops.fails("inv user.create nobody --node web1", code=6).err
+    ops.runs("inv node.restart --node web1")
+    ops.runs("inv user.create somebody --node web1")
+
+
 def test_a_unit_that_does_not_start_at_boot_is_a_warning(ops: Person) -> None:
     wants, reload = "/etc/systemd/system/multi-user.target.wants/codesmith-agent.service", "systemctl daemon-reload"
     with on_node(ops, f"mv {wants} /root/wants; {reload}", f"mv /root/wants {wants}; {reload}"):
@@ -156,7 +177,8 @@ def test_a_login_without_sudo_sees_what_it_can(ops: Person) -> None:
         assert found["agent.units"]["status"] == "ok"
         # It is not in the clients' group, and the doctor calls the agent as clients do.
         assert found["agent.answers"]["status"] == "fail"
-        assert "ermission denied" in found["agent.answers"]["detail"]
+        assert found["agent.answers"]["detail"] == "no: /run/codesmith/agent.sock: Permission denied"
+        assert told(found["agent.answers"]) == ("fail", "inv node.prepare --node web1; inv node.logs --node web1")
         ops.on("web1", "gpasswd -a plain codesmith-clients")
         found = examine(ops, code=0)
     assert found["agent.answers"]["status"] == "ok"

@@ -60,6 +60,19 @@ def test_a_release_on_the_command_line_needs_no_entry(inv):
     assert inv("lab.down", "--all", "--yes").stdout == "extra\tremoved\t\n"
 
 
+def test_down_removes_what_is_there_and_reports_what_is_not(inv):
+    rows(inv("lab.up", "--json"))
+    done = inv("lab.down", "--node", "gone", "--node", "near", "--node", "far", "--json")
+    gone, near, far = json.loads(done.stdout)
+    assert near == {"name": "near", "result": "removed"}
+    assert (gone["name"], gone["kind"]) == ("gone", "UnknownNode")
+    assert "no node 'gone'" in gone["error"] and "is no lab node" in far["error"]
+    assert (done.returncode, done.stderr.splitlines()[0]) == (1, "error: 2 of 3 nodes failed:")
+    assert rows(inv("lab.status", "--json")) == []
+    alone = inv("lab.down", "--node", "gone")
+    assert (alone.returncode, alone.stderr.startswith("error: no node 'gone' in ")) == (3, True)
+
+
 @pytest.mark.parametrize(
     ("words", "code", "problem"),
     [

@@ -61,6 +61,7 @@ def test_taking_all_keys_away_is_asked_for_by_name(place):
     ("words", "says"),
     [
         ("workspace.exec demo --env X= -- true", "error: --env: X has no value\nhint: for an empty variable: -- env"),
+        ("workspace.exec demo --", "error: no command to run\nhint: "),
         ("workspace.update demo --label team=", "error: --label: team has no value\nhint: "),
         ("workspace.list --label team=", "error: --label: team has no value\nhint: "),
         ("workspace.list --label =a", "error: --label takes KEY=VALUE, not '=a'\nhint: "),
@@ -77,6 +78,13 @@ def test_an_option_with_nothing_in_it_is_an_error(place, words, says):
             done = run(*words.split())
             assert (done.returncode, done.stdout, server.requests) == (1, "", [])
         assert done.stderr.startswith(says)
+
+
+def test_an_empty_word_is_no_command(place):
+    with scripted(place.endpoint()) as server:
+        done = place.inv("workspace.exec", "demo", "--", "", "x")
+        assert (done.returncode, server.requests) == (1, [])
+    assert done.stderr.startswith("error: no command to run\nhint: ")
 
 
 @pytest.mark.parametrize("name", ["CODESMITH_NODE", "CODESMITH_NODES", "CODESMITH_HOME", "CODESMITH_REQUEST_ID"])

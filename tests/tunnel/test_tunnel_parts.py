@@ -27,6 +27,7 @@ FACTS = {
     "id is no object": ("111", "[]", NotPrepared, "no CodeSmith agent"),
     "stopped": ("101", ID, Unreachable, "is stopped"),
     "not in the group": ("110", ID, NotPrepared, "codesmith-clients"),
+    "socket removed": ("1101", ID, Unreachable, "removed its socket"),
     "garbage": ("?", "?", NotPrepared, "no CodeSmith agent"),
     "nothing": ("", "", NotPrepared, "no CodeSmith agent"),
 }
@@ -41,7 +42,7 @@ def test_facts_name_the_reason(flags, document, error, words):
         return
     with pytest.raises(error, match=words) as caught:
         proof.ensure_prepared(facts, "web1", "ops")
-    assert caught.value.hint == f"inv node.{'start' if words == 'is stopped' else 'prepare'} --node web1"
+    assert caught.value.hint == f"inv node.{'start' if error is Unreachable else 'prepare'} --node web1"
 
 
 ANSWERS = {

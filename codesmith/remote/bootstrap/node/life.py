@@ -1,11 +1,13 @@
 """Start the agent, and wait for its answer: a unit that systemd has started may still end at once.
 
-Runs on the node as root: `python3 -I -S -c PROGRAM`. Standard input: a line of JSON {"stop", "start", "path", "unit"}.
+Runs on the node as root: `python3 -I -S -c PROGRAM`. Standard input: a line of JSON {"stop", "start", "path", "unit",
+"sockets"}; where the file of one of these is gone all units are restarted: otherwise systemd does not make it again.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 
@@ -18,7 +20,8 @@ def main() -> int:
     job = json.loads(sys.stdin.buffer.readline())
     since = time.time()
     try:
-        restart(job["stop"], job["start"])
+        is_whole = all(map(os.path.exists, job["sockets"]))
+        restart(job["stop"] if is_whole else job["start"], job["start"])
         wait_for_answer(job["path"], job["unit"], "", since)
     except Failed as failed:
         said = failed.stderr.splitlines()
