@@ -157,6 +157,7 @@ def test_both_carriers_give_the_same_errors(
 
 
 def test_a_wrong_password_is_given_once(desk: Desk, carrier: str) -> None:
+    desk.sshd("KbdInteractiveAuthentication yes")
     target = replace(wrong_password(desk), carrier=carrier)
     before = failures(desk.node)
     with pytest.raises(SecretRefused):

@@ -17,6 +17,7 @@ from carrier_desk import SECRET, Desk, changed, eventually, run, unknown, wrong_
 from remote_logins import add_login
 
 from codesmith.errors import (
+    AuthenticationFailed,
     HostKeyChanged,
     HostKeyUnknown,
     Unreachable,
@@ -86,6 +87,15 @@ def test_the_configuration_changes_neither_who_we_are_nor_what_runs(desk: Desk, 
         assert not (desk.folder / "local-command").exists()
         assert "7777" not in desk.node.run(["ss", "-ltn"]).stdout
         assert not (desk.folder / "own_known_hosts").exists()
+
+
+def test_a_gateway_is_not_entered_by_a_connection_of_somebody_else(desk: Desk, carrier: str) -> None:
+    key = " ".join((desk.folder / "known_hosts").read_text().split()[1:3])
+    evil = EVIL.format(folder=desk.folder, identity=desk.identity, key=key)
+    behind = f"Host web\n HostName 127.0.0.1\n HostKeyAlias {desk.host}\n ProxyJump nobody-there@{desk.host}\n"
+    desk.configure(behind + evil)
+    with root_session(desk, desk.host), pytest.raises(AuthenticationFailed, match="nobody-there"):
+        run(resolve(desk.entry(ssh=carrier)))
 
 
 class root_session:

@@ -39,14 +39,15 @@ sys.exit(not answer)
 class AskPass:
     """Answers with what is `given`. What is not ends the attempt by `stop`, before an answer that would count.
 
-    `missing` is then the secret to ask a person for; `used` are those that were given to ssh. A key whose passphrase is
-    not known is left out: another may open.
+    `missing` is then the secret to ask a person for; `used` are those that were given to ssh; `place` asked last. A key
+    whose passphrase is not known is left out: another may open.
     """
 
     def __init__(self, folder: Folder, places: Sequence[Target], given: Mapping[Wanted, str]) -> None:
         self._places, self._given = places, given
         self.missing: Wanted | None = None
         self.used: list[Wanted] = []
+        self.place = places[0]
         self.stop: Callable[[], None] = lambda: None
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.bind(str(folder.path / "ask"))
@@ -81,7 +82,8 @@ class AskPass:
         try:
             said = b"".join(iter(lambda: line.recv(QUESTION_MAX_BYTES), b""))
             number, _, question = said.decode("utf-8", "surrogateescape").partition(" ")
-            answer = self._known(wanted_for(question, self._places[int(number)]))
+            self.place = self._places[int(number)]
+            answer = self._known(wanted_for(question, self.place))
             if answer:
                 line.sendall(b"+" + answer.encode(errors="surrogateescape") + b"\n")
         except OSError:

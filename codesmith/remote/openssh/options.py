@@ -106,6 +106,8 @@ class Way:
         command = ["ssh", "-E", str(self.log), *([] if place.alias else ["-F", "none"]), *_options(options)]
         for identity in place.identities:
             command += _options({"IdentityFile": _quoted(identity)})
+        if not place.alias:  # there is no configuration that says so
+            command += _options(_own_way(place))
         if place.identities_only:
             command += _options({"IdentitiesOnly": "yes"})
         if len(self.places) > 1:
@@ -118,6 +120,11 @@ class Way:
         asking = ["env", f"SSH_ASKPASS={self.askpass[0]}"]
         command = shlex.join([*asking, *self._ssh(), *_options(SINGLE)]).replace("%", "%%")
         return f"{command} -W '[%h]:%p' {shlex.join(_destination(self.places[0])).replace('%', '%%')}"
+
+
+def _own_way(place: Target) -> dict[str, str]:
+    way = {"IdentityAgent": place.identity_agent, "ProxyCommand": place.proxy_command}
+    return {name: value.replace("%", "%%") for name, value in way.items() if value}
 
 
 def _destination(place: Target) -> list[str]:

@@ -87,7 +87,7 @@ def _refused(
 ) -> AuthenticationFailed:
     """Return why nobody was let in; about a secret where that could help."""
     found = next((match for line in said if (match := DENIED.search(line))), None)
-    place = _login(places, found[1], found[2]) if found and found[1] else places[0]
+    place = _login(places, found[1], found[2]) if found and found[1] else askpass.place
     tried = [match[1] for line in lines if (match := OFFERED.match(line))]
     parts = [_reason(place, lines, found[3] if found else "")]
     parts.append(f"tried: {', '.join(dict.fromkeys(tried)) or 'no key'}")
