@@ -288,6 +288,7 @@ def state_row(state: EndpointState) -> Row:
         "since",
         "agent_version",
         "node_id",
+        "carrier",
         "reason",
         "registry",
     )
@@ -350,6 +351,7 @@ def _stopped(node: Node) -> Row:
         "since": None,
         "agent_version": "",
         "node_id": "",
+        "carrier": "",
         "reason": "",
         "registry": str(node.registry),
     }

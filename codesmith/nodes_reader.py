@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     import yaml
 
 NAME = r"[a-z0-9]([a-z0-9-]{0,26}[a-z0-9])?"
+CARRIERS = ("openssh", "fabric")
 RELEASES = ("bookworm", "trixie", "bullseye")
-NODE_KEYS = ("host", "user", "port", "identity", "tags", "labels", "endpoint", "lab")
+NODE_KEYS = ("host", "user", "port", "identity", "tags", "labels", "endpoint", "lab", "ssh")
 TOP_KEYS = ("default", "nodes")
 SSH_KEYS = ("host", "user", "port", "identity")
 
@@ -29,6 +30,7 @@ EXPECTED = {
     "tags": "a list of words, as [eu, test]",
     "labels": "a mapping of words to words, as {rack: r7}",
     "endpoint": "unix or tcp:PORT with a port from 1 to 65535",
+    "ssh": "openssh (the ssh of this machine) or fabric; without it the one that works",
     "lab": " or ".join((", ".join(RELEASES[:-1]), RELEASES[-1])),
 }
 # A leading "-" would be an option of ssh; spaces, quotes and control characters have no place in either word.
@@ -244,7 +246,8 @@ def _is_fine(word: str, text: str) -> bool:
     if word == "endpoint":
         found = re.fullmatch(r"unix|tcp:([1-9][0-9]{0,4})", text)
         return found is not None and int(found[1] or 1) <= 65535
-    return word != "lab" or text in RELEASES
+    allowed = {"lab": RELEASES, "ssh": CARRIERS}
+    return text in allowed.get(word, (text,))
 
 
 def _guess(word: str, known: tuple[str, ...]) -> str:

@@ -27,12 +27,14 @@ class Node:
     labels: tuple[tuple[str, str], ...] = ()
     endpoint: str = "unix"
     lab: str | None = None
+    ssh: str | None = None
 
     @property
     def key(self) -> str:
         """Name the local socket: any change to how the node is reached gives another one."""
         name = [self.name, str(self.registry)]
         fields = [*name, self.host, self.user, self.port, self.identity, self.lab, self.endpoint]
+        fields += [self.ssh] if self.ssh else []
         return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:16]
 
     @property

@@ -52,7 +52,8 @@ def follow(node: Node, lines: int, show: Callable[[str], bool]) -> None:
     Nothing keeps running on the node. Unreachable when the connection is lost: lines may be missing from then on.
     """
     from codesmith.remote.bootstrap.probe import PYTHON, payload, program
-    from codesmith.remote.connection import connect, run_script
+    from codesmith.remote.carriers import connect
+    from codesmith.remote.script import run_script
     from codesmith.remote.target import resolve
 
     def take(line: bytes) -> None:
@@ -83,7 +84,8 @@ def _journalctl(lines: int) -> list[str]:
 
 
 def _run(node: Node, script: str, what: str, data: bytes = b"") -> str:
-    from codesmith.remote.connection import connect, run_script
+    from codesmith.remote.carriers import connect
+    from codesmith.remote.script import run_script
     from codesmith.remote.target import resolve
 
     with connect(resolve(node)) as connection:

@@ -37,6 +37,7 @@ CODES = {
     "registry.known-hosts": "Nobody else can write the pinned host keys beside nodes.yaml.",
     "runtime.directory": "The directory of the local sockets is yours alone.",
     "runtime.sockets": "Every local socket has a process behind it.",
+    "ssh.carrier": "Which program holds the connection: fabric, or openssh (the ssh of this machine).",
     "ssh.config": "nodes.yaml and the ssh configuration say how the node is reached.",
     "ssh.host-key": "The node shows the host key that is pinned.",
     "ssh.identity": "The private key that nodes.yaml names is there, and only yours to read.",

@@ -14,7 +14,7 @@ from codesmith.remote.bootstrap.facts import Facts
 from codesmith.remote.script import PATH, ScriptResult, name_of, run_script
 
 if TYPE_CHECKING:
-    from codesmith.remote.connection import NodeConnection
+    from codesmith.remote.carrier import Carrier
 
 LOOK_TIMEOUT_S = 60.0
 AGENT_S = 5
@@ -49,7 +49,7 @@ class Look:
     silence: str
 
 
-def look(connection: NodeConnection, wish: layout.Wish) -> Look:
+def look(connection: Carrier, wish: layout.Wish) -> Look:
     """Return what the node has now; nothing is changed there."""
     mark = secrets.token_hex(16)
     begun = time.time()

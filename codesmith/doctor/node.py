@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from codesmith.registry import Node
-    from codesmith.remote.connection import NodeConnection
+    from codesmith.remote.carrier import Carrier
     from codesmith.remote.target import Target
 
 CONNECT_TIMEOUT_S = 10.0
@@ -43,7 +43,7 @@ def _check(node: Node) -> Iterator[Finding]:
 
 
 def _beyond(say: Reporter, node: Node, target: Target) -> Iterator[Finding]:
-    from codesmith.remote.connection import connect
+    from codesmith.remote.carriers import connect
 
     try:
         connection = connect(target, timeout_s=CONNECT_TIMEOUT_S)
@@ -52,6 +52,7 @@ def _beyond(say: Reporter, node: Node, target: Target) -> Iterator[Finding]:
         return
     with connection:
         yield from _way(say, target)
+        yield _carrier(say, target, connection.carrier)
         yield from _inside(say, node, connection)
 
 
@@ -68,6 +69,15 @@ def _way(say: Reporter, target: Target, *, as_far_as: str = "") -> Iterator[Find
         yield say.ok(code, detail)
 
 
+def _carrier(say: Reporter, target: Target, carrier: str) -> Finding:
+    from codesmith.remote.carriers import recall
+
+    if target.carrier:
+        return say.ok("ssh.carrier", f"{carrier}, as nodes.yaml says")
+    why = recall(target) if carrier == "openssh" else ""
+    return say.ok("ssh.carrier", f"{carrier}; fabric ended with: {why}" if why else carrier)
+
+
 def _no_way(say: Reporter, target: Target, error: CodeSmithError) -> Iterator[Finding]:
     code = "ssh.reach"
     if isinstance(error, (HostKeyUnknown, HostKeyChanged)):
@@ -78,7 +88,7 @@ def _no_way(say: Reporter, target: Target, error: CodeSmithError) -> Iterator[Fi
     yield say.error(code, error, target.ssh_line("ssh -v", "true"))
 
 
-def _inside(say: Reporter, node: Node, connection: NodeConnection) -> Iterator[Finding]:
+def _inside(say: Reporter, node: Node, connection: Carrier) -> Iterator[Finding]:
     from codesmith.doctor.judge import judge
     from codesmith.doctor.look import look
     from codesmith.remote.bootstrap.layout import wish_for

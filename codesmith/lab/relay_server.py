@@ -103,6 +103,7 @@ class Server:
             try:
                 there = upward.drain(far_writer)
                 await _together(sender, there, downward.fill(far_reader, down), downward.drain(writer))
+                await _together(_flush(far_writer), _flush(writer))
             finally:
                 far_writer.transport.abort()
         except OSError:
@@ -110,6 +111,12 @@ class Server:
         finally:
             sender.cancel()
             writer.transport.abort()
+
+
+async def _flush(writer: asyncio.StreamWriter) -> None:
+    """Close once everything is sent: `abort` discards what asyncio still buffers, up to 64 KiB."""
+    writer.close()
+    await writer.wait_closed()
 
 
 def _answer_line(text: str) -> None:

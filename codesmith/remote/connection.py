@@ -18,6 +18,7 @@ import paramiko
 from codesmith import wiretap
 from codesmith.errors import CodeSmithError
 from codesmith.remote import hostkeys
+from codesmith.remote.carrier import FABRIC
 from codesmith.remote.deadline import Deadline
 from codesmith.remote.heartbeat import Heartbeat
 from codesmith.remote.hostkeys import HostKey, Pin
@@ -38,6 +39,7 @@ class NodeConnection(fabric.Connection):  # type: ignore[misc]
     """A fabric.Connection that knows its target and takes its gateway along when it closes."""
 
     # Class attributes first: Fabric turns unknown attributes into configuration.
+    carrier: str = FABRIC
     target: Target | None = None
     release: Callable[[], None] | None = None
     secrets: Secrets = SHARED
@@ -90,27 +92,29 @@ def connect(target: Target, *, timeout_s: float = 10.0, secrets: Secrets = SHARE
     heartbeat watches it: a connection whose network is gone ends by itself.
     """
 
-    def attempt(given: Mapping[Wanted, str]) -> NodeConnection:
-        with wiretap.shown("ssh", f"{target} connect") as told:
-            opened = _persist(partial(_connect, given), target, Deadline(timeout_s))
-            told.append(str(opened.transport.remote_version))
-        return opened
-
-    connection = secrets.supply(attempt)
+    connection = secrets.supply(lambda given: attempt(target, timeout_s, given))
     connection.secrets = secrets
     return connection
 
 
+def attempt(target: Target, timeout_s: float, given: Mapping[Wanted, str]) -> NodeConnection:
+    """Connect once, with the secrets that are `given`; SecretNeeded names one that is wanted."""
+    with wiretap.shown("ssh", f"{target} connect") as told:
+        opened = persist(partial(_connect, given), target, Deadline(timeout_s))
+        told.append(str(opened.transport.remote_version))
+    return opened
+
+
 def fetch_host_key(target: Target, *, timeout_s: float = 10.0) -> HostKey:
     """Return the host key that `target` shows now; no login is tried."""
-    return SHARED.supply(lambda given: _persist(partial(_fetch_host_key, given), target, Deadline(timeout_s)))
+    return SHARED.supply(lambda given: persist(partial(_fetch_host_key, given), target, Deadline(timeout_s)))
 
 
-def _persist(attempt: Callable[[Target, Deadline], T], target: Target, deadline: Deadline) -> T:
+def persist(once: Callable[[Target, Deadline], T], target: Target, deadline: Deadline) -> T:
     """Try again while sshd turns us away: it drops connections by chance when many begin at once (MaxStartups)."""
     for tries in itertools.count(1):
         try:
-            return attempt(target, deadline)
+            return once(target, deadline)
         except TurnedAway as error:
             if tries >= error.attempts or not deadline.pause():
                 raise
@@ -153,7 +157,7 @@ def _connect(given: Mapping[Wanted, str], target: Target, deadline: Deadline) ->
 
 def _enter(given: Mapping[Wanted, str], gateway: Target, deadline: Deadline) -> NodeConnection:
     """Connect to a gateway, which may turn us away like any node."""
-    return _persist(partial(_connect, given), gateway, deadline)
+    return persist(partial(_connect, given), gateway, deadline)
 
 
 def _fetch_host_key(given: Mapping[Wanted, str], target: Target, deadline: Deadline) -> HostKey:

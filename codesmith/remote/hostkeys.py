@@ -66,7 +66,7 @@ def _parse_line(path: Path, number: int, line: str, name: str) -> Pin | None:
     fields = line.split()
     marker = fields.pop(0) if fields and fields[0].startswith("@") else ""
     # Certificates are not supported, so the line of an authority says nothing about a plain key.
-    if len(fields) < 3 or fields[0].startswith("#") or marker not in ("", "@revoked") or not _names(fields[0], name):
+    if len(fields) < 3 or fields[0].startswith("#") or marker not in ("", "@revoked") or not names(fields[0], name):
         return None
     try:
         blob = base64.b64decode(fields[2], validate=True)
@@ -75,7 +75,7 @@ def _parse_line(path: Path, number: int, line: str, name: str) -> Pin | None:
     return Pin(path, number, HostKey(fields[1], blob), marker == "@revoked")
 
 
-def _names(patterns: str, name: str) -> bool:
+def names(patterns: str, name: str) -> bool:
     """Say whether a known_hosts host field covers `name`: hashed, plain, wildcards, and `!` to exclude."""
     if patterns.startswith("|1|"):
         return _is_hash_of(patterns, name)

@@ -43,7 +43,7 @@ class PasswordLogin:
         return further == []
 
     def _by_password(self, transport: paramiko.Transport) -> list[str] | None:
-        password = self._answer(self._wanted_password())
+        password = self._answer(wanted_password(self._target))
         if password is None:
             return None
         # Bytes: a terminal's encoding need not be UTF-8. No fallback: it would be a second attempt.
@@ -51,7 +51,7 @@ class PasswordLogin:
 
     def _by_questions(self, transport: paramiko.Transport) -> list[str]:
         def answer(title: str, instructions: str, questions: list[tuple[str, bool]]) -> list[bytes]:  # noqa: ARG001
-            answers = [self._answer(self._wanted_answer(text)) for text, _ in questions]
+            answers = [self._answer(wanted_answer(self._target, text)) for text, _ in questions]
             if None in answers:
                 raise _Unanswered("a question that nobody answered")
             return [one for one in answers if one is not None]
@@ -66,14 +66,17 @@ class PasswordLogin:
         self._used.append(wanted)
         return value.encode(errors="surrogateescape")
 
-    def _wanted_password(self) -> Wanted:
-        target = self._target
-        return Wanted(PASSWORD, _login(target), f"{target.name}: password of {target.user} ({_place(target)}): ")
 
-    def _wanted_answer(self, question: str) -> Wanted:
-        if re.search(r"\bpassword\b", question, re.IGNORECASE):
-            return self._wanted_password()
-        return Wanted(ANSWER, f"{_login(self._target)} {question}", f"{self._target.name}: {question}")
+def wanted_password(target: Target) -> Wanted:
+    """Return what to ask for where a login wants its password."""
+    return Wanted(PASSWORD, _login(target), f"{target.name}: password of {target.user} ({_place(target)}): ")
+
+
+def wanted_answer(target: Target, question: str) -> Wanted:
+    """Return what to ask for where sshd asks a question of its own."""
+    if re.search(r"\bpassword\b", question, re.IGNORECASE):
+        return wanted_password(target)
+    return Wanted(ANSWER, f"{_login(target)} {question}", f"{target.name}: {question}")
 
 
 def methods_offered(transport: paramiko.Transport, user: str) -> Sequence[str]:

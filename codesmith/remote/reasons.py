@@ -34,6 +34,10 @@ class TurnedAway(Unreachable):
     attempts = 3
 
 
+class Incompatible(Unreachable):
+    """paramiko does not do what this sshd, or the configuration of the way to it, wants."""
+
+
 @contextlib.contextmanager
 def translated(target: Target, timeout_s: float) -> Iterator[None]:
     """Raise what a socket or paramiko raises as an error of ours."""
@@ -64,7 +68,19 @@ def gateway_refused(target: Target, gateway: Target) -> Iterator[None]:
 
 def unreachable(target: Target, error: BaseException, timeout_s: float) -> Unreachable:
     """Say why `target` could not be reached."""
-    return Unreachable(f"node {target}: {_reason(target, error, timeout_s)}", hint=_how_to_look(target))
+    kind = Incompatible if _is_incompatible(error) else Unreachable
+    return kind(f"node {target}: {_reason(target, error, timeout_s)}", hint=_how_to_look(target))
+
+
+def _is_incompatible(error: BaseException) -> bool:
+    is_late = str(error) in TIMED_OUT or isinstance(error.__context__, TimeoutError)
+    return isinstance(error, paramiko.SSHException) and not is_late and "banner" not in str(error).lower()
+
+
+def only_openssh(target: Target) -> Incompatible:
+    """Say what of the ssh configuration paramiko does not do."""
+    problem = f"node {target}: {target.only_openssh} in its ssh configuration needs OpenSSH"
+    return Incompatible(problem, hint="in nodes.yaml: `ssh: openssh`, or no `ssh:` at all")
 
 
 def turned_away(target: Target, said: str) -> TurnedAway:

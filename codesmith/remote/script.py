@@ -25,7 +25,7 @@ from codesmith.remote.target import target_of
 from codesmith.secret import SHARED, Secrets, Wanted
 
 if TYPE_CHECKING:
-    import fabric
+    from codesmith.remote.carrier import Carrier
 
 # Hold no quote, backslash, exclamation mark or line break inside the quotes: the same to every login shell. `read`
 # takes its line byte by byte, so what follows on standard input is left to the script. An rc file that reads a line or
@@ -79,7 +79,7 @@ class ScriptResult:
 
 
 def run_script(
-    connection: fabric.Connection,
+    connection: Carrier,
     script: str,
     payload: bytes = b"",
     *,
@@ -121,7 +121,7 @@ class _Job:
 
     def run(self, root: Sudo | None) -> ScriptResult:
         """Run it once, as root if a way to become root is given."""
-        target = getattr(self.connection, "target", None) or self.connection.host
+        target = target_of(self.connection)
         words = self.script.strip().partition("\n")[0][:SHOWN_MAX]
         what = f"{target} script {'as root ' if root else ''}{words!r}, {len(self.payload)} bytes of input"
         with wiretap.shown("ssh", what) as told:

@@ -59,8 +59,8 @@ class Sudo:
 
 def wanted(connection: Any, name: str) -> Wanted:
     """Return what to ask for where sudo wants a password."""
-    user = connection.user
-    return Wanted(SUDO, f"{user}@{connection.host}:{connection.port}", f"{name}: sudo password of {user}: ")
+    to = target_of(connection)
+    return Wanted(SUDO, f"{to.user}@{to.host}:{to.port}", f"{name}: sudo password of {to.user}: ")
 
 
 def check(password: str, name: str) -> None:
@@ -74,7 +74,7 @@ def check(password: str, name: str) -> None:
 
 def refusal(connection: Any, name: str, sudo: Sudo, said: str) -> AuthenticationFailed:
     """Return why sudo did not make us root; SecretNeeded or SecretRefused where that is about the password."""
-    user, secret = connection.user, wanted(connection, name).to_dict()
+    user, secret = target_of(connection).user, wanted(connection, name).to_dict()
     words = said.replace(sudo.prompt, "").strip()
     allow = f"on the node, as root: echo '{user} ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/{user}; or log in as root"
     cannot = f"node {name}: {user} cannot become root"

@@ -28,6 +28,8 @@ SSH_PORT = 22
 PASSWORDS = ("password", "keyboard-interactive")
 SSH_G_TIMEOUT_S = 10
 KNOWN_HOSTS = ("~/.ssh/known_hosts", "/etc/ssh/ssh_known_hosts")
+# Options that paramiko does not do, and without which the way may lead elsewhere or nowhere.
+ONLY_OPENSSH = {name: name.lower() for name in ("ProxyUseFdpass", "BindAddress", "BindInterface")}
 IDENTITIES = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
 
 
@@ -53,6 +55,9 @@ class Target:
     jumps: int = 0
     # What ssh is asked for where its configuration leads to `host`.
     alias: str = ""
+    # The carrier that nodes.yaml asks for; and what of the ssh configuration only OpenSSH does.
+    carrier: str = ""
+    only_openssh: str = ""
 
     @property
     def key_name(self) -> str:
@@ -83,7 +88,7 @@ def resolve(node: Node) -> Target:
         return _lab_target(node)
     identity = (str(node.identity_path),) if node.identity_path else ()
     host, port = split_port(node.host or node.name)
-    wanted = Target(node.name, host, node.port or port, node.user or "", identity)
+    wanted = Target(node.name, host, node.port or port, node.user or "", identity, carrier=node.ssh or "")
     return resolve_host(wanted, first_known_hosts=(node.known_hosts,))
 
 
@@ -120,6 +125,7 @@ def _lab_target(node: Node) -> Target:
         host_key_alias=found.host if node.host or node.port else None,
         # A lab node is made anew, and its key with it: what the lab says goes before what was pinned.
         known_hosts=(found.known_hosts, node.known_hosts),
+        carrier=node.ssh or "",
     )
 
 
@@ -206,6 +212,7 @@ def _merge(wanted: Target, config: Mapping[str, list[str]], first_known_hosts: t
         passwords=_passwords(config),
         is_batch=one("batchmode") == "yes",
         known_hosts=(*first_known_hosts, *map(Path, _known_hosts(config, tokens))),
+        only_openssh=next((name for name, keyword in ONLY_OPENSSH.items() if one(keyword) not in (None, "no")), ""),
     )
 
 

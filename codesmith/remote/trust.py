@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codesmith.errors import Cancelled, CodeSmithError
-from codesmith.remote.connection import fetch_host_key
+from codesmith.remote.carriers import fetch_host_key
 from codesmith.remote.hostkeys import HostKey, pins, verify
 from codesmith.remote.target import resolve
 

@@ -15,7 +15,7 @@ import fabric
 
 from codesmith.errors import CodeSmithError
 from codesmith.remote.deadline import Deadline
-from codesmith.remote.reasons import NoNameServer, gateway_refused
+from codesmith.remote.reasons import NoNameServer, gateway_refused, only_openssh
 from codesmith.remote.target import Target, resolve_host, split_port
 
 MAX_JUMPS = 8
@@ -26,6 +26,8 @@ Connect = Callable[[Target, Deadline], fabric.Connection]
 
 def open_way(target: Target, deadline: Deadline, connect: Connect) -> tuple[Any, Callable[[], None]]:
     """Return a socket to the node's sshd and what closes the way behind it; `connect` enters a gateway."""
+    if target.only_openssh:
+        raise only_openssh(target)
     if target.proxy_jump:
         return _through_gateway(target, target.proxy_jump, deadline, connect)
     if target.proxy_command:
@@ -78,12 +80,7 @@ def _addresses(host: str, port: int, deadline: Deadline) -> list[Any]:
 
 def _through_gateway(target: Target, jump: str, deadline: Deadline, connect: Connect) -> tuple[Any, Callable[[], None]]:
     *before, last = jump.split(",")
-    gateway = _gateway_target(target, last.strip(), ",".join(before))
-    if gateway.jumps > MAX_JUMPS:
-        raise CodeSmithError(
-            f"node {target.name}: more than {MAX_JUMPS} ProxyJump hosts in a row: do they lead in a circle?",
-            hint=f"look: ssh -G {gateway.host} | grep -i proxyjump; for a host that needs none: ProxyJump none",
-        )
+    gateway = gateway_target(target, last.strip(), ",".join(before))
     connection = connect(gateway, deadline)
     try:
         with gateway_refused(target, gateway):
@@ -96,12 +93,18 @@ def _through_gateway(target: Target, jump: str, deadline: Deadline, connect: Con
     return channel, connection.close
 
 
-def _gateway_target(target: Target, jump: str, before: str) -> Target:
+def gateway_target(target: Target, jump: str, before: str) -> Target:
+    """Return the gateway `jump` of `target`, which the gateways `before` lead to; too many in a row are an error."""
     text = jump.removeprefix("ssh://")
     user, _, place = text.rpartition("@")
     host, port = split_port(place)
     wanted = Target(f"{target.name} via {host}", host, port, user, target.identities, jumps=target.jumps + 1)
     found = resolve_host(wanted, first_known_hosts=target.known_hosts[:1])
+    if found.jumps > MAX_JUMPS:
+        raise CodeSmithError(
+            f"node {target.name}: more than {MAX_JUMPS} ProxyJump hosts in a row: do they lead in a circle?",
+            hint=f"look: ssh -G {found.host} | grep -i proxyjump; for a host that needs none: ProxyJump none",
+        )
     return found if not before else replace(found, proxy_jump=before)
 
 

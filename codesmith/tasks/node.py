@@ -187,9 +187,10 @@ def logs(
         "tag": "A tag of the node; repeatable (default: none).",
         "label": "A label as KEY=VALUE; repeatable (default: none).",
         "endpoint": "unix, or tcp:PORT for tools that need a port (default: unix).",
+        "ssh": "What holds the SSH connection: openssh or fabric (default: fabric, and openssh where that fails).",
         "lab": "A throw-away node of this machine with this Debian release (default: a server of yours).",
     },
-    choices={"lab": ("bookworm", "trixie", "bullseye")},
+    choices={"lab": ("bookworm", "trixie", "bullseye"), "ssh": ("openssh", "fabric")},
 )
 def add(
     c: Context,
@@ -201,12 +202,14 @@ def add(
     tag: list[str] | None = None,
     label: list[str] | None = None,
     endpoint: str | None = None,
+    ssh: str | None = None,
     lab: str | None = None,
     file: str = "",
     json: bool = False,
 ) -> dict[str, Any]:
     """Add a node to nodes.yaml; its comments and order stay."""
-    settings = {"host": host, "user": user, "port": port, "identity": identity, "endpoint": endpoint, "lab": lab}
+    way = {"host": host, "user": user, "port": port, "identity": identity, "ssh": ssh}
+    settings = {**way, "endpoint": endpoint, "lab": lab}
     row = fleet.add(file, name, settings, tags=tag or [], labels=label or [])
     output.show(row, json=json)
     return row

@@ -92,6 +92,7 @@ class Keeper:
                 kind=error_to_dict(error)["kind"] if error else "",
                 hint=error.hint if error else "",
                 via=link.via if link else "",
+                carrier=link.carrier if link else "",
                 token_file=str(token_path(self.node)) if self._gate else "",
                 counts={**counts, "open": self._pool.open_now},
             )

@@ -41,6 +41,7 @@ class Link(Protocol):
     """What an endpoint needs of the way to its node."""
 
     via: str
+    carrier: str
 
     @property
     def why_lost(self) -> str:
@@ -85,16 +86,17 @@ class _Meanwhile:
 
 
 class SshLink:
-    """A Fabric connection to one node, its heartbeat, and the choice between stream-local channels and `dial`."""
+    """A connection to one node, by either carrier, and the choice between stream-local channels and `dial`."""
 
     def __init__(self, node: Node, on_lost: Callable[[], None], secrets: Secrets) -> None:
-        from codesmith.remote import connection, target
+        from codesmith.remote import carriers, target
 
         self._name, self._on_lost = node.name, on_lost
         self._target = target.resolve(node)
-        self._connection = connection.connect(self._target, timeout_s=CONNECT_S, secrets=secrets)
+        self._connection = carriers.connect(self._target, timeout_s=CONNECT_S, secrets=secrets)
         self._transport: Any = self._connection.transport
         self.via, self._why = STREAMLOCAL, ""
+        self.carrier = self._connection.carrier
         self._expected_id = ""
         self._closed = threading.Event()
         self._transport.sock.settimeout(SOCKET_WAKE_S)

@@ -27,6 +27,7 @@ class EndpointState:
     kind: str = ""
     hint: str = ""
     via: str = ""
+    carrier: str = ""
     token_file: str = ""
     counts: dict[str, int] = field(default_factory=dict)
 

@@ -209,6 +209,24 @@ def test_a_changed_and_an_unknown_host_key_fail_with_the_errors_hint(ops: Person
     assert found["ssh.host-key"]["next"].endswith("inv node.trust web1")
 
 
+def test_what_holds_the_connection_is_shown_and_why(ops: Person) -> None:
+    assert examine(ops, code=0)["ssh.carrier"]["detail"] == "fabric"
+    with entry(ops, ssh="openssh"):
+        assert examine(ops, code=0)["ssh.carrier"]["detail"] == "openssh, as nodes.yaml says"
+        assert [row["carrier"] for row in ops.runs("inv node.connect --node web1 --json").json] == ["openssh"]
+        assert [row["carrier"] for row in ops.runs("inv node.status --node web1 --json").json] == ["openssh"]
+        ops.runs("inv node.disconnect --node web1")
+    conf = "/etc/ssh/sshd_config.d/00-carrier.conf"
+    with on_node(
+        ops,
+        f"echo Ciphers chacha20-poly1305@openssh.com >{conf}; systemctl restart ssh",
+        f"rm {conf}; systemctl restart ssh",
+    ):
+        detail = examine(ops, code=0)["ssh.carrier"]["detail"]
+    assert detail.startswith("openssh; fabric ended with: ")
+    assert "no common algorithm" in detail
+
+
 def test_a_refused_login_fails(ops: Person) -> None:
     with entry(ops, user="nobody-of-that-name"):
         found = examine(ops, code=1)

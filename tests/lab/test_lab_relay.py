@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 import socket
 import threading
 import time
@@ -12,6 +14,7 @@ import pytest
 from lab_traces import eventually
 
 from codesmith.lab.relay import Relay
+from codesmith.lab.relay_server import Server
 
 RTT_MS = 40
 
@@ -141,10 +144,76 @@ def test_no_byte_is_lost_or_turned_round(echo):
     assert got == sent
 
 
+@pytest.mark.parametrize("answers_first", [True, False], ids=["down", "up"])
+def test_what_a_slow_reader_has_not_taken_yet_is_not_discarded(answers_first, monkeypatch):
+    """Less than asyncio buffers is still in the relay when both sides have said their end."""
+    payload = random.Random(4).randbytes(50_000)
+    open_connection = asyncio.open_connection
+
+    async def open_small(host: str, port: int):
+        sock = small_socket()
+        await asyncio.get_running_loop().sock_connect(sock, (host, port))
+        return await open_connection(sock=sock)
+
+    monkeypatch.setattr(asyncio, "open_connection", open_small)
+
+    async def carry() -> bytes:
+        loop = asyncio.get_running_loop()
+        with small_server() as far, small_server() as door:
+            relay = Server(*far.getsockname(), 0)
+            server = await asyncio.start_server(relay.join, sock=door)
+            with small_socket() as caller:
+                await loop.sock_connect(caller, door.getsockname())
+                with (await loop.sock_accept(far))[0] as answerer:
+                    answerer.setblocking(False)
+                    sender, reader = (answerer, caller) if answers_first else (caller, answerer)
+                    reader.shutdown(socket.SHUT_WR)
+                    await loop.sock_sendall(sender, payload)
+                    sender.shutdown(socket.SHUT_WR)
+                    await seen_by(relay, len(payload))
+                    got = await read_to_end(loop, reader)
+            server.close()
+            return got
+
+    assert asyncio.run(carry()) == payload
+
+
+def small_socket() -> socket.socket:
+    """Make a TCP socket for which the kernel holds little, so that the rest waits in the relay."""
+    one = socket.socket()
+    one.setblocking(False)
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
+    return one
+
+
+def small_server() -> socket.socket:
+    listening = small_socket()
+    listening.bind(("127.0.0.1", 0))
+    listening.listen()
+    return listening
+
+
+async def seen_by(relay: Server, size: int) -> None:
+    """Return when the relay has taken in everything, and had time to end the connection if it wants to."""
+    while relay.traffic.bytes_up + relay.traffic.bytes_down < size:
+        await asyncio.sleep(0.001)
+    for _ in range(1000):
+        await asyncio.sleep(0)
+
+
+async def read_to_end(loop: asyncio.AbstractEventLoop, one: socket.socket) -> bytes:
+    got = bytearray()
+    while chunk := await loop.sock_recv(one, 65536):
+        got += chunk
+    return bytes(got)
+
+
 def test_it_ends_with_its_owner(script):
     code = """
 import sys, time
 from codesmith.lab.relay import Relay
+from codesmith.lab.relay_server import Server
 relay = Relay("127.0.0.1", 1, 5)
 print(*relay.__enter__(), relay._process.pid, flush=True)
 time.sleep(600)

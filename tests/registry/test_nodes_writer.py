@@ -37,8 +37,11 @@ def file(tmp_path):
 
 
 def test_a_new_node_stands_behind_the_last_one_and_every_other_line_stays(file):
-    nodes_writer.add(file, "db1", {"host": "db1", "port": 2222, "tags": ("eu", "x y"), "labels": {"rack": "7"}})
-    added = '    db1:\n      host: db1\n      port: 2222\n      tags: [eu, "x y"]\n      labels: {rack: "7"}\n'
+    nodes_writer.add(
+        file, "db1", {"host": "db1", "port": 2222, "ssh": "openssh", "tags": ("eu", "x y"), "labels": {"rack": "7"}}
+    )
+    lines = ["host: db1", "port: 2222", "ssh: openssh", 'tags: [eu, "x y"]', 'labels: {rack: "7"}']
+    added = "    db1:\n" + "".join(f"      {line}\n" for line in lines)
     marker = "    web2: {host: '10.0.0.2'}\n"
     assert file.read_text() == FILE.replace(marker, marker + added)
     assert Registry.load(file).get("db1").tags == ("eu", "x y")

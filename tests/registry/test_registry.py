@@ -26,11 +26,13 @@ nodes:
     identity: ~/.ssh/id_web
     tags: [eu, test]
     labels: {rack: r7}
+    ssh: openssh
     endpoint: tcp:7001
-  web2: {host: 10.0.0.1}
+  web2: {host: 10.0.0.1, ssh: fabric}
   on: {host: "fe80::1%eth0"}
   lab1:
     lab: trixie
+    ssh: openssh
     tags: [test]
 """
 
@@ -108,6 +110,7 @@ def test_everything_a_person_may_write_is_read(write):
         tags=("eu", "test"),
         labels=(("rack", "r7"),),
         endpoint="tcp:7001",
+        ssh="openssh",
     )
     assert web1.identity_path == Path.home() / ".ssh" / "id_web"
     assert registry.get("lab1").lab == "trixie"
@@ -141,9 +144,10 @@ def test_the_key_of_a_node_changes_with_every_connection_field_and_with_nothing_
         Node("a", tmp_path / "nodes.yaml", host="x", port=22),
         Node("a", tmp_path / "nodes.yaml", host="x", identity="k"),
         Node("a", tmp_path / "nodes.yaml", host="x", endpoint="tcp:1"),
+        Node("a", tmp_path / "nodes.yaml", host="x", ssh="openssh"),
         Node("a", tmp_path / "nodes.yaml", lab="trixie"),
     ]
-    assert len({node.key for node in [base, *variants]}) == 9
+    assert len({node.key for node in [base, *variants]}) == 10
     assert Node("a", tmp_path / "nodes.yaml", host="x", tags=("t",), labels=(("k", "v"),)).key == base.key
     assert len(base.key) == 16
 

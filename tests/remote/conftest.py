@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from carrier_desk import Desk
 
 from codesmith import paths
 from codesmith.lab import Lab, LabNode
 from codesmith.registry import Node
 from codesmith.remote import pack as packing
-from codesmith.remote.connection import NodeConnection, connect
+from codesmith.remote.carrier import CARRIERS, Carrier
+from codesmith.remote.carriers import connect
 from codesmith.remote.target import Target, resolve
 
 
@@ -57,13 +61,19 @@ def target(node: LabNode, as_node: Callable[..., Node]) -> Target:
     return resolve(as_node(node))
 
 
-@pytest.fixture
-def open_to(target: Target) -> Iterator[Callable[..., NodeConnection]]:
-    """Open connections that are closed after the test: `open_to(user="ops")`."""
-    there: list[NodeConnection] = []
+@pytest.fixture(params=CARRIERS)
+def carrier(request: pytest.FixtureRequest) -> str:
+    """Each carrier in turn: what holds for one holds for the other."""
+    return str(request.param)
 
-    def give(**fields: Any) -> NodeConnection:
-        there.append(connect(replace(target, **fields)))
+
+@pytest.fixture
+def open_to(target: Target, carrier: str) -> Iterator[Callable[..., Carrier]]:
+    """Open connections that are closed after the test: `open_to(user="ops")`."""
+    there: list[Carrier] = []
+
+    def give(**fields: Any) -> Carrier:
+        there.append(connect(replace(target, carrier=carrier, **fields)))
         return there[-1]
 
     yield give
@@ -83,3 +93,20 @@ def fresh(lab: Lab, new_name: Callable[[str], str]) -> Iterator[Callable[..., La
     yield boot_one
     for name in booted:
         lab.down(name)
+
+
+@pytest.fixture
+def desk(node: LabNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    """Somebody whose ssh reads an ssh configuration of this test's own."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "ssh").write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {tmp_path}/ssh_config "$@"\n')
+    (programs / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    with ExitStack() as undo:
+        desk = Desk(tmp_path, node, undo)
+        key = " ".join(node.address.known_hosts.read_text().split()[1:3])
+        (tmp_path / "known_hosts").write_text(f"{desk.host} {key}\n")
+        desk.configure(f"Host web\n HostName {desk.host}\n IdentityFile {desk.identity}\n")
+        yield desk

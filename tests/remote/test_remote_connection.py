@@ -17,12 +17,13 @@ import pytest
 from codesmith.errors import AuthenticationFailed, CodeSmithError, HostKeyUnknown, Unreachable
 from codesmith.lab import LabNode
 from codesmith.registry import Node
-from codesmith.remote import deadline, heartbeat, identities
+from codesmith.remote import carriers, deadline, heartbeat, identities
 from codesmith.remote import target as targets
-from codesmith.remote.connection import NodeConnection, connect, fetch_host_key, run_script
+from codesmith.remote.carrier import Carrier
+from codesmith.remote.connection import connect, fetch_host_key, run_script
 from codesmith.remote.target import Target, resolve
 
-Open = Callable[..., NodeConnection]
+Open = Callable[..., Carrier]
 
 
 def new_key(path: Path, *options: str) -> str:
@@ -163,23 +164,25 @@ def test_an_agent_that_does_not_sign_is_named(
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_a_gateway_is_used_and_verified(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gateway_is_used_and_verified(target: Target, carrier: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(targets, "_read_with_ssh", lambda wanted: {})
     jump = f"{target.user}@{target.host}:{target.port}"
-    through = replace(target, host="127.0.0.1", host_key_alias=target.host, proxy_jump=jump)
-    connection = connect(through)
+    through = replace(target, carrier=carrier, host="127.0.0.1", host_key_alias=target.host, proxy_jump=jump)
+    connection = carriers.connect(through)
     try:
         done = run_script(connection, 'echo "$SSH_CONNECTION"; cat', b"data")
         assert done.stdout.endswith(b"data")
     finally:
         connection.close()
     with pytest.raises(HostKeyUnknown, match=rf"node {target.name} via {target.host}"):
-        connect(replace(through, known_hosts=(Path("/nonexistent"),)))
+        carriers.connect(replace(through, known_hosts=(Path("/nonexistent"),)))
 
 
-def test_a_proxy_command_is_used_and_ended(target: Target) -> None:
+def test_a_proxy_command_is_used_and_ended(target: Target, carrier: str) -> None:
     command = f'{sys.executable} -c "{RELAY}" {target.host}'
-    connection = connect(replace(target, proxy_command=command, host="behind", host_key_alias=target.host))
+    connection = carriers.connect(
+        replace(target, carrier=carrier, proxy_command=command, host="behind", host_key_alias=target.host)
+    )
     try:
         assert run_script(connection, "cat", b"x" * 1_000_000).stdout == b"x" * 1_000_000
     finally:
@@ -237,13 +240,17 @@ def test_a_network_that_dies_before_a_gateway_is_the_reason(
         connection.close()
 
 
-def test_a_long_transfer_on_a_slow_way_is_no_dead_network(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_transfer_on_a_slow_way_is_no_dead_network(
+    target: Target, carrier: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The answer to a heartbeat stands behind the data; on the way of a ProxyCommand the kernel cannot tell."""
     monkeypatch.setattr(heartbeat, "HEARTBEAT_S", 0.1)
     monkeypatch.setattr(heartbeat, "REPLY_S", 0.5)
     slow = RELAY.replace("os.read(r, 65536)", "os.read(r, 16384); time.sleep(0.2 * (r == f and len(d) == 16384))")
     command = f'{sys.executable} -c "import time; {slow}" {target.host}'
-    connection = connect(replace(target, proxy_command=command, host="behind", host_key_alias=target.host))
+    connection = carriers.connect(
+        replace(target, carrier=carrier, proxy_command=command, host="behind", host_key_alias=target.host)
+    )
     try:
         assert run_script(connection, "head -c 200000 /dev/urandom").status == 0
     finally:

@@ -7,16 +7,18 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from remote_logins import add_login
 
 from codesmith.errors import AuthenticationFailed, CodeSmithError, Unreachable
 from codesmith.lab import LabNode
 from codesmith.remote import script
 from codesmith.remote.bootstrap import probe
-from codesmith.remote.connection import NodeConnection, connect, run_script
+from codesmith.remote.carrier import Carrier
+from codesmith.remote.connection import connect, run_script
 from codesmith.remote.script import ScriptGarbled, ScriptTimeout
 from codesmith.remote.target import Target
 
-Open = Callable[..., NodeConnection]
+Open = Callable[..., Carrier]
 ALL_BYTES = bytes(range(256)) * 40
 NOISE = (
     "echo hello from the rc file; echo and from its errors >&2; printf no-line-end; set -C; umask 777; cd /tmp; "
@@ -89,19 +91,19 @@ def test_a_node_that_prints_without_end_is_cut_off(node: LabNode, open_to: Open)
             "printf '#!/bin/sh\\nexec cat /dev/zero\\n' >/usr/local/bin/endless; chmod 755 /usr/local/bin/*",
         ]
     )
-    node.add_login("endless", shell="/usr/local/bin/endless")
+    login = add_login(node, "endless", shell="/usr/local/bin/endless")
     with pytest.raises(Unreachable, match="more than 16 MiB"):
-        run_script(open_to(user="endless"), "true")
+        run_script(open_to(user=login), "true")
 
 
 def test_sudo_with_a_password_is_a_clear_error(node: LabNode, open_to: Open) -> None:
-    node.add_login("careful", sudo="password", password="secret")
+    add_login(node, "careful", sudo="password", password="secret")
     with pytest.raises(AuthenticationFailed, match="careful cannot become root without a password"):
         run_script(open_to(user="careful"), "id", root=True)
 
 
 def test_a_shell_that_runs_nothing_is_named(node: LabNode, open_to: Open) -> None:
-    node.add_login("nobody-home", shell="/usr/sbin/nologin")
+    add_login(node, "nobody-home", shell="/usr/sbin/nologin")
     with pytest.raises(ScriptGarbled, match="did not run the script; it said: This account"):
         run_script(open_to(user="nobody-home"), "id")
 

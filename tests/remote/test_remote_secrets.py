@@ -14,7 +14,8 @@ from codesmith.errors import AuthenticationFailed, SecretNeeded, SecretRefused
 from codesmith.lab import LabNode
 from codesmith.registry import Node
 from codesmith.remote import target as targets
-from codesmith.remote.connection import connect, run_script
+from codesmith.remote.carriers import connect
+from codesmith.remote.script import run_script
 from codesmith.remote.target import Target, resolve
 from codesmith.secret import Secrets, Wanted
 
@@ -37,6 +38,12 @@ def ops(node: LabNode) -> str:
     """A login with a password."""
     node.add_login("ops", password=PASSWORD)
     return "ops"
+
+
+@pytest.fixture
+def target(target: Target, carrier: str) -> Target:
+    """Give the way to the node by each carrier."""
+    return replace(target, carrier=carrier)
 
 
 @pytest.fixture

@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from remote_logins import add_login
 
 from codesmith.errors import AuthenticationFailed, SecretNeeded, SecretRefused
 from codesmith.lab import LabNode
-from codesmith.remote.connection import NodeConnection, run_script
+from codesmith.remote.carrier import Carrier
+from codesmith.remote.script import run_script
 from codesmith.secret import Secrets, Wanted
 
-Open = Callable[..., NodeConnection]
+Open = Callable[..., Carrier]
 PASSWORD = "correct horse % 'ä\" $(id) \\"
 PAYLOAD = bytes(range(256)) * 2000
 # What somebody finds who looks into every process while the script runs; the words to look for come as input.
@@ -72,7 +74,7 @@ def sudo_log(node: LabNode) -> Callable[[], str]:
     return read
 
 
-def with_answers(open_to: Open, user: str, answer: str | None) -> tuple[NodeConnection, Answers]:
+def with_answers(open_to: Open, user: str, answer: str | None) -> tuple[Carrier, Answers]:
     person = Answers(answer)
     connection = open_to(user=user)
     connection.secrets = Secrets(person)
@@ -112,7 +114,7 @@ def test_only_the_first_script_finds_out_that_a_password_is_wanted(
 
 
 def test_where_no_password_is_wanted_none_is_asked_for(node: LabNode, open_to: Open) -> None:
-    node.add_login("trusted", sudo="nopasswd")
+    add_login(node, "trusted", sudo="nopasswd")
     for user in ("trusted", "root"):
         connection, person = with_answers(open_to, user, "never given")
         assert run_script(connection, "id -u", root=True).stdout == b"0\n"
@@ -175,7 +177,7 @@ def test_a_sudo_that_wants_a_terminal_is_named(
 
 
 def test_a_login_that_sudo_does_not_know_is_named(node: LabNode, open_to: Open, sudo_log: Callable[[], str]) -> None:
-    node.add_login("stranger", password=PASSWORD)
+    add_login(node, "stranger", password=PASSWORD)
     connection, _ = with_answers(open_to, "stranger", PASSWORD)
     with pytest.raises(AuthenticationFailed, match="sudo there allows stranger nothing"):
         run_script(connection, "id", root=True)
@@ -183,7 +185,7 @@ def test_a_login_that_sudo_does_not_know_is_named(node: LabNode, open_to: Open, 
 
 
 def test_a_login_that_may_do_other_things_only_is_named(node: LabNode, open_to: Open) -> None:
-    node.add_login("narrow", password=PASSWORD)
+    add_login(node, "narrow", password=PASSWORD)
     file = node.root / "etc/sudoers.d/narrow"
     file.write_text("narrow ALL=(ALL) NOPASSWD: /usr/bin/id\n")
     file.chmod(0o440)
@@ -203,11 +205,11 @@ def test_a_node_without_sudo_is_named(node: LabNode, open_to: Open, careful: str
 
 
 def test_another_question_than_the_password_is_not_answered(
-    node: LabNode, open_to: Open, monkeypatch: pytest.MonkeyPatch
+    node: LabNode, open_to: Open, carrier: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("codesmith.remote.sudo.ANSWERS_WITHIN_S", 2.0)
-    node.add_login("late", sudo="password", password=PASSWORD)
-    connection, _ = with_answers(open_to, "late", PASSWORD)
-    node.run(["chage", "--lastday", "0", "late"])
+    late = add_login(node, f"late-{carrier}", sudo="password", password=PASSWORD)
+    connection, _ = with_answers(open_to, late, PASSWORD)
+    node.run(["chage", "--lastday", "0", late])
     with pytest.raises(AuthenticationFailed, match=r"something else than a password; it said: (?s:.*)expired"):
         run_script(connection, "id", root=True)

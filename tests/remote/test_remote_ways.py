@@ -20,7 +20,9 @@ from codesmith.errors import CodeSmithError, HostKeyUnknown, Unreachable
 from codesmith.lab import LabNode
 from codesmith.registry import Node
 from codesmith.remote import target as targets
-from codesmith.remote.connection import connect, fetch_host_key, run_script
+from codesmith.remote.carrier import FABRIC
+from codesmith.remote.carriers import connect, fetch_host_key
+from codesmith.remote.script import run_script
 from codesmith.remote.target import resolve, split_port
 
 pytestmark = pytest.mark.lab
@@ -44,6 +46,7 @@ class Place:
 
     folder: Path
     words: dict[str, str]
+    carrier: str
 
     def write(self, name: str, text: str) -> Path:
         """Write one of the operator's files; {words} in it are replaced."""
@@ -62,7 +65,7 @@ class Place:
 
     def node(self, host: str, **fields: Any) -> Node:
         """Return an entry of nodes.yaml."""
-        settings = {"user": "root", "identity": self.words["identity"], **fields}
+        settings = {"user": "root", "identity": self.words["identity"], "ssh": self.carrier, **fields}
         return Node("web1", self.folder / "nodes.yaml", self.fill(host), **settings)
 
     def reach(self, node: Node) -> list[str]:
@@ -107,7 +110,7 @@ def wait_for_link_local(*cables: str) -> None:
 
 
 @pytest.fixture
-def place(listening: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+def place(listening: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, carrier: str) -> Place:
     """An operator whose ssh reads an ssh configuration of this test's own."""
     programs = tmp_path / "bin"
     programs.mkdir()
@@ -115,7 +118,7 @@ def place(listening: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyP
     (programs / "ssh").chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    place = Place(tmp_path, {**listening, "folder": str(tmp_path)})
+    place = Place(tmp_path, {**listening, "folder": str(tmp_path)}, carrier)
     place.write("ssh_config", "")
     place.write("pipe.py", PIPE)
     place.trust("<host>")
@@ -211,6 +214,7 @@ def test_an_alias_leads_where_ssh_would_go(place: Place, config: str) -> None:
     assert place.reach(place.node("web"))[3] == str(OTHER_PORT)
 
 
+@pytest.mark.parametrize("carrier", [FABRIC])
 def test_a_canonical_name_is_followed(place: Place) -> None:
     """`ssh` looks the name up; here it is given a hosts file of its own."""
     place.write("hosts", "127.0.0.1 web.lab.test.\n")

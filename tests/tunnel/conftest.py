@@ -13,6 +13,7 @@ from tunnel_doubles import FarEnd
 from tunnel_talk import eventually, is_running, threads_since
 
 from codesmith.registry import Node
+from codesmith.remote.carrier import CARRIERS
 from codesmith.tunnel import control
 from codesmith.tunnel.keeper import Keeper
 
@@ -71,6 +72,12 @@ def far(boot):
 @pytest.fixture(scope="module")
 def node_id(far):
     return lab_agent.install(far)
+
+
+@pytest.fixture(params=CARRIERS)
+def carrier(request):
+    """Each carrier in turn: what holds for one holds for the other."""
+    return request.param
 
 
 @pytest.fixture

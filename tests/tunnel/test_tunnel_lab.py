@@ -47,8 +47,8 @@ CHAOS = {
 
 
 @pytest.fixture
-def node(far, node_id, home, tmp_path):
-    return Node(name=far.name, registry=tmp_path / "nodes.yaml", lab=far.release)
+def node(far, node_id, home, tmp_path, carrier):
+    return Node(name=far.name, registry=tmp_path / "nodes.yaml", lab=far.release, ssh=carrier)
 
 
 @pytest.fixture
@@ -57,9 +57,10 @@ def path(node):
     return ensure(node)
 
 
-def test_ready_means_the_right_node_answered(path, node, node_id):
+def test_ready_means_the_right_node_answered(path, node, node_id, carrier):
     assert version(path) == node_id
     seen = state()
+    assert seen.carrier == carrier
     assert (seen.state, seen.node_id, seen.via, seen.counts["ssh_connections"]) == ("ready", node_id, "streamlocal", 1)
     assert seen.host == f"lab:{node.lab}"
     assert ensure(node) == path == endpoint_path(node)
@@ -95,12 +96,13 @@ def test_node_without_agent_is_not_prepared(far, node):
         far.run(["mv", "/etc/codesmith.away", "/etc/codesmith"])
 
 
-def test_login_outside_the_clients_group_is_told_so(far, node):
-    far.add_login("stranger")
+def test_login_outside_the_clients_group_is_told_so(far, node, carrier):
+    stranger = f"stranger-{carrier}"
+    far.add_login(stranger)
     with pytest.raises(NotPrepared, match=r"stranger.*codesmith-clients"):
-        ensure(dataclasses.replace(node, user="stranger"))
-    far.run(["usermod", "--append", "--groups", "codesmith-clients", "stranger"])
-    assert version(ensure(dataclasses.replace(node, user="stranger")))
+        ensure(dataclasses.replace(node, user=stranger))
+    far.run(["usermod", "--append", "--groups", "codesmith-clients", stranger])
+    assert version(ensure(dataclasses.replace(node, user=stranger)))
 
 
 def test_stopped_agent_is_told_and_comes_back(far, path, node_id):

@@ -21,9 +21,9 @@ SEEN_S, BACK_S = 15, 30
 
 
 @pytest.fixture
-def node(far, node_id, home, tmp_path):
+def node(far, node_id, home, tmp_path, carrier):
     """The lab node as if it were a server somewhere."""
-    return entry(far, tmp_path)
+    return replace(entry(far, tmp_path), ssh=carrier)
 
 
 def entry(far, folder, name: str = "") -> Node:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import threading
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -14,6 +14,7 @@ from tunnel_talk import connect, eventually, is_ready, refusal, state, version
 from codesmith import fanout
 from codesmith.errors import AuthenticationFailed, Unreachable
 from codesmith.registry import Node
+from codesmith.remote import carriers
 from codesmith.remote.connection import connect as connect_ssh
 from codesmith.remote.connection import run_script
 from codesmith.remote.target import resolve
@@ -26,9 +27,9 @@ KEYS = "root/.ssh/authorized_keys"
 
 
 @pytest.fixture
-def node(far, node_id, home, tmp_path):
+def node(far, node_id, home, tmp_path, carrier):
     """The lab node as if it were a server somewhere: sshd's own port, the operator's ssh configuration."""
-    return entry(far, tmp_path)
+    return replace(entry(far, tmp_path), ssh=carrier)
 
 
 def entry(far, folder, name: str = "") -> Node:
@@ -146,26 +147,26 @@ def strict(boot):
     return node
 
 
-def test_one_session_is_enough_for_one_script_after_the_other(strict, home, tmp_path):
+def test_one_session_is_enough_for_one_script_after_the_other(strict, home, tmp_path, carrier):
     lab_agent.set_sshd(strict, "MaxSessions 1")
     try:
-        with closing(connect_ssh(resolve(entry(strict, tmp_path)))) as connection:
+        with carriers.connect(resolve(replace(entry(strict, tmp_path), ssh=carrier))) as connection:
             assert [run_script(connection, f"exit {number}").status for number in range(10)] == list(range(10))
     finally:
         lab_agent.set_sshd(strict)
 
 
-def test_forty_nodes_at_once_pass_the_default_limit_of_new_connections(strict, home, tmp_path):
-    nodes = [entry(strict, tmp_path, f"n{number}") for number in range(MANY)]
+def test_forty_nodes_at_once_pass_the_default_limit_of_new_connections(strict, home, tmp_path, carrier):
+    nodes = [replace(entry(strict, tmp_path, f"n{number}"), ssh=carrier) for number in range(MANY)]
     assert problems(nodes) == []
     ready_again(strict, nodes)
 
 
-def test_sixteen_nodes_at_once_pass_it_through_one_gateway(strict, home, tmp_path, ssh_config):
+def test_sixteen_nodes_at_once_pass_it_through_one_gateway(strict, home, tmp_path, ssh_config, carrier):
     ssh_config.write_text(
         f"Host behind\n HostName 127.0.0.1\n HostKeyAlias {strict.record.host}\n ProxyJump root@{strict.record.host}\n"
     )
-    nodes = [replace(entry(strict, tmp_path, f"n{number}"), host="behind") for number in range(16)]
+    nodes = [replace(entry(strict, tmp_path, f"n{number}"), host="behind", ssh=carrier) for number in range(16)]
     assert problems(nodes) == []
     ready_again(strict, nodes)
 

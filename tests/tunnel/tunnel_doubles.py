@@ -94,7 +94,7 @@ class FarEnd:
 class FakeLink:
     """A Link whose streams are local."""
 
-    via, why_lost = "streamlocal", "cut"
+    via, carrier, why_lost = "streamlocal", "fabric", "cut"
 
     def __init__(self, far_end: FarEnd, node: Node, on_lost: Callable[[], None]) -> None:
         self._far_end, self._node, self._on_lost = far_end, node, on_lost

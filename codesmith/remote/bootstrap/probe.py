@@ -12,7 +12,7 @@ from codesmith.remote.bootstrap.facts import Facts
 from codesmith.remote.script import name_of, run_script
 
 if TYPE_CHECKING:
-    import fabric
+    from codesmith.remote.carrier import Carrier
 
 PROBE_TIMEOUT_S = 60
 # What reading an answer of another form raises.
@@ -67,7 +67,7 @@ exit 0
 """
 
 
-def probe(connection: fabric.Connection, wish: layout.Wish, *, residents: bool = False) -> Facts:
+def probe(connection: Carrier, wish: layout.Wish, *, residents: bool = False) -> Facts:
     """Return what the node has now; with `residents` also who lives there."""
     data = payload(program("probe"), questions(wish, residents=residents))
     done = run_script(connection, script(), data, root=True, timeout_s=PROBE_TIMEOUT_S)

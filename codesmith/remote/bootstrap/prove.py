@@ -11,8 +11,9 @@ from codesmith.remote.bootstrap import layout
 from codesmith.remote.script import name_of, run_script
 
 if TYPE_CHECKING:
-    import fabric
     import paramiko
+
+    from codesmith.remote.carrier import Carrier
 
 ANSWER_TIMEOUT_S = 20
 BODY = b'{"jsonrpc":"2.0","id":1,"method":"node.version","params":{}}'
@@ -27,7 +28,7 @@ LAST_WORDS = (
 )
 
 
-def prove(connection: fabric.Connection, build: str) -> Mapping[str, Any]:
+def prove(connection: Carrier, build: str) -> Mapping[str, Any]:
     """Return what node.version answers as the one logged in sees it; StepFailed unless it is `build` that answers."""
     name = name_of(connection)
     answer = _ask(connection)
@@ -48,7 +49,7 @@ def expect_node(name: str, found: Mapping[str, Any], node_id: str) -> None:
         raise WrongNode(problem, hint=f"inv node.restart --node {name}")
 
 
-def _ask(connection: fabric.Connection) -> bytes:
+def _ask(connection: Carrier) -> bytes:
     import paramiko
 
     try:
@@ -62,7 +63,7 @@ def _ask(connection: fabric.Connection) -> bytes:
         raise _unproven(name_of(connection), f"its agent does not answer ({_said(connection)})") from error
 
 
-def _said(connection: fabric.Connection) -> str:
+def _said(connection: Carrier) -> str:
     """Return the agent's last words in the journal."""
     done = run_script(connection, LAST_WORDS, root=True, timeout_s=ANSWER_TIMEOUT_S)
     lines = [line for line in done.stdout.decode(errors="replace").splitlines() if line.strip()]

@@ -123,7 +123,7 @@ class Visit:
         self._last = now
 
     def _connect(self) -> None:
-        from codesmith.remote.connection import connect
+        from codesmith.remote.carriers import connect
 
         self.connection = connect(self.target, timeout_s=CONNECT_TIMEOUT_S)
 

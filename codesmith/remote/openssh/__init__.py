@@ -1,0 +1,1 @@
+"""The second carrier: the operator's own `ssh` program."""
