@@ -769,7 +769,7 @@ class NodeMethods:
         self._transport = transport
 
     def health(self) -> NodeHealth:
-        """Return the worst of all checks, and the checks. Looks only: the helper is not started for it."""
+        """Return the worst of all checks, and the checks. Looks only; the helper is asked what root alone can see."""
         params: dict[str, Any] = {}
         found = self._transport.call("node.health", params, changes=False)
         return self._transport.record("node.health", NodeHealth.from_dict, found)
