@@ -95,6 +95,7 @@ class AuditRecord(TypedDict):
         ),
     ]
     duration_s: float
+    cursor: Annotated[str, Keywords({"description": "What `before` of audit.list takes for those before this one."})]
 
 
 class Os(TypedDict):
