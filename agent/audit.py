@@ -114,10 +114,10 @@ class Audit:
 
 
 class Attempt:
-    """One call that wants to change something. It leaves one record."""
+    """One call that wants to change something. It leaves one record, which may stand for `more` of the same."""
 
-    def __init__(self, method: str, params: Any, peer_uid: Optional[int]) -> None:
-        self._method, self._params = method, params if isinstance(params, dict) else {}
+    def __init__(self, method: str, params: Any, peer_uid: Optional[int], *, more: int = 0) -> None:
+        self._method, self._params, self._more = method, params if isinstance(params, dict) else {}, more
         self.peer_uid, self._begun = peer_uid, time.monotonic()
         # Its record in the store, if it has one there before its end.
         self.announced: Optional[int] = None
@@ -131,7 +131,7 @@ class Attempt:
             "request_id": request_id[:TEXT_MAX] if isinstance(request_id, str) else None,
             "peer_uid": self.peer_uid,
             "peer_login": login_of_uid(self.peer_uid),
-            "target": target_of(self._params),
+            "target": {**target_of(self._params), **({"more": str(self._more)} if self._more else {})},
             "outcome": outcome,
             "duration_s": round(time.monotonic() - self._begun, 4),
         }

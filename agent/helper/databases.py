@@ -152,5 +152,7 @@ def _check_room() -> None:
         raise
     try:
         os.posix_fallocate(descriptor, 0, size + SPARE_BYTES)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, FOLDER) from None
     finally:
         os.close(descriptor)

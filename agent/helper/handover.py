@@ -18,7 +18,7 @@ from typing import AbstractSet, Iterator, List, NamedTuple, Sequence, Tuple, Uni
 
 from agent.errors import InUse, NotManaged
 from agent.helper import anew, trees
-from agent.helper.waiting import wait_for
+from agent.helper.waiting import open_lock, wait_for
 from agent.names import STAGING, WORKSPACES
 
 LOCK = "/var/lib/codesmith-helper/trees.lock"
@@ -37,7 +37,7 @@ class Change(NamedTuple):
 @contextmanager
 def alone(name: str) -> Iterator[None]:
     """Hold the tree of a workspace; InUse when somebody else does, and is not done soon."""
-    descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    descriptor = open_lock(LOCK)
     try:
         place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big")
         if not wait_for(lambda: fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place), WAIT_S):

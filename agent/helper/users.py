@@ -30,6 +30,7 @@ from agent.helper import (
 from agent.helper.ledger import Ledger, UserRecord
 from agent.helper.lock import exclusive_ledger, read_ledger
 from agent.helper.refusals import half_done
+from agent.helper.waiting import open_lock
 from agent.names import HOMES, UID_FIRST, home_of, login_of, parse_name
 
 SWEEP_LOCK = "/var/lib/codesmith-helper/sweep.lock"
@@ -158,8 +159,9 @@ def remove_account(ledger: Ledger, name: str) -> List[str]:
 
 def sweep_on() -> None:
     """Search on for what deleted users left, where that takes long: no uid comes back. One process at a time."""
-    descriptor = os.open(SWEEP_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    descriptor = -1
     try:
+        descriptor = open_lock(SWEEP_LOCK)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         with read_ledger() as ledger:
             while uids := ledger.sweeps():
@@ -171,7 +173,8 @@ def sweep_on() -> None:
     except (AgentError, OSError, sqlite3.Error) as error:
         print(f"shared places cannot be searched: {error}", file=sys.stderr, flush=True)
     finally:
-        os.close(descriptor)
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def _our_user(ledger: Ledger, name: str) -> UserRecord:

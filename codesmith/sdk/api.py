@@ -16,8 +16,10 @@ class AuditRecord(Record):
 
     time: RFC 3339, UTC.
     peer_uid: Who called, or had called what was completed later; null if unknown.
-    target: What the call named: name, user, workspace; and the kind of its credential.
-    outcome: ok, or the kind of the error; for what was interrupted resumed (or resumed: and the kind), or cut_off.
+    target: What the call named: name, user, workspace; the kind of its credential; and how many `more` refused
+        connections the record stands for.
+    outcome: ok, or the kind of the error; for what was interrupted resumed (or resumed: and the kind), or cut_off; for
+        a connection from somebody who may not call (method connect) forbidden.
     cursor: What `before` of audit.list takes for those before this one.
     """
 
