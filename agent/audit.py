@@ -1,22 +1,25 @@
 """The audit record: one line of JSON per attempt to change something, refused ones too.
 
-Appended to a file that only root and the agent can write, and to the journal. JSON escaping keeps a line a line. The
-records of the file stand in the order of their times, and no two have the same: so `before` misses none.
+Appended to a file that only root and the agent can write, and to the journal. JSON escaping keeps a line a line. A
+record is found again by its cursor: where its line begins, and a digest of it. So pages go by position, whatever the
+clock did, and go on in a file that was moved aside meanwhile.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import itertools
 import json
 import os
 import pwd
+import stat
 import sys
 import threading
 import time
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Dict, Iterator, Optional, Tuple
 
 from agent.clock import RisingClock
 
@@ -27,6 +30,9 @@ PATH = "/var/log/codesmith/audit.jsonl"
 # A refused call may hold anything: of a word no more than this is kept, so a line is short and always whole.
 TEXT_MAX = 128
 FIELDS = {"time", "method", "request_id", "peer_uid", "peer_login", "target", "outcome", "duration_s"}
+CURSOR = "[0-9a-f]{1,16}-[0-9a-f]{16}"
+# Files beside the audit file in which a cursor is looked for.
+FILES_MAX = 100
 LINE_BYTES_MAX = 16384
 CHUNK_BYTES = 65536
 # More changes than can be under way at once.
@@ -76,7 +82,10 @@ class Audit:
     def has(self, line: str) -> bool:
         """Tell whether a record is among the last ones of the file."""
         wanted = line.encode()
-        return any(found == wanted for found in itertools.islice(_lines_backwards(self._fd), TAIL_LINES))
+        return any(found == wanted for _, found in itertools.islice(self._lines(), TAIL_LINES))
+
+    def _lines(self) -> Iterator[Tuple[int, bytes]]:
+        return _lines_backwards(self._fd, os.fstat(self._fd).st_size)
 
     def _open(self) -> int:
         return os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -105,10 +114,10 @@ class Audit:
 
 
 class Attempt:
-    """One call that wants to change something. It leaves one record."""
+    """One call that wants to change something. It leaves one record, which may stand for `more` of the same."""
 
-    def __init__(self, method: str, params: Any, peer_uid: Optional[int]) -> None:
-        self._method, self._params = method, params if isinstance(params, dict) else {}
+    def __init__(self, method: str, params: Any, peer_uid: Optional[int], *, more: int = 0) -> None:
+        self._method, self._params, self._more = method, params if isinstance(params, dict) else {}, more
         self.peer_uid, self._begun = peer_uid, time.monotonic()
         # Its record in the store, if it has one there before its end.
         self.announced: Optional[int] = None
@@ -122,7 +131,7 @@ class Attempt:
             "request_id": request_id[:TEXT_MAX] if isinstance(request_id, str) else None,
             "peer_uid": self.peer_uid,
             "peer_login": login_of_uid(self.peer_uid),
-            "target": target_of(self._params),
+            "target": {**target_of(self._params), **({"more": str(self._more)} if self._more else {})},
             "outcome": outcome,
             "duration_s": round(time.monotonic() - self._begun, 4),
         }
@@ -161,34 +170,66 @@ def login_of_uid(uid: Optional[int]) -> Optional[str]:
         return None
 
 
-def read_backwards(path: str = PATH) -> Iterator[Dict[str, Any]]:
-    """Give the records, newest first, with one chunk of the file in memory at a time.
+def read_backwards(path: str = PATH, cursor: str = "") -> Iterator[Dict[str, Any]]:
+    """Give the records with their cursors, newest first, or those before a cursor; one chunk is in memory at a time.
 
-    What is no record of ours (a line that a power cut tore) is left out.
+    What is no record of ours (a line that a power cut tore) is left out. LookupError when the record of the cursor is
+    neither in the file nor in one beside it.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor, end = _find(path, cursor) if cursor else _open_at_end(path)
     except FileNotFoundError:
         return
     try:
-        for line in _lines_backwards(descriptor):
+        for place, line in _lines_backwards(descriptor, end):
             record = _parse(line)
             if record is not None:
-                yield record
+                yield {**record, "cursor": _cursor(place, line)}
     finally:
         os.close(descriptor)
 
 
-def _lines_backwards(descriptor: int) -> Iterator[bytes]:
-    """Give the lines of a file, last first; a line that is longer than any of ours comes cut."""
-    place, rest = os.fstat(descriptor).st_size, b""
+def _cursor(place: int, line: bytes) -> str:
+    return f"{place:x}-{hashlib.sha256(line).hexdigest()[:16]}"
+
+
+def _open_at_end(path: str) -> Tuple[int, int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    return descriptor, os.fstat(descriptor).st_size
+
+
+def _find(path: str, cursor: str) -> Tuple[int, int]:
+    """Open the file that has the line of a cursor: this one, or one beside it, where logrotate moves or copies it."""
+    place, folder = int(cursor.partition("-")[0], 16), os.path.dirname(path)
+    beside = sorted(os.path.join(folder, name) for name in os.listdir(folder))
+    for candidate in (path, *beside[:FILES_MAX]):
+        try:
+            descriptor, size = _open_at_end(candidate)
+        except OSError:
+            continue
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        if is_file and place < size and cursor == _cursor(place, _line_at(descriptor, place)):
+            return descriptor, place
+        os.close(descriptor)
+    raise LookupError(cursor)
+
+
+def _line_at(descriptor: int, place: int) -> bytes:
+    return os.pread(descriptor, LINE_BYTES_MAX, place).partition(b"\n")[0]
+
+
+def _lines_backwards(descriptor: int, end: int) -> Iterator[Tuple[int, bytes]]:
+    """Give the lines before `end`, last first, and where they begin; one that is longer than any of ours comes cut."""
+    place, rest = end, b""
     while place > 0:
         size = min(CHUNK_BYTES, place)
         place -= size
-        first, *others = (os.pread(descriptor, size, place) + rest).split(b"\n")
+        lines = (os.pread(descriptor, size, place) + rest).split(b"\n")
+        begins = itertools.accumulate((len(line) + 1 for line in lines), initial=place)
+        first, *others = zip(begins, lines)
         yield from reversed(others)
-        rest = first[-LINE_BYTES_MAX:]
-    yield rest
+        rest = first[1][-LINE_BYTES_MAX:]
+    yield 0, rest
 
 
 def _parse(line: bytes) -> Optional[Dict[str, Any]]:

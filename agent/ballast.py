@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
-from agent.errors import LimitReached
+from agent import os_errors
 
 NAME = "ballast"
 SIZE_BYTES = 1 << 20
@@ -29,8 +29,9 @@ class Ballast:
             if not self._stands():
                 self._make()
         except OSError as error:
-            problem = f"the disk of {self.folder} is full ({error.strerror}): only what makes room is done"
-            raise LimitReached(problem, hint=f"df {self.folder}") from None
+            kind = "has no quota left" if error.errno == errno.EDQUOT else "is full"
+            problem = f"the disk of {self.folder} {kind}: only what makes room is done"
+            raise os_errors.no_room(error, self.folder, problem) from None
 
     def has_room(self) -> bool:
         """Tell whether the disk has room for something new."""

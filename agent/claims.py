@@ -6,6 +6,7 @@ be deleted.
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 import re
@@ -32,16 +33,29 @@ def is_workspace(document: Document) -> bool:
     """Tell whether a workspace's document is of a directory that we made, or that is gone or on its way."""
     name = document["name"]
     claimed = (document["path"], document["login"])
-    if not (_is_name(name) and _is_name(document["user"])) or claimed != (path_of(name), login_of(document["user"])):
+    if not (is_name(name) and is_name(document["user"])) or claimed != (path_of(name), login_of(document["user"])):
         return False
-    if not _is_uid(document["uid"]):
+    if not is_uid(document["uid"]):
         return False
     try:
         found = os.lstat(path_of(name))
     except OSError:
         return True
-    is_moving = document.get("state", "ready") != "ready" and _is_uid(found.st_uid)
+    is_moving = document.get("state", "ready") != "ready" and is_uid(found.st_uid)
     return stat.S_ISDIR(found.st_mode) and (is_moving or found.st_uid == document["uid"] or is_sealed(found))
+
+
+def is_user_left(name: str) -> bool:
+    """Tell whether the node has an account, a group or a home that looks like that of a user of this name."""
+    account, group = _account(login_of(name)), _group(login_of(name))
+    if account is not None and is_uid(account.pw_uid) and account.pw_dir == home_of(name):
+        return True
+    return (group is not None and is_uid(group.gr_gid)) or _is_of_us(home_of(name))
+
+
+def is_workspace_left(name: str) -> bool:
+    """Tell whether the node has a directory that looks like that of a workspace of this name."""
+    return _is_of_us(path_of(name))
 
 
 def is_sealed(found: os.stat_result) -> bool:
@@ -57,9 +71,35 @@ def mode_of(workspace: str) -> str:
         return "0700"
 
 
+def is_name(value: Any) -> bool:
+    """Tell whether a value can be the name of a user or workspace."""
+    return isinstance(value, str) and re.fullmatch(NAME, value) is not None
+
+
+def is_uid(value: Any) -> bool:
+    """Tell whether a value is a uid of the range that we give."""
+    return isinstance(value, int) and UID_FIRST <= value <= UID_LAST
+
+
+def _is_of_us(path: str) -> bool:
+    """Tell whether a path is a directory of one of our logins, or one that is closed with its user."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and (is_uid(found.st_uid) or is_sealed(found))
+
+
+def _group(login: str) -> Optional[grp.struct_group]:
+    try:
+        return grp.getgrnam(login)
+    except KeyError:
+        return None
+
+
 def _is_account_of(document: Document, account: Optional[pwd.struct_passwd]) -> bool:
     name, uid = document["name"], document["uid"]
-    if not _is_name(name) or not _is_uid(uid):
+    if not is_name(name) or not is_uid(uid):
         return False
     if (document["login"], document["gid"], document["home"]) != (login_of(name), uid, home_of(name)):
         return False
@@ -71,11 +111,3 @@ def _account(login: str) -> Optional[pwd.struct_passwd]:
         return pwd.getpwnam(login)
     except KeyError:
         return None
-
-
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch(NAME, value) is not None
-
-
-def _is_uid(value: Any) -> bool:
-    return isinstance(value, int) and UID_FIRST <= value <= UID_LAST

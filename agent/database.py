@@ -10,9 +10,11 @@ import functools
 import os
 import secrets
 import sqlite3
+import stat
 from contextlib import closing
 from typing import Any, FrozenSet, List, NamedTuple, Optional, Tuple
 
+from agent import os_errors
 from agent.ballast import Ballast
 from agent.errors import AgentError, InUse, LimitReached, ReadOnly
 
@@ -81,6 +83,20 @@ class Database:
             if os.path.lexists(path) and not os.access(path, os.W_OK):
                 raise ReadOnly(f"{path} cannot be written")
 
+    def check_private(self) -> None:
+        """Raise ReadOnly when others than we own the file, one beside it or their folder, or may write there."""
+        for path in (os.path.dirname(self.path), self.path, *_beside(self.path)):
+            if not os.path.lexists(path):
+                continue
+            found, me = os.lstat(path), os.geteuid()
+            is_link = stat.S_ISLNK(found.st_mode)
+            if found.st_uid != me or is_link or found.st_mode & 0o022:
+                mode = 700 if stat.S_ISDIR(found.st_mode) else 600
+                whose = "is a link" if is_link else f"belongs to uid {found.st_uid}, mode {found.st_mode & 0o7777:04o}"
+                problem = f"{path} {whose}: others than uid {me} may have changed what is in it"
+                way = f"look at it, or restore a backup; then on the node: chown {me} {path}; chmod {mode} {path}"
+                raise ReadOnly(f"{problem} ({way})")
+
     def _write(self, statements: Tuple[Statement, ...]) -> sqlite3.Cursor:
         connection = self._connection
         with connection:
@@ -96,6 +112,7 @@ class Database:
             if left:
                 raise ReadOnly(f"{self.path} is gone, and {left[0]} is left of it")
             self._make(layout)
+        self.check_private()
         connection = _connect(self.path, self._timeout_s)
         try:
             self._check_ours(connection, layout)
@@ -141,6 +158,9 @@ def told(error: sqlite3.OperationalError, path: str) -> AgentError:
     """Return what SQLite says as an error of the contract: a full disk, a file that is held, or one it cannot use."""
     folder = os.path.dirname(path)
     text = f"the store in {folder} cannot be written: {error}"
+    cause = os_errors.probe(folder)
+    if cause is not None:
+        return os_errors.no_room(cause, folder, text)
     if _is_full(error) and not ("unable to open" in str(error) and Ballast(folder).has_room()):
         return LimitReached(text, hint=f"df {folder}")
     if "locked" in str(error):

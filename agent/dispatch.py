@@ -20,9 +20,11 @@ from agent.errors import AgentError, InUse, InvalidParams, ReadOnly, printable
 from agent.journal import Change, Journal
 from agent.messages import Records
 from agent.method import Method
+from agent.rate import Rate
 
-# What the audit record says of a change without an id.
+# What the audit record says of a change without an id; and of a connection from somebody who may not call.
 NOTIFICATION = "invalid_request"
+CONNECT, FORBIDDEN = "connect", "forbidden"
 
 
 class MethodNotFound(AgentError):
@@ -55,7 +57,7 @@ class Dispatcher:
         self._methods: Dict[str, Method] = {entry.name: entry for entry in METHODS}
         self._checks = {entry["name"]: ParameterCheck(entry["params"]) for entry in context.contract["methods"]}
         self._journal = Journal(context, audit, self._methods, self._run)
-        self._running = KeyedLocks()
+        self._running, self._strangers = KeyedLocks(), Rate()
 
     def call(
         self, name: str, params: Any, *, peer_uid: Optional[int], is_notification: bool = False,
@@ -79,6 +81,12 @@ class Dispatcher:
             raise
         except Exception as error:  # the RPC border: log, answer with a reference
             raise InternalError.by(name) from error
+
+    def note_stranger(self, peer_uid: int) -> None:
+        """Record a connection that was refused, and how many more there were: one a minute of each uid, ten of all."""
+        left_out = self._strangers.admit(peer_uid)
+        if left_out is not None:
+            self._audit.note(Attempt(CONNECT, {"name": "agent.sock"}, peer_uid, more=left_out), FORBIDDEN)
 
     def resume(self) -> None:
         """Take up what was begun and not ended."""

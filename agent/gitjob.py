@@ -22,7 +22,7 @@ import sys
 import time
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from agent import borrowed, gitwords, headroom
+from agent import borrowed, gitwords, headroom, os_errors
 from agent.giterrors import STDERR_MAX
 
 MARK = "codesmith"  # in the repository's .git: which call made it
@@ -33,7 +33,8 @@ SETTINGS = (
     "core.hooksPath=/dev/null", "core.fsmonitor=false", "core.askPass=", "credential.helper=",
     "submodule.recurse=false", "gc.auto=0", "maintenance.auto=false", "advice.detachedHead=false",
 )  # fmt: skip
-FULL = ("No space left on device", "Disk quota exceeded", "unable to write file")
+QUOTA = os.strerror(errno.EDQUOT)
+FULL = (*os_errors.NO_ROOM_TEXTS, "unable to write file")
 COMMANDS = ("checkout", "clone", "fetch", "init")
 BRANCHES = "refs/heads/"
 POINTER = b"version https://git-lfs.github.com/spec/"
@@ -106,10 +107,14 @@ def answer(request: Dict[str, Any], lent: Optional[socket.socket] = None) -> Dic
         found = {"command": failure.command, "exit_code": failure.exit_code, "stderr": failure.stderr}
         # Faster than the watch, or by a quota.
         is_full = any(text in failure.stderr for text in FULL)
-        return {"problem": "full"} if is_full else {"problem": "failed", **found}
+        if is_full:
+            return {"problem": "quota" if QUOTA in failure.stderr else "full"}
+        return {"problem": "failed", **found}
     except DiskShort:
         return {"problem": "full"}
     except OSError as error:
+        if error.errno in os_errors.NO_ROOM:
+            return {"problem": "quota" if error.errno == errno.EDQUOT else "full"}
         return {"problem": "failed", "command": "git", "exit_code": error.errno or 1, "stderr": str(error.strerror)}
 
 

@@ -83,18 +83,24 @@ class AuditRecord(TypedDict):
     peer_login: Optional[str]
     target: Annotated[
         Dict[str, str],
-        Keywords({"description": "What the call named: name, user, workspace; and the kind of its credential."}),
+        Keywords(
+            {
+                "description": "What the call named: name, user, workspace; the kind of its credential; and how "
+                "many `more` refused connections the record stands for."
+            }
+        ),
     ]
     outcome: Annotated[
         str,
         Keywords(
             {
                 "description": "ok, or the kind of the error; for what was interrupted resumed (or resumed: and the "
-                "kind), or cut_off."
+                "kind), or cut_off; for a connection from somebody who may not call (method connect) forbidden."
             }
         ),
     ]
     duration_s: float
+    cursor: Annotated[str, Keywords({"description": "What `before` of audit.list takes for those before this one."})]
 
 
 class Os(TypedDict):

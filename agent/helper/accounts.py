@@ -87,7 +87,7 @@ def shell() -> str:
 
 def is_whole(name: str) -> bool:
     """Tell whether the account is in every database: a useradd that was killed leaves it in some."""
-    return _traces(login_of(name)) == {path for path in DATABASES if os.path.exists(path)}
+    return traces(login_of(name)) == {path for path in DATABASES if os.path.exists(path)}
 
 
 def ensure(name: str, uid: int) -> None:
@@ -108,12 +108,12 @@ def remove(name: str, uid: int) -> None:
     if check_ours(name, uid) is not None:
         _delete(login)
     _remove_own_group(login, uid)
-    if _traces(login):
+    if traces(login):
         # Only shadow lines are left, which no tool removes by itself: complete the account, then remove it whole.
         _add(login, home_of(name), uid)
         _delete(login)
         _remove_own_group(login, uid)
-    if _traces(login):
+    if traces(login):
         raise CommandFailed(f"userdel left the account {login!r}", command="userdel", exit_code=0, stderr="")
 
 
@@ -167,7 +167,7 @@ def _delete(login: str) -> None:
     _run_tool("userdel", "--", login, allowed=(0, 12))
 
 
-def _traces(login: str) -> Set[str]:
+def traces(login: str) -> Set[str]:
     """Return the account databases that have a line for this login."""
     found = set()
     for path in DATABASES:

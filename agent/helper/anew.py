@@ -19,6 +19,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Se
 
 from agent.errors import InUse
 from agent.helper import trees
+from agent.os_errors import NO_ROOM
 
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # Read, write and execute of owner and group, and the sticky bit: no set-id, nothing for others.
@@ -159,7 +160,7 @@ class Workshop:
         try:
             self._write_copy(name, directory, found, copy)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._waiting:
+            if error.errno not in NO_ROOM or not self._waiting:
                 raise
             self.flush()
             self._write_copy(name, directory, found, copy)

@@ -7,7 +7,7 @@ import time
 from typing import Any, Dict, List, Optional, Tuple
 
 from agent.errors import InUse
-from agent.helper import accounts, databases, homes, jobs, processes, running, schedules, seals, trees
+from agent.helper import accounts, databases, homes, jobs, obstacles, processes, running, schedules, seals, trees
 from agent.helper.ledger import Ledger, UserRecord
 from agent.helper.refusals import half_done
 from agent.names import HOMES, WORKSPACES, login_of
@@ -23,10 +23,12 @@ def disable(ledger: Ledger, user: UserRecord) -> None:
     How the account was is on disk before the first change; jobs are refused from then on.
     """
     if ledger.before_disabled(user.name) is None:
-        access = accounts.access_of(user.name)
-        home = seals.rights_of(HOMES, login_of(user.name), user.uid)
-        before = {**access._asdict(), "home": home, "keys": None, "workspaces": {}}
-        databases.check_changeable(ledger.make_room)
+        before = _closed_before(ledger, user) or {
+            **accounts.access_of(user.name)._asdict(),
+            "home": seals.rights_of(HOMES, login_of(user.name), user.uid), "keys": None, "workspaces": {},
+        }  # fmt: skip
+        _check_closable(ledger, user)
+        databases.check_changeable(ledger.make_room, databases.ACCESS)
         ledger.disable_user(user.name, before)
     with half_done():
         accounts.close_access(user.name)
@@ -41,10 +43,11 @@ def disable(ledger: Ledger, user: UserRecord) -> None:
 
 def enable(ledger: Ledger, user: UserRecord) -> None:
     """Restore what `disable` changed, the way in last; nothing happens to a user that is not disabled."""
-    before = ledger.before_disabled(user.name)
+    before = ledger.before_disabled(user.name) or _closed_before(ledger, user)
     if before is None:
         return
-    databases.check_changeable()
+    _check_closable(ledger, user)
+    databases.check_changeable(files=databases.ACCESS)
     with half_done():
         seals.unseal(HOMES, login_of(user.name), user.uid, seals.Rights(*before["home"]))
         for name, rights in before["workspaces"].items():
@@ -55,6 +58,13 @@ def enable(ledger: Ledger, user: UserRecord) -> None:
         accounts.open_access(user.name, accounts.Access(before["shell"], before["expiry"], before["is_locked"]))
         schedules.restore_linger(user.name, user.uid)
         ledger.enable_user(user.name)
+
+
+def _check_closable(ledger: Ledger, user: UserRecord) -> None:
+    """Raise what keeps a home, a workspace or a schedule from being closed or opened, before anything is."""
+    for parent, name in ((HOMES, login_of(user.name)), *((WORKSPACES, one) for one in ledger.workspaces_of(user.name))):
+        obstacles.refuse_fixed(parent, name)
+    schedules.refuse_fixed(user.name, user.uid)
 
 
 def seal_workspace(ledger: Ledger, user: str, uid: int, place: Tuple[str, str], name: str) -> None:
@@ -69,6 +79,18 @@ def seal_workspace(ledger: Ledger, user: str, uid: int, place: Tuple[str, str], 
         known = {name: seals.rights_of(*place, uid), **before["workspaces"]}
         ledger.change_before_disabled(user, {**before, "workspaces": known})
         seals.seal(*place, uid)
+
+
+def _closed_before(ledger: Ledger, user: UserRecord) -> Optional[Dict[str, Any]]:
+    """Return how a user is to be when its account is closed and the ledger, from a backup, knows nothing of it."""
+    if accounts.access_of(user.name).expiry != accounts.EXPIRED:
+        return None
+    open_to = accounts.Access(accounts.shell(), "", is_locked=False)
+    owned = [name for name in ledger.workspaces_of(user.name)
+             if trees.is_owned_directory(WORKSPACES, name, user.uid, or_sealed=True)]  # fmt: skip
+    rights = {name: seals.rights_of(WORKSPACES, name, user.uid) for name in owned}
+    home = seals.rights_of(HOMES, login_of(user.name), user.uid)
+    return {**open_to._asdict(), "home": home, "keys": None, "workspaces": rights}
 
 
 def _unseal_workspace(ledger: Ledger, user: UserRecord, name: str, rights: seals.Rights) -> None:

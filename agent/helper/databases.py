@@ -9,15 +9,21 @@ import errno
 import fcntl
 import os
 import re
+import stat
 import time
 from contextlib import contextmanager
-from typing import Callable, Iterator, Optional
+from typing import Callable, Iterator, Optional, Sequence
 
-from agent.errors import InUse
-from agent.helper.refusals import NO_ROOM
+from agent.errors import CommandFailed, InUse
+from agent.helper import obstacles
+from agent.os_errors import NO_ROOM
 
 FOLDER = "/etc"
 DATABASES = ("passwd", "shadow", "group", "gshadow")
+# What usermod changes when it closes or opens an account; and what useradd, userdel and groupdel open to write.
+ACCESS, ALL = ("passwd", "shadow"), (*DATABASES, "subuid", "subgid")
+# Beside a database: its backup and the new one, as shadow's tools make them.
+BESIDE = ("", "-", "+")
 # Held by each of shadow's tools (lckpwdf) before it makes a lock file for the database that it changes.
 LOCK = ".pwd.lock"
 WAIT_S = 5.0
@@ -28,13 +34,14 @@ SPARE_BYTES = 64 << 10
 NO_NAMELESS_FILES = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)
 
 
-def check_changeable(make_room: Optional[Callable[[], bool]] = None) -> None:
-    """Raise unless the tools can do their work now: InUse when somebody has the lock, OSError for the disk.
+def check_changeable(make_room: Optional[Callable[[], bool]] = None, files: Sequence[str] = ALL) -> None:
+    """Raise unless the tools can change `files` now: InUse when somebody has the lock, OSError for the disk.
 
     With `make_room` a full disk is given a second chance.
     """
     with _held_lock():
         _remove_stale_locks()
+        _check_files(files)
         try:
             _check_room()
         except OSError as error:
@@ -44,9 +51,10 @@ def check_changeable(make_room: Optional[Callable[[], bool]] = None) -> None:
 
 
 def check_lock() -> None:
-    """Raise unless the tools get their lock now, on a disk that can be written: how full it is does not matter."""
+    """Raise unless the tools get their lock now, and can write all files: how full the disk is does not matter."""
     with _held_lock():
         _remove_stale_locks()
+        _check_files(ALL)
 
 
 @contextmanager
@@ -107,6 +115,32 @@ def _maker(path: str) -> Optional[int]:
     return int(text) if began < made + 2 else None
 
 
+def _check_files(files: Sequence[str]) -> None:
+    """Raise when one of the files, or what the tools put beside it, cannot be replaced: they notice it half-way."""
+    for path in (FOLDER, *(f"{FOLDER}/{name}{end}" for name in files for end in BESIDE)):
+        if not os.path.lexists(path):
+            continue
+        if path != FOLDER:
+            obstacles.refuse_mounts(path)
+            _check_plain(path)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            obstacles.refuse_fixed_inode(descriptor, path)
+        finally:
+            os.close(descriptor)
+
+
+def _check_plain(path: str) -> None:
+    """Raise for what is no file on the disk of /etc, where the tools rename over it."""
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode) or found.st_dev != os.stat(FOLDER).st_dev:
+        raise CommandFailed(
+            f"{path} is not a plain file on the disk of {FOLDER}: the account tools cannot replace it",
+            hint=f"on the node: ls -ld {path}; findmnt --target {path}", command="rename", exit_code=errno.EXDEV,
+            stderr=os.strerror(errno.EXDEV),
+        )  # fmt: skip
+
+
 def _check_room() -> None:
     """Raise OSError when the disk has no room for new copies, or takes nothing at all."""
     size = sum(os.path.getsize(f"{FOLDER}/{name}") for name in DATABASES if os.path.exists(f"{FOLDER}/{name}"))
@@ -118,5 +152,7 @@ def _check_room() -> None:
         raise
     try:
         os.posix_fallocate(descriptor, 0, size + SPARE_BYTES)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, FOLDER) from None
     finally:
         os.close(descriptor)

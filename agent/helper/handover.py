@@ -14,11 +14,12 @@ import os
 import secrets
 import stat
 from contextlib import contextmanager
-from typing import AbstractSet, Iterator, List, NamedTuple, Sequence, Union
+from typing import AbstractSet, Iterator, List, NamedTuple, Sequence, Tuple, Union
 
 from agent.errors import InUse, NotManaged
 from agent.helper import anew, trees
-from agent.helper.waiting import wait_for
+from agent.helper.waiting import open_lock, wait_for
+from agent.names import STAGING, WORKSPACES
 
 LOCK = "/var/lib/codesmith-helper/trees.lock"
 # A front end that was killed asks again while the helper still does what it was asked first.
@@ -36,7 +37,7 @@ class Change(NamedTuple):
 @contextmanager
 def alone(name: str) -> Iterator[None]:
     """Hold the tree of a workspace; InUse when somebody else does, and is not done soon."""
-    descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    descriptor = open_lock(LOCK)
     try:
         place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big")
         if not wait_for(lambda: fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place), WAIT_S):
@@ -99,6 +100,12 @@ def copies_of(name: str) -> str:
 def halves_of(name: str) -> str:
     """Return the name, in staging, of the folder for directories that do not have all their entries yet."""
     return trees.taken(f"{name}.halves")
+
+
+def places_of(name: str) -> Tuple[Tuple[str, str], ...]:
+    """Return where the tree of a workspace can be: in its place, or in staging while it changes hands."""
+    folders = (trees.taken(name), copies_of(name), halves_of(name))
+    return ((WORKSPACES, name), *((STAGING, folder) for folder in folders))
 
 
 def _folder(name: str, staging: int) -> int:

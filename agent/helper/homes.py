@@ -11,7 +11,7 @@ from typing import List
 
 from agent.helper import as_user, seals
 from agent.helper.trees import DIRECTORY, NEW_FILE
-from agent.names import HOMES, login_of
+from agent.names import HOMES, home_of, login_of
 
 KEYS_FOLDER, KEYS_FILE = ".ssh", "authorized_keys"
 ROUNDS = 20
@@ -29,7 +29,10 @@ def write_keys(name: str, uid: int, keys: List[str]) -> None:
     A link, FIFO or file that the user put in the place of .ssh is replaced; what a link leads to is left alone.
     """
     with seals.open_ours(HOMES, login_of(name), uid) as home:
-        as_user.act(uid, lambda: _write(home, keys_text(keys)))
+        try:
+            as_user.act(uid, lambda: _write(home, keys_text(keys)))
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, f"{home_of(name)}/{KEYS_FOLDER}/{KEYS_FILE}") from None
 
 
 # From here on with the rights of the user: what is followed or replaced is the user's own.

@@ -107,6 +107,23 @@ class Ledger:
         row = self._database.one("SELECT name, uid, state, created_at FROM users WHERE name = ?", name)
         return None if row is None else UserRecord(*row)
 
+    def user_of_uid(self, uid: int) -> Optional[UserRecord]:
+        """Return the record of the user that has a uid."""
+        row = self._database.one("SELECT name, uid, state, created_at FROM users WHERE uid = ?", uid)
+        return None if row is None else UserRecord(*row)
+
+    def users(self) -> List[UserRecord]:
+        """Return the records of all users."""
+        return [UserRecord(*row) for row in self._database.all("SELECT name, uid, state, created_at FROM users")]
+
+    def restore_user(self, name: str, uid: int, created_at: str) -> UserRecord:
+        """Put back the record of a user whose account proves it; no uid up to its own is given from now on."""
+        self._database.write(
+            ("UPDATE uids SET next = max(next, ?)", uid + 1),
+            ("INSERT INTO users VALUES (?, ?, 'active', ?)", name, uid, created_at),
+        )
+        return UserRecord(name, uid, "active", created_at)
+
     def add_user(self, name: str, created_at: str, first_free: int) -> UserRecord:
         """Record a pending user with the next uid, at least `first_free`; the uid is used up from now on."""
         uid = max(self.next_uid(), first_free)
@@ -185,6 +202,11 @@ class Ledger:
         row = self._database.one("SELECT name, user, id, state, created_at FROM workspaces WHERE name = ?", name)
         return None if row is None else WorkspaceRecord(*row)
 
+    def workspaces(self) -> List[WorkspaceRecord]:
+        """Return the records of all workspaces."""
+        rows = self._database.all("SELECT name, user, id, state, created_at FROM workspaces")
+        return [WorkspaceRecord(*row) for row in rows]
+
     def workspaces_of(self, user: str) -> List[str]:
         """Return the names of a user's workspaces, those on their way to it too."""
         both = "SELECT name FROM workspaces WHERE user = ? UNION SELECT workspace FROM heirs WHERE user = ?"
@@ -237,6 +259,10 @@ class Ledger:
         """Return (limits, network) of a workspace's sandbox."""
         row = self._database.one("SELECT limits, network FROM sandboxes WHERE workspace = ?", workspace)
         return None if row is None else (json.loads(row[0]), row[1])
+
+    def sandboxed(self) -> List[str]:
+        """Return the workspaces that have a sandbox."""
+        return [row[0] for row in self._database.all("SELECT workspace FROM sandboxes")]
 
     def put_sandbox(self, workspace: str, limits: Dict[str, float], network: str) -> None:
         """Write a workspace's sandbox."""

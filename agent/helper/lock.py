@@ -10,7 +10,7 @@ from typing import Iterator, List, Tuple
 from agent.errors import InUse
 from agent.helper import trash, trees
 from agent.helper.ledger import Ledger
-from agent.helper.waiting import wait_for
+from agent.helper.waiting import open_lock, wait_for
 
 LOCK = "/var/lib/codesmith-helper/lock"
 LOCK_WAIT_S = 45.0
@@ -27,7 +27,7 @@ def exclusive_ledger(*, makes_room: bool = False) -> Iterator[Ledger]:
     What was thrown away meanwhile is taken apart when others may go on. LimitReached on a full disk, unless what is to
     be done makes room.
     """
-    descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    descriptor = open_lock(LOCK)
     try:
         _lock(descriptor)
         _held.append(descriptor)

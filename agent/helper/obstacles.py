@@ -23,21 +23,29 @@ GET_FLAGS, FIXED = 0x80086601, 0x30
 
 def refuse(parent: str, name: str) -> None:
     """Refuse a tree that cannot be moved away or changed as a whole; nothing there is no obstacle."""
-    path = f"{parent}/{name}"
-    refuse_mounts(path)
+    refuse_mounts(f"{parent}/{name}")
+    refuse_fixed(parent, name)
+
+
+def refuse_fixed(parent: str, name: str) -> None:
+    """Refuse a directory whose owner and mode cannot be changed; nothing there is no obstacle."""
     with trees.open_base(parent) as base:
         try:
             top = os.open(name, trees.DIRECTORY, dir_fd=base)
         except OSError:
             return  # not there, or no directory
     try:
-        if _is_fixed(top):
-            raise CommandFailed(
-                f"{path} is immutable", hint=f"on the node: chattr -ia {path}", command="rename",
-                exit_code=errno.EPERM, stderr=os.strerror(errno.EPERM),
-            )  # fmt: skip
+        refuse_fixed_inode(top, f"{parent}/{name}")
     finally:
         os.close(top)
+
+
+def refuse_fixed_inode(descriptor: int, path: str) -> None:
+    """Refuse an open file or directory that is immutable or append-only, or on a file system that can only be read."""
+    if _is_fixed(descriptor):
+        raise _fixed(f"{path} is immutable, or append-only", errno.EPERM, f"on the node: chattr -ia {path}")
+    if os.fstatvfs(descriptor).f_flag & os.ST_RDONLY:
+        raise _fixed(f"{path}: {os.strerror(errno.EROFS)}", errno.EROFS, f"on the node: findmnt --target {path}")
 
 
 def refuse_mounts(path: str) -> None:
@@ -51,6 +59,10 @@ def _mount_points() -> Iterator[str]:
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         for line in file:
             yield re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), line.split(" ")[4])
+
+
+def _fixed(problem: str, number: int, hint: str) -> CommandFailed:
+    return CommandFailed(problem, hint=hint, command="rename", exit_code=number, stderr=os.strerror(number))
 
 
 def _is_fixed(directory: int) -> bool:

@@ -7,12 +7,15 @@ import sqlite3
 from contextlib import contextmanager
 from typing import Iterator, Union
 
-from agent import database
-from agent.errors import AgentError, CommandFailed, LimitReached
+from agent import database, os_errors
+from agent.errors import AgentError, CommandFailed
 from agent.helper import ledger
 from agent.names import BASE
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+HINTS = {
+    errno.EROFS: "mount | grep -w ro",
+    errno.EPERM: f"on the node: lsattr -aR {BASE} | grep -E '^[^ ]*[ia]'; chattr -ia PATH",
+}
 
 
 @contextmanager
@@ -37,7 +40,7 @@ def told(error: Union[OSError, sqlite3.DatabaseError]) -> AgentError:
         return ledger.damaged(ledger.PATH, error)
     where = f"{error.filename}: " if isinstance(error.filename, str) else ""
     text = f"{where}{error.strerror or error}"
-    if error.errno in NO_ROOM:
-        return LimitReached(f"no room on the disk ({text})", hint=f"df {BASE} /etc")
-    hint = "mount | grep -w ro" if error.errno == errno.EROFS else "inv node.logs"
+    if error.errno in os_errors.NO_ROOM:
+        return os_errors.no_room(error, BASE)
+    hint = HINTS.get(error.errno or 0, "inv node.logs")
     return CommandFailed(f"the system refused: {text}", hint=hint, command="", exit_code=error.errno, stderr=text)

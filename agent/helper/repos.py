@@ -156,6 +156,9 @@ def _make(
         program = "ssh" if found.get("program") == "ssh" else "git"
         hint = "inv node.prepare" if program == "git" else "install openssh-client on the node"
         raise Unsupported(f"this node has no {program}", hint=hint)
+    if problem == "quota":
+        text = "git was stopped: a disk quota of the workspace's login is used up; nothing of the clone is left"
+        raise LimitReached(text, hint="on the node: repquota -a; or clone less of it with `depth`")
     if problem == "full":
         text = "git was stopped: the clone would have filled the node's disk; nothing of it is left"
         raise LimitReached(text, hint="make room on the node, or clone less of it with `depth`")

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Iterator
 
 from agent.errors import InUse, LimitReached
+from agent.helper.waiting import open_lock
 
 PATH = "/var/lib/codesmith-helper/jobs.lock"
 # A file of its own: closing any descriptor of a file gives up all locks that a process has on it.
@@ -24,7 +25,7 @@ PLACES = 96
 @contextmanager
 def hold(uid: int) -> Iterator[None]:
     """Hold the uid's lock together with other jobs."""
-    descriptor = _open(PATH)
+    descriptor = open_lock(PATH)
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_SH, 1, uid)
         yield
@@ -35,7 +36,7 @@ def hold(uid: int) -> Iterator[None]:
 @contextmanager
 def take_place() -> Iterator[None]:
     """Hold one of the places for jobs; LimitReached when all are taken."""
-    descriptor = _open(PLACES_PATH)
+    descriptor = open_lock(PLACES_PATH)
     try:
         if not any(_takes(descriptor, place) for place in range(PLACES)):
             raise LimitReached(f"{PLACES} jobs run on this node already", hint="try again")
@@ -56,7 +57,7 @@ def _takes(descriptor: int, place: int) -> bool:
 @contextmanager
 def hold_network(uid: int, *, alone: bool) -> Iterator[None]:
     """Hold the uid for a clone (`alone`) into a workspace without network, or for a command in one; else InUse."""
-    descriptor = _open(NETWORK_PATH)
+    descriptor = open_lock(NETWORK_PATH)
     try:
         try:
             fcntl.lockf(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB, 1, uid)
@@ -71,7 +72,7 @@ def hold_network(uid: int, *, alone: bool) -> Iterator[None]:
 
 def is_free(uid: int) -> bool:
     """Tell whether no job holds the uid's lock."""
-    descriptor = _open(PATH)
+    descriptor = open_lock(PATH)
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, uid)
     except (BlockingIOError, PermissionError):
@@ -79,7 +80,3 @@ def is_free(uid: int) -> bool:
     finally:
         os.close(descriptor)
     return True
-
-
-def _open(path: str) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

@@ -6,12 +6,14 @@ with a dot; atd wants a letter and hexadecimal digits.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Iterator, List, Optional, Tuple
 
+from agent.helper import obstacles
 from agent.helper.trees import DIRECTORY, open_base
 from agent.names import login_of
 from agent.run import run
@@ -38,6 +40,34 @@ def park(name: str, uid: int) -> None:
                 if not job.startswith(PARKED):
                     _park(folder, job, f"{PARKED}{login}-{job}")
             os.fsync(folder)
+
+
+def refuse_fixed(name: str, uid: int) -> None:
+    """Refuse schedules that cannot be put away or back: an immutable crontab, at job or spool directory."""
+    for place in (CRON, AT, LINGER):
+        with _open(place) as folder:
+            if folder is None:
+                continue
+            own = [one for one in os.listdir(folder) if one in (login_of(name), f"{PARKED}{login_of(name)}")]
+            found = [*own, *(_owned(folder, uid) if place == AT else [])]
+            if found:
+                obstacles.refuse_fixed_inode(folder, "/".join(place))
+            for one in found:
+                with suppress(FileNotFoundError):  # it was done meanwhile
+                    _refuse_fixed_file(folder, one, "/".join((*place, one)))
+
+
+def _refuse_fixed_file(folder: int, name: str, path: str) -> None:
+    try:
+        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return  # a link has no such marks
+        raise
+    try:
+        obstacles.refuse_fixed_inode(file, path)
+    finally:
+        os.close(file)
 
 
 def restore(name: str, uid: int) -> None:

@@ -20,6 +20,7 @@ from agent.errors import AgentError
 from agent.helper import jobs, trash, users, verbs
 from agent.helper.ledger import Ledger
 from agent.names import AGENT_LOGIN
+from agent.rate import Rate
 from agent.server_socket import peer_uid, systemd_socket
 
 IDLE_S = 5.0
@@ -28,13 +29,11 @@ REQUEST_TIMEOUT_S = 10
 
 
 class Handler(socketserver.BaseRequestHandler):
-    """One connection: check the peer, read one verb, answer."""
+    """One connection: read one verb, answer."""
 
     def handle(self) -> None:
-        """Serve one request; a peer that is not the front end gets nothing."""
+        """Serve one request."""
         connection: socket.socket = self.request
-        if peer_uid(connection) not in (0, pwd.getpwnam(AGENT_LOGIN).pw_uid):
-            return
         connection.settimeout(REQUEST_TIMEOUT_S)
         signal.alarm(REQUEST_TIMEOUT_S)  # ends this process: a byte now and then does not prolong it
         verb = ""
@@ -63,6 +62,18 @@ class Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
         self.socket = listening
         self.is_idle = False
         self.is_fresh = True
+        self._strangers = Rate()
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Take the connection of root or the front end; anybody else gets nothing, and a line in the journal."""
+        peer = peer_uid(request)
+        if peer in (0, _agent_uid()):
+            return True
+        more = self._strangers.admit(peer)
+        if more is not None:
+            note = f"refused: uid {peer} is not {AGENT_LOGIN}; {more} more since the last such line"
+            print(note, file=sys.stderr, flush=True)
+        return False
 
     def handle_timeout(self) -> None:
         """Nothing came for a while: idle if no child works either."""
@@ -89,6 +100,13 @@ def serve() -> None:
     while not server.is_idle:
         server.handle_request()
         server.service_actions()  # handle_request, unlike serve_forever, reaps no ended child
+
+
+def _agent_uid() -> int:
+    try:
+        return pwd.getpwnam(AGENT_LOGIN).pw_uid
+    except KeyError:
+        return 0
 
 
 def _answer(message: Dict[str, Any], connection: socket.socket, descriptor: Optional[int]) -> Dict[str, Any]:

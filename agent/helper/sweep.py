@@ -20,7 +20,17 @@ from agent.helper.trees import DIRECTORY
 from agent.run import run
 
 # Where everybody may write, and what is written for somebody.
-PLACES = ("/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/run/lock", "/run/screen", "/var/mail")
+PLACES = (
+    "/tmp",
+    "/var/tmp",
+    "/dev/shm",
+    "/dev/mqueue",
+    "/run/lock",
+    "/run/screen",
+    "/var/mail",
+    "/var/crash",
+    "/var/spool",
+)
 # While others wait; what takes longer is done after the answer, then for so long.
 LIMIT_S, LATER_S = 5.0, 600.0
 DEPTH_MAX = 200

@@ -15,6 +15,7 @@ import sys
 import time
 from typing import Dict, List, Optional
 
+from agent.errors import AgentError
 from agent.helper import trees
 from agent.helper.waiting import wait_for
 
@@ -46,7 +47,7 @@ def empty_quietly() -> None:
     try:
         for problem in empty(None):
             print(f"cannot be removed: {problem}", file=sys.stderr, flush=True)
-    except OSError as error:
+    except (AgentError, OSError) as error:
         print(f"the trash cannot be emptied: {error}", file=sys.stderr, flush=True)
 
 

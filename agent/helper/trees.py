@@ -99,6 +99,7 @@ def remove_inside(parent: str, owned: str, uid: int, folders: Sequence[str], nam
 
 def _throw(directory: int, name: str) -> bool:
     with open_base(TRASH) as trash:
+        os.fchmod(trash, 0o700)
         try:
             os.rename(name, secrets.token_hex(16), src_dir_fd=directory, dst_dir_fd=trash)
         except FileNotFoundError:
@@ -165,7 +166,10 @@ def _open_root_owned(part: str, parent: int, path: str) -> int:
     found = os.fstat(descriptor)
     if found.st_uid != 0 or found.st_mode & 0o022:
         os.close(descriptor)
-        raise NotManaged(f"{path}: {part!r} must belong to root and be closed to other writers")
+        raise NotManaged(
+            f"{path}: {part!r} must belong to root and be closed to other writers",
+            hint=f"on the node: ls -ld {path}; then inv node.prepare",
+        )
     return descriptor
 
 

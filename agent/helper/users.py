@@ -17,6 +17,7 @@ from agent.helper import (
     closing,
     databases,
     homes,
+    lost_records,
     obstacles,
     processes,
     schedules,
@@ -24,10 +25,12 @@ from agent.helper import (
     sweep,
     trash,
     trees,
+    uid_mark,
 )
 from agent.helper.ledger import Ledger, UserRecord
 from agent.helper.lock import exclusive_ledger, read_ledger
 from agent.helper.refusals import half_done
+from agent.helper.waiting import open_lock
 from agent.names import HOMES, UID_FIRST, home_of, login_of, parse_name
 
 SWEEP_LOCK = "/var/lib/codesmith-helper/sweep.lock"
@@ -68,9 +71,10 @@ def remove_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
     """End the user's processes, then remove account and home; in_use while it owns workspaces."""
     name = parse_name(name)
     with exclusive_ledger(makes_room=True) as ledger:
+        lost_records.restore_user(ledger, name)
         owned = ledger.workspaces_of(name)
         if owned:
-            raise InUse(f"user {name!r} owns workspaces: {', '.join(owned)}")
+            raise InUse(f"user {name!r} owns workspaces: {', '.join(owned)}", hint=f"inv workspace.delete {owned[0]}")
         check_removable(ledger, name)
         databases.check_changeable(ledger.make_room)
         with half_done():
@@ -82,18 +86,26 @@ def remove_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
 def make_user(ledger: Ledger, name: str, keys: List[str]) -> Dict[str, Any]:
     """Make account and home of a user, or finish making them; nothing half-done stays when it fails."""
     record = ledger.user(name)
+    if record is not None and record.state != "pending" and lost_records.forget_stale_user(ledger, record):
+        record = None
     if record is None or record.state == "pending":
         databases.check_changeable()
     if record is None:
+        if lost_records.made_by_us(accounts.find(name)):
+            problem = f"the Unix account {login_of(name)!r} exists, and the helper's ledger does not know it any more"
+            raise NotManaged(problem, hint=f"restore a newer ledger, or: inv user.delete {name}")
         accounts.check_free(name)
         if trees.exists(HOMES, login_of(name)):
             raise NotManaged(f"the directory {home_of(name)} exists and was not made by CodeSmith")
-        record = ledger.add_user(name, now(), accounts.first_free(max(ledger.next_uid(), UID_FIRST)))
+        next_uid = uid_mark.next_uid(max(ledger.next_uid(), UID_FIRST))
+        record = ledger.add_user(name, now(), accounts.first_free(next_uid))
     elif record.state == "leaving":
         raise InUse(f"user {name!r} is being deleted", hint="try again")
     elif record.state == "disabled":
         raise Disabled.user(name)
     try:
+        if uid_mark.read() <= record.uid:
+            uid_mark.write(record.uid + 1)
         accounts.ensure(name, record.uid)
         if not trees.is_owned_directory(HOMES, login_of(name), record.uid):
             trees.make(HOMES, login_of(name), record.uid, 0o700, _home_entries(keys))
@@ -147,8 +159,9 @@ def remove_account(ledger: Ledger, name: str) -> List[str]:
 
 def sweep_on() -> None:
     """Search on for what deleted users left, where that takes long: no uid comes back. One process at a time."""
-    descriptor = os.open(SWEEP_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    descriptor = -1
     try:
+        descriptor = open_lock(SWEEP_LOCK)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         with read_ledger() as ledger:
             while uids := ledger.sweeps():
@@ -160,14 +173,17 @@ def sweep_on() -> None:
     except (AgentError, OSError, sqlite3.Error) as error:
         print(f"shared places cannot be searched: {error}", file=sys.stderr, flush=True)
     finally:
-        os.close(descriptor)
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def _our_user(ledger: Ledger, name: str) -> UserRecord:
     """Return the record of a user whose account is there and is the one we made."""
-    record = ledger.user(name)
-    if record is None or record.state not in ("active", "disabled"):
+    record = lost_records.restore_user(ledger, name)
+    if record is None:
         raise NotFound(f"no user {name!r} on this node")
+    if record.state not in ("active", "disabled"):
+        raise InUse(f"user {name!r} is being made or deleted", hint="try again")
     if accounts.check_ours(name, record.uid) is None:
         raise NotManaged(f"the Unix account {login_of(name)!r} is gone", hint="inv node.health")
     accounts.check_sole(name, record.uid)

@@ -3,15 +3,16 @@ verb completes the first."""
 
 from __future__ import annotations
 
+import os
 import socket
 import sqlite3
 from typing import Any, Callable, Dict, FrozenSet, NamedTuple, Optional
 
-from agent.errors import InvalidParams, NotFound
-from agent.helper import handover, jobs, repos, sandboxes, trash, users, workspaces
+from agent.errors import InvalidParams, NotFound, NotManaged
+from agent.helper import handover, inspection, jobs, repos, sandboxes, trash, users, workspaces
 from agent.helper.lock import exclusive_ledger, read_ledger
 from agent.helper.refusals import half_done, told
-from agent.names import parse_name
+from agent.names import parse_name, path_of
 
 PROBE_S = 20.0
 
@@ -67,6 +68,9 @@ def remove_sandbox(caller: socket.socket, workspace: Any) -> Dict[str, Any]:
     """Forget the sandbox of a workspace and end the jobs in it."""
     workspace = parse_name(workspace, "workspace")
     with exclusive_ledger(makes_room=True) as ledger:
+        if ledger.workspace(workspace) is None and os.path.lexists(path_of(workspace)):
+            problem = f"the helper's ledger does not know workspace {workspace!r}, but {path_of(workspace)} is there"
+            raise NotManaged(problem, hint="inv node.health")
         ledger.remove_sandbox(workspace)
     with half_done():
         jobs.stop_all(workspace)
@@ -105,6 +109,12 @@ def remove_repo(caller: socket.socket, workspace: Any, name: Any) -> Dict[str, A
     return {}
 
 
+def inspect_node(caller: socket.socket) -> Dict[str, Any]:
+    """Return what the ledger holds, and where the node differs from it. Nothing is changed or locked."""
+    with read_ledger() as ledger:
+        return inspection.inspect(ledger)
+
+
 CLONE_FIELDS = frozenset(
     ("workspace", "name", "url", "ref", "depth", "credential", "known_hosts", "token", "timeout_s")
 )
@@ -114,6 +124,7 @@ VERBS: Dict[str, Verb] = {
     "job.run": Verb(
         workspaces.run_job, frozenset(("workspace", "argv", "cwd", "env", "stdin", "encoding", "timeout_s"))
     ),
+    "node.inspect": Verb(inspect_node, frozenset()),
     "repo.clone": Verb(clone_repo, CLONE_FIELDS, borrows=True),
     "repo.init": Verb(init_repo, frozenset(("workspace", "name", "branch", "token"))),
     "repo.read": Verb(read_repos, frozenset(("workspace", "names"))),

@@ -1,11 +1,27 @@
-"""Wait for a file's lock with a deadline, which neither flock nor lockf has."""
+"""Lock files: opened or told why not, and waited for with a deadline, which neither flock nor lockf has."""
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any, Callable
 
+from agent.errors import CommandFailed
+from agent.os_errors import NO_ROOM
+
 PAUSE_S = 0.01
+
+
+def open_lock(path: str) -> int:
+    """Open a file that is locked, made if it is not there; CommandFailed when something else has its name."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise
+        problem = f"the helper's lock file {path} cannot be opened: {error.strerror}"
+        hint = f"on the node: ls -ld {path}; lsattr -d {path}; rm -r {path} (it is made anew)"
+        raise CommandFailed(problem, hint=hint, command="open", exit_code=error.errno, stderr=problem) from None
 
 
 def wait_for(lock: Callable[[], Any], wait_s: float) -> bool:

@@ -17,6 +17,7 @@ from agent.helper import (
     databases,
     handover,
     jobs,
+    lost_records,
     obstacles,
     output,
     processes,
@@ -98,7 +99,7 @@ def _begin_assignment(ledger: Ledger, name: str, user: str) -> Tuple[WorkspaceRe
         raise NotFound(f"no workspace {name!r} on this node")
     if record.state not in ("active", "moving"):
         raise InUse(f"workspace {name!r} is being made or deleted", hint="try again")
-    for place in _places(name):
+    for place in handover.places_of(name):
         obstacles.refuse(*place)
     is_begun = record.state == "moving" and ledger.assignment(name) == user
     uid, old_uids = _uid_of_heir(ledger, user, or_disabled=is_begun), _uids_of_owners(ledger, record)
@@ -113,21 +114,22 @@ def _begin_assignment(ledger: Ledger, name: str, user: str) -> Tuple[WorkspaceRe
 
 
 def remove_workspace(caller: socket.socket, name: Any, remove_user: Any) -> Dict[str, Any]:
-    """End the workspace's jobs and remove its directory, and its user if asked and if it owns nothing else.
+    """End the workspace's jobs and remove its directory, and its user if asked, of its name, and owner of nothing else.
 
-    Nothing happens to what is not in the ledger.
+    `user_removed` tells whether the user is gone too.
     """
     name = parse_name(name)
     if not isinstance(remove_user, bool):
         raise InvalidParams.of("remove_user", "must be true or false")
     with handover.alone(name), exclusive_ledger(makes_room=True) as ledger:
-        record = ledger.workspace(name)
+        record = lost_records.restore_workspace(ledger, name)
         if record is None:
-            return {"leftovers": []}
+            is_user_gone = ledger.user(name) is None and not lost_records.traces_of(name)
+            return {"leftovers": [], "user_removed": remove_user and is_user_gone}
         if trees.exists(WORKSPACES, name):
             _check_directory(name, _owners(ledger, record))
-        is_last = remove_user and ledger.workspaces_of(record.user) == [name]
-        for place in _places(name):
+        is_last = remove_user and _is_owned_by_name(ledger, record)
+        for place in handover.places_of(name):
             obstacles.refuse(*place)
         if is_last:
             users.check_removable(ledger, record.user)
@@ -136,13 +138,13 @@ def remove_workspace(caller: socket.socket, name: Any, remove_user: Any) -> Dict
         with half_done():
             ledger.mark_workspace(name, "leaving")
             jobs.stop_all(name)
-            for place in _places(name):
+            for place in handover.places_of(name):
                 trees.remove(*place)
             if is_last:
                 databases.check_changeable(ledger.make_room)
                 left = users.remove_account(ledger, record.user)
             ledger.remove_workspace(name, and_user=record.user if is_last else None)
-    return {"leftovers": [*left, *trash.empty()]}
+    return {"leftovers": [*left, *trash.empty()], "user_removed": is_last}
 
 
 def run_job(
@@ -232,12 +234,6 @@ def _undo_workspace(ledger: Ledger, name: str) -> None:
             ledger.remove_workspace(name)
 
 
-def _places(name: str) -> Tuple[Tuple[str, str], ...]:
-    """Return where the tree of a workspace can be: in its place, or in staging while it changes hands."""
-    folders = (trees.taken(name), handover.copies_of(name), handover.halves_of(name))
-    return ((WORKSPACES, name), *((STAGING, folder) for folder in folders))
-
-
 def _uid_of_heir(ledger: Ledger, user: str, *, or_disabled: bool) -> int:
     heir = ledger.user(user)
     if heir is None or heir.state in ("pending", "leaving") or accounts.check_ours(user, heir.uid) is None:
@@ -261,10 +257,21 @@ def _owners(ledger: Ledger, record: WorkspaceRecord) -> List[UserRecord]:
     return [owner for owner in found if owner is not None]
 
 
+def _is_owned_by_name(ledger: Ledger, record: WorkspaceRecord) -> bool:
+    """Tell whether the user of a workspace has its name, and owns no other."""
+    if record.user != record.name:
+        return False
+    lost_records.restore_user(ledger, record.user)
+    return ledger.workspaces_of(record.user) == [record.name]
+
+
 def _check_directory(name: str, owners: List[UserRecord]) -> None:
     """Raise NotManaged for a directory in a workspace's place that is not the one CodeSmith made."""
     if not any(trees.is_owned_directory(WORKSPACES, name, owner.uid, or_sealed=True) for owner in owners):
-        raise NotManaged(f"the directory {path_of(name)} is not the one that CodeSmith made; it is left alone")
+        raise NotManaged(
+            f"the directory {path_of(name)} is not the one that CodeSmith made; it is left alone",
+            hint="inv node.health",
+        )
 
 
 def _hand_over(record: WorkspaceRecord, change: handover.Change) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
-from typing import Annotated, Any, Dict, List, Optional
+from typing import Annotated, Any, Dict, Iterator, List, Optional
 
 from agent import audit
 from agent.context import Context
@@ -21,6 +22,7 @@ EXAMPLE = {
     "target": {"name": "demo"},
     "outcome": "ok",
     "duration_s": 0.0512,
+    "cursor": "1a4c-9f86d081884c7d65",
 }
 
 
@@ -41,19 +43,23 @@ def list_(
         Keywords(
             {
                 "maxLength": 64,
-                "format": "date-time",
-                "description": "Only older ones: RFC 3339 with its zone.",
-                "errorMessage": "must be a time with its zone, like 2026-11-23T12:00:00Z",
+                "description": "Only those before this: the `cursor` of a record, for the next page; or those with an "
+                "earlier time (RFC 3339 with its zone).",
+                "errorMessage": "must be the cursor of a record, or a time with its zone, like 2026-11-23T12:00:00Z",
             }
         ),
     ] = None,
     workspace: Annotated[Optional[Name], Keywords({"description": "Only attempts that name this workspace."})] = None,
     user: Annotated[Optional[Name], Keywords({"description": "Only attempts that name this user."})] = None,
 ) -> List[AuditRecord]:
-    """Return the attempts to change something, refused ones too, newest first."""
-    end = None if before is None else _parse_before(before)
+    """Return the attempts to change something, refused ones too, newest first.
+
+    Page by page: `before` is the `cursor` of the last record; no record is missed or repeated, whatever the clock does.
+    """
+    cursor = before if before is not None and re.fullmatch(audit.CURSOR, before) else ""
+    end = None if before is None or cursor else _parse_before(before)
     found: List[AuditRecord] = []
-    for record in audit.read_backwards(context.audit_file):
+    for record in _read(context.audit_file, cursor):
         if (
             (end is None or audit.parse_time(record["time"]) < end)
             and (workspace is None or _names(record, "workspace", workspace))
@@ -63,6 +69,14 @@ def list_(
             if len(found) == (limit or LIMIT):
                 break
     return found
+
+
+def _read(path: str, cursor: str) -> Iterator[Dict[str, Any]]:
+    try:
+        yield from audit.read_backwards(path, cursor)
+    except LookupError:
+        problem = "is the cursor of a record that is not there any more: its file was moved away"
+        raise InvalidParams.of("before", problem) from None
 
 
 def _names(record: Dict[str, Any], kind: str, name: str) -> bool:
@@ -75,5 +89,5 @@ def _parse_before(text: str) -> datetime:
     try:
         return audit.parse_time(text)
     except ValueError:
-        problem = "must be a time of RFC 3339 with its zone, as 2026-11-23T00:00:00Z"
+        problem = "must be the cursor of a record, or a time of RFC 3339 with its zone, as 2026-11-23T00:00:00Z"
         raise InvalidParams.of("before", problem) from None

@@ -141,12 +141,12 @@ def _unmake(context: Context, document: Dict[str, Any], reason: Optional[AgentEr
     owner = context.store.get_user(found["user"])
     remove_user = found[FOUNDING]["made_user"] and (owner is None or owner["workspaces"] == [name])
     try:
-        context.helper.call("workspace.remove", name=name, remove_user=remove_user)
+        done = context.helper.call("workspace.remove", name=name, remove_user=remove_user)
     except AgentError as error:
         problem = f"{reason.problem}; " if reason else ""
         problem += f"workspace {name!r} could not be removed again yet: {error.problem}"
         error.problem = problem
         raise error.unsettle() from None
-    if remove_user:
+    if done["user_removed"]:
         context.store.remove_user(found["user"])
     context.store.remove_workspace(name)

@@ -10,17 +10,27 @@ import shutil
 import stat
 from typing import Any, Callable, Dict, List, Tuple
 
-from agent import API_VERSION, __version__, claims
+from agent import API_VERSION, __version__, claims, comparison
 from agent.audit import TARGETS
 from agent.clock import now
 from agent.context import Context
-from agent.errors import ReadOnly
+from agent.errors import AgentError, ReadOnly
 from agent.method import method
-from agent.names import BASE, CLIENTS_GROUP, HELPER_SOCKET, HOMES, WORKSPACES
+from agent.names import BASE, CLIENTS_GROUP, HELPER_SOCKET, HOMES, STAGING, TRASH, WORKSPACES
 from agent.types import HealthCheck, NodeHealth, NodeInfo, NodeVersion, Os
 
 FREE_BYTES_MIN = 256 << 20
-NAMED_MAX = 10
+NAMED_MAX, DIFFERENCES_MAX = 10, 40
+# What prepare makes: the bits that each must have, and those that it must not have.
+DIRECTORIES = {
+    "/": (0, 0o022),
+    os.path.dirname(BASE): (0o111, 0o022),
+    BASE: (0o111, 0o022),
+    HOMES: (0o111, 0o022),
+    WORKSPACES: (0o111, 0o022),
+    STAGING: (0o700, 0o077),
+    TRASH: (0o700, 0o077),
+}
 UUID = "4f0c1a52-6f0e-4c9b-9a43-0c6a5c1de001"
 
 
@@ -97,7 +107,7 @@ def info(context: Context) -> NodeInfo:
     },
 )
 def health(context: Context) -> NodeHealth:
-    """Return the worst of all checks, and the checks. Looks only: the helper is not started for it."""
+    """Return the worst of all checks, and the checks. Looks only; the helper is asked what root alone can see."""
     looks: Tuple[Tuple[str, Callable[[Context], Tuple[str, str]]], ...] = (
         ("accounts", _check_accounts),
         ("clients", _check_clients),
@@ -106,6 +116,7 @@ def health(context: Context) -> NodeHealth:
         ("helper", _check_helper),
         ("node_id", _check_node_id),
         ("pending", _check_pending),
+        ("records", _check_records),
         ("store", _check_store),
     )
     checks: List[HealthCheck] = []
@@ -157,14 +168,25 @@ def _check_clients(context: Context) -> Tuple[str, str]:
 
 
 def _check_directories(context: Context) -> Tuple[str, str]:
-    for path in (HOMES, WORKSPACES):
+    for path, (wanted, unwanted) in DIRECTORIES.items():
         try:
-            found = os.lstat(path)
+            found = os.stat(path) if path == os.path.dirname(BASE) else os.lstat(path)
         except OSError as error:
-            return "failing", f"{path}: {error.strerror}"
+            return "failing", f"{path}: {error.strerror}; inv node.prepare makes it anew"
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != 0 or found.st_mode & 0o022:
-            return "failing", f"{path} must be a directory that only root can write"
-    return "ok", f"{HOMES} and {WORKSPACES}"
+            return "failing", f"{path} must be a directory that only root can write; {_ways(path)}"
+        mode = stat.S_IMODE(found.st_mode)
+        if mode & wanted != wanted:
+            return "failing", f"{path} has mode {mode:04o}, and lets in too few; {_ways(path)}"
+        if mode & unwanted:
+            return "failing", f"{path} has mode {mode:04o}, and must be closed to all but root; {_ways(path)}"
+    return "ok", f"{HOMES}, {WORKSPACES} and what is around them"
+
+
+def _ways(path: str) -> str:
+    if path.startswith(BASE):
+        return "inv node.prepare mends it"
+    return f"on the node: chown root {path}; chmod 755 {path}"
 
 
 def _check_disk(context: Context) -> Tuple[str, str]:
@@ -201,6 +223,22 @@ def _check_pending(context: Context) -> Tuple[str, str]:
     return "ok", "no change is half-done"
 
 
+def _check_records(context: Context) -> Tuple[str, str]:
+    if context.store.damage:
+        return "ok", "not compared: the store is damaged"
+    try:
+        found = comparison.differences(context)
+    except ReadOnly as error:
+        return "failing", error.problem
+    except AgentError as error:
+        hint = error.data.get("hint")
+        return "degraded", f"not compared: {error.problem}" + (f"; {hint}" if hint else "")
+    if not found:
+        return "ok", "store, ledger and node agree"
+    more = len(found) - DIFFERENCES_MAX
+    return "degraded", "; ".join(found[:DIFFERENCES_MAX] + ([f"and {more} more"] if more > 0 else []))
+
+
 def _names(params: Dict[str, Any]) -> List[str]:
     return [params[field] for field in TARGETS if isinstance(params.get(field), str)]
 
@@ -209,6 +247,7 @@ def _check_store(context: Context) -> Tuple[str, str]:
     if context.store.damage:
         return "failing", context.store.damage
     try:
+        context.store.database.check_private()
         context.store.database.check_writable()
     except ReadOnly as error:
         return "failing", error.problem

@@ -176,8 +176,10 @@ def delete(context: Context, *, name: Name, request_id: Optional[RequestId] = No
 
     Refused with in_use while it owns workspaces. `leftovers` names what could not be removed.
     """
-    document = find(context, name)
-    if document["workspaces"]:
+    document = context.store.get_user(name)
+    if document is None and not claims.is_user_left(name):
+        raise NotFound(f"no user {name!r} on this node", hint="inv user.list")
+    if document is not None and document["workspaces"]:
         owned = ", ".join(document["workspaces"])
         raise InUse(f"user {name!r} owns workspaces: {owned}", hint=f"inv workspace.delete {document['workspaces'][0]}")
     done = context.helper.call("user.remove", name=name)
@@ -202,6 +204,9 @@ def remember(context: Context, name: str, account: Dict[str, Any], keys: List[st
 def find(context: Context, name: str) -> Dict[str, Any]:
     """Return the stored document of a user; NotFound when it is not one of ours."""
     document = context.store.get_user(name)
+    if document is None and claims.is_user_left(name):
+        problem = f"the agent's store does not know user {name!r}, but {login_of(name)} is on the node"
+        raise NotFound(problem, hint=f"inv node.health; inv user.delete {name} removes it")
     if document is None:
         raise NotFound(f"no user {name!r} on this node", hint="inv user.list")
     return document

@@ -307,18 +307,20 @@ def delete(
     context: Context, *, name: Name, keep_user: bool = False, request_id: Optional[RequestId] = None
 ) -> WorkspaceDeleted:
     """Delete a workspace with all that is in it; its dedicated user goes too unless kept or in use."""
-    document = find(context, name)
-    owner = context.store.get_user(document["user"])
+    document = context.store.get_workspace(name)
+    if document is None and not claims.is_workspace_left(name):
+        raise NotFound(f"no workspace {name!r} on this node", hint="inv workspace.list")
+    owner = None if document is None else context.store.get_user(document["user"])
     # By name: a workspace that was assigned to another one's dedicated user does not take that user with it.
     is_dedicated = owner is not None and owner["dedicated"] and owner["name"] == name
     is_last = owner is not None and is_dedicated and owner["workspaces"] == [name]
     remove_user = is_last and not keep_user
     done = context.helper.call("workspace.remove", name=name, remove_user=remove_user)
-    if remove_user:
-        context.store.remove_user(document["user"])
+    if done["user_removed"]:
+        context.store.remove_user(name)
     context.store.remove_workspace(name)
-    left = [printable(path) for path in done.get("leftovers", [])]
-    return {"name": name, "deleted": True, "user_deleted": remove_user, "leftovers": left}
+    left = [printable(path) for path in done["leftovers"]]
+    return {"name": name, "deleted": True, "user_deleted": done["user_removed"], "leftovers": left}
 
 
 @method(
@@ -411,6 +413,9 @@ def exec_(
 def find(context: Context, name: str) -> Dict[str, Any]:
     """Return the stored document of a workspace; NotFound when it is not one of ours."""
     document = context.store.get_workspace(name)
+    if document is None and claims.is_workspace_left(name):
+        problem = f"the agent's store does not know workspace {name!r}, but {path_of(name)} is on the node"
+        raise NotFound(problem, hint=f"inv node.health; inv workspace.delete {name} removes it")
     if document is None:
         raise NotFound(f"no workspace {name!r} on this node", hint="inv workspace.list")
     return document

@@ -16,11 +16,14 @@ class AuditRecord(Record):
 
     time: RFC 3339, UTC.
     peer_uid: Who called, or had called what was completed later; null if unknown.
-    target: What the call named: name, user, workspace; and the kind of its credential.
-    outcome: ok, or the kind of the error; for what was interrupted resumed (or resumed: and the kind), or cut_off.
+    target: What the call named: name, user, workspace; the kind of its credential; and how many `more` refused
+        connections the record stands for.
+    outcome: ok, or the kind of the error; for what was interrupted resumed (or resumed: and the kind), or cut_off; for
+        a connection from somebody who may not call (method connect) forbidden.
+    cursor: What `before` of audit.list takes for those before this one.
     """
 
-    __slots__ = ("time", "method", "request_id", "peer_uid", "peer_login", "target", "outcome", "duration_s")
+    __slots__ = ("time", "method", "request_id", "peer_uid", "peer_login", "target", "outcome", "duration_s", "cursor")
 
     def __init__(
         self,
@@ -33,6 +36,7 @@ class AuditRecord(Record):
         target: dict[str, str],
         outcome: str,
         duration_s: float,
+        cursor: str,
     ) -> None:
         self.time = time
         self.method = method
@@ -42,6 +46,7 @@ class AuditRecord(Record):
         self.target = target
         self.outcome = outcome
         self.duration_s = duration_s
+        self.cursor = cursor
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> AuditRecord:
@@ -55,6 +60,7 @@ class AuditRecord(Record):
             target=data["target"],
             outcome=data["outcome"],
             duration_s=data["duration_s"],
+            cursor=data["cursor"],
         )
 
 
@@ -785,8 +791,12 @@ class AuditMethods:
     ) -> builtins.list[AuditRecord]:
         """Return the attempts to change something, refused ones too, newest first.
 
+        Page by page: `before` is the `cursor` of the last record; no record is missed or repeated, whatever the
+        clock does.
+
         limit: At most so many (default 100).
-        before: Only older ones: RFC 3339 with its zone.
+        before: Only those before this: the `cursor` of a record, for the next page; or those with an earlier time (RFC
+            3339 with its zone).
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
         user: 1 to 28 of a-z, 0-9 and inner hyphens.
 
@@ -804,7 +814,7 @@ class NodeMethods:
         self._transport = transport
 
     def health(self) -> NodeHealth:
-        """Return the worst of all checks, and the checks. Looks only: the helper is not started for it."""
+        """Return the worst of all checks, and the checks. Looks only; the helper is asked what root alone can see."""
         params: dict[str, Any] = {}
         found = self._transport.call("node.health", params, changes=False)
         return self._transport.record("node.health", NodeHealth.from_dict, found)

@@ -17,7 +17,7 @@ COLUMNS = ("time", "method", "target", "peer_login", "outcome", "duration_s", "r
     name="list",
     help={
         "limit": "At most so many (default: 100).",
-        "before": "Only those before this time, as 2026-11-23T00:00:00Z (default: now).",
+        "before": "Only those before a record's `cursor` (--json), or a time as 2026-11-23T00:00:00Z (default: all).",
         "workspace": "Only those that name this workspace (default: any).",
         "user": "Only those that name this user (default: any).",
     },

@@ -119,6 +119,10 @@ class StandInHelper:
             return {"is_made": self.is_made}
         if verb == "sandbox.ensure":
             return {"enforced": dict.fromkeys(arguments["limits"], True)}
+        if verb == "node.inspect":
+            return {"users": {}, "workspaces": {}, "sandboxed": [], "findings": [], "more": 0}
+        if verb == "workspace.remove":
+            return {"leftovers": [], "user_removed": arguments["remove_user"]}
         return {"leftovers": []} if verb == "user.remove" else {}
 
     def _account(self, name: str) -> dict[str, Any]:

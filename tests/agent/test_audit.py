@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import threading
 import tracemalloc
+from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent import audit
+from agent import audit, clock
 from tests.agent.conftest import Rpc
 
 
@@ -53,6 +56,72 @@ def test_no_two_records_have_one_time_and_pages_miss_none(rpc: Rpc) -> None:
         times += [one["time"] for one in page]
     assert len(set(times)) == len(times) == 4 * 3 * 16
     assert times == sorted(times, reverse=True)
+
+
+def pages(rpc: Rpc, **wanted: Any) -> Iterator[list[dict[str, Any]]]:
+    """Give the pages of the audit record, each from where the one before ended."""
+    page = rpc.call("audit.list", **wanted)
+    for _ in range(1000):
+        if not page:
+            return
+        yield page
+        page = rpc.call("audit.list", **wanted, before=page[-1]["cursor"])
+    pytest.fail("pages without end")
+
+
+def test_pages_have_each_record_once_when_the_clock_steps_ten_years_and_back(
+    rpc: Rpc, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stepped(datetime):
+        step = timedelta()
+
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime.now(tz) + cls.step
+
+    monkeypatch.setattr(clock, "datetime", Stepped)
+    wanted = []
+    for years in (0, 10, 0, -10, 0):
+        Stepped.step = timedelta(days=365 * years)
+        for number in range(40):
+            rpc.refuses("user.disable", 1001, name=f"n{years}x{number}".replace("-", "m"))
+            wanted.append(f"n{years}x{number}".replace("-", "m"))
+    found = []
+    for page in pages(rpc, limit=7):
+        found += names(page)
+        rpc.refuses("user.disable", 1001, name="meanwhile")  # newer ones change nothing
+    assert found == wanted[::-1]
+    ours = {"user": "n10x3"}
+    assert [names(page) for page in pages(rpc, limit=1, **ours)] == [["n10x3"]]
+
+
+@pytest.mark.parametrize("rotate", ["move", "copy and truncate"])
+def test_pages_go_on_in_a_file_that_was_moved_aside(rpc: Rpc, rotate: str) -> None:
+    for number in range(40):
+        rpc.refuses("user.disable", 1001, name=f"old{number}")
+    going = pages(rpc, limit=7)
+    found = names(next(going))
+    if rotate == "move":
+        rpc.audit.rename(rpc.audit.with_name("audit.jsonl.1"))
+    else:
+        rpc.audit.with_name("audit.jsonl.1").write_bytes(rpc.audit.read_bytes())
+        os.truncate(rpc.audit, 0)
+    for number in range(50):
+        rpc.refuses("user.disable", 1001, name=f"new{number}")
+    found += [name for page in going for name in names(page)]
+    assert found == [f"old{number}" for number in reversed(range(40))]
+    assert names(rpc.call("audit.list", limit=1000)) == [f"new{number}" for number in reversed(range(50))]
+
+
+def test_a_cursor_whose_record_is_gone_is_refused(rpc: Rpc) -> None:
+    for name in ("ada", "bob"):
+        rpc.call("user.create", name=name)
+    cursor = rpc.call("audit.list", limit=1)[0]["cursor"]
+    rpc.audit.unlink()
+    rpc.call("user.create", name="eve")
+    for gone in (cursor, "0-0123456789abcdef", "ffffffffffffffff-0123456789abcdef"):
+        assert rpc.refuses("audit.list", -32602, before=gone)["data"]["errors"][0]["field"] == "before"
+    assert names(rpc.call("audit.list", before=rpc.call("audit.list")[-1]["cursor"])) == []
 
 
 def test_a_file_that_was_moved_away_takes_no_more_records(rpc: Rpc) -> None:

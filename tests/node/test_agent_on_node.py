@@ -165,13 +165,16 @@ database.commit()
         for call in (web1.client.workspace.get, web1.client.workspace.open, web1.client.workspace.update):
             web1.refuses(call, "not_found", name=name)
         web1.refuses(web1.client.workspace.exec, "not_found", name=name, argv=["id"])
-        web1.client.workspace.delete(name=name)
+    web1.client.workspace.delete(name="etc")
+    # What is there is not called deleted.
+    assert "workspaces/mine" in str(web1.refuses(web1.client.workspace.delete, "not_managed", name="mine"))
     for name in ("root", "mine2"):
         web1.client.user.delete(name=name)
     assert web1.on(
         "getent passwd root cs-mine && ls /etc/passwd && cd /srv/codesmith/workspaces && ls -d /root mine"
     ).ok
     web1.on("rmdir /srv/codesmith/workspaces/mine; userdel -r cs-mine", check=False)
+    assert web1.client.workspace.delete(name="mine").user_deleted
 
 
 def test_a_user_that_the_store_has_forgotten_is_made_again_with_the_keys_of_now(web1: Web1) -> None:
@@ -406,7 +409,7 @@ def test_the_front_end_has_no_capability_and_the_helper_goes_when_idle(web1: Web
     helper_is_there = "systemctl is-active --quiet codesmith-helper.service"
     web1.person.wait_until(lambda: not web1.on(helper_is_there, check=False).ok, within_s=60)
     assert web1.client.node.health().status == "ok"
-    assert not web1.on(helper_is_there, check=False).ok
+    web1.person.wait_until(lambda: not web1.on(helper_is_there, check=False).ok, within_s=60)
 
 
 CONNECT = """

@@ -43,6 +43,33 @@ def test_limits_and_network_hold_for_every_command(web1: Web1) -> None:
     assert run(name="box", argv=["python3", "-c", HOG]).exit_code == 0
 
 
+# Kills whatever its uid may kill, but for itself.
+KILL_ALL = "import os; os.kill(-1, 9); print('sent')"
+START = "setpriv --reuid={0} --regid={0} --clear-groups sleep 1007 </dev/null >/dev/null 2>&1 &"
+
+
+@pytest.mark.lab
+@BOTH_RELEASES
+def test_a_job_may_signal_its_login_elsewhere_and_nobody_else(web1: Web1) -> None:
+    """What holds until each workspace has a login and a runtime of its own; the specification says so."""
+    client = web1.client
+    client.user.create(name="kills")
+    for name in ("cut", "beside"):
+        client.workspace.create(name=name, user="kills")
+    client.workspace.create(name="spared")
+    client.sandbox.create(workspace="cut", network="none")
+    for login in ("cs-kills", "cs-spared"):
+        web1.on(START.format(login))
+        web1.on(f"until pgrep --uid {login} --exact sleep; do :; done")
+    assert client.workspace.exec(name="cut", argv=["python3", "-c", KILL_ALL]).stdout == "sent\n"
+    web1.person.wait_until(lambda: not web1.on("pgrep --uid cs-kills --exact sleep", check=False).ok, within_s=10)
+    assert web1.on("pgrep --uid cs-spared --exact sleep").ok
+    for name in ("cut", "beside", "spared"):
+        assert client.workspace.exec(name=name, argv=["echo", "well"]).stdout == "well\n"
+        client.workspace.delete(name=name)
+    client.user.delete(name="kills")
+
+
 @pytest.mark.lab
 @BOTH_RELEASES
 def test_what_the_node_does_not_enforce_is_refused_and_nothing_is_changed(web1: Web1) -> None:

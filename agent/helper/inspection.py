@@ -1,0 +1,190 @@
+"""Where the node differs from the ledger: accounts, groups, homes, keys and workspaces that one of them has alone.
+
+Looking (`Sight`) and comparing are apart. What was made by hand and does not look like ours is no finding.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import stat
+from contextlib import suppress
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set
+
+from agent.claims import is_name, is_sealed, is_uid
+from agent.helper import accounts, handover, trees, uid_mark
+from agent.helper.ledger import Ledger, UserRecord, WorkspaceRecord
+from agent.names import HOMES, LOGIN_PREFIX, STAGING, WORKSPACES, home_of, login_of, path_of
+
+FINDINGS_MAX = 200
+KEYS = ".ssh/authorized_keys"
+
+
+class Finding(NamedTuple):
+    """One difference: the user or workspace that it is about (or nothing), what is so, and what to do."""
+
+    name: str
+    text: str
+
+
+class Sight(NamedTuple):
+    """What the node has under our names, by login or by name of workspace."""
+
+    accounts: Dict[str, pwd.struct_passwd]
+    groups: Dict[str, int]
+    lines: Dict[str, Set[str]]
+    expired: Set[str]
+    homes: Dict[str, os.stat_result]
+    workspaces: Dict[str, os.stat_result]
+    moving: Set[str]
+    mark: int
+
+
+def inspect(ledger: Ledger) -> Dict[str, Any]:
+    """Return the rows of the ledger and the findings, a bounded number of them."""
+    users, workspaces = ledger.users(), ledger.workspaces()
+    found = list(compare(users, workspaces, ledger.next_uid(), look()))
+    return {
+        "users": {user.name: [user.uid, user.state] for user in users},
+        "workspaces": {one.name: [one.user, one.state] for one in workspaces},
+        "sandboxed": ledger.sandboxed(),
+        "findings": found[:FINDINGS_MAX],
+        "more": max(len(found) - FINDINGS_MAX, 0),
+    }
+
+
+def look() -> Sight:
+    """Look at account databases and directories."""
+    lines = {path: _logins_in(path) for path in accounts.DATABASES}
+    return Sight(
+        accounts={one.pw_name: one for one in pwd.getpwall() if one.pw_name.startswith(LOGIN_PREFIX)},
+        groups={one.gr_name: one.gr_gid for one in grp.getgrall() if one.gr_name.startswith(LOGIN_PREFIX)},
+        lines={path: set(found) for path, found in lines.items()},
+        expired={login for login, fields in lines["/etc/shadow"].items() if fields[6:7] == [accounts.EXPIRED]},
+        homes=_entries(HOMES),
+        workspaces=_entries(WORKSPACES),
+        moving={name for name in _entries(STAGING) if name.startswith(trees.TAKEN)},
+        mark=uid_mark.read(),
+    )
+
+
+def compare(
+    users: List[UserRecord], workspaces: List[WorkspaceRecord], next_uid: int, sight: Sight
+) -> Iterator[Finding]:
+    """Give each difference between the rows of the ledger and what was seen."""
+    known = {login_of(user.name) for user in users}
+    for user in users:
+        if user.state in ("active", "disabled"):
+            yield from (Finding(user.name, text) for text in _of_user(user, sight))
+    yield from _unknown_accounts(known, sight)
+    for login, found in sorted(sight.homes.items()):
+        if login not in known and _is_like_ours(found):
+            keys = f", with {KEYS}" if _has_keys(login, found.st_uid) else ""
+            yield _unknown(login, f"the home {HOMES}/{login}{keys}", f"ls -la {HOMES}/{login}")
+    uids = {user.name: user.uid for user in users}
+    for record in workspaces:
+        if record.state == "active":
+            yield from _of_workspace(record, uids[record.user], sight)
+    names = {record.name for record in workspaces}
+    for name, found in sorted(sight.workspaces.items()):
+        if name not in names and _is_like_ours(found):
+            problem = f"the workspace {path_of(name)} is on the node and not in the helper's ledger"
+            yield Finding(name, f"{problem} (inv workspace.delete {name}, or restore a newer ledger)")
+    places = {entry for name in names for _, entry in handover.places_of(name)}
+    for entry in sorted(sight.moving - places):
+        name = entry[len(trees.TAKEN) :].partition(".")[0]
+        yield Finding(
+            name, f"{STAGING}/{entry} is of no workspace in the helper's ledger (on the node: ls -la {STAGING})"
+        )
+    if sight.mark > next_uid:
+        problem = (
+            f"the helper's ledger is older than the node: uids up to {sight.mark - 1} were given out, it knows of "
+        )
+        yield Finding("", f"{problem}{next_uid - 1} (restore a newer one; no uid is given twice all the same)")
+
+
+def _of_user(user: UserRecord, sight: Sight) -> Iterator[str]:
+    login, account = login_of(user.name), sight.accounts.get(login_of(user.name))
+    if account is None:
+        yield f"the Unix account {login} of user {user.name} is gone (inv user.delete {user.name})"
+        return
+    ids = (account.pw_uid, account.pw_gid, account.pw_dir)
+    if ids != (user.uid, user.uid, home_of(user.name)):
+        problem = f"the Unix account {login} (uid {account.pw_uid}) is not that of the helper's ledger (uid {user.uid})"
+        yield f"{problem}; it is left alone (on the node: getent passwd {login})"
+        return
+    for path, logins in sight.lines.items():
+        if login not in logins and os.path.exists(path):
+            yield f"{login} has no line in {path} (on the node: pwck -r; grpck -r)"
+    is_shut = {login in sight.expired, login in sight.homes and is_sealed(sight.homes[login])}
+    if user.state == "disabled" and is_shut != {True}:
+        yield f"user {user.name} is disabled, but {login} is not closed whole (inv user.disable {user.name})"
+    if user.state == "active" and True in is_shut:
+        yield f"user {user.name} is active, but {login} or its home is closed (inv user.enable {user.name})"
+    yield from _of_directory(home_of(user.name), sight.homes.get(login), user.uid)
+
+
+def _of_workspace(record: WorkspaceRecord, uid: int, sight: Sight) -> Iterator[Finding]:
+    for text in _of_directory(path_of(record.name), sight.workspaces.get(record.name), uid):
+        yield Finding(record.name, text)
+
+
+def _of_directory(path: str, found: Optional[os.stat_result], uid: int) -> Iterator[str]:
+    if found is None:
+        yield f"{path} is gone (on the node: ls -ld {path})"
+    elif not stat.S_ISDIR(found.st_mode) or (found.st_uid != uid and not is_sealed(found)):
+        yield f"{path} does not belong to uid {uid} as the helper's ledger says (on the node: ls -ld {path})"
+
+
+def _unknown_accounts(known: Set[str], sight: Sight) -> Iterator[Finding]:
+    for login, account in sorted(sight.accounts.items()):
+        if login not in known and (is_uid(account.pw_uid) or account.pw_dir.startswith(home_of(""))):
+            closed = "closed" if login in sight.expired else "open to who has its key"
+            yield _unknown(
+                login, f"the Unix account {login} (uid {account.pw_uid}, {closed})", f"getent passwd {login}"
+            )
+    for login, gid in sorted(sight.groups.items()):
+        if login not in known and login not in sight.accounts and is_uid(gid):
+            yield _unknown(login, f"the Unix group {login} (gid {gid})", f"groupdel {login}")
+    left = {login: path for path, logins in sight.lines.items() for login in logins if path.endswith("shadow")}
+    for login in sorted(left.keys() - known - sight.accounts.keys() - sight.groups.keys()):
+        yield _unknown(login, f"a line of {login} in {left[login]}", "pwck -r; grpck -r")
+
+
+def _unknown(login: str, what: str, command: str) -> Finding:
+    name = login[len(LOGIN_PREFIX) :] if is_name(login[len(LOGIN_PREFIX) :]) else ""
+    way = f"inv user.delete {name}, or restore a newer ledger; on the node: {command}" if name else command
+    return Finding(name, f"{what} is on the node and not in the helper's ledger ({way})")
+
+
+def _is_like_ours(found: os.stat_result) -> bool:
+    return stat.S_ISDIR(found.st_mode) and (is_uid(found.st_uid) or is_sealed(found))
+
+
+def _has_keys(login: str, uid: int) -> bool:
+    """Tell whether a home has a file of keys, without following what its user put there."""
+    folder, _, name = KEYS.rpartition("/")
+    try:
+        return bool(trees.read_inside(HOMES, login, uid, (folder,), name))
+    except OSError:
+        return False
+
+
+def _entries(folder: str) -> Dict[str, os.stat_result]:
+    found: Dict[str, os.stat_result] = {}
+    with trees.open_base(folder) as base, os.scandir(base) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):  # it went meanwhile
+                found[entry.name] = entry.stat(follow_symlinks=False)
+    return found
+
+
+def _logins_in(path: str) -> Dict[str, List[str]]:
+    """Return the fields of the lines of our logins in an account database."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            lines = [line.rstrip("\n").split(":") for line in file if line.startswith(LOGIN_PREFIX)]
+    except FileNotFoundError:
+        return {}
+    return {fields[0]: fields[1:] for fields in lines}

@@ -1,0 +1,139 @@
+"""Records that the ledger has lost, as after a restored backup: what is on the node decides, not what is missing here.
+
+"Not in the ledger" is not "gone". An account or workspace that root alone can have made as CodeSmith makes it gets its
+record back; anything else of that name is named and left alone.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+import uuid
+from typing import List, Optional
+
+from agent.claims import is_name, is_sealed, is_uid
+from agent.clock import now
+from agent.errors import NotManaged
+from agent.helper import accounts, handover, trees
+from agent.helper.ledger import Ledger, UserRecord, WorkspaceRecord
+from agent.names import HOMES, LOGIN_PREFIX, WORKSPACES, home_of, login_of
+
+
+def restore_user(ledger: Ledger, name: str) -> Optional[UserRecord]:
+    """Return the record of a user, restored if the ledger has lost it; those of its workspaces too.
+
+    None when nothing of the user is on the node. NotManaged when something is, and is not proved to be ours.
+    """
+    record = ledger.user(name)
+    if record is None:
+        there = traces_of(name)
+        if not there:
+            return None
+        found = made_by_us(accounts.find(name))
+        if found is None or ledger.user_of_uid(found.pw_uid) is not None:
+            raise _not_managed(f"user {name!r}", there, f"getent passwd {login_of(name)}; ls -ld {home_of(name)}")
+        record = ledger.restore_user(name, found.pw_uid, now())
+    for workspace in _unknown_workspaces(ledger, record.uid):
+        _add_workspace(ledger, workspace, record)
+    return record
+
+
+def restore_workspace(ledger: Ledger, name: str) -> Optional[WorkspaceRecord]:
+    """Return the record of a workspace, restored if the ledger has lost it, with its user.
+
+    None when nothing is in its places. NotManaged when something is, and is not proved to be ours.
+    """
+    record = ledger.workspace(name)
+    if record is not None:
+        return record
+    there = [f"{parent}/{entry}" for parent, entry in handover.places_of(name) if trees.exists(parent, entry)]
+    if not there:
+        return None
+    owner = _user_of(ledger, _owner_of(name))
+    if owner is None:
+        raise _not_managed(f"workspace {name!r}", there, f"ls -ld {there[0]}")
+    return ledger.workspace(name) or _add_workspace(ledger, name, owner)
+
+
+def forget_stale_user(ledger: Ledger, record: UserRecord) -> bool:
+    """Forget a user of whom the node has nothing, nor of its workspaces: made again, it gets another uid."""
+    owned = ledger.workspaces_of(record.name)
+    places = [place for workspace in owned for place in handover.places_of(workspace)]
+    if traces_of(record.name) or any(trees.exists(*place) for place in places):
+        return False
+    for workspace in owned:
+        ledger.remove_workspace(workspace)
+    ledger.remove_user(record.name)
+    return True
+
+
+def traces_of(name: str) -> List[str]:
+    """Return what is on the node under the name of a user: account, group, home."""
+    login = login_of(name)
+    found = [f"{login} in {path}" for path in sorted(accounts.traces(login))]
+    return [*found, *([home_of(name)] if trees.exists(HOMES, login) else [])]
+
+
+def made_by_us(found: Optional[pwd.struct_passwd]) -> Optional[pwd.struct_passwd]:
+    """Return an account if it is as CodeSmith makes them: login, home, ids and comment, which only root can write."""
+    if found is None or not found.pw_name.startswith(LOGIN_PREFIX):
+        return None
+    name = found.pw_name[len(LOGIN_PREFIX) :]
+    # chfn lets a user add fields behind the first one.
+    words = (found.pw_gid, found.pw_dir, found.pw_gecos.split(",")[0])
+    is_ours = is_uid(found.pw_uid) and words == (found.pw_uid, home_of(name), accounts.COMMENT)
+    return found if is_ours and is_name(name) else None
+
+
+def _not_managed(what: str, there: List[str], command: str) -> NotManaged:
+    problem = f"the helper's ledger does not know {what}, but the node has {', '.join(there)}; nothing is changed"
+    return NotManaged(problem, hint=f"on the node: {command}")
+
+
+def _user_of(ledger: Ledger, uid: int) -> Optional[UserRecord]:
+    """Return the user of a uid, restored if the ledger has lost it; None when it is nobody of ours."""
+    record = ledger.user_of_uid(uid)
+    if record is not None or not is_uid(uid):
+        return record
+    try:
+        found = made_by_us(pwd.getpwuid(uid))
+    except KeyError:
+        return None
+    return None if found is None else restore_user(ledger, found.pw_name[len(LOGIN_PREFIX) :])
+
+
+def _owner_of(workspace: str) -> int:
+    """Return the owner of a workspace's directory; of one that is sealed, the owner of what CodeSmith put into it."""
+    with trees.open_base(WORKSPACES) as base:
+        found = _look(workspace, base)
+        if found is None or not is_sealed(found):
+            return -1 if found is None else found.st_uid
+        top = os.open(workspace, trees.DIRECTORY, dir_fd=base)
+    try:
+        inner = _look(".codesmith", top)
+        return -1 if inner is None else inner.st_uid
+    finally:
+        os.close(top)
+
+
+def _look(name: str, folder: int) -> Optional[os.stat_result]:
+    """Return what a directory is; None when there is none of that name."""
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    return found if stat.S_ISDIR(found.st_mode) else None
+
+
+def _unknown_workspaces(ledger: Ledger, uid: int) -> List[str]:
+    """Return the workspaces that a uid owns and the ledger does not know."""
+    with trees.open_base(WORKSPACES) as base:
+        found = set(os.listdir(base)) - {record.name for record in ledger.workspaces()}
+    return sorted(name for name in found if is_name(name) and _owner_of(name) == uid)
+
+
+def _add_workspace(ledger: Ledger, name: str, owner: UserRecord) -> WorkspaceRecord:
+    record = WorkspaceRecord(name, owner.name, str(uuid.uuid4()), "active", now())
+    ledger.add_workspace(record)
+    return record
