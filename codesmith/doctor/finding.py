@@ -31,6 +31,7 @@ CODES = {
     "forwarder.process": "The forwarder answers, or none runs.",
     "forwarder.version": "The forwarder that runs is of this version.",
     "node.clock": "The node's clock agrees with the one here.",
+    "node.look": "The look at the node came to its end, and saw all that it looked at.",
     "node.root": "The login can become root without a password: otherwise part of the node stays unseen.",
     "node.system": "The node has what prepare needs: systemd, Python, a package manager, room.",
     "registry.file": "nodes.yaml can be read.",

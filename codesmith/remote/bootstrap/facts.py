@@ -39,6 +39,8 @@ class Facts:
     is_ledger_unread: bool = False
     node: Any = None
     agent: Mapping[str, Any] | None = None
+    # What could not be looked at (a path, "units", "systemd", "process 1"), and why: it may be there or not.
+    unseen: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Facts:

@@ -29,7 +29,8 @@ def _package(names: object, manager: str) -> str:
 
 def _system(facts: Facts) -> list[str]:
     found = []
-    if facts.pid1 != "systemd" or not facts.systemd_runs:
+    # hidepid may hide process 1: then its directory decides, as in sd_booted(3).
+    if facts.pid1 not in ("systemd", "") or not facts.systemd_runs:
         found.append(f"systemd does not run there (process 1 is {facts.pid1 or 'unknown'})")
     elif facts.systemd_version < layout.SYSTEMD_MIN:
         found.append(f"systemd {facts.systemd_version} is too old ({layout.SYSTEMD_MIN} or newer is needed)")
