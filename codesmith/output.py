@@ -182,6 +182,12 @@ def say(text: str) -> None:
     _print(sys.stderr, escape(text) + "\n")
 
 
+def warn(warnings: Sequence[str]) -> None:
+    """Print what a node warns of, beside a result."""
+    for warning in warnings:
+        say(f"warning: {warning}")
+
+
 def show_execution(execution: Any, *, json: bool = False) -> None:
     """Pass a command's output through; what was cut off or ended is said beside it."""
     if json:
@@ -189,9 +195,9 @@ def show_execution(execution: Any, *, json: bool = False) -> None:
         return
     write_raw(execution.stdout, execution.stderr)
     if execution.truncated:
-        say("warning: the output was longer than the agent keeps; the rest is lost")
+        warn(["the output was longer than the agent keeps; the rest is lost"])
     if execution.killed_by:
-        say(f"warning: ended by the {execution.killed_by} limit after {execution.duration_s:.1f} s")
+        warn([f"ended by the {execution.killed_by} limit after {execution.duration_s:.1f} s"])
 
 
 def show_lines(lines: Sequence[str], *, json: bool = False) -> None:

@@ -7,6 +7,7 @@ import socket
 import sqlite3
 from typing import Any, Callable, Dict, FrozenSet, NamedTuple, Optional
 
+from agent import needs
 from agent.errors import InvalidParams, NotFound
 from agent.helper import handover, jobs, repos, sandboxes, trash, users, workspaces
 from agent.helper.lock import exclusive_ledger, read_ledger
@@ -105,6 +106,11 @@ def remove_repo(caller: socket.socket, workspace: Any, name: Any) -> Dict[str, A
     return {}
 
 
+def check_node(caller: socket.socket) -> Dict[str, Any]:
+    """Look at what workspaces need of the node. Needs no ledger."""
+    return {"needs": needs.check()}
+
+
 CLONE_FIELDS = frozenset(
     ("workspace", "name", "url", "ref", "depth", "credential", "known_hosts", "token", "timeout_s")
 )
@@ -112,6 +118,7 @@ CLONE_FIELDS = frozenset(
 REMOVING = frozenset(("repo.remove", "user.remove", "workspace.assign", "workspace.remove"))
 VERBS: Dict[str, Verb] = {
     "job.run": Verb(workspaces.run_job, frozenset(("workspace", "argv", "cwd", "env", "stdin", "timeout_s"))),
+    "node.check": Verb(check_node, frozenset()),
     "repo.clone": Verb(clone_repo, CLONE_FIELDS, borrows=True),
     "repo.init": Verb(init_repo, frozenset(("workspace", "name", "branch", "token"))),
     "repo.read": Verb(read_repos, frozenset(("workspace", "names"))),

@@ -10,7 +10,7 @@ import shutil
 import stat
 from typing import Any, Callable, Dict, List, Tuple
 
-from agent import API_VERSION, __version__, claims
+from agent import API_VERSION, __version__, claims, fitness
 from agent.audit import TARGETS
 from agent.clock import now
 from agent.context import NODE_FILE, Context
@@ -97,7 +97,7 @@ def info(context: Context) -> NodeInfo:
     },
 )
 def health(context: Context) -> NodeHealth:
-    """Return the worst of all checks, and the checks. Looks only: the helper is not started for it."""
+    """Return the worst of all checks, and the checks. Looks only; what only root can see the helper looks at."""
     looks: Tuple[Tuple[str, Callable[[Context], Tuple[str, str]]], ...] = (
         ("accounts", _check_accounts),
         ("clients", _check_clients),
@@ -115,6 +115,9 @@ def health(context: Context) -> NodeHealth:
         except OSError as error:  # not seen is not "not there"
             status, detail = "failing", f"could not look: {error.filename or name}: {error.strerror}"
         checks.append({"name": name, "status": status, "detail": detail})  # type: ignore[typeddict-item]
+    for name, status, detail in fitness.checks(context):
+        checks.append({"name": name, "status": status, "detail": detail})  # type: ignore[typeddict-item]
+    checks.sort(key=lambda check: check["name"])
     rank = ("ok", "degraded", "failing")
     worst = max((check["status"] for check in checks), key=rank.index)
     return {"status": worst, "checks": checks}

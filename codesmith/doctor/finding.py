@@ -32,6 +32,8 @@ CODES = {
     "forwarder.version": "The forwarder that runs is of this version.",
     "node.clock": "The node's clock agrees with the one here.",
     "node.look": "The look at the node came to its end, and saw all that it looked at.",
+    "node.logins": "sshd would let in logins of workspaces, by the keys that CodeSmith keeps for them.",
+    "node.needs": "The node has what commands, workspaces, clones and sandboxes need.",
     "node.root": "The login can become root without a password: otherwise part of the node stays unseen.",
     "node.system": "The node has what prepare needs: systemd, Python, a package manager, room.",
     "registry.file": "nodes.yaml can be read.",

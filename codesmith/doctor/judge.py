@@ -17,13 +17,14 @@ from codesmith.remote.bootstrap.support import refuse_unsupported
 FREE_WARN = 256 * layout.MIB
 DISKS = {"disk.srv": "/srv", "disk.usr": "/usr", "disk.var": "/var"}
 SKEW_WARN_S = 5.0
+PREPARE = "inv node.prepare"
 
 
 def judge(name: str, look: Look, wish: layout.Wish, known_id: str) -> list[Finding]:
     """Return a finding for each thing that was looked at; `known_id` is the node's id as met before, if it was."""
     say, facts, option = Reporter(name), look.facts, f"--node {shlex.quote(name)}"
     found = [_look(say, look), _root(say, look), _system(say, facts, wish, option), _clock(say, look)]
-    found += _disks(say, facts)
+    found += [*_disks(say, facts), *_needs(say, facts, option)]
     if facts.is_ledger_unread:
         detail = "it was installed, but there is no Python that could run it"
         return [*found, say.fail("agent.installed", detail, f"inv node.prepare {option}")]
@@ -100,6 +101,26 @@ def _disks(say: Reporter, facts: Facts) -> Iterator[Finding]:
             yield say.warn(code, detail, look)
         else:
             yield say.ok(code, detail)
+
+
+def _needs(say: Reporter, facts: Facts, option: str) -> Iterator[Finding]:
+    """Say what the agent's own list of needs has found; it is not looked at where there is no Python."""
+    for code, needs in (
+        ("node.logins", [need for need in facts.needs if need["name"] == "logins"]),
+        ("node.needs", [need for need in facts.needs if need["name"] != "logins"]),
+    ):
+        bad = [need for need in needs if need["status"] != "ok"]
+        for need in bad:
+            told = say.fail if need["status"] == "fail" else say.warn
+            yield told(code, f"{need['detail']} (for {need['purpose']})", _mend(need["fix"], option))
+        if needs and not bad:
+            yield say.ok(code, needs[0]["detail"] if len(needs) == 1 else ", ".join(need["name"] for need in needs))
+
+
+def _mend(fix: str, option: str) -> str:
+    if fix == PREPARE:
+        return f"{fix} {option}"
+    return f"on the node, as root: {fix}" if fix else f"inv node.doctor {option}, as a login that can become root"
 
 
 def _node_id(say: Reporter, facts: Facts, known_id: str, option: str) -> Finding:

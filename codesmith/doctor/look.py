@@ -65,7 +65,7 @@ def look(connection: NodeConnection, wish: layout.Wish) -> Look:
     """Return what the node has now; nothing is changed there. LookFailed if the look did not come to its end."""
     mark = secrets.token_hex(16)
     begun = time.time()
-    payload = probe.payload(probe.program("probe"), probe.questions(wish))
+    payload = probe.payload(probe.program("probe", wish.looks), probe.questions(wish))
     done = run_script(connection, _script(mark), payload, timeout_s=LOOK_TIMEOUT_S)
     return _parse(connection, done, mark, begun, time.time())
 

@@ -74,7 +74,7 @@ SHOWN_MAX = 200
 
 def probe(connection: fabric.Connection, wish: layout.Wish, *, residents: bool = False) -> Facts:
     """Return what the node has now; with `residents` also who lives there. LookFailed unless all of it was seen."""
-    data = payload(program("probe"), questions(wish, residents=residents))
+    data = payload(program("probe", wish.looks), questions(wish, residents=residents))
     done = run_script(connection, script(), data, root=True, timeout_s=PROBE_TIMEOUT_S)
     name = name_of(connection)
     found = parse(name, done.stdout.decode(errors="replace"), done.status, done.stderr)
@@ -90,10 +90,11 @@ def payload(program: str, data: Any, attachment: bytes = b"") -> bytes:
     return b"%d\n%s%s\n%s" % (len(code), code, json.dumps(data).encode(), attachment)
 
 
-def program(name: str) -> str:
-    """Return the text of a program that runs on nodes, with the modules of ours that it imports."""
-    modules = [(f"{PACKAGE}.{module}", _text(module)) for module in MODULES.get(name, ())]
-    return BUNDLE % [*modules, ("__main__", _text(name))]
+def program(name: str, looks: tuple[tuple[str, str], ...] = ()) -> str:
+    """Return the text of a program that runs on nodes, with the modules of ours that it imports, and `looks` before."""
+    modules = list(looks)
+    modules += [(f"{PACKAGE}.{module}", _text(module)) for module in MODULES.get(name, ())]
+    return BUNDLE % ([*modules, ("__main__", _text(name))],)
 
 
 def _text(module: str) -> str:
@@ -128,6 +129,8 @@ def questions(wish: layout.Wish, *, residents: bool = False) -> dict[str, Any]:
         "socket": layout.SOCKET,
         "agent": layout.AGENT_SERVICE,
         "residents": layout.HELPER_LEDGER if residents else "",
+        "base": layout.BASE,
+        "needs": wish.looks[-1][0] if wish.looks else "",
     }
 
 

@@ -5,6 +5,7 @@ Runs on the node as root: `python3 -I -S -c PROGRAM`, the questions as JSON on s
 
 from __future__ import annotations
 
+import errno
 import grp
 import hashlib
 import importlib.machinery
@@ -38,6 +39,8 @@ def seen(what: str, look: Callable[[], Any], default: Any = None) -> Any:
     except ABSENT:
         return default
     except (OSError, subprocess.SubprocessError) as error:
+        if getattr(error, "errno", None) == errno.ELOOP:  # links in a circle lead nowhere
+            return default
         UNSEEN[what] = getattr(error, "strerror", None) or str(error)
         return default
 
@@ -58,6 +61,16 @@ def file_facts(path: str) -> dict[str, Any]:
     else:
         facts["type"] = "other"
     return facts
+
+
+def base_facts(path: str) -> dict[str, Any]:
+    """Return what is known of the base, or of the directory to which root has it lead."""
+    found = file_facts(path)
+    if found["type"] != "link" or found["uid"] != 0:
+        return found
+    real = os.path.realpath(path)
+    there = file_facts(real)
+    return {**there, "real": real} if there["type"] == "directory" else found
 
 
 def folder_names(path: str) -> list[str]:
@@ -247,6 +260,9 @@ def facts(questions: dict[str, Any], login: str) -> dict[str, Any]:
     # Only one that runs: a call to the socket would start it.
     is_running = found["units"].get(questions["agent"], {}).get("ActiveState") == "active"
     found["agent"] = agent_facts(questions["socket"]) if is_running and os.path.exists(questions["socket"]) else None
+    # Of the agent, which is not here by its name: see probe.program.
+    found["needs"] = sys.modules[questions["needs"]].check() if questions["needs"] else []
+    found["files"][questions["base"]] = seen(questions["base"], lambda: base_facts(questions["base"]))
     found["unseen"] = UNSEEN
     return found
 
