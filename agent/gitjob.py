@@ -24,6 +24,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from agent import borrowed, gitwords, headroom, os_errors
 from agent.giterrors import STDERR_MAX
+from agent.paths import JOB_PATH
 
 MARK = "codesmith"  # in the repository's .git: which call made it
 OUTPUT_BYTES_MAX = CHUNK_BYTES = 65536
@@ -96,7 +97,7 @@ def receive() -> Tuple[Dict[str, Any], Optional[socket.socket]]:
 
 def answer(request: Dict[str, Any], lent: Optional[socket.socket] = None) -> Dict[str, Any]:
     """Return {repo}, {repos} or {problem}."""
-    missing = [program for program in request["programs"] if shutil.which(program) is None]
+    missing = [program for program in request["programs"] if shutil.which(program, path=JOB_PATH) is None]
     if missing:
         return {"problem": "missing", "program": missing[0]}
     try:
@@ -242,7 +243,7 @@ def git(
     One that `is_watched` ends with DiskShort before it fills the disk.
     """
     environment = {
-        "PATH": "/usr/bin:/bin",
+        "PATH": JOB_PATH,
         "HOME": "/nonexistent",
         "LC_ALL": "C.UTF-8",
         "GIT_ALLOW_PROTOCOL": "https:ssh",

@@ -12,8 +12,9 @@ import sys
 from typing import Collection, Optional, Sequence
 
 from agent.errors import CommandFailed, Unsupported
+from agent.paths import SYSTEM_PATH
 
-ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/"}
+ENVIRONMENT = {"PATH": SYSTEM_PATH, "LC_ALL": "C.UTF-8", "HOME": "/"}
 STDERR_MAX = 2000
 
 

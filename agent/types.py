@@ -194,6 +194,17 @@ class User(TypedDict):
     created_at: Time
 
 
+Warnings = Annotated[
+    List[str], Keywords({"description": "What keeps the login's keys from letting anybody in, as sshd tells."})
+]
+
+
+class CreatedUser(User):
+    """A user that was just made."""
+
+    warnings: Warnings
+
+
 class UserDeleted(TypedDict):
     """What user.delete answers."""
 
@@ -262,6 +273,12 @@ class Workspace(WorkspaceFields):
     """A directory of its own, owned by one login."""
 
     login: str
+
+
+class CreatedWorkspace(Workspace):
+    """A workspace that was just made."""
+
+    warnings: Warnings
 
 
 class WorkspaceLogin(TypedDict):

@@ -140,6 +140,10 @@ class Unsupported(CodeSmithError):
     """The node, or this machine, lacks something that cannot be installed for it."""
 
 
+class LookFailed(CodeSmithError):
+    """A look at a node did not come to its end: nothing is known of what was not seen."""
+
+
 class StepFailed(CodeSmithError):
     """A step of a plan did not succeed on the node."""
 

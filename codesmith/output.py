@@ -181,6 +181,12 @@ def say(text: str) -> None:
     _print(sys.stderr, escape(text) + "\n")
 
 
+def warn(warnings: Sequence[str]) -> None:
+    """Print what a node warns of, beside a result."""
+    for warning in warnings:
+        say(f"warning: {warning}")
+
+
 def show_execution(execution: Any, *, json: bool = False) -> None:
     """Pass a command's output through, byte for byte; what was left out or ended is said beside it."""
     if json:
@@ -188,9 +194,9 @@ def show_execution(execution: Any, *, json: bool = False) -> None:
         return
     write_raw(_bytes(execution.stdout, execution.stdout_encoding), _bytes(execution.stderr, execution.stderr_encoding))
     if execution.truncated:
-        say(f"warning: {execution.omitted_bytes} bytes in the middle are lost: the output was longer than 1 MiB")
+        warn([f"{execution.omitted_bytes} bytes in the middle are lost: the output was longer than 1 MiB"])
     if execution.killed_by:
-        say(f"warning: ended by the {execution.killed_by} limit after {execution.duration_s:.1f} s")
+        warn([f"ended by the {execution.killed_by} limit after {execution.duration_s:.1f} s"])
 
 
 LEFT_OUT = {

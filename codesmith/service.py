@@ -13,7 +13,15 @@ SOCKETS = ("codesmith-helper.socket", "codesmith-agent.socket")
 SERVICE = "codesmith-agent.service"
 HELPER = "codesmith-helper.service"
 NOT_PREPARED = 90
-GUARD = f'[ "$(systemctl show --property=LoadState --value {SERVICE})" = loaded ] || exit {NOT_PREPARED}\n'
+# No answer of systemd is not "no agent".
+GUARD = f"""\
+state=$(systemctl show --property=LoadState --value {SERVICE}) || exit
+case $state in
+loaded) ;;
+not-found) exit {NOT_PREPARED} ;;
+*) echo "systemd calls {SERVICE} ${{state:-nothing}}" >&2; exit 1 ;;
+esac
+"""
 # The sockets first: while they listen a call would start the agent again, and without them it gets none.
 STOP = f"systemctl stop {' '.join(SOCKETS)} && systemctl stop {SERVICE} {HELPER}"
 # What is stopped before.

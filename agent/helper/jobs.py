@@ -22,11 +22,11 @@ from agent.helper import accounts, proxies
 from agent.helper.output import Output
 from agent.helper.sandboxes import Sandbox
 from agent.names import BASE, home_of, login_of, path_of
+from agent.paths import JOB_PATH
 from agent.run import ENVIRONMENT, find, run
 
 CHUNK_BYTES = 65536
 GRACE_S = 20.0
-PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
 # Variables that /bin/sh, be it dash or bash, keeps for itself: exporting them fails, or tells something else.
 OF_THE_SHELL = (
     "BASHOPTS", "BASHPID", "BASH_ALIASES", "BASH_ARGC", "BASH_ARGV", "BASH_CMDS", "BASH_COMMAND", "BASH_LINENO",
@@ -172,7 +172,7 @@ def unit_of(workspace: str, job: str) -> str:
 def shim_line(workspace: str, user: str, argv: List[str], cwd: str, env: Dict[str, str]) -> str:
     """Return one line of shell that sets "$@", the directory and the environment."""
     base = {
-        "PATH": PATH,
+        "PATH": JOB_PATH,
         "HOME": home_of(user),
         "USER": login_of(user),
         "LOGNAME": login_of(user),
@@ -180,6 +180,8 @@ def shim_line(workspace: str, user: str, argv: List[str], cwd: str, env: Dict[st
         "LANG": "C.UTF-8",
         "CODESMITH_WORKSPACE": workspace,
         "CODESMITH_DIRECTORY": path_of(workspace),
+        # Where the base is a link, programs else tell where it leads.
+        "PWD": os.path.normpath(os.path.join(path_of(workspace), cwd)),
     }
     exports = " ".join(
         f"{key}={_quote(value)}"

@@ -50,8 +50,10 @@ def refuse_fixed_inode(descriptor: int, path: str) -> None:
 
 def refuse_mounts(path: str) -> None:
     """Refuse a path at or below which a file system is mounted."""
+    real = trees.real_path(path)
     for mounted in _mount_points():
-        if mounted == path or mounted.startswith(f"{path}/"):
+        if mounted == real or mounted.startswith(f"{real}/"):
+            mounted = path + mounted[len(real) :]
             raise InUse(f"a file system is mounted at {mounted}", hint=f"on the node: umount {shlex.quote(mounted)}")
 
 

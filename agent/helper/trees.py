@@ -20,6 +20,7 @@ from agent.errors import NotManaged
 
 STAGING, TRASH = names.STAGING, names.TRASH
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+LINKS_MAX = 8
 # What no name begins with.
 TAKEN = "@"
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -35,16 +36,48 @@ class Entry(NamedTuple):
 
 @contextmanager
 def open_base(path: str) -> Iterator[int]:
-    """Hold a directory whose every component belongs to root and is closed to other writers."""
+    """Hold a directory whose every component belongs to root and is closed to other writers.
+
+    The base itself (/srv, /srv/codesmith) may be a link of root: it is in a directory that only root can write, so
+    nobody else can change where it leads. What is below the base is never a link.
+    """
+    parts, links = path.strip("/").split("/"), 0
+    below = len(parts) - names.BASE.count("/") if f"{path}/".startswith(f"{names.BASE}/") else len(parts)
     descriptor = os.open("/", DIRECTORY)
     try:
-        for part in path.strip("/").split("/"):
-            inner = _open_root_owned(part, descriptor, path)
+        while parts:
+            part = parts.pop(0)
+            target = _root_link(part, descriptor, path) if len(parts) >= below else ""
+            links += bool(target)
+            if links > LINKS_MAX:
+                raise NotManaged(f"{path}: {os.strerror(errno.ELOOP)}")
+            parts = [*target.split("/"), *parts] if target else parts
+            if (target and not target.startswith("/")) or part in ("", "."):
+                continue
+            inner = os.open("/", DIRECTORY) if target else _open_root_owned(part, descriptor, path)
             os.close(descriptor)
             descriptor = inner
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def real_path(path: str) -> str:
+    """Return a path of ours with the links in its base resolved: as the kernel lists mounts."""
+    return os.path.realpath(names.BASE) + path[len(names.BASE) :] if path.startswith(f"{names.BASE}/") else path
+
+
+def _root_link(name: str, directory: int, path: str) -> str:
+    """Return where a link of root leads; nothing when it is no link."""
+    try:
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return ""
+    if not stat.S_ISLNK(found.st_mode):
+        return ""
+    if found.st_uid != 0:
+        raise NotManaged(f"{path}: the link {name!r} must belong to root")
+    return os.readlink(name, dir_fd=directory)
 
 
 def exists(parent: str, name: str) -> bool:

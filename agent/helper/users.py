@@ -9,7 +9,7 @@ import sqlite3
 import sys
 from typing import Any, Dict, List
 
-from agent import sshkeys
+from agent import sshd, sshkeys
 from agent.clock import now
 from agent.errors import AgentError, CommandFailed, Disabled, InUse, InvalidParams, NotFound, NotManaged
 from agent.helper import (
@@ -40,7 +40,14 @@ def ensure_user(caller: socket.socket, name: Any, ssh_keys: Any) -> Dict[str, An
     """Make the account and home of a user, or finish making them."""
     name, keys = parse_name(name), parse_keys(ssh_keys)
     with exclusive_ledger() as ledger:
-        return make_user(ledger, name, keys)
+        account = make_user(ledger, name, keys)
+    return {**account, "warnings": login_warnings(name)}
+
+
+def login_warnings(name: str) -> List[str]:
+    """Return what keeps a user's keys from letting it in, as sshd tells."""
+    status, detail, fix = sshd.check(login_of(name))
+    return [f"{detail}; on the node: {fix}"] if status == sshd.WARN else []
 
 
 def set_keys(caller: socket.socket, name: Any, ssh_keys: Any) -> Dict[str, Any]:

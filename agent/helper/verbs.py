@@ -8,6 +8,7 @@ import socket
 import sqlite3
 from typing import Any, Callable, Dict, FrozenSet, NamedTuple, Optional
 
+from agent import needs
 from agent.errors import InvalidParams, NotFound, NotManaged
 from agent.helper import handover, inspection, jobs, repos, sandboxes, trash, users, workspaces
 from agent.helper.lock import exclusive_ledger, read_ledger
@@ -115,6 +116,11 @@ def inspect_node(caller: socket.socket) -> Dict[str, Any]:
         return inspection.inspect(ledger)
 
 
+def check_node(caller: socket.socket) -> Dict[str, Any]:
+    """Look at what workspaces need of the node. Needs no ledger."""
+    return {"needs": needs.check()}
+
+
 CLONE_FIELDS = frozenset(
     ("workspace", "name", "url", "ref", "depth", "credential", "known_hosts", "token", "timeout_s")
 )
@@ -124,6 +130,7 @@ VERBS: Dict[str, Verb] = {
     "job.run": Verb(
         workspaces.run_job, frozenset(("workspace", "argv", "cwd", "env", "stdin", "encoding", "timeout_s"))
     ),
+    "node.check": Verb(check_node, frozenset()),
     "node.inspect": Verb(inspect_node, frozenset()),
     "repo.clone": Verb(clone_repo, CLONE_FIELDS, borrows=True),
     "repo.init": Verb(init_repo, frozenset(("workspace", "name", "branch", "token"))),

@@ -60,13 +60,14 @@ def ensure_workspace(caller: socket.socket, name: Any, user: Any, dedicated: Any
         before = ledger.user(user)
         account = users.make_user(ledger, user, keys) if dedicated else None
         try:
-            return {**_ensure_workspace(ledger, name, user), "account": account}
+            made = {**_ensure_workspace(ledger, name, user), "account": account}
         except (AgentError, OSError):
             _undo_workspace(ledger, name)
-            made = ledger.user(user)
-            if made is not None and (before is None or before.state == "pending"):
-                users.undo_user(ledger, made)
+            maker = ledger.user(user)
+            if maker is not None and (before is None or before.state == "pending"):
+                users.undo_user(ledger, maker)
             raise
+    return {**made, "warnings": users.login_warnings(user)}
 
 
 def assign_workspace(caller: socket.socket, name: Any, user: Any) -> Dict[str, Any]:

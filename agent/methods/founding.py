@@ -46,7 +46,7 @@ def make(context: Context, wanted: Wanted, *, is_founding: bool = False) -> Dict
     keys = sshkeys.read_keys(ssh_keys or [])
     dedicated = {"ssh_keys": keys} if found is None else None
     made = context.helper.call("workspace.ensure", name=name, user=owner, dedicated=dedicated)
-    account = made.pop("account")
+    account, warnings = made.pop("account"), made.pop("warnings", [])
     document: Dict[str, Any] = {**made, "labels": labels, "repos": [], "opened_at": None}
     if is_founding:  # before its user: what is cut off here is found again by the workspace
         document = {**document, "state": "pending", FOUNDING: {"made_user": found is None}}
@@ -55,7 +55,7 @@ def make(context: Context, wanted: Wanted, *, is_founding: bool = False) -> Dict
         users.remember(context, owner, account, keys, is_dedicated=True)
     if not is_founding:
         context.store.put_workspace(document)
-    return document
+    return {**document, "warnings": warnings}
 
 
 def make_with_repo(context: Context, wanted: Wanted, repo: Dict[str, Any], request_id: Optional[str]) -> Dict[str, Any]:
@@ -72,7 +72,7 @@ def _make_with(context: Context, wanted: Wanted, order: making.Order) -> Dict[st
     try:
         making.make(context, name, order)
         with context.one_at_a_time():
-            return _found(context, document)
+            return {**_found(context, document), "warnings": document["warnings"]}
     except AgentError as error:
         with context.one_at_a_time():
             _unmake(context, document, error)

@@ -10,10 +10,10 @@ import shutil
 import stat
 from typing import Any, Callable, Dict, List, Tuple
 
-from agent import API_VERSION, __version__, claims, comparison
+from agent import API_VERSION, __version__, claims, comparison, fitness
 from agent.audit import TARGETS
 from agent.clock import now
-from agent.context import Context
+from agent.context import NODE_FILE, Context
 from agent.errors import AgentError, ReadOnly
 from agent.method import method
 from agent.names import BASE, CLIENTS_GROUP, HELPER_SOCKET, HOMES, STAGING, TRASH, WORKSPACES
@@ -121,11 +121,23 @@ def health(context: Context) -> NodeHealth:
     )
     checks: List[HealthCheck] = []
     for name, look in looks:
-        status, detail = look(context)
+        try:
+            status, detail = look(context)
+        except OSError as error:  # not seen is not "not there"
+            status, detail = "failing", f"could not look: {error.filename or name}: {error.strerror}"
         checks.append({"name": name, "status": status, "detail": detail})  # type: ignore[typeddict-item]
+    for name, status, detail in fitness.checks(context):
+        checks.append({"name": name, "status": status, "detail": detail})  # type: ignore[typeddict-item]
+    checks.sort(key=lambda check: check["name"])
     rank = ("ok", "degraded", "failing")
     worst = max((check["status"] for check in checks), key=rank.index)
     return {"status": worst, "checks": checks}
+
+
+def _must_read(path: str) -> None:
+    """Raise OSError where the account databases cannot be read: getpwall() then tells of nobody."""
+    with open(path, "rb"):
+        pass
 
 
 def _read_os() -> Os:
@@ -147,6 +159,7 @@ def _read_os() -> Os:
 def _check_accounts(context: Context) -> Tuple[str, str]:
     if context.store.damage:
         return "ok", "not looked at: the store is damaged"
+    _must_read("/etc/passwd")
     documents = list(context.store.list_users())
     ours = {document["login"] for document in claims.shown_users(documents)}
     there = {account.pw_name for account in pwd.getpwall()}
@@ -160,6 +173,7 @@ def _check_accounts(context: Context) -> Tuple[str, str]:
 
 
 def _check_clients(context: Context) -> Tuple[str, str]:
+    _must_read("/etc/group")
     try:
         members = grp.getgrnam(CLIENTS_GROUP).gr_mem
     except KeyError:
@@ -212,6 +226,7 @@ def _check_helper(context: Context) -> Tuple[str, str]:
 
 def _check_node_id(context: Context) -> Tuple[str, str]:
     if not context.node_id:
+        _must_read(NODE_FILE)
         return "failing", "no node id; run `inv node.prepare`"
     return "ok", context.node_id
 

@@ -10,7 +10,7 @@ from agent.context import Context
 from agent.errors import AlreadyExists, InUse, NotFound, NotManaged, ReadOnly, printable
 from agent.method import BY_HELPER, Given, Refusal, method
 from agent.names import login_of
-from agent.types import Keywords, Labels, Name, RequestId, SshKeys, User, UserDeleted
+from agent.types import CreatedUser, Keywords, Labels, Name, RequestId, SshKeys, User, UserDeleted
 
 EXAMPLE = {
     "name": "ada",
@@ -37,7 +37,7 @@ OF_HAND = Refusal(
     "user.create",
     errors=(AlreadyExists, *BY_HELPER),
     mutates=True,
-    example={"params": {"name": "ada"}, "result": EXAMPLE},
+    example={"params": {"name": "ada"}, "result": {**EXAMPLE, "warnings": []}},
     refusals=(
         Refusal(AlreadyExists, {"name": "ada"}, "user 'ada' exists", {"hint": "inv user.get ada"}, ADA),
         Refusal(
@@ -50,7 +50,7 @@ OF_HAND = Refusal(
 )
 def create(
     context: Context, *, name: Name, ssh_keys: Optional[SshKeys] = None, request_id: Optional[RequestId] = None
-) -> User:
+) -> CreatedUser:
     """Create a user: a Unix account cs-NAME without password, with a group and a 0700 home of its own.
 
     A Unix account, group or home of that name that CodeSmith did not create is left alone: not_managed.
@@ -59,7 +59,8 @@ def create(
         raise AlreadyExists(f"user {name!r} exists", hint=f"inv user.get {name}")
     keys = sshkeys.read_keys(ssh_keys or [])
     account = context.helper.call("user.ensure", name=name, ssh_keys=keys)
-    return remember(context, name, account, keys, is_dedicated=False)
+    warnings = account.pop("warnings", [])
+    return {**remember(context, name, account, keys, is_dedicated=False), "warnings": warnings}
 
 
 @method(

@@ -25,6 +25,7 @@ from agent.methods import founding
 from agent.methods import user as users
 from agent.names import home_of, path_of
 from agent.types import (
+    CreatedWorkspace,
     Execution,
     Keywords,
     Labels,
@@ -96,8 +97,8 @@ def _settle_create(
     user: Optional[Name] = None,
     request_id: Optional[RequestId] = None,
     **_: Any,
-) -> Workspace:
-    return show(founding.settle(context, name, user, repo, request_id))
+) -> CreatedWorkspace:
+    return _show_created(founding.settle(context, name, user, repo, request_id))
 
 
 @method(
@@ -107,7 +108,7 @@ def _settle_create(
     settle=_settle_create,
     secrets=("repo.credential",),
     long_with="repo",
-    example={"params": {"name": "demo"}, "result": EXAMPLE},
+    example={"params": {"name": "demo"}, "result": {**EXAMPLE, "warnings": []}},
     refusals=(
         Refusal(
             NotFound,
@@ -141,7 +142,7 @@ def create(
     labels: Optional[Labels] = None,
     repo: Annotated[Optional[Dict[str, Any]], making.REPO] = None,
     request_id: Optional[RequestId] = None,
-) -> Workspace:
+) -> CreatedWorkspace:
     """Create a workspace: a 0700 directory with code, config, data, logs and tmp, owned by one login.
 
     Without `user` it belongs to a dedicated user of the same name, which is created if needed and deleted with it.
@@ -150,8 +151,8 @@ def create(
     """
     wanted = founding.Wanted(name, user, ssh_keys, labels or {})
     if repo is None:
-        return show(founding.make(context, wanted))
-    return show(founding.make_with_repo(context, wanted, repo, request_id))
+        return _show_created(founding.make(context, wanted))
+    return _show_created(founding.make_with_repo(context, wanted, repo, request_id))
 
 
 @method(
@@ -446,6 +447,10 @@ def find_ready(context: Context, name: str) -> Dict[str, Any]:
     if owner["state"] != "active":
         raise Disabled.user(owner["name"])
     return document
+
+
+def _show_created(document: Dict[str, Any]) -> CreatedWorkspace:
+    return {**show(document), "warnings": document.get("warnings", [])}
 
 
 def show(document: Dict[str, Any]) -> Workspace:

@@ -17,36 +17,60 @@ from codesmith.remote.bootstrap.support import refuse_unsupported
 FREE_WARN = 256 * layout.MIB
 DISKS = {"disk.srv": "/srv", "disk.usr": "/usr", "disk.var": "/var"}
 SKEW_WARN_S = 5.0
+PREPARE = "inv node.prepare"
 
 
 def judge(name: str, look: Look, wish: layout.Wish, known_id: str) -> list[Finding]:
     """Return a finding for each thing that was looked at; `known_id` is the node's id as met before, if it was."""
     say, facts, option = Reporter(name), look.facts, f"--node {shlex.quote(name)}"
-    found = [_root(say, look), _system(say, facts, wish, option), _clock(say, look), *_disks(say, facts)]
+    found = [_look(say, look), _root(say, look), _system(say, facts, wish, option), _clock(say, look)]
+    found += [*_disks(say, facts), *_needs(say, facts, option)]
     if facts.is_ledger_unread:
         detail = "it was installed, but there is no Python that could run it"
         return [*found, say.fail("agent.installed", detail, f"inv node.prepare {option}")]
-    if not facts.files.get(layout.CURRENT) and facts.units.get(layout.AGENT_SERVICE, {}).get("LoadState") != "loaded":
+    is_seen = not {layout.CURRENT, "units"} & set(facts.unseen)
+    if is_seen and not facts.files.get(layout.CURRENT) and _load_state(facts) in ("not-found", ""):
         return [*found, say.fail("agent.installed", "there is no CodeSmith agent", f"inv node.prepare {option}")]
     found += [
-        say.ok("agent.installed", layout.CURRENT),
+        say.ok("agent.installed", layout.CURRENT) if is_seen else _unknown(say, "agent.installed"),
         _node_id(say, facts, known_id, option),
         _units(say, facts, option),
     ]
     return [*found, *_agent(say, look, wish, option), _drift(say, look, wish, option)]
 
 
+def _load_state(facts: Facts) -> str:
+    return facts.units.get(layout.AGENT_SERVICE, {}).get("LoadState", "")
+
+
+def _look(say: Reporter, look: Look) -> Finding:
+    unseen = look.facts.unseen
+    if not unseen:
+        return say.ok("node.look", "saw all that it looked at")
+    listed = "; ".join(f"{what}: {why}" for what, why in unseen.items())
+    detail = f"could not look at {listed}; nothing is known of that"
+    paths = [what for what in unseen if what.startswith("/")]
+    then = f"on the node, as root: {shlex.join(['ls', '-ld', *paths])}" if paths else "on the node: systemctl status"
+    return say.fail("node.look", detail, then) if look.is_root else say.warn("node.look", detail, then)
+
+
+def _unknown(say: Reporter, code: str) -> Finding:
+    return say.warn(code, "unknown: see node.look", "mend what node.look names, then: inv node.doctor")
+
+
 def _root(say: Reporter, look: Look) -> Finding:
     if look.is_root:
         return say.ok("node.root", f"{look.facts.login} sees everything")
     user = look.facts.login
-    detail = f"{user} cannot become root without a password: sockets, units and files were seen as far as {user} can"
-    return say.warn(
-        "node.root", detail, f"on the node, as root: echo '{user} ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/{user}"
-    )
+    why, mend = look.no_root
+    detail = f"{user} cannot become root without a password{f' ({why})' if why else ''}: it was seen as {user} sees it"
+    allow = f"on the node, as root: echo '{user} ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/{user}"
+    return say.warn("node.root", detail, mend or allow)
 
 
 def _system(say: Reporter, facts: Facts, wish: layout.Wish, option: str) -> Finding:
+    if {"systemd", "process 1", *layout.SPACES} & set(facts.unseen):
+        return _unknown(say, "node.system")
     try:
         refuse_unsupported(facts, wish)
     except Unsupported as error:
@@ -79,7 +103,29 @@ def _disks(say: Reporter, facts: Facts) -> Iterator[Finding]:
             yield say.ok(code, detail)
 
 
+def _needs(say: Reporter, facts: Facts, option: str) -> Iterator[Finding]:
+    """Say what the agent's own list of needs has found; it is not looked at where there is no Python."""
+    for code, needs in (
+        ("node.logins", [need for need in facts.needs if need["name"] == "logins"]),
+        ("node.needs", [need for need in facts.needs if need["name"] != "logins"]),
+    ):
+        bad = [need for need in needs if need["status"] != "ok"]
+        for need in bad:
+            told = say.fail if need["status"] == "fail" else say.warn
+            yield told(code, f"{need['detail']} (for {need['purpose']})", _mend(need["fix"], option))
+        if needs and not bad:
+            yield say.ok(code, needs[0]["detail"] if len(needs) == 1 else ", ".join(need["name"] for need in needs))
+
+
+def _mend(fix: str, option: str) -> str:
+    if fix == PREPARE:
+        return f"{fix} {option}"
+    return f"on the node, as root: {fix}" if fix else f"inv node.doctor {option}, as a login that can become root"
+
+
 def _node_id(say: Reporter, facts: Facts, known_id: str, option: str) -> Finding:
+    if layout.NODE in facts.unseen and not isinstance(facts.node, dict):
+        return _unknown(say, "agent.node-id")
     if not facts.node_id:
         return say.fail("agent.node-id", f"{layout.NODE} has no id", f"inv node.prepare {option}")
     if known_id and known_id != facts.node_id:
@@ -92,6 +138,8 @@ def _units(say: Reporter, facts: Facts, option: str) -> Finding:
     def those(key: str, wanted: str) -> str:
         return ", ".join(name for name in layout.ENABLED if facts.units.get(name, {}).get(key) != wanted)
 
+    if "units" in facts.unseen:
+        return _unknown(say, "agent.units")
     idle, disabled = those("ActiveState", "active"), those("UnitFileState", "enabled")
     if idle:
         return say.fail("agent.units", f"not active: {idle}", f"inv node.start {option}; inv node.logs {option}")
@@ -132,6 +180,8 @@ def _drift(say: Reporter, look: Look, wish: layout.Wish, option: str) -> Finding
     show = f"inv node.prepare {option} --plan"
     if not look.is_root:
         return say.warn("agent.drift", "only root can tell", show)
+    if facts.unseen:
+        return _unknown(say, "agent.drift")
     try:
         steps = plan(facts, wish)
     except Unsupported:

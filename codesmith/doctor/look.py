@@ -9,6 +9,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from codesmith.errors import LookFailed, SecretNeeded
+from codesmith.remote import sudo
 from codesmith.remote.bootstrap import layout, probe
 from codesmith.remote.bootstrap.facts import Facts
 from codesmith.remote.script import PATH, ScriptResult, name_of, run_script
@@ -21,41 +23,51 @@ AGENT_S = 5
 CALLS = [{"jsonrpc": "2.0", "id": method, "method": method} for method in ("node.version", "node.health")]
 
 # The agent is called as the one who logged in, as clients of the endpoint are; after the probe, which wants to see
-# units as they are: a call starts an agent whose socket waits.
+# units as they are: a call starts an agent whose socket waits. Where sudo logs input or has a terminal of its own, even
+# `sudo true` reads all of standard input.
 SCRIPT = """
 echo "time=$(date +%%s)"
 set --
 if [ "$(id -u)" != 0 ]; then
-  if sudo -n true 2>/dev/null
+  if why=$(sudo -n true 2>&1 </dev/null)
   then set -- sudo -n -- env -i PATH=%(path)s LC_ALL=C.UTF-8 HOME=/root LOGIN="$LOGIN"; echo root=yes
-  else echo root=no; fi
+  else echo root=no; echo "why=$(printf %%s "$why" | tr '\\n' ' ')"; fi
 else echo root=yes; fi
 echo
 "$@" /bin/sh -c %(probe)s
-printf '\\n%%s\\n' %(mark)s
-[ ! -e %(agent)s ] || printf %%s %(request)s | timeout %(agent_s)s /usr/bin/python3 -I -S %(agent)s dial 2>&1
+status=$?
+printf '\\n%%s %%s\\n' %(mark)s $status
+if [ -e %(agent)s ]
+then printf %%s %(request)s | timeout %(agent_s)s /usr/bin/python3 -I -S %(agent)s dial 2>&1
+else ls -d %(agent)s 2>&1
+fi
+printf '\\n%%s end\\n' %(mark)s
 exit 0
 """
 
 
 @dataclass(frozen=True)
 class Look:
-    """What one look saw. `calls` has the agent's results by method, `silence` why there are none."""
+    """What one look saw. `calls` has the agent's results by method, `silence` why there are none.
+
+    `no_root` is why the login cannot become root, and what to do about it.
+    """
 
     facts: Facts
     is_root: bool
     skew_s: float
     calls: dict[str, Any]
     silence: str
+    no_root: tuple[str, str] = ("", "")
 
 
 def look(connection: Carrier, wish: layout.Wish) -> Look:
-    """Return what the node has now; nothing is changed there."""
+    """Return what the node has now; nothing is changed there. LookFailed if the look did not come to its end."""
     mark = secrets.token_hex(16)
     begun = time.time()
-    payload = probe.payload(probe.program("probe"), probe.questions(wish))
+    payload = probe.payload(probe.program("probe", wish.looks), probe.questions(wish))
     done = run_script(connection, _script(mark), payload, timeout_s=LOOK_TIMEOUT_S)
-    return _parse(name_of(connection), done, mark, begun, time.time())
+    return _parse(connection, done, mark, begun, time.time())
 
 
 def _script(mark: str) -> str:
@@ -74,15 +86,30 @@ def _script(mark: str) -> str:
     }
 
 
-def _parse(name: str, done: ScriptResult, mark: str, begun: float, ended: float) -> Look:
-    text = done.stdout.decode(errors="replace")
+def _parse(connection: Carrier, done: ScriptResult, mark: str, begun: float, ended: float) -> Look:
+    name, text = name_of(connection), done.stdout.decode(errors="replace")
     head, _, rest = text.partition("\n\n")
     said = dict(line.partition("=")[::2] for line in head.splitlines())
-    seen, _, answer = rest.partition(f"\n{mark}\n")
-    calls, silence = _answers(answer)
-    return Look(
-        probe.parse(name, seen), said.get("root") == "yes", _skew_s(said.get("time", ""), begun, ended), calls, silence
-    )
+    seen, _, after = rest.partition(f"\n{mark} ")
+    status, _, after = after.partition("\n")
+    answer, ended_well, _ = after.partition(f"\n{mark} end\n")
+    if not ended_well or not status.isdigit() or not {"time", "root"} <= set(said):
+        last = (done.stderr or text).strip().splitlines()[-1:] or ["nothing"]
+        problem = f"node {name}: the look at it ended early, with status {done.status}: {last[0][-300:]}"
+        raise LookFailed(problem)
+    facts = probe.parse(name, seen, int(status), done.stderr)
+    calls, silence = _answers(f"{answer}\n")
+    is_root, skew_s = said["root"] == "yes", _skew_s(said["time"], begun, ended)
+    no_root = ("", "") if is_root else _no_root(connection, said.get("why", "").strip())
+    return Look(facts, is_root, skew_s, calls, silence, no_root)
+
+
+def _no_root(connection: Carrier, said: str) -> tuple[str, str]:
+    """Return why sudo does not make the login root without a password, and the way out if that is not a rule for it."""
+    refusal = sudo.refusal(connection, name_of(connection), sudo.Sudo(), said)
+    if isinstance(refusal, SecretNeeded):
+        return "it asks for a password", ""
+    return refusal.problem.partition("cannot become root: ")[2], refusal.hint
 
 
 def _skew_s(seconds: str, begun: float, ended: float) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from codesmith.doctor.finding import Finding, Reporter
-from codesmith.errors import AuthenticationFailed, CodeSmithError, HostKeyChanged, HostKeyUnknown
+from codesmith.errors import AuthenticationFailed, CodeSmithError, HostKeyChanged, HostKeyUnknown, LookFailed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,6 +100,10 @@ def _inside(say: Reporter, node: Node, connection: Carrier) -> Iterator[Finding]
         wish = wish_for(pack(), str(uuid.uuid4()))
         seen = look(connection, wish)
         known_id = identity.recall(node)
+    except LookFailed as error:
+        yield say.ok("ssh.shell", "runs scripts")
+        yield say.error("node.look", error, target_of(connection).ssh_line("ssh", "sudo -n true; echo works"))
+        return
     except CodeSmithError as error:
         yield say.error("ssh.shell", error, target_of(connection).ssh_line("ssh", "echo works"))
         return

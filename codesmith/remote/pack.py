@@ -24,6 +24,11 @@ class Payload:
     sha256: str
     version: str
 
+    def module(self, name: str) -> str:
+        """Return the text of a module in it: some of the agent's also look at nodes that have none yet."""
+        with zipfile.ZipFile(io.BytesIO(self.data)) as archive:
+            return archive.read(f"{name.replace('.', '/')}.py").decode()
+
 
 def pack(agent: Path | None = None) -> Payload:
     """Return the agent of this CodeSmith: of the checkout's agent/ (or `agent`), else the one in the wheel.

@@ -84,6 +84,158 @@ class Counts(Record):
         )
 
 
+class CreatedUser(Record):
+    """A user that was just made.
+
+    name: 1 to 28 of a-z, 0-9 and inner hyphens.
+    created_at: RFC 3339, UTC.
+    warnings: What keeps the login's keys from letting anybody in, as sshd tells.
+    """
+
+    __slots__ = (
+        "name",
+        "login",
+        "uid",
+        "gid",
+        "home",
+        "shell",
+        "state",
+        "ssh_keys",
+        "workspaces",
+        "created_at",
+        "warnings",
+    )
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        login: str,
+        uid: int,
+        gid: int,
+        home: str,
+        shell: str,
+        state: str,
+        ssh_keys: builtins.list[SshKey],
+        workspaces: builtins.list[str],
+        created_at: str,
+        warnings: builtins.list[str],
+    ) -> None:
+        self.name = name
+        self.login = login
+        self.uid = uid
+        self.gid = gid
+        self.home = home
+        self.shell = shell
+        self.state = state
+        self.ssh_keys = ssh_keys
+        self.workspaces = workspaces
+        self.created_at = created_at
+        self.warnings = warnings
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> CreatedUser:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            name=data["name"],
+            login=data["login"],
+            uid=data["uid"],
+            gid=data["gid"],
+            home=data["home"],
+            shell=data["shell"],
+            state=data["state"],
+            ssh_keys=[SshKey.from_dict(item) for item in data["ssh_keys"]],
+            workspaces=data["workspaces"],
+            created_at=data["created_at"],
+            warnings=data["warnings"],
+        )
+
+
+class CreatedWorkspace(Record):
+    """A workspace that was just made.
+
+    name: 1 to 28 of a-z, 0-9 and inner hyphens.
+    user: 1 to 28 of a-z, 0-9 and inner hyphens.
+    labels: Words of the caller's own, key to value.
+    created_at: RFC 3339, UTC.
+    warnings: What keeps the login's keys from letting anybody in, as sshd tells.
+    """
+
+    __slots__ = (
+        "id",
+        "name",
+        "path",
+        "user",
+        "uid",
+        "gid",
+        "mode",
+        "state",
+        "labels",
+        "repos",
+        "sandbox",
+        "created_at",
+        "opened_at",
+        "login",
+        "warnings",
+    )
+
+    def __init__(
+        self,
+        *,
+        id: str,
+        name: str,
+        path: str,
+        user: str,
+        uid: int,
+        gid: int,
+        mode: str,
+        state: str,
+        labels: dict[str, str],
+        repos: builtins.list[str],
+        sandbox: Sandbox | None,
+        created_at: str,
+        opened_at: str | None,
+        login: str,
+        warnings: builtins.list[str],
+    ) -> None:
+        self.id = id
+        self.name = name
+        self.path = path
+        self.user = user
+        self.uid = uid
+        self.gid = gid
+        self.mode = mode
+        self.state = state
+        self.labels = labels
+        self.repos = repos
+        self.sandbox = sandbox
+        self.created_at = created_at
+        self.opened_at = opened_at
+        self.login = login
+        self.warnings = warnings
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> CreatedWorkspace:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            id=data["id"],
+            name=data["name"],
+            path=data["path"],
+            user=data["user"],
+            uid=data["uid"],
+            gid=data["gid"],
+            mode=data["mode"],
+            state=data["state"],
+            labels=data["labels"],
+            repos=data["repos"],
+            sandbox=Sandbox.from_dict(data["sandbox"]) if data.get("sandbox") else None,
+            created_at=data["created_at"],
+            opened_at=data["opened_at"],
+            login=data["login"],
+            warnings=data["warnings"],
+        )
+
+
 class Disk(Record):
     """The file system that holds the workspaces."""
 
@@ -1034,7 +1186,7 @@ class UserMethods:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def create(self, *, name: str, ssh_keys: Sequence[str] | None = None, request_id: str | None = None) -> User:
+    def create(self, *, name: str, ssh_keys: Sequence[str] | None = None, request_id: str | None = None) -> CreatedUser:
         """Create a user: a Unix account cs-NAME without password, with a group and a 0700 home of its own.
 
         A Unix account, group or home of that name that CodeSmith did not create is left alone: not_managed.
@@ -1047,7 +1199,7 @@ class UserMethods:
         """
         params: dict[str, Any] = {"name": name, "ssh_keys": ssh_keys, "request_id": request_id}
         found = self._transport.call("user.create", params, changes=True)
-        return self._transport.record("user.create", User.from_dict, found)
+        return self._transport.record("user.create", CreatedUser.from_dict, found)
 
     def delete(self, *, name: str, request_id: str | None = None) -> UserDeleted:
         """Delete a user: account, home, processes, schedules, and its files in the node's shared directories.
@@ -1160,7 +1312,7 @@ class WorkspaceMethods:
         labels: Mapping[str, str] | None = None,
         repo: Mapping[str, Any] | None = None,
         request_id: str | None = None,
-    ) -> Workspace:
+    ) -> CreatedWorkspace:
         """Create a workspace: a 0700 directory with code, config, data, logs and tmp, owned by one login.
 
         Without `user` it belongs to a dedicated user of the same name, which is created if needed and deleted
@@ -1186,7 +1338,7 @@ class WorkspaceMethods:
             "request_id": request_id,
         }
         found = self._transport.call("workspace.create", params, changes=True)
-        return self._transport.record("workspace.create", Workspace.from_dict, found)
+        return self._transport.record("workspace.create", CreatedWorkspace.from_dict, found)
 
     def delete(self, *, name: str, keep_user: bool = False, request_id: str | None = None) -> WorkspaceDeleted:
         """Delete a workspace with all that is in it; its dedicated user goes too unless kept or in use.

@@ -8,7 +8,7 @@ from invoke.context import Context
 import codesmith
 from codesmith import arguments, output
 from codesmith.errors import CodeSmithError
-from codesmith.sdk.api import User, UserDeleted
+from codesmith.sdk.api import CreatedUser, User, UserDeleted
 from codesmith.task import task
 
 COLUMNS = ("name", "login", "uid", "home", "state", "workspaces", "created_at")
@@ -22,12 +22,13 @@ COLUMNS = ("name", "login", "uid", "home", "state", "workspaces", "created_at")
 )
 def create(
     c: Context, name: str, ssh_key: list[str] | None = None, node: str = "", file: str = "", json: bool = False
-) -> User:
+) -> CreatedUser:
     """Create a user with a Unix account cs-NAME."""
     keys = arguments.read_public_keys(ssh_key or [])
     with codesmith.connect(node, file) as client:
         user = client.user.create(name=name, ssh_keys=keys)
     output.show(user, COLUMNS, json=json)
+    output.warn(user.warnings)
     return user
 
 

@@ -13,7 +13,7 @@ from codesmith import arguments, output
 from codesmith.arguments import CloneOptions
 from codesmith.errors import CodeSmithError
 from codesmith.lending import credential_for
-from codesmith.sdk.api import Execution, Workspace, WorkspaceDeleted
+from codesmith.sdk.api import CreatedWorkspace, Execution, Workspace, WorkspaceDeleted
 from codesmith.task import task
 
 OPENED_COLUMNS = ("name", "user", "path", "opened_at", "command")
@@ -43,7 +43,7 @@ def create(
     file: str = "",
     json: bool = False,
     **how: Unpack[CloneOptions],
-) -> Workspace:
+) -> CreatedWorkspace:
     """Create a workspace, owned by one login that nobody else shares; with --repo, of a repository's code.
 
     Example: workspace.create site --repo https://git.example.org/team/site.git --ref main
@@ -62,6 +62,7 @@ def create(
     output.show(workspace, COLUMNS, json=json)
     for one in repos:
         output.say_left_out(one)
+    output.warn(workspace.warnings)
     return workspace
 
 

@@ -191,7 +191,7 @@ class SshLink:
             result = script.run_script(self._connection, proofs.FACTS_SCRIPT, timeout_s=ANSWER_S)
         except (script.ScriptGarbled, script.ScriptTimeout) as error:
             raise Unreachable(error.problem, hint=error.hint) from error
-        return proofs.parse_facts(result.stdout.decode("utf-8", "replace"))
+        return proofs.parse_facts(result.stdout.decode("utf-8", "replace"), result.stderr)
 
     def _streamlocal(self) -> Timed:
         stream: Timed = self._transport.open_streamlocal(proofs.AGENT_SOCKET, timeout=OPEN_S)

@@ -15,18 +15,26 @@ AGENT_FILE = "/usr/lib/codesmith/current/agent.pyz"
 NODE_FILE = "/etc/codesmith/node.json"
 ANSWER_MAX_BYTES = 65536
 
+# Each fact is 1, 0, or ? when it could not be found out; then the reason is on standard error.
 # 00010000 marks a listening socket; the file of a socket outlives its listener.
 FACTS_SCRIPT = f"""\
 gone() {{ if test -e {AGENT_FOLDER}; then test -x {AGENT_FOLDER} && test ! -e {AGENT_SOCKET}; fi; }}
-fact() {{ if "$@" >/dev/null 2>&1; then printf 1; else printf 0; fi; }}
-fact test -e {AGENT_FILE}
-fact grep -q ' 00010000 .* {AGENT_SOCKET}$' /proc/net/unix
-fact test -w {AGENT_SOCKET}
-fact gone
-echo
-if test -e {NODE_FILE}; then cat {NODE_FILE}; fi
+there() {{
+  if said=$(ls -d "$1" 2>&1); then printf 1; return; fi
+  case $said in
+  *'No such file'* | *'Not a directory'*) printf 0; return 1 ;;
+  *) printf '?'; printf '%s\\n' "$said" >&2; return 1 ;;
+  esac
+}}
+there {AGENT_FILE}
+grep -q ' 00010000 .* {AGENT_SOCKET}$' /proc/net/unix
+case $? in 0) printf 1 ;; 1) printf 0 ;; *) printf '?' ;; esac
+if test -w {AGENT_SOCKET}; then printf 1; else printf 0; fi
+if gone >/dev/null 2>&1; then printf 1; else printf 0; fi
+if there {NODE_FILE}; then echo; cat {NODE_FILE}; else echo; fi
 exit 0
 """
+FLAGS = 5
 
 CALL = b'{"jsonrpc": "2.0", "id": 1, "method": "node.version", "params": {}}'
 REQUEST = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (
@@ -51,6 +59,8 @@ class Facts:
     is_allowed: bool
     is_gone: bool
     node_id: str
+    # Why some of it could not be found out: then what is False may be true.
+    unseen: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,21 +72,28 @@ class Proof:
     keeps_alive: bool
 
 
-def parse_facts(text: str) -> Facts:
-    """Read the output of FACTS_SCRIPT; whatever is missing counts as absent."""
+def parse_facts(text: str, stderr: str = "") -> Facts:
+    """Read the output of FACTS_SCRIPT, and what it said where it could not find something out."""
     flags, _, document = text.partition("\n")
     try:
         data = json.loads(document)
     except ValueError:
         data = None
     node_id = data.get("node_id", "") if isinstance(data, dict) else ""
-    installed, listening, allowed, gone = ([flag == "1" for flag in flags.strip()] + [False] * 4)[:4]
-    return Facts(installed, listening, allowed, gone, str(node_id))
+    said = (stderr.strip().splitlines() or ["the look was cut off"])[-1]
+    has_node_file = flags[FLAGS - 1 :] == "1"
+    is_whole = len(flags) == FLAGS and set(flags) <= {"0", "1"} and (not has_node_file or document.strip() != "")
+    installed, listening, allowed, gone = (flag == "1" for flag in f"{flags:<{FLAGS}}"[:4])
+    return Facts(installed, listening, allowed, gone, str(node_id), "" if is_whole else said)
 
 
 def ensure_prepared(facts: Facts, name: str, login: str) -> None:
     """Raise the reason if these facts rule out a working agent."""
     prepare = f"inv node.prepare --node {name}"
+    if facts.unseen:
+        raise Unreachable(
+            f"cannot tell whether {name} has a CodeSmith agent: {facts.unseen}", hint=f"inv node.doctor --node {name}"
+        )
     if not facts.is_installed or not facts.node_id:
         raise NotPrepared(f"{name} answers SSH but has no CodeSmith agent", hint=prepare)
     if not facts.is_listening:

@@ -15,11 +15,11 @@ import pytest
 import yaml
 from remote_facts import BARE, WISH, prepared
 
-from codesmith.errors import Unsupported
+from codesmith.errors import LookFailed, Unsupported
 from codesmith.remote.bootstrap import layout
 from codesmith.remote.bootstrap.facts import Facts
 from codesmith.remote.bootstrap.plan import plan
-from codesmith.remote.bootstrap.probe import parse_sh_facts
+from codesmith.remote.bootstrap.probe import ANSWERED, parse, parse_sh_facts
 from codesmith.remote.bootstrap.step import KINDS, Step
 
 CASES = yaml.safe_load(
@@ -116,13 +116,30 @@ def test_a_node_without_python_is_described_by_sh_alone() -> None:
     text = (
         "login=ops\nkernel=6.1\narch=x86_64\npid1=systemd\nsystemd=systemd 252 (252)\n+PAM +AUDIT\nsystemd_runs=yes\n"
         "python=sh: 1: /usr/bin/python3: not found\nmanager=apt-get\nmissing=git\nfree=/usr 1000000\n"
-        'ledger=unread\nos.ID=debian\nos.VERSION_ID="12"\n'
+        'ledger=unread\nos.ID=debian\nos.VERSION_ID="12"\nwhole=yes\n'
     )
     found = parse_sh_facts(text)
     assert (found.python, found.login, found.missing_commands) == (None, "ops", ("git",))
     assert (found.systemd_version, found.os["version_id"]) == (252, "12")
     assert found.is_ledger_unread
     assert plan(replace(found, is_ledger_unread=False), WISH)[1].name == "git, python3"
+
+
+WHOLE = json.dumps({name: BARE.get(name) for name in ANSWERED})
+CUT_OFF = {
+    "nothing": ("", 0),
+    "sh cut off": ("login=ops\nkernel=6.1\npid1=systemd\n", 0),
+    "JSON cut off": (WHOLE[:-40], 0),
+    "an answer is missing": (json.dumps({**json.loads(WHOLE), "units": {}, "unseen": {}}).replace('"files"', '"f"'), 0),
+    "the program failed": (WHOLE, 1),
+}
+
+
+@pytest.mark.parametrize(("text", "status"), CUT_OFF.values(), ids=CUT_OFF)
+def test_a_look_that_did_not_come_to_its_end_finds_nothing(text: str, status: int) -> None:
+    assert parse("web1", json.dumps({**json.loads(WHOLE), "releases": [], "unseen": {}}), 0, "").login == "ops"
+    with pytest.raises(LookFailed, match=r"not whole|failed with status 1: killed"):
+        parse("web1", text, status, "killed")
 
 
 def test_the_plan_changes_no_facts() -> None:

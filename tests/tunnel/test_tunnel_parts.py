@@ -18,18 +18,29 @@ from codesmith.tunnel import backoff, logfile, proof
 from codesmith.tunnel.acceptor import Acceptor
 from codesmith.tunnel.refusal import refuse
 
+UNSEEN = "cannot tell whether web1 has a CodeSmith agent"
 ID = '{"node_id": "id-1"}'
 FACTS = {
-    "well": ("111", ID, None, ""),
-    "no agent": ("000", "", NotPrepared, "no CodeSmith agent"),
-    "agent but no id": ("111", "", NotPrepared, "no CodeSmith agent"),
-    "damaged id": ("111", "{", NotPrepared, "no CodeSmith agent"),
-    "id is no object": ("111", "[]", NotPrepared, "no CodeSmith agent"),
-    "stopped": ("101", ID, Unreachable, "is stopped"),
-    "not in the group": ("110", ID, NotPrepared, "codesmith-clients"),
-    "socket removed": ("1101", ID, Unreachable, "removed its socket"),
-    "garbage": ("?", "?", NotPrepared, "no CodeSmith agent"),
-    "nothing": ("", "", NotPrepared, "no CodeSmith agent"),
+    "well": ("11101", ID, None, ""),
+    "no agent": ("00000", "", NotPrepared, "no CodeSmith agent"),
+    "agent but no id": ("11100", "", NotPrepared, "no CodeSmith agent"),
+    "damaged id": ("11101", "{", NotPrepared, "no CodeSmith agent"),
+    "id is no object": ("11101", "[]", NotPrepared, "no CodeSmith agent"),
+    "stopped": ("10101", ID, Unreachable, "is stopped"),
+    "not in the group": ("11001", ID, NotPrepared, "codesmith-clients"),
+    "socket removed": ("11011", ID, Unreachable, "removed its socket"),
+    "garbage": ("x", "?", Unreachable, UNSEEN),
+    "nothing": ("", "", Unreachable, UNSEEN),
+    "cut off": ("10", "", Unreachable, UNSEEN),
+    "agent out of sight": ("?0001", ID, Unreachable, UNSEEN),
+    "sockets out of sight": ("1?001", ID, Unreachable, UNSEEN),
+    "id out of sight": ("1110?", "", Unreachable, UNSEEN),
+    "id that cannot be read": ("11101", "", Unreachable, UNSEEN),
+}
+NEXT = {
+    "is stopped": "inv node.start --node web1",
+    "removed its socket": "inv node.start --node web1",
+    UNSEEN: "inv node.doctor --node web1",
 }
 
 
@@ -42,7 +53,7 @@ def test_facts_name_the_reason(flags, document, error, words):
         return
     with pytest.raises(error, match=words) as caught:
         proof.ensure_prepared(facts, "web1", "ops")
-    assert caught.value.hint == f"inv node.{'start' if error is Unreachable else 'prepare'} --node web1"
+    assert caught.value.hint == NEXT.get(words, "inv node.prepare --node web1")
 
 
 ANSWERS = {

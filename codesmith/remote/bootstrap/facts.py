@@ -39,12 +39,16 @@ class Facts:
     is_ledger_unread: bool = False
     node: Any = None
     agent: Mapping[str, Any] | None = None
+    # What workspaces need, as the agent's own list has it: name, purpose, status, detail, fix, packages.
+    needs: tuple[Mapping[str, Any], ...] = ()
+    # What could not be looked at (a path, "units", "systemd", "process 1"), and why: it may be there or not.
+    unseen: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Facts:
         """Return the facts of a probe's JSON; what this version does not know is left out."""
         known = {entry.name: data[entry.name] for entry in fields(cls) if entry.name in data}
-        for name in ("python", "missing_commands", "releases"):
+        for name in ("python", "missing_commands", "needs", "releases"):
             if known.get(name) is not None:
                 known[name] = tuple(known[name])
         # What has no name of ours is not ours to remove.

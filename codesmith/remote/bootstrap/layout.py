@@ -45,6 +45,8 @@ UNIT_LINKS = {f"{UNIT_DIR}/{name}": f"{CURRENT}/units/{name}" for name in UNITS}
 # The helper's service has no [Install]: its socket starts it.
 ENABLED = (AGENT_SOCKET, HELPER_SOCKET, AGENT_SERVICE)
 
+# In the order in which one needs the other; the last answers with its check().
+LOOKS = ("agent.paths", "agent.pam", "agent.sshd", "agent.needs")
 PYTHON_MIN = (3, 9)
 SYSTEMD_MIN = 247
 ARCHITECTURES = ("x86_64", "aarch64", "loongarch64", "ppc64le", "riscv64", "s390x")
@@ -75,6 +77,18 @@ MANAGERS = tuple(INSTALL)
 SHADOW = {"apt-get": "passwd", "dnf": "shadow-utils", "zypper": "shadow", "pacman": "shadow"}
 # A command the node needs, and the package that brings it; one name where all managers agree.
 COMMANDS: Mapping[str, str | Mapping[str, str]] = {"git": "git", "gpasswd": SHADOW, "useradd": SHADOW}
+# What else the agent's list of needs names as missing.
+PACKAGES: Mapping[str, str | Mapping[str, str]] = {
+    "dbus": {"apt-get": "dbus", "dnf": "dbus-broker", "zypper": "dbus-broker", "pacman": "dbus-broker"},
+    "git": "git",
+    "shadow": SHADOW,
+    "ssh": {
+        "apt-get": "openssh-client", "dnf": "openssh-clients", "zypper": "openssh-clients", "pacman": "openssh",
+    },
+    "util-linux": "util-linux",
+}  # fmt: skip
+# What must run once it is installed: not every package starts it.
+STARTED = {"dbus": "dbus.socket"}
 PYTHON_PACKAGE: Mapping[str, str] = {"apt-get": "python3", "dnf": "python3", "zypper": "python3", "pacman": "python"}
 
 
@@ -88,11 +102,13 @@ class Owned:
     group: str = "root"
 
 
+# It may be a link of root's to a directory elsewhere.
+BASE = "/srv/codesmith"
 DIRECTORIES = (
     Owned(CONFIG, 0o755),
     Owned(CODE, 0o755),
     Owned(RELEASES, 0o755),
-    Owned("/srv/codesmith", 0o755),
+    Owned(BASE, 0o755),
     Owned("/srv/codesmith/workspaces", 0o711),
     Owned("/srv/codesmith/home", 0o711),
     Owned("/srv/codesmith/.staging", 0o700),
@@ -119,6 +135,8 @@ class Wish:
     new_node_id: str
     # Packages that this prepare has put there already, because the rest could not be planned without them.
     installed: tuple[str, ...] = ()
+    # Modules of the agent that look whether a node has what workspaces need: name and text.
+    looks: tuple[tuple[str, str], ...] = ()
 
     @property
     def release(self) -> str:
@@ -167,4 +185,5 @@ def wish_for(payload: Payload, new_node_id: str) -> Wish:
     """Return what this version of CodeSmith wants of every node."""
     folder = Path(__file__).with_name("units")
     units = {name: (folder / name).read_text(encoding="utf-8") for name in UNITS}
-    return Wish(payload.sha256, payload.version, units, new_node_id)
+    looks = tuple((name, payload.module(name)) for name in LOOKS)
+    return Wish(payload.sha256, payload.version, units, new_node_id, looks=looks)

@@ -36,7 +36,9 @@ def _packages(facts: Facts) -> list[Step]:
         return []
     listed = ", ".join(names)
     install, refresh = [*layout.INSTALL[facts.manager], *names], list(layout.REFRESH[facts.manager])
-    order = {"do": "package", "names": names, "install": install, "refresh": refresh}
+    wanted = {name for need in facts.needs for name in need["packages"]}
+    start = [layout.STARTED[name] for name in sorted(wanted & set(layout.STARTED))]
+    order = {"do": "package", "names": names, "install": install, "refresh": refresh, "start": start}
     return [Step("package", listed, f"install {listed} with {facts.manager}", MISSING, "installed", order)]
 
 
@@ -94,7 +96,8 @@ def _directories(facts: Facts) -> list[Step]:
         before, after = shown(there), f"{entry.mode:04o} {entry.owner}:{entry.group}"
         if before != after:
             text = f"put the directory {entry.path} right" if there else f"create the directory {entry.path}"
-            order = {"do": "directory", "path": entry.path, **_ownership(entry)}
+            path = str(there.get("real", entry.path)) if there else entry.path
+            order = {"do": "directory", "path": path, **_ownership(entry)}
             found.append(Step("directory", entry.path, text, before, after, order))
     return found
 

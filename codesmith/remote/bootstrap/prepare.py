@@ -77,7 +77,9 @@ class _Run:
         try:
             steps = plan(self._facts, self._wish)
         except Unsupported as error:
-            raise Unsupported(f"node {self._visit.name} cannot be prepared: {error.problem}") from error
+            raise Unsupported(
+                f"node {self._visit.name} cannot be prepared: {error.problem}", hint=error.hint
+            ) from error
         self._visit.say("probe", f"{len(steps)} steps to do" if steps else "nothing to do", first(steps))
         return self._facts, steps
 

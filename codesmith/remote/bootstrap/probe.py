@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codesmith.errors import CodeSmithError
+from codesmith.errors import LookFailed
 from codesmith.remote.bootstrap import layout
 from codesmith.remote.bootstrap.facts import Facts
 from codesmith.remote.script import name_of, run_script
@@ -63,20 +64,24 @@ for dir in %(spaces)s; do
 done
 [ ! -e %(ledger)s ] || echo ledger=unread
 sed s/^/os./ /etc/os-release 2>/dev/null
+echo whole=yes
 exit 0
 """
+# The program answers all of these or was cut off.
+ANSWERED = frozenset(entry.name for entry in fields(Facts)) - {"is_ledger_unread"}
+SHOWN_MAX = 200
 
 
 def probe(connection: Carrier, wish: layout.Wish, *, residents: bool = False) -> Facts:
-    """Return what the node has now; with `residents` also who lives there."""
-    data = payload(program("probe"), questions(wish, residents=residents))
+    """Return what the node has now; with `residents` also who lives there. LookFailed unless all of it was seen."""
+    data = payload(program("probe", wish.looks), questions(wish, residents=residents))
     done = run_script(connection, script(), data, root=True, timeout_s=PROBE_TIMEOUT_S)
-    if done.status == 0:
-        return parse(name_of(connection), done.stdout.decode(errors="replace"))
-    said = done.stderr.strip().splitlines()[-1:] or ["nothing"]
     name = name_of(connection)
-    problem = f"node {name}: looking at it failed with status {done.status}: {said[0]}"
-    raise CodeSmithError(problem, hint=f"inv node.doctor --node {name}")
+    found = parse(name, done.stdout.decode(errors="replace"), done.status, done.stderr)
+    if found.unseen:
+        listed = "; ".join(f"{what}: {why}" for what, why in found.unseen.items())
+        raise LookFailed(f"node {name}: could not look at {listed}", hint=f"inv node.doctor --node {name}")
+    return found
 
 
 def payload(program: str, data: Any, attachment: bytes = b"") -> bytes:
@@ -85,10 +90,11 @@ def payload(program: str, data: Any, attachment: bytes = b"") -> bytes:
     return b"%d\n%s%s\n%s" % (len(code), code, json.dumps(data).encode(), attachment)
 
 
-def program(name: str) -> str:
-    """Return the text of a program that runs on nodes, with the modules of ours that it imports."""
-    modules = [(f"{PACKAGE}.{module}", _text(module)) for module in MODULES.get(name, ())]
-    return BUNDLE % [*modules, ("__main__", _text(name))]
+def program(name: str, looks: tuple[tuple[str, str], ...] = ()) -> str:
+    """Return the text of a program that runs on nodes, with the modules of ours that it imports, and `looks` before."""
+    modules = list(looks)
+    modules += [(f"{PACKAGE}.{module}", _text(module)) for module in MODULES.get(name, ())]
+    return BUNDLE % ([*modules, ("__main__", _text(name))],)
 
 
 def _text(module: str) -> str:
@@ -123,24 +129,42 @@ def questions(wish: layout.Wish, *, residents: bool = False) -> dict[str, Any]:
         "socket": layout.SOCKET,
         "agent": layout.AGENT_SERVICE,
         "residents": layout.HELPER_LEDGER if residents else "",
+        "base": layout.BASE,
+        "needs": wish.looks[-1][0] if wish.looks else "",
     }
 
 
-def parse(name: str, text: str) -> Facts:
-    """Return what a look at node `name` printed: JSON, or what plain sh could tell."""
+def parse(name: str, text: str, status: int, stderr: str) -> Facts:
+    """Return what a look at node `name` printed: JSON, or what plain sh could tell. LookFailed unless it is whole."""
+    if status:
+        said = (stderr.strip().splitlines() or ["nothing"])[-1][-SHOWN_MAX:]
+        raise LookFailed(f"node {name}: a look at it failed with status {status}: {said}", hint=_by_hand(name))
     try:
-        return Facts.from_json(json.loads(text)) if text.startswith("{") else parse_sh_facts(text)
+        return _parse_json(text) if text.lstrip().startswith("{") else parse_sh_facts(text)
     except NONSENSE as error:
-        raise CodeSmithError(
-            f"node {name}: what a look at it printed cannot be read: {text.strip()[-200:]!r}",
-            hint=f"ssh to it and see what /usr/bin/python3 is; then: inv node.doctor --node {name}",
+        shown = repr(text.strip()[-SHOWN_MAX:]) if text.strip() else "it is empty"
+        raise LookFailed(
+            f"node {name}: the answer to a look at it is not whole: {shown}", hint=_by_hand(name)
         ) from error
 
 
+def _by_hand(name: str) -> str:
+    return f"ssh to it and see what /usr/bin/python3 is; then: inv node.doctor --node {name}"
+
+
+def _parse_json(text: str) -> Facts:
+    found = json.loads(text)
+    if missing := ANSWERED - set(found):
+        raise ValueError(f"no {', '.join(sorted(missing))}")
+    return Facts.from_json(found)
+
+
 def parse_sh_facts(text: str) -> Facts:
-    """Return what SH_FACTS printed."""
+    """Return what SH_FACTS printed; ValueError unless it came to its end."""
     pairs = [line.partition("=")[::2] for line in text.splitlines() if "=" in line]
     found = dict(pairs)
+    if "whole" not in found:
+        raise ValueError("it was cut off")
     free = [value.split() for key, value in pairs if key == "free"]
     return Facts(
         login=found.get("login", "root"),

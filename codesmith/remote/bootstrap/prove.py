@@ -66,6 +66,9 @@ def _ask(connection: Carrier) -> bytes:
 def _said(connection: Carrier) -> str:
     """Return the agent's last words in the journal."""
     done = run_script(connection, LAST_WORDS, root=True, timeout_s=ANSWER_TIMEOUT_S)
+    if done.status:
+        said = (done.stderr.splitlines() or [f"status {done.status}"])[-1]
+        return f"what it said is unknown: journalctl: {said}"
     lines = [line for line in done.stdout.decode(errors="replace").splitlines() if line.strip()]
     return lines[-1].strip() if lines else "it said nothing"
 

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from codesmith.errors import Unsupported
 from codesmith.remote.bootstrap import layout
 from codesmith.remote.bootstrap.facts import Facts
 from codesmith.remote.bootstrap.layout import MIB
 
+FAIL = "fail"
+
 
 def refuse_unsupported(facts: Facts, wish: layout.Wish) -> None:
     """Return if the node can be prepared; Unsupported names all reasons why it cannot."""
     reasons = [*_system(facts), *_python(facts), *_packages(facts), *_room(facts), *_strangers(facts, wish)]
+    reasons += _needs(facts) if facts.systemd_runs else []
     if reasons:
-        raise Unsupported("; ".join(reasons))
+        fixes = [need["fix"] for need in _lacking(facts) if need["fix"]]
+        hint = f"on the node, as root: {'; '.join(fixes)}" if fixes else ""
+        raise Unsupported("; ".join(dict.fromkeys(reasons)), hint=hint)
 
 
 def missing_packages(facts: Facts) -> list[str]:
     """Return the names under which the node's package manager knows what is missing."""
     wanted = [_package(layout.COMMANDS[command], facts.manager) for command in facts.missing_commands]
+    wanted += [_package(layout.PACKAGES[name], facts.manager) for need in facts.needs for name in need["packages"]]
     if facts.python is None or not facts.has_sqlite:
         wanted.append(_package(layout.PYTHON_PACKAGE, facts.manager))
     return sorted(set(wanted))
@@ -29,7 +38,8 @@ def _package(names: object, manager: str) -> str:
 
 def _system(facts: Facts) -> list[str]:
     found = []
-    if facts.pid1 != "systemd" or not facts.systemd_runs:
+    # hidepid may hide process 1: then its directory decides, as in sd_booted(3).
+    if facts.pid1 not in ("systemd", "") or not facts.systemd_runs:
         found.append(f"systemd does not run there (process 1 is {facts.pid1 or 'unknown'})")
     elif facts.systemd_version < layout.SYSTEMD_MIN:
         found.append(f"systemd {facts.systemd_version} is too old ({layout.SYSTEMD_MIN} or newer is needed)")
@@ -47,6 +57,7 @@ def _python(facts: Facts) -> list[str]:
 
 def _packages(facts: Facts) -> list[str]:
     missing = list(facts.missing_commands)
+    missing += [need["name"] for need in facts.needs if need["packages"] and need["name"] not in missing]
     if facts.python is None:
         missing.append("python3")
     elif facts.python >= layout.PYTHON_MIN and not facts.has_sqlite:
@@ -56,6 +67,15 @@ def _packages(facts: Facts) -> list[str]:
     return [
         f"{', '.join(missing)} missing, and there is no package manager to install with ({', '.join(layout.MANAGERS)})"
     ]
+
+
+def _needs(facts: Facts) -> list[str]:
+    """Name what workspaces need and no package brings."""
+    return [str(need["detail"]) for need in _lacking(facts)]
+
+
+def _lacking(facts: Facts) -> list[Mapping[str, Any]]:
+    return [need for need in facts.needs if need["status"] == FAIL and not need["packages"]]
 
 
 def _room(facts: Facts) -> list[str]:

@@ -85,8 +85,8 @@ def _last_words(unit: str, since: float) -> str:
             lines = [line.strip() for line in run([*look, *words]).splitlines() if line.strip()]
             if lines:
                 return lines[-1][-300:]
-    except Failed:
-        pass  # then nobody knows
+    except Failed as failed:
+        return f"what it said is unknown: {failed.command.split(' ')[0]} {failed}"
     return "it said nothing"
 
 

@@ -69,7 +69,14 @@ def is_there(accounts: dict[str, str]) -> bool:
 
 
 def do_package(order: dict[str, Any]) -> None:
-    """Install from what the package manager knows; refresh that only if it is not enough."""
+    """Install from what the package manager knows, refreshed only if it is not enough; start what has to run."""
+    _install(order)
+    if order["start"]:
+        run(["systemctl", "daemon-reload"])
+        run(["systemctl", "start", "--", *order["start"]])
+
+
+def _install(order: dict[str, Any]) -> None:
     try:
         run(order["install"], PACKAGE_TIMEOUT_S)
     except Failed as first:

@@ -5,6 +5,7 @@ Runs on the node as root: `python3 -I -S -c PROGRAM`, the questions as JSON on s
 
 from __future__ import annotations
 
+import errno
 import grp
 import hashlib
 import importlib.machinery
@@ -15,24 +16,38 @@ import socket
 import stat
 import subprocess
 import sys
+from functools import partial
 
 from codesmith.remote.bootstrap.node.residents import read_residents
 
 TYPE_CHECKING = False  # the typing module takes 2 ms to import
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable
 
 RPC_TIMEOUT_S = 5
 TOOL_TIMEOUT_S = 20
 READ_MAX = 1 << 20
+# What could not be looked at, and why: never told as missing.
+UNSEEN: dict[str, str] = {}
+ABSENT = (FileNotFoundError, NotADirectoryError)
 
 
-def file_facts(path: str) -> dict[str, Any] | None:
-    """Return type, mode and owner of `path`, sha256 of a file, target of a link; None if missing or out of sight."""
+def seen(what: str, look: Callable[[], Any], default: Any = None) -> Any:
+    """Return what `look` returns, or `default` if it is missing, or could not be looked at: then UNSEEN says why."""
     try:
-        found = os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return None
+        return look()
+    except ABSENT:
+        return default
+    except (OSError, subprocess.SubprocessError) as error:
+        if getattr(error, "errno", None) == errno.ELOOP:  # links in a circle lead nowhere
+            return default
+        UNSEEN[what] = getattr(error, "strerror", None) or str(error)
+        return default
+
+
+def file_facts(path: str) -> dict[str, Any]:
+    """Return type, mode and owner of `path`, sha256 of a file, target of a link."""
+    found = os.lstat(path)
     facts: dict[str, Any] = {"mode": stat.S_IMODE(found.st_mode), "uid": found.st_uid, "gid": found.st_gid}
     facts["owner"], facts["group"] = user_name(found.st_uid), group_name(found.st_gid)
     if stat.S_ISLNK(found.st_mode):
@@ -48,12 +63,19 @@ def file_facts(path: str) -> dict[str, Any] | None:
     return facts
 
 
+def base_facts(path: str) -> dict[str, Any]:
+    """Return what is known of the base, or of the directory to which root has it lead."""
+    found = file_facts(path)
+    if found["type"] != "link" or found["uid"] != 0:
+        return found
+    real = os.path.realpath(path)
+    there = file_facts(real)
+    return {**there, "real": real} if there["type"] == "directory" else found
+
+
 def folder_names(path: str) -> list[str]:
-    """Return the paths of what is in a folder; nothing when there is none."""
-    try:
-        return sorted(os.path.join(path, name) for name in os.listdir(path))
-    except OSError:
-        return []
+    """Return the paths of what is in a folder."""
+    return sorted(os.path.join(path, name) for name in os.listdir(path))
 
 
 def sha256(path: str) -> str:
@@ -105,12 +127,12 @@ def space_facts(path: str) -> dict[str, Any]:
 
 
 def read_json(path: str) -> Any:
-    """Return what a JSON file of ours holds; None if it is missing or damaged."""
-    try:
-        with open(path, encoding="utf-8") as file:
+    """Return what a JSON file of ours holds; None if it is damaged."""
+    with open(path, encoding="utf-8") as file:
+        try:
             return json.loads(file.read(READ_MAX))
-    except (OSError, ValueError):
-        return None
+        except ValueError:
+            return None
 
 
 def ledger_paths(ledger: Any) -> list[str]:
@@ -150,23 +172,28 @@ def pid1() -> str:
 
 
 def start(argv: list[str]) -> subprocess.Popen[str] | None:
+    """Start a tool; None when there is none."""
     try:
         return subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-    except OSError:
+    except FileNotFoundError:
         return None
 
 
 def output(process: subprocess.Popen[str] | None) -> str:
+    """Return what a tool printed; OSError with its words when it failed, TimeoutExpired when it did not end."""
     if process is None:
         return ""
     try:
-        return process.communicate(timeout=TOOL_TIMEOUT_S)[0]
+        found, errors = process.communicate(timeout=TOOL_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
-        return ""
+        raise
+    if process.returncode:
+        raise OSError((errors.strip().splitlines() or [f"it ended with {process.returncode}"])[-1])
+    return found
 
 
 def unit_facts(text: str) -> dict[str, dict[str, str]]:
@@ -200,17 +227,19 @@ def agent_facts(path: str) -> dict[str, Any]:
 
 def facts(questions: dict[str, Any], login: str) -> dict[str, Any]:
     """Answer all questions; the two slow ones (systemctl) run meanwhile."""
-    ledger = read_json(questions["ledger"])
+    ledger = seen(questions["ledger"], lambda: read_json(questions["ledger"]))
     paths = {*questions["files"], *ledger_paths(ledger)}
     properties = "--property=Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload,DropInPaths"
-    version = start(["systemctl", "--version"])
-    units = start(["systemctl", "show", "--no-pager", properties, *questions["units"]])
+    version = seen("systemd", lambda: start(["systemctl", "--version"]))
+    systemd_runs = os.path.isdir("/run/systemd/system")  # sd_booted(3)
+    show = ["systemctl", "show", "--no-pager", properties, *questions["units"]]
+    units = seen("units", lambda: start(show)) if systemd_runs else None
     found: dict[str, Any] = {
         "os": os_release(),
         "kernel": os.uname().release,
         "arch": os.uname().machine,
-        "pid1": pid1(),
-        "systemd_runs": os.path.isdir("/run/systemd/system"),
+        "pid1": seen("process 1", pid1, ""),
+        "systemd_runs": systemd_runs,
         "python": list(sys.version_info[:3]),
         "has_sqlite": importlib.machinery.PathFinder.find_spec("_sqlite3") is not None,
         "manager": next((tool for tool in questions["managers"] if is_command(tool)), ""),
@@ -218,19 +247,23 @@ def facts(questions: dict[str, Any], login: str) -> dict[str, Any]:
         "login": login,
         "users": {name: user_facts(name) for name in questions["users"]},
         "groups": {name: group_facts(name) for name in questions["groups"]},
-        "files": {path: file_facts(path) for path in sorted(paths)},
-        "releases": folder_names(questions["releases"]),
-        "spaces": {path: space_facts(path) for path in questions["spaces"]},
+        "files": {path: seen(path, partial(file_facts, path)) for path in sorted(paths)},
+        "releases": seen(questions["releases"], lambda: folder_names(questions["releases"]), []),
+        "spaces": {path: seen(path, partial(space_facts, path), {}) for path in questions["spaces"]},
         "ledger": ledger,
-        "node": read_json(questions["node"]),
+        "node": seen(questions["node"], lambda: read_json(questions["node"])),
         "hostname": os.uname().nodename,
     }
     found["residents"] = residents(questions["residents"])
-    found["systemd"] = output(version).split("\n")[0]
-    found["units"] = unit_facts(output(units))
+    found["systemd"] = seen("systemd", lambda: output(version), "").split("\n")[0]
+    found["units"] = unit_facts(seen("units", lambda: output(units), ""))
     # Only one that runs: a call to the socket would start it.
     is_running = found["units"].get(questions["agent"], {}).get("ActiveState") == "active"
     found["agent"] = agent_facts(questions["socket"]) if is_running and os.path.exists(questions["socket"]) else None
+    # Of the agent, which is not here by its name: see probe.program.
+    found["needs"] = sys.modules[questions["needs"]].check() if questions["needs"] else []
+    found["files"][questions["base"]] = seen(questions["base"], lambda: base_facts(questions["base"]))
+    found["unseen"] = UNSEEN
     return found
 
 

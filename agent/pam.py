@@ -1,0 +1,78 @@
+"""Who is kept out past sshd: /etc/nologin, and pam_access where sshd asks it.
+
+Looks only; imports nothing of the agent: see needs.py.
+"""
+
+from __future__ import annotations
+
+from typing import Iterator, List, Optional, Sequence
+
+SERVICE = "/etc/pam.d/sshd"
+ACCESS = "/etc/security/access.conf"
+NOLOGIN = ("/etc/nologin", "/run/nologin", "/var/run/nologin")
+INCLUDE = ("@include", "include", "substack")
+DEPTH_MAX = 8
+FIX = f"grep -v '^#' {ACCESS}; ls {' '.join(NOLOGIN[:2])}"
+
+
+def keeping_out(login: str, groups: Sequence[str], *, uses_pam: bool) -> Iterator[str]:
+    """Yield what keeps a login out."""
+    for path in NOLOGIN[:2]:
+        if _lines(path) is not None:
+            yield f"{path} keeps everybody out but root"
+    if not uses_pam:
+        return
+    for words in _modules(SERVICE, DEPTH_MAX):
+        if words[0].rpartition("/")[2] != "pam_access.so":
+            continue
+        file = next((word.partition("=")[2] for word in words if word.startswith("accessfile=")), ACCESS)
+        rule = refusing_rule(_lines(file) or [], login, groups)
+        if rule:
+            yield f"{file} refuses it ({rule})"
+
+
+def refusing_rule(lines: Sequence[str], login: str, groups: Sequence[str]) -> str:
+    """Return the rule of access.conf(5) by which a login is refused from everywhere; nothing if there is none.
+
+    Rules for some origins only are passed over: from where somebody will come is not known.
+    """
+    for line in lines:
+        sign, users, origins = ([part.strip() for part in line.split(":", 2)] + ["", "", ""])[:3]
+        if sign in ("+", "-") and _names(users.split(), login, groups):
+            if sign == "+":
+                return ""
+            if origins.split()[:1] == ["ALL"]:
+                return line.strip()
+    return ""
+
+
+def _names(words: List[str], login: str, groups: Sequence[str]) -> bool:
+    """Tell whether a list of users names a login: A B EXCEPT C D."""
+    if "EXCEPT" in words:
+        index = words.index("EXCEPT")
+        return _names(words[:index], login, groups) and not _names(words[index + 1 :], login, groups)
+    return any(word in ("ALL", login) or word.strip("()") in groups for word in words)
+
+
+def _modules(path: str, depth: int) -> Iterator[List[str]]:
+    """Yield module and arguments of each account line of a PAM service, those of included files too."""
+    for line in _lines(path) or []:
+        words = line.replace("[", " [ ").split()
+        if words[0] == "@include" and depth:
+            yield from _modules(f"/etc/pam.d/{words[1]}", depth - 1)
+        elif words[0].lstrip("-") == "account" and len(words) > 2:
+            rest = words[words.index("[") :] if "[" in words else words[1:]
+            skip = next((number for number, word in enumerate(rest) if word.endswith("]")), 0) + 1
+            if words[1] in INCLUDE and depth:
+                yield from _modules(f"/etc/pam.d/{words[2]}", depth - 1)
+            elif rest[skip:]:
+                yield rest[skip:]
+
+
+def _lines(path: str) -> Optional[List[str]]:
+    """Return the lines of a file that say something; None when there is no such file."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return [line for line in (text.partition("#")[0].strip() for text in file) if line]
+    except FileNotFoundError:
+        return None
