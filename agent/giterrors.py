@@ -26,7 +26,7 @@ PROXY = "behind a proxy: https_proxy=http://PROXY:PORT in the node's /etc/enviro
 # The first that fits gives the hint.
 CAUSES = (
     Cause(
-        r"Host key for .* has changed",
+        r"[Hh]ost key for .* has changed",
         "if {host} says that its key changed: take the old one out of ~/.ssh/known_hosts of the workspace's user, and "
         "give the new one with --known-hosts FILE",
     ),
@@ -49,7 +49,7 @@ CAUSES = (
     Cause(r"Unable to negotiate with", "on the node: ssh -v -p {port} {host}"),
     Cause(r"resolve proxy|from proxy|[Uu]nsupported proxy|[Pp]roxy CONNECT|CONNECT tunnel|connect to proxy", PROXY),
     Cause(
-        r"SSL certificate|certificate verification|SSL_ERROR|gnutls_handshake|SSL routines|SSL: ",
+        r"SSL certificate|server (?:certificate )?verification failed|SSL_ERROR|gnutls_handshake|SSL routines|SSL: ",
         "if {host} has a certificate of your own authority: on the node, put that into "
         "/usr/local/share/ca-certificates/NAME.crt and run update-ca-certificates",
     ),

@@ -15,7 +15,12 @@ CLAIMS = Path("/run/codesmith-lab")
 
 def lab_home() -> Path:
     """Return the folder of the nodes: CODESMITH_LAB_HOME, else /var/lib/codesmith-lab."""
-    return Path(os.environ.get("CODESMITH_LAB_HOME") or STATE).absolute()
+    named = os.environ.get("CODESMITH_LAB_HOME", str(STATE))
+    if not named.strip():
+        from codesmith import paths  # which imports Invoke: the supervisor of each node stays light
+
+        paths.variable("CODESMITH_LAB_HOME")
+    return Path(named).absolute()
 
 
 def node_dir(name: str) -> Path:

@@ -35,6 +35,8 @@ UNABLE = "fatal: unable to access 'https://forge:8443/a.git/': "
         ("ssh: Could not resolve hostname forge: Name or service not known\n", SSH, "not known", "getent hosts forge"),
         ("No ED25519 host key is known for forge and you have requested strict checking.\n"
          "Host key verification failed.\n", SSH, "No ED25519 host key is known", "--known-hosts"),
+        ("ED25519 host key for forge has changed and you have requested strict checking.\n"
+         "Host key verification failed.\n", SSH, "host key for forge has changed", "known_hosts of the workspace's"),
         (CHANGED, SSH, "Host key for forge has changed", "--known-hosts"),
         ('Load key "/proc/33/fd/7": error in libcrypto\ngit@forge: Permission denied (publickey).\n', SSH,
          "Load key the given file: error in libcrypto; git@forge: Permission denied", "--credential-file"),
@@ -67,6 +69,7 @@ def test_of_ssh(said: str, url: str, line: str, help_: str) -> None:
         (UNABLE + "SSL certificate problem: self-signed certificate", "self-signed", "update-ca-certificates"),
         (UNABLE + "server certificate verification failed. CAfile: none CRLfile: none", "certificate verification",
          "update-ca-certificates"),
+        (UNABLE + "server verification failed: signer not trusted.", "not trusted", "update-ca-certificates"),
         (UNABLE + "The requested URL returned error: 403", "403", "--credential-file"),
         ("fatal: could not read Username for 'https://forge:8443': terminal prompts disabled", "not read Username",
          "--credential-file"),

@@ -33,9 +33,11 @@ def web1(make_person: Callable[..., Person], release: str) -> Iterator[Web1]:
 
 
 @pytest.fixture(scope="module")
-def two(make_person: Callable[..., Person], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Web1, Forge]]:
+def two(
+    make_person: Callable[..., Person], tmp_path_factory: pytest.TempPathFactory, release: str
+) -> Iterator[tuple[Web1, Forge]]:
     """A prepared node, and a forge beside it."""
-    person = make_person({"web1": "bookworm", "forge": "bookworm"})
+    person = make_person({"web1": release, "forge": "bookworm"})
     forge = Forge(person, "forge", "web1", tmp_path_factory.mktemp("forge"))
     forge.trusted_by("web1")
     person.runs("inv node.prepare --node web1")

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.node.forge import Forge, make
-from tests.node.web1 import Web1
+from tests.node.web1 import BOTH_RELEASES, Web1
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, BOTH_RELEASES]
 PROXY = Path(__file__).with_name("forge_proxy.py").read_text()
 PASSWORD = "pr0xy-w0rd-5d2e"
 OURS = "/etc/codesmith/environment"

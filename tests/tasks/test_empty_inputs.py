@@ -6,6 +6,9 @@ import pytest
 from sdk_doubles import result, scripted
 from test_tasks_processes import USER
 
+from codesmith.errors import CodeSmithError
+from codesmith.lab.home import lab_home
+
 EMPTY = {"nothing": "", "newlines": "\n \n"}
 COMMENTS = "# mine\n\n  # yours\n"
 
@@ -85,6 +88,13 @@ def test_an_empty_word_is_no_command(place):
         done = place.inv("workspace.exec", "demo", "--", "", "x")
         assert (done.returncode, server.requests) == (1, [])
     assert done.stderr.startswith("error: no command to run\nhint: ")
+
+
+def test_an_empty_place_for_the_lab_is_an_error(monkeypatch):
+    # Asked for without a command: with `lab.down --all` a mistake here would throw other people's nodes away.
+    monkeypatch.setenv("CODESMITH_LAB_HOME", "")
+    with pytest.raises(CodeSmithError, match="CODESMITH_LAB_HOME is set and empty"):
+        lab_home()
 
 
 @pytest.mark.parametrize("name", ["CODESMITH_NODE", "CODESMITH_NODES", "CODESMITH_HOME", "CODESMITH_REQUEST_ID"])
