@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,12 @@ class Record:
 
     @classmethod
     def read(cls, folder: Path) -> Record | None:
-        """Return the record in a node's folder, None if there is none."""
+        """Return the record in a node's folder, None if there is none; fields of a newer lab are left out."""
         found = _read(folder / "record.json")
         if found is None:
             return None
-        return cls(**{**found, "owner": Process.from_dict(found["owner"])})
+        known = {field.name: found[field.name] for field in fields(cls)}
+        return cls(**{**known, "owner": Process.from_dict(found["owner"])})
 
 
 @dataclass(frozen=True)
