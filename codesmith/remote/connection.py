@@ -24,7 +24,7 @@ from codesmith.remote.hostkeys import HostKey, Pin
 from codesmith.remote.identities import NodeAuth
 from codesmith.remote.reasons import TurnedAway, is_turned_away, translated, turned_away
 from codesmith.remote.script import ScriptResult, run_script
-from codesmith.remote.target import Target
+from codesmith.remote.target import Target, ensure_identity
 from codesmith.remote.transport import NodeTransport
 from codesmith.remote.way import open_way
 from codesmith.secret import SHARED, Secrets, Wanted
@@ -89,6 +89,8 @@ def connect(target: Target, *, timeout_s: float = 10.0, secrets: Secrets = SHARE
     (SecretNeeded where nobody can be asked) is asked between two connections, and each has that time. From then on a
     heartbeat watches it: a connection whose network is gone ends by itself.
     """
+
+    ensure_identity(target)
 
     def attempt(given: Mapping[Wanted, str]) -> NodeConnection:
         with wiretap.shown("ssh", f"{target} connect") as told:

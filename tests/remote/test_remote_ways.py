@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from codesmith.errors import CodeSmithError, HostKeyUnknown, Unreachable
+from codesmith.errors import AuthenticationFailed, CodeSmithError, HostKeyUnknown, Unreachable
 from codesmith.lab import LabNode
 from codesmith.registry import Node
 from codesmith.remote import target as targets
@@ -303,6 +304,60 @@ def test_a_hint_takes_the_way_of_the_node(place: Place) -> None:
     assert caught.value.hint == "ssh -v -p 2022 root@web true"
     pasted = subprocess.run(caught.value.hint, shell=True, capture_output=True, text=True, check=False)
     assert "was here" in pasted.stderr
+
+
+def test_a_hint_runs_what_it_says(place: Place) -> None:
+    """Whatever the ssh configuration says about sessions and commands: the pasted command is the one that runs."""
+    place.write(
+        "ssh_config",
+        "Host web\n HostName <host>\n ControlMaster auto\n ControlPath <folder>/cm-%h\n RemoteCommand touch /was-run\n"
+        " SessionType none\n ForkAfterAuthentication yes\n IdentityFile <identity>\n"
+        " UserKnownHostsFile <folder>/known_hosts\n",
+    )
+    place.trust("<host>")
+    with open_master(place):
+        target = resolve(place.node("web", identity=None, user="nobody-known"))
+        pasted = target.ssh_line("ssh -v -o BatchMode=yes", "true")
+        said = subprocess.run(pasted, shell=True, capture_output=True, text=True, check=False)
+        assert said.returncode == 255 and "nobody-known@" in said.stderr and "Permission denied" in said.stderr
+        target = resolve(place.node("web", identity=None))
+        said = subprocess.run(
+            target.ssh_line("ssh", "echo works"), shell=True, capture_output=True, text=True, check=True
+        )
+        assert said.stdout == "works\n"
+
+
+@contextmanager
+def open_master(place: Place) -> Iterator[None]:
+    """Keep a session of root open for others to share."""
+    control = f"{place.folder}/cm-{place.words['host']}"
+    begun = ["ssh", "-MNf", "-o", "RemoteCommand=none", "-o", "SessionType=none", "root@web"]
+    subprocess.run(begun, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        subprocess.run(["ssh", "-S", control, "-O", "exit", "web"], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("user", ["ops@corp.example", "CORP\\ops"])
+def test_a_login_of_a_domain_can_be_pasted(place: Place, user: str) -> None:
+    target = resolve(place.node("web", user=user, port=2022))
+    for program in ("ssh -G", "ssh-copy-id"):
+        words = shlex.split(target.ssh_line(program, ""))
+        words = ["ssh", "-G", *words[1:]] if program == "ssh-copy-id" else words
+        shown = subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()
+        assert {f"user {user}", "host web", "port 2022"} <= set(shown)
+
+
+def test_an_identity_of_nodes_yaml_that_is_missing_is_told(place: Place) -> None:
+    """Others would open the door: silence would be taken for the right key."""
+    place.write("ssh_config", "Host *\n IdentityFile <identity>\n")
+    with pytest.raises(AuthenticationFailed, match=r"the identity .*/gone cannot be read: No such file") as caught:
+        connect(resolve(place.node("<host>", identity=f"{place.folder}/gone")))
+    assert caught.value.hint.startswith(f"ls -l {place.folder}/gone")
+    (place.folder / "folder").mkdir()
+    with pytest.raises(AuthenticationFailed, match=r"the identity .*/folder cannot be read: Is a directory"):
+        connect(resolve(place.node("<host>", identity=f"{place.folder}/folder")))
 
 
 def test_a_match_that_hangs_is_told_and_ended(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
