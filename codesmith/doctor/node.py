@@ -90,6 +90,9 @@ def _inside(say: Reporter, node: Node, connection: NodeConnection) -> Iterator[F
         wish = wish_for(pack(), str(uuid.uuid4()))
         seen = look(connection, wish)
         known_id = identity.recall(node)
+    except AuthenticationFailed as error:
+        yield say.error("ssh.login", error, target_of(connection).ssh_line("ssh -t"))
+        return
     except CodeSmithError as error:
         yield say.error("ssh.shell", error, target_of(connection).ssh_line("ssh", "echo works"))
         return

@@ -18,15 +18,26 @@ import paramiko
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from codesmith.errors import AuthenticationFailed, SecretNeeded, SecretRefused
-from codesmith.remote.passwords import PasswordLogin, methods_offered, raise_if_late
+from codesmith.remote.passwords import TOO_MANY, PasswordLogin, methods_offered, raise_if_late
 from codesmith.remote.target import Target
-from codesmith.remote.transport import AnyMessage
+from codesmith.remote.transport import AnyMessage, NodeTransport
 from codesmith.secret import PASSPHRASE, Wanted
 
 AGENT_LISTS_S = 5.0
 AGENT_SIGNS_S = 8.0  # somebody may have to touch a key, or to confirm
 # What loading a private key raises: no such file, not a key, a passphrase is needed, a type we cannot use.
 UNUSABLE = (OSError, ValueError, TypeError, paramiko.SSHException, paramiko.pkey.UnknownKeyType, UnsupportedAlgorithm)
+
+
+SILENT = "its account, or a rule of PAM, may forbid it: an expired account, /etc/nologin, pam_access"
+LOG = "on the node, as root: journalctl -u ssh -u sshd -n 20"
+EXPIRED = "the password has expired, and sshd wants a new one"
+NO_SIGNATURE = "key cannot be used for signing"
+
+
+def is_about_signing(error: Exception) -> bool:
+    """Return whether an ssh agent did not sign, rather than sshd end the connection."""
+    return NO_SIGNATURE in str(error) or "ssh agent" in str(error)
 
 
 class SocketAgent(paramiko.agent.AgentSSH):
@@ -78,7 +89,7 @@ class NodeAuth:
         self._wrong: Wanted | None = None
         self._reason = f"sshd refused {target.user}"
 
-    def authenticate(self, transport: paramiko.Transport) -> Any:
+    def authenticate(self, transport: NodeTransport) -> Any:
         """Return when sshd accepts us; SecretNeeded when a secret could help, else AuthenticationFailed."""
         try:
             offered = self._try_keys(transport)
@@ -89,7 +100,7 @@ class NodeAuth:
             return []
         raise self._failure()
 
-    def _try_keys(self, transport: paramiko.Transport) -> Sequence[str] | None:
+    def _try_keys(self, transport: NodeTransport) -> Sequence[str] | None:
         """Return None when a key opens; else what sshd offers beside keys, () if that is not known yet."""
         for label, key in self._keys():
             try:
@@ -101,15 +112,16 @@ class NodeAuth:
                 raise_if_late(error)
                 self._tried.append(label)
                 if not transport.is_active():
-                    raise self._failure(
-                        "sshd there ended the login: too many keys (MaxAuthTries)", self._less()
-                    ) from None
+                    raise self._ended(transport) from None
                 continue
-            except paramiko.SSHException as error:
-                if not isinstance(key, paramiko.AgentKey):
+            except (paramiko.SSHException, EOFError, OSError) as error:
+                if isinstance(key, paramiko.AgentKey) and is_about_signing(error):
+                    # Nobody confirmed, or touched the key; paramiko ends the connection for it.
+                    raise self._failure(f"no signature of {label}: {error}", self._look_at_agent()) from error
+                if not transport.last_words:
                     raise
-                # Nobody confirmed, or touched the key; paramiko ends the connection for it.
-                raise self._failure(f"no signature of {label}: {error}", self._look_at_agent()) from error
+                self._tried.append(label)
+                raise self._ended(transport) from error
             if not further:
                 return None
             self._tried.append(f"{label} (accepted)")
@@ -117,19 +129,24 @@ class NodeAuth:
             return further
         return ()
 
-    def _is_accepted(self, transport: paramiko.Transport, offered: Sequence[str]) -> bool:
+    def _is_accepted(self, transport: NodeTransport, offered: Sequence[str]) -> bool:
         """Try a password, where both sides take one."""
         if not self._target.passwords:
             return False
         try:
             offered = offered or methods_offered(transport, self._target.user)
         except EOFError:
-            if self._tried:
-                return False
+            if self._tried or transport.last_words:
+                raise self._ended(transport) from None
             raise
         if offered and not set(offered) & set(self._target.passwords):
             self._reason += f" (it offers {', '.join(offered)})"
-        return transport.is_authenticated() or self._password.is_accepted(transport, offered)
+        accepted = transport.is_authenticated() or self._password.is_accepted(transport, offered)
+        if self._password.is_cut_off:
+            raise self._ended(transport)
+        if self._password.is_expired:
+            raise self._failure(EXPIRED, self._target.ssh_line("ssh -t"))
+        return accepted
 
     def _keys(self) -> Iterator[tuple[str, paramiko.PKey]]:
         offered = set()
@@ -190,9 +207,17 @@ class NodeAuth:
         wanted = (_wanted_passphrase(path) for path in self._encrypted)
         return next((one for one in wanted if one not in self._given and not self._target.is_batch), None)
 
-    def _less(self) -> str:
-        host = self._target.alias or self._target.host
-        return f"in ~/.ssh/config, for Host {host}: IdentitiesOnly yes, and IdentityFile with the right key"
+    def _ended(self, transport: NodeTransport) -> AuthenticationFailed:
+        """Return the error for a login that sshd ended, in its own words if it has any."""
+        words, target = transport.last_words, self._target
+        said = f"; it said: {words}" if words else ""
+        if TOO_MANY in words:
+            host = target.alias or target.host
+            fewer = f"in ~/.ssh/config, for Host {host}: IdentitiesOnly yes, and IdentityFile with the right key"
+            hint = fewer if len(self._tried) > 1 else target.ssh_line("ssh-copy-id")
+            return self._failure(f"sshd there ended the login after too many attempts (MaxAuthTries){said}", hint)
+        reason = "sshd there ended the login" + (said or f" without a word ({SILENT})")
+        return self._failure(reason, LOG)
 
     def _look_at_agent(self) -> str:
         return f"SSH_AUTH_SOCK={shlex.quote(self._agent.path)} ssh-add -l" if self._agent else ""
@@ -217,7 +242,8 @@ class NodeAuth:
         problem = f"node {target}: " + "; ".join(parts)
         if hint:
             return AuthenticationFailed(problem, hint=hint)
-        hint = target.ssh_line("ssh-copy-id")
+        # sshd has one answer for a key that is not authorised and for a login that it lets nobody use.
+        hint = f"{target.ssh_line('ssh-copy-id')}  # or it lets {target.user} in by no key: {LOG}"
         if self._encrypted:
             hint = f"ssh-add {shlex.quote(self._encrypted[0])}"
         elif self._agent and self._agent.problem and not self._tried:

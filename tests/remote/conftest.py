@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -83,3 +84,17 @@ def fresh(lab: Lab, new_name: Callable[[str], str]) -> Iterator[Callable[..., La
     yield boot_one
     for name in booted:
         lab.down(name)
+
+
+@pytest.fixture
+def new_key(tmp_path: Path) -> Callable[..., str]:
+    """Make private keys that open nothing yet: `new_key("-t", "rsa")`; returns the path."""
+
+    def make(*options: str) -> str:
+        path = tmp_path / f"id_{len(list(tmp_path.iterdir()))}"
+        options = options or ("-t", "ed25519")
+        options = options if "-N" in options else (*options, "-N", "")
+        subprocess.run(["ssh-keygen", "-q", *options, "-f", str(path)], check=True)
+        return str(path)
+
+    return make
