@@ -7,11 +7,12 @@ from collections.abc import Iterator
 
 from codesmith.doctor.finding import Finding, Reporter
 from codesmith.doctor.look import Look
-from codesmith.errors import Unsupported
+from codesmith.errors import SecretNeeded, Unsupported
 from codesmith.remote.bootstrap import layout
 from codesmith.remote.bootstrap.facts import Facts
 from codesmith.remote.bootstrap.plan import plan
 from codesmith.remote.bootstrap.support import refuse_unsupported
+from codesmith.remote.sudo import without_password
 
 # What the agent itself calls degraded.
 FREE_WARN = 256 * layout.MIB
@@ -22,7 +23,7 @@ SKEW_WARN_S = 5.0
 def judge(name: str, look: Look, wish: layout.Wish, known_id: str) -> list[Finding]:
     """Return a finding for each thing that was looked at; `known_id` is the node's id as met before, if it was."""
     say, facts, option = Reporter(name), look.facts, f"--node {shlex.quote(name)}"
-    found = [_root(say, look), _system(say, facts, wish, option), _clock(say, look), *_disks(say, facts)]
+    found = [_root(say, look, option), _system(say, facts, wish, option), _clock(say, look), *_disks(say, facts)]
     if facts.is_ledger_unread:
         detail = "it was installed, but there is no Python that could run it"
         return [*found, say.fail("agent.installed", detail, f"inv node.prepare {option}")]
@@ -36,14 +37,19 @@ def judge(name: str, look: Look, wish: layout.Wish, known_id: str) -> list[Findi
     return [*found, *_agent(say, look, wish, option), _drift(say, look, wish, option)]
 
 
-def _root(say: Reporter, look: Look) -> Finding:
+def _root(say: Reporter, look: Look, option: str) -> Finding:
     if look.is_root:
         return say.ok("node.root", f"{look.facts.login} sees everything")
-    user = look.facts.login
-    detail = f"{user} cannot become root without a password: sockets, units and files were seen as far as {user} can"
-    return say.warn(
-        "node.root", detail, f"on the node, as root: echo '{user} ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/{user}"
-    )
+    user, error = look.facts.login, look.refusal
+    seen = f"sockets, units and files were seen as far as {user} can"
+    if error is None:
+        return say.warn("node.root", f"{user} is not root: {seen}", f"inv node.doctor {option}")
+    if isinstance(error, SecretNeeded):
+        # sudo says no more than that before it has the password, also of a login that it allows nothing.
+        detail = f"sudo wants the password of {user}, and node.doctor tries none: {seen}"
+        by_password = f"inv node.verify {option} --sudo-password-file PATH"
+        return say.warn("node.root", detail, f"{by_password}; or, to do without: {without_password(user)}")
+    return say.warn("node.root", f"{error.problem}: {seen}", error.hint or f"inv node.doctor {option}")
 
 
 def _system(say: Reporter, facts: Facts, wish: layout.Wish, option: str) -> Finding:

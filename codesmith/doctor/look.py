@@ -9,9 +9,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from codesmith.errors import CodeSmithError
 from codesmith.remote.bootstrap import layout, probe
 from codesmith.remote.bootstrap.facts import Facts
 from codesmith.remote.script import PATH, ScriptResult, name_of, run_script
+from codesmith.secret import Secrets
 
 if TYPE_CHECKING:
     from codesmith.remote.connection import NodeConnection
@@ -47,6 +49,8 @@ class Look:
     skew_s: float
     calls: dict[str, Any]
     silence: str
+    # Why the login is not root there, where somebody asked.
+    refusal: CodeSmithError | None = None
 
 
 def look(connection: NodeConnection, wish: layout.Wish) -> Look:
@@ -56,6 +60,16 @@ def look(connection: NodeConnection, wish: layout.Wish) -> Look:
     payload = probe.payload(probe.program("probe"), probe.questions(wish))
     done = run_script(connection, _script(mark), payload, timeout_s=LOOK_TIMEOUT_S)
     return _parse(name_of(connection), done, mark, begun, time.time())
+
+
+def why_not_root(connection: NodeConnection) -> CodeSmithError | None:
+    """Return why the login cannot become root by itself; nobody is asked for a password, and none is tried."""
+    connection.secrets = Secrets()
+    try:
+        run_script(connection, "true", root=True)
+    except CodeSmithError as error:
+        return error
+    return None
 
 
 def _script(mark: str) -> str:

@@ -6,6 +6,7 @@ import shlex
 import stat
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from codesmith.doctor.finding import Finding, Reporter
@@ -80,7 +81,7 @@ def _no_way(say: Reporter, target: Target, error: CodeSmithError) -> Iterator[Fi
 
 def _inside(say: Reporter, node: Node, connection: NodeConnection) -> Iterator[Finding]:
     from codesmith.doctor.judge import judge
-    from codesmith.doctor.look import look
+    from codesmith.doctor.look import look, why_not_root
     from codesmith.remote.bootstrap.layout import wish_for
     from codesmith.remote.pack import pack
     from codesmith.remote.target import target_of
@@ -89,6 +90,8 @@ def _inside(say: Reporter, node: Node, connection: NodeConnection) -> Iterator[F
     try:
         wish = wish_for(pack(), str(uuid.uuid4()))
         seen = look(connection, wish)
+        if not seen.is_root:
+            seen = replace(seen, refusal=why_not_root(connection))
         known_id = identity.recall(node)
     except AuthenticationFailed as error:
         yield say.error("ssh.login", error, target_of(connection).ssh_line("ssh -t"))
