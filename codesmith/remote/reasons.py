@@ -19,6 +19,8 @@ from codesmith.remote.target import Target
 # RFC 4254, 5.1: one of the reasons for which a channel is not opened.
 PROHIBITED = 1
 TIMED_OUT = ("Timeout.", "Authentication timeout.")
+# Where the library here, and not the node, is what ends it: algorithms, above all.
+LIMITS = (paramiko.ssh_exception.IncompatiblePeer, paramiko.ssh_exception.MessageOrderError)
 # What OpenSSH says before it closes: up to 9.7, and since.
 TOO_MANY = r"Exceeded MaxStartups|Not allowed at this time"
 
@@ -64,7 +66,9 @@ def gateway_refused(target: Target, gateway: Target) -> Iterator[None]:
 
 def unreachable(target: Target, error: BaseException, timeout_s: float) -> Unreachable:
     """Say why `target` could not be reached."""
-    return Unreachable(f"node {target}: {_reason(target, error, timeout_s)}", hint=_how_to_look(target))
+    failure = Unreachable(f"node {target}: {_reason(target, error, timeout_s)}", hint=_how_to_look(target))
+    failure.openssh_may_help = isinstance(error, LIMITS) and not isinstance(error.__context__, TimeoutError)
+    return failure
 
 
 def turned_away(target: Target, said: str) -> TurnedAway:

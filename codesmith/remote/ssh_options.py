@@ -77,6 +77,7 @@ def leading_to(target: Target) -> Iterator[Option]:
     yield "HostName", target.host.replace("%", "%%")
     yield "HostKeyAlias", _name_of_key(target)
     yield _way(target)
+    yield "ProxyUseFdpass", "yes" if target.proxy_gives_socket else "no"
     yield "UserKnownHostsFile", " ".join(_quoted(str(path)) for path in target.known_hosts) or os.devnull
     yield "GlobalKnownHostsFile", os.devnull
 

@@ -50,6 +50,8 @@ class Target:
     identity_agent: str | None = None
     proxy_jump: str | None = None
     proxy_command: str | None = None
+    # The command hands over a socket instead of passing bytes on (ProxyUseFdpass).
+    proxy_gives_socket: bool = False
     pkcs11_provider: str | None = None
     host_key_alias: str | None = None
     known_hosts: tuple[Path, ...] = ()
@@ -169,9 +171,9 @@ def _read_with_ssh(wanted: Target) -> Mapping[str, list[str]]:
         problem = f"node {wanted.name}: `ssh -G` did not end within {SSH_G_TIMEOUT_S} s (a `Match exec` that hangs?)"
         raise CodeSmithError(problem, hint=f"ssh -v -G -- {wanted.host}") from error
     if status != 0:
-        reason = problems.strip().splitlines()[-1:] or ["no reason given"]
+        reason = "; ".join(problems.strip().splitlines()[-2:]) or "no reason given"
         raise CodeSmithError(
-            f"node {wanted.name}: ssh refuses its configuration: {reason[0]}",
+            f"node {wanted.name}: ssh refuses its configuration: {reason}",
             hint=shlex.join(["ssh", "-G", "--", wanted.host]),
         )
     return parse_ssh_g(said)
@@ -240,6 +242,7 @@ def _merge(wanted: Target, config: Mapping[str, list[str]], first_known_hosts: t
         identity_agent="none" if agent is None and "identityagent" in config else words.agent(agent),
         proxy_jump=one("proxyjump"),
         proxy_command=words.command(one("proxycommand") or "") or None,
+        proxy_gives_socket=one("proxyusefdpass") == "yes",
         pkcs11_provider=one("pkcs11provider"),
         host_key_alias=one("hostkeyalias"),
         passwords=_passwords(config),

@@ -12,6 +12,7 @@ from typing import Any
 
 import fabric
 
+from codesmith.errors import Unreachable
 from codesmith.remote.deadline import Deadline
 from codesmith.remote.gateway import gateway_of
 from codesmith.remote.reasons import NoNameServer, gateway_refused
@@ -27,6 +28,13 @@ def open_way(target: Target, deadline: Deadline, connect: Connect) -> tuple[Any,
     gateway = gateway_of(target)
     if gateway:
         return _through_gateway(target, gateway, deadline, connect)
+    if target.proxy_command and target.proxy_gives_socket:
+        error = Unreachable(
+            f"node {target}: ProxyUseFdpass is not known here, and its ProxyCommand gives a socket instead of bytes",
+            hint=f"in ~/.ssh/config, for Host {target.alias or target.host}: ProxyUseFdpass no, and a command to match",
+        )
+        error.openssh_may_help = True
+        raise error
     if target.proxy_command:
         return _through_command(target.proxy_command)
     return _straight(target.host, target.port, deadline), _nothing
