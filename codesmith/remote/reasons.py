@@ -71,6 +71,11 @@ def unreachable(target: Target, error: BaseException, timeout_s: float) -> Unrea
     return failure
 
 
+def ended(target: Target, said: str) -> Unreachable:
+    """Say that `target` ended the connection before a login, in its own words."""
+    return Unreachable(f"node {target}: it ended the connection; it said: {said}", hint=_how_to_look(target))
+
+
 def turned_away(target: Target, said: str) -> TurnedAway:
     """Say that `target` closed a connection before its greeting; `said` is what it gave as the reason."""
     if not re.search(TOO_MANY, said):

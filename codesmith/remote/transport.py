@@ -142,8 +142,8 @@ class NodeTransport(paramiko.Transport):
 
     @property
     def farewell(self) -> str:
-        """Return the reason that sshd gave for ending the connection, nothing if it gave none."""
-        return str(self._notes.farewell)
+        """Return the reason that sshd gave for ending the connection, fit to be shown; nothing if it gave none."""
+        return shown(self._notes.farewell)
 
     @property
     def _notes(self) -> NodePacketizer:

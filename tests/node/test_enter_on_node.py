@@ -60,13 +60,10 @@ def operate(web1: Web1, tmp_path: Path) -> Iterator[Callable[..., str]]:
         web1.person.runs(give("", f"ssh -S {tmp_path}/cm-{host}-22 -O exit {host}"), check=False)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def entered(web1: Web1) -> str:
     """A workspace that the operator's key enters."""
-    person = web1.person
-    if "entered" not in [one.name for one in web1.client.workspace.list()]:
-        public = f"{person.lab_entry('web1')['identity']}.pub"
-        person.runs(f"inv workspace.create entered --ssh-key {public}")
+    web1.person.runs(f"inv workspace.create entered --ssh-key {web1.person.lab_entry('web1')['identity']}.pub")
     return "entered"
 
 
@@ -146,3 +143,26 @@ def test_the_name_for_an_editor_leads_into_the_workspace(
         pins.write_text(true)
         person.runs("inv node.disconnect --all", check=False)
         person.on("web1", "rm /etc/ssh/sshd_config.d/00-ports.conf; systemctl reset-failed ssh; systemctl restart ssh")
+
+
+def test_a_login_of_a_domain_prepares_and_enters(web1: Web1, entered: str) -> None:
+    person, login = web1.person, "ops@corp.example"
+    before, entry = person.registry.read_text(), person.lab_entry("web1")
+    folder = f"'/home/{login}/.ssh'"
+    person.on(
+        "web1",
+        f"useradd --badname --create-home --shell /bin/bash -- {login}; install -d -m 700 -o {login} {folder}; "
+        f"install -m 600 -o {login} /root/.ssh/authorized_keys {folder}; "
+        f"echo '\"{login}\" ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/domain",
+    )
+    person.registry.write_text(json.dumps({"nodes": {"web1": {**entry, "user": login}}}))
+    try:
+        person.runs("inv node.prepare")
+        assert login in person.on("web1", "getent group codesmith-clients").out
+        said = person.runs(f"inv workspace.open {entered} --shell", typed=WHO, code=7)
+        assert said.out.split()[-3] == f"cs-{entered}"
+        rows = person.runs("inv node.doctor --json").json
+        assert {row["status"] for row in rows if row["node"] == "web1"} == {"ok"}
+    finally:
+        person.registry.write_text(before)
+        person.runs("inv node.disconnect --all", check=False)
