@@ -7,15 +7,17 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import quote
 
+from codesmith import ssh_config
 from codesmith.errors import AuthenticationFailed, Unsupported
 from codesmith.registry import Node
-from codesmith.remote.target import SSH_PORT, Target, resolve
+from codesmith.remote.ssh_options import OWN, Option, arguments, leading_to
+from codesmith.remote.target import Target, ensure_identity, resolve
 
 EDITORS = ("code",)
 TIMEOUT_S = 20
@@ -23,20 +25,21 @@ TIMEOUT_S = 20
 OF_THE_LOGIN = ("HOME",)
 
 
+# A login of a workspace has no password, and sshd's other methods ask the node who one is.
+METHODS: tuple[Option, ...] = (("PubkeyAuthentication", "yes"), ("PreferredAuthentications", "publickey"))
+ESCAPE: Option = ("EscapeChar", "~")
+
+
 @dataclass(frozen=True)
 class Way:
     """The way into one workspace of one node."""
 
+    workspace: str
     node: Node
     target: Target
     login: str
     directory: str
     environment: Mapping[str, str]
-
-    @property
-    def host(self) -> str:
-        """Return the host as nodes.yaml has it: an alias of the operator's ssh configuration stays one."""
-        return self.target.host if self.node.lab else self.node.host or self.node.name
 
     @property
     def ssh(self) -> tuple[str, ...]:
@@ -45,30 +48,33 @@ class Way:
             f"{key}={shlex.quote(value)}" for key, value in self.environment.items() if key not in OF_THE_LOGIN
         )
         inside = f'cd {shlex.quote(self.directory)} && export {exports} && exec "$SHELL" -l'
-        return ("ssh", "-t", *self._options(), "--", f"{self.login}@{self.host}", inside)
+        where = f"{self.login}@{self.target.alias or self.target.host}"
+        return ("ssh", "-t", *arguments((*self._options, ESCAPE)), *OWN, "--", where, inside)
+
+    @property
+    def block(self) -> ssh_config.Block:
+        """Return the way as ssh configuration, for a program that takes nothing but the name of a host."""
+        note = f"workspace {self.workspace} on node {self.node.name} of {self.node.registry}"
+        return ssh_config.Block(self.workspace, self.node.name, note, (("User", self.login), *self._options))
 
     @property
     def editor_uri(self) -> str:
-        """Return what VS Code's Remote - SSH opens."""
-        port = "" if self.target.port == SSH_PORT else f":{self.target.port}"
-        return f"vscode-remote://ssh-remote+{self.login}@{self.host}{port}{quote(self.directory)}"
+        """Return what VS Code's Remote - SSH opens; the ssh configuration has to know the name in it."""
+        return f"vscode-remote://ssh-remote+{self.block.alias}{quote(self.directory)}"
 
-    def _options(self) -> Iterable[str]:
-        """Name only what nodes.yaml or the lab says; the rest is in the operator's ssh configuration."""
-        is_ours = bool(self.node.lab)
-        if self.node.port or (is_ours and self.target.port != SSH_PORT):
-            yield from ("-p", str(self.target.port))
-        if self.node.identity or is_ours:
-            yield from (word for path in self.target.identities[:1] for word in ("-i", path))
-        if self.target.host_key_alias and is_ours:
-            yield from ("-o", f"HostKeyAlias={self.target.host_key_alias}")
-        files = " ".join(f'"{path}"' for path in self.target.known_hosts)
-        yield from ("-o", f"UserKnownHostsFile={files}")
+    @property
+    def _options(self) -> Iterator[Option]:
+        yield from leading_to(self.target)
+        yield from METHODS
 
 
-def way_to(node: Node, login: str, directory: str, environment: Mapping[str, str]) -> Way:
-    """Return the way into a workspace; nothing is connected."""
-    return Way(node, resolve(node), login, directory, environment)
+def way_to(workspace: str, node: Node, login: str, directory: str, environment: Mapping[str, str]) -> Way:
+    """Return the way into a workspace, and write its block of ssh configuration; nothing is connected."""
+    target = resolve(node)
+    ensure_identity(target)
+    way = Way(workspace, node, target, login, directory, environment)
+    ssh_config.write(way.block)
+    return way
 
 
 def check_key(way: Way, authorised: Iterable[str], user: str) -> None:
@@ -85,7 +91,10 @@ def check_key(way: Way, authorised: Iterable[str], user: str) -> None:
 
 def own_fingerprints(target: Target) -> set[str]:
     """Return the fingerprints of the operator's key files and of the keys in the ssh agent."""
-    found = {_first(["ssh-keygen", "-l", "-f", path]) for path in target.identities if Path(path).is_file()}
+    files = (name for path in target.identities for name in (path, f"{path}.pub") if Path(name).is_file())
+    found = {_first(["ssh-keygen", "-l", "-f", name]) for name in files}
+    if target.identities_only:
+        return {word for word in found if word}
     agent = _run(["ssh-add", "-l"], {} if target.identity_agent is None else {"SSH_AUTH_SOCK": target.identity_agent})
     return {word for word in found if word} | {word for line in agent for word in line.split()[1:2]}
 
@@ -99,13 +108,14 @@ def enter(way: Way) -> NoReturn:
 
 
 def edit(way: Way, editor: str) -> None:
-    """Open the workspace in an editor of this machine."""
+    """Open the workspace in an editor of this machine, which reads the way there from the ssh configuration."""
     program = shutil.which(editor)
     if program is None:
         raise Unsupported(
             f"there is no `{editor}` on this machine",
             hint="install VS Code with its Remote - SSH extension, or enter with --shell",
         )
+    ssh_config.ensure_in_effect(way.block)
     subprocess.run([program, "--folder-uri", way.editor_uri], check=False, stdin=subprocess.DEVNULL)
 
 

@@ -17,6 +17,8 @@ class CodeSmithError(Exit):
     """Anything that stops a task and that the user can act on."""
 
     exit_code = 1
+    # The limit is that of the SSH library here: OpenSSH's own client may well get through.
+    openssh_may_help = False
 
     def __init__(self, problem: str, *, hint: str = "") -> None:
         self.problem, self.hint = problem, hint

@@ -36,6 +36,9 @@ EXPECTED = {
 # A leading "-" would be an option of ssh; spaces, quotes and control characters have no place in either word.
 WORD = r"[^\s\x00-\x1f\x7f'\"`$;&|<>\\@-][^\s\x00-\x1f\x7f'\"`$;&|<>\\@]*"
 
+# What ssh takes for a login: also that of a domain, ops@corp.example or CORP\\ops.
+LOGIN = r"[^\s\x00-\x1f\x7f'\"`$;&|<>(){}\\@-](?:[^\s\x00-\x1f\x7f'\"`$;&|<>(){}\\]|\\(?!\Z))*"
+
 
 @dataclass(frozen=True)
 class Section:
@@ -242,7 +245,7 @@ class _Reader:
 
 def _is_fine(word: str, text: str) -> bool:
     if word in ("host", "user"):
-        return re.fullmatch(WORD, text) is not None
+        return re.fullmatch(WORD if word == "host" else LOGIN, text) is not None
     if word == "endpoint":
         found = re.fullmatch(r"unix|tcp:([1-9][0-9]{0,4})", text)
         return found is not None and int(found[1] or 1) <= 65535

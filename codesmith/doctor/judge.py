@@ -7,11 +7,12 @@ from collections.abc import Iterator
 
 from codesmith.doctor.finding import Finding, Reporter
 from codesmith.doctor.look import Look
-from codesmith.errors import Unsupported
+from codesmith.errors import SecretNeeded, Unsupported
 from codesmith.remote.bootstrap import layout
 from codesmith.remote.bootstrap.facts import Facts
 from codesmith.remote.bootstrap.plan import plan
 from codesmith.remote.bootstrap.support import refuse_unsupported
+from codesmith.remote.sudo import without_password
 
 # What the agent itself calls degraded.
 FREE_WARN = 256 * layout.MIB
@@ -23,7 +24,7 @@ PREPARE = "inv node.prepare"
 def judge(name: str, look: Look, wish: layout.Wish, known_id: str) -> list[Finding]:
     """Return a finding for each thing that was looked at; `known_id` is the node's id as met before, if it was."""
     say, facts, option = Reporter(name), look.facts, f"--node {shlex.quote(name)}"
-    found = [_look(say, look), _root(say, look), _system(say, facts, wish, option), _clock(say, look)]
+    found = [_look(say, look), _root(say, look, option), _system(say, facts, wish, option), _clock(say, look)]
     found += [*_disks(say, facts), *_needs(say, facts, option)]
     if facts.is_ledger_unread:
         detail = "it was installed, but there is no Python that could run it"
@@ -58,14 +59,19 @@ def _unknown(say: Reporter, code: str) -> Finding:
     return say.warn(code, "unknown: see node.look", "mend what node.look names, then: inv node.doctor")
 
 
-def _root(say: Reporter, look: Look) -> Finding:
+def _root(say: Reporter, look: Look, option: str) -> Finding:
     if look.is_root:
         return say.ok("node.root", f"{look.facts.login} sees everything")
-    user = look.facts.login
-    why, mend = look.no_root
-    detail = f"{user} cannot become root without a password{f' ({why})' if why else ''}: it was seen as {user} sees it"
-    allow = f"on the node, as root: echo '{user} ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/{user}"
-    return say.warn("node.root", detail, mend or allow)
+    user, error = look.facts.login, look.refusal
+    seen = f"sockets, units and files were seen as far as {user} can"
+    if error is None:
+        return say.warn("node.root", f"{user} is not root: {seen}", f"inv node.doctor {option}")
+    if isinstance(error, SecretNeeded):
+        # sudo says no more than that before it has the password, also of a login that it allows nothing.
+        detail = f"sudo wants the password of {user}, and node.doctor tries none: {seen}"
+        by_password = f"inv node.verify {option} --sudo-password-file PATH"
+        return say.warn("node.root", detail, f"{by_password}; or, to do without: {without_password(user)}")
+    return say.warn("node.root", f"{error.problem}: {seen}", error.hint or f"inv node.doctor {option}")
 
 
 def _system(say: Reporter, facts: Facts, wish: layout.Wish, option: str) -> Finding:

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from codesmith.errors import LookFailed, SecretNeeded
+from codesmith.errors import AuthenticationFailed, LookFailed
 from codesmith.remote import sudo
 from codesmith.remote.bootstrap import layout, probe
 from codesmith.remote.bootstrap.facts import Facts
@@ -50,7 +50,7 @@ exit 0
 class Look:
     """What one look saw. `calls` has the agent's results by method, `silence` why there are none.
 
-    `no_root` is why the login cannot become root, and what to do about it.
+    `refusal` is why the login cannot become root, and what to do about it.
     """
 
     facts: Facts
@@ -58,7 +58,8 @@ class Look:
     skew_s: float
     calls: dict[str, Any]
     silence: str
-    no_root: tuple[str, str] = ("", "")
+    # Why the login is not root there.
+    refusal: AuthenticationFailed | None = None
 
 
 def look(connection: Carrier, wish: layout.Wish) -> Look:
@@ -100,16 +101,8 @@ def _parse(connection: Carrier, done: ScriptResult, mark: str, begun: float, end
     facts = probe.parse(name, seen, int(status), done.stderr)
     calls, silence = _answers(f"{answer}\n")
     is_root, skew_s = said["root"] == "yes", _skew_s(said["time"], begun, ended)
-    no_root = ("", "") if is_root else _no_root(connection, said.get("why", "").strip())
-    return Look(facts, is_root, skew_s, calls, silence, no_root)
-
-
-def _no_root(connection: Carrier, said: str) -> tuple[str, str]:
-    """Return why sudo does not make the login root without a password, and the way out if that is not a rule for it."""
-    refusal = sudo.refusal(connection, name_of(connection), sudo.Sudo(), said)
-    if isinstance(refusal, SecretNeeded):
-        return "it asks for a password", ""
-    return refusal.problem.partition("cannot become root: ")[2], refusal.hint
+    refusal = None if is_root else sudo.refusal(connection, name, sudo.Sudo(), said.get("why", "").strip())
+    return Look(facts, is_root, skew_s, calls, silence, refusal)
 
 
 def _skew_s(seconds: str, begun: float, ended: float) -> float:

@@ -104,6 +104,9 @@ def _inside(say: Reporter, node: Node, connection: Carrier) -> Iterator[Finding]
         yield say.ok("ssh.shell", "runs scripts")
         yield say.error("node.look", error, target_of(connection).ssh_line("ssh", "sudo -n true; echo works"))
         return
+    except AuthenticationFailed as error:
+        yield say.error("ssh.login", error, target_of(connection).ssh_line("ssh -t"))
+        return
     except CodeSmithError as error:
         yield say.error("ssh.shell", error, target_of(connection).ssh_line("ssh", "echo works"))
         return
@@ -113,14 +116,19 @@ def _inside(say: Reporter, node: Node, connection: Carrier) -> Iterator[Finding]
 
 def _identity(say: Reporter, path: Path) -> Finding:
     quoted = shlex.quote(str(path))
+    public = path.with_name(f"{path.name}.pub")
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
         with path.open("rb"):
             pass
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and public.is_file():
+            return say.ok("ssh.identity", f"{public}; an ssh agent has to hold the private key")
         return say.fail(
             "ssh.identity", f"{path}: {error.strerror}", f"ls -l {quoted}; or correct `identity:` in nodes.yaml"
         )
+    if path.suffix == ".pub":
+        return say.ok("ssh.identity", f"{path}; an ssh agent has to hold the private key")
     if mode & 0o077:
         return say.warn("ssh.identity", f"{path} has mode {mode:04o}: others can use it", f"chmod 600 {quoted}")
     return say.ok("ssh.identity", str(path))

@@ -12,13 +12,12 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from codesmith.errors import AboutSecret, AuthenticationFailed, CodeSmithError, SecretRefused
+from codesmith.errors import AboutSecret, AuthenticationFailed, CodeSmithError, SecretRefused, Unreachable
 from codesmith.paths import ensure_private, state_dir, writing
 from codesmith.remote import connection as fabric
 from codesmith.remote.carrier import FABRIC, OPENSSH, Carrier
 from codesmith.remote.hostkeys import HostKey
 from codesmith.remote.openssh import connection as openssh
-from codesmith.remote.reasons import Incompatible
 from codesmith.remote.target import Target
 from codesmith.secret import SHARED, Secrets, Wanted
 
@@ -83,13 +82,13 @@ def _order(target: Target) -> tuple[str, ...]:
 
 def _may_differ(error: CodeSmithError) -> bool:
     """Return whether the other carrier may get there: not by another host key, and not with a wrong password again."""
-    return isinstance(error, (AuthenticationFailed, Incompatible)) and not isinstance(error, SecretRefused)
+    return (isinstance(error, AuthenticationFailed) or error.openssh_may_help) and not isinstance(error, SecretRefused)
 
 
 def _telling(first: CodeSmithError, second: CodeSmithError) -> CodeSmithError:
     """Return which of two failures to tell: who got as far as the login knows more; a secret may help."""
     is_about_secret = isinstance(second, AboutSecret) and not isinstance(first, AboutSecret)
-    return second if is_about_secret or isinstance(first, Incompatible) else first
+    return second if is_about_secret or isinstance(first, Unreachable) else first
 
 
 def recall(target: Target) -> str:

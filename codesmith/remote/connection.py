@@ -23,14 +23,16 @@ from codesmith.remote.deadline import Deadline
 from codesmith.remote.heartbeat import Heartbeat
 from codesmith.remote.hostkeys import HostKey, Pin
 from codesmith.remote.identities import NodeAuth
-from codesmith.remote.reasons import TurnedAway, is_turned_away, translated, turned_away
+from codesmith.remote.reasons import TurnedAway, ended, is_turned_away, translated, turned_away
 from codesmith.remote.script import ScriptResult, run_script
-from codesmith.remote.target import Target
+from codesmith.remote.target import Target, ensure_identity
 from codesmith.remote.transport import NodeTransport
 from codesmith.remote.way import open_way
 from codesmith.secret import SHARED, Secrets, Wanted
 
 T = TypeVar("T")
+# What says more than the words with which sshd ends the connection for it.
+CLEAR = (CodeSmithError, paramiko.ssh_exception.IncompatiblePeer)
 
 __all__ = ["NodeConnection", "ScriptResult", "connect", "fetch_host_key", "run_script"]
 
@@ -50,7 +52,8 @@ class NodeConnection(fabric.Connection):  # type: ignore[misc]
     def why_lost(self) -> str:
         """Return why the connection, or that to its gateway, was given up; nothing if it was not."""
         own = self.heartbeat.why_lost if self.heartbeat else ""
-        return (self.through.why_lost if self.through else "") or own
+        said = getattr(self.client.get_transport(), "farewell", "")
+        return (self.through.why_lost if self.through else "") or own or (said and f"its sshd said: {said}")
 
     def on_lost(self, tell: Callable[[str], None]) -> None:
         """Have `tell` called with the reason when the connection is given up."""
@@ -99,6 +102,7 @@ def connect(target: Target, *, timeout_s: float = 10.0, secrets: Secrets = SHARE
 
 def attempt(target: Target, timeout_s: float, given: Mapping[Wanted, str]) -> NodeConnection:
     """Connect once, with the secrets that are `given`; SecretNeeded names one that is wanted."""
+    ensure_identity(target)
     with wiretap.shown("ssh", f"{target} connect") as told:
         opened = persist(partial(_connect, given), target, Deadline(timeout_s))
         told.append(str(opened.transport.remote_version))
@@ -147,6 +151,8 @@ def _connect(given: Mapping[Wanted, str], target: Target, deadline: Deadline) ->
                 raise TimeoutError from error
             if is_turned_away(error, transport):
                 raise turned_away(target, getattr(transport, "said", "")) from error
+            if isinstance(transport, NodeTransport) and transport.farewell and not isinstance(error, CLEAR):
+                raise ended(target, transport.farewell) from error
             raise
     if not policy.is_verified:
         connection.close()
@@ -174,6 +180,8 @@ def _fetch_host_key(given: Mapping[Wanted, str], target: Target, deadline: Deadl
                 raise TimeoutError from error
             if is_turned_away(error, transport):
                 raise turned_away(target, transport.said) from error
+            if transport.farewell:
+                raise ended(target, transport.farewell) from error
             raise
         finally:
             transport.close()

@@ -84,7 +84,12 @@ class Exchange:
     def has_status(self) -> bool:
         """Return whether the command ended by itself; without a status it was killed, or the connection with it."""
         self._channel.status_event.wait(STATUS_WITHIN_S)  # set by the status, or by the end of the channel
-        return self._channel.exit_status >= 0
+        return self.status >= 0
+
+    @property
+    def status(self) -> int:
+        """Return the status that the command ended with; less than 0 where there is none."""
+        return int(self._channel.exit_status)
 
     def _read(self, timeout_s: float) -> None:
         channel = self._channel

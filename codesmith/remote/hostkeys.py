@@ -53,13 +53,32 @@ def fingerprint(blob: bytes) -> str:
 
 def read_pins(path: Path, name: str) -> list[Pin]:
     """Return the lines of one known_hosts file that name `name`; a missing file has none."""
+    return [
+        pin for number, line in enumerate(_read(path).splitlines(), 1) if (pin := _parse_line(path, number, line, name))
+    ]
+
+
+def authorities(target: Target) -> list[str]:
+    """Return where known_hosts files name an authority (`@cert-authority`) for `target`, as `path:line`."""
+    # The certificate of a host is valid for all its ports, so a line may leave the port out.
+    wanted = {target.key_name, target.host_key_alias or target.host.lower()}
+    return [
+        f"{path}:{number}"
+        for path in target.known_hosts
+        for number, line in enumerate(_read(path).splitlines(), 1)
+        if (fields := line.split())[:1] == ["@cert-authority"] and len(fields) > 3
+        if any(names(fields[1], one) for one in wanted)
+    ]
+
+
+def _read(path: Path) -> str:
+    """Return the text of a known_hosts file; a missing file has none."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        return path.read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, NotADirectoryError):
-        return []
+        return ""
     except OSError as error:
         raise HostKeyUnknown(f"{path} cannot be read: {error.strerror}", hint=f"ls -l {path}") from error
-    return [pin for number, line in enumerate(text.splitlines(), 1) if (pin := _parse_line(path, number, line, name))]
 
 
 def _parse_line(path: Path, number: int, line: str, name: str) -> Pin | None:
@@ -130,14 +149,18 @@ def verify(target: Target, key: HostKey, found: list[Pin]) -> None:
             hint="give the node a new key: ssh-keygen -A there",
         )
     if not valid:
-        raise _unknown(target, key)
+        raise _unknown(target, key, authorities(target))
     if all(pin.key != key for pin in valid):
         raise _changed(target, key, valid[0])
 
 
-def _unknown(target: Target, key: HostKey) -> HostKeyUnknown:
+def _unknown(target: Target, key: HostKey, vouching: list[str]) -> HostKeyUnknown:
     problem = f"node {target.name}: nobody has trusted its host key yet: {key.type} {key.fingerprint}"
-    return HostKeyUnknown(problem, hint=f"compare the fingerprint, then: inv node.trust {shlex.quote(target.name)}")
+    if vouching:
+        problem += f"; the authority in {vouching[0]} vouches for certificates, which are not read here"
+    error = HostKeyUnknown(problem, hint=f"compare the fingerprint, then: inv node.trust {shlex.quote(target.name)}")
+    error.openssh_may_help = bool(vouching)
+    return error
 
 
 def _changed(target: Target, key: HostKey, pin: Pin) -> HostKeyChanged:

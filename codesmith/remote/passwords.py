@@ -12,6 +12,13 @@ from codesmith.secret import ANSWER, PASSWORD, Wanted
 
 if TYPE_CHECKING:
     from codesmith.remote.target import Target
+    from codesmith.remote.transport import NodeTransport
+
+
+# What OpenSSH says when it closes for MaxAuthTries.
+TOO_MANY = "Too many authentication failures"
+# What PAM asks for once the password has expired; the old one must not be given for the new.
+NEW_PASSWORD = re.compile(r"\b(new|retype|repeat)\b.*\bpassword\b|\bcurrent\b.*\bpassword\b", re.IGNORECASE)
 
 
 class _Unanswered(paramiko.SSHException):
@@ -26,8 +33,11 @@ class PasswordLogin:
         self._used: list[Wanted] = []
         self.missing: Wanted | None = None
         self.wrong: Wanted | None = None
+        # sshd ended the connection for another reason: the password may well be the right one.
+        self.is_cut_off = False
+        self.is_expired = False
 
-    def is_accepted(self, transport: paramiko.Transport, offered: Sequence[str]) -> bool:
+    def is_accepted(self, transport: NodeTransport, offered: Sequence[str]) -> bool:
         """Return whether the first way that both sides want lets us in; nothing is sent where there is none."""
         method = next((one for one in self._target.passwords if one in offered), "")
         if not method:
@@ -36,21 +46,25 @@ class PasswordLogin:
             further = self._by_password(transport) if method == "password" else self._by_questions(transport)
         except paramiko.AuthenticationException as error:
             raise_if_late(error)
-            self.wrong = self._used[0] if self._used else None
+            self.is_cut_off = not transport.is_active() and TOO_MANY not in transport.farewell
+            self.wrong = self._used[0] if self._used and not self.is_cut_off else None
             return False
         except _Unanswered:
             return False
         return further == []
 
-    def _by_password(self, transport: paramiko.Transport) -> list[str] | None:
+    def _by_password(self, transport: NodeTransport) -> list[str] | None:
         password = self._answer(wanted_password(self._target))
         if password is None:
             return None
         # Bytes: a terminal's encoding need not be UTF-8. No fallback: it would be a second attempt.
         return transport.auth_password(self._target.user, password, fallback=False)  # type: ignore[arg-type]
 
-    def _by_questions(self, transport: paramiko.Transport) -> list[str]:
+    def _by_questions(self, transport: NodeTransport) -> list[str]:
         def answer(title: str, instructions: str, questions: list[tuple[str, bool]]) -> list[bytes]:  # noqa: ARG001
+            self.is_expired = any(NEW_PASSWORD.search(text) for text, _ in questions)
+            if self.is_expired:
+                raise _Unanswered("a new password is wanted")
             answers = [self._answer(wanted_answer(self._target, text)) for text, _ in questions]
             if None in answers:
                 raise _Unanswered("a question that nobody answered")
@@ -79,7 +93,7 @@ def wanted_answer(target: Target, question: str) -> Wanted:
     return Wanted(ANSWER, f"{_login(target)} {question}", f"{target.name}: {question}")
 
 
-def methods_offered(transport: paramiko.Transport, user: str) -> Sequence[str]:
+def methods_offered(transport: NodeTransport, user: str) -> Sequence[str]:
     """Return the ways of logging in that sshd offers, none where it lets us in as we are; EOFError if it goes away."""
     try:
         transport.auth_none(user)

@@ -19,6 +19,8 @@ from codesmith.remote.target import Target
 # RFC 4254, 5.1: one of the reasons for which a channel is not opened.
 PROHIBITED = 1
 TIMED_OUT = ("Timeout.", "Authentication timeout.")
+# Where the library here, and not the node, is what ends it: algorithms, above all.
+LIMITS = (paramiko.ssh_exception.IncompatiblePeer, paramiko.ssh_exception.MessageOrderError)
 # What OpenSSH says before it closes: up to 9.7, and since.
 TOO_MANY = r"Exceeded MaxStartups|Not allowed at this time"
 
@@ -32,10 +34,6 @@ class TurnedAway(Unreachable):
 
     # Without sshd's own word it is an old one, or none at all: not worth all the time there is.
     attempts = 3
-
-
-class Incompatible(Unreachable):
-    """paramiko does not do what this sshd, or the configuration of the way to it, wants."""
 
 
 @contextlib.contextmanager
@@ -68,19 +66,24 @@ def gateway_refused(target: Target, gateway: Target) -> Iterator[None]:
 
 def unreachable(target: Target, error: BaseException, timeout_s: float) -> Unreachable:
     """Say why `target` could not be reached."""
-    kind = Incompatible if _is_incompatible(error) else Unreachable
-    return kind(f"node {target}: {_reason(target, error, timeout_s)}", hint=_how_to_look(target))
+    failure = Unreachable(f"node {target}: {_reason(target, error, timeout_s)}", hint=_how_to_look(target))
+    failure.openssh_may_help = isinstance(error, LIMITS) and not isinstance(error.__context__, TimeoutError)
+    return failure
 
 
-def _is_incompatible(error: BaseException) -> bool:
-    is_late = str(error) in TIMED_OUT or isinstance(error.__context__, TimeoutError)
-    return isinstance(error, paramiko.SSHException) and not is_late and "banner" not in str(error).lower()
+def ended(target: Target, said: str) -> Unreachable:
+    """Say that `target` ended the connection before a login, in its own words."""
+    return Unreachable(f"node {target}: it ended the connection; it said: {said}", hint=_how_to_look(target))
 
 
-def only_openssh(target: Target) -> Incompatible:
+def only_openssh(target: Target) -> Unreachable:
     """Say what of the ssh configuration paramiko does not do."""
-    problem = f"node {target}: {target.only_openssh} in its ssh configuration needs OpenSSH"
-    return Incompatible(problem, hint="in nodes.yaml: `ssh: openssh`, or no `ssh:` at all")
+    failure = Unreachable(
+        f"node {target}: {target.only_openssh} in its ssh configuration needs OpenSSH",
+        hint="in nodes.yaml: `ssh: openssh`, or no `ssh:` at all",
+    )
+    failure.openssh_may_help = True
+    return failure
 
 
 def turned_away(target: Target, said: str) -> TurnedAway:

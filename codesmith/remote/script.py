@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 import paramiko
 
 from codesmith import wiretap
-from codesmith.errors import CodeSmithError, Unreachable
+from codesmith.errors import AuthenticationFailed, CodeSmithError, Unreachable
 from codesmith.remote import sudo
 from codesmith.remote.exchange import Exchange
 from codesmith.remote.sudo import Sudo
 from codesmith.remote.target import target_of
+from codesmith.remote.transport import shown
 from codesmith.secret import SHARED, Secrets, Wanted
 
 if TYPE_CHECKING:
@@ -37,6 +38,13 @@ READER = f'PATH={PATH}; export PATH; {READ}; eval "$(printf %s "$s" | base64 -d)
 COMMAND = f"/bin/sh -c '{READER}'"
 # Far more than a line of ours has: a node that never ends one would fill this machine's memory.
 LINE_MAX = 4 << 20
+# What sshd says instead of running a command.
+EXPIRED = ("Password change required", "password has expired")
+# The status of sshd's own process for a session that it does not open.
+NO_SESSION = 254
+# What paramiko says when sshd cannot start a session's command.
+CLOSED_AT_ONCE = "Channel closed."
+LOG = "on the node, as root: journalctl -u ssh -u sshd -n 20"
 # As much of a script stands in a line of CODESMITH_DEBUG=ssh.
 SHOWN_MAX = 60
 
@@ -137,7 +145,8 @@ class _Job:
                 self._talk(exchange, marker, root)
                 if b"\n%b " % marker.encode() not in exchange.stdout and not exchange.has_status():
                     raise EOFError("it ended before the script did")
-        return _parse(self.connection, marker, bytes(exchange.stdout), bytes(exchange.stderr), root)
+                said = _Said(bytes(exchange.stdout), bytes(exchange.stderr), exchange.status)
+        return _parse(self.connection, marker, said, root)
 
     def _talk(self, exchange: Exchange, marker: str, root: Sudo | None) -> None:
         frame, rest = GAP + _encode(_frame(marker, root)), _encode(self.script) + self.payload
@@ -197,18 +206,27 @@ def _line_reader(marker: str, on_line: Callable[[bytes], None] | None) -> Callab
     return feed
 
 
-def _parse(connection: Any, marker: str, stdout: bytes, stderr: bytes, root: Sudo | None) -> ScriptResult:
+@dataclass(frozen=True)
+class _Said:
+    """All that the login shell printed, and how it ended."""
+
+    stdout: bytes
+    stderr: bytes
+    status: int
+
+
+def _parse(connection: Any, marker: str, said: _Said, root: Sudo | None) -> ScriptResult:
     mark = marker.encode()
-    body, found, tail = stdout.rpartition(b"\n" + mark + b" ")
-    errors = _last_part(stderr, b"\n" + mark + b"\n").decode(errors="replace").strip()
+    body, found, tail = said.stdout.rpartition(b"\n" + mark + b" ")
+    errors = _last_part(said.stderr, b"\n" + mark + b"\n").decode(errors="replace").strip()
     status = tail.split(b"\n", 1)[0]
     if not found or not status.isdigit():
-        raise _garbled(connection, stdout, stderr)
+        raise _garbled(connection, said)
     _, begun, output = body.rpartition(mark + b"\n")
     if not begun and root:
         raise sudo.refusal(connection, name_of(connection), root, errors)
     if not begun:
-        raise _garbled(connection, stdout, stderr)
+        raise _garbled(connection, said)
     return ScriptResult(int(status), output, errors)
 
 
@@ -218,14 +236,21 @@ def _last_part(text: bytes, mark: bytes) -> bytes:
     return parts[-2] if len(parts) > 2 else text
 
 
-def _garbled(connection: Any, stdout: bytes, stderr: bytes) -> ScriptGarbled:
-    said = (stderr or stdout).decode(errors="replace").strip()[-300:]
-    name = name_of(connection)
+def _garbled(connection: Any, said: _Said) -> CodeSmithError:
+    """Return the error for a session that runs something else than the script, or nothing."""
+    target = target_of(connection)
+    words = shown(f"{said.stdout.decode(errors='replace')}\n{said.stderr.decode(errors='replace')}") or "nothing"
+    if any(sign in words for sign in EXPIRED):
+        problem = f"node {target.name}: the password of {target.user} has expired, nothing runs before it is changed"
+        return AuthenticationFailed(f"{problem}; it said: {words}", hint=target.ssh_line("ssh -t"))
+    if said.status == NO_SESSION:
+        problem = f"node {target.name}: its sshd opens no session for {target.user} (a rule of PAM, or /etc/nologin)"
+        return AuthenticationFailed(f"{problem}; it said: {words}", hint=LOG)
     problem = (
-        f"node {name}: its login shell did not run the script; it said: {said or 'nothing'} "
-        "(or a ForceCommand in sshd_config, or command= in authorized_keys, ran instead)"
+        f"node {target.name}: its login shell did not run the script; it said: {words}, and ended with status "
+        f"{said.status} (or a ForceCommand in sshd_config, or command= in authorized_keys, ran instead)"
     )
-    return ScriptGarbled(problem, hint=target_of(connection).ssh_line("ssh", "echo works"))
+    return ScriptGarbled(problem, hint=target.ssh_line("ssh", "echo works"))
 
 
 def name_of(connection: Any) -> str:
@@ -246,6 +271,11 @@ def _lost_is_unreachable(connection: Any, timeout_s: float) -> Iterator[None]:
         )
         raise Unreachable(problem, hint="on the node, as root: sshd -T | grep -i maxsessions") from error
     except (OSError, EOFError, paramiko.SSHException) as error:
+        if str(error) == CLOSED_AT_ONCE and connection.transport.is_active():
+            problem = (
+                f"node {name_of(connection)}: its sshd starts no session: its log says why (a limit of processes?)"
+            )
+            raise Unreachable(problem, hint=LOG) from error
         why = getattr(connection, "why_lost", "") or str(error) or type(error).__name__
         problem = f"node {name_of(connection)}: the connection was lost: {why}"
         raise Unreachable(problem, hint=f"inv node.status --node {name_of(connection)}") from error

@@ -6,11 +6,13 @@ before the script's frame has said that it is root.
 
 from __future__ import annotations
 
+import re
 import secrets
+import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from codesmith.errors import AuthenticationFailed, SecretNeeded, SecretRefused
+from codesmith.errors import THIS_COMMAND, AuthenticationFailed, SecretNeeded, SecretRefused
 from codesmith.remote.target import target_of
 from codesmith.secret import SUDO, Wanted
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 ANSWERS_WITHIN_S = 30.0
 # What PAM takes (PAM_MAX_RESP_SIZE); sudo would take the rest for another line.
 PASSWORD_MAX_BYTES = 511
+# Not named after the user: sudo passes over files with a dot in their name.
+RULES = "/etc/sudoers.d/codesmith-operators"
 NEEDS_PASSWORD = ("a password is required", "interactive authentication is required")
 NO_SUDO = ("sudo: not found", "sudo: command not found", "sudo: no such file", "sudo: permission denied")
 NOT_ALLOWED = ("is not in the sudoers file", "may not run sudo", "is not allowed to", "not allowed to execute")
@@ -76,22 +80,38 @@ def refusal(connection: Any, name: str, sudo: Sudo, said: str) -> Authentication
     """Return why sudo did not make us root; SecretNeeded or SecretRefused where that is about the password."""
     user, secret = target_of(connection).user, wanted(connection, name).to_dict()
     words = said.replace(sudo.prompt, "").strip()
-    allow = f"on the node, as root: echo '{user} ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/{user}; or log in as root"
+    allow = f"{without_password(user)}; or log in as root"
     cannot = f"node {name}: {user} cannot become root"
     if sudo.is_refused(said):
-        return SecretRefused(f"{cannot}: sudo refused the password (tried once)", hint=allow, secret=secret)
+        again = f"try again: {THIS_COMMAND}"
+        return SecretRefused(f"{cannot}: sudo refused the password (tried once)", hint=again, secret=secret)
     if _says(words, NEEDS_PASSWORD):
         problem = f"{cannot} without a password, and none was given"
         return SecretNeeded(problem, hint=f"give it: --sudo-password-file PATH; or {allow}", secret=secret)
     if _says(words, NOT_ALLOWED):
         return AuthenticationFailed(f"{cannot}: sudo there allows {user} nothing of the kind", hint=allow)
     if _says(words, NO_TERMINAL):
-        hint = f"on the node, as root: echo 'Defaults:{user} !requiretty' >>/etc/sudoers.d/{user}"
+        hint = _rule(f"Defaults:{_written(user)} !requiretty")
         return AuthenticationFailed(f"{cannot}: sudo there wants a terminal (requiretty)", hint=hint)
     if _says(words, NO_SUDO):
         problem = f"{cannot}: there is no sudo that {user} could run (doas and the like are not used)"
         return AuthenticationFailed(problem, hint="log in as root, or install sudo there: `user: root` in nodes.yaml")
     return AuthenticationFailed(f"{cannot}: sudo said: {words[-300:] or 'nothing'}", hint=allow)
+
+
+def without_password(user: str) -> str:
+    """Return the command that lets a login become root without a password."""
+    return _rule(f"{_written(user)} ALL=(ALL) NOPASSWD: ALL")
+
+
+def _rule(line: str) -> str:
+    """Return the command that adds a line to sudoers: to a file of its own, and what is in it stays."""
+    return f"on the node, as root: (umask 227; printf '%s\\n' {shlex.quote(line)} >>{RULES})"
+
+
+def _written(user: str) -> str:
+    """Return a user as sudoers has it: in quotes where it holds what means something there."""
+    return user if re.fullmatch(r"[\w.-]+", user) else '"' + user.replace("\\", "\\\\") + '"'
 
 
 def silence(connection: Any, name: str, sudo: Sudo, said: str) -> AuthenticationFailed:

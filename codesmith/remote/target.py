@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codesmith.errors import CodeSmithError
+from codesmith import paths
+from codesmith.errors import AuthenticationFailed, CodeSmithError
 
 if TYPE_CHECKING:
     from codesmith.registry import Node
@@ -30,6 +31,8 @@ SSH_G_TIMEOUT_S = 10
 KNOWN_HOSTS = ("~/.ssh/known_hosts", "/etc/ssh/ssh_known_hosts")
 # Options that paramiko does not do, and without which the way may lead elsewhere or nowhere.
 ONLY_OPENSSH = {name: name.lower() for name in ("ProxyUseFdpass", "BindAddress", "BindInterface")}
+# What a command that somebody pastes must not take from the ssh configuration: another session, another command.
+PASTED = {"ControlPath": "none", "ForkAfterAuthentication": "no", "RemoteCommand": "none", "SessionType": "default"}
 IDENTITIES = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
 
 
@@ -42,10 +45,16 @@ class Target:
     port: int = SSH_PORT
     user: str = "root"
     identities: tuple[str, ...] = ()
+    # The one that nodes.yaml names: nothing takes its place when it cannot be used.
+    named_identity: str = ""
+    certificates: tuple[str, ...] = ()
     identities_only: bool = False
     identity_agent: str | None = None
     proxy_jump: str | None = None
     proxy_command: str | None = None
+    # The command hands over a socket instead of passing bytes on (ProxyUseFdpass).
+    proxy_gives_socket: bool = False
+    pkcs11_provider: str | None = None
     host_key_alias: str | None = None
     known_hosts: tuple[Path, ...] = ()
     # The ways of giving a password that may be used when no key opens, the first first; nobody is asked in a batch.
@@ -53,11 +62,12 @@ class Target:
     is_batch: bool = False
     # How many gateways already lie between: ssh configurations can lead in a circle.
     jumps: int = 0
-    # What ssh is asked for where its configuration leads to `host`.
+    # What ssh is asked for where its configuration leads to `host`, and options without which it would do other things.
     alias: str = ""
     # The carrier that nodes.yaml asks for; and what of the ssh configuration only OpenSSH does.
     carrier: str = ""
     only_openssh: str = ""
+    overruled: tuple[str, ...] = ()
 
     @property
     def key_name(self) -> str:
@@ -68,8 +78,14 @@ class Target:
 
     def ssh_line(self, before: str, after: str = "") -> str:
         """Return a command to paste that goes where this leads; `before` names the program, `after` what runs there."""
-        port = f" -p {self.port}" if self.port != SSH_PORT else ""
-        return f"{before}{port} {shlex.quote(f'{self.user}@{self.alias or self.host}')} {after}".rstrip()
+        words = [word for one in self.overruled for word in ("-o", one)]
+        words += ["-p", str(self.port)] if self.port != SSH_PORT else []
+        host = self.alias or self.host
+        if set("@\\") & set(self.user):  # a login like ops@corp.example
+            words += ["-o", f"User={self.user}", host] if before == "ssh-copy-id" else ["-l", self.user, host]
+        else:
+            words.append(f"{self.user}@{host}")
+        return f"{before} {shlex.join(words)} {after}".rstrip()
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -88,7 +104,9 @@ def resolve(node: Node) -> Target:
         return _lab_target(node)
     identity = (str(node.identity_path),) if node.identity_path else ()
     host, port = split_port(node.host or node.name)
-    wanted = Target(node.name, host, node.port or port, node.user or "", identity, carrier=node.ssh or "")
+    wanted = Target(
+        node.name, host, node.port or port, node.user or "", identity, "".join(identity), carrier=node.ssh or ""
+    )
     return resolve_host(wanted, first_known_hosts=(node.known_hosts,))
 
 
@@ -100,6 +118,28 @@ def resolve_host(wanted: Target, *, first_known_hosts: Iterable[Path] = ()) -> T
         )
     config = _read_with_ssh(wanted) if shutil.which("ssh") else _read_with_paramiko(wanted)
     return _merge(wanted, config, tuple(first_known_hosts))
+
+
+def ensure_identity(target: Target) -> None:
+    """Raise AuthenticationFailed unless the identity that nodes.yaml names is there, or its public half.
+
+    `ssh -i` passes over a file that is missing, and logs in with whatever key is next.
+    """
+    path, reason = target.named_identity, "No such file or directory"
+    for name in (path, f"{path}.pub") if path else ():
+        try:
+            with open(name, "rb"):
+                return
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            reason = error.strerror or str(error)
+            break
+    if path:
+        raise AuthenticationFailed(
+            f"node {target}: the identity {path} cannot be read: {reason}",
+            hint=f"ls -l {shlex.quote(path)}  # or correct `identity:` in nodes.yaml",
+        )
 
 
 def split_port(place: str) -> tuple[str, int]:
@@ -120,6 +160,7 @@ def _lab_target(node: Node) -> Target:
         port=node.port or found.port,
         user=node.user or found.user,
         identities=(str(node.identity_path or found.identity),),
+        named_identity=str(node.identity_path or ""),
         identities_only=True,
         # The lab knows the key by its own address, also when the way there leads through a relay.
         host_key_alias=found.host if node.host or node.port else None,
@@ -138,9 +179,9 @@ def _read_with_ssh(wanted: Target) -> Mapping[str, list[str]]:
         problem = f"node {wanted.name}: `ssh -G` did not end within {SSH_G_TIMEOUT_S} s (a `Match exec` that hangs?)"
         raise CodeSmithError(problem, hint=f"ssh -v -G -- {wanted.host}") from error
     if status != 0:
-        reason = problems.strip().splitlines()[-1:] or ["no reason given"]
+        reason = "; ".join(problems.strip().splitlines()[-2:]) or "no reason given"
         raise CodeSmithError(
-            f"node {wanted.name}: ssh refuses its configuration: {reason[0]}",
+            f"node {wanted.name}: ssh refuses its configuration: {reason}",
             hint=shlex.join(["ssh", "-G", "--", wanted.host]),
         )
     return parse_ssh_g(said)
@@ -199,19 +240,25 @@ def _merge(wanted: Target, config: Mapping[str, list[str]], first_known_hosts: t
         port=wanted.port or int(one("port") or SSH_PORT),
         user=wanted.user or one("user") or getpass.getuser(),
     )
-    tokens = _tokens(found, wanted.host)
+    words = _Words(found, wanted.host)
     agent = one("identityagent")
     return replace(
         found,
-        identities=_unique([*wanted.identities, *_files(config.get("identityfile", IDENTITIES), tokens)]),
+        identities=_unique([*wanted.identities, *words.files(config.get("identityfile", IDENTITIES), "IdentityFile")]),
+        certificates=_unique(words.files(config.get("certificatefile", ()), "CertificateFile")),
         identities_only=one("identitiesonly") == "yes",
-        identity_agent="none" if agent is None and "identityagent" in config else _agent(agent, tokens),
+        identity_agent="none" if agent is None and "identityagent" in config else words.agent(agent),
         proxy_jump=one("proxyjump"),
-        proxy_command=_expand(one("proxycommand") or "", tokens) or None,
+        proxy_command=words.command(one("proxycommand") or "") or None,
+        proxy_gives_socket=one("proxyusefdpass") == "yes",
+        pkcs11_provider=one("pkcs11provider"),
         host_key_alias=one("hostkeyalias"),
         passwords=_passwords(config),
         is_batch=one("batchmode") == "yes",
-        known_hosts=(*first_known_hosts, *map(Path, _known_hosts(config, tokens))),
+        overruled=tuple(
+            f"{word}={ours}" for word, ours in PASTED.items() if config.get(word.lower(), [ours]) != [ours]
+        ),
+        known_hosts=(*first_known_hosts, *map(Path, _known_hosts(config, words))),
         only_openssh=next((name for name, keyword in ONLY_OPENSSH.items() if one(keyword) not in (None, "no")), ""),
     )
 
@@ -226,31 +273,49 @@ def _passwords(config: Mapping[str, list[str]]) -> tuple[str, ...]:
     return tuple(name for name in (preferred if preferred != [""] else allowed) if name in allowed)
 
 
-def _known_hosts(config: Mapping[str, list[str]], tokens: Mapping[str, str]) -> list[str]:
+def _known_hosts(config: Mapping[str, list[str]], words: _Words) -> list[str]:
     named = [*config.get("userknownhostsfile", []), *config.get("globalknownhostsfile", [])]
-    return _files([name for value in named for name in value.split()] or KNOWN_HOSTS, tokens)
+    return words.files([name for value in named for name in value.split()] or KNOWN_HOSTS, "UserKnownHostsFile")
 
 
-def _files(names: Iterable[str], tokens: Mapping[str, str]) -> list[str]:
-    return [str(Path(_expand(name, tokens)).expanduser()) for name in names if name not in ("none", os.devnull)]
+class _Words:
+    """Expands what ssh_config(5) lets stand for something else: %-tokens, and ${VARIABLE} where it names a file."""
 
+    def __init__(self, target: Target, original: str) -> None:
+        self._name, local, here = target.name, getpass.getuser(), os.uname().nodename
+        known = {"h": target.host, "n": original, "p": str(target.port), "r": target.user, "u": local, "%": "%"}
+        known |= {"d": str(Path.home()), "i": str(os.getuid()), "k": target.host_key_alias or original}
+        self._tokens = {**known, "l": here, "L": here.partition(".")[0]}
 
-def _agent(value: str | None, tokens: Mapping[str, str]) -> str | None:
-    if value is None or value == "SSH_AUTH_SOCK":
-        return None
-    if value.startswith("$"):
-        return os.environ.get(value[1:].strip("{}")) or "none"
-    return str(Path(_expand(value, tokens)).expanduser())
+    def command(self, text: str) -> str:
+        """Return a command; its variables are its shell's to expand."""
+        return re.sub(r"%(.)", lambda found: self._tokens.get(found[1], found[0]), text)
 
+    def files(self, names: Iterable[str], keyword: str) -> list[str]:
+        """Return the paths, without those that stand for no file."""
+        return [self._file(name, keyword) for name in names if name not in ("none", os.devnull)]
 
-def _tokens(target: Target, original: str) -> dict[str, str]:
-    local = getpass.getuser()
-    known = {"h": target.host, "n": original, "p": str(target.port), "r": target.user, "u": local, "%": "%"}
-    return {**known, "d": str(Path.home()), "i": str(os.getuid()), "k": target.host_key_alias or original}
+    def agent(self, value: str | None) -> str | None:
+        """Return the socket of IdentityAgent: None for the usual one, "none" for none."""
+        if value is None or value == "SSH_AUTH_SOCK":
+            return None
+        if re.fullmatch(r"\$[A-Za-z_]\w*", value):
+            return os.environ.get(value[1:]) or "none"
+        return self._file(value, "IdentityAgent")
 
+    def _file(self, text: str, keyword: str) -> str:
+        def put(found: re.Match[str]) -> str:
+            return self._variable(found[2], keyword) if found[2] else self._tokens.get(found[1], found[0])
 
-def _expand(text: str, tokens: Mapping[str, str]) -> str:
-    return re.sub(r"%(.)", lambda match: tokens.get(match[1], match[0]), text)
+        return str(paths.expanded(re.sub(r"%(.)|\$\{([^}]*)\}", put, text)))
+
+    def _variable(self, name: str, keyword: str) -> str:
+        value = os.environ.get(name)
+        if value is None:
+            problem = f"node {self._name}: {keyword} in the ssh configuration names ${{{name}}}, which is not set"
+            # A forwarder that runs already does not learn it.
+            raise CodeSmithError(problem, hint=f"export {name}=VALUE; inv node.disconnect --all")
+        return value
 
 
 def _unique(names: Iterable[str]) -> tuple[str, ...]:

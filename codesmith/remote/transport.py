@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import paramiko
-from paramiko.common import MSG_CHANNEL_CLOSE
+from paramiko.common import MSG_CHANNEL_CLOSE, MSG_DISCONNECT, MSG_USERAUTH_BANNER
 
 STREAMLOCAL = "direct-streamlocal@openssh.com"
-SAID_MAX = 200
+SAID_MAX = 300
+NOTES_MAX = 64
 FREE_WAIT_S, FREE_POLL_S = 2.0, 0.05
 NO_REASON = "Unable to open channel."
 
@@ -63,6 +64,9 @@ class NodePacketizer(paramiko.packet.Packetizer):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.lines: list[str] = []
+        # What sshd, or PAM through it, said to a person: before a login is over, and when it ends the connection.
+        self.banners: list[str] = []
+        self.farewell = ""
         self.heard = time.monotonic()
 
     def start_handshake(self, timeout: float) -> None:
@@ -82,7 +86,16 @@ class NodePacketizer(paramiko.packet.Packetizer):
         kind, message = super().read_message()
         self.heard = time.monotonic()
         message.__class__ = AnyMessage
+        self._note(kind, message.asbytes())
         return kind, message
+
+    def _note(self, kind: int, data: bytes) -> None:
+        message = AnyMessage(data)
+        if kind == MSG_USERAUTH_BANNER and len(self.banners) < NOTES_MAX:
+            self.banners.append(message.get_text())
+        elif kind == MSG_DISCONNECT:
+            message.get_int()
+            self.farewell = message.get_text()
 
 
 class AnyMessage(paramiko.Message):
@@ -120,7 +133,21 @@ class NodeTransport(paramiko.Transport):
     @property
     def said(self) -> str:
         """Return what sshd said instead of its greeting, fit to be shown."""
-        return "; ".join(line.strip() for line in self.packetizer.lines[:3])[:SAID_MAX]  # type: ignore[attr-defined]
+        return shown("; ".join(line.strip() for line in self._notes.lines[:3]))
+
+    @property
+    def last_words(self) -> str:
+        """Return what sshd said last during the login: its last banner, and its reason for ending it, if any."""
+        return shown("; ".join(text for text in (*self._notes.banners[-1:], self.farewell) if text.strip()))
+
+    @property
+    def farewell(self) -> str:
+        """Return the reason that sshd gave for ending the connection, fit to be shown; nothing if it gave none."""
+        return shown(self._notes.farewell)
+
+    @property
+    def _notes(self) -> NodePacketizer:
+        return self.packetizer  # type: ignore[return-value]
 
     @property
     def silent_s(self) -> float:
@@ -178,6 +205,12 @@ class NodeTransport(paramiko.Transport):
             data.add_string("")
             data.add_int(0)
         super()._send_user_message(data)  # type: ignore[misc]
+
+
+def shown(text: str) -> str:
+    """Return the end of what somebody else said as one line without control characters."""
+    plain = " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
+    return plain if len(plain) <= SAID_MAX else f"...{plain[-SAID_MAX:]}"
 
 
 def _send_at_once(sock: Any) -> None:

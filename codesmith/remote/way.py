@@ -8,17 +8,15 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import fabric
 
-from codesmith.errors import CodeSmithError
 from codesmith.remote.deadline import Deadline
+from codesmith.remote.gateway import gateway_of
 from codesmith.remote.reasons import NoNameServer, gateway_refused, only_openssh
-from codesmith.remote.target import Target, resolve_host, split_port
+from codesmith.remote.target import Target
 
-MAX_JUMPS = 8
 PROXY_ENDS_WITHIN_S = 2.0
 
 Connect = Callable[[Target, Deadline], fabric.Connection]
@@ -28,8 +26,9 @@ def open_way(target: Target, deadline: Deadline, connect: Connect) -> tuple[Any,
     """Return a socket to the node's sshd and what closes the way behind it; `connect` enters a gateway."""
     if target.only_openssh:
         raise only_openssh(target)
-    if target.proxy_jump:
-        return _through_gateway(target, target.proxy_jump, deadline, connect)
+    gateway = gateway_of(target)
+    if gateway:
+        return _through_gateway(target, gateway, deadline, connect)
     if target.proxy_command:
         return _through_command(target.proxy_command)
     return _straight(target.host, target.port, deadline), _nothing
@@ -78,9 +77,9 @@ def _addresses(host: str, port: int, deadline: Deadline) -> list[Any]:
     return answer
 
 
-def _through_gateway(target: Target, jump: str, deadline: Deadline, connect: Connect) -> tuple[Any, Callable[[], None]]:
-    *before, last = jump.split(",")
-    gateway = gateway_target(target, last.strip(), ",".join(before))
+def _through_gateway(
+    target: Target, gateway: Target, deadline: Deadline, connect: Connect
+) -> tuple[Any, Callable[[], None]]:
     connection = connect(gateway, deadline)
     try:
         with gateway_refused(target, gateway):
@@ -91,21 +90,6 @@ def _through_gateway(target: Target, jump: str, deadline: Deadline, connect: Con
         connection.close()
         raise
     return channel, connection.close
-
-
-def gateway_target(target: Target, jump: str, before: str) -> Target:
-    """Return the gateway `jump` of `target`, which the gateways `before` lead to; too many in a row are an error."""
-    text = jump.removeprefix("ssh://")
-    user, _, place = text.rpartition("@")
-    host, port = split_port(place)
-    wanted = Target(f"{target.name} via {host}", host, port, user, target.identities, jumps=target.jumps + 1)
-    found = resolve_host(wanted, first_known_hosts=target.known_hosts[:1])
-    if found.jumps > MAX_JUMPS:
-        raise CodeSmithError(
-            f"node {target.name}: more than {MAX_JUMPS} ProxyJump hosts in a row: do they lead in a circle?",
-            hint=f"look: ssh -G {found.host} | grep -i proxyjump; for a host that needs none: ProxyJump none",
-        )
-    return found if not before else replace(found, proxy_jump=before)
 
 
 def _through_command(command: str) -> tuple[socket.socket, Callable[[], None]]:

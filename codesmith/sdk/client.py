@@ -71,7 +71,9 @@ class Client:
 def _by_socket(node: Node) -> Transport:
     from codesmith.tunnel import endpoint
 
-    return Transport(node.name, endpoint.endpoint_path(node), lambda: endpoint.ensure(node), endpoint.check)
+    return Transport(
+        node.name, endpoint.endpoint_path(node), lambda: endpoint.ensure(node), endpoint.check, endpoint.renew
+    )
 
 
 def _by_port(port: Port) -> Transport:

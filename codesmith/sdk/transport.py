@@ -16,6 +16,7 @@ from codesmith import paths, wiretap
 from codesmith.errors import (
     THIS_COMMAND,
     AgentRefused,
+    AuthenticationFailed,
     CallLost,
     CodeSmithError,
     Hanging,
@@ -46,13 +47,19 @@ class Transport:
     """Calls methods on one node; the connection is opened by the first call and kept.
 
     Calls of several threads go one after the other. `ensure` makes the endpoint answer and is called when it does not;
-    `check` is asked when a call hears nothing for long, and raises when nothing will come.
+    `check` is asked when a call hears nothing for long, and raises when nothing will come. `renew` is asked when the
+    endpoint has been refused by sshd, and tells whether that is worth another attempt.
     """
 
     def __init__(
-        self, node: str, to: Path | Port, ensure: Callable[[], Path], check: Callable[[], None] | None = None
+        self,
+        node: str,
+        to: Path | Port,
+        ensure: Callable[[], Path],
+        check: Callable[[], None] | None = None,
+        renew: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.node, self._to, self._ensure, self._check = node, to, ensure, check
+        self.node, self._to, self._ensure, self._check, self._renew = node, to, ensure, check, renew
         # Who uses a port need not know the node's name.
         self._choice = "" if isinstance(to, Port) else f" --node {node}"
         self._connection: Connection | None = None
@@ -73,10 +80,20 @@ class Transport:
         """
         given = {name: value for name, value in params.items() if value is not None}
         with self._lock:
-            start = time.monotonic()
             if changes:
                 self._changes += 1
                 given.setdefault("request_id", f"{self._id}-{self._changes}")
+        try:
+            return self._call(method, given, changes=changes)
+        except AuthenticationFailed:  # of the endpoint: the call has not reached the node
+            if not self._renew():
+                raise
+        self._to = self._ensure()
+        return self._call(method, given, changes=changes)
+
+    def _call(self, method: str, given: Mapping[str, Any], *, changes: bool) -> Any:
+        with self._lock:
+            start = time.monotonic()
             self._number += 1
             request = {"jsonrpc": "2.0", "id": self._number, "method": method, "params": given}
             deadline = start + (CHANGE_S if changes else LOOK_S) + _own_limit_s(method, given)

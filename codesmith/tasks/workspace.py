@@ -123,7 +123,7 @@ def open(  # noqa: A001
         opened = client.workspace.open(name=name)
         keys = client.user.get(name=opened.user).ssh_keys if shell or editor else []
     login = opened.login
-    way = entering.way_to(fleet.registry(file).one(node), login.user, login.directory, login.environment)
+    way = entering.way_to(name, fleet.registry(file).one(node), login.user, login.directory, login.environment)
     if shell or editor:
         entering.check_key(way, [key.fingerprint for key in keys], opened.user)
     if shell:

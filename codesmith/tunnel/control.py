@@ -95,6 +95,14 @@ def status() -> list[EndpointState]:
     return [EndpointState.from_dict(one) for one in reply["endpoints"]]
 
 
+def offer_agent() -> bool:
+    """Have the forwarder ask the ssh agent of this process; True where that is another than before."""
+    try:
+        return bool(_ask({"op": "agent", "agent": os.environ.get("SSH_AUTH_SOCK", "")}, SHORT_S)["changed"])
+    except CodeSmithError:  # none runs, or an older one that knows no such question
+        return False
+
+
 def running(timeout_s: float | None = None) -> dict[str, Any] | None:
     """Return what the forwarder says of itself (pid, version); None if none runs. Hanging if it says nothing."""
     try:

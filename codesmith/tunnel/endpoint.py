@@ -47,6 +47,13 @@ def check() -> None:
     control.running(CHECK_S)
 
 
+def renew() -> bool:
+    """Hand the ssh agent of this process to the forwarder; True where a refused login is worth another attempt."""
+    from codesmith.tunnel import control
+
+    return control.offer_agent()
+
+
 def ensure(node: Node, timeout_s: float = 30.0) -> Path:
     """Return the path once the node's agent answered through it; start the forwarder and connect if need be.
 

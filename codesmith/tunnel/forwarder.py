@@ -19,6 +19,7 @@ from codesmith.errors import CodeSmithError
 from codesmith.paths import runtime_dir
 from codesmith.registry import Node
 from codesmith.secret import Secrets, Wanted
+from codesmith.tunnel import auth_sock
 from codesmith.tunnel.control import control_path
 from codesmith.tunnel.door import CONNECTIONS_MAX
 from codesmith.tunnel.endpoint import endpoint_path
@@ -93,8 +94,7 @@ class Forwarder:
 
     def _connect(self, request: dict[str, Any]) -> dict[str, Any]:
         node = Node.from_dict(request["node"])
-        if request.get("agent"):
-            os.environ["SSH_AUTH_SOCK"] = str(request["agent"])
+        auth_sock.offer(str(request.get("agent") or ""))
         is_resumed = bool(request.get("is_resumed"))
         answers = {Wanted(**wanted): value for wanted, value in request.get("secrets", ())}
         keeper = self._keeper(node, answers, is_resumed=is_resumed)
@@ -141,6 +141,9 @@ class Forwarder:
             keepers = list(self._keepers.values())
         return {"endpoints": [keeper.view().to_dict() for keeper in keepers]}
 
+    def _take_agent(self, request: dict[str, Any]) -> dict[str, Any]:
+        return {"changed": auth_sock.offer(str(request.get("agent") or ""))}
+
     def _ping(self, _request: dict[str, Any]) -> dict[str, Any]:
         return {"pid": os.getpid(), "version": __version__}
 
@@ -185,6 +188,7 @@ class Forwarder:
 
     def _do(self, request: dict[str, Any]) -> dict[str, Any]:
         operations = {
+            "agent": self._take_agent,
             "connect": self._connect,
             "disconnect": self._disconnect,
             "ping": self._ping,

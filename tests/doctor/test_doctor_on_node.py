@@ -186,6 +186,39 @@ def test_a_login_without_sudo_sees_what_it_can(ops: Person) -> None:
     assert "authentication failure" not in ops.on("web1", "journalctl -q --no-pager").out
 
 
+@pytest.mark.parametrize(
+    ("wrong", "right", "detail", "next_"),
+    [
+        ("true", "true", "sudo wants the password of asked", "inv node.verify --node web1 --sudo-password-file PATH"),
+        (
+            "echo 'Defaults requiretty' >/etc/sudoers.d/zz-test", "rm /etc/sudoers.d/zz-test",
+            "wants a terminal", "!requiretty",
+        ),
+        ("cd /usr/bin; mv sudo sudo.gone", "cd /usr/bin; mv sudo.gone sudo", "there is no sudo", "user: root"),
+    ],
+)  # fmt: skip
+def test_each_sudo_has_its_own_advice(ops: Person, wrong: str, right: str, detail: str, next_: str) -> None:
+    if not ops.on("web1", "id asked", check=False).ok:
+        ops.lab_node("web1").add_login("asked", sudo="password", password="secret")
+    with entry(ops, user="asked"), on_node(ops, wrong, right):
+        found = examine(ops, code=1)
+    assert found["node.root"]["status"] == "warn"
+    assert detail in found["node.root"]["detail"] and next_ in found["node.root"]["next"]
+    assert "authentication failure" not in ops.on("web1", "journalctl -q --no-pager").out
+
+
+@pytest.mark.parametrize("left", ["", ".pub"])
+def test_an_identity_that_is_not_there_fails(ops: Person, tmp_path: Path, left: str) -> None:
+    """Its public half is enough where an ssh agent has the rest, which here none has."""
+    if left:
+        public = Path(f"{ops.lab_entry('web1')['identity']}.pub")
+        (tmp_path / "key.pub").write_text(public.read_text())
+    with entry(ops, identity=str(tmp_path / "key")):
+        found = examine(ops, code=1)
+    assert found["ssh.identity"]["status"] == ("ok" if left else "fail")
+    assert found["ssh.login"]["status"] == "fail" and "identity" in found["ssh.login"]["detail"]
+
+
 def test_a_login_whose_shell_runs_nothing_fails(ops: Person) -> None:
     ops.on("web1", "usermod -s /usr/sbin/nologin plain")
     with entry(ops, user="plain"):

@@ -59,6 +59,19 @@ def test_a_bad_file_is_answered_with_file_line_key_and_what_is_expected(case, wr
     assert f"+{case['says'].partition(':')[0]} " in caught.value.hint
 
 
+@pytest.mark.parametrize("user", ["ops@corp.example", "CORP\\ops", "corp+ops", "o.p-s_1"])
+def test_a_login_of_a_domain_is_a_user(write, user):
+    write(f"nodes:\n  web1: {{host: web1.example.org, user: '{user}'}}\n")
+    assert Registry.load().get("web1").user == user
+
+
+@pytest.mark.parametrize("user", ["@corp", "-oProxyCommand=x", "ops\\", "\\ops", "a;b", "a`b", "a$b", "a(b)", "a|b"])
+def test_what_ssh_takes_for_no_login_is_no_user(write, user):
+    write(f"nodes:\n  web1: {{host: web1.example.org, user: '{user}'}}\n")
+    with pytest.raises(BadRegistry, match="a login name"):
+        Registry.load()
+
+
 def test_bytes_that_are_not_utf_8_are_refused_with_their_line(write):
     path = write(b"nodes:\n  web1:\n    host: caf\xe9\n")
     with pytest.raises(BadRegistry, match=f"{path}:3: not UTF-8"):

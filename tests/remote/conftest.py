@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -110,3 +111,17 @@ def desk(node: LabNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         (tmp_path / "known_hosts").write_text(f"{desk.host} {key}\n")
         desk.configure(f"Host web\n HostName {desk.host}\n IdentityFile {desk.identity}\n")
         yield desk
+
+
+@pytest.fixture
+def new_key(tmp_path: Path) -> Callable[..., str]:
+    """Make private keys that open nothing yet: `new_key("-t", "rsa")`; returns the path."""
+
+    def make(*options: str) -> str:
+        path = tmp_path / f"id_{len(list(tmp_path.iterdir()))}"
+        options = options or ("-t", "ed25519")
+        options = options if "-N" in options else (*options, "-N", "")
+        subprocess.run(["ssh-keygen", "-q", *options, "-f", str(path)], check=True)
+        return str(path)
+
+    return make

@@ -93,6 +93,29 @@ def test_a_clock_that_is_set_back_makes_no_limit_longer(
         accepted[0].close()
 
 
+@pytest.mark.parametrize("work", [connect, fetch_host_key])
+def test_what_is_said_before_a_login_is_told(work: Callable[..., object]) -> None:
+    """A device in front of the node, or a server of another kind, ends the connection with a reason."""
+    reason = b"no entry\x1b[31m: maintenance"
+    payload = b"\x01" + (11).to_bytes(4, "big") + len(reason).to_bytes(4, "big") + reason + bytes(4)
+    padding = 8 + -(len(payload) + 5) % 8
+    packet = (len(payload) + padding + 1).to_bytes(4, "big") + bytes([padding]) + payload + bytes(padding)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            line, _ = server.accept()
+            with line, line.makefile("rb") as reader:
+                line.sendall(b"SSH-2.0-Device\r\n" + packet)
+                reader.read()
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        with pytest.raises(Unreachable, match=r"ended the connection; it said: no entry \[31m: maintenance") as caught:
+            work(Target("web", "127.0.0.1", server.getsockname()[1]))
+        answering.join()
+    assert caught.value.problem.isprintable()
+
+
 def test_a_wrong_key_is_an_authentication_error_that_names_it(target: Target, tmp_path: Path) -> None:
     identity = new_key(tmp_path / "id_wrong")
     with pytest.raises(AuthenticationFailed, match=rf"sshd refused root; tried: {identity}"):

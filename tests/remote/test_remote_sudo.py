@@ -123,8 +123,12 @@ def test_where_no_password_is_wanted_none_is_asked_for(node: LabNode, open_to: O
 
 def test_a_wrong_password_is_one_failed_attempt(open_to: Open, careful: str, sudo_log: Callable[[], str]) -> None:
     connection, person = with_answers(open_to, careful, "wrong")
-    with pytest.raises(SecretRefused, match=r"careful cannot become root: sudo refused the password \(tried once\)"):
+    refused = pytest.raises(
+        SecretRefused, match=r"careful cannot become root: sudo refused the password \(tried once\)"
+    )
+    with refused as error:
         run_script(connection, "cat >/root/should-not-be", b"wrong too\n" * 9, root=True)
+    assert error.value.hint == "try again: inv ..."  # the command line writes out what was typed
     said = sudo_log()
     assert said.count("authentication failure") == 1
     assert said.count("incorrect password attempt") == 1
@@ -190,8 +194,15 @@ def test_a_login_that_may_do_other_things_only_is_named(node: LabNode, open_to: 
     file.write_text("narrow ALL=(ALL) NOPASSWD: /usr/bin/id\n")
     file.chmod(0o440)
     connection, _ = with_answers(open_to, "narrow", PASSWORD)
-    with pytest.raises(AuthenticationFailed, match="sudo there allows narrow nothing"):
+    with pytest.raises(AuthenticationFailed, match="sudo there allows narrow nothing") as error:
         run_script(connection, "id", root=True)
+    # What the hint does on the node adds to its rules, and changes none that are there.
+    command = error.value.hint.partition("on the node, as root: ")[2].partition("; or log in")[0]
+    for _ in range(2):
+        node.run(["/bin/sh", "-c", command])
+    node.run(["visudo", "-c"])
+    assert file.read_text() == "narrow ALL=(ALL) NOPASSWD: /usr/bin/id\n"
+    assert run_script(connection, "id -u", root=True).stdout == b"0\n"
 
 
 def test_a_node_without_sudo_is_named(node: LabNode, open_to: Open, careful: str) -> None:

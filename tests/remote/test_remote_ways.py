@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from codesmith.errors import CodeSmithError, HostKeyUnknown, Unreachable
+from codesmith.errors import AuthenticationFailed, CodeSmithError, HostKeyUnknown, Unreachable
 from codesmith.lab import LabNode
 from codesmith.registry import Node
 from codesmith.remote import target as targets
 from codesmith.remote.carrier import FABRIC
 from codesmith.remote.carriers import connect, fetch_host_key
 from codesmith.remote.script import run_script
-from codesmith.remote.target import resolve, split_port
+from codesmith.remote.ssh_options import OWN, arguments, leading_to
+from codesmith.remote.target import Target, resolve, split_port
 
 pytestmark = pytest.mark.lab
 OTHER_PORT = 2222
@@ -214,6 +216,33 @@ def test_an_alias_leads_where_ssh_would_go(place: Place, config: str) -> None:
     assert place.reach(place.node("web"))[3] == str(OTHER_PORT)
 
 
+@pytest.mark.parametrize("config", ALIASES.values(), ids=ALIASES)
+def test_our_options_take_plain_ssh_the_same_way(place: Place, config: str) -> None:
+    """Whatever the configuration says for the login that is entered: here another port, and no gateway."""
+    place.write("more", WEB)
+    place.trust("<host>", f"[<host>]:{OTHER_PORT}", "pinned-name")
+    place.write("ssh_config", config)
+    target = resolve(place.node("web"))
+    elsewhere = "Match originalhost web\n Port 1\n ProxyJump nowhere.invalid\n HostName nowhere.invalid\n"
+    place.write("ssh_config", elsewhere + config)
+    assert seen_by_ssh(target)[3] == str(OTHER_PORT)
+
+
+@pytest.mark.parametrize(("host", "port"), [("<six>", None), ("[<six>]:2222", None), ("<link>", OTHER_PORT)])
+def test_our_options_take_plain_ssh_to_ipv6(place: Place, host: str, port: int | None) -> None:
+    node = place.node(host, port=port)
+    place.trust(resolve(node).key_name)
+    assert seen_by_ssh(resolve(node))[2].partition("%")[0] == place.fill(split_port(host)[0]).partition("%")[0]
+
+
+def seen_by_ssh(target: Target) -> list[str]:
+    """Enter with plain ssh and our options; return the addresses as the node sees them."""
+    words = ["ssh", *arguments(leading_to(target)), *OWN, "-o", "BatchMode=yes", "--", f"root@{target.alias}"]
+    done = subprocess.run([*words, "echo $SSH_CONNECTION"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
 @pytest.mark.parametrize("carrier", [FABRIC])
 def test_a_canonical_name_is_followed(place: Place) -> None:
     """`ssh` looks the name up; here it is given a hosts file of its own."""
@@ -307,6 +336,60 @@ def test_a_hint_takes_the_way_of_the_node(place: Place) -> None:
     assert caught.value.hint == "ssh -v -p 2022 root@web true"
     pasted = subprocess.run(caught.value.hint, shell=True, capture_output=True, text=True, check=False)
     assert "was here" in pasted.stderr
+
+
+def test_a_hint_runs_what_it_says(place: Place) -> None:
+    """Whatever the ssh configuration says about sessions and commands: the pasted command is the one that runs."""
+    place.write(
+        "ssh_config",
+        "Host web\n HostName <host>\n ControlMaster auto\n ControlPath <folder>/cm-%h\n RemoteCommand touch /was-run\n"
+        " SessionType none\n ForkAfterAuthentication yes\n IdentityFile <identity>\n"
+        " UserKnownHostsFile <folder>/known_hosts\n",
+    )
+    place.trust("<host>")
+    with open_master(place):
+        target = resolve(place.node("web", identity=None, user="nobody-known"))
+        pasted = target.ssh_line("ssh -v -o BatchMode=yes", "true")
+        said = subprocess.run(pasted, shell=True, capture_output=True, text=True, check=False)
+        assert said.returncode == 255 and "nobody-known@" in said.stderr and "Permission denied" in said.stderr
+        target = resolve(place.node("web", identity=None))
+        said = subprocess.run(
+            target.ssh_line("ssh", "echo works"), shell=True, capture_output=True, text=True, check=True
+        )
+        assert said.stdout == "works\n"
+
+
+@contextmanager
+def open_master(place: Place) -> Iterator[None]:
+    """Keep a session of root open for others to share."""
+    control = f"{place.folder}/cm-{place.words['host']}"
+    begun = ["ssh", "-MNf", "-o", "RemoteCommand=none", "-o", "SessionType=none", "root@web"]
+    subprocess.run(begun, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        subprocess.run(["ssh", "-S", control, "-O", "exit", "web"], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("user", ["ops@corp.example", "CORP\\ops"])
+def test_a_login_of_a_domain_can_be_pasted(place: Place, user: str) -> None:
+    target = resolve(place.node("web", user=user, port=2022))
+    for program in ("ssh -G", "ssh-copy-id"):
+        words = shlex.split(target.ssh_line(program, ""))
+        words = ["ssh", "-G", *words[1:]] if program == "ssh-copy-id" else words
+        shown = subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()
+        assert {f"user {user}", "host web", "port 2022"} <= set(shown)
+
+
+def test_an_identity_of_nodes_yaml_that_is_missing_is_told(place: Place) -> None:
+    """Others would open the door: silence would be taken for the right key."""
+    place.write("ssh_config", "Host *\n IdentityFile <identity>\n")
+    with pytest.raises(AuthenticationFailed, match=r"the identity .*/gone cannot be read: No such file") as caught:
+        connect(resolve(place.node("<host>", identity=f"{place.folder}/gone")))
+    assert caught.value.hint.startswith(f"ls -l {place.folder}/gone")
+    (place.folder / "folder").mkdir()
+    with pytest.raises(AuthenticationFailed, match=r"the identity .*/folder cannot be read: Is a directory"):
+        connect(resolve(place.node("<host>", identity=f"{place.folder}/folder")))
 
 
 def test_a_match_that_hangs_is_told_and_ended(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 
 import pytest
@@ -48,8 +49,8 @@ def programs(place, tmp_path):
     folder.mkdir()
     place.environment["PATH"] = f"{folder}:{os.environ['PATH']}"
 
-    def make(name: str) -> None:
-        (folder / name).write_text('#!/bin/sh\nprintf "called %s\\n" "$*"\n')
+    def make(name: str, script: str = 'printf "called %s\\n" "$*"') -> None:
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
         (folder / name).chmod(0o755)
 
     return make
@@ -86,12 +87,98 @@ def test_nobody_is_sent_to_a_closed_door(place, key, programs, words):
         assert done.stderr.startswith("error: cs-demo on web1 lets ")
 
 
-def test_editor_opens_the_directory_there(place, key, programs):
-    programs("code")
+@pytest.fixture
+def config(place, programs, tmp_path):
+    """The operator's ssh configuration, which the `ssh` of this test reads."""
+    programs("ssh", f'exec /usr/bin/ssh -F {tmp_path}/home/.ssh/config "$@"')
+    (tmp_path / "home/.ssh").mkdir(parents=True)
+    return tmp_path / "home/.ssh/config"
+
+
+def edit(place, key):
     with scripted(place.endpoint(), result(OPENED), result(user(key))):
-        done = place.inv("workspace.open", "demo", "--editor", "code")
-    uri = "vscode-remote://ssh-remote+cs-demo@web1.invalid:2022/srv/codesmith/workspaces/demo"
+        return place.inv("workspace.open", "demo", "--editor", "code")
+
+
+def test_editor_opens_the_directory_there(place, key, programs, config):
+    """An editor takes a name alone: the way is in a block of ssh configuration, which the hint includes."""
+    programs("code")
+    config.write_text("Host *\n User root\n ControlPath ~/cm-%h-%p\n RemoteCommand false")
+    linked = config.rename(config.with_name("dotfiles"))
+    config.symlink_to(linked)
+    refused = edit(place, key)
+    assert refused.returncode == 1
+    assert "controlpath" in refused.stderr and "called" not in refused.stdout
+    hint = refused.stderr.partition("hint: ")[2]
+    subprocess.run(["bash", "-c", hint], env={**os.environ, "HOME": str(config.parent.parent)}, check=True)
+    done = edit(place, key)
+    uri = "vscode-remote://ssh-remote+demo.web1.codesmith/srv/codesmith/workspaces/demo"
     assert f"called --folder-uri {uri}" in done.stdout, done.stderr
+    assert config.is_symlink() and "RemoteCommand false" in config.read_text()
+
+
+def test_the_block_of_an_editor_says_who_and_how(place, key, programs, config, tmp_path):
+    programs("code")
+    known = place.nodes.parent / "known_hosts"
+    config.write_text(
+        f'Include "{place.home}/ssh/*.conf"\nHost demo*\n User root\n HostName elsewhere\n ControlMaster auto\n'
+    )
+    assert edit(place, key).returncode == 0
+    (block,) = (place.home / "ssh").iterdir()
+    assert (block.stat().st_mode & 0o777, block.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    shown = subprocess.run(
+        ["ssh", "-G", "-F", config, "demo.web1.codesmith"], check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    for line in (
+        "user cs-demo", "hostname web1.invalid", "port 2022", "hostkeyalias [web1.invalid]:2022", "controlmaster false",
+        "stricthostkeychecking true", "forwardagent no", "preferredauthentications publickey",
+    ):  # fmt: skip
+        assert line in shown
+    assert f"identityfile {tmp_path}/key" in shown
+    assert next(line for line in shown if line.startswith("userknownhostsfile")).split()[1] == str(known)
+
+
+def test_an_include_that_comes_too_late_is_told(place, key, programs, config):
+    programs("code")
+    config.write_text(f'Host *\n User root\nMatch all\nInclude "{place.home}/ssh/*.conf"\n')
+    refused = edit(place, key)
+    assert refused.returncode == 1
+    assert "says otherwise (user)" in refused.stderr
+
+
+def test_the_configuration_of_the_login_cannot_turn_the_way(place, key, config):
+    """Whatever stands there for cs-demo, or for the host behind an alias: the node's own way counts."""
+    place.write(f"nodes: {{web1: {{host: web, identity: {place.home.parent}/key}}}}\n")
+    config.write_text(
+        "Match user cs-*\n HostName elsewhere\n Port 1\n ProxyCommand false\n HostKeyAlias other\n"
+        " UserKnownHostsFile /nowhere\n GlobalKnownHostsFile /nowhere\n IdentityAgent /nowhere\n IdentitiesOnly yes\n"
+        "Host web\n HostName web1.invalid\n Port 2022\n User ops\n ProxyJump gate\n"
+        "Host gate\n HostName gate.invalid\n User gatekeeper\n Port 2023\n IdentitiesOnly yes\n"
+    )
+    with scripted(place.endpoint(), result(OPENED)):
+        command = shlex.split(place.inv("workspace.open", "demo", "--json").stdout.partition('"command": ')[2])[0]
+    words = shlex.split(command)
+    shown = subprocess.run(["ssh", "-F", config, "-G", *words[1:-1]], check=True, capture_output=True, text=True).stdout
+    found = dict(line.partition(" ")[::2] for line in shown.splitlines())
+    expected = {"hostname": "web1.invalid", "port": "2022", "user": "cs-demo", "hostkeyalias": "[web1.invalid]:2022"}
+    expected |= {"identitiesonly": "no", "identityagent": "SSH_AUTH_SOCK", "requesttty": "true", "escapechar": "~"}
+    assert {word: found[word] for word in expected} == expected
+    assert "/nowhere" not in shown
+    gate = found["proxycommand"]
+    assert "-p 2023" in gate and "-l gatekeeper" in gate and gate.endswith("-W '[%h]:%p' -- gate")
+    assert "ControlPath=none" in gate and str(place.nodes.parent / "known_hosts") in gate
+
+
+@pytest.mark.parametrize("words", [[], ["--shell"], ["--editor", "code"]])
+def test_an_identity_that_is_missing_is_told(place, key, programs, words, tmp_path):
+    programs("code")
+    programs("ssh")
+    (tmp_path / "key").unlink()
+    (tmp_path / "key.pub").unlink()
+    with scripted(place.endpoint(), result(OPENED), result(user(key))):
+        done = place.inv("workspace.open", "demo", *words)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert f"the identity {tmp_path}/key cannot be read: No such file" in done.stderr
 
 
 def test_a_missing_editor_is_told(place, key):

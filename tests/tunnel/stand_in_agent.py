@@ -79,7 +79,11 @@ def call(path, body, node_id):
     if path.startswith("/bytes/"):
         return b"x" * int(path[7:])
     result = {"agent": "0.0.1", "api": "1", "python": "3", "build": "0", "node_id": node_id}
-    return json.dumps({"jsonrpc": "2.0", "id": 1, "result": result}).encode()
+    try:
+        number = json.loads(body)["id"]
+    except (ValueError, KeyError, TypeError):
+        number = 1
+    return json.dumps({"jsonrpc": "2.0", "id": number, "result": result}).encode()
 
 
 def dial(path="/run/codesmith/agent.sock"):

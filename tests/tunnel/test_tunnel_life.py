@@ -12,7 +12,9 @@ import pytest
 import tunnel_lab_agent as lab_agent
 from tunnel_talk import connect, eventually, is_ready, is_running, refusal, state, version
 
+from codesmith.errors import AuthenticationFailed
 from codesmith.registry import Node
+from codesmith.sdk.client import Client
 from codesmith.tunnel import control
 from codesmith.tunnel.endpoint import ensure
 
@@ -63,6 +65,28 @@ def test_the_ssh_agent_of_the_last_caller_is_asked(far, node, node_id, tmp_path,
         end_sessions(far)
         eventually(lambda: state().counts["ssh_connections"] == 2 and is_ready(), within_s=BACK_S)
     assert version(path) == node_id
+
+
+def test_a_call_brings_the_ssh_agent_that_a_stale_endpoint_lacks(far, node, node_id, tmp_path, monkeypatch):
+    """The session whose agent the forwarder asked is over: the next call, from another session, needs no connect."""
+    by_agent = replace(node, identity=None)
+    with ssh_agent(tmp_path, node.identity) as first:
+        monkeypatch.setenv("SSH_AUTH_SOCK", first)
+        path = ensure(by_agent)
+    end_sessions(far)
+    eventually(lambda: state().kind in ("AuthenticationFailed", "SecretNeeded"), within_s=BACK_S)
+    assert f"the ssh agent at {first} does not answer" in state().reason
+    with Client(by_agent) as client:
+        with pytest.raises(AuthenticationFailed, match=f"the ssh agent at {first} does not answer"):
+            client.node.version()  # it has no better one
+        with ssh_agent(tmp_path, node.identity) as second:
+            monkeypatch.setenv("SSH_AUTH_SOCK", second)
+            assert client.node.version().node_id == node_id
+            # One that is gone takes the place of none that answers.
+            monkeypatch.setenv("SSH_AUTH_SOCK", first)
+            assert ensure(by_agent) == path
+            end_sessions(far)
+            eventually(lambda: state().counts["ssh_connections"] == 3 and is_ready(), within_s=BACK_S)
 
 
 def test_an_older_forwarder_is_replaced_and_its_endpoints_come_back(far, node, node_id, tmp_path, monkeypatch):

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from codesmith.remote import hostkeys
 from codesmith.remote.deadline import Deadline
+from codesmith.remote.gateway import gateway_of
 from codesmith.remote.openssh import options, pins, problems
 from codesmith.remote.openssh.askpass import AskPass
 from codesmith.remote.openssh.folder import Folder
 from codesmith.remote.openssh.log import Log
 from codesmith.remote.openssh.mux import Control, MuxTransport
 from codesmith.remote.target import Target
-from codesmith.remote.way import gateway_target
 from codesmith.secret import Wanted
 
 CONTROL_S = 5.0
@@ -94,9 +94,8 @@ class Master:
 def places_on_the_way(target: Target) -> list[Target]:
     """Return the target, the gateway before it, the one before that, and so on."""
     places = [target]
-    while places[-1].proxy_jump:
-        *before, last = places[-1].proxy_jump.split(",")
-        places.append(gateway_target(places[-1], last.strip(), ",".join(before)))
+    while gateway := gateway_of(places[-1]):
+        places.append(gateway)
     return places
 
 
