@@ -139,10 +139,10 @@ def test_two_calls_at_once_with_one_request_id_run_once(rpc: Rpc) -> None:
 
 
 def test_reads_go_on_while_a_change_takes_long(rpc: Rpc) -> None:
-    rpc.helper.gate.clear()
+    rpc.helper.hold_back("user.ensure")
     slow = threading.Thread(target=lambda: rpc.call("user.create", name="ada"))
     slow.start()
-    assert rpc.helper.entered.wait(10)
+    rpc.helper.wait_for("user.ensure")
     assert rpc.call("node.version")
     (pending,) = [one for one in rpc.call("node.health")["checks"] if one["name"] == "pending"]
     assert (pending["status"], pending["detail"]) == ("degraded", "begun and not ended: user.create ada")
