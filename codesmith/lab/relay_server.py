@@ -105,18 +105,24 @@ class Server:
                 await _together(sender, there, downward.fill(far_reader, down), downward.drain(writer))
                 await _together(_flush(far_writer), _flush(writer))
             finally:
-                far_writer.transport.abort()
+                _cut(far_writer)
         except OSError:
             pass
         finally:
             sender.cancel()
-            writer.transport.abort()
+            _cut(writer)
 
 
 async def _flush(writer: asyncio.StreamWriter) -> None:
     """Close once everything is sent: `abort` discards what asyncio still buffers, up to 64 KiB."""
     writer.close()
     await writer.wait_closed()
+
+
+def _cut(writer: asyncio.StreamWriter) -> None:
+    """End what did not end by itself, with all that is still to be sent."""
+    if not writer.transport.is_closing():
+        writer.transport.abort()
 
 
 def _answer_line(text: str) -> None:

@@ -161,7 +161,12 @@ def test_what_a_slow_reader_has_not_taken_yet_is_not_discarded(answers_first, mo
         loop = asyncio.get_running_loop()
         with small_server() as far, small_server() as door:
             relay = Server(*far.getsockname(), 0)
-            server = await asyncio.start_server(relay.join, sock=door)
+            joined: list[asyncio.Task[None]] = []
+
+            def join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                joined.append(loop.create_task(relay.join(reader, writer)))
+
+            server = await asyncio.start_server(join, sock=door)
             with small_socket() as caller:
                 await loop.sock_connect(caller, door.getsockname())
                 with (await loop.sock_accept(far))[0] as answerer:
@@ -172,6 +177,7 @@ def test_what_a_slow_reader_has_not_taken_yet_is_not_discarded(answers_first, mo
                     sender.shutdown(socket.SHUT_WR)
                     await seen_by(relay, len(payload))
                     got = await read_to_end(loop, reader)
+                    await asyncio.wait_for(joined[0], 15)
             server.close()
             return got
 

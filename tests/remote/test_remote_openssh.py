@@ -269,6 +269,22 @@ def test_a_network_that_dies_ends_the_connection_with_the_reason(desk: Desk) -> 
             run_script(connection, "true")
 
 
+def test_what_sshd_says_when_it_ends_a_login_is_told(desk: Desk) -> None:
+    key = (desk.node.root / "root/.ssh/authorized_keys").read_text()
+    ops = add_login(desk.node, "ops", password=SECRET)
+    (desk.node.root / "home/ops/.ssh/authorized_keys").write_text(key)
+    note = desk.node.root / "etc/nologin"
+    note.write_text("maintenance until noon\n")
+    try:
+        with pytest.raises(
+            AuthenticationFailed, match=r"ended the login of ops; .*it said: maintenance until noon"
+        ) as caught:
+            run(resolve(desk.entry(user=ops, ssh=OPENSSH)))
+    finally:
+        note.unlink()
+    assert caught.value.hint == "ssh -v ops@web true"
+
+
 def test_an_sshd_that_ends_the_connection_is_told(desk: Desk) -> None:
     lost = threading.Event()
     with connect(resolve(desk.entry(ssh=OPENSSH))) as connection:

@@ -87,6 +87,12 @@ def test_restricted_key_is_no_obstacle(far, node, node_id):
         assert version(path) == node_id
 
 
+def test_an_endpoint_comes_up_by_openssh_where_fabric_does_not(sshd, far, node_id, home, tmp_path):
+    sshd("Ciphers chacha20-poly1305@openssh.com")
+    assert version(ensure(entry(far, tmp_path))) == node_id
+    assert (state().carrier, state().via) == ("openssh", "streamlocal")
+
+
 @pytest.mark.parametrize("forbid", ["sshd_config", "authorized_keys"])
 def test_forced_command_is_told(sshd, far, node, forbid):
     with key_options(far, 'command="echo no entry"' if forbid == "authorized_keys" else ""):

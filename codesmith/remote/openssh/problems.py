@@ -35,9 +35,8 @@ NETWORK = {
     r"[Tt]imed out|timed out": TimeoutError(),
 }
 CLOSED = re.compile(r"kex_exchange_identification|banner exchange|Connection (?:closed|reset) by")
-NOISE = re.compile(
-    r"debug\d: |OpenSSH_|Authenticated to |Warning: Permanently added|\s*$|Received disconnect|Disconnected from"
-)
+ENDED = re.compile(r"^Connection closed by")
+NOISE = re.compile(r"debug\d: |OpenSSH_|Authenticated to |Warning: Permanently added|\s*$|Disconnected from")
 
 
 def is_host_key(lines: Sequence[str]) -> bool:
@@ -104,7 +103,8 @@ def _refused(
         refused = f"the {wrong.kind} was refused (tried once)"
         parts.append(f"not usable: {wrong.of} (wrong passphrase)" if wrong.kind == PASSPHRASE else refused)
         return SecretRefused(_told(place, parts), hint=_hint(place, wrong), secret=wrong.to_dict())
-    return AuthenticationFailed(_told(place, parts), hint=_hint(place, None))
+    hint = _hint(place, None) if found else place.ssh_line("ssh -v", "true")
+    return AuthenticationFailed(_told(place, parts), hint=hint)
 
 
 def _reason(place: Target, lines: Sequence[str], offered: str) -> str:
@@ -113,6 +113,8 @@ def _reason(place: Target, lines: Sequence[str], offered: str) -> str:
         return "sshd there ended the login: too many keys (MaxAuthTries)"
     if any(PARTIAL.search(line) for line in lines):
         return f"sshd there wants more than a key ({methods})"
+    if any(ENDED.search(line) for line in lines):
+        return f"sshd there ended the login of {place.user}"
     return f"sshd refused {place.user}" + (f" (it offers {methods})" if methods else "")
 
 
