@@ -12,7 +12,8 @@ import re
 import stat
 from typing import Any, Dict, Iterable, Iterator, Optional
 
-from agent.names import NAME, UID_FIRST, UID_LAST, home_of, login_of, path_of
+from agent import uids
+from agent.names import NAME, home_of, login_of, path_of
 
 Document = Dict[str, Any]
 
@@ -78,4 +79,4 @@ def _is_name(value: Any) -> bool:
 
 
 def _is_uid(value: Any) -> bool:
-    return isinstance(value, int) and UID_FIRST <= value <= UID_LAST
+    return isinstance(value, int) and any(one.has(value) for one in uids.known())

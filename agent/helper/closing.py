@@ -7,7 +7,7 @@ import time
 from typing import Any, Dict, List, Optional, Tuple
 
 from agent.errors import InUse
-from agent.helper import accounts, databases, homes, jobs, processes, running, schedules, seals, trees
+from agent.helper import accounts, databases, homes, jobs, policy, processes, running, schedules, seals, trees
 from agent.helper.ledger import Ledger, UserRecord
 from agent.helper.refusals import half_done
 from agent.names import HOMES, WORKSPACES, login_of
@@ -23,9 +23,10 @@ def disable(ledger: Ledger, user: UserRecord) -> None:
     How the account was is on disk before the first change; jobs are refused from then on.
     """
     if ledger.before_disabled(user.name) is None:
-        access = accounts.access_of(user.name)
         home = seals.rights_of(HOMES, login_of(user.name), user.uid)
-        before = {**access._asdict(), "home": home, "keys": None, "workspaces": {}}
+        # The account needs no record: it is opened as a new one. (The first three are for a release that reads them.)
+        access = {"shell": accounts.shell(), "expiry": "", "is_locked": False}
+        before = {**access, "home": home, "keys": None, "workspaces": {}}
         databases.check_changeable(ledger.make_room)
         ledger.disable_user(user.name, before)
     with half_done():
@@ -40,19 +41,21 @@ def disable(ledger: Ledger, user: UserRecord) -> None:
 
 
 def enable(ledger: Ledger, user: UserRecord) -> None:
-    """Restore what `disable` changed, the way in last; nothing happens to a user that is not disabled."""
+    """Restore what `disable` changed, the way in last; first the account is put right, also of one that is active."""
     before = ledger.before_disabled(user.name)
     if before is None:
+        policy.put_right(policy.wish_of(ledger, user))
         return
     databases.check_changeable()
     with half_done():
+        policy.put_right(policy.wish_of(ledger, user))
         seals.unseal(HOMES, login_of(user.name), user.uid, seals.Rights(*before["home"]))
         for name, rights in before["workspaces"].items():
             _unseal_workspace(ledger, user, name, seals.Rights(*rights))
         if before["keys"] is not None:
             homes.write_keys(user.name, user.uid, before["keys"])
         schedules.restore(user.name, user.uid)
-        accounts.open_access(user.name, accounts.Access(before["shell"], before["expiry"], before["is_locked"]))
+        accounts.open_access(user.name)
         schedules.restore_linger(user.name, user.uid)
         ledger.enable_user(user.name)
 

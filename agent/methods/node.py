@@ -10,12 +10,13 @@ import shutil
 import stat
 from typing import Any, Callable, Dict, List, Tuple
 
-from agent import API_VERSION, __version__, claims
+from agent import API_VERSION, __version__, acls, claims, uids
 from agent.audit import TARGETS
 from agent.clock import now
 from agent.context import Context
-from agent.errors import ReadOnly
+from agent.errors import ReadOnly, Unsupported
 from agent.method import method
+from agent.methods import user
 from agent.names import BASE, CLIENTS_GROUP, HELPER_SOCKET, HOMES, WORKSPACES
 from agent.types import HealthCheck, NodeHealth, NodeInfo, NodeVersion, Os
 
@@ -97,7 +98,7 @@ def info(context: Context) -> NodeInfo:
     },
 )
 def health(context: Context) -> NodeHealth:
-    """Return the worst of all checks, and the checks. Looks only: the helper is not started for it."""
+    """Return the worst of all checks, and the checks. Looks only; the helper is asked for what only root can see."""
     looks: Tuple[Tuple[str, Callable[[Context], Tuple[str, str]]], ...] = (
         ("accounts", _check_accounts),
         ("clients", _check_clients),
@@ -106,7 +107,9 @@ def health(context: Context) -> NodeHealth:
         ("helper", _check_helper),
         ("node_id", _check_node_id),
         ("pending", _check_pending),
+        ("policy", _check_policy),
         ("store", _check_store),
+        ("uids", _check_uids),
     )
     checks: List[HealthCheck] = []
     for name, look in looks:
@@ -164,6 +167,8 @@ def _check_directories(context: Context) -> Tuple[str, str]:
             return "failing", f"{path}: {error.strerror}"
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != 0 or found.st_mode & 0o022:
             return "failing", f"{path} must be a directory that only root can write"
+        if acls.exist(path):
+            return "failing", f"{path} has an access list, and what is made in it inherits it: run `inv node.prepare`"
     return "ok", f"{HOMES} and {WORKSPACES}"
 
 
@@ -203,6 +208,25 @@ def _check_pending(context: Context) -> Tuple[str, str]:
 
 def _names(params: Dict[str, Any]) -> List[str]:
     return [params[field] for field in TARGETS if isinstance(params.get(field), str)]
+
+
+def _check_policy(context: Context) -> Tuple[str, str]:
+    if context.store.damage:
+        return "ok", "not looked at: the store is damaged"
+    told = [f"{name} {', '.join(found)}".strip() for name, found in sorted(user.drift(context).items())]
+    if told:
+        return "degraded", f"{'; '.join(told[:NAMED_MAX])}; `inv node.prepare` puts accounts right"
+    return "ok", "the accounts are as CodeSmith made them"
+
+
+def _check_uids(context: Context) -> Tuple[str, str]:
+    documents = [] if context.store.damage else claims.shown_users(list(context.store.list_users()))
+    try:
+        span = uids.for_new_users()
+    except Unsupported as error:
+        return "failing", f"no user can be created: {error.problem}; run `inv node.prepare`"
+    found = uids.problems([(document["login"], document["uid"]) for document in documents])
+    return ("degraded", "; ".join(found[:NAMED_MAX])) if found else ("ok", f"new users get {span}")
 
 
 def _check_store(context: Context) -> Tuple[str, str]:

@@ -58,6 +58,7 @@ NodeInfo: node_id instance_id hostname os kernel arch python cpus memory_bytes d
 Os: id version_id name  Disk: total_bytes free_bytes  Counts: users workspaces sandboxes  NodeHealth: status checks
 HealthCheck: name status detail  NodeVersion: agent api python build  SshKey: type fingerprint comment
 User: name login uid gid home shell state ssh_keys workspaces created_at  UserDeleted: name deleted leftovers
+UserDetails: name login uid gid home shell state ssh_keys workspaces created_at drift
 Workspace: id name path user login uid gid mode state labels repos sandbox created_at opened_at
 OpenedWorkspace: id name path user login uid gid mode state labels repos sandbox created_at opened_at
 WorkspaceLogin: user host_hint directory environment  WorkspaceDeleted: name deleted user_deleted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from codesmith.errors import Unsupported
-from codesmith.remote.bootstrap import layout
+from codesmith.remote.bootstrap import layout, uids
 from codesmith.remote.bootstrap.facts import Facts
 from codesmith.remote.bootstrap.layout import MIB
 
@@ -11,6 +11,7 @@ from codesmith.remote.bootstrap.layout import MIB
 def refuse_unsupported(facts: Facts, wish: layout.Wish) -> None:
     """Return if the node can be prepared; Unsupported names all reasons why it cannot."""
     reasons = [*_system(facts), *_python(facts), *_packages(facts), *_room(facts), *_strangers(facts, wish)]
+    reasons += filter(None, [uids.problem(facts)])
     if reasons:
         raise Unsupported("; ".join(reasons))
 
@@ -87,7 +88,7 @@ def _strangers(facts: Facts, wish: layout.Wish) -> list[str]:
         if there and there["type"] != "directory":
             found.append(f"{entry.path} is a {there['type']}, not a directory")
     links = (layout.CURRENT, layout.PREVIOUS, layout.FALLBACK, *layout.UNIT_LINKS)
-    for path in (wish.agent, layout.NODE, layout.LEDGER, *links):
+    for path in (wish.agent, layout.NODE, layout.UIDS, layout.LEDGER, *links):
         there = facts.files.get(path)
         if there and there["type"] == "directory":
             found.append(f"{path} is a directory")

@@ -5,17 +5,17 @@ Runs on the node as root: `python3 -I -S -c PROGRAM`, the questions as JSON on s
 
 from __future__ import annotations
 
-import grp
 import hashlib
 import importlib.machinery
 import json
 import os
-import pwd
 import socket
 import stat
 import subprocess
 import sys
 
+from codesmith.remote.bootstrap.node.accounts import group_facts, group_name, user_facts, user_name
+from codesmith.remote.bootstrap.node.ids import id_facts
 from codesmith.remote.bootstrap.node.residents import read_residents
 
 TYPE_CHECKING = False  # the typing module takes 2 ms to import
@@ -41,11 +41,20 @@ def file_facts(path: str) -> dict[str, Any] | None:
             facts["sha256"] = sha256(path)  # of what it leads to
     elif stat.S_ISDIR(found.st_mode):
         facts["type"] = "directory"
+        if has_acl(path):
+            facts["acl"] = True
     elif stat.S_ISREG(found.st_mode):
         facts.update(type="file", sha256=sha256(path))
     else:
         facts["type"] = "other"
     return facts
+
+
+def has_acl(path: str) -> bool:
+    try:
+        return any(name.startswith("system.posix_acl_") for name in os.listxattr(path, follow_symlinks=False))
+    except OSError:
+        return False
 
 
 def folder_names(path: str) -> list[str]:
@@ -61,37 +70,13 @@ def sha256(path: str) -> str:
         return hashlib.sha256(file.read()).hexdigest()
 
 
-def user_name(uid: int) -> str:
+def account_facts(text: str) -> dict[str, Any] | None:
+    """Return what the installed agent says of the accounts of users; None when it cannot tell."""
     try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def group_name(gid: int) -> str:
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)
-
-
-def user_facts(name: str) -> dict[str, Any] | None:
-    try:
-        found = pwd.getpwnam(name)
-    except KeyError:
+        found = json.loads(text)
+        return found if isinstance(found, dict) else None
+    except ValueError:
         return None
-    groups = sorted(group.gr_name for group in grp.getgrall() if name in group.gr_mem)
-    facts = {"uid": found.pw_uid, "home": found.pw_dir, "shell": found.pw_shell, "groups": groups}
-    facts["group"] = group_name(found.pw_gid)
-    return facts
-
-
-def group_facts(name: str) -> dict[str, Any] | None:
-    try:
-        found = grp.getgrnam(name)
-    except KeyError:
-        return None
-    return {"gid": found.gr_gid, "members": sorted(found.gr_mem)}
 
 
 def space_facts(path: str) -> dict[str, Any]:
@@ -111,6 +96,10 @@ def read_json(path: str) -> Any:
             return json.loads(file.read(READ_MAX))
     except (OSError, ValueError):
         return None
+
+
+def ranges_in(found: Any) -> Any:
+    return found.get("ranges") if isinstance(found, dict) else None
 
 
 def ledger_paths(ledger: Any) -> list[str]:
@@ -204,6 +193,7 @@ def facts(questions: dict[str, Any], login: str) -> dict[str, Any]:
     paths = {*questions["files"], *ledger_paths(ledger)}
     properties = "--property=Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload,DropInPaths"
     version = start(["systemctl", "--version"])
+    accounts = start(["/usr/bin/python3", "-I", "-S", questions["program"], "accounts"])
     units = start(["systemctl", "show", "--no-pager", properties, *questions["units"]])
     found: dict[str, Any] = {
         "os": os_release(),
@@ -223,11 +213,14 @@ def facts(questions: dict[str, Any], login: str) -> dict[str, Any]:
         "spaces": {path: space_facts(path) for path in questions["spaces"]},
         "ledger": ledger,
         "node": read_json(questions["node"]),
+        "ids": id_facts(questions["uid_lowest"], questions["homes"]),
+        "uid_ranges_file": ranges_in(read_json(questions["uids"])),
         "hostname": os.uname().nodename,
     }
     found["residents"] = residents(questions["residents"])
     found["systemd"] = output(version).split("\n")[0]
     found["units"] = unit_facts(output(units))
+    found["accounts"] = account_facts(output(accounts))
     # Only one that runs: a call to the socket would start it.
     is_running = found["units"].get(questions["agent"], {}).get("ActiveState") == "active"
     found["agent"] = agent_facts(questions["socket"]) if is_running and os.path.exists(questions["socket"]) else None
