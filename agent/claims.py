@@ -13,7 +13,8 @@ import re
 import stat
 from typing import Any, Dict, Iterable, Iterator, Optional
 
-from agent.names import NAME, UID_FIRST, UID_LAST, home_of, login_of, path_of
+from agent import uids
+from agent.names import NAME, home_of, login_of, path_of
 
 Document = Dict[str, Any]
 
@@ -77,8 +78,8 @@ def is_name(value: Any) -> bool:
 
 
 def is_uid(value: Any) -> bool:
-    """Tell whether a value is a uid of the range that we give."""
-    return isinstance(value, int) and UID_FIRST <= value <= UID_LAST
+    """Tell whether a value is a uid of one of the node's ranges."""
+    return isinstance(value, int) and any(one.has(value) for one in uids.known())
 
 
 def _is_of_us(path: str) -> bool:

@@ -1,4 +1,4 @@
-"""The program that travels: one file, four commands."""
+"""The program that travels: one file, a few commands."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from agent import API_VERSION, __version__
 USAGE = """\
 usage: agent.pyz COMMAND
 
+  accounts     print as JSON how accounts of users differ from what they should be (as root; changes nothing)
   agent        serve the API on the socket that systemd passes (unprivileged)
   dial [PATH]  bridge standard input and output to the agent's socket
   git          run git for a request on standard input (inside a job of a workspace)
@@ -34,6 +35,10 @@ def main(arguments: List[str]) -> int:
         from agent.helper.server import serve as serve_helper
 
         serve_helper()
+    elif command == "accounts" and not rest:
+        from agent.helper import policy
+
+        print(json.dumps(policy.report()))
     elif command == "git" and not rest:
         from agent.gitjob import main as run_git
 

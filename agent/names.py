@@ -14,8 +14,6 @@ from agent.errors import InvalidParams
 NAME = r"[a-z0-9]([a-z0-9-]{0,26}[a-z0-9])?"
 NAME_HINT = "1 to 28 of a-z, 0-9 and inner hyphens"
 LOGIN_PREFIX = "cs-"
-# Above what Debian gives to people, systemd to dynamic users and the 16-bit nobody; below the first subordinate uid.
-UID_FIRST, UID_LAST = 70000, 99999
 BASE = paths.BASE
 HOMES = f"{BASE}/home"
 WORKSPACES = f"{BASE}/workspaces"

@@ -205,6 +205,20 @@ class CreatedUser(User):
     warnings: Warnings
 
 
+class UserDetails(User):
+    """A user, and what somebody has changed about its account."""
+
+    drift: Annotated[
+        List[str],
+        Keywords(
+            {
+                "description": "How the account differs from what CodeSmith made (groups, ageing, expiry, shell, uid, "
+                "access lists); empty when it does not. user.enable and node.prepare put it right."
+            }
+        ),
+    ]
+
+
 class UserDeleted(TypedDict):
     """What user.delete answers."""
 

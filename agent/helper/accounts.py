@@ -5,10 +5,11 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-from typing import Collection, List, NamedTuple, Optional, Set
+from typing import Collection, Optional, Set
 
+from agent import uids
 from agent.database import sync_folder
-from agent.errors import CommandFailed, NotManaged
+from agent.errors import CommandFailed, LimitReached, NotManaged
 from agent.helper import databases
 from agent.helper.lock import held
 from agent.names import home_of, login_of
@@ -19,14 +20,11 @@ SHELLS = ("/bin/bash", "/bin/sh")
 DATABASES = ("/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow")
 NOLOGIN = ("/usr/sbin/nologin", "/sbin/nologin", "/bin/false")
 EXPIRED = "1"  # 1970-01-02: 0 would mean "never" to some tools
-
-
-class Access(NamedTuple):
-    """What lets a login in, as the account databases have it."""
-
-    shell: str
-    expiry: str
-    is_locked: bool
+NO_PASSWORD, LOCKED = "*", "!*"
+# The node's own policy, overruled: /etc/login.defs, and /etc/default/useradd, whose GROUPS=, INACTIVE= and EXPIRE=
+# count unless something else is said. MAIL_DIR keeps CREATE_MAIL_SPOOL=yes from making a mailbox.
+NO_AGEING = ("PASS_MAX_DAYS=-1", "PASS_MIN_DAYS=-1", "PASS_WARN_AGE=-1", "MAIL_DIR=/nonexistent")
+NO_POLICY = ("--groups", "", "--inactive", "-1", "--expiredate", "")
 
 
 def find(name: str) -> Optional[pwd.struct_passwd]:
@@ -73,11 +71,15 @@ def check_sole(name: str, uid: int) -> None:
         raise NotManaged(f"the Unix group {login!r} is not the one that CodeSmith made; it is left alone")
 
 
-def first_free(uid: int) -> int:
-    """Return the first number from `uid` on that is neither a uid nor a gid."""
-    while _is_taken(uid):
-        uid += 1
-    return uid
+def first_free(uid: int, within: uids.Range) -> int:
+    """Return the first number from `uid` on that is nobody's uid or gid, a subordinate one neither."""
+    subordinates = uids.subordinates()
+    while within.has(uid):
+        others = [one.range.last for one in subordinates if one.range.has(uid)]
+        if not others and not _is_taken(uid):
+            return uid
+        uid = max(others, default=uid) + 1
+    raise LimitReached(f"all uids from {within} have been given out, or are somebody's", hint="inv node.prepare")
 
 
 def shell() -> str:
@@ -117,26 +119,36 @@ def remove(name: str, uid: int) -> None:
         raise CommandFailed(f"userdel left the account {login!r}", command="userdel", exit_code=0, stderr="")
 
 
-def access_of(name: str) -> Access:
-    """Return what lets a user in now."""
-    found = find(name)
-    fields = _shadow_fields(login_of(name))
-    return Access(found.pw_shell if found else shell(), fields[7], fields[1].startswith("!"))
-
-
 def close_access(name: str) -> None:
     """Expire and lock the account and take its shell: sshd, cron, at and su ask PAM, which refuses an expired one.
 
     A locked password alone leaves key logins open, and nologin alone leaves forwarding (ssh -N).
     """
     no_shell = next((path for path in NOLOGIN if os.access(path, os.X_OK)), NOLOGIN[-1])
-    _run_tool("usermod", "--expiredate", EXPIRED, "--lock", "--shell", no_shell, "--", login_of(name))
+    expired = ("--groups", "", "--inactive", "-1", "--expiredate", EXPIRED)
+    _run_tool("usermod", *expired, "--password", LOCKED, "--shell", no_shell, "--", login_of(name))
 
 
-def open_access(name: str, access: Access) -> None:
-    """Give back what `close_access` took."""
-    unlock = [] if access.is_locked else ["--unlock"]
-    _run_tool("usermod", "--expiredate", access.expiry, *unlock, "--shell", access.shell, "--", login_of(name))
+def is_expired(name: str) -> bool:
+    """Tell whether an account is closed, as `close_access` leaves it."""
+    login = login_of(name)
+    with open("/etc/shadow", encoding="utf-8", errors="surrogateescape") as file:
+        fields = next((line.rstrip("\n").split(":") for line in file if line.startswith(f"{login}:")), [])
+    return fields[7:8] == [EXPIRED]
+
+
+def open_access(name: str) -> None:
+    """Let the account in as a new one: no expiry, no password, our shell."""
+    _run_tool("usermod", *NO_POLICY, "--password", NO_PASSWORD, "--shell", shell(), "--", login_of(name))
+
+
+def settle(name: str, *, is_disabled: bool) -> None:
+    """Undo what ages an account, take others out of its group and itself out of theirs; then open it, or close it."""
+    login = login_of(name)
+    ageing = ("--mindays", "-1", "--maxdays", "-1", "--warndays", "-1", "--inactive", "-1", "--lastday", "-1")
+    _run_tool("chage", *ageing, "--", login)
+    _run_tool("gpasswd", "--members", "", "--administrators", "", login)
+    (close_access if is_disabled else open_access)(name)
 
 
 def _run_tool(program: str, *arguments: str, allowed: Collection[int] = (0,)) -> None:
@@ -155,10 +167,10 @@ def _add(login: str, home: str, uid: int) -> None:
     UID_MIN to UID_MAX. (SUB_UID_COUNT=0, the documented way, fails on Debian 11.)
     """
     ranges = (f"UID_MIN={uid + 1}", f"UID_MAX={uid + 1}", f"GID_MIN={uid}", f"GID_MAX={uid}")
-    keys = [part for pair in ranges for part in ("--key", pair)]
+    keys = [part for pair in (*ranges, *NO_AGEING) for part in ("--key", pair)]
     _run_tool(
-        "useradd", *keys, "--uid", str(uid), "--user-group", "--no-create-home", "--no-log-init", "--password", "*",
-        "--home-dir", home, "--shell", shell(), "--comment", COMMENT, "--", login,
+        "useradd", *keys, *NO_POLICY, "--uid", str(uid), "--user-group", "--no-create-home", "--no-log-init",
+        "--password", NO_PASSWORD, "--home-dir", home, "--shell", shell(), "--comment", COMMENT, "--", login,
     )  # fmt: skip
 
 
@@ -178,13 +190,6 @@ def traces(login: str) -> Set[str]:
         except FileNotFoundError:
             pass
     return found
-
-
-def _shadow_fields(login: str) -> List[str]:
-    """Return the nine fields of an account's line in /etc/shadow, empty ones if there is none."""
-    with open("/etc/shadow", encoding="utf-8", errors="surrogateescape") as file:
-        found = next((line for line in file if line.startswith(login + ":")), "")
-    return (found.rstrip("\n").split(":") + [""] * 9)[:9]
 
 
 def _remove_own_group(login: str, uid: int) -> None:

@@ -7,7 +7,19 @@ import time
 from typing import Any, Dict, List, Optional, Tuple
 
 from agent.errors import InUse
-from agent.helper import accounts, databases, homes, jobs, obstacles, processes, running, schedules, seals, trees
+from agent.helper import (
+    accounts,
+    databases,
+    homes,
+    jobs,
+    obstacles,
+    policy,
+    processes,
+    running,
+    schedules,
+    seals,
+    trees,
+)
 from agent.helper.ledger import Ledger, UserRecord
 from agent.helper.refusals import half_done
 from agent.names import HOMES, WORKSPACES, login_of
@@ -23,8 +35,9 @@ def disable(ledger: Ledger, user: UserRecord) -> None:
     How the account was is on disk before the first change; jobs are refused from then on.
     """
     if ledger.before_disabled(user.name) is None:
+        # The account needs no record: it is opened as a new one. (The first three are for a release that reads them.)
         before = _closed_before(ledger, user) or {
-            **accounts.access_of(user.name)._asdict(),
+            **_as_new(),
             "home": seals.rights_of(HOMES, login_of(user.name), user.uid), "keys": None, "workspaces": {},
         }  # fmt: skip
         _check_closable(ledger, user)
@@ -42,20 +55,22 @@ def disable(ledger: Ledger, user: UserRecord) -> None:
 
 
 def enable(ledger: Ledger, user: UserRecord) -> None:
-    """Restore what `disable` changed, the way in last; nothing happens to a user that is not disabled."""
+    """Restore what `disable` changed, the way in last; first the account is put right, also of one that is active."""
     before = ledger.before_disabled(user.name) or _closed_before(ledger, user)
     if before is None:
+        policy.put_right(policy.wish_of(ledger, user))
         return
     _check_closable(ledger, user)
     databases.check_changeable(files=databases.ACCESS)
     with half_done():
+        policy.put_right(policy.wish_of(ledger, user))
         seals.unseal(HOMES, login_of(user.name), user.uid, seals.Rights(*before["home"]))
         for name, rights in before["workspaces"].items():
             _unseal_workspace(ledger, user, name, seals.Rights(*rights))
         if before["keys"] is not None:
             homes.write_keys(user.name, user.uid, before["keys"])
         schedules.restore(user.name, user.uid)
-        accounts.open_access(user.name, accounts.Access(before["shell"], before["expiry"], before["is_locked"]))
+        accounts.open_access(user.name)
         schedules.restore_linger(user.name, user.uid)
         ledger.enable_user(user.name)
 
@@ -83,14 +98,17 @@ def seal_workspace(ledger: Ledger, user: str, uid: int, place: Tuple[str, str], 
 
 def _closed_before(ledger: Ledger, user: UserRecord) -> Optional[Dict[str, Any]]:
     """Return how a user is to be when its account is closed and the ledger, from a backup, knows nothing of it."""
-    if accounts.access_of(user.name).expiry != accounts.EXPIRED:
+    if not accounts.is_expired(user.name):
         return None
-    open_to = accounts.Access(accounts.shell(), "", is_locked=False)
     owned = [name for name in ledger.workspaces_of(user.name)
              if trees.is_owned_directory(WORKSPACES, name, user.uid, or_sealed=True)]  # fmt: skip
     rights = {name: seals.rights_of(WORKSPACES, name, user.uid) for name in owned}
     home = seals.rights_of(HOMES, login_of(user.name), user.uid)
-    return {**open_to._asdict(), "home": home, "keys": None, "workspaces": rights}
+    return {**_as_new(), "home": home, "keys": None, "workspaces": rights}
+
+
+def _as_new() -> Dict[str, Any]:
+    return {"shell": accounts.shell(), "expiry": "", "is_locked": False}
 
 
 def _unseal_workspace(ledger: Ledger, user: UserRecord, name: str, rights: seals.Rights) -> None:

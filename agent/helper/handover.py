@@ -14,8 +14,9 @@ import os
 import secrets
 import stat
 from contextlib import contextmanager
-from typing import AbstractSet, Iterator, List, NamedTuple, Sequence, Tuple, Union
+from typing import AbstractSet, Iterator, List, NamedTuple, Sequence, Tuple
 
+from agent import acls
 from agent.errors import InUse, NotManaged
 from agent.helper import anew, trees
 from agent.helper.waiting import open_lock, wait_for
@@ -24,7 +25,6 @@ from agent.names import STAGING, WORKSPACES
 LOCK = "/var/lib/codesmith-helper/trees.lock"
 # A front end that was killed asks again while the helper still does what it was asked first.
 WAIT_S = 5.0
-ACCESS_LISTS = ("system.posix_acl_access", "system.posix_acl_default")
 
 
 class Change(NamedTuple):
@@ -113,7 +113,9 @@ def _folder(name: str, staging: int) -> int:
         os.mkdir(name, 0o700, dir_fd=staging)
     except FileExistsError:
         pass
-    return os.open(name, trees.DIRECTORY, dir_fd=staging)
+    descriptor = os.open(name, trees.DIRECTORY, dir_fd=staging)
+    acls.remove(descriptor)  # what is made in there would inherit it
+    return descriptor
 
 
 class _Level(NamedTuple):
@@ -192,8 +194,7 @@ class _Walk:
         """Make a directory root's, and change what is in it but directories."""
         os.fchown(directory, 0, 0)
         # From here on its old owner changes neither it nor its entries; the rights of owner and group are kept in it.
-        for attribute in ACCESS_LISTS:
-            _remove_attribute(directory, attribute)
+        acls.remove(directory)
         found = os.fstat(directory)
         os.fchmod(directory, found.st_mode & anew.KEPT_BITS)
         half = self._workshop.begin(directory)
@@ -255,14 +256,6 @@ def _discard(directory: int, name: str, trash: int) -> None:
         os.rename(name, secrets.token_hex(16), src_dir_fd=directory, dst_dir_fd=trash)
     except FileNotFoundError:
         pass
-
-
-def _remove_attribute(where: Union[int, str], attribute: str) -> None:
-    try:
-        os.removexattr(where, attribute)
-    except OSError as error:
-        if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
-            raise
 
 
 def _is_directory(directory: int, name: str) -> bool:

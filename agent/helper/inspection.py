@@ -12,6 +12,7 @@ import stat
 from contextlib import suppress
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set
 
+from agent import uids
 from agent.claims import is_name, is_sealed, is_uid
 from agent.helper import accounts, handover, trees, uid_mark
 from agent.helper.ledger import Ledger, UserRecord, WorkspaceRecord
@@ -38,13 +39,15 @@ class Sight(NamedTuple):
     homes: Dict[str, os.stat_result]
     workspaces: Dict[str, os.stat_result]
     moving: Set[str]
-    mark: int
+    marks: Dict[int, int]
 
 
 def inspect(ledger: Ledger) -> Dict[str, Any]:
     """Return the rows of the ledger and the findings, a bounded number of them."""
     users, workspaces = ledger.users(), ledger.workspaces()
-    found = list(compare(users, workspaces, ledger.next_uid(), look()))
+    sight = look()
+    known = {first: ledger.next_uid(uids.range_from(first, mark)) for first, mark in sight.marks.items()}
+    found = list(compare(users, workspaces, known, sight))
     return {
         "users": {user.name: [user.uid, user.state] for user in users},
         "workspaces": {one.name: [one.user, one.state] for one in workspaces},
@@ -65,12 +68,12 @@ def look() -> Sight:
         homes=_entries(HOMES),
         workspaces=_entries(WORKSPACES),
         moving={name for name in _entries(STAGING) if name.startswith(trees.TAKEN)},
-        mark=uid_mark.read(),
+        marks=uid_mark.read(),
     )
 
 
 def compare(
-    users: List[UserRecord], workspaces: List[WorkspaceRecord], next_uid: int, sight: Sight
+    users: List[UserRecord], workspaces: List[WorkspaceRecord], next_uids: Dict[int, int], sight: Sight
 ) -> Iterator[Finding]:
     """Give each difference between the rows of the ledger and what was seen."""
     known = {login_of(user.name) for user in users}
@@ -82,10 +85,10 @@ def compare(
         if login not in known and _is_like_ours(found):
             keys = f", with {KEYS}" if _has_keys(login, found.st_uid) else ""
             yield _unknown(login, f"the home {HOMES}/{login}{keys}", f"ls -la {HOMES}/{login}")
-    uids = {user.name: user.uid for user in users}
+    uid_of = {user.name: user.uid for user in users}
     for record in workspaces:
         if record.state == "active":
-            yield from _of_workspace(record, uids[record.user], sight)
+            yield from _of_workspace(record, uid_of[record.user], sight)
     names = {record.name for record in workspaces}
     for name, found in sorted(sight.workspaces.items()):
         if name not in names and _is_like_ours(found):
@@ -97,11 +100,12 @@ def compare(
         yield Finding(
             name, f"{STAGING}/{entry} is of no workspace in the helper's ledger (on the node: ls -la {STAGING})"
         )
-    if sight.mark > next_uid:
-        problem = (
-            f"the helper's ledger is older than the node: uids up to {sight.mark - 1} were given out, it knows of "
-        )
-        yield Finding("", f"{problem}{next_uid - 1} (restore a newer one; no uid is given twice all the same)")
+    for first, mark in sorted(sight.marks.items()):
+        if mark > next_uids[first]:
+            problem = f"the helper's ledger is older than the node: uids up to {mark - 1} were given out, it knows of "
+            yield Finding(
+                "", f"{problem}{next_uids[first] - 1} (restore a newer one; no uid is given twice all the same)"
+            )
 
 
 def _of_user(user: UserRecord, sight: Sight) -> Iterator[str]:

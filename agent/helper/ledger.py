@@ -1,6 +1,7 @@
 """The truth about what is ours: users and workspaces, written before the first side effect of each change.
 
-Readable by root only. Uids come from a range of our own, each once: a uid that was given out never comes back.
+Readable by root only. Uids come from a range of our own, each once: a uid that was given out never comes back. Of each
+range that this node has had it keeps how far it was used.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import sqlite3
 import time
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
+from agent import uids
 from agent.database import Database, Layout
 from agent.errors import AgentError, LimitReached, ReadOnly
-from agent.names import UID_FIRST, UID_LAST
+from agent.uids import EARLIEST, Range
 
 PATH = "/var/lib/codesmith-helper/ledger.db"
-# Else whoever takes the front end over uses all of them up within the hour, for good.
-UIDS_PER_DAY, DAY_S = 2000, 86400
+# How much of a range is given out within a day, and how many uids at most: else whoever takes the front end over uses
+# all of them up within the hour, for good.
+SHARE_PER_DAY, UIDS_PER_DAY_MAX, DAY_S = 15, 50000, 86400
 LAYOUT = Layout(
     1,
     """
@@ -42,6 +45,7 @@ CREATE TABLE IF NOT EXISTS sandboxes (
 CREATE TABLE IF NOT EXISTS given (at INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS given_by_time ON given (at);
 CREATE TABLE IF NOT EXISTS sweeps (uid INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS marks (first INTEGER PRIMARY KEY, next INTEGER NOT NULL);
 """,
 )
 
@@ -113,43 +117,51 @@ class Ledger:
         return None if row is None else UserRecord(*row)
 
     def users(self) -> List[UserRecord]:
-        """Return the records of all users."""
-        return [UserRecord(*row) for row in self._database.all("SELECT name, uid, state, created_at FROM users")]
+        """Return the records of all users, by name."""
+        rows = self._database.all("SELECT name, uid, state, created_at FROM users ORDER BY name")
+        return [UserRecord(*row) for row in rows]
 
     def restore_user(self, name: str, uid: int, created_at: str) -> UserRecord:
         """Put back the record of a user whose account proves it; no uid up to its own is given from now on."""
+        within = next((one for one in uids.known() if one.has(uid)), Range(uid, uid))
         self._database.write(
-            ("UPDATE uids SET next = max(next, ?)", uid + 1),
+            ("INSERT OR REPLACE INTO marks VALUES (?, ?)", within.first, max(self.next_uid(within), uid + 1)),
+            ("UPDATE uids SET next = ? WHERE ? BETWEEN next AND ?", uid + 1, uid, EARLIEST.last),
             ("INSERT INTO users VALUES (?, ?, 'active', ?)", name, uid, created_at),
         )
         return UserRecord(name, uid, "active", created_at)
 
-    def add_user(self, name: str, created_at: str, first_free: int) -> UserRecord:
+    def add_user(self, name: str, created_at: str, first_free: int, within: Range) -> UserRecord:
         """Record a pending user with the next uid, at least `first_free`; the uid is used up from now on."""
-        uid = max(self.next_uid(), first_free)
-        if uid > UID_LAST:
-            raise LimitReached(f"all uids from {UID_FIRST} to {UID_LAST} have been given out")
+        uid = max(self.next_uid(within), first_free)
+        if uid > within.last:
+            raise LimitReached(f"all uids from {within} have been given out, or are somebody's")
+        bound = per_day(within)
         # A clock that was wrong for a while leaves times ahead of now: those do not count.
         at = int(time.time())
         day = (at - DAY_S, at + DAY_S)
         count = self._database.one("SELECT count(*) FROM given WHERE at BETWEEN ? AND ?", *day)
-        if count is not None and count[0] >= UIDS_PER_DAY:
-            problem = f"{UIDS_PER_DAY} uids were given out on this node within a day, and none is given twice"
+        if count is not None and count[0] >= bound:
+            problem = f"{bound} uids were given out on this node within a day, and none is given twice"
             raise LimitReached(problem, hint="inv audit.list; more are there tomorrow")
         self._database.write(
-            ("UPDATE uids SET next = ?", uid + 1),
+            ("INSERT OR REPLACE INTO marks VALUES (?, ?)", within.first, uid + 1),
+            # Where a release from before there were ranges looks, should it come back.
+            ("UPDATE uids SET next = ? WHERE ? BETWEEN next AND ?", uid + 1, uid, EARLIEST.last),
             ("INSERT INTO users VALUES (?, ?, 'pending', ?)", name, uid, created_at),
             ("DELETE FROM given WHERE at NOT BETWEEN ? AND ?", *day),
             ("INSERT INTO given VALUES (?)", at),
         )
         return UserRecord(name, uid, "pending", created_at)
 
-    def next_uid(self) -> int:
-        """Return the lowest uid that was never given out."""
+    def next_uid(self, within: Range) -> int:
+        """Return the lowest uid of a range above all that were given out of it, or of one that overlaps with it."""
         row = self._database.one("SELECT next FROM uids")
         if row is None:
             raise damaged(self._database.path, ReadOnly("it does not know which uids were given out"))
-        return int(row[0])
+        used = [(EARLIEST.first, int(row[0])), *self._database.all("SELECT first, next FROM marks")]
+        marks = [int(mark) for first, mark in used if first <= within.last and mark > first]
+        return max([within.first, *marks])
 
     def disable_user(self, name: str, before: Dict[str, Any]) -> None:
         """Mark a user disabled and keep how it was before; the first time counts."""
@@ -272,6 +284,11 @@ class Ledger:
     def remove_sandbox(self, workspace: str) -> None:
         """Forget a workspace's sandbox."""
         self._database.write(("DELETE FROM sandboxes WHERE workspace = ?", workspace))
+
+
+def per_day(within: Range) -> int:
+    """Return how many uids of a range are given out within a day, at most."""
+    return min((within.last - within.first + 1) // SHARE_PER_DAY, UIDS_PER_DAY_MAX)
 
 
 def damaged(path: str, error: Exception) -> ReadOnly:

@@ -10,17 +10,19 @@ import signal
 import time
 from typing import Dict, Iterator, NamedTuple, Optional, Set, Tuple
 
+from agent import uids
 from agent.errors import InUse
 from agent.helper import as_user
-from agent.names import LOGIN_PREFIX, UID_FIRST, login_of
+from agent.names import LOGIN_PREFIX, login_of
 
 ROUNDS = 100
 PAUSE_S = 0.02
 KILL_S = 5.0
 # How often a folder of /proc is listed again while there is something new in it.
 LOOKS = 20
-# No node gives them to anybody: above the 16-bit uids, below ours. (Those from 61184 to 65519 are systemd's.)
-NOBODYS = range(UID_FIRST - 1, 65535, -1)
+# No node gives them to anybody, and no range of ours has them (systemd's table of uids): above the 16-bit uids, and,
+# where those do not exist, below systemd's own, which begin at 61184.
+NOBODYS: Tuple[int, ...] = (*range(69999, 65535, -1), *range(61183, 60577, -1))
 STATUS = re.compile(rb"^State:\s(\S).*?^Uid:((?:\s\d+){4})$.*?^Threads:\s(\d+)$", re.MULTILINE | re.DOTALL)
 
 # Pid and start time: a pid comes back.
@@ -184,14 +186,16 @@ def _end_own(uid: int, nobodys: int) -> None:
 
 
 def _nobodys(seen: Set[int]) -> int:
-    """Return a uid that neither an account nor a process has."""
+    """Return a uid that exists here, and that neither an account, a process nor somebody's subordinates have."""
+    subordinates = uids.subordinates()
     for uid in NOBODYS:
+        if uid in seen or uids.owners_of(uid, subordinates) or not uids.is_mapped(uid):
+            continue
         try:
             pwd.getpwuid(uid)
         except KeyError:
-            if uid not in seen:
-                return uid
-    raise InUse(f"all uids from {NOBODYS[-1]} to {NOBODYS[0]} are in use")
+            return uid
+    raise InUse(f"all uids from {NOBODYS[-1]} to {NOBODYS[0]} are in use, or do not exist on this node")
 
 
 def _end_one(process: Process, uid: int) -> None:

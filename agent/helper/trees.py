@@ -14,7 +14,7 @@ import stat
 from contextlib import contextmanager
 from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from agent import names
+from agent import acls, names
 from agent.claims import is_sealed
 from agent.errors import NotManaged
 
@@ -210,6 +210,7 @@ def _directory(parent: int, name: str, uid: int, mode: int, entries: Sequence[En
     os.mkdir(name, 0o700, dir_fd=parent)
     top = os.open(name, DIRECTORY, dir_fd=parent)
     try:
+        acls.remove(top)  # what staging had to inherit goes no further
         made: List[Tuple[str, int]] = []
         for entry in entries:
             if entry.data is None:

@@ -5,53 +5,72 @@ Ledger and mark are equal unless one of them went back. Then all uids count that
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import secrets
-from typing import Iterator
+from typing import Dict, Iterator
 
-from agent import names
+from agent import names, uids
 from agent.claims import is_uid
 from agent.helper import trees
+from agent.uids import Range
 
 MARK = ".next-uid"
+# A few ranges at most.
+SIZE_MAX = 4096
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-def next_uid(ledger_has: int) -> int:
-    """Return the lowest uid that was never given out, as far as ledger, mark, accounts and trees tell."""
-    mark = read()
-    return ledger_has if mark == ledger_has else max((ledger_has, mark, *(uid + 1 for uid in _uids_seen())))
+def next_uid(ledger_has: int, within: Range) -> int:
+    """Return the lowest uid of a range that was never given out, as far as ledger, mark, accounts and trees tell."""
+    mark = _in(read(), within)
+    if mark == ledger_has:
+        return mark
+    return max((ledger_has, mark, *(uid + 1 for uid in _uids_seen() if within.has(uid))))
 
 
-def read() -> int:
-    """Return the mark; 0 when there is none."""
+def keep_used(uid: int) -> None:
+    """Write to the mark that a uid is used up, durably."""
+    within = next((one for one in uids.known() if one.has(uid)), Range(uid, uid))
+    marks = read()
+    if _in(marks, within) <= uid:
+        write({**marks, within.first: uid + 1})
+
+
+def read() -> Dict[int, int]:
+    """Return the next uid of each range, by its first; nothing when there is no mark, or a damaged one."""
     with trees.open_base(names.BASE) as base:
         try:
             descriptor = os.open(MARK, READ, dir_fd=base)
         except OSError:
-            return 0
+            return {}
     try:
-        text = os.read(descriptor, 16)
-        return int(text) if text.strip().isdigit() else 0
-    except OSError:
-        return 0
+        found = json.loads(os.read(descriptor, SIZE_MAX))
+        return {int(first): int(mark) for first, mark in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
     finally:
         os.close(descriptor)
 
 
-def write(uid: int) -> None:
-    """Write the next uid to the mark, durably."""
+def write(marks: Dict[int, int]) -> None:
+    """Write the mark, durably."""
     with trees.open_base(names.BASE) as base:
         temporary = f"{MARK}.{secrets.token_hex(8)}"
         try:
-            trees.write_file(base, trees.Entry(temporary, 0o600, f"{uid}\n".encode()), 0)
+            trees.write_file(base, trees.Entry(temporary, 0o600, json.dumps(marks).encode() + b"\n"), 0)
             os.rename(temporary, MARK, src_dir_fd=base, dst_dir_fd=base)
         except OSError as error:
             if trees.is_in(base, temporary):
                 os.unlink(temporary, dir_fd=base)
             raise OSError(error.errno, error.strerror, f"{names.BASE}/{MARK}") from None
         os.fsync(base)
+
+
+def _in(marks: Dict[int, int], within: Range) -> int:
+    """Return what the mark says of a range, or of one that overlaps with it."""
+    return max([0, *(mark for first, mark in marks.items() if first <= within.last and mark > within.first)])
 
 
 def _uids_seen() -> Iterator[int]:

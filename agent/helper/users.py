@@ -9,7 +9,7 @@ import sqlite3
 import sys
 from typing import Any, Dict, List
 
-from agent import sshd, sshkeys
+from agent import sshd, sshkeys, uids
 from agent.clock import now
 from agent.errors import AgentError, CommandFailed, Disabled, InUse, InvalidParams, NotFound, NotManaged
 from agent.helper import (
@@ -19,6 +19,7 @@ from agent.helper import (
     homes,
     lost_records,
     obstacles,
+    policy,
     processes,
     schedules,
     seals,
@@ -31,7 +32,7 @@ from agent.helper.ledger import Ledger, UserRecord
 from agent.helper.lock import exclusive_ledger, read_ledger
 from agent.helper.refusals import half_done
 from agent.helper.waiting import open_lock
-from agent.names import HOMES, UID_FIRST, home_of, login_of, parse_name
+from agent.names import HOMES, home_of, login_of, parse_name
 
 SWEEP_LOCK = "/var/lib/codesmith-helper/sweep.lock"
 
@@ -74,6 +75,23 @@ def enable_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
     return {}
 
 
+def read_drift(caller: socket.socket, name: Any) -> Dict[str, Any]:
+    """Say how accounts differ from what they should be, by user: that of `name`, or all when it is null."""
+    with read_ledger() as ledger:
+        look = policy.Look()
+        return {"drift": {one.name: look.differences(policy.wish_of(ledger, one)) for one in _settled(ledger, name)}}
+
+
+def put_right(caller: socket.socket, name: Any) -> Dict[str, Any]:
+    """Put the account of a user right, or those of all when `name` is null; what is right stays untouched."""
+    with exclusive_ledger() as ledger:
+        for record in _settled(ledger, name):
+            if accounts.check_ours(record.name, record.uid) is not None:
+                accounts.check_sole(record.name, record.uid)
+                policy.put_right(policy.wish_of(ledger, record))
+    return {}
+
+
 def remove_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
     """End the user's processes, then remove account and home; in_use while it owns workspaces."""
     name = parse_name(name)
@@ -104,16 +122,17 @@ def make_user(ledger: Ledger, name: str, keys: List[str]) -> Dict[str, Any]:
         accounts.check_free(name)
         if trees.exists(HOMES, login_of(name)):
             raise NotManaged(f"the directory {home_of(name)} exists and was not made by CodeSmith")
-        next_uid = uid_mark.next_uid(max(ledger.next_uid(), UID_FIRST))
-        record = ledger.add_user(name, now(), accounts.first_free(next_uid))
+        within = uids.for_new_users()
+        next_uid = uid_mark.next_uid(ledger.next_uid(within), within)
+        record = ledger.add_user(name, now(), accounts.first_free(next_uid, within), within)
     elif record.state == "leaving":
         raise InUse(f"user {name!r} is being deleted", hint="try again")
     elif record.state == "disabled":
         raise Disabled.user(name)
     try:
-        if uid_mark.read() <= record.uid:
-            uid_mark.write(record.uid + 1)
+        uid_mark.keep_used(record.uid)
         accounts.ensure(name, record.uid)
+        policy.put_right(policy.wish_of(ledger, record))
         if not trees.is_owned_directory(HOMES, login_of(name), record.uid):
             trees.make(HOMES, login_of(name), record.uid, 0o700, _home_entries(keys))
         elif record.state == "active":  # asked for by a front end that has forgotten it: what it was told then is over
@@ -182,6 +201,12 @@ def sweep_on() -> None:
     finally:
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def _settled(ledger: Ledger, name: Any) -> List[UserRecord]:
+    """Return the record of a user, or all, without those that are being made or deleted."""
+    found = ledger.users() if name is None else [ledger.user(parse_name(name))]
+    return [one for one in found if one is not None and one.state in ("active", "disabled")]
 
 
 def _our_user(ledger: Ledger, name: str) -> UserRecord:

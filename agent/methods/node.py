@@ -10,12 +10,13 @@ import shutil
 import stat
 from typing import Any, Callable, Dict, List, Tuple
 
-from agent import API_VERSION, __version__, claims, comparison, fitness
+from agent import API_VERSION, __version__, acls, claims, comparison, fitness, uids
 from agent.audit import TARGETS
 from agent.clock import now
 from agent.context import NODE_FILE, Context
-from agent.errors import AgentError, ReadOnly
+from agent.errors import AgentError, ReadOnly, Unsupported
 from agent.method import method
+from agent.methods import user
 from agent.names import BASE, CLIENTS_GROUP, HELPER_SOCKET, HOMES, STAGING, TRASH, WORKSPACES
 from agent.types import HealthCheck, NodeHealth, NodeInfo, NodeVersion, Os
 
@@ -116,8 +117,10 @@ def health(context: Context) -> NodeHealth:
         ("helper", _check_helper),
         ("node_id", _check_node_id),
         ("pending", _check_pending),
+        ("policy", _check_policy),
         ("records", _check_records),
         ("store", _check_store),
+        ("uids", _check_uids),
     )
     checks: List[HealthCheck] = []
     for name, look in looks:
@@ -194,6 +197,8 @@ def _check_directories(context: Context) -> Tuple[str, str]:
             return "failing", f"{path} has mode {mode:04o}, and lets in too few; {_ways(path)}"
         if mode & unwanted:
             return "failing", f"{path} has mode {mode:04o}, and must be closed to all but root; {_ways(path)}"
+        if path.startswith(BASE) and acls.exist(path):
+            return "failing", f"{path} has an access list, and what is made in it inherits it; {_ways(path)}"
     return "ok", f"{HOMES}, {WORKSPACES} and what is around them"
 
 
@@ -256,6 +261,25 @@ def _check_records(context: Context) -> Tuple[str, str]:
 
 def _names(params: Dict[str, Any]) -> List[str]:
     return [params[field] for field in TARGETS if isinstance(params.get(field), str)]
+
+
+def _check_policy(context: Context) -> Tuple[str, str]:
+    if context.store.damage:
+        return "ok", "not looked at: the store is damaged"
+    told = [f"{name} {', '.join(found)}".strip() for name, found in sorted(user.drift(context).items())]
+    if told:
+        return "degraded", f"{'; '.join(told[:NAMED_MAX])}; `inv node.prepare` puts accounts right"
+    return "ok", "the accounts are as CodeSmith made them"
+
+
+def _check_uids(context: Context) -> Tuple[str, str]:
+    documents = [] if context.store.damage else claims.shown_users(list(context.store.list_users()))
+    try:
+        span = uids.for_new_users()
+    except Unsupported as error:
+        return "failing", f"no user can be created: {error.problem}; run `inv node.prepare`"
+    found = uids.problems([(document["login"], document["uid"]) for document in documents])
+    return ("degraded", "; ".join(found[:NAMED_MAX])) if found else ("ok", f"new users get {span}")
 
 
 def _check_store(context: Context) -> Tuple[str, str]:

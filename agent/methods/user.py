@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Dict, Iterator, List, Optional
 
-from agent import claims, sshkeys
+from agent import claims, sshkeys, uids
 from agent.clock import now
 from agent.context import Context
-from agent.errors import AlreadyExists, InUse, NotFound, NotManaged, ReadOnly, printable
+from agent.errors import AgentError, AlreadyExists, InUse, NotFound, NotManaged, ReadOnly, printable
 from agent.method import BY_HELPER, Given, Refusal, method
 from agent.names import login_of
-from agent.types import CreatedUser, Keywords, Labels, Name, RequestId, SshKeys, User, UserDeleted
+from agent.types import CreatedUser, Keywords, Labels, Name, RequestId, SshKeys, User, UserDeleted, UserDetails
 
 EXAMPLE = {
     "name": "ada",
     "login": "cs-ada",
-    "uid": 70000,
-    "gid": 70000,
+    "uid": 1879048192,
+    "gid": 1879048192,
     "home": "/srv/codesmith/home/cs-ada",
     "shell": "/bin/bash",
     "state": "active",
@@ -25,6 +25,7 @@ EXAMPLE = {
     "created_at": "2026-11-23T00:00:00.000Z",
 }
 
+DRIFT_S = 6.0
 ADA = (Given("user.create", {"name": "ada"}),)
 GONE = Given("", node="somebody removed the Unix account cs-ada")
 NOBODY = Refusal(NotFound, {"name": "nobody"}, "no user 'nobody' on this node", {"hint": "inv user.list"})
@@ -66,18 +67,20 @@ def create(
 @method(
     "user.get",
     errors=(NotFound, ReadOnly),
-    example={"params": {"name": "ada"}, "result": EXAMPLE},
+    example={"params": {"name": "ada"}, "result": {**EXAMPLE, "drift": []}},
     given=ADA,
     refusals=(NOBODY,),
 )
-def get(context: Context, *, name: Name) -> User:
-    """Return one user."""
+def get(context: Context, *, name: Name) -> UserDetails:
+    """Return one user, and how its account differs from what CodeSmith made."""
     document = find(context, name)
     if not claims.is_user(document):
         raise NotFound(
             f"the Unix account {login_of(name)!r} is not the one that CodeSmith made", hint="inv node.health"
         )
-    return show(document)
+    among = uids.subordinates()
+    overlaps = [f"its uid {document['uid']} is {owner}" for owner in uids.owners_of(document["uid"], among)]
+    return {**show(document), "drift": [*drift(context, name).get(name, []), *overlaps]}
 
 
 @method("user.list", errors=(ReadOnly,), example={"params": {}, "result": [EXAMPLE]}, given=ADA)
@@ -148,7 +151,10 @@ def disable(context: Context, *, name: Name, request_id: Optional[RequestId] = N
     refusals=(NOBODY, OF_HAND),
 )
 def enable(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> User:
-    """Let a disabled user in again, as it was; an active one stays as it is."""
+    """Let a disabled user in again, as it was, and put right what somebody changed about its account (`drift`).
+
+    An active one is put right too.
+    """
     document = find(context, name)
     context.helper.call("user.enable", name=name)
     return _put(context, {**document, "state": "active"})
@@ -211,6 +217,15 @@ def find(context: Context, name: str) -> Dict[str, Any]:
     if document is None:
         raise NotFound(f"no user {name!r} on this node", hint="inv user.list")
     return document
+
+
+def drift(context: Context, name: Optional[str] = None) -> Dict[str, List[str]]:
+    """Return how accounts differ from what CodeSmith made, by user; only root can see it, so the helper is asked."""
+    try:
+        found: Dict[str, List[str]] = context.helper.call("user.drift", reply_timeout_s=DRIFT_S, name=name)["drift"]
+    except AgentError as error:
+        return {name or "": [f"not looked at: {error.problem}"]}
+    return {user: [printable(one) for one in told] for user, told in found.items() if told}
 
 
 def _put(context: Context, document: Dict[str, Any]) -> User:

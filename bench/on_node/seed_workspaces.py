@@ -18,7 +18,7 @@ STORE, LEDGER = "/var/lib/codesmith/state.db", "/var/lib/codesmith-helper/ledger
 WORKSPACES = "/srv/codesmith/workspaces"
 UNITS = ("codesmith-agent.socket", "codesmith-helper.socket")
 SERVICES = ("codesmith-agent.service", "codesmith-helper.service")
-UID_FIRST = 80000
+UID_FIRST = 1900000000
 
 
 def make_model():

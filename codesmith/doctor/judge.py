@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from codesmith.doctor.finding import Finding, Reporter
 from codesmith.doctor.look import Look
 from codesmith.errors import SecretNeeded, Unsupported
-from codesmith.remote.bootstrap import layout
+from codesmith.remote.bootstrap import layout, uids
 from codesmith.remote.bootstrap.facts import Facts
 from codesmith.remote.bootstrap.plan import plan
 from codesmith.remote.bootstrap.support import refuse_unsupported
+from codesmith.remote.bootstrap.uids import plan_uids
 from codesmith.remote.sudo import without_password
 
 # What the agent itself calls degraded.
@@ -19,6 +20,8 @@ FREE_WARN = 256 * layout.MIB
 DISKS = {"disk.srv": "/srv", "disk.usr": "/usr", "disk.var": "/var"}
 SKEW_WARN_S = 5.0
 PREPARE = "inv node.prepare"
+SHOWN_MAX = 5
+UNSEEN = "only root can tell"
 
 
 def judge(name: str, look: Look, wish: layout.Wish, known_id: str) -> list[Finding]:
@@ -37,6 +40,7 @@ def judge(name: str, look: Look, wish: layout.Wish, known_id: str) -> list[Findi
         _node_id(say, facts, known_id, option),
         _units(say, facts, option),
     ]
+    found += [_accounts(say, look, option), _uids(say, look, option)]
     return [*found, *_agent(say, look, wish, option), _drift(say, look, wish, option)]
 
 
@@ -154,6 +158,32 @@ def _units(say: Reporter, facts: Facts, option: str) -> Finding:
     return say.ok("agent.units", f"active: {', '.join(layout.ENABLED)}")
 
 
+def _accounts(say: Reporter, look: Look, option: str) -> Finding:
+    mend = f"inv node.prepare {option}"
+    if look.facts.accounts is None:
+        return say.warn("node.accounts", UNSEEN if not look.is_root else "the agent there cannot tell", mend)
+    drift = look.facts.accounts.get("drift", {})
+    told = [f"{login}: {', '.join(found)}" for login, found in sorted(drift.items())]
+    more = f" and {len(told) - SHOWN_MAX} more" if len(told) > SHOWN_MAX else ""
+    if told:
+        return say.warn("node.accounts", "; ".join(told[:SHOWN_MAX]) + more, mend)
+    return say.ok("node.accounts", "as CodeSmith made them")
+
+
+def _uids(say: Reporter, look: Look, option: str) -> Finding:
+    problem = uids.problem(look.facts)
+    if problem:
+        return say.fail("node.uids", problem, "on the node: cat /proc/self/uid_map /etc/subuid /etc/login.defs")
+    if plan_uids(look.facts):
+        detail = f"{layout.UIDS} does not name uids that are free there"
+        return say.fail("node.uids", detail, f"inv node.prepare {option}")
+    others = (look.facts.accounts or {}).get("uids", ())
+    if others:
+        return say.warn("node.uids", "; ".join(others[:SHOWN_MAX]), "on the node: grep . /etc/subuid /etc/subgid")
+    first, last = look.facts.uid_ranges[0]
+    return say.ok("node.uids", f"{first} to {last}")
+
+
 def _agent(say: Reporter, look: Look, wish: layout.Wish, option: str) -> Iterator[Finding]:
     version, health = look.calls.get("node.version"), look.calls.get("node.health")
     if version is None or health is None:
@@ -185,7 +215,7 @@ def _drift(say: Reporter, look: Look, wish: layout.Wish, option: str) -> Finding
     facts = look.facts
     show = f"inv node.prepare {option} --plan"
     if not look.is_root:
-        return say.warn("agent.drift", "only root can tell", show)
+        return say.warn("agent.drift", UNSEEN, show)
     if facts.unseen:
         return _unknown(say, "agent.drift")
     try:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from codesmith.remote.carrier import Carrier
 
 LOOK_TIMEOUT_S = 60.0
-AGENT_S = 5
+AGENT_S = 10
 CALLS = [{"jsonrpc": "2.0", "id": method, "method": method} for method in ("node.version", "node.health")]
 
 # The agent is called as the one who logged in, as clients of the endpoint are; after the probe, which wants to see

@@ -38,11 +38,14 @@ class Lab:
             for name in list(self._mine):
                 self.down(name)
 
-    def up(self, name: str, release: str = "bookworm") -> LabNode:
-        """Boot a node and wait until it is ready; the second call returns it, switched on if it was off."""
+    def up(self, name: str, release: str = "bookworm", *, uids: int = 0) -> LabNode:
+        """Boot a node and wait until it is ready; the second call returns it, switched on if it was off.
+
+        With `uids` the node is in a user namespace in which only so many uids exist, as an unprivileged container is.
+        """
         folder = node_dir(check_name(name))
         image = images.ensure(release)
-        record = self._ensure_record(name, release, image, folder)
+        record = self._ensure_record(name, release, image, folder, uids)
         if record.release != release:
             raise CodeSmithError(
                 f"lab node {name!r} is a {record.release}, not a {release}", hint=f"inv lab.down --node {name}"
@@ -62,14 +65,14 @@ class Lab:
             raise StepFailed(f"lab node {name!r} does not boot: {error}", hint=f"inv lab.down --node {name}") from error
         return node
 
-    def _ensure_record(self, name: str, release: str, image: Path, folder: Path) -> Record:
+    def _ensure_record(self, name: str, release: str, image: Path, folder: Path, uids: int) -> Record:
         with teardown.claims_lock():
             record = Record.read(folder)
             if record is None:
                 node_id = teardown.claim(name, folder)
                 ensure_dir(folder)
                 gateway, host = network.gateway_and_host(node_id)
-                record = Record(name, release, str(image), node_id, host, gateway, self.owner)
+                record = Record(name, release, str(image), node_id, host, gateway, self.owner, uids)
                 record.write(folder)
                 self._mine.append(name)
         return record

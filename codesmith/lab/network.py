@@ -53,6 +53,19 @@ def namespace(node_id: str) -> Path:
     return Path("/run/netns") / node_id
 
 
+def ensure_cable(node_id: str) -> None:
+    """Make the cable of a node that brings a namespace of its own user namespace along: nspawn takes the end there."""
+    run("ip", "link", "del", node_id, check=False)
+    run("ip", "link", "add", node_id, "type", "veth", "peer", "name", far_end(node_id))
+    run("ip", "address", "replace", f"{gateway_and_host(node_id)[0]}/30", "dev", node_id)
+    run("ip", "link", "set", node_id, "up")
+
+
+def far_end(node_id: str) -> str:
+    """Return the name of the node's end of such a cable."""
+    return f"{node_id}n"
+
+
 def ensure(node_id: str) -> None:
     """Make the node's namespace and cable, and connect it."""
     if not namespace(node_id).exists():

@@ -106,7 +106,7 @@ class LabNode:
             return
         (self.folder / "run.json").unlink(missing_ok=True)
         disk.ensure_mounted(self.folder, Path(self.record.image))
-        network.ensure(self.record.id)
+        (network.ensure_cable if self.record.uids else network.ensure)(self.record.id)
         top = str(Path(codesmith.__file__).resolve().parent.parent)
         with open(self.console, "ab") as console:
             # --fork: it is nobody's child, so that it can outlive the process that switched it on.

@@ -13,7 +13,10 @@ from codesmith.lab.processes import Process
 
 @dataclass(frozen=True)
 class Record:
-    """A node as it was made. `owner` is None for a node that is kept until `lab.down`."""
+    """A node as it was made. `owner` is None for a node that is kept until `lab.down`.
+
+    With `uids` it is in a user namespace in which only so many uids exist, as an unprivileged container is.
+    """
 
     name: str
     release: str
@@ -22,6 +25,7 @@ class Record:
     host: str
     gateway: str
     owner: Process | None
+    uids: int = 0
 
     @property
     def is_orphan(self) -> bool:

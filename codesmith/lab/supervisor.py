@@ -5,17 +5,19 @@ Started as `python -m codesmith.lab.supervisor FOLDER`; it ends when the node is
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import select
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from codesmith.lab import cgroups, network
-from codesmith.lab.processes import Process
-from codesmith.lab.programs import environment
+from codesmith.lab.processes import Process, children
+from codesmith.lab.programs import environment, run
 from codesmith.lab.record import Record, Run
 
 REBOOT = 133  # What nspawn with --keep-unit ends with when the node asked for a reboot.
@@ -51,6 +53,8 @@ def run_once(folder: Path, record: Record, owner: int | None, boots: int) -> int
     process = Process.of(nspawn.pid)
     if process is not None:
         Run(Process.me(), process, boots).write(folder)
+        if record.uids:
+            _plug_in(record, nspawn.pid)
     descriptor = os.pidfd_open(nspawn.pid)
     watched = [descriptor] if owner is None else [descriptor, owner]
     select.select(watched, [], [])
@@ -86,13 +90,40 @@ def command(folder: Path, record: Record) -> list[str]:
     """Return nspawn's command line for a node."""
     return [
         "systemd-nspawn", f"--directory={folder / 'root'}", "--register=no", "--keep-unit", "--quiet",
-        f"--machine={record.id}", f"--network-namespace-path={network.namespace(record.id)}",
+        f"--machine={record.id}", *_namespaces(record),
         f"--hostname={record.name}", "--resolv-conf=off", "--timezone=off", "--link-journal=no",
         # Else systemd 257 runs a unit with PrivateNetwork= in the node's network: it could not set up loopback.
         "--capability=CAP_NET_ADMIN",
         # What --boot would do, with one step before it.
-        "--kill-signal=SIGRTMIN+3", "--", "/bin/sh", "-c", INIT, "init", *map(str, cgroups.legacy_controllers()),
+        "--kill-signal=SIGRTMIN+3", "--", "/bin/sh", "-c", _connect(record) + INIT, "init",
+        *map(str, cgroups.legacy_controllers()),
     ]  # fmt: skip
+
+
+def _namespaces(record: Record) -> list[str]:
+    """Return the options for the network; a user namespace may only enter one that it has made itself."""
+    if not record.uids:
+        return [f"--network-namespace-path={network.namespace(record.id)}"]
+    return [f"--private-users=0:{record.uids}", "--private-network"]
+
+
+def _connect(record: Record) -> str:
+    """Return what connects a node from inside, where that cannot be done from here."""
+    end = network.far_end(record.id)
+    wait = f"until ip link show {end} >/dev/null 2>&1; do sleep 0.05; done"
+    return f"{wait}; ip address add {record.host}/30 dev {end}; ip link set {end} up; " if record.uids else ""
+
+
+def _plug_in(record: Record, nspawn: int) -> None:
+    """Put the node's end of the cable into the namespace that nspawn makes."""
+    ours = Path("/proc/self/ns/net").readlink()
+    while Path(f"/proc/{nspawn}/ns").exists():
+        for pid in children(nspawn):
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{pid}/ns/net").readlink() != ours:
+                    run("ip", "link", "set", network.far_end(record.id), "netns", str(pid))
+                    return
+        time.sleep(0.02)
 
 
 if __name__ == "__main__":

@@ -795,6 +795,74 @@ class UserDeleted(Record):
         )
 
 
+class UserDetails(Record):
+    """A user, and what somebody has changed about its account.
+
+    name: 1 to 28 of a-z, 0-9 and inner hyphens.
+    created_at: RFC 3339, UTC.
+    drift: How the account differs from what CodeSmith made (groups, ageing, expiry, shell, uid, access lists); empty
+        when it does not. user.enable and node.prepare put it right.
+    """
+
+    __slots__ = (
+        "name",
+        "login",
+        "uid",
+        "gid",
+        "home",
+        "shell",
+        "state",
+        "ssh_keys",
+        "workspaces",
+        "created_at",
+        "drift",
+    )
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        login: str,
+        uid: int,
+        gid: int,
+        home: str,
+        shell: str,
+        state: str,
+        ssh_keys: builtins.list[SshKey],
+        workspaces: builtins.list[str],
+        created_at: str,
+        drift: builtins.list[str],
+    ) -> None:
+        self.name = name
+        self.login = login
+        self.uid = uid
+        self.gid = gid
+        self.home = home
+        self.shell = shell
+        self.state = state
+        self.ssh_keys = ssh_keys
+        self.workspaces = workspaces
+        self.created_at = created_at
+        self.drift = drift
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> UserDetails:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            name=data["name"],
+            login=data["login"],
+            uid=data["uid"],
+            gid=data["gid"],
+            home=data["home"],
+            shell=data["shell"],
+            state=data["state"],
+            ssh_keys=[SshKey.from_dict(item) for item in data["ssh_keys"]],
+            workspaces=data["workspaces"],
+            created_at=data["created_at"],
+            drift=data["drift"],
+        )
+
+
 class Workspace(Record):
     """A directory of its own, owned by one login.
 
@@ -1231,7 +1299,9 @@ class UserMethods:
         return self._transport.record("user.disable", User.from_dict, found)
 
     def enable(self, *, name: str, request_id: str | None = None) -> User:
-        """Let a disabled user in again, as it was; an active one stays as it is.
+        """Let a disabled user in again, as it was, and put right what somebody changed about its account (`drift`).
+
+        An active one is put right too.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
 
@@ -1242,8 +1312,8 @@ class UserMethods:
         found = self._transport.call("user.enable", params, changes=True)
         return self._transport.record("user.enable", User.from_dict, found)
 
-    def get(self, *, name: str) -> User:
-        """Return one user.
+    def get(self, *, name: str) -> UserDetails:
+        """Return one user, and how its account differs from what CodeSmith made.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
 
@@ -1251,7 +1321,7 @@ class UserMethods:
         """
         params: dict[str, Any] = {"name": name}
         found = self._transport.call("user.get", params, changes=False)
-        return self._transport.record("user.get", User.from_dict, found)
+        return self._transport.record("user.get", UserDetails.from_dict, found)
 
     def list(self, *, labels: Mapping[str, str] | None = None) -> builtins.list[User]:
         """Return all users that CodeSmith created, by name; or those that own a workspace with the given labels.

@@ -8,7 +8,7 @@ from invoke.context import Context
 import codesmith
 from codesmith import arguments, output
 from codesmith.errors import CodeSmithError
-from codesmith.sdk.api import CreatedUser, User, UserDeleted
+from codesmith.sdk.api import CreatedUser, User, UserDeleted, UserDetails
 from codesmith.task import task
 
 COLUMNS = ("name", "login", "uid", "home", "state", "workspaces", "created_at")
@@ -33,11 +33,11 @@ def create(
 
 
 @task(help={"name": "The user's name."}, harmless=True)
-def get(c: Context, name: str, node: str = "", file: str = "", json: bool = False) -> User:
-    """Show one user."""
+def get(c: Context, name: str, node: str = "", file: str = "", json: bool = False) -> UserDetails:
+    """Show one user, and how its account differs from what CodeSmith made (drift)."""
     with codesmith.connect(node, file) as client:
         user = client.user.get(name=name)
-    output.show(user, COLUMNS, json=json)
+    output.show(user, (*COLUMNS, "drift"), json=json)
     return user
 
 

@@ -73,7 +73,7 @@ class StandInHelper:
             self.calls.append((message["verb"], message["arguments"]))
             if message["verb"] == self._held_back:
                 threading.Thread(target=self._wait_and_reply, args=(connection, message)).start()
-            elif self._held_back:
+            elif self._held_back or message["verb"] == "user.drift":  # a look waits for no change
                 self._reply(connection, message)
             else:
                 self._wait_and_reply(connection, message)
@@ -95,6 +95,8 @@ class StandInHelper:
         name = arguments.get("name", "")
         if verb == "user.ensure":
             return self._account(name)
+        if verb == "user.drift":
+            return {"drift": {}}
         if verb == "workspace.ensure":
             user = arguments["user"]
             account = self._account(user) if arguments["dedicated"] else None

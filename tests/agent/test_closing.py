@@ -10,6 +10,7 @@ import pytest
 
 from agent.helper import closing, seals
 from agent.helper.ledger import Ledger, WorkspaceRecord
+from agent.uids import EARLIEST
 
 UID, GROUP = 98765, 98770
 
@@ -28,7 +29,7 @@ def test_what_a_cut_off_seal_has_changed_already_is_not_taken_for_what_was(
     made.chmod(0o2711)
     place = (str(base / "homes"), "demo")
     with contextlib.closing(Ledger(str(tmp_path / "ledger.db"))) as ledger:
-        ledger.add_user("ada", "now", UID)
+        ledger.add_user("ada", "now", UID, EARLIEST)
         ledger.add_workspace(WorkspaceRecord("demo", "ada", "id", "active", "now"))
         ledger.disable_user("ada", {"workspaces": {}})
 

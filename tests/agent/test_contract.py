@@ -59,6 +59,7 @@ Os: id version_id name  Disk: total_bytes free_bytes  Counts: users workspaces s
 HealthCheck: name status detail  NodeVersion: agent api python build  SshKey: type fingerprint comment
 User: name login uid gid home shell state ssh_keys workspaces created_at  UserDeleted: name deleted leftovers
 CreatedUser: name login uid gid home shell state ssh_keys workspaces created_at warnings
+UserDetails: name login uid gid home shell state ssh_keys workspaces created_at drift
 Workspace: id name path user login uid gid mode state labels repos sandbox created_at opened_at
 CreatedWorkspace: id name path user login uid gid mode state labels repos sandbox created_at opened_at warnings
 OpenedWorkspace: id name path user login uid gid mode state labels repos sandbox created_at opened_at

@@ -13,6 +13,7 @@ from agent.database import Database, told
 from agent.errors import AgentError, InUse, LimitReached, ReadOnly
 from agent.helper.ledger import Ledger
 from agent.store import LAYOUT, Store
+from agent.uids import EARLIEST
 
 
 def nothing(path: Path) -> None:
@@ -87,7 +88,7 @@ def test_a_ledger_that_is_not_ours_or_not_whole_is_refused_and_stays(
 ) -> None:
     path = tmp_path / "ledger.db"
     first = Ledger(str(path))
-    first.add_user("ada", "now", 70000)
+    first.add_user("ada", "now", 70000, EARLIEST)
     first.close()
     damage(path)
     before = path.read_bytes()
@@ -139,7 +140,7 @@ def test_a_ledger_that_forgot_which_uids_were_given_out_gives_none(tmp_path: Pat
     ledger = Ledger(str(tmp_path / "ledger.db"))
     ledger._database.write(("DELETE FROM uids",))
     with pytest.raises(ReadOnly):
-        ledger.add_user("ada", "now", 70000)
+        ledger.add_user("ada", "now", 70000, EARLIEST)
     ledger.close()
 
 

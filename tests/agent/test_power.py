@@ -16,6 +16,7 @@ from agent.audit import Audit
 from agent.helper import accounts, databases, handover, homes, schedules, seals, trees
 from agent.helper.ledger import Ledger
 from agent.store import Ending, Store
+from agent.uids import EARLIEST
 
 UID = 70000
 ENTRIES = [trees.Entry(".ssh", 0o700), trees.Entry(".ssh/authorized_keys", 0o600, b"old\n")]
@@ -162,7 +163,7 @@ def test_a_repository_that_was_made_is_there_whole(disk: Disk, monkeypatch: pyte
 
 def test_ledger_store_and_audit_record_stay(disk: Disk) -> None:
     with closing(Ledger(str(disk.path / "ledger.db"))) as ledger:
-        ledger.add_user("ada", "now", UID)
+        ledger.add_user("ada", "now", UID, EARLIEST)
         with disk.after_a_power_cut() as after, closing(Ledger(str(after / "ledger.db"))) as found:
             assert found.user("ada") == ledger.user("ada") is not None
     with closing(Store(str(disk.path / "state.db"))) as store:

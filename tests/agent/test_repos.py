@@ -9,6 +9,7 @@ import pytest
 from agent.errors import CommandFailed, InUse
 from agent.helper import jobs, repos
 from agent.helper.ledger import Ledger, WorkspaceRecord
+from agent.uids import EARLIEST
 from tests.agent.conftest import Rpc, serve
 
 URL = "https://git.example.org/team/site.git"
@@ -107,7 +108,7 @@ def test_what_a_clone_left_in_a_tree_that_changes_hands_is_not_looked_for_yet(
     monkeypatch.setattr(jobs, "stop", lambda *_: None)
     ledger = Ledger(str(tmp_path / "ledger.db"))
     for user in ("ada", "bob"):
-        ledger.add_user(user, "now", 70000)
+        ledger.add_user(user, "now", 70000, EARLIEST)
     ledger.add_workspace(WorkspaceRecord("demo", "ada", "id", "active", "now"))
     ledger.begin_assignment("demo", "bob")
     with pytest.raises(InUse):

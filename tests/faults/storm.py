@@ -333,7 +333,7 @@ class Look:
                 uid = os.stat(f"/proc/{pid}").st_uid
             except OSError:
                 continue
-            if 70000 <= uid < 100000:
+            if 1879048192 <= uid < 2147483647:
                 running.append(pid)
         self.same("processes of users", running, [])
 

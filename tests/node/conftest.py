@@ -20,9 +20,17 @@ def release() -> str:
 
 
 @pytest.fixture(scope="module")
-def web1(make_person: Callable[..., Person], release: str) -> Iterator[Web1]:
+def prepare_first() -> str:
+    """What somebody has done to the node before it is prepared: a script."""
+    return ""
+
+
+@pytest.fixture(scope="module")
+def web1(make_person: Callable[..., Person], release: str, prepare_first: str) -> Iterator[Web1]:
     """One prepared node for this module."""
     person = make_person({"web1": release})
+    if prepare_first:
+        person.on("web1", prepare_first)
     person.runs("inv node.prepare")
     with pytest.MonkeyPatch.context() as patch:
         for key in ("CODESMITH_HOME", "CODESMITH_NODES"):

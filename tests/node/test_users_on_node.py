@@ -153,7 +153,6 @@ def test_disable_closes_every_way_and_enable_restores_exactly(web1: Web1) -> Non
         web1.client.workspace.create(name=workspace, user="off")
     web1.on("chmod 750 /srv/codesmith/home/cs-off; chgrp www-data /srv/codesmith/workspaces/off2")
     web1.on("chmod 2711 /srv/codesmith/workspaces/off2")
-    web1.on("usermod --expiredate 2099-01-01 --shell /bin/sh cs-off")
     web1.on("echo '* * * * * echo cron >> /tmp/off.cron' | crontab -u cs-off -")
     as_user(web1, "cs-off", "echo sleep 1 | at now + 3 days 2>&1", check=False)
     linger(web1, "cs-off")

@@ -49,7 +49,7 @@ def prepared() -> dict[str, Any]:
     files |= {entry.path: {**_directory(entry), "type": "other"} for entry in layout.SOCKETS.values()}
     files[WISH.agent] = {**ROOT_FILE, "sha256": SHA256}
     files[layout.CURRENT] = {**LINK, "target": WISH.release}
-    files[layout.NODE] = files[layout.LEDGER] = {**ROOT_FILE, "sha256": "any"}
+    files[layout.NODE] = files[layout.UIDS] = files[layout.LEDGER] = {**ROOT_FILE, "sha256": "any"}
     user = {"uid": 999, "group": "codesmith", "home": layout.STATE, "shell": layout.NOLOGIN, "groups": []}
     units = {name: {"ActiveState": "active", "UnitFileState": "enabled"} for name in layout.ENABLED}
     return deepcopy(BARE) | {
@@ -60,6 +60,8 @@ def prepared() -> dict[str, Any]:
         "units": units | {layout.HELPER_SERVICE: {"ActiveState": "inactive", "UnitFileState": "static"}},
         "ledger": json.loads(ledger.order["text"]),
         "node": {"node_id": "the-new-id"},
+        "uid_ranges_file": [[1879048192, 2147483646]],
+        "accounts": {"drift": {}, "uids": []},
         "agent": {"agent": "1.2.3", "build": SHA256, "node_id": "the-new-id"},
     }
 

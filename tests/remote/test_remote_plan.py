@@ -43,6 +43,8 @@ def commands(steps: list[Step]) -> Iterator[str]:
     for order in (step.order for step in steps):
         if order["do"] == "run":
             yield shlex.join(order["argv"])
+        if order["do"] == "user":
+            yield from (shlex.join(argv) for argv in (order["commands"] if order["stop"] else order["new"]))
         if order["do"] == "package":
             yield from (shlex.join(order[act]) for act in ("install", "refresh"))
         if order["do"] == "units":
@@ -73,7 +75,14 @@ def test_every_step_has_a_known_kind_and_tells_before_and_after() -> None:
     bare = plan(Facts.from_json(change(BARE, changes)), WISH)
     drifted = plan(
         Facts.from_json(
-            change(prepared(), {"files": {layout.CURRENT: None}, "releases": [f"{layout.RELEASES}/000000000000"]})
+            change(
+                prepared(),
+                {
+                    "files": {layout.CURRENT: None},
+                    "releases": [f"{layout.RELEASES}/000000000000"],
+                    "accounts": {"drift": {"cs-ada": ["in the group docker"]}},
+                },
+            )
         ),
         WISH,
     )

@@ -38,6 +38,12 @@ class Facts:
     # There is one, and no Python that could read it: of what prepare made there nothing is known.
     is_ledger_unread: bool = False
     node: Any = None
+    # Which uids and gids exist there and whose they are (node/ids.py), and the ranges in the node's file for users.
+    ids: Mapping[str, Any] = field(default_factory=dict)
+    uid_ranges_file: Any = None
+    # What the installed agent says of the accounts of users, by login: `drift`, which it can mend, and `uids`, which
+    # it cannot; None where there is no agent that can tell, or no right to look.
+    accounts: Mapping[str, Any] | None = None
     agent: Mapping[str, Any] | None = None
     # What workspaces need, as the agent's own list has it: name, purpose, status, detail, fix, packages.
     needs: tuple[Mapping[str, Any], ...] = ()
@@ -74,6 +80,14 @@ class Facts:
         return [entry for entry in entries if isinstance(entry, dict)]
 
     @property
+    def uid_ranges(self) -> list[list[int]]:
+        """Return the ranges of uids for users, that for new ones first: from its file, else as the ledger remembers."""
+        for found in (self.uid_ranges_file, self.ledger.get("uids") if isinstance(self.ledger, dict) else None):
+            if found and isinstance(found, list) and all(_is_range(one) for one in found):
+                return found
+        return []
+
+    @property
     def node_id(self) -> str | None:
         """Return the node's name for itself: from node.json, else as the ledger remembers it."""
         for source in (self.node, self.ledger):
@@ -81,3 +95,7 @@ class Facts:
             if isinstance(found, str) and found:
                 return found
         return None
+
+
+def _is_range(found: Any) -> bool:
+    return isinstance(found, list) and len(found) == 2 and all(isinstance(one, int) for one in found)

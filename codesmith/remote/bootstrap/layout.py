@@ -18,6 +18,8 @@ FALLBACK = f"{CODE}/fallback"
 CONFIG = "/etc/codesmith"
 LEDGER = f"{CONFIG}/ledger.json"
 NODE = f"{CONFIG}/node.json"
+# The ranges of uids for users: that for new ones first.
+UIDS = f"{CONFIG}/uids.json"
 # CONFIG on its way out, with the ledger in it: the last thing that an uninstall removes.
 LEAVING = f"{CONFIG}.leaving"
 UNIT_DIR = "/etc/systemd/system"
@@ -27,6 +29,7 @@ LOCK = "/run/codesmith-prepare.lock"
 LOG = "/var/log/codesmith"
 STATE = "/var/lib/codesmith"
 HELPER_STATE = "/var/lib/codesmith-helper"
+HOMES = "/srv/codesmith/home"
 # What agent and helper remember, and the name of its format in `agent.pyz version`.
 HELPER_LEDGER = f"{HELPER_STATE}/ledger.db"
 STORES = {f"{STATE}/state.db": "state", HELPER_LEDGER: "helper"}
@@ -110,7 +113,7 @@ DIRECTORIES = (
     Owned(RELEASES, 0o755),
     Owned(BASE, 0o755),
     Owned("/srv/codesmith/workspaces", 0o711),
-    Owned("/srv/codesmith/home", 0o711),
+    Owned(HOMES, 0o711),
     Owned("/srv/codesmith/.staging", 0o700),
     Owned("/srv/codesmith/.trash", 0o700),
     Owned(STATE, 0o700, USER, USER),
@@ -168,7 +171,7 @@ class Wish:
         """Return every path that the probe has to look at."""
         owned = [entry.path for entry in (*DIRECTORIES, *SOCKETS.values(), *self.release_directories)]
         releases = [LEAVING, CURRENT, PREVIOUS, FALLBACK, agent_of(PREVIOUS), agent_of(FALLBACK)]
-        return [*owned, NODE, LEDGER, self.agent, *self.unit_digests, *releases, *UNIT_LINKS]
+        return [*owned, NODE, UIDS, LEDGER, self.agent, *self.unit_digests, *releases, *UNIT_LINKS]
 
 
 def agent_of(release: str) -> str:

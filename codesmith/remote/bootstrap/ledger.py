@@ -13,6 +13,7 @@ from typing import Any
 from codesmith.remote.bootstrap import layout
 from codesmith.remote.bootstrap.facts import Facts
 from codesmith.remote.bootstrap.step import Step
+from codesmith.remote.bootstrap.uids import ranges
 
 FORMAT = 1
 
@@ -21,7 +22,7 @@ def plan_ledger(facts: Facts, wish: layout.Wish, steps: Sequence[Step]) -> list[
     """Return the step that writes down what the node will have; none if that is what it says already."""
     node_id = facts.node_id or wish.new_node_id
     entries = _entries(facts, wish, steps)
-    wanted = {"format": FORMAT, "node_id": node_id, "entries": entries}
+    wanted = {"format": FORMAT, "node_id": node_id, "uids": ranges(facts), "entries": entries}
     there = facts.files.get(layout.LEDGER)
     fits = there is not None and (there["mode"], there["owner"], there["group"]) == (0o644, "root", "root")
     if facts.ledger == wanted and fits:
@@ -89,6 +90,7 @@ def _paths(wish: layout.Wish) -> list[dict[str, Any]]:
         *({"kind": "directory", "path": entry.path, **_ownership(entry)} for entry in directories),
         # The id inside is made on the node and never changes; its text is not fixed here.
         {"kind": "file", "path": layout.NODE, **_ownership(layout.Owned(layout.NODE, 0o644))},
+        {"kind": "file", "path": layout.UIDS, **_ownership(layout.Owned(layout.UIDS, 0o644))},
         *(
             {"kind": "file", "path": path, "sha256": digest, **_ownership(layout.Owned(path, 0o644))}
             for path, digest in {**wish.unit_digests, wish.agent: wish.sha256}.items()

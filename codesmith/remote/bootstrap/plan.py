@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from codesmith.remote.bootstrap import layout
@@ -12,6 +13,9 @@ from codesmith.remote.bootstrap.releases import plan_prune, plan_release
 from codesmith.remote.bootstrap.services import plan_services
 from codesmith.remote.bootstrap.step import MISSING, Step, shown, write_order
 from codesmith.remote.bootstrap.support import missing_packages, refuse_unsupported
+from codesmith.remote.bootstrap.uids import plan_uids
+
+NO_AGEING = ("--key", "PASS_MAX_DAYS=-1", "--key", "PASS_MIN_DAYS=-1", "--key", "PASS_WARN_AGE=-1")
 
 
 def plan(facts: Facts, wish: layout.Wish) -> list[Step]:
@@ -23,10 +27,12 @@ def plan(facts: Facts, wish: layout.Wish) -> list[Step]:
     files = [
         *_directories(facts),
         *_node(facts, wish),
+        *plan_uids(facts),
         *plan_release(facts, wish),
     ]
     services = plan_services(facts, wish, {step.kind: step for step in (*accounts, *files)})
-    steps = [*_packages(facts), *accounts, *files, *services, *plan_prune(facts, wish)]
+    logins = _logins(facts, is_upgrade=any(step.kind == "link" for step in files))
+    steps = [*_packages(facts), *accounts, *files, *services, *logins, *plan_prune(facts, wish)]
     return [*plan_ledger(facts, wish, steps), *steps]
 
 
@@ -63,20 +69,40 @@ def _run(*argv: str, **unless: str) -> dict[str, Any]:
 
 
 def _user(facts: Facts) -> list[Step]:
+    """The front end's user: nothing of the node's own policy for accounts counts for it."""
     name, there = layout.USER, facts.users.get(layout.USER)
-    wanted = ["--gid", name, "--home-dir", layout.STATE, "--shell", layout.NOLOGIN]
-    after = f"system user, group {name}, home {layout.STATE}, no login"
+    wanted = ["--gid", name, "--shell", layout.NOLOGIN, "--groups", "", "--inactive", "-1", "--expiredate", ""]
+    wanted += ["--password", "*"]
+    new = ["useradd", "--system", "--no-create-home", "--no-log-init", "--comment", "CodeSmith agent", *NO_AGEING]
+    ageing = ("--mindays", "-1", "--maxdays", "-1", "--warndays", "-1", "--inactive", "-1", "--lastday", "-1")
+    order = {
+        "do": "user",
+        "name": name,
+        "new": [[*new, "--home-dir", layout.STATE, *wanted, "--", name]],
+        "commands": [
+            ["usermod", "--home", layout.STATE, *wanted, "--", name],
+            ["chage", *ageing, "--", name],
+            ["gpasswd", "--members", "", "--administrators", "", name],
+        ],
+        "stop": [layout.AGENT_SERVICE] if there else [],
+    }
+    after = f"system user, group {name} alone, home {layout.STATE}, no login, no ageing"
     if there is None:
-        argv = ["useradd", "--system", "--no-create-home", "--comment", "CodeSmith agent", *wanted, "--", name]
-        return [Step("user", name, f"create the user {name}", MISSING, after, _run(*argv, user=name))]
-    fits = there["group"] == name and there["home"] == layout.STATE and there["shell"].endswith(("/nologin", "/false"))
-    if fits and not there["groups"]:
-        return []
-    groups = f" and {', '.join(there['groups'])}" if there["groups"] else ""
-    before = f"group {there['group']}{groups}, home {there['home']}, shell {there['shell']}"
-    wanted[wanted.index("--home-dir")] = "--home"
-    order = {**_run("usermod", *wanted, "--groups", "", "--", name), "stop": [layout.AGENT_SERVICE]}
-    return [Step("user", name, f"put the user {name} right", before, after, order)]
+        return [Step("user", name, f"create the user {name}", MISSING, after, order)]
+    differences = ", ".join(_differences(facts, there))
+    return [Step("user", name, f"put the user {name} right", differences, after, order)] if differences else []
+
+
+def _differences(facts: Facts, there: Mapping[str, Any]) -> Iterator[str]:
+    name = layout.USER
+    if (there["group"], there["home"]) != (name, layout.STATE) or not there["shell"].endswith(("/nologin", "/false")):
+        yield f"group {there['group']}, home {there['home']}, shell {there['shell']}"
+    if there["groups"]:
+        yield f"in the group {', '.join(there['groups'])}"
+    guests = (facts.groups.get(name) or {}).get("members", ())
+    if guests:
+        yield f"its group has other members: {', '.join(guests)}"
+    yield from there.get("policy", ())
 
 
 def _member(facts: Facts) -> list[Step]:
@@ -87,6 +113,21 @@ def _member(facts: Facts) -> list[Step]:
     text = f"add {facts.login} to the group {layout.CLIENTS}, whose members may call the agent"
     argv = ("gpasswd", "--add", facts.login, layout.CLIENTS)
     return [Step("member", facts.login, text, "not a member", "member", _run(*argv))]
+
+
+def _logins(facts: Facts, *, is_upgrade: bool) -> list[Step]:
+    """Have the helper put right what somebody changed about the accounts of users, of all where nobody can tell yet."""
+    order = {"do": "logins", "socket": layout.HELPER_SOCKET_FILE, "helper": layout.HELPER_SOCKET}
+    after = "as CodeSmith makes them"
+    if facts.accounts is None:
+        if not is_upgrade or not facts.files.get(layout.CURRENT):
+            return []
+        text = "put the accounts of all users right"
+        return [Step("login", "all", text, "not looked at", after, {**order, "names": [None]})]
+    return [
+        Step("login", login, f"put the account {login} right", "; ".join(found), after, {**order, "names": [login[3:]]})
+        for login, found in sorted(facts.accounts.get("drift", {}).items())
+    ]
 
 
 def _directories(facts: Facts) -> list[Step]:

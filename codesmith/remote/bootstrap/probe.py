@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from codesmith.errors import LookFailed
 from codesmith.remote.bootstrap import layout
 from codesmith.remote.bootstrap.facts import Facts
+from codesmith.remote.bootstrap.uids import WINDOWS
 from codesmith.remote.script import name_of, run_script
 
 if TYPE_CHECKING:
@@ -24,9 +25,9 @@ NODE_PROGRAMS = Path(__file__).with_name("node")
 PACKAGE = "codesmith.remote.bootstrap.node"
 # What travels with a program, in the order in which one needs the other.
 MODULES = {
-    "apply": ("commands", "files", "agent", "releases", "residents", "removal"),
+    "apply": ("commands", "accounts", "files", "agent", "releases", "residents", "removal"),
     "life": ("commands", "files", "agent", "releases"),
-    "probe": ("residents",),
+    "probe": ("accounts", "ids", "residents"),
 }
 # Each module under its full name, so that the same imports work here and on the node, where the package is not.
 BUNDLE = """\
@@ -126,6 +127,10 @@ def questions(wish: layout.Wish, *, residents: bool = False) -> dict[str, Any]:
         "releases": layout.RELEASES,
         "ledger": layout.LEDGER,
         "node": layout.NODE,
+        "program": layout.agent_of(layout.CURRENT),
+        "uids": layout.UIDS,
+        "homes": layout.HOMES,
+        "uid_lowest": min(first for first, _ in WINDOWS),
         "socket": layout.SOCKET,
         "agent": layout.AGENT_SERVICE,
         "residents": layout.HELPER_LEDGER if residents else "",

@@ -12,8 +12,8 @@ MISSING = "missing"
 
 # Stable words for programs.
 KINDS = (
-    "directory", "enable", "file", "group", "ledger", "link", "member", "node", "package", "prune", "release", "reload",
-    "resident", "service", "unit", "user",
+    "directory", "enable", "file", "group", "ledger", "link", "login", "member", "node", "package", "prune", "release",
+    "reload", "resident", "service", "uids", "unit", "user",
 )  # fmt: skip
 
 
@@ -53,7 +53,8 @@ def shown(there: Mapping[str, Any] | None) -> str:
     if there["type"] == "link":
         return f"link to {there['target']}"
     short = f" {there['sha256'][:12]}" if there["type"] == "file" else ""
-    return f"{there['mode']:04o} {there['owner']}:{there['group']}{short}"
+    acl = " with an access list" if there.get("acl") else ""
+    return f"{there['mode']:04o} {there['owner']}:{there['group']}{short}{acl}"
 
 
 def write_order(path: str, text: str) -> dict[str, Any]:

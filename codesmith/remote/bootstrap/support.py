@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from codesmith.errors import Unsupported
-from codesmith.remote.bootstrap import layout
+from codesmith.remote.bootstrap import layout, uids
 from codesmith.remote.bootstrap.facts import Facts
 from codesmith.remote.bootstrap.layout import MIB
 
@@ -17,6 +17,7 @@ def refuse_unsupported(facts: Facts, wish: layout.Wish) -> None:
     """Return if the node can be prepared; Unsupported names all reasons why it cannot."""
     reasons = [*_system(facts), *_python(facts), *_packages(facts), *_room(facts), *_strangers(facts, wish)]
     reasons += _needs(facts) if facts.systemd_runs else []
+    reasons += filter(None, [uids.problem(facts)])
     if reasons:
         fixes = [need["fix"] for need in _lacking(facts) if need["fix"]]
         hint = f"on the node, as root: {'; '.join(fixes)}" if fixes else ""
@@ -107,7 +108,7 @@ def _strangers(facts: Facts, wish: layout.Wish) -> list[str]:
         if there and there["type"] != "directory":
             found.append(f"{entry.path} is a {there['type']}, not a directory")
     links = (layout.CURRENT, layout.PREVIOUS, layout.FALLBACK, *layout.UNIT_LINKS)
-    for path in (wish.agent, layout.NODE, layout.LEDGER, *links):
+    for path in (wish.agent, layout.NODE, layout.UIDS, layout.LEDGER, *links):
         there = facts.files.get(path)
         if there and there["type"] == "directory":
             found.append(f"{path} is a directory")

@@ -58,8 +58,9 @@ def judge(facts: Facts, wish: layout.Wish) -> list[Finding]:
         drift = {"": Finding("node", "support", "unsupported", "a node that can be prepared", error.problem)}
     entries = {str(entry.get("path") or entry.get("name")): entry for entry in facts.ledger_entries}
     others = [_compare(facts, name, entry) for name, entry in entries.items() if name not in drift]
+    uids = [Finding("uids", "users", "changed", "nobody else's", one) for one in (facts.accounts or {}).get("uids", ())]
     added = [Finding(DROP_IN, path, "extra", MISSING, "there") for path in facts.drop_ins]
-    ordered = sorted([*added, *others, *_units(facts, drift)], key=lambda one: one.status == "ok")
+    ordered = sorted([*uids, *added, *others, *_units(facts, drift)], key=lambda one: one.status == "ok")
     return [*drift.values(), *ordered]
 
 

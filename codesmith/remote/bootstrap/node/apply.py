@@ -18,6 +18,7 @@ import time
 import zlib
 from typing import Any, Callable
 
+from codesmith.remote.bootstrap.node.accounts import user_facts
 from codesmith.remote.bootstrap.node.commands import Failed, report, run
 from codesmith.remote.bootstrap.node.files import (
     clear_temporaries,
@@ -28,7 +29,7 @@ from codesmith.remote.bootstrap.node.files import (
     read_link,
 )
 from codesmith.remote.bootstrap.node.releases import do_prune, do_release, do_switch, do_units, go_back
-from codesmith.remote.bootstrap.node.removal import REMOVE
+from codesmith.remote.bootstrap.node.removal import REMOVE, call_helper
 
 LOCK = "/run/codesmith-prepare.lock"
 PACKAGE_TIMEOUT_S = 900
@@ -54,9 +55,22 @@ def lock(timeout_s: int) -> None:
 
 def do_run(order: dict[str, Any]) -> None:
     if not is_there(order.get("unless", {})):
-        if order.get("stop"):
-            run(["systemctl", "stop", "--", *order["stop"]])
         run(order["argv"])
+
+
+def do_user(order: dict[str, Any]) -> None:
+    """Make a user, or put it right, and read it back; one that cannot be as it should be is not made at all."""
+    is_new = not is_there({"user": order["name"]})
+    if order["stop"]:
+        run(["systemctl", "stop", "--", *order["stop"]])
+    for argv in order["new"] if is_new else order["commands"]:
+        run(argv)
+    found = user_facts(order["name"]) or {}
+    wrong = [f"in the group {name}" for name in found.get("groups", ())] + list(found.get("policy", ()))
+    if wrong:
+        if is_new:
+            run(["userdel", "--", order["name"]])
+        raise Failed(f"the account is not as it should be, and cannot be put right: {'; '.join(wrong)}")
 
 
 def is_there(accounts: dict[str, str]) -> bool:
@@ -87,14 +101,24 @@ def _install(order: dict[str, Any]) -> None:
         run(order["install"], PACKAGE_TIMEOUT_S)
 
 
+def do_logins(order: dict[str, Any]) -> str | None:
+    """Have the helper put accounts right, by its own verb; what it does not know is left alone, and told."""
+    run(["systemctl", "start", "--", order["helper"]])
+    for name in order["names"]:
+        call_helper(order["socket"], "user.put_right", name=name)
+    return None
+
+
 DO: dict[str, Callable[[dict[str, Any]], str | None]] = {
     "directory": do_directory,
     "link": do_link,
+    "logins": do_logins,
     "package": do_package,
     "prune": do_prune,
     "run": do_run,
     "switch": do_switch,
     "units": do_units,
+    "user": do_user,
     "write": do_write,
     **REMOVE,
 }

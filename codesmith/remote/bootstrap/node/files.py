@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import grp
 import hashlib
@@ -63,6 +64,7 @@ def install_file(path: str, data: bytes, sha256: str, mode: int) -> None:
             file.seek(0)
             if hashlib.sha256(file.read()).hexdigest() != sha256:
                 raise Failed(f"{path}: the sha256 is not the one that was sent")
+            remove_acls(file.fileno())
             os.fchown(file.fileno(), 0, 0)
             os.fchmod(file.fileno(), mode)
         os.replace(temporary, path)
@@ -112,6 +114,17 @@ def do_directory(order: dict[str, Any]) -> None:
     descriptor = os.open(order["path"], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         os.fchown(descriptor, pwd.getpwnam(order["owner"]).pw_uid, grp.getgrnam(order["group"]).gr_gid)
+        remove_acls(descriptor)
         os.fchmod(descriptor, order["mode"])
     finally:
         os.close(descriptor)
+
+
+def remove_acls(descriptor: int) -> None:
+    """Remove what a directory above hands down: rights that the mode does not show, and that others would inherit."""
+    for attribute in ("system.posix_acl_access", "system.posix_acl_default"):
+        try:
+            os.removexattr(descriptor, attribute)
+        except OSError as error:
+            if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
+                raise

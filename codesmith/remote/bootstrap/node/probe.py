@@ -6,18 +6,18 @@ Runs on the node as root: `python3 -I -S -c PROGRAM`, the questions as JSON on s
 from __future__ import annotations
 
 import errno
-import grp
 import hashlib
 import importlib.machinery
 import json
 import os
-import pwd
 import socket
 import stat
 import subprocess
 import sys
 from functools import partial
 
+from codesmith.remote.bootstrap.node.accounts import group_facts, group_name, user_facts, user_name
+from codesmith.remote.bootstrap.node.ids import id_facts
 from codesmith.remote.bootstrap.node.residents import read_residents
 
 TYPE_CHECKING = False  # the typing module takes 2 ms to import
@@ -56,6 +56,8 @@ def file_facts(path: str) -> dict[str, Any]:
             facts["sha256"] = sha256(path)  # of what it leads to
     elif stat.S_ISDIR(found.st_mode):
         facts["type"] = "directory"
+        if has_acl(path):
+            facts["acl"] = True
     elif stat.S_ISREG(found.st_mode):
         facts.update(type="file", sha256=sha256(path))
     else:
@@ -73,6 +75,13 @@ def base_facts(path: str) -> dict[str, Any]:
     return {**there, "real": real} if there["type"] == "directory" else found
 
 
+def has_acl(path: str) -> bool:
+    try:
+        return any(name.startswith("system.posix_acl_") for name in os.listxattr(path, follow_symlinks=False))
+    except OSError:
+        return False
+
+
 def folder_names(path: str) -> list[str]:
     """Return the paths of what is in a folder."""
     return sorted(os.path.join(path, name) for name in os.listdir(path))
@@ -83,37 +92,13 @@ def sha256(path: str) -> str:
         return hashlib.sha256(file.read()).hexdigest()
 
 
-def user_name(uid: int) -> str:
+def account_facts(text: str) -> dict[str, Any] | None:
+    """Return what the installed agent says of the accounts of users; None when it cannot tell."""
     try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def group_name(gid: int) -> str:
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)
-
-
-def user_facts(name: str) -> dict[str, Any] | None:
-    try:
-        found = pwd.getpwnam(name)
-    except KeyError:
+        found = json.loads(text)
+        return found if isinstance(found, dict) else None
+    except ValueError:
         return None
-    groups = sorted(group.gr_name for group in grp.getgrall() if name in group.gr_mem)
-    facts = {"uid": found.pw_uid, "home": found.pw_dir, "shell": found.pw_shell, "groups": groups}
-    facts["group"] = group_name(found.pw_gid)
-    return facts
-
-
-def group_facts(name: str) -> dict[str, Any] | None:
-    try:
-        found = grp.getgrnam(name)
-    except KeyError:
-        return None
-    return {"gid": found.gr_gid, "members": sorted(found.gr_mem)}
 
 
 def space_facts(path: str) -> dict[str, Any]:
@@ -133,6 +118,10 @@ def read_json(path: str) -> Any:
             return json.loads(file.read(READ_MAX))
         except ValueError:
             return None
+
+
+def ranges_in(found: Any) -> Any:
+    return found.get("ranges") if isinstance(found, dict) else None
 
 
 def ledger_paths(ledger: Any) -> list[str]:
@@ -234,6 +223,7 @@ def facts(questions: dict[str, Any], login: str) -> dict[str, Any]:
     systemd_runs = os.path.isdir("/run/systemd/system")  # sd_booted(3)
     show = ["systemctl", "show", "--no-pager", properties, *questions["units"]]
     units = seen("units", lambda: start(show)) if systemd_runs else None
+    accounts = seen("accounts", lambda: start(["/usr/bin/python3", "-I", "-S", questions["program"], "accounts"]))
     found: dict[str, Any] = {
         "os": os_release(),
         "kernel": os.uname().release,
@@ -252,11 +242,14 @@ def facts(questions: dict[str, Any], login: str) -> dict[str, Any]:
         "spaces": {path: seen(path, partial(space_facts, path), {}) for path in questions["spaces"]},
         "ledger": ledger,
         "node": seen(questions["node"], lambda: read_json(questions["node"])),
+        "ids": seen("ids", lambda: id_facts(questions["uid_lowest"], questions["homes"])),
+        "uid_ranges_file": ranges_in(seen(questions["uids"], lambda: read_json(questions["uids"]))),
         "hostname": os.uname().nodename,
     }
     found["residents"] = residents(questions["residents"])
     found["systemd"] = seen("systemd", lambda: output(version), "").split("\n")[0]
     found["units"] = unit_facts(seen("units", lambda: output(units), ""))
+    found["accounts"] = account_facts(seen("accounts", lambda: output(accounts), ""))
     # Only one that runs: a call to the socket would start it.
     is_running = found["units"].get(questions["agent"], {}).get("ActiveState") == "active"
     found["agent"] = agent_facts(questions["socket"]) if is_running and os.path.exists(questions["socket"]) else None

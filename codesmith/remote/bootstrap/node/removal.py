@@ -47,13 +47,13 @@ def _purge(there: dict[str, list[str]], order: dict[str, Any]) -> list[str]:
     run(["systemctl", "start", "--", order["helper"]])
     left: list[str] = []
     for name in there["workspaces"]:
-        left += _call(order["socket"], "workspace.remove", name=name, remove_user=False).get("leftovers", [])
+        left += call_helper(order["socket"], "workspace.remove", name=name, remove_user=False).get("leftovers", [])
     for name in there["users"]:
-        left += _call(order["socket"], "user.remove", name=name).get("leftovers", [])
+        left += call_helper(order["socket"], "user.remove", name=name).get("leftovers", [])
     return left
 
 
-def _call(path: str, verb: str, **arguments: Any) -> dict[str, Any]:
+def call_helper(path: str, verb: str, **arguments: Any) -> dict[str, Any]:
     """Call one verb of the helper, framed as agent/frame.py does."""
     body = json.dumps({"verb": verb, "arguments": arguments}).encode()
     try:

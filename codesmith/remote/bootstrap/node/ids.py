@@ -1,0 +1,68 @@
+"""Which uids and gids exist on a node, and whose they are."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+
+TYPE_CHECKING = False  # the typing module takes 2 ms to import
+if TYPE_CHECKING:
+    from typing import Any
+
+LOGIN_DEFS = ("/etc/login.defs", "/usr/etc/login.defs")
+
+
+def id_facts(lowest: int, homes: str) -> dict[str, Any]:
+    """Return what exists (`uids`, `gids`), and what is somebody's from `lowest` on: ranges, both ends included.
+
+    Accounts of ours, which are at home in `homes`, do not count: a lost choice is made again as it was.
+    """
+    accounts = pwd.getpwall()
+    ours = {one.pw_uid for one in accounts if one.pw_dir.startswith(f"{homes}/")}
+    numbers = {number for one in accounts for number in (one.pw_uid, one.pw_gid)}
+    numbers = (numbers | {one.gr_gid for one in grp.getgrall()}) - ours
+    return {
+        "uids": mapped("/proc/self/uid_map"),
+        "gids": mapped("/proc/self/gid_map"),
+        "subordinates": [one for path in ("/etc/subuid", "/etc/subgid") for one in subordinates(path)],
+        "taken": merged(sorted(number for number in numbers if number >= lowest)),
+        "login_defs": login_defs(),
+    }
+
+
+def mapped(path: str) -> list[list[int]]:
+    return [[int(inside), int(inside) + int(count) - 1] for inside, _, count in (line.split() for line in lines(path))]
+
+
+def subordinates(path: str) -> list[list[int]]:
+    """Return the ranges in a file of subordinate ids, whoever has them: a name or a number."""
+    found = [line.split(":") for line in lines(path)]
+    numbers = [(int(one[1]), int(one[2])) for one in found if len(one) == 3 and (one[1] + one[2]).isdecimal()]
+    return [[first, first + count - 1] for first, count in numbers if count]
+
+
+def login_defs() -> dict[str, int]:
+    path = next((path for path in LOGIN_DEFS if os.path.exists(path)), LOGIN_DEFS[0])
+    words = [line.split() for line in lines(path)]
+    pairs = [(one[0], one[1]) for one in words if len(one) > 1 and one[0].endswith(("ID_MIN", "ID_MAX"))]
+    return {name: int(value) for name, value in pairs if value.isdecimal()}
+
+
+def merged(numbers: list[int]) -> list[list[int]]:
+    """Return numbers in order as ranges."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number <= found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return found
+
+
+def lines(path: str) -> list[str]:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read().splitlines()
+    except OSError:
+        return []
