@@ -137,8 +137,13 @@ def _of_workspace(record: WorkspaceRecord, uid: int, sight: Sight) -> Iterator[F
 def _of_directory(path: str, found: Optional[os.stat_result], uid: int) -> Iterator[str]:
     if found is None:
         yield f"{path} is gone (on the node: ls -ld {path})"
-    elif not stat.S_ISDIR(found.st_mode) or (found.st_uid != uid and not is_sealed(found)):
+    elif not stat.S_ISDIR(found.st_mode) or not _is_of(found, uid):
         yield f"{path} does not belong to uid {uid} as the helper's ledger says (on the node: ls -ld {path})"
+
+
+def _is_of(found: os.stat_result, uid: int) -> bool:
+    """Tell whether a directory is of a uid; a sealed one says so by its group, unless an earlier agent sealed it."""
+    return found.st_gid in (0, uid) if is_sealed(found) else found.st_uid == uid
 
 
 def _unknown_accounts(known: Set[str], sight: Sight) -> Iterator[Finding]:

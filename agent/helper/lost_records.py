@@ -34,26 +34,27 @@ def restore_user(ledger: Ledger, name: str) -> Optional[UserRecord]:
         if found is None or ledger.user_of_uid(found.pw_uid) is not None:
             raise _not_managed(f"user {name!r}", there, f"getent passwd {login_of(name)}; ls -ld {home_of(name)}")
         record = ledger.restore_user(name, found.pw_uid, now())
-    for workspace in _unknown_workspaces(ledger, record.uid):
-        _add_workspace(ledger, workspace, record)
+    for workspace in _unknown_workspaces(ledger, record):
+        _put_workspace(ledger, workspace, record)
     return record
 
 
 def restore_workspace(ledger: Ledger, name: str) -> Optional[WorkspaceRecord]:
-    """Return the record of a workspace, restored if the ledger has lost it, with its user.
+    """Return the record of a workspace, restored if the ledger has lost it, or does not know whose it is by now.
 
     None when nothing is in its places. NotManaged when something is, and is not proved to be ours.
     """
     record = ledger.workspace(name)
     if record is not None:
-        return record
+        owner = _user_of(ledger, _owner_of(name)) if record.state == "active" else None
+        return record if owner is None or owner.name == record.user else _put_workspace(ledger, name, owner)
     there = [f"{parent}/{entry}" for parent, entry in handover.places_of(name) if trees.exists(parent, entry)]
     if not there:
         return None
     owner = _user_of(ledger, _owner_of(name))
     if owner is None:
         raise _not_managed(f"workspace {name!r}", there, f"ls -ld {there[0]}")
-    return ledger.workspace(name) or _add_workspace(ledger, name, owner)
+    return _put_workspace(ledger, name, owner)
 
 
 def forget_stale_user(ledger: Ledger, record: UserRecord) -> bool:
@@ -104,36 +105,32 @@ def _user_of(ledger: Ledger, uid: int) -> Optional[UserRecord]:
 
 
 def _owner_of(workspace: str) -> int:
-    """Return the owner of a workspace's directory; of one that is sealed, the owner of what CodeSmith put into it."""
+    """Return the uid that a workspace's directory is of; a seal keeps it as the group. -1 when there is none."""
     with trees.open_base(WORKSPACES) as base:
-        found = _look(workspace, base)
-        if found is None or not is_sealed(found):
-            return -1 if found is None else found.st_uid
-        top = os.open(workspace, trees.DIRECTORY, dir_fd=base)
-    try:
-        inner = _look(".codesmith", top)
-        return -1 if inner is None else inner.st_uid
-    finally:
-        os.close(top)
+        try:
+            found = os.stat(workspace, dir_fd=base, follow_symlinks=False)
+        except FileNotFoundError:
+            return -1
+    if not stat.S_ISDIR(found.st_mode):
+        return -1
+    return found.st_gid if is_sealed(found) else found.st_uid
 
 
-def _look(name: str, folder: int) -> Optional[os.stat_result]:
-    """Return what a directory is; None when there is none of that name."""
-    try:
-        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-    return found if stat.S_ISDIR(found.st_mode) else None
-
-
-def _unknown_workspaces(ledger: Ledger, uid: int) -> List[str]:
-    """Return the workspaces that a uid owns and the ledger does not know."""
+def _unknown_workspaces(ledger: Ledger, user: UserRecord) -> List[str]:
+    """Return the workspaces that a user owns and that the ledger does not know, or as another's."""
     with trees.open_base(WORKSPACES) as base:
-        found = set(os.listdir(base)) - {record.name for record in ledger.workspaces()}
-    return sorted(name for name in found if is_name(name) and _owner_of(name) == uid)
+        found = set(os.listdir(base)) - {
+            one.name for one in ledger.workspaces() if one.user == user.name or one.state != "active"
+        }
+    return sorted(name for name in found if is_name(name) and _owner_of(name) == user.uid)
 
 
-def _add_workspace(ledger: Ledger, name: str, owner: UserRecord) -> WorkspaceRecord:
-    record = WorkspaceRecord(name, owner.name, str(uuid.uuid4()), "active", now())
-    ledger.add_workspace(record)
-    return record
+def _put_workspace(ledger: Ledger, name: str, owner: UserRecord) -> WorkspaceRecord:
+    """Record that a workspace is a user's."""
+    record = ledger.workspace(name)
+    if record is None:
+        record = WorkspaceRecord(name, owner.name, str(uuid.uuid4()), "active", now())
+        ledger.add_workspace(record)
+    else:
+        ledger.end_assignment(name, owner.name)
+    return record._replace(user=owner.name)

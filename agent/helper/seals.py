@@ -22,10 +22,10 @@ class Rights(NamedTuple):
 
 
 def seal(parent: str, name: str, uid: int) -> None:
-    """Give PARENT/NAME to root and close it."""
+    """Give PARENT/NAME to root and close it. Its group has no rights and tells whose it was: only root can set it."""
     with open_ours(parent, name, uid) as directory:
         os.fchmod(directory, 0)
-        os.fchown(directory, 0, 0)
+        os.fchown(directory, 0, uid)
         os.fchmod(directory, 0)  # again: until now its owner could open it
         os.fsync(directory)
 

@@ -186,6 +186,9 @@ def _owner_of(workspace: str) -> UserRecord:
         owner = ledger.user(record.user) if record else None
     finally:
         ledger.close()
+    if record is None and trees.exists(WORKSPACES, workspace):
+        problem = f"the helper's ledger does not know workspace {workspace!r}, but {path_of(workspace)} is there"
+        raise NotFound(problem, hint="inv node.health")
     if record is not None and record.state == "moving":
         problem = f"the assignment of workspace {workspace!r} to another user is not finished"
         raise InUse(problem, hint=f"inv workspace.assign {workspace} USER")

@@ -36,7 +36,7 @@ def test_it_is_exact_to_undo_and_may_be_done_twice(base: Path, closed: Path) -> 
     assert rights == WAS
     for _ in range(2):
         seals.seal(str(base / "homes"), "demo", UID)
-        assert look(closed) == (0, 0, 0)
+        assert look(closed) == (0, UID, 0)
         seals.check_ours(str(base / "homes"), "demo", UID)
     for _ in range(2):
         seals.unseal(str(base / "homes"), "demo", UID, rights)
@@ -54,7 +54,7 @@ def test_an_owner_who_opens_it_in_between_is_closed_out(
 
     monkeypatch.setattr(os, "fchown", fchown)
     seals.seal(str(base / "homes"), "demo", UID)
-    assert look(closed) == (0, 0, 0)
+    assert look(closed) == (0, UID, 0)
 
 
 def test_cut_off_at_any_moment_it_is_completed(base: Path, closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:

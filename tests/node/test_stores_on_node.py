@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from codesmith.errors import AgentRefused
+from tests.node.test_users_on_node import as_user
 from tests.node.web1 import BOTH_RELEASES, Web1
 
 pytestmark = [pytest.mark.lab, BOTH_RELEASES]
@@ -90,6 +91,8 @@ def test_a_user_that_a_store_has_forgotten_is_deleted_whole(web1: Web1, loss: li
     with an_hour_passes(web1, loss):
         uid = web1.client.user.create(name="late", ssh_keys=[KEY]).uid
     assert "late" in records(web1), records(web1)
+    if len(loss) == 2:  # what was lost is not adopted with all that is in it
+        assert "user.delete late" in str(web1.refuses(web1.client.user.create, "not_managed", name="late").hint)
     assert web1.client.user.delete(name="late").deleted
     assert web1.on(TRACES, check=False).out == ""
     # No uid is given twice, whatever the ledger knows.
@@ -199,6 +202,39 @@ def test_a_user_who_got_a_workspace_since_is_not_deleted_with_it(web1: Web1) -> 
     assert not web1.client.workspace.delete(name="late").user_deleted
     assert web1.on("getent passwd cs-heir cs-late").ok
     for name in ("heir", "late"):
+        assert web1.client.user.delete(name=name).deleted
+
+
+@pytest.mark.parametrize("loss", [[(LEDGER, True)], [(LEDGER, True), (STORE, True)]], ids=["ledger", "both"])
+def test_a_workspace_that_was_assigned_since_is_deleted_with_nobody(web1: Web1, loss: list[tuple[str, bool]]) -> None:
+    web1.client.workspace.create(name="late")
+    web1.client.user.create(name="heir")
+    with an_hour_passes(web1, loss):
+        web1.client.workspace.assign(name="late", user="heir")
+        web1.client.user.disable(name="heir")  # so the directory is sealed, too
+    assert "late" in records(web1)
+    assert "late" in str(web1.refuses(web1.client.user.delete, "in_use", name="heir"))
+    assert not web1.client.workspace.delete(name="late").user_deleted
+    assert not web1.on("ls -d /srv/codesmith/workspaces/late", check=False).ok
+    for name in ("heir", "late"):
+        assert web1.client.user.delete(name=name).deleted
+    assert records(web1).startswith("ok"), records(web1)
+
+
+def test_what_a_friend_left_in_a_sealed_workspace_does_not_make_it_the_friends(web1: Web1) -> None:
+    for name in ("shut", "friend"):
+        web1.client.user.create(name=name)
+    path = web1.client.workspace.create(name="theirs", user="shut").path
+    as_user(web1, "cs-shut", f"chmod 700 {path}/.codesmith; rm -r {path}/.codesmith; chmod 777 {path}")
+    as_user(web1, "cs-friend", f"mkdir {path}/.codesmith")
+    web1.client.user.disable(name="shut")
+    with an_hour_passes(web1, [(LEDGER, False)]):
+        pass
+    for call in (web1.client.user.disable, web1.client.user.enable):
+        call(name="friend")
+    assert web1.on(f"stat -c '%U %a' {path}").out == "root 0\n"
+    assert web1.client.workspace.delete(name="theirs").deleted
+    for name in ("shut", "friend"):
         assert web1.client.user.delete(name=name).deleted
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # What agent and helper write goes with them. In all other directories only what prepare made goes.
 CONTENTS = (layout.STATE, layout.LOG, layout.HELPER_STATE)
+# What the helper keeps in a directory beside what others have there; it goes with the directory.
+MARKS = {"/srv/codesmith": (".next-uid",)}
 # Made by systemd for the sockets, which do not take them along.
 RUNTIME = ("/run/codesmith", "/run/codesmith-helper")
 
@@ -139,7 +141,7 @@ def _paths(facts: Facts, ours: list[dict[str, Any]]) -> Iterator[Step]:
 
 
 def _leave(path: str, before: str, *, is_content_ours: bool) -> Step:
-    order = {"do": "leave", "path": path, "content": is_content_ours}
+    order = {"do": "leave", "path": path, "content": is_content_ours, "marks": list(MARKS.get(path, ()))}
     text = f"remove {path} with what agent and helper wrote there" if is_content_ours else f"remove {path}"
     return Step("directory", path, text, before, MISSING, order)
 

@@ -97,10 +97,12 @@ def do_leave(order: dict[str, Any]) -> str | None:
         run(["rm", "--recursive", "--force", "--one-file-system", "--", path], REMOVE_TIMEOUT_S)
     else:
         clear_temporaries(path)
-        names = os.listdir(path)
+        names = set(os.listdir(path)) - set(order["marks"])
         if names:
             more = ", ..." if len(names) > SHOWN_MAX else ""
             return f"kept {path}: it holds {', '.join(sorted(names)[:SHOWN_MAX])}{more}"
+        for name in order["marks"]:
+            remove_link(os.path.join(path, name))
         os.rmdir(path)
     sync_folder(os.path.dirname(path))
     return None
