@@ -408,6 +408,7 @@ def test_the_front_end_has_no_capability_and_the_helper_goes_when_idle(web1: Web
     web1.client.user.create(name="idle")
     helper_is_there = "systemctl is-active --quiet codesmith-helper.service"
     web1.person.wait_until(lambda: not web1.on(helper_is_there, check=False).ok, within_s=60)
+    assert web1.client.node.info().counts.users
     # A list is no reason to start it; node.health asks it, because only root sees how an account ages.
     assert "idle" in [user.name for user in web1.client.user.list()]
     assert not web1.on(helper_is_there, check=False).ok
