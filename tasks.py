@@ -7,7 +7,7 @@ sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
 
 from invoke.main import program  # noqa: E402
 
-from codesmith.program import adopt  # noqa: E402
+from codesmith.cli.program import adopt  # noqa: E402
 from codesmith.tasks import root  # noqa: E402
 
 adopt(program)

@@ -7,7 +7,7 @@ import select
 import socket
 import sys
 
-from agent.names import AGENT_SOCKET
+from agent.shared.names import AGENT_SOCKET
 
 CHUNK_BYTES = 65536
 

@@ -28,7 +28,7 @@ def main(arguments: List[str]) -> int:
     if command == "agent" and not rest:
         # No TLS on a Unix socket, and the built-in SHA-256 will do: without libssl and libcrypto it is 5 MB smaller.
         sys.modules["ssl"] = sys.modules["_hashlib"] = None  # type: ignore[assignment]
-        from agent.server import serve
+        from agent.frontend.http_server import serve
 
         serve()
     elif command == "helper" and not rest:
@@ -36,11 +36,11 @@ def main(arguments: List[str]) -> int:
 
         serve_helper()
     elif command == "accounts" and not rest:
-        from agent.helper import policy
+        from agent.helper.accounts import policy
 
         print(json.dumps(policy.report()))
     elif command == "git" and not rest:
-        from agent.gitjob import main as run_git
+        from agent.git.job import main as run_git
 
         return run_git()
     elif command == "dial" and len(rest) <= 1:
@@ -57,9 +57,9 @@ def main(arguments: List[str]) -> int:
 
 def _version() -> Dict[str, object]:
     """Return what this file is; `formats` are those of its stores, so that nobody starts it on newer ones."""
-    from agent import store
-    from agent.context import read_build
-    from agent.helper import ledger
+    from agent.frontend import store
+    from agent.frontend.context import read_build
+    from agent.helper.ledger import ledger
 
     formats = {"state": store.LAYOUT.version, "helper": ledger.LAYOUT.version}
     return {

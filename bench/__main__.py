@@ -10,7 +10,7 @@ import time
 from bench import p1, p2, p3, p4, p5, p6, p7, p8, p9, p11, p12
 from bench.row import COLUMNS, Row
 from bench.site import Site, site
-from codesmith import output
+from codesmith.cli import output
 from codesmith.errors import Cancelled, CodeSmithError
 
 NAMES = ("P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "P11", "P12")

@@ -9,8 +9,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from codesmith.remote.bootstrap import layout
-from codesmith.remote.pack import Payload
+from codesmith.bootstrap import layout
+from codesmith.bootstrap.pack import Payload
 
 
 def write(folder: Path, agent_file: Path) -> int:

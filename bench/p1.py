@@ -13,9 +13,9 @@ from pathlib import Path
 from bench.clock import in_turns, until
 from bench.row import Row, ratio
 from bench.site import Site
+from codesmith.bootstrap.layout import SOCKET
 from codesmith.errors import CodeSmithError
 from codesmith.lab import LabNode
-from codesmith.remote.bootstrap.layout import SOCKET
 
 NEAR_ROUNDS, FAR_ROUNDS = 1000, 40
 RTT_MS = 50

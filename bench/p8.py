@@ -7,9 +7,9 @@ from pathlib import Path
 from bench.clock import until
 from bench.row import Row, limit
 from bench.site import FLEET, Site, each
+from codesmith.bootstrap.layout import AGENT_SERVICE, HELPER_SERVICE
 from codesmith.errors import CodeSmithError
 from codesmith.lab import LabNode
-from codesmith.remote.bootstrap.layout import AGENT_SERVICE, HELPER_SERVICE
 
 NODES = len(FLEET)
 CALLS, CALLS_BEFORE = 10_000, 1_000

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from bench.row import Row, limit
 from bench.site import Site
+from codesmith.bootstrap.layout import AGENT_SERVICE
 from codesmith.lab import LabNode
-from codesmith.remote.bootstrap.layout import AGENT_SERVICE
 
 IDLE_S = 32.0
 MOST_PERCENT = 0.2

@@ -23,11 +23,11 @@ def connect(name: str = "", file: str = "", *, url: str = "", token_file: str | 
     nodes.yaml: it calls the port that a forwarder has open.
     """
     from codesmith import paths
-    from codesmith.registry import Registry
+    from codesmith.nodes.registry import Registry
     from codesmith.sdk.client import Client
 
     if url:
-        from codesmith.port import Port
+        from codesmith.http.port import Port
 
         return Client(Port.parse(url, token_file))
     return Client(Registry.load(paths.nodes_file(file)).one(name))

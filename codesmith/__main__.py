@@ -1,5 +1,5 @@
 """`python -m codesmith` is the `codesmith` program."""
 
-from codesmith.program import main
+from codesmith.cli.program import main
 
 main()

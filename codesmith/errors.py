@@ -74,7 +74,7 @@ class AuthenticationFailed(CodeSmithError):
 
 
 class AboutSecret(AuthenticationFailed):
-    """A login and something that only a person knows; `secret` names it as plain data (codesmith.secret.Wanted)."""
+    """A login and something that only a person knows; `secret` names it as plain data (codesmith.secrets.Wanted)."""
 
     def __init__(self, problem: str, *, hint: str = "", secret: Mapping[str, str] | None = None) -> None:
         self.secret = dict(secret or {})

@@ -12,11 +12,13 @@ import stat
 from contextlib import suppress
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set
 
-from agent import uids
-from agent.claims import is_name, is_sealed, is_uid
-from agent.helper import accounts, handover, trees, uid_mark
-from agent.helper.ledger import Ledger, UserRecord, WorkspaceRecord
-from agent.names import HOMES, LOGIN_PREFIX, STAGING, WORKSPACES, home_of, login_of, path_of
+from agent.helper.accounts import accounts
+from agent.helper.ledger import uid_mark
+from agent.helper.ledger.ledger import Ledger, UserRecord, WorkspaceRecord
+from agent.helper.trees import handover, trees
+from agent.shared import uids
+from agent.shared.names import HOMES, LOGIN_PREFIX, STAGING, WORKSPACES, home_of, login_of, path_of
+from agent.shared.ownership import is_name, is_sealed, is_uid
 
 FINDINGS_MAX = 200
 KEYS = ".ssh/authorized_keys"

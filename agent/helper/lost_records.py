@@ -12,12 +12,13 @@ import stat
 import uuid
 from typing import List, Optional
 
-from agent.claims import is_name, is_sealed, is_uid
-from agent.clock import now
-from agent.errors import NotManaged
-from agent.helper import accounts, handover, trees
-from agent.helper.ledger import Ledger, UserRecord, WorkspaceRecord
-from agent.names import HOMES, LOGIN_PREFIX, WORKSPACES, home_of, login_of
+from agent.helper.accounts import accounts
+from agent.helper.ledger.ledger import Ledger, UserRecord, WorkspaceRecord
+from agent.helper.trees import handover, trees
+from agent.shared.clock import now
+from agent.shared.errors import NotManaged
+from agent.shared.names import HOMES, LOGIN_PREFIX, WORKSPACES, home_of, login_of
+from agent.shared.ownership import is_name, is_sealed, is_uid
 
 
 def restore_user(ledger: Ledger, name: str) -> Optional[UserRecord]:

@@ -13,12 +13,23 @@ import sys
 from contextlib import nullcontext
 from typing import Any, ContextManager, Dict, List, NamedTuple, Optional
 
-from agent import giterrors, gitwords
-from agent.errors import CommandFailed, Disabled, InUse, InvalidParams, LimitReached, NotFound, NotManaged, Unsupported
-from agent.gitjob import MARK, temporary_name
-from agent.helper import accounts, jobs, obstacles, proxies, running, sandboxes, trees
-from agent.helper.ledger import Ledger
-from agent.names import WORKSPACES, login_of, parse_name, path_of
+from agent.git import errors, grammar
+from agent.git.job import MARK, temporary_name
+from agent.helper.accounts import accounts
+from agent.helper.ledger.ledger import Ledger
+from agent.helper.runtime import jobs, proxies, sandboxes, slots
+from agent.helper.trees import mounts, trees
+from agent.shared.errors import (
+    CommandFailed,
+    Disabled,
+    InUse,
+    InvalidParams,
+    LimitReached,
+    NotFound,
+    NotManaged,
+    Unsupported,
+)
+from agent.shared.names import WORKSPACES, login_of, parse_name, path_of
 
 TIMEOUT_MAX_S = 3600.0
 INIT_TIMEOUT_S = 60.0
@@ -38,8 +49,8 @@ class Place(NamedTuple):
 def init(caller: socket.socket, ledger: Ledger, workspace: Any, name: Any, branch: Any, token: Any) -> Dict[str, Any]:
     """Make an empty repository code/NAME."""
     place, name = find(ledger, workspace), parse_name(name)
-    request = {"action": "init", "name": name, "branch": gitwords.parse_branch(branch, "default_branch")}
-    return _make(place, request, gitwords.parse_token(token), INIT_TIMEOUT_S, caller)
+    request = {"action": "init", "name": name, "branch": grammar.parse_branch(branch, "default_branch")}
+    return _make(place, request, grammar.parse_token(token), INIT_TIMEOUT_S, caller)
 
 
 def clone(
@@ -47,7 +58,7 @@ def clone(
     known_hosts: Any, token: Any, timeout_s: Any, descriptor: Optional[int],
 ) -> Dict[str, Any]:  # fmt: skip
     """Clone into code/NAME; it appears whole or not at all. `descriptor` leads to the ssh agent that is lent to it."""
-    place, name, url = find(ledger, workspace), parse_name(name), gitwords.parse_url(url)
+    place, name, url = find(ledger, workspace), parse_name(name), grammar.parse_url(url)
     if not isinstance(timeout_s, float) or not 0 < timeout_s <= TIMEOUT_MAX_S:
         raise InvalidParams.of("timeout_s", f"must be between 0 and {TIMEOUT_MAX_S:.0f}")
     is_https = url.startswith("https:")
@@ -55,23 +66,23 @@ def clone(
         "action": "clone",
         "name": name,
         "url": url,
-        "host": gitwords.host_of(url) if is_https else "",
-        "ref": None if ref is None else gitwords.parse_ref(ref),
-        "depth": gitwords.parse_depth(depth),
-        "credential": gitwords.parse_credential(credential, url),
-        "known_hosts": gitwords.parse_known_hosts(known_hosts),
+        "host": grammar.host_of(url) if is_https else "",
+        "ref": None if ref is None else grammar.parse_ref(ref),
+        "depth": grammar.parse_depth(depth),
+        "credential": grammar.parse_credential(credential, url),
+        "known_hosts": grammar.parse_known_hosts(known_hosts),
     }
     if ("agent" in request["credential"]) != (descriptor is not None):
         raise InvalidParams.of("credential", "names an agent that is not lent, or none that is")
     programs = ["git"] if is_https else ["git", "ssh"]
-    token = gitwords.parse_token(token)
+    token = grammar.parse_token(token)
     with _apart(place):
         return _make(bounded(with_network(place)), request, token, timeout_s, caller, programs, descriptor)
 
 
 def read(caller: socket.socket, ledger: Ledger, workspace: Any, names: Any) -> Dict[str, Any]:
     """Return branch and commit of each repository, as git tells the workspace's login."""
-    place, names = find(ledger, workspace), gitwords.parse_names(names)
+    place, names = find(ledger, workspace), grammar.parse_names(names)
     found = _ask(place, {"action": "read", "names": names, "programs": ["git"]}, None, READ_TIMEOUT_S, caller)
     repos = found.get("repos")
     if not isinstance(repos, dict):
@@ -84,7 +95,7 @@ def settle(ledger: Ledger, workspace: Any, name: Any, token: Any) -> bool:
 
     Holds the ledger alone.
     """
-    workspace, name, token = parse_name(workspace, "workspace"), parse_name(name), gitwords.parse_token(token)
+    workspace, name, token = parse_name(workspace, "workspace"), parse_name(name), grammar.parse_token(token)
     jobs.stop(jobs.unit_of(workspace, token))
     record = ledger.workspace(workspace)
     if record is not None and record.state == "moving":
@@ -104,7 +115,7 @@ def remove(ledger: Ledger, workspace: Any, name: Any) -> None:
     owner = ledger.user(record.user) if record else None
     if record is None or owner is None or record.state != "active":
         raise NotFound(f"no workspace {workspace!r} on this node")
-    obstacles.refuse_mounts(f"{path_of(workspace)}/code/{name}")
+    mounts.refuse_mounts(f"{path_of(workspace)}/code/{name}")
     trees.remove_inside(WORKSPACES, workspace, owner.uid, ("code",), name)
 
 
@@ -139,7 +150,7 @@ def bounded(place: Place) -> Place:
 def _apart(place: Place) -> ContextManager[None]:
     """Keep a clone and commands without network apart: one login, so they could make it do their bidding."""
     is_cut_off = place.sandbox is not None and place.sandbox.network == "none"
-    return running.hold_network(place.uid, alone=True) if is_cut_off else nullcontext()
+    return slots.hold_network(place.uid, alone=True) if is_cut_off else nullcontext()
 
 
 def _make(
@@ -198,10 +209,10 @@ def _checked(found: Any) -> Dict[str, Any]:
     found = found if isinstance(found, dict) else {}
     branch, commit = found.get("branch"), found.get("commit")
     try:
-        branch = None if branch is None else gitwords.parse_ref(branch)
+        branch = None if branch is None else grammar.parse_ref(branch)
     except InvalidParams:
         branch = None
-    is_commit = isinstance(commit, str) and re.fullmatch(gitwords.COMMIT, commit)
+    is_commit = isinstance(commit, str) and re.fullmatch(grammar.COMMIT, commit)
     told = found.get("left_out")
     left_out = [word for word in LEFT_OUT if isinstance(told, list) and word in told]
     return {"branch": branch, "commit": commit if is_commit else None, "left_out": left_out}
@@ -210,11 +221,11 @@ def _checked(found: Any) -> Dict[str, Any]:
 def _failed(command: str, found: Dict[str, Any], request: Dict[str, Any]) -> CommandFailed:
     """Return the error with the line that decided, and what helps; without secrets."""
     code, credential = found.get("exit_code"), request.get("credential", {})
-    stderr = giterrors.whole_lines(str(found.get("stderr", "")))
-    stderr = giterrors.redact(stderr, credential, proxies.secrets())[-giterrors.STDERR_MAX :]
+    stderr = errors.whole_lines(str(found.get("stderr", "")))
+    stderr = errors.redact(stderr, credential, proxies.secrets())[-giterrors.STDERR_MAX :]
     return CommandFailed(
-        f"{command} failed: {giterrors.deciding(stderr)}",
-        hint=giterrors.hint_for(stderr, request.get("url", ""), credential) if "url" in request else "",
+        f"{command} failed: {errors.deciding(stderr)}",
+        hint=errors.hint_for(stderr, request.get("url", ""), credential) if "url" in request else "",
         command=command,
         exit_code=code if isinstance(code, int) else None,
         stderr=stderr.strip(),

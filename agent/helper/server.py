@@ -15,13 +15,15 @@ import traceback
 import uuid
 from typing import Any, Dict, Optional
 
-from agent import frame
-from agent.errors import AgentError
-from agent.helper import jobs, trash, users, verbs
-from agent.helper.ledger import Ledger
-from agent.names import AGENT_LOGIN
-from agent.rate import Rate
-from agent.server_socket import peer_uid, systemd_socket
+from agent.frontend.rate import Rate
+from agent.helper import users, verbs
+from agent.helper.ledger.ledger import Ledger
+from agent.helper.runtime import jobs
+from agent.helper.trees import trash
+from agent.shared import framing
+from agent.shared.errors import AgentError
+from agent.shared.names import AGENT_LOGIN
+from agent.shared.sockets import peer_uid, systemd_socket
 
 IDLE_S = 5.0
 CHILDREN_MAX = 128
@@ -38,10 +40,10 @@ class Handler(socketserver.BaseRequestHandler):
         signal.alarm(REQUEST_TIMEOUT_S)  # ends this process: a byte now and then does not prolong it
         verb = ""
         try:
-            message, descriptor = frame.receive_with_descriptor(connection, frame.REQUEST_MAX)
+            message, descriptor = framing.receive_with_descriptor(connection, framing.REQUEST_MAX)
             signal.alarm(0)
             verb = str(message.get("verb"))
-            frame.send(connection, _answer(message, connection, descriptor))
+            framing.send(connection, _answer(message, connection, descriptor))
         except OSError:
             pass  # the front end went away: its journal takes the change up again
         signal.alarm(0)

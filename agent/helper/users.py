@@ -9,30 +9,18 @@ import sqlite3
 import sys
 from typing import Any, Dict, List
 
-from agent import sshd, sshkeys, uids
-from agent.clock import now
-from agent.errors import AgentError, CommandFailed, Disabled, InUse, InvalidParams, NotFound, NotManaged
-from agent.helper import (
-    accounts,
-    closing,
-    databases,
-    homes,
-    lost_records,
-    obstacles,
-    policy,
-    processes,
-    schedules,
-    seals,
-    sweep,
-    trash,
-    trees,
-    uid_mark,
-)
-from agent.helper.ledger import Ledger, UserRecord
-from agent.helper.lock import exclusive_ledger, read_ledger
-from agent.helper.refusals import half_done
-from agent.helper.waiting import open_lock
-from agent.names import HOMES, home_of, login_of, parse_name
+from agent.helper import lost_records, suspension
+from agent.helper.accounts import accounts, databases, homes, leftovers, policy, processes, schedules
+from agent.helper.ledger import uid_mark
+from agent.helper.ledger.ledger import Ledger, UserRecord
+from agent.helper.ledger.lock import exclusive_ledger, read_ledger
+from agent.helper.ledger.refusals import half_done
+from agent.helper.trees import directory_seal, mounts, trash, trees
+from agent.shared import sshd, sshkeys, uids
+from agent.shared.clock import now
+from agent.shared.errors import AgentError, CommandFailed, Disabled, InUse, InvalidParams, NotFound, NotManaged
+from agent.shared.file_lock import open_lock
+from agent.shared.names import HOMES, home_of, login_of, parse_name
 
 SWEEP_LOCK = "/var/lib/codesmith-helper/sweep.lock"
 
@@ -55,7 +43,7 @@ def set_keys(caller: socket.socket, name: Any, ssh_keys: Any) -> Dict[str, Any]:
     """Write the keys of a user, as the user."""
     name, keys = parse_name(name), parse_keys(ssh_keys)
     with exclusive_ledger() as ledger:
-        closing.set_keys(ledger, _our_user(ledger, name), keys)
+        suspension.set_keys(ledger, _our_user(ledger, name), keys)
     return {}
 
 
@@ -63,7 +51,7 @@ def disable_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
     """Close a user out: logins, schedules, processes and jobs; it stays so until it is enabled."""
     name = parse_name(name)
     with exclusive_ledger(makes_room=True) as ledger:
-        closing.disable(ledger, _our_user(ledger, name))
+        suspension.disable(ledger, _our_user(ledger, name))
     return {}
 
 
@@ -71,7 +59,7 @@ def enable_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
     """Let a disabled user in again, as it was."""
     name = parse_name(name)
     with exclusive_ledger() as ledger:
-        closing.enable(ledger, _our_user(ledger, name))
+        suspension.enable(ledger, _our_user(ledger, name))
     return {}
 
 
@@ -155,9 +143,9 @@ def check_removable(ledger: Ledger, name: str) -> None:
     if record is not None:
         accounts.check_ours(name, record.uid)
         accounts.check_sole(name, record.uid)
-        obstacles.refuse(HOMES, login_of(name))
+        mounts.refuse(HOMES, login_of(name))
         if trees.exists(HOMES, login_of(name)):
-            seals.check_ours(HOMES, login_of(name), record.uid)
+            directory_seal.check_ours(HOMES, login_of(name), record.uid)
 
 
 def remove_account(ledger: Ledger, name: str) -> List[str]:
@@ -169,11 +157,11 @@ def remove_account(ledger: Ledger, name: str) -> List[str]:
     if record is None:
         return []
     if accounts.check_ours(name, record.uid) is not None and trees.exists(HOMES, login_of(name)):
-        seals.seal(HOMES, login_of(name), record.uid)  # nobody logs in any more while it is being removed
+        directory_seal.seal(HOMES, login_of(name), record.uid)  # nobody logs in any more while it is being removed
     ledger.mark_user(name, "leaving")
     schedules.remove(name, record.uid)
-    closing.end_all(ledger, record)
-    left, is_late = sweep.sweep(record.uid, sweep.LIMIT_S)
+    suspension.end_all(ledger, record)
+    left, is_late = leftovers.sweep(record.uid, leftovers.LIMIT_S)
     if is_late:
         ledger.keep_sweeping(record.uid)
     left = [*schedules.remove(name, record.uid), *left]
@@ -191,7 +179,7 @@ def sweep_on() -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         with read_ledger() as ledger:
             while uids := ledger.sweeps():
-                for problem in sweep.sweep(uids[0], sweep.LATER_S)[0]:
+                for problem in leftovers.sweep(uids[0], leftovers.LATER_S)[0]:
                     print(f"left by uid {uids[0]}: {problem}", file=sys.stderr, flush=True)
                 ledger.end_sweep(uids[0])
     except BlockingIOError:

@@ -8,12 +8,14 @@ import socket
 import sqlite3
 from typing import Any, Callable, Dict, FrozenSet, NamedTuple, Optional
 
-from agent import needs
-from agent.errors import InvalidParams, NotFound, NotManaged
-from agent.helper import handover, inspection, jobs, repos, sandboxes, trash, users, workspaces
-from agent.helper.lock import exclusive_ledger, read_ledger
-from agent.helper.refusals import half_done, told
-from agent.names import parse_name, path_of
+from agent.helper import inspection, repos, users, workspaces
+from agent.helper.ledger.lock import exclusive_ledger, read_ledger
+from agent.helper.ledger.refusals import half_done, told
+from agent.helper.runtime import jobs, sandboxes
+from agent.helper.trees import handover, trash
+from agent.shared import needs
+from agent.shared.errors import InvalidParams, NotFound, NotManaged
+from agent.shared.names import parse_name, path_of
 
 PROBE_S = 20.0
 

@@ -9,28 +9,16 @@ import uuid
 from contextlib import contextmanager, nullcontext
 from typing import Any, Dict, FrozenSet, Iterator, List, Optional, Tuple
 
-from agent.clock import now
-from agent.errors import AgentError, Disabled, InUse, InvalidParams, NotFound, NotManaged
-from agent.helper import (
-    accounts,
-    closing,
-    databases,
-    handover,
-    jobs,
-    lost_records,
-    obstacles,
-    output,
-    processes,
-    running,
-    sandboxes,
-    trash,
-    trees,
-    users,
-)
-from agent.helper.ledger import Ledger, UserRecord, WorkspaceRecord
-from agent.helper.lock import exclusive_ledger
-from agent.helper.refusals import half_done
-from agent.names import STAGING, WORKSPACES, login_of, parse_name, path_of
+from agent.helper import lost_records, suspension, users
+from agent.helper.accounts import accounts, databases, processes
+from agent.helper.ledger.ledger import Ledger, UserRecord, WorkspaceRecord
+from agent.helper.ledger.lock import exclusive_ledger
+from agent.helper.ledger.refusals import half_done
+from agent.helper.runtime import jobs, output, sandboxes, slots
+from agent.helper.trees import handover, mounts, trash, trees
+from agent.shared.clock import now
+from agent.shared.errors import AgentError, Disabled, InUse, InvalidParams, NotFound, NotManaged
+from agent.shared.names import STAGING, WORKSPACES, login_of, parse_name, path_of
 
 FOLDERS = ("code", "config", "data", "logs", "tmp")
 AGENTS_MD = """\
@@ -87,7 +75,7 @@ def assign_workspace(caller: socket.socket, name: Any, user: Any) -> Dict[str, A
             _hand_over(record, change)
             with exclusive_ledger(makes_room=True) as ledger:
                 if ledger.before_disabled(user) is not None:  # since it began
-                    closing.seal_workspace(ledger, user, change.uid, (STAGING, trees.taken(name)), name)
+                    suspension.seal_workspace(ledger, user, change.uid, (STAGING, trees.taken(name)), name)
                 handover.put_back(WORKSPACES, name)
                 ledger.end_assignment(name, user)
         return _describe(record, change.uid)
@@ -101,7 +89,7 @@ def _begin_assignment(ledger: Ledger, name: str, user: str) -> Tuple[WorkspaceRe
     if record.state not in ("active", "moving"):
         raise InUse(f"workspace {name!r} is being made or deleted", hint="try again")
     for place in handover.places_of(name):
-        obstacles.refuse(*place)
+        mounts.refuse(*place)
     is_begun = record.state == "moving" and ledger.assignment(name) == user
     uid, old_uids = _uid_of_heir(ledger, user, or_disabled=is_begun), _uids_of_owners(ledger, record)
     if record.state == "active":
@@ -131,7 +119,7 @@ def remove_workspace(caller: socket.socket, name: Any, remove_user: Any) -> Dict
             _check_directory(name, _owners(ledger, record))
         is_last = remove_user and _is_owned_by_name(ledger, record)
         for place in handover.places_of(name):
-            obstacles.refuse(*place)
+            mounts.refuse(*place)
         if is_last:
             users.check_removable(ledger, record.user)
             databases.check_lock()
@@ -161,7 +149,7 @@ def run_job(
     with fit_for_jobs(workspace) as owner:
         sandbox = _sandbox_of(workspace)
         is_cut_off = sandbox is not None and sandbox.network == "none"
-        with running.hold_network(owner.uid, alone=False) if is_cut_off else nullcontext():
+        with slots.hold_network(owner.uid, alone=False) if is_cut_off else nullcontext():
             return jobs.run_job(
                 workspace, owner.name, argv=argv, cwd=cwd, env=env, stdin=given, encoding=encoding,
                 timeout_s=sandboxes.runtime_s(sandbox, timeout_s), caller=caller, sandbox=sandbox,
@@ -170,9 +158,9 @@ def run_job(
 
 @contextmanager
 def fit_for_jobs(workspace: str) -> Iterator[UserRecord]:
-    """Hold a workspace's user as one with a job under way, from before the second look on: see running.py."""
+    """Hold a workspace's user as one with a job under way, from before the second look on: see slots.py."""
     owner = _owner_of(workspace)
-    with running.take_place(), running.hold(owner.uid):
+    with slots.take_place(), slots.hold(owner.uid):
         if _owner_of(workspace) != owner:
             raise InUse(f"workspace {workspace!r} is changing hands", hint="try again")
         yield owner
@@ -283,7 +271,7 @@ def _hand_over(record: WorkspaceRecord, change: handover.Change) -> None:
     handover.take(WORKSPACES, record.name)
     jobs.stop_all(record.name)
     for uid in change.old_uids - {change.uid}:
-        closing.stop_units(uid)
+        suspension.stop_units(uid)
         processes.end_present(uid)
     entries = [one for one in _workspace_entries(record, change.uid) if one.path not in FOLDERS]
     handover.change_owner(record.name, change, entries)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Tuple
 
-from agent.method import Method
+from agent.contract.method import Method
 from agent.methods import audit, node, repo, rpc, sandbox, user, workspace
 
 METHODS: Tuple[Method, ...] = (

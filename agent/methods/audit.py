@@ -6,11 +6,11 @@ import re
 from datetime import datetime
 from typing import Annotated, Any, Dict, Iterator, List, Optional
 
-from agent import audit
-from agent.context import Context
-from agent.errors import InvalidParams
-from agent.method import Given, method
-from agent.types import AuditRecord, Keywords, Name
+from agent.contract.method import Given, method
+from agent.contract.types import AuditRecord, Keywords, Name
+from agent.frontend import audit
+from agent.frontend.context import Context
+from agent.shared.errors import InvalidParams
 
 LIMIT, LIMIT_MAX = 100, 1000
 EXAMPLE = {

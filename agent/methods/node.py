@@ -10,15 +10,17 @@ import shutil
 import stat
 from typing import Any, Callable, Dict, List, Tuple
 
-from agent import API_VERSION, __version__, acls, claims, comparison, fitness, uids
-from agent.audit import TARGETS
-from agent.clock import now
-from agent.context import NODE_FILE, Context
-from agent.errors import AgentError, ReadOnly, Unsupported
-from agent.method import method
+from agent import API_VERSION, __version__
+from agent.contract.method import method
+from agent.contract.types import HealthCheck, NodeHealth, NodeInfo, NodeVersion, Os
+from agent.frontend import comparison, fitness
+from agent.frontend.audit import TARGETS
+from agent.frontend.context import NODE_FILE, Context
 from agent.methods import user
-from agent.names import BASE, CLIENTS_GROUP, HELPER_SOCKET, HOMES, STAGING, TRASH, WORKSPACES
-from agent.types import HealthCheck, NodeHealth, NodeInfo, NodeVersion, Os
+from agent.shared import acls, ownership, uids
+from agent.shared.clock import now
+from agent.shared.errors import AgentError, ReadOnly, Unsupported
+from agent.shared.names import BASE, CLIENTS_GROUP, HELPER_SOCKET, HOMES, STAGING, TRASH, WORKSPACES
 
 FREE_BYTES_MIN = 256 << 20
 NAMED_MAX, DIFFERENCES_MAX = 10, 40
@@ -164,7 +166,7 @@ def _check_accounts(context: Context) -> Tuple[str, str]:
         return "ok", "not looked at: the store is damaged"
     _must_read("/etc/passwd")
     documents = list(context.store.list_users())
-    ours = {document["login"] for document in claims.shown_users(documents)}
+    ours = {document["login"] for document in ownership.shown_users(documents)}
     there = {account.pw_name for account in pwd.getpwall()}
     strange = [document["login"] for document in documents if document["login"] not in ours]
     gone = [document["login"] for document in documents if document["login"] not in there]
@@ -273,7 +275,7 @@ def _check_policy(context: Context) -> Tuple[str, str]:
 
 
 def _check_uids(context: Context) -> Tuple[str, str]:
-    documents = [] if context.store.damage else claims.shown_users(list(context.store.list_users()))
+    documents = [] if context.store.damage else ownership.shown_users(list(context.store.list_users()))
     try:
         span = uids.for_new_users()
     except Unsupported as error:

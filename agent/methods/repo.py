@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Dict, List, Optional, Tuple
 
-from agent import gitwords, making
-from agent.context import Context
-from agent.errors import AlreadyExists, Disabled, NotFound, NotManaged
-from agent.making import CREDENTIAL, DEPTH, KNOWN_HOSTS, REF, TIMEOUT, URL
-from agent.method import BY_HELPER, Given, Refusal, method
+from agent.contract.method import BY_HELPER, Given, Refusal, method
+from agent.contract.types import Keywords, Name, Repo, RepoDeleted, RequestId
+from agent.frontend import repo_creation
+from agent.frontend.context import Context
+from agent.frontend.repo_creation import CREDENTIAL, DEPTH, KNOWN_HOSTS, REF, TIMEOUT, URL
+from agent.git import grammar
 from agent.methods import workspace as workspaces
-from agent.types import Keywords, Name, Repo, RepoDeleted, RequestId
+from agent.shared.errors import AlreadyExists, Disabled, NotFound, NotManaged
 
 READ_REPLY_S = 120.0
 BRANCH = "main"
@@ -60,7 +61,7 @@ def _refused_names(**params: str) -> Tuple[Refusal, ...]:
     )
 
 
-Branch = Annotated[str, Keywords({"minLength": 1, "maxLength": gitwords.REF_MAX, "description": "A branch."})]
+Branch = Annotated[str, Keywords({"minLength": 1, "maxLength": grammar.REF_MAX, "description": "A branch."})]
 
 
 def _settle_init(
@@ -71,7 +72,7 @@ def _settle_init(
     default_branch: Optional[str] = None,
     request_id: Optional[RequestId] = None,
 ) -> Repo:
-    return making.settle(context, workspace, name or workspace, request_id)
+    return repo_creation.settle(context, workspace, name or workspace, request_id)
 
 
 def _settle_clone(
@@ -83,12 +84,12 @@ def _settle_clone(
     request_id: Optional[RequestId] = None,
     **_: Any,
 ) -> Repo:
-    return making.settle(context, workspace, name or gitwords.name_of(url), request_id)
+    return repo_creation.settle(context, workspace, name or grammar.name_of(url), request_id)
 
 
 @method(
     "repo.init",
-    errors=making.ERRORS,
+    errors=repo_creation.ERRORS,
     mutates=True,
     settle=_settle_init,
     example={"params": {"workspace": "demo"}, "result": {**EXAMPLE, "name": "demo", "url": None, "commit": None,
@@ -108,14 +109,16 @@ def init(
 
     `name` is by default the workspace's, `default_branch` main.
     """
-    branch = gitwords.parse_branch(default_branch or BRANCH, "default_branch")
-    order = making.Order("repo.init", name or workspace, None, {"branch": branch}, READ_REPLY_S, request_id=request_id)
+    branch = grammar.parse_branch(default_branch or BRANCH, "default_branch")
+    order = repo_creation.Order(
+        "repo.init", name or workspace, None, {"branch": branch}, READ_REPLY_S, request_id=request_id
+    )
     return _make(context, workspace, order)
 
 
 @method(
     "repo.clone",
-    errors=making.ERRORS,
+    errors=repo_creation.ERRORS,
     mutates=True,
     settle=_settle_clone,
     secrets=("credential",),
@@ -143,7 +146,7 @@ def clone(
     A clone that is cut off is removed. It has the limits of the workspace's sandbox, and the network in any case, by
     the node's proxies. A commit is checked out without a branch.
     """
-    with making.ordered_clone(
+    with repo_creation.ordered_clone(
         context, url=url, name=name, ref=ref, depth=depth, credential=credential, known_hosts=known_hosts,
         timeout_s=timeout_s,
     ) as order:  # fmt: skip
@@ -164,7 +167,7 @@ def get(context: Context, *, workspace: Name, name: Name) -> Repo:
     """
     workspaces.find(context, workspace)
     document = find(context, workspace, name)
-    return making.read(context, workspace, [document])[0]
+    return repo_creation.read(context, workspace, [document])[0]
 
 
 @method(
@@ -177,7 +180,7 @@ def get(context: Context, *, workspace: Name, name: Name) -> Repo:
 def list_(context: Context, *, workspace: Name) -> List[Repo]:
     """Return the repositories of a workspace that CodeSmith made, by name; not what the user made."""
     workspaces.find(context, workspace)
-    return making.read(context, workspace, context.store.list_repos(workspace))
+    return repo_creation.read(context, workspace, context.store.list_repos(workspace))
 
 
 @method(
@@ -209,6 +212,6 @@ def find(context: Context, workspace: str, name: str) -> Dict[str, Any]:
     return document
 
 
-def _make(context: Context, workspace: str, order: making.Order) -> Repo:
+def _make(context: Context, workspace: str, order: repo_creation.Order) -> Repo:
     workspaces.find_ready(context, workspace)
-    return making.make(context, workspace, order)
+    return repo_creation.make(context, workspace, order)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Dict
 
-from agent.context import Context
-from agent.method import method
+from agent.contract.method import method
+from agent.frontend.context import Context
 
 
 @method("rpc.discover", example={"params": {}, "result": {"openrpc": "1.3.2"}})

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterator, Optional
 
-from agent.clock import now
-from agent.context import Context
-from agent.errors import AlreadyExists, Disabled, NotFound, ReadOnly
-from agent.method import BY_HELPER, Given, Refusal, method
+from agent.contract.method import BY_HELPER, Given, Refusal, method
+from agent.contract.types import Limits, Name, Network, RequestId, Sandbox, SandboxDeleted
+from agent.frontend.context import Context
 from agent.methods import workspace as workspaces
-from agent.types import Limits, Name, Network, RequestId, Sandbox, SandboxDeleted
+from agent.shared.clock import now
+from agent.shared.errors import AlreadyExists, Disabled, NotFound, ReadOnly
 
 EXAMPLE = {
     "workspace": "demo",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Dict, Iterator, List, Optional
 
-from agent import claims, sshkeys, uids
-from agent.clock import now
-from agent.context import Context
-from agent.errors import AgentError, AlreadyExists, InUse, NotFound, NotManaged, ReadOnly, printable
-from agent.method import BY_HELPER, Given, Refusal, method
-from agent.names import login_of
-from agent.types import CreatedUser, Keywords, Labels, Name, RequestId, SshKeys, User, UserDeleted, UserDetails
+from agent.contract.method import BY_HELPER, Given, Refusal, method
+from agent.contract.types import CreatedUser, Keywords, Labels, Name, RequestId, SshKeys, User, UserDeleted, UserDetails
+from agent.frontend.context import Context
+from agent.shared import ownership, sshkeys, uids
+from agent.shared.clock import now
+from agent.shared.errors import AgentError, AlreadyExists, InUse, NotFound, NotManaged, ReadOnly, printable
+from agent.shared.names import login_of
 
 EXAMPLE = {
     "name": "ada",
@@ -74,7 +74,7 @@ def create(
 def get(context: Context, *, name: Name) -> UserDetails:
     """Return one user, and how its account differs from what CodeSmith made."""
     document = find(context, name)
-    if not claims.is_user(document):
+    if not ownership.is_user(document):
         raise NotFound(
             f"the Unix account {login_of(name)!r} is not the one that CodeSmith made", hint="inv node.health"
         )
@@ -93,7 +93,7 @@ def list_(
     ] = None,
 ) -> Iterator[User]:
     """Return all users that CodeSmith created, by name; or those that own a workspace with the given labels."""
-    found = map(show, claims.shown_users(context.store.list_users()))
+    found = map(show, ownership.shown_users(context.store.list_users()))
     if not labels:
         return found
     owners = {one["user"] for one in context.store.list_workspaces() if labels.items() <= one["labels"].items()}
@@ -184,7 +184,7 @@ def delete(context: Context, *, name: Name, request_id: Optional[RequestId] = No
     Refused with in_use while it owns workspaces. `leftovers` names what could not be removed.
     """
     document = context.store.get_user(name)
-    if document is None and not claims.is_user_left(name):
+    if document is None and not ownership.is_user_left(name):
         raise NotFound(f"no user {name!r} on this node", hint="inv user.list")
     if document is not None and document["workspaces"]:
         owned = ", ".join(document["workspaces"])
@@ -211,7 +211,7 @@ def remember(context: Context, name: str, account: Dict[str, Any], keys: List[st
 def find(context: Context, name: str) -> Dict[str, Any]:
     """Return the stored document of a user; NotFound when it is not one of ours."""
     document = context.store.get_user(name)
-    if document is None and claims.is_user_left(name):
+    if document is None and ownership.is_user_left(name):
         problem = f"the agent's store does not know user {name!r}, but {login_of(name)} is on the node"
         raise NotFound(problem, hint=f"inv node.health; inv user.delete {name} removes it")
     if document is None:

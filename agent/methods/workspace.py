@@ -6,25 +6,8 @@ import os
 import threading
 from typing import Annotated, Any, Dict, Iterator, List, Literal, Optional
 
-from agent import claims, making
-from agent.clock import now
-from agent.context import Context
-from agent.errors import (
-    AgentError,
-    AlreadyExists,
-    Disabled,
-    InUse,
-    LimitReached,
-    NotFound,
-    NotManaged,
-    ReadOnly,
-    printable,
-)
-from agent.method import BY_HELPER, Given, Refusal, method
-from agent.methods import founding
-from agent.methods import user as users
-from agent.names import home_of, path_of
-from agent.types import (
+from agent.contract.method import BY_HELPER, Given, Refusal, method
+from agent.contract.types import (
     CreatedWorkspace,
     Execution,
     Keywords,
@@ -36,6 +19,23 @@ from agent.types import (
     Workspace,
     WorkspaceDeleted,
 )
+from agent.frontend import repo_creation, workspace_creation
+from agent.frontend.context import Context
+from agent.methods import user as users
+from agent.shared import ownership
+from agent.shared.clock import now
+from agent.shared.errors import (
+    AgentError,
+    AlreadyExists,
+    Disabled,
+    InUse,
+    LimitReached,
+    NotFound,
+    NotManaged,
+    ReadOnly,
+    printable,
+)
+from agent.shared.names import home_of, path_of
 
 TIMEOUT_S = 60.0
 JOBS_MAX = 48
@@ -98,7 +98,7 @@ def _settle_create(
     request_id: Optional[RequestId] = None,
     **_: Any,
 ) -> CreatedWorkspace:
-    return _show_created(founding.settle(context, name, user, repo, request_id))
+    return _show_created(workspace_creation.settle(context, name, user, repo, request_id))
 
 
 @method(
@@ -140,7 +140,7 @@ def create(
     user: Optional[Name] = None,
     ssh_keys: Optional[SshKeys] = None,
     labels: Optional[Labels] = None,
-    repo: Annotated[Optional[Dict[str, Any]], making.REPO] = None,
+    repo: Annotated[Optional[Dict[str, Any]], repo_creation.REPO] = None,
     request_id: Optional[RequestId] = None,
 ) -> CreatedWorkspace:
     """Create a workspace: a 0700 directory with code, config, data, logs and tmp, owned by one login.
@@ -149,10 +149,10 @@ def create(
     `ssh_keys` are those of the dedicated user and cannot be given for an existing one. With `repo` it is pending until
     that is cloned; a clone that fails or is cut off takes the workspace with it, and a user that was made for it.
     """
-    wanted = founding.Wanted(name, user, ssh_keys, labels or {})
+    wanted = workspace_creation.Wanted(name, user, ssh_keys, labels or {})
     if repo is None:
-        return _show_created(founding.make(context, wanted))
-    return _show_created(founding.make_with_repo(context, wanted, repo, request_id))
+        return _show_created(workspace_creation.make(context, wanted))
+    return _show_created(workspace_creation.make_with_repo(context, wanted, repo, request_id))
 
 
 @method(
@@ -286,7 +286,7 @@ def assign(context: Context, *, name: Name, user: Name, request_id: Optional[Req
     are written anew. The previous owner stays a user, also a dedicated one. Until it is done the workspace is pending
     and cannot be entered, and other changes go on; cut off, it is completed at the next start or by the same call.
     """
-    founding.check_founded(find(context, name))
+    workspace_creation.check_founded(find(context, name))
     if users.find(context, user)["state"] != "active":
         raise Disabled.user(user)
     return _give(context, name, user)
@@ -309,7 +309,7 @@ def delete(
 ) -> WorkspaceDeleted:
     """Delete a workspace with all that is in it; its dedicated user goes too unless kept or in use."""
     document = context.store.get_workspace(name)
-    if document is None and not claims.is_workspace_left(name):
+    if document is None and not ownership.is_workspace_left(name):
         raise NotFound(f"no workspace {name!r} on this node", hint="inv workspace.list")
     owner = None if document is None else context.store.get_user(document["user"])
     # By name: a workspace that was assigned to another one's dedicated user does not take that user with it.
@@ -414,7 +414,7 @@ def exec_(
 def find(context: Context, name: str) -> Dict[str, Any]:
     """Return the stored document of a workspace; NotFound when it is not one of ours."""
     document = context.store.get_workspace(name)
-    if document is None and claims.is_workspace_left(name):
+    if document is None and ownership.is_workspace_left(name):
         problem = f"the agent's store does not know workspace {name!r}, but {path_of(name)} is on the node"
         raise NotFound(problem, hint=f"inv node.health; inv workspace.delete {name} removes it")
     if document is None:
@@ -425,7 +425,7 @@ def find(context: Context, name: str) -> Dict[str, Any]:
 def find_ours(context: Context, name: str) -> Dict[str, Any]:
     """Return the stored document of a workspace that is ours by all that the front end can see; NotFound otherwise."""
     document = find(context, name)
-    if not claims.is_workspace(document):
+    if not ownership.is_workspace(document):
         problem = f"the directory {path_of(name)} is not the one that CodeSmith made"
         raise NotFound(problem, hint=f"on the node: ls -ld {path_of(name)}")
     return document
@@ -433,13 +433,13 @@ def find_ours(context: Context, name: str) -> Dict[str, Any]:
 
 def shown(context: Context, user: Optional[str] = None) -> Iterator[Dict[str, Any]]:
     """Yield the stored documents of all workspaces that are ours, or of one user's."""
-    return (document for document in context.store.list_workspaces(user) if claims.is_workspace(document))
+    return (document for document in context.store.list_workspaces(user) if ownership.is_workspace(document))
 
 
 def find_ready(context: Context, name: str) -> Dict[str, Any]:
     """Return the document of a workspace that can be entered: whole, and its owner active."""
     document = find(context, name)
-    founding.check_founded(document)
+    workspace_creation.check_founded(document)
     if document.get("state", "ready") != "ready":
         problem = f"the assignment of workspace {name!r} to another user is not finished"
         raise InUse(problem, hint=f"inv workspace.assign {name} USER")
@@ -463,7 +463,7 @@ def show(document: Dict[str, Any]) -> Workspace:
         "login": document["login"],
         "uid": document["uid"],
         "gid": document["gid"],
-        "mode": claims.mode_of(document["name"]),
+        "mode": ownership.mode_of(document["name"]),
         "state": document.get("state", "ready"),
         "labels": document["labels"],
         "repos": document["repos"],

@@ -16,7 +16,7 @@ from pathlib import Path
 from codesmith import __version__, paths
 from codesmith.doctor.finding import Finding, Reporter
 from codesmith.errors import CodeSmithError
-from codesmith.registry import Registry
+from codesmith.nodes.registry import Registry
 
 # The least of each that pyproject.toml asks for.
 LIBRARIES = {"fabric": (3, 2), "invoke": (2, 2), "paramiko": (3, 2)}

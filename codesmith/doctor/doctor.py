@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from codesmith import fanout
+from codesmith.cli.hints import completed
+from codesmith.cli.progress import Progress
 from codesmith.doctor.controller import ON_CONTROLLER, check_controller
 from codesmith.doctor.finding import Finding, Reporter
 from codesmith.doctor.node import check_node
 from codesmith.errors import CodeSmithError
-from codesmith.fleet import Choice, Chosen, choose, is_for_all, registry, watched
-from codesmith.hints import completed
-from codesmith.progress import Progress
-from codesmith.registry import Registry
+from codesmith.fleet import parallel
+from codesmith.fleet.report import Choice, Chosen, choose, is_for_all, registry, watched
+from codesmith.nodes.registry import Registry
 
 
 def examine(choice: Choice) -> list[dict[str, str]]:
@@ -37,7 +37,7 @@ def _nodes(chosen: Chosen) -> list[Finding]:
     return [finding for outcome in outcomes for finding in _findings(outcome)]
 
 
-def _findings(outcome: fanout.Outcome[list[Finding]]) -> list[Finding]:
+def _findings(outcome: parallel.Outcome[list[Finding]]) -> list[Finding]:
     """Return what was found; of a node at which a check met something unexpected, that."""
     say = Reporter(outcome.node.name)
     return [say.error("ssh.shell", outcome.error, "inv node.list")] if outcome.error else outcome.result or []

@@ -5,15 +5,15 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
+from codesmith.bootstrap import layout, uids
+from codesmith.bootstrap.facts import Facts
+from codesmith.bootstrap.plan import plan
+from codesmith.bootstrap.support import refuse_unsupported
+from codesmith.bootstrap.uids import plan_uids
 from codesmith.doctor.finding import Finding, Reporter
 from codesmith.doctor.look import Look
 from codesmith.errors import SecretNeeded, Unsupported
-from codesmith.remote.bootstrap import layout, uids
-from codesmith.remote.bootstrap.facts import Facts
-from codesmith.remote.bootstrap.plan import plan
-from codesmith.remote.bootstrap.support import refuse_unsupported
-from codesmith.remote.bootstrap.uids import plan_uids
-from codesmith.remote.sudo import without_password
+from codesmith.ssh.sudo import without_password
 
 # What the agent itself calls degraded.
 FREE_WARN = 256 * layout.MIB

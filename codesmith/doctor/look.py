@@ -9,14 +9,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from codesmith.bootstrap import layout, probe
+from codesmith.bootstrap.facts import Facts
 from codesmith.errors import AuthenticationFailed, LookFailed
-from codesmith.remote import sudo
-from codesmith.remote.bootstrap import layout, probe
-from codesmith.remote.bootstrap.facts import Facts
-from codesmith.remote.script import PATH, ScriptResult, name_of, run_script
+from codesmith.ssh import sudo
+from codesmith.ssh.script import PATH, ScriptResult, name_of, run_script
 
 if TYPE_CHECKING:
-    from codesmith.remote.carrier import Carrier
+    from codesmith.ssh.carrier import Carrier
 
 LOOK_TIMEOUT_S = 60.0
 AGENT_S = 10

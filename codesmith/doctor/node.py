@@ -14,9 +14,9 @@ from codesmith.errors import AuthenticationFailed, CodeSmithError, HostKeyChange
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from codesmith.registry import Node
-    from codesmith.remote.carrier import Carrier
-    from codesmith.remote.target import Target
+    from codesmith.nodes.registry import Node
+    from codesmith.ssh.carrier import Carrier
+    from codesmith.ssh.target import Target
 
 CONNECT_TIMEOUT_S = 10.0
 
@@ -27,7 +27,7 @@ def check_node(node: Node) -> list[Finding]:
 
 
 def _check(node: Node) -> Iterator[Finding]:
-    from codesmith.remote.target import resolve
+    from codesmith.ssh.target import resolve
 
     say = Reporter(node.name)
     yield _endpoint(say, node)
@@ -43,7 +43,7 @@ def _check(node: Node) -> Iterator[Finding]:
 
 
 def _beyond(say: Reporter, node: Node, target: Target) -> Iterator[Finding]:
-    from codesmith.remote.carriers import connect
+    from codesmith.ssh.carriers import connect
 
     try:
         connection = connect(target, timeout_s=CONNECT_TIMEOUT_S)
@@ -70,7 +70,7 @@ def _way(say: Reporter, target: Target, *, as_far_as: str = "") -> Iterator[Find
 
 
 def _carrier(say: Reporter, target: Target, carrier: str) -> Finding:
-    from codesmith.remote.carriers import recall
+    from codesmith.ssh.carriers import recall
 
     if target.carrier:
         return say.ok("ssh.carrier", f"{carrier}, as nodes.yaml says")
@@ -89,11 +89,11 @@ def _no_way(say: Reporter, target: Target, error: CodeSmithError) -> Iterator[Fi
 
 
 def _inside(say: Reporter, node: Node, connection: Carrier) -> Iterator[Finding]:
+    from codesmith.bootstrap.layout import wish_for
+    from codesmith.bootstrap.pack import pack
     from codesmith.doctor.judge import judge
     from codesmith.doctor.look import look
-    from codesmith.remote.bootstrap.layout import wish_for
-    from codesmith.remote.pack import pack
-    from codesmith.remote.target import target_of
+    from codesmith.ssh.target import target_of
     from codesmith.tunnel import identity
 
     try:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from codesmith import output
+from codesmith.cli import output
 from codesmith.errors import Cancelled, CodeSmithError
 from codesmith.lab import images, requirements, teardown
 from codesmith.lab.lab import Lab, check_name, find_nodes
 from codesmith.lab.node import LabNode
 from codesmith.lab.processes import rss_kib
-from codesmith.registry import Node, Registry
+from codesmith.nodes.registry import Node, Registry
 
 Row = dict[str, Any]
 

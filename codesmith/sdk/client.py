@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from codesmith.errors import Unreachable
-from codesmith.port import Port
+from codesmith.http.port import Port
 from codesmith.sdk.api import (
     AuditMethods,
     NodeMethods,
@@ -19,8 +19,8 @@ from codesmith.sdk.api import (
 from codesmith.sdk.transport import Transport
 
 if TYPE_CHECKING:
-    from codesmith.registry import Node
-    from codesmith.sdk.lending import LentAgent
+    from codesmith.nodes.registry import Node
+    from codesmith.sdk.agent_forwarding import LentAgent
 
 
 class Client:
@@ -48,7 +48,7 @@ class Client:
 
         `with client.lend_agent(url) as credential: client.repo.clone(workspace="demo", url=url, credential=credential)`
         """
-        from codesmith.sdk.lending import LentAgent
+        from codesmith.sdk.agent_forwarding import LentAgent
 
         return LentAgent(self._transport, url, agent)
 
@@ -69,10 +69,14 @@ class Client:
 
 
 def _by_socket(node: Node) -> Transport:
-    from codesmith.tunnel import endpoint
+    from codesmith.tunnel import local_endpoint
 
     return Transport(
-        node.name, endpoint.endpoint_path(node), lambda: endpoint.ensure(node), endpoint.check, endpoint.renew
+        node.name,
+        local_endpoint.endpoint_path(node),
+        lambda: local_endpoint.ensure(node),
+        local_endpoint.check,
+        local_endpoint.renew,
     )
 
 

@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
-from codesmith import paths, wiretap
+from codesmith import debug, paths
 from codesmith.errors import (
     THIS_COMMAND,
     AgentRefused,
@@ -24,8 +24,8 @@ from codesmith.errors import (
     Unsupported,
     by_kind,
 )
-from codesmith.port import Port
-from codesmith.wire import BadAnswer, Closed, Connection
+from codesmith.http.client import BadAnswer, Closed, Connection
+from codesmith.http.port import Port
 
 T = TypeVar("T")
 
@@ -266,5 +266,5 @@ def _shown(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def _trace(node: str, method: str, params: Mapping[str, Any], status: int, start: float) -> None:
     """Show the wire on stderr for CODESMITH_DEBUG=rpc, without what is nobody's business."""
-    if wiretap.is_shown("rpc"):
-        wiretap.show("rpc", f"{node} {method} {json.dumps(_shown(params))} -> HTTP {status}", start)
+    if debug.is_shown("rpc"):
+        debug.show("rpc", f"{node} {method} {json.dumps(_shown(params))} -> HTTP {status}", start)

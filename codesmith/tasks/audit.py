@@ -6,9 +6,9 @@ from __future__ import annotations
 from invoke.context import Context
 
 import codesmith
-from codesmith import output
+from codesmith.cli import output
+from codesmith.cli.task import task
 from codesmith.sdk.api import AuditRecord
-from codesmith.task import task
 
 COLUMNS = ("time", "method", "target", "peer_login", "outcome", "duration_s", "request_id")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from invoke.context import Context
 
-from codesmith.task import task
+from codesmith.cli.task import task
 
 
 @task(
@@ -14,6 +14,6 @@ from codesmith.task import task
 )
 def demo(c: Context, release: str = "bookworm") -> list[tuple[str, float]]:
     """Boot a node, prepare it, make a workspace, run a command in it, show all and throw it away."""
-    from codesmith import showcase
+    from codesmith.lab import demo
 
-    return showcase.run(release)
+    return demo.run(release)

@@ -7,8 +7,9 @@ from typing import Any
 
 from invoke.context import Context
 
-from codesmith import fleet, output
-from codesmith.task import task
+from codesmith.cli import output
+from codesmith.cli.task import task
+from codesmith.fleet import report
 
 Rows = list[dict[str, Any]]
 UP = ("name", "release", "state", "host", "ssh", "error")
@@ -23,8 +24,8 @@ def up(c: Context, node: list[str] | None = None, release: str = "", file: str =
     """Boot lab nodes; they live until `lab.down`. Nothing happens to those that are up."""
     from codesmith.lab import commands
 
-    nodes = commands.choose(fleet.registry(file), node or (), release)
-    return fleet.report(fleet.Chosen(nodes), commands.booter(nodes), UP, json=json)
+    nodes = commands.choose(report.registry(file), node or (), release)
+    return report.report(report.Chosen(nodes), commands.booter(nodes), UP, json=json)
 
 
 @task(help={**EVERY, "all": ALL, "yes": "Do not ask before --all (default: ask)."})
@@ -39,9 +40,9 @@ def down(
     """Throw lab nodes away with all they hold."""
     from codesmith.lab import commands
 
-    registry = fleet.registry(file)
+    registry = report.registry(file)
     nodes = commands.choose_all(registry, yes=yes) if all else commands.choose_for_removal(registry, node or ())
-    return fleet.report(fleet.Chosen(nodes), commands.remover(registry), ("name", "result", "error"), json=json)
+    return report.report(report.Chosen(nodes), commands.remover(registry), ("name", "result", "error"), json=json)
 
 
 @task(harmless=True)

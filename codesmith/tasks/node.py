@@ -8,10 +8,11 @@ from typing import Any, Unpack
 
 from invoke.context import Context
 
-from codesmith import fleet, installation, output, service
+from codesmith.cli import output
+from codesmith.cli.task import task
 from codesmith.doctor import finding
-from codesmith.fleet import Choice, RootChoice
-from codesmith.task import task
+from codesmith.fleet import agent_service, installation, report
+from codesmith.fleet.report import Choice, RootChoice
 
 Rows = list[dict[str, Any]]
 EVERY = {"node": "Node name from nodes.yaml; repeatable (default: every node there)."}
@@ -24,22 +25,22 @@ STATE = ("name", "host", "endpoint", "state", "since", "agent_version", "reason"
     plans=True,
     exit_code=lambda rows: rows.exit_code,
 )
-def prepare(c: Context, plan: bool = False, json: bool = False, **choice: Unpack[RootChoice]) -> fleet.Prepared:
+def prepare(c: Context, plan: bool = False, json: bool = False, **choice: Unpack[RootChoice]) -> report.Prepared:
     """Install or upgrade the agent on nodes, in parallel; safe to run again."""
-    chosen = fleet.choose_for_root({**choice, "all": fleet.is_for_all(choice)})
-    return fleet.prepare_all(chosen, plan_only=plan or bool(c.config.run.dry), json=json)
+    chosen = report.choose_for_root({**choice, "all": report.is_for_all(choice)})
+    return report.prepare_all(chosen, plan_only=plan or bool(c.config.run.dry), json=json)
 
 
 @task(harmless=True, exit_code=lambda rows: rows.exit_code)
 def verify(c: Context, json: bool = False, **choice: Unpack[RootChoice]) -> installation.Verified:
     """Show where nodes are not as prepare left them; exit code 1 if there is something. Nothing is changed."""
-    return installation.verify_all(fleet.choose_for_root(choice), json=json)
+    return installation.verify_all(report.choose_for_root(choice), json=json)
 
 
 @task()
 def rollback(c: Context, json: bool = False, **choice: Unpack[RootChoice]) -> Rows:
     """Go back to the release that answered before the last upgrade; once more, and it is forth again."""
-    return installation.rollback_all(fleet.choose_for_root(choice), json=json)
+    return installation.rollback_all(report.choose_for_root(choice), json=json)
 
 
 @task(
@@ -62,20 +63,20 @@ def uninstall(
     """Remove from nodes exactly what prepare made there; packages stay."""
     plan_only = plan or bool(c.config.run.dry)
     return installation.uninstall_all(
-        fleet.choose_for_root(choice), purge=purge, yes=yes, plan_only=plan_only, json=json
+        report.choose_for_root(choice), purge=purge, yes=yes, plan_only=plan_only, json=json
     )
 
 
 @task()
 def connect(c: Context, json: bool = False, **choice: Unpack[Choice]) -> Rows:
     """Bring the local endpoints of nodes up; a call does so by itself."""
-    return fleet.report(fleet.choose(choice), fleet.connect, (*STATE, "error"), json=json)
+    return report.report(report.choose(choice), report.connect, (*STATE, "error"), json=json)
 
 
 @task()
 def disconnect(c: Context, json: bool = False, **choice: Unpack[Choice]) -> Rows:
     """Take the local endpoints of nodes down."""
-    return fleet.report(fleet.choose(choice), fleet.disconnect, ("node", "changed", "error"), json=json)
+    return report.report(report.choose(choice), report.disconnect, ("node", "changed", "error"), json=json)
 
 
 @task(
@@ -87,8 +88,8 @@ def disconnect(c: Context, json: bool = False, **choice: Unpack[Choice]) -> Rows
 def status(c: Context, json: bool = False, **choice: Unpack[Choice]) -> Rows:
     """Show the state of the local endpoints."""
     is_chosen = any(value for name, value in choice.items() if name != "jobs")
-    chosen = fleet.choose({**choice, "all": fleet.is_for_all(choice)}).nodes if is_chosen else None
-    rows = fleet.status(chosen)
+    chosen = report.choose({**choice, "all": report.is_for_all(choice)}).nodes if is_chosen else None
+    rows = report.status(chosen)
     output.show(rows, STATE, json=json)
     return rows
 
@@ -96,7 +97,7 @@ def status(c: Context, json: bool = False, **choice: Unpack[Choice]) -> Rows:
 @task(name="list", harmless=True)
 def list_(c: Context, file: str = "", json: bool = False) -> Rows:
     """Show the nodes of nodes.yaml, with endpoint, state and agent version."""
-    rows = fleet.listing(fleet.registry(file))
+    rows = report.listing(report.registry(file))
     output.show(rows, ("name", "host", "endpoint", "state", "agent_version", "tags"), json=json)
     return rows
 
@@ -105,39 +106,39 @@ def list_(c: Context, file: str = "", json: bool = False) -> Rows:
 def info(c: Context, json: bool = False, **choice: Unpack[Choice]) -> Rows:
     """Show what nodes are and have."""
     columns = ("node", "hostname", "os", "arch", "cpus", "memory_bytes", "disk", "agent_version", "counts", "error")
-    return fleet.report(fleet.choose(choice), fleet.info, columns, json=json)
+    return report.report(report.choose(choice), report.info, columns, json=json)
 
 
-@task(harmless=True, exit_code=lambda rows: int(fleet.is_failing(rows)))
+@task(harmless=True, exit_code=lambda rows: int(report.is_failing(rows)))
 def health(c: Context, json: bool = False, **choice: Unpack[Choice]) -> Rows:
     """Show the health checks of nodes; exit code 1 if one is failing."""
     columns = ("node", "check", "status", "detail", "error")
-    return fleet.report(fleet.choose(choice), fleet.health, columns, json=json, lines=fleet.health_lines)
+    return report.report(report.choose(choice), report.health, columns, json=json, lines=report.health_lines)
 
 
 @task(harmless=True)
 def version(c: Context, json: bool = False, **choice: Unpack[Choice]) -> Rows:
     """Show which agent answers on nodes: the cheap proof that all of the way works."""
     columns = ("node", "agent", "api", "python", "build", "node_id", "error")
-    return fleet.report(fleet.choose(choice), fleet.version, columns, json=json)
+    return report.report(report.choose(choice), report.version, columns, json=json)
 
 
 @task()
 def start(c: Context, json: bool = False, **choice: Unpack[RootChoice]) -> Rows:
     """Start the agent of nodes, over SSH; it has to answer."""
-    return fleet.report(fleet.choose_for_root(choice), service.start, UNIT, json=json)
+    return report.report(report.choose_for_root(choice), agent_service.start, UNIT, json=json)
 
 
 @task()
 def stop(c: Context, json: bool = False, **choice: Unpack[RootChoice]) -> Rows:
     """Stop the agent of nodes, over SSH; it stays stopped until node.start or the next boot."""
-    return fleet.report(fleet.choose_for_root(choice), service.stop, UNIT, json=json)
+    return report.report(report.choose_for_root(choice), agent_service.stop, UNIT, json=json)
 
 
 @task()
 def restart(c: Context, json: bool = False, **choice: Unpack[RootChoice]) -> Rows:
     """Restart the agent of nodes, over SSH; it has to answer."""
-    return fleet.report(fleet.choose_for_root(choice), partial(service.start, verb="restart"), UNIT, json=json)
+    return report.report(report.choose_for_root(choice), partial(agent_service.start, verb="restart"), UNIT, json=json)
 
 
 @task(help=EVERY, harmless=True, exit_code=lambda rows: int(finding.is_failing(rows)))
@@ -167,12 +168,12 @@ def logs(
     json: bool = False,
 ) -> list[str]:
     """Show what a node's agent and its root half wrote to the journal, over SSH."""
-    fleet.take_sudo_password(sudo_password_file)
-    chosen = fleet.registry(file).one(node)
+    report.take_sudo_password(sudo_password_file)
+    chosen = report.registry(file).one(node)
     if follow:
-        service.follow(chosen, lines, partial(output.show_line, json=json))
+        agent_service.follow(chosen, lines, partial(output.show_line, json=json))
         return []
-    found = service.logs(chosen, lines)
+    found = agent_service.logs(chosen, lines)
     output.show_lines(found, json=json)
     return found
 
@@ -210,7 +211,7 @@ def add(
     """Add a node to nodes.yaml; its comments and order stay."""
     way = {"host": host, "user": user, "port": port, "identity": identity, "ssh": ssh}
     settings = {**way, "endpoint": endpoint, "lab": lab}
-    row = fleet.add(file, name, settings, tags=tag or [], labels=label or [])
+    row = report.add(file, name, settings, tags=tag or [], labels=label or [])
     output.show(row, json=json)
     return row
 
@@ -218,7 +219,7 @@ def add(
 @task(help={"name": "Node name from nodes.yaml."})
 def remove(c: Context, name: str, file: str = "", json: bool = False) -> dict[str, Any]:
     """Take a node out of nodes.yaml; nothing is changed on the node."""
-    row = fleet.remove(file, name)
+    row = report.remove(file, name)
     output.show(row, json=json)
     return row
 
@@ -226,6 +227,6 @@ def remove(c: Context, name: str, file: str = "", json: bool = False) -> dict[st
 @task(help={"name": "Node name from nodes.yaml.", "yes": "Trust the key without asking (default: ask)."})
 def trust(c: Context, name: str, yes: bool = False, file: str = "", json: bool = False) -> dict[str, Any]:
     """Show a node's host key and pin it in known_hosts beside nodes.yaml."""
-    row = fleet.trust(fleet.registry(file).get(name), yes=yes)
+    row = report.trust(report.registry(file).get(name), yes=yes)
     output.show(row, json=json)
     return row

@@ -8,11 +8,11 @@ from typing import Unpack
 from invoke.context import Context
 
 import codesmith
-from codesmith import arguments, output
-from codesmith.arguments import CloneOptions
-from codesmith.lending import credential_for
+from codesmith.cli import arguments, output
+from codesmith.cli.arguments import CloneOptions
+from codesmith.cli.task import task
 from codesmith.sdk.api import Repo, RepoDeleted
-from codesmith.task import task
+from codesmith.workspace.clone_credentials import credential_for
 
 COLUMNS = ("name", "path", "url", "branch", "commit")
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 from invoke.context import Context
 
 import codesmith
-from codesmith import arguments, output
+from codesmith.cli import arguments, output
+from codesmith.cli.task import task
 from codesmith.sdk.api import Sandbox, SandboxDeleted
-from codesmith.task import task
 
 COLUMNS = ("workspace", "limits", "network", "enforced", "state", "created_at")
 WORKSPACE = {"workspace": "The workspace's name."}

@@ -6,10 +6,10 @@ from __future__ import annotations
 from invoke.context import Context
 
 import codesmith
-from codesmith import arguments, output
+from codesmith.cli import arguments, output
+from codesmith.cli.task import task
 from codesmith.errors import CodeSmithError
 from codesmith.sdk.api import CreatedUser, User, UserDeleted, UserDetails
-from codesmith.task import task
 
 COLUMNS = ("name", "login", "uid", "home", "state", "workspaces", "created_at")
 

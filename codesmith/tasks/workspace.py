@@ -9,12 +9,12 @@ from typing import Any, Unpack
 from invoke.context import Context
 
 import codesmith
-from codesmith import arguments, output
-from codesmith.arguments import CloneOptions
+from codesmith.cli import arguments, output
+from codesmith.cli.arguments import CloneOptions
+from codesmith.cli.task import task
 from codesmith.errors import CodeSmithError
-from codesmith.lending import credential_for
 from codesmith.sdk.api import CreatedWorkspace, Execution, Workspace, WorkspaceDeleted
-from codesmith.task import task
+from codesmith.workspace.clone_credentials import credential_for
 
 OPENED_COLUMNS = ("name", "user", "path", "opened_at", "command")
 COLUMNS = ("name", "path", "user", "login", "state", "labels", "created_at")
@@ -117,19 +117,20 @@ def open(  # noqa: A001
     json: bool = False,
 ) -> dict[str, Any]:
     """Show how to enter a workspace, or enter it with --shell or --editor."""
-    from codesmith import entering, fleet
+    from codesmith.fleet import report
+    from codesmith.workspace import login as logins
 
     with codesmith.connect(node, file) as client:
         opened = client.workspace.open(name=name)
         keys = client.user.get(name=opened.user).ssh_keys if shell or editor else []
     login = opened.login
-    way = entering.way_to(name, fleet.registry(file).one(node), login.user, login.directory, login.environment)
+    way = logins.way_to(name, report.registry(file).one(node), login.user, login.directory, login.environment)
     if shell or editor:
-        entering.check_key(way, [key.fingerprint for key in keys], opened.user)
+        logins.check_key(way, [key.fingerprint for key in keys], opened.user)
     if shell:
-        entering.enter(way)
+        logins.enter(way)
     if editor:
-        entering.edit(way, editor)
+        logins.edit(way, editor)
     shown = {**opened.to_dict(), "command": shlex.join(way.ssh), "editor_uri": way.editor_uri}
     output.show(shown, OPENED_COLUMNS, json=json)
     return shown

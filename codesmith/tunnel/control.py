@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from codesmith import __version__
 from codesmith.errors import CodeSmithError, Hanging
 from codesmith.paths import runtime_dir, state_dir
-from codesmith.secret import SHARED, Wanted
+from codesmith.secrets import SHARED, Wanted
 from codesmith.tunnel.lock import Held, hold
 from codesmith.tunnel.state import EndpointState, error_from_dict
 
 if TYPE_CHECKING:
-    from codesmith.registry import Node
+    from codesmith.nodes.registry import Node
 
 REPLY_MARGIN_S = 5.0
 SHORT_S = 10.0
@@ -131,7 +131,7 @@ def start() -> None:
 
     One of an older CodeSmith is ended first; the new one goes on with its endpoints.
     """
-    from codesmith.registry import Node
+    from codesmith.nodes.registry import Node
 
     nodes: list[dict[str, Any]] = []
     with _start_lock():

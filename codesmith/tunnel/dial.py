@@ -10,7 +10,7 @@ import contextlib
 import secrets
 from typing import Any
 
-from codesmith.remote.script import GAP, READ
+from codesmith.ssh.script import GAP, READ
 from codesmith.tunnel.proof import AGENT_FILE
 
 # Read alike by every login shell, as is COMMAND of remote/script.py.

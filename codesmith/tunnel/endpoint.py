@@ -1,66 +1,303 @@
-"""The local socket of a node: where it is, and how to make sure that it answers.
-
-Light on purpose (no Fabric, no paramiko, no yaml): the client imports it when a socket does not answer.
-"""
+"""Keep one node's endpoint alive: connect, prove, serve, notice a loss, connect again."""
 
 from __future__ import annotations
 
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codesmith.paths import runtime_dir
+from codesmith.errors import CodeSmithError, Unreachable
+from codesmith.paths import state_dir
+from codesmith.tunnel import identity
+from codesmith.tunnel.backoff import PATIENT, Backoff
+from codesmith.tunnel.link import DIAL, Full, Link
+from codesmith.tunnel.local_endpoint import address_of, port_of, token_path
+from codesmith.tunnel.pool import Pool
+from codesmith.tunnel.relay import end
+from codesmith.tunnel.state import CONNECTING, DEGRADED, READY, STOPPED, EndpointState, error_to_dict, plain
+from codesmith.tunnel.unix_listener import Door
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from codesmith.nodes.registry import Node
+    from codesmith.tunnel.tcp_listener import Gate
 
-    from codesmith.registry import Node
+log = logging.getLogger("codesmith.tunnel")
 
+TICK_S = 5.0
+MIN_GAP_S = 1.0
 
-CHECK_S = 4.0
-
-
-def endpoint_path(node: Node) -> Path:
-    """Return the path of the node's local socket; it exists only while the forwarder serves the node."""
-    return runtime_dir() / f"{node.key}.sock"
+Opener = Callable[["Node", Callable[[], None]], Link]
 
 
-def token_path(node: Node) -> Path:
-    """Return the path of the token that the node's port wants; it exists only while the forwarder has the port open."""
-    return runtime_dir() / f"{node.key}.token"
+class Keeper:
+    """The endpoint of one node. Its own thread makes every attempt; others ask, and wait for the outcome."""
+
+    def __init__(
+        self,
+        node: Node,
+        path: Path,
+        opener: Opener,
+        slots: threading.BoundedSemaphore,
+        *,
+        is_resumed: bool = False,
+    ) -> None:
+        self.node, self._path, self._opener = node, path, opener
+        # Once ready it is tried again for ever; one taken over from another forwarder was.
+        self._was_ready = is_resumed
+        self._changed = threading.Condition()
+        self._wake, self._stopped = threading.Event(), threading.Event()
+        self._in_doubt = self._attempting = False
+        self._outcomes, self._last_attempt = 0, 0.0
+        self._error: CodeSmithError | None = None
+        self._state, self._since = CONNECTING, time.time()
+        self._node_id = self._agent_version = ""
+        self._link: Link | None = None
+        self._connections = 0
+        self._pool = Pool(node.name, self._wake.set)
+        self._door = Door(path, self._pool, slots, self.await_ready, self.doubt)
+        self._gate = _gate(node, path)
+        self._backoff = Backoff()
+        self._thread = threading.Thread(target=self._run, name=f"keep {node.name}", daemon=True)
+        self._thread.start()
+
+    # -- what others ask
+
+    @property
+    def is_stopped(self) -> bool:
+        """Return whether nothing is done for the node any more."""
+        return self._state == STOPPED
+
+    def view(self) -> EndpointState:
+        """Return the state as `node.status` shows it."""
+        counts = {"ssh_connections": self._connections, **self._pool.counts, **self._door.counts}
+        with self._changed:
+            error, link = self._error, self._link
+            state, problem = self._state, self._gate.problem if self._gate else None
+            if state == READY and problem is not None:
+                state, error = DEGRADED, problem
+            return EndpointState(
+                name=self.node.name,
+                registry=str(self.node.registry),
+                host=self.node.place,
+                endpoint=address_of(self.node),
+                state=state,
+                reason=error.problem if error else "",
+                since=self._since,
+                node_id=self._node_id,
+                agent_version=self._agent_version,
+                key=self.node.key,
+                kind=error_to_dict(error)["kind"] if error else "",
+                hint=error.hint if error else "",
+                via=link.via if link else "",
+                carrier=link.carrier if link else "",
+                token_file=str(token_path(self.node)) if self._gate else "",
+                counts={**counts, "open": self._pool.open_now},
+            )
+
+    def ensure_ready(self, timeout_s: float) -> None:
+        """Return once the endpoint is ready; raise the outcome of the attempt made for this call otherwise."""
+        with self._changed:
+            if self._state != READY or not self._door.is_open():
+                self._wake.set()
+                self._wait_outcome(timeout_s)
+            if self._state != READY:
+                raise self._reason(f"gave no answer within {timeout_s:.0f} s")
+        self._open_gate()
+
+    def await_ready(self, patience_s: float) -> None:
+        """Return if the endpoint is ready or soon becomes so; raise the reason if not. For local connections."""
+        with self._changed:
+            if self._state == READY and not self._in_doubt:
+                return
+            # Calls must not drive refused logins; a caller learns the known reason at once.
+            if self._attempting or not isinstance(self._error, PATIENT):
+                self._wake.set()
+                self._wait_outcome(patience_s)
+            if self._state != READY:
+                raise self._reason("is not connected yet")
+
+    def doubt(self) -> None:
+        """Ask for a new proof: a stream could not be had although the endpoint is called ready."""
+        with self._changed:
+            self._in_doubt = True
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Remove the socket and end every connection."""
+        self._stopped.set()
+        self._wake.set()
+        self._close_doors()
+        link = self._link
+        if link is not None:
+            link.close()
+        self._set(STOPPED, None)
+
+    def join(self, timeout_s: float) -> None:
+        """Wait until the keeper's own thread ended."""
+        self._thread.join(timeout_s)
+
+    # -- its own thread
+
+    def _run(self) -> None:
+        try:
+            while not self._stopped.is_set():
+                error = self._attempt()
+                if error is None:
+                    self._tend()
+                elif not self._was_ready:
+                    return  # never ready: the one who asked hears why, and asks again if he wants to
+                else:
+                    self._pause(error)
+        finally:
+            self._close_doors()
+            self._drop_link()
+            self._set(STOPPED, self._error)
+
+    def _attempt(self) -> CodeSmithError | None:
+        """Connect if need be and prove the agent; return the error if that fails."""
+        self._tell_loss()
+        self._rest()
+        self._wake.clear()
+        with self._changed:
+            self._attempting, self._in_doubt = True, False
+        error: CodeSmithError | None = None
+        try:
+            self._connect()
+        except CodeSmithError as caught:
+            error = plain(caught)
+        except Exception as caught:  # the border of this thread: it must live as long as the endpoint
+            log.exception("%s: unexpected", self.node.name)
+            error = CodeSmithError(
+                f"the forwarder failed on {self.node.name}: {caught!r}", hint=f"tail {state_dir() / 'forwarder.log'}"
+            )
+        self._last_attempt = time.monotonic()
+        with self._changed:
+            self._attempting = False
+            self._outcomes += 1
+            # A first failure is final at once: whoever asks next gets a new keeper, not this one's old error.
+            failed = DEGRADED if self._was_ready else STOPPED
+            self._set(failed if error else READY, error)
+        if error is None:
+            self._was_ready = True
+            self._backoff.reset()
+        return error
+
+    def _tell_loss(self) -> None:
+        """Say that the connection is gone before the next one is tried, which may take long."""
+        link = self._link
+        if link is not None and not link.is_alive():
+            problem = f"the SSH connection to {self.node.name} was lost: {link.why_lost or 'closed'}"
+            self._set(DEGRADED, Unreachable(problem, hint=self._watch))
+            self._last_attempt = 0.0
+
+    def _connect(self) -> None:
+        link = self._link
+        if link is None or not link.is_alive():
+            self._drop_link()
+            link = self._link = self._opener(self.node, self._wake.set)
+            self._connections += 1
+        if link.via == DIAL:
+            self._pool.drop_spare()
+        try:
+            proof, stream = link.prove()
+        except Full:
+            if self._pool.open_now:  # every session carries a call: busy, not broken
+                return
+            raise
+        try:
+            identity.check(self.node, proof.node_id)
+        except CodeSmithError:
+            self._drop_link()
+            raise
+        self._node_id, self._agent_version = proof.node_id, proof.agent_version
+        if not proof.keeps_alive:
+            end(stream)
+        self._pool.use(link, stream if proof.keeps_alive else None)
+        if not self._stopped.is_set():
+            self._door.ensure_open()
+            self._open_gate()
+
+    def _tend(self) -> None:
+        """Return when a new attempt is due: connection or spare lost, spare old, socket missing, or doubt."""
+        while not self._stopped.is_set():
+            self._wake.wait(TICK_S)
+            self._wake.clear()
+            is_lost = self._link is None or not self._link.is_alive()
+            if is_lost or self._in_doubt or self._pool.is_spare_due() or not self._door.is_open():
+                return
+            if not self._pool.has_spare() and not self._refill():
+                return
+            self._open_gate()  # a port that was taken may be free by now
+
+    def _open_gate(self) -> None:
+        if self._gate is not None:
+            self._gate.ensure_open()
+
+    def _close_doors(self) -> None:
+        if self._gate is not None:
+            self._gate.close()
+        self._door.close()
+
+    def _refill(self) -> bool:
+        try:
+            self._pool.refill()
+        except CodeSmithError as error:
+            log.debug("%s: no spare: %s", self.node.name, error.problem)
+            return False
+        return True
+
+    def _pause(self, error: CodeSmithError) -> None:
+        wait_s = self._backoff.wait_s(error)
+        log.debug("%s: next attempt in %.1f s", self.node.name, wait_s)
+        if not self._stopped.is_set():  # set before `_wake` is: a stop during the attempt is not slept over
+            self._wake.wait(wait_s)
+
+    def _rest(self) -> None:
+        """Keep a second between attempts, whoever asks for them."""
+        left_s = self._last_attempt + MIN_GAP_S - time.monotonic()
+        if left_s > 0:
+            self._stopped.wait(left_s)
+
+    def _drop_link(self) -> None:
+        self._pool.drop()
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
+
+    def _reason(self, otherwise: str) -> CodeSmithError:
+        if self._stopped.is_set():
+            name = self.node.name
+            return Unreachable(f"{name} was disconnected meanwhile", hint=f"inv node.connect --node {name}")
+        return plain(self._error) if self._error else Unreachable(f"{self.node.name} {otherwise}", hint=self._watch)
+
+    @property
+    def _watch(self) -> str:
+        return f"it is tried again by itself; watch it: inv node.status --node {self.node.name}"
+
+    def _wait_outcome(self, timeout_s: float) -> None:
+        """Wait (holding the lock) for the end of the attempt under way, or of the next one."""
+        target = self._outcomes + 1
+        self._changed.wait_for(lambda: self._outcomes >= target or self.is_stopped, timeout_s)
+
+    def _set(self, state: str, error: CodeSmithError | None) -> None:
+        with self._changed:
+            state = STOPPED if self._stopped.is_set() else state
+            is_news = state != self._state or (error and error.problem) != (self._error and self._error.problem)
+            self._state, self._error = state, error
+            self._changed.notify_all()
+            if not is_news:
+                return
+            self._since = time.time()
+        log.info("%s: %s%s", self.node.name, state, f" ({error.kind}: {error.problem})" if error else "")
 
 
-def port_of(node: Node) -> int | None:
-    """Return the port of an `endpoint: tcp:PORT`; None for a node that has the Unix socket alone."""
-    kind, _, port = node.endpoint.partition(":")
-    return int(port) if kind == "tcp" else None
-
-
-def address_of(node: Node) -> str:
-    """Return the endpoint as `node.list` shows it."""
+def _gate(node: Node, path: Path) -> Gate | None:
     port = port_of(node)
-    return f"unix:{endpoint_path(node)}" if port is None else f"tcp:127.0.0.1:{port}"
+    if port is None:
+        return None
+    from codesmith.tunnel.tcp_listener import Gate  # only forwarders with such an endpoint pay for it
 
-
-def check() -> None:
-    """Return unless the forwarder hangs; Hanging says so, with the command that ends it."""
-    from codesmith.tunnel import control
-
-    control.running(CHECK_S)
-
-
-def renew() -> bool:
-    """Hand the ssh agent of this process to the forwarder; True where a refused login is worth another attempt."""
-    from codesmith.tunnel import control
-
-    return control.offer_agent()
-
-
-def ensure(node: Node, timeout_s: float = 30.0) -> Path:
-    """Return the path once the node's agent answered through it; start the forwarder and connect if need be.
-
-    Raises what stands in the way: Unreachable, AuthenticationFailed, HostKeyUnknown, HostKeyChanged, NotPrepared,
-    WrongNode.
-    """
-    from codesmith.tunnel import control
-
-    control.connect(node, timeout_s=timeout_s)
-    return endpoint_path(node)
+    return Gate(node.name, port, token_path(node), path)

@@ -16,18 +16,18 @@ from typing import Any
 
 from codesmith import __version__
 from codesmith.errors import CodeSmithError
+from codesmith.nodes.registry import Node
 from codesmith.paths import runtime_dir
-from codesmith.registry import Node
-from codesmith.secret import Secrets, Wanted
+from codesmith.secrets import Secrets, Wanted
 from codesmith.tunnel import auth_sock
 from codesmith.tunnel.control import control_path
-from codesmith.tunnel.door import CONNECTIONS_MAX
-from codesmith.tunnel.endpoint import endpoint_path
-from codesmith.tunnel.keeper import Keeper
+from codesmith.tunnel.endpoint import Keeper
 from codesmith.tunnel.link import Link
-from codesmith.tunnel.listener import Listener
+from codesmith.tunnel.local_endpoint import endpoint_path
 from codesmith.tunnel.lock import Held, hold
+from codesmith.tunnel.private_socket import Listener
 from codesmith.tunnel.state import error_to_dict
+from codesmith.tunnel.unix_listener import CONNECTIONS_MAX
 
 log = logging.getLogger("codesmith.tunnel")
 

@@ -12,7 +12,7 @@ from codesmith.errors import WrongNode
 from codesmith.paths import ensure_private, state_dir, writing
 
 if TYPE_CHECKING:
-    from codesmith.registry import Node
+    from codesmith.nodes.registry import Node
 
 
 def identity_path(node: Node) -> Path:

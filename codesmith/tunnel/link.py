@@ -9,14 +9,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from codesmith.errors import CodeSmithError, Unreachable
-from codesmith.secret import Secrets
+from codesmith.secrets import Secrets
 from codesmith.tunnel import dial
 from codesmith.tunnel import proof as proofs
 from codesmith.tunnel.proof import Facts, Proof, Timed
 from codesmith.tunnel.relay import LOST, end
 
 if TYPE_CHECKING:
-    from codesmith.registry import Node
+    from codesmith.nodes.registry import Node
 
 log = logging.getLogger("codesmith.tunnel")
 
@@ -89,7 +89,7 @@ class SshLink:
     """A connection to one node, by either carrier, and the choice between stream-local channels and `dial`."""
 
     def __init__(self, node: Node, on_lost: Callable[[], None], secrets: Secrets) -> None:
-        from codesmith.remote import carriers, target
+        from codesmith.ssh import carriers, target
 
         self._name, self._on_lost = node.name, on_lost
         self._target = target.resolve(node)
@@ -185,7 +185,7 @@ class SshLink:
                     raise
 
     def _read_facts(self) -> Facts:
-        from codesmith.remote import script
+        from codesmith.ssh import script
 
         try:
             result = script.run_script(self._connection, proofs.FACTS_SCRIPT, timeout_s=ANSWER_S)

@@ -15,16 +15,17 @@ from typing import Any
 
 import pytest
 
-from agent import frame, server
-from agent.audit import Audit
-from agent.context import Context
-from agent.dispatch import Dispatcher
-from agent.errors import AgentError
-from agent.helper import trees
-from agent.messages import Fixed
-from agent.privileged import Helper
-from agent.store import Store
-from tests.agent.handed import OLD
+from agent.frontend import http_server
+from agent.frontend.audit import Audit
+from agent.frontend.context import Context
+from agent.frontend.dispatch import Dispatcher
+from agent.frontend.helper_client import Helper
+from agent.frontend.jsonrpc import Fixed
+from agent.frontend.store import Store
+from agent.helper.trees import trees
+from agent.shared import framing
+from agent.shared.errors import AgentError
+from tests.agent.helper.handed import OLD
 
 CONTRACT = json.loads((Path(__file__).parents[2] / "agent" / "openrpc.json").read_text())
 DECLARED = {method["name"]: {error["code"] for error in method["errors"]} for method in CONTRACT["methods"]}
@@ -69,7 +70,7 @@ class StandInHelper:
                 connection, _ = self._listening.accept()
             except OSError:
                 return
-            message = frame.receive(connection, frame.REQUEST_MAX)
+            message = framing.receive(connection, framing.REQUEST_MAX)
             self.calls.append((message["verb"], message["arguments"]))
             if message["verb"] == self._held_back:
                 threading.Thread(target=self._wait_and_reply, args=(connection, message)).start()
@@ -87,9 +88,9 @@ class StandInHelper:
         with connection:
             refusal = self.refusals.get(message["verb"])
             if refusal is not None:
-                frame.send(connection, {"error": refusal.to_dict()})
+                framing.send(connection, {"error": refusal.to_dict()})
             elif message["verb"] not in self.refusals:  # None: break off without an answer
-                frame.send(connection, {"result": self._answer(message["verb"], message["arguments"])})
+                framing.send(connection, {"result": self._answer(message["verb"], message["arguments"])})
 
     def _answer(self, verb: str, arguments: dict[str, Any]) -> dict[str, Any]:
         name = arguments.get("name", "")
@@ -198,7 +199,7 @@ def serve(folder: Path) -> Iterator[Rpc]:
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listening.bind(str(folder / "agent.sock"))
     listening.listen(1024)
-    front = server.Server(listening, dispatcher)
+    front = http_server.Server(listening, dispatcher)
     thread = threading.Thread(target=front.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     yield Rpc(folder / "agent.sock", helper, folder / "audit.jsonl", store, dispatcher)

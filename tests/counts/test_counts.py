@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from codesmith.lab.relay import Relay
-from codesmith.registry import Registry
+from codesmith.nodes.registry import Registry
 from codesmith.sdk.client import Client
 from tests.counts.noting import Programs, Shells
 from tests.person import Person

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 from codesmith import __version__
+from codesmith.bootstrap.facts import Facts
+from codesmith.bootstrap.layout import Wish
 from codesmith.doctor import controller
 from codesmith.doctor.finding import CODES, Finding
 from codesmith.doctor.judge import judge
 from codesmith.doctor.look import Look, _skew_s
-from codesmith.remote.bootstrap.facts import Facts
-from codesmith.remote.bootstrap.layout import Wish
 
 TOP = Path(__file__).parents[2]
 INV = str(Path(sys.executable).parent / "inv")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.node.web1 import BOTH_RELEASES
+from tests.agent.on_node.web1 import BOTH_RELEASES
 from tests.person import Person
 
 pytestmark = BOTH_RELEASES

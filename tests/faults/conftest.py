@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from codesmith.registry import Registry
+from codesmith.nodes.registry import Registry
 from codesmith.sdk.client import Client
-from tests.node.forge import SERVER
-from tests.node.web1 import Web1
+from tests.agent.on_node.forge import SERVER
+from tests.agent.on_node.web1 import Web1
 from tests.person import Person
 
 FORGE = """

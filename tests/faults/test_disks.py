@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from codesmith.registry import Registry
+from codesmith.nodes.registry import Registry
 from codesmith.sdk.client import Client
-from tests.node.web1 import Web1
+from tests.agent.on_node.web1 import Web1
 from tests.person import Person
 
 pytestmark = pytest.mark.lab

@@ -93,12 +93,12 @@ def scripted(path: Path, *script: Any, hang_up_after: tuple[int, ...] = ()) -> I
 @contextmanager
 def real_agent(path: Path, folder: Path) -> Iterator[None]:
     """Serve the agent's own front end, with a store of its own and without a helper: it can look, not change."""
-    from agent.audit import Audit
-    from agent.context import Context
-    from agent.dispatch import Dispatcher
-    from agent.privileged import Helper
-    from agent.server import Server
-    from agent.store import Store
+    from agent.frontend.audit import Audit
+    from agent.frontend.context import Context
+    from agent.frontend.dispatch import Dispatcher
+    from agent.frontend.helper_client import Helper
+    from agent.frontend.http_server import Server
+    from agent.frontend.store import Store
 
     contract = json.loads((Path(__file__).parents[2] / "agent" / "openrpc.json").read_text())
     context = Context(Store(str(folder / "state.db")), Helper(str(folder / "no.sock")), contract)

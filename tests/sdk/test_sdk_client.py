@@ -15,9 +15,9 @@ from sdk_doubles import real_agent, result, scripted
 import codesmith
 from codesmith import paths
 from codesmith.errors import AgentRefused, UnknownNode
-from codesmith.registry import Registry
+from codesmith.nodes.registry import Registry
 from codesmith.sdk import api, generate
-from codesmith.tunnel.endpoint import endpoint_path
+from codesmith.tunnel.local_endpoint import endpoint_path
 
 TOP = Path(__file__).parents[2]
 CONTRACT = json.loads((TOP / "agent" / "openrpc.json").read_text())

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from codesmith.errors import CodeSmithError, Unsupported
-from codesmith.port import Port
+from codesmith.http.port import Port
+from codesmith.sdk.agent_forwarding import SIGNATURES_MAX, LentAgent, is_sign_in, login_of
 from codesmith.sdk.client import Client
-from codesmith.sdk.lending import SIGNATURES_MAX, LentAgent, is_sign_in, login_of
 from tests.ssh_agent import SshAgent, running_agent
 
 FAILURE, SIGNED = b"\x05", 14

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 import pytest
 from sdk_doubles import error, http, result, scripted
 
-from codesmith import errors, wire
+from codesmith import errors
+from codesmith.http import client
+from codesmith.http.client import Connection
 from codesmith.sdk import transport as transport_module
 from codesmith.sdk.transport import Transport
-from codesmith.wire import Connection
 
 
 def refuse_to_ensure():
@@ -256,7 +257,7 @@ def crowd(path, talk):
 
 
 def test_an_agent_that_answers_nobody_is_told_long_before_the_deadline_of_a_change(path, transport, monkeypatch):
-    monkeypatch.setattr(wire, "SILENCE_S", 0.1)
+    monkeypatch.setattr(client, "SILENCE_S", 0.1)
     monkeypatch.setattr(transport_module, "PROBE_S", 0.2)
 
     def talk(connection):
@@ -271,7 +272,7 @@ def test_an_agent_that_answers_nobody_is_told_long_before_the_deadline_of_a_chan
 
 
 def test_a_change_that_only_takes_long_goes_on(path, transport, monkeypatch):
-    monkeypatch.setattr(wire, "SILENCE_S", 0.1)
+    monkeypatch.setattr(client, "SILENCE_S", 0.1)
     was_asked = threading.Event()
 
     def talk(connection):

@@ -30,8 +30,8 @@ class Place:
         self.nodes.write_text(text)
 
     def endpoint(self, name: str = "web1") -> Path:
-        from codesmith.registry import Registry
-        from codesmith.tunnel.endpoint import endpoint_path
+        from codesmith.nodes.registry import Registry
+        from codesmith.tunnel.local_endpoint import endpoint_path
 
         return endpoint_path(Registry.load(self.nodes).get(name))
 

@@ -210,7 +210,7 @@ def test_the_way_of_a_call_imports_nothing_heavy(place, tmp_path):
     assert "codesmith.sdk.api" in imported
     assert not {name for name in imported if name.startswith(HEAVY)}
     assert not {
-        name for name in imported if name.startswith(("codesmith.remote", "codesmith.lab", "codesmith.tunnel.control"))
+        name for name in imported if name.startswith(("codesmith.ssh", "codesmith.lab", "codesmith.tunnel.control"))
     }
 
 

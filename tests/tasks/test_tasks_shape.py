@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from invoke.context import Context
 
+from codesmith.cli.program import CodeSmith
+from codesmith.cli.task import Task
 from codesmith.errors import CodeSmithError
-from codesmith.program import CodeSmith
-from codesmith.task import Task
 from codesmith.tasks import root
 
 NS = root()

@@ -12,10 +12,10 @@ import tunnel_lab_agent as lab_agent
 from tunnel_doubles import FarEnd
 from tunnel_talk import eventually, is_running, threads_since
 
-from codesmith.registry import Node
-from codesmith.remote.carrier import CARRIERS
+from codesmith.nodes.registry import Node
+from codesmith.ssh.carrier import CARRIERS
 from codesmith.tunnel import control
-from codesmith.tunnel.keeper import Keeper
+from codesmith.tunnel.endpoint import Keeper
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def far_end(tmp_path):
 @pytest.fixture
 def keep(home, far_end, node):
     """Start keepers that are stopped at the end of the test, without a thread left."""
-    from codesmith.tunnel.endpoint import endpoint_path
+    from codesmith.tunnel.local_endpoint import endpoint_path
 
     before = set(threading.enumerate())
     keepers = []

@@ -18,13 +18,13 @@ import pytest
 from tunnel_talk import connect, eventually, is_running, stopped, threads_since
 
 from codesmith.errors import CodeSmithError, NotPrepared, Unreachable
+from codesmith.nodes.registry import Node
 from codesmith.paths import runtime_dir, state_dir
-from codesmith.registry import Node
-from codesmith.secret import Wanted
+from codesmith.secrets import Wanted
 from codesmith.tunnel import __main__ as program
 from codesmith.tunnel import control
 from codesmith.tunnel import forwarder as forwarding
-from codesmith.tunnel.endpoint import endpoint_path
+from codesmith.tunnel.local_endpoint import endpoint_path
 from codesmith.tunnel.lock import hold
 from codesmith.tunnel.state import EndpointState, error_from_dict, error_to_dict
 

@@ -17,9 +17,9 @@ import pytest
 import tunnel_lab_agent as lab_agent
 from tunnel_talk import eventually
 
-from codesmith.registry import Registry
+from codesmith.nodes.registry import Registry
 from codesmith.tunnel import control, identity
-from codesmith.tunnel.endpoint import endpoint_path
+from codesmith.tunnel.local_endpoint import endpoint_path
 
 pytestmark = pytest.mark.lab
 TOP = Path(control.__file__).parents[2]

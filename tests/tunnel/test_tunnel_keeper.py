@@ -14,8 +14,8 @@ from tunnel_talk import Caller, connect, echo, eventually, open_files, post, rea
 
 from codesmith.errors import AuthenticationFailed, CodeSmithError, NotPrepared, Unreachable, WrongNode
 from codesmith.tunnel import identity, pool
-from codesmith.tunnel.door import Door
-from codesmith.tunnel.endpoint import endpoint_path
+from codesmith.tunnel.local_endpoint import endpoint_path
+from codesmith.tunnel.unix_listener import Door
 
 
 @pytest.fixture

@@ -30,12 +30,12 @@ from tunnel_talk import (
     version,
 )
 
-from codesmith import wire
 from codesmith.errors import CallLost, NotPrepared, Unreachable, WrongNode
-from codesmith.registry import Node
+from codesmith.http import client
+from codesmith.nodes.registry import Node
 from codesmith.sdk.transport import Transport
-from codesmith.tunnel import control, endpoint, identity
-from codesmith.tunnel.endpoint import endpoint_path, ensure
+from codesmith.tunnel import control, identity, local_endpoint
+from codesmith.tunnel.local_endpoint import endpoint_path, ensure
 
 pytestmark = pytest.mark.lab
 CHAOS_WORKERS = 24
@@ -152,9 +152,9 @@ def test_killed_forwarder_is_started_by_the_next_call(path, node, node_id):
 
 @pytest.mark.parametrize("changes", [False, True])
 def test_a_call_does_not_wait_for_a_forwarder_that_hangs(path, node, node_id, monkeypatch, changes):
-    assert wire.SILENCE_S + endpoint.CHECK_S < 15
-    monkeypatch.setattr(wire, "SILENCE_S", 0.3)
-    monkeypatch.setattr(endpoint, "CHECK_S", 0.3)
+    assert client.SILENCE_S + local_endpoint.CHECK_S < 15
+    monkeypatch.setattr(client, "SILENCE_S", 0.3)
+    monkeypatch.setattr(local_endpoint, "CHECK_S", 0.3)
     pid = control.ping()
     with stopped(pid):
         with pytest.raises(CallLost, match="the forwarder gave no answer") as caught:
@@ -166,7 +166,7 @@ def test_a_call_does_not_wait_for_a_forwarder_that_hangs(path, node, node_id, mo
 
 
 def call(path, node, changes):
-    with contextlib.closing(Transport("web1", path, lambda: ensure(node), endpoint.check)) as transport:
+    with contextlib.closing(Transport("web1", path, lambda: ensure(node), local_endpoint.check)) as transport:
         return transport.call("node.version", {}, changes=changes)
 
 

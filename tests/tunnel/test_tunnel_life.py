@@ -13,10 +13,10 @@ import tunnel_lab_agent as lab_agent
 from tunnel_talk import connect, eventually, is_ready, is_running, refusal, state, version
 
 from codesmith.errors import AuthenticationFailed
-from codesmith.registry import Node
+from codesmith.nodes.registry import Node
 from codesmith.sdk.client import Client
 from codesmith.tunnel import control
-from codesmith.tunnel.endpoint import ensure
+from codesmith.tunnel.local_endpoint import ensure
 
 pytestmark = pytest.mark.lab
 SEEN_S, BACK_S = 15, 30

@@ -11,7 +11,7 @@ from tunnel_talk import connect, eventually, threads_since
 
 from codesmith.errors import CodeSmithError
 from codesmith.paths import runtime_dir
-from codesmith.tunnel.listener import Listener
+from codesmith.tunnel.private_socket import Listener
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from tunnel_doubles import SocketStream
 from tunnel_talk import read_all
 
 from codesmith.errors import AuthenticationFailed, NotPrepared, Unreachable, WrongNode
+from codesmith.http.refusal import refuse
 from codesmith.tunnel import backoff, logfile, proof
 from codesmith.tunnel.acceptor import Acceptor
-from codesmith.tunnel.refusal import refuse
 
 UNSEEN = "cannot tell whether web1 has a CodeSmith agent"
 ID = '{"node_id": "id-1"}'
@@ -204,7 +204,7 @@ def test_refusal_reaches_a_client_that_still_sends():
 
 
 def test_refusal_does_not_wait_for_a_silent_client(monkeypatch):
-    monkeypatch.setattr("codesmith.tunnel.refusal.DRAIN_S", 0.1)
+    monkeypatch.setattr("codesmith.http.refusal.DRAIN_S", 0.1)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         refuse(theirs, Unreachable("gone"))  # comes back: the client neither reads nor closes

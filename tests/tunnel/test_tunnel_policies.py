@@ -11,15 +11,15 @@ import pytest
 import tunnel_lab_agent as lab_agent
 from tunnel_talk import connect, eventually, is_ready, refusal, state, version
 
-from codesmith import fanout
 from codesmith.errors import AuthenticationFailed, Unreachable
-from codesmith.registry import Node
-from codesmith.remote import carriers
-from codesmith.remote.connection import connect as connect_ssh
-from codesmith.remote.connection import run_script
-from codesmith.remote.target import resolve
+from codesmith.fleet import parallel
+from codesmith.nodes.registry import Node
+from codesmith.ssh import carriers
+from codesmith.ssh.connection import connect as connect_ssh
+from codesmith.ssh.connection import run_script
+from codesmith.ssh.target import resolve
 from codesmith.tunnel import control
-from codesmith.tunnel.endpoint import ensure
+from codesmith.tunnel.local_endpoint import ensure
 
 pytestmark = pytest.mark.lab
 MANY = 40
@@ -178,7 +178,7 @@ def test_sixteen_nodes_at_once_pass_it_through_one_gateway(strict, home, tmp_pat
 
 
 def problems(nodes: list[Node]) -> list[str]:
-    return [one.error.problem for one in fanout.each(nodes, ensure) if one.error]
+    return [one.error.problem for one in parallel.each(nodes, ensure) if one.error]
 
 
 def ready_again(far, nodes: list[Node]) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import stand_in_agent
 
 from codesmith.errors import CodeSmithError, Unreachable
-from codesmith.registry import Node
-from codesmith.secret import Secrets
+from codesmith.nodes.registry import Node
+from codesmith.secrets import Secrets
 from codesmith.tunnel import proof as proofs
 from codesmith.tunnel.link import Refused
 

@@ -1,0 +1,197 @@
+"""Write the OpenRPC document from the typed methods (`make api`). Not used when the agent runs.
+
+OpenRPC 1.3.2: https://spec.open-rpc.org. Annotated[T, {...}] adds keywords to the JSON Schema of T.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import inspect
+import json
+import sys
+from typing import Annotated, Any, Dict, List, Literal, Sequence, Type, Union, get_args, get_origin, get_type_hints
+
+from agent import API_VERSION
+from agent.contract.method import Given, Method, Refusal
+from agent.frontend.dispatch import ParameterCheck
+from agent.frontend.store import STORE_HINT
+from agent.shared.errors import AgentError, InvalidParams, ReadOnly
+
+Schema = Dict[str, Any]
+NAME_MAX = 28
+LISTS = (list, collections.abc.Iterator)
+DAMAGED = "the agent's store is damaged"
+
+
+def is_typeddict(hint: Any) -> bool:
+    """Tell whether `hint` is a TypedDict class (typing has it from 3.10 on)."""
+    return isinstance(hint, type) and issubclass(hint, dict) and hasattr(hint, "__total__")
+
+
+PLAIN: Dict[Any, Schema] = {
+    str: {"type": "string"},
+    bool: {"type": "boolean"},
+    int: {"type": "integer"},
+    float: {"type": "number"},
+    type(None): {"type": "null"},
+    Any: {},
+}
+
+
+def build() -> Dict[str, Any]:
+    """Return the whole document."""
+    from agent.methods import METHODS
+
+    components: Dict[str, Schema] = {}
+    methods = [_method(entry, components) for entry in METHODS]
+    return {
+        "openrpc": "1.3.2",
+        "info": {
+            "title": "CodeSmith agent",
+            "version": API_VERSION,
+            "description": "Isolated users and workspaces on one node. JSON-RPC 2.0 over HTTP POST / on a Unix socket; "
+            "parameters by name. Every error has data.kind, and data.hint where there is a next step.",
+            "license": {"name": "Apache-2.0"},
+        },
+        "methods": methods,
+        "components": {"schemas": dict(sorted(components.items()))},
+    }
+
+
+def dumps(document: Dict[str, Any]) -> str:
+    """Return the document as it is committed."""
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _method(entry: Method, components: Dict[str, Schema]) -> Dict[str, Any]:
+    hints = get_type_hints(entry.function, include_extras=True)
+    doc = inspect.getdoc(entry.function) or ""
+    result = hints.pop("return")
+    parameters = [p for p in inspect.signature(entry.function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    errors: List[Type[AgentError]] = [InvalidParams, *entry.errors] if parameters else list(entry.errors)
+    parameters_ = [_parameter(p, hints[p.name], components) for p in parameters]
+    return {
+        "name": entry.name,
+        "summary": doc.splitlines()[0],
+        "description": doc,
+        "paramStructure": "by-name",
+        "params": parameters_,
+        "result": {"name": _result_name(result), "schema": _schema(result, components)},
+        "errors": [{"code": error.code, "message": _kind_line(error)} for error in errors],
+        "examples": [_example(entry)],
+        "x-example-given": _given(entry.given),
+        "x-error-examples": [_error_example(entry.name, one) for one in _refusals(entry, parameters_)],
+        "x-mutates": entry.mutates,
+    }
+
+
+def _parameter(parameter: inspect.Parameter, hint: Any, components: Dict[str, Schema]) -> Dict[str, Any]:
+    schema = _schema(_without_none(hint) if parameter.default is None else hint, components)
+    description = schema.pop("description", "")
+    if parameter.default not in (None, parameter.empty):
+        schema["default"] = parameter.default
+    return {
+        "name": parameter.name,
+        "required": parameter.default is parameter.empty,
+        **({"description": description} if description else {}),
+        "schema": schema,
+    }
+
+
+def _schema(hint: Any, components: Dict[str, Schema]) -> Schema:
+    if hint in PLAIN:
+        return dict(PLAIN[hint])
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return {**_schema(arguments[0], components), **arguments[1]}
+    if origin is Literal:
+        return {"const": arguments[0]} if len(arguments) == 1 else {"type": "string", "enum": list(arguments)}
+    if origin in LISTS:
+        return {"type": "array", "items": _schema(arguments[0], components)}
+    if origin is dict:
+        return {"type": "object", "additionalProperties": _schema(arguments[1], components)}
+    if origin is Union:
+        return {"oneOf": [_schema(argument, components) for argument in arguments]}
+    if is_typeddict(hint):
+        if hint.__name__ not in components:
+            components[hint.__name__] = {}
+            components[hint.__name__] = _record(hint, components)
+        return {"$ref": f"#/components/schemas/{hint.__name__}"}
+    raise TypeError(f"no JSON Schema for {hint!r}")
+
+
+def _record(hint: Any, components: Dict[str, Schema]) -> Schema:
+    fields = get_type_hints(hint, include_extras=True)
+    return {
+        "title": hint.__name__,
+        "description": inspect.getdoc(hint) or "",
+        "type": "object",
+        "required": list(fields),
+        "properties": {name: _schema(field, components) for name, field in fields.items()},
+    }
+
+
+def _without_none(hint: Any) -> Any:
+    """Turn Optional[T] into T, also inside Annotated: an absent parameter is absent, never null."""
+    if get_origin(hint) is Annotated:
+        inner, extra = get_args(hint)
+        plain = _without_none(inner)
+        return Annotated[plain, extra]
+    left = [argument for argument in get_args(hint) if argument is not type(None)]
+    return left[0] if get_origin(hint) is Union and len(left) == 1 else hint
+
+
+def _result_name(hint: Any) -> str:
+    if get_origin(hint) in LISTS:
+        return f"{get_args(hint)[0].__name__}List"
+    return getattr(hint, "__name__", "") if is_typeddict(hint) else "document"
+
+
+def _kind_line(error: Type[AgentError]) -> str:
+    return f"{error.kind}: {(error.__doc__ or '').splitlines()[0]}"
+
+
+def _example(entry: Method) -> Dict[str, Any]:
+    result = {"name": "result", "value": entry.example["result"]}
+    return {"name": entry.name, "params": _values(entry.example["params"]), "result": result}
+
+
+def _error_example(method: str, refusal: Refusal) -> Dict[str, Any]:
+    """Return a pairing like those in `examples`, which OpenRPC has for results only."""
+    data = {"kind": refusal.error.kind, **refusal.data}
+    return {
+        "name": f"{method}: {refusal.error.kind}",
+        "params": _values(refusal.params),
+        "error": {"code": refusal.error.code, "message": refusal.message, "data": data},
+        "given": _given(refusal.given),
+    }
+
+
+def _values(params: Dict[str, Any]) -> List[Dict[str, Any]]:
+    return [{"name": key, "value": value} for key, value in params.items()]
+
+
+def _given(given: Sequence[Given]) -> List[Dict[str, Any]]:
+    return [{"node": one.node} if one.node else {"method": one.method, "params": one.params} for one in given]
+
+
+def _refusals(entry: Method, parameters: List[Dict[str, Any]]) -> List[Refusal]:
+    """Return the examples of a method's errors: those that every such method has, and its own."""
+    found = list(entry.refusals)
+    if parameters:
+        named = next((one["name"] for one in parameters if one["schema"].get("maxLength") == NAME_MAX), None)
+        params = {**entry.example["params"], **({named: "No Name"} if named else {"colour": "red"})}
+        try:
+            ParameterCheck(parameters)(params)
+        except InvalidParams as error:
+            data = {key: value for key, value in error.data.items() if key != "kind"}
+            found.insert(0, Refusal(InvalidParams, params, error.problem, data))
+    if ReadOnly in entry.errors:
+        damage = "the agent's store is damaged, nothing is changed: file is not a database"
+        data = {"hint": STORE_HINT}
+        found.append(Refusal(ReadOnly, entry.example["params"], damage, data, (Given("", node=DAMAGED),)))
+    return found
+
+
+if __name__ == "__main__":
+    sys.stdout.write(dumps(build()))

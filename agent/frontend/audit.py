@@ -1,0 +1,240 @@
+"""The audit record: one line of JSON per attempt to change something, refused ones too.
+
+Appended to a file that only root and the agent can write, and to the journal. JSON escaping keeps a line a line. A
+record is found again by its cursor: where its line begins, and a digest of it. So pages go by position, whatever the
+clock did, and go on in a file that was moved aside meanwhile.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import itertools
+import json
+import os
+import pwd
+import stat
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, Dict, Iterator, Optional, Tuple
+
+from agent.shared.clock import RisingClock
+
+# What a call may be about. Everything else (keys, environment, standard input, argv) stays out of the record.
+TARGETS = ("name", "user", "workspace")
+CREDENTIALS = ("agent", "ssh_key", "token", "password")
+PATH = "/var/log/codesmith/audit.jsonl"
+# A refused call may hold anything: of a word no more than this is kept, so a line is short and always whole.
+TEXT_MAX = 128
+FIELDS = {"time", "method", "request_id", "peer_uid", "peer_login", "target", "outcome", "duration_s"}
+CURSOR = "[0-9a-f]{1,16}-[0-9a-f]{16}"
+# Files beside the audit file in which a cursor is looked for.
+FILES_MAX = 100
+LINE_BYTES_MAX = 16384
+CHUNK_BYTES = 65536
+# More changes than can be under way at once.
+TAIL_LINES = 1000
+
+
+class Audit:
+    """An append-only file; a record is on disk before its call is answered."""
+
+    def __init__(self, path: str) -> None:
+        self._lock, self._path = threading.Lock(), path
+        self._order, self._clock = threading.Lock(), RisingClock()
+        self._fd = self._open()
+        size = os.fstat(self._fd).st_size
+        if size and os.pread(self._fd, 1, size - 1) != b"\n":
+            self._append(b"\n")  # a power cut tore the last line: the next one is whole all the same
+
+    def note(self, attempt: Attempt, outcome: str) -> None:
+        """Append the record of an attempt; `outcome` is "ok" or the kind of the error."""
+        with self.next_line(attempt, outcome) as line:
+            self.write(line)
+
+    @contextmanager
+    def next_line(self, attempt: Attempt, outcome: str) -> Iterator[str]:
+        """Yield the record of an attempt, to be written before this is left; other records wait meanwhile."""
+        with self._order:
+            yield attempt.record(outcome, self._clock.now())
+
+    def late(self, line: str) -> str:
+        """Return the record of an attempt that was cut off: `line` is from its beginning."""
+        record = json.loads(line)
+        begun, now = record["time"], self._clock.now()
+        seconds = (parse_time(now) - parse_time(begun)).total_seconds()
+        return _dump({**record, "time": now, "duration_s": round(max(seconds, 0.0), 4)})
+
+    def write(self, line: str) -> None:
+        """Append one record to the file and to the journal."""
+        try:
+            with self._lock:
+                self._follow()
+                self._append(line.encode() + b"\n")
+                os.fsync(self._fd)
+        except OSError as error:  # a full disk: what makes room must stay possible, and the journal has the record
+            print(f"the audit file cannot be written: {error}", file=sys.stderr, flush=True)
+        print("audit " + line, file=sys.stderr, flush=True)
+
+    def has(self, line: str) -> bool:
+        """Tell whether a record is among the last ones of the file."""
+        wanted = line.encode()
+        return any(found == wanted for _, found in itertools.islice(self._lines(), TAIL_LINES))
+
+    def _lines(self) -> Iterator[Tuple[int, bytes]]:
+        return _lines_backwards(self._fd, os.fstat(self._fd).st_size)
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+    def _follow(self) -> None:
+        """Begin a new file when somebody moved this one away, as logrotate does."""
+        try:
+            if os.path.samestat(os.lstat(self._path), os.fstat(self._fd)):
+                return
+        except FileNotFoundError:
+            pass
+        moved, self._fd = self._fd, self._open()
+        os.close(moved)
+        folder = os.open(os.path.dirname(self._path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _append(self, data: bytes) -> None:
+        """Write all of it or nothing: half a line would take the next one with it."""
+        size = os.fstat(self._fd).st_size
+        if os.write(self._fd, data) != len(data):
+            os.ftruncate(self._fd, size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+class Attempt:
+    """One call that wants to change something. It leaves one record, which may stand for `more` of the same."""
+
+    def __init__(self, method: str, params: Any, peer_uid: Optional[int], *, more: int = 0) -> None:
+        self._method, self._params, self._more = method, params if isinstance(params, dict) else {}, more
+        self.peer_uid, self._begun = peer_uid, time.monotonic()
+        # Its record in the store, if it has one there before its end.
+        self.announced: Optional[int] = None
+
+    def record(self, outcome: str, time_: str) -> str:
+        """Return its record as a line."""
+        request_id = self._params.get("request_id")
+        record = {
+            "time": time_,
+            "method": self._method,
+            "request_id": request_id[:TEXT_MAX] if isinstance(request_id, str) else None,
+            "peer_uid": self.peer_uid,
+            "peer_login": login_of_uid(self.peer_uid),
+            "target": {**target_of(self._params), **({"more": str(self._more)} if self._more else {})},
+            "outcome": outcome,
+            "duration_s": round(time.monotonic() - self._begun, 4),
+        }
+        return _dump(record)
+
+
+def parse_time(text: str) -> datetime:
+    """Return a time of RFC 3339; ValueError for another text, or one without its zone."""
+    # Python 3.9 does not read the Z.
+    found = datetime.fromisoformat(f"{text[:-1]}+00:00" if text[-1:] in ("Z", "z") else text)
+    if found.tzinfo is None:
+        raise ValueError("no zone")
+    return found
+
+
+def _dump(record: Dict[str, Any]) -> str:
+    return json.dumps(record, separators=(",", ":"))
+
+
+def target_of(params: Dict[str, Any]) -> Dict[str, str]:
+    """Return what a call was about, and which kind of credential it brought, never the credential."""
+    found = {field: params[field][:TEXT_MAX] for field in TARGETS if isinstance(params.get(field), str)}
+    repo = params.get("repo")
+    credential = (repo if isinstance(repo, dict) else params).get("credential")
+    kinds = [kind for kind in CREDENTIALS if isinstance(credential, dict) and kind in credential]
+    return {**found, "credential": kinds[0]} if kinds else found
+
+
+def login_of_uid(uid: Optional[int]) -> Optional[str]:
+    """Return the account name of a uid; None when it has none."""
+    if uid is None:
+        return None
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return None
+
+
+def read_backwards(path: str = PATH, cursor: str = "") -> Iterator[Dict[str, Any]]:
+    """Give the records with their cursors, newest first, or those before a cursor; one chunk is in memory at a time.
+
+    What is no record of ours (a line that a power cut tore) is left out. LookupError when the record of the cursor is
+    neither in the file nor in one beside it.
+    """
+    try:
+        descriptor, end = _find(path, cursor) if cursor else _open_at_end(path)
+    except FileNotFoundError:
+        return
+    try:
+        for place, line in _lines_backwards(descriptor, end):
+            record = _parse(line)
+            if record is not None:
+                yield {**record, "cursor": _cursor(place, line)}
+    finally:
+        os.close(descriptor)
+
+
+def _cursor(place: int, line: bytes) -> str:
+    return f"{place:x}-{hashlib.sha256(line).hexdigest()[:16]}"
+
+
+def _open_at_end(path: str) -> Tuple[int, int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    return descriptor, os.fstat(descriptor).st_size
+
+
+def _find(path: str, cursor: str) -> Tuple[int, int]:
+    """Open the file that has the line of a cursor: this one, or one beside it, where logrotate moves or copies it."""
+    place, folder = int(cursor.partition("-")[0], 16), os.path.dirname(path)
+    beside = sorted(os.path.join(folder, name) for name in os.listdir(folder))
+    for candidate in (path, *beside[:FILES_MAX]):
+        try:
+            descriptor, size = _open_at_end(candidate)
+        except OSError:
+            continue
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        if is_file and place < size and cursor == _cursor(place, _line_at(descriptor, place)):
+            return descriptor, place
+        os.close(descriptor)
+    raise LookupError(cursor)
+
+
+def _line_at(descriptor: int, place: int) -> bytes:
+    return os.pread(descriptor, LINE_BYTES_MAX, place).partition(b"\n")[0]
+
+
+def _lines_backwards(descriptor: int, end: int) -> Iterator[Tuple[int, bytes]]:
+    """Give the lines before `end`, last first, and where they begin; one that is longer than any of ours comes cut."""
+    place, rest = end, b""
+    while place > 0:
+        size = min(CHUNK_BYTES, place)
+        place -= size
+        lines = (os.pread(descriptor, size, place) + rest).split(b"\n")
+        begins = itertools.accumulate((len(line) + 1 for line in lines), initial=place)
+        first, *others = zip(begins, lines)
+        yield from reversed(others)
+        rest = first[1][-LINE_BYTES_MAX:]
+    yield 0, rest
+
+
+def _parse(line: bytes) -> Optional[Dict[str, Any]]:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and set(record) == FIELDS else None

@@ -1,0 +1,38 @@
+"""What node.health says of what workspaces need: the list of needs.py, looked at by the helper, who is root."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Tuple
+
+from agent.frontend.context import Context
+from agent.shared.errors import AgentError
+
+ANSWER_S = 30.0
+LOGINS = "logins"
+STATUS = {"ok": "ok", "warn": "degraded", "unknown": "degraded", "fail": "failing"}
+RANK = ("ok", "degraded", "failing")
+
+
+def checks(context: Context) -> List[Tuple[str, str, str]]:
+    """Return name, status and detail: what commands, workspaces and clones need, and what logins need."""
+    try:
+        needs = context.helper.call("node.check", reply_timeout_s=ANSWER_S).get("needs")
+    except AgentError as error:
+        why = error.problem.partition(";")[0]
+        return [(name, "degraded", f"could not look: {why}") for name in (LOGINS, "needs")]
+    if not needs:
+        return [(name, "degraded", "could not look: the helper has no list") for name in (LOGINS, "needs")]
+    logins = [need for need in needs if need["name"] == LOGINS]
+    others = [need for need in needs if need["name"] != LOGINS]
+    return [(LOGINS, *_judge(logins)), ("needs", *_judge(others))]
+
+
+def _judge(needs: List[Dict[str, Any]]) -> Tuple[str, str]:
+    worst = max((STATUS[need["status"]] for need in needs), key=RANK.index)
+    bad = [_told(need) for need in needs if need["status"] != "ok"]
+    return worst, "; ".join(bad) or ", ".join(need["name"] for need in needs)
+
+
+def _told(need: Dict[str, Any]) -> str:
+    fix = need["fix"] if need["fix"].startswith("inv ") else f"on the node: {need['fix']}"
+    return f"{need['detail']}{f' ({fix})' if need['fix'] else ''}"

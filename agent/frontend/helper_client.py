@@ -1,0 +1,48 @@
+"""The front end's way to the helper: one connection, one verb, one reply. systemd starts the helper when needed."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, Dict, Optional
+
+from agent.shared import framing
+from agent.shared.errors import AgentError, InUse, ReadOnly
+from agent.shared.names import HELPER_SOCKET
+
+REPLY_GRACE_S = 120.0
+
+
+class HelperSilent(InUse):
+    """The helper broke off before its reply: how far it came is not known yet."""
+
+    is_unsettled = True
+
+
+class Helper:
+    """Calls verbs of the root half; `damage` is why it refused everything, when it last did."""
+
+    def __init__(self, path: str = HELPER_SOCKET) -> None:
+        self.path, self.damage = path, ""
+
+    def call(
+        self, verb: str, *, reply_timeout_s: float = REPLY_GRACE_S, descriptor: Optional[int] = None, **arguments: Any
+    ) -> Dict[str, Any]:
+        """Return the verb's result; its refusals come back as the same AgentError that the helper raised."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(reply_timeout_s)
+            try:
+                connection.connect(self.path)
+                framing.send(connection, {"verb": verb, "arguments": arguments}, descriptor)
+                reply = framing.receive(connection, framing.REPLY_MAX)
+            except OSError as error:
+                raise HelperSilent(
+                    f"the privileged helper does not answer ({error}); the change will be completed or undone",
+                    hint="try again; `inv node.logs` shows why",
+                ) from None
+        self.damage = ""
+        if "error" in reply:
+            refusal = AgentError.from_dict(reply["error"])
+            self.damage = refusal.problem if isinstance(refusal, ReadOnly) else ""
+            raise refusal
+        result: Dict[str, Any] = reply["result"]
+        return result

@@ -1,0 +1,202 @@
+"""JSON-RPC 2.0 as it travels: from the text of a body to calls, and back to the text of their answers.
+
+jsonrpclib's dispatcher, made strict. What is refused here is neither quoted nor logged: it may hold a secret.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import threading
+from contextlib import nullcontext
+from typing import Any, Dict, Iterator, List, NoReturn, Optional, Tuple
+
+import jsonrpclib.config
+import jsonrpclib.jsonlib
+import jsonrpclib.jsonrpc
+from agent.shared.errors import AgentError, LimitReached
+from jsonrpclib.SimpleJSONRPCServer import SimpleJSONRPCDispatcher
+
+BATCH_MAX = 16
+# Once the answers of a batch are longer together, the rest of it is refused.
+BATCH_REPLY_MAX = 16 << 20
+# As long as there is much on a node. Others wait for them no longer than it takes to write so many.
+LISTS = ("audit.list", "sandbox.list", "user.list", "workspace.list")
+LISTS_MAX = 4
+DIGITS_MAX = 64
+RECORDS_AT_ONCE = 100
+CONFIG = jsonrpclib.config.Config(version=2.0, content_type="application/json", use_jsonclass=False)
+
+
+class NotJson(AgentError):
+    """The body is no JSON text."""
+
+    code, kind = -32700, "parse_error"
+
+
+class Invalid(AgentError):
+    """Not a request of JSON-RPC 2.0."""
+
+    code, kind = -32600, "invalid_request"
+
+
+class Real(float):
+    """A number that was written as one with a fraction or exponent: 1.0 is no integer here."""
+
+    def is_integer(self) -> bool:
+        """Never: this is what the check of an integer asks."""
+        return False
+
+
+class Fixed(Dict[str, Any]):
+    """A value that never changes: it is written as JSON once, however often it is asked for."""
+
+    @functools.cached_property
+    def text(self) -> str:
+        """Its JSON."""
+        return dump_json(dict(self))
+
+
+class Records:
+    """A list as JSON text, in parts, so that its records are never all in memory: ten thousand would take 15 MB."""
+
+    def __init__(self, records: Iterator[Any]) -> None:
+        self._parts: List[str] = []
+        while True:
+            some = list(itertools.islice(records, RECORDS_AT_ONCE))
+            if not some:
+                return
+            self._parts.append(dump_json(some)[1:-1])
+
+    @property
+    def text(self) -> str:
+        """Its JSON."""
+        return f"[{','.join(self._parts)}]"
+
+
+class JsonRpc(SimpleJSONRPCDispatcher):
+    """jsonrpclib's dispatcher, strict about JSON-RPC 2.0, and about the memory that answers take.
+
+    `dispatch_method` takes (method, params, is_notification, refusal): with a refusal it does no more than record it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(config=CONFIG)
+        self._listing = threading.BoundedSemaphore(LISTS_MAX)
+
+    def _marshaled_dispatch(self, data: str, dispatch_method: Any = None, path: Any = None) -> str:
+        """Return the answer to a body; nothing when all of it were notifications."""
+        try:
+            request = parse_json(data)
+        except RecursionError:
+            return dump_json(error_answer(None, NotJson("the request is nested too deeply")))
+        except ValueError as error:
+            return dump_json(error_answer(None, NotJson(f"the request is not JSON: {error}")))
+        if not isinstance(request, list):
+            return self._text(request, dispatch_method)
+        if not 1 <= len(request) <= BATCH_MAX:
+            return dump_json(error_answer(None, Invalid(f"a batch holds 1 to {BATCH_MAX} requests")))
+        texts: List[str] = []
+        for one in request:
+            is_full = sum(map(len, texts)) > BATCH_REPLY_MAX
+            texts.append(self._text(one, dispatch_method, _too_long() if is_full else None))
+        answers = ",".join(text for text in texts if text)
+        return f"[{answers}]" if answers else ""
+
+    def _text(self, request: Any, dispatch_method: Any, refusal: Optional[AgentError] = None) -> str:
+        """Return the answer to one request as text; of long lists few are in memory at once."""
+        method = request.get("method") if isinstance(request, dict) else None
+        with self._listing if method in LISTS else nullcontext():
+            answer = self._answer(request, dispatch_method, refusal)
+            return "" if answer is None else _text_of(answer)
+
+    def _answer(self, request: Any, dispatch_method: Any, refusal: Optional[AgentError]) -> Optional[Dict[str, Any]]:
+        problem = _problem_of(request)
+        identity = request.get("id") if isinstance(request, dict) else None
+        if problem:
+            return error_answer(identity if _is_identity(identity) else None, Invalid(problem))
+        is_notification = "id" not in request
+        try:
+            result = dispatch_method(request["method"], request.get("params") or None, is_notification, refusal)
+            answer = {"jsonrpc": "2.0", "result": result, "id": identity}
+        except AgentError as error:
+            answer = error_answer(identity, error)
+        return None if is_notification else answer
+
+
+def error_answer(identity: Any, error: AgentError) -> Dict[str, Any]:
+    """Return the answer that tells of an error."""
+    return {"jsonrpc": "2.0", "error": error.to_dict(), "id": identity}
+
+
+def dump_json(value: Any) -> str:
+    """Return a value as JSON, in ASCII."""
+    return _ENCODER.encode(value)
+
+
+def _too_long() -> LimitReached:
+    return LimitReached("not carried out: the answers of this batch are too long together", hint="ask one by one")
+
+
+def _text_of(answer: Dict[str, Any]) -> str:
+    result = answer.get("result")
+    if not isinstance(result, (Fixed, Records)):
+        return dump_json(answer)
+    return f'{{"jsonrpc":"2.0","result":{result.text},"id":{dump_json(answer["id"])}}}'
+
+
+def parse_json(text: str) -> Any:
+    """Return a JSON text's value; ValueError for what JSON has no word for, and for two values of one name."""
+    if text.startswith("\ufeff"):
+        _refuse("a byte order mark")
+    return _DECODER.decode(text)
+
+
+def _problem_of(request: Any) -> str:
+    """Say why something is no request of JSON-RPC 2.0; nothing when it is one."""
+    if not isinstance(request, dict):
+        return "a request must be an object"
+    if request.get("jsonrpc") != "2.0":
+        return '"jsonrpc" must be "2.0"'
+    if not _is_identity(request.get("id")):
+        return '"id" must be a string, a number or null'
+    method = request.get("method")
+    if not isinstance(method, str) or not method:
+        return '"method" must be the name of a method'
+    if not isinstance(request.get("params", {}), (dict, list)):
+        return '"params" must be an object'
+    return ""
+
+
+def _is_identity(value: Any) -> bool:
+    return value is None or (isinstance(value, (str, int, float)) and not isinstance(value, bool))
+
+
+def _parse_real(text: str) -> float:
+    number = Real(text)
+    return number if abs(number) != float("inf") else _refuse("a number this large")
+
+
+def _parse_integer(text: str) -> int:
+    # Long ones take quadratic time before Python 3.11.
+    return int(text) if len(text) <= DIGITS_MAX else _refuse("a number this long")
+
+
+def _parse_object(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else _refuse("the same name twice")
+
+
+def _refuse(what: str) -> NoReturn:
+    raise ValueError(f"{what} is not accepted")
+
+
+# Made once: json.loads and json.dumps with options make them anew for each call.
+_DECODER = json.JSONDecoder(
+    parse_float=_parse_real, parse_int=_parse_integer, parse_constant=_refuse, object_pairs_hook=_parse_object
+)
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+# The standard library's functions: orjson and ujson, which jsonrpclib picks, differ on depth and big numbers.
+jsonrpclib.jsonrpc.jloads = parse_json
+jsonrpclib.jsonrpc.jdumps = jsonrpclib.jdumps = lambda value, encoding="utf-8": dump_json(value)

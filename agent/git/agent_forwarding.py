@@ -1,0 +1,103 @@
+"""The operator's ssh agent as git's ssh finds it: a socket of this job alone, that can list keys and sign, no more.
+
+Protocol: draft-ietf-sshm-ssh-agent. A request, a reply, each four bytes of length and then a byte for its type.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import struct
+import tempfile
+import threading
+from typing import Iterator
+
+from agent.shared.sockets import peer_pid
+
+REQUEST_IDENTITIES, SIGN_REQUEST = 11, 13
+ALLOWED = (REQUEST_IDENTITIES, SIGN_REQUEST)
+FAILURE = b"\x05"
+MESSAGE_BYTES_MAX = 256 << 10
+
+
+@contextlib.contextmanager
+def served(lent: socket.socket) -> Iterator[str]:
+    """Serve what is lent at a path, and yield the path; nothing is left of it afterwards."""
+    folder = tempfile.mkdtemp(prefix="codesmith-")  # 0700; in a job /tmp is its own
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        path = f"{folder}/agent"
+        os.fchmod(listening.fileno(), 0o600)
+        listening.bind(path)
+        listening.listen()
+        lock = threading.Lock()
+        threading.Thread(target=_accept, args=(listening, lent, lock), daemon=True).start()
+        yield path
+    finally:
+        with contextlib.suppress(OSError):
+            listening.shutdown(socket.SHUT_RDWR)  # wakes accept()
+        listening.close()
+        lent.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_of_this_job(connection: socket.socket) -> bool:
+    """Tell whether the peer is a process of our own control group: others of the same login get no answer."""
+    try:
+        return _cgroup(str(peer_pid(connection))) == _cgroup("self")
+    except OSError:
+        return False
+
+
+def receive(connection: socket.socket) -> bytes:
+    """Return one message without its length; ConnectionError when the other side ends or sends too much."""
+    size = struct.unpack(">I", _exactly(connection, 4))[0]
+    if not 0 < size <= MESSAGE_BYTES_MAX:
+        raise ConnectionError("no message of an ssh agent")
+    return _exactly(connection, size)
+
+
+def send(connection: socket.socket, message: bytes) -> None:
+    """Send one message."""
+    connection.sendall(struct.pack(">I", len(message)) + message)
+
+
+def _accept(listening: socket.socket, lent: socket.socket, lock: threading.Lock) -> None:
+    while True:
+        try:
+            connection, _ = listening.accept()
+        except OSError:
+            return
+        if is_of_this_job(connection):
+            threading.Thread(target=_serve, args=(connection, lent, lock), daemon=True).start()
+        else:
+            connection.close()
+
+
+def _serve(connection: socket.socket, lent: socket.socket, lock: threading.Lock) -> None:
+    with connection, contextlib.suppress(OSError):
+        while True:
+            request = receive(connection)
+            reply = FAILURE
+            if request[0] in ALLOWED:
+                with lock:
+                    send(lent, request)
+                    reply = receive(lent)
+            send(connection, reply)
+
+
+def _cgroup(pid: str) -> str:
+    with open(f"/proc/{pid}/cgroup", encoding="ascii") as file:
+        return file.read()
+
+
+def _exactly(connection: socket.socket, size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        chunk = connection.recv(size - len(data))
+        if not chunk:
+            raise ConnectionError("the other side ended")
+        data += chunk
+    return bytes(data)

@@ -1,0 +1,182 @@
+"""What an account of ours is like, whatever the node's own policy says: looked at, and put right.
+
+No group but its own, which nobody else is in; no password; no ageing; no expiry; our shell; no access lists on its home
+and workspaces. That of a disabled user is closed instead. Who sets other rules for it does so outside of CodeSmith.
+"""
+
+from __future__ import annotations
+
+import datetime
+import grp
+import os
+import pwd
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple
+
+from agent.helper.accounts import accounts, databases
+from agent.helper.ledger.ledger import Ledger, UserRecord
+from agent.helper.trees import trees
+from agent.shared import acls, uids
+from agent.shared.errors import CommandFailed
+from agent.shared.names import LOGIN_PREFIX, WORKSPACES, home_of, login_of, path_of
+from agent.shared.ownership import is_sealed as is_closed
+
+FOREVER_DAYS = 99999
+# Fields of a line in /etc/shadow.
+PASSWORD, CHANGED, MIN, MAX, _, INACTIVE, EXPIRY = range(1, 8)
+
+
+class Wish(NamedTuple):
+    """Whose account it is, whether it is to be closed, and the directories that it owns."""
+
+    name: str
+    is_disabled: bool
+    directories: List[str]
+
+
+class Look:
+    """The account databases, read once for any number of accounts."""
+
+    def __init__(self) -> None:
+        self._accounts = {account.pw_name: account for account in pwd.getpwall()}
+        self._shadow = _read("/etc/shadow")
+        self._joined: Dict[str, List[str]] = {}
+        self._guests: Dict[str, List[str]] = {}
+        for group in grp.getgrall():
+            self._add(group.gr_name, group.gr_mem)
+        for name, fields in _read("/etc/gshadow").items():
+            # Administrators of a group, who may join it, and its members: newgrp takes the word of this file too.
+            self._add(name, [login for part in fields[2:4] for login in part.split(",") if login])
+
+    def differences(self, wish: Wish) -> List[str]:
+        """Say how an account differs from what it should be; nothing when it does not, or when it is gone."""
+        login = login_of(wish.name)
+        account = self._accounts.get(login)
+        if account is None:
+            return []
+        shadow = self._shadow.get(login, [""] * 9)
+        return [*self._of_groups(login), *_of_access(account.pw_shell, shadow, wish), *_of_ageing(shadow),
+                *(f"access list on {path}" for path in wish.directories if acls.exist(path))]  # fmt: skip
+
+    def _of_groups(self, login: str) -> Iterator[str]:
+        if self._joined.get(login):
+            yield f"in the group {', '.join(self._joined[login])}"
+        if self._guests.get(login):
+            yield f"its group has other members: {', '.join(self._guests[login])}"
+
+    def _add(self, group: str, members: Iterable[str]) -> None:
+        for login in members:
+            for table, key, value in ((self._joined, login, group), (self._guests, group, login)):
+                if value not in table.setdefault(key, []) and login != group:
+                    table[key].append(value)
+
+
+def wish_of(ledger: Ledger, record: UserRecord) -> Wish:
+    """Return what the account of a user should be."""
+    workspaces = [path_of(one) for one in ledger.workspaces_of(record.name)]
+    return Wish(record.name, record.state == "disabled", [home_of(record.name), *workspaces])
+
+
+def put_right(wish: Wish) -> None:
+    """Make an account what it should be; CommandFailed when something stays that we cannot change.
+
+    Sessions that are open keep the groups that they began with.
+    """
+    if Look().differences(wish):
+        databases.check_changeable()
+        accounts.settle(wish.name, is_disabled=wish.is_disabled)
+        for path in wish.directories:
+            _remove_acls(*os.path.split(path))
+        left = Look().differences(wish)
+        if left:
+            login = login_of(wish.name)
+            raise CommandFailed(
+                f"the account {login} is not as it should be and cannot be put right: {'; '.join(left)}",
+                hint=f"on the node: id {login}; chage -l {login}", command="usermod", exit_code=0, stderr="",
+            )  # fmt: skip
+
+
+def ours() -> Iterator[Wish]:
+    """Yield what accounts and directories say of the users of this node, for a look that leaves the ledger alone."""
+    known = uids.known()
+    owned: Dict[int, List[str]] = {}
+    for name in _names(WORKSPACES):
+        owned.setdefault(os.lstat(path_of(name)).st_uid, []).append(path_of(name))
+    for one in pwd.getpwall():
+        name = one.pw_name[len(LOGIN_PREFIX) :]
+        is_ours = (one.pw_name, one.pw_dir, one.pw_gid) == (login_of(name), home_of(name), one.pw_uid)
+        if is_ours and any(span.has(one.pw_uid) for span in known):
+            is_sealed = os.path.isdir(one.pw_dir) and is_closed(os.lstat(one.pw_dir))
+            yield Wish(name, is_sealed, [one.pw_dir, *owned.get(one.pw_uid, [])])
+
+
+def report() -> Dict[str, Any]:
+    """Return by login what can be put right about the accounts of users, and what is wrong with uids."""
+    look, wishes = Look(), list(ours())
+    drift = {login_of(wish.name): look.differences(wish) for wish in wishes}
+    users = [(login_of(wish.name), pwd.getpwnam(login_of(wish.name)).pw_uid) for wish in wishes]
+    return {"drift": {login: found for login, found in drift.items() if found}, "uids": uids.problems(users)}
+
+
+def _of_access(shell: str, shadow: List[str], wish: Wish) -> Iterator[str]:
+    if wish.is_disabled:
+        is_shut = shell in accounts.NOLOGIN and shadow[EXPIRY] == accounts.EXPIRED
+        if not is_shut or not shadow[PASSWORD].startswith("!"):
+            yield "disabled, but its account is open"
+        return
+    if shell != accounts.shell():
+        yield f"shell {shell} instead of {accounts.shell()}"
+    if shadow[PASSWORD] != accounts.NO_PASSWORD:
+        yield "its password is locked" if shadow[PASSWORD].startswith("!") else "it has a password"
+    if shadow[EXPIRY]:
+        yield f"expires on {_day(shadow[EXPIRY])}"
+
+
+def _of_ageing(shadow: List[str]) -> Iterator[str]:
+    if shadow[CHANGED] == "0":
+        yield "its password must be changed at the next login"
+    if 0 <= _number(shadow[MAX]) < FOREVER_DAYS:
+        yield f"its password expires after {shadow[MAX]} days"
+    if _number(shadow[MIN]) > 0:
+        yield f"its password may be changed after {shadow[MIN]} days only"
+    if _number(shadow[INACTIVE]) >= 0:
+        yield f"it is closed {shadow[INACTIVE]} days after its password expires"
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() else -1
+
+
+def _day(number: str) -> str:
+    try:
+        return str(datetime.date(1970, 1, 1) + datetime.timedelta(days=int(number)))
+    except (ValueError, OverflowError):
+        return f"day {number}"
+
+
+def _remove_acls(parent: str, name: str) -> None:
+    with trees.open_base(parent) as base:
+        try:
+            directory = os.open(name, trees.DIRECTORY, dir_fd=base)
+        except OSError:
+            return  # gone, or somebody put something else there
+        try:
+            acls.remove(directory)
+        finally:
+            os.close(directory)
+
+
+def _read(path: str) -> Dict[str, List[str]]:
+    """Return the lines of an account database by login or group."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            lines = [line.rstrip("\n").split(":") for line in file]
+    except FileNotFoundError:
+        return {}
+    return {fields[0]: (fields + [""] * 9)[:9] for fields in lines}
+
+
+def _names(folder: str) -> List[str]:
+    try:
+        return [entry.name for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return []

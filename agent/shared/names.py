@@ -1,0 +1,48 @@
+"""The grammar of names, and the paths, logins and units that follow from them. Nothing here touches the system.
+
+Stricter than useradd, which accepts `..` and `a/b` on Debian 12. Both halves of the agent use it, the helper again on
+everything the front end says.
+"""
+
+from __future__ import annotations
+
+import re
+
+from agent.shared import paths
+from agent.shared.errors import InvalidParams
+
+NAME = r"[a-z0-9]([a-z0-9-]{0,26}[a-z0-9])?"
+NAME_HINT = "1 to 28 of a-z, 0-9 and inner hyphens"
+LOGIN_PREFIX = "cs-"
+BASE = paths.BASE
+HOMES = f"{BASE}/home"
+WORKSPACES = f"{BASE}/workspaces"
+STAGING = f"{BASE}/.staging"
+TRASH = f"{BASE}/.trash"
+CLIENTS_GROUP = "codesmith-clients"
+AGENT_LOGIN = "codesmith"
+AGENT_SOCKET = "/run/codesmith/agent.sock"
+HELPER_SOCKET = "/run/codesmith-helper/helper.sock"
+
+
+def parse_name(value: object, field: str = "name") -> str:
+    """Return `value` if it is a Name; InvalidParams otherwise."""
+    # fullmatch: "$" would also accept a final newline. ASCII comes with the explicit ranges.
+    if not isinstance(value, str) or not re.fullmatch(NAME, value):
+        raise InvalidParams.of(field, f"must be {NAME_HINT}")
+    return value
+
+
+def login_of(name: str) -> str:
+    """Return the Unix account of a user: cs-NAME."""
+    return LOGIN_PREFIX + name
+
+
+def home_of(name: str) -> str:
+    """Return the home directory of a user's login."""
+    return f"{HOMES}/{login_of(name)}"
+
+
+def path_of(workspace: str) -> str:
+    """Return the directory of a workspace."""
+    return f"{WORKSPACES}/{workspace}"

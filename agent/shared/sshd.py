@@ -1,0 +1,208 @@
+"""Whether sshd would let in a login of ours: what it says itself for that login (sshd -T -C), and where we put keys.
+
+Imports only what imports nothing else of the agent: see needs.py. Looks only.
+"""
+
+from __future__ import annotations
+
+import grp
+import itertools
+import os
+import pwd
+import re
+import subprocess
+from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+from agent.shared.pam import FIX, keeping_out
+from agent.shared.paths import BASE, SYSTEM_PATH
+
+Answer = Tuple[str, str, str]
+Settings = Dict[str, List[str]]
+
+OK, UNKNOWN, WARN = RANK = ("ok", "unknown", "warn")
+HOMES = f"{BASE}/home"
+KEYS_FILE = ".ssh/authorized_keys"
+# Each is asked for on its own, which takes some milliseconds.
+SAMPLE = 5
+ANY_LOGIN = "cs-any"
+PATTERN = "cs-*"
+CONFIG = "/etc/ssh/sshd_config"
+DROP_IN = "/etc/ssh/sshd_config.d/00-codesmith.conf"
+# From where somebody will log in nobody knows: an address that only a Match block for all addresses names.
+NOWHERE = "0.0.0.0"
+TIMEOUT_S = 10
+TITLE = re.compile(r"sshd: (\S.*) \[listener\] \d+ of ")
+
+
+class Daemon(NamedTuple):
+    """One sshd: its program, the options that decide which configuration counts, and how it reads that again."""
+
+    program: str
+    options: Tuple[str, ...]
+    reload: str
+
+
+def check(login: str = "") -> Answer:
+    """Return whether keys in our place let `login` in, why not, and what mends it; of several sshds, for each.
+
+    Without a login: some that are there, since rules may go by groups; if there is none, one that could be.
+    """
+    daemons = list(_daemons())
+    if not daemons:
+        return UNKNOWN, "there is no sshd to ask: whether logins work is not known", "apt-get install openssh-server"
+    logins = [login] if login else _some_logins()
+    return max((_check(daemons, one) for one in logins), key=lambda answer: RANK.index(answer[0]))
+
+
+def _some_logins() -> List[str]:
+    found = (account.pw_name for account in pwd.getpwall() if account.pw_dir == f"{HOMES}/{account.pw_name}")
+    return list(itertools.islice(found, SAMPLE)) or [ANY_LOGIN]
+
+
+def _check(daemons: List[Daemon], login: str) -> Answer:
+    answers = [_ask(daemon, login, _groups_of(login)) for daemon in daemons]
+    status = max((answer[0] for answer in answers), key=RANK.index)
+    (detail, fix), *more = [answer[1:] for answer in answers if answer[0] == status]
+    others = f"; another of {len(answers)} sshds lets it in" if status != OK and len(more) + 1 < len(answers) else ""
+    return status, f"{detail}{others}", fix
+
+
+def _groups_of(login: str) -> List[str]:
+    try:
+        account = pwd.getpwnam(login)
+        return [grp.getgrgid(gid).gr_name for gid in os.getgrouplist(login, account.pw_gid)]
+    except KeyError:
+        return [login]
+
+
+def _ask(daemon: Daemon, login: str, groups: List[str]) -> Answer:
+    settings, problem = _settings(daemon, login)
+    if settings is None:
+        return UNKNOWN, f"sshd does not say whether logins work: {problem}", f"{daemon.program} -T"
+    problems = [*_keys(settings, login), *_session(settings), *_lists(settings, login, groups)]
+    problems += [(text, "") for text in keeping_out(login, groups, uses_pam=_first(settings, "usepam") == "yes")]
+    if not problems:
+        return OK, "sshd reads the keys of logins, and lets them in", ""
+    directives = [directive for _, directive in problems if directive]
+    which = f" by {' '.join((daemon.program, *daemon.options))}" if daemon.options else ""
+    detail = f"logins cannot work{which}: {'; '.join(text for text, _ in problems)}"
+    return WARN, detail, _fix(daemon, directives) if directives else FIX
+
+
+def _daemons() -> Iterator[Daemon]:
+    """Yield each sshd of this system that listens; the installed one where there is none, for systemd may listen."""
+    found: Dict[Tuple[str, ...], Daemon] = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.stat(f"/proc/{pid}").st_uid != 0:
+                continue
+            with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
+                title = TITLE.match(file.read().replace("\0", " "))
+            # One in a container is not the one that logins of this system use.
+            if title and os.readlink(f"/proc/{pid}/ns/pid") == os.readlink("/proc/self/ns/pid"):
+                program, *words = title[1].split()
+                options = _options(words)
+                found[options] = Daemon(program, options, f"kill -HUP {pid}")
+        except OSError:
+            continue  # it ended, or is not ours to see
+    places = (f"{folder}/sshd" for folder in SYSTEM_PATH.split(":"))
+    installed = next((path for path in places if os.path.exists(path)), "")
+    if not found and installed:
+        found[()] = Daemon(installed, (), "true")  # systemd starts one for each login
+    yield from found.values()
+
+
+def _options(words: List[str]) -> Tuple[str, ...]:
+    """Return those options that decide which configuration counts."""
+    pairs = zip(words, [*words[1:], ""])
+    return tuple(word for option, value in pairs if option in ("-f", "-o", "-p") for word in (option, value))
+
+
+def _settings(daemon: Daemon, login: str) -> Tuple[Optional[Settings], str]:
+    """Return what sshd says of a login, by lower-case keyword; nothing, and why, where it does not say."""
+    spec = f"user={login},host={NOWHERE},addr={NOWHERE}"
+    try:
+        done = subprocess.run(
+            [daemon.program, "-T", *daemon.options, "-C", spec], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, encoding="utf-8", errors="replace", env={"PATH": SYSTEM_PATH, "LC_ALL": "C.UTF-8"},
+            timeout=TIMEOUT_S, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return None, str(error)
+    if done.returncode:
+        return None, (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
+    found: Settings = {}
+    for line in done.stdout.splitlines():
+        key, _, value = line.partition(" ")
+        found.setdefault(key.lower(), []).append(value)
+    return found, ""
+
+
+def _first(settings: Settings, key: str) -> str:
+    return settings.get(key, [""])[0]
+
+
+def _keys(settings: Settings, login: str) -> Iterator[Tuple[str, str]]:
+    """Yield what keeps a key from opening, and the directive that lets it."""
+    if _first(settings, "pubkeyauthentication") == "no":
+        yield "sshd takes no keys (PubkeyAuthentication no)", "PubkeyAuthentication yes"
+    files = _first(settings, "authorizedkeysfile") or f"{KEYS_FILE} {KEYS_FILE}2"
+    home = f"{HOMES}/{login}"
+    ours = os.path.realpath(f"{home}/{KEYS_FILE}")
+    if ours not in [os.path.realpath(os.path.join(home, _expanded(word, login, home))) for word in files.split()]:
+        text = f"sshd does not read keys in {KEYS_FILE} of the home (AuthorizedKeysFile {files})"
+        yield text, f"AuthorizedKeysFile {KEYS_FILE}"
+    methods = [word for line in settings.get("authenticationmethods", []) for word in line.split()]
+    if methods and "any" not in methods and "publickey" not in methods:
+        yield (
+            f"a key alone is not enough (AuthenticationMethods {' '.join(methods)})",
+            "AuthenticationMethods publickey",
+        )
+
+
+def _expanded(path: str, login: str, home: str) -> str:
+    tokens = {"%%": "%", "%h": home, "%u": login}
+    return re.sub("%.", lambda token: tokens.get(token[0], token[0]), path)
+
+
+def _session(settings: Settings) -> Iterator[Tuple[str, str]]:
+    """Yield what a session would not be."""
+    for key, keyword, text in (
+        ("forcecommand", "ForceCommand", "another command takes the place of the shell"),
+        ("chrootdirectory", "ChrootDirectory", "workspaces are out of sight"),
+    ):
+        value = _first(settings, key)
+        if value not in ("", "none"):
+            yield f"{text} ({keyword} {value})", f"{keyword} none"
+    if _first(settings, "permittty") == "no":
+        yield "there is no terminal (PermitTTY no)", "PermitTTY yes"
+
+
+def _lists(settings: Settings, login: str, groups: List[str]) -> Iterator[Tuple[str, str]]:
+    """Yield who is kept out by name. Patterns with a host are taken for those of other hosts, so as not to cry wolf."""
+    for key, keyword, names in (("denyusers", "DenyUsers", [login]), ("denygroups", "DenyGroups", groups)):
+        for pattern in _patterns(settings, key):
+            if "@" not in pattern and any(_matches(name, pattern) for name in names):
+                yield f"{keyword} {pattern} in {CONFIG} keeps it out: take that out there", ""
+    for key, keyword, names in (("allowusers", "AllowUsers", [login]), ("allowgroups", "AllowGroups", groups)):
+        allowed = _patterns(settings, key)
+        if allowed and not any(_matches(name, one.partition("@")[0]) for one in allowed for name in names):
+            yield f"it is not among {keyword} ({' '.join(allowed)})", f"{keyword} {' '.join([*allowed, PATTERN])}"
+
+
+def _patterns(settings: Settings, key: str) -> List[str]:
+    return [word for line in settings.get(key, []) for word in line.split()]
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """Tell whether a name is meant by a pattern with * and ?, as ssh_config(5) has it."""
+    return re.fullmatch("".join({"*": ".*", "?": "."}.get(char, re.escape(char)) for char in pattern), name) is not None
+
+
+def _fix(daemon: Daemon, directives: List[str]) -> str:
+    """Return the commands by which sshd treats our logins otherwise, and nobody else: the first Match block counts."""
+    block = " ".join(f"'{line}'" for line in (f"Match User {PATTERN}", *directives))
+    file = daemon.options[daemon.options.index("-f") + 1] if "-f" in daemon.options else CONFIG
+    with open(file, encoding="utf-8", errors="replace") as config:
+        has_drop_ins = os.path.dirname(DROP_IN) in config.read() and os.path.isdir(os.path.dirname(DROP_IN))
+    return f"printf '%s\\n' {block} {f'>{DROP_IN}' if has_drop_ins else f'>>{file}'}; {daemon.reload}"

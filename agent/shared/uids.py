@@ -1,0 +1,124 @@
+"""The uids of this node: the range that prepare chose for new users, and what belongs to others all the same.
+
+Prepare writes the ranges to a file of root's: the first is for new users, the others are those of users who are there.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Iterator, List, NamedTuple, Tuple
+
+from agent.shared.errors import Unsupported
+
+FILE = "/etc/codesmith/uids.json"
+MAPS = ("/proc/self/uid_map", "/proc/self/gid_map")
+SUBORDINATES = ("/etc/subuid", "/etc/subgid")
+PREPARE = "inv node.prepare"
+
+
+class Range(NamedTuple):
+    """Uids from `first` to `last`, both included."""
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"{self.first} to {self.last}"
+
+    def has(self, uid: int) -> bool:
+        """Tell whether a uid is in it."""
+        return self.first <= uid <= self.last
+
+
+# What nodes used before prepare chose, and what it chooses unless something is in the way.
+EARLIEST, USUAL = Range(70000, 99999), Range(1879048192, 2147483646)
+
+
+class Subordinate(NamedTuple):
+    """Uids or gids that /etc/subuid or /etc/subgid give to somebody: whoever that is may become each of them."""
+
+    owner: str
+    range: Range
+    file: str
+
+
+def ranges(path: str = FILE) -> List[Range]:
+    """Return the ranges of this node, that for new users first; none when the file is lost or damaged."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return [Range(int(first), int(last)) for first, last in json.load(file)["ranges"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def known(path: str = FILE) -> List[Range]:
+    """Return the ranges that users of this node may be in: while the file is lost, those that prepare usually has."""
+    return ranges(path) or [USUAL, EARLIEST]
+
+
+def range_from(first: int, mark: int) -> Range:
+    """Return the range of this node that begins with `first`; one that it has no more, up to `mark`."""
+    return next((one for one in known() if one.first == first), Range(first, max(first, mark)))
+
+
+def for_new_users(path: str = FILE) -> Range:
+    """Return the range for new users; Unsupported when there is none, or one whose uids do not exist here."""
+    found = ranges(path)
+    if not found:
+        raise Unsupported(f"{path} does not say which uids are free for users", hint=PREPARE)
+    for number in found[0]:
+        if not is_mapped(number):
+            problem = f"uid {number} does not exist on this node: {_shown_maps()}"
+            raise Unsupported(f"{problem}; {path} has {found[0]}", hint=PREPARE)
+    return found[0]
+
+
+def is_mapped(uid: int) -> bool:
+    """Tell whether a number exists as a uid and as a gid in the user namespace that this node runs in."""
+    return all(any(one.has(uid) for one in mapped(path)) for path in MAPS)
+
+
+def mapped(path: str) -> List[Range]:
+    """Return the uids or gids that exist in this user namespace."""
+    with open(path, encoding="ascii") as file:
+        lines = [line.split() for line in file]
+    return [Range(int(inside), int(inside) + int(count) - 1) for inside, _, count in lines]
+
+
+def subordinates() -> List[Subordinate]:
+    """Return what subordinate uids and gids there are, in order; the owner may be a name or a number."""
+    return sorted((one for path in SUBORDINATES for one in _read_subordinates(path)), key=lambda one: one.range)
+
+
+def owners_of(uid: int, among: List[Subordinate]) -> List[str]:
+    """Say whose subordinate uid or gid a number is; nothing when it is nobody's."""
+    return [f"in the range of {one.owner} in {one.file} ({one.range})" for one in among if one.range.has(uid)]
+
+
+def problems(users: List[Tuple[str, int]]) -> List[str]:
+    """Say which uids of logins are somebody else's too, or do not exist here; nothing when all is well."""
+    found: List[str] = []
+    among = subordinates()
+    for login, uid in users:
+        found += [f"uid {uid} of {login} is {owner}" for owner in owners_of(uid, among)]
+        if not is_mapped(uid):
+            found.append(f"uid {uid} of {login} does not exist on this node")
+    return found
+
+
+def _shown_maps() -> str:
+    parts = [", ".join(str(one) for one in mapped(path)) for path in MAPS]
+    return f"uids {parts[0]}, gids {parts[1]}"
+
+
+def _read_subordinates(path: str) -> Iterator[Subordinate]:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        fields: List[Any] = line.split(":")
+        if len(fields) == 3 and fields[1].isdecimal() and fields[2].isdecimal() and int(fields[2]):
+            first = int(fields[1])
+            yield Subordinate(fields[0], Range(first, first + int(fields[2]) - 1), path)

@@ -1,0 +1,104 @@
+"""The node's install ledger: what prepare made there, so that it can be checked and removed exactly.
+
+It is written before the first change, as an intention: what a crash leaves behind is known.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from codesmith.bootstrap import layout
+from codesmith.bootstrap.facts import Facts
+from codesmith.bootstrap.step import Step
+from codesmith.bootstrap.uids import ranges
+
+FORMAT = 1
+
+
+def plan_ledger(facts: Facts, wish: layout.Wish, steps: Sequence[Step]) -> list[Step]:
+    """Return the step that writes down what the node will have; none if that is what it says already."""
+    node_id = facts.node_id or wish.new_node_id
+    entries = _entries(facts, wish, steps)
+    wanted = {"format": FORMAT, "node_id": node_id, "uids": ranges(facts), "entries": entries}
+    there = facts.files.get(layout.LEDGER)
+    fits = there is not None and (there["mode"], there["owner"], there["group"]) == (0o644, "root", "root")
+    if facts.ledger == wanted and fits:
+        return []
+    text = json.dumps(wanted, indent=1) + "\n"
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    order = {"do": "write", "path": layout.LEDGER, "text": text, "sha256": digest, "mode": 0o644}
+    before = f"{len(facts.ledger_entries)} entries" if there else "missing"
+    after = f"{len(entries)} entries"
+    return [Step("ledger", layout.LEDGER, "write down what prepare makes on this node", before, after, order)]
+
+
+def _entries(facts: Facts, wish: layout.Wish, steps: Iterable[Step]) -> list[dict[str, Any]]:
+    known = {_key(entry): entry for entry in facts.ledger_entries}
+    wanted = [*_accounts(wish, steps), *_paths(wish)]
+    entries = {_key(entry): {**entry, "made_by_us": _is_ours(entry, facts, known)} for entry in wanted}
+    # Earlier releases that are there, packages and the logins of other operators stay on record.
+    kept = {key: entry for key, entry in known.items() if key not in entries and _is_kept(entry, facts)}
+    return sorted([*kept.values(), *entries.values()], key=_key)
+
+
+def _key(entry: dict[str, Any]) -> tuple[str, str]:
+    return str(entry.get("kind")), str(entry.get("name") or entry.get("path"))
+
+
+def _is_kept(entry: dict[str, Any], facts: Facts) -> bool:
+    path = str(entry.get("path", ""))
+    return entry.get("kind") in ("package", "member") or any(
+        path == folder or path.startswith(folder + "/") for folder in facts.releases
+    )
+
+
+def _is_ours(entry: dict[str, Any], facts: Facts, known: dict[tuple[str, str], dict[str, Any]]) -> bool:
+    """Say whether prepare makes it: it said so before, or the thing is not there yet.
+
+    Where node.json is there and no ledger it was prepare, too: only it writes the one, after the other.
+    """
+    before = known.get(_key(entry))
+    if before is not None:
+        return bool(before.get("made_by_us"))
+    if facts.ledger is None and isinstance(facts.node, dict) and facts.node.get("node_id"):
+        return True
+    kind, name = _key(entry)
+    tables = {"group": facts.groups, "user": facts.users}
+    return not tables.get(kind, facts.files).get(name)
+
+
+def _accounts(wish: layout.Wish, steps: Iterable[Step]) -> list[dict[str, Any]]:
+    packages = [name for step in steps if step.kind == "package" for name in step.name.split(", ")]
+    members = [step.name for step in steps if step.kind == "member"]
+    return [
+        *({"kind": "package", "name": name} for name in (*wish.installed, *packages)),
+        {"kind": "group", "name": layout.USER},
+        {"kind": "group", "name": layout.CLIENTS},
+        {"kind": "user", "name": layout.USER},
+        *({"kind": "member", "name": name, "group": layout.CLIENTS} for name in members),
+    ]
+
+
+def _paths(wish: layout.Wish) -> list[dict[str, Any]]:
+    directories = [*layout.DIRECTORIES, *wish.release_directories]
+    # These three change with each switch, on the node: where they lead is not fixed here.
+    links = (layout.CURRENT, layout.PREVIOUS, layout.FALLBACK)
+    return [
+        *({"kind": "directory", "path": entry.path, **_ownership(entry)} for entry in directories),
+        # The id inside is made on the node and never changes; its text is not fixed here.
+        {"kind": "file", "path": layout.NODE, **_ownership(layout.Owned(layout.NODE, 0o644))},
+        {"kind": "file", "path": layout.UIDS, **_ownership(layout.Owned(layout.UIDS, 0o644))},
+        *(
+            {"kind": "file", "path": path, "sha256": digest, **_ownership(layout.Owned(path, 0o644))}
+            for path, digest in {**wish.unit_digests, wish.agent: wish.sha256}.items()
+        ),
+        *({"kind": "link", "path": path} for path in links),
+        *({"kind": "link", "path": path, "target": target} for path, target in layout.UNIT_LINKS.items()),
+    ]
+
+
+def _ownership(entry: layout.Owned) -> dict[str, str]:
+    return {"mode": f"{entry.mode:04o}", "owner": f"{entry.owner}:{entry.group}"}

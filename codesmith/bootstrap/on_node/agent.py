@@ -1,0 +1,112 @@
+"""Wait for the agent's answer: the proof, on the node itself, that a release runs."""
+
+from __future__ import annotations
+
+import json
+import select
+import socket
+import time
+from typing import Any
+
+from codesmith.bootstrap.on_node.commands import Failed, run
+
+ANSWER_WITHIN_S = 30.0
+# On a machine that is very busy an agent may start slowly; one that does nothing at all for so long will not answer.
+IDLE_S = 10.0
+LOOK_EVERY_S = 0.25
+ANSWER_MAX = 1 << 16
+BODY = b'{"jsonrpc":"2.0","id":1,"method":"node.version","params":{}}'
+REQUEST = (
+    b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    b"Content-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
+)
+
+
+class Watch:
+    """Looks at a unit that is to answer: does it still run, and does it do anything?"""
+
+    def __init__(self, unit: str, since: float) -> None:
+        self._unit, self._since = unit, since
+        self._used, self._idle_since = "", time.monotonic()
+
+    def check(self) -> None:
+        """Failed if the unit has ended by itself, also if systemd is about to start it again; or if it idles."""
+        argv = ["systemctl", "show", "--property=ActiveState,SubState,NRestarts,MainPID", "--", self._unit]
+        found = dict(line.partition("=")[::2] for line in run(argv).splitlines())
+        if (
+            found.get("ActiveState") in ("failed", "inactive")
+            or found.get("SubState") == "auto-restart"
+            or found.get("NRestarts") != "0"
+        ):
+            raise Failed(f"the agent did not answer: {_last_words(self._unit, self._since)}")
+        used = _processor_time(found.get("MainPID", ""))
+        if used != self._used:
+            self._used, self._idle_since = used, time.monotonic()
+        elif time.monotonic() - self._idle_since > IDLE_S:
+            words = _last_words(self._unit, self._since)
+            raise Failed(f"the agent did not answer, and did nothing for {IDLE_S:.0f} s: {words}")
+
+
+def _processor_time(pid: str) -> str:
+    """Return how much processor time a process has had, in the kernel's words."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return " ".join(file.read().rpartition(")")[2].split()[11:13])
+    except OSError:
+        return ""
+
+
+def wait_for_answer(path: str, unit: str, build: str, since: float) -> dict[str, Any]:
+    """Return what node.version answers; Failed when the unit ends or idles, another build answers, or time is over.
+
+    Any build will do where none is named. `since` is when it was started: from then on its words count.
+    """
+    deadline, watch = time.monotonic() + ANSWER_WITHIN_S, Watch(unit, since)
+    while time.monotonic() < deadline:
+        found = _ask(path, watch, deadline)
+        if found is None:
+            watch.check()
+            time.sleep(LOOK_EVERY_S)  # until it listens again: there is nothing to wait on
+        elif build and found.get("build") != build:
+            raise Failed(f"another build answers than the one that was started: {found.get('build')}")
+        else:
+            return found
+    raise Failed(f"the agent did not answer within {ANSWER_WITHIN_S:.0f} s: {_last_words(unit, since)}")
+
+
+def _last_words(unit: str, since: float) -> str:
+    """Return the last line that the unit's program wrote to the journal, else what systemd wrote about it."""
+    look = ["journalctl", f"--since=@{since:.6f}", "--lines=5", "--output=cat", "--no-pager", "--quiet"]
+    try:
+        run(["journalctl", "--sync"])
+        # systemd says something under the unit's name, too, before it becomes the program.
+        own = [f"_SYSTEMD_UNIT={unit}", "SYSLOG_IDENTIFIER=python3"]
+        for words in (own, [f"--unit={unit}", "--priority=err"], [f"--unit={unit}"]):
+            lines = [line.strip() for line in run([*look, *words]).splitlines() if line.strip()]
+            if lines:
+                return lines[-1][-300:]
+    except Failed as failed:
+        return f"what it said is unknown: {failed.command.split(' ')[0]} {failed}"
+    return "it said nothing"
+
+
+def _ask(path: str, watch: Watch, deadline: float) -> dict[str, Any] | None:
+    """Ask once, as long as the unit runs; None when there was no answer."""
+    answer = b""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
+            peer.settimeout(LOOK_EVERY_S)
+            peer.connect(path)
+            peer.sendall(REQUEST)
+            while time.monotonic() < deadline:
+                if not select.select([peer], [], [], LOOK_EVERY_S)[0]:
+                    watch.check()
+                    continue
+                chunk = peer.recv(65536)
+                if not chunk or len(answer) > ANSWER_MAX:
+                    break
+                answer += chunk
+        found = json.loads(answer.partition(b"\r\n\r\n")[2])["result"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, dict) else None

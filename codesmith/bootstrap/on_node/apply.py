@@ -1,0 +1,196 @@
+"""Carry out a plan on a node: one order after the other, under a lock, each result reported as a line of JSON.
+
+Runs on the node as root: `python3 -I -S -c PROGRAM`. Standard input: a line of JSON {"orders", "expect", ...}, then the
+agent, compressed. Every order may be repeated: a prepare that was cut off anywhere is simply run again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import grp
+import hashlib
+import json
+import os
+import pwd
+import signal
+import sys
+import time
+import zlib
+from typing import Any, Callable
+
+from codesmith.bootstrap.on_node.accounts import user_facts
+from codesmith.bootstrap.on_node.commands import Failed, report, run
+from codesmith.bootstrap.on_node.files import clear_temporaries, do_directory, do_link, do_write, read_json, read_link
+from codesmith.bootstrap.on_node.releases import do_prune, do_release, do_switch, do_units, go_back
+from codesmith.bootstrap.on_node.removal import REMOVE, call_helper
+
+LOCK = "/run/codesmith-prepare.lock"
+PACKAGE_TIMEOUT_S = 900
+
+
+def lock(timeout_s: int) -> None:
+    """Hold the node's lock until this program ends: one prepare at a time."""
+
+    def late(_number: int, _frame: Any) -> None:
+        raise Failed(f"another prepare has been at work for more than {timeout_s} s")
+
+    signal.signal(signal.SIGALRM, late)
+    signal.alarm(timeout_s)
+    while True:
+        descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        # An uninstall removes the file in the end: a lock on what has no name keeps nobody out.
+        if os.path.exists(LOCK) and os.path.samestat(os.fstat(descriptor), os.stat(LOCK)):
+            break
+        os.close(descriptor)
+    signal.alarm(0)
+
+
+def do_run(order: dict[str, Any]) -> None:
+    if not is_there(order.get("unless", {})):
+        run(order["argv"])
+
+
+def do_user(order: dict[str, Any]) -> None:
+    """Make a user, or put it right, and read it back; one that cannot be as it should be is not made at all."""
+    is_new = not is_there({"user": order["name"]})
+    if order["stop"]:
+        run(["systemctl", "stop", "--", *order["stop"]])
+    for argv in order["new"] if is_new else order["commands"]:
+        run(argv)
+    found = user_facts(order["name"]) or {}
+    wrong = [f"in the group {name}" for name in found.get("groups", ())] + list(found.get("policy", ()))
+    if wrong:
+        if is_new:
+            run(["userdel", "--", order["name"]])
+        raise Failed(f"the account is not as it should be, and cannot be put right: {'; '.join(wrong)}")
+
+
+def is_there(accounts: dict[str, str]) -> bool:
+    try:
+        for kind, name in accounts.items():
+            (grp.getgrnam if kind == "group" else pwd.getpwnam)(name)
+    except KeyError:
+        return False
+    return bool(accounts)
+
+
+def do_package(order: dict[str, Any]) -> None:
+    """Install from what the package manager knows, refreshed only if it is not enough; start what has to run."""
+    _install(order)
+    if order["start"]:
+        run(["systemctl", "daemon-reload"])
+        run(["systemctl", "start", "--", *order["start"]])
+
+
+def _install(order: dict[str, Any]) -> None:
+    try:
+        run(order["install"], PACKAGE_TIMEOUT_S)
+    except Failed as first:
+        try:
+            run(order["refresh"], PACKAGE_TIMEOUT_S)
+        except Failed:
+            raise first from None
+        run(order["install"], PACKAGE_TIMEOUT_S)
+
+
+def do_logins(order: dict[str, Any]) -> str | None:
+    """Have the helper put accounts right, by its own verb; what it does not know is left alone, and told."""
+    run(["systemctl", "start", "--", order["helper"]])
+    for name in order["names"]:
+        call_helper(order["socket"], "user.put_right", name=name)
+    return None
+
+
+DO: dict[str, Callable[[dict[str, Any]], str | None]] = {
+    "directory": do_directory,
+    "link": do_link,
+    "logins": do_logins,
+    "package": do_package,
+    "prune": do_prune,
+    "run": do_run,
+    "switch": do_switch,
+    "units": do_units,
+    "user": do_user,
+    "write": do_write,
+    **REMOVE,
+}
+# From the first of these on a failure means going back to the release from before.
+SWITCHING = ("switch", "units")
+
+
+def carry_out(number: int, order: dict[str, Any], data: bytes) -> bool:
+    """Do one order and report how it went."""
+    begun = time.monotonic()
+    failure: Exception | None = None
+    said: str | None = None
+    try:
+        if order["do"] == "release":
+            do_release(order, data)
+        else:
+            said = DO[order["do"]](order)
+    except (Failed, OSError, KeyError) as error:
+        failure = error
+    line: dict[str, Any] = {"step": number, "ok": failure is None, "seconds": round(time.monotonic() - begun, 3)}
+    if said:
+        line["message"] = said
+    if failure is not None:
+        line.update(
+            message=str(failure), command=getattr(failure, "command", ""), stderr=getattr(failure, "stderr", "")
+        )
+    report(**line)
+    return failure is None
+
+
+def is_as_expected(expect: dict[str, Any]) -> bool:
+    """Tell whether the node is still as it was when the orders were made."""
+    files, links = expect["files"], expect["links"]
+    return all(read_json(path) == found for path, found in files.items()) and all(
+        read_link(path) == target for path, target in links.items()
+    )
+
+
+def is_complete(orders: list[dict[str, Any]], data: bytes) -> bool:
+    """Tell whether what was sent arrived."""
+    wanted = {order["sha256"] for order in orders if order["do"] == "release"}
+    return wanted <= {hashlib.sha256(data).hexdigest()}
+
+
+def main() -> int:
+    """Carry out the orders on standard input; stop at the first that fails, and go back if a switch was under way."""
+    os.umask(0o022)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # to the end, also when the connection goes
+    try:
+        job = json.loads(sys.stdin.buffer.readline())
+        data = sys.stdin.buffer.read()
+        data = zlib.decompress(data) if data else b""
+        if not is_complete(job["orders"], data):
+            raise ValueError("another agent than was announced")
+    except (ValueError, zlib.error) as error:
+        report(refused=f"what was sent did not arrive whole, and nothing was changed: {error}")
+        return 1
+    try:
+        lock(job["lock_timeout_s"])
+    except (Failed, OSError) as error:
+        report(refused=str(error))
+        return 1
+    if not is_as_expected(job["expect"]):
+        report(stale=True)
+        return 0
+    for folder in filter(os.path.isdir, job["folders"]):
+        clear_temporaries(folder)
+    current = job.get("home", {}).get("links", {}).get("current", "")
+    before, is_switching = read_link(current), False
+    for number, order in enumerate(job["orders"]):
+        is_switching = is_switching or order["do"] in SWITCHING
+        if not carry_out(number, order, data):
+            # A release that was refused before it became the current one: what runs, runs on.
+            is_moved = order["do"] == "units" or read_link(current) != before
+            report(**go_back(job["home"]) if is_switching and is_moved else {})
+            return 1
+    report(done=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

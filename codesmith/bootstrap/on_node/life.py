@@ -1,0 +1,34 @@
+"""Start the agent, and wait for its answer: a unit that systemd has started may still end at once.
+
+Runs on the node as root: `python3 -I -S -c PROGRAM`. Standard input: a line of JSON {"stop", "start", "path", "unit",
+"sockets"}; where the file of one of these is gone all units are restarted: otherwise systemd does not make it again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+
+from codesmith.bootstrap.on_node.agent import wait_for_answer
+from codesmith.bootstrap.on_node.commands import Failed
+from codesmith.bootstrap.on_node.releases import restart
+
+
+def main() -> int:
+    job = json.loads(sys.stdin.buffer.readline())
+    since = time.time()
+    try:
+        is_whole = all(map(os.path.exists, job["sockets"]))
+        restart(job["stop"] if is_whole else job["start"], job["start"])
+        wait_for_answer(job["path"], job["unit"], "", since)
+    except Failed as failed:
+        said = failed.stderr.splitlines()
+        sys.stderr.write(f"{failed}{f': {said[-1]}' if said else ''}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

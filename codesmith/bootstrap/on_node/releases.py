@@ -1,0 +1,157 @@
+"""Switch from one release to another, go back when the new one does not answer, remove old ones.
+
+`current` is the release that runs, `previous` the one that answered before it. `fallback` is there while a switch is
+under way: from before `current` changes until the new release has answered, or the old one is back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from typing import Any
+
+from codesmith.bootstrap.on_node.agent import wait_for_answer
+from codesmith.bootstrap.on_node.commands import Failed, run
+from codesmith.bootstrap.on_node.files import (
+    ensure_directory,
+    install_file,
+    place_link,
+    read_json,
+    read_link,
+    remove_link,
+    sync_folder,
+)
+
+VERSION_TIMEOUT_S = 60
+READ_FORMAT = """
+import sqlite3, sys
+database = sqlite3.connect(f"file:{sys.argv[1]}?mode=ro", uri=True, timeout=10)
+print(database.execute("PRAGMA user_version").fetchone()[0])
+"""
+
+
+def do_release(order: dict[str, Any], data: bytes) -> None:
+    for folder in order["folders"]:
+        ensure_directory(folder, 0o755)
+        os.chown(folder, 0, 0)
+        os.chmod(folder, 0o755)  # noqa: S103 (code that everyone may read)
+    install_file(order["path"], data, order["sha256"], order["mode"])
+    sync_folder(os.path.dirname(order["folders"][0]))
+
+
+def do_switch(order: dict[str, Any]) -> None:
+    """Make a release current; the one before is written down first, so that whoever comes next can go back."""
+    _check_fit(order["target"], order["stores"])
+    there = read_link(order["path"])
+    if there and there != order["target"] and _is_whole(there) and not _is_whole(read_link(order["fallback"])):
+        place_link(order["fallback"], there)
+    place_link(order["path"], order["target"])
+
+
+def do_units(order: dict[str, Any]) -> None:
+    """Restart what runs something old, start what does not run; the agent has to answer then."""
+    since = time.time()
+    restart(order["stop"], order["start"])
+    if "answer" in order:
+        wait_for_answer(**order["answer"], since=since)
+        _settle(order["settle"])
+
+
+def _settle(links: dict[str, str]) -> None:
+    """End a switch: the release before is `previous`."""
+    before = read_link(links["fallback"])
+    if _is_whole(before) and before != read_link(links["current"]):
+        place_link(links["previous"], before)
+    remove_link(links["fallback"])
+
+
+def go_back(home: dict[str, Any]) -> dict[str, str]:
+    """Put the release from before an unfinished switch back and wait for its answer; say which, or why not."""
+    links = home["links"]
+    target = read_link(links["fallback"])
+    if not target:
+        return {}
+    try:
+        place_link(links["current"], target)
+        run(["systemctl", "enable", "--force", "--", *home["start"]])
+        since = time.time()
+        restart(home["stop"], home["start"])
+        with open(f"{target}/agent.pyz", "rb") as file:
+            build = hashlib.sha256(file.read()).hexdigest()
+        found = wait_for_answer(home["socket"], home["unit"], build, since)
+        remove_link(links["fallback"])
+    except (Failed, OSError) as error:
+        return {"lost": f"the one before ({target}) does not run either: {error}"}
+    return {"back": str(found.get("agent"))}
+
+
+def restart(stop: list[str], start: list[str]) -> None:
+    """Stop units and start units, whatever became of them earlier.
+
+    What is stopped to be started again is one order to systemd, which carries it out to the end whoever is killed.
+    """
+    again = [unit for unit in start if unit in stop]
+    _systemctl("stop", [unit for unit in stop if unit not in again])
+    if start:
+        run(["systemctl", "reset-failed", "--", *start], allowed=(0, 1))
+    _systemctl("restart", again)
+    _systemctl("start", [unit for unit in start if unit not in again])
+
+
+def _systemctl(verb: str, units: list[str]) -> None:
+    if units:
+        run(["systemctl", verb, "--", *units])
+
+
+def do_prune(order: dict[str, Any]) -> None:
+    """Remove an old release, then its lines in the ledger."""
+    folder = order["folder"]
+    shutil.rmtree(folder, ignore_errors=True)
+    if os.path.lexists(folder):
+        raise Failed(f"{folder} cannot be removed")
+    sync_folder(os.path.dirname(folder))
+    ledger = read_json(order["ledger"])
+    if ledger is None:
+        return
+    ledger["entries"] = [entry for entry in ledger["entries"] if not _is_in(str(entry.get("path", "")), folder)]
+    text = (json.dumps(ledger, indent=1) + "\n").encode()
+    install_file(order["ledger"], text, hashlib.sha256(text).hexdigest(), 0o644)
+
+
+def _is_in(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder + "/")
+
+
+def _is_whole(release: str) -> bool:
+    return os.path.exists(f"{release}/agent.pyz") and os.path.isdir(f"{release}/units")
+
+
+def _check_fit(release: str, stores: dict[str, str]) -> None:
+    """Failed if the release cannot run here at all, or would not understand what a newer one has written."""
+    said = run(["/usr/bin/python3", "-I", "-S", f"{release}/agent.pyz", "version"], VERSION_TIMEOUT_S)
+    try:
+        formats = json.loads(said).get("formats", {})
+    except (ValueError, AttributeError):
+        raise Failed(f"its agent does not say which version it is: {said[-300:]}") from None
+    for path, name in stores.items():
+        there = _format_of(path)
+        if there > formats.get(name, there):
+            raise Failed(f"{path} has format {there}, written by a newer agent; this one knows {formats[name]}")
+
+
+def _format_of(path: str) -> int:
+    """Return the format of a store; 0 when there is none, or none that can be read.
+
+    Read with the rights of its directory's owner: root opens no database that the agent has laid out.
+    """
+    try:
+        owner = os.stat(os.path.dirname(path))
+        if not os.path.exists(path):
+            return 0
+        argv = ["/usr/bin/python3", "-I", "-S", "-c", READ_FORMAT, path]
+        return int(run(argv, VERSION_TIMEOUT_S, owner=(owner.st_uid, owner.st_gid)))
+    except (Failed, OSError, ValueError):
+        return 0

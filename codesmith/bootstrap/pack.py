@@ -1,0 +1,82 @@
+"""The agent as it is sent to a node: packed from a checkout, or as the wheel brought it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from codesmith import paths
+from codesmith.bootstrap import zipapp
+from codesmith.errors import Unsupported
+
+SHIPPED = Path(__file__).with_name("agent.pyz")
+
+
+@dataclass(frozen=True)
+class Payload:
+    """One agent.pyz: its bytes, their sha256 (the build's name everywhere), and the agent's version."""
+
+    data: bytes
+    sha256: str
+    version: str
+
+    def module(self, name: str) -> str:
+        """Return the text of a module in it: some of the agent's also look at nodes that have none yet."""
+        with zipfile.ZipFile(io.BytesIO(self.data)) as archive:
+            return archive.read(f"{name.replace('.', '/')}.py").decode()
+
+
+def pack(agent: Path | None = None) -> Payload:
+    """Return the agent of this CodeSmith: of the checkout's agent/ (or `agent`), else the one in the wheel.
+
+    The same sources give the same bytes. Packing is repeated only when a file's name, size or time has changed.
+    """
+    if agent is None:
+        top = paths.checkout()
+        if top is None:
+            return _shipped()
+        agent = top / "agent"
+    cached = paths.ensure_private(paths.state_dir() / "pack") / f"{_fingerprint(agent)}.pyz"
+    try:
+        return _payload(cached.read_bytes())
+    except (FileNotFoundError, zipfile.BadZipFile, KeyError, ValueError):
+        return _pack_anew(agent, cached)
+
+
+def _shipped() -> Payload:
+    try:
+        return _payload(SHIPPED.read_bytes())
+    except FileNotFoundError as error:
+        problem = f"this installation of CodeSmith brought no agent ({SHIPPED} is missing)"
+        raise Unsupported(problem, hint="pip install --force-reinstall codesmith") from error
+
+
+def _payload(data: bytes) -> Payload:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        version = zipapp.parse_version(archive.read("agent/__init__.py").decode())
+    return Payload(data, hashlib.sha256(data).hexdigest(), version)
+
+
+def _pack_anew(agent: Path, cached: Path) -> Payload:
+    data = zipapp.build(agent)
+    temporary = cached.with_name(f".{os.getpid()}.{os.urandom(4).hex()}")
+    with paths.writing(cached):
+        temporary.write_bytes(data)
+        temporary.replace(cached)
+    for other in cached.parent.glob("*.pyz"):
+        if other != cached:
+            other.unlink(missing_ok=True)
+    return _payload(data)
+
+
+def _fingerprint(agent: Path) -> str:
+    """Name the sources by what changes when someone edits them, without reading them."""
+    found = hashlib.sha256(zipapp.MAIN + Path(zipapp.__file__).read_bytes())
+    for path, name in zipapp.sources(agent):
+        status = path.stat()
+        found.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}\n".encode())
+    return found.hexdigest()[:32]

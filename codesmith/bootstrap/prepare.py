@@ -1,0 +1,104 @@
+"""Prepare a node: probe, plan, apply, prove. Safe to run again, also after it was cut off anywhere."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from codesmith.bootstrap.session import Progress, Visit, first
+from codesmith.bootstrap.step import Step
+from codesmith.errors import StepFailed, Unsupported
+
+if TYPE_CHECKING:
+    from codesmith.bootstrap.facts import Facts
+    from codesmith.bootstrap.layout import Wish
+    from codesmith.bootstrap.pack import Payload
+    from codesmith.nodes.registry import Node
+
+__all__ = ["Prepared", "Progress", "prepare"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A node after prepare. With `plan_only` nothing was changed and `steps` is what would be done."""
+
+    node: str
+    steps: tuple[Step, ...]
+    changed: bool
+    node_id: str | None
+    agent_version: str
+    seconds: float
+
+
+def prepare(node: Node, *, plan_only: bool = False, on_progress: Callable[[Progress], None] | None = None) -> Prepared:
+    """Bring `node` to what this CodeSmith wants of a node, and prove it; nothing is done when there is nothing to do.
+
+    Unsupported, StepFailed and the errors of `connect` say what is in the way. Safe to run at the same time as another
+    prepare of the same node: they take turns there.
+    """
+    from codesmith.bootstrap.layout import wish_for
+    from codesmith.bootstrap.pack import pack
+
+    payload = pack()
+    wish = wish_for(payload, str(uuid.uuid4()))
+    with Visit(node, on_progress) as visit:
+        return _Run(visit, payload, wish).prepare(plan_only=plan_only)
+
+
+class _Run:
+    """One prepare of one node."""
+
+    def __init__(self, visit: Visit, payload: Payload, wish: Wish) -> None:
+        self._visit, self._payload, self._wish = visit, payload, wish
+
+    def prepare(self, *, plan_only: bool) -> Prepared:
+        """Probe, plan, and unless `plan_only` apply and prove."""
+        facts, steps = self._look()
+        if not steps or plan_only:
+            return self._prepared(steps, facts.node_id, changed=False)
+        before: tuple[Step, ...] = ()
+        if facts.python is None:
+            before = self._install_python(steps)
+            facts, steps = self._look()
+            if facts.python is None:
+                problem = f"node {self._visit.name}: python3 is installed, and /usr/bin/python3 is missing all the same"
+                raise StepFailed(problem, hint="on the node: ls -l /usr/bin/python3")
+        # Another prepare may have done it all meanwhile: then nothing is left to do, or to prove.
+        done = self._visit.carry_out(facts, steps, self._look, self._payload.data)
+        node_id = self._prove(done) if done else self._facts.node_id
+        return self._prepared([*before, *done], node_id, changed=bool(before or done))
+
+    def _look(self) -> tuple[Facts, list[Step]]:
+        from codesmith.bootstrap.plan import plan
+
+        self._facts = self._visit.probe(self._wish)
+        try:
+            steps = plan(self._facts, self._wish)
+        except Unsupported as error:
+            raise Unsupported(
+                f"node {self._visit.name} cannot be prepared: {error.problem}", hint=error.hint
+            ) from error
+        self._visit.say("probe", f"{len(steps)} steps to do" if steps else "nothing to do", first(steps))
+        return self._facts, steps
+
+    def _install_python(self, steps: Sequence[Step]) -> tuple[Step, ...]:
+        from codesmith.bootstrap.apply import install_python
+
+        step = next(step for step in steps if step.kind == "package")
+        install_python(self._visit.connection, step)
+        self._visit.say("step", step.text)
+        self._wish = replace(self._wish, installed=tuple(step.order["names"]))
+        return (step,)
+
+    def _prove(self, done: Sequence[Step]) -> str:
+        if any(step.kind == "member" for step in done):
+            self._visit.reconnect()
+        node_id = self._facts.node_id or self._wish.new_node_id
+        self._visit.prove(self._payload.sha256, node_id)
+        return node_id
+
+    def _prepared(self, steps: Sequence[Step], node_id: str | None, *, changed: bool) -> Prepared:
+        visit = self._visit
+        return Prepared(visit.name, tuple(steps), changed, node_id, self._wish.version, visit.seconds)

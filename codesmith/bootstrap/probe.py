@@ -1,0 +1,193 @@
+"""Ask a node what it has: one round trip, nothing changed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codesmith.bootstrap import layout
+from codesmith.bootstrap.facts import Facts
+from codesmith.bootstrap.uids import WINDOWS
+from codesmith.errors import LookFailed
+from codesmith.ssh.script import name_of, run_script
+
+if TYPE_CHECKING:
+    from codesmith.ssh.carrier import Carrier
+
+PROBE_TIMEOUT_S = 60
+# What reading an answer of another form raises.
+NONSENSE = (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError)
+TOO_OLD = 42
+NODE_PROGRAMS = Path(__file__).with_name("on_node")
+
+PACKAGE = "codesmith.bootstrap.on_node"
+# What travels with a program, in the order in which one needs the other.
+MODULES = {
+    "apply": ("commands", "accounts", "files", "agent", "releases", "residents", "removal"),
+    "life": ("commands", "files", "agent", "releases"),
+    "probe": ("accounts", "ids", "residents"),
+}
+# Each module under its full name, so that the same imports work here and on the node, where the package is not.
+BUNDLE = """\
+import sys
+for name, text in %r:
+    module = type(sys)(name)
+    if name != "__main__":
+        sys.modules[name] = module
+    exec(compile(text, name, "exec"), module.__dict__)
+"""
+
+# Runs the program that follows on standard input, its length first; leaves with 42 where Python is too old for it.
+RUN_PROGRAM = (
+    "import sys; i = sys.stdin.buffer; "
+    "sys.version_info < (3, 9) and sys.exit(42); "
+    'exec(compile(i.read(int(i.readline())), "codesmith", "exec"))'
+)
+PYTHON = f"/usr/bin/python3 -I -S -c '{RUN_PROGRAM}'"
+
+# What plain sh can tell where Python is missing or too old: enough to say what is wrong, or to install Python.
+SH_FACTS = """
+echo "login=$LOGIN"
+echo "hostname=$(uname -n)"
+echo "kernel=$(uname -r)"
+echo "arch=$(uname -m)"
+echo "pid1=$(cat /proc/1/comm 2>/dev/null)"
+echo "systemd=$(systemctl --version 2>/dev/null)"
+[ ! -d /run/systemd/system ] || echo systemd_runs=yes
+echo "python=$(/usr/bin/python3 -V 2>&1)"
+for tool in %(managers)s; do command -v $tool >/dev/null && { echo "manager=$tool"; break; }; done
+for tool in %(commands)s; do command -v $tool >/dev/null || echo "missing=$tool"; done
+for dir in %(spaces)s; do
+  while [ ! -e $dir ]; do dir=${dir%%/*}; done
+  df -Pk $dir/ | { read -r head; read -r dev size used free rest; echo "free=$dir $free"; }
+done
+[ ! -e %(ledger)s ] || echo ledger=unread
+sed s/^/os./ /etc/os-release 2>/dev/null
+echo whole=yes
+exit 0
+"""
+# The program answers all of these or was cut off.
+ANSWERED = frozenset(entry.name for entry in fields(Facts)) - {"is_ledger_unread"}
+SHOWN_MAX = 200
+
+
+def probe(connection: Carrier, wish: layout.Wish, *, residents: bool = False) -> Facts:
+    """Return what the node has now; with `residents` also who lives there. LookFailed unless all of it was seen."""
+    data = payload(program("probe", wish.looks), questions(wish, residents=residents))
+    done = run_script(connection, script(), data, root=True, timeout_s=PROBE_TIMEOUT_S)
+    name = name_of(connection)
+    found = parse(name, done.stdout.decode(errors="replace"), done.status, done.stderr)
+    if found.unseen:
+        listed = "; ".join(f"{what}: {why}" for what, why in found.unseen.items())
+        raise LookFailed(f"node {name}: could not look at {listed}", hint=f"inv node.doctor --node {name}")
+    return found
+
+
+def payload(program: str, data: Any, attachment: bytes = b"") -> bytes:
+    """Return the standard input for PYTHON: the program, one line of JSON, and raw bytes after it."""
+    code = program.encode()
+    return b"%d\n%s%s\n%s" % (len(code), code, json.dumps(data).encode(), attachment)
+
+
+def program(name: str, looks: tuple[tuple[str, str], ...] = ()) -> str:
+    """Return the text of a program that runs on nodes, with the modules of ours that it imports, and `looks` before."""
+    modules = list(looks)
+    modules += [(f"{PACKAGE}.{module}", _text(module)) for module in MODULES.get(name, ())]
+    return BUNDLE % ([*modules, ("__main__", _text(name))],)
+
+
+def _text(module: str) -> str:
+    return (NODE_PROGRAMS / f"{module}.py").read_text(encoding="utf-8")
+
+
+def script() -> str:
+    """Return what looks at a node, with `payload` on its standard input."""
+    lists = {
+        "managers": " ".join(layout.MANAGERS),
+        "commands": " ".join(layout.COMMANDS),
+        "spaces": " ".join(layout.FREE_MIN),
+        "ledger": layout.LEDGER,
+    }
+    run = f"[ ! -x /usr/bin/python3 ] || {{ {PYTHON}; status=$?; [ $status = {TOO_OLD} ] || exit $status; }}"
+    return run + SH_FACTS % lists
+
+
+def questions(wish: layout.Wish, *, residents: bool = False) -> dict[str, Any]:
+    """Return what the program on the node is to look at; with `residents` also who lives there."""
+    return {
+        "files": wish.paths,
+        "units": list(layout.UNITS),
+        "users": [layout.USER],
+        "groups": [layout.USER, layout.CLIENTS],
+        "commands": list(layout.COMMANDS),
+        "managers": list(layout.MANAGERS),
+        "spaces": list(layout.SPACES),
+        "releases": layout.RELEASES,
+        "ledger": layout.LEDGER,
+        "node": layout.NODE,
+        "program": layout.agent_of(layout.CURRENT),
+        "uids": layout.UIDS,
+        "homes": layout.HOMES,
+        "uid_lowest": min(first for first, _ in WINDOWS),
+        "socket": layout.SOCKET,
+        "agent": layout.AGENT_SERVICE,
+        "residents": layout.HELPER_LEDGER if residents else "",
+        "base": layout.BASE,
+        "needs": wish.looks[-1][0] if wish.looks else "",
+    }
+
+
+def parse(name: str, text: str, status: int, stderr: str) -> Facts:
+    """Return what a look at node `name` printed: JSON, or what plain sh could tell. LookFailed unless it is whole."""
+    if status:
+        said = (stderr.strip().splitlines() or ["nothing"])[-1][-SHOWN_MAX:]
+        raise LookFailed(f"node {name}: a look at it failed with status {status}: {said}", hint=_by_hand(name))
+    try:
+        return _parse_json(text) if text.lstrip().startswith("{") else parse_sh_facts(text)
+    except NONSENSE as error:
+        shown = repr(text.strip()[-SHOWN_MAX:]) if text.strip() else "it is empty"
+        raise LookFailed(
+            f"node {name}: the answer to a look at it is not whole: {shown}", hint=_by_hand(name)
+        ) from error
+
+
+def _by_hand(name: str) -> str:
+    return f"ssh to it and see what /usr/bin/python3 is; then: inv node.doctor --node {name}"
+
+
+def _parse_json(text: str) -> Facts:
+    found = json.loads(text)
+    if missing := ANSWERED - set(found):
+        raise ValueError(f"no {', '.join(sorted(missing))}")
+    return Facts.from_json(found)
+
+
+def parse_sh_facts(text: str) -> Facts:
+    """Return what SH_FACTS printed; ValueError unless it came to its end."""
+    pairs = [line.partition("=")[::2] for line in text.splitlines() if "=" in line]
+    found = dict(pairs)
+    if "whole" not in found:
+        raise ValueError("it was cut off")
+    free = [value.split() for key, value in pairs if key == "free"]
+    return Facts(
+        login=found.get("login", "root"),
+        hostname=found.get("hostname", ""),
+        kernel=found.get("kernel", ""),
+        arch=found.get("arch", ""),
+        pid1=found.get("pid1", ""),
+        systemd=found.get("systemd", ""),
+        systemd_runs="systemd_runs" in found,
+        python=_version(found.get("python", "")),
+        manager=found.get("manager", ""),
+        missing_commands=tuple(value for key, value in pairs if key == "missing"),
+        spaces={path: {"free_bytes": int(kib) * 1024} for path, kib in free},
+        is_ledger_unread="ledger" in found,
+        os={key[3:].lower(): value.strip("\"'") for key, value in pairs if key.startswith("os.")},
+    )
+
+
+def _version(text: str) -> tuple[int, ...] | None:
+    word = text.removeprefix("Python ").strip()
+    return tuple(int(part) for part in word.split(".") if part.isdigit()) if text.startswith("Python ") else None

@@ -1,0 +1,87 @@
+"""Prove that a node is prepared: an answer of the agent itself, through SSH, from the expected build and node."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from codesmith.bootstrap import layout
+from codesmith.errors import StepFailed, WrongNode
+from codesmith.ssh.script import name_of, run_script
+
+if TYPE_CHECKING:
+    import paramiko
+
+    from codesmith.ssh.carrier import Carrier
+
+ANSWER_TIMEOUT_S = 20
+BODY = b'{"jsonrpc":"2.0","id":1,"method":"node.version","params":{}}'
+REQUEST = (
+    b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    b"Content-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
+)
+DIAL = f"exec /usr/bin/python3 -I -S {layout.CURRENT}/agent.pyz dial"
+
+LAST_WORDS = (
+    f"journalctl --unit={layout.AGENT_SERVICE} --lines=5 --output=cat --no-pager _SYSTEMD_UNIT={layout.AGENT_SERVICE}"
+)
+
+
+def prove(connection: Carrier, build: str) -> Mapping[str, Any]:
+    """Return what node.version answers as the one logged in sees it; StepFailed unless it is `build` that answers."""
+    name = name_of(connection)
+    answer = _ask(connection)
+    try:
+        found = json.loads(answer.partition(b"\r\n\r\n")[2])["result"]
+    except (ValueError, KeyError, TypeError) as error:
+        said = answer.decode(errors="replace").strip()[-300:] or "nothing"
+        raise _unproven(name, f"the agent's answer to node.version is not one: {said}") from error
+    if not isinstance(found, dict) or found.get("build") != build:
+        raise _unproven(name, f"another build than the one just installed answers: {found}")
+    return found
+
+
+def expect_node(name: str, found: Mapping[str, Any], node_id: str) -> None:
+    """Return if it is this node that answers; WrongNode if not."""
+    if found.get("node_id") != node_id:
+        problem = f"node {name}: the agent says it is {found.get('node_id')}, but this node is {node_id}"
+        raise WrongNode(problem, hint=f"inv node.restart --node {name}")
+
+
+def _ask(connection: Carrier) -> bytes:
+    import paramiko
+
+    try:
+        channel = connection.transport.open_streamlocal(layout.SOCKET, timeout=ANSWER_TIMEOUT_S)
+        return _converse(channel)
+    except paramiko.ChannelException:
+        # sshd forbids forwarding to Unix sockets, or the socket refuses us: dial tells which.
+        done = run_script(connection, DIAL, REQUEST, timeout_s=ANSWER_TIMEOUT_S)
+        return done.stdout or done.stderr.encode()
+    except (OSError, EOFError, paramiko.SSHException) as error:
+        raise _unproven(name_of(connection), f"its agent does not answer ({_said(connection)})") from error
+
+
+def _said(connection: Carrier) -> str:
+    """Return the agent's last words in the journal."""
+    done = run_script(connection, LAST_WORDS, root=True, timeout_s=ANSWER_TIMEOUT_S)
+    if done.status:
+        said = (done.stderr.splitlines() or [f"status {done.status}"])[-1]
+        return f"what it said is unknown: journalctl: {said}"
+    lines = [line for line in done.stdout.decode(errors="replace").splitlines() if line.strip()]
+    return lines[-1].strip() if lines else "it said nothing"
+
+
+def _converse(channel: paramiko.Channel) -> bytes:
+    channel.settimeout(ANSWER_TIMEOUT_S)
+    try:
+        channel.sendall(REQUEST)
+        return b"".join(iter(lambda: channel.recv(65536), b""))
+    finally:
+        channel.close()
+
+
+def _unproven(name: str, reason: str) -> StepFailed:
+    problem = f"node {name}: everything is installed, but {reason}"
+    return StepFailed(problem, hint=f"on the node: journalctl -u {layout.AGENT_SERVICE} -n 50")

@@ -1,0 +1,115 @@
+"""Releases: an agent and its units in one folder; which is installed, which is current, which goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from codesmith.bootstrap import layout
+from codesmith.bootstrap.facts import Facts
+from codesmith.bootstrap.step import MISSING, Step, shown, write_order
+
+
+def plan_release(facts: Facts, wish: layout.Wish) -> list[Step]:
+    """Return the steps that complete the wanted release, make it current, and lead systemd to its units."""
+    return [*_agent(facts, wish), *_units(facts, wish), *_switch(facts, wish), *_unit_links(facts)]
+
+
+def plan_switch(facts: Facts, target: str, what: str) -> Step:
+    """Return the step that makes a release current; the one before stays to go back to until this one answers."""
+    order = {
+        "do": "switch",
+        "path": layout.CURRENT,
+        "target": target,
+        "fallback": layout.FALLBACK,
+        "stores": layout.STORES,
+    }
+    there = facts.files.get(layout.CURRENT)
+    return Step("link", layout.CURRENT, f"make {what} the current agent", shown(there), f"link to {target}", order)
+
+
+def plan_prune(facts: Facts, wish: layout.Wish) -> list[Step]:
+    """Return a step for each release that is neither the wanted one nor the one that answered before it."""
+    kept = {wish.release, before(facts, wish)}
+    return [
+        Step("prune", folder, f"remove the older release {folder}", "there", MISSING, _prune(folder))
+        for folder in facts.releases
+        if folder not in kept
+    ]
+
+
+def before(facts: Facts, wish: layout.Wish) -> str:
+    """Return the release to go back to once the wanted one is current; empty when there is none."""
+    fallback, current = target_of(facts, layout.FALLBACK), target_of(facts, layout.CURRENT)
+    # While a switch is under way the current release has not answered: it is nothing to go back to.
+    found = fallback or current
+    return found if found and found != wish.release else target_of(facts, layout.PREVIOUS)
+
+
+def target_of(facts: Facts, path: str) -> str:
+    """Return where a link leads; empty when it is none."""
+    there = facts.files.get(path)
+    return str(there["target"]) if there and there["type"] == "link" else ""
+
+
+def changed_units(facts: Facts, wish: layout.Wish) -> set[str]:
+    """Return the units whose text, as systemd finds it now, is not the wanted one."""
+    digests = wish.unit_digests
+    return {
+        name
+        for name in wish.units
+        if not _is_sha256(facts.files.get(f"{layout.UNIT_DIR}/{name}"), digests[layout.unit_of(wish.release, name)])
+    }
+
+
+def _prune(folder: str) -> dict[str, Any]:
+    return {"do": "prune", "folder": folder, "ledger": layout.LEDGER}
+
+
+def _agent(facts: Facts, wish: layout.Wish) -> list[Step]:
+    after, there = f"0644 root:root {wish.sha256[:12]}", facts.files.get(wish.agent)
+    folders = [shown(facts.files.get(entry.path)) for entry in wish.release_directories]
+    if shown(there) == after and _is_sha256(there, wish.sha256) and folders == ["0755 root:root"] * len(folders):
+        return []
+    order = {
+        "do": "release",
+        "folders": [entry.path for entry in wish.release_directories],
+        "path": wish.agent,
+        "sha256": wish.sha256,
+        "mode": 0o644,
+    }
+    return [Step("release", wish.agent, f"install the agent {wish.version}", shown(there), after, order)]
+
+
+def _is_sha256(there: Mapping[str, Any] | None, wanted: str) -> bool:
+    return there is not None and there.get("sha256") == wanted
+
+
+def _units(facts: Facts, wish: layout.Wish) -> list[Step]:
+    found = []
+    for name, text in wish.units.items():
+        path = layout.unit_of(wish.release, name)
+        order = write_order(path, text)
+        there, after = facts.files.get(path), f"0644 root:root {order['sha256'][:12]}"
+        if shown(there) != after:
+            sentence = f"put {path} right" if there else f"write {path}"
+            found.append(Step("unit", name, sentence, shown(there), after, order))
+    return found
+
+
+def _switch(facts: Facts, wish: layout.Wish) -> list[Step]:
+    if target_of(facts, layout.CURRENT) == wish.release:
+        return []
+    return [plan_switch(facts, wish.release, f"{wish.version} ({wish.sha256[:12]})")]
+
+
+def _unit_links(facts: Facts) -> list[Step]:
+    found = []
+    for path, target in layout.UNIT_LINKS.items():
+        if target_of(facts, path) != target:
+            order = {"do": "link", "path": path, "target": target}
+            before = shown(facts.files.get(path))
+            found.append(
+                Step("link", path, f"lead {path} into the current release", before, f"link to {target}", order)
+            )
+    return found

@@ -1,0 +1,116 @@
+"""The range of uids for the users of a node: one that exists there and is nobody's; chosen once, and remembered.
+
+A uid is a gid too. Who has subordinate uids may become each of them, so what lies in somebody's range is never taken.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from codesmith.bootstrap import layout
+from codesmith.bootstrap.facts import Facts
+from codesmith.bootstrap.step import Step, shown, write_order
+
+Range = tuple[int, int]
+
+# Where to look, best first; both ends included. systemd's table of uids has the first for nobody. The others are for
+# nodes where it does not exist: a container without privileges often has 65536 uids and no more.
+WINDOWS: tuple[Range, ...] = ((1879048192, 2147483646), (70000, 524287), (20000, 59999))
+# What every node had before there was a choice.
+EARLIEST: Range = (70000, 99999)
+ROOM_MIN = 1000
+# What counts in /etc/login.defs: what useradd gives to people, and what it gives them as subordinates.
+PEOPLE = (("UID_MIN", 1000, "UID_MAX", 60000), ("GID_MIN", 1000, "GID_MAX", 60000))
+SUBORDINATES = (
+    ("SUB_UID_MIN", 100000, "SUB_UID_MAX", 600100000),
+    ("SUB_GID_MIN", 100000, "SUB_GID_MAX", 600100000),
+)
+
+
+def plan_uids(facts: Facts) -> list[Step]:
+    """Return the step that writes the node's ranges down; none if they are there."""
+    wanted, there = ranges(facts), facts.files.get(layout.UIDS)
+    if facts.uid_ranges_file == wanted and there and shown(there).startswith("0644 root:root"):
+        return []
+    first, last = wanted[0]
+    text = f"give new users the uids from {first} to {last}"
+    order = write_order(layout.UIDS, json.dumps({"ranges": wanted}) + "\n")
+    return [Step("uids", layout.UIDS, text, shown(there), f"0644 root:root, {first} to {last}", order)]
+
+
+def ranges(facts: Facts) -> list[list[int]]:
+    """Return the node's ranges, that for new users first: the one it has, as long as it will do, else a choice."""
+    before = facts.uid_ranges
+    if not before and facts.ledger_entries:
+        before = [list(EARLIEST)]  # prepared when there was no choice: who is there keeps the uid
+    elif before and is_usable((before[0][0], before[0][1]), facts):
+        return before
+    found = choose(facts)
+    return [list(found), *(one for one in before if one != list(found))] if found else before
+
+
+def problem(facts: Facts) -> str:
+    """Say why there are no uids for users; nothing where there are."""
+    if (facts.uid_ranges and is_usable((facts.uid_ranges[0][0], facts.uid_ranges[0][1]), facts)) or choose(facts):
+        return ""
+    exist = " and gids ".join(_shown(maps) for maps in _maps(facts))
+    return f"no {ROOM_MIN} uids in a row are left for users: there are uids {exist}, and others are somebody's"
+
+
+def is_usable(span: Range, facts: Facts) -> bool:
+    """Tell whether a range that the node has will do: all of it exists there, and enough of it is nobody's."""
+    given = [one for one in facts.ids.get("subordinates", ()) if one]
+    exists = all(_subtract([span], _invert(maps)) == [span] for maps in _maps(facts))
+    return exists and any(_size(one) >= ROOM_MIN for one in _subtract([span], given))
+
+
+def choose(facts: Facts) -> Range | None:
+    """Return the largest free part of the best window; None when there is none of some size.
+
+    First without what useradd gives to people, now or later; where nothing else exists, among that.
+    """
+    defs = facts.ids.get("login_defs", {})
+    others = [*facts.ids.get("subordinates", ()), *facts.ids.get("taken", ()), *_defined(defs, SUBORDINATES)]
+    for taken in ([*others, *_defined(defs, PEOPLE)], others):
+        for window in WINDOWS:
+            parts = [window]
+            for maps in _maps(facts):
+                parts = _subtract(parts, _invert(maps))
+            free = max(_subtract(parts, taken), key=_size, default=None)
+            if free and _size(free) >= ROOM_MIN:
+                return free
+    return None
+
+
+def _maps(facts: Facts) -> Sequence[Sequence[Sequence[int]]]:
+    everything = [[0, (1 << 32) - 2]]
+    return [facts.ids.get(kind) or everything for kind in ("uids", "gids")]
+
+
+def _defined(defs: Any, names: Iterable[tuple[str, int, str, int]]) -> list[Range]:
+    return [(defs.get(low, least), defs.get(high, most)) for low, least, high, most in names]
+
+
+def _invert(there: Iterable[Sequence[int]]) -> list[Range]:
+    """Return all numbers but those."""
+    return _subtract([(0, 1 << 32)], there)
+
+
+def _subtract(parts: Iterable[Sequence[int]], taken: Iterable[Sequence[int]]) -> list[Range]:
+    """Return what is left of ranges."""
+    left = [(one[0], one[1]) for one in parts]
+    for first, last in taken:
+        if first <= last:
+            pairs = [((low, min(high, first - 1)), (max(low, last + 1), high)) for low, high in left]
+            left = [piece for pair in pairs for piece in pair if piece[0] <= piece[1]]
+    return left
+
+
+def _size(one: Range) -> int:
+    return one[1] - one[0] + 1
+
+
+def _shown(spans: Iterable[Sequence[int]]) -> str:
+    return ", ".join(f"{first} to {last}" for first, last in spans)

@@ -1,0 +1,182 @@
+"""Take everything back that prepare made on a node, exactly: from its ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from codesmith.bootstrap import layout
+from codesmith.bootstrap.facts import Facts
+from codesmith.bootstrap.layout import AGENT_SERVICE, AGENT_SOCKET, HELPER_SERVICE, HELPER_SOCKET
+from codesmith.bootstrap.session import Tell, Visit, first
+from codesmith.bootstrap.step import MISSING, Step, shown
+from codesmith.errors import StepFailed
+
+if TYPE_CHECKING:
+    from codesmith.nodes.registry import Node
+
+# What agent and helper write goes with them. In all other directories only what prepare made goes.
+CONTENTS = (layout.STATE, layout.LOG, layout.HELPER_STATE)
+# What the helper keeps in a directory beside what others have there; it goes with the directory.
+MARKS = {"/srv/codesmith": (".next-uid",)}
+# Made by systemd for the sockets, which do not take them along.
+RUNTIME = ("/run/codesmith", "/run/codesmith-helper")
+
+
+@dataclass(frozen=True)
+class Uninstalled:
+    """A node after uninstall. With `plan_only` nothing was changed and `steps` is what would be done."""
+
+    node: str
+    steps: tuple[Step, ...]
+    kept: tuple[str, ...]
+    packages: tuple[str, ...]
+    seconds: float
+
+
+def uninstall(
+    node: Node, *, purge: bool = False, plan_only: bool = False, on_progress: Tell | None = None
+) -> Uninstalled:
+    """Remove agent, units, accounts and directories from `node`; no steps when there is nothing of ours.
+
+    StepFailed while workspaces or users exist, unless `purge`: then they are deleted first. Packages stay. Safe to run
+    again, also after it was cut off anywhere.
+    """
+    from codesmith.bootstrap.pack import pack
+
+    wish = layout.wish_for(pack(), "")
+    notes: list[str] = []
+    again = f"inv node.uninstall --node {node.name}{' --purge' if purge else ''}"
+    with Visit(node, _noting(notes, on_progress), again=again) as visit:
+
+        def look() -> tuple[Facts, list[Step]]:
+            facts = visit.probe_installed(wish, residents=True)
+            steps = plan_uninstall(facts, node.name, purge=purge)
+            visit.say("probe", f"{len(steps)} steps to do" if steps else "nothing to do", first(steps))
+            return facts, steps
+
+        facts, steps = look()
+        kept = _not_ours(facts) if steps else []
+        packages = [str(entry.get("name")) for entry in facts.ledger_entries if entry.get("kind") == "package"]
+        if not plan_only:
+            steps = visit.carry_out(facts, steps, look, then="finish")
+        return Uninstalled(node.name, tuple(steps), (*kept, *notes), tuple(packages), visit.seconds)
+
+
+def _noting(notes: list[str], tell: Tell | None) -> Tell:
+    """Return a Tell that also keeps what the steps say of what stays."""
+
+    def note(progress: Any) -> None:
+        if progress.ok and progress.message:
+            notes.append(progress.message)
+        if tell:
+            tell(progress)
+
+    return note
+
+
+def plan_uninstall(facts: Facts, name: str, *, purge: bool) -> list[Step]:
+    """Return the steps after which nothing of ours is left, the ledger last; none if there is nothing."""
+    if facts.files.get(layout.LEAVING):
+        return [_forget(facts)]
+    if not facts.ledger_entries:
+        if facts.node_id or facts.files.get(layout.LEDGER) or facts.files.get(layout.CURRENT):
+            problem = f"node {name}: its ledger {layout.LEDGER} is lost or damaged, so nobody knows what is ours there"
+            raise StepFailed(problem, hint=f"have it written again first: inv node.prepare --node {name}")
+        return []
+    ours = [entry for entry in facts.ledger_entries if entry.get("made_by_us")]
+    steps = [_vacate(facts, name, purge=purge), _retire(facts), *_paths(facts, ours), *_accounts(facts, ours)]
+    return [*steps, _discard(facts, layout.NODE, "node"), _forget(facts)]
+
+
+def _vacate(facts: Facts, name: str, *, purge: bool) -> Step:
+    workspaces, users = (list(facts.residents.get(kind, ())) for kind in ("workspaces", "users"))
+    if "error" in facts.residents and not purge:
+        raise StepFailed(f"node {name}: {facts.residents['error'][0]}", hint=f"inv node.health --node {name}")
+    there = "; ".join(
+        f"{kind} {', '.join(names)}" for kind, names in (("workspaces", workspaces), ("users", users)) if names
+    )
+    if there and not purge:
+        problem = f"node {name} is lived in: {there}"
+        hint = f"delete them with all they hold: inv node.uninstall --node {name} --purge --yes"
+        raise StepFailed(problem, hint=hint)
+    order = {
+        "do": "vacate",
+        "purge": purge,
+        "ledger": layout.HELPER_LEDGER,
+        "stop": [AGENT_SERVICE, AGENT_SOCKET],
+        "start": [AGENT_SOCKET, AGENT_SERVICE],
+        "helper": HELPER_SOCKET,
+        "socket": layout.HELPER_SOCKET_FILE,
+    }
+    text = f"delete the {there.replace('; ', ' and the ')}" if there else "stop the agent; nobody lives here"
+    return Step("resident", ", ".join([*workspaces, *users]) or "nobody", text, there or "nobody", "nobody", order)
+
+
+def _retire(facts: Facts) -> Step:
+    units = [AGENT_SERVICE, AGENT_SOCKET, HELPER_SERVICE, HELPER_SOCKET]
+    states = [facts.units.get(name, {}).get("ActiveState", "") for name in units]
+    order = {"do": "retire", "units": units, "links": list(layout.UNIT_LINKS)}
+    listed = ", ".join(units)
+    return Step("unit", listed, f"stop and remove {listed}", ", ".join(states), MISSING, order)
+
+
+def _paths(facts: Facts, ours: list[dict[str, Any]]) -> Iterator[Step]:
+    """Files before the directories they are in; releases as a whole."""
+    for folder in facts.releases:
+        order = {"do": "prune", "folder": folder, "ledger": layout.LEDGER}
+        yield Step("release", folder, f"remove {folder}", "there", MISSING, order)
+    later = (layout.NODE, layout.LEDGER, layout.CONFIG, *layout.UNIT_LINKS)
+    for entry in sorted(ours, key=lambda entry: str(entry.get("path", "")), reverse=True):
+        path = str(entry.get("path", ""))
+        if not facts.files.get(path) or path in later or path.startswith(layout.RELEASES + "/"):
+            continue
+        if entry["kind"] == "directory":
+            yield _leave(path, shown(facts.files.get(path)), is_content_ours=path in CONTENTS)
+        else:
+            yield _discard(facts, path, str(entry["kind"]))
+    for path in RUNTIME:
+        yield _leave(path, "there", is_content_ours=False)
+
+
+def _leave(path: str, before: str, *, is_content_ours: bool) -> Step:
+    order = {"do": "leave", "path": path, "content": is_content_ours, "marks": list(MARKS.get(path, ()))}
+    text = f"remove {path} with what agent and helper wrote there" if is_content_ours else f"remove {path}"
+    return Step("directory", path, text, before, MISSING, order)
+
+
+def _discard(facts: Facts, path: str, kind: str) -> Step:
+    return Step(kind, path, f"remove {path}", shown(facts.files.get(path)), MISSING, {"do": "discard", "path": path})
+
+
+def _accounts(facts: Facts, ours: list[dict[str, Any]]) -> Iterator[Step]:
+    """Members of groups first, then users, then groups."""
+    for kind in ("member", "user", "group"):
+        for entry in ours:
+            if entry.get("kind") == kind:
+                yield _dismiss(facts, entry)
+
+
+def _dismiss(facts: Facts, entry: Mapping[str, Any]) -> Step:
+    kind, name = str(entry["kind"]), str(entry["name"])
+    order = {"do": "dismiss", "kind": kind, "name": name, "group": entry.get("group", "")}
+    if kind == "member":
+        return Step(kind, name, f"take {name} out of the group {entry['group']}", "member", "not a member", order)
+    there = (facts.users if kind == "user" else facts.groups).get(name)
+    return Step(kind, name, f"remove the {kind} {name}", "there" if there else MISSING, MISSING, order)
+
+
+def _forget(facts: Facts) -> Step:
+    is_ours = any(entry.get("path") == layout.CONFIG and entry.get("made_by_us") for entry in facts.ledger_entries)
+    order = {"do": "forget", "folder": layout.CONFIG, "leaving": layout.LEAVING, "ledger": layout.LEDGER}
+    more = {"is_ours": is_ours or not facts.ledger_entries, "lock": layout.LOCK}
+    return Step("ledger", layout.LEDGER, f"remove the ledger and {layout.CONFIG}", "there", MISSING, {**order, **more})
+
+
+def _not_ours(facts: Facts) -> list[str]:
+    """Return what was there before prepare, and stays."""
+    names = [
+        str(entry.get("path") or entry.get("name")) for entry in facts.ledger_entries if not entry.get("made_by_us")
+    ]
+    return [f"kept {name}: it was there before CodeSmith" for name in names]

@@ -1,0 +1,157 @@
+"""The `codesmith` program: the tasks of tasks.py, from any folder, with a next step for what is not a task."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from invoke.collection import Collection
+from invoke.exceptions import Exit, ParseError
+from invoke.parser.parser import ParseMachine
+from invoke.program import Program
+
+from codesmith import __version__
+from codesmith.cli import output
+from codesmith.errors import CodeSmithError
+from codesmith.tasks import root
+
+
+class CodeSmith(Program):
+    """Invoke's program with our tasks built in."""
+
+    def __init__(self, namespace: Collection | None = None) -> None:
+        super().__init__(
+            version=__version__,
+            namespace=namespace or root(),
+            name="CodeSmith",
+            binary="codesmith",
+            binary_names=["codesmith"],
+        )
+
+    def parse_core(self, argv: list[str] | None) -> None:
+        """Parse the program's own options; keep bytecode files, which Invoke forbids by default."""
+        super().parse_core(argv)
+        sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
+
+    def create_config(self) -> None:
+        """Read Invoke's own files of settings; one that cannot be read is an error of ours."""
+        try:
+            super().create_config()
+        except OSError as error:
+            raise CodeSmithError(f"cannot read {error.filename}: {error.strerror}", hint="ls -ld ~") from error
+
+    def parse_tasks(self) -> None:
+        """Say what a word that is no task could have been."""
+        explain(self, super().parse_tasks)
+
+    def parse_cleanup(self) -> None:
+        """Show lists and help, also to a reader who has seen enough."""
+        show(super().parse_cleanup)
+
+
+def adopt(program: Program) -> None:
+    """Give Invoke's own program, `inv`, our words for what it cannot parse; called while it loads tasks.py."""
+    output.ensure_streams()
+    parse_tasks, parse_cleanup = program.parse_tasks, program.parse_cleanup
+    program.parse_tasks = lambda: explain(program, parse_tasks)  # type: ignore[method-assign]
+    program.parse_cleanup = lambda: show(parse_cleanup)  # type: ignore[method-assign]
+
+
+def show(parse_cleanup: Callable[[], None]) -> None:
+    """Let Invoke print its lists and help; that nobody reads them any more is no error."""
+    try:
+        with output.writing(sys.stdout):
+            parse_cleanup()
+            return
+    except Exit:
+        with output.writing(sys.stdout):
+            sys.stdout.flush()
+        raise
+    raise Exit(code=0)
+
+
+def explain(program: Program, parse_tasks: Callable[[], None]) -> None:
+    """Parse the tasks of a command line; a complaint comes in our form, with a next step."""
+    name = program.binary.partition("[")[0]
+    try:
+        with one_task_only():
+            parse_tasks()
+    except SecondTask as error:
+        raise not_taken(error.first, error.second, name, program.collection) from None
+    except ParseError as error:
+        raise explained(error, name, program.argv[1:], program.collection) from None
+
+
+class SecondTask(Exception):
+    """A command line names a second task where the first takes no argument."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{second} behind {first}")
+        self.first, self.second = first, second
+
+
+@contextlib.contextmanager
+def one_task_only() -> Iterator[None]:
+    """Raise SecondTask where Invoke would begin with the next task: it runs all that it finds on a command line.
+
+    Checked while it parses, not afterwards: `--help` of the second task would be shown by then.
+    """
+    see_context = ParseMachine.switch_to_context
+
+    def switch_to_context(machine: ParseMachine, name: str) -> None:
+        seen = machine.context
+        if seen is not None and seen is not machine.initial:
+            raise SecondTask(str(seen.name), name)
+        see_context(machine, name)
+
+    ParseMachine.switch_to_context = switch_to_context  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        ParseMachine.switch_to_context = see_context  # type: ignore[method-assign]
+
+
+def explained(error: ParseError, name: str, words: list[str], collection: Collection) -> ParseError:
+    """Return Invoke's complaint in our form, with a next step for the program called `name`."""
+    tasks = sorted(collection.task_names)
+    text = str(error)
+    if text.startswith("error:"):
+        return error
+    if not text.startswith("No idea what "):
+        named = [task for task in words if task in tasks]
+        return ParseError(f"error: {text}" + (f"\nhint: {name} {named[-1]} --help" if named else ""))
+    word = text.removeprefix("No idea what ").removesuffix(" is!").strip("'\"")
+    before = [task for task in words[: words.index(word)] if task in tasks] if word in words else []
+    if before:
+        # A name may look like a task: `inv workspace.exec demo ls` is about the first.
+        return not_taken(before[0], word, name, collection)
+    close = difflib.get_close_matches(word, tasks, 1)
+    hint = f"did you mean: {name} {close[0]}" if close else f"{name} --list"
+    return ParseError(f"error: no task {word!r}\nhint: {hint}")
+
+
+def not_taken(task: str, word: str, name: str, collection: Collection) -> ParseError:
+    """Return the complaint about a word behind a task that takes no more of them."""
+    hint = f"see what it takes: {name} {task} --help"
+    if task == "workspace.exec" and not word.startswith("-"):
+        hint = f"put the command behind --: {name} workspace.exec NAME -- {word}"
+    elif word in collection.task_names and "." in word:
+        hint = f"run it by itself: {name} {word}"
+    elif takes_nodes(collection[task]) and not word.startswith("-"):
+        hint = f"name a node with --node: {name} {task} --node {word}"
+    return ParseError(f"error: {task} does not take {word!r}\nhint: {hint}")
+
+
+def takes_nodes(task: Any) -> bool:
+    """Tell whether nodes are what one would name behind a task: it takes several, and nothing else by its place."""
+    arguments = task.get_arguments()
+    return any(one.name == "node" for one in arguments) and not any(one.positional for one in arguments)
+
+
+def main() -> None:
+    """Run the command line in sys.argv."""
+    output.ensure_streams()
+    CodeSmith().run()

@@ -1,0 +1,305 @@
+"""The `task` decorator: Invoke's, without its traps.
+
+What it mends: options take their type from the annotation, lists from `list[str]`; a bad value is one sentence;
+`--help` works behind a positional parameter and `--dry` is never swallowed by one; a task that changes things and
+cannot show its plan refuses `--dry`; `--` carries a command line; an unexpected exception is one line and a log file.
+Options that several tasks share are keys of a TypedDict: `**choice: Unpack[Choice]`. Called from Python a task is the
+plain function: its return value, its exceptions.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+
+from invoke.exceptions import Exit, Failure, ParseError
+from invoke.parser.argument import Argument
+from invoke.tasks import Task as InvokeTask
+
+from codesmith.cli import crash_report, output
+from codesmith.cli.hints import completed, program
+from codesmith.cli.output import escape
+from codesmith.errors import AgentRefused, BadArgument, Cancelled, CodeSmithError
+from codesmith.secrets import SHARED, Wanted
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+KINDS: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool, "list[str]": list}
+KIND_WORDS = {int: "a whole number", float: "a number", str: "a text"}
+# Said once, used by every task that has such an argument and no words of its own for it.
+COMMON_HELP = {
+    "node": "Node name from nodes.yaml (default: CODESMITH_NODE, then `default:` there, then the only node).",
+    "all": "Every node of nodes.yaml.",
+    "jobs": "At how many nodes to work at once (default: 16).",
+    "file": "Another registry file (default: CODESMITH_NODES, then nodes.yaml here or above).",
+    "json": "Print JSON instead of a table or tab-separated lines.",
+    "sudo_password_file": "Its first line is the password for a sudo that wants one; - is standard input "
+    "(default: asked on the terminal, if need be).",
+}
+# The same words where they may be repeated.
+REPEATABLE_HELP = {
+    "node": "Node name from nodes.yaml; repeatable (default: CODESMITH_NODE, then `default:`, then the only node).",
+    "tag": "Every node with this tag; repeatable.",
+}
+
+
+def usage_error(problem: str, hint: str = "") -> ParseError:
+    """Return what stops the parsing of a command line, in our form; Invoke prints it and exits with 1."""
+    return ParseError(f"error: {problem}" + (f"\nhint: {hint}" if hint else ""))
+
+
+class CheckedArgument(Argument):
+    """Refuses what Invoke would take silently (pyinvoke/invoke issues 982 and 930), and an empty text."""
+
+    may_be_empty = False
+
+    def __init__(self, *, task_name: str, choices: Sequence[str] = (), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.task_name, self.choices = task_name, tuple(choices)
+        # Invoke starts a list with [], takes that for a value, and then does not miss one behind a last `--node`.
+        self.raw_value = None
+
+    def __repr__(self) -> str:
+        return self.names[0].upper() if self.positional else f"--{self.names[0]}"
+
+    def __deepcopy__(self, memo: object) -> CheckedArgument:
+        # Invoke copies every argument of every task for each command line; the values are immutable or replaced.
+        twin = self.__class__.__new__(self.__class__)
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def set_value(self, value: Any, cast: bool = True) -> None:
+        if self.positional and isinstance(value, str) and value.startswith("-"):
+            hint = f"options of the program go before the task: {program()} {value} {self.task_name}"
+            raise usage_error(f"{self.task_name} needs {self.names[0].upper()}, and {value!r} is none", hint)
+        if isinstance(value, str) and not value.strip() and not self.may_be_empty:
+            raise usage_error(f"{self!r} was given an empty text", f"{program()} {self.task_name} --help")
+        try:
+            super().set_value(value, cast)
+        except ValueError:
+            raise self.refuse(value, KIND_WORDS.get(self.kind, self.kind.__name__)) from None
+        if self.choices and value not in self.choices:
+            raise self.refuse(value, f"one of {', '.join(self.choices)}")
+        if self.kind is float and not -1e15 < float(self._value or 0) < 1e15:
+            raise self.refuse(value, KIND_WORDS[float])
+
+    def refuse(self, value: Any, expected: str) -> ParseError:
+        return usage_error(f"{self!r} takes {expected}, not {value!r}", f"{program()} {self.task_name} --help")
+
+
+class HelpArgument(CheckedArgument):
+    """`TASK --help`: shown as soon as it is seen, before a missing positional parameter can be complained about."""
+
+    def __init__(self, *, task_name: str, show: Callable[[], None]) -> None:
+        super().__init__(task_name=task_name, names=("help", "h"), kind=bool, default=False, help="Show this help.")
+        self.show = show
+
+    def set_value(self, value: Any, cast: bool = True) -> None:  # noqa: ARG002  Invoke's signature
+        self.show()
+        raise Exit(code=0)
+
+
+class RemainderArgument(CheckedArgument):
+    """A command line of its own: the words after `--`, each one untouched (Invoke glues them together)."""
+
+    may_be_empty = True
+
+    @property
+    def value(self) -> list[str]:
+        return list(self._value or words_after_dashes())
+
+    @value.setter
+    def value(self, word: str) -> None:
+        self.set_value(word)
+
+
+class Task(InvokeTask[Any], Generic[P, R]):
+    """An Invoke task that keeps its types for Python callers."""
+
+    def __init__(
+        self,
+        body: Callable[Concatenate[Any, P], R],
+        *,
+        choices: Mapping[str, Sequence[str]] | None = None,
+        remainder: str = "",
+        harmless: bool = False,
+        plans: bool = False,
+        exit_code: Callable[[Any], int] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        kwargs.setdefault("auto_shortflags", False)
+        super().__init__(body, **kwargs)
+        self.choices, self.remainder = dict(choices or {}), remainder
+        self.harmless, self.plans, self.exit_code = harmless, plans, exit_code
+
+    @property
+    def full_name(self) -> str:
+        """Return the name one types: the namespace is the module's name, unless the task is the module's only one."""
+        namespace = self.__module__.rpartition(".")[2]
+        name = self.name.replace("_", "-")
+        return str(name if namespace == name else f"{namespace}.{name}")
+
+    def __deepcopy__(self, memo: object) -> Task[P, R]:
+        # Invoke copies every task into each collection that holds it; nothing in ours changes afterwards.
+        return copy.copy(self)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        # Only the parser hands `help` in, for no body has such a parameter: it tells a command line from a Python call.
+        if kwargs.pop("help", None) is None:
+            self.refuse_empty(kwargs)
+            return self.run_body(args, kwargs)
+        return self.run_from_command_line(args, kwargs)
+
+    def refuse_empty(self, kwargs: Mapping[str, Any]) -> None:
+        """Refuse an empty list of a Python caller: a command line would mean the default by it, or every node."""
+        empty = [name for name, kind in self.kinds().items() if kind is list and kwargs.get(name) in ([], ())]
+        if empty:
+            raise BadArgument(f"{self.full_name}: {empty[0]} is an empty list", hint=f"leave {empty[0]} out")
+
+    def run_body(self, args: Any, kwargs: Any) -> R:
+        if args and not self.harmless and not self.plans and args[0].config.run.dry:
+            problem = f"{self.full_name} cannot be tried with --dry; nothing was done"
+            raise CodeSmithError(problem, hint="those that can say what they would do: inv --dry node.prepare")
+        unknown = set(kwargs) - set(self.kinds())
+        if unknown:  # a body that takes a TypedDict would not notice
+            raise TypeError(f"{self.full_name} takes no {', '.join(sorted(unknown))}")
+        result: R = super().__call__(*args, **self.listed(kwargs))
+        return result
+
+    def run_from_command_line(self, args: Any, kwargs: Any) -> R:
+        """Let only `Exit` and Invoke's own failures out; everything else would end in a traceback."""
+        SHARED.ask = _ask
+        try:
+            result = self.run_body(args, kwargs)
+        except CodeSmithError as error:
+            error.message = escape(error.told(self.hint_of(error, kwargs)), keep="\n")
+            raise
+        except (Exit, Failure):
+            raise
+        except KeyboardInterrupt as interrupt:
+            raise Cancelled(escape(str(interrupt)) or "cancelled") from None
+        except Exception as error:
+            raise crash_report.explained(self.full_name, error) from error
+        code = self.exit_code(result) if self.exit_code else 0
+        if code:
+            raise Exit(code=code)
+        return result
+
+    def hint_of(self, error: CodeSmithError, kwargs: Mapping[str, Any]) -> str:
+        """Return the next step as it can be pasted here: with the node and the file that this command was given."""
+        hint = error.hint
+        is_ours = isinstance(error, BadArgument) or (isinstance(error, AgentRefused) and error.is_about_params)
+        if is_ours and (not hint or hint.startswith("rpc.")):
+            hint = f"{program()} {self.full_name} --help"
+        nodes = kwargs.get("node") or ""
+        node = nodes if isinstance(nodes, str) else nodes[0] if len(nodes) == 1 else ""
+        return completed(hint, node=node, file=kwargs.get("file") or "")
+
+    def listed(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Take one word for a list of one: `node="web1"` is what one writes in Python."""
+        lists = [name for name, kind in self.kinds().items() if kind is list]
+        return {key: [value] if key in lists and isinstance(value, str) else value for key, value in kwargs.items()}
+
+    def kinds(self) -> dict[str, type]:
+        """Return the type of each parameter, read from its annotation."""
+        return {name: _kind(name, parameter.annotation) for name, parameter in self.parameters()}
+
+    def parameters(self) -> Iterator[tuple[str, inspect.Parameter]]:
+        """Yield what the task takes; `**choice: Unpack[Choice]` is every key of that TypedDict, none of them needed."""
+        for name, parameter in self.argspec(self.body).parameters.items():
+            if parameter.kind is not parameter.VAR_KEYWORD:
+                yield name, parameter
+                continue
+            record = self.body.__globals__[parameter.annotation.removeprefix("Unpack[").removesuffix("]")]
+            for key, kind in record.__annotations__.items():
+                word = getattr(kind, "__forward_arg__", kind)
+                default = False if word == "bool" else None
+                yield key, inspect.Parameter(key, parameter.KEYWORD_ONLY, default=default, annotation=word)
+
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:  # noqa: ARG002
+        """Return the parser's view of this task: the positional parameters first, `--help` last."""
+        parameters = dict(self.parameters())
+        unknown = set(self.help) - set(parameters)
+        if unknown:
+            raise ValueError(f"{self.full_name}: help for {', '.join(sorted(unknown))}, which are no parameters")
+        arguments = [self.argument(name, parameter) for name, parameter in parameters.items()]
+        arguments.sort(key=lambda argument: not argument.positional)
+        name, text, rows = self.full_name, self.__doc__ or "", list(arguments)
+        helper = HelpArgument(task_name=name, show=lambda: show_help(name, text, rows))
+        return [*arguments, helper]
+
+    def argument(self, name: str, parameter: Any) -> CheckedArgument:
+        is_required = parameter.default is parameter.empty
+        kind = _kind(name, parameter.annotation)
+        klass = RemainderArgument if name == self.remainder else CheckedArgument
+        return klass(
+            task_name=self.full_name,
+            choices=self.choices.get(name, ()),
+            names=(name.strip("_").replace("_", "-"),),
+            attr_name=name if "_" in name else None,
+            kind=kind,
+            default=None if is_required or kind is list else parameter.default,
+            positional=is_required,
+            help=self.help.get(name) or (REPEATABLE_HELP if kind is list else COMMON_HELP).get(name),
+        )
+
+
+def task(**options: Any) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P, R]]:
+    """Make a task of a function whose first parameter is Invoke's Context.
+
+    Beside Invoke's own options: `choices` {parameter: words}; `remainder`, the parameter for the words after `--`;
+    `harmless`, it only looks; `plans`, it honours --dry itself; `exit_code`, the result's exit code on a command line.
+    """
+
+    def inner(body: Callable[Concatenate[Any, P], R]) -> Task[P, R]:
+        return Task(body, **options)
+
+    return inner
+
+
+def _ask(wanted: Wanted) -> str | None:
+    from codesmith.cli import prompt
+
+    return prompt.ask(wanted.prompt)
+
+
+def _kind(name: str, annotation: Any) -> type:
+    word = str(annotation).removesuffix(" | None")
+    if word not in KINDS:
+        raise TypeError(f"parameter {name}: a task takes {', '.join(KINDS)} (or that `| None`), not {annotation!r}")
+    return KINDS[word]
+
+
+def words_after_dashes() -> list[str]:
+    """Return the words behind the first `--` of the command line, untouched."""
+    words = sys.argv[1:]
+    return words[words.index("--") + 1 :] if "--" in words else []
+
+
+def show_help(name: str, text: str, arguments: Sequence[Argument]) -> None:
+    """Print how a task is used, on stdout."""
+    import textwrap
+
+    words = [argument.names[0].upper() for argument in arguments if argument.positional]
+    rest = [" [-- COMMAND ...]"] if any(isinstance(argument, RemainderArgument) for argument in arguments) else []
+    usage = " ".join([f"Usage: {program()} {name}", *words]) + " [--options]" + "".join(rest)
+    rows = [(_spelling(argument), argument.help or "") for argument in arguments]
+    rows.append(("-h, --help", "Show this help."))
+    width = max(len(left) for left, _ in rows) + 3
+    lines = [usage, "", textwrap.indent(inspect.cleandoc(text), "  "), ""]
+    for left, right in rows:
+        first, *more = textwrap.wrap(right, max(30, 110 - width)) or [""]
+        lines += [f"  {left:{width}}{first}".rstrip(), *(" " * (width + 2) + line for line in more)]
+    output.write("\n".join(lines) + "\n")
+
+
+def _spelling(argument: Argument) -> str:
+    if argument.positional:
+        return str(argument.names[0].upper())
+    value = {str: " TEXT", int: " NUMBER", float: " NUMBER", list: " TEXT ..."}.get(argument.kind, "")
+    choices = getattr(argument, "choices", ())
+    return f"--{argument.names[0]}" + (f" {'|'.join(choices)}" if choices else value)

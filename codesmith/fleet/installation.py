@@ -1,0 +1,158 @@
+"""What becomes of what prepare has installed: verify, rollback and uninstall, on the nodes that a command chose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from codesmith.cli import output
+from codesmith.cli.hints import completed
+from codesmith.cli.progress import Progress
+from codesmith.errors import Cancelled, PlanNotEmpty
+from codesmith.fleet import parallel, report
+from codesmith.fleet.report import Chosen, Row
+from codesmith.nodes.registry import Node
+
+if TYPE_CHECKING:
+    from codesmith.bootstrap.session import Progress as Done
+    from codesmith.bootstrap.session import Tell
+    from codesmith.bootstrap.uninstall import Uninstalled
+
+
+class Verified(list[Row]):
+    """The rows of a verify; `exit_code` is 1 when a node is not as it should be."""
+
+    exit_code = 0
+
+
+def verify_all(chosen: Chosen, *, json: bool) -> Verified:
+    """Compare nodes with their ledgers and with what this CodeSmith would make of them."""
+    columns = ("node", "kind", "name", "status", "expected", "found", "error")
+    rows = Verified(report.report(chosen, verify, columns, json=json, lines=drift_lines))
+    drifted: list[str] = []
+    for row in rows:
+        drift = [one for one in row.get("findings", []) if one["status"] != "ok"]
+        added = [str(one["name"]) for one in drift if one["kind"] == "drop-in"]
+        rows.exit_code = rows.exit_code or int(bool(drift))
+        if added:
+            output.say(f"others have put it on {row['node']}, and prepare leaves it: {', '.join(added)}")
+        if len(drift) > len(added):
+            drifted.append(f"--node {row['node']}")
+    if drifted:
+        mend = completed(f"inv node.prepare {' '.join(drifted)}", file=chosen.file)
+        output.say(f"mend it: {mend}")
+    return rows
+
+
+def verify(node: Node) -> Row:
+    """Compare one node; nothing is changed there."""
+    from codesmith.bootstrap.verify import verify as verify_node
+
+    findings = [one.to_dict() for one in verify_node(node)]
+    is_whole = all(one["status"] == "ok" for one in findings)
+    return {"node": node.name, "status": "ok" if is_whole else "drift", "findings": findings}
+
+
+def drift_lines(rows: Sequence[Row]) -> list[Row]:
+    """Return one line per thing that is not as it should be, one in all for a node where everything is."""
+    found: list[Row] = []
+    for row in rows:
+        findings = row.get("findings", [])
+        drift = [{**one, "node": row["node"]} for one in findings if one["status"] != "ok"]
+        whole = {"node": row["node"], "kind": "all", "name": f"{len(findings)} things", "status": "ok"}
+        failed = {"node": row["node"], "error": row.get("error")}
+        found += [failed] if "error" in row else drift or [whole]
+    return found
+
+
+def rollback_all(chosen: Chosen, *, json: bool) -> list[Row]:
+    """Go back to the release before on all chosen nodes."""
+    columns = ("node", "result", "agent_version", "left_version", "seconds", "error")
+    return report.report_steps(chosen, rollback, columns, json=json)
+
+
+def rollback(node: Node, tell: Tell) -> Row:
+    """Make the release before the current one on one node, telling the steps."""
+    from codesmith.bootstrap.rollback import rollback as roll_back
+
+    done = roll_back(node, on_progress=tell)
+    return {
+        "node": node.name,
+        "result": "rolled back",
+        "agent_version": done.agent_version,
+        "left_version": done.left_version,
+        "node_id": done.node_id,
+        "seconds": round(done.seconds, 2),
+    }
+
+
+class Removed(list[Row]):
+    """The rows of an uninstall; `exit_code` is 7 for a plan that is not empty."""
+
+    exit_code = 0
+
+
+def uninstall_all(chosen: Chosen, *, purge: bool, yes: bool, plan_only: bool, json: bool) -> Removed:
+    """Remove CodeSmith from nodes, once the person in front of the terminal has seen what goes and agrees."""
+    if plan_only:
+        work = partial(_plan, purge=purge)
+        rows = Removed(report.report_steps(chosen, work, report.PLAN, json=json, lines=report.plan_lines))
+        if any(row.get("steps") for row in rows):
+            rows.exit_code = PlanNotEmpty.exit_code
+        return rows
+    if not yes:
+        _ask(chosen, purge=purge)
+    columns = ("node", "result", "kept", "packages", "seconds", "error")
+    return Removed(report.report_steps(chosen, partial(_uninstall, purge=purge), columns, json=json))
+
+
+def _ask(chosen: Chosen, *, purge: bool) -> None:
+    """Show what goes and ask; nothing is done anywhere while one of the nodes says no."""
+    outcomes = report.watched(chosen, partial(_plan, purge=purge), Progress(len(chosen.nodes), "look"))
+    parallel.raise_only(outcomes)
+    rows: list[Row] = parallel.results(outcomes, lambda node, error: {"node": node.name, "error": error.problem})
+    parallel.raise_failures(outcomes)
+    busy = [row for row in rows if row["steps"]]
+    for row in busy:
+        for step in row["steps"]:
+            output.say(f"{row['node']}  {step['text']}")
+    if busy:
+        names = ", ".join(str(row["node"]) for row in busy)
+        if not output.confirm(f"do all this on {names}?"):
+            again = " ".join(f"--node {node.name}" for node in chosen.nodes)
+            more = " --purge" if purge else ""
+            raise Cancelled(f"nothing was removed from {names}", hint=f"inv node.uninstall {again}{more} --yes")
+
+
+def _plan(node: Node, tell: Tell | None = None, *, purge: bool) -> Row:
+    from codesmith.bootstrap.uninstall import uninstall
+
+    return _row(node, uninstall(node, purge=purge, plan_only=True, on_progress=tell), is_plan=True)
+
+
+def _uninstall(node: Node, tell: Tell, *, purge: bool) -> Row:
+    from codesmith.bootstrap.uninstall import uninstall
+    from codesmith.tunnel import control, identity
+
+    def follow(said: Done) -> None:
+        if said.phase == "probe":
+            # Nothing refused; before the agent goes, for the endpoint would try for ever to reach it again.
+            control.disconnect(node)
+        tell(said)
+
+    done = uninstall(node, purge=purge, on_progress=follow)
+    identity.forget(node)
+    return _row(node, done, is_plan=False)
+
+
+def _row(node: Node, done: Uninstalled, *, is_plan: bool) -> Row:
+    return {
+        "node": node.name,
+        "result": ("planned" if is_plan else "uninstalled") if done.steps else "nothing to do",
+        "changed": bool(done.steps) and not is_plan,
+        "steps": [step.to_dict() for step in done.steps],
+        "kept": list(done.kept),
+        "packages": list(done.packages),
+        "seconds": round(done.seconds, 2),
+    }

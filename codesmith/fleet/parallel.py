@@ -1,0 +1,166 @@
+"""Do the same on several nodes at once; one that fails does not stop the others."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from codesmith.cli import crash_report
+from codesmith.cli.hints import completed
+from codesmith.errors import CodeSmithError
+from codesmith.nodes.registry import Node
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+# sshd's MaxStartups refused 10 of 40 connects at once when measured; many nodes share a bastion.
+AT_ONCE = 16
+WATCH_S = 0.1
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[T]):
+    """What came of one node: a result or an error."""
+
+    node: Node
+    result: T | None = None
+    error: CodeSmithError | None = None
+
+
+class SomeFailed(CodeSmithError):
+    """At least one node of several failed; `outcomes` has all of them, those that went well too."""
+
+    def __init__(self, outcomes: Sequence[Outcome[object]]) -> None:
+        self.outcomes = list(outcomes)
+        errors = [(outcome.node.name, outcome.error) for outcome in outcomes if outcome.error]
+        told = "".join(f"\n  {name}: {error.problem}" for name, error in errors)
+        hints = dict.fromkeys(completed(error.hint, node=name) for name, error in errors if error.hint)
+        super().__init__(f"{len(errors)} of {len(outcomes)} nodes failed:{told}", hint="; ".join(list(hints)[:3]))
+        codes = {error.code for _, error in errors}
+        if len(codes) == 1:
+            self._code = codes.pop()
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C while several nodes were worked at: `outcomes` has those that were done, the others are named."""
+
+    def __init__(self, outcomes: Sequence[Outcome[Any]], under_way: Sequence[str], not_begun: Sequence[str]) -> None:
+        self.outcomes, self.under_way, self.not_begun = list(outcomes), list(under_way), list(not_begun)
+        total = len(outcomes) + len(under_way) + len(not_begun)
+        text = f"cancelled: {len(outcomes)} of {total} nodes are done"
+        for words, names in (("under way", under_way), ("not begun", not_begun)):
+            text += f"; {words}: {', '.join(names)}" if names else ""
+        super().__init__(text)
+
+
+def each(
+    nodes: Sequence[Node], work: Callable[[Node], T], at_once: int = AT_ONCE, watch: Callable[[], None] | None = None
+) -> list[Outcome[T]]:
+    """Run `work` on every node, at most `at_once` at a time, and return the outcomes in the order of `nodes`.
+
+    `watch` is called now and then while they run. Ctrl-C ends it with Interrupted; for the only node of a command,
+    with KeyboardInterrupt.
+    """
+    if len(nodes) == 1 and watch is None:
+        return [_try(nodes[0], work)]
+    return _Crew(nodes, work).run(at_once, watch)
+
+
+class _Crew(Generic[T]):
+    """The threads that work, and what they have done."""
+
+    def __init__(self, nodes: Sequence[Node], work: Callable[[Node], T]) -> None:
+        self._nodes, self._work = nodes, work
+        self._waiting: queue.SimpleQueue[Node] = queue.SimpleQueue()
+        for node in nodes:
+            self._waiting.put(node)
+        self._begun: set[str] = set()
+        self._found: dict[str, Outcome[T]] = {}
+        self._ended: list[BaseException] = []
+
+    def run(self, at_once: int, watch: Callable[[], None] | None) -> list[Outcome[T]]:
+        # Daemons: Ctrl-C must not wait for a node that does not answer.
+        threads = [threading.Thread(target=self._run_one, daemon=True) for _ in self._nodes[:at_once]]
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                self._join(thread, watch)
+        except KeyboardInterrupt:
+            raise self._interrupted() from None
+        if self._ended:
+            raise self._ended[0]
+        return [self._found[node.name] for node in self._nodes]
+
+    def _run_one(self) -> None:
+        try:
+            while True:
+                node = self._waiting.get_nowait()
+                self._begun.add(node.name)
+                self._found[node.name] = self._try(node)
+        except queue.Empty:
+            pass
+        except BaseException as error:  # noqa: BLE001  SystemExit and the like: raised again in the caller's thread
+            self._ended.append(error)
+
+    def _try(self, node: Node) -> Outcome[T]:
+        """Do the work at one of several nodes: a node that answers as none does must not end that of the others."""
+        try:
+            return _try(node, self._work)
+        except Exception as error:  # noqa: BLE001  the border of one node's work
+            return Outcome(node, error=crash_report.explained(node.name, error))
+
+    @staticmethod
+    def _join(thread: threading.Thread, watch: Callable[[], None] | None) -> None:
+        while watch is not None and thread.is_alive():
+            thread.join(WATCH_S)
+            watch()
+        thread.join()
+
+    def _interrupted(self) -> KeyboardInterrupt:
+        with contextlib.suppress(queue.Empty):  # nobody begins another
+            while True:
+                self._waiting.get_nowait()
+        if len(self._nodes) == 1:
+            return KeyboardInterrupt()
+        found, begun = dict(self._found), set(self._begun)
+        names = [node.name for node in self._nodes]
+        return Interrupted(
+            [found[name] for name in names if name in found],
+            [name for name in names if name in begun and name not in found],
+            [name for name in names if name not in begun],
+        )
+
+
+def raise_only(outcomes: Sequence[Outcome[T]]) -> None:
+    """Raise the only node's error as it is: there is nothing to show beside it."""
+    if len(outcomes) == 1 and outcomes[0].error:
+        raise outcomes[0].error
+
+
+def results(outcomes: Sequence[Outcome[T]], failed: Callable[[Node, CodeSmithError], R]) -> list[T | R]:
+    """Return what there is to show: results, and for a node that failed what `failed` makes of it."""
+    shown: list[T | R] = []
+    for outcome in outcomes:
+        if outcome.error:
+            shown.append(failed(outcome.node, outcome.error))
+        elif outcome.result is not None:
+            shown.append(outcome.result)
+    return shown
+
+
+def raise_failures(outcomes: Sequence[Outcome[T]]) -> None:
+    """Raise SomeFailed if a node failed; called after the results were shown."""
+    if any(outcome.error for outcome in outcomes):
+        raise SomeFailed([Outcome(one.node, one.result, one.error) for one in outcomes])
+
+
+def _try(node: Node, work: Callable[[Node], T]) -> Outcome[T]:
+    try:
+        return Outcome(node, result=work(node))
+    except CodeSmithError as error:
+        return Outcome(node, error=error)

@@ -1,0 +1,101 @@
+"""`inv demo`: the main job end to end, by the commands a person would type, on a node that is thrown away afterwards.
+
+Registry, state and sockets lie in a temporary folder: the operator's own are neither read nor written.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from codesmith.errors import CodeSmithError
+
+PROGRAM = (sys.executable, "-m", "codesmith")
+LOOK_AROUND = 'echo "I am $(id -un) in $(pwd)"; git --version; echo hello > data/hello.txt; ls -l data'
+
+
+def run(release: str) -> list[tuple[str, float]]:
+    """Show the whole way; return each command with the seconds it took."""
+    from codesmith.lab import Lab
+
+    name = f"demo-{secrets.token_hex(2)}"
+    with Lab() as lab, _scratch() as environment:
+        show = _Show(environment)
+        up = f"inv lab.up --node {name} --release {release}"
+        with show.step(up, "a throw-away node: its own systemd, sshd and users"):
+            lab.up(name, release)
+        try:
+            _way(show, name, release)
+        finally:
+            # Ends the forwarder of this demo, also after a step that failed.
+            show.quietly("node.disconnect")
+            with show.step(f"inv lab.down --node {name}", "and nothing is left"):
+                lab.down(name)
+        return show.steps
+
+
+def _way(show: _Show, name: str, release: str) -> None:
+    show.run("write it into nodes.yaml", "node.add", name, "--lab", release)
+    show.run("install the agent: probe, plan, apply, prove", "node.prepare")
+    show.run("once more: there is nothing to do", "node.prepare")
+    show.run("its endpoint here: one Unix socket", "node.connect")
+    show.run("a place to work, with a Unix user of its own", "workspace.create", "demo")
+    show.run("a command in it, as that user", "workspace.exec", "demo", "--", "sh", "-c", LOOK_AROUND)
+    show.run("everything that is there", "workspace.list")
+    show.run("away with it, user and home too", "workspace.delete", "demo")
+
+
+class _Show:
+    """Runs commands as a person would and shows them as a terminal would."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.environment = dict(environment)
+        self.steps: list[tuple[str, float]] = []
+
+    def run(self, why: str, *words: str) -> None:
+        with self.step(shlex.join(["inv", *words]), why):
+            done = subprocess.run([*PROGRAM, *words], env=self.environment, stdin=subprocess.DEVNULL, check=False)
+            if done.returncode:
+                raise CodeSmithError(f"the demo stopped at `{shlex.join(['inv', *words])}` (exit {done.returncode})")
+
+    def quietly(self, *words: str) -> None:
+        subprocess.run(
+            [*PROGRAM, *words], env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+
+    @contextmanager
+    def step(self, command: str, why: str) -> Iterator[None]:
+        _say(f"\n# {why}\n$ {command}\n")
+        start = time.monotonic()
+        yield
+        self.steps.append((command, time.monotonic() - start))
+        _say(f"({self.steps[-1][1]:.1f} s)\n")
+
+
+@contextmanager
+def _scratch() -> Iterator[dict[str, str]]:
+    with tempfile.TemporaryDirectory(prefix="codesmith-demo-") as folder:
+        nodes = Path(folder) / "nodes.yaml"
+        nodes.write_text("nodes:\n")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("CODESMITH_NODE")}
+        # The package must be found from anywhere, as it was found for us.
+        path = os.pathsep.join([str(Path(__file__).resolve().parent.parent.parent), environment.get("PYTHONPATH", "")])
+        yield {
+            **environment,
+            "CODESMITH_HOME": str(Path(folder) / "state"),
+            "CODESMITH_NODES": str(nodes),
+            "PYTHONPATH": path.rstrip(os.pathsep),
+        }
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()

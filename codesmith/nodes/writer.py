@@ -1,0 +1,193 @@
+"""Add and remove nodes in nodes.yaml by whole lines: every other byte of the file stays as its owner wrote it.
+
+The new text is read back before it replaces the file; what does not come out as asked is refused.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+from codecs import BOM_UTF8
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from codesmith.errors import BadRegistry, CodeSmithError, UnknownNode
+from codesmith.nodes import reader
+from codesmith.nodes.reader import NodesFile
+
+ADD_HELP = "inv node.add --help"
+NEW_FILE = "# The nodes CodeSmith looks after.\nnodes:\n"
+
+
+def add(path: Path, name: str, settings: Mapping[str, Any]) -> None:
+    """Add a node at the end of `nodes:`; a file that is not there is made. A name that is taken is refused."""
+    with _locked(path):
+        old = reader.read(path) if path.exists() else reader.parse(NEW_FILE, path)
+        if name in old.sections:
+            line = old.sections[name].first_line
+            raise CodeSmithError(f"{path}:{line}: there is a node {name!r} already", hint=f"inv node.remove {name}")
+        if not name.strip():
+            raise BadRegistry(f"{name!r} is not a node's name", hint=ADD_HELP)
+        _check(NEW_FILE + "\n".join(entry(name, settings, 2)), path, name)
+        text = plan_add(old, name, settings)
+        _check(text, path, name)
+        _replace(old, text, {**_values(old), name: dict(settings)})
+
+
+def remove(path: Path, name: str) -> bool:
+    """Remove a node with the comments right above it; return whether it was the `default:`, which then goes too."""
+    with _locked(path):
+        old = reader.read(path)
+        if name not in old.sections:
+            raise UnknownNode.named(name, old.sections, str(path))
+        wanted = {key: values for key, values in _values(old).items() if key != name}
+        _replace(old, plan_remove(old, name), wanted)
+        return old.default == name
+
+
+def plan_add(old: NodesFile, name: str, settings: Mapping[str, Any]) -> str:
+    """Return the text with the node behind the last one."""
+    lines = _lines(old.text)
+    if not old.sections:
+        return _first_node(old, lines, entry(name, settings, 2))
+    if not old.is_block:
+        raise _by_hand(old, name, settings)
+    last = max(old.sections.values(), key=lambda section: section.first_line)
+    column = _indent(lines[last.first_line - 1])
+    return "".join(_inserted(lines, last.last_line, entry(name, settings, column)))
+
+
+def plan_remove(old: NodesFile, name: str) -> str:
+    """Return the text without the node's lines, without the comments right above them and without its `default:`."""
+    lines = _lines(old.text)
+    section = old.sections[name]
+    if not old.is_block:
+        raise BadRegistry(
+            f"{old.path}:{section.first_line}: nodes.{name}: written as {{...}} on shared lines; expected a block",
+            hint=f"take it out by hand: ${{EDITOR:-vi}} +{section.first_line} {old.path}",
+        )
+    first = section.first_line - 1
+    column = _indent(lines[first])
+    while _is_comment(lines[first - 1], column) and first - 1 > (old.nodes_line or 0) - 1:
+        first -= 1
+    last = section.last_line
+    if last < len(lines) and not lines[last].strip() and not lines[first - 1].strip():
+        last += 1  # one of the two empty lines around it
+    gone = set(range(first, last))
+    if old.default == name and old.default_line:
+        gone.add(old.default_line - 1)
+    return "".join(line for number, line in enumerate(lines) if number not in gone)
+
+
+def entry(name: str, settings: Mapping[str, Any], column: int) -> list[str]:
+    """Return the lines of one node."""
+    pad = " " * column
+    return [f"{pad}{name}:", *(f"{pad}  {key}: {_written(value)}" for key, value in settings.items())]
+
+
+def _first_node(old: NodesFile, lines: list[str], new: list[str]) -> str:
+    if old.nodes_line is None:
+        return "".join(_inserted(lines, len(lines), ["nodes:", *new]))
+    at = old.nodes_line - 1
+    # `nodes: {}` has no place below it, and `nodes: # text` keeps its comment.
+    lines[at] = re.sub(r"^nodes(\s*):[^\S\r\n]*(\{\s*\}|~|null)?", r"nodes:", lines[at], count=1)
+    return "".join(_inserted(lines, at + 1, new))
+
+
+def _lines(text: str) -> list[str]:
+    """Return the lines as YAML counts them, each with its end: what is not changed keeps every byte."""
+    return re.findall(r"[^\r\n\x85\u2028\u2029]*(?:\r\n|[\r\n\x85\u2028\u2029])|[^\r\n\x85\u2028\u2029]+\Z", text)
+
+
+def _inserted(lines: list[str], at: int, new: list[str]) -> list[str]:
+    """Return the lines with new ones behind the first `at`, ended as the file's own are."""
+    end = "\r\n" if any(line.endswith("\r\n") for line in lines) else "\n"
+    before = lines[:at]
+    if before and before[-1] == before[-1].rstrip("\r\n"):
+        before[-1] += end
+    return [*before, *(line + end for line in new), *lines[at:]]
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_written, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{_written(key)}: {_written(item)}' for key, item in value.items())}}}"
+    text = str(value)
+    # JSON's quotes are YAML's double quotes.
+    return (
+        text
+        if re.fullmatch(r"~?[A-Za-z/][A-Za-z0-9_./-]*|tcp:[0-9]+", text) and not _is_special(text)
+        else json.dumps(text)
+    )
+
+
+def _is_special(text: str) -> bool:
+    return text.lower() in ("null", "true", "false", "yes", "no", "on", "off", "y", "n")
+
+
+def _values(found: NodesFile) -> dict[str, dict[str, Any]]:
+    return {name: section.values for name, section in found.sections.items()}
+
+
+def _check(text: str, path: Path, name: str) -> None:
+    """Raise what is wrong with a node that was given, without the line that it does not stand on yet."""
+    try:
+        reader.parse(text, path)
+    except BadRegistry as error:
+        said = error.problem.removeprefix(f"{path}:").partition(": ")[2]
+        raise BadRegistry(f"node {name!r} cannot be added: {said}", hint=ADD_HELP) from None
+
+
+def _replace(old: NodesFile, text: str, wanted: Mapping[str, Mapping[str, Any]]) -> None:
+    """Put the new text in place at once, provided that it reads as `wanted`."""
+    new = reader.parse(text, old.path)
+    if json.dumps(_values(new)) != json.dumps(wanted):
+        raise BadRegistry(f"{old.path}: too unusual to be changed safely", hint=f"${{EDITOR:-vi}} {old.path}")
+    target = old.path.resolve()
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    has_mark = target.exists() and target.read_bytes().startswith(BOM_UTF8)
+    try:
+        temporary.write_bytes((BOM_UTF8 if has_mark else b"") + text.encode())
+        if target.exists():
+            temporary.chmod(target.stat().st_mode & 0o777)
+        temporary.replace(target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise BadRegistry(f"cannot write {old.path}: {error.strerror}", hint=f"ls -ld {target.parent}") from error
+
+
+def _by_hand(old: NodesFile, name: str, settings: Mapping[str, Any]) -> BadRegistry:
+    return BadRegistry(
+        f"{old.path}:{old.nodes_line}: nodes: written as {{...}}; expected a block, one `NAME:` per line",
+        hint=f"add it by hand: {name}: {_written(settings)}",
+    )
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Keep other writers out: two nodes added at once must both be there. The folder is what never gets replaced."""
+    try:
+        handle = os.open(path.resolve().parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        problem, parent = f"cannot open the folder of {path}: {error.strerror}", path.resolve().parent
+        raise BadRegistry(problem, hint=f"ls -ld {parent}") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def _is_comment(line: str, column: int) -> bool:
+    return line.lstrip().startswith("#") and _indent(line) == column

@@ -1,0 +1,93 @@
+"""Pin a host key, on the operator's word: the only thing that ever adds one."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import os
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codesmith.errors import Cancelled, CodeSmithError
+from codesmith.ssh.carriers import fetch_host_key
+from codesmith.ssh.hostkeys import HostKey, pins, verify
+from codesmith.ssh.target import resolve
+
+if TYPE_CHECKING:
+    from codesmith.nodes.registry import Node
+
+
+@dataclass(frozen=True)
+class Trusted:
+    """What `trust` did; `added` is False when the key was pinned already."""
+
+    node: str
+    host: str
+    type: str
+    fingerprint: str
+    file: Path
+    added: bool
+
+
+def trust(
+    node: Node, *, yes: bool = False, confirm: Callable[[str], bool] | None = None, timeout_s: float = 10
+) -> Trusted:
+    """Pin the key that `node` shows now, once `confirm` agrees or `yes` is given; nothing is sent but the key exchange.
+
+    A key that is pinned already is left as it is. One that differs from a pinned one is refused.
+    """
+    target = resolve(node)
+    found = pins(target)
+    key = fetch_host_key(target, timeout_s=timeout_s)
+    if any(not pin.is_revoked for pin in found) or any(pin.key == key for pin in found):
+        verify(target, key, found)
+        return Trusted(node.name, target.key_name, key.type, key.fingerprint, found[0].path, added=False)
+    question = f"{node.name} ({target.key_name}) shows {key.type} {key.fingerprint}. Trust it?"
+    if not yes and not (confirm and confirm(question)):
+        hint = f"compare the fingerprint, then: inv node.trust {shlex.quote(node.name)} --yes"
+        raise Cancelled(f"node {node.name}: {key.type} {key.fingerprint} was not trusted", hint=hint)
+    add_pin(node.known_hosts, target.key_name, key)
+    return Trusted(node.name, target.key_name, key.type, key.fingerprint, node.known_hosts, added=True)
+
+
+def add_pin(path: Path, name: str, key: HostKey) -> None:
+    """Add one line to a known_hosts file in one step; other lines, the file's mode and a link to it stay."""
+    real = path.resolve()
+    line = f"{name} {key.type} {base64.b64encode(key.blob).decode()}\n"
+    try:
+        with _locked(real.parent):
+            old, mode = (real.read_text(), real.stat().st_mode & 0o777) if real.exists() else ("", 0o644)
+            _replace(real, old + ("" if old.endswith("\n") or not old else "\n") + line, mode)
+    except OSError as error:
+        hint = f"ls -ld {shlex.quote(str(real.parent))}"
+        raise CodeSmithError(f"cannot write {path}: {error.strerror}", hint=hint) from error
+
+
+def _replace(path: Path, text: str, mode: int) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    try:
+        with open(temporary, "x", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class _locked:  # noqa: N801 (read as a verb)
+    """Holds the folder's lock, so that two `node.trust` at once lose no line; leaves no lock file."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> None:
+        self._descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)

@@ -1,0 +1,100 @@
+"""The TCP side of an endpoint: 127.0.0.1:PORT and nothing else, and the token without which nobody is heard."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import threading
+from pathlib import Path
+
+from codesmith.errors import CodeSmithError
+from codesmith.http.port import HOST
+from codesmith.http.room import Room
+from codesmith.http.session import Visit
+from codesmith.http.token import remove_token, write_token
+from codesmith.tunnel.acceptor import Acceptor
+from codesmith.tunnel.holder import name_holder
+
+log = logging.getLogger("codesmith.tunnel")
+
+BACKLOG = 4096  # where the queue is full, the kernel lets callers wait a second
+CONNECTIONS_MAX = 100
+
+
+class Gate:
+    """Opened after the first proof, like the Unix socket that it passes calls to, and tried again while it cannot be.
+
+    A port that is taken stops no call by the Unix socket: `problem` says it, and `node.status` shows it.
+    """
+
+    def __init__(self, name: str, port: int, token_path: Path, endpoint: Path) -> None:
+        self._name, self._port, self._token_path, self._endpoint = name, port, token_path, endpoint
+        self._lock = threading.Lock()
+        self._room = Room(CONNECTIONS_MAX)
+        self._acceptor: Acceptor | None = None
+        self._is_closed = False
+        self.problem: CodeSmithError | None = None
+
+    def ensure_open(self) -> None:
+        """Open the port, with a new token; also when somebody removed the token. Nothing after `close`."""
+        with self._lock:
+            if self._is_closed or (self._acceptor is not None and self._token_path.exists()):
+                return
+            self._shut()
+            before, self.problem = self.problem, None
+            try:
+                self._open()
+            except OSError as error:
+                self.problem = self._why_not(error)
+            if self.problem and str(self.problem) != str(before):
+                log.warning("%s", self.problem.problem)
+
+    def close(self) -> None:
+        """Give the port back, make the token worthless and end every connection."""
+        with self._lock:
+            self._is_closed = True
+            self._shut()
+
+    def _open(self) -> None:
+        listening = _listen(self._port)
+        try:
+            token = write_token(self._token_path)
+        except OSError:
+            listening.close()
+            raise
+        self._acceptor = Acceptor(
+            f"port {self._port}",
+            listening,
+            lambda client: Visit(client, self._room, self._port, token, self._endpoint).serve(),
+            self._room.admit,
+        )
+
+    def _shut(self) -> None:
+        if self._acceptor is not None:
+            remove_token(self._token_path)
+            self._acceptor.close()
+            self._room.close()
+            self._acceptor = None
+
+    def _why_not(self, error: OSError) -> CodeSmithError:
+        where = f"{self._name}: cannot open {HOST}:{self._port}"
+        if error.errno == errno.EADDRINUSE:
+            return CodeSmithError(
+                f"{where}: it is taken by {name_holder(self._port)}",
+                hint=f"see what it is, or write another port into nodes.yaml: ss -ltnp 'sport = :{self._port}'",
+            )
+        return CodeSmithError(f"{where}: {error.strerror}", hint=f"inv node.status  # {self._name} needs another port")
+
+
+def _listen(port: int) -> socket.socket:
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        # On Linux it lets us have a port whose old connections are still ending, never one that somebody listens on.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((HOST, port))
+        listening.listen(BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return listening

@@ -1,0 +1,95 @@
+"""The local socket of one endpoint: every connection gets a stream to the agent, or a typed refusal."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from codesmith.errors import CodeSmithError, Unreachable
+from codesmith.http.refusal import refuse
+from codesmith.tunnel.link import Full
+from codesmith.tunnel.pool import Pool, busy
+from codesmith.tunnel.private_socket import Listener
+from codesmith.tunnel.relay import Relay
+
+PATIENCE_S = 5.0
+CONNECTIONS_MAX = 400
+
+
+class Door:
+    """Opened after the first proof, and open through outages: a caller then gets the reason, at once and typed."""
+
+    def __init__(
+        self,
+        path: Path,
+        pool: Pool,
+        slots: threading.BoundedSemaphore,
+        await_ready: Callable[[float], None],
+        doubt: Callable[[], None],
+    ) -> None:
+        self._path, self._pool, self._slots = path, pool, slots
+        self._await_ready, self._doubt = await_ready, doubt
+        self._lock = threading.Lock()
+        self._listener: Listener | None = None
+        self._is_closed = False
+        self.counts = {"served": 0, "refused": 0}
+
+    def is_open(self) -> bool:
+        """Return whether the socket is there and ours."""
+        return self._listener is not None and self._listener.is_in_place()
+
+    def ensure_open(self) -> None:
+        """Bind the socket, again if its file was removed; nothing after `close`."""
+        with self._lock:
+            if self._is_closed or self.is_open():
+                return
+            if self._listener is not None:
+                self._listener.close()
+                self._listener = None
+            self._listener = Listener(self._path, self._serve)
+
+    def close(self) -> None:
+        """Remove the socket for good."""
+        with self._lock:
+            self._is_closed = True
+            if self._listener is not None:
+                self._listener.close()
+
+    def _serve(self, local: socket.socket) -> None:
+        if not self._slots.acquire(blocking=False):
+            self._refuse(local, busy())
+            return
+        try:
+            self._carry(local)
+        finally:
+            self._slots.release()
+
+    def _carry(self, local: socket.socket) -> None:
+        try:
+            relay = self._relay(local)
+        except CodeSmithError as error:
+            self._refuse(local, error)
+            return
+        self.counts["served"] += 1
+        try:
+            relay.serve(local)
+        finally:
+            self._pool.give_back(relay)
+
+    def _relay(self, local: socket.socket) -> Relay:
+        """Return the stream of this connection; when the first try fails, once more after a new proof."""
+        self._await_ready(PATIENCE_S)
+        try:
+            return self._pool.take(local)
+        except Full:
+            raise
+        except Unreachable:
+            self._doubt()
+        self._await_ready(PATIENCE_S)
+        return self._pool.take(local)
+
+    def _refuse(self, local: socket.socket, error: CodeSmithError) -> None:
+        self.counts["refused"] += 1
+        refuse(local, error)

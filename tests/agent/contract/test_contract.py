@@ -1,0 +1,160 @@
+"""agent/openrpc.json is the contract: fresh, valid, and its examples are true to its schemas."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from openrpc import OpenRPC
+
+from agent.contract import document
+
+TEXT = (Path(__file__).parents[3] / "agent" / "openrpc.json").read_text()
+DOCUMENT = document.build()
+METHODS = {method["name"]: method for method in DOCUMENT["methods"]}
+PROMISED = {
+    "node.info", "node.health", "node.version", "user.create", "user.get", "user.list", "user.delete", "rpc.discover",
+    "repo.init", "repo.clone", "repo.get", "repo.list", "repo.delete",
+    "sandbox.create", "sandbox.get", "sandbox.list", "sandbox.delete",
+    "audit.list", "user.disable", "user.enable", "user.set_keys",
+    "workspace.assign", "workspace.create", "workspace.delete", "workspace.exec", "workspace.get", "workspace.list",
+    "workspace.open", "workspace.update",
+}  # fmt: skip
+
+
+def test_committed_document_is_what_the_methods_say() -> None:
+    assert document.dumps(DOCUMENT) == TEXT, "stale: run `make api`"
+
+
+def test_document_is_valid_openrpc() -> None:
+    OpenRPC.model_validate(DOCUMENT)
+    assert DOCUMENT["openrpc"] == "1.3.2"
+
+
+def test_every_promised_method_is_there() -> None:
+    assert set(METHODS) >= PROMISED
+
+
+# design/API.md's table, which foreign clients are written against: each method's parameters, "?" for optional ones.
+PARAMETERS = """
+rpc.discover:  node.info:  node.health:  node.version:  user.create: name ssh_keys? request_id?  user.get: name
+user.list: labels?  user.set_keys: name ssh_keys request_id?  user.disable: name request_id?  user.enable: name request_id?
+user.delete: name request_id?  workspace.create: name user? ssh_keys? labels? repo? request_id?  workspace.get: name
+workspace.list: user? labels?  workspace.open: name request_id?  workspace.update: name labels? request_id?
+workspace.assign: name user request_id?  workspace.delete: name keep_user? request_id?
+workspace.exec: name argv cwd? env? stdin? encoding? timeout_s? request_id?
+sandbox.create: workspace limits? network? request_id?  sandbox.get: workspace  sandbox.list:  sandbox.delete: workspace request_id?
+repo.init: workspace name? default_branch? request_id?
+repo.clone: workspace url name? ref? depth? credential? request_id?  repo.get: workspace name  repo.list: workspace
+repo.delete: workspace name request_id?  audit.list: limit? before? workspace? user?
+"""  # noqa: E501
+# Its types and results: the fields of each.
+FIELDS = """
+NodeInfo: node_id instance_id hostname os kernel arch python cpus memory_bytes disk agent_version api_version started_at now counts
+Os: id version_id name  Disk: total_bytes free_bytes  Counts: users workspaces sandboxes  NodeHealth: status checks
+HealthCheck: name status detail  NodeVersion: agent api python build  SshKey: type fingerprint comment
+User: name login uid gid home shell state ssh_keys workspaces created_at  UserDeleted: name deleted leftovers
+CreatedUser: name login uid gid home shell state ssh_keys workspaces created_at warnings
+UserDetails: name login uid gid home shell state ssh_keys workspaces created_at drift
+Workspace: id name path user login uid gid mode state labels repos sandbox created_at opened_at
+CreatedWorkspace: id name path user login uid gid mode state labels repos sandbox created_at opened_at warnings
+OpenedWorkspace: id name path user login uid gid mode state labels repos sandbox created_at opened_at
+WorkspaceLogin: user host_hint directory environment  WorkspaceDeleted: name deleted user_deleted
+Execution: exit_code signal stdout stdout_encoding stderr stderr_encoding truncated omitted_bytes duration_s killed_by
+Sandbox: workspace limits network enforced state created_at  SandboxDeleted: workspace deleted
+Repo: name path url branch commit left_out  RepoDeleted: name deleted
+AuditRecord: time request_id peer_uid method target outcome duration_s
+"""  # noqa: E501
+
+
+def words_of(table: str) -> dict[str, list[str]]:
+    return {name: words.split() for name, words in re.findall(r"([A-Za-z_.]+):((?: [a-z_]+[?]?)*)(?=\s|$)", table)}
+
+
+def test_parameters_are_those_that_were_promised() -> None:
+    for name, promised in words_of(PARAMETERS).items():
+        there = {one["name"]: one["required"] for one in METHODS[name]["params"]}
+        assert {word.rstrip("?"): not word.endswith("?") for word in promised}.items() <= there.items(), name
+        assert not any(there[extra] for extra in there.keys() - {word.rstrip("?") for word in promised}), name
+    assert words_of(PARAMETERS).keys() == METHODS.keys()
+
+
+def test_records_have_the_fields_that_were_promised() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    for name, promised in words_of(FIELDS).items():
+        assert set(promised) <= set(schemas[name]["properties"]) == set(schemas[name]["required"]), name
+    assert words_of(FIELDS).keys() == schemas.keys()
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_method_explains_itself(name: str) -> None:
+    method = METHODS[name]
+    assert method["summary"].endswith(".")
+    assert method["paramStructure"] == "by-name"
+    assert method["examples"]
+    if method["x-mutates"]:
+        assert "request_id" in {parameter["name"] for parameter in method["params"]}
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_examples_obey_the_schemas(name: str) -> None:
+    method = METHODS[name]
+    schemas = {parameter["name"]: parameter["schema"] for parameter in method["params"]}
+    for example in method["examples"]:
+        for parameter in example["params"]:
+            validate(parameter["value"], schemas[parameter["name"]])
+        validate(example["result"]["value"], method["result"]["schema"])
+
+
+EXEMPLARY = {-32602, 1001, 1002, 1005, 1009}
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_errors_have_examples(name: str) -> None:
+    method = METHODS[name]
+    declared = {error["code"]: error["message"].split(":")[0] for error in method["errors"]}
+    shown = {example["error"]["code"] for example in method["x-error-examples"]}
+    assert declared.keys() & EXEMPLARY <= shown <= declared.keys()
+    assert bool(shown) == bool(declared)
+    known = {parameter["name"] for parameter in method["params"]}
+    for example in method["x-error-examples"]:
+        error = example["error"]
+        assert error["data"]["kind"] == declared[error["code"]]
+        if error["code"] != -32602:
+            assert {parameter["name"] for parameter in example["params"]} <= known
+    calls = [*method["x-example-given"], *(one for example in method["x-error-examples"] for one in example["given"])]
+    for call in calls:
+        assert set(call) == {"node"} or set(call["params"]) <= parameters_of(call["method"])
+
+
+def parameters_of(name: str) -> set[str]:
+    return {parameter["name"] for parameter in METHODS[name]["params"]}
+
+
+def validate(value: Any, schema: dict[str, Any]) -> None:
+    whole = {**schema, "components": DOCUMENT["components"]}
+    jsonschema.Draft7Validator.check_schema(whole)
+    jsonschema.validate(value, whole, cls=jsonschema.Draft7Validator)
+
+
+def schemas(found: Any) -> Iterator[dict[str, Any]]:
+    """Yield every JSON Schema inside a value, however deep."""
+    if isinstance(found, list):
+        found = dict(enumerate(found))
+    if isinstance(found, dict):
+        yield found
+        for inner in found.values():
+            yield from schemas(inner)
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_what_a_parameter_must_be_is_said_in_words(name: str) -> None:
+    for parameter in METHODS[name]["params"]:
+        names = [inner.get("propertyNames") for inner in schemas(parameter["schema"])]
+        for schema in schemas(parameter["schema"]):
+            if {"pattern", "propertyNames", "format"} & set(schema) and schema not in names:
+                assert schema["errorMessage"].startswith("must be "), schema

@@ -1,0 +1,99 @@
+"""Lending an ssh agent over the real socket: one connection, one token, one call of the same peer."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from agent.frontend.agent_forwarding import LOANS_MAX, Loans, caller_uid
+from agent.shared.errors import InvalidParams
+from tests.agent.conftest import Rpc
+
+TOKEN = "0a" * 32
+CLONE = {"workspace": "demo", "url": "git@h:site.git", "credential": {"agent": TOKEN}}
+
+
+def lend(rpc: Rpc, token: str = TOKEN, protocol: str = "ssh-agent") -> tuple[socket.socket, int]:
+    """Open a second connection and offer it; return it with the status."""
+    connection = rpc.connect()
+    head = f"POST /ssh-agent HTTP/1.1\r\nHost: n\r\nUpgrade: {protocol}\r\nCodeSmith-Token: {token}\r\n"
+    connection.sendall(f"{head}Connection: Upgrade\r\nContent-Length: 0\r\n\r\n".encode())
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += connection.recv(4096)
+    return connection, int(data.split()[1])
+
+
+def test_a_loan_serves_one_call_and_ends_with_it(rpc: Rpc, tmp_path: Path) -> None:
+    rpc.call("workspace.create", name="demo")
+    connection, status = lend(rpc)
+    with connection:
+        assert status == 101
+        assert rpc.call("repo.clone", **CLONE)["name"] == "site"
+        assert connection.recv(1) == b""
+    assert rpc.helper.calls[-1][1]["credential"] == {"agent": TOKEN}
+    rpc.refuses("repo.clone", -32602, **{**CLONE, "name": "again"})
+    assert rpc.audited()[-2]["target"] == {"workspace": "demo", "credential": "agent"}
+    assert TOKEN.encode() not in b"".join(path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
+
+
+def test_a_workspace_may_begin_with_it(rpc: Rpc) -> None:
+    connection, _ = lend(rpc)
+    repo = {key: value for key, value in CLONE.items() if key != "workspace"}
+    with connection:
+        assert rpc.call("workspace.create", name="demo", repo=repo)["repos"] == ["site"]
+        assert connection.recv(1) == b""
+    assert rpc.audited()[-1]["target"]["credential"] == "agent"
+    rpc.refuses("workspace.create", -32602, name="other", repo=repo)
+    assert [verb for verb, _ in rpc.helper.calls] == ["workspace.ensure", "repo.clone"]
+
+
+def test_what_is_no_offer_is_refused(rpc: Rpc) -> None:
+    for token, protocol in (("x", "ssh-agent"), (TOKEN[1:], "ssh-agent"), (TOKEN.upper(), "ssh-agent"), (TOKEN, "h2c")):
+        connection, status = lend(rpc, token, protocol)
+        connection.close()
+        assert status == 400
+    first, _ = lend(rpc)
+    second, status = lend(rpc)
+    assert status == 409
+    second.close()
+    first.close()
+
+
+def test_one_whose_owner_left_serves_no_call(rpc: Rpc) -> None:
+    rpc.call("workspace.create", name="demo")
+    connection, _ = lend(rpc)
+    loans = rpc.dispatcher.loans
+    connection.close()
+    deadline = time.monotonic() + 20
+    while loans._waiting:
+        assert time.monotonic() < deadline
+    rpc.refuses("repo.clone", -32602, **CLONE)
+    assert [verb for verb, _ in rpc.helper.calls] == ["workspace.ensure"]
+
+
+@pytest.mark.parametrize("credential", [{"agent": "x"}, {"agent": TOKEN, "ssh_key": "x"}, {"agent": TOKEN.upper()}])
+def test_a_token_is_64_hexadecimal_digits(rpc: Rpc, credential: dict[str, str]) -> None:
+    rpc.call("workspace.create", name="demo")
+    rpc.refuses("repo.clone", -32602, **{**CLONE, "credential": credential})
+    rpc.refuses("repo.clone", -32602, workspace="demo", url="https://h/x", credential={"agent": TOKEN})
+
+
+def test_somebody_elses_loan_is_not_taken() -> None:
+    loans = Loans()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert loans.offer(TOKEN, 1000, ours)
+        for uid in (None, 0, 1001):
+            caller_uid.set(uid)
+            with pytest.raises(InvalidParams, match="credential"), loans.taken(TOKEN):
+                pass
+        caller_uid.set(1000)
+        with loans.taken(TOKEN) as descriptor:
+            assert descriptor == ours.fileno()
+        caller_uid.set(None)
+        tokens = [f"{number:064x}" for number in range(LOANS_MAX + 1)]
+        assert [loans.offer(token, 1000, ours) is None for token in tokens] == [False] * LOANS_MAX + [True]

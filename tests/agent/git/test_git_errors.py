@@ -1,0 +1,109 @@
+"""The line of git or ssh that decides, and the option of ours that helps."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from agent.git.errors import STDERR_MAX, deciding, hint_for, redact, whole_lines
+
+END = """\
+fatal: Could not read from remote repository.
+
+Please make sure you have the correct access rights
+and the repository exists.
+"""
+SSH, HTTPS, PORT = "git@forge:team/a.git", "https://forge:8443/a.git", "ssh://git@forge:2222/a"
+CHANGED = """\
+@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@
+@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @
+@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@
+IT IS POSSIBLE THAT SOMEONE IS DOING SOMETHING NASTY!
+Offending ED25519 key in /proc/12/fd/5:1
+Host key for forge has changed and you have requested strict checking.
+Host key verification failed.
+"""
+UNABLE = "fatal: unable to access 'https://forge:8443/a.git/': "
+
+
+@pytest.mark.parametrize(
+    ("said", "url", "line", "help_"),
+    [
+        ("ssh: connect to host forge port 2222: No route to host\n", PORT, "No route to host", "ssh -v -p 2222 forge"),
+        ("ssh: connect to host forge port 22: Connection refused\n", SSH, "Connection refused", "ssh -v -p 22 forge"),
+        ("ssh: Could not resolve hostname forge: Name or service not known\n", SSH, "not known", "getent hosts forge"),
+        ("No ED25519 host key is known for forge and you have requested strict checking.\n"
+         "Host key verification failed.\n", SSH, "No ED25519 host key is known", "--known-hosts"),
+        ("ED25519 host key for forge has changed and you have requested strict checking.\n"
+         "Host key verification failed.\n", SSH, "host key for forge has changed", "known_hosts of the workspace's"),
+        (CHANGED, SSH, "Host key for forge has changed", "--known-hosts"),
+        ('Load key "/proc/33/fd/7": error in libcrypto\ngit@forge: Permission denied (publickey).\n', SSH,
+         "Load key the given file: error in libcrypto; git@forge: Permission denied", "--credential-file"),
+        ("git@forge: Permission denied (publickey).\n", SSH, "Permission denied (publickey)", "--forward-agent"),
+        ("Received disconnect from 10.0.0.1 port 22:2: Too many authentication failures\n", SSH, "Too many auth",
+         "--credential-file"),
+        ("kex_exchange_identification: Connection closed by remote host\n", SSH, "kex_exchange", "ssh -v"),
+        ("Unable to negotiate with 10.0.0.1 port 22: no matching host key type found. Their offer: ssh-rsa\n", SSH,
+         "Their offer: ssh-rsa", "ssh -v"),
+        ("ERROR: Repository not found.\n", SSH, "ERROR: Repository not found.", "--credential-file"),
+        ("fatal: '/srv/no.git' does not appear to be a git repository\n", SSH, "does not appear", "check the URL"),
+    ],
+)  # fmt: skip
+def test_of_ssh(said: str, url: str, line: str, help_: str) -> None:
+    assert line in deciding(said + END)
+    assert "correct access rights" not in deciding(said + END)
+    assert "Could not read from remote" not in deciding(said + END)
+    assert help_ in hint_for(said + END, url, {})
+
+
+@pytest.mark.parametrize(
+    ("said", "line", "help_"),
+    [
+        (UNABLE + "Could not resolve host: forge", "Could not resolve host: forge", "https_proxy="),
+        (UNABLE + "Failed to connect to forge port 8443 after 1 ms: Couldn't connect to server", "Couldn't connect",
+         "curl -v https://forge:8443"),
+        (UNABLE + "Could not resolve proxy: proxy.example", "resolve proxy", "https_proxy="),
+        (UNABLE + "Received HTTP code 407 from proxy after CONNECT", "407 from proxy", "https_proxy="),
+        (UNABLE + "CONNECT tunnel failed, response 407", "response 407", "https_proxy="),
+        (UNABLE + "SSL certificate problem: self-signed certificate", "self-signed", "update-ca-certificates"),
+        (UNABLE + "server certificate verification failed. CAfile: none CRLfile: none", "certificate verification",
+         "update-ca-certificates"),
+        (UNABLE + "server verification failed: signer not trusted.", "not trusted", "update-ca-certificates"),
+        (UNABLE + "The requested URL returned error: 403", "403", "--credential-file"),
+        ("fatal: could not read Username for 'https://forge:8443': terminal prompts disabled", "not read Username",
+         "--credential-file"),
+        ("remote: Invalid username or token.\nfatal: Authentication failed for 'https://forge:8443/a.git/'",
+         "Invalid username or token.; fatal: Authentication failed", "--credential-file"),
+        ("remote: Not Found\nfatal: repository 'https://forge:8443/a.git/' not found", "not found", "check the URL"),
+        ("fatal: Remote branch nope not found in upstream origin", "Remote branch nope not found", "--ref"),
+    ],
+)  # fmt: skip
+def test_of_https(said: str, line: str, help_: str) -> None:
+    assert line in deciding(said)
+    assert help_ in hint_for(said, HTTPS, {})
+
+
+def test_what_is_not_known_is_gits_own_word() -> None:
+    assert deciding("warning: x\nfatal: the moon is full\nmore\n") == "fatal: the moon is full"
+    assert deciding("only this\n") == "only this"
+    assert deciding("") == "no message"
+    assert hint_for("fatal: the moon is full", HTTPS, {}) == ""
+
+
+def test_the_advice_fits_what_was_given() -> None:
+    denied = "git@forge: Permission denied (publickey).\n"
+    assert "ssh-add -l" in hint_for(denied, SSH, {"agent": "a" * 64})
+    assert "--username" in hint_for("fatal: Authentication failed for x", HTTPS, {"username": "u", "password": "p"})
+
+
+def test_a_secret_is_shown_in_no_form() -> None:
+    sent = base64.b64encode(b"ada:geheim1").decode()
+    text = f"remote: geheim1 {sent} geheim10 proxy:word ada\n"
+    shown = redact(text, {"username": "ada", "password": "geheim1"}, ["proxy:word", "word"])
+    assert shown == "remote: [redacted] [redacted] [redacted]0 [redacted] ada\n"
+
+
+def test_half_of_a_line_that_was_cut_is_not_shown() -> None:
+    assert whole_lines("short geheim") == "short geheim"
+    assert whole_lines("eheim" + "x" * STDERR_MAX + "\nfatal: over\n") == "fatal: over\n"

@@ -1,0 +1,88 @@
+"""The program that runs git in a job: where a credential goes, and that it is nowhere afterwards."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.git import job
+
+ASKED = """\
+printf 'protocol=https\\nhost=%s\\n\\n' "$1" |
+GIT_TERMINAL_PROMPT=0 HOME=/nonexistent git -c credential.helper= -c "$2" credential fill
+"""
+
+
+def request(**changes: Any) -> dict[str, Any]:
+    plain = {"url": "https://h:1/x.git", "host": "https://h:1", "ref": None, "depth": None, "known_hosts": []}
+    return {**plain, "credential": {"username": "u", "password": "geheim"}, **changes}
+
+
+def fill(host: str, setting: str) -> str:
+    """Ask git itself for the credential of a host."""
+    done = subprocess.run(["sh", "-c", ASKED, "sh", host, setting], capture_output=True, text=True)
+    return done.stdout
+
+
+def test_a_credential_is_offered_to_the_urls_own_host_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    def git(*words: str, way: job.Way, is_watched: bool) -> str:
+        assert "geheim" not in repr((words, way))
+        told.extend((fill("h:1", way.settings[0]), fill("h:2", way.settings[0]), fill("other", way.settings[0])))
+        return ""
+
+    monkeypatch.setattr(job, "git", git)
+    job.clone(request(), "/nonexistent")
+    assert "password=geheim" in told[0]
+    assert "geheim" not in "".join(told[1:])
+
+
+def test_what_a_server_says_without_end_is_not_kept() -> None:
+    flood = "alias.flood=!head -c 64000000 /dev/zero | tr '\\0' x >&2; echo; echo fatal: over >&2; exit 3"
+    tracemalloc.start()
+    try:
+        with pytest.raises(job.GitFailed) as failure:
+            job.git("-c", flood, "flood")
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+    assert failure.value.stderr.endswith("fatal: over\n")
+    assert len(failure.value.stderr) == job.STDERR_MAX
+
+
+def test_git_and_what_it_started_end_with_its_time(tmp_path: Path) -> None:
+    wait = f"alias.wait=!sleep 97 & echo $! > {tmp_path}/pid; wait"
+    with pytest.raises(TimeoutError):
+        job.git("-c", wait, "wait", timeout_s=2)
+    try:
+        started = os.pidfd_open(int((tmp_path / "pid").read_text()))
+    except ProcessLookupError:
+        return
+    with open(started, "rb"):
+        assert select.select([started], [], [], 10)[0], "it runs on"
+
+
+def test_a_repository_that_the_disk_did_not_take_is_not_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = subprocess.run
+    monkeypatch.setattr(
+        subprocess, "run", lambda words, **more: run(["false"] if words[0] == "sync" else words, **more)
+    )
+    wanted = {"action": "init", "name": "x", "branch": "main", "token": "0" * 32, "programs": ["git"]}
+    assert job.answer(wanted)["problem"] == "failed"
+    assert os.listdir("code") == []
+
+
+def test_a_secret_in_memory_is_gone_when_it_is_let_go() -> None:
+    with job.secret_file("geheim") as path:
+        assert Path(path).read_text() == Path(path).read_text() == "geheim"
+        assert os.stat(path).st_mode & 0o777 == 0o600
+        assert "memfd" in os.readlink(path)
+    assert not os.path.exists(path)

@@ -1,0 +1,31 @@
+"""Sandboxes in the helper: what its ledger has and the jobs do not yet."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from agent.helper import verbs
+from agent.helper.ledger import lock
+from agent.helper.ledger.ledger import Ledger
+from agent.helper.runtime import jobs
+from agent.helper.trees import trash, trees
+from agent.shared.errors import CommandFailed
+
+
+def test_a_sandbox_whose_jobs_could_not_be_ended_is_half_done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(Ledger.__init__, "__defaults__", (str(tmp_path / "ledger.db"),))
+    monkeypatch.setattr(lock, "LOCK", str(tmp_path / "lock"))
+    monkeypatch.setattr(trees, "sweep", lambda: None)
+    monkeypatch.setattr(trash, "empty", list)
+
+    def killed(*_: str) -> None:
+        raise CommandFailed("systemctl failed", command="systemctl stop", exit_code=-9, stderr="")
+
+    monkeypatch.setattr(jobs, "stop_all", killed)
+    caller, other = socket.socketpair()
+    with caller, other, pytest.raises(CommandFailed) as failed:
+        verbs.call("sandbox.remove", {"workspace": "demo"}, caller)
+    assert failed.value.data["pending"]

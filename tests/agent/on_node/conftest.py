@@ -1,0 +1,63 @@
+"""The whole agent on a real node, reached as the SDK reaches it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from codesmith.nodes.registry import Registry
+from codesmith.sdk.client import Client
+from tests.agent.on_node.forge import Forge
+from tests.agent.on_node.web1 import Web1
+from tests.person import Person
+
+
+@pytest.fixture(scope="module")
+def release() -> str:
+    """Which Debian the node of this module runs."""
+    return "bookworm"
+
+
+@pytest.fixture(scope="module")
+def prepare_first() -> str:
+    """What somebody has done to the node before it is prepared: a script."""
+    return ""
+
+
+@pytest.fixture(scope="module")
+def web1(make_person: Callable[..., Person], release: str, prepare_first: str) -> Iterator[Web1]:
+    """One prepared node for this module."""
+    person = make_person({"web1": release})
+    if prepare_first:
+        person.on("web1", prepare_first)
+    person.runs("inv node.prepare")
+    with pytest.MonkeyPatch.context() as patch:
+        for key in ("CODESMITH_HOME", "CODESMITH_NODES"):
+            patch.setenv(key, person.environment[key])
+        with Client(Registry.load(person.registry).get("web1")) as client:
+            client.node.version()
+            yield Web1(person, client)
+
+
+@pytest.fixture(scope="module")
+def two(
+    make_person: Callable[..., Person], tmp_path_factory: pytest.TempPathFactory, release: str
+) -> Iterator[tuple[Web1, Forge]]:
+    """A prepared node, and a forge beside it."""
+    person = make_person({"web1": release, "forge": "bookworm"})
+    forge = Forge(person, "forge", "web1", tmp_path_factory.mktemp("forge"))
+    forge.trusted_by("web1")
+    person.runs("inv node.prepare --node web1")
+    with pytest.MonkeyPatch.context() as patch:
+        for key in ("CODESMITH_HOME", "CODESMITH_NODES"):
+            patch.setenv(key, person.environment[key])
+        with Client(Registry.load(person.registry).get("web1")) as client:
+            client.node.version()
+            yield Web1(person, client), forge
+
+
+@pytest.fixture
+def forge(two: tuple[Web1, Forge]) -> Forge:
+    """The forge beside the node."""
+    return two[1]

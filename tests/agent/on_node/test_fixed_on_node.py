@@ -1,0 +1,121 @@
+"""Files that cannot be changed: what needs them is refused before anything is done, or it is done whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from codesmith.errors import AgentRefused
+from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
+
+pytestmark = [pytest.mark.lab, BOTH_RELEASES]
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBf4QyqMtYxF0pAkrXgUeYX1gYHnH1P7rqSyGTYk1c2l"
+HOME, PLACE, CRON = "/srv/codesmith/home/cs-fixed", "/srv/codesmith/workspaces/fixed", "/var/spool/cron/crontabs"
+STATE = f"""
+cat /etc/passwd /etc/shadow /etc/group /etc/gshadow
+stat -c '%n %U %a' /srv/codesmith/home/* /srv/codesmith/workspaces/* {HOME}/.ssh/*
+ls -AR /srv/codesmith/.staging /srv/codesmith/.trash {CRON} /var/lib/systemd/linger
+ls -A /etc | grep -E '^(passwd|shadow|group|gshadow|sub.id)[.+]'
+"""
+
+
+def fixed(path: str, flag: str = "i") -> tuple[str, str]:
+    return f"chattr +{flag} {path}", f"chattr -{flag} {path}"
+
+
+def mounted(path: str, options: str = "") -> tuple[str, str]:
+    remount = f"; mount -o remount,bind,{options} {path}" if options else ""
+    # A helper that runs already has the mounts of its start.
+    anew = "systemctl stop codesmith-helper.service"
+    return f"mount --bind {path} {path}{remount}; {anew}", f"umount {path}; {anew}"
+
+
+# How it is made and undone, and what is refused then: create, disable, and workspace.delete with its user.
+HARMS = {
+    "passwd immutable": (*fixed("/etc/passwd"), "create disable delete"),
+    "passwd append-only": (*fixed("/etc/passwd", "a"), "create disable delete"),
+    "shadow immutable": (*fixed("/etc/shadow"), "create disable delete"),
+    "shadow append-only": (*fixed("/etc/shadow", "a"), "create disable delete"),
+    "group immutable": (*fixed("/etc/group"), "create delete"),
+    "gshadow immutable": (*fixed("/etc/gshadow"), "create delete"),
+    "the backup of passwd": (*fixed("/etc/passwd-"), "create disable delete"),
+    "the backup of shadow": (*fixed("/etc/shadow-"), "create disable delete"),
+    "the backup of group": (*fixed("/etc/group-"), "create delete"),
+    "the backup of gshadow": (*fixed("/etc/gshadow-", "a"), "create delete"),
+    "subuid": (*fixed("/etc/subuid"), "create delete"),
+    "the backup of subgid": (*fixed("/etc/subgid-"), "create delete"),
+    "the lock": (*fixed("/etc/.pwd.lock"), "create disable delete"),
+    "a new passwd that was left": ("mkdir /etc/passwd+", "rmdir /etc/passwd+", "create disable delete"),
+    "all of /etc immutable": (*fixed("/etc"), "create disable delete"),
+    "all of /etc append-only": (*fixed("/etc", "a"), "create disable delete"),
+    "shadow mounted": (*mounted("/etc/shadow"), "create disable delete"),
+    "passwd mounted to read": (*mounted("/etc/passwd", "ro"), "create disable delete"),
+    "gshadow mounted": (*mounted("/etc/gshadow"), "create delete"),
+    "the home": (*fixed(HOME), "disable delete"),
+    "the keys": (*fixed(f"{HOME}/.ssh/authorized_keys"), ""),
+    "the folder of the keys": (*fixed(f"{HOME}/.ssh", "a"), ""),
+    "the workspace": (*fixed(PLACE), "disable delete"),
+    "the crontab": (*fixed(f"{CRON}/cs-fixed"), "disable"),
+    "all crontabs": (*fixed(CRON), "disable"),
+    "homes and workspaces to read": (*mounted("/srv/codesmith", "ro"), "create disable delete"),
+}
+
+
+@pytest.fixture
+def fixed_one(web1: Web1) -> Iterator[Web1]:
+    """A workspace with its user, who has a key and a crontab."""
+    web1.client.workspace.create(name="fixed", ssh_keys=[KEY])
+    web1.on("echo '@daily true' | crontab -u cs-fixed -; touch /etc/subuid- /etc/subgid- /etc/subuid /etc/subgid")
+    yield web1
+    for workspace in web1.client.workspace.list():
+        web1.client.workspace.delete(name=workspace.name)
+    for user in web1.client.user.list():
+        web1.client.user.delete(name=user.name)
+    web1.on("chattr -R -ia /srv/codesmith/.trash", check=False)
+
+
+def is_refused_whole(web1: Web1, call: Callable[..., Any], **params: Any) -> bool:
+    """Make a call that is refused and changes nothing, or done."""
+    before = web1.on(STATE, check=False).out
+    try:
+        call(**params)
+    except AgentRefused as refusal:
+        assert refusal.rpc_kind in ("command_failed", "in_use") and refusal.hint, refusal
+        assert web1.on(STATE, check=False).out == before, refusal
+        pending = [one.detail for one in web1.client.node.health().checks if one.name == "pending"]
+        assert pending == ["no change is half-done"], refusal
+        return True
+    return False
+
+
+@pytest.mark.parametrize(("harm", "cure", "refused"), HARMS.values(), ids=HARMS)
+def test_what_cannot_be_changed_is_refused_whole(fixed_one: Web1, harm: str, cure: str, refused: str) -> None:
+    web1, client, found = fixed_one, fixed_one.client, []
+    web1.on(harm)
+    try:
+        if is_refused_whole(web1, client.user.create, name="new"):
+            found.append("create")
+        if is_refused_whole(web1, client.user.disable, name="fixed"):
+            found.append("disable")
+        else:
+            assert web1.on("getent shadow cs-fixed").out.split(":")[7] == "1"
+            assert web1.on(f"stat -c '%U %a' {HOME} {PLACE}").out == "root 0\nroot 0\n"
+        if is_refused_whole(web1, client.workspace.delete, name="fixed"):
+            found.append("delete")
+        else:
+            assert not web1.on(f"grep -h ^cs-fixed: /etc/passwd /etc/shadow; ls -d {HOME} {PLACE}", check=False).out
+    finally:
+        web1.on(cure, check=False)
+    assert " ".join(found) == refused
+
+
+def test_keys_that_cannot_be_taken_away_are_told(fixed_one: Web1) -> None:
+    harm, cure = fixed(f"{HOME}/.ssh/authorized_keys")
+    fixed_one.on(harm)
+    refusal = fixed_one.refuses(fixed_one.client.user.set_keys, "command_failed", name="fixed", ssh_keys=[])
+    assert "authorized_keys" in str(refusal) and "lsattr" in str(refusal.hint)
+    assert fixed_one.on(f"cat {HOME}/.ssh/authorized_keys").out == f"{KEY}\n"
+    fixed_one.on(cure)
+    assert fixed_one.client.user.set_keys(name="fixed", ssh_keys=[]).ssh_keys == []

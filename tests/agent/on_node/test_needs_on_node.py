@@ -1,0 +1,126 @@
+"""What workspaces need of a node, taken away: prepare brings it or refuses, health and the doctor say the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
+from tests.person import Person
+
+pytestmark = BOTH_RELEASES
+QUIETLY = "DEBIAN_FRONTEND=noninteractive apt-get -qq"
+
+
+@contextmanager
+def on_node(web1: Web1, wrong: str, right: str) -> Iterator[None]:
+    web1.on(wrong)
+    try:
+        yield
+    finally:
+        web1.on(right)
+
+
+def health_of(web1: Web1) -> tuple[str, str]:
+    checks = web1.person.runs("inv node.health --json", check=False).json[0]["checks"]
+    (check,) = [one for one in checks if one["name"] == "needs"]
+    return check["status"], check["detail"]
+
+
+def doctor_of(web1: Web1) -> list[dict[str, str]]:
+    rows = web1.person.runs("inv node.doctor --json", check=False).json
+    return [row for row in rows if row["code"] == "node.needs"]
+
+
+# What is mounted there the helper must be able to start with.
+DISK, BASE = "mount -t tmpfs x /srv", "mkdir /srv/codesmith"
+TAKEN = {
+    "no bus": (
+        "systemctl mask --now dbus.socket dbus.service 2>/dev/null; rm -f /run/dbus/system_bus_socket",
+        "systemctl unmask dbus.socket dbus.service; systemctl start dbus.socket", "the message bus does not answer",
+    ),
+    "nothing may run": (f"{DISK} -o noexec,mode=755; {BASE}", "umount /srv", "/srv is mounted noexec"),
+    "nothing may be written": (
+        f"{DISK} -o mode=755; {BASE}; mount -o remount,ro /srv", "umount /srv", "/srv is on a read-only file system"
+    ),
+    "no inodes": (f"{DISK} -o nr_inodes=99,mode=755; {BASE}", "umount /srv", "inodes free"),
+    "a base for everybody": ("chmod 777 /srv", "chmod 755 /srv", "/srv can be written by others"),
+    "no setpriv": ("mv /usr/bin/setpriv /root", "mv /root/setpriv /usr/bin", "no setpriv in /usr/sbin:"),
+    "no useradd but ours": ("mv /usr/sbin/useradd /usr/local/sbin", "mv /usr/local/sbin/useradd /usr/sbin",
+                            "/usr/local/sbin/useradd is not used"),
+    "no git": ("mv /usr/bin/git /root", "mv /root/git /usr/bin", "no git in /usr/local/bin:"),
+    "no ssh": ("mv /usr/bin/ssh /root", "mv /root/ssh /usr/bin", "no ssh in"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("wrong", "right", "words"), TAKEN.values(), ids=TAKEN)
+def test_health_doctor_and_prepare_say_the_same(web1: Web1, wrong: str, right: str, words: str) -> None:
+    with on_node(web1, wrong, right):
+        status, detail = health_of(web1)
+        assert (status, words in detail) == ("failing", True), detail
+        rows = [row for row in doctor_of(web1) if words in row["detail"]]
+        assert [row["status"] for row in rows] == ["fail"]
+        plan = web1.person.runs("inv node.prepare --plan --json", check=False)
+        if rows[0]["next"] == "inv node.prepare --node web1":
+            assert '"package"' in plan.out
+        else:
+            assert words in plan.err
+            assert f"hint: {rows[0]['next']}" in plan.err
+    assert health_of(web1)[0] == "ok"
+
+
+def test_accounts_that_nobody_would_see_are_refused(web1: Web1) -> None:
+    file = "/etc/nsswitch.conf"
+    with on_node(web1, f"sed -i.kept 's/^group:.*/group: systemd/' {file}", f"mv {file}.kept {file}"):
+        words = "does not look up group in files"
+        assert words in web1.person.fails("inv node.prepare", code=1).err
+        assert [row["status"] for row in doctor_of(web1) if words in row["detail"]] == ["fail"]
+
+
+def test_what_health_cannot_ask_for_is_not_well(web1: Web1) -> None:
+    with on_node(web1, "systemctl stop codesmith-helper.socket codesmith-helper.service",
+                 "systemctl start codesmith-helper.socket"):  # fmt: skip
+        status, detail = health_of(web1)
+    assert (status, detail.startswith("could not look: ")) == ("degraded", True)
+
+
+def test_no_user_namespaces_is_a_warning(web1: Web1) -> None:
+    real = "/proc/sys/user/max_user_namespaces"
+    with on_node(web1, f"echo 0 >/run/none; mount --bind /run/none {real}", f"umount {real}; rm /run/none"):
+        assert any("user namespaces are forbidden" in row["detail"] for row in doctor_of(web1))
+
+
+def test_git_below_usr_local_is_git_for_commands_and_clones_alike(web1: Web1) -> None:
+    web1.person.runs("inv workspace.create demo")
+    try:
+        with on_node(web1, "mv /usr/bin/git /usr/local/bin/git", "mv /usr/local/bin/git /usr/bin/git"):
+            assert "nothing to do" in web1.person.runs("inv node.prepare").err
+            assert "/usr/local/bin/git" in web1.person.runs("inv workspace.exec demo -- which git").out
+            web1.person.runs("inv repo.init demo --name site")
+            (repo,) = web1.person.runs("inv repo.list demo --json").json
+            assert repo["branch"] == "main"
+            assert health_of(web1)[0] == "ok"
+    finally:
+        web1.person.runs("inv workspace.delete demo")
+
+
+def test_processes_out_of_sight_hinder_nothing(web1: Web1) -> None:
+    with on_node(web1, "mount -o remount,hidepid=2 /proc", "mount -o remount,hidepid=0 /proc"):
+        web1.person.runs("inv workspace.create demo")
+        assert web1.person.runs("inv workspace.exec demo -- id -un").out == "cs-demo\n"
+        web1.person.runs("inv sandbox.create demo --memory 100M --network none")
+        web1.person.runs("inv workspace.delete demo")
+        assert health_of(web1)[0] == "ok"
+
+
+def test_a_node_without_a_bus_gets_one_and_runs_commands(make_person: Callable[..., Person], release: str) -> None:
+    person = make_person({"web1": release})
+    person.on("web1", f"{QUIETLY} purge dbus dbus-daemon libpam-systemd; rm -f /run/dbus/system_bus_socket")
+    assert person.on("web1", "command -v dbus-daemon", check=False).out == ""
+    assert "dbus" in person.runs("inv node.prepare --plan --json", code=7).out
+    person.runs("inv node.prepare")
+    person.runs("inv workspace.create demo")
+    assert person.runs("inv workspace.exec demo -- id -un").out == "cs-demo\n"
+    assert "nothing to do" in person.runs("inv node.prepare").err

@@ -1,0 +1,80 @@
+"""A disk quota that is used up is told as what it is; with it gone the same call is done.
+
+Few kernels of test machines have quotas, so systemd lets the system calls of one service end as a quota makes them end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
+
+pytestmark = [pytest.mark.lab, BOTH_RELEASES]
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBf4QyqMtYxF0pAkrXgUeYX1gYHnH1P7rqSyGTYk1c2l"
+
+
+@contextmanager
+def used_up(web1: Web1, unit: str, *calls: str) -> Iterator[None]:
+    """Let system calls of a service end with EDQUOT."""
+    folder = f"/run/systemd/system/{unit}.service.d"
+    restart = f"systemctl daemon-reload; systemctl stop {unit}.service"
+    settings = "".join(f"SystemCallFilter=~{call}:EDQUOT\\n" for call in calls)
+    web1.on(f"mkdir -p {folder}; printf '[Service]\\n{settings}' > {folder}/quota.conf; {restart}")
+    web1.client.close()
+    try:
+        yield
+    finally:
+        web1.on(f"rm -r {folder}; {restart}")
+        web1.client.close()
+
+
+def is_told(web1: Web1, name: str) -> None:
+    refusal = web1.refuses(web1.client.user.create, "limit", name=name)
+    assert "quota" in str(refusal) and "full" not in str(refusal), refusal
+    assert "repquota" in str(refusal.hint)
+    assert not web1.on(f"grep -h ^cs-{name}: /etc/passwd /etc/shadow", check=False).out
+    assert [one.detail for one in web1.client.node.health().checks if one.name == "pending"] == [
+        "no change is half-done"
+    ]
+
+
+@pytest.fixture
+def node(web1: Web1) -> Iterator[Web1]:
+    yield web1
+    web1.client.close()
+
+
+def test_where_account_databases_and_trees_are(node: Web1) -> None:
+    node.client.user.create(name="old")
+    with used_up(node, "codesmith-helper", "fallocate"):
+        is_told(node, "new")
+        assert "/etc" in str(node.refuses(node.client.user.delete, "limit", name="old"))
+    assert node.client.user.delete(name="old").deleted
+    assert node.client.user.create(name="new").state == "active"
+    node.client.user.delete(name="new")
+
+
+@pytest.mark.parametrize("folder", ["codesmith-agent", "codesmith-helper"])
+def test_where_a_store_is(node: Web1, folder: str) -> None:
+    """SQLite says no more than "disk I/O error" then."""
+    node.on(f"rm -f /var/lib/{folder.replace('-agent', '')}/ballast")
+    with used_up(node, folder, "fallocate"):
+        is_told(node, "new")
+    with used_up(node, folder, "fallocate", "fdatasync", "fsync"):
+        refusal = node.refuses(node.client.user.create, "limit", name="new")
+        assert "quota" in str(refusal), refusal
+    assert node.client.user.create(name="new").state == "active"
+    node.client.user.delete(name="new")
+
+
+def test_where_keys_are(node: Web1) -> None:
+    node.client.user.create(name="ada", ssh_keys=[KEY])
+    with used_up(node, "codesmith-helper", "rename", "renameat", "renameat2"):
+        refusal = node.refuses(node.client.user.set_keys, "limit", name="ada", ssh_keys=[])
+        assert "quota" in str(refusal) and "authorized_keys" in str(refusal), refusal
+    assert node.on("cat /srv/codesmith/home/cs-ada/.ssh/authorized_keys").out == f"{KEY}\n"
+    assert node.client.user.set_keys(name="ada", ssh_keys=[]).ssh_keys == []
+    node.client.user.delete(name="ada")

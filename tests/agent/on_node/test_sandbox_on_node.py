@@ -1,0 +1,158 @@
+"""Sandboxes on a real node: what is asked for holds, seen from inside; what cannot hold is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.helper.runtime import jobs, sandboxes
+from agent.shared.errors import InvalidParams, Unsupported
+from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
+
+HOG = "x = bytearray(200 << 20); print(len(x))"
+MANY = "i=0; while [ $i -lt 60 ]; do sleep 5 & i=$((i+1)); done; echo all"
+DROP_INS, RELOAD = "/run/systemd/system/codesmith-job@.service.d", "systemctl daemon-reload"
+SEEN = {
+    "memory_bytes": 64 << 20, "tasks": 20, "cpus": 0.5, "interfaces": ["lo"], "no_new_privileges": True,
+    "own_users": True, "capabilities": 0, "neighbours": ["demo"],
+}  # fmt: skip
+
+
+@pytest.mark.lab
+@BOTH_RELEASES
+def test_limits_and_network_hold_for_every_command(web1: Web1) -> None:
+    run = web1.client.workspace.exec
+    web1.client.workspace.create(name="box")
+    assert run(name="box", argv=["python3", "-c", HOG]).exit_code == 0
+    made = web1.client.sandbox.create(
+        workspace="box", limits={"memory_bytes": 64 << 20, "tasks": 20, "cpus": 0.5, "runtime_s": 2.0}, network="none"
+    )
+    assert all(made.enforced.values())
+    assert set(made.enforced) == {"memory_bytes", "tasks", "cpus", "runtime_s", "network", "files", "privileges"}
+    assert run(name="box", argv=["python3", "-c", HOG]).killed_by == "memory"
+    # Also when what was killed is not the command itself, or the command was killed by its own hand.
+    assert run(name="box", argv=["sh", "-c", "kill -9 $$"]).killed_by is None
+    assert "all" not in run(name="box", argv=["sh", "-c", MANY]).stdout
+    assert run(name="box", argv=["sh", "-c", "tail -n +3 /proc/net/dev | cut -d: -f1"]).stdout.split() == ["lo"]
+    assert run(name="box", argv=["sleep", "60"]).killed_by == "timeout"
+    assert run(name="box", argv=["git", "init", "--quiet", "code/x"]).exit_code == 0
+    assert web1.client.sandbox.delete(workspace="box").deleted
+    assert run(name="box", argv=["python3", "-c", HOG]).exit_code == 0
+
+
+# Kills whatever its uid may kill, but for itself.
+KILL_ALL = "import os; os.kill(-1, 9); print('sent')"
+START = "setpriv --reuid={0} --regid={0} --clear-groups sleep 1007 </dev/null >/dev/null 2>&1 &"
+
+
+@pytest.mark.lab
+@BOTH_RELEASES
+def test_a_job_may_signal_its_login_elsewhere_and_nobody_else(web1: Web1) -> None:
+    """What holds until each workspace has a login and a runtime of its own; the specification says so."""
+    client = web1.client
+    client.user.create(name="kills")
+    for name in ("cut", "beside"):
+        client.workspace.create(name=name, user="kills")
+    client.workspace.create(name="spared")
+    client.sandbox.create(workspace="cut", network="none")
+    for login in ("cs-kills", "cs-spared"):
+        web1.on(START.format(login))
+        web1.on(f"until pgrep --uid {login} --exact sleep; do :; done")
+    assert client.workspace.exec(name="cut", argv=["python3", "-c", KILL_ALL]).stdout == "sent\n"
+    web1.person.wait_until(lambda: not web1.on("pgrep --uid cs-kills --exact sleep", check=False).ok, within_s=10)
+    assert web1.on("pgrep --uid cs-spared --exact sleep").ok
+    for name in ("cut", "beside", "spared"):
+        assert client.workspace.exec(name=name, argv=["echo", "well"]).stdout == "well\n"
+        client.workspace.delete(name=name)
+    client.user.delete(name="kills")
+
+
+@pytest.mark.lab
+@BOTH_RELEASES
+def test_what_the_node_does_not_enforce_is_refused_and_nothing_is_changed(web1: Web1) -> None:
+    client = web1.client
+    client.workspace.create(name="leaky")
+    # Somebody's drop-in takes from every job what was asked for, and systemd says nothing.
+    web1.on(f"mkdir -p {DROP_INS}; printf '[Service]\nPrivateNetwork=no\n' >{DROP_INS}/own.conf; {RELOAD}")
+    try:
+        refusal = web1.refuses(client.sandbox.create, "unsupported", workspace="leaky", network="none")
+        assert "cannot enforce: network" in refusal.problem
+        web1.refuses(client.sandbox.get, "not_found", workspace="leaky")
+        assert client.workspace.get(name="leaky").sandbox is None
+        assert client.workspace.exec(name="leaky", argv=["true"]).exit_code == 0
+    finally:
+        web1.on(f"rm -r {DROP_INS}; {RELOAD}")
+    assert client.sandbox.create(workspace="leaky", network="none").enforced["network"]
+
+
+@pytest.mark.lab
+@BOTH_RELEASES
+def test_a_sandbox_survives_a_restart_and_goes_with_its_workspace(web1: Web1) -> None:
+    web1.client.workspace.create(name="stay")
+    made = web1.client.sandbox.create(workspace="stay", limits={"tasks": 30})
+    web1.on("systemctl restart codesmith-agent.service; systemctl stop codesmith-helper.service")
+    assert web1.client.sandbox.get(workspace="stay") == made
+    assert web1.client.workspace.get(name="stay").sandbox is not None
+    web1.client.workspace.delete(name="stay")
+    web1.client.workspace.create(name="stay")
+    web1.refuses(web1.client.sandbox.get, "not_found", workspace="stay")
+    assert "all" in web1.client.workspace.exec(name="stay", argv=["sh", "-c", MANY + "; kill 0"]).stdout
+    web1.client.close()
+
+
+@pytest.mark.lab
+@BOTH_RELEASES
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"limits": {"memory_bytes": 1}, "network": "full"},
+        {"limits": {"tasks": 1.5}, "network": "full"},
+        {"limits": {"tasks": True}, "network": "full"},
+        {"limits": {"User": 0}, "network": "full"},
+        {"limits": [], "network": "full"},
+        {"limits": {}, "network": "host"},
+    ],
+)
+def test_the_helper_checks_limits_again(web1: Web1, arguments: dict[str, Any]) -> None:
+    message = {"verb": "sandbox.ensure", "arguments": {"workspace": "box", **arguments}}
+    assert json.loads(web1.helper(message).out)["error"]["code"] == -32602
+
+
+@pytest.mark.parametrize(
+    ("seen", "missing"),
+    [
+        ({"memory_bytes": None}, "memory_bytes"),
+        ({"memory_bytes": 1 << 40}, "memory_bytes"),
+        ({"tasks": 4000}, "tasks"),
+        ({"cpus": None}, "cpus"),
+        ({"interfaces": ["eth0", "lo"]}, "network"),
+        ({"neighbours": ["demo", "other"]}, "files"),
+        ({"no_new_privileges": False}, "privileges"),
+        ({"capabilities": 1}, "privileges"),
+        ({"own_users": False}, "privileges"),
+    ],
+)
+def test_what_does_not_hold_is_refused(seen: dict[str, Any], missing: str) -> None:
+    wish = sandboxes.parse("demo", {"memory_bytes": 64 << 20, "tasks": 20, "cpus": 0.5}, "none")
+    assert all(sandboxes.judge(wish, SEEN).values())
+    with pytest.raises(Unsupported, match=missing):
+        sandboxes.judge(wish, {**SEEN, **seen})
+
+
+def test_a_kernel_that_gives_no_user_namespaces_does_not_keep_jobs_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "max_user_namespaces"
+    monkeypatch.setattr(jobs, "MAX_USER_NAMESPACES", str(file))
+    assert jobs.own_users.__wrapped__() == ()
+    for text, wanted in (("0\n", ()), ("96365\n", ("PrivateUsers=yes",))):
+        file.write_text(text)
+        assert jobs.own_users.__wrapped__() == wanted
+
+
+def test_no_number_is_infinite() -> None:
+    with pytest.raises(InvalidParams):
+        sandboxes.parse("demo", {"cpus": float("inf")}, "full")

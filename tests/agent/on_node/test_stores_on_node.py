@@ -1,0 +1,289 @@
+"""Stores of another time than the node: nothing that is there is called deleted, and node.health names it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from codesmith.errors import AgentRefused
+from tests.agent.on_node.test_users_on_node import as_user
+from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
+
+pytestmark = [pytest.mark.lab, BOTH_RELEASES]
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBf4QyqMtYxF0pAkrXgUeYX1gYHnH1P7rqSyGTYk1c2l"
+STORE, LEDGER = "/var/lib/codesmith", "/var/lib/codesmith-helper"
+STOP = "systemctl stop codesmith-agent.service codesmith-helper.service"
+START = "systemctl start codesmith-agent.service"
+TRACES = """
+grep -H ^cs-late: /etc/passwd /etc/shadow /etc/group /etc/gshadow
+ls -d /srv/codesmith/home/cs-late /srv/codesmith/workspaces/late
+"""
+# What is lost, as a list of (folder, its content from an hour ago or nothing).
+LOSSES = {
+    "the ledger is from an hour ago": [(LEDGER, True)],
+    "the ledger's folder is empty": [(LEDGER, False)],
+    "the store is from an hour ago": [(STORE, True)],
+    "the store's folder is empty": [(STORE, False)],
+    "both are from an hour ago": [(LEDGER, True), (STORE, True)],
+    "both are gone with their ballast": [(LEDGER, False), (STORE, False)],
+}
+lost = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+
+
+@pytest.fixture(autouse=True)
+def _connection_of_this_test(web1: Web1) -> Iterator[None]:
+    """Close the connection at the end: the agent restarts in between."""
+    yield
+    web1.client.close()
+
+
+@contextmanager
+def an_hour_passes(web1: Web1, loss: list[tuple[str, bool]]) -> Iterator[None]:
+    """Keep the stores; lose what was written since when this is left. What was there before comes back at the end."""
+    web1.on(f"{STOP}; rm -rf /root/then; mkdir /root/then; cp -a --parents {STORE} {LEDGER} /root/then; {START}")
+    web1.client.close()
+    yield
+    web1.on(f"{STOP}")
+    for folder, is_kept in loss:
+        web1.on(f"find {folder} -mindepth 1 -delete")
+        if is_kept:
+            web1.on(f"cp -a /root/then{folder}/. {folder}")
+    web1.on(START)
+    web1.client.close()
+
+
+def records(web1: Web1) -> str:
+    """Return what node.health says about store, ledger and node."""
+    (found,) = [one for one in web1.client.node.health().checks if one.name == "records"]
+    return f"{found.status}: {found.detail}"
+
+
+def clear(web1: Web1) -> None:
+    """Delete all that the API shows."""
+    for workspace in web1.client.workspace.list():
+        web1.client.workspace.delete(name=workspace.name)
+    for user in web1.client.user.list():
+        web1.client.user.delete(name=user.name)
+
+
+@lost
+def test_what_a_store_has_forgotten_is_deleted_whole(web1: Web1, loss: list[tuple[str, bool]]) -> None:
+    assert records(web1).startswith("ok"), records(web1)
+    with an_hour_passes(web1, loss):
+        web1.client.workspace.create(name="late", ssh_keys=[KEY])
+    named = records(web1)
+    assert named.startswith("degraded") and named.count("late") >= 2, named
+    assert "workspace.delete late" in named
+    # Not while its workspace is there.
+    web1.refuses(web1.client.user.delete, "in_use", name="late")
+    web1.client.workspace.delete(name="late")
+    if web1.on("getent passwd cs-late", check=False).ok:
+        assert "cs-late" in records(web1) or "user late" in records(web1)
+        assert web1.client.user.delete(name="late").deleted
+    assert web1.on(TRACES, check=False).out == ""
+    assert records(web1).startswith("ok"), records(web1)
+
+
+@lost
+def test_a_user_that_a_store_has_forgotten_is_deleted_whole(web1: Web1, loss: list[tuple[str, bool]]) -> None:
+    with an_hour_passes(web1, loss):
+        uid = web1.client.user.create(name="late", ssh_keys=[KEY]).uid
+    assert "late" in records(web1), records(web1)
+    if len(loss) == 2:  # what was lost is not adopted with all that is in it
+        assert "user.delete late" in str(web1.refuses(web1.client.user.create, "not_managed", name="late").hint)
+    assert web1.client.user.delete(name="late").deleted
+    assert web1.on(TRACES, check=False).out == ""
+    # No uid is given twice, whatever the ledger knows.
+    assert web1.client.user.create(name="late").uid > uid
+    web1.client.user.delete(name="late")
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["from an hour ago", "emptied"])
+def test_a_user_whom_the_ledger_has_forgotten_is_closed_out_and_let_in_again(web1: Web1, kept: bool) -> None:
+    with an_hour_passes(web1, [(LEDGER, kept)]):
+        web1.client.workspace.create(name="late", ssh_keys=[KEY])
+        before = web1.on("getent shadow cs-late; getent passwd cs-late").out
+    assert web1.client.user.disable(name="late").state == "disabled"
+    places = "stat -c '%U %a' /srv/codesmith/home/cs-late /srv/codesmith/workspaces/late"
+    assert web1.on(places).out == "root 0\nroot 0\n"
+    assert web1.on("getent shadow cs-late").out.split(":")[7] == "1"
+    assert web1.client.user.enable(name="late").state == "active"
+    assert web1.on("getent shadow cs-late; getent passwd cs-late").out == before
+    assert web1.on(places).out == "cs-late 700\ncs-late 700\n"
+    assert web1.client.workspace.exec(name="late", argv=["id", "-un"]).stdout == "cs-late\n"
+    assert web1.client.workspace.delete(name="late").user_deleted
+    assert web1.on(TRACES, check=False).out == ""
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["from an hour ago", "emptied"])
+def test_who_was_closed_out_since_is_not_taken_for_open(web1: Web1, kept: bool) -> None:
+    web1.client.workspace.create(name="late", ssh_keys=[KEY])
+    before = web1.on("getent shadow cs-late; getent passwd cs-late").out
+    with an_hour_passes(web1, [(LEDGER, kept)]):
+        web1.client.user.disable(name="late")
+    assert "late" in records(web1)
+    if kept:
+        assert "user late is active, but cs-late or its home is closed (inv user.enable late)" in records(web1)
+    web1.client.user.disable(name="late")
+    web1.client.user.enable(name="late")
+    assert web1.on("getent shadow cs-late; getent passwd cs-late").out == before
+    assert web1.client.workspace.exec(name="late", argv=["id", "-un"]).stdout == "cs-late\n"
+    assert web1.client.workspace.delete(name="late").user_deleted
+    assert web1.on(TRACES, check=False).out == ""
+
+
+# What somebody did to what the ledger has forgotten, so that nothing proves any more that it is ours.
+DOUBTS = {
+    "another comment": ("usermod --comment somebody cs-late", "cs-late in /etc/passwd"),
+    "another home": ("usermod --home /srv/elsewhere cs-late", "cs-late in /etc/passwd"),
+    "no account, but its home": ("userdel cs-late", "/srv/codesmith/home/cs-late"),
+    "a line in group alone": (
+        "sed -i /^cs-late:/d /etc/passwd /etc/shadow /etc/gshadow; rm -r /srv/codesmith/home/cs-late",
+        "cs-late in /etc/group",
+    ),
+    "a line in shadow alone": (
+        "sed -i /^cs-late:/d /etc/passwd /etc/group /etc/gshadow; rm -r /srv/codesmith/home/cs-late",
+        "cs-late in /etc/shadow",
+    ),
+}
+
+
+@pytest.mark.parametrize(("harm", "named"), DOUBTS.values(), ids=DOUBTS)
+def test_what_is_not_proved_to_be_ours_is_named_and_not_called_deleted(web1: Web1, harm: str, named: str) -> None:
+    with an_hour_passes(web1, [(LEDGER, False)]):
+        web1.client.user.create(name="late", ssh_keys=[KEY])
+    web1.on(harm)
+    there = web1.on(TRACES, check=False).out
+    assert "cs-late" in records(web1)
+    for call in (web1.client.user.delete, web1.client.user.disable):
+        refusal = web1.refuses(call, "not_managed", name="late")
+        assert named in str(refusal) and refusal.hint
+    assert web1.on(TRACES, check=False).out == there
+    web1.on("userdel cs-late; groupdel cs-late; sed -i /^cs-late:/d /etc/shadow /etc/gshadow", check=False)
+    web1.on("rm -rf /srv/codesmith/home/cs-late")
+    assert web1.client.user.delete(name="late").deleted
+
+
+def test_a_workspace_of_nobody_is_named_and_not_called_deleted(web1: Web1) -> None:
+    with an_hour_passes(web1, [(LEDGER, False)]):
+        web1.client.workspace.create(name="late")
+    web1.on("userdel cs-late; rm -r /srv/codesmith/home/cs-late")
+    assert "/srv/codesmith/workspaces/late is on the node" in records(web1)
+    refusal = web1.refuses(web1.client.workspace.delete, "not_managed", name="late")
+    assert "/srv/codesmith/workspaces/late" in str(refusal)
+    web1.on("rm -r /srv/codesmith/workspaces/late")
+    assert web1.client.workspace.delete(name="late").user_deleted
+
+
+def test_a_uid_of_the_last_hour_is_not_given_again(web1: Web1) -> None:
+    web1.client.user.create(name="early")
+    with an_hour_passes(web1, [(LEDGER, True), (STORE, True)]):
+        given = [web1.client.user.create(name=f"passing{number}").uid for number in range(3)]
+        for number in range(3):
+            web1.client.user.delete(name=f"passing{number}")
+        web1.client.user.delete(name="early")
+    assert "the helper's ledger is older than the node" in records(web1)
+    # A user that is gone, but in the ledger, is made anew with another uid.
+    web1.client.user.delete(name="early")
+    for name in ("early", "passing0"):
+        assert web1.client.user.create(name=name).uid > max(given)
+        assert web1.client.user.delete(name=name).deleted
+    assert records(web1).startswith("ok"), records(web1)
+
+
+def test_a_user_who_got_a_workspace_since_is_not_deleted_with_it(web1: Web1) -> None:
+    web1.client.workspace.create(name="late")
+    web1.client.user.create(name="heir")
+    with an_hour_passes(web1, [(STORE, True)]):
+        web1.client.workspace.assign(name="late", user="heir")
+    assert "is heir's in the helper's ledger, late's in the agent's store" in records(web1)
+    assert not web1.client.workspace.delete(name="late").user_deleted
+    assert web1.on("getent passwd cs-heir cs-late").ok
+    for name in ("heir", "late"):
+        assert web1.client.user.delete(name=name).deleted
+
+
+@pytest.mark.parametrize("loss", [[(LEDGER, True)], [(LEDGER, True), (STORE, True)]], ids=["ledger", "both"])
+def test_a_workspace_that_was_assigned_since_is_deleted_with_nobody(web1: Web1, loss: list[tuple[str, bool]]) -> None:
+    web1.client.workspace.create(name="late")
+    web1.client.user.create(name="heir")
+    with an_hour_passes(web1, loss):
+        web1.client.workspace.assign(name="late", user="heir")
+        web1.client.user.disable(name="heir")  # so the directory is sealed, too
+    assert "late" in records(web1)
+    assert "late" in str(web1.refuses(web1.client.user.delete, "in_use", name="heir"))
+    assert not web1.client.workspace.delete(name="late").user_deleted
+    assert not web1.on("ls -d /srv/codesmith/workspaces/late", check=False).ok
+    for name in ("heir", "late"):
+        assert web1.client.user.delete(name=name).deleted
+    assert records(web1).startswith("ok"), records(web1)
+
+
+def test_what_a_friend_left_in_a_sealed_workspace_does_not_make_it_the_friends(web1: Web1) -> None:
+    for name in ("shut", "friend"):
+        web1.client.user.create(name=name)
+    path = web1.client.workspace.create(name="theirs", user="shut").path
+    as_user(web1, "cs-shut", f"chmod 700 {path}/.codesmith; rm -r {path}/.codesmith; chmod 777 {path}")
+    as_user(web1, "cs-friend", f"mkdir {path}/.codesmith")
+    web1.client.user.disable(name="shut")
+    with an_hour_passes(web1, [(LEDGER, False)]):
+        pass
+    for call in (web1.client.user.disable, web1.client.user.enable):
+        call(name="friend")
+    assert web1.on(f"stat -c '%U %a' {path}").out == "root 0\n"
+    assert web1.client.workspace.delete(name="theirs").deleted
+    for name in ("shut", "friend"):
+        assert web1.client.user.delete(name=name).deleted
+
+
+PRIVATE = [
+    (f"{STORE}/state.db", "chmod 666", "chmod 600", "store"),
+    (f"{STORE}/state.db", "chown root", "chown codesmith", "store"),
+    (f"{LEDGER}/ledger.db", "chmod 666", "chmod 600", "records"),
+    (f"{LEDGER}/ledger.db", "chown codesmith", "chown root", "records"),
+]
+
+
+@pytest.mark.parametrize(("path", "harm", "cure", "check"), PRIVATE)
+def test_a_store_that_others_may_have_written_is_not_believed(
+    web1: Web1, path: str, harm: str, cure: str, check: str
+) -> None:
+    web1.client.user.create(name="safe")
+    web1.on(f"{STOP}; {harm} {path}; {START}")
+    web1.client.close()
+    for call in (web1.client.user.delete, web1.client.user.disable):
+        web1.refuses(call, "read_only", name="safe")
+    found = {one.name: one for one in web1.client.node.health().checks}
+    assert found[check].status == "failing" and f"chmod 600 {path}" in found[check].detail
+    web1.on(f"{STOP}; {cure} {path}; {START}")
+    web1.client.close()
+    assert web1.client.user.delete(name="safe").deleted
+
+
+HARMS = [
+    ("/srv", "chmod 777", "chmod 755"), ("/srv", "chown 1:1", "chown 0:0"), ("/srv", "chmod 700", "chmod 755"),
+    ("/srv/codesmith", "chmod 777", "chmod 755"), ("/srv/codesmith", "chown 1:1", "chown 0:0"),
+    ("/srv/codesmith/home", "chmod 777", "chmod 711"), ("/srv/codesmith/home", "chown 1:1", "chown 0:0"),
+    ("/srv/codesmith/workspaces", "chmod 700", "chmod 711"), ("/srv/codesmith/workspaces", "chown 1:1", "chown 0:0"),
+    ("/srv/codesmith/.staging", "chmod 755", "chmod 700"), ("/srv/codesmith/.staging", "chown 1:1", "chown 0:0"),
+    ("/srv/codesmith/.trash", "chmod 755", "chmod 700"), ("/srv/codesmith/.trash", "chown 1:1", "chown 0:0"),
+]  # fmt: skip
+
+
+def test_a_wrong_owner_or_mode_of_our_directories_is_named_and_nothing_called_deleted(web1: Web1) -> None:
+    for path, harm, cure in HARMS:
+        web1.client.workspace.create(name="safe")
+        web1.on(f"{harm} {path}")
+        (found,) = [one for one in web1.client.node.health().checks if one.name == "directories"]
+        assert found.status == "failing" and path in found.detail, (path, harm, found)
+        try:
+            web1.client.workspace.delete(name="safe")
+        except AgentRefused as refusal:
+            assert refusal.rpc_kind == "not_managed" and refusal.hint, (path, harm, refusal)
+        else:
+            assert not web1.on("getent passwd cs-safe || ls -d /srv/codesmith/*/*safe", check=False).ok, (path, harm)
+        web1.on(f"{cure} {path}")
+        clear(web1)
+    assert web1.client.node.health().status == "ok"

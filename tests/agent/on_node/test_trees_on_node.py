@@ -1,0 +1,170 @@
+"""What removes and hands over trees, against trees that do not want to go; and what waits for it meanwhile."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from codesmith.nodes.registry import Registry
+from codesmith.sdk.client import Client
+from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
+
+pytestmark = [pytest.mark.lab, BOTH_RELEASES]
+TRASH = "/srv/codesmith/.trash"
+
+
+def test_other_changes_go_on_while_a_tree_is_taken_apart(web1: Web1) -> None:
+    path = web1.client.workspace.create(name="huge").path
+    web1.on(f"mkdir {path}/data/a {path}/data/b")
+    # Somebody is at work in the trash, for as long as it takes.
+    web1.on(f"setsid flock {TRASH} sleep 600 </dev/null >/dev/null 2>&1 &")
+    web1.on(f"until ! flock --nonblock {TRASH} true; do sleep 0.05; done")
+    deletion = threading.Thread(target=_delete, args=(web1, "huge"))
+    deletion.start()
+    web1.on(f"while [ -e {path} ]; do sleep 0.05; done")
+    assert web1.client.workspace.create(name="huge").state == "ready", "the name is free at once"
+    assert web1.client.user.create(name="other").state == "active"
+    assert web1.on(f"ls -A {TRASH}").out
+    web1.on("pkill --full --exact 'sleep 600'")
+    deletion.join(60)
+    assert not deletion.is_alive()
+    web1.client.workspace.delete(name="huge")
+    web1.client.user.delete(name="other")
+    assert web1.on(f"ls -A {TRASH}").out == ""
+
+
+def _delete(web1: Web1, name: str) -> None:
+    with Client(Registry.load(web1.person.registry).get("web1")) as client:
+        client.workspace.delete(name=name)
+
+
+# A user is deleted who left more in shared places than there is time to search for.
+UNFINISHED = """\
+import sys
+sys.path.insert(0, "/usr/lib/codesmith/current/agent.pyz")
+from agent.helper.accounts import leftovers; from agent.helper import users
+leftovers.LIMIT_S = -1
+print(users.remove_user(None, "messy"))
+"""
+
+
+def test_what_a_power_cut_left_unremoved_goes_with_the_next_verb(web1: Web1) -> None:
+    web1.client.workspace.create(name="small")
+    web1.client.user.create(name="messy")
+    web1.on('until [ "$(systemctl is-active codesmith-helper.service)" != active ]; do sleep 0.2; done')
+    web1.on(f"mkdir -p {TRASH}/feed/deep/er && touch {TRASH}/feed/file")
+    web1.on("touch /var/tmp/left-over; chown cs-messy /var/tmp/left-over")
+    said = web1.on(f"python3 -c '{UNFINISHED}'; ls -d /var/tmp/left-over").out
+    assert "/var/tmp (not searched to its end)" in said
+    web1.client.workspace.exec(name="small", argv=["true"])
+    web1.on(
+        f'while [ -n "$(ls -A {TRASH})" ]; do sleep 0.05; done; while [ -e /var/tmp/left-over ]; do sleep 0.05; done'
+    )
+    web1.client.workspace.delete(name="small")
+    web1.client.user.delete(name="messy")
+
+
+def test_a_file_that_root_made_immutable_is_told_and_holds_nothing_up(web1: Web1) -> None:
+    path = web1.client.workspace.create(name="fixed").path
+    web1.on(f"mkdir {path}/data/d && touch {path}/data/d/file {path}/data/other && chattr +i {path}/data/d/file")
+    done = web1.client.workspace.delete(name="fixed")
+    assert done.deleted and done.user_deleted
+    (left,) = done.leftovers
+    assert left.startswith(f"{TRASH}/") and left.endswith(": Operation not permitted")
+    assert web1.on(f"find {TRASH} -type f | wc -l").out.strip() == "1"
+    web1.client.workspace.create(name="fixed")
+    web1.on(f"chattr -R -i {TRASH}")
+    assert web1.client.workspace.delete(name="fixed").leftovers == []
+    assert web1.on(f"ls -A {TRASH}").out == ""
+
+
+def test_an_assignment_that_an_immutable_file_stops_is_completed_later(web1: Web1) -> None:
+    client = web1.client
+    path = client.workspace.create(name="fixed").path
+    client.user.create(name="heir")
+    web1.on(f"touch {path}/data/file && chattr +i {path}/data/file")
+    error = web1.refuses(client.workspace.assign, "command_failed", name="fixed", user="heir")
+    assert "Operation not permitted" in error.problem
+    assert client.workspace.get(name="fixed").state == "pending"
+    web1.refuses(client.workspace.exec, "in_use", name="fixed", argv=["true"])
+    web1.on("chattr -R -i /srv/codesmith/.staging")
+    assert client.workspace.assign(name="fixed", user="heir").state == "ready"
+    assert web1.on(f"stat -c %U {path}/data/file").out.strip() == "cs-heir"
+    client.workspace.delete(name="fixed")
+    client.user.delete(name="fixed")
+    client.user.delete(name="heir")
+
+
+def test_other_changes_go_on_while_a_workspace_changes_hands(web1: Web1) -> None:
+    client = web1.client
+    path = client.workspace.create(name="moving").path
+    client.user.create(name="heir")
+    many = f"import os\nfor n in range(3000): os.close(os.open(f'{path}/data/{{n}}', os.O_CREAT))"
+    web1.on(f'python3 -c "{many}"')
+    assignment = threading.Thread(target=_assign, args=(web1, "moving", "heir"))
+    assignment.start()
+    staged = "/srv/codesmith/.staging/@moving"
+    helper = "$(systemctl show --value --property=MainPID codesmith-helper.service)"
+    web1.on(f"until [ -e {staged} ]; do sleep 0.01; done; pkill --signal STOP --parent {helper}")
+    try:
+        assert client.workspace.get(name="moving").state == "pending"
+        assert client.user.create(name="other").state == "active"
+        client.workspace.update(name="moving", labels={"while": "moving"})
+        web1.refuses(client.workspace.exec, "in_use", name="moving", argv=["true"])
+        web1.refuses(client.workspace.delete, "in_use", name="moving")
+        web1.refuses(client.workspace.assign, "in_use", name="moving", user="other")
+        web1.refuses(client.user.delete, "in_use", name="heir")
+    finally:
+        web1.on(f"pkill --signal CONT --parent {helper}")
+    assignment.join(60)
+    assert not assignment.is_alive()
+    found = client.workspace.get(name="moving")
+    assert (found.state, found.user, found.labels) == ("ready", "heir", {"while": "moving"})
+    assert client.workspace.exec(name="moving", argv=["touch", "data/0"]).exit_code == 0
+    client.workspace.delete(name="moving")
+    for name in ("moving", "heir", "other"):
+        client.user.delete(name=name)
+
+
+def _assign(web1: Web1, name: str, user: str) -> None:
+    with Client(Registry.load(web1.person.registry).get("web1")) as client:
+        client.workspace.assign(name=name, user=user)
+
+
+def test_what_root_has_mounted_is_neither_removed_nor_handed_over(web1: Web1) -> None:
+    client = web1.client
+    path = client.workspace.create(name="joined").path
+    client.user.create(name="heir")
+    client.repo.init(workspace="joined", name="app")
+    # The same file system: no device number tells.
+    web1.on("mkdir /srv/precious && touch /srv/precious/file")
+    web1.on(f"mount --bind /srv/precious {path}/code/app")
+    for call, more in (
+        (client.workspace.delete, {"name": "joined"}),
+        (client.workspace.assign, {"name": "joined", "user": "heir"}),
+        (client.repo.delete, {"workspace": "joined", "name": "app"}),
+    ):
+        refusal = web1.refuses(call, "in_use", **more)
+        assert f"{path}/code/app" in refusal.problem and refusal.hint.endswith(f"umount {path}/code/app")
+    assert client.workspace.get(name="joined").state == "ready"
+    assert client.workspace.exec(name="joined", argv=["true"]).exit_code == 0
+    home = client.user.get(name="heir").home
+    web1.on(f"mount --bind /srv/precious {home}")
+    web1.refuses(client.user.delete, "in_use", name="heir")
+    web1.on(f"umount {home} {path}/code/app && test -e /srv/precious/file && rm -r /srv/precious")
+    client.workspace.delete(name="joined")
+    client.user.delete(name="heir")
+
+
+def test_a_mount_of_the_users_own_is_in_nobodys_way(web1: Web1) -> None:
+    client = web1.client
+    path = client.workspace.create(name="own").path
+    inside = f"mount --bind /etc {path}/data && exec sleep 600"
+    web1.on(
+        f"setsid setpriv --reuid=cs-own --regid=cs-own --clear-groups unshare --map-root-user --mount sh -c '{inside}'"
+        " </dev/null >/dev/null 2>&1 &"
+    )
+    web1.on("until pgrep --uid cs-own --exact sleep; do sleep 0.05; done")
+    assert client.workspace.delete(name="own").deleted
+    assert web1.on(f"ls -A {TRASH}; ls /etc/passwd").out.strip() == "/etc/passwd"

@@ -1,0 +1,52 @@
+"""The node of the tests: its API, and a back door that goes past CodeSmith."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from codesmith.errors import AgentRefused
+from codesmith.sdk.client import Client
+from tests.person import Person, Said
+
+# For tests of what the node's system does: those of a module on one release, then on the other.
+BOTH_RELEASES = pytest.mark.parametrize("release", ("bookworm", "trixie"), scope="module")
+HELPER = """
+import json, socket, sys
+sys.path.insert(0, "/usr/lib/codesmith/current/agent.pyz")
+from agent.shared import framing
+with socket.socket(socket.AF_UNIX) as connection:
+    connection.connect("/run/codesmith-helper/helper.sock")
+    framing.send(connection, json.loads(sys.argv[1]))
+    print(json.dumps(framing.receive(connection, 1 << 24)))
+"""
+
+
+class Web1:
+    """A prepared node: its API, and a back door that goes past CodeSmith."""
+
+    def __init__(self, person: Person, client: Client) -> None:
+        self.person, self.client = person, client
+
+    def on(self, script: str, *, check: bool = True) -> Said:
+        """Run a script on the node as root."""
+        return self.person.on("web1", script, check=check)
+
+    def refuses(self, call: Callable[..., Any], kind: str, **params: Any) -> AgentRefused:
+        """Make a call that must be refused with this kind."""
+        with pytest.raises(AgentRefused) as refusal:
+            call(**params)
+        assert refusal.value.rpc_kind == kind, refusal.value
+        return refusal.value
+
+    def helper(self, message: dict[str, Any], login: str = "codesmith") -> Said:
+        """Send one message to the root half as some login."""
+        return self.on(self.helper_command(message, login), check=False)
+
+    def helper_command(self, message: dict[str, Any], login: str = "codesmith") -> str:
+        """Return the command that sends one message to the root half."""
+        become = f"setpriv --reuid={login} --regid={login} --clear-groups"
+        return f"{become} python3 -I -c '{HELPER}' '{json.dumps(message)}'"

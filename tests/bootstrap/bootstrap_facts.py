@@ -1,0 +1,70 @@
+"""Nodes made of words: what a probe finds on a bare and on a prepared node."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from typing import Any
+
+from codesmith.bootstrap import layout
+from codesmith.bootstrap.facts import Facts
+from codesmith.bootstrap.layout import Wish
+from codesmith.bootstrap.plan import plan
+
+SHA256 = "ab" * 32
+WISH = Wish(SHA256, "1.2.3", {name: f"[Unit]\nDescription={name}\n" for name in layout.UNITS}, "the-new-id")
+ROOT_FILE = {"type": "file", "mode": 0o644, "owner": "root", "group": "root"}
+LINK = {"type": "link", "mode": 0o777, "owner": "root", "group": "root"}
+
+BARE: dict[str, Any] = {
+    "login": "ops",
+    "os": {"id": "debian", "version_id": "12"},
+    "arch": "x86_64",
+    "pid1": "systemd",
+    "systemd_runs": True,
+    "systemd": "systemd 252 (252.39-1~deb12u1)",
+    "python": [3, 11, 2],
+    "has_sqlite": True,
+    "manager": "apt-get",
+    "missing_commands": [],
+    "users": {"codesmith": None},
+    "groups": {"codesmith": None, "codesmith-clients": None},
+    "files": {},
+    "units": {name: {"ActiveState": "inactive", "UnitFileState": ""} for name in layout.UNITS},
+    "spaces": {path: {"free_bytes": 10**10, "read_only": False, "noexec": False} for path in layout.SPACES},
+    "ledger": None,
+    "node": None,
+    "agent": None,
+}
+
+
+def prepared() -> dict[str, Any]:
+    """Return what a probe finds after a prepare of BARE."""
+    ledger = next(step for step in plan(Facts.from_json(BARE), WISH) if step.kind == "ledger")
+    files = {entry.path: _directory(entry) for entry in (*layout.DIRECTORIES, *WISH.release_directories)}
+    files |= {path: {**ROOT_FILE, "sha256": digest} for path, digest in WISH.unit_digests.items()}
+    for path, target in layout.UNIT_LINKS.items():
+        digest = WISH.unit_digests[layout.unit_of(WISH.release, path.rpartition("/")[2])]
+        files[path] = {**LINK, "target": target, "sha256": digest}
+    files |= {entry.path: {**_directory(entry), "type": "other"} for entry in layout.SOCKETS.values()}
+    files[WISH.agent] = {**ROOT_FILE, "sha256": SHA256}
+    files[layout.CURRENT] = {**LINK, "target": WISH.release}
+    files[layout.NODE] = files[layout.UIDS] = files[layout.LEDGER] = {**ROOT_FILE, "sha256": "any"}
+    user = {"uid": 999, "group": "codesmith", "home": layout.STATE, "shell": layout.NOLOGIN, "groups": []}
+    units = {name: {"ActiveState": "active", "UnitFileState": "enabled"} for name in layout.ENABLED}
+    return deepcopy(BARE) | {
+        "users": {"codesmith": user},
+        "groups": {"codesmith": {"members": []}, "codesmith-clients": {"members": ["ops"]}},
+        "files": files,
+        "releases": [WISH.release],
+        "units": units | {layout.HELPER_SERVICE: {"ActiveState": "inactive", "UnitFileState": "static"}},
+        "ledger": json.loads(ledger.order["text"]),
+        "node": {"node_id": "the-new-id"},
+        "uid_ranges_file": [[1879048192, 2147483646]],
+        "accounts": {"drift": {}, "uids": []},
+        "agent": {"agent": "1.2.3", "build": SHA256, "node_id": "the-new-id"},
+    }
+
+
+def _directory(entry: layout.Owned) -> dict[str, Any]:
+    return {"type": "directory", "mode": entry.mode, "owner": entry.owner, "group": entry.group}

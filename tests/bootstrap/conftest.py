@@ -1,0 +1,7 @@
+"""The fixtures of SSH: prepare works over the same connections."""
+
+from __future__ import annotations
+
+from tests.ssh.conftest import agent_copy, as_node, carrier, desk, fresh, home, new_key, open_to, same_agent, target
+
+__all__ = ["agent_copy", "as_node", "carrier", "desk", "fresh", "home", "new_key", "open_to", "same_agent", "target"]

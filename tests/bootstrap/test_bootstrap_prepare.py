@@ -1,0 +1,276 @@
+"""prepare brings real nodes where they should be, mends what drifted, does nothing when there is nothing to do."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import paramiko
+import pytest
+from node_side import ask, ledger_of, sh
+
+from codesmith.bootstrap import layout
+from codesmith.bootstrap import pack as packing
+from codesmith.bootstrap.apply import apply
+from codesmith.bootstrap.plan import plan
+from codesmith.bootstrap.prepare import Prepared, Progress, prepare
+from codesmith.bootstrap.probe import probe
+from codesmith.errors import AuthenticationFailed, StepFailed, Unreachable, Unsupported
+from codesmith.lab import LabNode
+from codesmith.nodes.registry import Node
+from codesmith.ssh.connection import connect
+from codesmith.ssh.target import resolve
+
+pytestmark = pytest.mark.usefixtures("same_agent")
+AsNode = Callable[..., Node]
+Boot = Callable[..., LabNode]
+
+
+def kinds(done: Prepared) -> list[str]:
+    return [f"{step.kind} {step.name}" for step in done.steps]
+
+
+def test_prepare_on_every_release(any_node: LabNode, as_node: AsNode) -> None:
+    done = prepare(as_node(any_node))
+    assert done.changed
+    answer = ask(any_node)
+    assert (answer["node_id"], answer["agent"]) == (done.node_id, done.agent_version)
+    assert answer["build"] == packing.pack().sha256
+    assert sh(any_node, "systemctl is-enabled " + " ".join(layout.ENABLED)).split() == ["enabled"] * 3
+    assert any_node.failed_units == []
+    again = prepare(as_node(any_node))
+    assert (again.changed, again.steps, again.node_id) == (False, (), done.node_id)
+
+
+def test_what_prepare_made_survives_a_reboot(any_node: LabNode, as_node: AsNode) -> None:
+    before = prepare(as_node(any_node)).node_id
+    any_node.reboot()
+    assert ask(any_node)["node_id"] == before
+    assert prepare(as_node(any_node)).steps == ()
+
+
+def test_the_ledger_is_exact(node: LabNode, as_node: AsNode) -> None:
+    prepare(as_node(node))
+    ledger = ledger_of(node)
+    assert ledger["node_id"] == json.loads(sh(node, f"cat {layout.NODE}"))["node_id"]
+    for entry in ledger["entries"]:
+        if "mode" in entry:
+            assert sh(node, f"stat -c '0%a %U:%G' {entry['path']}") == f"{entry['mode']} {entry['owner']}"
+        if "sha256" in entry:
+            assert sh(node, f"sha256sum <{entry['path']}").split()[0] == entry["sha256"]
+        assert entry["made_by_us"], entry
+    assert sh(node, "find / -xdev -name '.codesmith-tmp-*'") == ""
+
+
+def test_nothing_to_do_is_one_connection_and_one_script(
+    node: LabNode, as_node: AsNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(as_node(node))
+    opened: list[str] = []
+    open_channel = paramiko.Transport.open_channel
+
+    def counted(self: paramiko.Transport, kind: str, *args: Any, **kwargs: Any) -> paramiko.Channel:
+        opened.append(kind)
+        return open_channel(self, kind, *args, **kwargs)
+
+    monkeypatch.setattr(paramiko.Transport, "open_channel", counted)
+    relay = node.relay(rtt_ms=20)
+    with relay as (host, port):
+        assert not prepare(as_node(node, host=host, port=port)).changed
+        traffic = relay.traffic()
+    assert opened == ["session"]
+    assert traffic.connections == 1
+    # One Fabric connect and script takes six; two more are allowed (P5).
+    assert traffic.round_trips <= 8
+
+
+def test_plan_only_changes_nothing(fresh: Boot, as_node: AsNode) -> None:
+    node = fresh("plain")
+    done = prepare(as_node(node), plan_only=True)
+    assert len(done.steps) > 20
+    assert not done.changed
+    assert sh(node, "ls -d /etc/codesmith /usr/lib/codesmith /srv/codesmith 2>/dev/null || true") == ""
+    assert sh(node, "getent group codesmith || true") == ""
+
+
+UNIT = f"{layout.UNIT_DIR}/{layout.AGENT_SERVICE}"
+RESTART = f"service {layout.AGENT_SERVICE}"
+DRIFT = {
+    "a changed unit file": (f"echo '# edited' >>{UNIT}", [f"unit {layout.AGENT_SERVICE}", "reload systemd", RESTART]),
+    "a removed unit file": (
+        f"rm $(readlink -f {UNIT})",
+        [f"unit {layout.AGENT_SERVICE}", "reload systemd", RESTART],
+    ),
+    "a lost link to a unit": (f"rm {UNIT}", [f"link {UNIT}", "reload systemd", RESTART]),
+    "a wrong mode": ("chmod 777 /srv/codesmith/.trash", ["directory /srv/codesmith/.trash"]),
+    "a wrong owner": ("chown games /srv/codesmith/home", ["directory /srv/codesmith/home"]),
+    "a missing directory": ("rmdir /srv/codesmith/workspaces", ["directory /srv/codesmith/workspaces"]),
+    "a stopped socket": ("systemctl stop codesmith-helper.socket", ["service codesmith-helper.socket"]),
+    "a stopped agent": ("systemctl stop codesmith-agent.service", [RESTART]),
+    # systemd's `disable` takes its link to the unit away, too.
+    "a disabled socket": (
+        "systemctl disable codesmith-agent.socket",
+        [
+            f"link {layout.UNIT_DIR}/{layout.AGENT_SOCKET}",
+            f"enable {layout.AGENT_SOCKET}",
+            f"service {layout.AGENT_SOCKET}, {layout.AGENT_SERVICE}",
+        ],
+    ),
+    "a disabled agent": (
+        "systemctl disable codesmith-agent.service",
+        [f"link {UNIT}", f"enable {layout.AGENT_SERVICE}", RESTART],
+    ),
+    "an agent that is not started at boot": (
+        "rm /etc/systemd/system/multi-user.target.wants/codesmith-agent.service; systemctl daemon-reload",
+        ["enable codesmith-agent.service"],
+    ),
+    "a changed agent": (
+        "echo x >>/usr/lib/codesmith/current/agent.pyz",
+        [f"release {layout.RELEASES}/RELEASE/agent.pyz", RESTART],
+    ),
+    "a lost link": (
+        f"rm {layout.CURRENT}",
+        [
+            f"link {layout.CURRENT}",
+            "reload systemd",
+            f"service {layout.AGENT_SOCKET}, {layout.HELPER_SOCKET}, {layout.AGENT_SERVICE}",
+        ],
+    ),
+    "a lost ledger": (f"rm {layout.LEDGER}", [f"ledger {layout.LEDGER}"]),
+    "a lost id": (f"rm {layout.NODE}", [f"node {layout.NODE}"]),
+    "an open ledger": (f"chmod 666 {layout.LEDGER}", [f"ledger {layout.LEDGER}"]),
+    "a user in a group too many": ("usermod -aG adm codesmith", ["user codesmith", RESTART]),
+    "a removed group": (
+        "groupdel codesmith-clients",
+        ["group codesmith-clients", f"service {layout.AGENT_SOCKET}, {layout.HELPER_SOCKET}, {layout.AGENT_SERVICE}"],
+    ),
+    "a socket for everybody": (
+        f"chmod 666 {layout.SOCKET}",
+        [f"service {layout.AGENT_SOCKET}, {layout.AGENT_SERVICE}"],
+    ),
+    "a lost socket": (f"rm {layout.SOCKET}", [f"service {layout.AGENT_SOCKET}, {layout.AGENT_SERVICE}"]),
+}
+
+
+def in_any_order(steps: list[str]) -> list[str]:
+    return [" ".join(sorted(re.split(r"[ ,]+", step))) for step in steps]
+
+
+@pytest.mark.parametrize("drift", DRIFT)
+def test_drift_is_mended_by_exactly_the_steps_it_needs(node: LabNode, as_node: AsNode, drift: str) -> None:
+    before = prepare(as_node(node)).node_id
+    command, steps = DRIFT[drift]
+    sh(node, command)
+    done = prepare(as_node(node))
+    release = layout.wish_for(packing.pack(), "").release.rpartition("/")[2]
+    assert in_any_order(kinds(done)) == in_any_order([step.replace("RELEASE", release) for step in steps])
+    assert done.node_id == before == ask(node)["node_id"]
+    assert prepare(as_node(node)).steps == ()
+
+
+@pytest.mark.parametrize("purged", ["git", "python3"])
+def test_missing_packages_come_from_the_nodes_package_manager(fresh: Boot, as_node: AsNode, purged: str) -> None:
+    node = fresh("bare")
+    names = "git" if purged == "git" else "git python3 python3-minimal python3.11 python3.11-minimal"
+    sh(node, f"DEBIAN_FRONTEND=noninteractive apt-get purge -y {names} && apt-get autoremove -y")
+    done = prepare(as_node(node))
+    assert any(step.kind == "package" and purged in step.name for step in done.steps)
+    assert ask(node)["node_id"] == done.node_id
+    entries = ledger_of(node)["entries"]
+    assert {"kind": "package", "name": purged, "made_by_us": True} in entries
+    assert prepare(as_node(node)).steps == ()
+
+
+def test_a_package_that_cannot_be_had_names_step_command_and_reason(fresh: Boot, as_node: AsNode) -> None:
+    node = fresh("poor")
+    sh(node, "apt-get purge -y git && rm -f /var/cache/apt/archives/git*")
+    with pytest.raises(StepFailed) as error:
+        prepare(as_node(node))
+    assert "could not install git with apt-get" in error.value.problem
+    assert "command: apt-get" in error.value.problem
+    assert "E: " in error.value.problem
+
+
+@pytest.mark.parametrize("count", [1, 4, 12, 18, 23])
+def test_a_prepare_that_was_cut_off_is_finished_by_the_next(fresh: Boot, as_node: AsNode, count: int) -> None:
+    node = fresh("cut")
+    payload = packing.pack()
+    wish = layout.wish_for(payload, "the-id-of-the-first")
+    connection = connect(resolve(as_node(node)))
+    try:
+        facts = probe(connection, wish)
+        assert apply(connection, facts, plan(facts, wish)[:count], payload.data, lambda result: None)
+    finally:
+        connection.close()
+    node.power_cut()
+    node.start()
+    done = prepare(as_node(node))
+    assert ask(node)["node_id"] == done.node_id == "the-id-of-the-first"
+    assert prepare(as_node(node)).steps == ()
+    entries = ledger_of(node)["entries"]
+    assert all(entry["made_by_us"] for entry in entries)
+
+
+def test_a_prepare_that_lost_its_connection_ends_on_the_node(fresh: Boot, as_node: AsNode) -> None:
+    node = fresh("lost")
+
+    def leave(progress: Progress) -> None:
+        if progress.phase == "step":
+            node.run(["pkill", "-KILL", "-x", "sshd"])
+            node.run(["systemctl", "start", "ssh"])
+
+    with pytest.raises(Unreachable, match=r"the connection was lost"):
+        prepare(as_node(node), on_progress=leave)
+    done = prepare(as_node(node))
+    assert ask(node)["node_id"] == done.node_id
+    assert prepare(as_node(node)).steps == ()
+
+
+def test_five_prepares_at_once_make_one_install(fresh: Boot, as_node: AsNode) -> None:
+    node = fresh("busy")
+    told: list[Progress] = []
+    with ThreadPoolExecutor(5) as pool:
+        done = list(pool.map(lambda _: prepare(as_node(node), on_progress=told.append), range(5)))
+    assert {one.node_id for one in done} == {ask(node)["node_id"]}
+    assert [one.changed for one in done].count(True) == 1
+    assert [one.steps != () for one in done].count(True) == 1
+    # Those that planned the same meanwhile carried out nothing.
+    assert [one.text for one in told if one.phase == "step"].count("create the user codesmith") == 1
+
+
+def test_an_operator_with_sudo_may_call_the_agent_afterwards(fresh: Boot, as_node: AsNode) -> None:
+    node = fresh("sudo")
+    node.add_login("ops", sudo="nopasswd")
+    node.add_login("ada", sudo="nopasswd")
+    done = prepare(as_node(node, user="ops"))
+    assert "member ops" in kinds(done)
+    assert prepare(as_node(node, user="ops")).steps == ()
+    assert kinds(prepare(as_node(node, user="ada"))) == [f"ledger {layout.LEDGER}", "member ada"]
+    assert sh(node, "id -nG codesmith") == "codesmith"
+
+
+def test_an_operator_without_sudo_is_told_and_nothing_changes(fresh: Boot, as_node: AsNode) -> None:
+    node = fresh("nosudo")
+    node.add_login("ops", sudo="password", password="secret")
+    with pytest.raises(AuthenticationFailed, match=r"ops cannot become root without a password"):
+        prepare(as_node(node, user="ops"))
+    assert sh(node, "ls -d /etc/codesmith 2>/dev/null || true") == ""
+
+
+def test_an_unsupported_node_is_told_all_reasons_and_left_alone(fresh: Boot, as_node: AsNode) -> None:
+    node = fresh("odd")
+    sh(node, "mount -t tmpfs -o noexec,size=4m tmpfs /srv; useradd --home-dir /home/x codesmith; touch /tmp/then")
+    with pytest.raises(Unsupported) as error:
+        prepare(as_node(node))
+    for reason in ("/srv is mounted noexec", "/srv has 4 MiB free", "a user codesmith (uid 1000, home /home/x)"):
+        assert reason in error.value.problem
+    assert sh(node, "find /etc /usr /srv /opt -xdev -newer /tmp/then") == ""
+
+
+def test_sshd_that_forbids_socket_forwarding_is_no_obstacle(fresh: Boot, as_node: AsNode) -> None:
+    node = fresh("strict")
+    sh(node, "echo 'AllowStreamLocalForwarding no' >>/etc/ssh/sshd_config; systemctl restart ssh")
+    assert prepare(as_node(node)).changed

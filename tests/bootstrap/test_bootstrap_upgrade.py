@@ -1,0 +1,224 @@
+"""An upgrade keeps the old release until the new one has answered; otherwise the node goes back by itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from node_side import ask, call, ledger_of, sh
+
+from codesmith.bootstrap import layout
+from codesmith.bootstrap import pack as packing
+from codesmith.bootstrap.prepare import Prepared, prepare
+from codesmith.bootstrap.rollback import rollback
+from codesmith.bootstrap.uninstall import uninstall
+from codesmith.bootstrap.verify import verify
+from codesmith.errors import NotPrepared, StepFailed
+from codesmith.lab import LabNode
+from codesmith.nodes.registry import Node
+
+pytestmark = pytest.mark.usefixtures("same_agent")
+AsNode = Callable[..., Node]
+Ship = Callable[..., None]
+SERVE = '    if command == "agent" and not rest:\n'
+
+
+@pytest.fixture
+def ship(agent_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ship:
+    """From now on prepare brings this version, with `old` replaced by `new` in agent/main.py, and these units."""
+    units = {name: Path(layout.__file__).with_name("units").joinpath(name).read_text() for name in layout.UNITS}
+
+    def change(version: str, old: str = "", new: str = "", **unit_lines: str) -> None:
+        agent = Path(shutil.copytree(agent_copy, tmp_path / version / "agent", dirs_exist_ok=True))
+        for name, pair in {"__init__.py": ("0.1.0", version), "main.py": (old, new)}.items():
+            text = (agent / name).read_text()
+            assert pair[0] in text
+            (agent / name).write_text(text.replace(*pair) if pair[0] else text)
+        payload = packing._pack_anew(agent, tmp_path / version / "agent.pyz")
+        texts = {
+            name: text + unit_lines.get(name.replace("codesmith-", "").replace(".", "_"), "")
+            for name, text in units.items()
+        }
+        monkeypatch.setattr(packing, "pack", lambda: payload)
+        monkeypatch.setattr(
+            layout, "wish_for", lambda payload, new: layout.Wish(payload.sha256, payload.version, texts, new)
+        )
+
+    return change
+
+
+def links(node: LabNode) -> dict[str, str]:
+    """Return where current, previous and fallback lead: the agent's version in each."""
+    look = "[ ! -L {0} ] || python3 -I {0}/agent.pyz version"
+    said = {
+        path.rpartition("/")[2]: sh(node, look.format(path))
+        for path in (layout.CURRENT, layout.PREVIOUS, layout.FALLBACK)
+    }
+    return {name: json.loads(text)["agent"] for name, text in said.items() if text}
+
+
+def kinds(done: Prepared) -> list[str]:
+    return [step.kind for step in done.steps]
+
+
+def assert_ledger_is_true(node: LabNode) -> None:
+    """Every file that the ledger names is there as it says, every release that is there is in it."""
+    entries = ledger_of(node)["entries"]
+    for entry in entries:
+        if "sha256" in entry:
+            assert sh(node, f"sha256sum <{entry['path']}").split()[0] == entry["sha256"]
+    known = {
+        entry["path"]
+        for entry in entries
+        if entry["kind"] == "directory" and entry["path"].startswith(layout.RELEASES + "/")
+    }
+    there = sh(node, f"find {layout.RELEASES} -mindepth 1 -type d").split()
+    assert known == set(there)
+
+
+def test_an_upgrade_keeps_the_release_that_answered_before_and_no_older_one(
+    node: LabNode, as_node: AsNode, ship: Ship
+) -> None:
+    node_id = prepare(as_node(node)).node_id
+    ship("2.0.0")
+    done = prepare(as_node(node))
+    assert kinds(done) == ["ledger", "release", "unit", "unit", "unit", "unit", "link", "reload", "service"]
+    assert (ask(node)["agent"], done.node_id) == ("2.0.0", node_id)
+    assert links(node) == {"current": "2.0.0", "previous": "0.1.0"}
+    ship("3.0.0")
+    assert kinds(prepare(as_node(node)))[-1] == "prune"
+    assert links(node) == {"current": "3.0.0", "previous": "2.0.0"}
+    assert len(sh(node, f"ls {layout.RELEASES}").split()) == 2
+    assert_ledger_is_true(node)
+    assert prepare(as_node(node)).steps == ()
+
+
+BROKEN: dict[str, tuple[dict[str, Any], str]] = {
+    "an agent that ends at once": (
+        {"old": SERVE, "new": SERVE + "        raise SystemExit('broken on purpose')\n"},
+        "broken on purpose",
+    ),
+    "an agent that hangs": (
+        {"old": SERVE, "new": SERVE + "        __import__('time').sleep(1000)\n"},
+        "did nothing for 10 s",
+    ),
+    "an agent that cannot be run": ({"old": "import json\n", "new": "import jsn\n"}, "No module named 'jsn'"),
+    "a unit that systemd cannot start": (
+        {"agent_service": "[Service]\nExecStart=\nExecStart=/nowhere\n"},
+        "/nowhere: No such file",
+    ),
+    "a unit that systemd cannot read": ({"agent_socket": "[Socket]\nListenStream=\n"}, "codesmith-agent.socket"),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_release_that_does_not_answer_is_replaced_by_the_one_before(
+    node: LabNode, as_node: AsNode, ship: Ship, broken: str
+) -> None:
+    ship("4.0.0")
+    prepare(as_node(node))
+    before = (links(node), sh(node, "systemctl cat codesmith-agent.service codesmith-agent.socket"))
+    changes, said = BROKEN[broken]
+    ship("5.0.0", **changes)
+    with pytest.raises(StepFailed) as error:
+        prepare(as_node(node))
+    assert said in error.value.problem
+    if "cannot be run" not in broken:  # that one is noticed before anything is touched
+        assert "the one before (4.0.0) runs again" in error.value.problem
+    assert "inv node.prepare" in error.value.hint
+    assert ask(node)["agent"] == "4.0.0"
+    assert (links(node), sh(node, "systemctl cat codesmith-agent.service codesmith-agent.socket")) == before
+    assert node.failed_units == []
+    assert_ledger_is_true(node)
+    ship("4.0.0")
+    assert kinds(prepare(as_node(node))) == ["prune"]
+    assert_ledger_is_true(node)
+
+
+@pytest.fixture
+def seven(node: LabNode, as_node: AsNode, ship: Ship) -> Node:
+    """The node with release 7.0.0, before which 6.0.0 answered."""
+    ship("6.0.0")
+    if links(node) != {"current": "7.0.0", "previous": "6.0.0"}:
+        prepare(as_node(node))
+    ship("7.0.0", agent_service="[Service]\nEnvironment=SEVEN=7\n")
+    prepare(as_node(node))
+    return as_node(node)
+
+
+def is_seven(node: LabNode) -> bool:
+    return "SEVEN=7" in sh(node, "systemctl show --property=Environment codesmith-agent.service")
+
+
+def test_rollback_goes_back_and_once_more_forth(node: LabNode, seven: Node) -> None:
+    node_id = ask(node)["node_id"]
+    done = rollback(seven)
+    assert (done.agent_version, done.left_version, done.node_id) == ("6.0.0", "7.0.0", node_id)
+    assert ask(node)["agent"] == "6.0.0"
+    assert not is_seven(node)
+    assert links(node) == {"current": "6.0.0", "previous": "7.0.0"}
+    node.reboot()
+    assert ask(node)["agent"] == "6.0.0"
+    assert rollback(seven).agent_version == "7.0.0"
+    assert is_seven(node)
+    assert prepare(seven).steps == ()
+
+
+def test_rollback_to_what_does_not_answer_any_more_changes_nothing(node: LabNode, seven: Node) -> None:
+    unit = f"{layout.PREVIOUS}/units/{layout.AGENT_SERVICE}"
+    sh(node, f"cp {unit} /tmp/whole; sed -i 's/^ExecStart=.*/ExecStart=false/' {unit}")
+    with pytest.raises(StepFailed, match=r"the one before .7\.0\.0. runs again") as error:
+        rollback(seven)
+    assert error.value.hint == f"mend that, then again: inv node.rollback --node {node.name}"
+    sh(node, f"cp /tmp/whole {unit}")
+    assert links(node) == {"current": "7.0.0", "previous": "6.0.0"}
+    assert is_seven(node)
+
+
+@pytest.mark.parametrize("store", layout.STORES)
+def test_rollback_to_what_would_not_understand_its_store_is_refused(node: LabNode, seven: Node, store: str) -> None:
+    if "ada" not in str(call(node, "user.list")):
+        call(node, "user.create", name="ada")
+    started = sh(node, "systemctl show --property=InvocationID codesmith-agent.service")
+    change = 'import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute("PRAGMA user_version=" + sys.argv[2])'
+    sh(node, f"python3 -c '{change}' {store} 2")
+    try:
+        with pytest.raises(StepFailed, match=f"{store} has format 2, written by a newer agent; this one knows 1"):
+            rollback(seven)
+    finally:
+        sh(node, f"python3 -c '{change}' {store} 1")
+    assert links(node) == {"current": "7.0.0", "previous": "6.0.0"}
+    assert sh(node, "systemctl show --property=InvocationID codesmith-agent.service") == started
+
+
+def test_a_first_install_that_does_not_answer_has_nothing_to_go_back_to(
+    fresh: Callable[..., LabNode], as_node: AsNode, ship: Ship
+) -> None:
+    node = fresh("first")
+    changes, said = BROKEN["an agent that ends at once"]
+    ship("1.0.0", **changes)
+    with pytest.raises(StepFailed, match=f"could not start .*: the agent did not answer: {said}") as error:
+        prepare(as_node(node))
+    assert "runs again" not in error.value.problem
+    assert f"inv node.uninstall --node {node.name}" in error.value.hint
+    assert_ledger_is_true(node)
+    uninstall(as_node(node))
+    assert sh(node, "find / -xdev -name '*codesmith*' -not -path '/proc/*'") == ""
+
+
+def test_a_node_that_never_had_another_release_cannot_be_rolled_back(
+    fresh: Callable[..., LabNode], as_node: AsNode
+) -> None:
+    node = fresh("first")
+    with pytest.raises(NotPrepared):
+        rollback(as_node(node))
+    prepare(as_node(node))
+    with pytest.raises(StepFailed, match="there is no release to go back to"):
+        rollback(as_node(node))
+    sh(node, f"rm -r {layout.CODE}")
+    # Found by the ledger, mended by prepare.
+    assert {one.status for one in verify(as_node(node))} >= {"missing", "ok"}
