@@ -1,5 +1,17 @@
-"""`python -m codesmith` is the `codesmith` program."""
+"""The `codesmith` program, also as `python -m codesmith`: the tasks of codesmith/tasks, from any folder."""
 
-from codesmith.cli.program import main
+from __future__ import annotations
 
-main()
+from codesmith.cli import output
+from codesmith.cli.program import CodeSmith
+from codesmith.tasks import root
+
+
+def main() -> None:
+    """Run the command line in sys.argv."""
+    output.ensure_streams()
+    CodeSmith(root()).run()
+
+
+if __name__ == "__main__":
+    main()

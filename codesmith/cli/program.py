@@ -1,4 +1,4 @@
-"""The `codesmith` program: the tasks of tasks.py, from any folder, with a next step for what is not a task."""
+"""The `codesmith` program: Invoke's, with a next step for what is not a task."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ from invoke.program import Program
 from codesmith import __version__
 from codesmith.cli import output
 from codesmith.errors import CodeSmithError
-from codesmith.tasks import root
 
 
 class CodeSmith(Program):
-    """Invoke's program with our tasks built in."""
+    """Invoke's program with the tasks of `namespace` built in."""
 
-    def __init__(self, namespace: Collection | None = None) -> None:
+    def __init__(self, namespace: Collection) -> None:
         super().__init__(
             version=__version__,
-            namespace=namespace or root(),
+            namespace=namespace,
             name="CodeSmith",
             binary="codesmith",
             binary_names=["codesmith"],
@@ -149,9 +148,3 @@ def takes_nodes(task: Any) -> bool:
     """Tell whether nodes are what one would name behind a task: it takes several, and nothing else by its place."""
     arguments = task.get_arguments()
     return any(one.name == "node" for one in arguments) and not any(one.positional for one in arguments)
-
-
-def main() -> None:
-    """Run the command line in sys.argv."""
-    output.ensure_streams()
-    CodeSmith().run()

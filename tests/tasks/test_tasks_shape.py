@@ -62,7 +62,7 @@ def test_help_texts_can_be_asked_for_more_than_once(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_help_is_shown_wherever_it_is_written(name, capsys):
     for words in ([name, "--help"], [name, "-h"]):
-        CodeSmith().run(["codesmith", *words], exit=False)
+        CodeSmith(root()).run(["codesmith", *words], exit=False)
         shown = capsys.readouterr()
         assert shown.out.startswith("Usage: ") and f" {name} " in shown.out
         assert shown.err == ""
