@@ -157,7 +157,7 @@ class PlanNotEmpty(CodeSmithError):
 
 
 class AgentRefused(CodeSmithError):
-    """The agent answered a call with an error; `code`, `kind` and `data` are those of the answer."""
+    """The agent answered a call with an error; `rpc_code`, `rpc_kind` and `data` are those of the answer."""
 
     exit_code = 6
 
@@ -187,3 +187,26 @@ def by_kind(kind: str) -> type[CodeSmithError]:
         # AgentRefused is made from an answer, never from a word.
         classes.extend(one for one in found.__subclasses__() if one.__name__ != "AgentRefused")
     return CodeSmithError
+
+
+def error_to_dict(error: CodeSmithError) -> dict[str, Any]:
+    """Return the error as `{"kind", "problem", "hint"}`; the kind is the nearest class that every process knows.
+
+    One about a secret also names that: `{"secret": {...}}`.
+    """
+    known = next(one for one in type(error).__mro__ if one.__module__ == __name__)
+    data = {"kind": known.__name__, "problem": error.problem, "hint": error.hint}
+    return {**data, "secret": error.secret} if isinstance(error, AboutSecret) else data
+
+
+def error_from_dict(data: dict[str, Any]) -> CodeSmithError:
+    """Return the error that `error_to_dict` wrote, with its own class."""
+    error = by_kind(data.get("kind", ""))(data.get("problem", "unknown error"), hint=data.get("hint", ""))
+    if isinstance(error, AboutSecret):
+        error.secret = data.get("secret", {})
+    return error
+
+
+def without_traceback(error: CodeSmithError) -> CodeSmithError:
+    """Return the error without its traceback: that would keep channels alive, and grow with each thread raising it."""
+    return error_from_dict(error_to_dict(error))

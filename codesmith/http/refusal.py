@@ -7,8 +7,7 @@ import socket
 import time
 from http import HTTPStatus
 
-from codesmith.errors import CodeSmithError
-from codesmith.tunnel.state import error_to_dict
+from codesmith.errors import CodeSmithError, error_to_dict
 
 DRAIN_S = 2.0
 DRAIN_BYTES = 1024 * 1024

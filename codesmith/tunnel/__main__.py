@@ -63,10 +63,9 @@ def start_detached() -> int:
 
 
 def _child(writer: int) -> int:
-    from codesmith.errors import CodeSmithError
+    from codesmith.errors import CodeSmithError, error_to_dict
     from codesmith.paths import runtime_dir, state_dir, state_place, writing
     from codesmith.tunnel.logfile import LogFile
-    from codesmith.tunnel.state import error_to_dict
 
     try:
         runtime_dir()

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codesmith import __version__
-from codesmith.errors import CodeSmithError, Hanging
+from codesmith.errors import CodeSmithError, Hanging, error_from_dict
 from codesmith.paths import runtime_dir, state_dir
 from codesmith.secrets import SHARED, Wanted
 from codesmith.tunnel.lock import Held, hold
-from codesmith.tunnel.state import EndpointState, error_from_dict
+from codesmith.tunnel.state import EndpointState
 
 if TYPE_CHECKING:
     from codesmith.nodes.registry import Node

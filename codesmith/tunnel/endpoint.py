@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codesmith.errors import CodeSmithError, Unreachable
+from codesmith.errors import CodeSmithError, Unreachable, error_to_dict, without_traceback
 from codesmith.paths import state_dir
 from codesmith.tunnel import identity
 from codesmith.tunnel.backoff import PATIENT, Backoff
@@ -17,7 +17,7 @@ from codesmith.tunnel.link import DIAL, Full, Link
 from codesmith.tunnel.local_endpoint import address_of, port_of, token_path
 from codesmith.tunnel.pool import Pool
 from codesmith.tunnel.relay import end
-from codesmith.tunnel.state import CONNECTING, DEGRADED, READY, STOPPED, EndpointState, error_to_dict, plain
+from codesmith.tunnel.state import CONNECTING, DEGRADED, READY, STOPPED, EndpointState
 from codesmith.tunnel.unix_listener import Door
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ class Keeper:
         try:
             self._connect()
         except CodeSmithError as caught:
-            error = plain(caught)
+            error = without_traceback(caught)
         except Exception as caught:  # the border of this thread: it must live as long as the endpoint
             log.exception("%s: unexpected", self.node.name)
             error = CodeSmithError(
@@ -271,7 +271,11 @@ class Keeper:
         if self._stopped.is_set():
             name = self.node.name
             return Unreachable(f"{name} was disconnected meanwhile", hint=f"inv node.connect --node {name}")
-        return plain(self._error) if self._error else Unreachable(f"{self.node.name} {otherwise}", hint=self._watch)
+        return (
+            without_traceback(self._error)
+            if self._error
+            else Unreachable(f"{self.node.name} {otherwise}", hint=self._watch)
+        )
 
     @property
     def _watch(self) -> str:

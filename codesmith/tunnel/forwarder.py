@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from codesmith import __version__
-from codesmith.errors import CodeSmithError
+from codesmith.errors import CodeSmithError, error_to_dict
 from codesmith.nodes.registry import Node
 from codesmith.paths import runtime_dir
 from codesmith.secrets import Secrets, Wanted
@@ -26,7 +26,6 @@ from codesmith.tunnel.link import Link
 from codesmith.tunnel.local_endpoint import endpoint_path
 from codesmith.tunnel.lock import Held, hold
 from codesmith.tunnel.private_socket import Listener
-from codesmith.tunnel.state import error_to_dict
 from codesmith.tunnel.unix_listener import CONNECTIONS_MAX
 
 log = logging.getLogger("codesmith.tunnel")

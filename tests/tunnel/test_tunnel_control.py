@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from tunnel_talk import connect, eventually, is_running, stopped, threads_since
 
-from codesmith.errors import CodeSmithError, NotPrepared, Unreachable
+from codesmith.errors import CodeSmithError, NotPrepared, Unreachable, error_from_dict, error_to_dict
 from codesmith.nodes.registry import Node
 from codesmith.paths import runtime_dir, state_dir
 from codesmith.secrets import Wanted
@@ -26,7 +26,7 @@ from codesmith.tunnel import control
 from codesmith.tunnel import forwarder as forwarding
 from codesmith.tunnel.local_endpoint import endpoint_path
 from codesmith.tunnel.lock import hold
-from codesmith.tunnel.state import EndpointState, error_from_dict, error_to_dict
+from codesmith.tunnel.state import EndpointState
 
 TOP = Path(control.__file__).parent.parent.parent
 
