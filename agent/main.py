@@ -29,8 +29,9 @@ def main(arguments: List[str]) -> int:
         # No TLS on a Unix socket, and the built-in SHA-256 will do: without libssl and libcrypto it is 5 MB smaller.
         sys.modules["ssl"] = sys.modules["_hashlib"] = None  # type: ignore[assignment]
         from agent.frontend.http_server import serve
+        from agent.methods import METHODS
 
-        serve()
+        serve(METHODS)
     elif command == "helper" and not rest:
         from agent.helper.server import serve as serve_helper
 

@@ -76,7 +76,8 @@ def test_fabric_is_known_to_remote_alone_and_paramiko_to_the_forwarder_too() -> 
 
 
 def test_the_way_to_a_live_endpoint_needs_neither() -> None:
-    way = "import sys, codesmith.sdk.client, codesmith.tunnel.local_endpoint, codesmith.tunnel.control, codesmith.nodes.registry"
+    modules = "sdk.client, codesmith.tunnel.local_endpoint, codesmith.tunnel.control, codesmith.nodes.registry"
+    way = f"import sys, codesmith.{modules}"
     check = "print({'fabric', 'paramiko', 'jsonrpclib', 'rich', 'http.client'} & set(sys.modules))"
     command = [sys.executable, "-c", f"{way}; {check}"]
     assert subprocess.run(command, cwd=TOP, check=True, capture_output=True, text=True).stdout == "set()\n"

@@ -1,4 +1,4 @@
-"""Write the OpenRPC document from the typed methods (`make api`). Not used when the agent runs.
+"""The OpenRPC document, made from the typed methods. Not used when the agent runs.
 
 OpenRPC 1.3.2: https://spec.open-rpc.org. Annotated[T, {...}] adds keywords to the JSON Schema of T.
 """
@@ -8,14 +8,25 @@ from __future__ import annotations
 import collections.abc
 import inspect
 import json
-import sys
-from typing import Annotated, Any, Dict, List, Literal, Sequence, Type, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Dict,
+    Iterable,
+    List,
+    Literal,
+    Sequence,
+    Type,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from agent import API_VERSION
 from agent.contract.method import Given, Method, Refusal
-from agent.frontend.dispatch import ParameterCheck
-from agent.frontend.store import STORE_HINT
-from agent.shared.errors import AgentError, InvalidParams, ReadOnly
+from agent.contract.parameters import ParameterCheck
+from agent.shared.errors import STORE_HINT, AgentError, InvalidParams, ReadOnly
 
 Schema = Dict[str, Any]
 NAME_MAX = 28
@@ -38,12 +49,10 @@ PLAIN: Dict[Any, Schema] = {
 }
 
 
-def build() -> Dict[str, Any]:
+def build(entries: Iterable[Method]) -> Dict[str, Any]:
     """Return the whole document."""
-    from agent.methods import METHODS
-
     components: Dict[str, Schema] = {}
-    methods = [_method(entry, components) for entry in METHODS]
+    methods = [_method(entry, components) for entry in entries]
     return {
         "openrpc": "1.3.2",
         "info": {
@@ -191,7 +200,3 @@ def _refusals(entry: Method, parameters: List[Dict[str, Any]]) -> List[Refusal]:
         data = {"hint": STORE_HINT}
         found.append(Refusal(ReadOnly, entry.example["params"], damage, data, (Given("", node=DAMAGED),)))
     return found
-
-
-if __name__ == "__main__":
-    sys.stdout.write(dumps(build()))

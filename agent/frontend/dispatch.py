@@ -1,8 +1,4 @@
-"""One call, from its parameters to its result: check, carry out, record. Changes go by the journal.
-
-Parameters are checked against openrpc.json before the method runs, so a TypeError inside a method is a bug of ours and
-never "invalid params".
-"""
+"""One call, from its parameters to its result: check, carry out, record. Changes go by the journal."""
 
 from __future__ import annotations
 
@@ -11,16 +7,17 @@ import sys
 import threading
 import traceback
 import uuid
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterable, Iterator, Optional
 
 from agent.contract.method import Method
+from agent.contract.parameters import ParameterCheck
 from agent.frontend.audit import Attempt, Audit
 from agent.frontend.changes import Change, Journal
 from agent.frontend.context import LOCK_WAIT_S, Context
 from agent.frontend.jsonrpc import Records
 from agent.frontend.rate import Rate
 from agent.shared.database import told
-from agent.shared.errors import AgentError, InUse, InvalidParams, ReadOnly, printable
+from agent.shared.errors import AgentError, InUse, ReadOnly
 
 # What the audit record says of a change without an id; and of a connection from somebody who may not call.
 NOTIFICATION = "invalid_request"
@@ -50,11 +47,9 @@ class InternalError(AgentError):
 class Dispatcher:
     """Calls methods of the contract; safe to use from many threads."""
 
-    def __init__(self, context: Context, audit: Audit) -> None:
-        from agent.methods import METHODS
-
+    def __init__(self, methods: Iterable[Method], context: Context, audit: Audit) -> None:
         self._context, self._audit, self.loans = context, audit, context.loans
-        self._methods: Dict[str, Method] = {entry.name: entry for entry in METHODS}
+        self._methods: Dict[str, Method] = {entry.name: entry for entry in methods}
         self._checks = {entry["name"]: ParameterCheck(entry["params"]) for entry in context.contract["methods"]}
         self._journal = Journal(context, audit, self._methods, self._run)
         self._running, self._strangers = KeyedLocks(), Rate()
@@ -145,48 +140,6 @@ class Dispatcher:
             store.damage = store.damage or str(error)
             return ReadOnly(f"{entry.name} failed: the agent's store is damaged: {error}", hint="inv node.health")
         return InternalError.by(entry.name)
-
-
-class ParameterCheck:
-    """The parameters of one method, as openrpc.json has them; compiled at the first call."""
-
-    def __init__(self, parameters: List[Dict[str, Any]]) -> None:
-        self._parameters = {parameter["name"]: parameter for parameter in parameters}
-        self._compiled: Dict[str, Callable[[Any], Any]] = {}
-
-    def __call__(self, params: Any) -> Dict[str, Any]:
-        """Return the parameters; InvalidParams lists every field that is wrong."""
-        if params is None:
-            params = {}
-        if not isinstance(params, dict):
-            raise InvalidParams.of("params", "must be an object: parameters go by name")
-        known = self._parameters
-        problems = [(name, f"is unknown (known: {', '.join(known) or 'none'})") for name in params if name not in known]
-        problems += [(name, "is missing") for name, one in known.items() if one["required"] and name not in params]
-        problems += [(name, found) for name in params if name in known for found in self._problems(name, params[name])]
-        if problems:
-            shown = [(printable(name[:64]), problem) for name, problem in problems[:32]]
-            text = "; ".join(f"{name} {problem}" for name, problem in shown[:3])
-            errors = [{"field": name, "problem": problem} for name, problem in shown]
-            raise InvalidParams(text, hint=self._hint(problems[0][0]), errors=errors)
-        return dict(params)
-
-    def _hint(self, name: str) -> str:
-        good = self._parameters.get(name, {}).get("schema", {}).get("examples")
-        return f"a good one: {good[0]}" if good else "rpc.discover has the schema of every parameter"
-
-    def _problems(self, name: str, value: Any) -> List[str]:
-        import fastjsonschema  # on the first call: it is not needed to start
-
-        if name not in self._compiled:
-            self._compiled[name] = fastjsonschema.compile(self._parameters[name]["schema"])
-        try:
-            self._compiled[name](value)
-        except fastjsonschema.JsonSchemaValueException as error:
-            where = "".join(f"[{part}]" for part in error.path[1:])
-            problem = error.definition.get("errorMessage") or str(error.message).replace(str(error.name), "", 1)
-            return [f"{where} {problem.strip()}".strip()]
-        return []
 
 
 class KeyedLocks:

@@ -19,8 +19,9 @@ import struct
 import threading
 import time
 from http import HTTPStatus
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Iterable, Optional
 
+from agent.contract.method import Method
 from agent.frontend.agent_forwarding import caller_uid
 from agent.frontend.audit import Audit
 from agent.frontend.context import Context
@@ -366,12 +367,12 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer, JsonRpc
             self.connections.leave()
 
 
-def serve() -> None:
-    """Run the front end until it is stopped."""
+def serve(methods: Iterable[Method]) -> None:
+    """Serve `methods` until the front end is stopped."""
     threading.stack_size(512 << 10)
     contract = Fixed(json.loads(pkgutil.get_data("agent", "openrpc.json") or b"{}"))
     context = Context(Store(STATE_FILE), Helper(), contract)
-    dispatcher = Dispatcher(context, Audit(context.audit_file))
+    dispatcher = Dispatcher(methods, context, Audit(context.audit_file))
     server = Server(socket.socket(fileno=systemd_socket()), dispatcher)
     if context.store.intents():
         threading.Thread(target=dispatcher.resume, name="resume", daemon=True).start()

@@ -14,10 +14,9 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tu
 
 from agent.shared.database import Database, Layout, Row, Statement
 from agent.shared.disk_reserve import Ballast
-from agent.shared.errors import LimitReached, ReadOnly
+from agent.shared.errors import STORE_HINT, LimitReached, ReadOnly
 
 RESULTS_MAX = 1000
-STORE_HINT = "see `inv node.health`; restore /var/lib/codesmith/state.db from a backup, without state.db-*"
 RESULT_BYTES_MAX = 1 << 20
 # What no record begins with.
 ANNOUNCED = "?"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from agent.frontend import repo_creation
+from agent.frontend import repo_creation, user_records
 from agent.frontend.context import Context
 from agent.git import grammar
-from agent.methods import user as users
 from agent.shared import sshkeys
 from agent.shared.errors import AgentError, AlreadyExists, CommandFailed, Disabled, InUse, InvalidParams, NotFound
 
@@ -54,7 +53,7 @@ def make(context: Context, wanted: Wanted, *, is_founding: bool = False) -> Dict
         document = {**document, "state": "pending", FOUNDING: {"made_user": found is None}}
         context.store.put_workspace(document)
     if found is None:
-        users.remember(context, owner, account, keys, is_dedicated=True)
+        user_records.remember(context, owner, account, keys, is_dedicated=True)
     if not is_founding:
         context.store.put_workspace(document)
     return {**document, "warnings": warnings}

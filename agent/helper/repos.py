@@ -222,7 +222,7 @@ def _failed(command: str, found: Dict[str, Any], request: Dict[str, Any]) -> Com
     """Return the error with the line that decided, and what helps; without secrets."""
     code, credential = found.get("exit_code"), request.get("credential", {})
     stderr = errors.whole_lines(str(found.get("stderr", "")))
-    stderr = errors.redact(stderr, credential, proxies.secrets())[-giterrors.STDERR_MAX :]
+    stderr = errors.redact(stderr, credential, proxies.secrets())[-errors.STDERR_MAX :]
     return CommandFailed(
         f"{command} failed: {errors.deciding(stderr)}",
         hint=errors.hint_for(stderr, request.get("url", ""), credential) if "url" in request else "",

@@ -5,10 +5,21 @@ from __future__ import annotations
 from typing import Annotated, Any, Dict, Iterator, List, Optional
 
 from agent.contract.method import BY_HELPER, Given, Refusal, method
-from agent.contract.types import CreatedUser, Keywords, Labels, Name, RequestId, SshKeys, User, UserDeleted, UserDetails
+from agent.contract.types import (
+    CreatedUser,
+    Keywords,
+    Labels,
+    Name,
+    RequestId,
+    SshKey,
+    SshKeys,
+    User,
+    UserDeleted,
+    UserDetails,
+)
+from agent.frontend import user_records
 from agent.frontend.context import Context
 from agent.shared import ownership, sshkeys, uids
-from agent.shared.clock import now
 from agent.shared.errors import AgentError, AlreadyExists, InUse, NotFound, NotManaged, ReadOnly, printable
 from agent.shared.names import login_of
 
@@ -61,7 +72,7 @@ def create(
     keys = sshkeys.read_keys(ssh_keys or [])
     account = context.helper.call("user.ensure", name=name, ssh_keys=keys)
     warnings = account.pop("warnings", [])
-    return {**remember(context, name, account, keys, is_dedicated=False), "warnings": warnings}
+    return {**show(user_records.remember(context, name, account, keys, is_dedicated=False)), "warnings": warnings}
 
 
 @method(
@@ -73,7 +84,7 @@ def create(
 )
 def get(context: Context, *, name: Name) -> UserDetails:
     """Return one user, and how its account differs from what CodeSmith made."""
-    document = find(context, name)
+    document = user_records.find(context, name)
     if not ownership.is_user(document):
         raise NotFound(
             f"the Unix account {login_of(name)!r} is not the one that CodeSmith made", hint="inv node.health"
@@ -114,7 +125,7 @@ def list_(
 )
 def set_keys(context: Context, *, name: Name, ssh_keys: SshKeys, request_id: Optional[RequestId] = None) -> User:
     """Replace all public keys that let a user in; none lets nobody in. A disabled user's count later."""
-    document = find(context, name)
+    document = user_records.find(context, name)
     keys = sshkeys.read_keys(ssh_keys)
     context.helper.call("user.set_keys", name=name, ssh_keys=keys)
     return _put(context, {**document, "keys": keys})
@@ -136,7 +147,7 @@ def disable(context: Context, *, name: Name, request_id: Optional[RequestId] = N
     Its home and workspaces are closed to all (mode 0000). Nothing is lost: user.enable restores them, shell, expiry,
     keys, crontab, at jobs still to come, and linger.
     """
-    document = find(context, name)
+    document = user_records.find(context, name)
     context.helper.call("user.disable", name=name)
     return _put(context, {**document, "state": "disabled"})
 
@@ -155,7 +166,7 @@ def enable(context: Context, *, name: Name, request_id: Optional[RequestId] = No
 
     An active one is put right too.
     """
-    document = find(context, name)
+    document = user_records.find(context, name)
     context.helper.call("user.enable", name=name)
     return _put(context, {**document, "state": "active"})
 
@@ -194,31 +205,6 @@ def delete(context: Context, *, name: Name, request_id: Optional[RequestId] = No
     return {"name": name, "deleted": True, "leftovers": [printable(path) for path in done["leftovers"]]}
 
 
-def remember(context: Context, name: str, account: Dict[str, Any], keys: List[str], *, is_dedicated: bool) -> User:
-    """Store the account that the helper made, and return the user. A dedicated one goes with its workspace."""
-    document: Dict[str, Any] = {
-        "name": name,
-        **account,
-        "state": "active",
-        "keys": keys,
-        "created_at": now(),
-        "dedicated": is_dedicated,
-    }
-    context.store.put_user(document)
-    return show({**document, "workspaces": []})
-
-
-def find(context: Context, name: str) -> Dict[str, Any]:
-    """Return the stored document of a user; NotFound when it is not one of ours."""
-    document = context.store.get_user(name)
-    if document is None and ownership.is_user_left(name):
-        problem = f"the agent's store does not know user {name!r}, but {login_of(name)} is on the node"
-        raise NotFound(problem, hint=f"inv node.health; inv user.delete {name} removes it")
-    if document is None:
-        raise NotFound(f"no user {name!r} on this node", hint="inv user.list")
-    return document
-
-
 def drift(context: Context, name: Optional[str] = None) -> Dict[str, List[str]]:
     """Return how accounts differ from what CodeSmith made, by user; only root can see it, so the helper is asked."""
     try:
@@ -244,7 +230,12 @@ def show(document: Dict[str, Any]) -> User:
         "home": document["home"],
         "shell": document["shell"],
         "state": document["state"],
-        "ssh_keys": [sshkeys.describe(line) for line in document["keys"]],
+        "ssh_keys": [_described(line) for line in document["keys"]],
         "workspaces": document["workspaces"],
         "created_at": document["created_at"],
     }
+
+
+def _described(line: str) -> SshKey:
+    key = sshkeys.describe(line)
+    return {"type": key.type, "fingerprint": key.fingerprint, "comment": key.comment}

@@ -19,7 +19,7 @@ from agent.contract.types import (
     Workspace,
     WorkspaceDeleted,
 )
-from agent.frontend import repo_creation, workspace_creation
+from agent.frontend import repo_creation, user_records, workspace_creation
 from agent.frontend.context import Context
 from agent.methods import user as users
 from agent.shared import ownership
@@ -287,7 +287,7 @@ def assign(context: Context, *, name: Name, user: Name, request_id: Optional[Req
     and cannot be entered, and other changes go on; cut off, it is completed at the next start or by the same call.
     """
     workspace_creation.check_founded(find(context, name))
-    if users.find(context, user)["state"] != "active":
+    if user_records.find(context, user)["state"] != "active":
         raise Disabled.user(user)
     return _give(context, name, user)
 
@@ -443,7 +443,7 @@ def find_ready(context: Context, name: str) -> Dict[str, Any]:
     if document.get("state", "ready") != "ready":
         problem = f"the assignment of workspace {name!r} to another user is not finished"
         raise InUse(problem, hint=f"inv workspace.assign {name} USER")
-    owner = users.find(context, document["user"])
+    owner = user_records.find(context, document["user"])
     if owner["state"] != "active":
         raise Disabled.user(owner["name"])
     return document

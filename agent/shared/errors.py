@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Dict, Type
 
+# What to do about a damaged store of the front end.
+STORE_HINT = "see `inv node.health`; restore /var/lib/codesmith/state.db from a backup, without state.db-*"
+
 
 def printable(text: str) -> str:
     """Return a text in which what steers a terminal, or is no Unicode (as names of files may be), is an escape."""

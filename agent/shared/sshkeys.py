@@ -10,9 +10,8 @@ import binascii
 import hashlib
 import re
 import struct
-from typing import List
+from typing import List, NamedTuple
 
-from agent.contract.types import SshKey
 from agent.shared.errors import InvalidParams, Unsupported
 from agent.shared.run import run
 
@@ -26,6 +25,14 @@ TYPES = (
     "sk-ecdsa-sha2-nistp256@openssh.com",
 )
 RSA_BITS_MIN = 2048
+
+
+class PublicKey(NamedTuple):
+    """A public key as people tell them apart; the fingerprint as ssh-keygen prints it."""
+
+    type: str
+    fingerprint: str
+    comment: str
 
 
 def parse_keys(lines: List[str]) -> List[str]:
@@ -50,15 +57,15 @@ def _is_read_by_openssh(line: str) -> bool:
         done = run("ssh-keygen", "-l", "-E", "sha256", "-f", "-", text=f"{key}\n", allowed=range(256), timeout_s=10)
     except Unsupported:
         return True
-    return done.returncode == 0 and describe(key)["fingerprint"] in done.stdout.split()
+    return done.returncode == 0 and describe(key).fingerprint in done.stdout.split()
 
 
-def describe(line: str) -> SshKey:
+def describe(line: str) -> PublicKey:
     """Return type, fingerprint and comment of a canonical key line."""
     kind, blob, comment = (line.split(" ", 2) + [""])[:3]
     digest = hashlib.sha256(base64.b64decode(blob)).digest()
     fingerprint = "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
-    return {"type": kind, "fingerprint": fingerprint, "comment": comment}
+    return PublicKey(kind, fingerprint, comment)
 
 
 def _parse(line: str, field: str) -> str:

@@ -23,6 +23,7 @@ from agent.frontend.helper_client import Helper
 from agent.frontend.jsonrpc import Fixed
 from agent.frontend.store import Store
 from agent.helper.trees import trees
+from agent.methods import METHODS
 from agent.shared import framing
 from agent.shared.errors import AgentError
 from tests.agent.helper.handed import OLD
@@ -195,7 +196,7 @@ def serve(folder: Path) -> Iterator[Rpc]:
     store = Store(str(folder / "state.db"))
     audit = str(folder / "audit.jsonl")
     context = Context(store, Helper(str(folder / "helper.sock")), Fixed(CONTRACT), audit, node_id="node", build="")
-    dispatcher = Dispatcher(context, Audit(audit))
+    dispatcher = Dispatcher(METHODS, context, Audit(audit))
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listening.bind(str(folder / "agent.sock"))
     listening.listen(1024)

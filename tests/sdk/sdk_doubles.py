@@ -99,13 +99,14 @@ def real_agent(path: Path, folder: Path) -> Iterator[None]:
     from agent.frontend.helper_client import Helper
     from agent.frontend.http_server import Server
     from agent.frontend.store import Store
+    from agent.methods import METHODS
 
     contract = json.loads((Path(__file__).parents[2] / "agent" / "openrpc.json").read_text())
     context = Context(Store(str(folder / "state.db")), Helper(str(folder / "no.sock")), contract)
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(path))
     listening.listen(8)
-    server = Server(listening, Dispatcher(context, Audit(str(folder / "audit.jsonl"))))
+    server = Server(listening, Dispatcher(METHODS, context, Audit(str(folder / "audit.jsonl"))))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

@@ -22,8 +22,8 @@ def test_fingerprint_is_that_of_ssh_keygen(kind: list[str], tmp_path: Path) -> N
     (line,) = sshkeys.parse_keys([(tmp_path / "key.pub").read_text().strip()])
     shown = subprocess.run(["ssh-keygen", "-l", "-f", f"{file}.pub"], check=True, capture_output=True, text=True).stdout
     described = sshkeys.describe(line)
-    assert described["fingerprint"] == shown.split()[1]
-    assert described["comment"] == "ada at home"
+    assert described.fingerprint == shown.split()[1]
+    assert described.comment == "ada at home"
 
 
 def test_doubles_are_dropped() -> None:

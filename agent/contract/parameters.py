@@ -1,0 +1,52 @@
+"""The check of a call's parameters against openrpc.json, before the method runs.
+
+So a TypeError inside a method is a bug of ours and never "invalid params".
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, List
+
+from agent.shared.errors import InvalidParams, printable
+
+
+class ParameterCheck:
+    """The parameters of one method, as openrpc.json has them; compiled at the first call."""
+
+    def __init__(self, parameters: List[Dict[str, Any]]) -> None:
+        self._parameters = {parameter["name"]: parameter for parameter in parameters}
+        self._compiled: Dict[str, Callable[[Any], Any]] = {}
+
+    def __call__(self, params: Any) -> Dict[str, Any]:
+        """Return the parameters; InvalidParams lists every field that is wrong."""
+        if params is None:
+            params = {}
+        if not isinstance(params, dict):
+            raise InvalidParams.of("params", "must be an object: parameters go by name")
+        known = self._parameters
+        problems = [(name, f"is unknown (known: {', '.join(known) or 'none'})") for name in params if name not in known]
+        problems += [(name, "is missing") for name, one in known.items() if one["required"] and name not in params]
+        problems += [(name, found) for name in params if name in known for found in self._problems(name, params[name])]
+        if problems:
+            shown = [(printable(name[:64]), problem) for name, problem in problems[:32]]
+            text = "; ".join(f"{name} {problem}" for name, problem in shown[:3])
+            errors = [{"field": name, "problem": problem} for name, problem in shown]
+            raise InvalidParams(text, hint=self._hint(problems[0][0]), errors=errors)
+        return dict(params)
+
+    def _hint(self, name: str) -> str:
+        good = self._parameters.get(name, {}).get("schema", {}).get("examples")
+        return f"a good one: {good[0]}" if good else "rpc.discover has the schema of every parameter"
+
+    def _problems(self, name: str, value: Any) -> List[str]:
+        import fastjsonschema  # on the first call: it is not needed to start
+
+        if name not in self._compiled:
+            self._compiled[name] = fastjsonschema.compile(self._parameters[name]["schema"])
+        try:
+            self._compiled[name](value)
+        except fastjsonschema.JsonSchemaValueException as error:
+            where = "".join(f"[{part}]" for part in error.path[1:])
+            problem = error.definition.get("errorMessage") or str(error.message).replace(str(error.name), "", 1)
+            return [f"{where} {problem.strip()}".strip()]
+        return []

@@ -1,0 +1,38 @@
+"""The users that the front end's store knows."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List
+
+from agent.frontend.context import Context
+from agent.shared import ownership
+from agent.shared.clock import now
+from agent.shared.errors import NotFound
+from agent.shared.names import login_of
+
+
+def remember(
+    context: Context, name: str, account: Dict[str, Any], keys: List[str], *, is_dedicated: bool
+) -> Dict[str, Any]:
+    """Store the account that the helper made and return its document. A dedicated one goes with its workspace."""
+    document: Dict[str, Any] = {
+        "name": name,
+        **account,
+        "state": "active",
+        "keys": keys,
+        "created_at": now(),
+        "dedicated": is_dedicated,
+    }
+    context.store.put_user(document)
+    return {**document, "workspaces": []}
+
+
+def find(context: Context, name: str) -> Dict[str, Any]:
+    """Return the stored document of a user; NotFound when it is not one of ours."""
+    document = context.store.get_user(name)
+    if document is None and ownership.is_user_left(name):
+        problem = f"the agent's store does not know user {name!r}, but {login_of(name)} is on the node"
+        raise NotFound(problem, hint=f"inv node.health; inv user.delete {name} removes it")
+    if document is None:
+        raise NotFound(f"no user {name!r} on this node", hint="inv user.list")
+    return document
