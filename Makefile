@@ -45,7 +45,7 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m agent.methods.document | cmp - agent/openrpc.json
+	$(BIN)/python -m agent.methods | cmp - agent/openrpc.json
 	$(BIN)/python -m codesmith.sdk.generate --check
 
 format: install
@@ -56,7 +56,7 @@ build: install
 	$(BIN)/python -m build --outdir dist .
 
 api: install
-	$(BIN)/python -m agent.methods.document > agent/openrpc.json.new
+	$(BIN)/python -m agent.methods > agent/openrpc.json.new
 	mv agent/openrpc.json.new agent/openrpc.json
 	$(BIN)/python -m codesmith.sdk.generate
 
