@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
@@ -20,13 +21,11 @@ AGENT = sorted((TOP / "agent").rglob("*.py"))
 TRAVELS = {"agent", "fastjsonschema", "jsonrpclib"}
 # What runs on a node before there is an agent: the standard library alone.
 ON_NODE = TOP / "codesmith" / "remote" / "bootstrap" / "node"
-# A layer and those it must not know. (tunnel uses remote's SSH; sdk asks tunnel for an endpoint.)
-FORBIDDEN = {
-    "remote": {"tasks", "tunnel", "sdk", "fleet", "output", "task", "program"},
-    "tunnel": {"tasks", "sdk", "fleet", "output", "task", "program"},
-    "sdk": {"tasks", "remote", "fleet", "output", "task", "program"},
-    "lab": {"remote", "tunnel", "sdk", "fleet", "task", "program"},
-}
+# Loose modules of `codesmith/`: shared ground, which every room may use, and entry points, which no room knows.
+GROUND = {"debug", "errors", "paths", "secrets"}
+ENTRY = {"__init__", "__main__"}
+# Rooms that a room never needs, beside those above it.
+NEVER = {("ssh", "lab"), ("tunnel", "lab"), ("sdk", "ssh"), ("sdk", "bootstrap"), ("cli", "tasks")}
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -51,7 +50,7 @@ def test_the_agent_imports_only_what_travels(path: Path) -> None:
 
 def test_the_front_end_imports_nothing_of_the_root_half() -> None:
     for path in AGENT:
-        if path.parent.name != "helper" and path.name != "main.py":
+        if "helper" not in path.parts and path.name != "main.py":
             assert not [name for name in imports(path) if name.startswith("agent.helper")], path
 
 
@@ -60,19 +59,55 @@ def test_the_controller_never_imports_the_agent() -> None:
         assert "agent" not in {name.partition(".")[0] for name in imports(path)}, path
 
 
-@pytest.mark.parametrize("layer", sorted(FORBIDDEN))
-def test_imports_point_one_way(layer: str) -> None:
-    for path in sorted((TOP / "codesmith" / layer).rglob("*.py")):
-        known = {name.split(".")[1] for name in imports(path) if name.startswith("codesmith.")}
-        assert not known & FORBIDDEN[layer], path
+def room_of(module: str) -> str:
+    """Return the folder that a module of ours is in; a loose one is its own."""
+    path = TOP.joinpath(*module.split("."))
+    return module if path.is_dir() else module.rpartition(".")[0]
 
 
-def test_fabric_is_known_to_remote_alone_and_paramiko_to_the_forwarder_too() -> None:
+def arrows(program: str) -> dict[str, set[str]]:
+    """Return which rooms each room of `codesmith` or `agent` imports; entry points and shared ground are left out."""
+    found: dict[str, set[str]] = {}
+    for path in sorted((TOP / program).rglob("*.py")):
+        module = name_of(path)[:-3].replace("/", ".")
+        room = module.rpartition(".")[0]
+        if room == program:
+            continue
+        for name in imports(path):
+            while name.startswith(f"{program}.") and not is_ours(name):
+                name = name.rpartition(".")[0]
+            other = room_of(name) if name.startswith(f"{program}.") else program
+            if other not in (room, program):
+                found.setdefault(room, set()).add(other)
+    return found
+
+
+def is_ours(module: str) -> bool:
+    path = TOP.joinpath(*module.split("."))
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+@pytest.mark.parametrize("program", ["agent", "codesmith"])
+def test_imports_between_rooms_point_one_way(program: str) -> None:
+    order = list(graphlib.TopologicalSorter(arrows(program)).static_order())  # CycleError names the circle
+    assert len(order) > 5
+
+
+@pytest.mark.parametrize(("room", "other"), sorted(NEVER))
+def test_a_room_does_not_know(room: str, other: str) -> None:
+    assert f"codesmith.{other}" not in arrows("codesmith").get(f"codesmith.{room}", set())
+
+
+def test_no_module_lies_loose_in_the_controller_but_shared_ground_and_entry_points() -> None:
+    assert {path.stem for path in (TOP / "codesmith").glob("*.py")} == GROUND | ENTRY
+
+
+def test_fabric_is_known_to_ssh_alone_and_paramiko_to_the_forwarder_too() -> None:
     for path in CONTROLLER:
         tops = {name.partition(".")[0] for name in imports(path)}
         folder = path.relative_to(TOP / "codesmith").parts[0]
-        assert "fabric" not in tops or folder == "remote", path
-        assert "paramiko" not in tops or folder in ("remote", "tunnel"), path
+        assert "fabric" not in tops or folder in ("ssh", "bootstrap"), path
+        assert "paramiko" not in tops or folder in ("ssh", "bootstrap", "tunnel"), path
 
 
 def test_the_way_to_a_live_endpoint_needs_neither() -> None:

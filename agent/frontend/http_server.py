@@ -21,6 +21,8 @@ import time
 from http import HTTPStatus
 from typing import Any, Dict, Iterable, Optional
 
+from jsonrpclib.SimpleJSONRPCServer import SimpleJSONRPCRequestHandler
+
 from agent.contract.method import Method
 from agent.frontend.agent_forwarding import caller_uid
 from agent.frontend.audit import Audit
@@ -33,7 +35,6 @@ from agent.frontend.store import Store
 from agent.shared.errors import AgentError
 from agent.shared.names import CLIENTS_GROUP, LOGIN_PREFIX
 from agent.shared.sockets import peer_uid, systemd_socket
-from jsonrpclib.SimpleJSONRPCServer import SimpleJSONRPCRequestHandler
 
 BODY_BYTES_MAX = 256 << 10
 LOAN_PATH = "/ssh-agent"

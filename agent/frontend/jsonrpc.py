@@ -15,8 +15,9 @@ from typing import Any, Dict, Iterator, List, NoReturn, Optional, Tuple
 import jsonrpclib.config
 import jsonrpclib.jsonlib
 import jsonrpclib.jsonrpc
-from agent.shared.errors import AgentError, LimitReached
 from jsonrpclib.SimpleJSONRPCServer import SimpleJSONRPCDispatcher
+
+from agent.shared.errors import AgentError, LimitReached
 
 BATCH_MAX = 16
 # Once the answers of a batch are longer together, the rest of it is refused.

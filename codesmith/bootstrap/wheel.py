@@ -13,11 +13,11 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-HERE = Path("codesmith") / "remote"
+HERE = Path("codesmith") / "bootstrap"
 
 
 class AgentInWheel(BuildHookInterface[Any]):
-    """Packs agent/ into codesmith/ssh/agent.pyz of the wheel; leaves no file in the source tree."""
+    """Packs agent/ into codesmith/bootstrap/agent.pyz of the wheel; leaves no file in the source tree."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Pack before the wheel is written; an editable install uses agent/ as it is."""

@@ -11,10 +11,11 @@ import jsonschema
 import pytest
 from openrpc import OpenRPC
 
+from agent import methods
 from agent.contract import document
 
 TEXT = (Path(__file__).parents[3] / "agent" / "openrpc.json").read_text()
-DOCUMENT = document.build()
+DOCUMENT = document.build(methods.METHODS)
 METHODS = {method["name"]: method for method in DOCUMENT["methods"]}
 PROMISED = {
     "node.info", "node.health", "node.version", "user.create", "user.get", "user.list", "user.delete", "rpc.discover",

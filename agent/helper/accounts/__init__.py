@@ -1,0 +1,1 @@
+"""Unix accounts: made, read back, searched for what they left, removed."""

@@ -1,0 +1,1 @@
+"""The truth about what is ours, and the lock under which it changes."""

@@ -1,0 +1,1 @@
+"""Directories of users, which root makes, closes and removes without following what a user put there."""

@@ -1,0 +1,1 @@
+"""One command at many nodes."""

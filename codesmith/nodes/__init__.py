@@ -1,0 +1,1 @@
+"""nodes.yaml: which nodes there are, and which of them a command means."""
