@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,11 @@ NO_LAB = "CODESMITH_NO_LAB"
 NUMBERS = itertools.count(1)
 # How long something may take to go by itself on a busy machine.
 PATIENCE_S = 5.0
+
+
+def pytest_configure() -> None:
+    """Take Ctrl-C as from a terminal: nohup and a background job of a shell leave it ignored, for children too."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -126,7 +126,8 @@ def test_a_wheel_ships_the_same_bytes(source: Path, tmp_path: Path, through_sdis
     build = [sys.executable, "-m", "build", "--no-isolation", *options, "--outdir", str(tmp_path), str(source)]
     subprocess.run(build, check=True, capture_output=True)
     wheel = next(tmp_path.glob("*.whl"))
-    assert [name for name in names(wheel.read_bytes()) if name.endswith("agent.pyz")] == ["codesmith/bootstrap/agent.pyz"]
+    shipped = [name for name in names(wheel.read_bytes()) if name.endswith("agent.pyz")]
+    assert shipped == ["codesmith/bootstrap/agent.pyz"]
     venv.create(tmp_path / "venv", with_pip=False)
     packages = next((tmp_path / "venv").glob("lib/python*/site-packages"))
     subprocess.run(

@@ -14,6 +14,7 @@ ANSWER_WITHIN_S = 30.0
 # On a machine that is very busy an agent may start slowly; one that does nothing at all for so long will not answer.
 IDLE_S = 10.0
 LOOK_EVERY_S = 0.25
+WORDS_WITHIN_S = 3.0
 ANSWER_MAX = 1 << 16
 BODY = b'{"jsonrpc":"2.0","id":1,"method":"node.version","params":{}}'
 REQUEST = (
@@ -75,19 +76,29 @@ def wait_for_answer(path: str, unit: str, build: str, since: float) -> dict[str,
 
 
 def _last_words(unit: str, since: float) -> str:
-    """Return the last line that the unit's program wrote to the journal, else what systemd wrote about it."""
-    look = ["journalctl", f"--since=@{since:.6f}", "--lines=5", "--output=cat", "--no-pager", "--quiet"]
+    """Return the last line that the unit's program wrote to the journal, else what systemd wrote about it.
+
+    A line reaches the journal a moment after the unit's end is known, also where the journal is told to sync.
+    """
+    # systemd says something under the unit's name, too, before it becomes the program.
+    own = [f"_SYSTEMD_UNIT={unit}", "SYSLOG_IDENTIFIER=python3"]
+    deadline = time.monotonic() + WORDS_WITHIN_S
     try:
-        run(["journalctl", "--sync"])
-        # systemd says something under the unit's name, too, before it becomes the program.
-        own = [f"_SYSTEMD_UNIT={unit}", "SYSLOG_IDENTIFIER=python3"]
-        for words in (own, [f"--unit={unit}", "--priority=err"], [f"--unit={unit}"]):
-            lines = [line.strip() for line in run([*look, *words]).splitlines() if line.strip()]
-            if lines:
-                return lines[-1][-300:]
+        while time.monotonic() < deadline:
+            run(["journalctl", "--sync"])
+            found = _last_line(since, own) or _last_line(since, [f"--unit={unit}", "--priority=err"])
+            if found:
+                return found
+            time.sleep(LOOK_EVERY_S)
+        return _last_line(since, [f"--unit={unit}"]) or "it said nothing"
     except Failed as failed:
         return f"what it said is unknown: {failed.command.split(' ')[0]} {failed}"
-    return "it said nothing"
+
+
+def _last_line(since: float, words: list[str]) -> str:
+    look = ["journalctl", f"--since=@{since:.6f}", "--lines=5", "--output=cat", "--no-pager", "--quiet"]
+    lines = [line.strip() for line in run([*look, *words]).splitlines() if line.strip()]
+    return lines[-1][-300:] if lines else ""
 
 
 def _ask(path: str, watch: Watch, deadline: float) -> dict[str, Any] | None:
