@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from os import PathLike
 
+    from codesmith import errors
+    from codesmith.errors import AgentRefused, CodeSmithError
+    from codesmith.sdk import api as types
     from codesmith.sdk.client import Client
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "connect"]
+__all__ = ["AgentRefused", "Client", "CodeSmithError", "__version__", "connect", "errors", "types"]
+
+# Imported when first used: a command line that only shows help needs none of them.
+_EXPORTS = {
+    "AgentRefused": ("codesmith.errors", "AgentRefused"),
+    "Client": ("codesmith.sdk.client", "Client"),
+    "CodeSmithError": ("codesmith.errors", "CodeSmithError"),
+    "errors": ("codesmith.errors", ""),
+    "types": ("codesmith.sdk.api", ""),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Return a name that the package exports: the client, its types (`types.Workspace`), the errors."""
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _EXPORTS[name]
+    found = import_module(module)
+    return getattr(found, attribute) if attribute else found
 
 
 def connect(name: str = "", file: str = "", *, url: str = "", token_file: str | PathLike[str] = "") -> Client:
