@@ -2,15 +2,19 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+# One part of the whole: make test PART=tunnel, make check PART=agent/helper, make build PART=agent.
+SOURCE := $(if $(PART),$(firstword $(wildcard codesmith/$(PART) $(PART))))
+TESTED := $(if $(PART),$(firstword $(wildcard tests/$(PART) tests/$(dir $(PART)))),$(TESTS))
 # A file of tests stays in one process: its nodes are booted once. Most of the time is waiting for nodes.
 PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile
 
-.PHONY: help install lab demo test test-fast check format build api bench clean
+.PHONY: help install part lab demo test test-fast check format build api bench clean
 
 help:
 	@echo "make demo       boot a throw-away node, prepare it, create a workspace, run a command in it, show all"
 	@echo "make test       everything, on real nodes (root);  make test-fast: what needs no node"
 	@echo "make check      lint, format, types, generated files"
+	@echo "                test, test-fast, check and build take PART=tunnel, PART=agent/helper, ... for one part"
 	@echo "make bench      timings beside the peers, as ratios"
 	@echo "make install    the virtual environment $(VENV);  make build: wheel and sdist in dist/"
 	@echo "make api        agent/openrpc.json and codesmith/sdk/api.py from the typed methods"
@@ -34,17 +38,17 @@ lab: install
 demo: lab
 	$(BIN)/inv demo
 
-test: install
+test: install part
 	$(BIN)/python -m codesmith.lab.setup curl git mkfs.ext4=e2fsprogs
-	$(PYTEST) $(TESTS)
+	$(PYTEST) $(TESTED)
 
-test-fast: install
-	$(PYTEST) -m 'not lab' $(TESTS)
+test-fast: install part
+	$(PYTEST) -m 'not lab' $(TESTED)
 
-check: install
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+check: install part
+	$(BIN)/ruff check $(or $(SOURCE) $(TESTED),.)
+	$(BIN)/ruff format --check $(or $(SOURCE) $(TESTED),.)
+	$(BIN)/mypy $(SOURCE)
 	$(BIN)/python -m agent.methods | cmp - agent/openrpc.json
 	$(BIN)/python -m codesmith.sdk.generate --check
 
@@ -52,8 +56,14 @@ format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-build: install
-	$(BIN)/python -m build --outdir dist .
+# A part of the controller is built by compiling it: it ships in the one wheel. The agent is a file of its own.
+build: install part
+	$(if $(SOURCE),$(BIN)/python -m compileall -q $(SOURCE),$(BIN)/python -m build --outdir dist .)
+	$(if $(filter agent%,$(PART)),$(BIN)/python -m codesmith.bootstrap.zipapp agent dist/agent.pyz)
+
+part:
+	@[ -z "$(PART)" ] || [ -n "$(SOURCE)" ] || \
+		{ echo "no part $(PART): a folder of codesmith/, or agent, or one of its folders" >&2; exit 2; }
 
 api: install
 	$(BIN)/python -m agent.methods > agent/openrpc.json.new

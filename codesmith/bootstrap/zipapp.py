@@ -1,6 +1,6 @@
 """Build the one file that a node runs: the agent and the two libraries it needs, byte for byte the same each time.
 
-Only the standard library is used here: the wheel's build hook loads this file by path.
+`python -m codesmith.bootstrap.zipapp agent dist/agent.pyz` writes it. Only the standard library is used here: the wheel's build hook loads this file by path.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import io
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,3 +85,9 @@ def _licences(distribution: str) -> Iterator[tuple[str, bytes]]:
     for file in importlib.metadata.files(distribution) or ():
         if "dist-info" in str(file) and file.name.upper().startswith(("LICENSE", "LICENCE", "COPYING", "AUTHORS")):
             yield f"licenses/{distribution}/{file.name}", Path(str(file.locate())).read_bytes()
+
+
+if __name__ == "__main__":
+    source, target = map(Path, sys.argv[1:])
+    target.parent.mkdir(exist_ok=True)
+    target.write_bytes(build(source))
