@@ -6,31 +6,16 @@ import re
 from datetime import datetime
 from typing import Annotated, Any, Dict, Iterator, List, Optional
 
-from agent.contract.method import Given, method
+from agent.contract.method import method
 from agent.contract.types import AuditRecord, Keywords, Name
 from agent.frontend import audit
 from agent.frontend.context import Context
 from agent.shared.errors import InvalidParams
 
 LIMIT, LIMIT_MAX = 100, 1000
-EXAMPLE = {
-    "time": "2026-11-23T00:00:00.000Z",
-    "method": "workspace.create",
-    "request_id": None,
-    "peer_uid": 1000,
-    "peer_login": "ops",
-    "target": {"name": "demo"},
-    "outcome": "ok",
-    "duration_s": 0.0512,
-    "cursor": "1a4c-9f86d081884c7d65",
-}
 
 
-@method(
-    "audit.list",
-    example={"params": {"workspace": "demo", "limit": 1}, "result": [EXAMPLE]},
-    given=(Given("workspace.create", {"name": "demo"}),),
-)
+@method("audit.list")
 def list_(
     context: Context,
     *,

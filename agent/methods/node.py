@@ -34,16 +34,9 @@ DIRECTORIES = {
     STAGING: (0o700, 0o077),
     TRASH: (0o700, 0o077),
 }
-UUID = "4f0c1a52-6f0e-4c9b-9a43-0c6a5c1de001"
 
 
-@method(
-    "node.version",
-    example={
-        "params": {},
-        "result": {"agent": "0.1.0", "api": "1.0.0", "python": "3.11.2", "build": "0" * 64, "node_id": UUID},
-    },
-)
+@method("node.version")
 def version(context: Context) -> NodeVersion:
     """Return which agent answers, and from which node: the cheap proof that a connection works."""
     return {
@@ -55,30 +48,7 @@ def version(context: Context) -> NodeVersion:
     }
 
 
-@method(
-    "node.info",
-    errors=(ReadOnly,),
-    example={
-        "params": {},
-        "result": {
-            "node_id": UUID,
-            "instance_id": UUID,
-            "hostname": "web1",
-            "os": {"id": "debian", "version_id": "12", "name": "Debian GNU/Linux 12 (bookworm)"},
-            "kernel": "6.1.0",
-            "arch": "x86_64",
-            "python": "3.11.2",
-            "cpus": 2,
-            "memory_bytes": 4000000000,
-            "disk": {"total_bytes": 50000000000, "free_bytes": 20000000000},
-            "agent_version": "0.1.0",
-            "api_version": "1.0.0",
-            "started_at": "2026-11-23T00:00:00.000Z",
-            "now": "2026-11-23T00:00:01.000Z",
-            "counts": {"users": 1, "workspaces": 1, "sandboxes": 0},
-        },
-    },
-)
+@method("node.info", errors=(ReadOnly,))
 def info(context: Context) -> NodeInfo:
     """Return what the node is and has."""
     system = os.uname()
@@ -102,13 +72,7 @@ def info(context: Context) -> NodeInfo:
     }
 
 
-@method(
-    "node.health",
-    example={
-        "params": {},
-        "result": {"status": "ok", "checks": [{"name": "store", "status": "ok", "detail": "readable and writable"}]},
-    },
-)
+@method("node.health")
 def health(context: Context) -> NodeHealth:
     """Return the worst of all checks, and the checks. Looks only; the helper is asked what root alone can see."""
     looks: Tuple[Tuple[str, Callable[[Context], Tuple[str, str]]], ...] = (

@@ -2,63 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Dict, List, Optional, Tuple
+from typing import Annotated, Any, Dict, List, Optional
 
-from agent.contract.method import BY_HELPER, Given, Refusal, method
+from agent.contract.method import BY_HELPER, method
 from agent.contract.types import Keywords, Name, Repo, RepoDeleted, RequestId
 from agent.frontend import repo_creation
 from agent.frontend.context import Context
 from agent.frontend.repo_creation import CREDENTIAL, DEPTH, KNOWN_HOSTS, REF, TIMEOUT, URL
 from agent.git import grammar
 from agent.methods import workspace as workspaces
-from agent.shared.errors import AlreadyExists, Disabled, NotFound, NotManaged
+from agent.shared.errors import Disabled, NotFound
 
 READ_REPLY_S = 120.0
 BRANCH = "main"
-EXAMPLE = {
-    "name": "site",
-    "path": "/srv/codesmith/workspaces/demo/code/site",
-    "url": "https://git.example.org/team/site.git",
-    "branch": "main",
-    "commit": "9fceb02d0ae598e95dc970b74767f19372d61af8",
-    "left_out": [],
-}
-FORGE = Given("", node="https://git.example.org/team/site.git is reached from it and has a branch main")
-CLONED = (*workspaces.DEMO, FORGE, Given("repo.clone", {"workspace": "demo", "url": EXAMPLE["url"]}))
-MADE = (*workspaces.DEMO, Given("repo.init", {"workspace": "demo", "name": "site"}))
-BY_USER = (*workspaces.DEMO, Given("workspace.exec", {"name": "demo", "argv": ["mkdir", "code/site"]}))
-CLOSED = (*MADE, Given("user.disable", {"name": "demo"}))
-UNKNOWN = workspaces.NONE._replace(params={"workspace": "nothing"})
-NO_REPO = Refusal(
-    NotFound,
-    {"workspace": "demo", "name": "nothing"},
-    "no repo 'nothing' in workspace 'demo'",
-    {"hint": "inv repo.list demo"},
-    workspaces.DEMO,
-)
-SHUT = Refusal(Disabled, {"workspace": "demo"}, "user 'demo' is disabled", {"hint": "inv user.enable demo"}, CLOSED)
-
-
-def _refused_names(**params: str) -> Tuple[Refusal, ...]:
-    """Return how a new repository demo/site is refused."""
-    named: Dict[str, Any] = {"workspace": "demo", **params}
-    return (
-        UNKNOWN._replace(params={**named, "workspace": "nothing"}),
-        Refusal(
-            AlreadyExists,
-            named,
-            "repo 'site' exists in workspace 'demo'",
-            {"hint": "inv repo.get demo site"},
-            MADE,
-        ),
-        Refusal(
-            NotManaged,
-            named,
-            "code/site exists in workspace 'demo' and was not made by CodeSmith",
-            given=BY_USER,
-        ),
-        SHUT._replace(params=named),
-    )
 
 
 Branch = Annotated[str, Keywords({"minLength": 1, "maxLength": grammar.REF_MAX, "description": "A branch."})]
@@ -92,10 +48,6 @@ def _settle_clone(
     errors=repo_creation.ERRORS,
     mutates=True,
     settle=_settle_init,
-    example={"params": {"workspace": "demo"}, "result": {**EXAMPLE, "name": "demo", "url": None, "commit": None,
-             "path": "/srv/codesmith/workspaces/demo/code/demo"}},
-    given=workspaces.DEMO,
-    refusals=_refused_names(name="site"),
 )  # fmt: skip
 def init(
     context: Context,
@@ -116,16 +68,7 @@ def init(
     return _make(context, workspace, order)
 
 
-@method(
-    "repo.clone",
-    errors=repo_creation.ERRORS,
-    mutates=True,
-    settle=_settle_clone,
-    secrets=("credential",),
-    example={"params": {"workspace": "demo", "url": EXAMPLE["url"]}, "result": EXAMPLE},
-    given=(*workspaces.DEMO, FORGE),
-    refusals=_refused_names(url=str(EXAMPLE["url"])),
-)
+@method("repo.clone", errors=repo_creation.ERRORS, mutates=True, settle=_settle_clone, secrets=("credential",))
 def clone(
     context: Context,
     *,
@@ -153,13 +96,7 @@ def clone(
         return _make(context, workspace, order._replace(request_id=request_id))
 
 
-@method(
-    "repo.get",
-    errors=(NotFound, Disabled, *BY_HELPER),
-    example={"params": {"workspace": "demo", "name": "site"}, "result": EXAMPLE},
-    given=CLONED,
-    refusals=(NO_REPO, SHUT._replace(params={"workspace": "demo", "name": "site"})),
-)
+@method("repo.get", errors=(NotFound, Disabled, *BY_HELPER))
 def get(context: Context, *, workspace: Name, name: Name) -> Repo:
     """Return one repository with its branch and commit as they are now.
 
@@ -170,31 +107,14 @@ def get(context: Context, *, workspace: Name, name: Name) -> Repo:
     return repo_creation.read(context, workspace, [document])[0]
 
 
-@method(
-    "repo.list",
-    errors=(NotFound, Disabled, *BY_HELPER),
-    example={"params": {"workspace": "demo"}, "result": [EXAMPLE]},
-    given=CLONED,
-    refusals=(UNKNOWN, SHUT),
-)
+@method("repo.list", errors=(NotFound, Disabled, *BY_HELPER))
 def list_(context: Context, *, workspace: Name) -> List[Repo]:
     """Return the repositories of a workspace that CodeSmith made, by name; not what the user made."""
     workspaces.find(context, workspace)
     return repo_creation.read(context, workspace, context.store.list_repos(workspace))
 
 
-@method(
-    "repo.delete",
-    errors=(NotFound, *BY_HELPER),
-    mutates=True,
-    makes_room=True,
-    example={
-        "params": {"workspace": "demo", "name": "site"},
-        "result": {"workspace": "demo", "name": "site", "deleted": True},
-    },
-    given=MADE,
-    refusals=(NO_REPO,),
-)
+@method("repo.delete", errors=(NotFound, *BY_HELPER), mutates=True, makes_room=True)
 def delete(context: Context, *, workspace: Name, name: Name, request_id: Optional[RequestId] = None) -> RepoDeleted:
     """Delete a repository with all that is in code/NAME, what was never pushed too."""
     workspaces.find(context, workspace)

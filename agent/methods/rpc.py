@@ -8,7 +8,9 @@ from agent.contract.method import method
 from agent.frontend.context import Context
 
 
-@method("rpc.discover", example={"params": {}, "result": {"openrpc": "1.3.2"}})
+@method(
+    "rpc.discover",
+)
 def discover(context: Context) -> Dict[str, Any]:
     """Return the OpenRPC document of this agent."""
     return context.contract

@@ -4,60 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterator, Optional
 
-from agent.contract.method import BY_HELPER, Given, Refusal, method
+from agent.contract.method import BY_HELPER, method
 from agent.contract.types import Limits, Name, Network, RequestId, Sandbox, SandboxDeleted
 from agent.frontend.context import Context
 from agent.methods import workspace as workspaces
 from agent.shared.clock import now
 from agent.shared.errors import AlreadyExists, Disabled, NotFound, ReadOnly
 
-EXAMPLE = {
-    "workspace": "demo",
-    "limits": {"memory_bytes": 536870912, "tasks": 100},
-    "network": "none",
-    "enforced": {"memory_bytes": True, "tasks": True, "network": True, "privileges": True, "files": True},
-    "state": "ready",
-    "created_at": "2026-11-23T00:00:00.000Z",
-}
 
-BOXED = (
-    *workspaces.DEMO,
-    Given(
-        "sandbox.create",
-        {"workspace": "demo", "limits": {"memory_bytes": 536870912, "tasks": 100}, "network": "none"},
-    ),
-)
-UNKNOWN = workspaces.NONE._replace(params={"workspace": "nothing"})
-OPEN = Refusal(
-    NotFound,
-    {"workspace": "demo"},
-    "workspace 'demo' has no sandbox",
-    {"hint": "inv sandbox.create demo"},
-    workspaces.DEMO,
-)
-
-
-@method(
-    "sandbox.create",
-    errors=(NotFound, AlreadyExists, Disabled, *BY_HELPER),
-    mutates=True,
-    example={
-        "params": {"workspace": "demo", "limits": {"memory_bytes": 536870912, "tasks": 100}, "network": "none"},
-        "result": EXAMPLE,
-    },
-    given=workspaces.DEMO,
-    refusals=(
-        UNKNOWN,
-        Refusal(
-            AlreadyExists,
-            {"workspace": "demo"},
-            "workspace 'demo' has a sandbox",
-            {"hint": "inv sandbox.get demo"},
-            BOXED,
-        ),
-        workspaces.SHUT._replace(params={"workspace": "demo"}),
-    ),
-)
+@method("sandbox.create", errors=(NotFound, AlreadyExists, Disabled, *BY_HELPER), mutates=True)
 def create(
     context: Context,
     *,
@@ -88,33 +43,22 @@ def create(
     return sandbox
 
 
-@method(
-    "sandbox.get",
-    errors=(NotFound, ReadOnly),
-    example={"params": {"workspace": "demo"}, "result": EXAMPLE},
-    given=BOXED,
-    refusals=(UNKNOWN, OPEN),
-)
+@method("sandbox.get", errors=(NotFound, ReadOnly))
 def get(context: Context, *, workspace: Name) -> Sandbox:
     """Return the sandbox of a workspace."""
     return find(context, workspace)["sandbox"]  # type: ignore[no-any-return]
 
 
-@method("sandbox.list", errors=(ReadOnly,), example={"params": {}, "result": [EXAMPLE]}, given=BOXED)
+@method(
+    "sandbox.list",
+    errors=(ReadOnly,),
+)
 def list_(context: Context) -> Iterator[Sandbox]:
     """Return all sandboxes, by workspace."""
     return (found["sandbox"] for found in workspaces.shown(context) if found.get("sandbox") is not None)
 
 
-@method(
-    "sandbox.delete",
-    errors=(NotFound, *BY_HELPER),
-    mutates=True,
-    makes_room=True,
-    example={"params": {"workspace": "demo"}, "result": {"workspace": "demo", "deleted": True}},
-    given=BOXED,
-    refusals=(UNKNOWN, OPEN),
-)
+@method("sandbox.delete", errors=(NotFound, *BY_HELPER), mutates=True, makes_room=True)
 def delete(context: Context, *, workspace: Name, request_id: Optional[RequestId] = None) -> SandboxDeleted:
     """Take a workspace out of its sandbox; commands that run in it end."""
     find(context, workspace)

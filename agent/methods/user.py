@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Dict, Iterator, List, Optional
 
-from agent.contract.method import BY_HELPER, Given, Refusal, method
+from agent.contract.method import BY_HELPER, method
 from agent.contract.types import (
     CreatedUser,
     Keywords,
@@ -20,46 +20,13 @@ from agent.contract.types import (
 from agent.frontend import user_records
 from agent.frontend.context import Context
 from agent.shared import ownership, sshkeys, uids
-from agent.shared.errors import AgentError, AlreadyExists, InUse, NotFound, NotManaged, ReadOnly, printable
+from agent.shared.errors import AgentError, AlreadyExists, InUse, NotFound, ReadOnly, printable
 from agent.shared.names import login_of
 
-EXAMPLE = {
-    "name": "ada",
-    "login": "cs-ada",
-    "uid": 1879048192,
-    "gid": 1879048192,
-    "home": "/srv/codesmith/home/cs-ada",
-    "shell": "/bin/bash",
-    "state": "active",
-    "ssh_keys": [],
-    "workspaces": [],
-    "created_at": "2026-11-23T00:00:00.000Z",
-}
-
 DRIFT_S = 6.0
-ADA = (Given("user.create", {"name": "ada"}),)
-GONE = Given("", node="somebody removed the Unix account cs-ada")
-NOBODY = Refusal(NotFound, {"name": "nobody"}, "no user 'nobody' on this node", {"hint": "inv user.list"})
-OF_HAND = Refusal(
-    NotManaged, {"name": "ada"}, "the Unix account 'cs-ada' is gone", {"hint": "inv node.health"}, (*ADA, GONE)
-)
 
 
-@method(
-    "user.create",
-    errors=(AlreadyExists, *BY_HELPER),
-    mutates=True,
-    example={"params": {"name": "ada"}, "result": {**EXAMPLE, "warnings": []}},
-    refusals=(
-        Refusal(AlreadyExists, {"name": "ada"}, "user 'ada' exists", {"hint": "inv user.get ada"}, ADA),
-        Refusal(
-            NotManaged,
-            {"name": "ada"},
-            "the Unix account 'cs-ada' exists and was not made by CodeSmith",
-            given=(Given("", node="somebody made the Unix account cs-ada"),),
-        ),
-    ),
-)
+@method("user.create", errors=(AlreadyExists, *BY_HELPER), mutates=True)
 def create(
     context: Context, *, name: Name, ssh_keys: Optional[SshKeys] = None, request_id: Optional[RequestId] = None
 ) -> CreatedUser:
@@ -75,13 +42,7 @@ def create(
     return {**show(user_records.remember(context, name, account, keys, is_dedicated=False)), "warnings": warnings}
 
 
-@method(
-    "user.get",
-    errors=(NotFound, ReadOnly),
-    example={"params": {"name": "ada"}, "result": {**EXAMPLE, "drift": []}},
-    given=ADA,
-    refusals=(NOBODY,),
-)
+@method("user.get", errors=(NotFound, ReadOnly))
 def get(context: Context, *, name: Name) -> UserDetails:
     """Return one user, and how its account differs from what CodeSmith made."""
     document = user_records.find(context, name)
@@ -94,7 +55,10 @@ def get(context: Context, *, name: Name) -> UserDetails:
     return {**show(document), "drift": [*drift(context, name).get(name, []), *overlaps]}
 
 
-@method("user.list", errors=(ReadOnly,), example={"params": {}, "result": [EXAMPLE]}, given=ADA)
+@method(
+    "user.list",
+    errors=(ReadOnly,),
+)
 def list_(
     context: Context,
     *,
@@ -111,18 +75,7 @@ def list_(
     return (user for user in found if user["name"] in owners)
 
 
-@method(
-    "user.set_keys",
-    errors=(NotFound, *BY_HELPER),
-    mutates=True,
-    decides="keys",
-    example={"params": {"name": "ada", "ssh_keys": []}, "result": EXAMPLE},
-    given=ADA,
-    refusals=(
-        NOBODY._replace(params={"name": "nobody", "ssh_keys": []}),
-        OF_HAND._replace(params={"name": "ada", "ssh_keys": []}),
-    ),
-)
+@method("user.set_keys", errors=(NotFound, *BY_HELPER), mutates=True, decides="keys")
 def set_keys(context: Context, *, name: Name, ssh_keys: SshKeys, request_id: Optional[RequestId] = None) -> User:
     """Replace all public keys that let a user in; none lets nobody in. A disabled user's count later."""
     document = user_records.find(context, name)
@@ -131,16 +84,7 @@ def set_keys(context: Context, *, name: Name, ssh_keys: SshKeys, request_id: Opt
     return _put(context, {**document, "keys": keys})
 
 
-@method(
-    "user.disable",
-    errors=(NotFound, *BY_HELPER),
-    mutates=True,
-    decides="state",
-    makes_room=True,
-    example={"params": {"name": "ada"}, "result": {**EXAMPLE, "state": "disabled"}},
-    given=ADA,
-    refusals=(NOBODY, OF_HAND),
-)
+@method("user.disable", errors=(NotFound, *BY_HELPER), mutates=True, decides="state", makes_room=True)
 def disable(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> User:
     """Close a user out: no login, forwarding, cron, at or su; sessions, processes, services and jobs are ended.
 
@@ -152,15 +96,7 @@ def disable(context: Context, *, name: Name, request_id: Optional[RequestId] = N
     return _put(context, {**document, "state": "disabled"})
 
 
-@method(
-    "user.enable",
-    errors=(NotFound, *BY_HELPER),
-    mutates=True,
-    decides="state",
-    example={"params": {"name": "ada"}, "result": EXAMPLE},
-    given=(*ADA, Given("user.disable", {"name": "ada"})),
-    refusals=(NOBODY, OF_HAND),
-)
+@method("user.enable", errors=(NotFound, *BY_HELPER), mutates=True, decides="state")
 def enable(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> User:
     """Let a disabled user in again, as it was, and put right what somebody changed about its account (`drift`).
 
@@ -171,24 +107,7 @@ def enable(context: Context, *, name: Name, request_id: Optional[RequestId] = No
     return _put(context, {**document, "state": "active"})
 
 
-@method(
-    "user.delete",
-    errors=(NotFound, *BY_HELPER),
-    mutates=True,
-    makes_room=True,
-    example={"params": {"name": "ada"}, "result": {"name": "ada", "deleted": True, "leftovers": []}},
-    given=ADA,
-    refusals=(
-        NOBODY,
-        Refusal(
-            InUse,
-            {"name": "ada"},
-            "user 'ada' owns workspaces: site",
-            {"hint": "inv workspace.delete site"},
-            (*ADA, Given("workspace.create", {"name": "site", "user": "ada"})),
-        ),
-    ),
-)
+@method("user.delete", errors=(NotFound, *BY_HELPER), mutates=True, makes_room=True)
 def delete(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> UserDeleted:
     """Delete a user: account, home, processes, schedules, and its files in the node's shared directories.
 

@@ -6,7 +6,7 @@ import os
 import threading
 from typing import Annotated, Any, Dict, Iterator, List, Literal, Optional
 
-from agent.contract.method import BY_HELPER, Given, Refusal, method
+from agent.contract.method import BY_HELPER, method
 from agent.contract.types import (
     CreatedWorkspace,
     Execution,
@@ -21,7 +21,6 @@ from agent.contract.types import (
 )
 from agent.frontend import repo_creation, user_records, workspace_creation
 from agent.frontend.context import Context
-from agent.methods import user as users
 from agent.shared import ownership
 from agent.shared.clock import now
 from agent.shared.errors import (
@@ -31,7 +30,6 @@ from agent.shared.errors import (
     InUse,
     LimitReached,
     NotFound,
-    NotManaged,
     ReadOnly,
     printable,
 )
@@ -44,49 +42,6 @@ _jobs = threading.BoundedSemaphore(JOBS_MAX)
 ASSIGN_TIMEOUT_S = 1800.0
 # No NUL, and no half of a surrogate pair: neither can reach a program.
 ARGUMENT = Keywords({"pattern": "^[^\\x00\\ud800-\\udfff]*$", "errorMessage": "must be text without NUL"})
-EXAMPLE = {
-    "id": "6a7d9c1e-0b0f-4a51-8a0e-5a4a1f1f0001",
-    "name": "demo",
-    "path": "/srv/codesmith/workspaces/demo",
-    "user": "demo",
-    "login": "cs-demo",
-    "uid": 1879048192,
-    "gid": 1879048192,
-    "mode": "0700",
-    "state": "ready",
-    "labels": {},
-    "repos": [],
-    "sandbox": None,
-    "created_at": "2026-11-23T00:00:00.000Z",
-    "opened_at": None,
-}
-OPENED = {
-    **EXAMPLE,
-    "login": {
-        "user": "cs-demo",
-        "host_hint": "web1",
-        "directory": "/srv/codesmith/workspaces/demo",
-        "environment": {
-            "HOME": "/srv/codesmith/home/cs-demo",
-            "CODESMITH_WORKSPACE": "demo",
-            "CODESMITH_DIRECTORY": "/srv/codesmith/workspaces/demo",
-        },
-    },
-    "opened_at": "2026-11-23T00:00:02.000Z",
-}
-
-DEMO = (Given("workspace.create", {"name": "demo"}),)
-CLOSED = (*DEMO, Given("user.disable", {"name": "demo"}))
-MOUNTED = (*DEMO, Given("", node="somebody mounted a file system at data in workspace demo"))
-NONE = Refusal(NotFound, {"name": "nothing"}, "no workspace 'nothing' on this node", {"hint": "inv workspace.list"})
-SHUT = Refusal(Disabled, {"name": "demo"}, "user 'demo' is disabled", {"hint": "inv user.enable demo"}, CLOSED)
-STUCK = Refusal(
-    InUse,
-    {"name": "demo"},
-    "a file system is mounted at /srv/codesmith/workspaces/demo/data",
-    {"hint": "on the node: umount /srv/codesmith/workspaces/demo/data"},
-    MOUNTED,
-)
 
 
 def _settle_create(
@@ -108,30 +63,6 @@ def _settle_create(
     settle=_settle_create,
     secrets=("repo.credential",),
     long_with="repo",
-    example={"params": {"name": "demo"}, "result": {**EXAMPLE, "warnings": []}},
-    refusals=(
-        Refusal(
-            NotFound,
-            {"name": "demo", "user": "nobody"},
-            "no user 'nobody' on this node",
-            {"hint": "inv user.create nobody"},
-        ),
-        Refusal(AlreadyExists, {"name": "demo"}, "workspace 'demo' exists", {"hint": "inv workspace.get demo"}, DEMO),
-        Refusal(
-            NotManaged,
-            {"name": "demo"},
-            "the directory /srv/codesmith/workspaces/demo exists and was not made by CodeSmith",
-            given=(Given("", node="somebody made the directory of workspace demo"),),
-        ),
-        SHUT._replace(params={"name": "site", "user": "demo"}),
-        Refusal(
-            AlreadyExists,
-            {"name": "demo", "repo": {"url": "https://git.example.org/team/site.git", "ref": "main"}},
-            "workspace 'demo' exists",
-            {"hint": "inv workspace.get demo"},
-            DEMO,
-        ),
-    ),
 )
 def create(
     context: Context,
@@ -155,34 +86,23 @@ def create(
     return _show_created(workspace_creation.make_with_repo(context, wanted, repo, request_id))
 
 
-@method(
-    "workspace.get",
-    errors=(NotFound, ReadOnly),
-    example={"params": {"name": "demo"}, "result": EXAMPLE},
-    given=DEMO,
-    refusals=(NONE,),
-)
+@method("workspace.get", errors=(NotFound, ReadOnly))
 def get(context: Context, *, name: Name) -> Workspace:
     """Return one workspace."""
     return show(find_ours(context, name))
 
 
-@method("workspace.list", errors=(ReadOnly,), example={"params": {}, "result": [EXAMPLE]}, given=DEMO)
+@method(
+    "workspace.list",
+    errors=(ReadOnly,),
+)
 def list_(context: Context, *, user: Optional[Name] = None, labels: Optional[Labels] = None) -> Iterator[Workspace]:
     """Return all workspaces by name: those of one user, those that carry all the given labels."""
     wanted = (labels or {}).items()
     return (show(found) for found in shown(context, user) if wanted <= found["labels"].items())
 
 
-@method(
-    "workspace.open",
-    errors=(NotFound, Disabled, InUse, ReadOnly),
-    mutates=True,
-    decides="opened_at",
-    example={"params": {"name": "demo"}, "result": OPENED},
-    given=DEMO,
-    refusals=(NONE, SHUT),
-)
+@method("workspace.open", errors=(NotFound, Disabled, InUse, ReadOnly), mutates=True, decides="opened_at")
 def open_(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> OpenedWorkspace:
     """Note that a workspace is entered now (opened_at), and return how: login, directory, environment.
 
@@ -204,18 +124,7 @@ def open_(context: Context, *, name: Name, request_id: Optional[RequestId] = Non
     return {**show(document), "login": login}  # type: ignore[typeddict-item]
 
 
-@method(
-    "workspace.update",
-    errors=(NotFound, InUse, ReadOnly),
-    mutates=True,
-    decides="labels",
-    example={
-        "params": {"name": "demo", "labels": {"team": "a"}},
-        "result": {**EXAMPLE, "labels": {"team": "a"}},
-    },
-    given=DEMO,
-    refusals=(NONE._replace(params={"name": "nothing", "labels": {"team": "a"}}),),
-)
+@method("workspace.update", errors=(NotFound, InUse, ReadOnly), mutates=True, decides="labels")
 def update(
     context: Context, *, name: Name, labels: Optional[Labels] = None, request_id: Optional[RequestId] = None
 ) -> Workspace:
@@ -264,19 +173,6 @@ def _give(context: Context, name: str, user: str) -> Workspace:
     mutates=True,
     decides="owner",
     settle=_complete_assignment,
-    example={"params": {"name": "demo", "user": "ada"}, "result": {**EXAMPLE, "user": "ada", "login": "cs-ada"}},
-    given=(*DEMO, *users.ADA),
-    refusals=(
-        NONE._replace(params={"name": "nothing", "user": "ada"}),
-        Refusal(
-            Disabled,
-            {"name": "demo", "user": "ada"},
-            "user 'ada' is disabled",
-            {"hint": "inv user.enable ada"},
-            (*DEMO, *users.ADA, Given("user.disable", {"name": "ada"})),
-        ),
-        STUCK._replace(params={"name": "demo", "user": "ada"}, given=(*users.ADA, *MOUNTED)),
-    ),
 )
 def assign(context: Context, *, name: Name, user: Name, request_id: Optional[RequestId] = None) -> Workspace:
     """Give a workspace to another active user, and take every way into it from the one that had it.
@@ -292,18 +188,7 @@ def assign(context: Context, *, name: Name, user: Name, request_id: Optional[Req
     return _give(context, name, user)
 
 
-@method(
-    "workspace.delete",
-    errors=(NotFound, *BY_HELPER),
-    mutates=True,
-    makes_room=True,
-    example={
-        "params": {"name": "demo"},
-        "result": {"name": "demo", "deleted": True, "user_deleted": True, "leftovers": []},
-    },
-    given=DEMO,
-    refusals=(NONE, STUCK),
-)
+@method("workspace.delete", errors=(NotFound, *BY_HELPER), mutates=True, makes_room=True)
 def delete(
     context: Context, *, name: Name, keep_user: bool = False, request_id: Optional[RequestId] = None
 ) -> WorkspaceDeleted:
@@ -324,32 +209,7 @@ def delete(
     return {"name": name, "deleted": True, "user_deleted": done["user_removed"], "leftovers": left}
 
 
-@method(
-    "workspace.exec",
-    errors=(NotFound, Disabled, *BY_HELPER),
-    mutates=True,
-    is_resumable=False,
-    example={
-        "params": {"name": "demo", "argv": ["git", "--version"]},
-        "result": {
-            "exit_code": 0,
-            "signal": None,
-            "stdout": "git version 2.39.5\n",
-            "stdout_encoding": "text",
-            "stderr": "",
-            "stderr_encoding": "text",
-            "truncated": False,
-            "omitted_bytes": 0,
-            "duration_s": 0.031,
-            "killed_by": None,
-        },
-    },
-    given=DEMO,
-    refusals=(
-        NONE._replace(params={"name": "nothing", "argv": ["true"]}),
-        SHUT._replace(params={"name": "demo", "argv": ["true"]}),
-    ),
-)
+@method("workspace.exec", errors=(NotFound, Disabled, *BY_HELPER), mutates=True, is_resumable=False)
 def exec_(
     context: Context,
     *,
