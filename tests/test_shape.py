@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from codesmith.bootstrap.zipapp import NOT_SHIPPED
 from codesmith.tasks import root
 
 TOP = Path(__file__).resolve().parent.parent
 CONTROLLER = sorted((TOP / "codesmith").rglob("*.py"))
-AGENT = sorted((TOP / "agent").rglob("*.py"))
+AGENT = sorted(path for path in (TOP / "agent").rglob("*.py") if str(path.relative_to(TOP)) not in NOT_SHIPPED)
 # What travels with the agent; everything else it imports must be the standard library or itself.
 TRAVELS = {"agent", "fastjsonschema", "jsonrpclib"}
 # What runs on a node before there is an agent: the standard library alone.

@@ -15,7 +15,6 @@ from typing import (
     Iterable,
     List,
     Literal,
-    Sequence,
     Type,
     Union,
     get_args,
@@ -24,9 +23,10 @@ from typing import (
 )
 
 from agent import API_VERSION
-from agent.contract.method import Given, Method, Refusal
+from agent.contract.examples import Example, Refusal
+from agent.contract.method import Method
 from agent.contract.parameters import ParameterCheck
-from agent.shared.errors import STORE_HINT, AgentError, InvalidParams, ReadOnly
+from agent.shared.errors import STORE_HINT, AgentError, InvalidParams, ReadOnly, by_kind
 
 Schema = Dict[str, Any]
 NAME_MAX = 28
@@ -49,10 +49,10 @@ PLAIN: Dict[Any, Schema] = {
 }
 
 
-def build(entries: Iterable[Method]) -> Dict[str, Any]:
-    """Return the whole document."""
+def build(entries: Iterable[Method], examples: Dict[str, Example]) -> Dict[str, Any]:
+    """Return the whole document; every method has its example."""
     components: Dict[str, Schema] = {}
-    methods = [_method(entry, components) for entry in entries]
+    methods = [_method(entry, examples[entry.name], components) for entry in entries]
     return {
         "openrpc": "1.3.2",
         "info": {
@@ -72,7 +72,7 @@ def dumps(document: Dict[str, Any]) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
-def _method(entry: Method, components: Dict[str, Schema]) -> Dict[str, Any]:
+def _method(entry: Method, example: Example, components: Dict[str, Schema]) -> Dict[str, Any]:
     hints = get_type_hints(entry.function, include_extras=True)
     doc = inspect.getdoc(entry.function) or ""
     result = hints.pop("return")
@@ -87,9 +87,9 @@ def _method(entry: Method, components: Dict[str, Schema]) -> Dict[str, Any]:
         "params": parameters_,
         "result": {"name": _result_name(result), "schema": _schema(result, components)},
         "errors": [{"code": error.code, "message": _kind_line(error)} for error in errors],
-        "examples": [_example(entry)],
-        "x-example-given": _given(entry.given),
-        "x-error-examples": [_error_example(entry.name, one) for one in _refusals(entry, parameters_)],
+        "examples": [_example(entry.name, example)],
+        "x-example-given": example.given,
+        "x-error-examples": [_error_example(entry.name, one) for one in _refusals(entry, example, parameters_)],
         "x-mutates": entry.mutates,
     }
 
@@ -160,19 +160,19 @@ def _kind_line(error: Type[AgentError]) -> str:
     return f"{error.kind}: {(error.__doc__ or '').splitlines()[0]}"
 
 
-def _example(entry: Method) -> Dict[str, Any]:
-    result = {"name": "result", "value": entry.example["result"]}
-    return {"name": entry.name, "params": _values(entry.example["params"]), "result": result}
+def _example(method: str, example: Example) -> Dict[str, Any]:
+    result = {"name": "result", "value": example.result}
+    return {"name": method, "params": _values(example.params), "result": result}
 
 
 def _error_example(method: str, refusal: Refusal) -> Dict[str, Any]:
     """Return a pairing like those in `examples`, which OpenRPC has for results only."""
-    data = {"kind": refusal.error.kind, **refusal.data}
+    data = {"kind": refusal.error, **refusal.data}
     return {
-        "name": f"{method}: {refusal.error.kind}",
+        "name": f"{method}: {refusal.error}",
         "params": _values(refusal.params),
-        "error": {"code": refusal.error.code, "message": refusal.message, "data": data},
-        "given": _given(refusal.given),
+        "error": {"code": by_kind(refusal.error).code, "message": refusal.message, "data": data},
+        "given": refusal.given,
     }
 
 
@@ -180,23 +180,18 @@ def _values(params: Dict[str, Any]) -> List[Dict[str, Any]]:
     return [{"name": key, "value": value} for key, value in params.items()]
 
 
-def _given(given: Sequence[Given]) -> List[Dict[str, Any]]:
-    return [{"node": one.node} if one.node else {"method": one.method, "params": one.params} for one in given]
-
-
-def _refusals(entry: Method, parameters: List[Dict[str, Any]]) -> List[Refusal]:
+def _refusals(entry: Method, example: Example, parameters: List[Dict[str, Any]]) -> List[Refusal]:
     """Return the examples of a method's errors: those that every such method has, and its own."""
-    found = list(entry.refusals)
+    found = list(example.refusals)
     if parameters:
         named = next((one["name"] for one in parameters if one["schema"].get("maxLength") == NAME_MAX), None)
-        params = {**entry.example["params"], **({named: "No Name"} if named else {"colour": "red"})}
+        params = {**example.params, **({named: "No Name"} if named else {"colour": "red"})}
         try:
             ParameterCheck(parameters)(params)
         except InvalidParams as error:
             data = {key: value for key, value in error.data.items() if key != "kind"}
-            found.insert(0, Refusal(InvalidParams, params, error.problem, data))
+            found.insert(0, Refusal(InvalidParams.kind, params, error.problem, data, []))
     if ReadOnly in entry.errors:
         damage = "the agent's store is damaged, nothing is changed: file is not a database"
-        data = {"hint": STORE_HINT}
-        found.append(Refusal(ReadOnly, entry.example["params"], damage, data, (Given("", node=DAMAGED),)))
+        found.append(Refusal(ReadOnly.kind, example.params, damage, {"hint": STORE_HINT}, [{"node": DAMAGED}]))
     return found

@@ -11,24 +11,6 @@ from agent.shared.errors import AgentError, CommandFailed, InUse, LimitReached, 
 BY_HELPER = (NotManaged, InUse, Unsupported, CommandFailed, LimitReached, ReadOnly)
 
 
-class Given(NamedTuple):
-    """What holds before an example: a call that was made, or (without a method) words on how somebody left the node."""
-
-    method: str
-    params: Dict[str, Any] = {}
-    node: str = ""
-
-
-class Refusal(NamedTuple):
-    """An example of an error: who calls with `params` when `given` holds is told `message`, with `data`."""
-
-    error: Type[AgentError]
-    params: Dict[str, Any]
-    message: str
-    data: Dict[str, Any] = {}
-    given: Tuple[Given, ...] = ()
-
-
 class Method(NamedTuple):
     """One entry of the contract. `function` takes the context first, then the parameters by name."""
 
@@ -37,9 +19,6 @@ class Method(NamedTuple):
     errors: Tuple[Type[AgentError], ...]
     mutates: bool
     is_resumable: bool
-    example: Dict[str, Any]
-    given: Tuple[Given, ...]
-    refusals: Tuple[Refusal, ...]
     settle: Optional[Callable[..., Any]]
     secrets: Tuple[str, ...]
     makes_room: bool
@@ -67,19 +46,13 @@ def method(
     errors: Iterable[Type[AgentError]] = (),
     mutates: bool = False,
     is_resumable: bool = True,
-    example: Dict[str, Any],
-    given: Tuple[Given, ...] = (),
-    refusals: Tuple[Refusal, ...] = (),
     settle: Optional[Callable[..., Any]] = None,
     secrets: Tuple[str, ...] = (),
     makes_room: bool = False,
     long_with: str = "",
     decides: str = "",
 ) -> Callable[[Callable[..., Any]], Method]:
-    """Declare an OpenRPC method. `example` has params and result, and is true when `given` holds.
-
-    `refusals` are examples of its errors; those that follow from the schema (-32602) and from a damaged store (1009)
-    the contract adds itself.
+    """Declare an OpenRPC method; its examples are in `examples/` of this room.
 
     A method that mutates leaves an audit record and honours request_id. A resumable one is journaled before its first
     side effect and run again at the next start if it did not end; so its second run must complete the first.
@@ -99,8 +72,8 @@ def method(
 
     def declare(function: Callable[..., Any]) -> Method:
         whole = Method(
-            name, function, declared, mutates, mutates and is_resumable, example, given, refusals, settle, secrets,
-            makes_room, long_with, decides, None,
+            name, function, declared, mutates, mutates and is_resumable, settle, secrets, makes_room,
+            long_with, decides, None,
         )  # fmt: skip
         return whole._replace(brief=whole._replace(settle=None)) if long_with else whole
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from agent.contract import document
+from agent.contract import document, examples
 from agent.methods import METHODS
 
 if __name__ == "__main__":
-    sys.stdout.write(document.dumps(document.build(METHODS)))
+    sys.stdout.write(document.dumps(document.build(METHODS, examples.read())))

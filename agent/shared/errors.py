@@ -123,3 +123,8 @@ class ReadOnly(AgentError):
 def by_code(code: int) -> Type[AgentError]:
     """Return the class of an error number of the table above; AgentError for another one."""
     return next((found for found in AgentError.__subclasses__() if found.code == code), AgentError)
+
+
+def by_kind(kind: str) -> Type[AgentError]:
+    """Return the class of a kind of the table above."""
+    return next(found for found in AgentError.__subclasses__() if found.kind == kind)

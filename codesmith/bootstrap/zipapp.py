@@ -1,6 +1,7 @@
 """Build the one file that a node runs: the agent and the two libraries it needs, byte for byte the same each time.
 
-`python -m codesmith.bootstrap.zipapp agent dist/agent.pyz` writes it. Only the standard library is used here: the wheel's build hook loads this file by path.
+`python -m codesmith.bootstrap.zipapp agent dist/agent.pyz` writes it. Only the standard library is used here, since the
+wheel's build hook loads this file by path.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from pathlib import Path
 # The package in the file, and the distribution that brings it with its licence.
 LIBRARIES = {"fastjsonschema": "fastjsonschema", "jsonrpclib": "jsonrpclib-pelix"}
 SUFFIXES = (".json", ".py")
+# What makes openrpc.json; a node has the document itself.
+NOT_SHIPPED = {"agent/contract/document.py", "agent/contract/examples.py", "agent/methods/__main__.py"}
 MAIN = b"import sys\n\nfrom agent.main import main\n\nsys.exit(main(sys.argv[1:]))\n"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time a zip file can hold
 REGULAR_0644 = 0o100644 << 16
@@ -41,7 +44,7 @@ def build(agent: Path) -> bytes:
 
 def sources(agent: Path) -> Iterator[tuple[Path, str]]:
     """Return every file that goes in, with its name there: code and contract, no tests, docs or bytecode."""
-    yield from _tree(agent, "agent")
+    yield from (found for found in _tree(agent, "agent") if found[1] not in NOT_SHIPPED)
     for package in LIBRARIES:
         yield from _tree(_folder(package), package)
 

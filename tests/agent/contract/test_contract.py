@@ -12,10 +12,10 @@ import pytest
 from openrpc import OpenRPC
 
 from agent import methods
-from agent.contract import document
+from agent.contract import document, examples
 
 TEXT = (Path(__file__).parents[3] / "agent" / "openrpc.json").read_text()
-DOCUMENT = document.build(methods.METHODS)
+DOCUMENT = document.build(methods.METHODS, examples.read())
 METHODS = {method["name"]: method for method in DOCUMENT["methods"]}
 PROMISED = {
     "node.info", "node.health", "node.version", "user.create", "user.get", "user.list", "user.delete", "rpc.discover",

@@ -1,0 +1,70 @@
+"""The examples of the contract: read when openrpc.json is made, and by tests. They do not travel to a node.
+
+One file per namespace:
+
+    user.create:
+      given: [ada]                      # names in given.yaml, or {method, params} of a call, or {node: in words}
+      params: {name: ada}
+      result: {name: ada, ...}          # true when `given` holds
+      refusals:
+      - {error: already_exists, params: {name: ada}, message: "...", data: {hint: "..."}, given: [ada]}
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple
+
+FOLDER = Path(__file__).with_name("examples")
+Document = Dict[str, Any]
+
+
+class Refusal(NamedTuple):
+    """A call that is refused: who calls with `params` when `given` holds is told `message`, with `data`."""
+
+    error: str
+    params: Document
+    message: str
+    data: Document
+    given: List[Document]
+
+
+class Example(NamedTuple):
+    """A call, its result, and calls that are refused."""
+
+    params: Document
+    result: Any
+    given: List[Document]
+    refusals: List[Refusal]
+
+
+def read() -> Dict[str, Example]:
+    """Return the examples of every method, by name."""
+    named: Dict[str, List[Document]] = _load(FOLDER / "given.yaml")
+    found: Dict[str, Example] = {}
+    for path in sorted(FOLDER.glob("*.yaml")):
+        if path.name != "given.yaml":
+            found.update({name: _example(one, named) for name, one in _load(path).items()})
+    return found
+
+
+def _example(one: Document, named: Dict[str, List[Document]]) -> Example:
+    refusals = [
+        Refusal(
+            refusal["error"], refusal["params"], refusal["message"], refusal.get("data", {}), _given(refusal, named)
+        )
+        for refusal in one.get("refusals", [])
+    ]
+    return Example(one["params"], one["result"], _given(one, named), refusals)
+
+
+def _given(one: Document, named: Dict[str, List[Document]]) -> List[Document]:
+    """Return what holds before, a name written out as what it stands for."""
+    listed = ([given] if isinstance(given, dict) else named[given] for given in one.get("given", []))
+    return [given for some in listed for given in some]
+
+
+def _load(path: Path) -> Any:
+    import yaml
+
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
