@@ -9,7 +9,8 @@ from codesmith.doctor.finding import Finding, Reporter
 from codesmith.doctor.node import check_node
 from codesmith.errors import CodeSmithError
 from codesmith.fleet import parallel
-from codesmith.fleet.report import Choice, Chosen, choose, is_for_all, registry, watched
+from codesmith.fleet.report import watched
+from codesmith.fleet.selection import Choice, Chosen, choose, is_for_all, registry
 from codesmith.nodes.registry import Registry
 
 

@@ -1,8 +1,8 @@
-"""What becomes of what prepare has installed: verify, rollback and uninstall, on the nodes that a command chose."""
+"""What is installed on nodes: prepare, verify, rollback and uninstall, on those that a command chose."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,13 +11,51 @@ from codesmith.cli.hints import completed
 from codesmith.cli.progress import Progress
 from codesmith.errors import Cancelled, PlanNotEmpty
 from codesmith.fleet import parallel, report
-from codesmith.fleet.report import Chosen, Row
+from codesmith.fleet.report import PLAN, Row, plan_lines, report_steps
+from codesmith.fleet.selection import Chosen
 from codesmith.nodes.registry import Node
 
 if TYPE_CHECKING:
     from codesmith.bootstrap.session import Progress as Done
     from codesmith.bootstrap.session import Tell
     from codesmith.bootstrap.uninstall import Uninstalled
+
+
+class Prepared(list[Row]):
+    """The rows of a prepare; `exit_code` is 7 for a plan that is not empty."""
+
+    exit_code = 0
+
+
+def prepare_all(chosen: Chosen, *, plan_only: bool, json: bool) -> Prepared:
+    """Prepare nodes at once, or only show what would be done."""
+    work = partial(prepare, plan_only=plan_only)
+    lines = plan_lines if plan_only else list
+    columns = PLAN if plan_only else ("node", "result", "agent_version", "seconds", "error")
+    rows = Prepared(report_steps(chosen, work, columns, json=json, lines=lines))
+    if plan_only and any(row.get("steps") for row in rows):
+        rows.exit_code = PlanNotEmpty.exit_code
+    return rows
+
+
+def prepare(node: Node, tell: Callable[[Done], None], *, plan_only: bool) -> Row:
+    """Prepare one node, telling each step."""
+    from codesmith.bootstrap.prepare import prepare as prepare_node
+    from codesmith.tunnel import identity
+
+    done = prepare_node(node, plan_only=plan_only, on_progress=tell)
+    if done.node_id and not plan_only:
+        # A node that was installed anew has a new id; whoever prepares it means this one.
+        identity.remember(node, done.node_id)
+    return {
+        "node": node.name,
+        "result": "prepared" if done.changed else "planned" if plan_only and done.steps else "nothing to do",
+        "changed": done.changed,
+        "steps": [step.to_dict() for step in done.steps],
+        "agent_version": done.agent_version,
+        "node_id": done.node_id,
+        "seconds": round(done.seconds, 2),
+    }
 
 
 class Verified(list[Row]):

@@ -9,7 +9,7 @@ from invoke.context import Context
 
 from codesmith.cli import output
 from codesmith.cli.task import task
-from codesmith.fleet import report
+from codesmith.fleet import report, selection
 
 Rows = list[dict[str, Any]]
 UP = ("name", "release", "state", "host", "ssh", "error")
@@ -24,8 +24,8 @@ def up(c: Context, node: list[str] | None = None, release: str = "", file: str =
     """Boot lab nodes; they live until `lab.down`. Nothing happens to those that are up."""
     from codesmith.lab import commands
 
-    nodes = commands.choose(report.registry(file), node or (), release)
-    return report.report(report.Chosen(nodes), commands.booter(nodes), UP, json=json)
+    nodes = commands.choose(selection.registry(file), node or (), release)
+    return report.report(selection.Chosen(nodes), commands.booter(nodes), UP, json=json)
 
 
 @task(help={**EVERY, "all": ALL, "yes": "Do not ask before --all (default: ask)."})
@@ -40,9 +40,9 @@ def down(
     """Throw lab nodes away with all they hold."""
     from codesmith.lab import commands
 
-    registry = report.registry(file)
+    registry = selection.registry(file)
     nodes = commands.choose_all(registry, yes=yes) if all else commands.choose_for_removal(registry, node or ())
-    return report.report(report.Chosen(nodes), commands.remover(registry), ("name", "result", "error"), json=json)
+    return report.report(selection.Chosen(nodes), commands.remover(registry), ("name", "result", "error"), json=json)
 
 
 @task(harmless=True)

@@ -11,8 +11,8 @@ from invoke.context import Context
 from codesmith.cli import output
 from codesmith.cli.task import task
 from codesmith.doctor import finding
-from codesmith.fleet import agent_service, installation, report
-from codesmith.fleet.report import Choice, RootChoice
+from codesmith.fleet import agent_calls, agent_service, endpoints, entries, installation, report, selection
+from codesmith.fleet.selection import Choice, RootChoice
 
 Rows = list[dict[str, Any]]
 EVERY = {"node": "Node name from nodes.yaml; repeatable (default: every node there)."}
@@ -25,22 +25,22 @@ STATE = ("name", "host", "endpoint", "state", "since", "agent_version", "reason"
     plans=True,
     exit_code=lambda rows: rows.exit_code,
 )
-def prepare(c: Context, plan: bool = False, json: bool = False, **choice: Unpack[RootChoice]) -> report.Prepared:
+def prepare(c: Context, plan: bool = False, json: bool = False, **choice: Unpack[RootChoice]) -> installation.Prepared:
     """Install or upgrade the agent on nodes, in parallel; safe to run again."""
-    chosen = report.choose_for_root({**choice, "all": report.is_for_all(choice)})
-    return report.prepare_all(chosen, plan_only=plan or bool(c.config.run.dry), json=json)
+    chosen = selection.choose_for_root({**choice, "all": selection.is_for_all(choice)})
+    return installation.prepare_all(chosen, plan_only=plan or bool(c.config.run.dry), json=json)
 
 
 @task(harmless=True, exit_code=lambda rows: rows.exit_code)
 def verify(c: Context, json: bool = False, **choice: Unpack[RootChoice]) -> installation.Verified:
     """Show where nodes are not as prepare left them; exit code 1 if there is something. Nothing is changed."""
-    return installation.verify_all(report.choose_for_root(choice), json=json)
+    return installation.verify_all(selection.choose_for_root(choice), json=json)
 
 
 @task()
 def rollback(c: Context, json: bool = False, **choice: Unpack[RootChoice]) -> Rows:
     """Go back to the release that answered before the last upgrade; once more, and it is forth again."""
-    return installation.rollback_all(report.choose_for_root(choice), json=json)
+    return installation.rollback_all(selection.choose_for_root(choice), json=json)
 
 
 @task(
@@ -63,20 +63,20 @@ def uninstall(
     """Remove from nodes exactly what prepare made there; packages stay."""
     plan_only = plan or bool(c.config.run.dry)
     return installation.uninstall_all(
-        report.choose_for_root(choice), purge=purge, yes=yes, plan_only=plan_only, json=json
+        selection.choose_for_root(choice), purge=purge, yes=yes, plan_only=plan_only, json=json
     )
 
 
 @task()
 def connect(c: Context, json: bool = False, **choice: Unpack[Choice]) -> Rows:
     """Bring the local endpoints of nodes up; a call does so by itself."""
-    return report.report(report.choose(choice), report.connect, (*STATE, "error"), json=json)
+    return report.report(selection.choose(choice), endpoints.connect, (*STATE, "error"), json=json)
 
 
 @task()
 def disconnect(c: Context, json: bool = False, **choice: Unpack[Choice]) -> Rows:
     """Take the local endpoints of nodes down."""
-    return report.report(report.choose(choice), report.disconnect, ("node", "changed", "error"), json=json)
+    return report.report(selection.choose(choice), endpoints.disconnect, ("node", "changed", "error"), json=json)
 
 
 @task(
@@ -88,8 +88,8 @@ def disconnect(c: Context, json: bool = False, **choice: Unpack[Choice]) -> Rows
 def status(c: Context, json: bool = False, **choice: Unpack[Choice]) -> Rows:
     """Show the state of the local endpoints."""
     is_chosen = any(value for name, value in choice.items() if name != "jobs")
-    chosen = report.choose({**choice, "all": report.is_for_all(choice)}).nodes if is_chosen else None
-    rows = report.status(chosen)
+    chosen = selection.choose({**choice, "all": selection.is_for_all(choice)}).nodes if is_chosen else None
+    rows = endpoints.status(chosen)
     output.show(rows, STATE, json=json)
     return rows
 
@@ -97,7 +97,7 @@ def status(c: Context, json: bool = False, **choice: Unpack[Choice]) -> Rows:
 @task(name="list", harmless=True)
 def list_(c: Context, file: str = "", json: bool = False) -> Rows:
     """Show the nodes of nodes.yaml, with endpoint, state and agent version."""
-    rows = report.listing(report.registry(file))
+    rows = endpoints.listing(selection.registry(file))
     output.show(rows, ("name", "host", "endpoint", "state", "agent_version", "tags"), json=json)
     return rows
 
@@ -106,39 +106,43 @@ def list_(c: Context, file: str = "", json: bool = False) -> Rows:
 def info(c: Context, json: bool = False, **choice: Unpack[Choice]) -> Rows:
     """Show what nodes are and have."""
     columns = ("node", "hostname", "os", "arch", "cpus", "memory_bytes", "disk", "agent_version", "counts", "error")
-    return report.report(report.choose(choice), report.info, columns, json=json)
+    return report.report(selection.choose(choice), agent_calls.info, columns, json=json)
 
 
-@task(harmless=True, exit_code=lambda rows: int(report.is_failing(rows)))
+@task(harmless=True, exit_code=lambda rows: int(agent_calls.is_failing(rows)))
 def health(c: Context, json: bool = False, **choice: Unpack[Choice]) -> Rows:
     """Show the health checks of nodes; exit code 1 if one is failing."""
     columns = ("node", "check", "status", "detail", "error")
-    return report.report(report.choose(choice), report.health, columns, json=json, lines=report.health_lines)
+    return report.report(
+        selection.choose(choice), agent_calls.health, columns, json=json, lines=agent_calls.health_lines
+    )
 
 
 @task(harmless=True)
 def version(c: Context, json: bool = False, **choice: Unpack[Choice]) -> Rows:
     """Show which agent answers on nodes: the cheap proof that all of the way works."""
     columns = ("node", "agent", "api", "python", "build", "node_id", "error")
-    return report.report(report.choose(choice), report.version, columns, json=json)
+    return report.report(selection.choose(choice), agent_calls.version, columns, json=json)
 
 
 @task()
 def start(c: Context, json: bool = False, **choice: Unpack[RootChoice]) -> Rows:
     """Start the agent of nodes, over SSH; it has to answer."""
-    return report.report(report.choose_for_root(choice), agent_service.start, UNIT, json=json)
+    return report.report(selection.choose_for_root(choice), agent_service.start, UNIT, json=json)
 
 
 @task()
 def stop(c: Context, json: bool = False, **choice: Unpack[RootChoice]) -> Rows:
     """Stop the agent of nodes, over SSH; it stays stopped until node.start or the next boot."""
-    return report.report(report.choose_for_root(choice), agent_service.stop, UNIT, json=json)
+    return report.report(selection.choose_for_root(choice), agent_service.stop, UNIT, json=json)
 
 
 @task()
 def restart(c: Context, json: bool = False, **choice: Unpack[RootChoice]) -> Rows:
     """Restart the agent of nodes, over SSH; it has to answer."""
-    return report.report(report.choose_for_root(choice), partial(agent_service.start, verb="restart"), UNIT, json=json)
+    return report.report(
+        selection.choose_for_root(choice), partial(agent_service.start, verb="restart"), UNIT, json=json
+    )
 
 
 @task(help=EVERY, harmless=True, exit_code=lambda rows: int(finding.is_failing(rows)))
@@ -168,8 +172,8 @@ def logs(
     json: bool = False,
 ) -> list[str]:
     """Show what a node's agent and its root half wrote to the journal, over SSH."""
-    report.take_sudo_password(sudo_password_file)
-    chosen = report.registry(file).one(node)
+    selection.take_sudo_password(sudo_password_file)
+    chosen = selection.registry(file).one(node)
     if follow:
         agent_service.follow(chosen, lines, partial(output.show_line, json=json))
         return []
@@ -211,7 +215,7 @@ def add(
     """Add a node to nodes.yaml; its comments and order stay."""
     way = {"host": host, "user": user, "port": port, "identity": identity, "ssh": ssh}
     settings = {**way, "endpoint": endpoint, "lab": lab}
-    row = report.add(file, name, settings, tags=tag or [], labels=label or [])
+    row = entries.add(file, name, settings, tags=tag or [], labels=label or [])
     output.show(row, json=json)
     return row
 
@@ -219,7 +223,7 @@ def add(
 @task(help={"name": "Node name from nodes.yaml."})
 def remove(c: Context, name: str, file: str = "", json: bool = False) -> dict[str, Any]:
     """Take a node out of nodes.yaml; nothing is changed on the node."""
-    row = report.remove(file, name)
+    row = entries.remove(file, name)
     output.show(row, json=json)
     return row
 
@@ -227,6 +231,6 @@ def remove(c: Context, name: str, file: str = "", json: bool = False) -> dict[st
 @task(help={"name": "Node name from nodes.yaml.", "yes": "Trust the key without asking (default: ask)."})
 def trust(c: Context, name: str, yes: bool = False, file: str = "", json: bool = False) -> dict[str, Any]:
     """Show a node's host key and pin it in known_hosts beside nodes.yaml."""
-    row = report.trust(report.registry(file).get(name), yes=yes)
+    row = entries.trust(selection.registry(file).get(name), yes=yes)
     output.show(row, json=json)
     return row

@@ -117,14 +117,14 @@ def open(  # noqa: A001
     json: bool = False,
 ) -> dict[str, Any]:
     """Show how to enter a workspace, or enter it with --shell or --editor."""
-    from codesmith.fleet import report
+    from codesmith.fleet import selection
     from codesmith.workspace import login as logins
 
     with codesmith.connect(node, file) as client:
         opened = client.workspace.open(name=name)
         keys = client.user.get(name=opened.user).ssh_keys if shell or editor else []
     login = opened.login
-    way = logins.way_to(name, report.registry(file).one(node), login.user, login.directory, login.environment)
+    way = logins.way_to(name, selection.registry(file).one(node), login.user, login.directory, login.environment)
     if shell or editor:
         logins.check_key(way, [key.fingerprint for key in keys], opened.user)
     if shell:

@@ -20,14 +20,14 @@ TOP = Path(__file__).parents[2]
 WORK = """
 import sys, threading
 from pathlib import Path
-from codesmith.fleet import report
+from codesmith.fleet import report, selection
 from codesmith.nodes.registry import Node
 nodes = [Node(name, Path("x"), host="h") for name in ("quick", "slow")]
 def work(node):
     if node.name == "slow":
         sys.stdin.readline()
     return {"node": node.name}
-report.report(report.Chosen(nodes), work, ["node"], json=False)
+report.report(selection.Chosen(nodes), work, ["node"], json=False)
 """
 
 
@@ -123,14 +123,14 @@ def test_a_step_that_has_not_ended_is_seen_and_one_that_went_well_is_no_line():
 ASK = """
 import sys, threading
 from pathlib import Path
-from codesmith.fleet import report; from codesmith.cli import prompt
+from codesmith.fleet import report, selection; from codesmith.cli import prompt
 from codesmith.nodes.registry import Node
 asked = []
 def work(node):
     Path(sys.argv[1]).read_text()  # a pipe: goes on when the view was seen
     asked.append(prompt.ask("what? "))
     return {"node": node.name}
-report.report(report.Chosen([Node("slow", Path("x"), host="h")]), work, ["node"], json=False)
+report.report(selection.Chosen([Node("slow", Path("x"), host="h")]), work, ["node"], json=False)
 print(asked)
 """
 

@@ -1,0 +1,94 @@
+"""Endpoints: up, down, and their state; a row each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from codesmith.errors import by_kind
+from codesmith.fleet.report import Row
+from codesmith.nodes.registry import Node, Registry
+
+if TYPE_CHECKING:
+    from codesmith.tunnel.state import EndpointState
+
+
+def connect(node: Node) -> Row:
+    """Bring a node's endpoint up, its port included; return its state."""
+    from codesmith.tunnel import control
+
+    state = control.connect(node)
+    if state.state != "ready":  # calls go through, by the private socket; the port that was asked for is not there
+        raise by_kind(state.kind)(state.reason, hint=state.hint)
+    return state_row(state)
+
+
+def disconnect(node: Node) -> Row:
+    """Take a node's endpoint down; say whether there was one."""
+    from codesmith.tunnel import control
+
+    return {"node": node.name, "changed": control.disconnect(node)}
+
+
+def status(chosen: Sequence[Node] | None) -> list[Row]:
+    """Return the state of every endpoint, or of the chosen nodes, those without one included."""
+    from codesmith.tunnel import control
+
+    if chosen is None:
+        return [state_row(state) for state in control.status()]
+    states = {(state.name, state.registry): state for state in control.status()}
+    found = [(node, states.get((node.name, str(node.registry)))) for node in chosen]
+    return [state_row(state) if state else _stopped(node) for node, state in found]
+
+
+def listing(found: Registry) -> list[Row]:
+    """Return the registry joined with the endpoints."""
+    rows = status(list(found.nodes.values()))
+    return [
+        {**row, "tags": list(node.tags), "labels": dict(node.labels), "default": node.name == found.default}
+        for row, node in zip(rows, found.nodes.values(), strict=True)
+    ]
+
+
+def state_row(state: EndpointState) -> Row:
+    """Return an endpoint's state for people and programs."""
+    keys = (
+        "name",
+        "host",
+        "endpoint",
+        "token_file",
+        "state",
+        "since",
+        "agent_version",
+        "node_id",
+        "carrier",
+        "reason",
+        "registry",
+    )
+    row = {key: getattr(state, key) for key in keys}
+    return {**row, "since": _time(state.since)}
+
+
+def _stopped(node: Node) -> Row:
+    from codesmith.tunnel.local_endpoint import address_of, port_of, token_path
+
+    return {
+        "name": node.name,
+        "host": node.place,
+        "endpoint": address_of(node),
+        "token_file": "" if port_of(node) is None else str(token_path(node)),
+        "state": "stopped",
+        "since": None,
+        "agent_version": "",
+        "node_id": "",
+        "carrier": "",
+        "reason": "",
+        "registry": str(node.registry),
+    }
+
+
+def _time(seconds: float) -> str | None:
+    return (
+        datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z") if seconds else None
+    )
