@@ -40,13 +40,13 @@ def write_bare(folder: Path, agent_file: Path) -> Path:
 def describe(folder: Path, agent_file: Path) -> dict[str, Any]:
     """Return accounts, directories, links, files and units; each file with its local twin and its sha256."""
     data = agent_file.read_bytes()
-    wish = layout.wish_for(Payload(data, hashlib.sha256(data).hexdigest(), ""), "")
+    desired = layout.desired_for(Payload(data, hashlib.sha256(data).hexdigest(), ""), "")
     units = []
-    for name, text in wish.units.items():
+    for name, text in desired.units.items():
         (folder / name).write_text(text)
-        units.append(_file(layout.unit_of(wish.release, name), folder / name))
-    owned = [*layout.DIRECTORIES, *wish.release_directories]
-    links = {layout.CURRENT: wish.release, **layout.UNIT_LINKS}
+        units.append(_file(layout.unit_of(desired.release, name), folder / name))
+    owned = [*layout.DIRECTORIES, *desired.release_directories]
+    links = {layout.CURRENT: desired.release, **layout.UNIT_LINKS}
     user = {"name": layout.USER, "group": layout.USER, "home": layout.STATE, "shell": layout.NOLOGIN}
     return {
         "groups": [layout.USER, layout.CLIENTS],
@@ -55,7 +55,7 @@ def describe(folder: Path, agent_file: Path) -> dict[str, Any]:
             {"path": one.path, "mode": f"{one.mode:o}", "owner": one.owner, "group": one.group} for one in owned
         ],
         "links": [{"path": path, "target": target} for path, target in links.items()],
-        "files": [_file(wish.agent, agent_file), *units],
+        "files": [_file(desired.agent, agent_file), *units],
         "present": [layout.NODE, layout.LEDGER],
         "services": list(layout.ENABLED),
     }

@@ -15,7 +15,7 @@ PASSPHRASE, PASSWORD, ANSWER, SUDO = "passphrase", "password", "answer", "sudo"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class SecretRequest:
     """One secret: what it is, whose it is, and the words to ask for it with."""
 
     kind: str
@@ -33,27 +33,27 @@ class Secrets:
     What somebody does not want to say is remembered as "" and not asked for again.
     """
 
-    def __init__(self, ask: Callable[[Wanted], str | None] | None = None) -> None:
+    def __init__(self, ask: Callable[[SecretRequest], str | None] | None = None) -> None:
         self.ask = ask
         # Given beforehand, for every sudo that wants one; None: they are asked for.
         self.sudo_password: str | None = None
         self._asking, self._lock = threading.Lock(), threading.Lock()
-        self._known: dict[Wanted, str] = {}
+        self._known: dict[SecretRequest, str] = {}
 
     def __repr__(self) -> str:
         return f"<Secrets: {len(self._known)}>"  # never what they are
 
-    def known(self) -> dict[Wanted, str]:
+    def known(self) -> dict[SecretRequest, str]:
         """Return what is known without asking."""
         with self._lock:
             return dict(self._known)
 
-    def learn(self, answers: Mapping[Wanted, str]) -> None:
+    def learn(self, answers: Mapping[SecretRequest, str]) -> None:
         """Take secrets that somebody else asked for."""
         with self._lock:
             self._known.update(answers)
 
-    def get(self, wanted: Wanted) -> str | None:
+    def get(self, wanted: SecretRequest) -> str | None:
         """Return a secret, asking for it if need be: one question at a time, whoever wants to know."""
         with self._asking:
             if wanted.kind == SUDO and self.sudo_password is not None:
@@ -64,13 +64,15 @@ class Secrets:
                     self.learn({wanted: answer})
             return self.known().get(wanted)
 
-    def forget(self, wanted: Wanted, value: str | None) -> None:
+    def forget(self, wanted: SecretRequest, value: str | None) -> None:
         """Forget a secret that was refused, unless another was learnt meanwhile."""
         with self._lock:
             if self._known.get(wanted) == value:
                 self._known.pop(wanted, None)
 
-    def supply(self, attempt: Callable[[Mapping[Wanted, str]], T], given: Mapping[Wanted, str] | None = None) -> T:
+    def supply(
+        self, attempt: Callable[[Mapping[SecretRequest, str]], T], given: Mapping[SecretRequest, str] | None = None
+    ) -> T:
         """Return what `attempt` returns; it is repeated with each secret that it turns out to need.
 
         It begins with what is known, or with `given`. Nothing is open towards a node while a person thinks.
@@ -80,13 +82,13 @@ class Secrets:
             try:
                 return attempt(answers)
             except SecretNeeded as error:
-                wanted = Wanted(**error.secret)
+                wanted = SecretRequest(**error.secret)
                 value = None if wanted in answers else self.get(wanted)
                 if value is None:
                     raise
                 answers[wanted] = value
             except SecretRefused as error:
-                wanted = Wanted(**error.secret)
+                wanted = SecretRequest(**error.secret)
                 self.forget(wanted, answers.get(wanted))
                 raise
 

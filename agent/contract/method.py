@@ -19,7 +19,7 @@ class Method(NamedTuple):
     errors: Tuple[Type[AgentError], ...]
     mutates: bool
     is_resumable: bool
-    settle: Optional[Callable[..., Any]]
+    roll_back: Optional[Callable[..., Any]]
     secrets: Tuple[str, ...]
     makes_room: bool
     long_with: str
@@ -46,7 +46,7 @@ def method(
     errors: Iterable[Type[AgentError]] = (),
     mutates: bool = False,
     is_resumable: bool = True,
-    settle: Optional[Callable[..., Any]] = None,
+    roll_back: Optional[Callable[..., Any]] = None,
     secrets: Tuple[str, ...] = (),
     makes_room: bool = False,
     long_with: str = "",
@@ -72,9 +72,9 @@ def method(
 
     def declare(function: Callable[..., Any]) -> Method:
         whole = Method(
-            name, function, declared, mutates, mutates and is_resumable, settle, secrets, makes_room,
+            name, function, declared, mutates, mutates and is_resumable, roll_back, secrets, makes_room,
             long_with, decides, None,
         )  # fmt: skip
-        return whole._replace(brief=whole._replace(settle=None)) if long_with else whole
+        return whole._replace(brief=whole._replace(roll_back=None)) if long_with else whole
 
     return declare

@@ -18,7 +18,7 @@ UNCLAIMED_S = 60.0
 caller_uid: ContextVar[Optional[int]] = ContextVar("caller_uid", default=None)
 
 
-class Loan(NamedTuple):
+class ForwardedAgent(NamedTuple):
     """One connection, who opened it, and when it is over."""
 
     token: str
@@ -27,33 +27,33 @@ class Loan(NamedTuple):
     over: threading.Event
 
 
-class Loans:
+class ForwardedAgents:
     """Those that wait for their call; safe to use from many threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: Dict[str, Loan] = {}
+        self._waiting: Dict[str, ForwardedAgent] = {}
 
-    def offer(self, token: str, uid: int, connection: socket.socket) -> Optional[Loan]:
+    def offer(self, token: str, uid: int, connection: socket.socket) -> Optional[ForwardedAgent]:
         """Keep a connection for the call that will name this token; None for one too many, or a token twice."""
-        loan = Loan(token, uid, connection, threading.Event())
+        forwarded = ForwardedAgent(token, uid, connection, threading.Event())
         with self._lock:
             if len(self._waiting) >= LOANS_MAX or token in self._waiting:
                 return None
-            self._waiting[token] = loan
-        return loan
+            self._waiting[token] = forwarded
+        return forwarded
 
-    def await_end(self, loan: Loan) -> None:
+    def await_end(self, forwarded: ForwardedAgent) -> None:
         """Return when the call that took it is over, or nobody took it: in time, or before its owner left."""
         poll = select.poll()
-        poll.register(loan.connection, select.POLLRDHUP)
+        poll.register(forwarded.connection, select.POLLRDHUP)
         poll.poll(UNCLAIMED_S * 1000)
         with self._lock:
-            was_taken = self._waiting.get(loan.token) is not loan
+            was_taken = self._waiting.get(forwarded.token) is not forwarded
             if not was_taken:
-                del self._waiting[loan.token]
+                del self._waiting[forwarded.token]
         if was_taken:
-            loan.over.wait()
+            forwarded.over.wait()
 
     @contextmanager
     def taken(self, token: Optional[str]) -> Iterator[Optional[int]]:
@@ -65,15 +65,15 @@ class Loans:
             yield None
             return
         with self._lock:
-            loan = self._waiting.get(token)
-            if loan is None or loan.uid != caller_uid.get():
+            forwarded = self._waiting.get(token)
+            if forwarded is None or forwarded.uid != caller_uid.get():
                 raise InvalidParams.of("credential", "no ssh agent is lent to this call")
             del self._waiting[token]
         try:
-            yield loan.connection.fileno()
+            yield forwarded.connection.fileno()
         finally:
             try:
-                loan.connection.shutdown(socket.SHUT_RDWR)
+                forwarded.connection.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass  # its owner left
-            loan.over.set()
+            forwarded.over.set()

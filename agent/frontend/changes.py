@@ -74,7 +74,7 @@ class Change(NamedTuple):
         """Tell whether another call asks for the same; one that is settled, not run again, only by its request id."""
         if self.entry is not other.entry:
             return False
-        if self.entry.settle is not None:
+        if self.entry.roll_back is not None:
             return self.request_id is not None and self.public == other.public
         return self.is_like(other)
 
@@ -96,7 +96,7 @@ class Change(NamedTuple):
         return self.subject in (earlier.subject, ("workspace", None, earlier.public.get("workspace")))
 
 
-class Unsettled:
+class Pending:
     """A change that was begun and not ended. Who waits while another thread takes it up finds the reply here."""
 
     def __init__(self, intent: Intent) -> None:
@@ -104,7 +104,7 @@ class Unsettled:
         self.reply: Optional[Document] = None
 
 
-class Journal:
+class Changes:
     """Carries out changes; safe to use from many threads. `run` calls a method and raises nothing but AgentErrors."""
 
     def __init__(self, context: Context, audit: Audit, methods: Dict[str, Method], run: Runner) -> None:
@@ -112,17 +112,17 @@ class Journal:
         self._one_at_a_time, self._guard = context.one_at_a_time, threading.Condition()
         # One of a newer agent waits for it; node.health names it.
         known = [intent for intent in self._store.intents() if intent.method in methods]
-        self._unsettled: Dict[int, Unsettled] = {intent.id: Unsettled(intent) for intent in known}
+        self._unsettled: Dict[int, Pending] = {intent.id: Pending(intent) for intent in known}
         self._write_late_records()
 
     def carry_out(self, change: Change, attempt: Attempt) -> Document:
         """Return the reply ({result} or {error}) of a change; raise when it is not known how far it came."""
-        failed: List[Unsettled] = []
+        failed: List[Pending] = []
         while True:
-            reply = self._settle_related(change, attempt, failed)
+            reply = self._resume_related(change, attempt, failed)
             if reply is not None:
                 return reply
-            if change.entry.settle is not None:
+            if change.entry.roll_back is not None:
                 return self._begin(change, attempt, failed)
             with self._one_at_a_time():
                 if not self._related(change, failed):
@@ -147,7 +147,7 @@ class Journal:
         except HelperSilent as error:
             raise _cut_off(change.entry.name) from error
         except AgentError as error:
-            if change.request_id is not None and not error.is_unsettled:
+            if change.request_id is not None and not error.is_pending:
                 self._store.forget_result(change.request_id)
             raise
         try:
@@ -168,7 +168,7 @@ class Journal:
         if attempt.announced is not None:
             self._store.forget_record(attempt.announced)
 
-    def settle_all(self) -> None:
+    def resume_all(self) -> None:
         """Take up everything that was begun and not ended; what fails again stays, and node.health says so."""
         # Twice: a clone that was cut off waits for the assignment of its workspace that was begun after it.
         for begun in (begun for _ in range(2) for begun in self._waiting()):
@@ -177,7 +177,7 @@ class Journal:
             except (AgentError, sqlite3.Error) as error:
                 print(f"{begun.intent.method} stays unsettled: {error}", file=sys.stderr, flush=True)
 
-    def _settle_related(self, change: Change, attempt: Attempt, failed: List[Unsettled]) -> Optional[Document]:
+    def _resume_related(self, change: Change, attempt: Attempt, failed: List[Pending]) -> Optional[Document]:
         """Take up earlier changes that name the same; return the reply of one that this change repeats.
 
         One that fails again goes to `failed`: this change may be the way out of it.
@@ -195,12 +195,12 @@ class Journal:
                 failed.append(begun)
                 continue
             found = reply if is_repeated else None  # another one came after it
-        if found is None or (change.entry.settle is not None and not _is_kept(found)):
+        if found is None or (change.entry.roll_back is not None and not _is_kept(found)):
             return None
         self._end(change, attempt, found, [])
         return found
 
-    def _begin(self, change: Change, attempt: Attempt, failed: List[Unsettled]) -> Document:
+    def _begin(self, change: Change, attempt: Attempt, failed: List[Pending]) -> Document:
         """Journal a change and run it. If it is done, earlier ones that failed and that it replaces are forgotten."""
         earlier = self.earlier_reply(change, attempt)
         if earlier is not None:
@@ -210,12 +210,12 @@ class Journal:
         intent = self._store.begin(change.entry.name, change.public, attempt.peer_uid)
         replaced = [one for one in failed if change.replaces(self._change_of(one))]
         try:
-            return self._complete(Unsettled(intent), change, change.entry.function, attempt, replaced)
+            return self._complete(Pending(intent), change, change.entry.function, attempt, replaced)
         except AgentError:
             self._forget([one for one in replaced if change.is_like(self._change_of(one))])
             raise
 
-    def _forget(self, repeated: List[Unsettled]) -> None:
+    def _forget(self, repeated: List[Pending]) -> None:
         """Let go of those that a later one with the same content stands for: else they would pile up."""
         if not repeated:
             return
@@ -225,22 +225,22 @@ class Journal:
                 for one in repeated:
                     self._unsettled.pop(one.intent.id, None)
 
-    def _again(self, begun: Unsettled) -> Optional[Document]:
+    def _again(self, begun: Pending) -> Optional[Document]:
         """Take up what was begun and not ended, and return its reply, also when another thread has done so meanwhile.
 
         None when a later change has made an end of it. What may take long lets other changes go on, as it did the first
         time.
         """
         change, intent = self._change_of(begun), begun.intent
-        function = change.entry.settle or change.entry.function
+        function = change.entry.roll_back or change.entry.function
         attempt = Attempt(intent.method, intent.params, intent.peer_uid)
-        with self._alone(begun), self._one_at_a_time() if change.entry.settle is None else nullcontext():
+        with self._alone(begun), self._one_at_a_time() if change.entry.roll_back is None else nullcontext():
             if begun in self._waiting():
                 begun.reply = self._complete(begun, change, function, attempt, [], is_again=True)
             return begun.reply
 
     @contextmanager
-    def _alone(self, begun: Unsettled) -> Iterator[None]:
+    def _alone(self, begun: Pending) -> Iterator[None]:
         """Wait for other threads that take up the same; WaitedTooLong when that takes long."""
         with self._guard:
             if not self._guard.wait_for(lambda: not begun.is_held, LOCK_WAIT_S):
@@ -254,8 +254,8 @@ class Journal:
                 self._guard.notify_all()
 
     def _complete(
-        self, begun: Unsettled, change: Change, function: Callable[..., Any], attempt: Attempt,
-        replaced: List[Unsettled], *, is_again: bool = False,
+        self, begun: Pending, change: Change, function: Callable[..., Any], attempt: Attempt,
+        replaced: List[Pending], *, is_again: bool = False,
     ) -> Document:  # fmt: skip
         """Run a change that is journaled to its end. Whatever keeps it from ending leaves it unsettled."""
         try:
@@ -264,7 +264,7 @@ class Journal:
                     reply = {"result": self._run(change.entry, function, change.params)}
                 except AgentError as error:
                     # A second run that did not get its turn has ended nothing.
-                    if error.is_unsettled or (is_again and isinstance(error, WaitedTooLong)):
+                    if error.is_pending or (is_again and isinstance(error, WaitedTooLong)):
                         self._store.flush()
                         raise
                     reply = {"error": error.to_dict()}
@@ -304,20 +304,20 @@ class Journal:
 
     @contextmanager
     def _stored_with_its_result(self, change: Change) -> Iterator[None]:
-        if change.entry.settle is not None:
+        if change.entry.roll_back is not None:
             yield  # it claims its name in the store before it begins, and settles what it finds there
             return
         with self._store.change():
             yield
 
-    def _change_of(self, begun: Unsettled) -> Change:
+    def _change_of(self, begun: Pending) -> Change:
         return Change.of(self._methods[begun.intent.method], begun.intent.params)
 
-    def _waiting(self) -> List[Unsettled]:
+    def _waiting(self) -> List[Pending]:
         with self._guard:
             return [self._unsettled[number] for number in sorted(self._unsettled)]
 
-    def _related(self, change: Change, but: List[Unsettled]) -> List[Unsettled]:
+    def _related(self, change: Change, but: List[Pending]) -> List[Pending]:
         waiting = [begun for begun in self._waiting() if begun not in but]
         return [begun for begun in waiting if self._change_of(begun).targets & change.targets]
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Dict, Iterator, Set
 
-from agent.frontend.agent_forwarding import Loans
+from agent.frontend.agent_forwarding import ForwardedAgents
 from agent.frontend.audit import PATH as AUDIT_FILE
 from agent.frontend.helper_client import Helper
 from agent.frontend.store import Store
@@ -53,10 +53,10 @@ class Context:
     instance_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     started_at: str = field(default_factory=now)
     # Workspaces whose first repository is being cloned by a call of this process.
-    founding: Set[str] = field(default_factory=set)
+    creating: Set[str] = field(default_factory=set)
     # Workspaces that a call of this process is giving to another user.
     assigning: Dict[str, object] = field(default_factory=dict)
-    loans: Loans = field(default_factory=Loans)
+    forwarded_agents: ForwardedAgents = field(default_factory=ForwardedAgents)
     _changing: Any = field(default_factory=threading.RLock)
 
     @contextmanager

@@ -12,11 +12,11 @@ from typing import Any, Callable, Dict, Iterable, Iterator, Optional
 from agent.contract.method import Method
 from agent.contract.parameters import ParameterCheck
 from agent.frontend.audit import Attempt, Audit
-from agent.frontend.changes import Change, Journal
+from agent.frontend.changes import Change, Changes
 from agent.frontend.context import LOCK_WAIT_S, Context
 from agent.frontend.jsonrpc import Records
 from agent.frontend.rate import Rate
-from agent.shared.database import told
+from agent.shared.database import as_error
 from agent.shared.errors import AgentError, InUse, ReadOnly
 
 # What the audit record says of a change without an id; and of a connection from somebody who may not call.
@@ -34,7 +34,7 @@ class InternalError(AgentError):
     """A bug of ours: the traceback stays in the log, the caller gets a reference to it."""
 
     code, kind = -32603, "internal"
-    is_unsettled = True
+    is_pending = True
 
     @classmethod
     def by(cls, name: str) -> InternalError:
@@ -48,10 +48,10 @@ class Dispatcher:
     """Calls methods of the contract; safe to use from many threads."""
 
     def __init__(self, methods: Iterable[Method], context: Context, audit: Audit) -> None:
-        self._context, self._audit, self.loans = context, audit, context.loans
+        self._context, self._audit, self.forwarded_agents = context, audit, context.forwarded_agents
         self._methods: Dict[str, Method] = {entry.name: entry for entry in methods}
         self._checks = {entry["name"]: ParameterCheck(entry["params"]) for entry in context.contract["methods"]}
-        self._journal = Journal(context, audit, self._methods, self._run)
+        self._changes = Changes(context, audit, self._methods, self._run)
         self._running, self._strangers = KeyedLocks(), Rate()
 
     def call(
@@ -85,7 +85,7 @@ class Dispatcher:
 
     def resume(self) -> None:
         """Take up what was begun and not ended."""
-        self._journal.settle_all()
+        self._changes.resume_all()
 
     def _change(self, entry: Method, params: Any, peer_uid: Optional[int], refusal: Optional[AgentError]) -> Any:
         attempt, reply = Attempt(entry.name, params, peer_uid), None
@@ -95,14 +95,14 @@ class Dispatcher:
             change = Change.of(entry, self._checks[entry.name](params))
             reply = self._replied(change, attempt)
         except AgentError as error:
-            self._journal.note(attempt, error.kind)
+            self._changes.note(attempt, error.kind)
             raise
         except sqlite3.Error as error:
             problem = self._told(entry, error)
-            self._journal.note(attempt, problem.kind)
+            self._changes.note(attempt, problem.kind)
             raise problem from error
         except Exception as error:  # the RPC border: log, answer with a reference
-            self._journal.note(attempt, InternalError.kind)
+            self._changes.note(attempt, InternalError.kind)
             raise InternalError.by(entry.name) from error
         if "error" in reply:
             raise AgentError.from_dict(reply["error"])
@@ -113,11 +113,11 @@ class Dispatcher:
         if change.request_id is None:
             return self._carry_out(change, attempt)
         with self._running.hold(change.request_id):
-            return self._journal.earlier_reply(change, attempt) or self._carry_out(change, attempt)
+            return self._changes.earlier_reply(change, attempt) or self._carry_out(change, attempt)
 
     def _carry_out(self, change: Change, attempt: Attempt) -> Dict[str, Any]:
-        journal = self._journal
-        return (journal.carry_out if change.entry.is_resumable else journal.carry_out_once)(change, attempt)
+        changes = self._changes
+        return (changes.carry_out if change.entry.is_resumable else changes.carry_out_once)(change, attempt)
 
     def _run(self, entry: Method, function: Callable[..., Any], params: Dict[str, Any]) -> Any:
         try:
@@ -127,7 +127,7 @@ class Dispatcher:
             raise
         except sqlite3.Error as error:
             problem = self._told(entry, error)
-            raise (problem.unsettle() if entry.mutates else problem) from error
+            raise (problem.as_pending() if entry.mutates else problem) from error
         except Exception as error:  # the RPC border, and half-way through a change the journal must know it as such
             raise InternalError.by(entry.name) from error
 
@@ -135,7 +135,7 @@ class Dispatcher:
         """Return what SQLite says as an error of the contract: a full disk, or a damaged store."""
         store = self._context.store
         if isinstance(error, sqlite3.OperationalError):
-            return told(error, store.path)
+            return as_error(error, store.path)
         if isinstance(error, sqlite3.DatabaseError):
             store.damage = store.damage or str(error)
             return ReadOnly(f"{entry.name} failed: the agent's store is damaged: {error}", hint="inv node.health")

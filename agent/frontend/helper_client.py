@@ -15,7 +15,7 @@ REPLY_GRACE_S = 120.0
 class HelperSilent(InUse):
     """The helper broke off before its reply: how far it came is not known yet."""
 
-    is_unsettled = True
+    is_pending = True
 
 
 class Helper:

@@ -37,7 +37,7 @@ from agent.shared.names import CLIENTS_GROUP, LOGIN_PREFIX
 from agent.shared.sockets import peer_uid, systemd_socket
 
 BODY_BYTES_MAX = 256 << 10
-LOAN_PATH = "/ssh-agent"
+AGENT_PATH = "/ssh-agent"
 CONNECTIONS_MAX = 256
 # Of answers that are not taken yet, all together: more than 48 commands with a megabyte of text on each output.
 REPLIES_BYTES_MAX = 256 << 20
@@ -187,8 +187,8 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
     def do_POST(self) -> None:
         """Answer one request; its reply waits for the method as long as the method takes."""
         lengths = self.headers.get_all("Content-Length")
-        if self.path == LOAN_PATH:
-            self._lend()
+        if self.path == AGENT_PATH:
+            self._forward_agent()
         elif self.headers.get("Content-Encoding", "identity") != "identity":
             self._refuse(415, "Content-Encoding is not supported")
         elif "Transfer-Encoding" in self.headers:
@@ -218,16 +218,16 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
         """Say how to call."""
         self._refuse(405, "POST a JSON-RPC 2.0 request to /; rpc.discover describes the methods")
 
-    def _lend(self) -> None:
+    def _forward_agent(self) -> None:
         """Keep this connection for the call that names its token; from here on it speaks an ssh agent's protocol."""
         self.close_connection = True
-        token, loan = self.headers.get("CodeSmith-Token", ""), None
+        token, forwarded = self.headers.get("CodeSmith-Token", ""), None
         if self.headers.get("Upgrade") != "ssh-agent" or not re.fullmatch("[0-9a-f]{64}", token):
             self._refuse(400, "Upgrade must be ssh-agent and CodeSmith-Token 64 hexadecimal digits")
             return
         self.server.connections.mark_busy(self.connection)
-        loan = self.server.dispatcher.loans.offer(token, self.peer_uid, self.connection)
-        if loan is None:
+        forwarded = self.server.dispatcher.forwarded_agents.offer(token, self.peer_uid, self.connection)
+        if forwarded is None:
             self._refuse(409, "too many ssh agents are lent, or one under this token")
             return
         self.send_response(101)
@@ -235,7 +235,7 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
         self.send_header("Upgrade", "ssh-agent")
         self.end_headers()
         self.wfile.flush()
-        self.server.dispatcher.loans.await_end(loan)
+        self.server.dispatcher.forwarded_agents.await_end(forwarded)
 
     def _refuse(self, status: int, problem: str) -> None:
         self._send_fault_response(status, problem, CONFIG)

@@ -98,7 +98,7 @@ class Order(NamedTuple):
 def ordered_clone(context: Context, **wanted: Any) -> Iterator[Order]:
     """Yield the order for a clone, with the ssh agent that is lent to it; InvalidParams before anything is done."""
     order = parse_clone(**wanted)
-    with context.loans.taken((order.arguments["credential"] or {}).get("agent")) as descriptor:
+    with context.forwarded_agents.taken((order.arguments["credential"] or {}).get("agent")) as descriptor:
         yield order._replace(descriptor=descriptor)
 
 
@@ -142,13 +142,13 @@ def make(context: Context, workspace: str, order: Order) -> Repo:
             token=token, **order.arguments,
         )  # fmt: skip
     except AgentError as error:
-        return settle(context, workspace, name, order.request_id, error)
+        return roll_back(context, workspace, name, order.request_id, error)
     if not context.store.complete_repo(workspace, {**pending, "state": "ready"}):
         raise NotFound(f"workspace {workspace!r} was deleted meanwhile")
     return show(workspace, pending, found)
 
 
-def settle(
+def roll_back(
     context: Context, workspace: str, name: str, request_id: Optional[str], reason: Optional[AgentError] = None
 ) -> Repo:
     """End what failed or was cut off: complete when the repository had its name already, removed otherwise.
@@ -160,13 +160,13 @@ def settle(
         try:
             done = context.helper.call("repo.settle", workspace=workspace, name=name, token=document["token"])
         except AgentError as error:  # its name stays taken until it is settled
-            raise error.unsettle() from None
+            raise error.as_pending() from None
         if done["is_made"] and context.store.complete_repo(workspace, {**document, "state": "ready"}):
             return read(context, workspace, [document])[0]
         context.store.remove_repo(workspace, name)
     elif document is not None and is_of(document, request_id):
         return read(context, workspace, [document])[0]
-    if reason is None or reason.is_unsettled:
+    if reason is None or reason.is_pending:
         text = f"making repo {name!r} was cut off; nothing of it is left"
         raise CommandFailed(text, hint="try again", command="git", exit_code=None, stderr="")
     raise reason

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from agent.shared.database import Database, Layout, Row, Statement
-from agent.shared.disk_reserve import Ballast
+from agent.shared.disk_reserve import DiskReserve
 from agent.shared.errors import STORE_HINT, LimitReached, ReadOnly
 
 RESULTS_MAX = 1000
@@ -78,14 +78,14 @@ class Store:
     def __init__(self, path: str) -> None:
         self._lock, self._mine = threading.Lock(), Writes()
         self._written: List[int] = []
-        self.path, self.damage, self._ballast = path, "", Ballast(os.path.dirname(path))
+        self.path, self.damage, self._ballast = path, "", DiskReserve(os.path.dirname(path))
         # Nothing is wrong with it: there is no room to open it.
         self.is_shut_out = False
         try:
             self._database: Optional[Database] = Database(path, LAYOUT)
             self._database.check()
             with suppress(LimitReached):  # node.health says so
-                self._database.ballast.ensure()
+                self._database.reserve.ensure()
         except (sqlite3.Error, ReadOnly) as error:
             self.damage, self._database = str(error), None
             self.is_shut_out = isinstance(error, sqlite3.OperationalError) and not self.has_room()
@@ -116,7 +116,7 @@ class Store:
     def ensure_room(self) -> None:
         """Raise LimitReached when the disk has no room for what a change leaves."""
         with self._lock:
-            self.database.ballast.ensure()
+            self.database.reserve.ensure()
 
     @contextmanager
     def change(self) -> Iterator[None]:

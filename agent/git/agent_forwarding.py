@@ -23,7 +23,7 @@ MESSAGE_BYTES_MAX = 256 << 10
 
 
 @contextlib.contextmanager
-def served(lent: socket.socket) -> Iterator[str]:
+def served(forwarded: socket.socket) -> Iterator[str]:
     """Serve what is lent at a path, and yield the path; nothing is left of it afterwards."""
     folder = tempfile.mkdtemp(prefix="codesmith-")  # 0700; in a job /tmp is its own
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -33,13 +33,13 @@ def served(lent: socket.socket) -> Iterator[str]:
         listening.bind(path)
         listening.listen()
         lock = threading.Lock()
-        threading.Thread(target=_accept, args=(listening, lent, lock), daemon=True).start()
+        threading.Thread(target=_accept, args=(listening, forwarded, lock), daemon=True).start()
         yield path
     finally:
         with contextlib.suppress(OSError):
             listening.shutdown(socket.SHUT_RDWR)  # wakes accept()
         listening.close()
-        lent.close()
+        forwarded.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -64,27 +64,27 @@ def send(connection: socket.socket, message: bytes) -> None:
     connection.sendall(struct.pack(">I", len(message)) + message)
 
 
-def _accept(listening: socket.socket, lent: socket.socket, lock: threading.Lock) -> None:
+def _accept(listening: socket.socket, forwarded: socket.socket, lock: threading.Lock) -> None:
     while True:
         try:
             connection, _ = listening.accept()
         except OSError:
             return
         if is_of_this_job(connection):
-            threading.Thread(target=_serve, args=(connection, lent, lock), daemon=True).start()
+            threading.Thread(target=_serve, args=(connection, forwarded, lock), daemon=True).start()
         else:
             connection.close()
 
 
-def _serve(connection: socket.socket, lent: socket.socket, lock: threading.Lock) -> None:
+def _serve(connection: socket.socket, forwarded: socket.socket, lock: threading.Lock) -> None:
     with connection, contextlib.suppress(OSError):
         while True:
             request = receive(connection)
             reply = FAILURE
             if request[0] in ALLOWED:
                 with lock:
-                    send(lent, request)
-                    reply = receive(lent)
+                    send(forwarded, request)
+                    reply = receive(forwarded)
             send(connection, reply)
 
 

@@ -66,7 +66,7 @@ class DiskShort(Exception):
     """git was ended: it would have filled the disk."""
 
 
-class Way(NamedTuple):
+class GitSetup(NamedTuple):
     """How git gets at a URL: settings of its own, how it calls ssh, and where that finds the key it was given."""
 
     settings: Tuple[str, ...] = ()
@@ -74,13 +74,13 @@ class Way(NamedTuple):
     key: str = ""
 
 
-NO_WAY = Way()
+NO_WAY = GitSetup()
 
 
 def main() -> int:
     """Carry out the request on standard input."""
-    request, lent = receive()
-    print(json.dumps(answer(request, lent)))
+    request, forwarded = receive()
+    print(json.dumps(answer(request, forwarded)))
     return 0
 
 
@@ -91,12 +91,12 @@ def receive() -> Tuple[Dict[str, Any], Optional[socket.socket]]:
     with socket.socket(fileno=os.dup(0)) as source:
         _, descriptors, _, _ = socket.recv_fds(source, 1, 1, socket.MSG_CMSG_CLOEXEC)
         request = json.loads(b"".join(iter(lambda: source.recv(65536), b"")))
-    lent = socket.socket(fileno=descriptors[0])
-    lent.setblocking(True)  # the front end had a time limit on it, which is the connection's, not the descriptor's
-    return request, lent
+    forwarded = socket.socket(fileno=descriptors[0])
+    forwarded.setblocking(True)  # the front end had a time limit on it, which is the connection's, not the descriptor's
+    return request, forwarded
 
 
-def answer(request: Dict[str, Any], lent: Optional[socket.socket] = None) -> Dict[str, Any]:
+def answer(request: Dict[str, Any], forwarded: Optional[socket.socket] = None) -> Dict[str, Any]:
     """Return {repo}, {repos} or {problem}."""
     missing = [program for program in request["programs"] if shutil.which(program, path=JOB_PATH) is None]
     if missing:
@@ -104,7 +104,7 @@ def answer(request: Dict[str, Any], lent: Optional[socket.socket] = None) -> Dic
     try:
         if request["action"] == "read":
             return {"repos": {name: read(os.path.join("code", name)) for name in request["names"]}}
-        return make(request, lent)
+        return make(request, forwarded)
     except GitFailed as failure:
         found = {"command": failure.command, "exit_code": failure.exit_code, "stderr": failure.stderr}
         # Faster than the watch, or by a quota.
@@ -120,7 +120,7 @@ def answer(request: Dict[str, Any], lent: Optional[socket.socket] = None) -> Dic
         return {"problem": "failed", "command": "git", "exit_code": error.errno or 1, "stderr": str(error.strerror)}
 
 
-def make(request: Dict[str, Any], lent: Optional[socket.socket]) -> Dict[str, Any]:
+def make(request: Dict[str, Any], forwarded: Optional[socket.socket]) -> Dict[str, Any]:
     """Make a repository under a temporary name and rename it into place when it is whole."""
     token, final = request["token"], os.path.join("code", request["name"])
     if os.path.lexists(final):
@@ -133,7 +133,7 @@ def make(request: Dict[str, Any], lent: Optional[socket.socket]) -> Dict[str, An
             git("init", "--quiet", "--template=", "--", temporary)
             git("-C", temporary, "symbolic-ref", "HEAD", f"refs/heads/{request['branch']}")
         else:
-            clone(request, temporary, lent)
+            clone(request, temporary, forwarded)
         write_mark(temporary, token)
         # On disk before it has its name: a power cut leaves the whole repository or none.
         sync(temporary)
@@ -157,13 +157,13 @@ def temporary_name(token: str) -> str:
     return f".codesmith-{token}"
 
 
-def clone(request: Dict[str, Any], target: str, lent: Optional[socket.socket] = None) -> None:
+def clone(request: Dict[str, Any], target: str, forwarded: Optional[socket.socket] = None) -> None:
     """Clone into `target`; a ref that is a commit is checked out without a branch."""
     ref, depth = request["ref"] or "", [f"--depth={request['depth']}"] if request["depth"] else []
     is_commit = grammar.is_commit(ref)
     words = ["clone", "--quiet", "--template=", "--no-recurse-submodules", "--no-local", *depth]
     words += ["--no-checkout"] if is_commit else [f"--branch={ref}"] if ref else []
-    with way_to(request, lent) as way:
+    with setup_for(request, forwarded) as way:
         try:
             git(*words, "--", request["url"], target, way=way, is_watched=True)
         except GitFailed as failure:
@@ -181,7 +181,7 @@ def key_problem(path: str) -> str:
     return done.stderr.decode("utf-8", "replace") if done.returncode else ""
 
 
-def check_out(commit: str, target: str, depth: List[str], way: Way) -> None:
+def check_out(commit: str, target: str, depth: List[str], way: GitSetup) -> None:
     """Check out a commit, asked for by its hash when no branch or tag that was fetched leads to it."""
     there = ("-C", target)
     wanted = (*there, "rev-parse", "--quiet", "--verify", f"{commit}^{{commit}}")
@@ -200,7 +200,7 @@ def check_out(commit: str, target: str, depth: List[str], way: Way) -> None:
 
 
 @contextlib.contextmanager
-def way_to(request: Dict[str, Any], lent: Optional[socket.socket]) -> Iterator[Way]:
+def setup_for(request: Dict[str, Any], forwarded: Optional[socket.socket]) -> Iterator[GitSetup]:
     """Hold what git needs to get at the URL; the credential is offered to the URL's own host alone."""
     credential = request["credential"]
     # The node's own configuration, not the login's: a ProxyCommand in it would run outside of the sandbox's limits.
@@ -219,14 +219,14 @@ def way_to(request: Dict[str, Any], lent: Optional[socket.socket]) -> Iterator[W
         elif "ssh_key" in credential:
             key = held.enter_context(secret_file(credential["ssh_key"]))
             ssh += ["-i", key, "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none"]
-        elif lent is not None:
+        elif forwarded is not None:
             ssh += [
                 "-o",
                 "IdentityFile=none",
                 "-o",
-                f"IdentityAgent={held.enter_context(agent_forwarding.served(lent))}",
+                f"IdentityAgent={held.enter_context(agent_forwarding.served(forwarded))}",
             ]
-        yield Way(tuple(settings), shlex.join(ssh), key)
+        yield GitSetup(tuple(settings), shlex.join(ssh), key)
 
 
 @contextlib.contextmanager
@@ -242,7 +242,11 @@ def secret_file(text: str) -> Iterator[str]:
 
 
 def git(
-    *words: str, way: Way = NO_WAY, timeout_s: Optional[float] = None, quiet_codes: Any = (), is_watched: bool = False
+    *words: str,
+    way: GitSetup = NO_WAY,
+    timeout_s: Optional[float] = None,
+    quiet_codes: Any = (),
+    is_watched: bool = False,
 ) -> str:
     """Run git and return what it says; GitFailed otherwise. Its home is empty: no setting of the login's changes it.
 

@@ -213,8 +213,8 @@ def _checked(found: Any) -> Dict[str, Any]:
     except InvalidParams:
         branch = None
     is_commit = isinstance(commit, str) and re.fullmatch(grammar.COMMIT, commit)
-    told = found.get("left_out")
-    left_out = [word for word in LEFT_OUT if isinstance(told, list) and word in told]
+    as_error = found.get("left_out")
+    left_out = [word for word in LEFT_OUT if isinstance(as_error, list) and word in as_error]
     return {"branch": branch, "commit": commit if is_commit else None, "left_out": left_out}
 
 

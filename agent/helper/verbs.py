@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, FrozenSet, NamedTuple, Optional
 
 from agent.helper import inspection, repos, users, workspaces
 from agent.helper.ledger.lock import exclusive_ledger, read_ledger
-from agent.helper.ledger.refusals import half_done, told
+from agent.helper.ledger.refusals import as_error, half_done
 from agent.helper.runtime import jobs, sandboxes
 from agent.helper.trees import handover, trash
 from agent.shared import needs
@@ -44,7 +44,7 @@ def call(
     try:
         return entry.function(caller, **arguments)
     except (OSError, sqlite3.DatabaseError) as error:  # a full disk, a read-only file system, a damaged ledger
-        raise told(error) from error
+        raise as_error(error) from error
 
 
 def ensure_sandbox(caller: socket.socket, workspace: Any, limits: Any, network: Any) -> Dict[str, Any]:
@@ -98,7 +98,7 @@ def read_repos(caller: socket.socket, workspace: Any, names: Any) -> Dict[str, A
         return repos.read(caller, ledger, workspace, names)
 
 
-def settle_repo(caller: socket.socket, workspace: Any, name: Any, token: Any) -> Dict[str, Any]:
+def roll_back_repo(caller: socket.socket, workspace: Any, name: Any, token: Any) -> Dict[str, Any]:
     """Remove what an init or clone that did not end left behind; InUse while its tree changes hands."""
     with handover.alone(parse_name(workspace, "workspace")), exclusive_ledger(makes_room=True) as ledger:
         return {"is_made": repos.settle(ledger, workspace, name, token)}
@@ -138,7 +138,7 @@ VERBS: Dict[str, Verb] = {
     "repo.init": Verb(init_repo, frozenset(("workspace", "name", "branch", "token"))),
     "repo.read": Verb(read_repos, frozenset(("workspace", "names"))),
     "repo.remove": Verb(remove_repo, frozenset(("workspace", "name"))),
-    "repo.settle": Verb(settle_repo, frozenset(("workspace", "name", "token"))),
+    "repo.settle": Verb(roll_back_repo, frozenset(("workspace", "name", "token"))),
     "sandbox.ensure": Verb(ensure_sandbox, frozenset(("workspace", "limits", "network"))),
     "sandbox.remove": Verb(remove_sandbox, frozenset(("workspace",))),
     "user.disable": Verb(users.disable_user, frozenset(("name",))),

@@ -256,7 +256,7 @@ def _check_store(context: Context) -> Tuple[str, str]:
         context.store.database.check_writable()
     except ReadOnly as error:
         return "failing", error.problem
-    ballast = context.store.database.ballast
-    if not ballast.has_room():
-        return "degraded", f"the disk of {ballast.folder} is full: only what makes room is done"
+    reserve = context.store.database.reserve
+    if not reserve.has_room():
+        return "degraded", f"the disk of {reserve.folder} is full: only what makes room is done"
     return "ok", "readable and writable"

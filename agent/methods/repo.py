@@ -20,7 +20,7 @@ BRANCH = "main"
 Branch = Annotated[str, Keywords({"minLength": 1, "maxLength": grammar.REF_MAX, "description": "A branch."})]
 
 
-def _settle_init(
+def _roll_back_init(
     context: Context,
     *,
     workspace: Name,
@@ -28,10 +28,10 @@ def _settle_init(
     default_branch: Optional[str] = None,
     request_id: Optional[RequestId] = None,
 ) -> Repo:
-    return repo_creation.settle(context, workspace, name or workspace, request_id)
+    return repo_creation.roll_back(context, workspace, name or workspace, request_id)
 
 
-def _settle_clone(
+def _roll_back_clone(
     context: Context,
     *,
     workspace: Name,
@@ -40,14 +40,14 @@ def _settle_clone(
     request_id: Optional[RequestId] = None,
     **_: Any,
 ) -> Repo:
-    return repo_creation.settle(context, workspace, name or grammar.name_of(url), request_id)
+    return repo_creation.roll_back(context, workspace, name or grammar.name_of(url), request_id)
 
 
 @method(
     "repo.init",
     errors=repo_creation.ERRORS,
     mutates=True,
-    settle=_settle_init,
+    roll_back=_roll_back_init,
 )  # fmt: skip
 def init(
     context: Context,
@@ -68,7 +68,7 @@ def init(
     return _make(context, workspace, order)
 
 
-@method("repo.clone", errors=repo_creation.ERRORS, mutates=True, settle=_settle_clone, secrets=("credential",))
+@method("repo.clone", errors=repo_creation.ERRORS, mutates=True, roll_back=_roll_back_clone, secrets=("credential",))
 def clone(
     context: Context,
     *,

@@ -44,7 +44,7 @@ ASSIGN_TIMEOUT_S = 1800.0
 ARGUMENT = Keywords({"pattern": "^[^\\x00\\ud800-\\udfff]*$", "errorMessage": "must be text without NUL"})
 
 
-def _settle_create(
+def _roll_back_create(
     context: Context,
     *,
     name: Name,
@@ -53,14 +53,14 @@ def _settle_create(
     request_id: Optional[RequestId] = None,
     **_: Any,
 ) -> CreatedWorkspace:
-    return _show_created(workspace_creation.settle(context, name, user, repo, request_id))
+    return _show_created(workspace_creation.roll_back(context, name, user, repo, request_id))
 
 
 @method(
     "workspace.create",
     errors=(NotFound, AlreadyExists, Disabled, *BY_HELPER),
     mutates=True,
-    settle=_settle_create,
+    roll_back=_roll_back_create,
     secrets=("repo.credential",),
     long_with="repo",
 )
@@ -80,7 +80,7 @@ def create(
     `ssh_keys` are those of the dedicated user and cannot be given for an existing one. With `repo` it is pending until
     that is cloned; a clone that fails or is cut off takes the workspace with it, and a user that was made for it.
     """
-    wanted = workspace_creation.Wanted(name, user, ssh_keys, labels or {})
+    wanted = workspace_creation.WorkspaceRequest(name, user, ssh_keys, labels or {})
     if repo is None:
         return _show_created(workspace_creation.make(context, wanted))
     return _show_created(workspace_creation.make_with_repo(context, wanted, repo, request_id))
@@ -144,7 +144,7 @@ def _complete_assignment(
     try:
         return _give(context, name, user)
     except AgentError as error:
-        raise error.unsettle() if is_begun else error from None
+        raise error.as_pending() if is_begun else error from None
 
 
 def _give(context: Context, name: str, user: str) -> Workspace:
@@ -158,7 +158,7 @@ def _give(context: Context, name: str, user: str) -> Workspace:
         try:
             made = context.helper.call("workspace.assign", reply_timeout_s=ASSIGN_TIMEOUT_S, name=name, user=user)
         except AgentError as error:
-            if not error.is_unsettled:
+            if not error.is_pending:
                 context.store.change_workspace(name, {"state": before})
             raise
         context.store.change_workspace(name, {**made, "state": "ready"})
@@ -172,7 +172,7 @@ def _give(context: Context, name: str, user: str) -> Workspace:
     errors=(NotFound, Disabled, *BY_HELPER),
     mutates=True,
     decides="owner",
-    settle=_complete_assignment,
+    roll_back=_complete_assignment,
 )
 def assign(context: Context, *, name: Name, user: Name, request_id: Optional[RequestId] = None) -> Workspace:
     """Give a workspace to another active user, and take every way into it from the one that had it.
@@ -182,7 +182,7 @@ def assign(context: Context, *, name: Name, user: Name, request_id: Optional[Req
     are written anew. The previous owner stays a user, also a dedicated one. Until it is done the workspace is pending
     and cannot be entered, and other changes go on; cut off, it is completed at the next start or by the same call.
     """
-    workspace_creation.check_founded(find(context, name))
+    workspace_creation.check_created(find(context, name))
     if user_records.find(context, user)["state"] != "active":
         raise Disabled.user(user)
     return _give(context, name, user)
@@ -299,7 +299,7 @@ def shown(context: Context, user: Optional[str] = None) -> Iterator[Dict[str, An
 def find_ready(context: Context, name: str) -> Dict[str, Any]:
     """Return the document of a workspace that can be entered: whole, and its owner active."""
     document = find(context, name)
-    workspace_creation.check_founded(document)
+    workspace_creation.check_created(document)
     if document.get("state", "ready") != "ready":
         problem = f"the assignment of workspace {name!r} to another user is not finished"
         raise InUse(problem, hint=f"inv workspace.assign {name} USER")

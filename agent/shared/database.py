@@ -15,7 +15,7 @@ from contextlib import closing
 from typing import Any, FrozenSet, List, NamedTuple, Optional, Tuple
 
 from agent.shared import os_errors
-from agent.shared.disk_reserve import Ballast
+from agent.shared.disk_reserve import DiskReserve
 from agent.shared.errors import AgentError, InUse, LimitReached, ReadOnly
 
 Statement = Tuple[Any, ...]
@@ -36,12 +36,12 @@ class Database:
     """One connection; safe to use from several threads when one lock is around it."""
 
     def __init__(self, path: str, layout: Layout, *, timeout_s: float = 5.0) -> None:
-        self.path, self.ballast = path, Ballast(os.path.dirname(path))
+        self.path, self.reserve = path, DiskReserve(os.path.dirname(path))
         self._timeout_s = timeout_s
         try:
             self._connection = self._open(layout)
         except sqlite3.OperationalError as error:
-            if not _is_full(error) or not self.ballast.let_go():
+            if not _is_full(error) or not self.reserve.let_go():
                 raise
             self._connection = self._open(layout)
 
@@ -66,7 +66,7 @@ class Database:
         try:
             return self._write(statements)
         except sqlite3.OperationalError as error:
-            if not uses_ballast or not _is_full(error) or not self.ballast.let_go():
+            if not uses_ballast or not _is_full(error) or not self.reserve.let_go():
                 raise
             return self._write(statements)
 
@@ -107,7 +107,7 @@ class Database:
 
     def _open(self, layout: Layout) -> sqlite3.Connection:
         # Looked for first: they are made after the file.
-        left = [path for path in (self.ballast.path, *_beside(self.path)) if os.path.lexists(path)]
+        left = [path for path in (self.reserve.path, *_beside(self.path)) if os.path.lexists(path)]
         if not os.path.lexists(self.path):
             if left:
                 raise ReadOnly(f"{self.path} is gone, and {left[0]} is left of it")
@@ -154,14 +154,14 @@ class Database:
         sync_folder(os.path.dirname(self.path))
 
 
-def told(error: sqlite3.OperationalError, path: str) -> AgentError:
+def as_error(error: sqlite3.OperationalError, path: str) -> AgentError:
     """Return what SQLite says as an error of the contract: a full disk, a file that is held, or one it cannot use."""
     folder = os.path.dirname(path)
     text = f"the store in {folder} cannot be written: {error}"
     cause = os_errors.probe(folder)
     if cause is not None:
         return os_errors.no_room(cause, folder, text)
-    if _is_full(error) and not ("unable to open" in str(error) and Ballast(folder).has_room()):
+    if _is_full(error) and not ("unable to open" in str(error) and DiskReserve(folder).has_room()):
         return LimitReached(text, hint=f"df {folder}")
     if "locked" in str(error):
         return InUse(text, hint=f"fuser -v {path}")

@@ -15,7 +15,7 @@ NAME = "ballast"
 SIZE_BYTES = 1 << 20
 
 
-class Ballast:
+class DiskReserve:
     """The reserve of one directory."""
 
     def __init__(self, folder: str) -> None:

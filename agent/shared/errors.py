@@ -19,7 +19,7 @@ class AgentError(Exception):
     code = 1000
     kind = "error"
     # It is not known how far a change came, or it is half-done: it is taken up again.
-    is_unsettled = False
+    is_pending = False
 
     def __init__(self, problem: str, *, hint: str = "", **data: Any) -> None:
         super().__init__(problem)
@@ -33,12 +33,12 @@ class AgentError(Exception):
         error.code = told["code"]
         error.data.update(told.get("data") or {})
         error.kind = error.data["kind"]
-        error.is_unsettled = error.is_unsettled or bool(error.data.get("pending"))
+        error.is_pending = error.is_pending or bool(error.data.get("pending"))
         return error
 
-    def unsettle(self) -> AgentError:
+    def as_pending(self) -> AgentError:
         """Mark it as of a change that is half-done: it is taken up again."""
-        self.is_unsettled, self.data["pending"] = True, True
+        self.is_pending, self.data["pending"] = True, True
         return self
 
     def to_dict(self) -> Dict[str, Any]:

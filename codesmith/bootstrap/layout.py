@@ -129,7 +129,7 @@ SOCKETS = {
 
 
 @dataclass(frozen=True)
-class Wish:
+class Desired:
     """What one prepare wants of a node: this agent, these units, this id if the node has none yet."""
 
     sha256: str
@@ -184,9 +184,9 @@ def unit_of(release: str, name: str) -> str:
     return f"{release}/units/{name}"
 
 
-def wish_for(payload: Payload, new_node_id: str) -> Wish:
+def desired_for(payload: Payload, new_node_id: str) -> Desired:
     """Return what this version of CodeSmith wants of every node."""
     folder = Path(__file__).with_name("units")
     units = {name: (folder / name).read_text(encoding="utf-8") for name in UNITS}
     looks = tuple((name, payload.module(name)) for name in LOOKS)
-    return Wish(payload.sha256, payload.version, units, new_node_id, looks=looks)
+    return Desired(payload.sha256, payload.version, units, new_node_id, looks=looks)

@@ -18,10 +18,10 @@ from codesmith.bootstrap.uids import ranges
 FORMAT = 1
 
 
-def plan_ledger(facts: Facts, wish: layout.Wish, steps: Sequence[Step]) -> list[Step]:
+def plan_ledger(facts: Facts, desired: layout.Desired, steps: Sequence[Step]) -> list[Step]:
     """Return the step that writes down what the node will have; none if that is what it says already."""
-    node_id = facts.node_id or wish.new_node_id
-    entries = _entries(facts, wish, steps)
+    node_id = facts.node_id or desired.new_node_id
+    entries = _entries(facts, desired, steps)
     wanted = {"format": FORMAT, "node_id": node_id, "uids": ranges(facts), "entries": entries}
     there = facts.files.get(layout.LEDGER)
     fits = there is not None and (there["mode"], there["owner"], there["group"]) == (0o644, "root", "root")
@@ -35,9 +35,9 @@ def plan_ledger(facts: Facts, wish: layout.Wish, steps: Sequence[Step]) -> list[
     return [Step("ledger", layout.LEDGER, "write down what prepare makes on this node", before, after, order)]
 
 
-def _entries(facts: Facts, wish: layout.Wish, steps: Iterable[Step]) -> list[dict[str, Any]]:
+def _entries(facts: Facts, desired: layout.Desired, steps: Iterable[Step]) -> list[dict[str, Any]]:
     known = {_key(entry): entry for entry in facts.ledger_entries}
-    wanted = [*_accounts(wish, steps), *_paths(wish)]
+    wanted = [*_accounts(desired, steps), *_paths(desired)]
     entries = {_key(entry): {**entry, "made_by_us": _is_ours(entry, facts, known)} for entry in wanted}
     # Earlier releases that are there, packages and the logins of other operators stay on record.
     kept = {key: entry for key, entry in known.items() if key not in entries and _is_kept(entry, facts)}
@@ -70,11 +70,11 @@ def _is_ours(entry: dict[str, Any], facts: Facts, known: dict[tuple[str, str], d
     return not tables.get(kind, facts.files).get(name)
 
 
-def _accounts(wish: layout.Wish, steps: Iterable[Step]) -> list[dict[str, Any]]:
+def _accounts(desired: layout.Desired, steps: Iterable[Step]) -> list[dict[str, Any]]:
     packages = [name for step in steps if step.kind == "package" for name in step.name.split(", ")]
     members = [step.name for step in steps if step.kind == "member"]
     return [
-        *({"kind": "package", "name": name} for name in (*wish.installed, *packages)),
+        *({"kind": "package", "name": name} for name in (*desired.installed, *packages)),
         {"kind": "group", "name": layout.USER},
         {"kind": "group", "name": layout.CLIENTS},
         {"kind": "user", "name": layout.USER},
@@ -82,8 +82,8 @@ def _accounts(wish: layout.Wish, steps: Iterable[Step]) -> list[dict[str, Any]]:
     ]
 
 
-def _paths(wish: layout.Wish) -> list[dict[str, Any]]:
-    directories = [*layout.DIRECTORIES, *wish.release_directories]
+def _paths(desired: layout.Desired) -> list[dict[str, Any]]:
+    directories = [*layout.DIRECTORIES, *desired.release_directories]
     # These three change with each switch, on the node: where they lead is not fixed here.
     links = (layout.CURRENT, layout.PREVIOUS, layout.FALLBACK)
     return [
@@ -93,7 +93,7 @@ def _paths(wish: layout.Wish) -> list[dict[str, Any]]:
         {"kind": "file", "path": layout.UIDS, **_ownership(layout.Owned(layout.UIDS, 0o644))},
         *(
             {"kind": "file", "path": path, "sha256": digest, **_ownership(layout.Owned(path, 0o644))}
-            for path, digest in {**wish.unit_digests, wish.agent: wish.sha256}.items()
+            for path, digest in {**desired.unit_digests, desired.agent: desired.sha256}.items()
         ),
         *({"kind": "link", "path": path} for path in links),
         *({"kind": "link", "path": path, "target": target} for path, target in layout.UNIT_LINKS.items()),

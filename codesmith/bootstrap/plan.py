@@ -18,22 +18,22 @@ from codesmith.bootstrap.uids import plan_uids
 NO_AGEING = ("--key", "PASS_MAX_DAYS=-1", "--key", "PASS_MIN_DAYS=-1", "--key", "PASS_WARN_AGE=-1")
 
 
-def plan(facts: Facts, wish: layout.Wish) -> list[Step]:
+def plan(facts: Facts, desired: layout.Desired) -> list[Step]:
     """Return the steps that lead from `facts` to `wish`, in order; Unsupported if there is no way."""
-    refuse_unsupported(facts, wish)
+    refuse_unsupported(facts, desired)
     if facts.is_ledger_unread:  # what is there is known only once there is a Python to look with
         return _packages(facts)
     accounts = [*_groups(facts), *_user(facts), *_member(facts)]
     files = [
         *_directories(facts),
-        *_node(facts, wish),
+        *_node(facts, desired),
         *plan_uids(facts),
-        *plan_release(facts, wish),
+        *plan_release(facts, desired),
     ]
-    services = plan_services(facts, wish, {step.kind: step for step in (*accounts, *files)})
+    services = plan_services(facts, desired, {step.kind: step for step in (*accounts, *files)})
     logins = _logins(facts, is_upgrade=any(step.kind == "link" for step in files))
-    steps = [*_packages(facts), *accounts, *files, *services, *logins, *plan_prune(facts, wish)]
-    return [*plan_ledger(facts, wish, steps), *steps]
+    steps = [*_packages(facts), *accounts, *files, *services, *logins, *plan_prune(facts, desired)]
+    return [*plan_ledger(facts, desired, steps), *steps]
 
 
 def _packages(facts: Facts) -> list[Step]:
@@ -147,8 +147,8 @@ def _ownership(entry: layout.Owned) -> dict[str, Any]:
     return {"mode": entry.mode, "owner": entry.owner, "group": entry.group}
 
 
-def _node(facts: Facts, wish: layout.Wish) -> list[Step]:
-    node_id = facts.node_id or wish.new_node_id
+def _node(facts: Facts, desired: layout.Desired) -> list[Step]:
+    node_id = facts.node_id or desired.new_node_id
     wanted = json.dumps({"node_id": node_id}) + "\n"
     has_id = isinstance(facts.node, dict) and facts.node.get("node_id") == node_id
     there = facts.files.get(layout.NODE)

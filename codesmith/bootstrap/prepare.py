@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from codesmith.bootstrap.session import Progress, Visit, first
+from codesmith.bootstrap.session import Progress, Session, first
 from codesmith.bootstrap.step import Step
 from codesmith.errors import StepFailed, Unsupported
 
 if TYPE_CHECKING:
     from codesmith.bootstrap.facts import Facts
-    from codesmith.bootstrap.layout import Wish
+    from codesmith.bootstrap.layout import Desired
     from codesmith.bootstrap.pack import Payload
     from codesmith.nodes.registry import Node
 
@@ -38,20 +38,20 @@ def prepare(node: Node, *, plan_only: bool = False, on_progress: Callable[[Progr
     Unsupported, StepFailed and the errors of `connect` say what is in the way. Safe to run at the same time as another
     prepare of the same node: they take turns there.
     """
-    from codesmith.bootstrap.layout import wish_for
+    from codesmith.bootstrap.layout import desired_for
     from codesmith.bootstrap.pack import pack
 
     payload = pack()
-    wish = wish_for(payload, str(uuid.uuid4()))
-    with Visit(node, on_progress) as visit:
-        return _Run(visit, payload, wish).prepare(plan_only=plan_only)
+    desired = desired_for(payload, str(uuid.uuid4()))
+    with Session(node, on_progress) as session:
+        return _Run(session, payload, desired).prepare(plan_only=plan_only)
 
 
 class _Run:
     """One prepare of one node."""
 
-    def __init__(self, visit: Visit, payload: Payload, wish: Wish) -> None:
-        self._visit, self._payload, self._wish = visit, payload, wish
+    def __init__(self, session: Session, payload: Payload, desired: Desired) -> None:
+        self._session, self._payload, self._desired = session, payload, desired
 
     def prepare(self, *, plan_only: bool) -> Prepared:
         """Probe, plan, and unless `plan_only` apply and prove."""
@@ -63,42 +63,44 @@ class _Run:
             before = self._install_python(steps)
             facts, steps = self._look()
             if facts.python is None:
-                problem = f"node {self._visit.name}: python3 is installed, and /usr/bin/python3 is missing all the same"
+                problem = (
+                    f"node {self._session.name}: python3 is installed, and /usr/bin/python3 is missing all the same"
+                )
                 raise StepFailed(problem, hint="on the node: ls -l /usr/bin/python3")
         # Another prepare may have done it all meanwhile: then nothing is left to do, or to prove.
-        done = self._visit.carry_out(facts, steps, self._look, self._payload.data)
+        done = self._session.carry_out(facts, steps, self._look, self._payload.data)
         node_id = self._prove(done) if done else self._facts.node_id
         return self._prepared([*before, *done], node_id, changed=bool(before or done))
 
     def _look(self) -> tuple[Facts, list[Step]]:
         from codesmith.bootstrap.plan import plan
 
-        self._facts = self._visit.probe(self._wish)
+        self._facts = self._session.probe(self._desired)
         try:
-            steps = plan(self._facts, self._wish)
+            steps = plan(self._facts, self._desired)
         except Unsupported as error:
             raise Unsupported(
-                f"node {self._visit.name} cannot be prepared: {error.problem}", hint=error.hint
+                f"node {self._session.name} cannot be prepared: {error.problem}", hint=error.hint
             ) from error
-        self._visit.say("probe", f"{len(steps)} steps to do" if steps else "nothing to do", first(steps))
+        self._session.say("probe", f"{len(steps)} steps to do" if steps else "nothing to do", first(steps))
         return self._facts, steps
 
     def _install_python(self, steps: Sequence[Step]) -> tuple[Step, ...]:
         from codesmith.bootstrap.apply import install_python
 
         step = next(step for step in steps if step.kind == "package")
-        install_python(self._visit.connection, step)
-        self._visit.say("step", step.text)
-        self._wish = replace(self._wish, installed=tuple(step.order["names"]))
+        install_python(self._session.connection, step)
+        self._session.say("step", step.text)
+        self._desired = replace(self._desired, installed=tuple(step.order["names"]))
         return (step,)
 
     def _prove(self, done: Sequence[Step]) -> str:
         if any(step.kind == "member" for step in done):
-            self._visit.reconnect()
-        node_id = self._facts.node_id or self._wish.new_node_id
-        self._visit.prove(self._payload.sha256, node_id)
+            self._session.reconnect()
+        node_id = self._facts.node_id or self._desired.new_node_id
+        self._session.prove(self._payload.sha256, node_id)
         return node_id
 
     def _prepared(self, steps: Sequence[Step], node_id: str | None, *, changed: bool) -> Prepared:
-        visit = self._visit
-        return Prepared(visit.name, tuple(steps), changed, node_id, self._wish.version, visit.seconds)
+        session = self._session
+        return Prepared(session.name, tuple(steps), changed, node_id, self._desired.version, session.seconds)

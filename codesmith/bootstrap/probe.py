@@ -73,9 +73,9 @@ ANSWERED = frozenset(entry.name for entry in fields(Facts)) - {"is_ledger_unread
 SHOWN_MAX = 200
 
 
-def probe(connection: Carrier, wish: layout.Wish, *, residents: bool = False) -> Facts:
+def probe(connection: Carrier, desired: layout.Desired, *, residents: bool = False) -> Facts:
     """Return what the node has now; with `residents` also who lives there. LookFailed unless all of it was seen."""
-    data = payload(program("probe", wish.looks), questions(wish, residents=residents))
+    data = payload(program("probe", desired.looks), questions(desired, residents=residents))
     done = run_script(connection, script(), data, root=True, timeout_s=PROBE_TIMEOUT_S)
     name = name_of(connection)
     found = parse(name, done.stdout.decode(errors="replace"), done.status, done.stderr)
@@ -114,10 +114,10 @@ def script() -> str:
     return run + SH_FACTS % lists
 
 
-def questions(wish: layout.Wish, *, residents: bool = False) -> dict[str, Any]:
+def questions(desired: layout.Desired, *, residents: bool = False) -> dict[str, Any]:
     """Return what the program on the node is to look at; with `residents` also who lives there."""
     return {
-        "files": wish.paths,
+        "files": desired.paths,
         "units": list(layout.UNITS),
         "users": [layout.USER],
         "groups": [layout.USER, layout.CLIENTS],
@@ -135,7 +135,7 @@ def questions(wish: layout.Wish, *, residents: bool = False) -> dict[str, Any]:
         "agent": layout.AGENT_SERVICE,
         "residents": layout.HELPER_LEDGER if residents else "",
         "base": layout.BASE,
-        "needs": wish.looks[-1][0] if wish.looks else "",
+        "needs": desired.looks[-1][0] if desired.looks else "",
     }
 
 

@@ -10,9 +10,9 @@ from codesmith.bootstrap.facts import Facts
 from codesmith.bootstrap.step import MISSING, Step, shown, write_order
 
 
-def plan_release(facts: Facts, wish: layout.Wish) -> list[Step]:
+def plan_release(facts: Facts, desired: layout.Desired) -> list[Step]:
     """Return the steps that complete the wanted release, make it current, and lead systemd to its units."""
-    return [*_agent(facts, wish), *_units(facts, wish), *_switch(facts, wish), *_unit_links(facts)]
+    return [*_agent(facts, desired), *_units(facts, desired), *_switch(facts, desired), *_unit_links(facts)]
 
 
 def plan_switch(facts: Facts, target: str, what: str) -> Step:
@@ -28,9 +28,9 @@ def plan_switch(facts: Facts, target: str, what: str) -> Step:
     return Step("link", layout.CURRENT, f"make {what} the current agent", shown(there), f"link to {target}", order)
 
 
-def plan_prune(facts: Facts, wish: layout.Wish) -> list[Step]:
+def plan_prune(facts: Facts, desired: layout.Desired) -> list[Step]:
     """Return a step for each release that is neither the wanted one nor the one that answered before it."""
-    kept = {wish.release, before(facts, wish)}
+    kept = {desired.release, before(facts, desired)}
     return [
         Step("prune", folder, f"remove the older release {folder}", "there", MISSING, _prune(folder))
         for folder in facts.releases
@@ -38,12 +38,12 @@ def plan_prune(facts: Facts, wish: layout.Wish) -> list[Step]:
     ]
 
 
-def before(facts: Facts, wish: layout.Wish) -> str:
+def before(facts: Facts, desired: layout.Desired) -> str:
     """Return the release to go back to once the wanted one is current; empty when there is none."""
     fallback, current = target_of(facts, layout.FALLBACK), target_of(facts, layout.CURRENT)
     # While a switch is under way the current release has not answered: it is nothing to go back to.
     found = fallback or current
-    return found if found and found != wish.release else target_of(facts, layout.PREVIOUS)
+    return found if found and found != desired.release else target_of(facts, layout.PREVIOUS)
 
 
 def target_of(facts: Facts, path: str) -> str:
@@ -52,13 +52,13 @@ def target_of(facts: Facts, path: str) -> str:
     return str(there["target"]) if there and there["type"] == "link" else ""
 
 
-def changed_units(facts: Facts, wish: layout.Wish) -> set[str]:
+def changed_units(facts: Facts, desired: layout.Desired) -> set[str]:
     """Return the units whose text, as systemd finds it now, is not the wanted one."""
-    digests = wish.unit_digests
+    digests = desired.unit_digests
     return {
         name
-        for name in wish.units
-        if not _is_sha256(facts.files.get(f"{layout.UNIT_DIR}/{name}"), digests[layout.unit_of(wish.release, name)])
+        for name in desired.units
+        if not _is_sha256(facts.files.get(f"{layout.UNIT_DIR}/{name}"), digests[layout.unit_of(desired.release, name)])
     }
 
 
@@ -66,29 +66,29 @@ def _prune(folder: str) -> dict[str, Any]:
     return {"do": "prune", "folder": folder, "ledger": layout.LEDGER}
 
 
-def _agent(facts: Facts, wish: layout.Wish) -> list[Step]:
-    after, there = f"0644 root:root {wish.sha256[:12]}", facts.files.get(wish.agent)
-    folders = [shown(facts.files.get(entry.path)) for entry in wish.release_directories]
-    if shown(there) == after and _is_sha256(there, wish.sha256) and folders == ["0755 root:root"] * len(folders):
+def _agent(facts: Facts, desired: layout.Desired) -> list[Step]:
+    after, there = f"0644 root:root {desired.sha256[:12]}", facts.files.get(desired.agent)
+    folders = [shown(facts.files.get(entry.path)) for entry in desired.release_directories]
+    if shown(there) == after and _is_sha256(there, desired.sha256) and folders == ["0755 root:root"] * len(folders):
         return []
     order = {
         "do": "release",
-        "folders": [entry.path for entry in wish.release_directories],
-        "path": wish.agent,
-        "sha256": wish.sha256,
+        "folders": [entry.path for entry in desired.release_directories],
+        "path": desired.agent,
+        "sha256": desired.sha256,
         "mode": 0o644,
     }
-    return [Step("release", wish.agent, f"install the agent {wish.version}", shown(there), after, order)]
+    return [Step("release", desired.agent, f"install the agent {desired.version}", shown(there), after, order)]
 
 
 def _is_sha256(there: Mapping[str, Any] | None, wanted: str) -> bool:
     return there is not None and there.get("sha256") == wanted
 
 
-def _units(facts: Facts, wish: layout.Wish) -> list[Step]:
+def _units(facts: Facts, desired: layout.Desired) -> list[Step]:
     found = []
-    for name, text in wish.units.items():
-        path = layout.unit_of(wish.release, name)
+    for name, text in desired.units.items():
+        path = layout.unit_of(desired.release, name)
         order = write_order(path, text)
         there, after = facts.files.get(path), f"0644 root:root {order['sha256'][:12]}"
         if shown(there) != after:
@@ -97,10 +97,10 @@ def _units(facts: Facts, wish: layout.Wish) -> list[Step]:
     return found
 
 
-def _switch(facts: Facts, wish: layout.Wish) -> list[Step]:
-    if target_of(facts, layout.CURRENT) == wish.release:
+def _switch(facts: Facts, desired: layout.Desired) -> list[Step]:
+    if target_of(facts, layout.CURRENT) == desired.release:
         return []
-    return [plan_switch(facts, wish.release, f"{wish.version} ({wish.sha256[:12]})")]
+    return [plan_switch(facts, desired.release, f"{desired.version} ({desired.sha256[:12]})")]
 
 
 def _unit_links(facts: Facts) -> list[Step]:

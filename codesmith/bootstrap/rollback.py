@@ -9,7 +9,7 @@ from codesmith.bootstrap import layout
 from codesmith.bootstrap.facts import Facts
 from codesmith.bootstrap.releases import plan_switch, target_of
 from codesmith.bootstrap.services import plan_reload, plan_restart
-from codesmith.bootstrap.session import Tell, Visit, first
+from codesmith.bootstrap.session import Session, Tell, first
 from codesmith.bootstrap.step import Step
 from codesmith.errors import NotPrepared, StepFailed
 
@@ -36,21 +36,21 @@ def rollback(node: Node, *, on_progress: Tell | None = None) -> RolledBack:
     """
     from codesmith.bootstrap.pack import pack
 
-    wish = layout.wish_for(pack(), "")
-    with Visit(node, on_progress, again=f"inv node.rollback --node {node.name}") as visit:
+    desired = layout.desired_for(pack(), "")
+    with Session(node, on_progress, again=f"inv node.rollback --node {node.name}") as session:
 
         def look() -> tuple[Facts, list[Step]]:
-            facts = visit.probe_installed(wish)
+            facts = session.probe_installed(desired)
             steps = plan_rollback(facts, node.name)
-            visit.say("probe", f"{len(steps)} steps to do", first(steps))
+            session.say("probe", f"{len(steps)} steps to do", first(steps))
             return facts, steps
 
         facts, steps = look()
-        steps = visit.carry_out(facts, steps, look)
+        steps = session.carry_out(facts, steps, look)
         build = str(steps[-1].order["answer"]["build"])
-        version = visit.prove(build, str(facts.node_id))
+        version = session.prove(build, str(facts.node_id))
         left = str((facts.agent or {}).get("agent", ""))
-        return RolledBack(node.name, str(facts.node_id), version, left, visit.seconds)
+        return RolledBack(node.name, str(facts.node_id), version, left, session.seconds)
 
 
 def plan_rollback(facts: Facts, name: str) -> list[Step]:

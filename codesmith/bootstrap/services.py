@@ -17,9 +17,9 @@ STALE_AFTER = ("user", "release", "link")
 RUNNING_OLD = "running what was there before"
 
 
-def plan_services(facts: Facts, wish: layout.Wish, changed: Mapping[str, Step]) -> list[Step]:
+def plan_services(facts: Facts, desired: layout.Desired, changed: Mapping[str, Step]) -> list[Step]:
     """Return the steps after which everything wanted is enabled and runs from what the other steps have installed."""
-    units = changed_units(facts, wish)
+    units = changed_units(facts, desired)
     disabled = [name for name in layout.ENABLED if _property(facts, name, "UnitFileState") != "enabled"]
     steps = []
     if disabled:
@@ -31,7 +31,7 @@ def plan_services(facts: Facts, wish: layout.Wish, changed: Mapping[str, Step]) 
     elif units or _needs_reload(facts):
         order = {"do": "run", "argv": ["systemctl", "daemon-reload"], "unless": {}}
         steps.append(Step("reload", "systemd", "let systemd read its units again", "old units", "new units", order))
-    return [*steps, *_starts(facts, wish, changed, units)]
+    return [*steps, *_starts(facts, desired, changed, units)]
 
 
 def plan_reload() -> Step:
@@ -68,8 +68,8 @@ def _units(stop: Sequence[str], start: Sequence[str], build: str) -> dict[str, A
     return order
 
 
-def _starts(facts: Facts, wish: layout.Wish, changed: Mapping[str, Step], units: Collection[str]) -> list[Step]:
-    stale = _stale(facts, wish, changed, units)
+def _starts(facts: Facts, desired: layout.Desired, changed: Mapping[str, Step], units: Collection[str]) -> list[Step]:
+    stale = _stale(facts, desired, changed, units)
     stop = sorted(stale, key=_services_first)
     inactive = {name for name in layout.ENABLED if _property(facts, name, "ActiveState") != "active"}
     if facts.files.get(layout.FALLBACK):
@@ -78,18 +78,18 @@ def _starts(facts: Facts, wish: layout.Wish, changed: Mapping[str, Step], units:
     if not start and not stop:
         return []
     listed = ", ".join(start or stop)
-    order = _units(stop, start, wish.sha256)
+    order = _units(stop, start, desired.sha256)
     if stop:
         text = f"restart {listed}" if start else f"stop {listed}, which its socket starts again"
         return [Step("service", listed, text, RUNNING_OLD, "active", order)]
     return [Step("service", listed, f"start {listed}", "not active", "active", order)]
 
 
-def _stale(facts: Facts, wish: layout.Wish, changed: Mapping[str, Step], units: Collection[str]) -> set[str]:
+def _stale(facts: Facts, desired: layout.Desired, changed: Mapping[str, Step], units: Collection[str]) -> set[str]:
     """Return the units that run something other than what is, or will be, installed."""
     found = set(units)
     if any(kind in changed for kind in STALE_AFTER) or (
-        facts.agent is not None and facts.agent.get("build") != wish.sha256
+        facts.agent is not None and facts.agent.get("build") != desired.sha256
     ):
         found |= {AGENT_SERVICE, HELPER_SERVICE}
     for name, wanted in SOCKETS.items():

@@ -14,7 +14,7 @@ from codesmith.errors import StepFailed
 
 if TYPE_CHECKING:
     from codesmith.bootstrap.facts import Facts
-    from codesmith.bootstrap.layout import Wish
+    from codesmith.bootstrap.layout import Desired
     from codesmith.nodes.registry import Node
 
 CONNECT_TIMEOUT_S = 10.0
@@ -43,7 +43,7 @@ def first(steps: Sequence[Step]) -> str:
     return steps[0].text if steps else ""
 
 
-class Visit:
+class Session:
     """A connection to a node, for a `with` statement."""
 
     def __init__(self, node: Node, tell: Tell | None = None, *, again: str = "") -> None:
@@ -55,7 +55,7 @@ class Visit:
         self.target = resolve(node)
         self.name = self.target.name
 
-    def __enter__(self) -> Visit:
+    def __enter__(self) -> Session:
         self._connect()
         self.say("connect", f"connected to {self.target}", "look at the node")
         return self
@@ -75,15 +75,15 @@ class Visit:
         self.connection.close()
         self._connect()
 
-    def probe(self, wish: Wish, *, residents: bool = False) -> Facts:
+    def probe(self, desired: Desired, *, residents: bool = False) -> Facts:
         """Return what the node has now; with `residents` also who lives there."""
         from codesmith.bootstrap.probe import probe
 
-        return probe(self.connection, wish, residents=residents)
+        return probe(self.connection, desired, residents=residents)
 
-    def probe_installed(self, wish: Wish, *, residents: bool = False) -> Facts:
+    def probe_installed(self, desired: Desired, *, residents: bool = False) -> Facts:
         """Return the same for what goes by the ledger; StepFailed where there is one that nothing can read."""
-        facts = self.probe(wish, residents=residents)
+        facts = self.probe(desired, residents=residents)
         if facts.is_ledger_unread:
             version = ".".join(map(str, facts.python)) if facts.python else "missing"
             problem = f"node {self.name}: /usr/bin/python3 is {version}, so nobody can read what prepare made there"

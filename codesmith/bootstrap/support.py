@@ -13,9 +13,9 @@ from codesmith.errors import Unsupported
 FAIL = "fail"
 
 
-def refuse_unsupported(facts: Facts, wish: layout.Wish) -> None:
+def refuse_unsupported(facts: Facts, desired: layout.Desired) -> None:
     """Return if the node can be prepared; Unsupported names all reasons why it cannot."""
-    reasons = [*_system(facts), *_python(facts), *_packages(facts), *_room(facts), *_strangers(facts, wish)]
+    reasons = [*_system(facts), *_python(facts), *_packages(facts), *_room(facts), *_conflicts(facts, desired)]
     reasons += _needs(facts) if facts.systemd_runs else []
     reasons += filter(None, [uids.problem(facts)])
     if reasons:
@@ -96,7 +96,7 @@ def _room(facts: Facts) -> list[str]:
     return found
 
 
-def _strangers(facts: Facts, wish: layout.Wish) -> list[str]:
+def _conflicts(facts: Facts, desired: layout.Desired) -> list[str]:
     """Name what stands where ours would go and is not ours to change."""
     found = []
     ours = {(entry.get("kind"), entry.get("name")) for entry in facts.ledger_entries}
@@ -108,7 +108,7 @@ def _strangers(facts: Facts, wish: layout.Wish) -> list[str]:
         if there and there["type"] != "directory":
             found.append(f"{entry.path} is a {there['type']}, not a directory")
     links = (layout.CURRENT, layout.PREVIOUS, layout.FALLBACK, *layout.UNIT_LINKS)
-    for path in (wish.agent, layout.NODE, layout.UIDS, layout.LEDGER, *links):
+    for path in (desired.agent, layout.NODE, layout.UIDS, layout.LEDGER, *links):
         there = facts.files.get(path)
         if there and there["type"] == "directory":
             found.append(f"{path} is a directory")

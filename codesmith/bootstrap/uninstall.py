@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from codesmith.bootstrap import layout
 from codesmith.bootstrap.facts import Facts
 from codesmith.bootstrap.layout import AGENT_SERVICE, AGENT_SOCKET, HELPER_SERVICE, HELPER_SOCKET
-from codesmith.bootstrap.session import Tell, Visit, first
+from codesmith.bootstrap.session import Session, Tell, first
 from codesmith.bootstrap.step import MISSING, Step, shown
 from codesmith.errors import StepFailed
 
@@ -45,23 +45,23 @@ def uninstall(
     """
     from codesmith.bootstrap.pack import pack
 
-    wish = layout.wish_for(pack(), "")
+    desired = layout.desired_for(pack(), "")
     notes: list[str] = []
     again = f"inv node.uninstall --node {node.name}{' --purge' if purge else ''}"
-    with Visit(node, _noting(notes, on_progress), again=again) as visit:
+    with Session(node, _noting(notes, on_progress), again=again) as session:
 
         def look() -> tuple[Facts, list[Step]]:
-            facts = visit.probe_installed(wish, residents=True)
+            facts = session.probe_installed(desired, residents=True)
             steps = plan_uninstall(facts, node.name, purge=purge)
-            visit.say("probe", f"{len(steps)} steps to do" if steps else "nothing to do", first(steps))
+            session.say("probe", f"{len(steps)} steps to do" if steps else "nothing to do", first(steps))
             return facts, steps
 
         facts, steps = look()
         kept = _not_ours(facts) if steps else []
         packages = [str(entry.get("name")) for entry in facts.ledger_entries if entry.get("kind") == "package"]
         if not plan_only:
-            steps = visit.carry_out(facts, steps, look, then="finish")
-        return Uninstalled(node.name, tuple(steps), (*kept, *notes), tuple(packages), visit.seconds)
+            steps = session.carry_out(facts, steps, look, then="finish")
+        return Uninstalled(node.name, tuple(steps), (*kept, *notes), tuple(packages), session.seconds)
 
 
 def _noting(notes: list[str], tell: Tell | None) -> Tell:

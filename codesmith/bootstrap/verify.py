@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from codesmith.bootstrap import layout
 from codesmith.bootstrap.facts import Facts
 from codesmith.bootstrap.plan import plan
-from codesmith.bootstrap.session import Tell, Visit
+from codesmith.bootstrap.session import Session, Tell
 from codesmith.bootstrap.step import MISSING, Step, shown
 from codesmith.errors import NotPrepared, Unsupported
 
@@ -41,19 +41,19 @@ def verify(node: Node, *, on_progress: Tell | None = None) -> list[Finding]:
     """Return all that prepare made on `node` and how it is now; NotPrepared if that is nothing."""
     from codesmith.bootstrap.pack import pack
 
-    wish = layout.wish_for(pack(), "")
-    with Visit(node, on_progress) as visit:
-        facts = visit.probe_installed(wish)
+    desired = layout.desired_for(pack(), "")
+    with Session(node, on_progress) as session:
+        facts = session.probe_installed(desired)
     if not facts.ledger_entries and not facts.node_id:
         problem = f"{node.name} answers SSH but has no CodeSmith agent"
         raise NotPrepared(problem, hint=f"inv node.prepare --node {node.name}")
-    return judge(facts, wish)
+    return judge(facts, desired)
 
 
-def judge(facts: Facts, wish: layout.Wish) -> list[Finding]:
+def judge(facts: Facts, desired: layout.Desired) -> list[Finding]:
     """Return drift first: what prepare would mend, what the ledger knows otherwise; then what is as it should be."""
     try:
-        drift = {_path(step): _finding(step) for step in plan(facts, wish)}
+        drift = {_path(step): _finding(step) for step in plan(facts, desired)}
     except Unsupported as error:
         drift = {"": Finding("node", "support", "unsupported", "a node that can be prepared", error.problem)}
     entries = {str(entry.get("path") or entry.get("name")): entry for entry in facts.ledger_entries}

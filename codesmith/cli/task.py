@@ -23,7 +23,7 @@ from codesmith.cli import crash_report, output
 from codesmith.cli.hints import completed, program
 from codesmith.cli.output import escape
 from codesmith.errors import AgentRefused, BadArgument, Cancelled, CodeSmithError
-from codesmith.secrets import SHARED, Wanted
+from codesmith.secrets import SHARED, SecretRequest
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -261,7 +261,7 @@ def task(**options: Any) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P,
     return inner
 
 
-def _ask(wanted: Wanted) -> str | None:
+def _ask(wanted: SecretRequest) -> str | None:
     from codesmith.cli import prompt
 
     return prompt.ask(wanted.prompt)

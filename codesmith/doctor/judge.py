@@ -24,10 +24,10 @@ SHOWN_MAX = 5
 UNSEEN = "only root can tell"
 
 
-def judge(name: str, look: Look, wish: layout.Wish, known_id: str) -> list[Finding]:
+def judge(name: str, look: Look, desired: layout.Desired, known_id: str) -> list[Finding]:
     """Return a finding for each thing that was looked at; `known_id` is the node's id as met before, if it was."""
     say, facts, option = Reporter(name), look.facts, f"--node {shlex.quote(name)}"
-    found = [_look(say, look), _root(say, look, option), _system(say, facts, wish, option), _clock(say, look)]
+    found = [_look(say, look), _root(say, look, option), _system(say, facts, desired, option), _clock(say, look)]
     found += [*_disks(say, facts), *_needs(say, facts, option)]
     if facts.is_ledger_unread:
         detail = "it was installed, but there is no Python that could run it"
@@ -41,7 +41,7 @@ def judge(name: str, look: Look, wish: layout.Wish, known_id: str) -> list[Findi
         _units(say, facts, option),
     ]
     found += [_accounts(say, look, option), _uids(say, look, option)]
-    return [*found, *_agent(say, look, wish, option), _drift(say, look, wish, option)]
+    return [*found, *_agent(say, look, desired, option), _drift(say, look, desired, option)]
 
 
 def _load_state(facts: Facts) -> str:
@@ -78,11 +78,11 @@ def _root(say: Reporter, look: Look, option: str) -> Finding:
     return say.warn("node.root", f"{error.problem}: {seen}", error.hint or f"inv node.doctor {option}")
 
 
-def _system(say: Reporter, facts: Facts, wish: layout.Wish, option: str) -> Finding:
+def _system(say: Reporter, facts: Facts, desired: layout.Desired, option: str) -> Finding:
     if {"systemd", "process 1", *layout.SPACES} & set(facts.unseen):
         return _unknown(say, "node.system")
     try:
-        refuse_unsupported(facts, wish)
+        refuse_unsupported(facts, desired)
     except Unsupported as error:
         return say.fail("node.system", error.problem, f"mend it there, then: inv node.prepare {option} --plan")
     system = facts.os.get("pretty_name") or facts.os.get("id") or "Linux"
@@ -184,7 +184,7 @@ def _uids(say: Reporter, look: Look, option: str) -> Finding:
     return say.ok("node.uids", f"{first} to {last}")
 
 
-def _agent(say: Reporter, look: Look, wish: layout.Wish, option: str) -> Iterator[Finding]:
+def _agent(say: Reporter, look: Look, desired: layout.Desired, option: str) -> Iterator[Finding]:
     version, health = look.calls.get("node.version"), look.calls.get("node.health")
     if version is None or health is None:
         # Prepare lets the one who logs in join the clients' group.
@@ -192,11 +192,11 @@ def _agent(say: Reporter, look: Look, wish: layout.Wish, option: str) -> Iterato
         yield say.fail("agent.answers", f"no: {look.silence}", f"inv node.{mend} {option}; inv node.logs {option}")
         return
     yield say.ok("agent.answers", f"as {look.facts.login}, by {layout.SOCKET}")
-    if version.get("build") == wish.sha256:
-        yield say.ok("agent.version", f"{version.get('agent')} ({wish.sha256[:12]})")
+    if version.get("build") == desired.sha256:
+        yield say.ok("agent.version", f"{version.get('agent')} ({desired.sha256[:12]})")
     else:
         there = f"{version.get('agent')} ({str(version.get('build'))[:12]})"
-        detail = f"{there} runs, this CodeSmith has {wish.version} ({wish.sha256[:12]})"
+        detail = f"{there} runs, this CodeSmith has {desired.version} ({desired.sha256[:12]})"
         yield say.warn("agent.version", detail, f"inv node.prepare {option}")
     yield _health(say, health, option)
 
@@ -211,7 +211,7 @@ def _health(say: Reporter, health: dict[str, object], option: str) -> Finding:
     return say.warn("agent.health", bad, f"inv node.health {option}")
 
 
-def _drift(say: Reporter, look: Look, wish: layout.Wish, option: str) -> Finding:
+def _drift(say: Reporter, look: Look, desired: layout.Desired, option: str) -> Finding:
     facts = look.facts
     show = f"inv node.prepare {option} --plan"
     if not look.is_root:
@@ -219,7 +219,7 @@ def _drift(say: Reporter, look: Look, wish: layout.Wish, option: str) -> Finding
     if facts.unseen:
         return _unknown(say, "agent.drift")
     try:
-        steps = plan(facts, wish)
+        steps = plan(facts, desired)
     except Unsupported:
         return say.warn("agent.drift", "cannot be told: see node.system", show)
     if facts.drop_ins and not steps:

@@ -62,11 +62,11 @@ class Look:
     refusal: AuthenticationFailed | None = None
 
 
-def look(connection: Carrier, wish: layout.Wish) -> Look:
+def look(connection: Carrier, desired: layout.Desired) -> Look:
     """Return what the node has now; nothing is changed there. LookFailed if the look did not come to its end."""
     mark = secrets.token_hex(16)
     begun = time.time()
-    payload = probe.payload(probe.program("probe", wish.looks), probe.questions(wish))
+    payload = probe.payload(probe.program("probe", desired.looks), probe.questions(desired))
     done = run_script(connection, _script(mark), payload, timeout_s=LOOK_TIMEOUT_S)
     return _parse(connection, done, mark, begun, time.time())
 

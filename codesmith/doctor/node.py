@@ -48,15 +48,15 @@ def _beyond(say: Reporter, node: Node, target: Target) -> Iterator[Finding]:
     try:
         connection = connect(target, timeout_s=CONNECT_TIMEOUT_S)
     except CodeSmithError as error:
-        yield from _no_way(say, target, error)
+        yield from _no_route(say, target, error)
         return
     with connection:
-        yield from _way(say, target)
+        yield from _route(say, target)
         yield _carrier(say, target, connection.carrier)
         yield from _inside(say, node, connection)
 
 
-def _way(say: Reporter, target: Target, *, as_far_as: str = "") -> Iterator[Finding]:
+def _route(say: Reporter, target: Target, *, as_far_as: str = "") -> Iterator[Finding]:
     """Say what went well on the way, in its order."""
     went_well = {
         "ssh.reach": f"{target.host}:{target.port} answers",
@@ -78,18 +78,18 @@ def _carrier(say: Reporter, target: Target, carrier: str) -> Finding:
     return say.ok("ssh.carrier", f"{carrier}; fabric ended with: {why}" if why else carrier)
 
 
-def _no_way(say: Reporter, target: Target, error: CodeSmithError) -> Iterator[Finding]:
+def _no_route(say: Reporter, target: Target, error: CodeSmithError) -> Iterator[Finding]:
     code = "ssh.reach"
     if isinstance(error, (HostKeyUnknown, HostKeyChanged)):
         code = "ssh.host-key"
     elif isinstance(error, AuthenticationFailed):
         code = "ssh.login"
-    yield from _way(say, target, as_far_as=code)
+    yield from _route(say, target, as_far_as=code)
     yield say.error(code, error, target.ssh_line("ssh -v", "true"))
 
 
 def _inside(say: Reporter, node: Node, connection: Carrier) -> Iterator[Finding]:
-    from codesmith.bootstrap.layout import wish_for
+    from codesmith.bootstrap.layout import desired_for
     from codesmith.bootstrap.pack import pack
     from codesmith.doctor.judge import judge
     from codesmith.doctor.look import look
@@ -97,8 +97,8 @@ def _inside(say: Reporter, node: Node, connection: Carrier) -> Iterator[Finding]
     from codesmith.tunnel import identity
 
     try:
-        wish = wish_for(pack(), str(uuid.uuid4()))
-        seen = look(connection, wish)
+        desired = desired_for(pack(), str(uuid.uuid4()))
+        seen = look(connection, desired)
         known_id = identity.recall(node)
     except LookFailed as error:
         yield say.ok("ssh.shell", "runs scripts")
@@ -111,7 +111,7 @@ def _inside(say: Reporter, node: Node, connection: Carrier) -> Iterator[Finding]
         yield say.error("ssh.shell", error, target_of(connection).ssh_line("ssh", "echo works"))
         return
     yield say.ok("ssh.shell", "runs scripts")
-    yield from judge(node.name, seen, wish, known_id)
+    yield from judge(node.name, seen, desired, known_id)
 
 
 def _identity(say: Reporter, path: Path) -> Finding:

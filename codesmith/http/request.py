@@ -106,5 +106,5 @@ def parse_head(data: bytes) -> Head:
         if name in headers:
             raise Rejected(400, f"two headers {name}")
         headers[name] = header[2].strip()
-    wish = headers.get("connection", "").lower()
-    return Head(found[1], found[2], headers, found[3] == "1" and "close" not in wish)
+    desired = headers.get("connection", "").lower()
+    return Head(found[1], found[2], headers, found[3] == "1" and "close" not in desired)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from codesmith.errors import AuthenticationFailed, CodeSmithError
 from codesmith.http.client import BadAnswer, Closed, Connection
+from codesmith.http.connection_limit import ConnectionLimit
 from codesmith.http.port import HOST
 from codesmith.http.refusal import refuse
 from codesmith.http.request import Head, Reader, Rejected
-from codesmith.http.room import Room
 
 STRANGER_S = 10.0
 IDLE_S = 60.0
@@ -24,14 +24,14 @@ SEND_S = 60.0
 KEEP_S = 30.0
 
 
-class Visit:
+class Session:
     """Serves one client until it leaves, asks for something that is not served, or waits too long.
 
     No header of the client's travels further, so neither does the token; what the node says comes back as JSON alone.
     """
 
-    def __init__(self, client: socket.socket, room: Room, port: int, token: str, endpoint: Path) -> None:
-        self._client, self._room, self._endpoint = client, room, endpoint
+    def __init__(self, client: socket.socket, limit: ConnectionLimit, port: int, token: str, endpoint: Path) -> None:
+        self._client, self._limit, self._endpoint = client, limit, endpoint
         self._token = token.encode()
         self._hosts = (f"{HOST}:{port}", f"localhost:{port}")
         self._reader = Reader(client)
@@ -50,7 +50,7 @@ class Visit:
         except (TimeoutError, Closed, OSError):
             pass  # one of both ends is gone: as on the Unix socket, the connection then ends
         finally:
-            self._room.leave(self._client)
+            self._limit.leave(self._client)
             if self._onward is not None:
                 self._onward.close()
 
@@ -63,12 +63,12 @@ class Visit:
         body = self._read_body(head)
         if body is None:
             return False
-        self._room.work(self._client)
+        self._limit.work(self._client)
         status, answer = self._pass_on(body)
         stays_open = head.stays_open and status == HTTPStatus.OK
         self._client.settimeout(SEND_S)
         self._client.sendall(_answer(status, answer, stays_open=stays_open))
-        self._room.wait(self._client)
+        self._limit.wait(self._client)
         return stays_open
 
     def _check(self, head: Head) -> None:

@@ -33,7 +33,7 @@ def run(release: str) -> list[tuple[str, float]]:
         with show.step(up, "a throw-away node: its own systemd, sshd and users"):
             lab.up(name, release)
         try:
-            _way(show, name, release)
+            _route(show, name, release)
         finally:
             # Ends the forwarder of this demo, also after a step that failed.
             show.quietly("node.disconnect")
@@ -42,7 +42,7 @@ def run(release: str) -> list[tuple[str, float]]:
         return show.steps
 
 
-def _way(show: _Show, name: str, release: str) -> None:
+def _route(show: _Show, name: str, release: str) -> None:
     show.run("write it into nodes.yaml", "node.add", name, "--lab", release)
     show.run("install the agent: probe, plan, apply, prove", "node.prepare")
     show.run("once more: there is nothing to do", "node.prepare")

@@ -28,7 +28,7 @@ SIGNATURES_MAX = 8
 HINT = 'eval "$(ssh-agent)" && ssh-add'
 
 
-class LentAgent:
+class ForwardedAgent:
     """Lends an ssh agent until it is closed; `credential` is what the call takes."""
 
     def __init__(self, transport: Transport, url: str, agent: str | None = None) -> None:

@@ -20,7 +20,7 @@ from codesmith.sdk.transport import Transport
 
 if TYPE_CHECKING:
     from codesmith.nodes.registry import Node
-    from codesmith.sdk.agent_forwarding import LentAgent
+    from codesmith.sdk.agent_forwarding import ForwardedAgent
 
 
 class Client:
@@ -43,14 +43,14 @@ class Client:
         """Return the OpenRPC document of the node's agent (rpc.discover)."""
         return dict(self._transport.call("rpc.discover", {}, changes=False))
 
-    def lend_agent(self, url: str, agent: str | None = None) -> LentAgent:
+    def forward_agent(self, url: str, agent: str | None = None) -> ForwardedAgent:
         """Lend an ssh agent (a socket's path; by default SSH_AUTH_SOCK's) to one clone of `url`.
 
         `with client.lend_agent(url) as credential: client.repo.clone(workspace="demo", url=url, credential=credential)`
         """
-        from codesmith.sdk.agent_forwarding import LentAgent
+        from codesmith.sdk.agent_forwarding import ForwardedAgent
 
-        return LentAgent(self._transport, url, agent)
+        return ForwardedAgent(self._transport, url, agent)
 
     def close(self) -> None:
         """Close the connection to the local endpoint; the endpoint stays."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from codesmith.errors import AboutSecret, AuthenticationFailed, CodeSmithError, SecretRefused, Unreachable
 from codesmith.paths import ensure_private, state_dir, writing
-from codesmith.secrets import SHARED, Secrets, Wanted
+from codesmith.secrets import SHARED, SecretRequest, Secrets
 from codesmith.ssh import connection as fabric
 from codesmith.ssh.carrier import FABRIC, OPENSSH, Carrier
 from codesmith.ssh.hostkeys import HostKey
@@ -44,7 +44,7 @@ def fetch_host_key(target: Target, *, timeout_s: float = 10.0) -> HostKey:
         return openssh.fetch_host_key(target, timeout_s=timeout_s)
 
 
-def _attempt(target: Target, timeout_s: float, given: Mapping[Wanted, str]) -> Carrier:
+def _attempt(target: Target, timeout_s: float, given: Mapping[SecretRequest, str]) -> Carrier:
     first: CodeSmithError | None = None
     order = _order(target)
     for carrier in order:
@@ -65,7 +65,7 @@ def _attempt(target: Target, timeout_s: float, given: Mapping[Wanted, str]) -> C
     raise AssertionError
 
 
-def _enter(carrier: str, target: Target, timeout_s: float, given: Mapping[Wanted, str]) -> Carrier:
+def _enter(carrier: str, target: Target, timeout_s: float, given: Mapping[SecretRequest, str]) -> Carrier:
     if carrier == OPENSSH:
         return openssh.attempt(target, timeout_s, given)
     opened: Carrier = fabric.attempt(target, timeout_s, given)

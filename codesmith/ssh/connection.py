@@ -17,7 +17,7 @@ import paramiko
 
 from codesmith import debug
 from codesmith.errors import CodeSmithError
-from codesmith.secrets import SHARED, Secrets, Wanted
+from codesmith.secrets import SHARED, SecretRequest, Secrets
 from codesmith.ssh import hostkeys
 from codesmith.ssh.carrier import FABRIC
 from codesmith.ssh.connect_errors import TurnedAway, ended, is_turned_away, translated, turned_away
@@ -25,7 +25,7 @@ from codesmith.ssh.deadline import Deadline
 from codesmith.ssh.heartbeat import Heartbeat
 from codesmith.ssh.hostkeys import HostKey, Pin
 from codesmith.ssh.identities import NodeAuth
-from codesmith.ssh.proxy import open_way
+from codesmith.ssh.proxy import open_socket
 from codesmith.ssh.script import ScriptResult, run_script
 from codesmith.ssh.target import Target, ensure_identity
 from codesmith.ssh.transport import NodeTransport
@@ -100,7 +100,7 @@ def connect(target: Target, *, timeout_s: float = 10.0, secrets: Secrets = SHARE
     return connection
 
 
-def attempt(target: Target, timeout_s: float, given: Mapping[Wanted, str]) -> NodeConnection:
+def attempt(target: Target, timeout_s: float, given: Mapping[SecretRequest, str]) -> NodeConnection:
     """Connect once, with the secrets that are `given`; SecretNeeded names one that is wanted."""
     ensure_identity(target)
     with debug.shown("ssh", f"{target} connect") as told:
@@ -125,7 +125,7 @@ def persist(once: Callable[[Target, Deadline], T], target: Target, deadline: Dea
     raise AssertionError
 
 
-def _connect(given: Mapping[Wanted, str], target: Target, deadline: Deadline) -> NodeConnection:
+def _connect(given: Mapping[SecretRequest, str], target: Target, deadline: Deadline) -> NodeConnection:
     pins = hostkeys.pins(target)
     policy = _Verify(target, pins, deadline)
     gateways: list[NodeConnection] = []
@@ -135,7 +135,7 @@ def _connect(given: Mapping[Wanted, str], target: Target, deadline: Deadline) ->
         return gateways[-1]
 
     with translated(target, deadline.timeout_s):
-        sock, release = open_way(target, deadline, enter)
+        sock, release = open_socket(target, deadline, enter)
         connection = _fabric_connection(target, sock, pins, deadline.left_s(), given)
         connection.target, connection.release = target, release
         connection.through = gateways[-1] if gateways else None
@@ -161,14 +161,14 @@ def _connect(given: Mapping[Wanted, str], target: Target, deadline: Deadline) ->
     return connection
 
 
-def _enter(given: Mapping[Wanted, str], gateway: Target, deadline: Deadline) -> NodeConnection:
+def _enter(given: Mapping[SecretRequest, str], gateway: Target, deadline: Deadline) -> NodeConnection:
     """Connect to a gateway, which may turn us away like any node."""
     return persist(partial(_connect, given), gateway, deadline)
 
 
-def _fetch_host_key(given: Mapping[Wanted, str], target: Target, deadline: Deadline) -> HostKey:
+def _fetch_host_key(given: Mapping[SecretRequest, str], target: Target, deadline: Deadline) -> HostKey:
     with translated(target, deadline.timeout_s):
-        sock, release = open_way(target, deadline, partial(_enter, given))
+        sock, release = open_socket(target, deadline, partial(_enter, given))
         transport = NodeTransport(sock, host_key_types=_wire_types(hostkeys.pins(target)))
         transport.banner_timeout = deadline.left_s()
         try:
@@ -191,7 +191,7 @@ def _fetch_host_key(given: Mapping[Wanted, str], target: Target, deadline: Deadl
 
 
 def _fabric_connection(
-    target: Target, sock: Any, pins: list[Pin], timeout_s: float, given: Mapping[Wanted, str]
+    target: Target, sock: Any, pins: list[Pin], timeout_s: float, given: Mapping[SecretRequest, str]
 ) -> NodeConnection:
     config = fabric.Config(lazy=True, ssh_config=paramiko.SSHConfig())  # read nothing: the target is complete
     kwargs = {

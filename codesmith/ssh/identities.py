@@ -13,7 +13,7 @@ from typing import Any
 import paramiko
 
 from codesmith.errors import AuthenticationFailed, SecretNeeded, SecretRefused
-from codesmith.secrets import Wanted
+from codesmith.secrets import SecretRequest
 from codesmith.ssh.keyfiles import AgentCertificate, Certificate
 from codesmith.ssh.keys import Keys
 from codesmith.ssh.passwords import TOO_MANY, PasswordLogin, methods_offered, raise_if_late
@@ -79,7 +79,7 @@ class NodeAuth:
     Fails with the list of what was tried and why the rest was not.
     """
 
-    def __init__(self, target: Target, given: Mapping[Wanted, str] | None = None) -> None:
+    def __init__(self, target: Target, given: Mapping[SecretRequest, str] | None = None) -> None:
         self._target, self._given = target, given or {}
         self._password = PasswordLogin(target, self._given)
         self._keys = Keys(target, self._given, SocketAgent)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import paramiko
 
-from codesmith.secrets import PASSPHRASE, Wanted
+from codesmith.secrets import PASSPHRASE, SecretRequest
 from codesmith.ssh.keyfiles import (
     BEYOND_US,
     UNUSABLE,
@@ -31,12 +31,12 @@ Shown = tuple[str, paramiko.PKey]
 class Keys:
     """The keys to try for one login, each with a label; and what could not be tried."""
 
-    def __init__(self, target: Target, given: Mapping[Wanted, str], ask: Callable[[str], SocketAgent]) -> None:
+    def __init__(self, target: Target, given: Mapping[SecretRequest, str], ask: Callable[[str], SocketAgent]) -> None:
         self._target, self._given, self._ask = target, given, ask
         self.agent: SocketAgent | None = None
         self.unusable: list[str] = []
         self.encrypted: list[str] = []
-        self.wrong: Wanted | None = None
+        self.wrong: SecretRequest | None = None
         # The identity that nodes.yaml names cannot be used: nothing else is tried.
         self.problem = ""
         # What is left out here, and OpenSSH may know how to use.
@@ -60,7 +60,7 @@ class Keys:
         """Return the command that shows what the ssh agent has."""
         return f"SSH_AUTH_SOCK={shlex.quote(self.agent.path)} ssh-add -l" if self.agent else ""
 
-    def missing_passphrase(self) -> Wanted | None:
+    def missing_passphrase(self) -> SecretRequest | None:
         """Return the passphrase to ask for next."""
         wanted = (_wanted_passphrase(path) for path in self.encrypted)
         return next((one for one in wanted if one not in self._given and not self._target.is_batch), None)
@@ -146,5 +146,5 @@ def _with_certificates(found: Shown, certificates: list[tuple[str, Certificate]]
     yield found
 
 
-def _wanted_passphrase(path: str) -> Wanted:
-    return Wanted(PASSPHRASE, path, f"passphrase of the key {path}: ")
+def _wanted_passphrase(path: str) -> SecretRequest:
+    return SecretRequest(PASSPHRASE, path, f"passphrase of the key {path}: ")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import paramiko
 
-from codesmith.secrets import ANSWER, PASSWORD, Wanted
+from codesmith.secrets import ANSWER, PASSWORD, SecretRequest
 
 if TYPE_CHECKING:
     from codesmith.ssh.target import Target
@@ -28,11 +28,11 @@ class _Unanswered(paramiko.SSHException):
 class PasswordLogin:
     """Passwords for one login. `missing` is the first secret that was wanted and not known, `wrong` one refused."""
 
-    def __init__(self, target: Target, given: Mapping[Wanted, str]) -> None:
+    def __init__(self, target: Target, given: Mapping[SecretRequest, str]) -> None:
         self._target, self._given = target, given
-        self._used: list[Wanted] = []
-        self.missing: Wanted | None = None
-        self.wrong: Wanted | None = None
+        self._used: list[SecretRequest] = []
+        self.missing: SecretRequest | None = None
+        self.wrong: SecretRequest | None = None
         # sshd ended the connection for another reason: the password may well be the right one.
         self.is_cut_off = False
         self.is_expired = False
@@ -72,7 +72,7 @@ class PasswordLogin:
 
         return transport.auth_interactive(self._target.user, answer)  # type: ignore[arg-type]
 
-    def _answer(self, wanted: Wanted) -> bytes | None:
+    def _answer(self, wanted: SecretRequest) -> bytes | None:
         value = self._given.get(wanted)
         if not value:
             self.missing = self.missing or (None if wanted in self._given else wanted)
@@ -81,16 +81,16 @@ class PasswordLogin:
         return value.encode(errors="surrogateescape")
 
 
-def wanted_password(target: Target) -> Wanted:
+def wanted_password(target: Target) -> SecretRequest:
     """Return what to ask for where a login wants its password."""
-    return Wanted(PASSWORD, _login(target), f"{target.name}: password of {target.user} ({_place(target)}): ")
+    return SecretRequest(PASSWORD, _login(target), f"{target.name}: password of {target.user} ({_place(target)}): ")
 
 
-def wanted_answer(target: Target, question: str) -> Wanted:
+def wanted_answer(target: Target, question: str) -> SecretRequest:
     """Return what to ask for where sshd asks a question of its own."""
     if re.search(r"\bpassword\b", question, re.IGNORECASE):
         return wanted_password(target)
-    return Wanted(ANSWER, f"{_login(target)} {question}", f"{target.name}: {question}")
+    return SecretRequest(ANSWER, f"{_login(target)} {question}", f"{target.name}: {question}")
 
 
 def methods_offered(transport: NodeTransport, user: str) -> Sequence[str]:

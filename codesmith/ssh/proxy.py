@@ -22,7 +22,7 @@ PROXY_ENDS_WITHIN_S = 2.0
 Connect = Callable[[Target, Deadline], fabric.Connection]
 
 
-def open_way(target: Target, deadline: Deadline, connect: Connect) -> tuple[Any, Callable[[], None]]:
+def open_socket(target: Target, deadline: Deadline, connect: Connect) -> tuple[Any, Callable[[], None]]:
     """Return a socket to the node's sshd and what closes the way behind it; `connect` enters a gateway."""
     if target.only_openssh:
         raise only_openssh(target)

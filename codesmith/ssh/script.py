@@ -18,7 +18,7 @@ import paramiko
 
 from codesmith import debug
 from codesmith.errors import AuthenticationFailed, CodeSmithError, Unreachable
-from codesmith.secrets import SHARED, Secrets, Wanted
+from codesmith.secrets import SHARED, SecretRequest, Secrets
 from codesmith.ssh import sudo
 from codesmith.ssh.exec_channel import Exchange
 from codesmith.ssh.sudo import Sudo
@@ -109,7 +109,7 @@ def run_script(
         return job.run(None)
     asked = sudo.wanted(connection, name_of(connection))
 
-    def attempt(given: Mapping[Wanted, str]) -> ScriptResult:
+    def attempt(given: Mapping[SecretRequest, str]) -> ScriptResult:
         return job.run(Sudo(given.get(asked, "")))
 
     known: Secrets = getattr(connection, "secrets", SHARED)

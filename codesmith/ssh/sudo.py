@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from codesmith.errors import THIS_COMMAND, AuthenticationFailed, SecretNeeded, SecretRefused
-from codesmith.secrets import SUDO, Wanted
+from codesmith.secrets import SUDO, SecretRequest
 from codesmith.ssh.target import target_of
 
 if TYPE_CHECKING:
@@ -61,10 +61,10 @@ class Sudo:
         return bool(self.password) and (said.count(self.prompt) > 1 or "incorrect password" in said)
 
 
-def wanted(connection: Any, name: str) -> Wanted:
+def wanted(connection: Any, name: str) -> SecretRequest:
     """Return what to ask for where sudo wants a password."""
     to = target_of(connection)
-    return Wanted(SUDO, f"{to.user}@{to.host}:{to.port}", f"{name}: sudo password of {to.user}: ")
+    return SecretRequest(SUDO, f"{to.user}@{to.host}:{to.port}", f"{name}: sudo password of {to.user}: ")
 
 
 def check(password: str, name: str) -> None:

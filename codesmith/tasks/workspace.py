@@ -124,7 +124,7 @@ def open(  # noqa: A001
         opened = client.workspace.open(name=name)
         keys = client.user.get(name=opened.user).ssh_keys if shell or editor else []
     login = opened.login
-    way = logins.way_to(name, selection.registry(file).one(node), login.user, login.directory, login.environment)
+    way = logins.login_command(name, selection.registry(file).one(node), login.user, login.directory, login.environment)
     if shell or editor:
         logins.check_key(way, [key.fingerprint for key in keys], opened.user)
     if shell:

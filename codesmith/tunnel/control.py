@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from codesmith import __version__
 from codesmith.errors import CodeSmithError, Hanging, error_from_dict
 from codesmith.paths import runtime_dir, state_dir
-from codesmith.secrets import SHARED, Wanted
+from codesmith.secrets import SHARED, SecretRequest
 from codesmith.tunnel.lock import Held, hold
 from codesmith.tunnel.state import EndpointState
 
@@ -51,7 +51,7 @@ def connect(node: Node, *, timeout_s: float = 30.0) -> EndpointState:
     return SHARED.supply(lambda given: _connect(node, timeout_s, given), {})
 
 
-def _connect(node: Node, timeout_s: float, given: Mapping[Wanted, str]) -> EndpointState:
+def _connect(node: Node, timeout_s: float, given: Mapping[SecretRequest, str]) -> EndpointState:
     # What nobody wanted to say stays here: the forwarder would keep it as an answer for all who come later.
     secrets = [[wanted.to_dict(), value] for wanted, value in given.items() if value]
     request = {**_connect_request(node, timeout_s), "secrets": secrets}

@@ -18,11 +18,11 @@ from codesmith.tunnel.local_endpoint import address_of, port_of, token_path
 from codesmith.tunnel.pool import Pool
 from codesmith.tunnel.relay import end
 from codesmith.tunnel.state import CONNECTING, DEGRADED, READY, STOPPED, EndpointState
-from codesmith.tunnel.unix_listener import Door
+from codesmith.tunnel.unix_listener import UnixListener
 
 if TYPE_CHECKING:
     from codesmith.nodes.registry import Node
-    from codesmith.tunnel.tcp_listener import Gate
+    from codesmith.tunnel.tcp_listener import TcpListener
 
 log = logging.getLogger("codesmith.tunnel")
 
@@ -32,7 +32,7 @@ MIN_GAP_S = 1.0
 Opener = Callable[["Node", Callable[[], None]], Link]
 
 
-class Keeper:
+class Endpoint:
     """The endpoint of one node. Its own thread makes every attempt; others ask, and wait for the outcome."""
 
     def __init__(
@@ -57,8 +57,8 @@ class Keeper:
         self._link: Link | None = None
         self._connections = 0
         self._pool = Pool(node.name, self._wake.set)
-        self._door = Door(path, self._pool, slots, self.await_ready, self.doubt)
-        self._gate = _gate(node, path)
+        self._unix_listener = UnixListener(path, self._pool, slots, self.await_ready, self.doubt)
+        self._tcp_listener = _tcp_listener(node, path)
         self._backoff = Backoff()
         self._thread = threading.Thread(target=self._run, name=f"keep {node.name}", daemon=True)
         self._thread.start()
@@ -72,10 +72,10 @@ class Keeper:
 
     def view(self) -> EndpointState:
         """Return the state as `node.status` shows it."""
-        counts = {"ssh_connections": self._connections, **self._pool.counts, **self._door.counts}
+        counts = {"ssh_connections": self._connections, **self._pool.counts, **self._unix_listener.counts}
         with self._changed:
             error, link = self._error, self._link
-            state, problem = self._state, self._gate.problem if self._gate else None
+            state, problem = self._state, self._tcp_listener.problem if self._tcp_listener else None
             if state == READY and problem is not None:
                 state, error = DEGRADED, problem
             return EndpointState(
@@ -93,19 +93,19 @@ class Keeper:
                 hint=error.hint if error else "",
                 via=link.via if link else "",
                 carrier=link.carrier if link else "",
-                token_file=str(token_path(self.node)) if self._gate else "",
+                token_file=str(token_path(self.node)) if self._tcp_listener else "",
                 counts={**counts, "open": self._pool.open_now},
             )
 
     def ensure_ready(self, timeout_s: float) -> None:
         """Return once the endpoint is ready; raise the outcome of the attempt made for this call otherwise."""
         with self._changed:
-            if self._state != READY or not self._door.is_open():
+            if self._state != READY or not self._unix_listener.is_open():
                 self._wake.set()
                 self._wait_outcome(timeout_s)
             if self._state != READY:
                 raise self._reason(f"gave no answer within {timeout_s:.0f} s")
-        self._open_gate()
+        self._open_port()
 
     def await_ready(self, patience_s: float) -> None:
         """Return if the endpoint is ready or soon becomes so; raise the reason if not. For local connections."""
@@ -129,7 +129,7 @@ class Keeper:
         """Remove the socket and end every connection."""
         self._stopped.set()
         self._wake.set()
-        self._close_doors()
+        self._close_listeners()
         link = self._link
         if link is not None:
             link.close()
@@ -152,7 +152,7 @@ class Keeper:
                 else:
                     self._pause(error)
         finally:
-            self._close_doors()
+            self._close_listeners()
             self._drop_link()
             self._set(STOPPED, self._error)
 
@@ -217,8 +217,8 @@ class Keeper:
             end(stream)
         self._pool.use(link, stream if proof.keeps_alive else None)
         if not self._stopped.is_set():
-            self._door.ensure_open()
-            self._open_gate()
+            self._unix_listener.ensure_open()
+            self._open_port()
 
     def _tend(self) -> None:
         """Return when a new attempt is due: connection or spare lost, spare old, socket missing, or doubt."""
@@ -226,20 +226,20 @@ class Keeper:
             self._wake.wait(TICK_S)
             self._wake.clear()
             is_lost = self._link is None or not self._link.is_alive()
-            if is_lost or self._in_doubt or self._pool.is_spare_due() or not self._door.is_open():
+            if is_lost or self._in_doubt or self._pool.is_spare_due() or not self._unix_listener.is_open():
                 return
             if not self._pool.has_spare() and not self._refill():
                 return
-            self._open_gate()  # a port that was taken may be free by now
+            self._open_port()  # a port that was taken may be free by now
 
-    def _open_gate(self) -> None:
-        if self._gate is not None:
-            self._gate.ensure_open()
+    def _open_port(self) -> None:
+        if self._tcp_listener is not None:
+            self._tcp_listener.ensure_open()
 
-    def _close_doors(self) -> None:
-        if self._gate is not None:
-            self._gate.close()
-        self._door.close()
+    def _close_listeners(self) -> None:
+        if self._tcp_listener is not None:
+            self._tcp_listener.close()
+        self._unix_listener.close()
 
     def _refill(self) -> bool:
         try:
@@ -298,10 +298,10 @@ class Keeper:
         log.info("%s: %s%s", self.node.name, state, f" ({error.kind}: {error.problem})" if error else "")
 
 
-def _gate(node: Node, path: Path) -> Gate | None:
+def _tcp_listener(node: Node, path: Path) -> TcpListener | None:
     port = port_of(node)
     if port is None:
         return None
-    from codesmith.tunnel.tcp_listener import Gate  # only forwarders with such an endpoint pay for it
+    from codesmith.tunnel.tcp_listener import TcpListener  # only forwarders with such an endpoint pay for it
 
-    return Gate(node.name, port, token_path(node), path)
+    return TcpListener(node.name, port, token_path(node), path)

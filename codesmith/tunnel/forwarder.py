@@ -18,14 +18,14 @@ from codesmith import __version__
 from codesmith.errors import CodeSmithError, error_to_dict
 from codesmith.nodes.registry import Node
 from codesmith.paths import runtime_dir
-from codesmith.secrets import Secrets, Wanted
+from codesmith.secrets import SecretRequest, Secrets
 from codesmith.tunnel import auth_sock
 from codesmith.tunnel.control import control_path
-from codesmith.tunnel.endpoint import Keeper
+from codesmith.tunnel.endpoint import Endpoint
 from codesmith.tunnel.link import Link
 from codesmith.tunnel.local_endpoint import endpoint_path
 from codesmith.tunnel.lock import Held, hold
-from codesmith.tunnel.private_socket import Listener
+from codesmith.tunnel.private_socket import PrivateSocket
 from codesmith.tunnel.unix_listener import CONNECTIONS_MAX
 
 log = logging.getLogger("codesmith.tunnel")
@@ -47,14 +47,14 @@ class Forwarder:
         self._lock = threading.Lock()
         self._answered = threading.Condition(self._lock)
         self._answering = 0
-        self._keepers: dict[tuple[str, str], Keeper] = {}
+        self._endpoints: dict[tuple[str, str], Endpoint] = {}
         self._secrets: dict[tuple[str, str], Secrets] = {}
         self._slots = threading.BoundedSemaphore(places())
         self._stop = threading.Event()
         self._is_ending = False
         self._idle_since = time.monotonic()
         self._single = _ensure_single(runtime_dir() / "forwarder.lock")
-        self._control = Listener(control_path(), self._answer)
+        self._control = PrivateSocket(control_path(), self._answer)
         log.info("forwarder %d started", os.getpid())
 
     def run(self, tidy: Callable[[], None] = lambda: None) -> None:
@@ -70,12 +70,12 @@ class Forwarder:
         with self._lock:
             # Whoever asked at the same time as the one who ended it is told too.
             self._answered.wait_for(lambda: not self._answering, ANSWERS_S)
-            keepers = list(self._keepers.values())
-        for keeper in keepers:
-            keeper.stop()
+            endpoints = list(self._endpoints.values())
+        for endpoint in endpoints:
+            endpoint.stop()
         deadline = time.monotonic() + STOP_S
-        for keeper in keepers:
-            keeper.join(max(0.0, deadline - time.monotonic()))
+        for endpoint in endpoints:
+            endpoint.join(max(0.0, deadline - time.monotonic()))
         log.info("forwarder %d ended", os.getpid())
         os.close(self._single)
 
@@ -85,7 +85,7 @@ class Forwarder:
 
     def _is_idle(self) -> bool:
         with self._lock:
-            if any(not keeper.is_stopped for keeper in self._keepers.values()):
+            if any(not endpoint.is_stopped for endpoint in self._endpoints.values()):
                 self._idle_since = time.monotonic()
         return time.monotonic() - self._idle_since > LINGER_S
 
@@ -95,13 +95,13 @@ class Forwarder:
         node = Node.from_dict(request["node"])
         auth_sock.offer(str(request.get("agent") or ""))
         is_resumed = bool(request.get("is_resumed"))
-        answers = {Wanted(**wanted): value for wanted, value in request.get("secrets", ())}
-        keeper = self._keeper(node, answers, is_resumed=is_resumed)
+        answers = {SecretRequest(**wanted): value for wanted, value in request.get("secrets", ())}
+        endpoint = self._endpoint(node, answers, is_resumed=is_resumed)
         if not is_resumed:
-            keeper.ensure_ready(float(request.get("timeout_s", 30.0)))
-        return {"endpoint": keeper.view().to_dict()}
+            endpoint.ensure_ready(float(request.get("timeout_s", 30.0)))
+        return {"endpoint": endpoint.view().to_dict()}
 
-    def _keeper(self, node: Node, answers: Mapping[Wanted, str], *, is_resumed: bool) -> Keeper:
+    def _endpoint(self, node: Node, answers: Mapping[SecretRequest, str], *, is_resumed: bool) -> Endpoint:
         """Return the node's keeper; a new one if there is none, or if the way to the node was changed.
 
         What a person said is kept for its reconnects, and forgotten with it.
@@ -109,36 +109,36 @@ class Forwarder:
         key = (str(node.registry), node.name)
         with self._lock:
             self._idle_since = time.monotonic()
-            keeper = self._keepers.get(key)
-            if keeper is not None and keeper.node.key == node.key and not keeper.is_stopped:
+            endpoint = self._endpoints.get(key)
+            if endpoint is not None and endpoint.node.key == node.key and not endpoint.is_stopped:
                 self._secrets[key].learn(answers)
-                return keeper
-            if keeper is not None:
-                keeper.stop()
+                return endpoint
+            if endpoint is not None:
+                endpoint.stop()
             self._secrets[key] = secrets = Secrets()
             secrets.learn(answers)
             opener = partial(self._opener, secrets=secrets)
-            keeper = Keeper(node, endpoint_path(node), opener, self._slots, is_resumed=is_resumed)
-            self._keepers[key] = keeper
-            return keeper
+            endpoint = Endpoint(node, endpoint_path(node), opener, self._slots, is_resumed=is_resumed)
+            self._endpoints[key] = endpoint
+            return endpoint
 
     def _disconnect(self, request: dict[str, Any]) -> dict[str, Any]:
         with self._lock:
             key = (request["registry"], request["name"])
-            keeper = self._keepers.pop(key, None)
+            endpoint = self._endpoints.pop(key, None)
             self._secrets.pop(key, None)
-            is_last = all(other.is_stopped for other in self._keepers.values())
-        changed = keeper is not None and not keeper.is_stopped
-        if keeper is not None:
-            keeper.stop()
+            is_last = all(other.is_stopped for other in self._endpoints.values())
+        changed = endpoint is not None and not endpoint.is_stopped
+        if endpoint is not None:
+            endpoint.stop()
         if is_last:
             self._end({})
         return {"changed": changed}
 
     def _status(self, _request: dict[str, Any]) -> dict[str, Any]:
         with self._lock:
-            keepers = list(self._keepers.values())
-        return {"endpoints": [keeper.view().to_dict() for keeper in keepers]}
+            endpoints = list(self._endpoints.values())
+        return {"endpoints": [endpoint.view().to_dict() for endpoint in endpoints]}
 
     def _take_agent(self, request: dict[str, Any]) -> dict[str, Any]:
         return {"changed": auth_sock.offer(str(request.get("agent") or ""))}
@@ -150,7 +150,7 @@ class Forwarder:
         self._control.close()  # from now on a caller starts a new forwarder
         self._is_ending = True
         with self._lock:
-            nodes = [keeper.node.to_dict() for keeper in self._keepers.values() if not keeper.is_stopped]
+            nodes = [endpoint.node.to_dict() for endpoint in self._endpoints.values() if not endpoint.is_stopped]
         return {"pid": os.getpid(), "nodes": nodes}
 
     # -- control socket

@@ -14,7 +14,7 @@ from codesmith.tunnel.acceptor import Acceptor, Handler
 BACKLOG = 4096  # a client with a time-out gets EAGAIN, not a wait, where the queue of a Unix socket is full
 
 
-class Listener:
+class PrivateSocket:
     """Accepts at `path` and gives every connection to `handler` in a thread of its own; the handler closes it."""
 
     def __init__(self, path: Path, handler: Handler) -> None:

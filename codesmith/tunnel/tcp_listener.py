@@ -9,9 +9,9 @@ import threading
 from pathlib import Path
 
 from codesmith.errors import CodeSmithError
+from codesmith.http.connection_limit import ConnectionLimit
 from codesmith.http.port import HOST
-from codesmith.http.room import Room
-from codesmith.http.session import Visit
+from codesmith.http.session import Session
 from codesmith.http.token import remove_token, write_token
 from codesmith.tunnel.acceptor import Acceptor
 from codesmith.tunnel.holder import name_holder
@@ -22,7 +22,7 @@ BACKLOG = 4096  # where the queue is full, the kernel lets callers wait a second
 CONNECTIONS_MAX = 100
 
 
-class Gate:
+class TcpListener:
     """Opened after the first proof, like the Unix socket that it passes calls to, and tried again while it cannot be.
 
     A port that is taken stops no call by the Unix socket: `problem` says it, and `node.status` shows it.
@@ -31,7 +31,7 @@ class Gate:
     def __init__(self, name: str, port: int, token_path: Path, endpoint: Path) -> None:
         self._name, self._port, self._token_path, self._endpoint = name, port, token_path, endpoint
         self._lock = threading.Lock()
-        self._room = Room(CONNECTIONS_MAX)
+        self._limit = ConnectionLimit(CONNECTIONS_MAX)
         self._acceptor: Acceptor | None = None
         self._is_closed = False
         self.problem: CodeSmithError | None = None
@@ -66,15 +66,15 @@ class Gate:
         self._acceptor = Acceptor(
             f"port {self._port}",
             listening,
-            lambda client: Visit(client, self._room, self._port, token, self._endpoint).serve(),
-            self._room.admit,
+            lambda client: Session(client, self._limit, self._port, token, self._endpoint).serve(),
+            self._limit.admit,
         )
 
     def _shut(self) -> None:
         if self._acceptor is not None:
             remove_token(self._token_path)
             self._acceptor.close()
-            self._room.close()
+            self._limit.close()
             self._acceptor = None
 
     def _why_not(self, error: OSError) -> CodeSmithError:

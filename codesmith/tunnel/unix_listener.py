@@ -11,14 +11,14 @@ from codesmith.errors import CodeSmithError, Unreachable
 from codesmith.http.refusal import refuse
 from codesmith.tunnel.link import Full
 from codesmith.tunnel.pool import Pool, busy
-from codesmith.tunnel.private_socket import Listener
+from codesmith.tunnel.private_socket import PrivateSocket
 from codesmith.tunnel.relay import Relay
 
 PATIENCE_S = 5.0
 CONNECTIONS_MAX = 400
 
 
-class Door:
+class UnixListener:
     """Opened after the first proof, and open through outages: a caller then gets the reason, at once and typed."""
 
     def __init__(
@@ -32,30 +32,30 @@ class Door:
         self._path, self._pool, self._slots = path, pool, slots
         self._await_ready, self._doubt = await_ready, doubt
         self._lock = threading.Lock()
-        self._listener: Listener | None = None
+        self._socket: PrivateSocket | None = None
         self._is_closed = False
         self.counts = {"served": 0, "refused": 0}
 
     def is_open(self) -> bool:
         """Return whether the socket is there and ours."""
-        return self._listener is not None and self._listener.is_in_place()
+        return self._socket is not None and self._socket.is_in_place()
 
     def ensure_open(self) -> None:
         """Bind the socket, again if its file was removed; nothing after `close`."""
         with self._lock:
             if self._is_closed or self.is_open():
                 return
-            if self._listener is not None:
-                self._listener.close()
-                self._listener = None
-            self._listener = Listener(self._path, self._serve)
+            if self._socket is not None:
+                self._socket.close()
+                self._socket = None
+            self._socket = PrivateSocket(self._path, self._serve)
 
     def close(self) -> None:
         """Remove the socket for good."""
         with self._lock:
             self._is_closed = True
-            if self._listener is not None:
-                self._listener.close()
+            if self._socket is not None:
+                self._socket.close()
 
     def _serve(self, local: socket.socket) -> None:
         if not self._slots.acquire(blocking=False):

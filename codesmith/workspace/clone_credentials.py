@@ -22,7 +22,7 @@ def credential_for(
         return
     if given is not None:
         raise BadArgument("--forward-agent and --credential-file are two ways: give one of them")
-    with client.lend_agent(url, agent_for(url)) as credential:
+    with client.forward_agent(url, agent_for(url)) as credential:
         yield credential
 
 

@@ -31,7 +31,7 @@ ESCAPE: Option = ("EscapeChar", "~")
 
 
 @dataclass(frozen=True)
-class Way:
+class LoginCommand:
     """The way into one workspace of one node."""
 
     workspace: str
@@ -68,16 +68,18 @@ class Way:
         yield from METHODS
 
 
-def way_to(workspace: str, node: Node, login: str, directory: str, environment: Mapping[str, str]) -> Way:
+def login_command(
+    workspace: str, node: Node, login: str, directory: str, environment: Mapping[str, str]
+) -> LoginCommand:
     """Return the way into a workspace, and write its block of ssh configuration; nothing is connected."""
     target = resolve(node)
     ensure_identity(target)
-    way = Way(workspace, node, target, login, directory, environment)
+    way = LoginCommand(workspace, node, target, login, directory, environment)
     ssh_config.write(way.block)
     return way
 
 
-def check_key(way: Way, authorised: Iterable[str], user: str) -> None:
+def check_key(way: LoginCommand, authorised: Iterable[str], user: str) -> None:
     """Raise AuthenticationFailed when none of the operator's keys is among these fingerprints."""
     wanted = set(authorised)
     if wanted & own_fingerprints(way.target):
@@ -99,7 +101,7 @@ def own_fingerprints(target: Target) -> set[str]:
     return {word for word in found if word} | {word for line in agent for word in line.split()[1:2]}
 
 
-def enter(way: Way) -> NoReturn:
+def enter(way: LoginCommand) -> NoReturn:
     """Become ssh, with this terminal."""
     if shutil.which("ssh") is None:
         raise Unsupported("there is no `ssh` on this machine", hint="apt install openssh-client")
@@ -107,7 +109,7 @@ def enter(way: Way) -> NoReturn:
     os.execvp("ssh", way.ssh)  # noqa: S606  the operator's own, found as the shell finds it
 
 
-def edit(way: Way, editor: str) -> None:
+def edit(way: LoginCommand, editor: str) -> None:
     """Open the workspace in an editor of this machine, which reads the way there from the ssh configuration."""
     program = shutil.which(editor)
     if program is None:

@@ -8,11 +8,11 @@ from typing import Any
 
 from codesmith.bootstrap import layout
 from codesmith.bootstrap.facts import Facts
-from codesmith.bootstrap.layout import Wish
+from codesmith.bootstrap.layout import Desired
 from codesmith.bootstrap.plan import plan
 
 SHA256 = "ab" * 32
-WISH = Wish(SHA256, "1.2.3", {name: f"[Unit]\nDescription={name}\n" for name in layout.UNITS}, "the-new-id")
+DESIRED = Desired(SHA256, "1.2.3", {name: f"[Unit]\nDescription={name}\n" for name in layout.UNITS}, "the-new-id")
 ROOT_FILE = {"type": "file", "mode": 0o644, "owner": "root", "group": "root"}
 LINK = {"type": "link", "mode": 0o777, "owner": "root", "group": "root"}
 
@@ -40,15 +40,15 @@ BARE: dict[str, Any] = {
 
 def prepared() -> dict[str, Any]:
     """Return what a probe finds after a prepare of BARE."""
-    ledger = next(step for step in plan(Facts.from_json(BARE), WISH) if step.kind == "ledger")
-    files = {entry.path: _directory(entry) for entry in (*layout.DIRECTORIES, *WISH.release_directories)}
-    files |= {path: {**ROOT_FILE, "sha256": digest} for path, digest in WISH.unit_digests.items()}
+    ledger = next(step for step in plan(Facts.from_json(BARE), DESIRED) if step.kind == "ledger")
+    files = {entry.path: _directory(entry) for entry in (*layout.DIRECTORIES, *DESIRED.release_directories)}
+    files |= {path: {**ROOT_FILE, "sha256": digest} for path, digest in DESIRED.unit_digests.items()}
     for path, target in layout.UNIT_LINKS.items():
-        digest = WISH.unit_digests[layout.unit_of(WISH.release, path.rpartition("/")[2])]
+        digest = DESIRED.unit_digests[layout.unit_of(DESIRED.release, path.rpartition("/")[2])]
         files[path] = {**LINK, "target": target, "sha256": digest}
     files |= {entry.path: {**_directory(entry), "type": "other"} for entry in layout.SOCKETS.values()}
-    files[WISH.agent] = {**ROOT_FILE, "sha256": SHA256}
-    files[layout.CURRENT] = {**LINK, "target": WISH.release}
+    files[DESIRED.agent] = {**ROOT_FILE, "sha256": SHA256}
+    files[layout.CURRENT] = {**LINK, "target": DESIRED.release}
     files[layout.NODE] = files[layout.UIDS] = files[layout.LEDGER] = {**ROOT_FILE, "sha256": "any"}
     user = {"uid": 999, "group": "codesmith", "home": layout.STATE, "shell": layout.NOLOGIN, "groups": []}
     units = {name: {"ActiveState": "active", "UnitFileState": "enabled"} for name in layout.ENABLED}
@@ -56,7 +56,7 @@ def prepared() -> dict[str, Any]:
         "users": {"codesmith": user},
         "groups": {"codesmith": {"members": []}, "codesmith-clients": {"members": ["ops"]}},
         "files": files,
-        "releases": [WISH.release],
+        "releases": [DESIRED.release],
         "units": units | {layout.HELPER_SERVICE: {"ActiveState": "inactive", "UnitFileState": "static"}},
         "ledger": json.loads(ledger.order["text"]),
         "node": {"node_id": "the-new-id"},

@@ -93,13 +93,15 @@ def releases(agent_copy: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
 @pytest.fixture
 def ship(releases: Releases, monkeypatch: pytest.MonkeyPatch) -> Ship:
     """From now on prepare brings this version; its unit knows it, too."""
-    wish_for = layout.wish_for
+    desired_for = layout.desired_for
 
     def give(version: str) -> None:
-        def versioned(payload: packing.Payload, node_id: str) -> layout.Wish:
-            wish = wish_for(payload, node_id)
-            unit = wish.units[layout.AGENT_SERVICE] + f"[Service]\nEnvironment=RELEASE={version}\n"
-            return layout.Wish(wish.sha256, wish.version, {**wish.units, layout.AGENT_SERVICE: unit}, node_id)
+        def versioned(payload: packing.Payload, node_id: str) -> layout.Desired:
+            desired = desired_for(payload, node_id)
+            unit = desired.units[layout.AGENT_SERVICE] + f"[Service]\nEnvironment=RELEASE={version}\n"
+            return layout.Desired(
+                desired.sha256, desired.version, {**desired.units, layout.AGENT_SERVICE: unit}, node_id
+            )
 
         monkeypatch.setattr(packing, "pack", lambda: releases(version))
         monkeypatch.setattr(layout, "wish_for", versioned)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from bootstrap_facts import BARE, WISH, prepared
+from bootstrap_facts import BARE, DESIRED, prepared
 
 from codesmith.bootstrap import layout
 from codesmith.bootstrap.facts import Facts
@@ -23,7 +23,7 @@ from codesmith.bootstrap.step import KINDS, Step
 from codesmith.errors import LookFailed, Unsupported
 
 CASES = yaml.safe_load(
-    (Path(__file__).with_name("plans.yaml")).read_text().replace(f"{layout.RELEASES}/RELEASE", WISH.release)
+    (Path(__file__).with_name("plans.yaml")).read_text().replace(f"{layout.RELEASES}/RELEASE", DESIRED.release)
 )
 
 
@@ -57,7 +57,7 @@ def commands(steps: list[Step]) -> Iterator[str]:
 
 @pytest.mark.parametrize("case", [case for case in CASES if "steps" in case], ids=itemgetter("case"))
 def test_plan(case: dict[str, Any]) -> None:
-    steps = plan(facts(case), WISH)
+    steps = plan(facts(case), DESIRED)
     assert [f"{step.kind} {step.name}" for step in steps] == case["steps"]
     assert "commands" not in case or list(commands(steps)) == case["commands"]
 
@@ -65,14 +65,14 @@ def test_plan(case: dict[str, Any]) -> None:
 @pytest.mark.parametrize("case", [case for case in CASES if "refused" in case], ids=itemgetter("case"))
 def test_refused(case: dict[str, Any]) -> None:
     with pytest.raises(Unsupported) as error:
-        plan(facts(case), WISH)
+        plan(facts(case), DESIRED)
     reasons = error.value.problem.split("; ")
     assert [any(wanted in reason for reason in reasons) for wanted in case["refused"]] == [True] * len(reasons)
 
 
 def test_every_step_has_a_known_kind_and_tells_before_and_after() -> None:
     changes = {"missing_commands": ["git"]}
-    bare = plan(Facts.from_json(change(BARE, changes)), WISH)
+    bare = plan(Facts.from_json(change(BARE, changes)), DESIRED)
     drifted = plan(
         Facts.from_json(
             change(
@@ -84,7 +84,7 @@ def test_every_step_has_a_known_kind_and_tells_before_and_after() -> None:
                 },
             )
         ),
-        WISH,
+        DESIRED,
     )
     steps = [step.to_dict() for step in (*bare, *drifted)]
     assert {step["kind"] for step in steps} == set(KINDS) - {"file", "resident"}  # these are of an uninstall
@@ -94,7 +94,7 @@ def test_every_step_has_a_known_kind_and_tells_before_and_after() -> None:
 
 
 def ledger_of(node: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    step = next(step for step in plan(Facts.from_json(node), WISH) if step.kind == "ledger")
+    step = next(step for step in plan(Facts.from_json(node), DESIRED) if step.kind == "ledger")
     return {str(entry.get("name") or entry["path"]): entry for entry in json.loads(step.order["text"])["entries"]}
 
 
@@ -104,7 +104,7 @@ def test_the_ledger_tells_ours_from_what_was_there() -> None:
     assert not entries["/srv/codesmith"]["made_by_us"]
     assert entries["/srv/codesmith/home"]["made_by_us"]
     assert entries["/srv/codesmith/home"]["mode"] == "0711"
-    assert entries[WISH.agent]["sha256"] == WISH.sha256
+    assert entries[DESIRED.agent]["sha256"] == DESIRED.sha256
 
 
 def test_what_we_made_stays_ours_and_old_releases_stay_on_record() -> None:
@@ -131,7 +131,7 @@ def test_a_node_without_python_is_described_by_sh_alone() -> None:
     assert (found.python, found.login, found.missing_commands) == (None, "ops", ("git",))
     assert (found.systemd_version, found.os["version_id"]) == (252, "12")
     assert found.is_ledger_unread
-    assert plan(replace(found, is_ledger_unread=False), WISH)[1].name == "git, python3"
+    assert plan(replace(found, is_ledger_unread=False), DESIRED)[1].name == "git, python3"
 
 
 WHOLE = json.dumps({name: BARE.get(name) for name in ANSWERED})
@@ -153,5 +153,5 @@ def test_a_look_that_did_not_come_to_its_end_finds_nothing(text: str, status: in
 
 def test_the_plan_changes_no_facts() -> None:
     before = prepared()
-    plan(Facts.from_json(before), WISH)
+    plan(Facts.from_json(before), DESIRED)
     assert before == prepared()

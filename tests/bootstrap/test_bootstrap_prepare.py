@@ -165,7 +165,7 @@ def test_drift_is_mended_by_exactly_the_steps_it_needs(node: LabNode, as_node: A
     command, steps = DRIFT[drift]
     sh(node, command)
     done = prepare(as_node(node))
-    release = layout.wish_for(packing.pack(), "").release.rpartition("/")[2]
+    release = layout.desired_for(packing.pack(), "").release.rpartition("/")[2]
     assert in_any_order(kinds(done)) == in_any_order([step.replace("RELEASE", release) for step in steps])
     assert done.node_id == before == ask(node)["node_id"]
     assert prepare(as_node(node)).steps == ()
@@ -198,11 +198,11 @@ def test_a_package_that_cannot_be_had_names_step_command_and_reason(fresh: Boot,
 def test_a_prepare_that_was_cut_off_is_finished_by_the_next(fresh: Boot, as_node: AsNode, count: int) -> None:
     node = fresh("cut")
     payload = packing.pack()
-    wish = layout.wish_for(payload, "the-id-of-the-first")
+    desired = layout.desired_for(payload, "the-id-of-the-first")
     connection = connect(resolve(as_node(node)))
     try:
-        facts = probe(connection, wish)
-        assert apply(connection, facts, plan(facts, wish)[:count], payload.data, lambda result: None)
+        facts = probe(connection, desired)
+        assert apply(connection, facts, plan(facts, desired)[:count], payload.data, lambda result: None)
     finally:
         connection.close()
     node.power_cut()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from bootstrap_facts import BARE, WISH, prepared
+from bootstrap_facts import BARE, DESIRED, prepared
 from test_remote_plan import change
 
 from codesmith.bootstrap import layout, uids
@@ -49,9 +49,9 @@ def test_the_choice(case: str) -> None:
     assert uids.choose(facts) == wanted
     if wanted is None:
         with pytest.raises(Unsupported, match=r"no 1000 uids in a row .*: there are uids 0 to"):
-            plan(facts, WISH)
+            plan(facts, DESIRED)
     else:
-        (step,) = [step for step in plan(facts, WISH) if step.kind == "uids"]
+        (step,) = [step for step in plan(facts, DESIRED) if step.kind == "uids"]
         assert step.order["text"] == f'{{"ranges": [[{wanted[0]}, {wanted[1]}]]}}\n'
 
 
@@ -77,7 +77,7 @@ def test_a_node_from_before_there_was_a_choice_keeps_its_users_and_moves_for_new
     del old["ledger"]["uids"]
     facts = Facts.from_json(old)
     assert uids.ranges(facts) == [list(USUAL), [70000, 99999]]
-    assert [f"{step.kind} {step.name}" for step in plan(facts, WISH)] == [
+    assert [f"{step.kind} {step.name}" for step in plan(facts, DESIRED)] == [
         f"ledger {layout.LEDGER}",
         f"uids {layout.UIDS}",
     ]
@@ -86,5 +86,5 @@ def test_a_node_from_before_there_was_a_choice_keeps_its_users_and_moves_for_new
 @pytest.mark.parametrize("damage", [None, [], "x", [[1]], [["a", 2]]])
 def test_a_lost_file_is_written_again_from_the_ledger(damage: Any) -> None:
     node = change(prepared(), {"uid_ranges_file": damage, "ledger": {"uids": [[80000, 89999]]}})
-    (step,) = plan(Facts.from_json(node), WISH)
+    (step,) = plan(Facts.from_json(node), DESIRED)
     assert (step.kind, step.order["text"]) == ("uids", '{"ranges": [[80000, 89999]]}\n')

@@ -12,7 +12,7 @@ from codesmith.bootstrap import layout
 from codesmith.bootstrap import pack as packing
 from codesmith.bootstrap.apply import apply
 from codesmith.bootstrap.prepare import prepare
-from codesmith.bootstrap.session import Visit
+from codesmith.bootstrap.session import Session
 from codesmith.bootstrap.uninstall import plan_uninstall, uninstall
 from codesmith.bootstrap.verify import verify
 from codesmith.errors import NotPrepared, StepFailed
@@ -98,10 +98,12 @@ def test_purge_deletes_workspaces_and_users_as_the_helper_does(node: LabNode, li
 @pytest.mark.parametrize("count", [2, 20, -1])
 def test_an_uninstall_that_was_cut_off_is_finished_by_the_next(node: LabNode, as_node: AsNode, count: int) -> None:
     prepare(as_node(node))
-    wish = layout.wish_for(packing.pack(), "")
-    with Visit(as_node(node)) as visit:
-        facts = visit.probe(wish, residents=True)
-        assert apply(visit.connection, facts, plan_uninstall(facts, "", purge=False)[:count], b"", lambda result: None)
+    desired = layout.desired_for(packing.pack(), "")
+    with Session(as_node(node)) as session:
+        facts = session.probe(desired, residents=True)
+        assert apply(
+            session.connection, facts, plan_uninstall(facts, "", purge=False)[:count], b"", lambda result: None
+        )
     if count == -1:  # between the two halves of the last one
         sh(node, f"mv {layout.CONFIG} {layout.LEAVING}")
     uninstall(as_node(node))

@@ -8,7 +8,7 @@ from typing import Any
 
 import paramiko
 import pytest
-from bootstrap_facts import WISH, prepared
+from bootstrap_facts import DESIRED, prepared
 from node_side import listing, sh
 from test_remote_plan import change
 
@@ -26,7 +26,7 @@ AsNode = Callable[..., Node]
 HOME = "/srv/codesmith/home"
 Z = "/usr/lib/codesmith/releases/000000000000"
 OLD = {"kind": "file", "path": f"{Z}/agent.pyz", "sha256": "0" * 64, "mode": "0644", "owner": "root:root"}
-BEFORE, TWO = {layout.PREVIOUS: {"type": "link", "target": Z}}, [Z, WISH.release]
+BEFORE, TWO = {layout.PREVIOUS: {"type": "link", "target": Z}}, [Z, DESIRED.release]
 OLD_FILE = {"type": "file", "mode": 0o644, "owner": "root", "group": "root", "sha256": "0" * 64}
 
 
@@ -34,7 +34,9 @@ def found(but: dict[str, Any], *entries: dict[str, Any]) -> list[str]:
     node = change(prepared(), but)
     node["ledger"] = deepcopy(node["ledger"])
     node["ledger"]["entries"] += entries
-    return [f"{one.kind} {one.name} {one.status}" for one in judge(Facts.from_json(node), WISH) if one.status != "ok"]
+    return [
+        f"{one.kind} {one.name} {one.status}" for one in judge(Facts.from_json(node), DESIRED) if one.status != "ok"
+    ]
 
 
 CASES: dict[str, tuple[dict[str, Any], tuple[dict[str, Any], ...], list[str]]] = {
@@ -60,7 +62,7 @@ CASES: dict[str, tuple[dict[str, Any], tuple[dict[str, Any], ...], list[str]]] =
         (OLD,),
         [f"file {OLD['path']} changed"],
     ),
-    "a release too many": ({"releases": [Z, WISH.release]}, (), [f"prune {Z} extra"]),
+    "a release too many": ({"releases": [Z, DESIRED.release]}, (), [f"prune {Z} extra"]),
     "an operator who is no member any more": (
         {},
         ({"kind": "member", "name": "ada", "group": layout.CLIENTS},),

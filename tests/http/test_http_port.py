@@ -41,19 +41,19 @@ def node(node, number):
 
 
 @pytest.fixture
-def keeper(keep, node):
-    keeper = keep(node)
-    keeper.ensure_ready(5)
-    return keeper
+def endpoint(keep, node):
+    endpoint = keep(node)
+    endpoint.ensure_ready(5)
+    return endpoint
 
 
 @pytest.fixture
-def token(keeper, node) -> str:
+def token(endpoint, node) -> str:
     return token_path(node).read_text().strip()
 
 
 @pytest.fixture
-def dial(keeper, number):
+def dial(endpoint, number):
     """Open connections to the port; all are closed at the end."""
     opened = []
 
@@ -104,23 +104,23 @@ def test_a_call_with_the_token_reaches_the_node(say):
     assert (status, json.loads(body)["result"]["node_id"]) == (200, "id-1")
 
 
-def test_the_token_is_private_long_and_nowhere_else(keeper, node, token, home):
+def test_the_token_is_private_long_and_nowhere_else(endpoint, node, token, home):
     found = token_path(node).stat()
     assert stat.S_IMODE(found.st_mode) == 0o600
     assert len(token) >= 43
-    assert token not in repr(keeper.view())
+    assert token not in repr(endpoint.view())
     others = [path for path in home.rglob("*") if path.is_file() and path != token_path(node)]
     assert not any(token in path.read_text(errors="replace") for path in others)
-    assert keeper.view().token_file == str(token_path(node))
-    assert keeper.view().endpoint == node.endpoint.replace(":", ":127.0.0.1:")
+    assert endpoint.view().token_file == str(token_path(node))
+    assert endpoint.view().endpoint == node.endpoint.replace(":", ":127.0.0.1:")
 
 
-def test_the_port_is_open_on_loopback_alone(keeper, number, say):
+def test_the_port_is_open_on_loopback_alone(endpoint, number, say):
     lines = subprocess.run(["ss", "-Hltn", f"sport = :{number}"], capture_output=True, text=True, check=True).stdout
     assert [line.split()[3] for line in lines.splitlines()] == [f"127.0.0.1:{number}"]
 
 
-def test_the_private_socket_works_beside_it_without_a_token(keeper, node):
+def test_the_private_socket_works_beside_it_without_a_token(endpoint, node):
     assert version(endpoint_path(node)) == "id-1"
 
 
@@ -164,12 +164,12 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("status, what", REFUSED.values(), ids=REFUSED)
-def test_what_is_not_a_call_is_refused_with_a_reason_and_never_reaches_the_node(keeper, say, status, what):
+def test_what_is_not_a_call_is_refused_with_a_reason_and_never_reaches_the_node(endpoint, say, status, what):
     answered, body = say(**what)
     error = json.loads(body)["error"]
     assert (answered, bool(error["problem"])) == (status, True)
     assert error["kind"] == ("AuthenticationFailed" if status == 401 else "CodeSmithError")
-    assert keeper.view().counts["served"] == 0
+    assert endpoint.view().counts["served"] == 0
 
 
 def test_a_body_may_be_as_long_as_the_agent_takes_it():
@@ -180,23 +180,23 @@ def test_its_own_origin_and_name_are_welcome(say, number):
     assert say(headers=f"{JSON}Origin: http://localhost:{number}\r\n", host=f"LOCALHOST:{number}")[0] == 200
 
 
-def test_nothing_of_a_refused_connection_is_served_afterwards(keeper, dial, number, token):
+def test_nothing_of_a_refused_connection_is_served_afterwards(endpoint, dial, number, token):
     """What stands behind a refused request, or inside its body, is no request."""
     hidden = good(number, token)
     start = f"POST / HTTP/1.1\r\nHost: 127.0.0.1:{number}\r\n{JSON}Content-Length: {len(hidden)}\r\n\r\n".encode()
     sock = dial()
     sock.sendall(start + hidden + hidden)
     assert read_all(sock).count(b"HTTP/1.1 ") == 1
-    assert keeper.view().counts["served"] == 0
+    assert endpoint.view().counts["served"] == 0
 
 
-def test_requests_in_a_row_are_answered_in_their_order_on_one_stream(keeper, dial, number, token):
+def test_requests_in_a_row_are_answered_in_their_order_on_one_stream(endpoint, dial, number, token):
     sock = dial()
     sock.sendall(good(number, token) * 5 + good(number, token, extra="Connection: close\r\n") + good(number, token))
     answers = read_all(sock)
     assert answers.count(b"HTTP/1.1 200 OK") == 6
     assert answers.count(b"id-1") == 6
-    assert keeper.view().counts["served"] == 1
+    assert endpoint.view().counts["served"] == 1
 
 
 def test_no_header_of_the_client_travels_further(keep, node, number, far_end, monkeypatch):
@@ -218,19 +218,19 @@ def test_a_client_that_asks_first_is_told_to_go_on(dial, number, token):
     assert talk(sock, CALL)[0] == 200
 
 
-def test_an_outage_is_told_as_on_the_socket(keeper, far_end, say):
+def test_an_outage_is_told_as_on_the_socket(endpoint, far_end, say):
     far_end.stop()
     far_end.cut(Unreachable("the network is gone", hint="inv node.status"))
-    eventually(lambda: keeper.view().state == "degraded")
+    eventually(lambda: endpoint.view().state == "degraded")
     status, body = say()
     assert (status, json.loads(body)["error"]["kind"]) == (503, "Unreachable")
     assert say(authorization="")[0] == 401
 
 
-def test_disconnect_gives_port_and_token_back_and_ends_connections(keeper, node, number, dial, token):
+def test_disconnect_gives_port_and_token_back_and_ends_connections(endpoint, node, number, dial, token):
     sock = dial()
     assert talk(sock, good(number, token))[0] == 200
-    keeper.stop()
+    endpoint.stop()
     assert sock.recv(1) == b""
     assert not token_path(node).exists()
     with socket.socket() as mine:
@@ -239,17 +239,17 @@ def test_disconnect_gives_port_and_token_back_and_ends_connections(keeper, node,
         mine.listen()
 
 
-def test_each_connect_makes_a_new_token(keep, keeper, node, token, number):
-    keeper.stop()
+def test_each_connect_makes_a_new_token(keep, endpoint, node, token, number):
+    endpoint.stop()
     keep(node).ensure_ready(5)
     assert token_path(node).read_text().strip() != token
     with socket.create_connection(("127.0.0.1", number), timeout=10) as sock:
         assert talk(sock, good(number, token))[0] == 401
 
 
-def test_a_token_that_was_removed_is_made_anew(keeper, node, token):
+def test_a_token_that_was_removed_is_made_anew(endpoint, node, token):
     token_path(node).unlink()
-    keeper.ensure_ready(5)
+    endpoint.ensure_ready(5)
     assert token_path(node).read_text().strip() != token
 
 
@@ -258,15 +258,15 @@ def test_a_port_that_is_taken_is_named_and_taken_over_when_it_is_free(keep, node
         foreign.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         foreign.bind(("0.0.0.0", number))
         foreign.listen()
-        keeper = keep(node)
-        keeper.ensure_ready(5)
-        seen = keeper.view()
+        endpoint = keep(node)
+        endpoint.ensure_ready(5)
+        seen = endpoint.view()
         assert seen.state == "degraded"
         assert f"cannot open 127.0.0.1:{number}: it is taken by" in seen.reason
         assert version(endpoint_path(node)) == "id-1"
         assert not token_path(node).exists()
-    keeper.ensure_ready(5)
-    assert (keeper.view().state, keeper.view().reason) == ("ready", "")
+    endpoint.ensure_ready(5)
+    assert (endpoint.view().state, endpoint.view().reason) == ("ready", "")
     assert token_path(node).exists()
 
 
@@ -274,9 +274,9 @@ def test_the_holder_of_a_port_is_named_by_program_and_pid(keep, node, number):
     listen = f"import socket, sys; s = socket.create_server(('127.0.0.1', {number})); print(flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", listen], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         other.stdout.readline()
-        keeper = keep(node)
-        keeper.ensure_ready(5)
-        assert keeper.view().reason.endswith(f"(pid {other.pid})")
+        endpoint = keep(node)
+        endpoint.ensure_ready(5)
+        assert endpoint.view().reason.endswith(f"(pid {other.pid})")
         other.stdin.close()
 
 
@@ -310,7 +310,7 @@ for count in range(10_000):
 """
 
 
-def test_ten_thousand_connects_leave_it_as_it_was(keeper, number, say):
+def test_ten_thousand_connects_leave_it_as_it_was(endpoint, number, say):
     files, threads = len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
     subprocess.run([sys.executable, "-c", FLOOD, str(number)], check=True, timeout=120)
     assert say()[0] == 200
@@ -319,14 +319,14 @@ def test_ten_thousand_connects_leave_it_as_it_was(keeper, number, say):
     eventually(lambda: len(os.listdir("/proc/self/fd")) <= files + 6, "descriptors left")
 
 
-def test_a_client_of_the_port_needs_url_and_token_file_alone(keeper, node, number):
+def test_a_client_of_the_port_needs_url_and_token_file_alone(endpoint, node, number):
     with codesmith.connect(url=f"http://localhost:{number}/", token_file=token_path(node)) as client:
         assert client.node.version().node_id == "id-1"
     token_path(node).write_text("x" * 43)
     with pytest.raises(CodeSmithError, match="no valid token") as caught:
         client.node.version()
     assert caught.value.exit_code == 4
-    keeper.stop()
+    endpoint.stop()
     with pytest.raises(CodeSmithError, match="cannot read the token"):
         client.node.version()
     token_path(node).write_text("x" * 43)

@@ -13,7 +13,7 @@ import pytest
 
 from codesmith.errors import CodeSmithError, Unsupported
 from codesmith.http.port import Port
-from codesmith.sdk.agent_forwarding import SIGNATURES_MAX, LentAgent, is_sign_in, login_of
+from codesmith.sdk.agent_forwarding import SIGNATURES_MAX, ForwardedAgent, is_sign_in, login_of
 from codesmith.sdk.client import Client
 from tests.ssh_agent import SshAgent, running_agent
 
@@ -80,7 +80,7 @@ def test_a_real_agent_is_lent_for_sign_ins_alone(tmp_path: Path) -> None:
     with running_agent() as agent:
         key, node = key_of(agent, tmp_path), Endpoint()
         before = agent.listed()
-        with LentAgent(node, "git@h:p", str(agent.path)):  # type: ignore[arg-type]
+        with ForwardedAgent(node, "git@h:p", str(agent.path)):  # type: ignore[arg-type]
             assert key in node.ask(b"\x0b")
             for request in (b"\x13", b"\x12" + text(key), b"\x0bx", b"\x1b" + text(b"query"),
                             b"\x0d" + text(key, b"SSHSIG") + b"\0\0\0\0"):  # fmt: skip
@@ -97,12 +97,12 @@ def test_without_an_agent_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     for agent in (None, "none"):
         with pytest.raises(CodeSmithError, match="SSH_AUTH_SOCK"):
-            LentAgent(nobody, "git@h:p", agent)
+            ForwardedAgent(nobody, "git@h:p", agent)
     with pytest.raises(CodeSmithError, match="does not answer"):
-        LentAgent(nobody, "git@h:p", str(tmp_path / "nothing"))
+        ForwardedAgent(nobody, "git@h:p", str(tmp_path / "nothing"))
 
 
 def test_over_a_port_nothing_is_lent(tmp_path: Path) -> None:
     port = Port.parse("http://127.0.0.1:7001", tmp_path / "token")
     with running_agent() as agent, pytest.raises(Unsupported, match="private socket"):
-        Client(port).lend_agent("git@h:p", str(agent.path))
+        Client(port).forward_agent("git@h:p", str(agent.path))

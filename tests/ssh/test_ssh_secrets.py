@@ -13,7 +13,7 @@ import pytest
 from codesmith.errors import AuthenticationFailed, SecretNeeded, SecretRefused
 from codesmith.lab import LabNode
 from codesmith.nodes.registry import Node
-from codesmith.secrets import Secrets, Wanted
+from codesmith.secrets import SecretRequest, Secrets
 from codesmith.ssh import target as targets
 from codesmith.ssh.carriers import connect
 from codesmith.ssh.script import run_script
@@ -28,7 +28,7 @@ class Person:
     def __init__(self, **answers: str | None) -> None:
         self.answers, self.asked = answers, list[str]()
 
-    def __call__(self, wanted: Wanted) -> str | None:
+    def __call__(self, wanted: SecretRequest) -> str | None:
         self.asked.append(wanted.prompt)
         return self.answers.get(wanted.kind)
 

@@ -10,7 +10,7 @@ from remote_logins import add_login
 
 from codesmith.errors import AuthenticationFailed, SecretNeeded, SecretRefused
 from codesmith.lab import LabNode
-from codesmith.secrets import Secrets, Wanted
+from codesmith.secrets import SecretRequest, Secrets
 from codesmith.ssh.carrier import Carrier
 from codesmith.ssh.script import run_script
 
@@ -33,9 +33,9 @@ class Answers:
     """A person who says the same to every question, and counts them."""
 
     def __init__(self, answer: str | None) -> None:
-        self.answer, self.asked = answer, list[Wanted]()
+        self.answer, self.asked = answer, list[SecretRequest]()
 
-    def __call__(self, wanted: Wanted) -> str | None:
+    def __call__(self, wanted: SecretRequest) -> str | None:
         self.asked.append(wanted)
         return self.answer
 

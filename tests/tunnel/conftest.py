@@ -15,7 +15,7 @@ from tunnel_talk import eventually, is_running, threads_since
 from codesmith.nodes.registry import Node
 from codesmith.ssh.carrier import CARRIERS
 from codesmith.tunnel import control
-from codesmith.tunnel.endpoint import Keeper
+from codesmith.tunnel.endpoint import Endpoint
 
 
 @pytest.fixture
@@ -49,16 +49,16 @@ def keep(home, far_end, node):
     from codesmith.tunnel.local_endpoint import endpoint_path
 
     before = set(threading.enumerate())
-    keepers = []
+    endpoints = []
 
-    def start(this: Node = node, slots: int = 400) -> Keeper:
-        keepers.append(Keeper(this, endpoint_path(this), far_end.opener, threading.BoundedSemaphore(slots)))
-        return keepers[-1]
+    def start(this: Node = node, slots: int = 400) -> Endpoint:
+        endpoints.append(Endpoint(this, endpoint_path(this), far_end.opener, threading.BoundedSemaphore(slots)))
+        return endpoints[-1]
 
     yield start
-    for keeper in keepers:
-        keeper.stop()
-        keeper.join(5)
+    for endpoint in endpoints:
+        endpoint.stop()
+        endpoint.join(5)
     far_end.stop()
     eventually(lambda: not threads_since(before), "threads left")
 

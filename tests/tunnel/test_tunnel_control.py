@@ -20,7 +20,7 @@ from tunnel_talk import connect, eventually, is_running, stopped, threads_since
 from codesmith.errors import CodeSmithError, NotPrepared, Unreachable, error_from_dict, error_to_dict
 from codesmith.nodes.registry import Node
 from codesmith.paths import runtime_dir, state_dir
-from codesmith.secrets import Wanted
+from codesmith.secrets import SecretRequest
 from codesmith.tunnel import __main__ as program
 from codesmith.tunnel import control
 from codesmith.tunnel import forwarder as forwarding
@@ -255,6 +255,6 @@ def test_an_answer_that_nobody_gave_is_not_handed_to_the_forwarder(monkeypatch, 
     asked = []
     monkeypatch.setattr(control, "_ask", lambda request, timeout_s: asked.append(request) or {"endpoint": {}})
     monkeypatch.setattr(control.EndpointState, "from_dict", classmethod(lambda cls, data: data))
-    given = {Wanted("password", "me@there", "?"): "", Wanted("password", "you@there", "?"): "word"}
+    given = {SecretRequest("password", "me@there", "?"): "", SecretRequest("password", "you@there", "?"): "word"}
     control._connect(Node("n1", tmp_path / "nodes.yaml", host="there"), 1.0, given)
     assert [value for _, value in asked[0]["secrets"]] == ["word"]

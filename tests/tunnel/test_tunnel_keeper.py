@@ -15,14 +15,14 @@ from tunnel_talk import Caller, connect, echo, eventually, open_files, post, rea
 from codesmith.errors import AuthenticationFailed, CodeSmithError, NotPrepared, Unreachable, WrongNode
 from codesmith.tunnel import identity, pool
 from codesmith.tunnel.local_endpoint import endpoint_path
-from codesmith.tunnel.unix_listener import Door
+from codesmith.tunnel.unix_listener import UnixListener
 
 
 @pytest.fixture
 def ready(keep, node):
-    keeper = keep()
-    keeper.ensure_ready(10)
-    return keeper
+    endpoint = keep()
+    endpoint.ensure_ready(10)
+    return endpoint
 
 
 @pytest.fixture
@@ -38,11 +38,11 @@ def test_ready_means_an_answer_with_the_node_id(ready, path):
 
 def test_no_socket_before_the_far_end_is_proven(keep, far_end, path):
     far_end.gate.clear()
-    keeper = keep()
-    assert keeper.view().state == "connecting"
+    endpoint = keep()
+    assert endpoint.view().state == "connecting"
     assert not path.exists()
     far_end.gate.set()
-    keeper.ensure_ready(10)
+    endpoint.ensure_ready(10)
     assert path.is_socket()
 
 
@@ -55,9 +55,9 @@ def test_agent_with_another_id_than_the_node_says_is_refused(keep, far_end, path
 
 def test_name_that_leads_to_another_node_than_before_is_refused(keep, far_end, node):
     identity.remember(node, "id-0")
-    keeper = keep()
+    endpoint = keep()
     with pytest.raises(WrongNode, match="another node than before") as caught:
-        keeper.ensure_ready(10)
+        endpoint.ensure_ready(10)
     command = caught.value.hint.split(": ", 1)[1]
     os.system(command)
     keep().ensure_ready(10)
@@ -74,22 +74,22 @@ def test_remembered_id_does_not_depend_on_the_address(home, node):
 
 def test_first_failure_is_told_and_not_repeated(keep, far_end, path):
     far_end.problem = NotPrepared("web1 has no agent", hint="inv node.prepare --node web1")
-    keeper = keep()
+    endpoint = keep()
     with pytest.raises(NotPrepared, match="no agent"):
-        keeper.ensure_ready(10)
-    assert keeper.is_stopped, "the next caller would get this old error"
-    keeper.join(5)
-    assert (keeper.view().state, keeper.view().kind) == ("stopped", "NotPrepared")
+        endpoint.ensure_ready(10)
+    assert endpoint.is_stopped, "the next caller would get this old error"
+    endpoint.join(5)
+    assert (endpoint.view().state, endpoint.view().kind) == ("stopped", "NotPrepared")
     assert not path.exists()
 
 
 def test_who_waits_for_a_node_that_is_disconnected_meanwhile_is_told_so(keep, far_end):
     far_end.gate.clear()
-    keeper = keep()
-    stopping = threading.Timer(0.1, keeper.stop)
+    endpoint = keep()
+    stopping = threading.Timer(0.1, endpoint.stop)
     stopping.start()
     with pytest.raises(Unreachable, match="web1 was disconnected meanwhile"):
-        keeper.ensure_ready(10)
+        endpoint.ensure_ready(10)
     far_end.gate.set()
     stopping.join()
 
@@ -171,11 +171,11 @@ def test_new_connection_takes_the_spare(ready, path):
 def test_spare_closed_by_the_agent_is_replaced(keep, far_end, path):
     far_end.stop()
     far_end.start(idle_s=0.2)
-    keeper = keep()
-    keeper.ensure_ready(10)
-    eventually(lambda: keeper.view().counts["channels"] >= 3)
+    endpoint = keep()
+    endpoint.ensure_ready(10)
+    eventually(lambda: endpoint.view().counts["channels"] >= 3)
     assert version(path) == "id-1"
-    assert keeper.view().state == "ready"
+    assert endpoint.view().state == "ready"
 
 
 def test_old_spare_is_replaced_before_the_agent_closes_it(monkeypatch, ready):
@@ -241,7 +241,7 @@ def test_stream_that_cannot_be_had_asks_for_a_new_proof(home):
             return "relay"
 
     doubts = []
-    door = Door(home / "a.sock", Pool(), None, lambda patience_s: None, lambda: doubts.append("doubt"))
+    door = UnixListener(home / "a.sock", Pool(), None, lambda patience_s: None, lambda: doubts.append("doubt"))
     assert door._relay(None) == "relay"
     assert doubts == ["doubt"]
 

@@ -11,7 +11,7 @@ from tunnel_talk import connect, eventually, threads_since
 
 from codesmith.errors import CodeSmithError
 from codesmith.paths import runtime_dir
-from codesmith.tunnel.private_socket import Listener
+from codesmith.tunnel.private_socket import PrivateSocket
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def listen(tmp_path):
     made, before = [], set(threading.enumerate())
 
     def start(path=tmp_path / "a.sock", handler=lambda connection: connection.sendall(b"hello")):
-        made.append(Listener(path, handler))
+        made.append(PrivateSocket(path, handler))
         return made[-1]
 
     yield start

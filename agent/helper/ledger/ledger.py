@@ -100,11 +100,11 @@ class Ledger:
 
     def ensure_room(self) -> None:
         """Raise LimitReached when the disk has no room for what a change writes."""
-        self._database.ballast.ensure()
+        self._database.reserve.ensure()
 
     def make_room(self) -> bool:
         """Let the ballast go, for what frees more than that; False when it is gone already."""
-        return self._database.ballast.let_go()
+        return self._database.reserve.let_go()
 
     def user(self, name: str) -> Optional[UserRecord]:
         """Return the record of a user."""

@@ -27,15 +27,15 @@ def half_done() -> Iterator[None]:
         error.data["pending"] = True
         raise
     except (OSError, sqlite3.DatabaseError) as error:
-        refusal = told(error)
+        refusal = as_error(error)
         refusal.data["pending"] = True
         raise refusal from error
 
 
-def told(error: Union[OSError, sqlite3.DatabaseError]) -> AgentError:
+def as_error(error: Union[OSError, sqlite3.DatabaseError]) -> AgentError:
     """Return what the system says as a refusal: a full disk, a read-only file system, a ledger that cannot be read."""
     if isinstance(error, sqlite3.OperationalError):
-        return database.told(error, ledger.PATH)
+        return database.as_error(error, ledger.PATH)
     if isinstance(error, sqlite3.DatabaseError):
         return ledger.damaged(ledger.PATH, error)
     where = f"{error.filename}: " if isinstance(error.filename, str) else ""

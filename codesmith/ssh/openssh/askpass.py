@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from codesmith.secrets import ANSWER, PASSPHRASE, Wanted
+from codesmith.secrets import ANSWER, PASSPHRASE, SecretRequest
 from codesmith.ssh.openssh.folder import Folder
 from codesmith.ssh.openssh.options import known_as
 from codesmith.ssh.passwords import wanted_answer, wanted_password
@@ -43,10 +43,10 @@ class AskPass:
     whose passphrase is not known is left out: another may open.
     """
 
-    def __init__(self, folder: Folder, places: Sequence[Target], given: Mapping[Wanted, str]) -> None:
+    def __init__(self, folder: Folder, places: Sequence[Target], given: Mapping[SecretRequest, str]) -> None:
         self._places, self._given = places, given
-        self.missing: Wanted | None = None
-        self.used: list[Wanted] = []
+        self.missing: SecretRequest | None = None
+        self.used: list[SecretRequest] = []
         self.place = places[0]
         self.stop: Callable[[], None] = lambda: None
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -89,7 +89,7 @@ class AskPass:
         except OSError:
             pass  # ssh ended meanwhile
 
-    def _known(self, wanted: Wanted) -> str:
+    def _known(self, wanted: SecretRequest) -> str:
         """Return the answer; nothing where there is none, and where it would be a second attempt."""
         is_passphrase = wanted.kind == PASSPHRASE
         answer = self._given.get(wanted, "")
@@ -108,13 +108,13 @@ def _program(folder: Folder, number: int) -> Path:
     return folder.write(f"askpass.{number}", f'#!/bin/sh\nexec {shlex.join(command)} "$1"\n', 0o700)
 
 
-def wanted_for(question: str, place: Target) -> Wanted:
+def wanted_for(question: str, place: Target) -> SecretRequest:
     """Return what the ssh to `place` asks for, under the name by which the first carrier asks for it.
 
     Somebody else may ask too, as an ssh in the operator's ProxyCommand: that is never the place's own password.
     """
     if found := re.fullmatch(r"Enter passphrase for (?:key )?['\"]?(.+?)['\"]?: ?", question):
-        return Wanted(PASSPHRASE, found[1], f"passphrase of the key {found[1]}: ")
+        return SecretRequest(PASSPHRASE, found[1], f"passphrase of the key {found[1]}: ")
     if found := re.fullmatch(r"(\S+)'s password: ?", question):
         return wanted_password(place) if found[1] in _logins(place) else _unknown(question, place)
     if found := re.fullmatch(r"\((\S+@\S+)\) (.*)", question, re.DOTALL):
@@ -126,5 +126,5 @@ def _logins(place: Target) -> tuple[str, ...]:
     return tuple(f"{place.user}@{host}" for host in (known_as(place), place.host, place.alias))
 
 
-def _unknown(question: str, place: Target) -> Wanted:
-    return Wanted(ANSWER, f"{place.user}@{place.host}:{place.port} {question}", f"{place.name}: {question}")
+def _unknown(question: str, place: Target) -> SecretRequest:
+    return SecretRequest(ANSWER, f"{place.user}@{place.host}:{place.port} {question}", f"{place.name}: {question}")

@@ -9,7 +9,7 @@ from types import TracebackType
 
 from codesmith import debug
 from codesmith.errors import CodeSmithError
-from codesmith.secrets import SHARED, Secrets, Wanted
+from codesmith.secrets import SHARED, SecretRequest, Secrets
 from codesmith.ssh import connect_errors, hostkeys
 from codesmith.ssh.carrier import OPENSSH
 from codesmith.ssh.connection import persist
@@ -75,7 +75,7 @@ def connect(target: Target, *, timeout_s: float = 10.0, secrets: Secrets = SHARE
     return connection
 
 
-def attempt(target: Target, timeout_s: float, given: Mapping[Wanted, str]) -> OpenSshConnection:
+def attempt(target: Target, timeout_s: float, given: Mapping[SecretRequest, str]) -> OpenSshConnection:
     """Connect once, with the secrets that are `given`; SecretNeeded names one that is wanted."""
     if not is_installed():
         raise CodeSmithError(f"node {target}: there is no `ssh` on this machine", hint="apt-get install openssh-client")
@@ -87,7 +87,7 @@ def attempt(target: Target, timeout_s: float, given: Mapping[Wanted, str]) -> Op
             raise _refused_host_key(places, timeout_s) from None
 
 
-def _connect(places: Sequence[Target], given: Mapping[Wanted, str], deadline: Deadline) -> OpenSshConnection:
+def _connect(places: Sequence[Target], given: Mapping[SecretRequest, str], deadline: Deadline) -> OpenSshConnection:
     with connect_errors.translated(places[0], deadline.timeout_s):
         opened = Master(places, given, deadline)
         try:
@@ -103,7 +103,7 @@ def fetch_host_key(target: Target, *, timeout_s: float = 10.0) -> HostKey:
     return SHARED.supply(lambda given: _fetch(places, given, Deadline(timeout_s)))
 
 
-def _fetch(places: Sequence[Target], given: Mapping[Wanted, str], deadline: Deadline) -> HostKey:
+def _fetch(places: Sequence[Target], given: Mapping[SecretRequest, str], deadline: Deadline) -> HostKey:
     folder = Folder()
     try:
         known = master.pin(folder, places)

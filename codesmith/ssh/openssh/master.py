@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from codesmith.secrets import Wanted
+from codesmith.secrets import SecretRequest
 from codesmith.ssh import hostkeys
 from codesmith.ssh.deadline import Deadline
 from codesmith.ssh.gateway import gateway_of
@@ -35,7 +35,7 @@ class HostKeyRefused(Exception):
 class Master:
     """An ssh master, logged in."""
 
-    def __init__(self, places: Sequence[Target], given: Mapping[Wanted, str], deadline: Deadline) -> None:
+    def __init__(self, places: Sequence[Target], given: Mapping[SecretRequest, str], deadline: Deadline) -> None:
         self._folder = Folder()
         self._log = Log(self._folder.path / "log")
         self._is_ended = False
@@ -72,7 +72,7 @@ class Master:
         self._log.join(LAST_WORDS_S)
         self._folder.remove()
 
-    def _log_in(self, places: Sequence[Target], given: Mapping[Wanted, str], deadline: Deadline) -> None:
+    def _log_in(self, places: Sequence[Target], given: Mapping[SecretRequest, str], deadline: Deadline) -> None:
         known_hosts = pin(self._folder, places)
         with AskPass(self._folder, places, given) as askpass:
             way = options.Way(places, known_hosts, askpass.programs, self._log.path, deadline)

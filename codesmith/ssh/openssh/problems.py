@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import paramiko
 
 from codesmith.errors import AuthenticationFailed, CodeSmithError, SecretNeeded, SecretRefused
-from codesmith.secrets import PASSPHRASE, Wanted
+from codesmith.secrets import PASSPHRASE, SecretRequest
 from codesmith.ssh import connect_errors
 from codesmith.ssh.openssh.askpass import AskPass
 from codesmith.ssh.target import Target
@@ -122,7 +122,7 @@ def _told(place: Target, parts: Sequence[str]) -> str:
     return f"node {place}: {'; '.join(parts)}"
 
 
-def _hint(place: Target, secret: Wanted | None) -> str:
+def _hint(place: Target, secret: SecretRequest | None) -> str:
     if secret and secret.kind == PASSPHRASE:
         return f"ssh-add {shlex.quote(secret.of)}"
     return place.ssh_line("ssh-copy-id")

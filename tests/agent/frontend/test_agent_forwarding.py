@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.frontend.agent_forwarding import LOANS_MAX, Loans, caller_uid
+from agent.frontend.agent_forwarding import LOANS_MAX, ForwardedAgents, caller_uid
 from agent.shared.errors import InvalidParams
 from tests.agent.conftest import Rpc
 
@@ -66,10 +66,10 @@ def test_what_is_no_offer_is_refused(rpc: Rpc) -> None:
 def test_one_whose_owner_left_serves_no_call(rpc: Rpc) -> None:
     rpc.call("workspace.create", name="demo")
     connection, _ = lend(rpc)
-    loans = rpc.dispatcher.loans
+    forwarded_agents = rpc.dispatcher.forwarded_agents
     connection.close()
     deadline = time.monotonic() + 20
-    while loans._waiting:
+    while forwarded_agents._waiting:
         assert time.monotonic() < deadline
     rpc.refuses("repo.clone", -32602, **CLONE)
     assert [verb for verb, _ in rpc.helper.calls] == ["workspace.ensure"]
@@ -83,17 +83,17 @@ def test_a_token_is_64_hexadecimal_digits(rpc: Rpc, credential: dict[str, str]) 
 
 
 def test_somebody_elses_loan_is_not_taken() -> None:
-    loans = Loans()
+    forwarded_agents = ForwardedAgents()
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        assert loans.offer(TOKEN, 1000, ours)
+        assert forwarded_agents.offer(TOKEN, 1000, ours)
         for uid in (None, 0, 1001):
             caller_uid.set(uid)
-            with pytest.raises(InvalidParams, match="credential"), loans.taken(TOKEN):
+            with pytest.raises(InvalidParams, match="credential"), forwarded_agents.taken(TOKEN):
                 pass
         caller_uid.set(1000)
-        with loans.taken(TOKEN) as descriptor:
+        with forwarded_agents.taken(TOKEN) as descriptor:
             assert descriptor == ours.fileno()
         caller_uid.set(None)
         tokens = [f"{number:064x}" for number in range(LOANS_MAX + 1)]
-        assert [loans.offer(token, 1000, ours) is None for token in tokens] == [False] * LOANS_MAX + [True]
+        assert [forwarded_agents.offer(token, 1000, ours) is None for token in tokens] == [False] * LOANS_MAX + [True]

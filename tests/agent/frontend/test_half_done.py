@@ -127,7 +127,7 @@ def test_an_assignment_that_fails_again_and_again_is_journaled_once(rpc: Rpc) ->
         before = len(rpc.helper.calls)
         rpc.refuses("workspace.assign", 1007, name="demo", user="bob")
         assert len(rpc.helper.calls) - before == 2, number
-        assert len(rpc.store.intents()) == len(rpc.dispatcher._journal._waiting()) == 1
+        assert len(rpc.store.intents()) == len(rpc.dispatcher._changes._waiting()) == 1
     rpc.refuses("workspace.assign", 1007, name="demo", user="bob", request_id="r1")
     assert [intent.params.get("request_id") for intent in rpc.store.intents()] == ["r1"]
     rpc.refuses("workspace.assign", 1007, name="demo", user="eve")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agent.frontend.changes import Unsettled
+from agent.frontend.changes import Pending
 from agent.shared.errors import AgentError, CommandFailed, InUse, LimitReached, ReadOnly, Unsupported
 from tests.agent.conftest import Rpc
 from tests.agent.frontend.cutting import agent, cut_off, full, names
@@ -167,7 +167,7 @@ def test_what_waits_for_a_later_change_is_taken_up_after_it(rpc: Rpc, monkeypatc
     # As if it had been begun before.
     clone = rpc.store.begin("repo.clone", {"workspace": "demo", "url": "https://h/site"})
     rpc.store.claim_repo("demo", {"name": "site", "url": "https://h/site", "state": "pending", "token": "0" * 32})
-    rpc.dispatcher._journal._unsettled[0] = Unsettled(clone)
+    rpc.dispatcher._changes._unsettled[0] = Pending(clone)
     rpc.helper.refusals["repo.settle"] = InUse("the assignment is not finished")
     answer = rpc.helper._answer
 
@@ -282,11 +282,11 @@ def test_a_change_that_ends_on_a_full_disk_takes_the_ballast(rpc: Rpc) -> None:
     rpc.call("user.create", name="ada")
     pages = database.one("PRAGMA page_count")
     database.one(f"PRAGMA max_page_count = {pages[0] if pages else 0}")
-    ballast = Path(rpc.store.path).with_name("ballast")
-    assert ballast.stat().st_size == 1 << 20
+    reserve = Path(rpc.store.path).with_name("ballast")
+    assert reserve.stat().st_size == 1 << 20
     labels = {f"key{number}": "x" * 250 for number in range(30)}
     rpc.refuses("workspace.create", 1008, name="bob", labels=labels)
-    assert not ballast.exists()
+    assert not reserve.exists()
     database.one("PRAGMA max_page_count = 100000")
     assert rpc.call("workspace.create", name="bob", labels=labels)["state"] == "ready"
-    assert ballast.stat().st_size == 1 << 20
+    assert reserve.stat().st_size == 1 << 20

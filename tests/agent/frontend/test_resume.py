@@ -9,7 +9,7 @@ import pytest
 
 from agent.frontend import changes, context
 from agent.frontend.audit import Attempt
-from agent.frontend.changes import Change, Unsettled
+from agent.frontend.changes import Change, Pending
 from agent.methods import workspace
 from agent.shared.errors import InUse, WaitedTooLong
 from tests.agent.conftest import Rpc
@@ -52,7 +52,7 @@ def test_what_a_later_change_has_made_an_end_of_is_not_taken_up_again(rpc: Rpc) 
     """The workspace is deleted while its assignment runs once more and fails, and made anew."""
     assigned_half_way(rpc, InUse("leases on files in it end within a minute"))
     with taken_up(rpc, "workspace.assign"):
-        changes = rpc.dispatcher._journal
+        changes = rpc.dispatcher._changes
         params = {"name": "demo"}
         attempt = Attempt("workspace.delete", params, None)
         changes._begin(Change.of(workspace.delete, params), attempt, changes._waiting())
@@ -84,7 +84,7 @@ def test_who_waits_too_long_for_what_is_taken_up_is_refused(rpc: Rpc, monkeypatc
 def test_who_waits_too_long_for_the_turn_to_take_up_is_refused(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
     cut_off(rpc, "user.ensure", "user.create", name="ada")
     turns = [WaitedTooLong("other changes on this node take too long")]
-    changes = rpc.dispatcher._journal
+    changes = rpc.dispatcher._changes
     one_at_a_time = changes._one_at_a_time
 
     def busy_once() -> Any:
@@ -102,7 +102,7 @@ def test_a_creation_that_waits_too_long_to_be_settled_is_not_taken_for_settled(
     rpc: Rpc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     intent = rpc.store.begin("workspace.create", {"name": "demo", "repo": {"url": "https://h/site"}})
-    rpc.dispatcher._journal._unsettled[intent.id] = Unsettled(intent)
+    rpc.dispatcher._changes._unsettled[intent.id] = Pending(intent)
     with monkeypatch.context() as patch:
         patch.setattr(context, "LOCK_WAIT_S", 0.1)
         rpc.helper.hold_back("user.ensure")
@@ -137,7 +137,7 @@ def test_who_asks_for_the_same_while_it_is_taken_up_gets_its_result(
     with taken_up(rpc, verb):
         for thread in waiting:
             thread.start()
-        wait_until(lambda: len(rpc.dispatcher._journal._guard._waiters) == len(waiting))  # type: ignore[attr-defined]
+        wait_until(lambda: len(rpc.dispatcher._changes._guard._waiters) == len(waiting))  # type: ignore[attr-defined]
     for thread in waiting:
         thread.join()
     assert [reply["result"]["name"] for reply in replies] == ["ada"] * len(waiting)

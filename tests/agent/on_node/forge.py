@@ -138,10 +138,10 @@ def make(web1: Web1, name: str) -> str:
 class Going:
     """A clone that does not end by itself, into a workspace that is there or that it founds."""
 
-    def __init__(self, web1: Web1, forge: Forge, workspace: str, *, is_founding: bool = False, **more: Any) -> None:
+    def __init__(self, web1: Web1, forge: Forge, workspace: str, *, is_creating: bool = False, **more: Any) -> None:
         self.web1, self.ended = web1, ""
         wanted = {"url": f"{forge.https}/slow/public.git", **more}
-        self._wanted = {"name": workspace, "repo": wanted} if is_founding else {"workspace": workspace, **wanted}
+        self._wanted = {"name": workspace, "repo": wanted} if is_creating else {"workspace": workspace, **wanted}
         self._thread = threading.Thread(target=self._clone)
         self._thread.start()
         web1.person.wait_until(lambda: web1.on(f"pgrep -u cs-{workspace} git", check=False).ok, within_s=20)

@@ -155,7 +155,7 @@ def test_a_workspace_begins_with_a_repository_or_not_at_all(web1: Web1, forge: F
 @pytest.mark.parametrize("victim", ["agent", "helper", "power"])
 def test_a_workspace_that_is_cut_off_while_it_clones_is_gone(web1: Web1, forge: Forge, victim: str) -> None:
     name = f"half-{victim}"
-    going = Going(web1, forge, name, is_founding=True, credential={"token": PASSWORD})
+    going = Going(web1, forge, name, is_creating=True, credential={"token": PASSWORD})
     assert web1.client.workspace.get(name=name).state == "pending"
     if victim == "power":
         web1.person.lab_node("web1").power_cut()

@@ -55,7 +55,7 @@ class Lending:
     def _clone(self) -> None:
         with Client(Registry.load(self._web1.person.registry).get("web1")) as client:
             try:
-                with client.lend_agent(self._wanted["url"], str(self._agent.path)) as credential:
+                with client.forward_agent(self._wanted["url"], str(self._agent.path)) as credential:
                     self.outcome = client.repo.clone(**self._wanted, credential=credential).branch or ""
             except AgentRefused as error:
                 self.outcome = error.rpc_kind

@@ -12,7 +12,7 @@ import pytest
 import codesmith
 from codesmith.errors import SecretRefused
 from codesmith.nodes.registry import Registry
-from codesmith.secrets import SHARED, Wanted
+from codesmith.secrets import SHARED, SecretRequest
 from codesmith.tunnel import control
 from tests.person import Person
 
@@ -206,7 +206,7 @@ def test_ctrl_c_at_a_question_leaves_a_terminal_that_shows_what_is_typed(typist:
 def test_a_refused_password_is_forgotten_by_all(typist: Logins, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def answer(wanted: Wanted) -> str:
+    def answer(wanted: SecretRequest) -> str:
         asked.append(wanted.kind)
         return "wrong" if len(asked) == 1 else PASSWORD
 

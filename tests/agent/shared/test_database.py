@@ -10,8 +10,8 @@ import pytest
 
 from agent.frontend.store import LAYOUT, Store
 from agent.helper.ledger.ledger import Ledger
-from agent.shared.database import Database, told
-from agent.shared.disk_reserve import Ballast
+from agent.shared.database import Database, as_error
+from agent.shared.disk_reserve import DiskReserve
 from agent.shared.errors import AgentError, InUse, LimitReached, ReadOnly
 from agent.shared.uids import EARLIEST
 
@@ -133,7 +133,7 @@ def test_the_other_halfs_file_is_not_taken_for_ours(tmp_path: Path) -> None:
      ("attempt to write a readonly database", ReadOnly), ("unable to open database file", ReadOnly)],
 )  # fmt: skip
 def test_what_sqlite_says_is_told_as_what_it_is(tmp_path: Path, said: str, kind: type[AgentError]) -> None:
-    assert type(told(sqlite3.OperationalError(said), str(tmp_path / "b.db"))) is kind
+    assert type(as_error(sqlite3.OperationalError(said), str(tmp_path / "b.db"))) is kind
 
 
 def test_a_ledger_that_forgot_which_uids_were_given_out_gives_none(tmp_path: Path) -> None:
@@ -166,20 +166,20 @@ def test_statements_are_written_all_or_none(tmp_path: Path) -> None:
 
 
 def test_the_ballast_holds_room_and_gives_it_back(tmp_path: Path) -> None:
-    ballast = Ballast(str(tmp_path))
-    ballast.ensure()
-    ballast.ensure()
+    reserve = DiskReserve(str(tmp_path))
+    reserve.ensure()
+    reserve.ensure()
     (file,) = tmp_path.iterdir()
     assert file.stat().st_blocks * 512 >= 1 << 20
-    assert ballast.let_go()
-    assert not ballast.let_go()
+    assert reserve.let_go()
+    assert not reserve.let_go()
     file.write_bytes(b"cut off while it was made")
-    ballast.ensure()
+    reserve.ensure()
     assert file.stat().st_blocks * 512 >= 1 << 20
 
 
 def test_no_room_for_the_ballast_is_a_limit(tmp_path: Path) -> None:
     with pytest.raises(LimitReached) as refusal:
-        Ballast(str(tmp_path / "nowhere")).ensure()
+        DiskReserve(str(tmp_path / "nowhere")).ensure()
     assert isinstance(refusal.value, AgentError)
     assert refusal.value.data["hint"].startswith("df ")

@@ -6,13 +6,13 @@ import socket
 import threading
 
 
-class Room:
+class ConnectionLimit:
     """Counts connections. At the limit the one that waited longest goes, of those whose token nobody has seen yet."""
 
     def __init__(self, most: int) -> None:
         self._most, self._lock = most, threading.Lock()
         self._inside: set[socket.socket] = set()
-        self._strangers: dict[socket.socket, None] = {}
+        self._unproven: dict[socket.socket, None] = {}
         self._waiting: dict[socket.socket, None] = {}
 
     def admit(self, connection: socket.socket) -> bool:
@@ -21,7 +21,7 @@ class Room:
             if len(self._inside) >= self._most and not self._evict():
                 return False
             self._inside.add(connection)
-            self._strangers[connection] = None
+            self._unproven[connection] = None
             return True
 
     def wait(self, connection: socket.socket) -> None:
@@ -32,7 +32,7 @@ class Room:
     def work(self, connection: socket.socket) -> None:
         """The connection has shown its token and has a request under way."""
         with self._lock:
-            self._strangers.pop(connection, None)
+            self._unproven.pop(connection, None)
             self._waiting.pop(connection, None)
 
     def leave(self, connection: socket.socket) -> None:
@@ -48,7 +48,7 @@ class Room:
 
     def _evict(self) -> bool:
         """Make one go; the place is free at once, its thread notices a moment later."""
-        oldest = next(iter(self._strangers or self._waiting), None)
+        oldest = next(iter(self._unproven or self._waiting), None)
         if oldest is None:
             return False
         self._forget(oldest)
@@ -57,7 +57,7 @@ class Room:
 
     def _forget(self, connection: socket.socket) -> None:
         self._inside.discard(connection)
-        self._strangers.pop(connection, None)
+        self._unproven.pop(connection, None)
         self._waiting.pop(connection, None)
 
 
