@@ -8,18 +8,19 @@ done after it.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sqlite3
 import sys
 import threading
 from contextlib import contextmanager, nullcontext, suppress
-from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 from agent.contract.method import Method
-from agent.frontend.audit import TARGETS, Attempt, Audit
+from agent.frontend.audit import Attempt, Audit
+from agent.frontend.change import Change, Document
 from agent.frontend.context import LOCK_WAIT_S, Context
 from agent.frontend.helper_client import HelperSilent
+from agent.frontend.keyed_locks import KeyedLocks
+from agent.frontend.runner import Runner
 from agent.frontend.store import ANNOUNCED, Ending, Intent
 from agent.shared.errors import (
     AgentError,
@@ -32,68 +33,10 @@ from agent.shared.errors import (
     WaitedTooLong,
 )
 
-Document = Dict[str, Any]
 # What the audit record says of a change that the agent did not live to see the end of, and that is not taken up again.
 CUT_OFF = "cut_off"
 # Refusals that follow from what is there. A `delete` that found nothing must not remove what came later.
 KEPT = tuple(error.kind for error in (AlreadyExists, Disabled, NotFound, NotManaged))
-Runner = Callable[[Method, Callable[..., Any], Document], Any]
-
-
-class Change(NamedTuple):
-    """A call that changes something; `public` are the parameters that may be written down."""
-
-    entry: Method
-    params: Document
-    public: Document
-
-    @classmethod
-    def of(cls, entry: Method, params: Document) -> Change:
-        """Return the change that a call asks for."""
-        entry = entry.for_call(params)
-        return cls(entry, params, entry.public(params))
-
-    @property
-    def request_id(self) -> Optional[str]:
-        """What its result is kept by."""
-        found: Optional[str] = self.public.get("request_id")
-        return found
-
-    @property
-    def digest(self) -> str:
-        """Name the call by its content; keys, environment and standard input are not kept in clear."""
-        text = json.dumps([self.entry.name, self.public], sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
-
-    @property
-    def targets(self) -> FrozenSet[str]:
-        """The names that it is about."""
-        return frozenset(self.public[field] for field in TARGETS if isinstance(self.public.get(field), str))
-
-    def is_repeated_by(self, other: Change) -> bool:
-        """Tell whether another call asks for the same; one that is settled, not run again, only by its request id."""
-        if self.entry is not other.entry:
-            return False
-        if self.entry.roll_back is not None:
-            return self.request_id is not None and self.public == other.public
-        return self.is_like(other)
-
-    def is_like(self, other: Change) -> bool:
-        """Tell whether another call has the same content, whatever its request id."""
-        words, others = ({**one.public, "request_id": None} for one in (self, other))
-        return self.entry is other.entry and words == others
-
-    @property
-    def subject(self) -> Tuple[str, Optional[str], Optional[str]]:
-        """The one thing that it makes, changes or deletes: its noun, the workspace it is in, its name."""
-        noun = self.entry.name.partition(".")[0]
-        return noun, self.public.get("workspace"), self.public.get("name") or self.public.get("url")
-
-    def replaces(self, earlier: Change) -> bool:
-        """Tell whether nothing is left to be completed of an earlier change when this one is done."""
-        if self.entry.decides:
-            return (self.subject, self.entry.decides) == (earlier.subject, earlier.entry.decides)
-        return self.subject in (earlier.subject, ("workspace", None, earlier.public.get("workspace")))
 
 
 class Pending:
@@ -105,18 +48,41 @@ class Pending:
 
 
 class Changes:
-    """Carries out changes; safe to use from many threads. `run` calls a method and raises nothing but AgentErrors."""
+    """Carries out changes; safe to use from many threads."""
 
-    def __init__(self, context: Context, audit: Audit, methods: Dict[str, Method], run: Runner) -> None:
-        self._store, self._audit, self._run, self._methods = context.store, audit, run, methods
+    def __init__(self, context: Context, audit: Audit, methods: Dict[str, Method], runner: Runner) -> None:
+        self._store, self._audit, self._runner, self._methods = context.store, audit, runner, methods
+        self._calls = KeyedLocks()
         self._one_at_a_time, self._guard = context.one_at_a_time, threading.Condition()
         # One of a newer agent waits for it; node.health names it.
         known = [intent for intent in self._store.intents() if intent.method in methods]
         self._unsettled: Dict[int, Pending] = {intent.id: Pending(intent) for intent in known}
         self._write_late_records()
 
+    @contextmanager
+    def recorded(self, entry: Method, attempt: Attempt) -> Iterator[None]:
+        """Leave an audit record of an attempt that raises; what is raised leaves as an error of the contract."""
+        try:
+            yield
+        except AgentError as error:
+            self.note(attempt, error.kind)
+            raise
+        except Exception as error:  # the RPC border: log, answer with a reference
+            problem = self._runner.as_error(entry, error)
+            self.note(attempt, problem.kind)
+            raise problem from error
+
     def carry_out(self, change: Change, attempt: Attempt) -> Document:
-        """Return the reply ({result} or {error}) of a change; raise when it is not known how far it came."""
+        """Return the reply ({result} or {error}) of a change, of a repeated one the first.
+
+        Raises when it is not known how far it came.
+        """
+        with nullcontext() if change.request_id is None else self._calls.hold(change.request_id):
+            run = self._resumable if change.entry.is_resumable else self._once
+            return self._earlier_reply(change, attempt) or run(change, attempt)
+
+    def _resumable(self, change: Change, attempt: Attempt) -> Document:
+        """Carry out what is run again, or rolled back, when it is cut off."""
         failed: List[Pending] = []
         while True:
             reply = self._resume_related(change, attempt, failed)
@@ -128,7 +94,7 @@ class Changes:
                 if not self._related(change, failed):
                     return self._begin(change, attempt, failed)
 
-    def earlier_reply(self, change: Change, attempt: Attempt) -> Optional[Document]:
+    def _earlier_reply(self, change: Change, attempt: Attempt) -> Optional[Document]:
         """Return the first reply of this request id; None when there was none."""
         kept = None if change.request_id is None else self._store.result_of(change.request_id)
         if kept is None:
@@ -139,11 +105,11 @@ class Changes:
         self.note(attempt, _outcome(reply))
         return reply
 
-    def carry_out_once(self, change: Change, attempt: Attempt) -> Document:
+    def _once(self, change: Change, attempt: Attempt) -> Document:
         """Carry out what cannot be taken up again. Cut off, its request id answers so, and it does not run twice."""
         self._announce(change, attempt)
         try:
-            reply = {"result": self._run(change.entry, change.entry.function, change.params)}
+            reply = {"result": self._runner.run(change.entry, change.entry.function, change.params)}
         except HelperSilent as error:
             raise _cut_off(change.entry.name) from error
         except AgentError as error:
@@ -202,7 +168,7 @@ class Changes:
 
     def _begin(self, change: Change, attempt: Attempt, failed: List[Pending]) -> Document:
         """Journal a change and run it. If it is done, earlier ones that failed and that it replaces are forgotten."""
-        earlier = self.earlier_reply(change, attempt)
+        earlier = self._earlier_reply(change, attempt)
         if earlier is not None:
             return earlier  # it was taken up since this call came
         if not change.entry.makes_room:
@@ -261,7 +227,7 @@ class Changes:
         try:
             with self._stored_with_its_result(change):
                 try:
-                    reply = {"result": self._run(change.entry, function, change.params)}
+                    reply = {"result": self._runner.run(change.entry, function, change.params)}
                 except AgentError as error:
                     # A second run that did not get its turn has ended nothing.
                     if error.is_pending or (is_again and isinstance(error, WaitedTooLong)):

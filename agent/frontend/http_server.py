@@ -144,7 +144,7 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
     def handle(self) -> None:
         """Serve the peer if it may call at all."""
         if not may_call(self.peer_uid):
-            self.server.dispatcher.note_stranger(self.peer_uid)
+            self.server.dispatcher.note_refused_peer(self.peer_uid)
             self.close_connection = True
             self.raw_requestline, self.request_version, self.command = b"", "HTTP/1.1", "POST"
             self._refuse(403, f"only root and members of {CLIENTS_GROUP} may call")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent.frontend.changes import Change
+from agent.frontend.change import Change
 from agent.methods import METHODS
 from agent.shared.errors import CommandFailed, InUse, NotFound
 from tests.agent.conftest import Rpc

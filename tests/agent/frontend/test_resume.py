@@ -9,7 +9,8 @@ import pytest
 
 from agent.frontend import changes, context
 from agent.frontend.audit import Attempt
-from agent.frontend.changes import Change, Pending
+from agent.frontend.change import Change
+from agent.frontend.changes import Pending
 from agent.methods import workspace
 from agent.shared.errors import InUse, WaitedTooLong
 from tests.agent.conftest import Rpc
