@@ -60,7 +60,13 @@ KNOWN_HOSTS = Keywords(
     }
 )
 TIMEOUT = Keywords(
-    {"type": "number", "exclusiveMinimum": 0, "maximum": 3600, "description": f"Default {TIMEOUT_S:.0f}."}
+    {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "maximum": 3600,
+        "description": f"Default {TIMEOUT_S:.0f}.",
+        "x-default-s": TIMEOUT_S,
+    }
 )
 
 

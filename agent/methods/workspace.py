@@ -242,7 +242,15 @@ def exec_(
         Keywords({"description": "What stdin is in, and what stdout and stderr are shown in. Default text."}),
     ] = None,
     timeout_s: Annotated[
-        Optional[float], Keywords({"exclusiveMinimum": 0, "maximum": 3600, "description": f"Default {TIMEOUT_S:.0f}."})
+        Optional[float],
+        Keywords(
+            {
+                "exclusiveMinimum": 0,
+                "maximum": 3600,
+                "description": f"Default {TIMEOUT_S:.0f}.",
+                "x-default-s": TIMEOUT_S,
+            }
+        ),
     ] = None,
     request_id: Optional[RequestId] = None,
 ) -> Execution:

@@ -8,7 +8,7 @@ import sys
 
 from codesmith.errors import THIS_COMMAND
 
-COMMAND = re.compile(r"\binv ((?:audit|lab|node|repo|sandbox|user|workspace)\.[a-z-]+)([^;`\n]*)")
+COMMAND = re.compile(r"\binv ([a-z]+\.[a-z-]+)([^;`\n]*)")
 # These take no `--node`, or name theirs as a word of its own.
 WITHOUT_NODE = ("node.add", "node.list", "node.remove", "node.trust")
 

@@ -1107,7 +1107,8 @@ class RepoMethods:
             "timeout_s": timeout_s,
             "request_id": request_id,
         }
-        found = self._transport.call("repo.clone", params, changes=True)
+        limit_s = timeout_s or 600.0
+        found = self._transport.call("repo.clone", params, changes=True, limit_s=limit_s)
         return self._transport.record("repo.clone", Repo.from_dict, found)
 
     def delete(self, *, workspace: str, name: str, request_id: str | None = None) -> RepoDeleted:
@@ -1407,7 +1408,8 @@ class WorkspaceMethods:
             "repo": repo,
             "request_id": request_id,
         }
-        found = self._transport.call("workspace.create", params, changes=True)
+        limit_s = 0.0 if repo is None else repo.get("timeout_s") or 600.0
+        found = self._transport.call("workspace.create", params, changes=True, limit_s=limit_s)
         return self._transport.record("workspace.create", CreatedWorkspace.from_dict, found)
 
     def delete(self, *, name: str, keep_user: bool = False, request_id: str | None = None) -> WorkspaceDeleted:
@@ -1458,7 +1460,8 @@ class WorkspaceMethods:
             "timeout_s": timeout_s,
             "request_id": request_id,
         }
-        found = self._transport.call("workspace.exec", params, changes=True)
+        limit_s = timeout_s or 60.0
+        found = self._transport.call("workspace.exec", params, changes=True, limit_s=limit_s)
         return self._transport.record("workspace.exec", Execution.from_dict, found)
 
     def get(self, *, name: str) -> Workspace:
@@ -1508,3 +1511,15 @@ class WorkspaceMethods:
         params: dict[str, Any] = {"name": name, "labels": labels, "request_id": request_id}
         found = self._transport.call("workspace.update", params, changes=True)
         return self._transport.record("workspace.update", Workspace.from_dict, found)
+
+
+class Methods:
+    """All methods of the contract, by prefix."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.audit = AuditMethods(transport)
+        self.node = NodeMethods(transport)
+        self.repo = RepoMethods(transport)
+        self.sandbox = SandboxMethods(transport)
+        self.user = UserMethods(transport)
+        self.workspace = WorkspaceMethods(transport)

@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from codesmith.errors import Unreachable
 from codesmith.http.port import Port
-from codesmith.sdk.api import (
-    AuditMethods,
-    NodeMethods,
-    RepoMethods,
-    SandboxMethods,
-    UserMethods,
-    WorkspaceMethods,
-)
+from codesmith.sdk.api import Methods
 from codesmith.sdk.transport import Transport
 
 if TYPE_CHECKING:
@@ -23,7 +16,7 @@ if TYPE_CHECKING:
     from codesmith.sdk.agent_forwarding import ForwardedAgent
 
 
-class Client:
+class Client(Methods):
     """All methods of the node's agent, by prefix: `client.workspace.create(name="demo")`.
 
     Opening it costs nothing; the first call connects. To a node of nodes.yaml it goes by the private Unix socket,
@@ -32,12 +25,7 @@ class Client:
 
     def __init__(self, to: Node | Port) -> None:
         self._transport = _by_port(to) if isinstance(to, Port) else _by_socket(to)
-        self.audit = AuditMethods(self._transport)
-        self.node = NodeMethods(self._transport)
-        self.repo = RepoMethods(self._transport)
-        self.sandbox = SandboxMethods(self._transport)
-        self.user = UserMethods(self._transport)
-        self.workspace = WorkspaceMethods(self._transport)
+        super().__init__(self._transport)
 
     def discover(self) -> dict[str, Any]:
         """Return the OpenRPC document of the node's agent (rpc.discover)."""

@@ -7,7 +7,7 @@ import keyword
 import re
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ CONTRACT = Path(__file__).resolve().parents[2] / "agent" / "openrpc.json"
 TARGET = Path(__file__).with_name("api.py")
 # Said by the decorator of every method alike: the client gives one by itself.
 REQUEST_ID = "request_id"
+# Beside a time limit in the contract: what it is where the caller gives none.
+DEFAULT_S = "x-default-s"
 SIMPLE = {"string": "str", "integer": "int", "number": "float", "boolean": "bool"}
 HEAD = '''\
 """The methods and records of the contract. Generated from agent/openrpc.json by `make api`: do not edit."""
@@ -56,6 +58,7 @@ def module(contract: Mapping[str, Any]) -> str:
     parts = [HEAD]
     parts += ["\n".join(record(name, schemas[name])) + "\n" for name in sorted(schemas)]
     parts += ["\n".join(group(prefix, methods)) + "\n" for prefix, methods in groups(contract)]
+    parts += ["\n".join(namespaces(prefix for prefix, _ in groups(contract))) + "\n"]
     return "\n\n".join(parts)
 
 
@@ -98,6 +101,15 @@ def group(prefix: str, methods: list[dict[str, Any]]) -> Iterator[str]:
         yield from _method(method)
 
 
+def namespaces(prefixes: Iterable[str]) -> Iterator[str]:
+    """Yield the lines of the class that has every prefix as an attribute."""
+    yield "class Methods:"
+    yield '    """All methods of the contract, by prefix."""'
+    yield ""
+    yield "    def __init__(self, transport: Transport) -> None:"
+    yield from (f"        self.{prefix} = {prefix.title()}Methods(transport)" for prefix in prefixes)
+
+
 def _method(method: Mapping[str, Any]) -> Iterator[str]:
     params = [param for param in method["params"] if param["name"] != REQUEST_ID]
     params.sort(key=lambda param: not param.get("required"))
@@ -111,8 +123,24 @@ def _method(method: Mapping[str, Any]) -> Iterator[str]:
     yield from _docstring(2, str(method.get("description") or method["summary"]).split("\n"), _notes(method))
     given = [f"{json.dumps(param['name'])}: {param['name']}" for param in params]
     yield from _fitting("        params: dict[str, Any] = {", given, "}")
-    yield f'        found = self._transport.call("{method["name"]}", params, changes={bool(method.get("x-mutates"))})'
+    how, limit = f"changes={bool(method.get('x-mutates'))}", _own_limit(method)
+    if limit:
+        how += ", limit_s=limit_s"
+        yield f"        limit_s = {limit}"
+    yield f'        found = self._transport.call("{method["name"]}", params, {how})'
     yield f'        return self._transport.record("{method["name"]}", {_read_function(result)}, found)'
+
+
+def _own_limit(method: Mapping[str, Any]) -> str:
+    """Return the expression that says how long a call may take on the node by itself, if the contract tells."""
+    for param in method["params"]:
+        name, schema = param["name"], param["schema"]
+        if DEFAULT_S in schema:
+            return f"{name} or {schema[DEFAULT_S]!r}"
+        inner = schema.get("properties", {}).get("timeout_s", {})
+        if DEFAULT_S in inner:
+            return f'0.0 if {name} is None else {name}.get("timeout_s") or {inner[DEFAULT_S]!r}'
+    return ""
 
 
 def _fitting(start: str, items: list[str], end: str, *, is_tuple: bool = False) -> Iterator[str]:

@@ -36,7 +36,6 @@ CHANGE_S = 150.0
 # An agent answers a look at once, whatever else it does; a forwarder that has no stream free says so within 5 s.
 PROBE_S = 6.0
 PROBE = b'{"jsonrpc":"2.0","id":0,"method":"node.version"}'
-CLONE_S = 600.0  # its limit on the node, unless the caller gives another
 # How the forwarder answers itself: no way to the node; at a port also no token, a foreign caller, too long a body.
 FORWARDER_STATUS = {"socket": (503,), "port": (401, 403, 413, 503)}
 REPEATED = "CODESMITH_REQUEST_ID"
@@ -73,8 +72,8 @@ class Transport:
         with self._lock:
             self._drop()
 
-    def call(self, method: str, params: Mapping[str, Any], *, changes: bool) -> Any:
-        """Return the method's result.
+    def call(self, method: str, params: Mapping[str, Any], *, changes: bool, limit_s: float = 0.0) -> Any:
+        """Return the method's result; `limit_s` is how long it may take on the node by itself.
 
         A change gets a request id, so that a repeated call cannot do it twice: the agent answers with the first result.
         """
@@ -96,7 +95,7 @@ class Transport:
             start = time.monotonic()
             self._number += 1
             request = {"jsonrpc": "2.0", "id": self._number, "method": method, "params": given}
-            deadline = start + (CHANGE_S if changes else LOOK_S) + _own_limit_s(method, given)
+            deadline = start + (CHANGE_S if changes else LOOK_S) + limit_s
             try:
                 status, body = self._exchange(json.dumps(request).encode(), deadline)
             except TimeoutError:
@@ -247,13 +246,6 @@ class Transport:
             raise self._nonsense(method, "an error that has no code")
         problem = str(error.get("problem") or f"{self.node} cannot be reached")
         return by_kind(str(error.get("kind", "")))(problem, hint=str(error.get("hint", "")))
-
-
-def _own_limit_s(method: str, params: Mapping[str, Any]) -> float:
-    """Return how long the call may take on the node by itself."""
-    repo = params.get("repo")
-    default = CLONE_S if repo is not None or method == "repo.clone" else 0.0
-    return float((params if repo is None else repo).get("timeout_s") or default)
 
 
 def _shown(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from codesmith import errors
 from codesmith.http import client
 from codesmith.http.client import Connection
 from codesmith.sdk import transport as transport_module
+from codesmith.sdk.api import Methods
 from codesmith.sdk.transport import Transport
 
 
@@ -290,22 +291,39 @@ def test_a_change_that_only_takes_long_goes_on(path, transport, monkeypatch):
     assert was_asked.is_set()
 
 
+class Noting:
+    """A transport that notes how long a call may take on the node by itself."""
+
+    def call(self, method, params, *, changes, limit_s=0.0):
+        self.limit_s = limit_s
+
+    def record(self, method, read, found):
+        return None
+
+
 @pytest.mark.parametrize(
-    ("method", "params", "limit_s"),
+    ("call", "limit_s"),
     [
-        ("user.create", {}, 0), ("workspace.exec", {"timeout_s": 7}, 7), ("repo.clone", {}, 600),
-        ("repo.clone", {"timeout_s": 7}, 7), ("workspace.create", {}, 0), ("workspace.create", {"repo": {}}, 600),
-        ("workspace.create", {"repo": {"timeout_s": 7}}, 7),
+        (lambda client: client.user.create(name="ada"), 0),
+        (lambda client: client.workspace.exec(name="demo", argv=["true"]), 60),
+        (lambda client: client.workspace.exec(name="demo", argv=["true"], timeout_s=7), 7),
+        (lambda client: client.repo.clone(workspace="demo", url="u"), 600),
+        (lambda client: client.repo.clone(workspace="demo", url="u", timeout_s=7), 7),
+        (lambda client: client.workspace.create(name="demo"), 0),
+        (lambda client: client.workspace.create(name="demo", repo={}), 600),
+        (lambda client: client.workspace.create(name="demo", repo={"timeout_s": 7}), 7),
     ],
-)  # fmt: skip
-def test_a_calls_own_limit_is_known(method, params, limit_s):
-    assert transport_module._own_limit_s(method, params) == limit_s
+)
+def test_a_calls_own_limit_is_that_of_the_contract(call, limit_s):
+    noting = Noting()
+    call(Methods(noting))
+    assert noting.limit_s == limit_s
 
 
 def test_a_commands_own_limit_comes_on_top_of_the_deadline(path, transport, monkeypatch):
     monkeypatch.setattr(transport_module, "CHANGE_S", -1.0)
     with scripted(path, result(1), result(2)):
-        assert transport.call("workspace.exec", {"timeout_s": 30}, changes=True) == 1
+        assert transport.call("workspace.exec", {}, changes=True, limit_s=30) == 1
         with pytest.raises(errors.Unreachable):
             transport.call("workspace.exec", {}, changes=True)
 
