@@ -107,6 +107,10 @@ class Unreachable(CodeSmithError):
     exit_code = 5
 
 
+class LabNodeDown(Unreachable):
+    """The lab node does not exist or is switched off."""
+
+
 class Hanging(CodeSmithError):
     """The forwarder, or the agent, is there and does not answer; the hint ends or restarts it."""
 

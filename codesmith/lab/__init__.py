@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 from codesmith.lab.address import LabAddress, address
 
 if TYPE_CHECKING:
+    from codesmith.errors import LabNodeDown
     from codesmith.lab.lab import Lab
     from codesmith.lab.node import LabNode
-    from codesmith.lab.problems import LabNodeDown
 
 __all__ = ["Lab", "LabAddress", "LabNode", "LabNodeDown", "address"]
 
 _LATER = {
     "Lab": "codesmith.lab.lab",
     "LabNode": "codesmith.lab.node",
-    "LabNodeDown": "codesmith.lab.problems",
+    "LabNodeDown": "codesmith.errors",
 }
 
 

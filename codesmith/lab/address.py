@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from codesmith.lab.home import lab_home, node_dir
 from codesmith.lab.record import Record, Run
+from codesmith.nodes.lab_home import lab_home, node_dir
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ def address_of(folder: Path, record: Record, user: str = "root") -> LabAddress:
 def address(name: str) -> LabAddress:
     """Return where the lab node `name` answers; LabNodeDown if it is not switched on."""
     # Here, because a supervisor per node needs none of what our errors are made of (Invoke, 10 MB).
-    from codesmith.lab.problems import LabNodeDown
+    from codesmith.errors import LabNodeDown
 
     hint = f"inv lab.up --node {name}"
     folder = node_dir(name)

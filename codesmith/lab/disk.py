@@ -66,7 +66,7 @@ def _make_key(path: Path, comment: str) -> str:
 
 def ensure_furnished(folder: Path, record: Record, authorized_key: str) -> None:
     """Give the node what makes it itself before its first boot: name, machine id, host key, and who may enter."""
-    if (folder / "ssh_config").exists():
+    if (folder / "known_hosts").exists():
         return
     root = folder / "root"
     (root / "etc/hostname").write_text(f"{record.name}\n")
@@ -75,15 +75,16 @@ def ensure_furnished(folder: Path, record: Record, authorized_key: str) -> None:
     for old in (root / "etc/ssh").glob("ssh_host_*"):
         old.unlink()
     public = _make_key(root / "etc/ssh/ssh_host_ed25519_key", f"root@{record.name}")
-    (folder / "known_hosts").write_text(f"{record.host} {' '.join(public.split()[:2])}\n")
+    known = f"{record.host} {' '.join(public.split()[:2])}\n"
     ensure_dir(root / "root/.ssh")
     (root / "root/.ssh/authorized_keys").write_text(authorized_key)
     (root / "root/.ssh/authorized_keys").chmod(0o600)
     # The last one, and atomic: it tells a furnished disk.
-    write_atomically(folder / "ssh_config", _ssh_config(folder, record))
+    write_atomically(folder / "known_hosts", known)
 
 
-def _ssh_config(folder: Path, record: Record) -> str:
+def ssh_config(folder: Path, record: Record) -> str:
+    """Return the ssh configuration that leads to a node."""
     return f"""\
 Host {record.name}
     HostName {record.host}

@@ -8,24 +8,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-STATE = Path("/var/lib/codesmith-lab")
 CACHE = Path("/var/cache/codesmith-lab")
 CLAIMS = Path("/run/codesmith-lab")
-
-
-def lab_home() -> Path:
-    """Return the folder of the nodes: CODESMITH_LAB_HOME, else /var/lib/codesmith-lab."""
-    named = os.environ.get("CODESMITH_LAB_HOME", str(STATE))
-    if not named.strip():
-        from codesmith import paths  # which imports Invoke: the supervisor of each node stays light
-
-        paths.variable("CODESMITH_LAB_HOME")
-    return Path(named).absolute()
-
-
-def node_dir(name: str) -> Path:
-    """Return the folder of one node, whether it exists or not."""
-    return lab_home() / "nodes" / name
 
 
 def ensure_dir(path: Path) -> Path:

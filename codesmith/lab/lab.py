@@ -7,11 +7,12 @@ from pathlib import Path
 
 from codesmith.errors import BadArgument, CodeSmithError, StepFailed, UnknownName
 from codesmith.lab import disk, images, network, requirements, teardown
-from codesmith.lab.home import ensure_dir, lab_home, lock_folder, node_dir
+from codesmith.lab.home import ensure_dir, lock_folder
 from codesmith.lab.node import LabNode
 from codesmith.lab.processes import Process
 from codesmith.lab.programs import ProgramFailed
 from codesmith.lab.record import Record
+from codesmith.nodes.lab_home import lab_home, node_dir
 
 
 class Lab:

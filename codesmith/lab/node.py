@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import codesmith
-from codesmith.errors import StepFailed
+from codesmith.errors import LabNodeDown, StepFailed
 from codesmith.lab import cgroups, disk, network, teardown
 from codesmith.lab.address import LabAddress, address_of
-from codesmith.lab.problems import LabNodeDown
+from codesmith.lab.home import write_atomically
 from codesmith.lab.processes import children, inner_pid
 from codesmith.lab.programs import environment
 from codesmith.lab.record import Record, Run
@@ -79,7 +79,7 @@ class LabNode:
 
     @property
     def ssh_config(self) -> Path:
-        """An ssh_config with one Host, called like the node: `ssh -F CONFIG NAME`."""
+        """An ssh_config with one Host, called like the node: `ssh -F CONFIG NAME`. There while it is switched on."""
         return self.folder / "ssh_config"
 
     @property
@@ -115,6 +115,7 @@ class LabNode:
                 env={**environment(), "PYTHONPATH": top}, cwd="/", check=True,
                 stdin=subprocess.DEVNULL, stdout=console, stderr=console,
             )  # fmt: skip
+        write_atomically(self.ssh_config, disk.ssh_config(self.folder, self.record))
         self.wait_until_ready(boots=0, timeout_s=timeout_s)
 
     def shutdown(self, timeout_s: float = BOOT_TIMEOUT_S) -> None:

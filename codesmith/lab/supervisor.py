@@ -39,6 +39,7 @@ def main() -> int:
         while (ended := run_once(folder, record, owner, boots)) == REBOOT:
             boots += 1
         if ended is not None:
+            (folder / "ssh_config").unlink(missing_ok=True)
             return 0
     # Only now: what it brings along would cost every node 10 MB.
     from codesmith.lab import teardown

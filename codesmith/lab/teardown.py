@@ -9,9 +9,10 @@ import signal
 from pathlib import Path
 
 from codesmith.lab import cgroups, disk, network
-from codesmith.lab.home import CLAIMS, lab_home, lock, lock_folder, write_atomically
+from codesmith.lab.home import CLAIMS, lock, lock_folder, write_atomically
 from codesmith.lab.processes import Process
 from codesmith.lab.record import Record, Run
+from codesmith.nodes.lab_home import lab_home
 
 
 def claim(name: str, folder: Path) -> str:
@@ -34,6 +35,7 @@ def claims_lock() -> contextlib.AbstractContextManager[None]:
 
 def switch_off(folder: Path, record: Record) -> None:
     """End the node's processes at once, as a power cut does."""
+    (folder / "ssh_config").unlink(missing_ok=True)
     run = Run.read(folder)
     if run is not None:
         # First the supervisor, which would start the node again after a reboot.

@@ -83,14 +83,14 @@ class Transport:
                 self._changes += 1
                 given.setdefault("request_id", f"{self._id}-{self._changes}")
         try:
-            return self._call(method, given, changes=changes)
+            return self._call(method, given, changes=changes, limit_s=limit_s)
         except AuthenticationFailed:  # of the endpoint: the call has not reached the node
             if not self._renew():
                 raise
         self._to = self._ensure()
-        return self._call(method, given, changes=changes)
+        return self._call(method, given, changes=changes, limit_s=limit_s)
 
-    def _call(self, method: str, given: Mapping[str, Any], *, changes: bool) -> Any:
+    def _call(self, method: str, given: Mapping[str, Any], *, changes: bool, limit_s: float) -> Any:
         with self._lock:
             start = time.monotonic()
             self._number += 1

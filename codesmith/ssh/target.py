@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codesmith import paths
-from codesmith.errors import AuthenticationFailed, CodeSmithError
+from codesmith.errors import AuthenticationFailed, CodeSmithError, LabNodeDown
+from codesmith.nodes.lab_home import ssh_config_of
 
 if TYPE_CHECKING:
     from codesmith.nodes.registry import Node
@@ -151,28 +152,41 @@ def split_port(place: str) -> tuple[str, int]:
 
 
 def _lab_target(node: Node) -> Target:
-    from codesmith.lab.address import address
-
-    found = address(node.name)
+    config = _lab_config(node.name)
+    found = _read_with_ssh(Target(node.name, node.name), config)
+    host = found["hostname"][0]
     return Target(
         name=node.name,
-        host=node.host or found.host,
-        port=node.port or found.port,
-        user=node.user or found.user,
-        identities=(str(node.identity_path or found.identity),),
+        host=node.host or host,
+        port=node.port or int(found["port"][0]),
+        user=node.user or found["user"][0],
+        identities=(str(node.identity_path or found["identityfile"][0]),),
         named_identity=str(node.identity_path or ""),
         identities_only=True,
         # The lab knows the key by its own address, also when the way there leads through a relay.
-        host_key_alias=found.host if node.host or node.port else None,
+        host_key_alias=host if node.host or node.port else None,
         # A lab node is made anew, and its key with it: what the lab says goes before what was pinned.
-        known_hosts=(found.known_hosts, node.known_hosts),
+        known_hosts=(Path(found["userknownhostsfile"][0]), node.known_hosts),
         carrier=node.ssh or "",
     )
 
 
-def _read_with_ssh(wanted: Target) -> Mapping[str, list[str]]:
+def _lab_config(name: str) -> Path:
+    """Return the ssh configuration that the lab writes for a node; LabNodeDown unless it is switched on."""
+    config, hint = ssh_config_of(name), f"inv lab.up --node {name}"
+    try:
+        if config.is_file():
+            return config
+        what = "is switched off" if config.parent.is_dir() else "has not been booted"
+    except PermissionError as error:
+        problem = f"lab node {name!r}: {config.parent.parent.parent} belongs to root"
+        raise LabNodeDown(problem, hint="sudo -E " + hint) from error
+    raise LabNodeDown(f"lab node {name!r} {what}", hint=hint)
+
+
+def _read_with_ssh(wanted: Target, config: Path | None = None) -> Mapping[str, list[str]]:
     options = [*(("-p", str(wanted.port)) if wanted.port else ()), *(("-l", wanted.user) if wanted.user else ())]
-    argv = ["ssh", "-G", *options, "--", wanted.host]
+    argv = ["ssh", "-G", *(("-F", str(config)) if config else ()), *options, "--", wanted.host]
     try:
         status, said, problems = _run(argv)
     except subprocess.TimeoutExpired as error:

@@ -7,7 +7,7 @@ from sdk_doubles import result, scripted
 from test_tasks_processes import USER
 
 from codesmith.errors import CodeSmithError
-from codesmith.lab.home import lab_home
+from codesmith.nodes.lab_home import lab_home
 
 EMPTY = {"nothing": "", "newlines": "\n \n"}
 COMMENTS = "# mine\n\n  # yours\n"

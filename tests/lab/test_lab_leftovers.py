@@ -10,9 +10,10 @@ import pytest
 from lab_traces import Traces, eventually
 
 from codesmith.lab import Lab, teardown
-from codesmith.lab.home import CLAIMS, node_dir
+from codesmith.lab.home import CLAIMS
 from codesmith.lab.processes import Process
 from codesmith.lab.record import Run
+from codesmith.nodes.lab_home import node_dir
 
 pytestmark = pytest.mark.lab
 
