@@ -96,11 +96,12 @@ def real_agent(path: Path, folder: Path) -> Iterator[None]:
     from agent.audit import Audit
     from agent.context import Context
     from agent.dispatch import Dispatcher
+    from agent.privileged import Helper
     from agent.server import Server
     from agent.store import Store
 
     contract = json.loads((Path(__file__).parents[2] / "agent" / "openrpc.json").read_text())
-    context = Context(Store(str(folder / "state.db")), None, contract)
+    context = Context(Store(str(folder / "state.db")), Helper(str(folder / "no.sock")), contract)
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(path))
     listening.listen(8)
