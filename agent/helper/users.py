@@ -55,7 +55,7 @@ def disable_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
     """Close a user out: logins, schedules, processes and jobs; it stays so until it is enabled."""
     name = parse_name(name)
     with exclusive_ledger(makes_room=True) as ledger:
-        closing.disable(ledger, _our_user(ledger, name))
+        closing.disable(ledger, _our_user(ledger, name, with_workspaces=True))
     return {}
 
 
@@ -63,7 +63,7 @@ def enable_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
     """Let a disabled user in again, as it was."""
     name = parse_name(name)
     with exclusive_ledger() as ledger:
-        closing.enable(ledger, _our_user(ledger, name))
+        closing.enable(ledger, _our_user(ledger, name, with_workspaces=True))
     return {}
 
 
@@ -71,7 +71,9 @@ def remove_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
     """End the user's processes, then remove account and home; in_use while it owns workspaces."""
     name = parse_name(name)
     with exclusive_ledger(makes_room=True) as ledger:
-        lost_records.restore_user(ledger, name)
+        record = lost_records.restore_user(ledger, name)
+        if record is not None:
+            lost_records.restore_workspaces(ledger, record)
         owned = ledger.workspaces_of(name)
         if owned:
             raise InUse(f"user {name!r} owns workspaces: {', '.join(owned)}", hint=f"inv workspace.delete {owned[0]}")
@@ -177,7 +179,7 @@ def sweep_on() -> None:
             os.close(descriptor)
 
 
-def _our_user(ledger: Ledger, name: str) -> UserRecord:
+def _our_user(ledger: Ledger, name: str, *, with_workspaces: bool = False) -> UserRecord:
     """Return the record of a user whose account is there and is the one we made."""
     record = lost_records.restore_user(ledger, name)
     if record is None:
@@ -187,6 +189,8 @@ def _our_user(ledger: Ledger, name: str) -> UserRecord:
     if accounts.check_ours(name, record.uid) is None:
         raise NotManaged(f"the Unix account {login_of(name)!r} is gone", hint="inv node.health")
     accounts.check_sole(name, record.uid)
+    if with_workspaces:
+        lost_records.restore_workspaces(ledger, record)
     return record
 
 
