@@ -22,7 +22,7 @@ from agent.shared.ownership import is_name, is_sealed, is_uid
 
 
 def restore_user(ledger: Ledger, name: str) -> Optional[UserRecord]:
-    """Return the record of a user, restored if the ledger has lost it; those of its workspaces too.
+    """Return the record of a user, restored if the ledger has lost it, with those of its workspaces.
 
     None when nothing of the user is on the node. NotManaged when something is, and is not proved to be ours.
     """
@@ -35,9 +35,19 @@ def restore_user(ledger: Ledger, name: str) -> Optional[UserRecord]:
         if found is None or ledger.user_of_uid(found.pw_uid) is not None:
             raise _not_managed(f"user {name!r}", there, f"getent passwd {login_of(name)}; ls -ld {home_of(name)}")
         record = ledger.restore_user(name, found.pw_uid, now())
-    for workspace in _unknown_workspaces(ledger, record):
-        _put_workspace(ledger, workspace, record)
+        restore_workspaces(ledger, record)
     return record
+
+
+def restore_workspaces(ledger: Ledger, user: UserRecord) -> None:
+    """Record the workspaces that a user owns and that the ledger does not know, or as another's."""
+    known = {one.name for one in ledger.workspaces() if one.user == user.name or one.state != "active"}
+    with trees.open_base(WORKSPACES) as base, os.scandir(base) as entries:
+        # All in one look: there may be thousands.
+        others = [entry for entry in entries if entry.name not in known and is_name(entry.name)]
+        found = [entry.name for entry in others if _uid_of(entry.stat(follow_symlinks=False)) == user.uid]
+    for name in found:
+        _put_workspace(ledger, name, user)
 
 
 def restore_workspace(ledger: Ledger, name: str) -> Optional[WorkspaceRecord]:
@@ -112,18 +122,13 @@ def _owner_of(workspace: str) -> int:
             found = os.stat(workspace, dir_fd=base, follow_symlinks=False)
         except FileNotFoundError:
             return -1
+    return _uid_of(found)
+
+
+def _uid_of(found: os.stat_result) -> int:
     if not stat.S_ISDIR(found.st_mode):
         return -1
     return found.st_gid if is_sealed(found) else found.st_uid
-
-
-def _unknown_workspaces(ledger: Ledger, user: UserRecord) -> List[str]:
-    """Return the workspaces that a user owns and that the ledger does not know, or as another's."""
-    with trees.open_base(WORKSPACES) as base:
-        found = set(os.listdir(base)) - {
-            one.name for one in ledger.workspaces() if one.user == user.name or one.state != "active"
-        }
-    return sorted(name for name in found if is_name(name) and _owner_of(name) == user.uid)
 
 
 def _put_workspace(ledger: Ledger, name: str, owner: UserRecord) -> WorkspaceRecord:

@@ -51,7 +51,7 @@ def disable_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
     """Close a user out: logins, schedules, processes and jobs; it stays so until it is enabled."""
     name = parse_name(name)
     with exclusive_ledger(makes_room=True) as ledger:
-        suspension.disable(ledger, _our_user(ledger, name))
+        suspension.disable(ledger, _our_user(ledger, name, with_workspaces=True))
     return {}
 
 
@@ -59,7 +59,7 @@ def enable_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
     """Let a disabled user in again, as it was."""
     name = parse_name(name)
     with exclusive_ledger() as ledger:
-        suspension.enable(ledger, _our_user(ledger, name))
+        suspension.enable(ledger, _our_user(ledger, name, with_workspaces=True))
     return {}
 
 
@@ -84,7 +84,9 @@ def remove_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
     """End the user's processes, then remove account and home; in_use while it owns workspaces."""
     name = parse_name(name)
     with exclusive_ledger(makes_room=True) as ledger:
-        lost_records.restore_user(ledger, name)
+        record = lost_records.restore_user(ledger, name)
+        if record is not None:
+            lost_records.restore_workspaces(ledger, record)
         owned = ledger.workspaces_of(name)
         if owned:
             raise InUse(f"user {name!r} owns workspaces: {', '.join(owned)}", hint=f"inv workspace.delete {owned[0]}")
@@ -197,7 +199,7 @@ def _settled(ledger: Ledger, name: Any) -> List[UserRecord]:
     return [one for one in found if one is not None and one.state in ("active", "disabled")]
 
 
-def _our_user(ledger: Ledger, name: str) -> UserRecord:
+def _our_user(ledger: Ledger, name: str, *, with_workspaces: bool = False) -> UserRecord:
     """Return the record of a user whose account is there and is the one we made."""
     record = lost_records.restore_user(ledger, name)
     if record is None:
@@ -207,6 +209,8 @@ def _our_user(ledger: Ledger, name: str) -> UserRecord:
     if accounts.check_ours(name, record.uid) is None:
         raise NotManaged(f"the Unix account {login_of(name)!r} is gone", hint="inv node.health")
     accounts.check_sole(name, record.uid)
+    if with_workspaces:
+        lost_records.restore_workspaces(ledger, record)
     return record
 
 

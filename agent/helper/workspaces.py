@@ -253,7 +253,9 @@ def _is_owned_by_name(ledger: Ledger, record: WorkspaceRecord) -> bool:
     """Tell whether the user of a workspace has its name, and owns no other."""
     if record.user != record.name:
         return False
-    lost_records.restore_user(ledger, record.user)
+    owner = ledger.user(record.user)
+    if owner is not None:
+        lost_records.restore_workspaces(ledger, owner)
     return ledger.workspaces_of(record.user) == [record.name]
 
 
