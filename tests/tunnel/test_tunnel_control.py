@@ -241,7 +241,7 @@ def test_help():
     assert "--background" in done.stdout
 
 
-@pytest.mark.parametrize("module", ["endpoint", "control", "identity", "state"])
+@pytest.mark.parametrize("module", ["local_endpoint", "control", "identity", "state"])
 def test_client_side_is_light(module):
     script = (
         f"import sys, codesmith.tunnel.{module}; "
