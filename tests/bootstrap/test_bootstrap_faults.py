@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from node_side import ask, ledger_of, listing, sh
 
 from codesmith.bootstrap import apply as applying
 from codesmith.bootstrap import layout
@@ -21,6 +20,7 @@ from codesmith.bootstrap.prepare import Progress, prepare
 from codesmith.errors import StepFailed, Unreachable, Unsupported
 from codesmith.lab import LabNode
 from codesmith.nodes.registry import Node
+from tests.bootstrap.node_side import ask, ledger_of, listing, sh
 
 AsNode = Callable[..., Node]
 Releases = Callable[[str], packing.Payload]

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from node_side import ask, call, ledger_of, sh
 
 from codesmith.bootstrap import layout
 from codesmith.bootstrap import pack as packing
@@ -20,6 +19,7 @@ from codesmith.bootstrap.verify import verify
 from codesmith.errors import NotPrepared, StepFailed
 from codesmith.lab import LabNode
 from codesmith.nodes.registry import Node
+from tests.bootstrap.node_side import ask, call, ledger_of, sh
 
 pytestmark = pytest.mark.usefixtures("same_agent")
 AsNode = Callable[..., Node]

@@ -8,8 +8,6 @@ from typing import Any
 
 import paramiko
 import pytest
-from bootstrap_facts import DESIRED, prepared
-from node_side import listing, sh
 from test_remote_plan import change
 
 from codesmith.bootstrap import layout
@@ -21,6 +19,8 @@ from codesmith.bootstrap.verify import Finding, judge, verify
 from codesmith.errors import NotPrepared, StepFailed
 from codesmith.lab import LabNode
 from codesmith.nodes.registry import Node
+from tests.bootstrap.bootstrap_facts import DESIRED, prepared
+from tests.bootstrap.node_side import listing, sh
 
 AsNode = Callable[..., Node]
 HOME = "/srv/codesmith/home"
