@@ -132,7 +132,8 @@ def read_credential(path: str | None, username: str | None, url: str) -> dict[st
 def read_repo(url: str | None, name: str | None, how: CloneOptions) -> dict[str, Any] | None:
     """Return what to clone as the methods take it; None for nothing, which takes no option either."""
     if url is None:
-        given = [option for option, value in {"repo_name": name, **how}.items() if value not in (None, False)]
+        clone = {key: value for key, value in how.items() if key in CloneOptions.__annotations__}
+        given = [option for option, value in {"repo_name": name, **clone}.items() if value not in (None, False)]
         if given:
             raise BadArgument(f"--{given[0].replace('_', '-')} goes with --repo")
         return None

@@ -27,12 +27,12 @@ class Prepared(list[Row]):
     exit_code = 0
 
 
-def prepare_all(chosen: Chosen, *, plan_only: bool, json: bool) -> Prepared:
+def prepare_all(chosen: Chosen, *, plan_only: bool) -> Prepared:
     """Prepare nodes at once, or only show what would be done."""
     work = partial(prepare, plan_only=plan_only)
     lines = plan_lines if plan_only else list
     columns = PLAN if plan_only else ("node", "result", "agent_version", "seconds", "error")
-    rows = Prepared(report_steps(chosen, work, columns, json=json, lines=lines))
+    rows = Prepared(report_steps(chosen, work, columns, lines=lines))
     if plan_only and any(row.get("steps") for row in rows):
         rows.exit_code = PlanNotEmpty.exit_code
     return rows
@@ -64,10 +64,10 @@ class Verified(list[Row]):
     exit_code = 0
 
 
-def verify_all(chosen: Chosen, *, json: bool) -> Verified:
+def verify_all(chosen: Chosen) -> Verified:
     """Compare nodes with their ledgers and with what this CodeSmith would make of them."""
     columns = ("node", "kind", "name", "status", "expected", "found", "error")
-    rows = Verified(report.report(chosen, verify, columns, json=json, lines=drift_lines))
+    rows = Verified(report.report(chosen, verify, columns, lines=drift_lines))
     drifted: list[str] = []
     for row in rows:
         drift = [one for one in row.get("findings", []) if one["status"] != "ok"]
@@ -104,10 +104,10 @@ def drift_lines(rows: Sequence[Row]) -> list[Row]:
     return found
 
 
-def rollback_all(chosen: Chosen, *, json: bool) -> list[Row]:
+def rollback_all(chosen: Chosen) -> list[Row]:
     """Go back to the release before on all chosen nodes."""
     columns = ("node", "result", "agent_version", "left_version", "seconds", "error")
-    return report.report_steps(chosen, rollback, columns, json=json)
+    return report.report_steps(chosen, rollback, columns)
 
 
 def rollback(node: Node, tell: Tell) -> Row:
@@ -131,18 +131,18 @@ class Removed(list[Row]):
     exit_code = 0
 
 
-def uninstall_all(chosen: Chosen, *, purge: bool, yes: bool, plan_only: bool, json: bool) -> Removed:
+def uninstall_all(chosen: Chosen, *, purge: bool, yes: bool, plan_only: bool) -> Removed:
     """Remove CodeSmith from nodes, once the person in front of the terminal has seen what goes and agrees."""
     if plan_only:
         work = partial(_plan, purge=purge)
-        rows = Removed(report.report_steps(chosen, work, report.PLAN, json=json, lines=report.plan_lines))
+        rows = Removed(report.report_steps(chosen, work, report.PLAN, lines=report.plan_lines))
         if any(row.get("steps") for row in rows):
             rows.exit_code = PlanNotEmpty.exit_code
         return rows
     if not yes:
         _ask(chosen, purge=purge)
     columns = ("node", "result", "kept", "packages", "seconds", "error")
-    return Removed(report.report_steps(chosen, partial(_uninstall, purge=purge), columns, json=json))
+    return Removed(report.report_steps(chosen, partial(_uninstall, purge=purge), columns))
 
 
 def _ask(chosen: Chosen, *, purge: bool) -> None:

@@ -30,7 +30,6 @@ def report(
     work: Callable[[Node], Row],
     columns: Sequence[str],
     *,
-    json: bool,
     lines: Callable[[list[Row]], list[Row]] = list,
     progress: Progress | None = None,
 ) -> list[Row]:
@@ -45,7 +44,7 @@ def report(
         rows = parallel.results(
             outcomes, lambda node, error: {columns[0]: node.name, "error": error.problem, "kind": error.kind}
         )
-        output.show(rows if json else lines(rows), columns, json=json)
+        output.show(rows if chosen.json else lines(rows), columns, json=chosen.json)
         return rows
 
     try:
@@ -82,7 +81,6 @@ def report_steps(
     work: Callable[[Node, Callable[[Done], None]], Row],
     columns: Sequence[str],
     *,
-    json: bool,
     lines: Callable[[list[Row]], list[Row]] = list,
 ) -> list[Row]:
     """Report work that tells its steps: each is a line on stderr, or what a terminal shows as under way."""
@@ -95,7 +93,7 @@ def report_steps(
         if not is_crowded or not done.ok:
             _say_step(done)
 
-    return report(chosen, lambda node: work(node, tell), columns, json=json, lines=lines, progress=progress)
+    return report(chosen, lambda node: work(node, tell), columns, lines=lines, progress=progress)
 
 
 def _say_step(done: Done) -> None:
