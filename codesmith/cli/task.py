@@ -75,7 +75,7 @@ class CheckedArgument(Argument):
     def set_value(self, value: Any, cast: bool = True) -> None:
         if self.positional and isinstance(value, str) and value.startswith("-"):
             hint = f"options of the program go before the task: {program()} {value} {self.task_name}"
-            raise usage_error(f"{self.task_name} needs {self.names[0].upper()}, and {value!r} is none", hint)
+            raise usage_error(f"{self.task_name} needs {self.names[0].upper()}, not {value!r}", hint)
         if isinstance(value, str) and not value.strip() and not self.may_be_empty:
             raise usage_error(f"{self!r} was given an empty text", f"{program()} {self.task_name} --help")
         try:
@@ -189,14 +189,14 @@ class Task(InvokeTask[Any], Generic[P, R]):
         try:
             result = self.run_body(args, kwargs)
         except CodeSmithError as error:
-            error.message = escape(error.told(self.hint_of(error, kwargs)), keep="\n")
+            error.message = escape(error.text_with(self.hint_of(error, kwargs)), keep="\n")
             raise
         except (Exit, Failure):
             raise
         except KeyboardInterrupt as interrupt:
             raise Cancelled(escape(str(interrupt)) or "cancelled") from None
         except Exception as error:
-            raise crash_report.explained(self.full_name, error) from error
+            raise crash_report.crash_report(self.full_name, error) from error
         code = self.exit_code(result) if self.exit_code else 0
         if code:
             raise Exit(code=code)

@@ -112,7 +112,7 @@ class _Crew(Generic[T]):
         try:
             return _try(node, self._work)
         except Exception as error:  # noqa: BLE001  the border of one node's work
-            return Outcome(node, error=crash_report.explained(node.name, error))
+            return Outcome(node, error=crash_report.crash_report(node.name, error))
 
     @staticmethod
     def _join(thread: threading.Thread, watch: Callable[[], None] | None) -> None:

@@ -111,7 +111,7 @@ def test_help_behind_a_missing_positional_parameter_is_help(call):
 def test_an_option_is_never_a_name(call, word):
     code, _, err = call("one", word)
     assert (code, SEEN) == (1, [])
-    assert f"needs NAME, and '{word}' is none" in err
+    assert f"needs NAME, not '{word}'" in err
 
 
 def test_there_are_no_short_flags_nobody_wrote(call):
