@@ -22,11 +22,11 @@ class CodeSmithError(Exit):
 
     def __init__(self, problem: str, *, hint: str = "") -> None:
         self.problem, self.hint = problem, hint
-        super().__init__(self.told(hint), code=self.exit_code)
+        super().__init__(self.text_with(hint), code=self.exit_code)
         self.args = (self.message,)
 
-    def told(self, hint: str) -> str:
-        """Return what a person reads."""
+    def text_with(self, hint: str) -> str:
+        """Return the text that people read, with `hint` as the next step."""
         return f"error: {self.problem}" + (f"\nhint: {hint}" if hint else "")
 
     @property

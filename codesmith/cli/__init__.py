@@ -1,1 +1,1 @@
-"""The command line: Invoke without its traps, what people type, and what they see."""
+"""The command line: Invoke without its traps, arguments and output."""

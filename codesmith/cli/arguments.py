@@ -1,4 +1,4 @@
-"""Read what people write on a command line into what the methods take."""
+"""Turn the words of a command line into parameters of the RPC methods."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KEY_TYPES = ("ssh-", "ecdsa-", "sk-")
 
 
 class CloneOptions(TypedDict, total=False):
-    """How to clone, as people give it to `repo.clone` and to `workspace.create --repo`."""
+    """The options of `repo.clone` and of `workspace.create --repo`."""
 
     ref: str | None
     depth: int | None
@@ -27,19 +27,19 @@ class CloneOptions(TypedDict, total=False):
 
 
 CLONE_HELP = {
-    "ref": "A branch, a tag or a whole commit hash (default: the remote's own).",
-    "depth": "How many commits (default: all).",
-    "credential_file": "A file with a token, or with a private key for ssh; - for standard input (default: none).",
-    "forward_agent": "Lend the clone the keys of this machine's ssh agent (default: it has those of the user).",
-    "username": "The name that goes with the token (default: x-access-token).",
-    "known_hosts": "A file with the ssh host's key, as ssh-keyscan prints it (default: what the user knows).",
+    "ref": "A branch, a tag or a full commit hash (default: the remote's default branch).",
+    "depth": "How many commits to fetch (default: all).",
+    "credential_file": "A file with a token, or with a private key for ssh; - is standard input (default: none).",
+    "forward_agent": "Forward this machine's ssh agent to the clone (default: use the keys of the workspace's user).",
+    "username": "The user name for the token (default: x-access-token).",
+    "known_hosts": "A file with the ssh host's key, as ssh-keyscan prints it (default: the user's known_hosts).",
     "timeout": "Seconds after which the clone is ended (default: 600).",
 }
 
 
 def parse_pairs(words: Sequence[str], option: str) -> dict[str, str] | None:
-    """Return KEY=VALUE words as a mapping; None for none."""
-    found = {}
+    """Return KEY=VALUE words as a mapping; None if there are no words."""
+    pairs = {}
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not key:
@@ -47,12 +47,12 @@ def parse_pairs(words: Sequence[str], option: str) -> dict[str, str] | None:
         if not value:
             hint = f"for an empty variable: -- env {word} COMMAND ..." if option == "--env" else ""
             raise BadArgument(f"{option}: {key} has no value", hint=hint)
-        found[key] = value
-    return found or None
+        pairs[key] = value
+    return pairs or None
 
 
 def parse_size(word: str | None, option: str) -> int | None:
-    """Return bytes: 512M is 512 times 1024 times 1024. None for none."""
+    """Return a size in bytes: 512M is 512 times 1024 times 1024. None if there is no word."""
     if word is None:
         return None
     number, unit = (word[:-1], word[-1].upper()) if word[-1:].isalpha() else (word, "")
@@ -62,7 +62,7 @@ def parse_size(word: str | None, option: str) -> int | None:
 
 
 def read_public_keys(words: Sequence[str]) -> list[str] | None:
-    """Return public keys; each word is a key or the path of a file with keys. None for none."""
+    """Return public keys; each word is a key or the path of a file of keys. None if there are no words."""
     keys: list[str] = []
     for word in words:
         if word.startswith(KEY_TYPES):
@@ -71,12 +71,12 @@ def read_public_keys(words: Sequence[str]) -> list[str] | None:
             keys += _lines(word, "--ssh-key", "no public key")
     for key in keys:
         if "PRIVATE KEY" in key:
-            raise BadArgument("that is a private key, which stays with you", hint="give the file that ends in .pub")
+            raise BadArgument("this is a private key; keep it to yourself", hint="give the file that ends in .pub")
     return keys or None
 
 
 def read_text(path: str, option: str) -> str:
-    """Return a file's text; `-` is standard input."""
+    """Return the text of a file (UTF-8); `-` is standard input."""
     try:
         return read_bytes(path, option).decode()
     except UnicodeDecodeError:
@@ -84,7 +84,7 @@ def read_text(path: str, option: str) -> str:
 
 
 def read_bytes(path: str, option: str) -> bytes:
-    """Return what is in a file; `-` is standard input."""
+    """Return the bytes of a file; `-` is standard input."""
     try:
         return sys.stdin.buffer.read() if path == "-" else paths.expanded(path).read_bytes()
     except OSError as error:
@@ -92,7 +92,7 @@ def read_bytes(path: str, option: str) -> bytes:
 
 
 def read_input(path: str | None) -> dict[str, str]:
-    """Return the standard input of a command as workspace.exec takes it: as text, or as base64 where it is none."""
+    """Return a command's standard input as parameters of workspace.exec: text, or base64 if the file is not text."""
     if path is None:
         return {}
     data = read_bytes(path, "--stdin")
@@ -105,7 +105,7 @@ def read_input(path: str | None) -> dict[str, str]:
 
 
 def read_password(path: str | None, option: str) -> str | None:
-    """Return the first line of a file; `-` is standard input. None without a file."""
+    """Return the first line of a file; `-` is standard input. None without a path."""
     if path is None:
         return None
     password = read_text(path, option).partition("\n")[0].rstrip("\r")
@@ -115,28 +115,29 @@ def read_password(path: str | None, option: str) -> str | None:
 
 
 def read_credential(path: str | None, username: str | None, url: str) -> dict[str, str] | None:
-    """Return what git authenticates with, read from a file; `-` is standard input. A key for ssh, else a token."""
+    """Return the credential for git, read from a file (`-`: standard input): a token for https, else a private key."""
     if path is None:
         if username is not None:
-            raise BadArgument("--username goes with --credential-file")
+            raise BadArgument("--username needs --credential-file")
         return None
     text = read_text(path, "--credential-file")
     if not text.strip():
         raise BadArgument(f"--credential-file: {_place(path)} is empty")
     if not url.startswith("https:"):
         return {"ssh_key": text}
-    named = {} if username is None else {"username": username}
-    return {"token": text.strip("\r\n"), **named}
+    user = {} if username is None else {"username": username}
+    return {"token": text.strip("\r\n"), **user}
 
 
 def read_repo(url: str | None, name: str | None, how: CloneOptions) -> dict[str, Any] | None:
-    """Return what to clone as the methods take it; None for nothing, which takes no option either."""
+    """Return what to clone as the methods take it; None without a URL, which then allows no other option."""
     if url is None:
-        given = [option for option, value in {"repo_name": name, **how}.items() if value not in (None, False)]
+        clone = {key: value for key, value in how.items() if key in CloneOptions.__annotations__}
+        given = [option for option, value in {"repo_name": name, **clone}.items() if value not in (None, False)]
         if given:
-            raise BadArgument(f"--{given[0].replace('_', '-')} goes with --repo")
+            raise BadArgument(f"--{given[0].replace('_', '-')} needs --repo")
         return None
-    wanted = {
+    source = {
         "url": url,
         "name": name,
         "ref": how.get("ref"),
@@ -145,23 +146,23 @@ def read_repo(url: str | None, name: str | None, how: CloneOptions) -> dict[str,
         "credential": read_credential(how.get("credential_file"), how.get("username"), url),
         "known_hosts": read_lines(how.get("known_hosts"), "--known-hosts"),
     }
-    return {key: value for key, value in wanted.items() if value is not None}
+    return {key: value for key, value in source.items() if value is not None}
 
 
 def read_lines(path: str | None, option: str) -> list[str] | None:
-    """Return the lines of a file that are neither empty nor a comment, at least one; None without a file."""
+    """Return the lines of a file that are neither empty nor a comment, at least one; None without a path."""
     if path is None:
         return None
     return _lines(path, option, "no line")
 
 
 def _lines(path: str, option: str, nothing: str) -> list[str]:
-    """Return the lines that are neither empty nor a comment; a file without any is a mistake, not an empty list."""
+    """Return the lines that are neither empty nor a comment; refuse a file without any."""
     lines = [line.strip() for line in read_text(path, option).splitlines()]
-    found = [line for line in lines if line and not line.startswith("#")]
-    if not found:
+    kept = [line for line in lines if line and not line.startswith("#")]
+    if not kept:
         raise BadArgument(f"{option}: there is {nothing} in {_place(path)}")
-    return found
+    return kept
 
 
 def _place(path: str) -> str:

@@ -1,4 +1,4 @@
-"""What nobody has foreseen: one sentence with a reference for people, the traceback in a file."""
+"""Unexpected exceptions: one sentence with a reference for people, the traceback in a file."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from codesmith.errors import CodeSmithError
 
 
 class Unexpected(CodeSmithError):
-    """A bug of ours, or a node that answers as no node does; its cause is the exception."""
+    """A bug, or a node that answers in a way no node should; `__cause__` is the exception."""
 
 
-def explained(name: str, error: Exception) -> Unexpected:
-    """Return what to say of `error`, met by `name`; its traceback goes to a log (to stderr with CODESMITH_DEBUG)."""
+def crash_report(name: str, error: Exception) -> Unexpected:
+    """Return the error that reports `error`, raised by the task or node `name`.
+
+    The traceback goes to a file in `log/` of the state directory, and with CODESMITH_DEBUG to stderr too.
+    """
     import secrets
     import traceback
 
@@ -22,20 +25,21 @@ def explained(name: str, error: Exception) -> Unexpected:
     text = "".join(traceback.format_exception(error))
     if os.environ.get("CODESMITH_DEBUG"):
         sys.stderr.write(text)
-    problem = f"{name} met something unexpected: {type(error).__name__}: {error} (reference {reference})"
+    problem = f"{name} failed unexpectedly: {type(error).__name__}: {error} (reference {reference})"
     try:
         hint = "cat " + _log(reference, f"{name}\n{text}")
     except (OSError, CodeSmithError):
-        hint = "CODESMITH_DEBUG=1 and the same again shows where"
-    told = Unexpected(escape(problem), hint=hint)
-    told.__cause__ = error
-    return told
+        hint = "run it again with CODESMITH_DEBUG=1 to see the traceback"
+    report = Unexpected(escape(problem), hint=hint)
+    report.__cause__ = error
+    return report
 
 
 def _log(reference: str, text: str) -> str:
+    """Write the log and return its path."""
     from codesmith import paths
 
     folder = paths.ensure_private(paths.state_dir() / "log")
-    where = folder / f"error-{reference}.log"
-    where.write_text(text)
-    return str(where)
+    path = folder / f"error-{reference}.log"
+    path.write_text(text)
+    return str(path)

@@ -1,4 +1,4 @@
-"""Make the commands in a hint ones to paste: the program that was typed, the node and the registry that were meant."""
+"""Complete the commands in a hint so that they can be pasted: program name, node and registry file."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ import sys
 from codesmith.errors import THIS_COMMAND
 
 COMMAND = re.compile(r"\binv ([a-z]+\.[a-z-]+)([^;`\n]*)")
-# These take no `--node`, or name theirs as a word of its own.
+# These take no `--node`: they need no node, or their node is a positional parameter.
 WITHOUT_NODE = ("node.add", "node.list", "node.remove", "node.trust")
 
 
 def program() -> str:
-    """Return how this process was called: `inv`, `codesmith`, ..."""
+    """Return the name by which this process was started: `inv`, `codesmith`, ..."""
     folder, _, name = sys.argv[0].rpartition("/")
     # `python -m codesmith`, `python -m invoke`
     return folder.rpartition("/")[2] if name == "__main__.py" else name or "inv"
 
 
 def completed(hint: str, *, node: str = "", file: str = "") -> str:
-    """Return `hint` with the node and the registry file in each command of ours that takes them and has none.
+    """Return `hint` with the node and the registry file added to each command that takes them and has none.
 
-    From the installed program a command is one of `codesmith`: there is no tasks.py for `inv` there.
+    The installed program writes `codesmith` for `inv`, which finds no tasks.py outside a checkout.
     """
     name = "codesmith" if program() == "codesmith" else "inv"
 
-    def complete(found: re.Match[str]) -> str:
-        task, rest = found[1], found[2]
-        more = ""
+    def complete(command: re.Match[str]) -> str:
+        task, rest = command[1], command[2]
+        options = ""
         if node and not task.startswith("lab.") and task not in WITHOUT_NODE and "--node" not in rest:
-            more += f" --node {shlex.quote(node)}"
+            options += f" --node {shlex.quote(node)}"
         if file and task != "lab.status" and "--file" not in rest:
-            more += f" --file {shlex.quote(file)}"
-        return f"{name} {task}{more}{rest}"
+            options += f" --file {shlex.quote(file)}"
+        return f"{name} {task}{options}{rest}"
 
     return COMMAND.sub(complete, hint).replace(THIS_COMMAND, this_command())
 

@@ -1,6 +1,6 @@
-"""Show results: a table on a terminal, tab-separated lines in a pipe, JSON when asked; the rest goes to stderr.
+"""Show results: a table on a terminal, tab-separated lines in a pipe, JSON with --json; all else goes to stderr.
 
-What a node says may hold escape sequences: nothing of it reaches a terminal unescaped.
+Text from a node may contain escape sequences: it is always escaped before it reaches a terminal.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ UNSAFE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def escape(text: str, keep: str = "") -> str:
-    """Return `text` with every character that could steer a terminal written out, those in `keep` excepted."""
+    """Return `text` with every character that could control a terminal written as an escape, except those in `keep`."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(_written(char) if _is_unsafe(char) and char not in keep else char for char in text)
@@ -41,12 +41,12 @@ def _written(char: str) -> str:
 
 
 def show(data: Any, columns: Sequence[str] = (), *, json: bool = False, stream: TextIO | None = None) -> None:
-    """Print records (a list: one row each; one record: a line per field). `columns` picks fields for people.
+    """Print a list of records as one row each, or one record as a line per field.
 
-    JSON always has every field.
+    `columns` picks the fields that people see; JSON always has every field.
     """
     out = stream or sys.stdout
-    if out is None:  # closed by who started us: nobody wants to know
+    if out is None:  # the caller closed it: nobody reads it
         return
     if json:
         _print(out, json_module.dumps(plain(data), indent=2) + "\n")
@@ -59,7 +59,7 @@ def show(data: Any, columns: Sequence[str] = (), *, json: bool = False, stream: 
 
 
 def plain(data: Any) -> Any:
-    """Return records as dictionaries and lists, as JSON can carry them."""
+    """Return records as dictionaries and lists, ready for JSON."""
     if hasattr(data, "to_dict"):
         return data.to_dict()
     if isinstance(data, Mapping):
@@ -70,7 +70,7 @@ def plain(data: Any) -> Any:
 
 
 def cell(value: Any) -> str:
-    """Return one value as a cell: nothing for None, commas between items."""
+    """Return one value as the text of a cell: empty for None, commas between items."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -91,19 +91,19 @@ def _rows(data: Any, columns: Sequence[str]) -> tuple[list[list[str]], list[str]
 
 
 def _filled(rows: list[list[str]], heads: list[str]) -> tuple[list[list[str]], list[str]]:
-    """Leave out the columns in which no row has anything; scripts, which count columns, get them all."""
+    """Leave out columns that are empty in every row. Only for tables: scripts count columns."""
     kept = [index for index in range(len(heads)) if any(row[index] for row in rows)]
     return [[row[index] for index in kept] for row in rows], [heads[index] for index in kept]
 
 
 def _table(out: TextIO, rows: list[list[str]], heads: list[str]) -> None:
-    # rich takes 60 ms to import: only when a person looks at a table.
+    # rich takes 60 ms to import, so only a table on a terminal imports it.
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     if not rows:
-        _print(sys.stderr, "nothing there\n")
+        _print(sys.stderr, "nothing to show\n")
         return
     table = Table(box=None, show_header=bool(heads), header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for head in heads or ["", ""]:
@@ -115,13 +115,13 @@ def _table(out: TextIO, rows: list[list[str]], heads: list[str]) -> None:
 
 
 def write(text: str) -> None:
-    """Print text of ours as it is, on stdout."""
+    """Print text of CodeSmith's own on stdout, unescaped."""
     _print(sys.stdout, text)
 
 
 def _print(out: TextIO | None, text: str) -> bool:
-    """Print; False when nobody reads any more."""
-    if out is None:  # closed, in a Python program that is not ours
+    """Print, and return False if nobody reads any more."""
+    if out is None:  # closed, in another Python program
         return False
     with writing(out):
         out.write(text)
@@ -132,42 +132,42 @@ def _print(out: TextIO | None, text: str) -> bool:
 
 @contextlib.contextmanager
 def writing(out: TextIO) -> Iterator[None]:
-    """Go on when nobody reads `out` any more; CodeSmithError when what is shown cannot be written."""
+    """Ignore that nobody reads `out` any more; raise CodeSmithError if it cannot be written."""
     try:
         yield
     except OSError as error:
         place = Path(f"/proc/self/fd/{out.fileno()}").readlink()
-        # `... | head` has seen enough; without this the interpreter complains once more at its end.
+        # Without this the interpreter flushes `out` when it ends, and complains again (`... | head`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
         if not isinstance(error, BrokenPipeError) and out is not sys.stderr:
-            problem = f"what was done cannot be shown: {error.strerror}"
+            problem = f"cannot write the result: {error.strerror}"
             raise CodeSmithError(problem, hint=f"df -h {shlex.quote(str(place))}") from error
 
 
 def ensure_streams() -> None:
-    """Make the standard streams usable: what was closed (`>&-`) leads nowhere, and no letter is one too many."""
-    # The lowest free number is that of the missing one: nothing else may get it.
+    """Make the standard streams usable: a closed one (`>&-`) becomes /dev/null, and every letter can be printed."""
+    # open() takes the lowest free descriptor, which is that of the closed stream: nothing else may get it.
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  for as long as we run
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  open as long as the process runs
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding.lower() not in ("utf-8", "utf8"):
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def write_raw(stdout: bytes, stderr: bytes) -> None:
-    """Pass a command's own output through, byte for byte, each stream to its own."""
+    """Write a command's output to stdout and stderr, byte for byte."""
     for stream, data in ((sys.stdout, stdout), (sys.stderr, stderr)):
         if data:
             _print_bytes(stream, data)
 
 
 def _bytes(text: str, encoding: str) -> bytes:
-    """Return the bytes that an agent shows as text or as base64."""
+    """Return the bytes that an agent sent as text or as base64."""
     return base64.b64decode(text) if encoding == "base64" else text.encode("utf-8", "replace")
 
 
 def _print_bytes(stream: TextIO | None, data: bytes) -> None:
-    if stream is None or not hasattr(stream, "buffer"):  # a captured one
+    if stream is None or not hasattr(stream, "buffer"):  # captured, by a test say
         _print(stream, data.decode("utf-8", "replace"))
         return
     with writing(stream):
@@ -182,13 +182,13 @@ def say(text: str) -> None:
 
 
 def warn(warnings: Sequence[str]) -> None:
-    """Print what a node warns of, beside a result."""
+    """Print warnings that came with a result, on stderr."""
     for warning in warnings:
         say(f"warning: {warning}")
 
 
 def show_execution(execution: Any, *, json: bool = False) -> None:
-    """Pass a command's output through, byte for byte; what was left out or ended is said beside it."""
+    """Write a command's output, byte for byte; warn of lost output and of a limit that ended the command."""
     if json:
         show(execution, json=True)
         return
@@ -200,19 +200,19 @@ def show_execution(execution: Any, *, json: bool = False) -> None:
 
 
 LEFT_OUT = {
-    "lfs": "the files of Git LFS are left out, their pointers are there; to fetch them: git lfs pull",
+    "lfs": "Git LFS files are left out, only their pointers are there; to fetch them: git lfs pull",
     "submodules": "submodules are left out; to fetch them: git submodule update --init --recursive",
 }
 
 
 def say_left_out(repo: Any) -> None:
-    """Tell people what a clone left out, and how its user fetches it."""
+    """Print what a clone left out, and the command that fetches it, on stderr."""
     for word in repo.left_out:
         say(f"note: {LEFT_OUT.get(word, word)} (in {repo.path})")
 
 
 def show_lines(lines: Sequence[str], *, json: bool = False) -> None:
-    """Print lines that a node wrote, one below the other."""
+    """Print lines that a node wrote."""
     if json:
         show(list(lines), json=True)
     else:
@@ -220,12 +220,12 @@ def show_lines(lines: Sequence[str], *, json: bool = False) -> None:
 
 
 def show_line(line: str, *, json: bool = False) -> bool:
-    """Print one line that a node wrote just now (as a JSON text, if asked); False when nobody reads any more."""
+    """Print one line that a node wrote, with `json` as a JSON text; return False if nobody reads any more."""
     return _print(sys.stdout, (json_module.dumps(line) if json else escape(line, keep="\t")) + "\n")
 
 
 def confirm(question: str) -> bool:
-    """Ask on the terminal; without one the answer is no."""
+    """Ask a yes-or-no question on the terminal; without a terminal the answer is no."""
     if sys.stdin is None or not sys.stdin.isatty():
         return False
     sys.stderr.write(f"{escape(question)} [y/N] ")

@@ -1,4 +1,4 @@
-"""The `codesmith` program: Invoke's, with a next step for what is not a task."""
+"""The `codesmith` program: Invoke's, with a next step in every error about the command line."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ class CodeSmith(Program):
         sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
 
     def create_config(self) -> None:
-        """Read Invoke's own files of settings; one that cannot be read is an error of ours."""
+        """Read Invoke's configuration files; raise CodeSmithError for one that cannot be read."""
         try:
             super().create_config()
         except OSError as error:
             raise CodeSmithError(f"cannot read {error.filename}: {error.strerror}", hint="ls -ld ~") from error
 
     def parse_tasks(self) -> None:
-        """Say what a word that is no task could have been."""
+        """Parse the tasks; errors get CodeSmith's form and a next step."""
         explain(self, super().parse_tasks)
 
     def parse_cleanup(self) -> None:
-        """Show lists and help, also to a reader who has seen enough."""
+        """Show lists and help; a reader that closes the pipe early is no error."""
         show(super().parse_cleanup)
 
 
 def adopt(program: Program) -> None:
-    """Give Invoke's own program, `inv`, our words for what it cannot parse; called while it loads tasks.py."""
+    """Give Invoke's own program, `inv`, CodeSmith's errors about the command line; called while it loads tasks.py."""
     output.ensure_streams()
     parse_tasks, parse_cleanup = program.parse_tasks, program.parse_cleanup
     program.parse_tasks = lambda: explain(program, parse_tasks)  # type: ignore[method-assign]
@@ -60,7 +60,7 @@ def adopt(program: Program) -> None:
 
 
 def show(parse_cleanup: Callable[[], None]) -> None:
-    """Let Invoke print its lists and help; that nobody reads them any more is no error."""
+    """Let Invoke print its lists and help; a reader that closes the pipe early is no error."""
     try:
         with output.writing(sys.stdout):
             parse_cleanup()
@@ -73,15 +73,15 @@ def show(parse_cleanup: Callable[[], None]) -> None:
 
 
 def explain(program: Program, parse_tasks: Callable[[], None]) -> None:
-    """Parse the tasks of a command line; a complaint comes in our form, with a next step."""
+    """Parse the tasks of a command line; errors get CodeSmith's form and a next step."""
     name = program.binary.partition("[")[0]
     try:
         with one_task_only():
             parse_tasks()
     except SecondTask as error:
-        raise not_taken(error.first, error.second, name, program.collection) from None
+        raise unexpected_word(error.first, error.second, name, program.collection) from None
     except ParseError as error:
-        raise explained(error, name, program.argv[1:], program.collection) from None
+        raise rewritten(error, name, program.argv[1:], program.collection) from None
 
 
 class SecondTask(Exception):
@@ -94,27 +94,27 @@ class SecondTask(Exception):
 
 @contextlib.contextmanager
 def one_task_only() -> Iterator[None]:
-    """Raise SecondTask where Invoke would begin with the next task: it runs all that it finds on a command line.
+    """Raise SecondTask where the parser would go on to a second task: Invoke runs all tasks of a command line.
 
-    Checked while it parses, not afterwards: `--help` of the second task would be shown by then.
+    This is checked during parsing: afterwards the second task's `--help` would already have been shown.
     """
-    see_context = ParseMachine.switch_to_context
+    original = ParseMachine.switch_to_context
 
     def switch_to_context(machine: ParseMachine, name: str) -> None:
-        seen = machine.context
-        if seen is not None and seen is not machine.initial:
-            raise SecondTask(str(seen.name), name)
-        see_context(machine, name)
+        first = machine.context
+        if first is not None and first is not machine.initial:
+            raise SecondTask(str(first.name), name)
+        original(machine, name)
 
     ParseMachine.switch_to_context = switch_to_context  # type: ignore[assignment, method-assign]
     try:
         yield
     finally:
-        ParseMachine.switch_to_context = see_context  # type: ignore[method-assign]
+        ParseMachine.switch_to_context = original  # type: ignore[method-assign]
 
 
-def explained(error: ParseError, name: str, words: list[str], collection: Collection) -> ParseError:
-    """Return Invoke's complaint in our form, with a next step for the program called `name`."""
+def rewritten(error: ParseError, name: str, words: list[str], collection: Collection) -> ParseError:
+    """Return Invoke's error in CodeSmith's form, with a next step for the program called `name`."""
     tasks = sorted(collection.task_names)
     text = str(error)
     if text.startswith("error:"):
@@ -126,14 +126,14 @@ def explained(error: ParseError, name: str, words: list[str], collection: Collec
     before = [task for task in words[: words.index(word)] if task in tasks] if word in words else []
     if before:
         # A name may look like a task: `inv workspace.exec demo ls` is about the first.
-        return not_taken(before[0], word, name, collection)
+        return unexpected_word(before[0], word, name, collection)
     close = difflib.get_close_matches(word, tasks, 1)
     hint = f"did you mean: {name} {close[0]}" if close else f"{name} --list"
     return ParseError(f"error: no task {word!r}\nhint: {hint}")
 
 
-def not_taken(task: str, word: str, name: str, collection: Collection) -> ParseError:
-    """Return the complaint about a word behind a task that takes no more of them."""
+def unexpected_word(task: str, word: str, name: str, collection: Collection) -> ParseError:
+    """Return the error about a word after a task that takes no further words."""
     hint = f"see what it takes: {name} {task} --help"
     if task == "workspace.exec" and not word.startswith("-"):
         hint = f"put the command behind --: {name} workspace.exec NAME -- {word}"
@@ -145,6 +145,6 @@ def not_taken(task: str, word: str, name: str, collection: Collection) -> ParseE
 
 
 def takes_nodes(task: Any) -> bool:
-    """Tell whether nodes are what one would name behind a task: it takes several, and nothing else by its place."""
+    """Tell whether a word after the task is probably a node: it takes --node, and no positional parameter."""
     arguments = task.get_arguments()
     return any(one.name == "node" for one in arguments) and not any(one.positional for one in arguments)

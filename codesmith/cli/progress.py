@@ -1,4 +1,4 @@
-"""What is under way at each node: a view that a terminal shows while work lasts, and nothing anywhere else."""
+"""A live view of the work at each node, shown on a terminal while it lasts, and nowhere else."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
 
-# Shorter work is over before anybody could read; rich takes 60 ms to import.
+# Shorter work ends before anybody could read the view; rich takes 60 ms to import.
 SHOWN_AFTER_S = 0.5
 NODES_MAX = 16
 
 
 class Progress:
-    """Knows what is under way; `draw` shows it, called by the one thread that waits for the others."""
+    """Keeps the current step of each node. `draw` shows them; only the thread that waits for the others calls it."""
 
     def __init__(self, total: int, doing: str = "", stream: TextIO | None = None) -> None:
         self._total, self._doing, self._stream = total, doing, stream or sys.stderr
@@ -38,7 +38,7 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Not before a question is answered: after Ctrl-C the terminal is its own again.
+        # Wait until an open question is answered; not after Ctrl-C, when nobody will answer it.
         with SCREEN.held if kind is None else nullcontext():
             self._clear()
             SCREEN.clear = nothing
@@ -48,23 +48,23 @@ class Progress:
         return self
 
     def begin(self, node: str) -> None:
-        """Say that work at a node begins."""
+        """Note that work at a node begins."""
         self.step(node, self._doing)
 
     def step(self, node: str, text: str) -> None:
-        """Say what is under way at a node from now on."""
+        """Note the step that begins at a node."""
         with self._lock:
             self._begun[node] = (time.monotonic(), text)
 
     def end(self, node: str, *, ok: bool) -> None:
-        """Say that work at a node ended."""
+        """Note that work at a node ended."""
         with self._lock:
             self._begun.pop(node, None)
             self._ended += 1
             self._failed += not ok
 
     def lines(self) -> list[str]:
-        """Return the view: how far it is, and a line for each node at which something is under way."""
+        """Return the view: a line with totals, and a line for each node that is being worked on."""
         now = time.monotonic()
         with self._lock:
             begun, failed = list(self._begun.items()), f", {self._failed} failed" if self._failed else ""
@@ -75,7 +75,7 @@ class Progress:
         return [head, *map(escape, shown), *more]
 
     def draw(self) -> None:
-        """Show the view as it is now, if there is a terminal, nobody is asked there, and work lasts."""
+        """Redraw the view, if there is a terminal, no question is open on it, and work has lasted half a second."""
         if not self.is_shown or time.monotonic() - self._since < SHOWN_AFTER_S or _is_asked(self._stream):
             return
         if not SCREEN.held.acquire(blocking=False):
@@ -91,7 +91,7 @@ class Progress:
             from rich.live import Live
 
             console = Console(file=self._stream, highlight=False)
-            # What is said meanwhile comes above the view.
+            # Lines on stderr meanwhile appear above the view.
             self._live = Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False)
             self._live.start()
         self._live.update(self._text(), refresh=True)
@@ -108,7 +108,7 @@ class Progress:
 
 
 def _is_asked(stream: TextIO) -> bool:
-    """Tell whether another program, an ssh of a ProxyCommand say, asks for a password just now."""
+    """Tell whether another program, such as the ssh of a ProxyCommand, is asking for a password."""
     try:
         return not termios.tcgetattr(stream.fileno())[3] & termios.ECHO
     except (termios.error, OSError):

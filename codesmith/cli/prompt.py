@@ -1,4 +1,4 @@
-"""Ask the person at the terminal for something that nobody may see; a view that is shown there makes room meanwhile."""
+"""Ask on the terminal for a secret, without echo; a progress view is cleared meanwhile."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ TERMINAL = "/dev/tty"
 
 
 def nothing() -> None:
-    """No view is shown."""
+    """Clear no view: none is shown."""
 
 
 class Screen:
-    """The terminal as a view and a question share it: held by one of them at a time."""
+    """The terminal, shared by a progress view and a question: only the holder of `held` writes to it."""
 
     def __init__(self) -> None:
         self.held = threading.Lock()
-        # How the view is taken away; set by whoever shows one.
+        # Clears the view; set by the code that shows one.
         self.clear: Callable[[], None] = nothing
 
 
@@ -32,7 +32,7 @@ SCREEN = Screen()
 
 
 def ask(prompt: str) -> str | None:
-    """Return what is typed, unseen; "" for nothing, None where there is no terminal."""
+    """Return the line that is typed, without echo: "" for an empty one, None where there is no terminal."""
     try:
         terminal = os.open(TERMINAL, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
@@ -47,13 +47,13 @@ def ask(prompt: str) -> str | None:
 
 def _ask(terminal: int, prompt: str) -> str:
     before = termios.tcgetattr(terminal)
-    unseen = [*before]
-    unseen[3] &= ~termios.ECHO
-    # A command that is cancelled ends while this thread still reads: the terminal must show again what is typed.
+    without_echo = [*before]
+    without_echo[3] &= ~termios.ECHO
+    # A cancelled command ends while this thread still reads: the terminal must echo again.
     restore = partial(_restore, before)
     atexit.register(restore)
     try:
-        termios.tcsetattr(terminal, termios.TCSAFLUSH, unseen)
+        termios.tcsetattr(terminal, termios.TCSAFLUSH, without_echo)
         os.write(terminal, escape(prompt).encode())
         typed = os.read(terminal, 4096)
         os.write(terminal, b"\n")

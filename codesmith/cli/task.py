@@ -1,10 +1,10 @@
 """The `task` decorator: Invoke's, without its traps.
 
-What it mends: options take their type from the annotation, lists from `list[str]`; a bad value is one sentence;
-`--help` works behind a positional parameter and `--dry` is never swallowed by one; a task that changes things and
-cannot show its plan refuses `--dry`; `--` carries a command line; an unexpected exception is one line and a log file.
-Options that several tasks share are keys of a TypedDict: `**choice: Unpack[Choice]`. Called from Python a task is the
-plain function: its return value, its exceptions.
+What differs: options take their type from the annotation, lists from `list[str]`. A bad value is reported in one
+sentence. `--help` works after a positional parameter, and an option never becomes the value of one. A task that changes
+things and cannot show its plan refuses `--dry`. The words after `--` are a command line. An unexpected exception is one
+line and a log file. Options that several tasks share are keys of a TypedDict: `**choice: Unpack[Choice]`. A Python
+caller gets the plain function: its return value, its exceptions, and its parameters in `help()`.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ R = TypeVar("R")
 
 KINDS: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool, "list[str]": list}
 KIND_WORDS = {int: "a whole number", float: "a number", str: "a text"}
-# Said once, used by every task that has such an argument and no words of its own for it.
+# The help of arguments that many tasks share; a task may replace it by its own.
 COMMON_HELP = {
     "node": "Node name from nodes.yaml (default: CODESMITH_NODE, then `default:` there, then the only node).",
     "all": "Every node of nodes.yaml.",
-    "jobs": "At how many nodes to work at once (default: 16).",
+    "jobs": "How many nodes to work on at once (default: 16).",
     "file": "Another registry file (default: CODESMITH_NODES, then nodes.yaml here or above).",
     "json": "Print JSON instead of a table or tab-separated lines.",
-    "sudo_password_file": "Its first line is the password for a sudo that wants one; - is standard input "
-    "(default: asked on the terminal, if need be).",
+    "sudo_password_file": "A file whose first line is the password for sudo; - is standard input "
+    "(default: ask on the terminal if sudo needs one).",
 }
-# The same words where they may be repeated.
+# The same for arguments that may be repeated.
 REPEATABLE_HELP = {
     "node": "Node name from nodes.yaml; repeatable (default: CODESMITH_NODE, then `default:`, then the only node).",
     "tag": "Every node with this tag; repeatable.",
@@ -48,26 +48,26 @@ REPEATABLE_HELP = {
 
 
 def usage_error(problem: str, hint: str = "") -> ParseError:
-    """Return what stops the parsing of a command line, in our form; Invoke prints it and exits with 1."""
+    """Return the error that stops parsing, in CodeSmith's form; Invoke prints it and exits with 1."""
     return ParseError(f"error: {problem}" + (f"\nhint: {hint}" if hint else ""))
 
 
 class CheckedArgument(Argument):
-    """Refuses what Invoke would take silently (pyinvoke/invoke issues 982 and 930), and an empty text."""
+    """Refuses values that Invoke accepts silently (pyinvoke/invoke issues 982 and 930), and empty texts."""
 
     may_be_empty = False
 
     def __init__(self, *, task_name: str, choices: Sequence[str] = (), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.task_name, self.choices = task_name, tuple(choices)
-        # Invoke starts a list with [], takes that for a value, and then does not miss one behind a last `--node`.
+        # Invoke starts a list with [] and takes that for a value: a final `--node` without one would be no error.
         self.raw_value = None
 
     def __repr__(self) -> str:
         return self.names[0].upper() if self.positional else f"--{self.names[0]}"
 
     def __deepcopy__(self, memo: object) -> CheckedArgument:
-        # Invoke copies every argument of every task for each command line; the values are immutable or replaced.
+        # Invoke deep-copies every argument for each command line. A shallow copy is enough: values are never mutated.
         twin = self.__class__.__new__(self.__class__)
         twin.__dict__.update(self.__dict__)
         return twin
@@ -75,7 +75,7 @@ class CheckedArgument(Argument):
     def set_value(self, value: Any, cast: bool = True) -> None:
         if self.positional and isinstance(value, str) and value.startswith("-"):
             hint = f"options of the program go before the task: {program()} {value} {self.task_name}"
-            raise usage_error(f"{self.task_name} needs {self.names[0].upper()}, and {value!r} is none", hint)
+            raise usage_error(f"{self.task_name} needs {self.names[0].upper()}, not {value!r}", hint)
         if isinstance(value, str) and not value.strip() and not self.may_be_empty:
             raise usage_error(f"{self!r} was given an empty text", f"{program()} {self.task_name} --help")
         try:
@@ -92,7 +92,7 @@ class CheckedArgument(Argument):
 
 
 class HelpArgument(CheckedArgument):
-    """`TASK --help`: shown as soon as it is seen, before a missing positional parameter can be complained about."""
+    """`TASK --help`: shown as soon as it is parsed, before Invoke can complain about a missing positional parameter."""
 
     def __init__(self, *, task_name: str, show: Callable[[], None]) -> None:
         super().__init__(task_name=task_name, names=("help", "h"), kind=bool, default=False, help="Show this help.")
@@ -104,7 +104,7 @@ class HelpArgument(CheckedArgument):
 
 
 class RemainderArgument(CheckedArgument):
-    """A command line of its own: the words after `--`, each one untouched (Invoke glues them together)."""
+    """The words after `--`, unchanged (Invoke joins them into one string)."""
 
     may_be_empty = True
 
@@ -138,24 +138,37 @@ class Task(InvokeTask[Any], Generic[P, R]):
 
     @property
     def full_name(self) -> str:
-        """Return the name one types: the namespace is the module's name, unless the task is the module's only one."""
+        """Return the name as typed: NAMESPACE.TASK after the module and the task, or TASK where both have one name."""
         namespace = self.__module__.rpartition(".")[2]
         name = self.name.replace("_", "-")
         return str(name if namespace == name else f"{namespace}.{name}")
 
+    def __getattr__(self, name: str) -> Any:
+        # Computed when asked for: `inspect.signature` looks for it, a command line does not.
+        if name != "__signature__":
+            raise AttributeError(name)
+        context = inspect.Parameter("c", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        result = inspect.signature(self.body).return_annotation
+        parameters = sorted((one for _, one in self.parameters()), key=lambda one: one.kind)
+        return inspect.Signature([context, *parameters], return_annotation=result)
+
+    def __get__(self, instance: object, owner: object = None) -> Task[P, R]:
+        # With this method `help()` shows a task as it shows a function: its parameters and its docstring.
+        return self
+
     def __deepcopy__(self, memo: object) -> Task[P, R]:
-        # Invoke copies every task into each collection that holds it; nothing in ours changes afterwards.
+        # Invoke deep-copies every task into each collection. A shallow copy is enough: a task never changes.
         return copy.copy(self)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        # Only the parser hands `help` in, for no body has such a parameter: it tells a command line from a Python call.
+        # Only the parser passes `help`: it tells a command line from a Python call, as no task has such a parameter.
         if kwargs.pop("help", None) is None:
             self.refuse_empty(kwargs)
             return self.run_body(args, kwargs)
         return self.run_from_command_line(args, kwargs)
 
     def refuse_empty(self, kwargs: Mapping[str, Any]) -> None:
-        """Refuse an empty list of a Python caller: a command line would mean the default by it, or every node."""
+        """Refuse an empty list from a Python caller; it would mean the default, or every node."""
         empty = [name for name, kind in self.kinds().items() if kind is list and kwargs.get(name) in ([], ())]
         if empty:
             raise BadArgument(f"{self.full_name}: {empty[0]} is an empty list", hint=f"leave {empty[0]} out")
@@ -163,44 +176,44 @@ class Task(InvokeTask[Any], Generic[P, R]):
     def run_body(self, args: Any, kwargs: Any) -> R:
         if args and not self.harmless and not self.plans and args[0].config.run.dry:
             problem = f"{self.full_name} cannot be tried with --dry; nothing was done"
-            raise CodeSmithError(problem, hint="those that can say what they would do: inv --dry node.prepare")
+            raise CodeSmithError(problem, hint="a task that shows its plan instead: inv --dry node.prepare")
         unknown = set(kwargs) - set(self.kinds())
-        if unknown:  # a body that takes a TypedDict would not notice
+        if unknown:  # a body that takes a TypedDict would ignore them
             raise TypeError(f"{self.full_name} takes no {', '.join(sorted(unknown))}")
         result: R = super().__call__(*args, **self.listed(kwargs))
         return result
 
     def run_from_command_line(self, args: Any, kwargs: Any) -> R:
-        """Let only `Exit` and Invoke's own failures out; everything else would end in a traceback."""
+        """Turn every exception into `Exit` or one of Invoke's failures; all others would end in a traceback."""
         SHARED.ask = _ask
         try:
             result = self.run_body(args, kwargs)
         except CodeSmithError as error:
-            error.message = escape(error.told(self.hint_of(error, kwargs)), keep="\n")
+            error.message = escape(error.text_with(self.hint_of(error, kwargs)), keep="\n")
             raise
         except (Exit, Failure):
             raise
         except KeyboardInterrupt as interrupt:
             raise Cancelled(escape(str(interrupt)) or "cancelled") from None
         except Exception as error:
-            raise crash_report.explained(self.full_name, error) from error
+            raise crash_report.crash_report(self.full_name, error) from error
         code = self.exit_code(result) if self.exit_code else 0
         if code:
             raise Exit(code=code)
         return result
 
     def hint_of(self, error: CodeSmithError, kwargs: Mapping[str, Any]) -> str:
-        """Return the next step as it can be pasted here: with the node and the file that this command was given."""
+        """Return the error's hint, ready to paste: with the node and the file that this command line names."""
         hint = error.hint
-        is_ours = isinstance(error, BadArgument) or (isinstance(error, AgentRefused) and error.is_about_params)
-        if is_ours and (not hint or hint.startswith("rpc.")):
+        is_about_params = isinstance(error, BadArgument) or (isinstance(error, AgentRefused) and error.is_about_params)
+        if is_about_params and (not hint or hint.startswith("rpc.")):
             hint = f"{program()} {self.full_name} --help"
         nodes = kwargs.get("node") or ""
         node = nodes if isinstance(nodes, str) else nodes[0] if len(nodes) == 1 else ""
         return completed(hint, node=node, file=kwargs.get("file") or "")
 
     def listed(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Take one word for a list of one: `node="web1"` is what one writes in Python."""
+        """Accept one word for a list of one: Python callers write `node="web1"`."""
         lists = [name for name, kind in self.kinds().items() if kind is list]
         return {key: [value] if key in lists and isinstance(value, str) else value for key, value in kwargs.items()}
 
@@ -209,7 +222,7 @@ class Task(InvokeTask[Any], Generic[P, R]):
         return {name: _kind(name, parameter.annotation) for name, parameter in self.parameters()}
 
     def parameters(self) -> Iterator[tuple[str, inspect.Parameter]]:
-        """Yield what the task takes; `**choice: Unpack[Choice]` is every key of that TypedDict, none of them needed."""
+        """Yield the parameters; `**choice: Unpack[Choice]` gives an optional one for each key of that TypedDict."""
         for name, parameter in self.argspec(self.body).parameters.items():
             if parameter.kind is not parameter.VAR_KEYWORD:
                 yield name, parameter
@@ -221,7 +234,7 @@ class Task(InvokeTask[Any], Generic[P, R]):
                 yield key, inspect.Parameter(key, parameter.KEYWORD_ONLY, default=default, annotation=word)
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:  # noqa: ARG002
-        """Return the parser's view of this task: the positional parameters first, `--help` last."""
+        """Return the arguments for Invoke's parser: positional ones first, `--help` last."""
         parameters = dict(self.parameters())
         unknown = set(self.help) - set(parameters)
         if unknown:
@@ -251,8 +264,9 @@ class Task(InvokeTask[Any], Generic[P, R]):
 def task(**options: Any) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P, R]]:
     """Make a task of a function whose first parameter is Invoke's Context.
 
-    Beside Invoke's own options: `choices` {parameter: words}; `remainder`, the parameter for the words after `--`;
-    `harmless`, it only looks; `plans`, it honours --dry itself; `exit_code`, the result's exit code on a command line.
+    Options beside Invoke's own: `choices` {parameter: allowed words}; `remainder`, the parameter that takes the words
+    after `--`; `harmless`, for a task that changes nothing; `plans`, for one that handles --dry itself; `exit_code`, a
+    function that gives the exit code for the result on a command line.
     """
 
     def inner(body: Callable[Concatenate[Any, P], R]) -> Task[P, R]:
@@ -261,10 +275,10 @@ def task(**options: Any) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P,
     return inner
 
 
-def _ask(wanted: SecretRequest) -> str | None:
+def _ask(request: SecretRequest) -> str | None:
     from codesmith.cli import prompt
 
-    return prompt.ask(wanted.prompt)
+    return prompt.ask(request.prompt)
 
 
 def _kind(name: str, annotation: Any) -> type:
@@ -275,13 +289,13 @@ def _kind(name: str, annotation: Any) -> type:
 
 
 def words_after_dashes() -> list[str]:
-    """Return the words behind the first `--` of the command line, untouched."""
+    """Return the words after the first `--` of the command line, unchanged."""
     words = sys.argv[1:]
     return words[words.index("--") + 1 :] if "--" in words else []
 
 
 def show_help(name: str, text: str, arguments: Sequence[Argument]) -> None:
-    """Print how a task is used, on stdout."""
+    """Print the help of a task on stdout."""
     import textwrap
 
     words = [argument.names[0].upper() for argument in arguments if argument.positional]

@@ -1,1 +1,1 @@
-"""One command at many nodes."""
+"""One command on many nodes, or on one."""

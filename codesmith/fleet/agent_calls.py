@@ -1,4 +1,4 @@
-"""What one call to a node's agent tells: version, facts, health; a row each."""
+"""Calls that tell about a node: version, facts, health. Each returns the row of one node."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ if TYPE_CHECKING:
 
 
 def version(node: Node) -> Row:
-    """Ask a node's agent which one it is."""
+    """Return version, build and node id of a node's agent."""
     with _client(node) as client:
         return {"node": node.name, **client.node.version().to_dict()}
 
 
 def info(node: Node) -> Row:
-    """Ask a node what it is and has."""
+    """Return facts about a node: system, processors, memory, disk, agent."""
     with _client(node) as client:
         return {"node": node.name, **client.node.info().to_dict()}
 
 
 def health(node: Node) -> Row:
-    """Ask a node how it is."""
+    """Return the health checks of a node."""
     with _client(node) as client:
         return {"node": node.name, **client.node.health().to_dict()}
 
 
 def health_lines(rows: Sequence[Row]) -> list[Row]:
-    """Return one line per check."""
+    """Return one row per health check."""
     return [{**row, **check, "check": check.get("name")} for row in rows for check in row.get("checks") or [{}]]
 
 
 def is_failing(rows: Sequence[Row]) -> bool:
-    """Tell whether a node's health is failing."""
+    """Tell whether the health of any node is failing."""
     return any(row.get("status") == "failing" for row in rows)
 
 

@@ -1,4 +1,4 @@
-"""The agent's units on a node, over SSH: they answer no calls while they are stopped."""
+"""Start, stop and read the logs of the agent's units over SSH: a stopped agent answers no calls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SOCKETS = ("codesmith-helper.socket", "codesmith-agent.socket")
 SERVICE = "codesmith-agent.service"
 HELPER = "codesmith-helper.service"
 NOT_PREPARED = 90
-# No answer of systemd is not "no agent".
+# Only systemd's answer "not-found" means that there is no agent; no answer is another error.
 GUARD = f"""\
 state=$(systemctl show --property=LoadState --value {SERVICE}) || exit
 case $state in
@@ -22,13 +22,13 @@ not-found) exit {NOT_PREPARED} ;;
 *) echo "systemd calls {SERVICE} ${{state:-nothing}}" >&2; exit 1 ;;
 esac
 """
-# The sockets first: while they listen a call would start the agent again, and without them it gets none.
+# The sockets first: as long as they listen, the next call starts the agent again.
 STOP = f"systemctl stop {' '.join(SOCKETS)} && systemctl stop {SERVICE} {HELPER}"
-# What is stopped before.
+# The units to stop before a start.
 START: dict[str, tuple[str, ...]] = {"start": (), "restart": (SERVICE,)}
 READ = "read the journal"
 TIMEOUT_S = 120.0
-# The node gives a sign of life every three seconds.
+# The node sends a sign of life every three seconds.
 SILENCE_S = 15.0
 
 
@@ -39,7 +39,7 @@ def stop(node: Node) -> dict[str, Any]:
 
 
 def start(node: Node, *, verb: str = "start") -> dict[str, Any]:
-    """Start or restart the agent; StepFailed with its last words unless it answers."""
+    """Start or restart the agent and wait for its answer; StepFailed with its last log line if none comes."""
     from codesmith.bootstrap import layout
     from codesmith.bootstrap.probe import PYTHON, payload, program
 
@@ -55,9 +55,10 @@ def logs(node: Node, lines: int) -> list[str]:
 
 
 def follow(node: Node, lines: int, show: Callable[[str], bool]) -> None:
-    """Give the last lines and then each new one to `show`, until it returns False or Ctrl-C is pressed.
+    """Pass the last lines and then each new one to `show`, until it returns False or Ctrl-C is pressed.
 
-    Nothing keeps running on the node. Unreachable when the connection is lost: lines may be missing from then on.
+    Nothing keeps running on the node afterwards. Raises Unreachable if the connection is lost, instead of connecting
+    again: lines could be missing.
     """
     from codesmith.bootstrap.probe import PYTHON, payload, program
     from codesmith.ssh.carriers import connect
@@ -66,7 +67,7 @@ def follow(node: Node, lines: int, show: Callable[[str], bool]) -> None:
 
     def take(line: bytes) -> None:
         if not show(line.decode("utf-8", "replace")):
-            raise _Enough
+            raise _NobodyReads
 
     command = payload(program("follow"), [*_journalctl(lines), "--follow"])
     try:
@@ -74,14 +75,14 @@ def follow(node: Node, lines: int, show: Callable[[str], bool]) -> None:
             done = run_script(
                 connection, f"{GUARD}exec {PYTHON}", command, root=True, on_line=take, silence_s=SILENCE_S
             )
-    except (KeyboardInterrupt, _Enough):
+    except (KeyboardInterrupt, _NobodyReads):
         return
     _check(node, done.status, done.stderr, READ)
     raise Unreachable(f"{node.name}: its journal ended", hint=f"inv node.logs --node {node.name} --follow")
 
 
-class _Enough(Exception):
-    """Nobody reads what is shown any more."""
+class _NobodyReads(Exception):
+    """The reader of the output has gone."""
 
 
 def _journalctl(lines: int) -> list[str]:
@@ -106,6 +107,6 @@ def _check(node: Node, status: int, stderr: str, what: str) -> None:
     if status == NOT_PREPARED:
         raise NotPrepared(f"{node.name} has no CodeSmith agent", hint=f"inv node.prepare --node {node.name}")
     if status:
-        said = (stderr.strip().splitlines() or [f"exit code {status}"])[-1]
-        look = "node.doctor" if what == READ else "node.logs"
-        raise StepFailed(f"{node.name}: cannot {what}: {said}", hint=f"inv {look} --node {node.name}")
+        reason = (stderr.strip().splitlines() or [f"exit code {status}"])[-1]
+        task = "node.doctor" if what == READ else "node.logs"
+        raise StepFailed(f"{node.name}: cannot {what}: {reason}", hint=f"inv {task} --node {node.name}")

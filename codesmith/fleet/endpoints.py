@@ -1,4 +1,4 @@
-"""Endpoints: up, down, and their state; a row each."""
+"""Open and close local endpoints, and list their state. Each function returns rows for people and programs."""
 
 from __future__ import annotations
 
@@ -15,44 +15,44 @@ if TYPE_CHECKING:
 
 
 def connect(node: Node) -> Row:
-    """Bring a node's endpoint up, its port included; return its state."""
+    """Open a node's endpoint and its port, if it has one; return its state."""
     from codesmith.tunnel import control
 
     state = control.connect(node)
-    if state.state != "ready":  # calls go through, by the private socket; the port that was asked for is not there
+    if state.state != "ready":  # the private socket works, but the port that nodes.yaml asks for is not open
         raise by_kind(state.kind)(state.reason, hint=state.hint)
     return state_row(state)
 
 
 def disconnect(node: Node) -> Row:
-    """Take a node's endpoint down; say whether there was one."""
+    """Close a node's endpoint; `changed` says whether there was one."""
     from codesmith.tunnel import control
 
     return {"node": node.name, "changed": control.disconnect(node)}
 
 
 def status(chosen: Sequence[Node] | None) -> list[Row]:
-    """Return the state of every endpoint, or of the chosen nodes, those without one included."""
+    """Return the state of every endpoint; for chosen nodes, also of those that have none."""
     from codesmith.tunnel import control
 
     if chosen is None:
         return [state_row(state) for state in control.status()]
     states = {(state.name, state.registry): state for state in control.status()}
-    found = [(node, states.get((node.name, str(node.registry)))) for node in chosen]
-    return [state_row(state) if state else _stopped(node) for node, state in found]
+    rows = [(node, states.get((node.name, str(node.registry)))) for node in chosen]
+    return [state_row(state) if state else _stopped(node) for node, state in rows]
 
 
-def listing(found: Registry) -> list[Row]:
-    """Return the registry joined with the endpoints."""
-    rows = status(list(found.nodes.values()))
+def listing(registry: Registry) -> list[Row]:
+    """Return every node of the registry with the state of its endpoint."""
+    rows = status(list(registry.nodes.values()))
     return [
-        {**row, "tags": list(node.tags), "labels": dict(node.labels), "default": node.name == found.default}
-        for row, node in zip(rows, found.nodes.values(), strict=True)
+        {**row, "tags": list(node.tags), "labels": dict(node.labels), "default": node.name == registry.default}
+        for row, node in zip(rows, registry.nodes.values(), strict=True)
     ]
 
 
 def state_row(state: EndpointState) -> Row:
-    """Return an endpoint's state for people and programs."""
+    """Return the row of one endpoint."""
     keys = (
         "name",
         "host",

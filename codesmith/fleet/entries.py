@@ -1,21 +1,18 @@
-"""Nodes in nodes.yaml: added, removed, their host keys pinned."""
+"""Add nodes to nodes.yaml, remove them, and pin their host keys."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from codesmith import paths
 from codesmith.cli import output
 from codesmith.fleet.report import Row
 from codesmith.nodes.registry import Node, Registry
 
-if TYPE_CHECKING:
-    pass
-
 
 def add(file: str, name: str, settings: Mapping[str, Any], tags: list[str], labels: list[str]) -> Row:
-    """Write a node into nodes.yaml and return it as it is now read."""
+    """Add a node to nodes.yaml and return it as the file now has it."""
     from codesmith.cli import arguments
     from codesmith.nodes import writer
 
@@ -26,7 +23,7 @@ def add(file: str, name: str, settings: Mapping[str, Any], tags: list[str], labe
 
 
 def remove(file: str, name: str) -> Row:
-    """Take a node's endpoint down and its entry out of nodes.yaml; the node itself is left as it is."""
+    """Close a node's endpoint and remove its entry from nodes.yaml; the node itself does not change."""
     from codesmith.nodes import writer
     from codesmith.tunnel import control, identity
 
@@ -39,17 +36,17 @@ def remove(file: str, name: str) -> Row:
 
 
 def trust(node: Node, *, yes: bool) -> Row:
-    """Pin the host key a node shows, once the person in front of the terminal agrees."""
+    """Pin the host key that a node shows, after the operator has confirmed it on the terminal or with `yes`."""
     from codesmith.ssh.trust import trust as pin
 
-    done = pin(node, yes=yes, confirm=output.confirm)
+    pinned = pin(node, yes=yes, confirm=output.confirm)
     return {
-        "node": done.node,
-        "host": done.host,
-        "type": done.type,
-        "fingerprint": done.fingerprint,
-        "file": str(done.file),
-        "added": done.added,
+        "node": pinned.node,
+        "host": pinned.host,
+        "type": pinned.type,
+        "fingerprint": pinned.fingerprint,
+        "file": str(pinned.file),
+        "added": pinned.added,
     }
 
 

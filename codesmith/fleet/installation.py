@@ -1,4 +1,4 @@
-"""What is installed on nodes: prepare, verify, rollback and uninstall, on those that a command chose."""
+"""Prepare, verify, roll back and uninstall the agent on the chosen nodes."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ if TYPE_CHECKING:
 
 
 class Prepared(list[Row]):
-    """The rows of a prepare; `exit_code` is 7 for a plan that is not empty."""
+    """The rows of a prepare; `exit_code` is 7 if a plan is not empty."""
 
     exit_code = 0
 
 
-def prepare_all(chosen: Chosen, *, plan_only: bool, json: bool) -> Prepared:
-    """Prepare nodes at once, or only show what would be done."""
+def prepare_all(chosen: Chosen, *, plan_only: bool) -> Prepared:
+    """Prepare the chosen nodes in parallel, or only show what would be done."""
     work = partial(prepare, plan_only=plan_only)
     lines = plan_lines if plan_only else list
     columns = PLAN if plan_only else ("node", "result", "agent_version", "seconds", "error")
-    rows = Prepared(report_steps(chosen, work, columns, json=json, lines=lines))
+    rows = Prepared(report_steps(chosen, work, columns, lines=lines))
     if plan_only and any(row.get("steps") for row in rows):
         rows.exit_code = PlanNotEmpty.exit_code
     return rows
 
 
 def prepare(node: Node, tell: Callable[[Done], None], *, plan_only: bool) -> Row:
-    """Prepare one node, telling each step."""
+    """Prepare one node and report each step to `tell`."""
     from codesmith.bootstrap.prepare import prepare as prepare_node
     from codesmith.tunnel import identity
 
     done = prepare_node(node, plan_only=plan_only, on_progress=tell)
     if done.node_id and not plan_only:
-        # A node that was installed anew has a new id; whoever prepares it means this one.
+        # A reinstalled node has a new id; the operator who prepares it accepts that.
         identity.remember(node, done.node_id)
     return {
         "node": node.name,
@@ -59,59 +59,59 @@ def prepare(node: Node, tell: Callable[[Done], None], *, plan_only: bool) -> Row
 
 
 class Verified(list[Row]):
-    """The rows of a verify; `exit_code` is 1 when a node is not as it should be."""
+    """The rows of a verify; `exit_code` is 1 if a node differs from what prepare left."""
 
     exit_code = 0
 
 
-def verify_all(chosen: Chosen, *, json: bool) -> Verified:
-    """Compare nodes with their ledgers and with what this CodeSmith would make of them."""
+def verify_all(chosen: Chosen) -> Verified:
+    """Compare nodes with their ledgers and with what this CodeSmith would install."""
     columns = ("node", "kind", "name", "status", "expected", "found", "error")
-    rows = Verified(report.report(chosen, verify, columns, json=json, lines=drift_lines))
+    rows = Verified(report.report(chosen, verify, columns, lines=drift_lines))
     drifted: list[str] = []
     for row in rows:
         drift = [one for one in row.get("findings", []) if one["status"] != "ok"]
         added = [str(one["name"]) for one in drift if one["kind"] == "drop-in"]
         rows.exit_code = rows.exit_code or int(bool(drift))
         if added:
-            output.say(f"others have put it on {row['node']}, and prepare leaves it: {', '.join(added)}")
+            output.say(f"on {row['node']}, not written by CodeSmith and not changed by prepare: {', '.join(added)}")
         if len(drift) > len(added):
             drifted.append(f"--node {row['node']}")
     if drifted:
-        mend = completed(f"inv node.prepare {' '.join(drifted)}", file=chosen.file)
-        output.say(f"mend it: {mend}")
+        repair = completed(f"inv node.prepare {' '.join(drifted)}", file=chosen.file)
+        output.say(f"to repair: {repair}")
     return rows
 
 
 def verify(node: Node) -> Row:
-    """Compare one node; nothing is changed there."""
+    """Compare one node, and change nothing there."""
     from codesmith.bootstrap.verify import verify as verify_node
 
     findings = [one.to_dict() for one in verify_node(node)]
-    is_whole = all(one["status"] == "ok" for one in findings)
-    return {"node": node.name, "status": "ok" if is_whole else "drift", "findings": findings}
+    is_ok = all(one["status"] == "ok" for one in findings)
+    return {"node": node.name, "status": "ok" if is_ok else "drift", "findings": findings}
 
 
 def drift_lines(rows: Sequence[Row]) -> list[Row]:
-    """Return one line per thing that is not as it should be, one in all for a node where everything is."""
-    found: list[Row] = []
+    """Return one row per difference, or a single row for a node without any."""
+    lines: list[Row] = []
     for row in rows:
         findings = row.get("findings", [])
         drift = [{**one, "node": row["node"]} for one in findings if one["status"] != "ok"]
-        whole = {"node": row["node"], "kind": "all", "name": f"{len(findings)} things", "status": "ok"}
+        ok = {"node": row["node"], "kind": "all", "name": f"{len(findings)} things", "status": "ok"}
         failed = {"node": row["node"], "error": row.get("error")}
-        found += [failed] if "error" in row else drift or [whole]
-    return found
+        lines += [failed] if "error" in row else drift or [ok]
+    return lines
 
 
-def rollback_all(chosen: Chosen, *, json: bool) -> list[Row]:
-    """Go back to the release before on all chosen nodes."""
+def rollback_all(chosen: Chosen) -> list[Row]:
+    """Roll the chosen nodes back to the release before the last upgrade."""
     columns = ("node", "result", "agent_version", "left_version", "seconds", "error")
-    return report.report_steps(chosen, rollback, columns, json=json)
+    return report.report_steps(chosen, rollback, columns)
 
 
 def rollback(node: Node, tell: Tell) -> Row:
-    """Make the release before the current one on one node, telling the steps."""
+    """Roll one node back to the release before the last upgrade, and report each step to `tell`."""
     from codesmith.bootstrap.rollback import rollback as roll_back
 
     done = roll_back(node, on_progress=tell)
@@ -126,27 +126,30 @@ def rollback(node: Node, tell: Tell) -> Row:
 
 
 class Removed(list[Row]):
-    """The rows of an uninstall; `exit_code` is 7 for a plan that is not empty."""
+    """The rows of an uninstall; `exit_code` is 7 if a plan is not empty."""
 
     exit_code = 0
 
 
-def uninstall_all(chosen: Chosen, *, purge: bool, yes: bool, plan_only: bool, json: bool) -> Removed:
-    """Remove CodeSmith from nodes, once the person in front of the terminal has seen what goes and agrees."""
+def uninstall_all(chosen: Chosen, *, purge: bool, yes: bool, plan_only: bool) -> Removed:
+    """Remove CodeSmith from the chosen nodes, after the operator has seen the steps and confirmed them.
+
+    `yes` removes without asking; `plan_only` only shows the steps.
+    """
     if plan_only:
         work = partial(_plan, purge=purge)
-        rows = Removed(report.report_steps(chosen, work, report.PLAN, json=json, lines=report.plan_lines))
+        rows = Removed(report.report_steps(chosen, work, report.PLAN, lines=report.plan_lines))
         if any(row.get("steps") for row in rows):
             rows.exit_code = PlanNotEmpty.exit_code
         return rows
     if not yes:
         _ask(chosen, purge=purge)
     columns = ("node", "result", "kept", "packages", "seconds", "error")
-    return Removed(report.report_steps(chosen, partial(_uninstall, purge=purge), columns, json=json))
+    return Removed(report.report_steps(chosen, partial(_uninstall, purge=purge), columns))
 
 
 def _ask(chosen: Chosen, *, purge: bool) -> None:
-    """Show what goes and ask; nothing is done anywhere while one of the nodes says no."""
+    """Show the steps and ask. If one node refuses, nothing is removed from any."""
     outcomes = report.watched(chosen, partial(_plan, purge=purge), Progress(len(chosen.nodes), "look"))
     parallel.raise_only(outcomes)
     rows: list[Row] = parallel.results(outcomes, lambda node, error: {"node": node.name, "error": error.problem})
@@ -173,11 +176,11 @@ def _uninstall(node: Node, tell: Tell, *, purge: bool) -> Row:
     from codesmith.bootstrap.uninstall import uninstall
     from codesmith.tunnel import control, identity
 
-    def follow(said: Done) -> None:
-        if said.phase == "probe":
-            # Nothing refused; before the agent goes, for the endpoint would try for ever to reach it again.
+    def follow(step: Done) -> None:
+        if step.phase == "probe":
+            # The node has not refused. Close the endpoint before the agent goes, or it would try for ever to reconnect.
             control.disconnect(node)
-        tell(said)
+        tell(step)
 
     done = uninstall(node, purge=purge, on_progress=follow)
     identity.forget(node)

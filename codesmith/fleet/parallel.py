@@ -1,4 +1,4 @@
-"""Do the same on several nodes at once; one that fails does not stop the others."""
+"""Run the same work on several nodes in parallel; a failed node does not stop the others."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from codesmith.nodes.registry import Node
 T = TypeVar("T")
 R = TypeVar("R")
 
-# sshd's MaxStartups refused 10 of 40 connects at once when measured; many nodes share a bastion.
+# Many nodes share a bastion: when measured, its sshd (MaxStartups) refused 10 of 40 simultaneous connects.
 AT_ONCE = 16
 WATCH_S = 0.1
 
 
 @dataclass(frozen=True)
 class Outcome(Generic[T]):
-    """What came of one node: a result or an error."""
+    """The outcome of one node: a result or an error."""
 
     node: Node
     result: T | None = None
@@ -32,21 +32,23 @@ class Outcome(Generic[T]):
 
 
 class SomeFailed(CodeSmithError):
-    """At least one node of several failed; `outcomes` has all of them, those that went well too."""
+    """At least one of several nodes failed; `outcomes` has the outcome of every node."""
 
     def __init__(self, outcomes: Sequence[Outcome[object]]) -> None:
         self.outcomes = list(outcomes)
         errors = [(outcome.node.name, outcome.error) for outcome in outcomes if outcome.error]
-        told = "".join(f"\n  {name}: {error.problem}" for name, error in errors)
+        list_of_errors = "".join(f"\n  {name}: {error.problem}" for name, error in errors)
         hints = dict.fromkeys(completed(error.hint, node=name) for name, error in errors if error.hint)
-        super().__init__(f"{len(errors)} of {len(outcomes)} nodes failed:{told}", hint="; ".join(list(hints)[:3]))
+        super().__init__(
+            f"{len(errors)} of {len(outcomes)} nodes failed:{list_of_errors}", hint="; ".join(list(hints)[:3])
+        )
         codes = {error.code for _, error in errors}
         if len(codes) == 1:
             self._code = codes.pop()
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C while several nodes were worked at: `outcomes` has those that were done, the others are named."""
+    """Ctrl-C during work on several nodes: `outcomes` has the nodes that are done, the others are named."""
 
     def __init__(self, outcomes: Sequence[Outcome[Any]], under_way: Sequence[str], not_begun: Sequence[str]) -> None:
         self.outcomes, self.under_way, self.not_begun = list(outcomes), list(under_way), list(not_begun)
@@ -62,28 +64,27 @@ def each(
 ) -> list[Outcome[T]]:
     """Run `work` on every node, at most `at_once` at a time, and return the outcomes in the order of `nodes`.
 
-    `watch` is called now and then while they run. Ctrl-C ends it with Interrupted; for the only node of a command,
-    with KeyboardInterrupt.
+    `watch` is called every 0.1 s meanwhile. Ctrl-C raises Interrupted, or KeyboardInterrupt if there is only one node.
     """
     if len(nodes) == 1 and watch is None:
         return [_try(nodes[0], work)]
-    return _Crew(nodes, work).run(at_once, watch)
+    return _Workers(nodes, work).run(at_once, watch)
 
 
-class _Crew(Generic[T]):
-    """The threads that work, and what they have done."""
+class _Workers(Generic[T]):
+    """The threads that work on the nodes, and the outcomes so far."""
 
     def __init__(self, nodes: Sequence[Node], work: Callable[[Node], T]) -> None:
         self._nodes, self._work = nodes, work
-        self._waiting: queue.SimpleQueue[Node] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Node] = queue.SimpleQueue()
         for node in nodes:
-            self._waiting.put(node)
+            self._queue.put(node)
         self._begun: set[str] = set()
-        self._found: dict[str, Outcome[T]] = {}
-        self._ended: list[BaseException] = []
+        self._outcomes: dict[str, Outcome[T]] = {}
+        self._errors: list[BaseException] = []
 
     def run(self, at_once: int, watch: Callable[[], None] | None) -> list[Outcome[T]]:
-        # Daemons: Ctrl-C must not wait for a node that does not answer.
+        # Daemon threads: Ctrl-C must not wait for a node that does not answer.
         threads = [threading.Thread(target=self._run_one, daemon=True) for _ in self._nodes[:at_once]]
         try:
             for thread in threads:
@@ -92,27 +93,27 @@ class _Crew(Generic[T]):
                 self._join(thread, watch)
         except KeyboardInterrupt:
             raise self._interrupted() from None
-        if self._ended:
-            raise self._ended[0]
-        return [self._found[node.name] for node in self._nodes]
+        if self._errors:
+            raise self._errors[0]
+        return [self._outcomes[node.name] for node in self._nodes]
 
     def _run_one(self) -> None:
         try:
             while True:
-                node = self._waiting.get_nowait()
+                node = self._queue.get_nowait()
                 self._begun.add(node.name)
-                self._found[node.name] = self._try(node)
+                self._outcomes[node.name] = self._try(node)
         except queue.Empty:
             pass
-        except BaseException as error:  # noqa: BLE001  SystemExit and the like: raised again in the caller's thread
-            self._ended.append(error)
+        except BaseException as error:  # noqa: BLE001  SystemExit and the like; the caller's thread raises it again
+            self._errors.append(error)
 
     def _try(self, node: Node) -> Outcome[T]:
-        """Do the work at one of several nodes: a node that answers as none does must not end that of the others."""
+        """Work on one of several nodes; an unexpected exception must not end the work on the others."""
         try:
             return _try(node, self._work)
-        except Exception as error:  # noqa: BLE001  the border of one node's work
-            return Outcome(node, error=crash_report.explained(node.name, error))
+        except Exception as error:  # noqa: BLE001  the boundary of one node's work
+            return Outcome(node, error=crash_report.crash_report(node.name, error))
 
     @staticmethod
     def _join(thread: threading.Thread, watch: Callable[[], None] | None) -> None:
@@ -122,28 +123,28 @@ class _Crew(Generic[T]):
         thread.join()
 
     def _interrupted(self) -> KeyboardInterrupt:
-        with contextlib.suppress(queue.Empty):  # nobody begins another
+        with contextlib.suppress(queue.Empty):  # no thread begins another node
             while True:
-                self._waiting.get_nowait()
+                self._queue.get_nowait()
         if len(self._nodes) == 1:
             return KeyboardInterrupt()
-        found, begun = dict(self._found), set(self._begun)
+        done, begun = dict(self._outcomes), set(self._begun)
         names = [node.name for node in self._nodes]
         return Interrupted(
-            [found[name] for name in names if name in found],
-            [name for name in names if name in begun and name not in found],
+            [done[name] for name in names if name in done],
+            [name for name in names if name in begun and name not in done],
             [name for name in names if name not in begun],
         )
 
 
 def raise_only(outcomes: Sequence[Outcome[T]]) -> None:
-    """Raise the only node's error as it is: there is nothing to show beside it."""
+    """Raise the error of a single node unchanged: there are no other rows to show."""
     if len(outcomes) == 1 and outcomes[0].error:
         raise outcomes[0].error
 
 
 def results(outcomes: Sequence[Outcome[T]], failed: Callable[[Node, CodeSmithError], R]) -> list[T | R]:
-    """Return what there is to show: results, and for a node that failed what `failed` makes of it."""
+    """Return the results; for a node that failed, what `failed` returns."""
     shown: list[T | R] = []
     for outcome in outcomes:
         if outcome.error:
@@ -154,7 +155,7 @@ def results(outcomes: Sequence[Outcome[T]], failed: Callable[[Node, CodeSmithErr
 
 
 def raise_failures(outcomes: Sequence[Outcome[T]]) -> None:
-    """Raise SomeFailed if a node failed; called after the results were shown."""
+    """Raise SomeFailed if a node failed. Show the results first."""
     if any(outcome.error for outcome in outcomes):
         raise SomeFailed([Outcome(one.node, one.result, one.error) for one in outcomes])
 

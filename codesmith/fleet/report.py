@@ -1,4 +1,4 @@
-"""Work at the chosen nodes at once, and show what came of each: a row per node."""
+"""Work on the chosen nodes in parallel and show one row per node."""
 
 from __future__ import annotations
 
@@ -16,10 +16,7 @@ if TYPE_CHECKING:
 
 
 Row = dict[str, Any]
-
-
 T = TypeVar("T")
-
 
 # The columns of a plan.
 PLAN = ("node", "step", "now", "then", "error")
@@ -30,22 +27,20 @@ def report(
     work: Callable[[Node], Row],
     columns: Sequence[str],
     *,
-    json: bool,
     lines: Callable[[list[Row]], list[Row]] = list,
     progress: Progress | None = None,
 ) -> list[Row]:
-    """Do `work` on all chosen nodes at once, show the rows, and raise in the end if a node failed or Ctrl-C came.
+    """Do `work` on all chosen nodes in parallel and show the rows; then raise if a node failed or Ctrl-C came.
 
-    The first column names the node, also in the row of one that failed.
-
-    `lines` turns rows into those that people read; JSON has the rows as they are.
+    The first column is the node's name; a node that failed has a row too.
+    `lines` turns the rows into those that people see; JSON has the rows unchanged.
     """
 
     def show(outcomes: Sequence[parallel.Outcome[Row]]) -> list[Row]:
         rows = parallel.results(
             outcomes, lambda node, error: {columns[0]: node.name, "error": error.problem, "kind": error.kind}
         )
-        output.show(rows if json else lines(rows), columns, json=json)
+        output.show(rows if chosen.json else lines(rows), columns, json=chosen.json)
         return rows
 
     try:
@@ -61,7 +56,7 @@ def report(
 
 
 def watched(chosen: Chosen, work: Callable[[Node], T], progress: Progress) -> list[parallel.Outcome[T]]:
-    """Do `work` on all chosen nodes, with a view of what is under way where there is a terminal."""
+    """Do `work` on all chosen nodes; a terminal shows the progress."""
 
     def follow(node: Node) -> T:
         progress.begin(node.name)
@@ -82,30 +77,29 @@ def report_steps(
     work: Callable[[Node, Callable[[Done], None]], Row],
     columns: Sequence[str],
     *,
-    json: bool,
     lines: Callable[[list[Row]], list[Row]] = list,
 ) -> list[Row]:
-    """Report work that tells its steps: each is a line on stderr, or what a terminal shows as under way."""
+    """Like `report`, for work that reports its steps: each is a line on stderr; a terminal shows the current ones."""
     progress = Progress(len(chosen.nodes), "connect")
     is_crowded = progress.is_shown and len(chosen.nodes) > 1
 
     def tell(done: Done) -> None:
-        """Say what was done; in a view of several nodes only what failed, and in any what comes next."""
+        """Print a finished step and show the next one; with a view of several nodes, print only failed steps."""
         progress.step(done.node, done.then or "finish")
         if not is_crowded or not done.ok:
             _say_step(done)
 
-    return report(chosen, lambda node: work(node, tell), columns, json=json, lines=lines, progress=progress)
+    return report(chosen, lambda node: work(node, tell), columns, lines=lines, progress=progress)
 
 
 def _say_step(done: Done) -> None:
-    """Say on stderr what was done on a node, and how long it took."""
-    trouble = "" if done.ok else f"  FAILED: {done.message}"
-    output.say(f"{done.node}  {done.seconds:6.2f} s  {done.text}{trouble}")
+    """Print a finished step and how long it took, on stderr."""
+    failure = "" if done.ok else f"  FAILED: {done.message}"
+    output.say(f"{done.node}  {done.seconds:6.2f} s  {done.text}{failure}")
 
 
 def plan_lines(rows: Sequence[Row]) -> list[Row]:
-    """Return one line per step; a node without steps has nothing to do."""
+    """Return one row per step, or a single row "nothing to do" for a node without steps."""
     none = [{"text": "nothing to do"}]
     return [
         row if "error" in row else {**row, "step": step["text"], "now": step.get("before"), "then": step.get("after")}

@@ -1,13 +1,15 @@
-"""The audit record of a node: who tried to change what."""
-# ruff: noqa: ARG001  Invoke hands every task a context; parameters are named as people type them
+"""The audit log of a node: who tried to change what."""
+# ruff: noqa: ARG001  Invoke passes a context to every task
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from invoke.context import Context
 
-import codesmith
-from codesmith.cli import output
 from codesmith.cli.task import task
+from codesmith.fleet import one_node
+from codesmith.fleet.one_node import OneNode
 from codesmith.sdk.api import AuditRecord
 
 COLUMNS = ("time", "method", "target", "peer_login", "outcome", "duration_s", "request_id")
@@ -16,10 +18,10 @@ COLUMNS = ("time", "method", "target", "peer_login", "outcome", "duration_s", "r
 @task(
     name="list",
     help={
-        "limit": "At most so many (default: 100).",
-        "before": "Only those before a record's `cursor` (--json), or a time as 2026-11-23T00:00:00Z (default: all).",
-        "workspace": "Only those that name this workspace (default: any).",
-        "user": "Only those that name this user (default: any).",
+        "limit": "How many records at most (default: 100).",
+        "before": "Only records before this `cursor` (see --json) or time, as 2026-11-23T00:00:00Z (default: all).",
+        "workspace": "Only records that name this workspace (default: any).",
+        "user": "Only records that name this user (default: any).",
     },
     harmless=True,
 )
@@ -29,12 +31,9 @@ def list_(
     before: str | None = None,
     workspace: str | None = None,
     user: str | None = None,
-    node: str = "",
-    file: str = "",
-    json: bool = False,
+    **where: Unpack[OneNode],
 ) -> list[AuditRecord]:
-    """Show the attempts to change something, refused ones too, newest first."""
-    with codesmith.connect(node, file) as client:
-        records = client.audit.list(limit=limit, before=before, workspace=workspace, user=user)
-    output.show(records, COLUMNS, json=json)
-    return records
+    """Show who tried to change what, refused attempts too, newest first."""
+    return one_node.call(
+        where, lambda client: client.audit.list(limit=limit, before=before, workspace=workspace, user=user), COLUMNS
+    )

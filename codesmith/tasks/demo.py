@@ -1,5 +1,5 @@
 """The main job end to end, on a throw-away node of this machine."""
-# ruff: noqa: ARG001  Invoke hands every task a context; parameters are named as people type them
+# ruff: noqa: ARG001  Invoke passes a context to every task
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from codesmith.cli.task import task
     choices={"release": ("bookworm", "trixie", "bullseye")},
 )
 def demo(c: Context, release: str = "bookworm") -> list[tuple[str, float]]:
-    """Boot a node, prepare it, make a workspace, run a command in it, show all and throw it away."""
+    """Boot a node, prepare it, create a workspace, run a command there, and delete the node."""
     from codesmith.lab import demo
 
     return demo.run(release)

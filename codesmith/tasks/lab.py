@@ -1,5 +1,5 @@
-"""The lab: throw-away real nodes on this machine, for trying things out, tests and the demo."""
-# ruff: noqa: A002, ARG001  Invoke hands every task a context; parameters are named as people type them
+"""The lab: throw-away real nodes on this machine, for trials, tests and the demo."""
+# ruff: noqa: A002, ARG001  Invoke passes a context to every task; `all` is the option's name
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ Rows = list[dict[str, Any]]
 UP = ("name", "release", "state", "host", "ssh", "error")
 STATUS = ("name", "release", "state", "host", "memory_kib", "owner_pid", "ssh")
 EVERY = {"node": "Lab node; repeatable (default: every node of nodes.yaml that has `lab:`)."}
-RELEASE = "bookworm, trixie or bullseye; with it a node need not be in nodes.yaml (default: what nodes.yaml says)."
-ALL = "Every node of this machine that `lab.up` booted, other people's too (default: those of nodes.yaml)."
+RELEASE = "bookworm, trixie or bullseye; the nodes need not be in nodes.yaml then (default: that of nodes.yaml)."
+ALL = "Every lab node of this machine, other people's too (default: those of nodes.yaml)."
 
 
 @task(help={**EVERY, "release": RELEASE}, choices={"release": ("bookworm", "trixie", "bullseye")})
 def up(c: Context, node: list[str] | None = None, release: str = "", file: str = "", json: bool = False) -> Rows:
-    """Boot lab nodes; they live until `lab.down`. Nothing happens to those that are up."""
+    """Boot lab nodes, which run until `lab.down`; nodes that are up stay as they are."""
     from codesmith.lab import commands
 
     nodes = commands.choose(selection.registry(file), node or (), release)
-    return report.report(selection.Chosen(nodes), commands.booter(nodes), UP, json=json)
+    return report.report(selection.Chosen(nodes, json=json), commands.booter(nodes), UP)
 
 
-@task(help={**EVERY, "all": ALL, "yes": "Do not ask before --all (default: ask)."})
+@task(help={**EVERY, "all": ALL, "yes": "Delete all of them without asking (default: ask)."})
 def down(
     c: Context,
     node: list[str] | None = None,
@@ -37,17 +37,17 @@ def down(
     file: str = "",
     json: bool = False,
 ) -> Rows:
-    """Throw lab nodes away with all they hold."""
+    """Delete lab nodes and everything on them."""
     from codesmith.lab import commands
 
     registry = selection.registry(file)
     nodes = commands.choose_all(registry, yes=yes) if all else commands.choose_for_removal(registry, node or ())
-    return report.report(selection.Chosen(nodes), commands.remover(registry), ("name", "result", "error"), json=json)
+    return report.report(selection.Chosen(nodes, json=json), commands.remover(registry), ("name", "result", "error"))
 
 
 @task(harmless=True)
 def status(c: Context, json: bool = False) -> Rows:
-    """Show every lab node of this machine: state, address, memory, and whose it is."""
+    """Show every lab node of this machine: state, address, memory and owner."""
     from codesmith.lab import commands
 
     rows = commands.status()

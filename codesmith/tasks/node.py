@@ -1,5 +1,5 @@
-"""Nodes: the registry, the way to them, and the life of their agents."""
-# ruff: noqa: ARG001  Invoke hands every task a context; parameters are named as people type them
+"""Nodes: nodes.yaml, local endpoints, and the agent on each node."""
+# ruff: noqa: ARG001  Invoke passes a context to every task
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from codesmith.cli import output
 from codesmith.cli.task import task
 from codesmith.doctor import finding
 from codesmith.fleet import agent_calls, agent_service, endpoints, entries, installation, report, selection
+from codesmith.fleet.one_node import OneNode
 from codesmith.fleet.selection import Choice, RootChoice
 
 Rows = list[dict[str, Any]]
@@ -21,32 +22,32 @@ STATE = ("name", "host", "endpoint", "state", "since", "agent_version", "reason"
 
 
 @task(
-    help={**EVERY, "plan": "Only show what would be done; exit code 7 if there is something (default: do it)."},
+    help={**EVERY, "plan": "Only show what would be done; exit code 7 unless that is nothing (default: do it)."},
     plans=True,
     exit_code=lambda rows: rows.exit_code,
 )
-def prepare(c: Context, plan: bool = False, json: bool = False, **choice: Unpack[RootChoice]) -> installation.Prepared:
+def prepare(c: Context, plan: bool = False, **choice: Unpack[RootChoice]) -> installation.Prepared:
     """Install or upgrade the agent on nodes, in parallel; safe to run again."""
     chosen = selection.choose_for_root({**choice, "all": selection.is_for_all(choice)})
-    return installation.prepare_all(chosen, plan_only=plan or bool(c.config.run.dry), json=json)
+    return installation.prepare_all(chosen, plan_only=plan or bool(c.config.run.dry))
 
 
 @task(harmless=True, exit_code=lambda rows: rows.exit_code)
-def verify(c: Context, json: bool = False, **choice: Unpack[RootChoice]) -> installation.Verified:
-    """Show where nodes are not as prepare left them; exit code 1 if there is something. Nothing is changed."""
-    return installation.verify_all(selection.choose_for_root(choice), json=json)
+def verify(c: Context, **choice: Unpack[RootChoice]) -> installation.Verified:
+    """Compare nodes with what prepare left there, and change nothing; exit code 1 if they differ."""
+    return installation.verify_all(selection.choose_for_root(choice))
 
 
 @task()
-def rollback(c: Context, json: bool = False, **choice: Unpack[RootChoice]) -> Rows:
-    """Go back to the release that answered before the last upgrade; once more, and it is forth again."""
-    return installation.rollback_all(selection.choose_for_root(choice), json=json)
+def rollback(c: Context, **choice: Unpack[RootChoice]) -> Rows:
+    """Roll nodes back to the agent release before the last upgrade; run it again to roll forward."""
+    return installation.rollback_all(selection.choose_for_root(choice))
 
 
 @task(
     help={
-        "purge": "Delete all workspaces and users of the node first, with all they hold (default: refuse).",
-        "plan": "Only show what would be removed; exit code 7 if there is something (default: do it).",
+        "purge": "First delete all workspaces and users of the node with everything in them (default: refuse).",
+        "plan": "Only show what would be removed; exit code 7 unless that is nothing (default: do it).",
         "yes": "Remove without asking (default: ask).",
     },
     plans=True,
@@ -57,143 +58,134 @@ def uninstall(
     purge: bool = False,
     plan: bool = False,
     yes: bool = False,
-    json: bool = False,
     **choice: Unpack[RootChoice],
 ) -> installation.Removed:
-    """Remove from nodes exactly what prepare made there; packages stay."""
+    """Remove from nodes exactly what prepare put there; packages stay."""
     plan_only = plan or bool(c.config.run.dry)
-    return installation.uninstall_all(
-        selection.choose_for_root(choice), purge=purge, yes=yes, plan_only=plan_only, json=json
-    )
+    return installation.uninstall_all(selection.choose_for_root(choice), purge=purge, yes=yes, plan_only=plan_only)
 
 
 @task()
-def connect(c: Context, json: bool = False, **choice: Unpack[Choice]) -> Rows:
-    """Bring the local endpoints of nodes up; a call does so by itself."""
-    return report.report(selection.choose(choice), endpoints.connect, (*STATE, "error"), json=json)
+def connect(c: Context, **choice: Unpack[Choice]) -> Rows:
+    """Open the local endpoints of nodes; calls also do this by themselves."""
+    return report.report(selection.choose(choice), endpoints.connect, (*STATE, "error"))
 
 
 @task()
-def disconnect(c: Context, json: bool = False, **choice: Unpack[Choice]) -> Rows:
-    """Take the local endpoints of nodes down."""
-    return report.report(selection.choose(choice), endpoints.disconnect, ("node", "changed", "error"), json=json)
+def disconnect(c: Context, **choice: Unpack[Choice]) -> Rows:
+    """Close the local endpoints of nodes."""
+    return report.report(selection.choose(choice), endpoints.disconnect, ("node", "changed", "error"))
 
 
 @task(
     help={
-        "node": "Node name from nodes.yaml; repeatable (default: every endpoint there is, or every node of --file).",
+        "node": "Node name from nodes.yaml; repeatable (default: every open endpoint, or every node of --file).",
     },
     harmless=True,
 )
-def status(c: Context, json: bool = False, **choice: Unpack[Choice]) -> Rows:
+def status(c: Context, **choice: Unpack[Choice]) -> Rows:
     """Show the state of the local endpoints."""
-    is_chosen = any(value for name, value in choice.items() if name != "jobs")
+    is_chosen = any(value for name, value in choice.items() if name not in ("jobs", "json"))
     chosen = selection.choose({**choice, "all": selection.is_for_all(choice)}).nodes if is_chosen else None
     rows = endpoints.status(chosen)
-    output.show(rows, STATE, json=json)
+    output.show(rows, STATE, json=choice.get("json", False))
     return rows
 
 
 @task(name="list", harmless=True)
 def list_(c: Context, file: str = "", json: bool = False) -> Rows:
-    """Show the nodes of nodes.yaml, with endpoint, state and agent version."""
+    """Show the nodes of nodes.yaml with endpoint, state and agent version."""
     rows = endpoints.listing(selection.registry(file))
     output.show(rows, ("name", "host", "endpoint", "state", "agent_version", "tags"), json=json)
     return rows
 
 
 @task(harmless=True)
-def info(c: Context, json: bool = False, **choice: Unpack[Choice]) -> Rows:
-    """Show what nodes are and have."""
+def info(c: Context, **choice: Unpack[Choice]) -> Rows:
+    """Show facts about nodes: system, processors, memory, disk, agent."""
     columns = ("node", "hostname", "os", "arch", "cpus", "memory_bytes", "disk", "agent_version", "counts", "error")
-    return report.report(selection.choose(choice), agent_calls.info, columns, json=json)
+    return report.report(selection.choose(choice), agent_calls.info, columns)
 
 
 @task(harmless=True, exit_code=lambda rows: int(agent_calls.is_failing(rows)))
-def health(c: Context, json: bool = False, **choice: Unpack[Choice]) -> Rows:
-    """Show the health checks of nodes; exit code 1 if one is failing."""
+def health(c: Context, **choice: Unpack[Choice]) -> Rows:
+    """Show the health checks of nodes; exit code 1 if one fails."""
     columns = ("node", "check", "status", "detail", "error")
-    return report.report(
-        selection.choose(choice), agent_calls.health, columns, json=json, lines=agent_calls.health_lines
-    )
+    return report.report(selection.choose(choice), agent_calls.health, columns, lines=agent_calls.health_lines)
 
 
 @task(harmless=True)
-def version(c: Context, json: bool = False, **choice: Unpack[Choice]) -> Rows:
-    """Show which agent answers on nodes: the cheap proof that all of the way works."""
+def version(c: Context, **choice: Unpack[Choice]) -> Rows:
+    """Show which agent answers on nodes; the quickest test of a connection."""
     columns = ("node", "agent", "api", "python", "build", "node_id", "error")
-    return report.report(selection.choose(choice), agent_calls.version, columns, json=json)
+    return report.report(selection.choose(choice), agent_calls.version, columns)
 
 
 @task()
-def start(c: Context, json: bool = False, **choice: Unpack[RootChoice]) -> Rows:
-    """Start the agent of nodes, over SSH; it has to answer."""
-    return report.report(selection.choose_for_root(choice), agent_service.start, UNIT, json=json)
+def start(c: Context, **choice: Unpack[RootChoice]) -> Rows:
+    """Start the agent of nodes over SSH, and wait until it answers."""
+    return report.report(selection.choose_for_root(choice), agent_service.start, UNIT)
 
 
 @task()
-def stop(c: Context, json: bool = False, **choice: Unpack[RootChoice]) -> Rows:
-    """Stop the agent of nodes, over SSH; it stays stopped until node.start or the next boot."""
-    return report.report(selection.choose_for_root(choice), agent_service.stop, UNIT, json=json)
+def stop(c: Context, **choice: Unpack[RootChoice]) -> Rows:
+    """Stop the agent of nodes over SSH; it stays stopped until node.start or the next boot."""
+    return report.report(selection.choose_for_root(choice), agent_service.stop, UNIT)
 
 
 @task()
-def restart(c: Context, json: bool = False, **choice: Unpack[RootChoice]) -> Rows:
-    """Restart the agent of nodes, over SSH; it has to answer."""
-    return report.report(
-        selection.choose_for_root(choice), partial(agent_service.start, verb="restart"), UNIT, json=json
-    )
+def restart(c: Context, **choice: Unpack[RootChoice]) -> Rows:
+    """Restart the agent of nodes over SSH, and wait until it answers."""
+    return report.report(selection.choose_for_root(choice), partial(agent_service.start, verb="restart"), UNIT)
 
 
 @task(help=EVERY, harmless=True, exit_code=lambda rows: int(finding.is_failing(rows)))
-def doctor(c: Context, json: bool = False, **choice: Unpack[Choice]) -> Rows:
-    """Check this machine, the way to nodes, and the nodes; exit code 1 if something fails."""
+def doctor(c: Context, **choice: Unpack[Choice]) -> Rows:
+    """Check this machine, the connections to nodes, and the nodes; exit code 1 if a check fails."""
     from codesmith.doctor.doctor import examine
 
     rows = examine(choice)
-    output.show(rows, ("node", "code", "status", "detail", "next"), json=json)
+    output.show(rows, ("node", "code", "status", "detail", "next"), json=choice.get("json", False))
     return rows
 
 
 @task(
     help={
-        "lines": "How many lines from the end (default: 100).",
-        "follow": "Go on with each new line until Ctrl-C, which ends with 0 (default: show and end).",
+        "lines": "How many of the last lines to show (default: 100).",
+        "follow": "Also show each new line until Ctrl-C; exit code 0 then (default: show and end).",
     },
     harmless=True,
 )
 def logs(
     c: Context,
-    node: str = "",
     lines: int = 100,
     follow: bool = False,
     sudo_password_file: str | None = None,
-    file: str = "",
-    json: bool = False,
+    **where: Unpack[OneNode],
 ) -> list[str]:
-    """Show what a node's agent and its root half wrote to the journal, over SSH."""
+    """Show the journal of a node's agent and its root helper, over SSH."""
     selection.take_sudo_password(sudo_password_file)
-    chosen = selection.registry(file).one(node)
+    node, json = selection.one(where), where.get("json", False)
     if follow:
-        agent_service.follow(chosen, lines, partial(output.show_line, json=json))
+        agent_service.follow(node, lines, partial(output.show_line, json=json))
         return []
-    found = agent_service.logs(chosen, lines)
-    output.show_lines(found, json=json)
-    return found
+    journal = agent_service.logs(node, lines)
+    output.show_lines(journal, json=json)
+    return journal
 
 
 @task(
     help={
         "name": "The node's name: 1 to 28 of a-z, 0-9 and inner hyphens.",
-        "host": "Host name, address or alias from ssh_config (needed, unless --lab is given).",
-        "user": "Login name (default: what ssh_config says).",
-        "port": "SSH port (default: what ssh_config says, else 22).",
-        "identity": "Path of a private key (default: what ssh_config says).",
+        "host": "Host name, address or alias from ssh_config (needed without --lab).",
+        "user": "Login name (default: that of ssh_config).",
+        "port": "SSH port (default: that of ssh_config, else 22).",
+        "identity": "Path of a private key (default: those of ssh_config).",
         "tag": "A tag of the node; repeatable (default: none).",
         "label": "A label as KEY=VALUE; repeatable (default: none).",
-        "endpoint": "unix, or tcp:PORT for tools that need a port (default: unix).",
-        "ssh": "What holds the SSH connection: openssh or fabric (default: fabric, and openssh where that fails).",
-        "lab": "A throw-away node of this machine with this Debian release (default: a server of yours).",
+        "endpoint": "unix, or tcp:PORT for tools that need a TCP port (default: unix).",
+        "ssh": "What connects over SSH: openssh or fabric (default: fabric, or openssh where fabric cannot).",
+        "lab": "Make it a throw-away lab node of this machine, with this Debian release (default: a real server).",
     },
     choices={"lab": ("bookworm", "trixie", "bullseye"), "ssh": ("openssh", "fabric")},
 )
@@ -212,9 +204,9 @@ def add(
     file: str = "",
     json: bool = False,
 ) -> dict[str, Any]:
-    """Add a node to nodes.yaml; its comments and order stay."""
-    way = {"host": host, "user": user, "port": port, "identity": identity, "ssh": ssh}
-    settings = {**way, "endpoint": endpoint, "lab": lab}
+    """Add a node to nodes.yaml; comments and order stay."""
+    access = {"host": host, "user": user, "port": port, "identity": identity, "ssh": ssh}
+    settings = {**access, "endpoint": endpoint, "lab": lab}
     row = entries.add(file, name, settings, tags=tag or [], labels=label or [])
     output.show(row, json=json)
     return row
@@ -222,7 +214,7 @@ def add(
 
 @task(help={"name": "Node name from nodes.yaml."})
 def remove(c: Context, name: str, file: str = "", json: bool = False) -> dict[str, Any]:
-    """Take a node out of nodes.yaml; nothing is changed on the node."""
+    """Remove a node from nodes.yaml; nothing changes on the node."""
     row = entries.remove(file, name)
     output.show(row, json=json)
     return row

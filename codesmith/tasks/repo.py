@@ -1,5 +1,5 @@
 """Git repositories in workspaces."""
-# ruff: noqa: ARG001  Invoke hands every task a context; parameters are named as people type them
+# ruff: noqa: ARG001  Invoke passes a context to every task
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Unpack
 
 from invoke.context import Context
 
-import codesmith
 from codesmith.cli import arguments, output
-from codesmith.cli.arguments import CloneOptions
 from codesmith.cli.task import task
+from codesmith.fleet import one_node
+from codesmith.fleet.one_node import OneNode
 from codesmith.sdk.api import Repo, RepoDeleted
-from codesmith.workspace.clone_credentials import credential_for
+from codesmith.sdk.client import Client
+from codesmith.workspace.clone_credentials import CloneTask, credential_for
 
 COLUMNS = ("name", "path", "url", "branch", "commit")
 
@@ -20,8 +21,8 @@ COLUMNS = ("name", "path", "url", "branch", "commit")
 @task(
     help={
         "workspace": "The workspace's name.",
-        "name": "The repository's name, its directory in code/ (default: the workspace's).",
-        "default_branch": "Its first branch (default: main).",
+        "name": "The repository's name and its directory in code/ (default: the workspace's name).",
+        "default_branch": "The name of its first branch (default: main).",
     }
 )
 def init(
@@ -29,22 +30,19 @@ def init(
     workspace: str,
     name: str | None = None,
     default_branch: str | None = None,
-    node: str = "",
-    file: str = "",
-    json: bool = False,
+    **where: Unpack[OneNode],
 ) -> Repo:
-    """Make an empty repository in a workspace."""
-    with codesmith.connect(node, file) as client:
-        repo = client.repo.init(workspace=workspace, name=name, default_branch=default_branch)
-    output.show(repo, COLUMNS, json=json)
-    return repo
+    """Create an empty repository in a workspace."""
+    return one_node.call(
+        where, lambda client: client.repo.init(workspace=workspace, name=name, default_branch=default_branch), COLUMNS
+    )
 
 
 @task(
     help={
         "workspace": "The workspace's name.",
-        "url": "https://HOST/PATH, ssh://USER@HOST/PATH or USER@HOST:PATH, without password or token.",
-        "name": "The repository's name, its directory in code/ (default: the last part of the URL).",
+        "url": "https://HOST/PATH, ssh://USER@HOST/PATH or USER@HOST:PATH, without a password or token in it.",
+        "name": "The repository's name and its directory in code/ (default: the last part of the URL).",
         **arguments.CLONE_HELP,
     }
 )
@@ -53,50 +51,37 @@ def clone(
     workspace: str,
     url: str,
     name: str | None = None,
-    node: str = "",
-    file: str = "",
-    json: bool = False,
-    **how: Unpack[CloneOptions],
+    **options: Unpack[CloneTask],
 ) -> Repo:
-    """Clone a repository into a workspace, as its user.
+    """Clone a repository into a workspace, as the workspace's user.
 
     Example: repo.clone demo https://git.example.org/team/site.git --credential-file ~/token
     """
-    wanted = arguments.read_repo(url, name, how) or {}
-    with (
-        codesmith.connect(node, file) as client,
-        credential_for(
-            client, url, wanted.pop("credential", None), forward_agent=how.get("forward_agent", False)
-        ) as credential,
-    ):
-        repo = client.repo.clone(workspace=workspace, credential=credential, **wanted)
-    output.show(repo, COLUMNS, json=json)
+    source = arguments.read_repo(url, name, options) or {}
+    given = source.pop("credential", None)
+
+    def ask(client: Client) -> Repo:
+        with credential_for(client, url, given, forward_agent=options.get("forward_agent", False)) as credential:
+            return client.repo.clone(workspace=workspace, credential=credential, **source)
+
+    repo = one_node.call(options, ask, COLUMNS)
     output.say_left_out(repo)
     return repo
 
 
 @task(help={"workspace": "The workspace's name.", "name": "The repository's name."}, harmless=True)
-def get(c: Context, workspace: str, name: str, node: str = "", file: str = "", json: bool = False) -> Repo:
-    """Show one repository, its branch and its commit."""
-    with codesmith.connect(node, file) as client:
-        repo = client.repo.get(workspace=workspace, name=name)
-    output.show(repo, COLUMNS, json=json)
-    return repo
+def get(c: Context, workspace: str, name: str, **where: Unpack[OneNode]) -> Repo:
+    """Show one repository with its branch and commit."""
+    return one_node.call(where, lambda client: client.repo.get(workspace=workspace, name=name), COLUMNS)
 
 
 @task(name="list", help={"workspace": "The workspace's name."}, harmless=True)
-def list_(c: Context, workspace: str, node: str = "", file: str = "", json: bool = False) -> list[Repo]:
+def list_(c: Context, workspace: str, **where: Unpack[OneNode]) -> list[Repo]:
     """Show the repositories of a workspace."""
-    with codesmith.connect(node, file) as client:
-        repos = client.repo.list(workspace=workspace)
-    output.show(repos, COLUMNS, json=json)
-    return repos
+    return one_node.call(where, lambda client: client.repo.list(workspace=workspace), COLUMNS)
 
 
 @task(help={"workspace": "The workspace's name.", "name": "The repository's name."})
-def delete(c: Context, workspace: str, name: str, node: str = "", file: str = "", json: bool = False) -> RepoDeleted:
-    """Delete a repository, also what was never pushed."""
-    with codesmith.connect(node, file) as client:
-        deleted = client.repo.delete(workspace=workspace, name=name)
-    output.show(deleted, json=json)
-    return deleted
+def delete(c: Context, workspace: str, name: str, **where: Unpack[OneNode]) -> RepoDeleted:
+    """Delete a repository, including what was never pushed."""
+    return one_node.call(where, lambda client: client.repo.delete(workspace=workspace, name=name))

@@ -1,13 +1,16 @@
 """Sandboxes on a node: the limits and the network of every command run in a workspace."""
-# ruff: noqa: ARG001  Invoke hands every task a context; parameters are named as people type them
+# ruff: noqa: ARG001  Invoke passes a context to every task
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from invoke.context import Context
 
-import codesmith
-from codesmith.cli import arguments, output
+from codesmith.cli import arguments
 from codesmith.cli.task import task
+from codesmith.fleet import one_node
+from codesmith.fleet.one_node import OneNode
 from codesmith.sdk.api import Sandbox, SandboxDeleted
 
 COLUMNS = ("workspace", "limits", "network", "enforced", "state", "created_at")
@@ -17,11 +20,11 @@ WORKSPACE = {"workspace": "The workspace's name."}
 @task(
     help={
         **WORKSPACE,
-        "memory": "Memory of a command with all it starts, as 512M or 2G (default: no limit).",
-        "cpus": "Processors of it, as 1.5 (default: no limit).",
-        "tasks": "Processes and threads of it at once (default: no limit).",
-        "runtime": "Seconds it may run (default: what the caller allows).",
-        "network": "full, or none: no interface but loopback (default: full).",
+        "memory": "Memory for a command and all that it starts, such as 512M or 2G (default: no limit).",
+        "cpus": "Processors for them, such as 1.5 (default: no limit).",
+        "tasks": "Processes and threads that they may have at once (default: no limit).",
+        "runtime": "Seconds that a command may run (default: the time limit of the call).",
+        "network": "full, or none, which leaves only loopback (default: full).",
     },
     choices={"network": ("full", "none")},
 )
@@ -33,11 +36,9 @@ def create(
     tasks: int | None = None,
     runtime: float | None = None,
     network: str = "full",
-    node: str = "",
-    file: str = "",
-    json: bool = False,
+    **where: Unpack[OneNode],
 ) -> Sandbox:
-    """Put a workspace into a sandbox; what the node cannot enforce is refused."""
+    """Put a workspace into a sandbox; limits that the node cannot enforce are refused."""
     given = {
         "memory_bytes": arguments.parse_size(memory, "--memory"),
         "cpus": cpus,
@@ -45,34 +46,24 @@ def create(
         "runtime_s": runtime,
     }
     limits = {name: value for name, value in given.items() if value is not None}
-    with codesmith.connect(node, file) as client:
-        sandbox = client.sandbox.create(workspace=workspace, limits=limits, network=network)
-    output.show(sandbox, COLUMNS, json=json)
-    return sandbox
+    return one_node.call(
+        where, lambda client: client.sandbox.create(workspace=workspace, limits=limits, network=network), COLUMNS
+    )
 
 
 @task(help=WORKSPACE, harmless=True)
-def get(c: Context, workspace: str, node: str = "", file: str = "", json: bool = False) -> Sandbox:
+def get(c: Context, workspace: str, **where: Unpack[OneNode]) -> Sandbox:
     """Show the sandbox of a workspace."""
-    with codesmith.connect(node, file) as client:
-        sandbox = client.sandbox.get(workspace=workspace)
-    output.show(sandbox, COLUMNS, json=json)
-    return sandbox
+    return one_node.call(where, lambda client: client.sandbox.get(workspace=workspace), COLUMNS)
 
 
 @task(name="list", harmless=True)
-def list_(c: Context, node: str = "", file: str = "", json: bool = False) -> list[Sandbox]:
+def list_(c: Context, **where: Unpack[OneNode]) -> list[Sandbox]:
     """Show the sandboxes of a node."""
-    with codesmith.connect(node, file) as client:
-        sandboxes = client.sandbox.list()
-    output.show(sandboxes, COLUMNS, json=json)
-    return sandboxes
+    return one_node.call(where, lambda client: client.sandbox.list(), COLUMNS)
 
 
 @task(help=WORKSPACE)
-def delete(c: Context, workspace: str, node: str = "", file: str = "", json: bool = False) -> SandboxDeleted:
-    """Take a workspace out of its sandbox; commands that run in it end."""
-    with codesmith.connect(node, file) as client:
-        deleted = client.sandbox.delete(workspace=workspace)
-    output.show(deleted, json=json)
-    return deleted
+def delete(c: Context, workspace: str, **where: Unpack[OneNode]) -> SandboxDeleted:
+    """Remove the sandbox of a workspace; commands that run in it end."""
+    return one_node.call(where, lambda client: client.sandbox.delete(workspace=workspace))

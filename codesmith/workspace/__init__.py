@@ -1,1 +1,1 @@
-"""The operator's side of one workspace."""
+"""The operator's side of one workspace: logging in, and credentials for clones."""

@@ -1,4 +1,4 @@
-"""How an operator enters a workspace: the ssh command, or the editor; both as the workspace's own login."""
+"""Log in to a workspace: by ssh or in an editor, both as the workspace's own login."""
 
 from __future__ import annotations
 
@@ -21,18 +21,17 @@ from codesmith.workspace import ssh_config
 
 EDITORS = ("code",)
 TIMEOUT_S = 20
-# What sshd sets by itself.
-OF_THE_LOGIN = ("HOME",)
+# Variables that sshd sets itself.
+SET_BY_SSHD = ("HOME",)
 
-
-# A login of a workspace has no password, and sshd's other methods ask the node who one is.
+# A workspace's login has no password, so only public keys can succeed.
 METHODS: tuple[Option, ...] = (("PubkeyAuthentication", "yes"), ("PreferredAuthentications", "publickey"))
 ESCAPE: Option = ("EscapeChar", "~")
 
 
 @dataclass(frozen=True)
 class LoginCommand:
-    """The way into one workspace of one node."""
+    """How to log in to one workspace of one node."""
 
     workspace: str
     node: Node
@@ -43,23 +42,23 @@ class LoginCommand:
 
     @property
     def ssh(self) -> tuple[str, ...]:
-        """Return the command that opens a login shell in the workspace."""
+        """Return the ssh command that opens a login shell in the workspace."""
         exports = " ".join(
-            f"{key}={shlex.quote(value)}" for key, value in self.environment.items() if key not in OF_THE_LOGIN
+            f"{key}={shlex.quote(value)}" for key, value in self.environment.items() if key not in SET_BY_SSHD
         )
-        inside = f'cd {shlex.quote(self.directory)} && export {exports} && exec "$SHELL" -l'
-        where = f"{self.login}@{self.target.alias or self.target.host}"
-        return ("ssh", "-t", *arguments((*self._options, ESCAPE)), *OWN, "--", where, inside)
+        remote_command = f'cd {shlex.quote(self.directory)} && export {exports} && exec "$SHELL" -l'
+        destination = f"{self.login}@{self.target.alias or self.target.host}"
+        return ("ssh", "-t", *arguments((*self._options, ESCAPE)), *OWN, "--", destination, remote_command)
 
     @property
     def block(self) -> ssh_config.Block:
-        """Return the way as ssh configuration, for a program that takes nothing but the name of a host."""
+        """Return the same settings as an ssh_config block, for programs that take only a host name."""
         note = f"workspace {self.workspace} on node {self.node.name} of {self.node.registry}"
         return ssh_config.Block(self.workspace, self.node.name, note, (("User", self.login), *self._options))
 
     @property
     def editor_uri(self) -> str:
-        """Return what VS Code's Remote - SSH opens; the ssh configuration has to know the name in it."""
+        """Return the URI for VS Code's Remote - SSH; the alias in it must be in the ssh configuration."""
         return f"vscode-remote://ssh-remote+{self.block.alias}{quote(self.directory)}"
 
     @property
@@ -71,54 +70,54 @@ class LoginCommand:
 def login_command(
     workspace: str, node: Node, login: str, directory: str, environment: Mapping[str, str]
 ) -> LoginCommand:
-    """Return the way into a workspace, and write its block of ssh configuration; nothing is connected."""
+    """Return how to log in to a workspace, and write its ssh_config block. Connects to nothing."""
     target = resolve(node)
     ensure_identity(target)
-    way = LoginCommand(workspace, node, target, login, directory, environment)
-    ssh_config.write(way.block)
-    return way
+    command = LoginCommand(workspace, node, target, login, directory, environment)
+    ssh_config.write(command.block)
+    return command
 
 
-def check_key(way: LoginCommand, authorised: Iterable[str], user: str) -> None:
-    """Raise AuthenticationFailed when none of the operator's keys is among these fingerprints."""
-    wanted = set(authorised)
-    if wanted & own_fingerprints(way.target):
+def check_key(command: LoginCommand, authorised: Iterable[str], user: str) -> None:
+    """Raise AuthenticationFailed if none of the operator's keys is among the `authorised` fingerprints."""
+    fingerprints = set(authorised)
+    if fingerprints & own_fingerprints(command.target):
         return
-    keys = "another key" if wanted else "no key at all"
+    keys = "other keys" if fingerprints else "no key at all"
     raise AuthenticationFailed(
-        f"{way.login} on {way.node.name} lets {keys} in, none of yours",
-        hint=f"inv workspace.exec shows and does the same without a key; for a shell give user {user} a key of yours",
+        f"{command.login} on {command.node.name} accepts {keys}, none of yours",
+        hint=f"run commands without a key: inv workspace.exec; for a shell, give user {user} one of your keys",
     )
 
 
 def own_fingerprints(target: Target) -> set[str]:
     """Return the fingerprints of the operator's key files and of the keys in the ssh agent."""
     files = (name for path in target.identities for name in (path, f"{path}.pub") if Path(name).is_file())
-    found = {_first(["ssh-keygen", "-l", "-f", name]) for name in files}
+    in_files = {_first(["ssh-keygen", "-l", "-f", name]) for name in files}
     if target.identities_only:
-        return {word for word in found if word}
+        return {word for word in in_files if word}
     agent = _run(["ssh-add", "-l"], {} if target.identity_agent is None else {"SSH_AUTH_SOCK": target.identity_agent})
-    return {word for word in found if word} | {word for line in agent for word in line.split()[1:2]}
+    return {word for word in in_files if word} | {word for line in agent for word in line.split()[1:2]}
 
 
-def enter(way: LoginCommand) -> NoReturn:
-    """Become ssh, with this terminal."""
+def enter(command: LoginCommand) -> NoReturn:
+    """Replace this process by ssh, on this terminal."""
     if shutil.which("ssh") is None:
         raise Unsupported("there is no `ssh` on this machine", hint="apt install openssh-client")
     sys.stdout.flush()
-    os.execvp("ssh", way.ssh)  # noqa: S606  the operator's own, found as the shell finds it
+    os.execvp("ssh", command.ssh)  # noqa: S606  the operator's own ssh, found in PATH as by a shell
 
 
-def edit(way: LoginCommand, editor: str) -> None:
-    """Open the workspace in an editor of this machine, which reads the way there from the ssh configuration."""
+def edit(command: LoginCommand, editor: str) -> None:
+    """Open the workspace in an editor of this machine, which takes the settings from the ssh configuration."""
     program = shutil.which(editor)
     if program is None:
         raise Unsupported(
             f"there is no `{editor}` on this machine",
             hint="install VS Code with its Remote - SSH extension, or enter with --shell",
         )
-    ssh_config.ensure_in_effect(way.block)
-    subprocess.run([program, "--folder-uri", way.editor_uri], check=False, stdin=subprocess.DEVNULL)
+    ssh_config.ensure_in_effect(command.block)
+    subprocess.run([program, "--folder-uri", command.editor_uri], check=False, stdin=subprocess.DEVNULL)
 
 
 def _first(argv: list[str]) -> str:

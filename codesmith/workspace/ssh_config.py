@@ -1,7 +1,7 @@
-"""The way into a workspace as a block of ssh configuration, for programs that take only the name of a host.
+"""The ssh_config block of a workspace, for programs that take only a host name.
 
-The blocks lie in our state directory, one file each. ssh goes by them once the operator's own configuration has an
-Include line for them.
+Each block is a file in the state directory. ssh uses the blocks once the operator's own configuration has an Include
+line for them.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from codesmith.ssh.options import SETTINGS, Option, lines
 from codesmith.ssh.target import parse_ssh_g
 
 SSH_G_TIMEOUT_S = 10
-# A terminal is for the caller to ask for.
-SETTLED = tuple(one for one in SETTINGS if one[0] != "RequestTTY")
-# Keys that the operator's configuration adds do no harm.
+# The program that uses the block decides about a terminal.
+FIXED = tuple(one for one in SETTINGS if one[0] != "RequestTTY")
+# Keys that the operator's configuration adds do no harm, so they may differ.
 ADDED = ("identityfile", "certificatefile")
 
 
 @dataclass(frozen=True)
 class Block:
-    """The settings of one workspace, found by its alias."""
+    """The ssh settings of one workspace, under its alias."""
 
     workspace: str
     node: str
@@ -35,23 +35,23 @@ class Block:
 
     @property
     def alias(self) -> str:
-        """Return the name that ssh and an editor are given."""
+        """Return the host name to give to ssh or an editor."""
         return f"{self.workspace}.{self.node}.codesmith"
 
     @property
     def text(self) -> str:
-        """Return the block; a program that asks for a terminal, or forwards a port, by its own options still can."""
-        body = "".join(f"  {line}\n" for line in lines((*self.options, *SETTLED)))
+        """Return the text of the block. A program can still ask for a terminal or forward ports by its own options."""
+        body = "".join(f"  {line}\n" for line in lines((*self.options, *FIXED)))
         return f"# {self.note}\nHost {self.alias}\n{body}"
 
     @property
     def path(self) -> Path:
-        """Return where it lies, below a directory of ours (0700)."""
+        """Return the path of its file, in a directory that only the operator can read (0700)."""
         return ensure_private(state_dir() / "ssh") / f"{self.alias}.conf"
 
 
 def write(block: Block) -> None:
-    """Write the block, 0600, in one step; an older one of the same alias is replaced."""
+    """Write the block (0600), replacing an older one of the same alias atomically."""
     path = block.path
     fresh = path.with_suffix(f".{os.getpid()}")
     with writing(path):
@@ -62,26 +62,26 @@ def write(block: Block) -> None:
 
 
 def ensure_in_effect(block: Block) -> None:
-    """Return if ssh, given the alias, goes by the block; CodeSmithError with the command that includes it if not."""
-    wanted = {keyword.lower() for keyword, _ in (*block.options, *SETTLED)}.difference(ADDED)
-    ours, found = _effective("-F", str(block.path), block.alias), _effective(block.alias)
-    different = sorted(keyword for keyword in wanted if ours.get(keyword) != found.get(keyword))
+    """Check that ssh, given the alias, uses the block; else raise CodeSmithError with the command that includes it."""
+    keywords = {keyword.lower() for keyword, _ in (*block.options, *FIXED)}.difference(ADDED)
+    expected, effective = _effective("-F", str(block.path), block.alias), _effective(block.alias)
+    different = sorted(keyword for keyword in keywords if expected.get(keyword) != effective.get(keyword))
     if different:
         raise CodeSmithError(
-            f"ssh does not go by {block.path}: your ssh configuration says otherwise ({', '.join(different)}), and an "
-            "editor knows the way from there alone; what stands first in it counts",
-            hint=including(f'Include "{block.path.parent}/*.conf"'),
+            f"ssh does not use {block.path}: your ssh configuration has other values ({', '.join(different)}), and an "
+            "editor reads nothing else; the first value in it counts",
+            hint=include_command(f'Include "{block.path.parent}/*.conf"'),
         )
 
 
-def including(line: str) -> str:
-    """Return a command that puts a line first in the operator's ssh configuration; a link stays one."""
+def include_command(line: str) -> str:
+    """Return a command that inserts a line at the top of the operator's ssh_config; a symbolic link stays one."""
     keep = '(umask 077; mkdir -p ~/.ssh; was="$(cat ~/.ssh/config 2>/dev/null)"; '
     return f"{keep}printf '%s\\n' {shlex.quote(line)} \"$was\" >~/.ssh/config)"
 
 
 def _effective(*words: str) -> dict[str, list[str]]:
-    """Return what `ssh -G` says; nothing where ssh cannot say."""
+    """Return the settings that `ssh -G` prints; empty if it fails."""
     try:
         done = subprocess.run(
             ["ssh", "-G", *words],

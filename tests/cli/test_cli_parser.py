@@ -111,7 +111,7 @@ def test_help_behind_a_missing_positional_parameter_is_help(call):
 def test_an_option_is_never_a_name(call, word):
     code, _, err = call("one", word)
     assert (code, SEEN) == (1, [])
-    assert f"needs NAME, and '{word}' is none" in err
+    assert f"needs NAME, not '{word}'" in err
 
 
 def test_there_are_no_short_flags_nobody_wrote(call):
@@ -219,7 +219,7 @@ def test_a_task_name_where_an_argument_is_due_is_that_argument(call):
 def test_an_empty_text_is_an_error(call, words, option, word):
     name = ["x"] if words else []
     assert call("one", *name, *words, word) == (
-        1, "", f"error: {option} was given an empty text\nhint: inv test_tasks_parser.one --help\n"
+        1, "", f"error: {option} was given an empty text\nhint: inv test_cli_parser.one --help\n"
     )  # fmt: skip
     assert SEEN == []
 

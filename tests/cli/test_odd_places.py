@@ -26,7 +26,7 @@ def test_a_stream_that_is_closed_is_one_that_nobody_reads(place, closed):
 def test_an_output_that_cannot_be_written_is_an_error(place, words):
     done = shell(place, f"inv {words} >/dev/full")
     assert done.returncode == 1
-    assert done.stderr == "error: what was done cannot be shown: No space left on device\nhint: df -h /dev/full\n"
+    assert done.stderr == "error: cannot write the result: No space left on device\nhint: df -h /dev/full\n"
 
 
 @pytest.mark.parametrize("program", ["inv", "codesmith"])

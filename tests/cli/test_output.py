@@ -58,7 +58,7 @@ def test_nothing_is_nothing_in_a_pipe_and_a_word_on_a_terminal(capsys):
     assert show([], ["a"]) == ""
     assert show([], ["a"], json=True) == "[]\n"
     assert show([], ["a"], stream=Terminal()) == ""
-    assert capsys.readouterr().err == "nothing there\n"
+    assert capsys.readouterr().err == "nothing to show\n"
 
 
 def test_a_table_has_heads_and_loses_nothing_in_a_narrow_terminal(monkeypatch):

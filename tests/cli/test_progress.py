@@ -27,7 +27,7 @@ def work(node):
     if node.name == "slow":
         sys.stdin.readline()
     return {"node": node.name}
-report.report(selection.Chosen(nodes), work, ["node"], json=False)
+report.report(selection.Chosen(nodes), work, ["node"])
 """
 
 
@@ -130,7 +130,7 @@ def work(node):
     Path(sys.argv[1]).read_text()  # a pipe: goes on when the view was seen
     asked.append(prompt.ask("what? "))
     return {"node": node.name}
-report.report(selection.Chosen([Node("slow", Path("x"), host="h")]), work, ["node"], json=False)
+report.report(selection.Chosen([Node("slow", Path("x"), host="h")]), work, ["node"])
 print(asked)
 """
 

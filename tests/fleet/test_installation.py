@@ -101,7 +101,7 @@ def test_verify_is_silent_about_what_is_well_and_tells_drift(person: Person) -> 
     finally:
         person.on("web1", f"rm -r {folder}; systemctl daemon-reload")
     assert said.out == f"web1\tdrop-in\t{folder}/x.conf\textra\tmissing\tthere\t\n"
-    assert said.err == f"others have put it on web1, and prepare leaves it: {folder}/x.conf\n"
+    assert said.err == f"on web1, not written by CodeSmith and not changed by prepare: {folder}/x.conf\n"
     assert (found["status"], found["next"]) == ("warn", f"on the node: cat {folder}/x.conf")
     person.runs("inv node.verify")
 

@@ -85,7 +85,7 @@ def test_what_nobody_has_foreseen_at_one_node_stops_no_other(nodes, tmp_path, mo
     first, *others = parallel.each(nodes, work, at_once=1)
     assert [outcome.result for outcome in others] == [node.name for node in nodes[1:]]
     assert isinstance(first.error.__cause__, ZeroDivisionError)
-    assert f"{nodes[0].name} met something unexpected: ZeroDivisionError: ouch" in first.error.problem
+    assert f"{nodes[0].name} failed unexpectedly: ZeroDivisionError: ouch" in first.error.problem
     assert "Traceback" in next((tmp_path / "log").iterdir()).read_text()
 
 

@@ -166,7 +166,7 @@ def test_a_private_key_never_leaves(place, tmp_path):
     with scripted(place.endpoint()) as server:
         done = place.inv("user.create", "ada", "--ssh-key", str(tmp_path / "id"))
         assert server.requests == []
-    assert done.stderr == "error: that is a private key, which stays with you\nhint: give the file that ends in .pub\n"
+    assert done.stderr == "error: this is a private key; keep it to yourself\nhint: give the file that ends in .pub\n"
 
 
 def test_of_several_nodes_each_has_its_own_result(place):
@@ -279,5 +279,5 @@ def test_an_output_that_takes_nothing_is_no_accident(place, where, code):
     inv = Path(sys.executable).parent / "inv"
     with scripted(place.endpoint(), result([USER])):
         done = place.run(["sh", "-c", f"{inv} user.list {where}"])
-    said = "error: what was done cannot be shown: No space left on device\nhint: df -h /dev/full\n"
+    said = "error: cannot write the result: No space left on device\nhint: df -h /dev/full\n"
     assert (done.returncode, done.stderr) == (code, said if code else "")

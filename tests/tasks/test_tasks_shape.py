@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import pydoc
 import typing
 from pathlib import Path
 
@@ -77,10 +78,10 @@ def test_every_task_is_ours_and_knows_its_name(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_task_that_shows_something_has_json(name):
-    hints = typing.get_type_hints(NS[name].body)
+    result = typing.get_type_hints(NS[name].body)["return"]
     if name != "demo":
-        assert hints["json"] is bool
-        assert hints["return"] is not type(None), f"{name} returns nothing to a Python caller"
+        assert NS[name].kinds()["json"] is bool
+        assert result is not type(None), f"{name} returns nothing to a Python caller"
 
 
 def test_only_tasks_that_look_run_under_dry():
@@ -103,6 +104,12 @@ def test_tasks_of_several_nodes_share_their_options():
     assert "node.prepare" in several
     for name in several:
         assert {"node", "tag", "all", "jobs", "file"} <= set(NS[name].kinds()), name
+
+
+def test_python_help_shows_the_parameters_of_a_task():
+    text = pydoc.plain(pydoc.render_doc(NS["workspace.get"]))
+    assert "(c, name: 'str', *, node: 'str | None' = None, file: 'str | None' = None, json: 'bool' = False)" in text
+    assert "Show one workspace." in text
 
 
 def test_a_keyword_that_no_option_has_is_an_error_in_python_too():

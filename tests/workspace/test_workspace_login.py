@@ -1,4 +1,4 @@
-"""workspace.open shows the way in and takes it; what it starts is a stand-in here, real ones are in tests/node."""
+"""workspace.open shows how to log in and does it. Programs are stand-ins here, real ones in tests/agent/on_node."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def user(*fingerprints: str):
     return {
         "name": "demo", "login": "cs-demo", "uid": 70000, "gid": 70000, "home": "/srv/codesmith/home/cs-demo",
         "shell": "/bin/bash", "state": "active", "ssh_keys": keys, "workspaces": ["demo"],
-        "created_at": "2026-11-23T00:00:00.000Z",
+        "drift": [], "created_at": "2026-11-23T00:00:00.000Z",
     }  # fmt: skip
 
 
 @pytest.fixture
 def key(place, tmp_path):
-    """The operator's key, named in nodes.yaml; gives its fingerprint."""
+    """The fingerprint of the operator's key, which nodes.yaml names."""
     subprocess.run(["ssh-keygen", "-q", "-N", "", "-t", "ed25519", "-f", tmp_path / "key"], check=True)
     place.write(f"nodes: {{web1: {{host: web1.invalid, port: 2022, identity: {tmp_path}/key}}}}\n")
     shown = subprocess.run(["ssh-keygen", "-l", "-f", tmp_path / "key"], check=True, capture_output=True, text=True)
@@ -45,7 +45,7 @@ def key(place, tmp_path):
 
 @pytest.fixture
 def programs(place, tmp_path):
-    """Put programs of our own before the real ones: `programs("code")`; each prints how it was called."""
+    """Put stand-ins before the real programs in PATH: `programs("code")`. Each prints its arguments."""
     folder = tmp_path / "bin"
     folder.mkdir()
     place.environment["PATH"] = f"{folder}:{os.environ['PATH']}"
@@ -85,12 +85,12 @@ def test_nobody_is_sent_to_a_closed_door(place, key, programs, words):
         with scripted(place.endpoint(), result(OPENED), result(user(*keys))):
             done = place.inv("workspace.open", "demo", *words)
         assert (done.returncode, done.stdout) == (4, "")
-        assert done.stderr.startswith("error: cs-demo on web1 lets ")
+        assert done.stderr.startswith("error: cs-demo on web1 accepts ")
 
 
 @pytest.fixture
 def config(place, programs, tmp_path):
-    """The operator's ssh configuration, which the `ssh` of this test reads."""
+    """The path of the operator's ssh configuration, which the `ssh` of this test reads."""
     programs("ssh", f'exec /usr/bin/ssh -F {tmp_path}/home/.ssh/config "$@"')
     (tmp_path / "home/.ssh").mkdir(parents=True)
     return tmp_path / "home/.ssh/config"
@@ -102,7 +102,7 @@ def edit(place, key):
 
 
 def test_editor_opens_the_directory_there(place, key, programs, config):
-    """An editor takes a name alone: the way is in a block of ssh configuration, which the hint includes."""
+    """An editor takes only a host name: the settings are in an ssh_config block, and the hint includes it."""
     programs("code")
     config.write_text("Host *\n User root\n ControlPath ~/cm-%h-%p\n RemoteCommand false")
     linked = config.rename(config.with_name("dotfiles"))
@@ -139,16 +139,16 @@ def test_the_block_of_an_editor_says_who_and_how(place, key, programs, config, t
     assert next(line for line in shown if line.startswith("userknownhostsfile")).split()[1] == str(known)
 
 
-def test_an_include_that_comes_too_late_is_told(place, key, programs, config):
+def test_an_include_that_comes_too_late_is_an_error(place, key, programs, config):
     programs("code")
     config.write_text(f'Host *\n User root\nMatch all\nInclude "{place.home}/ssh/*.conf"\n')
     refused = edit(place, key)
     assert refused.returncode == 1
-    assert "says otherwise (user)" in refused.stderr
+    assert "has other values (user)" in refused.stderr
 
 
-def test_the_configuration_of_the_login_cannot_turn_the_way(place, key, config):
-    """Whatever stands there for cs-demo, or for the host behind an alias: the node's own way counts."""
+def test_the_settings_of_the_login_cannot_redirect_the_connection(place, key, config):
+    """The node's settings count, whatever the configuration has for cs-demo or for the host behind an alias."""
     place.write(f"nodes: {{web1: {{host: web, identity: {place.home.parent}/key}}}}\n")
     config.write_text(
         "Match user cs-*\n HostName elsewhere\n Port 1\n ProxyCommand false\n HostKeyAlias other\n"

@@ -132,7 +132,7 @@ def test_what_a_clone_leaves_out_is_said(web1: Web1, forge: Forge) -> None:
         assert web1.client.repo.get(workspace="parts", name=ref) == made
     said = web1.person.runs(f"inv repo.clone parts {url} --name typed --ref lfs --node web1 --json")
     assert said.json["left_out"] == ["lfs"]
-    assert said.err.startswith("note: the files of Git LFS are left out") and "git lfs pull" in said.err
+    assert said.err.startswith("note: Git LFS files are left out") and "git lfs pull" in said.err
     said = web1.person.runs(f"inv workspace.create parts2 --repo {url} --repo-name site --node web1")
     assert said.err.startswith("note: submodules are left out") and "git submodule update" in said.err
     web1.client.workspace.exec(name="parts", argv=["mkdir", "-p", "code/same/.git/modules/s"])

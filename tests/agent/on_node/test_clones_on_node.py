@@ -188,4 +188,4 @@ def test_a_person_makes_a_workspace_of_a_repository(web1: Web1, forge: Forge, tm
     assert PASSWORD not in said.err
     said = run.runs(f"inv workspace.create lost --repo {url} --node web1", code=6)
     assert "workspace 'lost' was removed again" in said.err
-    assert "--ref goes with --repo" in run.runs("inv workspace.create lost --ref main --node web1", code=1).err
+    assert "--ref needs --repo" in run.runs("inv workspace.create lost --ref main --node web1", code=1).err
