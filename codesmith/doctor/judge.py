@@ -16,7 +16,7 @@ from codesmith.errors import SecretNeeded, Unsupported
 from codesmith.ssh.sudo import without_password
 
 # What the agent itself calls degraded.
-FREE_WARN = 256 * layout.MIB
+FREE_WARN_BYTES = 256 * layout.MIB
 DISKS = {"disk.srv": "/srv", "disk.usr": "/usr", "disk.var": "/var"}
 SKEW_WARN_S = 5.0
 PREPARE = "inv node.prepare"
@@ -105,9 +105,9 @@ def _disks(say: Reporter, facts: Facts) -> Iterator[Finding]:
             continue
         detail = f"{free // layout.MIB} MiB free in {path}"
         look = f"on the node: df -h {path}"
-        if free < layout.FREE_MIN[path]:
+        if free < layout.FREE_MIN_BYTES[path]:
             yield say.fail(code, f"{detail}: changes fail, and the agent cannot be upgraded", look)
-        elif free < FREE_WARN:
+        elif free < FREE_WARN_BYTES:
             yield say.warn(code, detail, look)
         else:
             yield say.ok(code, detail)

@@ -66,7 +66,7 @@ def look(connection: Carrier, desired: layout.Desired) -> Look:
     """Return what the node has now; nothing is changed there. LookFailed if the look did not come to its end."""
     mark = secrets.token_hex(16)
     begun = time.time()
-    payload = probe.payload(probe.program("probe", desired.looks), probe.questions(desired))
+    payload = probe.payload(probe.program("probe", desired.need_modules), probe.questions(desired))
     done = run_script(connection, _script(mark), payload, timeout_s=LOOK_TIMEOUT_S)
     return _parse(connection, done, mark, begun, time.time())
 
@@ -119,7 +119,7 @@ def _answers(text: str) -> tuple[dict[str, Any], str]:
         results = {one["id"]: one["result"] for one in answers}
         if all(isinstance(result, dict) for result in results.values()):
             return results, ""
-    except probe.NONSENSE:
+    except probe.MALFORMED:
         pass
     # What helps is in another column.
     lines = [line.strip().removeprefix("error: ") for line in text.splitlines() if line.strip()]

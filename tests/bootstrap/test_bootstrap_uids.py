@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from bootstrap_facts import BARE, DESIRED, prepared
-from test_remote_plan import change
+from test_bootstrap_plan import change
 
 from codesmith.bootstrap import layout, uids
 from codesmith.bootstrap.facts import Facts
