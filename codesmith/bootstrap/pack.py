@@ -45,7 +45,7 @@ def pack(agent: Path | None = None) -> Payload:
     try:
         return _payload(cached.read_bytes())
     except (FileNotFoundError, zipfile.BadZipFile, KeyError, ValueError):
-        return _pack_into_cache(agent, cached)
+        return pack_into(agent, cached)
 
 
 def _shipped() -> Payload:
@@ -62,7 +62,8 @@ def _payload(data: bytes) -> Payload:
     return Payload(data, hashlib.sha256(data).hexdigest(), version)
 
 
-def _pack_into_cache(agent: Path, cached: Path) -> Payload:
+def pack_into(agent: Path, cached: Path) -> Payload:
+    """Pack the folder `agent` into the file `cached`, in one step, and remove other packs beside it."""
     data = zipapp.build(agent)
     temporary = cached.with_name(f".{os.getpid()}.{os.urandom(4).hex()}")
     with paths.writing(cached):

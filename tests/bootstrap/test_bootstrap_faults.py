@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from node_side import ask, ledger_of, listing, sh
 
 from codesmith.bootstrap import apply as applying
 from codesmith.bootstrap import layout
@@ -21,6 +20,7 @@ from codesmith.bootstrap.prepare import Progress, prepare
 from codesmith.errors import StepFailed, Unreachable, Unsupported
 from codesmith.lab import LabNode
 from codesmith.nodes.registry import Node
+from tests.bootstrap.node_side import ask, ledger_of, listing, sh
 
 AsNode = Callable[..., Node]
 Releases = Callable[[str], packing.Payload]
@@ -84,7 +84,7 @@ def releases(agent_copy: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
             agent = Path(shutil.copytree(agent_copy, tmp_path_factory.mktemp("release") / "agent"))
             text = (agent / "__init__.py").read_text()
             (agent / "__init__.py").write_text(text.replace('"0.1.0"', f'"{version}"'))
-            made[version] = packing._pack_anew(agent, agent.parent / "agent.pyz")
+            made[version] = packing.pack_into(agent, agent.parent / "agent.pyz")
         return made[version]
 
     return give

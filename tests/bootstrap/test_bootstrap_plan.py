@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import yaml
-from bootstrap_facts import BARE, DESIRED, prepared
 
 from codesmith.bootstrap import layout
 from codesmith.bootstrap.facts import Facts
@@ -21,6 +20,7 @@ from codesmith.bootstrap.plan import plan
 from codesmith.bootstrap.probe import ANSWERED, parse, parse_sh_facts
 from codesmith.bootstrap.step import KINDS, Step
 from codesmith.errors import LookFailed, Unsupported
+from tests.bootstrap.bootstrap_facts import BARE, DESIRED, prepared
 
 CASES = yaml.safe_load(
     (Path(__file__).with_name("plans.yaml")).read_text().replace(f"{layout.RELEASES}/RELEASE", DESIRED.release)

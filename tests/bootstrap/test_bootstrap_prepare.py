@@ -10,7 +10,6 @@ from typing import Any
 
 import paramiko
 import pytest
-from node_side import ask, ledger_of, sh
 
 from codesmith.bootstrap import layout
 from codesmith.bootstrap import pack as packing
@@ -23,6 +22,7 @@ from codesmith.lab import LabNode
 from codesmith.nodes.registry import Node
 from codesmith.ssh.connection import connect
 from codesmith.ssh.target import resolve
+from tests.bootstrap.node_side import ask, ledger_of, sh
 
 pytestmark = pytest.mark.usefixtures("same_agent")
 AsNode = Callable[..., Node]

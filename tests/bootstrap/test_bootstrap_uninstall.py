@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from node_side import ask, call, ledger_of, listing, sh
 
 from codesmith.bootstrap import layout
 from codesmith.bootstrap import pack as packing
@@ -18,6 +17,7 @@ from codesmith.bootstrap.verify import verify
 from codesmith.errors import NotPrepared, StepFailed
 from codesmith.lab import LabNode
 from codesmith.nodes.registry import Node
+from tests.bootstrap.node_side import ask, call, ledger_of, listing, sh
 
 pytestmark = pytest.mark.usefixtures("same_agent")
 AsNode = Callable[..., Node]

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from node_side import ask, call, ledger_of, sh
 
 from codesmith.bootstrap import layout
 from codesmith.bootstrap import pack as packing
@@ -20,6 +19,7 @@ from codesmith.bootstrap.verify import verify
 from codesmith.errors import NotPrepared, StepFailed
 from codesmith.lab import LabNode
 from codesmith.nodes.registry import Node
+from tests.bootstrap.node_side import ask, call, ledger_of, sh
 
 pytestmark = pytest.mark.usefixtures("same_agent")
 AsNode = Callable[..., Node]
@@ -38,7 +38,7 @@ def ship(agent_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S
             text = (agent / name).read_text()
             assert pair[0] in text
             (agent / name).write_text(text.replace(*pair) if pair[0] else text)
-        payload = packing._pack_anew(agent, tmp_path / version / "agent.pyz")
+        payload = packing.pack_into(agent, tmp_path / version / "agent.pyz")
         texts = {
             name: text + unit_lines.get(name.replace("codesmith-", "").replace(".", "_"), "")
             for name, text in units.items()

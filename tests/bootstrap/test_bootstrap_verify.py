@@ -8,9 +8,6 @@ from typing import Any
 
 import paramiko
 import pytest
-from bootstrap_facts import DESIRED, prepared
-from node_side import listing, sh
-from test_bootstrap_plan import change
 
 from codesmith.bootstrap import layout
 from codesmith.bootstrap.facts import Facts
@@ -21,6 +18,9 @@ from codesmith.bootstrap.verify import Finding, judge, verify
 from codesmith.errors import NotPrepared, StepFailed
 from codesmith.lab import LabNode
 from codesmith.nodes.registry import Node
+from tests.bootstrap.bootstrap_facts import DESIRED, prepared
+from tests.bootstrap.node_side import listing, sh
+from tests.bootstrap.test_bootstrap_plan import change
 
 AsNode = Callable[..., Node]
 HOME = "/srv/codesmith/home"

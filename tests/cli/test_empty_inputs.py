@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from sdk_doubles import result, scripted
 from test_tasks_processes import USER
 
 from codesmith.errors import CodeSmithError
 from codesmith.nodes.lab_home import lab_home
+from tests.sdk.sdk_doubles import result, scripted
 
 EMPTY = {"nothing": "", "newlines": "\n \n"}
 COMMENTS = "# mine\n\n  # yours\n"

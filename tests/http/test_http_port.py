@@ -13,7 +13,6 @@ import sys
 import time
 
 import pytest
-from tunnel_talk import eventually, read_all, version
 
 import agent.frontend.http_server
 import codesmith
@@ -21,6 +20,7 @@ from codesmith.errors import CodeSmithError, Unreachable
 from codesmith.http import request, session
 from codesmith.tunnel import tcp_listener
 from codesmith.tunnel.local_endpoint import endpoint_path, token_path
+from tests.tunnel.tunnel_talk import eventually, read_all, version
 
 CALL = b'{"jsonrpc": "2.0", "id": 1, "method": "node.version"}'
 JSON = "Content-Type: application/json\r\n"

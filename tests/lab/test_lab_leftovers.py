@@ -7,13 +7,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from lab_traces import Traces, eventually
 
 from codesmith.lab import Lab, teardown
 from codesmith.lab.home import CLAIMS
 from codesmith.lab.processes import Process
 from codesmith.lab.record import Run
 from codesmith.nodes.lab_home import node_dir
+from tests.lab.lab_traces import Traces, eventually
 
 pytestmark = pytest.mark.lab
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab_traces import eventually
 
 from codesmith.lab.relay import Relay
 from codesmith.lab.relay_server import Server
+from tests.lab.lab_traces import eventually
 
 RTT_MS = 40
 

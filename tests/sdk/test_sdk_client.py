@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from sdk_doubles import real_agent, result, scripted
 
 import codesmith
 from codesmith import paths
@@ -18,6 +17,7 @@ from codesmith.errors import AgentRefused, UnknownNode
 from codesmith.nodes.registry import Registry
 from codesmith.sdk import api, generate
 from codesmith.tunnel.local_endpoint import endpoint_path
+from tests.sdk.sdk_doubles import real_agent, result, scripted
 
 TOP = Path(__file__).parents[2]
 CONTRACT = json.loads((TOP / "agent" / "openrpc.json").read_text())

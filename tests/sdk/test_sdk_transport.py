@@ -8,7 +8,6 @@ import time
 from contextlib import contextmanager
 
 import pytest
-from sdk_doubles import error, http, result, scripted
 
 from codesmith import errors
 from codesmith.http import client
@@ -16,6 +15,7 @@ from codesmith.http.client import Connection
 from codesmith.sdk import transport as transport_module
 from codesmith.sdk.api import Methods
 from codesmith.sdk.transport import Transport
+from tests.sdk.sdk_doubles import error, http, result, scripted
 
 
 def refuse_to_ensure():

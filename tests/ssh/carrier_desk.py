@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from remote_logins import add_login
-
 from codesmith.lab import LabNode
 from codesmith.nodes.registry import Node
 from codesmith.secrets import Secrets
 from codesmith.ssh.carriers import connect
 from codesmith.ssh.script import run_script
 from codesmith.ssh.target import Target, resolve
+from tests.ssh.remote_logins import add_login
 
 SECRET = "pässword of ops"
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from carrier_desk import Desk
 
 from codesmith import paths
 from codesmith.bootstrap import pack as packing
@@ -21,6 +20,7 @@ from codesmith.nodes.registry import Node
 from codesmith.ssh.carrier import CARRIERS, Carrier
 from codesmith.ssh.carriers import connect
 from codesmith.ssh.target import Target, resolve
+from tests.ssh.carrier_desk import Desk
 
 
 @pytest.fixture(autouse=True)

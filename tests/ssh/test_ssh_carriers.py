@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from carrier_desk import SECRET, Desk, changed, run, unknown, wrong_password
 
 from codesmith.errors import (
     AuthenticationFailed,
@@ -25,6 +24,7 @@ from codesmith.ssh import carriers
 from codesmith.ssh.carrier import FABRIC, OPENSSH
 from codesmith.ssh.carriers import fetch_host_key, recall
 from codesmith.ssh.target import Target, resolve
+from tests.ssh.carrier_desk import SECRET, Desk, changed, run, unknown, wrong_password
 from tests.ssh_agent import running_agent
 
 pytestmark = pytest.mark.lab

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from carrier_desk import Desk, run
 
 from codesmith.secrets import Secrets
 from codesmith.ssh.carrier import OPENSSH
 from codesmith.ssh.target import resolve
+from tests.ssh.carrier_desk import Desk, run
 from tests.ssh_agent import SshAgent, running_agent
 
 pytestmark = pytest.mark.lab

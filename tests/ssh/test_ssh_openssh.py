@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from carrier_desk import SECRET, Desk, changed, eventually, run, unknown, wrong_password
-from remote_logins import add_login
 
 from codesmith.errors import (
     AuthenticationFailed,
@@ -29,6 +27,8 @@ from codesmith.ssh.carriers import connect
 from codesmith.ssh.openssh import askpass, folder, master, options
 from codesmith.ssh.script import run_script
 from codesmith.ssh.target import Target, resolve
+from tests.ssh.carrier_desk import SECRET, Desk, changed, eventually, run, unknown, wrong_password
+from tests.ssh.remote_logins import add_login
 from tests.ssh_agent import running_agent
 
 pytestmark = pytest.mark.lab

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from remote_logins import add_login
 
 from codesmith.bootstrap import probe
 from codesmith.errors import AuthenticationFailed, CodeSmithError, Unreachable
@@ -17,6 +16,7 @@ from codesmith.ssh.carrier import Carrier
 from codesmith.ssh.connection import connect, run_script
 from codesmith.ssh.script import ScriptGarbled, ScriptTimeout
 from codesmith.ssh.target import Target
+from tests.ssh.remote_logins import add_login
 
 Open = Callable[..., Carrier]
 ALL_BYTES = bytes(range(256)) * 40

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from remote_logins import add_login
 
 from codesmith.errors import AuthenticationFailed, SecretNeeded, SecretRefused
 from codesmith.lab import LabNode
 from codesmith.secrets import SecretRequest, Secrets
 from codesmith.ssh.carrier import Carrier
 from codesmith.ssh.script import run_script
+from tests.ssh.remote_logins import add_login
 
 Open = Callable[..., Carrier]
 PASSWORD = "correct horse % 'ä\" $(id) \\"

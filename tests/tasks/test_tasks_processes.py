@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from sdk_doubles import error, real_agent, result, scripted
+
+from tests.sdk.sdk_doubles import error, real_agent, result, scripted
 
 TOP = Path(__file__).parents[2]
 EXECUTION = {

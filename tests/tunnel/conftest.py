@@ -8,14 +8,14 @@ import threading
 from pathlib import Path
 
 import pytest
-import tunnel_lab_agent as lab_agent
-from tunnel_doubles import FarEnd
-from tunnel_talk import eventually, is_running, threads_since
 
+import tests.tunnel.tunnel_lab_agent as lab_agent
 from codesmith.nodes.registry import Node
 from codesmith.ssh.carrier import CARRIERS
 from codesmith.tunnel import control
 from codesmith.tunnel.endpoint import Endpoint
+from tests.tunnel.tunnel_doubles import FarEnd
+from tests.tunnel.tunnel_talk import eventually, is_running, threads_since
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ import threading
 from pathlib import Path
 
 import pytest
-from tunnel_talk import connect, eventually, is_running, stopped, threads_since
 
 from codesmith.errors import CodeSmithError, NotPrepared, Unreachable, error_from_dict, error_to_dict
 from codesmith.nodes.registry import Node
@@ -27,6 +26,7 @@ from codesmith.tunnel import forwarder as forwarding
 from codesmith.tunnel.local_endpoint import endpoint_path
 from codesmith.tunnel.lock import hold
 from codesmith.tunnel.state import EndpointState
+from tests.tunnel.tunnel_talk import connect, eventually, is_running, stopped, threads_since
 
 TOP = Path(control.__file__).parent.parent.parent
 

@@ -9,13 +9,13 @@ import socket
 import threading
 
 import pytest
-from tunnel_doubles import FakeLink, SocketStream
-from tunnel_talk import Caller, connect, echo, eventually, open_files, post, read_all, refusal, version
 
 from codesmith.errors import AuthenticationFailed, CodeSmithError, NotPrepared, Unreachable, WrongNode
 from codesmith.tunnel import identity, pool
 from codesmith.tunnel.local_endpoint import endpoint_path
 from codesmith.tunnel.unix_listener import UnixListener
+from tests.tunnel.tunnel_doubles import FakeLink, SocketStream
+from tests.tunnel.tunnel_talk import Caller, connect, echo, eventually, open_files, post, read_all, refusal, version
 
 
 @pytest.fixture

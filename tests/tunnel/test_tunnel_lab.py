@@ -14,8 +14,15 @@ import time
 from pathlib import Path
 
 import pytest
-import tunnel_lab_agent as lab_agent
-from tunnel_talk import (
+
+import tests.tunnel.tunnel_lab_agent as lab_agent
+from codesmith.errors import CallLost, NotPrepared, Unreachable, WrongNode
+from codesmith.http import client
+from codesmith.nodes.registry import Node
+from codesmith.sdk.transport import Transport
+from codesmith.tunnel import control, identity, local_endpoint
+from codesmith.tunnel.local_endpoint import endpoint_path, ensure
+from tests.tunnel.tunnel_talk import (
     Caller,
     connect,
     echo,
@@ -29,13 +36,6 @@ from tunnel_talk import (
     stopped,
     version,
 )
-
-from codesmith.errors import CallLost, NotPrepared, Unreachable, WrongNode
-from codesmith.http import client
-from codesmith.nodes.registry import Node
-from codesmith.sdk.transport import Transport
-from codesmith.tunnel import control, identity, local_endpoint
-from codesmith.tunnel.local_endpoint import endpoint_path, ensure
 
 pytestmark = pytest.mark.lab
 CHAOS_WORKERS = 24

@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-import tunnel_lab_agent as lab_agent
-from tunnel_talk import connect, eventually, is_ready, is_running, refusal, state, version
 
+import tests.tunnel.tunnel_lab_agent as lab_agent
 from codesmith.errors import AuthenticationFailed
 from codesmith.nodes.registry import Node
 from codesmith.sdk.client import Client
 from codesmith.tunnel import control
 from codesmith.tunnel.local_endpoint import ensure
+from tests.tunnel.tunnel_talk import connect, eventually, is_ready, is_running, refusal, state, version
 
 pytestmark = pytest.mark.lab
 SEEN_S, BACK_S = 15, 30

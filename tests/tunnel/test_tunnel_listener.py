@@ -7,11 +7,11 @@ import stat
 import threading
 
 import pytest
-from tunnel_talk import connect, eventually, threads_since
 
 from codesmith.errors import CodeSmithError
 from codesmith.paths import runtime_dir
 from codesmith.tunnel.private_socket import PrivateSocket
+from tests.tunnel.tunnel_talk import connect, eventually, threads_since
 
 
 @pytest.fixture

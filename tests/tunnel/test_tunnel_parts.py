@@ -10,13 +10,13 @@ import sys
 import threading
 
 import pytest
-from tunnel_doubles import SocketStream
-from tunnel_talk import read_all
 
 from codesmith.errors import AuthenticationFailed, NotPrepared, Unreachable, WrongNode
 from codesmith.http.refusal import refuse
 from codesmith.tunnel import backoff, logfile, proof
 from codesmith.tunnel.acceptor import Acceptor
+from tests.tunnel.tunnel_doubles import SocketStream
+from tests.tunnel.tunnel_talk import read_all
 
 UNSEEN = "cannot tell whether web1 has a CodeSmith agent"
 ID = '{"node_id": "id-1"}'

@@ -8,9 +8,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-import tunnel_lab_agent as lab_agent
-from tunnel_talk import connect, eventually, is_ready, refusal, state, version
 
+import tests.tunnel.tunnel_lab_agent as lab_agent
 from codesmith.errors import AuthenticationFailed, Unreachable
 from codesmith.fleet import parallel
 from codesmith.nodes.registry import Node
@@ -20,6 +19,7 @@ from codesmith.ssh.connection import run_script
 from codesmith.ssh.target import resolve
 from codesmith.tunnel import control
 from codesmith.tunnel.local_endpoint import ensure
+from tests.tunnel.tunnel_talk import connect, eventually, is_ready, refusal, state, version
 
 pytestmark = pytest.mark.lab
 MANY = 40

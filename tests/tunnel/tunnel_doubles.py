@@ -8,13 +8,12 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 
-import stand_in_agent
-
 from codesmith.errors import CodeSmithError, Unreachable
 from codesmith.nodes.registry import Node
 from codesmith.secrets import Secrets
 from codesmith.tunnel import proof as proofs
 from codesmith.tunnel.link import Refused
+from tests.tunnel import stand_in_agent
 
 
 class SocketStream:

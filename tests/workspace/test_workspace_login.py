@@ -8,7 +8,8 @@ import shlex
 import subprocess
 
 import pytest
-from sdk_doubles import error, result, scripted
+
+from tests.sdk.sdk_doubles import error, result, scripted
 
 WORKSPACE = {
     "id": "6a7d9c1e-0b0f-4a51-8a0e-5a4a1f1f0001", "name": "demo", "path": "/srv/codesmith/workspaces/demo",

@@ -92,12 +92,12 @@ def sha256(path: str) -> str:
         return hashlib.sha256(file.read()).hexdigest()
 
 
-def account_facts(text: str) -> dict[str, Any] | None:
-    """Return what the installed agent reports about the accounts of users; None if it cannot."""
+def account_facts(process: subprocess.Popen[str] | None) -> dict[str, Any] | None:
+    """Return what the installed agent reports about the accounts of users; None if there is none, or an older one."""
     try:
-        found = json.loads(text)
+        found = json.loads(tool_output(process))
         return found if isinstance(found, dict) else None
-    except ValueError:
+    except (OSError, ValueError, subprocess.SubprocessError):
         return None
 
 
@@ -223,8 +223,7 @@ def facts(questions: dict[str, Any], login: str) -> dict[str, Any]:
     systemd_runs = os.path.isdir("/run/systemd/system")  # sd_booted(3)
     show = ["systemctl", "show", "--no-pager", properties, *questions["units"]]
     units = observe("units", lambda: start_tool(show)) if systemd_runs else None
-    ask = ["/usr/bin/python3", "-I", "-S", questions["program"], "accounts"]
-    accounts = observe("accounts", lambda: start_tool(ask))
+    accounts = start_tool(["/usr/bin/python3", "-I", "-S", questions["program"], "accounts"])
     found: dict[str, Any] = {
         "os": os_release(),
         "kernel": os.uname().release,
@@ -250,7 +249,7 @@ def facts(questions: dict[str, Any], login: str) -> dict[str, Any]:
     found["residents"] = resident_facts(questions["residents"])
     found["systemd"] = observe("systemd", lambda: tool_output(version), "").split("\n")[0]
     found["units"] = unit_facts(observe("units", lambda: tool_output(units), ""))
-    found["accounts"] = account_facts(observe("accounts", lambda: tool_output(accounts), ""))
+    found["accounts"] = account_facts(accounts)
     # Only if it runs: a call to the socket would start it.
     is_running = found["units"].get(questions["agent"], {}).get("ActiveState") == "active"
     found["agent"] = agent_facts(questions["socket"]) if is_running and os.path.exists(questions["socket"]) else None
