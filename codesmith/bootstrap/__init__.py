@@ -1,1 +1,1 @@
-"""Prepare a node: probe, plan, apply, prove."""
+"""Installs the agent on nodes: probe, plan, apply, prove; verify, roll back and uninstall."""

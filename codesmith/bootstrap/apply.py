@@ -1,4 +1,4 @@
-"""Have a node carry out a plan: one round trip with the orders and the agent, each result as it comes."""
+"""Carry out a plan on a node: one round trip with orders and agent; results are reported as they come."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from codesmith.bootstrap import layout
 from codesmith.bootstrap.facts import Facts
-from codesmith.bootstrap.probe import NONSENSE, PYTHON, payload, program
+from codesmith.bootstrap.probe import MALFORMED, PYTHON, payload, program
 from codesmith.bootstrap.releases import target_of
-from codesmith.bootstrap.services import home
+from codesmith.bootstrap.services import fallback_job
 from codesmith.bootstrap.step import Step, StepResult
 from codesmith.errors import StepFailed
 from codesmith.ssh.script import ScriptResult, name_of, run_script
@@ -22,13 +22,13 @@ from codesmith.ssh.script import ScriptResult, name_of, run_script
 if TYPE_CHECKING:
     from codesmith.ssh.carrier import Carrier
 
-# Where a program that was killed may have left a file that is not yet one; besides those it works on.
+# Directories where a killed run may have left temporary files, besides those of the steps.
 LEFT_IN = (layout.CONFIG, layout.CODE, layout.RELEASES, layout.UNIT_DIR)
 LOCK_TIMEOUT_S = 300
 STEPS_TIMEOUT_S = 600
 PACKAGES_TIMEOUT_S = 3600
 
-# Python first: the rest of a plan is carried out by a Python program.
+# Python comes first: a Python program carries out the rest of the plan.
 INSTALL_PYTHON = """
 export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
 exec </dev/null >&2
@@ -37,28 +37,28 @@ exec </dev/null >&2
 
 
 @dataclass
-class _Progress:
-    """Collects the lines of node/apply.py."""
+class _Output:
+    """Parses the lines that on_node/apply.py prints."""
 
     steps: Sequence[Step]
     on_result: Callable[[StepResult], None]
     failed: dict[str, Any] | None = None
-    # What the node says of itself after the steps: done, stale, refused, or which release is back.
-    said: dict[str, Any] = field(default_factory=dict)
+    # How the run ended: done, stale, refused, lost, or rolled_back_to with the version.
+    outcome: dict[str, Any] = field(default_factory=dict)
 
     def take(self, line: bytes) -> None:
-        """Take one line; a failed step is remembered with its command."""
+        """Parse one line; keep a failed step with its command."""
         if not line.startswith(b"{"):
             return
         try:
             found = json.loads(line)
             if "step" not in found:
-                self.said.update(found)
+                self.outcome.update(found)
                 return
             step = self.steps[found["step"]]
             result = StepResult(step, bool(found["ok"]), float(found["seconds"]), str(found.get("message", "")))
-        except NONSENSE:
-            return  # not a line of ours: without "done" at the end the steps count as failed
+        except MALFORMED:
+            return  # not a line of ours; without "done" at the end the run counts as failed
         self.on_result(result)
         if not result.ok:
             self.failed = {"message": "", **found, "step": step}
@@ -70,12 +70,12 @@ def apply(
     steps: Sequence[Step],
     agent: bytes,
     on_result: Callable[[StepResult], None],
-    again: str = "",
+    retry: str = "",
 ) -> bool:
-    """Carry out `steps`; False if another prepare changed the node since `facts` were taken: then look again.
+    """Carry out `steps`; False if another prepare changed the node since `facts` were taken: then probe again.
 
-    StepFailed names the step, its command and what that said, and `again`, the command that goes on from there (a
-    prepare, if no other is named): what was done stays.
+    StepFailed names the step, its command and its output; its hint is `retry`, the command that continues from there
+    (default: prepare). What was done stays.
     """
     job = {
         "orders": [dict(step.order) for step in steps],
@@ -83,55 +83,57 @@ def apply(
             "files": {layout.LEDGER: facts.ledger, layout.NODE: facts.node},
             "links": {path: target_of(facts, path) for path in (layout.CURRENT, layout.PREVIOUS, layout.FALLBACK)},
         },
-        "home": home(),
+        "fallback": fallback_job(),
         "folders": [*{str(Path(step.order["path"]).parent) for step in steps if "path" in step.order}, *LEFT_IN],
         "lock_timeout_s": LOCK_TIMEOUT_S,
     }
     needs_agent = any(step.kind == "release" for step in steps)
     data = payload(program("apply"), job, zlib.compress(agent) if needs_agent else b"")
-    progress = _Progress(steps, on_result)
+    output = _Output(steps, on_result)
     timeout_s = PACKAGES_TIMEOUT_S if any(step.kind == "package" for step in steps) else STEPS_TIMEOUT_S
-    done = run_script(connection, f"exec {PYTHON}", data, root=True, timeout_s=timeout_s, on_line=progress.take)
+    done = run_script(connection, f"exec {PYTHON}", data, root=True, timeout_s=timeout_s, on_line=output.take)
     name = name_of(connection)
-    return _judge(name, progress, done, again or _prepare(name))
+    return _judge(name, output, done, retry or _prepare(name))
 
 
 def _prepare(name: str) -> str:
     return f"inv node.prepare --node {name}"
 
 
-def _judge(name: str, progress: _Progress, done: ScriptResult, again: str) -> bool:
-    if progress.failed:
-        raise _step_failed(name, progress.failed["step"], progress.failed, progress.said, again)
-    if "refused" in progress.said:
-        raise StepFailed(f"node {name}: {progress.said['refused']}", hint=again)
-    if progress.said.get("stale"):
+def _judge(name: str, output: _Output, done: ScriptResult, retry: str) -> bool:
+    if output.failed:
+        raise _step_failed(name, output.failed["step"], output.failed, output.outcome, retry)
+    if "refused" in output.outcome:
+        raise StepFailed(f"node {name}: {output.outcome['refused']}", hint=retry)
+    if output.outcome.get("stale"):
         return False
-    if not progress.said.get("done"):
-        said = done.stderr.strip().splitlines()[-1:] or ["nothing"]
-        problem = f"node {name}: the steps ended early with status {done.status}: {said[0]}"
-        raise StepFailed(problem, hint=f"again, it goes on from there: {again}")
+    if not output.outcome.get("done"):
+        last = done.stderr.strip().splitlines()[-1:] or ["no output"]
+        problem = f"node {name}: the steps ended early with status {done.status}: {last[0]}"
+        raise StepFailed(problem, hint=f"run it again, it continues from there: {retry}")
     return True
 
 
-def _step_failed(name: str, step: Step, failed: Mapping[str, Any], said: Mapping[str, Any], again: str) -> StepFailed:
+def _step_failed(
+    name: str, step: Step, failed: Mapping[str, Any], outcome: Mapping[str, Any], retry: str
+) -> StepFailed:
     parts = [f"node {name}: could not {step.text}: {failed['message']}"]
     if failed.get("command"):
         parts.append(f"command: {failed['command']}")
     if failed.get("stderr"):
         parts.append(f"it said: {failed['stderr']}")
-    if said.get("back"):
-        parts.append(f"the one before ({said['back']}) runs again")
-    if said.get("lost"):
-        parts.append(said["lost"])
-    hint = f"mend that, then again: {again}"
-    if step.kind == "service" and not said.get("back"):
-        hint += f"; or take all back: inv node.uninstall --node {name}"
+    if outcome.get("rolled_back_to"):
+        parts.append(f"the previous release ({outcome['rolled_back_to']}) runs again")
+    if outcome.get("lost"):
+        parts.append(outcome["lost"])
+    hint = f"fix that, then run: {retry}"
+    if step.kind == "service" and not outcome.get("rolled_back_to"):
+        hint += f"; or remove everything: inv node.uninstall --node {name}"
     return StepFailed("\n".join(parts), hint=hint)
 
 
 def install_python(connection: Carrier, step: Step) -> None:
-    """Install the packages of `step` with nothing but sh; StepFailed with what the package manager said."""
+    """Install the packages of `step` with plain sh; StepFailed with the package manager's output."""
     script = INSTALL_PYTHON % {name: shlex.join(step.order[name]) for name in ("install", "refresh")}
     done = run_script(connection, script, root=True, timeout_s=PACKAGES_TIMEOUT_S)
     if done.status != 0:

@@ -1,4 +1,4 @@
-"""What a probe found on a node, typed."""
+"""The facts that a probe found on a node, typed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RELEASE = re.compile(r"/[0-9a-f]{12}\Z")
 
 @dataclass(frozen=True)
 class Facts:
-    """One look at a node. With `python` None or too old only what plain sh can tell is filled in."""
+    """What one probe found. If `python` is None or too old, only what plain sh can find is filled in."""
 
     login: str = "root"
     hostname: str = ""
@@ -32,56 +32,56 @@ class Facts:
     releases: tuple[str, ...] = ()
     units: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     spaces: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    # Who lives there (workspaces, users), if it was asked; an error's words when nobody can tell.
+    # The names of its workspaces and users, if the probe asked; {"error": [why]} if the helper's ledger is unreadable.
     residents: Mapping[str, tuple[str, ...] | list[str]] = field(default_factory=dict)
     ledger: Any = None
-    # There is one, and no Python that could read it: of what prepare made there nothing is known.
+    # The node has a ledger and no Python to read it: what prepare made there is unknown.
     is_ledger_unread: bool = False
     node: Any = None
-    # Which uids and gids exist there and whose they are (node/ids.py), and the ranges in the node's file for users.
+    # Which uids and gids exist there and which are taken (on_node/ids.py); the ranges in the node's uids.json.
     ids: Mapping[str, Any] = field(default_factory=dict)
     uid_ranges_file: Any = None
-    # What the installed agent says of the accounts of users, by login: `drift`, which it can mend, and `uids`, which
-    # it cannot; None where there is no agent that can tell, or no right to look.
+    # What the installed agent reports about the accounts of users: `drift` by login, which it can repair, and `uids`,
+    # which it cannot; None if no agent there reports it, or the login may not ask.
     accounts: Mapping[str, Any] | None = None
     agent: Mapping[str, Any] | None = None
-    # What workspaces need, as the agent's own list has it: name, purpose, status, detail, fix, packages.
+    # What workspaces need, from the agent's list: name, purpose, status, detail, fix, packages.
     needs: tuple[Mapping[str, Any], ...] = ()
-    # What could not be looked at (a path, "units", "systemd", "process 1"), and why: it may be there or not.
+    # What the probe could not read (a path, "units", "systemd", "process 1"), and why: it may exist or not.
     unseen: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Facts:
-        """Return the facts of a probe's JSON; what this version does not know is left out."""
+        """Return the facts in a probe's JSON; unknown keys are ignored."""
         known = {entry.name: data[entry.name] for entry in fields(cls) if entry.name in data}
         for name in ("python", "missing_commands", "needs", "releases"):
             if known.get(name) is not None:
                 known[name] = tuple(known[name])
-        # What has no name of ours is not ours to remove.
+        # Folders whose name is not one of a release are not ours to remove.
         known["releases"] = tuple(path for path in known.get("releases", ()) if RELEASE.search(path))
         return cls(**known)
 
     @property
     def systemd_version(self) -> int:
-        """Return the number in `systemctl --version`; 0 when there is none."""
+        """Return the version number from `systemctl --version`; 0 if there is none."""
         words = self.systemd.split()
         return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
 
     @property
     def drop_ins(self) -> list[str]:
-        """Return the files that others have added to our units; those for units of any name are the system's own."""
+        """Return the drop-ins that others have added to our units; those for all units belong to the system."""
         found = [(name, path) for name, unit in self.units.items() for path in unit.get("DropInPaths", "").split()]
         return [path for name, path in found if f"/{name}.d/" in path]
 
     @property
     def ledger_entries(self) -> list[dict[str, Any]]:
-        """Return what earlier prepares wrote down; nothing when the ledger is missing or damaged."""
+        """Return the entries of the node's ledger; none if it is missing or damaged."""
         entries = self.ledger.get("entries", []) if isinstance(self.ledger, dict) else []
         return [entry for entry in entries if isinstance(entry, dict)]
 
     @property
     def uid_ranges(self) -> list[list[int]]:
-        """Return the ranges of uids for users, that for new ones first: from its file, else as the ledger remembers."""
+        """Return the ranges of uids for users, the one for new users first; from uids.json, else from the ledger."""
         for found in (self.uid_ranges_file, self.ledger.get("uids") if isinstance(self.ledger, dict) else None):
             if found and isinstance(found, list) and all(_is_range(one) for one in found):
                 return found
@@ -89,7 +89,7 @@ class Facts:
 
     @property
     def node_id(self) -> str | None:
-        """Return the node's name for itself: from node.json, else as the ledger remembers it."""
+        """Return the node's id from node.json, else from the ledger; None if neither has one."""
         for source in (self.node, self.ledger):
             found = source.get("node_id") if isinstance(source, dict) else None
             if isinstance(found, str) and found:

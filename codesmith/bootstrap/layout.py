@@ -1,4 +1,4 @@
-"""What a prepared node has: every path, account, unit and package, said once."""
+"""What a prepared node has: the one list of its paths, accounts, units and packages."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from codesmith.bootstrap.pack import Payload
 CODE = "/usr/lib/codesmith"
 RELEASES = f"{CODE}/releases"
 CURRENT = f"{CODE}/current"
-# The release that answered before the current one; and, while a switch is under way, the one to go back to.
+# The release that answered before the current one, and the one to roll back to while a switch is under way.
 PREVIOUS = f"{CODE}/previous"
 FALLBACK = f"{CODE}/fallback"
 CONFIG = "/etc/codesmith"
 LEDGER = f"{CONFIG}/ledger.json"
 NODE = f"{CONFIG}/node.json"
-# The ranges of uids for users: that for new ones first.
+# The ranges of uids for users, the one for new users first.
 UIDS = f"{CONFIG}/uids.json"
-# CONFIG on its way out, with the ledger in it: the last thing that an uninstall removes.
+# CONFIG renamed, with the ledger in it: the last directory that an uninstall removes.
 LEAVING = f"{CONFIG}.leaving"
 UNIT_DIR = "/etc/systemd/system"
 SOCKET = "/run/codesmith/agent.sock"
@@ -30,7 +30,7 @@ LOG = "/var/log/codesmith"
 STATE = "/var/lib/codesmith"
 HELPER_STATE = "/var/lib/codesmith-helper"
 HOMES = "/srv/codesmith/home"
-# What agent and helper remember, and the name of its format in `agent.pyz version`.
+# The databases of agent and helper, and the name of each one's format in `agent.pyz version`.
 HELPER_LEDGER = f"{HELPER_STATE}/ledger.db"
 STORES = {f"{STATE}/state.db": "state", HELPER_LEDGER: "helper"}
 
@@ -43,25 +43,25 @@ AGENT_SERVICE = "codesmith-agent.service"
 HELPER_SOCKET = "codesmith-helper.socket"
 HELPER_SERVICE = "codesmith-helper.service"
 UNITS = (AGENT_SOCKET, AGENT_SERVICE, HELPER_SOCKET, HELPER_SERVICE)
-# Each leads into the current release: agent and units change in one step, also when the power fails.
+# Each leads through `current`, so that agent and units change in one step even if the power fails.
 UNIT_LINKS = {f"{UNIT_DIR}/{name}": f"{CURRENT}/units/{name}" for name in UNITS}
 # The helper's service has no [Install]: its socket starts it.
 ENABLED = (AGENT_SOCKET, HELPER_SOCKET, AGENT_SERVICE)
 
-# In the order in which one needs the other; the last answers with its check().
-LOOKS = ("agent.shared.paths", "agent.shared.pam", "agent.shared.sshd", "agent.shared.needs")
+# Modules of the agent that check what workspaces need, in order of import; the last has check().
+NEED_MODULES = ("agent.shared.paths", "agent.shared.pam", "agent.shared.sshd", "agent.shared.needs")
 PYTHON_MIN = (3, 9)
 SYSTEMD_MIN = 247
 ARCHITECTURES = ("x86_64", "aarch64", "loongarch64", "ppc64le", "riscv64", "s390x")
 MIB = 1 << 20
-# /etc and CODE are looked at for themselves: they may be file systems of their own.
-FREE_MIN = {"/usr": 16 * MIB, "/srv": 16 * MIB, "/var": 16 * MIB, "/etc": 1 * MIB, CODE: 4 * MIB}
+# /etc and CODE are listed separately because they may be file systems of their own.
+FREE_MIN_BYTES = {"/usr": 16 * MIB, "/srv": 16 * MIB, "/var": 16 * MIB, "/etc": 1 * MIB, CODE: 4 * MIB}
 FOR_PACKAGES = ("/usr", "/var")
-FREE_FOR_PACKAGES = 200 * MIB
-SPACES = tuple(FREE_MIN)
+FREE_FOR_PACKAGES_BYTES = 200 * MIB
+SPACES = tuple(FREE_MIN_BYTES)
 
-# How each package manager installs, and how it learns what there is, if that was not enough. No "--" before the names,
-# which are ours: dnf 5 takes it for one of them.
+# How each package manager installs, and how it refreshes its lists if that failed. No "--" before the names: dnf 5
+# takes it for a package, and the names are fixed here.
 INSTALL: Mapping[str, tuple[str, ...]] = {
     "apt-get": (
         "apt-get", "--quiet", "--yes", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=120", "install",
@@ -78,9 +78,9 @@ REFRESH: Mapping[str, tuple[str, ...]] = {
 }
 MANAGERS = tuple(INSTALL)
 SHADOW = {"apt-get": "passwd", "dnf": "shadow-utils", "zypper": "shadow", "pacman": "shadow"}
-# A command the node needs, and the package that brings it; one name where all managers agree.
+# The package of each command that prepare needs; a plain string if it has the same name everywhere.
 COMMANDS: Mapping[str, str | Mapping[str, str]] = {"git": "git", "gpasswd": SHADOW, "useradd": SHADOW}
-# What else the agent's list of needs names as missing.
+# Packages by the names that the agent's list of needs uses.
 PACKAGES: Mapping[str, str | Mapping[str, str]] = {
     "dbus": {"apt-get": "dbus", "dnf": "dbus-broker", "zypper": "dbus-broker", "pacman": "dbus-broker"},
     "git": "git",
@@ -90,14 +90,14 @@ PACKAGES: Mapping[str, str | Mapping[str, str]] = {
     },
     "util-linux": "util-linux",
 }  # fmt: skip
-# What must run once it is installed: not every package starts it.
+# Units to start after installing: not every distribution's package starts them.
 STARTED = {"dbus": "dbus.socket"}
 PYTHON_PACKAGE: Mapping[str, str] = {"apt-get": "python3", "dnf": "python3", "zypper": "python3", "pacman": "python"}
 
 
 @dataclass(frozen=True)
 class Owned:
-    """A path that prepare makes and keeps as it is here."""
+    """A path that prepare makes and keeps with this mode, owner and group."""
 
     path: str
     mode: int
@@ -105,7 +105,7 @@ class Owned:
     group: str = "root"
 
 
-# It may be a link of root's to a directory elsewhere.
+# It may be a symbolic link of root's to a directory on another disk.
 BASE = "/srv/codesmith"
 DIRECTORIES = (
     Owned(CONFIG, 0o755),
@@ -121,7 +121,7 @@ DIRECTORIES = (
     Owned(HELPER_STATE, 0o700),
 )
 
-# What systemd makes for the socket units; a socket that lost its group is made again.
+# The files that systemd makes for the socket units; a wrong owner or mode means a restart of the unit.
 SOCKETS = {
     AGENT_SOCKET: Owned(SOCKET, 0o660, "root", CLIENTS),
     HELPER_SOCKET: Owned(HELPER_SOCKET_FILE, 0o660, "root", USER),
@@ -130,20 +130,20 @@ SOCKETS = {
 
 @dataclass(frozen=True)
 class Desired:
-    """What one prepare wants of a node: this agent, these units, this id if the node has none yet."""
+    """The desired state of a node: this agent, these units, and this id if the node has none yet."""
 
     sha256: str
     version: str
     units: Mapping[str, str]
     new_node_id: str
-    # Packages that this prepare has put there already, because the rest could not be planned without them.
+    # Packages that this prepare has installed already (Python), because the rest could not be planned without them.
     installed: tuple[str, ...] = ()
-    # Modules of the agent that look whether a node has what workspaces need: name and text.
-    looks: tuple[tuple[str, str], ...] = ()
+    # The modules of NEED_MODULES: name and source text.
+    need_modules: tuple[tuple[str, str], ...] = ()
 
     @property
     def release(self) -> str:
-        """Return the folder of this release: an agent and its units. Releases lie side by side."""
+        """Return the directory of this release, named after the checksum of agent and units."""
         digest = hashlib.sha256(self.sha256.encode())
         for name, text in sorted(self.units.items()):
             digest.update(f"\0{name}\0{text}".encode())
@@ -151,42 +151,42 @@ class Desired:
 
     @property
     def agent(self) -> str:
-        """Return where this build lies."""
+        """Return the path of this release's agent.pyz."""
         return agent_of(self.release)
 
     @property
     def unit_digests(self) -> dict[str, str]:
-        """Return the sha256 of each unit file by its path in the release."""
+        """Return the sha256 of each unit file, by its path in the release."""
         return {
             unit_of(self.release, name): hashlib.sha256(text.encode()).hexdigest() for name, text in self.units.items()
         }
 
     @property
     def release_directories(self) -> tuple[Owned, ...]:
-        """Return the directories that this release is made of."""
+        """Return the directories of this release."""
         return (Owned(self.release, 0o755), Owned(f"{self.release}/units", 0o755))
 
     @property
     def paths(self) -> list[str]:
-        """Return every path that the probe has to look at."""
+        """Return every path that the probe must read."""
         owned = [entry.path for entry in (*DIRECTORIES, *SOCKETS.values(), *self.release_directories)]
         releases = [LEAVING, CURRENT, PREVIOUS, FALLBACK, agent_of(PREVIOUS), agent_of(FALLBACK)]
         return [*owned, NODE, UIDS, LEDGER, self.agent, *self.unit_digests, *releases, *UNIT_LINKS]
 
 
 def agent_of(release: str) -> str:
-    """Return where the agent of a release lies."""
+    """Return the path of a release's agent.pyz."""
     return f"{release}/agent.pyz"
 
 
 def unit_of(release: str, name: str) -> str:
-    """Return where a unit file of a release lies."""
+    """Return the path of a unit file in a release."""
     return f"{release}/units/{name}"
 
 
 def desired_for(payload: Payload, new_node_id: str) -> Desired:
-    """Return what this version of CodeSmith wants of every node."""
+    """Return the desired state of a node for this version of CodeSmith; it reads the unit files."""
     folder = Path(__file__).with_name("units")
     units = {name: (folder / name).read_text(encoding="utf-8") for name in UNITS}
-    looks = tuple((name, payload.module(name)) for name in LOOKS)
-    return Desired(payload.sha256, payload.version, units, new_node_id, looks=looks)
+    need_modules = tuple((name, payload.module(name)) for name in NEED_MODULES)
+    return Desired(payload.sha256, payload.version, units, new_node_id, need_modules=need_modules)

@@ -1,6 +1,6 @@
-"""The node's install ledger: what prepare made there, so that it can be checked and removed exactly.
+"""The node's install ledger: lists what prepare makes there, so that it can be checked and removed exactly.
 
-It is written before the first change, as an intention: what a crash leaves behind is known.
+It is written before the first change, so that what a crash leaves behind is listed too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FORMAT = 1
 
 
 def plan_ledger(facts: Facts, desired: layout.Desired, steps: Sequence[Step]) -> list[Step]:
-    """Return the step that writes down what the node will have; none if that is what it says already."""
+    """Return the step that writes what the node will have into its ledger; none if the ledger says so already."""
     node_id = facts.node_id or desired.new_node_id
     entries = _entries(facts, desired, steps)
     wanted = {"format": FORMAT, "node_id": node_id, "uids": ranges(facts), "entries": entries}
@@ -39,7 +39,7 @@ def _entries(facts: Facts, desired: layout.Desired, steps: Iterable[Step]) -> li
     known = {_key(entry): entry for entry in facts.ledger_entries}
     wanted = [*_accounts(desired, steps), *_paths(desired)]
     entries = {_key(entry): {**entry, "made_by_us": _is_ours(entry, facts, known)} for entry in wanted}
-    # Earlier releases that are there, packages and the logins of other operators stay on record.
+    # Earlier releases that still exist, packages, and the logins of other operators stay in the ledger.
     kept = {key: entry for key, entry in known.items() if key not in entries and _is_kept(entry, facts)}
     return sorted([*kept.values(), *entries.values()], key=_key)
 
@@ -56,9 +56,9 @@ def _is_kept(entry: dict[str, Any], facts: Facts) -> bool:
 
 
 def _is_ours(entry: dict[str, Any], facts: Facts, known: dict[tuple[str, str], dict[str, Any]]) -> bool:
-    """Say whether prepare makes it: it said so before, or the thing is not there yet.
+    """Tell whether prepare makes it: the ledger said so before, or it does not exist yet.
 
-    Where node.json is there and no ledger it was prepare, too: only it writes the one, after the other.
+    If node.json exists without a ledger, prepare made it too: prepare alone writes node.json, after the ledger.
     """
     before = known.get(_key(entry))
     if before is not None:
@@ -84,11 +84,11 @@ def _accounts(desired: layout.Desired, steps: Iterable[Step]) -> list[dict[str, 
 
 def _paths(desired: layout.Desired) -> list[dict[str, Any]]:
     directories = [*layout.DIRECTORIES, *desired.release_directories]
-    # These three change with each switch, on the node: where they lead is not fixed here.
+    # The node changes these three with each switch, so their targets are left open.
     links = (layout.CURRENT, layout.PREVIOUS, layout.FALLBACK)
     return [
         *({"kind": "directory", "path": entry.path, **_ownership(entry)} for entry in directories),
-        # The id inside is made on the node and never changes; its text is not fixed here.
+        # Its id belongs to the node, so the content is left open.
         {"kind": "file", "path": layout.NODE, **_ownership(layout.Owned(layout.NODE, 0o644))},
         {"kind": "file", "path": layout.UIDS, **_ownership(layout.Owned(layout.UIDS, 0o644))},
         *(

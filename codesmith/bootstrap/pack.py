@@ -1,4 +1,4 @@
-"""The agent as it is sent to a node: packed from a checkout, or as the wheel brought it."""
+"""The agent.pyz that is sent to nodes: packed from the checkout, or shipped in the wheel."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ SHIPPED = Path(__file__).with_name("agent.pyz")
 
 @dataclass(frozen=True)
 class Payload:
-    """One agent.pyz: its bytes, their sha256 (the build's name everywhere), and the agent's version."""
+    """One agent.pyz: its bytes, their sha256 (which names the build everywhere), and the agent's version."""
 
     data: bytes
     sha256: str
     version: str
 
     def module(self, name: str) -> str:
-        """Return the text of a module in it: some of the agent's also look at nodes that have none yet."""
+        """Return the source of one of its modules: some also run on nodes that have no agent yet."""
         with zipfile.ZipFile(io.BytesIO(self.data)) as archive:
             return archive.read(f"{name.replace('.', '/')}.py").decode()
 
 
 def pack(agent: Path | None = None) -> Payload:
-    """Return the agent of this CodeSmith: of the checkout's agent/ (or `agent`), else the one in the wheel.
+    """Return the agent of this CodeSmith: packed from `agent` or the checkout's agent/, else the one in the wheel.
 
-    The same sources give the same bytes. Packing is repeated only when a file's name, size or time has changed.
+    The same sources give the same bytes. It packs again only if a file's name, size or time has changed. Unsupported if
+    an installed CodeSmith has no agent in it.
     """
     if agent is None:
         top = paths.checkout()
@@ -44,7 +45,7 @@ def pack(agent: Path | None = None) -> Payload:
     try:
         return _payload(cached.read_bytes())
     except (FileNotFoundError, zipfile.BadZipFile, KeyError, ValueError):
-        return _pack_anew(agent, cached)
+        return pack_into(agent, cached)
 
 
 def _shipped() -> Payload:
@@ -61,7 +62,8 @@ def _payload(data: bytes) -> Payload:
     return Payload(data, hashlib.sha256(data).hexdigest(), version)
 
 
-def _pack_anew(agent: Path, cached: Path) -> Payload:
+def pack_into(agent: Path, cached: Path) -> Payload:
+    """Pack the folder `agent` into the file `cached`, in one step, and remove other packs beside it."""
     data = zipapp.build(agent)
     temporary = cached.with_name(f".{os.getpid()}.{os.urandom(4).hex()}")
     with paths.writing(cached):
@@ -74,9 +76,9 @@ def _pack_anew(agent: Path, cached: Path) -> Payload:
 
 
 def _fingerprint(agent: Path) -> str:
-    """Name the sources by what changes when someone edits them, without reading them."""
-    found = hashlib.sha256(zipapp.MAIN + Path(zipapp.__file__).read_bytes())
+    """Return a hash of names, sizes and times, which change with every edit; the files are not read."""
+    digest = hashlib.sha256(zipapp.MAIN + Path(zipapp.__file__).read_bytes())
     for path, name in zipapp.sources(agent):
         status = path.stat()
-        found.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}\n".encode())
-    return found.hexdigest()[:32]
+        digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ino}\n".encode())
+    return digest.hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""From what a node has to what it should have: pure, so that an empty plan is the proof of "nothing to do"."""
+"""The steps from the facts of a node to its desired state. Pure: an empty plan proves that nothing is to be done."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from codesmith.bootstrap.facts import Facts
 from codesmith.bootstrap.ledger import plan_ledger
 from codesmith.bootstrap.releases import plan_prune, plan_release
 from codesmith.bootstrap.services import plan_services
-from codesmith.bootstrap.step import MISSING, Step, shown, write_order
+from codesmith.bootstrap.step import MISSING, Step, describe, write_order
 from codesmith.bootstrap.support import missing_packages, refuse_unsupported
 from codesmith.bootstrap.uids import plan_uids
 
@@ -19,9 +19,9 @@ NO_AGEING = ("--key", "PASS_MAX_DAYS=-1", "--key", "PASS_MIN_DAYS=-1", "--key", 
 
 
 def plan(facts: Facts, desired: layout.Desired) -> list[Step]:
-    """Return the steps that lead from `facts` to `wish`, in order; Unsupported if there is no way."""
+    """Return the steps from `facts` to `desired`, in order; Unsupported if the node cannot be prepared."""
     refuse_unsupported(facts, desired)
-    if facts.is_ledger_unread:  # what is there is known only once there is a Python to look with
+    if facts.is_ledger_unread:  # without Python nothing more is known
         return _packages(facts)
     accounts = [*_groups(facts), *_user(facts), *_member(facts)]
     files = [
@@ -64,12 +64,12 @@ def _groups(facts: Facts) -> list[Step]:
 
 
 def _run(*argv: str, **unless: str) -> dict[str, Any]:
-    """Return the order to run a command, unless the account named is there by then."""
+    """Return the order to run a command unless the named account exists by then."""
     return {"do": "run", "argv": list(argv), "unless": unless}
 
 
 def _user(facts: Facts) -> list[Step]:
-    """The front end's user: nothing of the node's own policy for accounts counts for it."""
+    """Plan the front end's user; every setting is explicit, so the node's own account policy does not apply."""
     name, there = layout.USER, facts.users.get(layout.USER)
     wanted = ["--gid", name, "--shell", layout.NOLOGIN, "--groups", "", "--inactive", "-1", "--expiredate", ""]
     wanted += ["--password", "*"]
@@ -90,7 +90,7 @@ def _user(facts: Facts) -> list[Step]:
     if there is None:
         return [Step("user", name, f"create the user {name}", MISSING, after, order)]
     differences = ", ".join(_differences(facts, there))
-    return [Step("user", name, f"put the user {name} right", differences, after, order)] if differences else []
+    return [Step("user", name, f"repair the user {name}", differences, after, order)] if differences else []
 
 
 def _differences(facts: Facts, there: Mapping[str, Any]) -> Iterator[str]:
@@ -106,7 +106,7 @@ def _differences(facts: Facts, there: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _member(facts: Facts) -> list[Step]:
-    """The one who prepares may call the agent; root may anyway."""
+    """Plan that the operator's login may call the agent; root may anyway."""
     group = facts.groups.get(layout.CLIENTS)
     if facts.login == "root" or (group and facts.login in group["members"]):
         return []
@@ -116,16 +116,16 @@ def _member(facts: Facts) -> list[Step]:
 
 
 def _logins(facts: Facts, *, is_upgrade: bool) -> list[Step]:
-    """Have the helper put right what somebody changed about the accounts of users, of all where nobody can tell yet."""
+    """Plan that the helper repairs accounts of users that were changed: all of them if the agent cannot tell which."""
     order = {"do": "logins", "socket": layout.HELPER_SOCKET_FILE, "helper": layout.HELPER_SOCKET}
     after = "as CodeSmith makes them"
     if facts.accounts is None:
         if not is_upgrade or not facts.files.get(layout.CURRENT):
             return []
-        text = "put the accounts of all users right"
+        text = "repair the accounts of all users"
         return [Step("login", "all", text, "not looked at", after, {**order, "names": [None]})]
     return [
-        Step("login", login, f"put the account {login} right", "; ".join(found), after, {**order, "names": [login[3:]]})
+        Step("login", login, f"repair the account {login}", "; ".join(found), after, {**order, "names": [login[3:]]})
         for login, found in sorted(facts.accounts.get("drift", {}).items())
     ]
 
@@ -134,9 +134,9 @@ def _directories(facts: Facts) -> list[Step]:
     found = []
     for entry in layout.DIRECTORIES:
         there = facts.files.get(entry.path)
-        before, after = shown(there), f"{entry.mode:04o} {entry.owner}:{entry.group}"
+        before, after = describe(there), f"{entry.mode:04o} {entry.owner}:{entry.group}"
         if before != after:
-            text = f"put the directory {entry.path} right" if there else f"create the directory {entry.path}"
+            text = f"repair the directory {entry.path}" if there else f"create the directory {entry.path}"
             path = str(there.get("real", entry.path)) if there else entry.path
             order = {"do": "directory", "path": path, **_ownership(entry)}
             found.append(Step("directory", entry.path, text, before, after, order))
@@ -152,9 +152,9 @@ def _node(facts: Facts, desired: layout.Desired) -> list[Step]:
     wanted = json.dumps({"node_id": node_id}) + "\n"
     has_id = isinstance(facts.node, dict) and facts.node.get("node_id") == node_id
     there = facts.files.get(layout.NODE)
-    if has_id and there and shown(there).startswith("0644 root:root"):
+    if has_id and there and describe(there).startswith("0644 root:root"):
         return []
-    text = "give the node its id" if there is None else f"put {layout.NODE} right"
-    # A new id is made for each plan: the one that is carried out has another.
+    text = "give the node its id" if there is None else f"repair {layout.NODE}"
+    # Each plan makes a new id: --plan must not show one that will not be used.
     after = f"0644 root:root, {f'id {node_id}' if facts.node_id else 'a new id'}"
-    return [Step("node", layout.NODE, text, shown(there), after, write_order(layout.NODE, wanted))]
+    return [Step("node", layout.NODE, text, describe(there), after, write_order(layout.NODE, wanted))]

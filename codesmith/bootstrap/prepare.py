@@ -1,4 +1,4 @@
-"""Prepare a node: probe, plan, apply, prove. Safe to run again, also after it was cut off anywhere."""
+"""Prepare a node: probe, plan, apply, prove. Safe to run again, also after an interrupted run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from codesmith.bootstrap.session import Progress, Session, first
+from codesmith.bootstrap.session import Progress, Session, first_text
 from codesmith.bootstrap.step import Step
 from codesmith.errors import StepFailed, Unsupported
 
@@ -22,7 +22,7 @@ __all__ = ["Prepared", "Progress", "prepare"]
 
 @dataclass(frozen=True)
 class Prepared:
-    """A node after prepare. With `plan_only` nothing was changed and `steps` is what would be done."""
+    """A node after prepare. With `plan_only` nothing was changed and `steps` are those that would be done."""
 
     node: str
     steps: tuple[Step, ...]
@@ -33,10 +33,10 @@ class Prepared:
 
 
 def prepare(node: Node, *, plan_only: bool = False, on_progress: Callable[[Progress], None] | None = None) -> Prepared:
-    """Bring `node` to what this CodeSmith wants of a node, and prove it; nothing is done when there is nothing to do.
+    """Bring `node` to its desired state and prove that its agent answers.
 
-    Unsupported, StepFailed and the errors of `connect` say what is in the way. Safe to run at the same time as another
-    prepare of the same node: they take turns there.
+    Unsupported if the node cannot be prepared, StepFailed if a step failed, and the errors of `connect`. Several
+    prepares of one node may run at once: they take turns there.
     """
     from codesmith.bootstrap.layout import desired_for
     from codesmith.bootstrap.pack import pack
@@ -55,24 +55,22 @@ class _Run:
 
     def prepare(self, *, plan_only: bool) -> Prepared:
         """Probe, plan, and unless `plan_only` apply and prove."""
-        facts, steps = self._look()
+        facts, steps = self._probe_and_plan()
         if not steps or plan_only:
             return self._prepared(steps, facts.node_id, changed=False)
         before: tuple[Step, ...] = ()
         if facts.python is None:
             before = self._install_python(steps)
-            facts, steps = self._look()
+            facts, steps = self._probe_and_plan()
             if facts.python is None:
-                problem = (
-                    f"node {self._session.name}: python3 is installed, and /usr/bin/python3 is missing all the same"
-                )
+                problem = f"node {self._session.name}: python3 is installed, but /usr/bin/python3 is still missing"
                 raise StepFailed(problem, hint="on the node: ls -l /usr/bin/python3")
-        # Another prepare may have done it all meanwhile: then nothing is left to do, or to prove.
-        done = self._session.carry_out(facts, steps, self._look, self._payload.data)
+        # `done` is empty if another prepare has done it all meanwhile: nothing is left to prove.
+        done = self._session.carry_out(facts, steps, self._probe_and_plan, self._payload.data)
         node_id = self._prove(done) if done else self._facts.node_id
         return self._prepared([*before, *done], node_id, changed=bool(before or done))
 
-    def _look(self) -> tuple[Facts, list[Step]]:
+    def _probe_and_plan(self) -> tuple[Facts, list[Step]]:
         from codesmith.bootstrap.plan import plan
 
         self._facts = self._session.probe(self._desired)
@@ -82,7 +80,7 @@ class _Run:
             raise Unsupported(
                 f"node {self._session.name} cannot be prepared: {error.problem}", hint=error.hint
             ) from error
-        self._session.say("probe", f"{len(steps)} steps to do" if steps else "nothing to do", first(steps))
+        self._session.say("probe", f"{len(steps)} steps to do" if steps else "nothing to do", first_text(steps))
         return self._facts, steps
 
     def _install_python(self, steps: Sequence[Step]) -> tuple[Step, ...]:

@@ -1,4 +1,4 @@
-"""Ask a node what it has: one round trip, nothing changed."""
+"""Probe a node: what it has, in one round trip; nothing is changed."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from codesmith.ssh.carrier import Carrier
 
 PROBE_TIMEOUT_S = 60
-# What reading an answer of another form raises.
-NONSENSE = (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError)
+# What reading a malformed answer raises.
+MALFORMED = (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError)
 TOO_OLD = 42
 NODE_PROGRAMS = Path(__file__).with_name("on_node")
 
 PACKAGE = "codesmith.bootstrap.on_node"
-# What travels with a program, in the order in which one needs the other.
+# The modules that are sent with each program, in order of import.
 MODULES = {
     "apply": ("commands", "accounts", "files", "agent", "releases", "residents", "removal"),
-    "life": ("commands", "files", "agent", "releases"),
+    "start_agent": ("commands", "files", "agent", "releases"),
     "probe": ("accounts", "ids", "residents"),
 }
-# Each module under its full name, so that the same imports work here and on the node, where the package is not.
+# Each module gets its full name, so that its imports work on the node too, which does not have the package.
 BUNDLE = """\
 import sys
 for name, text in %r:
@@ -39,7 +39,7 @@ for name, text in %r:
     exec(compile(text, name, "exec"), module.__dict__)
 """
 
-# Runs the program that follows on standard input, its length first; leaves with 42 where Python is too old for it.
+# Reads a program from standard input, its length first, and runs it; exits with 42 if Python is too old.
 RUN_PROGRAM = (
     "import sys; i = sys.stdin.buffer; "
     "sys.version_info < (3, 9) and sys.exit(42); "
@@ -47,7 +47,7 @@ RUN_PROGRAM = (
 )
 PYTHON = f"/usr/bin/python3 -I -S -c '{RUN_PROGRAM}'"
 
-# What plain sh can tell where Python is missing or too old: enough to say what is wrong, or to install Python.
+# What plain sh can find where Python is missing or too old: enough to say what is wrong, or to install Python.
 SH_FACTS = """
 echo "login=$LOGIN"
 echo "hostname=$(uname -n)"
@@ -68,14 +68,17 @@ sed s/^/os./ /etc/os-release 2>/dev/null
 echo whole=yes
 exit 0
 """
-# The program answers all of these or was cut off.
+# An answer without one of these was cut off.
 ANSWERED = frozenset(entry.name for entry in fields(Facts)) - {"is_ledger_unread"}
 SHOWN_MAX = 200
 
 
 def probe(connection: Carrier, desired: layout.Desired, *, residents: bool = False) -> Facts:
-    """Return what the node has now; with `residents` also who lives there. LookFailed unless all of it was seen."""
-    data = payload(program("probe", desired.looks), questions(desired, residents=residents))
+    """Return what the node has now, with `residents` its workspaces and users too.
+
+    LookFailed if the probe ended early or could not read something.
+    """
+    data = payload(program("probe", desired.need_modules), questions(desired, residents=residents))
     done = run_script(connection, script(), data, root=True, timeout_s=PROBE_TIMEOUT_S)
     name = name_of(connection)
     found = parse(name, done.stdout.decode(errors="replace"), done.status, done.stderr)
@@ -86,14 +89,14 @@ def probe(connection: Carrier, desired: layout.Desired, *, residents: bool = Fal
 
 
 def payload(program: str, data: Any, attachment: bytes = b"") -> bytes:
-    """Return the standard input for PYTHON: the program, one line of JSON, and raw bytes after it."""
+    """Return the standard input for PYTHON: the program, its data as one line of JSON, then raw bytes."""
     code = program.encode()
     return b"%d\n%s%s\n%s" % (len(code), code, json.dumps(data).encode(), attachment)
 
 
-def program(name: str, looks: tuple[tuple[str, str], ...] = ()) -> str:
-    """Return the text of a program that runs on nodes, with the modules of ours that it imports, and `looks` before."""
-    modules = list(looks)
+def program(name: str, agent_modules: tuple[tuple[str, str], ...] = ()) -> str:
+    """Return the source of a program of on_node/ with the modules that it imports, after `agent_modules`."""
+    modules = list(agent_modules)
     modules += [(f"{PACKAGE}.{module}", _text(module)) for module in MODULES.get(name, ())]
     return BUNDLE % ([*modules, ("__main__", _text(name))],)
 
@@ -103,11 +106,11 @@ def _text(module: str) -> str:
 
 
 def script() -> str:
-    """Return what looks at a node, with `payload` on its standard input."""
+    """Return the shell script that probes a node; its standard input is a `payload`."""
     lists = {
         "managers": " ".join(layout.MANAGERS),
         "commands": " ".join(layout.COMMANDS),
-        "spaces": " ".join(layout.FREE_MIN),
+        "spaces": " ".join(layout.FREE_MIN_BYTES),
         "ledger": layout.LEDGER,
     }
     run = f"[ ! -x /usr/bin/python3 ] || {{ {PYTHON}; status=$?; [ $status = {TOO_OLD} ] || exit $status; }}"
@@ -115,7 +118,7 @@ def script() -> str:
 
 
 def questions(desired: layout.Desired, *, residents: bool = False) -> dict[str, Any]:
-    """Return what the program on the node is to look at; with `residents` also who lives there."""
+    """Return what on_node/probe.py is to look at; with `residents` also the workspaces and users."""
     return {
         "files": desired.paths,
         "units": list(layout.UNITS),
@@ -135,26 +138,24 @@ def questions(desired: layout.Desired, *, residents: bool = False) -> dict[str, 
         "agent": layout.AGENT_SERVICE,
         "residents": layout.HELPER_LEDGER if residents else "",
         "base": layout.BASE,
-        "needs": desired.looks[-1][0] if desired.looks else "",
+        "needs": desired.need_modules[-1][0] if desired.need_modules else "",
     }
 
 
 def parse(name: str, text: str, status: int, stderr: str) -> Facts:
-    """Return what a look at node `name` printed: JSON, or what plain sh could tell. LookFailed unless it is whole."""
+    """Return the facts that a probe of node `name` printed, as JSON or by plain sh; LookFailed if it is incomplete."""
     if status:
-        said = (stderr.strip().splitlines() or ["nothing"])[-1][-SHOWN_MAX:]
-        raise LookFailed(f"node {name}: a look at it failed with status {status}: {said}", hint=_by_hand(name))
+        last = (stderr.strip().splitlines() or ["no output"])[-1][-SHOWN_MAX:]
+        raise LookFailed(f"node {name}: the probe failed with status {status}: {last}", hint=_by_hand(name))
     try:
         return _parse_json(text) if text.lstrip().startswith("{") else parse_sh_facts(text)
-    except NONSENSE as error:
+    except MALFORMED as error:
         shown = repr(text.strip()[-SHOWN_MAX:]) if text.strip() else "it is empty"
-        raise LookFailed(
-            f"node {name}: the answer to a look at it is not whole: {shown}", hint=_by_hand(name)
-        ) from error
+        raise LookFailed(f"node {name}: the answer to the probe is incomplete: {shown}", hint=_by_hand(name)) from error
 
 
 def _by_hand(name: str) -> str:
-    return f"ssh to it and see what /usr/bin/python3 is; then: inv node.doctor --node {name}"
+    return f"log in and check /usr/bin/python3 there; then: inv node.doctor --node {name}"
 
 
 def _parse_json(text: str) -> Facts:
@@ -165,7 +166,7 @@ def _parse_json(text: str) -> Facts:
 
 
 def parse_sh_facts(text: str) -> Facts:
-    """Return what SH_FACTS printed; ValueError unless it came to its end."""
+    """Return the facts that SH_FACTS printed; ValueError if it ended early."""
     pairs = [line.partition("=")[::2] for line in text.splitlines() if "=" in line]
     found = dict(pairs)
     if "whole" not in found:

@@ -1,4 +1,4 @@
-"""Prove that a node is prepared: an answer of the agent itself, through SSH, from the expected build and node."""
+"""Prove that a node is prepared: its agent answers through SSH, with the expected build and node id."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ REQUEST = (
 )
 DIAL = f"exec /usr/bin/python3 -I -S {layout.CURRENT}/agent.pyz dial"
 
-LAST_WORDS = (
+LAST_LINES = (
     f"journalctl --unit={layout.AGENT_SERVICE} --lines=5 --output=cat --no-pager _SYSTEMD_UNIT={layout.AGENT_SERVICE}"
 )
 
 
 def prove(connection: Carrier, build: str) -> Mapping[str, Any]:
-    """Return what node.version answers as the one logged in sees it; StepFailed unless it is `build` that answers."""
+    """Return the result of node.version, called as the login of the connection; StepFailed unless `build` answers."""
     name = name_of(connection)
     answer = _ask(connection)
     try:
         found = json.loads(answer.partition(b"\r\n\r\n")[2])["result"]
     except (ValueError, KeyError, TypeError) as error:
-        said = answer.decode(errors="replace").strip()[-300:] or "nothing"
-        raise _unproven(name, f"the agent's answer to node.version is not one: {said}") from error
+        shown = answer.decode(errors="replace").strip()[-300:] or "it is empty"
+        raise _unproven(name, f"the agent's answer to node.version is malformed: {shown}") from error
     if not isinstance(found, dict) or found.get("build") != build:
         raise _unproven(name, f"another build than the one just installed answers: {found}")
     return found
 
 
 def expect_node(name: str, found: Mapping[str, Any], node_id: str) -> None:
-    """Return if it is this node that answers; WrongNode if not."""
+    """Return if the node `node_id` answered; else WrongNode."""
     if found.get("node_id") != node_id:
         problem = f"node {name}: the agent says it is {found.get('node_id')}, but this node is {node_id}"
         raise WrongNode(problem, hint=f"inv node.restart --node {name}")
@@ -54,26 +54,26 @@ def _ask(connection: Carrier) -> bytes:
 
     try:
         channel = connection.transport.open_streamlocal(layout.SOCKET, timeout=ANSWER_TIMEOUT_S)
-        return _converse(channel)
+        return _exchange(channel)
     except paramiko.ChannelException:
-        # sshd forbids forwarding to Unix sockets, or the socket refuses us: dial tells which.
+        # sshd forbids forwarding to Unix sockets, or the socket refuses the login: dial reports which.
         done = run_script(connection, DIAL, REQUEST, timeout_s=ANSWER_TIMEOUT_S)
         return done.stdout or done.stderr.encode()
     except (OSError, EOFError, paramiko.SSHException) as error:
-        raise _unproven(name_of(connection), f"its agent does not answer ({_said(connection)})") from error
+        raise _unproven(name_of(connection), f"its agent does not answer ({_last_words(connection)})") from error
 
 
-def _said(connection: Carrier) -> str:
-    """Return the agent's last words in the journal."""
-    done = run_script(connection, LAST_WORDS, root=True, timeout_s=ANSWER_TIMEOUT_S)
+def _last_words(connection: Carrier) -> str:
+    """Return the last line that the agent wrote to the journal."""
+    done = run_script(connection, LAST_LINES, root=True, timeout_s=ANSWER_TIMEOUT_S)
     if done.status:
-        said = (done.stderr.splitlines() or [f"status {done.status}"])[-1]
-        return f"what it said is unknown: journalctl: {said}"
+        problem = (done.stderr.splitlines() or [f"status {done.status}"])[-1]
+        return f"its log cannot be read: journalctl: {problem}"
     lines = [line for line in done.stdout.decode(errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "it said nothing"
+    return lines[-1].strip() if lines else "it logged nothing"
 
 
-def _converse(channel: paramiko.Channel) -> bytes:
+def _exchange(channel: paramiko.Channel) -> bytes:
     channel.settimeout(ANSWER_TIMEOUT_S)
     try:
         channel.sendall(REQUEST)

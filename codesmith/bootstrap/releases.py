@@ -1,4 +1,4 @@
-"""Releases: an agent and its units in one folder; which is installed, which is current, which goes."""
+"""Releases (an agent and its units in one directory): which to install, make current, and remove."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 from codesmith.bootstrap import layout
 from codesmith.bootstrap.facts import Facts
-from codesmith.bootstrap.step import MISSING, Step, shown, write_order
+from codesmith.bootstrap.step import MISSING, Step, describe, write_order
 
 
 def plan_release(facts: Facts, desired: layout.Desired) -> list[Step]:
-    """Return the steps that complete the wanted release, make it current, and lead systemd to its units."""
+    """Return the steps that install the desired release, make it current, and link its units into systemd."""
     return [*_agent(facts, desired), *_units(facts, desired), *_switch(facts, desired), *_unit_links(facts)]
 
 
 def plan_switch(facts: Facts, target: str, what: str) -> Step:
-    """Return the step that makes a release current; the one before stays to go back to until this one answers."""
+    """Return the step that makes a release current; the node keeps the last one as fallback until this one answers."""
     order = {
         "do": "switch",
         "path": layout.CURRENT,
@@ -25,12 +25,12 @@ def plan_switch(facts: Facts, target: str, what: str) -> Step:
         "stores": layout.STORES,
     }
     there = facts.files.get(layout.CURRENT)
-    return Step("link", layout.CURRENT, f"make {what} the current agent", shown(there), f"link to {target}", order)
+    return Step("link", layout.CURRENT, f"make {what} the current agent", describe(there), f"link to {target}", order)
 
 
 def plan_prune(facts: Facts, desired: layout.Desired) -> list[Step]:
-    """Return a step for each release that is neither the wanted one nor the one that answered before it."""
-    kept = {desired.release, before(facts, desired)}
+    """Return a step for each release that is neither the desired one nor the previous one."""
+    kept = {desired.release, previous_release(facts, desired)}
     return [
         Step("prune", folder, f"remove the older release {folder}", "there", MISSING, _prune(folder))
         for folder in facts.releases
@@ -38,22 +38,22 @@ def plan_prune(facts: Facts, desired: layout.Desired) -> list[Step]:
     ]
 
 
-def before(facts: Facts, desired: layout.Desired) -> str:
-    """Return the release to go back to once the wanted one is current; empty when there is none."""
+def previous_release(facts: Facts, desired: layout.Desired) -> str:
+    """Return the release to roll back to once the desired one is current; empty if there is none."""
     fallback, current = target_of(facts, layout.FALLBACK), target_of(facts, layout.CURRENT)
-    # While a switch is under way the current release has not answered: it is nothing to go back to.
+    # While a switch is under way the current release has not answered, so it is no release to roll back to.
     found = fallback or current
     return found if found and found != desired.release else target_of(facts, layout.PREVIOUS)
 
 
 def target_of(facts: Facts, path: str) -> str:
-    """Return where a link leads; empty when it is none."""
+    """Return the target of a link; empty if `path` is no link."""
     there = facts.files.get(path)
     return str(there["target"]) if there and there["type"] == "link" else ""
 
 
 def changed_units(facts: Facts, desired: layout.Desired) -> set[str]:
-    """Return the units whose text, as systemd finds it now, is not the wanted one."""
+    """Return the units whose text, as systemd finds it now, differs from the desired one."""
     digests = desired.unit_digests
     return {
         name
@@ -68,8 +68,8 @@ def _prune(folder: str) -> dict[str, Any]:
 
 def _agent(facts: Facts, desired: layout.Desired) -> list[Step]:
     after, there = f"0644 root:root {desired.sha256[:12]}", facts.files.get(desired.agent)
-    folders = [shown(facts.files.get(entry.path)) for entry in desired.release_directories]
-    if shown(there) == after and _is_sha256(there, desired.sha256) and folders == ["0755 root:root"] * len(folders):
+    folders = [describe(facts.files.get(entry.path)) for entry in desired.release_directories]
+    if describe(there) == after and _is_sha256(there, desired.sha256) and folders == ["0755 root:root"] * len(folders):
         return []
     order = {
         "do": "release",
@@ -78,7 +78,7 @@ def _agent(facts: Facts, desired: layout.Desired) -> list[Step]:
         "sha256": desired.sha256,
         "mode": 0o644,
     }
-    return [Step("release", desired.agent, f"install the agent {desired.version}", shown(there), after, order)]
+    return [Step("release", desired.agent, f"install the agent {desired.version}", describe(there), after, order)]
 
 
 def _is_sha256(there: Mapping[str, Any] | None, wanted: str) -> bool:
@@ -91,9 +91,9 @@ def _units(facts: Facts, desired: layout.Desired) -> list[Step]:
         path = layout.unit_of(desired.release, name)
         order = write_order(path, text)
         there, after = facts.files.get(path), f"0644 root:root {order['sha256'][:12]}"
-        if shown(there) != after:
-            sentence = f"put {path} right" if there else f"write {path}"
-            found.append(Step("unit", name, sentence, shown(there), after, order))
+        if describe(there) != after:
+            sentence = f"repair {path}" if there else f"write {path}"
+            found.append(Step("unit", name, sentence, describe(there), after, order))
     return found
 
 
@@ -108,8 +108,6 @@ def _unit_links(facts: Facts) -> list[Step]:
     for path, target in layout.UNIT_LINKS.items():
         if target_of(facts, path) != target:
             order = {"do": "link", "path": path, "target": target}
-            before = shown(facts.files.get(path))
-            found.append(
-                Step("link", path, f"lead {path} into the current release", before, f"link to {target}", order)
-            )
+            before = describe(facts.files.get(path))
+            found.append(Step("link", path, f"link {path} to the current release", before, f"link to {target}", order))
     return found

@@ -1,4 +1,4 @@
-"""Back to the release that answered before; once more, and it is forth again."""
+"""Switch a node back to its previous release; a second rollback switches forward again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from codesmith.bootstrap import layout
 from codesmith.bootstrap.facts import Facts
 from codesmith.bootstrap.releases import plan_switch, target_of
 from codesmith.bootstrap.services import plan_reload, plan_restart
-from codesmith.bootstrap.session import Session, Tell, first
+from codesmith.bootstrap.session import Session, Tell, first_text
 from codesmith.bootstrap.step import Step
 from codesmith.errors import NotPrepared, StepFailed
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RolledBack:
-    """A node on which another release runs than before."""
+    """A node after a rollback. `left_version` is the agent that ran before it."""
 
     node: str
     node_id: str
@@ -29,24 +29,24 @@ class RolledBack:
 
 
 def rollback(node: Node, *, on_progress: Tell | None = None) -> RolledBack:
-    """Make the previous release of `node` the current one, with its units, and prove it.
+    """Make the previous release of `node` the current one, with its units, and prove that it answers.
 
-    StepFailed when there is none, when it does not understand what a newer one has written, or when it does not
-    answer: then the current one stays, or is back.
+    StepFailed when there is none, when it does not know the format of a store, or when it does not answer. The current
+    release then keeps running, or runs again.
     """
     from codesmith.bootstrap.pack import pack
 
     desired = layout.desired_for(pack(), "")
-    with Session(node, on_progress, again=f"inv node.rollback --node {node.name}") as session:
+    with Session(node, on_progress, retry=f"inv node.rollback --node {node.name}") as session:
 
-        def look() -> tuple[Facts, list[Step]]:
+        def probe_and_plan() -> tuple[Facts, list[Step]]:
             facts = session.probe_installed(desired)
             steps = plan_rollback(facts, node.name)
-            session.say("probe", f"{len(steps)} steps to do", first(steps))
+            session.say("probe", f"{len(steps)} steps to do", first_text(steps))
             return facts, steps
 
-        facts, steps = look()
-        steps = session.carry_out(facts, steps, look)
+        facts, steps = probe_and_plan()
+        steps = session.carry_out(facts, steps, probe_and_plan)
         build = str(steps[-1].order["answer"]["build"])
         version = session.prove(build, str(facts.node_id))
         left = str((facts.agent or {}).get("agent", ""))
@@ -54,7 +54,10 @@ def rollback(node: Node, *, on_progress: Tell | None = None) -> RolledBack:
 
 
 def plan_rollback(facts: Facts, name: str) -> list[Step]:
-    """Return the steps that make the release before the current one; StepFailed if there is none."""
+    """Return the steps that switch to the previous release.
+
+    NotPrepared if the node has no agent, StepFailed if it has no other release.
+    """
     if not target_of(facts, layout.CURRENT):
         problem = f"{name} answers SSH but has no CodeSmith agent"
         raise NotPrepared(problem, hint=f"inv node.prepare --node {name}")
@@ -63,9 +66,9 @@ def plan_rollback(facts: Facts, name: str) -> list[Step]:
         if target and target != target_of(facts, layout.CURRENT) and agent:
             build = str(agent.get("sha256"))
             return [
-                plan_switch(facts, target, f"the release before ({build[:12]})"),
+                plan_switch(facts, target, f"the previous release ({build[:12]})"),
                 plan_reload(),
                 plan_restart(build),
             ]
-    problem = f"node {name}: there is no release to go back to; one is kept from the first upgrade on"
+    problem = f"node {name}: there is no release to go back to; the first upgrade keeps one"
     raise StepFailed(problem, hint=f"inv node.version --node {name}")

@@ -1,4 +1,4 @@
-"""Which units to reload, enable, stop and start."""
+"""The steps that reload, enable, stop and start units."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from codesmith.bootstrap.releases import changed_units
 from codesmith.bootstrap.step import Step
 
 SERVICE_OF = {layout.AGENT_SOCKET: AGENT_SERVICE, layout.HELPER_SOCKET: HELPER_SERVICE}
-# A change of one of these means that what runs is not what is installed.
+# A step of one of these kinds means that the running processes are older than what is installed.
 STALE_AFTER = ("user", "release", "link")
 RUNNING_OLD = "running what was there before"
 
 
 def plan_services(facts: Facts, desired: layout.Desired, changed: Mapping[str, Step]) -> list[Step]:
-    """Return the steps after which everything wanted is enabled and runs from what the other steps have installed."""
+    """Return the steps after which all units are enabled and run what the other steps have installed.
+
+    `changed` has those other steps by kind.
+    """
     units = changed_units(facts, desired)
     disabled = [name for name in layout.ENABLED if _property(facts, name, "UnitFileState") != "enabled"]
     steps = []
@@ -35,20 +38,20 @@ def plan_services(facts: Facts, desired: layout.Desired, changed: Mapping[str, S
 
 
 def plan_reload() -> Step:
-    """Return the step that has systemd read the units of another release."""
+    """Return the step that makes systemd read the units of another release."""
     text = "let systemd read the units of that release"
     return Step("reload", "systemd", text, "old units", "new units", _enable(layout.ENABLED))
 
 
 def plan_restart(build: str) -> Step:
-    """Return the step that restarts everything and waits for the answer of this build."""
+    """Return the step that restarts all units and waits until this build answers."""
     stop, start = sorted(layout.UNITS, key=_services_first), sorted(layout.ENABLED, key=_services_first, reverse=True)
     listed = ", ".join(start)
     return Step("service", listed, f"restart {listed}", RUNNING_OLD, "active", _units(stop, start, build))
 
 
-def home() -> dict[str, Any]:
-    """Return what a node needs to go back to the release from before."""
+def fallback_job() -> dict[str, Any]:
+    """Return what a node needs to roll back to its fallback release by itself."""
     order = plan_restart("").order
     links = {"current": layout.CURRENT, "fallback": layout.FALLBACK}
     found = {"stop": order["stop"], "start": order["start"], "links": links}
@@ -56,7 +59,7 @@ def home() -> dict[str, Any]:
 
 
 def _enable(names: Sequence[str]) -> dict[str, Any]:
-    # By force: newer systemd writes the release's own path into the .wants directories. Reads the units again, too.
+    # --force: systemd 252 and newer write the release's own path into the .wants directories. It also reloads.
     return {"do": "run", "argv": ["systemctl", "enable", "--force", "--", *names], "unless": {}}
 
 
@@ -64,7 +67,7 @@ def _units(stop: Sequence[str], start: Sequence[str], build: str) -> dict[str, A
     order: dict[str, Any] = {"do": "units", "stop": list(stop), "start": list(start)}
     if AGENT_SERVICE in start:
         order["answer"] = {"path": layout.SOCKET, "unit": AGENT_SERVICE, "build": build}
-        order["settle"] = {name: getattr(layout, name.upper()) for name in ("current", "previous", "fallback")}
+        order["links"] = {name: getattr(layout, name.upper()) for name in ("current", "previous", "fallback")}
     return order
 
 
@@ -73,7 +76,7 @@ def _starts(facts: Facts, desired: layout.Desired, changed: Mapping[str, Step], 
     stop = sorted(stale, key=_services_first)
     inactive = {name for name in layout.ENABLED if _property(facts, name, "ActiveState") != "active"}
     if facts.files.get(layout.FALLBACK):
-        inactive.add(AGENT_SERVICE)  # a switch that was cut off: it ends with an answer
+        inactive.add(AGENT_SERVICE)  # a switch was cut off: it ends when the agent answers
     start = sorted(inactive | (stale & set(layout.ENABLED)), key=_services_first, reverse=True)
     if not start and not stop:
         return []
@@ -86,7 +89,7 @@ def _starts(facts: Facts, desired: layout.Desired, changed: Mapping[str, Step], 
 
 
 def _stale(facts: Facts, desired: layout.Desired, changed: Mapping[str, Step], units: Collection[str]) -> set[str]:
-    """Return the units that run something other than what is, or will be, installed."""
+    """Return the units that run something other than what the plan installs."""
     found = set(units)
     if any(kind in changed for kind in STALE_AFTER) or (
         facts.agent is not None and facts.agent.get("build") != desired.sha256
@@ -99,7 +102,7 @@ def _stale(facts: Facts, desired: layout.Desired, changed: Mapping[str, Step], u
             found.add(name)
     found |= {SERVICE_OF[name] for name in found if name in SERVICE_OF}
     running = {name for name in found if _property(facts, name, "ActiveState") not in ("", "inactive")}
-    # The helper comes and goes by itself: no old one may meet the new agent.
+    # The helper starts on demand: stop it, so that no old one serves the new agent.
     return running | (found & {HELPER_SERVICE} if AGENT_SERVICE in running else set())
 
 

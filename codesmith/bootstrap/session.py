@@ -1,4 +1,4 @@
-"""One visit to a node: connect, look, carry out, tell on the way. What is done there is decided elsewhere."""
+"""One session on a node: connect, probe, carry out a plan, report progress. What to do is decided elsewhere."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Progress:
-    """One thing that is done: `phase` is connect, probe, step or prove. `then` is what is under way from now on."""
+    """One thing that was done: `phase` is connect, probe, step or prove. `then` is what begins now."""
 
     node: str
     phase: str
@@ -35,29 +35,29 @@ class Progress:
 
 
 Tell = Callable[[Progress], None]
-Look = Callable[[], "tuple[Facts, list[Step]]"]
+Replan = Callable[[], "tuple[Facts, list[Step]]"]
 
 
-def first(steps: Sequence[Step]) -> str:
-    """Return what the first of the steps is, in words; nothing if there is none."""
+def first_text(steps: Sequence[Step]) -> str:
+    """Return the text of the first step; empty if there is none."""
     return steps[0].text if steps else ""
 
 
 class Session:
-    """A connection to a node, for a `with` statement."""
+    """A connection to one node, as a context manager."""
 
-    def __init__(self, node: Node, tell: Tell | None = None, *, again: str = "") -> None:
-        """Prepare a visit; `again` is the command that goes on where it was cut off, if it is not a prepare."""
+    def __init__(self, node: Node, tell: Tell | None = None, *, retry: str = "") -> None:
+        """Resolve the node. `retry` is the command that continues after a failure (default: prepare)."""
         from codesmith.ssh.target import resolve
 
-        self._tell, self._again = tell, again
+        self._tell, self._retry = tell, retry
         self._begun = self._last = time.monotonic()
         self.target = resolve(node)
         self.name = self.target.name
 
     def __enter__(self) -> Session:
         self._connect()
-        self.say("connect", f"connected to {self.target}", "look at the node")
+        self.say("connect", f"connected to {self.target}", "probe the node")
         return self
 
     def __exit__(
@@ -67,47 +67,51 @@ class Session:
 
     @property
     def seconds(self) -> float:
-        """How long it has taken until now."""
+        """The time since the session began."""
         return time.monotonic() - self._begun
 
     def reconnect(self) -> None:
-        """Log in anew: a session keeps the groups it began with."""
+        """Log in again: a login keeps the groups that it started with."""
         self.connection.close()
         self._connect()
 
     def probe(self, desired: Desired, *, residents: bool = False) -> Facts:
-        """Return what the node has now; with `residents` also who lives there."""
+        """Return what the node has now; with `residents` its workspaces and users too."""
         from codesmith.bootstrap.probe import probe
 
         return probe(self.connection, desired, residents=residents)
 
     def probe_installed(self, desired: Desired, *, residents: bool = False) -> Facts:
-        """Return the same for what goes by the ledger; StepFailed where there is one that nothing can read."""
+        """Return the same; StepFailed if the node has a ledger and no Python that can read it."""
         facts = self.probe(desired, residents=residents)
         if facts.is_ledger_unread:
             version = ".".join(map(str, facts.python)) if facts.python else "missing"
-            problem = f"node {self.name}: /usr/bin/python3 is {version}, so nobody can read what prepare made there"
-            raise StepFailed(problem, hint=f"have it put right first: inv node.prepare --node {self.name}")
+            problem = f"node {self.name}: /usr/bin/python3 is {version}, so its ledger cannot be read"
+            raise StepFailed(problem, hint=f"repair it first: inv node.prepare --node {self.name}")
         return facts
 
     def carry_out(
-        self, facts: Facts, steps: Sequence[Step], look: Look, data: bytes = b"", *, then: str = "ask the agent"
+        self, facts: Facts, steps: Sequence[Step], replan: Replan, data: bytes = b"", *, then: str = "ask the agent"
     ) -> list[Step]:
-        """Carry out `steps`, or what `look` says when others have changed the node meanwhile; return what was done.
+        """Carry out `steps` and return them; plan again with `replan` if another prepare has changed the node.
 
-        `then` is what comes after the last.
+        `then` is what comes after the last step. StepFailed after 3 attempts.
         """
         from codesmith.bootstrap.apply import apply
 
         for _ in range(ATTEMPTS):
             tell = partial(self._say_result, steps, then)
-            if not steps or apply(self.connection, facts, steps, data, tell, self._again):
+            if not steps or apply(self.connection, facts, steps, data, tell, self._retry):
                 return list(steps)
-            facts, steps = look()
-        raise StepFailed(f"node {self.name}: others keep changing it", hint="wait for them to end, then again")
+            facts, steps = replan()
+        problem = f"node {self.name}: other prepares keep changing it"
+        raise StepFailed(problem, hint="wait until they have ended, then run this again")
 
     def prove(self, build: str, node_id: str) -> str:
-        """Return the version of the agent that answers through SSH; raise unless it is this build on this node."""
+        """Return the version of the agent that answers through SSH.
+
+        StepFailed unless it is this build, WrongNode unless it is this node.
+        """
         from codesmith.bootstrap.prove import expect_node, prove
 
         found = prove(self.connection, build)
@@ -116,7 +120,7 @@ class Session:
         return str(found["agent"])
 
     def say(self, phase: str, text: str, then: str = "") -> None:
-        """Tell that something was done since the last time, and what comes then."""
+        """Report what was done since the last report, and what begins now."""
         now = time.monotonic()
         if self._tell:
             self._tell(Progress(self.name, phase, text, now - self._last, then=then))
@@ -130,6 +134,6 @@ class Session:
     def _say_result(self, steps: Sequence[Step], last: str, result: StepResult) -> None:
         if self._tell:
             step = result.step
-            then = first(steps[steps.index(step) + 1 :]) or last
+            then = first_text(steps[steps.index(step) + 1 :]) or last
             self._tell(Progress(self.name, "step", step.text, result.seconds, result.ok, result.message, then))
         self._last = time.monotonic()

@@ -1,4 +1,4 @@
-"""One thing that a prepare would do, in words for people and in orders for the node."""
+"""One step of a plan: text for people, an order for the node."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MISSING = "missing"
-
-
 # Stable words for programs.
 KINDS = (
     "directory", "enable", "file", "group", "ledger", "link", "login", "member", "node", "package", "prune", "release",
@@ -19,9 +17,9 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Step:
-    """`kind` is one of KINDS; `before` and `after` are what the node has and will have.
+    """One step: `kind` is one of KINDS, `before` and `after` are what the node has and will have.
 
-    `order` is what node/apply.py carries out.
+    on_node/apply.py carries out `order`.
     """
 
     kind: str
@@ -32,7 +30,7 @@ class Step:
     order: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def to_dict(self) -> dict[str, str]:
-        """Return the part for people and programs, without the order."""
+        """Return it for people and programs, without the order."""
         return {"kind": self.kind, "name": self.name, "text": self.text, "before": self.before, "after": self.after}
 
 
@@ -46,8 +44,8 @@ class StepResult:
     message: str = ""
 
 
-def shown(there: Mapping[str, Any] | None) -> str:
-    """Return what is known of a path, in few words."""
+def describe(there: Mapping[str, Any] | None) -> str:
+    """Describe a path in a few words: mode, owner, checksum, link target; "missing" for None."""
     if there is None:
         return MISSING
     if there["type"] == "link":
@@ -58,6 +56,6 @@ def shown(there: Mapping[str, Any] | None) -> str:
 
 
 def write_order(path: str, text: str) -> dict[str, Any]:
-    """Return the order to write a file of root's that all may read."""
+    """Return the order to write a file: 0644 root:root."""
     digest = hashlib.sha256(text.encode()).hexdigest()
     return {"do": "write", "path": path, "text": text, "sha256": digest, "mode": 0o644}

@@ -1,4 +1,4 @@
-"""Why a node cannot be prepared: every reason at once, so that nobody has to try again for the next one."""
+"""Why a node cannot be prepared: all reasons at once, so that nobody has to find them one by one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FAIL = "fail"
 
 
 def refuse_unsupported(facts: Facts, desired: layout.Desired) -> None:
-    """Return if the node can be prepared; Unsupported names all reasons why it cannot."""
+    """Return if the node can be prepared; else Unsupported with every reason."""
     reasons = [*_system(facts), *_python(facts), *_packages(facts), *_room(facts), *_conflicts(facts, desired)]
     reasons += _needs(facts) if facts.systemd_runs else []
     reasons += filter(None, [uids.problem(facts)])
@@ -25,7 +25,7 @@ def refuse_unsupported(facts: Facts, desired: layout.Desired) -> None:
 
 
 def missing_packages(facts: Facts) -> list[str]:
-    """Return the names under which the node's package manager knows what is missing."""
+    """Return the missing packages, by their names in the node's package manager."""
     wanted = [_package(layout.COMMANDS[command], facts.manager) for command in facts.missing_commands]
     wanted += [_package(layout.PACKAGES[name], facts.manager) for need in facts.needs for name in need["packages"]]
     if facts.python is None or not facts.has_sqlite:
@@ -39,7 +39,7 @@ def _package(names: object, manager: str) -> str:
 
 def _system(facts: Facts) -> list[str]:
     found = []
-    # hidepid may hide process 1: then its directory decides, as in sd_booted(3).
+    # hidepid may hide process 1; then /run/systemd/system decides, as in sd_booted(3).
     if facts.pid1 not in ("systemd", "") or not facts.systemd_runs:
         found.append(f"systemd does not run there (process 1 is {facts.pid1 or 'unknown'})")
     elif facts.systemd_version < layout.SYSTEMD_MIN:
@@ -71,7 +71,7 @@ def _packages(facts: Facts) -> list[str]:
 
 
 def _needs(facts: Facts) -> list[str]:
-    """Name what workspaces need and no package brings."""
+    """Return what workspaces need, the node lacks, and no package can bring."""
     return [str(need["detail"]) for need in _lacking(facts)]
 
 
@@ -81,8 +81,8 @@ def _lacking(facts: Facts) -> list[Mapping[str, Any]]:
 
 def _room(facts: Facts) -> list[str]:
     found = []
-    extra = layout.FREE_FOR_PACKAGES if missing_packages(facts) else 0
-    for path, least in layout.FREE_MIN.items():
+    extra = layout.FREE_FOR_PACKAGES_BYTES if missing_packages(facts) else 0
+    for path, least in layout.FREE_MIN_BYTES.items():
         space = facts.spaces.get(path, {})
         needed = least + (extra if path in layout.FOR_PACKAGES else 0)
         if space.get("free_bytes", needed) < needed:
@@ -97,7 +97,7 @@ def _room(facts: Facts) -> list[str]:
 
 
 def _conflicts(facts: Facts, desired: layout.Desired) -> list[str]:
-    """Name what stands where ours would go and is not ours to change."""
+    """Return what is in the way of ours and was not made by prepare."""
     found = []
     ours = {(entry.get("kind"), entry.get("name")) for entry in facts.ledger_entries}
     user = facts.users.get(layout.USER)

@@ -1,6 +1,6 @@
-"""The range of uids for the users of a node: one that exists there and is nobody's; chosen once, and remembered.
+"""The range of uids for the users of a node: one that exists there and is free; chosen once and remembered.
 
-A uid is a gid too. Who has subordinate uids may become each of them, so what lies in somebody's range is never taken.
+Each uid is used as a gid too. An owner of subordinate uids can become each of them, so those are never taken.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from typing import Any
 
 from codesmith.bootstrap import layout
 from codesmith.bootstrap.facts import Facts
-from codesmith.bootstrap.step import Step, shown, write_order
+from codesmith.bootstrap.step import Step, describe, write_order
 
 Range = tuple[int, int]
 
-# Where to look, best first; both ends included. systemd's table of uids has the first for nobody. The others are for
-# nodes where it does not exist: a container without privileges often has 65536 uids and no more.
+# The candidates, best first, both ends included. systemd's table of uids leaves the first unused. The others are for
+# nodes where it does not exist: an unprivileged container often has 65536 uids only.
 WINDOWS: tuple[Range, ...] = ((1879048192, 2147483646), (70000, 524287), (20000, 59999))
-# What every node had before there was a choice.
+# The range of every node from before ranges were chosen.
 EARLIEST: Range = (70000, 99999)
 ROOM_MIN = 1000
-# What counts in /etc/login.defs: what useradd gives to people, and what it gives them as subordinates.
+# Settings of /etc/login.defs with their defaults: the ids that useradd gives to people, and their subordinate ids.
 PEOPLE = (("UID_MIN", 1000, "UID_MAX", 60000), ("GID_MIN", 1000, "GID_MAX", 60000))
 SUBORDINATES = (
     ("SUB_UID_MIN", 100000, "SUB_UID_MAX", 600100000),
@@ -30,21 +30,21 @@ SUBORDINATES = (
 
 
 def plan_uids(facts: Facts) -> list[Step]:
-    """Return the step that writes the node's ranges down; none if they are there."""
+    """Return the step that writes the node's ranges into uids.json; none if it has them."""
     wanted, there = ranges(facts), facts.files.get(layout.UIDS)
-    if facts.uid_ranges_file == wanted and there and shown(there).startswith("0644 root:root"):
+    if facts.uid_ranges_file == wanted and there and describe(there).startswith("0644 root:root"):
         return []
     first, last = wanted[0]
     text = f"give new users the uids from {first} to {last}"
     order = write_order(layout.UIDS, json.dumps({"ranges": wanted}) + "\n")
-    return [Step("uids", layout.UIDS, text, shown(there), f"0644 root:root, {first} to {last}", order)]
+    return [Step("uids", layout.UIDS, text, describe(there), f"0644 root:root, {first} to {last}", order)]
 
 
 def ranges(facts: Facts) -> list[list[int]]:
-    """Return the node's ranges, that for new users first: the one it has, as long as it will do, else a choice."""
+    """Return the node's ranges, the one for new users first: its present one while usable, else a new choice."""
     before = facts.uid_ranges
     if not before and facts.ledger_entries:
-        before = [list(EARLIEST)]  # prepared when there was no choice: who is there keeps the uid
+        before = [list(EARLIEST)]  # prepared before ranges were chosen: its users keep their uids
     elif before and is_usable((before[0][0], before[0][1]), facts):
         return before
     found = choose(facts)
@@ -52,24 +52,24 @@ def ranges(facts: Facts) -> list[list[int]]:
 
 
 def problem(facts: Facts) -> str:
-    """Say why there are no uids for users; nothing where there are."""
+    """Return why there are no uids for users; empty if there are some."""
     if (facts.uid_ranges and is_usable((facts.uid_ranges[0][0], facts.uid_ranges[0][1]), facts)) or choose(facts):
         return ""
     exist = " and gids ".join(_shown(maps) for maps in _maps(facts))
-    return f"no {ROOM_MIN} uids in a row are left for users: there are uids {exist}, and others are somebody's"
+    return f"no {ROOM_MIN} uids in a row are left for users: there are uids {exist}, and others are taken"
 
 
 def is_usable(span: Range, facts: Facts) -> bool:
-    """Tell whether a range that the node has will do: all of it exists there, and enough of it is nobody's."""
+    """Tell whether all of a range exists on the node and ROOM_MIN uids of it are nobody's subordinates."""
     given = [one for one in facts.ids.get("subordinates", ()) if one]
     exists = all(_subtract([span], _invert(maps)) == [span] for maps in _maps(facts))
     return exists and any(_size(one) >= ROOM_MIN for one in _subtract([span], given))
 
 
 def choose(facts: Facts) -> Range | None:
-    """Return the largest free part of the best window; None when there is none of some size.
+    """Return the largest free part of the best window; None if none has ROOM_MIN uids.
 
-    First without what useradd gives to people, now or later; where nothing else exists, among that.
+    The uids that useradd gives to people are left out first, and taken only where nothing else exists.
     """
     defs = facts.ids.get("login_defs", {})
     others = [*facts.ids.get("subordinates", ()), *facts.ids.get("taken", ()), *_defined(defs, SUBORDINATES)]
@@ -94,12 +94,12 @@ def _defined(defs: Any, names: Iterable[tuple[str, int, str, int]]) -> list[Rang
 
 
 def _invert(there: Iterable[Sequence[int]]) -> list[Range]:
-    """Return all numbers but those."""
+    """Return all numbers outside these ranges."""
     return _subtract([(0, 1 << 32)], there)
 
 
 def _subtract(parts: Iterable[Sequence[int]], taken: Iterable[Sequence[int]]) -> list[Range]:
-    """Return what is left of ranges."""
+    """Return what is left of `parts` without `taken`."""
     left = [(one[0], one[1]) for one in parts]
     for first, last in taken:
         if first <= last:

@@ -1,4 +1,4 @@
-"""Take everything back that prepare made on a node, exactly: from its ledger."""
+"""Remove from a node exactly what prepare made there, as the node's ledger lists it."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 from codesmith.bootstrap import layout
 from codesmith.bootstrap.facts import Facts
 from codesmith.bootstrap.layout import AGENT_SERVICE, AGENT_SOCKET, HELPER_SERVICE, HELPER_SOCKET
-from codesmith.bootstrap.session import Session, Tell, first
-from codesmith.bootstrap.step import MISSING, Step, shown
+from codesmith.bootstrap.session import Session, Tell, first_text
+from codesmith.bootstrap.step import MISSING, Step, describe
 from codesmith.errors import StepFailed
 
 if TYPE_CHECKING:
     from codesmith.nodes.registry import Node
 
-# What agent and helper write goes with them. In all other directories only what prepare made goes.
+# Directories removed with all that agent and helper wrote there. From others only what prepare made is removed.
 CONTENTS = (layout.STATE, layout.LOG, layout.HELPER_STATE)
-# What the helper keeps in a directory beside what others have there; it goes with the directory.
-MARKS = {"/srv/codesmith": (".next-uid",)}
-# Made by systemd for the sockets, which do not take them along.
+# Files of the helper in a directory that others may use too; they are removed with the directory.
+HELPER_FILES = {"/srv/codesmith": (".next-uid",)}
+# systemd makes these for the sockets and does not remove them with the sockets.
 RUNTIME = ("/run/codesmith", "/run/codesmith-helper")
 
 
@@ -38,34 +38,34 @@ class Uninstalled:
 def uninstall(
     node: Node, *, purge: bool = False, plan_only: bool = False, on_progress: Tell | None = None
 ) -> Uninstalled:
-    """Remove agent, units, accounts and directories from `node`; no steps when there is nothing of ours.
+    """Remove agent, units, accounts and directories from `node`; no steps when prepare made nothing there.
 
     StepFailed while workspaces or users exist, unless `purge`: then they are deleted first. Packages stay. Safe to run
-    again, also after it was cut off anywhere.
+    again, also after an interrupted run.
     """
     from codesmith.bootstrap.pack import pack
 
     desired = layout.desired_for(pack(), "")
     notes: list[str] = []
-    again = f"inv node.uninstall --node {node.name}{' --purge' if purge else ''}"
-    with Session(node, _noting(notes, on_progress), again=again) as session:
+    retry = f"inv node.uninstall --node {node.name}{' --purge' if purge else ''}"
+    with Session(node, _noting(notes, on_progress), retry=retry) as session:
 
-        def look() -> tuple[Facts, list[Step]]:
+        def probe_and_plan() -> tuple[Facts, list[Step]]:
             facts = session.probe_installed(desired, residents=True)
             steps = plan_uninstall(facts, node.name, purge=purge)
-            session.say("probe", f"{len(steps)} steps to do" if steps else "nothing to do", first(steps))
+            session.say("probe", f"{len(steps)} steps to do" if steps else "nothing to do", first_text(steps))
             return facts, steps
 
-        facts, steps = look()
+        facts, steps = probe_and_plan()
         kept = _not_ours(facts) if steps else []
         packages = [str(entry.get("name")) for entry in facts.ledger_entries if entry.get("kind") == "package"]
         if not plan_only:
-            steps = session.carry_out(facts, steps, look, then="finish")
+            steps = session.carry_out(facts, steps, probe_and_plan, then="finish")
         return Uninstalled(node.name, tuple(steps), (*kept, *notes), tuple(packages), session.seconds)
 
 
 def _noting(notes: list[str], tell: Tell | None) -> Tell:
-    """Return a Tell that also keeps what the steps say of what stays."""
+    """Return a Tell that also collects what the steps report as kept."""
 
     def note(progress: Any) -> None:
         if progress.ok and progress.message:
@@ -77,20 +77,26 @@ def _noting(notes: list[str], tell: Tell | None) -> Tell:
 
 
 def plan_uninstall(facts: Facts, name: str, *, purge: bool) -> list[Step]:
-    """Return the steps after which nothing of ours is left, the ledger last; none if there is nothing."""
+    """Return the steps that remove everything of ours, the ledger last; none if there is nothing to remove."""
     if facts.files.get(layout.LEAVING):
-        return [_forget(facts)]
+        return [_plan_ledger(facts)]
     if not facts.ledger_entries:
         if facts.node_id or facts.files.get(layout.LEDGER) or facts.files.get(layout.CURRENT):
-            problem = f"node {name}: its ledger {layout.LEDGER} is lost or damaged, so nobody knows what is ours there"
-            raise StepFailed(problem, hint=f"have it written again first: inv node.prepare --node {name}")
+            problem = f"node {name}: its ledger {layout.LEDGER} is lost or damaged: what prepare made there is unknown"
+            raise StepFailed(problem, hint=f"write it again first: inv node.prepare --node {name}")
         return []
     ours = [entry for entry in facts.ledger_entries if entry.get("made_by_us")]
-    steps = [_vacate(facts, name, purge=purge), _retire(facts), *_paths(facts, ours), *_accounts(facts, ours)]
-    return [*steps, _discard(facts, layout.NODE, "node"), _forget(facts)]
+    return [
+        _plan_residents(facts, name, purge=purge),
+        _plan_units(facts),
+        *_plan_paths(facts, ours),
+        *_plan_accounts(facts, ours),
+        _plan_file(facts, layout.NODE, "node"),
+        _plan_ledger(facts),
+    ]
 
 
-def _vacate(facts: Facts, name: str, *, purge: bool) -> Step:
+def _plan_residents(facts: Facts, name: str, *, purge: bool) -> Step:
     workspaces, users = (list(facts.residents.get(kind, ())) for kind in ("workspaces", "users"))
     if "error" in facts.residents and not purge:
         raise StepFailed(f"node {name}: {facts.residents['error'][0]}", hint=f"inv node.health --node {name}")
@@ -98,11 +104,11 @@ def _vacate(facts: Facts, name: str, *, purge: bool) -> Step:
         f"{kind} {', '.join(names)}" for kind, names in (("workspaces", workspaces), ("users", users)) if names
     )
     if there and not purge:
-        problem = f"node {name} is lived in: {there}"
-        hint = f"delete them with all they hold: inv node.uninstall --node {name} --purge --yes"
+        problem = f"node {name} is in use: {there}"
+        hint = f"delete them and all their files: inv node.uninstall --node {name} --purge --yes"
         raise StepFailed(problem, hint=hint)
     order = {
-        "do": "vacate",
+        "do": "remove_residents",
         "purge": purge,
         "ledger": layout.HELPER_LEDGER,
         "stop": [AGENT_SERVICE, AGENT_SOCKET],
@@ -110,20 +116,24 @@ def _vacate(facts: Facts, name: str, *, purge: bool) -> Step:
         "helper": HELPER_SOCKET,
         "socket": layout.HELPER_SOCKET_FILE,
     }
-    text = f"delete the {there.replace('; ', ' and the ')}" if there else "stop the agent; nobody lives here"
+    text = (
+        f"delete the {there.replace('; ', ' and the ')}"
+        if there
+        else "stop the agent; there are no workspaces or users"
+    )
     return Step("resident", ", ".join([*workspaces, *users]) or "nobody", text, there or "nobody", "nobody", order)
 
 
-def _retire(facts: Facts) -> Step:
+def _plan_units(facts: Facts) -> Step:
     units = [AGENT_SERVICE, AGENT_SOCKET, HELPER_SERVICE, HELPER_SOCKET]
     states = [facts.units.get(name, {}).get("ActiveState", "") for name in units]
-    order = {"do": "retire", "units": units, "links": list(layout.UNIT_LINKS)}
+    order = {"do": "remove_units", "units": units, "links": list(layout.UNIT_LINKS)}
     listed = ", ".join(units)
     return Step("unit", listed, f"stop and remove {listed}", ", ".join(states), MISSING, order)
 
 
-def _paths(facts: Facts, ours: list[dict[str, Any]]) -> Iterator[Step]:
-    """Files before the directories they are in; releases as a whole."""
+def _plan_paths(facts: Facts, ours: list[dict[str, Any]]) -> Iterator[Step]:
+    """Plan files before the directories that hold them, and releases as a whole."""
     for folder in facts.releases:
         order = {"do": "prune", "folder": folder, "ledger": layout.LEDGER}
         yield Step("release", folder, f"remove {folder}", "there", MISSING, order)
@@ -133,49 +143,51 @@ def _paths(facts: Facts, ours: list[dict[str, Any]]) -> Iterator[Step]:
         if not facts.files.get(path) or path in later or path.startswith(layout.RELEASES + "/"):
             continue
         if entry["kind"] == "directory":
-            yield _leave(path, shown(facts.files.get(path)), is_content_ours=path in CONTENTS)
+            yield _plan_directory(path, describe(facts.files.get(path)), is_content_ours=path in CONTENTS)
         else:
-            yield _discard(facts, path, str(entry["kind"]))
+            yield _plan_file(facts, path, str(entry["kind"]))
     for path in RUNTIME:
-        yield _leave(path, "there", is_content_ours=False)
+        yield _plan_directory(path, "there", is_content_ours=False)
 
 
-def _leave(path: str, before: str, *, is_content_ours: bool) -> Step:
-    order = {"do": "leave", "path": path, "content": is_content_ours, "marks": list(MARKS.get(path, ()))}
+def _plan_directory(path: str, before: str, *, is_content_ours: bool) -> Step:
+    helper_files = list(HELPER_FILES.get(path, ()))
+    order = {"do": "remove_directory", "path": path, "content": is_content_ours, "helper_files": helper_files}
     text = f"remove {path} with what agent and helper wrote there" if is_content_ours else f"remove {path}"
     return Step("directory", path, text, before, MISSING, order)
 
 
-def _discard(facts: Facts, path: str, kind: str) -> Step:
-    return Step(kind, path, f"remove {path}", shown(facts.files.get(path)), MISSING, {"do": "discard", "path": path})
+def _plan_file(facts: Facts, path: str, kind: str) -> Step:
+    order = {"do": "remove_file", "path": path}
+    return Step(kind, path, f"remove {path}", describe(facts.files.get(path)), MISSING, order)
 
 
-def _accounts(facts: Facts, ours: list[dict[str, Any]]) -> Iterator[Step]:
-    """Members of groups first, then users, then groups."""
+def _plan_accounts(facts: Facts, ours: list[dict[str, Any]]) -> Iterator[Step]:
+    """Plan members of groups first, then users, then groups."""
     for kind in ("member", "user", "group"):
         for entry in ours:
             if entry.get("kind") == kind:
-                yield _dismiss(facts, entry)
+                yield _plan_account(facts, entry)
 
 
-def _dismiss(facts: Facts, entry: Mapping[str, Any]) -> Step:
+def _plan_account(facts: Facts, entry: Mapping[str, Any]) -> Step:
     kind, name = str(entry["kind"]), str(entry["name"])
-    order = {"do": "dismiss", "kind": kind, "name": name, "group": entry.get("group", "")}
+    order = {"do": "remove_account", "kind": kind, "name": name, "group": entry.get("group", "")}
     if kind == "member":
         return Step(kind, name, f"take {name} out of the group {entry['group']}", "member", "not a member", order)
     there = (facts.users if kind == "user" else facts.groups).get(name)
     return Step(kind, name, f"remove the {kind} {name}", "there" if there else MISSING, MISSING, order)
 
 
-def _forget(facts: Facts) -> Step:
+def _plan_ledger(facts: Facts) -> Step:
     is_ours = any(entry.get("path") == layout.CONFIG and entry.get("made_by_us") for entry in facts.ledger_entries)
-    order = {"do": "forget", "folder": layout.CONFIG, "leaving": layout.LEAVING, "ledger": layout.LEDGER}
+    order = {"do": "remove_ledger", "folder": layout.CONFIG, "leaving": layout.LEAVING, "ledger": layout.LEDGER}
     more = {"is_ours": is_ours or not facts.ledger_entries, "lock": layout.LOCK}
     return Step("ledger", layout.LEDGER, f"remove the ledger and {layout.CONFIG}", "there", MISSING, {**order, **more})
 
 
 def _not_ours(facts: Facts) -> list[str]:
-    """Return what was there before prepare, and stays."""
+    """Return a line for each thing that was there before prepare and is kept."""
     names = [
         str(entry.get("path") or entry.get("name")) for entry in facts.ledger_entries if not entry.get("made_by_us")
     ]

@@ -1,4 +1,4 @@
-"""Compare a node with its ledger and with what this CodeSmith would make of it; nothing is changed."""
+"""Compare a node with its ledger and with the desired state of this CodeSmith; nothing is changed."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from codesmith.bootstrap import layout
 from codesmith.bootstrap.facts import Facts
 from codesmith.bootstrap.plan import plan
 from codesmith.bootstrap.session import Session, Tell
-from codesmith.bootstrap.step import MISSING, Step, shown
+from codesmith.bootstrap.step import MISSING, Step, describe
 from codesmith.errors import NotPrepared, Unsupported
 
 if TYPE_CHECKING:
     from codesmith.nodes.registry import Node
 
-# They come with the first upgrade, and go.
+# Links that exist only after an upgrade, or during one.
 OPTIONAL = (layout.PREVIOUS, layout.FALLBACK)
-# What others have added to a unit of ours: prepare leaves it.
+# Something that others have added to one of our units; prepare leaves it alone.
 DROP_IN = "drop-in"
 
 
@@ -38,7 +38,7 @@ class Finding:
 
 
 def verify(node: Node, *, on_progress: Tell | None = None) -> list[Finding]:
-    """Return all that prepare made on `node` and how it is now; NotPrepared if that is nothing."""
+    """Return all that prepare made on `node`, and how it is now; NotPrepared if it made nothing."""
     from codesmith.bootstrap.pack import pack
 
     desired = layout.desired_for(pack(), "")
@@ -51,7 +51,7 @@ def verify(node: Node, *, on_progress: Tell | None = None) -> list[Finding]:
 
 
 def judge(facts: Facts, desired: layout.Desired) -> list[Finding]:
-    """Return drift first: what prepare would mend, what the ledger knows otherwise; then what is as it should be."""
+    """Return drift first (what prepare would repair, what differs from the ledger), then what is as it should be."""
     try:
         drift = {_path(step): _finding(step) for step in plan(facts, desired)}
     except Unsupported as error:
@@ -78,7 +78,7 @@ def _compare(facts: Facts, name: str, entry: Mapping[str, Any]) -> Finding:
     kind = str(entry.get("kind"))
     if "path" in entry:
         there = facts.files.get(name)
-        found, expected = shown(there), _expected(entry, there)
+        found, expected = describe(there), _expected(entry, there)
         missing = there is None and name not in OPTIONAL
         status = "missing" if missing else "ok" if there is None or _fits(entry, there) else "changed"
         return Finding(kind, name, status, expected, found)
@@ -92,15 +92,15 @@ def _compare(facts: Facts, name: str, entry: Mapping[str, Any]) -> Finding:
 
 
 def _expected(entry: Mapping[str, Any], there: Mapping[str, Any] | None) -> str:
-    """Return what the ledger knows of a path; what it leaves open is as it is."""
+    """Describe a path as the ledger has it; what the ledger leaves open is taken from the node."""
     if entry["kind"] == "link":
-        return f"link to {entry['target']}" if "target" in entry else shown(there)
+        return f"link to {entry['target']}" if "target" in entry else describe(there)
     digest = str(entry.get("sha256") or (there or {}).get("sha256", ""))[:12] if entry["kind"] == "file" else ""
     return f"{entry.get('mode')} {entry.get('owner')}" + (f" {digest}" if digest else "")
 
 
 def _fits(entry: Mapping[str, Any], there: Mapping[str, Any]) -> bool:
-    return there["type"] == entry["kind"] and _expected(entry, there) == shown(there)
+    return there["type"] == entry["kind"] and _expected(entry, there) == describe(there)
 
 
 def _units(facts: Facts, drift: Mapping[str, Finding]) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Build hook of the wheel: puts agent.pyz into it. Not used at run time.
+"""Build hook of the wheel: adds agent.pyz to it. Not used at run time.
 
 pyproject.toml names this file; hatchling loads it by path, also when it builds from the sdist.
 """

@@ -1,6 +1,6 @@
-"""Build the one file that a node runs: the agent and the two libraries it needs, byte for byte the same each time.
+"""Build agent.pyz, the one file that a node runs: the agent and its two libraries, reproducible byte for byte.
 
-`python -m codesmith.bootstrap.zipapp agent dist/agent.pyz` writes it. Only the standard library is used here, since the
+`python -m codesmith.bootstrap.zipapp agent dist/agent.pyz` writes it. Only the standard library is used here: the
 wheel's build hook loads this file by path.
 """
 
@@ -14,10 +14,10 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-# The package in the file, and the distribution that brings it with its licence.
+# Each packed library, and the distribution that it and its licence come from.
 LIBRARIES = {"fastjsonschema": "fastjsonschema", "jsonrpclib": "jsonrpclib-pelix"}
 SUFFIXES = (".json", ".py")
-# What makes openrpc.json; a node has the document itself.
+# These make openrpc.json; a node has the finished document.
 NOT_SHIPPED = {"agent/contract/document.py", "agent/contract/examples.py", "agent/methods/__main__.py"}
 MAIN = b"import sys\n\nfrom agent.main import main\n\nsys.exit(main(sys.argv[1:]))\n"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time a zip file can hold
@@ -25,10 +25,10 @@ REGULAR_0644 = 0o100644 << 16
 
 
 def build(agent: Path) -> bytes:
-    """Return the zipapp of the folder `agent`: sorted, without times, stored.
+    """Return the zipapp of the folder `agent`: sorted, without times, uncompressed.
 
-    Stored, because compressed bytes differ between zlib versions. A node starts both equally fast, and what is sent
-    to it is compressed on the way.
+    Uncompressed, because compressed bytes differ between zlib versions. A node starts both equally fast, and SSH sends
+    it compressed.
     """
     entries = {"__main__.py": MAIN}
     for path, name in sources(agent):
@@ -43,7 +43,7 @@ def build(agent: Path) -> bytes:
 
 
 def sources(agent: Path) -> Iterator[tuple[Path, str]]:
-    """Return every file that goes in, with its name there: code and contract, no tests, docs or bytecode."""
+    """Yield every file to pack with its name in the archive: code and contract, no tests, docs or bytecode."""
     yield from (found for found in _tree(agent, "agent") if found[1] not in NOT_SHIPPED)
     for package in LIBRARIES:
         yield from _tree(_folder(package), package)

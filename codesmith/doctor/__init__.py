@@ -1,1 +1,1 @@
-"""Look at everything that has to be right between this machine and a node's agent, and say what is not."""
+"""Checks everything between this machine and a node's agent, and says what to do about what is wrong."""

@@ -1,4 +1,4 @@
-"""The checks of this machine: programs, files, sockets, the forwarder. They look only."""
+"""The checks of this machine: programs, files, sockets, the forwarder. They change nothing."""
 
 from __future__ import annotations
 
@@ -18,34 +18,38 @@ from codesmith.doctor.finding import Finding, Reporter
 from codesmith.errors import CodeSmithError
 from codesmith.nodes.registry import Registry
 
-# The least of each that pyproject.toml asks for.
+# The least versions that pyproject.toml allows.
 LIBRARIES = {"fabric": (3, 2), "invoke": (2, 2), "paramiko": (3, 2)}
-SSH_AGENT_S = SOCKET_S = 2.0
+SSH_AGENT_TIMEOUT_S = SOCKET_TIMEOUT_S = 2.0
 LOG_TAIL_BYTES = 32 * 1024
 ON_CONTROLLER = Reporter()
 
 
 def check_controller(registry: Registry | None) -> list[Finding]:
-    """Return what there is to say of this machine; `registry` is the one that was read, if it could be."""
-    # Before anything else asks paths for the directories, which mends their modes.
-    places = [_place("state.directory", paths.state_place), _place("runtime.directory", paths.runtime_place)]
-    found = [_versions(), _ssh(), _ssh_agent(), *places]
+    """Return the findings about this machine; `registry` is None if nodes.yaml could not be read."""
+    # First of all: `paths.state_dir` and its kind repair the modes of these directories.
+    directories = [
+        _check_directory("state.directory", paths.state_place),
+        _check_directory("runtime.directory", paths.runtime_place),
+    ]
+    found = [check_versions(), _ssh(), _ssh_agent(), *directories]
     if registry is not None:
         found.append(_known_hosts(registry.path.parent / "known_hosts"))
-    if all(place.status != "fail" for place in places):
+    if all(one.status != "fail" for one in directories):
         found += [_sockets(paths.runtime_place()), *_forwarder()]
     return found
 
 
-def _versions() -> Finding:
+def check_versions() -> Finding:
+    """Check that the libraries are as new as CodeSmith needs them."""
     found = {"Python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}}
-    told = ", ".join(f"{name} {version}" for name, version in {"CodeSmith": __version__, **found}.items())
+    versions = ", ".join(f"{name} {version}" for name, version in {"CodeSmith": __version__, **found}.items())
     old = [name for name, least in LIBRARIES.items() if _numbers(found[name]) < least]
     if old:
         wanted = ", ".join(f"{name} {'.'.join(map(str, LIBRARIES[name]))}" for name in old)
         upgrade = f"pip install --upgrade {' '.join(old)}"
-        return ON_CONTROLLER.fail("controller.versions", f"{told}; at least {wanted} is needed", upgrade)
-    return ON_CONTROLLER.ok("controller.versions", told)
+        return ON_CONTROLLER.fail("controller.versions", f"{versions}; at least {wanted} is needed", upgrade)
+    return ON_CONTROLLER.ok("controller.versions", versions)
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -56,34 +60,34 @@ def _ssh() -> Finding:
     found = shutil.which("ssh")
     if found:
         return ON_CONTROLLER.ok("controller.ssh", found)
-    detail = "no ssh in PATH: a simpler reader of ~/.ssh/config takes its place (no Match, no canonical names)"
+    detail = "no ssh in PATH: a simpler parser reads ~/.ssh/config (no Match, no canonical names)"
     return ON_CONTROLLER.warn("controller.ssh", detail, "apt-get install openssh-client")
 
 
 def _ssh_agent() -> Finding:
     path = os.environ.get("SSH_AUTH_SOCK", "")
     if not path:
-        return ON_CONTROLLER.ok("controller.ssh-agent", "SSH_AUTH_SOCK names none; keys come from files")
-    trouble = _knock(path, SSH_AGENT_S)
-    if trouble:
-        detail = f"nobody answers at {path} ({trouble}): its keys are not tried"
+        return ON_CONTROLLER.ok("controller.ssh-agent", "SSH_AUTH_SOCK is not set; keys come from files")
+    problem = _connect_error(path, SSH_AGENT_TIMEOUT_S)
+    if problem:
+        detail = f"no ssh agent answers at {path} ({problem}): its keys are not tried"
         return ON_CONTROLLER.warn("controller.ssh-agent", detail, 'eval "$(ssh-agent)" && ssh-add')
     return ON_CONTROLLER.ok("controller.ssh-agent", f"answers at {path}")
 
 
-def _place(code: str, where: Callable[[], Path]) -> Finding:
-    path = where()
+def _check_directory(code: str, place: Callable[[], Path]) -> Finding:
+    path = place()
     try:
         found = path.lstat()
     except FileNotFoundError:
-        return ON_CONTROLLER.ok(code, f"{path} is not there yet; it is made when it is needed")
+        return ON_CONTROLLER.ok(code, f"{path} is not there yet; it is made on first use")
     except OSError as error:
         return ON_CONTROLLER.fail(code, f"{path}: {error.strerror}", "export CODESMITH_HOME=DIR")
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
         return ON_CONTROLLER.fail(code, f"{path} is not a directory of yours", "export CODESMITH_HOME=DIR")
     mode = stat.S_IMODE(found.st_mode)
     if mode != 0o700:
-        detail = f"{path} has mode {mode:04o}, which lets others in (0700 is meant; the next command sets it)"
+        detail = f"{path} has mode {mode:04o}, so others can use it; it should be 0700"
         return ON_CONTROLLER.warn(code, detail, f"chmod 700 {shlex.quote(str(path))}")
     return ON_CONTROLLER.ok(code, str(path))
 
@@ -110,11 +114,11 @@ def _sockets(folder: Path) -> Finding:
     found = sorted(folder.glob("*.sock")) if folder.is_dir() else []
     foreign = [path for path in found if not stat.S_ISSOCK(path.lstat().st_mode)]
     if foreign:
-        detail = f"in the way of a socket: {_listed(foreign)}"
+        detail = f"not a socket: {_listed(foreign)}"
         return ON_CONTROLLER.fail("runtime.sockets", detail, f"look at it, then: rm {_listed(foreign)}")
-    stale = [path for path in found if _knock(os.fspath(path), SOCKET_S)]
+    stale = [path for path in found if _connect_error(os.fspath(path), SOCKET_TIMEOUT_S)]
     if stale:
-        detail = f"nobody is behind {_listed(stale)} (a connect replaces it)"
+        detail = f"no process answers at {_listed(stale)} (node.connect replaces it)"
         return ON_CONTROLLER.warn("runtime.sockets", detail, f"rm {_listed(stale)}")
     return ON_CONTROLLER.ok("runtime.sockets", f"{len(found)} in {folder}")
 
@@ -127,14 +131,14 @@ def _quoted(path: Path) -> str:
     return shlex.quote(str(path))
 
 
-def _knock(path: str, timeout_s: float) -> str:
-    """Return why nobody answers at a Unix socket; "" when somebody does."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as visitor:
-        visitor.settimeout(timeout_s)
+def _connect_error(path: str, timeout_s: float) -> str:
+    """Return why a Unix socket refuses connections; "" if it accepts them."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(timeout_s)
         try:
-            visitor.connect(path)
+            client.connect(path)
         except (BlockingIOError, TimeoutError):
-            return ""  # its queue is full: somebody is there, and busy
+            return ""  # its queue is full: a process is there, and busy
         except OSError as error:
             return error.strerror or str(error)
     return ""
@@ -143,21 +147,21 @@ def _knock(path: str, timeout_s: float) -> str:
 def _forwarder() -> Iterator[Finding]:
     from codesmith.tunnel import control
 
-    try:  # asking makes the directory
+    try:  # control.running() would make the directory
         running = control.running() if paths.runtime_place().is_dir() else None
     except CodeSmithError as error:
         yield ON_CONTROLLER.error("forwarder.process", error, "inv node.status")
         return
     if running is None:
-        yield _nobody()
+        yield _no_forwarder()
     else:
         yield ON_CONTROLLER.ok("forwarder.process", f"pid {running['pid']}")
-        yield _forwarder_version(str(running.get("version", "")))
+        yield check_forwarder_version(str(running.get("version", "")))
     yield _forwarder_log(paths.state_place() / "forwarder.log")
 
 
-def _nobody() -> Finding:
-    """Nobody answers: is there none, or does one hold the place without a word?"""
+def _no_forwarder() -> Finding:
+    """Tell a forwarder that holds its lock and does not answer from none."""
     lock = paths.runtime_place() / "forwarder.lock"
     try:
         with open(lock, encoding="utf-8") as file:
@@ -171,7 +175,8 @@ def _nobody() -> Finding:
     return ON_CONTROLLER.ok("forwarder.process", "none runs; a call starts it")
 
 
-def _forwarder_version(version: str) -> Finding:
+def check_forwarder_version(version: str) -> Finding:
+    """Check that the forwarder that runs has the version of this CodeSmith."""
     if version == __version__:
         return ON_CONTROLLER.ok("forwarder.version", version)
     detail = f"{version or 'an older one'} runs, this is {__version__}"

@@ -39,6 +39,6 @@ def _nodes(chosen: Chosen) -> list[Finding]:
 
 
 def _findings(outcome: parallel.Outcome[list[Finding]]) -> list[Finding]:
-    """Return what was found; of a node at which a check met something unexpected, that."""
+    """Return the findings of a node; if a check failed unexpectedly, its error as the only finding."""
     say = Reporter(outcome.node.name)
     return [say.error("ssh.shell", outcome.error, "inv node.list")] if outcome.error else outcome.result or []

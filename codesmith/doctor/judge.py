@@ -1,4 +1,4 @@
-"""Say what is right and wrong with a node that was looked at; pure."""
+"""Turn what a look found on a node into findings. Pure."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from codesmith.doctor.look import Look
 from codesmith.errors import SecretNeeded, Unsupported
 from codesmith.ssh.sudo import without_password
 
-# What the agent itself calls degraded.
-FREE_WARN = 256 * layout.MIB
+# The limit below which the agent's own health check is degraded, too.
+FREE_WARN_BYTES = 256 * layout.MIB
 DISKS = {"disk.srv": "/srv", "disk.usr": "/usr", "disk.var": "/var"}
 SKEW_WARN_S = 5.0
 PREPARE = "inv node.prepare"
 SHOWN_MAX = 5
-UNSEEN = "only root can tell"
+UNSEEN = "only root can check this"
 
 
 def judge(name: str, look: Look, desired: layout.Desired, known_id: str) -> list[Finding]:
-    """Return a finding for each thing that was looked at; `known_id` is the node's id as met before, if it was."""
+    """Return a finding for each check; `known_id` is the id that the node had before, empty if it is unknown."""
     say, facts, option = Reporter(name), look.facts, f"--node {shlex.quote(name)}"
     found = [_look(say, look), _root(say, look, option), _system(say, facts, desired, option), _clock(say, look)]
     found += [*_disks(say, facts), *_needs(say, facts, option)]
     if facts.is_ledger_unread:
-        detail = "it was installed, but there is no Python that could run it"
+        detail = "it is installed, but there is no Python to run it"
         return [*found, say.fail("agent.installed", detail, f"inv node.prepare {option}")]
     is_seen = not {layout.CURRENT, "units"} & set(facts.unseen)
     if is_seen and not facts.files.get(layout.CURRENT) and _load_state(facts) in ("not-found", ""):
@@ -51,31 +51,31 @@ def _load_state(facts: Facts) -> str:
 def _look(say: Reporter, look: Look) -> Finding:
     unseen = look.facts.unseen
     if not unseen:
-        return say.ok("node.look", "saw all that it looked at")
+        return say.ok("node.look", "complete")
     listed = "; ".join(f"{what}: {why}" for what, why in unseen.items())
-    detail = f"could not look at {listed}; nothing is known of that"
+    detail = f"could not look at {listed}; whether it exists is unknown"
     paths = [what for what in unseen if what.startswith("/")]
     then = f"on the node, as root: {shlex.join(['ls', '-ld', *paths])}" if paths else "on the node: systemctl status"
     return say.fail("node.look", detail, then) if look.is_root else say.warn("node.look", detail, then)
 
 
 def _unknown(say: Reporter, code: str) -> Finding:
-    return say.warn(code, "unknown: see node.look", "mend what node.look names, then: inv node.doctor")
+    return say.warn(code, "unknown: see node.look", "fix what node.look names, then: inv node.doctor")
 
 
 def _root(say: Reporter, look: Look, option: str) -> Finding:
     if look.is_root:
-        return say.ok("node.root", f"{look.facts.login} sees everything")
+        return say.ok("node.root", f"{look.facts.login} can check everything")
     user, error = look.facts.login, look.refusal
-    seen = f"sockets, units and files were seen as far as {user} can"
+    limits = f"only what {user} can read was checked"
     if error is None:
-        return say.warn("node.root", f"{user} is not root: {seen}", f"inv node.doctor {option}")
+        return say.warn("node.root", f"{user} is not root: {limits}", f"inv node.doctor {option}")
     if isinstance(error, SecretNeeded):
-        # sudo says no more than that before it has the password, also of a login that it allows nothing.
-        detail = f"sudo wants the password of {user}, and node.doctor tries none: {seen}"
+        # Before it has the password sudo says no more than this, even if it allows the login nothing.
+        detail = f"sudo asks for the password of {user}, and node.doctor gives none: {limits}"
         by_password = f"inv node.verify {option} --sudo-password-file PATH"
-        return say.warn("node.root", detail, f"{by_password}; or, to do without: {without_password(user)}")
-    return say.warn("node.root", f"{error.problem}: {seen}", error.hint or f"inv node.doctor {option}")
+        return say.warn("node.root", detail, f"{by_password}; or, without a password: {without_password(user)}")
+    return say.warn("node.root", f"{error.problem}: {limits}", error.hint or f"inv node.doctor {option}")
 
 
 def _system(say: Reporter, facts: Facts, desired: layout.Desired, option: str) -> Finding:
@@ -84,7 +84,7 @@ def _system(say: Reporter, facts: Facts, desired: layout.Desired, option: str) -
     try:
         refuse_unsupported(facts, desired)
     except Unsupported as error:
-        return say.fail("node.system", error.problem, f"mend it there, then: inv node.prepare {option} --plan")
+        return say.fail("node.system", error.problem, f"fix it there, then: inv node.prepare {option} --plan")
     system = facts.os.get("pretty_name") or facts.os.get("id") or "Linux"
     python = ".".join(map(str, facts.python)) if facts.python else "missing"
     return say.ok("node.system", f"{system}, {facts.arch}, systemd {facts.systemd_version}, Python {python}")
@@ -94,7 +94,7 @@ def _clock(say: Reporter, look: Look) -> Finding:
     if abs(look.skew_s) <= SKEW_WARN_S:
         return say.ok("node.clock", "agrees with this machine")
     side = "ahead of" if look.skew_s > 0 else "behind"
-    detail = f"{abs(look.skew_s):.0f} s {side} this machine: times in lists and in the audit mislead"
+    detail = f"{abs(look.skew_s):.0f} s {side} this machine: times in lists and in the audit record are wrong"
     return say.warn("node.clock", detail, "on the node, as root: timedatectl set-ntp true")
 
 
@@ -105,24 +105,24 @@ def _disks(say: Reporter, facts: Facts) -> Iterator[Finding]:
             continue
         detail = f"{free // layout.MIB} MiB free in {path}"
         look = f"on the node: df -h {path}"
-        if free < layout.FREE_MIN[path]:
+        if free < layout.FREE_MIN_BYTES[path]:
             yield say.fail(code, f"{detail}: changes fail, and the agent cannot be upgraded", look)
-        elif free < FREE_WARN:
+        elif free < FREE_WARN_BYTES:
             yield say.warn(code, detail, look)
         else:
             yield say.ok(code, detail)
 
 
 def _needs(say: Reporter, facts: Facts, option: str) -> Iterator[Finding]:
-    """Say what the agent's own list of needs has found; it is not looked at where there is no Python."""
+    """Yield what the agent's list of needs found; nothing if the node has no Python to run it."""
     for code, needs in (
         ("node.logins", [need for need in facts.needs if need["name"] == "logins"]),
         ("node.needs", [need for need in facts.needs if need["name"] != "logins"]),
     ):
         bad = [need for need in needs if need["status"] != "ok"]
         for need in bad:
-            told = say.fail if need["status"] == "fail" else say.warn
-            yield told(code, f"{need['detail']} (for {need['purpose']})", _mend(need["fix"], option))
+            report = say.fail if need["status"] == "fail" else say.warn
+            yield report(code, f"{need['detail']} (for {need['purpose']})", _mend(need["fix"], option))
         if needs and not bad:
             yield say.ok(code, needs[0]["detail"] if len(needs) == 1 else ", ".join(need["name"] for need in needs))
 
@@ -139,8 +139,8 @@ def _node_id(say: Reporter, facts: Facts, known_id: str, option: str) -> Finding
     if not facts.node_id:
         return say.fail("agent.node-id", f"{layout.NODE} has no id", f"inv node.prepare {option}")
     if known_id and known_id != facts.node_id:
-        detail = f"it was {known_id} before and is {facts.node_id} now: another machine, or one that was set up anew"
-        return say.fail("agent.node-id", detail, f"if that was meant: inv node.prepare {option}")
+        detail = f"it was {known_id} before and is {facts.node_id} now: another machine, or one that was set up again"
+        return say.fail("agent.node-id", detail, f"if that is right: inv node.prepare {option}")
     return say.ok("agent.node-id", facts.node_id)
 
 
@@ -161,12 +161,12 @@ def _units(say: Reporter, facts: Facts, option: str) -> Finding:
 def _accounts(say: Reporter, look: Look, option: str) -> Finding:
     mend = f"inv node.prepare {option}"
     if look.facts.accounts is None:
-        return say.warn("node.accounts", UNSEEN if not look.is_root else "the agent there cannot tell", mend)
+        return say.warn("node.accounts", UNSEEN if not look.is_root else "the agent there cannot check this", mend)
     drift = look.facts.accounts.get("drift", {})
-    told = [f"{login}: {', '.join(found)}" for login, found in sorted(drift.items())]
-    more = f" and {len(told) - SHOWN_MAX} more" if len(told) > SHOWN_MAX else ""
-    if told:
-        return say.warn("node.accounts", "; ".join(told[:SHOWN_MAX]) + more, mend)
+    changed = [f"{login}: {', '.join(found)}" for login, found in sorted(drift.items())]
+    more = f" and {len(changed) - SHOWN_MAX} more" if len(changed) > SHOWN_MAX else ""
+    if changed:
+        return say.warn("node.accounts", "; ".join(changed[:SHOWN_MAX]) + more, mend)
     return say.ok("node.accounts", "as CodeSmith made them")
 
 
@@ -187,9 +187,9 @@ def _uids(say: Reporter, look: Look, option: str) -> Finding:
 def _agent(say: Reporter, look: Look, desired: layout.Desired, option: str) -> Iterator[Finding]:
     version, health = look.calls.get("node.version"), look.calls.get("node.health")
     if version is None or health is None:
-        # Prepare lets the one who logs in join the clients' group.
-        mend = "prepare" if "ermission denied" in look.silence else "restart"
-        yield say.fail("agent.answers", f"no: {look.silence}", f"inv node.{mend} {option}; inv node.logs {option}")
+        # Prepare adds the login to the clients' group.
+        mend = "prepare" if "ermission denied" in look.no_answer else "restart"
+        yield say.fail("agent.answers", f"no: {look.no_answer}", f"inv node.{mend} {option}; inv node.logs {option}")
         return
     yield say.ok("agent.answers", f"as {look.facts.login}, by {layout.SOCKET}")
     if version.get("build") == desired.sha256:
@@ -205,7 +205,7 @@ def _health(say: Reporter, health: dict[str, object], option: str) -> Finding:
     checks = [check for check in health.get("checks") or [] if isinstance(check, dict)]  # type: ignore[attr-defined]
     bad = "; ".join(f"{check.get('name')}: {check.get('detail')}" for check in checks if check.get("status") != "ok")
     if health.get("status") == "ok":
-        return say.ok("agent.health", f"{len(checks)} checks are well")
+        return say.ok("agent.health", f"{len(checks)} checks are ok")
     if health.get("status") == "failing":
         return say.fail("agent.health", bad, f"inv node.health {option}")
     return say.warn("agent.health", bad, f"inv node.health {option}")
@@ -221,11 +221,11 @@ def _drift(say: Reporter, look: Look, desired: layout.Desired, option: str) -> F
     try:
         steps = plan(facts, desired)
     except Unsupported:
-        return say.warn("agent.drift", "cannot be told: see node.system", show)
+        return say.warn("agent.drift", "unknown: see node.system", show)
     if facts.drop_ins and not steps:
-        detail = f"others have added to the units, and prepare leaves it: {', '.join(facts.drop_ins)}"
+        detail = f"others have added drop-ins to the units, which prepare leaves alone: {', '.join(facts.drop_ins)}"
         return say.warn("agent.drift", detail, f"on the node: cat {shlex.join(facts.drop_ins)}")
     if steps:
         more = f" and {len(steps) - 3} more" if len(steps) > 3 else ""
         return say.warn("agent.drift", "; ".join(step.text for step in steps[:3]) + more, show)
-    return say.ok("agent.drift", "nothing to do for prepare")
+    return say.ok("agent.drift", "prepare has nothing to do")

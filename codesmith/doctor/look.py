@@ -1,4 +1,4 @@
-"""One look at a node over SSH: everything in one script, as root only where that takes no password."""
+"""Probe a node over SSH and call its agent, in one script; as root if that takes no password."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ if TYPE_CHECKING:
     from codesmith.ssh.carrier import Carrier
 
 LOOK_TIMEOUT_S = 60.0
-AGENT_S = 10
+AGENT_TIMEOUT_S = 10
 CALLS = [{"jsonrpc": "2.0", "id": method, "method": method} for method in ("node.version", "node.health")]
 
-# The agent is called as the one who logged in, as clients of the endpoint are; after the probe, which wants to see
-# units as they are: a call starts an agent whose socket waits. Where sudo logs input or has a terminal of its own, even
-# `sudo true` reads all of standard input.
+# The agent is called as the login, as from an endpoint. It is called after the probe, because a call starts a stopped
+# agent whose socket listens. If sudo logs input or uses a terminal of its own, even `sudo true` reads all of stdin.
 SCRIPT = """
 echo "time=$(date +%%s)"
 set --
@@ -48,25 +47,24 @@ exit 0
 
 @dataclass(frozen=True)
 class Look:
-    """What one look saw. `calls` has the agent's results by method, `silence` why there are none.
+    """What one look found. `calls` has the agent's results by method, `no_answer` says why there are none.
 
-    `refusal` is why the login cannot become root, and what to do about it.
+    `skew_s` is how far the node's clock is ahead; `refusal` says why the login cannot become root, None if it can.
     """
 
     facts: Facts
     is_root: bool
     skew_s: float
     calls: dict[str, Any]
-    silence: str
-    # Why the login is not root there.
+    no_answer: str
     refusal: AuthenticationFailed | None = None
 
 
 def look(connection: Carrier, desired: layout.Desired) -> Look:
-    """Return what the node has now; nothing is changed there. LookFailed if the look did not come to its end."""
+    """Return what the node has now; nothing is changed there. LookFailed if the script ended early."""
     mark = secrets.token_hex(16)
     begun = time.time()
-    payload = probe.payload(probe.program("probe", desired.looks), probe.questions(desired))
+    payload = probe.payload(probe.program("probe", desired.need_modules), probe.questions(desired))
     done = run_script(connection, _script(mark), payload, timeout_s=LOOK_TIMEOUT_S)
     return _parse(connection, done, mark, begun, time.time())
 
@@ -82,7 +80,7 @@ def _script(mark: str) -> str:
         "probe": shlex.quote(probe.script()),
         "mark": mark,
         "agent": f"{layout.CURRENT}/agent.pyz",
-        "agent_s": AGENT_S,
+        "agent_s": AGENT_TIMEOUT_S,
         "request": shlex.quote(request),
     }
 
@@ -90,23 +88,23 @@ def _script(mark: str) -> str:
 def _parse(connection: Carrier, done: ScriptResult, mark: str, begun: float, ended: float) -> Look:
     name, text = name_of(connection), done.stdout.decode(errors="replace")
     head, _, rest = text.partition("\n\n")
-    said = dict(line.partition("=")[::2] for line in head.splitlines())
-    seen, _, after = rest.partition(f"\n{mark} ")
+    header = dict(line.partition("=")[::2] for line in head.splitlines())
+    probed, _, after = rest.partition(f"\n{mark} ")
     status, _, after = after.partition("\n")
     answer, ended_well, _ = after.partition(f"\n{mark} end\n")
-    if not ended_well or not status.isdigit() or not {"time", "root"} <= set(said):
-        last = (done.stderr or text).strip().splitlines()[-1:] or ["nothing"]
-        problem = f"node {name}: the look at it ended early, with status {done.status}: {last[0][-300:]}"
+    if not ended_well or not status.isdigit() or not {"time", "root"} <= set(header):
+        last = (done.stderr or text).strip().splitlines()[-1:] or ["no output"]
+        problem = f"node {name}: the probe ended early, with status {done.status}: {last[0][-300:]}"
         raise LookFailed(problem)
-    facts = probe.parse(name, seen, int(status), done.stderr)
-    calls, silence = _answers(f"{answer}\n")
-    is_root, skew_s = said["root"] == "yes", _skew_s(said["time"], begun, ended)
-    refusal = None if is_root else sudo.refusal(connection, name, sudo.Sudo(), said.get("why", "").strip())
-    return Look(facts, is_root, skew_s, calls, silence, refusal)
+    facts = probe.parse(name, probed, int(status), done.stderr)
+    calls, no_answer = _answers(f"{answer}\n")
+    is_root, skew_s = header["root"] == "yes", clock_skew_s(header["time"], begun, ended)
+    refusal = None if is_root else sudo.refusal(connection, name, sudo.Sudo(), header.get("why", "").strip())
+    return Look(facts, is_root, skew_s, calls, no_answer, refusal)
 
 
-def _skew_s(seconds: str, begun: float, ended: float) -> float:
-    """Return how far the node's clock is from the time in which it was read: more than 0 when it is ahead."""
+def clock_skew_s(seconds: str, begun: float, ended: float) -> float:
+    """Return by how many seconds the node's clock, read between `begun` and `ended`, is ahead; negative if behind."""
     if not seconds.isdigit():
         return 0.0
     now = int(seconds)
@@ -119,9 +117,9 @@ def _answers(text: str) -> tuple[dict[str, Any], str]:
         results = {one["id"]: one["result"] for one in answers}
         if all(isinstance(result, dict) for result in results.values()):
             return results, ""
-    except probe.NONSENSE:
+    except probe.MALFORMED:
         pass
-    # What helps is in another column.
+    # Hints are left out: the next command is in a column of its own.
     lines = [line.strip().removeprefix("error: ") for line in text.splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith("hint: ")]
-    return {}, "; ".join(lines)[-300:] or f"no answer within {AGENT_S} s"
+    return {}, "; ".join(lines)[-300:] or f"no answer within {AGENT_TIMEOUT_S} s"

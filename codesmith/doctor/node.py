@@ -1,4 +1,4 @@
-"""The checks of one node: the way to it, step by step, then one look at it."""
+"""The checks of one node: the connection step by step, then what the probe found."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONNECT_TIMEOUT_S = 10.0
 
 
 def check_node(node: Node) -> list[Finding]:
-    """Return what there is to say of a node; what stands in the way of a look is a finding, never an error."""
+    """Return the findings about a node; an error on the way is a finding too and is not raised."""
     return list(_check(node))
 
 
@@ -39,32 +39,32 @@ def _check(node: Node) -> Iterator[Finding]:
         yield say.error("ssh.config", error, "inv node.list")
         return
     yield say.ok("ssh.config", str(target))
-    yield from _beyond(say, node, target)
+    yield from _check_connection(say, node, target)
 
 
-def _beyond(say: Reporter, node: Node, target: Target) -> Iterator[Finding]:
+def _check_connection(say: Reporter, node: Node, target: Target) -> Iterator[Finding]:
     from codesmith.ssh.carriers import connect
 
     try:
         connection = connect(target, timeout_s=CONNECT_TIMEOUT_S)
     except CodeSmithError as error:
-        yield from _no_route(say, target, error)
+        yield from _connect_failed(say, target, error)
         return
     with connection:
-        yield from _route(say, target)
+        yield from _went_well(say, target)
         yield _carrier(say, target, connection.carrier)
-        yield from _inside(say, node, connection)
+        yield from _check_node(say, node, connection)
 
 
-def _route(say: Reporter, target: Target, *, as_far_as: str = "") -> Iterator[Finding]:
-    """Say what went well on the way, in its order."""
-    went_well = {
+def _went_well(say: Reporter, target: Target, *, before: str = "") -> Iterator[Finding]:
+    """Yield the steps of the connection that went well, in order, up to the code `before`."""
+    details = {
         "ssh.reach": f"{target.host}:{target.port} answers",
         "ssh.host-key": f"pinned for {target.key_name}",
         "ssh.login": f"{target.user} is let in",
     }
-    for code, detail in went_well.items():
-        if code == as_far_as:
+    for code, detail in details.items():
+        if code == before:
             return
         yield say.ok(code, detail)
 
@@ -78,17 +78,17 @@ def _carrier(say: Reporter, target: Target, carrier: str) -> Finding:
     return say.ok("ssh.carrier", f"{carrier}; fabric ended with: {why}" if why else carrier)
 
 
-def _no_route(say: Reporter, target: Target, error: CodeSmithError) -> Iterator[Finding]:
+def _connect_failed(say: Reporter, target: Target, error: CodeSmithError) -> Iterator[Finding]:
     code = "ssh.reach"
     if isinstance(error, (HostKeyUnknown, HostKeyChanged)):
         code = "ssh.host-key"
     elif isinstance(error, AuthenticationFailed):
         code = "ssh.login"
-    yield from _route(say, target, as_far_as=code)
+    yield from _went_well(say, target, before=code)
     yield say.error(code, error, target.ssh_line("ssh -v", "true"))
 
 
-def _inside(say: Reporter, node: Node, connection: Carrier) -> Iterator[Finding]:
+def _check_node(say: Reporter, node: Node, connection: Carrier) -> Iterator[Finding]:
     from codesmith.bootstrap.layout import desired_for
     from codesmith.bootstrap.pack import pack
     from codesmith.doctor.judge import judge
@@ -123,12 +123,12 @@ def _identity(say: Reporter, path: Path) -> Finding:
             pass
     except OSError as error:
         if isinstance(error, FileNotFoundError) and public.is_file():
-            return say.ok("ssh.identity", f"{public}; an ssh agent has to hold the private key")
+            return say.ok("ssh.identity", f"{public}; an ssh agent must hold the private key")
         return say.fail(
             "ssh.identity", f"{path}: {error.strerror}", f"ls -l {quoted}; or correct `identity:` in nodes.yaml"
         )
     if path.suffix == ".pub":
-        return say.ok("ssh.identity", f"{path}; an ssh agent has to hold the private key")
+        return say.ok("ssh.identity", f"{path}; an ssh agent must hold the private key")
     if mode & 0o077:
         return say.warn("ssh.identity", f"{path} has mode {mode:04o}: others can use it", f"chmod 600 {quoted}")
     return say.ok("ssh.identity", str(path))
@@ -145,12 +145,12 @@ def _endpoint(say: Reporter, node: Node) -> Finding:
     except CodeSmithError as error:
         return say.error("endpoint.state", error, f"inv node.status {option}")
     if not states:
-        return say.ok("endpoint.state", "none; a call makes it")
+        return say.ok("endpoint.state", "none; the first call makes it")
     state = states[0]
     if state.state == "ready" and state.key == node.key:
         return say.ok("endpoint.state", f"ready: {state.endpoint}")
     if state.key != node.key:
-        detail = "it leads where nodes.yaml pointed before"
+        detail = "it leads to the address that nodes.yaml had before"
         return say.warn("endpoint.state", detail, f"inv node.connect {option}")
     return say.warn(
         "endpoint.state", f"{state.state}: {state.reason or 'no answer yet'}", state.hint or f"inv node.status {option}"

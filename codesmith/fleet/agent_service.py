@@ -45,7 +45,7 @@ def start(node: Node, *, verb: str = "start") -> dict[str, Any]:
 
     job = {"stop": START[verb], "start": (*SOCKETS, SERVICE), "path": layout.SOCKET, "unit": SERVICE}
     job["sockets"] = [socket.path for socket in layout.SOCKETS.values()]
-    _run(node, f"exec {PYTHON}", f"{verb} {SERVICE}", payload(program("life"), job))
+    _run(node, f"exec {PYTHON}", f"{verb} {SERVICE}", payload(program("start_agent"), job))
     return {"node": node.name, "unit": SERVICE, "state": "active"}
 
 

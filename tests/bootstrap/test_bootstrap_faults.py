@@ -84,7 +84,7 @@ def releases(agent_copy: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
             agent = Path(shutil.copytree(agent_copy, tmp_path_factory.mktemp("release") / "agent"))
             text = (agent / "__init__.py").read_text()
             (agent / "__init__.py").write_text(text.replace('"0.1.0"', f'"{version}"'))
-            made[version] = packing._pack_anew(agent, agent.parent / "agent.pyz")
+            made[version] = packing.pack_into(agent, agent.parent / "agent.pyz")
         return made[version]
 
     return give

@@ -147,7 +147,7 @@ CUT_OFF = {
 @pytest.mark.parametrize(("text", "status"), CUT_OFF.values(), ids=CUT_OFF)
 def test_a_look_that_did_not_come_to_its_end_finds_nothing(text: str, status: int) -> None:
     assert parse("web1", json.dumps({**json.loads(WHOLE), "releases": [], "unseen": {}}), 0, "").login == "ops"
-    with pytest.raises(LookFailed, match=r"not whole|failed with status 1: killed"):
+    with pytest.raises(LookFailed, match=r"incomplete|failed with status 1: killed"):
         parse("web1", text, status, "killed")
 
 

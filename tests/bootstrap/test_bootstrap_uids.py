@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from test_remote_plan import change
 
 from codesmith.bootstrap import layout, uids
 from codesmith.bootstrap.facts import Facts
 from codesmith.bootstrap.plan import plan
 from codesmith.errors import Unsupported
 from tests.bootstrap.bootstrap_facts import BARE, DESIRED, prepared
+from tests.bootstrap.test_bootstrap_plan import change
 
 USUAL, BIG = (1879048192, 2147483646), [[0, 4294967294]]
 CONTAINER = {"uids": [[0, 65535]], "gids": [[0, 65535]]}

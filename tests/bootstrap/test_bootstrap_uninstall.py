@@ -60,7 +60,7 @@ def lived_in(node: LabNode, as_node: AsNode) -> Node:
 
 
 def test_a_node_that_is_lived_in_is_left_alone(node: LabNode, lived_in: Node) -> None:
-    with pytest.raises(StepFailed, match="is lived in: workspaces demo; users ada, demo") as error:
+    with pytest.raises(StepFailed, match="is in use: workspaces demo; users ada, demo") as error:
         uninstall(lived_in)
     assert "--purge --yes" in error.value.hint
     assert ask(node)["node_id"] == ledger_of(node)["node_id"]
@@ -75,9 +75,9 @@ def test_the_node_itself_refuses_who_moves_in_meanwhile(
     plan = uninstalling.plan_uninstall
     blind = lambda facts, name, purge: plan(replace(facts, residents={}), name, purge=purge)  # noqa: E731
     monkeypatch.setattr(uninstalling, "plan_uninstall", blind)
-    with pytest.raises(StepFailed, match=r"it is lived in .workspaces: demo; users: ada, demo.") as error:
+    with pytest.raises(StepFailed, match=r"it is in use .workspaces: demo; users: ada, demo.") as error:
         uninstall(lived_in)
-    assert error.value.hint == f"mend that, then again: inv node.uninstall --node {node.name}"
+    assert error.value.hint == f"fix that, then run: inv node.uninstall --node {node.name}"
     assert ask(node)["node_id"] == ledger_of(node)["node_id"]  # and the agent runs again
 
 

@@ -38,7 +38,7 @@ def ship(agent_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S
             text = (agent / name).read_text()
             assert pair[0] in text
             (agent / name).write_text(text.replace(*pair) if pair[0] else text)
-        payload = packing._pack_anew(agent, tmp_path / version / "agent.pyz")
+        payload = packing.pack_into(agent, tmp_path / version / "agent.pyz")
         texts = {
             name: text + unit_lines.get(name.replace("codesmith-", "").replace(".", "_"), "")
             for name, text in units.items()
@@ -128,7 +128,7 @@ def test_a_release_that_does_not_answer_is_replaced_by_the_one_before(
         prepare(as_node(node))
     assert said in error.value.problem
     if "cannot be run" not in broken:  # that one is noticed before anything is touched
-        assert "the one before (4.0.0) runs again" in error.value.problem
+        assert "the previous release (4.0.0) runs again" in error.value.problem
     assert "inv node.prepare" in error.value.hint
     assert ask(node)["agent"] == "4.0.0"
     assert (links(node), sh(node, "systemctl cat codesmith-agent.service codesmith-agent.socket")) == before
@@ -171,9 +171,9 @@ def test_rollback_goes_back_and_once_more_forth(node: LabNode, seven: Node) -> N
 def test_rollback_to_what_does_not_answer_any_more_changes_nothing(node: LabNode, seven: Node) -> None:
     unit = f"{layout.PREVIOUS}/units/{layout.AGENT_SERVICE}"
     sh(node, f"cp {unit} /tmp/whole; sed -i 's/^ExecStart=.*/ExecStart=false/' {unit}")
-    with pytest.raises(StepFailed, match=r"the one before .7\.0\.0. runs again") as error:
+    with pytest.raises(StepFailed, match=r"the previous release .7\.0\.0. runs again") as error:
         rollback(seven)
-    assert error.value.hint == f"mend that, then again: inv node.rollback --node {node.name}"
+    assert error.value.hint == f"fix that, then run: inv node.rollback --node {node.name}"
     sh(node, f"cp /tmp/whole {unit}")
     assert links(node) == {"current": "7.0.0", "previous": "6.0.0"}
     assert is_seven(node)

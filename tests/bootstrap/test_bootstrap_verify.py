@@ -8,7 +8,6 @@ from typing import Any
 
 import paramiko
 import pytest
-from test_remote_plan import change
 
 from codesmith.bootstrap import layout
 from codesmith.bootstrap.facts import Facts
@@ -21,6 +20,7 @@ from codesmith.lab import LabNode
 from codesmith.nodes.registry import Node
 from tests.bootstrap.bootstrap_facts import DESIRED, prepared
 from tests.bootstrap.node_side import listing, sh
+from tests.bootstrap.test_bootstrap_plan import change
 
 AsNode = Callable[..., Node]
 HOME = "/srv/codesmith/home"
@@ -121,10 +121,10 @@ def test_a_prepared_node_that_lost_its_python_is_not_taken_for_a_bare_one(
     sh(node, "mv /usr/bin/python3 /usr/bin/python3.off")
     try:
         for act in (verify, rollback, uninstall):
-            with pytest.raises(StepFailed, match="/usr/bin/python3 is missing, so nobody can read what prepare made"):
+            with pytest.raises(StepFailed, match="/usr/bin/python3 is missing, so its ledger cannot be read"):
                 act(as_node(node))
         # For the package manager it is there.
-        with pytest.raises(StepFailed, match="python3 is installed, and /usr/bin/python3 is missing all the same"):
+        with pytest.raises(StepFailed, match="python3 is installed, but /usr/bin/python3 is still missing"):
             prepare(as_node(node))
     finally:
         sh(node, "mv /usr/bin/python3.off /usr/bin/python3")

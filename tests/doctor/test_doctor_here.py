@@ -21,7 +21,7 @@ from codesmith.bootstrap.layout import Desired
 from codesmith.doctor import controller
 from codesmith.doctor.finding import CODES, Finding
 from codesmith.doctor.judge import judge
-from codesmith.doctor.look import Look, _skew_s
+from codesmith.doctor.look import Look, clock_skew_s
 
 TOP = Path(__file__).parents[2]
 INV = str(Path(sys.executable).parent / "inv")
@@ -144,7 +144,7 @@ def test_no_ssh_client_is_a_warning(desk: Desk, tmp_path: Path) -> None:
 
 def test_a_library_that_is_too_old_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(controller.LIBRARIES, "fabric", (99, 0))
-    found = controller._versions()
+    found = controller.check_versions()
     assert (found.status, found.next) == ("fail", "pip install --upgrade fabric")
     assert "at least fabric 99.0 is needed" in found.detail
 
@@ -175,7 +175,7 @@ def test_an_error_in_its_log_is_a_warning(desk: Desk) -> None:
 
 def test_one_of_another_version_is_a_warning() -> None:
     for version in ("0.0.1", ""):
-        found = controller._forwarder_version(version)
+        found = controller.check_forwarder_version(version)
         assert (found.status, found.next) == ("warn", "inv node.disconnect --all; inv node.connect --all")
 
 
@@ -189,12 +189,12 @@ def test_one_that_holds_the_place_and_does_not_answer_fails(desk: Desk) -> None:
 
 @pytest.mark.parametrize(("node_s", "skew_s"), [(1000, 0), (1002, 0), (1009, 7), (989, -10)])
 def test_the_time_that_the_look_took_is_no_skew(node_s: int, skew_s: int) -> None:
-    assert _skew_s(str(node_s), begun=1000.5, ended=1002.0) == pytest.approx(skew_s, abs=0.6)
+    assert clock_skew_s(str(node_s), begun=1000.5, ended=1002.0) == pytest.approx(skew_s, abs=0.6)
 
 
 @pytest.mark.parametrize(("skew_s", "words"), [(60.0, "60 s ahead of"), (-7.0, "7 s behind")])
 def test_a_clock_that_is_off_is_a_warning(skew_s: float, words: str) -> None:
-    look = Look(Facts(login="root"), is_root=True, skew_s=skew_s, calls={}, silence="")
+    look = Look(Facts(login="root"), is_root=True, skew_s=skew_s, calls={}, no_answer="")
     found = {one.code: one for one in judge("web1", look, Desired("0" * 64, "0.1.0", {}, "id"), "")}
     assert found["node.clock"].status == "warn"
     assert words in found["node.clock"].detail

@@ -89,8 +89,8 @@ def test_a_sudo_that_refuses_for_another_reason_says_its_own(ops: Person) -> Non
 FAILURES = {
     "fails": ("exit 1", "failed with status 1"),
     "is killed": ("kill -9 $$", "failed with status 137"),
-    "says nothing": ("exit 0", "is not whole"),
-    "says half": ('echo "{\\"os\\": {}, "', "is not whole"),
+    "says nothing": ("exit 0", "is incomplete"),
+    "says half": ('echo "{\\"os\\": {}, "', "is incomplete"),
 }
 
 

@@ -128,7 +128,7 @@ def test_uninstall_asks_refuses_and_leaves_nothing(person: Person, codesmith_hom
     connected = person.runs("inv node.status --json").json[0]["since"]
     for asked in ("", " --yes"):
         said = person.fails(f"inv node.uninstall{asked}", code=1)
-        assert "error: node web1 is lived in: workspaces demo; users demo" in said.err
+        assert "error: node web1 is in use: workspaces demo; users demo" in said.err
     assert person.runs("inv node.status --json").json[0]["since"] == connected  # what refuses cuts nobody off
     assert "inv node.uninstall --node web1 --purge --yes" in said.err
     said = person.fails("inv node.uninstall --purge", code=2)  # nobody there to ask

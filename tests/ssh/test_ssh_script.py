@@ -162,5 +162,5 @@ def test_a_line_without_end_is_a_lost_connection_and_not_a_full_memory():
 
 @pytest.mark.parametrize("said", ['{"login": 5', "{]", '{"python": 3}'])
 def test_nonsense_of_a_node_is_an_error_with_its_name(said):
-    with pytest.raises(CodeSmithError, match="node web1: the answer to a look at it is not whole"):
+    with pytest.raises(CodeSmithError, match="node web1: the answer to the probe is incomplete"):
         probe.parse("web1", said, 0, "")

@@ -1,1 +1,1 @@
-"""Programs that travel to a node: each file runs alone there, on Python 3.9 and its standard library."""
+"""Programs that are sent to a node and run there: Python 3.9, standard library only."""

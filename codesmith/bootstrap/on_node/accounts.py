@@ -1,4 +1,4 @@
-"""The accounts that prepare makes: looked at, made, and read back."""
+"""Facts about users and groups of a node: names, group members, and what /etc/shadow says."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def day(number: str) -> str:
 
 
 def policy_facts(name: str) -> list[str]:
-    """Say what in an account's line of /etc/shadow closes it one day, or opens it to a password."""
+    """Return what in an account's line of /etc/shadow will lock it one day, or lets it log in by password."""
     try:
         with open("/etc/shadow", encoding="utf-8", errors="replace") as file:
             fields = next((line.rstrip("\n").split(":") for line in file if line.startswith(f"{name}:")), [])
@@ -53,7 +53,7 @@ def policy_facts(name: str) -> list[str]:
         return []
     _, password, changed, least, most, _, inactive, expiry, *_ = [*fields, *[""] * 9]
     ages = most.isdecimal() and int(most) < 99999
-    words = {
+    problems = {
         "it has a password": not password.startswith(("*", "!")) and bool(fields),
         "its password must be changed": changed == "0",
         f"its password may be changed after {least} days only": least.isdecimal() and int(least) > 0,
@@ -61,7 +61,7 @@ def policy_facts(name: str) -> list[str]:
         f"it is closed {inactive} days after its password expires": inactive.isdecimal(),
         f"it expires on {day(expiry)}": expiry.isdecimal(),
     }
-    return [word for word, is_so in words.items() if is_so]
+    return [problem for problem, is_so in problems.items() if is_so]
 
 
 def group_facts(name: str) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Wait for the agent's answer: the proof, on the node itself, that a release runs."""
+"""Wait on the node for the agent's answer, which proves that a release runs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 from codesmith.bootstrap.on_node.commands import Failed, run
 
 ANSWER_WITHIN_S = 30.0
-# On a machine that is very busy an agent may start slowly; one that does nothing at all for so long will not answer.
+# A busy machine may start an agent slowly, but one that uses no processor time for so long will not answer.
 IDLE_S = 10.0
 LOOK_EVERY_S = 0.25
-WORDS_WITHIN_S = 3.0
+JOURNAL_WITHIN_S = 3.0
 ANSWER_MAX = 1 << 16
 BODY = b'{"jsonrpc":"2.0","id":1,"method":"node.version","params":{}}'
 REQUEST = (
@@ -24,14 +24,14 @@ REQUEST = (
 
 
 class Watch:
-    """Looks at a unit that is to answer: does it still run, and does it do anything?"""
+    """Watches a starting unit: does it still run, and does it use the processor?"""
 
     def __init__(self, unit: str, since: float) -> None:
         self._unit, self._since = unit, since
         self._used, self._idle_since = "", time.monotonic()
 
     def check(self) -> None:
-        """Failed if the unit has ended by itself, also if systemd is about to start it again; or if it idles."""
+        """Raise Failed if the unit has ended by itself (systemd may be restarting it), or if it idles for IDLE_S."""
         argv = ["systemctl", "show", "--property=ActiveState,SubState,NRestarts,MainPID", "--", self._unit]
         found = dict(line.partition("=")[::2] for line in run(argv).splitlines())
         if (
@@ -44,12 +44,12 @@ class Watch:
         if used != self._used:
             self._used, self._idle_since = used, time.monotonic()
         elif time.monotonic() - self._idle_since > IDLE_S:
-            words = _last_words(self._unit, self._since)
-            raise Failed(f"the agent did not answer, and did nothing for {IDLE_S:.0f} s: {words}")
+            last = _last_words(self._unit, self._since)
+            raise Failed(f"the agent did not answer, and did nothing for {IDLE_S:.0f} s: {last}")
 
 
 def _processor_time(pid: str) -> str:
-    """Return how much processor time a process has had, in the kernel's words."""
+    """Return the processor time of a process as /proc shows it; empty if it has ended."""
     try:
         with open(f"/proc/{pid}/stat") as file:
             return " ".join(file.read().rpartition(")")[2].split()[11:13])
@@ -58,16 +58,16 @@ def _processor_time(pid: str) -> str:
 
 
 def wait_for_answer(path: str, unit: str, build: str, since: float) -> dict[str, Any]:
-    """Return what node.version answers; Failed when the unit ends or idles, another build answers, or time is over.
+    """Return the result of node.version; Failed if the unit ends or idles, another build answers, or time runs out.
 
-    Any build will do where none is named. `since` is when it was started: from then on its words count.
+    An empty `build` accepts any. `since` is when the unit was started: older lines of its journal are ignored.
     """
     deadline, watch = time.monotonic() + ANSWER_WITHIN_S, Watch(unit, since)
     while time.monotonic() < deadline:
         found = _ask(path, watch, deadline)
         if found is None:
             watch.check()
-            time.sleep(LOOK_EVERY_S)  # until it listens again: there is nothing to wait on
+            time.sleep(LOOK_EVERY_S)  # it does not listen yet, and there is nothing to wait on
         elif build and found.get("build") != build:
             raise Failed(f"another build answers than the one that was started: {found.get('build')}")
         else:
@@ -80,9 +80,9 @@ def _last_words(unit: str, since: float) -> str:
 
     A line reaches the journal a moment after the unit's end is known, also where the journal is told to sync.
     """
-    # systemd says something under the unit's name, too, before it becomes the program.
+    # systemd logs under the unit's name too, until its process becomes the program.
     own = [f"_SYSTEMD_UNIT={unit}", "SYSLOG_IDENTIFIER=python3"]
-    deadline = time.monotonic() + WORDS_WITHIN_S
+    deadline = time.monotonic() + JOURNAL_WITHIN_S
     try:
         while time.monotonic() < deadline:
             run(["journalctl", "--sync"])
@@ -90,19 +90,19 @@ def _last_words(unit: str, since: float) -> str:
             if found:
                 return found
             time.sleep(LOOK_EVERY_S)
-        return _last_line(since, [f"--unit={unit}"]) or "it said nothing"
+        return _last_line(since, [f"--unit={unit}"]) or "it logged nothing"
     except Failed as failed:
-        return f"what it said is unknown: {failed.command.split(' ')[0]} {failed}"
+        return f"its log cannot be read: {failed.command.split(' ')[0]} {failed}"
 
 
-def _last_line(since: float, words: list[str]) -> str:
-    look = ["journalctl", f"--since=@{since:.6f}", "--lines=5", "--output=cat", "--no-pager", "--quiet"]
-    lines = [line.strip() for line in run([*look, *words]).splitlines() if line.strip()]
+def _last_line(since: float, matches: list[str]) -> str:
+    command = ["journalctl", f"--since=@{since:.6f}", "--lines=5", "--output=cat", "--no-pager", "--quiet"]
+    lines = [line.strip() for line in run([*command, *matches]).splitlines() if line.strip()]
     return lines[-1][-300:] if lines else ""
 
 
 def _ask(path: str, watch: Watch, deadline: float) -> dict[str, Any] | None:
-    """Ask once, as long as the unit runs; None when there was no answer."""
+    """Call once, while the unit runs; None if there was no answer."""
     answer = b""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:

@@ -1,7 +1,7 @@
-"""Carry out a plan on a node: one order after the other, under a lock, each result reported as a line of JSON.
+"""Carry out a plan on a node under a lock: one order after the other, each result reported as a line of JSON.
 
 Runs on the node as root: `python3 -I -S -c PROGRAM`. Standard input: a line of JSON {"orders", "expect", ...}, then the
-agent, compressed. Every order may be repeated: a prepare that was cut off anywhere is simply run again.
+agent, compressed. Every order may be repeated, so an interrupted prepare is simply run again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, Callable
 from codesmith.bootstrap.on_node.accounts import user_facts
 from codesmith.bootstrap.on_node.commands import Failed, report, run
 from codesmith.bootstrap.on_node.files import clear_temporaries, do_directory, do_link, do_write, read_json, read_link
-from codesmith.bootstrap.on_node.releases import do_prune, do_release, do_switch, do_units, go_back
+from codesmith.bootstrap.on_node.releases import do_prune, do_release, do_switch, do_units, roll_back
 from codesmith.bootstrap.on_node.removal import REMOVE, call_helper
 
 LOCK = "/run/codesmith-prepare.lock"
@@ -29,7 +29,7 @@ PACKAGE_TIMEOUT_S = 900
 
 
 def lock(timeout_s: int) -> None:
-    """Hold the node's lock until this program ends: one prepare at a time."""
+    """Hold the node's lock until this program ends, so that prepares take turns; Failed after `timeout_s`."""
 
     def late(_number: int, _frame: Any) -> None:
         raise Failed(f"another prepare has been at work for more than {timeout_s} s")
@@ -39,7 +39,7 @@ def lock(timeout_s: int) -> None:
     while True:
         descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        # An uninstall removes the file in the end: a lock on what has no name keeps nobody out.
+        # An uninstall removes the file: a lock on a file without a name keeps nobody out.
         if os.path.exists(LOCK) and os.path.samestat(os.fstat(descriptor), os.stat(LOCK)):
             break
         os.close(descriptor)
@@ -52,7 +52,7 @@ def do_run(order: dict[str, Any]) -> None:
 
 
 def do_user(order: dict[str, Any]) -> None:
-    """Make a user, or put it right, and read it back; one that cannot be as it should be is not made at all."""
+    """Create or repair a user and read it back; a new one that is still wrong is removed. Failed if it is wrong."""
     is_new = not is_there({"user": order["name"]})
     if order["stop"]:
         run(["systemctl", "stop", "--", *order["stop"]])
@@ -63,7 +63,7 @@ def do_user(order: dict[str, Any]) -> None:
     if wrong:
         if is_new:
             run(["userdel", "--", order["name"]])
-        raise Failed(f"the account is not as it should be, and cannot be put right: {'; '.join(wrong)}")
+        raise Failed(f"the account differs from what was asked for, and cannot be repaired: {'; '.join(wrong)}")
 
 
 def is_there(accounts: dict[str, str]) -> bool:
@@ -76,7 +76,7 @@ def is_there(accounts: dict[str, str]) -> bool:
 
 
 def do_package(order: dict[str, Any]) -> None:
-    """Install from what the package manager knows, refreshed only if it is not enough; start what has to run."""
+    """Install packages, refreshing the package lists only if that fails; start units that they need."""
     _install(order)
     if order["start"]:
         run(["systemctl", "daemon-reload"])
@@ -95,7 +95,7 @@ def _install(order: dict[str, Any]) -> None:
 
 
 def do_logins(order: dict[str, Any]) -> str | None:
-    """Have the helper put accounts right, by its own verb; what it does not know is left alone, and told."""
+    """Have the helper repair accounts, by its own verb; it leaves accounts alone that are not its own."""
     run(["systemctl", "start", "--", order["helper"]])
     for name in order["names"]:
         call_helper(order["socket"], "user.put_right", name=name)
@@ -115,25 +115,25 @@ DO: dict[str, Callable[[dict[str, Any]], str | None]] = {
     "write": do_write,
     **REMOVE,
 }
-# From the first of these on a failure means going back to the release from before.
+# A failure of one of these, or of any order after it, rolls back to the previous release.
 SWITCHING = ("switch", "units")
 
 
 def carry_out(number: int, order: dict[str, Any], data: bytes) -> bool:
-    """Do one order and report how it went."""
+    """Carry out one order and report the result; False if it failed."""
     begun = time.monotonic()
     failure: Exception | None = None
-    said: str | None = None
+    note: str | None = None
     try:
         if order["do"] == "release":
             do_release(order, data)
         else:
-            said = DO[order["do"]](order)
+            note = DO[order["do"]](order)
     except (Failed, OSError, KeyError) as error:
         failure = error
     line: dict[str, Any] = {"step": number, "ok": failure is None, "seconds": round(time.monotonic() - begun, 3)}
-    if said:
-        line["message"] = said
+    if note:
+        line["message"] = note
     if failure is not None:
         line.update(
             message=str(failure), command=getattr(failure, "command", ""), stderr=getattr(failure, "stderr", "")
@@ -143,7 +143,7 @@ def carry_out(number: int, order: dict[str, Any], data: bytes) -> bool:
 
 
 def is_as_expected(expect: dict[str, Any]) -> bool:
-    """Tell whether the node is still as it was when the orders were made."""
+    """Tell whether the node is still as it was when the plan was made."""
     files, links = expect["files"], expect["links"]
     return all(read_json(path) == found for path, found in files.items()) and all(
         read_link(path) == target for path, target in links.items()
@@ -151,23 +151,23 @@ def is_as_expected(expect: dict[str, Any]) -> bool:
 
 
 def is_complete(orders: list[dict[str, Any]], data: bytes) -> bool:
-    """Tell whether what was sent arrived."""
+    """Tell whether the agent arrived complete."""
     wanted = {order["sha256"] for order in orders if order["do"] == "release"}
     return wanted <= {hashlib.sha256(data).hexdigest()}
 
 
 def main() -> int:
-    """Carry out the orders on standard input; stop at the first that fails, and go back if a switch was under way."""
+    """Carry out the orders on standard input; at the first failure stop, and roll back if a switch was under way."""
     os.umask(0o022)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # to the end, also when the connection goes
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # carry on if the connection is lost
     try:
         job = json.loads(sys.stdin.buffer.readline())
         data = sys.stdin.buffer.read()
         data = zlib.decompress(data) if data else b""
         if not is_complete(job["orders"], data):
-            raise ValueError("another agent than was announced")
+            raise ValueError("the agent's checksum differs")
     except (ValueError, zlib.error) as error:
-        report(refused=f"what was sent did not arrive whole, and nothing was changed: {error}")
+        report(refused=f"what was sent did not arrive whole; nothing was changed: {error}")
         return 1
     try:
         lock(job["lock_timeout_s"])
@@ -179,14 +179,14 @@ def main() -> int:
         return 0
     for folder in filter(os.path.isdir, job["folders"]):
         clear_temporaries(folder)
-    current = job.get("home", {}).get("links", {}).get("current", "")
+    current = job.get("fallback", {}).get("links", {}).get("current", "")
     before, is_switching = read_link(current), False
     for number, order in enumerate(job["orders"]):
         is_switching = is_switching or order["do"] in SWITCHING
         if not carry_out(number, order, data):
-            # A release that was refused before it became the current one: what runs, runs on.
+            # Before `current` has changed there is nothing to roll back: the old release still runs.
             is_moved = order["do"] == "units" or read_link(current) != before
-            report(**go_back(job["home"]) if is_switching and is_moved else {})
+            report(**roll_back(job["fallback"]) if is_switching and is_moved else {})
             return 1
     report(done=True)
     return 0

@@ -1,4 +1,4 @@
-"""Run commands on the node and tell the controller how it went."""
+"""Run commands on the node, and report results to the controller."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ENVIRONMENT = {
 
 
 class Failed(Exception):
-    """An order that could not be carried out: the command, and what it said."""
+    """An order that could not be carried out, with the command and its error output."""
 
     def __init__(self, message: str, command: str = "", stderr: str = "") -> None:
         super().__init__(message)
@@ -28,7 +28,7 @@ class Failed(Exception):
 
 
 def report(**line: Any) -> None:
-    """Tell the controller. A controller that has gone away stops nothing."""
+    """Send one line to the controller; if it has gone, the work continues."""
     try:
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()

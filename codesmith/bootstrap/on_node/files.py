@@ -40,19 +40,19 @@ def sync_folder(path: str) -> None:
 
 
 def clear_temporaries(folder: str) -> None:
-    """Remove what earlier runs that were cut off have left in a folder."""
+    """Remove the temporary files that interrupted runs left in a folder."""
     for left in glob.glob(os.path.join(glob.escape(folder), TEMPORARY + "*")):
         os.unlink(left)
 
 
 def temporary_in(folder: str) -> str:
-    """Return a free name in a folder that is clear of earlier ones."""
+    """Return a free temporary name in a folder, after removing old ones."""
     clear_temporaries(folder)
     return os.path.join(folder, TEMPORARY + os.urandom(6).hex())
 
 
 def install_file(path: str, data: bytes, sha256: str, mode: int) -> None:
-    """Put a file in place in one step: complete, checked and on disk before its name appears."""
+    """Put a file in place in one step: its name appears once it is complete, checked and on disk."""
     folder = os.path.dirname(path)
     temporary = temporary_in(folder)
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
@@ -63,7 +63,7 @@ def install_file(path: str, data: bytes, sha256: str, mode: int) -> None:
             os.fsync(file.fileno())
             file.seek(0)
             if hashlib.sha256(file.read()).hexdigest() != sha256:
-                raise Failed(f"{path}: the sha256 is not the one that was sent")
+                raise Failed(f"{path}: its sha256 differs from the one that was sent")
             remove_acls(file.fileno())
             os.fchown(file.fileno(), 0, 0)
             os.fchmod(file.fileno(), mode)
@@ -75,7 +75,7 @@ def install_file(path: str, data: bytes, sha256: str, mode: int) -> None:
 
 
 def place_link(path: str, target: str) -> None:
-    """Make a link, or have it lead elsewhere, in one step."""
+    """Make or change a link in one step."""
     temporary = temporary_in(os.path.dirname(path))
     os.symlink(target, temporary)
     os.replace(temporary, path)
@@ -109,7 +109,7 @@ def do_link(order: dict[str, Any]) -> None:
 
 
 def do_directory(order: dict[str, Any]) -> None:
-    """Make or mend one directory, by descriptor: a link put there meanwhile is not followed."""
+    """Make or repair one directory, by descriptor: a link that replaced it meanwhile is not followed."""
     ensure_directory(order["path"], order["mode"])
     descriptor = os.open(order["path"], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
@@ -121,7 +121,7 @@ def do_directory(order: dict[str, Any]) -> None:
 
 
 def remove_acls(descriptor: int) -> None:
-    """Remove what a directory above hands down: rights that the mode does not show, and that others would inherit."""
+    """Remove access lists that a directory above hands down: the mode does not show them, and children inherit them."""
     for attribute in ("system.posix_acl_access", "system.posix_acl_default"):
         try:
             os.removexattr(descriptor, attribute)

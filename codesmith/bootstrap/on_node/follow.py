@@ -1,4 +1,4 @@
-"""Run a command until it ends, or until whoever follows it has gone; say now and then that the line is open.
+"""Run a command until it ends or its reader has gone; a blank line on stderr shows every 3 s that it still runs.
 
 Runs on the node as root: `python3 -I -S -c PROGRAM`, the command as JSON on standard input, which then stays open.
 """
@@ -22,7 +22,7 @@ def is_open(timeout_s: float) -> bool:
 
 
 def main() -> int:
-    # Whatever ends us (a hangup, a closed pipe) must not leave the command behind.
+    # A hangup or a closed pipe must not leave the command running.
     for number in (signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(1))
     with subprocess.Popen(json.loads(sys.stdin.buffer.readline()), stdin=subprocess.DEVNULL) as process:

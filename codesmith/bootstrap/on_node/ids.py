@@ -1,4 +1,4 @@
-"""Which uids and gids exist on a node, and whose they are."""
+"""Which uids and gids exist on a node, and which are taken."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ LOGIN_DEFS = ("/etc/login.defs", "/usr/etc/login.defs")
 
 
 def id_facts(lowest: int, homes: str) -> dict[str, Any]:
-    """Return what exists (`uids`, `gids`), and what is somebody's from `lowest` on: ranges, both ends included.
+    """Return which ids exist (`uids`, `gids`) and which from `lowest` on are taken: ranges, both ends included.
 
-    Accounts of ours, which are at home in `homes`, do not count: a lost choice is made again as it was.
+    Our accounts, whose homes are in `homes`, do not count: so a lost range is chosen again as it was.
     """
     accounts = pwd.getpwall()
     ours = {one.pw_uid for one in accounts if one.pw_dir.startswith(f"{homes}/")}
@@ -36,7 +36,7 @@ def mapped(path: str) -> list[list[int]]:
 
 
 def subordinates(path: str) -> list[list[int]]:
-    """Return the ranges in a file of subordinate ids, whoever has them: a name or a number."""
+    """Return all ranges in a file of subordinate ids."""
     found = [line.split(":") for line in lines(path)]
     numbers = [(int(one[1]), int(one[2])) for one in found if len(one) == 3 and (one[1] + one[2]).isdecimal()]
     return [[first, first + count - 1] for first, count in numbers if count]
@@ -50,7 +50,7 @@ def login_defs() -> dict[str, int]:
 
 
 def merged(numbers: list[int]) -> list[list[int]]:
-    """Return numbers in order as ranges."""
+    """Return sorted numbers as ranges."""
     found: list[list[int]] = []
     for number in numbers:
         if found and number <= found[-1][1] + 1:

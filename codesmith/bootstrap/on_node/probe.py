@@ -1,4 +1,4 @@
-"""Look at a node and print what is there as JSON. Changes nothing.
+"""Probe a node and print the facts as JSON. Changes nothing.
 
 Runs on the node as root: `python3 -I -S -c PROGRAM`, the questions as JSON on standard input.
 """
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 RPC_TIMEOUT_S = 5
 TOOL_TIMEOUT_S = 20
 READ_MAX = 1 << 20
-# What could not be looked at, and why: never told as missing.
+# What could not be read, and why: it must not be reported as missing.
 UNSEEN: dict[str, str] = {}
 ABSENT = (FileNotFoundError, NotADirectoryError)
 
 
-def seen(what: str, look: Callable[[], Any], default: Any = None) -> Any:
-    """Return what `look` returns, or `default` if it is missing, or could not be looked at: then UNSEEN says why."""
+def observe(what: str, look: Callable[[], Any], default: Any = None) -> Any:
+    """Return what `look` returns; `default` if it is missing or cannot be read, and then UNSEEN says why."""
     try:
         return look()
     except ABSENT:
@@ -53,7 +53,7 @@ def file_facts(path: str) -> dict[str, Any]:
     if stat.S_ISLNK(found.st_mode):
         facts.update(type="link", target=os.readlink(path))
         if os.path.isfile(path):
-            facts["sha256"] = sha256(path)  # of what it leads to
+            facts["sha256"] = sha256(path)  # of its target
     elif stat.S_ISDIR(found.st_mode):
         facts["type"] = "directory"
         if has_acl(path):
@@ -66,7 +66,7 @@ def file_facts(path: str) -> dict[str, Any]:
 
 
 def base_facts(path: str) -> dict[str, Any]:
-    """Return what is known of the base, or of the directory to which root has it lead."""
+    """Return the facts of the base; if it is a link of root's to a directory, those of the directory."""
     found = file_facts(path)
     if found["type"] != "link" or found["uid"] != 0:
         return found
@@ -83,7 +83,7 @@ def has_acl(path: str) -> bool:
 
 
 def folder_names(path: str) -> list[str]:
-    """Return the paths of what is in a folder."""
+    """Return the paths of all entries of a folder."""
     return sorted(os.path.join(path, name) for name in os.listdir(path))
 
 
@@ -93,16 +93,16 @@ def sha256(path: str) -> str:
 
 
 def account_facts(process: subprocess.Popen[str] | None) -> dict[str, Any] | None:
-    """Return what the installed agent says of the accounts of users; None without an agent that can tell."""
+    """Return what the installed agent reports about the accounts of users; None if there is none, or an older one."""
     try:
-        found = json.loads(output(process))
+        found = json.loads(tool_output(process))
         return found if isinstance(found, dict) else None
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
 
 
 def space_facts(path: str) -> dict[str, Any]:
-    """Return free space and mount flags where `path` is, or will be."""
+    """Return free space and mount flags of the file system where `path` is, or will be."""
     there = path
     while not os.path.exists(there):
         there = os.path.dirname(there)
@@ -112,7 +112,7 @@ def space_facts(path: str) -> dict[str, Any]:
 
 
 def read_json(path: str) -> Any:
-    """Return what a JSON file of ours holds; None if it is damaged."""
+    """Return the content of one of our JSON files; None if it is damaged."""
     with open(path, encoding="utf-8") as file:
         try:
             return json.loads(file.read(READ_MAX))
@@ -125,13 +125,13 @@ def ranges_in(found: Any) -> Any:
 
 
 def ledger_paths(ledger: Any) -> list[str]:
-    """Return the paths that the ledger names: other releases than the one that is asked for are among them."""
+    """Return the paths in the ledger: those of other releases are not among the questions."""
     entries = ledger.get("entries") if isinstance(ledger, dict) else None
     paths = [entry.get("path") for entry in entries or () if isinstance(entry, dict)]
     return [path for path in paths if isinstance(path, str) and path.startswith("/")]
 
 
-def residents(ledger: str) -> dict[str, Any]:
+def resident_facts(ledger: str) -> dict[str, Any]:
     if not ledger:
         return {}
     try:
@@ -160,8 +160,8 @@ def pid1() -> str:
         return file.read().strip()
 
 
-def start(argv: list[str]) -> subprocess.Popen[str] | None:
-    """Start a tool; None when there is none."""
+def start_tool(argv: list[str]) -> subprocess.Popen[str] | None:
+    """Start a tool; None if it is not installed."""
     try:
         return subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -170,8 +170,8 @@ def start(argv: list[str]) -> subprocess.Popen[str] | None:
         return None
 
 
-def output(process: subprocess.Popen[str] | None) -> str:
-    """Return what a tool printed; OSError with its words when it failed, TimeoutExpired when it did not end."""
+def tool_output(process: subprocess.Popen[str] | None) -> str:
+    """Return what a tool printed; OSError with its last line if it failed, TimeoutExpired if it did not end."""
     if process is None:
         return ""
     try:
@@ -196,7 +196,7 @@ def unit_facts(text: str) -> dict[str, dict[str, str]]:
 
 
 def agent_facts(path: str) -> dict[str, Any]:
-    """Return what the agent says to node.version, or {"error": why it does not}."""
+    """Return the result of node.version, or {"error": reason}."""
     body = b'{"jsonrpc":"2.0","id":1,"method":"node.version","params":{}}'
     head = "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
     request = head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body
@@ -215,20 +215,20 @@ def agent_facts(path: str) -> dict[str, Any]:
 
 
 def facts(questions: dict[str, Any], login: str) -> dict[str, Any]:
-    """Answer all questions; the two slow ones (systemctl) run meanwhile."""
-    ledger = seen(questions["ledger"], lambda: read_json(questions["ledger"]))
+    """Answer all questions; the slow tools run in parallel."""
+    ledger = observe(questions["ledger"], lambda: read_json(questions["ledger"]))
     paths = {*questions["files"], *ledger_paths(ledger)}
     properties = "--property=Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload,DropInPaths"
-    version = seen("systemd", lambda: start(["systemctl", "--version"]))
+    version = observe("systemd", lambda: start_tool(["systemctl", "--version"]))
     systemd_runs = os.path.isdir("/run/systemd/system")  # sd_booted(3)
     show = ["systemctl", "show", "--no-pager", properties, *questions["units"]]
-    units = seen("units", lambda: start(show)) if systemd_runs else None
-    accounts = start(["/usr/bin/python3", "-I", "-S", questions["program"], "accounts"])
+    units = observe("units", lambda: start_tool(show)) if systemd_runs else None
+    accounts = start_tool(["/usr/bin/python3", "-I", "-S", questions["program"], "accounts"])
     found: dict[str, Any] = {
         "os": os_release(),
         "kernel": os.uname().release,
         "arch": os.uname().machine,
-        "pid1": seen("process 1", pid1, ""),
+        "pid1": observe("process 1", pid1, ""),
         "systemd_runs": systemd_runs,
         "python": list(sys.version_info[:3]),
         "has_sqlite": importlib.machinery.PathFinder.find_spec("_sqlite3") is not None,
@@ -237,25 +237,25 @@ def facts(questions: dict[str, Any], login: str) -> dict[str, Any]:
         "login": login,
         "users": {name: user_facts(name) for name in questions["users"]},
         "groups": {name: group_facts(name) for name in questions["groups"]},
-        "files": {path: seen(path, partial(file_facts, path)) for path in sorted(paths)},
-        "releases": seen(questions["releases"], lambda: folder_names(questions["releases"]), []),
-        "spaces": {path: seen(path, partial(space_facts, path), {}) for path in questions["spaces"]},
+        "files": {path: observe(path, partial(file_facts, path)) for path in sorted(paths)},
+        "releases": observe(questions["releases"], lambda: folder_names(questions["releases"]), []),
+        "spaces": {path: observe(path, partial(space_facts, path), {}) for path in questions["spaces"]},
         "ledger": ledger,
-        "node": seen(questions["node"], lambda: read_json(questions["node"])),
-        "ids": seen("ids", lambda: id_facts(questions["uid_lowest"], questions["homes"])),
-        "uid_ranges_file": ranges_in(seen(questions["uids"], lambda: read_json(questions["uids"]))),
+        "node": observe(questions["node"], lambda: read_json(questions["node"])),
+        "ids": observe("ids", lambda: id_facts(questions["uid_lowest"], questions["homes"])),
+        "uid_ranges_file": ranges_in(observe(questions["uids"], lambda: read_json(questions["uids"]))),
         "hostname": os.uname().nodename,
     }
-    found["residents"] = residents(questions["residents"])
-    found["systemd"] = seen("systemd", lambda: output(version), "").split("\n")[0]
-    found["units"] = unit_facts(seen("units", lambda: output(units), ""))
+    found["residents"] = resident_facts(questions["residents"])
+    found["systemd"] = observe("systemd", lambda: tool_output(version), "").split("\n")[0]
+    found["units"] = unit_facts(observe("units", lambda: tool_output(units), ""))
     found["accounts"] = account_facts(accounts)
-    # Only one that runs: a call to the socket would start it.
+    # Only if it runs: a call to the socket would start it.
     is_running = found["units"].get(questions["agent"], {}).get("ActiveState") == "active"
     found["agent"] = agent_facts(questions["socket"]) if is_running and os.path.exists(questions["socket"]) else None
-    # Of the agent, which is not here by its name: see probe.program.
+    # A module of the agent that was sent along: see `program` in bootstrap/probe.py.
     found["needs"] = sys.modules[questions["needs"]].check() if questions["needs"] else []
-    found["files"][questions["base"]] = seen(questions["base"], lambda: base_facts(questions["base"]))
+    found["files"][questions["base"]] = observe(questions["base"], lambda: base_facts(questions["base"]))
     found["unseen"] = UNSEEN
     return found
 

@@ -1,7 +1,7 @@
-"""Switch from one release to another, go back when the new one does not answer, remove old ones.
+"""Switch to another release, roll back if it does not answer, remove old ones.
 
-`current` is the release that runs, `previous` the one that answered before it. `fallback` is there while a switch is
-under way: from before `current` changes until the new release has answered, or the old one is back.
+`current` is the release that runs, `previous` the one that answered before it. `fallback` exists while a switch is
+under way: from before `current` changes until the new release has answered, or the old one runs again.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def do_release(order: dict[str, Any], data: bytes) -> None:
 
 
 def do_switch(order: dict[str, Any]) -> None:
-    """Make a release current; the one before is written down first, so that whoever comes next can go back."""
+    """Make a release current; first `fallback` is set to the old one, so that the next run can roll back."""
     _check_fit(order["target"], order["stores"])
     there = read_link(order["path"])
     if there and there != order["target"] and _is_whole(there) and not _is_whole(read_link(order["fallback"])):
@@ -52,46 +52,49 @@ def do_switch(order: dict[str, Any]) -> None:
 
 
 def do_units(order: dict[str, Any]) -> None:
-    """Restart what runs something old, start what does not run; the agent has to answer then."""
+    """Restart units that run something old and start stopped ones; then wait for the agent's answer."""
     since = time.time()
     restart(order["stop"], order["start"])
     if "answer" in order:
         wait_for_answer(**order["answer"], since=since)
-        _settle(order["settle"])
+        _finish_switch(order["links"])
 
 
-def _settle(links: dict[str, str]) -> None:
-    """End a switch: the release before is `previous`."""
+def _finish_switch(links: dict[str, str]) -> None:
+    """End a switch: `previous` becomes the release before, `fallback` is removed."""
     before = read_link(links["fallback"])
     if _is_whole(before) and before != read_link(links["current"]):
         place_link(links["previous"], before)
     remove_link(links["fallback"])
 
 
-def go_back(home: dict[str, Any]) -> dict[str, str]:
-    """Put the release from before an unfinished switch back and wait for its answer; say which, or why not."""
-    links = home["links"]
+def roll_back(job: dict[str, Any]) -> dict[str, str]:
+    """Make `fallback` current again and wait for its answer.
+
+    Return {"rolled_back_to": version}, {"lost": why it does not run}, or {} if there is no fallback.
+    """
+    links = job["links"]
     target = read_link(links["fallback"])
     if not target:
         return {}
     try:
         place_link(links["current"], target)
-        run(["systemctl", "enable", "--force", "--", *home["start"]])
+        run(["systemctl", "enable", "--force", "--", *job["start"]])
         since = time.time()
-        restart(home["stop"], home["start"])
+        restart(job["stop"], job["start"])
         with open(f"{target}/agent.pyz", "rb") as file:
             build = hashlib.sha256(file.read()).hexdigest()
-        found = wait_for_answer(home["socket"], home["unit"], build, since)
+        found = wait_for_answer(job["socket"], job["unit"], build, since)
         remove_link(links["fallback"])
     except (Failed, OSError) as error:
-        return {"lost": f"the one before ({target}) does not run either: {error}"}
-    return {"back": str(found.get("agent"))}
+        return {"lost": f"the previous release ({target}) does not run either: {error}"}
+    return {"rolled_back_to": str(found.get("agent"))}
 
 
 def restart(stop: list[str], start: list[str]) -> None:
-    """Stop units and start units, whatever became of them earlier.
+    """Stop units and start units, also failed ones.
 
-    What is stopped to be started again is one order to systemd, which carries it out to the end whoever is killed.
+    Units in both lists get one `systemctl restart`: systemd completes it even if this program is killed.
     """
     again = [unit for unit in start if unit in stop]
     _systemctl("stop", [unit for unit in stop if unit not in again])
@@ -130,22 +133,22 @@ def _is_whole(release: str) -> bool:
 
 
 def _check_fit(release: str, stores: dict[str, str]) -> None:
-    """Failed if the release cannot run here at all, or would not understand what a newer one has written."""
-    said = run(["/usr/bin/python3", "-I", "-S", f"{release}/agent.pyz", "version"], VERSION_TIMEOUT_S)
+    """Raise Failed if the release cannot run here, or does not know the format of a store."""
+    answer = run(["/usr/bin/python3", "-I", "-S", f"{release}/agent.pyz", "version"], VERSION_TIMEOUT_S)
     try:
-        formats = json.loads(said).get("formats", {})
+        formats = json.loads(answer).get("formats", {})
     except (ValueError, AttributeError):
-        raise Failed(f"its agent does not say which version it is: {said[-300:]}") from None
+        raise Failed(f"its agent does not say which version it is: {answer[-300:]}") from None
     for path, name in stores.items():
-        there = _format_of(path)
-        if there > formats.get(name, there):
-            raise Failed(f"{path} has format {there}, written by a newer agent; this one knows {formats[name]}")
+        found = _format_of(path)
+        if found > formats.get(name, found):
+            raise Failed(f"{path} has format {found}, written by a newer agent; this one knows {formats[name]}")
 
 
 def _format_of(path: str) -> int:
-    """Return the format of a store; 0 when there is none, or none that can be read.
+    """Return the format of a store; 0 if it is missing or unreadable.
 
-    Read with the rights of its directory's owner: root opens no database that the agent has laid out.
+    Read as the owner of its directory: root opens no database whose files another user controls.
     """
     try:
         owner = os.stat(os.path.dirname(path))

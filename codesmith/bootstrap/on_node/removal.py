@@ -1,4 +1,4 @@
-"""Take back what prepare made. Every order may be repeated: an uninstall that was cut off is simply run again."""
+"""Remove what prepare made. Every order may be repeated, so an interrupted uninstall is simply run again."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ REMOVE_TIMEOUT_S = 300
 SHOWN_MAX = 5
 
 
-def do_vacate(order: dict[str, Any]) -> str | None:
-    """See that no workspace and no user is left; with `purge` the helper deletes them, by its own verbs."""
-    # The front end first: nobody makes new ones from now on.
+def do_remove_residents(order: dict[str, Any]) -> str | None:
+    """Stop the agent and check that no workspace or user is left; with `purge` the helper deletes them first."""
+    # Stopped first, so that no new ones are created meanwhile.
     run(["systemctl", "stop", "--", *order["stop"]], allowed=(0, 5))
     try:
         there = _residents(order["ledger"])
         if any(there.values()) and not order["purge"]:
             listed = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in there.items() if names)
-            raise Failed(f"it is lived in ({listed})")
+            raise Failed(f"it is in use ({listed})")
         left = _purge(there, order) if any(there.values()) else []
     except (Failed, OSError):
         run(["systemctl", "start", "--", *order["start"]], allowed=(0, 5))
@@ -54,7 +54,7 @@ def _purge(there: dict[str, list[str]], order: dict[str, Any]) -> list[str]:
 
 
 def call_helper(path: str, verb: str, **arguments: Any) -> dict[str, Any]:
-    """Call one verb of the helper, framed as agent/shared/framing.py does."""
+    """Call one verb of the helper, framed as in agent/shared/framing.py; Failed with its error."""
     body = json.dumps({"verb": verb, "arguments": arguments}).encode()
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as helper:
@@ -71,8 +71,8 @@ def call_helper(path: str, verb: str, **arguments: Any) -> dict[str, Any]:
     return dict(answer["result"])
 
 
-def do_retire(order: dict[str, Any]) -> None:
-    """Stop and disable units, and take systemd's links to them away."""
+def do_remove_units(order: dict[str, Any]) -> None:
+    """Stop and disable units, and remove systemd's links to them."""
     run(["systemctl", "stop", "--", *order["units"]], allowed=(0, 5))
     run(["systemctl", "disable", "--", *order["units"]], allowed=(0, 1))
     for path in order["links"]:
@@ -82,34 +82,34 @@ def do_retire(order: dict[str, Any]) -> None:
     run(["systemctl", "reset-failed", "--", *order["units"]], allowed=(0, 1))
 
 
-def do_discard(order: dict[str, Any]) -> None:
+def do_remove_file(order: dict[str, Any]) -> None:
     """Remove one file or link."""
     remove_link(order["path"])
 
 
-def do_leave(order: dict[str, Any]) -> str | None:
-    """Remove a directory, with what programs of ours keep in it if `content`; what others put there stays."""
+def do_remove_directory(order: dict[str, Any]) -> str | None:
+    """Remove a directory; with `content` all in it too, else only if nobody else has put anything there."""
     path = order["path"]
     if os.path.islink(path) or not os.path.isdir(path):
         return None
     if order["content"]:
-        # The agent's user made what is in there: it may be of any depth, on which shutil.rmtree would end.
+        # The agent's user made its content, which may be deeper than shutil.rmtree can handle.
         run(["rm", "--recursive", "--force", "--one-file-system", "--", path], REMOVE_TIMEOUT_S)
     else:
         clear_temporaries(path)
-        names = set(os.listdir(path)) - set(order["marks"])
+        names = set(os.listdir(path)) - set(order["helper_files"])
         if names:
             more = ", ..." if len(names) > SHOWN_MAX else ""
             return f"kept {path}: it holds {', '.join(sorted(names)[:SHOWN_MAX])}{more}"
-        for name in order["marks"]:
+        for name in order["helper_files"]:
             remove_link(os.path.join(path, name))
         os.rmdir(path)
     sync_folder(os.path.dirname(path))
     return None
 
 
-def do_forget(order: dict[str, Any]) -> str | None:
-    """Remove the ledger and the directory it is in, in one step: half of it would tell the next uninstall nothing."""
+def do_remove_ledger(order: dict[str, Any]) -> str | None:
+    """Remove the ledger and its directory in one step, so that the next uninstall finds all of it or nothing."""
     folder, leaving = order["folder"], order["leaving"]
     note = None
     if not os.path.lexists(leaving) and os.path.isdir(folder):
@@ -126,8 +126,8 @@ def do_forget(order: dict[str, Any]) -> str | None:
     return note
 
 
-def do_dismiss(order: dict[str, Any]) -> None:
-    """Remove a user or group, or a member of a group, unless it is gone."""
+def do_remove_account(order: dict[str, Any]) -> None:
+    """Remove a user, a group, or a member of a group; nothing happens if it is gone."""
     kind, name = order["kind"], order["name"]
     try:
         if kind == "user":
@@ -143,10 +143,10 @@ def do_dismiss(order: dict[str, Any]) -> None:
 
 
 REMOVE: dict[str, Callable[[dict[str, Any]], str | None]] = {
-    "discard": do_discard,
-    "dismiss": do_dismiss,
-    "forget": do_forget,
-    "leave": do_leave,
-    "retire": do_retire,
-    "vacate": do_vacate,
+    "remove_account": do_remove_account,
+    "remove_directory": do_remove_directory,
+    "remove_file": do_remove_file,
+    "remove_ledger": do_remove_ledger,
+    "remove_residents": do_remove_residents,
+    "remove_units": do_remove_units,
 }

@@ -1,4 +1,4 @@
-"""Who lives on a node: the workspaces and users that CodeSmith made for people there."""
+"""The residents of a node: its workspaces and users, from the helper's ledger."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 
 
 def read_residents(ledger: str) -> dict[str, list[str]]:
-    """Return the workspaces and users in the helper's ledger; ValueError when it cannot be read."""
-    import sqlite3  # only here: it is not needed to look at a node
+    """Return the names of workspaces and users in the helper's ledger; ValueError if it cannot be read."""
+    import sqlite3  # only here: a plain probe must not need it
 
     found: dict[str, list[str]] = {"workspaces": [], "users": []}
     if not os.path.exists(ledger):
@@ -16,9 +16,9 @@ def read_residents(ledger: str) -> dict[str, list[str]]:
         database = sqlite3.connect(f"file:{ledger}?mode=ro", uri=True, timeout=10)
         try:
             for table in found:
-                found[table] = [row[0] for row in database.execute(f"SELECT name FROM {table} ORDER BY name")]  # noqa: S608 (our words)
+                found[table] = [row[0] for row in database.execute(f"SELECT name FROM {table} ORDER BY name")]  # noqa: S608 (fixed names)
         finally:
             database.close()
     except sqlite3.Error as error:
-        raise ValueError(f"{ledger} cannot be read, so nobody knows who lives there: {error}") from error
+        raise ValueError(f"{ledger} cannot be read, so its workspaces and users are unknown: {error}") from error
     return found

@@ -1,7 +1,7 @@
-"""Start the agent, and wait for its answer: a unit that systemd has started may still end at once.
+"""Start the agent and wait for its answer: a unit that systemd has started may still fail at once.
 
 Runs on the node as root: `python3 -I -S -c PROGRAM`. Standard input: a line of JSON {"stop", "start", "path", "unit",
-"sockets"}; where the file of one of these is gone all units are restarted: otherwise systemd does not make it again.
+"sockets"}. If the file of a socket is missing all units are restarted, because only then systemd makes it again.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ def main() -> int:
     job = json.loads(sys.stdin.buffer.readline())
     since = time.time()
     try:
-        is_whole = all(map(os.path.exists, job["sockets"]))
-        restart(job["stop"] if is_whole else job["start"], job["start"])
+        has_sockets = all(map(os.path.exists, job["sockets"]))
+        restart(job["stop"] if has_sockets else job["start"], job["start"])
         wait_for_answer(job["path"], job["unit"], "", since)
     except Failed as failed:
-        said = failed.stderr.splitlines()
-        sys.stderr.write(f"{failed}{f': {said[-1]}' if said else ''}\n")
+        lines = failed.stderr.splitlines()
+        sys.stderr.write(f"{failed}{f': {lines[-1]}' if lines else ''}\n")
         return 1
     return 0
 
