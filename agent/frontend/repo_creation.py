@@ -6,8 +6,9 @@ import uuid
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
+from agent.contract.fields import Keywords
 from agent.contract.method import BY_HELPER
-from agent.contract.types import Keywords, Repo
+from agent.contract.types import Repo
 from agent.frontend.context import Context
 from agent.git import grammar
 from agent.shared.errors import AgentError, AlreadyExists, CommandFailed, Disabled, InUse, NotFound

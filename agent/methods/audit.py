@@ -6,8 +6,9 @@ import re
 from datetime import datetime
 from typing import Annotated, Any, Dict, Iterator, List, Optional
 
+from agent.contract.fields import Keywords, Name
 from agent.contract.method import method
-from agent.contract.types import AuditRecord, Keywords, Name
+from agent.contract.types import AuditRecord
 from agent.frontend import audit
 from agent.frontend.context import Context
 from agent.shared.errors import InvalidParams

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Dict, List, Optional
 
+from agent.contract.fields import Keywords, Name, RequestId
 from agent.contract.method import BY_HELPER, method
-from agent.contract.types import Keywords, Name, Repo, RepoDeleted, RequestId
+from agent.contract.types import Repo, RepoDeleted
 from agent.frontend import repo_creation
 from agent.frontend.context import Context
 from agent.frontend.repo_creation import CREDENTIAL, DEPTH, KNOWN_HOSTS, REF, TIMEOUT, URL

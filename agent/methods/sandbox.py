@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterator, Optional
 
+from agent.contract.fields import Limits, Name, Network, RequestId
 from agent.contract.method import BY_HELPER, method
-from agent.contract.types import Limits, Name, Network, RequestId, Sandbox, SandboxDeleted
+from agent.contract.types import Sandbox, SandboxDeleted
 from agent.frontend.context import Context
 from agent.methods import workspace as workspaces
 from agent.shared.clock import now

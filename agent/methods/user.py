@@ -4,19 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Dict, Iterator, List, Optional
 
+from agent.contract.fields import Keywords, Labels, Name, RequestId, SshKeys
 from agent.contract.method import BY_HELPER, method
-from agent.contract.types import (
-    CreatedUser,
-    Keywords,
-    Labels,
-    Name,
-    RequestId,
-    SshKey,
-    SshKeys,
-    User,
-    UserDeleted,
-    UserDetails,
-)
+from agent.contract.types import CreatedUser, SshKey, User, UserDeleted, UserDetails
 from agent.frontend import user_records
 from agent.frontend.context import Context
 from agent.shared import ownership, sshkeys, uids

@@ -6,19 +6,9 @@ import os
 import threading
 from typing import Annotated, Any, Dict, Iterator, List, Literal, Optional
 
+from agent.contract.fields import Keywords, Labels, Name, RequestId, SshKeys
 from agent.contract.method import BY_HELPER, method
-from agent.contract.types import (
-    CreatedWorkspace,
-    Execution,
-    Keywords,
-    Labels,
-    Name,
-    OpenedWorkspace,
-    RequestId,
-    SshKeys,
-    Workspace,
-    WorkspaceDeleted,
-)
+from agent.contract.types import CreatedWorkspace, Execution, OpenedWorkspace, Workspace, WorkspaceDeleted
 from agent.frontend import repo_creation, user_records, workspace_creation
 from agent.frontend.context import Context
 from agent.shared import ownership

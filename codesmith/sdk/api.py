@@ -15,12 +15,12 @@ class AuditRecord(Record):
     """One attempt to change something.
 
     time: RFC 3339, UTC.
-    peer_uid: Who called, or had called what was completed later; null if unknown.
-    target: What the call named: name, user, workspace; the kind of its credential; and how many `more` refused
-        connections the record stands for.
-    outcome: ok, or the kind of the error; for what was interrupted resumed (or resumed: and the kind), or cut_off; for
-        a connection from somebody who may not call (method connect) forbidden.
-    cursor: What `before` of audit.list takes for those before this one.
+    peer_uid: Who called; for a change completed later, its original caller. Null if unknown.
+    target: What the call named: name, user, workspace; the kind of its credential; `more`: how many other refused
+        connections this record stands for.
+    outcome: ok, or the kind of the error. For an interrupted change: resumed, or resumed: and the kind of the error, or
+        cut_off. For a refused connection (method connect): forbidden.
+    cursor: Pass it as `before` to audit.list to get the records before it.
     """
 
     __slots__ = ("time", "method", "request_id", "peer_uid", "peer_login", "target", "outcome", "duration_s", "cursor")
@@ -85,11 +85,11 @@ class Counts(Record):
 
 
 class CreatedUser(Record):
-    """A user that was just made.
+    """A user that was just created.
 
     name: 1 to 28 of a-z, 0-9 and inner hyphens.
     created_at: RFC 3339, UTC.
-    warnings: What keeps the login's keys from letting anybody in, as sshd tells.
+    warnings: Why SSH with the login's keys would be refused, according to sshd.
     """
 
     __slots__ = (
@@ -152,13 +152,13 @@ class CreatedUser(Record):
 
 
 class CreatedWorkspace(Record):
-    """A workspace that was just made.
+    """A workspace that was just created.
 
     name: 1 to 28 of a-z, 0-9 and inner hyphens.
     user: 1 to 28 of a-z, 0-9 and inner hyphens.
-    labels: Words of the caller's own, key to value.
+    labels: The caller's own labels, key to value.
     created_at: RFC 3339, UTC.
-    warnings: What keeps the login's keys from letting anybody in, as sshd tells.
+    warnings: Why SSH with the login's keys would be refused, according to sshd.
     """
 
     __slots__ = (
@@ -255,13 +255,13 @@ class Disk(Record):
 
 
 class Execution(Record):
-    """How a command run in a workspace ended.
+    """The result of a command that ran in a workspace.
 
-    exit_code: 128 + the signal's number when a signal ended it.
-    stdout_encoding: What it is in: base64 where that was asked for, or where it is no UTF-8.
-    stderr_encoding: What it is in: base64 where that was asked for, or where it is no UTF-8.
-    truncated: True when stdout or stderr was longer than 1 MiB: of that one the first and the last 512 KiB are kept,
-        less a character that the cut would split.
+    exit_code: 128 + the signal number when a signal ended the command.
+    stdout_encoding: base64 when the caller asked for it or the output is not UTF-8, otherwise text.
+    stderr_encoding: base64 when the caller asked for it or the output is not UTF-8, otherwise text.
+    truncated: True when stdout or stderr was longer than 1 MiB: its first and last 512 KiB are kept, without a
+        character that the cut would split.
     """
 
     __slots__ = (
@@ -320,7 +320,7 @@ class Execution(Record):
 
 
 class HealthCheck(Record):
-    """One thing that was looked at."""
+    """The result of one check."""
 
     __slots__ = ("name", "status", "detail")
 
@@ -340,7 +340,7 @@ class HealthCheck(Record):
 
 
 class NodeHealth(Record):
-    """The worst of all checks, and the checks."""
+    """The health of a node: the worst status of all checks, and the checks."""
 
     __slots__ = ("status", "checks")
 
@@ -358,10 +358,10 @@ class NodeHealth(Record):
 
 
 class NodeInfo(Record):
-    """What a node is and has.
+    """A node: its identity, operating system, hardware and agent.
 
-    node_id: Stays with the node for its life.
-    instance_id: New with every start of the agent.
+    node_id: Never changes during the life of the node.
+    instance_id: New at every start of the agent.
     started_at: RFC 3339, UTC.
     now: RFC 3339, UTC.
     """
@@ -442,7 +442,7 @@ class NodeInfo(Record):
 
 
 class NodeVersion(Record):
-    """Which agent answers.
+    """The version of the agent that answers.
 
     build: SHA-256 of the shipped file; empty when run from source.
     """
@@ -469,11 +469,11 @@ class NodeVersion(Record):
 
 
 class OpenedWorkspace(Record):
-    """A workspace that was opened, and how to enter it; the Unix account is login.user.
+    """A workspace that was opened, and how to enter it. The Unix account is login.user.
 
     name: 1 to 28 of a-z, 0-9 and inner hyphens.
     user: 1 to 28 of a-z, 0-9 and inner hyphens.
-    labels: Words of the caller's own, key to value.
+    labels: The caller's own labels, key to value.
     created_at: RFC 3339, UTC.
     """
 
@@ -569,13 +569,13 @@ class Os(Record):
 
 
 class Repo(Record):
-    """A git repository in a workspace, as its user's git tells.
+    """A git repository in a workspace, as git reports it to the workspace's user.
 
     name: 1 to 28 of a-z, 0-9 and inner hyphens.
-    url: Where it was cloned from; null for repo.init.
+    url: The URL it was cloned from; null for repo.init.
     branch: Null when HEAD is detached or the directory is gone.
     commit: Null before the first commit.
-    left_out: What a clone leaves out and is not there: files of Git LFS, submodules.
+    left_out: What the clone left out and nobody fetched since: Git LFS files, submodules.
     """
 
     __slots__ = ("name", "path", "url", "branch", "commit", "left_out")
@@ -611,7 +611,7 @@ class Repo(Record):
 
 
 class RepoDeleted(Record):
-    """What repo.delete answers.
+    """The result of repo.delete.
 
     workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
     name: 1 to 28 of a-z, 0-9 and inner hyphens.
@@ -638,9 +638,9 @@ class Sandbox(Record):
     """The isolation boundary of a workspace.
 
     workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
-    limits: Of each command with all it starts: memory and tasks at once, processors, seconds.
-    network: none: no interface but loopback. Default: full.
-    enforced: What was seen to hold from inside a command.
+    limits: Limits of each command and everything it starts: memory, tasks at once, CPUs, seconds.
+    network: none: only the loopback interface. Default: full.
+    enforced: What a test from inside a command confirmed.
     created_at: RFC 3339, UTC.
     """
 
@@ -677,7 +677,7 @@ class Sandbox(Record):
 
 
 class SandboxDeleted(Record):
-    """What sandbox.delete answers.
+    """The result of sandbox.delete.
 
     workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
     """
@@ -698,7 +698,7 @@ class SandboxDeleted(Record):
 
 
 class SshKey(Record):
-    """One public key as it is shown.
+    """A public key: type, fingerprint and comment.
 
     fingerprint: SHA256:..., as ssh-keygen prints it.
     """
@@ -772,10 +772,10 @@ class User(Record):
 
 
 class UserDeleted(Record):
-    """What user.delete answers.
+    """The result of user.delete.
 
     name: 1 to 28 of a-z, 0-9 and inner hyphens.
-    leftovers: What could not be removed; empty when all is gone.
+    leftovers: What could not be removed; usually empty.
     """
 
     __slots__ = ("name", "deleted", "leftovers")
@@ -796,12 +796,12 @@ class UserDeleted(Record):
 
 
 class UserDetails(Record):
-    """A user, and what somebody has changed about its account.
+    """A user, and how its account differs from what CodeSmith created.
 
     name: 1 to 28 of a-z, 0-9 and inner hyphens.
     created_at: RFC 3339, UTC.
-    drift: How the account differs from what CodeSmith made (groups, ageing, expiry, shell, uid, access lists); empty
-        when it does not. user.enable and node.prepare put it right.
+    drift: How the account differs from what CodeSmith created (groups, ageing, expiry, shell, uid, access lists); empty
+        when it does not. user.enable and node.prepare correct it.
     """
 
     __slots__ = (
@@ -864,11 +864,11 @@ class UserDetails(Record):
 
 
 class Workspace(Record):
-    """A directory of its own, owned by one login.
+    """A workspace: a directory, owned by one login.
 
     name: 1 to 28 of a-z, 0-9 and inner hyphens.
     user: 1 to 28 of a-z, 0-9 and inner hyphens.
-    labels: Words of the caller's own, key to value.
+    labels: The caller's own labels, key to value.
     created_at: RFC 3339, UTC.
     """
 
@@ -944,10 +944,10 @@ class Workspace(Record):
 
 
 class WorkspaceDeleted(Record):
-    """What workspace.delete answers.
+    """The result of workspace.delete.
 
     name: 1 to 28 of a-z, 0-9 and inner hyphens.
-    leftovers: What could not be removed, mostly nothing.
+    leftovers: What could not be removed; usually empty.
     """
 
     __slots__ = ("name", "deleted", "user_deleted", "leftovers")
@@ -970,10 +970,10 @@ class WorkspaceDeleted(Record):
 
 
 class WorkspaceLogin(Record):
-    """How to enter a workspace: as whom, where, with what in the environment.
+    """How to enter a workspace: login, directory and environment.
 
-    user: The Unix account, which is also the user name for SSH.
-    host_hint: The node's own host name; how to reach it, the caller knows.
+    user: The Unix account; also the user name for SSH.
+    host_hint: The node's own host name; it may not be the address that reaches the node.
     """
 
     __slots__ = ("user", "host_hint", "directory", "environment")
@@ -1201,8 +1201,8 @@ class SandboxMethods:
         here is refused with unsupported, and nothing is changed.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
-        limits: Of each command with all it starts: memory and tasks at once, processors, seconds.
-        network: none: no interface but loopback. Default: full.
+        limits: Limits of each command and everything it starts: memory, tasks at once, CPUs, seconds.
+        network: none: only the loopback interface. Default: full.
 
         AgentRefused with rpc_kind invalid_params, not_found, already_exists, disabled, not_managed, in_use,
             unsupported, command_failed, limit, read_only.
@@ -1327,7 +1327,7 @@ class UserMethods:
     def list(self, *, labels: Mapping[str, str] | None = None) -> builtins.list[User]:
         """Return all users that CodeSmith created, by name; or those that own a workspace with the given labels.
 
-        labels: Words of the caller's own, key to value.
+        labels: The caller's own labels, key to value.
 
         AgentRefused with rpc_kind invalid_params, read_only.
         """
@@ -1394,7 +1394,7 @@ class WorkspaceMethods:
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
         user: 1 to 28 of a-z, 0-9 and inner hyphens.
         ssh_keys: OpenSSH public keys, one per item, without options.
-        labels: Words of the caller's own, key to value.
+        labels: The caller's own labels, key to value.
         repo: What is cloned into it, as repo.clone takes it.
 
         AgentRefused with rpc_kind invalid_params, not_found, already_exists, disabled, not_managed, in_use,
@@ -1479,7 +1479,7 @@ class WorkspaceMethods:
         """Return all workspaces by name: those of one user, those that carry all the given labels.
 
         user: 1 to 28 of a-z, 0-9 and inner hyphens.
-        labels: Words of the caller's own, key to value.
+        labels: The caller's own labels, key to value.
 
         AgentRefused with rpc_kind invalid_params, read_only.
         """
@@ -1504,7 +1504,7 @@ class WorkspaceMethods:
         """Write the labels of a workspace: those given are all it has afterwards; without `labels` they stay.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
-        labels: Words of the caller's own, key to value.
+        labels: The caller's own labels, key to value.
 
         AgentRefused with rpc_kind invalid_params, not_found, in_use, read_only, limit.
         """
