@@ -1011,12 +1011,12 @@ class AuditMethods:
     ) -> builtins.list[AuditRecord]:
         """Return the attempts to change something, refused ones too, newest first.
 
-        Page by page: `before` is the `cursor` of the last record; no record is missed or repeated, whatever the
-        clock does.
+        For the next page, pass the `cursor` of the last record as `before`: no record is missed or repeated,
+        even if the clock was set.
 
-        limit: At most so many (default 100).
-        before: Only those before this: the `cursor` of a record, for the next page; or those with an earlier time (RFC
-            3339 with its zone).
+        limit: Return at most so many (default 100).
+        before: Only records before this: the `cursor` of a record, for the next page, or a time (RFC 3339 with its
+            zone).
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
         user: 1 to 28 of a-z, 0-9 and inner hyphens.
 
@@ -1034,13 +1034,15 @@ class NodeMethods:
         self._transport = transport
 
     def health(self) -> NodeHealth:
-        """Return the worst of all checks, and the checks. Looks only; the helper is asked what root alone can see."""
+        """Return all checks and the worst of their statuses. Changes nothing; the helper checks what only root can
+        see.
+        """
         params: dict[str, Any] = {}
         found = self._transport.call("node.health", params, changes=False)
         return self._transport.record("node.health", NodeHealth.from_dict, found)
 
     def info(self) -> NodeInfo:
-        """Return what the node is and has.
+        """Return the node's identity, operating system, hardware and agent.
 
         AgentRefused with rpc_kind read_only.
         """
@@ -1049,7 +1051,7 @@ class NodeMethods:
         return self._transport.record("node.info", NodeInfo.from_dict, found)
 
     def version(self) -> NodeVersion:
-        """Return which agent answers, and from which node: the cheap proof that a connection works."""
+        """Return the agent's version and the node's id: a cheap test that a connection works."""
         params: dict[str, Any] = {}
         found = self._transport.call("node.version", params, changes=False)
         return self._transport.record("node.version", NodeVersion.from_dict, found)
@@ -1076,21 +1078,22 @@ class RepoMethods:
     ) -> Repo:
         """Clone a git repository to code/NAME in a workspace, as the workspace's user.
 
-        It appears there when it is whole, or not at all. `name` follows from the URL by default. Hooks,
-        submodules and the files of Git LFS are left out; `left_out` says so. Without `credential`, ssh uses the
-        keys of the workspace's user. A clone that is cut off is removed. It has the limits of the workspace's
-        sandbox, and the network in any case, by the node's proxies. A commit is checked out without a branch.
+        It appears there whole, or not at all; an interrupted clone is removed. `name` defaults to the last part
+        of the URL. Hooks, submodules and Git LFS files are left out; `left_out` lists the latter two. Without
+        `credential`, ssh uses the keys of the workspace's user. The clone runs within the limits of the
+        workspace's sandbox, but always has the network, through the node's proxies. A commit is checked out
+        without a branch.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
         url: https://[USER@]HOST[:PORT]/PATH, ssh://[USER@]HOST[:PORT]/PATH or USER@HOST:PATH, without password or token
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
-        ref: A branch, a tag, or a whole commit hash (default: the remote's own branch).
+        ref: A branch, a tag, or a whole commit hash (default: the remote's default branch).
         depth: How many commits (default: all).
         credential: For https {username?, password} or {username?, token}; for ssh {ssh_key}, a key without passphrase,
-            or {agent}, the token of an ssh agent that is lent to this call. Used for this call, sent to the URL's host
-            alone, written down nowhere.
-        known_hosts: Lines `HOST KEYTYPE KEY`, believed for this call beside the known_hosts of the workspace's user. An
-            ssh host whose key is in neither is refused.
+            or {agent}, the token of an ssh agent that is forwarded for this call. Used for this call only, sent only to
+            the URL's host, stored nowhere.
+        known_hosts: Lines `HOST KEYTYPE KEY`, trusted for this call in addition to the known_hosts of the workspace's
+            user. An ssh host whose key is in neither is refused.
         timeout_s: Default 600.
 
         AgentRefused with rpc_kind invalid_params, not_found, already_exists, disabled, not_managed, in_use,
@@ -1112,7 +1115,7 @@ class RepoMethods:
         return self._transport.record("repo.clone", Repo.from_dict, found)
 
     def delete(self, *, workspace: str, name: str, request_id: str | None = None) -> RepoDeleted:
-        """Delete a repository with all that is in code/NAME, what was never pushed too.
+        """Delete a repository and everything in code/NAME, also what was never pushed.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
@@ -1125,9 +1128,9 @@ class RepoMethods:
         return self._transport.record("repo.delete", RepoDeleted.from_dict, found)
 
     def get(self, *, workspace: str, name: str) -> Repo:
-        """Return one repository with its branch and commit as they are now.
+        """Return one repository with its current branch and commit.
 
-        `branch` is null when HEAD is detached, `commit` when there is none yet; both when the user removed the
+        `branch` is null when HEAD is detached, `commit` before the first commit; both when the user removed the
         repository.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
@@ -1148,9 +1151,9 @@ class RepoMethods:
         default_branch: str | None = None,
         request_id: str | None = None,
     ) -> Repo:
-        """Make an empty git repository code/NAME in a workspace, as the workspace's user.
+        """Create an empty git repository in code/NAME of a workspace, as the workspace's user.
 
-        `name` is by default the workspace's, `default_branch` main.
+        `name` defaults to the name of the workspace, `default_branch` to main.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
@@ -1169,7 +1172,7 @@ class RepoMethods:
         return self._transport.record("repo.init", Repo.from_dict, found)
 
     def list(self, *, workspace: str) -> builtins.list[Repo]:
-        """Return the repositories of a workspace that CodeSmith made, by name; not what the user made.
+        """Return the repositories that CodeSmith created in a workspace, by name; not those that the user made.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
 
@@ -1197,8 +1200,8 @@ class SandboxMethods:
     ) -> Sandbox:
         """Put a workspace into a sandbox: from now on every command in it runs within these limits.
 
-        `enforced` is what was seen from inside a command on this node. What was asked for and cannot be enforced
-        here is refused with unsupported, and nothing is changed.
+        `enforced` is what a test from inside a command confirmed on this node. A limit that this node cannot
+        enforce is refused with unsupported, and nothing is changed.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
         limits: Limits of each command and everything it starts: memory, tasks at once, CPUs, seconds.
@@ -1217,7 +1220,7 @@ class SandboxMethods:
         return self._transport.record("sandbox.create", Sandbox.from_dict, found)
 
     def delete(self, *, workspace: str, request_id: str | None = None) -> SandboxDeleted:
-        """Take a workspace out of its sandbox; commands that run in it end.
+        """Remove the sandbox of a workspace; commands that run in it are ended.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
 
@@ -1256,7 +1259,7 @@ class UserMethods:
         self._transport = transport
 
     def create(self, *, name: str, ssh_keys: Sequence[str] | None = None, request_id: str | None = None) -> CreatedUser:
-        """Create a user: a Unix account cs-NAME without password, with a group and a 0700 home of its own.
+        """Create a user: a Unix account cs-NAME without password, with its own group and a 0700 home.
 
         A Unix account, group or home of that name that CodeSmith did not create is left alone: not_managed.
 
@@ -1271,7 +1274,7 @@ class UserMethods:
         return self._transport.record("user.create", CreatedUser.from_dict, found)
 
     def delete(self, *, name: str, request_id: str | None = None) -> UserDeleted:
-        """Delete a user: account, home, processes, schedules, and its files in the node's shared directories.
+        """Delete a user: its account, home, processes, schedules, and its files in the node's shared directories.
 
         Refused with in_use while it owns workspaces. `leftovers` names what could not be removed.
 
@@ -1285,10 +1288,11 @@ class UserMethods:
         return self._transport.record("user.delete", UserDeleted.from_dict, found)
 
     def disable(self, *, name: str, request_id: str | None = None) -> User:
-        """Close a user out: no login, forwarding, cron, at or su; sessions, processes, services and jobs are ended.
+        """Disable a user: no login, forwarding, cron, at or su; its sessions, processes, services and jobs are
+        ended.
 
-        Its home and workspaces are closed to all (mode 0000). Nothing is lost: user.enable restores them, shell,
-        expiry, keys, crontab, at jobs still to come, and linger.
+        Its home and workspaces are closed to all (mode 0000). Nothing is lost: user.enable restores them, and
+        the shell, expiry, keys, crontab, future at jobs and linger.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
 
@@ -1300,9 +1304,9 @@ class UserMethods:
         return self._transport.record("user.disable", User.from_dict, found)
 
     def enable(self, *, name: str, request_id: str | None = None) -> User:
-        """Let a disabled user in again, as it was, and put right what somebody changed about its account (`drift`).
+        """Enable a disabled user again, and correct what was changed about its account (`drift`).
 
-        An active one is put right too.
+        The account of an active user is corrected too.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
 
@@ -1336,7 +1340,8 @@ class UserMethods:
         return self._transport.record("user.list", lambda rows: [User.from_dict(row) for row in rows], found)
 
     def set_keys(self, *, name: str, ssh_keys: Sequence[str], request_id: str | None = None) -> User:
-        """Replace all public keys that let a user in; none lets nobody in. A disabled user's count later.
+        """Replace all public keys of a user; none lets nobody log in. Those of a disabled user count once it is
+        enabled.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
         ssh_keys: OpenSSH public keys, one per item, without options.
@@ -1356,13 +1361,13 @@ class WorkspaceMethods:
         self._transport = transport
 
     def assign(self, *, name: str, user: str, request_id: str | None = None) -> Workspace:
-        """Give a workspace to another active user, and take every way into it from the one that had it.
+        """Transfer a workspace to another active user; the previous owner loses all access.
 
-        All processes of the previous owner end, those in its other workspaces too. Everything is made anew,
-        files are copied; ACLs, set-id bits, file capabilities and the rights of others go. AGENTS.md and
-        .codesmith/workspace.json are written anew. The previous owner stays a user, also a dedicated one. Until
-        it is done the workspace is pending and cannot be entered, and other changes go on; cut off, it is
-        completed at the next start or by the same call.
+        All processes of the previous owner are ended, in its other workspaces too. Everything is created anew,
+        and files are copied; ACLs, set-id bits, file capabilities and the rights of others are removed.
+        AGENTS.md and .codesmith/workspace.json are written again. The previous owner stays a user, also a
+        dedicated one. Until the transfer ends, the workspace is pending and cannot be entered; other changes go
+        on. An interrupted transfer is completed at the next start, or by the same call.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
         user: 1 to 28 of a-z, 0-9 and inner hyphens.
@@ -1387,15 +1392,15 @@ class WorkspaceMethods:
         """Create a workspace: a 0700 directory with code, config, data, logs and tmp, owned by one login.
 
         Without `user` it belongs to a dedicated user of the same name, which is created if needed and deleted
-        with it. `ssh_keys` are those of the dedicated user and cannot be given for an existing one. With `repo`
-        it is pending until that is cloned; a clone that fails or is cut off takes the workspace with it, and a
-        user that was made for it.
+        with it. `ssh_keys` are the keys of the dedicated user; they cannot be given for an existing user. With
+        `repo` the workspace is pending until that is cloned. If the clone fails or is interrupted, the workspace
+        is removed again, and so is a user that was created for it.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
         user: 1 to 28 of a-z, 0-9 and inner hyphens.
         ssh_keys: OpenSSH public keys, one per item, without options.
         labels: The caller's own labels, key to value.
-        repo: What is cloned into it, as repo.clone takes it.
+        repo: The repository to clone into it, with the parameters of repo.clone.
 
         AgentRefused with rpc_kind invalid_params, not_found, already_exists, disabled, not_managed, in_use,
             unsupported, command_failed, limit, read_only.
@@ -1413,7 +1418,8 @@ class WorkspaceMethods:
         return self._transport.record("workspace.create", CreatedWorkspace.from_dict, found)
 
     def delete(self, *, name: str, keep_user: bool = False, request_id: str | None = None) -> WorkspaceDeleted:
-        """Delete a workspace with all that is in it; its dedicated user goes too unless kept or in use.
+        """Delete a workspace and everything in it, and its dedicated user unless that is kept or owns other
+        workspaces.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
 
@@ -1436,15 +1442,15 @@ class WorkspaceMethods:
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> Execution:
-        """Run a command to its end as the workspace's user, in the workspace.
+        """Run a command in a workspace as its user, and wait for its end.
 
-        No shell is involved. What the command leaves running in the background ends with it. An exit code other
-        than 0 is a result, not an error. No byte is replaced: an output that is no UTF-8 is shown as base64,
-        also with encoding text.
+        No shell is involved. Background processes of the command are ended with it. An exit code other than 0 is
+        a result, not an error. No byte is replaced: output that is not UTF-8 is returned as base64, also with
+        encoding text.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
-        cwd: Relative to the workspace; inside it.
-        encoding: What stdin is in, and what stdout and stderr are shown in. Default text.
+        cwd: The working directory: a path inside the workspace, relative to it.
+        encoding: The encoding of stdin, stdout and stderr. Default: text.
         timeout_s: Default 60.
 
         AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
@@ -1476,7 +1482,7 @@ class WorkspaceMethods:
         return self._transport.record("workspace.get", Workspace.from_dict, found)
 
     def list(self, *, user: str | None = None, labels: Mapping[str, str] | None = None) -> builtins.list[Workspace]:
-        """Return all workspaces by name: those of one user, those that carry all the given labels.
+        """Return all workspaces, by name; with `user` those of one user, with `labels` those that have all of them.
 
         user: 1 to 28 of a-z, 0-9 and inner hyphens.
         labels: The caller's own labels, key to value.
@@ -1488,9 +1494,10 @@ class WorkspaceMethods:
         return self._transport.record("workspace.list", lambda rows: [Workspace.from_dict(row) for row in rows], found)
 
     def open(self, *, name: str, request_id: str | None = None) -> OpenedWorkspace:
-        """Note that a workspace is entered now (opened_at), and return how: login, directory, environment.
+        """Set the time of a workspace's last use (opened_at), and return how to enter it: login, directory,
+        environment.
 
-        `login.user` lets in whoever holds one of its keys. Nothing is started on the node.
+        Log in by SSH as `login.user` with one of its keys. Nothing is started on the node.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
 
@@ -1501,7 +1508,7 @@ class WorkspaceMethods:
         return self._transport.record("workspace.open", OpenedWorkspace.from_dict, found)
 
     def update(self, *, name: str, labels: Mapping[str, str] | None = None, request_id: str | None = None) -> Workspace:
-        """Write the labels of a workspace: those given are all it has afterwards; without `labels` they stay.
+        """Replace all labels of a workspace by those given; without `labels` nothing is changed.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
         labels: The caller's own labels, key to value.
