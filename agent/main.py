@@ -58,11 +58,11 @@ def main(arguments: List[str]) -> int:
 
 def _version() -> Dict[str, object]:
     """Return what this file is; `formats` are those of its stores, so that nobody starts it on newer ones."""
-    from agent.frontend import store
+    from agent.frontend import store_file
     from agent.frontend.context import read_build
     from agent.helper.ledger import ledger
 
-    formats = {"state": store.LAYOUT.version, "helper": ledger.LAYOUT.version}
+    formats = {"state": store_file.LAYOUT.version, "helper": ledger.LAYOUT.version}
     return {
         "agent": __version__,
         "api": API_VERSION,

@@ -1,1 +1,1 @@
-"""The contract: what a method is, the records it takes and gives, the check of parameters, the OpenRPC document."""
+"""The contract: methods, the records they take and return, the check of parameters, the OpenRPC document."""

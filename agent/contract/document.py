@@ -35,7 +35,7 @@ DAMAGED = "the agent's store is damaged"
 
 
 def is_typeddict(hint: Any) -> bool:
-    """Tell whether `hint` is a TypedDict class (typing has it from 3.10 on)."""
+    """Return whether `hint` is a TypedDict class (`typing.is_typeddict` is new in Python 3.10)."""
     return isinstance(hint, type) and issubclass(hint, dict) and hasattr(hint, "__total__")
 
 
@@ -50,7 +50,7 @@ PLAIN: Dict[Any, Schema] = {
 
 
 def build(entries: Iterable[Method], examples: Dict[str, Example]) -> Dict[str, Any]:
-    """Return the whole document; every method has its example."""
+    """Return the OpenRPC document of all methods. KeyError when a method has no example."""
     components: Dict[str, Schema] = {}
     methods = [_method(entry, examples[entry.name], components) for entry in entries]
     return {
@@ -68,7 +68,7 @@ def build(entries: Iterable[Method], examples: Dict[str, Example]) -> Dict[str, 
 
 
 def dumps(document: Dict[str, Any]) -> str:
-    """Return the document as it is committed."""
+    """Return the document as the JSON text that is committed."""
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -78,18 +78,18 @@ def _method(entry: Method, example: Example, components: Dict[str, Schema]) -> D
     result = hints.pop("return")
     parameters = [p for p in inspect.signature(entry.function).parameters.values() if p.kind is p.KEYWORD_ONLY]
     errors: List[Type[AgentError]] = [InvalidParams, *entry.errors] if parameters else list(entry.errors)
-    parameters_ = [_parameter(p, hints[p.name], components) for p in parameters]
+    schemas = [_parameter(p, hints[p.name], components) for p in parameters]
     return {
         "name": entry.name,
         "summary": doc.splitlines()[0],
         "description": doc,
         "paramStructure": "by-name",
-        "params": parameters_,
+        "params": schemas,
         "result": {"name": _result_name(result), "schema": _schema(result, components)},
         "errors": [{"code": error.code, "message": _kind_line(error)} for error in errors],
         "examples": [_example(entry.name, example)],
         "x-example-given": example.given,
-        "x-error-examples": [_error_example(entry.name, one) for one in _refusals(entry, example, parameters_)],
+        "x-error-examples": [_error_example(entry.name, one) for one in _refusals(entry, example, schemas)],
         "x-mutates": entry.mutates,
     }
 
@@ -141,13 +141,13 @@ def _record(hint: Any, components: Dict[str, Schema]) -> Schema:
 
 
 def _without_none(hint: Any) -> Any:
-    """Turn Optional[T] into T, also inside Annotated: an absent parameter is absent, never null."""
+    """Turn Optional[T] into T, also inside Annotated: an optional parameter is left out, never null."""
     if get_origin(hint) is Annotated:
         inner, extra = get_args(hint)
         plain = _without_none(inner)
         return Annotated[plain, extra]
-    left = [argument for argument in get_args(hint) if argument is not type(None)]
-    return left[0] if get_origin(hint) is Union and len(left) == 1 else hint
+    others = [argument for argument in get_args(hint) if argument is not type(None)]
+    return others[0] if get_origin(hint) is Union and len(others) == 1 else hint
 
 
 def _result_name(hint: Any) -> str:
@@ -166,7 +166,7 @@ def _example(method: str, example: Example) -> Dict[str, Any]:
 
 
 def _error_example(method: str, refusal: Refusal) -> Dict[str, Any]:
-    """Return a pairing like those in `examples`, which OpenRPC has for results only."""
+    """Return an example of an error. It looks like those in `examples`, which in OpenRPC can only have a result."""
     data = {"kind": refusal.error, **refusal.data}
     return {
         "name": f"{method}: {refusal.error}",
@@ -181,8 +181,8 @@ def _values(params: Dict[str, Any]) -> List[Dict[str, Any]]:
 
 
 def _refusals(entry: Method, example: Example, parameters: List[Dict[str, Any]]) -> List[Refusal]:
-    """Return the examples of a method's errors: those that every such method has, and its own."""
-    found = list(example.refusals)
+    """Return the examples of a method's errors: its own, and those that follow from its parameters and errors."""
+    refusals = list(example.refusals)
     if parameters:
         named = next((one["name"] for one in parameters if one["schema"].get("maxLength") == NAME_MAX), None)
         params = {**example.params, **({named: "No Name"} if named else {"colour": "red"})}
@@ -190,8 +190,8 @@ def _refusals(entry: Method, example: Example, parameters: List[Dict[str, Any]])
             ParameterCheck(parameters)(params)
         except InvalidParams as error:
             data = {key: value for key, value in error.data.items() if key != "kind"}
-            found.insert(0, Refusal(InvalidParams.kind, params, error.problem, data, []))
+            refusals.insert(0, Refusal(InvalidParams.kind, params, error.problem, data, []))
     if ReadOnly in entry.errors:
         damage = "the agent's store is damaged, nothing is changed: file is not a database"
-        found.append(Refusal(ReadOnly.kind, example.params, damage, {"hint": STORE_HINT}, [{"node": DAMAGED}]))
-    return found
+        refusals.append(Refusal(ReadOnly.kind, example.params, damage, {"hint": STORE_HINT}, [{"node": DAMAGED}]))
+    return refusals

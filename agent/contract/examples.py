@@ -1,11 +1,11 @@
-"""The examples of the contract: read when openrpc.json is made, and by tests. They do not travel to a node.
+"""The examples of the contract, read when openrpc.json is made and by tests. They are not shipped to a node.
 
 One file per namespace:
 
     user.create:
-      given: [ada]                      # names in given.yaml, or {method, params} of a call, or {node: in words}
+      given: [ada]                      # a name from given.yaml, or a call {method, params}, or {node: in words}
       params: {name: ada}
-      result: {name: ada, ...}          # true when `given` holds
+      result: {name: ada, ...}          # the result when `given` is true
       refusals:
       - {error: already_exists, params: {name: ada}, message: "...", data: {hint: "..."}, given: [ada]}
 """
@@ -20,7 +20,7 @@ Document = Dict[str, Any]
 
 
 class Refusal(NamedTuple):
-    """A call that is refused: who calls with `params` when `given` holds is told `message`, with `data`."""
+    """A call that is refused: when `given` is true, a call with `params` fails with `message` and `data`."""
 
     error: str
     params: Document
@@ -30,7 +30,7 @@ class Refusal(NamedTuple):
 
 
 class Example(NamedTuple):
-    """A call, its result, and calls that are refused."""
+    """A call and its result, and calls of the same method that are refused."""
 
     params: Document
     result: Any
@@ -41,11 +41,11 @@ class Example(NamedTuple):
 def read() -> Dict[str, Example]:
     """Return the examples of every method, by name."""
     named: Dict[str, List[Document]] = _load(FOLDER / "given.yaml")
-    found: Dict[str, Example] = {}
+    examples: Dict[str, Example] = {}
     for path in sorted(FOLDER.glob("*.yaml")):
         if path.name != "given.yaml":
-            found.update({name: _example(one, named) for name, one in _load(path).items()})
-    return found
+            examples.update({name: _example(one, named) for name, one in _load(path).items()})
+    return examples
 
 
 def _example(one: Document, named: Dict[str, List[Document]]) -> Example:
@@ -59,7 +59,7 @@ def _example(one: Document, named: Dict[str, List[Document]]) -> Example:
 
 
 def _given(one: Document, named: Dict[str, List[Document]]) -> List[Document]:
-    """Return what holds before, a name written out as what it stands for."""
+    """Return what comes before the call; a name of given.yaml is replaced by the list it stands for."""
     listed = ([given] if isinstance(given, dict) else named[given] for given in one.get("given", []))
     return [given for some in listed for given in some]
 

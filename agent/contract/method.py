@@ -1,4 +1,4 @@
-"""How a function becomes an OpenRPC method: a name, the errors it may answer, whether it changes the node."""
+"""How a function becomes an OpenRPC method: its name, its errors, whether it changes the node."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any, Callable, Dict, Iterable, NamedTuple, Optional, Tuple, T
 
 from agent.shared.errors import AgentError, CommandFailed, InUse, LimitReached, NotManaged, ReadOnly, Unsupported
 
-# What the root half may answer whatever it is asked: a directory of ours that was replaced, a lock that is held, a tool
-# that is missing or fails, a full disk, a damaged ledger.
+# The errors that every verb of the helper may answer: a directory was replaced, a lock is held, a tool is missing or
+# fails, the disk is full, the ledger is damaged.
 BY_HELPER = (NotManaged, InUse, Unsupported, CommandFailed, LimitReached, ReadOnly)
 
 
@@ -27,17 +27,17 @@ class Method(NamedTuple):
     brief: Optional[Method]
 
     def for_call(self, params: Any) -> Method:
-        """Return the method as it is for these parameters: one that takes long only with `long_with` has two sides."""
+        """Return the method as these parameters call it: the brief one when the parameter `long_with` is absent."""
         is_brief = not isinstance(params, dict) or params.get(self.long_with) is None
         return self.brief if self.brief is not None and is_brief else self
 
     def public(self, params: Dict[str, Any]) -> Dict[str, Any]:
-        """Return the parameters that may be written down."""
-        found = {key: value for key, value in params.items() if key not in self.secrets}
+        """Return the parameters without the secret ones: only these may be stored."""
+        public = {key: value for key, value in params.items() if key not in self.secrets}
         for outer, _, inner in (path.partition(".") for path in self.secrets):
-            if inner and isinstance(found.get(outer), dict):
-                found[outer] = {key: value for key, value in found[outer].items() if key != inner}
-        return found
+            if inner and isinstance(public.get(outer), dict):
+                public[outer] = {key: value for key, value in public[outer].items() if key != inner}
+        return public
 
 
 def method(
@@ -52,21 +52,21 @@ def method(
     long_with: str = "",
     decides: str = "",
 ) -> Callable[[Callable[..., Any]], Method]:
-    """Declare an OpenRPC method; its examples are in `examples/` of this room.
+    """Declare an OpenRPC method. Its examples are in `examples/` of this folder.
 
-    A method that mutates leaves an audit record and honours request_id. A resumable one is journaled before its first
-    side effect and run again at the next start if it did not end; so its second run must complete the first.
-
-    With `settle` it may take long: other changes go on meanwhile, and one that was cut off is not run again but
-    settled, with the same parameters. `secrets` are parameters that are never written down (`repo.credential`: a field
-    of one); only a method with `settle` may have some. With `long_with` all that is so for calls which have that
-    parameter; others are journaled and run again like any. One that `makes_room` is begun on a full disk too.
-
-    `decides` names the part of its user or workspace that it is about; without, it is about the whole. Done, it makes
-    an end of what failed half-way about the same part, or about any part of the whole.
+    mutates       it changes the node: it leaves an audit record and honours request_id
+    is_resumable  it is journaled before its first side effect, and run again at the next start if it was interrupted;
+                  its second run must complete the first
+    roll_back     it may take long, so other changes do not wait for it; when interrupted it is not run again, but
+                  `roll_back` is called with the same parameters
+    secrets       parameters that are never stored (`repo.credential`: a field of one); only with `roll_back`
+    long_with     `roll_back` applies only to calls with this parameter; others are resumed like any change
+    makes_room    it frees disk space, so it is also carried out on a full disk
+    decides       the part of its user or workspace that it sets (owner, labels, keys, state); without it, the whole.
+                  When it succeeds, it supersedes pending changes of the same part, or of any part of the whole
     """
 
-    # What any change may answer: another one takes too long, the disk is full, the store is damaged.
+    # The errors of every change: another change takes too long, the disk is full, the store is damaged.
     always = (InUse, LimitReached, ReadOnly) if mutates else ()
     declared = (*errors, *(error for error in always if error not in errors))
 

@@ -1,6 +1,6 @@
 """The check of a call's parameters against openrpc.json, before the method runs.
 
-So a TypeError inside a method is a bug of ours and never "invalid params".
+So a TypeError inside a method is a bug in the agent and never "invalid params".
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from agent.shared.errors import InvalidParams, printable
 
 
 class ParameterCheck:
-    """The parameters of one method, as openrpc.json has them; compiled at the first call."""
+    """Checks the parameters of one method against their schemas, which are compiled at the first call."""
 
     def __init__(self, parameters: List[Dict[str, Any]]) -> None:
         self._parameters = {parameter["name"]: parameter for parameter in parameters}
         self._compiled: Dict[str, Callable[[Any], Any]] = {}
 
     def __call__(self, params: Any) -> Dict[str, Any]:
-        """Return the parameters; InvalidParams lists every field that is wrong."""
+        """Return the parameters as a new dict. InvalidParams lists every wrong field, 32 at most."""
         if params is None:
             params = {}
         if not isinstance(params, dict):
@@ -39,7 +39,7 @@ class ParameterCheck:
         return f"a good one: {good[0]}" if good else "rpc.discover has the schema of every parameter"
 
     def _problems(self, name: str, value: Any) -> List[str]:
-        import fastjsonschema  # on the first call: it is not needed to start
+        import fastjsonschema  # here, because the agent starts faster without it
 
         if name not in self._compiled:
             self._compiled[name] = fastjsonschema.compile(self._parameters[name]["schema"])
@@ -47,6 +47,7 @@ class ParameterCheck:
             self._compiled[name](value)
         except fastjsonschema.JsonSchemaValueException as error:
             where = "".join(f"[{part}]" for part in error.path[1:])
+            # The library's message begins with its own name for the value.
             problem = error.definition.get("errorMessage") or str(error.message).replace(str(error.name), "", 1)
             return [f"{where} {problem.strip()}".strip()]
         return []

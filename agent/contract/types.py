@@ -1,74 +1,21 @@
-"""The records of the contract, as they travel. `make api` turns the annotations into JSON Schema."""
+"""The records of the contract, as they are sent. `make api` turns the annotations into JSON Schema."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Dict, List, Literal, Optional, TypedDict
+from typing import Annotated, Dict, List, Literal, Optional, TypedDict
 
-from agent.shared.names import NAME, NAME_HINT
-
-
-class Keywords(Dict[str, Any]):
-    """JSON Schema keywords beside a type; hashable, as typing wants what stands in Annotated to be."""
-
-    __hash__ = object.__hash__  # type: ignore[assignment]
-
-
-A_LINE = "one line without control characters, of"
-# A character that neither ends a line nor steers a terminal, and that is no half of a pair.
-ONE_LINE = "[^\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff]"
-Name = Annotated[
-    str,
-    Keywords(
-        {
-            "pattern": f"^{NAME}$",
-            "maxLength": 28,
-            "description": f"{NAME_HINT[0].upper()}{NAME_HINT[1:]}.",
-            "examples": ["web-app"],
-            # What a refusal says instead of the pattern (the keyword of ajv-errors).
-            "errorMessage": f"must be {NAME_HINT}",
-        }
-    ),
-]
-RequestId = Annotated[
-    str,
-    Keywords(
-        {
-            "pattern": "^[A-Za-z0-9._:-]{1,64}$",
-            "maxLength": 64,
-            "errorMessage": "must be 1 to 64 of A-Z, a-z, 0-9 and . _ : -",
-            "description": "Chosen by the caller; repeating a call with the same request_id returns the first result.",
-        }
-    ),
-]
-SshKeys = Annotated[
-    List[
-        Annotated[
-            str,
-            Keywords({"maxLength": 8192, "pattern": f"^{ONE_LINE}+$", "errorMessage": f"must be {A_LINE} up to 8192"}),
-        ]
-    ],
-    Keywords({"maxItems": 64, "description": "OpenSSH public keys, one per item, without options."}),
-]
-Labels = Annotated[
-    Dict[
-        str,
-        Annotated[
-            str,
-            Keywords({"maxLength": 256, "pattern": f"^{ONE_LINE}*$", "errorMessage": f"must be {A_LINE} up to 256"}),
-        ],
-    ],
-    Keywords(
-        {
-            "maxProperties": 32,
-            "propertyNames": {"pattern": "^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$", "maxLength": 63},
-            "description": "Words of the caller's own, key to value.",
-            "errorMessage": "must be at most 32 keys of 1 to 63 of A-Z, a-z, 0-9 and inner . _ / -, each with a value",
-        }
-    ),
-]
-Time = Annotated[str, Keywords({"format": "date-time", "description": "RFC 3339, UTC."})]
-Bytes = Annotated[int, Keywords({"minimum": 0})]
-Count = Annotated[int, Keywords({"minimum": 0})]
+from agent.contract.fields import (
+    Bytes,
+    Count,
+    Keywords,
+    Labels,
+    Limits,
+    Name,
+    Network,
+    OutputEncoding,
+    Time,
+    Warnings,
+)
 
 
 class AuditRecord(TypedDict):
@@ -78,15 +25,16 @@ class AuditRecord(TypedDict):
     method: str
     request_id: Optional[str]
     peer_uid: Annotated[
-        Optional[int], Keywords({"description": "Who called, or had called what was completed later; null if unknown."})
+        Optional[int],
+        Keywords({"description": "Who called; for a change completed later, its original caller. Null if unknown."}),
     ]
     peer_login: Optional[str]
     target: Annotated[
         Dict[str, str],
         Keywords(
             {
-                "description": "What the call named: name, user, workspace; the kind of its credential; and how "
-                "many `more` refused connections the record stands for."
+                "description": "What the call named: name, user, workspace; the kind of its credential; `more`: how "
+                "many other refused connections this record stands for."
             }
         ),
     ]
@@ -94,13 +42,13 @@ class AuditRecord(TypedDict):
         str,
         Keywords(
             {
-                "description": "ok, or the kind of the error; for what was interrupted resumed (or resumed: and the "
-                "kind), or cut_off; for a connection from somebody who may not call (method connect) forbidden."
+                "description": "ok, or the kind of the error. For an interrupted change: resumed, or resumed: and the "
+                "kind of the error, or cut_off. For a refused connection (method connect): forbidden."
             }
         ),
     ]
     duration_s: float
-    cursor: Annotated[str, Keywords({"description": "What `before` of audit.list takes for those before this one."})]
+    cursor: Annotated[str, Keywords({"description": "Pass it as `before` to audit.list to get the records before it."})]
 
 
 class Os(TypedDict):
@@ -127,10 +75,10 @@ class Counts(TypedDict):
 
 
 class NodeInfo(TypedDict):
-    """What a node is and has."""
+    """A node: its identity, operating system, hardware and agent."""
 
-    node_id: Annotated[str, Keywords({"description": "Stays with the node for its life."})]
-    instance_id: Annotated[str, Keywords({"description": "New with every start of the agent."})]
+    node_id: Annotated[str, Keywords({"description": "Never changes during the life of the node."})]
+    instance_id: Annotated[str, Keywords({"description": "New at every start of the agent."})]
     hostname: str
     os: Os
     kernel: str
@@ -147,7 +95,7 @@ class NodeInfo(TypedDict):
 
 
 class HealthCheck(TypedDict):
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     status: Literal["ok", "degraded", "failing"]
@@ -155,14 +103,14 @@ class HealthCheck(TypedDict):
 
 
 class NodeHealth(TypedDict):
-    """The worst of all checks, and the checks."""
+    """The health of a node: the worst status of all checks, and the checks."""
 
     status: Literal["ok", "degraded", "failing"]
     checks: List[HealthCheck]
 
 
 class NodeVersion(TypedDict):
-    """Which agent answers."""
+    """The version of the agent that answers."""
 
     agent: str
     api: str
@@ -172,7 +120,7 @@ class NodeVersion(TypedDict):
 
 
 class SshKey(TypedDict):
-    """One public key as it is shown."""
+    """A public key: type, fingerprint and comment."""
 
     type: str
     fingerprint: Annotated[str, Keywords({"description": "SHA256:..., as ssh-keygen prints it."})]
@@ -194,57 +142,32 @@ class User(TypedDict):
     created_at: Time
 
 
-Warnings = Annotated[
-    List[str], Keywords({"description": "What keeps the login's keys from letting anybody in, as sshd tells."})
-]
-
-
 class CreatedUser(User):
-    """A user that was just made."""
+    """A user that was just created."""
 
     warnings: Warnings
 
 
 class UserDetails(User):
-    """A user, and what somebody has changed about its account."""
+    """A user, and how its account differs from what CodeSmith created."""
 
     drift: Annotated[
         List[str],
         Keywords(
             {
-                "description": "How the account differs from what CodeSmith made (groups, ageing, expiry, shell, uid, "
-                "access lists); empty when it does not. user.enable and node.prepare put it right."
+                "description": "How the account differs from what CodeSmith created (groups, ageing, expiry, shell, "
+                "uid, access lists); empty when it does not. user.enable and node.prepare correct it."
             }
         ),
     ]
 
 
 class UserDeleted(TypedDict):
-    """What user.delete answers."""
+    """The result of user.delete."""
 
     name: Name
     deleted: Literal[True]
-    leftovers: Annotated[List[str], Keywords({"description": "What could not be removed; empty when all is gone."})]
-
-
-Limits = Annotated[
-    Dict[str, Any],
-    Keywords(
-        {
-            "properties": {
-                "memory_bytes": {"type": "integer", "minimum": 16 << 20},
-                "cpus": {"type": "number", "exclusiveMinimum": 0, "maximum": 4096},
-                "tasks": {"type": "integer", "minimum": 1, "maximum": 1 << 22},
-                "runtime_s": {"type": "number", "exclusiveMinimum": 0, "maximum": 3600},
-            },
-            "additionalProperties": False,
-            "description": "Of each command with all it starts: memory and tasks at once, processors, seconds.",
-        }
-    ),
-]
-Network = Annotated[
-    Literal["full", "none"], Keywords({"description": "none: no interface but loopback. Default: full."})
-]
+    leftovers: Annotated[List[str], Keywords({"description": "What could not be removed; usually empty."})]
 
 
 class Sandbox(TypedDict):
@@ -253,20 +176,20 @@ class Sandbox(TypedDict):
     workspace: Name
     limits: Limits
     network: Network
-    enforced: Annotated[Dict[str, bool], Keywords({"description": "What was seen to hold from inside a command."})]
+    enforced: Annotated[Dict[str, bool], Keywords({"description": "What a test from inside a command confirmed."})]
     state: Literal["ready"]
     created_at: Time
 
 
 class SandboxDeleted(TypedDict):
-    """What sandbox.delete answers."""
+    """The result of sandbox.delete."""
 
     workspace: Name
     deleted: Literal[True]
 
 
 class WorkspaceFields(TypedDict):
-    """What every answer about a workspace has."""
+    """The fields that every record of a workspace has."""
 
     id: Annotated[str, Keywords({"format": "uuid"})]
     name: Name
@@ -284,51 +207,47 @@ class WorkspaceFields(TypedDict):
 
 
 class Workspace(WorkspaceFields):
-    """A directory of its own, owned by one login."""
+    """A workspace: a directory, owned by one login."""
 
     login: str
 
 
 class CreatedWorkspace(Workspace):
-    """A workspace that was just made."""
+    """A workspace that was just created."""
 
     warnings: Warnings
 
 
 class WorkspaceLogin(TypedDict):
-    """How to enter a workspace: as whom, where, with what in the environment."""
+    """How to enter a workspace: login, directory and environment."""
 
-    user: Annotated[str, Keywords({"description": "The Unix account, which is also the user name for SSH."})]
-    host_hint: Annotated[str, Keywords({"description": "The node's own host name; how to reach it, the caller knows."})]
+    user: Annotated[str, Keywords({"description": "The Unix account; also the user name for SSH."})]
+    host_hint: Annotated[
+        str, Keywords({"description": "The node's own host name; it may not be the address that reaches the node."})
+    ]
     directory: str
     environment: Dict[str, str]
 
 
 class OpenedWorkspace(WorkspaceFields):
-    """A workspace that was opened, and how to enter it; the Unix account is login.user."""
+    """A workspace that was opened, and how to enter it. The Unix account is login.user."""
 
     login: WorkspaceLogin
 
 
 class WorkspaceDeleted(TypedDict):
-    """What workspace.delete answers."""
+    """The result of workspace.delete."""
 
     name: Name
     deleted: Literal[True]
     user_deleted: bool
-    leftovers: Annotated[List[str], Keywords({"description": "What could not be removed, mostly nothing."})]
-
-
-OutputEncoding = Annotated[
-    Literal["text", "base64"],
-    Keywords({"description": "What it is in: base64 where that was asked for, or where it is no UTF-8."}),
-]
+    leftovers: Annotated[List[str], Keywords({"description": "What could not be removed; usually empty."})]
 
 
 class Execution(TypedDict):
-    """How a command run in a workspace ended."""
+    """The result of a command that ran in a workspace."""
 
-    exit_code: Annotated[int, Keywords({"description": "128 + the signal's number when a signal ended it."})]
+    exit_code: Annotated[int, Keywords({"description": "128 + the signal number when a signal ended the command."})]
     signal: Optional[str]
     stdout: str
     stdout_encoding: OutputEncoding
@@ -338,32 +257,32 @@ class Execution(TypedDict):
         bool,
         Keywords(
             {
-                "description": "True when stdout or stderr was longer than 1 MiB: of that one the first and the last "
-                "512 KiB are kept, less a character that the cut would split."
+                "description": "True when stdout or stderr was longer than 1 MiB: its first and last 512 KiB are kept, "
+                "without a character that the cut would split."
             }
         ),
     ]
-    omitted_bytes: Annotated[Bytes, Keywords({"description": "How many bytes of both are left out."})]
+    omitted_bytes: Annotated[Bytes, Keywords({"description": "How many bytes of stdout and stderr are left out."})]
     duration_s: float
     killed_by: Optional[Literal["timeout", "memory"]]
 
 
 class Repo(TypedDict):
-    """A git repository in a workspace, as its user's git tells."""
+    """A git repository in a workspace, as git reports it to the workspace's user."""
 
     name: Name
     path: str
-    url: Annotated[Optional[str], Keywords({"description": "Where it was cloned from; null for repo.init."})]
+    url: Annotated[Optional[str], Keywords({"description": "The URL it was cloned from; null for repo.init."})]
     branch: Annotated[Optional[str], Keywords({"description": "Null when HEAD is detached or the directory is gone."})]
     commit: Annotated[Optional[str], Keywords({"description": "Null before the first commit."})]
     left_out: Annotated[
         List[Literal["lfs", "submodules"]],
-        Keywords({"description": "What a clone leaves out and is not there: files of Git LFS, submodules."}),
+        Keywords({"description": "What the clone left out and nobody fetched since: Git LFS files, submodules."}),
     ]
 
 
 class RepoDeleted(TypedDict):
-    """What repo.delete answers."""
+    """The result of repo.delete."""
 
     workspace: Name
     name: Name

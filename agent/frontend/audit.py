@@ -1,8 +1,8 @@
-"""The audit record: one line of JSON per attempt to change something, refused ones too.
+"""The audit record: one line of JSON for each attempt to change something, refused ones too.
 
-Appended to a file that only root and the agent can write, and to the journal. JSON escaping keeps a line a line. A
-record is found again by its cursor: where its line begins, and a digest of it. So pages go by position, whatever the
-clock did, and go on in a file that was moved aside meanwhile.
+Records are appended to a file that only root and the agent can write, and to the journal. JSON escapes line breaks. The
+cursor of a record is the position of its line and a digest of the line. So pages do not depend on the clock, and
+continue in a file that was moved aside meanwhile.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from typing import Any, Dict, Iterator, Optional, Tuple
 
 from agent.shared.clock import RisingClock
 
-# What a call may be about. Everything else (keys, environment, standard input, argv) stays out of the record.
+# The parameters that a record shows. All others (keys, environment, standard input, argv) stay out of it.
 TARGETS = ("name", "user", "workspace")
 CREDENTIALS = ("agent", "ssh_key", "token", "password")
 PATH = "/var/log/codesmith/audit.jsonl"
-# A refused call may hold anything: of a word no more than this is kept, so a line is short and always whole.
+# A refused call may hold anything: texts are cut to this length, so that a line is short and never cut itself.
 TEXT_MAX = 128
 FIELDS = {"time", "method", "request_id", "peer_uid", "peer_login", "target", "outcome", "duration_s"}
 CURSOR = "[0-9a-f]{1,16}-[0-9a-f]{16}"
-# Files beside the audit file in which a cursor is looked for.
+# So many files beside the audit file are searched for a cursor.
 FILES_MAX = 100
 LINE_BYTES_MAX = 16384
 CHUNK_BYTES = 65536
-# More changes than can be under way at once.
+# More than there can be changes in progress.
 TAIL_LINES = 1000
 
 
@@ -48,7 +48,7 @@ class Audit:
         self._fd = self._open()
         size = os.fstat(self._fd).st_size
         if size and os.pread(self._fd, 1, size - 1) != b"\n":
-            self._append(b"\n")  # a power cut tore the last line: the next one is whole all the same
+            self._append(b"\n")  # a power cut tore the last line: end it, so that the next one is whole
 
     def note(self, attempt: Attempt, outcome: str) -> None:
         """Append the record of an attempt; `outcome` is "ok" or the kind of the error."""
@@ -57,32 +57,32 @@ class Audit:
 
     @contextmanager
     def next_line(self, attempt: Attempt, outcome: str) -> Iterator[str]:
-        """Yield the record of an attempt, to be written before this is left; other records wait meanwhile."""
+        """Yield the record of an attempt, which the caller writes in this context; other records wait meanwhile."""
         with self._order:
             yield attempt.record(outcome, self._clock.now())
 
     def late(self, line: str) -> str:
-        """Return the record of an attempt that was cut off: `line` is from its beginning."""
+        """Return the record of an interrupted attempt with the time of now; `line` was made when it began."""
         record = json.loads(line)
         begun, now = record["time"], self._clock.now()
-        seconds = (parse_time(now) - parse_time(begun)).total_seconds()
-        return _dump({**record, "time": now, "duration_s": round(max(seconds, 0.0), 4)})
+        duration_s = (parse_time(now) - parse_time(begun)).total_seconds()
+        return _dump({**record, "time": now, "duration_s": round(max(duration_s, 0.0), 4)})
 
     def write(self, line: str) -> None:
-        """Append one record to the file and to the journal."""
+        """Append one record to the file, and to the journal even if the file cannot be written."""
         try:
             with self._lock:
                 self._follow()
                 self._append(line.encode() + b"\n")
                 os.fsync(self._fd)
-        except OSError as error:  # a full disk: what makes room must stay possible, and the journal has the record
+        except OSError as error:  # a full disk must not stop deletions; the journal has the record
             print(f"the audit file cannot be written: {error}", file=sys.stderr, flush=True)
         print("audit " + line, file=sys.stderr, flush=True)
 
     def has(self, line: str) -> bool:
-        """Tell whether a record is among the last ones of the file."""
+        """Return whether a record is among the last TAIL_LINES of the file."""
         wanted = line.encode()
-        return any(found == wanted for _, found in itertools.islice(self._lines(), TAIL_LINES))
+        return any(there == wanted for _, there in itertools.islice(self._lines(), TAIL_LINES))
 
     def _lines(self) -> Iterator[Tuple[int, bytes]]:
         return _lines_backwards(self._fd, os.fstat(self._fd).st_size)
@@ -91,7 +91,7 @@ class Audit:
         return os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
     def _follow(self) -> None:
-        """Begin a new file when somebody moved this one away, as logrotate does."""
+        """Begin a new file when this one was moved away, as logrotate does."""
         try:
             if os.path.samestat(os.lstat(self._path), os.fstat(self._fd)):
                 return
@@ -106,7 +106,7 @@ class Audit:
             os.close(folder)
 
     def _append(self, data: bytes) -> None:
-        """Write all of it or nothing: half a line would take the next one with it."""
+        """Append all of `data` or nothing: half a line would damage the next one too."""
         size = os.fstat(self._fd).st_size
         if os.write(self._fd, data) != len(data):
             os.ftruncate(self._fd, size)
@@ -114,16 +114,16 @@ class Audit:
 
 
 class Attempt:
-    """One call that wants to change something. It leaves one record, which may stand for `more` of the same."""
+    """One call that tries to change something. It leaves one record, which may stand for `more` equal attempts."""
 
     def __init__(self, method: str, params: Any, peer_uid: Optional[int], *, more: int = 0) -> None:
         self._method, self._params, self._more = method, params if isinstance(params, dict) else {}, more
         self.peer_uid, self._begun = peer_uid, time.monotonic()
-        # Its record in the store, if it has one there before its end.
+        # The id of its record in the store, if one was stored before its end.
         self.announced: Optional[int] = None
 
     def record(self, outcome: str, time_: str) -> str:
-        """Return its record as a line."""
+        """Return its record as one line of JSON."""
         request_id = self._params.get("request_id")
         record = {
             "time": time_,
@@ -139,12 +139,12 @@ class Attempt:
 
 
 def parse_time(text: str) -> datetime:
-    """Return a time of RFC 3339; ValueError for another text, or one without its zone."""
+    """Return a time of RFC 3339; ValueError when the text is not one, or has no time zone."""
     # Python 3.9 does not read the Z.
-    found = datetime.fromisoformat(f"{text[:-1]}+00:00" if text[-1:] in ("Z", "z") else text)
-    if found.tzinfo is None:
-        raise ValueError("no zone")
-    return found
+    time_ = datetime.fromisoformat(f"{text[:-1]}+00:00" if text[-1:] in ("Z", "z") else text)
+    if time_.tzinfo is None:
+        raise ValueError("no time zone")
+    return time_
 
 
 def _dump(record: Dict[str, Any]) -> str:
@@ -152,16 +152,16 @@ def _dump(record: Dict[str, Any]) -> str:
 
 
 def target_of(params: Dict[str, Any]) -> Dict[str, str]:
-    """Return what a call was about, and which kind of credential it brought, never the credential."""
-    found = {field: params[field][:TEXT_MAX] for field in TARGETS if isinstance(params.get(field), str)}
+    """Return what a call named, and the kind of its credential; never the credential itself."""
+    target = {field: params[field][:TEXT_MAX] for field in TARGETS if isinstance(params.get(field), str)}
     repo = params.get("repo")
     credential = (repo if isinstance(repo, dict) else params).get("credential")
     kinds = [kind for kind in CREDENTIALS if isinstance(credential, dict) and kind in credential]
-    return {**found, "credential": kinds[0]} if kinds else found
+    return {**target, "credential": kinds[0]} if kinds else target
 
 
 def login_of_uid(uid: Optional[int]) -> Optional[str]:
-    """Return the account name of a uid; None when it has none."""
+    """Return the login of a uid; None when it has none."""
     if uid is None:
         return None
     try:
@@ -171,10 +171,10 @@ def login_of_uid(uid: Optional[int]) -> Optional[str]:
 
 
 def read_backwards(path: str = PATH, cursor: str = "") -> Iterator[Dict[str, Any]]:
-    """Give the records with their cursors, newest first, or those before a cursor; one chunk is in memory at a time.
+    """Yield the records with their cursors, newest first: all, or those before `cursor`. Reads by chunks.
 
-    What is no record of ours (a line that a power cut tore) is left out. LookupError when the record of the cursor is
-    neither in the file nor in one beside it.
+    Lines that are not a record (a power cut tore them) are left out. LookupError when the record of the cursor is
+    neither in the file nor in a file beside it.
     """
     try:
         descriptor, end = _find(path, cursor) if cursor else _open_at_end(path)
@@ -199,7 +199,7 @@ def _open_at_end(path: str) -> Tuple[int, int]:
 
 
 def _find(path: str, cursor: str) -> Tuple[int, int]:
-    """Open the file that has the line of a cursor: this one, or one beside it, where logrotate moves or copies it."""
+    """Open the file that has the line of a cursor: `path`, or a file beside it, where logrotate moves or copies it."""
     place, folder = int(cursor.partition("-")[0], 16), os.path.dirname(path)
     beside = sorted(os.path.join(folder, name) for name in os.listdir(folder))
     for candidate in (path, *beside[:FILES_MAX]):
@@ -219,7 +219,7 @@ def _line_at(descriptor: int, place: int) -> bytes:
 
 
 def _lines_backwards(descriptor: int, end: int) -> Iterator[Tuple[int, bytes]]:
-    """Give the lines before `end`, last first, and where they begin; one that is longer than any of ours comes cut."""
+    """Yield position and text of the lines before `end`, last first; a line over LINE_BYTES_MAX may be cut."""
     place, rest = end, b""
     while place > 0:
         size = min(CHUNK_BYTES, place)

@@ -1,4 +1,4 @@
-"""One call that changes something: what it is about, and how it relates to another one."""
+"""One call that changes something: what it names, and how it relates to another one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Document = Dict[str, Any]
 
 
 class Change(NamedTuple):
-    """A call that changes something; `public` are the parameters that may be written down."""
+    """A call that changes something; `public` are the parameters that may be stored."""
 
     entry: Method
     params: Document
@@ -27,23 +27,23 @@ class Change(NamedTuple):
 
     @property
     def request_id(self) -> Optional[str]:
-        """What its result is kept by."""
-        found: Optional[str] = self.public.get("request_id")
-        return found
+        """The key by which its result is kept; None when the caller gave none."""
+        request_id: Optional[str] = self.public.get("request_id")
+        return request_id
 
     @property
     def digest(self) -> str:
-        """Name the call by its content; keys, environment and standard input are not kept in clear."""
+        """A hash of method and public parameters, so that keys, environment and input are not stored in clear."""
         text = json.dumps([self.entry.name, self.public], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def targets(self) -> FrozenSet[str]:
-        """The names that it is about."""
+        """The users and workspaces that it names."""
         return frozenset(self.public[field] for field in TARGETS if isinstance(self.public.get(field), str))
 
     def is_repeated_by(self, other: Change) -> bool:
-        """Tell whether another call asks for the same; one that is settled, not run again, only by its request id."""
+        """Return whether another call asks for the same. A change that is rolled back needs the same request_id too."""
         if self.entry is not other.entry:
             return False
         if self.entry.roll_back is not None:
@@ -51,18 +51,18 @@ class Change(NamedTuple):
         return self.is_like(other)
 
     def is_like(self, other: Change) -> bool:
-        """Tell whether another call has the same content, whatever its request id."""
-        words, others = ({**one.public, "request_id": None} for one in (self, other))
-        return self.entry is other.entry and words == others
+        """Return whether another call has the same content, whatever its request_id."""
+        mine, others = ({**one.public, "request_id": None} for one in (self, other))
+        return self.entry is other.entry and mine == others
 
     @property
     def subject(self) -> Tuple[str, Optional[str], Optional[str]]:
-        """The one thing that it makes, changes or deletes: its noun, the workspace it is in, its name."""
+        """What it creates, changes or deletes: its namespace, the workspace it is in, its name."""
         noun = self.entry.name.partition(".")[0]
         return noun, self.public.get("workspace"), self.public.get("name") or self.public.get("url")
 
-    def replaces(self, earlier: Change) -> bool:
-        """Tell whether nothing is left to be completed of an earlier change when this one is done."""
+    def supersedes(self, earlier: Change) -> bool:
+        """Return whether a pending earlier change need not be completed once this one has succeeded."""
         if self.entry.decides:
             return (self.subject, self.entry.decides) == (earlier.subject, earlier.entry.decides)
         return self.subject in (earlier.subject, ("workspace", None, earlier.public.get("workspace")))

@@ -1,8 +1,8 @@
-"""Changes on their way from intent to result.
+"""Changes from intent to result.
 
-An intent is on disk before the first side effect. What the method stores, its result and its audit record are on disk
-together, or none of them. A change that did not end is unsettled: it is run again, or settled, at the next start, or
-before the next change that names the same user or workspace, whichever comes first: so it can never undo what was
+An intent is on disk before the first side effect. The writes of the method, its result and its audit record reach the
+disk together, or not at all. A change that has not ended is pending: it is run again, or rolled back, at the next
+start or before the next change that names the same user or workspace, whichever is first. So it never undoes what was
 done after it.
 """
 
@@ -19,9 +19,9 @@ from agent.frontend.audit import Attempt, Audit
 from agent.frontend.change import Change, Document
 from agent.frontend.context import LOCK_WAIT_S, Context
 from agent.frontend.helper_client import HelperSilent
+from agent.frontend.journal import ANNOUNCED, Ending, Intent
 from agent.frontend.keyed_locks import KeyedLocks
 from agent.frontend.runner import Runner
-from agent.frontend.store import ANNOUNCED, Ending, Intent
 from agent.shared.errors import (
     AgentError,
     AlreadyExists,
@@ -33,17 +33,17 @@ from agent.shared.errors import (
     WaitedTooLong,
 )
 
-# What the audit record says of a change that the agent did not live to see the end of, and that is not taken up again.
+# The audit outcome of a command that was interrupted and is not resumed.
 CUT_OFF = "cut_off"
-# Refusals that follow from what is there. A `delete` that found nothing must not remove what came later.
+# Refusals kept by their request_id: they follow from what exists. A repeated `delete` must not remove what came later.
 KEPT = tuple(error.kind for error in (AlreadyExists, Disabled, NotFound, NotManaged))
 
 
 class Pending:
-    """A change that was begun and not ended. Who waits while another thread takes it up finds the reply here."""
+    """A change that was begun and has not ended. Threads that wait while another one resumes it get its reply here."""
 
     def __init__(self, intent: Intent) -> None:
-        self.intent, self.is_held = intent, False
+        self.intent, self.is_being_resumed = intent, False
         self.reply: Optional[Document] = None
 
 
@@ -54,14 +54,14 @@ class Changes:
         self._store, self._audit, self._runner, self._methods = context.store, audit, runner, methods
         self._calls = KeyedLocks()
         self._one_at_a_time, self._guard = context.one_at_a_time, threading.Condition()
-        # One of a newer agent waits for it; node.health names it.
+        # Changes that only a newer agent knows stay in the store until it runs again; node.health names them.
         known = [intent for intent in self._store.intents() if intent.method in methods]
-        self._unsettled: Dict[int, Pending] = {intent.id: Pending(intent) for intent in known}
+        self._pending: Dict[int, Pending] = {intent.id: Pending(intent) for intent in known}
         self._write_late_records()
 
     @contextmanager
     def recorded(self, entry: Method, attempt: Attempt) -> Iterator[None]:
-        """Leave an audit record of an attempt that raises; what is raised leaves as an error of the contract."""
+        """Write the audit record of an attempt that raises, and raise its exception as an error of the contract."""
         try:
             yield
         except AgentError as error:
@@ -73,16 +73,16 @@ class Changes:
             raise problem from error
 
     def carry_out(self, change: Change, attempt: Attempt) -> Document:
-        """Return the reply ({result} or {error}) of a change, of a repeated one the first.
+        """Return the reply ({result} or {error}) of a change; a repeated call gets the first reply.
 
-        Raises when it is not known how far it came.
+        Raises AgentError when the change is pending: it is not known how far it came.
         """
         with nullcontext() if change.request_id is None else self._calls.hold(change.request_id):
-            run = self._resumable if change.entry.is_resumable else self._once
+            run = self._run_resumable if change.entry.is_resumable else self._run_once
             return self._earlier_reply(change, attempt) or run(change, attempt)
 
-    def _resumable(self, change: Change, attempt: Attempt) -> Document:
-        """Carry out what is run again, or rolled back, when it is cut off."""
+    def _run_resumable(self, change: Change, attempt: Attempt) -> Document:
+        """Carry out a change that is run again, or rolled back, if it is interrupted."""
         failed: List[Pending] = []
         while True:
             reply = self._resume_related(change, attempt, failed)
@@ -95,7 +95,7 @@ class Changes:
                     return self._begin(change, attempt, failed)
 
     def _earlier_reply(self, change: Change, attempt: Attempt) -> Optional[Document]:
-        """Return the first reply of this request id; None when there was none."""
+        """Return the first reply to this request id; None when there is none."""
         kept = None if change.request_id is None else self._store.result_of(change.request_id)
         if kept is None:
             return None
@@ -105,8 +105,8 @@ class Changes:
         self.note(attempt, _outcome(reply))
         return reply
 
-    def _once(self, change: Change, attempt: Attempt) -> Document:
-        """Carry out what cannot be taken up again. Cut off, its request id answers so, and it does not run twice."""
+    def _run_once(self, change: Change, attempt: Attempt) -> Document:
+        """Carry out a change that cannot be resumed. If interrupted, it is not run again: a repeated call says so."""
         self._announce(change, attempt)
         try:
             reply = {"result": self._runner.run(change.entry, change.entry.function, change.params)}
@@ -118,13 +118,13 @@ class Changes:
             raise
         try:
             self._end(change, attempt, reply, [])
-        except sqlite3.OperationalError as error:  # it was done: its result matters more than remembering it
+        except sqlite3.OperationalError as error:  # the command ran: the caller must get its result all the same
             print(f"the result of {change.entry.name} is not kept: {error}", file=sys.stderr, flush=True)
             self.note(attempt, "ok")
         return reply
 
     def note(self, attempt: Attempt, outcome: str) -> None:
-        """Write the audit record of what leaves nothing else; it takes the place of one that was announced."""
+        """Write the audit record of an attempt that stores nothing else; it replaces one that was announced."""
         with self._audit.next_line(attempt, outcome) as line:
             try:
                 if attempt.announced is not None:
@@ -135,160 +135,163 @@ class Changes:
             self._store.forget_record(attempt.announced)
 
     def resume_all(self) -> None:
-        """Take up everything that was begun and not ended; what fails again stays, and node.health says so."""
-        # Twice: a clone that was cut off waits for the assignment of its workspace that was begun after it.
-        for begun in (begun for _ in range(2) for begun in self._waiting()):
+        """Resume all pending changes. One that fails again stays pending, and node.health names it."""
+        # Twice: an interrupted clone waits for the assignment of its workspace, which was begun after it.
+        for pending in (pending for _ in range(2) for pending in self._list_pending()):
             try:
-                self._again(begun)
+                self._resume(pending)
             except (AgentError, sqlite3.Error) as error:
-                print(f"{begun.intent.method} stays unsettled: {error}", file=sys.stderr, flush=True)
+                print(f"{pending.intent.method} stays pending: {error}", file=sys.stderr, flush=True)
 
     def _resume_related(self, change: Change, attempt: Attempt, failed: List[Pending]) -> Optional[Document]:
-        """Take up earlier changes that name the same; return the reply of one that this change repeats.
+        """Resume pending changes that name the same; return the reply of one that this change repeats.
 
-        One that fails again goes to `failed`: this change may be the way out of it.
+        One that fails again is added to `failed`: this change may supersede it.
         """
-        found = None
-        for begun in self._related(change, failed):
-            is_repeated = self._change_of(begun).is_repeated_by(change)
+        repeated_reply = None
+        for pending in self._related(change, failed):
+            is_repeated = self._change_of(pending).is_repeated_by(change)
             try:
-                reply = self._again(begun)
+                reply = self._resume(pending)
             except (HelperSilent, WaitedTooLong):
                 raise
             except AgentError:
                 if is_repeated:
                     raise
-                failed.append(begun)
+                failed.append(pending)
                 continue
-            found = reply if is_repeated else None  # another one came after it
-        if found is None or (change.entry.roll_back is not None and not _is_kept(found)):
+            # A repeated change counts only if no other change came after it.
+            repeated_reply = reply if is_repeated else None
+        if repeated_reply is None or (change.entry.roll_back is not None and not _is_kept(repeated_reply)):
             return None
-        self._end(change, attempt, found, [])
-        return found
+        self._end(change, attempt, repeated_reply, [])
+        return repeated_reply
 
     def _begin(self, change: Change, attempt: Attempt, failed: List[Pending]) -> Document:
-        """Journal a change and run it. If it is done, earlier ones that failed and that it replaces are forgotten."""
+        """Journal a change and run it. If it succeeds, it supersedes those of `failed` that it decides as well."""
         earlier = self._earlier_reply(change, attempt)
         if earlier is not None:
-            return earlier  # it was taken up since this call came
+            return earlier  # the same call was resumed since this one arrived
         if not change.entry.makes_room:
             self._store.ensure_room()
         intent = self._store.begin(change.entry.name, change.public, attempt.peer_uid)
-        replaced = [one for one in failed if change.replaces(self._change_of(one))]
+        superseded = [one for one in failed if change.supersedes(self._change_of(one))]
         try:
-            return self._complete(Pending(intent), change, change.entry.function, attempt, replaced)
+            return self._complete(Pending(intent), change, change.entry.function, attempt, superseded)
         except AgentError:
-            self._forget([one for one in replaced if change.is_like(self._change_of(one))])
+            self._forget([one for one in superseded if change.is_like(self._change_of(one))])
             raise
 
     def _forget(self, repeated: List[Pending]) -> None:
-        """Let go of those that a later one with the same content stands for: else they would pile up."""
+        """Delete pending changes that a later one with the same content repeats, so that they do not pile up."""
         if not repeated:
             return
-        with suppress(sqlite3.Error, AgentError):  # on a full disk they stay: once more does no harm
+        with suppress(sqlite3.Error, AgentError):  # on a full disk they stay: one more run does no harm
             self._store.forget_intents([one.intent.id for one in repeated])
             with self._guard:
                 for one in repeated:
-                    self._unsettled.pop(one.intent.id, None)
+                    self._pending.pop(one.intent.id, None)
 
-    def _again(self, begun: Pending) -> Optional[Document]:
-        """Take up what was begun and not ended, and return its reply, also when another thread has done so meanwhile.
+    def _resume(self, pending: Pending) -> Optional[Document]:
+        """Resume a pending change and return its reply, also when another thread has resumed it meanwhile.
 
-        None when a later change has made an end of it. What may take long lets other changes go on, as it did the first
-        time.
+        None when a later change has superseded it. A change that may take long does not hold up others now either.
         """
-        change, intent = self._change_of(begun), begun.intent
+        change, intent = self._change_of(pending), pending.intent
         function = change.entry.roll_back or change.entry.function
         attempt = Attempt(intent.method, intent.params, intent.peer_uid)
-        with self._alone(begun), self._one_at_a_time() if change.entry.roll_back is None else nullcontext():
-            if begun in self._waiting():
-                begun.reply = self._complete(begun, change, function, attempt, [], is_again=True)
-            return begun.reply
+        with self._only_thread(pending), self._one_at_a_time() if change.entry.roll_back is None else nullcontext():
+            if pending in self._list_pending():
+                pending.reply = self._complete(pending, change, function, attempt, [], is_resumed=True)
+            return pending.reply
 
     @contextmanager
-    def _alone(self, begun: Pending) -> Iterator[None]:
-        """Wait for other threads that take up the same; WaitedTooLong when that takes long."""
+    def _only_thread(self, pending: Pending) -> Iterator[None]:
+        """Wait until no other thread resumes the same change; WaitedTooLong after LOCK_WAIT_S."""
         with self._guard:
-            if not self._guard.wait_for(lambda: not begun.is_held, LOCK_WAIT_S):
-                raise WaitedTooLong(f"{begun.intent.method}, begun before, is being completed", hint="try again")
-            begun.is_held = True
+            if not self._guard.wait_for(lambda: not pending.is_being_resumed, LOCK_WAIT_S):
+                raise WaitedTooLong(f"{pending.intent.method}, begun before, is being completed", hint="try again")
+            pending.is_being_resumed = True
         try:
             yield
         finally:
             with self._guard:
-                begun.is_held = False
+                pending.is_being_resumed = False
                 self._guard.notify_all()
 
     def _complete(
-        self, begun: Pending, change: Change, function: Callable[..., Any], attempt: Attempt,
-        replaced: List[Pending], *, is_again: bool = False,
+        self, pending: Pending, change: Change, function: Callable[..., Any], attempt: Attempt,
+        superseded: List[Pending], *, is_resumed: bool = False,
     ) -> Document:  # fmt: skip
-        """Run a change that is journaled to its end. Whatever keeps it from ending leaves it unsettled."""
+        """Run a journaled change to its end. If anything keeps it from ending, it is pending."""
         try:
             with self._stored_with_its_result(change):
                 try:
                     reply = {"result": self._runner.run(change.entry, function, change.params)}
                 except AgentError as error:
-                    # A second run that did not get its turn has ended nothing.
-                    if error.is_pending or (is_again and isinstance(error, WaitedTooLong)):
+                    # A resumed change that did not get its turn has not ended.
+                    if error.is_pending or (is_resumed and isinstance(error, WaitedTooLong)):
                         self._store.flush()
                         raise
                     reply = {"error": error.to_dict()}
-                done = [one.intent.id for one in (begun, *(replaced if "result" in reply else ()))]
-                self._end(change, attempt, reply, done, is_again=is_again)
+                ended = [one.intent.id for one in (pending, *(superseded if "result" in reply else ()))]
+                self._end(change, attempt, reply, ended, is_resumed=is_resumed)
         except BaseException:
-            if not is_again:  # else it is among them, unless a change that came after it has made an end of it
+            if not is_resumed:  # a resumed one is in there already, unless a later change has superseded it
                 with self._guard:
-                    self._unsettled[begun.intent.id] = begun
+                    self._pending[pending.intent.id] = pending
             raise
         with self._guard:
-            for ended in done:
-                self._unsettled.pop(ended, None)
+            for intent in ended:
+                self._pending.pop(intent, None)
         return reply
 
     def _end(
-        self, change: Change, attempt: Attempt, reply: Document, done: List[int], *, is_again: bool = False
+        self, change: Change, attempt: Attempt, reply: Document, ended: List[int], *, is_resumed: bool = False
     ) -> None:
+        """Store a reply and its audit record, delete the intents `ended`, and write the audit file."""
         outcome = _outcome(reply)
-        told = outcome if not is_again else "resumed" if outcome == "ok" else f"resumed: {outcome}"
+        if is_resumed:
+            outcome = "resumed" if outcome == "ok" else f"resumed: {outcome}"
         request_id = change.request_id if _is_kept(reply) else None
-        with self._audit.next_line(attempt, told) as line:
-            record = self._store.end(Ending(done, request_id, change.digest, reply, line, attempt.announced))
+        with self._audit.next_line(attempt, outcome) as line:
+            record = self._store.end(Ending(ended, request_id, change.digest, reply, line, attempt.announced))
             self._audit.write(line)
         self._store.forget_record(record)
 
     def _announce(self, change: Change, attempt: Attempt) -> None:
-        """Write down what is true if the agent ends before the change does; on a full disk it goes without."""
+        """Store the reply and the audit record that are true if the agent is killed meanwhile; a full disk skips it."""
         reply = {"error": _cut_off(change.entry.name).to_dict()}
         try:
             with self._audit.next_line(attempt, CUT_OFF) as line:
                 attempt.announced = self._store.announce(Ending([], change.request_id, change.digest, reply, line))
         except (sqlite3.Error, AgentError) as error:
-            print(
-                f"{error}: cut off, {change.entry.name} has no record, and may run twice", file=sys.stderr, flush=True
-            )
+            problem = f"{error}: if {change.entry.name} is cut off, it has no record and may run twice"
+            print(problem, file=sys.stderr, flush=True)
 
     @contextmanager
     def _stored_with_its_result(self, change: Change) -> Iterator[None]:
         if change.entry.roll_back is not None:
-            yield  # it claims its name in the store before it begins, and settles what it finds there
+            yield  # it claims its name in the store before it begins, and rolls back what it finds there
             return
         with self._store.change():
             yield
 
-    def _change_of(self, begun: Pending) -> Change:
-        return Change.of(self._methods[begun.intent.method], begun.intent.params)
+    def _change_of(self, pending: Pending) -> Change:
+        return Change.of(self._methods[pending.intent.method], pending.intent.params)
 
-    def _waiting(self) -> List[Pending]:
+    def _list_pending(self) -> List[Pending]:
+        """Return all pending changes, oldest first."""
         with self._guard:
-            return [self._unsettled[number] for number in sorted(self._unsettled)]
+            return [self._pending[intent] for intent in sorted(self._pending)]
 
-    def _related(self, change: Change, but: List[Pending]) -> List[Pending]:
-        waiting = [begun for begun in self._waiting() if begun not in but]
-        return [begun for begun in waiting if self._change_of(begun).targets & change.targets]
+    def _related(self, change: Change, ignored: List[Pending]) -> List[Pending]:
+        """Return the pending changes that name the same user or workspace, without those of `ignored`."""
+        others = [pending for pending in self._list_pending() if pending not in ignored]
+        return [pending for pending in others if self._change_of(pending).targets & change.targets]
 
     def _write_late_records(self) -> None:
-        """Write the audit records of changes whose agent ended between their result and the audit file."""
+        """Write the audit records of changes that were stored when the agent was killed, and are not in the file."""
         if self._store.damage:
             return
         for number, line in self._store.records():
@@ -302,15 +305,15 @@ class Changes:
 
 def _cut_off(name: str) -> CommandFailed:
     problem = f"{name} was cut off: it may have been carried out, in part or whole"
-    hint = "look what it did; then the same with another request_id"
+    hint = "check what it did; then repeat the call with another request_id"
     return CommandFailed(problem, hint=hint, command=name, exit_code=None, stderr="")
 
 
 def _is_kept(reply: Document) -> bool:
-    """Tell whether a repeated call gets this reply; a refusal for a reason that passes left nothing, and runs again."""
+    """Return whether a repeated call gets this reply. A refusal for a temporary reason is not kept: it runs again."""
     return "result" in reply or reply["error"]["data"]["kind"] in KEPT
 
 
 def _outcome(reply: Document) -> str:
-    """Return what the audit record says about a reply."""
+    """Return the outcome that the audit record shows for a reply: ok, or the kind of its error."""
     return str(reply["error"]["data"]["kind"]) if "error" in reply else "ok"

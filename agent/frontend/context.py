@@ -1,4 +1,4 @@
-"""What a method has at hand: the store, the way to the helper, and the identity of node and instance."""
+"""What every method gets: the store, the connection to the helper, the identity of the node and of this instance."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NODE_FILE = "/etc/codesmith/node.json"
 
 
 def read_node_id(path: str = NODE_FILE) -> str:
-    """Return the node id that prepare wrote; empty when there is none."""
+    """Return the node id that prepare wrote; empty when the file is missing or damaged."""
     try:
         with open(path, encoding="utf-8") as file:
             return str(json.load(file)["node_id"])
@@ -32,7 +32,7 @@ def read_node_id(path: str = NODE_FILE) -> str:
 
 
 def read_build(path: str = "") -> str:
-    """Return the SHA-256 of the shipped file this program runs from; empty when run from source."""
+    """Return the SHA-256 of the packed file that this program runs from; empty when run from source."""
     try:
         with open(path or sys.path[0], "rb") as file:
             return hashlib.sha256(file.read()).hexdigest()
@@ -42,7 +42,7 @@ def read_build(path: str = "") -> str:
 
 @dataclass(frozen=True)
 class Context:
-    """One for the life of the front end."""
+    """The context of all calls; one per process."""
 
     store: Store
     helper: Helper
@@ -54,14 +54,14 @@ class Context:
     started_at: str = field(default_factory=now)
     # Workspaces whose first repository is being cloned by a call of this process.
     creating: Set[str] = field(default_factory=set)
-    # Workspaces that a call of this process is giving to another user.
+    # Workspaces that a call of this process is assigning to another user.
     assigning: Dict[str, object] = field(default_factory=dict)
     forwarded_agents: ForwardedAgents = field(default_factory=ForwardedAgents)
     _changing: Any = field(default_factory=threading.RLock)
 
     @contextmanager
     def one_at_a_time(self) -> Iterator[None]:
-        """Hold off other changes; WaitedTooLong when they hold us off for long. May be held twice by one thread."""
+        """Hold the lock of changes; WaitedTooLong after LOCK_WAIT_S. A thread may take it twice."""
         if not self._changing.acquire(timeout=LOCK_WAIT_S):
             raise WaitedTooLong("other changes on this node take too long", hint="try again")
         try:

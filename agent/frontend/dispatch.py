@@ -1,4 +1,4 @@
-"""One call, from its parameters to its result: find the method, check, run. Changes go by changes.py."""
+"""One call: find the method, check its parameters, run it. changes.py runs those that change something."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from agent.frontend.audit import Attempt, Audit
 from agent.frontend.change import Change
 from agent.frontend.changes import Changes
 from agent.frontend.context import Context
-from agent.frontend.rate import Rate
 from agent.frontend.runner import Runner
 from agent.shared.errors import AgentError
+from agent.shared.rate_limit import RateLimit
 
-# What the audit record says of a change without an id; and of a connection from somebody who may not call.
+# The audit outcome of a change without an id; method and outcome of a refused connection.
 NOTIFICATION = "invalid_request"
 CONNECT, FORBIDDEN = "connect", "forbidden"
 
@@ -34,13 +34,13 @@ class Dispatcher:
         self._checks = {entry["name"]: ParameterCheck(entry["params"]) for entry in context.contract["methods"]}
         self._runner = Runner(context)
         self._changes = Changes(context, audit, self._methods, self._runner)
-        self._refused = Rate()
+        self._refusals = RateLimit()
 
     def call(
         self, name: str, params: Any, *, peer_uid: Optional[int], is_notification: bool = False,
         refusal: Optional[AgentError] = None,
     ) -> Any:  # fmt: skip
-        """Return the method's result or raise an AgentError, `refusal` if given. A notification changes nothing."""
+        """Return the method's result, or raise AgentError: `refusal`, if given. A notification changes nothing."""
         entry = self._methods.get(name)
         if entry is None:
             raise MethodNotFound(f"no method {name[:64]!r}", hint="rpc.discover lists them")
@@ -50,7 +50,7 @@ class Dispatcher:
                 raise refusal
             return self._runner.run(entry, entry.function, self._checked(entry, params))
         attempt = Attempt(entry.name, params, peer_uid)
-        if is_notification:  # nobody would be told what came of it
+        if is_notification:  # the caller would not learn the outcome, so nothing is done
             self._audit.note(attempt, NOTIFICATION)
             return None
         with self._changes.recorded(entry, attempt):
@@ -62,13 +62,13 @@ class Dispatcher:
         return reply["result"]
 
     def note_refused_peer(self, peer_uid: int) -> None:
-        """Record a connection that was refused, and how many more there were: one a minute of each uid, ten of all."""
-        left_out = self._refused.admit(peer_uid)
+        """Record a refused connection, and how many more there were: once a minute for each uid, ten times in all."""
+        left_out = self._refusals.admit(peer_uid)
         if left_out is not None:
             self._audit.note(Attempt(CONNECT, {"name": "agent.sock"}, peer_uid, more=left_out), FORBIDDEN)
 
     def resume(self) -> None:
-        """Resume what was begun and not ended."""
+        """Resume all pending changes."""
         self._changes.resume_all()
 
     def _checked(self, entry: Method, params: Any) -> Dict[str, Any]:

@@ -1,4 +1,4 @@
-"""HTTP headers, read line by line: the standard library reads them as e-mail, which takes half the time of a call."""
+"""HTTP headers, read line by line: the standard library's e-mail parser would take half the time of a call."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ LINES_MAX = 100
 
 
 class Headers:
-    """Values by name, whatever its case. `is_plain`: each header stood in one line, with a colon behind its name."""
+    """Values by case-insensitive name. `is_plain` is False when a header was not NAME: VALUE on one line."""
 
     def __init__(self) -> None:
         self._values: Dict[str, List[str]] = {}
         self.is_plain = True
 
     def add(self, line: str) -> None:
-        """Take one line as it came."""
+        """Add one line as it was received."""
         name, colon, value = line.partition(":")
-        # White space before the name continues the line before, behind it two programs may read two names.
+        # White space before a name continues the previous line; after it, two programs may read different names.
         if not colon or not name or name.strip() != name:
             self.is_plain = False
         self._values.setdefault(name.lower(), []).append(value.strip())
 
     def get_all(self, name: str) -> List[str]:
-        """Return all values of a header, none if it is not there."""
+        """Return all values of a header; an empty list if it is absent."""
         return self._values.get(name.lower(), [])
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return the first value, `default` if there is none."""
+        """Return the first value of a header; `default` if it is absent."""
         return next(iter(self.get_all(name)), default)
 
     def __getitem__(self, name: str) -> Any:
@@ -39,9 +39,9 @@ class Headers:
 
 
 def read(stream: BinaryIO, _class: Any = None) -> Headers:
-    """Return the headers that a stream has next; HTTPException when they are too many.
+    """Read the headers from a stream; HTTPException when there are more than LINES_MAX.
 
-    http.server calls this in place of http.client.parse_headers, which takes the same.
+    http.server calls this instead of http.client.parse_headers, which has the same parameters.
     """
     headers = Headers()
     for _ in range(LINES_MAX + 1):

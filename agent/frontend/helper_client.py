@@ -1,4 +1,4 @@
-"""The front end's way to the helper: one connection, one verb, one reply. systemd starts the helper when needed."""
+"""The front end's client of the helper: one connection, one verb, one reply. systemd starts the helper on demand."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ REPLY_GRACE_S = 120.0
 
 
 class HelperSilent(InUse):
-    """The helper broke off before its reply: how far it came is not known yet."""
+    """The helper ended before its reply: it is not known how far it came."""
 
     is_pending = True
 
 
 class Helper:
-    """Calls verbs of the root half; `damage` is why it refused everything, when it last did."""
+    """Calls verbs of the helper; `damage` says why its ledger is read-only, if its last reply said so."""
 
     def __init__(self, path: str = HELPER_SOCKET) -> None:
         self.path, self.damage = path, ""
@@ -27,7 +27,7 @@ class Helper:
     def call(
         self, verb: str, *, reply_timeout_s: float = REPLY_GRACE_S, descriptor: Optional[int] = None, **arguments: Any
     ) -> Dict[str, Any]:
-        """Return the verb's result; its refusals come back as the same AgentError that the helper raised."""
+        """Return the verb's result, or raise the AgentError that the helper raised; HelperSilent without a reply."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(reply_timeout_s)
             try:

@@ -1,7 +1,7 @@
-"""The front end: JSON-RPC 2.0 over HTTP on the Unix socket that systemd hands over. Synchronous, a thread a connection.
+"""The front end's server: JSON-RPC 2.0 over HTTP on the Unix socket that systemd passes, one thread per connection.
 
-jsonrpclib-pelix has the HTTP handler; stricter here: framing is plain, bodies, threads and idle times are bounded, and
-every refusal is a JSON-RPC error. What is in a body is for messages.py.
+jsonrpclib-pelix has the HTTP handler. This one is stricter: plain framing, bounded bodies, threads and idle times, and
+every refusal is a JSON-RPC error. jsonrpc.py reads the bodies.
 """
 
 from __future__ import annotations
@@ -15,111 +15,31 @@ import pwd
 import re
 import socket
 import socketserver
-import struct
 import threading
 import time
 from http import HTTPStatus
-from typing import Any, Dict, Iterable, Optional
+from typing import Any, Iterable, Optional
 
 from jsonrpclib.SimpleJSONRPCServer import SimpleJSONRPCRequestHandler
 
 from agent.contract.method import Method
 from agent.frontend.agent_forwarding import caller_uid
 from agent.frontend.audit import Audit
+from agent.frontend.connections import CONNECTIONS_MAX, Connections
 from agent.frontend.context import Context
 from agent.frontend.dispatch import Dispatcher
 from agent.frontend.headers import Headers
 from agent.frontend.helper_client import Helper
-from agent.frontend.jsonrpc import CONFIG, Fixed, Invalid, JsonRpc, NotJson, dump_json, error_answer
+from agent.frontend.jsonrpc import CONFIG, CachedJson, Invalid, JsonRpc, NotJson, dump_json, error_answer
 from agent.frontend.store import Store
+from agent.frontend.timed_stream import BODY_BYTES_MAX, REPLY_TIMEOUT_S, TimedStream
 from agent.shared.errors import AgentError
 from agent.shared.names import CLIENTS_GROUP, LOGIN_PREFIX
 from agent.shared.sockets import peer_uid, systemd_socket
 
-BODY_BYTES_MAX = 256 << 10
 AGENT_PATH = "/ssh-agent"
-CONNECTIONS_MAX = 256
-# Of answers that are not taken yet, all together: more than 48 commands with a megabyte of text on each output.
-REPLIES_BYTES_MAX = 256 << 20
-# What may come before the body. http.client alone would take 100 lines of 64 KiB.
-HEAD_BYTES_MAX = 32 << 10
-# For a whole request from its first byte, and for a whole reply: a byte now and then does not prolong them.
-REQUEST_TIMEOUT_S = 30.0
-REPLY_TIMEOUT_S = 300.0
-IDLE_TIMEOUT_S = 300.0
-SHUT_OUT_PAUSE_S = 1.0
+FULL_DISK_PAUSE_S = 1.0
 STATE_FILE = "/var/lib/codesmith/state.db"
-
-
-class TimedStream(io.RawIOBase):
-    """A socket whose reads and writes end at one absolute time, and that takes no more than a request may have.
-
-    The kernel watches the time: Python's own time-outs let go of the interpreter three times for each read or write,
-    and sixteen threads that do so get a third of the calls done.
-    """
-
-    def __init__(self, connection: socket.socket) -> None:
-        connection.settimeout(None)
-        self._connection = connection
-        self._deadline, self._room, self._is_waiting = 0.0, 0, True
-        self.is_cut_short = False
-
-    def wait_for_request(self) -> None:
-        """From here on nothing may come for long."""
-        self._is_waiting = True
-        self.restart(IDLE_TIMEOUT_S)
-
-    def begin_request(self) -> None:
-        """Start the time of a request; its first byte did it already if it had to be waited for."""
-        if self._is_waiting:
-            self._is_waiting, self._room = False, HEAD_BYTES_MAX
-            self.restart(REQUEST_TIMEOUT_S)
-
-    def expect_body(self) -> None:
-        """Let a body come too."""
-        self._room += BODY_BYTES_MAX
-
-    def restart(self, seconds: float) -> None:
-        """Set the time at which reading and writing end."""
-        self._deadline = time.monotonic() + seconds
-
-    def readable(self) -> bool:
-        """Yes."""
-        return True
-
-    def writable(self) -> bool:
-        """Yes."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Read what is there; nothing, as at its end, when it is too late or too much."""
-        try:
-            self._set_timeout(socket.SO_RCVTIMEO)
-            size = self._connection.recv_into(buffer)
-        except OSError:
-            size = 0
-        if size and self._is_waiting:
-            self.begin_request()
-        self._room -= size
-        self.is_cut_short = size == 0 or self._room < 0
-        return 0 if self.is_cut_short else size
-
-    def write(self, data: Any) -> int:
-        """Send what fits; socket.timeout when it is too late."""
-        self._set_timeout(socket.SO_SNDTIMEO)
-        try:
-            return self._connection.send(data)
-        except BlockingIOError:
-            raise socket.timeout("no time is left") from None
-
-    def _set_timeout(self, which: int) -> None:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise socket.timeout("no time is left")
-        seconds, fraction = divmod(left, 1)
-        # struct timeval; all zeros would mean "for ever".
-        timeval = struct.pack("@ll", int(seconds), max(int(fraction * 1_000_000), 1))
-        self._connection.setsockopt(socket.SOL_SOCKET, which, timeval)
 
 
 class RequestHandler(SimpleJSONRPCRequestHandler):
@@ -134,15 +54,15 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
     server: Server
 
     def setup(self) -> None:
-        """Learn who is calling."""
+        """Wrap the socket in a TimedStream, and ask the kernel for the peer's uid."""
         self.connection = self.request
         self.stream = TimedStream(self.connection)
         self.rfile = io.BufferedReader(self.stream)
-        self.wfile = io.BufferedWriter(self.stream)  # headers and body leave together
+        self.wfile = io.BufferedWriter(self.stream)  # so headers and body are sent together
         self.peer_uid = peer_uid(self.connection)
 
     def handle(self) -> None:
-        """Serve the peer if it may call at all."""
+        """Serve the peer if it may call; otherwise refuse the connection and record that."""
         if not may_call(self.peer_uid):
             self.server.dispatcher.note_refused_peer(self.peer_uid)
             self.close_connection = True
@@ -152,40 +72,40 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
         try:
             super().handle()
         except (socket.timeout, ConnectionError):
-            pass  # the caller went away, or takes too long
+            pass  # the caller closed the connection, or takes too long
         finally:
             self.server.connections.forget(self.connection)
 
     def handle_one_request(self) -> None:
-        """Wait for a request; an idle connection may be closed when another caller needs its place."""
+        """Wait for a request. Until it arrives, the connection may be closed to make room for another caller."""
         self.server.connections.mark_idle(self.connection)
         self.stream.wait_for_request()
         super().handle_one_request()
 
     def parse_request(self) -> bool:
-        """Read the headers; a request that came with the one before has its time from here on."""
+        """Read the headers. The deadline of a request that arrived with the previous one starts here."""
         self.stream.begin_request()
         if not super().parse_request():
             return False
         if not self.headers.is_plain:
-            self._refuse(400, "a header must be NAME: VALUE, in a line of its own")
+            self._refuse(400, "a header must be NAME: VALUE on a line of its own")
         return self.headers.is_plain
 
     def end_headers(self) -> None:
-        """Begin the reply, which has a time of its own. After a request that was cut short there is no next one."""
+        """Begin the reply and its own deadline. After a request that was cut short, close the connection."""
         self.close_connection = self.close_connection or self.stream.is_cut_short
         self.stream.restart(REPLY_TIMEOUT_S)
         super().end_headers()
 
     def finish(self) -> None:
-        """Close both directions; what the caller did not take is dropped."""
+        """Close the connection; what the caller did not read is dropped."""
         try:
             super().finish()
         except OSError:
             pass
 
     def do_POST(self) -> None:
-        """Answer one request; its reply waits for the method as long as the method takes."""
+        """Answer one request. There is no time limit while its method runs."""
         lengths = self.headers.get_all("Content-Length")
         if self.path == AGENT_PATH:
             self._forward_agent()
@@ -200,9 +120,9 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
             super().do_POST()
 
     def decode_request_content(self, data: bytes) -> Any:
-        """Return the body as text; answer a parse error when it ended early, or is not UTF-8.
+        """Return the body as text; answer a parse error when it ended early or is not UTF-8.
 
-        Only now the connection is busy: who sends slowly makes room like one who sends nothing.
+        Only now does the connection count as busy: a slow sender makes room for others like an idle connection.
         """
         self.server.connections.mark_busy(self.connection)
         if len(data) < int(self.headers["Content-Length"]):
@@ -215,20 +135,20 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
             return None
 
     def do_GET(self) -> None:
-        """Say how to call."""
+        """Refuse GET, and tell the caller how to call."""
         self._refuse(405, "POST a JSON-RPC 2.0 request to /; rpc.discover describes the methods")
 
     def _forward_agent(self) -> None:
-        """Keep this connection for the call that names its token; from here on it speaks an ssh agent's protocol."""
+        """Keep this connection for the call that names its token; from now on it carries the ssh-agent protocol."""
         self.close_connection = True
         token, forwarded = self.headers.get("CodeSmith-Token", ""), None
         if self.headers.get("Upgrade") != "ssh-agent" or not re.fullmatch("[0-9a-f]{64}", token):
-            self._refuse(400, "Upgrade must be ssh-agent and CodeSmith-Token 64 hexadecimal digits")
+            self._refuse(400, "Upgrade must be ssh-agent, and CodeSmith-Token must be 64 hexadecimal digits")
             return
         self.server.connections.mark_busy(self.connection)
         forwarded = self.server.dispatcher.forwarded_agents.offer(token, self.peer_uid, self.connection)
         if forwarded is None:
-            self._refuse(409, "too many ssh agents are lent, or one under this token")
+            self._refuse(409, "too many ssh agents are forwarded, or this token is in use")
             return
         self.send_response(101)
         self.send_header("Connection", "Upgrade")
@@ -242,16 +162,16 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
         self.wfile.flush()
 
     def _send_fault_response(self, status: int, message: str, config: Any) -> None:
-        """Refuse before the body is read: the connection is of no use any more."""
+        """Refuse a request whose body is not read: after it the connection cannot be used."""
         self.close_connection = True
         self._answer(status, Invalid(message))
 
     def report_404(self) -> None:
-        """Refuse another path."""
+        """Refuse any other path."""
         self._refuse(404, "POST to /")
 
     def send_error(self, code: int, message: Any = None, explain: Any = None) -> None:
-        """Refuse what http.server does not take; its own pages are for people with a browser."""
+        """Answer an error of http.server as a JSON-RPC error instead of an HTML page."""
         self._refuse(code, message or HTTPStatus(code).phrase)
 
     def _answer(self, status: int, error: AgentError) -> None:
@@ -271,79 +191,21 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
         )
 
     def send_header(self, keyword: str, value: str) -> None:
-        """Send one header; how long the answer is, is counted."""
+        """Send one header. Content-Length tells how much the caller has to read."""
         if keyword.lower() == "content-length":
             self.server.connections.mark_replying(self.connection, int(value))
         super().send_header(keyword, value)
 
     def address_string(self) -> str:
-        """A Unix peer has no address: its uid names it."""
+        """Return the peer's uid for messages: a Unix peer has no address."""
         return f"uid {self.peer_uid}"
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Stay silent: changes are in the audit record, errors in the journal."""
-
-
-class Connections:
-    """Who waits and who works: at the limit the longest idle connection makes room."""
-
-    def __init__(self, most: int) -> None:
-        self._most, self._lock = most, threading.Lock()
-        self._idle: Dict[socket.socket, None] = {}
-        self._replies: Dict[socket.socket, int] = {}
-        self._count = 0
-
-    def admit(self) -> bool:
-        """Count one more connection in, closing the longest idle one if there are too many; False when none is idle."""
-        with self._lock:
-            if self._count >= self._most:
-                if not self._idle:
-                    return False
-                _shut_oldest(self._idle)
-            self._count += 1
-            return True
-
-    def leave(self) -> None:
-        """Count one connection out."""
-        with self._lock:
-            self._count -= 1
-
-    def mark_idle(self, connection: socket.socket) -> None:
-        """The connection waits for a request."""
-        with self._lock:
-            self._idle[connection] = None
-            self._replies.pop(connection, None)
-
-    def mark_replying(self, connection: socket.socket, size: int) -> None:
-        """The connection has an answer to take; at the limit of all together, who has had one for longest loses it."""
-        with self._lock:
-            self._replies[connection] = size
-            while len(self._replies) > 1 and sum(self._replies.values()) > REPLIES_BYTES_MAX:
-                _shut_oldest(self._replies)
-
-    def mark_busy(self, connection: socket.socket) -> None:
-        """The connection has a request under way."""
-        with self._lock:
-            self._idle.pop(connection, None)
-
-    def forget(self, connection: socket.socket) -> None:
-        """The connection has ended."""
-        with self._lock:
-            self._idle.pop(connection, None)
-            self._replies.pop(connection, None)
-
-
-def _shut_oldest(connections: Dict[socket.socket, Any]) -> None:
-    oldest = next(iter(connections))
-    del connections[oldest]
-    try:
-        oldest.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass
+        """Log nothing: changes are in the audit record, errors in the journal."""
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer, JsonRpc):
-    """Serves the listening socket that systemd made."""
+    """Serves a listening socket, at most CONNECTIONS_MAX connections at once."""
 
     daemon_threads = True
     block_on_close = False
@@ -357,11 +219,11 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer, JsonRpc
         self.connections = Connections(CONNECTIONS_MAX)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Take the connection if there is room."""
+        """Accept the connection if there is room for it."""
         return self.connections.admit()
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Serve the connection, then give its place back."""
+        """Serve the connection, then count it out."""
         try:
             super().process_request_thread(request, client_address)
         finally:
@@ -369,28 +231,28 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer, JsonRpc
 
 
 def serve(methods: Iterable[Method]) -> None:
-    """Serve `methods` until the front end is stopped."""
+    """Serve `methods` on the socket that systemd passes; does not return."""
     threading.stack_size(512 << 10)
-    contract = Fixed(json.loads(pkgutil.get_data("agent", "openrpc.json") or b"{}"))
+    contract = CachedJson(json.loads(pkgutil.get_data("agent", "openrpc.json") or b"{}"))
     context = Context(Store(STATE_FILE), Helper(), contract)
     dispatcher = Dispatcher(methods, context, Audit(context.audit_file))
     server = Server(socket.socket(fileno=systemd_socket()), dispatcher)
     if context.store.intents():
         threading.Thread(target=dispatcher.resume, name="resume", daemon=True).start()
-    if context.store.is_shut_out:
-        threading.Thread(target=_end_when_there_is_room, args=(context.store,), daemon=True).start()
+    if context.store.has_no_room_to_open:
+        threading.Thread(target=_exit_when_there_is_room, args=(context.store,), daemon=True).start()
     server.serve_forever(poll_interval=3600)
 
 
-def _end_when_there_is_room(store: Store) -> None:
-    """End, so that systemd starts us anew: the disk was full when the store was to be opened."""
+def _exit_when_there_is_room(store: Store) -> None:
+    """Exit once the disk has room, so that systemd restarts the agent: the store could not be opened before."""
     while not store.has_room():
-        time.sleep(SHUT_OUT_PAUSE_S)
+        time.sleep(FULL_DISK_PAUSE_S)
     os._exit(os.EX_TEMPFAIL)
 
 
 def may_call(uid: int) -> bool:
-    """Tell whether a peer may call: root, or a login of the clients' group that is no workspace's login."""
+    """Return whether a peer may call: root, or a member of the clients' group that is not a workspace's login."""
     if uid == 0:
         return True
     try:

@@ -1,6 +1,6 @@
-"""JSON-RPC 2.0 as it travels: from the text of a body to calls, and back to the text of their answers.
+"""JSON-RPC 2.0: from the text of a request body to calls, and from results to the text of the reply.
 
-jsonrpclib's dispatcher, made strict. What is refused here is neither quoted nor logged: it may hold a secret.
+A stricter version of jsonrpclib's dispatcher. A refused request is neither quoted nor logged: it may hold a secret.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from jsonrpclib.SimpleJSONRPCServer import SimpleJSONRPCDispatcher
 from agent.shared.errors import AgentError, LimitReached
 
 BATCH_MAX = 16
-# Once the answers of a batch are longer together, the rest of it is refused.
+# Characters. Once the answers of a batch are longer than this, its remaining requests are refused.
 BATCH_REPLY_MAX = 16 << 20
-# As long as there is much on a node. Others wait for them no longer than it takes to write so many.
+# Methods whose answers grow with the node. Only LISTS_MAX of them are in memory at once; others wait.
 LISTS = ("audit.list", "sandbox.list", "user.list", "workspace.list")
 LISTS_MAX = 4
 DIGITS_MAX = 64
@@ -31,55 +31,55 @@ CONFIG = jsonrpclib.config.Config(version=2.0, content_type="application/json", 
 
 
 class NotJson(AgentError):
-    """The body is no JSON text."""
+    """The body is not JSON."""
 
     code, kind = -32700, "parse_error"
 
 
 class Invalid(AgentError):
-    """Not a request of JSON-RPC 2.0."""
+    """The request is not a valid JSON-RPC 2.0 request."""
 
     code, kind = -32600, "invalid_request"
 
 
 class Real(float):
-    """A number that was written as one with a fraction or exponent: 1.0 is no integer here."""
+    """A number that was written with a fraction or exponent: 1.0 is not an integer here."""
 
     def is_integer(self) -> bool:
-        """Never: this is what the check of an integer asks."""
+        """Return False. fastjsonschema asks this when it checks for an integer."""
         return False
 
 
-class Fixed(Dict[str, Any]):
-    """A value that never changes: it is written as JSON once, however often it is asked for."""
+class CachedJson(Dict[str, Any]):
+    """A dict that never changes: its JSON text is made once."""
 
     @functools.cached_property
     def text(self) -> str:
-        """Its JSON."""
+        """The JSON text."""
         return dump_json(dict(self))
 
 
-class Records:
-    """A list as JSON text, in parts, so that its records are never all in memory: ten thousand would take 15 MB."""
+class JsonList:
+    """A list as JSON text, made in parts: its records are never all in memory (ten thousand would take 15 MB)."""
 
     def __init__(self, records: Iterator[Any]) -> None:
         self._parts: List[str] = []
         while True:
-            some = list(itertools.islice(records, RECORDS_AT_ONCE))
-            if not some:
+            part = list(itertools.islice(records, RECORDS_AT_ONCE))
+            if not part:
                 return
-            self._parts.append(dump_json(some)[1:-1])
+            self._parts.append(dump_json(part)[1:-1])
 
     @property
     def text(self) -> str:
-        """Its JSON."""
+        """The JSON text."""
         return f"[{','.join(self._parts)}]"
 
 
 class JsonRpc(SimpleJSONRPCDispatcher):
-    """jsonrpclib's dispatcher, strict about JSON-RPC 2.0, and about the memory that answers take.
+    """jsonrpclib's dispatcher, strict about JSON-RPC 2.0 and about the memory of answers.
 
-    `dispatch_method` takes (method, params, is_notification, refusal): with a refusal it does no more than record it.
+    `dispatch_method` takes (method, params, is_notification, refusal): given a refusal, it only records the attempt.
     """
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class JsonRpc(SimpleJSONRPCDispatcher):
         self._listing = threading.BoundedSemaphore(LISTS_MAX)
 
     def _marshaled_dispatch(self, data: str, dispatch_method: Any = None, path: Any = None) -> str:
-        """Return the answer to a body; nothing when all of it were notifications."""
+        """Return the answer to a body; empty when it held only notifications."""
         try:
             request = parse_json(data)
         except RecursionError:
@@ -106,7 +106,7 @@ class JsonRpc(SimpleJSONRPCDispatcher):
         return f"[{answers}]" if answers else ""
 
     def _text(self, request: Any, dispatch_method: Any, refusal: Optional[AgentError] = None) -> str:
-        """Return the answer to one request as text; of long lists few are in memory at once."""
+        """Return the answer to one request as text; only LISTS_MAX lists are in memory at once."""
         method = request.get("method") if isinstance(request, dict) else None
         with self._listing if method in LISTS else nullcontext():
             answer = self._answer(request, dispatch_method, refusal)
@@ -127,7 +127,7 @@ class JsonRpc(SimpleJSONRPCDispatcher):
 
 
 def error_answer(identity: Any, error: AgentError) -> Dict[str, Any]:
-    """Return the answer that tells of an error."""
+    """Return the JSON-RPC answer for an error."""
     return {"jsonrpc": "2.0", "error": error.to_dict(), "id": identity}
 
 
@@ -137,25 +137,25 @@ def dump_json(value: Any) -> str:
 
 
 def _too_long() -> LimitReached:
-    return LimitReached("not carried out: the answers of this batch are too long together", hint="ask one by one")
+    return LimitReached("not carried out: the answers of this batch are too long", hint="send the requests one by one")
 
 
 def _text_of(answer: Dict[str, Any]) -> str:
     result = answer.get("result")
-    if not isinstance(result, (Fixed, Records)):
+    if not isinstance(result, (CachedJson, JsonList)):
         return dump_json(answer)
     return f'{{"jsonrpc":"2.0","result":{result.text},"id":{dump_json(answer["id"])}}}'
 
 
 def parse_json(text: str) -> Any:
-    """Return a JSON text's value; ValueError for what JSON has no word for, and for two values of one name."""
+    """Return the value of a JSON text. ValueError also for NaN, huge numbers and an object with a name twice."""
     if text.startswith("\ufeff"):
         _refuse("a byte order mark")
     return _DECODER.decode(text)
 
 
 def _problem_of(request: Any) -> str:
-    """Say why something is no request of JSON-RPC 2.0; nothing when it is one."""
+    """Return why a value is not a JSON-RPC 2.0 request; empty when it is one."""
     if not isinstance(request, dict):
         return "a request must be an object"
     if request.get("jsonrpc") != "2.0":
@@ -185,19 +185,19 @@ def _parse_integer(text: str) -> int:
 
 
 def _parse_object(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
-    found = dict(pairs)
-    return found if len(found) == len(pairs) else _refuse("the same name twice")
+    fields = dict(pairs)
+    return fields if len(fields) == len(pairs) else _refuse("the same name twice")
 
 
 def _refuse(what: str) -> NoReturn:
     raise ValueError(f"{what} is not accepted")
 
 
-# Made once: json.loads and json.dumps with options make them anew for each call.
+# Created once: json.loads and json.dumps with options create them for each call.
 _DECODER = json.JSONDecoder(
     parse_float=_parse_real, parse_int=_parse_integer, parse_constant=_refuse, object_pairs_hook=_parse_object
 )
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
-# The standard library's functions: orjson and ujson, which jsonrpclib picks, differ on depth and big numbers.
+# The standard library's functions: jsonrpclib prefers orjson and ujson, which differ in depth and big numbers.
 jsonrpclib.jsonrpc.jloads = parse_json
 jsonrpclib.jsonrpc.jdumps = jsonrpclib.jdumps = lambda value, encoding="utf-8": dump_json(value)

@@ -1,4 +1,4 @@
-"""One lock per key, gone when nobody holds it: two calls with one request id run one after the other."""
+"""One lock per key, so that two calls with the same request_id run one after the other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agent.shared.errors import InUse
 
 
 class KeyedLocks:
-    """Safe to use from many threads."""
+    """Locks by key; a key that nobody holds takes no memory."""
 
     def __init__(self) -> None:
         self._guard = threading.Condition()
@@ -19,11 +19,11 @@ class KeyedLocks:
 
     @contextmanager
     def hold(self, key: str) -> Iterator[None]:
-        """Hold a key once nobody else does; InUse when that takes long."""
+        """Wait for a key and hold it; InUse after LOCK_WAIT_S."""
         with self._guard:
             if not self._guard.wait_for(lambda: key not in self._held, timeout=LOCK_WAIT_S):
                 problem = f"a call with request_id {key!r} is still running"
-                raise InUse(problem, hint="ask again with the same request_id")
+                raise InUse(problem, hint="repeat the call with the same request_id")
             self._held.add(key)
         try:
             yield

@@ -1,4 +1,4 @@
-"""The making of a repository: its name claimed, the helper asked, then complete or settled. Whole or absent."""
+"""Creates a repository, whole or not at all: claims its name, asks the helper, then completes it or rolls it back."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import uuid
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
+from agent.contract.fields import Keywords
 from agent.contract.method import BY_HELPER
-from agent.contract.types import Keywords, Repo
+from agent.contract.types import Repo
 from agent.frontend.context import Context
 from agent.git import grammar
 from agent.shared.errors import AgentError, AlreadyExists, CommandFailed, Disabled, InUse, NotFound
 from agent.shared.names import NAME, NAME_HINT, path_of
 
 TIMEOUT_S = 600.0
-REPLY_S = 60.0
+# Beyond the time limit of the clone itself.
+REPLY_GRACE_S = 60.0
 ERRORS = (NotFound, AlreadyExists, Disabled, *BY_HELPER)
 
-# What a clone takes, as JSON Schema.
+# The parameters of a clone, as JSON Schema.
 URL = Keywords(
     {
         "type": "string",
@@ -32,7 +34,7 @@ REF = Keywords(
         "type": "string",
         "minLength": 1,
         "maxLength": grammar.REF_MAX,
-        "description": "A branch, a tag, or a whole commit hash (default: the remote's own branch).",
+        "description": "A branch, a tag, or a whole commit hash (default: the remote's default branch).",
     }
 )
 DEPTH = Keywords(
@@ -46,8 +48,8 @@ CREDENTIAL = Keywords(
         "errorMessage": "must be {username?, password}, {username?, token}, {ssh_key} or {agent}",
         "maxProperties": 2,
         "description": "For https {username?, password} or {username?, token}; for ssh {ssh_key}, a key without "
-        "passphrase, or {agent}, the token of an ssh agent that is lent to this call. Used for this call, sent to the "
-        "URL's host alone, written down nowhere.",
+        "passphrase, or {agent}, the token of an ssh agent that is forwarded for this call. Used for this call only, "
+        "sent only to the URL's host, stored nowhere.",
     }
 )
 KNOWN_HOSTS = Keywords(
@@ -55,7 +57,7 @@ KNOWN_HOSTS = Keywords(
         "type": "array",
         "items": {"type": "string", "maxLength": 8192},
         "maxItems": grammar.KNOWN_HOSTS_MAX,
-        "description": "Lines `HOST KEYTYPE KEY`, believed for this call beside the known_hosts of the "
+        "description": "Lines `HOST KEYTYPE KEY`, trusted for this call in addition to the known_hosts of the "
         "workspace's user. An ssh host whose key is in neither is refused.",
     }
 )
@@ -83,29 +85,29 @@ REPO = Keywords(
             "known_hosts": KNOWN_HOSTS,
             "timeout_s": TIMEOUT,
         },
-        "description": "What is cloned into it, as repo.clone takes it.",
+        "description": "The repository to clone into it, with the parameters of repo.clone.",
     }
 )
 
 
-class Order(NamedTuple):
-    """A repository to be made: the helper's verb and what it takes, for which call. `url` is null for an empty one."""
+class RepoRequest(NamedTuple):
+    """A repository to create: the helper's verb and its arguments. `url` is None for an empty repository."""
 
     verb: str
     name: str
     url: Optional[str]
     arguments: Dict[str, Any]
-    reply_s: float
+    reply_timeout_s: float
     descriptor: Optional[int] = None
     request_id: Optional[str] = None
 
 
 @contextmanager
-def ordered_clone(context: Context, **wanted: Any) -> Iterator[Order]:
-    """Yield the order for a clone, with the ssh agent that is lent to it; InvalidParams before anything is done."""
-    order = parse_clone(**wanted)
-    with context.forwarded_agents.taken((order.arguments["credential"] or {}).get("agent")) as descriptor:
-        yield order._replace(descriptor=descriptor)
+def clone_request(context: Context, **params: Any) -> Iterator[RepoRequest]:
+    """Yield the request for a clone, with the ssh agent that is forwarded for it; InvalidParams if either is wrong."""
+    request = parse_clone(**params)
+    with context.forwarded_agents.claim((request.arguments["credential"] or {}).get("agent")) as descriptor:
+        yield request._replace(descriptor=descriptor)
 
 
 def parse_clone(
@@ -117,8 +119,8 @@ def parse_clone(
     credential: Optional[Dict[str, str]] = None,
     known_hosts: Optional[List[str]] = None,
     timeout_s: Optional[float] = None,
-) -> Order:
-    """Return the order for a clone; InvalidParams before anything is done."""
+) -> RepoRequest:
+    """Return the request for a clone; InvalidParams if a parameter is wrong."""
     name = name or grammar.name_of(grammar.parse_url(url))
     limit_s = TIMEOUT_S if timeout_s is None else float(timeout_s)
     grammar.parse_credential(credential, url)
@@ -130,42 +132,42 @@ def parse_clone(
         "known_hosts": grammar.parse_known_hosts(known_hosts or []),
         "timeout_s": limit_s,
     }
-    return Order("repo.clone", name, url, arguments, limit_s + REPLY_S)
+    return RepoRequest("repo.clone", name, url, arguments, limit_s + REPLY_GRACE_S)
 
 
-def make(context: Context, workspace: str, order: Order) -> Repo:
-    """Carry out an order in a workspace that is fit for it."""
-    name, token = order.name, uuid.uuid4().hex
-    pending = {"name": name, "url": order.url, "state": "pending", "token": token, "request_id": order.request_id}
+def create(context: Context, workspace: str, request: RepoRequest) -> Repo:
+    """Create a repository in a workspace and return it; AlreadyExists or InUse when its name is taken."""
+    name, token = request.name, uuid.uuid4().hex
+    pending = {"name": name, "url": request.url, "state": "pending", "token": token, "request_id": request.request_id}
     earlier = context.store.claim_repo(workspace, pending)
     if earlier is not None and earlier["state"] == "ready":
         raise AlreadyExists(f"repo {name!r} exists in workspace {workspace!r}", hint=f"inv repo.get {workspace} {name}")
     if earlier is not None:
-        raise InUse(f"repo {name!r} of workspace {workspace!r} is being made", hint="try again")
+        raise InUse(f"repo {name!r} of workspace {workspace!r} is being created", hint="try again")
     try:
-        found = context.helper.call(
-            order.verb, reply_timeout_s=order.reply_s, descriptor=order.descriptor, workspace=workspace, name=name,
-            token=token, **order.arguments,
+        head = context.helper.call(
+            request.verb, reply_timeout_s=request.reply_timeout_s, descriptor=request.descriptor, workspace=workspace,
+            name=name, token=token, **request.arguments,
         )  # fmt: skip
     except AgentError as error:
-        return roll_back(context, workspace, name, order.request_id, error)
+        return roll_back(context, workspace, name, request.request_id, error)
     if not context.store.complete_repo(workspace, {**pending, "state": "ready"}):
         raise NotFound(f"workspace {workspace!r} was deleted meanwhile")
-    return show(workspace, pending, found)
+    return show(workspace, pending, head)
 
 
 def roll_back(
     context: Context, workspace: str, name: str, request_id: Optional[str], reason: Optional[AgentError] = None
 ) -> Repo:
-    """End what failed or was cut off: complete when the repository had its name already, removed otherwise.
+    """Return a repository whose creation was interrupted if it is whole; otherwise remove it and raise.
 
-    Cut off before it began, its name may be taken by the repository of another call.
+    Raises `reason`, or CommandFailed without one. Another call may have taken the name since: its repository stays.
     """
     document = context.store.get_repo(workspace, name)
     if document is not None and document["state"] == "pending":
         try:
             done = context.helper.call("repo.settle", workspace=workspace, name=name, token=document["token"])
-        except AgentError as error:  # its name stays taken until it is settled
+        except AgentError as error:  # its name stays claimed until the helper has removed or completed it
             raise error.as_pending() from None
         if done["is_made"] and context.store.complete_repo(workspace, {**document, "state": "ready"}):
             return read(context, workspace, [document])[0]
@@ -173,32 +175,32 @@ def roll_back(
     elif document is not None and is_of(document, request_id):
         return read(context, workspace, [document])[0]
     if reason is None or reason.is_pending:
-        text = f"making repo {name!r} was cut off; nothing of it is left"
+        text = f"creating repo {name!r} was cut off; nothing of it is left"
         raise CommandFailed(text, hint="try again", command="git", exit_code=None, stderr="")
     raise reason
 
 
 def is_of(document: Dict[str, Any], request_id: Optional[str]) -> bool:
-    """Tell whether a repository was made by the call with this request id."""
+    """Return whether the call with this request_id created the repository."""
     return bool(document.get("request_id") == request_id)
 
 
 def read(context: Context, workspace: str, documents: List[Dict[str, Any]]) -> List[Repo]:
-    """Return stored repositories with their branch and commit as they are now."""
+    """Return stored repositories with their current branch and commit, which the helper reads."""
     if not documents:
         return []
     names = [document["name"] for document in documents]
-    found = context.helper.call("repo.read", workspace=workspace, names=names)["repos"]
-    return [show(workspace, document, found[document["name"]]) for document in documents]
+    heads = context.helper.call("repo.read", workspace=workspace, names=names)["repos"]
+    return [show(workspace, document, heads[document["name"]]) for document in documents]
 
 
-def show(workspace: str, document: Dict[str, Any], found: Dict[str, Any]) -> Repo:
-    """Return a stored document, and what git told of it, as the contract shows it."""
+def show(workspace: str, document: Dict[str, Any], head: Dict[str, Any]) -> Repo:
+    """Return a stored repository and what git says of it as a record of the contract."""
     return {
         "name": document["name"],
         "path": f"{path_of(workspace)}/code/{document['name']}",
         "url": document["url"],
-        "branch": found["branch"],
-        "commit": found["commit"],
-        "left_out": found["left_out"],
+        "branch": head["branch"],
+        "commit": head["commit"],
+        "left_out": head["left_out"],
     }

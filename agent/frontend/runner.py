@@ -1,4 +1,4 @@
-"""Run one method: whatever it raises leaves as an error of the contract."""
+"""Runs one method. Every exception becomes an error of the contract."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any, Callable, Dict, Iterator
 
 from agent.contract.method import Method
 from agent.frontend.context import Context
-from agent.frontend.jsonrpc import Records
+from agent.frontend.jsonrpc import JsonList
 from agent.shared.database import as_error
 from agent.shared.errors import AgentError, ReadOnly
 
 
 class InternalError(AgentError):
-    """A bug of ours: the traceback stays in the log, the caller gets a reference to it."""
+    """A bug in the agent: the traceback is in the journal, the caller gets a reference to it."""
 
     code, kind = -32603, "internal"
     is_pending = True
 
     @classmethod
     def by(cls, name: str) -> InternalError:
-        """Log the exception that is being handled and make the error that refers to it."""
+        """Log the exception that is being handled, and return the error that refers to it."""
         reference = uuid.uuid4().hex[:12]
         print(f"internal error {reference} in {name}\n{traceback.format_exc()}", file=sys.stderr, flush=True)
         return cls(f"{name} failed inside the agent", reference=reference, hint="inv node.logs")
@@ -36,13 +36,13 @@ class Runner:
         self._context = context
 
     def run(self, entry: Method, function: Callable[..., Any], params: Dict[str, Any]) -> Any:
-        """Return what `function` of a method returns; it raises nothing but AgentErrors."""
+        """Return what `function` returns, an iterator as JSON text. Raises only AgentError."""
         try:
             result = function(self._context, **params)
-            return Records(result) if isinstance(result, Iterator) else result
+            return JsonList(result) if isinstance(result, Iterator) else result
         except AgentError:
             raise
-        except Exception as error:  # the RPC border, and half-way through a change it must be known as such
+        except Exception as error:  # the RPC border; within a change, the error must also say that it is pending
             problem = self.as_error(entry, error)
             if isinstance(error, sqlite3.Error) and entry.mutates:
                 problem = problem.as_pending()

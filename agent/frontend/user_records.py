@@ -1,4 +1,4 @@
-"""The users that the front end's store knows."""
+"""The users in the front end's store."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from agent.shared.errors import NotFound
 from agent.shared.names import login_of
 
 
-def remember(
-    context: Context, name: str, account: Dict[str, Any], keys: List[str], *, is_dedicated: bool
-) -> Dict[str, Any]:
-    """Store the account that the helper made and return its document. A dedicated one goes with its workspace."""
+def add(context: Context, name: str, account: Dict[str, Any], keys: List[str], *, is_dedicated: bool) -> Dict[str, Any]:
+    """Store a user for an account that the helper created; return its document. A dedicated one has one workspace."""
     document: Dict[str, Any] = {
         "name": name,
         **account,
@@ -28,9 +26,9 @@ def remember(
 
 
 def find(context: Context, name: str) -> Dict[str, Any]:
-    """Return the stored document of a user; NotFound when it is not one of ours."""
+    """Return the stored document of a user; NotFound when the store has none."""
     document = context.store.get_user(name)
-    if document is None and ownership.is_user_left(name):
+    if document is None and ownership.is_user_on_node(name):
         problem = f"the agent's store does not know user {name!r}, but {login_of(name)} is on the node"
         raise NotFound(problem, hint=f"inv node.health; inv user.delete {name} removes it")
     if document is None:

@@ -1,4 +1,4 @@
-"""The beginning of a workspace: made whole; or made, and pending until its first repository is cloned; or gone."""
+"""Creates a workspace, whole or not at all; with a first repository, it is pending until that is cloned."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from agent.git import grammar
 from agent.shared import sshkeys
 from agent.shared.errors import AgentError, AlreadyExists, CommandFailed, Disabled, InUse, InvalidParams, NotFound
 
-# In the stored document of a workspace while its first repository is being cloned.
+# The field of a stored workspace while its first repository is being cloned; stores of earlier releases have it too.
 CREATING = "founding"
 
 
 class WorkspaceRequest(NamedTuple):
-    """A workspace as it was asked for; without `user` a dedicated one of its name owns it."""
+    """The parameters of a new workspace. Without `user`, a dedicated user of its name owns it."""
 
     name: str
     user: Optional[str]
@@ -23,57 +23,57 @@ class WorkspaceRequest(NamedTuple):
     labels: Dict[str, str]
 
 
-def make(context: Context, wanted: WorkspaceRequest, *, is_creating: bool = False) -> Dict[str, Any]:
-    """Make a workspace, whole, and return its document.
+def create(context: Context, request: WorkspaceRequest, *, has_repo: bool = False) -> Dict[str, Any]:
+    """Create a workspace and return its document.
 
-    One that `is_founding` stays pending, and knows what to remove if it comes to nothing.
+    With `has_repo` it is pending, and its document says what to remove if the clone fails.
     """
-    name, user, ssh_keys, labels = wanted
+    name, user, ssh_keys, labels = request
     existing = context.store.get_workspace(name)
     if existing is not None and CREATING in existing and name not in context.creating:
-        _undo(context, existing, None)  # what a call that was cut off left
+        _undo(context, existing, None)  # left by an interrupted call
         context.store.flush()
     elif existing is not None:
         check_created(existing)
         raise AlreadyExists(f"workspace {name!r} exists", hint=f"inv workspace.get {name}")
     owner = user or name
-    found = context.store.get_user(owner)
-    if found is None and user is not None:
+    existing_user = context.store.get_user(owner)
+    if existing_user is None and user is not None:
         raise NotFound(f"no user {user!r} on this node", hint=f"inv user.create {user}")
-    if found is not None and ssh_keys is not None:
+    if existing_user is not None and ssh_keys is not None:
         raise InvalidParams.of("ssh_keys", f"user {owner!r} exists and has its own keys")
-    if found is not None and found["state"] != "active":
+    if existing_user is not None and existing_user["state"] != "active":
         raise Disabled.user(owner)
     keys = sshkeys.read_keys(ssh_keys or [])
-    dedicated = {"ssh_keys": keys} if found is None else None
+    dedicated = {"ssh_keys": keys} if existing_user is None else None
     made = context.helper.call("workspace.ensure", name=name, user=owner, dedicated=dedicated)
     account, warnings = made.pop("account"), made.pop("warnings", [])
     document: Dict[str, Any] = {**made, "labels": labels, "repos": [], "opened_at": None}
-    if is_creating:  # before its user: what is cut off here is found again by the workspace
-        document = {**document, "state": "pending", CREATING: {"made_user": found is None}}
+    if has_repo:  # before its user: if the call is interrupted here, the workspace tells what to remove
+        document = {**document, "state": "pending", CREATING: {"made_user": existing_user is None}}
         context.store.put_workspace(document)
-    if found is None:
-        user_records.remember(context, owner, account, keys, is_dedicated=True)
-    if not is_creating:
+    if existing_user is None:
+        user_records.add(context, owner, account, keys, is_dedicated=True)
+    if not has_repo:
         context.store.put_workspace(document)
     return {**document, "warnings": warnings}
 
 
-def make_with_repo(
-    context: Context, wanted: WorkspaceRequest, repo: Dict[str, Any], request_id: Optional[str]
+def create_with_repo(
+    context: Context, request: WorkspaceRequest, repo: Dict[str, Any], request_id: Optional[str]
 ) -> Dict[str, Any]:
-    """Make a workspace and clone into it; without the repository there is no workspace either."""
-    with repo_creation.ordered_clone(context, **repo) as order:
-        return _make_with(context, wanted, order._replace(request_id=request_id))
+    """Create a workspace and clone a repository into it; if the clone fails, the workspace is removed again."""
+    with repo_creation.clone_request(context, **repo) as clone:
+        return _create_and_clone(context, request, clone._replace(request_id=request_id))
 
 
-def _make_with(context: Context, wanted: WorkspaceRequest, order: repo_creation.Order) -> Dict[str, Any]:
-    name = wanted.name
+def _create_and_clone(context: Context, request: WorkspaceRequest, clone: repo_creation.RepoRequest) -> Dict[str, Any]:
+    name = request.name
     with context.one_at_a_time():
-        document = make(context, wanted, is_creating=True)
+        document = create(context, request, has_repo=True)
         context.creating.add(name)
     try:
-        repo_creation.make(context, name, order)
+        repo_creation.create(context, name, clone)
         with context.one_at_a_time():
             return {**_finish(context, document), "warnings": document["warnings"]}
     except AgentError as error:
@@ -90,21 +90,28 @@ def _make_with(context: Context, wanted: WorkspaceRequest, order: repo_creation.
 def roll_back(
     context: Context, name: str, user: Optional[str], repo: Dict[str, Any], request_id: Optional[str]
 ) -> Dict[str, Any]:
-    """End a creation that was cut off while it cloned: the workspace goes, unless it was ready already."""
+    """Remove a workspace whose creation was interrupted during the clone; return it if it was ready already.
+
+    CommandFailed when it was removed: nothing of the call is left.
+    """
     with context.one_at_a_time():
         document = context.store.get_workspace(name)
-        is_another = name in context.creating
+        is_created_by_another_call = name in context.creating
         if document is None:
-            # The helper may have made it, and its user, just before.
+            # The helper may have created it and its user, before they were stored.
             remove_user = user is None and context.store.get_user(name) is None
             context.helper.call("workspace.remove", name=name, remove_user=remove_user)
-            if remove_user:  # made, and cut off before its workspace was on record
+            if remove_user:  # interrupted between the creation of the user and of the workspace
                 context.helper.call("user.remove", name=name)
-        elif CREATING in document and not is_another:
+        elif CREATING in document and not is_created_by_another_call:
             _undo(context, document, None)
         else:
-            found = context.store.get_repo(name, repo.get("name") or grammar.name_of(repo["url"]))
-            if found is not None and found["state"] == "ready" and repo_creation.is_of(found, request_id):
+            stored_repo = context.store.get_repo(name, repo.get("name") or grammar.name_of(repo["url"]))
+            if (
+                stored_repo is not None
+                and stored_repo["state"] == "ready"
+                and repo_creation.is_of(stored_repo, request_id)
+            ):
                 return document
     raise _cut_off(name)
 
@@ -112,37 +119,37 @@ def roll_back(
 def check_created(document: Dict[str, Any]) -> None:
     """Raise InUse while the workspace's first repository is being cloned."""
     if CREATING in document:
-        problem = f"workspace {document['name']!r} is being made: its repository is being cloned"
+        problem = f"workspace {document['name']!r} is being created: its repository is being cloned"
         raise InUse(problem, hint=f"try again; inv workspace.get {document['name']} shows its state")
 
 
 def _cut_off(name: str) -> CommandFailed:
-    text = f"making workspace {name!r} was cut off; nothing of it is left"
+    text = f"creating workspace {name!r} was cut off; nothing of it is left"
     return CommandFailed(text, hint="try again", command="git clone", exit_code=None, stderr="")
 
 
 def _finish(context: Context, document: Dict[str, Any]) -> Dict[str, Any]:
-    """Make a pending workspace ready: its repository is there."""
-    found = context.store.get_workspace(document["name"])
-    if found is None or found["id"] != document["id"]:
+    """Mark a pending workspace as ready, after its repository was cloned."""
+    stored = context.store.get_workspace(document["name"])
+    if stored is None or stored["id"] != document["id"]:
         raise NotFound(f"workspace {document['name']!r} was deleted meanwhile")
-    found = {**found, "state": "ready"}
-    del found[CREATING]
-    context.store.put_workspace(found)
-    return found
+    stored = {**stored, "state": "ready"}
+    del stored[CREATING]
+    context.store.put_workspace(stored)
+    return stored
 
 
 def _undo(context: Context, document: Dict[str, Any], reason: Optional[AgentError]) -> None:
-    """Remove a workspace that came to nothing, and a user that was made for it; not one that came after it.
+    """Remove a workspace whose clone failed, and a user that was created for it; not a later one of the same name.
 
-    What cannot be removed now stays pending, and is taken up again.
+    If it cannot be removed now, the error is pending: the removal is tried again.
     """
     name = document["name"]
-    found = context.store.get_workspace(name)
-    if found is None or found["id"] != document["id"] or CREATING not in found:
+    stored = context.store.get_workspace(name)
+    if stored is None or stored["id"] != document["id"] or CREATING not in stored:
         return
-    owner = context.store.get_user(found["user"])
-    remove_user = found[CREATING]["made_user"] and (owner is None or owner["workspaces"] == [name])
+    owner = context.store.get_user(stored["user"])
+    remove_user = stored[CREATING]["made_user"] and (owner is None or owner["workspaces"] == [name])
     try:
         done = context.helper.call("workspace.remove", name=name, remove_user=remove_user)
     except AgentError as error:
@@ -151,5 +158,5 @@ def _undo(context: Context, document: Dict[str, Any], reason: Optional[AgentErro
         error.problem = problem
         raise error.as_pending() from None
     if done["user_removed"]:
-        context.store.remove_user(found["user"])
+        context.store.remove_user(stored["user"])
     context.store.remove_workspace(name)

@@ -1,1 +1,1 @@
-"""git for workspaces: what it may be given, and how it runs as the workspace's login."""
+"""git for workspaces: the grammar of its inputs, and how it runs as the workspace's login."""

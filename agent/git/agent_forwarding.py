@@ -1,6 +1,6 @@
-"""The operator's ssh agent as git's ssh finds it: a socket of this job alone, that can list keys and sign, no more.
+"""The operator's ssh agent inside a job: a socket for this job only, which can list keys and sign, nothing else.
 
-Protocol: draft-ietf-sshm-ssh-agent. A request, a reply, each four bytes of length and then a byte for its type.
+Protocol: draft-ietf-sshm-ssh-agent. Each request and reply has four bytes of length, then one byte for its type.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ MESSAGE_BYTES_MAX = 256 << 10
 
 @contextlib.contextmanager
 def served(forwarded: socket.socket) -> Iterator[str]:
-    """Serve what is lent at a path, and yield the path; nothing is left of it afterwards."""
-    folder = tempfile.mkdtemp(prefix="codesmith-")  # 0700; in a job /tmp is its own
+    """Serve a forwarded ssh agent at the path that this yields; afterwards the socket is removed."""
+    folder = tempfile.mkdtemp(prefix="codesmith-")  # 0700; a job has its own /tmp
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         path = f"{folder}/agent"
@@ -37,14 +37,14 @@ def served(forwarded: socket.socket) -> Iterator[str]:
         yield path
     finally:
         with contextlib.suppress(OSError):
-            listening.shutdown(socket.SHUT_RDWR)  # wakes accept()
+            listening.shutdown(socket.SHUT_RDWR)  # ends accept()
         listening.close()
         forwarded.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_of_this_job(connection: socket.socket) -> bool:
-    """Tell whether the peer is a process of our own control group: others of the same login get no answer."""
+    """Return whether the peer is in the control group of this job; other processes of the login get no answer."""
     try:
         return _cgroup(str(peer_pid(connection))) == _cgroup("self")
     except OSError:
@@ -52,15 +52,15 @@ def is_of_this_job(connection: socket.socket) -> bool:
 
 
 def receive(connection: socket.socket) -> bytes:
-    """Return one message without its length; ConnectionError when the other side ends or sends too much."""
+    """Return one message without its length; ConnectionError when the peer closes, or the message is too long."""
     size = struct.unpack(">I", _exactly(connection, 4))[0]
     if not 0 < size <= MESSAGE_BYTES_MAX:
-        raise ConnectionError("no message of an ssh agent")
+        raise ConnectionError("not a message of an ssh agent")
     return _exactly(connection, size)
 
 
 def send(connection: socket.socket, message: bytes) -> None:
-    """Send one message."""
+    """Send one message with its length."""
     connection.sendall(struct.pack(">I", len(message)) + message)
 
 
@@ -98,6 +98,6 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
     while len(data) < size:
         chunk = connection.recv(size - len(data))
         if not chunk:
-            raise ConnectionError("the other side ended")
+            raise ConnectionError("the peer closed the connection")
         data += chunk
     return bytes(data)

@@ -1,4 +1,4 @@
-"""What git and ssh say when they fail: the lines that decide, without secrets, and what helps against it."""
+"""Errors of git and ssh: the lines that tell the cause, without secrets, and a hint that helps."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ STDERR_MAX = 2000
 LINES_MAX = 2
 LINE_MAX = 300
 SHORT_SECRET = 4
-# A credential is read from memory: its path says nothing to anybody.
+# The path of a credential in memory, which means nothing to the reader.
 MEMORY = re.compile(r'"?/proc/\d+/fd/\d+"?')
 
 
 class Cause(NamedTuple):
-    """Why a clone failed: what such a line looks like, and what helps. {host}, {port}, {keys} are filled in."""
+    """A cause of failed clones: the pattern of its line, and a hint with the fields {host}, {port} and {keys}."""
 
     pattern: str
     hint: str
 
 
 PROXY = "behind a proxy: https_proxy=http://PROXY:PORT in the node's /etc/environment or /etc/codesmith/environment"
-# The first that fits gives the hint.
+# The first match gives the hint.
 CAUSES = (
     Cause(
         r"[Hh]ost key for .* has changed",
-        "if {host} says that its key changed: take the old one out of ~/.ssh/known_hosts of the workspace's user, and "
-        "give the new one with --known-hosts FILE",
+        "if {host} confirms that its key changed: remove the old one from ~/.ssh/known_hosts of the workspace's user, "
+        "and give the new one with --known-hosts FILE",
     ),
     Cause(
         r"No .* host key is known for|Host key verification failed",
-        "ssh-keyscan -p {port} {host} > known_hosts, compare it with what {host} publishes, then the same with "
-        "--known-hosts known_hosts",
+        "ssh-keyscan -p {port} {host} > known_hosts, compare it with what {host} publishes, then repeat the command "
+        "with --known-hosts known_hosts",
     ),
     Cause(
         r"Load key .*:|UNPROTECTED PRIVATE KEY",
-        "give a private key without passphrase with --credential-file FILE (ssh-keygen -p -f FILE takes it off), or "
-        "lend the keys of your ssh agent with --forward-agent",
+        "give a private key without passphrase with --credential-file FILE (ssh-keygen -p -f FILE removes it), or "
+        "forward your ssh agent with --forward-agent",
     ),
     Cause(r"Permission denied \(|Too many authentication failures|agent refused operation", "{keys}"),
     Cause(r"ssh: Could not resolve hostname", "on the node: getent hosts {host}"),
@@ -50,7 +50,7 @@ CAUSES = (
     Cause(r"resolve proxy|from proxy|[Uu]nsupported proxy|[Pp]roxy CONNECT|CONNECT tunnel|connect to proxy", PROXY),
     Cause(
         r"SSL certificate|server (?:certificate )?verification failed|SSL_ERROR|gnutls_handshake|SSL routines|SSL: ",
-        "if {host} has a certificate of your own authority: on the node, put that into "
+        "if {host} has a certificate of your own authority: on the node, copy the authority's certificate to "
         "/usr/local/share/ca-certificates/NAME.crt and run update-ca-certificates",
     ),
     Cause(
@@ -65,14 +65,14 @@ CAUSES = (
     Cause(
         r"[Rr]epository .*not found|not appear to be a git repository|returned error: 404|could not be found|"
         r"not exported",
-        "check the URL; hosts say this of a private repository too: {keys}",
+        "check the URL; hosts answer this for private repositories too: {keys}",
     ),
     Cause(r"Remote branch .* not found|is no commit of this", "name a branch, a tag or a whole commit hash with --ref"),
 )
 
 
 def deciding(stderr: str) -> str:
-    """Return the one or two lines that say why; git's last word where none is known to do so."""
+    """Return the one or two lines that tell the cause; git's error line, or its last line, where none is known."""
     lines = [line.strip() for line in MEMORY.sub("the given file", stderr).splitlines() if line.strip()]
     known = [line for line in lines if any(re.search(cause.pattern, line) for cause in CAUSES)]
     last = [line for line in lines if line.startswith(("fatal:", "error:"))][:1] or lines[-1:] or ["no message"]
@@ -80,7 +80,7 @@ def deciding(stderr: str) -> str:
 
 
 def hint_for(stderr: str, url: str, credential: Dict[str, str]) -> str:
-    """Return what helps, as somebody at a command line does it; nothing for a cause that we do not know."""
+    """Return a hint for the command line; empty for an unknown cause."""
     cause = next((cause for cause in CAUSES if re.search(cause.pattern, stderr)), None)
     if cause is None:
         return ""
@@ -96,12 +96,12 @@ def _keys_hint(is_https: bool, credential: Dict[str, str]) -> str:
     if is_https:
         return "give a token that may read it with --credential-file FILE"
     if "agent" in credential:
-        return "ssh-add -l shows the keys that were lent: one of them must be known to the host"
-    return "give a key that the host knows with --credential-file FILE, or lend yours with --forward-agent"
+        return "ssh-add -l shows the keys of the forwarded agent: the host must know one of them"
+    return "give a key that the host knows with --credential-file FILE, or forward your ssh agent with --forward-agent"
 
 
 def redact(text: str, credential: Dict[str, str], more: Iterable[str] = ()) -> str:
-    """Return a text without secrets, without what steers a terminal, and without URLs' user parts."""
+    """Return a text without secrets, control characters and the user parts of URLs."""
     for secret in sorted({*_secrets(credential), *more}, key=len, reverse=True):
         if len(secret) >= SHORT_SECRET:
             text = text.replace(secret, "[redacted]")
@@ -110,13 +110,13 @@ def redact(text: str, credential: Dict[str, str], more: Iterable[str] = ()) -> s
 
 
 def whole_lines(text: str) -> str:
-    """Return a text without the line that STDERR_MAX cut: half of a secret in it would not be known as one."""
+    """Return a text without its first line if STDERR_MAX cut it: half of a secret would not be recognised."""
     return text if len(text) < STDERR_MAX else text.partition("\n")[2]
 
 
 def _secrets(credential: Dict[str, str]) -> Sequence[str]:
-    found: List[str] = [line for field in ("password", "ssh_key") for line in credential.get(field, "").splitlines()]
+    secrets: List[str] = [line for field in ("password", "ssh_key") for line in credential.get(field, "").splitlines()]
     password: Optional[str] = credential.get("password")
-    if password is not None:  # as it travels
-        found.append(base64.b64encode(f"{credential.get('username', '')}:{password}".encode()).decode())
-    return found
+    if password is not None:  # as HTTP sends it
+        secrets.append(base64.b64encode(f"{credential.get('username', '')}:{password}".encode()).decode())
+    return secrets

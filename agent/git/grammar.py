@@ -1,6 +1,6 @@
 """The grammars of what git is given: URLs, refs, depths, credentials, host keys. Nothing here touches the system.
 
-Both halves of the agent use them, the helper again on everything the front end says.
+Front end and helper both use them: the helper checks again everything that the front end sends.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ DEPTH_MAX = 1_000_000
 SECRET_MAX = 8192
 SSH_KEY_MAX = 16384
 KNOWN_HOSTS_MAX = 32
-# Most forges take any name beside a token; GitHub wants this one for its app tokens.
+# Most forges accept any user name with a token; GitHub requires this one for its app tokens.
 NAME_BESIDE_TOKEN = "x-access-token"  # noqa: S105  a name
 
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])"
 _PORT = r"(?::[1-9][0-9]{0,4})?"
 _USER = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}"
 _PATH = r"[A-Za-z0-9._~/+@%=,-]*"
-# Hosts take a token in the name's place, where it is written down: such a name is refused.
+# Hosts accept a token in place of the user name. A URL is stored, so a name that looks like a token is refused.
 _PLAIN_NAME = r"(?!gh[a-z]_|github_pat_|glpat-|[A-Za-z0-9]{32,}@)"
 _HTTPS_USER = rf"{_PLAIN_NAME}[A-Za-z0-9_](?:[A-Za-z0-9._+-]|%40){{0,63}}"
 URL = (
@@ -41,10 +41,10 @@ _KNOWN_HOST = r"[!-~][!-~]{0,2000} (?:ssh|ecdsa|sk)-[a-z0-9@.-]{3,60} [A-Za-z0-9
 
 
 def parse_url(value: object) -> str:
-    """Return `value` if it is a URL that a clone may use: https or ssh, no credentials in it."""
+    """Return `value` if a clone may use it as a URL: https or ssh, without credentials; InvalidParams otherwise."""
     if not isinstance(value, str) or len(value) > URL_MAX or not re.fullmatch(URL, value):
         raise InvalidParams.of("url", f"must be {URL_HINT}")
-    # git's credential protocol is made of lines.
+    # git's credential protocol consists of lines.
     if re.search("%(?:[01].|7[fF])", value):
         raise InvalidParams.of("url", "must not hold control characters")
     port = re.match(r"[a-z]+://[^/]*:([0-9]+)/", value)
@@ -54,7 +54,7 @@ def parse_url(value: object) -> str:
 
 
 def parse_ref(value: object, field: str = "ref") -> str:
-    """Return `value` if it can name a branch or tag, by the rules of git check-ref-format; never an option."""
+    """Return `value` if it can name a branch or tag by the rules of git check-ref-format, and cannot be an option."""
     if not isinstance(value, str) or not 1 <= len(value) <= REF_MAX:
         raise InvalidParams.of(field, f"must be a branch, a tag or a commit hash, of 1 to {REF_MAX} characters")
     if _REF_FORBIDDEN.search(value) or value.startswith(("-", "/", ".")) or value.endswith(("/", ".", ".lock")):
@@ -65,7 +65,7 @@ def parse_ref(value: object, field: str = "ref") -> str:
 
 
 def parse_branch(value: object, field: str) -> str:
-    """Return `value` if it can name a branch; a commit hash cannot, it would hide the commit."""
+    """Return `value` if it can name a branch; a commit hash is refused, because such a branch would hide the commit."""
     branch = parse_ref(value, field)
     if is_commit(branch):
         raise InvalidParams.of(field, "must be a branch, not a commit hash")
@@ -73,12 +73,12 @@ def parse_branch(value: object, field: str) -> str:
 
 
 def is_commit(ref: str) -> bool:
-    """Tell whether a ref is a whole commit hash; then it never is the name of a branch or tag."""
+    """Return whether a ref is a whole commit hash; it is then never read as the name of a branch or tag."""
     return bool(re.fullmatch(COMMIT, ref))
 
 
 def parse_depth(value: object) -> Optional[int]:
-    """Return `value` if it is a depth or None."""
+    """Return `value` if it is a depth (1 to DEPTH_MAX commits) or None."""
     if value is None:
         return None
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= DEPTH_MAX:
@@ -99,7 +99,7 @@ def parse_credential(value: object, url: str) -> Dict[str, str]:
             raise InvalidParams.of("credential", "for https it is {username?, password} or {username?, token}")
         username = value.get("username", user_of(url) or NAME_BESIDE_TOKEN)
         if username != (user_of(url) or username):
-            raise InvalidParams.of("credential", "username must be the one of the URL, where that has one")
+            raise InvalidParams.of("credential", "username must be the same as in the URL")
         if not re.fullmatch("[^\x00-\x1f\x7f\ud800-\udfff]{1,256}", username):
             raise InvalidParams.of("credential", "username must be 1 to 256 characters of one line")
         if not re.fullmatch(f"[^\x00-\x1f\x7f\ud800-\udfff]{{1,{SECRET_MAX}}}", secret):
@@ -107,7 +107,7 @@ def parse_credential(value: object, url: str) -> Dict[str, str]:
         return {"username": username, "password": secret}
     if fields == {"agent"}:
         if not re.fullmatch("[0-9a-f]{64}", value["agent"]):
-            raise InvalidParams.of("credential", "agent must be the token of a lent ssh agent: 64 hexadecimal digits")
+            raise InvalidParams.of("credential", "agent must be the token of a forwarded agent: 64 hexadecimal digits")
         return {"agent": value["agent"]}
     if fields != {"ssh_key"}:
         raise InvalidParams.of("credential", "for ssh it is {ssh_key}, a private key without passphrase, or {agent}")
@@ -118,7 +118,7 @@ def parse_credential(value: object, url: str) -> Dict[str, str]:
 
 
 def parse_known_hosts(value: object) -> List[str]:
-    """Return lines for known_hosts, each a host and its key; markers such as @cert-authority are refused."""
+    """Return lines for known_hosts, each a host and its key. Markers such as @cert-authority are refused."""
     if not isinstance(value, list) or len(value) > KNOWN_HOSTS_MAX:
         raise InvalidParams.of("known_hosts", f"must be at most {KNOWN_HOSTS_MAX} lines")
     for index, line in enumerate(value):
@@ -128,26 +128,26 @@ def parse_known_hosts(value: object) -> List[str]:
 
 
 def host_of(url: str) -> str:
-    """Return `https://HOST[:PORT]` of an https URL: where its credential may go and nowhere else."""
+    """Return `https://HOST[:PORT]` of an https URL: its credential may only be sent there."""
     return "https://" + url.split("/", 3)[2].rpartition("@")[2]
 
 
 def user_of(url: str) -> str:
-    """Return the name in an https URL; nothing where there is none."""
+    """Return the user name in an https URL; empty when it has none."""
     return unquote(url.split("/", 3)[2].rpartition("@")[0])
 
 
 def name_of(url: str) -> str:
-    """Return the Name that follows from a URL's last part; InvalidParams when none does."""
+    """Return the Name made of the last part of a URL; InvalidParams when that is not a Name."""
     last = re.split("[/:]", url.rstrip("/"))[-1]
     name = re.sub(r"\.git$", "", last).lower()
     if not re.fullmatch(NAME, name):
-        raise InvalidParams.of("name", "does not follow from the URL: give one")
+        raise InvalidParams.of("name", "cannot be derived from the URL: give one")
     return name
 
 
 def parse_token(value: object) -> str:
-    """Return `value` if it is the mark of one making of a repo: 32 hexadecimal digits."""
+    """Return `value` if it can be the token of a call that creates a repository: 32 hexadecimal digits."""
     if not isinstance(value, str) or not re.fullmatch("[0-9a-f]{32}", value):
         raise InvalidParams.of("token", "must be 32 hexadecimal digits")
     return value

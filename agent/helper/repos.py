@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from typing import Any, ContextManager, Dict, List, NamedTuple, Optional
 
 from agent.git import errors, grammar
-from agent.git.job import MARK, temporary_name
+from agent.git.repository import MARK, temporary_name
 from agent.helper.accounts import accounts
 from agent.helper.ledger.ledger import Ledger
 from agent.helper.runtime import jobs, proxies, sandboxes, slots

@@ -15,7 +15,6 @@ import traceback
 import uuid
 from typing import Any, Dict, Optional
 
-from agent.frontend.rate import Rate
 from agent.helper import users, verbs
 from agent.helper.ledger.ledger import Ledger
 from agent.helper.runtime import jobs
@@ -23,6 +22,7 @@ from agent.helper.trees import trash
 from agent.shared import framing
 from agent.shared.errors import AgentError
 from agent.shared.names import AGENT_LOGIN
+from agent.shared.rate_limit import RateLimit
 from agent.shared.sockets import peer_uid, systemd_socket
 
 IDLE_S = 5.0
@@ -64,7 +64,7 @@ class Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
         self.socket = listening
         self.is_idle = False
         self.is_fresh = True
-        self._strangers = Rate()
+        self._strangers = RateLimit()
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Take the connection of root or the front end; anybody else gets nothing, and a line in the journal."""

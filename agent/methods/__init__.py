@@ -1,4 +1,4 @@
-"""The methods of the contract: one file per OpenRPC prefix, one list of all."""
+"""The methods of the contract: one file per namespace, and the list of all methods."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""node.*: what the node is, how it is, which agent answers. Nothing here changes anything."""
+"""node.*: facts, health and version of the node. Nothing here changes the node."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List, Tuple
 from agent import API_VERSION, __version__
 from agent.contract.method import method
 from agent.contract.types import HealthCheck, NodeHealth, NodeInfo, NodeVersion, Os
-from agent.frontend import comparison, fitness
+from agent.frontend import consistency, needs_health
 from agent.frontend.audit import TARGETS
 from agent.frontend.context import NODE_FILE, Context
 from agent.methods import user
@@ -24,7 +24,7 @@ from agent.shared.names import BASE, CLIENTS_GROUP, HELPER_SOCKET, HOMES, STAGIN
 
 FREE_BYTES_MIN = 256 << 20
 NAMED_MAX, DIFFERENCES_MAX = 10, 40
-# What prepare makes: the bits that each must have, and those that it must not have.
+# The directories that prepare makes: mode bits that each must have, and bits that it must not have.
 DIRECTORIES = {
     "/": (0, 0o022),
     os.path.dirname(BASE): (0o111, 0o022),
@@ -38,7 +38,7 @@ DIRECTORIES = {
 
 @method("node.version")
 def version(context: Context) -> NodeVersion:
-    """Return which agent answers, and from which node: the cheap proof that a connection works."""
+    """Return the agent's version and the node's id: a cheap test that a connection works."""
     return {
         "agent": __version__,
         "api": API_VERSION,
@@ -50,7 +50,7 @@ def version(context: Context) -> NodeVersion:
 
 @method("node.info", errors=(ReadOnly,))
 def info(context: Context) -> NodeInfo:
-    """Return what the node is and has."""
+    """Return the node's identity, operating system, hardware and agent."""
     system = os.uname()
     disk = shutil.disk_usage(BASE if os.path.isdir(BASE) else "/")
     return {
@@ -74,8 +74,8 @@ def info(context: Context) -> NodeInfo:
 
 @method("node.health")
 def health(context: Context) -> NodeHealth:
-    """Return the worst of all checks, and the checks. Looks only; the helper is asked what root alone can see."""
-    looks: Tuple[Tuple[str, Callable[[Context], Tuple[str, str]]], ...] = (
+    """Return all checks and the worst of their statuses. Changes nothing; the helper checks what only root can see."""
+    functions: Tuple[Tuple[str, Callable[[Context], Tuple[str, str]]], ...] = (
         ("accounts", _check_accounts),
         ("clients", _check_clients),
         ("directories", _check_directories),
@@ -89,56 +89,55 @@ def health(context: Context) -> NodeHealth:
         ("uids", _check_uids),
     )
     checks: List[HealthCheck] = []
-    for name, look in looks:
+    for name, check in functions:
         try:
-            status, detail = look(context)
-        except OSError as error:  # not seen is not "not there"
+            status, detail = check(context)
+        except OSError as error:  # what cannot be read is not missing
             status, detail = "failing", f"could not look: {error.filename or name}: {error.strerror}"
         checks.append({"name": name, "status": status, "detail": detail})  # type: ignore[typeddict-item]
-    for name, status, detail in fitness.checks(context):
+    for name, status, detail in needs_health.checks(context):
         checks.append({"name": name, "status": status, "detail": detail})  # type: ignore[typeddict-item]
-    checks.sort(key=lambda check: check["name"])
-    rank = ("ok", "degraded", "failing")
-    worst = max((check["status"] for check in checks), key=rank.index)
+    checks.sort(key=lambda one: one["name"])
+    worst = max((one["status"] for one in checks), key=needs_health.RANK.index)
     return {"status": worst, "checks": checks}
 
 
 def _must_read(path: str) -> None:
-    """Raise OSError where the account databases cannot be read: getpwall() then tells of nobody."""
+    """Raise OSError when a file cannot be read: with an unreadable /etc/passwd, getpwall() returns an empty list."""
     with open(path, "rb"):
         pass
 
 
 def _read_os() -> Os:
-    found: Dict[str, str] = {}
+    release: Dict[str, str] = {}
     try:
         with open("/etc/os-release", encoding="utf-8", errors="replace") as file:
             for line in file:
                 key, _, value = line.strip().partition("=")
-                found[key] = value.strip("\"'")
+                release[key] = value.strip("\"'")
     except OSError:
         pass
     return {
-        "id": found.get("ID", "linux"),
-        "version_id": found.get("VERSION_ID", ""),
-        "name": found.get("PRETTY_NAME", "Linux"),
+        "id": release.get("ID", "linux"),
+        "version_id": release.get("VERSION_ID", ""),
+        "name": release.get("PRETTY_NAME", "Linux"),
     }
 
 
 def _check_accounts(context: Context) -> Tuple[str, str]:
     if context.store.damage:
-        return "ok", "not looked at: the store is damaged"
+        return "ok", "not checked: the store is damaged"
     _must_read("/etc/passwd")
     documents = list(context.store.list_users())
-    ours = {document["login"] for document in ownership.shown_users(documents)}
-    there = {account.pw_name for account in pwd.getpwall()}
-    strange = [document["login"] for document in documents if document["login"] not in ours]
-    gone = [document["login"] for document in documents if document["login"] not in there]
-    if strange:
-        return "degraded", f"not as CodeSmith made them, so they are left alone: {', '.join(strange[:NAMED_MAX])}"
-    if gone:
-        return "degraded", f"somebody removed: {', '.join(gone[:NAMED_MAX])}; deleting their users forgets them"
-    return "ok", f"{len(documents)} of ours are there"
+    managed = {document["login"] for document in ownership.managed_users(documents)}
+    existing = {account.pw_name for account in pwd.getpwall()}
+    replaced = [document["login"] for document in documents if document["login"] not in managed]
+    removed = [document["login"] for document in documents if document["login"] not in existing]
+    if replaced:
+        return "degraded", f"not created by CodeSmith, so they are left alone: {', '.join(replaced[:NAMED_MAX])}"
+    if removed:
+        return "degraded", f"accounts that were removed: {', '.join(removed[:NAMED_MAX])}; delete their users as well"
+    return "ok", f"{len(documents)} accounts, all there"
 
 
 def _check_clients(context: Context) -> Tuple[str, str]:
@@ -155,22 +154,23 @@ def _check_directories(context: Context) -> Tuple[str, str]:
         try:
             found = os.stat(path) if path == os.path.dirname(BASE) else os.lstat(path)
         except OSError as error:
-            return "failing", f"{path}: {error.strerror}; inv node.prepare makes it anew"
+            return "failing", f"{path}: {error.strerror}; inv node.prepare creates it"
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != 0 or found.st_mode & 0o022:
-            return "failing", f"{path} must be a directory that only root can write; {_ways(path)}"
+            return "failing", f"{path} must be a directory that only root can write; {_fix(path)}"
         mode = stat.S_IMODE(found.st_mode)
         if mode & wanted != wanted:
-            return "failing", f"{path} has mode {mode:04o}, and lets in too few; {_ways(path)}"
+            return "failing", f"{path} has mode {mode:04o}, which keeps logins out; {_fix(path)}"
         if mode & unwanted:
-            return "failing", f"{path} has mode {mode:04o}, and must be closed to all but root; {_ways(path)}"
+            return "failing", f"{path} has mode {mode:04o}, and must be closed to all but root; {_fix(path)}"
         if path.startswith(BASE) and acls.exist(path):
-            return "failing", f"{path} has an access list, and what is made in it inherits it; {_ways(path)}"
-    return "ok", f"{HOMES}, {WORKSPACES} and what is around them"
+            return "failing", f"{path} has an access list, which new files in it inherit; {_fix(path)}"
+    return "ok", f"{HOMES}, {WORKSPACES} and the directories around them"
 
 
-def _ways(path: str) -> str:
+def _fix(path: str) -> str:
+    """Return the next step for a directory with a wrong owner or mode."""
     if path.startswith(BASE):
-        return "inv node.prepare mends it"
+        return "inv node.prepare corrects it"
     return f"on the node: chown root {path}; chmod 755 {path}"
 
 
@@ -192,7 +192,7 @@ def _check_helper(context: Context) -> Tuple[str, str]:
         return "failing", f"{HELPER_SOCKET} is not a socket"
     if context.helper.damage:
         return "failing", context.helper.damage
-    return "ok", "its socket is there; it starts with the first change"
+    return "ok", "its socket is there; it starts on demand"
 
 
 def _check_node_id(context: Context) -> Tuple[str, str]:
@@ -206,23 +206,23 @@ def _check_pending(context: Context) -> Tuple[str, str]:
     pending = [" ".join([one.method, *_names(one.params)]) for one in context.store.intents()]
     if pending:
         return "degraded", f"begun and not ended: {', '.join(pending)}"
-    return "ok", "no change is half-done"
+    return "ok", "no change is pending"
 
 
 def _check_records(context: Context) -> Tuple[str, str]:
     if context.store.damage:
         return "ok", "not compared: the store is damaged"
     try:
-        found = comparison.differences(context)
+        differences = consistency.differences(context)
     except ReadOnly as error:
         return "failing", error.problem
     except AgentError as error:
         hint = error.data.get("hint")
         return "degraded", f"not compared: {error.problem}" + (f"; {hint}" if hint else "")
-    if not found:
+    if not differences:
         return "ok", "store, ledger and node agree"
-    more = len(found) - DIFFERENCES_MAX
-    return "degraded", "; ".join(found[:DIFFERENCES_MAX] + ([f"and {more} more"] if more > 0 else []))
+    more = len(differences) - DIFFERENCES_MAX
+    return "degraded", "; ".join(differences[:DIFFERENCES_MAX] + ([f"and {more} more"] if more > 0 else []))
 
 
 def _names(params: Dict[str, Any]) -> List[str]:
@@ -231,21 +231,21 @@ def _names(params: Dict[str, Any]) -> List[str]:
 
 def _check_policy(context: Context) -> Tuple[str, str]:
     if context.store.damage:
-        return "ok", "not looked at: the store is damaged"
-    told = [f"{name} {', '.join(found)}".strip() for name, found in sorted(user.drift(context).items())]
-    if told:
-        return "degraded", f"{'; '.join(told[:NAMED_MAX])}; `inv node.prepare` puts accounts right"
-    return "ok", "the accounts are as CodeSmith made them"
+        return "ok", "not checked: the store is damaged"
+    drifts = [f"{name} {', '.join(drift)}".strip() for name, drift in sorted(user.drift(context).items())]
+    if drifts:
+        return "degraded", f"{'; '.join(drifts[:NAMED_MAX])}; `inv node.prepare` corrects accounts"
+    return "ok", "the accounts are as CodeSmith created them"
 
 
 def _check_uids(context: Context) -> Tuple[str, str]:
-    documents = [] if context.store.damage else ownership.shown_users(list(context.store.list_users()))
+    documents = [] if context.store.damage else ownership.managed_users(list(context.store.list_users()))
     try:
-        span = uids.for_new_users()
+        uid_range = uids.for_new_users()
     except Unsupported as error:
         return "failing", f"no user can be created: {error.problem}; run `inv node.prepare`"
-    found = uids.problems([(document["login"], document["uid"]) for document in documents])
-    return ("degraded", "; ".join(found[:NAMED_MAX])) if found else ("ok", f"new users get {span}")
+    problems = uids.problems([(document["login"], document["uid"]) for document in documents])
+    return ("degraded", "; ".join(problems[:NAMED_MAX])) if problems else ("ok", f"new users get {uid_range}")
 
 
 def _check_store(context: Context) -> Tuple[str, str]:
@@ -258,5 +258,5 @@ def _check_store(context: Context) -> Tuple[str, str]:
         return "failing", error.problem
     reserve = context.store.database.reserve
     if not reserve.has_room():
-        return "degraded", f"the disk of {reserve.folder} is full: only what makes room is done"
+        return "degraded", f"the disk of {reserve.folder} is full: only changes that make room are carried out"
     return "ok", "readable and writable"

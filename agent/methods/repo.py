@@ -1,11 +1,12 @@
-"""repo.*: git repositories inside workspaces, in code/NAME."""
+"""repo.*: git repositories in workspaces, in code/NAME."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Dict, List, Optional
 
+from agent.contract.fields import Keywords, Name, RequestId
 from agent.contract.method import BY_HELPER, method
-from agent.contract.types import Keywords, Name, Repo, RepoDeleted, RequestId
+from agent.contract.types import Repo, RepoDeleted
 from agent.frontend import repo_creation
 from agent.frontend.context import Context
 from agent.frontend.repo_creation import CREDENTIAL, DEPTH, KNOWN_HOSTS, REF, TIMEOUT, URL
@@ -13,10 +14,8 @@ from agent.git import grammar
 from agent.methods import workspace as workspaces
 from agent.shared.errors import Disabled, NotFound
 
-READ_REPLY_S = 120.0
+INIT_REPLY_TIMEOUT_S = 120.0
 BRANCH = "main"
-
-
 Branch = Annotated[str, Keywords({"minLength": 1, "maxLength": grammar.REF_MAX, "description": "A branch."})]
 
 
@@ -57,15 +56,15 @@ def init(
     default_branch: Optional[Branch] = None,
     request_id: Optional[RequestId] = None,
 ) -> Repo:
-    """Make an empty git repository code/NAME in a workspace, as the workspace's user.
+    """Create an empty git repository in code/NAME of a workspace, as the workspace's user.
 
-    `name` is by default the workspace's, `default_branch` main.
+    `name` defaults to the name of the workspace, `default_branch` to main.
     """
     branch = grammar.parse_branch(default_branch or BRANCH, "default_branch")
-    order = repo_creation.Order(
-        "repo.init", name or workspace, None, {"branch": branch}, READ_REPLY_S, request_id=request_id
+    request = repo_creation.RepoRequest(
+        "repo.init", name or workspace, None, {"branch": branch}, INIT_REPLY_TIMEOUT_S, request_id=request_id
     )
-    return _make(context, workspace, order)
+    return _create(context, workspace, request)
 
 
 @method("repo.clone", errors=repo_creation.ERRORS, mutates=True, roll_back=_roll_back_clone, secrets=("credential",))
@@ -84,23 +83,23 @@ def clone(
 ) -> Repo:
     """Clone a git repository to code/NAME in a workspace, as the workspace's user.
 
-    It appears there when it is whole, or not at all. `name` follows from the URL by default. Hooks, submodules and the
-    files of Git LFS are left out; `left_out` says so. Without `credential`, ssh uses the keys of the workspace's user.
-    A clone that is cut off is removed. It has the limits of the workspace's sandbox, and the network in any case, by
-    the node's proxies. A commit is checked out without a branch.
+    It appears there whole, or not at all; an interrupted clone is removed. `name` defaults to the last part of the URL.
+    Hooks, submodules and Git LFS files are left out; `left_out` lists the latter two. Without `credential`, ssh uses
+    the keys of the workspace's user. The clone runs within the limits of the workspace's sandbox, but always has the
+    network, through the node's proxies. A commit is checked out without a branch.
     """
-    with repo_creation.ordered_clone(
+    with repo_creation.clone_request(
         context, url=url, name=name, ref=ref, depth=depth, credential=credential, known_hosts=known_hosts,
         timeout_s=timeout_s,
-    ) as order:  # fmt: skip
-        return _make(context, workspace, order._replace(request_id=request_id))
+    ) as request:  # fmt: skip
+        return _create(context, workspace, request._replace(request_id=request_id))
 
 
 @method("repo.get", errors=(NotFound, Disabled, *BY_HELPER))
 def get(context: Context, *, workspace: Name, name: Name) -> Repo:
-    """Return one repository with its branch and commit as they are now.
+    """Return one repository with its current branch and commit.
 
-    `branch` is null when HEAD is detached, `commit` when there is none yet; both when the user removed the repository.
+    `branch` is null when HEAD is detached, `commit` before the first commit; both when the user removed the repository.
     """
     workspaces.find(context, workspace)
     document = find(context, workspace, name)
@@ -109,14 +108,14 @@ def get(context: Context, *, workspace: Name, name: Name) -> Repo:
 
 @method("repo.list", errors=(NotFound, Disabled, *BY_HELPER))
 def list_(context: Context, *, workspace: Name) -> List[Repo]:
-    """Return the repositories of a workspace that CodeSmith made, by name; not what the user made."""
+    """Return the repositories that CodeSmith created in a workspace, by name; not those that the user made."""
     workspaces.find(context, workspace)
     return repo_creation.read(context, workspace, context.store.list_repos(workspace))
 
 
 @method("repo.delete", errors=(NotFound, *BY_HELPER), mutates=True, makes_room=True)
 def delete(context: Context, *, workspace: Name, name: Name, request_id: Optional[RequestId] = None) -> RepoDeleted:
-    """Delete a repository with all that is in code/NAME, what was never pushed too."""
+    """Delete a repository and everything in code/NAME, also what was never pushed."""
     workspaces.find(context, workspace)
     find(context, workspace, name)
     context.helper.call("repo.remove", workspace=workspace, name=name)
@@ -125,13 +124,13 @@ def delete(context: Context, *, workspace: Name, name: Name, request_id: Optiona
 
 
 def find(context: Context, workspace: str, name: str) -> Dict[str, Any]:
-    """Return the stored document of a whole repository; NotFound when there is none."""
+    """Return the stored document of a repository; NotFound when there is none, or it is still being created."""
     document = context.store.get_repo(workspace, name)
     if document is None or document["state"] != "ready":
         raise NotFound(f"no repo {name!r} in workspace {workspace!r}", hint=f"inv repo.list {workspace}")
     return document
 
 
-def _make(context: Context, workspace: str, order: repo_creation.Order) -> Repo:
+def _create(context: Context, workspace: str, request: repo_creation.RepoRequest) -> Repo:
     workspaces.find_ready(context, workspace)
-    return repo_creation.make(context, workspace, order)
+    return repo_creation.create(context, workspace, request)

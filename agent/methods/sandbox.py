@@ -1,11 +1,12 @@
-"""sandbox.*: the isolation boundary of a workspace: limits and network of every command run in it."""
+"""sandbox.*: limits and network of the commands that run in a workspace."""
 
 from __future__ import annotations
 
 from typing import Any, Dict, Iterator, Optional
 
+from agent.contract.fields import Limits, Name, Network, RequestId
 from agent.contract.method import BY_HELPER, method
-from agent.contract.types import Limits, Name, Network, RequestId, Sandbox, SandboxDeleted
+from agent.contract.types import Sandbox, SandboxDeleted
 from agent.frontend.context import Context
 from agent.methods import workspace as workspaces
 from agent.shared.clock import now
@@ -23,7 +24,7 @@ def create(
 ) -> Sandbox:
     """Put a workspace into a sandbox: from now on every command in it runs within these limits.
 
-    `enforced` is what was seen from inside a command on this node. What was asked for and cannot be enforced here is
+    `enforced` is what a test from inside a command confirmed on this node. A limit that this node cannot enforce is
     refused with unsupported, and nothing is changed.
     """
     document = workspaces.find_ready(context, workspace)
@@ -55,12 +56,12 @@ def get(context: Context, *, workspace: Name) -> Sandbox:
 )
 def list_(context: Context) -> Iterator[Sandbox]:
     """Return all sandboxes, by workspace."""
-    return (found["sandbox"] for found in workspaces.shown(context) if found.get("sandbox") is not None)
+    return (found["sandbox"] for found in workspaces.list_managed(context) if found.get("sandbox") is not None)
 
 
 @method("sandbox.delete", errors=(NotFound, *BY_HELPER), mutates=True, makes_room=True)
 def delete(context: Context, *, workspace: Name, request_id: Optional[RequestId] = None) -> SandboxDeleted:
-    """Take a workspace out of its sandbox; commands that run in it end."""
+    """Remove the sandbox of a workspace; commands that run in it are ended."""
     find(context, workspace)
     context.helper.call("sandbox.remove", workspace=workspace)
     context.store.change_workspace(workspace, {"sandbox": None})
@@ -69,7 +70,7 @@ def delete(context: Context, *, workspace: Name, request_id: Optional[RequestId]
 
 def find(context: Context, workspace: str) -> Dict[str, Any]:
     """Return the stored document of a workspace that has a sandbox; NotFound otherwise."""
-    document = workspaces.find_ours(context, workspace)
+    document = workspaces.find_managed(context, workspace)
     if document.get("sandbox") is None:
         raise NotFound(f"workspace {workspace!r} has no sandbox", hint=f"inv sandbox.create {workspace}")
     return document

@@ -1,36 +1,26 @@
-"""user.*: users that CodeSmith created, each with a Unix account of its own."""
+"""user.*: the users that CodeSmith created, each with its own Unix account."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Dict, Iterator, List, Optional
 
+from agent.contract.fields import Keywords, Labels, Name, RequestId, SshKeys
 from agent.contract.method import BY_HELPER, method
-from agent.contract.types import (
-    CreatedUser,
-    Keywords,
-    Labels,
-    Name,
-    RequestId,
-    SshKey,
-    SshKeys,
-    User,
-    UserDeleted,
-    UserDetails,
-)
+from agent.contract.types import CreatedUser, SshKey, User, UserDeleted, UserDetails
 from agent.frontend import user_records
 from agent.frontend.context import Context
 from agent.shared import ownership, sshkeys, uids
 from agent.shared.errors import AgentError, AlreadyExists, InUse, NotFound, ReadOnly, printable
 from agent.shared.names import login_of
 
-DRIFT_S = 6.0
+DRIFT_REPLY_TIMEOUT_S = 6.0
 
 
 @method("user.create", errors=(AlreadyExists, *BY_HELPER), mutates=True)
 def create(
     context: Context, *, name: Name, ssh_keys: Optional[SshKeys] = None, request_id: Optional[RequestId] = None
 ) -> CreatedUser:
-    """Create a user: a Unix account cs-NAME without password, with a group and a 0700 home of its own.
+    """Create a user: a Unix account cs-NAME without password, with its own group and a 0700 home.
 
     A Unix account, group or home of that name that CodeSmith did not create is left alone: not_managed.
     """
@@ -39,7 +29,7 @@ def create(
     keys = sshkeys.read_keys(ssh_keys or [])
     account = context.helper.call("user.ensure", name=name, ssh_keys=keys)
     warnings = account.pop("warnings", [])
-    return {**show(user_records.remember(context, name, account, keys, is_dedicated=False)), "warnings": warnings}
+    return {**show(user_records.add(context, name, account, keys, is_dedicated=False)), "warnings": warnings}
 
 
 @method("user.get", errors=(NotFound, ReadOnly))
@@ -50,8 +40,9 @@ def get(context: Context, *, name: Name) -> UserDetails:
         raise NotFound(
             f"the Unix account {login_of(name)!r} is not the one that CodeSmith made", hint="inv node.health"
         )
-    among = uids.subordinates()
-    overlaps = [f"its uid {document['uid']} is {owner}" for owner in uids.owners_of(document["uid"], among)]
+    overlaps = [
+        f"its uid {document['uid']} is {owner}" for owner in uids.owners_of(document["uid"], uids.subordinates())
+    ]
     return {**show(document), "drift": [*drift(context, name).get(name, []), *overlaps]}
 
 
@@ -64,20 +55,20 @@ def list_(
     *,
     labels: Annotated[
         Optional[Labels],
-        Keywords({"description": "Only those that own a workspace which carries all of these (default: all users)."}),
+        Keywords({"description": "Only users that own a workspace with all of these labels (default: all users)."}),
     ] = None,
 ) -> Iterator[User]:
     """Return all users that CodeSmith created, by name; or those that own a workspace with the given labels."""
-    found = map(show, ownership.shown_users(context.store.list_users()))
+    users = map(show, ownership.managed_users(context.store.list_users()))
     if not labels:
-        return found
+        return users
     owners = {one["user"] for one in context.store.list_workspaces() if labels.items() <= one["labels"].items()}
-    return (user for user in found if user["name"] in owners)
+    return (user for user in users if user["name"] in owners)
 
 
 @method("user.set_keys", errors=(NotFound, *BY_HELPER), mutates=True, decides="keys")
 def set_keys(context: Context, *, name: Name, ssh_keys: SshKeys, request_id: Optional[RequestId] = None) -> User:
-    """Replace all public keys that let a user in; none lets nobody in. A disabled user's count later."""
+    """Replace all public keys of a user; none lets nobody log in. Those of a disabled user count once it is enabled."""
     document = user_records.find(context, name)
     keys = sshkeys.read_keys(ssh_keys)
     context.helper.call("user.set_keys", name=name, ssh_keys=keys)
@@ -86,10 +77,10 @@ def set_keys(context: Context, *, name: Name, ssh_keys: SshKeys, request_id: Opt
 
 @method("user.disable", errors=(NotFound, *BY_HELPER), mutates=True, decides="state", makes_room=True)
 def disable(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> User:
-    """Close a user out: no login, forwarding, cron, at or su; sessions, processes, services and jobs are ended.
+    """Disable a user: no login, forwarding, cron, at or su; its sessions, processes, services and jobs are ended.
 
-    Its home and workspaces are closed to all (mode 0000). Nothing is lost: user.enable restores them, shell, expiry,
-    keys, crontab, at jobs still to come, and linger.
+    Its home and workspaces are closed to all (mode 0000). Nothing is lost: user.enable restores them, and the shell,
+    expiry, keys, crontab, future at jobs and linger.
     """
     document = user_records.find(context, name)
     context.helper.call("user.disable", name=name)
@@ -98,9 +89,9 @@ def disable(context: Context, *, name: Name, request_id: Optional[RequestId] = N
 
 @method("user.enable", errors=(NotFound, *BY_HELPER), mutates=True, decides="state")
 def enable(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> User:
-    """Let a disabled user in again, as it was, and put right what somebody changed about its account (`drift`).
+    """Enable a disabled user again, and correct what was changed about its account (`drift`).
 
-    An active one is put right too.
+    The account of an active user is corrected too.
     """
     document = user_records.find(context, name)
     context.helper.call("user.enable", name=name)
@@ -109,12 +100,12 @@ def enable(context: Context, *, name: Name, request_id: Optional[RequestId] = No
 
 @method("user.delete", errors=(NotFound, *BY_HELPER), mutates=True, makes_room=True)
 def delete(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> UserDeleted:
-    """Delete a user: account, home, processes, schedules, and its files in the node's shared directories.
+    """Delete a user: its account, home, processes, schedules, and its files in the node's shared directories.
 
     Refused with in_use while it owns workspaces. `leftovers` names what could not be removed.
     """
     document = context.store.get_user(name)
-    if document is None and not ownership.is_user_left(name):
+    if document is None and not ownership.is_user_on_node(name):
         raise NotFound(f"no user {name!r} on this node", hint="inv user.list")
     if document is not None and document["workspaces"]:
         owned = ", ".join(document["workspaces"])
@@ -125,22 +116,23 @@ def delete(context: Context, *, name: Name, request_id: Optional[RequestId] = No
 
 
 def drift(context: Context, name: Optional[str] = None) -> Dict[str, List[str]]:
-    """Return how accounts differ from what CodeSmith made, by user; only root can see it, so the helper is asked."""
+    """Return how accounts differ from what CodeSmith created, by user. The helper checks: only root can see it all."""
     try:
-        found: Dict[str, List[str]] = context.helper.call("user.drift", reply_timeout_s=DRIFT_S, name=name)["drift"]
+        reply = context.helper.call("user.drift", reply_timeout_s=DRIFT_REPLY_TIMEOUT_S, name=name)
     except AgentError as error:
-        return {name or "": [f"not looked at: {error.problem}"]}
-    return {user: [printable(one) for one in told] for user, told in found.items() if told}
+        return {name or "": [f"not checked: {error.problem}"]}
+    drifts: Dict[str, List[str]] = reply["drift"]
+    return {user: [printable(text) for text in texts] for user, texts in drifts.items() if texts}
 
 
 def _put(context: Context, document: Dict[str, Any]) -> User:
-    """Store a changed document and return the user."""
+    """Store a changed document and return it as a record of the contract."""
     context.store.put_user({key: value for key, value in document.items() if key != "workspaces"})
     return show(document)
 
 
 def show(document: Dict[str, Any]) -> User:
-    """Return a stored document as the contract shows it."""
+    """Return a stored user as a record of the contract."""
     return {
         "name": document["name"],
         "login": document["login"],
@@ -149,12 +141,12 @@ def show(document: Dict[str, Any]) -> User:
         "home": document["home"],
         "shell": document["shell"],
         "state": document["state"],
-        "ssh_keys": [_described(line) for line in document["keys"]],
+        "ssh_keys": [_ssh_key(line) for line in document["keys"]],
         "workspaces": document["workspaces"],
         "created_at": document["created_at"],
     }
 
 
-def _described(line: str) -> SshKey:
+def _ssh_key(line: str) -> SshKey:
     key = sshkeys.describe(line)
     return {"type": key.type, "fingerprint": key.fingerprint, "comment": key.comment}

@@ -1,4 +1,4 @@
-"""workspace.*: the unit of work: a directory with an owner, and the commands run in it."""
+"""workspace.*: a workspace is a directory with an owner; commands run in it."""
 
 from __future__ import annotations
 
@@ -6,19 +6,9 @@ import os
 import threading
 from typing import Annotated, Any, Dict, Iterator, List, Literal, Optional
 
+from agent.contract.fields import Keywords, Labels, Name, RequestId, SshKeys
 from agent.contract.method import BY_HELPER, method
-from agent.contract.types import (
-    CreatedWorkspace,
-    Execution,
-    Keywords,
-    Labels,
-    Name,
-    OpenedWorkspace,
-    RequestId,
-    SshKeys,
-    Workspace,
-    WorkspaceDeleted,
-)
+from agent.contract.types import CreatedWorkspace, Execution, OpenedWorkspace, Workspace, WorkspaceDeleted
 from agent.frontend import repo_creation, user_records, workspace_creation
 from agent.frontend.context import Context
 from agent.shared import ownership
@@ -38,9 +28,9 @@ from agent.shared.names import home_of, path_of
 TIMEOUT_S = 60.0
 JOBS_MAX = 48
 _jobs = threading.BoundedSemaphore(JOBS_MAX)
-# Every inode of the tree gets its new owner: a million files take minutes.
-ASSIGN_TIMEOUT_S = 1800.0
-# No NUL, and no half of a surrogate pair: neither can reach a program.
+# Every inode of the tree gets a new owner: a million files take minutes.
+ASSIGN_REPLY_TIMEOUT_S = 1800.0
+# No NUL and no half of a surrogate pair: neither can be passed to a program.
 ARGUMENT = Keywords({"pattern": "^[^\\x00\\ud800-\\udfff]*$", "errorMessage": "must be text without NUL"})
 
 
@@ -77,19 +67,20 @@ def create(
     """Create a workspace: a 0700 directory with code, config, data, logs and tmp, owned by one login.
 
     Without `user` it belongs to a dedicated user of the same name, which is created if needed and deleted with it.
-    `ssh_keys` are those of the dedicated user and cannot be given for an existing one. With `repo` it is pending until
-    that is cloned; a clone that fails or is cut off takes the workspace with it, and a user that was made for it.
+    `ssh_keys` are the keys of the dedicated user; they cannot be given for an existing user. With `repo` the workspace
+    is pending until that is cloned. If the clone fails or is interrupted, the workspace is removed again, and so is a
+    user that was created for it.
     """
-    wanted = workspace_creation.WorkspaceRequest(name, user, ssh_keys, labels or {})
+    request = workspace_creation.WorkspaceRequest(name, user, ssh_keys, labels or {})
     if repo is None:
-        return _show_created(workspace_creation.make(context, wanted))
-    return _show_created(workspace_creation.make_with_repo(context, wanted, repo, request_id))
+        return _show_created(workspace_creation.create(context, request))
+    return _show_created(workspace_creation.create_with_repo(context, request, repo, request_id))
 
 
 @method("workspace.get", errors=(NotFound, ReadOnly))
 def get(context: Context, *, name: Name) -> Workspace:
     """Return one workspace."""
-    return show(find_ours(context, name))
+    return show(find_managed(context, name))
 
 
 @method(
@@ -97,18 +88,18 @@ def get(context: Context, *, name: Name) -> Workspace:
     errors=(ReadOnly,),
 )
 def list_(context: Context, *, user: Optional[Name] = None, labels: Optional[Labels] = None) -> Iterator[Workspace]:
-    """Return all workspaces by name: those of one user, those that carry all the given labels."""
+    """Return all workspaces, by name; with `user` those of one user, with `labels` those that have all of them."""
     wanted = (labels or {}).items()
-    return (show(found) for found in shown(context, user) if wanted <= found["labels"].items())
+    return (show(found) for found in list_managed(context, user) if wanted <= found["labels"].items())
 
 
 @method("workspace.open", errors=(NotFound, Disabled, InUse, ReadOnly), mutates=True, decides="opened_at")
 def open_(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> OpenedWorkspace:
-    """Note that a workspace is entered now (opened_at), and return how: login, directory, environment.
+    """Set the time of a workspace's last use (opened_at), and return how to enter it: login, directory, environment.
 
-    `login.user` lets in whoever holds one of its keys. Nothing is started on the node.
+    Log in by SSH as `login.user` with one of its keys. Nothing is started on the node.
     """
-    find_ours(context, name)
+    find_managed(context, name)
     document = {**find_ready(context, name), "opened_at": now()}
     context.store.change_workspace(name, {"opened_at": document["opened_at"]})
     login = {
@@ -128,8 +119,8 @@ def open_(context: Context, *, name: Name, request_id: Optional[RequestId] = Non
 def update(
     context: Context, *, name: Name, labels: Optional[Labels] = None, request_id: Optional[RequestId] = None
 ) -> Workspace:
-    """Write the labels of a workspace: those given are all it has afterwards; without `labels` they stay."""
-    document = find_ours(context, name)
+    """Replace all labels of a workspace by those given; without `labels` nothing is changed."""
+    document = find_managed(context, name)
     if labels is not None:
         document = {**document, "labels": labels}
         context.store.change_workspace(name, {"labels": labels})
@@ -138,25 +129,25 @@ def update(
 
 def _complete_assignment(
     context: Context, *, name: str, user: str, request_id: Optional[str] = None
-) -> Workspace:  # request_id: as the method has it
-    """Finish an assignment that was begun before: while it is pending, how far it came is the helper's to say."""
+) -> Workspace:  # request_id: with the parameters of the method
+    """Complete an interrupted assignment. If it had begun to move files, an error leaves it pending."""
     is_begun = find(context, name).get("state", "ready") != "ready"
     try:
-        return _give(context, name, user)
+        return _assign(context, name, user)
     except AgentError as error:
         raise error.as_pending() if is_begun else error from None
 
 
-def _give(context: Context, name: str, user: str) -> Workspace:
-    """Have the helper give a workspace to a user. Meanwhile it is pending and cannot be entered."""
-    mine = object()
-    if context.assigning.setdefault(name, mine) is not mine:
+def _assign(context: Context, name: str, user: str) -> Workspace:
+    """Have the helper assign a workspace to a user. Meanwhile it is pending and cannot be entered."""
+    this_call = object()
+    if context.assigning.setdefault(name, this_call) is not this_call:
         raise InUse(f"workspace {name!r} is being assigned to another user", hint="try again")
     try:
         before = find(context, name).get("state", "ready")
         context.store.change_workspace(name, {"state": "pending"})
         try:
-            made = context.helper.call("workspace.assign", reply_timeout_s=ASSIGN_TIMEOUT_S, name=name, user=user)
+            made = context.helper.call("workspace.assign", reply_timeout_s=ASSIGN_REPLY_TIMEOUT_S, name=name, user=user)
         except AgentError as error:
             if not error.is_pending:
                 context.store.change_workspace(name, {"state": before})
@@ -175,29 +166,30 @@ def _give(context: Context, name: str, user: str) -> Workspace:
     roll_back=_complete_assignment,
 )
 def assign(context: Context, *, name: Name, user: Name, request_id: Optional[RequestId] = None) -> Workspace:
-    """Give a workspace to another active user, and take every way into it from the one that had it.
+    """Transfer a workspace to another active user; the previous owner loses all access.
 
-    All processes of the previous owner end, those in its other workspaces too. Everything is made anew, files are
-    copied; ACLs, set-id bits, file capabilities and the rights of others go. AGENTS.md and .codesmith/workspace.json
-    are written anew. The previous owner stays a user, also a dedicated one. Until it is done the workspace is pending
-    and cannot be entered, and other changes go on; cut off, it is completed at the next start or by the same call.
+    All processes of the previous owner are ended, in its other workspaces too. Everything is created anew, and files
+    are copied; ACLs, set-id bits, file capabilities and the rights of others are removed. AGENTS.md and
+    .codesmith/workspace.json are written again. The previous owner stays a user, also a dedicated one. Until the
+    transfer ends, the workspace is pending and cannot be entered; other changes go on. An interrupted transfer is
+    completed at the next start, or by the same call.
     """
     workspace_creation.check_created(find(context, name))
     if user_records.find(context, user)["state"] != "active":
         raise Disabled.user(user)
-    return _give(context, name, user)
+    return _assign(context, name, user)
 
 
 @method("workspace.delete", errors=(NotFound, *BY_HELPER), mutates=True, makes_room=True)
 def delete(
     context: Context, *, name: Name, keep_user: bool = False, request_id: Optional[RequestId] = None
 ) -> WorkspaceDeleted:
-    """Delete a workspace with all that is in it; its dedicated user goes too unless kept or in use."""
+    """Delete a workspace and everything in it, and its dedicated user unless that is kept or owns other workspaces."""
     document = context.store.get_workspace(name)
-    if document is None and not ownership.is_workspace_left(name):
+    if document is None and not ownership.is_workspace_on_node(name):
         raise NotFound(f"no workspace {name!r} on this node", hint="inv workspace.list")
     owner = None if document is None else context.store.get_user(document["user"])
-    # By name: a workspace that was assigned to another one's dedicated user does not take that user with it.
+    # By name: deleting a workspace that was assigned to the dedicated user of another one does not delete that user.
     is_dedicated = owner is not None and owner["dedicated"] and owner["name"] == name
     is_last = owner is not None and is_dedicated and owner["workspaces"] == [name]
     remove_user = is_last and not keep_user
@@ -205,8 +197,8 @@ def delete(
     if done["user_removed"]:
         context.store.remove_user(name)
     context.store.remove_workspace(name)
-    left = [printable(path) for path in done["leftovers"]]
-    return {"name": name, "deleted": True, "user_deleted": done["user_removed"], "leftovers": left}
+    leftovers = [printable(path) for path in done["leftovers"]]
+    return {"name": name, "deleted": True, "user_deleted": done["user_removed"], "leftovers": leftovers}
 
 
 @method("workspace.exec", errors=(NotFound, Disabled, *BY_HELPER), mutates=True, is_resumable=False)
@@ -221,7 +213,7 @@ def exec_(
             {
                 "pattern": "^[^\\x00\\ud800-\\udfff]+$",
                 "maxLength": 4096,
-                "description": "Relative to the workspace; inside it.",
+                "description": "The working directory: a path inside the workspace, relative to it.",
                 "errorMessage": "must be a path inside the workspace, of up to 4096 characters without NUL",
             }
         ),
@@ -239,7 +231,7 @@ def exec_(
     stdin: Annotated[Optional[str], ARGUMENT] = None,
     encoding: Annotated[
         Optional[Literal["text", "base64"]],
-        Keywords({"description": "What stdin is in, and what stdout and stderr are shown in. Default text."}),
+        Keywords({"description": "The encoding of stdin, stdout and stderr. Default: text."}),
     ] = None,
     timeout_s: Annotated[
         Optional[float],
@@ -254,15 +246,15 @@ def exec_(
     ] = None,
     request_id: Optional[RequestId] = None,
 ) -> Execution:
-    """Run a command to its end as the workspace's user, in the workspace.
+    """Run a command in a workspace as its user, and wait for its end.
 
-    No shell is involved. What the command leaves running in the background ends with it. An exit code other than 0 is
-    a result, not an error. No byte is replaced: an output that is no UTF-8 is shown as base64, also with encoding text.
+    No shell is involved. Background processes of the command are ended with it. An exit code other than 0 is a result,
+    not an error. No byte is replaced: output that is not UTF-8 is returned as base64, also with encoding text.
     """
     find_ready(context, name)
     limit_s = TIMEOUT_S if timeout_s is None else float(timeout_s)
     if not _jobs.acquire(blocking=False):
-        raise LimitReached(f"{JOBS_MAX} commands run on this node already", hint="try again")
+        raise LimitReached(f"{JOBS_MAX} commands are running on this node already", hint="try again")
     try:
         return context.helper.call(  # type: ignore[return-value]
             "job.run",
@@ -280,9 +272,9 @@ def exec_(
 
 
 def find(context: Context, name: str) -> Dict[str, Any]:
-    """Return the stored document of a workspace; NotFound when it is not one of ours."""
+    """Return the stored document of a workspace; NotFound when the store has none."""
     document = context.store.get_workspace(name)
-    if document is None and ownership.is_workspace_left(name):
+    if document is None and ownership.is_workspace_on_node(name):
         problem = f"the agent's store does not know workspace {name!r}, but {path_of(name)} is on the node"
         raise NotFound(problem, hint=f"inv node.health; inv workspace.delete {name} removes it")
     if document is None:
@@ -290,8 +282,8 @@ def find(context: Context, name: str) -> Dict[str, Any]:
     return document
 
 
-def find_ours(context: Context, name: str) -> Dict[str, Any]:
-    """Return the stored document of a workspace that is ours by all that the front end can see; NotFound otherwise."""
+def find_managed(context: Context, name: str) -> Dict[str, Any]:
+    """Return the stored document of a workspace; NotFound also when its directory is not the one CodeSmith created."""
     document = find(context, name)
     if not ownership.is_workspace(document):
         problem = f"the directory {path_of(name)} is not the one that CodeSmith made"
@@ -299,13 +291,13 @@ def find_ours(context: Context, name: str) -> Dict[str, Any]:
     return document
 
 
-def shown(context: Context, user: Optional[str] = None) -> Iterator[Dict[str, Any]]:
-    """Yield the stored documents of all workspaces that are ours, or of one user's."""
+def list_managed(context: Context, user: Optional[str] = None) -> Iterator[Dict[str, Any]]:
+    """Yield the stored documents of all workspaces, or of one user's, whose directories CodeSmith made or are gone."""
     return (document for document in context.store.list_workspaces(user) if ownership.is_workspace(document))
 
 
 def find_ready(context: Context, name: str) -> Dict[str, Any]:
-    """Return the document of a workspace that can be entered: whole, and its owner active."""
+    """Return the document of a workspace that can be entered; InUse while it is pending, Disabled with its owner."""
     document = find(context, name)
     workspace_creation.check_created(document)
     if document.get("state", "ready") != "ready":
@@ -322,7 +314,7 @@ def _show_created(document: Dict[str, Any]) -> CreatedWorkspace:
 
 
 def show(document: Dict[str, Any]) -> Workspace:
-    """Return a stored document as the contract shows it."""
+    """Return a stored workspace as a record of the contract."""
     return {
         "id": document["id"],
         "name": document["name"],

@@ -24,7 +24,7 @@ def is_user(document: Document) -> bool:
     return _is_account_of(document, _account(document["login"]))
 
 
-def shown_users(documents: Iterable[Document]) -> Iterator[Document]:
+def managed_users(documents: Iterable[Document]) -> Iterator[Document]:
     """Yield those that are ours; the account databases are read once, however many they are."""
     accounts = {account.pw_name: account for account in pwd.getpwall()}
     return (document for document in documents if _is_account_of(document, accounts.get(document["login"])))
@@ -46,7 +46,7 @@ def is_workspace(document: Document) -> bool:
     return stat.S_ISDIR(found.st_mode) and (is_moving or found.st_uid == document["uid"] or is_sealed(found))
 
 
-def is_user_left(name: str) -> bool:
+def is_user_on_node(name: str) -> bool:
     """Tell whether the node has an account, a group or a home that looks like that of a user of this name."""
     account, group = _account(login_of(name)), _group(login_of(name))
     if account is not None and is_uid(account.pw_uid) and account.pw_dir == home_of(name):
@@ -54,7 +54,7 @@ def is_user_left(name: str) -> bool:
     return (group is not None and is_uid(group.gr_gid)) or _is_of_us(home_of(name))
 
 
-def is_workspace_left(name: str) -> bool:
+def is_workspace_on_node(name: str) -> bool:
     """Tell whether the node has a directory that looks like that of a workspace of this name."""
     return _is_of_us(path_of(name))
 

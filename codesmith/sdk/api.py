@@ -15,12 +15,12 @@ class AuditRecord(Record):
     """One attempt to change something.
 
     time: RFC 3339, UTC.
-    peer_uid: Who called, or had called what was completed later; null if unknown.
-    target: What the call named: name, user, workspace; the kind of its credential; and how many `more` refused
-        connections the record stands for.
-    outcome: ok, or the kind of the error; for what was interrupted resumed (or resumed: and the kind), or cut_off; for
-        a connection from somebody who may not call (method connect) forbidden.
-    cursor: What `before` of audit.list takes for those before this one.
+    peer_uid: Who called; for a change completed later, its original caller. Null if unknown.
+    target: What the call named: name, user, workspace; the kind of its credential; `more`: how many other refused
+        connections this record stands for.
+    outcome: ok, or the kind of the error. For an interrupted change: resumed, or resumed: and the kind of the error, or
+        cut_off. For a refused connection (method connect): forbidden.
+    cursor: Pass it as `before` to audit.list to get the records before it.
     """
 
     __slots__ = ("time", "method", "request_id", "peer_uid", "peer_login", "target", "outcome", "duration_s", "cursor")
@@ -85,11 +85,11 @@ class Counts(Record):
 
 
 class CreatedUser(Record):
-    """A user that was just made.
+    """A user that was just created.
 
     name: 1 to 28 of a-z, 0-9 and inner hyphens.
     created_at: RFC 3339, UTC.
-    warnings: What keeps the login's keys from letting anybody in, as sshd tells.
+    warnings: Why SSH with the login's keys would be refused, according to sshd.
     """
 
     __slots__ = (
@@ -152,13 +152,13 @@ class CreatedUser(Record):
 
 
 class CreatedWorkspace(Record):
-    """A workspace that was just made.
+    """A workspace that was just created.
 
     name: 1 to 28 of a-z, 0-9 and inner hyphens.
     user: 1 to 28 of a-z, 0-9 and inner hyphens.
-    labels: Words of the caller's own, key to value.
+    labels: The caller's own labels, key to value.
     created_at: RFC 3339, UTC.
-    warnings: What keeps the login's keys from letting anybody in, as sshd tells.
+    warnings: Why SSH with the login's keys would be refused, according to sshd.
     """
 
     __slots__ = (
@@ -255,13 +255,13 @@ class Disk(Record):
 
 
 class Execution(Record):
-    """How a command run in a workspace ended.
+    """The result of a command that ran in a workspace.
 
-    exit_code: 128 + the signal's number when a signal ended it.
-    stdout_encoding: What it is in: base64 where that was asked for, or where it is no UTF-8.
-    stderr_encoding: What it is in: base64 where that was asked for, or where it is no UTF-8.
-    truncated: True when stdout or stderr was longer than 1 MiB: of that one the first and the last 512 KiB are kept,
-        less a character that the cut would split.
+    exit_code: 128 + the signal number when a signal ended the command.
+    stdout_encoding: base64 when the caller asked for it or the output is not UTF-8, otherwise text.
+    stderr_encoding: base64 when the caller asked for it or the output is not UTF-8, otherwise text.
+    truncated: True when stdout or stderr was longer than 1 MiB: its first and last 512 KiB are kept, without a
+        character that the cut would split.
     """
 
     __slots__ = (
@@ -320,7 +320,7 @@ class Execution(Record):
 
 
 class HealthCheck(Record):
-    """One thing that was looked at."""
+    """The result of one check."""
 
     __slots__ = ("name", "status", "detail")
 
@@ -340,7 +340,7 @@ class HealthCheck(Record):
 
 
 class NodeHealth(Record):
-    """The worst of all checks, and the checks."""
+    """The health of a node: the worst status of all checks, and the checks."""
 
     __slots__ = ("status", "checks")
 
@@ -358,10 +358,10 @@ class NodeHealth(Record):
 
 
 class NodeInfo(Record):
-    """What a node is and has.
+    """A node: its identity, operating system, hardware and agent.
 
-    node_id: Stays with the node for its life.
-    instance_id: New with every start of the agent.
+    node_id: Never changes during the life of the node.
+    instance_id: New at every start of the agent.
     started_at: RFC 3339, UTC.
     now: RFC 3339, UTC.
     """
@@ -442,7 +442,7 @@ class NodeInfo(Record):
 
 
 class NodeVersion(Record):
-    """Which agent answers.
+    """The version of the agent that answers.
 
     build: SHA-256 of the shipped file; empty when run from source.
     """
@@ -469,11 +469,11 @@ class NodeVersion(Record):
 
 
 class OpenedWorkspace(Record):
-    """A workspace that was opened, and how to enter it; the Unix account is login.user.
+    """A workspace that was opened, and how to enter it. The Unix account is login.user.
 
     name: 1 to 28 of a-z, 0-9 and inner hyphens.
     user: 1 to 28 of a-z, 0-9 and inner hyphens.
-    labels: Words of the caller's own, key to value.
+    labels: The caller's own labels, key to value.
     created_at: RFC 3339, UTC.
     """
 
@@ -569,13 +569,13 @@ class Os(Record):
 
 
 class Repo(Record):
-    """A git repository in a workspace, as its user's git tells.
+    """A git repository in a workspace, as git reports it to the workspace's user.
 
     name: 1 to 28 of a-z, 0-9 and inner hyphens.
-    url: Where it was cloned from; null for repo.init.
+    url: The URL it was cloned from; null for repo.init.
     branch: Null when HEAD is detached or the directory is gone.
     commit: Null before the first commit.
-    left_out: What a clone leaves out and is not there: files of Git LFS, submodules.
+    left_out: What the clone left out and nobody fetched since: Git LFS files, submodules.
     """
 
     __slots__ = ("name", "path", "url", "branch", "commit", "left_out")
@@ -611,7 +611,7 @@ class Repo(Record):
 
 
 class RepoDeleted(Record):
-    """What repo.delete answers.
+    """The result of repo.delete.
 
     workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
     name: 1 to 28 of a-z, 0-9 and inner hyphens.
@@ -638,9 +638,9 @@ class Sandbox(Record):
     """The isolation boundary of a workspace.
 
     workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
-    limits: Of each command with all it starts: memory and tasks at once, processors, seconds.
-    network: none: no interface but loopback. Default: full.
-    enforced: What was seen to hold from inside a command.
+    limits: Limits of each command and everything it starts: memory, tasks at once, CPUs, seconds.
+    network: none: only the loopback interface. Default: full.
+    enforced: What a test from inside a command confirmed.
     created_at: RFC 3339, UTC.
     """
 
@@ -677,7 +677,7 @@ class Sandbox(Record):
 
 
 class SandboxDeleted(Record):
-    """What sandbox.delete answers.
+    """The result of sandbox.delete.
 
     workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
     """
@@ -698,7 +698,7 @@ class SandboxDeleted(Record):
 
 
 class SshKey(Record):
-    """One public key as it is shown.
+    """A public key: type, fingerprint and comment.
 
     fingerprint: SHA256:..., as ssh-keygen prints it.
     """
@@ -772,10 +772,10 @@ class User(Record):
 
 
 class UserDeleted(Record):
-    """What user.delete answers.
+    """The result of user.delete.
 
     name: 1 to 28 of a-z, 0-9 and inner hyphens.
-    leftovers: What could not be removed; empty when all is gone.
+    leftovers: What could not be removed; usually empty.
     """
 
     __slots__ = ("name", "deleted", "leftovers")
@@ -796,12 +796,12 @@ class UserDeleted(Record):
 
 
 class UserDetails(Record):
-    """A user, and what somebody has changed about its account.
+    """A user, and how its account differs from what CodeSmith created.
 
     name: 1 to 28 of a-z, 0-9 and inner hyphens.
     created_at: RFC 3339, UTC.
-    drift: How the account differs from what CodeSmith made (groups, ageing, expiry, shell, uid, access lists); empty
-        when it does not. user.enable and node.prepare put it right.
+    drift: How the account differs from what CodeSmith created (groups, ageing, expiry, shell, uid, access lists); empty
+        when it does not. user.enable and node.prepare correct it.
     """
 
     __slots__ = (
@@ -864,11 +864,11 @@ class UserDetails(Record):
 
 
 class Workspace(Record):
-    """A directory of its own, owned by one login.
+    """A workspace: a directory, owned by one login.
 
     name: 1 to 28 of a-z, 0-9 and inner hyphens.
     user: 1 to 28 of a-z, 0-9 and inner hyphens.
-    labels: Words of the caller's own, key to value.
+    labels: The caller's own labels, key to value.
     created_at: RFC 3339, UTC.
     """
 
@@ -944,10 +944,10 @@ class Workspace(Record):
 
 
 class WorkspaceDeleted(Record):
-    """What workspace.delete answers.
+    """The result of workspace.delete.
 
     name: 1 to 28 of a-z, 0-9 and inner hyphens.
-    leftovers: What could not be removed, mostly nothing.
+    leftovers: What could not be removed; usually empty.
     """
 
     __slots__ = ("name", "deleted", "user_deleted", "leftovers")
@@ -970,10 +970,10 @@ class WorkspaceDeleted(Record):
 
 
 class WorkspaceLogin(Record):
-    """How to enter a workspace: as whom, where, with what in the environment.
+    """How to enter a workspace: login, directory and environment.
 
-    user: The Unix account, which is also the user name for SSH.
-    host_hint: The node's own host name; how to reach it, the caller knows.
+    user: The Unix account; also the user name for SSH.
+    host_hint: The node's own host name; it may not be the address that reaches the node.
     """
 
     __slots__ = ("user", "host_hint", "directory", "environment")
@@ -1011,12 +1011,12 @@ class AuditMethods:
     ) -> builtins.list[AuditRecord]:
         """Return the attempts to change something, refused ones too, newest first.
 
-        Page by page: `before` is the `cursor` of the last record; no record is missed or repeated, whatever the
-        clock does.
+        For the next page, pass the `cursor` of the last record as `before`: no record is missed or repeated,
+        even if the clock was set.
 
-        limit: At most so many (default 100).
-        before: Only those before this: the `cursor` of a record, for the next page; or those with an earlier time (RFC
-            3339 with its zone).
+        limit: Return at most so many (default 100).
+        before: Only records before this: the `cursor` of a record, for the next page, or a time (RFC 3339 with its
+            zone).
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
         user: 1 to 28 of a-z, 0-9 and inner hyphens.
 
@@ -1034,13 +1034,15 @@ class NodeMethods:
         self._transport = transport
 
     def health(self) -> NodeHealth:
-        """Return the worst of all checks, and the checks. Looks only; the helper is asked what root alone can see."""
+        """Return all checks and the worst of their statuses. Changes nothing; the helper checks what only root can
+        see.
+        """
         params: dict[str, Any] = {}
         found = self._transport.call("node.health", params, changes=False)
         return self._transport.record("node.health", NodeHealth.from_dict, found)
 
     def info(self) -> NodeInfo:
-        """Return what the node is and has.
+        """Return the node's identity, operating system, hardware and agent.
 
         AgentRefused with rpc_kind read_only.
         """
@@ -1049,7 +1051,7 @@ class NodeMethods:
         return self._transport.record("node.info", NodeInfo.from_dict, found)
 
     def version(self) -> NodeVersion:
-        """Return which agent answers, and from which node: the cheap proof that a connection works."""
+        """Return the agent's version and the node's id: a cheap test that a connection works."""
         params: dict[str, Any] = {}
         found = self._transport.call("node.version", params, changes=False)
         return self._transport.record("node.version", NodeVersion.from_dict, found)
@@ -1076,21 +1078,22 @@ class RepoMethods:
     ) -> Repo:
         """Clone a git repository to code/NAME in a workspace, as the workspace's user.
 
-        It appears there when it is whole, or not at all. `name` follows from the URL by default. Hooks,
-        submodules and the files of Git LFS are left out; `left_out` says so. Without `credential`, ssh uses the
-        keys of the workspace's user. A clone that is cut off is removed. It has the limits of the workspace's
-        sandbox, and the network in any case, by the node's proxies. A commit is checked out without a branch.
+        It appears there whole, or not at all; an interrupted clone is removed. `name` defaults to the last part
+        of the URL. Hooks, submodules and Git LFS files are left out; `left_out` lists the latter two. Without
+        `credential`, ssh uses the keys of the workspace's user. The clone runs within the limits of the
+        workspace's sandbox, but always has the network, through the node's proxies. A commit is checked out
+        without a branch.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
         url: https://[USER@]HOST[:PORT]/PATH, ssh://[USER@]HOST[:PORT]/PATH or USER@HOST:PATH, without password or token
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
-        ref: A branch, a tag, or a whole commit hash (default: the remote's own branch).
+        ref: A branch, a tag, or a whole commit hash (default: the remote's default branch).
         depth: How many commits (default: all).
         credential: For https {username?, password} or {username?, token}; for ssh {ssh_key}, a key without passphrase,
-            or {agent}, the token of an ssh agent that is lent to this call. Used for this call, sent to the URL's host
-            alone, written down nowhere.
-        known_hosts: Lines `HOST KEYTYPE KEY`, believed for this call beside the known_hosts of the workspace's user. An
-            ssh host whose key is in neither is refused.
+            or {agent}, the token of an ssh agent that is forwarded for this call. Used for this call only, sent only to
+            the URL's host, stored nowhere.
+        known_hosts: Lines `HOST KEYTYPE KEY`, trusted for this call in addition to the known_hosts of the workspace's
+            user. An ssh host whose key is in neither is refused.
         timeout_s: Default 600.
 
         AgentRefused with rpc_kind invalid_params, not_found, already_exists, disabled, not_managed, in_use,
@@ -1112,7 +1115,7 @@ class RepoMethods:
         return self._transport.record("repo.clone", Repo.from_dict, found)
 
     def delete(self, *, workspace: str, name: str, request_id: str | None = None) -> RepoDeleted:
-        """Delete a repository with all that is in code/NAME, what was never pushed too.
+        """Delete a repository and everything in code/NAME, also what was never pushed.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
@@ -1125,9 +1128,9 @@ class RepoMethods:
         return self._transport.record("repo.delete", RepoDeleted.from_dict, found)
 
     def get(self, *, workspace: str, name: str) -> Repo:
-        """Return one repository with its branch and commit as they are now.
+        """Return one repository with its current branch and commit.
 
-        `branch` is null when HEAD is detached, `commit` when there is none yet; both when the user removed the
+        `branch` is null when HEAD is detached, `commit` before the first commit; both when the user removed the
         repository.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
@@ -1148,9 +1151,9 @@ class RepoMethods:
         default_branch: str | None = None,
         request_id: str | None = None,
     ) -> Repo:
-        """Make an empty git repository code/NAME in a workspace, as the workspace's user.
+        """Create an empty git repository in code/NAME of a workspace, as the workspace's user.
 
-        `name` is by default the workspace's, `default_branch` main.
+        `name` defaults to the name of the workspace, `default_branch` to main.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
@@ -1169,7 +1172,7 @@ class RepoMethods:
         return self._transport.record("repo.init", Repo.from_dict, found)
 
     def list(self, *, workspace: str) -> builtins.list[Repo]:
-        """Return the repositories of a workspace that CodeSmith made, by name; not what the user made.
+        """Return the repositories that CodeSmith created in a workspace, by name; not those that the user made.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
 
@@ -1197,12 +1200,12 @@ class SandboxMethods:
     ) -> Sandbox:
         """Put a workspace into a sandbox: from now on every command in it runs within these limits.
 
-        `enforced` is what was seen from inside a command on this node. What was asked for and cannot be enforced
-        here is refused with unsupported, and nothing is changed.
+        `enforced` is what a test from inside a command confirmed on this node. A limit that this node cannot
+        enforce is refused with unsupported, and nothing is changed.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
-        limits: Of each command with all it starts: memory and tasks at once, processors, seconds.
-        network: none: no interface but loopback. Default: full.
+        limits: Limits of each command and everything it starts: memory, tasks at once, CPUs, seconds.
+        network: none: only the loopback interface. Default: full.
 
         AgentRefused with rpc_kind invalid_params, not_found, already_exists, disabled, not_managed, in_use,
             unsupported, command_failed, limit, read_only.
@@ -1217,7 +1220,7 @@ class SandboxMethods:
         return self._transport.record("sandbox.create", Sandbox.from_dict, found)
 
     def delete(self, *, workspace: str, request_id: str | None = None) -> SandboxDeleted:
-        """Take a workspace out of its sandbox; commands that run in it end.
+        """Remove the sandbox of a workspace; commands that run in it are ended.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
 
@@ -1256,7 +1259,7 @@ class UserMethods:
         self._transport = transport
 
     def create(self, *, name: str, ssh_keys: Sequence[str] | None = None, request_id: str | None = None) -> CreatedUser:
-        """Create a user: a Unix account cs-NAME without password, with a group and a 0700 home of its own.
+        """Create a user: a Unix account cs-NAME without password, with its own group and a 0700 home.
 
         A Unix account, group or home of that name that CodeSmith did not create is left alone: not_managed.
 
@@ -1271,7 +1274,7 @@ class UserMethods:
         return self._transport.record("user.create", CreatedUser.from_dict, found)
 
     def delete(self, *, name: str, request_id: str | None = None) -> UserDeleted:
-        """Delete a user: account, home, processes, schedules, and its files in the node's shared directories.
+        """Delete a user: its account, home, processes, schedules, and its files in the node's shared directories.
 
         Refused with in_use while it owns workspaces. `leftovers` names what could not be removed.
 
@@ -1285,10 +1288,11 @@ class UserMethods:
         return self._transport.record("user.delete", UserDeleted.from_dict, found)
 
     def disable(self, *, name: str, request_id: str | None = None) -> User:
-        """Close a user out: no login, forwarding, cron, at or su; sessions, processes, services and jobs are ended.
+        """Disable a user: no login, forwarding, cron, at or su; its sessions, processes, services and jobs are
+        ended.
 
-        Its home and workspaces are closed to all (mode 0000). Nothing is lost: user.enable restores them, shell,
-        expiry, keys, crontab, at jobs still to come, and linger.
+        Its home and workspaces are closed to all (mode 0000). Nothing is lost: user.enable restores them, and
+        the shell, expiry, keys, crontab, future at jobs and linger.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
 
@@ -1300,9 +1304,9 @@ class UserMethods:
         return self._transport.record("user.disable", User.from_dict, found)
 
     def enable(self, *, name: str, request_id: str | None = None) -> User:
-        """Let a disabled user in again, as it was, and put right what somebody changed about its account (`drift`).
+        """Enable a disabled user again, and correct what was changed about its account (`drift`).
 
-        An active one is put right too.
+        The account of an active user is corrected too.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
 
@@ -1327,7 +1331,7 @@ class UserMethods:
     def list(self, *, labels: Mapping[str, str] | None = None) -> builtins.list[User]:
         """Return all users that CodeSmith created, by name; or those that own a workspace with the given labels.
 
-        labels: Words of the caller's own, key to value.
+        labels: The caller's own labels, key to value.
 
         AgentRefused with rpc_kind invalid_params, read_only.
         """
@@ -1336,7 +1340,8 @@ class UserMethods:
         return self._transport.record("user.list", lambda rows: [User.from_dict(row) for row in rows], found)
 
     def set_keys(self, *, name: str, ssh_keys: Sequence[str], request_id: str | None = None) -> User:
-        """Replace all public keys that let a user in; none lets nobody in. A disabled user's count later.
+        """Replace all public keys of a user; none lets nobody log in. Those of a disabled user count once it is
+        enabled.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
         ssh_keys: OpenSSH public keys, one per item, without options.
@@ -1356,13 +1361,13 @@ class WorkspaceMethods:
         self._transport = transport
 
     def assign(self, *, name: str, user: str, request_id: str | None = None) -> Workspace:
-        """Give a workspace to another active user, and take every way into it from the one that had it.
+        """Transfer a workspace to another active user; the previous owner loses all access.
 
-        All processes of the previous owner end, those in its other workspaces too. Everything is made anew,
-        files are copied; ACLs, set-id bits, file capabilities and the rights of others go. AGENTS.md and
-        .codesmith/workspace.json are written anew. The previous owner stays a user, also a dedicated one. Until
-        it is done the workspace is pending and cannot be entered, and other changes go on; cut off, it is
-        completed at the next start or by the same call.
+        All processes of the previous owner are ended, in its other workspaces too. Everything is created anew,
+        and files are copied; ACLs, set-id bits, file capabilities and the rights of others are removed.
+        AGENTS.md and .codesmith/workspace.json are written again. The previous owner stays a user, also a
+        dedicated one. Until the transfer ends, the workspace is pending and cannot be entered; other changes go
+        on. An interrupted transfer is completed at the next start, or by the same call.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
         user: 1 to 28 of a-z, 0-9 and inner hyphens.
@@ -1387,15 +1392,15 @@ class WorkspaceMethods:
         """Create a workspace: a 0700 directory with code, config, data, logs and tmp, owned by one login.
 
         Without `user` it belongs to a dedicated user of the same name, which is created if needed and deleted
-        with it. `ssh_keys` are those of the dedicated user and cannot be given for an existing one. With `repo`
-        it is pending until that is cloned; a clone that fails or is cut off takes the workspace with it, and a
-        user that was made for it.
+        with it. `ssh_keys` are the keys of the dedicated user; they cannot be given for an existing user. With
+        `repo` the workspace is pending until that is cloned. If the clone fails or is interrupted, the workspace
+        is removed again, and so is a user that was created for it.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
         user: 1 to 28 of a-z, 0-9 and inner hyphens.
         ssh_keys: OpenSSH public keys, one per item, without options.
-        labels: Words of the caller's own, key to value.
-        repo: What is cloned into it, as repo.clone takes it.
+        labels: The caller's own labels, key to value.
+        repo: The repository to clone into it, with the parameters of repo.clone.
 
         AgentRefused with rpc_kind invalid_params, not_found, already_exists, disabled, not_managed, in_use,
             unsupported, command_failed, limit, read_only.
@@ -1413,7 +1418,8 @@ class WorkspaceMethods:
         return self._transport.record("workspace.create", CreatedWorkspace.from_dict, found)
 
     def delete(self, *, name: str, keep_user: bool = False, request_id: str | None = None) -> WorkspaceDeleted:
-        """Delete a workspace with all that is in it; its dedicated user goes too unless kept or in use.
+        """Delete a workspace and everything in it, and its dedicated user unless that is kept or owns other
+        workspaces.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
 
@@ -1436,15 +1442,15 @@ class WorkspaceMethods:
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> Execution:
-        """Run a command to its end as the workspace's user, in the workspace.
+        """Run a command in a workspace as its user, and wait for its end.
 
-        No shell is involved. What the command leaves running in the background ends with it. An exit code other
-        than 0 is a result, not an error. No byte is replaced: an output that is no UTF-8 is shown as base64,
-        also with encoding text.
+        No shell is involved. Background processes of the command are ended with it. An exit code other than 0 is
+        a result, not an error. No byte is replaced: output that is not UTF-8 is returned as base64, also with
+        encoding text.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
-        cwd: Relative to the workspace; inside it.
-        encoding: What stdin is in, and what stdout and stderr are shown in. Default text.
+        cwd: The working directory: a path inside the workspace, relative to it.
+        encoding: The encoding of stdin, stdout and stderr. Default: text.
         timeout_s: Default 60.
 
         AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
@@ -1476,10 +1482,10 @@ class WorkspaceMethods:
         return self._transport.record("workspace.get", Workspace.from_dict, found)
 
     def list(self, *, user: str | None = None, labels: Mapping[str, str] | None = None) -> builtins.list[Workspace]:
-        """Return all workspaces by name: those of one user, those that carry all the given labels.
+        """Return all workspaces, by name; with `user` those of one user, with `labels` those that have all of them.
 
         user: 1 to 28 of a-z, 0-9 and inner hyphens.
-        labels: Words of the caller's own, key to value.
+        labels: The caller's own labels, key to value.
 
         AgentRefused with rpc_kind invalid_params, read_only.
         """
@@ -1488,9 +1494,10 @@ class WorkspaceMethods:
         return self._transport.record("workspace.list", lambda rows: [Workspace.from_dict(row) for row in rows], found)
 
     def open(self, *, name: str, request_id: str | None = None) -> OpenedWorkspace:
-        """Note that a workspace is entered now (opened_at), and return how: login, directory, environment.
+        """Set the time of a workspace's last use (opened_at), and return how to enter it: login, directory,
+        environment.
 
-        `login.user` lets in whoever holds one of its keys. Nothing is started on the node.
+        Log in by SSH as `login.user` with one of its keys. Nothing is started on the node.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
 
@@ -1501,10 +1508,10 @@ class WorkspaceMethods:
         return self._transport.record("workspace.open", OpenedWorkspace.from_dict, found)
 
     def update(self, *, name: str, labels: Mapping[str, str] | None = None, request_id: str | None = None) -> Workspace:
-        """Write the labels of a workspace: those given are all it has afterwards; without `labels` they stay.
+        """Replace all labels of a workspace by those given; without `labels` nothing is changed.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
-        labels: Words of the caller's own, key to value.
+        labels: The caller's own labels, key to value.
 
         AgentRefused with rpc_kind invalid_params, not_found, in_use, read_only, limit.
         """

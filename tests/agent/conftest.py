@@ -20,7 +20,7 @@ from agent.frontend.audit import Audit
 from agent.frontend.context import Context
 from agent.frontend.dispatch import Dispatcher
 from agent.frontend.helper_client import Helper
-from agent.frontend.jsonrpc import Fixed
+from agent.frontend.jsonrpc import CachedJson
 from agent.frontend.store import Store
 from agent.helper.trees import trees
 from agent.methods import METHODS
@@ -195,7 +195,7 @@ def serve(folder: Path) -> Iterator[Rpc]:
     helper = StandInHelper(folder / "helper.sock")
     store = Store(str(folder / "state.db"))
     audit = str(folder / "audit.jsonl")
-    context = Context(store, Helper(str(folder / "helper.sock")), Fixed(CONTRACT), audit, node_id="node", build="")
+    context = Context(store, Helper(str(folder / "helper.sock")), CachedJson(CONTRACT), audit, node_id="node", build="")
     dispatcher = Dispatcher(METHODS, context, Audit(audit))
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listening.bind(str(folder / "agent.sock"))

@@ -142,13 +142,13 @@ def validate(value: Any, schema: dict[str, Any]) -> None:
     jsonschema.validate(value, whole, cls=jsonschema.Draft7Validator)
 
 
-def schemas(found: Any) -> Iterator[dict[str, Any]]:
-    """Yield every JSON Schema inside a value, however deep."""
-    if isinstance(found, list):
-        found = dict(enumerate(found))
-    if isinstance(found, dict):
-        yield found
-        for inner in found.values():
+def schemas(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield every JSON Schema inside a value, at any depth."""
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    if isinstance(value, dict):
+        yield value
+        for inner in value.values():
             yield from schemas(inner)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.frontend.agent_forwarding import LOANS_MAX, ForwardedAgents, caller_uid
+from agent.frontend.agent_forwarding import WAITING_MAX, ForwardedAgents, caller_uid
 from agent.shared.errors import InvalidParams
 from tests.agent.conftest import Rpc
 
@@ -89,11 +89,11 @@ def test_somebody_elses_loan_is_not_taken() -> None:
         assert forwarded_agents.offer(TOKEN, 1000, ours)
         for uid in (None, 0, 1001):
             caller_uid.set(uid)
-            with pytest.raises(InvalidParams, match="credential"), forwarded_agents.taken(TOKEN):
+            with pytest.raises(InvalidParams, match="credential"), forwarded_agents.claim(TOKEN):
                 pass
         caller_uid.set(1000)
-        with forwarded_agents.taken(TOKEN) as descriptor:
+        with forwarded_agents.claim(TOKEN) as descriptor:
             assert descriptor == ours.fileno()
         caller_uid.set(None)
-        tokens = [f"{number:064x}" for number in range(LOANS_MAX + 1)]
-        assert [forwarded_agents.offer(token, 1000, ours) is None for token in tokens] == [False] * LOANS_MAX + [True]
+        tokens = [f"{number:064x}" for number in range(WAITING_MAX + 1)]
+        assert [forwarded_agents.offer(token, 1000, ours) is None for token in tokens] == [False] * WAITING_MAX + [True]

@@ -82,7 +82,7 @@ def test_a_repeated_request_id_gets_the_first_result(rpc: Rpc) -> None:
 
 
 def test_a_result_too_long_to_keep_still_counts_as_done(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.frontend.store.RESULT_BYTES_MAX", 100)
+    monkeypatch.setattr("agent.frontend.journal.RESULT_BYTES_MAX", 100)
     rpc.call("workspace.create", name="demo")
     long = {"name": "demo", "argv": ["echo", "x" * 200], "request_id": "r1"}
     assert len(rpc.call("workspace.exec", **long)["stdout"]) > 200

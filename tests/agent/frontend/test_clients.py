@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.frontend import http_server, jsonrpc
+from agent.frontend import connections, http_server, jsonrpc, timed_stream
 from tests.agent.conftest import Rpc
 
 BODY = b'{"jsonrpc":"2.0","id":1,"method":"node.version"}'
@@ -47,7 +47,7 @@ def until_closed(connection: socket.socket, drip: bytes, every_s: float = 0.05) 
 def test_a_byte_now_and_then_does_not_hold_a_connection(
     rpc: Rpc, monkeypatch: pytest.MonkeyPatch, begin: bytes, drip: bytes
 ) -> None:
-    monkeypatch.setattr(http_server, "REQUEST_TIMEOUT_S", 0.6)
+    monkeypatch.setattr(timed_stream, "REQUEST_TIMEOUT_S", 0.6)
     with rpc.connect() as slow:
         slow.sendall(begin)
         assert 0.4 < until_closed(slow, drip) < 10
@@ -155,7 +155,7 @@ def test_batches_and_malformed_huge_and_nested_requests_hold_up_nobody(rpc: Rpc)
 def test_long_answers_that_nobody_takes_hold_up_nobody_and_cost_little(
     rpc: Rpc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_server, "REPLIES_BYTES_MAX", 16 << 20)
+    monkeypatch.setattr(connections, "REPLIES_BYTES_MAX", 16 << 20)
     body = json.dumps([{"jsonrpc": "2.0", "id": n, "method": "rpc.discover"} for n in range(16)]).encode()
     whole = len(rpc.post(body)[1])
     before = resident_bytes()

@@ -76,7 +76,7 @@ def test_while_it_clones_it_is_pending_and_others_go_on(rpc: Rpc) -> None:
         ("workspace.exec", {"name": "demo", "argv": ["true"]}), ("repo.init", {"workspace": "demo"}),
         ("workspace.assign", {"name": "demo", "user": "other"}), ("sandbox.create", {"workspace": "demo"}),
     ):  # fmt: skip
-        assert "is being made" in rpc.refuses(method, 1004, **params)["message"]
+        assert "is being created" in rpc.refuses(method, 1004, **params)["message"]
     assert rpc.call("workspace.update", name="demo", labels={"a": "b"})["state"] == "pending"
     rpc.helper.gate.set()
     creation.join(10)

@@ -127,7 +127,7 @@ def test_an_assignment_that_fails_again_and_again_is_journaled_once(rpc: Rpc) ->
         before = len(rpc.helper.calls)
         rpc.refuses("workspace.assign", 1007, name="demo", user="bob")
         assert len(rpc.helper.calls) - before == 2, number
-        assert len(rpc.store.intents()) == len(rpc.dispatcher._changes._waiting()) == 1
+        assert len(rpc.store.intents()) == len(rpc.dispatcher._changes._list_pending()) == 1
     rpc.refuses("workspace.assign", 1007, name="demo", user="bob", request_id="r1")
     assert [intent.params.get("request_id") for intent in rpc.store.intents()] == ["r1"]
     rpc.refuses("workspace.assign", 1007, name="demo", user="eve")
@@ -148,7 +148,7 @@ def test_a_refusal_of_the_same_leaves_what_failed_half_way(rpc: Rpc) -> None:
 
 
 @pytest.mark.parametrize(
-    ("later", "earlier", "is_replaced"),
+    ("later", "earlier", "is_superseded"),
     [
         (("workspace.assign", {**DEMO, "user": "eve"}), ("workspace.assign", {**DEMO, "user": "bob"}), True),
         (("workspace.delete", DEMO), ("workspace.assign", {**DEMO, "user": "bob"}), True),
@@ -171,7 +171,7 @@ def test_a_refusal_of_the_same_leaves_what_failed_half_way(rpc: Rpc) -> None:
     ],
 )
 def test_what_is_done_makes_an_end_of_what_failed_about_the_same(
-    later: tuple[str, dict[str, Any]], earlier: tuple[str, dict[str, Any]], is_replaced: bool
+    later: tuple[str, dict[str, Any]], earlier: tuple[str, dict[str, Any]], is_superseded: bool
 ) -> None:
     after, before = (Change.of(BY_NAME[method], params) for method, params in (later, earlier))
-    assert after.replaces(before) is is_replaced
+    assert after.supersedes(before) is is_superseded

@@ -167,7 +167,7 @@ def test_what_waits_for_a_later_change_is_taken_up_after_it(rpc: Rpc, monkeypatc
     # As if it had been begun before.
     clone = rpc.store.begin("repo.clone", {"workspace": "demo", "url": "https://h/site"})
     rpc.store.claim_repo("demo", {"name": "site", "url": "https://h/site", "state": "pending", "token": "0" * 32})
-    rpc.dispatcher._changes._unsettled[0] = Pending(clone)
+    rpc.dispatcher._changes._pending[0] = Pending(clone)
     rpc.helper.refusals["repo.settle"] = InUse("the assignment is not finished")
     answer = rpc.helper._answer
 

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from agent.frontend.jsonrpc import Records
+from agent.frontend.jsonrpc import JsonList
 from tests.agent.conftest import Rpc
 
 
 @pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 250])
 def test_a_list_is_written_whatever_its_length(count: int) -> None:
     records = [{"name": f"w{number}", "labels": {"a": '"],'}} for number in range(count)]
-    assert json.loads(Records(iter(records)).text) == records
+    assert json.loads(JsonList(iter(records)).text) == records
 
 
 def test_a_list_is_never_whole_in_memory() -> None:
@@ -24,7 +24,7 @@ def test_a_list_is_never_whole_in_memory() -> None:
             yield {"text": f"{number:04}" * 256}
 
     tracemalloc.start()
-    text = Records(records()).text
+    text = JsonList(records()).text
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     # In parts, joined, and in brackets; the records would be as much again.

@@ -56,7 +56,7 @@ def test_what_a_later_change_has_made_an_end_of_is_not_taken_up_again(rpc: Rpc) 
         changes = rpc.dispatcher._changes
         params = {"name": "demo"}
         attempt = Attempt("workspace.delete", params, None)
-        changes._begin(Change.of(workspace.delete, params), attempt, changes._waiting())
+        changes._begin(Change.of(workspace.delete, params), attempt, changes._list_pending())
         rpc.call("workspace.create", name="demo", user="ada")
     rpc.helper.refusals.clear()
     rpc.call("workspace.update", name="demo", labels={})
@@ -103,7 +103,7 @@ def test_a_creation_that_waits_too_long_to_be_settled_is_not_taken_for_settled(
     rpc: Rpc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     intent = rpc.store.begin("workspace.create", {"name": "demo", "repo": {"url": "https://h/site"}})
-    rpc.dispatcher._changes._unsettled[intent.id] = Pending(intent)
+    rpc.dispatcher._changes._pending[intent.id] = Pending(intent)
     with monkeypatch.context() as patch:
         patch.setattr(context, "LOCK_WAIT_S", 0.1)
         rpc.helper.hold_back("user.ensure")

@@ -1,4 +1,4 @@
-"""The line of git or ssh that decides, and the option of ours that helps."""
+"""Errors of git and ssh: the line that tells the cause, and the hint that helps."""
 
 from __future__ import annotations
 

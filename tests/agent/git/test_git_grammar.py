@@ -1,4 +1,4 @@
-"""What git is given is refused before any program starts."""
+"""Inputs of git are checked before any program starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The program that runs git in a job: where a credential goes, and that it is nowhere afterwards."""
+"""The program that runs git in a job: where a credential is sent, and that it is gone afterwards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from agent.git import job
+from agent.git import clone, command, job
+from agent.git.errors import STDERR_MAX
 
 ASKED = """\
 printf 'protocol=https\\nhost=%s\\n\\n' "$1" |
@@ -31,36 +32,36 @@ def fill(host: str, setting: str) -> str:
 
 
 def test_a_credential_is_offered_to_the_urls_own_host_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
+    asked: list[str] = []
 
-    def git(*words: str, way: job.Way, is_watched: bool) -> str:
-        assert "geheim" not in repr((words, way))
-        told.extend((fill("h:1", way.settings[0]), fill("h:2", way.settings[0]), fill("other", way.settings[0])))
+    def git(*words: str, setup: command.GitSetup, is_watched: bool) -> str:
+        assert "geheim" not in repr((words, setup))
+        asked.extend((fill("h:1", setup.settings[0]), fill("h:2", setup.settings[0]), fill("other", setup.settings[0])))
         return ""
 
-    monkeypatch.setattr(job, "git", git)
-    job.clone(request(), "/nonexistent")
-    assert "password=geheim" in told[0]
-    assert "geheim" not in "".join(told[1:])
+    monkeypatch.setattr(clone, "git", git)
+    clone.clone(request(), "/nonexistent")
+    assert "password=geheim" in asked[0]
+    assert "geheim" not in "".join(asked[1:])
 
 
 def test_what_a_server_says_without_end_is_not_kept() -> None:
     flood = "alias.flood=!head -c 64000000 /dev/zero | tr '\\0' x >&2; echo; echo fatal: over >&2; exit 3"
     tracemalloc.start()
     try:
-        with pytest.raises(job.GitFailed) as failure:
-            job.git("-c", flood, "flood")
+        with pytest.raises(command.GitFailed) as failure:
+            command.git("-c", flood, "flood")
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
     finally:
         tracemalloc.stop()
     assert failure.value.stderr.endswith("fatal: over\n")
-    assert len(failure.value.stderr) == job.STDERR_MAX
+    assert len(failure.value.stderr) == STDERR_MAX
 
 
 def test_git_and_what_it_started_end_with_its_time(tmp_path: Path) -> None:
     wait = f"alias.wait=!sleep 97 & echo $! > {tmp_path}/pid; wait"
     with pytest.raises(TimeoutError):
-        job.git("-c", wait, "wait", timeout_s=2)
+        command.git("-c", wait, "wait", timeout_s=2)
     try:
         started = os.pidfd_open(int((tmp_path / "pid").read_text()))
     except ProcessLookupError:
@@ -81,7 +82,7 @@ def test_a_repository_that_the_disk_did_not_take_is_not_made(monkeypatch: pytest
 
 
 def test_a_secret_in_memory_is_gone_when_it_is_let_go() -> None:
-    with job.secret_file("geheim") as path:
+    with clone.secret_file("geheim") as path:
         assert Path(path).read_text() == Path(path).read_text() == "geheim"
         assert os.stat(path).st_mode & 0o777 == 0o600
         assert "memfd" in os.readlink(path)

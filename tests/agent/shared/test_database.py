@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.frontend.store import LAYOUT, Store
+from agent.frontend.store import Store
+from agent.frontend.store_file import LAYOUT
 from agent.helper.ledger.ledger import Ledger
 from agent.shared.database import Database, as_error
 from agent.shared.disk_reserve import DiskReserve

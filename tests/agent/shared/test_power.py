@@ -12,7 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 from agent.frontend.audit import Audit
-from agent.frontend.store import Ending, Store
+from agent.frontend.journal import Ending
+from agent.frontend.store import Store
 from agent.git import job
 from agent.helper.accounts import accounts, databases, homes, schedules
 from agent.helper.ledger.ledger import Ledger

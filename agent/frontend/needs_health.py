@@ -1,4 +1,4 @@
-"""What node.health says of what workspaces need: the list of needs.py, looked at by the helper, who is root."""
+"""The checks `needs` and `logins` of node.health: the list of needs.py, which the helper checks as root."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any, Dict, List, Tuple
 from agent.frontend.context import Context
 from agent.shared.errors import AgentError
 
-ANSWER_S = 30.0
+REPLY_TIMEOUT_S = 30.0
 LOGINS = "logins"
 STATUS = {"ok": "ok", "warn": "degraded", "unknown": "degraded", "fail": "failing"}
 RANK = ("ok", "degraded", "failing")
 
 
 def checks(context: Context) -> List[Tuple[str, str, str]]:
-    """Return name, status and detail: what commands, workspaces and clones need, and what logins need."""
+    """Return name, status and detail of two checks: what SSH logins need, and what everything else needs."""
     try:
-        needs = context.helper.call("node.check", reply_timeout_s=ANSWER_S).get("needs")
+        needs = context.helper.call("node.check", reply_timeout_s=REPLY_TIMEOUT_S).get("needs")
     except AgentError as error:
         why = error.problem.partition(";")[0]
         return [(name, "degraded", f"could not look: {why}") for name in (LOGINS, "needs")]
@@ -29,10 +29,10 @@ def checks(context: Context) -> List[Tuple[str, str, str]]:
 
 def _judge(needs: List[Dict[str, Any]]) -> Tuple[str, str]:
     worst = max((STATUS[need["status"]] for need in needs), key=RANK.index)
-    bad = [_told(need) for need in needs if need["status"] != "ok"]
-    return worst, "; ".join(bad) or ", ".join(need["name"] for need in needs)
+    problems = [_describe(need) for need in needs if need["status"] != "ok"]
+    return worst, "; ".join(problems) or ", ".join(need["name"] for need in needs)
 
 
-def _told(need: Dict[str, Any]) -> str:
+def _describe(need: Dict[str, Any]) -> str:
     fix = need["fix"] if need["fix"].startswith("inv ") else f"on the node: {need['fix']}"
     return f"{need['detail']}{f' ({fix})' if need['fix'] else ''}"

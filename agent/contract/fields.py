@@ -1,0 +1,97 @@
+"""The types of single fields and parameters of the contract: Python types with JSON Schema keywords beside them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Dict, List, Literal
+
+from agent.shared.names import NAME, NAME_HINT
+
+
+class Keywords(Dict[str, Any]):
+    """JSON Schema keywords for a type. Hashable, because `typing` hashes the arguments of Annotated."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+
+A_LINE = "one line without control characters, of"
+# A character that does not end a line, does not control a terminal, and is not half of a surrogate pair.
+ONE_LINE = "[^\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff]"
+Name = Annotated[
+    str,
+    Keywords(
+        {
+            "pattern": f"^{NAME}$",
+            "maxLength": 28,
+            "description": f"{NAME_HINT[0].upper()}{NAME_HINT[1:]}.",
+            "examples": ["web-app"],
+            # Shown to the caller instead of the pattern (the keyword of ajv-errors).
+            "errorMessage": f"must be {NAME_HINT}",
+        }
+    ),
+]
+RequestId = Annotated[
+    str,
+    Keywords(
+        {
+            "pattern": "^[A-Za-z0-9._:-]{1,64}$",
+            "maxLength": 64,
+            "errorMessage": "must be 1 to 64 of A-Z, a-z, 0-9 and . _ : -",
+            "description": "Chosen by the caller; repeating a call with the same request_id returns the first result.",
+        }
+    ),
+]
+SshKeys = Annotated[
+    List[
+        Annotated[
+            str,
+            Keywords({"maxLength": 8192, "pattern": f"^{ONE_LINE}+$", "errorMessage": f"must be {A_LINE} up to 8192"}),
+        ]
+    ],
+    Keywords({"maxItems": 64, "description": "OpenSSH public keys, one per item, without options."}),
+]
+Labels = Annotated[
+    Dict[
+        str,
+        Annotated[
+            str,
+            Keywords({"maxLength": 256, "pattern": f"^{ONE_LINE}*$", "errorMessage": f"must be {A_LINE} up to 256"}),
+        ],
+    ],
+    Keywords(
+        {
+            "maxProperties": 32,
+            "propertyNames": {"pattern": "^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$", "maxLength": 63},
+            "description": "The caller's own labels, key to value.",
+            "errorMessage": "must be at most 32 keys of 1 to 63 of A-Z, a-z, 0-9 and inner . _ / -, each with a value",
+        }
+    ),
+]
+Time = Annotated[str, Keywords({"format": "date-time", "description": "RFC 3339, UTC."})]
+Bytes = Annotated[int, Keywords({"minimum": 0})]
+Count = Annotated[int, Keywords({"minimum": 0})]
+
+Warnings = Annotated[
+    List[str], Keywords({"description": "Why SSH with the login's keys would be refused, according to sshd."})
+]
+Limits = Annotated[
+    Dict[str, Any],
+    Keywords(
+        {
+            "properties": {
+                "memory_bytes": {"type": "integer", "minimum": 16 << 20},
+                "cpus": {"type": "number", "exclusiveMinimum": 0, "maximum": 4096},
+                "tasks": {"type": "integer", "minimum": 1, "maximum": 1 << 22},
+                "runtime_s": {"type": "number", "exclusiveMinimum": 0, "maximum": 3600},
+            },
+            "additionalProperties": False,
+            "description": "Limits of each command and everything it starts: memory, tasks at once, CPUs, seconds.",
+        }
+    ),
+]
+Network = Annotated[
+    Literal["full", "none"], Keywords({"description": "none: only the loopback interface. Default: full."})
+]
+OutputEncoding = Annotated[
+    Literal["text", "base64"],
+    Keywords({"description": "base64 when the caller asked for it or the output is not UTF-8, otherwise text."}),
+]
