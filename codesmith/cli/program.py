@@ -78,6 +78,7 @@ def explain(program: Program, parse_tasks: Callable[[], None]) -> None:
     try:
         with one_task_only():
             parse_tasks()
+            refuse_words_behind_dashes(program, name)
     except SecondTask as error:
         raise unexpected_word(error.first, error.second, name, program.collection) from None
     except ParseError as error:
@@ -111,6 +112,16 @@ def one_task_only() -> Iterator[None]:
         yield
     finally:
         ParseMachine.switch_to_context = original  # type: ignore[method-assign]
+
+
+def refuse_words_behind_dashes(program: Program, name: str) -> None:
+    """Raise ParseError for words behind `--` that no task of the command line takes; Invoke would drop them."""
+    words, tasks = program.core.remainder, [context.name for context in program.tasks]
+    if not words or any(getattr(program.collection[task], "remainder", "") for task in tasks):
+        return
+    task = next(iter(tasks), "")
+    hint = f"{name} {task} --help" if task else f"{name} --list"
+    raise ParseError(f"error: {task or name} takes nothing behind --, not {words!r}\nhint: {hint}")
 
 
 def rewritten(error: ParseError, name: str, words: list[str], collection: Collection) -> ParseError:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
 from codesmith import paths
 from codesmith.cli import output
+from codesmith.errors import CodeSmithError
 from codesmith.fleet.report import Row
 from codesmith.nodes.registry import Node, Registry
 
@@ -31,6 +33,7 @@ def remove(file: str, name: str) -> Row:
     node = Registry.load(path).get(name)
     control.disconnect(node)
     identity.forget(node)
+    _forget_carrier(node)
     was_default = writer.remove(path, name)
     return {"name": name, "removed": True, "was_default": was_default, "file": str(path)}
 
@@ -48,6 +51,15 @@ def trust(node: Node, *, yes: bool) -> Row:
         "file": str(pinned.file),
         "added": pinned.added,
     }
+
+
+def _forget_carrier(node: Node) -> None:
+    """Forget that OpenSSH is tried first; nothing is remembered of a way that the ssh configuration does not give."""
+    from codesmith.ssh import carriers
+    from codesmith.ssh.target import resolve
+
+    with contextlib.suppress(CodeSmithError):
+        carriers.forget(resolve(node))
 
 
 def _written(node: Node) -> Row:

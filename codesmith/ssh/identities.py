@@ -17,7 +17,7 @@ from codesmith.secrets import SecretRequest
 from codesmith.ssh.keyfiles import AgentCertificate, Certificate
 from codesmith.ssh.keys import Keys
 from codesmith.ssh.passwords import TOO_MANY, PasswordLogin, methods_offered, raise_if_late
-from codesmith.ssh.target import Target
+from codesmith.ssh.target import Target, ensure_identity
 from codesmith.ssh.transport import AnyMessage, NodeTransport
 
 AGENT_LISTS_S = 5.0
@@ -71,6 +71,21 @@ class SocketAgent(paramiko.agent.AgentSSH):
     def close(self) -> None:
         """Let go of the agent; its keys cannot sign any more."""
         self._socket.close()
+
+
+def ensure_usable_by_openssh(target: Target) -> None:
+    """Raise AuthenticationFailed where `ssh` would pass over the identity of nodes.yaml, and show the next key."""
+    ensure_identity(target)
+    if not target.named_identity:
+        return
+    keys = Keys(target, {}, SocketAgent)
+    try:
+        problem = keys.problem_for_openssh(target.named_identity)
+    finally:
+        keys.close()
+    if problem:
+        hint = f"ls -l {shlex.quote(target.named_identity)}  # or correct `identity:` in nodes.yaml"
+        raise AuthenticationFailed(f"node {target}: {problem}", hint=hint)
 
 
 class NodeAuth:

@@ -65,6 +65,14 @@ class Keys:
         wanted = (_wanted_passphrase(path) for path in self.encrypted)
         return next((one for one in wanted if one not in self._given and not self._target.is_batch), None)
 
+    def problem_for_openssh(self, path: str) -> str:
+        """Return why OpenSSH would pass over an identity; nothing if it can use it, maybe after a passphrase."""
+        found = self._load(path)
+        is_read_from_file = path in self.encrypted or (found is not None and found[0] == path)
+        if is_read_from_file and is_open_to_others(path):
+            return f"{path} (others may read it: ssh refuses such a key)"
+        return "" if found or self.beyond_us == path else self.problem
+
     def _all(self) -> Iterator[Shown]:
         certificates = self._configured_certificates()
         for path in self._target.identities:
@@ -136,6 +144,12 @@ class Keys:
         if self.agent is None:
             self.agent = self._ask(path)
         return tuple(self.agent.whole_keys())
+
+
+def is_open_to_others(path: str) -> bool:
+    """Return whether ssh would call a private key unprotected."""
+    found = Path(path).stat()
+    return found.st_uid == os.getuid() and bool(found.st_mode & 0o077)
 
 
 def _with_certificates(found: Shown, certificates: list[tuple[str, Certificate]]) -> Iterator[Shown]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from test_tasks_processes import USER
-
 from codesmith.errors import CodeSmithError
 from codesmith.nodes.lab_home import lab_home
 from tests.sdk.sdk_doubles import result, scripted
+from tests.tasks.conftest import USER
 
 EMPTY = {"nothing": "", "newlines": "\n \n"}
 COMMENTS = "# mine\n\n  # yours\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from codesmith.errors import AuthenticationFailed
 from codesmith.secrets import Secrets
 from codesmith.ssh.carrier import OPENSSH
 from codesmith.ssh.target import resolve
@@ -99,6 +101,30 @@ def test_what_opens_for_ssh_opens_for_us(
     target = resolve(desk.entry())
     assert run(target, secrets=Secrets())[1] == "root"
     assert run(replace(target, carrier=OPENSSH)) == (OPENSSH, "root")
+
+
+@pytest.mark.parametrize(
+    ("kind", "carrier"),
+    [
+        *itertools.product(["missing", "directory", "no key", "public half alone"], ["", OPENSSH]),
+        ("open to others", OPENSSH),  # which refuses it; Fabric does not mind
+    ],
+)
+def test_nothing_takes_the_place_of_an_identity_that_cannot_be_used(desk: Desk, kind: str, carrier: str) -> None:
+    """The ssh configuration names a key that opens; so does the default for a node without `identity:`."""
+    path = desk.folder / "named"
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "no key":
+        path.write_text("no key\n")
+    elif kind != "missing":
+        keygen("-t", "ed25519", "-N", "", "-f", str(path))
+        path.chmod(0o644)
+    if kind == "public half alone":
+        path.unlink()
+    with pytest.raises(AuthenticationFailed, match=str(path)):
+        run(resolve(desk.entry(identity=str(path), ssh=carrier)))
+    assert run(resolve(desk.entry(ssh=carrier)))[1] == "root"
 
 
 def test_a_host_certificate_is_accepted_from_a_pinned_authority_alone(desk: Desk) -> None:

@@ -13,6 +13,11 @@ import pytest
 
 from tests.sdk.sdk_doubles import error, real_agent, result, scripted
 
+from codesmith.nodes.registry import Node
+from codesmith.ssh import carriers
+from codesmith.ssh.target import resolve
+from tests.tasks.conftest import USER
+
 TOP = Path(__file__).parents[2]
 EXECUTION = {
     "exit_code": 0,
@@ -25,18 +30,6 @@ EXECUTION = {
     "omitted_bytes": 0,
     "duration_s": 0.1,
     "killed_by": None,
-}
-USER = {
-    "name": "ada",
-    "login": "cs-ada",
-    "uid": 70000,
-    "gid": 70000,
-    "home": "/srv/codesmith/home/cs-ada",
-    "shell": "/bin/bash",
-    "state": "active",
-    "ssh_keys": [],
-    "workspaces": ["a", "b\t\x1b[31m"],
-    "created_at": "2026-11-23T00:00:00.000Z",
 }
 HEAVY = ("fabric", "paramiko", "cryptography", "rich", "ruamel", "jsonrpclib", "http.client")
 
@@ -151,6 +144,23 @@ def test_one_task_a_command_line(place, words, says):
         assert done.stderr.startswith(says)
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("audit.list -- demo", "error: audit.list takes nothing behind --, not 'demo'\nhint: "),
+        ("user.delete ada -- --node web1", "error: user.delete takes nothing behind --, not '--node web1'\nhint: "),
+        ("--list -- demo", "error: "),
+        ("-- audit.list", "error: "),
+    ],
+)
+def test_words_behind_dashes_are_for_a_task_that_takes_them(place, words, says):
+    for run in (place.inv, place.codesmith):
+        with scripted(place.endpoint()) as server:
+            done = run(*words.split())
+            assert (done.returncode, done.stdout, server.requests) == (1, "", [])
+        assert done.stderr.startswith(says)
+
+
 def test_keys_and_labels_are_read_as_people_give_them(place, tmp_path):
     (tmp_path / "keys.pub").write_text("# mine\nssh-ed25519 AAAA one\n\necdsa-sha2-nistp256 BBBB two\n")
     with scripted(place.endpoint(), error(1002, "there", kind="already_exists")) as server:
@@ -228,6 +238,20 @@ def test_a_node_is_added_shown_and_removed(place):
     assert [row["name"] for row in json.loads(place.inv("node.list", "--json").stdout)] == ["web1", "db1"]
     assert json.loads(place.inv("node.remove", "db1", "--json").stdout)["removed"] is True
     assert place.nodes.read_text() == "nodes:\n  web1: {host: web1.invalid}  # ours\n"
+
+
+def test_what_was_remembered_of_the_way_to_a_node_goes_with_it(place):
+    place.write("nodes:\n  web1: {host: web1.invalid}\n")
+    stays, goes = (resolve(Node(name, place.nodes, f"{name}.invalid")) for name in ("web2", "web1"))
+    for target in (stays, goes):
+        carriers.remember(target, "no common algorithm")
+    assert place.inv("node.remove", "web1").returncode == 0
+    assert [carriers.recall(target) for target in (stays, goes)] == ["no common algorithm", ""]
+
+
+def test_a_lab_node_that_is_gone_can_be_removed(place):
+    place.write("nodes:\n  web1: {lab: bookworm}\n")
+    assert place.inv("node.remove", "web1").returncode == 0
 
 
 def test_a_table_is_for_a_terminal_and_has_no_colour_with_no_color(place):

@@ -39,14 +39,15 @@ sys.exit(not answer)
 class AskPass:
     """Answers with what is `given`. What is not ends the attempt by `stop`, before an answer that would count.
 
-    `missing` is then the secret to ask a person for; `used` are those that were given to ssh; `place` asked last. A key
-    whose passphrase is not known is left out: another may open.
+    `missing` is then the secret to ask a person for; `used` are those that were given to ssh; `unanswered` ended the
+    attempt; `place` asked last. A key whose passphrase is not known is left out: another may open.
     """
 
     def __init__(self, folder: Folder, places: Sequence[Target], given: Mapping[SecretRequest, str]) -> None:
         self._places, self._given = places, given
         self.missing: SecretRequest | None = None
         self.used: list[SecretRequest] = []
+        self.unanswered: SecretRequest | None = None
         self.place = places[0]
         self.stop: Callable[[], None] = lambda: None
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -99,6 +100,7 @@ class AskPass:
         if not answer and wanted not in self._given:
             self.missing = self.missing or wanted
         if not is_passphrase:
+            self.unanswered = wanted
             self.stop()
         return ""
 

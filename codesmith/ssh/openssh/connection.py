@@ -15,6 +15,7 @@ from codesmith.ssh.carrier import OPENSSH
 from codesmith.ssh.connection import persist
 from codesmith.ssh.deadline import Deadline
 from codesmith.ssh.hostkeys import HostKey
+from codesmith.ssh.identities import ensure_usable_by_openssh
 from codesmith.ssh.openssh import master, options, problems
 from codesmith.ssh.openssh.askpass import AskPass
 from codesmith.ssh.openssh.folder import Folder
@@ -79,6 +80,7 @@ def attempt(target: Target, timeout_s: float, given: Mapping[SecretRequest, str]
     """Connect once, with the secrets that are `given`; SecretNeeded names one that is wanted."""
     if not is_installed():
         raise CodeSmithError(f"node {target}: there is no `ssh` on this machine", hint="apt-get install openssh-client")
+    ensure_usable_by_openssh(target)
     with debug.shown("ssh", f"{target} connect by OpenSSH"):
         places = master.places_on_the_way(target)
         try:

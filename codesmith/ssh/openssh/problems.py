@@ -103,7 +103,9 @@ def _refused(
         refused = f"the {wrong.kind} was refused (tried once)"
         parts.append(f"not usable: {wrong.of} (wrong passphrase)" if wrong.kind == PASSPHRASE else refused)
         return SecretRefused(_told(place, parts), hint=_hint(place, wrong), secret=wrong.to_dict())
-    hint = _hint(place, None) if found else place.ssh_line("ssh -v", "true")
+    if askpass.unanswered:
+        parts.append(f"a {askpass.unanswered.kind} is needed, and none was given")
+    hint = _hint(place, None) if found or askpass.unanswered else place.ssh_line("ssh -v", "true")
     return AuthenticationFailed(_told(place, parts), hint=hint)
 
 
