@@ -92,12 +92,12 @@ def sha256(path: str) -> str:
         return hashlib.sha256(file.read()).hexdigest()
 
 
-def account_facts(text: str) -> dict[str, Any] | None:
-    """Return what the installed agent says of the accounts of users; None when it cannot tell."""
+def account_facts(process: subprocess.Popen[str] | None) -> dict[str, Any] | None:
+    """Return what the installed agent says of the accounts of users; None when it is not there, or cannot tell."""
     try:
-        found = json.loads(text)
+        found = json.loads(output(process))
         return found if isinstance(found, dict) else None
-    except ValueError:
+    except (OSError, ValueError, subprocess.SubprocessError):
         return None
 
 
@@ -223,7 +223,7 @@ def facts(questions: dict[str, Any], login: str) -> dict[str, Any]:
     systemd_runs = os.path.isdir("/run/systemd/system")  # sd_booted(3)
     show = ["systemctl", "show", "--no-pager", properties, *questions["units"]]
     units = seen("units", lambda: start(show)) if systemd_runs else None
-    accounts = seen("accounts", lambda: start(["/usr/bin/python3", "-I", "-S", questions["program"], "accounts"]))
+    accounts = start(["/usr/bin/python3", "-I", "-S", questions["program"], "accounts"])
     found: dict[str, Any] = {
         "os": os_release(),
         "kernel": os.uname().release,
@@ -249,7 +249,7 @@ def facts(questions: dict[str, Any], login: str) -> dict[str, Any]:
     found["residents"] = residents(questions["residents"])
     found["systemd"] = seen("systemd", lambda: output(version), "").split("\n")[0]
     found["units"] = unit_facts(seen("units", lambda: output(units), ""))
-    found["accounts"] = account_facts(seen("accounts", lambda: output(accounts), ""))
+    found["accounts"] = account_facts(accounts)
     # Only one that runs: a call to the socket would start it.
     is_running = found["units"].get(questions["agent"], {}).get("ActiveState") == "active"
     found["agent"] = agent_facts(questions["socket"]) if is_running and os.path.exists(questions["socket"]) else None
