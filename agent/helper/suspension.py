@@ -127,7 +127,7 @@ def end_all(ledger: Ledger, user: UserRecord) -> None:
     processes.end_all(user.uid)
     if has_units or os.path.exists(f"/run/systemd/users/{user.uid}"):
         stop_units(user.uid)
-    while not slots.is_free(user.uid):
+    while not slots.is_idle(user.uid):
         jobs.stop_all(*ledger.workspaces_of(user.name))
         processes.end_all(user.uid)
         if time.monotonic() > deadline:

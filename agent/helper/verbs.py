@@ -1,5 +1,4 @@
-"""The fixed table of verbs. Each takes names, derives everything else, and may be called again: the second run of a
-verb completes the first."""
+"""The fixed table of verbs. A verb takes names and derives everything else. A second call completes the first."""
 
 from __future__ import annotations
 
@@ -12,6 +11,7 @@ from agent.helper import inspection, repos, users, workspaces
 from agent.helper.ledger.lock import exclusive_ledger, read_ledger
 from agent.helper.ledger.refusals import as_error, half_done
 from agent.helper.runtime import jobs, sandboxes
+from agent.helper.runtime.entry import enter
 from agent.helper.trees import handover, trash
 from agent.shared import needs
 from agent.shared.errors import InvalidParams, NotFound, NotManaged
@@ -21,49 +21,47 @@ PROBE_S = 20.0
 
 
 class Verb(NamedTuple):
-    """One thing the helper can do, and the only fields it takes."""
+    """One thing the helper can do, and the fields that it takes, all of them required."""
 
     function: Callable[..., Dict[str, Any]]
     fields: FrozenSet[str]
-    borrows: bool = False
+    takes_descriptor: bool = False
 
 
 def call(
     verb: str, arguments: Dict[str, Any], caller: socket.socket, descriptor: Optional[int] = None
 ) -> Dict[str, Any]:
-    """Carry out one verb; an unknown verb or field is refused, and a descriptor where none is borrowed."""
-    entry = VERBS.get(verb)
-    if entry is None:
+    """Run one verb. InvalidParams for an unknown verb or field, or a descriptor that the verb does not take."""
+    row = VERBS.get(verb)
+    if row is None:
         raise InvalidParams.of("verb", "is unknown")
-    if set(arguments) != entry.fields:
-        raise InvalidParams.of("arguments", f"must be {', '.join(sorted(entry.fields))}")
-    if entry.borrows:
+    if set(arguments) != row.fields:
+        raise InvalidParams.of("arguments", f"must be {', '.join(sorted(row.fields))}")
+    if row.takes_descriptor:
         arguments = {**arguments, "descriptor": descriptor}
     elif descriptor is not None:
-        raise InvalidParams.of("descriptor", "is not wanted")
+        raise InvalidParams.of("descriptor", "is not allowed")
     try:
-        return entry.function(caller, **arguments)
+        return row.function(caller, **arguments)
     except (OSError, sqlite3.DatabaseError) as error:  # a full disk, a read-only file system, a damaged ledger
         raise as_error(error) from error
 
 
 def ensure_sandbox(caller: socket.socket, workspace: Any, limits: Any, network: Any) -> Dict[str, Any]:
-    """Prove the sandbox by a job that looks at itself, then hold all jobs of the workspace to it."""
+    """Prove with a probe job that the node enforces a sandbox, then use it for all jobs of the workspace."""
     workspace = parse_name(workspace, "workspace")
     sandbox = sandboxes.parse(workspace, limits, network)
     probe = ["/usr/bin/python3", "-I", "-S", "-c", sandboxes.PROBE]
-    with workspaces.fit_for_jobs(workspace) as owner:
-        look = jobs.run_job(
-            workspace, owner.name, argv=probe, cwd="", env={}, timeout_s=PROBE_S, caller=caller,
-            sandbox=sandbox,
-        )  # fmt: skip
-    enforced = sandboxes.judge(sandbox, sandboxes.read_probe(look))
+    with enter(workspace) as entry:
+        entry = entry._replace(sandbox=sandbox)
+        execution = jobs.run_job(entry, argv=probe, cwd="", env={}, timeout_s=PROBE_S, caller=caller)
+    enforced = sandboxes.check_enforced(sandbox, sandboxes.read_probe(execution))
     with exclusive_ledger() as ledger:
         if ledger.workspace(workspace) is None:
             raise NotFound(f"no workspace {workspace!r} on this node")
         ledger.put_sandbox(workspace, sandbox.limits, sandbox.network)
     with half_done():
-        jobs.stop_all(workspace)  # those that began outside of it
+        jobs.stop_all(workspace)  # those that started without it
     return {"enforced": enforced}
 
 
@@ -82,26 +80,26 @@ def remove_sandbox(caller: socket.socket, workspace: Any) -> Dict[str, Any]:
 
 def init_repo(caller: socket.socket, workspace: Any, **arguments: Any) -> Dict[str, Any]:
     """Make an empty repository in a workspace."""
-    with workspaces.fit_for_jobs(parse_name(workspace, "workspace")), read_ledger() as ledger:
-        return repos.init(caller, ledger, workspace, **arguments)
+    with enter(parse_name(workspace, "workspace")) as entry:
+        return repos.init(caller, entry, **arguments)
 
 
 def clone_repo(caller: socket.socket, workspace: Any, **arguments: Any) -> Dict[str, Any]:
-    """Clone a repository into a workspace. The ledger is not held: other changes go on."""
-    with workspaces.fit_for_jobs(parse_name(workspace, "workspace")), read_ledger() as ledger:
-        return repos.clone(caller, ledger, workspace, **arguments)
+    """Clone a repository into a workspace. Other changes go on meanwhile: the ledger is not locked."""
+    with enter(parse_name(workspace, "workspace")) as entry:
+        return repos.clone(caller, entry, **arguments)
 
 
 def read_repos(caller: socket.socket, workspace: Any, names: Any) -> Dict[str, Any]:
     """Return branch and commit of repositories."""
-    with workspaces.fit_for_jobs(parse_name(workspace, "workspace")), read_ledger() as ledger:
-        return repos.read(caller, ledger, workspace, names)
+    with enter(parse_name(workspace, "workspace")) as entry:
+        return repos.read(caller, entry, names)
 
 
 def roll_back_repo(caller: socket.socket, workspace: Any, name: Any, token: Any) -> Dict[str, Any]:
-    """Remove what an init or clone that did not end left behind; InUse while its tree changes hands."""
+    """Remove what an unfinished init or clone left behind; InUse while its workspace is being assigned."""
     with handover.alone(parse_name(workspace, "workspace")), exclusive_ledger(makes_room=True) as ledger:
-        return {"is_made": repos.settle(ledger, workspace, name, token)}
+        return {"is_made": repos.roll_back(ledger, workspace, name, token)}
 
 
 def remove_repo(caller: socket.socket, workspace: Any, name: Any) -> Dict[str, Any]:
@@ -113,20 +111,20 @@ def remove_repo(caller: socket.socket, workspace: Any, name: Any) -> Dict[str, A
 
 
 def inspect_node(caller: socket.socket) -> Dict[str, Any]:
-    """Return what the ledger holds, and where the node differs from it. Nothing is changed or locked."""
+    """Return the rows of the ledger, and where the node differs from them. Changes nothing and takes no lock."""
     with read_ledger() as ledger:
         return inspection.inspect(ledger)
 
 
 def check_node(caller: socket.socket) -> Dict[str, Any]:
-    """Look at what workspaces need of the node. Needs no ledger."""
+    """Return what workspaces need of the node, and whether it is there. Works without a ledger."""
     return {"needs": needs.check()}
 
 
 CLONE_FIELDS = frozenset(
     ("workspace", "name", "url", "ref", "depth", "credential", "known_hosts", "token", "timeout_s")
 )
-# They fill the trash.
+# These fill the trash.
 REMOVING = frozenset(("repo.remove", "user.remove", "workspace.assign", "workspace.remove"))
 VERBS: Dict[str, Verb] = {
     "job.run": Verb(
@@ -134,7 +132,7 @@ VERBS: Dict[str, Verb] = {
     ),
     "node.check": Verb(check_node, frozenset()),
     "node.inspect": Verb(inspect_node, frozenset()),
-    "repo.clone": Verb(clone_repo, CLONE_FIELDS, borrows=True),
+    "repo.clone": Verb(clone_repo, CLONE_FIELDS, takes_descriptor=True),
     "repo.init": Verb(init_repo, frozenset(("workspace", "name", "branch", "token"))),
     "repo.read": Verb(read_repos, frozenset(("workspace", "names"))),
     "repo.remove": Verb(remove_repo, frozenset(("workspace", "name"))),

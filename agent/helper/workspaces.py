@@ -1,4 +1,4 @@
-"""Verbs about workspaces: made whole, handed over, removed; and the jobs that run in them."""
+"""Verbs about workspaces: create, assign and remove them, and run jobs in them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import json
 import os
 import socket
 import uuid
-from contextlib import contextmanager, nullcontext
-from typing import Any, Dict, FrozenSet, Iterator, List, Optional, Tuple
+from typing import Any, Dict, FrozenSet, List, Tuple
 
 from agent.helper import lost_records, suspension, users
 from agent.helper.accounts import accounts, databases, processes
 from agent.helper.ledger.ledger import Ledger, UserRecord, WorkspaceRecord
 from agent.helper.ledger.lock import exclusive_ledger
 from agent.helper.ledger.refusals import half_done
-from agent.helper.runtime import jobs, output, sandboxes, slots
+from agent.helper.runtime import jobs, output, sandboxes
+from agent.helper.runtime.entry import enter
 from agent.helper.trees import handover, mounts, trash, trees
 from agent.shared.clock import now
 from agent.shared.errors import AgentError, Disabled, InUse, InvalidParams, NotFound, NotManaged
@@ -34,7 +34,7 @@ You work on node `{node}` as the Unix user `{login}`, in `{path}`.
 
 
 def ensure_workspace(caller: socket.socket, name: Any, user: Any, dedicated: Any) -> Dict[str, Any]:
-    """Make the directory of a workspace, whole, for an active user; or find the one that was made.
+    """Make the directory of a workspace for an active user, complete or not at all; the second call changes nothing.
 
     `dedicated` is null, or {ssh_keys} to make the user too: one verb, one lock, for the usual case.
     """
@@ -59,11 +59,11 @@ def ensure_workspace(caller: socket.socket, name: Any, user: Any, dedicated: Any
 
 
 def assign_workspace(caller: socket.socket, name: Any, user: Any) -> Dict[str, Any]:
-    """Give a workspace to another active user and take every way into it from the one that had it.
+    """Transfer a workspace to another active user; the previous one loses all access.
 
-    The tree is changed without holding the ledger: other changes go on. Cut off, or failed half-way, it stays in root's
-    staging, marked moving; the next call completes it, also one that names another user. An error after that point has
-    data.pending.
+    The ledger is not locked while the tree changes, so other changes go on. After an interruption or an error the tree
+    stays in root's staging, marked moving, and the error has data.pending. The next call completes it, also one that
+    names another user.
     """
     name, user = parse_name(name), parse_name(user, "user")
     with handover.alone(name):
@@ -74,7 +74,7 @@ def assign_workspace(caller: socket.socket, name: Any, user: Any) -> Dict[str, A
         with half_done():
             _hand_over(record, change)
             with exclusive_ledger(makes_room=True) as ledger:
-                if ledger.before_disabled(user) is not None:  # since it began
+                if ledger.before_disabled(user) is not None:  # disabled since the assignment began
                     suspension.seal_workspace(ledger, user, change.uid, (STAGING, trees.taken(name)), name)
                 handover.put_back(WORKSPACES, name)
                 ledger.end_assignment(name, user)
@@ -82,7 +82,7 @@ def assign_workspace(caller: socket.socket, name: Any, user: Any) -> Dict[str, A
 
 
 def _begin_assignment(ledger: Ledger, name: str, user: str) -> Tuple[WorkspaceRecord, handover.Change]:
-    """Mark a workspace as moving; the record as it will be, and the change. Nobody's old uid: it is theirs already."""
+    """Mark a workspace as moving; return its future record, and the change. No old uids: the user owns it already."""
     record = ledger.workspace(name)
     if record is None:
         raise NotFound(f"no workspace {name!r} on this node")
@@ -103,9 +103,10 @@ def _begin_assignment(ledger: Ledger, name: str, user: str) -> Tuple[WorkspaceRe
 
 
 def remove_workspace(caller: socket.socket, name: Any, remove_user: Any) -> Dict[str, Any]:
-    """End the workspace's jobs and remove its directory, and its user if asked, of its name, and owner of nothing else.
+    """Stop the workspace's jobs and remove its directory.
 
-    `user_removed` tells whether the user is gone too.
+    `remove_user` removes the user too if it has the workspace's name and owns no other. `user_removed` in the answer
+    tells whether the user is gone.
     """
     name = parse_name(name)
     if not isinstance(remove_user, bool):
@@ -139,64 +140,18 @@ def remove_workspace(caller: socket.socket, name: Any, remove_user: Any) -> Dict
 def run_job(
     caller: socket.socket, workspace: Any, argv: Any, cwd: Any, env: Any, stdin: Any, encoding: Any, timeout_s: Any
 ) -> Dict[str, Any]:
-    """Run a command as the login of a workspace that is ours."""
+    """Run a command as the login of a workspace and return an Execution."""
     workspace = parse_name(workspace, "workspace")
     encoding = output.parse_encoding(encoding)
-    given = output.parse_input(stdin, encoding)
+    data = output.parse_input(stdin, encoding)
     problem = jobs.check_job(argv, cwd, env, timeout_s)
     if problem:
         raise InvalidParams.of(problem.split(" ", 1)[0], problem.split(" ", 1)[1])
-    with fit_for_jobs(workspace) as owner:
-        sandbox = _sandbox_of(workspace)
-        is_cut_off = sandbox is not None and sandbox.network == "none"
-        with slots.hold_network(owner.uid, alone=False) if is_cut_off else nullcontext():
-            return jobs.run_job(
-                workspace, owner.name, argv=argv, cwd=cwd, env=env, stdin=given, encoding=encoding,
-                timeout_s=sandboxes.runtime_s(sandbox, timeout_s), caller=caller, sandbox=sandbox,
-            )  # fmt: skip
-
-
-@contextmanager
-def fit_for_jobs(workspace: str) -> Iterator[UserRecord]:
-    """Hold a workspace's user as one with a job under way, from before the second look on: see slots.py."""
-    owner = _owner_of(workspace)
-    with slots.take_place(), slots.hold(owner.uid):
-        if _owner_of(workspace) != owner:
-            raise InUse(f"workspace {workspace!r} is changing hands", hint="try again")
-        yield owner
-
-
-def _owner_of(workspace: str) -> UserRecord:
-    """Return the user that jobs of this workspace run as; it must be active."""
-    ledger = Ledger()
-    try:
-        record = ledger.workspace(workspace)
-        owner = ledger.user(record.user) if record else None
-    finally:
-        ledger.close()
-    if record is None and trees.exists(WORKSPACES, workspace):
-        problem = f"the helper's ledger does not know workspace {workspace!r}, but {path_of(workspace)} is there"
-        raise NotFound(problem, hint="inv node.health")
-    if record is not None and record.state == "moving":
-        problem = f"the assignment of workspace {workspace!r} to another user is not finished"
-        raise InUse(problem, hint=f"inv workspace.assign {workspace} USER")
-    if record is None or owner is None or record.state != "active":
-        raise NotFound(f"no workspace {workspace!r} on this node")
-    if owner.state != "active":
-        raise Disabled.user(owner.name)
-    if accounts.check_ours(owner.name, owner.uid) is None:
-        raise NotManaged(f"the Unix account {login_of(owner.name)!r} is gone", hint="inv node.health")
-    if not trees.is_owned_directory(WORKSPACES, workspace, owner.uid):
-        problem = f"the directory {path_of(workspace)} is gone, or not the one that CodeSmith made"
-        raise NotManaged(problem, hint=f"on the node: ls -ld {path_of(workspace)}")
-    return owner
-
-
-def _sandbox_of(workspace: str) -> Optional[sandboxes.Sandbox]:
-    ledger = Ledger()
-    found = ledger.sandbox(workspace)
-    ledger.close()
-    return sandboxes.Sandbox(workspace, *found) if found else None
+    with enter(workspace) as entry, entry.exclude_clones():
+        return jobs.run_job(
+            entry, argv=argv, cwd=cwd, env=env, stdin=data, encoding=encoding,
+            timeout_s=sandboxes.runtime_s(entry.sandbox, timeout_s), caller=caller,
+        )  # fmt: skip
 
 
 def _ensure_workspace(ledger: Ledger, name: str, user: str) -> Dict[str, Any]:

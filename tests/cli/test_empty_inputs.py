@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from codesmith.errors import CodeSmithError
 from codesmith.nodes.lab_home import lab_home
 from tests.sdk.sdk_doubles import result, scripted

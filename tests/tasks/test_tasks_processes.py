@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.sdk.sdk_doubles import error, real_agent, result, scripted
-
 from codesmith.nodes.registry import Node
 from codesmith.ssh import carriers
 from codesmith.ssh.target import resolve
+from tests.sdk.sdk_doubles import error, real_agent, result, scripted
 from tests.tasks.conftest import USER
 
 TOP = Path(__file__).parents[2]

@@ -1,7 +1,7 @@
-"""Commands of a workspace, each in a transient unit that PID 1 starts: the helper's own sandbox does not reach them.
+"""Run commands of a workspace, each in a transient unit that PID 1 starts, outside the helper's own sandbox.
 
-Argv and environment travel on standard input, not in the unit: a unit's properties and systemd-run's argv can be read
-by every user of the node, and systemd would expand `$` and `%` in them.
+Argv and environment are sent on standard input, not in the unit: every user of the node can read a unit's properties
+and systemd-run's argv, and systemd would expand `$` and `%` in them.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any, BinaryIO, Dict, List, Optional, Tuple
 
 from agent.helper.accounts import accounts
 from agent.helper.runtime import proxies
+from agent.helper.runtime.entry import Entry
 from agent.helper.runtime.output import Output
-from agent.helper.runtime.sandboxes import Sandbox
 from agent.shared.errors import CommandFailed
 from agent.shared.names import BASE, home_of, login_of, path_of
 from agent.shared.paths import JOB_PATH
@@ -28,22 +28,23 @@ from agent.shared.run import ENVIRONMENT, find, run
 
 CHUNK_BYTES = 65536
 GRACE_S = 20.0
-# Variables that /bin/sh, be it dash or bash, keeps for itself: exporting them fails, or tells something else.
-OF_THE_SHELL = (
+# Variables that /bin/sh (dash or bash) sets itself: exporting them fails, or has another value.
+SHELL_VARIABLES = (
     "BASHOPTS", "BASHPID", "BASH_ALIASES", "BASH_ARGC", "BASH_ARGV", "BASH_CMDS", "BASH_COMMAND", "BASH_LINENO",
     "BASH_SOURCE", "BASH_SUBSHELL", "BASH_VERSINFO", "DIRSTACK", "EPOCHREALTIME", "EPOCHSECONDS", "EUID", "GROUPS",
     "HISTCMD", "LINENO", "OPTIND", "PPID", "RANDOM", "SECONDS", "SHELLOPTS", "SHLVL", "SRANDOM", "UID", "_",
 )  # fmt: skip
 SHIM = 'IFS= read -r line && eval "$line" && exec "$@"'
-# TERM, INT and HUP are a clean end to systemd: failing here makes the unit fail, so that how it ended can be asked. On
-# control groups v1 systemd does not see that the kernel killed for memory; here it can still be read.
+# TERM, INT and HUP are a clean end to systemd. Failing here makes the unit fail, and only then does it stay so that we
+# can ask how it ended. With control groups v1 systemd does not see a kill for lack of memory; it can be read here.
 OUT_OF_MEMORY = 99
-AFTERWARDS = (
+EXEC_STOP_POST = (
     'g=/sys/fs/cgroup/memory$$(sed -n "s/.*:memory://p" /proc/self/cgroup)/memory.oom_control; '
     f'grep -qs "^oom_kill [1-9]" $$g && exit {OUT_OF_MEMORY}; test $$EXIT_CODE != killed'
 )
 BASELINE = (
-    # No UMask=: systemd 247 makes mount points below TemporaryFileSystem= with it, closed to users. The shim sets it.
+    # No UMask=: systemd 247 applies it to mount points below TemporaryFileSystem=, which closes them to users. The shim
+    # sets it.
     "NoNewPrivileges=yes", "CapabilityBoundingSet=", "LimitCORE=0",
     "ProtectSystem=strict", "ProtectHome=yes", "PrivateTmp=yes", "PrivateDevices=yes",
     "ProtectProc=invisible", "ProtectKernelTunables=yes", "ProtectKernelModules=yes", "ProtectKernelLogs=yes",
@@ -53,29 +54,30 @@ BASELINE = (
     "InaccessiblePaths=-/run/codesmith -/run/codesmith-helper -/run/docker.sock -/run/containerd/containerd.sock",
     "InaccessiblePaths=-/run/dbus/system_bus_socket -/run/systemd/private -/run/screen",
     f"TemporaryFileSystem={BASE}:ro", "TemporaryFileSystem=/dev/shm:mode=1777",
-    f"ExecStopPost=/bin/sh -c '{AFTERWARDS}'",
-    # Who asked for a job is told when it ends: without the helper there is nobody to tell, and the job ends too.
+    f"ExecStopPost=/bin/sh -c '{EXEC_STOP_POST}'",
+    # The helper reports the result of a job. Without the helper nobody would get it, so the job ends too.
     "BindsTo=codesmith-helper.service", "After=codesmith-helper.service",
 )  # fmt: skip
 
 
-# Directives that came after systemd 247, the oldest we run on, and the version they came with.
-LATER = ((248, "PrivateIPC=yes"),)
-# 0 on nodes where somebody has forbidden them; units that want one do not start there.
+# Directives newer than systemd 247, our oldest, and the version that introduced each.
+NEWER_DIRECTIVES = ((248, "PrivateIPC=yes"),)
+# 0 on nodes that forbid them; units that want one do not start there.
 MAX_USER_NAMESPACES = "/proc/sys/user/max_user_namespaces"
 
 
 @functools.cache
 def systemd_version() -> int:
-    """Return the version of systemd; asked once, before the first fork."""
+    """Return the version of systemd. The helper calls it before its first fork, so it is read once."""
     return int(run("systemctl", "--version").stdout.split()[1])
 
 
 @functools.cache
-def own_users() -> Tuple[str, ...]:
-    """Return what gives a job a user namespace, if the kernel has any to give.
+def user_namespace() -> Tuple[str, ...]:
+    """Return the directive that gives a job a user namespace; nothing where the kernel allows none.
 
-    Without it a job reaches what its login runs elsewhere (ptrace, /proc/PID/root), and so all that it does not see.
+    Without it a job can reach its login's other processes (ptrace, /proc/PID/root), and through them what is hidden
+    from the job.
     """
     try:
         with open(MAX_USER_NAMESPACES, encoding="ascii") as file:
@@ -85,8 +87,7 @@ def own_users() -> Tuple[str, ...]:
 
 
 def run_job(
-    workspace: str,
-    user: str,
+    entry: Entry,
     *,
     argv: List[str],
     cwd: str,
@@ -96,28 +97,27 @@ def run_job(
     stdin: bytes = b"",
     encoding: str = "text",
     job: Optional[str] = None,
-    sandbox: Optional[Sandbox] = None,
     descriptor: Optional[int] = None,
 ) -> Dict[str, Any]:
-    """Run `argv` as the workspace's login and return an Execution; ends early when the caller goes away.
+    """Run `argv` as the workspace's login, in its sandbox, and return an Execution; stop when the caller goes away.
 
-    `encoding` is how its outputs are shown. `job` names its unit, for who must find it again. A `descriptor` travels
-    ahead of its standard input, which then is a socket: a NUL byte comes with it.
+    `encoding` is that of both outputs (text or base64). `job` names the unit for callers that must find it again. A
+    `descriptor` is sent ahead of standard input, with a NUL byte; standard input is a socket then. CommandFailed when
+    the job does not start.
     """
-    unit = unit_of(workspace, job or secrets.token_hex(8))
-    line = shim_line(workspace, user, argv, cwd, env)
-    begun = time.monotonic()
+    unit = unit_of(entry.workspace, job or secrets.token_hex(8))
+    line = shim_line(entry.workspace, entry.user, argv, cwd, env)
+    started = time.monotonic()
     source, sink, ahead = _standard_input(line.encode("utf-8", "surrogateescape") + b"\n", descriptor)
-    options = _options(unit, workspace, user, timeout_s, sandbox)
+    options = _options(unit, entry, timeout_s)
     with source:
         child = subprocess.Popen(
             [find("systemd-run"), *options, "--", "/bin/sh", "-c", SHIM, "sh"],
             stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT, cwd="/",
         )  # fmt: skip
     try:
-        output = _Pipes(child, sink, ahead + stdin, caller)
-        ended = output.pump(begun + timeout_s + GRACE_S)
-        if not ended:
+        pipes = _Pipes(child, sink, ahead + stdin, caller)
+        if not pipes.pump(started + timeout_s + GRACE_S):
             stop(unit)
         exit_code = child.wait(GRACE_S)
     finally:
@@ -125,48 +125,47 @@ def run_job(
             stop(unit)
             child.kill()
             child.wait()
-    result = _how_it_ended(unit, exit_code, output)
     return {
-        **result,
-        **_shown(output.stdout, output.stderr, encoding),
-        "duration_s": round(time.monotonic() - begun, 4),
+        **_read_result(unit, exit_code, pipes.stderr),
+        **_encode_outputs(pipes.stdout, pipes.stderr, encoding),
+        "duration_s": round(time.monotonic() - started, 4),
     }
 
 
-def _shown(stdout: Output, stderr: Output, encoding: str) -> Dict[str, Any]:
-    found: Dict[str, Any] = {"omitted_bytes": 0}
+def _encode_outputs(stdout: Output, stderr: Output, encoding: str) -> Dict[str, Any]:
+    fields: Dict[str, Any] = {"omitted_bytes": 0}
     for name, output in (("stdout", stdout), ("stderr", stderr)):
-        found[name], found[f"{name}_encoding"], omitted = output.shown(encoding)
-        found["omitted_bytes"] += omitted
-    return {**found, "truncated": found["omitted_bytes"] > 0}
+        fields[name], fields[f"{name}_encoding"], omitted_bytes = output.encode(encoding)
+        fields["omitted_bytes"] += omitted_bytes
+    return {**fields, "truncated": fields["omitted_bytes"] > 0}
 
 
 def _standard_input(line: bytes, descriptor: Optional[int]) -> Tuple[BinaryIO, BinaryIO, bytes]:
-    """Return both ends of a job's standard input, and what is to be written first."""
+    """Return both ends of a job's standard input, and the bytes to write first."""
     if descriptor is None:
         source, sink = os.pipe2(os.O_CLOEXEC)
         return open(source, "rb", 0), open(sink, "wb", 0), line
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        # The shell reads the line byte by byte, and what comes with a later byte is not touched by it.
+        # The shell reads its line byte by byte, so it does not receive a descriptor that comes with a later byte.
         ours.sendall(line)
         socket.send_fds(ours, [b"\0"], [descriptor])
         return open(os.dup(theirs.fileno()), "rb", 0), open(os.dup(ours.fileno()), "wb", 0), b""
 
 
 def stop_all(*workspaces: str) -> None:
-    """End every job of the workspaces."""
+    """Stop every job of the workspaces."""
     if workspaces:
         stop(*(unit_of(workspace, "*") for workspace in workspaces))
 
 
 def stop(*patterns: str) -> None:
-    """Stop units by name or pattern; nothing happens when there is none."""
+    """Stop units by name or pattern; do nothing when there is none."""
     run("systemctl", "stop", "--", *patterns, allowed=(0, 5))
 
 
 def unit_of(workspace: str, job: str) -> str:
-    """Return the unit of a job. The doubled hyphen cannot occur twice in a name: no name is another's prefix."""
+    """Return the unit of a job. No name contains an "@", so no workspace's pattern matches another's jobs."""
     return f"codesmith-job@{workspace}@{job}.service"
 
 
@@ -181,50 +180,51 @@ def shim_line(workspace: str, user: str, argv: List[str], cwd: str, env: Dict[st
         "LANG": "C.UTF-8",
         "CODESMITH_WORKSPACE": workspace,
         "CODESMITH_DIRECTORY": path_of(workspace),
-        # Where the base is a link, programs else tell where it leads.
+        # Without it programs show the target of a base that is a link.
         "PWD": os.path.normpath(os.path.join(path_of(workspace), cwd)),
     }
     exports = " ".join(
         f"{key}={_quote(value)}"
         for key, value in {**base, **proxies.environment(), **env}.items()
-        if key not in OF_THE_SHELL
+        if key not in SHELL_VARIABLES
     )
-    by_env = [f"{key}={value}" for key, value in env.items() if key in OF_THE_SHELL]
+    by_env = [f"{key}={value}" for key, value in env.items() if key in SHELL_VARIABLES]
     words = " ".join(_quote(word) for word in (["/usr/bin/env", *by_env] if by_env else []) + argv)
-    enter = f"cd -- {_quote(os.path.join(path_of(workspace), cwd))} && " if cwd else ""
+    change_directory = f"cd -- {_quote(os.path.join(path_of(workspace), cwd))} && " if cwd else ""
     start = "umask 077; nl=$(printf '\\nx') nl=${nl%x}; unset INVOCATION_ID SYSTEMD_EXEC_PID"
-    # The caller's variables last: one of them may be called nl.
-    return f"{start}; set -- {words}; {enter}export {exports}"
+    # The caller's variables come last: one of them may be called nl.
+    return f"{start}; set -- {words}; {change_directory}export {exports}"
 
 
 def _quote(text: str) -> str:
-    """Quote a word for one line of shell: a newline in it becomes "$nl"."""
+    """Quote a word for one line of shell; a newline in it becomes "$nl"."""
     return '"$nl"'.join(shlex.quote(part) for part in text.split("\n"))
 
 
-def _options(unit: str, workspace: str, user: str, timeout_s: float, sandbox: Optional[Sandbox]) -> List[str]:
-    path, home = path_of(workspace), home_of(user)
+def _options(unit: str, entry: Entry, timeout_s: float) -> List[str]:
+    """Return the options of systemd-run for a job."""
+    path, home = path_of(entry.workspace), home_of(entry.user)
     properties = [
         *BASELINE,
-        *(directive for since, directive in LATER if systemd_version() >= since),
-        *own_users(),
-        f"User={login_of(user)}",
-        f"Group={login_of(user)}",
+        *(directive for since, directive in NEWER_DIRECTIVES if systemd_version() >= since),
+        *user_namespace(),
+        f"User={entry.login}",
+        f"Group={entry.login}",
         f"WorkingDirectory={path}",
         f"BindPaths={path} {home}",
         f"ReadWritePaths={path} {home}",
-        # Else a job would add a key and leave its sandbox by ssh to this very node.
+        # Otherwise a job could add a key and leave its sandbox by ssh to this node.
         f"ReadOnlyPaths=-{home}/.ssh",
-        *(sandbox.properties() if sandbox else ()),
+        *(entry.sandbox.properties() if entry.sandbox else ()),
         f"RuntimeMaxSec={timeout_s:.3f}",
-        f"Description=CodeSmith job in workspace {workspace}",
+        f"Description=CodeSmith job in workspace {entry.workspace}",
     ]
     pairs = [part for one in properties for part in ("--property", one)]
     return ["--quiet", "--pipe", "--wait", f"--unit={unit}", "--slice=codesmith.slice", *pairs]
 
 
-def _how_it_ended(unit: str, exit_code: int, output: _Pipes) -> Dict[str, Any]:
-    """Ask systemd how the job ended, unless it ended with 0: then the unit is gone already."""
+def _read_result(unit: str, exit_code: int, stderr: Output) -> Dict[str, Any]:
+    """Return exit_code, signal and killed_by as systemd has them; a unit that ended with 0 is gone already."""
     if exit_code == 0:
         return {"exit_code": 0, "signal": None, "killed_by": None}
     shown = run(
@@ -234,7 +234,7 @@ def _how_it_ended(unit: str, exit_code: int, output: _Pipes) -> Dict[str, Any]:
     run("systemctl", "reset-failed", "--", unit, allowed=(0, 1, 5))
     status = int(state.get("ExecMainStatus") or 0)
     if state.get("LoadState") != "loaded" or (status == 0 and state.get("Result") in ("success", "resources", "")):
-        message = output.stderr.text().strip().splitlines()[-1:] or [f"systemd-run ended with {exit_code}"]
+        message = stderr.text().strip().splitlines()[-1:] or [f"systemd-run ended with {exit_code}"]
         raise CommandFailed(
             f"the job could not be started: {message[0]}", command="systemd-run", exit_code=exit_code, stderr=message[0]
         )
@@ -247,7 +247,7 @@ def _how_it_ended(unit: str, exit_code: int, output: _Pipes) -> Dict[str, Any]:
 
 
 class _Pipes:
-    """Feeds standard input and reads both outputs."""
+    """Writes standard input and reads both outputs."""
 
     def __init__(self, child: subprocess.Popen[bytes], stdin: BinaryIO, data: bytes, caller: socket.socket) -> None:
         assert child.stdout and child.stderr
@@ -261,23 +261,23 @@ class _Pipes:
         """Copy until both outputs end; False when the deadline passed or the caller went away first."""
         try:
             while self._outputs:
-                left = deadline - time.monotonic()
+                left_s = deadline - time.monotonic()
                 writing = [] if self._stdin.closed else [self._stdin]
                 sources: List[Any] = [*self._outputs, self._caller]
-                ready = select.select(sources, writing, [], max(left, 0))
-                if left <= 0 or self._caller in ready[0]:
+                ready = select.select(sources, writing, [], max(left_s, 0))
+                if left_s <= 0 or self._caller in ready[0]:
                     return False
                 if ready[1]:
-                    self._feed()
+                    self._write_chunk()
                 for descriptor in ready[0]:
-                    self._take(descriptor)
+                    self._read_chunk(descriptor)
             return True
         finally:
             self._stdin.close()
             for file in self._files:
                 file.close()
 
-    def _feed(self) -> None:
+    def _write_chunk(self) -> None:
         try:
             self._data = self._data[os.write(self._stdin.fileno(), self._data[:CHUNK_BYTES]) :]
         except BlockingIOError:
@@ -287,7 +287,7 @@ class _Pipes:
         if not self._data:
             self._stdin.close()
 
-    def _take(self, descriptor: int) -> None:
+    def _read_chunk(self, descriptor: int) -> None:
         data = os.read(descriptor, CHUNK_BYTES)
         if not data:
             del self._outputs[descriptor]
@@ -296,7 +296,7 @@ class _Pipes:
 
 
 def check_job(argv: Any, cwd: Any, env: Any, timeout_s: Any) -> Optional[str]:
-    """Say what is wrong with the arguments of a job, again and on our own: the front end is not trusted."""
+    """Return what is wrong with the arguments of a job, or None. The front end has checked them, but is not trusted."""
     if not isinstance(argv, list) or not 1 <= len(argv) <= 1024 or not all(_is_text(word) for word in argv):
         return "argv must be 1 to 1024 strings without NUL"
     if not isinstance(cwd, str) or "\0" in cwd or cwd.startswith("/") or ".." in cwd.split("/"):

@@ -1,4 +1,4 @@
-"""The proxies of the node, which commands and clones use: what /etc/environment names, and a file of ours before it."""
+"""Proxies of the node for commands and clones: from /etc/environment, overridden by a file of CodeSmith's."""
 
 from __future__ import annotations
 
@@ -6,38 +6,38 @@ import re
 from typing import Dict, List
 from urllib.parse import unquote
 
-# The same lines in both; the later file counts.
+# Both have the same format; the later file overrides the earlier one.
 FILES = ("/etc/environment", "/etc/codesmith/environment")
 NAMES = ("all_proxy", "ftp_proxy", "http_proxy", "https_proxy", "no_proxy")
 BYTES_MAX = 65536
 
 
 def environment() -> Dict[str, str]:
-    """Return the variables of the node's proxies, each in small and in capital letters: programs differ."""
-    found: Dict[str, str] = {}
+    """Return the proxy variables of the node, each in lower and in upper case: programs differ in which they read."""
+    proxies: Dict[str, str] = {}
     for path in FILES:
-        found.update(_read(path))
-    return {spelling: value for name, value in found.items() if value for spelling in (name, name.upper())}
+        proxies.update(_read(path))
+    return {spelling: value for name, value in proxies.items() if value for spelling in (name, name.upper())}
 
 
 def secrets() -> List[str]:
-    """Return what no message may show: the passwords of the proxies, whole and as one is cut where it breaks a URL."""
-    found = []
+    """Return what no message may show: the proxies' passwords, and their parts where one breaks a URL."""
+    words = []
     for value in environment().values():
         password = value.rpartition("@")[0].rpartition("://")[2].partition(":")[2]
-        found += [password, unquote(password), *re.split("[/?#@]", password)]
-    return [secret for secret in found if secret]
+        words += [password, unquote(password), *re.split("[/?#@]", password)]
+    return [word for word in words if word]
 
 
 def _read(path: str) -> Dict[str, str]:
-    """Return the proxies that a file of NAME=VALUE lines names, as pam_env reads it; {} for one that is not there."""
+    """Return the proxies in a file of NAME=VALUE lines, parsed as pam_env does; {} if the file is missing."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             lines = file.read(BYTES_MAX).splitlines()
     except OSError:
         return {}
     pairs = [match.groups() for match in (re.match(r"\s*(?:export\s+)?(\w+)=(.*)", line) for line in lines) if match]
-    # Small letters count where both are there: some programs read no others.
+    # Lower case wins where both are set: some programs read no other.
     pairs.sort(key=lambda pair: pair[0].islower())
     return {name.lower(): _unquoted(value) for name, value in pairs if name.lower() in NAMES and value.isprintable()}
 

@@ -1,7 +1,7 @@
-"""Sandboxes: the limits of a workspace's jobs, and the look from inside that proves them.
+"""Sandboxes: the limits of a workspace's jobs, and the probe that proves them from inside.
 
-What a sandbox asks for becomes properties of the unit of each job. Whether they hold depends on the kernel and control
-groups of the node, so a first job looks at itself and says.
+A sandbox becomes properties of each job's unit. Whether the node enforces them depends on its kernel and control
+groups, so a first job, the probe, reads its own limits and reports them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MEMORY_BYTES_MIN = 16 << 20
 LIMITS: Dict[str, type] = {"cpus": float, "memory_bytes": int, "runtime_s": float, "tasks": int}
 NETWORKS = ("full", "none")
 
-# Runs inside a job, as the workspace's login, by the node's own Python. Control groups: cgroups(7), v2 and v1.
+# Runs in a job, as the workspace's login, with the node's own Python. Control groups: cgroups(7), v2 and v1.
 PROBE = r"""
 import json, os
 def read(path):
@@ -56,28 +56,27 @@ print(json.dumps({
 
 
 class Sandbox(NamedTuple):
-    """What the jobs of one workspace are held to."""
+    """The limits and the network (full or none) of one workspace's jobs."""
 
     workspace: str
     limits: Dict[str, float]
     network: str
 
     def properties(self) -> List[str]:
-        """Return the unit properties of a job in it."""
-        given = self.limits
-        found = ["PrivateNetwork=yes"] if self.network == "none" else []
-        if "memory_bytes" in given:
+        """Return the properties of a job's unit that enforce it."""
+        properties = ["PrivateNetwork=yes"] if self.network == "none" else []
+        if "memory_bytes" in self.limits:
             # Swap would make the limit soft. OOMPolicy=kill, which all jobs have, ends the whole job.
-            found += [f"MemoryMax={given['memory_bytes']:.0f}", "MemorySwapMax=0"]
-        if "cpus" in given:
-            found.append(f"CPUQuota={given['cpus'] * 100:.0f}%")
-        if "tasks" in given:
-            found.append(f"TasksMax={given['tasks']:.0f}")
-        return found
+            properties += [f"MemoryMax={self.limits['memory_bytes']:.0f}", "MemorySwapMax=0"]
+        if "cpus" in self.limits:
+            properties.append(f"CPUQuota={self.limits['cpus'] * 100:.0f}%")
+        if "tasks" in self.limits:
+            properties.append(f"TasksMax={self.limits['tasks']:.0f}")
+        return properties
 
 
 def parse(workspace: str, limits: Any, network: Any) -> Sandbox:
-    """Return the sandbox that the arguments describe; InvalidParams otherwise."""
+    """Return the sandbox that the arguments describe; InvalidParams names the argument that is wrong."""
     if network not in NETWORKS:
         raise InvalidParams.of("network", f"must be one of {', '.join(NETWORKS)}")
     if not isinstance(limits, dict):
@@ -94,22 +93,22 @@ def parse(workspace: str, limits: Any, network: Any) -> Sandbox:
     return Sandbox(workspace, limits, network)
 
 
-def judge(sandbox: Sandbox, seen: Dict[str, Any]) -> Dict[str, bool]:
-    """Compare what a job saw of itself with what was asked for; Unsupported names what does not hold."""
-    given = sandbox.limits
+def check_enforced(sandbox: Sandbox, probe: Dict[str, Any]) -> Dict[str, bool]:
+    """Return which limits the node enforces, from what the probe read; Unsupported names those that it does not."""
+    limits = sandbox.limits
     enforced = {
-        "files": seen["neighbours"] == [sandbox.workspace],
-        "privileges": bool(seen["no_new_privileges"]) and seen["capabilities"] == 0 and bool(seen["own_users"]),
+        "files": probe["neighbours"] == [sandbox.workspace],
+        "privileges": bool(probe["no_new_privileges"]) and probe["capabilities"] == 0 and bool(probe["own_users"]),
     }
     for name in ("memory_bytes", "tasks"):
-        if name in given:
-            enforced[name] = seen[name] is not None and seen[name] <= given[name]
-    if "cpus" in given:
-        enforced["cpus"] = seen["cpus"] is not None and seen["cpus"] <= given["cpus"] * 1.01
-    if "runtime_s" in given:
-        enforced["runtime_s"] = True  # RuntimeMaxSec= is systemd's own clock: it needs nothing of the kernel
+        if name in limits:
+            enforced[name] = probe[name] is not None and probe[name] <= limits[name]
+    if "cpus" in limits:
+        enforced["cpus"] = probe["cpus"] is not None and probe["cpus"] <= limits["cpus"] * 1.01
+    if "runtime_s" in limits:
+        enforced["runtime_s"] = True  # RuntimeMaxSec= is a timer of systemd; it needs no support by the kernel
     if sandbox.network == "none":
-        enforced["network"] = seen["interfaces"] in ([], ["lo"])
+        enforced["network"] = probe["interfaces"] in ([], ["lo"])
     missing = sorted(name for name, holds in enforced.items() if not holds)
     if missing:
         raise Unsupported(
@@ -123,18 +122,18 @@ def judge(sandbox: Sandbox, seen: Dict[str, Any]) -> Dict[str, bool]:
 def read_probe(execution: Dict[str, Any]) -> Dict[str, Any]:
     """Return what the probe printed; CommandFailed when it did not run."""
     try:
-        seen = json.loads(execution["stdout"])
+        probe = json.loads(execution["stdout"])
     except ValueError:
-        seen = None
-    if execution["exit_code"] != 0 or not isinstance(seen, dict):
+        probe = None
+    if execution["exit_code"] != 0 or not isinstance(probe, dict):
         sys.stderr.write(f"sandbox probe: {execution}\n")
         raise CommandFailed(
             "a job in the sandbox did not start", command="systemd-run", exit_code=execution["exit_code"],
             stderr=execution["stderr"][-2000:],
         )  # fmt: skip
-    return seen
+    return probe
 
 
 def runtime_s(sandbox: Optional[Sandbox], timeout_s: float) -> float:
-    """Return the shorter of what the caller and the sandbox allow."""
+    """Return the time limit of a job in seconds: the caller's, or the sandbox's if that is shorter."""
     return min(timeout_s, sandbox.limits.get("runtime_s", timeout_s)) if sandbox else timeout_s

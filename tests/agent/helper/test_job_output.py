@@ -21,24 +21,24 @@ def taken(data: bytes, chunk: int = 65536) -> Output:
 @pytest.mark.parametrize("chunk", [1, 7, 65536])
 @pytest.mark.parametrize("text", ["", "plain\n", "Grüße 你好 🙂\r\n", "a\0b\x1b[0m"])
 def test_what_is_utf8_is_text(text: str, chunk: int) -> None:
-    assert taken(text.encode(), chunk).shown("text") == (text, "text", 0)
+    assert taken(text.encode(), chunk).encode("text") == (text, "text", 0)
 
 
 @pytest.mark.parametrize("data", [b"\xff", b"abc\xe4", b"\xed\xa0\x80", b"\xc0\x80", bytes(range(256))])
 def test_what_is_none_is_base64(data: bytes) -> None:
-    shown, encoding, omitted = taken(data).shown("text")
+    shown, encoding, omitted = taken(data).encode("text")
     assert (base64.b64decode(shown), encoding, omitted) == (data, "base64", 0)
 
 
 def test_base64_is_base64_also_of_text() -> None:
-    assert taken(b"plain").shown("base64") == (base64.b64encode(b"plain").decode(), "base64", 0)
+    assert taken(b"plain").encode("base64") == (base64.b64encode(b"plain").decode(), "base64", 0)
 
 
 @pytest.mark.parametrize("more", [-1, 0, 1, 2, 1000, 3 * HALF_BYTES])
 @pytest.mark.parametrize("chunk", [1000, 65536, 8 * HALF_BYTES])
 def test_of_what_is_too_long_both_ends_are_kept(more: int, chunk: int) -> None:
     data = random.Random(more).randbytes(2 * HALF_BYTES + more)
-    shown, encoding, omitted = taken(data, chunk).shown("text")
+    shown, encoding, omitted = taken(data, chunk).encode("text")
     kept = data if more <= 0 else data[:HALF_BYTES] + data[-HALF_BYTES:]
     assert (base64.b64decode(shown) == kept, encoding, omitted) == (True, "base64", max(more, 0))
 
@@ -47,7 +47,7 @@ def test_of_what_is_too_long_both_ends_are_kept(more: int, chunk: int) -> None:
 @pytest.mark.parametrize("shift", range(4))
 def test_a_cut_splits_no_character(letter: str, shift: int) -> None:
     text = "a" * shift + letter * (2 * HALF_BYTES // len(letter.encode()) + 5) + "b" * (3 - shift)
-    shown, encoding, omitted = taken(text.encode()).shown("text")
+    shown, encoding, omitted = taken(text.encode()).encode("text")
     assert encoding == "text"
     assert len(shown.encode()) + omitted == len(text.encode())
     assert 2 * HALF_BYTES - 6 <= len(shown.encode()) <= 2 * HALF_BYTES

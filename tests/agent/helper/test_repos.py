@@ -113,7 +113,7 @@ def test_what_a_clone_left_in_a_tree_that_changes_hands_is_not_looked_for_yet(
     ledger.add_workspace(WorkspaceRecord("demo", "ada", "id", "active", "now"))
     ledger.begin_assignment("demo", "bob")
     with pytest.raises(InUse):
-        repos.settle(ledger, "demo", "site", "0" * 32)
+        repos.roll_back(ledger, "demo", "site", "0" * 32)
     ledger.close()
 
 

@@ -136,10 +136,10 @@ def test_the_helper_checks_limits_again(web1: Web1, arguments: dict[str, Any]) -
     ],
 )
 def test_what_does_not_hold_is_refused(seen: dict[str, Any], missing: str) -> None:
-    wish = sandboxes.parse("demo", {"memory_bytes": 64 << 20, "tasks": 20, "cpus": 0.5}, "none")
-    assert all(sandboxes.judge(wish, SEEN).values())
+    sandbox = sandboxes.parse("demo", {"memory_bytes": 64 << 20, "tasks": 20, "cpus": 0.5}, "none")
+    assert all(sandboxes.check_enforced(sandbox, SEEN).values())
     with pytest.raises(Unsupported, match=missing):
-        sandboxes.judge(wish, {**SEEN, **seen})
+        sandboxes.check_enforced(sandbox, {**SEEN, **seen})
 
 
 def test_a_kernel_that_gives_no_user_namespaces_does_not_keep_jobs_from_starting(
@@ -147,10 +147,10 @@ def test_a_kernel_that_gives_no_user_namespaces_does_not_keep_jobs_from_starting
 ) -> None:
     file = tmp_path / "max_user_namespaces"
     monkeypatch.setattr(jobs, "MAX_USER_NAMESPACES", str(file))
-    assert jobs.own_users.__wrapped__() == ()
+    assert jobs.user_namespace.__wrapped__() == ()
     for text, wanted in (("0\n", ()), ("96365\n", ("PrivateUsers=yes",))):
         file.write_text(text)
-        assert jobs.own_users.__wrapped__() == wanted
+        assert jobs.user_namespace.__wrapped__() == wanted
 
 
 def test_no_number_is_infinite() -> None:
