@@ -1,6 +1,6 @@
-"""Throw-away real nodes on this machine: their own systemd, sshd, users, network and clock of life.
+"""Throw-away real nodes on this machine, each with its own systemd, sshd, users and network.
 
-Imported on every resolve of a lab node, so nothing but the address is loaded before it is asked for.
+Only the address is loaded at once; the rest is loaded on first use.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LATER = {
 
 
 def __getattr__(name: str) -> Any:
-    """Load the classes that boot nodes when somebody boots one."""
+    """Load a class on its first use."""
     if name in _LATER:
         return getattr(importlib.import_module(_LATER[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

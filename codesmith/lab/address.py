@@ -1,4 +1,4 @@
-"""Where a lab node answers. Read on every resolve, so this module stays light."""
+"""The address of a lab node. This module stays light: it imports nothing that boots nodes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from codesmith.nodes.lab_home import lab_home, node_dir
 
 @dataclass(frozen=True)
 class LabAddress:
-    """All that ssh needs to enter a lab node, host key included: the lab made it."""
+    """All that ssh needs to log in to a lab node, its host key included: the lab made it."""
 
     host: str
     port: int
@@ -21,13 +21,13 @@ class LabAddress:
 
 
 def address_of(folder: Path, record: Record, user: str = "root") -> LabAddress:
-    """Return the address of a node from its record; nothing is checked."""
+    """Return the address of a node from its record, without any check."""
     return LabAddress(record.host, 22, user, folder.parent.parent / "id_ed25519", folder / "known_hosts")
 
 
 def address(name: str) -> LabAddress:
-    """Return where the lab node `name` answers; LabNodeDown if it is not switched on."""
-    # Here, because a supervisor per node needs none of what our errors are made of (Invoke, 10 MB).
+    """Return the address of the lab node `name`; LabNodeDown if it is not switched on."""
+    # Imported here: errors need Invoke (10 MB), which the supervisor of each node does without.
     from codesmith.errors import LabNodeDown
 
     hint = f"inv lab.up --node {name}"

@@ -1,6 +1,6 @@
-"""One control group per node in every hierarchy: limits work inside it, and its processes can be found and ended.
+"""One control group per node in every hierarchy: limits hold inside it, and its processes can be found and killed.
 
-Without one of its own a node would share the group `/payload` with every other node.
+Without it all nodes would share the group `/payload`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CONTROLLERS = ("memory", "pids", "cpu", "cpuacct", "devices", "blkio")
 
 
 def hierarchies() -> list[Path]:
-    """Return the mounted hierarchies a node is given: cgroup2, the controllers of v1, and systemd's own."""
+    """Return the mounted hierarchies that a node gets: cgroup2, the controllers of v1, and systemd's own."""
     found = []
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _, place, kind, options = line.split()[:4]
@@ -29,12 +29,12 @@ def hierarchies() -> list[Path]:
 
 
 def legacy_controllers() -> list[Path]:
-    """Return the v1 controllers: nspawn mounts them read-only in the node."""
+    """Return the v1 controllers, which nspawn mounts read-only in the node."""
     return [place for place in hierarchies() if not (place / "cgroup.controllers").exists() and place.name != "systemd"]
 
 
 def make(node_id: str) -> list[Path]:
-    """Make the node's groups and return the files that a process writes 0 to in order to join them."""
+    """Make the node's groups; return their cgroup.procs files. A process joins a group by writing 0 to its file."""
     joins = []
     for top in hierarchies():
         place = top / GROUP / node_id
@@ -45,17 +45,17 @@ def make(node_id: str) -> list[Path]:
 
 
 def _enable_controllers(top: Path) -> None:
-    """Hand the controllers of a cgroup2 hierarchy down to the nodes' groups; nspawn does the rest."""
+    """Enable the controllers of a cgroup2 hierarchy for the nodes' groups; nspawn does the rest."""
     listed = top / "cgroup.controllers"
     for name in listed.read_text().split() if listed.exists() else []:
         for place in (top, top / GROUP):
-            # A controller that cannot be handed down is one the nodes do without.
+            # Nodes do without a controller that cannot be enabled.
             with contextlib.suppress(OSError):
                 (place / "cgroup.subtree_control").write_text(f"+{name}")
 
 
 def pids(node_id: str) -> set[int]:
-    """Return every process of the node, as this machine numbers them."""
+    """Return the pids of the node's processes, as this machine numbers them."""
     found: set[int] = set()
     for place in _groups(node_id):
         with contextlib.suppress(OSError):
@@ -64,7 +64,7 @@ def pids(node_id: str) -> set[int]:
 
 
 def kill(node_id: str, timeout_s: float = 20) -> None:
-    """End every process of the node at once and wait until the last one is gone."""
+    """Kill every process of the node and wait until the last one has ended; TimeoutError after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while left := pids(node_id):
         for pid in left:
@@ -76,7 +76,7 @@ def kill(node_id: str, timeout_s: float = 20) -> None:
 
 
 def remove(node_id: str, timeout_s: float = 10) -> None:
-    """Remove the node's groups; the kernel keeps a group busy for a moment after its last process."""
+    """Remove the node's groups; TimeoutError after `timeout_s`. A group stays busy for a moment after its processes."""
     deadline = time.monotonic() + timeout_s
     while left := list(_groups(node_id)):
         for place in left:
@@ -85,7 +85,7 @@ def remove(node_id: str, timeout_s: float = 10) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"control groups of {node_id} stay busy: {left[0]}")
     for top in hierarchies():
-        # Still full of other nodes, as a rule.
+        # It fails while there are other nodes.
         with contextlib.suppress(OSError):
             (top / GROUP).rmdir()
 

@@ -1,4 +1,4 @@
-"""What the tasks of `inv lab` do to nodes: which are meant is in nodes.yaml, what they run in the lab."""
+"""The work of the tasks `inv lab.*`: choose nodes from nodes.yaml, boot, list and remove them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Row = dict[str, Any]
 
 
 def choose(registry: Registry, names: Sequence[str], release: str = "") -> list[Node]:
-    """Return the lab nodes that are meant: those named, or all of nodes.yaml that have `lab:`.
+    """Return the chosen lab nodes: those named, or all of nodes.yaml that have `lab:`.
 
-    With a release a name need not be in nodes.yaml; without one that would be a new node for every typing error.
+    Only with a release may a name be missing from nodes.yaml: otherwise each typing error would boot a new node.
     """
     if names and release:
         return [Node(check_name(name), registry.path, lab=release) for name in names]
@@ -37,7 +37,7 @@ def choose(registry: Registry, names: Sequence[str], release: str = "") -> list[
 
 
 def booter(nodes: Sequence[Node]) -> Callable[[Node], Row]:
-    """Return what boots one node and keeps it; the images are there when it returns."""
+    """Return a function that boots one node and keeps it; the images are built before that."""
     requirements.check()
     for release in sorted({node.lab for node in nodes if node.lab}):
         images.ensure(release)
@@ -53,9 +53,9 @@ def booter(nodes: Sequence[Node]) -> Callable[[Node], Row]:
 
 
 def choose_for_removal(registry: Registry, names: Sequence[str]) -> list[Node]:
-    """Return the nodes to throw away: those named, which need not be in nodes.yaml if they exist, or all it has.
+    """Return the nodes to remove: those named, or all lab nodes of nodes.yaml. An existing node need not be in it.
 
-    One that is neither there nor in nodes.yaml has no release; it stops no other, and `remover` says so.
+    A name that is found nowhere is returned without a release; `remover` raises its error, and the others are removed.
     """
     found = {node.name: Node(node.name, registry.path, lab=node.release) for node in find_nodes()}
     known = {**registry.nodes, **found}
@@ -63,9 +63,9 @@ def choose_for_removal(registry: Registry, names: Sequence[str]) -> list[Node]:
 
 
 def choose_all(registry: Registry, *, yes: bool) -> list[Node]:
-    """Return every node that `lab.up` booted, once the person in front of the terminal agrees.
+    """Return every node that `lab.up` booted; Cancelled unless the person at the terminal agrees.
 
-    The lab is shared by all who work on this machine: some of them may not be his. Nodes of tests are left alone.
+    It asks because all people on this machine share the lab. Nodes of tests are left alone.
     """
     kept = [Node(node.name, registry.path, lab=node.release) for node in find_nodes() if node.record.owner is None]
     named = ", ".join(node.name for node in kept)
@@ -76,7 +76,7 @@ def choose_all(registry: Registry, *, yes: bool) -> list[Node]:
 
 
 def remover(registry: Registry) -> Callable[[Node], Row]:
-    """Return what throws one node away."""
+    """Return a function that removes one node."""
 
     def remove(node: Node) -> Row:
         (chosen,) = [node] if node.lab else choose(registry, [node.name])
@@ -86,14 +86,14 @@ def remover(registry: Registry) -> Callable[[Node], Row]:
 
 
 def status() -> list[Row]:
-    """Return a row for each node there is, whoever booted it."""
+    """Return a row for each existing node, whoever booted it."""
     requirements.check()
     teardown.reap()
     return [row(node) for node in find_nodes()]
 
 
 def row(node: LabNode) -> Row:
-    """Return what `lab.status` says about a node."""
+    """Return the row of a node in `lab.status`."""
     owner = node.record.owner
     return {
         "name": node.name,

@@ -1,6 +1,6 @@
-"""`inv demo`: the main job end to end, by the commands a person would type, on a node that is thrown away afterwards.
+"""`inv demo`: the main job end to end, with the commands that a person would type, on a throw-away node.
 
-Registry, state and sockets lie in a temporary folder: the operator's own are neither read nor written.
+Registry, state and sockets are in a temporary folder: the operator's own are neither read nor written.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from pathlib import Path
 from codesmith.errors import CodeSmithError
 
 PROGRAM = (sys.executable, "-m", "codesmith")
-LOOK_AROUND = 'echo "I am $(id -un) in $(pwd)"; git --version; echo hello > data/hello.txt; ls -l data'
+TRY_OUT = 'echo "I am $(id -un) in $(pwd)"; git --version; echo hello > data/hello.txt; ls -l data'
 
 
 def run(release: str) -> list[tuple[str, float]]:
-    """Show the whole way; return each command with the seconds it took."""
+    """Run the whole demo; return each command with the seconds that it took."""
     from codesmith.lab import Lab
 
     name = f"demo-{secrets.token_hex(2)}"
@@ -33,28 +33,28 @@ def run(release: str) -> list[tuple[str, float]]:
         with show.step(up, "a throw-away node: its own systemd, sshd and users"):
             lab.up(name, release)
         try:
-            _route(show, name, release)
+            _run_commands(show, name, release)
         finally:
-            # Ends the forwarder of this demo, also after a step that failed.
+            # Ends the forwarder of this demo, even if a step failed.
             show.quietly("node.disconnect")
-            with show.step(f"inv lab.down --node {name}", "and nothing is left"):
+            with show.step(f"inv lab.down --node {name}", "throw the node away; nothing is left"):
                 lab.down(name)
         return show.steps
 
 
-def _route(show: _Show, name: str, release: str) -> None:
-    show.run("write it into nodes.yaml", "node.add", name, "--lab", release)
+def _run_commands(show: _Show, name: str, release: str) -> None:
+    show.run("add the node to nodes.yaml", "node.add", name, "--lab", release)
     show.run("install the agent: probe, plan, apply, prove", "node.prepare")
-    show.run("once more: there is nothing to do", "node.prepare")
-    show.run("its endpoint here: one Unix socket", "node.connect")
-    show.run("a place to work, with a Unix user of its own", "workspace.create", "demo")
-    show.run("a command in it, as that user", "workspace.exec", "demo", "--", "sh", "-c", LOOK_AROUND)
-    show.run("everything that is there", "workspace.list")
-    show.run("away with it, user and home too", "workspace.delete", "demo")
+    show.run("run it again: there is nothing to do", "node.prepare")
+    show.run("connect: its endpoint here is one Unix socket", "node.connect")
+    show.run("create a workspace, with a Unix user of its own", "workspace.create", "demo")
+    show.run("run a command in it, as that user", "workspace.exec", "demo", "--", "sh", "-c", TRY_OUT)
+    show.run("list all workspaces", "workspace.list")
+    show.run("delete it, with its user and home", "workspace.delete", "demo")
 
 
 class _Show:
-    """Runs commands as a person would and shows them as a terminal would."""
+    """Runs commands as a person would, and prints them as at a prompt."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.environment = dict(environment)
@@ -86,7 +86,7 @@ def _scratch() -> Iterator[dict[str, str]]:
         nodes = Path(folder) / "nodes.yaml"
         nodes.write_text("nodes:\n")
         environment = {name: value for name, value in os.environ.items() if not name.startswith("CODESMITH_NODE")}
-        # The package must be found from anywhere, as it was found for us.
+        # The package must be importable from any folder, as it is here.
         path = os.pathsep.join([str(Path(__file__).resolve().parent.parent.parent), environment.get("PYTHONPATH", "")])
         yield {
             **environment,

@@ -1,4 +1,4 @@
-"""A node's disk: the image below, what the node changed above."""
+"""A node's disk: an overlay of the node's own changes on a shared image."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from codesmith.lab.record import Record
 
 
 def is_mounted(place: Path) -> bool:
-    """Whether something is mounted at `place`."""
+    """Tell whether something is mounted at `place`."""
     wanted = str(place)
     return any(line.split(" ")[1] == wanted for line in Path("/proc/self/mounts").read_text().splitlines())
 
 
 def ensure_mounted(folder: Path, image: Path) -> Path:
-    """Mount the node's disk and return its root."""
+    """Mount the node's disk and return its root; Unsupported if the file system cannot hold an overlay."""
     root = ensure_dir(folder / "root")
     if is_mounted(root):
         return root
@@ -37,20 +37,20 @@ def ensure_mounted(folder: Path, image: Path) -> Path:
 
 
 def remove(folder: Path) -> None:
-    """Unmount the node's disk and delete all it wrote."""
+    """Unmount the node's disk and delete the node's folder."""
     root = folder / "root"
     while is_mounted(root):
         try:
             run("umount", str(root))
         except ProgramFailed:
-            # Somebody looks into it: the mount goes when he leaves.
+            # A process uses it: the mount goes when that process ends.
             run("umount", "--lazy", str(root))
-    # rm and not shutil.rmtree, which a tree of a few thousand levels, left by a node's user, brings down.
+    # Not shutil.rmtree: it fails on trees of a few thousand levels, which tests make.
     run("rm", "--recursive", "--force", "--one-file-system", "--", str(folder), timeout_s=600)
 
 
 def ensure_key(home: Path) -> Path:
-    """Return the private key that opens every node of this lab home, made the first time."""
+    """Return the private key that opens every node of this lab home; it is made the first time."""
     key = home / "id_ed25519"
     with lock(home / "key.lock"):
         if not key.with_suffix(".pub").exists():
@@ -64,8 +64,8 @@ def _make_key(path: Path, comment: str) -> str:
     return path.with_suffix(".pub").read_text().strip()
 
 
-def ensure_furnished(folder: Path, record: Record, authorized_key: str) -> None:
-    """Give the node what makes it itself before its first boot: name, machine id, host key, and who may enter."""
+def ensure_identity(folder: Path, record: Record, authorized_key: str) -> None:
+    """Give the node its name, machine id, host key and authorized key, once, before its first boot."""
     if (folder / "known_hosts").exists():
         return
     root = folder / "root"
@@ -79,12 +79,12 @@ def ensure_furnished(folder: Path, record: Record, authorized_key: str) -> None:
     ensure_dir(root / "root/.ssh")
     (root / "root/.ssh/authorized_keys").write_text(authorized_key)
     (root / "root/.ssh/authorized_keys").chmod(0o600)
-    # The last one, and atomic: it tells a furnished disk.
+    # Written last and atomically: its existence says that all of the above is done.
     write_atomically(folder / "known_hosts", known)
 
 
 def ssh_config(folder: Path, record: Record) -> str:
-    """Return the ssh configuration that leads to a node."""
+    """Return the text of the ssh_config for a node."""
     return f"""\
 Host {record.name}
     HostName {record.host}

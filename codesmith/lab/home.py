@@ -1,4 +1,4 @@
-"""Where the lab keeps nodes (state), images (cache) and claims (until the machine restarts)."""
+"""The lab's folders: images (cache) and claims (until the machine restarts), with locks and atomic writes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ CLAIMS = Path("/run/codesmith-lab")
 
 
 def ensure_dir(path: Path) -> Path:
-    """Make `path` for root alone: images and nodes are full of setuid programs that are not this machine's."""
+    """Make `path` for root alone: images and nodes hold setuid programs that others must not reach."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
 
 
 @contextlib.contextmanager
 def lock(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on the file `path`; the kernel drops it when the holder dies."""
+    """Hold an exclusive lock on the file `path`; the kernel releases it if the process dies."""
     ensure_dir(path.parent)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -32,7 +32,7 @@ def lock(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a folder that may be removed meanwhile; FileNotFoundError if it is."""
+    """Hold an exclusive lock on a folder; FileNotFoundError if it was removed meanwhile."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -44,7 +44,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
-    """Replace `path` in one step, so that a reader sees the old text or the new one."""
+    """Replace `path` in one step: a reader sees the old text or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:

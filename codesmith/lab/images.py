@@ -1,4 +1,4 @@
-"""The images that nodes boot from: minimal Debian, built once by mmdebstrap and kept in a cache."""
+"""The images that nodes boot from: minimal Debian, built once by mmdebstrap and cached."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from codesmith.lab.home import CACHE, lock
 from codesmith.lab.programs import ProgramFailed, run
 
 RELEASES = ("bookworm", "trixie", "bullseye")
-# Raise it when `_finish` changes: the recipe's hash names the image.
+# Increase it when `_finish` changes: it is part of the hash that names the image.
 FINISH = 2
 PACKAGES = (
     # What a small server has.
     "systemd", "systemd-sysv", "dbus", "libpam-systemd", "openssh-server", "openssh-client", "sudo", "python3",
     "ca-certificates", "iproute2", "procps", "acl", "cron", "at", "curl",
-    # git with what it recommends, so that a node can install it again without a network.
+    # git with its recommended packages, so that a node can install it again without a network.
     "git", "less", "patch",
-    # chattr, which minbase has until Debian 12 only.
+    # chattr; minbase has it only until Debian 12.
     "e2fsprogs",
-    # Login shells of people.
+    # Login shells that people use.
     "fish", "tcsh", "zsh",
 )  # fmt: skip
 
 
 def recipe(release: str) -> list[str]:
-    """Return the arguments of mmdebstrap. The package lists and archives stay: a node's apt works without a network."""
+    """Return the arguments of mmdebstrap. It keeps package lists and archives, so that apt works without a network."""
     return ["--variant=minbase", "--skip=cleanup/apt", f"--include={','.join(PACKAGES)}", release]
 
 
 def path_of(release: str) -> Path:
-    """Return where the image of a release is kept; UnknownName for one the lab does not know."""
+    """Return the path of a release's image; UnknownName if the lab does not have the release."""
     if release not in RELEASES:
         raise UnknownName(f"the lab has no release {release!r}; it has {', '.join(RELEASES)}")
     digest = hashlib.sha256("\0".join([str(FINISH), *recipe(release)]).encode()).hexdigest()[:12]
@@ -43,7 +43,7 @@ def path_of(release: str) -> Path:
 
 
 def ensure(release: str) -> Path:
-    """Return the image of a release; the first time it is built, which takes half a minute and the network."""
+    """Return the image of a release. The first time it is built, which takes half a minute and needs the network."""
     image = path_of(release)
     if image.is_dir():
         return image
@@ -57,7 +57,7 @@ def _build(release: str, image: Path) -> None:
     _say(f"building the image of Debian {release}, once (about a minute)")
     began = time.monotonic()
     building = image.with_name(f".{image.name}.building")
-    # We hold the lock, so this is what a dead builder left.
+    # We hold the lock, so a builder that died left this.
     if building.exists():
         shutil.rmtree(building)
     try:
@@ -76,13 +76,13 @@ def _build(release: str, image: Path) -> None:
 
 
 def _finish(root: Path) -> None:
-    """Take out what belongs to one machine only, and what would disturb a node that lives for seconds."""
+    """Remove what each node must have of its own, and what would disturb a short-lived node."""
     for key in (root / "etc/ssh").glob("ssh_host_*"):
         key.unlink()
     (root / "etc/machine-id").write_text("")
-    # This machine's name servers: a node would wait for them in vain; without any it is told so at once.
+    # This machine's name servers: a node cannot reach them and would wait; without any, lookups fail at once.
     (root / "etc/resolv.conf").unlink(missing_ok=True)
-    # They would hold apt's lock while a test uses apt, and there is no network for them anyway.
+    # They would hold apt's lock while a test uses apt, and have no network anyway.
     for timer in ("apt-daily.timer", "apt-daily-upgrade.timer"):
         (root / "etc/systemd/system" / timer).symlink_to("/dev/null")
 

@@ -1,4 +1,4 @@
-"""Looks into a lab node with pytest-testinfra, past its network and its sshd."""
+"""pytest-testinfra on lab nodes, without their network and sshd."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from testinfra.host import Host  # type: ignore[import-untyped]
 
 
 class NodeBackend(BaseBackend):  # type: ignore[misc]
-    """Runs testinfra's commands in the node as root."""
+    """Runs testinfra's commands on the node as root, through nsenter."""
 
     NAME = "codesmith-lab"
 
@@ -19,7 +19,7 @@ class NodeBackend(BaseBackend):  # type: ignore[misc]
         self.node = node
 
     def run(self, command: str, *args: str, **_: Any) -> Any:
-        """Run one of testinfra's shell commands."""
+        """Run one of testinfra's shell commands on the node."""
         argv = self.node.enter_args(["/bin/sh", "-c", self.get_command(command, *args)])
         return self.run_local(shlex.join(argv))
 

@@ -1,4 +1,4 @@
-"""The lab: boots nodes, finds them, throws them away."""
+"""The lab: boots nodes, finds them, removes them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from codesmith.nodes.lab_home import lab_home, node_dir
 
 
 class Lab:
-    """The nodes of this machine.
+    """The lab nodes of this machine.
 
-    Nodes live as long as the process that booted them, or until `down`; with `keep` until `down` alone. As a context
-    manager it throws away at the end what it booted and was not to keep. Safe to use from several processes and threads
-    at once.
+    A node lives until `down` or until the process that booted it ends; with `keep` only until `down`. As a context
+    manager it removes the nodes that it booted, unless `keep`. Several processes and threads may use the lab at once.
     """
 
     def __init__(self, *, keep: bool = False) -> None:
@@ -40,9 +39,10 @@ class Lab:
                 self.down(name)
 
     def up(self, name: str, release: str = "bookworm", *, uids: int = 0) -> LabNode:
-        """Boot a node and wait until it is ready; the second call returns it, switched on if it was off.
+        """Boot a node and wait until it is ready. If it exists it is returned, and switched on if it was off.
 
-        With `uids` the node is in a user namespace in which only so many uids exist, as an unprivileged container is.
+        With `uids` the node is in a user namespace with that many uids, like an unprivileged container. StepFailed if
+        it does not boot, CodeSmithError if it exists with another release.
         """
         folder = node_dir(check_name(name))
         image = images.ensure(release)
@@ -53,15 +53,15 @@ class Lab:
             )
         node = LabNode(folder, record)
         try:
-            # Whoever else wants it up, or down, waits until it is up.
+            # Other callers of `up` and `down` wait until it is up.
             with lock_folder(folder):
                 disk.ensure_mounted(folder, image)
-                disk.ensure_furnished(folder, record, self.key.with_suffix(".pub").read_text())
+                disk.ensure_identity(folder, record, self.key.with_suffix(".pub").read_text())
                 if node.state != "running":
-                    requirements.ensure_headroom()
+                    requirements.ensure_inotify()
                     node.start()
         except FileNotFoundError:
-            raise StepFailed(f"lab node {name!r} was thrown away while it booted", hint="inv lab.status") from None
+            raise StepFailed(f"lab node {name!r} was removed while it booted", hint="inv lab.status") from None
         except ProgramFailed as error:
             raise StepFailed(f"lab node {name!r} does not boot: {error}", hint=f"inv lab.down --node {name}") from error
         return node
@@ -79,7 +79,7 @@ class Lab:
         return record
 
     def down(self, name: str) -> bool:
-        """Throw a node away with all it holds; False if there was none."""
+        """Remove a node with all its data; False if there was none."""
         folder = node_dir(check_name(name))
         if name in self._mine:
             self._mine.remove(name)
@@ -89,7 +89,7 @@ class Lab:
         return True
 
     def get(self, name: str) -> LabNode:
-        """Return a node that exists, on or off; UnknownName otherwise."""
+        """Return an existing node, on or off; UnknownName if there is none."""
         folder = node_dir(check_name(name))
         record = Record.read(folder)
         if record is None:
@@ -102,13 +102,13 @@ class Lab:
 
 
 def find_nodes() -> list[LabNode]:
-    """Return all nodes of this lab home; nothing is needed for looking."""
+    """Return all nodes of this lab home; this needs no requirements to be met."""
     records = [(folder, Record.read(folder)) for folder in teardown.folders()]
     return [LabNode(folder, record) for folder, record in records if record is not None]
 
 
 def check_name(name: str) -> str:
-    """Return `name` if it can be a folder, a host name and a word in ssh_config alike."""
+    """Return `name` if it can be a folder, a host name and a word in ssh_config alike; else BadArgument."""
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name):
         raise BadArgument(f"{name!r} cannot be the name of a lab node: small letters, digits and -, at most 63")
     return name

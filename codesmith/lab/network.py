@@ -1,6 +1,6 @@
-"""A network namespace per node, joined to this machine by a cable of its own: a veth pair and a /30.
+"""A network namespace per node, connected to this machine by a veth pair with a /30 of its own.
 
-The subnets come from 198.18.0.0/15, which is set aside for benchmarks of networks and routed nowhere.
+The subnets come from 198.18.0.0/15, which is reserved for network benchmarks and routed nowhere.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from pathlib import Path
 from codesmith.lab.programs import ProgramFailed, run
 
 RANGE = ipaddress.ip_network("198.18.0.0/15")
-SPARED = ipaddress.ip_network("198.18.200.0/24")
+EXCLUDED = ipaddress.ip_network("198.18.200.0/24")
 PREFIX = "cslab"
 COUNT = RANGE.num_addresses // 4
 
 
 def subnet(node_id: str) -> ipaddress.IPv4Network:
-    """Return the /30 of a node: its gateway (this machine) is the first host, the node the second."""
+    """Return the /30 of a node: the first host is its gateway (this machine), the second the node."""
     number = int(node_id.removeprefix(PREFIX))
     return ipaddress.IPv4Network((int(RANGE.network_address) + 4 * number, 30))
 
 
 def gateway_and_host(node_id: str) -> tuple[str, str]:
-    """Return this machine's and the node's address on the node's cable."""
+    """Return the addresses of this machine and of the node in the node's subnet."""
     first, second = subnet(node_id).hosts()
     return str(first), str(second)
 
 
 def candidates(name: str) -> Iterator[str]:
-    """Yield ids whose subnet is free here, beginning with the one this name gets as a rule."""
+    """Yield ids whose subnet is free on this machine, first the one derived from the name."""
     used = _addresses_here()
     start = zlib.crc32(name.encode())
     for step in range(COUNT):
         node_id = f"{PREFIX}{(start + step) % COUNT}"
         place = subnet(node_id)
-        if not place.overlaps(SPARED) and not any(address in place for address in used):
+        if not place.overlaps(EXCLUDED) and not any(address in place for address in used):
             yield node_id
 
 
@@ -49,25 +49,25 @@ def _addresses_here() -> list[ipaddress.IPv4Address]:
 
 
 def namespace(node_id: str) -> Path:
-    """Return the file that holds the node's network namespace."""
+    """Return the path of the node's network namespace."""
     return Path("/run/netns") / node_id
 
 
-def ensure_cable(node_id: str) -> None:
-    """Make the cable of a node that brings a namespace of its own user namespace along: nspawn takes the end there."""
+def ensure_veth(node_id: str) -> None:
+    """Make the veth pair of a node in a user namespace; the supervisor moves its end into that."""
     run("ip", "link", "del", node_id, check=False)
-    run("ip", "link", "add", node_id, "type", "veth", "peer", "name", far_end(node_id))
+    run("ip", "link", "add", node_id, "type", "veth", "peer", "name", node_end(node_id))
     run("ip", "address", "replace", f"{gateway_and_host(node_id)[0]}/30", "dev", node_id)
     run("ip", "link", "set", node_id, "up")
 
 
-def far_end(node_id: str) -> str:
-    """Return the name of the node's end of such a cable."""
+def node_end(node_id: str) -> str:
+    """Return the name of the node's end of such a veth pair."""
     return f"{node_id}n"
 
 
 def ensure(node_id: str) -> None:
-    """Make the node's namespace and cable, and connect it."""
+    """Make the node's namespace and veth pair, and configure both ends."""
     if not namespace(node_id).exists():
         run("ip", "netns", "add", node_id)
     if not Path("/sys/class/net", node_id).exists():
@@ -81,23 +81,23 @@ def ensure(node_id: str) -> None:
 
 
 def cut(node_id: str) -> None:
-    """Let the node's packets vanish: no FIN, no reset, nothing, as when a cable is pulled far away."""
+    """Drop the node's packets silently, without FIN or reset, like a cable that is pulled far away."""
     run("ip", "-n", node_id, "route", "replace", "blackhole", f"{gateway_and_host(node_id)[0]}/32")
 
 
 def restore(node_id: str) -> None:
-    """Undo `cut`; nothing happens if the network was not cut."""
+    """Undo `cut`; nothing happens if the network is not cut."""
     with contextlib.suppress(ProgramFailed):
         run("ip", "-n", node_id, "route", "del", "blackhole", f"{gateway_and_host(node_id)[0]}/32")
 
 
 def is_cut(node_id: str) -> bool:
-    """Whether the node's packets vanish."""
+    """Tell whether the network of the node is cut."""
     return bool(run("ip", "-n", node_id, "route", "show", "type", "blackhole").strip())
 
 
 def remove(node_id: str) -> None:
-    """Remove cable and namespace; nothing happens when they are gone."""
+    """Remove veth pair and namespace; nothing happens if they are gone."""
     if Path("/sys/class/net", node_id).exists():
         run("ip", "link", "del", node_id, check=False)
     if namespace(node_id).exists():

@@ -1,4 +1,4 @@
-"""One lab node: what a test, the demo or a benchmark can do to it."""
+"""One lab node: what tests, the demo and benchmarks can do with it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Completed:
 
 
 class LabNode:
-    """A real Debian on this machine. It stays what it is when its power is cut; `Lab.down` throws it away."""
+    """A real Debian on this machine. Its disk survives a power cut; `Lab.down` removes it."""
 
     def __init__(self, folder: Path, record: Record) -> None:
         self.folder, self.record = folder, record
@@ -58,7 +58,7 @@ class LabNode:
 
     @property
     def root(self) -> Path:
-        """Its "/", as this machine sees it."""
+        """The path of its root directory on this machine."""
         return self.folder / "root"
 
     @property
@@ -74,42 +74,42 @@ class LabNode:
 
     @property
     def address(self) -> LabAddress:
-        """Where root enters it; known also while it is switched off."""
+        """The address for a login as root; known also while it is switched off."""
         return address_of(self.folder, self.record)
 
     @property
     def ssh_config(self) -> Path:
-        """An ssh_config with one Host, called like the node: `ssh -F CONFIG NAME`. There while it is switched on."""
+        """An ssh_config with one Host, named like the node: `ssh -F CONFIG NAME`. It exists while the node is on."""
         return self.folder / "ssh_config"
 
     @property
     def ssh_args(self) -> list[str]:
-        """The beginning of an ssh command line; append options' words or the command."""
+        """The beginning of an ssh command line; append the command."""
         return ["ssh", "-F", str(self.ssh_config), "-o", "BatchMode=yes", self.name]
 
     @property
     def boots(self) -> int:
-        """How often it has rebooted since it was switched on."""
+        """The number of reboots since it was switched on."""
         return self._running().boots
 
     @property
     def failed_units(self) -> list[str]:
-        """The systemd units that failed; empty on a node that is well."""
+        """The systemd units that failed; empty if all is well."""
         listed = self.run(["systemctl", "list-units", "--failed", "--plain", "--no-legend"]).stdout
         return [line.split()[0] for line in listed.splitlines()]
 
     # Power
 
     def start(self, timeout_s: float = BOOT_TIMEOUT_S) -> None:
-        """Switch it on and wait until it is ready; nothing happens when it is on."""
+        """Switch it on and wait until it is ready; nothing happens if it is on. StepFailed after `timeout_s`."""
         if self.state == "running":
             return
         (self.folder / "run.json").unlink(missing_ok=True)
         disk.ensure_mounted(self.folder, Path(self.record.image))
-        (network.ensure_cable if self.record.uids else network.ensure)(self.record.id)
+        (network.ensure_veth if self.record.uids else network.ensure)(self.record.id)
         top = str(Path(codesmith.__file__).resolve().parent.parent)
         with open(self.console, "ab") as console:
-            # --fork: it is nobody's child, so that it can outlive the process that switched it on.
+            # --fork: the supervisor must not be our child, so that it can outlive this process.
             subprocess.run(
                 ["setsid", "--fork", sys.executable, "-m", "codesmith.lab.supervisor", str(self.folder)],
                 env={**environment(), "PYTHONPATH": top}, cwd="/", check=True,
@@ -119,22 +119,22 @@ class LabNode:
         self.wait_until_ready(boots=0, timeout_s=timeout_s)
 
     def shutdown(self, timeout_s: float = BOOT_TIMEOUT_S) -> None:
-        """Halt it cleanly, as its own `poweroff` does; its disk stays."""
+        """Halt it cleanly with its own `poweroff`; its disk stays. StepFailed after `timeout_s`."""
         run = self._running()
         self.run(["systemctl", "--no-block", "poweroff"])
         if not run.supervisor.wait(timeout_s):
             raise StepFailed(f"lab node {self.name} does not halt", hint=f"tail {self.console}")
 
     def power_cut(self) -> None:
-        """Kill it at once, every process of it.
+        """Kill all its processes at once.
 
-        What its programs had handed to the kernel is still there afterwards, synced or not: the page cache is this
-        machine's and outlives the node. Only what the programs still had in their own memory is lost.
+        What its programs had written is still there afterwards, synced or not: the page cache belongs to this machine
+        and outlives the node. Only what they still had in their own memory is lost.
         """
         teardown.switch_off(self.folder, self.record)
 
     def reboot(self, timeout_s: float = BOOT_TIMEOUT_S) -> None:
-        """Restart it cleanly, from inside, and wait until it is ready again."""
+        """Reboot it cleanly from inside and wait until it is ready again."""
         boots = self._running().boots
         self.run(["systemctl", "--no-block", "reboot"])
         self.wait_until_ready(boots=boots + 1, timeout_s=timeout_s)
@@ -142,7 +142,7 @@ class LabNode:
     # Network
 
     def cut_network(self) -> None:
-        """Make it unreachable without a word: connections stay open and silent."""
+        """Make it unreachable silently: connections stay open and get no packets."""
         network.cut(self.record.id)
 
     def restore_network(self) -> None:
@@ -150,7 +150,7 @@ class LabNode:
         network.restore(self.record.id)
 
     def relay(self, rtt_ms: float) -> Relay:
-        """Return a context manager for a far-away door to its sshd: a port on 127.0.0.1 that adds a round-trip time."""
+        """Return a context manager: a relay to its sshd on a port of 127.0.0.1, with an added round-trip time."""
         return Relay(self.record.host, 22, rtt_ms)
 
     # Inside
@@ -163,7 +163,7 @@ class LabNode:
         check: bool = True,
         timeout_s: float = 120,
     ) -> Completed:
-        """Run a program in it as root, past the network and sshd; StepFailed unless it ends with 0."""
+        """Run a program on it as root, without network and sshd; with `check` StepFailed unless it ends with 0."""
         what = f"`{shlex.join(argv)}` on lab node {self.name}"
         try:
             done = subprocess.run(
@@ -177,21 +177,21 @@ class LabNode:
         return Completed(done.returncode, done.stdout, done.stderr)
 
     def enter_args(self, argv: Sequence[str]) -> list[str]:
-        """Return the command line that runs `argv` in it as root, with the environment of a fresh root login."""
+        """Return the command line that runs `argv` on it as root, with the environment of a fresh root login."""
         clean = ["env", "-i", "HOME=/root", "USER=root", "LANG=C.UTF-8", "TERM=dumb",
                  "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]  # fmt: skip
         return ["nsenter", "--target", str(self.leader), "--all", "--", *clean, *argv]
 
     @property
     def leader(self) -> int:
-        """The pid of its first process, as this machine numbers it."""
+        """The pid of its first process, as this machine numbers it; LabNodeDown if it is off."""
         found = children(self._running().nspawn.pid)
         if not found:
             raise LabNodeDown(f"lab node {self.name!r} is switching off", hint=f"inv lab.up --node {self.name}")
         return found[0]
 
     def add_login(self, name: str, sudo: str = "none", password: str = "", shell: str = "/bin/bash") -> LabAddress:
-        """Make a login that the lab's key opens; `sudo` is none, nopasswd or password. Return its address."""
+        """Make a login that the lab's key opens and return its address; `sudo` is none, nopasswd or password."""
         rule = SUDO_RULES[sudo]
         self.run(["useradd", "--create-home", "--shell", shell, "--", name])
         if password:
@@ -206,24 +206,24 @@ class LabNode:
 
     @property
     def host(self) -> Any:
-        """A pytest-testinfra host that looks into it past the network."""
+        """A pytest-testinfra host for it, which needs no network."""
         from codesmith.lab.inspection import inspect
 
         return inspect(self)
 
     def pids(self) -> set[int]:
-        """Return all its processes, as this machine numbers them."""
+        """Return the pids of all its processes, as this machine numbers them."""
         return cgroups.pids(self.record.id)
 
     def unit_pid(self, unit: str) -> int:
-        """Return the main pid of a systemd unit as this machine numbers it; 0 if it does not run."""
+        """Return the main pid of a systemd unit, as this machine numbers it; 0 if it does not run."""
         inside = int(self.run(["systemctl", "show", "--property=MainPID", "--value", unit]).stdout)
         return next((pid for pid in self.pids() if inner_pid(pid) == inside), 0)
 
     # Waiting
 
     def wait_until_ready(self, boots: int = 0, timeout_s: float = BOOT_TIMEOUT_S) -> None:
-        """Wait until its start number `boots` is done: sshd greets and systemd has settled."""
+        """Wait until sshd greets and systemd has settled after reboot number `boots`; StepFailed after `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         while not self._is_ready(boots):
             run = Run.read(self.folder)
@@ -249,7 +249,7 @@ class LabNode:
 
 
 def _greets(host: str) -> bool:
-    """Whether an SSH server says its name at `host`."""
+    """Tell whether an SSH server greets at `host`."""
     try:
         with socket.create_connection((host, 22), timeout=2) as connection:
             return connection.recv(64).startswith(b"SSH-")

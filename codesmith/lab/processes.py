@@ -1,4 +1,4 @@
-"""A process told apart from a later one with the same number."""
+"""Processes, told apart from later ones with the same pid by their start time."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Process:
-    """A pid and the moment it started, in clock ticks since boot."""
+    """A process: its pid, and its start time in clock ticks since boot."""
 
     pid: int
     start: int
 
     @classmethod
     def of(cls, pid: int) -> Process | None:
-        """Return the process that has this pid now; None if there is none, or only its corpse."""
+        """Return the process that has this pid now; None if there is none, or a zombie."""
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
@@ -35,16 +35,16 @@ class Process:
 
     @classmethod
     def from_dict(cls, found: dict[str, Any] | None) -> Process | None:
-        """Return what was written as JSON, None for nobody."""
+        """Return the process that was written as JSON; None for None."""
         return cls(int(found["pid"]), int(found["start"])) if found else None
 
     @property
     def is_alive(self) -> bool:
-        """Whether this very process still runs."""
+        """Tell whether this process still runs."""
         return Process.of(self.pid) == self
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal to this very process; nothing happens when it is gone."""
+        """Send a signal to this process; nothing happens if it has ended."""
         descriptor = self.open()
         if descriptor is None:
             return
@@ -56,19 +56,19 @@ class Process:
             os.close(descriptor)
 
     def open(self) -> int | None:
-        """Return a pidfd of this very process, readable once it ends; None when it is gone."""
+        """Return a pidfd of this process, readable once it ends; None if it has ended."""
         try:
             descriptor = os.pidfd_open(self.pid)
         except ProcessLookupError:
             return None
-        # Looked at after opening: the descriptor cannot move on to another process.
+        # Checked after opening: an open pidfd stays with its process even if the pid is reused.
         if self.is_alive:
             return descriptor
         os.close(descriptor)
         return None
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until it is gone; False if it still runs after `timeout_s`."""
+        """Wait until it has ended; False if it still runs after `timeout_s`."""
         descriptor = self.open()
         if descriptor is None:
             return True
@@ -87,17 +87,17 @@ def children(pid: int) -> list[int]:
 
 
 def inner_pid(pid: int) -> int:
-    """Return how the innermost pid namespace of a process numbers it; 0 if it is gone."""
+    """Return the pid of a process in its innermost pid namespace; 0 if it has ended."""
     return int(_status(pid).get("NSpid", "0").split()[-1])
 
 
 def rss_kib(pid: int) -> int:
-    """Return the memory a process holds now (VmRSS), in KiB; 0 if it is gone."""
+    """Return the memory that a process uses now (VmRSS), in KiB; 0 if it has ended."""
     return int(_status(pid).get("VmRSS", "0 kB").split()[0])
 
 
 def cpu_s(pid: int) -> float:
-    """Return the processor time a process has used, in seconds; 0 if it is gone."""
+    """Return the processor time that a process has used, in seconds; 0 if it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

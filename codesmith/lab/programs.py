@@ -1,4 +1,4 @@
-"""The one way the lab starts programs of this machine."""
+"""Runs programs of this machine; the whole lab uses this function."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ import shlex
 import subprocess
 from collections.abc import Sequence
 
-# Debian's `su` keeps a PATH without the folders where ip lives.
+# Debian's `su` keeps a PATH without the folders of `ip`.
 PATH = f"{os.environ.get('PATH', '/usr/bin:/bin')}:/usr/local/sbin:/usr/sbin:/sbin"
 
 
 class ProgramFailed(Exception):
-    """A program ended with an exit status that was not expected, or did not end."""
+    """A program ended with an unexpected status, or did not end in time."""
 
     def __init__(self, argv: Sequence[str], end: str, stderr: str) -> None:
         self.argv, self.stderr = tuple(argv), stderr.strip()
-        super().__init__(f"`{shlex.join(argv)}` {end}: {self.stderr or 'it says nothing'}")
+        super().__init__(f"`{shlex.join(argv)}` {end}: {self.stderr or 'no output'}")
 
 
 def environment() -> dict[str, str]:
-    """Return the caller's environment with the folders of root's programs and an English tongue."""
+    """Return this process's environment with sbin folders in PATH and messages in English."""
     return {**os.environ, "PATH": PATH, "LC_ALL": "C.UTF-8"}
 
 
 def run(*argv: str, check: bool = True, timeout_s: float = 120) -> str:
-    """Run a program to its end and return what it wrote; ProgramFailed unless it ends with 0."""
+    """Run a program to its end and return its output; with `check` ProgramFailed unless it ends with 0."""
     try:
         done = subprocess.run(
             argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, env=environment(), check=False,

@@ -1,4 +1,4 @@
-"""What is written down about a node, so that any process can find it, use it and remove it."""
+"""The files that describe a node, so that any process can find it, use it and remove it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from codesmith.lab.processes import Process
 
 @dataclass(frozen=True)
 class Record:
-    """A node as it was made. `owner` is None for a node that is kept until `lab.down`.
+    """A node as it was made. `owner` is None if the node is kept until `lab.down`.
 
-    With `uids` it is in a user namespace in which only so many uids exist, as an unprivileged container is.
+    With `uids` it is in a user namespace with that many uids, like an unprivileged container.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Record:
 
     @property
     def is_orphan(self) -> bool:
-        """Whether the process it was made for is gone."""
+        """Tell whether the process that it was made for has ended."""
         return self.owner is not None and not self.owner.is_alive
 
     def write(self, folder: Path) -> None:
@@ -38,7 +38,7 @@ class Record:
 
     @classmethod
     def read(cls, folder: Path) -> Record | None:
-        """Return the record in a node's folder, None if there is none; fields of a newer lab are left out."""
+        """Return the record in a node's folder, None if there is none; unknown fields are ignored."""
         found = _read(folder / "record.json")
         if found is None:
             return None
@@ -48,7 +48,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Run:
-    """The processes behind a node that is switched on; `boots` counts its starts since then."""
+    """The processes of a node that is switched on; `boots` counts its reboots since then."""
 
     supervisor: Process
     nspawn: Process
@@ -56,7 +56,7 @@ class Run:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the node is switched on, be it that it is rebooting."""
+        """Tell whether the node is switched on; true also while it reboots."""
         return self.supervisor.is_alive
 
     def write(self, folder: Path) -> None:
@@ -65,7 +65,7 @@ class Run:
 
     @classmethod
     def read(cls, folder: Path) -> Run | None:
-        """Return the processes of a node that is on, or was on last; None if it never was."""
+        """Return the processes of a node that is, or last was, switched on; None if it never was."""
         found = _read(folder / "run.json")
         if found is None:
             return None

@@ -1,4 +1,4 @@
-"""A far-away door to a node: a TCP relay on loopback that adds a round-trip time, for kernels without netem."""
+"""A TCP relay on loopback that adds a round-trip time, for kernels without netem."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from codesmith.lab.programs import environment
 
 @dataclass
 class Traffic:
-    """What went through a relay; `round_trips` is how often the caller had to wait for an answer before it went on.
+    """The traffic of a relay. `round_trips` counts how often the caller waited for an answer before it continued.
 
-    What is sent before an answer came is part of the same round trip, as long as the sender is quicker than the relay:
-    give it 100 ms where the number matters. Connecting is not among them, nor what comes after the caller's end.
+    Data sent before an answer has come belongs to the same round trip, provided the sender is quicker than the relay:
+    use 100 ms where the number matters. Connecting is not counted, nor what arrives after the caller has ended.
     """
 
     connections: int = 0
@@ -28,10 +28,10 @@ class Traffic:
 
 
 class Relay:
-    """Context manager around a relay process; gives (host, port) on loopback.
+    """Context manager around a relay process; gives its (host, port) on loopback.
 
-    A process of its own, so that it does not share an interpreter with what is measured. It ends with the process that
-    started it.
+    It is a process of its own, so that it does not slow down the interpreter that is measured. It ends with the process
+    that started it.
     """
 
     def __init__(self, host: str, port: int, rtt_ms: float) -> None:
@@ -39,8 +39,8 @@ class Relay:
         self._lock = threading.Lock()
 
     def __enter__(self) -> tuple[str, int]:
-        what = [self.target[0], str(self.target[1]), str(self.rtt_ms)]
-        argv = [sys.executable, "-m", "codesmith.lab.relay_server", *what]
+        arguments = [self.target[0], str(self.target[1]), str(self.rtt_ms)]
+        argv = [sys.executable, "-m", "codesmith.lab.relay_server", *arguments]
         top = str(Path(codesmith.__file__).resolve().parent.parent)
         self._process = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**environment(), "PYTHONPATH": top}, text=True
@@ -48,12 +48,12 @@ class Relay:
         return "127.0.0.1", int(self._answer())
 
     def __exit__(self, *error: object) -> None:
-        # It leaves when its input ends; Popen then closes both pipes.
+        # It exits when its input ends; Popen then closes both pipes.
         with self._process:
             pass
 
     def traffic(self) -> Traffic:
-        """Return what went through so far."""
+        """Return the traffic so far."""
         with self._lock:
             return Traffic(**json.loads(self._answer("traffic\n")))
 

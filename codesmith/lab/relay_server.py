@@ -1,7 +1,7 @@
-"""The relay process: holds every chunk back for half a round trip each way, and a new connection for one more.
+"""The relay process: delays each chunk by half a round trip each way, and a new connection by one more round trip.
 
-Started as `python -m codesmith.lab.relay_server HOST PORT RTT_MS`; says its port, then the traffic for each line it is
-given, until its input ends.
+Started as `python -m codesmith.lab.relay_server HOST PORT RTT_MS`. It prints its port, then the traffic for each line
+on its input, until that ends.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from dataclasses import asdict
 from codesmith.lab.relay import Traffic
 
 CHUNK = 64 * 1024
-# Held back per direction before the sender has to wait, as a TCP window would make him.
+# Chunks held back per direction before the sender has to wait, like a TCP window.
 WINDOW_CHUNKS = 256
 
 
 class Pipe:
-    """One direction of one connection: what comes in goes out `delay_s` later.
+    """One direction of one connection: a chunk that comes in goes out `delay_s` later.
 
-    `arrived` is how many round trips lie behind the latest of what went out; -1 before the first.
+    `arrived` is the number of round trips up to the last chunk that went out; -1 before the first.
     """
 
     def __init__(self, delay_s: float) -> None:
@@ -32,7 +32,7 @@ class Pipe:
         self.queue: asyncio.Queue[tuple[float, bytes, int]] = asyncio.Queue(WINDOW_CHUNKS)
 
     async def fill(self, reader: asyncio.StreamReader, count: Callable[[int], int]) -> None:
-        """Take in until the sender stops; the empty chunk at the end stands for his FIN."""
+        """Read until the sender stops; the empty chunk at the end stands for its FIN."""
         clock = asyncio.get_running_loop().time
         while True:
             chunk = await reader.read(CHUNK)
@@ -41,7 +41,7 @@ class Pipe:
                 return
 
     async def drain(self, writer: asyncio.StreamWriter) -> None:
-        """Give out what is due."""
+        """Write each chunk when it is due."""
         clock = asyncio.get_running_loop().time
         while True:
             due, chunk, behind = await self.queue.get()
@@ -56,7 +56,7 @@ class Pipe:
 
 
 class Server:
-    """Listens, joins each caller to the target, counts."""
+    """Listens, connects each caller to the target, counts traffic."""
 
     def __init__(self, host: str, port: int, rtt_ms: float) -> None:
         self.host, self.port, self.rtt_s = host, port, rtt_ms / 1000
@@ -73,19 +73,19 @@ class Server:
         os._exit(0)
 
     async def join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carry one connection to its end."""
+        """Relay one connection until both sides have ended."""
         self.traffic.connections += 1
         upward, downward = Pipe(self.rtt_s / 2), Pipe(self.rtt_s / 2)
         most, has_ended = 0, False
 
         def up(size: int) -> int:
-            """What is sent now may build on all that has arrived here."""
+            """Count bytes upward; what is sent now may depend on all that has arrived here."""
             nonlocal has_ended
             self.traffic.bytes_up, has_ended = self.traffic.bytes_up + size, size == 0
             return max(downward.arrived, 0)
 
         def down(size: int) -> int:
-            """An answer is one round trip behind what it may build on; what was not asked for is none."""
+            """Count bytes downward; an answer is one round trip after what it may depend on."""
             nonlocal most
             self.traffic.bytes_down += size
             behind = upward.arrived + 1
@@ -93,8 +93,8 @@ class Server:
                 self.traffic.round_trips, most = self.traffic.round_trips + behind - most, behind
             return behind
 
-        # The caller's connect was answered here, at once; from afar it takes a round trip, and the last
-        # packet of the handshake reaches the other side half a round trip later.
+        # The caller's connect was answered here at once. Over the network it takes a round trip, and the last packet of
+        # the handshake reaches the target half a round trip later.
         await asyncio.sleep(self.rtt_s)
         sender = asyncio.create_task(upward.fill(reader, up))
         try:
@@ -102,8 +102,8 @@ class Server:
             far_reader, far_writer = await asyncio.open_connection(self.host, self.port)
             try:
                 there = upward.drain(far_writer)
-                await _together(sender, there, downward.fill(far_reader, down), downward.drain(writer))
-                await _together(_flush(far_writer), _flush(writer))
+                await _all_done(sender, there, downward.fill(far_reader, down), downward.drain(writer))
+                await _all_done(_flush(far_writer), _flush(writer))
             finally:
                 _cut(far_writer)
         except OSError:
@@ -114,13 +114,13 @@ class Server:
 
 
 async def _flush(writer: asyncio.StreamWriter) -> None:
-    """Close once everything is sent: `abort` discards what asyncio still buffers, up to 64 KiB."""
+    """Close once everything is sent; `abort` would discard what asyncio still buffers, up to 64 KiB."""
     writer.close()
     await writer.wait_closed()
 
 
 def _cut(writer: asyncio.StreamWriter) -> None:
-    """End what did not end by itself, with all that is still to be sent."""
+    """Abort a connection that did not end by itself; what is not yet sent is lost."""
     if not writer.transport.is_closing():
         writer.transport.abort()
 
@@ -130,8 +130,8 @@ def _answer_line(text: str) -> None:
     sys.stdout.flush()
 
 
-async def _together(*work: Awaitable[None]) -> None:
-    """Run until all are done, or until the first one fails."""
+async def _all_done(*work: Awaitable[None]) -> None:
+    """Wait until all are done, or the first one fails; then cancel the rest."""
     tasks = [asyncio.ensure_future(one) for one in work]
     try:
         await asyncio.gather(*tasks)
@@ -143,7 +143,7 @@ async def _together(*work: Awaitable[None]) -> None:
 def main() -> None:
     """Run a relay until standard input ends."""
     server = Server(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
-    # select() waits with the precision of a microsecond; epoll, asyncio's choice, with that of a millisecond.
+    # select() waits with microsecond precision; epoll, asyncio's default, with millisecond precision.
     loop = asyncio.SelectorEventLoop(selectors.SelectSelector())
     loop.run_until_complete(server.serve())
 

@@ -1,4 +1,4 @@
-"""What the lab needs of this machine, checked before anything is made."""
+"""What the lab needs of this machine; it is checked before anything is made."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from codesmith.errors import Unsupported
 from codesmith.lab.programs import PATH
 
-# Program -> Debian package.
+# The Debian package of each program.
 TOOLS = {
     "mmdebstrap": "mmdebstrap",
     "systemd-nspawn": "systemd-container",
@@ -22,7 +22,7 @@ TOOLS = {
     "setsid": "util-linux",
     "mount": "mount",
 }
-# What a node and two people logged in to it take of the kernel's watches for files, of which root has 128 as a rule.
+# Inotify instances that a node with two logins uses; root usually has 128.
 INOTIFY_PER_NODE = 15
 INOTIFY_LIMIT = Path("/proc/sys/fs/inotify/max_user_instances")
 INOTIFY_INSTANCES = 8192
@@ -30,17 +30,17 @@ NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "uts")
 
 
 def missing_tools() -> list[str]:
-    """Return the programs that are not installed."""
+    """Return the names of programs that are not installed."""
     return [name for name in TOOLS if shutil.which(name, path=PATH) is None]
 
 
 def missing_packages() -> list[str]:
-    """Return the Debian packages that bring the programs that are not installed."""
+    """Return the Debian packages of the programs that are not installed."""
     return sorted({TOOLS[name] for name in missing_tools()})
 
 
 def check() -> None:
-    """Raise Unsupported with the next step if nodes cannot run here."""
+    """Raise Unsupported, with the next step as its hint, if nodes cannot run here."""
     if os.geteuid() != 0:
         raise Unsupported("the lab needs root: it mounts disks and makes network namespaces", hint="sudo -E inv lab.up")
     tools = missing_tools()
@@ -57,25 +57,25 @@ def check() -> None:
         raise Unsupported("this kernel has no overlay file system loaded", hint="sudo modprobe overlay")
 
 
-def ensure_headroom() -> None:
-    """Make room for another node's inotify instances: raise the kernel's limit, until the next reboot.
+def ensure_inotify() -> None:
+    """Ensure that another node gets its inotify instances: raise the kernel's limit, until the next reboot, if needed.
 
-    Nodes share them; when they run out, units fail here and there and sshd may not come up. Unsupported if the limit
+    All nodes share them. When they run out, units fail at random and sshd may not start. Unsupported if the limit
     cannot be raised.
     """
-    if _has_headroom():
+    if _has_inotify():
         return
     if int(INOTIFY_LIMIT.read_text()) < INOTIFY_INSTANCES and os.access(INOTIFY_LIMIT, os.W_OK):
         INOTIFY_LIMIT.write_text(str(INOTIFY_INSTANCES))
         sys.stderr.write(f"lab: fs.inotify.max_user_instances is {INOTIFY_INSTANCES} now, for more nodes at once\n")
-    if not _has_headroom():
+    if not _has_inotify():
         raise Unsupported(
             "too many nodes at once: this kernel has no inotify instances left for another one",
             hint=f"sudo sysctl --write fs.inotify.max_user_instances={2 * INOTIFY_INSTANCES}",
         )
 
 
-def _has_headroom() -> bool:
+def _has_inotify() -> bool:
     libc = ctypes.CDLL(None)
     opened = [libc.inotify_init1(os.O_CLOEXEC) for _ in range(INOTIFY_PER_NODE)]
     for descriptor in opened:

@@ -1,7 +1,7 @@
-"""Installs the Debian packages the lab needs: `python -m codesmith.lab.setup [PROGRAM ...]`.
+"""Installs the Debian packages that the lab needs: `python -m codesmith.lab.setup [PROGRAM ...]`.
 
-Each PROGRAM is one more that must be there, of the Debian package of the same name, or of another: PROGRAM=PACKAGE.
-Nothing happens when all are there.
+Each PROGRAM is one more that is needed, from the Debian package of the same name, or of another: PROGRAM=PACKAGE.
+Nothing happens if all are installed.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ def main(programs: list[str]) -> int:
 
 
 def _missing(word: str) -> str:
-    """Return the package of a PROGRAM or PROGRAM=PACKAGE that is not there, else nothing."""
+    """Return the package of a PROGRAM or PROGRAM=PACKAGE that is not installed, else ""."""
     program, _, package = word.partition("=")
     return "" if shutil.which(program, path=PATH) else package or program
 
 
 def install(packages: list[str]) -> None:
-    """Install Debian packages through apt-get."""
+    """Install Debian packages with apt-get; Unsupported without root or apt-get, CodeSmithError if it fails."""
     if not packages:
         return
     by_hand = f"sudo apt-get update && sudo apt-get install --yes {' '.join(packages)}"
@@ -45,7 +45,7 @@ def install(packages: list[str]) -> None:
     sys.stderr.write(f"lab: installing {' '.join(packages)}\n")
     quiet = ("apt-get", "--quiet=2", "--option=Dpkg::Use-Pty=0")
     for step in (("update",), ("install", "--yes", "--no-install-recommends", *packages)):
-        # What apt says belongs to the progress, not to the result.
+        # apt's output is progress, so it goes to stderr.
         done = subprocess.run(
             (*quiet, *step), stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False,
             env={**environment(), "DEBIAN_FRONTEND": "noninteractive"},

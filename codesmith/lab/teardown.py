@@ -1,4 +1,4 @@
-"""Removes nodes, whole or half made, so that nothing of them stays behind."""
+"""Removes nodes, complete or half made, so that nothing of them stays behind."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from codesmith.nodes.lab_home import lab_home
 
 
 def claim(name: str, folder: Path) -> str:
-    """Reserve an id for the node in `folder`: its namespace, cable, subnet, control group and machine are called by it.
+    """Reserve an id for the node in `folder`: it names its namespace, veth, subnet, control group and machine.
 
-    The caller holds `claims_lock` until the node's record names the id.
+    The caller must hold `claims_lock` until the node's record has the id.
     """
     for node_id in network.candidates(name):
         file = CLAIMS / f"{node_id}.json"
@@ -29,16 +29,16 @@ def claim(name: str, folder: Path) -> str:
 
 
 def claims_lock() -> contextlib.AbstractContextManager[None]:
-    """Keep other processes from claiming ids and from reaping."""
+    """Return a lock that keeps other processes from claiming ids and from reaping."""
     return lock(CLAIMS / "lock")
 
 
 def switch_off(folder: Path, record: Record) -> None:
-    """End the node's processes at once, as a power cut does."""
+    """Kill the node's processes at once, as a power cut does."""
     (folder / "ssh_config").unlink(missing_ok=True)
     run = Run.read(folder)
     if run is not None:
-        # First the supervisor, which would start the node again after a reboot.
+        # The supervisor first: it would restart nspawn.
         if run.supervisor != Process.me():
             run.supervisor.send(signal.SIGKILL)
             run.supervisor.wait(10)
@@ -48,7 +48,7 @@ def switch_off(folder: Path, record: Record) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Remove the node in `folder` with all that belongs to it; the second call finds nothing."""
+    """Remove the node in `folder` with all that belongs to it; nothing happens if it is gone."""
     with contextlib.suppress(FileNotFoundError), lock_folder(folder):
         record = Record.read(folder)
         if record is not None:
@@ -58,7 +58,7 @@ def remove(folder: Path) -> None:
 
 
 def release(node_id: str) -> None:
-    """Remove all that is called by an id, and give the id back."""
+    """Remove all that is named after an id, and release the id."""
     cgroups.kill(node_id)
     cgroups.remove(node_id)
     network.remove(node_id)
@@ -69,10 +69,10 @@ def release(node_id: str) -> None:
 
 
 def reap() -> list[str]:
-    """Remove every node whose owner is gone, and what is left of one that was being made; return their names."""
+    """Remove every node whose owner has ended, and what is left of half-made ones; return their names."""
     with claims_lock():
         reaped = [folder for file in sorted(CLAIMS.glob("*.json")) if (folder := _reap_claim(file))]
-        # Those whose claim was lost when the machine restarted.
+        # Nodes whose claim was lost when the machine restarted.
         for folder in folders():
             record = Record.read(folder)
             if record is None or record.is_orphan:
@@ -82,9 +82,9 @@ def reap() -> list[str]:
 
 
 def _reap_claim(file: Path) -> Path | None:
-    """Remove what belongs to a claim if nobody stands behind it any more; return the node's folder then.
+    """Remove what belongs to a claim whose process has ended; return the node's folder if so.
 
-    Claim and record are made under the lock we hold, so a claim without its record is what a dead process left.
+    Claim and record are made under the lock that we hold, so a process that died left a claim without its record.
     """
     try:
         folder = Path(json.loads(file.read_text())["folder"])
@@ -102,5 +102,5 @@ def _reap_claim(file: Path) -> Path | None:
 
 
 def folders() -> list[Path]:
-    """Return the folders of the nodes of this lab home."""
+    """Return the folders of all nodes in this lab home."""
     return sorted(path for path in (lab_home() / "nodes").glob("*") if path.is_dir() and not path.name.startswith("."))

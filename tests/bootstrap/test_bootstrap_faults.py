@@ -104,7 +104,7 @@ def ship(releases: Releases, monkeypatch: pytest.MonkeyPatch) -> Ship:
             )
 
         monkeypatch.setattr(packing, "pack", lambda: releases(version))
-        monkeypatch.setattr(layout, "wish_for", versioned)
+        monkeypatch.setattr(layout, "desired_for", versioned)
 
     return give
 

@@ -45,7 +45,7 @@ def ship(agent_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S
         }
         monkeypatch.setattr(packing, "pack", lambda: payload)
         monkeypatch.setattr(
-            layout, "wish_for", lambda payload, new: layout.Desired(payload.sha256, payload.version, texts, new)
+            layout, "desired_for", lambda payload, new: layout.Desired(payload.sha256, payload.version, texts, new)
         )
 
     return change

@@ -158,6 +158,6 @@ def test_an_overlay_that_cannot_be_mounted_names_the_way_out(lab, node, monkeypa
 def test_too_many_nodes_are_refused_before_they_fail():
     # No descriptor can be had: what the kernel says, too, when its inotify instances are all taken.
     lean = "import resource as r; from codesmith.lab import requirements; r.setrlimit(r.RLIMIT_NOFILE, (8, 8)); "
-    said = python(lean + "requirements.ensure_headroom()").stderr
+    said = python(lean + "requirements.ensure_inotify()").stderr
     assert "error: too many nodes at once" in said
     assert "hint: sudo sysctl --write fs.inotify.max_user_instances=" in said

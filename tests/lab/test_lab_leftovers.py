@@ -31,7 +31,8 @@ sys.stdin.readline()
 CLAIM_AND_DIE = """
 import os, sys
 from codesmith.lab import disk, network, teardown
-from codesmith.lab.home import ensure_dir, node_dir
+from codesmith.lab.home import ensure_dir
+from codesmith.nodes.lab_home import node_dir
 with teardown.claims_lock():
     folder = node_dir(sys.argv[1])
     node_id = teardown.claim(sys.argv[1], folder)
