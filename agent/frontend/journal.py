@@ -75,7 +75,7 @@ class Journal(StoreFile):
         with self._lock:
             # A result alone is not worth the disk reserve.
             statements[:0] = self._forgotten_records()
-            cursor = self.database.write(*statements, uses_ballast=bool(ending.intents))
+            cursor = self.database.write(*statements, may_use_reserve=bool(ending.intents))
             self._written, self._mine.held = [], None
             return int(cursor.lastrowid or 0)
 
@@ -84,7 +84,7 @@ class Journal(StoreFile):
         insert = ("INSERT INTO records (line) VALUES (?)", ANNOUNCED + ending.line)
         kept = [] if ending.request_id is None else _kept(ending.request_id, ending.digest, dumps(ending.reply))
         with self._lock:
-            cursor = self.database.write(*self._forgotten_records(), *kept, insert, uses_ballast=False)
+            cursor = self.database.write(*self._forgotten_records(), *kept, insert, may_use_reserve=False)
             self._written = []
             return int(cursor.lastrowid or 0)
 

@@ -1,1 +1,1 @@
-"""What front end, helper and git jobs share. Nothing here knows any of them."""
+"""Modules that the front end, the helper and git jobs share. They import no other room of the agent."""

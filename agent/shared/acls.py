@@ -1,4 +1,4 @@
-"""Access lists (POSIX ACLs) of files: rights that neither owner nor mode shows, and that new entries inherit."""
+"""Access lists (POSIX ACLs): rights that owner and mode do not show, and that new files in a directory inherit."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import errno
 import os
 from typing import Union
 
-# The rights themselves, and those that what is made in a directory inherits.
+# The rights to a file, and the rights that new files in a directory inherit.
 ATTRIBUTES = ("system.posix_acl_access", "system.posix_acl_default")
 NONE = (errno.ENODATA, errno.EOPNOTSUPP)
 
 
 def exist(where: Union[int, str]) -> bool:
-    """Tell whether a file or directory has an access list; False where it is gone or the file system has none."""
+    """Return whether a file or directory has an access list; False when it is gone or the file system has no lists."""
     for attribute in ATTRIBUTES:
         try:
             os.getxattr(where, attribute)
@@ -23,7 +23,7 @@ def exist(where: Union[int, str]) -> bool:
 
 
 def remove(where: Union[int, str]) -> None:
-    """Remove the access lists of a file or directory; the mode stays what it shows."""
+    """Remove the access lists of a file or directory; its mode does not change."""
     for attribute in ATTRIBUTES:
         try:
             os.removexattr(where, attribute)

@@ -1,7 +1,7 @@
-"""One SQLite file of ours: made whole or not at all, checked when it is opened, and written although the disk is full.
+"""One SQLite file: created whole or not at all, checked when opened, writable on a full disk by its disk reserve.
 
-WAL and synchronous=FULL: a write that returned survives a power cut. A file that is damaged, cut short, from the future
-or not ours is refused and stays as it is, to the byte; it is never replaced by an empty one.
+WAL and synchronous=FULL: a write that returned survives a power cut. A file that is damaged, truncated, newer or
+foreign is refused and not changed; it is never replaced by an empty one.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from agent.shared.errors import AgentError, InUse, LimitReached, ReadOnly
 
 Statement = Tuple[Any, ...]
 Row = Tuple[Any, ...]
-# What SQLite says when a disk is full: while it writes, and while it makes the files beside a database.
+# Errors of SQLite on a full disk: when it writes, and when it creates the files beside a database.
 FULL = ("full", "disk I/O error", "unable to open")
 
 
 class Layout(NamedTuple):
-    """What is in a database: its version, its tables, and those that came later and are made when missing."""
+    """The content of a database: its version, its tables, and later tables, which are created when missing."""
 
     version: int
     tables: str
@@ -33,7 +33,7 @@ class Layout(NamedTuple):
 
 
 class Database:
-    """One connection; safe to use from several threads when one lock is around it."""
+    """One connection to a database file. Threads that share it need a lock around it."""
 
     def __init__(self, path: str, layout: Layout, *, timeout_s: float = 5.0) -> None:
         self.path, self.reserve = path, DiskReserve(os.path.dirname(path))
@@ -41,7 +41,7 @@ class Database:
         try:
             self._connection = self._open(layout)
         except sqlite3.OperationalError as error:
-            if not _is_full(error) or not self.reserve.let_go():
+            if not _is_full(error) or not self.reserve.release():
                 raise
             self._connection = self._open(layout)
 
@@ -50,41 +50,41 @@ class Database:
         self._connection.close()
 
     def one(self, sql: str, *values: Any) -> Optional[Row]:
-        """Return the first row."""
+        """Return the first row of a query; None when it has none."""
         row: Optional[Row] = self._connection.execute(sql, values).fetchone()
         return row
 
     def all(self, sql: str, *values: Any) -> List[Row]:
-        """Return all rows."""
+        """Return all rows of a query."""
         return self._connection.execute(sql, values).fetchall()
 
-    def write(self, *statements: Statement, uses_ballast: bool = True) -> sqlite3.Cursor:
-        """Execute (sql, values...) statements, all or none; on disk when it returns. The last one's cursor is returned.
+    def write(self, *statements: Statement, may_use_reserve: bool = True) -> sqlite3.Cursor:
+        """Execute (sql, values...) statements, all or none, and return the cursor of the last one.
 
-        On a full disk the ballast is let go for it.
+        They are on disk when it returns. On a full disk the disk reserve is released for them.
         """
         try:
             return self._write(statements)
         except sqlite3.OperationalError as error:
-            if not uses_ballast or not _is_full(error) or not self.reserve.let_go():
+            if not may_use_reserve or not _is_full(error) or not self.reserve.release():
                 raise
             return self._write(statements)
 
     def check(self) -> None:
-        """Raise ReadOnly when the file is damaged."""
-        found = self._connection.execute("PRAGMA quick_check").fetchone()[0]
-        if found != "ok":
-            raise ReadOnly(f"{self.path}: {found}")
+        """Raise ReadOnly when the file is damaged or cannot be written."""
+        problem = self._connection.execute("PRAGMA quick_check").fetchone()[0]
+        if problem != "ok":
+            raise ReadOnly(f"{self.path}: {problem}")
         self.check_writable()
 
     def check_writable(self) -> None:
-        """Raise ReadOnly when the file, or one beside it, belongs to somebody else, or its disk can only be read."""
+        """Raise ReadOnly when this process may not write the file, a file beside it or their folder."""
         for path in (os.path.dirname(self.path), self.path, *_beside(self.path)):
             if os.path.lexists(path) and not os.access(path, os.W_OK):
                 raise ReadOnly(f"{path} cannot be written")
 
     def check_private(self) -> None:
-        """Raise ReadOnly when others than we own the file, one beside it or their folder, or may write there."""
+        """Raise ReadOnly when another uid owns or may write the file, a file beside it or their folder."""
         for path in (os.path.dirname(self.path), self.path, *_beside(self.path)):
             if not os.path.lexists(path):
                 continue
@@ -92,10 +92,10 @@ class Database:
             is_link = stat.S_ISLNK(found.st_mode)
             if found.st_uid != me or is_link or found.st_mode & 0o022:
                 mode = 700 if stat.S_ISDIR(found.st_mode) else 600
-                whose = "is a link" if is_link else f"belongs to uid {found.st_uid}, mode {found.st_mode & 0o7777:04o}"
-                problem = f"{path} {whose}: others than uid {me} may have changed what is in it"
-                way = f"look at it, or restore a backup; then on the node: chown {me} {path}; chmod {mode} {path}"
-                raise ReadOnly(f"{problem} ({way})")
+                state = "is a link" if is_link else f"belongs to uid {found.st_uid}, mode {found.st_mode & 0o7777:04o}"
+                problem = f"{path} {state}: others than uid {me} may have changed its content"
+                fix = f"check it, or restore a backup; then on the node: chown {me} {path}; chmod {mode} {path}"
+                raise ReadOnly(f"{problem} ({fix})")
 
     def _write(self, statements: Tuple[Statement, ...]) -> sqlite3.Cursor:
         connection = self._connection
@@ -106,38 +106,38 @@ class Database:
         return cursor
 
     def _open(self, layout: Layout) -> sqlite3.Connection:
-        # Looked for first: they are made after the file.
-        left = [path for path in (self.reserve.path, *_beside(self.path)) if os.path.lexists(path)]
+        # Before the file itself: another process creates these after it.
+        remains = [path for path in (self.reserve.path, *_beside(self.path)) if os.path.lexists(path)]
         if not os.path.lexists(self.path):
-            if left:
-                raise ReadOnly(f"{self.path} is gone, and {left[0]} is left of it")
-            self._make(layout)
+            if remains:
+                raise ReadOnly(f"{self.path} is gone, but {remains[0]} is there")
+            self._create(layout)
         self.check_private()
         connection = _connect(self.path, self._timeout_s)
         try:
-            self._check_ours(connection, layout)
+            self._check_layout(connection, layout)
         except BaseException:
             connection.close()
             raise
-        # Only now: a file that is not ours stays as it is, to the byte.
+        # Only now: a foreign file is not changed.
         connection.executescript(layout.later_tables)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         return connection
 
-    def _check_ours(self, connection: sqlite3.Connection, layout: Layout) -> None:
+    def _check_layout(self, connection: sqlite3.Connection, layout: Layout) -> None:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         columns = _columns(connection)
         if not columns or (version == layout.version and not _columns_of(layout.tables) <= columns):
-            raise ReadOnly(f"{self.path} has no tables of ours")
+            raise ReadOnly(f"{self.path} does not have the tables of CodeSmith")
         if version != layout.version:
             raise ReadOnly(f"{self.path} has version {version}, this agent knows {layout.version}")
 
-    def _make(self, layout: Layout) -> None:
-        """Make the file under another name first: so one without tables is always a damaged one.
+    def _create(self, layout: Layout) -> None:
+        """Create the file under another name first, so that a file without tables is always a damaged one.
 
-        Linked, not renamed: somebody else who made it meanwhile keeps theirs.
+        It is linked, not renamed: a file that another process created meanwhile stays.
         """
         temporary = f"{self.path}.{secrets.token_hex(8)}"
         try:
@@ -155,7 +155,7 @@ class Database:
 
 
 def as_error(error: sqlite3.OperationalError, path: str) -> AgentError:
-    """Return what SQLite says as an error of the contract: a full disk, a file that is held, or one it cannot use."""
+    """Return an error of SQLite as an error of the contract: full disk, quota, locked file or unusable file."""
     folder = os.path.dirname(path)
     text = f"the store in {folder} cannot be written: {error}"
     cause = os_errors.probe(folder)
@@ -193,7 +193,7 @@ def _connect(path: str, timeout_s: float) -> sqlite3.Connection:
 
 
 def sync_folder(folder: str) -> None:
-    """Have what was renamed, made and removed in a directory on disk."""
+    """Write the entries of a directory to disk: files that were created, renamed and removed in it."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

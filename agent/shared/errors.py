@@ -1,24 +1,24 @@
-"""Refusals the caller can act on; anything else is a bug and stays in the log."""
+"""The errors of the contract: refusals that the caller can act on. Any other exception is a bug, and is logged."""
 
 from __future__ import annotations
 
 from typing import Any, Dict, Type
 
-# What to do about a damaged store of the front end.
+# The hint for a damaged store of the front end.
 STORE_HINT = "see `inv node.health`; restore /var/lib/codesmith/state.db from a backup, without state.db-*"
 
 
 def printable(text: str) -> str:
-    """Return a text in which what steers a terminal, or is no Unicode (as names of files may be), is an escape."""
+    """Return a text with control characters, and what is not Unicode (as in file names), written as escapes."""
     return text if text.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 class AgentError(Exception):
-    """One line of the error table of the contract: a number and a kind for programs, a sentence for people."""
+    """An error of the contract: a code and a kind for programs, a sentence for people."""
 
     code = 1000
     kind = "error"
-    # It is not known how far a change came, or it is half-done: it is taken up again.
+    # The change is half-done, or it is not known how far it came: it will be resumed.
     is_pending = False
 
     def __init__(self, problem: str, *, hint: str = "", **data: Any) -> None:
@@ -27,17 +27,17 @@ class AgentError(Exception):
         self.data: Dict[str, Any] = {"kind": self.kind, **({"hint": hint} if hint else {}), **data}
 
     @classmethod
-    def from_dict(cls, told: Dict[str, Any]) -> AgentError:
-        """Return the error that a JSON-RPC error object tells of."""
-        error = by_code(told["code"])(told["message"])
-        error.code = told["code"]
-        error.data.update(told.get("data") or {})
+    def from_dict(cls, document: Dict[str, Any]) -> AgentError:
+        """Return the error of a JSON-RPC error object."""
+        error = by_code(document["code"])(document["message"])
+        error.code = document["code"]
+        error.data.update(document.get("data") or {})
         error.kind = error.data["kind"]
         error.is_pending = error.is_pending or bool(error.data.get("pending"))
         return error
 
     def as_pending(self) -> AgentError:
-        """Mark it as of a change that is half-done: it is taken up again."""
+        """Mark the change of this error as pending: it will be resumed. Returns the error."""
         self.is_pending, self.data["pending"] = True, True
         return self
 
@@ -53,18 +53,18 @@ class InvalidParams(AgentError):
 
     @classmethod
     def of(cls, field: str, problem: str) -> InvalidParams:
-        """Refuse one field."""
+        """Return the error for one field."""
         return cls(f"{field}: {problem}", errors=[{"field": field, "problem": problem}])
 
 
 class NotFound(AgentError):
-    """No such user, workspace, sandbox or repo; also the answer for accounts that are not ours."""
+    """No such user, workspace, sandbox or repo; also for accounts that CodeSmith did not create."""
 
     code, kind = 1001, "not_found"
 
 
 class AlreadyExists(AgentError):
-    """Ours, and already there."""
+    """CodeSmith manages an object of this name already."""
 
     code, kind = 1002, "already_exists"
 
@@ -76,13 +76,13 @@ class NotManaged(AgentError):
 
 
 class InUse(AgentError):
-    """Owns workspaces, is busy or locked."""
+    """The object owns workspaces, is busy or locked."""
 
     code, kind = 1004, "in_use"
 
 
 class WaitedTooLong(InUse):
-    """Another change has not ended in the time that this one waits for it: nothing was done."""
+    """Another change took too long: this one did not begin."""
 
 
 class Disabled(AgentError):
@@ -92,39 +92,39 @@ class Disabled(AgentError):
 
     @classmethod
     def user(cls, name: str) -> Disabled:
-        """Name the user, and what lets it in again."""
+        """Return the error for a user, with the command that enables it."""
         return cls(f"user {name!r} is disabled", hint=f"inv user.enable {name}")
 
 
 class Unsupported(AgentError):
-    """This node cannot do or enforce what was asked for."""
+    """This node cannot do or enforce what the call asks for."""
 
     code, kind = 1006, "unsupported"
 
 
 class CommandFailed(AgentError):
-    """A system tool refused; data has command, exit_code and stderr."""
+    """A system command failed; data has command, exit_code and stderr."""
 
     code, kind = 1007, "command_failed"
 
 
 class LimitReached(AgentError):
-    """A time, size or count limit."""
+    """A limit of time, size or number is reached."""
 
     code, kind = 1008, "limit"
 
 
 class ReadOnly(AgentError):
-    """The store is damaged or from the future; nothing is changed."""
+    """The store is damaged or of a newer agent; nothing is changed."""
 
     code, kind = 1009, "read_only"
 
 
 def by_code(code: int) -> Type[AgentError]:
-    """Return the class of an error number of the table above; AgentError for another one."""
-    return next((found for found in AgentError.__subclasses__() if found.code == code), AgentError)
+    """Return the class of an error code above; AgentError for any other code."""
+    return next((error for error in AgentError.__subclasses__() if error.code == code), AgentError)
 
 
 def by_kind(kind: str) -> Type[AgentError]:
-    """Return the class of a kind of the table above."""
-    return next(found for found in AgentError.__subclasses__() if found.kind == kind)
+    """Return the class of an error kind above."""
+    return next(error for error in AgentError.__subclasses__() if error.kind == kind)

@@ -1,4 +1,4 @@
-"""One message on the helper's socket: four bytes of length, then JSON. Front end and helper share it."""
+"""Messages on the helper's socket: four bytes of length, then JSON. Used by the front end and the helper."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REPLY_MAX = 16 << 20
 
 
 def send(connection: socket.socket, message: Dict[str, Any], descriptor: Optional[int] = None) -> None:
-    """Write one message; a descriptor travels with its length."""
+    """Write one message; a descriptor is sent with its length."""
     body = json.dumps(message, separators=(",", ":")).encode()
     length = struct.pack(">I", len(body))
     if descriptor is not None:
@@ -24,12 +24,12 @@ def send(connection: socket.socket, message: Dict[str, Any], descriptor: Optiona
 
 
 def receive(connection: socket.socket, size_max: int) -> Dict[str, Any]:
-    """Read one message; ConnectionError when the other side stops early, sends too much, or no JSON object."""
+    """Read one message; ConnectionError when the peer stops early, sends too much or something other than an object."""
     return _receive(connection, _exactly(connection, 4), size_max)
 
 
 def receive_with_descriptor(connection: socket.socket, size_max: int) -> Tuple[Dict[str, Any], Optional[int]]:
-    """Read one message and the descriptor that travels with it, if one does; the caller closes it."""
+    """Read one message and the descriptor sent with it, if there is one; the caller closes it."""
     length, descriptors, _, _ = socket.recv_fds(connection, 4, 1, socket.MSG_CMSG_CLOEXEC)
     try:
         message = _receive(connection, length + _exactly(connection, 4 - len(length)), size_max)
@@ -58,6 +58,6 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
     while len(data) < size:
         chunk = connection.recv(min(65536, size - len(data)))
         if not chunk:
-            raise ConnectionError("the other side closed the connection")
+            raise ConnectionError("the peer closed the connection")
         data += chunk
     return bytes(data)

@@ -1,4 +1,4 @@
-"""How full a file system may become: watched while git writes, for nobody knows beforehand how large a clone is."""
+"""How full a file system may become. Checked while git writes, because the size of a clone is not known before."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ WATCH_S = 0.2
 
 
 def is_short(path: str) -> bool:
-    """Tell whether less is free at `path` than must stay: 5 %, or 1 GiB where that is less; 5 % of the inodes."""
-    found = os.statvfs(path)
-    floor = min(found.f_blocks * found.f_frsize * SHARE_FREE, BYTES_FREE_MAX)
-    # Some file systems (btrfs) count no inodes.
-    few_inodes = found.f_files > 0 and found.f_favail < found.f_files * SHARE_FREE
-    return found.f_bavail * found.f_frsize < floor or few_inodes
+    """Return whether too little is free at `path`: less than 5 % (1 GiB at most) of the bytes, or 5 % of the inodes."""
+    disk = os.statvfs(path)
+    bytes_min = min(disk.f_blocks * disk.f_frsize * SHARE_FREE, BYTES_FREE_MAX)
+    # Some file systems (btrfs) do not count inodes.
+    has_few_inodes = disk.f_files > 0 and disk.f_favail < disk.f_files * SHARE_FREE
+    return disk.f_bavail * disk.f_frsize < bytes_min or has_few_inodes

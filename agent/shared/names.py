@@ -1,7 +1,7 @@
-"""The grammar of names, and the paths, logins and units that follow from them. Nothing here touches the system.
+"""The grammar of names, and the paths and logins that follow from them. Nothing here touches the system.
 
-Stricter than useradd, which accepts `..` and `a/b` on Debian 12. Both halves of the agent use it, the helper again on
-everything the front end says.
+It is stricter than useradd, which accepts `..` and `a/b` on Debian 12. Front end and helper both use it: the helper
+checks again everything that the front end sends.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HELPER_SOCKET = "/run/codesmith-helper/helper.sock"
 
 def parse_name(value: object, field: str = "name") -> str:
     """Return `value` if it is a Name; InvalidParams otherwise."""
-    # fullmatch: "$" would also accept a final newline. ASCII comes with the explicit ranges.
+    # fullmatch: "$" would also accept a final newline. The explicit ranges accept only ASCII.
     if not isinstance(value, str) or not re.fullmatch(NAME, value):
         raise InvalidParams.of(field, f"must be {NAME_HINT}")
     return value

@@ -1,7 +1,7 @@
-"""What a node must have for workspaces: one list, looked at by prepare before it installs, by health and by the doctor.
+"""What a node must have for workspaces: one list of checks for prepare, node.health and the doctor.
 
-It travels to nodes that have no agent yet, in the program that prepare looks with: standard library only, and of the
-agent only modules that import nothing else. Each look returns (status, detail, fix); an OSError means "could not look".
+prepare also sends it to nodes that have no agent yet: it imports the standard library, and only modules of the agent
+that import nothing else. Each check returns (status, detail, fix); an OSError means that it could not look.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Answer = Tuple[str, str, str]
 
 OK, WARN, FAIL, UNKNOWN = "ok", "warn", "fail", "unknown"
 TOOL_TIMEOUT_S = 10
-# Closed to jobs, or to the helper (ProtectHome=, PrivateTmp=, PrivateDevices=), or gone at the next start.
+# Hidden from jobs or from the helper (ProtectHome=, PrivateTmp=, PrivateDevices=), or emptied at the next boot.
 HIDDEN = ("/dev", "/home", "/proc", "/root", "/run", "/sys", "/tmp", "/var/tmp")
 INODES_MIN = 1024
 LINKS_MAX = 8
@@ -26,22 +26,22 @@ PREPARE = "inv node.prepare"
 
 
 def check() -> List[Dict[str, Any]]:
-    """Return for each need its name, purpose, status, detail, fix, and the packages that bring what is missing."""
-    found = []
+    """Return for each need its name, purpose, status, detail, fix, and the packages that provide what is missing."""
+    needs = []
     for name, purpose, look, packages in NEEDS:
         try:
             status, detail, fix = look()
         except (OSError, subprocess.SubprocessError) as error:
             status, detail, fix = UNKNOWN, f"could not look: {error}", ""
         missing = list(packages) if fix == PREPARE else []
-        found.append(
+        needs.append(
             {"name": name, "purpose": purpose, "status": status, "detail": detail, "fix": fix, "packages": missing}
         )
-    return found
+    return needs
 
 
 def programs(names: Iterable[str], path: str) -> Callable[[], Answer]:
-    """Return a look for programs in a PATH."""
+    """Return a check for programs in a PATH."""
 
     def look() -> Answer:
         missing = [name for name in names if not find(name, path)]
@@ -55,14 +55,14 @@ def programs(names: Iterable[str], path: str) -> Callable[[], Answer]:
 
 
 def find(name: str, path: str) -> str:
-    """Return where a program is; nothing when it is in no folder of `path`."""
+    """Return the path of a program; empty when it is in no folder of `path`."""
     places = (os.path.join(folder, name) for folder in path.split(":"))
     return next((place for place in places if os.path.isfile(place) and os.access(place, os.X_OK)), "")
 
 
 def base() -> Answer:
-    """Look at the way to the base: of root alone, links too, and to a place that jobs can see."""
-    problem, fix = _way_to(BASE)
+    """Check the path to the base: only root may write it, links included, and jobs must be able to see its target."""
+    problem, fix = _check_path(BASE)
     if problem:
         return FAIL, problem, fix
     real = os.path.realpath(BASE)
@@ -76,10 +76,10 @@ def base() -> Answer:
     return OK, real if real == BASE else f"{BASE} leads to {real}", ""
 
 
-def _way_to(path: str) -> Tuple[str, str]:
-    """Return what is wrong on the way to a path, and the fix; what is not there yet is not wrong."""
+def _check_path(path: str) -> Tuple[str, str]:
+    """Return the first problem among the directories of a path, and the fix. Missing ones are no problem."""
     place, parts, links = "/", path.strip("/").split("/"), 0
-    own = len(parts)  # as many of the parts are the path's, not a link's
+    own = len(parts)  # so many of `parts` are of the path itself, not of a link's target
     while parts:
         part = parts.pop(0)
         there = os.path.normpath(os.path.join(place, part))
@@ -106,7 +106,7 @@ def _way_to(path: str) -> Tuple[str, str]:
 
 
 def mounts() -> Answer:
-    """Look at the file systems below the base and /etc: writable, programs may run, files can be made."""
+    """Check the file systems of the base and /etc: writable, not noexec, with free inodes."""
     problems = []
     for path, runs in ((BASE, True), ("/etc", False)):
         there = os.path.realpath(path)
@@ -125,7 +125,7 @@ def mounts() -> Answer:
 
 
 def bus() -> Answer:
-    """Look whether systemd answers on the system's bus: systemd-run starts jobs by it."""
+    """Check that systemd answers on the system bus: systemd-run needs it to start jobs."""
     busctl = find("busctl", SYSTEM_PATH)
     if not busctl:
         return UNKNOWN, "there is no busctl to look with", ""
@@ -133,15 +133,15 @@ def bus() -> Answer:
     done = run([busctl, "--system", "--timeout=5", "get-property", *manager, "Version"])
     if done.returncode == 0:
         return OK, f"systemd {done.stdout.split()[-1]} answers on it", ""
-    said = (done.stderr.strip().splitlines() or ["nothing"])[-1]
+    reason = (done.stderr.strip().splitlines() or ["nothing"])[-1]
     if not os.path.exists("/usr/bin/dbus-daemon") and not os.path.exists("/usr/bin/dbus-broker"):
-        return FAIL, f"no message bus (dbus): no command can be started ({said})", PREPARE
+        return FAIL, f"no message bus (dbus): no command can be started ({reason})", PREPARE
     fix = "systemctl unmask dbus.service dbus.socket; systemctl restart dbus.socket"
-    return FAIL, f"the message bus does not answer, so no command can be started ({said})", fix
+    return FAIL, f"the message bus does not answer, so no command can be started ({reason})", fix
 
 
 def run(argv: List[str]) -> subprocess.CompletedProcess[str]:
-    """Run a program that only looks."""
+    """Run a program that changes nothing, with a clean environment and a time limit."""
     return subprocess.run(
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
         errors="replace", env={"PATH": SYSTEM_PATH, "LC_ALL": "C.UTF-8"}, timeout=TOOL_TIMEOUT_S, check=False,
@@ -149,7 +149,7 @@ def run(argv: List[str]) -> subprocess.CompletedProcess[str]:
 
 
 def name_service() -> Answer:
-    """Look whether accounts in /etc/passwd and /etc/group are seen at all."""
+    """Check that the name service reads /etc/passwd and /etc/group."""
     try:
         with open("/etc/nsswitch.conf", encoding="utf-8", errors="replace") as file:
             lines = [line.partition("#")[0].partition(":") for line in file]
@@ -164,11 +164,11 @@ def name_service() -> Answer:
 
 
 def namespaces() -> Answer:
-    """Look whether systemd may make what closes jobs off: user namespaces, and mounts in memory."""
+    """Check that systemd can create what isolates jobs: user namespaces and tmpfs mounts."""
     if "tmpfs" not in [line.split()[-1] for line in _read("/proc/filesystems").splitlines() if line.strip()]:
         return FAIL, "the kernel has no tmpfs: other workspaces cannot be hidden from a job", "modprobe tmpfs"
     if _read("/proc/sys/user/max_user_namespaces").strip() == "0":
-        detail = "user namespaces are forbidden: sandboxes are refused, and commands are less closed off"
+        detail = "user namespaces are forbidden: sandboxes are refused, and commands are less isolated"
         return WARN, detail, "sysctl -w user.max_user_namespaces=15000"
     nested = {"kernel/unprivileged_userns_clone": "0", "kernel/apparmor_restrict_unprivileged_userns": "1"}
     without = [name.replace("/", ".") for name, no in nested.items() if _read(f"/proc/sys/{name}").strip() == no]
@@ -177,7 +177,7 @@ def namespaces() -> Answer:
 
 
 def limits() -> Answer:
-    """Look which limits of a sandbox the control groups can enforce."""
+    """Check which limits of a sandbox the control groups can enforce."""
     root = "/sys/fs/cgroup"
     if os.path.exists(f"{root}/cgroup.controllers"):
         there = set(_read(f"{root}/cgroup.controllers").split())
@@ -191,7 +191,7 @@ def limits() -> Answer:
 
 
 def _read(path: str) -> str:
-    """Return a file of the kernel's; nothing where this kernel has none."""
+    """Return the text of a file in /proc or /sys; empty when this kernel does not have it."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()
@@ -199,7 +199,7 @@ def _read(path: str) -> str:
         return ""
 
 
-# Name, what it is for, how it is looked at, and the packages that bring it. In SYSTEM_PATH what root runs.
+# Name, the calls that need it, the check, and the packages that provide it. Root's programs are in SYSTEM_PATH.
 NEEDS: Tuple[Tuple[str, str, Callable[[], Answer], Tuple[str, ...]], ...] = (
     ("accounts", "user.create", programs(("useradd", "usermod", "userdel", "groupdel"), SYSTEM_PATH), ("shadow",)),
     ("base", "workspace.create", base, ()),

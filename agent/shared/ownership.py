@@ -1,7 +1,7 @@
-"""What the store claims to be ours, held against what only root can write: the account databases and the directories.
+"""Checks the store against what only root can write: the account databases and the directories.
 
-The store may be forged, and a name may be made again by hand. What is not ours is not shown. What is gone is: so it can
-be deleted.
+The store may be forged, and somebody may create an account or directory of the same name. What CodeSmith did not create
+is not shown. What is gone is shown, so that it can be deleted.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ Document = Dict[str, Any]
 
 
 def is_user(document: Document) -> bool:
-    """Tell whether a user's document is of an account that we made, or that is gone."""
+    """Return whether a user's document belongs to an account that CodeSmith created, or that is gone."""
     return _is_account_of(document, _account(document["login"]))
 
 
 def managed_users(documents: Iterable[Document]) -> Iterator[Document]:
-    """Yield those that are ours; the account databases are read once, however many they are."""
+    """Yield the documents of users for which `is_user` is true; the account databases are read only once."""
     accounts = {account.pw_name: account for account in pwd.getpwall()}
     return (document for document in documents if _is_account_of(document, accounts.get(document["login"])))
 
 
 def is_workspace(document: Document) -> bool:
-    """Tell whether a workspace's document is of a directory that we made, or that is gone or on its way."""
+    """Return whether a workspace's document belongs to a directory that CodeSmith created, or one gone or pending."""
     name = document["name"]
     claimed = (document["path"], document["login"])
     if not (is_name(name) and is_name(document["user"])) or claimed != (path_of(name), login_of(document["user"])):
@@ -47,25 +47,25 @@ def is_workspace(document: Document) -> bool:
 
 
 def is_user_on_node(name: str) -> bool:
-    """Tell whether the node has an account, a group or a home that looks like that of a user of this name."""
+    """Return whether the node has an account, group or home that looks like one of CodeSmith's for this user."""
     account, group = _account(login_of(name)), _group(login_of(name))
     if account is not None and is_uid(account.pw_uid) and account.pw_dir == home_of(name):
         return True
-    return (group is not None and is_uid(group.gr_gid)) or _is_of_us(home_of(name))
+    return (group is not None and is_uid(group.gr_gid)) or _is_managed_directory(home_of(name))
 
 
 def is_workspace_on_node(name: str) -> bool:
-    """Tell whether the node has a directory that looks like that of a workspace of this name."""
-    return _is_of_us(path_of(name))
+    """Return whether the node has a directory that looks like one of CodeSmith's for this workspace."""
+    return _is_managed_directory(path_of(name))
 
 
 def is_sealed(found: os.stat_result) -> bool:
-    """Tell whether a directory is closed with its disabled user. One that root put there has some rights."""
+    """Return whether a directory is closed because its user is disabled: mode 0000, and owned by root."""
     return found.st_uid == 0 and stat.S_IMODE(found.st_mode) == 0
 
 
 def mode_of(workspace: str) -> str:
-    """Return the permissions of a workspace's directory as they are; while it is not there, those it is made with."""
+    """Return the mode of a workspace's directory as four octal digits; 0700 when it is not there."""
     try:
         return f"{stat.S_IMODE(os.lstat(path_of(workspace)).st_mode):04o}"
     except OSError:
@@ -73,17 +73,17 @@ def mode_of(workspace: str) -> str:
 
 
 def is_name(value: Any) -> bool:
-    """Tell whether a value can be the name of a user or workspace."""
+    """Return whether a value can be the name of a user or workspace."""
     return isinstance(value, str) and re.fullmatch(NAME, value) is not None
 
 
 def is_uid(value: Any) -> bool:
-    """Tell whether a value is a uid of one of the node's ranges."""
+    """Return whether a value is a uid in one of the node's ranges."""
     return isinstance(value, int) and any(one.has(value) for one in uids.known())
 
 
-def _is_of_us(path: str) -> bool:
-    """Tell whether a path is a directory of one of our logins, or one that is closed with its user."""
+def _is_managed_directory(path: str) -> bool:
+    """Return whether a path is a directory of a CodeSmith login, or one that is closed with its disabled user."""
     try:
         found = os.lstat(path)
     except OSError:

@@ -1,6 +1,6 @@
-"""Who is kept out past sshd: /etc/nologin, and pam_access where sshd asks it.
+"""Why a login would be refused after sshd accepts its key: /etc/nologin, and pam_access where sshd uses it.
 
-Looks only; imports nothing of the agent: see needs.py.
+Changes nothing, and imports nothing of the agent: see needs.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ FIX = f"grep -v '^#' {ACCESS}; ls {' '.join(NOLOGIN[:2])}"
 
 
 def keeping_out(login: str, groups: Sequence[str], *, uses_pam: bool) -> Iterator[str]:
-    """Yield what keeps a login out."""
+    """Yield each reason why a login would be refused."""
     for path in NOLOGIN[:2]:
         if _lines(path) is not None:
             yield f"{path} keeps everybody out but root"
@@ -32,9 +32,9 @@ def keeping_out(login: str, groups: Sequence[str], *, uses_pam: bool) -> Iterato
 
 
 def refusing_rule(lines: Sequence[str], login: str, groups: Sequence[str]) -> str:
-    """Return the rule of access.conf(5) by which a login is refused from everywhere; nothing if there is none.
+    """Return the rule of access.conf(5) that refuses a login from everywhere; empty when there is none.
 
-    Rules for some origins only are passed over: from where somebody will come is not known.
+    Rules for certain origins are skipped: it is not known from where somebody will log in.
     """
     for line in lines:
         sign, users, origins = ([part.strip() for part in line.split(":", 2)] + ["", "", ""])[:3]
@@ -47,7 +47,7 @@ def refusing_rule(lines: Sequence[str], login: str, groups: Sequence[str]) -> st
 
 
 def _names(words: List[str], login: str, groups: Sequence[str]) -> bool:
-    """Tell whether a list of users names a login: A B EXCEPT C D."""
+    """Return whether a list of users (A B EXCEPT C D) includes a login."""
     if "EXCEPT" in words:
         index = words.index("EXCEPT")
         return _names(words[:index], login, groups) and not _names(words[index + 1 :], login, groups)
@@ -55,7 +55,7 @@ def _names(words: List[str], login: str, groups: Sequence[str]) -> bool:
 
 
 def _modules(path: str, depth: int) -> Iterator[List[str]]:
-    """Yield module and arguments of each account line of a PAM service, those of included files too."""
+    """Yield module and arguments of each account line of a PAM service, included files as well."""
     for line in _lines(path) or []:
         words = line.replace("[", " [ ").split()
         if words[0] == "@include" and depth:
@@ -70,7 +70,7 @@ def _modules(path: str, depth: int) -> Iterator[List[str]]:
 
 
 def _lines(path: str) -> Optional[List[str]]:
-    """Return the lines of a file that say something; None when there is no such file."""
+    """Return the lines of a file without comments and empty lines; None when there is no such file."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return [line for line in (text.partition("#")[0].strip() for text in file) if line]

@@ -1,9 +1,9 @@
-"""Where programs and workspaces are. Imports nothing: it also travels to a node that has no agent yet (needs.py)."""
+"""Where programs and workspaces are. Imports nothing: it is also sent to nodes that have no agent yet (needs.py)."""
 
 from __future__ import annotations
 
 BASE = "/srv/codesmith"
-# Root runs what the system brought, never what somebody put below /usr/local.
+# Root runs only programs of the system, never one that somebody put below /usr/local.
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-# One for all that runs as a workspace's login: commands, and git for clones.
+# Of everything that runs as a workspace's login: commands, and git.
 JOB_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"

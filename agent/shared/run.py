@@ -1,6 +1,6 @@
-"""Start one program: the only place of the agent that does.
+"""Runs one system program: clean environment, given standard input, a time limit, absolute path.
 
-Clean environment, closed standard input, a time limit, exit codes that are named, absolute paths.
+Failures are logged once, as a command that can be pasted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ STDERR_MAX = 2000
 
 
 def find(program: str) -> str:
-    """Return the absolute path of a system program; Unsupported when the node lacks it."""
+    """Return the absolute path of a system program; Unsupported when the node does not have it."""
     for folder in ENVIRONMENT["PATH"].split(":"):
         path = f"{folder}/{program}"
         if os.access(path, os.X_OK):
@@ -35,10 +35,10 @@ def run(
     text: str = "",
     keeps: Collection[int] = (),
 ) -> subprocess.CompletedProcess[str]:
-    """Run a system program to its end; CommandFailed when its exit code is not among `allowed`.
+    """Run a system program and wait for its end; CommandFailed when its exit code is not in `allowed`.
 
-    With `timeout_s=None` it is never killed: what takes an account lock must not die half-way. `text` is its standard
-    input. It inherits the descriptors `keeps`.
+    With `timeout_s=None` it is never killed: a program that holds an account lock must not end half-way. `text` is its
+    standard input. It inherits the descriptors in `keeps`.
     """
     command: Sequence[str] = (find(program), *arguments)
     try:
@@ -56,7 +56,7 @@ def run(
             pass_fds=tuple(keeps),
         )
     except subprocess.TimeoutExpired:
-        raise _failed(command, None, f"no end after {timeout_s} s") from None
+        raise _failed(command, None, f"killed after {timeout_s} s") from None
     if done.returncode not in allowed:
         raise _failed(command, done.returncode, done.stderr)
     return done
@@ -65,9 +65,9 @@ def run(
 def _failed(command: Sequence[str], exit_code: Optional[int], stderr: str) -> CommandFailed:
     text = shlex.join(command)
     print(f"command failed ({exit_code}): {text}\n{stderr}", file=sys.stderr, flush=True)
-    first = stderr.strip().splitlines()[-1:] or ["no message"]
+    reason = (stderr.strip().splitlines() or ["no message"])[-1]
     return CommandFailed(
-        f"{os.path.basename(command[0])} failed: {first[0]}",
+        f"{os.path.basename(command[0])} failed: {reason}",
         command=text,
         exit_code=exit_code,
         stderr=stderr.strip()[-STDERR_MAX:],

@@ -1,4 +1,4 @@
-"""What both servers need of their socket: where systemd put it, and who is at the other end."""
+"""The Unix sockets of both servers: the one that systemd passes, and the peer of a connection."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def systemd_socket() -> int:
 
 
 def peer_uid(connection: socket.socket) -> int:
-    """Return the uid at the other end of a Unix socket (SO_PEERCRED, unix(7))."""
+    """Return the uid of the peer of a Unix socket (SO_PEERCRED, unix(7))."""
     return _peer(connection)[1]
 
 
 def peer_pid(connection: socket.socket) -> int:
-    """Return the process that connected a Unix socket."""
+    """Return the process id of the peer of a Unix socket."""
     return _peer(connection)[0]
 
 

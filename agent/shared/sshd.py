@@ -1,6 +1,6 @@
-"""Whether sshd would let in a login of ours: what it says itself for that login (sshd -T -C), and where we put keys.
+"""Whether sshd would accept a CodeSmith login: asks sshd for the settings of that login (sshd -T -C).
 
-Imports only what imports nothing else of the agent: see needs.py. Looks only.
+Changes nothing, and imports only modules that import nothing else of the agent: see needs.py.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ Settings = Dict[str, List[str]]
 OK, UNKNOWN, WARN = RANK = ("ok", "unknown", "warn")
 HOMES = f"{BASE}/home"
 KEYS_FILE = ".ssh/authorized_keys"
-# Each is asked for on its own, which takes some milliseconds.
+# So many logins are checked; each takes some milliseconds.
 SAMPLE = 5
 ANY_LOGIN = "cs-any"
 PATTERN = "cs-*"
 CONFIG = "/etc/ssh/sshd_config"
 DROP_IN = "/etc/ssh/sshd_config.d/00-codesmith.conf"
-# From where somebody will log in nobody knows: an address that only a Match block for all addresses names.
+# It is not known from where somebody will log in: this address matches only Match blocks for all addresses.
 NOWHERE = "0.0.0.0"
 TIMEOUT_S = 10
 TITLE = re.compile(r"sshd: (\S.*) \[listener\] \d+ of ")
 
 
 class Daemon(NamedTuple):
-    """One sshd: its program, the options that decide which configuration counts, and how it reads that again."""
+    """One sshd: its program, the options that select its configuration, and the command that reloads it."""
 
     program: str
     options: Tuple[str, ...]
@@ -43,9 +43,9 @@ class Daemon(NamedTuple):
 
 
 def check(login: str = "") -> Answer:
-    """Return whether keys in our place let `login` in, why not, and what mends it; of several sshds, for each.
+    """Return status, detail and fix: would `login` get in with a key in its home? Every sshd that listens is asked.
 
-    Without a login: some that are there, since rules may go by groups; if there is none, one that could be.
+    Without `login`, up to SAMPLE existing logins are checked, since rules may name groups; without any, a possible one.
     """
     daemons = list(_daemons())
     if not daemons:
@@ -90,36 +90,36 @@ def _ask(daemon: Daemon, login: str, groups: List[str]) -> Answer:
 
 
 def _daemons() -> Iterator[Daemon]:
-    """Yield each sshd of this system that listens; the installed one where there is none, for systemd may listen."""
-    found: Dict[Tuple[str, ...], Daemon] = {}
+    """Yield each sshd of this system that listens; when there is none, the installed one, since systemd may listen."""
+    daemons: Dict[Tuple[str, ...], Daemon] = {}
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             if os.stat(f"/proc/{pid}").st_uid != 0:
                 continue
             with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
                 title = TITLE.match(file.read().replace("\0", " "))
-            # One in a container is not the one that logins of this system use.
+            # An sshd in a container does not serve the logins of this system.
             if title and os.readlink(f"/proc/{pid}/ns/pid") == os.readlink("/proc/self/ns/pid"):
                 program, *words = title[1].split()
                 options = _options(words)
-                found[options] = Daemon(program, options, f"kill -HUP {pid}")
+                daemons[options] = Daemon(program, options, f"kill -HUP {pid}")
         except OSError:
-            continue  # it ended, or is not ours to see
+            continue  # it has ended, or may not be read
     places = (f"{folder}/sshd" for folder in SYSTEM_PATH.split(":"))
     installed = next((path for path in places if os.path.exists(path)), "")
-    if not found and installed:
-        found[()] = Daemon(installed, (), "true")  # systemd starts one for each login
-    yield from found.values()
+    if not daemons and installed:
+        daemons[()] = Daemon(installed, (), "true")  # systemd starts one for each login
+    yield from daemons.values()
 
 
 def _options(words: List[str]) -> Tuple[str, ...]:
-    """Return those options that decide which configuration counts."""
+    """Return the options that select the configuration."""
     pairs = zip(words, [*words[1:], ""])
     return tuple(word for option, value in pairs if option in ("-f", "-o", "-p") for word in (option, value))
 
 
 def _settings(daemon: Daemon, login: str) -> Tuple[Optional[Settings], str]:
-    """Return what sshd says of a login, by lower-case keyword; nothing, and why, where it does not say."""
+    """Return sshd's settings for a login, by lower-case keyword, or None and the reason why there are none."""
     spec = f"user={login},host={NOWHERE},addr={NOWHERE}"
     try:
         done = subprocess.run(
@@ -131,11 +131,11 @@ def _settings(daemon: Daemon, login: str) -> Tuple[Optional[Settings], str]:
         return None, str(error)
     if done.returncode:
         return None, (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
-    found: Settings = {}
+    settings: Settings = {}
     for line in done.stdout.splitlines():
         key, _, value = line.partition(" ")
-        found.setdefault(key.lower(), []).append(value)
-    return found, ""
+        settings.setdefault(key.lower(), []).append(value)
+    return settings, ""
 
 
 def _first(settings: Settings, key: str) -> str:
@@ -143,7 +143,7 @@ def _first(settings: Settings, key: str) -> str:
 
 
 def _keys(settings: Settings, login: str) -> Iterator[Tuple[str, str]]:
-    """Yield what keeps a key from opening, and the directive that lets it."""
+    """Yield each reason why a key does not suffice, and the directive that changes it."""
     if _first(settings, "pubkeyauthentication") == "no":
         yield "sshd takes no keys (PubkeyAuthentication no)", "PubkeyAuthentication yes"
     files = _first(settings, "authorizedkeysfile") or f"{KEYS_FILE} {KEYS_FILE}2"
@@ -166,7 +166,7 @@ def _expanded(path: str, login: str, home: str) -> str:
 
 
 def _session(settings: Settings) -> Iterator[Tuple[str, str]]:
-    """Yield what a session would not be."""
+    """Yield each setting that restricts the session, and the directive that changes it."""
     for key, keyword, text in (
         ("forcecommand", "ForceCommand", "another command takes the place of the shell"),
         ("chrootdirectory", "ChrootDirectory", "workspaces are out of sight"),
@@ -179,7 +179,7 @@ def _session(settings: Settings) -> Iterator[Tuple[str, str]]:
 
 
 def _lists(settings: Settings, login: str, groups: List[str]) -> Iterator[Tuple[str, str]]:
-    """Yield who is kept out by name. Patterns with a host are taken for those of other hosts, so as not to cry wolf."""
+    """Yield each list that refuses the login, and its directive. Patterns with a host are taken to mean other hosts."""
     for key, keyword, names in (("denyusers", "DenyUsers", [login]), ("denygroups", "DenyGroups", groups)):
         for pattern in _patterns(settings, key):
             if "@" not in pattern and any(_matches(name, pattern) for name in names):
@@ -195,12 +195,12 @@ def _patterns(settings: Settings, key: str) -> List[str]:
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """Tell whether a name is meant by a pattern with * and ?, as ssh_config(5) has it."""
+    """Return whether a name matches a pattern of ssh_config(5) with * and ?."""
     return re.fullmatch("".join({"*": ".*", "?": "."}.get(char, re.escape(char)) for char in pattern), name) is not None
 
 
 def _fix(daemon: Daemon, directives: List[str]) -> str:
-    """Return the commands by which sshd treats our logins otherwise, and nobody else: the first Match block counts."""
+    """Return the commands that change the directives for CodeSmith logins only: the first Match block counts."""
     block = " ".join(f"'{line}'" for line in (f"Match User {PATTERN}", *directives))
     file = daemon.options[daemon.options.index("-f") + 1] if "-f" in daemon.options else CONFIG
     with open(file, encoding="utf-8", errors="replace") as config:

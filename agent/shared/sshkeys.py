@@ -1,4 +1,4 @@
-"""Public keys of people: one per line, never with options.
+"""Public SSH keys: one per line, never with options.
 
 Wire form: RFC 4253, section 6.6 (a key blob begins with its own type as a length-prefixed string).
 """
@@ -28,7 +28,7 @@ RSA_BITS_MIN = 2048
 
 
 class PublicKey(NamedTuple):
-    """A public key as people tell them apart; the fingerprint as ssh-keygen prints it."""
+    """A public key as shown to people; the fingerprint as ssh-keygen prints it."""
 
     type: str
     fingerprint: str
@@ -36,22 +36,22 @@ class PublicKey(NamedTuple):
 
 
 def parse_keys(lines: List[str]) -> List[str]:
-    """Return the keys in one canonical form each, without doubles; InvalidParams names the bad one."""
-    found = (_parse(line, f"ssh_keys[{index}]") for index, line in enumerate(lines))
-    return list(dict.fromkeys(found))
+    """Return the keys in canonical form, without duplicates; InvalidParams names the bad one."""
+    keys = (_parse(line, f"ssh_keys[{index}]") for index, line in enumerate(lines))
+    return list(dict.fromkeys(keys))
 
 
 def read_keys(lines: List[str]) -> List[str]:
-    """Return the keys as `parse_keys` does, after OpenSSH itself has read them too, where ssh-keygen is installed."""
+    """Return the keys as `parse_keys` does; where ssh-keygen is installed, it must accept them too."""
     keys = parse_keys(lines)
     for index, line in enumerate(lines):
         if keys and not _is_read_by_openssh(line):
-            raise InvalidParams.of(f"ssh_keys[{index}]", "is not a public key: ssh-keygen does not take it")
+            raise InvalidParams.of(f"ssh_keys[{index}]", "is not a public key: ssh-keygen does not accept it")
     return keys
 
 
 def _is_read_by_openssh(line: str) -> bool:
-    """Tell whether ssh-keygen prints our fingerprint of this key; without ssh-keygen our parser decides alone."""
+    """Return whether ssh-keygen prints the same fingerprint for this key; True when it is not installed."""
     key = _parse(line, "ssh_keys")
     try:
         done = run("ssh-keygen", "-l", "-E", "sha256", "-f", "-", text=f"{key}\n", allowed=range(256), timeout_s=10)
@@ -71,7 +71,7 @@ def describe(line: str) -> PublicKey:
 def _parse(line: str, field: str) -> str:
     if re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", line):
         raise InvalidParams.of(field, "must be one line without control characters")
-    # Spaces alone: sshd takes no others for a gap between words, Python does.
+    # Only spaces: Python splits words at other white space too, sshd does not.
     kind, blob, comment = (re.split(" +", line.strip(" "), maxsplit=2) + ["", "", ""])[:3]
     if kind not in TYPES:
         raise InvalidParams.of(field, f"must begin with a key type ({', '.join(TYPES)}); options are refused")

@@ -1,6 +1,6 @@
-"""The uids of this node: the range that prepare chose for new users, and what belongs to others all the same.
+"""The uids of this node: the ranges that prepare chose, and subordinate uids of other users.
 
-Prepare writes the ranges to a file of root's: the first is for new users, the others are those of users who are there.
+Prepare writes the ranges to a file that only root can write. The first is for new users, the others have existing ones.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ class Range(NamedTuple):
         return f"{self.first} to {self.last}"
 
     def has(self, uid: int) -> bool:
-        """Tell whether a uid is in it."""
+        """Return whether a uid is in the range."""
         return self.first <= uid <= self.last
 
 
-# What nodes used before prepare chose, and what it chooses unless something is in the way.
+# The range of nodes from before prepare chose one, and the range that it chooses unless part of it is taken.
 EARLIEST, USUAL = Range(70000, 99999), Range(1879048192, 2147483646)
 
 
 class Subordinate(NamedTuple):
-    """Uids or gids that /etc/subuid or /etc/subgid give to somebody: whoever that is may become each of them."""
+    """Uids or gids that /etc/subuid or /etc/subgid give to a user, who may take on each of them."""
 
     owner: str
     range: Range
@@ -43,7 +43,7 @@ class Subordinate(NamedTuple):
 
 
 def ranges(path: str = FILE) -> List[Range]:
-    """Return the ranges of this node, that for new users first; none when the file is lost or damaged."""
+    """Return the ranges of this node, the one for new users first; an empty list when the file is lost or damaged."""
     try:
         with open(path, encoding="utf-8") as file:
             return [Range(int(first), int(last)) for first, last in json.load(file)["ranges"]]
@@ -52,29 +52,29 @@ def ranges(path: str = FILE) -> List[Range]:
 
 
 def known(path: str = FILE) -> List[Range]:
-    """Return the ranges that users of this node may be in: while the file is lost, those that prepare usually has."""
+    """Return the ranges that may have users on this node; when the file is lost, the usual ones."""
     return ranges(path) or [USUAL, EARLIEST]
 
 
 def range_from(first: int, mark: int) -> Range:
-    """Return the range of this node that begins with `first`; one that it has no more, up to `mark`."""
+    """Return the range of this node that begins with `first`; if it has none, the range from `first` to `mark`."""
     return next((one for one in known() if one.first == first), Range(first, max(first, mark)))
 
 
 def for_new_users(path: str = FILE) -> Range:
-    """Return the range for new users; Unsupported when there is none, or one whose uids do not exist here."""
-    found = ranges(path)
-    if not found:
+    """Return the range for new users; Unsupported when there is none, or its uids do not exist on this node."""
+    chosen = ranges(path)
+    if not chosen:
         raise Unsupported(f"{path} does not say which uids are free for users", hint=PREPARE)
-    for number in found[0]:
+    for number in chosen[0]:
         if not is_mapped(number):
-            problem = f"uid {number} does not exist on this node: {_shown_maps()}"
-            raise Unsupported(f"{problem}; {path} has {found[0]}", hint=PREPARE)
-    return found[0]
+            problem = f"uid {number} does not exist on this node: {_describe_maps()}"
+            raise Unsupported(f"{problem}; {path} has {chosen[0]}", hint=PREPARE)
+    return chosen[0]
 
 
 def is_mapped(uid: int) -> bool:
-    """Tell whether a number exists as a uid and as a gid in the user namespace that this node runs in."""
+    """Return whether a number exists as uid and gid in the user namespace that this node runs in."""
     return all(any(one.has(uid) for one in mapped(path)) for path in MAPS)
 
 
@@ -86,27 +86,27 @@ def mapped(path: str) -> List[Range]:
 
 
 def subordinates() -> List[Subordinate]:
-    """Return what subordinate uids and gids there are, in order; the owner may be a name or a number."""
+    """Return all subordinate uids and gids, by number; the owner may be a name or a number."""
     return sorted((one for path in SUBORDINATES for one in _read_subordinates(path)), key=lambda one: one.range)
 
 
 def owners_of(uid: int, among: List[Subordinate]) -> List[str]:
-    """Say whose subordinate uid or gid a number is; nothing when it is nobody's."""
+    """Return a phrase for each subordinate range that a number is in; an empty list when there is none."""
     return [f"in the range of {one.owner} in {one.file} ({one.range})" for one in among if one.range.has(uid)]
 
 
 def problems(users: List[Tuple[str, int]]) -> List[str]:
-    """Say which uids of logins are somebody else's too, or do not exist here; nothing when all is well."""
-    found: List[str] = []
+    """Return which uids of logins are another user's subordinate uid, or do not exist here; empty when all is well."""
+    texts: List[str] = []
     among = subordinates()
     for login, uid in users:
-        found += [f"uid {uid} of {login} is {owner}" for owner in owners_of(uid, among)]
+        texts += [f"uid {uid} of {login} is {owner}" for owner in owners_of(uid, among)]
         if not is_mapped(uid):
-            found.append(f"uid {uid} of {login} does not exist on this node")
-    return found
+            texts.append(f"uid {uid} of {login} does not exist on this node")
+    return texts
 
 
-def _shown_maps() -> str:
+def _describe_maps() -> str:
     parts = [", ".join(str(one) for one in mapped(path)) for path in MAPS]
     return f"uids {parts[0]}, gids {parts[1]}"
 

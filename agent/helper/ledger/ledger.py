@@ -104,7 +104,7 @@ class Ledger:
 
     def make_room(self) -> bool:
         """Let the ballast go, for what frees more than that; False when it is gone already."""
-        return self._database.reserve.let_go()
+        return self._database.reserve.release()
 
     def user(self, name: str) -> Optional[UserRecord]:
         """Return the record of a user."""

@@ -124,7 +124,7 @@ def test_a_file_that_is_gone_is_not_made_anew_beside_what_is_left_of_it(
 def test_the_other_halfs_file_is_not_taken_for_ours(tmp_path: Path) -> None:
     Ledger(str(tmp_path / "a.db")).close()
     before = (tmp_path / "a.db").read_bytes()
-    assert "no tables of ours" in Store(str(tmp_path / "a.db")).damage
+    assert "does not have the tables" in Store(str(tmp_path / "a.db")).damage
     assert (tmp_path / "a.db").read_bytes() == before
 
 
@@ -149,9 +149,9 @@ def test_a_new_file_is_never_there_without_its_tables(tmp_path: Path) -> None:
     seen = []
 
     class Watched(Database):
-        def _make(self, layout: object) -> None:
+        def _create(self, layout: object) -> None:
             seen.append(list(tmp_path.iterdir()))
-            super()._make(LAYOUT)
+            super()._create(LAYOUT)
             seen.append(sorted(path.name for path in tmp_path.iterdir()))
 
     Watched(str(tmp_path / "state.db"), LAYOUT).close()
@@ -172,8 +172,8 @@ def test_the_ballast_holds_room_and_gives_it_back(tmp_path: Path) -> None:
     reserve.ensure()
     (file,) = tmp_path.iterdir()
     assert file.stat().st_blocks * 512 >= 1 << 20
-    assert reserve.let_go()
-    assert not reserve.let_go()
+    assert reserve.release()
+    assert not reserve.release()
     file.write_bytes(b"cut off while it was made")
     reserve.ensure()
     assert file.stat().st_blocks * 512 >= 1 << 20
