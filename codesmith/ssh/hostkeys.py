@@ -158,7 +158,10 @@ def _unknown(target: Target, key: HostKey, vouching: list[str]) -> HostKeyUnknow
     problem = f"node {target.name}: nobody has trusted its host key yet: {key.type} {key.fingerprint}"
     if vouching:
         problem += f"; the authority in {vouching[0]} vouches for certificates, which are not read here"
-    error = HostKeyUnknown(problem, hint=f"compare the fingerprint, then: inv node.trust {shlex.quote(target.name)}")
+    trust = f"inv node.trust {shlex.quote(target.name)}"
+    if target.jumps:  # a gateway is no node of ours: ssh asks, and its files count here too
+        trust = target.ssh_line("ssh", "true")
+    error = HostKeyUnknown(problem, hint=f"compare the fingerprint, then: {trust}")
     error.openssh_may_help = bool(vouching)
     return error
 

@@ -5,6 +5,7 @@ OpenSSH takes the first value that it meets, and the command line comes before a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 from collections.abc import Iterable, Iterator
@@ -68,9 +69,7 @@ def leading_to(target: Target) -> Iterator[Option]:
     All of it is said: a `Match user` of the ssh configuration may have other values for the login of a workspace.
     """
     yield "Port", str(target.port)
-    for path in target.identities:
-        if any(Path(f"{path}{suffix}").exists() for suffix in ("", ".pub")):
-            yield "IdentityFile", path
+    yield from (("IdentityFile", path) for path in target.identities if is_there(path))
     yield from (("CertificateFile", path) for path in target.certificates)
     yield "IdentitiesOnly", "yes" if target.identities_only else "no"
     yield "IdentityAgent", target.identity_agent or "SSH_AUTH_SOCK"
@@ -80,6 +79,15 @@ def leading_to(target: Target) -> Iterator[Option]:
     yield "ProxyUseFdpass", "yes" if target.proxy_gives_socket else "no"
     yield "UserKnownHostsFile", " ".join(_quoted(str(path)) for path in target.known_hosts) or os.devnull
     yield "GlobalKnownHostsFile", os.devnull
+
+
+def is_there(identity: str) -> bool:
+    """Return whether a half of a key can be seen; no matter what keeps it from us."""
+    for name in (identity, f"{identity}.pub"):
+        with contextlib.suppress(OSError):
+            if Path(name).exists():
+                return True
+    return False
 
 
 def _name_of_key(target: Target) -> str:

@@ -34,6 +34,8 @@ KNOWN_HOSTS = ("~/.ssh/known_hosts", "/etc/ssh/ssh_known_hosts")
 ONLY_OPENSSH = {name: name.lower() for name in ("ProxyUseFdpass", "BindAddress", "BindInterface")}
 # What a command that somebody pastes must not take from the ssh configuration: another session, another command.
 PASTED = {"ControlPath": "none", "ForkAfterAuthentication": "no", "RemoteCommand": "none", "SessionType": "default"}
+# Tokens that `ssh -G` puts in for us: a hash of the way, and the gateway.
+ASKED = ("C", "j")
 IDENTITIES = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
 
 
@@ -184,9 +186,11 @@ def _lab_config(name: str) -> Path:
     raise LabNodeDown(f"lab node {name!r} {what}", hint=hint)
 
 
-def _read_with_ssh(wanted: Target, config: Path | None = None) -> Mapping[str, list[str]]:
-    options = [*(("-p", str(wanted.port)) if wanted.port else ()), *(("-l", wanted.user) if wanted.user else ())]
-    argv = ["ssh", "-G", *(("-F", str(config)) if config else ()), *options, "--", wanted.host]
+def _read_with_ssh(
+    wanted: Target, config: Path | None = None, options: tuple[str, ...] = ()
+) -> Mapping[str, list[str]]:
+    login = [*(("-p", str(wanted.port)) if wanted.port else ()), *(("-l", wanted.user) if wanted.user else ())]
+    argv = ["ssh", "-G", *(("-F", str(config)) if config else ()), *options, *login, "--", wanted.host]
     try:
         status, said, problems = _run(argv)
     except subprocess.TimeoutExpired as error:
@@ -254,7 +258,7 @@ def _merge(wanted: Target, config: Mapping[str, list[str]], first_known_hosts: t
         port=wanted.port or int(one("port") or SSH_PORT),
         user=wanted.user or one("user") or getpass.getuser(),
     )
-    words = _Words(found, wanted.host)
+    words = _Words(found, wanted)
     agent = one("identityagent")
     return replace(
         found,
@@ -295,15 +299,16 @@ def _known_hosts(config: Mapping[str, list[str]], words: _Words) -> list[str]:
 class _Words:
     """Expands what ssh_config(5) lets stand for something else: %-tokens, and ${VARIABLE} where it names a file."""
 
-    def __init__(self, target: Target, original: str) -> None:
+    def __init__(self, target: Target, wanted: Target) -> None:
         self._name, local, here = target.name, getpass.getuser(), os.uname().nodename
+        self._wanted, original = wanted, wanted.host
         known = {"h": target.host, "n": original, "p": str(target.port), "r": target.user, "u": local, "%": "%"}
         known |= {"d": str(Path.home()), "i": str(os.getuid()), "k": target.host_key_alias or original}
         self._tokens = {**known, "l": here, "L": here.partition(".")[0]}
 
     def command(self, text: str) -> str:
         """Return a command; its variables are its shell's to expand."""
-        return re.sub(r"%(.)", lambda found: self._tokens.get(found[1], found[0]), text)
+        return re.sub(r"%(.)", lambda found: self._token(found[1]), text)
 
     def files(self, names: Iterable[str], keyword: str) -> list[str]:
         """Return the paths, without those that stand for no file."""
@@ -319,9 +324,16 @@ class _Words:
 
     def _file(self, text: str, keyword: str) -> str:
         def put(found: re.Match[str]) -> str:
-            return self._variable(found[2], keyword) if found[2] else self._tokens.get(found[1], found[0])
+            return self._variable(found[2], keyword) if found[2] else self._token(found[1])
 
         return str(paths.expanded(re.sub(r"%(.)|\$\{([^}]*)\}", put, text)))
+
+    def _token(self, sign: str) -> str:
+        """Return what a token stands for; how some are made differs between releases of OpenSSH, so ssh says it."""
+        if sign in ASKED and sign not in self._tokens and shutil.which("ssh"):
+            found = _read_with_ssh(self._wanted, options=("-o", f"ControlPath=/%{sign}"))
+            self._tokens[sign] = found.get("controlpath", [""])[0].removeprefix("/")
+        return self._tokens.get(sign, f"%{sign}")
 
     def _variable(self, name: str, keyword: str) -> str:
         value = os.environ.get(name)

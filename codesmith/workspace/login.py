@@ -9,13 +9,12 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NoReturn
 from urllib.parse import quote
 
 from codesmith.errors import AuthenticationFailed, Unsupported
 from codesmith.nodes.registry import Node
-from codesmith.ssh.options import OWN, Option, arguments, leading_to
+from codesmith.ssh.options import OWN, Option, arguments, is_there, leading_to
 from codesmith.ssh.target import Target, ensure_identity, resolve
 from codesmith.workspace import ssh_config
 
@@ -92,7 +91,8 @@ def check_key(command: LoginCommand, authorised: Iterable[str], user: str) -> No
 
 def own_fingerprints(target: Target) -> set[str]:
     """Return the fingerprints of the operator's key files and of the keys in the ssh agent."""
-    files = (name for path in target.identities for name in (path, f"{path}.pub") if Path(name).is_file())
+    there = (path for path in target.identities if is_there(path))
+    files = (name for path in there for name in (path, f"{path}.pub"))
     in_files = {_first(["ssh-keygen", "-l", "-f", name]) for name in files}
     if target.identities_only:
         return {word for word in in_files if word}

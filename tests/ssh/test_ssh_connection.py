@@ -197,8 +197,10 @@ def test_a_gateway_is_used_and_verified(target: Target, carrier: str, monkeypatc
         assert done.stdout.endswith(b"data")
     finally:
         connection.close()
-    with pytest.raises(HostKeyUnknown, match=rf"node {target.name} via {target.host}"):
+    with pytest.raises(HostKeyUnknown, match=rf"node {target.name} via {target.host}") as caught:
         carriers.connect(replace(through, known_hosts=(Path("/nonexistent"),)))
+    # node.trust knows no gateways.
+    assert caught.value.hint == f"compare the fingerprint, then: ssh {target.user}@{target.host} true"
 
 
 def test_a_proxy_command_is_used_and_ended(target: Target, carrier: str) -> None:

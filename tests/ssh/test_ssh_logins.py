@@ -82,12 +82,27 @@ def variable(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> str:
     return f"IdentityFile ${{KEYS_OF_ADA}}/{Path(desk.identity).name}"
 
 
+def hash_of_the_way(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> str:
+    said = subprocess.run(
+        ["ssh", "-G", "-o", "ControlPath=/%C", "root@web"], capture_output=True, text=True, check=True
+    ).stdout
+    token = next(line.split("/")[1] for line in said.splitlines() if line.startswith("controlpath "))
+    Path(desk.new_key("id_hash")).rename(desk.folder / token)
+    return f"IdentityFile {desk.folder}/%C"
+
+
+def one_that_cannot_be_looked_at(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> str:
+    return f"IdentityFile {desk.folder}/{'x' * 300}\n IdentityFile {desk.identity}"
+
+
 LOGINS = {
     "key.pub of the agent": public_key_of_the_agent,
     "CertificateFile": certificate_file,
     "certificate of a locked key in the agent": certificate_of_a_locked_key_in_the_agent,
     "PKCS8": pkcs8,
     "variable": variable,
+    "hash of the way": hash_of_the_way,
+    "one that cannot be looked at": one_that_cannot_be_looked_at,
 }
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from codesmith.ssh import hostkeys
 from codesmith.ssh.deadline import Deadline
+from codesmith.ssh.options import is_there
 from codesmith.ssh.target import Target
 
 # An idle master, whose owner was killed, ends after so many seconds.
@@ -104,7 +105,7 @@ class Way:
             "ConnectTimeout": str(max(round(self.deadline.left_s()), 1)),
         }
         command = ["ssh", "-E", str(self.log), *([] if place.alias else ["-F", "none"]), *_options(options)]
-        for identity in place.identities:
+        for identity in filter(is_there, place.identities):  # ssh would name each that is not
             command += _options({"IdentityFile": _quoted(identity)})
         if not place.alias:  # there is no configuration that says so
             command += _options(_own_way(place))

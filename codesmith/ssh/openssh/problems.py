@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import shlex
 import socket
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 import paramiko
 
 from codesmith.errors import AuthenticationFailed, CodeSmithError, SecretNeeded, SecretRefused
-from codesmith.secrets import PASSPHRASE, SecretRequest
+from codesmith.secrets import ANSWER, PASSPHRASE, SecretRequest
 from codesmith.ssh import connect_errors
 from codesmith.ssh.openssh.askpass import AskPass
 from codesmith.ssh.target import Target
@@ -24,6 +25,7 @@ DENIED = re.compile(r"(?:(\S+)@(\S+): )?Permission denied \(([^)]*)\)")
 PARTIAL = re.compile(r"with partial success")
 TOO_MANY = re.compile(r"Too many authentication failures")
 OFFERED = re.compile(r"debug1: Offering public key: (.*?)(?: [A-Z0-9-]+ SHA256:\S+)?(?: explicit| agent| token)*$")
+AGENT = re.compile(r"debug1: \w+: ssh_get_authentication_socket: (.*)")
 ALGORITHM = re.compile(r"no matching .* found\. Their offer: .*")
 CHANNEL = re.compile(r"open failed: (administratively prohibited|connect failed|resource shortage|.*?): ?(.*)")
 # In the order of the way; the exception is what the first carrier meets there.
@@ -93,18 +95,23 @@ def _refused(
     told = [line for line in said if not any(one.search(line) for one in (DENIED, CLOSED, PARTIAL))]
     if told:
         parts.append(f"it said: {'; '.join(told)[-SAID_MAX:]}")
+    silence = next((match[1] for line in lines if (match := AGENT.match(line))), "")
+    agent = (place.identity_agent or os.environ.get("SSH_AUTH_SOCK", "")) if silence else ""
+    if agent:
+        parts.append(f"the ssh agent at {agent} does not answer ({silence})")
     if place.is_batch:
         parts.append("nobody is asked (BatchMode)")
     missing, wrong = askpass.missing, askpass.used[-1] if askpass.used else None
     if missing:
-        parts.append(f"a {missing.kind} is needed, and none was given")
-        return SecretNeeded(_told(place, parts), hint=_hint(place, missing), secret=missing.to_dict())
+        parts.append(_needed(missing))
+        hint = f"SSH_AUTH_SOCK={shlex.quote(agent)} ssh-add -l" if agent and not tried else _hint(place, missing)
+        return SecretNeeded(_told(place, parts), hint=hint, secret=missing.to_dict())
     if wrong:
         refused = f"the {wrong.kind} was refused (tried once)"
         parts.append(f"not usable: {wrong.of} (wrong passphrase)" if wrong.kind == PASSPHRASE else refused)
         return SecretRefused(_told(place, parts), hint=_hint(place, wrong), secret=wrong.to_dict())
     if askpass.unanswered:
-        parts.append(f"a {askpass.unanswered.kind} is needed, and none was given")
+        parts.append(_needed(askpass.unanswered))
     hint = _hint(place, None) if found or askpass.unanswered else place.ssh_line("ssh -v", "true")
     return AuthenticationFailed(_told(place, parts), hint=hint)
 
@@ -118,6 +125,10 @@ def _reason(place: Target, lines: Sequence[str], offered: str) -> str:
     if any(ENDED.search(line) for line in lines):
         return f"sshd there ended the login of {place.user}"
     return f"sshd refused {place.user}" + (f" (it offers {methods})" if methods else "")
+
+
+def _needed(secret: SecretRequest) -> str:
+    return f"{'an' if secret.kind == ANSWER else 'a'} {secret.kind} is needed, and none was given"
 
 
 def _told(place: Target, parts: Sequence[str]) -> str:
