@@ -1,4 +1,4 @@
-"""The CodeSmith agent: what travels to a node. Python 3.9+, the standard library and what is packed beside it."""
+"""The CodeSmith agent, which is installed on nodes. Python 3.9+, the standard library and what is packed with it."""
 
 __version__ = "0.1.0"
 API_VERSION = "1.0.0"

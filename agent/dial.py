@@ -1,4 +1,4 @@
-"""A stdio bridge to the agent's socket, for sshd that forbids stream-local forwarding."""
+"""Connects standard input and output to the agent's socket, for an sshd that forbids forwarding to sockets."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ CHUNK_BYTES = 65536
 
 
 def dial(path: str = AGENT_SOCKET) -> int:
-    """Copy both ways until the agent closes; the end of standard input is passed on as a half-close."""
+    """Copy both ways until the agent closes, and return 0; 1 when it cannot connect.
+
+    The end of standard input is passed on: the agent sees the end of the request.
+    """
     agent = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         agent.connect(path)
     except OSError as error:
-        # A login outside of the clients' group is let in by prepare; nothing has to be started for it.
-        mend = "prepare" if isinstance(error, PermissionError) else "start"
-        sys.stderr.write(f"error: {path}: {error.strerror}\nhint: inv node.{mend}\n")
+        # The login is not in the clients' group: prepare adds it. Otherwise the agent does not run.
+        task = "prepare" if isinstance(error, PermissionError) else "start"
+        sys.stderr.write(f"error: {path}: {error.strerror}\nhint: inv node.{task}\n")
         return 1
     sources = [0, agent.fileno()]
     while agent.fileno() in sources:

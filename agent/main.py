@@ -1,4 +1,4 @@
-"""The program that travels: one file, a few commands."""
+"""The commands of agent.pyz."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from agent import API_VERSION, __version__
 USAGE = """\
 usage: agent.pyz COMMAND
 
-  accounts     print as JSON how accounts of users differ from what they should be (as root; changes nothing)
-  agent        serve the API on the socket that systemd passes (unprivileged)
-  dial [PATH]  bridge standard input and output to the agent's socket
-  git          run git for a request on standard input (inside a job of a workspace)
-  helper       carry out the fixed verbs of the root half on the socket that systemd passes
+  accounts     print how accounts of users differ from what they should be, as JSON (as root; changes nothing)
+  agent        serve the API on the socket that systemd passes (without privileges)
+  dial [PATH]  connect standard input and output to the agent's socket
+  git          run git for the request on standard input (inside a job of a workspace)
+  helper       carry out the verbs of the root half on the socket that systemd passes
   version      print version, build and formats of the stores as JSON
 """
 
 
 def main(arguments: List[str]) -> int:
-    """Run one command; return its exit code."""
+    """Run one command and return its exit code; 2 for a wrong command line."""
     command, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     # Imported here: each command loads only what it needs.
     if command == "agent" and not rest:
-        # No TLS on a Unix socket, and the built-in SHA-256 will do: without libssl and libcrypto it is 5 MB smaller.
+        # No TLS on a Unix socket, and the built-in SHA-256 is enough. Without libssl and libcrypto it is 5 MB smaller.
         sys.modules["ssl"] = sys.modules["_hashlib"] = None  # type: ignore[assignment]
         from agent.frontend.http_server import serve
         from agent.methods import METHODS
@@ -57,7 +57,7 @@ def main(arguments: List[str]) -> int:
 
 
 def _version() -> Dict[str, object]:
-    """Return what this file is; `formats` are those of its stores, so that nobody starts it on newer ones."""
+    """Return what `version` prints. An upgrade compares `formats` before it starts an agent on existing stores."""
     from agent.frontend import store_file
     from agent.frontend.context import read_build
     from agent.helper.ledger import ledger

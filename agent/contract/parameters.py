@@ -26,7 +26,9 @@ class ParameterCheck:
         known = self._parameters
         problems = [(name, f"is unknown (known: {', '.join(known) or 'none'})") for name in params if name not in known]
         problems += [(name, "is missing") for name, one in known.items() if one["required"] and name not in params]
-        problems += [(name, found) for name in params if name in known for found in self._problems(name, params[name])]
+        problems += [
+            (name, problem) for name in params if name in known for problem in self._problems(name, params[name])
+        ]
         if problems:
             shown = [(printable(name[:64]), problem) for name, problem in problems[:32]]
             text = "; ".join(f"{name} {problem}" for name, problem in shown[:3])

@@ -152,12 +152,12 @@ def _check_clients(context: Context) -> Tuple[str, str]:
 def _check_directories(context: Context) -> Tuple[str, str]:
     for path, (wanted, unwanted) in DIRECTORIES.items():
         try:
-            found = os.stat(path) if path == os.path.dirname(BASE) else os.lstat(path)
+            entry = os.stat(path) if path == os.path.dirname(BASE) else os.lstat(path)
         except OSError as error:
             return "failing", f"{path}: {error.strerror}; inv node.prepare creates it"
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != 0 or found.st_mode & 0o022:
+        if not stat.S_ISDIR(entry.st_mode) or entry.st_uid != 0 or entry.st_mode & 0o022:
             return "failing", f"{path} must be a directory that only root can write; {_fix(path)}"
-        mode = stat.S_IMODE(found.st_mode)
+        mode = stat.S_IMODE(entry.st_mode)
         if mode & wanted != wanted:
             return "failing", f"{path} has mode {mode:04o}, which keeps logins out; {_fix(path)}"
         if mode & unwanted:
@@ -185,10 +185,10 @@ def _check_disk(context: Context) -> Tuple[str, str]:
 
 def _check_helper(context: Context) -> Tuple[str, str]:
     try:
-        found = os.stat(HELPER_SOCKET)
+        entry = os.stat(HELPER_SOCKET)
     except OSError as error:
         return "failing", f"{HELPER_SOCKET}: {error.strerror}"
-    if not stat.S_ISSOCK(found.st_mode):
+    if not stat.S_ISSOCK(entry.st_mode):
         return "failing", f"{HELPER_SOCKET} is not a socket"
     if context.helper.damage:
         return "failing", context.helper.damage

@@ -56,7 +56,7 @@ def get(context: Context, *, workspace: Name) -> Sandbox:
 )
 def list_(context: Context) -> Iterator[Sandbox]:
     """Return all sandboxes, by workspace."""
-    return (found["sandbox"] for found in workspaces.list_managed(context) if found.get("sandbox") is not None)
+    return (document["sandbox"] for document in workspaces.list_managed(context) if document.get("sandbox") is not None)
 
 
 @method("sandbox.delete", errors=(NotFound, *BY_HELPER), mutates=True, makes_room=True)

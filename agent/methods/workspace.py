@@ -90,7 +90,7 @@ def get(context: Context, *, name: Name) -> Workspace:
 def list_(context: Context, *, user: Optional[Name] = None, labels: Optional[Labels] = None) -> Iterator[Workspace]:
     """Return all workspaces, by name; with `user` those of one user, with `labels` those that have all of them."""
     wanted = (labels or {}).items()
-    return (show(found) for found in list_managed(context, user) if wanted <= found["labels"].items())
+    return (show(document) for document in list_managed(context, user) if wanted <= document["labels"].items())
 
 
 @method("workspace.open", errors=(NotFound, Disabled, InUse, ReadOnly), mutates=True, decides="opened_at")

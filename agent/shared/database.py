@@ -88,11 +88,11 @@ class Database:
         for path in (os.path.dirname(self.path), self.path, *_beside(self.path)):
             if not os.path.lexists(path):
                 continue
-            found, me = os.lstat(path), os.geteuid()
-            is_link = stat.S_ISLNK(found.st_mode)
-            if found.st_uid != me or is_link or found.st_mode & 0o022:
-                mode = 700 if stat.S_ISDIR(found.st_mode) else 600
-                state = "is a link" if is_link else f"belongs to uid {found.st_uid}, mode {found.st_mode & 0o7777:04o}"
+            entry, me = os.lstat(path), os.geteuid()
+            is_link = stat.S_ISLNK(entry.st_mode)
+            if entry.st_uid != me or is_link or entry.st_mode & 0o022:
+                mode = 700 if stat.S_ISDIR(entry.st_mode) else 600
+                state = "is a link" if is_link else f"belongs to uid {entry.st_uid}, mode {entry.st_mode & 0o7777:04o}"
                 problem = f"{path} {state}: others than uid {me} may have changed its content"
                 fix = f"check it, or restore a backup; then on the node: chown {me} {path}; chmod {mode} {path}"
                 raise ReadOnly(f"{problem} ({fix})")

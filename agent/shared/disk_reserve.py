@@ -35,8 +35,8 @@ class DiskReserve:
 
     def has_room(self) -> bool:
         """Return whether the disk has room for a new change."""
-        found = os.statvfs(self.folder)
-        return found.f_bavail * found.f_frsize >= SIZE_BYTES
+        disk = os.statvfs(self.folder)
+        return disk.f_bavail * disk.f_frsize >= SIZE_BYTES
 
     def release(self) -> bool:
         """Free the reserved space; False when there is none."""
@@ -48,10 +48,10 @@ class DiskReserve:
 
     def _exists(self) -> bool:
         try:
-            found = os.lstat(self.path)
+            file = os.lstat(self.path)
         except FileNotFoundError:
             return False
-        return found.st_size == SIZE_BYTES and found.st_blocks * 512 >= SIZE_BYTES
+        return file.st_size == SIZE_BYTES and file.st_blocks * 512 >= SIZE_BYTES
 
     def _create(self) -> None:
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

@@ -84,22 +84,22 @@ def _check_path(path: str) -> Tuple[str, str]:
         part = parts.pop(0)
         there = os.path.normpath(os.path.join(place, part))
         try:
-            found = os.lstat(there)
+            entry = os.lstat(there)
         except FileNotFoundError:
             is_made_later = len(parts) < own
             return ("", "") if is_made_later else (f"{path} leads to {there}, which is not there", f"mkdir -p {there}")
-        if found.st_uid != 0:
+        if entry.st_uid != 0:
             return f"{there} must belong to root", f"chown -h root:root {there}"
-        if stat.S_ISLNK(found.st_mode):
+        if stat.S_ISLNK(entry.st_mode):
             links += 1
             target, own = os.readlink(there), len(parts)
             place, parts = ("/" if target.startswith("/") else place), [*target.strip("/").split("/"), *parts]
             if links > LINKS_MAX:
                 return f"{path}: too many links", f"rm {there}"
             continue
-        if not stat.S_ISDIR(found.st_mode):
+        if not stat.S_ISDIR(entry.st_mode):
             return f"{there} is not a directory", f"ls -ld {there}"
-        if found.st_mode & 0o022:
+        if entry.st_mode & 0o022:
             return f"{there} can be written by others than root", f"chmod go-w {there}"
         place = there
     return "", ""
@@ -112,13 +112,13 @@ def mounts() -> Answer:
         there = os.path.realpath(path)
         while not os.path.exists(there):
             there = os.path.dirname(there)
-        shown, found = os.path.dirname(BASE) if path == BASE else path, os.statvfs(there)
-        if found.f_flag & os.ST_RDONLY:
+        shown, disk = os.path.dirname(BASE) if path == BASE else path, os.statvfs(there)
+        if disk.f_flag & os.ST_RDONLY:
             problems.append((f"{shown} is on a read-only file system", f"mount -o remount,rw {shown}"))
-        elif runs and found.f_flag & os.ST_NOEXEC:
+        elif runs and disk.f_flag & os.ST_NOEXEC:
             problems.append((f"{shown} is mounted noexec", f"mount -o remount,exec {shown}"))
-        if found.f_files and found.f_favail < INODES_MIN:
-            problems.append((f"{shown} has {found.f_favail} inodes free ({INODES_MIN} are needed)", f"df -i {shown}"))
+        if disk.f_files and disk.f_favail < INODES_MIN:
+            problems.append((f"{shown} has {disk.f_favail} inodes free ({INODES_MIN} are needed)", f"df -i {shown}"))
     if problems:
         return FAIL, "; ".join(problem for problem, _ in problems), problems[0][1]
     return OK, f"{BASE} and /etc can be written", ""

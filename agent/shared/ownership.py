@@ -39,11 +39,11 @@ def is_workspace(document: Document) -> bool:
     if not is_uid(document["uid"]):
         return False
     try:
-        found = os.lstat(path_of(name))
+        entry = os.lstat(path_of(name))
     except OSError:
         return True
-    is_moving = document.get("state", "ready") != "ready" and is_uid(found.st_uid)
-    return stat.S_ISDIR(found.st_mode) and (is_moving or found.st_uid == document["uid"] or is_sealed(found))
+    is_moving = document.get("state", "ready") != "ready" and is_uid(entry.st_uid)
+    return stat.S_ISDIR(entry.st_mode) and (is_moving or entry.st_uid == document["uid"] or is_sealed(entry))
 
 
 def is_user_on_node(name: str) -> bool:
@@ -59,9 +59,9 @@ def is_workspace_on_node(name: str) -> bool:
     return _is_managed_directory(path_of(name))
 
 
-def is_sealed(found: os.stat_result) -> bool:
+def is_sealed(entry: os.stat_result) -> bool:
     """Return whether a directory is closed because its user is disabled: mode 0000, and owned by root."""
-    return found.st_uid == 0 and stat.S_IMODE(found.st_mode) == 0
+    return entry.st_uid == 0 and stat.S_IMODE(entry.st_mode) == 0
 
 
 def mode_of(workspace: str) -> str:
@@ -85,10 +85,10 @@ def is_uid(value: Any) -> bool:
 def _is_managed_directory(path: str) -> bool:
     """Return whether a path is a directory of a CodeSmith login, or one that is closed with its disabled user."""
     try:
-        found = os.lstat(path)
+        entry = os.lstat(path)
     except OSError:
         return False
-    return stat.S_ISDIR(found.st_mode) and (is_uid(found.st_uid) or is_sealed(found))
+    return stat.S_ISDIR(entry.st_mode) and (is_uid(entry.st_uid) or is_sealed(entry))
 
 
 def _group(login: str) -> Optional[grp.struct_group]:

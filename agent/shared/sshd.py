@@ -55,8 +55,8 @@ def check(login: str = "") -> Answer:
 
 
 def _some_logins() -> List[str]:
-    found = (account.pw_name for account in pwd.getpwall() if account.pw_dir == f"{HOMES}/{account.pw_name}")
-    return list(itertools.islice(found, SAMPLE)) or [ANY_LOGIN]
+    logins = (account.pw_name for account in pwd.getpwall() if account.pw_dir == f"{HOMES}/{account.pw_name}")
+    return list(itertools.islice(logins, SAMPLE)) or [ANY_LOGIN]
 
 
 def _check(daemons: List[Daemon], login: str) -> Answer:
@@ -148,8 +148,8 @@ def _keys(settings: Settings, login: str) -> Iterator[Tuple[str, str]]:
         yield "sshd takes no keys (PubkeyAuthentication no)", "PubkeyAuthentication yes"
     files = _first(settings, "authorizedkeysfile") or f"{KEYS_FILE} {KEYS_FILE}2"
     home = f"{HOMES}/{login}"
-    ours = os.path.realpath(f"{home}/{KEYS_FILE}")
-    if ours not in [os.path.realpath(os.path.join(home, _expanded(word, login, home))) for word in files.split()]:
+    keys_file = os.path.realpath(f"{home}/{KEYS_FILE}")
+    if keys_file not in [os.path.realpath(os.path.join(home, _expanded(word, login, home))) for word in files.split()]:
         text = f"sshd does not read keys in {KEYS_FILE} of the home (AuthorizedKeysFile {files})"
         yield text, f"AuthorizedKeysFile {KEYS_FILE}"
     methods = [word for line in settings.get("authenticationmethods", []) for word in line.split()]

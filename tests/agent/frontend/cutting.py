@@ -1,4 +1,4 @@
-"""Front ends and changes that are cut off."""
+"""Front ends and changes that are interrupted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.agent.conftest import Rpc, serve
 
 @contextmanager
 def agent(folder: Path) -> Iterator[Rpc]:
-    """One life of a front end; nothing is taken up by itself."""
+    """Run a front end; nothing is resumed by itself."""
     running = serve(folder)
     try:
         yield next(running)
@@ -26,14 +26,14 @@ def agent(folder: Path) -> Iterator[Rpc]:
 
 
 def cut_off(rpc: Rpc, verb: str, method: str, **params: Any) -> None:
-    """Make a call whose helper breaks off."""
+    """Make a call whose helper ends before its reply."""
     rpc.helper.refusals[verb] = None
     rpc.refuses(method, 1004, **params)
     del rpc.helper.refusals[verb]
 
 
 def assigned_half_way(rpc: Rpc, refusal: AgentError | None) -> None:
-    """Leave workspace demo of user ada on its way to bob; more of it is refused, until `refusals` are cleared."""
+    """Interrupt the assignment of workspace demo from ada to bob; its completion fails until `refusals` are cleared."""
     for name in ("ada", "bob", "eve"):
         rpc.call("user.create", name=name)
     rpc.call("workspace.create", name="demo", user="ada")
@@ -42,18 +42,18 @@ def assigned_half_way(rpc: Rpc, refusal: AgentError | None) -> None:
 
 
 @contextmanager
-def taken_up(rpc: Rpc, verb: str) -> Iterator[None]:
-    """Be inside of the second run of what was cut off; it ends afterwards."""
+def resuming(rpc: Rpc, verb: str) -> Iterator[None]:
+    """Hold a change while it is being resumed; it ends afterwards."""
     rpc.helper.entered.clear()
     rpc.helper.hold_back(verb)
-    taking_up = threading.Thread(target=rpc.dispatcher.resume)
-    taking_up.start()
+    resuming_thread = threading.Thread(target=rpc.dispatcher.resume)
+    resuming_thread.start()
     try:
         assert rpc.helper.entered.wait(10)
         yield
     finally:
         rpc.helper.gate.set()
-        taking_up.join()
+        resuming_thread.join()
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:

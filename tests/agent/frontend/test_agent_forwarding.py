@@ -1,4 +1,4 @@
-"""Lending an ssh agent over the real socket: one connection, one token, one call of the same peer."""
+"""Agent forwarding over the real socket: one connection, one token, one call of the same peer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CLONE = {"workspace": "demo", "url": "git@h:site.git", "credential": {"agent": T
 
 
 def lend(rpc: Rpc, token: str = TOKEN, protocol: str = "ssh-agent") -> tuple[socket.socket, int]:
-    """Open a second connection and offer it; return it with the status."""
+    """Open a connection and offer it as a forwarded agent; return it with the HTTP status."""
     connection = rpc.connect()
     head = f"POST /ssh-agent HTTP/1.1\r\nHost: n\r\nUpgrade: {protocol}\r\nCodeSmith-Token: {token}\r\n"
     connection.sendall(f"{head}Connection: Upgrade\r\nContent-Length: 0\r\n\r\n".encode())
@@ -27,7 +27,7 @@ def lend(rpc: Rpc, token: str = TOKEN, protocol: str = "ssh-agent") -> tuple[soc
     return connection, int(data.split()[1])
 
 
-def test_a_loan_serves_one_call_and_ends_with_it(rpc: Rpc, tmp_path: Path) -> None:
+def test_a_forwarded_agent_serves_one_call_and_ends_with_it(rpc: Rpc, tmp_path: Path) -> None:
     rpc.call("workspace.create", name="demo")
     connection, status = lend(rpc)
     with connection:
@@ -51,7 +51,7 @@ def test_a_workspace_may_begin_with_it(rpc: Rpc) -> None:
     assert [verb for verb, _ in rpc.helper.calls] == ["workspace.ensure", "repo.clone"]
 
 
-def test_what_is_no_offer_is_refused(rpc: Rpc) -> None:
+def test_a_malformed_offer_is_refused(rpc: Rpc) -> None:
     for token, protocol in (("x", "ssh-agent"), (TOKEN[1:], "ssh-agent"), (TOKEN.upper(), "ssh-agent"), (TOKEN, "h2c")):
         connection, status = lend(rpc, token, protocol)
         connection.close()
@@ -63,7 +63,7 @@ def test_what_is_no_offer_is_refused(rpc: Rpc) -> None:
     first.close()
 
 
-def test_one_whose_owner_left_serves_no_call(rpc: Rpc) -> None:
+def test_an_agent_whose_owner_left_serves_no_call(rpc: Rpc) -> None:
     rpc.call("workspace.create", name="demo")
     connection, _ = lend(rpc)
     forwarded_agents = rpc.dispatcher.forwarded_agents
@@ -82,7 +82,7 @@ def test_a_token_is_64_hexadecimal_digits(rpc: Rpc, credential: dict[str, str]) 
     rpc.refuses("repo.clone", -32602, workspace="demo", url="https://h/x", credential={"agent": TOKEN})
 
 
-def test_somebody_elses_loan_is_not_taken() -> None:
+def test_an_agent_that_another_uid_forwarded_is_refused() -> None:
     forwarded_agents = ForwardedAgents()
     ours, theirs = socket.socketpair()
     with ours, theirs:

@@ -1,4 +1,4 @@
-"""audit.list over the real socket: newest first, whole, bounded in memory, whatever the file holds."""
+"""audit.list over the real socket: newest first, whole records, little memory, whatever the file holds."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_no_two_records_have_one_time_and_pages_miss_none(rpc: Rpc) -> None:
 
 
 def pages(rpc: Rpc, **wanted: Any) -> Iterator[list[dict[str, Any]]]:
-    """Give the pages of the audit record, each from where the one before ended."""
+    """Yield the pages of the audit record, each from the end of the previous one."""
     page = rpc.call("audit.list", **wanted)
     for _ in range(1000):
         if not page:

@@ -1,4 +1,4 @@
-"""Changes through the front end: what they make and end, what is remembered of them, what they leave when they fail."""
+"""Changes through the front end: what they create and remove, what is stored, what they leave when they fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients that are idle, slow, greedy or half gone: the others are answered, and memory stays bounded."""
+"""Clients that are idle, slow, greedy or half closed: other clients are answered, and memory stays bounded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MEMORY_BYTES_MAX = 64 << 20
 
 
 def until_closed(connection: socket.socket, drip: bytes, every_s: float = 0.05) -> float:
-    """Send `drip` again and again; return after how long the other side closed the connection."""
+    """Send `drip` again and again; return how many seconds later the peer closed the connection."""
     begun = time.monotonic()
     connection.settimeout(every_s)
     while time.monotonic() < begun + 20:
@@ -54,7 +54,7 @@ def test_a_byte_now_and_then_does_not_hold_a_connection(
     assert rpc.call("node.version")
 
 
-def test_who_does_not_take_the_answer_is_dropped(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_does_not_read_its_answer_is_dropped(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_server, "REPLY_TIMEOUT_S", 0.6)
     body = json.dumps([{"jsonrpc": "2.0", "id": n, "method": "rpc.discover"} for n in range(16)]).encode()
     whole = len(rpc.post(body)[1])

@@ -42,7 +42,7 @@ def test_a_workspace_with_a_repository_is_ready_when_that_is_there(rpc: Rpc, tmp
     [{}, {"ref": "main"}, {"url": "file:///etc"}, {"url": URL, "ref": "-x"}, {"url": URL, "hooks": True}, [URL], URL,
      {"url": URL, "credential": {"ssh_key": SECRET}}, {"url": URL, "known_hosts": ["x"]}, {"url": "https://h/a_b"}],
 )  # fmt: skip
-def test_what_breaks_its_grammar_makes_nothing(rpc: Rpc, repo: Any) -> None:
+def test_invalid_repository_parameters_create_nothing(rpc: Rpc, repo: Any) -> None:
     rpc.refuses("workspace.create", -32602, name="demo", repo=repo)
     assert rpc.helper.calls == rpc.call("workspace.list") == rpc.call("user.list") == []
 
@@ -83,7 +83,7 @@ def test_while_it_clones_it_is_pending_and_others_go_on(rpc: Rpc) -> None:
     assert (answers[0]["state"], answers[0]["labels"]) == ("ready", {"a": "b"})
 
 
-def test_one_that_is_deleted_and_made_anew_meanwhile_stays(rpc: Rpc) -> None:
+def test_a_workspace_deleted_and_created_again_meanwhile_stays(rpc: Rpc) -> None:
     rpc.helper.hold_back("repo.clone")
     creation = threading.Thread(target=lambda: rpc.refuses("workspace.create", 1001, name="demo", repo=REPO))
     creation.start()
@@ -97,7 +97,7 @@ def test_one_that_is_deleted_and_made_anew_meanwhile_stays(rpc: Rpc) -> None:
 
 
 @pytest.mark.parametrize("cut_at", ["workspace.ensure", "repo.clone"])
-def test_one_that_was_cut_off_is_gone_after_the_next_start(tmp_path: Path, cut_at: str) -> None:
+def test_an_interrupted_creation_is_removed_at_the_next_start(tmp_path: Path, cut_at: str) -> None:
     first = serve(tmp_path)
     rpc = next(first)
     for verb in (cut_at, "repo.settle", "workspace.remove"):
@@ -131,7 +131,7 @@ def test_what_could_not_be_removed_makes_room_for_the_next(rpc: Rpc) -> None:
     assert rpc.call("workspace.get", name="demo")["repos"] == ["site"]
 
 
-def test_what_is_half_removed_is_taken_up_before_the_next_change_of_it(rpc: Rpc) -> None:
+def test_a_pending_removal_is_completed_before_the_next_change_of_the_workspace(rpc: Rpc) -> None:
     rpc.helper.refusals["repo.clone"] = REFUSED
     rpc.helper.refusals["workspace.remove"] = CommandFailed("a file resists", pending=True)
     refusal = rpc.refuses("workspace.create", 1007, name="demo", repo=REPO, request_id="r1")

@@ -1,4 +1,4 @@
-"""What failed half-way: which later change is a way out of it, and which leaves it as it is."""
+"""Pending changes: which later change supersedes them, and which leaves them pending."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_an_assignment_that_is_cut_off_after_another_one_is_completed(
         ("user.delete", {"name": "bob"}),
     ],
 )
-def test_what_is_no_way_out_of_an_assignment_goes_on_and_leaves_it(
+def test_a_change_that_does_not_supersede_an_assignment_leaves_it_pending(
     rpc: Rpc, method: str, params: dict[str, Any]
 ) -> None:
     assigned_half_way(rpc, CommandFailed("a file resists", pending=True))
@@ -106,7 +106,7 @@ def test_what_is_no_way_out_of_an_assignment_goes_on_and_leaves_it(
     assert rpc.call("workspace.get", name="demo")["state"] == "ready"
 
 
-def test_another_assignment_is_a_way_out_of_one(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_assignment_supersedes_a_pending_one(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
     assigned_half_way(rpc, NotFound("no user 'bob' on this node"))
     reply = rpc.helper._reply
 
@@ -137,7 +137,7 @@ def test_an_assignment_that_fails_again_and_again_is_journaled_once(rpc: Rpc) ->
     assert rpc.store.intents() == []
 
 
-def test_a_refusal_of_the_same_leaves_what_failed_half_way(rpc: Rpc) -> None:
+def test_a_refused_repetition_leaves_the_change_pending(rpc: Rpc) -> None:
     assigned_half_way(rpc, CommandFailed("a file resists", pending=True))
     document = rpc.store.get_user("bob")
     assert document
@@ -170,7 +170,7 @@ def test_a_refusal_of_the_same_leaves_what_failed_half_way(rpc: Rpc) -> None:
         (("user.delete", {"name": "bob"}), ("workspace.assign", {**DEMO, "user": "bob"}), False),
     ],
 )
-def test_what_is_done_makes_an_end_of_what_failed_about_the_same(
+def test_which_change_supersedes_which(
     later: tuple[str, dict[str, Any]], earlier: tuple[str, dict[str, Any]], is_superseded: bool
 ) -> None:
     after, before = (Change.of(BY_NAME[method], params) for method, params in (later, earlier))

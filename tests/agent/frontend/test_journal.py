@@ -1,4 +1,4 @@
-"""Changes that were cut off: completed once, in order, with one result and one audit record."""
+"""Interrupted changes: completed once, in order, with one result and one audit record."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def test_the_same_call_again_completes_one_that_was_cut_off(rpc: Rpc) -> None:
     assert [one["outcome"] for one in rpc.audited()] == ["in_use", "resumed", "ok", "ok"]
 
 
-def test_somebody_who_asks_for_the_same_gets_its_result(rpc: Rpc) -> None:
+def test_another_call_for_the_same_gets_the_result_of_the_pending_one(rpc: Rpc) -> None:
     cut_off(rpc, "workspace.ensure", "workspace.create", name="demo", request_id="r1")
     assert rpc.call("workspace.create", name="demo", request_id="r2")["name"] == "demo"
     assert rpc.call("workspace.create", name="demo", request_id="r2")["name"] == "demo"
     rpc.refuses("workspace.create", 1002, name="demo", request_id="r3")
 
 
-def test_what_was_cut_off_is_completed_before_what_comes_after_it(tmp_path: Path) -> None:
+def test_a_pending_change_is_completed_before_the_next_one_that_names_the_same(tmp_path: Path) -> None:
     with agent(tmp_path) as rpc:
         cut_off(rpc, "user.ensure", "user.create", name="ada", request_id="r1")
         assert rpc.call("user.delete", name="ada")["deleted"]
@@ -41,7 +41,7 @@ def test_what_was_cut_off_is_completed_before_what_comes_after_it(tmp_path: Path
         assert names(rpc) == []  # not made again
 
 
-def test_what_names_something_else_does_not_wait_for_it(rpc: Rpc) -> None:
+def test_a_change_of_something_else_does_not_wait_for_a_pending_one(rpc: Rpc) -> None:
     cut_off(rpc, "user.ensure", "user.create", name="ada", request_id="r1")
     rpc.call("workspace.create", name="demo")
     assert [intent.params["name"] for intent in rpc.store.intents()] == ["ada"]
@@ -83,7 +83,7 @@ def test_a_refusal_half_way_is_pending_until_the_same_call_completes_it(rpc: Rpc
     assert rpc.store.intents() == []
 
 
-def test_another_way_out_of_something_half_done_ends_it(tmp_path: Path) -> None:
+def test_a_delete_supersedes_a_pending_assignment(tmp_path: Path) -> None:
     with agent(tmp_path) as rpc:
         for name in ("ada", "bob"):
             rpc.call("user.create", name=name)
@@ -96,7 +96,7 @@ def test_another_way_out_of_something_half_done_ends_it(tmp_path: Path) -> None:
         assert rpc.call("workspace.list") == []
 
 
-def test_the_result_of_what_was_undone_since_is_nobodys(rpc: Rpc) -> None:
+def test_a_pending_change_that_was_undone_since_is_not_a_result(rpc: Rpc) -> None:
     rpc.call("user.create", name="ada")
     for method in ("user.disable", "user.enable"):
         rpc.helper.refusals[method] = CommandFailed("half-way", pending=True)
@@ -108,7 +108,7 @@ def test_the_result_of_what_was_undone_since_is_nobodys(rpc: Rpc) -> None:
 
 
 @pytest.mark.parametrize("kind", [CommandFailed, InUse, LimitReached, ReadOnly, Unsupported])
-def test_a_refusal_that_passes_is_not_the_answer_for_ever(rpc: Rpc, kind: type[AgentError]) -> None:
+def test_a_refusal_for_a_temporary_reason_is_not_kept(rpc: Rpc, kind: type[AgentError]) -> None:
     rpc.helper.refusals["user.ensure"] = kind("not now")
     rpc.refuses("user.create", kind.code, name="ada", request_id="r1")
     rpc.helper.refusals.clear()
@@ -159,7 +159,7 @@ def test_a_clone_that_was_cut_off_and_is_made_anew_has_one_record_more(rpc: Rpc)
     assert [one["outcome"] for one in rpc.audited()][2:] == ["resumed: command_failed", "ok"]
 
 
-def test_what_waits_for_a_later_change_is_taken_up_after_it(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pending_change_that_needs_a_later_one_is_resumed_after_it(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ada", "bob"):
         rpc.call("user.create", name=name)
     rpc.call("workspace.create", name="demo", user="ada")
@@ -181,7 +181,7 @@ def test_what_waits_for_a_later_change_is_taken_up_after_it(rpc: Rpc, monkeypatc
     assert rpc.store.intents() == []
 
 
-def test_a_clone_cut_off_before_it_began_does_not_take_anothers_for_its_own(tmp_path: Path) -> None:
+def test_an_interrupted_clone_does_not_return_the_repository_of_another_call(tmp_path: Path) -> None:
     repo = {"url": "https://h/site"}
     calls = (
         ("repo.clone", {"workspace": "demo", **repo, "request_id": "r2"}, "repo 'site' exists"),
@@ -200,7 +200,7 @@ def test_a_clone_cut_off_before_it_began_does_not_take_anothers_for_its_own(tmp_
         assert rpc.call("workspace.create", name="demo", repo=repo, request_id="r1") == made
 
 
-def test_what_a_newer_agent_began_waits_for_it_and_holds_up_nothing(tmp_path: Path) -> None:
+def test_a_pending_change_of_a_newer_agent_stays_and_holds_up_nothing(tmp_path: Path) -> None:
     with agent(tmp_path) as rpc:
         rpc.store.begin("user.rename", {"name": "ada"})
     with agent(tmp_path) as rpc:
@@ -223,7 +223,7 @@ def test_an_audit_record_that_did_not_reach_its_file_is_written_once(
 
 
 def power_cut(rpc: Rpc, folder: Path) -> None:
-    """Keep what is on disk now."""
+    """Copy what is on disk now to `folder`."""
     for file in rpc.audit.parent.iterdir():
         if file.is_file():
             shutil.copy(file, folder / file.name)
@@ -277,7 +277,7 @@ def test_what_is_completed_later_is_recorded_with_who_called(tmp_path: Path) -> 
         assert rpc.store.database.all("SELECT * FROM callers") == []
 
 
-def test_a_change_that_ends_on_a_full_disk_takes_the_ballast(rpc: Rpc) -> None:
+def test_a_change_that_ends_on_a_full_disk_uses_the_disk_reserve(rpc: Rpc) -> None:
     database = rpc.store.database
     rpc.call("user.create", name="ada")
     pages = database.one("PRAGMA page_count")

@@ -1,4 +1,4 @@
-"""Answers as text: long lists without all of their records in memory."""
+"""Answers as text: long lists without all their records in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was cut off is taken up: others go on meanwhile, who asks for the same waits, for so long."""
+"""Resuming interrupted changes: others go on meanwhile; calls for the same wait, up to a limit."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from agent.frontend.changes import Pending
 from agent.methods import workspace
 from agent.shared.errors import InUse, WaitedTooLong
 from tests.agent.conftest import Rpc
-from tests.agent.frontend.cutting import assigned_half_way, cut_off, taken_up, wait_until
+from tests.agent.frontend.cutting import assigned_half_way, cut_off, resuming, wait_until
 
 
 @pytest.mark.parametrize("by", ["the next start", "the same call"])
-def test_other_changes_go_on_while_a_long_one_is_taken_up(rpc: Rpc, by: str) -> None:
+def test_other_changes_go_on_while_a_long_one_is_resumed(rpc: Rpc, by: str) -> None:
     for name in ("ada", "bob"):
         rpc.call("user.create", name=name)
     rpc.call("workspace.create", name="demo", user="ada")
@@ -49,10 +49,10 @@ def test_other_changes_go_on_while_a_long_one_is_taken_up(rpc: Rpc, by: str) -> 
     assert rpc.store.intents() == []
 
 
-def test_what_a_later_change_has_made_an_end_of_is_not_taken_up_again(rpc: Rpc) -> None:
-    """The workspace is deleted while its assignment runs once more and fails, and made anew."""
+def test_a_superseded_change_is_not_resumed(rpc: Rpc) -> None:
+    """The workspace is deleted and created again while its assignment is resumed and fails."""
     assigned_half_way(rpc, InUse("leases on files in it end within a minute"))
-    with taken_up(rpc, "workspace.assign"):
+    with resuming(rpc, "workspace.assign"):
         changes = rpc.dispatcher._changes
         params = {"name": "demo"}
         attempt = Attempt("workspace.delete", params, None)
@@ -64,11 +64,11 @@ def test_what_a_later_change_has_made_an_end_of_is_not_taken_up_again(rpc: Rpc) 
     assert rpc.store.intents() == []
 
 
-def test_who_waits_too_long_for_what_is_taken_up_is_refused(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_that_waits_too_long_for_a_resumed_change_is_refused(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
     assigned_half_way(rpc, None)
     rpc.helper.refusals.clear()
     monkeypatch.setattr(changes, "LOCK_WAIT_S", 0.1)
-    with taken_up(rpc, "workspace.assign"):
+    with resuming(rpc, "workspace.assign"):
         for method, params in (
             ("workspace.update", {"name": "demo", "labels": {"team": "a"}}),
             ("workspace.delete", {"name": "demo"}),
@@ -82,7 +82,9 @@ def test_who_waits_too_long_for_what_is_taken_up_is_refused(rpc: Rpc, monkeypatc
     assert rpc.store.intents() == []
 
 
-def test_who_waits_too_long_for_the_turn_to_take_up_is_refused(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_that_waits_too_long_for_the_lock_to_resume_is_refused(
+    rpc: Rpc, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cut_off(rpc, "user.ensure", "user.create", name="ada")
     turns = [WaitedTooLong("other changes on this node take too long")]
     changes = rpc.dispatcher._changes
@@ -99,7 +101,7 @@ def test_who_waits_too_long_for_the_turn_to_take_up_is_refused(rpc: Rpc, monkeyp
     assert rpc.call("user.delete", name="ada")["deleted"]
 
 
-def test_a_creation_that_waits_too_long_to_be_settled_is_not_taken_for_settled(
+def test_a_creation_that_waits_too_long_for_its_roll_back_stays_pending(
     rpc: Rpc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     intent = rpc.store.begin("workspace.create", {"name": "demo", "repo": {"url": "https://h/site"}})
@@ -122,7 +124,7 @@ def test_a_creation_that_waits_too_long_to_be_settled_is_not_taken_for_settled(
 
 @pytest.mark.parametrize("request_id", [{}, {"request_id": "r2"}], ids=["without an id", "with another id"])
 @pytest.mark.parametrize(("method", "verb"), [("user.create", "user.ensure"), ("user.delete", "user.remove")])
-def test_who_asks_for_the_same_while_it_is_taken_up_gets_its_result(
+def test_the_same_call_while_a_change_is_resumed_gets_its_result(
     rpc: Rpc, method: str, verb: str, request_id: dict[str, str]
 ) -> None:
     if method == "user.delete":
@@ -135,7 +137,7 @@ def test_who_asks_for_the_same_while_it_is_taken_up_gets_its_result(
         replies.append(rpc.answer(request))
 
     waiting = [threading.Thread(target=repeat) for _ in range(2 if not request_id else 1)]
-    with taken_up(rpc, verb):
+    with resuming(rpc, verb):
         for thread in waiting:
             thread.start()
         wait_until(lambda: len(rpc.dispatcher._changes._guard._waiters) == len(waiting))  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""JSON-RPC over the real socket: what is asked, what is answered, what is refused."""
+"""JSON-RPC over the real socket: requests, answers and refusals."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_batch_answers_each_and_holds_at_most_sixteen(rpc: Rpc) -> None:
     assert len(rpc.answer([{**one, "id": n} for n in range(16)])) == 16
 
 
-def test_http_is_narrow(rpc: Rpc) -> None:
+def test_http_accepts_only_plain_posts(rpc: Rpc) -> None:
     assert rpc.raw(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")[0] == 405
     assert rpc.raw(b"POST /RPC2 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")[0] == 404
     assert rpc.raw(b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")[0] == 411

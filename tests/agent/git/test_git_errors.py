@@ -50,7 +50,7 @@ UNABLE = "fatal: unable to access 'https://forge:8443/a.git/': "
         ("fatal: '/srv/no.git' does not appear to be a git repository\n", SSH, "does not appear", "check the URL"),
     ],
 )  # fmt: skip
-def test_of_ssh(said: str, url: str, line: str, help_: str) -> None:
+def test_errors_of_ssh(said: str, url: str, line: str, help_: str) -> None:
     assert line in deciding(said + END)
     assert "correct access rights" not in deciding(said + END)
     assert "Could not read from remote" not in deciding(said + END)
@@ -79,12 +79,12 @@ def test_of_ssh(said: str, url: str, line: str, help_: str) -> None:
         ("fatal: Remote branch nope not found in upstream origin", "Remote branch nope not found", "--ref"),
     ],
 )  # fmt: skip
-def test_of_https(said: str, line: str, help_: str) -> None:
+def test_errors_of_https(said: str, line: str, help_: str) -> None:
     assert line in deciding(said)
     assert help_ in hint_for(said, HTTPS, {})
 
 
-def test_what_is_not_known_is_gits_own_word() -> None:
+def test_an_unknown_cause_shows_the_line_of_git() -> None:
     assert deciding("warning: x\nfatal: the moon is full\nmore\n") == "fatal: the moon is full"
     assert deciding("only this\n") == "only this"
     assert deciding("") == "no message"

@@ -26,7 +26,7 @@ def request(**changes: Any) -> dict[str, Any]:
 
 
 def fill(host: str, setting: str) -> str:
-    """Ask git itself for the credential of a host."""
+    """Ask git for the credential of a host."""
     done = subprocess.run(["sh", "-c", ASKED, "sh", host, setting], capture_output=True, text=True)
     return done.stdout
 
@@ -81,7 +81,7 @@ def test_a_repository_that_the_disk_did_not_take_is_not_made(monkeypatch: pytest
     assert os.listdir("code") == []
 
 
-def test_a_secret_in_memory_is_gone_when_it_is_let_go() -> None:
+def test_a_secret_in_memory_is_gone_afterwards() -> None:
     with clone.secret_file("geheim") as path:
         assert Path(path).read_text() == Path(path).read_text() == "geheim"
         assert os.stat(path).st_mode & 0o777 == 0o600

@@ -1,4 +1,4 @@
-"""What git's ssh may ask the operator's ssh agent for, and who else may ask."""
+"""The forwarded ssh agent inside a job: which requests pass, and which processes may connect."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LISTED = b"\x0c\0\0\0\0"
 
 @pytest.fixture
 def asked() -> Iterator[tuple[str, list[bytes]]]:
-    """A path that leads to an agent, and the requests that reached it."""
+    """The path of a forwarded agent, and the requests that reached the agent."""
     ours, lent = socket.socketpair()
     requests: list[bytes] = []
 

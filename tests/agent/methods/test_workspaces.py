@@ -1,4 +1,4 @@
-"""workspace.open, update and assign over the real socket; what assign does to a tree is in test_handover.py."""
+"""workspace.open, update and assign over the real socket. What assign does to a tree is tested in test_handover.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stores that are damaged, cut short or foreign are refused and stay as they are; a new one is whole or not there."""
+"""Stores that are damaged, truncated or foreign are refused and not changed; a new one is whole or absent."""
 
 from __future__ import annotations
 
@@ -99,9 +99,7 @@ def test_a_ledger_that_is_not_ours_or_not_whole_is_refused_and_stays(
 
 
 @pytest.mark.parametrize("kind", [Store, Ledger])
-def test_a_file_that_is_gone_is_not_made_anew_beside_what_is_left_of_it(
-    tmp_path: Path, kind: type[Store] | type[Ledger]
-) -> None:
+def test_a_missing_file_is_not_created_beside_its_remains(tmp_path: Path, kind: type[Store] | type[Ledger]) -> None:
     path = tmp_path / "a.db"
     first = kind(str(path))
     first.ensure_room()
@@ -121,7 +119,7 @@ def test_a_file_that_is_gone_is_not_made_anew_beside_what_is_left_of_it(
             (tmp_path / "a.db-wal").write_bytes(b"x")
 
 
-def test_the_other_halfs_file_is_not_taken_for_ours(tmp_path: Path) -> None:
+def test_store_and_ledger_are_not_taken_for_each_other(tmp_path: Path) -> None:
     Ledger(str(tmp_path / "a.db")).close()
     before = (tmp_path / "a.db").read_bytes()
     assert "does not have the tables" in Store(str(tmp_path / "a.db")).damage
@@ -133,7 +131,7 @@ def test_the_other_halfs_file_is_not_taken_for_ours(tmp_path: Path) -> None:
     [("database or disk is full", LimitReached), ("database is locked", InUse),
      ("attempt to write a readonly database", ReadOnly), ("unable to open database file", ReadOnly)],
 )  # fmt: skip
-def test_what_sqlite_says_is_told_as_what_it_is(tmp_path: Path, said: str, kind: type[AgentError]) -> None:
+def test_errors_of_sqlite_become_errors_of_the_contract(tmp_path: Path, said: str, kind: type[AgentError]) -> None:
     assert type(as_error(sqlite3.OperationalError(said), str(tmp_path / "b.db"))) is kind
 
 
@@ -166,7 +164,7 @@ def test_statements_are_written_all_or_none(tmp_path: Path) -> None:
     database.close()
 
 
-def test_the_ballast_holds_room_and_gives_it_back(tmp_path: Path) -> None:
+def test_the_disk_reserve_holds_space_and_releases_it(tmp_path: Path) -> None:
     reserve = DiskReserve(str(tmp_path))
     reserve.ensure()
     reserve.ensure()
@@ -179,7 +177,7 @@ def test_the_ballast_holds_room_and_gives_it_back(tmp_path: Path) -> None:
     assert file.stat().st_blocks * 512 >= 1 << 20
 
 
-def test_no_room_for_the_ballast_is_a_limit(tmp_path: Path) -> None:
+def test_no_room_for_the_disk_reserve_is_a_limit(tmp_path: Path) -> None:
     with pytest.raises(LimitReached) as refusal:
         DiskReserve(str(tmp_path / "nowhere")).ensure()
     assert isinstance(refusal.value, AgentError)

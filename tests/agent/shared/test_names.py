@@ -1,4 +1,4 @@
-"""Names are refused before any program starts."""
+"""Names are checked before any program starts."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ ENTRIES = [trees.Entry(".ssh", 0o700), trees.Entry(".ssh/authorized_keys", 0o600
 
 
 class Disk:
-    """A file system of its own that writes down by itself nothing for minutes."""
+    """A file system that writes nothing to its disk by itself for minutes."""
 
     def __init__(self, top: Path) -> None:
         self.image, self._copy, self.path, self._after = (top / name for name in ("image", "copy", "now", "after"))
@@ -38,7 +38,7 @@ class Disk:
 
     @contextmanager
     def after_a_power_cut(self) -> Iterator[Path]:
-        """Give the disk as it would be if the power failed now."""
+        """Yield the disk as it would be after a power cut now."""
         run("cp", self.image, self._copy)
         run("mount", "-o", "loop", self._copy, self._after)
         try:
@@ -49,7 +49,7 @@ class Disk:
 
 @pytest.fixture
 def disk(base: Path) -> Iterator[Disk]:
-    """A disk with homes, staging and trash on it, whose every component belongs to root."""
+    """A disk with homes, staging and trash; root owns every directory of its path."""
     made = Disk(base)
     try:
         yield made
@@ -73,7 +73,7 @@ def run(*words: str | Path) -> None:
 
 
 def test_what_is_not_synced_is_lost_here(disk: Disk) -> None:
-    """Now and then somebody else on this machine syncs all disks (a node that shuts down): not each time."""
+    """Sometimes another process of this machine syncs all disks (a node that shuts down), but not each time."""
     for number in range(20):
         name = f"a{number}"
         (disk.path / name).write_text("a")
@@ -133,7 +133,7 @@ def test_what_starts_by_itself_is_put_away_and_removed(disk: Disk, monkeypatch: 
 
 
 def test_what_a_tool_wrote_into_etc_stays(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As shadow's tools do it: the new file is synced, its name is not."""
+    """Write as shadow's tools do: the new file is synced, its name is not."""
 
     def tool(*_: object, **__: object) -> SimpleNamespace:
         with (disk.path / "passwd+").open("w") as file:

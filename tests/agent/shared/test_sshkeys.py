@@ -1,4 +1,4 @@
-"""Public keys: what ssh-keygen makes is taken and shown as ssh-keygen shows it; anything more is refused."""
+"""Public keys: keys of ssh-keygen are accepted and shown as ssh-keygen shows them; anything else is refused."""
 
 from __future__ import annotations
 
