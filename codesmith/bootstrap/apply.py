@@ -20,7 +20,7 @@ from codesmith.errors import StepFailed
 from codesmith.ssh.script import ScriptResult, name_of, run_script
 
 if TYPE_CHECKING:
-    from codesmith.ssh.carrier import Carrier
+    from codesmith.ssh.connection import Connection
 
 # Where a program that was killed may have left a file that is not yet one; besides those it works on.
 LEFT_IN = (layout.CONFIG, layout.CODE, layout.RELEASES, layout.UNIT_DIR)
@@ -65,7 +65,7 @@ class _Progress:
 
 
 def apply(
-    connection: Carrier,
+    connection: Connection,
     facts: Facts,
     steps: Sequence[Step],
     agent: bytes,
@@ -130,7 +130,7 @@ def _step_failed(name: str, step: Step, failed: Mapping[str, Any], said: Mapping
     return StepFailed("\n".join(parts), hint=hint)
 
 
-def install_python(connection: Carrier, step: Step) -> None:
+def install_python(connection: Connection, step: Step) -> None:
     """Install the packages of `step` with nothing but sh; StepFailed with what the package manager said."""
     script = INSTALL_PYTHON % {name: shlex.join(step.order[name]) for name in ("install", "refresh")}
     done = run_script(connection, script, root=True, timeout_s=PACKAGES_TIMEOUT_S)

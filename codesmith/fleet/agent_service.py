@@ -60,7 +60,7 @@ def follow(node: Node, lines: int, show: Callable[[str], bool]) -> None:
     Nothing keeps running on the node. Unreachable when the connection is lost: lines may be missing from then on.
     """
     from codesmith.bootstrap.probe import PYTHON, payload, program
-    from codesmith.ssh.carriers import connect
+    from codesmith.ssh.connect import connect
     from codesmith.ssh.script import run_script
     from codesmith.ssh.target import resolve
 
@@ -92,7 +92,7 @@ def _journalctl(lines: int) -> list[str]:
 
 
 def _run(node: Node, script: str, what: str, data: bytes = b"") -> str:
-    from codesmith.ssh.carriers import connect
+    from codesmith.ssh.connect import connect
     from codesmith.ssh.script import run_script
     from codesmith.ssh.target import resolve
 

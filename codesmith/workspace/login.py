@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from codesmith.errors import AuthenticationFailed, Unsupported
 from codesmith.nodes.registry import Node
-from codesmith.ssh.options import OWN, Option, arguments, leading_to
+from codesmith.ssh.options import SESSION_ARGUMENTS, Option, arguments, route_options
 from codesmith.ssh.target import Target, ensure_identity, resolve
 from codesmith.workspace import ssh_config
 
@@ -49,7 +49,7 @@ class LoginCommand:
         )
         inside = f'cd {shlex.quote(self.directory)} && export {exports} && exec "$SHELL" -l'
         where = f"{self.login}@{self.target.alias or self.target.host}"
-        return ("ssh", "-t", *arguments((*self._options, ESCAPE)), *OWN, "--", where, inside)
+        return ("ssh", "-t", *arguments((*self._options, ESCAPE)), *SESSION_ARGUMENTS, "--", where, inside)
 
     @property
     def block(self) -> ssh_config.Block:
@@ -64,7 +64,7 @@ class LoginCommand:
 
     @property
     def _options(self) -> Iterator[Option]:
-        yield from leading_to(self.target)
+        yield from route_options(self.target)
         yield from METHODS
 
 

@@ -11,7 +11,7 @@ import pytest
 from carrier_desk import Desk, run
 
 from codesmith.secrets import Secrets
-from codesmith.ssh.carrier import OPENSSH
+from codesmith.ssh.connection import OPENSSH
 from codesmith.ssh.target import resolve
 from tests.ssh_agent import SshAgent, running_agent
 

@@ -13,7 +13,7 @@ from tunnel_doubles import FarEnd
 from tunnel_talk import eventually, is_running, threads_since
 
 from codesmith.nodes.registry import Node
-from codesmith.ssh.carrier import CARRIERS
+from codesmith.ssh.connection import CARRIERS
 from codesmith.tunnel import control
 from codesmith.tunnel.endpoint import Endpoint
 
