@@ -29,7 +29,7 @@ def user(*fingerprints: str):
     return {
         "name": "demo", "login": "cs-demo", "uid": 70000, "gid": 70000, "home": "/srv/codesmith/home/cs-demo",
         "shell": "/bin/bash", "state": "active", "ssh_keys": keys, "workspaces": ["demo"],
-        "created_at": "2026-11-23T00:00:00.000Z",
+        "drift": [], "created_at": "2026-11-23T00:00:00.000Z",
     }  # fmt: skip
 
 
