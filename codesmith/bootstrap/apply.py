@@ -20,7 +20,7 @@ from codesmith.errors import StepFailed
 from codesmith.ssh.script import ScriptResult, name_of, run_script
 
 if TYPE_CHECKING:
-    from codesmith.ssh.carrier import Carrier
+    from codesmith.ssh.connection import Connection
 
 # Directories where a killed run may have left temporary files, besides those of the steps.
 LEFT_IN = (layout.CONFIG, layout.CODE, layout.RELEASES, layout.UNIT_DIR)
@@ -65,7 +65,7 @@ class _Output:
 
 
 def apply(
-    connection: Carrier,
+    connection: Connection,
     facts: Facts,
     steps: Sequence[Step],
     agent: bytes,
@@ -132,7 +132,7 @@ def _step_failed(
     return StepFailed("\n".join(parts), hint=hint)
 
 
-def install_python(connection: Carrier, step: Step) -> None:
+def install_python(connection: Connection, step: Step) -> None:
     """Install the packages of `step` with plain sh; StepFailed with the package manager's output."""
     script = INSTALL_PYTHON % {name: shlex.join(step.order[name]) for name in ("install", "refresh")}
     done = run_script(connection, script, root=True, timeout_s=PACKAGES_TIMEOUT_S)

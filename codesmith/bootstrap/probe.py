@@ -14,7 +14,7 @@ from codesmith.errors import LookFailed
 from codesmith.ssh.script import name_of, run_script
 
 if TYPE_CHECKING:
-    from codesmith.ssh.carrier import Carrier
+    from codesmith.ssh.connection import Connection
 
 PROBE_TIMEOUT_S = 60
 # What reading a malformed answer raises.
@@ -73,7 +73,7 @@ ANSWERED = frozenset(entry.name for entry in fields(Facts)) - {"is_ledger_unread
 SHOWN_MAX = 200
 
 
-def probe(connection: Carrier, desired: layout.Desired, *, residents: bool = False) -> Facts:
+def probe(connection: Connection, desired: layout.Desired, *, residents: bool = False) -> Facts:
     """Return what the node has now, with `residents` its workspaces and users too.
 
     LookFailed if the probe ended early or could not read something.

@@ -13,7 +13,7 @@ from codesmith.ssh.script import name_of, run_script
 if TYPE_CHECKING:
     import paramiko
 
-    from codesmith.ssh.carrier import Carrier
+    from codesmith.ssh.connection import Connection
 
 ANSWER_TIMEOUT_S = 20
 BODY = b'{"jsonrpc":"2.0","id":1,"method":"node.version","params":{}}'
@@ -28,7 +28,7 @@ LAST_LINES = (
 )
 
 
-def prove(connection: Carrier, build: str) -> Mapping[str, Any]:
+def prove(connection: Connection, build: str) -> Mapping[str, Any]:
     """Return the result of node.version, called as the login of the connection; StepFailed unless `build` answers."""
     name = name_of(connection)
     answer = _ask(connection)
@@ -49,7 +49,7 @@ def expect_node(name: str, found: Mapping[str, Any], node_id: str) -> None:
         raise WrongNode(problem, hint=f"inv node.restart --node {name}")
 
 
-def _ask(connection: Carrier) -> bytes:
+def _ask(connection: Connection) -> bytes:
     import paramiko
 
     try:
@@ -63,7 +63,7 @@ def _ask(connection: Carrier) -> bytes:
         raise _unproven(name_of(connection), f"its agent does not answer ({_last_words(connection)})") from error
 
 
-def _last_words(connection: Carrier) -> str:
+def _last_words(connection: Connection) -> str:
     """Return the last line that the agent wrote to the journal."""
     done = run_script(connection, LAST_LINES, root=True, timeout_s=ANSWER_TIMEOUT_S)
     if done.status:

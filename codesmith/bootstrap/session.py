@@ -127,7 +127,7 @@ class Session:
         self._last = now
 
     def _connect(self) -> None:
-        from codesmith.ssh.carriers import connect
+        from codesmith.ssh.connect import connect
 
         self.connection = connect(self.target, timeout_s=CONNECT_TIMEOUT_S)
 

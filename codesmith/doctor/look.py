@@ -16,7 +16,7 @@ from codesmith.ssh import sudo
 from codesmith.ssh.script import PATH, ScriptResult, name_of, run_script
 
 if TYPE_CHECKING:
-    from codesmith.ssh.carrier import Carrier
+    from codesmith.ssh.connection import Connection
 
 LOOK_TIMEOUT_S = 60.0
 AGENT_TIMEOUT_S = 10
@@ -60,7 +60,7 @@ class Look:
     refusal: AuthenticationFailed | None = None
 
 
-def look(connection: Carrier, desired: layout.Desired) -> Look:
+def look(connection: Connection, desired: layout.Desired) -> Look:
     """Return what the node has now; nothing is changed there. LookFailed if the script ended early."""
     mark = secrets.token_hex(16)
     begun = time.time()
@@ -85,7 +85,7 @@ def _script(mark: str) -> str:
     }
 
 
-def _parse(connection: Carrier, done: ScriptResult, mark: str, begun: float, ended: float) -> Look:
+def _parse(connection: Connection, done: ScriptResult, mark: str, begun: float, ended: float) -> Look:
     name, text = name_of(connection), done.stdout.decode(errors="replace")
     head, _, rest = text.partition("\n\n")
     header = dict(line.partition("=")[::2] for line in head.splitlines())

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from codesmith.nodes.registry import Node
-    from codesmith.ssh.carrier import Carrier
+    from codesmith.ssh.connection import Connection
     from codesmith.ssh.target import Target
 
 CONNECT_TIMEOUT_S = 10.0
@@ -43,7 +43,7 @@ def _check(node: Node) -> Iterator[Finding]:
 
 
 def _check_connection(say: Reporter, node: Node, target: Target) -> Iterator[Finding]:
-    from codesmith.ssh.carriers import connect
+    from codesmith.ssh.connect import connect
 
     try:
         connection = connect(target, timeout_s=CONNECT_TIMEOUT_S)
@@ -70,7 +70,7 @@ def _went_well(say: Reporter, target: Target, *, before: str = "") -> Iterator[F
 
 
 def _carrier(say: Reporter, target: Target, carrier: str) -> Finding:
-    from codesmith.ssh.carriers import recall
+    from codesmith.ssh.connect import recall
 
     if target.carrier:
         return say.ok("ssh.carrier", f"{carrier}, as nodes.yaml says")
@@ -88,7 +88,7 @@ def _connect_failed(say: Reporter, target: Target, error: CodeSmithError) -> Ite
     yield say.error(code, error, target.ssh_line("ssh -v", "true"))
 
 
-def _check_node(say: Reporter, node: Node, connection: Carrier) -> Iterator[Finding]:
+def _check_node(say: Reporter, node: Node, connection: Connection) -> Iterator[Finding]:
     from codesmith.bootstrap.layout import desired_for
     from codesmith.bootstrap.pack import pack
     from codesmith.doctor.judge import judge

@@ -61,7 +61,7 @@ def follow(node: Node, lines: int, show: Callable[[str], bool]) -> None:
     again: lines could be missing.
     """
     from codesmith.bootstrap.probe import PYTHON, payload, program
-    from codesmith.ssh.carriers import connect
+    from codesmith.ssh.connect import connect
     from codesmith.ssh.script import run_script
     from codesmith.ssh.target import resolve
 
@@ -93,7 +93,7 @@ def _journalctl(lines: int) -> list[str]:
 
 
 def _run(node: Node, script: str, what: str, data: bytes = b"") -> str:
-    from codesmith.ssh.carriers import connect
+    from codesmith.ssh.connect import connect
     from codesmith.ssh.script import run_script
     from codesmith.ssh.target import resolve
 

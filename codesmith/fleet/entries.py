@@ -55,11 +55,11 @@ def trust(node: Node, *, yes: bool) -> Row:
 
 def _forget_carrier(node: Node) -> None:
     """Forget that OpenSSH is tried first; nothing is remembered of a way that the ssh configuration does not give."""
-    from codesmith.ssh import carriers
+    from codesmith.ssh import connect
     from codesmith.ssh.target import resolve
 
     with contextlib.suppress(CodeSmithError):
-        carriers.forget(resolve(node))
+        connect.forget(resolve(node))
 
 
 def _written(node: Node) -> Row:

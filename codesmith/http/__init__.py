@@ -1,1 +1,1 @@
-"""HTTP/1.1 on local sockets: what the client, the forwarder's port and its refusals share."""
+"""HTTP/1.1 on local sockets, for the client and for the forwarder's ports and refusals."""

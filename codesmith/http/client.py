@@ -1,6 +1,6 @@
 """HTTP/1.1 over a local socket, as much as a JSON-RPC call needs: one POST, one answer, the connection kept open.
 
-`http.client` does the same and takes 29 ms to import (the e-mail package and ssl come along), a fifth of an `inv` run.
+`http.client` does the same, but takes 29 ms to import, a fifth of an `inv` run: it imports the e-mail package and ssl.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from codesmith.http.port import HOST, Port
 
 SWITCHING = 101
 SILENCE_S = 8.0
-# A long list on a slow way: once it comes it may come for as long as this.
+# An answer that has begun may take this long: it can be a long list over a slow connection.
 ANSWER_S = 60.0
 HEAD_BYTES_MAX = 64 << 10
 BODY_BYTES_MAX = 64 << 20
 
 
 class Closed(Exception):
-    """The other side ended the connection. `was_silent`: not one byte of an answer had come."""
+    """The other side ended the connection. `was_silent`: no byte of an answer had arrived."""
 
     def __init__(self, *, was_silent: bool) -> None:
         self.was_silent = was_silent
@@ -32,14 +32,15 @@ class Closed(Exception):
 
 
 class BadAnswer(Exception):
-    """What came is not HTTP/1.1 as we expect it."""
+    """The answer is not the HTTP/1.1 that this client reads."""
 
 
 class Connection:
-    """One open connection; not for use by two threads at once. Every wait ends at its deadline with TimeoutError; an
-    answer that has begun by then has ANSWER_S for the rest of it.
+    """One open connection to a Unix socket or a Port; not for two threads at once.
 
-    `on_silence` is called once when nothing is heard for SILENCE_S; what it raises ends the wait.
+    A `deadline` is a value of time.monotonic(). Every wait ends at its deadline with TimeoutError; an answer that has
+    begun by then has ANSWER_S for the rest. `on_silence` is called once if nothing arrives for SILENCE_S; an error that
+    it raises ends the wait.
     """
 
     def __init__(self, to: Path | Port, deadline: float, on_silence: Callable[[], None] | None = None) -> None:
@@ -61,18 +62,21 @@ class Connection:
             raise
 
     def close(self) -> None:
-        """Close it; once more does nothing."""
+        """Close the connection; safe to call again."""
         self._socket.close()
 
     @property
     def is_stale(self) -> bool:
-        """Tell whether the other side closed it, or said something unasked, while it was idle."""
+        """Whether the other side closed the idle connection, or sent something unasked."""
         ready = select.poll()
         ready.register(self._socket, select.POLLIN | select.POLLHUP)
         return bool(self._rest or ready.poll(0))
 
     def post(self, body: bytes, deadline: float) -> tuple[int, bytes, bool]:
-        """Send one POST / and return status, body and whether the connection stays open."""
+        """Send one POST / and return status, body and whether the connection stays open.
+
+        Closed if the other side ends the connection, BadAnswer if the answer is not HTTP.
+        """
         head = f"POST / HTTP/1.1\r\n{self._headers}Content-Type: application/json\r\n"
         request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode("ascii") + body
         self.is_fresh, self._rest = False, b""
@@ -80,14 +84,13 @@ class Connection:
             self._socket.settimeout(_left(deadline))
             self._socket.sendall(request)
         except (BrokenPipeError, ConnectionResetError):
-            # It may have answered before it closed, as one does who refuses a body that is too long.
-            pass
+            pass  # it may have answered before it closed: a server does so to refuse a body that is too long
         return self._answer(deadline)
 
     def upgrade(self, target: str, protocol: str, headers: Mapping[str, str], deadline: float) -> socket.socket:
-        """Ask for another protocol, and return the socket on which it is spoken; this connection is over then.
+        """Ask for another protocol and return the socket for it; this object must not be used any more.
 
-        BadAnswer tells what was answered instead.
+        BadAnswer names the status if the other side refuses, Closed says that it ended the connection.
         """
         more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         head = f"POST {target} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n{more}"
@@ -108,7 +111,7 @@ class Connection:
         return self._socket
 
     def _upgraded(self, deadline: float) -> int:
-        """Return the status; not a byte is read that stands behind the headers."""
+        """Return the status; read no byte after the headers, which belongs to the other protocol."""
         data = b""
         while not data.endswith(b"\r\n\r\n"):
             self._socket.settimeout(_left(deadline))
@@ -138,8 +141,8 @@ class Connection:
         return status, body[:length], "close" not in headers.get("connection", "").lower()
 
     def _receive(self, deadline: float, *, was_silent: bool) -> bytes:
-        if self._on_silence and not self._is_heard(min(SILENCE_S, _left(deadline))):
-            _left(deadline)  # else it is over, and asking would only prolong it
+        if self._on_silence and not self._is_readable(min(SILENCE_S, _left(deadline))):
+            _left(deadline)  # past the deadline `on_silence` would only prolong the wait
             ask, self._on_silence = self._on_silence, None
             ask()
         self._socket.settimeout(_left(deadline))
@@ -151,7 +154,7 @@ class Connection:
             raise Closed(was_silent=was_silent)
         return chunk
 
-    def _is_heard(self, within_s: float) -> bool:
+    def _is_readable(self, within_s: float) -> bool:
         ready = select.poll()
         ready.register(self._socket, select.POLLIN)
         return bool(ready.poll(within_s * 1000))

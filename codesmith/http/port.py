@@ -1,4 +1,4 @@
-"""A port of this machine's loopback where a forwarder listens for one node, and the token that it wants."""
+"""A port on loopback where a forwarder listens for one node, and the token that it requires."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ TOKEN = r"[A-Za-z0-9_-]{16,512}"  # noqa: S105  (its grammar)
 
 @dataclass(frozen=True)
 class Port:
-    """Where to connect; the token is read anew for each connection, because each connect of the node makes another."""
+    """Where to connect. Each connection reads the token again, because each connect of the node creates a new one."""
 
     number: int
     token_file: Path
 
     @classmethod
     def parse(cls, url: str, token_file: str | PathLike[str]) -> Port:
-        """Read `http://127.0.0.1:7001`; any other host is refused: the token would leave the machine unencrypted."""
+        """Return the port of `http://127.0.0.1:7001`; CodeSmithError for other hosts, which would get the token."""
         found = re.fullmatch(r"http://(?:127\.0\.0\.1|localhost):([1-9][0-9]{0,4})/?", url)
         if found is None or int(found[1]) > 65535:
             problem = f"{url!r} is not the URL of an endpoint; expected http://{HOST}:PORT"
             raise CodeSmithError(problem, hint="inv node.status --json  # says where it is")
         if not str(token_file):
             raise CodeSmithError(
-                f"{url} wants a token: name its file", hint="inv node.status --json  # says where it is"
+                f"{url} requires a token: name its file", hint="inv node.status --json  # says where it is"
             )
         return cls(int(found[1]), Path(token_file))
 
     @property
     def url(self) -> str:
-        """Return it as people write it."""
+        """The URL of the port."""
         return f"http://{HOST}:{self.number}"
 
     def read_token(self) -> str:
-        """Return the token; nothing is sent to the port without one."""
+        """Return the token; CodeSmithError if there is none, and then nothing is sent to the port."""
         try:
             text = self.token_file.read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError) as error:

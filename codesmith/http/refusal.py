@@ -1,4 +1,4 @@
-"""Answer a local connection ourselves: the typed reason as JSON, then the end of the connection."""
+"""Refuse a local connection: answer with the typed error as JSON, then end the connection."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ DRAIN_BYTES = 1024 * 1024
 
 
 def refuse(local: socket.socket, error: CodeSmithError, status: int = 503, headers: str = "") -> None:
-    """Send the reason, then read what the client still sends, so that it finds the answer and no broken pipe."""
+    """Send `error`, then read what the client still sends, so that it gets the answer and not a broken pipe.
+
+    `headers` are further lines, each with its line end. A client that has gone is no error.
+    """
     body = json.dumps({"error": error_to_dict(error)}).encode()
     head = (
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nServer: codesmith-forwarder\r\n"
@@ -26,7 +29,7 @@ def refuse(local: socket.socket, error: CodeSmithError, status: int = 503, heade
         local.shutdown(socket.SHUT_WR)
         _drain(local)
     except OSError:
-        pass  # gone: nobody to tell
+        pass  # the client has gone
 
 
 def _drain(local: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""Read HTTP requests from a connection that anybody on this machine may have opened; nothing ambiguous is accepted."""
+"""Read HTTP requests from a connection that anybody on this machine may have opened; refuse what is ambiguous."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HEADER = r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e\t]*)"
 
 
 class Rejected(Exception):
-    """A request that is not served; the connection ends with the answer."""
+    """The request is refused with `status`; the connection ends after the answer."""
 
     def __init__(self, status: int, problem: str, *, hint: str = "") -> None:
         self.status, self.problem, self.hint = status, problem, hint
@@ -27,7 +27,7 @@ class Rejected(Exception):
 
 @dataclass(frozen=True)
 class Head:
-    """What stands before a request's body; header names in small letters, each at most once."""
+    """Request line and headers; header names are in lower case, each at most once."""
 
     method: str
     target: str
@@ -36,7 +36,7 @@ class Head:
 
     @property
     def body_size(self) -> int:
-        """Return the size of the body; Rejected if there is none, or more than one word about it."""
+        """The size of the body in bytes; Rejected unless exactly one Content-Length gives it."""
         size = self.headers.get("content-length", "")
         if "transfer-encoding" in self.headers or not re.fullmatch("[0-9]{1,9}", size):
             raise Rejected(400, "the body needs a Content-Length, and no Transfer-Encoding")
@@ -46,13 +46,13 @@ class Head:
 
 
 class Reader:
-    """Reads one request after the other; each has an absolute time from its first byte, however slowly it drips."""
+    """Reads one request after the other; each must be complete REQUEST_S after its first byte."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection, self._data, self._deadline = connection, bytearray(), 0.0
 
     def read_head(self, idle_s: float) -> Head | None:
-        """Return the next head; None when the client leaves, or says nothing for `idle_s`."""
+        """Return the next head; None if the client leaves, sends nothing for `idle_s` or is too slow."""
         self._deadline = time.monotonic() + idle_s
         if not self._data and not self._receive():
             return None
@@ -65,7 +65,7 @@ class Reader:
         return parse_head(self._cut(end + 4)[:end])
 
     def read_body(self, size: int) -> bytes | None:
-        """Return the body; None when the client leaves or is too slow."""
+        """Return the body; None if the client leaves or is too slow."""
         while len(self._data) < size:
             if not self._receive():
                 return None
@@ -90,7 +90,7 @@ class Reader:
 
 
 def parse_head(data: bytes) -> Head:
-    """Return the head; Rejected for whatever two programs could read differently."""
+    """Return the head; Rejected for anything that two programs could read differently."""
     first, *lines = data.decode("latin-1").split("\r\n")
     found = re.fullmatch(FIRST_LINE, first)
     if found is None:
@@ -101,10 +101,10 @@ def parse_head(data: bytes) -> Head:
     for line in lines:
         header = re.fullmatch(HEADER, line)
         if header is None:
-            raise Rejected(400, "a header that is none")
+            raise Rejected(400, "a malformed header")
         name = header[1].lower()
         if name in headers:
             raise Rejected(400, f"two headers {name}")
         headers[name] = header[2].strip()
-    desired = headers.get("connection", "").lower()
-    return Head(found[1], found[2], headers, found[3] == "1" and "close" not in desired)
+    connection = headers.get("connection", "").lower()
+    return Head(found[1], found[2], headers, found[3] == "1" and "close" not in connection)

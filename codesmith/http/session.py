@@ -1,4 +1,4 @@
-"""One connection to a node's port: every request is checked, then made anew on the node's Unix socket."""
+"""One connection to a node's port: check every request, then send a new one with its body to the node's Unix socket."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from codesmith.http.port import HOST
 from codesmith.http.refusal import refuse
 from codesmith.http.request import Head, Reader, Rejected
 
-STRANGER_S = 10.0
+UNAUTHENTICATED_S = 10.0
 IDLE_S = 60.0
-# The longest command the contract allows (3,600 s), and what stands around it.
+# The longest command that the contract allows (3,600 s), and some overhead.
 ANSWER_S = 3800.0
 SEND_S = 60.0
-# Well below the agent's idle limit: a connection that it closes just as a call leaves is avoided, not repaired.
+# Well below the agent's idle limit, so that the agent never closes a connection just as a call uses it.
 KEEP_S = 30.0
 
 
 class Session:
-    """Serves one client until it leaves, asks for something that is not served, or waits too long.
+    """Serves one client until it leaves, sends a request that is refused, or is idle too long.
 
-    No header of the client's travels further, so neither does the token; what the node says comes back as JSON alone.
+    None of the client's headers reaches the node, so the token does not either. The answer has only status and body.
     """
 
     def __init__(self, client: socket.socket, limit: ConnectionLimit, port: int, token: str, endpoint: Path) -> None:
@@ -35,24 +35,24 @@ class Session:
         self._token = token.encode()
         self._hosts = (f"{HOST}:{port}", f"localhost:{port}")
         self._reader = Reader(client)
-        self._onward: Connection | None = None
+        self._to_node: Connection | None = None
         self._last_used = 0.0
 
     def serve(self) -> None:
         """Return when the connection is over; the caller closes it."""
-        idle_s = STRANGER_S
+        idle_s = UNAUTHENTICATED_S
         try:
             self._client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             while self._answer_one(idle_s):
                 idle_s = IDLE_S
-        except Rejected as no:
-            self._refuse(no)
+        except Rejected as rejected:
+            self._refuse(rejected)
         except (TimeoutError, Closed, OSError):
-            pass  # one of both ends is gone: as on the Unix socket, the connection then ends
+            pass  # the client or the node has gone: the connection ends, as on the Unix socket
         finally:
-            self._limit.leave(self._client)
-            if self._onward is not None:
-                self._onward.close()
+            self._limit.remove(self._client)
+            if self._to_node is not None:
+                self._to_node.close()
 
     def _answer_one(self, idle_s: float) -> bool:
         """Serve one request; return whether another may follow."""
@@ -63,24 +63,24 @@ class Session:
         body = self._read_body(head)
         if body is None:
             return False
-        self._limit.work(self._client)
-        status, answer = self._pass_on(body)
+        self._limit.mark_busy(self._client)
+        status, answer = self._forward(body)
         stays_open = head.stays_open and status == HTTPStatus.OK
         self._client.settimeout(SEND_S)
         self._client.sendall(_answer(status, answer, stays_open=stays_open))
-        self._limit.wait(self._client)
+        self._limit.mark_idle(self._client)
         return stays_open
 
     def _check(self, head: Head) -> None:
-        """Raise Rejected for all that is not a call by somebody who could read the token."""
+        """Raise Rejected unless the request is a call with the right host, origin and token."""
         headers = head.headers
         if headers.get("host", "").lower() not in self._hosts:
-            raise Rejected(403, f"Host must be {self._hosts[0]}: a page of another name has no business here")
+            raise Rejected(403, f"Host must be {self._hosts[0]}: pages under another name are refused")
         if headers.get("origin", f"http://{self._hosts[0]}") not in [f"http://{host}" for host in self._hosts]:
-            raise Rejected(403, "a web page of another origin has no business here")
+            raise Rejected(403, "web pages of another origin are refused")
         scheme, _, token = headers.get("authorization", "").partition(" ")
-        is_known = hmac.compare_digest(token.strip().encode("latin-1"), self._token)
-        if scheme.lower() != "bearer" or not is_known:
+        is_right = hmac.compare_digest(token.strip().encode("latin-1"), self._token)
+        if scheme.lower() != "bearer" or not is_right:
             raise Rejected(401, "no valid token", hint="inv node.status --json  # token_file is what to send as Bearer")
         if head.target != "/":
             raise Rejected(404, "there is only /")
@@ -97,22 +97,22 @@ class Session:
             self._client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         return self._reader.read_body(size)
 
-    def _pass_on(self, body: bytes) -> tuple[int, bytes]:
-        """Return what the Unix socket answers; a call is sent once, whatever happens to it."""
+    def _forward(self, body: bytes) -> tuple[int, bytes]:
+        """Return the answer of the Unix socket; a call is sent only once, also when that fails."""
         deadline = time.monotonic() + ANSWER_S
-        if self._onward is not None and (self._onward.is_stale or time.monotonic() - self._last_used > KEEP_S):
-            self._onward.close()
-            self._onward = None
-        if self._onward is None:
-            self._onward = self._connect(deadline)
+        if self._to_node is not None and (self._to_node.is_stale or time.monotonic() - self._last_used > KEEP_S):
+            self._to_node.close()
+            self._to_node = None
+        if self._to_node is None:
+            self._to_node = self._connect(deadline)
         try:
-            status, answer, stays_open = self._onward.post(body, deadline)
+            status, answer, stays_open = self._to_node.post(body, deadline)
         except BadAnswer as error:
-            raise Rejected(502, f"the node answered with something else: {error}") from None
+            raise Rejected(502, f"the node's answer is not HTTP: {error}") from None
         self._last_used = time.monotonic()
         if not stays_open:
-            self._onward.close()
-            self._onward = None
+            self._to_node.close()
+            self._to_node = None
         return status, answer
 
     def _connect(self, deadline: float) -> Connection:
@@ -120,13 +120,13 @@ class Session:
             return Connection(self._endpoint, deadline)
         except OSError as error:
             raise Rejected(
-                503, f"the node's endpoint is not there now: {error.strerror}", hint="inv node.status"
+                503, f"the node's endpoint is not available now: {error.strerror}", hint="inv node.status"
             ) from None
 
-    def _refuse(self, no: Rejected) -> None:
-        kind = AuthenticationFailed if no.status == HTTPStatus.UNAUTHORIZED else CodeSmithError
-        headers = {401: "WWW-Authenticate: Bearer\r\n", 405: "Allow: POST\r\n"}.get(no.status, "")
-        refuse(self._client, kind(no.problem, hint=no.hint), no.status, headers)
+    def _refuse(self, rejected: Rejected) -> None:
+        kind = AuthenticationFailed if rejected.status == HTTPStatus.UNAUTHORIZED else CodeSmithError
+        headers = {401: "WWW-Authenticate: Bearer\r\n", 405: "Allow: POST\r\n"}.get(rejected.status, "")
+        refuse(self._client, kind(rejected.problem, hint=rejected.hint), rejected.status, headers)
 
 
 def _answer(status: int, body: bytes, *, stays_open: bool) -> bytes:

@@ -1,4 +1,4 @@
-"""Why a node could not be reached: what sockets and paramiko raise, in our words, with the option that forbids it."""
+"""Turn what sockets and paramiko raise while connecting into CodeSmith's errors; name the option that forbids it."""
 
 from __future__ import annotations
 
@@ -16,29 +16,32 @@ import paramiko
 from codesmith.errors import Unreachable
 from codesmith.ssh.target import Target
 
-# RFC 4254, 5.1: one of the reasons for which a channel is not opened.
+# RFC 4254, 5.1: a reason why a channel is not opened.
 PROHIBITED = 1
 TIMED_OUT = ("Timeout.", "Authentication timeout.")
-# Where the library here, and not the node, is what ends it: algorithms, above all.
-LIMITS = (paramiko.ssh_exception.IncompatiblePeer, paramiko.ssh_exception.MessageOrderError)
-# What OpenSSH says before it closes: up to 9.7, and since.
-TOO_MANY = r"Exceeded MaxStartups|Not allowed at this time"
+# Limits of paramiko, not of the node: algorithms, above all.
+PARAMIKO_LIMITS = (paramiko.ssh_exception.IncompatiblePeer, paramiko.ssh_exception.MessageOrderError)
+# What sshd says when it drops a connection before its banner: OpenSSH up to 9.7, and later.
+DROP_REASONS = r"Exceeded MaxStartups|Not allowed at this time"
 
 
 class NoNameServer(OSError):
-    """A name could not be looked up in time."""
+    """The name of a host could not be looked up in time."""
 
 
-class TurnedAway(Unreachable):
-    """The connection was accepted and closed before a greeting: sshd does so when too many come at once."""
+class ConnectionDropped(Unreachable):
+    """The connection was closed before the SSH banner: sshd does so if too many arrive at once.
 
-    # Without sshd's own word it is an old one, or none at all: not worth all the time there is.
+    `attempts` says how often to try in all.
+    """
+
+    # Without sshd's own reason this is an old sshd, or no sshd: it is not worth the whole time limit.
     attempts = 3
 
 
 @contextlib.contextmanager
-def translated(target: Target, timeout_s: float) -> Iterator[None]:
-    """Raise what a socket or paramiko raises as an error of ours."""
+def translate_errors(target: Target, timeout_s: float) -> Iterator[None]:
+    """Raise Unreachable for what a socket or paramiko raises inside the block."""
     try:
         yield
     except (OSError, EOFError, paramiko.SSHException) as error:
@@ -46,8 +49,8 @@ def translated(target: Target, timeout_s: float) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def gateway_refused(target: Target, gateway: Target) -> Iterator[None]:
-    """Say why a gateway opens no connection to the node behind it."""
+def translate_gateway_refusal(target: Target, gateway: Target) -> Iterator[None]:
+    """Raise Unreachable, with the reason, if the gateway refuses a channel to the node behind it."""
     try:
         yield
     except paramiko.ChannelException as error:
@@ -65,19 +68,19 @@ def gateway_refused(target: Target, gateway: Target) -> Iterator[None]:
 
 
 def unreachable(target: Target, error: BaseException, timeout_s: float) -> Unreachable:
-    """Say why `target` could not be reached."""
-    failure = Unreachable(f"node {target}: {_reason(target, error, timeout_s)}", hint=_how_to_look(target))
-    failure.openssh_may_help = isinstance(error, LIMITS) and not isinstance(error.__context__, TimeoutError)
+    """Return the error that says why `target` could not be reached."""
+    failure = Unreachable(f"node {target}: {_reason(target, error, timeout_s)}", hint=_hint(target))
+    failure.openssh_may_help = isinstance(error, PARAMIKO_LIMITS) and not isinstance(error.__context__, TimeoutError)
     return failure
 
 
-def ended(target: Target, said: str) -> Unreachable:
-    """Say that `target` ended the connection before a login, in its own words."""
-    return Unreachable(f"node {target}: it ended the connection; it said: {said}", hint=_how_to_look(target))
+def ended_before_login(target: Target, message: str) -> Unreachable:
+    """Return the error for a node that ended the connection before a login; `message` is its own reason."""
+    return Unreachable(f"node {target}: it ended the connection; it said: {message}", hint=_hint(target))
 
 
 def only_openssh(target: Target) -> Unreachable:
-    """Say what of the ssh configuration paramiko does not do."""
+    """Return the error that names the option of the ssh configuration that paramiko does not support."""
     failure = Unreachable(
         f"node {target}: {target.only_openssh} in its ssh configuration needs OpenSSH",
         hint="in nodes.yaml: `ssh: openssh`, or no `ssh:` at all",
@@ -86,24 +89,26 @@ def only_openssh(target: Target) -> Unreachable:
     return failure
 
 
-def turned_away(target: Target, said: str) -> TurnedAway:
-    """Say that `target` closed a connection before its greeting; `said` is what it gave as the reason."""
-    if not re.search(TOO_MANY, said):
-        problem = _no_greeting(target) + (f"; it said: {said}" if said else "")
-        error = TurnedAway(f"node {target}: {problem}", hint=_how_to_look(target))
-        error.attempts = 1 if target.proxy_command else TurnedAway.attempts
+def dropped_before_banner(target: Target, message: str) -> ConnectionDropped:
+    """Return the error for a node that closed a connection before its SSH banner; `message` is its reason, or ""."""
+    if not re.search(DROP_REASONS, message):
+        problem = _no_banner(target) + (f"; it said: {message}" if message else "")
+        error = ConnectionDropped(f"node {target}: {problem}", hint=_hint(target))
+        error.attempts = 1 if target.proxy_command else ConnectionDropped.attempts
         return error
     problem = (
-        f"its sshd takes no new connections now ({said}): too many at once (MaxStartups), or a penalty for failed "
+        f"its sshd takes no new connections now ({message}): too many at once (MaxStartups), or a penalty for failed "
         "logins (PerSourcePenalties)"
     )
-    error = TurnedAway(f"node {target}: {problem}", hint="on the node: journalctl -u ssh | grep 'drop connection'")
+    error = ConnectionDropped(
+        f"node {target}: {problem}", hint="on the node: journalctl -u ssh | grep 'drop connection'"
+    )
     error.attempts = sys.maxsize
     return error
 
 
-def is_turned_away(error: BaseException, transport: paramiko.Transport | None) -> bool:
-    """Say whether paramiko raised `error` because the connection ended before sshd's greeting."""
+def is_dropped_before_banner(error: BaseException, transport: paramiko.Transport | None) -> bool:
+    """Return whether paramiko raised `error` because the connection ended before sshd's banner."""
     if transport is None or transport.remote_version:
         return False
     cause = error.__context__ if "SSH protocol banner" in str(error) else error
@@ -124,15 +129,15 @@ def _reason(target: Target, error: BaseException, timeout_s: float) -> str:
     if isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
         return f"no common algorithm with its sshd: {error}"
     if isinstance(error, paramiko.SSHException) and "banner" in str(error).lower():
-        return _no_greeting(target)
+        return _no_banner(target)
     return f"the connection failed: {str(error) or type(error).__name__}"
 
 
-def _no_greeting(target: Target) -> str:
+def _no_banner(target: Target) -> str:
     if target.proxy_command:
-        return f"its ProxyCommand ended, or gave no SSH greeting: {target.proxy_command}"
+        return f"its ProxyCommand ended, or sent no SSH banner: {target.proxy_command}"
     return f"what answers on port {target.port} does not speak SSH, or closed the connection at once"
 
 
-def _how_to_look(target: Target) -> str:
+def _hint(target: Target) -> str:
     return target.ssh_line("ssh -v", "true")

@@ -1,4 +1,4 @@
-"""One time limit for everything that an attempt consists of."""
+"""One time limit for all steps of an attempt."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 2.0
-# What is left for a step that begins just before the end: an error of its own says more than "too late".
+# A step that begins just before the end still gets this long: its own error says more than "too late".
 LEAST_S = 0.5
 GRACE_S = 1.0
 
 
 class Deadline:
-    """Ends `timeout_s` after it was made; steps ask how much is left."""
+    """Ends `timeout_s` after it was created; each step asks how much time is left."""
 
     def __init__(self, timeout_s: float) -> None:
         self.timeout_s = timeout_s
@@ -23,14 +23,14 @@ class Deadline:
         self._pause_s = FIRST_PAUSE_S
 
     def left_s(self) -> float:
-        """Return how much time the next step has."""
+        """Return how many seconds the next step has, at least LEAST_S."""
         return max(self._ends - time.monotonic(), LEAST_S)
 
     @contextlib.contextmanager
     def guard(self, end: Callable[[], None]) -> Iterator[threading.Event]:
-        """Call `end`, and set the event, when a step goes on after its time.
+        """Set the event and call `end` if the block is still running after the deadline.
 
-        paramiko measures its own limits by the wall clock: where that is set back an hour, they are an hour longer.
+        paramiko measures its own limits by the wall clock. If that is set back an hour, they become an hour longer.
         """
         late = threading.Event()
 
@@ -48,8 +48,8 @@ class Deadline:
             timer.cancel()
 
     def pause(self) -> bool:
-        """Wait a little longer than the time before, by chance so that callers spread; False if there is no time."""
-        pause_s = self._pause_s * random.uniform(0.5, 1.5)  # noqa: S311 (spread, not secrecy)
+        """Wait about twice as long as the last time, with jitter; return False at once if there is no time for it."""
+        pause_s = self._pause_s * random.uniform(0.5, 1.5)  # noqa: S311 (jitter, no secret)
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
         if time.monotonic() + pause_s + LEAST_S > self._ends:
             return False

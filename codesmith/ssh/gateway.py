@@ -1,4 +1,4 @@
-"""The gateway in front of a node: what ProxyJump names, resolved like a node of its own. Light: no paramiko."""
+"""The gateway in front of a node: the host that ProxyJump names, resolved like a node. Light: no paramiko."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ MAX_JUMPS = 8
 
 
 def gateway_of(target: Target) -> Target | None:
-    """Return the last gateway before `target`, None where there is none; it may have gateways itself.
+    """Return the last gateway before `target`, None if there is none; it may have gateways itself.
 
-    Its own keys come first: the node's could use up its MaxAuthTries. They follow for a gateway that the ssh
-    configuration says nothing about.
+    Its own keys come first: the node's keys could use up its MaxAuthTries. The node's keys follow, for a gateway that
+    the ssh configuration does not mention.
     """
     if not target.proxy_jump:
         return None
     *before, last = target.proxy_jump.split(",")
-    user, _, place = last.strip().removeprefix("ssh://").rpartition("@")
-    host, port = split_port(place)
+    user, _, address = last.strip().removeprefix("ssh://").rpartition("@")
+    host, port = split_port(address)
     wanted = Target(f"{target.name} via {host}", host, port, user, jumps=target.jumps + 1)
     if wanted.jumps > MAX_JUMPS:
         raise CodeSmithError(
             f"node {target.name}: more than {MAX_JUMPS} ProxyJump hosts in a row: do they lead in a circle?",
             hint=f"look: ssh -G {host} | grep -i proxyjump; for a host that needs none: ProxyJump none",
         )
-    found = resolve_host(wanted, first_known_hosts=target.known_hosts[:1])
-    if not found.identities_only:
-        found = replace(found, identities=tuple(dict.fromkeys([*found.identities, *target.identities])))
-    return replace(found, proxy_jump=",".join(before)) if before else found
+    gateway = resolve_host(wanted, first_known_hosts=target.known_hosts[:1])
+    if not gateway.identities_only:
+        gateway = replace(gateway, identities=tuple(dict.fromkeys([*gateway.identities, *target.identities])))
+    return replace(gateway, proxy_jump=",".join(before)) if before else gateway

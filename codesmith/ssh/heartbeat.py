@@ -1,4 +1,4 @@
-"""Notice that a network is gone: after some silence ask sshd for a sign of life; without one the connection ends."""
+"""Notice that a network is gone: after some silence ask sshd for an answer; without one, end the connection."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ SLEPT_S = 2.0
 
 
 class SleepWatch:
-    """Notices that the machine was suspended: the boot clock runs on while the monotonic clock stands still."""
+    """Notices that the machine was suspended: the boot clock then runs on while the monotonic clock stops."""
 
     def __init__(self) -> None:
         self._gap_s = self._read_s()
 
     def has_slept(self) -> bool:
-        """Return whether the machine slept since the last call."""
+        """Return whether the machine was suspended since the last call."""
         before, self._gap_s = self._gap_s, self._read_s()
         return self._gap_s - before > SLEPT_S
 
@@ -37,9 +37,9 @@ class SleepWatch:
 
 
 class Heartbeat:
-    """Watches one connection, in a thread of its own, until it ends or `stop`; `on_lost` is told why it was lost.
+    """Watches one connection in a thread of its own until it ends or `stop`; calls `on_lost` with why it was lost.
 
-    Whatever arrives is a sign of life: a long transfer may keep the answer to a question waiting.
+    Every message that arrives counts as an answer: during a long transfer the answer to the keepalive may be late.
     """
 
     def __init__(self, transport: NodeTransport, name: str) -> None:
@@ -50,7 +50,7 @@ class Heartbeat:
         threading.Thread(target=self._run, name=f"heartbeat {name}", daemon=True).start()
 
     def stop(self) -> None:
-        """Ask nothing any more."""
+        """Stop watching; `on_lost` is not called any more."""
         self._stopped.set()
 
     def _run(self) -> None:
@@ -62,7 +62,8 @@ class Heartbeat:
             if not self._is_answered(reply_s):
                 self._lose(f"no answer within {reply_s:.0f} s")
         if not self._stopped.is_set():
-            self._lose("closed by the node")
+            reason = self._transport.disconnect_reason
+            self._lose(f"its sshd said: {reason}" if reason else "closed by the node")
 
     def _is_answered(self, reply_s: float) -> bool:
         asked = threading.Thread(target=self._ask, name=f"ask {self._name}", daemon=True)

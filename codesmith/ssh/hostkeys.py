@@ -1,7 +1,7 @@
-"""Pinned host keys: read known_hosts files as OpenSSH does, and judge a key.
+"""Pinned host keys: read known_hosts files as OpenSSH does, and verify a key.
 
-Never accepts a key by itself. The first file that knows the host decides, so a pin beside nodes.yaml cannot be
-overruled by an older line in the operator's own file.
+Never accepts a key by itself. The first file that names the host decides, so an older line in the operator's own file
+cannot overrule a pin beside nodes.yaml.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class HostKey:
-    """A public host key: its type (`ssh-ed25519` ...) and its wire form."""
+    """A public host key: its type (`ssh-ed25519` ...) and its wire format."""
 
     type: str
     blob: bytes
 
     @property
     def fingerprint(self) -> str:
-        """Return what `ssh-keygen -l` shows: SHA256:..."""
+        """The fingerprint as `ssh-keygen -l` shows it: SHA256:..."""
         return fingerprint(self.blob)
 
 
@@ -47,7 +47,7 @@ class Pin:
 
 
 def fingerprint(blob: bytes) -> str:
-    """Return the SHA256 fingerprint of a public key's wire form, as OpenSSH prints it."""
+    """Return the SHA256 fingerprint of a public key in wire format, as OpenSSH prints it."""
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
 
 
@@ -59,20 +59,20 @@ def read_pins(path: Path, name: str) -> list[Pin]:
 
 
 def authorities(target: Target) -> list[str]:
-    """Return where known_hosts files name an authority (`@cert-authority`) for `target`, as `path:line`."""
-    # The certificate of a host is valid for all its ports, so a line may leave the port out.
+    """Return the lines of known_hosts files that name an authority (`@cert-authority`) for `target`, as `path:line`."""
+    # A host certificate is valid for all ports of the host, so a line may leave the port out.
     wanted = {target.key_name, target.host_key_alias or target.host.lower()}
     return [
         f"{path}:{number}"
         for path in target.known_hosts
         for number, line in enumerate(_read(path).splitlines(), 1)
         if (fields := line.split())[:1] == ["@cert-authority"] and len(fields) > 3
-        if any(names(fields[1], one) for one in wanted)
+        if any(matches_host(fields[1], one) for one in wanted)
     ]
 
 
 def _read(path: Path) -> str:
-    """Return the text of a known_hosts file; a missing file has none."""
+    """Return the text of a known_hosts file; "" if it is missing."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, NotADirectoryError):
@@ -84,8 +84,10 @@ def _read(path: Path) -> str:
 def _parse_line(path: Path, number: int, line: str, name: str) -> Pin | None:
     fields = line.split()
     marker = fields.pop(0) if fields and fields[0].startswith("@") else ""
-    # Certificates are not supported, so the line of an authority says nothing about a plain key.
-    if len(fields) < 3 or fields[0].startswith("#") or marker not in ("", "@revoked") or not names(fields[0], name):
+    # Host certificates are not supported, and the line of an authority says nothing about a plain key.
+    if len(fields) < 3 or fields[0].startswith("#") or marker not in ("", "@revoked"):
+        return None
+    if not matches_host(fields[0], name):
         return None
     try:
         blob = base64.b64decode(fields[2], validate=True)
@@ -94,52 +96,52 @@ def _parse_line(path: Path, number: int, line: str, name: str) -> Pin | None:
     return Pin(path, number, HostKey(fields[1], blob), marker == "@revoked")
 
 
-def names(patterns: str, name: str) -> bool:
-    """Say whether a known_hosts host field covers `name`: hashed, plain, wildcards, and `!` to exclude."""
+def matches_host(patterns: str, name: str) -> bool:
+    """Return whether the host field of a known_hosts line covers `name`: hashed, plain, wildcards, `!` to exclude."""
     if patterns.startswith("|1|"):
         return _is_hash_of(patterns, name)
-    found = False
+    is_covered = False
     for pattern in patterns.lower().split(","):
         if pattern.startswith("!") and _matches(pattern[1:], name):
             return False
-        found = found or _matches(pattern, name)
-    return found
+        is_covered = is_covered or _matches(pattern, name)
+    return is_covered
 
 
 def _matches(pattern: str, name: str) -> bool:
     if "*" not in pattern and "?" not in pattern:
         return pattern == name.lower()
-    # OpenSSH knows * and ? only: a bracket is the literal one of [host]:port.
+    # OpenSSH knows only * and ?: a bracket is literal, as in [host]:port.
     return fnmatch.fnmatchcase(name.lower(), pattern.replace("[", "[[]"))
 
 
 def _is_hash_of(hashed: str, name: str) -> bool:
     try:
         _, _, salt, digest = hashed.split("|")
-        wanted = hmac.new(base64.b64decode(salt), name.lower().encode(), hashlib.sha1).digest()
-        return hmac.compare_digest(wanted, base64.b64decode(digest))
+        computed = hmac.new(base64.b64decode(salt), name.lower().encode(), hashlib.sha1).digest()
+        return hmac.compare_digest(computed, base64.b64decode(digest))
     except (ValueError, binascii.Error):
         return False
 
 
 def pins(target: Target) -> list[Pin]:
-    """Return what is pinned for `target`: all lines of the first file that knows it, and every revocation."""
+    """Return the pins for `target`: all lines of the first file that names it, and revocations from every file."""
     valid: list[Pin] = []
     revoked: list[Pin] = []
     for path in target.known_hosts:
-        found = read_pins(path, target.key_name)
-        revoked += [pin for pin in found if pin.is_revoked]
-        valid = valid or [pin for pin in found if not pin.is_revoked]
+        in_file = read_pins(path, target.key_name)
+        revoked += [pin for pin in in_file if pin.is_revoked]
+        valid = valid or [pin for pin in in_file if not pin.is_revoked]
     return valid + revoked
 
 
 def pinned_types(found: list[Pin]) -> list[str]:
-    """Return the key types to ask the node for first: one that is pinned must not be missed for another."""
+    """Return the key types to ask the node for first: else it might present a key of a type that is not pinned."""
     return list(dict.fromkeys(pin.key.type for pin in found if not pin.is_revoked))
 
 
 def verify(target: Target, key: HostKey, found: list[Pin]) -> None:
-    """Return if `key` is pinned for `target`; HostKeyUnknown or HostKeyChanged say what is, and what to do."""
+    """Return if `key` is among the pins `found` for `target`, else raise HostKeyUnknown or HostKeyChanged."""
     revoked = [pin for pin in found if pin.is_revoked and pin.key == key]
     valid = [pin for pin in found if not pin.is_revoked]
     if revoked:
@@ -154,15 +156,15 @@ def verify(target: Target, key: HostKey, found: list[Pin]) -> None:
         raise _changed(target, key, valid[0])
 
 
-def _unknown(target: Target, key: HostKey, vouching: list[str]) -> HostKeyUnknown:
+def _unknown(target: Target, key: HostKey, authority_lines: list[str]) -> HostKeyUnknown:
     problem = f"node {target.name}: nobody has trusted its host key yet: {key.type} {key.fingerprint}"
-    if vouching:
-        problem += f"; the authority in {vouching[0]} vouches for certificates, which are not read here"
+    if authority_lines:
+        problem += f"; the authority in {authority_lines[0]} vouches for certificates, which are not read here"
     trust = f"inv node.trust {shlex.quote(target.name)}"
     if target.jumps:  # a gateway is no node of ours: ssh asks, and its files count here too
         trust = target.ssh_line("ssh", "true")
     error = HostKeyUnknown(problem, hint=f"compare the fingerprint, then: {trust}")
-    error.openssh_may_help = bool(vouching)
+    error.openssh_may_help = bool(authority_lines)
     return error
 
 
@@ -172,14 +174,11 @@ def _changed(target: Target, key: HostKey, pin: Pin) -> HostKeyChanged:
         f"{pin.path}:{pin.line} pins {pin.key.type} {pin.key.fingerprint}. "
         "It may be another machine, or someone in between"
     )
-    return HostKeyChanged(problem, hint=f"if the node was set up anew: {_removal(target, pin)}")
-
-
-def _removal(target: Target, pin: Pin) -> str:
-    return shlex.join(["ssh-keygen", "-R", target.key_name, "-f", str(pin.path)])
+    remove = shlex.join(["ssh-keygen", "-R", target.key_name, "-f", str(pin.path)])
+    return HostKeyChanged(problem, hint=f"if the node was reinstalled: {remove}")
 
 
 def wire_types(key_types: list[str]) -> Iterator[str]:
-    """Return signature algorithms for key types: an RSA key signs with SHA-2 only."""
+    """Yield the signature algorithms for key types; an RSA key signs with SHA-2 only."""
     for key_type in key_types:
         yield from ("rsa-sha2-512", "rsa-sha2-256") if key_type == "ssh-rsa" else (key_type,)

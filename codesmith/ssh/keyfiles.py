@@ -1,4 +1,4 @@
-"""Private keys, public keys and certificates as the operator's files have them, in every form that OpenSSH reads."""
+"""Read private keys, public keys and certificates from files, in every format that OpenSSH reads."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-# What loading a private key raises: no such file, not a key, a passphrase is needed, a type we cannot use.
+# What reading a private key raises: no such file, no key, a passphrase is needed, a type that cannot be used here.
 UNUSABLE = (OSError, ValueError, TypeError, paramiko.SSHException, paramiko.pkey.UnknownKeyType, UnsupportedAlgorithm)
-# Of these, the ones that OpenSSH may still be able to use: keys on a security key, and types of the future.
-BEYOND_US = (paramiko.pkey.UnknownKeyType, UnsupportedAlgorithm)
+# Of these, the ones for keys that OpenSSH may be able to use: keys on a security key, and newer types.
+NEEDS_OPENSSH = (paramiko.pkey.UnknownKeyType, UnsupportedAlgorithm)
 CLASSES: dict[type, Any] = {
     rsa.RSAPrivateKey: paramiko.RSAKey,
     ec.EllipticCurvePrivateKey: paramiko.ECDSAKey,
@@ -26,12 +26,12 @@ CLASSES: dict[type, Any] = {
 }
 MAGIC = b"openssh-key-v1\0"
 CERTIFICATE = "-cert-v01@openssh.com"
-# How many fields of a certificate, after its nonce, are those of the public key (OpenSSH's PROTOCOL.certkeys).
+# How many fields after the nonce of a certificate are the public key (OpenSSH's PROTOCOL.certkeys).
 FIELDS = {"ssh-rsa": 2, "ssh-ed25519": 1, "sk-ssh-ed25519": 2, "sk-ecdsa-sha2-nistp256": 3}
 
 
 def read_private(path: str, passphrase: bytes | None = None) -> paramiko.PKey:
-    """Return a private key: OpenSSH's format, PEM or PKCS#8; TypeError where a passphrase is needed."""
+    """Return a private key in OpenSSH's format, PEM or PKCS#8; TypeError if it needs a passphrase, else UNUSABLE."""
     data = Path(path).read_bytes()
     try:
         key = serialization.load_ssh_private_key(data, passphrase)
@@ -39,7 +39,7 @@ def read_private(path: str, passphrase: bytes | None = None) -> paramiko.PKey:
         key = serialization.load_pem_private_key(data, passphrase)  # type: ignore[assignment]
     for kind, of_paramiko in CLASSES.items():
         if isinstance(key, kind):
-            # paramiko reads no PKCS#8; this form it knows for every type.
+            # paramiko cannot read PKCS#8; it reads OpenSSH's format for every type.
             how = serialization.PrivateFormat.OpenSSH
             text = key.private_bytes(serialization.Encoding.PEM, how, serialization.NoEncryption())
             return cast("paramiko.PKey", of_paramiko.from_private_key(io.StringIO(text.decode())))
@@ -47,23 +47,23 @@ def read_private(path: str, passphrase: bytes | None = None) -> paramiko.PKey:
 
 
 def read_public(path: str) -> bytes | None:
-    """Return the wire form of an identity's public key: from the file itself, or the `.pub` beside it."""
+    """Return an identity's public key in wire format, from the file or the `.pub` beside it; None without one."""
     for name in (path, f"{path}.pub"):
-        blob = _line(name) or _clear_half(name)
+        blob = _public_line(name) or _public_half(name)
         if blob:
             return blob
     return None
 
 
 def read_certificate(path: str) -> Certificate | None:
-    """Return the certificate in a file, None where there is none."""
-    blob = _line(path)
+    """Return the certificate in a file; None if there is none."""
+    blob = _public_line(path)
     return Certificate.of(blob) if blob else None
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """A certificate of a user: its type, its wire form, and the public key that it certifies."""
+    """A user certificate: its type, its wire format, and the public key that it certifies."""
 
     type: str
     blob: bytes
@@ -71,7 +71,7 @@ class Certificate:
 
     @classmethod
     def of(cls, blob: bytes) -> Certificate | None:
-        """Return the certificate of this wire form; None for one that is no certificate."""
+        """Return the certificate with this wire format; None if it is no certificate."""
         try:
             (kind, _nonce), rest = _cut(blob, 2)
             name = kind.decode()
@@ -85,8 +85,8 @@ class Certificate:
         return cls(name, blob, b"".join(_string(one) for one in (of_key.encode(), *fields)))
 
 
-class Certified(paramiko.PKey):
-    """A key that is shown with a certificate; the key itself signs."""
+class CertifiedKey(paramiko.PKey):
+    """A key that is offered with a certificate; the key itself signs."""
 
     def __init__(self, key: paramiko.PKey, certificate: Certificate) -> None:
         super().__init__()
@@ -94,32 +94,32 @@ class Certified(paramiko.PKey):
         self.public_blob = paramiko.pkey.PublicBlob(certificate.type, certificate.blob)
 
     def get_name(self) -> str:
-        """Return the type of the key."""
+        """Return the type of the plain key."""
         return self._key.get_name()
 
     def asbytes(self) -> bytes:
-        """Return the wire form of the certificate."""
+        """Return the wire format of the certificate."""
         return self._certificate.blob
 
     def sign_ssh_data(self, data: bytes, algorithm: str | None = None) -> paramiko.Message:
-        """Return the key's signature."""
+        """Return the signature of the plain key."""
         return self._key.sign_ssh_data(data, algorithm)
 
 
 class AgentCertificate(paramiko.AgentKey):
-    """A certificate that an ssh agent holds; paramiko would show, and ask for, the plain key in it."""
+    """A certificate in an ssh agent; paramiko itself would offer and use only the plain key in it."""
 
     def __init__(self, key: paramiko.AgentKey, certificate: Certificate) -> None:
         super().__init__(key.agent, key.blob, key.comment)
         self.public_blob: Any = paramiko.pkey.PublicBlob(certificate.type, certificate.blob)
 
     def asbytes(self) -> bytes:
-        """Return the wire form of the certificate."""
+        """Return the wire format of the certificate."""
         return bytes(self.blob)
 
 
-def _line(path: str) -> bytes | None:
-    """Return the key of a file with one line, `type base64 comment`."""
+def _public_line(path: str) -> bytes | None:
+    """Return the public key in a file with one line, `type base64 comment`; None for any other file."""
     try:
         fields = Path(path).read_text(encoding="utf-8", errors="replace").split()
         blob = base64.b64decode(fields[1], validate=True)
@@ -129,8 +129,8 @@ def _line(path: str) -> bytes | None:
     return blob if kind.decode(errors="replace") == fields[0] else None
 
 
-def _clear_half(path: str) -> bytes | None:
-    """Return the public key of a private one in OpenSSH's format, which is in clear."""
+def _public_half(path: str) -> bytes | None:
+    """Return the public key of a private key in OpenSSH's format, where it is not encrypted; None for other files."""
     try:
         lines = Path(path).read_text(encoding="ascii").strip().splitlines()
         data = base64.b64decode("".join(lines[1:-1]))
@@ -144,15 +144,15 @@ def _clear_half(path: str) -> bytes | None:
 
 
 def _cut(data: bytes, count: int) -> tuple[list[bytes], bytes]:
-    """Return so many strings (RFC 4251, 5) and what follows them."""
-    found = []
+    """Return the first `count` strings (RFC 4251, 5) and the rest; struct.error if the data ends before that."""
+    strings = []
     for _ in range(count):
         (size,) = struct.unpack_from(">I", data)
         if len(data) < 4 + size:
             raise struct.error("cut short")
-        found.append(data[4 : 4 + size])
+        strings.append(data[4 : 4 + size])
         data = data[4 + size :]
-    return found, data
+    return strings, data
 
 
 def _string(data: bytes) -> bytes:

@@ -1,6 +1,6 @@
-"""The options of every `ssh` of ours: who we are, and what runs there, is not for the ssh configuration to say.
+"""The ssh options that CodeSmith sets itself, so that ssh_config decides neither who logs in nor what runs.
 
-OpenSSH takes the first value that it meets, and the command line comes before all files. Light: no paramiko.
+ssh uses the first value that it finds for an option, and reads its command line before any file. Light: no paramiko.
 """
 
 from __future__ import annotations
@@ -17,26 +17,19 @@ from codesmith.ssh.target import SSH_PORT, Target
 
 Option = tuple[str, str]
 
-# Whoever asks for more (`-t`, an escape character) says so before these.
-SETTINGS: tuple[Option, ...] = (
-    # A session that somebody else opened has their login.
-    ("ControlMaster", "no"),
-    ("ControlPath", "none"),
-    ("ControlPersist", "no"),
+# For every ssh that CodeSmith starts or configures. A caller that wants more (`-t`, an escape character) says so first.
+FIXED: tuple[Option, ...] = (
     ("RemoteCommand", "none"),
     ("RequestTTY", "no"),
-    ("SessionType", "default"),
     ("ForkAfterAuthentication", "no"),
     ("StdinNull", "no"),
     ("EscapeChar", "none"),
     ("PermitLocalCommand", "no"),
     ("ForwardAgent", "no"),
     ("ForwardX11", "no"),
-    ("ForwardX11Trusted", "no"),
     ("Tunnel", "no"),
     ("AddKeysToAgent", "no"),
-    ("CanonicalizeHostname", "no"),
-    # A host key is trusted by node.trust alone, and the files of pins change by it alone.
+    # Only node.trust trusts a host key, and only it changes the files with pins.
     ("StrictHostKeyChecking", "yes"),
     ("UpdateHostKeys", "no"),
     ("VerifyHostKeyDNS", "no"),
@@ -44,8 +37,21 @@ SETTINGS: tuple[Option, ...] = (
     ("KnownHostsCommand", "none"),
     ("VisualHostKey", "no"),
 )
+# Options of FIXED that an older ssh refuses, and the version that introduced them.
+SINCE = {"KnownHostsCommand": (8, 5), "ForkAfterAuthentication": (8, 7), "StdinNull": (8, 7)}
 NO_FORWARDINGS: Option = ("ClearAllForwardings", "yes")
-# Values that are paths: they may hold blanks, and a % that stands for itself.
+# No shared connections: a connection that somebody else opened has their login.
+NOT_SHARED: tuple[Option, ...] = (("ControlMaster", "no"), ("ControlPath", "none"))
+# For an ssh that opens one session and ends with it.
+SESSION_OPTIONS: tuple[Option, ...] = (
+    *NOT_SHARED,
+    ("ControlPersist", "no"),
+    ("SessionType", "default"),
+    ("ForwardX11Trusted", "no"),
+    ("CanonicalizeHostname", "no"),
+    *FIXED,
+)
+# Values that are paths: they may hold blanks, and a literal %.
 PATHS = ("CertificateFile", "IdentityAgent", "IdentityFile")
 SHORT = {"Port": "-p", "IdentityFile": "-i"}
 
@@ -55,18 +61,21 @@ def arguments(options: Iterable[Option]) -> tuple[str, ...]:
     return tuple(word for keyword, value in options for word in _argument(keyword, value))
 
 
-def lines(options: Iterable[Option]) -> list[str]:
+def config_lines(options: Iterable[Option]) -> list[str]:
     """Return options as lines of an ssh configuration."""
-    return [f"{keyword} {_written(keyword, value)}" for keyword, value in options]
+    return [f"{keyword} {_value(keyword, value)}" for keyword, value in options]
 
 
-OWN = tuple(word for keyword, value in (*SETTINGS, NO_FORWARDINGS) for word in ("-o", f"{keyword}={value}"))
+# The words of a command line for SESSION_OPTIONS, without any forwarding.
+SESSION_ARGUMENTS = tuple(
+    word for keyword, value in (*SESSION_OPTIONS, NO_FORWARDINGS) for word in ("-o", f"{keyword}={value}")
+)
 
 
-def leading_to(target: Target) -> Iterator[Option]:
-    """Yield what makes `ssh` go where `target` leads, whatever login it is given: address, gateway, host key, keys.
+def route_options(target: Target) -> Iterator[Option]:
+    """Yield the options that take `ssh` to `target` for any login: address, gateway, host key, keys.
 
-    All of it is said: a `Match user` of the ssh configuration may have other values for the login of a workspace.
+    They name every value: a `Match user` of the ssh configuration may have other values for the login of a workspace.
     """
     yield "Port", str(target.port)
     yield from (("IdentityFile", path) for path in target.identities if is_there(path))
@@ -74,8 +83,8 @@ def leading_to(target: Target) -> Iterator[Option]:
     yield "IdentitiesOnly", "yes" if target.identities_only else "no"
     yield "IdentityAgent", target.identity_agent or "SSH_AUTH_SOCK"
     yield "HostName", target.host.replace("%", "%%")
-    yield "HostKeyAlias", _name_of_key(target)
-    yield _way(target)
+    yield "HostKeyAlias", _host_key_name(target)
+    yield _proxy(target)
     yield "ProxyUseFdpass", "yes" if target.proxy_gives_socket else "no"
     yield "UserKnownHostsFile", " ".join(_quoted(str(path)) for path in target.known_hosts) or os.devnull
     yield "GlobalKnownHostsFile", os.devnull
@@ -90,32 +99,32 @@ def is_there(identity: str) -> bool:
     return False
 
 
-def _name_of_key(target: Target) -> str:
-    """Return the name under which the host key is looked up; a certificate of a host has no port in its names."""
+def _host_key_name(target: Target) -> str:
+    """Return the name under which ssh looks up the host key; the names in a host certificate have no port."""
     if target.host_key_alias or target.port == SSH_PORT or not hostkeys.authorities(target):
         return target.key_name
     return target.host.lower()
 
 
-def _way(target: Target) -> Option:
-    """Return how the connection is made; gateways are verified and entered as ours are, not as `ssh -J` would."""
+def _proxy(target: Target) -> Option:
+    """Return the proxy option; gateways are verified and logged in to as `connect` does it, not as `ssh -J` would."""
     gateway = gateway_of(target)
     if gateway is None:
-        # ProxyJump, once said, also keeps a ProxyCommand of the files out.
+        # An explicit ProxyJump also overrides a ProxyCommand of the files.
         command = target.proxy_command
         return ("ProxyCommand", command.replace("%", "%%")) if command else ("ProxyJump", "none")
-    options = arguments(leading_to(gateway))
-    words = ("ssh", *OWN, *options, "-l", gateway.user, "-W", "[HOST]:PORT", "--", gateway.alias or gateway.host)
+    options = (*SESSION_ARGUMENTS, *arguments(route_options(gateway)))
+    words = ("ssh", *options, "-l", gateway.user, "-W", "[HOST]:PORT", "--", gateway.alias or gateway.host)
     return "ProxyCommand", shlex.join(words).replace("%", "%%").replace("[HOST]:PORT", "[%h]:%p")
 
 
 def _argument(keyword: str, value: str) -> tuple[str, str]:
     if keyword == "IdentityFile":
         return SHORT[keyword], value.replace("%", "%%")
-    return (SHORT[keyword], value) if keyword in SHORT else ("-o", f"{keyword}={_written(keyword, value)}")
+    return (SHORT[keyword], value) if keyword in SHORT else ("-o", f"{keyword}={_value(keyword, value)}")
 
 
-def _written(keyword: str, value: str) -> str:
+def _value(keyword: str, value: str) -> str:
     return _quoted(value) if keyword in PATHS else value
 
 

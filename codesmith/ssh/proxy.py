@@ -1,4 +1,4 @@
-"""The way to a node's sshd: straight, through ProxyJump gateways, or through a ProxyCommand."""
+"""Open a socket to a node's sshd: directly, through ProxyJump gateways, or through a ProxyCommand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import fabric
 
-from codesmith.ssh.connect_errors import NoNameServer, gateway_refused, only_openssh
+from codesmith.ssh.connect_errors import NoNameServer, only_openssh, translate_gateway_refusal
 from codesmith.ssh.deadline import Deadline
 from codesmith.ssh.gateway import gateway_of
 from codesmith.ssh.target import Target
@@ -23,7 +23,10 @@ Connect = Callable[[Target, Deadline], fabric.Connection]
 
 
 def open_socket(target: Target, deadline: Deadline, connect: Connect) -> tuple[Any, Callable[[], None]]:
-    """Return a socket to the node's sshd and what closes the way behind it; `connect` enters a gateway."""
+    """Return a socket to the node's sshd, and a function that ends the gateway or ProxyCommand behind it.
+
+    `connect` opens the connection to a gateway.
+    """
     if target.only_openssh:
         raise only_openssh(target)
     gateway = gateway_of(target)
@@ -31,45 +34,41 @@ def open_socket(target: Target, deadline: Deadline, connect: Connect) -> tuple[A
         return _through_gateway(target, gateway, deadline, connect)
     if target.proxy_command:
         return _through_command(target.proxy_command)
-    return _straight(target.host, target.port, deadline), _nothing
+    return _open_directly(target.host, target.port, deadline), lambda: None
 
 
-def _nothing() -> None:
-    """Nothing to let go of: the socket was the node's own."""
-
-
-def _straight(host: str, port: int, deadline: Deadline) -> socket.socket:
-    """Try all addresses of the name; one that stays silent leaves the others their share of the time."""
-    found = _addresses(host, port, deadline)
-    for number, (family, kind, protocol, _, address) in enumerate(found, 1):
+def _open_directly(host: str, port: int, deadline: Deadline) -> socket.socket:
+    """Try all addresses of the name, each with its share of the time that is left."""
+    addresses = _addresses(host, port, deadline)
+    for number, (family, kind, protocol, _, address) in enumerate(addresses, 1):
         sock = socket.socket(family, kind, protocol)
         try:
-            sock.settimeout(deadline.left_s() / (len(found) - number + 1))
+            sock.settimeout(deadline.left_s() / (len(addresses) - number + 1))
             sock.connect(address)
             sock.settimeout(deadline.left_s())
             return sock
         except OSError:
             sock.close()
-            if number == len(found):
+            if number == len(addresses):
                 raise
     raise socket.gaierror(f"no address for {host}")
 
 
 def _addresses(host: str, port: int, deadline: Deadline) -> list[Any]:
-    """Look the name up; NoNameServer when that takes too long: a dead name server keeps getaddrinfo for minutes."""
-    found: queue.SimpleQueue[list[Any] | OSError] = queue.SimpleQueue()
+    """Look the name up; NoNameServer if that takes too long: a dead name server blocks getaddrinfo for minutes."""
+    answers: queue.SimpleQueue[list[Any] | OSError] = queue.SimpleQueue()
 
-    def look() -> None:
+    def look_up() -> None:
         try:
-            found.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+            answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
         except OSError as error:
-            found.put(error)
-        except UnicodeError:  # no name of the DNS: a label is empty or too long
-            found.put(socket.gaierror(f"no address for {host}"))
+            answers.put(error)
+        except UnicodeError:  # not a DNS name: a label is empty or too long
+            answers.put(socket.gaierror(f"no address for {host}"))
 
-    threading.Thread(target=look, name=f"look up {host}", daemon=True).start()
+    threading.Thread(target=look_up, name=f"look up {host}", daemon=True).start()
     try:
-        answer = found.get(timeout=deadline.left_s())
+        answer = answers.get(timeout=deadline.left_s())
     except queue.Empty:
         raise NoNameServer(f"the name {host!r} could not be looked up within {deadline.timeout_s:g} s") from None
     if isinstance(answer, OSError):
@@ -82,7 +81,7 @@ def _through_gateway(
 ) -> tuple[Any, Callable[[], None]]:
     connection = connect(gateway, deadline)
     try:
-        with gateway_refused(target, gateway):
+        with translate_gateway_refusal(target, gateway):
             channel = connection.transport.open_channel(
                 "direct-tcpip", (target.host, target.port), ("127.0.0.1", 0), timeout=deadline.left_s()
             )

@@ -1,8 +1,8 @@
-"""One round trip to a node: a POSIX script and its input go in, its output and status come back.
+"""Run a POSIX script with input on a node in one exec channel; return its output and status.
 
-The login shell sees one constant, single-quoted command that reads alike in sh, bash, zsh, fish and tcsh. The script
-travels as base64 on standard input; its output stands between random markers, its status is data between them. So a
-login shell's dialect, its rc files, a MOTD, `set -C`, an odd umask or locale do not matter.
+The login shell gets one constant, single-quoted command that sh, bash, zsh, fish and tcsh read alike. The script comes
+as base64 on standard input. Random markers enclose its output; its status is data between them. So the dialect of a
+login shell, its rc files, a MOTD, `set -C`, an odd umask or locale do not matter.
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ from codesmith import debug
 from codesmith.errors import AuthenticationFailed, CodeSmithError, Unreachable
 from codesmith.secrets import SHARED, SecretRequest, Secrets
 from codesmith.ssh import sudo
-from codesmith.ssh.exec_channel import Exchange
+from codesmith.ssh.exec_channel import ExecChannel
 from codesmith.ssh.sudo import Sudo
 from codesmith.ssh.target import target_of
-from codesmith.ssh.transport import shown
+from codesmith.ssh.transport import printable
 
 if TYPE_CHECKING:
-    from codesmith.ssh.carrier import Carrier
+    from codesmith.ssh.connection import Connection
 
-# Hold no quote, backslash, exclamation mark or line break inside the quotes: the same to every login shell. `read`
-# takes its line byte by byte, so what follows on standard input is left to the script. An rc file that reads a line or
-# some gets those of GAP, which mean nothing.
+# READER has no single quote, backslash, exclamation mark or line break, so every login shell reads COMMAND alike.
+# `read` takes its line byte by byte and leaves the rest of standard input to the script. An rc file that reads lines
+# gets the empty lines of GAP.
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 READ = 's=; while [ -z "$s" ]; do IFS= read -r s || exit 1; done'
 GAP = b"\n" * 16
 READER = f'PATH={PATH}; export PATH; {READ}; eval "$(printf %s "$s" | base64 -d)"'
 COMMAND = f"/bin/sh -c '{READER}'"
-# Far more than a line of ours has: a node that never ends one would fill this machine's memory.
-LINE_MAX = 4 << 20
-# What sshd says instead of running a command.
+# Far longer than any line of CodeSmith. A node that never ends a line would fill this machine's memory.
+LINE_MAX_BYTES = 4 << 20
+# sshd prints this instead of running a command.
 EXPIRED = ("Password change required", "password has expired")
-# The status of sshd's own process for a session that it does not open.
+# The exit status of sshd's own process for a session that it does not open.
 NO_SESSION = 254
-# What paramiko says when sshd cannot start a session's command.
+# paramiko's message if sshd cannot start a session's command.
 CLOSED_AT_ONCE = "Channel closed."
-LOG = "on the node, as root: journalctl -u ssh -u sshd -n 20"
-# As much of a script stands in a line of CODESMITH_DEBUG=ssh.
+LOG_HINT = "on the node, as root: journalctl -u ssh -u sshd -n 20"
+# How much of a script CODESMITH_DEBUG=ssh shows.
 SHOWN_MAX = 60
 
-# The outer script: a known environment, root if asked for, and the markers. The first marker is printed by who runs the
-# script, as root if that was wanted: what sudo said stands before it. $s is used up by READER.
+# The outer script sets a known environment, becomes root if asked to, and prints the markers. The process that runs the
+# script prints the first marker, as root if that was asked for, so sudo's messages come before it. READER uses up $s.
 FRAME = """set +eufCvx
 umask 022
 LC_ALL=C
@@ -74,12 +74,12 @@ class ScriptTimeout(CodeSmithError):
 
 
 class ScriptGarbled(CodeSmithError):
-    """What came back from a node is not what the script frame prints."""
+    """The output of a node is not what the script frame prints: something else ran."""
 
 
 @dataclass(frozen=True)
 class ScriptResult:
-    """What a script left: its exit status and what it wrote."""
+    """A script's exit status and output."""
 
     status: int
     stdout: bytes
@@ -87,7 +87,7 @@ class ScriptResult:
 
 
 def run_script(
-    connection: Carrier,
+    connection: Connection,
     script: str,
     payload: bytes = b"",
     *,
@@ -98,27 +98,30 @@ def run_script(
 ) -> ScriptResult:
     """Run a POSIX script on the node in one exec channel, `payload` on its standard input.
 
-    The script's environment holds PATH, LC_ALL, HOME and LOGIN (who logged in, also under sudo) only. A status other
+    The script's environment has only PATH, LC_ALL, HOME and LOGIN (who logged in, also under sudo). A status other
     than 0 is not an error here. `on_line` gets each line of standard output as it arrives.
 
-    With `silence_s` the script may run for ever: it is lost when it says nothing for so long, its input ends when we
-    do, and only `on_line` gets what it prints.
+    With `silence_s` the script may run for ever. It counts as lost if it prints nothing for that long; its input ends
+    when this process does; only `on_line` gets its output.
+
+    ScriptTimeout after `timeout_s`, Unreachable if the connection is lost, ScriptGarbled or AuthenticationFailed if the
+    node runs something else; SecretNeeded or SecretRefused if sudo needs a password.
     """
-    job = _Job(connection, script, payload, silence_s or timeout_s, on_line, is_endless=silence_s is not None)
+    run = _Run(connection, script, payload, silence_s or timeout_s, on_line, is_endless=silence_s is not None)
     if not root:
-        return job.run(None)
-    asked = sudo.wanted(connection, name_of(connection))
+        return run.once(None)
+    request = sudo.password_request(connection, name_of(connection))
 
     def attempt(given: Mapping[SecretRequest, str]) -> ScriptResult:
-        return job.run(Sudo(given.get(asked, "")))
+        return run.once(Sudo(given.get(request, "")))
 
     known: Secrets = getattr(connection, "secrets", SHARED)
     return known.supply(attempt)
 
 
 @dataclass(frozen=True)
-class _Job:
-    """What is to run where, for each attempt to run it."""
+class _Run:
+    """A script, its input and where to run it, for each attempt."""
 
     connection: Any
     script: str
@@ -127,45 +130,46 @@ class _Job:
     on_line: Callable[[bytes], None] | None
     is_endless: bool
 
-    def run(self, root: Sudo | None) -> ScriptResult:
-        """Run it once, as root if a way to become root is given."""
+    def once(self, root: Sudo | None) -> ScriptResult:
+        """Run it once, as root if `root` is given."""
         target = target_of(self.connection)
-        words = self.script.strip().partition("\n")[0][:SHOWN_MAX]
-        what = f"{target} script {'as root ' if root else ''}{words!r}, {len(self.payload)} bytes of input"
-        with debug.shown("ssh", what) as told:
-            done = self._run(root)
-            told.append(f"status {done.status}, {len(done.stdout)} bytes")
-        return done
+        first_line = self.script.strip().partition("\n")[0][:SHOWN_MAX]
+        what = f"{target} script {'as root ' if root else ''}{first_line!r}, {len(self.payload)} bytes of input"
+        with debug.shown("ssh", what) as details:
+            result = self._once(root)
+            details.append(f"status {result.status}, {len(result.stdout)} bytes")
+        return result
 
-    def _run(self, root: Sudo | None) -> ScriptResult:
+    def _once(self, root: Sudo | None) -> ScriptResult:
         marker = secrets.token_hex(16)
         with _lost_is_unreachable(self.connection, self.timeout_s):
             feed = _line_reader(marker, self.on_line)
-            with Exchange(self.connection.transport, COMMAND, self.timeout_s, feed) as exchange:
-                self._talk(exchange, marker, root)
-                if b"\n%b " % marker.encode() not in exchange.stdout and not exchange.has_status():
+            with ExecChannel(self.connection.transport, COMMAND, self.timeout_s, feed) as channel:
+                self._send(channel, marker, root)
+                if b"\n%b " % marker.encode() not in channel.stdout and not channel.has_status():
                     raise EOFError("it ended before the script did")
-                said = _Said(bytes(exchange.stdout), bytes(exchange.stderr), exchange.status)
-        return _parse(self.connection, marker, said, root)
+                output = _Output(bytes(channel.stdout), bytes(channel.stderr), channel.status)
+        return _parse(self.connection, marker, output, root)
 
-    def _talk(self, exchange: Exchange, marker: str, root: Sudo | None) -> None:
+    def _send(self, channel: ExecChannel, marker: str, root: Sudo | None) -> None:
+        """Send frame, password, script and input, each once the step before it succeeded; read the output."""
         frame, rest = GAP + _encode(_frame(marker, root)), _encode(self.script) + self.payload
         if root and root.password:
             name = name_of(self.connection)
-            sudo.check(root.password, name)
-            exchange.send(frame)
+            sudo.ensure_possible(root.password, name)
+            channel.send(frame)
             try:
-                is_root = root.enter(exchange, marker.encode())
+                is_root = root.authenticate(channel, marker.encode())
             except TimeoutError:
-                said = exchange.stderr.decode(errors="replace").rpartition(f"{marker}\n")[2]
-                raise sudo.silence(self.connection, name, root, said) from None
+                output = channel.stderr.decode(errors="replace").rpartition(f"{marker}\n")[2]
+                raise sudo.unexpected_question(self.connection, name, root, output) from None
             frame, rest = b"", rest if is_root else b""
-        exchange.send(frame + rest)
+        channel.send(frame + rest)
         if self.is_endless:
-            exchange.hear(marker.encode() + b"\n", self.timeout_s)
+            channel.follow(marker.encode() + b"\n", self.timeout_s)
         else:
-            exchange.end_input()
-            exchange.read_to_end()
+            channel.end_input()
+            channel.read_to_end()
 
 
 def _frame(marker: str, root: Sudo | None) -> str:
@@ -174,7 +178,7 @@ def _frame(marker: str, root: Sudo | None) -> str:
         "home": "/root" if root else '"$HOME"',
         "begin": BEGIN % {"marker": marker},
         "reader": READER,
-        "root": AS_ROOT % {"sudo": root.words} if root else "",
+        "root": AS_ROOT % {"sudo": root.command} if root else "",
         "marker": marker,
     }
 
@@ -196,65 +200,65 @@ def _line_reader(marker: str, on_line: Callable[[bytes], None] | None) -> Callab
             *lines, rest = bytes(buffer).split(b"\n")
             buffer[:] = rest
             for line in lines:
-                if not begun:  # noise of the login shell may stand before it, also on its line
+                if not begun:  # the login shell may print before the marker, also on its line
                     begun = line.endswith(mark)
                 elif not line.startswith(mark):
                     on_line(line)
-        if len(buffer) > LINE_MAX:
-            raise EOFError(f"it printed a line of more than {LINE_MAX >> 20} MiB")
+        if len(buffer) > LINE_MAX_BYTES:
+            raise EOFError(f"it printed a line of more than {LINE_MAX_BYTES >> 20} MiB")
 
     return feed
 
 
 @dataclass(frozen=True)
-class _Said:
-    """All that the login shell printed, and how it ended."""
+class _Output:
+    """Everything that the login shell printed, and its exit status."""
 
     stdout: bytes
     stderr: bytes
     status: int
 
 
-def _parse(connection: Any, marker: str, said: _Said, root: Sudo | None) -> ScriptResult:
+def _parse(connection: Any, marker: str, output: _Output, root: Sudo | None) -> ScriptResult:
     mark = marker.encode()
-    body, found, tail = said.stdout.rpartition(b"\n" + mark + b" ")
-    errors = _last_part(said.stderr, b"\n" + mark + b"\n").decode(errors="replace").strip()
+    body, end, tail = output.stdout.rpartition(b"\n" + mark + b" ")
+    stderr = _last_part(output.stderr, b"\n" + mark + b"\n").decode(errors="replace").strip()
     status = tail.split(b"\n", 1)[0]
-    if not found or not status.isdigit():
-        raise _garbled(connection, said)
-    _, begun, output = body.rpartition(mark + b"\n")
+    if not end or not status.isdigit():
+        raise _garbled(connection, output)
+    _, begun, stdout = body.rpartition(mark + b"\n")
     if not begun and root:
-        raise sudo.refusal(connection, name_of(connection), root, errors)
+        raise sudo.refusal(connection, name_of(connection), root, stderr)
     if not begun:
-        raise _garbled(connection, said)
-    return ScriptResult(int(status), output, errors)
+        raise _garbled(connection, output)
+    return ScriptResult(int(status), stdout, stderr)
 
 
 def _last_part(text: bytes, mark: bytes) -> bytes:
-    """Return what stands between the last two marks: before them login shell and sudo spoke, after them a logout."""
+    """Return the text between the last two marks: before them login shell and sudo print, after them a logout file."""
     parts = text.split(mark)
     return parts[-2] if len(parts) > 2 else text
 
 
-def _garbled(connection: Any, said: _Said) -> CodeSmithError:
-    """Return the error for a session that runs something else than the script, or nothing."""
+def _garbled(connection: Any, output: _Output) -> CodeSmithError:
+    """Return the error for a session that ran something else than the script, or nothing."""
     target = target_of(connection)
-    words = shown(f"{said.stdout.decode(errors='replace')}\n{said.stderr.decode(errors='replace')}") or "nothing"
-    if any(sign in words for sign in EXPIRED):
+    text = printable(f"{output.stdout.decode(errors='replace')}\n{output.stderr.decode(errors='replace')}") or "nothing"
+    if any(phrase in text for phrase in EXPIRED):
         problem = f"node {target.name}: the password of {target.user} has expired, nothing runs before it is changed"
-        return AuthenticationFailed(f"{problem}; it said: {words}", hint=target.ssh_line("ssh -t"))
-    if said.status == NO_SESSION:
+        return AuthenticationFailed(f"{problem}; it said: {text}", hint=target.ssh_line("ssh -t"))
+    if output.status == NO_SESSION:
         problem = f"node {target.name}: its sshd opens no session for {target.user} (a rule of PAM, or /etc/nologin)"
-        return AuthenticationFailed(f"{problem}; it said: {words}", hint=LOG)
+        return AuthenticationFailed(f"{problem}; it said: {text}", hint=LOG_HINT)
     problem = (
-        f"node {target.name}: its login shell did not run the script; it said: {words}, and ended with status "
-        f"{said.status} (or a ForceCommand in sshd_config, or command= in authorized_keys, ran instead)"
+        f"node {target.name}: its login shell did not run the script; it said: {text}, and ended with status "
+        f"{output.status} (or a ForceCommand in sshd_config, or command= in authorized_keys, ran instead)"
     )
     return ScriptGarbled(problem, hint=target.ssh_line("ssh", "echo works"))
 
 
 def name_of(connection: Any) -> str:
-    """Return how people call what this connection leads to."""
+    """Return the name of the node that this connection leads to."""
     return target_of(connection).name
 
 
@@ -275,7 +279,7 @@ def _lost_is_unreachable(connection: Any, timeout_s: float) -> Iterator[None]:
             problem = (
                 f"node {name_of(connection)}: its sshd starts no session: its log says why (a limit of processes?)"
             )
-            raise Unreachable(problem, hint=LOG) from error
+            raise Unreachable(problem, hint=LOG_HINT) from error
         why = getattr(connection, "why_lost", "") or str(error) or type(error).__name__
         problem = f"node {name_of(connection)}: the connection was lost: {why}"
         raise Unreachable(problem, hint=f"inv node.status --node {name_of(connection)}") from error

@@ -1,7 +1,7 @@
-"""Root by sudo: without a password where that suffices, else with one, in a single attempt.
+"""Become root with sudo: without a password if sudo allows that, else with one, in a single attempt.
 
-A wrong password makes sudo ask again, and it would take whatever follows for the next attempt. So nothing follows
-before the script's frame has said that it is root.
+After a wrong password sudo asks again and would read whatever follows as the next attempt. So nothing is sent after the
+password until the script's frame has reported that it is root.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from codesmith.secrets import SUDO, SecretRequest
 from codesmith.ssh.target import target_of
 
 if TYPE_CHECKING:
-    from codesmith.ssh.exec_channel import Exchange
+    from codesmith.ssh.exec_channel import ExecChannel
 
 ANSWERS_WITHIN_S = 30.0
-# What PAM takes (PAM_MAX_RESP_SIZE); sudo would take the rest for another line.
+# PAM's limit (PAM_MAX_RESP_SIZE); sudo would read the rest as another line.
 PASSWORD_MAX_BYTES = 511
-# Not named after the user: sudo passes over files with a dot in their name.
+# Not named after the user: sudo ignores files with a dot in their name.
 RULES = "/etc/sudoers.d/codesmith-operators"
 NEEDS_PASSWORD = ("a password is required", "interactive authentication is required")
 NO_SUDO = ("sudo: not found", "sudo: command not found", "sudo: no such file", "sudo: permission denied")
@@ -32,43 +32,44 @@ NO_TERMINAL = ("you must have a tty",)
 
 @dataclass(frozen=True)
 class Sudo:
-    """One way through sudo: `words` are its command line, up to the command."""
+    """One attempt to become root; `command` is sudo's command line up to the program that it runs."""
 
     password: str = field(default="", repr=False)
     prompt: str = field(default_factory=lambda: secrets.token_hex(16))
 
     @property
-    def words(self) -> str:
-        """Return the command line; with a password nothing that sudo remembers counts, so that it asks exactly once."""
+    def command(self) -> str:
+        """The command line. With a password `-k` ignores what sudo remembers, so that it always asks."""
         return f"sudo -k -S -p {self.prompt} --" if self.password else "sudo -n --"
 
-    def enter(self, exchange: Exchange, mark: bytes) -> bool:
-        """Give the password when sudo asks; return whether `mark` came, False when sudo will not have us.
+    def authenticate(self, channel: ExecChannel, mark: bytes) -> bool:
+        """Send the password when sudo asks; return whether `mark` came, False if sudo refused.
 
-        AuthenticationFailed on a password that cannot be one, before it is tried.
+        TimeoutError if sudo asks for something else.
         """
-        asked, begun = self.prompt.encode(), mark + b"\n"
-        exchange.wait_for(lambda: asked in exchange.stderr or begun in exchange.stdout, ANSWERS_WITHIN_S)
-        if begun in exchange.stdout:  # root already, or nothing is asked any more
+        prompt, begun = self.prompt.encode(), mark + b"\n"
+        channel.wait_for(lambda: prompt in channel.stderr or begun in channel.stdout, ANSWERS_WITHIN_S)
+        if begun in channel.stdout:  # root already, or sudo does not ask any more
             return True
-        if asked in exchange.stderr:
-            exchange.send(self.password.encode(errors="surrogateescape") + b"\n")
-            exchange.wait_for(lambda: exchange.stderr.count(asked) > 1 or begun in exchange.stdout, ANSWERS_WITHIN_S)
-        return begun in exchange.stdout
+        if prompt in channel.stderr:
+            channel.send(self.password.encode(errors="surrogateescape") + b"\n")
+            channel.wait_for(lambda: channel.stderr.count(prompt) > 1 or begun in channel.stdout, ANSWERS_WITHIN_S)
+        return begun in channel.stdout
 
-    def is_refused(self, said: str) -> bool:
+    def is_refused(self, output: str) -> bool:
         """Return whether the password was wrong: sudo asked again, or says so."""
-        return bool(self.password) and (said.count(self.prompt) > 1 or "incorrect password" in said)
+        return bool(self.password) and (output.count(self.prompt) > 1 or "incorrect password" in output)
 
 
-def wanted(connection: Any, name: str) -> SecretRequest:
-    """Return what to ask for where sudo wants a password."""
-    to = target_of(connection)
-    return SecretRequest(SUDO, f"{to.user}@{to.host}:{to.port}", f"{name}: sudo password of {to.user}: ")
+def password_request(connection: Any, name: str) -> SecretRequest:
+    """Return the request for the sudo password."""
+    target = target_of(connection)
+    of = f"{target.user}@{target.host}:{target.port}"
+    return SecretRequest(SUDO, of, f"{name}: sudo password of {target.user}: ")
 
 
-def check(password: str, name: str) -> None:
-    """Return if it can be a password; AuthenticationFailed, and no attempt, if not."""
+def ensure_possible(password: str, name: str) -> None:
+    """Raise AuthenticationFailed, before any attempt, for what cannot be a password."""
     if len(password.encode(errors="surrogateescape")) > PASSWORD_MAX_BYTES or set(password) & {"\n", "\r", "\0"}:
         raise AuthenticationFailed(
             f"node {name}: that is no password (more than {PASSWORD_MAX_BYTES} bytes, or several lines)",
@@ -76,47 +77,47 @@ def check(password: str, name: str) -> None:
         )
 
 
-def refusal(connection: Any, name: str, sudo: Sudo, said: str) -> AuthenticationFailed:
-    """Return why sudo did not make us root; SecretNeeded or SecretRefused where that is about the password."""
-    user, secret = target_of(connection).user, wanted(connection, name).to_dict()
-    words = said.replace(sudo.prompt, "").strip()
+def refusal(connection: Any, name: str, sudo: Sudo, output: str) -> AuthenticationFailed:
+    """Return why sudo refused, from its `output`; SecretNeeded or SecretRefused if it is about the password."""
+    user, secret = target_of(connection).user, password_request(connection, name).to_dict()
+    words = output.replace(sudo.prompt, "").strip()
     allow = f"{without_password(user)}; or log in as root"
     cannot = f"node {name}: {user} cannot become root"
-    if sudo.is_refused(said):
+    if sudo.is_refused(output):
         again = f"try again: {THIS_COMMAND}"
         return SecretRefused(f"{cannot}: sudo refused the password (tried once)", hint=again, secret=secret)
     if _says(words, NEEDS_PASSWORD):
         problem = f"{cannot} without a password, and none was given"
         return SecretNeeded(problem, hint=f"give it: --sudo-password-file PATH; or {allow}", secret=secret)
     if _says(words, NOT_ALLOWED):
-        return AuthenticationFailed(f"{cannot}: sudo there allows {user} nothing of the kind", hint=allow)
+        return AuthenticationFailed(f"{cannot}: sudo there does not allow {user} to run this", hint=allow)
     if _says(words, NO_TERMINAL):
-        hint = _rule(f"Defaults:{_written(user)} !requiretty")
+        hint = _add_rule(f"Defaults:{_quoted(user)} !requiretty")
         return AuthenticationFailed(f"{cannot}: sudo there wants a terminal (requiretty)", hint=hint)
     if _says(words, NO_SUDO):
-        problem = f"{cannot}: there is no sudo that {user} could run (doas and the like are not used)"
+        problem = f"{cannot}: there is no sudo that {user} can run (doas and the like are not supported)"
         return AuthenticationFailed(problem, hint="log in as root, or install sudo there: `user: root` in nodes.yaml")
     return AuthenticationFailed(f"{cannot}: sudo said: {words[-300:] or 'nothing'}", hint=allow)
 
 
 def without_password(user: str) -> str:
     """Return the command that lets a login become root without a password."""
-    return _rule(f"{_written(user)} ALL=(ALL) NOPASSWD: ALL")
+    return _add_rule(f"{_quoted(user)} ALL=(ALL) NOPASSWD: ALL")
 
 
-def _rule(line: str) -> str:
-    """Return the command that adds a line to sudoers: to a file of its own, and what is in it stays."""
+def _add_rule(line: str) -> str:
+    """Return the command that appends a line to a sudoers file of CodeSmith's own."""
     return f"on the node, as root: (umask 227; printf '%s\\n' {shlex.quote(line)} >>{RULES})"
 
 
-def _written(user: str) -> str:
-    """Return a user as sudoers has it: in quotes where it holds what means something there."""
+def _quoted(user: str) -> str:
+    """Return a user name for sudoers: in quotes if it holds special characters."""
     return user if re.fullmatch(r"[\w.-]+", user) else '"' + user.replace("\\", "\\\\") + '"'
 
 
-def silence(connection: Any, name: str, sudo: Sudo, said: str) -> AuthenticationFailed:
+def unexpected_question(connection: Any, name: str, sudo: Sudo, output: str) -> AuthenticationFailed:
     """Return the error for a sudo that waits for something else than the password."""
-    words = said.replace(sudo.prompt, "").strip()
+    words = output.replace(sudo.prompt, "").strip()
     problem = f"node {name}: sudo there waits for something else than a password; it said: {words[-300:] or 'nothing'}"
     return AuthenticationFailed(problem, hint=f"see what: {target_of(connection).ssh_line('ssh -t', 'sudo id')}")
 

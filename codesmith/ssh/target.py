@@ -1,7 +1,7 @@
-"""Where and how a node is reached, decided before anything is sent.
+"""Decide where and how a node is reached, before anything is sent.
 
-OpenSSH's own `ssh -G` answers where it is installed, so that Include, Match, ProxyJump and IdentityAgent mean what they
-mean to the operator's `ssh`; paramiko's parser answers elsewhere. Nothing heavy is imported here.
+`ssh -G` reads the ssh configuration if ssh is installed, so that Include, Match, ProxyJump and IdentityAgent mean what
+they mean to the operator's `ssh`; otherwise paramiko's parser does. Light: imports neither Fabric nor paramiko.
 """
 
 from __future__ import annotations
@@ -30,58 +30,64 @@ SSH_PORT = 22
 PASSWORDS = ("password", "keyboard-interactive")
 SSH_G_TIMEOUT_S = 10
 KNOWN_HOSTS = ("~/.ssh/known_hosts", "/etc/ssh/ssh_known_hosts")
-# Options that paramiko does not do, and without which the way may lead elsewhere or nowhere.
+# Options that paramiko does not support; without them the connection may lead elsewhere or nowhere.
 ONLY_OPENSSH = {name: name.lower() for name in ("ProxyUseFdpass", "BindAddress", "BindInterface")}
-# What a command that somebody pastes must not take from the ssh configuration: another session, another command.
-PASTED = {"ControlPath": "none", "ForkAfterAuthentication": "no", "RemoteCommand": "none", "SessionType": "default"}
-# Tokens that `ssh -G` puts in for us: a hash of the way, and the gateway.
+# Options that a command in a hint overrides, so that it does not share a session or run another command.
+HINT_OPTIONS = {
+    "ControlPath": "none",
+    "ForkAfterAuthentication": "no",
+    "RemoteCommand": "none",
+    "SessionType": "default",
+}
+# Tokens that `ssh -G` expands for us: a hash of the connection, and the gateway.
 ASKED = ("C", "j")
 IDENTITIES = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
 
 
 @dataclass(frozen=True)
 class Target:
-    """Everything a connection needs to know. `identities` are private key files, the likely ones first."""
+    """Everything that a connection needs to know. `identities` are private key files in the order to try them."""
 
     name: str
     host: str
     port: int = SSH_PORT
     user: str = "root"
     identities: tuple[str, ...] = ()
-    # The one that nodes.yaml names: nothing takes its place when it cannot be used.
+    # The identity that nodes.yaml names. If it cannot be used, no other key is tried.
     named_identity: str = ""
     certificates: tuple[str, ...] = ()
     identities_only: bool = False
     identity_agent: str | None = None
     proxy_jump: str | None = None
     proxy_command: str | None = None
-    # The command hands over a socket instead of passing bytes on (ProxyUseFdpass).
+    # The command passes a connected socket instead of copying bytes (ProxyUseFdpass).
     proxy_gives_socket: bool = False
     pkcs11_provider: str | None = None
     host_key_alias: str | None = None
     known_hosts: tuple[Path, ...] = ()
-    # The ways of giving a password that may be used when no key opens, the first first; nobody is asked in a batch.
+    # The password methods to use if no key logs in, in order; in batch mode nobody is asked.
     passwords: tuple[str, ...] = PASSWORDS
     is_batch: bool = False
-    # How many gateways already lie between: ssh configurations can lead in a circle.
+    # How many gateways came before: ssh configurations can lead in a circle.
     jumps: int = 0
-    # What ssh is asked for where its configuration leads to `host`, and options without which it would do other things.
+    # The name whose ssh configuration leads to `host`.
     alias: str = ""
-    # The carrier that nodes.yaml asks for; and what of the ssh configuration only OpenSSH does.
+    # The carrier that nodes.yaml names, and the option of the ssh configuration that only OpenSSH supports.
     carrier: str = ""
     only_openssh: str = ""
-    overruled: tuple[str, ...] = ()
+    # The options, as `Keyword=value`, that a command in a hint must override.
+    hint_options: tuple[str, ...] = ()
 
     @property
     def key_name(self) -> str:
-        """Return the name under which known_hosts files list this host."""
+        """The name under which known_hosts files list this host."""
         if self.host_key_alias:
             return self.host_key_alias
         return self.host.lower() if self.port == SSH_PORT else f"[{self.host.lower()}]:{self.port}"
 
     def ssh_line(self, before: str, after: str = "") -> str:
-        """Return a command to paste that goes where this leads; `before` names the program, `after` what runs there."""
-        words = [word for one in self.overruled for word in ("-o", one)]
+        """Return an ssh command to paste that leads here: `before` is the program, `after` the remote command."""
+        words = [word for option in self.hint_options for word in ("-o", option)]
         words += ["-p", str(self.port)] if self.port != SSH_PORT else []
         host = self.alias or self.host
         if set("@\\") & set(self.user):  # a login like ops@corp.example
@@ -96,13 +102,13 @@ class Target:
 
 
 def target_of(connection: Any) -> Target:
-    """Return where a connection leads."""
-    found: Target | None = getattr(connection, "target", None)
-    return found or Target(connection.host, connection.host, connection.port, connection.user)
+    """Return the target of a connection; of a plain Fabric connection its host, port and user."""
+    target: Target | None = getattr(connection, "target", None)
+    return target or Target(connection.host, connection.host, connection.port, connection.user)
 
 
 def resolve(node: Node) -> Target:
-    """Return how `node` is reached: from the lab for a lab node, else from nodes.yaml and the ssh configuration."""
+    """Return how `node` is reached: as the lab says for a lab node, else from nodes.yaml and the ssh configuration."""
     if node.lab:
         return _lab_target(node)
     identity = (str(node.identity_path),) if node.identity_path else ()
@@ -114,7 +120,7 @@ def resolve(node: Node) -> Target:
 
 
 def resolve_host(wanted: Target, *, first_known_hosts: Iterable[Path] = ()) -> Target:
-    """Complete `wanted` from the operator's ssh configuration; what `wanted` names wins."""
+    """Complete `wanted` from the operator's ssh configuration; values that `wanted` has win."""
     if wanted.host.startswith("-") or not wanted.host or any(c.isspace() for c in wanted.host):
         raise CodeSmithError(
             f"node {wanted.name}: {wanted.host!r} is not a host name", hint="correct `host:` in nodes.yaml"
@@ -124,9 +130,9 @@ def resolve_host(wanted: Target, *, first_known_hosts: Iterable[Path] = ()) -> T
 
 
 def ensure_identity(target: Target) -> None:
-    """Raise AuthenticationFailed unless the identity that nodes.yaml names is there, or its public half.
+    """Raise AuthenticationFailed unless the identity that nodes.yaml names, or its public key, can be read.
 
-    `ssh -i` passes over a file that is missing, and logs in with whatever key is next.
+    `ssh -i` ignores a missing file and logs in with the next key.
     """
     path, reason = target.named_identity, "No such file or directory"
     for name in (path, f"{path}.pub") if path else ():
@@ -145,30 +151,29 @@ def ensure_identity(target: Target) -> None:
         )
 
 
-def split_port(place: str) -> tuple[str, int]:
+def split_port(address: str) -> tuple[str, int]:
     """Return host and port of `host`, `host:port`, an IPv6 address, `[address]` or `[address]:port`; port 0 if none."""
-    host, colon, port = place.rpartition(":")
+    host, colon, port = address.rpartition(":")
     if colon and port.isdigit() and (host.endswith("]") or ":" not in host):
         return host.strip("[]"), int(port)
-    return place.strip("[]"), 0
+    return address.strip("[]"), 0
 
 
 def _lab_target(node: Node) -> Target:
-    config = _lab_config(node.name)
-    found = _read_with_ssh(Target(node.name, node.name), config)
-    host = found["hostname"][0]
+    lab = _read_with_ssh(Target(node.name, node.name), _lab_config(node.name))
+    host = lab["hostname"][0]
     return Target(
         name=node.name,
         host=node.host or host,
-        port=node.port or int(found["port"][0]),
-        user=node.user or found["user"][0],
-        identities=(str(node.identity_path or found["identityfile"][0]),),
+        port=node.port or int(lab["port"][0]),
+        user=node.user or lab["user"][0],
+        identities=(str(node.identity_path or lab["identityfile"][0]),),
         named_identity=str(node.identity_path or ""),
         identities_only=True,
-        # The lab knows the key by its own address, also when the way there leads through a relay.
+        # The lab lists the host key under the node's own address, even if a relay leads there.
         host_key_alias=host if node.host or node.port else None,
-        # A lab node is made anew, and its key with it: what the lab says goes before what was pinned.
-        known_hosts=(Path(found["userknownhostsfile"][0]), node.known_hosts),
+        # A recreated lab node has a new host key, so the lab's file comes before earlier pins.
+        known_hosts=(Path(lab["userknownhostsfile"][0]), node.known_hosts),
         carrier=node.ssh or "",
     )
 
@@ -192,48 +197,48 @@ def _read_with_ssh(
     login = [*(("-p", str(wanted.port)) if wanted.port else ()), *(("-l", wanted.user) if wanted.user else ())]
     argv = ["ssh", "-G", *(("-F", str(config)) if config else ()), *options, *login, "--", wanted.host]
     try:
-        status, said, problems = _run(argv)
+        status, stdout, stderr = _run(argv)
     except subprocess.TimeoutExpired as error:
         problem = f"node {wanted.name}: `ssh -G` did not end within {SSH_G_TIMEOUT_S} s (a `Match exec` that hangs?)"
         raise CodeSmithError(problem, hint=f"ssh -v -G -- {wanted.host}") from error
     if status != 0:
-        reason = "; ".join(problems.strip().splitlines()[-2:]) or "no reason given"
+        reason = "; ".join(stderr.strip().splitlines()[-2:]) or "no reason given"
         raise CodeSmithError(
             f"node {wanted.name}: ssh refuses its configuration: {reason}",
             hint=shlex.join(["ssh", "-G", "--", wanted.host]),
         )
-    return parse_ssh_g(said)
+    return parse_ssh_g(stdout)
 
 
 def _run(argv: list[str]) -> tuple[int, str, str]:
-    """Run ssh; when it is late it ends, and with it what its `Match exec` started and would be waited for."""
+    """Return status, stdout and stderr; after SSH_G_TIMEOUT_S end ssh and what its `Match exec` started."""
     with subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0,
         encoding="utf-8", errors="surrogateescape",
     ) as process:  # fmt: skip
         try:
-            said, problems = process.communicate(timeout=SSH_G_TIMEOUT_S)
+            stdout, stderr = process.communicate(timeout=SSH_G_TIMEOUT_S)
         except BaseException:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             raise
-        return process.returncode, said, problems
+        return process.returncode, stdout, stderr
 
 
 def parse_ssh_g(text: str) -> dict[str, list[str]]:
-    """Return what `ssh -G` printed: each keyword with its values in order."""
-    found: dict[str, list[str]] = {}
+    """Return the output of `ssh -G` as keywords in lower case, each with its values in order."""
+    config: dict[str, list[str]] = {}
     for line in text.splitlines():
         keyword, _, value = line.partition(" ")
-        found.setdefault(keyword.lower(), []).append(value)
-    return found
+        config.setdefault(keyword.lower(), []).append(value)
+    return config
 
 
 def _read_with_paramiko(wanted: Target) -> Mapping[str, list[str]]:
     from paramiko.config import SSHConfig
     from paramiko.ssh_exception import ConfigParseError
 
-    found: dict[str, list[str]] = {}
+    config: dict[str, list[str]] = {}
     for path in (Path("~/.ssh/config").expanduser(), Path("/etc/ssh/ssh_config")):
         if not path.is_file():
             continue
@@ -242,8 +247,8 @@ def _read_with_paramiko(wanted: Target) -> Mapping[str, list[str]]:
         except (ConfigParseError, OSError) as error:
             raise CodeSmithError(f"node {wanted.name}: {path} cannot be read: {error}", hint=f"ls -l {path}") from error
         for keyword, value in values.items():
-            found.setdefault(keyword, list(value) if isinstance(value, list) else [value])
-    return found
+            config.setdefault(keyword, list(value) if isinstance(value, list) else [value])
+    return config
 
 
 def _merge(wanted: Target, config: Mapping[str, list[str]], first_known_hosts: tuple[Path, ...]) -> Target:
@@ -251,38 +256,38 @@ def _merge(wanted: Target, config: Mapping[str, list[str]], first_known_hosts: t
         value = config.get(keyword, [""])[0]
         return value if value and value.lower() != "none" else None
 
-    found = replace(
+    target = replace(
         wanted,
         host=one("hostname") or wanted.host,
         alias=wanted.host,
         port=wanted.port or int(one("port") or SSH_PORT),
         user=wanted.user or one("user") or getpass.getuser(),
     )
-    words = _Words(found, wanted)
+    expand = _Expander(target, wanted)
     agent = one("identityagent")
     return replace(
-        found,
-        identities=_unique([*wanted.identities, *words.files(config.get("identityfile", IDENTITIES), "IdentityFile")]),
-        certificates=_unique(words.files(config.get("certificatefile", ()), "CertificateFile")),
+        target,
+        identities=_unique([*wanted.identities, *expand.files(config.get("identityfile", IDENTITIES), "IdentityFile")]),
+        certificates=_unique(expand.files(config.get("certificatefile", ()), "CertificateFile")),
         identities_only=one("identitiesonly") == "yes",
-        identity_agent="none" if agent is None and "identityagent" in config else words.agent(agent),
+        identity_agent="none" if agent is None and "identityagent" in config else expand.agent(agent),
         proxy_jump=one("proxyjump"),
-        proxy_command=words.command(one("proxycommand") or "") or None,
+        proxy_command=expand.command(one("proxycommand") or "") or None,
         proxy_gives_socket=one("proxyusefdpass") == "yes",
         pkcs11_provider=one("pkcs11provider"),
         host_key_alias=one("hostkeyalias"),
         passwords=_passwords(config),
         is_batch=one("batchmode") == "yes",
-        overruled=tuple(
-            f"{word}={ours}" for word, ours in PASTED.items() if config.get(word.lower(), [ours]) != [ours]
+        hint_options=tuple(
+            f"{name}={value}" for name, value in HINT_OPTIONS.items() if config.get(name.lower(), [value]) != [value]
         ),
-        known_hosts=(*first_known_hosts, *map(Path, _known_hosts(config, words))),
+        known_hosts=(*first_known_hosts, *map(Path, _known_hosts(config, expand))),
         only_openssh=next((name for name, keyword in ONLY_OPENSSH.items() if one(keyword) not in (None, "no")), ""),
     )
 
 
 def _passwords(config: Mapping[str, list[str]]) -> tuple[str, ...]:
-    """Return the ways of giving a password that the configuration leaves, in the order that it prefers."""
+    """Return the password methods that the configuration allows, in the order that it prefers."""
     if config.get("batchmode") == ["yes"]:
         return ()
     keywords = {"password": "passwordauthentication", "keyboard-interactive": "kbdinteractiveauthentication"}
@@ -291,31 +296,31 @@ def _passwords(config: Mapping[str, list[str]]) -> tuple[str, ...]:
     return tuple(name for name in (preferred if preferred != [""] else allowed) if name in allowed)
 
 
-def _known_hosts(config: Mapping[str, list[str]], words: _Words) -> list[str]:
+def _known_hosts(config: Mapping[str, list[str]], expand: _Expander) -> list[str]:
     named = [*config.get("userknownhostsfile", []), *config.get("globalknownhostsfile", [])]
-    return words.files([name for value in named for name in value.split()] or KNOWN_HOSTS, "UserKnownHostsFile")
+    return expand.files([name for value in named for name in value.split()] or KNOWN_HOSTS, "UserKnownHostsFile")
 
 
-class _Words:
-    """Expands what ssh_config(5) lets stand for something else: %-tokens, and ${VARIABLE} where it names a file."""
+class _Expander:
+    """Expands %-tokens as ssh_config(5) does, and ${VARIABLE} in the names of files."""
 
     def __init__(self, target: Target, wanted: Target) -> None:
         self._name, local, here = target.name, getpass.getuser(), os.uname().nodename
         self._wanted, original = wanted, wanted.host
-        known = {"h": target.host, "n": original, "p": str(target.port), "r": target.user, "u": local, "%": "%"}
-        known |= {"d": str(Path.home()), "i": str(os.getuid()), "k": target.host_key_alias or original}
-        self._tokens = {**known, "l": here, "L": here.partition(".")[0]}
+        tokens = {"h": target.host, "n": original, "p": str(target.port), "r": target.user, "u": local, "%": "%"}
+        tokens |= {"d": str(Path.home()), "i": str(os.getuid()), "k": target.host_key_alias or original}
+        self._tokens = {**tokens, "l": here, "L": here.partition(".")[0]}
 
     def command(self, text: str) -> str:
-        """Return a command; its variables are its shell's to expand."""
+        """Return a command with its tokens expanded; the shell expands its variables."""
         return re.sub(r"%(.)", lambda found: self._token(found[1]), text)
 
     def files(self, names: Iterable[str], keyword: str) -> list[str]:
-        """Return the paths, without those that stand for no file."""
+        """Return the expanded paths, without `none` and /dev/null."""
         return [self._file(name, keyword) for name in names if name not in ("none", os.devnull)]
 
     def agent(self, value: str | None) -> str | None:
-        """Return the socket of IdentityAgent: None for the usual one, "none" for none."""
+        """Return the socket that IdentityAgent names: None for SSH_AUTH_SOCK, "none" for no agent."""
         if value is None or value == "SSH_AUTH_SOCK":
             return None
         if re.fullmatch(r"\$[A-Za-z_]\w*", value):
@@ -329,7 +334,7 @@ class _Words:
         return str(paths.expanded(re.sub(r"%(.)|\$\{([^}]*)\}", put, text)))
 
     def _token(self, sign: str) -> str:
-        """Return what a token stands for; how some are made differs between releases of OpenSSH, so ssh says it."""
+        """Return the value of a token; ssh expands those that differ between releases of OpenSSH."""
         if sign in ASKED and sign not in self._tokens and shutil.which("ssh"):
             found = _read_with_ssh(self._wanted, options=("-o", f"ControlPath=/%{sign}"))
             self._tokens[sign] = found.get("controlpath", [""])[0].removeprefix("/")
@@ -339,7 +344,7 @@ class _Words:
         value = os.environ.get(name)
         if value is None:
             problem = f"node {self._name}: {keyword} in the ssh configuration names ${{{name}}}, which is not set"
-            # A forwarder that runs already does not learn it.
+            # A running forwarder keeps its environment, so it has to end first.
             raise CodeSmithError(problem, hint=f"export {name}=VALUE; inv node.disconnect --all")
         return value
 

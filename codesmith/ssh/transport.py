@@ -1,7 +1,7 @@
-"""Paramiko's transport, guarded, with the one channel it lacks: a Unix socket on the node.
+"""paramiko's transport with three guards, and with the channel that it lacks: one to a Unix socket on the node.
 
-Three guards (see SPECIFICATIONS.md): nothing of a channel follows its CLOSE; re-keying is sshd's; small packets leave
-at once and AES-GCM comes first.
+The guards (see SPECIFICATIONS.md): no message of a channel follows its CLOSE; only sshd starts a re-key; small packets
+leave at once, and AES-GCM is preferred.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ import paramiko
 from paramiko.common import MSG_CHANNEL_CLOSE, MSG_DISCONNECT, MSG_USERAUTH_BANNER
 
 STREAMLOCAL = "direct-streamlocal@openssh.com"
-SAID_MAX = 300
-NOTES_MAX = 64
+PRINTABLE_MAX = 300
+BANNERS_MAX = 64
 FREE_WAIT_S, FREE_POLL_S = 2.0, 0.05
 NO_REASON = "Unable to open channel."
 
-# Paramiko logs a traceback for every connection that fails; without a handler Python would print it. We raise instead.
+# paramiko logs a traceback for each failed connection, and without a handler Python prints it.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
-class _Guard:
-    """Stands between a channel and its transport: nothing of the channel leaves after its CLOSE.
+class _CloseGuard:
+    """Stands between a channel and its transport: sends no message of the channel after its CLOSE.
 
-    Paramiko builds a message under the channel's lock and sends it after releasing it, so EOF, DATA or WINDOW_ADJUST
-    of one thread can follow the CLOSE that the transport's thread sends. sshd then drops the whole connection, or the
-    bytes reach the next channel of that number (paramiko issues 1115, 1584, 1705). Holding a lock over the send is
-    safe only while this side never starts a re-key (issue 822): see NodePacketizer.
+    paramiko builds a message under the channel's lock and sends it after releasing the lock. So EOF, DATA or
+    WINDOW_ADJUST of one thread can follow the CLOSE that the transport's thread sends. sshd then drops the whole
+    connection, or the bytes reach the next channel with that number (paramiko issues 1115, 1584, 1705). Holding a lock
+    during the send is safe only if this side never starts a re-key (issue 822): see NodePacketizer.
     """
 
     def __init__(self, transport: NodeTransport) -> None:
@@ -53,9 +53,9 @@ class _Guard:
 
 
 class NodePacketizer(paramiko.packet.Packetizer):
-    """Leaves re-keying to sshd, which does it after 64 GiB or 2^31 packets (AES): our limits lie above its own.
+    """Leaves re-keying to sshd, which does it after 64 GiB or 2^31 packets (AES): the limits here are higher.
 
-    Paramiko's own re-key, by default every 512 MiB, dead-locks with a CLOSE in flight (issue 822).
+    paramiko's own re-key, by default every 512 MiB, deadlocks with a CLOSE in flight (issue 822).
     """
 
     REKEY_BYTES = 2**37
@@ -63,53 +63,53 @@ class NodePacketizer(paramiko.packet.Packetizer):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.lines: list[str] = []
-        # What sshd, or PAM through it, said to a person: before a login is over, and when it ends the connection.
+        self.greeting_lines: list[str] = []
+        # Messages of sshd, or of PAM through it, for a person: during the login, and at the end of the connection.
         self.banners: list[str] = []
-        self.farewell = ""
-        self.heard = time.monotonic()
+        self.disconnect_reason = ""
+        self.last_message = time.monotonic()
 
     def start_handshake(self, timeout: float) -> None:
-        """Start no clock: our own deadline holds, and a thread would be left behind for the 15 s of this one."""
+        """Start no timer: Deadline limits the handshake, and paramiko's timer would leave a thread for 15 s."""
 
     def readline(self, timeout: float) -> str:
-        """Return a line of the greeting, and keep it: sshd gives its reason there when it turns us away."""
+        """Return a line of the greeting, and keep it: sshd gives its reason there if it drops the connection."""
         try:
             line = str(super().readline(timeout))
-        except UnicodeDecodeError as error:  # what stands before the greeting may be in any encoding
+        except UnicodeDecodeError as error:  # lines before the SSH banner may be in any encoding
             line = error.object.decode(errors="replace")
-        self.lines.append(line)
+        self.greeting_lines.append(line)
         return line
 
     def read_message(self) -> tuple[int, paramiko.Message]:
         """Return the next message; its text need not be UTF-8."""
         kind, message = super().read_message()
-        self.heard = time.monotonic()
+        self.last_message = time.monotonic()
         message.__class__ = AnyMessage
-        self._note(kind, message.asbytes())
+        self._keep_text(kind, message.asbytes())
         return kind, message
 
-    def _note(self, kind: int, data: bytes) -> None:
+    def _keep_text(self, kind: int, data: bytes) -> None:
         message = AnyMessage(data)
-        if kind == MSG_USERAUTH_BANNER and len(self.banners) < NOTES_MAX:
+        if kind == MSG_USERAUTH_BANNER and len(self.banners) < BANNERS_MAX:
             self.banners.append(message.get_text())
         elif kind == MSG_DISCONNECT:
             message.get_int()
-            self.farewell = message.get_text()
+            self.disconnect_reason = message.get_text()
 
 
 class AnyMessage(paramiko.Message):
-    """A message whose words, as PAM's questions, may be in any encoding: paramiko would end the connection for it."""
+    """A message whose text, such as PAM's questions, may be in any encoding; paramiko would end the connection."""
 
     def get_text(self) -> str:
-        """Return text, with what is no UTF-8 marked in it."""
+        """Return the text; bytes that are not UTF-8 become replacement characters."""
         return bytes(self.get_string()).decode(errors="replace")
 
 
 class NodeTransport(paramiko.Transport):
-    """A paramiko.Transport for a node. `host_key_types` are asked for first."""
+    """A paramiko.Transport for a node. It asks for `host_key_types` first."""
 
-    # AEAD first: half the Python work per packet, because no separate HMAC is computed.
+    # AEAD first: without a separate HMAC a packet costs half the Python work.
     _preferred_ciphers = (
         "aes128-gcm@openssh.com",
         "aes256-gcm@openssh.com",
@@ -117,63 +117,64 @@ class NodeTransport(paramiko.Transport):
         "aes192-ctr",
         "aes256-ctr",
     )
-    # How often the idle reader wakes to look whether it should end. close() wakes it at once, so it may sleep long.
+    # How often the idle reader wakes to check whether it should end. close() wakes it at once, so it may sleep long.
     _active_check_timeout = 1.0
 
     def __init__(self, sock: Any, *args: Any, host_key_types: Sequence[str] = (), **kwargs: Any) -> None:
         _send_at_once(sock)
-        self._tail = threading.local()
+        self._streamlocal = threading.local()
         kwargs.setdefault("packetizer_class", NodePacketizer)
         super().__init__(sock, *args, **kwargs)
         options = self.get_security_options()
-        # What paramiko does not accept by itself stays out: only the order changes.
+        # Only the order changes: types that paramiko does not accept stay out.
         first = [name for name in host_key_types if name in options.key_types]
         options.key_types = (*first, *(name for name in options.key_types if name not in first))
 
     @property
-    def said(self) -> str:
-        """Return what sshd said instead of its greeting, fit to be shown."""
-        return shown("; ".join(line.strip() for line in self._notes.lines[:3]))
+    def pre_banner_text(self) -> str:
+        """What sshd sent in place of its SSH banner, printable."""
+        return printable("; ".join(line.strip() for line in self._packets.greeting_lines[:3]))
 
     @property
-    def last_words(self) -> str:
-        """Return what sshd said last during the login: its last banner, and its reason for ending it, if any."""
-        return shown("; ".join(text for text in (*self._notes.banners[-1:], self.farewell) if text.strip()))
+    def server_messages(self) -> str:
+        """sshd's last messages during the login, printable: its last banner, and its reason for ending the login."""
+        texts = (*self._packets.banners[-1:], self.disconnect_reason)
+        return printable("; ".join(text for text in texts if text.strip()))
 
     @property
-    def farewell(self) -> str:
-        """Return the reason that sshd gave for ending the connection, fit to be shown; nothing if it gave none."""
-        return shown(self._notes.farewell)
+    def disconnect_reason(self) -> str:
+        """sshd's reason for ending the connection, printable; "" if it gave none."""
+        return printable(self._packets.disconnect_reason)
 
     @property
-    def _notes(self) -> NodePacketizer:
+    def _packets(self) -> NodePacketizer:
         return self.packetizer  # type: ignore[return-value]
 
     @property
     def silent_s(self) -> float:
-        """Return how long ago the last message came."""
-        return time.monotonic() - float(self.packetizer.heard)  # type: ignore[attr-defined]
+        """How many seconds ago the last message arrived."""
+        return time.monotonic() - self._packets.last_message
 
     def start_client(self, event: threading.Event | None = None, timeout: float | None = None) -> None:
-        """Negotiate; TimeoutError when that takes longer than `timeout`: paramiko itself just returns then."""
+        """Negotiate; TimeoutError after `timeout` seconds, where paramiko itself just returns."""
         super().start_client(event, timeout)
         if event is None and not self.initial_kex_done:
             raise TimeoutError
 
     def open_channel(self, *args: Any, **kwargs: Any) -> paramiko.Channel:
-        """Open a channel as paramiko does, with the guard on it; ChannelException when sshd refuses."""
+        """Open a channel as paramiko does, with the guard; ChannelException if sshd refuses."""
         try:
             channel = super().open_channel(*args, **kwargs)
         except paramiko.SSHException as error:
-            # paramiko keeps one reason for all threads: of two refused at once, one finds none. The connection stands.
+            # paramiko keeps one reason for all threads: if two are refused at once, one finds none, and still works.
             if str(error) == NO_REASON and self.is_active():
                 raise paramiko.ChannelException(0, "refused") from error
             raise
-        channel.transport = _Guard(self)  # type: ignore[assignment]
+        channel.transport = _CloseGuard(self)  # type: ignore[assignment]
         return channel
 
     def open_session_when_free(self, timeout: float) -> paramiko.Channel:
-        """Open a session; where MaxSessions is small, wait a little: sshd frees the place of one that ended late."""
+        """Open a session; if MaxSessions is reached, try for up to 2 s: sshd counts an ended one a little longer."""
         deadline = time.monotonic() + min(timeout, FREE_WAIT_S)
         while True:
             try:
@@ -184,36 +185,36 @@ class NodeTransport(paramiko.Transport):
                 time.sleep(FREE_POLL_S)
 
     def open_streamlocal(self, path: str, timeout: float = 10.0, window_size: int | None = None) -> paramiko.Channel:
-        """Open a channel to the Unix socket `path` on the node; ChannelException when sshd or the socket refuses."""
-        self._tail.path = path
+        """Open a channel to the Unix socket `path` on the node; ChannelException if sshd or the socket refuses."""
+        self._streamlocal.path = path
         try:
             return self.open_channel(STREAMLOCAL, timeout=timeout, window_size=window_size)
         finally:
-            self._tail.path = None
+            self._streamlocal.path = None
 
     def close(self) -> None:
-        """End the connection and wake the reader, which may be in the middle of its sleep."""
+        """End the connection and wake the reader, which may be asleep."""
         with contextlib.suppress(AttributeError, OSError, EOFError):
             self.sock.shutdown(socket.SHUT_RDWR)
         super().close()
 
     def _send_user_message(self, data: paramiko.Message) -> None:
-        path = getattr(self._tail, "path", None)
-        if path is not None:  # This is the CHANNEL_OPEN of open_streamlocal: paramiko knows no tail for its kind.
-            self._tail.path = None
+        path = getattr(self._streamlocal, "path", None)
+        if path is not None:  # the CHANNEL_OPEN of open_streamlocal: paramiko does not know the fields of this kind
+            self._streamlocal.path = None
             data.add_string(path)  # OpenSSH's PROTOCOL file, 2.4: path, reserved string, reserved number
             data.add_string("")
             data.add_int(0)
         super()._send_user_message(data)  # type: ignore[misc]
 
 
-def shown(text: str) -> str:
-    """Return the end of what somebody else said as one line without control characters."""
-    plain = " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
-    return plain if len(plain) <= SAID_MAX else f"...{plain[-SAID_MAX:]}"
+def printable(text: str) -> str:
+    """Return a foreign text as one line without control characters; only its last 300 characters if it is longer."""
+    plain = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return plain if len(plain) <= PRINTABLE_MAX else f"...{plain[-PRINTABLE_MAX:]}"
 
 
 def _send_at_once(sock: Any) -> None:
-    # Not possible on the channel of a gateway or the socket pair of a ProxyCommand.
+    # Impossible on the channel of a gateway and on the socket pair of a ProxyCommand.
     with contextlib.suppress(AttributeError, OSError):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

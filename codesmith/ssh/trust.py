@@ -1,4 +1,4 @@
-"""Pin a host key, on the operator's word: the only thing that ever adds one."""
+"""Pin a host key when the operator says so. Nothing else ever adds a pin."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codesmith.errors import Cancelled, CodeSmithError
-from codesmith.ssh.carriers import fetch_host_key
+from codesmith.ssh.connect import fetch_host_key
 from codesmith.ssh.hostkeys import HostKey, pins, verify
 from codesmith.ssh.target import resolve
 
@@ -35,9 +35,9 @@ class Trusted:
 def trust(
     node: Node, *, yes: bool = False, confirm: Callable[[str], bool] | None = None, timeout_s: float = 10
 ) -> Trusted:
-    """Pin the key that `node` shows now, once `confirm` agrees or `yes` is given; nothing is sent but the key exchange.
+    """Pin the key that `node` presents now, after `confirm` agrees or with `yes`; no login is tried.
 
-    A key that is pinned already is left as it is. One that differs from a pinned one is refused.
+    A key that is pinned already changes nothing. Cancelled if nobody agrees, HostKeyChanged if another key is pinned.
     """
     target = resolve(node)
     found = pins(target)
@@ -54,7 +54,7 @@ def trust(
 
 
 def add_pin(path: Path, name: str, key: HostKey) -> None:
-    """Add one line to a known_hosts file in one step; other lines, the file's mode and a link to it stay."""
+    """Add one line to a known_hosts file by replacing it atomically; other lines, its mode and a link to it stay."""
     real = path.resolve()
     line = f"{name} {key.type} {base64.b64encode(key.blob).decode()}\n"
     try:
@@ -80,7 +80,7 @@ def _replace(path: Path, text: str, mode: int) -> None:
 
 
 class _locked:  # noqa: N801 (read as a verb)
-    """Holds the folder's lock, so that two `node.trust` at once lose no line; leaves no lock file."""
+    """Locks the folder itself: two `node.trust` at once lose no line, and no lock file is left."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -89,11 +89,12 @@ class SshLink:
     """A connection to one node, by either carrier, and the choice between stream-local channels and `dial`."""
 
     def __init__(self, node: Node, on_lost: Callable[[], None], secrets: Secrets) -> None:
-        from codesmith.ssh import carriers, target
+        from codesmith.ssh import target
+        from codesmith.ssh.connect import connect
 
         self._name, self._on_lost = node.name, on_lost
         self._target = target.resolve(node)
-        self._connection = carriers.connect(self._target, timeout_s=CONNECT_S, secrets=secrets)
+        self._connection = connect(self._target, timeout_s=CONNECT_S, secrets=secrets)
         self._transport: Any = self._connection.transport
         self.via, self._why = STREAMLOCAL, ""
         self.carrier = self._connection.carrier

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from codesmith.errors import AuthenticationFailed, Unsupported
 from codesmith.nodes.registry import Node
-from codesmith.ssh.options import OWN, Option, arguments, is_there, leading_to
+from codesmith.ssh.options import SESSION_ARGUMENTS, Option, arguments, is_there, route_options
 from codesmith.ssh.target import Target, ensure_identity, resolve
 from codesmith.workspace import ssh_config
 
@@ -47,7 +47,15 @@ class LoginCommand:
         )
         remote_command = f'cd {shlex.quote(self.directory)} && export {exports} && exec "$SHELL" -l'
         destination = f"{self.login}@{self.target.alias or self.target.host}"
-        return ("ssh", "-t", *arguments((*self._options, ESCAPE)), *OWN, "--", destination, remote_command)
+        return (
+            "ssh",
+            "-t",
+            *arguments((*self._options, ESCAPE)),
+            *SESSION_ARGUMENTS,
+            "--",
+            destination,
+            remote_command,
+        )
 
     @property
     def block(self) -> ssh_config.Block:
@@ -62,7 +70,7 @@ class LoginCommand:
 
     @property
     def _options(self) -> Iterator[Option]:
-        yield from leading_to(self.target)
+        yield from route_options(self.target)
         yield from METHODS
 
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from codesmith.errors import CodeSmithError
 from codesmith.paths import ensure_private, state_dir, writing
-from codesmith.ssh.options import SETTINGS, Option, lines
+from codesmith.ssh.options import SESSION_OPTIONS, Option, config_lines
 from codesmith.ssh.target import parse_ssh_g
 
 SSH_G_TIMEOUT_S = 10
 # The program that uses the block decides about a terminal.
-FIXED = tuple(one for one in SETTINGS if one[0] != "RequestTTY")
+FIXED = tuple(one for one in SESSION_OPTIONS if one[0] != "RequestTTY")
 # Keys that the operator's configuration adds do no harm, so they may differ.
 ADDED = ("identityfile", "certificatefile")
 
@@ -41,7 +41,7 @@ class Block:
     @property
     def text(self) -> str:
         """Return the text of the block. A program can still ask for a terminal or forward ports by its own options."""
-        body = "".join(f"  {line}\n" for line in lines((*self.options, *FIXED)))
+        body = "".join(f"  {line}\n" for line in config_lines((*self.options, *FIXED)))
         return f"# {self.note}\nHost {self.alias}\n{body}"
 
     @property

@@ -20,7 +20,7 @@ from codesmith.bootstrap.probe import probe
 from codesmith.errors import AuthenticationFailed, StepFailed, Unreachable, Unsupported
 from codesmith.lab import LabNode
 from codesmith.nodes.registry import Node
-from codesmith.ssh.connection import connect
+from codesmith.ssh.fabric_connection import connect
 from codesmith.ssh.target import resolve
 from tests.bootstrap.node_side import ask, ledger_of, sh
 

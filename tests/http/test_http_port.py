@@ -281,7 +281,7 @@ def test_the_holder_of_a_port_is_named_by_program_and_pid(keep, node, number):
 
 
 def test_who_says_nothing_or_drips_is_ended_by_an_absolute_time(dial, monkeypatch):
-    monkeypatch.setattr(session, "STRANGER_S", 0.3)
+    monkeypatch.setattr(session, "UNAUTHENTICATED_S", 0.3)
     monkeypatch.setattr(request, "REQUEST_S", 0.3)
     silent, dripping = dial(), dial()
     end = time.monotonic() + 10

@@ -1,4 +1,4 @@
-"""An operator with an ssh configuration of their own, and ways that lead to a node or not."""
+"""An operator with an own ssh configuration, and routes that lead to a node or not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from codesmith.lab import LabNode
 from codesmith.nodes.registry import Node
 from codesmith.secrets import Secrets
-from codesmith.ssh.carriers import connect
+from codesmith.ssh.connect import connect
 from codesmith.ssh.script import run_script
 from codesmith.ssh.target import Target, resolve
 from tests.ssh.remote_logins import add_login
@@ -31,7 +31,7 @@ class Desk:
 
     @property
     def identity(self) -> str:
-        """The key that opens root's login."""
+        """The key that logs in as root."""
         return str(self.node.address.identity)
 
     @property
@@ -56,7 +56,7 @@ class Desk:
         self.undo.callback(file.unlink)
 
     def new_key(self, name: str) -> str:
-        """Return a new private key, which opens root's login."""
+        """Return a new private key that logs in as root."""
         path = self.folder / name
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
         keys = self.node.root / "root/.ssh/authorized_keys"

@@ -17,8 +17,8 @@ from codesmith import paths
 from codesmith.bootstrap import pack as packing
 from codesmith.lab import Lab, LabNode
 from codesmith.nodes.registry import Node
-from codesmith.ssh.carrier import CARRIERS, Carrier
-from codesmith.ssh.carriers import connect
+from codesmith.ssh.connect import connect
+from codesmith.ssh.connection import CARRIERS, Connection
 from codesmith.ssh.target import Target, resolve
 from tests.ssh.carrier_desk import Desk
 
@@ -58,7 +58,7 @@ def as_node(tmp_path: Path) -> Callable[..., Node]:
 
 @pytest.fixture
 def target(node: LabNode, as_node: Callable[..., Node]) -> Target:
-    """Give the way to the module's lab node."""
+    """The target of the module's lab node."""
     return resolve(as_node(node))
 
 
@@ -69,11 +69,11 @@ def carrier(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def open_to(target: Target, carrier: str) -> Iterator[Callable[..., Carrier]]:
+def open_to(target: Target, carrier: str) -> Iterator[Callable[..., Connection]]:
     """Open connections that are closed after the test: `open_to(user="ops")`."""
-    there: list[Carrier] = []
+    there: list[Connection] = []
 
-    def give(**fields: Any) -> Carrier:
+    def give(**fields: Any) -> Connection:
         there.append(connect(replace(target, carrier=carrier, **fields)))
         return there[-1]
 
@@ -98,7 +98,7 @@ def fresh(lab: Lab, new_name: Callable[[str], str]) -> Iterator[Callable[..., La
 
 @pytest.fixture
 def desk(node: LabNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    """Somebody whose ssh reads an ssh configuration of this test's own."""
+    """An operator whose ssh reads a configuration of this test."""
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "ssh").write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {tmp_path}/ssh_config "$@"\n')

@@ -1,4 +1,4 @@
-"""Logins on a node that a test wants, over each carrier in turn."""
+"""Logins that a test adds to a node, once for both carriers."""
 
 from __future__ import annotations
 

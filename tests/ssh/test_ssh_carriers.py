@@ -1,4 +1,4 @@
-"""Which carrier is chosen, and what only OpenSSH manages."""
+"""Which carrier is chosen, and what only OpenSSH supports."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from codesmith.errors import (
 )
 from codesmith.lab import LabNode
 from codesmith.secrets import Secrets
-from codesmith.ssh import carriers
-from codesmith.ssh.carrier import FABRIC, OPENSSH
-from codesmith.ssh.carriers import fetch_host_key, recall
+from codesmith.ssh import connect as connecting
+from codesmith.ssh.connect import fetch_host_key, recall
+from codesmith.ssh.connection import FABRIC, OPENSSH
 from codesmith.ssh.target import Target, resolve
 from tests.ssh.carrier_desk import SECRET, Desk, changed, run, unknown, wrong_password
 from tests.ssh_agent import running_agent
@@ -61,7 +61,7 @@ def descriptor_passing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def only(line: str) -> Callable[[Desk, pytest.MonkeyPatch], None]:
-    """Return what leaves sshd one algorithm."""
+    """Return the setting that leaves sshd one algorithm."""
     return lambda desk, _: desk.sshd(line)
 
 
@@ -83,7 +83,7 @@ def test_what_paramiko_does_not_do_ends_at_openssh_by_itself(
         run(replace(target, carrier=FABRIC))
     assert run(target) == (OPENSSH, "root")
     assert recall(target)
-    monkeypatch.setattr(carriers.fabric, "attempt", pytest.fail)
+    monkeypatch.setattr(connecting.fabric, "attempt", pytest.fail)
     assert run(target) == (OPENSSH, "root")
 
 
@@ -121,7 +121,7 @@ def test_where_fabric_works_nothing_else_is_started_or_remembered(desk: Desk, mo
 
 def test_what_nodes_yaml_says_is_the_only_one_that_is_tried(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(resolve(desk.entry(ssh=OPENSSH))) == (OPENSSH, "root")
-    monkeypatch.setattr(carriers.fabric, "attempt", pytest.fail)
+    monkeypatch.setattr(connecting.fabric, "attempt", pytest.fail)
     with pytest.raises(AuthenticationFailed):
         run(resolve(desk.entry(ssh=OPENSSH, user="nobody")))
 
@@ -139,7 +139,7 @@ def test_what_would_be_the_same_with_openssh_is_not_tried_again(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, arrange: Callable[[Desk], Target], kind: type[CodeSmithError]
 ) -> None:
     target = arrange(desk)
-    monkeypatch.setattr(carriers.openssh, "attempt", pytest.fail)
+    monkeypatch.setattr(connecting.openssh, "attempt", pytest.fail)
     with pytest.raises(kind):
         run(target)
 
@@ -176,13 +176,13 @@ def test_when_nothing_opens_the_first_carrier_says_why(desk: Desk) -> None:
     target = resolve(desk.entry(user="nobody"))
     with pytest.raises(AuthenticationFailed, match=r"sshd refused nobody") as caught:
         run(target)
-    assert "a password would be taken" in caught.value.problem
+    assert "sshd accepts a password" in caught.value.problem
     assert not recall(target)
 
 
 def test_a_remembered_carrier_that_does_not_work_any_more_is_forgotten(desk: Desk) -> None:
     target = resolve(desk.entry())
-    carriers.remember(target, "for this test")
+    connecting.remember(target, "for this test")
     assert run(target) == (OPENSSH, "root")
     desk.configure(f"Host web\n HostName {desk.host}\n PubkeyAuthentication no\n IdentityFile {desk.identity}\n")
     assert run(target) == (FABRIC, "root")

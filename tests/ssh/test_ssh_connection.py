@@ -1,8 +1,9 @@
-"""What stands between us and a node is said in our own words, and gateways are verified like nodes."""
+"""A failure to connect has a clear error, and gateways are verified like nodes."""
 
 from __future__ import annotations
 
 import os
+import queue
 import socket
 import subprocess
 import sys
@@ -17,13 +18,15 @@ import pytest
 from codesmith.errors import AuthenticationFailed, CodeSmithError, HostKeyUnknown, Unreachable
 from codesmith.lab import LabNode
 from codesmith.nodes.registry import Node
-from codesmith.ssh import carriers, deadline, heartbeat, identities
+from codesmith.ssh import connect as connecting
+from codesmith.ssh import deadline, heartbeat, ssh_agent
 from codesmith.ssh import target as targets
-from codesmith.ssh.carrier import Carrier
-from codesmith.ssh.connection import connect, fetch_host_key, run_script
+from codesmith.ssh.connection import FABRIC, Connection
+from codesmith.ssh.fabric_connection import connect, fetch_host_key
+from codesmith.ssh.script import run_script
 from codesmith.ssh.target import Target, resolve
 
-Open = Callable[..., Carrier]
+Open = Callable[..., Connection]
 
 
 def new_key(path: Path, *options: str) -> str:
@@ -70,7 +73,7 @@ def test_silence_ends_at_the_time_limit() -> None:
 def test_a_clock_that_is_set_back_makes_no_limit_longer(
     monkeypatch: pytest.MonkeyPatch, work: Callable[..., object], greeting: bytes
 ) -> None:
-    """paramiko measures by the wall clock: an hour back, and an endpoint would wait an hour for a hung sshd."""
+    """paramiko measures by the wall clock: set back an hour, an endpoint would wait an hour for a hung sshd."""
     monkeypatch.setattr(deadline, "GRACE_S", 0.2)
     now, is_back = time.time, threading.Event()
     monkeypatch.setattr(time, "time", lambda: now() - (20 if is_back.is_set() else 0))
@@ -164,7 +167,7 @@ def test_an_agent_that_does_not_sign_is_named(
     words: str,
 ) -> None:
     """Nobody confirms, or touches the key. Its comment is in Latin-1."""
-    monkeypatch.setattr(identities, "AGENT_SIGNS_S", 0.5)
+    monkeypatch.setattr(ssh_agent, "SIGN_WITHIN_S", 0.5)
     identity = new_key(tmp_path / "id_agent", "-N", "", "-C", os.fsdecode(b"caf\xe9"))
     ask = tmp_path / "ask"
     ask.write_text(f"#!/bin/sh\n{confirm}\n")
@@ -191,21 +194,21 @@ def test_a_gateway_is_used_and_verified(target: Target, carrier: str, monkeypatc
     monkeypatch.setattr(targets, "_read_with_ssh", lambda wanted: {})
     jump = f"{target.user}@{target.host}:{target.port}"
     through = replace(target, carrier=carrier, host="127.0.0.1", host_key_alias=target.host, proxy_jump=jump)
-    connection = carriers.connect(through)
+    connection = connecting.connect(through)
     try:
         done = run_script(connection, 'echo "$SSH_CONNECTION"; cat', b"data")
         assert done.stdout.endswith(b"data")
     finally:
         connection.close()
     with pytest.raises(HostKeyUnknown, match=rf"node {target.name} via {target.host}") as caught:
-        carriers.connect(replace(through, known_hosts=(Path("/nonexistent"),)))
+        connecting.connect(replace(through, known_hosts=(Path("/nonexistent"),)))
     # node.trust knows no gateways.
     assert caught.value.hint == f"compare the fingerprint, then: ssh {target.user}@{target.host} true"
 
 
 def test_a_proxy_command_is_used_and_ended(target: Target, carrier: str) -> None:
     command = f'{sys.executable} -c "{RELAY}" {target.host}'
-    connection = carriers.connect(
+    connection = connecting.connect(
         replace(target, carrier=carrier, proxy_command=command, host="behind", host_key_alias=target.host)
     )
     try:
@@ -232,10 +235,30 @@ def test_a_connection_that_dies_is_unreachable(node: LabNode, open_to: Open) -> 
         run_script(connection, "true")
 
 
+@pytest.mark.parametrize("carrier", [FABRIC])
+def test_what_sshd_says_when_it_ends_a_connection_is_told(
+    open_to: Open, carrier: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Data for a channel that does not exist is a protocol error, for which sshd disconnects with a reason."""
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_S", 0.2)
+    reasons: queue.SimpleQueue[str] = queue.SimpleQueue()
+    connection = open_to()
+    connection.on_lost(reasons.put)
+    channel = connection.transport.open_session()
+    channel.exec_command("cat")
+    channel.remote_chanid = 99
+    channel.sendall(b"data")
+    connection.transport.join(10)
+    with pytest.raises(Unreachable, match=r"connection was lost: its sshd said: .*nonexistent channel 99"):
+        run_script(connection, "true")
+    assert "nonexistent channel 99" in reasons.get(timeout=10)
+    assert "nonexistent channel 99" in connection.why_lost
+
+
 def test_a_network_that_dies_under_a_script_ends_it(
     node: LabNode, open_to: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody says goodbye: without a heartbeat it would take the script's own time, an hour for packages."""
+    """No packet reports it: without a heartbeat only the script's own limit would hold, an hour for packages."""
     assert heartbeat.HEARTBEAT_S + heartbeat.REPLY_S < 15
     monkeypatch.setattr(heartbeat, "HEARTBEAT_S", 0.2)
     monkeypatch.setattr(heartbeat, "REPLY_S", 0.5)
@@ -268,12 +291,12 @@ def test_a_network_that_dies_before_a_gateway_is_the_reason(
 def test_a_long_transfer_on_a_slow_way_is_no_dead_network(
     target: Target, carrier: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The answer to a heartbeat stands behind the data; on the way of a ProxyCommand the kernel cannot tell."""
+    """The answer to a heartbeat queues behind the data; behind a ProxyCommand the kernel knows no TCP state."""
     monkeypatch.setattr(heartbeat, "HEARTBEAT_S", 0.1)
     monkeypatch.setattr(heartbeat, "REPLY_S", 0.5)
     slow = RELAY.replace("os.read(r, 65536)", "os.read(r, 16384); time.sleep(0.2 * (r == f and len(d) == 16384))")
     command = f'{sys.executable} -c "import time; {slow}" {target.host}'
-    connection = carriers.connect(
+    connection = connecting.connect(
         replace(target, carrier=carrier, proxy_command=command, host="behind", host_key_alias=target.host)
     )
     try:
@@ -287,7 +310,7 @@ def test_a_long_transfer_on_a_slow_way_is_no_dead_network(
 
 @pytest.fixture
 def ssh_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An ssh configuration of its own: ssh reads it because it is named."""
+    """An ssh configuration of this test; a wrapper makes ssh read it."""
     config = tmp_path / "ssh_config"
     fake = tmp_path / "bin"
     fake.mkdir()

@@ -1,4 +1,4 @@
-"""Every way in which a connection ends in the login: what the other side said is told. On real nodes."""
+"""Every way in which sshd ends a login: the error quotes its reason. On real nodes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from codesmith.errors import AuthenticationFailed, CodeSmithError, SecretRefused
 from codesmith.lab import LabNode
 from codesmith.nodes.registry import Node
 from codesmith.secrets import Secrets
-from codesmith.ssh.connection import connect, run_script
-from codesmith.ssh.script import ScriptGarbled
+from codesmith.ssh.fabric_connection import connect
+from codesmith.ssh.script import ScriptGarbled, run_script
 from codesmith.ssh.target import Target, resolve
 from tests.agent.on_node.web1 import BOTH_RELEASES
 
@@ -39,13 +39,13 @@ def far(any_node: LabNode) -> LabNode:
 
 @pytest.fixture
 def target(far: LabNode, tmp_path: Path) -> Target:
-    """The way to that login."""
+    """The target of that login."""
     return resolve(Node(far.name, tmp_path / "nodes.yaml", lab=far.release, user="ops"))
 
 
 @contextmanager
 def made(far: LabNode, do: str, undo: str) -> Iterator[None]:
-    """Have a node be so for a while."""
+    """Change a node for the length of the block."""
     far.run(["/bin/sh", "-c", do])
     try:
         yield
@@ -89,7 +89,8 @@ ENDINGS: dict[str, Ending] = {
         ("chage -d 0 ops", "chage -d 2026-11-01 ops"), AuthenticationFailed, EXPIRED_PASSWORD, "ssh.login",
     ),
     "PAM says no": (
-        pam("account required pam_deny.so"), AuthenticationFailed, r"ended the login without a word.*PAM", "ssh.login",
+        pam("account required pam_deny.so"), AuthenticationFailed, r"ended the login without a reason.*PAM",
+        "ssh.login",
     ),
     "PAM says why, in colour": (
         (
@@ -150,7 +151,7 @@ def test_a_right_password_is_not_called_wrong(far: LabNode, target: Target, name
 
 
 def test_a_password_that_sshd_wants_changed_at_login_is_told(far: LabNode, target: Target) -> None:
-    """By keyboard-interactive PAM asks for a new one at once: the old one is not given for it."""
+    """By keyboard-interactive PAM asks for a new one at once; the old one is not given for it."""
     questions, after = sshd("PasswordAuthentication no\\nKbdInteractiveAuthentication yes\\nUsePAM yes")
     expiry = ENDINGS["password to be changed"][0]
     asked: list[str] = []

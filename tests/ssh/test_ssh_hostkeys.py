@@ -1,4 +1,4 @@
-"""A host key is pinned by a person, never by us; a changed one is refused before anything of ours is sent."""
+"""Only a person pins a host key; a changed key is refused before any credential is sent."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from codesmith.errors import Cancelled, CodeSmithError, HostKeyChanged, HostKeyU
 from codesmith.lab import LabNode
 from codesmith.nodes.registry import Node
 from codesmith.ssh import hostkeys
-from codesmith.ssh.connection import connect, fetch_host_key
+from codesmith.ssh.authentication import NodeAuth
+from codesmith.ssh.fabric_connection import connect, fetch_host_key
 from codesmith.ssh.hostkeys import HostKey
-from codesmith.ssh.identities import NodeAuth
 from codesmith.ssh.target import Target
 from codesmith.ssh.trust import add_pin, trust
 
@@ -157,7 +157,7 @@ def test_a_node_is_known_by_any_of_its_keys(node: LabNode, target: Target, tmp_p
 
 @pytest.fixture
 def stranger(node: LabNode, tmp_path: Path) -> Node:
-    """The lab node as a stranger: an address, and nothing known about its key."""
+    """The lab node as an unknown host: an address without a pinned key."""
     address = node.address
     return Node("stranger", tmp_path / "nodes.yaml", address.host, "root", 22, str(address.identity))
 

@@ -1,4 +1,4 @@
-"""Every key that plain `ssh` would show is shown: certificates, halves, formats, agents, gateways. On real nodes."""
+"""Every key that plain `ssh` would offer is offered: certificates, public keys, formats, agents, gateways."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ from codesmith.errors import AuthenticationFailed, CodeSmithError, HostKeyUnknow
 from codesmith.lab import LabNode
 from codesmith.nodes.registry import Node, Registry
 from codesmith.secrets import Secrets
-from codesmith.ssh.connection import connect, run_script
+from codesmith.ssh.fabric_connection import connect
 from codesmith.ssh.gateway import gateway_of
-from codesmith.ssh.options import OWN, arguments, leading_to
+from codesmith.ssh.options import SESSION_ARGUMENTS, arguments, route_options
+from codesmith.ssh.script import run_script
 from codesmith.ssh.target import Target, resolve
 from tests.agent.on_node.web1 import BOTH_RELEASES
 
@@ -39,7 +40,7 @@ TYPES = {"ed25519": ("-t", "ed25519"), "ecdsa": ("-t", "ecdsa"), "rsa": ("-t", "
 
 @dataclass(frozen=True)
 class Operator:
-    """Somebody with an ssh configuration, and a node that knows their keys or not."""
+    """An operator with an ssh configuration, and a node that may know their keys."""
 
     folder: Path
     far: LabNode
@@ -49,7 +50,7 @@ class Operator:
         (self.folder / "ssh_config").write_text(f"Host web\n HostName {self.far.record.host}\n User root\n{text}")
 
     def target(self, **fields: object) -> Target:
-        """Return where `web` of nodes.yaml leads."""
+        """Return the target of `web` in nodes.yaml."""
         return resolve(Node("web", self.folder / "nodes.yaml", "web", **fields))  # type: ignore[arg-type]
 
     def who(self, secrets: Secrets | None = None, **fields: object) -> str:
@@ -57,12 +58,12 @@ class Operator:
         return who(self.target(**fields), secrets)
 
     def is_let_in_by_ssh(self) -> bool:
-        """Return whether plain ssh gets in with the same configuration."""
+        """Return whether plain ssh logs in with the same configuration."""
         words = ["ssh", "-o", "BatchMode=yes", "-o", f"UserKnownHostsFile={self.folder}/known_hosts", "web", "true"]
         return subprocess.run(words, capture_output=True, check=False).returncode == 0
 
     def authorise(self, key: str, login: str = "root") -> None:
-        """Let a key in."""
+        """Authorise a key."""
         home = "root" if login == "root" else f"home/{login}"
         with (self.far.root / home / ".ssh/authorized_keys").open("a") as file:
             file.write(Path(f"{key}.pub").read_text())
@@ -99,7 +100,7 @@ def authority(far: LabNode, tmp_path: Path) -> str:
 
 @pytest.fixture
 def operator(far: LabNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Operator:
-    """Somebody whose ssh reads a configuration of this test's own."""
+    """An operator whose ssh reads a configuration of this test."""
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "ssh").write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {tmp_path}/ssh_config "$@"\n')
@@ -272,7 +273,7 @@ def test_a_key_of_a_security_key_is_left_to_openssh(operator: Operator, new_key:
     key.write_text(security_key())
     key.chmod(0o600)
     operator.configure(f" IdentityFile {key}\n")
-    with pytest.raises(AuthenticationFailed, match=r"id_sk \(a kind of key that only OpenSSH uses\)") as caught:
+    with pytest.raises(AuthenticationFailed, match=r"id_sk \(only OpenSSH can use this kind of key\)") as caught:
         operator.who()
     assert caught.value.openssh_may_help
     operator.configure(f" IdentityFile {new_key()}\n")
@@ -437,7 +438,16 @@ def test_an_authority_of_hosts_is_left_to_openssh(
         with pytest.raises(HostKeyUnknown, match=rf"authority in {operator.folder}/known_hosts:1 vouches") as caught:
             who(target)
         assert caught.value.openssh_may_help
-        words = ["ssh", *arguments(leading_to(target)), *OWN, "-o", "BatchMode=yes", "--", "root@web", "id -un"]
+        words = [
+            "ssh",
+            *arguments(route_options(target)),
+            *SESSION_ARGUMENTS,
+            "-o",
+            "BatchMode=yes",
+            "--",
+            "root@web",
+            "id -un",
+        ]
         assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "root\n"
         # A pin counts as ever.
         with (operator.folder / "known_hosts").open("a") as pins:

@@ -12,7 +12,7 @@ import pytest
 
 from codesmith.errors import AuthenticationFailed
 from codesmith.secrets import Secrets
-from codesmith.ssh.carrier import OPENSSH
+from codesmith.ssh.connection import OPENSSH
 from codesmith.ssh.target import resolve
 from tests.ssh.carrier_desk import Desk, run
 from tests.ssh_agent import SshAgent, running_agent

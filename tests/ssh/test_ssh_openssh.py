@@ -1,4 +1,4 @@
-"""The second carrier: no configuration changes who we are or what runs, no secret is seen, no process is left."""
+"""The second carrier: no configuration changes who logs in or what runs, no secret leaks, no process is left."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from codesmith.errors import (
 )
 from codesmith.paths import runtime_dir
 from codesmith.secrets import ANSWER, PASSPHRASE, PASSWORD, Secrets
-from codesmith.ssh.carrier import OPENSSH
-from codesmith.ssh.carriers import connect
-from codesmith.ssh.openssh import askpass, folder, master, options
+from codesmith.ssh.connect import connect
+from codesmith.ssh.connection import OPENSSH
+from codesmith.ssh.openssh import askpass, command, folder, master
 from codesmith.ssh.script import run_script
 from codesmith.ssh.target import Target, resolve
 from tests.ssh.carrier_desk import SECRET, Desk, changed, eventually, run, unknown, wrong_password
@@ -183,8 +183,8 @@ QUESTIONS = {
 
 @pytest.mark.parametrize(("question", "wanted"), QUESTIONS.items(), ids=QUESTIONS)
 def test_a_question_of_another_host_never_gets_the_nodes_password(question: str, wanted: tuple[str, str]) -> None:
-    place = Target("web1", "10.0.0.1", user="ops", alias="web", host_key_alias="web.example.org")
-    found = askpass.wanted_for(question, place)
+    hop = Target("web1", "10.0.0.1", user="ops", alias="web", host_key_alias="web.example.org")
+    found = askpass.secret_request(question, hop)
     assert (found.kind, found.of) == wanted
 
 
@@ -195,7 +195,7 @@ CONNECT = """
 import sys, time
 from pathlib import Path
 from codesmith.nodes.registry import Node
-from codesmith.ssh.carriers import connect
+from codesmith.ssh.connect import connect
 from codesmith.ssh.target import resolve
 connection = connect(resolve(Node("web1", Path(sys.argv[1]), "web", user="root", ssh="openssh")))
 print(connection._master._pid, flush=True)
@@ -223,7 +223,7 @@ def test_nothing_outlives_a_process_that_is_killed(desk: Desk, jump: bool) -> No
 
 
 def test_a_master_that_was_left_is_ended_by_the_next_connection(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(options.MASTER, "ControlPersist", "600")
+    monkeypatch.setitem(command.MASTER, "ControlPersist", "600")
     opened = connect(resolve(desk.entry(ssh=OPENSSH)))
     left: Any = opened
     pid, private = left._master._pid, left._master._folder

@@ -1,4 +1,4 @@
-"""Every way that an operator's ssh would take to a node: aliases, gateways, commands, IPv6. On a real node."""
+"""Every route that an operator's ssh would take to a node: aliases, gateways, commands, IPv6. On a real node."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from codesmith.errors import AuthenticationFailed, CodeSmithError, HostKeyUnknow
 from codesmith.lab import LabNode
 from codesmith.nodes.registry import Node
 from codesmith.ssh import target as targets
-from codesmith.ssh.carrier import FABRIC
-from codesmith.ssh.carriers import connect, fetch_host_key
-from codesmith.ssh.options import OWN, arguments, leading_to
+from codesmith.ssh.connect import connect, fetch_host_key
+from codesmith.ssh.connection import FABRIC
+from codesmith.ssh.options import SESSION_ARGUMENTS, arguments, route_options
 from codesmith.ssh.script import run_script
 from codesmith.ssh.target import Target, resolve, split_port
 
@@ -113,7 +113,7 @@ def wait_for_link_local(*cables: str) -> None:
 
 @pytest.fixture
 def place(listening: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, carrier: str) -> Place:
-    """An operator whose ssh reads an ssh configuration of this test's own."""
+    """An operator whose ssh reads a configuration of this test."""
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "ssh").write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {tmp_path}/ssh_config "$@"\n')
@@ -218,7 +218,7 @@ def test_an_alias_leads_where_ssh_would_go(place: Place, config: str) -> None:
 
 @pytest.mark.parametrize("config", ALIASES.values(), ids=ALIASES)
 def test_our_options_take_plain_ssh_the_same_way(place: Place, config: str) -> None:
-    """Whatever the configuration says for the login that is entered: here another port, and no gateway."""
+    """Whatever the configuration says for the login: here another port and a gateway that does not exist."""
     place.write("more", WEB)
     place.trust("<host>", f"[<host>]:{OTHER_PORT}", "pinned-name")
     place.write("ssh_config", config)
@@ -236,8 +236,16 @@ def test_our_options_take_plain_ssh_to_ipv6(place: Place, host: str, port: int |
 
 
 def seen_by_ssh(target: Target) -> list[str]:
-    """Enter with plain ssh and our options; return the addresses as the node sees them."""
-    words = ["ssh", *arguments(leading_to(target)), *OWN, "-o", "BatchMode=yes", "--", f"root@{target.alias}"]
+    """Log in with plain ssh and CodeSmith's options; return the addresses as the node sees them."""
+    words = [
+        "ssh",
+        *arguments(route_options(target)),
+        *SESSION_ARGUMENTS,
+        "-o",
+        "BatchMode=yes",
+        "--",
+        f"root@{target.alias}",
+    ]
     done = subprocess.run([*words, "echo $SSH_CONNECTION"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
@@ -245,7 +253,7 @@ def seen_by_ssh(target: Target) -> list[str]:
 
 @pytest.mark.parametrize("carrier", [FABRIC])
 def test_a_canonical_name_is_followed(place: Place) -> None:
-    """`ssh` looks the name up; here it is given a hosts file of its own."""
+    """`ssh` looks the name up; here in a hosts file of this test."""
     place.write("hosts", "127.0.0.1 web.lab.test.\n")
     bound = f'mount --bind {place.folder}/hosts /etc/hosts && exec /usr/bin/ssh -F {place.folder}/ssh_config "$@"'
     (place.folder / "bin/ssh").write_text(f"#!/bin/sh\nexec unshare -m sh -c '{bound}' ssh \"$@\"\n")
@@ -329,7 +337,7 @@ def test_a_way_that_leads_nowhere_is_told(place: Place, config: str, words: str)
 
 
 def test_a_hint_takes_the_way_of_the_node(place: Place) -> None:
-    """What is pasted goes by the alias: the name behind it may be known to its gateway alone."""
+    """The pasted command uses the alias: perhaps only the gateway knows the name behind it."""
     place.write("ssh_config", 'Host web\n HostName inside.invalid\n ProxyCommand sh -c "echo was here >&2; false"\n')
     with pytest.raises(Unreachable) as caught:
         connect(resolve(place.node("web", port=2022)))
@@ -382,7 +390,7 @@ def test_a_login_of_a_domain_can_be_pasted(place: Place, user: str) -> None:
 
 
 def test_an_identity_of_nodes_yaml_that_is_missing_is_told(place: Place) -> None:
-    """Others would open the door: silence would be taken for the right key."""
+    """Another key would log in, and nobody would notice that the named one is missing."""
     place.write("ssh_config", "Host *\n IdentityFile <identity>\n")
     with pytest.raises(AuthenticationFailed, match=r"the identity .*/gone cannot be read: No such file") as caught:
         connect(resolve(place.node("<host>", identity=f"{place.folder}/gone")))

@@ -12,13 +12,13 @@ from codesmith.bootstrap import probe
 from codesmith.errors import AuthenticationFailed, CodeSmithError, Unreachable
 from codesmith.lab import LabNode
 from codesmith.ssh import script
-from codesmith.ssh.carrier import Carrier
-from codesmith.ssh.connection import connect, run_script
-from codesmith.ssh.script import ScriptGarbled, ScriptTimeout
+from codesmith.ssh.connection import Connection
+from codesmith.ssh.fabric_connection import connect
+from codesmith.ssh.script import ScriptGarbled, ScriptTimeout, run_script
 from codesmith.ssh.target import Target
 from tests.ssh.remote_logins import add_login
 
-Open = Callable[..., Carrier]
+Open = Callable[..., Connection]
 ALL_BYTES = bytes(range(256)) * 40
 NOISE = (
     "echo hello from the rc file; echo and from its errors >&2; printf no-line-end; set -C; umask 777; cd /tmp; "
@@ -40,7 +40,7 @@ NOISY_SHELLS = {
 
 @pytest.fixture(params=sorted(NOISY_SHELLS))
 def noisy_login(request: pytest.FixtureRequest, node: LabNode) -> str:
-    """Make a login whose shell says things nobody asked for."""
+    """A login whose rc file prints, reads and changes the environment."""
     shell = str(request.param)
     name = "noisy-" + shell.rsplit("/", 1)[-1]
     if not (node.root / "home" / name).exists():

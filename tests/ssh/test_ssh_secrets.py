@@ -1,4 +1,4 @@
-"""What only a person knows opens a login: asked for once, tried once, and never where nobody can be asked."""
+"""Passphrases and passwords: asked for once, tried once, and never asked for if nobody can answer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from codesmith.lab import LabNode
 from codesmith.nodes.registry import Node
 from codesmith.secrets import SecretRequest, Secrets
 from codesmith.ssh import target as targets
-from codesmith.ssh.carriers import connect
+from codesmith.ssh.connect import connect
 from codesmith.ssh.script import run_script
 from codesmith.ssh.target import Target, resolve
 
@@ -42,19 +42,19 @@ def ops(node: LabNode) -> str:
 
 @pytest.fixture
 def target(target: Target, carrier: str) -> Target:
-    """Give the way to the node by each carrier."""
+    """The target of the node, for each carrier in turn."""
     return replace(target, carrier=carrier)
 
 
 @pytest.fixture
 def by_password(target: Target, ops: str) -> Target:
-    """Give the way to the node for somebody without a key."""
+    """The target of the node for somebody without a key."""
     return replace(target, user=ops, identities=())
 
 
 @pytest.fixture
 def locked_key(node: LabNode, tmp_path: Path) -> str:
-    """A private key with a passphrase, which opens root's login."""
+    """A private key with a passphrase that logs in as root."""
     path = tmp_path / "id_locked"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", PASSPHRASE, "-f", str(path)], check=True)
     keys = node.root / "root/.ssh/authorized_keys"
@@ -196,7 +196,7 @@ def test_questions_of_sshd_are_answered(
 
 
 def test_what_sshd_says_need_not_be_utf8(node: LabNode, by_password: Target, sshd: Callable[[str], None]) -> None:
-    """Its banner, and what PAM has to say before it asks."""
+    """Its banner, and PAM's message before the question."""
     (node.root / "etc/latin1").write_bytes("Vérifié: password: \n".encode("latin-1"))
     rules = node.root / "etc/pam.d/sshd"
     before = rules.read_text()

@@ -15,11 +15,11 @@ import paramiko
 import pytest
 
 from codesmith.lab import LabNode
-from codesmith.ssh.carrier import FABRIC, OPENSSH, Carrier
+from codesmith.ssh.connection import FABRIC, OPENSSH, Connection
 from codesmith.ssh.script import run_script
 from codesmith.ssh.transport import NodeTransport
 
-Open = Callable[..., Carrier]
+Open = Callable[..., Connection]
 ECHO = "/run/echo.sock"
 PROGRAM = f"""
 import socket, threading
@@ -40,7 +40,7 @@ while True:
 
 @pytest.fixture(scope="module")
 def echo(node: LabNode) -> Iterator[str]:
-    """A Unix socket on the node that says everything back."""
+    """A Unix socket on the node that echoes."""
     node.run(["systemd-run", "--quiet", "--unit=echo", "/usr/bin/python3", "-c", PROGRAM])
     node.run(["/bin/sh", "-c", f"until [ -S {ECHO} ]; do systemctl is-active --quiet echo; done"])
     yield ECHO

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from codesmith.nodes.registry import Node
-from codesmith.ssh import carriers
+from codesmith.ssh import connect
 from codesmith.ssh.target import resolve
 from tests.sdk.sdk_doubles import error, real_agent, result, scripted
 from tests.tasks.conftest import USER
@@ -243,9 +243,9 @@ def test_what_was_remembered_of_the_way_to_a_node_goes_with_it(place):
     place.write("nodes:\n  web1: {host: web1.invalid}\n")
     stays, goes = (resolve(Node(name, place.nodes, f"{name}.invalid")) for name in ("web2", "web1"))
     for target in (stays, goes):
-        carriers.remember(target, "no common algorithm")
+        connect.remember(target, "no common algorithm")
     assert place.inv("node.remove", "web1").returncode == 0
-    assert [carriers.recall(target) for target in (stays, goes)] == ["no common algorithm", ""]
+    assert [connect.recall(target) for target in (stays, goes)] == ["no common algorithm", ""]
 
 
 def test_a_lab_node_that_is_gone_can_be_removed(place):

@@ -11,7 +11,7 @@ import pytest
 
 import tests.tunnel.tunnel_lab_agent as lab_agent
 from codesmith.nodes.registry import Node
-from codesmith.ssh.carrier import CARRIERS
+from codesmith.ssh.connection import CARRIERS
 from codesmith.tunnel import control
 from codesmith.tunnel.endpoint import Endpoint
 from tests.tunnel.tunnel_doubles import FarEnd

@@ -13,9 +13,9 @@ import tests.tunnel.tunnel_lab_agent as lab_agent
 from codesmith.errors import AuthenticationFailed, Unreachable
 from codesmith.fleet import parallel
 from codesmith.nodes.registry import Node
-from codesmith.ssh import carriers
-from codesmith.ssh.connection import connect as connect_ssh
-from codesmith.ssh.connection import run_script
+from codesmith.ssh.connect import connect as connect_by_any
+from codesmith.ssh.fabric_connection import connect as connect_ssh
+from codesmith.ssh.script import run_script
 from codesmith.ssh.target import resolve
 from codesmith.tunnel import control
 from codesmith.tunnel.local_endpoint import ensure
@@ -156,7 +156,7 @@ def strict(boot):
 def test_one_session_is_enough_for_one_script_after_the_other(strict, home, tmp_path, carrier):
     lab_agent.set_sshd(strict, "MaxSessions 1")
     try:
-        with carriers.connect(resolve(replace(entry(strict, tmp_path), ssh=carrier))) as connection:
+        with connect_by_any(resolve(replace(entry(strict, tmp_path), ssh=carrier))) as connection:
             assert [run_script(connection, f"exit {number}").status for number in range(10)] == list(range(10))
     finally:
         lab_agent.set_sshd(strict)

@@ -1,1 +1,1 @@
-"""The second carrier: the operator's own `ssh` program."""
+"""The second carrier: connections that the operator's own `ssh` program holds."""

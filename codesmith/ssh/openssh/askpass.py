@@ -1,5 +1,6 @@
-"""Answer what ssh asks: its SSH_ASKPASS program gets each answer from a socket of ours, so a secret is in no argument,
-environment or file.
+"""Answer ssh's questions: its SSH_ASKPASS program gets each answer from a socket of this process.
+
+So no secret is in an argument, an environment variable or a file.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from codesmith.secrets import ANSWER, PASSPHRASE, SecretRequest
+from codesmith.ssh.openssh.command import host_key_name
 from codesmith.ssh.openssh.folder import Folder
-from codesmith.ssh.openssh.options import known_as
-from codesmith.ssh.passwords import wanted_answer, wanted_password
+from codesmith.ssh.passwords import answer_request, password_request
 from codesmith.ssh.target import Target
 
 QUESTION_MAX_BYTES = 4096
-ASKS_WITHIN_S = 5.0
-# Prints the answer; fails where there is none. SSH_ASKPASS_PROMPT is set where no secret is wanted.
+QUESTION_WITHIN_S = 5.0
+# Prints the answer; fails if there is none. ssh sets SSH_ASKPASS_PROMPT if it does not ask for a secret.
 CLIENT = """\
 import os, socket, sys
 if os.environ.get("SSH_ASKPASS_PROMPT"):
@@ -37,25 +38,26 @@ sys.exit(not answer)
 
 
 class AskPass:
-    """Answers with what is `given`. What is not ends the attempt by `stop`, before an answer that would count.
+    """Answers with the `given` secrets. If one is missing, `stop` ends ssh before an answer that counts as an attempt.
 
-    `missing` is then the secret to ask a person for; `used` are those that were given to ssh; `unanswered` ended the
-    attempt; `place` asked last. A key whose passphrase is not known is left out: another may open.
+    `missing` is then the secret to ask a person for, `used` are the secrets that ssh got, `unanswered` ended
+    the attempt, and `hop` asked last. A
+    missing passphrase does not end ssh: another key may log in.
     """
 
-    def __init__(self, folder: Folder, places: Sequence[Target], given: Mapping[SecretRequest, str]) -> None:
-        self._places, self._given = places, given
+    def __init__(self, folder: Folder, hops: Sequence[Target], given: Mapping[SecretRequest, str]) -> None:
+        self._hops, self._given = hops, given
         self.missing: SecretRequest | None = None
         self.used: list[SecretRequest] = []
         self.unanswered: SecretRequest | None = None
-        self.place = places[0]
+        self.hop = hops[0]
         self.stop: Callable[[], None] = lambda: None
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.bind(str(folder.path / "ask"))
         self._socket.listen()
-        # One for each place: its name in a question may be that of another place, too.
-        self.programs = [_program(folder, number) for number in range(len(places))]
-        # Without DISPLAY an ssh before 8.4 asks nobody; it opens none.
+        # One program for each hop: two hops may have the same name in a question.
+        self.programs = [_program(folder, number) for number in range(len(hops))]
+        # An ssh before 8.4 runs SSH_ASKPASS only if DISPLAY is set; it does not open that display.
         self.environment = {"SSH_ASKPASS": str(self.programs[0]), "SSH_ASKPASS_REQUIRE": "force"}
         self.environment["DISPLAY"] = os.environ.get("DISPLAY", ":0")
         self._thread = threading.Thread(target=self._run, name="askpass", daemon=True)
@@ -79,28 +81,28 @@ class AskPass:
                 self._answer(line)
 
     def _answer(self, line: socket.socket) -> None:
-        line.settimeout(ASKS_WITHIN_S)
+        line.settimeout(QUESTION_WITHIN_S)
         try:
-            said = b"".join(iter(lambda: line.recv(QUESTION_MAX_BYTES), b""))
-            number, _, question = said.decode("utf-8", "surrogateescape").partition(" ")
-            self.place = self._places[int(number)]
-            answer = self._known(wanted_for(question, self.place))
+            data = b"".join(iter(lambda: line.recv(QUESTION_MAX_BYTES), b""))
+            number, _, question = data.decode("utf-8", "surrogateescape").partition(" ")
+            self.hop = self._hops[int(number)]
+            answer = self._use(secret_request(question, self.hop))
             if answer:
                 line.sendall(b"+" + answer.encode(errors="surrogateescape") + b"\n")
         except OSError:
             pass  # ssh ended meanwhile
 
-    def _known(self, wanted: SecretRequest) -> str:
-        """Return the answer; nothing where there is none, and where it would be a second attempt."""
-        is_passphrase = wanted.kind == PASSPHRASE
-        answer = self._given.get(wanted, "")
-        if answer and (is_passphrase or not (self.missing or wanted in self.used)):
-            self.used.append(wanted)
+    def _use(self, request: SecretRequest) -> str:
+        """Return the answer; "" if there is none, or if it would be a second attempt."""
+        is_passphrase = request.kind == PASSPHRASE
+        answer = self._given.get(request, "")
+        if answer and (is_passphrase or not (self.missing or request in self.used)):
+            self.used.append(request)
             return answer
-        if not answer and wanted not in self._given:
-            self.missing = self.missing or wanted
+        if not answer and request not in self._given:
+            self.missing = self.missing or request
         if not is_passphrase:
-            self.unanswered = wanted
+            self.unanswered = request
             self.stop()
         return ""
 
@@ -110,23 +112,24 @@ def _program(folder: Folder, number: int) -> Path:
     return folder.write(f"askpass.{number}", f'#!/bin/sh\nexec {shlex.join(command)} "$1"\n', 0o700)
 
 
-def wanted_for(question: str, place: Target) -> SecretRequest:
-    """Return what the ssh to `place` asks for, under the name by which the first carrier asks for it.
+def secret_request(question: str, hop: Target) -> SecretRequest:
+    """Return the request for the secret that the ssh to `hop` asks for, as the first carrier makes it.
 
-    Somebody else may ask too, as an ssh in the operator's ProxyCommand: that is never the place's own password.
+    Another ssh may ask too, for example one in the operator's ProxyCommand; it never gets the hop's own password.
     """
     if found := re.fullmatch(r"Enter passphrase for (?:key )?['\"]?(.+?)['\"]?: ?", question):
         return SecretRequest(PASSPHRASE, found[1], f"passphrase of the key {found[1]}: ")
     if found := re.fullmatch(r"(\S+)'s password: ?", question):
-        return wanted_password(place) if found[1] in _logins(place) else _unknown(question, place)
+        return password_request(hop) if found[1] in _logins(hop) else _other_request(question, hop)
     if found := re.fullmatch(r"\((\S+@\S+)\) (.*)", question, re.DOTALL):
-        return wanted_answer(place, found[2]) if found[1] in _logins(place) else _unknown(question, place)
-    return _unknown(question, place) if place.proxy_command else wanted_answer(place, question)
+        return answer_request(hop, found[2]) if found[1] in _logins(hop) else _other_request(question, hop)
+    return _other_request(question, hop) if hop.proxy_command else answer_request(hop, question)
 
 
-def _logins(place: Target) -> tuple[str, ...]:
-    return tuple(f"{place.user}@{host}" for host in (known_as(place), place.host, place.alias))
+def _logins(hop: Target) -> tuple[str, ...]:
+    return tuple(f"{hop.user}@{host}" for host in (host_key_name(hop), hop.host, hop.alias))
 
 
-def _unknown(question: str, place: Target) -> SecretRequest:
-    return SecretRequest(ANSWER, f"{place.user}@{place.host}:{place.port} {question}", f"{place.name}: {question}")
+def _other_request(question: str, hop: Target) -> SecretRequest:
+    """Return the request for the answer to any other question; it never equals one for a password."""
+    return SecretRequest(ANSWER, f"{hop.user}@{hop.host}:{hop.port} {question}", f"{hop.name}: {question}")

@@ -1,4 +1,4 @@
-"""A private folder for each ssh master: its control socket, its log, the host keys it may accept."""
+"""A private folder for each ssh master: its control socket, its log, and the host keys that it may accept."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ TERMINATE_S = 2.0
 
 
 class Folder:
-    """Made for one connection and locked while its process lives; `remove` takes it away."""
+    """Created for one connection, and locked until `remove` or the end of the process."""
 
     def __init__(self) -> None:
-        with _alone(runtime_dir()) as place:
-            remove_stale(place)
-            self.path = ensure_private(place / f"{PREFIX}{secrets.token_hex(4)}")
+        with _locked(runtime_dir()) as parent:
+            remove_stale(parent)
+            self.path = ensure_private(parent / f"{PREFIX}{secrets.token_hex(4)}")
             self._lock = _lock(self.path)
 
     @property
     def control(self) -> Path:
-        """The master's control socket."""
+        """The path of the master's control socket."""
         return self.path / "c"
 
     def write(self, name: str, text: str, mode: int = 0o600) -> Path:
-        """Write a file into it."""
+        """Write a file into the folder and return its path."""
         path = self.path / name
         path.write_text(text, encoding="utf-8", errors="surrogateescape")
         path.chmod(mode)
         return path
 
     def remove(self) -> None:
-        """Take it away with all that is in it."""
+        """Remove the folder with everything in it, and release its lock."""
         shutil.rmtree(self.path, ignore_errors=True)
         if self._lock is not None:
             os.close(self._lock)
@@ -47,19 +47,19 @@ class Folder:
 
 
 @contextlib.contextmanager
-def _alone(place: Path) -> Iterator[Path]:
-    """Let nobody else make or remove folders here meanwhile: a new one is not locked from its first instant."""
-    descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _locked(parent: Path) -> Iterator[Path]:
+    """Lock the parent while a folder is created: before it has its own lock, others would remove it as stale."""
+    descriptor = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield place
+        yield parent
     finally:
         os.close(descriptor)
 
 
-def remove_stale(place: Path) -> None:
-    """Remove the folders of processes that were killed, and end masters that still run there."""
-    for path in place.glob(f"{PREFIX}*"):
+def remove_stale(parent: Path) -> None:
+    """Remove the folders of processes that were killed, and end the masters in them."""
+    for path in parent.glob(f"{PREFIX}*"):
         lock = _lock(path)
         if lock is None:
             continue
@@ -72,7 +72,10 @@ def remove_stale(place: Path) -> None:
 
 
 def _lock(path: Path) -> int | None:
-    """Hold the folder's lock; None if somebody else does, or it is gone. The kernel drops it with our process."""
+    """Return a descriptor that holds the folder's lock; None if another process holds it, or the folder is gone.
+
+    The kernel releases the lock when the process ends.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:

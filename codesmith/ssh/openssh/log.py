@@ -1,4 +1,4 @@
-"""What an ssh master says, from its first line to its end: it writes into a pipe of ours and fills no disk."""
+"""The log of an ssh master, from its first line to its end. ssh writes it into a pipe, so it fills no disk."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ LINE_MAX_BYTES = 1 << 14
 
 
 class Log:
-    """Reads what is written to the pipe at `path`, and keeps its last lines; `on_end` is told when nobody writes."""
+    """Reads the pipe at `path` and keeps the last lines; calls `on_end` when its last writer has closed it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         os.mkfifo(path, 0o600)
-        # Before there is a writer: a pipe that nobody reads would keep ssh waiting.
+        # The reader comes first: without one, opening the pipe would block ssh.
         self._reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         self.writer = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
         self._lines: deque[str] = deque(maxlen=LINES_MAX)
@@ -28,17 +28,17 @@ class Log:
         self._thread.start()
 
     def close_writer(self) -> None:
-        """Leave the writing to ssh."""
+        """Close this process's writer, so that the log ends with ssh."""
         if self.writer >= 0:
             os.close(self.writer)
             self.writer = -1
 
     def lines(self) -> list[str]:
-        """Return what was said, debugging included."""
+        """Return the lines so far, debugging included."""
         return list(self._lines)
 
     def join(self, timeout_s: float) -> None:
-        """Wait until all is read."""
+        """Wait until the log has ended and everything is read."""
         if self._thread is not threading.current_thread():
             self._thread.join(timeout_s)
 

@@ -1,8 +1,7 @@
-"""Use the connection of an ssh master (OpenSSH's PROTOCOL.mux, version 4): ask it, or run channels through it.
+"""Talk to an ssh master over its control socket (OpenSSH's PROTOCOL.mux, version 4), and run channels through it.
 
-In its proxy mode a master passes on the messages of channels as they are, unencrypted, over its control socket. So
-paramiko's channels, with the guards of `NodeTransport`, serve this carrier too; ssh has exchanged the keys and logged
-in before.
+In proxy mode a master passes the messages of channels on over its control socket, unchanged and unencrypted. So
+paramiko's channels, with the guards of `NodeTransport`, work here too; ssh has done key exchange and login before.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from codesmith.ssh.transport import AnyMessage, NodePacketizer, NodeTransport
 VERSION = 4
 HELLO, ALIVE_CHECK, TERMINATE, PROXY = 0x00000001, 0x10000004, 0x10000005, 0x1000000F
 IS_ALIVE, IS_PROXY = 0x80000005, 0x8000000F
-# More than any answer to these requests has.
+# Larger than any answer to these requests.
 ANSWER_MAX_BYTES = 1 << 12
 
 
@@ -52,14 +51,14 @@ class Control:
         return self._ask(ALIVE_CHECK, IS_ALIVE)[2]
 
     def terminate(self) -> None:
-        """Ask the master to end; return when it has gone, or the time is over."""
+        """Ask the master to end; return once it has ended, or when the time is over."""
         with contextlib.suppress(OSError, EOFError):
             self._send(TERMINATE, 0)
             while self._receive():
                 pass
 
     def proxy(self) -> socket.socket:
-        """Return the socket for messages of channels; this connection is used up by it."""
+        """Switch to proxy mode and return the socket for messages of channels; no other request is possible then."""
         self._ask(PROXY, IS_PROXY)
         return self.socket
 
@@ -75,7 +74,7 @@ class Control:
         self.socket.sendall(struct.pack(f">I{len(numbers)}I", 4 * len(numbers), *numbers))
 
     def _receive(self) -> tuple[int, ...]:
-        """Return the numbers at the beginning of the next message."""
+        """Return the first numbers of the next message, at most three."""
         size = struct.unpack(">I", self._exactly(4))[0]
         if not 4 <= size <= ANSWER_MAX_BYTES:
             raise ConnectionError("ssh gave an answer of an impossible size")
@@ -98,7 +97,7 @@ class Control:
 
 
 class MuxPacketizer(NodePacketizer):
-    """Frames messages as a master's proxy mode has them: length, no padding, type, content. Nothing is re-keyed."""
+    """Frames messages as a master's proxy mode does: length, no padding, type, content. It never re-keys."""
 
     REKEY_BYTES = REKEY_PACKETS = 2**63
 
@@ -108,7 +107,7 @@ class MuxPacketizer(NodePacketizer):
         self.is_greeted = False
 
     def write_all(self, out: Any) -> None:
-        """Send; a greeting is not sent."""
+        """Send, but not paramiko's SSH banner: the master expects none."""
         if self.is_greeted:
             super().write_all(out)
 
@@ -116,7 +115,7 @@ class MuxPacketizer(NodePacketizer):
         """Return the next message."""
         size = struct.unpack(">I", self.read_all(4))[0]
         packet = self.read_all(size)
-        self.heard = time.monotonic()
+        self.last_message = time.monotonic()
         return packet[1], AnyMessage(packet[2:])
 
     def _build_packet(self, payload: bytes) -> bytes:
@@ -124,7 +123,7 @@ class MuxPacketizer(NodePacketizer):
 
 
 class MuxTransport(NodeTransport):
-    """Channels through a master: a transport without greeting, key exchange and login."""
+    """A transport for channels through a master, without banner, key exchange and login."""
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock, packetizer_class=MuxPacketizer)
@@ -139,4 +138,4 @@ class MuxTransport(NodeTransport):
         self.completion_event.set()
 
     def _expect_packet(self, *kinds: int) -> None:
-        """Every message may come first."""
+        """Expect nothing: any message may come first."""

@@ -1,6 +1,6 @@
-"""The host keys that ssh may accept for one place, as a known_hosts file of its own.
+"""The host keys that ssh may accept for one hop, as a known_hosts file.
 
-It is what `hostkeys.pins` says: the first file that knows the host decides, so ssh cannot take another file's word.
+The first known_hosts file that names the host decides, as in `hostkeys.pins`; ssh itself would accept a key from any.
 """
 
 from __future__ import annotations
@@ -9,33 +9,33 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from codesmith.ssh import hostkeys
-from codesmith.ssh.openssh.options import known_as
+from codesmith.ssh.openssh.command import host_key_name
 from codesmith.ssh.target import Target
 
 AUTHORITY, REVOKED = "@cert-authority", "@revoked"
 
 
-def known_hosts(place: Target) -> str:
-    """Return the text of the file."""
+def known_hosts(hop: Target) -> str:
+    """Return the text of the known_hosts file for a hop."""
     deciding: list[str] = []
     revoked: list[str] = []
-    for path in place.known_hosts:
-        found = list(_lines(path, place))
-        revoked += [line for line in found if line.startswith(REVOKED)]
-        deciding = deciding or [line for line in found if not line.startswith(REVOKED)]
+    for path in hop.known_hosts:
+        lines = list(_lines(path, hop))
+        revoked += [line for line in lines if line.startswith(REVOKED)]
+        deciding = deciding or [line for line in lines if not line.startswith(REVOKED)]
     return "".join(f"{line}\n" for line in [*deciding, *revoked])
 
 
-def _lines(path: Path, place: Target) -> Iterator[str]:
-    """Yield the lines that name the place, under the name by which ssh looks for it."""
+def _lines(path: Path, hop: Target) -> Iterator[str]:
+    """Yield the lines that name the hop, with the name under which ssh looks it up."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return  # hostkeys.pins has said why, or it is not there
+        return  # it is missing; hostkeys.pins has raised already for a file that cannot be read
     for line in text.splitlines():
         fields = line.split()
         marker = fields.pop(0) if fields and fields[0].startswith("@") else ""
         if len(fields) < 3 or fields[0].startswith("#") or marker not in ("", AUTHORITY, REVOKED):
             continue
-        if hostkeys.names(fields[0], place.key_name):
-            yield " ".join([*([marker] if marker else []), known_as(place), *fields[1:3]])
+        if hostkeys.matches_host(fields[0], hop.key_name):
+            yield " ".join([*([marker] if marker else []), host_key_name(hop), *fields[1:3]])

@@ -184,7 +184,7 @@ def test_passwords_are_asked_for_on_the_terminal(typist: Logins) -> None:
     # Forgotten with the endpoint; where nobody can be asked it is said what is missing, and nothing is tried.
     person.runs("inv node.disconnect --node typist")
     said = person.fails("inv node.connect --node typist", code=4).err
-    assert "a password would be taken, and none was given" in said
+    assert "sshd accepts a password, but none was given" in said
 
 
 def connections(logins: Logins) -> int:

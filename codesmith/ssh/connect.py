@@ -1,7 +1,7 @@
-"""Which program holds the SSH connection to a node: Fabric, or the operator's own `ssh` where that manages more.
+"""Connect to a node with the carrier that works for it: Fabric, or the operator's own `ssh`, which supports more.
 
-`ssh:` in nodes.yaml decides. Without it Fabric is tried first; where it ends for a reason that OpenSSH may not have,
-OpenSSH is tried, and what worked is remembered for the node.
+`ssh:` in nodes.yaml names the carrier. Without it Fabric is tried first. If Fabric fails for a reason that OpenSSH may
+not have, OpenSSH is tried, and if that works it is tried first from then on.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from pathlib import Path
 from codesmith.errors import AboutSecret, AuthenticationFailed, CodeSmithError, SecretRefused, Unreachable
 from codesmith.paths import ensure_private, state_dir, writing
 from codesmith.secrets import SHARED, SecretRequest, Secrets
-from codesmith.ssh import connection as fabric
-from codesmith.ssh.carrier import FABRIC, OPENSSH, Carrier
+from codesmith.ssh import fabric_connection as fabric
+from codesmith.ssh.connection import FABRIC, OPENSSH, Connection
 from codesmith.ssh.hostkeys import HostKey
 from codesmith.ssh.openssh import connection as openssh
 from codesmith.ssh.target import Target
 
 
-def connect(target: Target, *, timeout_s: float = 10.0, secrets: Secrets = SHARED) -> Carrier:
-    """Return an open connection to `target`: host key verified, logged in, where need be with one of `secrets`.
+def connect(target: Target, *, timeout_s: float = 10.0, secrets: Secrets = SHARED) -> Connection:
+    """Return an open connection to `target`: host key verified, logged in, with one of `secrets` if need be.
 
-    The promises and errors of `connection.connect`, whichever carrier it is; each has `timeout_s`.
+    Promises and raises what `fabric_connection.connect` does, with either carrier. Each attempt has `timeout_s`.
     """
     opened = secrets.supply(lambda given: _attempt(target, timeout_s, given))
     opened.secrets = secrets
@@ -33,42 +33,42 @@ def connect(target: Target, *, timeout_s: float = 10.0, secrets: Secrets = SHARE
 
 
 def fetch_host_key(target: Target, *, timeout_s: float = 10.0) -> HostKey:
-    """Return the host key that `target` shows now; no login is tried."""
+    """Return the host key that `target` presents now; no login is tried."""
     if target.carrier == OPENSSH:
         return openssh.fetch_host_key(target, timeout_s=timeout_s)
     try:
         return fabric.fetch_host_key(target, timeout_s=timeout_s)
     except CodeSmithError as error:
-        if target.carrier or not _may_differ(error) or not openssh.is_installed():
+        if target.carrier or not _may_work_otherwise(error) or not openssh.is_installed():
             raise
         return openssh.fetch_host_key(target, timeout_s=timeout_s)
 
 
-def _attempt(target: Target, timeout_s: float, given: Mapping[SecretRequest, str]) -> Carrier:
-    first: CodeSmithError | None = None
+def _attempt(target: Target, timeout_s: float, given: Mapping[SecretRequest, str]) -> Connection:
+    first_error: CodeSmithError | None = None
     order = _order(target)
     for carrier in order:
         try:
-            opened = _enter(carrier, target, timeout_s, given)
+            opened = _attempt_with(carrier, target, timeout_s, given)
         except CodeSmithError as error:
-            if first is not None:
-                raise _telling(first, error) from None
-            if len(order) == 1 or not _may_differ(error):
+            if first_error is not None:
+                raise _more_telling(first_error, error) from None
+            if len(order) == 1 or not _may_work_otherwise(error):
                 raise
-            first = error
+            first_error = error
         else:
-            if first is not None and carrier == OPENSSH:
-                remember(target, first.problem)
-            elif first is not None:
+            if first_error is not None and carrier == OPENSSH:
+                remember(target, first_error.problem)
+            elif first_error is not None:
                 forget(target)
             return opened
     raise AssertionError
 
 
-def _enter(carrier: str, target: Target, timeout_s: float, given: Mapping[SecretRequest, str]) -> Carrier:
+def _attempt_with(carrier: str, target: Target, timeout_s: float, given: Mapping[SecretRequest, str]) -> Connection:
     if carrier == OPENSSH:
         return openssh.attempt(target, timeout_s, given)
-    opened: Carrier = fabric.attempt(target, timeout_s, given)
+    opened: Connection = fabric.attempt(target, timeout_s, given)
     return opened
 
 
@@ -80,19 +80,19 @@ def _order(target: Target) -> tuple[str, ...]:
     return (OPENSSH, FABRIC) if recall(target) else (FABRIC, OPENSSH)
 
 
-def _may_differ(error: CodeSmithError) -> bool:
-    """Return whether the other carrier may get there: not by another host key, and not with a wrong password again."""
+def _may_work_otherwise(error: CodeSmithError) -> bool:
+    """Return whether the other carrier may succeed; a wrong password is not tried again."""
     return (isinstance(error, AuthenticationFailed) or error.openssh_may_help) and not isinstance(error, SecretRefused)
 
 
-def _telling(first: CodeSmithError, second: CodeSmithError) -> CodeSmithError:
-    """Return which of two failures to tell: who got as far as the login knows more; a secret may help."""
+def _more_telling(first: CodeSmithError, second: CodeSmithError) -> CodeSmithError:
+    """Return the first error, unless only the second carrier reached the login or only it could use a secret."""
     is_about_secret = isinstance(second, AboutSecret) and not isinstance(first, AboutSecret)
     return second if is_about_secret or isinstance(first, Unreachable) else first
 
 
 def recall(target: Target) -> str:
-    """Return why OpenSSH is tried first for `target`; nothing if it is not."""
+    """Return why OpenSSH is tried first for `target`: Fabric's error. "" if Fabric is tried first."""
     try:
         data = json.loads(_path(target).read_text())
     except (OSError, ValueError):
@@ -101,7 +101,7 @@ def recall(target: Target) -> str:
 
 
 def remember(target: Target, why: str) -> None:
-    """Try OpenSSH first for `target` from now on: Fabric ended with `why`."""
+    """Have OpenSSH tried first for `target` from now on, because Fabric failed with `why`."""
     path = _path(target)
     temporary = path.with_suffix(f".{os.getpid()}.{os.urandom(4).hex()}")
     with writing(path):
@@ -111,11 +111,11 @@ def remember(target: Target, why: str) -> None:
 
 
 def forget(target: Target) -> None:
-    """Try Fabric first again."""
+    """Have Fabric tried first for `target` again."""
     with writing(path := _path(target)):
         path.unlink(missing_ok=True)
 
 
 def _path(target: Target) -> Path:
-    place = f"{target.name}\0{target.alias or target.host}\0{target.port}\0{target.user}"
-    return state_dir() / "carriers" / f"{hashlib.sha256(os.fsencode(place)).hexdigest()[:16]}.json"
+    key = f"{target.name}\0{target.alias or target.host}\0{target.port}\0{target.user}"
+    return state_dir() / "carriers" / f"{hashlib.sha256(os.fsencode(key)).hexdigest()[:16]}.json"
