@@ -51,7 +51,7 @@ def test_other_changes_go_on_while_a_long_one_is_taken_up(rpc: Rpc, by: str) -> 
 
 def test_what_a_later_change_has_made_an_end_of_is_not_taken_up_again(rpc: Rpc) -> None:
     """The workspace is deleted while its assignment runs once more and fails, and made anew."""
-    assigned_half_way(rpc, InUse("leases on files in it end within a minute"))
+    assigned_half_way(rpc, InUse("files in it have leases, which end within a minute"))
     with taken_up(rpc, "workspace.assign"):
         changes = rpc.dispatcher._changes
         params = {"name": "demo"}

@@ -56,7 +56,7 @@ def test_what_a_power_cut_left_unremoved_goes_with_the_next_verb(web1: Web1) -> 
     web1.on(f"mkdir -p {TRASH}/feed/deep/er && touch {TRASH}/feed/file")
     web1.on("touch /var/tmp/left-over; chown cs-messy /var/tmp/left-over")
     said = web1.on(f"python3 -c '{UNFINISHED}'; ls -d /var/tmp/left-over").out
-    assert "/var/tmp (not searched to its end)" in said
+    assert "/var/tmp (search not finished)" in said
     web1.client.workspace.exec(name="small", argv=["true"])
     web1.on(
         f'while [ -n "$(ls -A {TRASH})" ]; do sleep 0.05; done; while [ -e /var/tmp/left-over ]; do sleep 0.05; done'
