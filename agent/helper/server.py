@@ -1,6 +1,6 @@
-"""Serves the verbs: one process that forks a child per connection and exits when it has nothing to do.
+"""Serve the verbs: one process that forks a child per connection and exits when it is idle.
 
-Forking keeps each verb single-threaded (it changes its uid and forks again) and a long job out of the way of others.
+A child is single-threaded, so a verb may change its uid and fork again; and a long job does not block others.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Handler(socketserver.BaseRequestHandler):
         """Serve one request."""
         connection: socket.socket = self.request
         connection.settimeout(REQUEST_TIMEOUT_S)
-        signal.alarm(REQUEST_TIMEOUT_S)  # ends this process: a byte now and then does not prolong it
+        signal.alarm(REQUEST_TIMEOUT_S)  # ends this process, also when a byte arrives now and then
         verb = ""
         try:
             message, descriptor = framing.receive_with_descriptor(connection, framing.REQUEST_MAX)
@@ -45,16 +45,16 @@ class Handler(socketserver.BaseRequestHandler):
             verb = str(message.get("verb"))
             framing.send(connection, _answer(message, connection, descriptor))
         except OSError:
-            pass  # the front end went away: its journal takes the change up again
+            pass  # the front end went away; it resumes the change from its journal
         signal.alarm(0)
         connection.close()
         if self.server.is_fresh or verb in verbs.REMOVING:  # type: ignore[attr-defined]
             trash.empty_quietly()
-            users.sweep_on()
+            users.finish_sweeps()
 
 
 class Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
-    """Listens on systemd's socket; `timeout` is how long it waits before it looks whether it may go."""
+    """Listens on systemd's socket; after `timeout` seconds without a connection it checks whether it is idle."""
 
     max_children = CHILDREN_MAX
     timeout = IDLE_S
@@ -64,31 +64,31 @@ class Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
         self.socket = listening
         self.is_idle = False
         self.is_fresh = True
-        self._strangers = RateLimit()
+        self._refusals = RateLimit()
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Take the connection of root or the front end; anybody else gets nothing, and a line in the journal."""
+        """Accept root and the front end; close any other connection and write a line to the journal."""
         peer = peer_uid(request)
         if peer in (0, _agent_uid()):
             return True
-        more = self._strangers.admit(peer)
+        more = self._refusals.admit(peer)
         if more is not None:
             note = f"refused: uid {peer} is not {AGENT_LOGIN}; {more} more since the last such line"
             print(note, file=sys.stderr, flush=True)
         return False
 
     def handle_timeout(self) -> None:
-        """Nothing came for a while: idle if no child works either."""
+        """Note that the server is idle, unless a child still works."""
         super().handle_timeout()
         self.is_idle = not self.active_children
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Fork a child for the request; the first one also empties the trash that an earlier helper left."""
+        """Fork a child for the request; the first child also empties the trash of an earlier helper."""
         super().process_request(request, client_address)
         self.is_fresh = False
 
     def get_request(self) -> Any:
-        """Accept; a connection that vanished is no reason to fail."""
+        """Accept a connection; the server is not idle any more."""
         self.is_idle = False
         return super().get_request()
 

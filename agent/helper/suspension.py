@@ -1,4 +1,4 @@
-"""Close a user out and let it in again: what user.disable and user.enable do, and what a deletion begins with."""
+"""Disable and enable users; a deletion begins with the same steps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from agent.helper.accounts import accounts, databases, homes, policy, processes, schedules
 from agent.helper.ledger.ledger import Ledger, UserRecord
-from agent.helper.ledger.refusals import half_done
+from agent.helper.ledger.system_errors import pending_on_error
 from agent.helper.runtime import jobs, slots
 from agent.helper.trees import directory_seal, mounts, trees
 from agent.shared.errors import InUse
@@ -20,40 +20,40 @@ PAUSE_S = 0.02
 
 
 def disable(ledger: Ledger, user: UserRecord) -> None:
-    """Close every way in, put away what starts by itself, end everything that runs. The second run completes the first.
+    """Block all access, park schedules, kill everything that runs. A second call completes the first.
 
-    How the account was is on disk before the first change; jobs are refused from then on.
+    The user's state is stored before the first change; jobs are refused from then on.
     """
     if ledger.before_disabled(user.name) is None:
-        # The account needs no record: it is opened as a new one. (The first three are for a release that reads them.)
+        # Nothing about the account is stored: it is opened as a new one. (Older releases read the fields of _as_new.)
         before = _closed_before(ledger, user) or {
             **_as_new(),
             "home": directory_seal.rights_of(HOMES, login_of(user.name), user.uid), "keys": None, "workspaces": {},
         }  # fmt: skip
         _check_closable(ledger, user)
-        databases.check_changeable(ledger.make_room, databases.ACCESS)
+        databases.check_changeable(ledger.free_reserve, databases.ACCESS)
         ledger.disable_user(user.name, before)
-    with half_done():
+    with pending_on_error():
         accounts.close_access(user.name)
         directory_seal.seal(HOMES, login_of(user.name), user.uid)
         for name in ledger.workspaces_of(user.name):
             seal_workspace(ledger, user.name, user.uid, (WORKSPACES, name), name)
         schedules.park(user.name, user.uid)
         end_all(ledger, user)
-        # Again: what still ran a moment ago may have written a crontab.
+        # Again: a process that was just killed may have written a crontab.
         schedules.park(user.name, user.uid)
 
 
 def enable(ledger: Ledger, user: UserRecord) -> None:
-    """Restore what `disable` changed, the way in last; first the account is put right, also of one that is active."""
+    """Restore what `disable` changed, access last; repair the account first, also that of an active user."""
     before = ledger.before_disabled(user.name) or _closed_before(ledger, user)
     if before is None:
-        policy.put_right(policy.wish_of(ledger, user))
+        policy.repair(policy.expected_of(ledger, user))
         return
     _check_closable(ledger, user)
     databases.check_changeable(files=databases.ACCESS)
-    with half_done():
-        policy.put_right(policy.wish_of(ledger, user))
+    with pending_on_error():
+        policy.repair(policy.expected_of(ledger, user))
         directory_seal.unseal(HOMES, login_of(user.name), user.uid, directory_seal.Rights(*before["home"]))
         for name, rights in before["workspaces"].items():
             _unseal_workspace(ledger, user, name, directory_seal.Rights(*rights))
@@ -66,17 +66,17 @@ def enable(ledger: Ledger, user: UserRecord) -> None:
 
 
 def _check_closable(ledger: Ledger, user: UserRecord) -> None:
-    """Raise what keeps a home, a workspace or a schedule from being closed or opened, before anything is."""
+    """Raise CommandFailed when a home, workspace or schedule is immutable or read-only, before anything changes."""
     for parent, name in ((HOMES, login_of(user.name)), *((WORKSPACES, one) for one in ledger.workspaces_of(user.name))):
-        mounts.refuse_fixed(parent, name)
-    schedules.refuse_fixed(user.name, user.uid)
+        mounts.refuse_immutable(parent, name)
+    schedules.refuse_immutable(user.name, user.uid)
 
 
 def seal_workspace(ledger: Ledger, user: str, uid: int, place: Tuple[str, str], name: str) -> None:
-    """Close a workspace of a disabled user too, wherever it is; what somebody put in its place is left alone.
+    """Seal a workspace of a disabled user, in `place`; a directory of another owner there is left alone.
 
-    A program that the user left set-uid with another login still gives that one the uid. What was written down of a
-    workspace stays: one that was cut off has changed its mode already.
+    A set-uid program that the user left with another login still runs with the user's uid, so the workspaces are
+    sealed, not the home alone. Rights that are stored already are kept: an interrupted run has changed the mode.
     """
     if trees.is_owned_directory(*place, uid):
         before = ledger.before_disabled(user)
@@ -87,7 +87,7 @@ def seal_workspace(ledger: Ledger, user: str, uid: int, place: Tuple[str, str], 
 
 
 def _closed_before(ledger: Ledger, user: UserRecord) -> Optional[Dict[str, Any]]:
-    """Return how a user is to be when its account is closed and the ledger, from a backup, knows nothing of it."""
+    """Return the state to restore for an account that is closed although the ledger, from a backup, says active."""
     if not accounts.is_expired(user.name):
         return None
     owned = [name for name in ledger.workspaces_of(user.name)
@@ -108,7 +108,7 @@ def _unseal_workspace(ledger: Ledger, user: UserRecord, name: str, rights: direc
 
 
 def set_keys(ledger: Ledger, user: UserRecord, keys: List[str]) -> None:
-    """Write the user's keys; those of a disabled one wait until it is enabled."""
+    """Write the user's keys; store those of a disabled user until it is enabled."""
     before: Optional[Dict[str, Any]] = ledger.before_disabled(user.name)
     if before is None:
         homes.write_keys(user.name, user.uid, keys)
@@ -117,9 +117,9 @@ def set_keys(ledger: Ledger, user: UserRecord, keys: List[str]) -> None:
 
 
 def end_all(ledger: Ledger, user: UserRecord) -> None:
-    """End every process of the user, its logins, its user manager and the jobs of all its workspaces.
+    """Kill every process of the user, its logins, its user manager and the jobs of all its workspaces.
 
-    Processes first: a unit that is asked to stop may take its time over it.
+    Processes come first: a unit may take long to stop. InUse when jobs or processes survive.
     """
     deadline = time.monotonic() + END_S
     has_units = os.path.exists(f"/run/systemd/users/{user.uid}") or processes.exist(user.uid)
@@ -132,15 +132,15 @@ def end_all(ledger: Ledger, user: UserRecord) -> None:
         processes.end_all(user.uid)
         if time.monotonic() > deadline:
             raise InUse(f"jobs of user {user.name!r} do not end", hint="try again")
-        time.sleep(PAUSE_S)  # a lock of others: there is nothing to wait on with a deadline
+        time.sleep(PAUSE_S)  # the locks are held by other processes, and lockf has no timeout
     processes.end_all(user.uid)
 
 
 def stop_units(uid: int) -> None:
-    """Stop the user manager and the sessions; systemd knows them by patterns, so none is no error."""
+    """Stop the user manager and the sessions of a uid, if systemd has any."""
     units = (f"user@{uid}.service", f"user-{uid}.slice", f"user-runtime-dir@{uid}.service")
     known = run("systemctl", "list-units", "--all", "--plain", "--no-legend", "--", *units).stdout.split()
-    found = [unit for unit in units if unit in known]
-    if found:
-        run("systemctl", "stop", "--", *found, allowed=(0, 1, 5))
-        run("systemctl", "reset-failed", "--", *found, allowed=(0, 1, 5))
+    present = [unit for unit in units if unit in known]
+    if present:
+        run("systemctl", "stop", "--", *present, allowed=(0, 1, 5))
+        run("systemctl", "reset-failed", "--", *present, allowed=(0, 1, 5))

@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, FrozenSet, NamedTuple, Optional
 
 from agent.helper import inspection, repos, users, workspaces
 from agent.helper.ledger.lock import exclusive_ledger, read_ledger
-from agent.helper.ledger.refusals import as_error, half_done
+from agent.helper.ledger.system_errors import as_error, pending_on_error
 from agent.helper.runtime import jobs, sandboxes
 from agent.helper.runtime.entry import enter
 from agent.helper.trees import handover, trash
@@ -60,7 +60,7 @@ def ensure_sandbox(caller: socket.socket, workspace: Any, limits: Any, network: 
         if ledger.workspace(workspace) is None:
             raise NotFound(f"no workspace {workspace!r} on this node")
         ledger.put_sandbox(workspace, sandbox.limits, sandbox.network)
-    with half_done():
+    with pending_on_error():
         jobs.stop_all(workspace)  # those that started without it
     return {"enforced": enforced}
 
@@ -68,12 +68,12 @@ def ensure_sandbox(caller: socket.socket, workspace: Any, limits: Any, network: 
 def remove_sandbox(caller: socket.socket, workspace: Any) -> Dict[str, Any]:
     """Forget the sandbox of a workspace and end the jobs in it."""
     workspace = parse_name(workspace, "workspace")
-    with exclusive_ledger(makes_room=True) as ledger:
+    with exclusive_ledger(frees_space=True) as ledger:
         if ledger.workspace(workspace) is None and os.path.lexists(path_of(workspace)):
             problem = f"the helper's ledger does not know workspace {workspace!r}, but {path_of(workspace)} is there"
             raise NotManaged(problem, hint="inv node.health")
         ledger.remove_sandbox(workspace)
-    with half_done():
+    with pending_on_error():
         jobs.stop_all(workspace)
     return {}
 
@@ -98,13 +98,13 @@ def read_repos(caller: socket.socket, workspace: Any, names: Any) -> Dict[str, A
 
 def roll_back_repo(caller: socket.socket, workspace: Any, name: Any, token: Any) -> Dict[str, Any]:
     """Remove what an unfinished init or clone left behind; InUse while its workspace is being assigned."""
-    with handover.alone(parse_name(workspace, "workspace")), exclusive_ledger(makes_room=True) as ledger:
+    with handover.lock_tree(parse_name(workspace, "workspace")), exclusive_ledger(frees_space=True) as ledger:
         return {"is_made": repos.roll_back(ledger, workspace, name, token)}
 
 
 def remove_repo(caller: socket.socket, workspace: Any, name: Any) -> Dict[str, Any]:
     """Remove a repository from a workspace."""
-    with exclusive_ledger(makes_room=True) as ledger:
+    with exclusive_ledger(frees_space=True) as ledger:
         repos.remove(ledger, workspace, name)
     trash.empty()
     return {}

@@ -12,7 +12,7 @@ from agent.helper import lost_records, suspension, users
 from agent.helper.accounts import accounts, databases, processes
 from agent.helper.ledger.ledger import Ledger, UserRecord, WorkspaceRecord
 from agent.helper.ledger.lock import exclusive_ledger
-from agent.helper.ledger.refusals import half_done
+from agent.helper.ledger.system_errors import pending_on_error
 from agent.helper.runtime import jobs, output, sandboxes
 from agent.helper.runtime.entry import enter
 from agent.helper.trees import handover, mounts, trash, trees
@@ -34,7 +34,7 @@ You work on node `{node}` as the Unix user `{login}`, in `{path}`.
 
 
 def ensure_workspace(caller: socket.socket, name: Any, user: Any, dedicated: Any) -> Dict[str, Any]:
-    """Make the directory of a workspace for an active user, complete or not at all; the second call changes nothing.
+    """Make the directory of a workspace for an active user, complete or not at all; or return the one it made.
 
     `dedicated` is null, or {ssh_keys} to make the user too: one verb, one lock, for the usual case.
     """
@@ -66,16 +66,16 @@ def assign_workspace(caller: socket.socket, name: Any, user: Any) -> Dict[str, A
     names another user.
     """
     name, user = parse_name(name), parse_name(user, "user")
-    with handover.alone(name):
+    with handover.lock_tree(name):
         with exclusive_ledger() as ledger:
             record, change = _begin_assignment(ledger, name, user)
         if not change.old_uids:
             return _describe(record, change.uid)
-        with half_done():
-            _hand_over(record, change)
-            with exclusive_ledger(makes_room=True) as ledger:
+        with pending_on_error():
+            _transfer_tree(record, change)
+            with exclusive_ledger(frees_space=True) as ledger:
                 if ledger.before_disabled(user) is not None:  # disabled since the assignment began
-                    suspension.seal_workspace(ledger, user, change.uid, (STAGING, trees.taken(name)), name)
+                    suspension.seal_workspace(ledger, user, change.uid, (STAGING, trees.moving_name(name)), name)
                 handover.put_back(WORKSPACES, name)
                 ledger.end_assignment(name, user)
         return _describe(record, change.uid)
@@ -91,7 +91,7 @@ def _begin_assignment(ledger: Ledger, name: str, user: str) -> Tuple[WorkspaceRe
     for place in handover.places_of(name):
         mounts.refuse(*place)
     is_begun = record.state == "moving" and ledger.assignment(name) == user
-    uid, old_uids = _uid_of_heir(ledger, user, or_disabled=is_begun), _uids_of_owners(ledger, record)
+    uid, old_uids = _uid_of_assignee(ledger, user, or_disabled=is_begun), _uids_of_owners(ledger, record)
     if record.state == "active":
         if record.user == user:
             return record, handover.Change(frozenset(), uid)
@@ -111,27 +111,27 @@ def remove_workspace(caller: socket.socket, name: Any, remove_user: Any) -> Dict
     name = parse_name(name)
     if not isinstance(remove_user, bool):
         raise InvalidParams.of("remove_user", "must be true or false")
-    with handover.alone(name), exclusive_ledger(makes_room=True) as ledger:
+    with handover.lock_tree(name), exclusive_ledger(frees_space=True) as ledger:
         record = lost_records.restore_workspace(ledger, name)
         if record is None:
             is_user_gone = ledger.user(name) is None and not lost_records.traces_of(name)
             return {"leftovers": [], "user_removed": remove_user and is_user_gone}
         if trees.exists(WORKSPACES, name):
             _check_directory(name, _owners(ledger, record))
-        is_last = remove_user and _is_owned_by_name(ledger, record)
+        is_last = remove_user and _is_dedicated_user(ledger, record)
         for place in handover.places_of(name):
             mounts.refuse(*place)
         if is_last:
             users.check_removable(ledger, record.user)
             databases.check_lock()
         left: List[str] = []
-        with half_done():
+        with pending_on_error():
             ledger.mark_workspace(name, "leaving")
             jobs.stop_all(name)
             for place in handover.places_of(name):
                 trees.remove(*place)
             if is_last:
-                databases.check_changeable(ledger.make_room)
+                databases.check_changeable(ledger.free_reserve)
                 left = users.remove_account(ledger, record.user)
             ledger.remove_workspace(name, and_user=record.user if is_last else None)
     return {"leftovers": [*left, *trash.empty()], "user_removed": is_last}
@@ -155,6 +155,7 @@ def run_job(
 
 
 def _ensure_workspace(ledger: Ledger, name: str, user: str) -> Dict[str, Any]:
+    """Make the workspace of an active user, or finish making it; NotFound, Disabled or InUse otherwise."""
     owner = ledger.user(user)
     if owner is not None and owner.state == "disabled":
         raise Disabled.user(user)
@@ -173,25 +174,26 @@ def _ensure_workspace(ledger: Ledger, name: str, user: str) -> Dict[str, Any]:
 
 
 def _undo_workspace(ledger: Ledger, name: str) -> None:
-    """Take back a workspace that could not be made."""
+    """Remove all of a workspace that could not be made, and its record."""
     record = ledger.workspace(name)
     if record is not None and record.state == "pending":
-        with half_done():
+        with pending_on_error():
             trees.remove(WORKSPACES, name)
             ledger.remove_workspace(name)
 
 
-def _uid_of_heir(ledger: Ledger, user: str, *, or_disabled: bool) -> int:
-    heir = ledger.user(user)
-    if heir is None or heir.state in ("pending", "leaving") or accounts.check_ours(user, heir.uid) is None:
+def _uid_of_assignee(ledger: Ledger, user: str, *, or_disabled: bool) -> int:
+    """Return the uid of the user that a workspace is assigned to; it must be active, unless `or_disabled`."""
+    assignee = ledger.user(user)
+    if assignee is None or assignee.state in ("pending", "leaving") or accounts.check_ours(user, assignee.uid) is None:
         raise NotFound(f"no user {user!r} on this node")
-    if heir.state != "active" and not or_disabled:
+    if assignee.state != "active" and not or_disabled:
         raise Disabled.user(user)
-    return heir.uid
+    return assignee.uid
 
 
 def _uids_of_owners(ledger: Ledger, record: WorkspaceRecord) -> FrozenSet[int]:
-    """Return the uids that may own the tree, if their accounts are ours."""
+    """Return the uids that may own parts of the tree; NotManaged when one has another account now."""
     owners = _owners(ledger, record)
     for owner in owners:
         accounts.check_ours(owner.name, owner.uid)
@@ -199,13 +201,13 @@ def _uids_of_owners(ledger: Ledger, record: WorkspaceRecord) -> FrozenSet[int]:
 
 
 def _owners(ledger: Ledger, record: WorkspaceRecord) -> List[UserRecord]:
-    """Return who may own the tree or parts of it: its user, and those that an unfinished assignment went to."""
-    found = [ledger.user(name) for name in (record.user, *ledger.heirs(record.name))]
-    return [owner for owner in found if owner is not None]
+    """Return the users that may own parts of the tree: its own, and those of the unfinished assignment."""
+    owners = [ledger.user(name) for name in (record.user, *ledger.assignees(record.name))]
+    return [owner for owner in owners if owner is not None]
 
 
-def _is_owned_by_name(ledger: Ledger, record: WorkspaceRecord) -> bool:
-    """Tell whether the user of a workspace has its name, and owns no other."""
+def _is_dedicated_user(ledger: Ledger, record: WorkspaceRecord) -> bool:
+    """Tell whether the user of a workspace has the workspace's name and owns no other."""
     if record.user != record.name:
         return False
     owner = ledger.user(record.user)
@@ -215,7 +217,7 @@ def _is_owned_by_name(ledger: Ledger, record: WorkspaceRecord) -> bool:
 
 
 def _check_directory(name: str, owners: List[UserRecord]) -> None:
-    """Raise NotManaged for a directory in a workspace's place that is not the one CodeSmith made."""
+    """Raise NotManaged when the directory of a workspace is not the one that CodeSmith made."""
     if not any(trees.is_owned_directory(WORKSPACES, name, owner.uid, or_sealed=True) for owner in owners):
         raise NotManaged(
             f"the directory {path_of(name)} is not the one that CodeSmith made; it is left alone",
@@ -223,9 +225,9 @@ def _check_directory(name: str, owners: List[UserRecord]) -> None:
         )
 
 
-def _hand_over(record: WorkspaceRecord, change: handover.Change) -> None:
-    """Move the tree out of reach, end what could still hold it, change every inode."""
-    handover.take(WORKSPACES, record.name)
+def _transfer_tree(record: WorkspaceRecord, change: handover.Change) -> None:
+    """Move the tree to staging, kill the processes that could still hold it, replace every inode."""
+    handover.move_to_staging(WORKSPACES, record.name)
     jobs.stop_all(record.name)
     for uid in change.old_uids - {change.uid}:
         suspension.stop_units(uid)

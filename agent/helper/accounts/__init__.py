@@ -1,1 +1,1 @@
-"""Unix accounts: made, read back, searched for what they left, removed."""
+"""Unix accounts: make, check, repair and remove them, with all that they leave behind."""

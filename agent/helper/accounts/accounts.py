@@ -1,4 +1,4 @@
-"""Unix accounts: made with useradd, removed with userdel, read back after each. /etc/passwd says what exists."""
+"""Unix accounts: useradd and userdel make and remove them; the result is read back after each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pwd
 from typing import Collection, Optional, Set
 
 from agent.helper.accounts import databases
-from agent.helper.ledger.lock import held
+from agent.helper.ledger.lock import lock_descriptors
 from agent.shared import uids
 from agent.shared.database import sync_folder
 from agent.shared.errors import CommandFailed, LimitReached, NotManaged
@@ -19,16 +19,16 @@ COMMENT = "CodeSmith user"
 SHELLS = ("/bin/bash", "/bin/sh")
 DATABASES = ("/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow")
 NOLOGIN = ("/usr/sbin/nologin", "/sbin/nologin", "/bin/false")
-EXPIRED = "1"  # 1970-01-02: 0 would mean "never" to some tools
+EXPIRED = "1"  # 1970-01-02: 0 means "never" to some tools
 NO_PASSWORD, LOCKED = "*", "!*"
-# The node's own policy, overruled: /etc/login.defs, and /etc/default/useradd, whose GROUPS=, INACTIVE= and EXPIRE=
-# count unless something else is said. MAIL_DIR keeps CREATE_MAIL_SPOOL=yes from making a mailbox.
+# These override the node's own policy: /etc/login.defs, and GROUPS=, INACTIVE= and EXPIRE= of /etc/default/useradd.
+# MAIL_DIR keeps CREATE_MAIL_SPOOL=yes from making a mailbox.
 NO_AGEING = ("PASS_MAX_DAYS=-1", "PASS_MIN_DAYS=-1", "PASS_WARN_AGE=-1", "MAIL_DIR=/nonexistent")
 NO_POLICY = ("--groups", "", "--inactive", "-1", "--expiredate", "")
 
 
 def find(name: str) -> Optional[pwd.struct_passwd]:
-    """Return the account of a user as the system has it."""
+    """Return the Unix account of a user; None if there is none."""
     try:
         return pwd.getpwnam(login_of(name))
     except KeyError:
@@ -36,7 +36,7 @@ def find(name: str) -> Optional[pwd.struct_passwd]:
 
 
 def check_free(name: str) -> None:
-    """Raise NotManaged when an account or group of this login exists."""
+    """Raise NotManaged when an account or group with this user's login exists."""
     login = login_of(name)
     if find(name) is not None:
         raise NotManaged(f"the Unix account {login!r} exists and was not made by CodeSmith")
@@ -48,21 +48,21 @@ def check_free(name: str) -> None:
 
 
 def check_ours(name: str, uid: int) -> Optional[pwd.struct_passwd]:
-    """Return the account if name, uid and record agree, None if it is gone; NotManaged when it is someone else's."""
-    found = find(name)
-    if found is None and _is_account(uid):
+    """Return the account if uid, gid and home are as recorded, None if it is gone; NotManaged when they differ."""
+    account = find(name)
+    if account is None and _is_account(uid):
         raise NotManaged(f"uid {uid} of user {name!r} was given to another Unix account; it is left alone")
-    if found is not None and (found.pw_uid, found.pw_gid, found.pw_dir) != (uid, uid, home_of(name)):
+    if account is not None and (account.pw_uid, account.pw_gid, account.pw_dir) != (uid, uid, home_of(name)):
         raise NotManaged(f"the Unix account {login_of(name)!r} is not the one that CodeSmith made; it is left alone")
-    return found
+    return account
 
 
-def check_sole(name: str, uid: int) -> None:
-    """Raise NotManaged when what ends or removes an account would reach somebody else's, made with its uid or group."""
+def check_unshared(name: str, uid: int) -> None:
+    """Raise NotManaged when another account has this uid, or the login's group another gid: a change would hit both."""
     login = login_of(name)
     other = next((one.pw_name for one in pwd.getpwall() if one.pw_uid == uid and one.pw_name != login), None)
     if other is not None:
-        raise NotManaged(f"uid {uid} of {login!r} is that of the Unix account {other!r} too; they are left alone")
+        raise NotManaged(f"the Unix account {other!r} has uid {uid} of {login!r} too; both are left alone")
     try:
         group = grp.getgrnam(login)
     except KeyError:
@@ -72,57 +72,57 @@ def check_sole(name: str, uid: int) -> None:
 
 
 def first_free(uid: int, within: uids.Range) -> int:
-    """Return the first number from `uid` on that is nobody's uid or gid, a subordinate one neither."""
+    """Return the first number from `uid` on that no account, group or subordinate range has; LimitReached if none."""
     subordinates = uids.subordinates()
     while within.has(uid):
         others = [one.range.last for one in subordinates if one.range.has(uid)]
         if not others and not _is_taken(uid):
             return uid
         uid = max(others, default=uid) + 1
-    raise LimitReached(f"all uids from {within} have been given out, or are somebody's", hint="inv node.prepare")
+    raise LimitReached(f"all uids from {within} have been given out, or are in use", hint="inv node.prepare")
 
 
 def shell() -> str:
-    """Return the login shell of new accounts."""
+    """Return the path of the login shell of new accounts."""
     return next((path for path in SHELLS if os.access(path, os.X_OK)), SHELLS[-1])
 
 
-def is_whole(name: str) -> bool:
-    """Tell whether the account is in every database: a useradd that was killed leaves it in some."""
-    return traces(login_of(name)) == {path for path in DATABASES if os.path.exists(path)}
+def is_complete(name: str) -> bool:
+    """Tell whether the account is in every database; a useradd that was killed leaves it in some only."""
+    return databases_with(login_of(name)) == {path for path in DATABASES if os.path.exists(path)}
 
 
 def ensure(name: str, uid: int) -> None:
-    """Make the account, or make it anew if an interrupted run left a part of it."""
-    if check_ours(name, uid) is not None and is_whole(name):
+    """Make the account, or make it again if an interrupted run left a part of it; a complete one stays as it is."""
+    if check_ours(name, uid) is not None and is_complete(name):
         return
     remove(name, uid)
     _add(login_of(name), home_of(name), uid)
-    if check_ours(name, uid) is None or not is_whole(name):
+    if check_ours(name, uid) is None or not is_complete(name):
         raise CommandFailed(
-            f"useradd made no whole account {login_of(name)!r}", command="useradd", exit_code=0, stderr=""
+            f"useradd made an incomplete account {login_of(name)!r}", command="useradd", exit_code=0, stderr=""
         )
 
 
 def remove(name: str, uid: int) -> None:
-    """Remove account and group, and what an interrupted run left of them. Processes must be gone: userdel refuses."""
+    """Remove account and group, also incomplete ones. Its processes must have ended: userdel refuses otherwise."""
     login = login_of(name)
     if check_ours(name, uid) is not None:
         _delete(login)
     _remove_own_group(login, uid)
-    if traces(login):
-        # Only shadow lines are left, which no tool removes by itself: complete the account, then remove it whole.
+    if databases_with(login):
+        # Only shadow lines are left, which no tool removes alone: complete the account, then remove it.
         _add(login, home_of(name), uid)
         _delete(login)
         _remove_own_group(login, uid)
-    if traces(login):
+    if databases_with(login):
         raise CommandFailed(f"userdel left the account {login!r}", command="userdel", exit_code=0, stderr="")
 
 
 def close_access(name: str) -> None:
-    """Expire and lock the account and take its shell: sshd, cron, at and su ask PAM, which refuses an expired one.
+    """Expire and lock the account, and set its shell to nologin; PAM then refuses it to sshd, cron, at and su.
 
-    A locked password alone leaves key logins open, and nologin alone leaves forwarding (ssh -N).
+    A locked password alone still allows logins by key, and nologin alone still allows forwarding (ssh -N).
     """
     no_shell = next((path for path in NOLOGIN if os.access(path, os.X_OK)), NOLOGIN[-1])
     expired = ("--groups", "", "--inactive", "-1", "--expiredate", EXPIRED)
@@ -130,7 +130,7 @@ def close_access(name: str) -> None:
 
 
 def is_expired(name: str) -> bool:
-    """Tell whether an account is closed, as `close_access` leaves it."""
+    """Tell whether an account is expired, as `close_access` leaves it."""
     login = login_of(name)
     with open("/etc/shadow", encoding="utf-8", errors="surrogateescape") as file:
         fields = next((line.rstrip("\n").split(":") for line in file if line.startswith(f"{login}:")), [])
@@ -138,12 +138,12 @@ def is_expired(name: str) -> bool:
 
 
 def open_access(name: str) -> None:
-    """Let the account in as a new one: no expiry, no password, our shell."""
+    """Open the account as a new one is: no expiry, no password, the usual shell."""
     _run_tool("usermod", *NO_POLICY, "--password", NO_PASSWORD, "--shell", shell(), "--", login_of(name))
 
 
-def settle(name: str, *, is_disabled: bool) -> None:
-    """Undo what ages an account, take others out of its group and itself out of theirs; then open it, or close it."""
+def reset(name: str, *, is_disabled: bool) -> None:
+    """Reset an account: no ageing, no groups but its own, no other members in that; then open or close its access."""
     login = login_of(name)
     ageing = ("--mindays", "-1", "--maxdays", "-1", "--warndays", "-1", "--inactive", "-1", "--lastday", "-1")
     _run_tool("chage", *ageing, "--", login)
@@ -152,19 +152,19 @@ def settle(name: str, *, is_disabled: bool) -> None:
 
 
 def _run_tool(program: str, *arguments: str, allowed: Collection[int] = (0,)) -> None:
-    """Run what changes the account databases: never killed half-way, and no other change begins before it ends.
+    """Run a tool that changes the account databases; it is never killed, and no other change starts before it ends.
 
-    The tools write their files to disk, but not that these have taken the place of the old ones.
+    The tools sync the files that they write, but not the directory in which they rename them. That is done here.
     """
-    run(program, *arguments, allowed=allowed, timeout_s=None, keeps=held())
+    run(program, *arguments, allowed=allowed, timeout_s=None, keeps=lock_descriptors())
     sync_folder(databases.FOLDER)
 
 
 def _add(login: str, home: str, uid: int) -> None:
-    """Make an account with a group of its own and no password ("*": keys still work).
+    """Make an account with a group of its own and no password ("*": logins by key still work).
 
-    The ranges, for this one call, make useradd take gid = uid, and leave /etc/subuid alone: that is for uids inside
-    UID_MIN to UID_MAX. (SUB_UID_COUNT=0, the documented way, fails on Debian 11.)
+    The ranges make useradd choose gid = uid, and keep it from changing /etc/subuid, which it does for uids between
+    UID_MIN and UID_MAX. (SUB_UID_COUNT=0, the documented way, fails on Debian 11.)
     """
     ranges = (f"UID_MIN={uid + 1}", f"UID_MAX={uid + 1}", f"GID_MIN={uid}", f"GID_MAX={uid}")
     keys = [part for pair in (*ranges, *NO_AGEING) for part in ("--key", pair)]
@@ -175,30 +175,30 @@ def _add(login: str, home: str, uid: int) -> None:
 
 
 def _delete(login: str) -> None:
-    # 12: the home could not be removed (we do that); never -r or -f.
+    # 12: the home could not be removed, which is done elsewhere. Never -r or -f.
     _run_tool("userdel", "--", login, allowed=(0, 12))
 
 
-def traces(login: str) -> Set[str]:
+def databases_with(login: str) -> Set[str]:
     """Return the account databases that have a line for this login."""
-    found = set()
+    paths = set()
     for path in DATABASES:
         try:
             with open(path, "rb") as file:
                 if any(line.startswith(login.encode() + b":") for line in file):
-                    found.add(path)
+                    paths.add(path)
         except FileNotFoundError:
             pass
-    return found
+    return paths
 
 
 def _remove_own_group(login: str, uid: int) -> None:
-    """Remove the group of an account that was made or removed half-way; another one's group is left alone."""
+    """Remove the group that a half-made or half-removed account left; NotManaged if its gid is not the account's."""
     try:
-        found = grp.getgrnam(login)
+        group = grp.getgrnam(login)
     except KeyError:
         return
-    if found.gr_gid != uid:
+    if group.gr_gid != uid:
         raise NotManaged(f"the Unix group {login!r} is not the one that CodeSmith made; it is left alone")
     _run_tool("groupdel", "--", login)
 

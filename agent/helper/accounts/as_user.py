@@ -1,4 +1,4 @@
-"""Act with a user's rights and no others, within a time limit: where root itself takes on the uid of a user."""
+"""Run an action with a user's rights and no others, within a time limit."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ LIMIT_S = 10.0
 
 
 def act(uid: int, action: Callable[[], None], *, limit_s: float = LIMIT_S, real_uid: int = 0) -> None:
-    """Run `action` in a child with the user's rights; its OSError is raised here, InUse when it takes too long.
+    """Run `action` in a child with the user's rights; raise its OSError here, or InUse when it takes too long.
 
-    Only the effective uid changes. With a real and saved uid of root's, or of nobody's, the user can neither stop nor
-    kill nor trace the child, while the kernel checks every file access as the user's (a process whose effective uid is
-    not 0 has no effective capability).
+    Only the effective uid changes. The real and saved uid are root's, or one that nobody has, so the user can neither
+    stop, kill nor trace the child. The kernel checks every file access with the user's rights: a process whose
+    effective uid is not 0 has no effective capability.
     """
     source, sink = os.pipe2(os.O_CLOEXEC)
     child = os.fork()
@@ -27,23 +27,23 @@ def act(uid: int, action: Callable[[], None], *, limit_s: float = LIMIT_S, real_
         _act(uid, real_uid, action, sink)
     os.close(sink)
     try:
-        said = _read(source, time.monotonic() + limit_s)
+        answer = _read(source, time.monotonic() + limit_s)
     finally:
         os.close(source)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-    if said is None:
-        raise InUse(f"what is done as uid {uid} does not end within {limit_s:.0f} s", hint="try again")
-    if said != b"0":
-        number = int(said or b"5")
+    if answer is None:
+        raise InUse(f"an action as uid {uid} does not end within {limit_s:.0f} s", hint="try again")
+    if answer != b"0":
+        number = int(answer or b"5")
         raise OSError(number, os.strerror(number))
 
 
 def _act(uid: int, real_uid: int, action: Callable[[], None], sink: int) -> None:
-    """The child's whole life: answer with "0" or the number of the error."""
-    number = 5  # EIO: what is no OSError is a bug of ours
+    """Run in the child: answer with "0" or the number of the error, and exit."""
+    number = 5  # EIO, for an exception that is not an OSError: a bug
     try:
-        lock.let_go()
+        lock.close_in_child()
         os.setgroups([])
         os.setegid(uid)
         os.setresuid(real_uid, uid, real_uid)
@@ -58,6 +58,6 @@ def _act(uid: int, real_uid: int, action: Callable[[], None], sink: int) -> None
 
 
 def _read(source: int, deadline: float) -> Optional[bytes]:
-    """Return what the child says; None when the time is over."""
-    left = max(deadline - time.monotonic(), 0)
-    return os.read(source, 16) if select.select([source], [], [], left)[0] else None
+    """Return the child's answer; None after the deadline."""
+    left_s = max(deadline - time.monotonic(), 0)
+    return os.read(source, 16) if select.select([source], [], [], left_s)[0] else None

@@ -1,6 +1,6 @@
-"""The account databases in /etc: whether they can be changed now, and the locks that a killed tool left behind.
+"""The account databases in /etc: whether they can be changed now, and stale locks of killed tools.
 
-Asked before the first side effect of whatever adds, changes or removes an account, so that it is refused whole.
+Checked before the first side effect of a change to an account, so that it is refused before anything is half-done.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from agent.shared.os_errors import NO_ROOM
 
 FOLDER = "/etc"
 DATABASES = ("passwd", "shadow", "group", "gshadow")
-# What usermod changes when it closes or opens an account; and what useradd, userdel and groupdel open to write.
+# ACCESS is what usermod changes when it closes or opens an account. ALL is what useradd, userdel and groupdel open.
 ACCESS, ALL = ("passwd", "shadow"), (*DATABASES, "subuid", "subgid")
-# Beside a database: its backup and the new one, as shadow's tools make them.
-BESIDE = ("", "-", "+")
-# Held by each of shadow's tools (lckpwdf) before it makes a lock file for the database that it changes.
+# A database, its backup and its new copy, as shadow's tools name them.
+SUFFIXES = ("", "-", "+")
+# Each of shadow's tools takes this lock (lckpwdf) before it makes a lock file for the database that it changes.
 LOCK = ".pwd.lock"
 WAIT_S = 5.0
 PAUSE_S = 0.02
-# For a copy of each database, a bit longer, beside it.
+# A new copy of each database is a bit longer than the old one.
 SPARE_BYTES = 64 << 10
-# What a file system without nameless files says.
-NO_NAMELESS_FILES = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)
+# Errors of a file system without O_TMPFILE.
+NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)
 
 
-def check_changeable(make_room: Optional[Callable[[], bool]] = None, files: Sequence[str] = ALL) -> None:
-    """Raise unless the tools can change `files` now: InUse when somebody has the lock, OSError for the disk.
+def check_changeable(free_reserve: Optional[Callable[[], bool]] = None, files: Sequence[str] = ALL) -> None:
+    """Raise unless the tools can change `files` now: InUse when another program has the lock, OSError for the disk.
 
-    With `make_room` a full disk is given a second chance.
+    On a full disk `free_reserve` is called, and the disk checked again.
     """
     with _held_lock():
         _remove_stale_locks()
@@ -45,13 +45,13 @@ def check_changeable(make_room: Optional[Callable[[], bool]] = None, files: Sequ
         try:
             _check_room()
         except OSError as error:
-            if error.errno not in NO_ROOM or make_room is None or not make_room():
+            if error.errno not in NO_ROOM or free_reserve is None or not free_reserve():
                 raise
             _check_room()
 
 
 def check_lock() -> None:
-    """Raise unless the tools get their lock now, and can write all files: how full the disk is does not matter."""
+    """Raise unless the tools can get their lock and write all files now; free space is not checked."""
     with _held_lock():
         _remove_stale_locks()
         _check_files(ALL)
@@ -59,14 +59,14 @@ def check_lock() -> None:
 
 @contextmanager
 def _held_lock() -> Iterator[None]:
-    """Hold the lock of the account databases for a moment."""
+    """Hold the lock of the account databases during a check; InUse when it is not free within WAIT_S."""
     descriptor = os.open(f"{FOLDER}/{LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         deadline = time.monotonic() + WAIT_S
         while not _is_locked_by_us(descriptor):
             if time.monotonic() > deadline:
                 raise InUse("another program holds the lock of the account databases", hint=f"fuser -v {FOLDER}/{LOCK}")
-            time.sleep(PAUSE_S)  # such a lock has no deadline of its own
+            time.sleep(PAUSE_S)  # lockf has no timeout
         yield
     finally:
         os.close(descriptor)
@@ -81,23 +81,23 @@ def _is_locked_by_us(descriptor: int) -> bool:
 
 
 def _remove_stale_locks() -> None:
-    """Remove lock files whose maker is gone, also when its pid is somebody else's by now; InUse for one that counts.
+    """Remove lock files whose process has ended, also if another process has its pid now; InUse for a live lock.
 
-    The tools believe any pid that lives: after a power cut one such file would keep them from working for ever.
+    The tools accept any pid that is alive: after a power cut one stale file could block them for ever.
     """
     kinds = "|".join(DATABASES)
     for name in os.listdir(FOLDER):
         if not re.fullmatch(rf"({kinds})\.(lock|[0-9]+)", name):
             continue
         path = f"{FOLDER}/{name}"
-        pid = _maker(path)
+        pid = _holder(path)
         if pid is None:
             os.unlink(path)
         elif name.endswith(".lock"):
-            raise InUse(f"process {pid} holds {path}", hint=f"ps -p {pid}; if it is no such tool: rm {path}")
+            raise InUse(f"process {pid} holds {path}", hint=f"ps -p {pid}; if it is no account tool: rm {path}")
 
 
-def _maker(path: str) -> Optional[int]:
+def _holder(path: str) -> Optional[int]:
     """Return the process that made a lock file; None when it has ended."""
     with open(path, "rb") as file:
         text, made = file.read(32).rstrip(b"\0\n").decode("ascii", "replace"), os.fstat(file.fileno()).st_mtime
@@ -110,14 +110,14 @@ def _maker(path: str) -> Optional[int]:
             boot = next(int(line.split()[1]) for line in file if line.startswith("btime"))
     except OSError:
         return None
-    began = boot + ticks / os.sysconf("SC_CLK_TCK")
-    # btime is in whole seconds: in doubt it is the maker.
-    return int(text) if began < made + 2 else None
+    started = boot + ticks / os.sysconf("SC_CLK_TCK")
+    # btime is in whole seconds: in doubt the process is the one that made the lock.
+    return int(text) if started < made + 2 else None
 
 
 def _check_files(files: Sequence[str]) -> None:
-    """Raise when one of the files, or what the tools put beside it, cannot be replaced: they notice it half-way."""
-    for path in (FOLDER, *(f"{FOLDER}/{name}{end}" for name in files for end in BESIDE)):
+    """Raise when a database, its backup or its new copy cannot be replaced: the tools would fail half-way."""
+    for path in (FOLDER, *(f"{FOLDER}/{name}{suffix}" for name in files for suffix in SUFFIXES)):
         if not os.path.lexists(path):
             continue
         if path != FOLDER:
@@ -125,15 +125,15 @@ def _check_files(files: Sequence[str]) -> None:
             _check_plain(path)
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            mounts.refuse_fixed_inode(descriptor, path)
+            mounts.refuse_immutable_inode(descriptor, path)
         finally:
             os.close(descriptor)
 
 
 def _check_plain(path: str) -> None:
-    """Raise for what is no file on the disk of /etc, where the tools rename over it."""
-    found = os.stat(path)
-    if not stat.S_ISREG(found.st_mode) or found.st_dev != os.stat(FOLDER).st_dev:
+    """Raise CommandFailed unless it is a plain file on the file system of /etc: the tools rename over it."""
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode) or status.st_dev != os.stat(FOLDER).st_dev:
         raise CommandFailed(
             f"{path} is not a plain file on the disk of {FOLDER}: the account tools cannot replace it",
             hint=f"on the node: ls -ld {path}; findmnt --target {path}", command="rename", exit_code=errno.EXDEV,
@@ -142,16 +142,16 @@ def _check_plain(path: str) -> None:
 
 
 def _check_room() -> None:
-    """Raise OSError when the disk has no room for new copies, or takes nothing at all."""
-    size = sum(os.path.getsize(f"{FOLDER}/{name}") for name in DATABASES if os.path.exists(f"{FOLDER}/{name}"))
+    """Raise OSError when the disk has no space for new copies, or cannot be written."""
+    size_bytes = sum(os.path.getsize(f"{FOLDER}/{name}") for name in DATABASES if os.path.exists(f"{FOLDER}/{name}"))
     try:
         descriptor = os.open(FOLDER, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        if error.errno in NO_NAMELESS_FILES:
+        if error.errno in NO_TMPFILE:
             return
         raise
     try:
-        os.posix_fallocate(descriptor, 0, size + SPARE_BYTES)
+        os.posix_fallocate(descriptor, 0, size_bytes + SPARE_BYTES)
     except OSError as error:
         raise OSError(error.errno, error.strerror, FOLDER) from None
     finally:

@@ -1,4 +1,4 @@
-"""The keys that let a user in, written as the user."""
+"""authorized_keys of a user, written with the user's rights."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ MODE = 0o700
 
 
 def keys_text(keys: List[str]) -> bytes:
-    """Return an authorized_keys file."""
+    """Return the contents of an authorized_keys file."""
     return "".join(f"{line}\n" for line in keys).encode()
 
 
 def write_keys(name: str, uid: int, keys: List[str]) -> None:
-    """Write authorized_keys as the user, whole or not at all, inside a real .ssh directory.
+    """Write authorized_keys as the user, completely or not at all, in a real .ssh directory.
 
-    A link, FIFO or file that the user put in the place of .ssh is replaced; what a link leads to is left alone.
+    A link, FIFO or file that the user put in the place of .ssh is replaced; the target of a link is left alone.
     """
     with directory_seal.open_ours(HOMES, login_of(name), uid) as home:
         try:
@@ -36,7 +36,7 @@ def write_keys(name: str, uid: int, keys: List[str]) -> None:
             raise OSError(error.errno, error.strerror, f"{home_of(name)}/{KEYS_FOLDER}/{KEYS_FILE}") from None
 
 
-# From here on with the rights of the user: what is followed or replaced is the user's own.
+# The rest runs with the user's rights: it can follow or replace only what the user could.
 
 
 def _write(home: int, data: bytes) -> None:
@@ -45,7 +45,7 @@ def _write(home: int, data: bytes) -> None:
     folder = _real_folder(home)
     for name in os.listdir(folder):
         if re.fullmatch(rf"\.{KEYS_FILE}\.[0-9a-f]{{16}}", name):
-            os.unlink(name, dir_fd=folder)  # of a run that was cut off
+            os.unlink(name, dir_fd=folder)  # left by an interrupted run
     temporary = f".{KEYS_FILE}.{secrets.token_hex(8)}"
     file = os.open(temporary, NEW_FILE, 0o600, dir_fd=folder)
     try:
@@ -61,7 +61,7 @@ def _write(home: int, data: bytes) -> None:
 
 
 def _real_folder(home: int) -> int:
-    """Return .ssh, opened; made if there is none, and anew if it is no directory."""
+    """Open .ssh; make it if it is missing, and replace it if it is not a directory."""
     for _ in range(ROUNDS):
         try:
             os.mkdir(KEYS_FOLDER, MODE, dir_fd=home)
@@ -72,7 +72,7 @@ def _real_folder(home: int) -> int:
         except PermissionError:
             os.chmod(KEYS_FOLDER, MODE, dir_fd=home)
         except FileNotFoundError:
-            pass  # gone again: somebody plays with it
+            pass  # the user removed it again
         except OSError as error:
             if error.errno not in (errno.ENOTDIR, errno.ELOOP):
                 raise
@@ -87,7 +87,7 @@ def _unlink_quietly(home: int) -> None:
     try:
         os.unlink(KEYS_FOLDER, dir_fd=home)
     except (FileNotFoundError, IsADirectoryError):
-        pass  # changed under our hands; the next round sees what it is
+        pass  # it changed meanwhile; the next round looks again
 
 
 def _replace(folder: int, temporary: str) -> None:

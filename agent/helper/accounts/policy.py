@@ -1,7 +1,8 @@
-"""What an account of ours is like, whatever the node's own policy says: looked at, and put right.
+"""What CodeSmith's accounts are like, whatever the node's policy says: find drift and repair it.
 
-No group but its own, which nobody else is in; no password; no ageing; no expiry; our shell; no access lists on its home
-and workspaces. That of a disabled user is closed instead. Who sets other rules for it does so outside of CodeSmith.
+An account has no group but its own, which has no other members; no password, ageing or expiry; CodeSmith's shell; and
+no access lists on its home and workspaces. The account of a disabled user is closed. Other rules that an administrator
+sets for it are drift.
 """
 
 from __future__ import annotations
@@ -25,15 +26,15 @@ FOREVER_DAYS = 99999
 PASSWORD, CHANGED, MIN, MAX, _, INACTIVE, EXPIRY = range(1, 8)
 
 
-class Wish(NamedTuple):
-    """Whose account it is, whether it is to be closed, and the directories that it owns."""
+class Expected(NamedTuple):
+    """What an account should be: its user, whether it is closed, and the directories that it owns."""
 
     name: str
     is_disabled: bool
     directories: List[str]
 
 
-class Look:
+class Accounts:
     """The account databases, read once for any number of accounts."""
 
     def __init__(self) -> None:
@@ -44,18 +45,18 @@ class Look:
         for group in grp.getgrall():
             self._add(group.gr_name, group.gr_mem)
         for name, fields in _read("/etc/gshadow").items():
-            # Administrators of a group, who may join it, and its members: newgrp takes the word of this file too.
+            # Administrators, who may join the group, and members: newgrp reads this file too.
             self._add(name, [login for part in fields[2:4] for login in part.split(",") if login])
 
-    def differences(self, wish: Wish) -> List[str]:
-        """Say how an account differs from what it should be; nothing when it does not, or when it is gone."""
-        login = login_of(wish.name)
+    def differences(self, expected: Expected) -> List[str]:
+        """Return how an account differs from what it should be; [] when it does not, or when it is gone."""
+        login = login_of(expected.name)
         account = self._accounts.get(login)
         if account is None:
             return []
         shadow = self._shadow.get(login, [""] * 9)
-        return [*self._of_groups(login), *_of_access(account.pw_shell, shadow, wish), *_of_ageing(shadow),
-                *(f"access list on {path}" for path in wish.directories if acls.exist(path))]  # fmt: skip
+        return [*self._of_groups(login), *_of_access(account.pw_shell, shadow, expected), *_of_ageing(shadow),
+                *(f"access list on {path}" for path in expected.directories if acls.exist(path))]  # fmt: skip
 
     def _of_groups(self, login: str) -> Iterator[str]:
         if self._joined.get(login):
@@ -70,33 +71,33 @@ class Look:
                     table[key].append(value)
 
 
-def wish_of(ledger: Ledger, record: UserRecord) -> Wish:
-    """Return what the account of a user should be."""
+def expected_of(ledger: Ledger, record: UserRecord) -> Expected:
+    """Return what the account of a user in the ledger should be."""
     workspaces = [path_of(one) for one in ledger.workspaces_of(record.name)]
-    return Wish(record.name, record.state == "disabled", [home_of(record.name), *workspaces])
+    return Expected(record.name, record.state == "disabled", [home_of(record.name), *workspaces])
 
 
-def put_right(wish: Wish) -> None:
-    """Make an account what it should be; CommandFailed when something stays that we cannot change.
+def repair(expected: Expected) -> None:
+    """Make an account what it should be; CommandFailed when a difference stays. The second call changes nothing.
 
     Sessions that are open keep the groups that they began with.
     """
-    if Look().differences(wish):
+    if Accounts().differences(expected):
         databases.check_changeable()
-        accounts.settle(wish.name, is_disabled=wish.is_disabled)
-        for path in wish.directories:
+        accounts.reset(expected.name, is_disabled=expected.is_disabled)
+        for path in expected.directories:
             _remove_acls(*os.path.split(path))
-        left = Look().differences(wish)
+        left = Accounts().differences(expected)
         if left:
-            login = login_of(wish.name)
+            login = login_of(expected.name)
             raise CommandFailed(
-                f"the account {login} is not as it should be and cannot be put right: {'; '.join(left)}",
+                f"the account {login} differs from what it should be and cannot be repaired: {'; '.join(left)}",
                 hint=f"on the node: id {login}; chage -l {login}", command="usermod", exit_code=0, stderr="",
             )  # fmt: skip
 
 
-def ours() -> Iterator[Wish]:
-    """Yield what accounts and directories say of the users of this node, for a look that leaves the ledger alone."""
+def from_node() -> Iterator[Expected]:
+    """Yield what each account should be, from account databases and directories alone, without the ledger."""
     known = uids.known()
     owned: Dict[int, List[str]] = {}
     for name in _names(WORKSPACES):
@@ -106,19 +107,20 @@ def ours() -> Iterator[Wish]:
         is_ours = (one.pw_name, one.pw_dir, one.pw_gid) == (login_of(name), home_of(name), one.pw_uid)
         if is_ours and any(span.has(one.pw_uid) for span in known):
             is_sealed = os.path.isdir(one.pw_dir) and is_closed(os.lstat(one.pw_dir))
-            yield Wish(name, is_sealed, [one.pw_dir, *owned.get(one.pw_uid, [])])
+            yield Expected(name, is_sealed, [one.pw_dir, *owned.get(one.pw_uid, [])])
 
 
 def report() -> Dict[str, Any]:
-    """Return by login what can be put right about the accounts of users, and what is wrong with uids."""
-    look, wishes = Look(), list(ours())
-    drift = {login_of(wish.name): look.differences(wish) for wish in wishes}
-    users = [(login_of(wish.name), pwd.getpwnam(login_of(wish.name)).pw_uid) for wish in wishes]
-    return {"drift": {login: found for login, found in drift.items() if found}, "uids": uids.problems(users)}
+    """Return the drift of users' accounts by login (`drift`), and what is wrong with their uids (`uids`)."""
+    accounts_now, all_expected = Accounts(), list(from_node())
+    drift = {login_of(one.name): accounts_now.differences(one) for one in all_expected}
+    users = [(login, pwd.getpwnam(login).pw_uid) for login in drift]
+    return {"drift": {login: differences for login, differences in drift.items() if differences},
+            "uids": uids.problems(users)}  # fmt: skip
 
 
-def _of_access(shell: str, shadow: List[str], wish: Wish) -> Iterator[str]:
-    if wish.is_disabled:
+def _of_access(shell: str, shadow: List[str], expected: Expected) -> Iterator[str]:
+    if expected.is_disabled:
         is_shut = shell in accounts.NOLOGIN and shadow[EXPIRY] == accounts.EXPIRED
         if not is_shut or not shadow[PASSWORD].startswith("!"):
             yield "disabled, but its account is open"
@@ -158,7 +160,7 @@ def _remove_acls(parent: str, name: str) -> None:
         try:
             directory = os.open(name, trees.DIRECTORY, dir_fd=base)
         except OSError:
-            return  # gone, or somebody put something else there
+            return  # gone, or replaced by something else
         try:
             acls.remove(directory)
         finally:
@@ -166,7 +168,7 @@ def _remove_acls(parent: str, name: str) -> None:
 
 
 def _read(path: str) -> Dict[str, List[str]]:
-    """Return the lines of an account database by login or group."""
+    """Return the fields of an account database by login or group; at least 9, missing ones are empty."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             lines = [line.rstrip("\n").split(":") for line in file]

@@ -1,4 +1,4 @@
-"""The processes of a user: found by the uids of each of their threads, and ended, whatever the user does meanwhile."""
+"""Find the processes of a user by the uids of all their threads, and kill them, whatever the user does meanwhile."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ from agent.shared.names import LOGIN_PREFIX, login_of
 ROUNDS = 100
 PAUSE_S = 0.02
 KILL_S = 5.0
-# How often a folder of /proc is listed again while there is something new in it.
-LOOKS = 20
-# No node gives them to anybody, and no range of ours has them (systemd's table of uids): above the 16-bit uids, and,
-# where those do not exist, below systemd's own, which begin at 61184.
-NOBODYS: Tuple[int, ...] = (*range(69999, 65535, -1), *range(61183, 60577, -1))
+# How often a folder of /proc is listed again while it has new entries.
+LISTINGS_MAX = 20
+# Uids that no node gives out and that are in no range of CodeSmith (systemd's table of uids): those above the 16-bit
+# uids, and, where these do not exist, those below systemd's own, which begin at 61184.
+UNUSED_UIDS: Tuple[int, ...] = (*range(69999, 65535, -1), *range(61183, 60577, -1))
 STATUS = re.compile(rb"^State:\s(\S).*?^Uid:((?:\s\d+){4})$.*?^Threads:\s(\d+)$", re.MULTILINE | re.DOTALL)
 
-# Pid and start time: a pid comes back.
+# Pid and start time, because pids are reused.
 Process = Tuple[int, bytes]
 
 
 class Thread(NamedTuple):
-    """What /proc tells of one thread."""
+    """What /proc has about one thread."""
 
     is_alive: bool
     uids: Tuple[int, ...]
     threads: int
 
 
-class Look(NamedTuple):
-    """One look at all processes: those with a uid and the real uid that they have it with, and all uids seen."""
+class Snapshot(NamedTuple):
+    """The processes that have a uid, each with its real uid; and the uids of all processes of the node."""
 
-    found: Dict[Process, int]
+    real_uids: Dict[Process, int]
     uids: Set[int]
 
 
 def end_logins(name: str) -> None:
-    """End what sshd is doing for a login, as root: a login that was let in a moment ago has no process of the uid yet.
+    """Kill root's sshd processes that serve a login: a login that was just accepted has no process of its uid yet.
 
-    sshd writes into its title whom it serves before it asks whether that one may log in.
+    sshd writes the login into its process title before it asks PAM.
     """
     title = rf"sshd(-session|-auth)?: {re.escape(login_of(name))} \[[a-z]+\]\s*"
     for entry in os.listdir("/proc"):
         if not entry.isdigit() or int(entry) == os.getpid():
             continue
         try:
-            # In this order: the command line of a user's process is memory that the user may keep from being read.
+            # The uids first: a user can block reads of its own process's command line, which is in its memory.
             if _thread(f"/proc/{entry}").uids == (0, 0, 0, 0) and re.fullmatch(title, _command_line(entry)):
                 os.kill(int(entry), signal.SIGKILL)
         except OSError:
@@ -62,67 +62,68 @@ def end_logins(name: str) -> None:
 
 
 def end_all(uid: int) -> None:
-    """End every process of a uid; InUse when some survive.
+    """Kill every process of a uid; InUse when some survive.
 
-    kill(-1) as the user reaches its own all at once; picking them one by one loses to a fork bomb.
+    kill(-1) as the user reaches all its own at once; killing one by one would lose against a fork bomb.
     """
     for _ in range(ROUNDS):
-        look = _look(uid)
-        if not look.found:
+        snapshot = _take_snapshot(uid)
+        if not snapshot.real_uids:
             return
-        _end(uid, look)
-    raise _survive(uid, look.found)
+        _end(uid, snapshot)
+    raise _survivors_error(uid, snapshot.real_uids)
 
 
 def end_present(uid: int) -> None:
-    """End every process that a uid has now; InUse when some survive.
+    """Kill every process that a uid has now; InUse when some survive.
 
-    Unlike `end_all` it ends although the user logs in again and again.
+    Unlike `end_all` it succeeds although the user logs in again and again.
     """
-    _end(uid, _look(uid))
-    look = _look(uid)
-    present = set(look.found)
+    _end(uid, _take_snapshot(uid))
+    snapshot = _take_snapshot(uid)
+    present = set(snapshot.real_uids)
     for _ in range(ROUNDS):
         if not present:
             return
-        _end(uid, look)
-        look = _look(uid)
-        present &= set(look.found)
-    raise _survive(uid, {one: real for one, real in look.found.items() if one in present})
+        _end(uid, snapshot)
+        snapshot = _take_snapshot(uid)
+        present &= set(snapshot.real_uids)
+    raise _survivors_error(uid, {one: real for one, real in snapshot.real_uids.items() if one in present})
 
 
 def exist(uid: int) -> bool:
-    """Tell whether any thread has this uid, be it as its real, effective, saved or file system's.
+    """Tell whether any thread has this uid as its real, effective, saved or file system uid.
 
-    A zombie does not count. A process whose first thread has ended is called one, but its other threads work on.
+    A zombie does not count. /proc also calls a process a zombie whose first thread has ended while others run; those
+    count.
     """
-    return bool(_look(uid).found)
+    return bool(_take_snapshot(uid).real_uids)
 
 
-def _look(uid: int) -> Look:
-    """Look at every thread of every process, also at those that begin meanwhile."""
-    look = Look({}, set())
+def _take_snapshot(uid: int) -> Snapshot:
+    """Read every thread of every process, also of those that start meanwhile."""
+    snapshot = Snapshot({}, set())
     for entry in _entries("/proc"):
         try:
-            real = _real_uid(entry, uid, look.uids)
+            real = _real_uid(entry, uid, snapshot.uids)
             if real is not None:
-                look.found[int(entry), _started(entry)] = real
+                snapshot.real_uids[int(entry), _started(entry)] = real
         except OSError:
             continue  # it has ended
-    return look
+    return snapshot
 
 
 def _real_uid(pid: str, uid: int, seen: Set[int]) -> Optional[int]:
-    """Return the real uid of a process that has `uid` in one of its threads, root's only if no other has; else None."""
+    """Return the real uid of a thread that has `uid`, preferably not root's; None if no thread has it."""
     first = _thread(f"/proc/{pid}")
     threads = [first] if first.threads <= 1 else _threads(pid)
-    found = None
+    real = None
     for thread in threads:
         if thread.is_alive:
             seen.update(thread.uids)
             if uid in thread.uids:
-                found = found or thread.uids[0]
-    return found
+                real = real or thread.uids[0]
+    return real
 
 
 def _threads(pid: str) -> Iterator[Thread]:
@@ -134,12 +135,12 @@ def _threads(pid: str) -> Iterator[Thread]:
 
 
 def _entries(folder: str) -> Iterator[str]:
-    """Name the numbered entries of a folder of /proc, and those that come while they are looked at.
+    """Yield the numbered entries of a folder of /proc, also those that appear meanwhile.
 
-    Who goes on from one process or thread to the next all the time is not overlooked.
+    So a program that keeps moving on to a new process or thread is found.
     """
     seen: Set[str] = set()
-    for _ in range(LOOKS):
+    for _ in range(LISTINGS_MAX):
         new = [entry for entry in os.listdir(folder) if entry not in seen and entry.isdigit()]
         if not new:
             return
@@ -164,42 +165,42 @@ def _started(pid: str) -> bytes:
     return fields[19]
 
 
-def _end(uid: int, look: Look) -> None:
+def _end(uid: int, snapshot: Snapshot) -> None:
     """Send SIGKILL to all processes of a uid at once, then to those that have it with another login's real uid."""
-    _end_own(uid, _nobodys(look.uids))
-    for process, real in look.found.items():
-        # With root's real uid a server acts for the user for a moment, maybe for others too: it is waited for.
+    _end_own(uid, _unused_uid(snapshot.uids))
+    for process, real in snapshot.real_uids.items():
+        # A server with root's real uid acts for the user for a moment, maybe for others too: wait for it.
         if real != 0:
             _end_one(process, uid)
-    time.sleep(PAUSE_S)  # the kernel reaps; there is nothing to wait on for processes that are not our children
+    time.sleep(PAUSE_S)  # they are not our children, so there is nothing to wait on
 
 
-def _end_own(uid: int, nobodys: int) -> None:
-    """Send SIGKILL to what the user itself could send it to: kill(-1) with its effective uid.
+def _end_own(uid: int, unused_uid: int) -> None:
+    """Send SIGKILL to all processes that the user could signal: kill(-1) with its effective uid.
 
-    A real uid of root's would reach root's processes, and one of the user's would let it stop the sender.
+    With root's real uid it would reach root's processes; with the user's the user could stop the sender.
     """
     try:
-        as_user.act(uid, lambda: os.kill(-1, signal.SIGKILL), real_uid=nobodys, limit_s=KILL_S)
+        as_user.act(uid, lambda: os.kill(-1, signal.SIGKILL), real_uid=unused_uid, limit_s=KILL_S)
     except OSError:
-        pass  # there was none; or such a sender for another uid has ended this one, and the next round is ours
+        pass  # there was none; or a sender for another uid killed this one, and the next round repeats it
 
 
-def _nobodys(seen: Set[int]) -> int:
-    """Return a uid that exists here, and that neither an account, a process nor somebody's subordinates have."""
+def _unused_uid(seen: Set[int]) -> int:
+    """Return a uid that exists on this node and that no account, process or subordinate range has."""
     subordinates = uids.subordinates()
-    for uid in NOBODYS:
+    for uid in UNUSED_UIDS:
         if uid in seen or uids.owners_of(uid, subordinates) or not uids.is_mapped(uid):
             continue
         try:
             pwd.getpwuid(uid)
         except KeyError:
             return uid
-    raise InUse(f"all uids from {NOBODYS[-1]} to {NOBODYS[0]} are in use, or do not exist on this node")
+    raise InUse(f"all uids from {UNUSED_UIDS[-1]} to {UNUSED_UIDS[0]} are in use, or do not exist on this node")
 
 
 def _end_one(process: Process, uid: int) -> None:
-    """Send SIGKILL to one process as root, unless it has the uid no more or another one has got its pid."""
+    """Send SIGKILL to one process as root, unless it gave up the uid or its pid was reused."""
     pid, started = process
     try:
         descriptor = _descriptor(pid)
@@ -217,7 +218,7 @@ def _end_one(process: Process, uid: int) -> None:
 
 
 def _descriptor(pid: int) -> Optional[int]:
-    """Return a descriptor of a process, None where the kernel has none (before Linux 5.3)."""
+    """Return a pidfd of a process; None where the kernel has none (before Linux 5.3)."""
     try:
         return os.pidfd_open(pid)
     except OSError as error:
@@ -226,8 +227,9 @@ def _descriptor(pid: int) -> Optional[int]:
         raise
 
 
-def _survive(uid: int, found: Dict[Process, int]) -> InUse:
-    others = sorted(set(found.values()) - {0, uid})
+def _survivors_error(uid: int, real_uids: Dict[Process, int]) -> InUse:
+    """Return the error for processes that survive; its hint names another user's login that runs them."""
+    others = sorted(set(real_uids.values()) - {0, uid})
     hint = "try again"
     for other in others:
         try:

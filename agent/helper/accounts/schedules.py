@@ -1,7 +1,7 @@
-"""What starts programs for a user by itself: crontab, at jobs, and the user manager that lingers.
+"""What starts programs of a user without a login: crontab, at jobs, and a lingering user manager.
 
-Put away by renaming inside its own directory, so that putting it back is exact. cron and systemd skip names that begin
-with a dot; atd wants a letter and hexadecimal digits.
+A disabled user's files are parked: renamed inside their own directory, so that restoring them is exact. cron and
+systemd skip names that begin with a dot; atd only takes a letter and hexadecimal digits.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MINUTE_S = 60
 
 
 def park(name: str, uid: int) -> None:
-    """Put away crontab, at jobs and linger. What is put away already stays the truth."""
+    """Park crontab, at jobs and linger. A file that is parked already is kept, and a newer one removed."""
     login = login_of(name)
     for place in (CRON, LINGER):
         with _open(place) as folder:
@@ -42,46 +42,46 @@ def park(name: str, uid: int) -> None:
             os.fsync(folder)
 
 
-def refuse_fixed(name: str, uid: int) -> None:
-    """Refuse schedules that cannot be put away or back: an immutable crontab, at job or spool directory."""
+def refuse_immutable(name: str, uid: int) -> None:
+    """Raise CommandFailed when a crontab, at job or spool directory of the user is immutable or read-only."""
     for place in (CRON, AT, LINGER):
         with _open(place) as folder:
             if folder is None:
                 continue
             own = [one for one in os.listdir(folder) if one in (login_of(name), f"{PARKED}{login_of(name)}")]
-            found = [*own, *(_owned(folder, uid) if place == AT else [])]
-            if found:
-                mounts.refuse_fixed_inode(folder, "/".join(place))
-            for one in found:
-                with suppress(FileNotFoundError):  # it was done meanwhile
-                    _refuse_fixed_file(folder, one, "/".join((*place, one)))
+            files = [*own, *(_owned(folder, uid) if place == AT else [])]
+            if files:
+                mounts.refuse_immutable_inode(folder, "/".join(place))
+            for one in files:
+                with suppress(FileNotFoundError):  # an at job that ran meanwhile
+                    _refuse_immutable_file(folder, one, "/".join((*place, one)))
 
 
-def _refuse_fixed_file(folder: int, name: str, path: str) -> None:
+def _refuse_immutable_file(folder: int, name: str, path: str) -> None:
     try:
         file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            return  # a link has no such marks
+            return  # a link cannot be immutable
         raise
     try:
-        mounts.refuse_fixed_inode(file, path)
+        mounts.refuse_immutable_inode(file, path)
     finally:
         os.close(file)
 
 
 def restore(name: str, uid: int) -> None:
-    """Put crontab and at jobs back; an at job whose time has passed meanwhile is dropped."""
+    """Restore crontab and at jobs; drop an at job whose time has passed."""
     login = login_of(name)
     with _open(CRON) as folder:
-        _back(folder, f"{PARKED}{login}", login)
+        _unpark(folder, f"{PARKED}{login}", login)
     prefix, has_jobs = f"{PARKED}{login}-", False
     with _open(AT) as folder:
         for parked in _owned(folder, uid):
             if not parked.startswith(prefix):
                 continue
             job = parked[len(prefix) :]
-            if _is_over(job):
+            if _is_past(job):
                 os.unlink(parked, dir_fd=folder)
             else:
                 os.rename(parked, job, src_dir_fd=folder, dst_dir_fd=folder)
@@ -92,43 +92,43 @@ def restore(name: str, uid: int) -> None:
 
 
 def _wake_atd() -> None:
-    """Tell atd to look for jobs, as at(1) does: by itself it may sleep for an hour, past the time of a job."""
+    """Make atd read its jobs, as at(1) does: it may sleep for an hour otherwise, past the time of a job."""
     shown = run("systemctl", "show", "--property=MainPID", "--value", "--", "atd.service", allowed=range(256)).stdout
     try:
         if int(shown or 0) > 0:
             os.kill(int(shown), signal.SIGHUP)
     except (ValueError, ProcessLookupError):
-        pass  # no such service, or it has just ended: it looks when it starts
+        pass  # no such service, or it has just ended: it reads them when it starts
 
 
 def restore_linger(name: str, uid: int) -> None:
-    """Let the user manager linger again if it did, and start it."""
+    """Restore lingering if the user had it, and start the user manager."""
     login = login_of(name)
     with _open(LINGER) as folder:
-        was_there = _back(folder, f"{PARKED}{login}", login)
+        was_there = _unpark(folder, f"{PARKED}{login}", login)
     if was_there:
-        # The file counts from the next boot on. Now: logind should know (it may be unable to, in containers), and
-        # the manager runs.
+        # The file takes effect at the next boot. For now tell logind, which may fail in containers, and start the
+        # manager.
         run("loginctl", "enable-linger", login, allowed=range(256))
         run("systemctl", "start", "--no-block", "--", f"user@{uid}.service", allowed=range(256))
 
 
 def remove(name: str, uid: int) -> List[str]:
-    """Remove crontab, at jobs and linger, put away or not; return the paths that stay."""
+    """Remove crontab, at jobs and linger, parked or not; return the paths that stay."""
     login = login_of(name)
     left: List[str] = []
     for place in (CRON, LINGER, AT, AT_OUTPUT):
         with _open(place) as folder:
             if folder is not None:
-                # By owner too: a crontab(1) that its user kills leaves a file of another name.
-                found = {login, f"{PARKED}{login}"} & set(os.listdir(folder)) | set(_owned(folder, uid))
-                left += [f"{'/'.join(place)}/{one}" for one in sorted(found) if not _unlink(folder, one)]
+                # By owner too: a killed crontab(1) leaves a file with another name.
+                files = {login, f"{PARKED}{login}"} & set(os.listdir(folder)) | set(_owned(folder, uid))
+                left += [f"{'/'.join(place)}/{one}" for one in sorted(files) if not _unlink(folder, one)]
     return left
 
 
 @contextmanager
 def _open(place: Tuple[str, str]) -> Iterator[Optional[int]]:
-    """Hold a spool directory; None when this node has no such thing. Its parent can be written by root alone."""
+    """Hold a spool directory; None when this node has none. Only root can write to its parent."""
     parent, name = place
     if not os.path.isdir(f"{parent}/{name}"):
         yield None
@@ -143,18 +143,18 @@ def _open(place: Tuple[str, str]) -> Iterator[Optional[int]]:
 
 def _owned(folder: Optional[int], uid: int) -> List[str]:
     """Return the names of a user's files in a spool directory."""
-    found = []
+    names = []
     for name in [] if folder is None else os.listdir(folder):
         try:
             if os.stat(name, dir_fd=folder, follow_symlinks=False).st_uid == uid:
-                found.append(name)
+                names.append(name)
         except FileNotFoundError:
             pass
-    return found
+    return names
 
 
 def _park(folder: int, name: str, parked: str) -> None:
-    """Rename, unless one is put away already: then this one came after the user was closed out, and goes."""
+    """Park a file; remove it if one is parked already: then it was written after the user was disabled."""
     try:
         os.stat(parked, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
@@ -163,7 +163,7 @@ def _park(folder: int, name: str, parked: str) -> None:
         os.unlink(name, dir_fd=folder)
 
 
-def _back(folder: Optional[int], parked: str, name: str) -> bool:
+def _unpark(folder: Optional[int], parked: str, name: str) -> bool:
     if folder is None:
         return False
     try:
@@ -186,8 +186,8 @@ def _unlink(folder: int, name: str) -> bool:
     return True
 
 
-def _is_over(job: str) -> bool:
-    """Tell whether an at job's time has passed: its name ends with the minute since 1970, in hexadecimal."""
+def _is_past(job: str) -> bool:
+    """Tell whether an at job's time has passed: its name ends with the minutes since 1970, in hexadecimal."""
     try:
         return int(job[-8:], 16) * MINUTE_S < time.time()
     except ValueError:

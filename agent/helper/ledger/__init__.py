@@ -1,1 +1,1 @@
-"""The truth about what is ours, and the lock under which it changes."""
+"""The record of what CodeSmith made on this node, and the lock for changing it."""

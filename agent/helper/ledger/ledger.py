@@ -1,7 +1,7 @@
-"""The truth about what is ours: users and workspaces, written before the first side effect of each change.
+"""The record of the users and workspaces that CodeSmith made, written before the first side effect of each change.
 
-Readable by root only. Uids come from a range of our own, each once: a uid that was given out never comes back. Of each
-range that this node has had it keeps how far it was used.
+Only root can read it. Uids come from CodeSmith's range, and none is given out twice. For each range that the node has
+had, the ledger keeps the next unused uid.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from agent.shared.errors import AgentError, LimitReached, ReadOnly
 from agent.shared.uids import EARLIEST, Range
 
 PATH = "/var/lib/codesmith-helper/ledger.db"
-# How much of a range is given out within a day, and how many uids at most: else whoever takes the front end over uses
-# all of them up within the hour, for good.
+# At most this share of a range, and this many uids, are given out in a day. Without a limit an attacker in the front
+# end could use up all of them within an hour, for good.
 SHARE_PER_DAY, UIDS_PER_DAY_MAX, DAY_S = 15, 50000, 86400
 LAYOUT = Layout(
     1,
@@ -33,7 +33,7 @@ CREATE INDEX workspaces_by_user ON workspaces (user);
 CREATE TABLE uids (next INTEGER NOT NULL);
 INSERT INTO uids VALUES (70000);
 """,
-    # Came later.
+    # Added later.
     """
 CREATE TABLE IF NOT EXISTS assignments (workspace TEXT PRIMARY KEY, user TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS heirs (
@@ -51,7 +51,7 @@ CREATE TABLE IF NOT EXISTS marks (first INTEGER PRIMARY KEY, next INTEGER NOT NU
 
 
 class UserRecord(NamedTuple):
-    """A user we made (active, disabled), are making (pending) or are removing (leaving)."""
+    """A user that exists (active, disabled), is being made (pending) or is being removed (leaving)."""
 
     name: str
     uid: int
@@ -60,7 +60,7 @@ class UserRecord(NamedTuple):
 
 
 class WorkspaceRecord(NamedTuple):
-    """A workspace we made, are making or are removing."""
+    """A workspace that exists (active), is being made (pending), assigned (moving) or removed (leaving)."""
 
     name: str
     user: str
@@ -70,9 +70,9 @@ class WorkspaceRecord(NamedTuple):
 
 
 class Ledger:
-    """One connection; every write is on disk when it returns."""
+    """One connection to the ledger's file. A write is on disk when it returns."""
 
-    # Set by the helper before it forks: looking through the whole file takes milliseconds with thousands of workspaces.
+    # Set by the helper before it forks: checking the whole file takes milliseconds with thousands of workspaces.
     is_checked = False
 
     def __init__(self, path: str = PATH) -> None:
@@ -81,13 +81,13 @@ class Ledger:
             if not self.is_checked:
                 self._database.check()
         except sqlite3.OperationalError:
-            raise  # a full disk, or somebody holds it: no damage
+            raise  # a full disk or a lock, not damage
         except (sqlite3.Error, ReadOnly) as error:
             raise damaged(path, error) from None
 
     @classmethod
     def check_once(cls) -> None:
-        """Look through the file for all that this process and its children open; each of them tells a damaged one."""
+        """Check the file once for this process and its children; if it is damaged, each of them checks it again."""
         try:
             cls().close()
         except (AgentError, sqlite3.Error, OSError):
@@ -99,11 +99,11 @@ class Ledger:
         self._database.close()
 
     def ensure_room(self) -> None:
-        """Raise LimitReached when the disk has no room for what a change writes."""
+        """Raise LimitReached when the disk has no space for the writes of a change."""
         self._database.reserve.ensure()
 
-    def make_room(self) -> bool:
-        """Let the ballast go, for what frees more than that; False when it is gone already."""
+    def free_reserve(self) -> bool:
+        """Release the disk reserve, for a change that frees more than that; False when it is released already."""
         return self._database.reserve.release()
 
     def user(self, name: str) -> Optional[UserRecord]:
@@ -122,7 +122,7 @@ class Ledger:
         return [UserRecord(*row) for row in rows]
 
     def restore_user(self, name: str, uid: int, created_at: str) -> UserRecord:
-        """Put back the record of a user whose account proves it; no uid up to its own is given from now on."""
+        """Restore the record of a user whose account is CodeSmith's; uids up to its own are used up from now on."""
         within = next((one for one in uids.known() if one.has(uid)), Range(uid, uid))
         self._database.write(
             ("INSERT OR REPLACE INTO marks VALUES (?, ?)", within.first, max(self.next_uid(within), uid + 1)),
@@ -135,18 +135,18 @@ class Ledger:
         """Record a pending user with the next uid, at least `first_free`; the uid is used up from now on."""
         uid = max(self.next_uid(within), first_free)
         if uid > within.last:
-            raise LimitReached(f"all uids from {within} have been given out, or are somebody's")
-        bound = per_day(within)
-        # A clock that was wrong for a while leaves times ahead of now: those do not count.
+            raise LimitReached(f"all uids from {within} have been given out, or are in use")
+        limit = uids_per_day(within)
         at = int(time.time())
+        # Both sides: a clock that was wrong for a while leaves times far ahead, which do not count.
         day = (at - DAY_S, at + DAY_S)
         count = self._database.one("SELECT count(*) FROM given WHERE at BETWEEN ? AND ?", *day)
-        if count is not None and count[0] >= bound:
-            problem = f"{bound} uids were given out on this node within a day, and none is given twice"
+        if count is not None and count[0] >= limit:
+            problem = f"{limit} uids were given out on this node within a day, and none is given twice"
             raise LimitReached(problem, hint="inv audit.list; more are there tomorrow")
         self._database.write(
             ("INSERT OR REPLACE INTO marks VALUES (?, ?)", within.first, uid + 1),
-            # Where a release from before there were ranges looks, should it come back.
+            # For a release from before there were ranges, should the agent be downgraded.
             ("UPDATE uids SET next = ? WHERE ? BETWEEN next AND ?", uid + 1, uid, EARLIEST.last),
             ("INSERT INTO users VALUES (?, ?, 'pending', ?)", name, uid, created_at),
             ("DELETE FROM given WHERE at NOT BETWEEN ? AND ?", *day),
@@ -155,7 +155,7 @@ class Ledger:
         return UserRecord(name, uid, "pending", created_at)
 
     def next_uid(self, within: Range) -> int:
-        """Return the lowest uid of a range above all that were given out of it, or of one that overlaps with it."""
+        """Return the lowest uid of a range above all that were given out of it or of a range that overlaps with it."""
         row = self._database.one("SELECT next FROM uids")
         if row is None:
             raise damaged(self._database.path, ReadOnly("it does not know which uids were given out"))
@@ -164,49 +164,49 @@ class Ledger:
         return max([within.first, *marks])
 
     def disable_user(self, name: str, before: Dict[str, Any]) -> None:
-        """Mark a user disabled and keep how it was before; the first time counts."""
+        """Mark a user disabled and store its state before that; a second call does not overwrite the state."""
         self._database.write(
             ("INSERT OR IGNORE INTO disabled VALUES (?, ?)", name, json.dumps(before)),
             ("UPDATE users SET state = 'disabled' WHERE name = ?", name),
         )
 
     def before_disabled(self, name: str) -> Optional[Dict[str, Any]]:
-        """Return how a disabled user was before; None for a user that is not disabled."""
+        """Return a disabled user's state before that; None for a user that is not disabled."""
         row = self._database.one("SELECT was FROM disabled WHERE name = ?", name)
         return None if row is None else dict(json.loads(row[0]))
 
     def change_before_disabled(self, name: str, before: Dict[str, Any]) -> None:
-        """Write anew what `enable` will restore."""
+        """Replace the state that `enable` will restore."""
         self._database.write(("UPDATE disabled SET was = ? WHERE name = ?", json.dumps(before), name))
 
     def enable_user(self, name: str) -> None:
-        """Mark a user active and forget how it was before."""
+        """Mark a user active and drop its state from before it was disabled."""
         self._database.write(
             ("DELETE FROM disabled WHERE name = ?", name),
             ("UPDATE users SET state = 'active' WHERE name = ?", name),
         )
 
     def mark_user(self, name: str, state: str) -> None:
-        """Write a user's state: pending, active or leaving."""
+        """Set a user's state: pending, active or leaving."""
         self._database.write(("UPDATE users SET state = ? WHERE name = ?", state, name))
 
     def remove_user(self, name: str) -> None:
-        """Forget a user; its uid stays used up."""
+        """Drop the record of a user; its uid stays used up."""
         self._database.write(
             ("DELETE FROM disabled WHERE name = ?", name),
             ("DELETE FROM users WHERE name = ?", name),
         )
 
-    def keep_sweeping(self, uid: int) -> None:
-        """Record that what a deleted user left in shared places was not searched for to the end."""
+    def add_sweep(self, uid: int) -> None:
+        """Record that the search for a deleted user's leftovers in shared directories is not finished."""
         self._database.write(("INSERT OR IGNORE INTO sweeps VALUES (?)", uid))
 
     def sweeps(self) -> List[int]:
-        """Return the uids of deleted users that are still to be searched for."""
+        """Return the uids of deleted users whose leftovers are still to be searched for."""
         return [row[0] for row in self._database.all("SELECT uid FROM sweeps ORDER BY uid")]
 
     def end_sweep(self, uid: int) -> None:
-        """Record that a uid has been searched for."""
+        """Record that the search for a uid's leftovers is finished."""
         self._database.write(("DELETE FROM sweeps WHERE uid = ?", uid))
 
     def workspace(self, name: str) -> Optional[WorkspaceRecord]:
@@ -220,7 +220,7 @@ class Ledger:
         return [WorkspaceRecord(*row) for row in rows]
 
     def workspaces_of(self, user: str) -> List[str]:
-        """Return the names of a user's workspaces, those on their way to it too."""
+        """Return the names of a user's workspaces, and of those that are being assigned to it."""
         both = "SELECT name FROM workspaces WHERE user = ? UNION SELECT workspace FROM heirs WHERE user = ?"
         return [row[0] for row in self._database.all(f"{both} ORDER BY 1", user, user)]
 
@@ -229,20 +229,20 @@ class Ledger:
         self._database.write(("INSERT INTO workspaces VALUES (?, ?, ?, ?, ?)", *record))
 
     def mark_workspace(self, name: str, state: str) -> None:
-        """Write a workspace's state: pending, active, moving (to another user) or leaving."""
+        """Set a workspace's state: pending, active, moving (to another user) or leaving."""
         self._database.write(("UPDATE workspaces SET state = ? WHERE name = ?", state, name))
 
     def assignment(self, name: str) -> Optional[str]:
-        """Return the user that a workspace is on its way to."""
+        """Return the user that a workspace is being assigned to; None without an assignment."""
         row = self._database.one("SELECT user FROM assignments WHERE workspace = ?", name)
         return None if row is None else str(row[0])
 
-    def heirs(self, name: str) -> List[str]:
-        """Return all users that an assignment which is not finished has named: parts of the tree may be theirs."""
+    def assignees(self, name: str) -> List[str]:
+        """Return all users that the unfinished assignment has named; each may own parts of the tree."""
         return [row[0] for row in self._database.all("SELECT user FROM heirs WHERE workspace = ?", name)]
 
     def begin_assignment(self, name: str, user: str) -> None:
-        """Record that a workspace is on its way to a user."""
+        """Record that a workspace is being assigned to a user."""
         self._database.write(
             ("INSERT OR REPLACE INTO assignments VALUES (?, ?)", name, user),
             ("INSERT OR IGNORE INTO heirs VALUES (?, ?)", name, user),
@@ -250,7 +250,7 @@ class Ledger:
         )
 
     def end_assignment(self, name: str, user: str) -> None:
-        """Record that a workspace belongs to a user now."""
+        """Record that a workspace belongs to a user now, and that no assignment is pending."""
         self._database.write(
             ("UPDATE workspaces SET user = ?, state = 'active' WHERE name = ?", user, name),
             ("DELETE FROM assignments WHERE workspace = ?", name),
@@ -258,7 +258,7 @@ class Ledger:
         )
 
     def remove_workspace(self, name: str, *, and_user: Optional[str] = None) -> None:
-        """Forget a workspace, and its user if named, both or none."""
+        """Drop the record of a workspace, and of its user if named, in one transaction."""
         self._database.write(
             ("DELETE FROM workspaces WHERE name = ?", name),
             ("DELETE FROM assignments WHERE workspace = ?", name),
@@ -268,30 +268,30 @@ class Ledger:
         )
 
     def sandbox(self, workspace: str) -> Optional[Tuple[Dict[str, float], str]]:
-        """Return (limits, network) of a workspace's sandbox."""
+        """Return (limits, network) of a workspace's sandbox; None without one."""
         row = self._database.one("SELECT limits, network FROM sandboxes WHERE workspace = ?", workspace)
         return None if row is None else (json.loads(row[0]), row[1])
 
     def sandboxed(self) -> List[str]:
-        """Return the workspaces that have a sandbox."""
+        """Return the names of the workspaces that have a sandbox."""
         return [row[0] for row in self._database.all("SELECT workspace FROM sandboxes")]
 
     def put_sandbox(self, workspace: str, limits: Dict[str, float], network: str) -> None:
-        """Write a workspace's sandbox."""
+        """Set a workspace's sandbox."""
         values = (workspace, json.dumps(limits), network)
         self._database.write(("INSERT OR REPLACE INTO sandboxes VALUES (?, ?, ?)", *values))
 
     def remove_sandbox(self, workspace: str) -> None:
-        """Forget a workspace's sandbox."""
+        """Drop a workspace's sandbox."""
         self._database.write(("DELETE FROM sandboxes WHERE workspace = ?", workspace))
 
 
-def per_day(within: Range) -> int:
-    """Return how many uids of a range are given out within a day, at most."""
+def uids_per_day(within: Range) -> int:
+    """Return how many uids of a range may be given out in a day."""
     return min((within.last - within.first + 1) // SHARE_PER_DAY, UIDS_PER_DAY_MAX)
 
 
 def damaged(path: str, error: Exception) -> ReadOnly:
-    """Return the refusal of everything while the ledger cannot be read."""
+    """Return the error of every verb while the ledger cannot be read."""
     hint = f"restore {path} from a backup, without {os.path.basename(path)}-*"
     return ReadOnly(f"the helper's ledger is damaged, nothing is changed: {error}", hint=hint)

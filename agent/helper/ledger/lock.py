@@ -1,4 +1,4 @@
-"""One writer at a time: the ledger, the accounts and the trees are changed under one lock."""
+"""One lock for all changes of the ledger, the accounts and the trees: one writer at a time."""
 
 from __future__ import annotations
 
@@ -15,26 +15,25 @@ from agent.shared.file_lock import open_lock, wait_for
 LOCK = "/var/lib/codesmith-helper/lock"
 LOCK_WAIT_S = 45.0
 
-
-# The lock as this process has it. Account tools inherit it: one that outlives its helper still keeps others out.
+# The lock's descriptor while this process holds it. Account tools inherit it, so that one which outlives its helper
+# still keeps others out.
 _held: List[int] = []
 
 
 @contextmanager
-def exclusive_ledger(*, makes_room: bool = False) -> Iterator[Ledger]:
-    """Hold the ledger alone: one writer at a time, for accounts and trees too. Leftovers are swept first.
+def exclusive_ledger(*, frees_space: bool = False) -> Iterator[Ledger]:
+    """Hold the lock and give the ledger; staging is cleaned first, the trash is emptied after the lock is released.
 
-    What was thrown away meanwhile is taken apart when others may go on. LimitReached on a full disk, unless what is to
-    be done makes room.
+    InUse when another change takes longer than LOCK_WAIT_S. LimitReached on a full disk, unless the change frees space.
     """
     descriptor = open_lock(LOCK)
     try:
         _lock(descriptor)
         _held.append(descriptor)
-        trees.sweep()
+        trees.clean_staging()
         ledger = Ledger()
         try:
-            if not makes_room:
+            if not frees_space:
                 ledger.ensure_room()
             yield ledger
         finally:
@@ -45,21 +44,21 @@ def exclusive_ledger(*, makes_room: bool = False) -> Iterator[Ledger]:
         trash.empty()
 
 
-def let_go() -> None:
-    """Close the lock in a forked child that does a user's work: should it hang, it keeps nobody waiting."""
+def close_in_child() -> None:
+    """Close the lock in a forked child that acts as a user, so that a child that hangs blocks nobody."""
     for descriptor in _held:
         os.close(descriptor)
     _held.clear()
 
 
-def held() -> Tuple[int, ...]:
-    """Return the lock's descriptor for a program that must not be outrun; nothing when it is not held."""
+def lock_descriptors() -> Tuple[int, ...]:
+    """Return the lock's descriptor for a program that must keep the lock until it ends; () when it is not held."""
     return tuple(_held)
 
 
 @contextmanager
 def read_ledger() -> Iterator[Ledger]:
-    """Look into the ledger without holding it: other changes go on."""
+    """Give the ledger for reading, without the lock: other changes go on."""
     ledger = Ledger()
     try:
         yield ledger

@@ -1,1 +1,1 @@
-"""Commands of a workspace: transient units that PID 1 starts, their limits and their number."""
+"""Enter a workspace and run jobs in it: transient units that PID 1 starts, their limits and their number."""

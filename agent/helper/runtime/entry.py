@@ -45,7 +45,7 @@ class Entry(NamedTuple):
 
 @contextmanager
 def enter(workspace: str) -> Iterator[Entry]:
-    """Hold a workspace for a job; whoever disables or deletes its user waits until the job has ended.
+    """Hold a workspace for a job; changes that disable or delete its user wait until the job has ended.
 
     Raises NotFound, InUse (it is being assigned), Disabled, NotManaged (account or directory are not what CodeSmith
     made) and LimitReached (no free slot).

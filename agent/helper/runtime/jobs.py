@@ -145,12 +145,12 @@ def _standard_input(line: bytes, descriptor: Optional[int]) -> Tuple[BinaryIO, B
     if descriptor is None:
         source, sink = os.pipe2(os.O_CLOEXEC)
         return open(source, "rb", 0), open(sink, "wb", 0), line
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
+    helper_end, job_end = socket.socketpair()
+    with helper_end, job_end:
         # The shell reads its line byte by byte, so it does not receive a descriptor that comes with a later byte.
-        ours.sendall(line)
-        socket.send_fds(ours, [b"\0"], [descriptor])
-        return open(os.dup(theirs.fileno()), "rb", 0), open(os.dup(ours.fileno()), "wb", 0), b""
+        helper_end.sendall(line)
+        socket.send_fds(helper_end, [b"\0"], [descriptor])
+        return open(os.dup(job_end.fileno()), "rb", 0), open(os.dup(helper_end.fileno()), "wb", 0), b""
 
 
 def stop_all(*workspaces: str) -> None:

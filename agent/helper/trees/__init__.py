@@ -1,1 +1,1 @@
-"""Directories of users, which root makes, closes and removes without following what a user put there."""
+"""Directories of users: root makes, seals, transfers and removes them without following links of a user."""

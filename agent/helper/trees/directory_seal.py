@@ -1,4 +1,4 @@
-"""The seal on a user's directory: root's and closed to all, so with no uid a path leads into it. Exact to undo."""
+"""Seal a user's directory: give it to root with mode 0, so that no user can enter it by path. Exact to undo."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ MODE = 0o700
 
 
 class Rights(NamedTuple):
-    """What a seal takes from a directory beside its owner."""
+    """What a seal changes on a directory, besides its owner."""
 
     mode: int
     gid: int
 
 
 def seal(parent: str, name: str, uid: int) -> None:
-    """Give PARENT/NAME to root and close it. Its group has no rights and tells whose it was: only root can set it."""
+    """Give PARENT/NAME to root with mode 0. Its group, which only root can set, records whose it was."""
     with open_ours(parent, name, uid) as directory:
         os.fchmod(directory, 0)
         os.fchown(directory, 0, uid)
@@ -31,10 +31,10 @@ def seal(parent: str, name: str, uid: int) -> None:
 
 
 def unseal(parent: str, name: str, uid: int, rights: Rights) -> None:
-    """Give it back, as it was."""
+    """Give it back to `uid` with the rights that it had."""
     with open_ours(parent, name, uid) as directory:
         os.fchown(directory, uid, rights.gid)
-        # In its group: who is not, and lacks CAP_FSETID, cannot set the set-gid bit.
+        # As a member of its group: the set-gid bit needs that, or CAP_FSETID, which the helper lacks.
         before = os.getegid()
         os.setegid(rights.gid)
         try:
@@ -51,23 +51,23 @@ def check_ours(parent: str, name: str, uid: int) -> None:
 
 
 def rights_of(parent: str, name: str, uid: int) -> Rights:
-    """Return mode and group of what is not sealed; those that we give when it is."""
+    """Return mode and group of a directory that is not sealed; those of a new one if it is."""
     with open_ours(parent, name, uid) as directory:
-        found = os.fstat(directory)
-        return Rights(stat.S_IMODE(found.st_mode), found.st_gid) if found.st_uid == uid else Rights(MODE, uid)
+        status = os.fstat(directory)
+        return Rights(stat.S_IMODE(status.st_mode), status.st_gid) if status.st_uid == uid else Rights(MODE, uid)
 
 
 @contextmanager
 def open_ours(parent: str, name: str, uid: int) -> Iterator[int]:
-    """Hold PARENT/NAME; NotManaged when it is not the one that CodeSmith made for `uid`, sealed or not."""
+    """Hold PARENT/NAME, sealed or not; NotManaged when it is not the one that CodeSmith made for `uid`."""
     with open_base(parent) as base:
         try:
             directory = os.open(name, DIRECTORY, dir_fd=base)
         except OSError as error:
             raise NotManaged(f"{parent}/{name}: {error.strerror}") from None
     try:
-        found = os.fstat(directory)
-        if found.st_uid != uid and not is_sealed(found):
+        status = os.fstat(directory)
+        if status.st_uid != uid and not is_sealed(status):
             raise NotManaged(f"{parent}/{name} does not belong to uid {uid}; it is left alone")
         yield directory
     finally:

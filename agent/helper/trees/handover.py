@@ -1,8 +1,8 @@
-"""A tree changes hands, and nothing that its old owner kept is a way back in.
+"""Give a tree to a new owner; nothing that the old owner kept gives access to it.
 
-The tree is moved into root's staging first, where nobody finds it by path. Then every directory is made root's before
-it is read, so that its entries stand still, and a new one of the new owner takes its place when all below it is done.
-It takes constant descriptors at any depth. Whatever was cut off may be run again from the start.
+The tree is moved into root's staging first, where nobody can reach it by path. Then each directory is given to root
+before it is read, so that its entries cannot change; a new directory of the new owner replaces it when all below it is
+done. Any depth takes constant descriptors. After an interruption it can be run again from the start.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from agent.shared.file_lock import open_lock, wait_for
 from agent.shared.names import STAGING, WORKSPACES
 
 LOCK = "/var/lib/codesmith-helper/trees.lock"
-# A front end that was killed asks again while the helper still does what it was asked first.
+# A front end that was killed repeats its request while the helper still works on the first one.
 WAIT_S = 5.0
 
 
 class Change(NamedTuple):
-    """From whom to whom."""
+    """The uids that may own parts of the tree, and the uid of its new owner."""
 
     old_uids: AbstractSet[int]
     uid: int
 
 
 @contextmanager
-def alone(name: str) -> Iterator[None]:
-    """Hold the tree of a workspace; InUse when somebody else does, and is not done soon."""
+def lock_tree(name: str) -> Iterator[None]:
+    """Hold the lock of a workspace's tree; InUse when another process holds it for longer than WAIT_S."""
     descriptor = open_lock(LOCK)
     try:
         place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big")
@@ -47,28 +47,28 @@ def alone(name: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def take(parent: str, name: str) -> None:
-    """Move PARENT/NAME out of everyone's reach; nothing happens when it was taken before."""
+def move_to_staging(parent: str, name: str) -> None:
+    """Move PARENT/NAME into staging, out of reach of all users; do nothing when an earlier run has."""
     with trees.open_base(trees.STAGING) as staging, trees.open_base(parent) as base:
         os.fchmod(staging, 0o700)
-        if trees.is_in(base, name):
-            trees.rename_new(base, name, staging, trees.taken(name))
+        if trees.has_entry(base, name):
+            trees.rename_new(base, name, staging, trees.moving_name(name))
             os.fsync(staging)
             os.fsync(base)
-        elif not trees.is_in(staging, trees.taken(name)):
+        elif not trees.has_entry(staging, trees.moving_name(name)):
             raise NotManaged(f"the directory {parent}/{name} is gone")
 
 
 def change_owner(name: str, change: Change, entries: Sequence[trees.Entry]) -> None:
-    """Give a taken tree to `change.uid`; `entries` (one level deep) are written anew in it."""
-    trees.remove(trees.STAGING, copies_of(name))  # of a run that was cut off
+    """Give a tree in staging to `change.uid`; `entries` (one level deep) are written anew in it."""
+    trees.remove(trees.STAGING, copies_of(name))  # of an interrupted run
     with trees.open_base(trees.STAGING) as staging, trees.open_base(trees.TRASH) as trash:
         copies, halves = _folder(copies_of(name), staging), _folder(halves_of(name), staging)
         workshop = anew.Workshop(change.uid, copies, halves)
         try:
-            _Walk(change, workshop, staging).go(trees.taken(name))
-            # From here on nobody but root has a way to any directory of the tree.
-            top = os.open(trees.taken(name), trees.DIRECTORY, dir_fd=staging)
+            _Walk(change, workshop, staging).go(trees.moving_name(name))
+            # From here on only root can reach any directory of the tree.
+            top = os.open(trees.moving_name(name), trees.DIRECTORY, dir_fd=staging)
             try:
                 for entry in entries:
                     _write_anew(top, entry, change.uid, trash)
@@ -81,30 +81,30 @@ def change_owner(name: str, change: Change, entries: Sequence[trees.Entry]) -> N
             os.close(copies)
         os.rmdir(halves_of(name), dir_fd=staging)
     trees.remove(trees.STAGING, copies_of(name))
-    os.sync()  # a change of owner is no write of a file: there is nothing else that makes a million of them durable
+    os.sync()  # a change of owner writes no file, so there is no cheaper way to make a million of them durable
 
 
 def put_back(parent: str, name: str) -> None:
-    """Move a taken tree into place."""
+    """Move a tree from staging into its place."""
     with trees.open_base(trees.STAGING) as staging, trees.open_base(parent) as base:
-        trees.rename_new(staging, trees.taken(name), base, name)
+        trees.rename_new(staging, trees.moving_name(name), base, name)
         os.fsync(base)
         os.fsync(staging)
 
 
 def copies_of(name: str) -> str:
-    """Return the name, in staging, of the folder for copies while a tree changes hands; others leave it alone."""
-    return trees.taken(f"{name}.copies")
+    """Return the name, in staging, of the folder for copies of files during an assignment."""
+    return trees.moving_name(f"{name}.copies")
 
 
 def halves_of(name: str) -> str:
-    """Return the name, in staging, of the folder for directories that do not have all their entries yet."""
-    return trees.taken(f"{name}.halves")
+    """Return the name, in staging, of the folder for new directories that lack some of their entries."""
+    return trees.moving_name(f"{name}.halves")
 
 
 def places_of(name: str) -> Tuple[Tuple[str, str], ...]:
-    """Return where the tree of a workspace can be: in its place, or in staging while it changes hands."""
-    folders = (trees.taken(name), copies_of(name), halves_of(name))
+    """Return (parent, name) of each place of a workspace's tree: its own, and those in staging during an assignment."""
+    folders = (trees.moving_name(name), copies_of(name), halves_of(name))
     return ((WORKSPACES, name), *((STAGING, folder) for folder in folders))
 
 
@@ -114,23 +114,23 @@ def _folder(name: str, staging: int) -> int:
     except FileExistsError:
         pass
     descriptor = os.open(name, trees.DIRECTORY, dir_fd=staging)
-    acls.remove(descriptor)  # what is made in there would inherit it
+    acls.remove(descriptor)  # its entries would inherit them
     return descriptor
 
 
 class _Level(NamedTuple):
-    """A directory on the way: its name, what it was, what takes its place, which directories in it are still to do."""
+    """A directory of the walk: its name, its old status, the name of its replacement, its directories still to do."""
 
     name: str
-    found: os.stat_result
+    status: os.stat_result
     half: str
     inner: List[str]
 
 
 class _Walk:
-    """Depth first with one descriptor. A directory is root's from before it is read until all below it is done.
+    """A depth-first walk with one descriptor. A directory is root's from before it is read until all below is done.
 
-    Each is moved over to what takes the place of its parent before it is entered, so it is found by two names.
+    Each is moved into its parent's replacement before it is entered, so that two names suffice to find it.
     """
 
     def __init__(self, change: Change, workshop: anew.Workshop, staging: int) -> None:
@@ -139,7 +139,7 @@ class _Walk:
         self._is_leased = False
 
     def go(self, top: str) -> None:
-        """Change `top` and everything below it. InUse when something has to wait for a lease."""
+        """Change `top` and everything below it; InUse when a file has a lease."""
         here = os.open(top, trees.DIRECTORY, dir_fd=self._staging)
         try:
             self._device = os.fstat(here).st_dev
@@ -153,7 +153,7 @@ class _Walk:
         finally:
             os.close(here)
         if self._is_leased:
-            raise InUse("leases on files in it end within a minute", hint="try again then")
+            raise InUse("files in it have leases, which end within a minute", hint="try again then")
 
     def _go_down(self, here: int) -> int:
         level = self._levels[-1]
@@ -170,10 +170,10 @@ class _Walk:
     def _go_up(self, here: int) -> int:
         done = self._levels.pop()
         if not self._levels:
-            self._workshop.end(here, done.found, done.half, done.name, self._staging)
+            self._workshop.end(here, done.status, done.half, done.name, self._staging)
             return os.dup(self._staging)
         place = f"{self._levels[-1].half}/{done.name}"
-        self._workshop.end(here, done.found, done.half, place, self._workshop.halves)
+        self._workshop.end(here, done.status, done.half, place, self._workshop.halves)
         if len(self._levels) == 1:
             return os.open(self._levels[0].name, trees.DIRECTORY, dir_fd=self._staging)
         return self._workshop.open(f"{self._levels[-2].half}/{self._levels[-1].name}")
@@ -182,7 +182,7 @@ class _Walk:
         try:
             inner = os.open(name, trees.DIRECTORY, dir_fd=parent)
         except OSError as error:
-            if error.errno in (errno.ENOTCONN, errno.EACCES):  # in user space: without its process, or not for root
+            if error.errno in (errno.ENOTCONN, errno.EACCES):  # FUSE: its server has ended, or refuses root
                 raise anew.foreign(name) from None
             raise
         if os.fstat(inner).st_dev != self._device:
@@ -191,12 +191,12 @@ class _Walk:
         return inner
 
     def _enter(self, directory: int, name: str) -> None:
-        """Make a directory root's, and change what is in it but directories."""
+        """Give a directory to root, and change its entries except directories."""
         os.fchown(directory, 0, 0)
-        # From here on its old owner changes neither it nor its entries; the rights of owner and group are kept in it.
+        # From here on its old owner can change neither it nor its entries. The bits of owner and group are kept.
         acls.remove(directory)
-        found = os.fstat(directory)
-        os.fchmod(directory, found.st_mode & anew.KEPT_BITS)
+        status = os.fstat(directory)
+        os.fchmod(directory, status.st_mode & anew.KEPT_BITS)
         half = self._workshop.begin(directory)
         inner = []
         with os.scandir(directory) as entries:
@@ -205,33 +205,33 @@ class _Walk:
                     inner.append(entry.name)
                 else:
                     self._change_entry(entry.name, directory, half)
-        self._levels.append(_Level(name, found, half, inner))
+        self._levels.append(_Level(name, status, half, inner))
 
     def _change_entry(self, name: str, directory: int, half: str) -> None:
-        """Replace what is no directory. Its name is safe to use: only root can change entries of `directory` now."""
-        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        if found.st_dev != self._device or stat.S_ISBLK(found.st_mode) or stat.S_ISCHR(found.st_mode):
-            return  # somebody else's mount, or a device, which only root can have made
-        if stat.S_ISLNK(found.st_mode):
-            self._workshop.replace_link(name, directory, found)
-        elif stat.S_ISFIFO(found.st_mode):
-            self._workshop.replace_pipe(name, directory, found)
-        elif stat.S_ISREG(found.st_mode) and not self._is_secret(found):
+        """Replace an entry that is not a directory. Its name is safe: only root can change `directory` now."""
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        if status.st_dev != self._device or stat.S_ISBLK(status.st_mode) or stat.S_ISCHR(status.st_mode):
+            return  # a mount of another owner, or a device, which only root can have made
+        if stat.S_ISLNK(status.st_mode):
+            self._workshop.replace_link(name, directory, status)
+        elif stat.S_ISFIFO(status.st_mode):
+            self._workshop.replace_pipe(name, directory, status)
+        elif stat.S_ISREG(status.st_mode) and not self._is_secret(status):
             try:
-                self._workshop.replace_file(name, directory, found, half)
+                self._workshop.replace_file(name, directory, status, half)
             except BlockingIOError:
-                self._is_leased = True  # from now on it runs out; nobody can take another one
-        else:  # a socket has no process any more
+                self._is_leased = True  # it is being broken now, and nobody can take another one
+        else:  # a socket, whose processes have ended
             os.unlink(name, dir_fd=directory)
 
-    def _is_secret(self, found: os.stat_result) -> bool:
-        """Tell whether a file is somebody else's, who has it under another name, and was closed to the old owner."""
-        is_ours = found.st_uid in self._change.old_uids | {self._change.uid}
-        return found.st_nlink > 1 and not is_ours and not found.st_mode & stat.S_IROTH
+    def _is_secret(self, status: os.stat_result) -> bool:
+        """Tell whether a file has another owner and another name, and could not be read by the old owner."""
+        is_own = status.st_uid in self._change.old_uids | {self._change.uid}
+        return status.st_nlink > 1 and not is_own and not status.st_mode & stat.S_IROTH
 
 
 def _write_anew(top: int, entry: trees.Entry, uid: int, trash: int) -> None:
-    """Write one entry of a tree that only root has a way to; a directory may have been there, with what is in it."""
+    """Write one entry of a tree that only root can reach; a directory may exist already and keeps its entries."""
     folder, _, name = entry.path.rpartition("/")
     if entry.data is not None:
         parent = os.open(folder or ".", trees.DIRECTORY, dir_fd=top)
@@ -246,7 +246,7 @@ def _write_anew(top: int, entry: trees.Entry, uid: int, trash: int) -> None:
         os.mkdir(entry.path, 0o700, dir_fd=top)
     descriptor = os.open(entry.path, trees.DIRECTORY, dir_fd=top)
     try:
-        trees.settle(descriptor, uid, entry.mode)
+        trees.set_owner(descriptor, uid, entry.mode)
     finally:
         os.close(descriptor)
 

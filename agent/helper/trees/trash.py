@@ -1,7 +1,7 @@
-"""The trash: trees that nobody can reach any more are taken apart here, while other changes go on.
+"""Empty the trash: remove trees that users cannot reach any more, while other changes go on.
 
-It is on the file system of homes and workspaces, so that a rename brings a tree here. Only the deletion that filled it
-waits for it, and not for long: the rest is done after its answer, and what a power cut left is done by the next helper.
+The trash is on the file system of homes and workspaces, so a rename moves a tree into it. Only the deletion that filled
+it waits, at most ANSWER_S; the rest is removed after its reply, and after a power cut by the next helper.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from agent.helper.trees import trees
 from agent.shared.errors import AgentError
 from agent.shared.file_lock import wait_for
 
-# Names held in memory at a time, however many there are: a user could otherwise make the helper run out of it.
+# At most this many names are in memory: a user with many files could otherwise make the helper run out of it.
 BATCH = 1024
-# What cannot be removed is told by name up to here; so much of it is no accident.
+# At most this many entries that cannot be removed are named; so many are no accident.
 STUCK_MAX = 64
-# Space is free when a deletion is answered, unless there is very much of it: the front end makes one change at a time.
+# A deletion waits so long for its space to be free. Not longer: the front end makes one change at a time.
 ANSWER_S = 1.0
 NOT_A_DIRECTORY = (errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
 
 
 def empty(deadline_s: Optional[float] = ANSWER_S) -> List[str]:
-    """Remove what is in the trash; return what cannot be removed, with the reason. Without a deadline it takes all.
+    """Empty the trash within `deadline_s`, or completely if it is None; return what cannot be removed, and why.
 
-    One process at a time does it; others wait for it to end, as long as they may.
+    One process at a time does it; others wait for it until their deadline.
     """
     ends = None if deadline_s is None else time.monotonic() + deadline_s
     with trees.open_base(trees.TRASH) as trash:
         if not _names(trash, {}):
             return []
         if not wait_for(lambda: fcntl.flock(trash, fcntl.LOCK_EX | fcntl.LOCK_NB), deadline_s or 0):
-            return []  # another process is at it, and takes all
+            return []  # another process empties all of it
         return _Emptying(trash, ends).go()
 
 
 def empty_quietly() -> None:
-    """Remove what earlier deletions left in the trash; what cannot be removed is said in the journal."""
+    """Empty the trash completely; write what cannot be removed to the journal."""
     try:
         for problem in empty(None):
             print(f"cannot be removed: {problem}", file=sys.stderr, flush=True)
@@ -58,14 +58,14 @@ def _names(directory: int, without: Dict[str, str]) -> List[str]:
 
 
 class _Emptying:
-    """One pass over the trash. Inner directories are renamed up: any depth takes constant descriptors."""
+    """One pass over the trash. Inner directories are renamed up into it, so any depth takes constant descriptors."""
 
     def __init__(self, trash: int, ends: Optional[float]) -> None:
         self._trash, self._ends, self._device = trash, ends, os.fstat(trash).st_dev
         self._stuck: Dict[str, str] = {}
 
     def go(self) -> List[str]:
-        """Take everything apart, or as much as there is time for."""
+        """Remove everything, or as much as the time allows; return what cannot be removed."""
         while names := _names(self._trash, self._stuck):
             for name in names:
                 if self._is_late():
@@ -82,11 +82,11 @@ class _Emptying:
         try:
             self._take_apart(name)
         except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # a process that held it added something
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # a process that held it added an entry
                 self._stuck[name] = error.strerror or str(error)
 
     def _take_apart(self, name: str) -> None:
-        """Remove one entry of the trash, or a part of it: what is left is taken again."""
+        """Remove one entry of the trash, or a part of it; `go` repeats it for the rest."""
         try:
             descriptor = os.open(name, trees.DIRECTORY, dir_fd=self._trash)
         except OSError as error:
@@ -97,7 +97,7 @@ class _Emptying:
         try:
             if os.fstat(descriptor).st_dev != self._device:
                 raise OSError(errno.EBUSY, "another file system is mounted there")
-            # Root's from now on: a process that still holds this directory can add nothing more.
+            # Take it over, so that a process which still holds this directory can add nothing more.
             os.fchown(descriptor, 0, 0)
             os.fchmod(descriptor, 0o700)
             if self._flatten(descriptor):
@@ -106,9 +106,9 @@ class _Emptying:
             os.close(descriptor)
 
     def _flatten(self, directory: int) -> bool:
-        """Unlink what is no directory, move directories up into the trash, a batch of them at most; True if all did.
+        """Unlink files and move directories up into the trash, at most BATCH of these; True if nothing is left.
 
-        A directory may hold a million files: the time is looked at for each.
+        A directory may have a million files, so the time is checked for each.
         """
         room, refused = BATCH, None
         with os.scandir(directory) as entries:

@@ -1,7 +1,7 @@
-"""Directories of users, made and removed by root without ever following what a user put there.
+"""Make and remove directories of users as root, without ever following a link of a user.
 
-Every step is an *at() call on a held descriptor, O_NOFOLLOW, one path component at a time, from a base that only root
-can write. A tree is made whole in a root-only staging directory and then renamed into place; it is removed by renaming
+Every step is an *at() call on a held descriptor, with O_NOFOLLOW, one path component at a time, from a base that only
+root can write. A tree is made in a root-only staging directory and then renamed into place. It is removed by renaming
 it into a root-only trash, which trash.py empties.
 """
 
@@ -21,13 +21,13 @@ from agent.shared.ownership import is_sealed
 STAGING, TRASH = names.STAGING, names.TRASH
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 LINKS_MAX = 8
-# What no name begins with.
-TAKEN = "@"
+# No name begins with it.
+MOVING_PREFIX = "@"
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Entry(NamedTuple):
-    """One file (with data) or directory (without) inside a tree; parents come before children."""
+    """A file (with data) or directory (without) in a tree; parents come before children."""
 
     path: str
     mode: int
@@ -36,10 +36,10 @@ class Entry(NamedTuple):
 
 @contextmanager
 def open_base(path: str) -> Iterator[int]:
-    """Hold a directory whose every component belongs to root and is closed to other writers.
+    """Hold a directory; NotManaged unless every component belongs to root and only root can write it.
 
-    The base itself (/srv, /srv/codesmith) may be a link of root: it is in a directory that only root can write, so
-    nobody else can change where it leads. What is below the base is never a link.
+    The base itself (/srv, /srv/codesmith) may be a link that belongs to root: it is in a directory that only root can
+    write, so nobody else can change its target. Below the base no component may be a link.
     """
     parts, links = path.strip("/").split("/"), 0
     below = len(parts) - names.BASE.count("/") if f"{path}/".startswith(f"{names.BASE}/") else len(parts)
@@ -63,31 +63,31 @@ def open_base(path: str) -> Iterator[int]:
 
 
 def real_path(path: str) -> str:
-    """Return a path of ours with the links in its base resolved: as the kernel lists mounts."""
+    """Return a path with the links in its base resolved, as the kernel lists mounts."""
     return os.path.realpath(names.BASE) + path[len(names.BASE) :] if path.startswith(f"{names.BASE}/") else path
 
 
 def _root_link(name: str, directory: int, path: str) -> str:
-    """Return where a link of root leads; nothing when it is no link."""
+    """Return the target of a link that belongs to root; "" when it is not a link, NotManaged for another owner."""
     try:
-        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
         return ""
-    if not stat.S_ISLNK(found.st_mode):
+    if not stat.S_ISLNK(status.st_mode):
         return ""
-    if found.st_uid != 0:
+    if status.st_uid != 0:
         raise NotManaged(f"{path}: the link {name!r} must belong to root")
     return os.readlink(name, dir_fd=directory)
 
 
 def exists(parent: str, name: str) -> bool:
-    """Tell whether there is anything of that name, a dangling link too."""
+    """Tell whether PARENT has an entry of that name, also a dangling link."""
     with open_base(parent) as base:
-        return is_in(base, name)
+        return has_entry(base, name)
 
 
-def is_in(directory: int, name: str) -> bool:
-    """Tell whether there is anything of that name in a held directory."""
+def has_entry(directory: int, name: str) -> bool:
+    """Tell whether a held directory has an entry of that name."""
     try:
         os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
@@ -96,7 +96,7 @@ def is_in(directory: int, name: str) -> bool:
 
 
 def make(parent: str, name: str, uid: int, mode: int, entries: Sequence[Entry]) -> None:
-    """Make PARENT/NAME with all its entries, owned by `uid`; it appears whole or not at all."""
+    """Make PARENT/NAME with all its entries, owned by `uid`; it appears complete or not at all."""
     temporary = f"{name}.{secrets.token_hex(8)}"
     with open_base(STAGING) as staging, open_base(parent) as base:
         try:
@@ -110,27 +110,27 @@ def make(parent: str, name: str, uid: int, mode: int, entries: Sequence[Entry]) 
 
 
 def remove(parent: str, name: str) -> bool:
-    """Move PARENT/NAME, whatever it is, into the trash; False when there is nothing of that name."""
+    """Move PARENT/NAME, whatever it is, into the trash; False when there is no such entry."""
     with open_base(parent) as base:
-        return _throw(base, name)
+        return _move_to_trash(base, name)
 
 
-def taken(name: str) -> str:
-    """Return the name, in staging, of a tree that changes hands."""
-    return TAKEN + name
+def moving_name(name: str) -> str:
+    """Return the name that a workspace's tree has in staging while it is being assigned."""
+    return MOVING_PREFIX + name
 
 
 def remove_inside(parent: str, owned: str, uid: int, folders: Sequence[str], name: str) -> bool:
-    """Move PARENT/OWNED/FOLDERS/NAME below directories of `uid` into the trash; False when it is not there.
+    """Move PARENT/OWNED/FOLDERS/NAME into the trash, below directories of `uid`; False when it does not exist.
 
-    The user may swap everything meanwhile: each directory is held and looked at, and what has the name in the last one
-    is renamed away, a link as the link that it is.
+    The user may exchange anything meanwhile. So each directory is held and its owner checked, and the entry of that
+    name in the last one is renamed; a link is moved, not followed.
     """
     with _open_owned(parent, uid, (owned, *folders)) as inner:
-        return inner is not None and _throw(inner, name)
+        return inner is not None and _move_to_trash(inner, name)
 
 
-def _throw(directory: int, name: str) -> bool:
+def _move_to_trash(directory: int, name: str) -> bool:
     with open_base(TRASH) as trash:
         os.fchmod(trash, 0o700)
         try:
@@ -143,7 +143,7 @@ def _throw(directory: int, name: str) -> bool:
 
 
 def read_inside(parent: str, owned: str, uid: int, folders: Sequence[str], name: str) -> bytes:
-    """Return the first bytes of a plain file of `uid` below directories of `uid`; nothing when there is none."""
+    """Return the first 4096 bytes of a plain file of `uid` below directories of `uid`; b"" when there is none."""
     with _open_owned(parent, uid, (owned, *folders)) as inner:
         if inner is None:
             return b""
@@ -152,15 +152,15 @@ def read_inside(parent: str, owned: str, uid: int, folders: Sequence[str], name:
         except OSError:
             return b""
         try:
-            found = os.fstat(descriptor)
-            return os.read(descriptor, 4096) if stat.S_ISREG(found.st_mode) and found.st_uid == uid else b""
+            status = os.fstat(descriptor)
+            return os.read(descriptor, 4096) if stat.S_ISREG(status.st_mode) and status.st_uid == uid else b""
         finally:
             os.close(descriptor)
 
 
 @contextmanager
 def _open_owned(parent: str, uid: int, folders: Sequence[str]) -> Iterator[Optional[int]]:
-    """Hold PARENT/FOLDERS, each of them a real directory of `uid`, or sealed; or nothing when one is not."""
+    """Hold PARENT/FOLDERS, each a real directory that belongs to `uid` or is sealed; None when one is not."""
     with open_base(parent) as base:
         held = os.dup(base)
         try:
@@ -174,8 +174,8 @@ def _open_owned(parent: str, uid: int, folders: Sequence[str]) -> Iterator[Optio
                     return
                 os.close(held)
                 held = inner
-                found = os.fstat(held)
-                if found.st_uid != uid and not is_sealed(found):
+                status = os.fstat(held)
+                if status.st_uid != uid and not is_sealed(status):
                     yield None
                     return
             yield held
@@ -183,10 +183,10 @@ def _open_owned(parent: str, uid: int, folders: Sequence[str]) -> Iterator[Optio
             os.close(held)
 
 
-def sweep() -> None:
-    """Throw away what an interrupted make left in staging. Taken trees stay: they change hands."""
+def clean_staging() -> None:
+    """Move what an interrupted `make` left in staging into the trash; trees that are being assigned stay."""
     with open_base(STAGING) as base:
-        left = [name for name in os.listdir(base) if not name.startswith(TAKEN)]
+        left = [name for name in os.listdir(base) if not name.startswith(MOVING_PREFIX)]
     for name in left:
         remove(STAGING, name)
 
@@ -196,8 +196,8 @@ def _open_root_owned(part: str, parent: int, path: str) -> int:
         descriptor = os.open(part, DIRECTORY, dir_fd=parent)
     except OSError as error:
         raise NotManaged(f"{path}: {error.strerror}", hint="inv node.prepare repairs it") from None
-    found = os.fstat(descriptor)
-    if found.st_uid != 0 or found.st_mode & 0o022:
+    status = os.fstat(descriptor)
+    if status.st_uid != 0 or status.st_mode & 0o022:
         os.close(descriptor)
         raise NotManaged(
             f"{path}: {part!r} must belong to root and be closed to other writers",
@@ -210,7 +210,7 @@ def _directory(parent: int, name: str, uid: int, mode: int, entries: Sequence[En
     os.mkdir(name, 0o700, dir_fd=parent)
     top = os.open(name, DIRECTORY, dir_fd=parent)
     try:
-        acls.remove(top)  # what staging had to inherit goes no further
+        acls.remove(top)  # it may have inherited some from staging
         made: List[Tuple[str, int]] = []
         for entry in entries:
             if entry.data is None:
@@ -218,14 +218,14 @@ def _directory(parent: int, name: str, uid: int, mode: int, entries: Sequence[En
                 made.append((entry.path, entry.mode))
             else:
                 write_file(top, entry, uid)
-        # From the inside out: whatever holds entries is synced after them.
+        # From the inside out: a directory is synced after its entries.
         for path, inner_mode in reversed(made):
             inner = os.open(path, DIRECTORY, dir_fd=top)
             try:
-                settle(inner, uid, inner_mode)
+                set_owner(inner, uid, inner_mode)
             finally:
                 os.close(inner)
-        settle(top, uid, mode)
+        set_owner(top, uid, mode)
     finally:
         os.close(top)
 
@@ -237,30 +237,33 @@ def write_file(top: int, entry: Entry, uid: int) -> None:
         data = memoryview(entry.data or b"")
         while data:
             data = data[os.write(descriptor, data) :]
-        settle(descriptor, uid, entry.mode)
+        set_owner(descriptor, uid, entry.mode)
     finally:
         os.close(descriptor)
 
 
-def settle(descriptor: int, uid: int, mode: int) -> None:
-    """Give what is whole to its owner, durably."""
+def set_owner(descriptor: int, uid: int, mode: int) -> None:
+    """Set owner and mode of a complete file or directory, durably."""
     os.fchown(descriptor, uid, uid)
     os.fchmod(descriptor, mode)
     os.fsync(descriptor)
 
 
 def rename_new(source: int, temporary: str, base: int, name: str) -> None:
-    """Rename into place. Only root writes the base and the ledger's lock is held, so the check stays true."""
-    if is_in(base, name):
-        raise NotManaged(f"a directory {name!r} exists and is not ours")
+    """Rename into place; NotManaged when the name is taken.
+
+    Only root can write the base, and the ledger's lock is held, so nothing can take the name after the check.
+    """
+    if has_entry(base, name):
+        raise NotManaged(f"a directory {name!r} exists and was not made by CodeSmith")
     os.rename(temporary, name, src_dir_fd=source, dst_dir_fd=base)
 
 
 def is_owned_directory(parent: str, name: str, uid: int, *, or_sealed: bool = False) -> bool:
-    """Tell whether PARENT/NAME is a real directory that belongs to `uid`, or one that is closed with its user."""
+    """Tell whether PARENT/NAME is a real directory that belongs to `uid`; `or_sealed` accepts a sealed one too."""
     with open_base(parent) as base:
         try:
-            found = os.stat(name, dir_fd=base, follow_symlinks=False)
+            status = os.stat(name, dir_fd=base, follow_symlinks=False)
         except FileNotFoundError:
             return False
-    return stat.S_ISDIR(found.st_mode) and (found.st_uid == uid or (or_sealed and is_sealed(found)))
+    return stat.S_ISDIR(status.st_mode) and (status.st_uid == uid or (or_sealed and is_sealed(status)))

@@ -1,4 +1,4 @@
-"""A tree of one owner that is handed over to another; and what must be true of it then."""
+"""Give a tree to another owner, and check what must be true of it then."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TOP_FILES = [
 
 
 def hand_over(base: Path, change: handover.Change = CHANGE) -> None:
-    handover.take(str(base / "homes"), "demo")
+    handover.move_to_staging(str(base / "homes"), "demo")
     handover.change_owner("demo", change, TOP_FILES)
     handover.put_back(str(base / "homes"), "demo")
     assert trash.empty(None) == []

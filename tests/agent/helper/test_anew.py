@@ -1,4 +1,4 @@
-"""What stays of directories and files that are made anew: contents, holes, links, times, attributes."""
+"""What new inodes keep of the old ones: contents, holes, links, times, attributes."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_what_waits_makes_room_for_a_copy_that_finds_none(
     monkeypatch.setattr(anew, "BATCH_FILES", 3)
     monkeypatch.setattr(anew, "_copy_bytes", copy_bytes)
     with pytest.raises(OSError, match="No space left"):
-        hand_over(base)  # the first of all: there is nothing that could make room
+        hand_over(base)  # the first file: no copy waits that could free space
     hand_over(base)
     assert_belongs_to_new(tree)
     assert [(tree / "code" / str(number)).read_text() for number in range(10)] == [f"text {n}" for n in range(10)]

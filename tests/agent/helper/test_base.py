@@ -1,4 +1,4 @@
-"""The way to the base: links of root are followed down to it, everything else is refused."""
+"""The path to the base may have links that belong to root; everything else is refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OTHER = 98765
 
 @pytest.fixture
 def top(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A root-owned folder with `srv/base/home` below `real` (/tmp will not do: anyone may write there)."""
+    """A folder of root with `srv/base/home` below `real` (not in /tmp: anyone may write there)."""
     folder = Path(f"/run/codesmith-test-{secrets.token_hex(4)}")
     (folder / "real/base/home").mkdir(parents=True)
     monkeypatch.setattr(names, "BASE", f"{folder}/srv/base")

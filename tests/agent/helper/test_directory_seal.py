@@ -1,4 +1,4 @@
-"""The seal on a directory, against its owner, interruptions, and what root put there."""
+"""Seal and unseal a directory, despite its owner, interruptions, and what root put there."""
 
 from __future__ import annotations
 

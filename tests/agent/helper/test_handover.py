@@ -1,4 +1,4 @@
-"""A tree changes hands, whatever its shape, its owner and interruptions do. Root, a real file system, no node."""
+"""Give a tree to a new owner, whatever its shape, its old owner and interruptions. Needs root, but no node."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from agent.shared.errors import NotManaged
 from tests.agent.helper.handed import NEW, OLD, OTHER, as_uid, assert_belongs_to_new, everything, hand_over
 
 ROUNDS = 300
-# Beyond every recursion limit and the longest path by far.
+# Far beyond every recursion limit and the longest path.
 DEPTH = 20_000
 # Holds descriptors of the tree, swaps directories, links and files, makes links to the outside, widens modes.
 ATTACKER = """
@@ -193,12 +193,12 @@ def test_what_was_cut_off_at_any_moment_is_completed_by_the_next_run(
             cut_exchange = cutting("exchange")
             patch.setattr(anew, "_exchange", lambda cut_exchange=cut_exchange: cut_exchange)
             try:
-                # To somebody else: the next run may name another heir.
+                # To another user: the next run may name another one.
                 hand_over(base, handover.Change(frozenset((OLD,)), OTHER))
                 was_cut = False
             except Cut:
                 was_cut = True
-        trees.sweep()
+        trees.clean_staging()
         hand_over(base, handover.Change(frozenset((OLD, OTHER)), NEW))
         assert_belongs_to_new(tree)
         assert stat.S_IMODE((tree / "code").stat().st_mode) == 0o750
@@ -210,14 +210,14 @@ def test_what_was_cut_off_at_any_moment_is_completed_by_the_next_run(
 
 
 def test_a_directory_that_is_gone_or_in_the_way_is_told(base: Path, tree: Path) -> None:
-    handover.take(str(base / "homes"), "demo")
-    handover.take(str(base / "homes"), "demo")
+    handover.move_to_staging(str(base / "homes"), "demo")
+    handover.move_to_staging(str(base / "homes"), "demo")
     (base / "homes" / "demo").mkdir()
     with pytest.raises(NotManaged):
         handover.put_back(str(base / "homes"), "demo")
     with pytest.raises(NotManaged, match="is gone"):
-        handover.take(str(base / "homes"), "nobody")
-    trees.sweep()
+        handover.move_to_staging(str(base / "homes"), "nobody")
+    trees.clean_staging()
     assert [path.name for path in (base / "staging").iterdir()] == ["@demo"]
 
 
@@ -228,7 +228,7 @@ def test_a_sweep_meanwhile_takes_nothing_away(base: Path, tree: Path, monkeypatc
     copy_bytes = anew._copy_bytes
 
     def sweeping(*args: int) -> None:
-        trees.sweep()
+        trees.clean_staging()
         copy_bytes(*args)
 
     monkeypatch.setattr(anew, "_copy_bytes", sweeping)

@@ -1,4 +1,4 @@
-"""How long the helper listens to a request; the verbs themselves are tested on nodes."""
+"""The time limit of a request; the verbs themselves are tested on nodes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-# One child of the helper on an inherited socket, with less patience.
+# One child of the helper on an inherited socket, with a shorter time limit.
 CHILD = """
 import os, pwd, socket, sys, types
 from agent.helper import server

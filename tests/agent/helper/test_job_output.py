@@ -1,4 +1,4 @@
-"""No byte of a job's output is lost or replaced, but for the middle of what is too long, which is counted."""
+"""No byte of a job's output is lost or replaced, except the middle of a long one, which is counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the ledger gives out, and what it remembers."""
+"""Which uids the ledger gives out, and who may own a tree."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_uids_of_a_day_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert ledger.next_uid(EARLIEST) == UID_FIRST + 3
     clock[0] += DAY_S + 1
     assert add("a") == UID_FIRST + 3
-    # A clock that was years ahead for a while closes nobody out when it is right again.
+    # After a clock was years ahead for a while, users can still be made.
     clock[0] += 1000 * DAY_S
     assert [add(name) for name in "def"] == [UID_FIRST + 4, UID_FIRST + 5, UID_FIRST + 6]
     clock[0] -= 1000 * DAY_S
@@ -47,19 +47,19 @@ def test_everybody_whom_an_unfinished_assignment_has_named_may_own_parts_of_the_
         ledger.add_workspace(WorkspaceRecord("demo", "old", "id", "active", "now"))
         for heir in ("first", "second", "first", "second"):
             ledger.begin_assignment("demo", heir)
-        assert (ledger.assignment("demo"), ledger.heirs("demo")) == ("second", ["first", "second"])
-        # So none of them is deleted meanwhile.
+        assert (ledger.assignment("demo"), ledger.assignees("demo")) == ("second", ["first", "second"])
+        # So none of these users is deleted meanwhile.
         assert [ledger.workspaces_of(name) for name in ("old", "first", "second")] == [["demo"]] * 3
         ledger.end_assignment("demo", "second")
-        assert (ledger.assignment("demo"), ledger.heirs("demo")) == (None, [])
+        assert (ledger.assignment("demo"), ledger.assignees("demo")) == (None, [])
         assert [ledger.workspaces_of(name) for name in ("old", "first", "second")] == [[], [], ["demo"]]
 
 
 def test_the_bound_of_a_day_is_in_proportion_to_the_range() -> None:
-    assert module.per_day(EARLIEST) == 2000
-    assert module.per_day(Range(20000, 20999)) == 66
-    # With all that a day gives, every day, this one lasts for more than ten years.
-    assert (USUAL.last - USUAL.first) / module.per_day(USUAL) > 10 * 365
+    assert module.uids_per_day(EARLIEST) == 2000
+    assert module.uids_per_day(Range(20000, 20999)) == 66
+    # With the limit of a day used up every day, this range lasts for more than ten years.
+    assert (USUAL.last - USUAL.first) / module.uids_per_day(USUAL) > 10 * 365
 
 
 def test_no_uid_comes_back_whatever_ranges_a_node_has_had(tmp_path: Path) -> None:
@@ -70,9 +70,9 @@ def test_no_uid_comes_back_whatever_ranges_a_node_has_had(tmp_path: Path) -> Non
 
         first = [add(name, EARLIEST) for name in ("a", "b")]
         assert first == [70000, 70001]
-        # New users move to another range, and back; each range goes on where it was.
+        # New users get another range, and the first one again; each range continues where it was.
         assert [add("c", USUAL), add("d", EARLIEST), add("e", USUAL)] == [USUAL.first, 70002, USUAL.first + 1]
-        # Ranges that overlap with those.
+        # Ranges that overlap with these.
         assert add("f", Range(65536, 80000)) == 70003
         assert add("g", Range(70001, 90000)) == 70004
         assert add("h", EARLIEST) == 70005

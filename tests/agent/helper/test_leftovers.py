@@ -1,4 +1,4 @@
-"""What a deleted user left in a shared directory goes; what others own there stays, whatever they do meanwhile."""
+"""Remove what a deleted user left in shared directories, and nothing of others, whatever they do meanwhile."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def place(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     folder.chmod(0o1777)
     yield folder
-    subprocess.run(["rm", "-rf", folder], check=True)  # Python's own does not reach the depths
+    subprocess.run(["rm", "-rf", folder], check=True)  # Python's own does not reach that depth
 
 
 def sweep(place: Path, within_s: float = LIMIT_S) -> list[str]:
@@ -57,7 +57,7 @@ def sweep(place: Path, within_s: float = LIMIT_S) -> list[str]:
 
 
 def put(path: Path, uid: int, text: str | None = "x") -> Path:
-    """Make a file of somebody, or a directory."""
+    """Make a file with an owner, or a directory (`text` is None)."""
     if text is None:
         path.mkdir()
     else:
@@ -106,8 +106,8 @@ def test_any_depth_and_what_an_interrupted_sweep_left_go(place: Path, monkeypatc
     os.close(deep)
     looks = itertools.count()
     with monkeypatch.context() as patch:
-        patch.setattr(Sweep, "_is_late", lambda self: next(looks) > 300)  # cut off by what was done, not by the clock
-        assert sweep(place)[-1] == f"{place} (not searched to its end)"
+        patch.setattr(Sweep, "_is_late", lambda self: next(looks) > 300)  # after 300 checks, not by the clock
+        assert sweep(place)[-1] == f"{place} (search not finished)"
     for _ in range(3):
         left = sweep(place)
     assert left == []
@@ -121,7 +121,7 @@ def test_a_directory_without_end_costs_no_more_than_the_limit(place: Path, monke
     looks = itertools.count(1)
     with monkeypatch.context() as patch:
         patch.setattr(Sweep, "_is_late", lambda self: next(looks) > 100)
-        assert sweep(place) == [f"{place} (not searched to its end)"]
+        assert sweep(place) == [f"{place} (search not finished)"]
     assert next(looks) < 110, "it went on looking after its time"
 
 
@@ -134,7 +134,7 @@ def test_a_directory_that_there_was_no_time_for_goes_with_the_next_sweep(
     looks = itertools.count()
     with monkeypatch.context() as patch:
         patch.setattr(Sweep, "_is_late", lambda self: next(looks) > 10)
-        assert sweep(place) == [f"{place} (not searched to its end)"]
+        assert sweep(place) == [f"{place} (search not finished)"]
     assert sweep(place) == []
     assert list(place.iterdir()) == []
 
@@ -147,10 +147,10 @@ def test_what_takes_long_is_searched_for_later(
     monkeypatch.setattr(lock, "Ledger", lambda: Ledger(path))
     monkeypatch.setattr(users, "SWEEP_LOCK", str(tmp_path / "lock"))
     put(place / "file", GONE)
-    assert module.sweep(GONE, -1) == ([f"{place} (not searched to its end)"], True)
+    assert module.sweep(GONE, -1) == ([f"{place} (search not finished)"], True)
     ledger = Ledger(path)
-    ledger.keep_sweeping(GONE)
-    users.sweep_on()
+    ledger.add_sweep(GONE)
+    users.finish_sweeps()
     assert list(place.iterdir()) == ledger.sweeps() == []
     assert capsys.readouterr().err == ""
     ledger.close()

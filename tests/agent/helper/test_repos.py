@@ -1,4 +1,4 @@
-"""repo.* over the real socket: what is written down, what is not, and what follows when the helper breaks off."""
+"""repo.* over the real socket: what is stored, what is not, and what follows when the helper does not answer."""
 
 from __future__ import annotations
 

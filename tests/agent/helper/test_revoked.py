@@ -1,4 +1,4 @@
-"""What somebody had kept of a tree when it changed hands: links, descriptors, watches, mounts, leases."""
+"""What anybody keeps of a tree gives no access after an assignment: links, descriptors, watches, mounts, leases."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_link_that_is_made_in_the_last_moment_shares_nothing(
 
 
 def test_what_somebody_else_has_linked_into_it_shares_nothing(base: Path, tree: Path) -> None:
-    """Of a third login, in a directory that was open to all: it keeps the other name."""
+    """A file of a third login, in a directory that was open to all; that login keeps the other name."""
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(base / "outside" / "sock"))
         os.mkfifo(base / "outside" / "pipe")
@@ -66,7 +66,7 @@ def test_what_somebody_else_has_linked_into_it_shares_nothing(base: Path, tree: 
             os.link(base / "outside" / name, tree / "code" / name)
         hand_over(base)
     assert_belongs_to_new(tree)
-    # What the old owner could not read goes to nobody.
+    # A file that the old owner could not read is not copied.
     assert sorted(os.listdir(tree / "code")) == ["a", "open", "pipe"]
     for name, mode in (("sock", 0o777), ("pipe", 0o777), ("open", 0o755), ("secret", 0o600)):
         found = (base / "outside" / name).stat()
@@ -74,7 +74,7 @@ def test_what_somebody_else_has_linked_into_it_shares_nothing(base: Path, tree: 
 
 
 def test_who_has_pinned_a_file_without_having_it_open_reaches_nothing(base: Path, tree: Path) -> None:
-    """A path descriptor, a mount of the file alone, and a page of it in a pipe: none of them counts as open."""
+    """An O_PATH descriptor, a mount of the file, and its page in a pipe: in none of these cases is the file open."""
     file = tree / "code" / "a"
     mounted = base / "outside" / "mounted"
     mounted.touch()
@@ -167,7 +167,7 @@ def test_a_descriptor_that_waits_in_a_queue_reaches_nothing_any_more(base: Path,
 
 
 def test_a_third_login_that_holds_or_watches_a_directory_sees_nothing_any_more(base: Path, tree: Path) -> None:
-    """Reading a directory asks for no right once it is open, and a watch tells of what comes later."""
+    """Reading an open directory needs no right, and a watch reports later events."""
     watches = ctypes.CDLL(None, use_errno=True)
     notices = watches.inotify_init1(os.O_NONBLOCK)
     held = []
@@ -175,7 +175,7 @@ def test_a_third_login_that_holds_or_watches_a_directory_sees_nothing_any_more(b
         held.append(os.open(folder, os.O_RDONLY))
         assert watches.inotify_add_watch(notices, bytes(folder), IN_ALL_EVENTS) >= 0
     hand_over(base)
-    while True:  # what happened before it had its new owner
+    while True:  # events from before it had its new owner
         try:
             os.read(notices, 1 << 16)
         except BlockingIOError:
@@ -198,7 +198,7 @@ def test_a_third_login_that_holds_or_watches_a_directory_sees_nothing_any_more(b
 @pytest.mark.parametrize("mounted", ["code", "code/inner"])
 def test_what_somebody_mounts_meanwhile_is_told_and_left_alone(base: Path, tree: Path, mounted: str) -> None:
     (tree / "code/inner").mkdir()
-    handover.take(str(base / "homes"), "demo")
+    handover.move_to_staging(str(base / "homes"), "demo")
     place = base / "staging" / "@demo" / mounted
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place], check=True)
     (place / "file").touch()
@@ -206,7 +206,7 @@ def test_what_somebody_mounts_meanwhile_is_told_and_left_alone(base: Path, tree:
         with pytest.raises(InUse, match=f"'{place.name}' in it is a mounted file system"):
             handover.change_owner("demo", CHANGE, TOP_FILES)
     finally:
-        # The mount has moved with what it is in.
+        # The mount has moved with its directory.
         with open("/proc/self/mountinfo") as mounts:
             (point,) = [line.split()[4] for line in mounts if str(base) in line]
         owner = (Path(point) / "file").stat().st_uid
@@ -217,14 +217,14 @@ def test_what_somebody_mounts_meanwhile_is_told_and_left_alone(base: Path, tree:
 
 
 def test_a_lease_holds_it_up_once(base: Path, tree: Path) -> None:
-    before = signal.signal(signal.SIGIO, signal.SIG_IGN)  # what the holder of a lease is told with
+    before = signal.signal(signal.SIGIO, signal.SIG_IGN)  # the kernel sends it to the holder of a lease
     (tree / "code" / "b").write_bytes(b"b")
     file = os.open(tree / "code" / "a", os.O_RDONLY)
     try:
         fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-        with pytest.raises(InUse, match="leases on files"):
+        with pytest.raises(InUse, match="have leases"):
             hand_over(base)
-        # All else is done, and the system has told the holder to end it.
+        # Everything else is done, and the kernel is breaking the lease.
         assert (base / "staging" / "@demo" / "code" / "b").stat().st_uid == NEW
         assert fcntl.fcntl(file, fcntl.F_GETLEASE) == fcntl.F_RDLCK
         fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)

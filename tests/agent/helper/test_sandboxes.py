@@ -1,4 +1,4 @@
-"""Sandboxes in the helper: what its ledger has and the jobs do not yet."""
+"""Sandboxes in the helper: the ledger has changed, and the jobs could not be stopped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from agent.shared.errors import CommandFailed
 def test_a_sandbox_whose_jobs_could_not_be_ended_is_half_done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(Ledger.__init__, "__defaults__", (str(tmp_path / "ledger.db"),))
     monkeypatch.setattr(lock, "LOCK", str(tmp_path / "lock"))
-    monkeypatch.setattr(trees, "sweep", lambda: None)
+    monkeypatch.setattr(trees, "clean_staging", lambda: None)
     monkeypatch.setattr(trash, "empty", list)
 
     def killed(*_: str) -> None:

@@ -1,4 +1,4 @@
-"""What starts programs for a user, put away and put back; cron and atd themselves are tested on nodes."""
+"""Park and restore schedules of a user; cron and atd themselves are tested on nodes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UID, JOBS = 98765, 500
 
 @pytest.fixture
 def spool(base: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A spool of at with very many jobs of one user, still to come."""
+    """An at spool with very many jobs of one user, all still to come."""
     (base / "atjobs").mkdir(0o770)
     for place in ("CRON", "LINGER", "AT_OUTPUT"):
         monkeypatch.setattr(schedules, place, (str(base), "none"))

@@ -1,4 +1,4 @@
-"""What a disabled user's workspaces were like is kept, whatever cuts the closing off."""
+"""The rights of a disabled user's workspaces are kept, whatever interrupts `disable`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The trash is emptied beside other changes; what cannot be removed is told and holds nothing up."""
+"""The trash is emptied while other changes go on; what cannot be removed is reported and blocks nothing."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_directory_of_many_files_costs_no_more_than_the_deadline(full: Path, m
 
 @pytest.fixture
 def fixed(full: Path) -> Iterator[Path]:
-    """A file that not even root may remove."""
+    """A file that not even root can remove."""
     file = full / "old1" / "deep" / "file"
     if subprocess.run(["chattr", "+i", file], capture_output=True).returncode:
         pytest.fail("chattr +i does not work on the file system of the tests")
@@ -90,7 +90,7 @@ def test_more_than_a_batch_of_them_hold_nothing_up(full: Path, monkeypatch, fixe
 
 @pytest.fixture
 def mounted(base: Path) -> Iterator[Path]:
-    """A tree into which root has mounted something that is worth keeping."""
+    """A tree with a file system of root mounted in it, whose files must stay."""
     precious, point = base / "precious", base / "trash" / "tree" / "mounted here"
     precious.mkdir()
     (precious / "file").touch()

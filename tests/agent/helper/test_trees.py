@@ -1,4 +1,4 @@
-"""Directories of users, against users who fight back. Root and a real file system; no node needed."""
+"""Directories of users, despite hostile users. Needs root, but no node."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_what_stands_in_the_way_is_left_alone(base: Path) -> None:
     with pytest.raises(NotManaged):
         trees.make(str(base / "homes"), "ada", UID, 0o700, ENTRIES)
     assert (base / "homes" / "ada" / "mine").exists()
-    trees.sweep()
+    trees.clean_staging()
     assert list((base / "staging").iterdir()) == []
 
 
@@ -145,7 +145,7 @@ def test_leftovers_of_an_interrupted_run_are_swept(base: Path) -> None:
     (base / "staging" / "ada.1234" / "code").mkdir(parents=True)
     (base / "trash" / "feed" / "deep" / "er").mkdir(parents=True)
     (base / "trash" / "file").touch()
-    trees.sweep()
+    trees.clean_staging()
     assert list((base / "staging").iterdir()) == []
     assert trash.empty(None) == []
     assert list((base / "trash").iterdir()) == []

@@ -25,7 +25,7 @@ threading.Thread(target=write).start()
 ctypes.CDLL(None).pthread_exit(None)
 """
 
-# Gives ACLs and a capability to what is in a tree; without a uid it only lists the attributes.
+# Gives ACLs and a capability to the files of a tree; without a uid it only lists the attributes.
 WIDEN = """
 import os, struct, sys
 top, nobody = sys.argv[1], 2**32 - 1
@@ -42,7 +42,7 @@ for folder, folders, files in os.walk(top):
 """
 
 
-# A third login keeps what it can of a tree, says what it got of it, and once more when it has a line to read.
+# A third login keeps what it can of a tree, prints what it got, and again after it reads a line.
 THIRD = """
 import os, sys
 top = os.environ["TREE"]

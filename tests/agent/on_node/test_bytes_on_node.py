@@ -1,4 +1,4 @@
-"""Input and output of a command are bytes: none is lost, replaced or added, and what is left out is counted."""
+"""Input and output of a command are bytes: none is lost, replaced or added, and omitted ones are counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The end of a user's processes: it cannot be held up, and nothing with the user's uid is overlooked."""
+"""Kill a user's processes: the user cannot block it, and no process with the user's uid is overlooked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
 
 pytestmark = [pytest.mark.lab, BOTH_RELEASES]
 
-# Stops whatever is started next, if the kernel lets it.
+# Stops every process that starts next, if the kernel allows it.
 STOPPER = """
 import os, signal
 mine, kill, stop = {os.getpid(), os.getppid()}, os.kill, signal.SIGSTOP
@@ -28,7 +28,7 @@ with open("/proc/loadavg", "rb", buffering=0) as file:
                 except OSError:
                     pass
 """
-# Run by a second login, of a set-uid copy of Python that the victim left with it.
+# A second login runs it with a set-uid copy of Python that the victim left with it.
 EFFECTIVE = """
 import os, sys, time
 mate, victim = map(int, sys.argv[1:])
@@ -48,7 +48,7 @@ def work():
 ready = threading.Event()
 threading.Thread(target=work, daemon=True).start()
 ready.wait()
-# The kernel's call, not that of the library: this thread alone.
+# The system call, not the library's function: it changes this thread alone.
 assert become(mate) == 0
 time.sleep(3600)
 """
@@ -63,7 +63,7 @@ def _programs(web1: Web1) -> None:
 
 @pytest.fixture
 def users(web1: Web1) -> Iterator[None]:
-    """Two users in league, of whom one has left its uid with the other."""
+    """Two users who cooperate: one has left a set-uid program with the other."""
     for name in ("victim", "mate"):
         web1.client.user.create(name=name)
     as_user(web1, "cs-victim", "cp $(readlink -f /usr/bin/python3) /var/tmp/left; chmod 4755 /var/tmp/left")

@@ -1,4 +1,4 @@
-"""The node's proxies reach commands and clones, and the password of one is told to nobody."""
+"""The node's proxies reach commands and clones, and the password of a proxy is never shown."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def web1(two: tuple[Web1, Forge]) -> Iterator[Web1]:
 
 
 def proxied(web1: Web1) -> str:
-    """Return what came to the proxy, and forget it."""
+    """Return the requests that the proxy got, and clear them."""
     return web1.person.on("forge", "cat /tmp/proxied; rm -f /tmp/proxied", check=False).out
 
 
 def seen(web1: Web1, workspace: str, **more: str) -> dict[str, str]:
-    """Return the variables about proxies that a command sees."""
+    """Return the proxy variables of a command."""
     show = "import json, os; print(json.dumps({k: v for k, v in os.environ.items() if k.lower().endswith('_proxy')}))"
     done = web1.client.workspace.exec(name=workspace, argv=["python3", "-c", show], env=more or None)
     return dict(json.loads(done.stdout))
@@ -62,7 +62,7 @@ def test_a_clone_goes_by_the_nodes_proxy(web1: Web1, forge: Forge, proxy: str) -
     web1.on(f"echo 'no_proxy={forge.host}' >> /etc/environment")
     assert clone(workspace="by", url=url, name="b").branch == "main"
     assert proxied(web1) == ""
-    # A file of ours counts before the node's, also where it says: none.
+    # CodeSmith's file overrides the node's, also with an empty value.
     web1.on(f"echo 'https_proxy=http://{proxy}' > /etc/environment; echo 'https_proxy=' > {OURS}")
     assert clone(workspace="by", url=url, name="c").branch == "main"
     web1.on(f"echo 'https_proxy=http://ada:{PASSWORD}@{proxy}' > {OURS}; chmod 600 {OURS}")

@@ -1,6 +1,6 @@
-"""A disk quota that is used up is told as what it is; with it gone the same call is done.
+"""A disk quota that is used up is reported as such; without it the same call succeeds.
 
-Few kernels of test machines have quotas, so systemd lets the system calls of one service end as a quota makes them end.
+Few kernels of test machines have quotas, so systemd makes the system calls of one service fail as a quota would.
 """
 
 from __future__ import annotations

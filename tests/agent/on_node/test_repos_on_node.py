@@ -1,4 +1,4 @@
-"""Repositories on a real node, from a real forge on another one: over ssh, over https, cut off, with secrets."""
+"""Repositories on a real node, from a real forge on another one: ssh, https, interruptions, secrets."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_credential_does_not_follow_a_redirection(web1: Web1, forge: Forge) ->
     refusal = web1.refuses(web1.client.repo.clone, "command_failed", **wanted)
     assert "Host:" in forge.stolen(), refusal
     assert "Authorization" not in forge.stolen()
-    # Nor does git follow one to another protocol.
+    # git does not follow a redirection to another protocol either.
     for way in ("plain", "file"):
         refusal = web1.refuses(
             web1.client.repo.clone, "command_failed", **{**wanted, "url": f"{forge.https}/{way}/private.git"}
@@ -133,7 +133,7 @@ def test_a_clone_that_takes_too_long_ends_and_leaves_nothing(web1: Web1, forge: 
 def test_other_changes_go_on_and_a_delete_ends_the_clone(web1: Web1, forge: Forge) -> None:
     make(web1, "long")
     going = Going(web1, forge, "long")
-    # A server that sends without end takes half of the node's memory at most: git keeps what it is told.
+    # A server that sends without end takes at most half of the node's memory: git keeps what it receives.
     shown = web1.on(
         "systemctl show --property=MemoryMax --value 'codesmith-job@long@*'; grep MemTotal /proc/meminfo"
     ).out

@@ -1,4 +1,4 @@
-"""Sandboxes on a real node: what is asked for holds, seen from inside; what cannot hold is refused."""
+"""Sandboxes on a real node: limits are enforced, seen from inside; what the node cannot enforce is refused."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_limits_and_network_hold_for_every_command(web1: Web1) -> None:
     assert all(made.enforced.values())
     assert set(made.enforced) == {"memory_bytes", "tasks", "cpus", "runtime_s", "network", "files", "privileges"}
     assert run(name="box", argv=["python3", "-c", HOG]).killed_by == "memory"
-    # Also when what was killed is not the command itself, or the command was killed by its own hand.
+    # Also when a child was killed, not the command itself, or the command killed itself.
     assert run(name="box", argv=["sh", "-c", "kill -9 $$"]).killed_by is None
     assert "all" not in run(name="box", argv=["sh", "-c", MANY]).stdout
     assert run(name="box", argv=["sh", "-c", "tail -n +3 /proc/net/dev | cut -d: -f1"]).stdout.split() == ["lo"]
@@ -43,7 +43,7 @@ def test_limits_and_network_hold_for_every_command(web1: Web1) -> None:
     assert run(name="box", argv=["python3", "-c", HOG]).exit_code == 0
 
 
-# Kills whatever its uid may kill, but for itself.
+# Kills every process that its uid may kill, except itself.
 KILL_ALL = "import os; os.kill(-1, 9); print('sent')"
 START = "setpriv --reuid={0} --regid={0} --clear-groups sleep 1007 </dev/null >/dev/null 2>&1 &"
 
@@ -51,7 +51,7 @@ START = "setpriv --reuid={0} --regid={0} --clear-groups sleep 1007 </dev/null >/
 @pytest.mark.lab
 @BOTH_RELEASES
 def test_a_job_may_signal_its_login_elsewhere_and_nobody_else(web1: Web1) -> None:
-    """What holds until each workspace has a login and a runtime of its own; the specification says so."""
+    """True until each workspace has a login and a runtime of its own; the specification says so."""
     client = web1.client
     client.user.create(name="kills")
     for name in ("cut", "beside"):
@@ -75,7 +75,7 @@ def test_a_job_may_signal_its_login_elsewhere_and_nobody_else(web1: Web1) -> Non
 def test_what_the_node_does_not_enforce_is_refused_and_nothing_is_changed(web1: Web1) -> None:
     client = web1.client
     client.workspace.create(name="leaky")
-    # Somebody's drop-in takes from every job what was asked for, and systemd says nothing.
+    # A drop-in of an administrator resets the limits of every job, and systemd does not report it.
     web1.on(f"mkdir -p {DROP_INS}; printf '[Service]\nPrivateNetwork=no\n' >{DROP_INS}/own.conf; {RELOAD}")
     try:
         refusal = web1.refuses(client.sandbox.create, "unsupported", workspace="leaky", network="none")

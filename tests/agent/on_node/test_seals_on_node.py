@@ -1,4 +1,4 @@
-"""What is closed with a disabled user: its home and its workspaces, for whoever has its uid."""
+"""Home and workspaces of a disabled user are closed, also to processes with its uid."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.agent.on_node.test_users_on_node import as_user
 from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
 
 pytestmark = [pytest.mark.lab, BOTH_RELEASES]
-# A copy of a program that a user left set-uid with another login.
+# A set-uid copy of a program that a user left with another login.
 LEAVE = "cp /bin/cat /var/tmp/left; chmod 4755 /var/tmp/left; echo secret > $HOME/file; echo secret > $TREE/data/file"
 
 
@@ -28,7 +28,7 @@ def test_with_the_uid_of_a_disabled_user_nobody_gets_into_its_places(web1: Web1)
     client.user.disable(name="leaves")
     assert web1.on(f"stat -c '%U %a' {path} {home}").out == "root 0\nroot 0\n"
     assert as_user(web1, "cs-helps", files, check=False) == ""
-    # It is still a workspace of ours, shown as it is.
+    # It is still a workspace of CodeSmith, and shown.
     assert (client.workspace.get(name="theirs").mode, client.workspace.list(user="leaves")[0].name) == (
         "0000",
         "theirs",
@@ -48,7 +48,7 @@ def test_workspaces_of_a_disabled_user_are_assigned_deleted_and_cleared(web1: We
     for name in ("given", "cleared", "gone", "replaced"):
         path = client.workspace.create(name=name, user="shut").path
         client.repo.init(workspace=name, name="app")
-    # Not ours any more: it is not touched, and holds nothing up.
+    # A directory of another owner: it is not touched, and blocks nothing.
     web1.on(f"mv {path} /root/kept; mkdir {path}")
     client.user.disable(name="shut")
     assert web1.on(f"stat -c '%U %a' {path}").out == "root 755\n"

@@ -1,4 +1,4 @@
-"""Who is refused leaves a trace; and what the root half cannot open is told, without a traceback."""
+"""A refused caller leaves a record; a lock that the helper cannot open is reported without a traceback."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ HELPER_STATE = "/var/lib/codesmith-helper"
 
 
 def knock(web1: Web1, uid: int, group: str, path: str, times: int) -> str:
-    """Connect as somebody whose processes kept a group that it is not in any more."""
+    """Connect as a user whose processes kept a group that the user has left."""
     become = f"setpriv --reuid={uid} --regid=$(getent group {group} | cut -d: -f3) --clear-groups"
     web1.on(f"cat > /tmp/knock.py <<'E'\n{CALL}\nE\nchmod 644 /tmp/knock.py")
     return web1.on(f"{become} python3 -I /tmp/knock.py {path} {times}").out
 
 
 def is_refused(said: str) -> bool:
-    """Tell whether the front end refused: its answer may get lost with the connection, which has our words unread."""
+    """Tell whether the front end refused; its answer may get lost, because it closes with our request unread."""
     return "403" in said or said == "hung up\n"
 
 
@@ -46,11 +46,11 @@ def test_who_may_not_call_leaves_a_record_and_a_line_however_often_it_knocks(web
     assert [(one.peer_uid, one.peer_login, one.outcome) for one in found] == [(65534, "nobody", "forbidden")]
     journal = "journalctl --no-pager -o cat -u codesmith-agent.service"
     assert web1.on(f"{journal} | grep -c forbidden").out == "1\n"
-    # Another one tells how many were left out.
+    # The next line says how many were omitted.
     assert is_refused(knock(web1, 65533, "codesmith-clients", "/run/codesmith/agent.sock", 1))
     (newest, _) = [one for one in web1.client.audit.list(limit=1000) if one.method == "connect"]
     assert (newest.peer_uid, newest.target["more"]) == (65533, "199")
-    # Many together are bounded too.
+    # Many callers together are limited too.
     for uid in range(65000, 65020):
         knock(web1, uid, "codesmith-clients", "/run/codesmith/agent.sock", 3)
     assert len([one for one in web1.client.audit.list(limit=1000) if one.method == "connect"]) <= 10
@@ -61,7 +61,7 @@ def test_who_may_not_call_the_root_half_leaves_a_line(web1: Web1) -> None:
     knock(web1, 65534, "codesmith", "/run/codesmith-helper/helper.sock", 50)
     said = web1.on("journalctl --no-pager -o cat -u codesmith-helper.service | grep refused").out
     assert said == "refused: uid 65534 is not codesmith; 0 more since the last such line\n"
-    # A whole request is not carried out either.
+    # A complete request is not carried out either.
     verb = {"verb": "user.ensure", "arguments": {"name": "eve", "ssh_keys": []}}
     command = web1.helper_command(verb).replace("--reuid=codesmith", "--reuid=65534")
     answer = web1.on(command, check=False)

@@ -1,4 +1,4 @@
-"""What removes and hands over trees, against trees that do not want to go; and what waits for it meanwhile."""
+"""Remove and assign trees that are hard to remove, and what waits for it meanwhile."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TRASH = "/srv/codesmith/.trash"
 def test_other_changes_go_on_while_a_tree_is_taken_apart(web1: Web1) -> None:
     path = web1.client.workspace.create(name="huge").path
     web1.on(f"mkdir {path}/data/a {path}/data/b")
-    # Somebody is at work in the trash, for as long as it takes.
+    # Another process is emptying the trash, for a long time.
     web1.on(f"setsid flock {TRASH} sleep 600 </dev/null >/dev/null 2>&1 &")
     web1.on(f"until ! flock --nonblock {TRASH} true; do sleep 0.05; done")
     deletion = threading.Thread(target=_delete, args=(web1, "huge"))
@@ -39,7 +39,7 @@ def _delete(web1: Web1, name: str) -> None:
         client.workspace.delete(name=name)
 
 
-# A user is deleted who left more in shared places than there is time to search for.
+# Delete a user who left more in shared directories than can be searched in time.
 UNFINISHED = """\
 import sys
 sys.path.insert(0, "/usr/lib/codesmith/current/agent.pyz")
@@ -56,7 +56,7 @@ def test_what_a_power_cut_left_unremoved_goes_with_the_next_verb(web1: Web1) -> 
     web1.on(f"mkdir -p {TRASH}/feed/deep/er && touch {TRASH}/feed/file")
     web1.on("touch /var/tmp/left-over; chown cs-messy /var/tmp/left-over")
     said = web1.on(f"python3 -c '{UNFINISHED}'; ls -d /var/tmp/left-over").out
-    assert "/var/tmp (not searched to its end)" in said
+    assert "/var/tmp (search not finished)" in said
     web1.client.workspace.exec(name="small", argv=["true"])
     web1.on(
         f'while [ -n "$(ls -A {TRASH})" ]; do sleep 0.05; done; while [ -e /var/tmp/left-over ]; do sleep 0.05; done'
@@ -137,7 +137,7 @@ def test_what_root_has_mounted_is_neither_removed_nor_handed_over(web1: Web1) ->
     path = client.workspace.create(name="joined").path
     client.user.create(name="heir")
     client.repo.init(workspace="joined", name="app")
-    # The same file system: no device number tells.
+    # The same file system: the device number does not show it.
     web1.on("mkdir /srv/precious && touch /srv/precious/file")
     web1.on(f"mount --bind /srv/precious {path}/code/app")
     for call, more in (

@@ -1,4 +1,4 @@
-"""The life of a user on a real node: keys, disabled and enabled again, and gone without a trace."""
+"""The life of a user on a real node: keys, disable, enable, and a deletion without traces."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OPTIONS = "-o StrictHostKeyChecking=accept-new -o BatchMode=yes -o ConnectTimeou
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_penalties(web1: Web1) -> None:
-    """OpenSSH 10 shuts out for a while who has often been refused; here that is everybody."""
+    """OpenSSH 10 blocks an address for a while after many refusals; here all logins come from one."""
     shut = "echo PerSourcePenalties no >/etc/ssh/sshd_config.d/00-tests.conf; systemctl reload ssh"
     web1.on(f"if sshd -T | grep -qi persourcepenalties; then {shut}; fi")
 
@@ -211,13 +211,13 @@ while [ -e /root/gate.closed ]; do sleep 0.05; done
 
 
 def test_a_login_that_was_just_let_in_is_ended(web1: Web1) -> None:
-    """PAM has said yes and opens the session, as root; no process of the user is there yet."""
+    """PAM has agreed and opens the session, as root; there is no process of the user yet."""
     key = make_key(web1, "/tmp/k9")
     web1.client.user.create(name="midway", ssh_keys=[key])
     web1.on(
         f"cat > /root/gate <<'E'\n{GATE}E\nchmod 755 /root/gate; touch /root/gate.closed; cp /etc/pam.d/sshd /root/pam"
     )
-    # First of all: logind does not know of the session yet.
+    # Before pam_systemd: logind does not know the session yet.
     web1.on("sed -i '1i session optional pam_exec.so quiet /root/gate' /etc/pam.d/sshd")
     try:
         web1.on(
@@ -240,7 +240,7 @@ def test_an_at_job_whose_time_passed_meanwhile_is_dropped(web1: Web1) -> None:
     web1.client.user.disable(name="late")
     first = web1.on("cd /var/spool/cron/atjobs; ls -A | grep cs-late | head -1").out.strip()
     web1.on(f"cd /var/spool/cron/atjobs; mv {first} {first[:-8]}00000001")
-    # It would sleep on for an hour: nobody but at(1) tells it of a job.
+    # It would sleep for an hour otherwise: only at(1) tells it of a job.
     slept = "grep ^voluntary /proc/$(systemctl show --property=MainPID --value atd)/status"
     before = web1.on(slept).out
     web1.client.user.enable(name="late")
@@ -331,7 +331,7 @@ def test_delete_leaves_nothing_of_the_user_and_all_of_others(web1: Web1) -> None
     web1.on(f"cat > /tmp/litter.sh <<'E'\n{LITTER}E\nchmod 755 /tmp/litter.sh")
     as_user(web1, "cs-litter", "cd /tmp; sh /tmp/litter.sh 2>&1")
     web1.on("echo '@daily true' | crontab -u cs-litter -")
-    # What a crontab(1) leaves that its user kills.
+    # What a killed crontab(1) leaves.
     web1.on("cd /var/spool/cron/crontabs; touch tmp.AbCdEf; chown cs-litter tmp.AbCdEf")
     linger(web1, "cs-litter")
     web1.on("echo mine > /tmp/litter/open/of-root; echo mine > /tmp/shared/of-root")
@@ -414,7 +414,7 @@ def test_neither_cron_nor_at_starts_anything_for_a_disabled_user(web1: Web1) -> 
         web1.on(f"echo '@reboot touch /tmp/{name}.cron' | crontab -u cs-{name} -")
         as_user(web1, f"cs-{name}", f"echo touch /tmp/{name}.at | at now + 1 hour 2>&1")
     web1.client.user.disable(name="rests")
-    # Put back behind our back: cron and atd refuse it all the same, the account is expired.
+    # Restored by hand: cron and atd refuse it anyway, because the account is expired.
     web1.on(
         "cd /var/spool/cron; cp -p crontabs/.parked-cs-rests crontabs/cs-rests; cp -p atjobs/.parked-cs-rests-* /root"
     )

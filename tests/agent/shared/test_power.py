@@ -110,7 +110,7 @@ def test_keys_and_seals_of_a_home_stay(disk: Disk, homes_on: Path) -> None:
 
 
 def test_a_tree_that_changed_hands_belongs_to_its_new_owner(disk: Disk, homes_on: Path) -> None:
-    handover.take(homes.HOMES, "cs-ada")
+    handover.move_to_staging(homes.HOMES, "cs-ada")
     handover.change_owner("cs-ada", handover.Change(frozenset((UID,)), UID + 1), [])
     handover.put_back(homes.HOMES, "cs-ada")
     with disk.after_a_power_cut() as after:

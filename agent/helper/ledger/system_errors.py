@@ -1,4 +1,4 @@
-"""What the system refuses, as an error of the contract; and whether something is half-done then."""
+"""Errors of the operating system and of SQLite, as errors of the contract."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ HINTS = {
 
 
 @contextmanager
-def half_done() -> Iterator[None]:
-    """What fails in here leaves something half-done: its error has data.pending; the same verb again completes it."""
+def pending_on_error() -> Iterator[None]:
+    """Set data.pending on every error: the change is half-done, and the same verb again completes it."""
     try:
         yield
     except AgentError as error:
         error.data["pending"] = True
         raise
     except (OSError, sqlite3.DatabaseError) as error:
-        refusal = as_error(error)
-        refusal.data["pending"] = True
-        raise refusal from error
+        problem = as_error(error)
+        problem.data["pending"] = True
+        raise problem from error
 
 
 def as_error(error: Union[OSError, sqlite3.DatabaseError]) -> AgentError:
-    """Return what the system says as a refusal: a full disk, a read-only file system, a ledger that cannot be read."""
+    """Return the error of the contract: a full disk, a read-only file system, a ledger that cannot be read, ..."""
     if isinstance(error, sqlite3.OperationalError):
         return database.as_error(error, ledger.PATH)
     if isinstance(error, sqlite3.DatabaseError):
