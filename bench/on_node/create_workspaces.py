@@ -11,7 +11,7 @@ import time
 from client import Client
 
 BASE = "/srv/bench"
-# The same options as the agent's useradd, so that both ask the same of it.
+# The options of the agent's useradd, so that both sides do the same.
 TOOLS = """
 set -eu
 login=$1 uid=$2 home=/srv/bench/home/$1 workspace=/srv/bench/workspaces/$1

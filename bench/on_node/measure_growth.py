@@ -1,6 +1,6 @@
 """Runs on the node as root: times workspace.get, .create for a user that is there, and .list, on one connection.
 
-Prints {"get": [seconds], "create": [seconds], "list": [seconds]}. What it makes it deletes.
+Prints {"get": [seconds], "create": [seconds], "list": [seconds]}. It deletes what it makes.
 """
 
 import json
@@ -14,7 +14,7 @@ def timed(client, method, **params):
     begun = time.perf_counter()
     answer = client.ask(method, **params)
     took = time.perf_counter() - begun
-    parse(answer)  # not timed: it is not the agent's work, and a long list takes as long to read as to write
+    parse(answer)  # not timed: parsing is not the agent's work, and takes as long for a long list as writing it
     return took
 
 
