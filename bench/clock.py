@@ -32,8 +32,8 @@ class Command:
         )  # fmt: skip
         took = time.perf_counter() - begun
         if done.returncode or self.proof not in " ".join(done.stdout.split()):
-            said = f"`{' '.join(self.argv)}` ended with {done.returncode}, without {self.proof!r}:\n{done.stdout}"
-            raise CodeSmithError(said.strip())
+            problem = f"`{' '.join(self.argv)}` ended with {done.returncode}, without {self.proof!r}:\n{done.stdout}"
+            raise CodeSmithError(problem.strip())
         return took
 
 

@@ -117,9 +117,9 @@ class Site:
 
     def endpoint(self, name: str) -> Path:
         """Connect a node and return its local socket."""
-        said = subprocess.run(self.inv("node.connect", "--node", name, "--json").argv, cwd=TOP, env=self.environment,
+        done = subprocess.run(self.inv("node.connect", "--node", name, "--json").argv, cwd=TOP, env=self.environment,
                               capture_output=True, check=True)  # fmt: skip
-        return Path(json.loads(said.stdout)[0]["endpoint"].removeprefix("unix:"))
+        return Path(json.loads(done.stdout)[0]["endpoint"].removeprefix("unix:"))
 
     def has(self, name: str) -> bool:
         """Tell whether a node of this name was booted."""

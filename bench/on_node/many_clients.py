@@ -50,6 +50,7 @@ def calls_per_second(path):
 
 
 def main():
+    """Time both servers in turns, after one turn to warm up."""
     # It runs as a service like the agent, because the kernel divides processor time among units.
     program = Path(__file__).with_name("bare_server.py")
     command = [sys.executable, "-sE", str(program), BARE_SOCKET]

@@ -11,6 +11,7 @@ from client import Client, parse
 
 
 def timed(client, method, **params):
+    """Return the seconds of one call; exit if it is refused."""
     begun = time.perf_counter()
     answer = client.ask(method, **params)
     took = time.perf_counter() - begun
@@ -19,6 +20,7 @@ def timed(client, method, **params):
 
 
 def main():
+    """Time get, create and list."""
     rounds, client = int(sys.argv[1]), Client()
     found = {"get": [], "create": [], "list": []}
     for number in range(rounds + 1):

@@ -41,6 +41,7 @@ def copies(store, kind, names):
 
 
 def main():
+    """Fill up to the number of workspaces in the argument, with the agent stopped."""
     wanted = int(sys.argv[1])
     make_model()
     subprocess.run(["systemctl", "stop", *UNITS, *SERVICES], check=True)
