@@ -17,7 +17,7 @@ NAMES = ("P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "P11", "P12")
 
 
 def main() -> int:
-    """Run what was asked for, all by default."""
+    """Run the chosen measurements, all by default; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.partition(":")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)} (default: all)")
     parser.add_argument("--json", action="store_true", help="print JSON, with every single measurement")
@@ -39,7 +39,7 @@ def main() -> int:
 
 
 def show(rows: list[Row], *, as_json: bool) -> None:
-    """Print the rows; on a terminal what was compared stands below the table."""
+    """Print the rows; on a terminal, what was compared is printed below the table."""
     if as_json or not sys.stdout.isatty():
         output.show(rows, COLUMNS, json=as_json)
         return
@@ -50,7 +50,7 @@ def show(rows: list[Row], *, as_json: bool) -> None:
 
 
 def measure(place: Site, names: list[str]) -> list[Row]:
-    """Return the rows of each, in the order of NAMES."""
+    """Return the rows of the named measurements, in the order of NAMES."""
     found: list[Row] = []
     (node,) = place.boot("web1")
     place.inv("node.prepare", "--node", "web1", proof="prepared").run()

@@ -1,4 +1,4 @@
-"""What a prepared node has, as the peers check it: written once, from the layout that prepare itself goes by."""
+"""The checks of a prepared node for the peers, generated from the layout that prepare uses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def write(folder: Path, agent_file: Path) -> int:
 
 
 def write_bare(folder: Path, agent_file: Path) -> Path:
-    """Write the checks for nodes that have nothing yet: what prepare makes there once is to be made too."""
+    """Write the checks for bare nodes, on which the peer also makes what prepare makes once; return their file."""
     found = describe(folder, agent_file)
     for path in found["present"]:
         twin = folder / Path(path).name
@@ -38,7 +38,7 @@ def write_bare(folder: Path, agent_file: Path) -> Path:
 
 
 def describe(folder: Path, agent_file: Path) -> dict[str, Any]:
-    """Return accounts, directories, links, files and units; each file with its local twin and its sha256."""
+    """Return accounts, directories, links, files and units; each file with a local copy and its sha256."""
     data = agent_file.read_bytes()
     desired = layout.desired_for(Payload(data, hashlib.sha256(data).hexdigest(), ""), "")
     units = []
@@ -66,7 +66,7 @@ def _file(path: str, twin: Path) -> dict[str, str]:
 
 
 def script(found: dict[str, Any]) -> str:
-    """Return the same checks as one POSIX script: few processes, nothing asked twice."""
+    """Return the same checks as one POSIX script with few processes."""
     user, links = found["user"], found["links"]
     wanted = [f"{one['mode']} {one['owner']} {one['group']} {one['path']}" for one in found["directories"]]
     wanted += [f"{one['mode']} root root {one['path']}" for one in found["files"]]

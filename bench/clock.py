@@ -1,4 +1,4 @@
-"""Whole processes, timed in turns: A B A B, so that what else runs on the machine hits all alike."""
+"""Times whole processes in turns (A B A B), so that other load on the machine affects all sides alike."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from codesmith.errors import CodeSmithError
 class Command:
     """A command line with its environment.
 
-    `proof` must be in its output (runs of blanks count as one), or it did something else than we mean to time.
+    `proof` must be in its output (runs of blanks count as one); else it did not do what is to be timed.
     """
 
     argv: tuple[str, ...]
@@ -24,7 +24,7 @@ class Command:
     proof: str = ""
 
     def run(self) -> float:
-        """Run it to its end; return the seconds from start to exit."""
+        """Run it and return the seconds from start to exit; CodeSmithError with its output if it fails."""
         begun = time.perf_counter()
         done = subprocess.run(
             self.argv, cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL, check=False,
@@ -32,13 +32,13 @@ class Command:
         )  # fmt: skip
         took = time.perf_counter() - begun
         if done.returncode or self.proof not in " ".join(done.stdout.split()):
-            said = f"`{' '.join(self.argv)}` ended with {done.returncode}, without {self.proof!r}:\n{done.stdout}"
-            raise CodeSmithError(said.strip())
+            problem = f"`{' '.join(self.argv)}` ended with {done.returncode}, without {self.proof!r}:\n{done.stdout}"
+            raise CodeSmithError(problem.strip())
         return took
 
 
 def in_turns(rounds: int, *works: Callable[[], float]) -> list[list[float]]:
-    """Return what each work measured, `rounds` times; the first turn of all warms up and is forgotten."""
+    """Return the values of each work from `rounds` turns; the first turn warms up and is dropped."""
     found: list[list[float]] = [[] for _ in works]
     for turn in range(rounds + 1):
         for work, series in zip(works, found, strict=True):
@@ -49,7 +49,7 @@ def in_turns(rounds: int, *works: Callable[[], float]) -> list[list[float]]:
 
 
 def until(is_so: Callable[[], bool], within_s: float, pause_s: float = 0.2) -> bool:
-    """Look again until it is so; False when the time is over."""
+    """Wait until `is_so` returns true; False if it does not within `within_s`."""
     deadline = time.monotonic() + within_s
     while not is_so():
         if time.monotonic() > deadline:

@@ -35,13 +35,13 @@ class Caller:
         self._path = path
         self._open()
 
-    def keep(self) -> float:
-        """Return the seconds of one call on the connection that is open."""
+    def call(self) -> float:
+        """Return the seconds of one call on the open connection."""
         begun = time.perf_counter()
         self._call()
         return time.perf_counter() - begun
 
-    def anew(self) -> float:
+    def reconnect_and_call(self) -> float:
         """Return the seconds of connecting and one call."""
         self.close()
         begun = time.perf_counter()
@@ -73,17 +73,17 @@ class Caller:
 
 
 def rows(site: Site, node: LabNode) -> list[Row]:
-    """Time calls near and, through a relay, far away."""
+    """Time calls at 0 ms and, through a relay, at 50 ms."""
     with _callers(site, node, "web1", node.address.host, 22) as (ours, theirs):
         near = ratio(
-            "P1", "a call, 0 ms", *in_turns(NEAR_ROUNDS, ours.keep, theirs.keep), 1.4,
+            "P1", "a call, 0 ms", *in_turns(NEAR_ROUNDS, ours.call, theirs.call), 1.4,
             f"kept connection; {WHAT}, {NEAR_ROUNDS} turns",
         )  # fmt: skip
     with node.relay(RTT_MS) as (host, port):
         site.enter("away", node, host, port)
         with _callers(site, node, "away", host, port) as (ours, theirs):
-            kept, _ = in_turns(FAR_ROUNDS, ours.keep, theirs.keep)
-            new, other = in_turns(FAR_ROUNDS, ours.anew, theirs.anew)
+            kept, _ = in_turns(FAR_ROUNDS, ours.call, theirs.call)
+            new, other = in_turns(FAR_ROUNDS, ours.reconnect_and_call, theirs.reconnect_and_call)
         site.inv("node.disconnect", "--node", "away").run()
     through = f"through a relay that adds {RTT_MS} ms"
     return [
@@ -97,7 +97,7 @@ def rows(site: Site, node: LabNode) -> list[Row]:
 
 @contextmanager
 def _callers(site: Site, node: LabNode, name: str, host: str, port: int) -> Iterator[tuple[Caller, Caller]]:
-    """Give a client of our endpoint and one of OpenSSH's."""
+    """Give a raw client of our endpoint and one of OpenSSH's forwarded socket."""
     local = site.folder / f"ssh-{name}.sock"
     options = [f"UserKnownHostsFile={site.known_hosts}", "StrictHostKeyChecking=yes", "IdentitiesOnly=yes",
                "BatchMode=yes", "ExitOnForwardFailure=yes"]  # fmt: skip

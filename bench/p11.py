@@ -1,4 +1,4 @@
-"""P11: what ten thousand workspaces on a node change."""
+"""P11: calls on a node with ten thousand workspaces, beside one with ten."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TURNS, ROUNDS = 4, 8
 
 
 def rows(site: Site) -> list[Row]:
-    """Measure a node with few and one with many workspaces in turns; before it has many it has some."""
+    """Time calls on a node with few and one with many workspaces, in turns."""
     small, large = site.boot("few", "many")
     site.inv("node.prepare", "--node", "few", "--node", "many", proof="prepared").run()
     _seed(site, small, FEW)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from bench import checks
 from bench.clock import Command, in_turns
-from bench.door import Door
+from bench.commands import Commands
 from bench.row import Row, excess, ratio
 from bench.site import Site
 from codesmith.lab import LabNode
@@ -18,10 +18,10 @@ SAME = "all look at the same accounts, directories, links, files with checksum, 
 
 
 class Looking:
-    """Everybody's look at nodes where nothing is to be done."""
+    """The commands that check prepared nodes, where nothing is to be done."""
 
     def __init__(self, site: Site, names: Sequence[str]) -> None:
-        self._door, self._folder = Door(site, names), site.folder
+        self._commands, self._folder = Commands(site, names), site.folder
         total = checks.write(site.folder, site.agent_file) * len(names)
         self._checks = {"BENCH_CHECKS": str(site.folder / "checks.json")}
         # Columns: hosts, success, error, no change.
@@ -29,20 +29,20 @@ class Looking:
 
     def prepare(self) -> Command:
         """Return `inv node.prepare`."""
-        return self._door.inv("node.prepare", proof="nothing to do")
+        return self._commands.inv("node.prepare", proof="nothing to do")
 
     def fabric(self) -> Command:
-        """Return one stock Fabric connection that runs the whole check as one script."""
-        return self._door.fabric("fabric_script.py", self._folder / "checks.sh", proof="nothing to do")
+        """Return a program that runs all checks as one script, over one stock Fabric connection."""
+        return self._commands.fabric("fabric_script.py", self._folder / "checks.sh", proof="nothing to do")
 
     def pyinfra(self) -> Command:
         """Return the checks as a pyinfra deploy."""
-        return self._door.pyinfra("pyinfra_deploy.py", proof=self._unchanged, **self._checks)
+        return self._commands.pyinfra("pyinfra_deploy.py", proof=self._unchanged, **self._checks)
 
     def ansible(self) -> float:
-        """Run the checks as a playbook, from a cold start."""
-        took = self._door.ansible("ansible_playbook.yml", proof="changed=0", **self._checks).run()
-        self._door.end_masters()
+        """Run the checks as a playbook from a cold start; return the seconds."""
+        took = self._commands.ansible("ansible_playbook.yml", proof="changed=0", **self._checks).run()
+        self._commands.end_masters()
         return took
 
 
@@ -52,8 +52,8 @@ def rows(site: Site, node: LabNode) -> list[Row]:
     ours, script = in_turns(NEAR_ROUNDS, near.prepare().run, near.fabric().run)
     what = f"`inv node.prepare` with nothing to do; a Python program with stock Fabric: connect, one script; {SAME}"
     first = ratio("P5", "prepare, 0 ms, beside Fabric + script", ours, script, 1.5, f"{what}; {NEAR_ROUNDS} turns")
-    with (relay := node.relay(RTT_MS)) as way:
-        site.enter("far", node, *way)
+    with (relay := node.relay(RTT_MS)) as address:
+        site.enter("far", node, *address)
         return [first, *_far(relay, Looking(site, ["far"]))]
 
 
@@ -87,7 +87,7 @@ class Counted:
         self.connections = 0
 
     def run(self) -> float:
-        """Run it, remember its round trips: a connection costs one, as does each answer after a request."""
+        """Run it and record its round trips: one for a connection, one for each answer after a request."""
         before = self._relay.traffic()
         took = self._command.run()
         after = self._relay.traffic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench import checks
 from bench.clock import in_turns
-from bench.door import Door
+from bench.commands import Commands
 from bench.row import Row, ratio
 from bench.site import Site
 
@@ -24,12 +24,12 @@ def rows(site: Site) -> list[Row]:
     waiting = {"ours": iter(ours), "theirs": iter(theirs)}
 
     def prepare() -> float:
-        return Door(site, [next(waiting["ours"])]).inv("node.prepare", proof="prepared").run()
+        return Commands(site, [next(waiting["ours"])]).inv("node.prepare", proof="prepared").run()
 
     def ansible() -> float:
-        door = Door(site, [next(waiting["theirs"])])
-        took = door.ansible("ansible_playbook.yml", proof="unreachable=0 failed=0", **bare).run()
-        door.end_masters()
+        commands = Commands(site, [next(waiting["theirs"])])
+        took = commands.ansible("ansible_playbook.yml", proof="unreachable=0 failed=0", **bare).run()
+        commands.end_masters()
         return took
 
     mine, other = in_turns(ROUNDS, prepare, ansible)

@@ -1,4 +1,4 @@
-"""P8: memory of what runs when nobody calls."""
+"""P8: memory of agent, forwarder and helper while nobody calls."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def rows(site: Site) -> list[Row]:
 
 
 def _bare_node(site: Site) -> LabNode:
-    """Return a node whose agent has done nothing yet."""
+    """Return a prepared node whose agent has handled no calls yet."""
     if not site.has("idle1"):
         site.boot("idle1")
         site.inv("node.prepare", "--node", "idle1", proof="prepared").run()
@@ -78,7 +78,7 @@ def _connected(site: Site, names: list[str]) -> tuple[float, float]:
 def _helper(site: Site, node: LabNode) -> list[Row]:
     site.on(node, "create_workspaces.py", 1)
     if not node.unit_pid(HELPER_SERVICE):
-        raise CodeSmithError("the helper did not run: what is measured is not what is meant")
+        raise CodeSmithError("the helper did not run, so its idle state cannot be measured")
     until(lambda: not node.unit_pid(HELPER_SERVICE), HELPER_LEAVES_WITHIN_S)
     left = 1 if node.unit_pid(HELPER_SERVICE) else 0
     compared = f"processes of {HELPER_SERVICE} after its last call, waited for at most {HELPER_LEAVES_WITHIN_S:.0f} s"

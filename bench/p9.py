@@ -16,7 +16,7 @@ MOST_PERCENT = 0.2
 
 
 def rows(site: Site, node: LabNode) -> list[Row]:
-    """Look twice at the processor time of both, with one endpoint up and nobody calling."""
+    """Measure the processor time of both over 32 s, with one endpoint up and nobody calling."""
     site.inv("node.connect", "--node", "web1").run()
     site.inv("node.version", "--node", "web1", proof="web1").run()
     pids = {"agent": node.unit_pid(AGENT_SERVICE), "forwarder, 1 node": site.forwarder_pid}

@@ -1,4 +1,4 @@
-"""One line of the result: what was measured, beside what, and whether it keeps its target."""
+"""One row of the result: what was measured, its reference, and whether it meets its target."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COLUMNS = ("id", "what", "codesmith", "beside", "value", "target", "result", "co
 
 @dataclass(frozen=True)
 class Row:
-    """`codesmith` and `beside` are medians as people read them; `value` is what the target speaks of."""
+    """One result: `codesmith` and `beside` are medians for people; `target` is a limit on `value`."""
 
     id: str
     what: str
@@ -30,12 +30,12 @@ class Row:
         return "met" if self.met else "MISSED"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all of it, for the table and for JSON."""
+        """Return it as a dictionary, for the table and for JSON."""
         return {**asdict(self), "result": self.result}
 
 
 def ratio(row_id: str, what: str, ours: Sequence[float], theirs: Sequence[float], most: float, compared: str) -> Row:
-    """Compare two series of seconds: median over median."""
+    """Compare two series of seconds: the ratio of their medians is at most `most`."""
     mine, other = statistics.median(ours), statistics.median(theirs)
     return Row(
         row_id, what, seconds(mine), seconds(other), f"{mine / other:.2f} x", f"<= {most:.2f} x", mine <= most * other,
@@ -44,7 +44,7 @@ def ratio(row_id: str, what: str, ours: Sequence[float], theirs: Sequence[float]
 
 
 def excess(row_id: str, what: str, ours: Sequence[float], theirs: Sequence[float], most: float, compared: str) -> Row:
-    """Compare two series of counts: how many more."""
+    """Compare two series of counts: the difference of their medians is at most `most`."""
     mine, other = statistics.median(ours), statistics.median(theirs)
     return Row(
         row_id, what, f"{mine:g}", f"{other:g}", f"{mine - other:+g}", f"<= +{most:g}", mine - other <= most,
@@ -53,7 +53,7 @@ def excess(row_id: str, what: str, ours: Sequence[float], theirs: Sequence[float
 
 
 def limit(row_id: str, what: str, found: float, most: float, unit: str, compared: str) -> Row:
-    """Hold one number against a fixed limit."""
+    """Compare one number with a fixed limit."""
     digits = {"MB": 1, "%": 3}.get(unit, 0)
     shown = f"{found:.{digits}f} {unit}"
     samples = {"codesmith": [round(found, 3)], "beside": []}
@@ -62,7 +62,7 @@ def limit(row_id: str, what: str, found: float, most: float, unit: str, compared
 
 def at_least(row_id: str, what: str, ours: Sequence[float], theirs: Sequence[float], least: float, unit: str,
              compared: str) -> Row:  # fmt: skip
-    """Compare two series of rates: median over median, the more the better."""
+    """Compare two series of rates: the ratio of their medians is at least `least`."""
     mine, other = statistics.median(ours), statistics.median(theirs)
     return Row(
         row_id, what, f"{mine:,.0f} {unit}", f"{other:,.0f} {unit}", f"{mine / other:.2f} x", f">= {least:.2f} x",
@@ -71,7 +71,7 @@ def at_least(row_id: str, what: str, ours: Sequence[float], theirs: Sequence[flo
 
 
 def seconds(value: float) -> str:
-    """Return a time as people read it: milliseconds below one second, microseconds below a tenth of one."""
+    """Format a time: s, below one second ms, below 0.1 ms us."""
     if value < 0.0001:
         return f"{value * 1_000_000:.1f} us"
     if value < 0.01:

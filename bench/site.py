@@ -1,4 +1,4 @@
-"""Where the measuring happens: lab nodes, a registry and a state directory of its own; gone afterwards."""
+"""The place of a measurement: lab nodes, a registry and a state directory of its own, removed afterwards."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from codesmith.lab import Lab, LabNode
 TOP = Path(__file__).resolve().parent.parent
 PEERS = Path(__file__).with_name("peers")
 ON_NODE = Path(__file__).with_name("on_node")
-# Of this machine's environment, what would change what is measured.
+# Variables that would change what is measured.
 KEPT_OUT = ("CODESMITH_", "ANSIBLE_", "PYINFRA_", "PYTHON", "SSH_")
 BOOTS_AT_ONCE = 4
 THERE = "/run/codesmith-bench"
@@ -29,7 +29,7 @@ FLEET = tuple(f"idle{number}" for number in range(1, 31))
 
 
 class Site:
-    """One measuring place. Nodes are called by a word; the lab knows them by a name that nobody else uses."""
+    """One place of measurement. Its nodes have short names; in the lab they have a unique prefix."""
 
     def __init__(self, folder: Path, lab: Lab) -> None:
         self.folder, self._lab, self._prefix = folder, lab, f"bench-{secrets.token_hex(2)}"
@@ -46,7 +46,7 @@ class Site:
         }
 
     def boot(self, *names: str) -> list[LabNode]:
-        """Boot nodes and write them into nodes.yaml as servers somewhere; the host keys are pinned beside it."""
+        """Boot nodes and add them to nodes.yaml as plain servers; pin their host keys beside it."""
         with ThreadPoolExecutor(BOOTS_AT_ONCE) as pool:
             nodes = list(pool.map(lambda name: self._lab.up(f"{self._prefix}-{name}"), names))
         for name, node in zip(names, nodes, strict=True):
@@ -54,7 +54,7 @@ class Site:
         return nodes
 
     def enter(self, name: str, node: LabNode, host: str, port: int) -> None:
-        """Write into nodes.yaml that `name` is `node`, behind this host and port; pin its key for that door."""
+        """Add `node` to nodes.yaml as `name` with this host and port, and pin its key for them."""
         self._entries[name] = {"host": host, "port": port, "user": "root", "identity": str(node.address.identity)}
         self.registry.write_text(json.dumps({"nodes": self._entries}, indent=1))
         key = " ".join(node.address.known_hosts.read_text().split()[1:3])
@@ -67,7 +67,7 @@ class Site:
         return self.registry.parent / "known_hosts"
 
     def inv(self, *argv: str, proof: str = "") -> Command:
-        """Return the command line `inv ...`, as somebody in the checkout types it."""
+        """Return the command line `inv ...`, run in the checkout."""
         return Command(words(Path(sys.executable).parent / "inv", *argv), self.environment, TOP, proof)
 
     def command(self, *argv: object, proof: str = "", **environment: str) -> Command:
@@ -75,7 +75,7 @@ class Site:
         return Command(words(*argv), {**self.environment, **environment}, self.folder, proof)
 
     def peer(self, program: str) -> Path:
-        """Return a peer's program: beside our Python, in .venv-bench, or in PATH."""
+        """Return the path of a peer's program: beside our Python, in .venv-bench, or in PATH."""
         folders = [Path(sys.executable).parent, TOP / ".venv-bench" / "bin", *map(Path, os.get_exec_path())]
         for folder in folders:
             if os.access(folder / program, os.X_OK):
@@ -83,7 +83,7 @@ class Site:
         raise CodeSmithError(f"{program} is not installed", hint="make bench  # installs the peers first")
 
     def on(self, node: LabNode, program: str, *arguments: object) -> Any:
-        """Run one of our Python programs on a node as root; return what it printed as JSON."""
+        """Run a program of on_node/ on a node as root; return the JSON that it printed."""
         if node.name not in self._with_programs:
             for file in ON_NODE.glob("*.py"):
                 write = f"mkdir -p {THERE} && cat >{THERE}/{file.name}"
@@ -93,7 +93,7 @@ class Site:
         return json.loads(node.run(argv, input="", timeout_s=300).stdout)
 
     def fleet(self) -> list[str]:
-        """Return the names of thirty prepared nodes, `idle1` among them; they are booted once."""
+        """Return the names of thirty prepared nodes, `idle1` among them; they are booted only once."""
         missing = [name for name in FLEET if name not in self._entries]
         if missing:
             self.boot(*missing)
@@ -111,15 +111,15 @@ class Site:
         """The pid of this site's forwarder."""
         return int((self.home / "run" / "forwarder.lock").read_text())
 
-    def way(self, name: str) -> dict[str, str]:
-        """Return host, port and identity by which a node is reached."""
+    def address(self, name: str) -> dict[str, str]:
+        """Return host, port and identity of a node."""
         return {key: str(self._entries[name][key]) for key in ("host", "port", "identity")}
 
     def endpoint(self, name: str) -> Path:
-        """Return the local socket of a node, ready."""
-        said = subprocess.run(self.inv("node.connect", "--node", name, "--json").argv, cwd=TOP, env=self.environment,
+        """Connect a node and return its local socket."""
+        done = subprocess.run(self.inv("node.connect", "--node", name, "--json").argv, cwd=TOP, env=self.environment,
                               capture_output=True, check=True)  # fmt: skip
-        return Path(json.loads(said.stdout)[0]["endpoint"].removeprefix("unix:"))
+        return Path(json.loads(done.stdout)[0]["endpoint"].removeprefix("unix:"))
 
     def has(self, name: str) -> bool:
         """Tell whether a node of this name was booted."""
@@ -130,7 +130,7 @@ class Site:
         return self._lab.get(f"{self._prefix}-{name}")
 
     def leave(self) -> None:
-        """End the forwarder; the nodes go with the lab."""
+        """End the forwarder; the lab removes the nodes."""
         subprocess.run(self.inv("node.disconnect", "--all").argv, cwd=TOP, env=self.environment,
                        capture_output=True, check=False)  # fmt: skip
 
@@ -142,7 +142,7 @@ def each(names: Sequence[str]) -> list[str]:
 
 @contextmanager
 def site() -> Iterator[Site]:
-    """Give a place to measure; nothing of it is there afterwards."""
+    """Give a place to measure, and remove all of it afterwards."""
     with tempfile.TemporaryDirectory(prefix="cs-bench-") as folder, Lab() as lab:
         place = Site(Path(folder), lab)
         try:

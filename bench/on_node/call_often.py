@@ -19,12 +19,15 @@ CALLS = (
 
 
 class Connection(http.client.HTTPConnection):
+    """An HTTP connection to the agent's Unix socket."""
+
     def connect(self):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.connect(SOCKET)
 
 
 def call(connection, number):
+    """Make call number `number` of the sequence and check its id."""
     method, params = CALLS[number % len(CALLS)]
     body = json.dumps({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
     connection.request("POST", "/", body, {"Content-Type": "application/json"})
@@ -33,6 +36,7 @@ def call(connection, number):
 
 
 def main():
+    """Make as many calls as the argument says."""
     count = int(sys.argv[1])
     kept = Connection("node")
     for number in range(count):

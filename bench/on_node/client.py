@@ -1,4 +1,4 @@
-"""A raw client of the agent for the programs beside it: one kept connection, standard library only."""
+"""A raw client of the agent for the other programs here: one kept connection, standard library only."""
 
 import json
 import socket
@@ -16,11 +16,11 @@ class Client:
         self.answers = self.peer.makefile("rb")
 
     def call(self, method, **params):
-        """Return the result; end the program when there is none."""
+        """Return the result of a call; exit if it was refused."""
         return parse(self.ask(method, **params))
 
     def ask(self, method, **params):
-        """Return the answer as it came."""
+        """Return the raw answer to a call."""
         body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
         head = "POST / HTTP/1.1\r\nHost: node\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
         self.peer.sendall((head % len(body)).encode() + body)
@@ -32,7 +32,7 @@ class Client:
 
 
 def parse(answer):
-    """Return the result of an answer; end the program when there is none."""
+    """Return the result in an answer; exit if there is none."""
     found = json.loads(answer)
     if "result" not in found:
         sys.exit(f"refused: {found}")

@@ -11,7 +11,7 @@ import time
 from client import Client
 
 BASE = "/srv/bench"
-# The same options as the agent's useradd, so that both ask the same of it.
+# The options of the agent's useradd, so that both sides do the same.
 TOOLS = """
 set -eu
 login=$1 uid=$2 home=/srv/bench/home/$1 workspace=/srv/bench/workspaces/$1
@@ -25,6 +25,7 @@ install -d -m 0700 -o "$login" -g "$login" "$workspace" "$workspace/code" "$work
 
 
 def by_agent(agent, number):
+    """Return the seconds that the agent takes to create a workspace; delete it again."""
     name = f"turn{number}"
     begun = time.perf_counter()
     agent.call("workspace.create", name=name)
@@ -34,6 +35,7 @@ def by_agent(agent, number):
 
 
 def by_tools(number):
+    """Return the seconds that the bare tools take for the same; remove it again."""
     login = f"bench-turn{number}"
     begun = time.perf_counter()
     subprocess.run(["/bin/sh", "-c", TOOLS, "sh", login, str(50000 + number)], check=True)
@@ -44,6 +46,7 @@ def by_tools(number):
 
 
 def main():
+    """Time both in turns, after two turns to warm up."""
     subprocess.run(["install", "-d", "-m", "0711", BASE, BASE + "/home", BASE + "/workspaces"], check=True)
     agent, found = Client(), {"agent": [], "tools": []}
     for number in range(int(sys.argv[1]) + 2):

@@ -17,7 +17,7 @@ BARE_SOCKET, BARE_UNIT = "/run/bench-bare.sock", "bench-bare"
 
 
 def client(path, go):
-    """Connect, call once, wait for the start, call on; leave with 0 if every call was answered."""
+    """Connect, call once, wait for the common start, then make all calls."""
     connection = Client(path)
     connection.call("node.version")
     os.read(go, 1)
@@ -26,7 +26,7 @@ def client(path, go):
 
 
 def calls_per_second(path):
-    """Return the rate of all clients together, and how many of them failed."""
+    """Return the calls per second of all clients together, and how many clients failed."""
     go, start = os.pipe()
     pids = []
     for _ in range(CLIENTS):
@@ -39,7 +39,7 @@ def calls_per_second(path):
             finally:
                 os._exit(status)
         pids.append(pid)
-    time.sleep(0.3)  # all are connected; one that is late counts against whom it calls
+    time.sleep(0.3)  # time to connect; a late client counts against the server
     begun = time.perf_counter()
     os.write(start, b"x" * CLIENTS)
     failed = sum(os.waitpid(pid, 0)[1] != 0 for pid in pids)
@@ -50,7 +50,8 @@ def calls_per_second(path):
 
 
 def main():
-    # A service like the agent: the kernel shares processors out by unit.
+    """Time both servers in turns, after one turn to warm up."""
+    # It runs as a service like the agent, because the kernel divides processor time among units.
     program = Path(__file__).with_name("bare_server.py")
     command = [sys.executable, "-sE", str(program), BARE_SOCKET]
     subprocess.run(["systemd-run", "--quiet", "--collect", f"--unit={BARE_UNIT}", *command], check=True)

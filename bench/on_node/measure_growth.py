@@ -1,6 +1,6 @@
 """Runs on the node as root: times workspace.get, .create for a user that is there, and .list, on one connection.
 
-Prints {"get": [seconds], "create": [seconds], "list": [seconds]}. What it makes it deletes.
+Prints {"get": [seconds], "create": [seconds], "list": [seconds]}. It deletes what it makes.
 """
 
 import json
@@ -11,14 +11,16 @@ from client import Client, parse
 
 
 def timed(client, method, **params):
+    """Return the seconds of one call; exit if it is refused."""
     begun = time.perf_counter()
     answer = client.ask(method, **params)
     took = time.perf_counter() - begun
-    parse(answer)  # not timed: it is not the agent's work, and a long list takes as long to read as to write
+    parse(answer)  # not timed: parsing is not the agent's work, and takes as long for a long list as writing it
     return took
 
 
 def main():
+    """Time get, create and list."""
     rounds, client = int(sys.argv[1]), Client()
     found = {"get": [], "create": [], "list": []}
     for number in range(rounds + 1):

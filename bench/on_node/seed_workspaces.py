@@ -22,7 +22,7 @@ UID_FIRST = 1900000000
 
 
 def make_model():
-    """Make the one real workspace, and the user whom `measure_growth.py` makes more for."""
+    """Create the one real workspace, and the user that owns the workspaces of `measure_growth.py`."""
     client = Client()
     if "model" not in [found["name"] for found in client.call("workspace.list")]:
         client.call("workspace.create", name="model")
@@ -30,7 +30,7 @@ def make_model():
 
 
 def copies(store, kind, names):
-    """Yield each name with the model's document under it."""
+    """Yield each name with a copy of the model's document for it."""
     text = store.execute(f"SELECT document FROM {kind} WHERE name = 'model'").fetchone()[0]
     for number, name in names:
         document = json.loads(text.replace('"model"', json.dumps(name)).replace("/model", "/" + name))
@@ -41,6 +41,7 @@ def copies(store, kind, names):
 
 
 def main():
+    """Fill up to the number of workspaces in the argument, with the agent stopped."""
     wanted = int(sys.argv[1])
     make_model()
     subprocess.run(["systemctl", "stop", *UNITS, *SERVICES], check=True)
@@ -60,7 +61,7 @@ def main():
             os.chown(Path(WORKSPACES, name), document["uid"], document["gid"])
     for database in (store, ledger):
         database.close()
-    for path in (STORE, STORE + "-wal", STORE + "-shm"):  # they must stay the agent's own
+    for path in (STORE, STORE + "-wal", STORE + "-shm"):  # they must still belong to the agent
         if Path(path).exists():
             subprocess.run(["chown", "codesmith:codesmith", path], check=True)
     subprocess.run(["systemctl", "start", *UNITS], check=True)

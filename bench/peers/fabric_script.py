@@ -1,4 +1,4 @@
-"""One stock Fabric connection, its host key checked, and one script on it: the least that a look at a node costs."""
+"""Run one script over one stock Fabric connection with a checked host key: the least that checking a node costs."""
 
 from __future__ import annotations
 

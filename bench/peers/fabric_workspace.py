@@ -1,4 +1,4 @@
-"""One stock Fabric connection that makes a user and a directory of its own, where they are not there yet."""
+"""Make a user and a directory of its own over one stock Fabric connection, unless they exist."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ keys = {"key_filename": identity, "allow_agent": False, "look_for_keys": False}
 with Connection(host, user="root", port=int(port), connect_kwargs=keys) as connection:
     connection.client.load_host_keys(known_hosts)
     connection.client.set_missing_host_key_policy(paramiko.RejectPolicy())
-    said = {"hide": True, "in_stream": False}
-    if not connection.run(f"id -u -- {login}", warn=True, **said).ok:
-        connection.run(f"useradd --create-home -- {login}", **said)
-    if not connection.run(f"test -d /srv/{login}", warn=True, **said).ok:
-        connection.run(f"install -d -m 0700 -o {login} -g {login} /srv/{login}", **said)
+    quiet = {"hide": True, "in_stream": False}
+    if not connection.run(f"id -u -- {login}", warn=True, **quiet).ok:
+        connection.run(f"useradd --create-home -- {login}", **quiet)
+    if not connection.run(f"test -d /srv/{login}", warn=True, **quiet).ok:
+        connection.run(f"install -d -m 0700 -o {login} -g {login} /srv/{login}", **quiet)
 print("made", login)

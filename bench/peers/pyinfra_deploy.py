@@ -1,4 +1,4 @@
-"""What prepare brings a node to, as a pyinfra deploy. The bench runs it on a prepared node: nothing changes."""
+"""The state of a prepared node as a pyinfra deploy. The bench runs it on prepared nodes, where nothing changes."""
 
 import json
 import os

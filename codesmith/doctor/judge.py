@@ -122,12 +122,12 @@ def _needs(say: Reporter, facts: Facts, option: str) -> Iterator[Finding]:
         bad = [need for need in needs if need["status"] != "ok"]
         for need in bad:
             report = say.fail if need["status"] == "fail" else say.warn
-            yield report(code, f"{need['detail']} (for {need['purpose']})", _mend(need["fix"], option))
+            yield report(code, f"{need['detail']} (for {need['purpose']})", _next_command(need["fix"], option))
         if needs and not bad:
             yield say.ok(code, needs[0]["detail"] if len(needs) == 1 else ", ".join(need["name"] for need in needs))
 
 
-def _mend(fix: str, option: str) -> str:
+def _next_command(fix: str, option: str) -> str:
     if fix == PREPARE:
         return f"{fix} {option}"
     return f"on the node, as root: {fix}" if fix else f"inv node.doctor {option}, as a login that can become root"
@@ -159,14 +159,14 @@ def _units(say: Reporter, facts: Facts, option: str) -> Finding:
 
 
 def _accounts(say: Reporter, look: Look, option: str) -> Finding:
-    mend = f"inv node.prepare {option}"
+    repair = f"inv node.prepare {option}"
     if look.facts.accounts is None:
-        return say.warn("node.accounts", UNSEEN if not look.is_root else "the agent there cannot check this", mend)
+        return say.warn("node.accounts", UNSEEN if not look.is_root else "the agent there cannot check this", repair)
     drift = look.facts.accounts.get("drift", {})
     changed = [f"{login}: {', '.join(found)}" for login, found in sorted(drift.items())]
     more = f" and {len(changed) - SHOWN_MAX} more" if len(changed) > SHOWN_MAX else ""
     if changed:
-        return say.warn("node.accounts", "; ".join(changed[:SHOWN_MAX]) + more, mend)
+        return say.warn("node.accounts", "; ".join(changed[:SHOWN_MAX]) + more, repair)
     return say.ok("node.accounts", "as CodeSmith made them")
 
 
@@ -188,8 +188,8 @@ def _agent(say: Reporter, look: Look, desired: layout.Desired, option: str) -> I
     version, health = look.calls.get("node.version"), look.calls.get("node.health")
     if version is None or health is None:
         # Prepare adds the login to the clients' group.
-        mend = "prepare" if "ermission denied" in look.no_answer else "restart"
-        yield say.fail("agent.answers", f"no: {look.no_answer}", f"inv node.{mend} {option}; inv node.logs {option}")
+        task = "prepare" if "ermission denied" in look.no_answer else "restart"
+        yield say.fail("agent.answers", f"no: {look.no_answer}", f"inv node.{task} {option}; inv node.logs {option}")
         return
     yield say.ok("agent.answers", f"as {look.facts.login}, by {layout.SOCKET}")
     if version.get("build") == desired.sha256:

@@ -237,8 +237,8 @@ class LabNode:
         if run is None or run.boots < boots or not run.is_alive or not _greets(self.record.host):
             return False
         with contextlib.suppress(LabNodeDown):
-            said = self.run(["systemctl", "is-system-running", "--wait"], check=False).stdout.strip()
-            return said in ("running", "degraded")
+            state = self.run(["systemctl", "is-system-running", "--wait"], check=False).stdout.strip()
+            return state in ("running", "degraded")
         return False
 
     def _running(self) -> Run:

@@ -1,4 +1,4 @@
-"""Nodes made of words: what a probe finds on a bare and on a prepared node."""
+"""Facts without a node: what a probe finds on a bare and on a prepared node."""
 
 from __future__ import annotations
 

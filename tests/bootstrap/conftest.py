@@ -1,4 +1,4 @@
-"""The fixtures of SSH: prepare works over the same connections."""
+"""The fixtures of tests/ssh: prepare uses the same connections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looks into a node, past CodeSmith."""
+"""Looks into a node without CodeSmith."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def sh(node: LabNode, script: str) -> str:
 
 
 def call(node: LabNode, method: str, **params: Any) -> Any:
-    """Return what the agent answers to a call on the node itself."""
+    """Call the agent on the node itself and return the result."""
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
     curl = f"curl -sS -m 20 --unix-socket {layout.SOCKET} -H content-type:application/json http://localhost/ -d"
     return json.loads(sh(node, f"{curl} '{body}'"))["result"]
 
 
 def ask(node: LabNode) -> dict[str, Any]:
-    """Return which agent answers on the node."""
+    """Return the result of node.version, called on the node."""
     return dict(call(node, "node.version"))
 
 
@@ -32,7 +32,7 @@ def ledger_of(node: LabNode) -> dict[str, Any]:
     return dict(json.loads(sh(node, f"cat {layout.LEDGER}")))
 
 
-# Prints one line for everything in the folders given: path, kind, mode, owner, and what it holds.
+# Prints one line for everything in the given folders: path, kind, mode, owner, and content.
 LISTING = """
 import hashlib, os, stat, sys
 def line(path):
@@ -42,7 +42,7 @@ def line(path):
         return f"{path} {kind} {os.readlink(path)}"
     if not stat.S_ISREG(found.st_mode):
         return f"{path} {kind}"
-    if path.startswith("/usr/"):  # large, and nobody else writes there: a change shows in the times
+    if path.startswith("/usr/"):  # large, and only we write there: times show every change
         return f"{path} {kind} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
     return f"{path} {kind} {hashlib.sha256(open(path, 'rb').read()).hexdigest()}"
 for top in sys.argv[1:]:
@@ -56,7 +56,7 @@ for top in sys.argv[1:]:
             except FileNotFoundError:
                 pass
 """
-# What systemd, sshd, logins and the account tools write by themselves, whoever makes them.
+# What systemd, sshd, logins and the account tools write by themselves.
 OTHERS = re.compile(
     r"/etc/(passwd|group|shadow|gshadow|subuid|subgid)- |/etc/\.pwd\.lock |/etc/ld\.so\.cache "
     r"|/run/(systemd|log|user|udev|sudo|utmp|lock|sshd|dbus|credentials|host|initctl|motd|mount|shm)\b"
@@ -66,8 +66,8 @@ PLACES = ("/etc", "/usr", "/srv", "/var/lib", "/var/log", "/run")
 
 
 def listing(node: LabNode) -> set[str]:
-    """Return what there is on the node, but for what others write."""
-    # Past /usr/bin/python3, which may be what a test has put there.
+    """Return a line for everything on the node, except what others write."""
+    # Not /usr/bin/python3: a test may have replaced it.
     start = 'exec $(ls /usr/bin/python3.[0-9]* | head -n 1) -I -c "$@"'
     said = node.run(["sh", "-c", start, "sh", LISTING, *PLACES]).stdout
     return {line for line in said.splitlines() if not OTHERS.match(line) and "/journal" not in line}

@@ -1,4 +1,4 @@
-"""Cut off, killed, full, odd: a node is left with one release whole, and the next prepare completes."""
+"""After cuts, kills, full disks and on odd nodes, one whole release is left, and the next prepare completes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SEED = int(os.environ.get("CODESMITH_SEED", "20261124"))
 KILLS = 20
 LEFT = f"find /etc {layout.CODE} -name '.codesmith-tmp-*' -o -path {layout.FALLBACK}"
 
-# Travels in front of the program: at one of its calls to the system it, or the sshd that started it, is killed.
+# Sent before the program: kills it, or the sshd that started it, at one of its system calls.
 STRIKE = """
 import os, signal, sys
 EVENTS = {"fcntl.flock", "open", "os.chmod", "os.chown", "os.mkdir", "os.remove", "os.rename", "os.rmdir",
@@ -54,7 +54,7 @@ if not AT:
 
 
 class Striker:
-    """Strikes the next programs that carry out steps."""
+    """Kills the next programs that carry out steps."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._prelude = ""
@@ -62,7 +62,7 @@ class Striker:
         monkeypatch.setattr(applying, "program", lambda name: self._prelude + program(name))
 
     def at(self, call: int, victim: str = "os.getpid", signal: str = "SIGKILL") -> None:
-        """Strike at this call; at none with 0, but count them into /run/calls."""
+        """Strike at this system call; with 0 never, but count the calls in /run/calls."""
         self._prelude = STRIKE.replace("AT", str(call)).replace("VICTIM", victim).replace("SIGNAL", signal)
 
     def rest(self) -> None:
@@ -76,7 +76,7 @@ def striker(monkeypatch: pytest.MonkeyPatch) -> Striker:
 
 @pytest.fixture(scope="module")
 def releases(agent_copy: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], packing.Payload]:
-    """Give the agent of any version."""
+    """Pack the agent with any version."""
     made: dict[str, packing.Payload] = {}
 
     def give(version: str) -> packing.Payload:
@@ -92,7 +92,7 @@ def releases(agent_copy: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
 
 @pytest.fixture
 def ship(releases: Releases, monkeypatch: pytest.MonkeyPatch) -> Ship:
-    """From now on prepare brings this version; its unit knows it, too."""
+    """Make prepare install this version from now on; its unit file names the version too."""
     desired_for = layout.desired_for
 
     def give(version: str) -> None:
@@ -111,7 +111,7 @@ def ship(releases: Releases, monkeypatch: pytest.MonkeyPatch) -> Ship:
 
 @pytest.fixture
 def calls(node: LabNode, as_node: AsNode, ship: Ship, striker: Striker) -> int:
-    """How many calls an upgrade of the node makes; releases 1.0.0 and 1.0.1 are there now."""
+    """The number of system calls of an upgrade; the node has releases 1.0.0 and 1.0.1 afterwards."""
     for version in ("1.0.2", "1.0.0", "1.0.1"):
         ship(version)
         striker.at(0)
@@ -120,13 +120,13 @@ def calls(node: LabNode, as_node: AsNode, ship: Ship, striker: Striker) -> int:
 
 
 def unit_release(node: LabNode) -> str:
-    """Return the release whose unit file systemd goes by."""
+    """Return the release whose unit file systemd uses."""
     return sh(node, "systemctl show --property=Environment --value codesmith-agent.service").rpartition("=")[2]
 
 
 def assert_nothing_is_half_there(node: LabNode, known: set[str]) -> None:
-    """What has its final name is whole: every agent that could be started is one of those that were sent."""
-    # Where only sshd was killed the program is still at work: an old release may go while we look.
+    """Every file with a final name is whole: each agent that could be started is one that was sent."""
+    # If only sshd was killed the program still runs: it may remove an old release meanwhile.
     sums = sh(node, f"sha256sum {layout.RELEASES}/*/agent.pyz 2>/dev/null || true").splitlines()
     assert sums
     assert {line.split()[0] for line in sums} <= known
@@ -134,7 +134,7 @@ def assert_nothing_is_half_there(node: LabNode, known: set[str]) -> None:
     assert sh(node, f"find {layout.CODE} {layout.CONFIG} -type f -perm /111 2>/dev/null || true") == ""
 
 
-@pytest.mark.timeout(600)  # it is many upgrades
+@pytest.mark.timeout(600)  # many upgrades
 def test_an_upgrade_killed_at_any_moment_leaves_one_release_and_the_next_completes(
     node: LabNode, as_node: AsNode, ship: Ship, releases: Releases, striker: Striker, calls: int
 ) -> None:
@@ -162,7 +162,7 @@ def test_an_upgrade_killed_at_any_moment_leaves_one_release_and_the_next_complet
 
 
 def was_killed(node: Node) -> bool:
-    """Prepare a node; how many calls that takes depends a little on how long the agent takes to answer."""
+    """Prepare a node; the number of calls varies with the time that the agent takes to answer."""
     try:
         prepare(node)
     except (Unreachable, StepFailed) as error:
@@ -218,7 +218,7 @@ def cut(data: bytes, part: float) -> bytes:
     return data[: int(len(data) * part)]
 
 
-# Every file with its times, and which run of the agent it is.
+# Every file with its times, and the invocation of the agent.
 STATE_OF_A_NODE = f"""
 find {layout.CODE} {layout.CONFIG} -ls | sort
 systemctl show --property=InvocationID codesmith-agent.service
@@ -227,7 +227,7 @@ systemctl show --property=InvocationID codesmith-agent.service
 
 @pytest.fixture
 def small(node: LabNode, as_node: AsNode, ship: Ship) -> Iterator[None]:
-    """The node's releases lie on a small disk of their own."""
+    """Put the node's releases on a small disk of their own."""
     ship("1.0.1")
     prepare(as_node(node))
     code = layout.CODE
@@ -269,7 +269,7 @@ OLD_PYTHON = """#!/bin/sh
 [ "$1" != -V ] || { echo Python 3.6.8; exit; }
 exec /usr/bin/python3.11 -I -S -c 'import sys; sys.version_info = (3, 6, 8, "final", 0); exec(sys.argv[1])' "$4"
 """
-# An sshd that is the first process it sees, on a /run of its own.
+# An sshd as process 1 of its own pid namespace, with a /run of its own.
 NO_SYSTEMD = "mount -t tmpfs tmpfs /run/systemd; exec /usr/sbin/sshd -D -p 2222"
 ODD = {
     "Python 3.6": (
@@ -310,5 +310,5 @@ def test_a_node_that_cannot_be_prepared_is_left_exactly_as_it_was(bare: LabNode,
 
 @pytest.fixture(scope="module")
 def bare(boot: Callable[..., LabNode]) -> LabNode:
-    """A node that nothing was done to."""
+    """A bare node."""
     return boot("bare")

@@ -1,4 +1,4 @@
-"""The agent is one file, the same bytes from a checkout and from a wheel, whoever packs it and when."""
+"""The agent is one file, with the same bytes from a checkout and from a wheel, at any time."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_an_installation_without_the_agent_says_so(monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout to build from, as far as building needs one."""
+    """The parts of a checkout that a build needs."""
     folder = tmp_path_factory.mktemp("build") / "checkout"
     ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
     for name in ("codesmith", "agent"):
@@ -135,7 +135,7 @@ def test_a_wheel_ships_the_same_bytes(source: Path, tmp_path: Path, through_sdis
         check=True,
         capture_output=True,
     )
-    # The libraries of this environment, without its own installation of CodeSmith.
+    # The libraries of this environment, without its installation of CodeSmith.
     (packages / "libraries.pth").write_text(
         os.path.dirname(os.path.dirname(sys.modules["pytest"].__file__ or "")) + "\n"
     )

@@ -1,4 +1,4 @@
-"""prepare brings real nodes where they should be, mends what drifted, does nothing when there is nothing to do."""
+"""prepare brings real nodes to the desired state, repairs drift, and does nothing if there is nothing to do."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ DRIFT = {
     "a missing directory": ("rmdir /srv/codesmith/workspaces", ["directory /srv/codesmith/workspaces"]),
     "a stopped socket": ("systemctl stop codesmith-helper.socket", ["service codesmith-helper.socket"]),
     "a stopped agent": ("systemctl stop codesmith-agent.service", [RESTART]),
-    # systemd's `disable` takes its link to the unit away, too.
+    # `systemctl disable` removes the link to the unit too.
     "a disabled socket": (
         "systemctl disable codesmith-agent.socket",
         [
@@ -237,7 +237,7 @@ def test_five_prepares_at_once_make_one_install(fresh: Boot, as_node: AsNode) ->
     assert {one.node_id for one in done} == {ask(node)["node_id"]}
     assert [one.changed for one in done].count(True) == 1
     assert [one.steps != () for one in done].count(True) == 1
-    # Those that planned the same meanwhile carried out nothing.
+    # Prepares that had planned the same steps carried out nothing.
     assert [one.text for one in told if one.phase == "step"].count("create the user codesmith") == 1
 
 

@@ -1,4 +1,4 @@
-"""Which uids a node gives to its users: nobody else's, there at all, and remembered."""
+"""The uids that a node gives to its users exist there, are free, and are remembered."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ def test_a_range_is_kept_as_long_as_it_will_do() -> None:
     has = {"uid_ranges_file": mine}
     assert now({}) == usual
     assert now(has) == mine
-    # Some of it has become somebody's: the helper leaves that out.
+    # A part of it has become someone's subordinates: the helper leaves that part out.
     assert now({**has, "ids": {"subordinates": [[80000, 85000]]}}) == mine
-    # All of it, or it does not exist there any more: new users move, those who are there stay.
+    # All of it has, or it no longer exists there: new users get a new range, existing users keep theirs.
     assert now({**has, "ids": {"subordinates": [[80000, 89500]]}}) == [*usual, *mine]
     assert now({**has, "ids": CONTAINER}) == [[20000, 59999], *mine]
     assert now({**has, "ids": {"uids": [[0, 85000]]}}) == [[70000, 85000], *mine]

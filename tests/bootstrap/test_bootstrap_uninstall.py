@@ -1,4 +1,4 @@
-"""An uninstall takes back what prepare made, and nothing else."""
+"""An uninstall removes what prepare made, and nothing else."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def test_after_uninstall_a_node_is_as_it_was_before_prepare(any_node: LabNode, a
 
 
 def leftovers(node: LabNode) -> str:
-    """Return what has our name on the node."""
+    """Return everything on the node that has our name."""
     files = "set +e; find / -xdev -name '*codesmith*' -not -path '/proc/*'; ls -d /run/codesmith* 2>/dev/null"
     return sh(node, f"{files}; getent passwd codesmith; getent group codesmith codesmith-clients || true")
 
 
 @pytest.fixture
 def lived_in(node: LabNode, as_node: AsNode) -> Node:
-    """The node with a workspace, its user, and one more."""
+    """The node, prepared, with a workspace, its user, and another user."""
     prepare(as_node(node))
     if not call(node, "user.list"):
         call(node, "workspace.create", name="demo")
@@ -81,7 +81,7 @@ def test_the_node_itself_refuses_who_moves_in_meanwhile(
     assert ask(node)["node_id"] == ledger_of(node)["node_id"]  # and the agent runs again
 
 
-# Deeper than what Python removes by recursion.
+# Deeper than Python can remove by recursion.
 DEEP = "import os\nos.chdir('/var/lib/codesmith')\nfor _ in range(3000): os.mkdir('d'); os.chdir('d')"
 
 
@@ -104,7 +104,7 @@ def test_an_uninstall_that_was_cut_off_is_finished_by_the_next(node: LabNode, as
         assert apply(
             session.connection, facts, plan_uninstall(facts, "", purge=False)[:count], b"", lambda result: None
         )
-    if count == -1:  # between the two halves of the last one
+    if count == -1:  # between the two halves of the last step
         sh(node, f"mv {layout.CONFIG} {layout.LEAVING}")
     uninstall(as_node(node))
     assert leftovers(node) == ""

@@ -1,4 +1,4 @@
-"""The units are as tight as SECURITY promises, on every release, and systemd understands them."""
+"""On every release systemd understands the units, and they are as strict as SPECIFICATIONS.md promises."""
 
 from __future__ import annotations
 

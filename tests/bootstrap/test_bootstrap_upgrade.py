@@ -1,4 +1,4 @@
-"""An upgrade keeps the old release until the new one has answered; otherwise the node goes back by itself."""
+"""An upgrade keeps the old release until the new one has answered; otherwise the node rolls back by itself."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SERVE = '    if command == "agent" and not rest:\n'
 
 @pytest.fixture
 def ship(agent_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ship:
-    """From now on prepare brings this version, with `old` replaced by `new` in agent/main.py, and these units."""
+    """Make prepare install this version, with `old` replaced by `new` in agent/main.py, and with these unit lines."""
     units = {name: Path(layout.__file__).with_name("units").joinpath(name).read_text() for name in layout.UNITS}
 
     def change(version: str, old: str = "", new: str = "", **unit_lines: str) -> None:
@@ -52,7 +52,7 @@ def ship(agent_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S
 
 
 def links(node: LabNode) -> dict[str, str]:
-    """Return where current, previous and fallback lead: the agent's version in each."""
+    """Return the agent's version at each of current, previous and fallback."""
     look = "[ ! -L {0} ] || python3 -I {0}/agent.pyz version"
     said = {
         path.rpartition("/")[2]: sh(node, look.format(path))
@@ -66,7 +66,7 @@ def kinds(done: Prepared) -> list[str]:
 
 
 def assert_ledger_is_true(node: LabNode) -> None:
-    """Every file that the ledger names is there as it says, every release that is there is in it."""
+    """Every file in the ledger is on the node as it says, and every release on the node is in it."""
     entries = ledger_of(node)["entries"]
     for entry in entries:
         if "sha256" in entry:
@@ -127,7 +127,7 @@ def test_a_release_that_does_not_answer_is_replaced_by_the_one_before(
     with pytest.raises(StepFailed) as error:
         prepare(as_node(node))
     assert said in error.value.problem
-    if "cannot be run" not in broken:  # that one is noticed before anything is touched
+    if "cannot be run" not in broken:  # noticed before the running agent is touched
         assert "the previous release (4.0.0) runs again" in error.value.problem
     assert "inv node.prepare" in error.value.hint
     assert ask(node)["agent"] == "4.0.0"
@@ -141,7 +141,7 @@ def test_a_release_that_does_not_answer_is_replaced_by_the_one_before(
 
 @pytest.fixture
 def seven(node: LabNode, as_node: AsNode, ship: Ship) -> Node:
-    """The node with release 7.0.0, before which 6.0.0 answered."""
+    """The node with release 7.0.0; the previous one is 6.0.0."""
     ship("6.0.0")
     if links(node) != {"current": "7.0.0", "previous": "6.0.0"}:
         prepare(as_node(node))
@@ -220,5 +220,5 @@ def test_a_node_that_never_had_another_release_cannot_be_rolled_back(
     with pytest.raises(StepFailed, match="there is no release to go back to"):
         rollback(as_node(node))
     sh(node, f"rm -r {layout.CODE}")
-    # Found by the ledger, mended by prepare.
+    # The ledger shows what is missing.
     assert {one.status for one in verify(as_node(node))} >= {"missing", "ok"}

@@ -1,4 +1,4 @@
-"""What is on a node, beside what its ledger says and this CodeSmith would make."""
+"""Verify compares a node with its ledger and with the desired state."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_a_prepared_node_that_lost_its_python_is_not_taken_for_a_bare_one(
         for act in (verify, rollback, uninstall):
             with pytest.raises(StepFailed, match="/usr/bin/python3 is missing, so its ledger cannot be read"):
                 act(as_node(node))
-        # For the package manager it is there.
+        # The package manager takes it for installed.
         with pytest.raises(StepFailed, match="python3 is installed, but /usr/bin/python3 is still missing"):
             prepare(as_node(node))
     finally:

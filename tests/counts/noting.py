@@ -1,4 +1,4 @@
-"""Note what is started: programs on this machine, by Python's own audit events; shells on a node, by a login shell."""
+"""Records programs started here, by Python's audit events, and shells started on a node, by a login shell."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from codesmith.lab import LabNode
 
-# Every Python process below us reads this first; the forwarder too, which has our environment.
+# Every Python process that we start reads this first; the forwarder too, which inherits our environment.
 SITECUSTOMIZE = """
 import os, sys
 
@@ -33,7 +33,7 @@ class Programs:
         self.environment = {"NOTED_PROGRAMS": str(self._file), "PYTHONPATH": str(folder)}
 
     def take(self) -> tuple[str, ...]:
-        """Return what was started since the last time, in order; Python under one name."""
+        """Return the programs started since the last call, in order; any Python is `python`."""
         found = self._file.read_text().split() if self._file.exists() else []
         self._file.unlink(missing_ok=True)
         return tuple("python" if name.startswith("python") else name for name in found)
@@ -47,5 +47,5 @@ class Shells:
         node.run(["sh", "-euc", INSTALL], input=SHELL)
 
     def take(self) -> int:
-        """Return how many were started since the last time."""
+        """Return the number of shells started since the last call."""
         return int(self._node.run(["sh", "-c", "touch /run/shells; wc -l </run/shells; : >/run/shells"]).stdout)

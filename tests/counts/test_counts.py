@@ -1,4 +1,4 @@
-"""What things cost in round trips, shells on the node and programs here: as numbers, on a node far away."""
+"""The cost of commands on a distant node: round trips, shells there, programs here."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.counts.noting import Programs, Shells
 from tests.person import Person
 
 pytestmark = pytest.mark.lab
-# Longer than what one side computes between two things that it sends at once.
+# Longer than either side computes between two sends of the same round trip.
 RTT_MS = 100
 QUIET_S = 3 * RTT_MS / 1000
 
 
 @dataclass(frozen=True, order=True)
 class Cost:
-    """What one piece of work cost: TCP connections, round trips on them, login shells, programs started here."""
+    """The cost of some work: TCP connections, round trips on them, login shells there, programs started here."""
 
     connections: int
     round_trips: int
@@ -32,7 +32,7 @@ class Cost:
 
 
 class Meter:
-    """Counts between the beginning and the end of a piece of work."""
+    """Counts the cost of some work."""
 
     def __init__(self, person: Person, relay: Relay, folder: Path) -> None:
         self.person, self._relay = person, relay
@@ -40,7 +40,7 @@ class Meter:
         person.environment.update(self._programs.environment)
 
     def cost(self, work: Callable[[], object]) -> Cost:
-        """Return what `work` cost until it returned."""
+        """Return the cost of `work` until it returned."""
         self._settle()
         before, _, _ = self._relay.traffic(), self._programs.take(), self._shells.take()
         work()
@@ -49,11 +49,11 @@ class Meter:
         return Cost(after.connections - before.connections, trips, self._shells.take(), self._programs.take())
 
     def least(self, work: Callable[[], object]) -> Cost:
-        """Return the least of three: a heartbeat of the forwarder, every four seconds, adds to what it falls into."""
+        """Return the least of three costs: a heartbeat of the forwarder, every four seconds, may add to one."""
         return min(self.cost(work) for _ in range(3))
 
     def _settle(self) -> None:
-        """Wait until nothing is under way any more: what nobody waited for, as a channel's end."""
+        """Wait until no traffic is under way, such as the end of a channel for which nobody waited."""
         seen = None
         while seen != (seen := self._relay.traffic()):
             time.sleep(QUIET_S)
@@ -92,12 +92,12 @@ def test_prepare_with_nothing_to_do(meter: Meter) -> None:
 
 
 def test_the_doctors_look_at_a_node(meter: Meter) -> None:
-    """Greeting and login 4, the look 3: the node's agent is called from there, too."""
+    """Greeting and login 4, probe 3; the script there calls the agent too."""
     assert meter.cost(lambda: meter.person.runs("inv node.doctor")) == Cost(1, 7, 1, ("ssh",))
 
 
 def test_connect_of_a_node_that_nobody_is_connected_to(meter: Meter) -> None:
-    """Greeting and login 4, the look at the node's id 3; the agent's own proof goes beside that look."""
+    """Greeting and login 4, reading the node's id 3; the agent is called in parallel."""
     assert meter.cost(lambda: meter.person.runs("inv node.connect")) == Cost(1, 7, 1, ("python", "ssh"))
 
 
@@ -106,7 +106,7 @@ def test_connect_of_a_connected_node_costs_nothing(meter: Meter) -> None:
 
 
 def test_a_call_on_a_new_connection(meter: Meter, client: Client) -> None:
-    """The spare stream is there already; the next one is opened while the answer is on its way."""
+    """A spare stream exists already; the next one is opened while the answer is on its way."""
 
     def call() -> None:
         client.close()

@@ -1,4 +1,4 @@
-"""Each thing that can be wrong with this machine, made wrong, and what node.doctor says of it."""
+"""Breaks each thing that node.doctor checks on this machine, and looks at the finding."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Row = dict[str, str]
 
 
 class Desk:
-    """A machine with an empty registry: only the controller is looked at."""
+    """A machine with an empty registry: only the controller is checked."""
 
     def __init__(self, folder: Path) -> None:
         self.nodes, self.home, self.run = folder / "nodes.yaml", folder / "home", folder / "home" / "run"

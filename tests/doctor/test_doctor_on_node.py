@@ -1,4 +1,4 @@
-"""Each thing that can be wrong with a node, made wrong on a real one, and what node.doctor says of it."""
+"""Breaks each thing that node.doctor checks on a real node, and looks at the finding."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Row = dict[str, str]
 
 @pytest.fixture(scope="module")
 def ops(make_person: Callable[..., Person]) -> Person:
-    """Somebody with one prepared node and one that was never prepared, and a login without sudo on the first."""
+    """A person with one prepared and one bare node, and a login without sudo on the first."""
     person = make_person({"web1": "bookworm", "bare": "bookworm"})
     person.runs("inv node.prepare --node web1")
     person.lab_node("web1").add_login("plain")
@@ -24,7 +24,7 @@ def ops(make_person: Callable[..., Person]) -> Person:
 
 
 def examine(person: Person, node: str = "web1", *, code: int) -> dict[str, Row]:
-    """Ask the doctor about a node: its findings by code."""
+    """Return the doctor's findings about a node, by code."""
     rows = person.runs(f"inv node.doctor --node {node} --json", code=code).json
     return {row["code"]: row for row in rows if row["node"] == node}
 
@@ -35,7 +35,7 @@ def told(row: Row) -> tuple[str, str]:
 
 @contextmanager
 def entry(person: Person, **changes: Any) -> Iterator[None]:
-    """Write something else about web1 into nodes.yaml."""
+    """Change the entry of web1 in nodes.yaml."""
     true = {name: person.lab_entry(name) for name in ("web1", "bare")}
     person.write_registry({**true, "web1": {**true["web1"], **changes}})
     try:
@@ -61,7 +61,7 @@ def test_nothing_is_wrong_with_a_prepared_node(ops: Person) -> None:
 
 
 def test_it_changes_nothing_on_the_node(ops: Person) -> None:
-    # Not what is beside the helper's ledger: node.health asks the helper, and SQLite makes files there meanwhile.
+    # Without the helper's folder: node.health calls the helper, and SQLite makes temporary files there.
     helper, ledger = "/var/lib/codesmith-helper", "/var/lib/codesmith-helper/ledger.db"
     places = f"/etc /usr/lib/codesmith /srv /var/lib/codesmith* {ledger} /root"
     listing = f"find {places} -xdev -path {helper} -prune -o -printf '%p %m %u %T@ %s\\n' | sort"
@@ -146,7 +146,7 @@ def test_another_agent_than_ours_is_an_upgrade(ops: Person) -> None:
     agent = "/usr/lib/codesmith/current/agent.pyz"
     restart = "systemctl restart codesmith-agent.service"
     longer = f"cp -p {agent} /root/kept; printf 'x' | cat - /root/kept > {agent}; {restart}"
-    # A zip may begin with anything, and the agent's build is the digest of its file.
+    # A zip may begin with anything, and the build is the digest of the file.
     with on_node(ops, longer, f"cat /root/kept > {agent}; rm /root/kept; {restart}"):
         found = examine(ops, code=0)
     assert told(found["agent.version"]) == ("warn", "inv node.prepare --node web1")
@@ -169,7 +169,7 @@ def test_a_node_that_became_another_fails(ops: Person) -> None:
     other = f'cp -p {node_json} /root/kept; sed -i \'s/"node_id": *"..../"node_id": "0000/\' {node_json}'
     with on_node(ops, other, f"cp -p /root/kept {node_json}; rm /root/kept"):
         found = examine(ops, code=1)
-    assert told(found["agent.node-id"]) == ("fail", "if that was meant: inv node.prepare --node web1")
+    assert told(found["agent.node-id"]) == ("fail", "if that is right: inv node.prepare --node web1")
 
 
 def test_a_login_without_sudo_sees_what_it_can(ops: Person) -> None:
@@ -178,7 +178,7 @@ def test_a_login_without_sudo_sees_what_it_can(ops: Person) -> None:
         assert found["node.root"]["status"] == "warn"
         assert "NOPASSWD" in found["node.root"]["next"]
         assert found["agent.units"]["status"] == "ok"
-        # It is not in the clients' group, and the doctor calls the agent as clients do.
+        # It is not in the clients' group, and the doctor calls the agent as a client.
         assert found["agent.answers"]["status"] == "fail"
         assert found["agent.answers"]["detail"] == "no: /run/codesmith/agent.sock: Permission denied"
         assert told(found["agent.answers"]) == ("fail", "inv node.prepare --node web1; inv node.logs --node web1")
@@ -192,7 +192,7 @@ def test_a_login_without_sudo_sees_what_it_can(ops: Person) -> None:
 @pytest.mark.parametrize(
     ("wrong", "right", "detail", "next_"),
     [
-        ("true", "true", "sudo wants the password of asked", "inv node.verify --node web1 --sudo-password-file PATH"),
+        ("true", "true", "sudo asks for the password of", "inv node.verify --node web1 --sudo-password-file PATH"),
         (
             "echo 'Defaults requiretty' >/etc/sudoers.d/zz-test", "rm /etc/sudoers.d/zz-test",
             "wants a terminal", "!requiretty",
@@ -212,7 +212,7 @@ def test_each_sudo_has_its_own_advice(ops: Person, wrong: str, right: str, detai
 
 @pytest.mark.parametrize("left", ["", ".pub"])
 def test_an_identity_that_is_not_there_fails(ops: Person, tmp_path: Path, left: str) -> None:
-    """Its public half is enough where an ssh agent has the rest, which here none has."""
+    """The public half of a key is enough if an ssh agent has the private half; here none has it."""
     if left:
         public = Path(f"{ops.lab_entry('web1')['identity']}.pub")
         (tmp_path / "key.pub").write_text(public.read_text())

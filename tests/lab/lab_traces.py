@@ -14,7 +14,7 @@ from codesmith.lab.record import Record
 
 
 def eventually(check: Callable[[], object], what: str, within_s: float = 20) -> None:
-    """Wait for a condition; fail with `what` if it does not come true."""
+    """Wait for a condition; fail with `what` if it stays false."""
     deadline = time.monotonic() + within_s
     while not check():
         assert time.monotonic() < deadline, what
@@ -35,7 +35,7 @@ class Traces:
         return cls(folder, record.id)
 
     def left(self) -> list[str]:
-        """Name what is there now."""
+        """Return what exists now."""
         places = [self.folder, network.namespace(self.id), Path("/sys/class/net", self.id), CLAIMS / f"{self.id}.json"]
         places += [top / cgroups.GROUP / self.id for top in cgroups.hierarchies()]
         places += list(Path("/run/systemd/nspawn").glob(f"*/{self.id}"))

@@ -1,4 +1,4 @@
-"""What the lab cannot do it says in one sentence, with the next step."""
+"""Errors of the lab are one sentence and the next step."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_bad_names_are_refused(name):
 
 @pytest.fixture
 def mmdebstrap(tmp_path, monkeypatch):
-    """Put a quick mmdebstrap first and the cache elsewhere; `ends` is the last line of its script."""
+    """Put a fast mmdebstrap first in PATH and the cache elsewhere; `ends` is the last line of its script."""
     monkeypatch.setattr(programs, "PATH", f"{tmp_path}:{programs.PATH}")
     monkeypatch.setattr(images, "CACHE", tmp_path / "cache")
 
@@ -146,7 +146,7 @@ def test_a_nodes_supervisor_is_light():
 
 
 def test_an_overlay_that_cannot_be_mounted_names_the_way_out(lab, node, monkeypatch):
-    # An overlay is no upper layer of another one.
+    # An overlay cannot be the upper layer of another one.
     inside = node.root / "var/lib/nested"
     monkeypatch.setenv("CODESMITH_LAB_HOME", str(inside))
     with pytest.raises(CodeSmithError, match="an overlay cannot be mounted") as caught:
@@ -156,7 +156,7 @@ def test_an_overlay_that_cannot_be_mounted_names_the_way_out(lab, node, monkeypa
 
 
 def test_too_many_nodes_are_refused_before_they_fail():
-    # No descriptor can be had: what the kernel says, too, when its inotify instances are all taken.
+    # Without free descriptors the kernel refuses as it does when no inotify instances are left.
     lean = "import resource as r; from codesmith.lab import requirements; r.setrlimit(r.RLIMIT_NOFILE, (8, 8)); "
     said = python(lean + "requirements.ensure_inotify()").stderr
     assert "error: too many nodes at once" in said

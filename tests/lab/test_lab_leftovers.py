@@ -1,4 +1,4 @@
-"""Nothing of a node stays behind, however its owner ends; and nobody else's is touched."""
+"""Nothing of a node stays behind, however its owner ends, and nothing else is touched."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_node_goes_with_its_killed_owner(script, new_name):
     assert owner.line()
     traces = Traces.of(node_dir(name))
     owner.kill()
-    # Soon: another process that uses the lab would remove it too, some day.
+    # Soon, because another process that uses the lab would remove it too.
     eventually(lambda: not traces.left(), "it outlived its owner", within_s=5)
 
 

@@ -16,7 +16,7 @@ EAT_100_MB = "b'x' * 100_000_000"
 
 
 def ssh(node, command, login="root"):
-    """Run a command on a node over SSH and return what it says."""
+    """Run a command on a node over SSH and return its output."""
     *start, name = node.ssh_args
     done = subprocess.run([*start, "-l", login, name, command], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -80,7 +80,7 @@ def test_a_reboot_is_a_reboot(node):
 
 def test_a_reboot_from_inside_is_one_too(node):
     before = node.boots
-    # Not `ssh`: the reboot may be quicker than the answer.
+    # Not `ssh`: the node may reboot before it answers.
     subprocess.run([*node.ssh_args, "systemctl --no-block reboot"], capture_output=True, check=False, timeout=60)
     node.wait_until_ready(boots=before + 1)
     assert ssh(node, "hostname") == node.name

@@ -1,4 +1,4 @@
-"""The relay adds the round trips it promises, and nothing else."""
+"""The relay adds the promised round trips, and changes nothing else."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RTT_MS = 40
 
 @pytest.fixture
 def echo() -> Iterator[tuple[str, int]]:
-    """A server that sends back what it gets and closes when its caller does."""
+    """A server that echoes and closes when its caller does."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         threads: list[threading.Thread] = []
 
@@ -55,7 +55,7 @@ def time_ms(work) -> float:
 
 
 def median_call_ms(echo, rtt_ms, calls=15) -> float:
-    """Time calls on a connection that is open already."""
+    """Time calls on an open connection."""
     with Relay(*echo, rtt_ms) as door, socket.create_connection(door) as connection:
 
         def call() -> None:
@@ -67,7 +67,7 @@ def median_call_ms(echo, rtt_ms, calls=15) -> float:
 
 
 def median_first_call_ms(echo, rtt_ms, calls=5) -> float:
-    """Time calls on new connections, the connecting included."""
+    """Time calls on new connections, including connecting."""
     with Relay(*echo, rtt_ms) as door:
 
         def call() -> None:
@@ -146,7 +146,7 @@ def test_no_byte_is_lost_or_turned_round(echo):
 
 @pytest.mark.parametrize("answers_first", [True, False], ids=["down", "up"])
 def test_what_a_slow_reader_has_not_taken_yet_is_not_discarded(answers_first, monkeypatch):
-    """Less than asyncio buffers is still in the relay when both sides have said their end."""
+    """Data smaller than asyncio's buffer is still in the relay when both sides have ended."""
     payload = random.Random(4).randbytes(50_000)
     open_connection = asyncio.open_connection
 
@@ -185,7 +185,7 @@ def test_what_a_slow_reader_has_not_taken_yet_is_not_discarded(answers_first, mo
 
 
 def small_socket() -> socket.socket:
-    """Make a TCP socket for which the kernel holds little, so that the rest waits in the relay."""
+    """Make a TCP socket with small kernel buffers, so that data waits in the relay."""
     one = socket.socket()
     one.setblocking(False)
     one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
@@ -201,7 +201,7 @@ def small_server() -> socket.socket:
 
 
 async def seen_by(relay: Server, size: int) -> None:
-    """Return when the relay has taken in everything, and had time to end the connection if it wants to."""
+    """Wait until the relay has read everything and had time to end the connection."""
     while relay.traffic.bytes_up + relay.traffic.bytes_down < size:
         await asyncio.sleep(0.001)
     for _ in range(1000):

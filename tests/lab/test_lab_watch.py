@@ -36,10 +36,10 @@ def test_last():
 
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Run untidy tests under our conftest and return what pytest says."""
+    """Run untidy tests with our conftest and return pytest's output."""
     folder = tmp_path_factory.mktemp("untidy")
     shutil.copy(TOP / "tests" / "conftest.py", folder)
-    # A test does not want to wait as long as a busy machine may.
+    # A shorter wait than busy machines need.
     text = (folder / "conftest.py").read_text().replace("PATIENCE_S = 5.0", "PATIENCE_S = 0.2")
     (folder / "conftest.py").write_text(text)
     (folder / "test_untidy.py").write_text(UNTIDY)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 
 def user_name(uid: int) -> str:
+    """Return the name of a uid; the number if it has none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -19,6 +20,7 @@ def user_name(uid: int) -> str:
 
 
 def group_name(gid: int) -> str:
+    """Return the name of a gid; the number if it has none."""
     try:
         return grp.getgrgid(gid).gr_name
     except KeyError:
@@ -26,6 +28,7 @@ def group_name(gid: int) -> str:
 
 
 def user_facts(name: str) -> dict[str, Any] | None:
+    """Return the facts of a user, with what its policy in /etc/shadow forbids or allows; None if there is none."""
     try:
         found = pwd.getpwnam(name)
     except KeyError:
@@ -38,6 +41,7 @@ def user_facts(name: str) -> dict[str, Any] | None:
 
 
 def day(number: str) -> str:
+    """Return a date from days since 1970, as /etc/shadow counts them."""
     try:
         return time.strftime("%Y-%m-%d", time.gmtime(int(number) * 86400))
     except (ValueError, OverflowError, OSError):
@@ -65,6 +69,7 @@ def policy_facts(name: str) -> list[str]:
 
 
 def group_facts(name: str) -> dict[str, Any] | None:
+    """Return gid and members of a group; None if there is none."""
     try:
         found = grp.getgrnam(name)
     except KeyError:

@@ -47,6 +47,7 @@ def lock(timeout_s: int) -> None:
 
 
 def do_run(order: dict[str, Any]) -> None:
+    """Run a command, unless the accounts in `unless` exist."""
     if not is_there(order.get("unless", {})):
         run(order["argv"])
 
@@ -67,6 +68,7 @@ def do_user(order: dict[str, Any]) -> None:
 
 
 def is_there(accounts: dict[str, str]) -> bool:
+    """Tell whether all named accounts (user or group) exist; False if none is named."""
     try:
         for kind, name in accounts.items():
             (grp.getgrnam if kind == "group" else pwd.getpwnam)(name)

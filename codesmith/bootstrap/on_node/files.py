@@ -18,6 +18,7 @@ TEMPORARY = ".codesmith-tmp-"
 
 
 def read_json(path: str) -> Any:
+    """Return the content of a JSON file; None if it is missing or damaged."""
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
@@ -34,6 +35,7 @@ def read_link(path: str) -> str:
 
 
 def sync_folder(path: str) -> None:
+    """Write the entries of a folder to disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     os.fsync(descriptor)
     os.close(descriptor)
@@ -92,6 +94,7 @@ def remove_link(path: str) -> None:
 
 
 def ensure_directory(path: str, mode: int) -> None:
+    """Make a directory if it does not exist; Failed if something else has its name."""
     try:
         os.mkdir(path, mode)
     except FileExistsError:
@@ -100,11 +103,13 @@ def ensure_directory(path: str, mode: int) -> None:
 
 
 def do_write(order: dict[str, Any]) -> None:
+    """Write one file, in a directory that is made if it is missing."""
     ensure_directory(os.path.dirname(order["path"]), 0o755)
     install_file(order["path"], order["text"].encode(), order["sha256"], order["mode"])
 
 
 def do_link(order: dict[str, Any]) -> None:
+    """Make or change one link."""
     place_link(order["path"], order["target"])
 
 

@@ -22,6 +22,7 @@ def is_open(timeout_s: float) -> bool:
 
 
 def main() -> int:
+    """Run the command until it ends or its reader has gone; return its exit status."""
     # A hangup or a closed pipe must not leave the command running.
     for number in (signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(1))

@@ -32,6 +32,7 @@ def id_facts(lowest: int, homes: str) -> dict[str, Any]:
 
 
 def mapped(path: str) -> list[list[int]]:
+    """Return the ranges of ids that exist in this user namespace."""
     return [[int(inside), int(inside) + int(count) - 1] for inside, _, count in (line.split() for line in lines(path))]
 
 
@@ -43,6 +44,7 @@ def subordinates(path: str) -> list[list[int]]:
 
 
 def login_defs() -> dict[str, int]:
+    """Return the limits of uids and gids in login.defs, by their names there."""
     path = next((path for path in LOGIN_DEFS if os.path.exists(path)), LOGIN_DEFS[0])
     words = [line.split() for line in lines(path)]
     pairs = [(one[0], one[1]) for one in words if len(one) > 1 and one[0].endswith(("ID_MIN", "ID_MAX"))]
@@ -61,6 +63,7 @@ def merged(numbers: list[int]) -> list[list[int]]:
 
 
 def lines(path: str) -> list[str]:
+    """Return the lines of a file; none if it cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read().splitlines()

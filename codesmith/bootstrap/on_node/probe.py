@@ -76,6 +76,7 @@ def base_facts(path: str) -> dict[str, Any]:
 
 
 def has_acl(path: str) -> bool:
+    """Tell whether a path has an access list."""
     try:
         return any(name.startswith("system.posix_acl_") for name in os.listxattr(path, follow_symlinks=False))
     except OSError:
@@ -88,6 +89,7 @@ def folder_names(path: str) -> list[str]:
 
 
 def sha256(path: str) -> str:
+    """Return the sha256 of a file."""
     with open(path, "rb") as file:
         return hashlib.sha256(file.read()).hexdigest()
 
@@ -121,6 +123,7 @@ def read_json(path: str) -> Any:
 
 
 def ranges_in(found: Any) -> Any:
+    """Return the ranges in the content of uids.json; None if it is damaged."""
     return found.get("ranges") if isinstance(found, dict) else None
 
 
@@ -132,6 +135,7 @@ def ledger_paths(ledger: Any) -> list[str]:
 
 
 def resident_facts(ledger: str) -> dict[str, Any]:
+    """Return the workspaces and users in the helper's ledger, or {"error": [why]}; {} if `ledger` is empty."""
     if not ledger:
         return {}
     try:
@@ -141,6 +145,7 @@ def resident_facts(ledger: str) -> dict[str, Any]:
 
 
 def os_release() -> dict[str, str]:
+    """Return /etc/os-release with its keys in lower case."""
     for path in ("/etc/os-release", "/usr/lib/os-release"):
         try:
             with open(path, encoding="utf-8", errors="replace") as file:
@@ -152,10 +157,12 @@ def os_release() -> dict[str, str]:
 
 
 def is_command(name: str) -> bool:
+    """Tell whether PATH has such a command."""
     return any(os.access(os.path.join(folder, name), os.X_OK) for folder in os.environ["PATH"].split(":"))
 
 
 def pid1() -> str:
+    """Return the name of process 1."""
     with open("/proc/1/comm", encoding="utf-8") as file:
         return file.read().strip()
 

@@ -34,6 +34,7 @@ print(database.execute("PRAGMA user_version").fetchone()[0])
 
 
 def do_release(order: dict[str, Any], data: bytes) -> None:
+    """Make the directories of a release and install the agent in it."""
     for folder in order["folders"]:
         ensure_directory(folder, 0o755)
         os.chown(folder, 0, 0)

@@ -17,6 +17,7 @@ from codesmith.bootstrap.on_node.releases import restart
 
 
 def main() -> int:
+    """Start or restart the agent; return 1, with the reason on stderr, unless it answers."""
     job = json.loads(sys.stdin.buffer.readline())
     since = time.time()
     try:
