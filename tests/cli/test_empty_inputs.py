@@ -1,10 +1,9 @@
-"""Something was given and nothing is in it: an error before anything is sent, never "none" and never "all"."""
+"""An empty value or file is an error before anything is sent; it never means "none" or "all"."""
 
 from __future__ import annotations
 
 import pytest
-from sdk_doubles import result, scripted
-from test_tasks_processes import USER
+from sdk_doubles import USER, result, scripted
 
 from codesmith.errors import CodeSmithError
 from codesmith.nodes.lab_home import lab_home

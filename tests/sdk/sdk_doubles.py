@@ -1,4 +1,4 @@
-"""The other end of the client's socket: a scripted one for what an agent never does, and the agent's real front end."""
+"""The other end of the client's socket: a scripted one for what no agent does, and the agent's real front end."""
 
 from __future__ import annotations
 
@@ -9,6 +9,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+# A user, as the agent lists it.
+USER = {
+    "name": "ada",
+    "login": "cs-ada",
+    "uid": 70000,
+    "gid": 70000,
+    "home": "/srv/codesmith/home/cs-ada",
+    "shell": "/bin/bash",
+    "state": "active",
+    "ssh_keys": [],
+    "workspaces": ["a", "b\t\x1b[31m"],
+    "created_at": "2026-11-23T00:00:00.000Z",
+}
 
 
 def http(body: Any, *, status: str = "200 OK", headers: str = "") -> bytes:

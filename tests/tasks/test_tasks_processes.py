@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from sdk_doubles import error, real_agent, result, scripted
+from sdk_doubles import USER, error, real_agent, result, scripted
 
 TOP = Path(__file__).parents[2]
 EXECUTION = {
@@ -24,18 +24,6 @@ EXECUTION = {
     "omitted_bytes": 0,
     "duration_s": 0.1,
     "killed_by": None,
-}
-USER = {
-    "name": "ada",
-    "login": "cs-ada",
-    "uid": 70000,
-    "gid": 70000,
-    "home": "/srv/codesmith/home/cs-ada",
-    "shell": "/bin/bash",
-    "state": "active",
-    "ssh_keys": [],
-    "workspaces": ["a", "b\t\x1b[31m"],
-    "created_at": "2026-11-23T00:00:00.000Z",
 }
 HEAVY = ("fabric", "paramiko", "cryptography", "rich", "ruamel", "jsonrpclib", "http.client")
 
