@@ -266,7 +266,7 @@ def test_an_agent_that_answers_nobody_is_told_long_before_the_deadline_of_a_chan
             while connection.recv(1 << 16):
                 pass
 
-    with crowd(path, talk), pytest.raises(errors.CallLost, match="its agent answers nobody") as caught:
+    with crowd(path, talk), pytest.raises(errors.CallLost, match="its agent answers no call") as caught:
         change(transport)
     assert "inv node.restart --node web1; CODESMITH_REQUEST_ID=" in caught.value.hint
     assert caught.value.request_id
