@@ -134,8 +134,8 @@ class _Reader:
         return self.bad(line, "", f"not YAML: {problem}", "YAML as in nodes.yaml of the documentation")
 
     def control_line(self) -> int:
-        found = re.search(r"[^\x09\x0a\x0d\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", self.text)
-        return self.text.count("\n", 0, found.start()) + 1 if found else 1
+        match = re.search(r"[^\x09\x0a\x0d\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", self.text)
+        return self.text.count("\n", 0, match.start()) + 1 if match else 1
 
     def sections(self, nodes: yaml.Node) -> dict[str, Section]:
         sections: dict[str, Section] = {}
@@ -188,7 +188,7 @@ class _Reader:
             pairs = self.pairs(node, key, None, EXPECTED["labels"])
             return {label: self.string(value, f"{key}.{label}", EXPECTED["labels"]) for label, _, value in pairs}
         text = self.string(node, key)
-        if not _is_fine(word, text):
+        if not _is_valid(word, text):
             raise self.bad(_line(node), key, f"{text!r}", EXPECTED[word])
         return text
 
@@ -244,12 +244,12 @@ class _Reader:
         return BadRegistry(f"{where}{problem}; expected {expected}", hint=f"${{EDITOR:-vi}} +{line} {self.path}")
 
 
-def _is_fine(word: str, text: str) -> bool:
+def _is_valid(word: str, text: str) -> bool:
     if word in ("host", "user"):
         return re.fullmatch(WORD if word == "host" else LOGIN, text) is not None
     if word == "endpoint":
-        found = re.fullmatch(r"unix|tcp:([1-9][0-9]{0,4})", text)
-        return found is not None and int(found[1] or 1) <= 65535
+        match = re.fullmatch(r"unix|tcp:([1-9][0-9]{0,4})", text)
+        return match is not None and int(match[1] or 1) <= 65535
     allowed = {"lab": RELEASES, "ssh": CARRIERS}
     return text in allowed.get(word, (text,))
 

@@ -1,4 +1,4 @@
-"""nodes.yaml as people write it: what is read, what is refused, which node is meant."""
+"""Reading nodes.yaml: what is accepted, what is refused, and which node a command means."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_the_state_directory_is_codesmith_home_else_that_of_xdg(monkeypatch, tmp
 
 
 def test_a_runtime_directory_that_is_not_ours_is_left_to_its_owner(monkeypatch):
-    """After `su` the variable still names another user's; a relative one means another place to each process."""
+    """After `su` the variable names another user's directory; a relative path differs between processes."""
     monkeypatch.delenv("CODESMITH_HOME", raising=False)
     fallback = Path(f"/tmp/codesmith-{os.getuid()}")
     with tempfile.TemporaryDirectory(prefix="cs-") as ours, tempfile.TemporaryDirectory(prefix="cs-") as other:

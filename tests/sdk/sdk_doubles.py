@@ -32,7 +32,7 @@ def http(body: Any, *, status: str = "200 OK", headers: str = "") -> bytes:
 
 
 def result(value: Any) -> Any:
-    """Answer the request that comes with `value`."""
+    """Answer a request with `value`."""
     return lambda request: http({"jsonrpc": "2.0", "id": request["id"], "result": value})
 
 
@@ -106,7 +106,7 @@ def scripted(path: Path, *script: Any, hang_up_after: tuple[int, ...] = ()) -> I
 
 @contextmanager
 def real_agent(path: Path, folder: Path) -> Iterator[None]:
-    """Serve the agent's own front end, with a store of its own and without a helper: it can look, not change."""
+    """Serve the agent's own front end, with its own store and without a helper: it can read, not change."""
     from agent.frontend.audit import Audit
     from agent.frontend.context import Context
     from agent.frontend.dispatch import Dispatcher

@@ -1,4 +1,4 @@
-"""Real `inv` processes, against an endpoint that answers or does not."""
+"""Real `inv` processes, against a scripted endpoint."""
 
 from __future__ import annotations
 
