@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["AgentRefused", "Client", "CodeSmithError", "__version__", "connect", "errors", "types"]
 
-# Imported when first used: a command line that only shows help needs none of them.
+# Imported on first use: a command line that only shows help needs none of them.
 _EXPORTS = {
     "AgentRefused": ("codesmith.errors", "AgentRefused"),
     "Client": ("codesmith.sdk.client", "Client"),
@@ -27,22 +27,22 @@ _EXPORTS = {
 
 
 def __getattr__(name: str) -> Any:
-    """Return a name that the package exports: the client, its types (`types.Workspace`), the errors."""
+    """Return an exported name: the client, its types (`types.Workspace`), the errors."""
     if name not in _EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, attribute = _EXPORTS[name]
-    found = import_module(module)
-    return getattr(found, attribute) if attribute else found
+    imported = import_module(module)
+    return getattr(imported, attribute) if attribute else imported
 
 
 def connect(name: str = "", file: str = "", *, url: str = "", token_file: str | PathLike[str] = "") -> Client:
-    """Return a typed client of one node; `with codesmith.connect("web1") as web1:` closes it at the end.
+    """Return a typed client of one node: `with codesmith.connect("web1") as web1:`.
 
     Without a name the node is chosen as `inv` does: CODESMITH_NODE, then `default:` in nodes.yaml, then the only node.
-    The first call opens the connection, and starts the forwarder when it is not running.
+    The first call opens the connection, and starts the forwarder if it is not running.
 
-    With `url` and `token_file`, as `node.status --json` shows them for an `endpoint: tcp:PORT`, the client needs no
-    nodes.yaml: it calls the port that a forwarder has open.
+    With `url` and `token_file` the client needs no nodes.yaml: it calls the port that a forwarder has open for an
+    `endpoint: tcp:PORT`. `node.status --json` shows both values.
     """
     from codesmith import paths
     from codesmith.nodes.registry import Registry

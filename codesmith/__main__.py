@@ -1,4 +1,4 @@
-"""The `codesmith` program, also as `python -m codesmith`: the tasks of codesmith/tasks, from any folder."""
+"""The `codesmith` program, also `python -m codesmith`: runs the tasks of codesmith/tasks from any folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What CODESMITH_DEBUG=ssh,rpc shows on stderr of the way to a node: names, sizes and times, and no secret."""
+"""The lines that CODESMITH_DEBUG=ssh,rpc prints on stderr: names, sizes and times, never secrets."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from collections.abc import Iterator
 
 
 def is_shown(layer: str) -> bool:
-    """Tell whether somebody wants to see `ssh` or `rpc`."""
+    """Tell whether CODESMITH_DEBUG names this layer (`ssh` or `rpc`)."""
     return layer in os.environ.get("CODESMITH_DEBUG", "").split(",")
 
 
 def show(layer: str, text: str, begun: float) -> None:
-    """Print one line on what has been under way since `begun` (time.monotonic)."""
+    """Print one line about an action that began at `begun` (time.monotonic)."""
     if is_shown(layer):
         sys.stderr.write(f"{layer} {text} in {(time.monotonic() - begun) * 1000:.1f} ms\n")
 
 
 @contextlib.contextmanager
 def shown(layer: str, what: str) -> Iterator[list[str]]:
-    """Print one line at the end: `what`, and what the caller adds to the list; or the kind of error it ended with."""
+    """Print one line when the block ends: `what`, then the texts that the caller appended, or the error's class."""
     begun, results = time.monotonic(), list[str]()
     try:
         yield results

@@ -1,8 +1,8 @@
-"""What stops a task and what the user can do about it.
+"""The errors that stop a task, each with what the user can do about it.
 
-Every error says what and why (`problem`) and what now (`hint`, a command to paste). The exit codes are those of the
-command line: 1 error, 2 cancelled, 3 no such name, 4 authentication or host key, 5 unreachable, 6 refused by the agent,
-7 a plan is not empty.
+Every error says what failed and why (`problem`), and what to do next (`hint`, a command to paste). The exit codes of
+the command line: 1 error, 2 cancelled, 3 no such name, 4 authentication or host key, 5 unreachable, 6 refused by the
+agent, 7 a plan is not empty.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class CodeSmithError(Exit):
     """Anything that stops a task and that the user can act on."""
 
     exit_code = 1
-    # The limit is that of the SSH library here: OpenSSH's own client may well get through.
+    # The problem is a limit of the Python SSH library; OpenSSH's client may succeed.
     openssh_may_help = False
 
     def __init__(self, problem: str, *, hint: str = "") -> None:
@@ -31,22 +31,22 @@ class CodeSmithError(Exit):
 
     @property
     def kind(self) -> str:
-        """The class name: how a forwarder names this error to another process."""
+        """The class name, by which a forwarder names this error to another process."""
         return type(self).__name__
 
 
 class BadArgument(CodeSmithError):
-    """A value on the command line that cannot be; without a hint the task's help is the next step."""
+    """An invalid value on the command line; without a hint, the next step is the task's help."""
 
 
 class Cancelled(CodeSmithError):
-    """The user said no, or pressed Ctrl-C."""
+    """The user answered no, or pressed Ctrl-C."""
 
     exit_code = 2
 
 
 class UnknownName(CodeSmithError):
-    """The thing named does not exist."""
+    """Nothing has this name."""
 
     exit_code = 3
 
@@ -56,7 +56,7 @@ class UnknownNode(UnknownName):
 
     @classmethod
     def named(cls, name: str, known: Iterable[str], registry: str = "nodes.yaml") -> UnknownNode:
-        """Say which names there are."""
+        """Return the error for `name`, with the names that exist."""
         return cls(
             f"no node {name!r} in {registry} (known: {', '.join(known) or 'none'})",
             hint="list them with `inv node.list`, or add one with `inv node.add NAME --host HOST`",
@@ -64,7 +64,7 @@ class UnknownNode(UnknownName):
 
 
 class BadRegistry(CodeSmithError):
-    """nodes.yaml cannot be used; the problem names file, line, key and what is expected."""
+    """nodes.yaml has a mistake or cannot be written; the problem names file, line, key and what is expected."""
 
 
 class AuthenticationFailed(CodeSmithError):
@@ -74,7 +74,7 @@ class AuthenticationFailed(CodeSmithError):
 
 
 class AboutSecret(AuthenticationFailed):
-    """A login and something that only a person knows; `secret` names it as plain data (codesmith.secrets.Wanted)."""
+    """A login needs a secret of the operator; `secret` describes it as plain data (secrets.SecretRequest)."""
 
     def __init__(self, problem: str, *, hint: str = "", secret: Mapping[str, str] | None = None) -> None:
         self.secret = dict(secret or {})
@@ -82,11 +82,11 @@ class AboutSecret(AuthenticationFailed):
 
 
 class SecretNeeded(AboutSecret):
-    """Without it there is no way in; nothing was tried with it."""
+    """The login is impossible without the secret, and was not tried."""
 
 
 class SecretRefused(AboutSecret):
-    """It was tried, once, and is wrong."""
+    """The secret was tried once, and is wrong."""
 
 
 class HostKeyUnknown(CodeSmithError):
@@ -96,7 +96,7 @@ class HostKeyUnknown(CodeSmithError):
 
 
 class HostKeyChanged(CodeSmithError):
-    """The node shows another host key than the pinned one."""
+    """The node shows a host key that is not the pinned one."""
 
     exit_code = 4
 
@@ -112,17 +112,17 @@ class LabNodeDown(Unreachable):
 
 
 class Hanging(CodeSmithError):
-    """The forwarder, or the agent, is there and does not answer; the hint ends or restarts it."""
+    """The forwarder or the agent runs and does not answer; the hint ends or restarts it."""
 
 
-# Stands in a hint for the command that failed; the command line, which knows it, writes it out.
+# A placeholder in a hint for the command that failed; the command line replaces it.
 THIS_COMMAND = "inv ..."
 
 
 class CallLost(Unreachable):
-    """The answer to a call did not come: whether it was carried out is not known.
+    """The answer to a call did not arrive, so it may or may not have been carried out.
 
-    Repeating it is safe: a look changes nothing, and a change with the same `request_id` is not done twice.
+    Repeating it is safe: a read changes nothing, and a change with the same `request_id` is not done twice.
     """
 
     def __init__(self, problem: str, *, hint: str = "", request_id: str = "") -> None:
@@ -137,21 +137,21 @@ class NotPrepared(CodeSmithError):
 
 
 class WrongNode(CodeSmithError):
-    """The agent that answers is not the node that was expected."""
+    """The agent that answers belongs to another node."""
 
     exit_code = 4
 
 
 class Unsupported(CodeSmithError):
-    """The node, or this machine, lacks something that cannot be installed for it."""
+    """The node, or this machine, lacks something that CodeSmith cannot install."""
 
 
 class LookFailed(CodeSmithError):
-    """A look at a node did not come to its end: nothing is known of what was not seen."""
+    """Reading the state of a node failed before the end: the rest is unknown."""
 
 
 class StepFailed(CodeSmithError):
-    """A step of a plan did not succeed on the node."""
+    """A step of a plan failed on the node."""
 
 
 class PlanNotEmpty(CodeSmithError):
@@ -161,42 +161,45 @@ class PlanNotEmpty(CodeSmithError):
 
 
 class AgentRefused(CodeSmithError):
-    """The agent answered a call with an error; `rpc_code`, `rpc_kind` and `data` are those of the answer."""
+    """The agent answered a call with an error; `rpc_code`, `rpc_kind` and `data` come from the answer.
+
+    `kind` is the name of this class; `rpc_kind` is the agent's word.
+    """
 
     exit_code = 6
 
     def __init__(self, problem: str, *, code: int, data: Mapping[str, Any] | None = None) -> None:
         self.rpc_code, self.data = code, dict(data or {})
         if self.rpc_kind == "not_found":
-            self.exit_code = UnknownName.exit_code  # to a script both are "no such name"
+            self.exit_code = UnknownName.exit_code  # for a script both mean "no such name"
         super().__init__(problem, hint=str(self.data.get("hint", "")))
 
     @property
     def is_about_params(self) -> bool:
-        """Tell whether a parameter cannot be what it is."""
+        """Tell whether the agent refused a parameter (JSON-RPC: invalid params)."""
         return self.rpc_code == -32602
 
     @property
     def rpc_kind(self) -> str:
-        """The word for programs: not_found, already_exists, in_use ..."""
+        """The kind of the refusal: not_found, already_exists, in_use, ..."""
         return str(self.data.get("kind", ""))
 
 
 def by_kind(kind: str) -> type[CodeSmithError]:
-    """Return the class that `kind` names; CodeSmithError itself for a word that is not known."""
+    """Return the class that `kind` names; CodeSmithError for an unknown word."""
     classes: list[type[CodeSmithError]] = [CodeSmithError]
-    for found in classes:
-        if found.__name__ == kind:
-            return found
-        # AgentRefused is made from an answer, never from a word.
-        classes.extend(one for one in found.__subclasses__() if one.__name__ != "AgentRefused")
+    for known in classes:
+        if known.__name__ == kind:
+            return known
+        # AgentRefused needs a code: it is built from an answer, never from a word.
+        classes.extend(one for one in known.__subclasses__() if one.__name__ != "AgentRefused")
     return CodeSmithError
 
 
 def error_to_dict(error: CodeSmithError) -> dict[str, Any]:
-    """Return the error as `{"kind", "problem", "hint"}`; the kind is the nearest class that every process knows.
+    """Return the error as `{"kind", "problem", "hint"}`; the kind is its nearest class in this module.
 
-    One about a secret also names that: `{"secret": {...}}`.
+    An error about a secret has `"secret"` too.
     """
     known = next(one for one in type(error).__mro__ if one.__module__ == __name__)
     data = {"kind": known.__name__, "problem": error.problem, "hint": error.hint}
@@ -204,7 +207,7 @@ def error_to_dict(error: CodeSmithError) -> dict[str, Any]:
 
 
 def error_from_dict(data: dict[str, Any]) -> CodeSmithError:
-    """Return the error that `error_to_dict` wrote, with its own class."""
+    """Return the error that `error_to_dict` wrote."""
     error = by_kind(data.get("kind", ""))(data.get("problem", "unknown error"), hint=data.get("hint", ""))
     if isinstance(error, AboutSecret):
         error.secret = data.get("secret", {})
@@ -212,5 +215,5 @@ def error_from_dict(data: dict[str, Any]) -> CodeSmithError:
 
 
 def without_traceback(error: CodeSmithError) -> CodeSmithError:
-    """Return the error without its traceback: that would keep channels alive, and grow with each thread raising it."""
+    """Return a copy without traceback: a traceback keeps channels alive, and grows with each thread that raises it."""
     return error_from_dict(error_to_dict(error))

@@ -1,4 +1,4 @@
-"""What only a person knows: passphrases and passwords. Each is asked for once, and kept in memory alone."""
+"""Passphrases and passwords. Each is asked for once, and kept only in memory."""
 
 from __future__ import annotations
 
@@ -16,82 +16,82 @@ PASSPHRASE, PASSWORD, ANSWER, SUDO = "passphrase", "password", "answer", "sudo"
 
 @dataclass(frozen=True)
 class SecretRequest:
-    """One secret: what it is, whose it is, and the words to ask for it with."""
+    """One secret: its kind, whose it is, and the prompt that asks for it."""
 
     kind: str
     of: str
     prompt: str = field(compare=False)
 
     def to_dict(self) -> dict[str, str]:
-        """Return plain data, as SecretNeeded carries it."""
+        """Return the request as plain data, as SecretNeeded carries it."""
         return asdict(self)
 
 
 class Secrets:
-    """Secrets of one command or one endpoint. `ask` returns what a person says, None where nobody can be asked.
+    """The secrets of one command or one endpoint. `ask` returns a person's answer, or None if nobody can be asked.
 
-    What somebody does not want to say is remembered as "" and not asked for again.
+    An empty answer is remembered as "" and not asked for again.
     """
 
     def __init__(self, ask: Callable[[SecretRequest], str | None] | None = None) -> None:
         self.ask = ask
-        # Given beforehand, for every sudo that wants one; None: they are asked for.
+        # The password for every sudo that needs one; None: ask.
         self.sudo_password: str | None = None
         self._asking, self._lock = threading.Lock(), threading.Lock()
         self._known: dict[SecretRequest, str] = {}
 
     def __repr__(self) -> str:
-        return f"<Secrets: {len(self._known)}>"  # never what they are
+        return f"<Secrets: {len(self._known)}>"  # never their values
 
     def known(self) -> dict[SecretRequest, str]:
-        """Return what is known without asking."""
+        """Return the secrets that are known already."""
         with self._lock:
             return dict(self._known)
 
     def learn(self, answers: Mapping[SecretRequest, str]) -> None:
-        """Take secrets that somebody else asked for."""
+        """Remember secrets that were asked for elsewhere."""
         with self._lock:
             self._known.update(answers)
 
-    def get(self, wanted: SecretRequest) -> str | None:
-        """Return a secret, asking for it if need be: one question at a time, whoever wants to know."""
+    def get(self, request: SecretRequest) -> str | None:
+        """Return a secret, asking for it if necessary; threads ask one question at a time."""
         with self._asking:
-            if wanted.kind == SUDO and self.sudo_password is not None:
-                self.learn({wanted: self.sudo_password})
-            elif wanted not in self.known() and self.ask is not None:
-                answer = self.ask(wanted)
+            if request.kind == SUDO and self.sudo_password is not None:
+                self.learn({request: self.sudo_password})
+            elif request not in self.known() and self.ask is not None:
+                answer = self.ask(request)
                 if answer is not None:
-                    self.learn({wanted: answer})
-            return self.known().get(wanted)
+                    self.learn({request: answer})
+            return self.known().get(request)
 
-    def forget(self, wanted: SecretRequest, value: str | None) -> None:
-        """Forget a secret that was refused, unless another was learnt meanwhile."""
+    def forget(self, request: SecretRequest, value: str | None) -> None:
+        """Forget a secret that was refused, unless it has been replaced meanwhile."""
         with self._lock:
-            if self._known.get(wanted) == value:
-                self._known.pop(wanted, None)
+            if self._known.get(request) == value:
+                self._known.pop(request, None)
 
     def supply(
         self, attempt: Callable[[Mapping[SecretRequest, str]], T], given: Mapping[SecretRequest, str] | None = None
     ) -> T:
-        """Return what `attempt` returns; it is repeated with each secret that it turns out to need.
+        """Call `attempt` with the known secrets (or `given`), again for each secret that it needs; return its result.
 
-        It begins with what is known, or with `given`. Nothing is open towards a node while a person thinks.
+        No connection to a node is open while a person is asked.
         """
         answers = dict(self.known() if given is None else given)
         while True:
             try:
                 return attempt(answers)
             except SecretNeeded as error:
-                wanted = SecretRequest(**error.secret)
-                value = None if wanted in answers else self.get(wanted)
+                request = SecretRequest(**error.secret)
+                value = None if request in answers else self.get(request)
                 if value is None:
                     raise
-                answers[wanted] = value
+                answers[request] = value
             except SecretRefused as error:
-                wanted = SecretRequest(**error.secret)
-                self.forget(wanted, answers.get(wanted))
+                request = SecretRequest(**error.secret)
+                self.forget(request, answers.get(request))
                 raise
 
 
-# Of this process. A command line lets its terminal answer (task.py); a Python caller sets `SHARED.ask`.
+# The secrets of this process. A command line asks on its terminal (cli/task.py); a Python caller sets `SHARED.ask`.
 SHARED = Secrets()

@@ -1,4 +1,4 @@
-"""Prepare a node, create a workspace, run a command in it, throw it away: `python examples/first_workspace.py NODE`."""
+"""Prepare a node, create a workspace, run commands in it, delete it: `python examples/first_workspace.py NODE`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from codesmith.tasks import node
 
 
 def main(name: str) -> None:
-    """Do it all on one node of nodes.yaml."""
-    node.prepare(Context(), node=[name])  # says "nothing to do" when the node is ready
+    """Run the example on one node of nodes.yaml."""
+    node.prepare(Context(), node=[name])  # "nothing to do" if the node is prepared already
     with codesmith.connect(name) as client:
         demo = client.workspace.create(name="example", labels={"from": "examples"})
         print(f"{demo.path} belongs to {demo.login}")
         try:
-            done = client.workspace.exec(name="example", argv=["git", "init", "--quiet", "code/hello"])
+            client.workspace.exec(name="example", argv=["git", "init", "--quiet", "code/hello"])
             done = client.workspace.exec(name="example", argv=["ls", "-A", "code/hello"])
             print(done.stdout, end="")
         finally:

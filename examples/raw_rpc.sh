@@ -1,5 +1,5 @@
 #!/bin/sh
-# Any language, no library: JSON-RPC over the endpoint with curl. Usage: examples/raw_rpc.sh [NODE]
+# JSON-RPC over a node's local endpoint with curl, without any library. Usage: examples/raw_rpc.sh [NODE]
 set -eu
 inv node.connect ${1:+--node "$1"} >/dev/null
 endpoint=$(inv node.status --json | python3 -c '

@@ -56,7 +56,8 @@ def running_agent() -> Iterator[SshAgent]:
         agent = SshAgent(process, path)
         try:
             deadline = time.monotonic() + START_S
-            while not path.exists():
+            # Status 2: no connection. The socket's file is there a moment before the agent listens.
+            while subprocess.run(["ssh-add", "-l"], env=agent.environment, capture_output=True).returncode == 2:
                 assert time.monotonic() < deadline, "ssh-agent did not start"
             yield agent
         finally:

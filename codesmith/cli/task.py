@@ -88,6 +88,7 @@ class CheckedArgument(Argument):
             raise self.refuse(value, KIND_WORDS[float])
 
     def refuse(self, value: Any, expected: str) -> ParseError:
+        """Return the error for a value that is not what the argument takes."""
         return usage_error(f"{self!r} takes {expected}, not {value!r}", f"{program()} {self.task_name} --help")
 
 
@@ -174,6 +175,7 @@ class Task(InvokeTask[Any], Generic[P, R]):
             raise BadArgument(f"{self.full_name}: {empty[0]} is an empty list", hint=f"leave {empty[0]} out")
 
     def run_body(self, args: Any, kwargs: Any) -> R:
+        """Call the function, after the checks that a Python call and a command line share."""
         if args and not self.harmless and not self.plans and args[0].config.run.dry:
             problem = f"{self.full_name} cannot be tried with --dry; nothing was done"
             raise CodeSmithError(problem, hint="a task that shows its plan instead: inv --dry node.prepare")
@@ -246,6 +248,7 @@ class Task(InvokeTask[Any], Generic[P, R]):
         return [*arguments, helper]
 
     def argument(self, name: str, parameter: Any) -> CheckedArgument:
+        """Return the parser's argument for a parameter of the function."""
         is_required = parameter.default is parameter.empty
         kind = _kind(name, parameter.annotation)
         klass = RemainderArgument if name == self.remainder else CheckedArgument

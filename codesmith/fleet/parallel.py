@@ -50,11 +50,13 @@ class SomeFailed(CodeSmithError):
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C during work on several nodes: `outcomes` has the nodes that are done, the others are named."""
 
-    def __init__(self, outcomes: Sequence[Outcome[Any]], under_way: Sequence[str], not_begun: Sequence[str]) -> None:
-        self.outcomes, self.under_way, self.not_begun = list(outcomes), list(under_way), list(not_begun)
-        total = len(outcomes) + len(under_way) + len(not_begun)
+    def __init__(
+        self, outcomes: Sequence[Outcome[Any]], in_progress: Sequence[str], not_started: Sequence[str]
+    ) -> None:
+        self.outcomes, self.in_progress, self.not_started = list(outcomes), list(in_progress), list(not_started)
+        total = len(outcomes) + len(in_progress) + len(not_started)
         text = f"cancelled: {len(outcomes)} of {total} nodes are done"
-        for words, names in (("under way", under_way), ("not begun", not_begun)):
+        for words, names in (("in progress", in_progress), ("not started", not_started)):
             text += f"; {words}: {', '.join(names)}" if names else ""
         super().__init__(text)
 

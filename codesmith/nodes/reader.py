@@ -1,4 +1,4 @@
-"""Read nodes.yaml: every complaint names file, line, key and what is expected there."""
+"""Read nodes.yaml; every error names file, line, key and what is expected there."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ EXPECTED = {
     "ssh": "openssh (the ssh of this machine) or fabric; without it the one that works",
     "lab": " or ".join((", ".join(RELEASES[:-1]), RELEASES[-1])),
 }
-# A leading "-" would be an option of ssh; spaces, quotes and control characters have no place in either word.
+# A leading "-" would be an option of ssh. Hosts and logins contain no spaces, quotes or control characters.
 WORD = r"[^\s\x00-\x1f\x7f'\"`$;&|<>\\@-][^\s\x00-\x1f\x7f'\"`$;&|<>\\@]*"
 
-# What ssh takes for a login: also that of a domain, ops@corp.example or CORP\\ops.
+# The logins that ssh accepts, those of a domain too: ops@corp.example or CORP\\ops.
 LOGIN = r"[^\s\x00-\x1f\x7f'\"`$;&|<>(){}\\@-](?:[^\s\x00-\x1f\x7f'\"`$;&|<>(){}\\]|\\(?!\Z))*"
 
 
 @dataclass(frozen=True)
 class Section:
-    """One node as written: its settings and the lines it stands on (from 1; `last_line` is included)."""
+    """One node as written: its settings and its lines (counted from 1, `last_line` included)."""
 
     name: str
     values: dict[str, Any]
@@ -53,7 +53,7 @@ class Section:
 
 @dataclass(frozen=True)
 class NodesFile:
-    """All that nodes.yaml says, and where it says it. `nodes_line` is None when there is no `nodes:` yet."""
+    """The contents of nodes.yaml with their lines. `nodes_line` is None if the file has no `nodes:` yet."""
 
     path: Path
     text: str
@@ -65,7 +65,7 @@ class NodesFile:
 
 
 def read(path: Path) -> NodesFile:
-    """Return what the file says; BadRegistry for anything that is not as CLI.md has it."""
+    """Return the contents of the file; BadRegistry for anything that nodes.yaml may not have."""
     return parse(read_text(path), path)
 
 
@@ -84,7 +84,7 @@ def read_text(path: Path) -> str:
 
 
 def parse(text: str, path: Path) -> NodesFile:
-    """Return what `text` says; pure, `path` is only for messages."""
+    """Return the contents of `text`; `path` is only for messages."""
     return _Reader(path, text).file()
 
 
@@ -95,6 +95,7 @@ class _Reader:
         self.path, self.text = path, text
 
     def file(self) -> NodesFile:
+        """Return the whole file, or raise BadRegistry for the first mistake in it."""
         root = self.compose()
         if root is None:
             raise self.bad(1, "", "the file is empty", "`nodes:` and below it one entry per node")
@@ -133,21 +134,21 @@ class _Reader:
         return self.bad(line, "", f"not YAML: {problem}", "YAML as in nodes.yaml of the documentation")
 
     def control_line(self) -> int:
-        found = re.search(r"[^\x09\x0a\x0d\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", self.text)
-        return self.text.count("\n", 0, found.start()) + 1 if found else 1
+        match = re.search(r"[^\x09\x0a\x0d\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", self.text)
+        return self.text.count("\n", 0, match.start()) + 1 if match else 1
 
     def sections(self, nodes: yaml.Node) -> dict[str, Section]:
-        found: dict[str, Section] = {}
+        sections: dict[str, Section] = {}
         ports: dict[str, tuple[str, int]] = {}
         for name, line, value in self.names(nodes):
-            found[name] = self.section(name, line, value)
-            endpoint = found[name].values.get("endpoint", "unix")
+            sections[name] = self.section(name, line, value)
+            endpoint = sections[name].values.get("endpoint", "unix")
             if endpoint != "unix":
                 self.claim(ports, endpoint, name, value)
-        return found
+        return sections
 
     def claim(self, ports: dict[str, tuple[str, int]], endpoint: str, name: str, node: yaml.Node) -> None:
-        """Note whose port it is; refuse one that another node has."""
+        """Note that the port is this node's; refuse a port that another node has."""
         line = next(at for word, at, _ in self.pairs(node, name, None, "") if word == "endpoint")
         if endpoint in ports:
             other, there = ports[endpoint]
@@ -166,16 +167,16 @@ class _Reader:
         key = f"nodes.{name}"
         if self.is_null(node):
             raise self.bad(line, key, "no settings", "`host:` or `lab:` indented below it")
-        found = {word: (at, value) for word, at, value in self.pairs(node, key, NODE_KEYS, "`host:` or `lab:`")}
-        values = {word: self.value(word, value, f"{key}.{word}") for word, (_, value) in found.items()}
+        settings = {word: (at, value) for word, at, value in self.pairs(node, key, NODE_KEYS, "`host:` or `lab:`")}
+        values = {word: self.value(word, value, f"{key}.{word}") for word, (_, value) in settings.items()}
         if "lab" in values:
             for word in SSH_KEYS:
                 if word in values:
                     expected = "only one of both: the lab knows the address of its own nodes"
-                    raise self.bad(found[word][0], f"{key}.{word}", f"`{word}` together with `lab`", expected)
+                    raise self.bad(settings[word][0], f"{key}.{word}", f"`{word}` together with `lab`", expected)
         elif "host" not in values:
             raise self.bad(line, key, "neither `host` nor `lab`", f"`host:` {EXPECTED['host']}")
-        last = max((_last_line(value) for _, value in found.values()), default=line)
+        last = max((_last_line(value) for _, value in settings.values()), default=line)
         return Section(name, values, line, max(line, last), _first_column(node))
 
     def value(self, word: str, node: yaml.Node, key: str) -> Any:
@@ -187,26 +188,26 @@ class _Reader:
             pairs = self.pairs(node, key, None, EXPECTED["labels"])
             return {label: self.string(value, f"{key}.{label}", EXPECTED["labels"]) for label, _, value in pairs}
         text = self.string(node, key)
-        if not _is_fine(word, text):
+        if not _is_valid(word, text):
             raise self.bad(_line(node), key, f"{text!r}", EXPECTED[word])
         return text
 
     def port(self, node: yaml.Node, key: str) -> int:
         text = node.value if node.tag.endswith(":int") and isinstance(node.value, str) else ""
         if not re.fullmatch(r"[1-9][0-9]{0,4}", text) or int(text) > 65535:
-            raise self.bad(_line(node), key, self.what(node), EXPECTED["port"])
+            raise self.bad(_line(node), key, self.described(node), EXPECTED["port"])
         return int(text)
 
     def tags(self, node: yaml.Node, key: str) -> tuple[str, ...]:
         if _shape(node) != "a list":
-            raise self.bad(_line(node), key, self.what(node), EXPECTED["tags"])
+            raise self.bad(_line(node), key, self.described(node), EXPECTED["tags"])
         return tuple(self.string(item, key, "words") for item in node.value)
 
     def string(self, node: yaml.Node, key: str, expected: str = "") -> str:
         expected = expected or EXPECTED[key.rsplit(".", 1)[-1]]
         if not node.tag.endswith(":str") or _shape(node):
             quotes = " (in quotes)" if not self.is_null(node) and isinstance(node.value, str) else ""
-            raise self.bad(_line(node), key, self.what(node), expected + quotes)
+            raise self.bad(_line(node), key, self.described(node), expected + quotes)
         if not node.value.strip() or not node.value.isprintable():
             raise self.bad(_line(node), key, f"{node.value!r}", expected)
         return str(node.value)
@@ -214,26 +215,26 @@ class _Reader:
     def pairs(
         self, node: yaml.Node, key: str, known: tuple[str, ...] | None, expected: str
     ) -> Iterator[tuple[str, int, yaml.Node]]:
-        """Yield key, line and value of a mapping; refuse another kind, a second use of a key, a key not known."""
+        """Yield key, line and value of a mapping; refuse other kinds, repeated keys and unknown keys."""
         if _shape(node) != "a mapping":
-            raise self.bad(_line(node), key, self.what(node), expected)
-        seen: dict[str, int] = {}
+            raise self.bad(_line(node), key, self.described(node), expected)
+        lines: dict[str, int] = {}
         for word, value in node.value:
             line, text = _line(word), str(word.value) if isinstance(word.value, str) else ""
             where = f"{key}.{text}" if key else text
             if not text:
                 raise self.bad(line, key, "a key that is not a word", expected)
-            if text in seen:
-                raise self.bad(line, where, f"written before on line {seen[text]}", "each key once")
+            if text in lines:
+                raise self.bad(line, where, f"written before on line {lines[text]}", "each key once")
             if known is not None and text not in known:
                 raise self.bad(line, where, f"no such key{_guess(text, known)}", f"one of {', '.join(known)}")
-            seen[text] = line
+            lines[text] = line
             yield text, line, value
 
     def is_null(self, node: yaml.Node) -> bool:
         return bool(node.tag.endswith(":null"))
 
-    def what(self, node: yaml.Node) -> str:
+    def described(self, node: yaml.Node) -> str:
         if self.is_null(node):
             return "nothing"
         return _shape(node) or repr(node.value)
@@ -243,12 +244,12 @@ class _Reader:
         return BadRegistry(f"{where}{problem}; expected {expected}", hint=f"${{EDITOR:-vi}} +{line} {self.path}")
 
 
-def _is_fine(word: str, text: str) -> bool:
+def _is_valid(word: str, text: str) -> bool:
     if word in ("host", "user"):
         return re.fullmatch(WORD if word == "host" else LOGIN, text) is not None
     if word == "endpoint":
-        found = re.fullmatch(r"unix|tcp:([1-9][0-9]{0,4})", text)
-        return found is not None and int(found[1] or 1) <= 65535
+        match = re.fullmatch(r"unix|tcp:([1-9][0-9]{0,4})", text)
+        return match is not None and int(match[1] or 1) <= 65535
     allowed = {"lab": RELEASES, "ssh": CARRIERS}
     return text in allowed.get(word, (text,))
 
@@ -261,7 +262,7 @@ def _guess(word: str, known: tuple[str, ...]) -> str:
 
 
 def _shape(node: yaml.Node) -> str:
-    """Return what the node is made of, whatever tag it claims to have; nothing for a scalar."""
+    """Return "a mapping" or "a list", whatever tag the node has; empty for a scalar."""
     import yaml
 
     if isinstance(node, yaml.MappingNode):
@@ -278,7 +279,7 @@ def _first_column(node: yaml.Node) -> int:
 
 
 def _last_line(node: yaml.Node) -> int:
-    # The end mark of a block stands at the start of what follows it; flow values and scalars end where they end.
+    # The end mark of a block is the start of what follows it; that of a flow value or scalar is its own end.
     if isinstance(node.value, list) and not getattr(node, "flow_style", True) and node.value:
         last = node.value[-1]
         return _last_line(last[1] if isinstance(last, tuple) else last)

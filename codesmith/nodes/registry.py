@@ -1,4 +1,4 @@
-"""The nodes a person has written down in nodes.yaml, and which of them a command means."""
+"""The nodes of nodes.yaml, and which of them a command means."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from codesmith import paths
 from codesmith.errors import CodeSmithError, UnknownName, UnknownNode
 
+if TYPE_CHECKING:
+    from codesmith.nodes.reader import NodesFile
+
 
 @dataclass(frozen=True)
 class Node:
-    """One entry of nodes.yaml. `lab` nodes have no host here: the lab knows their address."""
+    """One entry of nodes.yaml. A `lab` node has no host here: the lab knows its address."""
 
     name: str
     registry: Path
@@ -31,29 +34,29 @@ class Node:
 
     @property
     def key(self) -> str:
-        """Name the local socket: any change to how the node is reached gives another one."""
-        name = [self.name, str(self.registry)]
-        fields = [*name, self.host, self.user, self.port, self.identity, self.lab, self.endpoint]
+        """Return the name of the local socket; it changes with every field that says how the node is reached."""
+        identity = [self.name, str(self.registry)]
+        fields = [*identity, self.host, self.user, self.port, self.identity, self.lab, self.endpoint]
         fields += [self.ssh] if self.ssh else []
         return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:16]
 
     @property
     def place(self) -> str:
-        """Return what lists show of where it is: its host, or that the lab knows."""
+        """Return where the node is, as lists show it: its host, or `lab:RELEASE`."""
         return self.host or f"lab:{self.lab}"
 
     @property
     def known_hosts(self) -> Path:
-        """Pinned host keys lie beside nodes.yaml."""
+        """Return the path of the pinned host keys, beside nodes.yaml."""
         return self.registry.parent / "known_hosts"
 
     @property
     def identity_path(self) -> Path | None:
-        """Return the private key's path, `~` expanded; a relative one counts from nodes.yaml's folder."""
+        """Return the path of the private key, `~` expanded; a relative path starts at nodes.yaml's folder."""
         return self.registry.parent / paths.expanded(self.identity) if self.identity else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON can carry it."""
+        """Return the node as plain data, ready for JSON."""
         return {**asdict(self), "registry": str(self.registry), "tags": list(self.tags), "labels": dict(self.labels)}
 
     @classmethod
@@ -71,7 +74,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Registry:
-    """nodes.yaml as read: the nodes in its order."""
+    """nodes.yaml as read: the nodes in the order of the file."""
 
     path: Path
     nodes: dict[str, Node]
@@ -79,29 +82,28 @@ class Registry:
 
     @classmethod
     def load(cls, path: Path | None = None) -> Registry:
-        """Read `path`, else the file that paths.nodes_file finds; BadRegistry says what is wrong and where."""
+        """Read `path`, else the file that paths.nodes_file finds; BadRegistry if it has a mistake."""
         from codesmith.nodes import reader
 
-        found = reader.read((path or paths.nodes_file()).absolute())
-        return cls.of(found)
+        return cls.of(reader.read((path or paths.nodes_file()).absolute()))
 
     @classmethod
-    def of(cls, found: Any) -> Registry:
+    def of(cls, file: NodesFile) -> Registry:
         """Return the registry that a NodesFile describes."""
-        nodes = {name: _node(name, found.path, section.values) for name, section in found.sections.items()}
-        return cls(found.path, nodes, found.default)
+        nodes = {name: _node(name, file.path, section.values) for name, section in file.sections.items()}
+        return cls(file.path, nodes, file.default)
 
     def get(self, name: str) -> Node:
-        """Return one node; UnknownNode names those there are."""
+        """Return the node `name`; UnknownNode lists the known names."""
         if name in self.nodes:
             return self.nodes[name]
         raise UnknownNode.named(name, _nearest(name, list(self.nodes)), str(self.path))
 
     def one(self, name: str = "") -> Node:
         """Return `name`, else CODESMITH_NODE, else `default:`, else the only node."""
-        wanted = name or paths.variable("CODESMITH_NODE") or self.default
-        if wanted:
-            return self.get(wanted)
+        chosen = name or paths.variable("CODESMITH_NODE") or self.default
+        if chosen:
+            return self.get(chosen)
         if len(self.nodes) == 1:
             return next(iter(self.nodes.values()))
         if not self.nodes:
@@ -111,9 +113,9 @@ class Registry:
         raise CodeSmithError(f"which node? {self.path} has {len(self.nodes)}: {some}", hint=hint)
 
     def choose(self, names: Iterable[str] = (), tags: Iterable[str] = (), all: bool = False) -> list[Node]:  # noqa: A002
-        """Return the nodes named, those with any of the tags, or all; without a choice what `one` returns.
+        """Return the named nodes, those with any of the tags, or all; without a choice, what `one` returns.
 
-        A registry without nodes is an error, also for all of them.
+        A registry without nodes is an error, also with `all`.
         """
         names, tags = list(names), list(tags)
         if all and self.nodes:
@@ -126,12 +128,12 @@ class Registry:
         return list(chosen.values())
 
     def _tagged(self, tag: str) -> dict[str, Node]:
-        found = {node.name: node for node in self.nodes.values() if tag in node.tags}
-        if not found:
+        tagged = {node.name: node for node in self.nodes.values() if tag in node.tags}
+        if not tagged:
             known = sorted({tag for node in self.nodes.values() for tag in node.tags})
             problem = f"no node in {self.path} has the tag {tag!r} (tags there: {', '.join(known) or 'none'})"
             raise UnknownName(problem, hint="inv node.list")
-        return found
+        return tagged
 
 
 def _node(name: str, path: Path, values: dict[str, Any]) -> Node:
@@ -140,7 +142,7 @@ def _node(name: str, path: Path, values: dict[str, Any]) -> Node:
 
 
 def _nearest(name: str, known: list[str], most: int = 8) -> list[str]:
-    """Return at most a handful of names, the likely ones first: a registry may have hundreds."""
+    """Return at most `most` names, the likely ones first: a registry may have hundreds."""
     if len(known) <= most:
         return known
     import difflib

@@ -1,6 +1,6 @@
-"""Add and remove nodes in nodes.yaml by whole lines: every other byte of the file stays as its owner wrote it.
+"""Add and remove nodes in nodes.yaml by whole lines; every other byte of the file stays.
 
-The new text is read back before it replaces the file; what does not come out as asked is refused.
+The new text is read back before it replaces the file. If it does not say what was asked for, nothing is written.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NEW_FILE = "# The nodes CodeSmith looks after.\nnodes:\n"
 
 
 def add(path: Path, name: str, settings: Mapping[str, Any]) -> None:
-    """Add a node at the end of `nodes:`; a file that is not there is made. A name that is taken is refused."""
+    """Add a node at the end of `nodes:`, creating the file if it is missing. A name that exists is refused."""
     with _locked(path):
         old = reader.read(path) if path.exists() else reader.parse(NEW_FILE, path)
         if name in old.sections:
@@ -39,18 +39,18 @@ def add(path: Path, name: str, settings: Mapping[str, Any]) -> None:
 
 
 def remove(path: Path, name: str) -> bool:
-    """Remove a node with the comments right above it; return whether it was the `default:`, which then goes too."""
+    """Remove a node, the comments right above it, and `default:` if it names the node; return whether it did."""
     with _locked(path):
         old = reader.read(path)
         if name not in old.sections:
             raise UnknownNode.named(name, old.sections, str(path))
-        wanted = {key: values for key, values in _values(old).items() if key != name}
-        _replace(old, plan_remove(old, name), wanted)
+        others = {key: values for key, values in _values(old).items() if key != name}
+        _replace(old, plan_remove(old, name), others)
         return old.default == name
 
 
 def plan_add(old: NodesFile, name: str, settings: Mapping[str, Any]) -> str:
-    """Return the text with the node behind the last one."""
+    """Return the text with the node after the last one."""
     lines = _lines(old.text)
     if not old.sections:
         return _first_node(old, lines, entry(name, settings, 2))
@@ -68,7 +68,7 @@ def plan_remove(old: NodesFile, name: str) -> str:
     if not old.is_block:
         raise BadRegistry(
             f"{old.path}:{section.first_line}: nodes.{name}: written as {{...}} on shared lines; expected a block",
-            hint=f"take it out by hand: ${{EDITOR:-vi}} +{section.first_line} {old.path}",
+            hint=f"remove it by hand: ${{EDITOR:-vi}} +{section.first_line} {old.path}",
         )
     first = section.first_line - 1
     column = _indent(lines[first])
@@ -76,11 +76,11 @@ def plan_remove(old: NodesFile, name: str) -> str:
         first -= 1
     last = section.last_line
     if last < len(lines) and not lines[last].strip() and not lines[first - 1].strip():
-        last += 1  # one of the two empty lines around it
-    gone = set(range(first, last))
+        last += 1  # keep only one of the two empty lines around it
+    removed = set(range(first, last))
     if old.default == name and old.default_line:
-        gone.add(old.default_line - 1)
-    return "".join(line for number, line in enumerate(lines) if number not in gone)
+        removed.add(old.default_line - 1)
+    return "".join(line for number, line in enumerate(lines) if number not in removed)
 
 
 def entry(name: str, settings: Mapping[str, Any], column: int) -> list[str]:
@@ -93,18 +93,18 @@ def _first_node(old: NodesFile, lines: list[str], new: list[str]) -> str:
     if old.nodes_line is None:
         return "".join(_inserted(lines, len(lines), ["nodes:", *new]))
     at = old.nodes_line - 1
-    # `nodes: {}` has no place below it, and `nodes: # text` keeps its comment.
+    # Nothing can follow `nodes: {}`, so its value goes; `nodes: # text` keeps its comment.
     lines[at] = re.sub(r"^nodes(\s*):[^\S\r\n]*(\{\s*\}|~|null)?", r"nodes:", lines[at], count=1)
     return "".join(_inserted(lines, at + 1, new))
 
 
 def _lines(text: str) -> list[str]:
-    """Return the lines as YAML counts them, each with its end: what is not changed keeps every byte."""
+    """Return the lines as YAML counts them, each with its line end, so that unchanged lines keep every byte."""
     return re.findall(r"[^\r\n\x85\u2028\u2029]*(?:\r\n|[\r\n\x85\u2028\u2029])|[^\r\n\x85\u2028\u2029]+\Z", text)
 
 
 def _inserted(lines: list[str], at: int, new: list[str]) -> list[str]:
-    """Return the lines with new ones behind the first `at`, ended as the file's own are."""
+    """Return the lines with new ones after the first `at`, with the line ends of the file."""
     end = "\r\n" if any(line.endswith("\r\n") for line in lines) else "\n"
     before = lines[:at]
     if before and before[-1] == before[-1].rstrip("\r\n"):
@@ -120,7 +120,7 @@ def _written(value: Any) -> str:
     if isinstance(value, Mapping):
         return f"{{{', '.join(f'{_written(key)}: {_written(item)}' for key, item in value.items())}}}"
     text = str(value)
-    # JSON's quotes are YAML's double quotes.
+    # A JSON string is a double-quoted YAML string.
     return (
         text
         if re.fullmatch(r"~?[A-Za-z/][A-Za-z0-9_./-]*|tcp:[0-9]+", text) and not _is_special(text)
@@ -132,21 +132,21 @@ def _is_special(text: str) -> bool:
     return text.lower() in ("null", "true", "false", "yes", "no", "on", "off", "y", "n")
 
 
-def _values(found: NodesFile) -> dict[str, dict[str, Any]]:
-    return {name: section.values for name, section in found.sections.items()}
+def _values(file: NodesFile) -> dict[str, dict[str, Any]]:
+    return {name: section.values for name, section in file.sections.items()}
 
 
 def _check(text: str, path: Path, name: str) -> None:
-    """Raise what is wrong with a node that was given, without the line that it does not stand on yet."""
+    """Raise BadRegistry if the node is wrong, without a line number: it is on no line yet."""
     try:
         reader.parse(text, path)
     except BadRegistry as error:
-        said = error.problem.removeprefix(f"{path}:").partition(": ")[2]
-        raise BadRegistry(f"node {name!r} cannot be added: {said}", hint=ADD_HELP) from None
+        problem = error.problem.removeprefix(f"{path}:").partition(": ")[2]
+        raise BadRegistry(f"node {name!r} cannot be added: {problem}", hint=ADD_HELP) from None
 
 
 def _replace(old: NodesFile, text: str, wanted: Mapping[str, Mapping[str, Any]]) -> None:
-    """Put the new text in place at once, provided that it reads as `wanted`."""
+    """Replace the file atomically, provided that the new text reads as `wanted`."""
     new = reader.parse(text, old.path)
     if json.dumps(_values(new)) != json.dumps(wanted):
         raise BadRegistry(f"{old.path}: too unusual to be changed safely", hint=f"${{EDITOR:-vi}} {old.path}")
@@ -172,7 +172,7 @@ def _by_hand(old: NodesFile, name: str, settings: Mapping[str, Any]) -> BadRegis
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Keep other writers out: two nodes added at once must both be there. The folder is what never gets replaced."""
+    """Keep other writers out, by a lock on the folder: the file itself is replaced."""
     try:
         handle = os.open(path.resolve().parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:

@@ -1,7 +1,7 @@
-"""Lend the operator's ssh agent to one call: a second connection to the node's endpoint, served from here.
+"""Forward the operator's ssh agent to one call, over a second connection to the node's endpoint.
 
-What is asked through it is checked here, where the keys are: it may list them, and sign in to an ssh server as the
-login that the URL names. Everything else is answered with a failure.
+Requests are checked here, where the keys are: the node may list keys, and sign in to an ssh server as the login of the
+URL. Every other request gets a failure.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ FAILURE = b"\x05"
 USERAUTH_REQUEST = 50
 METHODS = (b"publickey", b"publickey-hostbound-v00@openssh.com")
 MESSAGE_BYTES_MAX = 256 << 10
-# A clone by hash may connect three times; an agent with several keys signs with one of them each time.
+# A clone by hash may connect three times, and sign with another of the agent's keys each time.
 SIGNATURES_MAX = 8
 HINT = 'eval "$(ssh-agent)" && ssh-add'
 
 
 class ForwardedAgent:
-    """Lends an ssh agent until it is closed; `credential` is what the call takes."""
+    """Forwards an ssh agent until `close`; `credential` goes into the call that may use it."""
 
     def __init__(self, transport: Transport, url: str, agent: str | None = None) -> None:
         self._login = login_of(url)
@@ -42,11 +42,11 @@ class ForwardedAgent:
         except BaseException:
             self._agent.close()
             raise
-        self._thread = threading.Thread(target=self._serve, name="lent ssh agent", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="forwarded ssh agent", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Take it back: nothing is signed from here on."""
+        """Stop forwarding; nothing is signed afterwards."""
         for connection in (self._stream, self._agent):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
@@ -79,15 +79,17 @@ class ForwardedAgent:
 
 
 def login_of(url: str) -> str | None:
-    """Return the login that an ssh URL names; None when it names none."""
+    """Return the login of an ssh URL, or None if it has none; CodeSmithError for an https URL."""
     if url.startswith("https:"):
-        raise CodeSmithError("an ssh agent is of no use for https", hint="give an ssh URL, or --credential-file")
-    found = re.match(r"(?:ssh://)?([^@/:]+)@", url)
-    return found[1] if found else None
+        raise CodeSmithError(
+            "an ssh agent cannot authenticate an https clone", hint="give an ssh URL, or --credential-file"
+        )
+    match = re.match(r"(?:ssh://)?([^@/:]+)@", url)
+    return match[1] if match else None
 
 
 def is_sign_in(request: bytes, login: str | None) -> bool:
-    """Tell whether a request asks to sign a publickey sign-in to an ssh server (RFC 4252, 7), as this login if any."""
+    """Tell whether a request asks to sign a publickey sign-in to an ssh server (RFC 4252, 7), as `login` if given."""
     try:
         _key, data, _flags = _cut(request[1:], 2)
         _session, rest = _cut(data, 1)
@@ -99,20 +101,20 @@ def is_sign_in(request: bytes, login: str | None) -> bool:
 
 
 def _cut(data: bytes, count: int) -> list[bytes]:
-    """Return so many strings (RFC 4251, 5) and what follows them."""
-    found = []
+    """Return the first `count` strings (RFC 4251, 5) and the bytes after them."""
+    parts = []
     for _ in range(count):
         (size,) = struct.unpack_from(">I", data)
         if len(data) < 4 + size:
             raise struct.error("cut short")
-        found.append(data[4 : 4 + size])
+        parts.append(data[4 : 4 + size])
         data = data[4 + size :]
-    return [*found, data]
+    return [*parts, data]
 
 
 def _connect(path: str) -> socket.socket:
     if not path or path == "none":
-        raise CodeSmithError("there is no ssh agent to lend: SSH_AUTH_SOCK is not set", hint=HINT)
+        raise CodeSmithError("there is no ssh agent to forward: SSH_AUTH_SOCK is not set", hint=HINT)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.connect(path)
@@ -125,7 +127,7 @@ def _connect(path: str) -> socket.socket:
 def _receive(connection: socket.socket) -> bytes:
     size = struct.unpack(">I", _exactly(connection, 4))[0]
     if not 0 < size <= MESSAGE_BYTES_MAX:
-        raise ConnectionError("no message of an ssh agent")
+        raise ConnectionError("not a message of an ssh agent")
     return _exactly(connection, size)
 
 
@@ -134,7 +136,7 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
     while len(data) < size:
         chunk = connection.recv(size - len(data))
         if not chunk:
-            raise ConnectionError("the other side ended")
+            raise ConnectionError("the other side closed the connection")
         data += chunk
     return bytes(data)
 

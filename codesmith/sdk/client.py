@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Client(Methods):
     """All methods of the node's agent, by prefix: `client.workspace.create(name="demo")`.
 
-    Opening it costs nothing; the first call connects. To a node of nodes.yaml it goes by the private Unix socket,
-    whatever `endpoint` says there, and starts the forwarder when it is not running. A port is only used, never opened.
+    Creating it costs nothing; the first call connects. A node of nodes.yaml is called over its private Unix socket,
+    whatever its `endpoint`, and the forwarder is started if it is not running. A client of a port starts nothing.
     """
 
     def __init__(self, to: Node | Port) -> None:
@@ -32,16 +32,16 @@ class Client(Methods):
         return dict(self._transport.call("rpc.discover", {}, changes=False))
 
     def forward_agent(self, url: str, agent: str | None = None) -> ForwardedAgent:
-        """Lend an ssh agent (a socket's path; by default SSH_AUTH_SOCK's) to one clone of `url`.
+        """Forward an ssh agent (the path of its socket; SSH_AUTH_SOCK by default) to one clone of `url`.
 
-        `with client.lend_agent(url) as credential: client.repo.clone(workspace="demo", url=url, credential=credential)`
+        `with client.forward_agent(url) as key: client.repo.clone(workspace="demo", url=url, credential=key)`
         """
         from codesmith.sdk.agent_forwarding import ForwardedAgent
 
         return ForwardedAgent(self._transport, url, agent)
 
     def close(self) -> None:
-        """Close the connection to the local endpoint; the endpoint stays."""
+        """Close the connection to the local endpoint; the endpoint stays open."""
         self._transport.close()
 
     def __enter__(self) -> Client:
@@ -69,7 +69,8 @@ def _by_socket(node: Node) -> Transport:
 
 
 def _by_port(port: Port) -> Transport:
-    def nobody() -> Path:
-        raise Unreachable(f"nobody listens at {port.url}", hint="inv node.connect  # by the operator whose port it is")
+    def refuse() -> Path:
+        hint = "inv node.connect  # by the operator whose port it is"
+        raise Unreachable(f"nothing listens at {port.url}", hint=hint)
 
-    return Transport(port.url, port, nobody)
+    return Transport(port.url, port, refuse)

@@ -1,4 +1,4 @@
-"""Write api.py from agent/openrpc.json: `python -m codesmith.sdk.generate`; with `--check` only say if it is stale."""
+"""Write api.py from agent/openrpc.json: `python -m codesmith.sdk.generate`. `--check` only says if it is stale."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from codesmith.errors import CodeSmithError
 
 CONTRACT = Path(__file__).resolve().parents[2] / "agent" / "openrpc.json"
 TARGET = Path(__file__).with_name("api.py")
-# Said by the decorator of every method alike: the client gives one by itself.
+# Every changing method has this parameter with the same description; the client fills it in.
 REQUEST_ID = "request_id"
-# Beside a time limit in the contract: what it is where the caller gives none.
+# In the schema of a time limit: its value if the caller gives none.
 DEFAULT_S = "x-default-s"
 SIMPLE = {"string": "str", "integer": "int", "number": "float", "boolean": "bool"}
 HEAD = '''\
@@ -40,20 +40,20 @@ class BadContract(CodeSmithError):
 
 
 def main() -> None:
-    """Write api.py, or only compare with `--check`."""
-    wanted = module(json.loads(CONTRACT.read_text()))
-    is_current = TARGET.is_file() and TARGET.read_text() == wanted
+    """Write api.py; with `--check`, only compare it and exit with 1 if it is stale."""
+    text = module(json.loads(CONTRACT.read_text()))
+    is_current = TARGET.is_file() and TARGET.read_text() == text
     if "--check" in sys.argv[1:]:
         if not is_current:
-            sys.stderr.write(f"error: {TARGET} is not what {CONTRACT} says\nhint: make api\n")
+            sys.stderr.write(f"error: {TARGET} does not match {CONTRACT}\nhint: make api\n")
             raise SystemExit(1)
         return
     if not is_current:
-        TARGET.write_text(wanted)
+        TARGET.write_text(text)
 
 
 def module(contract: Mapping[str, Any]) -> str:
-    """Return the text of api.py; pure, the same document gives the same text."""
+    """Return the text of api.py for a contract."""
     schemas = contract.get("components", {}).get("schemas", {})
     parts = [HEAD]
     parts += ["\n".join(record(name, schemas[name])) + "\n" for name in sorted(schemas)]
@@ -63,7 +63,7 @@ def module(contract: Mapping[str, Any]) -> str:
 
 
 def groups(contract: Mapping[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Yield each prefix with its methods, alphabetical; rpc.* is the client's own `discover`."""
+    """Yield each prefix with its methods, in alphabetical order, without rpc.*: that is `Client.discover`."""
     methods = sorted(contract["methods"], key=lambda method: str(method["name"]))
     for prefix in sorted({method["name"].partition(".")[0] for method in methods} - {"rpc"}):
         yield prefix, [method for method in methods if method["name"].partition(".")[0] == prefix]
@@ -90,7 +90,7 @@ def record(name: str, schema: Mapping[str, Any]) -> Iterator[str]:
 
 
 def group(prefix: str, methods: list[dict[str, Any]]) -> Iterator[str]:
-    """Yield the lines of the class that has the methods of one prefix."""
+    """Yield the lines of the class with the methods of one prefix."""
     yield f"class {prefix.title()}Methods:"
     yield f'    """{prefix}.*"""'
     yield ""
@@ -102,7 +102,7 @@ def group(prefix: str, methods: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def namespaces(prefixes: Iterable[str]) -> Iterator[str]:
-    """Yield the lines of the class that has every prefix as an attribute."""
+    """Yield the lines of the class that has each prefix as an attribute."""
     yield "class Methods:"
     yield '    """All methods of the contract, by prefix."""'
     yield ""
@@ -123,16 +123,16 @@ def _method(method: Mapping[str, Any]) -> Iterator[str]:
     yield from _docstring(2, str(method.get("description") or method["summary"]).split("\n"), _notes(method))
     given = [f"{json.dumps(param['name'])}: {param['name']}" for param in params]
     yield from _fitting("        params: dict[str, Any] = {", given, "}")
-    how, limit = f"changes={bool(method.get('x-mutates'))}", _own_limit(method)
+    options, limit = f"changes={bool(method.get('x-mutates'))}", _own_limit(method)
     if limit:
-        how += ", limit_s=limit_s"
+        options += ", limit_s=limit_s"
         yield f"        limit_s = {limit}"
-    yield f'        found = self._transport.call("{method["name"]}", params, {how})'
+    yield f'        found = self._transport.call("{method["name"]}", params, {options})'
     yield f'        return self._transport.record("{method["name"]}", {_read_function(result)}, found)'
 
 
 def _own_limit(method: Mapping[str, Any]) -> str:
-    """Return the expression that says how long a call may take on the node by itself, if the contract tells."""
+    """Return the expression for the time that the method itself may take; empty if the contract gives no limit."""
     for param in method["params"]:
         name, schema = param["name"], param["schema"]
         if DEFAULT_S in schema:
@@ -144,7 +144,7 @@ def _own_limit(method: Mapping[str, Any]) -> str:
 
 
 def _fitting(start: str, items: list[str], end: str, *, is_tuple: bool = False) -> Iterator[str]:
-    """Yield items on one line if they fit, else one per line, as the formatter has it."""
+    """Yield items on one line if they fit, else one per line, as the formatter does."""
     comma = "," if is_tuple and len(items) == 1 else ""
     line = f"{start}{', '.join(items)}{comma}{end}"
     if len(line) <= 120:
@@ -218,8 +218,8 @@ def _read_function(schema: Mapping[str, Any]) -> str:
 
 def _described(schema: Mapping[str, Any]) -> list[str]:
     fields = schema.get("properties", {}).items()
-    told = [f"{name}: {field['description']}" for name, field in fields if "description" in field]
-    return [line for text in told for line in _item(text, 4)]
+    descriptions = [f"{name}: {field['description']}" for name, field in fields if "description" in field]
+    return [line for text in descriptions for line in _item(text, 4)]
 
 
 def _notes(method: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What all records of the contract share."""
+"""The base class of all records of the contract."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Any
 
 
 class Record:
-    """Fields by name; equal when all fields are. Written out by `codesmith.sdk.generate`, one class per schema."""
+    """A record: two are equal if all fields are. `codesmith.sdk.generate` writes one subclass per schema."""
 
     __slots__: tuple[str, ...] = ()
     __hash__ = None  # type: ignore[assignment]  # mutable
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON carries it."""
+        """Return the record as plain data, ready for JSON."""
         return {name: _plain(getattr(self, name)) for name in self.__slots__}
 
     def __eq__(self, other: object) -> bool:

@@ -1,4 +1,4 @@
-"""One JSON-RPC call over a node's local endpoint, and what can go wrong with it as typed errors."""
+"""JSON-RPC calls over a node's local endpoint; failures are typed errors."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from codesmith.http.port import Port
 
 T = TypeVar("T")
 
-# Until an answer begins. A change may wait a minute for others to end, so it gets more time than a look. A command's
-# own limit comes on top.
+# How long until an answer begins. A change may wait a minute for other changes, so it gets more time than a read. A
+# command's own limit is added.
 LOOK_S = 14.0
 CHANGE_S = 150.0
-# An agent answers a look at once, whatever else it does; a forwarder that has no stream free says so within 5 s.
+# A working agent answers a read at once; a forwarder without a free stream says so within 5 s.
 PROBE_S = 6.0
 PROBE = b'{"jsonrpc":"2.0","id":0,"method":"node.version"}'
-# How the forwarder answers itself: no way to the node; at a port also no token, a foreign caller, too long a body.
+# Statuses of the forwarder itself: node not reachable; at a port also no token, a foreign caller, a body too long.
 FORWARDER_STATUS = {"socket": (503,), "port": (401, 403, 413, 503)}
 REPEATED = "CODESMITH_REQUEST_ID"
 SECRETS = ("credential", "env", "password", "ssh_keys", "stdin", "token")
@@ -45,9 +45,9 @@ SECRETS = ("credential", "env", "password", "ssh_keys", "stdin", "token")
 class Transport:
     """Calls methods on one node; the connection is opened by the first call and kept.
 
-    Calls of several threads go one after the other. `ensure` makes the endpoint answer and is called when it does not;
-    `check` is asked when a call hears nothing for long, and raises when nothing will come. `renew` is asked when the
-    endpoint has been refused by sshd, and tells whether that is worth another attempt.
+    Calls of several threads take turns. `ensure` is called if the endpoint does not answer, and makes it answer.
+    `check` is called if no answer comes for 8 s, and raises if none will come. `renew` is called if sshd has refused
+    the endpoint's login, and returns whether another attempt is worthwhile.
     """
 
     def __init__(
@@ -59,23 +59,23 @@ class Transport:
         renew: Callable[[], bool] = lambda: False,
     ) -> None:
         self.node, self._to, self._ensure, self._check, self._renew = node, to, ensure, check, renew
-        # Who uses a port need not know the node's name.
+        # The user of a port may not know the node's name.
         self._choice = "" if isinstance(to, Port) else f" --node {node}"
         self._connection: Connection | None = None
         self._lock = threading.Lock()
         self._number = self._changes = 0
-        # A command that is run again with the id of the first time repeats its changes under their first ids.
+        # A command that runs again with the id of its first run repeats its changes under the same ids.
         self._id = paths.variable(REPEATED) or os.urandom(16).hex()
 
     def close(self) -> None:
-        """Close the connection; the next call opens another."""
+        """Close the connection; the next call opens a new one."""
         with self._lock:
             self._drop()
 
     def call(self, method: str, params: Mapping[str, Any], *, changes: bool, limit_s: float = 0.0) -> Any:
-        """Return the method's result; `limit_s` is how long it may take on the node by itself.
+        """Return the method's result; `limit_s` is the time that the method itself may take on the node.
 
-        A change gets a request id, so that a repeated call cannot do it twice: the agent answers with the first result.
+        A change gets a request id: the agent answers a repeated call with the first result, and changes nothing again.
         """
         given = {name: value for name, value in params.items() if value is not None}
         with self._lock:
@@ -84,7 +84,7 @@ class Transport:
                 given.setdefault("request_id", f"{self._id}-{self._changes}")
         try:
             return self._call(method, given, changes=changes, limit_s=limit_s)
-        except AuthenticationFailed:  # of the endpoint: the call has not reached the node
+        except AuthenticationFailed:  # raised by the endpoint: the call has not reached the node
             if not self._renew():
                 raise
         self._to = self._ensure()
@@ -108,14 +108,14 @@ class Transport:
                     f"{self.node} did not answer {method}: {hanging.problem}", given, hanging.hint
                 ) from None
             except BadAnswer as error:
-                raise self._nonsense(method, f"something else, at {self._place}: {error}") from None
+                raise self._bad_answer(method, f"something else, at {self._place}: {error}") from None
             _trace(self.node, method, given, status, start)
         return self._result(method, status, body)
 
     def upgrade(self, target: str, protocol: str, headers: Mapping[str, str]) -> socket.socket:
-        """Return a connection of its own, on which another protocol is spoken from here on."""
+        """Return a new connection that has switched to `protocol`."""
         if isinstance(self._to, Port):
-            raise Unsupported("an ssh agent is lent over a node's private socket, not over a port")
+            raise Unsupported("an ssh agent is forwarded over a node's private socket, not over a port")
         deadline = time.monotonic() + LOOK_S
         connection = self._connect(deadline)
         try:
@@ -126,11 +126,11 @@ class Transport:
             problem = f"{self.node} did not answer within {LOOK_S:.0f} s"
             raise Unreachable(problem, hint=f"inv node.status{self._choice}") from None
         except BadAnswer as error:
-            problem = f"{self.node} does not take an ssh agent: {error}"
+            problem = f"{self.node} does not accept agent forwarding: {error}"
             raise CodeSmithError(problem, hint=f"inv node.prepare{self._choice}") from None
 
     def record(self, method: str, read: Callable[[Any], T], result: Any) -> T:
-        """Return `read(result)`; an answer that is not as the contract has it is an error with a next step."""
+        """Return `read(result)`; CodeSmithError with a next step for an answer that does not match the contract."""
         try:
             return read(result)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -144,7 +144,7 @@ class Transport:
         try:
             return self._post(connection, body, deadline)
         except Closed as closed:
-            # A kept connection may end just when we use it. Every call that changes something carries a request id.
+            # A kept connection may close just as it is used. Repeating is safe: every change carries a request id.
             if was_fresh or not closed.was_silent:
                 raise
         return self._post(self._open(deadline), body, deadline)
@@ -167,22 +167,22 @@ class Transport:
 
     def _connect(self, deadline: float) -> Connection:
         try:
-            return Connection(self._to, deadline, self._ask_for_life)
+            return Connection(self._to, deadline, self._check_liveness)
         except (FileNotFoundError, ConnectionRefusedError):
             self._to = self._ensure()
             return self._open_again(deadline)
         except OSError as error:
-            raise self._no_entry(error) from error
+            raise self._cannot_connect(error) from error
 
     def _open_again(self, deadline: float) -> Connection:
         try:
-            # Making it answer may have taken long; the call itself still deserves some seconds.
-            return Connection(self._to, max(deadline, time.monotonic() + 5), self._ask_for_life)
+            # `ensure` may have taken long; give the call itself at least 5 s.
+            return Connection(self._to, max(deadline, time.monotonic() + 5), self._check_liveness)
         except OSError as error:
-            raise self._no_entry(error) from error
+            raise self._cannot_connect(error) from error
 
-    def _ask_for_life(self) -> None:
-        """Nothing was heard for long: Hanging if the forwarder, or the agent, answers nobody."""
+    def _check_liveness(self) -> None:
+        """Raise Hanging if the forwarder or the agent answers no call; used after a long silence."""
         if self._check is not None:
             self._check()
         deadline = time.monotonic() + PROBE_S
@@ -190,11 +190,11 @@ class Transport:
             with closing(Connection(self._to, deadline)) as connection:
                 connection.post(PROBE, deadline)
         except TimeoutError:
-            raise Hanging("its agent answers nobody", hint=f"inv node.restart{self._choice}") from None
+            raise Hanging("its agent answers no call", hint=f"inv node.restart{self._choice}") from None
         except (OSError, Closed, BadAnswer):
-            pass  # somebody is there: the call itself will hear more
+            pass  # it answers or closes: the call itself gets the error
 
-    def _no_entry(self, error: OSError) -> CodeSmithError:
+    def _cannot_connect(self, error: OSError) -> CodeSmithError:
         if isinstance(error, TimeoutError):
             raise error
         problem = f"cannot connect to {self.node} at {self._place}: {error.strerror}"
@@ -210,46 +210,46 @@ class Transport:
             self._connection = None
 
     def _lost(self, problem: str, given: Mapping[str, Any], before: str = "") -> CallLost:
-        """Say how to repeat a call whose answer did not come, and what is to be done before."""
+        """Return the error for a call without an answer: how to repeat it, and the command `before` it."""
         request_id = str(given.get("request_id", ""))
         if not request_id:
             return CallLost(problem, hint=f"{before or f'inv node.status{self._choice}'}  # then the same again")
-        is_ours = request_id == f"{self._id}-{self._changes}"
-        how = f"{REPEATED}={self._id} {THIS_COMMAND}" if is_ours else f"with request_id={request_id!r}"
+        is_generated = request_id == f"{self._id}-{self._changes}"
+        how = f"{REPEATED}={self._id} {THIS_COMMAND}" if is_generated else f"with request_id={request_id!r}"
         hint = f"the same again, and nothing is done twice: {before and f'{before}; '}{how}"
         return CallLost(f"{problem}; it may have been carried out", hint=hint, request_id=request_id)
 
     def _result(self, method: str, status: int, body: bytes) -> Any:
         try:
             answer = json.loads(body)
-        except (ValueError, RecursionError):  # a node may nest without end
+        except (ValueError, RecursionError):  # a node may nest too deep
             answer = None
         if not isinstance(answer, dict):
-            raise self._nonsense(method, f"HTTP {status} and no JSON-RPC object")
+            raise self._bad_answer(method, f"HTTP {status} and no JSON-RPC object")
         error = answer.get("error")
         if isinstance(error, dict):
             raise self._refusal(method, status, error)
         if "result" not in answer or answer.get("id") != self._number:
-            raise self._nonsense(method, f"HTTP {status}, neither result nor error")
+            raise self._bad_answer(method, f"HTTP {status}, neither result nor error")
         return answer["result"]
 
-    def _nonsense(self, method: str, what: str) -> CodeSmithError:
+    def _bad_answer(self, method: str, what: str) -> CodeSmithError:
         return CodeSmithError(f"{self.node} answered {method} with {what}", hint=f"inv node.status{self._choice}")
 
     def _refusal(self, method: str, status: int, error: dict[str, Any]) -> CodeSmithError:
-        """The agent's errors have a code; the forwarder's have the kind of what stands between us and the agent."""
+        """Return the error of an answer: the agent's errors have a code, the forwarder's name a CodeSmithError."""
         if isinstance(error.get("code"), int):
             data = error.get("data")
             problem = str(error.get("message") or f"{method} was refused")
             return AgentRefused(problem, code=error["code"], data=data if isinstance(data, dict) else None)
         if status not in FORWARDER_STATUS["port" if isinstance(self._to, Port) else "socket"]:
-            raise self._nonsense(method, "an error that has no code")
+            raise self._bad_answer(method, "an error that has no code")
         problem = str(error.get("problem") or f"{self.node} cannot be reached")
         return by_kind(str(error.get("kind", "")))(problem, hint=str(error.get("hint", "")))
 
 
 def _shown(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters without what is nobody's business, at any depth."""
+    """Return the parameters without secrets, at any depth."""
     return {
         name: "..." if name in SECRETS else _shown(value) if isinstance(value, Mapping) else value
         for name, value in params.items()
@@ -257,6 +257,6 @@ def _shown(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _trace(node: str, method: str, params: Mapping[str, Any], status: int, start: float) -> None:
-    """Show the wire on stderr for CODESMITH_DEBUG=rpc, without what is nobody's business."""
+    """Show a call on stderr for CODESMITH_DEBUG=rpc, without secrets."""
     if debug.is_shown("rpc"):
         debug.show("rpc", f"{node} {method} {json.dumps(_shown(params))} -> HTTP {status}", start)

@@ -1,4 +1,4 @@
-"""The traps of Invoke, each closed."""
+"""Each trap of Invoke's parser is closed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from codesmith.cli.program import CodeSmith
 from codesmith.cli.task import task
 from codesmith.errors import CodeSmithError
 
-SEEN = []
+CALLS = []
 
 
 @task(help={"name": "A.", "number": "B.", "ratio": "C.", "word": "D.", "flag": "E."}, choices={"word": ("a", "b")})
@@ -27,21 +27,21 @@ def one(
     node: list[str] | None = None,
     flag: bool = True,
 ) -> dict[str, object]:
-    """Take one of everything."""
-    SEEN.append({"name": name, "number": number, "ratio": ratio, "word": word, "node": node, "flag": flag})
-    return SEEN[-1]
+    """Take a parameter of each type."""
+    CALLS.append({"name": name, "number": number, "ratio": ratio, "word": word, "node": node, "flag": flag})
+    return CALLS[-1]
 
 
 @task(remainder="argv", exit_code=lambda code: code)
 def run(c, argv: list[str] | None = None, code: int = 0) -> int:
-    """Take a command line."""
-    SEEN.append(argv)
+    """Take the words after `--`."""
+    CALLS.append(argv)
     return code
 
 
 @task()
 def fail(c, how: str) -> None:
-    """End badly."""
+    """Raise the exception named `how`."""
     raise {
         "bug": RuntimeError("ouch \x1b[31m"),
         "ours": CodeSmithError("no\x1b[2Jt so", hint="do"),
@@ -52,7 +52,7 @@ def fail(c, how: str) -> None:
 
 @pytest.fixture
 def call(capsys, monkeypatch, tmp_path):
-    SEEN.clear()
+    CALLS.clear()
     monkeypatch.setenv("CODESMITH_HOME", str(tmp_path))
     monkeypatch.delenv("CODESMITH_DEBUG", raising=False)
 
@@ -72,12 +72,12 @@ def call(capsys, monkeypatch, tmp_path):
 
 def test_types_come_from_the_annotation(call):
     assert call("one", "x", "--number", "7", "--ratio", "2.5", "--node", "a", "--node", "b", "--no-flag")[0] == 0
-    assert SEEN == [{"name": "x", "number": 7, "ratio": 2.5, "word": "a", "node": ["a", "b"], "flag": False}]
+    assert CALLS == [{"name": "x", "number": 7, "ratio": 2.5, "word": "a", "node": ["a", "b"], "flag": False}]
 
 
 def test_defaults_reach_the_task(call):
     call("one", "x")
-    assert SEEN == [{"name": "x", "number": None, "ratio": 1.0, "word": "a", "node": [], "flag": True}]
+    assert CALLS == [{"name": "x", "number": None, "ratio": 1.0, "word": "a", "node": [], "flag": True}]
 
 
 @pytest.mark.parametrize(
@@ -95,14 +95,14 @@ def test_defaults_reach_the_task(call):
 )
 def test_a_bad_value_is_one_sentence(call, words, says):
     code, out, err = call("one", "x", *words)
-    assert (code, out, SEEN) == (1, "", [])
+    assert (code, out, CALLS) == (1, "", [])
     assert err.startswith(says.split("\n")[0])
     assert "Traceback" not in err
 
 
 def test_help_behind_a_missing_positional_parameter_is_help(call):
     code, out, err = call("one", "--help")
-    assert (code, err, SEEN) == (0, "", [])
+    assert (code, err, CALLS) == (0, "", [])
     assert "NAME" in out
     assert "--word a|b" in out
 
@@ -110,24 +110,24 @@ def test_help_behind_a_missing_positional_parameter_is_help(call):
 @pytest.mark.parametrize("word", ["--dry", "-R", "--list", "--unknown"])
 def test_an_option_is_never_a_name(call, word):
     code, _, err = call("one", word)
-    assert (code, SEEN) == (1, [])
+    assert (code, CALLS) == (1, [])
     assert f"needs NAME, not '{word}'" in err
 
 
 def test_there_are_no_short_flags_nobody_wrote(call):
     code, _, err = call("one", "x", "-n", "7")
-    assert (code, SEEN) == (1, [])
+    assert (code, CALLS) == (1, [])
     assert "No idea what '-n' is" in err
 
 
 def test_words_behind_the_dashes_stay_as_they_are(call):
     assert call("run", "--", "sh", "-c", "echo 'a  b'; exit", "--", "--help", "")[0] == 0
-    assert SEEN == [["sh", "-c", "echo 'a  b'; exit", "--", "--help", ""]]
+    assert CALLS == [["sh", "-c", "echo 'a  b'; exit", "--", "--help", ""]]
 
 
 def test_without_dashes_there_are_no_words(call):
     call("run")
-    assert SEEN == [[]]
+    assert CALLS == [[]]
 
 
 def test_a_result_can_be_an_exit_code(call):
@@ -140,7 +140,7 @@ def test_python_callers_get_the_function(call, monkeypatch):
     assert one(Context(), name="x", node="web1")["node"] == ["web1"]
     assert run(Context(), code=42) == 42
     assert run(Context(), argv=["a b"]) == 0
-    assert SEEN[-2:] == [None, ["a b"]]
+    assert CALLS[-2:] == [None, ["a b"]]
     with pytest.raises(RuntimeError):
         fail(Context(), "bug")
     with pytest.raises(KeyboardInterrupt):
@@ -204,12 +204,12 @@ def test_our_program_says_what_a_word_could_have_been(call, words, says):
 def test_a_second_task_is_an_error_and_neither_runs(call, words, says):
     hint = f"see what it takes: codesmith {words[0]} --help"
     assert call(*words, program=CodeSmith) == (1, "", f"error: {says}\nhint: {hint}\n")
-    assert SEEN == []
+    assert CALLS == []
 
 
 def test_a_task_name_where_an_argument_is_due_is_that_argument(call):
     assert call("one", "fail", "--node", "run", program=CodeSmith)[0] == 0
-    assert [(seen["name"], seen["node"]) for seen in SEEN] == [("fail", ["run"])]
+    assert [(seen["name"], seen["node"]) for seen in CALLS] == [("fail", ["run"])]
 
 
 @pytest.mark.parametrize("word", ["", " "])
@@ -221,12 +221,12 @@ def test_an_empty_text_is_an_error(call, words, option, word):
     assert call("one", *name, *words, word) == (
         1, "", f"error: {option} was given an empty text\nhint: inv test_cli_parser.one --help\n"
     )  # fmt: skip
-    assert SEEN == []
+    assert CALLS == []
 
 
 def test_an_empty_value_behind_an_equals_sign_is_an_error(call):
     assert "--node was given an empty text" in call("one", "x", "--node=")[2]
-    assert SEEN == []
+    assert CALLS == []
 
 
 def test_an_empty_list_of_a_python_caller_is_an_error():

@@ -1,4 +1,4 @@
-"""Something was given and nothing is in it: an error before anything is sent, never "none" and never "all"."""
+"""An empty value or file is an error before anything is sent; it never means "none" or "all"."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import pytest
 
 from codesmith.errors import CodeSmithError
 from codesmith.nodes.lab_home import lab_home
-from tests.sdk.sdk_doubles import result, scripted
-from tests.tasks.conftest import USER
+from tests.sdk.sdk_doubles import USER, result, scripted
 
 EMPTY = {"nothing": "", "newlines": "\n \n"}
 COMMENTS = "# mine\n\n  # yours\n"

@@ -1,4 +1,4 @@
-"""A hint is a command to paste: into this shell, about this node, with this registry."""
+"""The commands in a hint can be pasted: right program, right node, right registry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Started where not everything is as usual: without a stream, on a full disk, in a folder that is gone."""
+"""Unusual surroundings: a closed stream, a full disk, a folder that is gone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What nodes say reaches people readable and terminals unharmed."""
+"""Text from nodes is readable, and cannot control a terminal."""
 
 from __future__ import annotations
 

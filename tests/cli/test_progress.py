@@ -1,4 +1,4 @@
-"""What a terminal shows while nodes are worked at."""
+"""The view that a terminal shows during the work on nodes."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ STEPS = (
 
 
 def on_a_terminal(until: bytes, work: str = WORK, **environment: str) -> bytes:
-    """Run `work` with a terminal for its errors; let the slow node go on once `until` was shown."""
+    """Run `work` with a terminal as stderr; let the slow node continue once the terminal has shown `until`."""
     ours, theirs = pty.openpty()
     env = {"PATH": os.environ["PATH"], "TERM": "xterm", **environment}
     with subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Verify, rollback and uninstall as a person types them."""
+"""Verify, rollback and uninstall, as typed by a person."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ pytestmark = pytest.mark.lab
 
 @pytest.fixture(scope="module")
 def bare(make_person: Callable[..., Person]) -> Person:
-    """Somebody with one throw-away node, `web1`, to which nothing was done."""
+    """A person with one throw-away node, `web1`, not prepared."""
     return make_person({"web1": "bookworm"})
 
 
 @pytest.fixture(scope="module")
 def person(bare: Person) -> Person:
-    """The same with the node prepared."""
+    """The same person, with the node prepared."""
     bare.fails("inv node.verify", code=5)
     bare.fails("inv node.rollback", code=5)
     assert bare.runs("inv node.uninstall").out.split("\t")[:2] == ["web1", "nothing to do"]
@@ -33,7 +33,7 @@ def person(bare: Person) -> Person:
 
 
 def at_a_terminal(person: Person, command: str, typed: str) -> Said:
-    """Run a command on a terminal of its own and answer its question."""
+    """Run a command on a terminal of its own, and answer its question."""
     here, there = pty.openpty()
     process = subprocess.Popen(
         ["bash", "-c", command], cwd=TOP, env={**person.environment, "TERM": "dumb"}, stdin=there, stdout=there,

@@ -1,4 +1,4 @@
-"""Several nodes at once: bounded, each with its own result."""
+"""Work on several nodes in parallel: bounded, each node with its own result."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_of_the_only_node_a_bug_reaches_the_caller(nodes):
         parallel.each(nodes[:1], work)
 
 
-def test_ctrl_c_tells_what_was_done_what_is_under_way_and_what_was_not_begun(nodes):
+def test_ctrl_c_tells_what_was_done_what_is_in_progress_and_what_was_not_started(nodes):
     let_go, is_there = threading.Event(), threading.Event()
 
     def work(node):
@@ -125,5 +125,5 @@ def test_ctrl_c_tells_what_was_done_what_is_under_way_and_what_was_not_begun(nod
         parallel.each(nodes[:4], work, 1, press_ctrl_c)
     let_go.set()
     assert [outcome.result for outcome in caught.value.outcomes] == ["n0"]
-    assert (caught.value.under_way, caught.value.not_begun) == (["n1"], ["n2", "n3"])
-    assert str(caught.value) == "cancelled: 1 of 4 nodes are done; under way: n1; not begun: n2, n3"
+    assert (caught.value.in_progress, caught.value.not_started) == (["n1"], ["n2", "n3"])
+    assert str(caught.value) == "cancelled: 1 of 4 nodes are done; in progress: n1; not started: n2, n3"

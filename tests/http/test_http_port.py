@@ -330,7 +330,7 @@ def test_a_client_of_the_port_needs_url_and_token_file_alone(endpoint, node, num
     with pytest.raises(CodeSmithError, match="cannot read the token"):
         client.node.version()
     token_path(node).write_text("x" * 43)
-    with pytest.raises(Unreachable, match="nobody listens"):
+    with pytest.raises(Unreachable, match="nothing listens"):
         client.node.version()
 
 

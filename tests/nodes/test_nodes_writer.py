@@ -1,4 +1,4 @@
-"""node.add and node.remove change their own lines of nodes.yaml and not one byte else."""
+"""node.add and node.remove change their own lines of nodes.yaml and no other byte."""
 
 from __future__ import annotations
 

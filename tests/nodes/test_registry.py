@@ -1,4 +1,4 @@
-"""nodes.yaml as people write it: what is read, what is refused, which node is meant."""
+"""Reading nodes.yaml: what is accepted, what is refused, and which node a command means."""
 
 from __future__ import annotations
 
@@ -95,8 +95,19 @@ def test_a_file_of_another_user_is_not_found_by_chance(tmp_path, monkeypatch):
     assert paths.nodes_file(str(tmp_path / "nodes.yaml")) == tmp_path / "nodes.yaml"
 
 
+def test_the_state_directory_is_codesmith_home_else_that_of_xdg(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("CODESMITH_HOME", raising=False)
+    for word, folder in (("", ".local/state"), ("relative", ".local/state"), (str(tmp_path / "xdg"), "xdg")):
+        monkeypatch.setenv("XDG_STATE_HOME", word)
+        assert paths.state_place() == tmp_path / folder / "codesmith"
+    monkeypatch.setenv("CODESMITH_HOME", str(tmp_path / "mine"))
+    assert paths.state_dir() == tmp_path / "mine"
+    assert (tmp_path / "mine").stat().st_mode & 0o777 == 0o700
+
+
 def test_a_runtime_directory_that_is_not_ours_is_left_to_its_owner(monkeypatch):
-    """After `su` the variable still names another user's; a relative one means another place to each process."""
+    """After `su` the variable names another user's directory; a relative path differs between processes."""
     monkeypatch.delenv("CODESMITH_HOME", raising=False)
     fallback = Path(f"/tmp/codesmith-{os.getuid()}")
     with tempfile.TemporaryDirectory(prefix="cs-") as ours, tempfile.TemporaryDirectory(prefix="cs-") as other:

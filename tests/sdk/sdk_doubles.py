@@ -1,4 +1,4 @@
-"""The other end of the client's socket: a scripted one for what an agent never does, and the agent's real front end."""
+"""The other end of the client's socket: a scripted one for what no agent does, and the agent's real front end."""
 
 from __future__ import annotations
 
@@ -10,6 +10,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+# A user, as the agent lists it.
+USER = {
+    "name": "ada",
+    "login": "cs-ada",
+    "uid": 70000,
+    "gid": 70000,
+    "home": "/srv/codesmith/home/cs-ada",
+    "shell": "/bin/bash",
+    "state": "active",
+    "ssh_keys": [],
+    "workspaces": ["a", "b\t\x1b[31m"],
+    "created_at": "2026-11-23T00:00:00.000Z",
+}
+
 
 def http(body: Any, *, status: str = "200 OK", headers: str = "") -> bytes:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -18,7 +32,7 @@ def http(body: Any, *, status: str = "200 OK", headers: str = "") -> bytes:
 
 
 def result(value: Any) -> Any:
-    """Answer the request that comes with `value`."""
+    """Answer a request with `value`."""
     return lambda request: http({"jsonrpc": "2.0", "id": request["id"], "result": value})
 
 
@@ -92,7 +106,7 @@ def scripted(path: Path, *script: Any, hang_up_after: tuple[int, ...] = ()) -> I
 
 @contextmanager
 def real_agent(path: Path, folder: Path) -> Iterator[None]:
-    """Serve the agent's own front end, with a store of its own and without a helper: it can look, not change."""
+    """Serve the agent's own front end, with its own store and without a helper: it can read, not change."""
     from agent.frontend.audit import Audit
     from agent.frontend.context import Context
     from agent.frontend.dispatch import Dispatcher

@@ -1,4 +1,4 @@
-"""Calls over a real Unix socket: what comes back, what is repeated and what never is."""
+"""Calls over a real Unix socket: answers, errors, and which calls are repeated."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ def test_a_long_answer_that_has_begun_in_time_is_taken_to_its_end(path):
 
 @contextmanager
 def crowd(path, talk):
-    """Serve each connection by `talk` in a thread of its own."""
+    """Serve each connection by `talk`, in its own thread."""
     threads = []
 
     def serve():
@@ -266,7 +266,7 @@ def test_an_agent_that_answers_nobody_is_told_long_before_the_deadline_of_a_chan
             while connection.recv(1 << 16):
                 pass
 
-    with crowd(path, talk), pytest.raises(errors.CallLost, match="its agent answers nobody") as caught:
+    with crowd(path, talk), pytest.raises(errors.CallLost, match="its agent answers no call") as caught:
         change(transport)
     assert "inv node.restart --node web1; CODESMITH_REQUEST_ID=" in caught.value.hint
     assert caught.value.request_id
@@ -292,7 +292,7 @@ def test_a_change_that_only_takes_long_goes_on(path, transport, monkeypatch):
 
 
 class Noting:
-    """A transport that notes how long a call may take on the node by itself."""
+    """A transport that records the time limit of each call."""
 
     def call(self, method, params, *, changes, limit_s=0.0):
         self.limit_s = limit_s

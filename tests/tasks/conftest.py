@@ -1,4 +1,4 @@
-"""A place of its own for each test: registry, state and an endpoint that a stand-in serves."""
+"""For each test its own registry, state and endpoint, which a stand-in serves."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ USER = {
 
 @dataclass(frozen=True)
 class Place:
-    """Runs the programs as a person would, and knows where their endpoint is."""
+    """Runs the programs as a person does, and knows the path of their endpoint."""
 
     home: Path
     nodes: Path

@@ -1,4 +1,4 @@
-"""`inv demo` shows the main job on a real node and leaves nothing behind."""
+"""`inv demo` does the main job on a real node and leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real `inv` processes, against an endpoint that answers or does not."""
+"""Real `inv` processes, against a scripted endpoint."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ import pytest
 from codesmith.nodes.registry import Node
 from codesmith.ssh import connect
 from codesmith.ssh.target import resolve
-from tests.sdk.sdk_doubles import error, real_agent, result, scripted
-from tests.tasks.conftest import USER
+from tests.sdk.sdk_doubles import USER, error, real_agent, result, scripted
 
 TOP = Path(__file__).parents[2]
 EXECUTION = {

@@ -1,4 +1,4 @@
-"""Every task explains itself, takes what it can check, and is the same in `inv`, `codesmith` and Python."""
+"""Every task has help and checked arguments, and is the same in `inv`, `codesmith` and Python."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from codesmith.tasks import root
 
 NS = root()
 NAMES = sorted(NS.task_names)
-# What looks only; all others change something and must not do so under --dry.
+# Tasks that change nothing. All others refuse --dry.
 HARMLESS = {
     "audit.list",
     "lab.status",

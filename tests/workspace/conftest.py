@@ -1,4 +1,4 @@
-"""The same place as the tasks' tests have."""
+"""The fixture `place` of tests/tasks."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def test_shell_becomes_ssh_when_the_key_is_authorised(place, key, programs):
 
 
 @pytest.mark.parametrize("words", [["--shell"], ["--editor", "code"]])
-def test_nobody_is_sent_to_a_closed_door(place, key, programs, words):
+def test_without_an_authorised_key_nothing_is_started(place, key, programs, words):
     programs("code")
     for keys in ((), ("SHA256:another",)):
         with scripted(place.endpoint(), result(OPENED), result(user(*keys))):
@@ -139,6 +139,35 @@ def test_the_block_of_an_editor_says_who_and_how(place, key, programs, config, t
     assert next(line for line in shown if line.startswith("userknownhostsfile")).split()[1] == str(known)
 
 
+def test_other_settings_of_the_operator_stay(place, key, programs, config):
+    programs("code")
+    forwards = [f"{word}forward" for word in ("local", "remote", "dynamic")]
+    config.write_text(
+        f'Include "{place.home}/ssh/*.conf"\nHost *\n SendEnv MINE\n SetEnv A=b\n ServerAliveInterval 7\n'
+        " Ciphers aes256-ctr\n"
+        " LocalForward 127.0.0.1:7 127.0.0.1:7\n RemoteForward 127.0.0.1:8 127.0.0.1:8\n DynamicForward 127.0.0.1:9\n"
+    )
+    assert edit(place, key).returncode == 0
+    shown = subprocess.run(
+        ["ssh", "-G", "-F", config, "demo.web1.codesmith"], check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    assert {"sendenv MINE", "setenv A=b", "serveraliveinterval 7", "ciphers aes256-ctr"} <= set(shown)
+    assert [word for word in forwards if any(line.startswith(word) for line in shown)] == forwards
+
+
+def test_a_forwarded_agent_and_a_credential_exclude_each_other(place, tmp_path):
+    (tmp_path / "key").write_text("a key\n")
+    with scripted(place.endpoint()) as server:
+        for task in (
+            ("repo.clone", "demo", "git@h.invalid:a"),
+            ("workspace.create", "demo", "--repo", "git@h.invalid:a"),
+        ):
+            done = place.inv(*task, "--forward-agent", "--credential-file", str(tmp_path / "key"))
+            assert (done.returncode, done.stdout) == (1, "")
+            assert done.stderr.startswith("error: --forward-agent and --credential-file exclude each other")
+        assert server.requests == []
+
+
 def test_an_include_that_comes_too_late_is_an_error(place, key, programs, config):
     programs("code")
     config.write_text(f'Host *\n User root\nMatch all\nInclude "{place.home}/ssh/*.conf"\n')
@@ -171,7 +200,7 @@ def test_the_settings_of_the_login_cannot_redirect_the_connection(place, key, co
 
 
 @pytest.mark.parametrize("words", [[], ["--shell"], ["--editor", "code"]])
-def test_an_identity_that_is_missing_is_told(place, key, programs, words, tmp_path):
+def test_an_identity_that_is_missing_is_an_error(place, key, programs, words, tmp_path):
     programs("code")
     programs("ssh")
     (tmp_path / "key").unlink()
@@ -182,7 +211,7 @@ def test_an_identity_that_is_missing_is_told(place, key, programs, words, tmp_pa
     assert f"the identity {tmp_path}/key cannot be read: No such file" in done.stderr
 
 
-def test_a_missing_editor_is_told(place, key):
+def test_a_missing_editor_is_an_error(place, key):
     with scripted(place.endpoint(), result(OPENED), result(user(key))):
         done = place.inv("workspace.open", "demo", "--editor", "code")
     assert done.returncode == 1

@@ -67,10 +67,10 @@ def test_ctrl_c_shows_what_was_done_and_names_the_rest(ops: Person) -> None:
     assert process.returncode == 2
     assert done and set(done) < set(NAMES)
     (last,) = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert last.startswith(f"error: cancelled: {len(done)} of 30 nodes are done; under way: ")
-    under_way, _, not_begun = last.partition("under way: ")[2].partition("; not begun: ")
-    assert sorted([*done, *under_way.split(", "), *not_begun.split(", ")]) == NAMES
-    assert NAMES[-1] in not_begun
+    assert last.startswith(f"error: cancelled: {len(done)} of 30 nodes are done; in progress: ")
+    in_progress, _, not_started = last.partition("in progress: ")[2].partition("; not started: ")
+    assert sorted([*done, *in_progress.split(", "), *not_started.split(", ")]) == NAMES
+    assert NAMES[-1] in not_started
 
 
 def test_those_that_fail_stop_no_other(ops: Person) -> None:

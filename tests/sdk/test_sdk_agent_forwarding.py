@@ -1,4 +1,4 @@
-"""What leaves this machine when an ssh agent is lent: keys' names, and signatures for one kind of sign-in."""
+"""What a forwarded ssh agent gives away: the list of its keys, and signatures for one kind of sign-in."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_login_follows_from_the_url() -> None:
 
 
 class Endpoint:
-    """Takes the upgrade as a node would, and talks to the lent agent."""
+    """Accepts the upgrade as a node does, and talks to the forwarded agent."""
 
     def __init__(self) -> None:
         self._near, far = socket.socketpair()
@@ -76,7 +76,7 @@ def key_of(agent: SshAgent, folder: Path) -> bytes:
     return base64.b64decode((folder / "key.pub").read_text().split()[1])
 
 
-def test_a_real_agent_is_lent_for_sign_ins_alone(tmp_path: Path) -> None:
+def test_a_real_agent_is_forwarded_for_sign_ins_only(tmp_path: Path) -> None:
     with running_agent() as agent:
         key, node = key_of(agent, tmp_path), Endpoint()
         before = agent.listed()
@@ -102,7 +102,7 @@ def test_without_an_agent_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ForwardedAgent(nobody, "git@h:p", str(tmp_path / "nothing"))
 
 
-def test_over_a_port_nothing_is_lent(tmp_path: Path) -> None:
+def test_no_agent_is_forwarded_over_a_port(tmp_path: Path) -> None:
     port = Port.parse("http://127.0.0.1:7001", tmp_path / "token")
     with running_agent() as agent, pytest.raises(Unsupported, match="private socket"):
         Client(port).forward_agent("git@h:p", str(agent.path))
