@@ -51,9 +51,10 @@ def enable(ledger: Ledger, user: UserRecord) -> None:
         policy.put_right(policy.wish_of(ledger, user))
         return
     _check_closable(ledger, user)
-    databases.check_changeable(files=databases.ACCESS)
+    wish = policy.wish_of(ledger, user)
+    databases.check_changeable(files=databases.ALL if policy.Look().differences(wish) else databases.ACCESS)
     with half_done():
-        policy.put_right(policy.wish_of(ledger, user))
+        policy.put_right(wish)
         directory_seal.unseal(HOMES, login_of(user.name), user.uid, directory_seal.Rights(*before["home"]))
         for name, rights in before["workspaces"].items():
             _unseal_workspace(ledger, user, name, directory_seal.Rights(*rights))
@@ -87,8 +88,8 @@ def seal_workspace(ledger: Ledger, user: str, uid: int, place: Tuple[str, str], 
 
 
 def _closed_before(ledger: Ledger, user: UserRecord) -> Optional[Dict[str, Any]]:
-    """Return how a user is to be when its account is closed and the ledger, from a backup, knows nothing of it."""
-    if not accounts.is_expired(user.name):
+    """Return how a user is to be whose account or home is closed, of which the ledger, from a backup, knows nothing."""
+    if not accounts.is_expired(user.name) and not policy.is_home_closed(user.name):
         return None
     owned = [name for name in ledger.workspaces_of(user.name)
              if trees.is_owned_directory(WORKSPACES, name, user.uid, or_sealed=True)]  # fmt: skip

@@ -71,13 +71,30 @@ def read_drift(caller: socket.socket, name: Any) -> Dict[str, Any]:
 
 
 def put_right(caller: socket.socket, name: Any) -> Dict[str, Any]:
-    """Put the account of a user right, or those of all when `name` is null; what is right stays untouched."""
+    """Put the account of a user right, or those of all when `name` is null; what is right stays untouched.
+
+    One whose record the ledger has lost gets it back. Of all, each is tried, and the first refusal is told.
+    """
+    refusals: List[AgentError] = []
     with exclusive_ledger() as ledger:
-        for record in _settled(ledger, name):
-            if accounts.check_ours(record.name, record.uid) is not None:
-                accounts.check_sole(record.name, record.uid)
-                policy.put_right(policy.wish_of(ledger, record))
+        if name is not None:
+            _put_right(ledger, _our_user(ledger, parse_name(name)))
+        for record in _settled(ledger, None) if name is None else ():
+            try:
+                if accounts.check_ours(record.name, record.uid) is not None:
+                    accounts.check_sole(record.name, record.uid)
+                    _put_right(ledger, record)
+            except (CommandFailed, NotManaged) as refusal:
+                refusals.append(refusal)
+    if refusals:
+        raise refusals[0]
     return {}
+
+
+def _put_right(ledger: Ledger, record: UserRecord) -> None:
+    if record.state == "disabled" and not policy.is_home_closed(record.name):
+        suspension.disable(ledger, record)  # its closing was cut off, or undone by hand
+    policy.put_right(policy.wish_of(ledger, record))
 
 
 def remove_user(caller: socket.socket, name: Any) -> Dict[str, Any]:

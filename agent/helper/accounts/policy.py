@@ -18,6 +18,7 @@ from agent.helper.trees import trees
 from agent.shared import acls, uids
 from agent.shared.errors import CommandFailed
 from agent.shared.names import LOGIN_PREFIX, WORKSPACES, home_of, login_of, path_of
+from agent.shared.ownership import is_name
 from agent.shared.ownership import is_sealed as is_closed
 
 FOREVER_DAYS = 99999
@@ -41,10 +42,13 @@ class Look:
         self._shadow = _read("/etc/shadow")
         self._joined: Dict[str, List[str]] = {}
         self._guests: Dict[str, List[str]] = {}
+        # Administrators of each group, who may put anybody into it, themselves too.
+        self._administrators: Dict[str, List[str]] = {}
         for group in grp.getgrall():
             self._add(group.gr_name, group.gr_mem)
         for name, fields in _read("/etc/gshadow").items():
-            # Administrators of a group, who may join it, and its members: newgrp takes the word of this file too.
+            self._administrators[name] = [login for login in fields[2].split(",") if login]
+            # Administrators and members: newgrp takes the word of this file too.
             self._add(name, [login for part in fields[2:4] for login in part.split(",") if login])
 
     def differences(self, wish: Wish) -> List[str]:
@@ -56,6 +60,13 @@ class Look:
         shadow = self._shadow.get(login, [""] * 9)
         return [*self._of_groups(login), *_of_access(account.pw_shell, shadow, wish), *_of_ageing(shadow),
                 *(f"access list on {path}" for path in wish.directories if acls.exist(path))]  # fmt: skip
+
+    def administered(self, login: str) -> Dict[str, List[str]]:
+        """Return the groups of others that a login administers, with those who do so beside it and are there."""
+        return {
+            group: [one for one in found if one != login and one in self._accounts]
+            for group, found in self._administrators.items() if login in found and group != login
+        }  # fmt: skip
 
     def _of_groups(self, login: str) -> Iterator[str]:
         if self._joined.get(login):
@@ -71,9 +82,19 @@ class Look:
 
 
 def wish_of(ledger: Ledger, record: UserRecord) -> Wish:
-    """Return what the account of a user should be."""
+    """Return what the account of a user should be. One that is closed stays closed, also where a restored ledger has
+    forgotten it: only `enable` opens."""
     workspaces = [path_of(one) for one in ledger.workspaces_of(record.name)]
-    return Wish(record.name, record.state == "disabled", [home_of(record.name), *workspaces])
+    is_disabled = record.state == "disabled" or is_home_closed(record.name)
+    return Wish(record.name, is_disabled, [home_of(record.name), *workspaces])
+
+
+def is_home_closed(name: str) -> bool:
+    """Tell whether a user's home is closed as `disable` closes it."""
+    try:
+        return is_closed(os.lstat(home_of(name)))
+    except FileNotFoundError:
+        return False
 
 
 def put_right(wish: Wish) -> None:
@@ -81,9 +102,10 @@ def put_right(wish: Wish) -> None:
 
     Sessions that are open keep the groups that they began with.
     """
-    if Look().differences(wish):
+    look = Look()
+    if look.differences(wish):
         databases.check_changeable()
-        accounts.settle(wish.name, is_disabled=wish.is_disabled)
+        accounts.settle(wish.name, is_disabled=wish.is_disabled, administered=look.administered(login_of(wish.name)))
         for path in wish.directories:
             _remove_acls(*os.path.split(path))
         left = Look().differences(wish)
@@ -104,9 +126,8 @@ def ours() -> Iterator[Wish]:
     for one in pwd.getpwall():
         name = one.pw_name[len(LOGIN_PREFIX) :]
         is_ours = (one.pw_name, one.pw_dir, one.pw_gid) == (login_of(name), home_of(name), one.pw_uid)
-        if is_ours and any(span.has(one.pw_uid) for span in known):
-            is_sealed = os.path.isdir(one.pw_dir) and is_closed(os.lstat(one.pw_dir))
-            yield Wish(name, is_sealed, [one.pw_dir, *owned.get(one.pw_uid, [])])
+        if is_ours and is_name(name) and any(span.has(one.pw_uid) for span in known):
+            yield Wish(name, is_home_closed(name), [one.pw_dir, *owned.get(one.pw_uid, [])])
 
 
 def report() -> Dict[str, Any]:

@@ -95,7 +95,7 @@ def _install(order: dict[str, Any]) -> None:
 
 
 def do_logins(order: dict[str, Any]) -> str | None:
-    """Have the helper put accounts right, by its own verb; what it does not know is left alone, and told."""
+    """Have the helper put accounts right, by its own verb."""
     run(["systemctl", "start", "--", order["helper"]])
     for name in order["names"]:
         call_helper(order["socket"], "user.put_right", name=name)
@@ -157,7 +157,10 @@ def is_complete(orders: list[dict[str, Any]], data: bytes) -> bool:
 
 
 def main() -> int:
-    """Carry out the orders on standard input; stop at the first that fails, and go back if a switch was under way."""
+    """Carry out the orders on standard input; stop at the first that fails, and go back if a switch was under way.
+
+    An account of a user that cannot be put right stops nothing.
+    """
     os.umask(0o022)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # to the end, also when the connection goes
     try:
@@ -180,16 +183,21 @@ def main() -> int:
     for folder in filter(os.path.isdir, job["folders"]):
         clear_temporaries(folder)
     current = job.get("home", {}).get("links", {}).get("current", "")
-    before, is_switching = read_link(current), False
+    before, is_switching, is_whole = read_link(current), False, True
     for number, order in enumerate(job["orders"]):
         is_switching = is_switching or order["do"] in SWITCHING
-        if not carry_out(number, order, data):
+        if carry_out(number, order, data):
+            continue
+        is_whole = False
+        # The accounts of others do not wait for one that stays as it is.
+        if order["do"] != "logins":
             # A release that was refused before it became the current one: what runs, runs on.
             is_moved = order["do"] == "units" or read_link(current) != before
             report(**go_back(job["home"]) if is_switching and is_moved else {})
             return 1
-    report(done=True)
-    return 0
+    if is_whole:
+        report(done=True)
+    return 0 if is_whole else 1
 
 
 if __name__ == "__main__":
