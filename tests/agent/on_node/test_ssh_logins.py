@@ -17,7 +17,8 @@ RELOAD = "systemctl reload ssh"
 OPERATOR = """Match User root
   AuthorizedKeysFile .ssh/authorized_keys
   PubkeyAuthentication yes
-  AuthenticationMethods publickey"""
+  AuthenticationMethods publickey
+  PubkeyAcceptedAlgorithms +ssh-ed25519"""
 CONFIGURATIONS = {
     "keys elsewhere": ("AuthorizedKeysFile /etc/ssh/keys/%u", "AuthorizedKeysFile /etc/ssh/keys/%u"),
     "no keys at all": ("AuthorizedKeysFile none", "AuthorizedKeysFile none"),
@@ -28,11 +29,14 @@ CONFIGURATIONS = {
     "some groups": ("AllowGroups root", "AllowGroups (root)"),
     "another command": ("Match User *,!root\n  ForceCommand /bin/false", "ForceCommand /bin/false"),
     "elsewhere": ("Match Group cs-*\n  ChrootDirectory /var/empty", "ChrootDirectory /var/empty"),
+    "no such keys": ("PubkeyAcceptedAlgorithms rsa-sha2-*", "no keys of the kind ssh-ed25519"),
+    "no sessions": ("Match User cs-*\n  MaxSessions 0", "MaxSessions 0"),
     "no terminal": ("Match User cs-*\n  PermitTTY no", "PermitTTY no"),
 }
 # What no Match block can undo.
 BY_HAND = {
     "denied users": ("DenyUsers cs-*", "DenyUsers cs-*"),
+    "denied users from everywhere": ("DenyUsers cs-*@*", "DenyUsers cs-*@*"),
     "denied groups": ("DenyGroups cs-d*", "DenyGroups cs-d*"),
 }
 WELL = {
@@ -41,7 +45,8 @@ WELL = {
     "among several": "AuthorizedKeysFile /etc/ssh/keys/%u .ssh/authorized_keys",
     "one of several ways": "AuthenticationMethods publickey password,keyboard-interactive",
     "users by a pattern": "AllowUsers root cs-*",
-    "others denied": "DenyUsers bob cs-bob",
+    "others denied": "DenyUsers bob cs-bob cs-*@203.0.113.1",
+    "some kinds of keys": "PubkeyAcceptedAlgorithms ssh-ed25519,rsa-sha2-512",
     "others elsewhere": "Match User bob\n  AuthorizedKeysFile none\n  ForceCommand /bin/false",
     "commands for keys only": "Match User *,!cs-*,!root\n  ForceCommand /bin/false",
 }
