@@ -67,7 +67,10 @@ def tool(person: Person, path: str, text: str) -> Iterator[None]:
         yield
 
 
-LOGGING = ("log_input", "log_output", "use_pty", "log_input, log_output, use_pty", "lecture=always", "!use_pty")
+LOGGING = (
+    "log_input", "log_output", "use_pty", "log_input, log_output, use_pty", "lecture=always", "!use_pty",
+    "timestamp_type=tty, timestamp_timeout=0", "runas_default=nobody", "umask=0777, umask_override",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("words", LOGGING)
@@ -78,12 +81,15 @@ def test_a_sudo_that_reads_or_writes_along_changes_nothing(ops: Person, words: s
         assert "nothing to do" in ops.runs("inv node.prepare").err
 
 
-def test_a_sudo_that_refuses_for_another_reason_says_its_own(ops: Person) -> None:
-    with defaults(ops, "requiretty"):
+@pytest.mark.parametrize("words", ["requiretty", "noexec"])
+def test_a_sudo_that_refuses_for_another_reason_says_its_own(ops: Person, words: str) -> None:
+    with defaults(ops, words):
         found = examine(ops, code=0)
-    assert "requiretty" in found["node.root"]["detail"]
-    assert "!requiretty" in found["node.root"]["next"]
-    assert bad(found) == {"node.root": "warn", "agent.drift": "warn"}
+    assert words in found["node.root"]["detail"]
+    assert f"!{words}" in found["node.root"]["next"]
+    unseen = ("node.root", "node.logins", "node.accounts", "agent.drift")
+    assert bad(found) == dict.fromkeys(unseen, "warn")
+    assert {found[code]["detail"].partition(" can ")[0] for code in unseen[1:]} == {"only root"}
 
 
 FAILURES = {
