@@ -153,7 +153,8 @@ def _check_clients(context: Context) -> Tuple[str, str]:
 def _check_directories(context: Context) -> Tuple[str, str]:
     for path, (wanted, unwanted) in DIRECTORIES.items():
         try:
-            found = os.stat(path) if path == os.path.dirname(BASE) else os.lstat(path)
+            # Root may have these two lead elsewhere: what is on the way there is looked at with the needs.
+            found = os.stat(path) if path in (os.path.dirname(BASE), BASE) else os.lstat(path)
         except OSError as error:
             return "failing", f"{path}: {error.strerror}; inv node.prepare makes it anew"
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != 0 or found.st_mode & 0o022:
