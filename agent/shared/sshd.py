@@ -14,7 +14,7 @@ import stat
 import subprocess
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from agent.shared.pam import FIX, keeping_out
+from agent.shared.pam import FIX, GROUPS, SEE_GROUPS, joined, keeping_out
 from agent.shared.paths import BASE, SYSTEM_PATH
 
 Answer = Tuple[str, str, str]
@@ -89,7 +89,11 @@ def _ask(daemon: Daemon, login: str, groups: List[str]) -> Answer:
     if settings is None:
         return UNKNOWN, f"sshd does not say whether logins work: {problem}", f"{daemon.program} -T"
     problems = [*_keys(settings, login), *_session(settings), *_lists(settings, login, groups)]
-    problems += [(text, "") for text in keeping_out(login, groups, uses_pam=_first(settings, "usepam") == "yes")]
+    uses_pam = _first(settings, "usepam") == "yes"
+    problems += [(text, "") for text in keeping_out(login, groups, uses_pam=uses_pam)]
+    given = joined(login, groups) if uses_pam else []
+    if given and not problems:
+        return WARN, f"PAM puts logins into the group {', '.join(given)} ({GROUPS})", SEE_GROUPS
     if not problems:
         return OK, "sshd reads the keys of logins, and lets them in", ""
     directives = [directive for _, directive in problems if directive]

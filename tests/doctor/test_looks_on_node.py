@@ -105,8 +105,8 @@ def test_a_python_that_does_not_run_our_program_is_no_missing_python(ops: Person
     with tool(ops, "/usr/bin/python3", text):
         found = examine(ops, code=1)
         assert words in found["node.look"]["detail"]
-        assert set(found) == {"endpoint.state", "ssh.identity", "ssh.config", "ssh.reach", "ssh.host-key", "ssh.login",
-                              "ssh.shell", "node.look"}  # fmt: skip
+        assert set(found) == {"endpoint.state", "ssh.carrier", "ssh.identity", "ssh.config", "ssh.reach",
+                              "ssh.host-key", "ssh.login", "ssh.shell", "node.look"}  # fmt: skip
         for command in ("verify", "prepare", "uninstall --yes", "rollback"):
             said = ops.fails(f"inv node.{command} --node web1", code=1)
             assert words in said.err, said.err

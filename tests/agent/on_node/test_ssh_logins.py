@@ -134,6 +134,21 @@ def test_pam_that_refuses_is_said(web1: Web1) -> None:
     assert enters(web1)
 
 
+def test_groups_that_pam_gives_are_said(web1: Web1) -> None:
+    rules, kept = "/etc/security/group.conf", "cp -p /etc/pam.d/sshd /etc/security/group.conf /root"
+    wrong = f"{kept}; sed -i '1i auth optional pam_group.so' /etc/pam.d/sshd"
+    right = f"cp -p /root/sshd /etc/pam.d/sshd; cp -p /root/group.conf {rules}"
+    with on_node(web1, f"{wrong}; echo 'login|sshd;*;!root;Al0000-2400;audio, adm' >>{rules}", right):
+        words = f"PAM puts logins into the group adm, audio ({rules})"
+        assert words in create(web1)
+        row, check = seen(web1)
+        assert (row["status"], check["status"]) == ("warn", "degraded")
+        assert words in row["detail"] and words in check["detail"]
+        web1.on(f"cp -p /root/group.conf {rules}; echo 'su;*;*;Al0000-2400;adm' >>{rules}")
+        web1.on(f"echo 'sshd;*;root|%adm;Al0000-2400;adm' >>{rules}")
+        assert seen(web1)[0]["status"] == "ok"
+
+
 def test_an_sshd_that_is_not_the_usual_one_is_asked(web1: Web1) -> None:
     config = "/etc/ssh/other_config"
     second = f"printf '%s\\n' 'Port 2222' 'AuthorizedKeysFile none' >{config}; $(command -v sshd) -f {config}"
