@@ -51,9 +51,11 @@ def enable(ledger: Ledger, user: UserRecord) -> None:
         policy.repair(policy.expected_of(ledger, user))
         return
     _check_closable(ledger, user)
-    databases.check_changeable(files=databases.ACCESS)
+    expected = policy.expected_of(ledger, user)
+    has_drift = bool(policy.Accounts().differences(expected))
+    databases.check_changeable(files=databases.ALL if has_drift else databases.ACCESS)
     with pending_on_error():
-        policy.repair(policy.expected_of(ledger, user))
+        policy.repair(expected)
         directory_seal.unseal(HOMES, login_of(user.name), user.uid, directory_seal.Rights(*before["home"]))
         for name, rights in before["workspaces"].items():
             _unseal_workspace(ledger, user, name, directory_seal.Rights(*rights))
@@ -87,8 +89,8 @@ def seal_workspace(ledger: Ledger, user: str, uid: int, place: Tuple[str, str], 
 
 
 def _closed_before(ledger: Ledger, user: UserRecord) -> Optional[Dict[str, Any]]:
-    """Return the state to restore for an account that is closed although the ledger, from a backup, says active."""
-    if not accounts.is_expired(user.name):
+    """Return the state to restore for a user whose account or home is closed although the ledger says active."""
+    if not accounts.is_expired(user.name) and not policy.is_home_closed(user.name):
         return None
     owned = [name for name in ledger.workspaces_of(user.name)
              if trees.is_owned_directory(WORKSPACES, name, user.uid, or_sealed=True)]  # fmt: skip

@@ -71,13 +71,30 @@ def read_drift(caller: socket.socket, name: Any) -> Dict[str, Any]:
 
 
 def put_right(caller: socket.socket, name: Any) -> Dict[str, Any]:
-    """Repair the account of a user, or all when `name` is null; an account without drift is not changed."""
+    """Repair the account of a user, or all when `name` is null; an account without drift is not changed.
+
+    A user whose record the ledger has lost gets it back. Of all, each is tried, and the first error is raised.
+    """
+    refusals: List[AgentError] = []
     with exclusive_ledger() as ledger:
-        for record in _stable_users(ledger, name):
-            if accounts.check_ours(record.name, record.uid) is not None:
-                accounts.check_unshared(record.name, record.uid)
-                policy.repair(policy.expected_of(ledger, record))
+        if name is not None:
+            _repair(ledger, _managed_user(ledger, parse_name(name)))
+        for record in _stable_users(ledger, None) if name is None else ():
+            try:
+                if accounts.check_ours(record.name, record.uid) is not None:
+                    accounts.check_unshared(record.name, record.uid)
+                    _repair(ledger, record)
+            except (CommandFailed, NotManaged) as refusal:
+                refusals.append(refusal)
+    if refusals:
+        raise refusals[0]
     return {}
+
+
+def _repair(ledger: Ledger, record: UserRecord) -> None:
+    if record.state == "disabled" and not policy.is_home_closed(record.name):
+        suspension.disable(ledger, record)  # its closing was cut off, or undone by hand
+    policy.repair(policy.expected_of(ledger, record))
 
 
 def remove_user(caller: socket.socket, name: Any) -> Dict[str, Any]:

@@ -152,7 +152,8 @@ def _check_clients(context: Context) -> Tuple[str, str]:
 def _check_directories(context: Context) -> Tuple[str, str]:
     for path, (wanted, unwanted) in DIRECTORIES.items():
         try:
-            entry = os.stat(path) if path == os.path.dirname(BASE) else os.lstat(path)
+            # Root may make these two links elsewhere; `needs` checks the way there.
+            entry = os.stat(path) if path in (os.path.dirname(BASE), BASE) else os.lstat(path)
         except OSError as error:
             return "failing", f"{path}: {error.strerror}; inv node.prepare creates it"
         if not stat.S_ISDIR(entry.st_mode) or entry.st_uid != 0 or entry.st_mode & 0o022:

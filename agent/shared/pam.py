@@ -1,14 +1,18 @@
-"""Why a login would be refused after sshd accepts its key: /etc/nologin, and pam_access where sshd uses it.
+"""What PAM does after sshd accepts a key: /etc/nologin and pam_access refuse logins, pam_group gives groups.
 
 Changes nothing, and imports nothing of the agent: see needs.py.
 """
 
 from __future__ import annotations
 
+import fnmatch
+import re
 from typing import Iterator, List, Optional, Sequence
 
 SERVICE = "/etc/pam.d/sshd"
 ACCESS = "/etc/security/access.conf"
+GROUPS = "/etc/security/group.conf"
+SEE_GROUPS = f"grep -v '^#' {GROUPS}"
 NOLOGIN = ("/etc/nologin", "/run/nologin", "/var/run/nologin")
 INCLUDE = ("@include", "include", "substack")
 DEPTH_MAX = 8
@@ -22,13 +26,34 @@ def keeping_out(login: str, groups: Sequence[str], *, uses_pam: bool) -> Iterato
             yield f"{path} keeps everybody out but root"
     if not uses_pam:
         return
-    for words in _modules(SERVICE, DEPTH_MAX):
+    for words in _modules(SERVICE, "account", DEPTH_MAX):
         if words[0].rpartition("/")[2] != "pam_access.so":
             continue
         file = next((word.partition("=")[2] for word in words if word.startswith("accessfile=")), ACCESS)
         rule = refusing_rule(_lines(file) or [], login, groups)
         if rule:
             yield f"{file} refuses it ({rule})"
+
+
+def joined(login: str, groups: Sequence[str]) -> List[str]:
+    """Return the groups that sessions of a login get from pam_group, at some time of day or always."""
+    if not any(words[0].rpartition("/")[2] == "pam_group.so" for words in _modules(SERVICE, "auth", DEPTH_MAX)):
+        return []
+    found: List[str] = []
+    for line in _lines(GROUPS) or []:
+        services, _, users, _, given = ([part.strip() for part in line.split(";")] + [""] * 5)[:5]
+        if _is_meant(services, ["sshd"]) and _is_meant(users, [login, *(f"%{name}" for name in groups)]):
+            found += re.split(r"[\s,]+", given)
+    return sorted(set(found))
+
+
+def _is_meant(field: str, names: Sequence[str]) -> bool:
+    """Evaluate a list of group.conf(5): names with *, joined by | and &, with ! before those that it is not."""
+    is_meant = False
+    for operator, no, pattern in re.findall(r"([|&]?)\s*(!?)\s*([^|&!\s]+)", field):
+        found = any(fnmatch.fnmatchcase(name, pattern) for name in names) != bool(no)
+        is_meant = (is_meant and found) if operator == "&" else (is_meant or found)
+    return is_meant
 
 
 def refusing_rule(lines: Sequence[str], login: str, groups: Sequence[str]) -> str:
@@ -54,17 +79,17 @@ def _names(words: List[str], login: str, groups: Sequence[str]) -> bool:
     return any(word in ("ALL", login) or word.strip("()") in groups for word in words)
 
 
-def _modules(path: str, depth: int) -> Iterator[List[str]]:
-    """Yield module and arguments of each account line of a PAM service, included files as well."""
+def _modules(path: str, kind: str, depth: int) -> Iterator[List[str]]:
+    """Yield module and arguments of each line of one kind of a PAM service, included files as well."""
     for line in _lines(path) or []:
         words = line.replace("[", " [ ").split()
         if words[0] == "@include" and depth:
-            yield from _modules(f"/etc/pam.d/{words[1]}", depth - 1)
-        elif words[0].lstrip("-") == "account" and len(words) > 2:
+            yield from _modules(f"/etc/pam.d/{words[1]}", kind, depth - 1)
+        elif words[0].lstrip("-") == kind and len(words) > 2:
             rest = words[words.index("[") :] if "[" in words else words[1:]
             skip = next((number for number, word in enumerate(rest) if word.endswith("]")), 0) + 1
             if words[1] in INCLUDE and depth:
-                yield from _modules(f"/etc/pam.d/{words[2]}", depth - 1)
+                yield from _modules(f"/etc/pam.d/{words[2]}", kind, depth - 1)
             elif rest[skip:]:
                 yield rest[skip:]
 

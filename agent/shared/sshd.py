@@ -10,10 +10,11 @@ import itertools
 import os
 import pwd
 import re
+import stat
 import subprocess
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from agent.shared.pam import FIX, keeping_out
+from agent.shared.pam import FIX, GROUPS, SEE_GROUPS, joined, keeping_out
 from agent.shared.paths import BASE, SYSTEM_PATH
 
 Answer = Tuple[str, str, str]
@@ -31,6 +32,12 @@ DROP_IN = "/etc/ssh/sshd_config.d/00-codesmith.conf"
 # It is not known from where somebody will log in: this address matches only Match blocks for all addresses.
 NOWHERE = "0.0.0.0"
 TIMEOUT_S = 10
+EVERYWHERE = ("", "*", "0.0.0.0/0")
+# Its name today and, up to OpenSSH 8.4, before; algorithms by which an RSA key signs; a kind of keys.
+ACCEPTED = ("PubkeyAcceptedAlgorithms", "PubkeyAcceptedKeyTypes")
+RSA = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
+KIND = re.compile(r"(ssh|ecdsa|sk-ssh|sk-ecdsa)-[a-z0-9@.-]+")
+KEYS_MAX = 1 << 16
 TITLE = re.compile(r"sshd: (\S.*) \[listener\] \d+ of ")
 
 
@@ -47,6 +54,8 @@ def check(login: str = "") -> Answer:
 
     Without `login`, up to SAMPLE existing logins are checked, since rules may name groups; without any, a possible one.
     """
+    if os.geteuid() != 0:
+        return UNKNOWN, "only root can ask sshd whether logins work", ""
     daemons = list(_daemons())
     if not daemons:
         return UNKNOWN, "there is no sshd to ask: whether logins work is not known", "apt-get install openssh-server"
@@ -80,7 +89,11 @@ def _ask(daemon: Daemon, login: str, groups: List[str]) -> Answer:
     if settings is None:
         return UNKNOWN, f"sshd does not say whether logins work: {problem}", f"{daemon.program} -T"
     problems = [*_keys(settings, login), *_session(settings), *_lists(settings, login, groups)]
-    problems += [(text, "") for text in keeping_out(login, groups, uses_pam=_first(settings, "usepam") == "yes")]
+    uses_pam = _first(settings, "usepam") == "yes"
+    problems += [(text, "") for text in keeping_out(login, groups, uses_pam=uses_pam)]
+    given = joined(login, groups) if uses_pam else []
+    if given and not problems:
+        return WARN, f"PAM puts logins into the group {', '.join(given)} ({GROUPS})", SEE_GROUPS
     if not problems:
         return OK, "sshd reads the keys of logins, and lets them in", ""
     directives = [directive for _, directive in problems if directive]
@@ -152,12 +165,43 @@ def _keys(settings: Settings, login: str) -> Iterator[Tuple[str, str]]:
     if keys_file not in [os.path.realpath(os.path.join(home, _expanded(word, login, home))) for word in files.split()]:
         text = f"sshd does not read keys in {KEYS_FILE} of the home (AuthorizedKeysFile {files})"
         yield text, f"AuthorizedKeysFile {KEYS_FILE}"
+    yield from _kinds(settings, home)
     methods = [word for line in settings.get("authenticationmethods", []) for word in line.split()]
     if methods and "any" not in methods and "publickey" not in methods:
         yield (
             f"a key alone is not enough (AuthenticationMethods {' '.join(methods)})",
             "AuthenticationMethods publickey",
         )
+
+
+def _kinds(settings: Settings, home: str) -> Iterator[Tuple[str, str]]:
+    """Yield what keeps the keys of a login from opening when sshd takes none of their kinds."""
+    keyword = next((one for one in ACCEPTED if one.lower() in settings), "")
+    accepted = _first(settings, keyword.lower()).split(",")
+    found = _kinds_in(home)
+    algorithms = [name for kind in found for name in (*RSA.get(kind, ()), kind)]
+    if keyword and found and not any(_matches(name, pattern) for name in algorithms for pattern in accepted):
+        text = f"sshd takes no keys of the kind {' or '.join(found)} ({keyword} {','.join(accepted)})"
+        yield text, f"{keyword} +{','.join(algorithms)}"
+
+
+def _kinds_in(home: str) -> List[str]:
+    """Return the kinds of a login's keys, without following what its user put in the way."""
+    place, text = -1, ""
+    try:
+        for name in ("", *os.path.dirname(KEYS_FILE).split("/"), os.path.basename(KEYS_FILE)):
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            above, place = place, os.open(name or home, flags, dir_fd=None if place < 0 else place)
+            if above >= 0:
+                os.close(above)
+        if stat.S_ISREG(os.fstat(place).st_mode):
+            text = os.read(place, KEYS_MAX).decode("ascii", "replace")
+    except OSError:
+        pass
+    finally:
+        if place >= 0:
+            os.close(place)
+    return sorted({word for line in text.splitlines() for word in line.split() if KIND.fullmatch(word)})
 
 
 def _expanded(path: str, login: str, home: str) -> str:
@@ -174,6 +218,8 @@ def _session(settings: Settings) -> Iterator[Tuple[str, str]]:
         value = _first(settings, key)
         if value not in ("", "none"):
             yield f"{text} ({keyword} {value})", f"{keyword} none"
+    if _first(settings, "maxsessions") == "0":
+        yield "there is no session (MaxSessions 0)", "MaxSessions 10"
     if _first(settings, "permittty") == "no":
         yield "there is no terminal (PermitTTY no)", "PermitTTY yes"
 
@@ -182,7 +228,8 @@ def _lists(settings: Settings, login: str, groups: List[str]) -> Iterator[Tuple[
     """Yield each list that refuses the login, and its directive. Patterns with a host are taken to mean other hosts."""
     for key, keyword, names in (("denyusers", "DenyUsers", [login]), ("denygroups", "DenyGroups", groups)):
         for pattern in _patterns(settings, key):
-            if "@" not in pattern and any(_matches(name, pattern) for name in names):
+            who, _, host = pattern.partition("@")
+            if host in EVERYWHERE and any(_matches(name, who) for name in names):
                 yield f"{keyword} {pattern} in {CONFIG} keeps it out: take that out there", ""
     for key, keyword, names in (("allowusers", "AllowUsers", [login]), ("allowgroups", "AllowGroups", groups)):
         allowed = _patterns(settings, key)

@@ -62,7 +62,7 @@ def range_from(first: int, mark: int) -> Range:
 
 
 def for_new_users(path: str = FILE) -> Range:
-    """Return the range for new users; Unsupported when there is none, or its uids do not exist on this node."""
+    """Return the range for new users; Unsupported if there is none, or its uids do not exist here or are others'."""
     chosen = ranges(path)
     if not chosen:
         raise Unsupported(f"{path} does not say which uids are free for users", hint=PREPARE)
@@ -70,6 +70,8 @@ def for_new_users(path: str = FILE) -> Range:
         if not is_mapped(number):
             problem = f"uid {number} does not exist on this node: {_describe_maps()}"
             raise Unsupported(f"{problem}; {path} has {chosen[0]}", hint=PREPARE)
+    if _is_all_given(chosen[0]):
+        raise Unsupported(f"the uids from {chosen[0]} are somebody's in {' or '.join(SUBORDINATES)}", hint=PREPARE)
     return chosen[0]
 
 
@@ -88,6 +90,16 @@ def mapped(path: str) -> List[Range]:
 def subordinates() -> List[Subordinate]:
     """Return all subordinate uids and gids, by number; the owner may be a name or a number."""
     return sorted((one for path in SUBORDINATES for one in _read_subordinates(path)), key=lambda one: one.range)
+
+
+def _is_all_given(span: Range) -> bool:
+    """Tell whether each number of a range is somebody's subordinate uid or gid."""
+    uid = span.first
+    for one in subordinates():
+        if one.range.first > uid:
+            break
+        uid = max(uid, one.range.last + 1)
+    return uid > span.last
 
 
 def owners_of(uid: int, among: List[Subordinate]) -> List[str]:

@@ -60,7 +60,7 @@ class _Output:
         except MALFORMED:
             return  # not a line of ours; without "done" at the end the run counts as failed
         self.on_result(result)
-        if not result.ok:
+        if not result.ok and self.failed is None:
             self.failed = {"message": "", **found, "step": step}
 
 

@@ -46,9 +46,22 @@ def ranges(facts: Facts) -> list[list[int]]:
     if not before and facts.ledger_entries:
         before = [list(EARLIEST)]  # prepared before ranges were chosen: its users keep their uids
     elif before and is_usable((before[0][0], before[0][1]), facts):
-        return before
+        return [*before, *_of_users(before, facts)]
     found = choose(facts)
-    return [list(found), *(one for one in before if one != list(found))] if found else before
+    first = [list(found)] if found else []
+    there = [*first, *(one for one in before if one not in first)]
+    return [*there, *_of_users(there, facts)]
+
+
+def _of_users(there: Sequence[Sequence[int]], facts: Facts) -> list[list[int]]:
+    """Return the ranges of users who are in none of those of the node: its file was lost, or is of another time."""
+    found: list[list[int]] = []
+    for first, last in _subtract(facts.ids.get("ours", ()), [(one[0], one[1]) for one in there]):
+        usual = (one for one in (WINDOWS[0], EARLIEST) if one[0] <= first and last <= one[1])
+        span = list(next(usual, (first, last)))
+        if span not in found:
+            found.append(span)
+    return found
 
 
 def problem(facts: Facts) -> str:

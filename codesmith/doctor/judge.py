@@ -175,7 +175,7 @@ def _uids(say: Reporter, look: Look, option: str) -> Finding:
     if problem:
         return say.fail("node.uids", problem, "on the node: cat /proc/self/uid_map /etc/subuid /etc/login.defs")
     if plan_uids(look.facts):
-        detail = f"{layout.UIDS} does not name uids that are free there"
+        detail = f"{layout.UIDS} does not name uids that are free there, or those of its users"
         return say.fail("node.uids", detail, f"inv node.prepare {option}")
     others = (look.facts.accounts or {}).get("uids", ())
     if others:

@@ -28,8 +28,8 @@ SCRIPT = """
 echo "time=$(date +%%s)"
 set --
 if [ "$(id -u)" != 0 ]; then
-  if why=$(sudo -n true 2>&1 </dev/null)
-  then set -- sudo -n -- env -i PATH=%(path)s LC_ALL=C.UTF-8 HOME=/root LOGIN="$LOGIN"; echo root=yes
+  if why=$(sudo -n -u root -- env -i /bin/sh -c : 2>&1 </dev/null)
+  then set -- sudo -n -u root -- env -i PATH=%(path)s LC_ALL=C.UTF-8 HOME=/root LOGIN="$LOGIN"; echo root=yes
   else echo root=no; echo "why=$(printf %%s "$why" | tr '\\n' ' ')"; fi
 else echo root=yes; fi
 echo

@@ -25,6 +25,7 @@ PASSWORD_MAX_BYTES = 511
 # Not named after the user: sudo ignores files with a dot in their name.
 RULES = "/etc/sudoers.d/codesmith-operators"
 NEEDS_PASSWORD = ("a password is required", "interactive authentication is required")
+NO_SHELL = re.compile("env: .*/bin/sh.*: permission denied", re.IGNORECASE)
 NO_SUDO = ("sudo: not found", "sudo: command not found", "sudo: no such file", "sudo: permission denied")
 NOT_ALLOWED = ("is not in the sudoers file", "may not run sudo", "is not allowed to", "not allowed to execute")
 NO_TERMINAL = ("you must have a tty",)
@@ -40,7 +41,7 @@ class Sudo:
     @property
     def command(self) -> str:
         """The command line. With a password `-k` ignores what sudo remembers, so that it always asks."""
-        return f"sudo -k -S -p {self.prompt} --" if self.password else "sudo -n --"
+        return f"sudo -k -S -u root -p {self.prompt} --" if self.password else "sudo -n -u root --"
 
     def authenticate(self, channel: ExecChannel, mark: bytes) -> bool:
         """Send the password when sudo asks; return whether `mark` came, False if sudo refused.
@@ -94,6 +95,9 @@ def refusal(connection: Any, name: str, sudo: Sudo, output: str) -> Authenticati
     if _says(words, NO_TERMINAL):
         hint = _add_rule(f"Defaults:{_quoted(user)} !requiretty")
         return AuthenticationFailed(f"{cannot}: sudo there wants a terminal (requiretty)", hint=hint)
+    if NO_SHELL.search(words):
+        hint = _add_rule(f"Defaults:{_quoted(user)} !noexec")
+        return AuthenticationFailed(f"{cannot}: sudo there lets no program start another (noexec)", hint=hint)
     if _says(words, NO_SUDO):
         problem = f"{cannot}: there is no sudo that {user} can run (doas and the like are not supported)"
         return AuthenticationFailed(problem, hint="log in as root, or install sudo there: `user: root` in nodes.yaml")

@@ -72,6 +72,16 @@ def test_a_range_is_kept_as_long_as_it_will_do() -> None:
     assert now({**has, "ids": {"uids": [[0, 85000]]}}) == [[70000, 85000], *mine]
 
 
+def test_users_of_another_range_than_the_file_says_stay_ours() -> None:
+    # As after a restored backup of /etc.
+    has = {
+        "uid_ranges_file": [[70000, 99999]],
+        "ids": {"ours": [[30000, 30000], [80000, 80001], [USUAL[0], USUAL[0] + 3]]},
+    }
+    assert now(has) == [[70000, 99999], [30000, 30000], list(USUAL)]
+    assert now({"ids": {"ours": [[70003, 70003], [70005, 70005]]}}) == [list(USUAL), [70000, 99999]]
+
+
 def test_a_node_from_before_there_was_a_choice_keeps_its_users_and_moves_for_new_ones() -> None:
     old = change(prepared(), {"uid_ranges_file": None, "files": {layout.UIDS: None}})
     del old["ledger"]["uids"]

@@ -67,7 +67,10 @@ def tool(person: Person, path: str, text: str) -> Iterator[None]:
         yield
 
 
-LOGGING = ("log_input", "log_output", "use_pty", "log_input, log_output, use_pty", "lecture=always", "!use_pty")
+LOGGING = (
+    "log_input", "log_output", "use_pty", "log_input, log_output, use_pty", "lecture=always", "!use_pty",
+    "timestamp_type=tty, timestamp_timeout=0", "runas_default=nobody", "umask=0777, umask_override",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("words", LOGGING)
@@ -78,13 +81,15 @@ def test_a_sudo_that_reads_or_writes_along_changes_nothing(ops: Person, words: s
         assert "nothing to do" in ops.runs("inv node.prepare").err
 
 
-def test_a_sudo_that_refuses_for_another_reason_says_its_own(ops: Person) -> None:
-    with defaults(ops, "requiretty"):
+@pytest.mark.parametrize("words", ["requiretty", "noexec"])
+def test_a_sudo_that_refuses_for_another_reason_says_its_own(ops: Person, words: str) -> None:
+    with defaults(ops, words):
         found = examine(ops, code=0)
-    assert "requiretty" in found["node.root"]["detail"]
-    assert "!requiretty" in found["node.root"]["next"]
-    only_root = ("node.root", "node.accounts", "node.logins", "agent.drift")
-    assert bad(found) == dict.fromkeys(only_root, "warn")
+    assert words in found["node.root"]["detail"]
+    assert f"!{words}" in found["node.root"]["next"]
+    unseen = ("node.root", "node.logins", "node.accounts", "agent.drift")
+    assert bad(found) == dict.fromkeys(unseen, "warn")
+    assert {found[code]["detail"].partition(" can ")[0] for code in unseen[1:]} == {"only root"}
 
 
 FAILURES = {
@@ -100,8 +105,8 @@ def test_a_python_that_does_not_run_our_program_is_no_missing_python(ops: Person
     with tool(ops, "/usr/bin/python3", text):
         found = examine(ops, code=1)
         assert words in found["node.look"]["detail"]
-        assert set(found) == {"endpoint.state", "ssh.identity", "ssh.config", "ssh.reach", "ssh.host-key", "ssh.login",
-                              "ssh.carrier", "ssh.shell", "node.look"}  # fmt: skip
+        assert set(found) == {"endpoint.state", "ssh.carrier", "ssh.identity", "ssh.config", "ssh.reach",
+                              "ssh.host-key", "ssh.login", "ssh.shell", "node.look"}  # fmt: skip
         for command in ("verify", "prepare", "uninstall --yes", "rollback"):
             said = ops.fails(f"inv node.{command} --node web1", code=1)
             assert words in said.err, said.err

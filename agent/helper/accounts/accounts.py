@@ -5,7 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-from typing import Collection, Optional, Set
+from typing import Collection, Dict, List, Optional, Set
 
 from agent.helper.accounts import databases
 from agent.helper.ledger.lock import lock_descriptors
@@ -24,7 +24,8 @@ NO_PASSWORD, LOCKED = "*", "!*"
 # These override the node's own policy: /etc/login.defs, and GROUPS=, INACTIVE= and EXPIRE= of /etc/default/useradd.
 # MAIL_DIR keeps CREATE_MAIL_SPOOL=yes from making a mailbox.
 NO_AGEING = ("PASS_MAX_DAYS=-1", "PASS_MIN_DAYS=-1", "PASS_WARN_AGE=-1", "MAIL_DIR=/nonexistent")
-NO_POLICY = ("--groups", "", "--inactive", "-1", "--expiredate", "")
+NO_EXPIRY = ("--inactive", "-1", "--expiredate", "")
+NO_GROUPS = ("--groups", "")
 
 
 def find(name: str) -> Optional[pwd.struct_passwd]:
@@ -122,10 +123,11 @@ def remove(name: str, uid: int) -> None:
 def close_access(name: str) -> None:
     """Expire and lock the account, and set its shell to nologin; PAM then refuses it to sshd, cron, at and su.
 
-    A locked password alone still allows logins by key, and nologin alone still allows forwarding (ssh -N).
+    A locked password alone still allows logins by key, and nologin alone still allows forwarding (ssh -N). It needs
+    only the databases of databases.ACCESS: no group that cannot be changed keeps an account open.
     """
     no_shell = next((path for path in NOLOGIN if os.access(path, os.X_OK)), NOLOGIN[-1])
-    expired = ("--groups", "", "--inactive", "-1", "--expiredate", EXPIRED)
+    expired = ("--inactive", "-1", "--expiredate", EXPIRED)
     _run_tool("usermod", *expired, "--password", LOCKED, "--shell", no_shell, "--", login_of(name))
 
 
@@ -139,15 +141,21 @@ def is_expired(name: str) -> bool:
 
 def open_access(name: str) -> None:
     """Open the account as a new one is: no expiry, no password, the usual shell."""
-    _run_tool("usermod", *NO_POLICY, "--password", NO_PASSWORD, "--shell", shell(), "--", login_of(name))
+    _run_tool("usermod", *NO_EXPIRY, "--password", NO_PASSWORD, "--shell", shell(), "--", login_of(name))
 
 
-def reset(name: str, *, is_disabled: bool) -> None:
-    """Reset an account: no ageing, no groups but its own, no other members in that; then open or close its access."""
+def reset(name: str, *, is_disabled: bool, administered: Dict[str, List[str]]) -> None:
+    """Reset an account: no ageing, no groups but its own, no other members in that; then open or close its access.
+
+    `administered` names the groups of others that it administers, and their other administrators, who stay.
+    """
     login = login_of(name)
     ageing = ("--mindays", "-1", "--maxdays", "-1", "--warndays", "-1", "--inactive", "-1", "--lastday", "-1")
     _run_tool("chage", *ageing, "--", login)
+    _run_tool("usermod", *NO_GROUPS, "--", login)
     _run_tool("gpasswd", "--members", "", "--administrators", "", login)
+    for group, others in administered.items():
+        _run_tool("gpasswd", "--administrators", ",".join(others), group)
     (close_access if is_disabled else open_access)(name)
 
 
@@ -169,8 +177,9 @@ def _add(login: str, home: str, uid: int) -> None:
     ranges = (f"UID_MIN={uid + 1}", f"UID_MAX={uid + 1}", f"GID_MIN={uid}", f"GID_MAX={uid}")
     keys = [part for pair in (*ranges, *NO_AGEING) for part in ("--key", pair)]
     _run_tool(
-        "useradd", *keys, *NO_POLICY, "--uid", str(uid), "--user-group", "--no-create-home", "--no-log-init",
-        "--password", NO_PASSWORD, "--home-dir", home, "--shell", shell(), "--comment", COMMENT, "--", login,
+        "useradd", *keys, *NO_GROUPS, *NO_EXPIRY, "--uid", str(uid), "--user-group", "--no-create-home",
+        "--no-log-init", "--password", NO_PASSWORD, "--home-dir", home, "--shell", shell(), "--comment", COMMENT,
+        "--", login,
     )  # fmt: skip
 
 

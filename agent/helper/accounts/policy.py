@@ -19,6 +19,7 @@ from agent.helper.trees import trees
 from agent.shared import acls, uids
 from agent.shared.errors import CommandFailed
 from agent.shared.names import LOGIN_PREFIX, WORKSPACES, home_of, login_of, path_of
+from agent.shared.ownership import is_name
 from agent.shared.ownership import is_sealed as is_closed
 
 FOREVER_DAYS = 99999
@@ -42,9 +43,12 @@ class Accounts:
         self._shadow = _read("/etc/shadow")
         self._joined: Dict[str, List[str]] = {}
         self._guests: Dict[str, List[str]] = {}
+        # Administrators of each group, who may put anybody into it, themselves too.
+        self._administrators: Dict[str, List[str]] = {}
         for group in grp.getgrall():
             self._add(group.gr_name, group.gr_mem)
         for name, fields in _read("/etc/gshadow").items():
+            self._administrators[name] = [login for login in fields[2].split(",") if login]
             # Administrators, who may join the group, and members: newgrp reads this file too.
             self._add(name, [login for part in fields[2:4] for login in part.split(",") if login])
 
@@ -57,6 +61,13 @@ class Accounts:
         shadow = self._shadow.get(login, [""] * 9)
         return [*self._of_groups(login), *_of_access(account.pw_shell, shadow, expected), *_of_ageing(shadow),
                 *(f"access list on {path}" for path in expected.directories if acls.exist(path))]  # fmt: skip
+
+    def administered(self, login: str) -> Dict[str, List[str]]:
+        """Return the groups of others that a login administers, with those who do so beside it and are there."""
+        return {
+            group: [one for one in found if one != login and one in self._accounts]
+            for group, found in self._administrators.items() if login in found and group != login
+        }  # fmt: skip
 
     def _of_groups(self, login: str) -> Iterator[str]:
         if self._joined.get(login):
@@ -72,9 +83,21 @@ class Accounts:
 
 
 def expected_of(ledger: Ledger, record: UserRecord) -> Expected:
-    """Return what the account of a user in the ledger should be."""
+    """Return what the account of a user should be.
+
+    A closed account stays closed, also where a restored ledger has forgotten it: only `enable` opens.
+    """
     workspaces = [path_of(one) for one in ledger.workspaces_of(record.name)]
-    return Expected(record.name, record.state == "disabled", [home_of(record.name), *workspaces])
+    is_disabled = record.state == "disabled" or is_home_closed(record.name)
+    return Expected(record.name, is_disabled, [home_of(record.name), *workspaces])
+
+
+def is_home_closed(name: str) -> bool:
+    """Return whether a user's home is closed as `disable` closes it."""
+    try:
+        return is_closed(os.lstat(home_of(name)))
+    except FileNotFoundError:
+        return False
 
 
 def repair(expected: Expected) -> None:
@@ -82,9 +105,11 @@ def repair(expected: Expected) -> None:
 
     Sessions that are open keep the groups that they began with.
     """
-    if Accounts().differences(expected):
+    found = Accounts()
+    if found.differences(expected):
         databases.check_changeable()
-        accounts.reset(expected.name, is_disabled=expected.is_disabled)
+        administered = found.administered(login_of(expected.name))
+        accounts.reset(expected.name, is_disabled=expected.is_disabled, administered=administered)
         for path in expected.directories:
             _remove_acls(*os.path.split(path))
         left = Accounts().differences(expected)
@@ -105,9 +130,8 @@ def from_node() -> Iterator[Expected]:
     for one in pwd.getpwall():
         name = one.pw_name[len(LOGIN_PREFIX) :]
         is_ours = (one.pw_name, one.pw_dir, one.pw_gid) == (login_of(name), home_of(name), one.pw_uid)
-        if is_ours and any(span.has(one.pw_uid) for span in known):
-            is_sealed = os.path.isdir(one.pw_dir) and is_closed(os.lstat(one.pw_dir))
-            yield Expected(name, is_sealed, [one.pw_dir, *owned.get(one.pw_uid, [])])
+        if is_ours and is_name(name) and any(span.has(one.pw_uid) for span in known):
+            yield Expected(name, is_home_closed(name), [one.pw_dir, *owned.get(one.pw_uid, [])])
 
 
 def report() -> Dict[str, Any]:

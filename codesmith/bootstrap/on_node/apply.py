@@ -97,7 +97,7 @@ def _install(order: dict[str, Any]) -> None:
 
 
 def do_logins(order: dict[str, Any]) -> str | None:
-    """Have the helper repair accounts, by its own verb; it leaves accounts alone that are not its own."""
+    """Have the helper repair accounts, by its own verb."""
     run(["systemctl", "start", "--", order["helper"]])
     for name in order["names"]:
         call_helper(order["socket"], "user.put_right", name=name)
@@ -159,7 +159,10 @@ def is_complete(orders: list[dict[str, Any]], data: bytes) -> bool:
 
 
 def main() -> int:
-    """Carry out the orders on standard input; at the first failure stop, and roll back if a switch was under way."""
+    """Carry out the orders on standard input; at the first failure stop, and roll back if a switch was under way.
+
+    An account that cannot be repaired stops nothing.
+    """
     os.umask(0o022)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # carry on if the connection is lost
     try:
@@ -182,16 +185,21 @@ def main() -> int:
     for folder in filter(os.path.isdir, job["folders"]):
         clear_temporaries(folder)
     current = job.get("fallback", {}).get("links", {}).get("current", "")
-    before, is_switching = read_link(current), False
+    before, is_switching, is_whole = read_link(current), False, True
     for number, order in enumerate(job["orders"]):
         is_switching = is_switching or order["do"] in SWITCHING
-        if not carry_out(number, order, data):
+        if carry_out(number, order, data):
+            continue
+        is_whole = False
+        # The accounts of others do not wait for one that cannot be repaired.
+        if order["do"] != "logins":
             # Before `current` has changed there is nothing to roll back: the old release still runs.
             is_moved = order["do"] == "units" or read_link(current) != before
             report(**roll_back(job["fallback"]) if is_switching and is_moved else {})
             return 1
-    report(done=True)
-    return 0
+    if is_whole:
+        report(done=True)
+    return 0 if is_whole else 1
 
 
 if __name__ == "__main__":

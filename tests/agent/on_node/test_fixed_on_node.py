@@ -111,6 +111,21 @@ def test_what_cannot_be_changed_is_refused_whole(fixed_one: Web1, harm: str, cur
     assert " ".join(found) == refused
 
 
+@pytest.mark.parametrize("database", ["group", "gshadow"])
+def test_who_is_in_a_group_that_cannot_be_changed_is_closed_out_all_the_same(fixed_one: Web1, database: str) -> None:
+    client, (harm, cure) = fixed_one.client, fixed(f"/etc/{database}")
+    fixed_one.on(f"usermod --append --groups adm cs-fixed; {harm}")
+    try:
+        assert client.user.disable(name="fixed").state == "disabled"
+        assert fixed_one.on("getent shadow cs-fixed").out.split(":")[7] == "1"
+        assert client.user.get(name="fixed").drift == ["in the group adm"]
+        assert is_refused_whole(fixed_one, client.user.enable, name="fixed")
+    finally:
+        fixed_one.on(cure)
+    assert client.user.enable(name="fixed").state == "active"
+    assert fixed_one.on("id -Gn cs-fixed").out == "cs-fixed\n"
+
+
 def test_keys_that_cannot_be_taken_away_are_told(fixed_one: Web1) -> None:
     harm, cure = fixed(f"{HOME}/.ssh/authorized_keys")
     fixed_one.on(harm)

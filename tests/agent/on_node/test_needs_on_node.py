@@ -38,18 +38,19 @@ def doctor_of(web1: Web1, code: str = "node.needs") -> list[dict[str, str]]:
     return [row for row in rows if code in row["code"]]
 
 
-# What is mounted there the helper must be able to start with.
+# What is mounted there the helper must be able to start with; one that runs keeps the mounts of its start.
 DISK, BASE = "mount -t tmpfs x /srv", "mkdir /srv/codesmith"
+UMOUNT = "umount /srv; systemctl stop codesmith-helper.service"
 NO_BUS = "systemctl mask --now dbus.socket dbus.service 2>/dev/null; rm -f /run/dbus/system_bus_socket"
 # Without its bus logind holds up each login for 25 s.
 BUS = "systemctl unmask dbus.socket dbus.service; systemctl start dbus.socket; systemctl restart systemd-logind"
 TAKEN = {
     "no bus": (NO_BUS, BUS, "the message bus does not answer"),
-    "nothing may run": (f"{DISK} -o noexec,mode=755; {BASE}", "umount /srv", "/srv is mounted noexec"),
+    "nothing may run": (f"{DISK} -o noexec,mode=755; {BASE}", UMOUNT, "/srv is mounted noexec"),
     "nothing may be written": (
-        f"{DISK} -o mode=755; {BASE}; mount -o remount,ro /srv", "umount /srv", "/srv is on a read-only file system"
+        f"{DISK} -o mode=755; {BASE}; mount -o remount,ro /srv", UMOUNT, "/srv is on a read-only file system"
     ),
-    "no inodes": (f"{DISK} -o nr_inodes=99,mode=755; {BASE}", "umount /srv", "inodes free"),
+    "no inodes": (f"{DISK} -o nr_inodes=99,mode=755; {BASE}", UMOUNT, "inodes free"),
     "a base for everybody": ("chmod 777 /srv", "chmod 755 /srv", "/srv can be written by others"),
     "no setpriv": ("mv /usr/bin/setpriv /root", "mv /root/setpriv /usr/bin", "no setpriv in /usr/sbin:"),
     "no useradd but ours": ("mv /usr/sbin/useradd /usr/local/sbin", "mv /usr/local/sbin/useradd /usr/sbin",

@@ -105,6 +105,7 @@ CHANGES = {
     "usermod --append --groups docker cs-drift": "in the group docker",
     "gpasswd --members cs-drift adm": "in the group adm",
     "sed -i 's/^docker:\\(.*\\):\\([^:]*\\)$/docker:\\1:cs-drift/' /etc/gshadow": "in the group docker",
+    "gpasswd --administrators cs-drift,root docker": "in the group docker",
     "gpasswd --add nobody cs-drift": "its group has other members: nobody",
     "chage --maxdays 90 cs-drift": "its password expires after 90 days",
     "chage --mindays 9 cs-drift": "its password may be changed after 9 days only",
@@ -156,6 +157,27 @@ def test_all_of_it_is_told_by_verify_health_and_doctor_and_prepare_puts_it_right
     assert drifting.person.runs("inv node.verify").ok
     assert drifting.client.node.health().status == "ok"
     assert drifting.person.runs("inv node.prepare --plan --json").json[0]["steps"] == []
+
+
+def test_one_account_that_cannot_be_put_right_does_not_keep_the_others_as_they_are(drifting: Web1) -> None:
+    for name in ("able", "twin"):
+        drifting.client.user.create(name=name)
+    drifting.on("usermod --append --groups docker cs-able; usermod --append --groups docker cs-drift")
+    drifting.on("useradd --non-unique --uid $(id -u cs-able) --no-create-home other; gpasswd -A cs-twin docker")
+    try:
+        said = drifting.person.runs("inv node.prepare", code=1)
+        assert "could not put the account cs-able right: uid" in said.err
+        for login in ("cs-drift", "cs-twin"):
+            assert_is_ours(drifting, login)
+        assert drifting.on("getent gshadow docker").out == "docker:!::cs-able\n"
+        refusal = drifting.helper({"verb": "user.put_right", "arguments": {"name": None}}).json["error"]
+        assert refusal["data"]["kind"] == "not_managed" and "'cs-able'" in refusal["message"]
+    finally:
+        drifting.on("sed -i /^other:/d /etc/passwd /etc/shadow /etc/group /etc/gshadow")
+    drifting.person.runs("inv node.prepare")
+    assert_is_ours(drifting, "cs-able")
+    for name in ("able", "twin"):
+        drifting.client.user.delete(name=name)
 
 
 def test_what_cannot_be_put_right_is_an_error_and_nothing_half_made_stays(web1: Web1) -> None:

@@ -17,7 +17,8 @@ RELOAD = "systemctl reload ssh"
 OPERATOR = """Match User root
   AuthorizedKeysFile .ssh/authorized_keys
   PubkeyAuthentication yes
-  AuthenticationMethods publickey"""
+  AuthenticationMethods publickey
+  PubkeyAcceptedAlgorithms +ssh-ed25519"""
 CONFIGURATIONS = {
     "keys elsewhere": ("AuthorizedKeysFile /etc/ssh/keys/%u", "AuthorizedKeysFile /etc/ssh/keys/%u"),
     "no keys at all": ("AuthorizedKeysFile none", "AuthorizedKeysFile none"),
@@ -28,11 +29,14 @@ CONFIGURATIONS = {
     "some groups": ("AllowGroups root", "AllowGroups (root)"),
     "another command": ("Match User *,!root\n  ForceCommand /bin/false", "ForceCommand /bin/false"),
     "elsewhere": ("Match Group cs-*\n  ChrootDirectory /var/empty", "ChrootDirectory /var/empty"),
+    "no such keys": ("PubkeyAcceptedAlgorithms rsa-sha2-*", "no keys of the kind ssh-ed25519"),
+    "no sessions": ("Match User cs-*\n  MaxSessions 0", "MaxSessions 0"),
     "no terminal": ("Match User cs-*\n  PermitTTY no", "PermitTTY no"),
 }
 # What no Match block can undo.
 BY_HAND = {
     "denied users": ("DenyUsers cs-*", "DenyUsers cs-*"),
+    "denied users from everywhere": ("DenyUsers cs-*@*", "DenyUsers cs-*@*"),
     "denied groups": ("DenyGroups cs-d*", "DenyGroups cs-d*"),
 }
 WELL = {
@@ -41,7 +45,8 @@ WELL = {
     "among several": "AuthorizedKeysFile /etc/ssh/keys/%u .ssh/authorized_keys",
     "one of several ways": "AuthenticationMethods publickey password,keyboard-interactive",
     "users by a pattern": "AllowUsers root cs-*",
-    "others denied": "DenyUsers bob cs-bob",
+    "others denied": "DenyUsers bob cs-bob cs-*@203.0.113.1",
+    "some kinds of keys": "PubkeyAcceptedAlgorithms ssh-ed25519,rsa-sha2-512",
     "others elsewhere": "Match User bob\n  AuthorizedKeysFile none\n  ForceCommand /bin/false",
     "commands for keys only": "Match User *,!cs-*,!root\n  ForceCommand /bin/false",
 }
@@ -127,6 +132,21 @@ def test_pam_that_refuses_is_said(web1: Web1) -> None:
         assert not enters(web1)
         assert "/etc/nologin keeps everybody out" in seen(web1)[0]["detail"]
     assert enters(web1)
+
+
+def test_groups_that_pam_gives_are_said(web1: Web1) -> None:
+    rules, kept = "/etc/security/group.conf", "cp -p /etc/pam.d/sshd /etc/security/group.conf /root"
+    wrong = f"{kept}; sed -i '1i auth optional pam_group.so' /etc/pam.d/sshd"
+    right = f"cp -p /root/sshd /etc/pam.d/sshd; cp -p /root/group.conf {rules}"
+    with on_node(web1, f"{wrong}; echo 'login|sshd;*;!root;Al0000-2400;audio, adm' >>{rules}", right):
+        words = f"PAM puts logins into the group adm, audio ({rules})"
+        assert words in create(web1)
+        row, check = seen(web1)
+        assert (row["status"], check["status"]) == ("warn", "degraded")
+        assert words in row["detail"] and words in check["detail"]
+        web1.on(f"cp -p /root/group.conf {rules}; echo 'su;*;*;Al0000-2400;adm' >>{rules}")
+        web1.on(f"echo 'sshd;*;root|%adm;Al0000-2400;adm' >>{rules}")
+        assert seen(web1)[0]["status"] == "ok"
 
 
 def test_an_sshd_that_is_not_the_usual_one_is_asked(web1: Web1) -> None:

@@ -134,6 +134,52 @@ def test_who_was_closed_out_since_is_not_taken_for_open(web1: Web1, kept: bool) 
     assert web1.on(TRACES, check=False).out == ""
 
 
+def test_prepare_puts_right_an_account_that_the_ledger_has_forgotten(web1: Web1) -> None:
+    with an_hour_passes(web1, [(LEDGER, True)]):
+        web1.client.user.create(name="late")
+    web1.on("groupadd docker; usermod --append --groups docker cs-late")
+    web1.person.runs("inv node.prepare")
+    assert web1.on("id -Gn cs-late").out == "cs-late\n"
+    assert web1.person.runs("inv node.prepare --plan --json").json[0]["steps"] == []
+    assert web1.client.user.delete(name="late").deleted
+    web1.on("groupdel docker")
+    assert records(web1).startswith("ok"), records(web1)
+
+
+CLOSED = "/usr/sbin/nologin\n!* 1\nroot 0\n"
+LOOK = """getent passwd cs-late | cut -d: -f7; getent shadow cs-late | awk -F: '{print $2, $8}'
+stat -c '%U %a' /srv/codesmith/home/cs-late"""
+
+
+def test_prepare_opens_nobody_whom_the_ledger_does_not_know_to_be_closed(web1: Web1) -> None:
+    web1.client.user.create(name="late")
+    with an_hour_passes(web1, [(LEDGER, True)]):
+        web1.client.user.disable(name="late")
+    for harm in ("chage --maxdays 90 cs-late", "usermod --expiredate '' --shell /bin/sh --password '*' cs-late"):
+        web1.on(harm)
+        web1.person.runs("inv node.prepare")
+        assert web1.on(LOOK).out == CLOSED
+    assert not web1.client.user.get(name="late").drift
+    # The account alone was opened: the home, too, says that it is closed.
+    web1.on("usermod --expiredate '' --shell /bin/bash --password '*' cs-late")
+    assert web1.client.user.enable(name="late").state == "active"
+    assert web1.on(LOOK).out == "/bin/bash\n* \ncs-late 700\n"
+    assert web1.client.user.delete(name="late").deleted
+
+
+def test_prepare_closes_whole_whom_the_ledger_says_to_be_closed(web1: Web1) -> None:
+    web1.client.user.create(name="late")
+    web1.client.user.disable(name="late")
+    with an_hour_passes(web1, [(LEDGER, True)]):
+        web1.client.user.enable(name="late")
+    web1.on("chage --maxdays 90 cs-late")
+    web1.person.runs("inv node.prepare")
+    assert web1.on(LOOK).out == CLOSED
+    assert web1.person.runs("inv node.prepare --plan --json").json[0]["steps"] == []
+    assert web1.client.user.enable(name="late").state == "active"
+    assert web1.client.user.delete(name="late").deleted
+
+
 # What somebody did to what the ledger has forgotten, so that nothing proves any more that it is ours.
 DOUBTS = {
     "another comment": ("usermod --comment somebody cs-late", "cs-late in /etc/passwd"),

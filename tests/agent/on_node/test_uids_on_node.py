@@ -19,6 +19,7 @@ def move_mark(web1: Web1, uid: int) -> None:
     """Have the next user get this uid."""
     sql = f"INSERT OR REPLACE INTO marks VALUES ({USUAL[0]}, {uid})"
     web1.on(f'python3 -c \'import sqlite3; d = sqlite3.connect("{LEDGER}"); d.execute("{sql}"); d.commit()\'')
+    web1.on("rm -f /srv/codesmith/.next-uid")  # where the helper keeps it too
 
 
 def test_prepare_chooses_a_range_and_remembers_it(web1: Web1) -> None:
@@ -66,6 +67,34 @@ def test_what_becomes_a_subordinate_is_left_out_and_told(web1: Web1, file: str, 
     assert web1.client.node.health().status == "ok"
     for name in ("mine", "other"):
         web1.client.user.delete(name=name)
+
+
+def test_a_range_that_becomes_all_somebodys_is_told(web1: Web1) -> None:
+    web1.on(f"cp -p /etc/subuid /root/kept; printf 'x:{USUAL[0]}:{USUAL[1] - USUAL[0] + 1}\\n' >> /etc/subuid")
+    try:
+        refusal = web1.refuses(web1.client.user.create, "unsupported", name="none")
+        assert refusal.hint == "inv node.prepare"
+        health = {check.name: check for check in web1.client.node.health().checks}
+        assert health["uids"].status == "failing"
+        assert "are somebody's in /etc/subuid or /etc/subgid" in health["uids"].detail
+    finally:
+        web1.on("cp -p /root/kept /etc/subuid")
+    assert web1.client.node.health().status == "ok"
+
+
+def test_a_restored_file_of_ranges_leaves_no_user_behind(web1: Web1) -> None:
+    made = web1.client.workspace.create(name="behind")
+    web1.on(f"""echo '{{"ranges": [[70000, 99999]]}}' > {FILE}""")
+    try:
+        health = {check.name: check for check in web1.client.node.health().checks}
+        assert "cs-behind" in health["accounts"].detail
+        web1.person.runs("inv node.prepare")
+        assert json.loads(web1.on(f"cat {FILE}").out) == {"ranges": [[70000, 99999], USUAL]}
+        assert web1.client.workspace.get(name="behind").login == made.login
+        assert web1.client.node.health().status == "ok"
+    finally:
+        web1.on(f"""echo '{{"ranges": [{USUAL}]}}' > {FILE}""")
+    assert web1.client.workspace.delete(name="behind").user_deleted
 
 
 def test_no_uid_is_given_out_twice_nor_one_that_somebody_has(web1: Web1) -> None:
