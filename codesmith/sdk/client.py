@@ -63,8 +63,8 @@ def _by_socket(node: Node) -> Transport:
         node.name,
         local_endpoint.endpoint_path(node),
         lambda: local_endpoint.ensure(node),
-        local_endpoint.check,
-        local_endpoint.renew,
+        local_endpoint.ensure_responsive,
+        local_endpoint.offer_ssh_agent,
     )
 
 

@@ -1,1 +1,1 @@
-"""One background process, one SSH connection and one local Unix socket per node."""
+"""The forwarder: one background process with one SSH connection and one local Unix socket per node."""

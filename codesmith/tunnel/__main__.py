@@ -15,7 +15,7 @@ import types
 from collections.abc import Callable
 
 THREAD_STACK_BYTES = 256 * 1024
-# 400 local connections and hundreds of nodes, with their listeners and proxies.
+# Enough for 400 local connections and hundreds of nodes, with their listeners and ProxyCommands.
 DESCRIPTORS = 4096
 
 
@@ -28,15 +28,15 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--background", action="store_true", help="detach, and return once the control socket accepts")
     chosen = parser.parse_args(arguments)
-    leave_out_mocks()
+    keep_mocks_out()
     if not chosen.background:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
         return serve(None)
     return start_detached()
 
 
-def leave_out_mocks() -> None:
-    """Keep Invoke from importing unittest.mock for its test double: with asyncio and ssl behind it that costs 4 MB."""
+def keep_mocks_out() -> None:
+    """Keep Invoke from importing unittest.mock for its test double: with asyncio and ssl it costs 4 MB."""
     if "invoke" not in sys.modules:
         light = types.ModuleType("unittest.mock")
         light.Mock = object  # type: ignore[attr-defined]
@@ -44,7 +44,7 @@ def leave_out_mocks() -> None:
 
 
 def start_detached() -> int:
-    """Fork; the parent returns 0 once the child accepts on its control socket, 1 and its reason as JSON if not."""
+    """Fork; return 0 once the child accepts on its control socket, else print its error as JSON and return 1."""
     reader, writer = os.pipe()
     if os.fork() == 0:
         os.close(reader)
@@ -55,10 +55,10 @@ def start_detached() -> int:
         os._exit(status)
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
-        said = pipe.read()
-    if said == b"ready":
+        report = pipe.read()
+    if report == b"ready":
         return 0
-    sys.stdout.write(said.decode("utf-8", "replace"))
+    sys.stdout.write(report.decode("utf-8", "replace"))
     return 1
 
 
@@ -73,25 +73,28 @@ def _child(writer: int) -> int:
         with writing(path := state_dir() / "forwarder.log"):
             logfile = LogFile(path)
         logging.getLogger("codesmith").addHandler(logfile)
-        return serve(writer, logfile.bound)
+        return serve(writer, logfile.shorten)
     except CodeSmithError as error:
-        known = error
+        failure = error
     except OSError as error:
         log = shlex.quote(str(state_place() / "forwarder.log"))
-        known = CodeSmithError(f"the forwarder did not start: {error}", hint=f"see why: tail {log}")
-    os.write(writer, json.dumps(error_to_dict(known)).encode())
+        failure = CodeSmithError(f"the forwarder did not start: {error}", hint=f"see why: tail {log}")
+    os.write(writer, json.dumps(error_to_dict(failure)).encode())
     return 1
 
 
 def serve(ready_fd: int | None, tidy: Callable[[], None] = lambda: None) -> int:
-    """Serve until told to end; write "ready" to `ready_fd` when the control socket accepts."""
+    """Serve until `stop`, SIGTERM or the last endpoint is gone; write "ready" to `ready_fd` once the socket accepts.
+
+    `tidy` is called about every 20 s.
+    """
     from codesmith.tunnel.forwarder import Forwarder
     from codesmith.tunnel.link import SshLink
 
-    # A node's refusal is part of life here and has its own line; paramiko's log would repeat it with a traceback.
+    # A node that refuses is normal here and has its own log line; paramiko's log would repeat it with a traceback.
     logging.getLogger("paramiko").setLevel(logging.CRITICAL)
     threading.stack_size(THREAD_STACK_BYTES)
-    take_descriptors()
+    raise_descriptor_limit()
     forwarder = Forwarder(SshLink)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: forwarder.stop())
@@ -104,8 +107,8 @@ def serve(ready_fd: int | None, tidy: Callable[[], None] = lambda: None) -> int:
     return 0
 
 
-def take_descriptors() -> None:
-    """Use what the system allows: the limit of the shell that happened to start us (`ulimit -n`) was meant for it."""
+def raise_descriptor_limit() -> None:
+    """Raise the limit of descriptors as far as the system allows: `ulimit -n` was set for the shell, not for this."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     enough = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
     if soft != resource.RLIM_INFINITY and soft < enough:
@@ -116,5 +119,5 @@ if __name__ == "__main__":
     status = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    # Threads may still wait for a node that does not answer; nothing of theirs outlives the process.
+    # Threads may still wait for a node that does not answer; they end with the process.
     os._exit(status)

@@ -1,4 +1,4 @@
-"""Accept on a listening socket, and serve every connection in a thread of its own."""
+"""Accept connections on a listening socket and serve each in a thread of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Handler = Callable[[socket.socket], None]
 
 
 class Acceptor:
-    """Gives every connection to `handler`, which closes it; one that `admit` says no to is closed at once."""
+    """Gives every connection to `handler` and closes it afterwards; closes it at once if `admit` returns False."""
 
     def __init__(
         self,
@@ -30,11 +30,11 @@ class Acceptor:
         threading.Thread(target=self._accept, name=f"accept {name}", daemon=True).start()
 
     def stop(self) -> None:
-        """Take no further connection; `close` gives the socket back."""
+        """Accept no further connection; `close` closes the socket."""
         self._closed.set()
 
     def close(self) -> None:
-        """Stop accepting. Connections already accepted go on."""
+        """Stop accepting and close the socket. Connections that are accepted already go on."""
         self._closed.set()
         try:
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes accept()
@@ -56,12 +56,12 @@ class Acceptor:
             try:
                 serving.start()
                 self._is_short = False
-            except RuntimeError as error:  # no more threads: this connection ends, the next may be served
+            except RuntimeError as error:  # no thread is left: this connection ends, the next one may be served
                 connection.close()
                 self._wait(str(error))
 
     def _wait(self, why: str) -> None:
-        """Out of descriptors or threads: wait for some to come back."""
+        """Wait until descriptors or threads are free again; log it once."""
         if not self._closed.is_set():
             if not self._is_short:
                 log.warning("%s: accept: %s", self._name, why)

@@ -1,4 +1,4 @@
-"""The ssh agent that the forwarder asks: that of the newest caller, since its own may have ended with a session."""
+"""The ssh agent that the forwarder uses: the one of the newest caller, because an older session may have ended."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import os
 import socket
 
 VARIABLE = "SSH_AUTH_SOCK"
-ANSWERS_S = 1.0
+ANSWER_WITHIN_S = 1.0
 
 
-def offer(path: str) -> bool:
-    """Ask the agent at `path` from now on; False where that is no change, or only the one so far answers."""
+def use_agent(path: str) -> bool:
+    """Use the agent at `path` from now on; return False, without a change, if only the current one answers.
+
+    Also False if `path` is empty or the current one.
+    """
     current = os.environ.get(VARIABLE, "")
     if not path or path == current or (_answers(current) and not _answers(path)):
         return False
@@ -22,11 +25,11 @@ def _answers(path: str) -> bool:
     if not path:
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
-        line.settimeout(ANSWERS_S)
+        line.settimeout(ANSWER_WITHIN_S)
         try:
             line.connect(path)
         except (BlockingIOError, TimeoutError):
-            return True  # busy
+            return True  # it is there, and busy
         except OSError:
             return False
     return True

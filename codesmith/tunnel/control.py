@@ -1,4 +1,4 @@
-"""Talk to the forwarder: connect and disconnect nodes, ask for their state, start and stop the process."""
+"""Control the forwarder: start and stop the process, connect and disconnect nodes, read their states."""
 
 from __future__ import annotations
 
@@ -39,21 +39,21 @@ def control_path() -> Path:
 
 
 def connect(node: Node, *, timeout_s: float = 30.0) -> EndpointState:
-    """Make the node's endpoint ready and return its state; raise the reason if it cannot be.
+    """Make the node's endpoint ready and return its state; raise the reason if that fails.
 
-    Calling it again changes nothing while the endpoint is ready. A node whose spec changed gets a new endpoint. A
-    forwarder of an older CodeSmith is replaced first, and its endpoints come back in the new one. It has no terminal:
-    what it says it needs is asked for here, and handed over with the same request.
+    A ready endpoint is not changed. A node whose spec changed gets a new endpoint. A forwarder of an older CodeSmith is
+    replaced first, and the new one resumes its endpoints. The forwarder has no terminal: this process asks for the
+    secrets that it needs and sends them with the same request.
     """
-    found = running()
-    if found is None or _is_older(found):
+    process = running()
+    if process is None or _is_older(process):
         start()
     return SHARED.supply(lambda given: _connect(node, timeout_s, given), {})
 
 
 def _connect(node: Node, timeout_s: float, given: Mapping[SecretRequest, str]) -> EndpointState:
-    # What nobody wanted to say stays here: the forwarder would keep it as an answer for all who come later.
-    secrets = [[wanted.to_dict(), value] for wanted, value in given.items() if value]
+    # An empty answer (nobody answered) is not sent: the forwarder would keep it for all later callers.
+    secrets = [[request.to_dict(), value] for request, value in given.items() if value]
     request = {**_connect_request(node, timeout_s), "secrets": secrets}
     try:
         reply = _ask(request, timeout_s + REPLY_MARGIN_S)
@@ -64,13 +64,13 @@ def _connect(node: Node, timeout_s: float, given: Mapping[SecretRequest, str]) -
 
 
 def _connect_request(node: Node, timeout_s: float, *, is_resumed: bool = False) -> dict[str, Any]:
-    # The ssh agent of who asks now: that of who started the forwarder may be gone with its session.
+    # The ssh agent of this caller: the one of the session that started the forwarder may be gone.
     agent = os.environ.get("SSH_AUTH_SOCK", "")
     return {"op": "connect", "node": node.to_dict(), "timeout_s": timeout_s, "agent": agent, "is_resumed": is_resumed}
 
 
-def _is_older(found: dict[str, Any]) -> bool:
-    return _version(str(found.get("version", ""))) < _version(__version__)
+def _is_older(process: dict[str, Any]) -> bool:
+    return _version(str(process.get("version", ""))) < _version(__version__)
 
 
 def _version(text: str) -> tuple[int, ...]:
@@ -78,7 +78,7 @@ def _version(text: str) -> tuple[int, ...]:
 
 
 def disconnect(node: Node) -> bool:
-    """Close the node's endpoint; False if there was none. The forwarder ends with its last endpoint."""
+    """Close the node's endpoint; return False if there was none. The forwarder ends with its last endpoint."""
     try:
         reply = _ask({"op": "disconnect", "name": node.name, "registry": str(node.registry)}, SHORT_S)
     except NotRunning:
@@ -96,15 +96,15 @@ def status() -> list[EndpointState]:
 
 
 def offer_agent() -> bool:
-    """Have the forwarder ask the ssh agent of this process; True where that is another than before."""
+    """Have the forwarder use the ssh agent of this process; return True if it used another one before."""
     try:
         return bool(_ask({"op": "agent", "agent": os.environ.get("SSH_AUTH_SOCK", "")}, SHORT_S)["changed"])
-    except CodeSmithError:  # none runs, or an older one that knows no such question
+    except CodeSmithError:  # none runs, or an older one that does not know this request
         return False
 
 
 def running(timeout_s: float | None = None) -> dict[str, Any] | None:
-    """Return what the forwarder says of itself (pid, version); None if none runs. Hanging if it says nothing."""
+    """Return the forwarder's pid and version, None if none runs; Hanging if it does not answer."""
     try:
         return _ask({"op": "ping"}, timeout_s or SHORT_S)
     except NotRunning:
@@ -118,7 +118,7 @@ def ping() -> int | None:
 
 
 def stop() -> bool:
-    """End the forwarder and every endpoint; False if none ran."""
+    """End the forwarder and every endpoint; return False if none ran."""
     try:
         _ask({"op": "stop"}, SHORT_S)
     except NotRunning:
@@ -127,17 +127,18 @@ def stop() -> bool:
 
 
 def start() -> None:
-    """Start the forwarder in the background and return once its control socket accepts; one only, whoever calls.
+    """Start the forwarder in the background and return once its control socket accepts.
 
-    One of an older CodeSmith is ended first; the new one goes on with its endpoints.
+    Several callers at once start one. A forwarder of an older CodeSmith is ended first; the new one resumes its
+    endpoints.
     """
     from codesmith.nodes.registry import Node
 
     nodes: list[dict[str, Any]] = []
     with _start_lock():
-        found = running()
-        if found is not None:
-            if not _is_older(found):
+        process = running()
+        if process is not None:
+            if not _is_older(process):
                 return
             nodes = _ask({"op": "stop"}, SHORT_S).get("nodes", [])
         _spawn()
@@ -150,7 +151,7 @@ def _start_lock() -> Iterator[None]:
     try:
         handle = hold(runtime_dir() / "start.lock", START_WAIT_S)
     except Held as held:
-        problem = f"another command (pid {held.pid}) is starting the forwarder and does not get on with it"
+        problem = f"another command (pid {held.pid}) is starting the forwarder and does not finish"
         raise CodeSmithError(problem, hint=f"kill -CONT {held.pid}  # if it was stopped (Ctrl-Z); else -KILL") from None
     try:
         yield
@@ -159,7 +160,7 @@ def _start_lock() -> Iterator[None]:
 
 
 def _spawn() -> None:
-    # The package's own folder is the one place where `-m` surely finds it; the forwarder then moves to /.
+    # From the folder of the package `-m` surely finds it; the forwarder then changes to /.
     top = Path(__file__).resolve().parent.parent.parent
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
     # glibc gives each thread its own arena, which costs megabytes with hundreds of threads.
@@ -174,19 +175,19 @@ def _spawn() -> None:
             f"the forwarder did not start within {START_S:.0f} s", hint=f"see why: {sys.executable} -m codesmith.tunnel"
         ) from None
     if done.returncode:
-        raise _why_not(done.stdout)
+        raise _start_error(done.stdout)
 
 
-def _why_not(said: str) -> CodeSmithError:
+def _start_error(stdout: str) -> CodeSmithError:
     try:
-        return error_from_dict(json.loads(said))
+        return error_from_dict(json.loads(stdout))
     except ValueError:
         log = state_dir() / "forwarder.log"
         return CodeSmithError("the forwarder did not start", hint=f"see why: tail {log}")
 
 
 def _ask(request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-    """Send one request, return the reply; raise what the forwarder raised, or NotRunning."""
+    """Send one request and return the reply; raise the forwarder's error, NotRunning or Hanging."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
         line.settimeout(timeout_s)
         try:

@@ -1,4 +1,4 @@
-"""Keep one node's endpoint alive: connect, prove, serve, notice a loss, connect again."""
+"""Keep the endpoint of one node alive: connect, prove the agent, serve, notice a loss, connect again."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from codesmith.errors import CodeSmithError, Unreachable, error_to_dict, without_traceback
 from codesmith.paths import state_dir
 from codesmith.tunnel import identity
-from codesmith.tunnel.backoff import PATIENT, Backoff
-from codesmith.tunnel.link import DIAL, Full, Link
+from codesmith.tunnel.backoff import REFUSALS, Backoff
+from codesmith.tunnel.link import DIAL, Link, NoFreeSession
 from codesmith.tunnel.local_endpoint import address_of, port_of, token_path
 from codesmith.tunnel.pool import Pool
 from codesmith.tunnel.relay import end
@@ -33,7 +33,7 @@ Opener = Callable[["Node", Callable[[], None]], Link]
 
 
 class Endpoint:
-    """The endpoint of one node. Its own thread makes every attempt; others ask, and wait for the outcome."""
+    """The endpoint of one node. Its own thread makes every attempt; other threads ask for one and wait for it."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Endpoint:
         is_resumed: bool = False,
     ) -> None:
         self.node, self._path, self._opener = node, path, opener
-        # Once ready it is tried again for ever; one taken over from another forwarder was.
+        # An endpoint that was ready once is tried again for ever; so is one resumed from another forwarder.
         self._was_ready = is_resumed
         self._changed = threading.Condition()
         self._wake, self._stopped = threading.Event(), threading.Event()
@@ -57,17 +57,17 @@ class Endpoint:
         self._link: Link | None = None
         self._connections = 0
         self._pool = Pool(node.name, self._wake.set)
-        self._unix_listener = UnixListener(path, self._pool, slots, self.await_ready, self.doubt)
+        self._unix_listener = UnixListener(path, self._pool, slots, self.await_ready, self.request_proof)
         self._tcp_listener = _tcp_listener(node, path)
         self._backoff = Backoff()
         self._thread = threading.Thread(target=self._run, name=f"keep {node.name}", daemon=True)
         self._thread.start()
 
-    # -- what others ask
+    # -- called by other threads
 
     @property
     def is_stopped(self) -> bool:
-        """Return whether nothing is done for the node any more."""
+        """Whether the endpoint has ended, or its first attempt failed."""
         return self._state == STOPPED
 
     def view(self) -> EndpointState:
@@ -98,7 +98,7 @@ class Endpoint:
             )
 
     def ensure_ready(self, timeout_s: float) -> None:
-        """Return once the endpoint is ready; raise the outcome of the attempt made for this call otherwise."""
+        """Return once the endpoint is ready; raise the error of the attempt made for this call, or Unreachable."""
         with self._changed:
             if self._state != READY or not self._unix_listener.is_open():
                 self._wake.set()
@@ -108,19 +108,19 @@ class Endpoint:
         self._open_port()
 
     def await_ready(self, patience_s: float) -> None:
-        """Return if the endpoint is ready or soon becomes so; raise the reason if not. For local connections."""
+        """Return once the endpoint is ready, within `patience_s`; else raise the reason. For local connections."""
         with self._changed:
             if self._state == READY and not self._in_doubt:
                 return
-            # Calls must not drive refused logins; a caller learns the known reason at once.
-            if self._attempting or not isinstance(self._error, PATIENT):
+            # Calls must not cause refused logins: the caller gets the known reason at once.
+            if self._attempting or not isinstance(self._error, REFUSALS):
                 self._wake.set()
                 self._wait_outcome(patience_s)
             if self._state != READY:
                 raise self._reason("is not connected yet")
 
-    def doubt(self) -> None:
-        """Ask for a new proof: a stream could not be had although the endpoint is called ready."""
+    def request_proof(self) -> None:
+        """Have the agent proven again: no stream could be opened although the endpoint is ready."""
         with self._changed:
             self._in_doubt = True
         self._wake.set()
@@ -136,7 +136,7 @@ class Endpoint:
         self._set(STOPPED, None)
 
     def join(self, timeout_s: float) -> None:
-        """Wait until the keeper's own thread ended."""
+        """Wait until the endpoint's own thread has ended."""
         self._thread.join(timeout_s)
 
     # -- its own thread
@@ -146,9 +146,9 @@ class Endpoint:
             while not self._stopped.is_set():
                 error = self._attempt()
                 if error is None:
-                    self._tend()
+                    self._stay_ready()
                 elif not self._was_ready:
-                    return  # never ready: the one who asked hears why, and asks again if he wants to
+                    return  # a first attempt is not repeated: the caller gets the error and may ask again
                 else:
                     self._pause(error)
         finally:
@@ -158,8 +158,8 @@ class Endpoint:
 
     def _attempt(self) -> CodeSmithError | None:
         """Connect if need be and prove the agent; return the error if that fails."""
-        self._tell_loss()
-        self._rest()
+        self._report_loss()
+        self._keep_gap()
         self._wake.clear()
         with self._changed:
             self._attempting, self._in_doubt = True, False
@@ -168,7 +168,7 @@ class Endpoint:
             self._connect()
         except CodeSmithError as caught:
             error = without_traceback(caught)
-        except Exception as caught:  # the border of this thread: it must live as long as the endpoint
+        except Exception as caught:  # the outermost function of this thread, which must live as long as the endpoint
             log.exception("%s: unexpected", self.node.name)
             error = CodeSmithError(
                 f"the forwarder failed on {self.node.name}: {caught!r}", hint=f"tail {state_dir() / 'forwarder.log'}"
@@ -177,7 +177,7 @@ class Endpoint:
         with self._changed:
             self._attempting = False
             self._outcomes += 1
-            # A first failure is final at once: whoever asks next gets a new keeper, not this one's old error.
+            # A first failure is final: the next caller gets a new endpoint, not the old error of this one.
             failed = DEGRADED if self._was_ready else STOPPED
             self._set(failed if error else READY, error)
         if error is None:
@@ -185,12 +185,12 @@ class Endpoint:
             self._backoff.reset()
         return error
 
-    def _tell_loss(self) -> None:
-        """Say that the connection is gone before the next one is tried, which may take long."""
+    def _report_loss(self) -> None:
+        """Show that the connection is lost before the next attempt, which may take long."""
         link = self._link
         if link is not None and not link.is_alive():
             problem = f"the SSH connection to {self.node.name} was lost: {link.why_lost or 'closed'}"
-            self._set(DEGRADED, Unreachable(problem, hint=self._watch))
+            self._set(DEGRADED, Unreachable(problem, hint=self._retry_hint))
             self._last_attempt = 0.0
 
     def _connect(self) -> None:
@@ -203,8 +203,8 @@ class Endpoint:
             self._pool.drop_spare()
         try:
             proof, stream = link.prove()
-        except Full:
-            if self._pool.open_now:  # every session carries a call: busy, not broken
+        except NoFreeSession:
+            if self._pool.open_now:  # every session carries a call: the endpoint is busy, not broken
                 return
             raise
         try:
@@ -220,8 +220,8 @@ class Endpoint:
             self._unix_listener.ensure_open()
             self._open_port()
 
-    def _tend(self) -> None:
-        """Return when a new attempt is due: connection or spare lost, spare old, socket missing, or doubt."""
+    def _stay_ready(self) -> None:
+        """Return when a new attempt is due: connection lost, spare lost or old, socket missing, or proof requested."""
         while not self._stopped.is_set():
             self._wake.wait(TICK_S)
             self._wake.clear()
@@ -230,7 +230,7 @@ class Endpoint:
                 return
             if not self._pool.has_spare() and not self._refill():
                 return
-            self._open_port()  # a port that was taken may be free by now
+            self._open_port()  # a taken port may be free by now
 
     def _open_port(self) -> None:
         if self._tcp_listener is not None:
@@ -252,11 +252,11 @@ class Endpoint:
     def _pause(self, error: CodeSmithError) -> None:
         wait_s = self._backoff.wait_s(error)
         log.debug("%s: next attempt in %.1f s", self.node.name, wait_s)
-        if not self._stopped.is_set():  # set before `_wake` is: a stop during the attempt is not slept over
+        if not self._stopped.is_set():  # `stop` sets it before `_wake`, so a stop during the attempt is not missed
             self._wake.wait(wait_s)
 
-    def _rest(self) -> None:
-        """Keep a second between attempts, whoever asks for them."""
+    def _keep_gap(self) -> None:
+        """Leave at least MIN_GAP_S between attempts."""
         left_s = self._last_attempt + MIN_GAP_S - time.monotonic()
         if left_s > 0:
             self._stopped.wait(left_s)
@@ -274,25 +274,25 @@ class Endpoint:
         return (
             without_traceback(self._error)
             if self._error
-            else Unreachable(f"{self.node.name} {otherwise}", hint=self._watch)
+            else Unreachable(f"{self.node.name} {otherwise}", hint=self._retry_hint)
         )
 
     @property
-    def _watch(self) -> str:
+    def _retry_hint(self) -> str:
         return f"it is tried again by itself; watch it: inv node.status --node {self.node.name}"
 
     def _wait_outcome(self, timeout_s: float) -> None:
-        """Wait (holding the lock) for the end of the attempt under way, or of the next one."""
+        """Wait for the end of the current attempt, or of the next one; call it with the lock held."""
         target = self._outcomes + 1
         self._changed.wait_for(lambda: self._outcomes >= target or self.is_stopped, timeout_s)
 
     def _set(self, state: str, error: CodeSmithError | None) -> None:
         with self._changed:
             state = STOPPED if self._stopped.is_set() else state
-            is_news = state != self._state or (error and error.problem) != (self._error and self._error.problem)
+            is_changed = state != self._state or (error and error.problem) != (self._error and self._error.problem)
             self._state, self._error = state, error
             self._changed.notify_all()
-            if not is_news:
+            if not is_changed:
                 return
             self._since = time.time()
         log.info("%s: %s%s", self.node.name, state, f" ({error.kind}: {error.problem})" if error else "")
@@ -302,6 +302,6 @@ def _tcp_listener(node: Node, path: Path) -> TcpListener | None:
     port = port_of(node)
     if port is None:
         return None
-    from codesmith.tunnel.tcp_listener import TcpListener  # only forwarders with such an endpoint pay for it
+    from codesmith.tunnel.tcp_listener import TcpListener  # only a forwarder with such an endpoint pays for the import
 
     return TcpListener(node.name, port, token_path(node), path)

@@ -1,4 +1,4 @@
-"""The background process: one keeper per node, and a control socket to ask it."""
+"""The background process: one Endpoint per node, and a control socket for requests."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ log = logging.getLogger("codesmith.tunnel")
 CHECK_S = 20.0
 LINGER_S = 60.0
 STOP_S = 2.0
-ANSWERS_S = 1.0
-TAKE_OVER_S = 5.0
+LAST_ANSWERS_S = 1.0
+PREDECESSOR_S = 5.0
 REQUEST_MAX_BYTES = 256 * 1024
 REQUEST_S = 10.0
 
 
 class Forwarder:
-    """Serves all nodes of one runtime directory until it is stopped, or has no endpoint left."""
+    """Serves all nodes of one runtime directory until it is stopped, or has had no endpoint for LINGER_S."""
 
     def __init__(self, opener: Callable[..., Link]) -> None:
         self._opener = opener
@@ -49,7 +49,7 @@ class Forwarder:
         self._answering = 0
         self._endpoints: dict[tuple[str, str], Endpoint] = {}
         self._secrets: dict[tuple[str, str], Secrets] = {}
-        self._slots = threading.BoundedSemaphore(places())
+        self._slots = threading.BoundedSemaphore(connection_slots())
         self._stop = threading.Event()
         self._is_ending = False
         self._idle_since = time.monotonic()
@@ -58,9 +58,9 @@ class Forwarder:
         log.info("forwarder %d started", os.getpid())
 
     def run(self, tidy: Callable[[], None] = lambda: None) -> None:
-        """Return after `stop`, when the last endpoint is gone, or when the control socket was taken away.
+        """Return after `stop`, when no endpoint is left, or when the control socket was removed.
 
-        `tidy` is called now and then.
+        `tidy` is called every CHECK_S.
         """
         while not self._stop.wait(CHECK_S):
             tidy()
@@ -68,8 +68,8 @@ class Forwarder:
                 break
         self._control.close()
         with self._lock:
-            # Whoever asked at the same time as the one who ended it is told too.
-            self._answered.wait_for(lambda: not self._answering, ANSWERS_S)
+            # Requests that arrived together with the one that ends it are answered too.
+            self._answered.wait_for(lambda: not self._answering, LAST_ANSWERS_S)
             endpoints = list(self._endpoints.values())
         for endpoint in endpoints:
             endpoint.stop()
@@ -80,7 +80,7 @@ class Forwarder:
         os.close(self._single)
 
     def stop(self) -> None:
-        """Let `run` return."""
+        """Have `run` end every endpoint and return."""
         self._stop.set()
 
     def _is_idle(self) -> bool:
@@ -93,7 +93,7 @@ class Forwarder:
 
     def _connect(self, request: dict[str, Any]) -> dict[str, Any]:
         node = Node.from_dict(request["node"])
-        auth_sock.offer(str(request.get("agent") or ""))
+        auth_sock.use_agent(str(request.get("agent") or ""))
         is_resumed = bool(request.get("is_resumed"))
         answers = {SecretRequest(**wanted): value for wanted, value in request.get("secrets", ())}
         endpoint = self._endpoint(node, answers, is_resumed=is_resumed)
@@ -102,9 +102,9 @@ class Forwarder:
         return {"endpoint": endpoint.view().to_dict()}
 
     def _endpoint(self, node: Node, answers: Mapping[SecretRequest, str], *, is_resumed: bool) -> Endpoint:
-        """Return the node's keeper; a new one if there is none, or if the way to the node was changed.
+        """Return the node's endpoint; a new one if there is none, or if the node's spec changed.
 
-        What a person said is kept for its reconnects, and forgotten with it.
+        The secrets in `answers` are kept for its reconnects, and dropped with it.
         """
         key = (str(node.registry), node.name)
         with self._lock:
@@ -141,13 +141,13 @@ class Forwarder:
         return {"endpoints": [endpoint.view().to_dict() for endpoint in endpoints]}
 
     def _take_agent(self, request: dict[str, Any]) -> dict[str, Any]:
-        return {"changed": auth_sock.offer(str(request.get("agent") or ""))}
+        return {"changed": auth_sock.use_agent(str(request.get("agent") or ""))}
 
     def _ping(self, _request: dict[str, Any]) -> dict[str, Any]:
         return {"pid": os.getpid(), "version": __version__}
 
     def _end(self, _request: dict[str, Any]) -> dict[str, Any]:
-        self._control.close()  # from now on a caller starts a new forwarder
+        self._control.close()  # from here on a caller starts a new forwarder
         self._is_ending = True
         with self._lock:
             nodes = [endpoint.node.to_dict() for endpoint in self._endpoints.values() if not endpoint.is_stopped]
@@ -182,7 +182,7 @@ class Forwarder:
         try:
             line.sendall(json.dumps(reply).encode() + b"\n")
         finally:
-            if self._is_ending:  # only now: the process must not be gone before the answer
+            if self._is_ending:  # not earlier: the process must not end before the answer is sent
                 self._stop.set()
 
     def _do(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -197,16 +197,16 @@ class Forwarder:
         return operations[request["op"]](request)
 
 
-def places() -> int:
-    """Return how many local connections may be open: where descriptors are few, a third of them is left for nodes."""
+def connection_slots() -> int:
+    """Return how many local connections may be open; if descriptors are few, a third of them is left for the nodes."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return CONNECTIONS_MAX if descriptors == resource.RLIM_INFINITY else min(CONNECTIONS_MAX, descriptors * 2 // 3)
 
 
 def _ensure_single(path: Path) -> int:
-    """Hold the lock of the runtime directory for the life of this process; wait for one that is just ending."""
+    """Hold the lock of the runtime directory until this process ends; wait PREDECESSOR_S for one that is ending."""
     try:
-        return hold(path, TAKE_OVER_S)
+        return hold(path, PREDECESSOR_S)
     except Held as held:
         problem = f"another forwarder (pid {held.pid}) holds {path} and does not answer"
         raise CodeSmithError(problem, hint=f"kill -KILL {held.pid}") from None

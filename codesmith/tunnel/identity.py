@@ -1,4 +1,4 @@
-"""The node ids this operator has met: a name must keep leading to the same node."""
+"""The node ids that this operator has met: a name must always lead to the same node."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def identity_path(node: Node) -> Path:
-    """Return the file that remembers the node's id; it depends on name and registry only, not on host or port."""
+    """Return the file that holds the node's id; it depends only on name and registry, not on host or port."""
     digest = hashlib.sha256(f"{node.registry}\0{node.name}".encode()).hexdigest()[:16]
     return ensure_private(state_dir() / "known_nodes") / f"{digest}.json"
 
 
 def recall(node: Node) -> str:
-    """Return the remembered node id, or "" if none is."""
+    """Return the remembered node id; "" if there is none."""
     try:
         data = json.loads(identity_path(node).read_text())
     except (FileNotFoundError, ValueError):
@@ -31,7 +31,7 @@ def recall(node: Node) -> str:
 
 
 def remember(node: Node, node_id: str) -> None:
-    """Write down which node the name leads to, whatever was known before."""
+    """Remember the node id for the name, in place of any earlier one."""
     path = identity_path(node)
     text = json.dumps({"name": node.name, "registry": str(node.registry), "node_id": node_id}) + "\n"
     temporary = path.with_suffix(f".{os.getpid()}")
@@ -41,7 +41,7 @@ def remember(node: Node, node_id: str) -> None:
 
 
 def forget(node: Node) -> bool:
-    """Drop what is remembered of the name; False if nothing was."""
+    """Forget the node id of the name; return False if there was none."""
     try:
         identity_path(node).unlink()
     except FileNotFoundError:
@@ -50,7 +50,7 @@ def forget(node: Node) -> bool:
 
 
 def check(node: Node, node_id: str) -> None:
-    """Accept the id of the first meeting, and later only that one."""
+    """Remember the id of the first meeting; later raise WrongNode for any other id."""
     known = recall(node)
     if not known:
         remember(node, node_id)

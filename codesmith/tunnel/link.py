@@ -1,4 +1,4 @@
-"""One SSH connection to a node: open streams to the agent, prove who answers, notice when the network is gone."""
+"""One SSH connection to a node: open streams to the agent, prove which agent answers, notice a lost network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from codesmith.errors import CodeSmithError, Unreachable
 from codesmith.secrets import Secrets
 from codesmith.tunnel import dial
 from codesmith.tunnel import proof as proofs
-from codesmith.tunnel.proof import Facts, Proof, Timed
+from codesmith.tunnel.proof import Facts, Proof, TimedStream
 from codesmith.tunnel.relay import LOST, end
 
 if TYPE_CHECKING:
@@ -24,65 +24,65 @@ CONNECT_S = 10.0
 OPEN_S = 8.0
 ANSWER_S = 10.0
 FREE_WAIT_S, FREE_POLL_S = 2.0, 0.1
-# How often paramiko's reader wakes while idle; closing wakes it anyway, and the heartbeats are ours.
+# How often paramiko's reader wakes while idle. Closing wakes it anyway, and the heartbeat has its own thread.
 SOCKET_WAKE_S = 5.0
 STREAMLOCAL, DIAL = "streamlocal", "dial"
 
 
-class Refused(Unreachable):
-    """sshd answers, but the stream could not be opened."""
+class StreamRefused(Unreachable):
+    """sshd answers, but refuses the stream."""
 
 
-class Full(Unreachable):
-    """sshd allows no more sessions on this connection: busy, not broken."""
+class NoFreeSession(Unreachable):
+    """sshd allows no more sessions on this connection: it is busy, not broken."""
 
 
 class Link(Protocol):
-    """What an endpoint needs of the way to its node."""
+    """What an endpoint needs of the connection to its node."""
 
     via: str
     carrier: str
 
     @property
     def why_lost(self) -> str:
-        """Return why the connection was lost, nothing if it stands."""
+        """Why the connection was lost; "" while it is open."""
 
-    def prove(self) -> tuple[Proof, Timed]:
-        """Return who answers and the stream it answered on; raise the reason if nobody does."""
+    def prove(self) -> tuple[Proof, TimedStream]:
+        """Return which agent answers and the stream on which it answered; raise the reason if none does."""
 
-    def open(self) -> Timed:
+    def open(self) -> TimedStream:
         """Return one new stream to the agent."""
 
     def is_alive(self) -> bool:
-        """Return whether the connection still stands."""
+        """Return whether the connection is still open."""
 
     def close(self) -> None:
         """End the connection and every stream on it."""
 
 
-class _Meanwhile:
-    """Does one piece of work in a thread of its own, until its result is wanted."""
+class _Background:
+    """Reads the facts in a thread of its own."""
 
     def __init__(self, work: Callable[[], Facts]) -> None:
         self._work = work
-        self._found: Facts | CodeSmithError = Unreachable("nobody looked")
+        self._outcome: Facts | CodeSmithError = Unreachable("the node was not looked at")
         self._thread = threading.Thread(target=self._run, name="look", daemon=True)
         self._thread.start()
 
     def result(self) -> Facts:
-        """Wait for it; return or raise what came of it, as often as it is asked for."""
+        """Wait for the facts and return them, or raise the error; may be called again."""
         self._thread.join()
-        if isinstance(self._found, CodeSmithError):
-            raise self._found
-        return self._found
+        if isinstance(self._outcome, CodeSmithError):
+            raise self._outcome
+        return self._outcome
 
     def _run(self) -> None:
         try:
-            self._found = self._work()
+            self._outcome = self._work()
         except CodeSmithError as error:
-            self._found = error
+            self._outcome = error
         except LOST as error:
-            self._found = Unreachable(f"the SSH connection was lost: {error}")
+            self._outcome = Unreachable(f"the SSH connection was lost: {error}")
 
 
 class SshLink:
@@ -103,13 +103,13 @@ class SshLink:
         self._transport.sock.settimeout(SOCKET_WAKE_S)
         self._connection.on_lost(self._lose)
 
-    def prove(self) -> tuple[Proof, Timed]:
-        """Return who answers and the stream it answered on; raise the reason if nobody does.
+    def prove(self) -> tuple[Proof, TimedStream]:
+        """Return which agent answers and the stream on which it answered; raise the reason if none does.
 
-        The first proof on a connection reads the expected id from the node, while the agent is asked already: that
-        saves two round trips. It is also the command that makes sshd set TCP_NODELAY on its side.
+        The first proof on a connection reads the expected id from the node while the agent is asked already, which
+        saves two round trips. That command also makes sshd set TCP_NODELAY on its side.
         """
-        facts = self._read_facts if self._expected_id else _Meanwhile(self._read_facts).result
+        facts = self._read_facts if self._expected_id else _Background(self._read_facts).result
         stream = self._open_or_explain(facts)
         try:
             proof = proofs.ask_version(stream, self._name, ANSWER_S)
@@ -117,24 +117,28 @@ class SshLink:
             proofs.ensure_expected(proof, self._expected_id, self._name)
         except CodeSmithError:
             end(stream)
-            if self.via == DIAL:  # there a stopped agent shows as a silent end
+            if self.via == DIAL:  # with `dial` a stopped agent only shows as the end of the stream
                 proofs.ensure_prepared(self._read_facts(), self._name, self._target.user)
             raise
         return proof, stream
 
-    def open(self) -> Timed:
-        """Return one new stream to the agent; Refused if the agent's socket or sshd does not let us."""
+    def open(self) -> TimedStream:
+        """Return one new stream to the agent.
+
+        StreamRefused if sshd or the agent's socket refuses, NoFreeSession if sshd has no session left for `dial`,
+        Unreachable if the connection is lost.
+        """
         from paramiko import ChannelException
 
         try:
             return self._dial() if self.via == DIAL else self._streamlocal()
         except ChannelException as error:
-            if self.via == DIAL:  # a stopped agent would not make sshd refuse a session
-                raise Full(
+            if self.via == DIAL:  # sshd also gives a session if the agent is stopped, so the sessions are used up
+                raise NoFreeSession(
                     f"all SSH sessions to {self._name} are in use: its sshd forbids stream-local forwarding",
                     hint="allow it there: AllowStreamLocalForwarding yes, or raise MaxSessions in sshd_config",
                 ) from error
-            raise Refused(f"{self._name} refused a connection to its agent: {error.text}") from error
+            raise StreamRefused(f"{self._name} refused a connection to its agent: {error.text}") from error
         except LOST as error:
             self._lose(f"no channel: {str(error) or type(error).__name__}")
             raise Unreachable(
@@ -144,11 +148,11 @@ class SshLink:
 
     @property
     def why_lost(self) -> str:
-        """Return why the connection was lost; what a heartbeat said is the cause of all else."""
+        """Why the connection was lost; the connection's own reason comes first, because it is the cause."""
         return self._connection.why_lost or self._why
 
     def is_alive(self) -> bool:
-        """Return whether the connection still stands."""
+        """Return whether the connection is still open."""
         return not self._closed.is_set() and bool(self._transport.is_active())
 
     def close(self) -> None:
@@ -165,23 +169,23 @@ class SshLink:
             proofs.ensure_prepared(facts, self._name, self._target.user)
         return facts.node_id
 
-    def _open_or_explain(self, facts: Callable[[], Facts]) -> Timed:
+    def _open_or_explain(self, facts: Callable[[], Facts]) -> TimedStream:
         try:
             return self._open_when_free() if self.via == DIAL else self.open()
-        except Refused:
-            # sshd gives one answer for "no such socket", "no permission" and "forwarding is forbidden": look ourselves.
+        except StreamRefused:
+            # sshd answers alike for "no such socket", "no permission" and "forwarding is forbidden"; the facts differ.
             proofs.ensure_prepared(facts(), self._name, self._target.user)
         self.via = DIAL
         log.info("%s: sshd forbids stream-local forwarding, using `dial`", self._name)
         return self._open_when_free()
 
-    def _open_when_free(self) -> Timed:
-        """Open by `dial` just after another session ended: sshd frees its place a little later."""
+    def _open_when_free(self) -> TimedStream:
+        """Open by `dial`, for up to FREE_WAIT_S: sshd counts a session that has just ended a little longer."""
         deadline = time.monotonic() + FREE_WAIT_S
         while True:
             try:
                 return self.open()
-            except Full:
+            except NoFreeSession:
                 if self._closed.wait(FREE_POLL_S) or time.monotonic() > deadline:
                     raise
 
@@ -194,11 +198,11 @@ class SshLink:
             raise Unreachable(error.problem, hint=error.hint) from error
         return proofs.parse_facts(result.stdout.decode("utf-8", "replace"), result.stderr)
 
-    def _streamlocal(self) -> Timed:
-        stream: Timed = self._transport.open_streamlocal(proofs.AGENT_SOCKET, timeout=OPEN_S)
+    def _streamlocal(self) -> TimedStream:
+        stream: TimedStream = self._transport.open_streamlocal(proofs.AGENT_SOCKET, timeout=OPEN_S)
         return stream
 
-    def _dial(self) -> Timed:
+    def _dial(self) -> TimedStream:
         channel = self._transport.open_session(timeout=OPEN_S)
         channel.exec_command(dial.COMMAND)
         stream: Any = dial.DialStream(channel)

@@ -1,6 +1,6 @@
-"""The local socket of a node: where it is, and how to make sure that it answers.
+"""The local endpoint of a node: its paths, and how to make it answer.
 
-Light on purpose (no Fabric, no paramiko, no yaml): the client imports it when a socket does not answer.
+Light (no Fabric, paramiko or yaml): the client imports it.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ def endpoint_path(node: Node) -> Path:
 
 
 def token_path(node: Node) -> Path:
-    """Return the path of the token that the node's port wants; it exists only while the forwarder has the port open."""
+    """Return the path of the token for the node's port; it exists only while the forwarder has the port open."""
     return runtime_dir() / f"{node.key}.token"
 
 
 def port_of(node: Node) -> int | None:
-    """Return the port of an `endpoint: tcp:PORT`; None for a node that has the Unix socket alone."""
+    """Return the port of an `endpoint: tcp:PORT`; None for a node that has only the Unix socket."""
     kind, _, port = node.endpoint.partition(":")
     return int(port) if kind == "tcp" else None
 
@@ -40,15 +40,15 @@ def address_of(node: Node) -> str:
     return f"unix:{endpoint_path(node)}" if port is None else f"tcp:127.0.0.1:{port}"
 
 
-def check() -> None:
-    """Return unless the forwarder hangs; Hanging says so, with the command that ends it."""
+def ensure_responsive() -> None:
+    """Raise Hanging, with the command that ends it, if the forwarder hangs."""
     from codesmith.tunnel import control
 
     control.running(CHECK_S)
 
 
-def renew() -> bool:
-    """Hand the ssh agent of this process to the forwarder; True where a refused login is worth another attempt."""
+def offer_ssh_agent() -> bool:
+    """Have the forwarder use the ssh agent of this process; return True if a refused login is worth another attempt."""
     from codesmith.tunnel import control
 
     return control.offer_agent()
@@ -57,7 +57,7 @@ def renew() -> bool:
 def ensure(node: Node, timeout_s: float = 30.0) -> Path:
     """Return the path once the node's agent answered through it; start the forwarder and connect if need be.
 
-    Raises what stands in the way: Unreachable, AuthenticationFailed, HostKeyUnknown, HostKeyChanged, NotPrepared,
+    Raises the reason if that fails: Unreachable, AuthenticationFailed, HostKeyUnknown, HostKeyChanged, NotPrepared,
     WrongNode.
     """
     from codesmith.tunnel import control

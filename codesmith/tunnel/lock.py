@@ -1,4 +1,4 @@
-"""One holder at a time: a file that is locked for as long as its holder lives, and names it to those who wait."""
+"""A lock file for one process at a time; it contains the pid of the process that holds the lock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ POLL_S = 0.05
 
 
 class Held(Exception):
-    """Somebody else has it, and kept it for all the time there was."""
+    """Another process, `pid`, held the lock for the whole wait."""
 
     def __init__(self, pid: str) -> None:
         self.pid = pid
@@ -21,7 +21,7 @@ class Held(Exception):
 
 
 def hold(path: Path, within_s: float) -> int:
-    """Return a descriptor that holds the lock until it is closed, or this process ends; Held if it is not to be had."""
+    """Return a descriptor that holds the lock until it is closed or this process ends; Held after `within_s`."""
     with writing(path):
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     deadline = time.monotonic() + within_s

@@ -1,4 +1,4 @@
-"""The forwarder's log: one private file of bounded size that also takes standard output and error."""
+"""The forwarder's log: one private file of limited size, which is also its standard output and error."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ MAX_BYTES = 256 * 1024
 
 
 class LogFile(logging.Handler):
-    """Writes lines to `path` (0600); at MAX_BYTES what is there goes to `path.1`, and it begins anew.
+    """Writes lines to `path` (0600); at MAX_BYTES the content moves to `path.1`, and the file is emptied.
 
-    It stays the same file: a ProxyCommand that runs for days has it as its standard error.
+    It stays the same file, because it is the standard error of ProxyCommands that run for days.
     """
 
     def __init__(self, path: Path) -> None:
@@ -31,16 +31,16 @@ class LogFile(logging.Handler):
         os.close(handle)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line; a line break inside a message cannot start a second one."""
+        """Write one line; a line break inside a message becomes ` | `."""
         text = self.format(record).replace("\n", " | ")
-        # What a node says may be in it: nothing of that may steer the terminal that shows this file.
+        # It may quote a node, so no control character may reach the terminal that shows this file.
         line = "".join(one if one.isprintable() else repr(one)[1:-1] for one in text) + "\n"
-        self.bound()
+        self.shorten()
         with contextlib.suppress(OSError):  # a full disk must not end the forwarder
             os.write(2, line.encode("utf-8", "backslashreplace"))
 
-    def bound(self) -> None:
-        """Keep the file short; called now and then too, for what others write into it."""
+    def shorten(self) -> None:
+        """Move the content to `path.1` if the file is too long; also called regularly, since others write into it."""
         self.acquire()
         try:
             size = os.fstat(2).st_size
@@ -49,7 +49,7 @@ class LogFile(logging.Handler):
                 os.ftruncate(2, 0)
                 self._keep(last)
         except OSError:
-            pass  # nothing of this may end the forwarder
+            pass  # a log that cannot be shortened must not end the forwarder
         finally:
             self.release()
 

@@ -1,4 +1,4 @@
-"""The streams of one endpoint: one spare kept open ahead, and those that local connections use."""
+"""The streams of one endpoint: one open spare, and those that local connections use."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import time
 from collections.abc import Callable
 
 from codesmith.errors import CodeSmithError, Unreachable
-from codesmith.tunnel.link import Full, Link
-from codesmith.tunnel.proof import Timed
+from codesmith.tunnel.link import Link, NoFreeSession
+from codesmith.tunnel.proof import TimedStream
 from codesmith.tunnel.relay import Relay
 
-SPARE_MAX_AGE_S = 30.0  # well below the agent's idle limit, so that a spare is not closed while a call takes it
+SPARE_MAX_AGE_S = 30.0  # well below the agent's idle limit: the agent must not close a spare just as a call takes it
 FREE_WAIT_S, FREE_POLL_S = 5.0, 0.2
 
 
 class Pool:
-    """Hands streams to local connections. A spare saves a new connection the round trip of opening a channel."""
+    """Gives streams to local connections. With a spare, a new connection saves the round trip that opens a channel."""
 
     def __init__(self, name: str, wake: Callable[[], None]) -> None:
         self._name, self._wake = name, wake
@@ -29,11 +29,11 @@ class Pool:
 
     @property
     def open_now(self) -> int:
-        """Return how many local connections have a stream."""
+        """How many local connections have a stream."""
         return len(self._used)
 
-    def use(self, link: Link, stream: Timed | None) -> None:
-        """Take streams from `link` from now on; `stream`, just proven, becomes the spare."""
+    def use(self, link: Link, stream: TimedStream | None) -> None:
+        """Open streams on `link` from now on; `stream`, on which the agent was just proven, becomes the spare."""
         with self._changed:
             self._link = link
         if stream is not None:
@@ -47,28 +47,31 @@ class Pool:
         self._set_spare(None)
 
     def drop_spare(self) -> None:
-        """Close the spare: where sessions are few, a proof needs its place."""
+        """Close the spare: if sessions are few, a proof needs its session."""
         self._set_spare(None)
 
     def has_spare(self) -> bool:
-        """Return whether a spare is there, fresh or not."""
+        """Return whether there is a spare, however old."""
         return self._spare is not None
 
     def is_spare_due(self) -> bool:
-        """Return whether the spare was closed by the agent or is so old that it soon will be."""
+        """Return whether the agent closed the spare, or soon will because of its age."""
         spare = self._spare
         return spare is not None and (spare.is_lost or time.monotonic() - spare.born > SPARE_MAX_AGE_S)
 
     def refill(self) -> None:
-        """Open a spare in place of a used one; none where sshd allows no more sessions."""
+        """Open a new spare; do nothing if sshd allows no more sessions."""
         try:
             stream = self._open()
-        except Full:
+        except NoFreeSession:
             return
         self._set_spare(Relay(stream, self._wake))
 
     def take(self, local: socket.socket) -> Relay:
-        """Return a relay for the local connection: the spare, or one on a new stream."""
+        """Return a relay for the local connection: the spare, or one on a new stream.
+
+        Unreachable if no stream can be opened, NoFreeSession if sshd frees no session within FREE_WAIT_S.
+        """
         relay = self._attach_spare(local) or self._attach_new(local)
         with self._changed:
             self._used.add(relay)
@@ -76,12 +79,12 @@ class Pool:
         return relay
 
     def give_back(self, relay: Relay) -> None:
-        """Count the relay as ended."""
+        """Note that the relay has ended; its session is free."""
         with self._changed:
             self._used.discard(relay)
             self._changed.notify_all()
 
-    def _open(self) -> Timed:
+    def _open(self) -> TimedStream:
         link = self._link
         if link is None:
             raise Unreachable(
@@ -102,7 +105,7 @@ class Pool:
     def _attach_new(self, local: socket.socket) -> Relay:
         try:
             stream = self._open()
-        except Full:
+        except NoFreeSession:
             return self._attach_when_free(local)
         relay = Relay(stream, self._wake)
         if not relay.attach(local):
@@ -111,7 +114,7 @@ class Pool:
         return relay
 
     def _attach_when_free(self, local: socket.socket) -> Relay:
-        """Try until a session is free; sshd frees one a little after we closed it, and says nothing."""
+        """Try until a session is free; sshd frees one a little after its end, and does not report it."""
         deadline = time.monotonic() + FREE_WAIT_S
         while True:
             with self._changed:
@@ -121,7 +124,7 @@ class Pool:
                 return relay
             try:
                 relay = Relay(self._open(), self._wake)
-            except Full:
+            except NoFreeSession:
                 if time.monotonic() > deadline:
                     raise
                 continue
@@ -136,7 +139,7 @@ class Pool:
             old.close()
 
 
-def busy() -> CodeSmithError:
-    """Return the refusal of one connection too many."""
-    problem = "as many local connections are open at once as the forwarder takes"
+def too_many_connections() -> CodeSmithError:
+    """Return the error for a connection beyond the limit."""
+    problem = "too many local connections are open: the forwarder accepts no more"
     return CodeSmithError(problem, hint="inv node.status")

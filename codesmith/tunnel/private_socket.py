@@ -1,4 +1,4 @@
-"""A local Unix socket that accepts: private from birth, never taken from a live owner or over a foreign file."""
+"""A listening Unix socket: private from its first instant; it never replaces a live socket or a foreign file."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 from codesmith.errors import CodeSmithError
 from codesmith.tunnel.acceptor import Acceptor, Handler
 
-BACKLOG = 4096  # a client with a time-out gets EAGAIN, not a wait, where the queue of a Unix socket is full
+BACKLOG = 4096  # if the queue of a Unix socket is full, a client with a timeout gets EAGAIN at once
 
 
 class PrivateSocket:
-    """Accepts at `path` and gives every connection to `handler` in a thread of its own; the handler closes it."""
+    """Accepts at `path` and gives every connection to `handler` in a thread of its own; closes it afterwards."""
 
     def __init__(self, path: Path, handler: Handler) -> None:
         self.path = path
@@ -26,7 +26,7 @@ class PrivateSocket:
         self._acceptor = Acceptor(path.name, listening, handler)
 
     def is_in_place(self) -> bool:
-        """Return whether the file at our path still is our socket."""
+        """Return whether the file at `path` is still this socket."""
         try:
             found = self.path.lstat()
         except OSError:
@@ -34,7 +34,7 @@ class PrivateSocket:
         return (found.st_dev, found.st_ino) == self._identity
 
     def close(self) -> None:
-        """Stop accepting and remove the file, if it still is ours. Connections already accepted go on."""
+        """Stop accepting, and remove the file if it is still this socket. Connections accepted already go on."""
         self._acceptor.stop()
         if self.is_in_place():
             self.path.unlink(missing_ok=True)
@@ -42,13 +42,13 @@ class PrivateSocket:
 
 
 def ensure_free(path: Path) -> None:
-    """Return if `path` may be bound: nothing there, or a stale socket of ours; raise and touch nothing otherwise."""
+    """Return if `path` is free or a stale socket of this user; otherwise raise CodeSmithError and change nothing."""
     try:
         found = path.lstat()
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.getuid():
-        raise CodeSmithError(f"{path} is in the way: not a socket of ours", hint=f"look at it, then: rm {path}")
+        raise CodeSmithError(f"{path} is in the way: not a socket of CodeSmith", hint=f"look at it, then: rm {path}")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         try:
@@ -56,17 +56,17 @@ def ensure_free(path: Path) -> None:
         except (ConnectionRefusedError, FileNotFoundError):
             return  # stale: the rename in _bind replaces it
         except OSError:
-            pass  # full backlog or slow: somebody is there
+            pass  # its backlog is full, or it is slow: a process listens there
     raise CodeSmithError(f"{path} is served by another process", hint="see which: ss -xlp")
 
 
 def _bind(path: Path) -> socket.socket:
-    """Return a socket that already accepts when it appears at `path`."""
+    """Return a socket that appears at `path` only once it listens."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_native_id()}")
     temporary.unlink(missing_ok=True)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        # The mode of the socket's own inode is that of the file which bind makes: 0600 from birth, no umask games.
+        # bind gives the new file the mode of the socket's own inode, so it is 0600 at once, without a umask.
         os.fchmod(sock.fileno(), 0o600)
         sock.bind(os.fspath(temporary))
         sock.listen(BACKLOG)

@@ -1,4 +1,4 @@
-"""Prove that the agent behind a stream is the node that was meant: facts from its files, then an RPC answer."""
+"""Prove that the agent behind a stream is that of the right node: facts from the node's files, then an RPC answer."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ AGENT_FILE = "/usr/lib/codesmith/current/agent.pyz"
 NODE_FILE = "/etc/codesmith/node.json"
 ANSWER_MAX_BYTES = 65536
 
-# Each fact is 1, 0, or ? when it could not be found out; then the reason is on standard error.
-# 00010000 marks a listening socket; the file of a socket outlives its listener.
+# Each fact is 1, 0, or ? if it is unknown; then the reason is on standard error.
+# In /proc/net/unix 00010000 marks a listening socket; the file of a socket outlives its listener.
 FACTS_SCRIPT = f"""\
 gone() {{ if test -e {AGENT_FOLDER}; then test -x {AGENT_FOLDER} && test ! -e {AGENT_SOCKET}; fi; }}
 there() {{
@@ -43,29 +43,29 @@ REQUEST = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json
 )
 
 
-class Timed(Stream, Protocol):
-    """A stream whose reads can be given a limit."""
+class TimedStream(Stream, Protocol):
+    """A stream with a time limit."""
 
     def settimeout(self, seconds: float | None, /) -> None:
-        """Let `recv` and `sendall` raise TimeoutError after so long; None for never."""
+        """Make `recv` and `sendall` raise TimeoutError after so many seconds; None means never."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the node's files say about its agent."""
+    """What the node's files say about its agent; the login may use the socket if `is_allowed`."""
 
     is_installed: bool
     is_listening: bool
     is_allowed: bool
-    is_gone: bool
+    is_socket_removed: bool
     node_id: str
-    # Why some of it could not be found out: then what is False may be true.
+    # Why some facts are unknown; those are False.
     unseen: str = ""
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What the agent said of itself."""
+    """What the agent says about itself; `keeps_alive` if it keeps the stream open."""
 
     node_id: str
     agent_version: str
@@ -73,22 +73,22 @@ class Proof:
 
 
 def parse_facts(text: str, stderr: str = "") -> Facts:
-    """Read the output of FACTS_SCRIPT, and what it said where it could not find something out."""
+    """Return the facts in the output of FACTS_SCRIPT; `stderr` has the reason for unknown ones."""
     flags, _, document = text.partition("\n")
     try:
         data = json.loads(document)
     except ValueError:
         data = None
     node_id = data.get("node_id", "") if isinstance(data, dict) else ""
-    said = (stderr.strip().splitlines() or ["the look was cut off"])[-1]
+    reason = (stderr.strip().splitlines() or ["the look was cut off"])[-1]
     has_node_file = flags[FLAGS - 1 :] == "1"
     is_whole = len(flags) == FLAGS and set(flags) <= {"0", "1"} and (not has_node_file or document.strip() != "")
     installed, listening, allowed, gone = (flag == "1" for flag in f"{flags:<{FLAGS}}"[:4])
-    return Facts(installed, listening, allowed, gone, str(node_id), "" if is_whole else said)
+    return Facts(installed, listening, allowed, gone, str(node_id), "" if is_whole else reason)
 
 
 def ensure_prepared(facts: Facts, name: str, login: str) -> None:
-    """Raise the reason if these facts rule out a working agent."""
+    """Raise the reason, NotPrepared or Unreachable, if these facts rule out a working agent."""
     prepare = f"inv node.prepare --node {name}"
     if facts.unseen:
         raise Unreachable(
@@ -100,7 +100,7 @@ def ensure_prepared(facts: Facts, name: str, login: str) -> None:
         raise Unreachable(
             f"the agent on {name} is stopped: nothing listens at {AGENT_SOCKET}", hint=f"inv node.start --node {name}"
         )
-    if facts.is_gone:
+    if facts.is_socket_removed:
         problem = f"the agent on {name} runs, but somebody has removed its socket {AGENT_SOCKET}"
         raise Unreachable(problem, hint=f"inv node.start --node {name}")
     if not facts.is_allowed:
@@ -109,8 +109,8 @@ def ensure_prepared(facts: Facts, name: str, login: str) -> None:
         )
 
 
-def ask_version(stream: Timed, name: str, timeout_s: float) -> Proof:
-    """Call node.version over the stream; Unreachable if no proper answer comes in time."""
+def ask_version(stream: TimedStream, name: str, timeout_s: float) -> Proof:
+    """Call node.version over the stream; Unreachable if no valid answer comes in time."""
     stream.settimeout(timeout_s)
     look = f"inv node.logs --node {name}"
     try:
@@ -130,7 +130,7 @@ def ask_version(stream: Timed, name: str, timeout_s: float) -> Proof:
 
 
 def ensure_expected(proof: Proof, expected_id: str, name: str) -> None:
-    """Raise WrongNode if the agent calls itself otherwise than the node's own file does."""
+    """Raise WrongNode if the agent gives another node id than the node's own file."""
     if proof.node_id != expected_id:
         raise WrongNode(
             f"the agent on {name} says it is node {proof.node_id}, but {NODE_FILE} there says {expected_id}",
@@ -138,15 +138,15 @@ def ensure_expected(proof: Proof, expected_id: str, name: str) -> None:
         )
 
 
-def _read_answer(stream: Timed) -> tuple[bytes, Any]:
+def _read_answer(stream: TimedStream) -> tuple[bytes, Any]:
     """Return head and body of one HTTP answer with a Content-Length."""
     data = b""
     while b"\r\n\r\n" not in data:
-        data += _some(stream, data)
+        data += _receive(stream, data)
     head, _, body = data.partition(b"\r\n\r\n")
     length = next(int(line[15:]) for line in [*head.lower().split(b"\r\n"), b"content-length:0"] if _is_length(line))
     while len(body) < length:
-        body += _some(stream, body)
+        body += _receive(stream, body)
     return head, body
 
 
@@ -154,7 +154,7 @@ def _is_length(line: bytes) -> bool:
     return line.startswith(b"content-length:")
 
 
-def _some(stream: Timed, so_far: bytes) -> bytes:
+def _receive(stream: TimedStream, so_far: bytes) -> bytes:
     data = stream.recv(32768)
     if not data:
         raise EOFError

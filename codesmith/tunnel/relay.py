@@ -12,21 +12,21 @@ from typing import Protocol
 from paramiko import SSHException
 
 CHUNK = 32768
-# What a stream may raise in any of its methods, close() included, when its SSH connection ends at that moment.
+# What any method of a stream, close() included, may raise if its SSH connection ends at that moment.
 LOST = (OSError, EOFError, SSHException)
 
 
 class Stream(Protocol):
-    """What a relay needs of an SSH channel (paramiko's Channel is one)."""
+    """What a relay needs of an SSH channel; paramiko's Channel is one."""
 
     def recv(self, nbytes: int, /) -> bytes:
         """Return some bytes, b"" at the end."""
 
     def sendall(self, data: bytes, /) -> None:
-        """Send all of it or raise OSError."""
+        """Send all data, or raise OSError."""
 
     def shutdown_write(self) -> None:
-        """Say that nothing more follows."""
+        """Send the end of data in this direction."""
 
     def close(self) -> None:
         """End both directions."""
@@ -37,14 +37,14 @@ class Stream(Protocol):
 
     @property
     def eof_received(self) -> bool:
-        """Whether the far end said that nothing more follows."""
+        """Whether the far end sent its end of data."""
 
 
 class Relay:
-    """One stream to the agent, open before or when a local connection wants it.
+    """One stream to the agent, opened ahead as a spare or for a local connection.
 
-    Its reading thread starts at once. So a spare notices by itself when the far end closes it (`on_lost`), and a
-    local connection that takes a spare waits for no thread to start.
+    Its reading thread starts at once. So a spare notices by itself that the far end closes it (`on_lost`), and a local
+    connection that takes a spare need not wait for a thread to start.
     """
 
     def __init__(self, stream: Stream, on_lost: Callable[[], None]) -> None:
@@ -57,7 +57,7 @@ class Relay:
         self._reader.start()
 
     def attach(self, local: socket.socket) -> bool:
-        """Give the stream to a local connection; False if it already ended."""
+        """Give the stream to a local connection; return False if it has ended already."""
         with self._lock:
             if self.is_lost or self._stream.closed or self._stream.eof_received:
                 return False
@@ -65,14 +65,14 @@ class Relay:
             return True
 
     def serve(self, local: socket.socket) -> None:
-        """Carry bytes until both directions ended; to be called once, after `attach`."""
+        """Carry bytes until both directions have ended; call it once, after `attach`."""
         try:
             while data := local.recv(CHUNK):
                 self._stream.sendall(data)
             self._stream.shutdown_write()
             _wait_hangup(local)
         except LOST:
-            pass  # one end is gone; what the other still has to say is carried below
+            pass  # one end is gone; the reading thread still carries what the other sends
         end(self._stream)
         self._reader.join()
 
@@ -85,7 +85,7 @@ class Relay:
         with self._lock:
             local = self._local
             self.is_lost = local is None
-        if local is None:  # a spare: the agent closed it, or spoke without being asked
+        if local is None:  # a spare: the agent closed it, or sent something unasked
             end(self._stream)
             self._on_lost()
             return
@@ -105,7 +105,7 @@ class Relay:
 
 
 def end(stream: Stream) -> None:
-    """Close a stream, also one whose connection is ending at this moment."""
+    """Close a stream, without an error if its connection is ending at this moment."""
     try:
         stream.close()
     except LOST:
@@ -113,7 +113,7 @@ def end(stream: Stream) -> None:
 
 
 def _wait_hangup(local: socket.socket) -> None:
-    """Return when the local end closed, or both directions are shut down (a half-closed one may still read)."""
+    """Return when the local end is closed or both directions are shut down; a half-closed one may still read."""
     poll = select.poll()
     poll.register(local, 0)  # POLLHUP is always reported
     poll.poll()

@@ -1,4 +1,4 @@
-"""What the forwarder says about one endpoint."""
+"""The state of one endpoint, as the forwarder reports it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ CONNECTING, READY, DEGRADED, STOPPED = "connecting", "ready", "degraded", "stopp
 
 @dataclass(frozen=True)
 class EndpointState:
-    """One endpoint as `node.status` shows it; `counts` are for tests and `node.doctor`."""
+    """One endpoint as `node.status` shows it; `since` is a Unix time, `counts` are for tests and `node.doctor`."""
 
     name: str
     registry: str
@@ -30,11 +30,11 @@ class EndpointState:
     counts: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
+        """Return the fields as a dictionary for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> EndpointState:
-        """Read plain data; fields of a newer forwarder are left out."""
+        """Return the state in a dictionary; unknown fields, of a newer forwarder, are ignored."""
         known = {one.name for one in fields(cls)}
         return cls(**{name: value for name, value in data.items() if name in known})

@@ -1,4 +1,4 @@
-"""The TCP side of an endpoint: 127.0.0.1:PORT and nothing else, and the token without which nobody is heard."""
+"""The TCP port of an endpoint: it listens only on 127.0.0.1 and serves only requests with the token."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from codesmith.http.port import HOST
 from codesmith.http.session import Session
 from codesmith.http.token import remove_token, write_token
 from codesmith.tunnel.acceptor import Acceptor
-from codesmith.tunnel.holder import name_holder
+from codesmith.tunnel.port_owner import describe_owner
 
 log = logging.getLogger("codesmith.tunnel")
 
-BACKLOG = 4096  # where the queue is full, the kernel lets callers wait a second
+BACKLOG = 4096  # if the queue is full, the kernel makes callers wait a second
 CONNECTIONS_MAX = 100
 
 
 class TcpListener:
-    """Opened after the first proof, like the Unix socket that it passes calls to, and tried again while it cannot be.
+    """Listens from the first proof on, like the Unix socket to which it forwards; a taken port is tried again.
 
-    A port that is taken stops no call by the Unix socket: `problem` says it, and `node.status` shows it.
+    While the port is taken, calls by the Unix socket go on. `problem` has the reason, and `node.status` shows it.
     """
 
     def __init__(self, name: str, port: int, token_path: Path, endpoint: Path) -> None:
@@ -37,7 +37,7 @@ class TcpListener:
         self.problem: CodeSmithError | None = None
 
     def ensure_open(self) -> None:
-        """Open the port, with a new token; also when somebody removed the token. Nothing after `close`."""
+        """Open the port with a new token, again if the token file was removed; do nothing after `close`."""
         with self._lock:
             if self._is_closed or (self._acceptor is not None and self._token_path.exists()):
                 return
@@ -51,7 +51,7 @@ class TcpListener:
                 log.warning("%s", self.problem.problem)
 
     def close(self) -> None:
-        """Give the port back, make the token worthless and end every connection."""
+        """Close the port, remove the token and end every connection."""
         with self._lock:
             self._is_closed = True
             self._shut()
@@ -81,7 +81,7 @@ class TcpListener:
         where = f"{self._name}: cannot open {HOST}:{self._port}"
         if error.errno == errno.EADDRINUSE:
             return CodeSmithError(
-                f"{where}: it is taken by {name_holder(self._port)}",
+                f"{where}: it is taken by {describe_owner(self._port)}",
                 hint=f"see what it is, or write another port into nodes.yaml: ss -ltnp 'sport = :{self._port}'",
             )
         return CodeSmithError(f"{where}: {error.strerror}", hint=f"inv node.status  # {self._name} needs another port")
@@ -90,7 +90,7 @@ class TcpListener:
 def _listen(port: int) -> socket.socket:
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
-        # On Linux it lets us have a port whose old connections are still ending, never one that somebody listens on.
+        # On Linux this allows a port whose old connections are still ending, but never one with a listener.
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((HOST, port))
         listening.listen(BACKLOG)

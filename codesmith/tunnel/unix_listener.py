@@ -1,4 +1,4 @@
-"""The local socket of one endpoint: every connection gets a stream to the agent, or a typed refusal."""
+"""The local Unix socket of one endpoint: every connection gets a stream to the agent, or a typed refusal."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 from codesmith.errors import CodeSmithError, Unreachable
 from codesmith.http.refusal import refuse
-from codesmith.tunnel.link import Full
-from codesmith.tunnel.pool import Pool, busy
+from codesmith.tunnel.link import NoFreeSession
+from codesmith.tunnel.pool import Pool, too_many_connections
 from codesmith.tunnel.private_socket import PrivateSocket
 from codesmith.tunnel.relay import Relay
 
@@ -19,7 +19,7 @@ CONNECTIONS_MAX = 400
 
 
 class UnixListener:
-    """Opened after the first proof, and open through outages: a caller then gets the reason, at once and typed."""
+    """Listens from the first proof on, also during outages: a caller then gets the typed reason."""
 
     def __init__(
         self,
@@ -27,21 +27,21 @@ class UnixListener:
         pool: Pool,
         slots: threading.BoundedSemaphore,
         await_ready: Callable[[float], None],
-        doubt: Callable[[], None],
+        request_proof: Callable[[], None],
     ) -> None:
         self._path, self._pool, self._slots = path, pool, slots
-        self._await_ready, self._doubt = await_ready, doubt
+        self._await_ready, self._request_proof = await_ready, request_proof
         self._lock = threading.Lock()
         self._socket: PrivateSocket | None = None
         self._is_closed = False
         self.counts = {"served": 0, "refused": 0}
 
     def is_open(self) -> bool:
-        """Return whether the socket is there and ours."""
+        """Return whether the socket is open and its file is still in place."""
         return self._socket is not None and self._socket.is_in_place()
 
     def ensure_open(self) -> None:
-        """Bind the socket, again if its file was removed; nothing after `close`."""
+        """Open the socket, again if its file was removed; do nothing after `close`."""
         with self._lock:
             if self._is_closed or self.is_open():
                 return
@@ -59,7 +59,7 @@ class UnixListener:
 
     def _serve(self, local: socket.socket) -> None:
         if not self._slots.acquire(blocking=False):
-            self._refuse(local, busy())
+            self._refuse(local, too_many_connections())
             return
         try:
             self._carry(local)
@@ -79,14 +79,14 @@ class UnixListener:
             self._pool.give_back(relay)
 
     def _relay(self, local: socket.socket) -> Relay:
-        """Return the stream of this connection; when the first try fails, once more after a new proof."""
+        """Return the relay for this connection; if the first attempt fails, try once more after a new proof."""
         self._await_ready(PATIENCE_S)
         try:
             return self._pool.take(local)
-        except Full:
+        except NoFreeSession:
             raise
         except Unreachable:
-            self._doubt()
+            self._request_proof()
         self._await_ready(PATIENCE_S)
         return self._pool.take(local)
 

@@ -1,4 +1,4 @@
-"""A forwarder's home and keepers, as the tunnel's tests have them."""
+"""A forwarder's home and endpoints, as in the tests of the tunnel."""
 
 from __future__ import annotations
 

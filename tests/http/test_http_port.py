@@ -1,4 +1,4 @@
-"""An endpoint with a port: who is heard there, who is not, and what strangers cannot do to it."""
+"""An endpoint with a port: which requests it serves, which it refuses, and what strangers cannot do."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ JSON = "Content-Type: application/json\r\n"
 
 @pytest.fixture
 def number() -> int:
-    """A port that nobody has at this moment."""
+    """A free port."""
     with socket.socket() as free:
         free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         free.bind(("127.0.0.1", 0))
@@ -181,7 +181,7 @@ def test_its_own_origin_and_name_are_welcome(say, number):
 
 
 def test_nothing_of_a_refused_connection_is_served_afterwards(endpoint, dial, number, token):
-    """What stands behind a refused request, or inside its body, is no request."""
+    """Bytes after a refused request, or in its body, are not read as a request."""
     hidden = good(number, token)
     start = f"POST / HTTP/1.1\r\nHost: 127.0.0.1:{number}\r\n{JSON}Content-Length: {len(hidden)}\r\n\r\n".encode()
     sock = dial()

@@ -1,4 +1,4 @@
-"""A private CodeSmith home per test, and keepers that leave nothing behind."""
+"""A private CodeSmith home per test, and endpoints that leave nothing behind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.tunnel.tunnel_talk import eventually, is_running, threads_since
 
 @pytest.fixture
 def home(monkeypatch):
-    """State and sockets of this test only, under a name short enough for sockets; its forwarder ends with it."""
+    """State and sockets of this test, with a path short enough for sockets; its forwarder ends with the test."""
     with tempfile.TemporaryDirectory(prefix="cs-") as path:
         monkeypatch.setenv("CODESMITH_HOME", path)
         yield Path(path)
@@ -45,7 +45,7 @@ def far_end(tmp_path):
 
 @pytest.fixture
 def keep(home, far_end, node):
-    """Start keepers that are stopped at the end of the test, without a thread left."""
+    """Start endpoints; stop them at the end of the test, and check that no thread is left."""
     from codesmith.tunnel.local_endpoint import endpoint_path
 
     before = set(threading.enumerate())
@@ -82,14 +82,14 @@ def carrier(request):
 
 @pytest.fixture
 def sshd(far, node_id):
-    """Give sshd other settings until the test ends."""
+    """Give sshd other settings for the rest of the test."""
     yield lambda *lines: lab_agent.set_sshd(far, *lines)
     lab_agent.set_sshd(far)
 
 
 @pytest.fixture
 def ssh_config(tmp_path, monkeypatch):
-    """An ssh configuration of this test's own, which every ssh and the forwarder reads."""
+    """An ssh configuration of this test; every ssh and the forwarder read it."""
     config, programs = tmp_path / "ssh_config", tmp_path / "bin"
     programs.mkdir()
     (programs / "ssh").write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {config} "$@"\n')

@@ -98,7 +98,7 @@ def test_a_forwarder_that_hangs_is_told_and_the_hint_ends_it(forwarder, monkeypa
 
 
 def test_a_command_that_was_stopped_while_it_starts_the_forwarder_is_named(home, monkeypatch):
-    """Ctrl-Z at the wrong moment: nobody waits for it without an end."""
+    """Ctrl-Z at the wrong moment: no other command waits for ever."""
     assert control.START_WAIT_S < 15
     monkeypatch.setattr(control, "START_WAIT_S", 0.2)
     handle = hold(runtime_dir() / "start.lock", 0)
@@ -122,7 +122,7 @@ def test_the_limit_of_a_shell_is_no_limit_of_the_forwarders(home):
 @pytest.mark.parametrize(("descriptors", "places"), [(90, 60), (4096, 400), (resource.RLIM_INFINITY, 400)])
 def test_where_descriptors_are_few_some_are_left_for_nodes(monkeypatch, descriptors, places):
     monkeypatch.setattr(resource, "getrlimit", lambda _: (descriptors, descriptors))
-    assert forwarding.places() == places
+    assert forwarding.connection_slots() == places
 
 
 def test_foreign_file_in_place_of_the_control_socket_is_told(home):
@@ -143,7 +143,7 @@ def test_forwarder_whose_socket_was_taken_away_makes_room(forwarder, node):
 
 @pytest.fixture
 def here(home, far_end, monkeypatch):
-    """A forwarder in this process that looks around often and lingers shortly."""
+    """A forwarder in this process that checks often and lingers briefly."""
     monkeypatch.setattr(forwarding, "CHECK_S", 0.02)
     monkeypatch.setattr(forwarding, "LINGER_S", 0.1)
     before = set(threading.enumerate())
@@ -173,7 +173,7 @@ def test_forwarder_with_an_endpoint_stays(here, node):
 
 
 def test_everybody_who_asked_is_answered_before_it_ends(home, far_end, monkeypatch):
-    """Two disconnects at once: the last one ends the forwarder, and the other wants to know what came of it."""
+    """Two requests at once: one ends the forwarder, and the other still gets its answer."""
     may_answer, asked = threading.Event(), threading.Event()
     monkeypatch.setattr(forwarding.Forwarder, "_ping", lambda *_: asked.set() or (may_answer.wait(10) and {"pid": 1}))
     inside = forwarding.Forwarder(far_end.opener)

@@ -1,4 +1,4 @@
-"""Every way to fail, as a person sees it: one error, one hint, the exit code, in time, and no traceback."""
+"""Every failure as a person sees it: one error, one hint and the exit code, in time and without a traceback."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Desk:
         self.key = far.address.known_hosts.read_text().split()[1:3]
 
     def write(self, **changes: object) -> None:
-        """Write nodes.yaml with one node, `web1`, that is right but for `changes`."""
+        """Write nodes.yaml with one node, `web1`, that is right except for `changes`."""
         address = self.far.address
         entry = {"host": address.host, "user": "root", "identity": str(address.identity), **changes}
         (self.folder / "nodes.yaml").write_text(json.dumps({"nodes": {"web1": entry}}))
@@ -56,7 +56,7 @@ class Desk:
         )  # fmt: skip
 
     def fails(self, code: int, words: str, running: subprocess.Popen[str] | None = None) -> None:
-        """Expect of a command what every failure promises."""
+        """Check what every failure promises."""
         with running or self.start() as process:
             try:
                 _, said = process.communicate(timeout=WITHIN_S)
@@ -89,7 +89,7 @@ def small_disk(home):
 
 @contextmanager
 def speaking(words: bytes):
-    """A port where something answers that is no sshd; without words it keeps silent."""
+    """A port where something other than sshd answers; without `words` it stays silent."""
     with socket.create_server(("127.0.0.1", 0)) as server, ExitStack() as accepted:
 
         def serve() -> None:
@@ -151,7 +151,7 @@ FAILURES: dict[str, tuple[Callable[[Desk], object], int, str]] = {
     "no gateway": (lambda desk: behind(desk, "ProxyJump nowhere.invalid"), 5, "no address is known"),
     "proxy command that fails": (lambda desk: behind(desk, "ProxyCommand false"), 5, "ProxyCommand ended"),
     "bad ssh_config": (lambda desk: desk.ssh_config.write_text("Nonsense yes\n"), 1, "ssh refuses its configuration"),
-    "foreign file": (foreign_file, 1, "not a socket of ours"),
+    "foreign file": (foreign_file, 1, "not a socket of CodeSmith"),
 }
 
 
@@ -202,7 +202,7 @@ def test_a_full_and_a_read_only_disk_are_one_error_and_one_hint(desk: Desk, smal
 
 
 def test_silence_is_one_error_and_one_hint_in_time(desk: Desk, far, tmp_path) -> None:
-    """A dead network under a ready endpoint, and an sshd that hangs: each waits its time, so both at once."""
+    """A dead network under a ready endpoint, and an sshd that hangs: each takes its time limit, so both run at once."""
     with desk.start("node.connect") as connecting:
         assert connecting.wait() == 0
     (tmp_path / "silent").mkdir()

@@ -1,4 +1,4 @@
-"""The forwarder against real sshd on real nodes: what may go wrong there, and that it comes back."""
+"""The forwarder and real sshd on real nodes: outages, their errors and the recovery."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def node(far, node_id, home, tmp_path, carrier):
 
 @pytest.fixture
 def path(node):
-    """The endpoint, ready."""
+    """The path of a ready endpoint."""
     return ensure(node)
 
 
@@ -166,7 +166,9 @@ def test_a_call_does_not_wait_for_a_forwarder_that_hangs(path, node, node_id, mo
 
 
 def call(path, node, changes):
-    with contextlib.closing(Transport("web1", path, lambda: ensure(node), local_endpoint.check)) as transport:
+    with contextlib.closing(
+        Transport("web1", path, lambda: ensure(node), local_endpoint.ensure_responsive)
+    ) as transport:
         return transport.call("node.version", {}, changes=changes)
 
 
@@ -248,7 +250,7 @@ def test_bulk_both_ways_survives_rekeying(sshd, node):
 
 
 def misbehave(path, rng: random.Random, wrong: list[str]) -> None:
-    """Open one connection and treat it badly, or well; note every wrong byte."""
+    """Open one connection and use, half-close or drop it; note every wrong byte."""
     manner = rng.randrange(6)
     payload = rng.randbytes(rng.choice([0, 1, 1000, 50_000]))
     try:

@@ -1,4 +1,4 @@
-"""A forwarder lives long: sessions, addresses and networks change under it, and CodeSmith itself."""
+"""A forwarder runs for long, while sessions, addresses, networks and CodeSmith itself change."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SEEN_S, BACK_S = 15, 30
 
 @pytest.fixture
 def node(far, node_id, home, tmp_path, carrier):
-    """The lab node as if it were a server somewhere."""
+    """The lab node as an ordinary server, without the lab's configuration."""
     return replace(entry(far, tmp_path), ssh=carrier)
 
 
@@ -42,7 +42,7 @@ def end_sessions(far) -> None:
 
 @contextmanager
 def ssh_agent(folder, key):
-    """An ssh agent that holds one key, for as long as somebody's session lasts."""
+    """An ssh agent with one key, for the length of a session."""
     path = folder / f"agent-{os.urandom(2).hex()}"
     with subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL) as process:
         try:
@@ -68,7 +68,7 @@ def test_the_ssh_agent_of_the_last_caller_is_asked(far, node, node_id, tmp_path,
 
 
 def test_a_call_brings_the_ssh_agent_that_a_stale_endpoint_lacks(far, node, node_id, tmp_path, monkeypatch):
-    """The session whose agent the forwarder asked is over: the next call, from another session, needs no connect."""
+    """The session whose agent the forwarder used is over: a call from another session works without a connect."""
     by_agent = replace(node, identity=None)
     with ssh_agent(tmp_path, node.identity) as first:
         monkeypatch.setenv("SSH_AUTH_SOCK", first)

@@ -1,4 +1,4 @@
-"""The local socket's file: private, never stolen, never over a foreign file."""
+"""The file of the local socket: private, never taken from a live listener, never in place of a foreign file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The small parts: facts and what follows from them, waiting times, the log file, the refusal."""
+"""The small parts: facts and their errors, waits, the log file, the refusal."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_agent_that_never_answers_is_given_up(answering):
 
 @pytest.fixture
 def answering(tmp_path):
-    """Return streams to something that says `answer` and leaves; None: that stays silent."""
+    """Return streams to a server that sends `answer` and closes; with None it stays silent."""
     with contextlib.ExitStack() as stack:
 
         def start(answer: bytes | None) -> SocketStream:
@@ -158,7 +158,7 @@ with subprocess.Popen(["sh", "-c", "while read line; do head -c 400000 /dev/zero
         proxy.stdin.write(b"\\n")
         proxy.stdin.flush()
         proxy.stdout.readline()
-        log.bound()
+        log.shorten()
     proxy.stdin.close()
 """
 

@@ -1,4 +1,4 @@
-"""Whatever the node's sshd allows: it works, or the error names the option that forbids it."""
+"""Whatever the node's sshd forbids: it works, or the error names the option."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KEYS = "root/.ssh/authorized_keys"
 
 @pytest.fixture
 def node(far, node_id, home, tmp_path, carrier):
-    """The lab node as if it were a server somewhere: sshd's own port, the operator's ssh configuration."""
+    """The lab node as an ordinary server: sshd's own port, the operator's ssh configuration."""
     return replace(entry(far, tmp_path), ssh=carrier)
 
 
@@ -147,7 +147,7 @@ def test_one_session_carries_one_call_after_the_other_where_it_is_not(sshd, node
 
 @pytest.fixture(scope="module")
 def strict(boot):
-    """A Debian 13: its sshd punishes addresses that misbehave."""
+    """A Debian 13: its sshd penalises addresses that misbehave."""
     node = boot("strict", release="trixie")
     lab_agent.install(node)
     return node
@@ -206,7 +206,7 @@ def test_penalty_is_told(strict, home, tmp_path):
 
 
 def turned_away(target) -> Unreachable | None:
-    """Connect; return the error of an sshd that takes nobody now. It punishes only once it has seen a session end."""
+    """Connect; return the error of an sshd that accepts nobody now. It penalises only after a session has ended."""
     try:
         connect_ssh(target, timeout_s=1).close()
     except Unreachable as error:

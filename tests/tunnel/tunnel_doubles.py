@@ -12,12 +12,12 @@ from codesmith.errors import CodeSmithError, Unreachable
 from codesmith.nodes.registry import Node
 from codesmith.secrets import Secrets
 from codesmith.tunnel import proof as proofs
-from codesmith.tunnel.link import Refused
+from codesmith.tunnel.link import StreamRefused
 from tests.tunnel import stand_in_agent
 
 
 class SocketStream:
-    """A Unix socket connection with the face of an SSH channel."""
+    """A Unix socket connection with the interface of an SSH channel."""
 
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -76,7 +76,7 @@ class FarEnd:
             self._listener = None
 
     def cut(self, problem: CodeSmithError) -> None:
-        """Let connecting fail, and the present connection die."""
+        """Make connecting fail, and end the current connection."""
         self.problem = problem
         for link in self.links:
             link.die()
@@ -113,7 +113,7 @@ class FakeLink:
         try:
             stream = SocketStream(self._far_end.path)
         except OSError as error:
-            raise Refused("the agent is stopped") from error
+            raise StreamRefused("the agent is stopped") from error
         self._streams.add(stream)
         self.opened += 1
         return stream

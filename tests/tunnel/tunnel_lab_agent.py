@@ -28,7 +28,7 @@ cat > {proof.AGENT_FILE}
 
 
 def install(node: LabNode) -> str:
-    """Start the stand-in for good on the node; return the node id it will give."""
+    """Install and start the stand-in on the node; return the node id that it gives."""
     node_id = str(uuid.uuid4())
     node.run(["sh", "-euc", SCRIPT], input=STAND_IN.read_text())
     write(node, proof.NODE_FILE, json.dumps({"node_id": node_id}))
@@ -37,7 +37,7 @@ def install(node: LabNode) -> str:
 
 
 def answer_as(node: LabNode, node_id: str) -> None:
-    """Let the agent call itself `node_id`, whatever the node's file says."""
+    """Make the agent give `node_id`, whatever the node's file says."""
     write(node, "/etc/systemd/system/codesmith-agent.service", UNIT.replace("NODE_ID", node_id))
     node.run(["systemctl", "daemon-reload"])
     node.run(["systemctl", "enable", "--quiet", "codesmith-agent"])
@@ -50,7 +50,7 @@ def wait_for_socket(node: LabNode) -> None:
 
 
 def set_sshd(node: LabNode, *lines: str) -> None:
-    """Give sshd these lines before all others; none takes them back. Connections that stand keep what they had."""
+    """Put these lines before all other settings of sshd; open connections keep the old ones."""
     write(node, "/etc/ssh/sshd_config.d/00-tunnel.conf", "".join(f"{line}\n" for line in lines))
     # A reload would not wait until it listens again.
     node.run(["systemctl", "reset-failed", "ssh"])

@@ -1,4 +1,4 @@
-"""Ways to talk through an endpoint, and to wait for what must come."""
+"""Helpers that call through an endpoint, and wait for a condition."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def eventually(check, what: str = "", within_s: float = 15.0):
 
 
 def state(name: str = ""):
-    """Return what the forwarder says of its only endpoint, or of one of several."""
+    """Return the state of the forwarder's only endpoint, or of one of several."""
     (found,) = [one for one in control.status() if not name or one.name == name]
     return found
 
@@ -115,7 +115,7 @@ def is_running(pid: int) -> bool:
 
 @contextlib.contextmanager
 def stopped(pid: int):
-    """A process that hangs; it is ended afterwards, if nobody has."""
+    """A process that hangs; it is ended afterwards if it still runs."""
     os.kill(pid, signal.SIGSTOP)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Name the process that already has a local TCP port, as far as this user may know."""
+"""Name the process that already listens on a local TCP port, as far as this user can see it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import os
 import pwd
 from pathlib import Path
 
-# Addresses that are in the way of 127.0.0.1, as /proc/net/tcp and tcp6 write them: loopback, all, and both in IPv6.
-IN_THE_WAY = ("0100007F", "00000000", "0" * 32, "0000000000000000FFFF00000100007F")
+# Addresses that conflict with 127.0.0.1, as /proc/net/tcp and tcp6 write them: loopback, all, and both in IPv6.
+CONFLICTING = ("0100007F", "00000000", "0" * 32, "0000000000000000FFFF00000100007F")
 LISTENING = "0A"
 
 
-def name_holder(port: int) -> str:
-    """Return for example `python3 (pid 4711)`, or whose process it is, or that it is another process."""
+def describe_owner(port: int) -> str:
+    """Return for example `python3 (pid 4711)`; the user's name, or "another process", if no more is known."""
     for uid, inode in _listeners(port):
         pid = _owner_of(inode)
         if pid == os.getpid():
@@ -25,25 +25,25 @@ def name_holder(port: int) -> str:
 
 def _listeners(port: int) -> list[tuple[int, str]]:
     """Return uid and inode of every socket that listens on the port."""
-    found = []
+    listeners = []
     for table in ("tcp", "tcp6"):
         for line in _lines(Path("/proc/net", table))[1:]:
             words = line.split()
             address, _, number = words[1].partition(":")
-            if int(number, 16) == port and address in IN_THE_WAY and words[3] == LISTENING:
-                found.append((int(words[7]), words[9]))
-    return found
+            if int(number, 16) == port and address in CONFLICTING and words[3] == LISTENING:
+                listeners.append((int(words[7]), words[9]))
+    return listeners
 
 
 def _owner_of(inode: str) -> int | None:
-    """Return a process that has the socket open; None if it is somebody else's."""
+    """Return the pid of a process that has the socket open; None if it belongs to another user."""
     wanted = f"socket:[{inode}]"
     for folder in Path("/proc").glob("[0-9]*/fd"):
         try:
             if any(str(entry.readlink()) == wanted for entry in folder.iterdir()):
                 return int(folder.parent.name)
         except OSError:
-            continue  # ended, or not ours to look into
+            continue  # it ended, or belongs to another user
     return None
 
 

@@ -1,4 +1,4 @@
-"""One endpoint's life, with a far end in this process: proof, outage, refusal, recovery."""
+"""One endpoint with a far end in this process: proof, outage, refusal, recovery."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_endpoint_comes_back_without_a_command(ready, far_end, path):
 
 
 def test_a_loss_that_a_call_comes_upon_shows_before_the_next_attempt_ends(ready, far_end, path, monkeypatch):
-    """A hung sshd: the spare after the call waits its time for a channel, and the next connect for a greeting."""
+    """A hung sshd: opening a spare after the call and the next connect each take their time limit."""
 
     def hang(link):
         link._alive = False
@@ -203,7 +203,7 @@ def test_one_connection_too_many_is_refused(keep, path):
         for sock in (one, two):
             sock.sendall(b"RAW\nx")
             assert sock.recv(1) == b"x"
-        assert "open at once" in refusal(path)["problem"]
+        assert "too many local connections" in refusal(path)["problem"]
     eventually(lambda: post(path)[0] == 200)
 
 
