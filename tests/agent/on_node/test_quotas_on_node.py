@@ -37,7 +37,7 @@ def is_told(web1: Web1, name: str) -> None:
     assert "repquota" in str(refusal.hint)
     assert not web1.on(f"grep -h ^cs-{name}: /etc/passwd /etc/shadow", check=False).out
     assert [one.detail for one in web1.client.node.health().checks if one.name == "pending"] == [
-        "no change is half-done"
+        "no change is pending"
     ]
 
 
