@@ -12,7 +12,7 @@ PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile
 
 help:
 	@echo "make demo       boot a throw-away node, prepare it, create a workspace, run a command in it, show all"
-	@echo "make test       everything, on real nodes (root);  make test-fast: what needs no node"
+	@echo "make test       everything, on real nodes (root);  make test-fast: what needs no node, without the slow ones"
 	@echo "make check      lint, format, types, generated files"
 	@echo "                test, test-fast, check and build take PART=tunnel, PART=agent/helper, ... for one part"
 	@echo "make bench      timings beside the peers, as ratios"
@@ -43,7 +43,7 @@ test: install part
 	$(PYTEST) $(TESTED)
 
 test-fast: install part
-	$(PYTEST) -m 'not lab' $(TESTED)
+	$(PYTEST) -m 'not lab and not slow' $(TESTED)
 
 check: install part
 	$(BIN)/ruff check $(or $(SOURCE) $(TESTED),.)
