@@ -32,9 +32,16 @@ class Prepared:
     seconds: float
 
 
-def prepare(node: Node, *, plan_only: bool = False, on_progress: Callable[[Progress], None] | None = None) -> Prepared:
+def prepare(
+    node: Node,
+    *,
+    plan_only: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+    on_new_node: Callable[[], object] = lambda: None,
+) -> Prepared:
     """Bring `node` to its desired state and prove that its agent answers.
 
+    `on_new_node` is called before the first change of a node that has no id yet: what was known of its name is over.
     Unsupported if the node cannot be prepared, StepFailed if a step failed, and the errors of `connect`. Several
     prepares of one node may run at once: they take turns there.
     """
@@ -44,20 +51,23 @@ def prepare(node: Node, *, plan_only: bool = False, on_progress: Callable[[Progr
     payload = pack()
     desired = desired_for(payload, str(uuid.uuid4()))
     with Session(node, on_progress) as session:
-        return _Run(session, payload, desired).prepare(plan_only=plan_only)
+        return _Run(session, payload, desired, on_new_node).prepare(plan_only=plan_only)
 
 
 class _Run:
     """One prepare of one node."""
 
-    def __init__(self, session: Session, payload: Payload, desired: Desired) -> None:
+    def __init__(self, session: Session, payload: Payload, desired: Desired, on_new_node: Callable[[], object]) -> None:
         self._session, self._payload, self._desired = session, payload, desired
+        self._on_new_node = on_new_node
 
     def prepare(self, *, plan_only: bool) -> Prepared:
         """Probe, plan, and unless `plan_only` apply and prove."""
         facts, steps = self._probe_and_plan()
         if not steps or plan_only:
             return self._prepared(steps, facts.node_id, changed=False)
+        if facts.node_id is None:
+            self._on_new_node()
         before: tuple[Step, ...] = ()
         if facts.python is None:
             before = self._install_python(steps)

@@ -43,9 +43,11 @@ def prepare(node: Node, tell: Callable[[Done], None], *, plan_only: bool) -> Row
     from codesmith.bootstrap.prepare import prepare as prepare_node
     from codesmith.tunnel import identity
 
-    done = prepare_node(node, plan_only=plan_only, on_progress=tell)
+    # A reinstalled node has a new id; the operator who prepares it accepts that. The old id is forgotten before the
+    # agent starts, because a forwarder that waits for the node meets the new id at once.
+    forget = partial(identity.forget, node)
+    done = prepare_node(node, plan_only=plan_only, on_progress=tell, on_new_node=forget)
     if done.node_id and not plan_only:
-        # A reinstalled node has a new id; the operator who prepares it accepts that.
         identity.remember(node, done.node_id)
     return {
         "node": node.name,

@@ -34,14 +34,21 @@ def kinds(done: Prepared) -> list[str]:
 
 
 def test_prepare_on_every_release(any_node: LabNode, as_node: AsNode) -> None:
-    done = prepare(as_node(any_node))
+    def new_node() -> None:
+        # A forwarder that waits for this name meets the new id as soon as the agent listens.
+        met.append(sh(any_node, "ls /run/codesmith/agent.sock 2>&1 || true"))
+
+    met: list[str] = []
+    done = prepare(as_node(any_node), on_new_node=new_node)
     assert done.changed
+    assert [text.rpartition(": ")[2].strip() for text in met] == ["No such file or directory"]
     answer = ask(any_node)
     assert (answer["node_id"], answer["agent"]) == (done.node_id, done.agent_version)
     assert answer["build"] == packing.pack().sha256
     assert sh(any_node, "systemctl is-enabled " + " ".join(layout.ENABLED)).split() == ["enabled"] * 3
     assert any_node.failed_units == []
-    again = prepare(as_node(any_node))
+    again = prepare(as_node(any_node), on_new_node=new_node)
+    assert len(met) == 1
     assert (again.changed, again.steps, again.node_id) == (False, (), done.node_id)
 
 
