@@ -55,6 +55,13 @@ def test_the_front_end_imports_nothing_of_the_root_half() -> None:
             assert not [name for name in imports(path) if name.startswith("agent.helper")], path
 
 
+def test_the_root_half_imports_nothing_of_the_front_end() -> None:
+    for path in AGENT:
+        if "helper" in path.parts:
+            above = ("agent.frontend", "agent.methods", "agent.contract")
+            assert not [name for name in imports(path) if name.startswith(above)], path
+
+
 def test_the_controller_never_imports_the_agent() -> None:
     for path in CONTROLLER:
         assert "agent" not in {name.partition(".")[0] for name in imports(path)}, path

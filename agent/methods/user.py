@@ -68,7 +68,10 @@ def list_(
 
 @method("user.set_keys", errors=(NotFound, *BY_HELPER), mutates=True, decides="keys")
 def set_keys(context: Context, *, name: Name, ssh_keys: SshKeys, request_id: Optional[RequestId] = None) -> User:
-    """Replace all public keys of a user; none lets nobody log in. Those of a disabled user count once it is enabled."""
+    """Replace all public keys of a user; without keys it cannot log in.
+
+    The keys of a disabled user count once it is enabled.
+    """
     document = user_records.find(context, name)
     keys = sshkeys.read_keys(ssh_keys)
     context.helper.call("user.set_keys", name=name, ssh_keys=keys)

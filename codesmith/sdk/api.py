@@ -1340,8 +1340,9 @@ class UserMethods:
         return self._transport.record("user.list", lambda rows: [User.from_dict(row) for row in rows], found)
 
     def set_keys(self, *, name: str, ssh_keys: Sequence[str], request_id: str | None = None) -> User:
-        """Replace all public keys of a user; none lets nobody log in. Those of a disabled user count once it is
-        enabled.
+        """Replace all public keys of a user; without keys it cannot log in.
+
+        The keys of a disabled user count once it is enabled.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
         ssh_keys: OpenSSH public keys, one per item, without options.
