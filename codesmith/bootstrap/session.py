@@ -57,7 +57,7 @@ class Session:
 
     def __enter__(self) -> Session:
         self._connect()
-        self.say("connect", f"connected to {self.target}", "probe the node")
+        self.say("connect", f"connected to {self.target}", "look at the node")
         return self
 
     def __exit__(

@@ -21,7 +21,7 @@ SHOWN_MAX = 5
 
 
 def do_remove_residents(order: dict[str, Any]) -> str | None:
-    """Stop the agent and check that no workspace or user is left; with `purge` the helper deletes them first."""
+    """Stop the agent, then check that no workspace or user exists; with `purge` the helper deletes them."""
     # Stopped first, so that no new ones are created meanwhile.
     run(["systemctl", "stop", "--", *order["stop"]], allowed=(0, 5))
     try:
