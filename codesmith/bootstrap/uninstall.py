@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # What agent and helper write goes with them. In all other directories only what prepare made goes.
 CONTENTS = (layout.STATE, layout.LOG, layout.HELPER_STATE)
-# What the helper keeps in a directory beside what others have there; it goes with the directory.
+# What the helper keeps in a directory beside what others have there; it goes also where the directory stays.
 MARKS = {"/srv/codesmith": (".next-uid",)}
 # Made by systemd for the sockets, which do not take them along.
 RUNTIME = ("/run/codesmith", "/run/codesmith-helper")
@@ -136,6 +136,9 @@ def _paths(facts: Facts, ours: list[dict[str, Any]]) -> Iterator[Step]:
             yield _leave(path, shown(facts.files.get(path)), is_content_ours=path in CONTENTS)
         else:
             yield _discard(facts, path, str(entry["kind"]))
+    kept = {str(entry.get("path", "")) for entry in facts.ledger_entries if not entry.get("made_by_us")}
+    for path in (f"{folder}/{name}" for folder, names in MARKS.items() if folder in kept for name in names):
+        yield Step("file", path, f"remove {path}", "there", MISSING, {"do": "discard", "path": path})
     for path in RUNTIME:
         yield _leave(path, "there", is_content_ours=False)
 
