@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from typing import Any, Dict, Optional
 
 from agent.shared import framing
@@ -46,3 +47,26 @@ class Helper:
             raise refusal
         result: Dict[str, Any] = reply["result"]
         return result
+
+
+class LimitedHelper(Helper):
+    """Calls verbs that only look, with one time for all of them: a helper that does not start is waited for once."""
+
+    def __init__(self, helper: Helper, within_s: float) -> None:
+        super().__init__(helper.path)
+        self.damage, self._helper, self._deadline = helper.damage, helper, time.monotonic() + within_s
+
+    def call(
+        self, verb: str, *, reply_timeout_s: float = REPLY_GRACE_S, descriptor: Optional[int] = None, **arguments: Any
+    ) -> Dict[str, Any]:
+        """Return the verb's result; HelperSilent when the time for all is over."""
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise HelperSilent("the privileged helper does not answer", hint="`inv node.logs` shows why")
+        try:
+            timeout_s = min(reply_timeout_s, left)
+            return self._helper.call(verb, reply_timeout_s=timeout_s, descriptor=descriptor, **arguments)
+        except HelperSilent as silence:  # nothing was to be changed
+            raise HelperSilent(silence.problem.partition(";")[0], hint="`inv node.logs` shows why") from None
+        finally:
+            self.damage = self._helper.damage

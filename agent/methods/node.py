@@ -8,6 +8,7 @@ import platform
 import pwd
 import shutil
 import stat
+from dataclasses import replace
 from typing import Any, Callable, Dict, List, Tuple
 
 from agent import API_VERSION, __version__
@@ -16,6 +17,7 @@ from agent.contract.types import HealthCheck, NodeHealth, NodeInfo, NodeVersion,
 from agent.frontend import consistency, needs_health
 from agent.frontend.audit import TARGETS
 from agent.frontend.context import NODE_FILE, Context
+from agent.frontend.helper_client import LimitedHelper
 from agent.methods import user
 from agent.shared import acls, ownership, uids
 from agent.shared.clock import now
@@ -24,6 +26,8 @@ from agent.shared.names import BASE, CLIENTS_GROUP, HELPER_SOCKET, HOMES, STAGIN
 
 FREE_BYTES_MIN = 256 << 20
 NAMED_MAX, DIFFERENCES_MAX = 10, 40
+# For all calls of the helper together: less than clients wait for the answer.
+HELPER_S = 9.0
 # The directories that prepare makes: mode bits that each must have, and bits that it must not have.
 DIRECTORIES = {
     "/": (0, 0o022),
@@ -75,6 +79,7 @@ def info(context: Context) -> NodeInfo:
 @method("node.health")
 def health(context: Context) -> NodeHealth:
     """Return all checks and the worst of their statuses. Changes nothing; the helper checks what only root can see."""
+    context = replace(context, helper=LimitedHelper(context.helper, HELPER_S))
     functions: Tuple[Tuple[str, Callable[[Context], Tuple[str, str]]], ...] = (
         ("accounts", _check_accounts),
         ("clients", _check_clients),

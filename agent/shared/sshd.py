@@ -248,8 +248,17 @@ def _matches(name: str, pattern: str) -> bool:
 
 def _fix(daemon: Daemon, directives: List[str]) -> str:
     """Return the commands that change the directives for CodeSmith logins only: the first Match block counts."""
-    block = " ".join(f"'{line}'" for line in (f"Match User {PATTERN}", *directives))
+    block = [f"Match User {PATTERN}", *directives]
     file = daemon.options[daemon.options.index("-f") + 1] if "-f" in daemon.options else CONFIG
     with open(file, encoding="utf-8", errors="replace") as config:
-        has_drop_ins = os.path.dirname(DROP_IN) in config.read() and os.path.isdir(os.path.dirname(DROP_IN))
-    return f"printf '%s\\n' {block} {f'>{DROP_IN}' if has_drop_ins else f'>>{file}'}; {daemon.reload}"
+        lines = [line.replace("=", " ").split() or [""] for line in config]
+    first = next((number for number, words in enumerate(lines) if words[0].lower() == "match"), len(lines))
+    has_drop_ins = any(
+        words[0].lower() == "include" and os.path.dirname(DROP_IN) in " ".join(words) for words in lines[:first]
+    )
+    if first < len(lines) and not has_drop_ins:
+        text = "\\n".join(block)
+        return f"sed -i '{first + 1}i{text}' {file}; {daemon.reload}"
+    place = f">{DROP_IN}" if has_drop_ins and os.path.isdir(os.path.dirname(DROP_IN)) else f">>{file}"
+    shown = " ".join(f"'{line}'" for line in block)
+    return f"printf '%s\\n' {shown} {place}; {daemon.reload}"

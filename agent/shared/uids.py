@@ -6,6 +6,7 @@ Prepare writes the ranges to a file that only root can write. The first is for n
 from __future__ import annotations
 
 import json
+import os
 from typing import Any, Iterator, List, NamedTuple, Tuple
 
 from agent.shared.errors import Unsupported
@@ -43,9 +44,12 @@ class Subordinate(NamedTuple):
 
 
 def ranges(path: str = FILE) -> List[Range]:
-    """Return the ranges of this node, the one for new users first; an empty list when the file is lost or damaged."""
+    """Return the ranges of this node, the one for new users first; [] when the file is lost, damaged or not root's."""
     try:
         with open(path, encoding="utf-8") as file:
+            found = os.fstat(file.fileno())
+            if found.st_uid != 0 or found.st_mode & 0o022:
+                return []
             return [Range(int(first), int(last)) for first, last in json.load(file)["ranges"]]
     except (OSError, ValueError, KeyError, TypeError):
         return []

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # Directories removed with all that agent and helper wrote there. From others only what prepare made is removed.
 CONTENTS = (layout.STATE, layout.LOG, layout.HELPER_STATE)
-# Files of the helper in a directory that others may use too; they are removed with the directory.
+# Files of the helper in a directory that others may use too; they are removed also where the directory stays.
 HELPER_FILES = {"/srv/codesmith": (".next-uid",)}
 # systemd makes these for the sockets and does not remove them with the sockets.
 RUNTIME = ("/run/codesmith", "/run/codesmith-helper")
@@ -146,6 +146,9 @@ def _plan_paths(facts: Facts, ours: list[dict[str, Any]]) -> Iterator[Step]:
             yield _plan_directory(path, describe(facts.files.get(path)), is_content_ours=path in CONTENTS)
         else:
             yield _plan_file(facts, path, str(entry["kind"]))
+    kept = {str(entry.get("path", "")) for entry in facts.ledger_entries if not entry.get("made_by_us")}
+    for path in (f"{folder}/{name}" for folder, names in HELPER_FILES.items() if folder in kept for name in names):
+        yield Step("file", path, f"remove {path}", "there", MISSING, {"do": "discard", "path": path})
     for path in RUNTIME:
         yield _plan_directory(path, "there", is_content_ours=False)
 

@@ -17,7 +17,8 @@ from agent.shared.run import run
 
 COMMENT = "CodeSmith user"
 SHELLS = ("/bin/bash", "/bin/sh")
-DATABASES = ("/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow")
+GSHADOW = "/etc/gshadow"
+DATABASES = ("/etc/passwd", "/etc/shadow", "/etc/group", GSHADOW)
 NOLOGIN = ("/usr/sbin/nologin", "/sbin/nologin", "/bin/false")
 EXPIRED = "1"  # 1970-01-02: 0 means "never" to some tools
 NO_PASSWORD, LOCKED = "*", "!*"
@@ -153,7 +154,9 @@ def reset(name: str, *, is_disabled: bool, administered: Dict[str, List[str]]) -
     ageing = ("--mindays", "-1", "--maxdays", "-1", "--warndays", "-1", "--inactive", "-1", "--lastday", "-1")
     _run_tool("chage", *ageing, "--", login)
     _run_tool("usermod", *NO_GROUPS, "--", login)
-    _run_tool("gpasswd", "--members", "", "--administrators", "", login)
+    # Only /etc/gshadow knows of administrators; without it gpasswd refuses to hear of any.
+    administrators = ("--administrators", "") if os.path.exists(GSHADOW) else ()
+    _run_tool("gpasswd", "--members", "", *administrators, login)
     for group, others in administered.items():
         _run_tool("gpasswd", "--administrators", ",".join(others), group)
     (close_access if is_disabled else open_access)(name)

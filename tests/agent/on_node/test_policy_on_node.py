@@ -138,6 +138,18 @@ def test_what_somebody_changes_is_told_and_enable_puts_it_right(drifting: Web1, 
     assert_is_ours(drifting, "cs-drift")
 
 
+def test_a_node_without_gshadow_is_put_right_too(drifting: Web1) -> None:
+    drifting.on("grpunconv; gpasswd --add nobody cs-drift; usermod --append --groups docker cs-drift")
+    try:
+        assert drifting.client.user.enable(name="drift").state == "active"
+        assert drifting.client.user.get(name="drift").drift == []
+        assert drifting.client.user.create(name="plainer").state == "active"
+        assert drifting.client.user.delete(name="plainer").deleted
+    finally:
+        drifting.on("grpconv")
+    assert_is_ours(drifting, "cs-drift")
+
+
 def test_all_of_it_is_told_by_verify_health_and_doctor_and_prepare_puts_it_right(drifting: Web1) -> None:
     words = CHANGES["usermod --append --groups docker cs-drift"], CHANGES["chage --maxdays 90 cs-drift"]
     drifting.on("usermod --append --groups docker cs-drift; chage --maxdays 90 cs-drift")

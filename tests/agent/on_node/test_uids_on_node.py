@@ -97,6 +97,18 @@ def test_a_restored_file_of_ranges_leaves_no_user_behind(web1: Web1) -> None:
     assert web1.client.workspace.delete(name="behind").user_deleted
 
 
+@pytest.mark.parametrize("harm", ["chmod 666", "chown games"])
+def test_ranges_that_others_may_have_written_are_not_believed(web1: Web1, harm: str) -> None:
+    web1.on(f"{harm} {FILE}")
+    try:
+        assert web1.refuses(web1.client.user.create, "unsupported", name="none").hint == "inv node.prepare"
+        health = {check.name: check for check in web1.client.node.health().checks}
+        assert health["uids"].status == "failing"
+    finally:
+        web1.person.runs("inv node.prepare")
+    assert web1.client.node.health().status == "ok"
+
+
 def test_no_uid_is_given_out_twice_nor_one_that_somebody_has(web1: Web1) -> None:
     first = web1.client.user.create(name="first")
     web1.client.user.delete(name="first")
