@@ -14,17 +14,15 @@ import paramiko
 
 from codesmith.errors import AuthenticationFailed, SecretNeeded, SecretRefused
 from codesmith.secrets import SecretRequest
+from codesmith.ssh.endings import EXPIRED, explain_ending, how_to_get_in
 from codesmith.ssh.keyfiles import AgentCertificate, Certificate
 from codesmith.ssh.keys import Keys
-from codesmith.ssh.passwords import TOO_MANY, PasswordLogin, methods_offered, raise_if_late
+from codesmith.ssh.passwords import PasswordLogin, methods_offered, raise_if_late
 from codesmith.ssh.target import Target, ensure_identity
 from codesmith.ssh.transport import AnyMessage, NodeTransport
 
 AGENT_LISTS_S = 5.0
 AGENT_SIGNS_S = 8.0  # somebody may have to touch a key, or to confirm
-SILENT = "its account, or a rule of PAM, may forbid it: an expired account, /etc/nologin, pam_access"
-LOG = "on the node, as root: journalctl -u ssh -u sshd -n 20"
-EXPIRED = "the password has expired, and sshd wants a new one"
 NO_SIGNATURE = "key cannot be used for signing"
 ONLY_OPENSSH = {"gssapi-with-mic", "hostbased"}
 
@@ -174,15 +172,7 @@ class NodeAuth:
 
     def _ended(self, transport: NodeTransport) -> AuthenticationFailed:
         """Return the error for a login that sshd ended, in its own words if it has any."""
-        words, target = transport.last_words, self._target
-        said = f"; it said: {words}" if words else ""
-        if TOO_MANY in words:
-            host = target.alias or target.host
-            fewer = f"in ~/.ssh/config, for Host {host}: IdentitiesOnly yes, and IdentityFile with the right key"
-            hint = fewer if len(self._tried) > 1 else target.ssh_line("ssh-copy-id")
-            return self._failure(f"sshd there ended the login after too many attempts (MaxAuthTries){said}", hint)
-        reason = "sshd there ended the login" + (said or f" without a word ({SILENT})")
-        return self._failure(reason, LOG)
+        return self._failure(*explain_ending(self._target, transport.last_words, len(self._tried)))
 
     def _failure(self, reason: str = "", hint: str = "") -> AuthenticationFailed:
         """Return what was tried and why the rest was not; with a `hint` no secret could help."""
@@ -225,5 +215,4 @@ class NodeAuth:
             return f"ssh-add {shlex.quote(ours.encrypted[0])}"
         if ours.agent and ours.agent.problem and not self._tried:
             return ours.look_at_agent
-        # sshd has one answer for a key that is not authorised and for a login that it lets nobody use.
-        return f"{target.ssh_line('ssh-copy-id')}  # or it lets {target.user} in by no key: {LOG}"
+        return how_to_get_in(target)

@@ -20,6 +20,7 @@ from codesmith import debug
 from codesmith.errors import AuthenticationFailed, CodeSmithError, Unreachable
 from codesmith.secrets import SHARED, SecretRequest, Secrets
 from codesmith.ssh import sudo
+from codesmith.ssh.endings import LOG
 from codesmith.ssh.exec_channel import Exchange
 from codesmith.ssh.sudo import Sudo
 from codesmith.ssh.target import target_of
@@ -44,7 +45,6 @@ EXPIRED = ("Password change required", "password has expired")
 NO_SESSION = 254
 # What paramiko says when sshd cannot start a session's command.
 CLOSED_AT_ONCE = "Channel closed."
-LOG = "on the node, as root: journalctl -u ssh -u sshd -n 20"
 # As much of a script stands in a line of CODESMITH_DEBUG=ssh.
 SHOWN_MAX = 60
 

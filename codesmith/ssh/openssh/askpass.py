@@ -16,7 +16,7 @@ from pathlib import Path
 from codesmith.secrets import ANSWER, PASSPHRASE, SecretRequest
 from codesmith.ssh.openssh.folder import Folder
 from codesmith.ssh.openssh.options import known_as
-from codesmith.ssh.passwords import wanted_answer, wanted_password
+from codesmith.ssh.passwords import NEW_PASSWORD, wanted_answer, wanted_password
 from codesmith.ssh.target import Target
 
 QUESTION_MAX_BYTES = 4096
@@ -40,7 +40,8 @@ class AskPass:
     """Answers with what is `given`. What is not ends the attempt by `stop`, before an answer that would count.
 
     `missing` is then the secret to ask a person for; `used` are those that were given to ssh; `unanswered` ended the
-    attempt; `place` asked last. A key whose passphrase is not known is left out: another may open.
+    attempt, as does a question for a new password (`is_expired`); `place` asked last. A key whose passphrase is not
+    known is left out: another may open.
     """
 
     def __init__(self, folder: Folder, places: Sequence[Target], given: Mapping[SecretRequest, str]) -> None:
@@ -48,6 +49,7 @@ class AskPass:
         self.missing: SecretRequest | None = None
         self.used: list[SecretRequest] = []
         self.unanswered: SecretRequest | None = None
+        self.is_expired = False
         self.place = places[0]
         self.stop: Callable[[], None] = lambda: None
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -84,6 +86,10 @@ class AskPass:
             said = b"".join(iter(lambda: line.recv(QUESTION_MAX_BYTES), b""))
             number, _, question = said.decode("utf-8", "surrogateescape").partition(" ")
             self.place = self._places[int(number)]
+            if wants_new_password(question):
+                self.is_expired = True
+                self.stop()
+                return
             answer = self._known(wanted_for(question, self.place))
             if answer:
                 line.sendall(b"+" + answer.encode(errors="surrogateescape") + b"\n")
@@ -108,6 +114,11 @@ class AskPass:
 def _program(folder: Folder, number: int) -> Path:
     command = [sys.executable, "-I", "-S", "-c", CLIENT, str(folder.path / "ask"), str(number)]
     return folder.write(f"askpass.{number}", f'#!/bin/sh\nexec {shlex.join(command)} "$1"\n', 0o700)
+
+
+def wants_new_password(question: str) -> bool:
+    """Return whether PAM asks for a new password; a name of a host may hold such words, too."""
+    return bool(NEW_PASSWORD.search(re.sub(r"^\(\S+@\S+\) |^\S+'s password", "", question)))
 
 
 def wanted_for(question: str, place: Target) -> SecretRequest:
