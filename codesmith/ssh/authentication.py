@@ -13,14 +13,12 @@ import paramiko
 
 from codesmith.errors import AuthenticationFailed, SecretNeeded, SecretRefused
 from codesmith.secrets import SecretRequest
+from codesmith.ssh.endings import EXPIRED, explain_ending, refusal_hint
 from codesmith.ssh.keys import Keys
-from codesmith.ssh.passwords import TOO_MANY, PasswordLogin, methods_offered, raise_if_late
+from codesmith.ssh.passwords import PasswordLogin, methods_offered, raise_if_late
 from codesmith.ssh.target import Target, ensure_identity
 from codesmith.ssh.transport import NodeTransport
 
-POSSIBLE_CAUSES = "its account, or a rule of PAM, may forbid it: an expired account, /etc/nologin, pam_access"
-LOG_HINT = "on the node, as root: journalctl -u ssh -u sshd -n 20"
-EXPIRED = "the password has expired, and sshd wants a new one"
 NO_SIGNATURE = "key cannot be used for signing"
 OPENSSH_METHODS = {"gssapi-with-mic", "hostbased"}
 
@@ -131,15 +129,7 @@ class NodeAuth:
 
     def _ended(self, transport: NodeTransport) -> AuthenticationFailed:
         """Return the error for a login that sshd ended, with sshd's message if there is one."""
-        message, target = transport.server_messages, self._target
-        quote = f"; it said: {message}" if message else ""
-        if TOO_MANY in message:
-            host = target.alias or target.host
-            fewer = f"in ~/.ssh/config, for Host {host}: IdentitiesOnly yes, and IdentityFile with the right key"
-            hint = fewer if len(self._tried) > 1 else target.ssh_line("ssh-copy-id")
-            return self._failure(f"sshd there ended the login after too many attempts (MaxAuthTries){quote}", hint)
-        reason = "sshd there ended the login" + (quote or f" without a reason ({POSSIBLE_CAUSES})")
-        return self._failure(reason, LOG_HINT)
+        return self._failure(*explain_ending(self._target, transport.server_messages, len(self._tried)))
 
     def _failure(self, reason: str = "", hint: str = "") -> AuthenticationFailed:
         """Return the error that lists what was tried and why the rest was not; a `hint` means that no secret helps."""
@@ -176,10 +166,9 @@ class NodeAuth:
         return "; ".join(parts)
 
     def _hint(self) -> str:
-        keys, target = self._keys, self._target
+        keys = self._keys
         if keys.encrypted:
             return f"ssh-add {shlex.quote(keys.encrypted[0])}"
         if keys.agent and keys.agent.problem and not self._tried:
             return keys.list_agent_command
-        # sshd answers alike for a key that is not authorised and for a login that it lets nobody use.
-        return f"{target.ssh_line('ssh-copy-id')}  # or sshd accepts no key for {target.user}: {LOG_HINT}"
+        return refusal_hint(self._target)

@@ -20,6 +20,7 @@ from codesmith import debug
 from codesmith.errors import AuthenticationFailed, CodeSmithError, Unreachable
 from codesmith.secrets import SHARED, SecretRequest, Secrets
 from codesmith.ssh import sudo
+from codesmith.ssh.endings import LOG_HINT
 from codesmith.ssh.exec_channel import ExecChannel
 from codesmith.ssh.sudo import Sudo
 from codesmith.ssh.target import target_of
@@ -44,7 +45,6 @@ EXPIRED = ("Password change required", "password has expired")
 NO_SESSION = 254
 # paramiko's message if sshd cannot start a session's command.
 CLOSED_AT_ONCE = "Channel closed."
-LOG_HINT = "on the node, as root: journalctl -u ssh -u sshd -n 20"
 # How much of a script CODESMITH_DEBUG=ssh shows.
 SHOWN_MAX = 60
 

@@ -14,7 +14,7 @@ from codesmith.errors import AuthenticationFailed, CodeSmithError, SecretRefused
 from codesmith.lab import LabNode
 from codesmith.nodes.registry import Node
 from codesmith.secrets import Secrets
-from codesmith.ssh.fabric_connection import connect
+from codesmith.ssh.connect import connect
 from codesmith.ssh.script import ScriptGarbled, run_script
 from codesmith.ssh.target import Target, resolve
 from tests.agent.on_node.web1 import BOTH_RELEASES
@@ -38,9 +38,15 @@ def far(any_node: LabNode) -> LabNode:
 
 
 @pytest.fixture
-def target(far: LabNode, tmp_path: Path) -> Target:
+def entry(far: LabNode, tmp_path: Path, carrier: str) -> Node:
+    """The node of that login, with each carrier in turn."""
+    return Node(far.name, tmp_path / "nodes.yaml", lab=far.release, user="ops", ssh=carrier)
+
+
+@pytest.fixture
+def target(entry: Node) -> Target:
     """The target of that login."""
-    return resolve(Node(far.name, tmp_path / "nodes.yaml", lab=far.release, user="ops"))
+    return resolve(entry)
 
 
 @contextmanager
@@ -121,15 +127,14 @@ ENDINGS: dict[str, Ending] = {
 
 
 @pytest.mark.parametrize("name", ENDINGS)
-def test_an_ending_has_one_meaning(far: LabNode, target: Target, tmp_path: Path, name: str) -> None:
+def test_an_ending_has_one_meaning(far: LabNode, entry: Node, target: Target, name: str) -> None:
     how, kind, words, code = ENDINGS[name]
     with made(far, *how):
         with pytest.raises(kind, match=words) as caught:
             who(target)
         assert "too many keys" not in caught.value.problem and "MaxAuthTries" not in caught.value.problem
         assert caught.value.problem.isprintable() and caught.value.hint
-        node = Node(far.name, tmp_path / "nodes.yaml", lab=far.release, user="ops")
-        (found,) = [one for one in check_node(node) if one.status == "fail"]
+        (found,) = [one for one in check_node(entry) if one.status == "fail"]
         assert (found.code, found.detail) == (code, caught.value.problem)
     assert who(target) == "ops"
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from codesmith.secrets import ANSWER, PASSPHRASE, SecretRequest
 from codesmith.ssh.openssh.command import host_key_name
 from codesmith.ssh.openssh.folder import Folder
-from codesmith.ssh.passwords import answer_request, password_request
+from codesmith.ssh.passwords import NEW_PASSWORD, answer_request, password_request
 from codesmith.ssh.target import Target
 
 QUESTION_MAX_BYTES = 4096
@@ -40,9 +40,9 @@ sys.exit(not answer)
 class AskPass:
     """Answers with the `given` secrets. If one is missing, `stop` ends ssh before an answer that counts as an attempt.
 
-    `missing` is then the secret to ask a person for, `used` are the secrets that ssh got, `unanswered` ended
-    the attempt, and `hop` asked last. A
-    missing passphrase does not end ssh: another key may log in.
+    `missing` is then the secret to ask a person for, `used` are the secrets that ssh got, `unanswered` ended the
+    attempt, and `hop` asked last. A question for a new password ends ssh too (`is_expired`). A missing passphrase does
+    not: another key may log in.
     """
 
     def __init__(self, folder: Folder, hops: Sequence[Target], given: Mapping[SecretRequest, str]) -> None:
@@ -50,6 +50,7 @@ class AskPass:
         self.missing: SecretRequest | None = None
         self.used: list[SecretRequest] = []
         self.unanswered: SecretRequest | None = None
+        self.is_expired = False
         self.hop = hops[0]
         self.stop: Callable[[], None] = lambda: None
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -86,6 +87,10 @@ class AskPass:
             data = b"".join(iter(lambda: line.recv(QUESTION_MAX_BYTES), b""))
             number, _, question = data.decode("utf-8", "surrogateescape").partition(" ")
             self.hop = self._hops[int(number)]
+            if wants_new_password(question):
+                self.is_expired = True
+                self.stop()
+                return
             answer = self._use(secret_request(question, self.hop))
             if answer:
                 line.sendall(b"+" + answer.encode(errors="surrogateescape") + b"\n")
@@ -110,6 +115,11 @@ class AskPass:
 def _program(folder: Folder, number: int) -> Path:
     command = [sys.executable, "-I", "-S", "-c", CLIENT, str(folder.path / "ask"), str(number)]
     return folder.write(f"askpass.{number}", f'#!/bin/sh\nexec {shlex.join(command)} "$1"\n', 0o700)
+
+
+def wants_new_password(question: str) -> bool:
+    """Return whether PAM asks for a new password; the login in the question does not count, whatever its name."""
+    return bool(NEW_PASSWORD.search(re.sub(r"^\(\S+@\S+\) |^\S+'s password", "", question)))
 
 
 def secret_request(question: str, hop: Target) -> SecretRequest:

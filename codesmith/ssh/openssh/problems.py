@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
-import shlex
 import socket
 from collections.abc import Sequence
 
 import paramiko
 
-from codesmith.errors import AuthenticationFailed, CodeSmithError, SecretNeeded, SecretRefused
-from codesmith.secrets import ANSWER, PASSPHRASE, SecretRequest
+from codesmith.errors import CodeSmithError
 from codesmith.ssh import connect_errors
 from codesmith.ssh.openssh.askpass import AskPass
+from codesmith.ssh.openssh.login_errors import DENIED, login_error
+from codesmith.ssh.passwords import TOO_MANY
 from codesmith.ssh.target import Target
 
 MESSAGE_MAX = 300
 # RFC 4254, 5.1: a reason why a channel is not opened.
 CONNECT_FAILED = 2
 HOST_KEY = re.compile(r"Host key verification failed|HOST IDENTIFICATION HAS CHANGED|REVOKED HOST KEY DETECTED")
-DENIED = re.compile(r"(?:(\S+)@(\S+): )?Permission denied \(([^)]*)\)")
-PARTIAL = re.compile(r"with partial success")
-TOO_MANY = re.compile(r"Too many authentication failures")
-OFFERED = re.compile(r"debug1: Offering public key: (.*?)(?: [A-Z0-9-]+ SHA256:\S+)?(?: explicit| agent| token)*$")
-AGENT = re.compile(r"debug1: \w+: ssh_get_authentication_socket: (.*)")
 ALGORITHM = re.compile(r"no matching .* found\. Their offer: .*")
 CHANNEL = re.compile(r"open failed: (administratively prohibited|connect failed|resource shortage|.*?): ?(.*)")
 # In the order in which they occur while connecting; the exception is the one that the first carrier gets.
@@ -36,8 +30,7 @@ NETWORK = {
     r"Network is unreachable": OSError(errno.ENETUNREACH, "Network is unreachable"),
     r"[Tt]imed out|timed out": TimeoutError(),
 }
-CLOSED = re.compile(r"kex_exchange_identification|banner channel|Connection (?:closed|reset) by")
-ENDED = re.compile(r"^Connection closed by")
+CLOSED = re.compile(r"kex_exchange_identification|banner exchange|Connection (?:closed|reset) by")
 NOISE = re.compile(r"debug\d: |OpenSSH_|Authenticated to |Warning: Permanently added|\s*$|Disconnected from")
 
 
@@ -49,8 +42,8 @@ def is_host_key(lines: Sequence[str]) -> bool:
 def explain(hops: Sequence[Target], lines: Sequence[str], askpass: AskPass, timeout_s: float) -> CodeSmithError:
     """Return the error for an ssh that ended before it was logged in."""
     messages = user_messages(lines)
-    if askpass.missing or askpass.used or any(DENIED.search(line) or TOO_MANY.search(line) for line in messages):
-        return _login_error(hops, lines, messages, askpass)
+    if askpass.missing or askpass.used or any(DENIED.search(line) or TOO_MANY in line for line in messages):
+        return login_error(hops, lines, messages, askpass)
     text = "\n".join(messages)
     if len(hops) > 1 and (found := CHANNEL.search(text)):
         return _gateway_error(hops, found)
@@ -60,7 +53,7 @@ def explain(hops: Sequence[Target], lines: Sequence[str], askpass: AskPass, time
         if re.search(pattern, text):
             return connect_errors.unreachable(_failed_hop(hops, text), error, timeout_s)
     if any("SSH2_MSG_NEWKEYS received" in line for line in lines):
-        return _login_error(hops, lines, messages, askpass)
+        return login_error(hops, lines, messages, askpass)
     if CLOSED.search(text):
         reason = next((line for line in lines if re.search(connect_errors.DROP_REASONS, line)), "")
         return connect_errors.dropped_before_banner(hops[0], reason.rpartition(": ")[2])
@@ -81,68 +74,6 @@ def _gateway_error(hops: Sequence[Target], found: re.Match[str]) -> CodeSmithErr
 def user_messages(lines: Sequence[str]) -> list[str]:
     """Return the lines that are meant for a person: those without debugging."""
     return [line.strip() for line in lines if not NOISE.match(line)]
-
-
-def _login_error(
-    hops: Sequence[Target], lines: Sequence[str], messages: Sequence[str], askpass: AskPass
-) -> AuthenticationFailed:
-    """Return the error for a login that failed; SecretNeeded or SecretRefused if a secret could help."""
-    found = next((match for line in messages if (match := DENIED.search(line))), None)
-    hop = _login(hops, found[1], found[2]) if found and found[1] else askpass.hop
-    tried = [match[1] for line in lines if (match := OFFERED.match(line))]
-    parts = [_reason(hop, lines, found[3] if found else "")]
-    parts.append(f"tried: {', '.join(dict.fromkeys(tried)) or 'no key'}")
-    other = [line for line in messages if not any(one.search(line) for one in (DENIED, CLOSED, PARTIAL))]
-    if other:
-        parts.append(f"it said: {'; '.join(other)[-MESSAGE_MAX:]}")
-    no_answer = next((match[1] for line in lines if (match := AGENT.match(line))), "")
-    agent = (hop.identity_agent or os.environ.get("SSH_AUTH_SOCK", "")) if no_answer else ""
-    if agent:
-        parts.append(f"the ssh agent at {agent} does not answer ({no_answer})")
-    if hop.is_batch:
-        parts.append("nobody is asked (BatchMode)")
-    missing, wrong = askpass.missing, askpass.used[-1] if askpass.used else None
-    if missing:
-        parts.append(_needed(missing))
-        hint = f"SSH_AUTH_SOCK={shlex.quote(agent)} ssh-add -l" if agent and not tried else _hint(hop, missing)
-        return SecretNeeded(_problem(hop, parts), hint=hint, secret=missing.to_dict())
-    if wrong:
-        refused = f"the {wrong.kind} was refused (tried once)"
-        parts.append(f"not usable: {wrong.of} (wrong passphrase)" if wrong.kind == PASSPHRASE else refused)
-        return SecretRefused(_problem(hop, parts), hint=_hint(hop, wrong), secret=wrong.to_dict())
-    if askpass.unanswered:
-        parts.append(_needed(askpass.unanswered))
-    hint = _hint(hop, None) if found or askpass.unanswered else hop.ssh_line("ssh -v", "true")
-    return AuthenticationFailed(_problem(hop, parts), hint=hint)
-
-
-def _reason(hop: Target, lines: Sequence[str], offered: str) -> str:
-    methods = ", ".join(offered.split(","))
-    if any(TOO_MANY.search(line) for line in lines):
-        return "sshd there ended the login: too many keys (MaxAuthTries)"
-    if any(PARTIAL.search(line) for line in lines):
-        return f"sshd there wants more than a key ({methods})"
-    if any(ENDED.search(line) for line in lines):
-        return f"sshd there ended the login of {hop.user}"
-    return f"sshd refused {hop.user}" + (f" (it offers {methods})" if methods else "")
-
-
-def _needed(secret: SecretRequest) -> str:
-    return f"{'an' if secret.kind == ANSWER else 'a'} {secret.kind} is needed, and none was given"
-
-
-def _problem(hop: Target, parts: Sequence[str]) -> str:
-    return f"node {hop}: {'; '.join(parts)}"
-
-
-def _hint(hop: Target, secret: SecretRequest | None) -> str:
-    if secret and secret.kind == PASSPHRASE:
-        return f"ssh-add {shlex.quote(secret.of)}"
-    return hop.ssh_line("ssh-copy-id")
-
-
-def _login(hops: Sequence[Target], user: str, host: str) -> Target:
-    return next((hop for hop in hops if (hop.user, hop.host) == (user, host)), hops[0])
 
 
 def _failed_hop(hops: Sequence[Target], text: str) -> Target:
