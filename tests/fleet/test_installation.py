@@ -134,7 +134,7 @@ def test_uninstall_asks_refuses_and_leaves_nothing(person: Person, codesmith_hom
     said = person.fails("inv node.uninstall --purge", code=2)  # nobody there to ask
     assert "web1  delete the workspaces demo and the users demo" in said.err
     plan = person.runs("inv node.uninstall --purge --plan --json", code=7).json
-    assert {"resident", "unit", "release", "link", "directory", "file", "user", "group", "node", "ledger"} == {
+    assert {"resident", "unit", "release", "link", "file", "directory", "user", "group", "node", "ledger"} == {
         step["kind"] for step in plan[0]["steps"]
     }
     assert at_a_terminal(person, "inv node.uninstall --purge", "n\n").code == 2
