@@ -13,13 +13,13 @@ import paramiko
 
 from codesmith.errors import AuthenticationFailed, SecretNeeded, SecretRefused
 from codesmith.secrets import SecretRequest
+from codesmith.ssh.connect_errors import SSHD_LOG_HINT
 from codesmith.ssh.keys import Keys
 from codesmith.ssh.passwords import TOO_MANY, PasswordLogin, methods_offered, raise_if_late
 from codesmith.ssh.target import Target
 from codesmith.ssh.transport import NodeTransport
 
 POSSIBLE_CAUSES = "its account, or a rule of PAM, may forbid it: an expired account, /etc/nologin, pam_access"
-LOG_HINT = "on the node, as root: journalctl -u ssh -u sshd -n 20"
 EXPIRED = "the password has expired, and sshd wants a new one"
 NO_SIGNATURE = "key cannot be used for signing"
 OPENSSH_METHODS = {"gssapi-with-mic", "hostbased"}
@@ -124,7 +124,7 @@ class NodeAuth:
             hint = fewer if len(self._tried) > 1 else target.ssh_line("ssh-copy-id")
             return self._failure(f"sshd there ended the login after too many attempts (MaxAuthTries){quote}", hint)
         reason = "sshd there ended the login" + (quote or f" without a reason ({POSSIBLE_CAUSES})")
-        return self._failure(reason, LOG_HINT)
+        return self._failure(reason, SSHD_LOG_HINT)
 
     def _failure(self, reason: str = "", hint: str = "") -> AuthenticationFailed:
         """Return the error that lists what was tried and why the rest was not; a `hint` means that no secret helps."""
@@ -167,4 +167,4 @@ class NodeAuth:
         if keys.agent and keys.agent.problem and not self._tried:
             return keys.list_agent_command
         # sshd answers alike for a key that is not authorised and for a login that it lets nobody use.
-        return f"{target.ssh_line('ssh-copy-id')}  # or sshd accepts no key for {target.user}: {LOG_HINT}"
+        return f"{target.ssh_line('ssh-copy-id')}  # or sshd accepts no key for {target.user}: {SSHD_LOG_HINT}"

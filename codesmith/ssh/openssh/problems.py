@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import shlex
 import socket
@@ -24,6 +25,7 @@ DENIED = re.compile(r"(?:(\S+)@(\S+): )?Permission denied \(([^)]*)\)")
 PARTIAL = re.compile(r"with partial success")
 TOO_MANY = re.compile(r"Too many authentication failures")
 OFFERED = re.compile(r"debug1: Offering public key: (.*?)(?: [A-Z0-9-]+ SHA256:\S+)?(?: explicit| agent| token)*$")
+AGENT = re.compile(r"debug1: .*ssh_get_authentication_socket: (.*)")
 ALGORITHM = re.compile(r"no matching .* found\. Their offer: .*")
 CHANNEL = re.compile(r"open failed: (administratively prohibited|connect failed|resource shortage|.*?): ?(.*)")
 # In the order in which they occur while connecting; the exception is the one that the first carrier gets.
@@ -90,6 +92,9 @@ def _login_error(
     tried = [match[1] for line in lines if (match := OFFERED.match(line))]
     parts = [_reason(hop, lines, found[3] if found else "")]
     parts.append(f"tried: {', '.join(dict.fromkeys(tried)) or 'no key'}")
+    if agent := next((match for line in lines if (match := AGENT.match(line))), None):
+        path = hop.identity_agent or os.environ.get("SSH_AUTH_SOCK", "")
+        parts.append(f"the ssh agent at {path} does not answer ({agent[1]})")
     other = [line for line in messages if not any(one.search(line) for one in (DENIED, CLOSED, PARTIAL))]
     if other:
         parts.append(f"it said: {'; '.join(other)[-MESSAGE_MAX:]}")
