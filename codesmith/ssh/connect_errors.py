@@ -18,6 +18,7 @@ from codesmith.ssh.target import Target
 
 # RFC 4254, 5.1: a reason why a channel is not opened.
 PROHIBITED = 1
+SSHD_LOG_HINT = "on the node, as root: journalctl -u ssh -u sshd -n 20"
 TIMED_OUT = ("Timeout.", "Authentication timeout.")
 # Limits of paramiko, not of the node: algorithms, above all.
 PARAMIKO_LIMITS = (paramiko.ssh_exception.IncompatiblePeer, paramiko.ssh_exception.MessageOrderError)

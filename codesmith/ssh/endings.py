@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from codesmith.ssh.connect_errors import SSHD_LOG_HINT
 from codesmith.ssh.passwords import TOO_MANY
 from codesmith.ssh.target import Target
 
 POSSIBLE_CAUSES = "its account, or a rule of PAM, may forbid it: an expired account, /etc/nologin, pam_access"
-LOG_HINT = "on the node, as root: journalctl -u ssh -u sshd -n 20"
 EXPIRED = "the password has expired, and sshd wants a new one"
 
 
@@ -18,9 +18,9 @@ def explain_ending(target: Target, message: str, keys_tried: int) -> tuple[str, 
         fewer = f"in ~/.ssh/config, for Host {host}: IdentitiesOnly yes, and IdentityFile with the right key"
         hint = fewer if keys_tried > 1 else target.ssh_line("ssh-copy-id")
         return f"sshd there ended the login after too many attempts (MaxAuthTries){quote}", hint
-    return "sshd there ended the login" + (quote or f" without a reason ({POSSIBLE_CAUSES})"), LOG_HINT
+    return "sshd there ended the login" + (quote or f" without a reason ({POSSIBLE_CAUSES})"), SSHD_LOG_HINT
 
 
 def refusal_hint(target: Target) -> str:
     """Return the hint for a login that sshd refused: a wrong key and a login that nobody may use look alike."""
-    return f"{target.ssh_line('ssh-copy-id')}  # or sshd accepts no key for {target.user}: {LOG_HINT}"
+    return f"{target.ssh_line('ssh-copy-id')}  # or sshd accepts no key for {target.user}: {SSHD_LOG_HINT}"

@@ -20,7 +20,7 @@ from codesmith import debug
 from codesmith.errors import AuthenticationFailed, CodeSmithError, Unreachable
 from codesmith.secrets import SHARED, SecretRequest, Secrets
 from codesmith.ssh import sudo
-from codesmith.ssh.endings import LOG_HINT
+from codesmith.ssh.connect_errors import SSHD_LOG_HINT
 from codesmith.ssh.exec_channel import ExecChannel
 from codesmith.ssh.sudo import Sudo
 from codesmith.ssh.target import target_of
@@ -249,7 +249,7 @@ def _garbled(connection: Any, output: _Output) -> CodeSmithError:
         return AuthenticationFailed(f"{problem}; it said: {text}", hint=target.ssh_line("ssh -t"))
     if output.status == NO_SESSION:
         problem = f"node {target.name}: its sshd opens no session for {target.user} (a rule of PAM, or /etc/nologin)"
-        return AuthenticationFailed(f"{problem}; it said: {text}", hint=LOG_HINT)
+        return AuthenticationFailed(f"{problem}; it said: {text}", hint=SSHD_LOG_HINT)
     problem = (
         f"node {target.name}: its login shell did not run the script; it said: {text}, and ended with status "
         f"{output.status} (or a ForceCommand in sshd_config, or command= in authorized_keys, ran instead)"
@@ -279,7 +279,7 @@ def _lost_is_unreachable(connection: Any, timeout_s: float) -> Iterator[None]:
             problem = (
                 f"node {name_of(connection)}: its sshd starts no session: its log says why (a limit of processes?)"
             )
-            raise Unreachable(problem, hint=LOG_HINT) from error
+            raise Unreachable(problem, hint=SSHD_LOG_HINT) from error
         why = getattr(connection, "why_lost", "") or str(error) or type(error).__name__
         problem = f"node {name_of(connection)}: the connection was lost: {why}"
         raise Unreachable(problem, hint=f"inv node.status --node {name_of(connection)}") from error

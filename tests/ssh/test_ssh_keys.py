@@ -438,16 +438,8 @@ def test_an_authority_of_hosts_is_left_to_openssh(
         with pytest.raises(HostKeyUnknown, match=rf"authority in {operator.folder}/known_hosts:1 vouches") as caught:
             who(target)
         assert caught.value.openssh_may_help
-        words = [
-            "ssh",
-            *arguments(route_options(target)),
-            *SESSION_ARGUMENTS,
-            "-o",
-            "BatchMode=yes",
-            "--",
-            "root@web",
-            "id -un",
-        ]
+        options = [*arguments(route_options(target)), *SESSION_ARGUMENTS, "-o", "BatchMode=yes"]
+        words = ["ssh", *options, "--", "root@web", "id -un"]
         assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "root\n"
         # A pin counts as ever.
         with (operator.folder / "known_hosts").open("a") as pins:

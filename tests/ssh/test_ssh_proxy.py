@@ -237,15 +237,8 @@ def test_our_options_take_plain_ssh_to_ipv6(place: Place, host: str, port: int |
 
 def seen_by_ssh(target: Target) -> list[str]:
     """Log in with plain ssh and CodeSmith's options; return the addresses as the node sees them."""
-    words = [
-        "ssh",
-        *arguments(route_options(target)),
-        *SESSION_ARGUMENTS,
-        "-o",
-        "BatchMode=yes",
-        "--",
-        f"root@{target.alias}",
-    ]
+    options = [*arguments(route_options(target)), *SESSION_ARGUMENTS, "-o", "BatchMode=yes"]
+    words = ["ssh", *options, "--", f"root@{target.alias}"]
     done = subprocess.run([*words, "echo $SSH_CONNECTION"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()

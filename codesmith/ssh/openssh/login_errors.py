@@ -18,7 +18,7 @@ from codesmith.ssh.transport import printable
 DENIED = re.compile(r"(?:(\S+)@(\S+): )?Permission denied \(([^)]*)\)")
 PARTIAL = re.compile(r"with partial success")
 OFFERED = re.compile(r"debug1: Offering public key: (.*?)(?: [A-Z0-9-]+ SHA256:\S+)?(?: explicit| agent| token)*$")
-AGENT = re.compile(r"debug1: \w+: ssh_get_authentication_socket: (.*)")
+AGENT = re.compile(r"debug1: .*ssh_get_authentication_socket: (.*)")
 # sshd or the network ended the connection. sshd's reason, if it gave one, comes before it.
 ENDED = re.compile(r"^Connection (?:closed|reset) by")
 REASON = re.compile(r"^Received disconnect from .*?:\d+: ")
