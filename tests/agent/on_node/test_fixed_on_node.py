@@ -85,7 +85,7 @@ def is_refused_whole(web1: Web1, call: Callable[..., Any], **params: Any) -> boo
         assert refusal.rpc_kind in ("command_failed", "in_use") and refusal.hint, refusal
         assert web1.on(STATE, check=False).out == before, refusal
         pending = [one.detail for one in web1.client.node.health().checks if one.name == "pending"]
-        assert pending == ["no change is half-done"], refusal
+        assert pending == ["no change is pending"], refusal
         return True
     return False
 

@@ -36,9 +36,7 @@ def is_told(web1: Web1, name: str) -> None:
     assert "quota" in str(refusal) and "full" not in str(refusal), refusal
     assert "repquota" in str(refusal.hint)
     assert not web1.on(f"grep -h ^cs-{name}: /etc/passwd /etc/shadow", check=False).out
-    assert [one.detail for one in web1.client.node.health().checks if one.name == "pending"] == [
-        "no change is half-done"
-    ]
+    assert [one.detail for one in web1.client.node.health().checks if one.name == "pending"] == ["no change is pending"]
 
 
 @pytest.fixture
