@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.frontend import agent_forwarding
 from agent.frontend.agent_forwarding import WAITING_MAX, ForwardedAgents, caller_uid
 from agent.shared.errors import InvalidParams
 from tests.agent.conftest import Rpc
@@ -61,6 +62,16 @@ def test_a_malformed_offer_is_refused(rpc: Rpc) -> None:
     assert status == 409
     second.close()
     first.close()
+
+
+def test_an_agent_that_no_call_claims_is_closed(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent_forwarding, "UNCLAIMED_S", 0.1)
+    rpc.call("workspace.create", name="demo")
+    connection, status = lend(rpc)
+    with connection:
+        assert status == 101
+        assert connection.recv(1) == b""
+    rpc.refuses("repo.clone", -32602, **CLONE)
 
 
 def test_an_agent_whose_owner_left_serves_no_call(rpc: Rpc) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -206,3 +207,15 @@ def test_a_line_that_does_not_fit_leaves_no_half_of_it(tmp_path: Path) -> None:
     assert file.read_bytes() == whole
     trail.write(json.dumps(record(3)))
     assert [one["target"]["name"] for one in audit.read_backwards(str(file))] == ["w3", "w1"]
+
+
+def test_a_record_that_the_file_does_not_take_is_in_the_journal(
+    rpc: Rpc, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(audit.Audit, "_append", full)
+    assert rpc.call("user.create", name="ada")["state"] == "active"
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("audit ")]
+    assert [json.loads(line.removeprefix("audit "))["target"] for line in lines] == [{"name": "ada"}]

@@ -91,6 +91,13 @@ def test_a_result_too_long_to_keep_still_counts_as_done(rpc: Rpc, monkeypatch: p
     assert len(rpc.helper.calls) == runs
 
 
+def test_only_the_last_results_are_kept(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.frontend.journal.RESULTS_MAX", 2)
+    for number in range(3):
+        rpc.call("user.create", name=f"u{number}", request_id=f"r{number}")
+    assert [rpc.store.result_of(f"r{number}") is not None for number in range(3)] == [False, True, True]
+
+
 def test_a_full_disk_is_a_clear_error_and_changes_nothing(rpc: Rpc) -> None:
     rpc.call("workspace.create", name="demo")
     runs = len(rpc.helper.calls)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from agent.frontend.jsonrpc import JsonList
+from agent.frontend.jsonrpc import CachedJson, JsonList
 from tests.agent.conftest import Rpc
 
 
@@ -29,6 +29,12 @@ def test_a_list_is_never_whole_in_memory() -> None:
     tracemalloc.stop()
     # In parts, joined, and in brackets; the records would be as much again.
     assert peak < 3.25 * len(text)
+
+
+def test_the_text_of_a_constant_answer_is_made_once() -> None:
+    document = CachedJson({"openrpc": "1.3.2"})
+    assert document.text is document.text
+    assert json.loads(document.text) == document
 
 
 def test_lists_of_the_api_come_whole_alone_and_in_a_batch(rpc: Rpc) -> None:
