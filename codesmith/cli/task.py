@@ -77,7 +77,7 @@ class CheckedArgument(Argument):
             hint = f"options of the program go before the task: {program()} {value} {self.task_name}"
             raise usage_error(f"{self.task_name} needs {self.names[0].upper()}, not {value!r}", hint)
         if isinstance(value, str) and not value.strip() and not self.may_be_empty:
-            raise usage_error(f"{self!r} was given an empty text", f"{program()} {self.task_name} --help")
+            raise usage_error(f"{self!r} is empty", f"{program()} {self.task_name} --help")
         try:
             super().set_value(value, cast)
         except ValueError:

@@ -219,13 +219,13 @@ def test_a_task_name_where_an_argument_is_due_is_that_argument(call):
 def test_an_empty_text_is_an_error(call, words, option, word):
     name = ["x"] if words else []
     assert call("one", *name, *words, word) == (
-        1, "", f"error: {option} was given an empty text\nhint: inv test_cli_parser.one --help\n"
+        1, "", f"error: {option} is empty\nhint: inv test_cli_parser.one --help\n"
     )  # fmt: skip
     assert CALLS == []
 
 
 def test_an_empty_value_behind_an_equals_sign_is_an_error(call):
-    assert "--node was given an empty text" in call("one", "x", "--node=")[2]
+    assert "--node is empty" in call("one", "x", "--node=")[2]
     assert CALLS == []
 
 

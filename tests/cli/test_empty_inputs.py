@@ -67,11 +67,11 @@ def test_taking_all_keys_away_is_asked_for_by_name(place):
         ("workspace.update demo --label team=", "error: --label: team has no value\nhint: "),
         ("workspace.list --label team=", "error: --label: team has no value\nhint: "),
         ("workspace.list --label =a", "error: --label takes KEY=VALUE, not '=a'\nhint: "),
-        ("user.list --node=", "error: --node was given an empty text\nhint: "),
-        ("user.list --file=", "error: --file was given an empty text\nhint: "),
-        ("node.info --tag=", "error: --tag was given an empty text\nhint: "),
-        ("audit.list --before=", "error: --before was given an empty text\nhint: "),
-        ("lab.down --node=", "error: --node was given an empty text\nhint: "),
+        ("user.list --node=", "error: --node is empty\nhint: "),
+        ("user.list --file=", "error: --file is empty\nhint: "),
+        ("node.info --tag=", "error: --tag is empty\nhint: "),
+        ("audit.list --before=", "error: --before is empty\nhint: "),
+        ("lab.down --node=", "error: --node is empty\nhint: "),
     ],
 )
 def test_an_option_with_nothing_in_it_is_an_error(place, words, says):
