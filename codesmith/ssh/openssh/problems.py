@@ -52,10 +52,10 @@ def explain(hops: Sequence[Target], lines: Sequence[str], askpass: AskPass, time
     if askpass.missing or askpass.used or any(DENIED.search(line) or TOO_MANY.search(line) for line in messages):
         return _login_error(hops, lines, messages, askpass)
     text = "\n".join(messages)
-    if len(hops) > 1 and (found := CHANNEL.search(text)):
-        return _gateway_error(hops, found)
-    if found := ALGORITHM.search(text):
-        return connect_errors.unreachable(hops[0], paramiko.ssh_exception.IncompatiblePeer(found[0]), timeout_s)
+    if len(hops) > 1 and (match := CHANNEL.search(text)):
+        return _gateway_error(hops, match)
+    if match := ALGORITHM.search(text):
+        return connect_errors.unreachable(hops[0], paramiko.ssh_exception.IncompatiblePeer(match[0]), timeout_s)
     for pattern, error in NETWORK.items():
         if re.search(pattern, text):
             return connect_errors.unreachable(_failed_hop(hops, text), error, timeout_s)
@@ -68,12 +68,12 @@ def explain(hops: Sequence[Target], lines: Sequence[str], askpass: AskPass, time
     return connect_errors.unreachable(hops[0], paramiko.SSHException(f"ssh: {why}"), timeout_s)
 
 
-def _gateway_error(hops: Sequence[Target], found: re.Match[str]) -> CodeSmithError:
+def _gateway_error(hops: Sequence[Target], match: re.Match[str]) -> CodeSmithError:
     """Return the error for a gateway that opens no connection to the node behind it."""
-    code = connect_errors.PROHIBITED if found[1].startswith("admin") else CONNECT_FAILED
+    code = connect_errors.PROHIBITED if match[1].startswith("admin") else CONNECT_FAILED
     try:
         with connect_errors.translate_gateway_refusal(hops[0], hops[1]):
-            raise paramiko.ChannelException(code, found[2] if code == CONNECT_FAILED else found[1])
+            raise paramiko.ChannelException(code, match[2] if code == CONNECT_FAILED else match[1])
     except CodeSmithError as error:
         return error
 
@@ -87,10 +87,10 @@ def _login_error(
     hops: Sequence[Target], lines: Sequence[str], messages: Sequence[str], askpass: AskPass
 ) -> AuthenticationFailed:
     """Return the error for a login that failed; SecretNeeded or SecretRefused if a secret could help."""
-    found = next((match for line in messages if (match := DENIED.search(line))), None)
-    hop = _login(hops, found[1], found[2]) if found and found[1] else askpass.hop
+    denied = next((match for line in messages if (match := DENIED.search(line))), None)
+    hop = _login(hops, denied[1], denied[2]) if denied and denied[1] else askpass.hop
     tried = [match[1] for line in lines if (match := OFFERED.match(line))]
-    parts = [_reason(hop, lines, found[3] if found else "")]
+    parts = [_reason(hop, lines, denied[3] if denied else "")]
     parts.append(f"tried: {', '.join(dict.fromkeys(tried)) or 'no key'}")
     if agent := next((match for line in lines if (match := AGENT.match(line))), None):
         path = hop.identity_agent or os.environ.get("SSH_AUTH_SOCK", "")
@@ -108,7 +108,7 @@ def _login_error(
         refused = f"the {wrong.kind} was refused (tried once)"
         parts.append(f"not usable: {wrong.of} (wrong passphrase)" if wrong.kind == PASSPHRASE else refused)
         return SecretRefused(_problem(hop, parts), hint=_hint(hop, wrong), secret=wrong.to_dict())
-    hint = _hint(hop, None) if found else hop.ssh_line("ssh -v", "true")
+    hint = _hint(hop, None) if denied else hop.ssh_line("ssh -v", "true")
     return AuthenticationFailed(_problem(hop, parts), hint=hint)
 
 
