@@ -130,7 +130,7 @@ def retry_while_dropped(once: Callable[[Target, Deadline], T], target: Target, d
 
 
 def _connect(given: Mapping[SecretRequest, str], target: Target, deadline: Deadline) -> FabricConnection:
-    pins = hostkeys.pins(target)
+    pins = hostkeys.pins_for(target)
     policy = _VerifyHostKey(target, pins, deadline)
     gateways: list[FabricConnection] = []
 
@@ -173,7 +173,7 @@ def _connect_gateway(given: Mapping[SecretRequest, str], gateway: Target, deadli
 def _fetch_host_key(given: Mapping[SecretRequest, str], target: Target, deadline: Deadline) -> HostKey:
     with translate_errors(target, deadline.timeout_s):
         sock, release = open_socket(target, deadline, partial(_connect_gateway, given))
-        transport = NodeTransport(sock, host_key_types=_wire_types(hostkeys.pins(target)))
+        transport = NodeTransport(sock, host_key_types=_wire_types(hostkeys.pins_for(target)))
         transport.banner_timeout = deadline.left_s()
         try:
             with deadline.guard(partial(sock.shutdown, socket.SHUT_RDWR)) as late:

@@ -124,7 +124,7 @@ def _is_hash_of(hashed: str, name: str) -> bool:
         return False
 
 
-def pins(target: Target) -> list[Pin]:
+def pins_for(target: Target) -> list[Pin]:
     """Return the pins for `target`: all lines of the first file that names it, and revocations from every file."""
     valid: list[Pin] = []
     revoked: list[Pin] = []
@@ -135,15 +135,15 @@ def pins(target: Target) -> list[Pin]:
     return valid + revoked
 
 
-def pinned_types(found: list[Pin]) -> list[str]:
+def pinned_types(pins: list[Pin]) -> list[str]:
     """Return the key types to ask the node for first: else it might present a key of a type that is not pinned."""
-    return list(dict.fromkeys(pin.key.type for pin in found if not pin.is_revoked))
+    return list(dict.fromkeys(pin.key.type for pin in pins if not pin.is_revoked))
 
 
-def verify(target: Target, key: HostKey, found: list[Pin]) -> None:
-    """Return if `key` is among the pins `found` for `target`, else raise HostKeyUnknown or HostKeyChanged."""
-    revoked = [pin for pin in found if pin.is_revoked and pin.key == key]
-    valid = [pin for pin in found if not pin.is_revoked]
+def verify(target: Target, key: HostKey, pins: list[Pin]) -> None:
+    """Return if `key` is among the `pins` of `target`, else raise HostKeyUnknown or HostKeyChanged."""
+    revoked = [pin for pin in pins if pin.is_revoked and pin.key == key]
+    valid = [pin for pin in pins if not pin.is_revoked]
     if revoked:
         where = f"{revoked[0].path}:{revoked[0].line}"
         raise HostKeyChanged(

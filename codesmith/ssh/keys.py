@@ -88,9 +88,9 @@ class Keys:
                 yield from _with_certificates((f"agent: {key.comment or key.get_name()}", key), certificates)
 
     def _configured_certificates(self) -> list[tuple[str, Certificate]]:
-        found = [(path, read_certificate(path)) for path in self._target.certificates]
-        self.unusable += [f"{path} (no certificate)" for path, certificate in found if certificate is None]
-        return [(path, certificate) for path, certificate in found if certificate]
+        loaded = [(path, read_certificate(path)) for path in self._target.certificates]
+        self.unusable += [f"{path} (no certificate)" for path, certificate in loaded if certificate is None]
+        return [(path, certificate) for path, certificate in loaded if certificate]
 
     def _load(self, path: str) -> LabelledKey | None:
         """Return the key from its file or the ssh agent; None, with the reason noted, if it cannot be used."""

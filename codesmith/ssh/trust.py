@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from codesmith.errors import Cancelled, CodeSmithError
 from codesmith.ssh.connect import fetch_host_key
-from codesmith.ssh.hostkeys import HostKey, pins, verify
+from codesmith.ssh.hostkeys import HostKey, pins_for, verify
 from codesmith.ssh.target import resolve
 
 if TYPE_CHECKING:
@@ -40,11 +40,11 @@ def trust(
     A key that is pinned already changes nothing. Cancelled if nobody agrees, HostKeyChanged if another key is pinned.
     """
     target = resolve(node)
-    found = pins(target)
+    pins = pins_for(target)
     key = fetch_host_key(target, timeout_s=timeout_s)
-    if any(not pin.is_revoked for pin in found) or any(pin.key == key for pin in found):
-        verify(target, key, found)
-        return Trusted(node.name, target.key_name, key.type, key.fingerprint, found[0].path, added=False)
+    if any(not pin.is_revoked for pin in pins) or any(pin.key == key for pin in pins):
+        verify(target, key, pins)
+        return Trusted(node.name, target.key_name, key.type, key.fingerprint, pins[0].path, added=False)
     question = f"{node.name} ({target.key_name}) shows {key.type} {key.fingerprint}. Trust it?"
     if not yes and not (confirm and confirm(question)):
         hint = f"compare the fingerprint, then: inv node.trust {shlex.quote(node.name)} --yes"

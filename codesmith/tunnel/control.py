@@ -113,8 +113,8 @@ def running(timeout_s: float | None = None) -> dict[str, Any] | None:
 
 def ping() -> int | None:
     """Return the forwarder's process id; None if no forwarder runs."""
-    found = running()
-    return None if found is None else int(found["pid"])
+    process = running()
+    return None if process is None else int(process["pid"])
 
 
 def stop() -> bool:

@@ -21,17 +21,17 @@ class PrivateSocket:
         self.path = path
         ensure_free(path)
         listening = _bind(path)
-        found = path.lstat()
-        self._identity = (found.st_dev, found.st_ino)
+        info = path.lstat()
+        self._identity = (info.st_dev, info.st_ino)
         self._acceptor = Acceptor(path.name, listening, handler)
 
     def is_in_place(self) -> bool:
         """Return whether the file at `path` is still this socket."""
         try:
-            found = self.path.lstat()
+            info = self.path.lstat()
         except OSError:
             return False
-        return (found.st_dev, found.st_ino) == self._identity
+        return (info.st_dev, info.st_ino) == self._identity
 
     def close(self) -> None:
         """Stop accepting, and remove the file if it is still this socket. Connections accepted already go on."""
@@ -44,10 +44,10 @@ class PrivateSocket:
 def ensure_free(path: Path) -> None:
     """Return if `path` is free or a stale socket of this user; otherwise raise CodeSmithError and change nothing."""
     try:
-        found = path.lstat()
+        info = path.lstat()
     except FileNotFoundError:
         return
-    if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.getuid():
+    if not stat.S_ISSOCK(info.st_mode) or info.st_uid != os.getuid():
         raise CodeSmithError(f"{path} is in the way: not a socket of CodeSmith", hint=f"look at it, then: rm {path}")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)

@@ -53,7 +53,7 @@ def test_known_hosts_names_mean_what_they_mean_to_openssh(
     file = tmp_path / "known_hosts"
     file.write_text("# a comment\n\nnonsense\n" + line(names, KEY))
     target = Target("web", "web.example.org", port, known_hosts=(file,))
-    assert [pin.key for pin in hostkeys.pins(target)] == ([KEY] if is_found else [])
+    assert [pin.key for pin in hostkeys.pins_for(target)] == ([KEY] if is_found else [])
     # The same question to OpenSSH itself (it does not look for wildcards there).
     if "*" not in names and "?" not in names:
         asked = subprocess.run(["ssh-keygen", "-F", target.key_name, "-f", str(file)], capture_output=True, check=False)
@@ -66,8 +66,8 @@ def test_hashed_names_are_found(tmp_path: Path) -> None:
     keygen("-H", "-f", str(file))
     assert "web" not in file.read_text()
     for port in (22, 2222):
-        assert hostkeys.pins(Target("web", "web.example.org", port, known_hosts=(file,)))
-    assert not hostkeys.pins(Target("web", "other.example.org", known_hosts=(file,)))
+        assert hostkeys.pins_for(Target("web", "web.example.org", port, known_hosts=(file,)))
+    assert not hostkeys.pins_for(Target("web", "other.example.org", known_hosts=(file,)))
 
 
 def test_the_first_file_that_knows_the_host_decides(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_the_first_file_that_knows_the_host_decides(tmp_path: Path) -> None:
     theirs.write_text(line("web", KEY))
     target = Target("web", "web", known_hosts=(tmp_path / "missing", ours, theirs))
     with pytest.raises(HostKeyChanged):
-        hostkeys.verify(target, KEY, hostkeys.pins(target))
+        hostkeys.verify(target, KEY, hostkeys.pins_for(target))
 
 
 def test_a_revoked_key_is_refused_wherever_it_is_revoked(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_revoked_key_is_refused_wherever_it_is_revoked(tmp_path: Path) -> None
     theirs.write_text(line("*", KEY, "@revoked "))
     target = Target("web", "web", known_hosts=(ours, theirs))
     with pytest.raises(HostKeyChanged, match=r"revoked in .*theirs:1"):
-        hostkeys.verify(target, KEY, hostkeys.pins(target))
+        hostkeys.verify(target, KEY, hostkeys.pins_for(target))
 
 
 def test_an_authority_does_not_vouch_for_a_plain_key(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_an_authority_does_not_vouch_for_a_plain_key(tmp_path: Path) -> None:
     file.write_text(line("*", KEY, "@cert-authority "))
     target = Target("web", "web", known_hosts=(file,))
     with pytest.raises(HostKeyUnknown):
-        hostkeys.verify(target, KEY, hostkeys.pins(target))
+        hostkeys.verify(target, KEY, hostkeys.pins_for(target))
 
 
 def test_a_pin_is_added_without_touching_the_rest(tmp_path: Path) -> None:

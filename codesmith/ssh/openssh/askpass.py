@@ -127,12 +127,12 @@ def secret_request(question: str, hop: Target) -> SecretRequest:
 
     Another ssh may ask too, for example one in the operator's ProxyCommand; it never gets the hop's own password.
     """
-    if found := re.fullmatch(r"Enter passphrase for (?:key )?['\"]?(.+?)['\"]?: ?", question):
-        return SecretRequest(PASSPHRASE, found[1], f"passphrase of the key {found[1]}: ")
-    if found := re.fullmatch(r"(\S+)'s password: ?", question):
-        return password_request(hop) if found[1] in _logins(hop) else _other_request(question, hop)
-    if found := re.fullmatch(r"\((\S+@\S+)\) (.*)", question, re.DOTALL):
-        return answer_request(hop, found[2]) if found[1] in _logins(hop) else _other_request(question, hop)
+    if match := re.fullmatch(r"Enter passphrase for (?:key )?['\"]?(.+?)['\"]?: ?", question):
+        return SecretRequest(PASSPHRASE, match[1], f"passphrase of the key {match[1]}: ")
+    if match := re.fullmatch(r"(\S+)'s password: ?", question):
+        return password_request(hop) if match[1] in _logins(hop) else _other_request(question, hop)
+    if match := re.fullmatch(r"\((\S+@\S+)\) (.*)", question, re.DOTALL):
+        return answer_request(hop, match[2]) if match[1] in _logins(hop) else _other_request(question, hop)
     return _other_request(question, hop) if hop.proxy_command else answer_request(hop, question)
 
 

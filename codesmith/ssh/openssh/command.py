@@ -66,7 +66,7 @@ class SshCommand:
     def host_key(self) -> list[str]:
         """Return the command that writes the node's host key into its known_hosts file, without a login."""
         options = {"StrictHostKeyChecking": "accept-new", "HashKnownHosts": "no", "PreferredAuthentications": "none"}
-        pins = hostkeys.pins(self.hops[0])
+        pins = hostkeys.pins_for(self.hops[0])
         pinned = [one for one in hostkeys.wire_types(hostkeys.pinned_types(pins)) if one in KEY_TYPES]
         if pinned:  # else the node might present a key of a type that is not pinned
             options["HostKeyAlgorithms"] = f"^{','.join(pinned)}"

@@ -143,7 +143,7 @@ def _host_key_error(hops: Sequence[Target], timeout_s: float) -> CodeSmithError:
     """Return the error about the first hop, from here, whose host key is not pinned."""
     for hop in reversed(hops):
         try:
-            hostkeys.verify(hop, fetch_host_key(hop, timeout_s=timeout_s), hostkeys.pins(hop))
+            hostkeys.verify(hop, fetch_host_key(hop, timeout_s=timeout_s), hostkeys.pins_for(hop))
         except CodeSmithError as error:
             return error
     return CodeSmithError(f"node {hops[0].name}: ssh refused its host key", hint=hops[0].ssh_line("ssh -v", "true"))

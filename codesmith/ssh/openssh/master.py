@@ -107,7 +107,7 @@ def hops_to(target: Target) -> list[Target]:
 def pin(folder: Folder, hops: Sequence[Target]) -> list[Path]:
     """Write a known_hosts file with the pins of each hop; return the paths. HostKeyUnknown if a file cannot be read."""
     for hop in hops:
-        hostkeys.pins(hop)
+        hostkeys.pins_for(hop)
     return [folder.write(f"known_hosts.{number}", pins.known_hosts(hop)) for number, hop in enumerate(hops)]
 
 

@@ -1,6 +1,6 @@
 """The host keys that ssh may accept for one hop, as a known_hosts file.
 
-The first known_hosts file that names the host decides, as in `hostkeys.pins`; ssh itself would accept a key from any.
+The first known_hosts file that names the host decides, as in `hostkeys.pins_for`; ssh would accept a key from any.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _lines(path: Path, hop: Target) -> Iterator[str]:
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return  # it is missing; hostkeys.pins has raised already for a file that cannot be read
+        return  # it is missing; hostkeys.pins_for has raised already for a file that cannot be read
     for line in text.splitlines():
         fields = line.split()
         marker = fields.pop(0) if fields and fields[0].startswith("@") else ""

@@ -45,10 +45,10 @@ def explain(hops: Sequence[Target], lines: Sequence[str], askpass: AskPass, time
     if askpass.missing or askpass.used or any(DENIED.search(line) or TOO_MANY in line for line in messages):
         return login_error(hops, lines, messages, askpass)
     text = "\n".join(messages)
-    if len(hops) > 1 and (found := CHANNEL.search(text)):
-        return _gateway_error(hops, found)
-    if found := ALGORITHM.search(text):
-        return connect_errors.unreachable(hops[0], paramiko.ssh_exception.IncompatiblePeer(found[0]), timeout_s)
+    if len(hops) > 1 and (match := CHANNEL.search(text)):
+        return _gateway_error(hops, match)
+    if match := ALGORITHM.search(text):
+        return connect_errors.unreachable(hops[0], paramiko.ssh_exception.IncompatiblePeer(match[0]), timeout_s)
     for pattern, error in NETWORK.items():
         if re.search(pattern, text):
             return connect_errors.unreachable(_failed_hop(hops, text), error, timeout_s)
@@ -61,12 +61,12 @@ def explain(hops: Sequence[Target], lines: Sequence[str], askpass: AskPass, time
     return connect_errors.unreachable(hops[0], paramiko.SSHException(f"ssh: {why}"), timeout_s)
 
 
-def _gateway_error(hops: Sequence[Target], found: re.Match[str]) -> CodeSmithError:
+def _gateway_error(hops: Sequence[Target], match: re.Match[str]) -> CodeSmithError:
     """Return the error for a gateway that opens no connection to the node behind it."""
-    code = connect_errors.PROHIBITED if found[1].startswith("admin") else CONNECT_FAILED
+    code = connect_errors.PROHIBITED if match[1].startswith("admin") else CONNECT_FAILED
     try:
         with connect_errors.translate_gateway_refusal(hops[0], hops[1]):
-            raise paramiko.ChannelException(code, found[2] if code == CONNECT_FAILED else found[1])
+            raise paramiko.ChannelException(code, match[2] if code == CONNECT_FAILED else match[1])
     except CodeSmithError as error:
         return error
 
