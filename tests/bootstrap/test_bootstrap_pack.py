@@ -121,6 +121,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("through_sdist", [False, True], ids=["from the checkout", "from the sdist"])
+@pytest.mark.slow
 def test_a_wheel_ships_the_same_bytes(source: Path, tmp_path: Path, through_sdist: bool) -> None:
     options = [] if through_sdist else ["--wheel"]
     build = [sys.executable, "-m", "build", "--no-isolation", *options, "--outdir", str(tmp_path), str(source)]

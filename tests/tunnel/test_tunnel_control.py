@@ -132,6 +132,7 @@ def test_foreign_file_in_place_of_the_control_socket_is_told(home):
     assert control.control_path().read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_forwarder_whose_socket_was_taken_away_makes_room(forwarder, node):
     control.control_path().unlink()
     with pytest.raises(CodeSmithError, match=f"pid {forwarder}"):

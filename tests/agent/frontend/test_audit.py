@@ -172,6 +172,7 @@ def test_a_time_that_is_none_is_refused(rpc: Rpc, before: str) -> None:
     assert rpc.refuses("audit.list", -32602, before=before)["data"]["errors"][0]["field"] == "before"
 
 
+@pytest.mark.slow
 def test_reading_backwards_takes_little_memory(tmp_path: Path) -> None:
     file = tmp_path / "audit.jsonl"
     write(file, [record(number) for number in range(50_000)])

@@ -90,6 +90,7 @@ def test_a_request_that_is_cut_short_gets_an_error_or_nothing(rpc: Rpc) -> None:
         assert b'"result"' not in answer
 
 
+@pytest.mark.slow
 def test_two_hundred_idle_slow_and_half_closed_clients_hold_up_nobody(rpc: Rpc) -> None:
     before = resident_bytes()
     clients = [rpc.connect() for _ in range(200)]
@@ -131,6 +132,7 @@ while not select.select([sys.stdin], [], [], 0)[0]:
 """
 
 
+@pytest.mark.slow
 def test_batches_and_malformed_huge_and_nested_requests_hold_up_nobody(rpc: Rpc) -> None:
     idle = [rpc.connect() for _ in range(200)]
     words = [sys.executable, "-c", GREEDY, str(rpc.path)]
@@ -202,6 +204,7 @@ def test_slow_senders_make_room_for_others(rpc: Rpc) -> None:
             client.close()
 
 
+@pytest.mark.slow
 def test_many_huge_requests_leave_no_memory_behind(rpc: Rpc) -> None:
     body = b"[" + b"[]," * 80_000 + b"[]]"
     rpc.post(body)

@@ -117,6 +117,7 @@ def assert_dug(top: Path, depth: int) -> None:
     os.close(descriptor)
 
 
+@pytest.mark.slow
 def test_depth_is_no_defence(base: Path, tree: Path) -> None:
     os.close(dig(tree / "code", DEPTH))
     hand_over(base)
@@ -124,6 +125,7 @@ def test_depth_is_no_defence(base: Path, tree: Path) -> None:
     assert trees.remove(str(base / "homes"), "demo")
 
 
+@pytest.mark.slow
 def test_an_owner_who_swaps_everything_meanwhile_gains_nothing(base: Path, tree: Path) -> None:
     precious = base / "precious"
     precious.mkdir()
@@ -150,6 +152,7 @@ def test_an_owner_who_swaps_everything_meanwhile_gains_nothing(base: Path, tree:
     assert (precious.stat().st_uid, (precious / "file").stat().st_uid) == (0, 0)
 
 
+@pytest.mark.slow
 def test_what_was_cut_off_at_any_moment_is_completed_by_the_next_run(
     base: Path, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

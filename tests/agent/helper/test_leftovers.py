@@ -95,6 +95,7 @@ def test_what_others_keep_in_a_directory_of_the_user_stays_and_is_named(place: P
     assert {path.stat().st_uid for path in place.rglob("*")} == {0, OTHER}
 
 
+@pytest.mark.slow
 def test_any_depth_and_what_an_interrupted_sweep_left_go(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deep = os.open(put(place / "deep", GONE, None), os.O_RDONLY)
     for _ in range(5_000):
@@ -114,6 +115,7 @@ def test_any_depth_and_what_an_interrupted_sweep_left_go(place: Path, monkeypatc
     assert os.listdir(place) == []
 
 
+@pytest.mark.slow
 def test_a_directory_without_end_costs_no_more_than_the_limit(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(5_000):
         (place / f"{number}").touch()

@@ -83,6 +83,7 @@ def test_everything_a_user_can_make_is_removed(base: Path) -> None:
     assert list((base / "trash").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_depth_is_no_defence(base: Path) -> None:
     trees.make(str(base / "homes"), "ada", UID, 0o700, [])
     descriptor = os.open(base / "homes" / "ada", os.O_RDONLY)
@@ -97,6 +98,7 @@ def test_depth_is_no_defence(base: Path) -> None:
     assert list((base / "trash").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_many_directories_cost_no_memory(base: Path) -> None:
     trees.make(str(base / "homes"), "ada", UID, 0o700, [])
     for number in range(20_000):
