@@ -28,7 +28,7 @@ def up(c: Context, node: list[str] | None = None, release: str = "", file: str =
     return report.report(selection.Chosen(nodes, json=json), commands.booter(nodes), UP)
 
 
-@task(help={**EVERY, "all": ALL, "yes": "Delete all of them without asking (default: ask)."})
+@task(help={**EVERY, "all": ALL, "yes": "With --all, delete without asking (default: ask)."})
 def down(
     c: Context,
     node: list[str] | None = None,

@@ -21,8 +21,8 @@ WORKSPACE = {"workspace": "The workspace's name."}
     help={
         **WORKSPACE,
         "memory": "Memory for a command and all that it starts, such as 512M or 2G (default: no limit).",
-        "cpus": "Processors for them, such as 1.5 (default: no limit).",
-        "tasks": "Processes and threads that they may have at once (default: no limit).",
+        "cpus": "Processors for a command and all that it starts, such as 1.5 (default: no limit).",
+        "tasks": "Processes and threads that a command may have at once (default: no limit).",
         "runtime": "Seconds that a command may run (default: the time limit of the call).",
         "network": "full, or none, which leaves only loopback (default: full).",
     },
