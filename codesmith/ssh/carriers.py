@@ -17,6 +17,7 @@ from codesmith.paths import ensure_private, state_dir, writing
 from codesmith.secrets import SHARED, SecretRequest, Secrets
 from codesmith.ssh import connection as fabric
 from codesmith.ssh.carrier import FABRIC, OPENSSH, Carrier
+from codesmith.ssh.connect_errors import USE_OPENSSH
 from codesmith.ssh.hostkeys import HostKey
 from codesmith.ssh.openssh import connection as openssh
 from codesmith.ssh.target import Target
@@ -53,6 +54,12 @@ def _attempt(target: Target, timeout_s: float, given: Mapping[SecretRequest, str
         except CodeSmithError as error:
             if first is not None:
                 raise _telling(first, error) from None
+            if (
+                target.carrier == FABRIC
+                and error.openssh_may_help
+                and type(error) in (Unreachable, AuthenticationFailed)
+            ):
+                raise type(error)(error.problem, hint=USE_OPENSSH) from error
             if len(order) == 1 or not _may_differ(error):
                 raise
             first = error

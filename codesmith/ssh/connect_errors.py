@@ -16,6 +16,7 @@ import paramiko
 from codesmith.errors import Unreachable
 from codesmith.ssh.target import Target
 
+USE_OPENSSH = "in nodes.yaml: `ssh: openssh`, or no `ssh:` at all"
 # RFC 4254, 5.1: one of the reasons for which a channel is not opened.
 PROHIBITED = 1
 TIMED_OUT = ("Timeout.", "Authentication timeout.")
@@ -80,7 +81,7 @@ def only_openssh(target: Target) -> Unreachable:
     """Say what of the ssh configuration paramiko does not do."""
     failure = Unreachable(
         f"node {target}: {target.only_openssh} in its ssh configuration needs OpenSSH",
-        hint="in nodes.yaml: `ssh: openssh`, or no `ssh:` at all",
+        hint=USE_OPENSSH,
     )
     failure.openssh_may_help = True
     return failure
