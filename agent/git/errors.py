@@ -49,6 +49,14 @@ CAUSES = (
     Cause(r"Unable to negotiate with", "on the node: ssh -v -p {port} {host}"),
     Cause(r"resolve proxy|from proxy|[Uu]nsupported proxy|[Pp]roxy CONNECT|CONNECT tunnel|connect to proxy", PROXY),
     Cause(
+        r"not match target host ?name|no alternative certificate subject name",
+        "the certificate there is for another name than {host}: use that name in the URL",
+    ),
+    Cause(
+        r"unexpected TLS packet|wrong version number",
+        "what listens on port {port} of {host} does not speak TLS: check the port in the URL",
+    ),
+    Cause(
         r"SSL certificate|server (?:certificate )?verification failed|SSL_ERROR|gnutls_handshake|SSL routines|SSL: ",
         "if {host} has a certificate of your own authority: on the node, copy the authority's certificate to "
         "/usr/local/share/ca-certificates/NAME.crt and run update-ca-certificates",
@@ -67,8 +75,13 @@ CAUSES = (
         r"not exported",
         "check the URL; hosts answer this for private repositories too: {keys}",
     ),
-    Cause(r"Remote branch .* not found|is no commit of this", "name a branch, a tag or a whole commit hash with --ref"),
+    Cause(
+        r"Remote branch .* not found|is no commit of this|Unable to find [0-9a-f]{40}|not our ref|find remote ref",
+        "name a branch, a tag or a whole commit hash with --ref",
+    ),
 )
+# curl's message; newer releases add `via`.
+UNREACHED = re.compile(r"[Ff]ailed to connect to (\S+) port (\d+)(?: via (\S+))?")
 
 
 def deciding(stderr: str) -> str:
@@ -87,6 +100,10 @@ def hint_for(stderr: str, url: str, credential: Dict[str, str]) -> str:
     is_https = url.startswith("https:")
     split = urlsplit(url if "://" in url else "ssh://" + url.replace(":", "/", 1))
     port = split.port or (443 if is_https else 22)
+    unreached = UNREACHED.search(stderr)
+    if unreached and (unreached[3] or (unreached[1], int(unreached[2])) != (split.hostname, port)):
+        place = unreached[3] or f"{unreached[1]}:{unreached[2]}"
+        return f"{place} is the node's proxy: correct https_proxy in its /etc/environment or /etc/codesmith/environment"
     return cause.hint.format(host=split.hostname or "", port=port, keys=_keys_hint(is_https, credential))
 
 

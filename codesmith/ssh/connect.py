@@ -16,6 +16,7 @@ from codesmith.errors import AboutSecret, AuthenticationFailed, CodeSmithError, 
 from codesmith.paths import ensure_private, state_dir, writing
 from codesmith.secrets import SHARED, SecretRequest, Secrets
 from codesmith.ssh import fabric_connection as fabric
+from codesmith.ssh.connect_errors import USE_OPENSSH
 from codesmith.ssh.connection import FABRIC, OPENSSH, Connection
 from codesmith.ssh.hostkeys import HostKey
 from codesmith.ssh.openssh import connection as openssh
@@ -53,6 +54,10 @@ def _attempt(target: Target, timeout_s: float, given: Mapping[SecretRequest, str
         except CodeSmithError as error:
             if first_error is not None:
                 raise _more_telling(first_error, error) from None
+            # SecretNeeded and SecretRefused keep their hints.
+            is_plain = type(error) in (Unreachable, AuthenticationFailed)
+            if target.carrier == FABRIC and error.openssh_may_help and is_plain:
+                raise type(error)(error.problem, hint=USE_OPENSSH) from error
             if len(order) == 1 or not _may_work_otherwise(error):
                 raise
             first_error = error

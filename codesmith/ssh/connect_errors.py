@@ -16,6 +16,7 @@ import paramiko
 from codesmith.errors import Unreachable
 from codesmith.ssh.target import Target
 
+USE_OPENSSH = "in nodes.yaml: `ssh: openssh`, or no `ssh:` at all"
 # RFC 4254, 5.1: a reason why a channel is not opened.
 PROHIBITED = 1
 SSHD_LOG_HINT = "on the node, as root: journalctl -u ssh -u sshd -n 20"
@@ -84,7 +85,7 @@ def only_openssh(target: Target) -> Unreachable:
     """Return the error that names the option of the ssh configuration that paramiko does not support."""
     failure = Unreachable(
         f"node {target}: {target.only_openssh} in its ssh configuration needs OpenSSH",
-        hint="in nodes.yaml: `ssh: openssh`, or no `ssh:` at all",
+        hint=USE_OPENSSH,
     )
     failure.openssh_may_help = True
     return failure

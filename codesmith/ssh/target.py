@@ -117,9 +117,8 @@ def resolve(node: Node) -> Target:
 def resolve_host(wanted: Target, *, first_known_hosts: Iterable[Path] = ()) -> Target:
     """Complete `wanted` from the operator's ssh configuration; values that `wanted` has win."""
     if wanted.host.startswith("-") or not wanted.host or any(c.isspace() for c in wanted.host):
-        raise CodeSmithError(
-            f"node {wanted.name}: {wanted.host!r} is not a host name", hint="correct `host:` in nodes.yaml"
-        )
+        problem = f"node {wanted.name}: {wanted.host!r} is not a host name"
+        raise CodeSmithError(problem, hint="correct `host:` in nodes.yaml")
     config = _read_with_ssh(wanted) if shutil.which("ssh") else _read_with_paramiko(wanted)
     return _merge(wanted, config, tuple(first_known_hosts))
 
@@ -140,10 +139,8 @@ def ensure_identity(target: Target) -> None:
             reason = error.strerror or str(error)
             break
     if path:
-        raise AuthenticationFailed(
-            f"node {target}: the identity {path} cannot be read: {reason}",
-            hint=f"ls -l {shlex.quote(path)}  # or correct `identity:` in nodes.yaml",
-        )
+        hint = f"ls -l {shlex.quote(path)}  # or correct `identity:` in nodes.yaml"
+        raise AuthenticationFailed(f"node {target}: the identity {path} cannot be read: {reason}", hint=hint)
 
 
 def split_port(address: str) -> tuple[str, int]:
@@ -198,10 +195,8 @@ def _read_with_ssh(
         raise CodeSmithError(problem, hint=f"ssh -v -G -- {wanted.host}") from error
     if status != 0:
         reason = "; ".join(stderr.strip().splitlines()[-2:]) or "no reason given"
-        raise CodeSmithError(
-            f"node {wanted.name}: ssh refuses its configuration: {reason}",
-            hint=shlex.join(["ssh", "-G", "--", wanted.host]),
-        )
+        problem = f"node {wanted.name}: ssh refuses its configuration: {reason}"
+        raise CodeSmithError(problem, hint=shlex.join(["ssh", "-G", "--", wanted.host]))
     return parse_ssh_g(stdout)
 
 

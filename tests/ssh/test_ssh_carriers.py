@@ -79,8 +79,9 @@ def test_what_paramiko_does_not_do_ends_at_openssh_by_itself(
 ) -> None:
     arrange(desk, monkeypatch)
     target = resolve(desk.entry())
-    with pytest.raises(CodeSmithError):
+    with pytest.raises(CodeSmithError) as caught:
         run(replace(target, carrier=FABRIC))
+    assert caught.value.hint == "in nodes.yaml: `ssh: openssh`, or no `ssh:` at all"
     assert run(target) == (OPENSSH, "root")
     assert recall(target)
     monkeypatch.setattr(connecting.fabric, "attempt", pytest.fail)
