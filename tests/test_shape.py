@@ -21,7 +21,7 @@ AGENT = sorted(path for path in (TOP / "agent").rglob("*.py") if str(path.relati
 # What travels with the agent; everything else it imports must be the standard library or itself.
 TRAVELS = {"agent", "fastjsonschema", "jsonrpclib"}
 # What runs on a node before there is an agent: the standard library alone.
-ON_NODE = TOP / "codesmith" / "remote" / "bootstrap" / "node"
+ON_NODE = TOP / "codesmith" / "bootstrap" / "on_node"
 # Loose modules of `codesmith/`: shared ground, which every room may use, and entry points, which no room knows.
 GROUND = {"debug", "errors", "paths", "secrets"}
 ENTRY = {"__init__", "__main__"}

@@ -33,7 +33,8 @@ KNOWN_HOSTS = ("~/.ssh/known_hosts", "/etc/ssh/ssh_known_hosts")
 # Options that paramiko does not support; without them the connection may lead elsewhere or nowhere.
 ONLY_OPENSSH = {name: name.lower() for name in ("ProxyUseFdpass", "BindAddress", "BindInterface")}
 # Options that a command in a hint overrides, so that it does not share a session or run another command.
-HINT_OPTIONS = dict(ControlPath="none", ForkAfterAuthentication="no", RemoteCommand="none", SessionType="default")
+_HINT = "ControlPath=none ForkAfterAuthentication=no RemoteCommand=none SessionType=default"
+HINT_OPTIONS = dict(option.split("=") for option in _HINT.split())
 # Tokens that `ssh -G` expands for us: a hash of the connection, and the gateway.
 ASKED = ("C", "j")
 IDENTITIES = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
