@@ -59,13 +59,12 @@ class LimitedHelper(Helper):
     def call(
         self, verb: str, *, reply_timeout_s: float = REPLY_GRACE_S, descriptor: Optional[int] = None, **arguments: Any
     ) -> Dict[str, Any]:
-        """Return the verb's result; HelperSilent when the time for all is over."""
+        """Return the verb's result; HelperSilent when the time for all, which may all go into its start, is over."""
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise HelperSilent("the privileged helper does not answer", hint="`inv node.logs` shows why")
         try:
-            timeout_s = min(reply_timeout_s, left)
-            return self._helper.call(verb, reply_timeout_s=timeout_s, descriptor=descriptor, **arguments)
+            return self._helper.call(verb, reply_timeout_s=left, descriptor=descriptor, **arguments)
         except HelperSilent as silence:  # nothing was to be changed
             raise HelperSilent(silence.problem.partition(";")[0], hint="`inv node.logs` shows why") from None
         finally:

@@ -27,7 +27,7 @@ from agent.shared.names import BASE, CLIENTS_GROUP, HELPER_SOCKET, HOMES, STAGIN
 FREE_BYTES_MIN = 256 << 20
 NAMED_MAX, DIFFERENCES_MAX = 10, 40
 # For all calls of the helper together: less than clients wait for the answer.
-HELPER_S = 9.0
+HELPER_S = 10.0
 # The directories that prepare makes: mode bits that each must have, and bits that it must not have.
 DIRECTORIES = {
     "/": (0, 0o022),

@@ -93,11 +93,10 @@ def test_what_health_cannot_ask_for_is_not_well(web1: Web1) -> None:
 
 def test_health_answers_where_the_helper_cannot_start(web1: Web1) -> None:
     state = "/var/lib/codesmith-helper"
-    again = "systemctl stop codesmith-helper.service; systemctl reset-failed; systemctl start codesmith-helper.socket"
-    moved = f"systemctl stop codesmith-helper.service; mv {state} /root/moved; ln -s {state}-link {state}"
-    with on_node(
-        web1, f"{moved}; ln -s {state} {state}-link", f"rm {state} {state}-link; mv /root/moved {state}; {again}"
-    ):
+    stop = "systemctl stop codesmith-helper.socket codesmith-helper.service; systemctl reset-failed"
+    start = "systemctl start codesmith-helper.socket"
+    wrong = f"{stop}; mv {state} /root/moved; ln -s {state}-link {state}; ln -s {state} {state}-link; {start}"
+    with on_node(web1, wrong, f"{stop}; rm {state} {state}-link; mv /root/moved {state}; {start}"):
         checks = {one["name"]: one for one in web1.person.runs("inv node.health --json", check=False).json[0]["checks"]}
         for name, words in (("needs", "could not look"), ("policy", "not looked at"), ("records", "not compared")):
             assert (checks[name]["status"], words in checks[name]["detail"]) == ("degraded", True), checks[name]

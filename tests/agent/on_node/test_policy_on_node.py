@@ -175,7 +175,7 @@ def test_one_account_that_cannot_be_put_right_does_not_keep_the_others_as_they_a
     for name in ("able", "twin"):
         drifting.client.user.create(name=name)
     drifting.on("usermod --append --groups docker cs-able; usermod --append --groups docker cs-drift")
-    drifting.on("useradd --non-unique --uid $(id -u cs-able) --no-create-home other; gpasswd -A cs-twin docker")
+    drifting.on("useradd -N -o -G '' -u $(id -u cs-able) -M other; gpasswd -A cs-twin docker")
     try:
         said = drifting.person.runs("inv node.prepare", code=1)
         assert "could not put the account cs-able right: uid" in said.err
