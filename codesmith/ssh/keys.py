@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,12 +80,23 @@ class Keys:
             found = self._load(path)
             if found:
                 beside = read_certificate(f"{path}-cert.pub")
-                yield from _with_certificates(found, certificates + ([(f"{path}-cert.pub", beside)] if beside else []))
+                yield from self._with_certificates(
+                    found, certificates + ([(f"{path}-cert.pub", beside)] if beside else [])
+                )
             elif self.problem:
                 return
         if not self._target.identities_only:
             for key in self._agent_keys():
-                yield from _with_certificates((f"agent: {key.comment or key.get_name()}", key), certificates)
+                yield from self._with_certificates((f"agent: {key.comment or key.get_name()}", key), certificates)
+
+    def _with_certificates(self, found: Shown, certificates: list[tuple[str, Certificate]]) -> Iterator[Shown]:
+        label, key = found
+        for path, certificate in certificates:
+            if certificate.public == key.asbytes():
+                why_not = certificate.why_not(self._target.user, time.time())
+                note = f" ({why_not})" if why_not else ""
+                yield f"{label} with {Path(path).name}{note}", Certified(key, certificate)
+        yield found
 
     def _configured_certificates(self) -> list[tuple[str, Certificate]]:
         found = [(path, read_certificate(path)) for path in self._target.certificates]
@@ -150,14 +162,6 @@ def is_open_to_others(path: str) -> bool:
     """Return whether ssh would call a private key unprotected."""
     found = Path(path).stat()
     return found.st_uid == os.getuid() and bool(found.st_mode & 0o077)
-
-
-def _with_certificates(found: Shown, certificates: list[tuple[str, Certificate]]) -> Iterator[Shown]:
-    label, key = found
-    for path, certificate in certificates:
-        if certificate.public == key.asbytes():
-            yield f"{label} with {Path(path).name}", Certified(key, certificate)
-    yield found
 
 
 def _wanted_passphrase(path: str) -> SecretRequest:
