@@ -7,6 +7,7 @@ import binascii
 import io
 import struct
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -63,11 +64,14 @@ def read_certificate(path: str) -> Certificate | None:
 
 @dataclass(frozen=True)
 class Certificate:
-    """A user certificate: its type, its wire format, and the public key that it certifies."""
+    """A user certificate: its type and wire format, the public key that it certifies, its principals and its times."""
 
     type: str
     blob: bytes
     public: bytes
+    principals: tuple[str, ...] = ()
+    begins: int = 0
+    ends: int = 2**64 - 1
 
     @classmethod
     def of(cls, blob: bytes) -> Certificate | None:
@@ -76,13 +80,22 @@ class Certificate:
             (kind, _nonce), rest = _cut(blob, 2)
             name = kind.decode()
             plain = name.removesuffix(CERTIFICATE)
-            fields, _ = _cut(rest, FIELDS.get(plain, 2))
+            fields, rest = _cut(rest, FIELDS.get(plain, 2))
+            limits = _limits(rest) if plain != name else ()
         except (struct.error, UnicodeDecodeError):
             return None
         if plain == name:
             return None
         of_key = plain + "@openssh.com" if plain.startswith("sk-") else plain
-        return cls(name, blob, b"".join(_string(one) for one in (of_key.encode(), *fields)))
+        return cls(name, blob, b"".join(_string(one) for one in (of_key.encode(), *fields)), *limits)
+
+    def flaw(self, user: str, now: float) -> str:
+        """Return why sshd may refuse it, which sshd writes only to its own log; "" if it looks valid."""
+        if now >= self.ends:
+            return f"expired on {datetime.fromtimestamp(self.ends):%Y-%m-%d}"
+        if now < self.begins:
+            return "not valid yet"
+        return "" if not self.principals or user in self.principals else f"for {', '.join(self.principals)}"
 
 
 class CertifiedKey(paramiko.PKey):
@@ -141,6 +154,19 @@ def _public_half(path: str) -> bytes | None:
     except (OSError, ValueError, binascii.Error, struct.error):
         return None
     return blob
+
+
+def _limits(data: bytes) -> tuple[tuple[str, ...], int, int]:
+    """Return principals, begin and end of a certificate from what follows its public key (PROTOCOL.certkeys).
+
+    First come 12 bytes: serial number and type.
+    """
+    (_name, principals), times = _cut(data[12:], 2)
+    names, rest = [], principals
+    while rest:
+        (name,), rest = _cut(rest, 1)
+        names.append(name.decode(errors="replace"))
+    return (tuple(names), *struct.unpack_from(">QQ", times))
 
 
 def _cut(data: bytes, count: int) -> tuple[list[bytes], bytes]:

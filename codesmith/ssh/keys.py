@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,12 +81,23 @@ class Keys:
             if loaded:
                 beside = read_certificate(f"{path}-cert.pub")
                 more = [(f"{path}-cert.pub", beside)] if beside else []
-                yield from _with_certificates(loaded, certificates + more)
+                yield from self._with_certificates(loaded, certificates + more)
             elif self.problem:
                 return
         if not self._target.identities_only:
             for key in self._agent_keys():
-                yield from _with_certificates((f"agent: {key.comment or key.get_name()}", key), certificates)
+                yield from self._with_certificates((f"agent: {key.comment or key.get_name()}", key), certificates)
+
+    def _with_certificates(
+        self, labelled: LabelledKey, certificates: list[tuple[str, Certificate]]
+    ) -> Iterator[LabelledKey]:
+        """Yield the key with each certificate that is made for it, then the key alone."""
+        label, key = labelled
+        for path, certificate in certificates:
+            if certificate.public == key.asbytes():
+                flaw = certificate.flaw(self._target.user, time.time())
+                yield f"{label} with {Path(path).name}" + (f" ({flaw})" if flaw else ""), CertifiedKey(key, certificate)
+        yield labelled
 
     def _configured_certificates(self) -> list[tuple[str, Certificate]]:
         loaded = [(path, read_certificate(path)) for path in self._target.certificates]
@@ -151,15 +163,6 @@ def is_open_to_others(path: str) -> bool:
     """Return whether ssh would call a private key unprotected."""
     found = Path(path).stat()
     return found.st_uid == os.getuid() and bool(found.st_mode & 0o077)
-
-
-def _with_certificates(labelled: LabelledKey, certificates: list[tuple[str, Certificate]]) -> Iterator[LabelledKey]:
-    """Yield the key with each certificate that is made for it, then the key alone."""
-    label, key = labelled
-    for path, certificate in certificates:
-        if certificate.public == key.asbytes():
-            yield f"{label} with {Path(path).name}", CertifiedKey(key, certificate)
-    yield labelled
 
 
 def _passphrase_request(path: str) -> SecretRequest:

@@ -232,6 +232,25 @@ def test_the_plain_key_follows_a_certificate_that_is_refused(operator: Operator,
     assert operator.who() == "root"
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("-n", "root", "-V", "20200101:20200201"), r"expired on 2020-02-01"),
+        (("-n", "root", "-V", "20400101:20410101"), r"not valid yet"),
+        (("-n", "nobody,daemon"), r"for nobody, daemon"),
+    ],
+)
+def test_a_certificate_that_cannot_open_is_told(
+    operator: Operator, authority: str, new_key: Callable[..., str], options: tuple[str, ...], says: str
+) -> None:
+    """sshd says so in its own log alone."""
+    key = new_key()
+    name = Path(operator.sign(authority, key, *options)).name
+    operator.configure(f" IdentityFile {key}\n")
+    with pytest.raises(AuthenticationFailed, match=rf"tried: {key} with {name} \({says}\), {key}"):
+        operator.who()
+
+
 def test_a_certificate_file_that_is_none_is_told(operator: Operator, new_key: Callable[..., str]) -> None:
     operator.configure(f" IdentityFile {new_key()}\n CertificateFile {operator.folder}/none\n")
     with pytest.raises(AuthenticationFailed, match=rf"not usable: {operator.folder}/none \(no certificate\)"):
