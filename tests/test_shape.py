@@ -21,7 +21,7 @@ AGENT = sorted(path for path in (TOP / "agent").rglob("*.py") if str(path.relati
 # What travels with the agent; everything else it imports must be the standard library or itself.
 TRAVELS = {"agent", "fastjsonschema", "jsonrpclib"}
 # What runs on a node before there is an agent: the standard library alone.
-ON_NODE = TOP / "codesmith" / "bootstrap" / "on_node"
+TESTS = TOP / "tests"
 # Loose modules of `codesmith/`: shared ground, which every room may use, and entry points, which no room knows.
 GROUND = {"debug", "errors", "paths", "secrets"}
 ENTRY = {"__init__", "__main__"}
@@ -151,6 +151,22 @@ def test_commands_in_readmes_exist() -> None:
             assert task in tasks, f"{document}: {task}"
         for target in re.findall(r"`make ([a-z-]+)`", text):
             assert target in targets, f"{document}: make {target}"
+
+
+def test_the_tests_of_promises_exist() -> None:
+    """Each test that a SPECIFICATIONS.md names is there; a name may be cut short."""
+    files = list(TESTS.glob("**/*.py"))
+    names = {name for file in files for name in re.findall(r"def (test_\w+)", file.read_text())}
+    names |= {file.name for file in files} | {file.stem for file in files}
+    missing = [
+        f"{document.relative_to(TOP)}: {name}"
+        for document in TOP.glob("**/SPECIFICATIONS.md")
+        if ".venv" not in document.parts[len(TOP.parts)]
+        for code in re.findall(r"`([^`\n]*)`", document.read_text())
+        for name in re.findall(r"\btest_\w+(?:\.py)?", code)
+        if not any(one.startswith(name) for one in names)
+    ]
+    assert missing == []
 
 
 def test_nothing_names_this_machine() -> None:
