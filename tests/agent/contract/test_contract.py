@@ -40,7 +40,7 @@ def test_every_promised_method_is_there() -> None:
     assert set(METHODS) >= PROMISED
 
 
-# design/API.md's table, which foreign clients are written against: each method's parameters, "?" for optional ones.
+# What foreign clients are written against: each method's parameters, "?" for optional ones.
 PARAMETERS = """
 rpc.discover:  node.info:  node.health:  node.version:  user.create: name ssh_keys? request_id?  user.get: name
 user.list: labels?  user.set_keys: name ssh_keys request_id?  user.disable: name request_id?  user.enable: name request_id?

@@ -178,7 +178,7 @@ def test_one_account_that_cannot_be_put_right_does_not_keep_the_others_as_they_a
     drifting.on("useradd -N -o -G '' -u $(id -u cs-able) -M other; gpasswd -A cs-twin docker")
     try:
         said = drifting.person.runs("inv node.prepare", code=1)
-        assert "could not repair the account cs-able: uid" in said.err
+        assert "could not repair the account cs-able: the Unix account 'other' has uid" in said.err
         for login in ("cs-drift", "cs-twin"):
             assert_is_ours(drifting, login)
         assert drifting.on("getent gshadow docker").out == "docker:!::cs-able\n"
