@@ -148,7 +148,7 @@ def _plan_paths(facts: Facts, ours: list[dict[str, Any]]) -> Iterator[Step]:
             yield _plan_file(facts, path, str(entry["kind"]))
     kept = {str(entry.get("path", "")) for entry in facts.ledger_entries if not entry.get("made_by_us")}
     for path in (f"{folder}/{name}" for folder, names in HELPER_FILES.items() if folder in kept for name in names):
-        yield Step("file", path, f"remove {path}", "there", MISSING, {"do": "discard", "path": path})
+        yield Step("file", path, f"remove {path}", "there", MISSING, {"do": "remove_file", "path": path})
     for path in RUNTIME:
         yield _plan_directory(path, "there", is_content_ours=False)
 
