@@ -93,7 +93,7 @@ def test_of_a_clone_over_https_the_deciding_line_is_shown(web1: Web1, forge: For
     refused("not found", "check the URL", url=f"{forge.https}/none.git")
     refused("Remote branch nope not found", "--ref", url=f"{forge.https}/public.git", ref="nope")
     web1.on(f"echo '{forge.host} other.example' >> /etc/hosts")
-    refused("SSL: ", "update-ca-certificates", url="https://other.example:8443/public.git")
+    refused("SSL: ", "another name than other.example", url="https://other.example:8443/public.git")
     with untrusted(web1):
         refused("verification failed", "update-ca-certificates", url=f"{forge.https}/public.git")
 
