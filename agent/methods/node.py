@@ -85,10 +85,10 @@ def health(context: Context) -> NodeHealth:
         ("clients", _check_clients),
         ("directories", _check_directories),
         ("disk", _check_disk),
-        ("helper", _check_helper),
         ("node_id", _check_node_id),
         ("pending", _check_pending),
         ("policy", _check_policy),
+        ("helper", _check_helper),  # after the policy: only a verb that opens the ledger tells what is wrong with it
         ("records", _check_records),
         ("store", _check_store),
         ("uids", _check_uids),
