@@ -11,6 +11,8 @@ from codesmith.tunnel import proof
 
 STAND_IN = Path(__file__).with_name("stand_in_agent.py")
 UNIT = f"""
+[Unit]
+StartLimitIntervalSec=0
 [Service]
 ExecStart=/usr/bin/python3 {proof.AGENT_FILE} agent {proof.AGENT_SOCKET} NODE_ID
 RuntimeDirectory=codesmith

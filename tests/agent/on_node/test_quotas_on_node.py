@@ -20,7 +20,8 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBf4QyqMtYxF0pAkrXgUeYX1gYHnH1P7rqSyG
 def used_up(web1: Web1, unit: str, *calls: str) -> Iterator[None]:
     """Let system calls of a service end with EDQUOT."""
     folder = f"/run/systemd/system/{unit}.service.d"
-    restart = f"systemctl daemon-reload; systemctl stop {unit}.service"
+    # A call that comes meanwhile starts the service again, which cancels the stop.
+    restart = f"systemctl daemon-reload; until systemctl stop {unit}.service; do :; done"
     settings = "".join(f"SystemCallFilter=~{call}:EDQUOT\\n" for call in calls)
     web1.on(f"mkdir -p {folder}; printf '[Service]\\n{settings}' > {folder}/quota.conf; {restart}")
     web1.client.close()
