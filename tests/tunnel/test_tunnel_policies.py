@@ -173,7 +173,8 @@ def test_sixteen_nodes_at_once_pass_it_through_one_gateway(strict, home, tmp_pat
         f"Host behind\n HostName 127.0.0.1\n HostKeyAlias {strict.record.host}\n ProxyJump root@{strict.record.host}\n"
     )
     nodes = [replace(entry(strict, tmp_path, f"n{number}"), host="behind", ssh=carrier) for number in range(16)]
-    assert problems(nodes) == []
+    # A drop whose reason is lost on its way through the gateway (a reset) is tried three times; the next call goes on.
+    eventually(lambda: problems(nodes) == [], within_s=60)
     ready_again(strict, nodes)
 
 
@@ -184,8 +185,8 @@ def problems(nodes: list[Node]) -> list[str]:
 def ready_again(far, nodes: list[Node]) -> None:
     """End all SSH sessions at once; every endpoint comes back by itself."""
     far.run(["pkill", "-f", "^sshd-session: root"])
-    eventually(lambda: all(one.counts["ssh_connections"] > 1 for one in control.status()), within_s=30)
-    eventually(lambda: all(one.state == "ready" for one in control.status()), within_s=30)
+    eventually(lambda: all(one.counts["ssh_connections"] > 1 for one in control.status()), within_s=90)
+    eventually(lambda: all(one.state == "ready" for one in control.status()), within_s=90)
     assert len(control.status()) == len(nodes)
 
 
