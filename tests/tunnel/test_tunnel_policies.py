@@ -185,7 +185,7 @@ def problems(nodes: list[Node]) -> list[str]:
 
 def ready_again(far, nodes: list[Node]) -> None:
     """End all SSH sessions at once; every endpoint comes back by itself."""
-    # Not those before their login, of endpoints that come back already: sshd would count a crash, and refuse this machine.
+    # Not those before their login, of endpoints that come back already: sshd would count crashes, and refuse us.
     far.run(["pkill", "-f", r"^sshd-session: root($|@)"])
     eventually(lambda: all(one.counts["ssh_connections"] > 1 for one in control.status()), within_s=90)
     eventually(lambda: all(one.state == "ready" for one in control.status()), within_s=90)
