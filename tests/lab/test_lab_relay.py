@@ -96,10 +96,9 @@ def test_ssh_through_the_relay_waits_for_its_banner_two_round_trips(node):
                 with socket.create_connection(door) as connection:
                     assert connection.recv(256).startswith(b"SSH-2.0-")
 
-            return min(time_ms(greet) for _ in range(5))
+            return min(time_ms(greet) for _ in range(20))
 
-    # Never faster than the way allows; how much slower depends on what else runs here.
-    assert banner_ms(RTT_MS) / RTT_MS > 1.9
+    assert 1.9 < (banner_ms(RTT_MS) - banner_ms(0)) / RTT_MS < 3
 
 
 def test_it_counts_what_goes_through(echo):

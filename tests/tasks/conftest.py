@@ -15,19 +15,6 @@ import pytest
 from codesmith import paths
 
 TOP = Path(__file__).parents[2]
-sys.path.insert(0, str(TOP / "tests" / "sdk"))
-USER = {
-    "name": "ada",
-    "login": "cs-ada",
-    "uid": 70000,
-    "gid": 70000,
-    "home": "/srv/codesmith/home/cs-ada",
-    "shell": "/bin/bash",
-    "state": "active",
-    "ssh_keys": [],
-    "workspaces": ["a", "b\t\x1b[31m"],
-    "created_at": "2026-11-23T00:00:00.000Z",
-}
 
 
 @dataclass(frozen=True)
