@@ -55,11 +55,12 @@ def ensure_key(home: Path) -> Path:
     with lock(home / "key.lock"):
         if not key.with_suffix(".pub").exists():
             key.unlink(missing_ok=True)
-            _make_key(key, "codesmith-lab")
+            make_key(key, "codesmith-lab")
     return key
 
 
-def _make_key(path: Path, comment: str) -> str:
+def make_key(path: Path, comment: str) -> str:
+    """Make a key pair at `path` and return the public key."""
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path))
     return path.with_suffix(".pub").read_text().strip()
 
@@ -74,7 +75,7 @@ def ensure_identity(folder: Path, record: Record, authorized_key: str) -> None:
     (root / "etc/machine-id").write_text(f"{uuid.uuid4().hex}\n")
     for old in (root / "etc/ssh").glob("ssh_host_*"):
         old.unlink()
-    public = _make_key(root / "etc/ssh/ssh_host_ed25519_key", f"root@{record.name}")
+    public = make_key(root / "etc/ssh/ssh_host_ed25519_key", f"root@{record.name}")
     known = f"{record.host} {' '.join(public.split()[:2])}\n"
     ensure_dir(root / "root/.ssh")
     (root / "root/.ssh/authorized_keys").write_text(authorized_key)

@@ -7,14 +7,16 @@ import hashlib
 import shutil
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from codesmith.errors import CodeSmithError, UnknownName
+from codesmith.lab import qemu
 from codesmith.lab.home import CACHE, lock
 from codesmith.lab.programs import ProgramFailed, run
 
 RELEASES = ("bookworm", "trixie", "bullseye")
-# Increase it when `_finish` changes: it is part of the hash that names the image.
+# Increase it when `finish` changes: it is part of the hash that names the image.
 FINISH = 2
 PACKAGES = (
     # What a small server has.
@@ -29,31 +31,40 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def recipe(release: str) -> list[str]:
+def recipe(release: str, more: Sequence[str] = ()) -> list[str]:
     """Return the arguments of mmdebstrap. It keeps package lists and archives, so that apt works without a network."""
-    return ["--variant=minbase", "--skip=cleanup/apt", f"--include={','.join(PACKAGES)}", release]
-
-
-def path_of(release: str) -> Path:
-    """Return the path of a release's image; UnknownName if the lab does not have the release."""
-    if release not in RELEASES:
-        raise UnknownName(f"the lab has no release {release!r}; it has {', '.join(RELEASES)}")
-    digest = hashlib.sha256("\0".join([str(FINISH), *recipe(release)]).encode()).hexdigest()[:12]
-    return CACHE / "images" / f"{release}-{digest}"
+    return ["--variant=minbase", "--skip=cleanup/apt", f"--include={','.join((*PACKAGES, *more))}", release]
 
 
 def ensure(release: str) -> Path:
-    """Return the image of a release. The first time it is built, which takes half a minute and needs the network."""
-    image = path_of(release)
+    """Return the image of a release. The first time it is built, which takes half a minute and needs the network.
+
+    UnknownName if the lab does not have the release.
+    """
+    if release not in RELEASES:
+        known = ", ".join((*RELEASES, *qemu.RELEASES))
+        raise UnknownName(f"the lab has no release {release!r}; it has {known}")
+    return ensure_built(release, recipe(release), finish)
+
+
+def path_of(release: str, arguments: Sequence[str] = ()) -> Path:
+    """Return the path of a release's image, or of the one that mmdebstrap makes with other arguments."""
+    digest = hashlib.sha256("\0".join([str(FINISH), *(arguments or recipe(release))]).encode()).hexdigest()[:12]
+    return CACHE / "images" / f"{release}-{digest}"
+
+
+def ensure_built(release: str, arguments: Sequence[str], finish: Callable[[Path], None]) -> Path:
+    """Return the image that mmdebstrap makes with these arguments and `finish` completes; it is built once."""
+    image = path_of(release, arguments)
     if image.is_dir():
         return image
     with lock(image.parent / f"{release}.lock"):
         if not image.is_dir():
-            _build(release, image)
+            _build(release, arguments, finish, image)
     return image
 
 
-def _build(release: str, image: Path) -> None:
+def _build(release: str, arguments: Sequence[str], finish: Callable[[Path], None], image: Path) -> None:
     _say(f"building the image of Debian {release}, once (about a minute)")
     began = time.monotonic()
     building = image.with_name(f".{image.name}.building")
@@ -61,8 +72,8 @@ def _build(release: str, image: Path) -> None:
     if building.exists():
         shutil.rmtree(building)
     try:
-        run("mmdebstrap", *recipe(release), str(building), timeout_s=1200)
-        _finish(building)
+        run("mmdebstrap", *arguments, str(building), timeout_s=1200)
+        finish(building)
         building.chmod(0o755)
         building.rename(image)
     except ProgramFailed as error:
@@ -75,7 +86,7 @@ def _build(release: str, image: Path) -> None:
     _say(f"image of Debian {release} ready after {time.monotonic() - began:.0f} s")
 
 
-def _finish(root: Path) -> None:
+def finish(root: Path) -> None:
     """Remove what each node must have of its own, and what would disturb a short-lived node."""
     for key in (root / "etc/ssh").glob("ssh_host_*"):
         key.unlink()

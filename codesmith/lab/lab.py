@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from codesmith.errors import BadArgument, CodeSmithError, StepFailed, UnknownName
-from codesmith.lab import disk, images, network, requirements, teardown
+from codesmith.lab import disk, images, network, qemu, requirements, teardown, vm
 from codesmith.lab.home import ensure_dir, lock_folder
 from codesmith.lab.node import LabNode
 from codesmith.lab.processes import Process
@@ -45,18 +45,17 @@ class Lab:
         it does not boot, CodeSmithError if it exists with another release.
         """
         folder = node_dir(check_name(name))
-        image = images.ensure(release)
+        image = vm.ensure_image(release) if qemu.is_vm(release) else images.ensure(release)
         record = self._ensure_record(name, release, image, folder, uids)
         if record.release != release:
             raise CodeSmithError(
                 f"lab node {name!r} is a {record.release}, not a {release}", hint=f"inv lab.down --node {name}"
             )
-        node = LabNode(folder, record)
+        node = _node(folder, record)
         try:
             # Other callers of `up` and `down` wait until it is up.
             with lock_folder(folder):
-                disk.ensure_mounted(folder, image)
-                disk.ensure_identity(folder, record, self.key.with_suffix(".pub").read_text())
+                node.ensure_disk(self.key.with_suffix(".pub").read_text())
                 if node.state != "running":
                     requirements.ensure_inotify()
                     node.start()
@@ -94,7 +93,7 @@ class Lab:
         record = Record.read(folder)
         if record is None:
             raise UnknownName(f"no lab node {name!r}", hint=f"inv lab.up --node {name}")
-        return LabNode(folder, record)
+        return _node(folder, record)
 
     def list(self) -> list[LabNode]:
         """Return all nodes, whoever booted them, by name."""
@@ -104,7 +103,11 @@ class Lab:
 def find_nodes() -> list[LabNode]:
     """Return all nodes of this lab home; this needs no requirements to be met."""
     records = [(folder, Record.read(folder)) for folder in teardown.folders()]
-    return [LabNode(folder, record) for folder, record in records if record is not None]
+    return [_node(folder, record) for folder, record in records if record is not None]
+
+
+def _node(folder: Path, record: Record) -> LabNode:
+    return (vm.VmNode if qemu.is_vm(record.release) else LabNode)(folder, record)
 
 
 def check_name(name: str) -> str:

@@ -61,6 +61,14 @@ def ensure_veth(node_id: str) -> None:
     run("ip", "link", "set", node_id, "up")
 
 
+def ensure_tap(node_id: str) -> None:
+    """Make the network device of a virtual machine."""
+    if not Path("/sys/class/net", node_id).exists():
+        run("ip", "tuntap", "add", "dev", node_id, "mode", "tap")
+    run("ip", "address", "replace", f"{gateway_and_host(node_id)[0]}/30", "dev", node_id)
+    run("ip", "link", "set", node_id, "up")
+
+
 def node_end(node_id: str) -> str:
     """Return the name of the node's end of such a veth pair."""
     return f"{node_id}n"

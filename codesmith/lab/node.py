@@ -23,7 +23,6 @@ from codesmith.lab.programs import environment
 from codesmith.lab.record import Record, Run
 from codesmith.lab.relay import Relay
 
-BOOT_TIMEOUT_S = 60.0
 SUDO_RULES = {"none": "", "nopasswd": "ALL=(ALL:ALL) NOPASSWD: ALL", "password": "ALL=(ALL:ALL) ALL"}
 AUTHORIZE = 'umask 077; cd "/home/$1"; mkdir .ssh; cat > .ssh/authorized_keys; chown -R "$1:" .ssh'
 
@@ -40,6 +39,8 @@ class Completed:
 class LabNode:
     """A real Debian on this machine. Its disk survives a power cut; `Lab.down` removes it."""
 
+    boot_timeout_s = 60.0
+
     def __init__(self, folder: Path, record: Record) -> None:
         self.folder, self.record = folder, record
 
@@ -53,7 +54,7 @@ class LabNode:
 
     @property
     def release(self) -> str:
-        """The Debian release it runs: bookworm, trixie or bullseye."""
+        """The Debian release it runs: bookworm, trixie, bullseye, or bookworm-vm, trixie-vm."""
         return self.record.release
 
     @property
@@ -100,13 +101,22 @@ class LabNode:
 
     # Power
 
-    def start(self, timeout_s: float = BOOT_TIMEOUT_S) -> None:
+    def ensure_disk(self, authorized_key: str) -> None:
+        """Mount its disk, and give it its own name and keys before its first boot."""
+        disk.ensure_mounted(self.folder, Path(self.record.image))
+        disk.ensure_identity(self.folder, self.record, authorized_key)
+
+    def connect(self) -> None:
+        """Mount its disk, and make its network namespace and its link to this machine."""
+        disk.ensure_mounted(self.folder, Path(self.record.image))
+        (network.ensure_veth if self.record.uids else network.ensure)(self.record.id)
+
+    def start(self, timeout_s: float | None = None) -> None:
         """Switch it on and wait until it is ready; nothing happens if it is on. StepFailed after `timeout_s`."""
         if self.state == "running":
             return
         (self.folder / "run.json").unlink(missing_ok=True)
-        disk.ensure_mounted(self.folder, Path(self.record.image))
-        (network.ensure_veth if self.record.uids else network.ensure)(self.record.id)
+        self.connect()
         top = str(Path(codesmith.__file__).resolve().parent.parent)
         with open(self.console, "ab") as console:
             # --fork: the supervisor must not be our child, so that it can outlive this process.
@@ -118,11 +128,11 @@ class LabNode:
         write_atomically(self.ssh_config, disk.ssh_config(self.folder, self.record))
         self.wait_until_ready(boots=0, timeout_s=timeout_s)
 
-    def shutdown(self, timeout_s: float = BOOT_TIMEOUT_S) -> None:
+    def shutdown(self, timeout_s: float | None = None) -> None:
         """Halt it cleanly with its own `poweroff`; its disk stays. StepFailed after `timeout_s`."""
         run = self._running()
         self.run(["systemctl", "--no-block", "poweroff"])
-        if not run.supervisor.wait(timeout_s):
+        if not run.supervisor.wait(timeout_s or self.boot_timeout_s):
             raise StepFailed(f"lab node {self.name} does not halt", hint=f"tail {self.console}")
 
     def power_cut(self) -> None:
@@ -133,7 +143,7 @@ class LabNode:
         """
         teardown.switch_off(self.folder, self.record)
 
-    def reboot(self, timeout_s: float = BOOT_TIMEOUT_S) -> None:
+    def reboot(self, timeout_s: float | None = None) -> None:
         """Reboot it cleanly from inside and wait until it is ready again."""
         boots = self._running().boots
         self.run(["systemctl", "--no-block", "reboot"])
@@ -222,9 +232,9 @@ class LabNode:
 
     # Waiting
 
-    def wait_until_ready(self, boots: int = 0, timeout_s: float = BOOT_TIMEOUT_S) -> None:
+    def wait_until_ready(self, boots: int = 0, timeout_s: float | None = None) -> None:
         """Wait until sshd greets and systemd has settled after reboot number `boots`; StepFailed after `timeout_s`."""
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + (timeout_s or self.boot_timeout_s)
         while not self._is_ready(boots):
             run = Run.read(self.folder)
             if time.monotonic() > deadline or (run is not None and not run.supervisor.is_alive):

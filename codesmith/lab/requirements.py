@@ -6,6 +6,7 @@ import ctypes
 import os
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from codesmith.errors import Unsupported
@@ -29,21 +30,21 @@ INOTIFY_INSTANCES = 8192
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "uts")
 
 
-def missing_tools() -> list[str]:
-    """Return the names of programs that are not installed."""
-    return [name for name in TOOLS if shutil.which(name, path=PATH) is None]
+def missing(tools: Iterable[str]) -> list[str]:
+    """Return the names of those programs that are not installed."""
+    return [name for name in tools if shutil.which(name, path=PATH) is None]
 
 
 def missing_packages() -> list[str]:
     """Return the Debian packages of the programs that are not installed."""
-    return sorted({TOOLS[name] for name in missing_tools()})
+    return sorted({TOOLS[name] for name in missing(TOOLS)})
 
 
 def check() -> None:
     """Raise Unsupported, with the next step as its hint, if nodes cannot run here."""
     if os.geteuid() != 0:
         raise Unsupported("the lab needs root: it mounts disks and makes network namespaces", hint="sudo -E inv lab.up")
-    tools = missing_tools()
+    tools = missing(TOOLS)
     if tools:
         packages = " ".join(missing_packages())
         raise Unsupported(

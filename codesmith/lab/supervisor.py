@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from codesmith.lab import cgroups, network
+from codesmith.lab import cgroups, network, qemu
 from codesmith.lab.processes import Process, children
 from codesmith.lab.programs import environment, run
 from codesmith.lab.record import Record, Run
@@ -70,7 +70,7 @@ def run_once(folder: Path, record: Record, owner: int | None, boots: int) -> int
 
 
 def start(folder: Path, record: Record) -> subprocess.Popen[bytes]:
-    """Start nspawn in the node's own control groups; it is killed when this process ends."""
+    """Start nspawn, or qemu, in the node's own control groups; it is killed when this process ends."""
     joins = [str(path) for path in cgroups.make(record.id)]
     libc = ctypes.CDLL(None)
 
@@ -80,9 +80,10 @@ def start(folder: Path, record: Record) -> subprocess.Popen[bytes]:
             with open(path, "w") as file:
                 file.write("0")
 
+    argv = qemu.command(folder, record) if qemu.is_vm(record.release) else command(folder, record)
     with open(folder / "console.log", "ab") as console:
         return subprocess.Popen(
-            command(folder, record), stdin=subprocess.DEVNULL, stdout=console, stderr=console,
+            argv, stdin=subprocess.DEVNULL, stdout=console, stderr=console,
             env=environment(), preexec_fn=enter,
         )  # fmt: skip
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 NAME = r"[a-z0-9]([a-z0-9-]{0,26}[a-z0-9])?"
 CARRIERS = ("openssh", "fabric")
-RELEASES = ("bookworm", "trixie", "bullseye")
+RELEASES = ("bookworm", "trixie", "bullseye", "bookworm-vm", "trixie-vm")
 NODE_KEYS = ("host", "user", "port", "identity", "tags", "labels", "endpoint", "lab", "ssh")
 TOP_KEYS = ("default", "nodes")
 SSH_KEYS = ("host", "user", "port", "identity")

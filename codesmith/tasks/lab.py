@@ -10,16 +10,18 @@ from invoke.context import Context
 from codesmith.cli import output
 from codesmith.cli.task import task
 from codesmith.fleet import report, selection
+from codesmith.nodes.reader import RELEASES
 
 Rows = list[dict[str, Any]]
 UP = ("name", "release", "state", "host", "ssh", "error")
 STATUS = ("name", "release", "state", "host", "memory_kib", "owner_pid", "ssh")
 EVERY = {"node": "Lab node; repeatable (default: every node of nodes.yaml that has `lab:`)."}
-RELEASE = "bookworm, trixie or bullseye; the nodes need not be in nodes.yaml then (default: that of nodes.yaml)."
+NAMES = f"{', '.join(RELEASES)} (-vm: a virtual machine)"
+RELEASE = f"{NAMES}; the nodes need not be in nodes.yaml then (default: that of nodes.yaml)."
 ALL = "Every lab node of this machine, other people's too (default: those of nodes.yaml)."
 
 
-@task(help={**EVERY, "release": RELEASE}, choices={"release": ("bookworm", "trixie", "bullseye")})
+@task(help={**EVERY, "release": RELEASE}, choices={"release": RELEASES})
 def up(c: Context, node: list[str] | None = None, release: str = "", file: str = "", json: bool = False) -> Rows:
     """Boot lab nodes, which run until `lab.down`; nodes that are up stay as they are."""
     from codesmith.lab import commands
