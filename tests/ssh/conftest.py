@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -97,13 +96,8 @@ def fresh(lab: Lab, new_name: Callable[[str], str]) -> Iterator[Callable[..., La
 
 
 @pytest.fixture
-def desk(node: LabNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+def desk(node: LabNode, ssh_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     """An operator whose ssh reads a configuration of this test."""
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    (programs / "ssh").write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {tmp_path}/ssh_config "$@"\n')
-    (programs / "ssh").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     with ExitStack() as undo:
         desk = Desk(tmp_path, node, undo)

@@ -99,13 +99,8 @@ def authority(far: LabNode, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def operator(far: LabNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Operator:
+def operator(far: LabNode, ssh_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Operator:
     """An operator whose ssh reads a configuration of this test."""
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    (programs / "ssh").write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {tmp_path}/ssh_config "$@"\n')
-    (programs / "ssh").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     (tmp_path / "known_hosts").write_text(far.address.known_hosts.read_text())
     return Operator(tmp_path, far)

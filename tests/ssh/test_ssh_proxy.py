@@ -112,16 +112,11 @@ def wait_for_link_local(*cables: str) -> None:
 
 
 @pytest.fixture
-def place(listening: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, carrier: str) -> Place:
+def place(listening: dict[str, str], ssh_config: Path, monkeypatch: pytest.MonkeyPatch, carrier: str) -> Place:
     """An operator whose ssh reads a configuration of this test."""
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    (programs / "ssh").write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {tmp_path}/ssh_config "$@"\n')
-    (programs / "ssh").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    folder = ssh_config.parent
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    place = Place(tmp_path, {**listening, "folder": str(tmp_path)}, carrier)
-    place.write("ssh_config", "")
+    place = Place(folder, {**listening, "folder": str(folder)}, carrier)
     place.write("pipe.py", PIPE)
     place.trust("<host>")
     return place
