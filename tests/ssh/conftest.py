@@ -18,6 +18,7 @@ from codesmith.lab import Lab, LabNode
 from codesmith.nodes.registry import Node
 from codesmith.ssh.connect import connect
 from codesmith.ssh.connection import CARRIERS, Connection
+from codesmith.ssh.openssh import command, master
 from codesmith.ssh.target import Target, resolve
 from tests.ssh.carrier_desk import Desk
 
@@ -79,6 +80,16 @@ def open_to(target: Target, carrier: str) -> Iterator[Callable[..., Connection]]
     yield give
     for connection in there:
         connection.close()
+
+
+@pytest.fixture
+def quick_alive(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let OpenSSH give a silent node up after about two seconds, and return what it then says."""
+    alive = (command.CONNECTION_OPTIONS["ServerAliveInterval"], command.CONNECTION_OPTIONS["ServerAliveCountMax"])
+    assert alive == ("4", "2"), "no answer within 8 s"
+    monkeypatch.setitem(command.CONNECTION_OPTIONS, "ServerAliveInterval", "1")
+    monkeypatch.setattr(master, "ALIVE_S", 1)
+    return "no answer within 2 s"
 
 
 @pytest.fixture

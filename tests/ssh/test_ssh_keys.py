@@ -31,9 +31,9 @@ from codesmith.ssh.gateway import gateway_of
 from codesmith.ssh.options import SESSION_ARGUMENTS, arguments, route_options
 from codesmith.ssh.script import run_script
 from codesmith.ssh.target import Target, resolve
-from tests.agent.on_node.web1 import BOTH_RELEASES
+from tests.releases import TRIXIE_FIRST
 
-pytestmark = [pytest.mark.lab, BOTH_RELEASES]
+pytestmark = [pytest.mark.lab, TRIXIE_FIRST]
 RESTART = "systemctl reset-failed ssh; systemctl restart ssh"
 TYPES = {"ed25519": ("-t", "ed25519"), "ecdsa": ("-t", "ecdsa"), "rsa": ("-t", "rsa")}
 

@@ -17,6 +17,7 @@ from codesmith.secrets import SecretRequest, Secrets
 from codesmith.ssh.connect import connect
 from codesmith.ssh.script import run_script
 from codesmith.ssh.target import Target, resolve
+from tests.ssh.remote_logins import add_login
 
 PASSWORD, PASSPHRASE = "pässword of ops", "pässphrase of a key"
 
@@ -35,8 +36,7 @@ class Person:
 @pytest.fixture(scope="module")
 def ops(node: LabNode) -> str:
     """A login with a password."""
-    node.add_login("ops", password=PASSWORD)
-    return "ops"
+    return add_login(node, "ops", password=PASSWORD)
 
 
 @pytest.fixture
