@@ -8,13 +8,15 @@ TESTED := $(if $(PART),$(firstword $(wildcard tests/$(PART) tests/$(dir $(PART))
 # A file of tests stays in one process: its nodes are booted once. Most of the time is waiting for nodes.
 PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile
 
-.PHONY: help install part lab demo test test-fast check format build api bench clean
+.PHONY: help install part lab demo test test-fast test-long test-vm check format build api bench clean
 
 help:
 	@echo "make demo       boot a throw-away node, prepare it, create a workspace, run a command in it, show all"
 	@echo "make test       everything, on real nodes (root);  make test-fast: what needs no node, without the slow ones"
+	@echo "make test-long  what takes minutes: storms, outages with their real time limits, many nodes, every release"
+	@echo "make test-vm    on virtual machines with a kernel of their own: control groups v2"
 	@echo "make check      lint, format, types, generated files"
-	@echo "                test, test-fast, check and build take PART=tunnel, PART=agent/helper, ... for one part"
+	@echo "                test, test-fast, test-long, check and build take PART=tunnel, PART=agent/helper, ... for one part"
 	@echo "make bench      timings beside the peers, as ratios"
 	@echo "make install    the virtual environment $(VENV);  make build: wheel and sdist in dist/"
 	@echo "make api        agent/openrpc.json and codesmith/sdk/api.py from the typed methods"
@@ -40,10 +42,18 @@ demo: lab
 
 test: install part
 	$(BIN)/python -m codesmith.lab.setup curl git mkfs.ext4=e2fsprogs
-	$(PYTEST) $(TESTED)
+	$(PYTEST) -m 'not long and not vm' $(TESTED)
+
+test-long: install part
+	$(BIN)/python -m codesmith.lab.setup curl git mkfs.ext4=e2fsprogs
+	$(PYTEST) -m long $(TESTED)
+
+test-vm: install part
+	$(BIN)/python -m codesmith.lab.setup qemu-system-x86_64=qemu-system-x86 mkfs.ext4=e2fsprogs debugfs=e2fsprogs
+	$(BIN)/pytest --numprocesses 0 -m vm $(TESTED)
 
 test-fast: install part
-	$(PYTEST) -m 'not lab and not slow' $(TESTED)
+	$(PYTEST) -m 'not lab and not slow and not long and not vm' $(TESTED)
 
 check: install part
 	$(BIN)/ruff check $(or $(SOURCE) $(TESTED),.)

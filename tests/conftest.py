@@ -111,6 +111,18 @@ def nodes_yaml(codesmith_home: Path, monkeypatch: pytest.MonkeyPatch) -> Callabl
     return write
 
 
+@pytest.fixture
+def ssh_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty ssh configuration for this test: every ssh that it starts reads this one, and no other."""
+    config, programs = tmp_path / "ssh_config", tmp_path / "bin"
+    programs.mkdir()
+    (programs / "ssh").write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {config} "$@"\n')
+    (programs / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    config.touch()
+    return config
+
+
 @pytest.fixture(scope="module")
 def make_person(lab: Lab, new_name: Callable[[str], str]) -> Iterator[Callable[..., Person]]:
     """Give somebody fresh nodes and a terminal: `ada = make_person({"web1": "bookworm"})`."""

@@ -70,6 +70,11 @@ class Endpoint:
         """Whether the endpoint has ended, or its first attempt failed."""
         return self._state == STOPPED
 
+    @property
+    def has_spare(self) -> bool:
+        """Whether a stream is open already for the next local connection."""
+        return self._pool.has_spare()
+
     def view(self) -> EndpointState:
         """Return the state as `node.status` shows it."""
         counts = {"ssh_connections": self._connections, **self._pool.counts, **self._unix_listener.counts}

@@ -26,7 +26,7 @@ AsNode = Callable[..., Node]
 Releases = Callable[[str], packing.Payload]
 Ship = Callable[[str], None]
 SEED = int(os.environ.get("CODESMITH_SEED", "20261124"))
-KILLS = 20
+FEW_KILLS, MANY_KILLS = 4, 20
 LEFT = f"find /etc {layout.CODE} -name '.codesmith-tmp-*' -o -path {layout.FALLBACK}"
 
 # Sent before the program: kills it, or the sshd that started it, at one of its system calls.
@@ -134,15 +134,16 @@ def assert_nothing_is_half_there(node: LabNode, known: set[str]) -> None:
     assert sh(node, f"find {layout.CODE} {layout.CONFIG} -type f -perm /111 2>/dev/null || true") == ""
 
 
+@pytest.mark.parametrize("wanted_kills", [FEW_KILLS, pytest.param(MANY_KILLS, marks=pytest.mark.long)])
 @pytest.mark.timeout(600)  # many upgrades
 def test_an_upgrade_killed_at_any_moment_leaves_one_release_and_the_next_completes(
-    node: LabNode, as_node: AsNode, ship: Ship, releases: Releases, striker: Striker, calls: int
+    node: LabNode, as_node: AsNode, ship: Ship, releases: Releases, striker: Striker, calls: int, wanted_kills: int
 ) -> None:
     chance = random.Random(SEED)
     known = {releases(version).sha256 for version in ("1.0.0", "1.0.1")}
     before, kills = "1.0.1", 0
-    for number in range(2 * KILLS):
-        if kills == KILLS:
+    for number in range(2 * wanted_kills):
+        if kills == wanted_kills:
             break
         wanted, call = f"1.1.{number}", chance.randint(1, calls)
         told = f"seed {SEED}, call {call} of {calls}"
@@ -157,7 +158,7 @@ def test_an_upgrade_killed_at_any_moment_leaves_one_release_and_the_next_complet
         assert ask(node)["agent"] == unit_release(node) == wanted, told
         assert sh(node, LEFT) == "", told
         before = wanted
-    assert kills == KILLS
+    assert kills == wanted_kills
     assert prepare(as_node(node)).steps == ()
 
 
@@ -171,10 +172,11 @@ def was_killed(node: Node) -> bool:
     return False
 
 
+@pytest.mark.parametrize("parts", [(0.5,), pytest.param((0.1, 0.9), marks=pytest.mark.long)], ids=str)
 def test_after_a_power_cut_in_an_upgrade_a_node_boots_with_one_release_whole(
-    node: LabNode, as_node: AsNode, ship: Ship, releases: Releases, striker: Striker, calls: int
+    node: LabNode, as_node: AsNode, ship: Ship, releases: Releases, striker: Striker, calls: int, parts: tuple[float]
 ) -> None:
-    for part in (0.1, 0.5, 0.9):
+    for part in parts:
         wanted = f"1.2.{part}"
         ship(wanted)
         striker.at(int(calls * part), signal="SIGSTOP")

@@ -23,6 +23,7 @@ from codesmith.nodes.registry import Node
 from codesmith.ssh.fabric_connection import connect
 from codesmith.ssh.target import resolve
 from tests.bootstrap.node_side import ask, ledger_of, sh
+from tests.releases import BOOKWORM_FIRST
 
 pytestmark = pytest.mark.usefixtures("same_agent")
 AsNode = Callable[..., Node]
@@ -52,6 +53,7 @@ def test_prepare_on_every_release(any_node: LabNode, as_node: AsNode) -> None:
     assert (again.changed, again.steps, again.node_id) == (False, (), done.node_id)
 
 
+@BOOKWORM_FIRST
 def test_what_prepare_made_survives_a_reboot(any_node: LabNode, as_node: AsNode) -> None:
     before = prepare(as_node(any_node)).node_id
     any_node.reboot()
@@ -201,7 +203,7 @@ def test_a_package_that_cannot_be_had_names_step_command_and_reason(fresh: Boot,
     assert "E: " in error.value.problem
 
 
-@pytest.mark.parametrize("count", [1, 4, 12, 18, 23])
+@pytest.mark.parametrize("count", [4, 18, *(pytest.param(more, marks=pytest.mark.long) for more in (1, 12, 23))])
 def test_a_prepare_that_was_cut_off_is_finished_by_the_next(fresh: Boot, as_node: AsNode, count: int) -> None:
     node = fresh("cut")
     payload = packing.pack()

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.agent.on_node.web1 import BOTH_RELEASES
 from tests.person import Person
+from tests.releases import TRIXIE_FIRST
 
-pytestmark = BOTH_RELEASES
+pytestmark = TRIXIE_FIRST
 Row = dict[str, str]
 # Comes before the real one in PATH.
 SYSTEMCTL = "/usr/local/sbin/systemctl"

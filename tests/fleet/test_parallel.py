@@ -94,10 +94,15 @@ def test_the_row_of_a_node_that_could_not_be_verified_has_its_error_alone():
     assert installation.drift_lines([row]) == [{"node": "n1", "error": "gone"}]
 
 
-def test_what_the_doctor_stumbles_over_at_one_node_is_a_finding(nodes):
-    error = Unreachable("it is odd", hint="look")
-    (finding,) = doctor._findings(parallel.Outcome(nodes[0], error=error))
-    assert (finding.node, finding.status, finding.detail, finding.next) == (nodes[0].name, "fail", "it is odd", "look")
+def test_what_the_doctor_stumbles_over_at_one_node_is_a_finding(monkeypatch, tmp_path):
+    def stumble(node):
+        raise Unreachable("it is odd", hint="look")
+
+    monkeypatch.setenv("CODESMITH_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(doctor, "check_node", stumble)
+    (tmp_path / "nodes.yaml").write_text("nodes: {n0: {host: x}}\n")
+    (row,) = [row for row in doctor.examine({"file": str(tmp_path / "nodes.yaml")}) if row["node"] == "n0"]
+    assert (row["status"], row["detail"], row["next"].split()[0]) == ("fail", "it is odd", "look")
 
 
 def test_of_the_only_node_a_bug_reaches_the_caller(nodes):

@@ -10,6 +10,7 @@ import pytest
 
 from codesmith.errors import StepFailed
 from codesmith.lab import LabNodeDown, address
+from tests.releases import BOOKWORM_FIRST
 
 PYTHONS = {"bookworm": "3.11", "trixie": "3.13", "bullseye": "3.9"}
 EAT_100_MB = "b'x' * 100_000_000"
@@ -52,6 +53,7 @@ def test_a_unit_can_be_without_the_nodes_network(any_node):
     assert "eth0:" not in shown
 
 
+@BOOKWORM_FIRST
 def test_packages_come_back_without_a_network(any_node):
     apt = "DEBIAN_FRONTEND=noninteractive apt-get --yes --quiet=2"
     any_node.run(["sh", "-c", f"{apt} purge git && ! command -v git"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from codesmith.lab import Lab, LabNode
 from codesmith.nodes.registry import Node
 from codesmith.ssh.connect import connect
 from codesmith.ssh.connection import CARRIERS, Connection
+from codesmith.ssh.openssh import command, master
 from codesmith.ssh.target import Target, resolve
 from tests.ssh.carrier_desk import Desk
 
@@ -83,6 +83,16 @@ def open_to(target: Target, carrier: str) -> Iterator[Callable[..., Connection]]
 
 
 @pytest.fixture
+def quick_alive(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let OpenSSH give a silent node up after about two seconds, and return what it then says."""
+    alive = (command.CONNECTION_OPTIONS["ServerAliveInterval"], command.CONNECTION_OPTIONS["ServerAliveCountMax"])
+    assert alive == ("4", "2"), "no answer within 8 s"
+    monkeypatch.setitem(command.CONNECTION_OPTIONS, "ServerAliveInterval", "1")
+    monkeypatch.setattr(master, "ALIVE_S", 1)
+    return "no answer within 2 s"
+
+
+@pytest.fixture
 def fresh(lab: Lab, new_name: Callable[[str], str]) -> Iterator[Callable[..., LabNode]]:
     """Boot fresh nodes that are thrown away after the test: `web = fresh("web", release="trixie")`."""
     booted: list[str] = []
@@ -97,13 +107,8 @@ def fresh(lab: Lab, new_name: Callable[[str], str]) -> Iterator[Callable[..., La
 
 
 @pytest.fixture
-def desk(node: LabNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+def desk(node: LabNode, ssh_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     """An operator whose ssh reads a configuration of this test."""
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    (programs / "ssh").write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {tmp_path}/ssh_config "$@"\n')
-    (programs / "ssh").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     with ExitStack() as undo:
         desk = Desk(tmp_path, node, undo)

@@ -17,9 +17,9 @@ from codesmith.secrets import Secrets
 from codesmith.ssh.connect import connect
 from codesmith.ssh.script import ScriptGarbled, run_script
 from codesmith.ssh.target import Target, resolve
-from tests.agent.on_node.web1 import BOTH_RELEASES
+from tests.releases import TRIXIE_FIRST
 
-pytestmark = [pytest.mark.lab, BOTH_RELEASES]
+pytestmark = [pytest.mark.lab, TRIXIE_FIRST]
 PASSWORD = "right"
 RESTART = "systemctl reset-failed ssh; systemctl restart ssh"
 SSHD = "/etc/ssh/sshd_config.d/00-test.conf"

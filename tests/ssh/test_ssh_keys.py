@@ -31,9 +31,9 @@ from codesmith.ssh.gateway import gateway_of
 from codesmith.ssh.options import SESSION_ARGUMENTS, arguments, route_options
 from codesmith.ssh.script import run_script
 from codesmith.ssh.target import Target, resolve
-from tests.agent.on_node.web1 import BOTH_RELEASES
+from tests.releases import TRIXIE_FIRST
 
-pytestmark = [pytest.mark.lab, BOTH_RELEASES]
+pytestmark = [pytest.mark.lab, TRIXIE_FIRST]
 RESTART = "systemctl reset-failed ssh; systemctl restart ssh"
 TYPES = {"ed25519": ("-t", "ed25519"), "ecdsa": ("-t", "ecdsa"), "rsa": ("-t", "rsa")}
 
@@ -99,13 +99,8 @@ def authority(far: LabNode, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def operator(far: LabNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Operator:
+def operator(far: LabNode, ssh_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Operator:
     """An operator whose ssh reads a configuration of this test."""
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    (programs / "ssh").write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {tmp_path}/ssh_config "$@"\n')
-    (programs / "ssh").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     (tmp_path / "known_hosts").write_text(far.address.known_hosts.read_text())
     return Operator(tmp_path, far)

@@ -112,16 +112,11 @@ def wait_for_link_local(*cables: str) -> None:
 
 
 @pytest.fixture
-def place(listening: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, carrier: str) -> Place:
+def place(listening: dict[str, str], ssh_config: Path, monkeypatch: pytest.MonkeyPatch, carrier: str) -> Place:
     """An operator whose ssh reads a configuration of this test."""
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    (programs / "ssh").write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {tmp_path}/ssh_config "$@"\n')
-    (programs / "ssh").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    folder = ssh_config.parent
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    place = Place(tmp_path, {**listening, "folder": str(tmp_path)}, carrier)
-    place.write("ssh_config", "")
+    place = Place(folder, {**listening, "folder": str(folder)}, carrier)
     place.write("pipe.py", PIPE)
     place.trust("<host>")
     return place
@@ -216,6 +211,7 @@ def test_an_alias_leads_where_ssh_would_go(place: Place, config: str) -> None:
     assert place.reach(place.node("web"))[3] == str(OTHER_PORT)
 
 
+@pytest.mark.parametrize("carrier", [FABRIC])
 @pytest.mark.parametrize("config", ALIASES.values(), ids=ALIASES)
 def test_our_options_take_plain_ssh_the_same_way(place: Place, config: str) -> None:
     """Whatever the configuration says for the login: here another port and a gateway that does not exist."""
@@ -228,6 +224,7 @@ def test_our_options_take_plain_ssh_the_same_way(place: Place, config: str) -> N
     assert seen_by_ssh(target)[3] == str(OTHER_PORT)
 
 
+@pytest.mark.parametrize("carrier", [FABRIC])
 @pytest.mark.parametrize(("host", "port"), [("<six>", None), ("[<six>]:2222", None), ("<link>", OTHER_PORT)])
 def test_our_options_take_plain_ssh_to_ipv6(place: Place, host: str, port: int | None) -> None:
     node = place.node(host, port=port)
@@ -339,6 +336,7 @@ def test_a_hint_takes_the_way_of_the_node(place: Place) -> None:
     assert "was here" in pasted.stderr
 
 
+@pytest.mark.parametrize("carrier", [FABRIC])
 def test_a_hint_runs_what_it_says(place: Place) -> None:
     """Whatever the ssh configuration says about sessions and commands: the pasted command is the one that runs."""
     place.write(
@@ -372,6 +370,7 @@ def open_master(place: Place) -> Iterator[None]:
         subprocess.run(["ssh", "-S", control, "-O", "exit", "web"], check=True, capture_output=True)
 
 
+@pytest.mark.parametrize("carrier", [FABRIC])
 @pytest.mark.parametrize("user", ["ops@corp.example", "CORP\\ops"])
 def test_a_login_of_a_domain_can_be_pasted(place: Place, user: str) -> None:
     target = resolve(place.node("web", user=user, port=2022))
@@ -393,6 +392,7 @@ def test_an_identity_of_nodes_yaml_that_is_missing_is_told(place: Place) -> None
         connect(resolve(place.node("<host>", identity=f"{place.folder}/folder")))
 
 
+@pytest.mark.parametrize("carrier", [FABRIC])
 def test_a_match_that_hangs_is_told_and_ended(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(targets, "SSH_G_TIMEOUT_S", 0.5)
     place.write("ssh_config", 'Match exec "echo $$ $PPID > <folder>/pids; sleep 1000"\n Port 1\n')

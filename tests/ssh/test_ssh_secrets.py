@@ -14,10 +14,10 @@ from codesmith.errors import AuthenticationFailed, SecretNeeded, SecretRefused
 from codesmith.lab import LabNode
 from codesmith.nodes.registry import Node
 from codesmith.secrets import SecretRequest, Secrets
-from codesmith.ssh import target as targets
 from codesmith.ssh.connect import connect
 from codesmith.ssh.script import run_script
 from codesmith.ssh.target import Target, resolve
+from tests.ssh.remote_logins import add_login
 
 PASSWORD, PASSPHRASE = "pässword of ops", "pässphrase of a key"
 
@@ -36,8 +36,7 @@ class Person:
 @pytest.fixture(scope="module")
 def ops(node: LabNode) -> str:
     """A login with a password."""
-    node.add_login("ops", password=PASSWORD)
-    return "ops"
+    return add_login(node, "ops", password=PASSWORD)
 
 
 @pytest.fixture
@@ -218,10 +217,8 @@ def test_a_key_and_a_password_are_both_given_where_sshd_wants_both(
         who(replace(both, passwords=()), Secrets())
 
 
-def test_the_password_of_a_gateway_is_asked_for(
-    target: Target, by_password: Target, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(targets, "_read_with_ssh", lambda wanted: {"identityfile": ["none"]})
+def test_the_password_of_a_gateway_is_asked_for(target: Target, by_password: Target, ssh_config: Path) -> None:
+    ssh_config.write_text("IdentityFile none\n")
     jump = f"ops@{target.host}:{target.port}"
     through = replace(by_password, host="127.0.0.1", host_key_alias=target.host, proxy_jump=jump)
     person = Person(password=PASSWORD)
@@ -244,11 +241,8 @@ def test_the_password_of_a_gateway_is_asked_for(
     ],
 )
 def test_ssh_config_says_which_passwords_are_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str, passwords: tuple[str, ...], is_batch: bool
+    tmp_path: Path, ssh_config: Path, config: str, passwords: tuple[str, ...], is_batch: bool
 ) -> None:
-    file = tmp_path / "ssh_config"
-    file.write_text(f"Host *\n {config}\n")
-    said = subprocess.run(["ssh", "-G", "-F", str(file), "web"], check=True, capture_output=True, text=True).stdout
-    monkeypatch.setattr(targets, "_read_with_ssh", lambda wanted: targets.parse_ssh_g(said))
+    ssh_config.write_text(f"Host *\n {config}\n")
     found = resolve(Node("web1", tmp_path / "nodes.yaml", "web"))
     assert (found.passwords, found.is_batch) == (passwords, is_batch)

@@ -44,8 +44,7 @@ class Answers:
 @pytest.fixture(scope="module")
 def careful(node: LabNode) -> str:
     """A login whose sudo wants a password."""
-    node.add_login("careful", sudo="password", password=PASSWORD)
-    return "careful"
+    return add_login(node, "careful", sudo="password", password=PASSWORD)
 
 
 @pytest.fixture

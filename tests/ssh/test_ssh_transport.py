@@ -116,11 +116,12 @@ def push(channel: paramiko.Channel, data: bytes) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_chaos_kills_neither_connection_nor_bytes(open_to: Open, echo: str) -> None:
+@pytest.mark.parametrize("channels", [150, pytest.param(600, marks=pytest.mark.long)])
+def test_chaos_kills_neither_connection_nor_bytes(open_to: Open, echo: str, channels: int) -> None:
     transport = open_to().transport
     threads, files = threading.active_count(), len(os.listdir("/proc/self/fd"))
     with ThreadPoolExecutor(24) as pool:
-        list(pool.map(lambda seed: misbehave(transport, echo, seed), range(600)))
+        list(pool.map(lambda seed: misbehave(transport, echo, seed), range(channels)))
     assert transport.is_active()
     data = os.urandom(200_000)
     assert exchange(transport, echo, data) == data

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import threading
 from pathlib import Path
@@ -11,11 +10,25 @@ import pytest
 
 import tests.tunnel.tunnel_lab_agent as lab_agent
 from codesmith.nodes.registry import Node
+from codesmith.ssh import heartbeat
 from codesmith.ssh.connection import CARRIERS
-from codesmith.tunnel import control
+from codesmith.tunnel import backoff, control, link, pool
 from codesmith.tunnel.endpoint import Endpoint
+from codesmith.tunnel.forwarder import Forwarder
+from codesmith.tunnel.link import SshLink
 from tests.tunnel.tunnel_doubles import FarEnd
 from tests.tunnel.tunnel_talk import eventually, is_running, threads_since
+
+IMPATIENT = [
+    (heartbeat, "HEARTBEAT_S", 0.5),
+    (heartbeat, "REPLY_S", 1.0),
+    (link, "CONNECT_S", 2.0),
+    (link, "OPEN_S", 2.0),
+    (link, "ANSWER_S", 2.0),
+    (link, "FREE_WAIT_S", 0.5),
+    (pool, "FREE_WAIT_S", 1.0),
+    (backoff, "REFUSED_S", 1.0),
+]
 
 
 @pytest.fixture
@@ -83,17 +96,27 @@ def carrier(request):
 @pytest.fixture
 def sshd(far, node_id):
     """Give sshd other settings for the rest of the test."""
-    yield lambda *lines: lab_agent.set_sshd(far, *lines)
-    lab_agent.set_sshd(far)
+    given = []
+
+    def give(*lines):
+        given.append(lines)
+        lab_agent.set_sshd(far, *lines)
+
+    yield give
+    if given:
+        lab_agent.set_sshd(far)
 
 
 @pytest.fixture
-def ssh_config(tmp_path, monkeypatch):
-    """An ssh configuration of this test; every ssh and the forwarder read it."""
-    config, programs = tmp_path / "ssh_config", tmp_path / "bin"
-    programs.mkdir()
-    (programs / "ssh").write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {config} "$@"\n')
-    (programs / "ssh").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-    config.touch()
-    return config
+def impatient(home, monkeypatch):
+    """The forwarder of this test in this process, with waits of about a second in place of ten."""
+    for module, name, seconds in IMPATIENT:
+        monkeypatch.setattr(module, name, seconds)
+    before = set(threading.enumerate())
+    inside = Forwarder(SshLink)
+    thread = threading.Thread(target=inside.run)
+    thread.start()
+    yield
+    inside.stop()
+    thread.join()
+    eventually(lambda: not threads_since(before), "threads left")

@@ -16,10 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from codesmith.errors import CodeSmithError, NotPrepared, Unreachable, error_from_dict, error_to_dict
-from codesmith.nodes.registry import Node
+from codesmith.errors import CodeSmithError, NotPrepared, SecretNeeded, Unreachable, error_from_dict, error_to_dict
 from codesmith.paths import runtime_dir, state_dir
-from codesmith.secrets import SecretRequest
+from codesmith.secrets import SecretRequest, Secrets
 from codesmith.tunnel import __main__ as program
 from codesmith.tunnel import control
 from codesmith.tunnel import forwarder as forwarding
@@ -173,23 +172,23 @@ def test_forwarder_with_an_endpoint_stays(here, node):
     assert not here.is_alive()
 
 
-def test_everybody_who_asked_is_answered_before_it_ends(home, far_end, monkeypatch):
+def test_everybody_who_asked_is_answered_before_it_ends(home, far_end, node, monkeypatch):
     """Two requests at once: one ends the forwarder, and the other still gets its answer."""
-    may_answer, asked = threading.Event(), threading.Event()
-    monkeypatch.setattr(forwarding.Forwarder, "_ping", lambda *_: asked.set() or (may_answer.wait(10) and {"pid": 1}))
+    monkeypatch.setattr(forwarding, "LAST_ANSWERS_S", 10.0)
+    far_end.gate.clear()
     inside = forwarding.Forwarder(far_end.opener)
     running, answers = threading.Thread(target=inside.run), []
-    asking = threading.Thread(target=lambda: answers.append(control.ping()))
+    asking = threading.Thread(target=lambda: answers.append(control.connect(node).state))
     running.start()
     asking.start()
-    assert asked.wait(10)
+    eventually(control.status)
     assert control.stop()
     running.join(0.3)
     is_waited_for = running.is_alive()
-    may_answer.set()
+    far_end.gate.set()
     running.join()
     asking.join()
-    assert (is_waited_for, answers) == (True, [1])
+    assert (is_waited_for, answers) == (True, ["ready"])
 
 
 def test_forwarder_that_lost_its_control_socket_ends(here, node):
@@ -252,10 +251,9 @@ def test_client_side_is_light(module):
     assert done.stdout == "[]\n"
 
 
-def test_an_answer_that_nobody_gave_is_not_handed_to_the_forwarder(monkeypatch, tmp_path):
-    asked = []
-    monkeypatch.setattr(control, "_ask", lambda request, timeout_s: asked.append(request) or {"endpoint": {}})
-    monkeypatch.setattr(control.EndpointState, "from_dict", classmethod(lambda cls, data: data))
-    given = {SecretRequest("password", "me@there", "?"): "", SecretRequest("password", "you@there", "?"): "word"}
-    control._connect(Node("n1", tmp_path / "nodes.yaml", host="there"), 1.0, given)
-    assert [value for _, value in asked[0]["secrets"]] == ["word"]
+def test_an_answer_that_nobody_gave_is_not_handed_to_the_forwarder(here, far_end, node, monkeypatch):
+    answers = {SecretRequest("password", "me@there", "?"): "", SecretRequest("password", "you@there", "?"): "word"}
+    monkeypatch.setattr(control, "SHARED", Secrets(answers.get))
+    far_end.problems = [SecretNeeded("a password is needed", secret=request.to_dict()) for request in answers]
+    control.connect(node)
+    assert list(far_end.secrets.known().values()) == ["word"]

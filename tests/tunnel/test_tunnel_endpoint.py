@@ -11,6 +11,7 @@ import threading
 import pytest
 
 from codesmith.errors import AuthenticationFailed, CodeSmithError, NotPrepared, Unreachable, WrongNode
+from codesmith.tunnel import endpoint as endpoints
 from codesmith.tunnel import identity, pool
 from codesmith.tunnel.local_endpoint import endpoint_path
 from codesmith.tunnel.unix_listener import UnixListener
@@ -115,7 +116,7 @@ def test_a_loss_that_a_call_comes_upon_shows_before_the_next_attempt_ends(ready,
     """A hung sshd: opening a spare after the call and the next connect each take their time limit."""
 
     def hang(link):
-        link._alive = False
+        link.lose()
         raise Unreachable("no channel")
 
     far_end.gate.clear()
@@ -161,10 +162,10 @@ def test_stopped_agent_shows_and_recovers_on_the_same_connection(ready, far_end,
 
 def test_new_connection_takes_the_spare(ready, path):
     for _ in range(5):
-        eventually(ready._pool.has_spare)
+        eventually(lambda: ready.has_spare)
         version(path)
     assert ready.view().counts["spares_used"] == 5
-    eventually(ready._pool.has_spare)
+    eventually(lambda: ready.has_spare)
     assert ready.view().counts["channels"] == 6
 
 
@@ -178,10 +179,12 @@ def test_spare_closed_by_the_agent_is_replaced(keep, far_end, path):
     assert endpoint.view().state == "ready"
 
 
-def test_old_spare_is_replaced_before_the_agent_closes_it(monkeypatch, ready):
+def test_old_spare_is_replaced_before_the_agent_closes_it(monkeypatch, keep):
+    monkeypatch.setattr(endpoints, "TICK_S", 0.02)
     monkeypatch.setattr(pool, "SPARE_MAX_AGE_S", 0.0)
-    ready._wake.set()
-    eventually(lambda: ready.view().counts["channels"] >= 2)
+    endpoint = keep()
+    endpoint.ensure_ready(10)
+    eventually(lambda: endpoint.view().counts["channels"] >= 2)
 
 
 def test_removed_socket_is_made_again(ready, path):
@@ -216,14 +219,16 @@ def test_stream_that_cannot_even_be_closed_harms_nobody(ready, far_end, path, mo
         raise EOFError
 
     version(path)
-    eventually(ready._pool.has_spare)
+    eventually(lambda: ready.has_spare)
     with connect(path) as sock:
         sock.sendall(b"RAW\nx")
         assert sock.recv(1) == b"x"
         with monkeypatch.context() as broken:
             close = SocketStream.close
             broken.setattr(SocketStream, "close", lambda self: (close(self), fail(self)))
-            ready._pool.drop_spare()
+            channels = ready.view().counts["channels"]
+            ready.request_proof()  # its stream takes the place of the spare, which is closed
+            eventually(lambda: ready.view().counts["channels"] > channels and ready.has_spare)
             sock.shutdown(socket.SHUT_WR)
             read_all(sock)
             eventually(lambda: ready.view().counts["open"] == 0)
@@ -238,11 +243,20 @@ def test_stream_that_cannot_be_had_asks_for_a_new_proof(home):
             self.tries += 1
             if self.tries == 1:
                 raise Unreachable("the connection is lost")
-            return "relay"
+            return self
 
-    doubts = []
-    door = UnixListener(home / "a.sock", Pool(), None, lambda patience_s: None, lambda: doubts.append("doubt"))
-    assert door._relay(None) == "relay"
+        def serve(self, local):
+            local.sendall(b"served")
+
+        def give_back(self, relay):
+            pass
+
+    doubts, slots = [], threading.BoundedSemaphore(1)
+    listener = UnixListener(home / "a.sock", Pool(), slots, lambda patience_s: None, lambda: doubts.append("doubt"))
+    listener.ensure_open()
+    with connect(home / "a.sock") as sock:
+        assert read_all(sock) == b"served"
+    listener.close()
     assert doubts == ["doubt"]
 
 
@@ -262,13 +276,13 @@ def test_keep_alive_calls_share_one_stream(ready, path):
     caller = Caller(path)
     assert [caller.post()[0] for _ in range(20)] == [200] * 20
     caller.close()
-    eventually(ready._pool.has_spare)
+    eventually(lambda: ready.has_spare)
     assert ready.view().counts["channels"] == 2
 
 
 def test_dropped_connections_leave_nothing(ready, path):
     version(path)
-    eventually(lambda: ready.view().counts["open"] == 0 and ready._pool.has_spare())
+    eventually(lambda: ready.view().counts["open"] == 0 and ready.has_spare)
     files, threads = open_files(), threading.active_count()
     for _ in range(200):
         connect(path).close()

@@ -40,10 +40,11 @@ from tests.tunnel.tunnel_talk import (
 pytestmark = pytest.mark.lab
 CHAOS_WORKERS = 24
 CHAOS = {
-    "plain": (1200, ()),
-    "re-key": (1200, ("RekeyLimit 1M",)),
-    "dial": (240, ("AllowStreamLocalForwarding no", "MaxSessions 100")),
+    "plain": (240, ()),
+    "re-key": (240, ("RekeyLimit 1M",)),
+    "dial": (72, ("AllowStreamLocalForwarding no", "MaxSessions 100")),
 }
+LONG_CHAOS = {f"{kind}-long": (5 * connections, lines) for kind, (connections, lines) in CHAOS.items()}
 
 
 @pytest.fixture
@@ -278,7 +279,13 @@ def misbehave(path, rng: random.Random, wrong: list[str]) -> None:
         wrong.append(repr(error))
 
 
-@pytest.mark.parametrize(("connections", "lines"), CHAOS.values(), ids=CHAOS)
+@pytest.mark.parametrize(
+    ("connections", "lines"),
+    [
+        *(pytest.param(*case, id=kind) for kind, case in CHAOS.items()),
+        *(pytest.param(*case, id=kind, marks=pytest.mark.long) for kind, case in LONG_CHAOS.items()),
+    ],
+)
 def test_chaos_leaves_connection_bytes_and_process_whole(sshd, node, node_id, connections, lines):
     sshd(*lines)
     path = ensure(node)

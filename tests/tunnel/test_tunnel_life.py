@@ -154,6 +154,14 @@ def six(far):
     return there
 
 
+@pytest.fixture(params=["impatient", pytest.param("patient", marks=pytest.mark.long)])
+def forwarder(request, home):
+    """One that sees outages after about a second, and the real one."""
+    if request.param == "impatient":
+        request.getfixturevalue("impatient")
+
+
+@pytest.mark.usefixtures("forwarder")
 def test_every_outage_is_seen_in_time_and_ends_by_itself(far, second, six, node_id, home, tmp_path, ssh_config):
     """All at once, because each takes its time: a dead network, a changed address, a power cut, a refused login, a
     hung sshd."""

@@ -59,6 +59,7 @@ class FarEnd:
     def __init__(self, path: Path, node_id: str = "id-1") -> None:
         self.path, self.node_id, self.expected_id = path, node_id, node_id
         self.problem: CodeSmithError | None = None
+        self.problems: list[CodeSmithError] = []
         self.gate = threading.Event()
         self.gate.set()
         self.links: list[FakeLink] = []
@@ -84,6 +85,8 @@ class FarEnd:
     def opener(self, node: Node, on_lost: Callable[[], None], secrets: Secrets | None = None) -> FakeLink:
         self.secrets = secrets
         self.gate.wait(10)
+        if self.problems:
+            raise self.problems.pop(0)
         if self.problem is not None:
             raise self.problem
         self.links.append(FakeLink(self, node, on_lost))
@@ -121,8 +124,12 @@ class FakeLink:
     def is_alive(self):
         return self._alive
 
-    def close(self):
+    def lose(self):
+        """Be lost, and tell nobody."""
         self._alive = False
+
+    def close(self):
+        self.lose()
         for stream in list(self._streams):
             stream.close()
         self._streams.clear()

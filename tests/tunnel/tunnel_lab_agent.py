@@ -41,9 +41,8 @@ def install(node: LabNode) -> str:
 def answer_as(node: LabNode, node_id: str) -> None:
     """Make the agent give `node_id`, whatever the node's file says."""
     write(node, "/etc/systemd/system/codesmith-agent.service", UNIT.replace("NODE_ID", node_id))
-    node.run(["systemctl", "daemon-reload"])
-    node.run(["systemctl", "enable", "--quiet", "codesmith-agent"])
-    node.run(["systemctl", "restart", "codesmith-agent"])
+    units = "systemctl daemon-reload; systemctl enable --quiet codesmith-agent; systemctl restart codesmith-agent"
+    node.run(["sh", "-euc", units])
     wait_for_socket(node)
 
 
@@ -53,10 +52,9 @@ def wait_for_socket(node: LabNode) -> None:
 
 def set_sshd(node: LabNode, *lines: str) -> None:
     """Put these lines before all other settings of sshd; open connections keep the old ones."""
-    write(node, "/etc/ssh/sshd_config.d/00-tunnel.conf", "".join(f"{line}\n" for line in lines))
     # A reload would not wait until it listens again.
-    node.run(["systemctl", "reset-failed", "ssh"])
-    node.run(["systemctl", "restart", "ssh"])
+    script = "cat >/etc/ssh/sshd_config.d/00-tunnel.conf; systemctl reset-failed ssh; systemctl restart ssh"
+    node.run(["sh", "-euc", script], input="".join(f"{line}\n" for line in lines))
 
 
 def write(node: LabNode, path: str, text: str) -> None:
