@@ -5,8 +5,8 @@ BIN    := $(VENV)/bin
 # One part of the whole: make test PART=tunnel, make check PART=agent/helper, make build PART=agent.
 SOURCE := $(if $(PART),$(firstword $(wildcard codesmith/$(PART) $(PART))))
 TESTED := $(if $(PART),$(firstword $(wildcard tests/$(PART) tests/$(dir $(PART)))),$(TESTS))
-# A file of tests stays in one process: its nodes are booted once. Most of the time is waiting for nodes.
-PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile
+# A file of tests stays in one process: its nodes are booted once. tests/conftest.py puts the longest files first.
+PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: help install part lab demo test test-fast test-long check format build api bench clean
 
