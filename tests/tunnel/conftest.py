@@ -12,7 +12,7 @@ import tests.tunnel.tunnel_lab_agent as lab_agent
 from codesmith.nodes.registry import Node
 from codesmith.ssh import heartbeat
 from codesmith.ssh.connection import CARRIERS
-from codesmith.tunnel import backoff, control, link, pool
+from codesmith.tunnel import backoff, control, endpoint, link, pool
 from codesmith.tunnel.endpoint import Endpoint
 from codesmith.tunnel.forwarder import Forwarder
 from codesmith.tunnel.link import SshLink
@@ -20,6 +20,7 @@ from tests.tunnel.tunnel_doubles import FarEnd
 from tests.tunnel.tunnel_talk import eventually, is_running, threads_since
 
 IMPATIENT = [
+    (endpoint, "MIN_GAP_S", 0.1),
     (heartbeat, "HEARTBEAT_S", 0.5),
     (heartbeat, "REPLY_S", 1.0),
     (link, "CONNECT_S", 2.0),
@@ -57,10 +58,11 @@ def far_end(tmp_path):
 
 
 @pytest.fixture
-def keep(home, far_end, node):
+def keep(home, far_end, node, monkeypatch):
     """Start endpoints; stop them at the end of the test, and check that no thread is left."""
     from codesmith.tunnel.local_endpoint import endpoint_path
 
+    monkeypatch.setattr(endpoint, "MIN_GAP_S", 0.1)
     before = set(threading.enumerate())
     endpoints = []
 
@@ -69,9 +71,9 @@ def keep(home, far_end, node):
         return endpoints[-1]
 
     yield start
-    for endpoint in endpoints:
-        endpoint.stop()
-        endpoint.join(5)
+    for one in endpoints:
+        one.stop()
+        one.join(5)
     far_end.stop()
     eventually(lambda: not threads_since(before), "threads left")
 

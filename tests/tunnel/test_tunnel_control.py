@@ -131,11 +131,11 @@ def test_foreign_file_in_place_of_the_control_socket_is_told(home):
     assert control.control_path().read_text() == "mine"
 
 
-@pytest.mark.slow
-def test_forwarder_whose_socket_was_taken_away_makes_room(forwarder, node):
+def test_forwarder_whose_socket_was_taken_away_makes_room(forwarder, far_end, monkeypatch):
+    monkeypatch.setattr(forwarding, "PREDECESSOR_S", 0.2)
     control.control_path().unlink()
     with pytest.raises(CodeSmithError, match=f"pid {forwarder}"):
-        control.start()
+        forwarding.Forwarder(far_end.opener)
     os.kill(forwarder, signal.SIGTERM)
     eventually(lambda: not is_running(forwarder))
     control.start()

@@ -107,7 +107,7 @@ def test_login_outside_the_clients_group_is_told_so(far, node, carrier):
     assert version(ensure(dataclasses.replace(node, user=stranger)))
 
 
-def test_stopped_agent_is_told_and_comes_back(far, path, node_id):
+def test_stopped_agent_is_told_and_comes_back(far, impatient, path, node_id):
     far.run(["systemctl", "stop", "codesmith-agent"])
     eventually(lambda: state().state == "degraded")
     assert state().kind == "Unreachable"
@@ -227,7 +227,7 @@ def test_forbidden_stream_forwarding_falls_back_to_dial(sshd, node, node_id):
     assert state().counts["ssh_connections"] == 1
 
 
-def test_stopped_agent_is_told_through_dial_too(sshd, far, node, node_id):
+def test_stopped_agent_is_told_through_dial_too(sshd, far, impatient, node, node_id):
     sshd("AllowStreamLocalForwarding no", "MaxSessions 2")
     path = ensure(node)
     far.run(["systemctl", "stop", "codesmith-agent"])
