@@ -17,7 +17,8 @@ from codesmith.tunnel.endpoint import Endpoint
 from codesmith.tunnel.forwarder import Forwarder
 from codesmith.tunnel.link import SshLink
 from tests.tunnel.tunnel_doubles import FarEnd
-from tests.tunnel.tunnel_talk import eventually, is_running, threads_since
+from tests.tunnel.tunnel_talk import threads_since
+from tests.waiting import eventually, is_running
 
 IMPATIENT = [
     (endpoint, "MIN_GAP_S", 0.1),

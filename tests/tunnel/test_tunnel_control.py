@@ -25,7 +25,8 @@ from codesmith.tunnel import forwarder as forwarding
 from codesmith.tunnel.local_endpoint import endpoint_path
 from codesmith.tunnel.lock import hold
 from codesmith.tunnel.state import EndpointState
-from tests.tunnel.tunnel_talk import connect, eventually, is_running, stopped, threads_since
+from tests.tunnel.tunnel_talk import connect, stopped, threads_since
+from tests.waiting import eventually, is_running
 
 TOP = Path(control.__file__).parent.parent.parent
 

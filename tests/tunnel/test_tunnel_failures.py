@@ -19,7 +19,7 @@ import tests.tunnel.tunnel_lab_agent as lab_agent
 from codesmith.nodes.registry import Registry
 from codesmith.tunnel import control, identity
 from codesmith.tunnel.local_endpoint import endpoint_path
-from tests.tunnel.tunnel_talk import eventually
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.lab
 TOP = Path(control.__file__).parents[2]

@@ -22,19 +22,8 @@ from codesmith.nodes.registry import Node
 from codesmith.sdk.transport import Transport
 from codesmith.tunnel import control, identity, local_endpoint
 from codesmith.tunnel.local_endpoint import endpoint_path, ensure
-from tests.tunnel.tunnel_talk import (
-    connect,
-    echo,
-    eventually,
-    is_ready,
-    is_running,
-    post,
-    read_all,
-    refusal,
-    state,
-    stopped,
-    version,
-)
+from tests.tunnel.tunnel_talk import connect, echo, is_ready, post, read_all, refusal, state, stopped, version
+from tests.waiting import eventually, is_running
 
 pytestmark = pytest.mark.lab
 CHAOS_WORKERS = 24

@@ -16,7 +16,8 @@ from codesmith.nodes.registry import Node
 from codesmith.sdk.client import Client
 from codesmith.tunnel import control
 from codesmith.tunnel.local_endpoint import ensure
-from tests.tunnel.tunnel_talk import connect, eventually, is_ready, is_running, refusal, state, version
+from tests.tunnel.tunnel_talk import connect, is_ready, refusal, state, version
+from tests.waiting import eventually, is_running
 
 pytestmark = pytest.mark.lab
 SEEN_S, BACK_S = 15, 30

@@ -19,7 +19,8 @@ from codesmith.ssh.script import run_script
 from codesmith.ssh.target import resolve
 from codesmith.tunnel import control
 from codesmith.tunnel.local_endpoint import ensure
-from tests.tunnel.tunnel_talk import connect, eventually, is_ready, refusal, state, version
+from tests.tunnel.tunnel_talk import connect, is_ready, refusal, state, version
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.lab
 MANY = 40
