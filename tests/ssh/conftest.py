@@ -130,6 +130,7 @@ def new_key(tmp_path: Path) -> Callable[..., str]:
         path = tmp_path / f"id_{len(list(tmp_path.iterdir()))}"
         options = options or ("-t", "ed25519")
         options = options if "-N" in options else (*options, "-N", "")
+        options = (*options, "-b", "2048") if "rsa" in options else options  # a longer one takes a second
         subprocess.run(["ssh-keygen", "-q", *options, "-f", str(path)], check=True)
         return str(path)
 
