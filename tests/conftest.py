@@ -24,6 +24,8 @@ NO_LAB = "CODESMITH_NO_LAB"
 NUMBERS = itertools.count(1)
 # How long something may take to go by itself on a busy machine.
 PATIENCE_S = 5.0
+# Fixtures of tests that prepare nodes, or type commands.
+PREPARE = {"agent_copy", "make_person"}
 
 
 def pytest_configure() -> None:
@@ -56,12 +58,12 @@ def longest_files_first(items: list[pytest.Item]) -> None:
 
 
 def about_s(item: pytest.Item) -> float:
-    """Return about how long a test takes: storms have a time limit of their own; commands take longer than calls."""
+    """Return about how long a test takes: storms have a time limit of their own; preparing takes longer than calls."""
     limit = item.get_closest_marker("timeout")
     if limit is not None:
         return float(limit.args[0]) / 20
     if item.get_closest_marker("lab"):
-        return 2.5 if "make_person" in getattr(item, "fixturenames", ()) else 0.8
+        return 2.5 if PREPARE & set(getattr(item, "fixturenames", ())) else 0.8
     return 3.0 if item.get_closest_marker("slow") else 0.1
 
 

@@ -23,12 +23,12 @@ from tests.waiting import eventually, is_running
 IMPATIENT = [
     (endpoint, "MIN_GAP_S", 0.1),
     (heartbeat, "HEARTBEAT_S", 0.5),
-    (heartbeat, "REPLY_S", 1.0),
-    (link, "CONNECT_S", 2.0),
-    (link, "OPEN_S", 2.0),
-    (link, "ANSWER_S", 2.0),
+    (heartbeat, "REPLY_S", 2.0),
+    (link, "CONNECT_S", 4.0),
+    (link, "OPEN_S", 3.0),
+    (link, "ANSWER_S", 3.0),
     (link, "FREE_WAIT_S", 0.5),
-    (pool, "FREE_WAIT_S", 1.0),
+    (pool, "FREE_WAIT_S", 2.0),
     (backoff, "REFUSED_S", 1.0),
 ]
 
@@ -112,7 +112,7 @@ def sshd(far, node_id):
 
 @pytest.fixture
 def impatient(home, monkeypatch):
-    """The forwarder of this test in this process, with waits of about a second in place of ten."""
+    """The forwarder of this test in this process, with waits of a second or two in place of ten."""
     for module, name, seconds in IMPATIENT:
         monkeypatch.setattr(module, name, seconds)
     before = set(threading.enumerate())
