@@ -111,15 +111,20 @@ def sshd(far, node_id):
 
 
 @pytest.fixture
-def impatient(home, monkeypatch):
-    """The forwarder of this test in this process, with waits of a second or two in place of ten."""
-    for module, name, seconds in IMPATIENT:
-        monkeypatch.setattr(module, name, seconds)
+def inside(home):
+    """The forwarder of this test in this process, so that none has to be started."""
     before = set(threading.enumerate())
-    inside = Forwarder(SshLink)
-    thread = threading.Thread(target=inside.run)
+    forwarder = Forwarder(SshLink)
+    thread = threading.Thread(target=forwarder.run)
     thread.start()
     yield
-    inside.stop()
+    forwarder.stop()
     thread.join()
     eventually(lambda: not threads_since(before), "threads left")
+
+
+@pytest.fixture
+def impatient(inside, monkeypatch):
+    """A forwarder in this process, with waits of a second or two in place of ten."""
+    for module, name, seconds in IMPATIENT:
+        monkeypatch.setattr(module, name, seconds)
