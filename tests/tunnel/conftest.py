@@ -79,13 +79,13 @@ def keep(home, far_end, node, monkeypatch):
     eventually(lambda: not threads_since(before), "threads left")
 
 
-@pytest.fixture(scope="module")
-def far(boot):
-    """One real node with the stand-in agent; a test that changes it puts it back."""
-    return boot("tunnel")
+@pytest.fixture(scope="session")
+def far(lab, new_name):
+    """One real node for all tests of this process, with the stand-in agent; a test that changes it puts it back."""
+    return lab.up(new_name("tunnel"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def node_id(far):
     return lab_agent.install(far)
 

@@ -16,6 +16,7 @@ from codesmith.nodes.registry import Node
 from codesmith.sdk.client import Client
 from codesmith.tunnel import control
 from codesmith.tunnel.local_endpoint import ensure
+from tests.ssh.remote_logins import add_login
 from tests.tunnel.tunnel_talk import connect, is_ready, refusal, state, version
 from tests.waiting import eventually, is_running
 
@@ -169,7 +170,7 @@ def test_every_outage_is_seen_in_time_and_ends_by_itself(far, second, six, node_
     alias = f"Host moving\n HostKeyAlias {far.record.host}\n HostName "
     ssh_config.write_text(f"{alias}{far.record.host}\nHost {six}\n HostKeyAlias {far.record.host}\n")
     for login in ("guest", "sleeper"):
-        far.add_login(login)
+        add_login(far, login)
         far.run(["usermod", "--append", "--groups", "codesmith-clients", login])
     nodes = {
         "dead": entry(far, tmp_path, "dead"),
