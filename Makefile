@@ -5,15 +5,16 @@ BIN    := $(VENV)/bin
 # One part of the whole: make test PART=tunnel, make check PART=agent/helper, make build PART=agent.
 SOURCE := $(if $(PART),$(firstword $(wildcard codesmith/$(PART) $(PART))))
 TESTED := $(if $(PART),$(firstword $(wildcard tests/$(PART) tests/$(dir $(PART)))),$(TESTS))
-# A file of tests stays in one process: its nodes are booted once. Most of the time is waiting for nodes.
-PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile
+# A file of tests stays in one process: its nodes are booted once. tests/conftest.py puts the longest files first.
+WORKERS ?= auto
+PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help install part lab demo test test-fast test-long test-vm check format build api bench clean
 
 help:
 	@echo "make demo       boot a throw-away node, prepare it, create a workspace, run a command in it, show all"
-	@echo "make test       everything, on real nodes (root);  make test-fast: what needs no node, without the slow ones"
-	@echo "make test-long  what takes minutes: storms, outages with their real time limits, many nodes, every release"
+	@echo "make test       all but the long ones, on real nodes (root);  make test-fast: what needs no node, without the slow ones"
+	@echo "make test-long  what takes minutes: storms, many nodes, outages with their real time limits, every release"
 	@echo "make test-vm    on virtual machines with a kernel of their own: control groups v2"
 	@echo "make check      lint, format, types, generated files"
 	@echo "                test, test-fast, test-long, check and build take PART=tunnel, PART=agent/helper, ... for one part"

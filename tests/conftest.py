@@ -24,6 +24,8 @@ NO_LAB = "CODESMITH_NO_LAB"
 NUMBERS = itertools.count(1)
 # How long something may take to go by itself on a busy machine.
 PATIENCE_S = 5.0
+# Fixtures of tests that prepare nodes, or type commands.
+PREPARE = {"agent_copy", "make_person"}
 
 
 def pytest_configure() -> None:
@@ -31,13 +33,38 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what boots nodes; such a test fails on a machine that cannot, unless CODESMITH_NO_LAB=1 says to skip it."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
+    """Mark what boots nodes; such a test fails on a machine that cannot, unless CODESMITH_NO_LAB=1 says to skip it.
+
+    Where several processes run tests, each takes the longest file that is left, so that they end together.
+    """
     for item in items:
         if "lab" in getattr(item, "fixturenames", ()) or item.get_closest_marker("lab"):
             item.add_marker(pytest.mark.lab)
             if os.environ.get(NO_LAB) == "1":
                 item.add_marker(pytest.mark.skip(reason=f"{NO_LAB}=1"))
+    yield  # `-m` has its choice made
+    if hasattr(config, "workerinput"):
+        longest_files_first(items)
+
+
+def longest_files_first(items: list[pytest.Item]) -> None:
+    """Sort tests by about how long all those of their file take; those of one file keep their order."""
+    files: dict[Path, float] = {}
+    for item in items:
+        files[item.path] = files.get(item.path, 0.0) + about_s(item)
+    items.sort(key=lambda item: (-files[item.path], str(item.path)))
+
+
+def about_s(item: pytest.Item) -> float:
+    """Return about how long a test takes: storms have a time limit of their own; preparing takes longer than calls."""
+    limit = item.get_closest_marker("timeout")
+    if limit is not None:
+        return float(limit.args[0]) / 20
+    if item.get_closest_marker("lab"):
+        return 2.5 if PREPARE & set(getattr(item, "fixturenames", ())) else 0.8
+    return 3.0 if item.get_closest_marker("slow") else 0.1
 
 
 @pytest.fixture(scope="session")

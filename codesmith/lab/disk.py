@@ -10,6 +10,9 @@ from codesmith.lab.home import ensure_dir, lock, write_atomically
 from codesmith.lab.programs import ProgramFailed, run
 from codesmith.lab.record import Record
 
+# A node has no network, so apt need not try again; it is thrown away, so dpkg need not wait for the disk.
+PACKAGE_SETTINGS = {"apt/apt.conf.d/99-lab": "Acquire::Retries 0;\n", "dpkg/dpkg.cfg.d/lab": "force-unsafe-io\n"}
+
 
 def is_mounted(place: Path) -> bool:
     """Tell whether something is mounted at `place`."""
@@ -66,13 +69,15 @@ def make_key(path: Path, comment: str) -> str:
 
 
 def ensure_identity(folder: Path, record: Record, authorized_key: str) -> None:
-    """Give the node its name, machine id, host key and authorized key, once, before its first boot."""
+    """Give the node its name, machine id, keys and package settings, once, before its first boot."""
     if (folder / "known_hosts").exists():
         return
     root = folder / "root"
     (root / "etc/hostname").write_text(f"{record.name}\n")
     (root / "etc/hosts").write_text(f"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {record.name}\n")
     (root / "etc/machine-id").write_text(f"{uuid.uuid4().hex}\n")
+    for name, text in PACKAGE_SETTINGS.items():
+        (root / "etc" / name).write_text(text)
     for old in (root / "etc/ssh").glob("ssh_host_*"):
         old.unlink()
     public = make_key(root / "etc/ssh/ssh_host_ed25519_key", f"root@{record.name}")

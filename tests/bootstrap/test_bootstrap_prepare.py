@@ -180,7 +180,7 @@ def test_drift_is_mended_by_exactly_the_steps_it_needs(node: LabNode, as_node: A
     assert prepare(as_node(node)).steps == ()
 
 
-@pytest.mark.parametrize("purged", ["git", "python3"])
+@pytest.mark.parametrize("purged", [pytest.param("git", marks=pytest.mark.long), "python3"])  # which takes git with it
 def test_missing_packages_come_from_the_nodes_package_manager(fresh: Boot, as_node: AsNode, purged: str) -> None:
     node = fresh("bare")
     names = "git" if purged == "git" else "git python3 python3-minimal python3.11 python3.11-minimal"

@@ -18,11 +18,13 @@ from codesmith.errors import NotPrepared, StepFailed
 from codesmith.lab import LabNode
 from codesmith.nodes.registry import Node
 from tests.bootstrap.node_side import ask, call, ledger_of, listing, sh
+from tests.releases import BOOKWORM_FIRST
 
 pytestmark = pytest.mark.usefixtures("same_agent")
 AsNode = Callable[..., Node]
 
 
+@BOOKWORM_FIRST
 def test_after_uninstall_a_node_is_as_it_was_before_prepare(any_node: LabNode, as_node: AsNode) -> None:
     any_node.add_login("ops", sudo="nopasswd")
     assert uninstall(as_node(any_node)).steps == ()  # nothing to do
@@ -95,7 +97,7 @@ def test_purge_deletes_workspaces_and_users_as_the_helper_does(node: LabNode, li
     assert leftovers(node) == ""
 
 
-@pytest.mark.parametrize("count", [2, 20, -1])
+@pytest.mark.parametrize("count", [pytest.param(2, marks=pytest.mark.long), 20, -1])
 def test_an_uninstall_that_was_cut_off_is_finished_by_the_next(node: LabNode, as_node: AsNode, count: int) -> None:
     prepare(as_node(node))
     desired = layout.desired_for(packing.pack(), "")

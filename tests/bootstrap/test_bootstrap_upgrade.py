@@ -115,7 +115,9 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("broken", BROKEN)
+@pytest.mark.parametrize(
+    "broken", [pytest.param(broken, marks=[pytest.mark.long] * ("hangs" in broken)) for broken in BROKEN]
+)
 def test_a_release_that_does_not_answer_is_replaced_by_the_one_before(
     node: LabNode, as_node: AsNode, ship: Ship, broken: str
 ) -> None:

@@ -126,6 +126,7 @@ def test_a_unit_that_does_not_start_at_boot_is_a_warning(ops: Person) -> None:
     assert "codesmith-agent.service" in found["agent.units"]["detail"]
 
 
+@pytest.mark.long
 def test_an_agent_that_is_alive_and_silent_fails(ops: Person) -> None:
     stop = "systemctl kill --signal=STOP codesmith-agent.service"
     with on_node(ops, stop, "systemctl kill --signal=CONT codesmith-agent.service"):

@@ -68,12 +68,13 @@ def tool(person: Person, path: str, text: str) -> Iterator[None]:
 
 
 LOGGING = (
-    "log_input", "log_output", "use_pty", "log_input, log_output, use_pty", "lecture=always", "!use_pty",
-    "timestamp_type=tty, timestamp_timeout=0", "runas_default=nobody", "umask=0777, umask_override",
+    "log_input, log_output, use_pty", "lecture=always", "!use_pty", "timestamp_type=tty, timestamp_timeout=0",
+    "runas_default=nobody", "umask=0777, umask_override",
 )  # fmt: skip
+ALONE = [pytest.param(words, marks=pytest.mark.long) for words in ("log_input", "log_output", "use_pty")]
 
 
-@pytest.mark.parametrize("words", LOGGING)
+@pytest.mark.parametrize("words", [*LOGGING, *ALONE])
 def test_a_sudo_that_reads_or_writes_along_changes_nothing(ops: Person, words: str) -> None:
     with defaults(ops, words):
         assert bad(examine(ops, code=0)) == {}
@@ -98,9 +99,14 @@ FAILURES = {
     "says nothing": ("exit 0", "is incomplete"),
     "says half": ('echo "{\\"os\\": {}, "', "is incomplete"),
 }
+# Those that fail like another one of them.
+ALIKE = ("is killed", "says nothing")
 
 
-@pytest.mark.parametrize(("text", "words"), FAILURES.values(), ids=FAILURES)
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [pytest.param(*FAILURES[name], id=name, marks=[pytest.mark.long] * (name in ALIKE)) for name in FAILURES],
+)
 def test_a_python_that_does_not_run_our_program_is_no_missing_python(ops: Person, text: str, words: str) -> None:
     with tool(ops, "/usr/bin/python3", text):
         found = examine(ops, code=1)

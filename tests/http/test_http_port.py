@@ -20,7 +20,8 @@ from codesmith.errors import CodeSmithError, Unreachable
 from codesmith.http import request, session
 from codesmith.tunnel import tcp_listener
 from codesmith.tunnel.local_endpoint import endpoint_path, token_path
-from tests.tunnel.tunnel_talk import eventually, read_all, version
+from tests.tunnel.tunnel_talk import read_all, version
+from tests.waiting import eventually
 
 CALL = b'{"jsonrpc": "2.0", "id": 1, "method": "node.version"}'
 JSON = "Content-Type: application/json\r\n"

@@ -53,6 +53,10 @@ def test_a_unit_can_be_without_the_nodes_network(any_node):
     assert "eth0:" not in shown
 
 
+def test_what_apt_cannot_fetch_fails_at_once(any_node):
+    assert any_node.run(["apt-config", "dump", "Acquire::Retries"]).stdout == 'Acquire::Retries "0";\n'
+
+
 @BOOKWORM_FIRST
 def test_packages_come_back_without_a_network(any_node):
     apt = "DEBIAN_FRONTEND=noninteractive apt-get --yes --quiet=2"

@@ -274,11 +274,12 @@ async def read_to_end(loop: asyncio.AbstractEventLoop, one: socket.socket) -> by
 
 def test_it_ends_with_its_owner(script):
     code = """
-import sys, time
+import os, time
 from codesmith.lab.relay import Relay
-from codesmith.lab.relay_server import Server
 relay = Relay("127.0.0.1", 1, 5)
-print(*relay.__enter__(), relay._process.pid, flush=True)
+host, port = relay.__enter__()
+(child,) = open(f"/proc/self/task/{os.getpid()}/children").read().split()
+print(host, port, child, flush=True)
 time.sleep(600)
 """
     owner = script(code)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,10 +89,3 @@ def wrong_password(desk: Desk) -> Target:
     add_login(desk.node, "ops", password=SECRET)
     desk.configure(f"Host web\n HostName {desk.host}\n IdentityFile none\n")
     return resolve(desk.entry(user="ops"))
-
-
-def eventually(check: Callable[[], Any], within_s: float = 15.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not check():
-        assert time.monotonic() < deadline, f"not within {within_s} s"
-        time.sleep(0.02)

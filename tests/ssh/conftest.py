@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -20,7 +22,9 @@ from codesmith.ssh.connect import connect
 from codesmith.ssh.connection import CARRIERS, Connection
 from codesmith.ssh.openssh import command, master
 from codesmith.ssh.target import Target, resolve
-from tests.ssh.carrier_desk import Desk
+from tests.ssh.carrier_desk import Desk, restart_sshd
+from tests.ssh.ssh_operator import RESTART, Operator
+from tests.ssh.ssh_place import OTHER_PORT, PIPE, Place, ip, wait_for_link_local
 
 
 @pytest.fixture(autouse=True)
@@ -126,7 +130,73 @@ def new_key(tmp_path: Path) -> Callable[..., str]:
         path = tmp_path / f"id_{len(list(tmp_path.iterdir()))}"
         options = options or ("-t", "ed25519")
         options = options if "-N" in options else (*options, "-N", "")
+        options = (*options, "-b", "2048") if "rsa" in options else options  # a longer one takes a second
         subprocess.run(["ssh-keygen", "-q", *options, "-f", str(path)], check=True)
         return str(path)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def far(any_node: LabNode, tmp_path_factory: pytest.TempPathFactory) -> LabNode:
+    """A node that trusts an authority, and does not punish failed logins."""
+    authority = tmp_path_factory.mktemp("authority") / "ca"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", authority], check=True)
+    (any_node.root / "etc/ssh/ca.pub").write_text(authority.with_suffix(".pub").read_text())
+    (any_node.root / "root/ca").write_text(authority.read_text())
+    lines = ["TrustedUserCAKeys /etc/ssh/ca.pub", *(["PerSourcePenalties no"] if any_node.release == "trixie" else [])]
+    (any_node.root / "etc/ssh/sshd_config.d/00-keys.conf").write_text("\n".join(lines) + "\n")
+    any_node.run(["/bin/sh", "-c", RESTART])
+    return any_node
+
+
+@pytest.fixture
+def authority(far: LabNode, tmp_path: Path) -> str:
+    """The authority that the node trusts."""
+    path = tmp_path / "ca"
+    path.write_text((far.root / "root/ca").read_text())
+    path.chmod(0o600)
+    path.with_suffix(".pub").write_text((far.root / "etc/ssh/ca.pub").read_text())
+    return str(path)
+
+
+@pytest.fixture
+def operator(far: LabNode, ssh_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Operator:
+    """An operator whose ssh reads a configuration of this test."""
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    (tmp_path / "known_hosts").write_text(far.address.known_hosts.read_text())
+    return Operator(tmp_path, far)
+
+
+@pytest.fixture(scope="module")
+def listening(node: LabNode) -> dict[str, str]:
+    """Let sshd listen on two ports, with IPv4, a private IPv6 address and a link-local one."""
+    (node.root / "etc/ssh/sshd_config.d/00-ports.conf").write_text(f"Port 22\nPort {OTHER_PORT}\n")
+    restart_sshd(node)
+    cable, number = node.record.id, int(node.record.id.removeprefix("cslab"))
+    near, far = f"fd00:c5:{number:x}::1", f"fd00:c5:{number:x}::2"
+    ip("address", "add", f"{near}/64", "dev", cable, "nodad")
+    ip("-n", cable, "address", "add", f"{far}/64", "dev", "eth0", "nodad")
+    (shown,) = json.loads(ip("-n", cable, "-json", "-6", "address", "show", "dev", "eth0", "scope", "link"))
+    link = next(one["local"] for one in shown["addr_info"] if "local" in one)
+    wait_for_link_local(cable)
+    return {
+        "host": node.record.host,
+        "six": far,
+        "link": f"{link}%{cable}",
+        "identity": str(node.address.identity),
+        "key": " ".join((node.root / "etc/ssh/ssh_host_ed25519_key.pub").read_text().split()[:2]),
+        "python": sys.executable,
+        "port": str(OTHER_PORT),
+    }
+
+
+@pytest.fixture
+def place(listening: dict[str, str], ssh_config: Path, monkeypatch: pytest.MonkeyPatch, carrier: str) -> Place:
+    """An operator whose ssh reads a configuration of this test."""
+    folder = ssh_config.parent
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    place = Place(folder, {**listening, "folder": str(folder)}, carrier)
+    place.write("pipe.py", PIPE)
+    place.trust("<host>")
+    return place

@@ -30,9 +30,10 @@ from codesmith.ssh.openssh import askpass, command, folder, master
 from codesmith.ssh.openssh.mux import Control
 from codesmith.ssh.script import run_script
 from codesmith.ssh.target import Target, resolve
-from tests.ssh.carrier_desk import SECRET, Desk, changed, eventually, run, unknown, wrong_password
+from tests.ssh.carrier_desk import SECRET, Desk, changed, run, unknown, wrong_password
 from tests.ssh.remote_logins import add_login
 from tests.ssh_agent import running_agent
+from tests.waiting import eventually, is_running
 
 pytestmark = pytest.mark.lab
 # The longest name of a private folder for which a socket has room.
@@ -257,13 +258,6 @@ def ssh_processes(private: Path) -> list[str]:
         if str(private) in words:
             found.append(words)
     return found
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
 
 
 def test_a_network_that_dies_ends_the_connection_with_the_reason(desk: Desk, quick_alive: str) -> None:

@@ -12,21 +12,23 @@ import tests.tunnel.tunnel_lab_agent as lab_agent
 from codesmith.nodes.registry import Node
 from codesmith.ssh import heartbeat
 from codesmith.ssh.connection import CARRIERS
-from codesmith.tunnel import backoff, control, link, pool
+from codesmith.tunnel import backoff, control, endpoint, link, pool
 from codesmith.tunnel.endpoint import Endpoint
 from codesmith.tunnel.forwarder import Forwarder
 from codesmith.tunnel.link import SshLink
 from tests.tunnel.tunnel_doubles import FarEnd
-from tests.tunnel.tunnel_talk import eventually, is_running, threads_since
+from tests.tunnel.tunnel_talk import threads_since
+from tests.waiting import eventually, is_running
 
 IMPATIENT = [
+    (endpoint, "MIN_GAP_S", 0.1),
     (heartbeat, "HEARTBEAT_S", 0.5),
-    (heartbeat, "REPLY_S", 1.0),
-    (link, "CONNECT_S", 2.0),
-    (link, "OPEN_S", 2.0),
-    (link, "ANSWER_S", 2.0),
+    (heartbeat, "REPLY_S", 2.0),
+    (link, "CONNECT_S", 4.0),
+    (link, "OPEN_S", 3.0),
+    (link, "ANSWER_S", 3.0),
     (link, "FREE_WAIT_S", 0.5),
-    (pool, "FREE_WAIT_S", 1.0),
+    (pool, "FREE_WAIT_S", 2.0),
     (backoff, "REFUSED_S", 1.0),
 ]
 
@@ -57,10 +59,11 @@ def far_end(tmp_path):
 
 
 @pytest.fixture
-def keep(home, far_end, node):
+def keep(home, far_end, node, monkeypatch):
     """Start endpoints; stop them at the end of the test, and check that no thread is left."""
     from codesmith.tunnel.local_endpoint import endpoint_path
 
+    monkeypatch.setattr(endpoint, "MIN_GAP_S", 0.1)
     before = set(threading.enumerate())
     endpoints = []
 
@@ -69,20 +72,20 @@ def keep(home, far_end, node):
         return endpoints[-1]
 
     yield start
-    for endpoint in endpoints:
-        endpoint.stop()
-        endpoint.join(5)
+    for one in endpoints:
+        one.stop()
+        one.join(5)
     far_end.stop()
     eventually(lambda: not threads_since(before), "threads left")
 
 
-@pytest.fixture(scope="module")
-def far(boot):
-    """One real node with the stand-in agent; a test that changes it puts it back."""
-    return boot("tunnel")
+@pytest.fixture(scope="session")
+def far(lab, new_name):
+    """One real node for all tests of this process, with the stand-in agent; a test that changes it puts it back."""
+    return lab.up(new_name("tunnel"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def node_id(far):
     return lab_agent.install(far)
 
@@ -108,15 +111,20 @@ def sshd(far, node_id):
 
 
 @pytest.fixture
-def impatient(home, monkeypatch):
-    """The forwarder of this test in this process, with waits of about a second in place of ten."""
-    for module, name, seconds in IMPATIENT:
-        monkeypatch.setattr(module, name, seconds)
+def inside(home):
+    """The forwarder of this test in this process, so that none has to be started."""
     before = set(threading.enumerate())
-    inside = Forwarder(SshLink)
-    thread = threading.Thread(target=inside.run)
+    forwarder = Forwarder(SshLink)
+    thread = threading.Thread(target=forwarder.run)
     thread.start()
     yield
-    inside.stop()
+    forwarder.stop()
     thread.join()
     eventually(lambda: not threads_since(before), "threads left")
+
+
+@pytest.fixture
+def impatient(inside, monkeypatch):
+    """A forwarder in this process, with waits of a second or two in place of ten."""
+    for module, name, seconds in IMPATIENT:
+        monkeypatch.setattr(module, name, seconds)

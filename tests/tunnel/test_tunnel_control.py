@@ -25,7 +25,8 @@ from codesmith.tunnel import forwarder as forwarding
 from codesmith.tunnel.local_endpoint import endpoint_path
 from codesmith.tunnel.lock import hold
 from codesmith.tunnel.state import EndpointState
-from tests.tunnel.tunnel_talk import connect, eventually, is_running, stopped, threads_since
+from tests.tunnel.tunnel_talk import connect, stopped, threads_since
+from tests.waiting import eventually, is_running
 
 TOP = Path(control.__file__).parent.parent.parent
 
@@ -131,11 +132,11 @@ def test_foreign_file_in_place_of_the_control_socket_is_told(home):
     assert control.control_path().read_text() == "mine"
 
 
-@pytest.mark.slow
-def test_forwarder_whose_socket_was_taken_away_makes_room(forwarder, node):
+def test_forwarder_whose_socket_was_taken_away_makes_room(forwarder, far_end, monkeypatch):
+    monkeypatch.setattr(forwarding, "PREDECESSOR_S", 0.2)
     control.control_path().unlink()
     with pytest.raises(CodeSmithError, match=f"pid {forwarder}"):
-        control.start()
+        forwarding.Forwarder(far_end.opener)
     os.kill(forwarder, signal.SIGTERM)
     eventually(lambda: not is_running(forwarder))
     control.start()

@@ -16,7 +16,8 @@ from codesmith.tunnel import identity, pool
 from codesmith.tunnel.local_endpoint import endpoint_path
 from codesmith.tunnel.unix_listener import UnixListener
 from tests.tunnel.tunnel_doubles import FakeLink, SocketStream
-from tests.tunnel.tunnel_talk import Caller, connect, echo, eventually, open_files, post, read_all, refusal, version
+from tests.tunnel.tunnel_talk import Caller, connect, echo, open_files, post, read_all, refusal, version
+from tests.waiting import eventually
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import tests.tunnel.tunnel_lab_agent as lab_agent
 from codesmith.nodes.registry import Registry
 from codesmith.tunnel import control, identity
 from codesmith.tunnel.local_endpoint import endpoint_path
-from tests.tunnel.tunnel_talk import eventually
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.lab
 TOP = Path(control.__file__).parents[2]
@@ -201,6 +201,7 @@ def test_a_full_and_a_read_only_disk_are_one_error_and_one_hint(desk: Desk, smal
     desk.fails(1, "Read-only file system", desk.start(command))
 
 
+@pytest.mark.long
 def test_silence_is_one_error_and_one_hint_in_time(desk: Desk, far, tmp_path) -> None:
     """A dead network under a ready endpoint, and an sshd that hangs: each takes its time limit, so both run at once."""
     with desk.start("node.connect") as connecting:

@@ -22,23 +22,13 @@ from codesmith.nodes.registry import Node
 from codesmith.sdk.transport import Transport
 from codesmith.tunnel import control, identity, local_endpoint
 from codesmith.tunnel.local_endpoint import endpoint_path, ensure
-from tests.tunnel.tunnel_talk import (
-    Caller,
-    connect,
-    echo,
-    eventually,
-    is_ready,
-    is_running,
-    post,
-    read_all,
-    refusal,
-    state,
-    stopped,
-    version,
-)
+from tests.tunnel.tunnel_talk import connect, echo, is_ready, post, read_all, refusal, state, stopped, version
+from tests.waiting import eventually, is_running
 
 pytestmark = pytest.mark.lab
 CHAOS_WORKERS = 24
+# Longer than either side computes between two sends of the same round trip.
+RTT_MS = 100
 CHAOS = {
     "plain": (240, ()),
     "re-key": (240, ("RekeyLimit 1M",)),
@@ -106,7 +96,7 @@ def test_login_outside_the_clients_group_is_told_so(far, node, carrier):
     assert version(ensure(dataclasses.replace(node, user=stranger)))
 
 
-def test_stopped_agent_is_told_and_comes_back(far, path, node_id):
+def test_stopped_agent_is_told_and_comes_back(far, impatient, path, node_id):
     far.run(["systemctl", "stop", "codesmith-agent"])
     eventually(lambda: state().state == "degraded")
     assert state().kind == "Unreachable"
@@ -197,27 +187,23 @@ def pin(far, host, port) -> str:
 
 
 def test_new_connection_on_the_spare_costs_one_round_trip(far, node):
-    relay = far.relay(rtt_ms=100)
+    """Counted, as a busy machine makes everything late. A heartbeat may add to one of the three."""
+    relay = far.relay(rtt_ms=RTT_MS)
     with relay as (host, port):
         node.registry.parent.joinpath("known_hosts").write_text(pin(far, host, port))
         path = ensure(dataclasses.replace(node, host=host, port=port))
-        caller = Caller(path)
-        version(path)
-        kept = sorted(timed(caller.post) for _ in range(7))[3]
-        caller.close()
-        new = []
-        for _ in range(7):
-            used = state().counts["channels"]
-            new.append(timed(lambda: version(path)))
-            eventually(lambda used=used: state().counts["channels"] > used)
-        assert sorted(new)[3] < 1.5 * kept, (new, kept)
+        assert min(round_trips(relay, lambda: version(path)) for _ in range(3)) == 1
+        assert state().counts["spares_used"] == 3
         control.stop()
 
 
-def timed(call) -> float:
-    start = time.perf_counter()
+def round_trips(relay, call) -> int:
+    """Return how many round trips a call waits for, once nothing else is under way."""
+    seen = None
+    while seen != (seen := relay.traffic()):
+        time.sleep(3 * RTT_MS / 1000)
     call()
-    return time.perf_counter() - start
+    return relay.traffic().round_trips - seen.round_trips
 
 
 def test_forbidden_stream_forwarding_falls_back_to_dial(sshd, node, node_id):
@@ -230,7 +216,7 @@ def test_forbidden_stream_forwarding_falls_back_to_dial(sshd, node, node_id):
     assert state().counts["ssh_connections"] == 1
 
 
-def test_stopped_agent_is_told_through_dial_too(sshd, far, node, node_id):
+def test_stopped_agent_is_told_through_dial_too(sshd, far, impatient, node, node_id):
     sshd("AllowStreamLocalForwarding no", "MaxSessions 2")
     path = ensure(node)
     far.run(["systemctl", "stop", "codesmith-agent"])

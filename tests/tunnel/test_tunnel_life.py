@@ -16,7 +16,9 @@ from codesmith.nodes.registry import Node
 from codesmith.sdk.client import Client
 from codesmith.tunnel import control
 from codesmith.tunnel.local_endpoint import ensure
-from tests.tunnel.tunnel_talk import connect, eventually, is_ready, is_running, refusal, state, version
+from tests.ssh.remote_logins import add_login
+from tests.tunnel.tunnel_talk import connect, is_ready, refusal, state, version
+from tests.waiting import eventually, is_running
 
 pytestmark = pytest.mark.lab
 SEEN_S, BACK_S = 15, 30
@@ -168,7 +170,7 @@ def test_every_outage_is_seen_in_time_and_ends_by_itself(far, second, six, node_
     alias = f"Host moving\n HostKeyAlias {far.record.host}\n HostName "
     ssh_config.write_text(f"{alias}{far.record.host}\nHost {six}\n HostKeyAlias {far.record.host}\n")
     for login in ("guest", "sleeper"):
-        far.add_login(login)
+        add_login(far, login)
         far.run(["usermod", "--append", "--groups", "codesmith-clients", login])
     nodes = {
         "dead": entry(far, tmp_path, "dead"),

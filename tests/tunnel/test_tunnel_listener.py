@@ -11,7 +11,8 @@ import pytest
 from codesmith.errors import CodeSmithError
 from codesmith.paths import runtime_dir
 from codesmith.tunnel.private_socket import PrivateSocket
-from tests.tunnel.tunnel_talk import connect, eventually, threads_since
+from tests.tunnel.tunnel_talk import connect, threads_since
+from tests.waiting import eventually
 
 
 @pytest.fixture

@@ -17,12 +17,15 @@ from codesmith.ssh.connect import connect as connect_by_any
 from codesmith.ssh.fabric_connection import connect as connect_ssh
 from codesmith.ssh.script import run_script
 from codesmith.ssh.target import resolve
-from codesmith.tunnel import control
+from codesmith.tunnel import control, pool
 from codesmith.tunnel.local_endpoint import ensure
-from tests.tunnel.tunnel_talk import connect, eventually, is_ready, refusal, state, version
+from tests.tunnel.tunnel_talk import connect, is_ready, refusal, state, version
+from tests.waiting import eventually
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("inside")]
 MANY = 40
+# What sshd allows on one connection (MaxSessions).
+SESSIONS = 10
 KEYS = "root/.ssh/authorized_keys"
 
 
@@ -68,15 +71,22 @@ def call_at_once(path, times: int) -> list[object]:
     return said
 
 
+@pytest.fixture
+def patient(monkeypatch):
+    """A call waits for a free session however busy this machine is."""
+    monkeypatch.setattr(pool, "FREE_WAIT_S", 100.0)
+
+
 # What forwarding is allowed
 
 
 @pytest.mark.parametrize("lines", [("DisableForwarding yes",), ("AllowTcpForwarding no", "PermitOpen none")])
-def test_forbidden_forwarding_is_no_obstacle(sshd, node, node_id, lines):
+@pytest.mark.parametrize("calls", [SESSIONS + 5, pytest.param(MANY, marks=pytest.mark.long)])
+def test_forbidden_forwarding_is_no_obstacle(sshd, patient, node, node_id, lines, calls):
     sshd(*lines)
     path = ensure(node)
     assert state().via == "dial"
-    assert call_at_once(path, MANY) == [node_id] * MANY
+    assert call_at_once(path, calls) == [node_id] * calls
     assert state().counts["ssh_connections"] == 1
 
 
@@ -130,7 +140,7 @@ def test_one_session_is_enough_where_forwarding_is_allowed(sshd, node, node_id):
     assert (state().via, state().counts["ssh_connections"]) == ("streamlocal", 1)
 
 
-def test_one_session_carries_one_call_after_the_other_where_it_is_not(sshd, impatient, node, node_id):
+def test_one_session_carries_one_call_after_the_other_where_it_is_not(sshd, patient, node, node_id, monkeypatch):
     sshd("AllowStreamLocalForwarding no", "MaxSessions 1")
     path = ensure(node)
     assert [version(path) for _ in range(5)] == [node_id] * 5
@@ -138,6 +148,7 @@ def test_one_session_carries_one_call_after_the_other_where_it_is_not(sshd, impa
     with connect(path) as held:
         held.sendall(b"RAW\nx")
         assert held.recv(1) == b"x"
+        monkeypatch.setattr(pool, "FREE_WAIT_S", 0.5)
         told = refusal(path)
         assert "MaxSessions" in told["hint"]
         assert is_ready()

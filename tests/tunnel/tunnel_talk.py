@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import threading
-import time
 from pathlib import Path
 
 from codesmith.tunnel import control
@@ -86,15 +85,6 @@ def read_all(sock: socket.socket) -> bytes:
     return b"".join(iter(lambda: sock.recv(65536), b""))
 
 
-def eventually(check, what: str = "", within_s: float = 15.0):
-    """Return the first true value of `check`; fail when none comes in time."""
-    deadline = time.monotonic() + within_s
-    while not (value := check()):
-        assert time.monotonic() < deadline, what or f"not within {within_s} s"
-        time.sleep(0.02)
-    return value
-
-
 def state(name: str = ""):
     """Return the state of the forwarder's only endpoint, or of one of several."""
     (found,) = [one for one in control.status() if not name or one.name == name]
@@ -103,14 +93,6 @@ def state(name: str = ""):
 
 def is_ready(name: str = "") -> bool:
     return state(name).state == "ready"
-
-
-def is_running(pid: int) -> bool:
-    """Return whether the process, or any thread of it, still runs; a zombie nobody collected does not."""
-    try:
-        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text() or len(os.listdir(f"/proc/{pid}/task")) > 1
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 @contextlib.contextmanager
