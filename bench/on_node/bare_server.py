@@ -3,7 +3,7 @@
 import socket
 import sys
 
-sys.path.insert(0, "/usr/lib/codesmith/current/agent.pyz")
+sys.path.insert(0, "/usr/lib/codesmith/current/program")
 from jsonrpclib.config import Config
 from jsonrpclib.SimpleJSONRPCServer import PooledJSONRPCServer, SimpleJSONRPCRequestHandler
 from jsonrpclib.threadpool import ThreadPool

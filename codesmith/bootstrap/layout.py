@@ -55,7 +55,7 @@ SYSTEMD_MIN = 247
 ARCHITECTURES = ("x86_64", "aarch64", "loongarch64", "ppc64le", "riscv64", "s390x")
 MIB = 1 << 20
 # /etc and CODE are listed separately because they may be file systems of their own.
-FREE_MIN_BYTES = {"/usr": 16 * MIB, "/srv": 16 * MIB, "/var": 16 * MIB, "/etc": 1 * MIB, CODE: 4 * MIB}
+FREE_MIN_BYTES = {"/usr": 16 * MIB, "/srv": 16 * MIB, "/var": 16 * MIB, "/etc": 1 * MIB, CODE: 8 * MIB}
 FOR_PACKAGES = ("/usr", "/var")
 FREE_FOR_PACKAGES_BYTES = 200 * MIB
 SPACES = tuple(FREE_MIN_BYTES)
@@ -155,6 +155,11 @@ class Desired:
         return agent_of(self.release)
 
     @property
+    def program(self) -> str:
+        """Return the folder where this release's agent.pyz is unpacked."""
+        return program_of(self.release)
+
+    @property
     def unit_digests(self) -> dict[str, str]:
         """Return the sha256 of each unit file, by its path in the release."""
         return {
@@ -171,12 +176,17 @@ class Desired:
         """Return every path that the probe must read."""
         owned = [entry.path for entry in (*DIRECTORIES, *SOCKETS.values(), *self.release_directories)]
         releases = [LEAVING, CURRENT, PREVIOUS, FALLBACK, agent_of(PREVIOUS), agent_of(FALLBACK)]
-        return [*owned, NODE, UIDS, LEDGER, self.agent, *self.unit_digests, *releases, *UNIT_LINKS]
+        return [*owned, NODE, UIDS, LEDGER, self.agent, self.program, *self.unit_digests, *releases, *UNIT_LINKS]
 
 
 def agent_of(release: str) -> str:
     """Return the path of a release's agent.pyz."""
     return f"{release}/agent.pyz"
+
+
+def program_of(release: str) -> str:
+    """Return the folder of a release's unpacked and compiled agent, which is what runs."""
+    return f"{release}/program"
 
 
 def unit_of(release: str, name: str) -> str:

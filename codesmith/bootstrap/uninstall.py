@@ -135,7 +135,7 @@ def _plan_units(facts: Facts) -> Step:
 def _plan_paths(facts: Facts, ours: list[dict[str, Any]]) -> Iterator[Step]:
     """Plan files before the directories that hold them, and releases as a whole."""
     for folder in facts.releases:
-        order = {"do": "prune", "folder": folder, "ledger": layout.LEDGER}
+        order = {"do": "prune", "folder": folder, "ledger": layout.LEDGER, "if_used": True}
         yield Step("release", folder, f"remove {folder}", "there", MISSING, order)
     later = (layout.NODE, layout.LEDGER, layout.CONFIG, *layout.UNIT_LINKS)
     for entry in sorted(ours, key=lambda entry: str(entry.get("path", "")), reverse=True):

@@ -19,7 +19,19 @@ LIBRARIES = {"fastjsonschema": "fastjsonschema", "jsonrpclib": "jsonrpclib-pelix
 SUFFIXES = (".json", ".py")
 # These make openrpc.json; a node has the finished document.
 NOT_SHIPPED = {"agent/contract/document.py", "agent/contract/examples.py", "agent/methods/__main__.py"}
-MAIN = b"import sys\n\nfrom agent.main import main\n\nsys.exit(main(sys.argv[1:]))\n"
+MAIN = b"""\
+import os
+import sys
+
+# What is imported late comes from this release too, although `current` leads to another one by then.
+sys.path[0] = os.path.realpath(sys.path[0])
+# Prepare compiles all of it. A new Python that was not told of at prepare must leave no files here.
+sys.dont_write_bytecode = True
+
+from agent.main import main
+
+sys.exit(main(sys.argv[1:]))
+"""
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time a zip file can hold
 REGULAR_0644 = 0o100644 << 16
 

@@ -47,6 +47,7 @@ def prepared() -> dict[str, Any]:
         digest = DESIRED.unit_digests[layout.unit_of(DESIRED.release, path.rpartition("/")[2])]
         files[path] = {**LINK, "target": target, "sha256": digest}
     files |= {entry.path: {**_directory(entry), "type": "other"} for entry in layout.SOCKETS.values()}
+    files[DESIRED.program] = _directory(layout.Owned(DESIRED.program, 0o755))
     files[DESIRED.agent] = {**ROOT_FILE, "sha256": SHA256}
     files[layout.CURRENT] = {**LINK, "target": DESIRED.release}
     files[layout.NODE] = files[layout.UIDS] = files[layout.LEDGER] = {**ROOT_FILE, "sha256": "any"}

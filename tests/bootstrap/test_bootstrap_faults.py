@@ -231,7 +231,7 @@ def small(node: LabNode, as_node: AsNode, ship: Ship) -> Iterator[None]:
     ship("1.0.1")
     prepare(as_node(node))
     code = layout.CODE
-    sh(node, f"cp -a {code} /run/keep; mount -t tmpfs -o size=8m,mode=755 tmpfs {code}; cp -a /run/keep/. {code}")
+    sh(node, f"cp -a {code} /run/keep; mount -t tmpfs -o size=24m,mode=755 tmpfs {code}; cp -a /run/keep/. {code}")
     yield
     sh(node, f"umount {code}; rm -r /run/keep")
     prepare(as_node(node))
@@ -246,7 +246,7 @@ def test_a_full_disk_is_noticed_before_the_running_agent_is_touched(
     before = sh(node, STATE_OF_A_NODE)
     ship("1.0.2")
     sh(node, FILL)
-    with pytest.raises(Unsupported, match=r"/usr/lib/codesmith has 0 MiB free .4 are needed."):
+    with pytest.raises(Unsupported, match=r"/usr/lib/codesmith has 0 MiB free .8 are needed."):
         prepare(as_node(node))
     sh(node, f"rm {layout.CODE}/full")
 

@@ -76,7 +76,8 @@ def assert_ledger_is_true(node: LabNode) -> None:
         for entry in entries
         if entry["kind"] == "directory" and entry["path"].startswith(layout.RELEASES + "/")
     }
-    there = sh(node, f"find {layout.RELEASES} -mindepth 1 -type d").split()
+    # What is in a program is compared with agent.pyz.
+    there = sh(node, f"find {layout.RELEASES} -mindepth 1 -type d -not -path '*/program/*'").split()
     assert known == set(there)
 
 
@@ -86,7 +87,7 @@ def test_an_upgrade_keeps_the_release_that_answered_before_and_no_older_one(
     node_id = prepare(as_node(node)).node_id
     ship("2.0.0")
     done = prepare(as_node(node))
-    assert kinds(done) == ["ledger", "release", "unit", "unit", "unit", "unit", "link", "reload", "service"]
+    assert kinds(done) == ["ledger", "release", "program", "unit", "unit", "unit", "unit", "link", "reload", "service"]
     assert (ask(node)["agent"], done.node_id) == ("2.0.0", node_id)
     assert links(node) == {"current": "2.0.0", "previous": "0.1.0"}
     ship("3.0.0")
@@ -95,6 +96,39 @@ def test_an_upgrade_keeps_the_release_that_answered_before_and_no_older_one(
     assert len(sh(node, f"ls {layout.RELEASES}").split()) == 2
     assert_ledger_is_true(node)
     assert prepare(as_node(node)).steps == ()
+
+
+# Imports a part of its program when it is told to.
+LATE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import agent.main
+sys.stdin.readline()
+import agent.dial
+print(agent.__version__, agent.dial.__file__, agent.dial.__cached__)
+"""
+
+
+def test_what_runs_from_an_older_release_keeps_it_through_upgrades(node: LabNode, as_node: AsNode, ship: Ship) -> None:
+    ship("11.0.0")
+    prepare(as_node(node))
+    program = sh(node, f"readlink -f {layout.program_of(layout.CURRENT)}")
+    node.run(["sh", "-c", "mkfifo /run/told; cat >/run/late.py"], input=LATE)
+    sh(node, f"python3 -I -S /run/late.py {program} <>/run/told >/run/said 2>&1 & echo $! >/run/late.pid")
+    for version in ("12.0.0", "13.0.0", "14.0.0"):
+        ship(version)
+        prepare(as_node(node))
+    assert links(node) == {"current": "14.0.0", "previous": "13.0.0"}
+    assert prepare(as_node(node)).steps == ()
+    assert {one.status for one in verify(as_node(node))} == {"ok"}
+    assert_ledger_is_true(node)
+    sh(node, "echo >/run/told; while [ -d /proc/$(cat /run/late.pid) ]; do sleep 0.05; done")
+    version, source, compiled = sh(node, "cat /run/said").split()
+    assert (version, source) == ("11.0.0", f"{program}/agent/dial.py")
+    assert compiled.endswith(".pyc")
+    assert kinds(prepare(as_node(node))) == ["prune"]
+    assert_ledger_is_true(node)
+    assert sh(node, f"ls {layout.RELEASES} | wc -l") == "2"
 
 
 BROKEN: dict[str, tuple[dict[str, Any], str]] = {
@@ -166,6 +200,17 @@ def test_rollback_goes_back_and_once_more_forth(node: LabNode, seven: Node) -> N
     assert rollback(seven).agent_version == "7.0.0"
     assert is_seven(node)
     assert prepare(seven).steps == ()
+
+
+def test_rollback_repairs_what_it_goes_back_to(node: LabNode, seven: Node) -> None:
+    program = layout.program_of(layout.PREVIOUS)
+    sums = "find . -name '*.pyc' -o -type f -not -name compiled.json -exec sha256sum {} + | sort"
+    before = sh(node, f"cd {program}; {sums}")
+    sh(node, f"echo broken >{program}/agent/main.py; rm -r {program}/jsonrpclib; rm {program}/agent/__pycache__/*")
+    assert rollback(seven).agent_version == "6.0.0"
+    assert sh(node, f"cd {layout.program_of(layout.CURRENT)}; {sums}") == before
+    assert rollback(seven).agent_version == "7.0.0"
+    assert {one.status for one in verify(seven)} == {"ok"}
 
 
 def test_rollback_to_what_does_not_answer_any_more_changes_nothing(node: LabNode, seven: Node) -> None:

@@ -27,6 +27,7 @@ HOME = "/srv/codesmith/home"
 Z = "/usr/lib/codesmith/releases/000000000000"
 OLD = {"kind": "file", "path": f"{Z}/agent.pyz", "sha256": "0" * 64, "mode": "0644", "owner": "root:root"}
 BEFORE, TWO = {layout.PREVIOUS: {"type": "link", "target": Z}}, [Z, DESIRED.release]
+PROGRAM = {"type": "directory", "mode": 0o755, "owner": "root", "group": "root"}
 OLD_FILE = {"type": "file", "mode": 0o644, "owner": "root", "group": "root", "sha256": "0" * 64}
 
 
@@ -61,6 +62,16 @@ CASES: dict[str, tuple[dict[str, Any], tuple[dict[str, Any], ...], list[str]]] =
         {"files": {OLD["path"]: {**OLD_FILE, "sha256": "1" * 64}, **BEFORE}, "releases": TWO},
         (OLD,),
         [f"file {OLD['path']} changed"],
+    ),
+    "a changed file of the program": (
+        {"files": {DESIRED.program: {"differs": ["changed agent/main.py"]}}},
+        (),
+        [f"program {DESIRED.program} changed", f"service {layout.AGENT_SERVICE} changed"],
+    ),
+    "an added file in the program of the release before": (
+        {"files": {f"{Z}/program": {**PROGRAM, "differs": ["added x"]}, **BEFORE}, "releases": TWO},
+        ({"kind": "directory", "path": f"{Z}/program", "mode": "0755", "owner": "root:root"},),
+        [f"directory {Z}/program changed"],
     ),
     "a release too many": ({"releases": [Z, DESIRED.release]}, (), [f"prune {Z} extra"]),
     "an operator who is no member any more": (

@@ -18,6 +18,7 @@ from functools import partial
 
 from codesmith.bootstrap.on_node.accounts import group_facts, group_name, user_facts, user_name
 from codesmith.bootstrap.on_node.ids import id_facts
+from codesmith.bootstrap.on_node.programs import differences, program_of, shown, used_releases
 from codesmith.bootstrap.on_node.residents import read_residents
 
 TYPE_CHECKING = False  # the typing module takes 2 ms to import
@@ -58,6 +59,8 @@ def file_facts(path: str) -> dict[str, Any]:
         facts["type"] = "directory"
         if has_acl(path):
             facts["acl"] = True
+        if path == program_of(os.path.dirname(path)):
+            facts["differs"] = shown(differences(os.path.dirname(path)))
     elif stat.S_ISREG(found.st_mode):
         facts.update(type="file", sha256=sha256(path))
     else:
@@ -253,6 +256,8 @@ def facts(questions: dict[str, Any], login: str) -> dict[str, Any]:
         "uid_ranges_file": ranges_in(observe(questions["uids"], lambda: read_json(questions["uids"]))),
         "hostname": os.uname().nodename,
     }
+    # A single release is the current one, which stays anyway.
+    found["used_releases"] = used_releases(found["releases"]) if len(found["releases"]) > 1 else []
     found["residents"] = resident_facts(questions["residents"])
     found["systemd"] = observe("systemd", lambda: tool_output(version), "").split("\n")[0]
     found["units"] = unit_facts(observe("units", lambda: tool_output(units), ""))
