@@ -100,6 +100,7 @@ def test_verify_finds_drift_and_changes_nothing(
     assert {one.status for one in whole} == {"ok"}
     assert {one.kind for one in whole} == {"directory", "file", "group", "link", "service", "user"}
     sh(node, "chmod 777 /srv/codesmith/.trash; echo x >>/usr/lib/codesmith/current/agent.pyz")
+    sh(node, "cd /usr/lib/codesmith/current/program/agent; echo x >>main.py; touch added.py; rm __pycache__/dial.*")
     sh(node, f"systemctl stop {layout.AGENT_SERVICE}")
     before, scripts = listing(node), []
     open_channel = paramiko.Transport.open_channel
@@ -112,9 +113,11 @@ def test_verify_finds_drift_and_changes_nothing(
     drift = [one for one in verify(as_node(node)) if one.status != "ok"]
     assert scripts == ["session"]
     assert listing(node) == before
-    trash, agent, service = drift
+    trash, agent, program, service = drift
     assert trash == Finding("directory", "/srv/codesmith/.trash", "changed", "0700 root:root", "0777 root:root")
     assert (agent.kind, agent.status, agent.name) == ("release", "changed", f"{current(node)}/agent.pyz")
+    different = "added agent/added.py, changed agent/main.py, missing agent/__pycache__/dial.cpython-311.pyc"
+    assert (program.kind, program.status, program.found) == ("program", "changed", f"0755 root:root, {different}")
     assert (service.kind, service.name, service.status, service.expected) == (
         "service",
         layout.AGENT_SERVICE,
