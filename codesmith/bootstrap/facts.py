@@ -34,8 +34,11 @@ class Facts:
     used_releases: tuple[str, ...] = ()
     units: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     spaces: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    # The names of its workspaces and users, if the probe asked; {"error": [why]} if the helper's ledger is unreadable.
+    # The names of its workspaces and users, if the probe asked or they are of an earlier format; {"error": [why]} if
+    # the helper's ledger is unreadable.
     residents: Mapping[str, tuple[str, ...] | list[str]] = field(default_factory=dict)
+    # The format of each store that exists there, by its path.
+    formats: Mapping[str, int] = field(default_factory=dict)
     ledger: Any = None
     # The node has a ledger and no Python to read it: what prepare made there is unknown.
     is_ledger_unread: bool = False

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from codesmith.bootstrap.pack import Payload
+from codesmith.bootstrap.zipapp import parse_format
 
 CODE = "/usr/lib/codesmith"
 RELEASES = f"{CODE}/releases"
@@ -33,6 +34,8 @@ HOMES = "/srv/codesmith/home"
 # The databases of agent and helper, and the name of each one's format in `agent.pyz version`.
 HELPER_LEDGER = f"{HELPER_STATE}/ledger.db"
 STORES = {f"{STATE}/state.db": "state", HELPER_LEDGER: "helper"}
+# The modules of the agent that tell these formats.
+FORMAT_MODULES = {"state": "agent.frontend.store_file", "helper": "agent.helper.ledger.ledger"}
 
 USER = "codesmith"
 CLIENTS = "codesmith-clients"
@@ -140,6 +143,8 @@ class Desired:
     installed: tuple[str, ...] = ()
     # The modules of NEED_MODULES: name and source text.
     need_modules: tuple[tuple[str, str], ...] = ()
+    # The format of each store that this agent makes and understands, by its name in STORES.
+    formats: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def release(self) -> str:
@@ -199,4 +204,5 @@ def desired_for(payload: Payload, new_node_id: str) -> Desired:
     folder = Path(__file__).with_name("units")
     units = {name: (folder / name).read_text(encoding="utf-8") for name in UNITS}
     need_modules = tuple((name, payload.module(name)) for name in NEED_MODULES)
-    return Desired(payload.sha256, payload.version, units, new_node_id, need_modules=need_modules)
+    formats = {name: parse_format(payload.module(module)) for name, module in FORMAT_MODULES.items()}
+    return Desired(payload.sha256, payload.version, units, new_node_id, need_modules=need_modules, formats=formats)

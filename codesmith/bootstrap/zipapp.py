@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import io
+import re
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -73,6 +74,14 @@ def parse_version(text: str) -> str:
         if equals and name.strip() == "__version__":
             return value.strip().strip("\"'")
     raise ValueError("agent/__init__.py has no __version__")
+
+
+def parse_format(text: str) -> int:
+    """Return the version of the `LAYOUT` in a module's text."""
+    found = re.search(r"^LAYOUT = Layout\(\s*(\d+),", text, re.MULTILINE)
+    if found is None:
+        raise ValueError("the module has no LAYOUT")
+    return int(found[1])
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

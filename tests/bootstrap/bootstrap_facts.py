@@ -12,7 +12,13 @@ from codesmith.bootstrap.layout import Desired
 from codesmith.bootstrap.plan import plan
 
 SHA256 = "ab" * 32
-DESIRED = Desired(SHA256, "1.2.3", {name: f"[Unit]\nDescription={name}\n" for name in layout.UNITS}, "the-new-id")
+DESIRED = Desired(
+    SHA256,
+    "1.2.3",
+    {name: f"[Unit]\nDescription={name}\n" for name in layout.UNITS},
+    "the-new-id",
+    formats={"state": 2, "helper": 2},
+)
 ROOT_FILE = {"type": "file", "mode": 0o644, "owner": "root", "group": "root"}
 LINK = {"type": "link", "mode": 0o777, "owner": "root", "group": "root"}
 
@@ -60,6 +66,7 @@ def prepared() -> dict[str, Any]:
         "releases": [DESIRED.release],
         "units": units | {layout.HELPER_SERVICE: {"ActiveState": "inactive", "UnitFileState": "static"}},
         "ledger": json.loads(ledger.order["text"]),
+        "formats": dict.fromkeys(layout.STORES, 2),
         "node": {"node_id": "the-new-id"},
         "uid_ranges_file": [[1879048192, 2147483646]],
         "accounts": {"drift": {}, "uids": []},

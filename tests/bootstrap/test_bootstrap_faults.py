@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from codesmith.bootstrap import apply as applying
-from codesmith.bootstrap import layout
+from codesmith.bootstrap import layout, zipapp
 from codesmith.bootstrap import pack as packing
 from codesmith.bootstrap.prepare import Progress, prepare
 from codesmith.errors import StepFailed, Unreachable, Unsupported
@@ -83,7 +83,7 @@ def releases(agent_copy: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
         if version not in made:
             agent = Path(shutil.copytree(agent_copy, tmp_path_factory.mktemp("release") / "agent"))
             text = (agent / "__init__.py").read_text()
-            (agent / "__init__.py").write_text(text.replace('"0.1.0"', f'"{version}"'))
+            (agent / "__init__.py").write_text(text.replace(zipapp.version(agent), version))
             made[version] = packing.pack_into(agent, agent.parent / "agent.pyz")
         return made[version]
 

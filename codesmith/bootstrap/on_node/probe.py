@@ -30,6 +30,8 @@ TOOL_TIMEOUT_S = 20
 READ_MAX = 1 << 20
 # What could not be read, and why: it must not be reported as missing.
 UNSEEN: dict[str, str] = {}
+# What a database begins with; bytes 60 to 63 are its user_version.
+SQLITE = b"SQLite format 3\0"
 ABSENT = (FileNotFoundError, NotADirectoryError)
 
 
@@ -137,10 +139,18 @@ def ledger_paths(ledger: Any) -> list[str]:
     return [path for path in paths if isinstance(path, str) and path.startswith("/")]
 
 
+def format_of(path: str) -> int:
+    """Return the format of a store from the head of its file, which another user may control."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        head = os.read(descriptor, 64) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+    finally:
+        os.close(descriptor)
+    return int.from_bytes(head[60:64], "big") if head.startswith(SQLITE) else 0
+
+
 def resident_facts(ledger: str) -> dict[str, Any]:
-    """Return the workspaces and users in the helper's ledger, or {"error": [why]}; {} if `ledger` is empty."""
-    if not ledger:
-        return {}
+    """Return the workspaces and users in the helper's ledger, or {"error": [why]}."""
     try:
         return dict(read_residents(ledger))
     except ValueError as error:
@@ -258,7 +268,11 @@ def facts(questions: dict[str, Any], login: str) -> dict[str, Any]:
     }
     # A single release is the current one, which stays anyway.
     found["used_releases"] = used_releases(found["releases"]) if len(found["releases"]) > 1 else []
-    found["residents"] = resident_facts(questions["residents"])
+    # An ordinary login of doctor's sees no store.
+    wanted = questions["formats"] if os.geteuid() == 0 else {}
+    found["formats"] = {path: observe(path, partial(format_of, path), 0) for path in wanted}
+    is_earlier = any(0 < there < wanted[path] for path, there in found["formats"].items())
+    found["residents"] = resident_facts(questions["helper_ledger"]) if questions["residents"] or is_earlier else {}
     found["systemd"] = observe("systemd", lambda: tool_output(version), "").split("\n")[0]
     found["units"] = unit_facts(observe("units", lambda: tool_output(units), ""))
     found["accounts"] = account_facts(accounts)

@@ -153,8 +153,10 @@ def _check_fit(release: str, stores: dict[str, str]) -> None:
         raise Failed(f"its agent does not say which version it is: {answer[-300:]}") from None
     for path, name in stores.items():
         found = _format_of(path)
-        if found > formats.get(name, found):
-            raise Failed(f"{path} has format {found}, written by a newer agent; this one knows {formats[name]}")
+        known = formats.get(name, found)
+        if found and found != known:
+            which = "a newer" if found > known else "an earlier"
+            raise Failed(f"{path} has format {found}, written by {which} agent; this one knows {known}")
 
 
 def _format_of(path: str) -> int:
