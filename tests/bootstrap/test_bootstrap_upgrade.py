@@ -131,6 +131,11 @@ def test_what_runs_from_an_older_release_keeps_it_through_upgrades(node: LabNode
     version, source, compiled = sh(node, "cat /run/said").split()
     assert (version, source) == ("11.0.0", f"{program}/agent/dial.py")
     assert compiled.endswith(".pyc")
+    # A runtime that will be started by its socket.
+    settings = json.dumps({"release": program})
+    sh(node, f"mkdir -p /run/codesmith/workspaces; echo '{settings}' >/run/codesmith/workspaces/demo.json")
+    assert prepare(as_node(node)).steps == ()
+    sh(node, "rm -r /run/codesmith/workspaces")
     assert kinds(prepare(as_node(node))) == ["prune"]
     assert_ledger_is_true(node)
     assert sh(node, f"ls {layout.RELEASES} | wc -l") == "2"

@@ -6,6 +6,7 @@ Python loads the compiled files without a look at their sources. `compiled.json`
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -18,9 +19,12 @@ from importlib.util import cache_from_source
 TYPE_CHECKING = False  # the typing module takes 2 ms to import
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from typing import Any
 
 AGENT, PROGRAM, COMPILED = "agent.pyz", "program", "compiled.json"
 SHOWN_MAX = 3
+# The settings of runtimes, as the helper writes them; root's.
+RUNTIMES = "/run/codesmith/workspaces"
 # What reading a damaged zip file raises.
 DAMAGED = (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError, struct.error, zlib.error)
 
@@ -41,7 +45,7 @@ def differences(release: str) -> list[str]:
     except OSError as error:
         return [f"unknown, because {AGENT} cannot be read: {error.strerror}"]
     # Another Python than the one that compiled them looks for other names.
-    compiled = _read_sums(f"{program}/{COMPILED}")
+    compiled = _read_object(f"{program}/{COMPILED}")
     sums.update({name: compiled.get(name, "") for name in compiled_names(sums).values()})
     wanted = {COMPILED, *sums, *folders_of(sums)}
     found = dict(_look(program, sums))
@@ -89,23 +93,33 @@ def sum_of(path: str) -> str:
 
 
 def used_releases(releases: list[str]) -> list[str]:
-    """Return the releases from which a process runs: its command line names the release's program.
+    """Return the releases whose program a process runs from, or a runtime will.
 
-    Anybody on the node can make a release look used; then it is kept, and nothing more.
+    A command line, or the settings of a runtime, names it. Anybody on the node can make a release look used; then it is kept, and nothing more.
     """
     programs = {program_of(release): release for release in releases}
-    found: set[str] = set()
-    for entry in os.listdir("/proc") if programs else ():
+    named = {*_commands(), *_runtimes()} if programs else set()
+    return sorted(programs[word] for word in named & set(programs))
+
+
+def _commands() -> Iterator[str]:
+    """Yield the words of all command lines."""
+    for entry in os.listdir("/proc"):
         try:
             with open(f"/proc/{int(entry)}/cmdline", "rb") as file:
-                words = file.read().decode(errors="replace").split("\0")
+                yield from file.read().decode(errors="replace").split("\0")
         except (OSError, ValueError):
             continue  # no process, or one that has ended
-        found.update(programs[word] for word in words if word in programs)
-    return sorted(found)
 
 
-def _read_sums(path: str) -> dict[str, str]:
+def _runtimes() -> Iterator[str]:
+    """Yield the programs of runtimes whose sockets are there: one that has ended is started by the next connection."""
+    for path in glob.glob(f"{RUNTIMES}/*.json"):
+        yield str(_read_object(path).get("release"))
+
+
+def _read_object(path: str) -> dict[str, Any]:
+    """Return the object in a JSON file; {} if it is missing or damaged."""
     try:
         with open(path, encoding="utf-8") as file:
             found = json.load(file)
