@@ -95,7 +95,8 @@ def sum_of(path: str) -> str:
 def used_releases(releases: list[str]) -> list[str]:
     """Return the releases whose program a process runs from, or a runtime will.
 
-    A command line, or the settings of a runtime, names it. Anybody on the node can make a release look used; then it is kept, and nothing more.
+    A command line, or the settings of a runtime, names it. Anybody on the node can make a release look used; then it is
+    kept, and nothing more.
     """
     programs = {program_of(release): release for release in releases}
     named = {*_commands(), *_runtimes()} if programs else set()
