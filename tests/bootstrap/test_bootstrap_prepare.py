@@ -146,6 +146,12 @@ RESTART = f"service {layout.AGENT_SERVICE}"
 PROGRAM = f"program {layout.RELEASES}/RELEASE/program"
 THERE = f"{layout.CURRENT}/program"
 CACHED = f"{THERE}/agent/__pycache__/main.cpython-311.pyc"
+# A default access list for uid 1000, as setfacl writes it; a minimal Debian has no setfacl.
+ACL = "02000000 01000700ffffffff 02000700e8030000 04000500ffffffff 10000700ffffffff 20000500ffffffff".replace(" ", "")
+SET_ACL = (
+    "python3 -c 'import os, sys; os.setxattr(os.path.realpath(sys.argv[1]), "
+    f'"system.posix_acl_default", bytes.fromhex("{ACL}"))\''
+)
 DRIFT = {
     "a changed unit file": (f"echo '# edited' >>{UNIT}", [f"unit {layout.AGENT_SERVICE}", "reload systemd", RESTART]),
     "a removed unit file": (
@@ -192,6 +198,7 @@ DRIFT = {
     ),
     "a folder in place of a file": (f"rm {CACHED}; mkdir -p {CACHED}/x", [PROGRAM, RESTART]),
     "a file that others may write": (f"chmod 666 {THERE}/agent/main.py", [PROGRAM, RESTART]),
+    "an access list": (f"{SET_ACL} {THERE}", [PROGRAM, RESTART]),
     "lost sums": (f"rm {THERE}/compiled.json", [PROGRAM, RESTART]),
     "a lost program": (f"rm -r {THERE}", [PROGRAM, RESTART]),
     "a lost link": (

@@ -11,7 +11,7 @@ import stat
 from typing import Any
 
 from codesmith.bootstrap.on_node.commands import Failed, run
-from codesmith.bootstrap.on_node.files import TEMPORARY, install_file, sync_folder
+from codesmith.bootstrap.on_node.files import TEMPORARY, install_file, remove_acls, sync_folder
 from codesmith.bootstrap.on_node.programs import (
     COMPILED,
     compiled_names,
@@ -64,8 +64,13 @@ def _clear(program: str, files: set[str]) -> None:
 
 
 def _give_to_root(path: str, mode: int) -> None:
-    os.chown(path, 0, 0)
-    os.chmod(path, mode)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fchown(descriptor, 0, 0)
+        remove_acls(descriptor)
+        os.fchmod(descriptor, mode)
+    finally:
+        os.close(descriptor)
 
 
 def _write(path: str, data: bytes) -> None:
