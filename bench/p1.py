@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from bench.clock import in_turns, until
+from bench.raw_client import Caller
 from bench.row import Row, ratio
 from bench.site import Site
 from codesmith.bootstrap.layout import SOCKET
@@ -20,56 +17,7 @@ from codesmith.lab import LabNode
 NEAR_ROUNDS, FAR_ROUNDS = 1000, 40
 RTT_MS = 50
 OPENS_WITHIN_S = 20.0
-BODY = b'{"jsonrpc":"2.0","id":1,"method":"node.version"}'
-REQUEST = b"POST / HTTP/1.1\r\nHost: node\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (
-    len(BODY),
-    BODY,
-)
 WHAT = "raw client, node.version; `ssh -N -L` to the same socket of the same node; call by call in turns"
-
-
-class Caller:
-    """A raw client of one local socket."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._open()
-
-    def call(self) -> float:
-        """Return the seconds of one call on the open connection."""
-        begun = time.perf_counter()
-        self._call()
-        return time.perf_counter() - begun
-
-    def reconnect_and_call(self) -> float:
-        """Return the seconds of connecting and one call."""
-        self.close()
-        begun = time.perf_counter()
-        self._open()
-        self._call()
-        return time.perf_counter() - begun
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._socket.close()
-
-    def _open(self) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(30)
-        self._socket.connect(os.fspath(self._path))
-
-    def _call(self) -> None:
-        self._socket.sendall(REQUEST)
-        head, data = b"", b""
-        while not head or len(data) < int(head.lower().partition(b"content-length:")[2].split()[0]):
-            chunk = self._socket.recv(65536)
-            if not chunk:
-                raise CodeSmithError(f"{self._path} closed the connection after {data[:200]!r}")
-            data += chunk
-            if not head and b"\r\n\r\n" in data:
-                head, _, data = data.partition(b"\r\n\r\n")
-        if b'"result"' not in data:
-            raise CodeSmithError(f"{self._path} answered {data[:200]!r}")
 
 
 def rows(site: Site, node: LabNode) -> list[Row]:

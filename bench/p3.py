@@ -22,22 +22,35 @@ WHAT = (
 
 def rows(site: Site, node: LabNode) -> list[Row]:
     """Measure at 0 ms, then through a relay."""
-    found = _compare(site, "web1", "0 ms", NEAR)
+    found = compare(site, "web1", ("P3", "create, 0 ms", WHAT), NEAR)
     with node.relay(RTT_MS) as address:
         site.enter("away", node, *address)
-        found += _compare(site, "away", f"{RTT_MS} ms", FAR)
+        found += compare(site, "away", ("P3", f"create, {RTT_MS} ms", WHAT), FAR)
         site.inv("node.disconnect", "--node", "away").run()
     return found
 
 
-def _compare(site: Site, name: str, where: str, targets: tuple[float, float, float]) -> list[Row]:
+def compare(
+    site: Site, name: str, told: tuple[str, str, str], targets: tuple[float, float, float], *,
+    prefix: str = "", before: Callable[[], object] = lambda: None, rounds: tuple[int, int] = (ROUNDS, ANSIBLE_ROUNDS),
+) -> list[Row]:  # fmt: skip
+    """Time `inv workspace.create` beside ansible, pyinfra and stock Fabric; `before` precedes each of ours, untimed.
+
+    `told` is the id, the name and the description of the rows; `prefix` begins the names that are made (default: the
+    node's).
+    """
     commands, number = Commands(site, [name]), itertools.count(1)
     site.inv("node.connect", "--node", name).run()
 
     def fresh(make: Callable[[str], Command]) -> Callable[[], float]:
-        return lambda: make(f"{name}-{next(number)}").run()
+        return lambda: make(f"{prefix or name}-{next(number)}").run()
 
-    create = fresh(lambda login: commands.inv("workspace.create", login, proof=login))
+    ours_now = fresh(lambda login: commands.inv("workspace.create", login, proof=login))
+
+    def create() -> float:
+        before()
+        return ours_now()
+
     fabric = fresh(lambda login: commands.fabric("fabric_workspace.py", login, proof="made"))
     pyinfra = fresh(
         lambda login: commands.pyinfra("pyinfra_workspace.py", proof="Grand total 2 2 -", BENCH_LOGIN=login)
@@ -49,11 +62,13 @@ def _compare(site: Site, name: str, where: str, targets: tuple[float, float, flo
         commands.end_masters()
         return took
 
-    ours, script, deploy = in_turns(ROUNDS, create, fabric, pyinfra)
-    again, playbook = in_turns(ANSIBLE_ROUNDS, create, cold_ansible)
-    what = f"create, {where}, beside"
+    ours, script, deploy = in_turns(rounds[0], create, fabric, pyinfra)
+    again, playbook = in_turns(rounds[1], create, cold_ansible)
+    row_id, what, compared = told
+    pipelining = f"{compared}; with pipelining, facts not gathered"
+    four = f"{compared}; one connection, four commands"
     return [
-        ratio("P3", f"{what} ansible", again, playbook, targets[0], f"{WHAT}; with pipelining, facts not gathered"),
-        ratio("P3", f"{what} pyinfra", ours, deploy, targets[1], WHAT),
-        ratio("P3", f"{what} stock Fabric", ours, script, targets[2], f"{WHAT}; one connection, four commands"),
+        ratio(row_id, f"{what}, beside ansible", again, playbook, targets[0], pipelining),
+        ratio(row_id, f"{what}, beside pyinfra", ours, deploy, targets[1], compared),
+        ratio(row_id, f"{what}, beside stock Fabric", ours, script, targets[2], four),
     ]

@@ -14,7 +14,7 @@ from codesmith.lab import LabNode
 NODES = len(FLEET)
 CALLS, CALLS_BEFORE = 10_000, 1_000
 AGENT_MB, GROWTH_MB, FORWARDER_MB, FURTHER_NODE_MB = 30.0, 1.0, 40.0, 1.5
-HELPER_LEAVES_WITHIN_S = 30.0
+HELPER_LEAVES_WITHIN_S = 90.0
 
 
 def rows(site: Site) -> list[Row]:

@@ -112,8 +112,8 @@ class Site:
         return int((self.home / "run" / "forwarder.lock").read_text())
 
     def address(self, name: str) -> dict[str, str]:
-        """Return host, port and identity of a node."""
-        return {key: str(self._entries[name][key]) for key in ("host", "port", "identity")}
+        """Return host, port, user and identity of a node."""
+        return {key: str(self._entries[name][key]) for key in ("host", "port", "user", "identity")}
 
     def endpoint(self, name: str) -> Path:
         """Connect a node and return its local socket."""

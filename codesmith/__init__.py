@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from codesmith.sdk import api as types
     from codesmith.sdk.client import Client
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["AgentRefused", "Client", "CodeSmithError", "__version__", "connect", "errors", "types"]
 
 # Imported on first use: a command line that only shows help needs none of them.

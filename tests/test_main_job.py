@@ -76,10 +76,10 @@ def test_another_workspaces_user_is_refused(person: Person) -> None:
 
 
 def test_a_workspaces_user_cannot_call_the_agent(person: Person) -> None:
-    dial = "python3 -I -S /usr/lib/codesmith/current/agent.pyz dial"
+    dial = "python3 -I -S /usr/lib/codesmith/current/program dial"
     plain = person.on("web1", f"setpriv --reuid=cs-demo --regid=cs-demo --clear-groups {dial} </dev/null", check=False)
     assert "Permission denied" in plain.err
-    person.runs("inv workspace.exec demo -- python3 -I -S /usr/lib/codesmith/current/agent.pyz dial", code=1)
+    person.runs("inv workspace.exec demo -- python3 -I -S /usr/lib/codesmith/current/program dial", code=1)
 
 
 def test_the_exit_code_of_a_command_is_the_exit_code(person: Person) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 import threading
 import uuid
@@ -20,6 +21,8 @@ from agent.shared.errors import WaitedTooLong
 
 LOCK_WAIT_S = 60.0
 NODE_FILE = "/etc/codesmith/node.json"
+# A release has it beside the folder that it is unpacked in.
+PACKED = "agent.pyz"
 
 
 def read_node_id(path: str = NODE_FILE) -> str:
@@ -31,10 +34,12 @@ def read_node_id(path: str = NODE_FILE) -> str:
         return ""
 
 
-def read_build(path: str = "") -> str:
-    """Return the SHA-256 of the packed file that this program runs from; empty when run from source."""
+def read_build() -> str:
+    """Return the SHA-256 of the packed file that this program is, or was unpacked from; empty when run from source."""
+    program = sys.path[0]
+    packed = program if os.path.isfile(program) else os.path.join(os.path.dirname(program), PACKED)
     try:
-        with open(path or sys.path[0], "rb") as file:
+        with open(packed, "rb") as file:
             return hashlib.sha256(file.read()).hexdigest()
     except OSError:
         return ""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import os
-import secrets
 import sqlite3
 import stat
 from contextlib import closing
@@ -139,7 +138,7 @@ class Database:
 
         It is linked, not renamed: a file that another process created meanwhile stays.
         """
-        temporary = f"{self.path}.{secrets.token_hex(8)}"
+        temporary = f"{self.path}.{os.urandom(8).hex()}"
         try:
             connection = _connect(temporary, self._timeout_s)
             connection.executescript(f"BEGIN; {layout.tables} PRAGMA user_version = {layout.version}; COMMIT;")

@@ -3,7 +3,7 @@
 import socket
 import sys
 
-sys.path.insert(0, "/usr/lib/codesmith/current/agent.pyz")
+sys.path.insert(0, "/usr/lib/codesmith/current/program")
 from jsonrpclib.config import Config
 from jsonrpclib.SimpleJSONRPCServer import PooledJSONRPCServer, SimpleJSONRPCRequestHandler
 from jsonrpclib.threadpool import ThreadPool
@@ -21,7 +21,7 @@ class Handler(SimpleJSONRPCRequestHandler):
 
 def main():
     """Serve node.version on a Unix socket until the process is killed."""
-    answer = {"agent": "0.1.0", "api": "1.0.0", "python": "3.11.2", "build": "0" * 64, "node_id": "0" * 36}
+    answer = {"agent": "0.2.0", "api": "1.0.0", "python": "3.11.2", "build": "0" * 64, "node_id": "0" * 36}
     pool = ThreadPool(max_threads=30, min_threads=16)
     pool.start()
     server = PooledJSONRPCServer(

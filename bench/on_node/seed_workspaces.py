@@ -52,7 +52,8 @@ def main():
         for name, document in copies(store, "users", names):
             store.execute("INSERT INTO users VALUES (?, ?)", (name, json.dumps(document)))
             row = (name, document["uid"], "active", document["created_at"])
-            ledger.execute("INSERT INTO users VALUES (?, ?, ?, ?)", row)
+            ledger.execute("INSERT INTO logins VALUES (?, ?, ?, ?)", row)
+            ledger.execute("INSERT INTO users VALUES (?, ?, ?)", (name, "active", document["created_at"]))
         for name, document in copies(store, "workspaces", names):
             store.execute("INSERT INTO workspaces VALUES (?, ?, ?)", (name, name, json.dumps(document)))
             row = (name, name, document["id"], "active", document["created_at"])

@@ -30,10 +30,15 @@ class Facts:
     groups: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
     files: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
     releases: tuple[str, ...] = ()
+    # Those that a process runs from: an upgrade ends no runtime.
+    used_releases: tuple[str, ...] = ()
     units: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     spaces: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    # The names of its workspaces and users, if the probe asked; {"error": [why]} if the helper's ledger is unreadable.
+    # The names of its workspaces and users, if the probe asked or they are of an earlier format; {"error": [why]} if
+    # the helper's ledger is unreadable.
     residents: Mapping[str, tuple[str, ...] | list[str]] = field(default_factory=dict)
+    # The format of each store that exists there, by its path.
+    formats: Mapping[str, int] = field(default_factory=dict)
     ledger: Any = None
     # The node has a ledger and no Python to read it: what prepare made there is unknown.
     is_ledger_unread: bool = False
@@ -54,7 +59,7 @@ class Facts:
     def from_json(cls, data: Mapping[str, Any]) -> Facts:
         """Return the facts in a probe's JSON; unknown keys are ignored."""
         known = {entry.name: data[entry.name] for entry in fields(cls) if entry.name in data}
-        for name in ("python", "missing_commands", "needs", "releases"):
+        for name in ("python", "missing_commands", "needs", "releases", "used_releases"):
             if known.get(name) is not None:
                 known[name] = tuple(known[name])
         # Folders whose name is not one of a release are not ours to remove.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from codesmith.bootstrap.pack import Payload
+from codesmith.bootstrap.zipapp import parse_format
 
 CODE = "/usr/lib/codesmith"
 RELEASES = f"{CODE}/releases"
@@ -33,6 +34,8 @@ HOMES = "/srv/codesmith/home"
 # The databases of agent and helper, and the name of each one's format in `agent.pyz version`.
 HELPER_LEDGER = f"{HELPER_STATE}/ledger.db"
 STORES = {f"{STATE}/state.db": "state", HELPER_LEDGER: "helper"}
+# The modules of the agent that tell these formats.
+FORMAT_MODULES = {"state": "agent.frontend.store_file", "helper": "agent.helper.ledger.ledger"}
 
 USER = "codesmith"
 CLIENTS = "codesmith-clients"
@@ -55,7 +58,7 @@ SYSTEMD_MIN = 247
 ARCHITECTURES = ("x86_64", "aarch64", "loongarch64", "ppc64le", "riscv64", "s390x")
 MIB = 1 << 20
 # /etc and CODE are listed separately because they may be file systems of their own.
-FREE_MIN_BYTES = {"/usr": 16 * MIB, "/srv": 16 * MIB, "/var": 16 * MIB, "/etc": 1 * MIB, CODE: 4 * MIB}
+FREE_MIN_BYTES = {"/usr": 16 * MIB, "/srv": 16 * MIB, "/var": 16 * MIB, "/etc": 1 * MIB, CODE: 8 * MIB}
 FOR_PACKAGES = ("/usr", "/var")
 FREE_FOR_PACKAGES_BYTES = 200 * MIB
 SPACES = tuple(FREE_MIN_BYTES)
@@ -140,6 +143,8 @@ class Desired:
     installed: tuple[str, ...] = ()
     # The modules of NEED_MODULES: name and source text.
     need_modules: tuple[tuple[str, str], ...] = ()
+    # The format of each store that this agent makes and understands, by its name in STORES.
+    formats: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def release(self) -> str:
@@ -153,6 +158,11 @@ class Desired:
     def agent(self) -> str:
         """Return the path of this release's agent.pyz."""
         return agent_of(self.release)
+
+    @property
+    def program(self) -> str:
+        """Return the folder where this release's agent.pyz is unpacked."""
+        return program_of(self.release)
 
     @property
     def unit_digests(self) -> dict[str, str]:
@@ -171,12 +181,17 @@ class Desired:
         """Return every path that the probe must read."""
         owned = [entry.path for entry in (*DIRECTORIES, *SOCKETS.values(), *self.release_directories)]
         releases = [LEAVING, CURRENT, PREVIOUS, FALLBACK, agent_of(PREVIOUS), agent_of(FALLBACK)]
-        return [*owned, NODE, UIDS, LEDGER, self.agent, *self.unit_digests, *releases, *UNIT_LINKS]
+        return [*owned, NODE, UIDS, LEDGER, self.agent, self.program, *self.unit_digests, *releases, *UNIT_LINKS]
 
 
 def agent_of(release: str) -> str:
     """Return the path of a release's agent.pyz."""
     return f"{release}/agent.pyz"
+
+
+def program_of(release: str) -> str:
+    """Return the folder of a release's unpacked and compiled agent, which is what runs."""
+    return f"{release}/program"
 
 
 def unit_of(release: str, name: str) -> str:
@@ -189,4 +204,5 @@ def desired_for(payload: Payload, new_node_id: str) -> Desired:
     folder = Path(__file__).with_name("units")
     units = {name: (folder / name).read_text(encoding="utf-8") for name in UNITS}
     need_modules = tuple((name, payload.module(name)) for name in NEED_MODULES)
-    return Desired(payload.sha256, payload.version, units, new_node_id, need_modules=need_modules)
+    formats = {name: parse_format(payload.module(module)) for name, module in FORMAT_MODULES.items()}
+    return Desired(payload.sha256, payload.version, units, new_node_id, need_modules=need_modules, formats=formats)

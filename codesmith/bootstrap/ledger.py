@@ -83,7 +83,7 @@ def _accounts(desired: layout.Desired, steps: Iterable[Step]) -> list[dict[str, 
 
 
 def _paths(desired: layout.Desired) -> list[dict[str, Any]]:
-    directories = [*layout.DIRECTORIES, *desired.release_directories]
+    directories = [*layout.DIRECTORIES, *desired.release_directories, layout.Owned(desired.program, 0o755)]
     # The node changes these three with each switch, so their targets are left open.
     links = (layout.CURRENT, layout.PREVIOUS, layout.FALLBACK)
     return [

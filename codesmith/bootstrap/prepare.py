@@ -82,14 +82,15 @@ class _Run:
 
     def _probe_and_plan(self) -> tuple[Facts, list[Step]]:
         from codesmith.bootstrap.plan import plan
+        from codesmith.bootstrap.support import save_and_begin_anew
 
         self._facts = self._session.probe(self._desired)
         try:
             steps = plan(self._facts, self._desired)
         except Unsupported as error:
-            raise Unsupported(
-                f"node {self._session.name} cannot be prepared: {error.problem}", hint=error.hint
-            ) from error
+            name = self._session.name
+            hint = save_and_begin_anew(self._facts, self._desired, name) or error.hint
+            raise Unsupported(f"node {name} cannot be prepared: {error.problem}", hint=hint) from error
         self._session.say("probe", f"{len(steps)} steps to do" if steps else "nothing to do", first_text(steps))
         return self._facts, steps
 

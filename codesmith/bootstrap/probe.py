@@ -25,9 +25,9 @@ NODE_PROGRAMS = Path(__file__).with_name("on_node")
 PACKAGE = "codesmith.bootstrap.on_node"
 # The modules that are sent with each program, in order of import.
 MODULES = {
-    "apply": ("commands", "accounts", "files", "agent", "releases", "residents", "removal"),
-    "start_agent": ("commands", "files", "agent", "releases"),
-    "probe": ("accounts", "ids", "residents"),
+    "apply": ("commands", "accounts", "files", "programs", "unpack", "agent", "releases", "residents", "removal"),
+    "start_agent": ("commands", "files", "programs", "unpack", "agent", "releases"),
+    "probe": ("accounts", "ids", "programs", "residents"),
 }
 # Each module gets its full name, so that its imports work on the node too, which does not have the package.
 BUNDLE = """\
@@ -130,13 +130,15 @@ def questions(desired: layout.Desired, *, residents: bool = False) -> dict[str, 
         "releases": layout.RELEASES,
         "ledger": layout.LEDGER,
         "node": layout.NODE,
-        "program": layout.agent_of(layout.CURRENT),
+        "program": layout.program_of(layout.CURRENT),
         "uids": layout.UIDS,
         "homes": layout.HOMES,
         "uid_lowest": min(first for first, _ in WINDOWS),
         "socket": layout.SOCKET,
         "agent": layout.AGENT_SERVICE,
-        "residents": layout.HELPER_LEDGER if residents else "",
+        "residents": residents,
+        "helper_ledger": layout.HELPER_LEDGER,
+        "formats": {path: desired.formats.get(name, 0) for path, name in layout.STORES.items()},
         "base": layout.BASE,
         "needs": desired.need_modules[-1][0] if desired.need_modules else "",
     }

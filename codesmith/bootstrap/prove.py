@@ -21,7 +21,7 @@ REQUEST = (
     b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
     b"Content-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
 )
-DIAL = f"exec /usr/bin/python3 -I -S {layout.CURRENT}/agent.pyz dial"
+DIAL = f"exec /usr/bin/python3 -I -S {layout.program_of(layout.CURRENT)} dial"
 
 LAST_LINES = (
     f"journalctl --unit={layout.AGENT_SERVICE} --lines=5 --output=cat --no-pager _SYSTEMD_UNIT={layout.AGENT_SERVICE}"

@@ -12,7 +12,9 @@ from codesmith.bootstrap.step import MISSING, Step, describe, write_order
 
 def plan_release(facts: Facts, desired: layout.Desired) -> list[Step]:
     """Return the steps that install the desired release, make it current, and link its units into systemd."""
-    return [*_agent(facts, desired), *_units(facts, desired), *_switch(facts, desired), *_unit_links(facts)]
+    agent = _agent(facts, desired)
+    program = _program(facts, desired, is_new=bool(agent))
+    return [*agent, *program, *_units(facts, desired), *_switch(facts, desired), *_unit_links(facts)]
 
 
 def plan_switch(facts: Facts, target: str, what: str) -> Step:
@@ -29,8 +31,8 @@ def plan_switch(facts: Facts, target: str, what: str) -> Step:
 
 
 def plan_prune(facts: Facts, desired: layout.Desired) -> list[Step]:
-    """Return a step for each release that is neither the desired one nor the previous one."""
-    kept = {desired.release, previous_release(facts, desired)}
+    """Return a step for each release that nothing runs from and that is neither the desired nor the previous one."""
+    kept = {desired.release, previous_release(facts, desired), *facts.used_releases}
     return [
         Step("prune", folder, f"remove the older release {folder}", "there", MISSING, _prune(folder))
         for folder in facts.releases
@@ -63,7 +65,7 @@ def changed_units(facts: Facts, desired: layout.Desired) -> set[str]:
 
 
 def _prune(folder: str) -> dict[str, Any]:
-    return {"do": "prune", "folder": folder, "ledger": layout.LEDGER}
+    return {"do": "prune", "folder": folder, "ledger": layout.LEDGER, "if_used": False}
 
 
 def _agent(facts: Facts, desired: layout.Desired) -> list[Step]:
@@ -79,6 +81,17 @@ def _agent(facts: Facts, desired: layout.Desired) -> list[Step]:
         "mode": 0o644,
     }
     return [Step("release", desired.agent, f"install the agent {desired.version}", describe(there), after, order)]
+
+
+def _program(facts: Facts, desired: layout.Desired, *, is_new: bool) -> list[Step]:
+    """Plan to unpack and compile the agent, also where only one file of it differs."""
+    there, after = facts.files.get(desired.program), "0755 root:root"
+    before = describe(there)
+    if before == after and not is_new:
+        return []
+    text = f"{'repair' if there and not is_new else 'unpack and compile'} the program of the agent {desired.version}"
+    after = f"{after}, unpacked and compiled" if before == after else after
+    return [Step("program", desired.program, text, before, after, {"do": "program", "path": desired.program})]
 
 
 def _is_sha256(there: Mapping[str, Any] | None, wanted: str) -> bool:

@@ -13,7 +13,7 @@ from codesmith.bootstrap.step import Step
 
 SERVICE_OF = {layout.AGENT_SOCKET: AGENT_SERVICE, layout.HELPER_SOCKET: HELPER_SERVICE}
 # A step of one of these kinds means that the running processes are older than what is installed.
-STALE_AFTER = ("user", "release", "link")
+STALE_AFTER = ("user", "release", "program", "link")
 RUNNING_OLD = "running what was there before"
 
 

@@ -10,8 +10,8 @@ from typing import Any
 MISSING = "missing"
 # Stable words for programs.
 KINDS = (
-    "directory", "enable", "file", "group", "ledger", "link", "login", "member", "node", "package", "prune", "release",
-    "reload", "resident", "service", "uids", "unit", "user",
+    "directory", "enable", "file", "group", "ledger", "link", "login", "member", "node", "package", "program", "prune",
+    "release", "reload", "resident", "service", "uids", "unit", "user",
 )  # fmt: skip
 
 
@@ -52,7 +52,8 @@ def describe(there: Mapping[str, Any] | None) -> str:
         return f"link to {there['target']}"
     short = f" {there['sha256'][:12]}" if there["type"] == "file" else ""
     acl = " with an access list" if there.get("acl") else ""
-    return f"{there['mode']:04o} {there['owner']}:{there['group']}{short}{acl}"
+    differs = f", {', '.join(there['differs'])}" if there.get("differs") else ""
+    return f"{there['mode']:04o} {there['owner']}:{there['group']}{short}{acl}{differs}"
 
 
 def write_order(path: str, text: str) -> dict[str, Any]:

@@ -11,17 +11,37 @@ from codesmith.bootstrap.layout import MIB
 from codesmith.errors import Unsupported
 
 FAIL = "fail"
+SAVED = "/root/codesmith-saved.tar.gz"
 
 
 def refuse_unsupported(facts: Facts, desired: layout.Desired) -> None:
     """Return if the node can be prepared; else Unsupported with every reason."""
     reasons = [*_system(facts), *_python(facts), *_packages(facts), *_room(facts), *_conflicts(facts, desired)]
     reasons += _needs(facts) if facts.systemd_runs else []
-    reasons += filter(None, [uids.problem(facts)])
+    reasons += filter(None, [uids.problem(facts), _earlier(facts, desired)])
     if reasons:
         fixes = [need["fix"] for need in _lacking(facts) if need["fix"]]
         hint = f"on the node, as root: {'; '.join(fixes)}" if fixes else ""
         raise Unsupported("; ".join(dict.fromkeys(reasons)), hint=hint)
+
+
+def save_and_begin_anew(facts: Facts, desired: layout.Desired, name: str) -> str:
+    """Return how to keep what an earlier CodeSmith has on node `name` and to begin anew; empty if there is no need."""
+    if not _earlier(facts, desired):
+        return ""
+    pack = f"tar --create --gzip --file {SAVED} --directory {layout.BASE} workspaces home"
+    save = f"on the node, as root: {pack}; copy that file away; then: " if any(facts.residents.values()) else ""
+    purge = " --purge" if save else ""
+    return f"{save}inv node.uninstall --node {name}{purge} --yes; inv node.prepare --node {name}"
+
+
+def _earlier(facts: Facts, desired: layout.Desired) -> str:
+    """Return what an earlier CodeSmith, whose stores this one does not read, has on the node; empty if nothing."""
+    if not any(0 < there < desired.formats.get(layout.STORES[path], 0) for path, there in facts.formats.items()):
+        return ""
+    listed = ", ".join(f"{kind} {', '.join(names)}" for kind, names in facts.residents.items() if names)
+    problem = f"it was prepared by an earlier CodeSmith, whose stores {desired.version} does not read"
+    return f"{problem}; it has {listed}" if listed else problem
 
 
 def missing_packages(facts: Facts) -> list[str]:

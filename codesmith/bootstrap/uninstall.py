@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 CONTENTS = (layout.STATE, layout.LOG, layout.HELPER_STATE)
 # Files of the helper in a directory that others may use too; they are removed also where the directory stays.
 HELPER_FILES = {"/srv/codesmith": (".next-uid",)}
-# systemd makes these for the sockets and does not remove them with the sockets.
-RUNTIME = ("/run/codesmith", "/run/codesmith-helper")
+# Where the helper writes the settings of runtimes.
+RUNTIMES = "/run/codesmith/workspaces"
+# systemd makes the last two for the sockets and does not remove them with the sockets.
+RUNTIME = (RUNTIMES, "/run/codesmith", "/run/codesmith-helper")
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def _plan_units(facts: Facts) -> Step:
 def _plan_paths(facts: Facts, ours: list[dict[str, Any]]) -> Iterator[Step]:
     """Plan files before the directories that hold them, and releases as a whole."""
     for folder in facts.releases:
-        order = {"do": "prune", "folder": folder, "ledger": layout.LEDGER}
+        order = {"do": "prune", "folder": folder, "ledger": layout.LEDGER, "if_used": True}
         yield Step("release", folder, f"remove {folder}", "there", MISSING, order)
     later = (layout.NODE, layout.LEDGER, layout.CONFIG, *layout.UNIT_LINKS)
     for entry in sorted(ours, key=lambda entry: str(entry.get("path", "")), reverse=True):
@@ -150,7 +152,7 @@ def _plan_paths(facts: Facts, ours: list[dict[str, Any]]) -> Iterator[Step]:
     for path in (f"{folder}/{name}" for folder, names in HELPER_FILES.items() if folder in kept for name in names):
         yield Step("file", path, f"remove {path}", "there", MISSING, {"do": "remove_file", "path": path})
     for path in RUNTIME:
-        yield _plan_directory(path, "there", is_content_ours=False)
+        yield _plan_directory(path, "there", is_content_ours=path == RUNTIMES)
 
 
 def _plan_directory(path: str, before: str, *, is_content_ours: bool) -> Step:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import io
+import re
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -19,7 +20,19 @@ LIBRARIES = {"fastjsonschema": "fastjsonschema", "jsonrpclib": "jsonrpclib-pelix
 SUFFIXES = (".json", ".py")
 # These make openrpc.json; a node has the finished document.
 NOT_SHIPPED = {"agent/contract/document.py", "agent/contract/examples.py", "agent/methods/__main__.py"}
-MAIN = b"import sys\n\nfrom agent.main import main\n\nsys.exit(main(sys.argv[1:]))\n"
+MAIN = b"""\
+import os
+import sys
+
+# What is imported late comes from this release too, although `current` leads to another one by then.
+sys.path[0] = os.path.realpath(sys.path[0])
+# Prepare compiles all of it. A new Python that was not told of at prepare must leave no files here.
+sys.dont_write_bytecode = True
+
+from agent.main import main
+
+sys.exit(main(sys.argv[1:]))
+"""
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest time a zip file can hold
 REGULAR_0644 = 0o100644 << 16
 
@@ -61,6 +74,14 @@ def parse_version(text: str) -> str:
         if equals and name.strip() == "__version__":
             return value.strip().strip("\"'")
     raise ValueError("agent/__init__.py has no __version__")
+
+
+def parse_format(text: str) -> int:
+    """Return the version of the `LAYOUT` in a module's text."""
+    found = re.search(r"^LAYOUT = Layout\(\s*(\d+),", text, re.MULTILINE)
+    if found is None:
+        raise ValueError("the module has no LAYOUT")
+    return int(found[1])
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

@@ -79,7 +79,7 @@ def _script(mark: str) -> str:
         "path": PATH,
         "probe": shlex.quote(probe.script()),
         "mark": mark,
-        "agent": f"{layout.CURRENT}/agent.pyz",
+        "agent": layout.program_of(layout.CURRENT),
         "agent_s": AGENT_TIMEOUT_S,
         "request": shlex.quote(request),
     }

@@ -11,7 +11,7 @@ from codesmith.tunnel.relay import LOST, Stream
 
 AGENT_FOLDER = "/run/codesmith"
 AGENT_SOCKET = f"{AGENT_FOLDER}/agent.sock"
-AGENT_FILE = "/usr/lib/codesmith/current/agent.pyz"
+AGENT_FILE = "/usr/lib/codesmith/current/program"
 NODE_FILE = "/etc/codesmith/node.json"
 ANSWER_MAX_BYTES = 65536
 

@@ -12,7 +12,13 @@ from codesmith.bootstrap.layout import Desired
 from codesmith.bootstrap.plan import plan
 
 SHA256 = "ab" * 32
-DESIRED = Desired(SHA256, "1.2.3", {name: f"[Unit]\nDescription={name}\n" for name in layout.UNITS}, "the-new-id")
+DESIRED = Desired(
+    SHA256,
+    "1.2.3",
+    {name: f"[Unit]\nDescription={name}\n" for name in layout.UNITS},
+    "the-new-id",
+    formats={"state": 2, "helper": 2},
+)
 ROOT_FILE = {"type": "file", "mode": 0o644, "owner": "root", "group": "root"}
 LINK = {"type": "link", "mode": 0o777, "owner": "root", "group": "root"}
 
@@ -47,6 +53,7 @@ def prepared() -> dict[str, Any]:
         digest = DESIRED.unit_digests[layout.unit_of(DESIRED.release, path.rpartition("/")[2])]
         files[path] = {**LINK, "target": target, "sha256": digest}
     files |= {entry.path: {**_directory(entry), "type": "other"} for entry in layout.SOCKETS.values()}
+    files[DESIRED.program] = _directory(layout.Owned(DESIRED.program, 0o755))
     files[DESIRED.agent] = {**ROOT_FILE, "sha256": SHA256}
     files[layout.CURRENT] = {**LINK, "target": DESIRED.release}
     files[layout.NODE] = files[layout.UIDS] = files[layout.LEDGER] = {**ROOT_FILE, "sha256": "any"}
@@ -59,6 +66,7 @@ def prepared() -> dict[str, Any]:
         "releases": [DESIRED.release],
         "units": units | {layout.HELPER_SERVICE: {"ActiveState": "inactive", "UnitFileState": "static"}},
         "ledger": json.loads(ledger.order["text"]),
+        "formats": dict.fromkeys(layout.STORES, 2),
         "node": {"node_id": "the-new-id"},
         "uid_ranges_file": [[1879048192, 2147483646]],
         "accounts": {"drift": {}, "uids": []},

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from codesmith.bootstrap import apply as applying
-from codesmith.bootstrap import layout
+from codesmith.bootstrap import layout, zipapp
 from codesmith.bootstrap import pack as packing
 from codesmith.bootstrap.prepare import Progress, prepare
 from codesmith.errors import StepFailed, Unreachable, Unsupported
@@ -83,7 +83,7 @@ def releases(agent_copy: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
         if version not in made:
             agent = Path(shutil.copytree(agent_copy, tmp_path_factory.mktemp("release") / "agent"))
             text = (agent / "__init__.py").read_text()
-            (agent / "__init__.py").write_text(text.replace('"0.1.0"', f'"{version}"'))
+            (agent / "__init__.py").write_text(text.replace(zipapp.version(agent), version))
             made[version] = packing.pack_into(agent, agent.parent / "agent.pyz")
         return made[version]
 
@@ -233,7 +233,7 @@ def small(node: LabNode, as_node: AsNode, ship: Ship) -> Iterator[None]:
     ship("1.0.1")
     prepare(as_node(node))
     code = layout.CODE
-    sh(node, f"cp -a {code} /run/keep; mount -t tmpfs -o size=8m,mode=755 tmpfs {code}; cp -a /run/keep/. {code}")
+    sh(node, f"cp -a {code} /run/keep; mount -t tmpfs -o size=24m,mode=755 tmpfs {code}; cp -a /run/keep/. {code}")
     yield
     sh(node, f"umount {code}; rm -r /run/keep")
     prepare(as_node(node))
@@ -248,7 +248,7 @@ def test_a_full_disk_is_noticed_before_the_running_agent_is_touched(
     before = sh(node, STATE_OF_A_NODE)
     ship("1.0.2")
     sh(node, FILL)
-    with pytest.raises(Unsupported, match=r"/usr/lib/codesmith has 0 MiB free .4 are needed."):
+    with pytest.raises(Unsupported, match=r"/usr/lib/codesmith has 0 MiB free .8 are needed."):
         prepare(as_node(node))
     sh(node, f"rm {layout.CODE}/full")
 

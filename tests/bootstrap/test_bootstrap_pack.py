@@ -72,6 +72,9 @@ def test_the_packed_agent_knows_its_own_build(agent_copy: Path, tmp_path: Path) 
     (tmp_path / "agent.pyz").write_bytes(packed.data)
     command = [sys.executable, "-I", "-S", str(tmp_path / "agent.pyz"), "version"]
     said = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    zipfile.ZipFile(tmp_path / "agent.pyz").extractall(tmp_path / "program")
+    unpacked = [*command[:3], str(tmp_path / "program"), "version"]
+    assert json.loads(subprocess.run(unpacked, capture_output=True, check=True).stdout) == said
     assert said["build"] == packed.sha256 == hashlib.sha256(packed.data).hexdigest()
     assert said["agent"] == packed.version
     assert said["formats"] == {"state": 1, "helper": 1}

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import paramiko
@@ -22,7 +23,7 @@ from codesmith.lab import LabNode
 from codesmith.nodes.registry import Node
 from codesmith.ssh.fabric_connection import connect
 from codesmith.ssh.target import resolve
-from tests.bootstrap.node_side import ask, ledger_of, sh
+from tests.bootstrap.node_side import ask, call, ledger_of, sh
 from tests.releases import BOOKWORM_FIRST
 
 pytestmark = pytest.mark.usefixtures("same_agent")
@@ -59,6 +60,43 @@ def test_what_prepare_made_survives_a_reboot(any_node: LabNode, as_node: AsNode)
     any_node.reboot()
     assert ask(any_node)["node_id"] == before
     assert prepare(as_node(any_node)).steps == ()
+
+
+# Prints which modules of ours were compiled, of all that a command imports.
+STARTS = """
+import subprocess, sys
+for module in ("http_server", "server", "job", "dial"):
+    names = {"http_server": "agent.frontend", "server": "agent.helper", "job": "agent.git", "dial": "agent"}
+    words = f"import sys; sys.path.insert(0, {sys.argv[1]!r}); import {names[module]}.{module}"
+    said = subprocess.run([sys.executable, "-I", "-S", "-v", "-c", words], capture_output=True, text=True, check=True)
+    read = [line.split()[-1].strip("'") for line in said.stderr.splitlines() if "code object from" in line]
+    ours = [path for path in read if path.startswith(sys.argv[1])]
+    assert ours, said.stderr
+    print(*(path for path in ours if not path.endswith(".pyc")))
+"""
+
+
+def test_no_start_compiles_or_writes_anything(any_node: LabNode, as_node: AsNode) -> None:
+    prepare(as_node(any_node))
+    program = sh(any_node, f"readlink -f {layout.program_of(layout.CURRENT)}")
+    before = sh(any_node, f"find {layout.CODE} -ls")
+    assert any_node.run(["python3", "-B", "-c", STARTS, program]).stdout.split() == []
+    sh(any_node, f"systemctl restart {layout.AGENT_SERVICE}; python3 -I -S {program} version")
+    call(any_node, "node.health")
+    assert sh(any_node, f"find {layout.CODE} -ls") == before
+
+
+def test_what_runs_is_the_unpacked_release_itself(any_node: LabNode, as_node: AsNode) -> None:
+    prepare(as_node(any_node))
+    program = sh(any_node, f"readlink -f {layout.program_of(layout.CURRENT)}")
+    call(any_node, "node.health")  # starts the helper
+    pids = [any_node.unit_pid(unit) for unit in (layout.AGENT_SERVICE, layout.HELPER_SERVICE)]
+    for pid in pids:
+        assert Path(f"/proc/{pid}/cmdline").read_text().split("\0")[-3] == f"{layout.CURRENT}/program"
+    # Late imports go by this path: `current` may lead to another release by then.
+    said = sh(any_node, f"python3 -I -S -v {layout.CURRENT}/program help 2>&1")
+    assert f"code object from '{program}/agent/__pycache__/main." in said
+    assert f"{layout.CURRENT}/program/agent" not in said
 
 
 def test_the_ledger_is_exact(node: LabNode, as_node: AsNode) -> None:
@@ -107,6 +145,15 @@ def test_plan_only_changes_nothing(fresh: Boot, as_node: AsNode) -> None:
 
 UNIT = f"{layout.UNIT_DIR}/{layout.AGENT_SERVICE}"
 RESTART = f"service {layout.AGENT_SERVICE}"
+PROGRAM = f"program {layout.RELEASES}/RELEASE/program"
+THERE = f"{layout.CURRENT}/program"
+CACHED = f"{THERE}/agent/__pycache__/main.cpython-311.pyc"
+# A default access list for uid 1000, as setfacl writes it; a minimal Debian has no setfacl.
+ACL = "02000000 01000700ffffffff 02000700e8030000 04000500ffffffff 10000700ffffffff 20000500ffffffff".replace(" ", "")
+SET_ACL = (
+    "python3 -c 'import os, sys; os.setxattr(os.path.realpath(sys.argv[1]), "
+    f'"system.posix_acl_default", bytes.fromhex("{ACL}"))\''
+)
 DRIFT = {
     "a changed unit file": (f"echo '# edited' >>{UNIT}", [f"unit {layout.AGENT_SERVICE}", "reload systemd", RESTART]),
     "a removed unit file": (
@@ -138,8 +185,24 @@ DRIFT = {
     ),
     "a changed agent": (
         "echo x >>/usr/lib/codesmith/current/agent.pyz",
-        [f"release {layout.RELEASES}/RELEASE/agent.pyz", RESTART],
+        [f"release {layout.RELEASES}/RELEASE/agent.pyz", PROGRAM, RESTART],
     ),
+    "a changed file of the program": (f"echo x >>{THERE}/agent/main.py", [PROGRAM, RESTART]),
+    "a changed compiled file": (f"echo x >>{CACHED}", [PROGRAM, RESTART]),
+    "a compiled file that another file replaces": (f"cp {CACHED.replace('main', 'dial')} {CACHED}", [PROGRAM, RESTART]),
+    "a missing file of the program": (f"rm {THERE}/agent/dial.py", [PROGRAM, RESTART]),
+    "missing compiled files": (f"rm -r {THERE}/agent/__pycache__", [PROGRAM, RESTART]),
+    "an added file": (f"echo x >{THERE}/agent/added.py", [PROGRAM, RESTART]),
+    "an added compiled file": (f"touch {THERE}/agent/__pycache__/main.cpython-99.pyc", [PROGRAM, RESTART]),
+    "a link in place of a folder": (
+        f"mv {THERE}/agent/git /run/git; ln -s /run/git {THERE}/agent/git",
+        [PROGRAM, RESTART],
+    ),
+    "a folder in place of a file": (f"rm {CACHED}; mkdir -p {CACHED}/x", [PROGRAM, RESTART]),
+    "a file that others may write": (f"chmod 666 {THERE}/agent/main.py", [PROGRAM, RESTART]),
+    "an access list": (f"{SET_ACL} {THERE}", [PROGRAM, RESTART]),
+    "lost sums": (f"rm {THERE}/compiled.json", [PROGRAM, RESTART]),
+    "a lost program": (f"rm -r {THERE}", [PROGRAM, RESTART]),
     "a lost link": (
         f"rm {layout.CURRENT}",
         [
@@ -203,7 +266,7 @@ def test_a_package_that_cannot_be_had_names_step_command_and_reason(fresh: Boot,
     assert "E: " in error.value.problem
 
 
-@pytest.mark.parametrize("count", [4, 18, *(pytest.param(more, marks=pytest.mark.long) for more in (1, 12, 23))])
+@pytest.mark.parametrize("count", [4, 19, *(pytest.param(more, marks=pytest.mark.long) for more in (1, 12, 18, 24))])
 def test_a_prepare_that_was_cut_off_is_finished_by_the_next(fresh: Boot, as_node: AsNode, count: int) -> None:
     node = fresh("cut")
     payload = packing.pack()

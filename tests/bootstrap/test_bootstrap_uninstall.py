@@ -90,6 +90,7 @@ DEEP = "import os\nos.chdir('/var/lib/codesmith')\nfor _ in range(3000): os.mkdi
 def test_purge_deletes_workspaces_and_users_as_the_helper_does(node: LabNode, lived_in: Node) -> None:
     sh(node, "setpriv --reuid=cs-demo --regid=cs-demo --clear-groups touch /tmp/of-demo")
     sh(node, f'setpriv --reuid=codesmith --regid=codesmith --clear-groups python3 -c "{DEEP}"')
+    sh(node, "mkdir -p /run/codesmith/workspaces; touch /run/codesmith/workspaces/left.json")
     done = uninstall(lived_in, purge=True)
     assert done.steps[0].text == "delete the workspaces demo and the users ada, demo"
     assert done.kept == ()

@@ -53,7 +53,8 @@ def test_the_agent_has_no_power_and_cannot_change_its_code(prepared: LabNode) ->
     status = sh(prepared, f"cat /proc/{pid}/status")
     assert re.search(r"CapBnd:\s+0{16}", status)
     assert re.search(r"NoNewPrivs:\s+1", status)
-    for path in (layout.CODE, f"{layout.CURRENT}/agent.pyz", layout.CONFIG, "/srv/codesmith/workspaces"):
+    program = layout.program_of(layout.CURRENT)
+    for path in (layout.CODE, program, f"{program}/agent/main.py", layout.CONFIG, "/srv/codesmith/workspaces"):
         tried = prepared.run(
             ["setpriv", "--reuid=codesmith", "--regid=codesmith", "--clear-groups", "test", "-w", path], check=False
         )

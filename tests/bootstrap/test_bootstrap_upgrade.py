@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from codesmith.bootstrap import layout
+from codesmith.bootstrap import layout, zipapp
 from codesmith.bootstrap import pack as packing
 from codesmith.bootstrap.prepare import Prepared, prepare
 from codesmith.bootstrap.rollback import rollback
 from codesmith.bootstrap.uninstall import uninstall
 from codesmith.bootstrap.verify import verify
-from codesmith.errors import NotPrepared, StepFailed
+from codesmith.errors import NotPrepared, StepFailed, Unsupported
 from codesmith.lab import LabNode
 from codesmith.nodes.registry import Node
-from tests.bootstrap.node_side import ask, call, ledger_of, sh
+from tests.bootstrap.node_side import ask, call, ledger_of, listing, sh
 
 pytestmark = pytest.mark.usefixtures("same_agent")
 AsNode = Callable[..., Node]
@@ -29,24 +30,27 @@ SERVE = '    if command == "agent" and not rest:\n'
 
 @pytest.fixture
 def ship(agent_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ship:
-    """Make prepare install this version, with `old` replaced by `new` in agent/main.py, and with these unit lines."""
-    units = {name: Path(layout.__file__).with_name("units").joinpath(name).read_text() for name in layout.UNITS}
+    """Make prepare install this version, with `old` replaced by `new` in a file of it, and with these unit lines."""
+    desired_for = layout.desired_for
 
-    def change(version: str, old: str = "", new: str = "", **unit_lines: str) -> None:
+    def change(version: str, old: str = "", new: str = "", file: str = "main.py", **unit_lines: str) -> None:
         agent = Path(shutil.copytree(agent_copy, tmp_path / version / "agent", dirs_exist_ok=True))
-        for name, pair in {"__init__.py": ("0.1.0", version), "main.py": (old, new)}.items():
+        here = zipapp.version(agent)
+        for name, pair in (("__init__.py", (here, version)), (file, (old, new))):
             text = (agent / name).read_text()
             assert pair[0] in text
             (agent / name).write_text(text.replace(*pair) if pair[0] else text)
         payload = packing.pack_into(agent, tmp_path / version / "agent.pyz")
-        texts = {
-            name: text + unit_lines.get(name.replace("codesmith-", "").replace(".", "_"), "")
-            for name, text in units.items()
-        }
+
+        def changed(payload: packing.Payload, node_id: str) -> layout.Desired:
+            desired = desired_for(payload, node_id)
+            lines = {
+                name: unit_lines.get(name.replace("codesmith-", "").replace(".", "_"), "") for name in layout.UNITS
+            }
+            return replace(desired, units={name: text + lines[name] for name, text in desired.units.items()})
+
         monkeypatch.setattr(packing, "pack", lambda: payload)
-        monkeypatch.setattr(
-            layout, "desired_for", lambda payload, new: layout.Desired(payload.sha256, payload.version, texts, new)
-        )
+        monkeypatch.setattr(layout, "desired_for", changed)
 
     return change
 
@@ -76,25 +80,65 @@ def assert_ledger_is_true(node: LabNode) -> None:
         for entry in entries
         if entry["kind"] == "directory" and entry["path"].startswith(layout.RELEASES + "/")
     }
-    there = sh(node, f"find {layout.RELEASES} -mindepth 1 -type d").split()
+    # What is in a program is compared with agent.pyz.
+    there = sh(node, f"find {layout.RELEASES} -mindepth 1 -type d -not -path '*/program/*'").split()
     assert known == set(there)
 
 
 def test_an_upgrade_keeps_the_release_that_answered_before_and_no_older_one(
     node: LabNode, as_node: AsNode, ship: Ship
 ) -> None:
-    node_id = prepare(as_node(node)).node_id
+    first = prepare(as_node(node))
+    node_id = first.node_id
     ship("2.0.0")
     done = prepare(as_node(node))
-    assert kinds(done) == ["ledger", "release", "unit", "unit", "unit", "unit", "link", "reload", "service"]
+    assert kinds(done) == ["ledger", "release", "program", "unit", "unit", "unit", "unit", "link", "reload", "service"]
     assert (ask(node)["agent"], done.node_id) == ("2.0.0", node_id)
-    assert links(node) == {"current": "2.0.0", "previous": "0.1.0"}
+    assert links(node) == {"current": "2.0.0", "previous": first.agent_version}
     ship("3.0.0")
     assert kinds(prepare(as_node(node)))[-1] == "prune"
     assert links(node) == {"current": "3.0.0", "previous": "2.0.0"}
     assert len(sh(node, f"ls {layout.RELEASES}").split()) == 2
     assert_ledger_is_true(node)
     assert prepare(as_node(node)).steps == ()
+
+
+# Imports a part of its program when it is told to.
+LATE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import agent.main
+sys.stdin.readline()
+import agent.dial
+print(agent.__version__, agent.dial.__file__, agent.dial.__cached__)
+"""
+
+
+def test_what_runs_from_an_older_release_keeps_it_through_upgrades(node: LabNode, as_node: AsNode, ship: Ship) -> None:
+    ship("11.0.0")
+    prepare(as_node(node))
+    program = sh(node, f"readlink -f {layout.program_of(layout.CURRENT)}")
+    node.run(["sh", "-c", "mkfifo /run/told; cat >/run/late.py"], input=LATE)
+    sh(node, f"python3 -I -S /run/late.py {program} <>/run/told >/run/said 2>&1 & echo $! >/run/late.pid")
+    for version in ("12.0.0", "13.0.0", "14.0.0"):
+        ship(version)
+        prepare(as_node(node))
+    assert links(node) == {"current": "14.0.0", "previous": "13.0.0"}
+    assert prepare(as_node(node)).steps == ()
+    assert {one.status for one in verify(as_node(node))} == {"ok"}
+    assert_ledger_is_true(node)
+    sh(node, "echo >/run/told; while [ -d /proc/$(cat /run/late.pid) ]; do sleep 0.05; done")
+    version, source, compiled = sh(node, "cat /run/said").split()
+    assert (version, source) == ("11.0.0", f"{program}/agent/dial.py")
+    assert compiled.endswith(".pyc")
+    # A runtime that will be started by its socket.
+    settings = json.dumps({"release": program})
+    sh(node, f"mkdir -p /run/codesmith/workspaces; echo '{settings}' >/run/codesmith/workspaces/demo.json")
+    assert prepare(as_node(node)).steps == ()
+    sh(node, "rm -r /run/codesmith/workspaces")
+    assert kinds(prepare(as_node(node))) == ["prune"]
+    assert_ledger_is_true(node)
+    assert sh(node, f"ls {layout.RELEASES} | wc -l") == "2"
 
 
 BROKEN: dict[str, tuple[dict[str, Any], str]] = {
@@ -170,6 +214,17 @@ def test_rollback_goes_back_and_once_more_forth(node: LabNode, seven: Node) -> N
     assert prepare(seven).steps == ()
 
 
+def test_rollback_repairs_what_it_goes_back_to(node: LabNode, seven: Node) -> None:
+    program = layout.program_of(layout.PREVIOUS)
+    sums = "find . -name '*.pyc' -o -type f -not -name compiled.json -exec sha256sum {} + | sort"
+    before = sh(node, f"cd {program}; {sums}")
+    sh(node, f"echo broken >{program}/agent/main.py; rm -r {program}/jsonrpclib; rm {program}/agent/__pycache__/*")
+    assert rollback(seven).agent_version == "6.0.0"
+    assert sh(node, f"cd {layout.program_of(layout.CURRENT)}; {sums}") == before
+    assert rollback(seven).agent_version == "7.0.0"
+    assert {one.status for one in verify(seven)} == {"ok"}
+
+
 def test_rollback_to_what_does_not_answer_any_more_changes_nothing(node: LabNode, seven: Node) -> None:
     unit = f"{layout.PREVIOUS}/units/{layout.AGENT_SERVICE}"
     sh(node, f"cp {unit} /tmp/whole; sed -i 's/^ExecStart=.*/ExecStart=false/' {unit}")
@@ -187,12 +242,14 @@ def test_rollback_to_what_would_not_understand_its_store_is_refused(node: LabNod
         call(node, "user.create", name="ada")
     started = sh(node, "systemctl show --property=InvocationID codesmith-agent.service")
     change = 'import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute("PRAGMA user_version=" + sys.argv[2])'
-    sh(node, f"python3 -c '{change}' {store} 2")
+    known = layout.desired_for(packing.pack(), "").formats[layout.STORES[store]]
+    said = f"{store} has format {known + 1}, written by a newer agent; this one knows {known}"
+    sh(node, f"python3 -c '{change}' {store} {known + 1}")
     try:
-        with pytest.raises(StepFailed, match=f"{store} has format 2, written by a newer agent; this one knows 1"):
+        with pytest.raises(StepFailed, match=said):
             rollback(seven)
     finally:
-        sh(node, f"python3 -c '{change}' {store} 1")
+        sh(node, f"python3 -c '{change}' {store} {known}")
     assert links(node) == {"current": "7.0.0", "previous": "6.0.0"}
     assert sh(node, "systemctl show --property=InvocationID codesmith-agent.service") == started
 
@@ -224,3 +281,42 @@ def test_a_node_that_never_had_another_release_cannot_be_rolled_back(
     sh(node, f"rm -r {layout.CODE}")
     # The ledger shows what is missing.
     assert {one.status for one in verify(as_node(node))} >= {"missing", "ok"}
+
+
+def test_what_an_earlier_codesmith_has_is_told_saved_by_the_hint_and_then_begun_anew(
+    fresh: Callable[..., LabNode], as_node: AsNode, ship: Ship
+) -> None:
+    node = fresh("earlier")
+    before = prepare(as_node(node))
+    call(node, "workspace.create", name="demo")
+    call(node, "workspace.create", name="site")
+    sh(node, "cd /srv/codesmith/workspaces/demo/data; echo kept >file; chown cs-demo: file")
+    sh(node, f"systemctl stop {layout.HELPER_SERVICE}")
+    known = layout.desired_for(packing.pack(), "").formats["helper"]
+    ship("20.0.0", f"LAYOUT = Layout(\n    {known},", f"LAYOUT = Layout(\n    {known + 1},", "helper/ledger/ledger.py")
+    there = listing(node)
+    for plan_only in (True, False):
+        with pytest.raises(Unsupported, match=r"an earlier CodeSmith, .*; it has workspaces demo, site") as error:
+            prepare(as_node(node), plan_only=plan_only)
+    assert listing(node) == there
+    assert ask(node)["agent"] == before.agent_version
+    (problem,) = [one for one in verify(as_node(node)) if one.status == "unsupported"]
+    assert "an earlier CodeSmith" in problem.found
+    # The hint, step by step.
+    save, _, then = error.value.hint.partition("; copy that file away; then: ")
+    assert then == f"inv node.uninstall --node {node.name} --purge --yes; inv node.prepare --node {node.name}"
+    sh(node, save.removeprefix("on the node, as root: "))
+    uninstall(as_node(node), purge=True)
+    assert prepare(as_node(node)).agent_version == "20.0.0"
+    call(node, "workspace.create", name="demo")
+    sh(node, RESTORE)
+    assert sh(node, "cd /srv/codesmith/workspaces/demo/data; stat -c %U file; cat file") == "cs-demo\nkept"
+    assert prepare(as_node(node)).steps == ()
+
+
+# As the README has it.
+RESTORE = """
+gzip --decompress --stdout /root/codesmith-saved.tar.gz | setpriv --reuid=cs-demo --regid=cs-demo --clear-groups \\
+    tar --extract --directory /srv/codesmith/workspaces/demo --strip-components=2 \\
+    workspaces/demo/code workspaces/demo/config workspaces/demo/data
+"""

@@ -27,6 +27,7 @@ HOME = "/srv/codesmith/home"
 Z = "/usr/lib/codesmith/releases/000000000000"
 OLD = {"kind": "file", "path": f"{Z}/agent.pyz", "sha256": "0" * 64, "mode": "0644", "owner": "root:root"}
 BEFORE, TWO = {layout.PREVIOUS: {"type": "link", "target": Z}}, [Z, DESIRED.release]
+PROGRAM = {"type": "directory", "mode": 0o755, "owner": "root", "group": "root"}
 OLD_FILE = {"type": "file", "mode": 0o644, "owner": "root", "group": "root", "sha256": "0" * 64}
 
 
@@ -62,6 +63,16 @@ CASES: dict[str, tuple[dict[str, Any], tuple[dict[str, Any], ...], list[str]]] =
         (OLD,),
         [f"file {OLD['path']} changed"],
     ),
+    "a changed file of the program": (
+        {"files": {DESIRED.program: {"differs": ["changed agent/main.py"]}}},
+        (),
+        [f"program {DESIRED.program} changed", f"service {layout.AGENT_SERVICE} changed"],
+    ),
+    "an added file in the program of the release before": (
+        {"files": {f"{Z}/program": {**PROGRAM, "differs": ["added x"]}, **BEFORE}, "releases": TWO},
+        ({"kind": "directory", "path": f"{Z}/program", "mode": "0755", "owner": "root:root"},),
+        [f"directory {Z}/program changed"],
+    ),
     "a release too many": ({"releases": [Z, DESIRED.release]}, (), [f"prune {Z} extra"]),
     "an operator who is no member any more": (
         {},
@@ -89,6 +100,7 @@ def test_verify_finds_drift_and_changes_nothing(
     assert {one.status for one in whole} == {"ok"}
     assert {one.kind for one in whole} == {"directory", "file", "group", "link", "service", "user"}
     sh(node, "chmod 777 /srv/codesmith/.trash; echo x >>/usr/lib/codesmith/current/agent.pyz")
+    sh(node, "cd /usr/lib/codesmith/current/program/agent; echo x >>main.py; touch added.py; rm __pycache__/dial.*")
     sh(node, f"systemctl stop {layout.AGENT_SERVICE}")
     before, scripts = listing(node), []
     open_channel = paramiko.Transport.open_channel
@@ -101,9 +113,11 @@ def test_verify_finds_drift_and_changes_nothing(
     drift = [one for one in verify(as_node(node)) if one.status != "ok"]
     assert scripts == ["session"]
     assert listing(node) == before
-    trash, agent, service = drift
+    trash, agent, program, service = drift
     assert trash == Finding("directory", "/srv/codesmith/.trash", "changed", "0700 root:root", "0777 root:root")
     assert (agent.kind, agent.status, agent.name) == ("release", "changed", f"{current(node)}/agent.pyz")
+    different = "added agent/added.py, changed agent/main.py, missing agent/__pycache__/dial.cpython-311.pyc"
+    assert (program.kind, program.status, program.found) == ("program", "changed", f"0755 root:root, {different}")
     assert (service.kind, service.name, service.status, service.expected) == (
         "service",
         layout.AGENT_SERVICE,

@@ -195,7 +195,7 @@ def test_the_time_that_the_look_took_is_no_skew(node_s: int, skew_s: int) -> Non
 @pytest.mark.parametrize(("skew_s", "words"), [(60.0, "60 s ahead of"), (-7.0, "7 s behind")])
 def test_a_clock_that_is_off_is_a_warning(skew_s: float, words: str) -> None:
     look = Look(Facts(login="root"), is_root=True, skew_s=skew_s, calls={}, no_answer="")
-    found = {one.code: one for one in judge("web1", look, Desired("0" * 64, "0.1.0", {}, "id"), "")}
+    found = {one.code: one for one in judge("web1", look, Desired("0" * 64, "0.2.0", {}, "id"), "")}
     assert found["node.clock"].status == "warn"
     assert words in found["node.clock"].detail
 

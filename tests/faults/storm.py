@@ -102,7 +102,9 @@ class Processes:
 
     def parts(self, part):
         """Return the pids of one half of the agent."""
-        return [pid for pid, (_, _, words) in self.all.items() if words[-2:-1] == [part] and b"agent.pyz" in words[-3]]
+        return [
+            pid for pid, (_, _, words) in self.all.items() if words[-2:-1] == [part] and words[-3].endswith(b"/program")
+        ]
 
     def victims(self, kind):
         """Return the pids that a kill of this kind is for."""

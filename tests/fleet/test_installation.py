@@ -107,12 +107,12 @@ def test_verify_is_silent_about_what_is_well_and_tells_drift(person: Person) -> 
 
 
 def test_an_agent_that_does_not_answer_has_not_been_started(person: Person) -> None:
-    agent = "/usr/lib/codesmith/current/agent.pyz"
-    person.on("web1", f"chmod 000 {agent}")
+    release = "/usr/lib/codesmith/current/"
+    person.on("web1", f"chmod 000 {release}")
     try:
         said = person.fails("inv node.restart", code=1)
     finally:
-        person.on("web1", f"chmod 644 {agent}")
+        person.on("web1", f"chmod 755 {release}")
     assert "cannot restart codesmith-agent.service: the agent did not answer: " in said.err
     assert "Permission denied" in said.err
     assert person.runs("inv node.start").out == "web1\tcodesmith-agent.service\tactive\t\n"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 import stat
 from typing import List
 
@@ -46,7 +45,7 @@ def _write(home: int, data: bytes) -> None:
     for name in os.listdir(folder):
         if re.fullmatch(rf"\.{KEYS_FILE}\.[0-9a-f]{{16}}", name):
             os.unlink(name, dir_fd=folder)  # left by an interrupted run
-    temporary = f".{KEYS_FILE}.{secrets.token_hex(8)}"
+    temporary = f".{KEYS_FILE}.{os.urandom(8).hex()}"
     file = os.open(temporary, NEW_FILE, 0o600, dir_fd=folder)
     try:
         rest = memoryview(data)
@@ -94,5 +93,5 @@ def _replace(folder: int, temporary: str) -> None:
     try:
         os.rename(temporary, KEYS_FILE, src_dir_fd=folder, dst_dir_fd=folder)
     except (IsADirectoryError, NotADirectoryError):
-        os.rename(KEYS_FILE, f"{KEYS_FILE}.{secrets.token_hex(8)}", src_dir_fd=folder, dst_dir_fd=folder)
+        os.rename(KEYS_FILE, f"{KEYS_FILE}.{os.urandom(8).hex()}", src_dir_fd=folder, dst_dir_fd=folder)
         os.rename(temporary, KEYS_FILE, src_dir_fd=folder, dst_dir_fd=folder)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 import time
 from typing import Iterator, List, Optional, Tuple
@@ -209,7 +208,7 @@ class Sweep:
     def _move_up(self, folder: int, name: str) -> None:
         """Rename a directory of the user into the root-only trash; only root can write to its parent by now."""
         if self._trash < 0:
-            self._trash_name = TRASH + secrets.token_hex(8)
+            self._trash_name = TRASH + os.urandom(8).hex()
             os.mkdir(self._trash_name, CLOSED, dir_fd=self._base)
             self._trash = os.open(self._trash_name, DIRECTORY, dir_fd=self._base)
         os.rename(name, str(self._made), src_dir_fd=folder, dst_dir_fd=self._trash)

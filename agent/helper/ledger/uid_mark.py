@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import pwd
-import secrets
 from typing import Dict, Iterator
 
 from agent.helper.trees import trees
@@ -58,7 +57,7 @@ def read() -> Dict[int, int]:
 def write(marks: Dict[int, int]) -> None:
     """Write the mark, durably."""
     with trees.open_base(names.BASE) as base:
-        temporary = f"{MARK}.{secrets.token_hex(8)}"
+        temporary = f"{MARK}.{os.urandom(8).hex()}"
         try:
             trees.write_file(base, trees.Entry(temporary, 0o600, json.dumps(marks).encode() + b"\n"), 0)
             os.rename(temporary, MARK, src_dir_fd=base, dst_dir_fd=base)

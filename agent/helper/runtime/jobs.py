@@ -68,7 +68,7 @@ MAX_USER_NAMESPACES = "/proc/sys/user/max_user_namespaces"
 
 @functools.cache
 def systemd_version() -> int:
-    """Return the version of systemd. The helper calls it before its first fork, so it is read once."""
+    """Return the version of systemd. The helper calls it beside its first child, so it is read once or twice."""
     return int(run("systemctl", "--version").stdout.split()[1])
 
 

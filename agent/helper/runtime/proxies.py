@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from typing import Dict, List
-from urllib.parse import unquote
 
 # Both have the same format; the later file overrides the earlier one.
 FILES = ("/etc/environment", "/etc/codesmith/environment")
@@ -22,6 +21,8 @@ def environment() -> Dict[str, str]:
 
 def secrets() -> List[str]:
     """Return what no message may show: the proxies' passwords, and their parts where one breaks a URL."""
+    from urllib.parse import unquote  # imports much that most verbs do not need
+
     words = []
     for value in environment().values():
         password = value.rpartition("@")[0].rpartition("://")[2].partition(":")[2]

@@ -10,7 +10,6 @@ import errno
 import fcntl
 import itertools
 import os
-import secrets
 import sys
 import time
 from typing import Dict, List, Optional
@@ -120,7 +119,7 @@ class _Emptying:
                         os.unlink(entry.name, dir_fd=directory)
                         continue
                     # Renaming a directory changes its "..", which needs write permission on it: root has DAC_OVERRIDE.
-                    os.rename(entry.name, secrets.token_hex(16), src_dir_fd=directory, dst_dir_fd=self._trash)
+                    os.rename(entry.name, os.urandom(16).hex(), src_dir_fd=directory, dst_dir_fd=self._trash)
                     room -= 1
                 except OSError as error:
                     refused = error

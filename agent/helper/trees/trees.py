@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from contextlib import contextmanager
 from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
@@ -97,7 +96,7 @@ def has_entry(directory: int, name: str) -> bool:
 
 def make(parent: str, name: str, uid: int, mode: int, entries: Sequence[Entry]) -> None:
     """Make PARENT/NAME with all its entries, owned by `uid`; it appears complete or not at all."""
-    temporary = f"{name}.{secrets.token_hex(8)}"
+    temporary = f"{name}.{os.urandom(8).hex()}"
     with open_base(STAGING) as staging, open_base(parent) as base:
         try:
             _directory(staging, temporary, uid, mode, entries)
@@ -134,7 +133,7 @@ def _move_to_trash(directory: int, name: str) -> bool:
     with open_base(TRASH) as trash:
         os.fchmod(trash, 0o700)
         try:
-            os.rename(name, secrets.token_hex(16), src_dir_fd=directory, dst_dir_fd=trash)
+            os.rename(name, os.urandom(16).hex(), src_dir_fd=directory, dst_dir_fd=trash)
         except FileNotFoundError:
             return False
         os.fsync(trash)

@@ -23,6 +23,7 @@ from codesmith.bootstrap.on_node.commands import Failed, report, run
 from codesmith.bootstrap.on_node.files import clear_temporaries, do_directory, do_link, do_write, read_json, read_link
 from codesmith.bootstrap.on_node.releases import do_prune, do_release, do_switch, do_units, roll_back
 from codesmith.bootstrap.on_node.removal import REMOVE, call_helper
+from codesmith.bootstrap.on_node.unpack import do_program
 
 LOCK = "/run/codesmith-prepare.lock"
 PACKAGE_TIMEOUT_S = 900
@@ -109,6 +110,7 @@ DO: dict[str, Callable[[dict[str, Any]], str | None]] = {
     "link": do_link,
     "logins": do_logins,
     "package": do_package,
+    "program": do_program,
     "prune": do_prune,
     "run": do_run,
     "switch": do_switch,

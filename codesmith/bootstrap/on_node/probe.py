@@ -18,6 +18,7 @@ from functools import partial
 
 from codesmith.bootstrap.on_node.accounts import group_facts, group_name, user_facts, user_name
 from codesmith.bootstrap.on_node.ids import id_facts
+from codesmith.bootstrap.on_node.programs import differences, program_of, shown, used_releases
 from codesmith.bootstrap.on_node.residents import read_residents
 
 TYPE_CHECKING = False  # the typing module takes 2 ms to import
@@ -29,6 +30,8 @@ TOOL_TIMEOUT_S = 20
 READ_MAX = 1 << 20
 # What could not be read, and why: it must not be reported as missing.
 UNSEEN: dict[str, str] = {}
+# What a database begins with; bytes 60 to 63 are its user_version.
+SQLITE = b"SQLite format 3\0"
 ABSENT = (FileNotFoundError, NotADirectoryError)
 
 
@@ -58,6 +61,8 @@ def file_facts(path: str) -> dict[str, Any]:
         facts["type"] = "directory"
         if has_acl(path):
             facts["acl"] = True
+        if path == program_of(os.path.dirname(path)):
+            facts["differs"] = shown(differences(os.path.dirname(path)))
     elif stat.S_ISREG(found.st_mode):
         facts.update(type="file", sha256=sha256(path))
     else:
@@ -134,10 +139,18 @@ def ledger_paths(ledger: Any) -> list[str]:
     return [path for path in paths if isinstance(path, str) and path.startswith("/")]
 
 
+def format_of(path: str) -> int:
+    """Return the format of a store from the head of its file, which another user may control."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        head = os.read(descriptor, 64) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+    finally:
+        os.close(descriptor)
+    return int.from_bytes(head[60:64], "big") if head.startswith(SQLITE) else 0
+
+
 def resident_facts(ledger: str) -> dict[str, Any]:
-    """Return the workspaces and users in the helper's ledger, or {"error": [why]}; {} if `ledger` is empty."""
-    if not ledger:
-        return {}
+    """Return the workspaces and users in the helper's ledger, or {"error": [why]}."""
     try:
         return dict(read_residents(ledger))
     except ValueError as error:
@@ -253,7 +266,13 @@ def facts(questions: dict[str, Any], login: str) -> dict[str, Any]:
         "uid_ranges_file": ranges_in(observe(questions["uids"], lambda: read_json(questions["uids"]))),
         "hostname": os.uname().nodename,
     }
-    found["residents"] = resident_facts(questions["residents"])
+    # A single release is the current one, which stays anyway.
+    found["used_releases"] = used_releases(found["releases"]) if len(found["releases"]) > 1 else []
+    # An ordinary login of doctor's sees no store.
+    wanted = questions["formats"] if os.geteuid() == 0 else {}
+    found["formats"] = {path: observe(path, partial(format_of, path), 0) for path in wanted}
+    is_earlier = any(0 < there < wanted[path] for path, there in found["formats"].items())
+    found["residents"] = resident_facts(questions["helper_ledger"]) if questions["residents"] or is_earlier else {}
     found["systemd"] = observe("systemd", lambda: tool_output(version), "").split("\n")[0]
     found["units"] = unit_facts(observe("units", lambda: tool_output(units), ""))
     found["accounts"] = account_facts(accounts)

@@ -24,6 +24,8 @@ from codesmith.bootstrap.on_node.files import (
     remove_link,
     sync_folder,
 )
+from codesmith.bootstrap.on_node.programs import COMPILED, differences, program_of, used_releases
+from codesmith.bootstrap.on_node.unpack import do_program
 
 VERSION_TIMEOUT_S = 60
 READ_FORMAT = """
@@ -44,7 +46,12 @@ def do_release(order: dict[str, Any], data: bytes) -> None:
 
 
 def do_switch(order: dict[str, Any]) -> None:
-    """Make a release current; first `fallback` is set to the old one, so that the next run can roll back."""
+    """Make a release current; first `fallback` is set to the old one, so that the next run can roll back.
+
+    An earlier release may be damaged by now, or compiled by an earlier Python: then it is unpacked again.
+    """
+    if differences(order["target"]):
+        do_program({"path": program_of(order["target"])})
     _check_fit(order["target"], order["stores"])
     there = read_link(order["path"])
     if there and there != order["target"] and _is_whole(there) and not _is_whole(read_link(order["fallback"])):
@@ -110,19 +117,22 @@ def _systemctl(verb: str, units: list[str]) -> None:
         run(["systemctl", verb, "--", *units])
 
 
-def do_prune(order: dict[str, Any]) -> None:
-    """Remove an old release, then its lines in the ledger."""
+def do_prune(order: dict[str, Any]) -> str | None:
+    """Remove an old release, then its lines in the ledger; one that a process runs from only with `if_used`."""
     folder = order["folder"]
+    if not order["if_used"] and used_releases([folder]):
+        return f"kept {folder}: a process runs from it"
     shutil.rmtree(folder, ignore_errors=True)
     if os.path.lexists(folder):
         raise Failed(f"{folder} cannot be removed")
     sync_folder(os.path.dirname(folder))
     ledger = read_json(order["ledger"])
     if ledger is None:
-        return
+        return None
     ledger["entries"] = [entry for entry in ledger["entries"] if not _is_in(str(entry.get("path", "")), folder)]
     text = (json.dumps(ledger, indent=1) + "\n").encode()
     install_file(order["ledger"], text, hashlib.sha256(text).hexdigest(), 0o644)
+    return None
 
 
 def _is_in(path: str, folder: str) -> bool:
@@ -130,20 +140,23 @@ def _is_in(path: str, folder: str) -> bool:
 
 
 def _is_whole(release: str) -> bool:
-    return os.path.exists(f"{release}/agent.pyz") and os.path.isdir(f"{release}/units")
+    parts = ("agent.pyz", "units", os.path.join("program", COMPILED))
+    return bool(release) and all(os.path.exists(os.path.join(release, part)) for part in parts)
 
 
 def _check_fit(release: str, stores: dict[str, str]) -> None:
     """Raise Failed if the release cannot run here, or does not know the format of a store."""
-    answer = run(["/usr/bin/python3", "-I", "-S", f"{release}/agent.pyz", "version"], VERSION_TIMEOUT_S)
+    answer = run(["/usr/bin/python3", "-I", "-S", program_of(release), "version"], VERSION_TIMEOUT_S)
     try:
         formats = json.loads(answer).get("formats", {})
     except (ValueError, AttributeError):
         raise Failed(f"its agent does not say which version it is: {answer[-300:]}") from None
     for path, name in stores.items():
         found = _format_of(path)
-        if found > formats.get(name, found):
-            raise Failed(f"{path} has format {found}, written by a newer agent; this one knows {formats[name]}")
+        known = formats.get(name, found)
+        if found and found != known:
+            which = "a newer" if found > known else "an earlier"
+            raise Failed(f"{path} has format {found}, written by {which} agent; this one knows {known}")
 
 
 def _format_of(path: str) -> int:

@@ -12,8 +12,10 @@ def read_residents(ledger: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {"workspaces": [], "users": []}
     if not os.path.exists(ledger):
         return found
+    # While nobody has it open, SQLite would make files beside it, and leave them there.
+    mode = "mode=ro" if os.path.exists(f"{ledger}-wal") else "mode=ro&immutable=1"
     try:
-        database = sqlite3.connect(f"file:{ledger}?mode=ro", uri=True, timeout=10)
+        database = sqlite3.connect(f"file:{ledger}?{mode}", uri=True, timeout=10)
         try:
             for table in found:
                 found[table] = [row[0] for row in database.execute(f"SELECT name FROM {table} ORDER BY name")]  # noqa: S608 (fixed names)

@@ -1,4 +1,4 @@
-"""The time limit of a request; the verbs themselves are tested on nodes."""
+"""The time limit of a request and the idle end; the verbs themselves are tested on nodes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from agent.shared import framing
 
 # One child of the helper on an inherited socket, with a shorter time limit.
 CHILD = """
@@ -18,6 +22,20 @@ from agent.helper import server
 server.REQUEST_TIMEOUT_S = 1
 pwd.getpwnam = lambda login: types.SimpleNamespace(pw_uid=os.getuid())
 server.Handler(socket.socket(fileno=int(sys.argv[1])), "", types.SimpleNamespace(is_fresh=False))
+"""
+
+
+# A helper that is idle sooner; what its verbs do is to sleep.
+SERVER = """
+import os, pwd, socket, sys, time, types
+from agent.helper import server
+assert server.IDLE_S == server.Server.timeout == 60
+server.Server.timeout = 0.5
+server.trash.empty_quietly = server.users.finish_sweeps = server.Ledger.check_once = lambda: None
+server.systemd_socket = lambda: int(sys.argv[1])
+server.verbs.call = lambda *_: time.sleep(2)
+pwd.getpwnam = lambda login: types.SimpleNamespace(pw_uid=os.getuid())
+server.serve()
 """
 
 
@@ -42,3 +60,24 @@ def test_a_request_that_drips_is_cut_off(child: tuple[socket.socket, subprocess.
             ours.send(b" ")
             ours.recv(1)
     assert started.returncode == -signal.SIGALRM
+
+
+def test_it_ends_when_it_was_idle_for_a_while_and_nothing_works(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket"))
+        listening.listen()
+        command = [sys.executable, "-c", SERVER, str(listening.fileno())]
+        begun = time.monotonic()
+        with subprocess.Popen(command, pass_fds=[listening.fileno()]) as helper:
+            try:
+                for count in (1, 2):
+                    with socket.socket(socket.AF_UNIX) as caller:
+                        caller.connect(str(tmp_path / "socket"))
+                        framing.send(caller, {"verb": "sleep", "arguments": {}})
+                        # Longer than its idle time: what works keeps it.
+                        assert framing.receive(caller, 1 << 10) == {"result": None}
+                    assert helper.poll() is None
+                    assert time.monotonic() - begun > 2 * count
+                assert helper.wait(timeout=10) == 0
+            finally:
+                helper.kill()

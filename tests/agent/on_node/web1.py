@@ -16,7 +16,7 @@ from tests.person import Person, Said
 BOTH_RELEASES = pytest.mark.parametrize("release", ("bookworm", "trixie"), scope="module")
 HELPER = """
 import json, socket, sys
-sys.path.insert(0, "/usr/lib/codesmith/current/agent.pyz")
+sys.path.insert(0, "/usr/lib/codesmith/current/program")
 from agent.shared import framing
 with socket.socket(socket.AF_UNIX) as connection:
     connection.connect("/run/codesmith-helper/helper.sock")
