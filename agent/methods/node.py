@@ -22,7 +22,7 @@ from agent.methods import user
 from agent.shared import acls, ownership, uids
 from agent.shared.clock import now
 from agent.shared.errors import AgentError, ReadOnly, Unsupported
-from agent.shared.names import BASE, CLIENTS_GROUP, HELPER_SOCKET, HOMES, STAGING, TRASH, WORKSPACES
+from agent.shared.names import BASE, CLIENTS_GROUP, HELPER_SOCKET, HOMES, NO_HOME, STAGING, TRASH, WORKSPACES
 
 FREE_BYTES_MIN = 256 << 20
 NAMED_MAX, DIFFERENCES_MAX = 10, 40
@@ -34,6 +34,7 @@ DIRECTORIES = {
     os.path.dirname(BASE): (0o111, 0o022),
     BASE: (0o111, 0o022),
     HOMES: (0o111, 0o022),
+    NO_HOME: (0o111, 0o022),
     WORKSPACES: (0o111, 0o022),
     STAGING: (0o700, 0o077),
     TRASH: (0o700, 0o077),
@@ -89,6 +90,7 @@ def health(context: Context) -> NodeHealth:
         ("pending", _check_pending),
         ("policy", _check_policy),
         ("helper", _check_helper),  # after the policy: only a verb that opens the ledger tells what is wrong with it
+        ("needs", needs_health.check),
         ("records", _check_records),
         ("store", _check_store),
         ("uids", _check_uids),
@@ -99,8 +101,6 @@ def health(context: Context) -> NodeHealth:
             status, detail = check(context)
         except OSError as error:  # what cannot be read is not missing
             status, detail = "failing", f"could not look: {error.filename or name}: {error.strerror}"
-        checks.append({"name": name, "status": status, "detail": detail})  # type: ignore[typeddict-item]
-    for name, status, detail in needs_health.checks(context):
         checks.append({"name": name, "status": status, "detail": detail})  # type: ignore[typeddict-item]
     checks.sort(key=lambda one: one["name"])
     worst = max((one["status"] for one in checks), key=needs_health.RANK.index)
@@ -241,7 +241,7 @@ def _check_policy(context: Context) -> Tuple[str, str]:
     drifts = [f"{name} {', '.join(drift)}".strip() for name, drift in sorted(user.drift(context).items())]
     if drifts:
         return "degraded", f"{'; '.join(drifts[:NAMED_MAX])}; `inv node.prepare` corrects accounts"
-    return "ok", "the accounts are as CodeSmith created them"
+    return "ok", "the accounts are closed, as CodeSmith created them: the node's sshd, cron, at and su refuse them"
 
 
 def _check_uids(context: Context) -> Tuple[str, str]:

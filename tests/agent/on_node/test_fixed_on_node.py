@@ -126,7 +126,7 @@ def test_who_is_in_a_group_that_cannot_be_changed_is_closed_out_all_the_same(fix
     assert fixed_one.on("id -Gn cs-fixed").out == "cs-fixed\n"
 
 
-def test_keys_that_cannot_be_taken_away_are_told(fixed_one: Web1) -> None:
+def test_places_that_cannot_be_closed_are_told(fixed_one: Web1) -> None:
     harm, cure = fixed(f"{HOME}/.ssh/authorized_keys")
     fixed_one.on(harm)
     refusal = fixed_one.refuses(fixed_one.client.user.set_keys, "command_failed", name="fixed", ssh_keys=[])

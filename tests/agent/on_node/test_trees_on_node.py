@@ -132,7 +132,7 @@ def _assign(web1: Web1, name: str, user: str) -> None:
         client.workspace.assign(name=name, user=user)
 
 
-def test_what_root_has_mounted_is_neither_removed_nor_handed_over(web1: Web1) -> None:
+def test_what_root_has_mounted_is_not_removed(web1: Web1) -> None:
     client = web1.client
     path = client.workspace.create(name="joined").path
     client.user.create(name="heir")
