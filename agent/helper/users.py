@@ -6,7 +6,7 @@ import socket
 from typing import Any, Dict, List
 
 from agent.helper import logins, lost_records, suspension
-from agent.helper.accounts import accounts, policy
+from agent.helper.accounts import accounts, databases, policy
 from agent.helper.ledger.ledger import Ledger, LoginRecord, UserRecord
 from agent.helper.ledger.lock import exclusive_ledger, read_ledger
 from agent.helper.ledger.system_errors import pending_on_error
@@ -98,6 +98,7 @@ def remove_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
             is_last = ledger.workspace(name) is None
             if is_last:
                 logins.check_removable(login, with_account=True)
+                databases.check_changeable(ledger.free_reserve)
             with pending_on_error():
                 suspension.end_all(ledger, ledger.workspaces_open_to(name))
                 left = logins.remove(ledger, login, with_account=True) if is_last else []

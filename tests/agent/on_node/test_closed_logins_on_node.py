@@ -25,11 +25,12 @@ def logins(web1: Web1) -> Iterator[None]:
     key = web1.on("cat /root/.ssh/way-in.pub").out.strip()
     web1.client.user.create(name="ann", ssh_keys=[key])
     web1.client.workspace.create(name="site", user="ann")
-    open_to_all = "AuthorizedKeysFile /etc/ssh/keys/%u .ssh/authorized_keys\nPasswordAuthentication yes\n"
+    open_to_all = "AuthorizedKeysFile /etc/ssh/keys/%%u .ssh/authorized_keys\nPasswordAuthentication yes\n"
     penalties = "if sshd -T | grep -qi persourcepenalties; then echo PerSourcePenalties no >>$file; fi"
     web1.on(
-        f"useradd -m -s /bin/bash {ORDINARY}; mkdir -p /etc/ssh/keys; file=/etc/ssh/sshd_config.d/00-tests.conf\n"
-        f"for login in {ORDINARY} {' '.join(LOGINS)}; do cp /root/.ssh/way-in.pub /etc/ssh/keys/$login; done\n"
+        f"umask 022; useradd -m -s /bin/bash -p '*' {ORDINARY}; mkdir -p /etc/ssh/keys\n"
+        "file=/etc/ssh/sshd_config.d/00-tests.conf\n"
+        f"for login in {ORDINARY} {' '.join(LOGINS)}; do cat /root/.ssh/way-in.pub >/etc/ssh/keys/$login; done\n"
         f"printf '{open_to_all}' >$file; {penalties}; systemctl reload ssh\n"
         "printf '#!/bin/sh\\necho geheim\\n' >/root/ask; chmod 700 /root/ask"
     )
