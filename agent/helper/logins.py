@@ -20,7 +20,7 @@ from agent.shared import uids
 from agent.shared.clock import now
 from agent.shared.errors import AgentError, InUse, NotFound, NotManaged
 from agent.shared.file_lock import open_lock
-from agent.shared.names import HOMES, WORKSPACES, login_of
+from agent.shared.names import HOMES, WORKSPACES, home_of, login_of, path_of
 
 SWEEP_LOCK = "/var/lib/codesmith-helper/sweep.lock"
 
@@ -36,17 +36,28 @@ def add(ledger: Ledger, name: str, user: Optional[UserRecord], workspace: Option
     if login is not None:
         if login.state == "leaving":
             raise InUse(f"{login_of(name)!r} is being deleted", hint="try again")
+        if workspace is not None:
+            check_no_directory(name)
         ledger.add(*records)
         return login
     if lost_records.made_by_us(accounts.find(name)):
         problem = f"the Unix account {login_of(name)!r} exists, but the helper's ledger has no record of it"
         raise NotManaged(problem, hint=f"restore a newer ledger, or: inv {lost_records.kind_of(name)}.delete {name}")
     accounts.check_free(name)
+    if workspace is not None:
+        check_no_directory(name)
     within = uids.for_new_users()
     next_uid = uid_mark.next_uid(ledger.next_uid(within), within)
     login = ledger.new_login(name, now(), accounts.first_free(next_uid, within), within)
     ledger.add(login, *records)
     return login
+
+
+def check_no_directory(name: str) -> None:
+    """Raise NotManaged when the node has a directory under the name of a workspace that it does not have."""
+    for parent, entry, path in ((WORKSPACES, name, path_of(name)), (HOMES, login_of(name), home_of(name))):
+        if trees.exists(parent, entry):
+            raise NotManaged(f"the directory {path} exists and was not made by CodeSmith")
 
 
 def ensure(ledger: Ledger, name: str) -> LoginRecord:

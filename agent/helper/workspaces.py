@@ -19,7 +19,7 @@ from agent.helper.runtime import jobs, output, sandboxes
 from agent.helper.runtime.entry import enter
 from agent.helper.trees import trash, trees
 from agent.shared.clock import now
-from agent.shared.errors import AlreadyExists, Disabled, InUse, InvalidParams, NotFound, NotManaged
+from agent.shared.errors import AlreadyExists, Disabled, InUse, InvalidParams, NotFound
 from agent.shared.names import HOMES, WORKSPACES, home_of, login_of, parse_name, path_of
 
 FOLDERS = ("code", "config", "data", "logs", "tmp")
@@ -47,7 +47,6 @@ def ensure_workspace(caller: socket.socket, name: Any, user: Any, dedicated: Any
         lost_records.forget_stale(ledger, name)
         record, new_user = ledger.workspace(name), _check_user(ledger, name, user, dedicated=dedicated)
         if record is None:
-            _check_free(name)
             record = WorkspaceRecord(name, user, str(uuid.uuid4()), "pending", now())
             logins.add(ledger, name, new_user, record)
         elif record.user != user or record.state == "leaving":
@@ -113,7 +112,7 @@ def remove_workspace(caller: socket.socket, name: Any, remove_user: Any) -> Dict
     with exclusive_ledger(frees_space=True) as ledger:
         login, record = lost_records.restore(ledger, name), ledger.workspace(name)
         if login is None or record is None:
-            _check_free(name)
+            logins.check_no_directory(name)
             return {"leftovers": [], "user_removed": remove_user and login is None}
         is_last = remove_user and record.user == name and ledger.workspaces_of(name) == [name]
         with_account = is_last or ledger.user(name) is None
@@ -170,13 +169,6 @@ def _check_active(ledger: Ledger, user: str) -> None:
 def _shares(ledger: Ledger, name: str) -> Dict[str, Any]:
     """Return with whom a workspace is shared."""
     return {"shared_with": ledger.shares().get(name, [])}
-
-
-def _check_free(name: str) -> None:
-    """Raise NotManaged when the node has a directory under the name of a workspace that it does not have."""
-    for parent, entry, path in ((WORKSPACES, name, path_of(name)), (HOMES, login_of(name), home_of(name))):
-        if trees.exists(parent, entry):
-            raise NotManaged(f"the directory {path} exists and was not made by CodeSmith")
 
 
 def _active_workspace(ledger: Ledger, name: str) -> WorkspaceRecord:

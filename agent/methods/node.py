@@ -133,16 +133,22 @@ def _check_accounts(context: Context) -> Tuple[str, str]:
     if context.store.damage:
         return "ok", "not checked: the store is damaged"
     _must_read("/etc/passwd")
-    documents = list(context.store.list_users())
-    managed = {document["login"] for document in ownership.managed_users(documents)}
+    documents = _list_logins(context)
+    managed = {document["login"] for document in ownership.managed_logins(documents)}
     existing = {account.pw_name for account in pwd.getpwall()}
-    replaced = [document["login"] for document in documents if document["login"] not in managed]
-    removed = [document["login"] for document in documents if document["login"] not in existing]
+    replaced = sorted({document["login"] for document in documents if document["login"] not in managed})
+    removed = sorted({document["login"] for document in documents if document["login"] not in existing})
     if replaced:
         return "degraded", f"not created by CodeSmith, so they are left alone: {', '.join(replaced[:NAMED_MAX])}"
     if removed:
-        return "degraded", f"accounts that were removed: {', '.join(removed[:NAMED_MAX])}; delete their users as well"
-    return "ok", f"{len(documents)} accounts, all there"
+        gone = ", ".join(removed[:NAMED_MAX])
+        return "degraded", f"accounts that were removed: {gone}; delete their users or workspaces as well"
+    return "ok", f"{len(managed)} accounts, all there"
+
+
+def _list_logins(context: Context) -> List[Dict[str, Any]]:
+    """Return the documents of all users and workspaces: each has a login, a pair of one name the same."""
+    return [*context.store.list_users(), *context.store.list_workspaces()]
 
 
 def _check_clients(context: Context) -> Tuple[str, str]:
@@ -245,12 +251,12 @@ def _check_policy(context: Context) -> Tuple[str, str]:
 
 
 def _check_uids(context: Context) -> Tuple[str, str]:
-    documents = [] if context.store.damage else ownership.managed_users(list(context.store.list_users()))
+    documents = [] if context.store.damage else ownership.managed_logins(_list_logins(context))
     try:
         uid_range = uids.for_new_users()
     except Unsupported as error:
         return "failing", f"no user can be created: {error.problem}; run `inv node.prepare`"
-    problems = uids.problems([(document["login"], document["uid"]) for document in documents])
+    problems = uids.problems(sorted({(document["login"], document["uid"]) for document in documents}))
     return ("degraded", "; ".join(problems[:NAMED_MAX])) if problems else ("ok", f"new users get {uid_range}")
 
 

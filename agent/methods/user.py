@@ -64,7 +64,7 @@ def list_(
     ] = None,
 ) -> Iterator[User]:
     """Return all users that CodeSmith created, by name; or those that own a workspace with the given labels."""
-    users = map(show, ownership.managed_users(context.store.list_users()))
+    users = map(show, ownership.managed_logins(context.store.list_users()))
     if not labels:
         return users
     owners = {one["user"] for one in context.store.list_workspaces() if labels.items() <= one["labels"].items()}

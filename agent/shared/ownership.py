@@ -24,8 +24,11 @@ def is_user(document: Document) -> bool:
     return _is_account_of(document, _account(document["login"]))
 
 
-def managed_users(documents: Iterable[Document]) -> Iterator[Document]:
-    """Yield the documents of users for which `is_user` is true; the account databases are read only once."""
+def managed_logins(documents: Iterable[Document]) -> Iterator[Document]:
+    """Yield the documents of users and workspaces whose account CodeSmith created, or that is gone.
+
+    The account databases are read only once.
+    """
     accounts = {account.pw_name: account for account in pwd.getpwall()}
     return (document for document in documents if _is_account_of(document, accounts.get(document["login"])))
 
@@ -103,7 +106,7 @@ def _is_account_of(document: Document, account: Optional[pwd.struct_passwd]) -> 
     name, uid = document["name"], document["uid"]
     if not is_name(name) or not is_uid(uid):
         return False
-    if (document["login"], document["gid"], document["home"]) != (login_of(name), uid, NO_HOME):
+    if (document["login"], document["gid"]) != (login_of(name), uid):
         return False
     return account is None or (account.pw_uid, account.pw_gid) == (uid, uid)
 
