@@ -7,7 +7,7 @@ import os
 import sqlite3
 import sys
 from contextlib import contextmanager
-from typing import Iterator, List, Optional
+from typing import Iterable, Iterator, List, Optional
 
 from agent.helper import lost_records
 from agent.helper.accounts import accounts, databases, leftovers, policy, processes, schedules
@@ -105,6 +105,13 @@ def check_account(ledger: Ledger, name: str) -> LoginRecord:
         raise NotManaged(f"the Unix account {login_of(name)!r} is gone", hint="inv node.health")
     accounts.check_unshared(name, login.uid)
     return login
+
+
+def check_ours(ledger: Ledger, names: Iterable[str]) -> None:
+    """Raise NotManaged when the account of a login is not CodeSmith's, or its uid another one's too; it may be gone."""
+    for login in filter(None, map(ledger.login, names)):
+        accounts.check_ours(login.name, login.uid)
+        accounts.check_unshared(login.name, login.uid)
 
 
 def check_removable(login: LoginRecord, *, with_account: bool) -> None:

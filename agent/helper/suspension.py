@@ -46,7 +46,7 @@ def enable(ledger: Ledger, user: UserRecord) -> None:
     sealed = [name for name in own if is_sealed(ledger, name)]
     _check_closable(sealed)
     for name in (user.name, *own):
-        policy.repair(name)
+        policy.repair(name)  # nothing, where it is gone
     with pending_on_error():
         for name in sealed:
             unseal_workspace(ledger, name)

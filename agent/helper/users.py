@@ -99,6 +99,7 @@ def remove_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
             if is_last:
                 logins.check_removable(login, with_account=True)
                 databases.check_changeable(ledger.free_reserve)
+            logins.check_ours(ledger, ledger.workspaces_open_to(name))
             with pending_on_error():
                 suspension.end_all(ledger, ledger.workspaces_open_to(name))
                 left = logins.remove(ledger, login, with_account=True) if is_last else []
@@ -122,10 +123,14 @@ def _close_again(ledger: Ledger, name: str) -> None:
 
 
 def _managed_user(ledger: Ledger, name: str) -> UserRecord:
-    """Return the record of a user whose account exists and is CodeSmith's; NotFound, InUse or NotManaged otherwise."""
+    """Return the record of a user whose account exists and is CodeSmith's, like those of the workspaces that it enters.
+
+    NotFound, InUse or NotManaged otherwise.
+    """
     lost_records.restore(ledger, name)
     user = ledger.user(name)
     if user is None:
         raise NotFound(f"no user {name!r} on this node")
     logins.check_account(ledger, name)
+    logins.check_ours(ledger, ledger.workspaces_open_to(name))
     return user

@@ -172,12 +172,13 @@ def _shares(ledger: Ledger, name: str) -> Dict[str, Any]:
 
 
 def _active_workspace(ledger: Ledger, name: str) -> WorkspaceRecord:
-    """Return the record of a workspace that is neither being made nor deleted; NotFound or InUse otherwise."""
+    """Return the record of a workspace that may be changed; NotFound, InUse or NotManaged otherwise."""
     record = ledger.workspace(name)
     if record is None:
         raise NotFound(f"no workspace {name!r} on this node")
     if record.state != "active":
         raise InUse(f"workspace {name!r} is being made or deleted", hint="try again")
+    logins.check_ours(ledger, [name])
     return record
 
 

@@ -87,20 +87,25 @@ def test_no_job_runs_in_a_directory_that_was_put_in_the_place_of_ours(web1: Web1
 
 
 def test_an_account_with_the_uid_or_group_of_ours_is_left_alone(web1: Web1) -> None:
-    uid = web1.client.user.create(name="sole").uid
+    uid = web1.client.workspace.create(name="sole").uid
     is_running = "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep '[s]leep 1005'"
     web1.on(f"useradd --non-unique --uid {uid} -N --gid nogroup alias; install -o {uid} /dev/null /tmp/alias")
     web1.on(f"setpriv --reuid={uid} --regid={uid} --clear-groups sleep 1005 >/dev/null 2>&1 &")
     web1.person.wait_until(lambda: web1.on(is_running, check=False).ok, within_s=10)
-    for call in (web1.client.user.delete, web1.client.user.disable):
-        assert "alias" in web1.refuses(call, "not_managed", name="sole").problem
+    web1.client.user.create(name="heir")
+    for call, more in (
+        (web1.client.workspace.delete, {}),
+        (web1.client.user.disable, {}),
+        (web1.client.workspace.assign, {"user": "heir"}),
+    ):
+        assert "alias" in web1.refuses(call, "not_managed", name="sole", **more).problem
     assert web1.on(f"{is_running}; ls /tmp/alias; getent passwd alias cs-sole").ok
     web1.on("sed -i /^alias:/d /etc/passwd /etc/shadow")
     web1.on("cp -p /etc/group /root; sed -i 's/^cs-sole:x:[0-9]*/cs-sole:x:4300/' /etc/group")
-    web1.refuses(web1.client.user.delete, "not_managed", name="sole")
+    web1.refuses(web1.client.workspace.delete, "not_managed", name="sole")
     assert web1.on("getent passwd cs-sole && getent group 4300").ok
     web1.on("cat /root/group > /etc/group")
-    assert web1.client.user.delete(name="sole").leftovers == []
+    assert web1.client.workspace.delete(name="sole").leftovers == []
 
 
 def test_a_directory_put_in_the_place_of_ours_is_left_alone(web1: Web1) -> None:
