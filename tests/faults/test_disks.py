@@ -174,9 +174,10 @@ def test_a_full_disk_of_etc_stops_no_deletion(node: Fragile) -> None:
         assert client.workspace.delete(name="three").user_deleted
         assert client.user.disable(name="two").state == "disabled"
         node.on("cat /dev/zero > /mnt/system/filler2", check=False)
-        assert client.user.enable(name="two").state == "active"
+        node.refuses_whole(client.user.enable, "limit", name="two")
         node.refuses_whole(client.user.delete, "limit", name="two")
         node.on("rm /mnt/system/filler2")
+    assert client.user.enable(name="two").state == "active"
     assert client.user.delete(name="two").deleted
 
 
