@@ -57,17 +57,12 @@ def end_all(uid: int) -> None:
     raise _survivors_error(uid, snapshot.real_uids)
 
 
-def exist(uid: int) -> bool:
-    """Tell whether any thread has this uid as its real, effective, saved or file system uid.
+def _take_snapshot(uid: int) -> Snapshot:
+    """Read every thread of every process, also of those that start meanwhile.
 
     A zombie does not count. /proc also calls a process a zombie whose first thread has ended while others run; those
     count.
     """
-    return bool(_take_snapshot(uid).real_uids)
-
-
-def _take_snapshot(uid: int) -> Snapshot:
-    """Read every thread of every process, also of those that start meanwhile."""
     snapshot = Snapshot({}, set())
     for entry in _entries("/proc"):
         try:
