@@ -88,5 +88,5 @@ def test_a_range_that_does_not_exist_there_is_told_and_prepare_chooses_another(w
     assert (rows["node.uids"]["status"], rows["node.uids"]["next"]) == ("fail", "inv node.prepare --node web1")
     web1.person.runs("inv node.prepare")
     assert web1.on(f"cat {file}").out == '{"ranges": [[20000, 59999], [1879048192, 2147483646]]}\n'
-    assert web1.client.user.create(name="bob").uid == 20002
+    assert web1.client.user.create(name="bob").uid == 20003
     web1.client.user.delete(name="bob")

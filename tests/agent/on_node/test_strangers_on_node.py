@@ -68,7 +68,7 @@ def test_who_may_not_call_the_root_half_leaves_a_line(web1: Web1) -> None:
     assert not answer.ok and answer.out == "" and not web1.on("getent passwd cs-eve", check=False).ok
 
 
-LOCKS = ("lock", "trees.lock", "jobs.lock", "places.lock", "sweep.lock")
+LOCKS = ("lock", "jobs.lock", "places.lock", "sweep.lock")
 
 
 @pytest.mark.parametrize("name", LOCKS)
