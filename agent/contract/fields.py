@@ -69,10 +69,6 @@ Labels = Annotated[
 Time = Annotated[str, Keywords({"format": "date-time", "description": "RFC 3339, UTC."})]
 Bytes = Annotated[int, Keywords({"minimum": 0})]
 Count = Annotated[int, Keywords({"minimum": 0})]
-
-Warnings = Annotated[
-    List[str], Keywords({"description": "Why SSH with the login's keys would be refused, according to sshd."})
-]
 Limits = Annotated[
     Dict[str, Any],
     Keywords(

@@ -62,7 +62,8 @@ def method(
     secrets       parameters that are never stored (`repo.credential`: a field of one); only with `roll_back`
     long_with     `roll_back` applies only to calls with this parameter; others are resumed like any change
     makes_room    it frees disk space, so it is also carried out on a full disk
-    decides       the part of its user or workspace that it sets (owner, labels, keys, state); without it, the whole.
+    decides       the part of its user or workspace that it sets (owner, labels, keys, state; {user} stands for a
+                  parameter); without it, the whole.
                   When it succeeds, it supersedes pending changes of the same part, or of any part of the whole
     """
 

@@ -14,7 +14,6 @@ from agent.contract.fields import (
     Network,
     OutputEncoding,
     Time,
-    Warnings,
 )
 
 
@@ -128,7 +127,7 @@ class SshKey(TypedDict):
 
 
 class User(TypedDict):
-    """A user that CodeSmith created, and its Unix account."""
+    """A user that CodeSmith created: who may enter workspaces, and a Unix account that owns no files."""
 
     name: Name
     login: str
@@ -142,12 +141,6 @@ class User(TypedDict):
     created_at: Time
 
 
-class CreatedUser(User):
-    """A user that was just created."""
-
-    warnings: Warnings
-
-
 class UserDetails(User):
     """A user, and how its account differs from what CodeSmith created."""
 
@@ -155,8 +148,8 @@ class UserDetails(User):
         List[str],
         Keywords(
             {
-                "description": "How the account differs from what CodeSmith created (groups, ageing, expiry, shell, "
-                "uid, access lists); empty when it does not. user.enable and node.prepare correct it."
+                "description": "How the account differs from what CodeSmith created (closed, groups, ageing, uid, "
+                "access lists); empty when it does not. user.enable and node.prepare correct it."
             }
         ),
     ]
@@ -194,7 +187,9 @@ class WorkspaceFields(TypedDict):
     id: Annotated[str, Keywords({"format": "uuid"})]
     name: Name
     path: str
-    user: Name
+    home: Annotated[str, Keywords({"description": "The home directory, as what runs in the workspace sees it."})]
+    user: Annotated[Name, Keywords({"description": "The user who may open it."})]
+    shared_with: Annotated[List[Name], Keywords({"description": "Other users who may enter it."})]
     uid: int
     gid: int
     mode: Annotated[str, Keywords({"pattern": "^[0-7]{4}$"})]
@@ -207,15 +202,9 @@ class WorkspaceFields(TypedDict):
 
 
 class Workspace(WorkspaceFields):
-    """A workspace: a directory, owned by one login."""
+    """A workspace: a directory and a home, owned by a login of its own."""
 
     login: str
-
-
-class CreatedWorkspace(Workspace):
-    """A workspace that was just created."""
-
-    warnings: Warnings
 
 
 class WorkspaceLogin(TypedDict):

@@ -64,5 +64,10 @@ class Change(NamedTuple):
     def supersedes(self, earlier: Change) -> bool:
         """Return whether a pending earlier change need not be completed once this one has succeeded."""
         if self.entry.decides:
-            return (self.subject, self.entry.decides) == (earlier.subject, earlier.entry.decides)
+            return (self.subject, self._decided) == (earlier.subject, earlier._decided)
         return self.subject in (earlier.subject, ("workspace", None, earlier.public.get("workspace")))
+
+    @property
+    def _decided(self) -> str:
+        """The part of its subject that it sets."""
+        return self.entry.decides.format_map(self.public)

@@ -136,8 +136,7 @@ class Changes:
 
     def resume_all(self) -> None:
         """Resume all pending changes. One that fails again stays pending, and node.health names it."""
-        # Twice: an interrupted clone waits for the assignment of its workspace, which was begun after it.
-        for pending in (pending for _ in range(2) for pending in self._list_pending()):
+        for pending in self._list_pending():
             try:
                 self._resume(pending)
             except (AgentError, sqlite3.Error) as error:

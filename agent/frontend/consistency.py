@@ -67,12 +67,20 @@ def _of_workspaces(context: Context, inspected: Dict[str, Any]) -> Iterator[Diff
         fix = f"restore a newer ledger.db, or: inv workspace.delete {name}"
         yield name, f"workspace {name} is in the agent's store and not in the helper's ledger ({fix})"
     for name in sorted(stored.keys() & ledger.keys()):
-        user, _ = ledger[name]
+        user, uid, _ = ledger[name]
         if user != stored[name]["user"]:
             problem = (
                 f"{path_of(name)} is {user}'s in the helper's ledger, {stored[name]['user']}'s in the agent's store"
             )
             yield name, f"{problem} (restore the two from one time)"
+        if uid != stored[name]["uid"]:
+            where = f"{uid} in the helper's ledger, {stored[name]['uid']} in the agent's store"
+            yield name, f"{login_of(name)} has uid {where} (restore the two from one time)"
+        guests = inspected["shares"].get(name, [])
+        for guest in sorted(set(guests) ^ set(stored[name]["shared_with"])):
+            where = "helper's ledger" if guest in guests else "agent's store"
+            problem = f"workspace {name} is shared with {guest} only in the {where}"
+            yield name, f"{problem} (inv workspace.share {name} {guest})"
         if (stored[name].get("sandbox") is not None) != (name in inspected["sandboxed"]):
             where = "agent's store" if stored[name].get("sandbox") is not None else "helper's ledger"
             yield name, f"the sandbox of workspace {name} is only in the {where} (inv sandbox.delete {name})"

@@ -59,8 +59,6 @@ class Context:
     started_at: str = field(default_factory=now)
     # Workspaces whose first repository is being cloned by a call of this process.
     creating: Set[str] = field(default_factory=set)
-    # Workspaces that a call of this process is assigning to another user.
-    assigning: Dict[str, object] = field(default_factory=dict)
     forwarded_agents: ForwardedAgents = field(default_factory=ForwardedAgents)
     _changing: Any = field(default_factory=threading.RLock)
 

@@ -8,23 +8,17 @@ from agent.frontend.context import Context
 from agent.shared.errors import AgentError
 
 REPLY_TIMEOUT_S = 30.0
-LOGINS = "logins"
 STATUS = {"ok": "ok", "warn": "degraded", "unknown": "degraded", "fail": "failing"}
 RANK = ("ok", "degraded", "failing")
 
 
-def checks(context: Context) -> List[Tuple[str, str, str]]:
-    """Return name, status and detail of two checks: what SSH logins need, and what everything else needs."""
+def check(context: Context) -> Tuple[str, str]:
+    """Return status and detail of the check of what everything needs."""
     try:
         needs = context.helper.call("node.check", reply_timeout_s=REPLY_TIMEOUT_S).get("needs")
     except AgentError as error:
-        why = error.problem.partition(";")[0]
-        return [(name, "degraded", f"could not look: {why}") for name in (LOGINS, "needs")]
-    if not needs:
-        return [(name, "degraded", "could not look: the helper has no list") for name in (LOGINS, "needs")]
-    logins = [need for need in needs if need["name"] == LOGINS]
-    others = [need for need in needs if need["name"] != LOGINS]
-    return [(LOGINS, *_judge(logins)), ("needs", *_judge(others))]
+        return "degraded", f"could not look: {error.problem.partition(';')[0]}"
+    return _judge(needs) if needs else ("degraded", "could not look: the helper has no list")
 
 
 def _judge(needs: List[Dict[str, Any]]) -> Tuple[str, str]:

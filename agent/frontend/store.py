@@ -35,12 +35,15 @@ class Store(Journal):
 
     def remove_user(self, name: str) -> None:
         """Forget a user."""
-        self._write(("DELETE FROM users WHERE name = ?", name))
+        self._write(("DELETE FROM shares WHERE user = ?", name), ("DELETE FROM users WHERE name = ?", name))
 
     def get_workspace(self, name: str) -> Optional[Document]:
-        """Return a workspace's document with its `repos`; None when there is none."""
+        """Return a workspace's document with its `repos` and `shared_with`; None when there is none."""
         row = self._one("SELECT document FROM workspaces WHERE name = ?", name)
-        return None if row is None else {**json.loads(row[0]), "repos": self._repo_names(name)}
+        if row is None:
+            return None
+        shared_with = [row[0] for row in self._all("SELECT user FROM shares WHERE workspace = ? ORDER BY user", name)]
+        return {**json.loads(row[0]), "repos": self._repo_names(name), "shared_with": shared_with}
 
     def list_workspaces(self, user: Optional[str] = None) -> Iterator[Document]:
         """Yield the documents of all workspaces, or of one user's, by name; they are never all decoded at once."""
@@ -52,14 +55,18 @@ class Store(Journal):
         for workspace, name, text in self._all("SELECT workspace, name, document FROM repos ORDER BY workspace, name"):
             if json.loads(text)["state"] == "ready":
                 repos.setdefault(workspace, []).append(name)
+        shared: Dict[str, List[str]] = {}
+        for workspace, name in self._all("SELECT workspace, user FROM shares ORDER BY workspace, user"):
+            shared.setdefault(workspace, []).append(name)
         for row in rows:
             document = json.loads(row[0])
             document["repos"] = repos.get(document["name"], [])
+            document["shared_with"] = shared.get(document["name"], [])
             yield document
 
     def put_workspace(self, document: Document) -> None:
-        """Write a workspace's document; its repos are not part of it."""
-        document = {key: value for key, value in document.items() if key != "repos"}
+        """Write a workspace's document; its repos and with whom it is shared are not part of it."""
+        document = {key: value for key, value in document.items() if key not in ("repos", "shared_with")}
         sql = "INSERT OR REPLACE INTO workspaces VALUES (?, ?, ?)"
         self._write((sql, document["name"], document["user"], dumps(document)))
 
@@ -70,9 +77,16 @@ class Store(Journal):
         sql = f"UPDATE workspaces SET {change} WHERE name = ?"  # noqa: S608 (fields are named by our own code)
         self._write((sql, fields.get("user"), *map(dumps, fields.values()), name))
 
+    def put_shares(self, workspace: str, users: List[str]) -> None:
+        """Write with whom a workspace is shared."""
+        insert = "INSERT INTO shares VALUES (?, ?)"
+        delete = ("DELETE FROM shares WHERE workspace = ?", workspace)
+        self._write(delete, *((insert, workspace, user) for user in users))
+
     def remove_workspace(self, name: str) -> None:
-        """Forget a workspace and its repos."""
+        """Forget a workspace, its repos and with whom it is shared."""
         self._write(
+            ("DELETE FROM shares WHERE workspace = ?", name),
             ("DELETE FROM repos WHERE workspace = ?", name),
             ("DELETE FROM workspaces WHERE name = ?", name),
         )

@@ -17,23 +17,22 @@ from agent.shared.disk_reserve import DiskReserve
 from agent.shared.errors import STORE_HINT, LimitReached, ReadOnly
 
 LAYOUT = Layout(
-    1,
+    2,
     """
 CREATE TABLE users (name TEXT PRIMARY KEY, document TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE workspaces (name TEXT PRIMARY KEY, user TEXT NOT NULL, document TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX workspaces_by_user ON workspaces (user);
+CREATE TABLE shares (workspace TEXT NOT NULL, user TEXT NOT NULL, PRIMARY KEY (workspace, user)) WITHOUT ROWID;
+CREATE TABLE repos (
+    workspace TEXT NOT NULL, name TEXT NOT NULL, document TEXT NOT NULL, PRIMARY KEY (workspace, name)) WITHOUT ROWID;
 CREATE TABLE results (
     id INTEGER PRIMARY KEY, request_id TEXT UNIQUE NOT NULL, digest TEXT NOT NULL, reply TEXT NOT NULL);
 CREATE TABLE intents (id INTEGER PRIMARY KEY, method TEXT NOT NULL, params TEXT NOT NULL);
-""",
-    # Added to version 1 after its first release.
-    """
-CREATE TABLE IF NOT EXISTS repos (
-    workspace TEXT NOT NULL, name TEXT NOT NULL, document TEXT NOT NULL, PRIMARY KEY (workspace, name)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS records (id INTEGER PRIMARY KEY, line TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS callers (
+CREATE TABLE callers (
     intent INTEGER PRIMARY KEY REFERENCES intents (id) ON DELETE CASCADE, uid INTEGER NOT NULL);
+CREATE TABLE records (id INTEGER PRIMARY KEY, line TEXT NOT NULL);
 """,
+    "",
 )
 
 

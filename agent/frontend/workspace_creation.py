@@ -37,6 +37,9 @@ def create(context: Context, request: WorkspaceRequest, *, has_repo: bool = Fals
         check_created(existing)
         raise AlreadyExists(f"workspace {name!r} exists", hint=f"inv workspace.get {name}")
     owner = user or name
+    if owner != name and context.store.get_user(name) is not None:
+        problem = f"user {name!r} exists, and a name is one thing on a node"
+        raise AlreadyExists(problem, hint=f"choose another name; or, for that user: inv workspace.create {name}")
     existing_user = context.store.get_user(owner)
     if existing_user is None and user is not None:
         raise NotFound(f"no user {user!r} on this node", hint=f"inv user.create {user}")
@@ -45,10 +48,9 @@ def create(context: Context, request: WorkspaceRequest, *, has_repo: bool = Fals
     if existing_user is not None and existing_user["state"] != "active":
         raise Disabled.user(owner)
     keys = sshkeys.read_keys(ssh_keys or [])
-    dedicated = {"ssh_keys": keys} if existing_user is None else None
-    made = context.helper.call("workspace.ensure", name=name, user=owner, dedicated=dedicated)
-    account, warnings = made.pop("account"), made.pop("warnings", [])
-    document: Dict[str, Any] = {**made, "labels": labels, "repos": [], "opened_at": None}
+    made = context.helper.call("workspace.ensure", name=name, user=owner, dedicated=existing_user is None)
+    account = made.pop("account")
+    document: Dict[str, Any] = {**made, "labels": labels, "repos": [], "shared_with": [], "opened_at": None}
     if has_repo:  # before its user: if the call is interrupted here, the workspace tells what to remove
         document = {**document, "state": "pending", CREATING: {"made_user": existing_user is None}}
         context.store.put_workspace(document)
@@ -56,7 +58,7 @@ def create(context: Context, request: WorkspaceRequest, *, has_repo: bool = Fals
         user_records.add(context, owner, account, keys, is_dedicated=True)
     if not has_repo:
         context.store.put_workspace(document)
-    return {**document, "warnings": warnings}
+    return document
 
 
 def create_with_repo(
@@ -75,7 +77,7 @@ def _create_and_clone(context: Context, request: WorkspaceRequest, clone: repo_c
     try:
         repo_creation.create(context, name, clone)
         with context.one_at_a_time():
-            return {**_finish(context, document), "warnings": document["warnings"]}
+            return _finish(context, document)
     except AgentError as error:
         with context.one_at_a_time():
             _undo(context, document, error)

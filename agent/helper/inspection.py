@@ -1,4 +1,4 @@
-"""Find where the node differs from the ledger: accounts, groups, homes, keys and workspaces.
+"""Find where the node differs from the ledger: accounts, groups, homes and workspaces.
 
 Reading the node (`NodeState`) and comparing are separate. What an administrator made, and does not look like
 CodeSmith's, is no finding.
@@ -15,14 +15,13 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set
 
 from agent.helper.accounts import accounts
 from agent.helper.ledger import uid_mark
-from agent.helper.ledger.ledger import Ledger, UserRecord, WorkspaceRecord
-from agent.helper.trees import handover, trees
+from agent.helper.ledger.ledger import Ledger, LoginRecord, WorkspaceRecord
+from agent.helper.trees import trees
 from agent.shared import uids
-from agent.shared.names import HOMES, LOGIN_PREFIX, STAGING, WORKSPACES, home_of, login_of, path_of
+from agent.shared.names import HOMES, LOGIN_PREFIX, NO_HOME, WORKSPACES, home_of, login_of, path_of
 from agent.shared.ownership import is_name, is_sealed, is_uid
 
 FINDINGS_MAX = 200
-KEYS = ".ssh/authorized_keys"
 
 
 class Finding(NamedTuple):
@@ -41,19 +40,21 @@ class NodeState(NamedTuple):
     expired: Set[str]
     homes: Dict[str, os.stat_result]
     workspaces: Dict[str, os.stat_result]
-    moving: Set[str]
     marks: Dict[int, int]
 
 
 def inspect(ledger: Ledger) -> Dict[str, Any]:
     """Return the rows of the ledger, at most FINDINGS_MAX findings, and how many more there are."""
-    users, workspaces = ledger.users(), ledger.workspaces()
+    logins, users, workspaces = ledger.logins(), ledger.users(), ledger.workspaces()
     node = read_node()
     known = {first: ledger.next_uid(uids.range_from(first, mark)) for first, mark in node.marks.items()}
-    findings = list(compare(users, workspaces, known, node))
+    disabled = {user.name for user in users if user.state == "disabled"}
+    findings = list(compare(logins, workspaces, disabled, known, node))
+    uid_of = {login.name: login.uid for login in logins}
     return {
-        "users": {user.name: [user.uid, user.state] for user in users},
-        "workspaces": {one.name: [one.user, one.state] for one in workspaces},
+        "users": {user.name: [uid_of[user.name], user.state] for user in users},
+        "workspaces": {one.name: [one.user, uid_of[one.name], one.state] for one in workspaces},
+        "shares": ledger.shares(),
         "sandboxed": ledger.sandboxed(),
         "findings": findings[:FINDINGS_MAX],
         "more": max(len(findings) - FINDINGS_MAX, 0),
@@ -70,39 +71,33 @@ def read_node() -> NodeState:
         expired={login for login, fields in lines["/etc/shadow"].items() if fields[6:7] == [accounts.EXPIRED]},
         homes=_entries(HOMES),
         workspaces=_entries(WORKSPACES),
-        moving={name for name in _entries(STAGING) if name.startswith(trees.MOVING_PREFIX)},
         marks=uid_mark.read(),
     )
 
 
 def compare(
-    users: List[UserRecord], workspaces: List[WorkspaceRecord], next_uids: Dict[int, int], node: NodeState
-) -> Iterator[Finding]:
-    """Yield each difference between the rows of the ledger and the node."""
-    known = {login_of(user.name) for user in users}
-    for user in users:
-        if user.state in ("active", "disabled"):
-            yield from (Finding(user.name, text) for text in _of_user(user, node))
+    logins: List[LoginRecord], workspaces: List[WorkspaceRecord], disabled: Set[str], next_uids: Dict[int, int],
+    node: NodeState,
+) -> Iterator[Finding]:  # fmt: skip
+    """Yield each difference between the rows of the ledger and the node; `disabled` are the users that are."""
+    known = {login_of(login.name) for login in logins}
+    uid_of = {login.name: login.uid for login in logins}
+    for login in logins:
+        if login.state == "active":
+            yield from (Finding(login.name, text) for text in _of_login(login, node))
     yield from _unknown_accounts(known, node)
-    for login, status in sorted(node.homes.items()):
-        if login not in known and _is_like_ours(status):
-            keys = f", with {KEYS}" if _has_keys(login, status.st_uid) else ""
-            yield _unknown(login, f"the home {HOMES}/{login}{keys}", f"ls -la {HOMES}/{login}")
-    uid_of = {user.name: user.uid for user in users}
     for record in workspaces:
         if record.state == "active":
-            yield from _of_workspace(record, uid_of[record.user], node)
+            found = _of_workspace(record, uid_of[record.name], node, is_disabled=record.user in disabled)
+            yield from (Finding(record.name, text) for text in found)
     names = {record.name for record in workspaces}
-    for name, status in sorted(node.workspaces.items()):
-        if name not in names and _is_like_ours(status):
-            problem = f"the workspace {path_of(name)} is on the node and not in the helper's ledger"
-            yield Finding(name, f"{problem} (inv workspace.delete {name}, or restore a newer ledger)")
-    places = {entry for name in names for _, entry in handover.places_of(name)}
-    for entry in sorted(node.moving - places):
-        name = entry[len(trees.MOVING_PREFIX) :].partition(".")[0]
-        yield Finding(
-            name, f"{STAGING}/{entry} belongs to no workspace in the helper's ledger (on the node: ls -la {STAGING})"
-        )
+    ours = {path_of: (node.workspaces, names), _home: (node.homes, {login_of(name) for name in names})}
+    for place, (entries, expected) in ours.items():
+        for entry, status in sorted(entries.items()):
+            if entry not in expected and _is_like_ours(status):
+                name = entry[len(LOGIN_PREFIX) :] if place is _home else entry
+                problem = f"{place(entry)} is on the node and not in the helper's ledger"
+                yield Finding(name, f"{problem} (inv workspace.delete {name}, or restore a newer ledger)")
     for first, mark in sorted(node.marks.items()):
         if mark > next_uids[first]:
             problem = (
@@ -112,32 +107,36 @@ def compare(
             yield Finding("", f"{problem} {next_uids[first] - 1} ({advice})")
 
 
-def _of_user(user: UserRecord, node: NodeState) -> Iterator[str]:
-    login, account = login_of(user.name), node.accounts.get(login_of(user.name))
+def _home(login: str) -> str:
+    return f"{HOMES}/{login}"
+
+
+def _of_login(record: LoginRecord, node: NodeState) -> Iterator[str]:
+    login, account = login_of(record.name), node.accounts.get(login_of(record.name))
     if account is None:
-        yield f"the Unix account {login} of user {user.name} is gone (inv user.delete {user.name})"
+        yield f"the Unix account {login} is gone (inv user.delete {record.name}, or inv workspace.delete {record.name})"
         return
-    ids = (account.pw_uid, account.pw_gid, account.pw_dir)
-    if ids != (user.uid, user.uid, home_of(user.name)):
-        problem = (
-            f"the Unix account {login} (uid {account.pw_uid}) is not the one in the helper's ledger (uid {user.uid})"
-        )
-        yield f"{problem}; it is left alone (on the node: getent passwd {login})"
+    if (account.pw_uid, account.pw_gid, account.pw_dir) != (record.uid, record.uid, NO_HOME):
+        problem = f"the Unix account {login} (uid {account.pw_uid}) is not the one in the helper's ledger"
+        yield f"{problem} (uid {record.uid}); it is left alone (on the node: getent passwd {login})"
         return
     for path, logins in node.lines.items():
         if login not in logins and os.path.exists(path):
             yield f"{login} has no line in {path} (on the node: pwck -r; grpck -r)"
-    closed = {login in node.expired, login in node.homes and is_sealed(node.homes[login])}
-    if user.state == "disabled" and closed != {True}:
-        yield f"user {user.name} is disabled, but {login} is not fully closed (inv user.disable {user.name})"
-    if user.state == "active" and True in closed:
-        yield f"user {user.name} is active, but {login} or its home is closed (inv user.enable {user.name})"
-    yield from _of_directory(home_of(user.name), node.homes.get(login), user.uid)
 
 
-def _of_workspace(record: WorkspaceRecord, uid: int, node: NodeState) -> Iterator[Finding]:
-    for text in _of_directory(path_of(record.name), node.workspaces.get(record.name), uid):
-        yield Finding(record.name, text)
+def _of_workspace(record: WorkspaceRecord, uid: int, node: NodeState, *, is_disabled: bool) -> Iterator[str]:
+    places = {path_of(record.name): node.workspaces.get(record.name),
+              home_of(record.name): node.homes.get(login_of(record.name))}  # fmt: skip
+    for path, status in places.items():
+        yield from _of_directory(path, status, uid)
+    closed = {is_sealed(status) for status in places.values() if status is not None}
+    if is_disabled and False in closed:
+        problem = f"user {record.user} is disabled, but workspace {record.name} is not closed"
+        yield f"{problem} (inv user.disable {record.user})"
+    if not is_disabled and True in closed:
+        problem = f"user {record.user} is active, but workspace {record.name} is closed"
+        yield f"{problem} (inv user.enable {record.user})"
 
 
 def _of_directory(path: str, status: Optional[os.stat_result], uid: int) -> Iterator[str]:
@@ -154,36 +153,27 @@ def _is_of(status: os.stat_result, uid: int) -> bool:
 
 def _unknown_accounts(known: Set[str], node: NodeState) -> Iterator[Finding]:
     for login, account in sorted(node.accounts.items()):
-        if login not in known and (is_uid(account.pw_uid) or account.pw_dir.startswith(home_of(""))):
-            closed = "closed" if login in node.expired else "open to anyone who has its key"
-            yield _unknown(
-                login, f"the Unix account {login} (uid {account.pw_uid}, {closed})", f"getent passwd {login}"
-            )
+        if login not in known and (is_uid(account.pw_uid) or account.pw_dir == NO_HOME):
+            state = "closed" if login in node.expired else "not closed"
+            what = f"the Unix account {login} (uid {account.pw_uid}, {state})"
+            yield _unknown(login, what, f"getent passwd {login}", node)
     for login, gid in sorted(node.groups.items()):
         if login not in known and login not in node.accounts and is_uid(gid):
-            yield _unknown(login, f"the Unix group {login} (gid {gid})", f"groupdel {login}")
+            yield _unknown(login, f"the Unix group {login} (gid {gid})", f"groupdel {login}", node)
     left = {login: path for path, logins in node.lines.items() for login in logins if path.endswith("shadow")}
     for login in sorted(left.keys() - known - node.accounts.keys() - node.groups.keys()):
-        yield _unknown(login, f"a line of {login} in {left[login]}", "pwck -r; grpck -r")
+        yield _unknown(login, f"a line of {login} in {left[login]}", "pwck -r; grpck -r", node)
 
 
-def _unknown(login: str, what: str, command: str) -> Finding:
+def _unknown(login: str, what: str, command: str, node: NodeState) -> Finding:
     name = login[len(LOGIN_PREFIX) :] if is_name(login[len(LOGIN_PREFIX) :]) else ""
-    advice = f"inv user.delete {name}, or restore a newer ledger; on the node: {command}" if name else command
+    kind = "workspace" if name in node.workspaces or login in node.homes else "user"
+    advice = f"inv {kind}.delete {name}, or restore a newer ledger; on the node: {command}" if name else command
     return Finding(name, f"{what} is on the node and not in the helper's ledger ({advice})")
 
 
 def _is_like_ours(status: os.stat_result) -> bool:
     return stat.S_ISDIR(status.st_mode) and (is_uid(status.st_uid) or is_sealed(status))
-
-
-def _has_keys(login: str, uid: int) -> bool:
-    """Tell whether a home has a file of keys, without following links of its user."""
-    folder, _, name = KEYS.rpartition("/")
-    try:
-        return bool(trees.read_inside(HOMES, login, uid, (folder,), name))
-    except OSError:
-        return False
 
 
 def _entries(folder: str) -> Dict[str, os.stat_result]:

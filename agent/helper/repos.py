@@ -18,7 +18,7 @@ from agent.helper.ledger.ledger import Ledger
 from agent.helper.runtime import jobs, proxies, sandboxes
 from agent.helper.runtime.entry import Entry
 from agent.helper.trees import mounts, trees
-from agent.shared.errors import CommandFailed, InUse, InvalidParams, LimitReached, NotFound, NotManaged, Unsupported
+from agent.shared.errors import CommandFailed, InvalidParams, LimitReached, NotFound, NotManaged, Unsupported
 from agent.shared.names import WORKSPACES, parse_name, path_of
 
 TIMEOUT_MAX_S = 3600.0
@@ -82,11 +82,8 @@ def roll_back(ledger: Ledger, workspace: Any, name: Any, token: Any) -> bool:
     """
     workspace, name, token = parse_name(workspace, "workspace"), parse_name(name), grammar.parse_token(token)
     jobs.stop(jobs.unit_of(workspace, token))
-    record = ledger.workspace(workspace)
-    if record is not None and record.state == "moving":
-        raise InUse(f"the assignment of workspace {workspace!r} to another user is not finished", hint="try again")
-    owner = ledger.user(record.user) if record else None
-    if owner is None:
+    owner = ledger.login(workspace)
+    if ledger.workspace(workspace) is None or owner is None:
         return False
     trees.remove_inside(WORKSPACES, workspace, owner.uid, ("code",), temporary_name(token))
     mark = trees.read_inside(WORKSPACES, workspace, owner.uid, ("code", name, ".git"), MARK)
@@ -96,8 +93,7 @@ def roll_back(ledger: Ledger, workspace: Any, name: Any, token: Any) -> bool:
 def remove(ledger: Ledger, workspace: Any, name: Any) -> None:
     """Remove code/NAME of a workspace, whatever it is and however deep. The caller holds the ledger's lock."""
     workspace, name = parse_name(workspace, "workspace"), parse_name(name)
-    record = ledger.workspace(workspace)
-    owner = ledger.user(record.user) if record else None
+    record, owner = ledger.workspace(workspace), ledger.login(workspace)
     if record is None or owner is None or record.state != "active":
         raise NotFound(f"no workspace {workspace!r} on this node")
     mounts.refuse_mounts(f"{path_of(workspace)}/code/{name}")

@@ -14,7 +14,7 @@ import sys
 from contextlib import suppress
 from typing import Any, Dict, Optional
 
-from agent.helper import users, verbs
+from agent.helper import logins, verbs
 from agent.helper.ledger.ledger import Ledger
 from agent.helper.runtime import jobs
 from agent.helper.trees import trash
@@ -50,7 +50,7 @@ class Handler(socketserver.BaseRequestHandler):
         connection.close()
         if self.server.is_fresh or verb in verbs.REMOVING:  # type: ignore[attr-defined]
             trash.empty_quietly()
-            users.finish_sweeps()
+            logins.finish_sweeps()
 
 
 class Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):

@@ -12,7 +12,7 @@ from agent.helper.ledger.lock import exclusive_ledger, read_ledger
 from agent.helper.ledger.system_errors import as_error, pending_on_error
 from agent.helper.runtime import jobs, sandboxes
 from agent.helper.runtime.entry import enter
-from agent.helper.trees import handover, trash
+from agent.helper.trees import trash
 from agent.shared import needs
 from agent.shared.errors import InvalidParams, NotFound, NotManaged
 from agent.shared.names import parse_name, path_of
@@ -97,8 +97,8 @@ def read_repos(caller: socket.socket, workspace: Any, names: Any) -> Dict[str, A
 
 
 def roll_back_repo(caller: socket.socket, workspace: Any, name: Any, token: Any) -> Dict[str, Any]:
-    """Remove what an unfinished init or clone left behind; InUse while its workspace is being assigned."""
-    with handover.lock_tree(parse_name(workspace, "workspace")), exclusive_ledger(frees_space=True) as ledger:
+    """Remove what an unfinished init or clone left behind."""
+    with exclusive_ledger(frees_space=True) as ledger:
         return {"is_made": repos.roll_back(ledger, workspace, name, token)}
 
 
@@ -125,7 +125,7 @@ CLONE_FIELDS = frozenset(
     ("workspace", "name", "url", "ref", "depth", "credential", "known_hosts", "token", "timeout_s")
 )
 # These fill the trash.
-REMOVING = frozenset(("repo.remove", "user.remove", "workspace.assign", "workspace.remove"))
+REMOVING = frozenset(("repo.remove", "user.remove", "workspace.remove"))
 VERBS: Dict[str, Verb] = {
     "job.run": Verb(
         workspaces.run_job, frozenset(("workspace", "argv", "cwd", "env", "stdin", "encoding", "timeout_s"))
@@ -142,11 +142,12 @@ VERBS: Dict[str, Verb] = {
     "user.disable": Verb(users.disable_user, frozenset(("name",))),
     "user.enable": Verb(users.enable_user, frozenset(("name",))),
     "user.drift": Verb(users.read_drift, frozenset(("name",))),
-    "user.ensure": Verb(users.ensure_user, frozenset(("name", "ssh_keys"))),
+    "user.ensure": Verb(users.ensure_user, frozenset(("name",))),
     "user.put_right": Verb(users.put_right, frozenset(("name",))),
     "user.remove": Verb(users.remove_user, frozenset(("name",))),
-    "user.set_keys": Verb(users.set_keys, frozenset(("name", "ssh_keys"))),
     "workspace.assign": Verb(workspaces.assign_workspace, frozenset(("name", "user"))),
     "workspace.ensure": Verb(workspaces.ensure_workspace, frozenset(("name", "user", "dedicated"))),
     "workspace.remove": Verb(workspaces.remove_workspace, frozenset(("name", "remove_user"))),
+    "workspace.share": Verb(workspaces.share_workspace, frozenset(("name", "user"))),
+    "workspace.unshare": Verb(workspaces.unshare_workspace, frozenset(("name", "user"))),
 }

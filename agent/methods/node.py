@@ -22,7 +22,7 @@ from agent.methods import user
 from agent.shared import acls, ownership, uids
 from agent.shared.clock import now
 from agent.shared.errors import AgentError, ReadOnly, Unsupported
-from agent.shared.names import BASE, CLIENTS_GROUP, HELPER_SOCKET, HOMES, STAGING, TRASH, WORKSPACES
+from agent.shared.names import BASE, CLIENTS_GROUP, HELPER_SOCKET, HOMES, NO_HOME, STAGING, TRASH, WORKSPACES
 
 FREE_BYTES_MIN = 256 << 20
 NAMED_MAX, DIFFERENCES_MAX = 10, 40
@@ -34,6 +34,7 @@ DIRECTORIES = {
     os.path.dirname(BASE): (0o111, 0o022),
     BASE: (0o111, 0o022),
     HOMES: (0o111, 0o022),
+    NO_HOME: (0o111, 0o022),
     WORKSPACES: (0o111, 0o022),
     STAGING: (0o700, 0o077),
     TRASH: (0o700, 0o077),
@@ -89,6 +90,7 @@ def health(context: Context) -> NodeHealth:
         ("pending", _check_pending),
         ("policy", _check_policy),
         ("helper", _check_helper),  # after the policy: only a verb that opens the ledger tells what is wrong with it
+        ("needs", needs_health.check),
         ("records", _check_records),
         ("store", _check_store),
         ("uids", _check_uids),
@@ -99,8 +101,6 @@ def health(context: Context) -> NodeHealth:
             status, detail = check(context)
         except OSError as error:  # what cannot be read is not missing
             status, detail = "failing", f"could not look: {error.filename or name}: {error.strerror}"
-        checks.append({"name": name, "status": status, "detail": detail})  # type: ignore[typeddict-item]
-    for name, status, detail in needs_health.checks(context):
         checks.append({"name": name, "status": status, "detail": detail})  # type: ignore[typeddict-item]
     checks.sort(key=lambda one: one["name"])
     worst = max((one["status"] for one in checks), key=needs_health.RANK.index)
@@ -133,16 +133,22 @@ def _check_accounts(context: Context) -> Tuple[str, str]:
     if context.store.damage:
         return "ok", "not checked: the store is damaged"
     _must_read("/etc/passwd")
-    documents = list(context.store.list_users())
-    managed = {document["login"] for document in ownership.managed_users(documents)}
+    documents = _list_logins(context)
+    managed = {document["login"] for document in ownership.managed_logins(documents)}
     existing = {account.pw_name for account in pwd.getpwall()}
-    replaced = [document["login"] for document in documents if document["login"] not in managed]
-    removed = [document["login"] for document in documents if document["login"] not in existing]
+    replaced = sorted({document["login"] for document in documents if document["login"] not in managed})
+    removed = sorted({document["login"] for document in documents if document["login"] not in existing})
     if replaced:
         return "degraded", f"not created by CodeSmith, so they are left alone: {', '.join(replaced[:NAMED_MAX])}"
     if removed:
-        return "degraded", f"accounts that were removed: {', '.join(removed[:NAMED_MAX])}; delete their users as well"
-    return "ok", f"{len(documents)} accounts, all there"
+        gone = ", ".join(removed[:NAMED_MAX])
+        return "degraded", f"accounts that were removed: {gone}; delete their users or workspaces as well"
+    return "ok", f"{len(managed)} accounts, all there"
+
+
+def _list_logins(context: Context) -> List[Dict[str, Any]]:
+    """Return the documents of all users and workspaces: each has a login, a pair of one name the same."""
+    return [*context.store.list_users(), *context.store.list_workspaces()]
 
 
 def _check_clients(context: Context) -> Tuple[str, str]:
@@ -241,16 +247,16 @@ def _check_policy(context: Context) -> Tuple[str, str]:
     drifts = [f"{name} {', '.join(drift)}".strip() for name, drift in sorted(user.drift(context).items())]
     if drifts:
         return "degraded", f"{'; '.join(drifts[:NAMED_MAX])}; `inv node.prepare` corrects accounts"
-    return "ok", "the accounts are as CodeSmith created them"
+    return "ok", "the accounts are closed, as CodeSmith created them: the node's sshd, cron, at and su refuse them"
 
 
 def _check_uids(context: Context) -> Tuple[str, str]:
-    documents = [] if context.store.damage else ownership.managed_users(list(context.store.list_users()))
+    documents = [] if context.store.damage else ownership.managed_logins(_list_logins(context))
     try:
         uid_range = uids.for_new_users()
     except Unsupported as error:
         return "failing", f"no user can be created: {error.problem}; run `inv node.prepare`"
-    problems = uids.problems([(document["login"], document["uid"]) for document in documents])
+    problems = uids.problems(sorted({(document["login"], document["uid"]) for document in documents}))
     return ("degraded", "; ".join(problems[:NAMED_MAX])) if problems else ("ok", f"new users get {uid_range}")
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Dict, Iterator, List, Optional
 
 from agent.contract.fields import Keywords, Labels, Name, RequestId, SshKeys
 from agent.contract.method import BY_HELPER, method
-from agent.contract.types import CreatedUser, SshKey, User, UserDeleted, UserDetails
+from agent.contract.types import SshKey, User, UserDeleted, UserDetails
 from agent.frontend import user_records
 from agent.frontend.context import Context
 from agent.shared import ownership, sshkeys, uids
@@ -19,17 +19,22 @@ DRIFT_REPLY_TIMEOUT_S = 6.0
 @method("user.create", errors=(AlreadyExists, *BY_HELPER), mutates=True)
 def create(
     context: Context, *, name: Name, ssh_keys: Optional[SshKeys] = None, request_id: Optional[RequestId] = None
-) -> CreatedUser:
-    """Create a user: a Unix account cs-NAME without password, with its own group and a 0700 home.
+) -> User:
+    """Create a user: somebody who may enter workspaces, with a Unix account cs-NAME that owns no files.
 
-    A Unix account, group or home of that name that CodeSmith did not create is left alone: not_managed.
+    The account is closed: nobody gets in by it through sshd, cron, at or su of the node. `ssh_keys` are kept for
+    entering workspaces, and are not written into any file that sshd reads. A name is one thing on a node, a user or a
+    workspace, or a workspace and its own dedicated user. A Unix account or group of that name that CodeSmith did not
+    create is left alone: not_managed.
     """
     if context.store.get_user(name) is not None:
         raise AlreadyExists(f"user {name!r} exists", hint=f"inv user.get {name}")
+    if context.store.get_workspace(name) is not None:
+        problem = f"workspace {name!r} exists, and a name is one thing on a node"
+        raise AlreadyExists(problem, hint=f"inv workspace.get {name}")
     keys = sshkeys.read_keys(ssh_keys or [])
-    account = context.helper.call("user.ensure", name=name, ssh_keys=keys)
-    warnings = account.pop("warnings", [])
-    return {**show(user_records.add(context, name, account, keys, is_dedicated=False)), "warnings": warnings}
+    account = context.helper.call("user.ensure", name=name)
+    return show(user_records.add(context, name, account, keys, is_dedicated=False))
 
 
 @method("user.get", errors=(NotFound, ReadOnly))
@@ -59,31 +64,24 @@ def list_(
     ] = None,
 ) -> Iterator[User]:
     """Return all users that CodeSmith created, by name; or those that own a workspace with the given labels."""
-    users = map(show, ownership.managed_users(context.store.list_users()))
+    users = map(show, ownership.managed_logins(context.store.list_users()))
     if not labels:
         return users
     owners = {one["user"] for one in context.store.list_workspaces() if labels.items() <= one["labels"].items()}
     return (user for user in users if user["name"] in owners)
 
 
-@method("user.set_keys", errors=(NotFound, *BY_HELPER), mutates=True, decides="keys")
+@method("user.set_keys", errors=(NotFound, ReadOnly), mutates=True, decides="keys")
 def set_keys(context: Context, *, name: Name, ssh_keys: SshKeys, request_id: Optional[RequestId] = None) -> User:
-    """Replace all public keys of a user; without keys it cannot log in.
-
-    The keys of a disabled user count once it is enabled.
-    """
-    document = user_records.find(context, name)
-    keys = sshkeys.read_keys(ssh_keys)
-    context.helper.call("user.set_keys", name=name, ssh_keys=keys)
-    return _put(context, {**document, "keys": keys})
+    """Replace all public keys of a user."""
+    return _put(context, {**user_records.find(context, name), "keys": sshkeys.read_keys(ssh_keys)})
 
 
 @method("user.disable", errors=(NotFound, *BY_HELPER), mutates=True, decides="state", makes_room=True)
 def disable(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> User:
-    """Disable a user: no login, forwarding, cron, at or su; its sessions, processes, services and jobs are ended.
+    """Disable a user: all that runs in its workspaces, and in those shared with it, is ended, and it enters none.
 
-    Its home and workspaces are closed to all (mode 0000). Nothing is lost: user.enable restores them, and the shell,
-    expiry, keys, crontab, future at jobs and linger.
+    Its workspaces are closed to all (mode 0000), and nothing runs there. Nothing is lost: user.enable restores them.
     """
     document = user_records.find(context, name)
     context.helper.call("user.disable", name=name)
@@ -94,7 +92,7 @@ def disable(context: Context, *, name: Name, request_id: Optional[RequestId] = N
 def enable(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> User:
     """Enable a disabled user again, and correct what was changed about its account (`drift`).
 
-    The account of an active user is corrected too.
+    The accounts of its workspaces, and of an active user, are corrected too.
     """
     document = user_records.find(context, name)
     context.helper.call("user.enable", name=name)
@@ -103,7 +101,7 @@ def enable(context: Context, *, name: Name, request_id: Optional[RequestId] = No
 
 @method("user.delete", errors=(NotFound, *BY_HELPER), mutates=True, makes_room=True)
 def delete(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> UserDeleted:
-    """Delete a user: its account, home, processes, schedules, and its files in the node's shared directories.
+    """Delete a user and its account. What runs in workspaces that are shared with it is ended.
 
     Refused with in_use while it owns workspaces. `leftovers` names what could not be removed.
     """

@@ -1,4 +1,4 @@
-"""workspace.*: a workspace is a directory with an owner; commands run in it."""
+"""workspace.*: a workspace is a login with a directory and a home; commands run in it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from typing import Annotated, Any, Dict, Iterator, List, Literal, Optional
 
 from agent.contract.fields import Keywords, Labels, Name, RequestId, SshKeys
 from agent.contract.method import BY_HELPER, method
-from agent.contract.types import CreatedWorkspace, Execution, OpenedWorkspace, Workspace, WorkspaceDeleted
+from agent.contract.types import Execution, OpenedWorkspace, Workspace, WorkspaceDeleted
 from agent.frontend import repo_creation, user_records, workspace_creation
 from agent.frontend.context import Context
 from agent.shared import ownership
 from agent.shared.clock import now
 from agent.shared.errors import (
-    AgentError,
     AlreadyExists,
     Disabled,
     InUse,
@@ -23,13 +22,11 @@ from agent.shared.errors import (
     ReadOnly,
     printable,
 )
-from agent.shared.names import home_of, path_of
+from agent.shared.names import path_of
 
 TIMEOUT_S = 60.0
 JOBS_MAX = 48
 _jobs = threading.BoundedSemaphore(JOBS_MAX)
-# Every inode of the tree gets a new owner: a million files take minutes.
-ASSIGN_REPLY_TIMEOUT_S = 1800.0
 # No NUL and no half of a surrogate pair: neither can be passed to a program.
 ARGUMENT = Keywords({"pattern": "^[^\\x00\\ud800-\\udfff]*$", "errorMessage": "must be text without NUL"})
 
@@ -42,8 +39,8 @@ def _roll_back_create(
     user: Optional[Name] = None,
     request_id: Optional[RequestId] = None,
     **_: Any,
-) -> CreatedWorkspace:
-    return _show_created(workspace_creation.roll_back(context, name, user, repo, request_id))
+) -> Workspace:
+    return show(workspace_creation.roll_back(context, name, user, repo, request_id))
 
 
 @method(
@@ -63,18 +60,19 @@ def create(
     labels: Optional[Labels] = None,
     repo: Annotated[Optional[Dict[str, Any]], repo_creation.REPO] = None,
     request_id: Optional[RequestId] = None,
-) -> CreatedWorkspace:
-    """Create a workspace: a 0700 directory with code, config, data, logs and tmp, owned by one login.
+) -> Workspace:
+    """Create a workspace: a 0700 directory with code, config, data, logs and tmp, owned by a login of its own, cs-NAME.
 
-    Without `user` it belongs to a dedicated user of the same name, which is created if needed and deleted with it.
+    `user` is who may open it. Without, that is a dedicated user of the same name, which is created if needed and
+    deleted with it. A workspace cannot have the name of another user than its own.
     `ssh_keys` are the keys of the dedicated user; they cannot be given for an existing user. With `repo` the workspace
     is pending until that is cloned. If the clone fails or is interrupted, the workspace is removed again, and so is a
     user that was created for it.
     """
     request = workspace_creation.WorkspaceRequest(name, user, ssh_keys, labels or {})
     if repo is None:
-        return _show_created(workspace_creation.create(context, request))
-    return _show_created(workspace_creation.create_with_repo(context, request, repo, request_id))
+        return show(workspace_creation.create(context, request))
+    return show(workspace_creation.create_with_repo(context, request, repo, request_id))
 
 
 @method("workspace.get", errors=(NotFound, ReadOnly))
@@ -107,7 +105,7 @@ def open_(context: Context, *, name: Name, request_id: Optional[RequestId] = Non
         "host_hint": os.uname().nodename,
         "directory": document["path"],
         "environment": {
-            "HOME": home_of(document["user"]),
+            "HOME": document["home"],
             "CODESMITH_WORKSPACE": name,
             "CODESMITH_DIRECTORY": document["path"],
         },
@@ -127,57 +125,49 @@ def update(
     return show(document)
 
 
-def _complete_assignment(
-    context: Context, *, name: str, user: str, request_id: Optional[str] = None
-) -> Workspace:  # request_id: with the parameters of the method
-    """Complete an interrupted assignment. If it had begun to move files, an error leaves it pending."""
-    is_begun = find(context, name).get("state", "ready") != "ready"
-    try:
-        return _assign(context, name, user)
-    except AgentError as error:
-        raise error.as_pending() if is_begun else error from None
-
-
-def _assign(context: Context, name: str, user: str) -> Workspace:
-    """Have the helper assign a workspace to a user. Meanwhile it is pending and cannot be entered."""
-    this_call = object()
-    if context.assigning.setdefault(name, this_call) is not this_call:
-        raise InUse(f"workspace {name!r} is being assigned to another user", hint="try again")
-    try:
-        before = find(context, name).get("state", "ready")
-        context.store.change_workspace(name, {"state": "pending"})
-        try:
-            made = context.helper.call("workspace.assign", reply_timeout_s=ASSIGN_REPLY_TIMEOUT_S, name=name, user=user)
-        except AgentError as error:
-            if not error.is_pending:
-                context.store.change_workspace(name, {"state": before})
-            raise
-        context.store.change_workspace(name, {**made, "state": "ready"})
-        return show(find(context, name))
-    finally:
-        del context.assigning[name]
-
-
-@method(
-    "workspace.assign",
-    errors=(NotFound, Disabled, *BY_HELPER),
-    mutates=True,
-    decides="owner",
-    roll_back=_complete_assignment,
-)
+@method("workspace.assign", errors=(NotFound, Disabled, *BY_HELPER), mutates=True, decides="owner")
 def assign(context: Context, *, name: Name, user: Name, request_id: Optional[RequestId] = None) -> Workspace:
-    """Transfer a workspace to another active user; the previous owner loses all access.
+    """Give a workspace to another active user: what runs in it is ended, and the previous one may not open it any more.
 
-    All processes of the previous owner are ended, in its other workspaces too. Everything is created anew, and files
-    are copied; ACLs, set-id bits, file capabilities and the rights of others are removed. AGENTS.md and
-    .codesmith/workspace.json are written again. The previous owner stays a user, also a dedicated one. Until the
-    transfer ends, the workspace is pending and cannot be entered; other changes go on. An interrupted transfer is
-    completed at the next start, or by the same call.
+    Its files stay as they are: they belong to the workspace's own login. Those with whom it is shared may still enter
+    it. The previous user stays, also a dedicated one.
     """
-    workspace_creation.check_created(find(context, name))
-    if user_records.find(context, user)["state"] != "active":
-        raise Disabled.user(user)
-    return _assign(context, name, user)
+    document = _find_shared(context, name, user)
+    if document["user"] == user:
+        return show(document)
+    made = context.helper.call("workspace.assign", name=name, user=user)
+    context.store.change_workspace(name, {"user": user})
+    context.store.put_shares(name, made["shared_with"])
+    return show({**document, "user": user, "shared_with": made["shared_with"]})
+
+
+@method("workspace.share", errors=(NotFound, Disabled, *BY_HELPER), mutates=True, decides="share with {user}")
+def share(context: Context, *, name: Name, user: Name, request_id: Optional[RequestId] = None) -> Workspace:
+    """Let another active user enter a workspace too. All who enter it work as its one login."""
+    document = _find_shared(context, name, user)
+    made = context.helper.call("workspace.share", name=name, user=user)
+    context.store.put_shares(name, made["shared_with"])
+    return show({**document, "shared_with": made["shared_with"]})
+
+
+@method("workspace.unshare", errors=(NotFound, *BY_HELPER), mutates=True, decides="share with {user}", makes_room=True)
+def unshare(context: Context, *, name: Name, user: Name, request_id: Optional[RequestId] = None) -> Workspace:
+    """Keep a user out of a workspace again that was shared with it: what runs in the workspace is ended."""
+    document = find(context, name)
+    if user not in document["shared_with"]:
+        problem = f"workspace {name!r} is not shared with user {user!r}"
+        raise NotFound(problem, hint=f"inv workspace.get {name}")
+    made = context.helper.call("workspace.unshare", name=name, user=user)
+    context.store.put_shares(name, made["shared_with"])
+    return show({**document, "shared_with": made["shared_with"]})
+
+
+def _find_shared(context: Context, name: str, user: str) -> Dict[str, Any]:
+    """Return the document of a workspace that a user is to get access to; the helper refuses a disabled user."""
+    document = find(context, name)
+    workspace_creation.check_created(document)
+    user_records.find(context, user)
+    return document
 
 
 @method("workspace.delete", errors=(NotFound, *BY_HELPER), mutates=True, makes_room=True)
@@ -189,7 +179,7 @@ def delete(
     if document is None and not ownership.is_workspace_on_node(name):
         raise NotFound(f"no workspace {name!r} on this node", hint="inv workspace.list")
     owner = None if document is None else context.store.get_user(document["user"])
-    # By name: deleting a workspace that was assigned to the dedicated user of another one does not delete that user.
+    # By name: deleting a workspace that is the dedicated user's of another one does not delete that user.
     is_dedicated = owner is not None and owner["dedicated"] and owner["name"] == name
     is_last = owner is not None and is_dedicated and owner["workspaces"] == [name]
     remove_user = is_last and not keep_user
@@ -300,17 +290,10 @@ def find_ready(context: Context, name: str) -> Dict[str, Any]:
     """Return the document of a workspace that can be entered; InUse while it is pending, Disabled with its owner."""
     document = find(context, name)
     workspace_creation.check_created(document)
-    if document.get("state", "ready") != "ready":
-        problem = f"the assignment of workspace {name!r} to another user is not finished"
-        raise InUse(problem, hint=f"inv workspace.assign {name} USER")
     owner = user_records.find(context, document["user"])
     if owner["state"] != "active":
         raise Disabled.user(owner["name"])
     return document
-
-
-def _show_created(document: Dict[str, Any]) -> CreatedWorkspace:
-    return {**show(document), "warnings": document.get("warnings", [])}
 
 
 def show(document: Dict[str, Any]) -> Workspace:
@@ -319,7 +302,9 @@ def show(document: Dict[str, Any]) -> Workspace:
         "id": document["id"],
         "name": document["name"],
         "path": document["path"],
+        "home": document["home"],
         "user": document["user"],
+        "shared_with": document["shared_with"],
         "login": document["login"],
         "uid": document["uid"],
         "gid": document["gid"],

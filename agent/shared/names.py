@@ -16,6 +16,8 @@ NAME_HINT = "1 to 28 of a-z, 0-9 and inner hyphens"
 LOGIN_PREFIX = "cs-"
 BASE = paths.BASE
 HOMES = f"{BASE}/home"
+# The home of all logins in the account databases: empty, and root's. So no file of a login means anything to the node.
+NO_HOME = f"{BASE}/empty"
 WORKSPACES = f"{BASE}/workspaces"
 STAGING = f"{BASE}/.staging"
 TRASH = f"{BASE}/.trash"
@@ -34,13 +36,13 @@ def parse_name(value: object, field: str = "name") -> str:
 
 
 def login_of(name: str) -> str:
-    """Return the Unix account of a user: cs-NAME."""
+    """Return the Unix account of a user or workspace: cs-NAME."""
     return LOGIN_PREFIX + name
 
 
-def home_of(name: str) -> str:
-    """Return the home directory of a user's login."""
-    return f"{HOMES}/{login_of(name)}"
+def home_of(workspace: str) -> str:
+    """Return the home directory of a workspace's login, as what runs in the workspace sees it."""
+    return f"{HOMES}/{login_of(workspace)}"
 
 
 def path_of(workspace: str) -> str:

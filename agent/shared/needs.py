@@ -12,7 +12,6 @@ import subprocess
 from typing import Any, Callable, Dict, Iterable, List, Tuple
 
 from agent.shared.paths import BASE, JOB_PATH, SYSTEM_PATH
-from agent.shared.sshd import check as logins
 
 Answer = Tuple[str, str, str]
 
@@ -206,12 +205,11 @@ NEEDS: Tuple[Tuple[str, str, Callable[[], Answer], Tuple[str, ...]], ...] = (
     ("bus", "workspace.exec, repo.clone, sandbox.create", bus, ("dbus",)),
     ("git", "repo.clone", programs(("git",), JOB_PATH), ("git",)),
     ("limits", "sandbox.create", limits, ()),
-    ("logins", "ssh to a workspace", logins, ()),
     ("mounts", "workspace.create", mounts, ()),
     ("name-service", "user.create", name_service, ()),
     ("namespaces", "workspace.exec, sandbox.create", namespaces, ()),
     ("shell", "workspace.exec", programs(("sh", "env", "rm", "sync"), JOB_PATH), ()),
     ("ssh", "repo.clone by ssh", programs(("ssh",), JOB_PATH), ("ssh",)),
-    ("systemd", "workspace.exec", programs(("systemctl", "systemd-run", "loginctl"), SYSTEM_PATH), ()),
+    ("systemd", "workspace.exec", programs(("systemctl", "systemd-run"), SYSTEM_PATH), ()),
     ("tools", "user.delete", programs(("setpriv", "ipcrm"), SYSTEM_PATH), ("util-linux",)),
 )

@@ -14,7 +14,7 @@ import stat
 from typing import Any, Dict, Iterable, Iterator, Optional
 
 from agent.shared import uids
-from agent.shared.names import NAME, home_of, login_of, path_of
+from agent.shared.names import NAME, NO_HOME, home_of, login_of, path_of
 
 Document = Dict[str, Any]
 
@@ -24,17 +24,22 @@ def is_user(document: Document) -> bool:
     return _is_account_of(document, _account(document["login"]))
 
 
-def managed_users(documents: Iterable[Document]) -> Iterator[Document]:
-    """Yield the documents of users for which `is_user` is true; the account databases are read only once."""
+def managed_logins(documents: Iterable[Document]) -> Iterator[Document]:
+    """Yield the documents of users and workspaces whose account CodeSmith created, or that is gone.
+
+    The account databases are read only once.
+    """
     accounts = {account.pw_name: account for account in pwd.getpwall()}
     return (document for document in documents if _is_account_of(document, accounts.get(document["login"])))
 
 
 def is_workspace(document: Document) -> bool:
-    """Return whether a workspace's document belongs to a directory that CodeSmith created, or one gone or pending."""
+    """Return whether a workspace's document belongs to a directory that CodeSmith created, or that is gone."""
     name = document["name"]
-    claimed = (document["path"], document["login"])
-    if not (is_name(name) and is_name(document["user"])) or claimed != (path_of(name), login_of(document["user"])):
+    claimed = (document["path"], document["home"], document["login"])
+    if not (is_name(name) and is_name(document["user"])):
+        return False
+    if claimed != (path_of(name), home_of(name), login_of(name)):
         return False
     if not is_uid(document["uid"]):
         return False
@@ -42,21 +47,20 @@ def is_workspace(document: Document) -> bool:
         entry = os.lstat(path_of(name))
     except OSError:
         return True
-    is_moving = document.get("state", "ready") != "ready" and is_uid(entry.st_uid)
-    return stat.S_ISDIR(entry.st_mode) and (is_moving or entry.st_uid == document["uid"] or is_sealed(entry))
+    return stat.S_ISDIR(entry.st_mode) and (entry.st_uid == document["uid"] or is_sealed(entry))
 
 
 def is_user_on_node(name: str) -> bool:
-    """Return whether the node has an account, group or home that looks like one of CodeSmith's for this user."""
+    """Return whether the node has an account or group that looks like one of CodeSmith's for this user."""
     account, group = _account(login_of(name)), _group(login_of(name))
-    if account is not None and is_uid(account.pw_uid) and account.pw_dir == home_of(name):
+    if account is not None and is_uid(account.pw_uid) and account.pw_dir == NO_HOME:
         return True
-    return (group is not None and is_uid(group.gr_gid)) or _is_managed_directory(home_of(name))
+    return group is not None and is_uid(group.gr_gid)
 
 
 def is_workspace_on_node(name: str) -> bool:
     """Return whether the node has a directory that looks like one of CodeSmith's for this workspace."""
-    return _is_managed_directory(path_of(name))
+    return _is_managed_directory(path_of(name)) or _is_managed_directory(home_of(name))
 
 
 def is_sealed(entry: os.stat_result) -> bool:
@@ -102,7 +106,7 @@ def _is_account_of(document: Document, account: Optional[pwd.struct_passwd]) -> 
     name, uid = document["name"], document["uid"]
     if not is_name(name) or not is_uid(uid):
         return False
-    if (document["login"], document["gid"], document["home"]) != (login_of(name), uid, home_of(name)):
+    if (document["login"], document["gid"]) != (login_of(name), uid):
         return False
     return account is None or (account.pw_uid, account.pw_gid) == (uid, uid)
 

@@ -30,7 +30,8 @@ LOCK = "/run/codesmith-prepare.lock"
 LOG = "/var/log/codesmith"
 STATE = "/var/lib/codesmith"
 HELPER_STATE = "/var/lib/codesmith-helper"
-HOMES = "/srv/codesmith/home"
+# The home of all logins of users and workspaces in the account databases.
+NO_HOME = "/srv/codesmith/empty"
 # The databases of agent and helper, and the name of each one's format in `agent.pyz version`.
 HELPER_LEDGER = f"{HELPER_STATE}/ledger.db"
 STORES = {f"{STATE}/state.db": "state", HELPER_LEDGER: "helper"}
@@ -52,7 +53,7 @@ UNIT_LINKS = {f"{UNIT_DIR}/{name}": f"{CURRENT}/units/{name}" for name in UNITS}
 ENABLED = (AGENT_SOCKET, HELPER_SOCKET, AGENT_SERVICE)
 
 # Modules of the agent that check what workspaces need, in order of import; the last has check().
-NEED_MODULES = ("agent.shared.paths", "agent.shared.pam", "agent.shared.sshd", "agent.shared.needs")
+NEED_MODULES = ("agent.shared.paths", "agent.shared.needs")
 PYTHON_MIN = (3, 9)
 SYSTEMD_MIN = 247
 ARCHITECTURES = ("x86_64", "aarch64", "loongarch64", "ppc64le", "riscv64", "s390x")
@@ -116,7 +117,8 @@ DIRECTORIES = (
     Owned(RELEASES, 0o755),
     Owned(BASE, 0o755),
     Owned("/srv/codesmith/workspaces", 0o711),
-    Owned(HOMES, 0o711),
+    Owned("/srv/codesmith/home", 0o711),
+    Owned(NO_HOME, 0o755),
     Owned("/srv/codesmith/.staging", 0o700),
     Owned("/srv/codesmith/.trash", 0o700),
     Owned(STATE, 0o700, USER, USER),

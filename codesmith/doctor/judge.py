@@ -115,16 +115,12 @@ def _disks(say: Reporter, facts: Facts) -> Iterator[Finding]:
 
 def _needs(say: Reporter, facts: Facts, option: str) -> Iterator[Finding]:
     """Yield what the agent's list of needs found; nothing if the node has no Python to run it."""
-    for code, needs in (
-        ("node.logins", [need for need in facts.needs if need["name"] == "logins"]),
-        ("node.needs", [need for need in facts.needs if need["name"] != "logins"]),
-    ):
-        bad = [need for need in needs if need["status"] != "ok"]
-        for need in bad:
-            report = say.fail if need["status"] == "fail" else say.warn
-            yield report(code, f"{need['detail']} (for {need['purpose']})", _next_command(need["fix"], option))
-        if needs and not bad:
-            yield say.ok(code, needs[0]["detail"] if len(needs) == 1 else ", ".join(need["name"] for need in needs))
+    bad = [need for need in facts.needs if need["status"] != "ok"]
+    for need in bad:
+        report = say.fail if need["status"] == "fail" else say.warn
+        yield report("node.needs", f"{need['detail']} (for {need['purpose']})", _next_command(need["fix"], option))
+    if facts.needs and not bad:
+        yield say.ok("node.needs", ", ".join(need["name"] for need in facts.needs))
 
 
 def _next_command(fix: str, option: str) -> str:
@@ -167,7 +163,7 @@ def _accounts(say: Reporter, look: Look, option: str) -> Finding:
     more = f" and {len(changed) - SHOWN_MAX} more" if len(changed) > SHOWN_MAX else ""
     if changed:
         return say.warn("node.accounts", "; ".join(changed[:SHOWN_MAX]) + more, repair)
-    return say.ok("node.accounts", "as CodeSmith made them")
+    return say.ok("node.accounts", "closed, as CodeSmith made them: the node's sshd, cron, at and su refuse them")
 
 
 def _uids(say: Reporter, look: Look, option: str) -> Finding:

@@ -84,158 +84,6 @@ class Counts(Record):
         )
 
 
-class CreatedUser(Record):
-    """A user that was just created.
-
-    name: 1 to 28 of a-z, 0-9 and inner hyphens.
-    created_at: RFC 3339, UTC.
-    warnings: Why SSH with the login's keys would be refused, according to sshd.
-    """
-
-    __slots__ = (
-        "name",
-        "login",
-        "uid",
-        "gid",
-        "home",
-        "shell",
-        "state",
-        "ssh_keys",
-        "workspaces",
-        "created_at",
-        "warnings",
-    )
-
-    def __init__(
-        self,
-        *,
-        name: str,
-        login: str,
-        uid: int,
-        gid: int,
-        home: str,
-        shell: str,
-        state: str,
-        ssh_keys: builtins.list[SshKey],
-        workspaces: builtins.list[str],
-        created_at: str,
-        warnings: builtins.list[str],
-    ) -> None:
-        self.name = name
-        self.login = login
-        self.uid = uid
-        self.gid = gid
-        self.home = home
-        self.shell = shell
-        self.state = state
-        self.ssh_keys = ssh_keys
-        self.workspaces = workspaces
-        self.created_at = created_at
-        self.warnings = warnings
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> CreatedUser:
-        """Read what the agent sent; fields of a newer agent are ignored."""
-        return cls(
-            name=data["name"],
-            login=data["login"],
-            uid=data["uid"],
-            gid=data["gid"],
-            home=data["home"],
-            shell=data["shell"],
-            state=data["state"],
-            ssh_keys=[SshKey.from_dict(item) for item in data["ssh_keys"]],
-            workspaces=data["workspaces"],
-            created_at=data["created_at"],
-            warnings=data["warnings"],
-        )
-
-
-class CreatedWorkspace(Record):
-    """A workspace that was just created.
-
-    name: 1 to 28 of a-z, 0-9 and inner hyphens.
-    user: 1 to 28 of a-z, 0-9 and inner hyphens.
-    labels: The caller's own labels, key to value.
-    created_at: RFC 3339, UTC.
-    warnings: Why SSH with the login's keys would be refused, according to sshd.
-    """
-
-    __slots__ = (
-        "id",
-        "name",
-        "path",
-        "user",
-        "uid",
-        "gid",
-        "mode",
-        "state",
-        "labels",
-        "repos",
-        "sandbox",
-        "created_at",
-        "opened_at",
-        "login",
-        "warnings",
-    )
-
-    def __init__(
-        self,
-        *,
-        id: str,
-        name: str,
-        path: str,
-        user: str,
-        uid: int,
-        gid: int,
-        mode: str,
-        state: str,
-        labels: dict[str, str],
-        repos: builtins.list[str],
-        sandbox: Sandbox | None,
-        created_at: str,
-        opened_at: str | None,
-        login: str,
-        warnings: builtins.list[str],
-    ) -> None:
-        self.id = id
-        self.name = name
-        self.path = path
-        self.user = user
-        self.uid = uid
-        self.gid = gid
-        self.mode = mode
-        self.state = state
-        self.labels = labels
-        self.repos = repos
-        self.sandbox = sandbox
-        self.created_at = created_at
-        self.opened_at = opened_at
-        self.login = login
-        self.warnings = warnings
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> CreatedWorkspace:
-        """Read what the agent sent; fields of a newer agent are ignored."""
-        return cls(
-            id=data["id"],
-            name=data["name"],
-            path=data["path"],
-            user=data["user"],
-            uid=data["uid"],
-            gid=data["gid"],
-            mode=data["mode"],
-            state=data["state"],
-            labels=data["labels"],
-            repos=data["repos"],
-            sandbox=Sandbox.from_dict(data["sandbox"]) if data.get("sandbox") else None,
-            created_at=data["created_at"],
-            opened_at=data["opened_at"],
-            login=data["login"],
-            warnings=data["warnings"],
-        )
-
-
 class Disk(Record):
     """The file system that holds the workspaces."""
 
@@ -472,7 +320,9 @@ class OpenedWorkspace(Record):
     """A workspace that was opened, and how to enter it. The Unix account is login.user.
 
     name: 1 to 28 of a-z, 0-9 and inner hyphens.
+    home: The home directory, as what runs in the workspace sees it.
     user: 1 to 28 of a-z, 0-9 and inner hyphens.
+    shared_with: Other users who may enter it.
     labels: The caller's own labels, key to value.
     created_at: RFC 3339, UTC.
     """
@@ -481,7 +331,9 @@ class OpenedWorkspace(Record):
         "id",
         "name",
         "path",
+        "home",
         "user",
+        "shared_with",
         "uid",
         "gid",
         "mode",
@@ -500,7 +352,9 @@ class OpenedWorkspace(Record):
         id: str,
         name: str,
         path: str,
+        home: str,
         user: str,
+        shared_with: builtins.list[str],
         uid: int,
         gid: int,
         mode: str,
@@ -515,7 +369,9 @@ class OpenedWorkspace(Record):
         self.id = id
         self.name = name
         self.path = path
+        self.home = home
         self.user = user
+        self.shared_with = shared_with
         self.uid = uid
         self.gid = gid
         self.mode = mode
@@ -534,7 +390,9 @@ class OpenedWorkspace(Record):
             id=data["id"],
             name=data["name"],
             path=data["path"],
+            home=data["home"],
             user=data["user"],
+            shared_with=data["shared_with"],
             uid=data["uid"],
             gid=data["gid"],
             mode=data["mode"],
@@ -721,7 +579,7 @@ class SshKey(Record):
 
 
 class User(Record):
-    """A user that CodeSmith created, and its Unix account.
+    """A user that CodeSmith created: who may enter workspaces, and a Unix account that owns no files.
 
     name: 1 to 28 of a-z, 0-9 and inner hyphens.
     created_at: RFC 3339, UTC.
@@ -800,8 +658,8 @@ class UserDetails(Record):
 
     name: 1 to 28 of a-z, 0-9 and inner hyphens.
     created_at: RFC 3339, UTC.
-    drift: How the account differs from what CodeSmith created (groups, ageing, expiry, shell, uid, access lists); empty
-        when it does not. user.enable and node.prepare correct it.
+    drift: How the account differs from what CodeSmith created (closed, groups, ageing, uid, access lists); empty when
+        it does not. user.enable and node.prepare correct it.
     """
 
     __slots__ = (
@@ -864,10 +722,12 @@ class UserDetails(Record):
 
 
 class Workspace(Record):
-    """A workspace: a directory, owned by one login.
+    """A workspace: a directory and a home, owned by a login of its own.
 
     name: 1 to 28 of a-z, 0-9 and inner hyphens.
+    home: The home directory, as what runs in the workspace sees it.
     user: 1 to 28 of a-z, 0-9 and inner hyphens.
+    shared_with: Other users who may enter it.
     labels: The caller's own labels, key to value.
     created_at: RFC 3339, UTC.
     """
@@ -876,7 +736,9 @@ class Workspace(Record):
         "id",
         "name",
         "path",
+        "home",
         "user",
+        "shared_with",
         "uid",
         "gid",
         "mode",
@@ -895,7 +757,9 @@ class Workspace(Record):
         id: str,
         name: str,
         path: str,
+        home: str,
         user: str,
+        shared_with: builtins.list[str],
         uid: int,
         gid: int,
         mode: str,
@@ -910,7 +774,9 @@ class Workspace(Record):
         self.id = id
         self.name = name
         self.path = path
+        self.home = home
         self.user = user
+        self.shared_with = shared_with
         self.uid = uid
         self.gid = gid
         self.mode = mode
@@ -929,7 +795,9 @@ class Workspace(Record):
             id=data["id"],
             name=data["name"],
             path=data["path"],
+            home=data["home"],
             user=data["user"],
+            shared_with=data["shared_with"],
             uid=data["uid"],
             gid=data["gid"],
             mode=data["mode"],
@@ -1258,10 +1126,13 @@ class UserMethods:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def create(self, *, name: str, ssh_keys: Sequence[str] | None = None, request_id: str | None = None) -> CreatedUser:
-        """Create a user: a Unix account cs-NAME without password, with its own group and a 0700 home.
+    def create(self, *, name: str, ssh_keys: Sequence[str] | None = None, request_id: str | None = None) -> User:
+        """Create a user: somebody who may enter workspaces, with a Unix account cs-NAME that owns no files.
 
-        A Unix account, group or home of that name that CodeSmith did not create is left alone: not_managed.
+        The account is closed: nobody gets in by it through sshd, cron, at or su of the node. `ssh_keys` are kept
+        for entering workspaces, and are not written into any file that sshd reads. A name is one thing on a
+        node, a user or a workspace, or a workspace and its own dedicated user. A Unix account or group of that
+        name that CodeSmith did not create is left alone: not_managed.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
         ssh_keys: OpenSSH public keys, one per item, without options.
@@ -1271,10 +1142,10 @@ class UserMethods:
         """
         params: dict[str, Any] = {"name": name, "ssh_keys": ssh_keys, "request_id": request_id}
         found = self._transport.call("user.create", params, changes=True)
-        return self._transport.record("user.create", CreatedUser.from_dict, found)
+        return self._transport.record("user.create", User.from_dict, found)
 
     def delete(self, *, name: str, request_id: str | None = None) -> UserDeleted:
-        """Delete a user: its account, home, processes, schedules, and its files in the node's shared directories.
+        """Delete a user and its account. What runs in workspaces that are shared with it is ended.
 
         Refused with in_use while it owns workspaces. `leftovers` names what could not be removed.
 
@@ -1288,11 +1159,11 @@ class UserMethods:
         return self._transport.record("user.delete", UserDeleted.from_dict, found)
 
     def disable(self, *, name: str, request_id: str | None = None) -> User:
-        """Disable a user: no login, forwarding, cron, at or su; its sessions, processes, services and jobs are
-        ended.
+        """Disable a user: all that runs in its workspaces, and in those shared with it, is ended, and it enters
+        none.
 
-        Its home and workspaces are closed to all (mode 0000). Nothing is lost: user.enable restores them, and
-        the shell, expiry, keys, crontab, future at jobs and linger.
+        Its workspaces are closed to all (mode 0000), and nothing runs there. Nothing is lost: user.enable
+        restores them.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
 
@@ -1306,7 +1177,7 @@ class UserMethods:
     def enable(self, *, name: str, request_id: str | None = None) -> User:
         """Enable a disabled user again, and correct what was changed about its account (`drift`).
 
-        The account of an active user is corrected too.
+        The accounts of its workspaces, and of an active user, are corrected too.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
 
@@ -1340,15 +1211,12 @@ class UserMethods:
         return self._transport.record("user.list", lambda rows: [User.from_dict(row) for row in rows], found)
 
     def set_keys(self, *, name: str, ssh_keys: Sequence[str], request_id: str | None = None) -> User:
-        """Replace all public keys of a user; without keys it cannot log in.
-
-        The keys of a disabled user count once it is enabled.
+        """Replace all public keys of a user.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
         ssh_keys: OpenSSH public keys, one per item, without options.
 
-        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, unsupported, command_failed, limit,
-            read_only.
+        AgentRefused with rpc_kind invalid_params, not_found, read_only, in_use, limit.
         """
         params: dict[str, Any] = {"name": name, "ssh_keys": ssh_keys, "request_id": request_id}
         found = self._transport.call("user.set_keys", params, changes=True)
@@ -1362,13 +1230,11 @@ class WorkspaceMethods:
         self._transport = transport
 
     def assign(self, *, name: str, user: str, request_id: str | None = None) -> Workspace:
-        """Transfer a workspace to another active user; the previous owner loses all access.
+        """Give a workspace to another active user: what runs in it is ended, and the previous one may not open it
+        any more.
 
-        All processes of the previous owner are ended, in its other workspaces too. Everything is created anew,
-        and files are copied; ACLs, set-id bits, file capabilities and the rights of others are removed.
-        AGENTS.md and .codesmith/workspace.json are written again. The previous owner stays a user, also a
-        dedicated one. Until the transfer ends, the workspace is pending and cannot be entered; other changes go
-        on. An interrupted transfer is completed at the next start, or by the same call.
+        Its files stay as they are: they belong to the workspace's own login. Those with whom it is shared may
+        still enter it. The previous user stays, also a dedicated one.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
         user: 1 to 28 of a-z, 0-9 and inner hyphens.
@@ -1389,13 +1255,15 @@ class WorkspaceMethods:
         labels: Mapping[str, str] | None = None,
         repo: Mapping[str, Any] | None = None,
         request_id: str | None = None,
-    ) -> CreatedWorkspace:
-        """Create a workspace: a 0700 directory with code, config, data, logs and tmp, owned by one login.
+    ) -> Workspace:
+        """Create a workspace: a 0700 directory with code, config, data, logs and tmp, owned by a login of its own,
+        cs-NAME.
 
-        Without `user` it belongs to a dedicated user of the same name, which is created if needed and deleted
-        with it. `ssh_keys` are the keys of the dedicated user; they cannot be given for an existing user. With
-        `repo` the workspace is pending until that is cloned. If the clone fails or is interrupted, the workspace
-        is removed again, and so is a user that was created for it.
+        `user` is who may open it. Without, that is a dedicated user of the same name, which is created if needed
+        and deleted with it. A workspace cannot have the name of another user than its own. `ssh_keys` are the
+        keys of the dedicated user; they cannot be given for an existing user. With `repo` the workspace is
+        pending until that is cloned. If the clone fails or is interrupted, the workspace is removed again, and
+        so is a user that was created for it.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
         user: 1 to 28 of a-z, 0-9 and inner hyphens.
@@ -1416,7 +1284,7 @@ class WorkspaceMethods:
         }
         limit_s = 0.0 if repo is None else repo.get("timeout_s") or 600.0
         found = self._transport.call("workspace.create", params, changes=True, limit_s=limit_s)
-        return self._transport.record("workspace.create", CreatedWorkspace.from_dict, found)
+        return self._transport.record("workspace.create", Workspace.from_dict, found)
 
     def delete(self, *, name: str, keep_user: bool = False, request_id: str | None = None) -> WorkspaceDeleted:
         """Delete a workspace and everything in it, and its dedicated user unless that is kept or owns other
@@ -1507,6 +1375,32 @@ class WorkspaceMethods:
         params: dict[str, Any] = {"name": name, "request_id": request_id}
         found = self._transport.call("workspace.open", params, changes=True)
         return self._transport.record("workspace.open", OpenedWorkspace.from_dict, found)
+
+    def share(self, *, name: str, user: str, request_id: str | None = None) -> Workspace:
+        """Let another active user enter a workspace too. All who enter it work as its one login.
+
+        name: 1 to 28 of a-z, 0-9 and inner hyphens.
+        user: 1 to 28 of a-z, 0-9 and inner hyphens.
+
+        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+            command_failed, limit, read_only.
+        """
+        params: dict[str, Any] = {"name": name, "user": user, "request_id": request_id}
+        found = self._transport.call("workspace.share", params, changes=True)
+        return self._transport.record("workspace.share", Workspace.from_dict, found)
+
+    def unshare(self, *, name: str, user: str, request_id: str | None = None) -> Workspace:
+        """Keep a user out of a workspace again that was shared with it: what runs in the workspace is ended.
+
+        name: 1 to 28 of a-z, 0-9 and inner hyphens.
+        user: 1 to 28 of a-z, 0-9 and inner hyphens.
+
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, unsupported, command_failed, limit,
+            read_only.
+        """
+        params: dict[str, Any] = {"name": name, "user": user, "request_id": request_id}
+        found = self._transport.call("workspace.unshare", params, changes=True)
+        return self._transport.record("workspace.unshare", Workspace.from_dict, found)
 
     def update(self, *, name: str, labels: Mapping[str, str] | None = None, request_id: str | None = None) -> Workspace:
         """Replace all labels of a workspace by those given; without `labels` nothing is changed.

@@ -1,4 +1,4 @@
-"""Users on a node: each a Unix account of its own."""
+"""Users on a node: who may enter workspaces; each has a Unix account that owns no files."""
 # ruff: noqa: ARG001  Invoke passes a context to every task
 
 from __future__ import annotations
@@ -7,14 +7,14 @@ from typing import Unpack
 
 from invoke.context import Context
 
-from codesmith.cli import arguments, output
+from codesmith.cli import arguments
 from codesmith.cli.task import task
 from codesmith.errors import CodeSmithError
 from codesmith.fleet import one_node
 from codesmith.fleet.one_node import OneNode
-from codesmith.sdk.api import CreatedUser, User, UserDeleted, UserDetails
+from codesmith.sdk.api import User, UserDeleted, UserDetails
 
-COLUMNS = ("name", "login", "uid", "home", "state", "workspaces", "created_at")
+COLUMNS = ("name", "login", "uid", "state", "workspaces", "created_at")
 
 
 @task(
@@ -23,12 +23,10 @@ COLUMNS = ("name", "login", "uid", "home", "state", "workspaces", "created_at")
         "ssh_key": "A public key, or a file of public keys; repeatable (default: none).",
     }
 )
-def create(c: Context, name: str, ssh_key: list[str] | None = None, **where: Unpack[OneNode]) -> CreatedUser:
+def create(c: Context, name: str, ssh_key: list[str] | None = None, **where: Unpack[OneNode]) -> User:
     """Create a user and its Unix account cs-NAME."""
     keys = arguments.read_public_keys(ssh_key or [])
-    user = one_node.call(where, lambda client: client.user.create(name=name, ssh_keys=keys), COLUMNS)
-    output.warn(user.warnings)
-    return user
+    return one_node.call(where, lambda client: client.user.create(name=name, ssh_keys=keys), COLUMNS)
 
 
 @task(help={"name": "The user's name."}, harmless=True)
@@ -53,7 +51,7 @@ def list_(c: Context, label: list[str] | None = None, **where: Unpack[OneNode]) 
     help={
         "name": "The user's name.",
         "ssh_key": "A public key, or a file of public keys; repeatable (default: none; then --no-keys is needed).",
-        "no_keys": "Remove all keys of the user; nobody can log in then (default: the keys are replaced).",
+        "no_keys": "Remove all keys of the user (default: the keys are replaced).",
     },
 )
 def set_keys(
@@ -74,17 +72,17 @@ def set_keys(
 
 @task(help={"name": "The user's name."})
 def disable(c: Context, name: str, **where: Unpack[OneNode]) -> User:
-    """Lock a user out and end all its processes, until user.enable; nothing is deleted."""
+    """Lock a user out: end what runs in its workspaces, and close them, until user.enable; nothing is deleted."""
     return one_node.call(where, lambda client: client.user.disable(name=name), COLUMNS)
 
 
 @task(help={"name": "The user's name."})
 def enable(c: Context, name: str, **where: Unpack[OneNode]) -> User:
-    """Let a disabled user log in again."""
+    """Let a disabled user in again, and open its workspaces."""
     return one_node.call(where, lambda client: client.user.enable(name=name), COLUMNS)
 
 
 @task(help={"name": "The user's name."})
 def delete(c: Context, name: str, **where: Unpack[OneNode]) -> UserDeleted:
-    """Delete a user, its account and its home; refused while it owns workspaces."""
+    """Delete a user and its account; refused while it owns workspaces."""
     return one_node.call(where, lambda client: client.user.delete(name=name))

@@ -1,4 +1,4 @@
-"""Workspaces on a node: directories with an owner, and the commands run in them."""
+"""Workspaces on a node: logins with a directory and a home, and the commands run in them."""
 # ruff: noqa: ARG001  Invoke passes a context to every task
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from codesmith.cli.task import task
 from codesmith.errors import CodeSmithError
 from codesmith.fleet import one_node
 from codesmith.fleet.one_node import OneNode
-from codesmith.sdk.api import CreatedWorkspace, Execution, Workspace, WorkspaceDeleted
+from codesmith.sdk.api import Execution, Workspace, WorkspaceDeleted
 from codesmith.workspace.clone_credentials import CloneTask, credential_for
 
 OPENED_COLUMNS = ("name", "user", "path", "opened_at", "command")
-COLUMNS = ("name", "path", "user", "login", "state", "labels", "created_at")
+COLUMNS = ("name", "path", "login", "user", "shared_with", "state", "labels", "created_at")
 
 
 @task(
     help={
         "name": "The workspace's name: 1 to 28 of a-z, 0-9 and inner hyphens.",
-        "user": "Its owner, an existing user (default: a new user of the same name, for this workspace alone).",
+        "user": "Who may open it, an existing user (default: a new user of the same name, for this workspace alone).",
         "ssh_key": "A public key of the new user, or a file of public keys; repeatable (default: none).",
         "label": "A label as KEY=VALUE; repeatable (default: none).",
         "repo": "The URL of a repository to clone into it; no workspace is created if that fails (default: none).",
@@ -40,8 +40,8 @@ def create(
     repo: str | None = None,
     repo_name: str | None = None,
     **options: Unpack[CloneTask],
-) -> CreatedWorkspace:
-    """Create a workspace owned by one login; with --repo, clone a repository into it.
+) -> Workspace:
+    """Create a workspace with a login of its own; with --repo, clone a repository into it.
 
     Example: workspace.create site --repo https://git.example.org/team/site.git --ref main
     """
@@ -59,7 +59,6 @@ def create(
     one_node.show(options, workspace, COLUMNS)
     for cloned in repos:
         output.say_left_out(cloned)
-    output.warn(workspace.warnings)
     return workspace
 
 
@@ -146,10 +145,22 @@ def update(
     return one_node.call(where, lambda client: client.workspace.update(name=name, labels=labels), COLUMNS)
 
 
-@task(help={"name": "The workspace's name.", "user": "Its new owner, an existing and active user."})
+@task(help={"name": "The workspace's name.", "user": "Who may open it from now on, an existing and active user."})
 def assign(c: Context, name: str, user: str, **where: Unpack[OneNode]) -> Workspace:
-    """Transfer a workspace to another user; the previous owner loses access, and its processes end."""
+    """Give a workspace to another user; the previous one loses access, and what runs in it ends."""
     return one_node.call(where, lambda client: client.workspace.assign(name=name, user=user), COLUMNS)
+
+
+@task(help={"name": "The workspace's name.", "user": "Who may enter it too, an existing and active user."})
+def share(c: Context, name: str, user: str, **where: Unpack[OneNode]) -> Workspace:
+    """Let another user enter a workspace too; all who enter it work as its one login."""
+    return one_node.call(where, lambda client: client.workspace.share(name=name, user=user), COLUMNS)
+
+
+@task(help={"name": "The workspace's name.", "user": "Who may not enter it any more."})
+def unshare(c: Context, name: str, user: str, **where: Unpack[OneNode]) -> Workspace:
+    """Keep a user out of a workspace that was shared with it; what runs in the workspace ends."""
+    return one_node.call(where, lambda client: client.workspace.unshare(name=name, user=user), COLUMNS)
 
 
 @task(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import socket
 import subprocess
@@ -26,7 +25,6 @@ from agent.helper.trees import trees
 from agent.methods import METHODS
 from agent.shared import framing
 from agent.shared.errors import AgentError
-from tests.agent.helper.handed import OLD
 
 CONTRACT = json.loads((Path(__file__).parents[2] / "agent" / "openrpc.json").read_text())
 DECLARED = {method["name"]: {error["code"] for error in method["errors"]} for method in CONTRACT["methods"]}
@@ -39,6 +37,7 @@ class StandInHelper:
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.refusals: dict[str, AgentError | None] = {}
         self.is_made = False
+        self.shares: set[tuple[str, str]] = set()
         self.identity = "6a7d9c1e-0b0f-4a51-8a0e-5a4a1f1f0001"
         self._held_back = ""
         self.entered, self.gate = threading.Event(), threading.Event()
@@ -104,12 +103,14 @@ class StandInHelper:
             account = self._account(user) if arguments["dedicated"] else None
             return {
                 "id": self.identity, "name": name, "path": f"/srv/codesmith/workspaces/{name}",
-                "user": user, "login": f"cs-{user}", "uid": 70000, "gid": 70000,
+                "home": f"/srv/codesmith/home/cs-{name}", "user": user, "login": f"cs-{name}",
+                "uid": 70000, "gid": 70000,
                 "created_at": "2026-11-23T00:00:00.000Z", "account": account,
             }  # fmt: skip
-        if verb == "workspace.assign":
-            account = self._account(arguments["user"])
-            return {"user": arguments["user"], **{key: account[key] for key in ("login", "uid", "gid")}}
+        if verb in ("workspace.assign", "workspace.share", "workspace.unshare"):
+            change = self.shares.add if verb == "workspace.share" else self.shares.discard
+            change((name, arguments["user"]))
+            return {"shared_with": sorted(user for workspace, user in self.shares if workspace == name)}
         if verb == "job.run":
             ended = {"exit_code": 0, "signal": None, "killed_by": None, "truncated": False, "duration_s": 0.1}
             outputs = {"stdout": " ".join(arguments["argv"]), "stderr": ""}
@@ -124,14 +125,14 @@ class StandInHelper:
         if verb == "sandbox.ensure":
             return {"enforced": dict.fromkeys(arguments["limits"], True)}
         if verb == "node.inspect":
-            return {"users": {}, "workspaces": {}, "sandboxed": [], "findings": [], "more": 0}
+            return {"users": {}, "workspaces": {}, "shares": {}, "sandboxed": [], "findings": [], "more": 0}
         if verb == "workspace.remove":
             return {"leftovers": [], "user_removed": arguments["remove_user"]}
         return {"leftovers": []} if verb == "user.remove" else {}
 
     def _account(self, name: str) -> dict[str, Any]:
-        home = f"/srv/codesmith/home/cs-{name}"
-        return {"login": f"cs-{name}", "uid": 70000, "gid": 70000, "home": home, "shell": "/bin/bash"}
+        home, shell = "/srv/codesmith/empty", "/usr/sbin/nologin"
+        return {"login": f"cs-{name}", "uid": 70000, "gid": 70000, "home": home, "shell": shell}
 
 
 class Rpc:
@@ -222,14 +223,3 @@ def base(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(trees, "TRASH", str(top / "trash"))
     yield top
     subprocess.run(["rm", "-rf", "--", top], check=True)
-
-
-@pytest.fixture
-def tree(base: Path) -> Iterator[Path]:
-    """A tree of the old owner with one file, `code/a`."""
-    trees.make(
-        str(base / "homes"), "demo", OLD, 0o700, [trees.Entry("code", 0o755), trees.Entry("code/a", 0o644, b"t")]
-    )
-    (base / "outside").mkdir()
-    os.chown(base / "outside", OLD, OLD)
-    yield base / "homes" / "demo"

@@ -77,7 +77,7 @@ def test_the_packed_agent_knows_its_own_build(agent_copy: Path, tmp_path: Path) 
     assert json.loads(subprocess.run(unpacked, capture_output=True, check=True).stdout) == said
     assert said["build"] == packed.sha256 == hashlib.sha256(packed.data).hexdigest()
     assert said["agent"] == packed.version
-    assert said["formats"] == {"state": 1, "helper": 1}
+    assert said["formats"] == {"state": 2, "helper": 2}
 
 
 def test_it_is_packed_once_and_again_after_an_edit(stub: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

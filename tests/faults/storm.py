@@ -25,7 +25,8 @@ HOMES, WORKSPACES = "/srv/codesmith/home", "/srv/codesmith/workspaces"
 CRONTABS = "/var/spool/cron/crontabs"
 AUDIT = "/var/log/codesmith/audit.jsonl"
 URL = "https://127.0.0.1:8443/public.git"
-TOOLS = ("useradd", "userdel", "usermod", "groupdel", "git", "systemd-run", "systemctl", "ssh-keygen", "ipcrm")
+NO_HOME = "/srv/codesmith/empty"
+TOOLS = ("useradd", "userdel", "groupdel", "git", "systemd-run", "systemctl", "ssh-keygen", "ipcrm")
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBf4QyqMtYxF0pAkrXgUeYX1gYHnH1P7rqSyGTYk1c2l"
 PATIENCE_S = 60
 FILES = 100
@@ -150,6 +151,8 @@ class Model:
 
     def __init__(self):
         self.users, self.workspaces = {}, {}
+        # The logins that have a crontab, which root has put there.
+        self.crontabs = set()
 
     def dedicated(self, name):
         return self.users.get(name, {}).get("dedicated")
@@ -162,6 +165,13 @@ class Model:
         name = params.get("name")
         whole = self.owned(name) == [name] and self.dedicated(name) and method == "workspace.delete"
         return whole or method == "user.delete"
+
+    def ends_login(self, method, params):
+        """Tell whether a change removes the login of its name."""
+        name = params.get("name")
+        if method == "user.delete":
+            return name not in self.workspaces
+        return method == "workspace.delete" and (name not in self.users or self.ends_user(method, params))
 
     def choices(self):
         """Yield (weight, method, params) of what may be done now."""
@@ -178,11 +188,17 @@ class Model:
             if name not in self.workspaces and name not in self.users:
                 yield 4, "workspace.create", {"name": name}
                 yield 0.3, "workspace.create", {"name": name, "repo": {"url": URL}}
+                for user in active:
+                    yield 1, "workspace.create", {"name": name, "user": user}
         for name, one in self.workspaces.items():
             yield 2, "workspace.delete", {"name": name}
             for user in active:
                 if user != one["user"]:
                     yield 1, "workspace.assign", {"name": name, "user": user}
+                    if user not in one["shared"]:
+                        yield 0.5, "workspace.share", {"name": name, "user": user}
+            for user in one["shared"]:
+                yield 0.5, "workspace.unshare", {"name": name, "user": user}
             if one["repos"]:
                 yield 1, "repo.delete", {"workspace": name, "name": "public"}
             if self.users[one["user"]]["state"] != "active":
@@ -201,20 +217,32 @@ class Model:
         if method == "user.create":
             self.users[name] = {"state": "active", "keys": True, "dedicated": False}
         elif method == "user.delete":
+            if self.ends_login(method, params):
+                self.crontabs.discard(name)
             del self.users[name]
+            for one in self.workspaces.values():
+                one["shared"].discard(name)
         elif method == "user.set_keys":
             self.users[name]["keys"] = bool(params["ssh_keys"])
         elif method in ("user.disable", "user.enable"):
             self.users[name]["state"] = {"user.disable": "disabled", "user.enable": "active"}[method]
         elif method == "workspace.create":
-            self.users[name] = {"state": "active", "keys": False, "dedicated": True}
-            self.workspaces[name] = {"user": name, "sandbox": False, "repos": ["public"] if "repo" in params else []}
+            user, repos = params.get("user", name), ["public"] if "repo" in params else []
+            if user == name:
+                self.users[name] = {"state": "active", "keys": False, "dedicated": True}
+            self.workspaces[name] = {"user": user, "sandbox": False, "repos": repos, "shared": set()}
         elif method == "workspace.delete":
+            self.crontabs.discard(name)
             if self.ends_user(method, params):
                 del self.users[name]
+                for one in self.workspaces.values():
+                    one["shared"].discard(name)
             del self.workspaces[name]
         elif method == "workspace.assign":
             workspace["user"] = params["user"]
+            workspace["shared"].discard(params["user"])
+        elif method in ("workspace.share", "workspace.unshare"):
+            (workspace["shared"].add if method == "workspace.share" else workspace["shared"].discard)(params["user"])
         elif method.startswith("sandbox."):
             workspace["sandbox"] = method == "sandbox.create"
         else:
@@ -240,71 +268,74 @@ class Look:
         users = {one["name"]: (one["state"], bool(one["ssh_keys"])) for one in patiently("user.list")}
         self.same("user.list", users, {name: (one["state"], one["keys"]) for name, one in self.model.users.items()})
         found = {
-            one["name"]: (one["user"], one["sandbox"] is not None, one["repos"], one["state"])
+            one["name"]: (one["user"], one["sandbox"] is not None, one["repos"], one["state"], one["shared_with"])
             for one in patiently("workspace.list")
         }
         wanted = {
-            name: (one["user"], one["sandbox"], one["repos"], "ready") for name, one in self.model.workspaces.items()
+            name: (one["user"], one["sandbox"], one["repos"], "ready", sorted(one["shared"]))
+            for name, one in self.model.workspaces.items()
         }
         self.same("workspace.list", found, wanted)
 
     def check_ledger(self):
         ledger = sqlite3.connect("/var/lib/codesmith-helper/ledger.db", timeout=30)
         users = dict(ledger.execute("SELECT name, state FROM users"))
-        self.uids = dict(ledger.execute("SELECT name, uid FROM users"))
+        self.uids = dict(ledger.execute("SELECT name, uid FROM logins"))
+        states = {row[0] for row in ledger.execute("SELECT DISTINCT state FROM logins")}
         workspaces = {row[0]: row[1:] for row in ledger.execute("SELECT name, user, state FROM workspaces")}
-        rest = [ledger.execute("SELECT count(*) FROM " + table).fetchone()[0] for table in ("assignments", "disabled")]
+        shares = sorted(tuple(row) for row in ledger.execute("SELECT workspace, user FROM shares"))
+        seals = sorted(row[0] for row in ledger.execute("SELECT workspace FROM seals"))
         sandboxes = [row[0] for row in ledger.execute("SELECT workspace FROM sandboxes ORDER BY 1")]
         ledger.close()
         self.same("users of the ledger", users, {name: one["state"] for name, one in self.model.users.items()})
         wanted = {name: (one["user"], "active") for name, one in self.model.workspaces.items()}
         self.same("workspaces of the ledger", workspaces, wanted)
-        off = sum(one["state"] == "disabled" for one in self.model.users.values())
-        self.same("assignments, disabled", rest, [0, off])
+        self.same("logins of the ledger", sorted(self.uids), sorted({*self.model.users, *self.model.workspaces}))
+        self.same("their states", states - {"active"}, set())
+        wanted = sorted((name, user) for name, one in self.model.workspaces.items() for user in one["shared"])
+        self.same("shares of the ledger", shares, wanted)
+        self.same("seals of the ledger", seals, sorted(name for name in self.model.workspaces if self.is_closed(name)))
         wanted = sorted(name for name, one in self.model.workspaces.items() if one["sandbox"])
         self.same("sandboxes of the ledger", sandboxes, wanted)
 
+    def is_closed(self, workspace):
+        return self.model.users[self.model.workspaces[workspace]["user"]]["state"] == "disabled"
+
     def check_accounts(self):
-        logins = sorted("cs-" + name for name in self.model.users)
+        names = sorted({*self.model.users, *self.model.workspaces})
+        logins = sorted("cs-" + name for name in names)
         lines = {}
         for base in ("passwd", "shadow", "group", "gshadow"):
             with open("/etc/" + base) as file:
                 rows = [line.rstrip("\n").split(":") for line in file if line.startswith("cs-")]
             self.same("/etc/" + base, sorted(row[0] for row in rows), logins)
             lines[base] = {row[0]: row for row in rows}
-        for name, one in self.model.users.items():
+        for name in names:
             passwd, shadow = lines["passwd"].get("cs-" + name), lines["shadow"].get("cs-" + name)
             if passwd and shadow:
-                off = one["state"] == "disabled"
-                self.same(name + " uid", (int(passwd[2]), passwd[5]), (self.uids.get(name), HOMES + "/cs-" + name))
+                self.same(name + " uid", (int(passwd[2]), passwd[5]), (self.uids.get(name), NO_HOME))
                 closed = ("nologin" in passwd[6], shadow[1].startswith("!"), shadow[7] == "1")
-                self.same(name + " closed", closed, (off, off, off))
+                self.same(name + " closed", closed, (True, True, True))
 
     def check_trees(self):
-        self.same("homes", sorted(os.listdir(HOMES)), sorted("cs-" + name for name in self.model.users))
+        self.same("homes", sorted(os.listdir(HOMES)), sorted("cs-" + name for name in self.model.workspaces))
         self.same("workspaces", sorted(os.listdir(WORKSPACES)), sorted(self.model.workspaces))
-        for name, one in self.model.users.items():
-            home = HOMES + "/cs-" + name
-            off = one["state"] == "disabled"
+        self.same(NO_HOME, os.listdir(NO_HOME), [])
+        for name, one in self.model.workspaces.items():
+            top, home, uid = WORKSPACES + "/" + name, HOMES + "/cs-" + name, self.uids.get(name)
+            wanted = (0, 0) if self.is_closed(name) else (uid, 0o700)
             if os.path.isdir(home):
                 seen = os.stat(home)
-                wanted = (0, 0) if off else (self.uids.get(name), 0o700)
                 self.same(home, (seen.st_uid, seen.st_mode & 0o7777), wanted)
-                self.same(home + "/.ssh", os.listdir(home + "/.ssh"), ["authorized_keys"])
-                if not off:
-                    size = os.path.getsize(home + "/.ssh/authorized_keys")
-                    self.same(home + " keys", size > 0, one["keys"])
-        for name, one in self.model.workspaces.items():
-            top, uid = WORKSPACES + "/" + name, self.uids.get(one["user"])
             if os.path.isdir(top):
-                seen, off = os.stat(top), self.model.users[one["user"]]["state"] == "disabled"
-                self.same(top, (seen.st_uid, seen.st_mode & 0o7777), (0, 0) if off else (uid, 0o700))
+                seen = os.stat(top)
+                self.same(top, (seen.st_uid, seen.st_mode & 0o7777), wanted)
                 inside = [".codesmith", "AGENTS.md", "code", "config", "data", "logs", "tmp"]
                 self.same(top + "/", sorted(os.listdir(top)), inside)
                 self.same(top + "/code", sorted(os.listdir(top + "/code")), one["repos"])
                 self.check_tree(top, uid)
                 with open(top + "/.codesmith/workspace.json") as file:
-                    self.same(top + " metadata", json.load(file)["user"], one["user"])
+                    self.same(top + " metadata", json.load(file)["login"], "cs-" + name)
                 for repo in one["repos"]:
                     self.same(top + " repo", os.path.isfile(top + "/code/" + repo + "/one"), True)
 
@@ -325,10 +356,7 @@ class Look:
         for place in ("/tmp", "/tmp/shared"):
             left = [name for name in os.listdir(place) if name.startswith((".codesmith", "litter"))]
             self.same(place, left, [])
-        crontabs = [
-            (".parked-cs-" if one["state"] == "disabled" else "cs-") + name for name, one in self.model.users.items()
-        ]
-        self.same("crontabs", sorted(os.listdir(CRONTABS)), sorted(crontabs))
+        self.same("crontabs", sorted(os.listdir(CRONTABS)), sorted("cs-" + name for name in self.model.crontabs))
         running = []
         for pid in Processes().all:
             try:
@@ -383,7 +411,7 @@ class Storm:
         # The first call of each kind tells how long it takes.
         kinds, odds = ("agent", "helper", "child", "both", "tool"), (2, 4, 3, 1, 4)
         kind = self.random.choices(kinds, odds)[0] if sort_of(method, params) in self.usual_s else None
-        if kind and self.model.ends_user(method, params) and self.random.random() < 0.5:
+        if kind and self.model.ends_login(method, params) and self.random.random() < 0.5:
             kind = "sweep"
         self.change(method, params, kind)
 
@@ -393,7 +421,7 @@ class Storm:
         request = f"{self.seed}-{self.number}"
         params = dict(params, request_id=request)
         said, reply = f"{self.number} {method} {params}", None
-        if self.model.ends_user(method, params):
+        if self.model.ends_login(method, params):
             self.litter(params["name"])
         is_over = threading.Event()
         usual_s = self.usual_s.get(sort_of(method, params), 0)
@@ -425,10 +453,11 @@ class Storm:
             sys.exit(1)
 
     def furnish(self, method, name):
-        """Give a new user a crontab, and a new workspace some files, two of them one inode."""
+        """Give a new login a crontab, and a new workspace some files, two of them one inode."""
         if method not in ("user.create", "workspace.create"):
             return
-        one = patiently("user.get", name=name)
+        uid = self.uid_of(name)
+        self.model.crontabs.add(name)
         with open(CRONTABS + "/cs-" + name, "w") as file:
             file.write("@daily true\n")
         if method == "workspace.create":
@@ -438,7 +467,7 @@ class Storm:
                 with open(f"{data}/{number}/file", "w") as file:
                     file.write("x" * number)
                 for path in (f"{data}/{number}", f"{data}/{number}/file"):
-                    os.chown(path, one["uid"], one["uid"])
+                    os.chown(path, uid, uid)
             os.link(data + "/1/file", data + "/same")
 
     def is_sweeping(self):
@@ -448,9 +477,12 @@ class Storm:
         except OSError:
             return True
 
+    def uid_of(self, name):
+        return patiently("workspace.get" if name in self.model.workspaces else "user.get", name=name)["uid"]
+
     def litter(self, name):
-        """Let a user that is about to be deleted leave directories within directories in /tmp."""
-        uid = patiently("user.get", name=name)["uid"]
+        """Let a login that is about to be removed leave directories within directories in /tmp."""
+        uid = self.uid_of(name)
         for top in (f"/tmp/litter-{self.number}", f"/tmp/shared/litter-{self.number}"):
             os.makedirs(top + "/d" * 40)
             for number in range(500):

@@ -13,7 +13,8 @@ from tests.sdk.sdk_doubles import error, result, scripted
 
 WORKSPACE = {
     "id": "6a7d9c1e-0b0f-4a51-8a0e-5a4a1f1f0001", "name": "demo", "path": "/srv/codesmith/workspaces/demo",
-    "user": "demo", "uid": 70000, "gid": 70000, "mode": "0700", "state": "ready", "labels": {}, "repos": [],
+    "home": "/srv/codesmith/home/cs-demo", "user": "demo", "shared_with": [], "uid": 70000, "gid": 70000,
+    "mode": "0700", "state": "ready", "labels": {}, "repos": [],
     "sandbox": None, "created_at": "2026-11-23T00:00:00.000Z", "opened_at": "2026-11-23T00:00:02.000Z",
 }  # fmt: skip
 LOGIN = {
@@ -28,7 +29,7 @@ OPENED = {**WORKSPACE, "login": LOGIN}
 def user(*fingerprints: str):
     keys = [{"type": "ssh-ed25519", "fingerprint": one, "comment": ""} for one in fingerprints]
     return {
-        "name": "demo", "login": "cs-demo", "uid": 70000, "gid": 70000, "home": "/srv/codesmith/home/cs-demo",
+        "name": "demo", "login": "cs-demo", "uid": 70000, "gid": 70000, "home": "/srv/codesmith/empty",
         "shell": "/bin/bash", "state": "active", "ssh_keys": keys, "workspaces": ["demo"],
         "drift": [], "created_at": "2026-11-23T00:00:00.000Z",
     }  # fmt: skip
@@ -231,9 +232,19 @@ def test_update_sends_all_labels_or_none(place):
 
 
 def test_assign_names_workspace_and_user(place):
-    plain = {**WORKSPACE, "user": "ada", "login": "cs-ada"}
+    plain = {**WORKSPACE, "user": "ada", "login": "cs-demo"}
     with scripted(place.endpoint(), result(plain), error(1005, "user 'ada' is disabled", kind="disabled")) as agent:
         done = place.inv("workspace.assign", "demo", "ada")
         assert place.inv("workspace.assign", "demo", "ada").returncode == 6
     assert (done.returncode, "user\tada" in done.stdout) == (0, True)
+    assert {key: agent.requests[0]["params"][key] for key in ("name", "user")} == {"name": "demo", "user": "ada"}
+
+
+@pytest.mark.parametrize("task", ["workspace.share", "workspace.unshare"])
+def test_share_and_unshare_name_workspace_and_user(place, task):
+    plain = {**WORKSPACE, "login": "cs-demo", "shared_with": ["ada"]}
+    with scripted(place.endpoint(), result(plain)) as agent:
+        done = place.inv(task, "demo", "ada")
+    assert (done.returncode, "shared_with\tada" in done.stdout) == (0, True)
+    assert agent.requests[0]["method"] == task
     assert {key: agent.requests[0]["params"][key] for key in ("name", "user")} == {"name": "demo", "user": "ada"}

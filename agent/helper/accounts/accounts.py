@@ -1,4 +1,7 @@
-"""Unix accounts: useradd and userdel make and remove them; the result is read back after each."""
+"""Unix accounts of logins: useradd and userdel make and remove them; the result is read back after each.
+
+They are made closed and stay so: PAM and sshd let nobody in by them, and what runs as them is started by systemd.
+"""
 
 from __future__ import annotations
 
@@ -12,25 +15,26 @@ from agent.helper.ledger.lock import lock_descriptors
 from agent.shared import uids
 from agent.shared.database import sync_folder
 from agent.shared.errors import CommandFailed, LimitReached, NotManaged
-from agent.shared.names import home_of, login_of
+from agent.shared.names import NO_HOME, login_of
 from agent.shared.run import run
 
-COMMENT = "CodeSmith user"
+COMMENT = "CodeSmith login"
 SHELLS = ("/bin/bash", "/bin/sh")
 GSHADOW = "/etc/gshadow"
 DATABASES = ("/etc/passwd", "/etc/shadow", "/etc/group", GSHADOW)
 NOLOGIN = ("/usr/sbin/nologin", "/sbin/nologin", "/bin/false")
 EXPIRED = "1"  # 1970-01-02: 0 means "never" to some tools
-NO_PASSWORD, LOCKED = "*", "!*"
+LOCKED = "!*"
 # These override the node's own policy: /etc/login.defs, and GROUPS=, INACTIVE= and EXPIRE= of /etc/default/useradd.
 # MAIL_DIR keeps CREATE_MAIL_SPOOL=yes from making a mailbox.
 NO_AGEING = ("PASS_MAX_DAYS=-1", "PASS_MIN_DAYS=-1", "PASS_WARN_AGE=-1", "MAIL_DIR=/nonexistent")
-NO_EXPIRY = ("--inactive", "-1", "--expiredate", "")
+# A locked password alone still allows logins by key, and nologin alone still allows forwarding (ssh -N).
+CLOSED = ("--inactive", "-1", "--expiredate", EXPIRED, "--password", LOCKED)
 NO_GROUPS = ("--groups", "")
 
 
 def find(name: str) -> Optional[pwd.struct_passwd]:
-    """Return the Unix account of a user; None if there is none."""
+    """Return the Unix account of a login; None if there is none."""
     try:
         return pwd.getpwnam(login_of(name))
     except KeyError:
@@ -38,7 +42,7 @@ def find(name: str) -> Optional[pwd.struct_passwd]:
 
 
 def check_free(name: str) -> None:
-    """Raise NotManaged when an account or group with this user's login exists."""
+    """Raise NotManaged when an account or group of this login exists."""
     login = login_of(name)
     if find(name) is not None:
         raise NotManaged(f"the Unix account {login!r} exists and was not made by CodeSmith")
@@ -53,8 +57,8 @@ def check_ours(name: str, uid: int) -> Optional[pwd.struct_passwd]:
     """Return the account if uid, gid and home are as recorded, None if it is gone; NotManaged when they differ."""
     account = find(name)
     if account is None and _is_account(uid):
-        raise NotManaged(f"uid {uid} of user {name!r} was given to another Unix account; it is left alone")
-    if account is not None and (account.pw_uid, account.pw_gid, account.pw_dir) != (uid, uid, home_of(name)):
+        raise NotManaged(f"uid {uid} of {login_of(name)!r} was given to another Unix account; it is left alone")
+    if account is not None and (account.pw_uid, account.pw_gid, account.pw_dir) != (uid, uid, NO_HOME):
         raise NotManaged(f"the Unix account {login_of(name)!r} is not the one that CodeSmith made; it is left alone")
     return account
 
@@ -85,7 +89,7 @@ def first_free(uid: int, within: uids.Range) -> int:
 
 
 def shell() -> str:
-    """Return the path of the login shell of new accounts."""
+    """Return the path of the shell that what runs in a workspace has."""
     return next((path for path in SHELLS if os.access(path, os.X_OK)), SHELLS[-1])
 
 
@@ -99,7 +103,7 @@ def ensure(name: str, uid: int) -> None:
     if check_ours(name, uid) is not None and is_complete(name):
         return
     remove(name, uid)
-    _add(login_of(name), home_of(name), uid)
+    _add(login_of(name), uid)
     if check_ours(name, uid) is None or not is_complete(name):
         raise CommandFailed(
             f"useradd made an incomplete account {login_of(name)!r}", command="useradd", exit_code=0, stderr=""
@@ -114,22 +118,24 @@ def remove(name: str, uid: int) -> None:
     _remove_own_group(login, uid)
     if databases_with(login):
         # Only shadow lines are left, which no tool removes alone: complete the account, then remove it.
-        _add(login, home_of(name), uid)
+        _add(login, uid)
         _delete(login)
         _remove_own_group(login, uid)
     if databases_with(login):
         raise CommandFailed(f"userdel left the account {login!r}", command="userdel", exit_code=0, stderr="")
 
 
-def close_access(name: str) -> None:
-    """Expire and lock the account, and set its shell to nologin; PAM then refuses it to sshd, cron, at and su.
+def no_shell() -> str:
+    """Return the path of the shell of accounts, which lets nobody in."""
+    return next((path for path in NOLOGIN if os.access(path, os.X_OK)), NOLOGIN[-1])
 
-    A locked password alone still allows logins by key, and nologin alone still allows forwarding (ssh -N). It needs
-    only the databases of databases.ACCESS: no group that cannot be changed keeps an account open.
+
+def close_access(name: str) -> None:
+    """Close an account as a new one is: expired, locked, no shell. PAM then refuses it to sshd, cron, at and su.
+
+    It needs only the databases of databases.ACCESS: no group that cannot be changed keeps an account open.
     """
-    no_shell = next((path for path in NOLOGIN if os.access(path, os.X_OK)), NOLOGIN[-1])
-    expired = ("--inactive", "-1", "--expiredate", EXPIRED)
-    _run_tool("usermod", *expired, "--password", LOCKED, "--shell", no_shell, "--", login_of(name))
+    _run_tool("usermod", *CLOSED, "--shell", no_shell(), "--", login_of(name))
 
 
 def is_expired(name: str) -> bool:
@@ -140,13 +146,8 @@ def is_expired(name: str) -> bool:
     return fields[7:8] == [EXPIRED]
 
 
-def open_access(name: str) -> None:
-    """Open the account as a new one is: no expiry, no password, the usual shell."""
-    _run_tool("usermod", *NO_EXPIRY, "--password", NO_PASSWORD, "--shell", shell(), "--", login_of(name))
-
-
-def reset(name: str, *, is_disabled: bool, administered: Dict[str, List[str]]) -> None:
-    """Reset an account: no ageing, no groups but its own, no other members in that; then open or close its access.
+def reset(name: str, administered: Dict[str, List[str]]) -> None:
+    """Reset an account: closed, no ageing, no groups but its own, no other members in that.
 
     `administered` names the groups of others that it administers, and their other administrators, who stay.
     """
@@ -159,7 +160,7 @@ def reset(name: str, *, is_disabled: bool, administered: Dict[str, List[str]]) -
     _run_tool("gpasswd", "--members", "", *administrators, login)
     for group, others in administered.items():
         _run_tool("gpasswd", "--administrators", ",".join(others), group)
-    (close_access if is_disabled else open_access)(name)
+    close_access(name)
 
 
 def _run_tool(program: str, *arguments: str, allowed: Collection[int] = (0,)) -> None:
@@ -171,8 +172,8 @@ def _run_tool(program: str, *arguments: str, allowed: Collection[int] = (0,)) ->
     sync_folder(databases.FOLDER)
 
 
-def _add(login: str, home: str, uid: int) -> None:
-    """Make an account with a group of its own and no password ("*": logins by key still work).
+def _add(login: str, uid: int) -> None:
+    """Make a closed account with a group of its own.
 
     The ranges make useradd choose gid = uid, and keep it from changing /etc/subuid, which it does for uids between
     UID_MIN and UID_MAX. (SUB_UID_COUNT=0, the documented way, fails on Debian 11.)
@@ -180,9 +181,8 @@ def _add(login: str, home: str, uid: int) -> None:
     ranges = (f"UID_MIN={uid + 1}", f"UID_MAX={uid + 1}", f"GID_MIN={uid}", f"GID_MAX={uid}")
     keys = [part for pair in (*ranges, *NO_AGEING) for part in ("--key", pair)]
     _run_tool(
-        "useradd", *keys, *NO_GROUPS, *NO_EXPIRY, "--uid", str(uid), "--user-group", "--no-create-home",
-        "--no-log-init", "--password", NO_PASSWORD, "--home-dir", home, "--shell", shell(), "--comment", COMMENT,
-        "--", login,
+        "useradd", *keys, *NO_GROUPS, *CLOSED, "--uid", str(uid), "--user-group", "--no-create-home", "--no-log-init",
+        "--home-dir", NO_HOME, "--shell", no_shell(), "--comment", COMMENT, "--", login,
     )  # fmt: skip
 
 

@@ -1,8 +1,7 @@
 """What CodeSmith's accounts are like, whatever the node's policy says: find drift and repair it.
 
-An account has no group but its own, which has no other members; no password, ageing or expiry; CodeSmith's shell; and
-no access lists on its home and workspaces. The account of a disabled user is closed. Other rules that an administrator
-sets for it are drift.
+An account is closed: expired, locked, without a shell. It has no group but its own, which has no other members, and no
+access lists on its home and workspace. Other rules that an administrator sets for it are drift.
 """
 
 from __future__ import annotations
@@ -11,28 +10,18 @@ import datetime
 import grp
 import os
 import pwd
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple
+from typing import Any, Dict, Iterable, Iterator, List, Tuple
 
 from agent.helper.accounts import accounts, databases
-from agent.helper.ledger.ledger import Ledger, UserRecord
 from agent.helper.trees import trees
 from agent.shared import acls, uids
 from agent.shared.errors import CommandFailed
-from agent.shared.names import LOGIN_PREFIX, WORKSPACES, home_of, login_of, path_of
+from agent.shared.names import LOGIN_PREFIX, NO_HOME, home_of, login_of, path_of
 from agent.shared.ownership import is_name
-from agent.shared.ownership import is_sealed as is_closed
 
 FOREVER_DAYS = 99999
 # Fields of a line in /etc/shadow.
 PASSWORD, CHANGED, MIN, MAX, _, INACTIVE, EXPIRY = range(1, 8)
-
-
-class Expected(NamedTuple):
-    """What an account should be: its user, whether it is closed, and the directories that it owns."""
-
-    name: str
-    is_disabled: bool
-    directories: List[str]
 
 
 class Accounts:
@@ -52,15 +41,15 @@ class Accounts:
             # Administrators, who may join the group, and members: newgrp reads this file too.
             self._add(name, [login for part in fields[2:4] for login in part.split(",") if login])
 
-    def differences(self, expected: Expected) -> List[str]:
+    def differences(self, name: str) -> List[str]:
         """Return how an account differs from what it should be; [] when it does not, or when it is gone."""
-        login = login_of(expected.name)
+        login = login_of(name)
         account = self._accounts.get(login)
         if account is None:
             return []
         shadow = self._shadow.get(login, [""] * 9)
-        return [*self._of_groups(login), *_of_access(account.pw_shell, shadow, expected), *_of_ageing(shadow),
-                *(f"access list on {path}" for path in expected.directories if acls.exist(path))]  # fmt: skip
+        return [*self._of_groups(login), *_of_access(account.pw_shell, shadow), *_of_ageing(shadow),
+                *(f"access list on {path}" for path in _directories(name) if acls.exist(path))]  # fmt: skip
 
     def administered(self, login: str) -> Dict[str, List[str]]:
         """Return the groups of others that a login administers, with those who do so beside it and are there."""
@@ -82,79 +71,58 @@ class Accounts:
                     table[key].append(value)
 
 
-def expected_of(ledger: Ledger, record: UserRecord) -> Expected:
-    """Return what the account of a user should be.
-
-    A closed account stays closed, also where a restored ledger has forgotten it: only `enable` opens.
-    """
-    workspaces = [path_of(one) for one in ledger.workspaces_of(record.name)]
-    is_disabled = record.state == "disabled" or is_home_closed(record.name)
-    return Expected(record.name, is_disabled, [home_of(record.name), *workspaces])
-
-
-def is_home_closed(name: str) -> bool:
-    """Return whether a user's home is closed as `disable` closes it."""
-    try:
-        return is_closed(os.lstat(home_of(name)))
-    except FileNotFoundError:
-        return False
-
-
-def repair(expected: Expected) -> None:
+def repair(name: str) -> None:
     """Make an account what it should be; CommandFailed when a difference stays. The second call changes nothing.
 
-    Sessions that are open keep the groups that they began with.
+    Processes that run already keep the groups that they began with.
     """
     found = Accounts()
-    if found.differences(expected):
+    if found.differences(name):
         databases.check_changeable()
-        administered = found.administered(login_of(expected.name))
-        accounts.reset(expected.name, is_disabled=expected.is_disabled, administered=administered)
-        for path in expected.directories:
+        accounts.reset(name, found.administered(login_of(name)))
+        for path in _directories(name):
             _remove_acls(*os.path.split(path))
-        left = Accounts().differences(expected)
+        left = Accounts().differences(name)
         if left:
-            login = login_of(expected.name)
+            login = login_of(name)
             raise CommandFailed(
                 f"the account {login} differs from what it should be and cannot be repaired: {'; '.join(left)}",
                 hint=f"on the node: id {login}; chage -l {login}", command="usermod", exit_code=0, stderr="",
             )  # fmt: skip
 
 
-def from_node() -> Iterator[Expected]:
-    """Yield what each account should be, from account databases and directories alone, without the ledger."""
+def from_node() -> Dict[str, int]:
+    """Return the names of CodeSmith's logins and their uids, from the account databases alone, without the ledger."""
     known = uids.known()
-    owned: Dict[int, List[str]] = {}
-    for name in _names(WORKSPACES):
-        owned.setdefault(os.lstat(path_of(name)).st_uid, []).append(path_of(name))
+    names: Dict[str, int] = {}
     for one in pwd.getpwall():
         name = one.pw_name[len(LOGIN_PREFIX) :]
-        is_ours = (one.pw_name, one.pw_dir, one.pw_gid) == (login_of(name), home_of(name), one.pw_uid)
+        is_ours = (one.pw_name, one.pw_dir, one.pw_gid) == (login_of(name), NO_HOME, one.pw_uid)
         if is_ours and is_name(name) and any(span.has(one.pw_uid) for span in known):
-            yield Expected(name, is_home_closed(name), [one.pw_dir, *owned.get(one.pw_uid, [])])
+            names[name] = one.pw_uid
+    return names
 
 
 def report() -> Dict[str, Any]:
-    """Return the drift of users' accounts by login (`drift`), and what is wrong with their uids (`uids`)."""
-    accounts_now, all_expected = Accounts(), list(from_node())
-    drift = {login_of(one.name): accounts_now.differences(one) for one in all_expected}
-    users = [(login, pwd.getpwnam(login).pw_uid) for login in drift]
+    """Return the drift of accounts by login (`drift`), and what is wrong with their uids (`uids`)."""
+    accounts_now, names = Accounts(), from_node()
+    drift = {login_of(name): accounts_now.differences(name) for name in names}
     return {"drift": {login: differences for login, differences in drift.items() if differences},
-            "uids": uids.problems(users)}  # fmt: skip
+            "uids": uids.problems([(login_of(name), uid) for name, uid in names.items()])}  # fmt: skip
 
 
-def _of_access(shell: str, shadow: List[str], expected: Expected) -> Iterator[str]:
-    if expected.is_disabled:
-        is_shut = shell in accounts.NOLOGIN and shadow[EXPIRY] == accounts.EXPIRED
-        if not is_shut or not shadow[PASSWORD].startswith("!"):
-            yield "disabled, but its account is open"
-        return
-    if shell != accounts.shell():
-        yield f"shell {shell} instead of {accounts.shell()}"
-    if shadow[PASSWORD] != accounts.NO_PASSWORD:
-        yield "its password is locked" if shadow[PASSWORD].startswith("!") else "it has a password"
-    if shadow[EXPIRY]:
-        yield f"expires on {_day(shadow[EXPIRY])}"
+def _directories(name: str) -> Tuple[str, str]:
+    """Return the directories that a login owns, if it is that of a workspace."""
+    return home_of(name), path_of(name)
+
+
+def _of_access(shell: str, shadow: List[str]) -> Iterator[str]:
+    if shell not in accounts.NOLOGIN:
+        yield f"it has the shell {shell}"
+    if not shadow[PASSWORD].startswith("!"):
+        yield "its password is not locked"
+    if shadow[EXPIRY] != accounts.EXPIRED:
+        yield f"it expires on {_day(shadow[EXPIRY])}" if shadow[EXPIRY] else "it does not expire"
 
 
 def _of_ageing(shadow: List[str]) -> Iterator[str]:
@@ -199,10 +167,3 @@ def _read(path: str) -> Dict[str, List[str]]:
     except FileNotFoundError:
         return {}
     return {fields[0]: (fields + [""] * 9)[:9] for fields in lines}
-
-
-def _names(folder: str) -> List[str]:
-    try:
-        return [entry.name for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
-    except FileNotFoundError:
-        return []

@@ -1,4 +1,4 @@
-"""Find the processes of a user by the uids of all their threads, and kill them, whatever the user does meanwhile."""
+"""Find the processes of a login by the uids of all their threads, and kill them, whatever the login does meanwhile."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Dict, Iterator, NamedTuple, Optional, Set, Tuple
 from agent.helper.accounts import as_user
 from agent.shared import uids
 from agent.shared.errors import InUse
-from agent.shared.names import LOGIN_PREFIX, login_of
+from agent.shared.names import LOGIN_PREFIX
 
 ROUNDS = 100
 PAUSE_S = 0.02
@@ -44,23 +44,6 @@ class Snapshot(NamedTuple):
     uids: Set[int]
 
 
-def end_logins(name: str) -> None:
-    """Kill root's sshd processes that serve a login: a login that was just accepted has no process of its uid yet.
-
-    sshd writes the login into its process title before it asks PAM.
-    """
-    title = rf"sshd(-session|-auth)?: {re.escape(login_of(name))} \[[a-z]+\]\s*"
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit() or int(entry) == os.getpid():
-            continue
-        try:
-            # The uids first: a user can block reads of its own process's command line, which is in its memory.
-            if _thread(f"/proc/{entry}").uids == (0, 0, 0, 0) and re.fullmatch(title, _command_line(entry)):
-                os.kill(int(entry), signal.SIGKILL)
-        except OSError:
-            continue  # it has ended
-
-
 def end_all(uid: int) -> None:
     """Kill every process of a uid; InUse when some survive.
 
@@ -74,34 +57,12 @@ def end_all(uid: int) -> None:
     raise _survivors_error(uid, snapshot.real_uids)
 
 
-def end_present(uid: int) -> None:
-    """Kill every process that a uid has now; InUse when some survive.
-
-    Unlike `end_all` it succeeds although the user logs in again and again.
-    """
-    _end(uid, _take_snapshot(uid))
-    snapshot = _take_snapshot(uid)
-    present = set(snapshot.real_uids)
-    for _ in range(ROUNDS):
-        if not present:
-            return
-        _end(uid, snapshot)
-        snapshot = _take_snapshot(uid)
-        present &= set(snapshot.real_uids)
-    raise _survivors_error(uid, {one: real for one, real in snapshot.real_uids.items() if one in present})
-
-
-def exist(uid: int) -> bool:
-    """Tell whether any thread has this uid as its real, effective, saved or file system uid.
+def _take_snapshot(uid: int) -> Snapshot:
+    """Read every thread of every process, also of those that start meanwhile.
 
     A zombie does not count. /proc also calls a process a zombie whose first thread has ended while others run; those
     count.
     """
-    return bool(_take_snapshot(uid).real_uids)
-
-
-def _take_snapshot(uid: int) -> Snapshot:
-    """Read every thread of every process, also of those that start meanwhile."""
     snapshot = Snapshot({}, set())
     for entry in _entries("/proc"):
         try:
@@ -239,8 +200,3 @@ def _survivors_error(uid: int, real_uids: Dict[Process, int]) -> InUse:
         if login.startswith(LOGIN_PREFIX):
             hint = f"login {login!r} runs them: `inv user.disable {login[len(LOGIN_PREFIX) :]}`, then try again"
     return InUse(f"processes of uid {uid} do not end", hint=hint)
-
-
-def _command_line(pid: str) -> str:
-    with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
-        return file.read(256).replace("\0", " ")

@@ -75,8 +75,7 @@ def _mark_of(marks: Dict[int, int], within: Range) -> int:
 
 def _uids_in_use() -> Iterator[int]:
     """Yield the uids in CodeSmith's ranges that own an account or an entry of its directories."""
-    prefix = names.home_of("")
-    yield from (one.pw_uid for one in pwd.getpwall() if one.pw_dir.startswith(prefix) and is_uid(one.pw_uid))
+    yield from (one.pw_uid for one in pwd.getpwall() if one.pw_dir == names.NO_HOME and is_uid(one.pw_uid))
     for place in (names.HOMES, names.WORKSPACES, names.STAGING, names.TRASH):
         with trees.open_base(place) as folder, os.scandir(folder) as entries:
             owners = (entry.stat(follow_symlinks=False).st_uid for entry in entries)

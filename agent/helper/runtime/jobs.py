@@ -106,7 +106,7 @@ def run_job(
     the job does not start.
     """
     unit = unit_of(entry.workspace, job or secrets.token_hex(8))
-    line = shim_line(entry.workspace, entry.user, argv, cwd, env)
+    line = shim_line(entry.workspace, argv, cwd, env)
     started = time.monotonic()
     source, sink, ahead = _standard_input(line.encode("utf-8", "surrogateescape") + b"\n", descriptor)
     options = _options(unit, entry, timeout_s)
@@ -169,13 +169,13 @@ def unit_of(workspace: str, job: str) -> str:
     return f"codesmith-job@{workspace}@{job}.service"
 
 
-def shim_line(workspace: str, user: str, argv: List[str], cwd: str, env: Dict[str, str]) -> str:
+def shim_line(workspace: str, argv: List[str], cwd: str, env: Dict[str, str]) -> str:
     """Return one line of shell that sets "$@", the directory and the environment."""
     base = {
         "PATH": JOB_PATH,
-        "HOME": home_of(user),
-        "USER": login_of(user),
-        "LOGNAME": login_of(user),
+        "HOME": home_of(workspace),
+        "USER": login_of(workspace),
+        "LOGNAME": login_of(workspace),
         "SHELL": accounts.shell(),
         "LANG": "C.UTF-8",
         "CODESMITH_WORKSPACE": workspace,
@@ -203,7 +203,7 @@ def _quote(text: str) -> str:
 
 def _options(unit: str, entry: Entry, timeout_s: float) -> List[str]:
     """Return the options of systemd-run for a job."""
-    path, home = path_of(entry.workspace), home_of(entry.user)
+    path, home = path_of(entry.workspace), home_of(entry.workspace)
     properties = [
         *BASELINE,
         *(directive for since, directive in NEWER_DIRECTIVES if systemd_version() >= since),
@@ -213,8 +213,6 @@ def _options(unit: str, entry: Entry, timeout_s: float) -> List[str]:
         f"WorkingDirectory={path}",
         f"BindPaths={path} {home}",
         f"ReadWritePaths={path} {home}",
-        # Otherwise a job could add a key and leave its sandbox by ssh to this node.
-        f"ReadOnlyPaths=-{home}/.ssh",
         *(entry.sandbox.properties() if entry.sandbox else ()),
         f"RuntimeMaxSec={timeout_s:.3f}",
         f"Description=CodeSmith job in workspace {entry.workspace}",

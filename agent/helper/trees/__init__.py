@@ -1,1 +1,1 @@
-"""Directories of users: root makes, seals, transfers and removes them without following links of a user."""
+"""Homes and directories of workspaces: root makes, seals and removes them without following links of a user."""

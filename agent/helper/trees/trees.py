@@ -20,8 +20,6 @@ from agent.shared.ownership import is_sealed
 STAGING, TRASH = names.STAGING, names.TRASH
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 LINKS_MAX = 8
-# No name begins with it.
-MOVING_PREFIX = "@"
 NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -114,11 +112,6 @@ def remove(parent: str, name: str) -> bool:
         return _move_to_trash(base, name)
 
 
-def moving_name(name: str) -> str:
-    """Return the name that a workspace's tree has in staging while it is being assigned."""
-    return MOVING_PREFIX + name
-
-
 def remove_inside(parent: str, owned: str, uid: int, folders: Sequence[str], name: str) -> bool:
     """Move PARENT/OWNED/FOLDERS/NAME into the trash, below directories of `uid`; False when it does not exist.
 
@@ -183,9 +176,9 @@ def _open_owned(parent: str, uid: int, folders: Sequence[str]) -> Iterator[Optio
 
 
 def clean_staging() -> None:
-    """Move what an interrupted `make` left in staging into the trash; trees that are being assigned stay."""
+    """Move what an interrupted `make` left in staging into the trash."""
     with open_base(STAGING) as base:
-        left = [name for name in os.listdir(base) if not name.startswith(MOVING_PREFIX)]
+        left = os.listdir(base)
     for name in left:
         remove(STAGING, name)
 

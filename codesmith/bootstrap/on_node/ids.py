@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 LOGIN_DEFS = ("/etc/login.defs", "/usr/etc/login.defs")
 
 
-def id_facts(lowest: int, homes: str) -> dict[str, Any]:
+def id_facts(lowest: int, no_home: str) -> dict[str, Any]:
     """Return which ids exist (`uids`, `gids`) and which from `lowest` on are taken: ranges, both ends included.
 
-    Our accounts (`ours`), whose homes are in `homes`, do not count: so a lost range is chosen again as it was.
+    Our accounts (`ours`), whose home is `no_home`, do not count: so a lost range is chosen again as it was.
     """
     accounts = pwd.getpwall()
-    ours = {one.pw_uid for one in accounts if one.pw_dir.startswith(f"{homes}/")}
+    ours = {one.pw_uid for one in accounts if one.pw_dir == no_home}
     numbers = {number for one in accounts for number in (one.pw_uid, one.pw_gid)}
     numbers = (numbers | {one.gr_gid for one in grp.getgrall()}) - ours
     return {
@@ -27,15 +27,15 @@ def id_facts(lowest: int, homes: str) -> dict[str, Any]:
         "gids": mapped("/proc/self/gid_map"),
         "subordinates": [one for path in ("/etc/subuid", "/etc/subgid") for one in subordinates(path)],
         "taken": merged(sorted(number for number in numbers if number >= lowest)),
-        "ours": merged(sorted(one.pw_uid for one in accounts if is_user(one, homes) and one.pw_uid >= lowest)),
+        "ours": merged(sorted(one.pw_uid for one in accounts if is_login(one, no_home) and one.pw_uid >= lowest)),
         "login_defs": login_defs(),
     }
 
 
-def is_user(account: pwd.struct_passwd, homes: str) -> bool:
+def is_login(account: pwd.struct_passwd, no_home: str) -> bool:
     """Tell whether an account has the name, home and group of one that CodeSmith makes."""
-    name, home = account.pw_name, account.pw_dir
-    return name.startswith("cs-") and home == f"{homes}/{name}" and account.pw_gid == account.pw_uid
+    ids, name = (account.pw_uid, account.pw_gid), account.pw_name
+    return name.startswith("cs-") and account.pw_dir == no_home and ids[0] == ids[1]
 
 
 def mapped(path: str) -> list[list[int]]:

@@ -262,7 +262,7 @@ def facts(questions: dict[str, Any], login: str) -> dict[str, Any]:
         "spaces": {path: observe(path, partial(space_facts, path), {}) for path in questions["spaces"]},
         "ledger": ledger,
         "node": observe(questions["node"], lambda: read_json(questions["node"])),
-        "ids": observe("ids", lambda: id_facts(questions["uid_lowest"], questions["homes"])),
+        "ids": observe("ids", lambda: id_facts(questions["uid_lowest"], questions["no_home"])),
         "uid_ranges_file": ranges_in(observe(questions["uids"], lambda: read_json(questions["uids"]))),
         "hostname": os.uname().nodename,
     }

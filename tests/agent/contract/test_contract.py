@@ -23,7 +23,7 @@ PROMISED = {
     "sandbox.create", "sandbox.get", "sandbox.list", "sandbox.delete",
     "audit.list", "user.disable", "user.enable", "user.set_keys",
     "workspace.assign", "workspace.create", "workspace.delete", "workspace.exec", "workspace.get", "workspace.list",
-    "workspace.open", "workspace.update",
+    "workspace.open", "workspace.share", "workspace.unshare", "workspace.update",
 }  # fmt: skip
 
 
@@ -46,7 +46,8 @@ rpc.discover:  node.info:  node.health:  node.version:  user.create: name ssh_ke
 user.list: labels?  user.set_keys: name ssh_keys request_id?  user.disable: name request_id?  user.enable: name request_id?
 user.delete: name request_id?  workspace.create: name user? ssh_keys? labels? repo? request_id?  workspace.get: name
 workspace.list: user? labels?  workspace.open: name request_id?  workspace.update: name labels? request_id?
-workspace.assign: name user request_id?  workspace.delete: name keep_user? request_id?
+workspace.assign: name user request_id?  workspace.share: name user request_id?
+workspace.unshare: name user request_id?  workspace.delete: name keep_user? request_id?
 workspace.exec: name argv cwd? env? stdin? encoding? timeout_s? request_id?
 sandbox.create: workspace limits? network? request_id?  sandbox.get: workspace  sandbox.list:  sandbox.delete: workspace request_id?
 repo.init: workspace name? default_branch? request_id?
@@ -59,11 +60,9 @@ NodeInfo: node_id instance_id hostname os kernel arch python cpus memory_bytes d
 Os: id version_id name  Disk: total_bytes free_bytes  Counts: users workspaces sandboxes  NodeHealth: status checks
 HealthCheck: name status detail  NodeVersion: agent api python build  SshKey: type fingerprint comment
 User: name login uid gid home shell state ssh_keys workspaces created_at  UserDeleted: name deleted leftovers
-CreatedUser: name login uid gid home shell state ssh_keys workspaces created_at warnings
 UserDetails: name login uid gid home shell state ssh_keys workspaces created_at drift
-Workspace: id name path user login uid gid mode state labels repos sandbox created_at opened_at
-CreatedWorkspace: id name path user login uid gid mode state labels repos sandbox created_at opened_at warnings
-OpenedWorkspace: id name path user login uid gid mode state labels repos sandbox created_at opened_at
+Workspace: id name path home user shared_with login uid gid mode state labels repos sandbox created_at opened_at
+OpenedWorkspace: id name path home user shared_with login uid gid mode state labels repos sandbox created_at opened_at
 WorkspaceLogin: user host_hint directory environment  WorkspaceDeleted: name deleted user_deleted
 Execution: exit_code signal stdout stdout_encoding stderr stderr_encoding truncated omitted_bytes duration_s killed_by
 Sandbox: workspace limits network enforced state created_at  SandboxDeleted: workspace deleted

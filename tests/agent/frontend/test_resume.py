@@ -12,73 +12,67 @@ from agent.frontend.audit import Attempt
 from agent.frontend.change import Change
 from agent.frontend.changes import Pending
 from agent.methods import workspace
-from agent.shared.errors import InUse, WaitedTooLong
+from agent.shared.errors import CommandFailed, WaitedTooLong
 from tests.agent.conftest import Rpc
-from tests.agent.frontend.cutting import assigned_half_way, cut_off, resuming, wait_until
+from tests.agent.frontend.cutting import cut_off, resuming, wait_until
+
+CLONE: dict[str, Any] = {"workspace": "demo", "url": "https://h/site", "request_id": "r1"}
 
 
-@pytest.mark.parametrize("by", ["the next start", "the same call"])
-def test_other_changes_go_on_while_a_long_one_is_resumed(rpc: Rpc, by: str) -> None:
-    for name in ("ada", "bob"):
-        rpc.call("user.create", name=name)
-    rpc.call("workspace.create", name="demo", user="ada")
-    request = {"name": "demo", "user": "bob", "request_id": "r1"}
-    cut_off(rpc, "workspace.assign", "workspace.assign", **request)
-    rpc.helper.hold_back("workspace.assign")
+def clone_cut_off(rpc: Rpc) -> None:
+    """Interrupt a clone into workspace demo; it is not rolled back yet."""
+    rpc.call("workspace.create", name="demo")
+    rpc.helper.refusals["repo.settle"] = None
+    cut_off(rpc, "repo.clone", "repo.clone", **CLONE)
+    rpc.helper.refusals.clear()
+
+
+def test_other_changes_go_on_while_a_long_one_is_resumed(rpc: Rpc) -> None:
+    clone_cut_off(rpc)
     replies: list[Any] = []
 
-    def repeat() -> None:
-        replies.append(rpc.call("workspace.assign", **request))
+    def update() -> None:
+        replies.append(rpc.call("workspace.update", name="demo", labels={}))
 
-    first = threading.Thread(target=rpc.dispatcher.resume if by == "the next start" else repeat)
-    first.start()
-    assert rpc.helper.entered.wait(10)
-    try:
+    with resuming(rpc, "repo.settle"):
         assert rpc.call("user.create", name="eve")["state"] == "active"
-        second = threading.Thread(target=repeat)
+        second = threading.Thread(target=update)
         second.start()
         assert rpc.call("user.delete", name="eve")["deleted"]
         assert replies == []
-    finally:
-        rpc.helper.gate.set()
-        first.join()
-        second.join()
-    assert {reply["user"] for reply in replies} == {"bob"}
-    verbs = [verb for verb, _ in rpc.helper.calls]
-    assert verbs.count("workspace.assign") == 2, "cut off, and taken up once"
+    second.join()
+    assert len(replies) == 1
+    assert [verb for verb, _ in rpc.helper.calls].count("repo.settle") == 2, "cut off, and taken up once"
     assert rpc.store.intents() == []
 
 
 def test_a_superseded_change_is_not_resumed(rpc: Rpc) -> None:
-    """The workspace is deleted and created again while its assignment is resumed and fails."""
-    assigned_half_way(rpc, InUse("leases on files in it end within a minute"))
-    with resuming(rpc, "workspace.assign"):
+    """The workspace is deleted and created again while a clone into it is rolled back, which fails."""
+    clone_cut_off(rpc)
+    rpc.helper.refusals["repo.settle"] = CommandFailed("a job does not end", pending=True)
+    with resuming(rpc, "repo.settle"):
         changes = rpc.dispatcher._changes
         params = {"name": "demo"}
         attempt = Attempt("workspace.delete", params, None)
         changes._begin(Change.of(workspace.delete, params), attempt, changes._list_pending())
-        rpc.call("workspace.create", name="demo", user="ada")
+        rpc.call("workspace.create", name="demo")
     rpc.helper.refusals.clear()
     rpc.call("workspace.update", name="demo", labels={})
-    assert [verb for verb, _ in rpc.helper.calls].count("workspace.assign") == 2
+    assert [verb for verb, _ in rpc.helper.calls].count("repo.settle") == 2
     assert rpc.store.intents() == []
 
 
 def test_a_call_that_waits_too_long_for_a_resumed_change_is_refused(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
-    assigned_half_way(rpc, None)
-    rpc.helper.refusals.clear()
+    clone_cut_off(rpc)
     monkeypatch.setattr(changes, "LOCK_WAIT_S", 0.1)
-    with resuming(rpc, "workspace.assign"):
+    with resuming(rpc, "repo.settle"):
         for method, params in (
             ("workspace.update", {"name": "demo", "labels": {"team": "a"}}),
             ("workspace.delete", {"name": "demo"}),
-            ("user.disable", {"name": "bob"}),
         ):
             assert "is being completed" in rpc.refuses(method, 1004, **params)["message"]
-        assert [intent.method for intent in rpc.store.intents()] == ["workspace.assign"]
-    found = rpc.call("workspace.get", name="demo")
-    assert (found["user"], found["state"], found["labels"]) == ("bob", "ready", {})
-    assert rpc.call("user.get", name="bob")["state"] == "active"
+        assert [intent.method for intent in rpc.store.intents()] == ["repo.clone"]
+    assert rpc.call("workspace.get", name="demo")["labels"] == {}
     assert rpc.store.intents() == []
 
 

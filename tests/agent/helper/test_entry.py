@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from agent.helper.accounts import accounts
-from agent.helper.ledger.ledger import Ledger, WorkspaceRecord
+from agent.helper.ledger.ledger import Ledger
 from agent.helper.runtime import slots
 from agent.helper.runtime.entry import enter
 from agent.helper.trees import trees
 from agent.shared.errors import AgentError, Disabled, InUse, NotFound, NotManaged
-from agent.shared.uids import EARLIEST
+from agent.shared.names import HOMES, WORKSPACES
+from tests.agent.helper.records import add_user, add_workspace
 
 
 @pytest.fixture
@@ -28,9 +29,8 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
     monkeypatch.setattr(trees, "exists", lambda *_: False)
     made = Ledger()
     for user in ("ada", "bob"):
-        made.add_user(user, "now", 70000, EARLIEST)
-        made.mark_user(user, "active")
-    made.add_workspace(WorkspaceRecord("demo", "ada", "id", "active", "now"))
+        add_user(made, user)
+    add_workspace(made, "demo", "ada")
     return made
 
 
@@ -40,36 +40,39 @@ def refusal() -> type[AgentError]:
     return refused.type
 
 
-def test_it_has_user_and_sandbox(ledger: Ledger) -> None:
+def test_it_has_its_own_login_and_sandbox(ledger: Ledger) -> None:
     ledger.put_sandbox("demo", {"tasks": 5}, "none")
     with enter("demo") as entry:
-        assert (entry.workspace, entry.user, entry.login, entry.uid) == ("demo", "ada", "cs-ada", 70000)
+        assert (entry.workspace, entry.login, entry.uid) == ("demo", "cs-demo", 70002)
         assert entry.sandbox is not None
         assert (entry.sandbox.limits, entry.sandbox.network) == ({"tasks": 5}, "none")
 
 
 def test_only_an_active_workspace_of_an_active_user_is_entered(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger.disable_user("ada", {})
+    ledger.mark_user("ada", "disabled")
     assert refusal() is Disabled
-    ledger.enable_user("ada")
-    monkeypatch.setattr(trees, "is_owned_directory", lambda *_: False)
-    assert refusal() is NotManaged
-    ledger.begin_assignment("demo", "bob")
-    assert refusal() is InUse
-    ledger.remove_workspace("demo")
+    ledger.assign("demo", "bob")
+    with enter("demo") as entry:
+        assert entry.login == "cs-demo"
+    for place in (WORKSPACES, HOMES):
+        monkeypatch.setattr(trees, "is_owned_directory", lambda parent, *_, other=place: parent != other)
+        assert refusal() is NotManaged
+    ledger.mark_workspace("demo", "leaving")
+    assert refusal() is NotFound
+    ledger.remove("demo", workspace=True)
     assert refusal() is NotFound
 
 
 def disable(ledger: Ledger) -> None:
-    ledger.disable_user("ada", {})
+    ledger.mark_user("ada", "disabled")
 
 
-def assign(ledger: Ledger) -> None:
-    ledger.begin_assignment("demo", "bob")
-    ledger.end_assignment("demo", "bob")
+def make_anew(ledger: Ledger) -> None:
+    ledger.remove("demo", workspace=True)
+    add_workspace(ledger, "demo", "bob")
 
 
-@pytest.mark.parametrize(("change", "refused"), [(disable, Disabled), (assign, InUse)])
+@pytest.mark.parametrize(("change", "refused"), [(disable, Disabled), (make_anew, InUse)])
 def test_a_change_between_the_checks_and_the_lock_is_seen(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, change: Callable[[Ledger], None], refused: type[AgentError]
 ) -> None:

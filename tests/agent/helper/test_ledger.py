@@ -1,17 +1,17 @@
-"""Which uids the ledger gives out, and who may own a tree."""
+"""Which uids the ledger gives out, and whose a name, a login and a workspace are."""
 
 from __future__ import annotations
 
-import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from agent.helper.ledger import ledger as module
-from agent.helper.ledger.ledger import Ledger, WorkspaceRecord
+from agent.helper.ledger.ledger import Ledger, UserRecord, WorkspaceRecord
 from agent.shared.errors import LimitReached
 from agent.shared.uids import EARLIEST, USUAL, Range
+from tests.agent.helper.records import add_user, add_workspace
 
 DAY_S = 86400
 UID_FIRST = EARLIEST.first
@@ -23,10 +23,10 @@ def test_uids_of_a_day_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(module.time, "time", lambda: clock[0])
 
     def add(name: str) -> int:
-        return ledger.add_user(name, "now", UID_FIRST, EARLIEST).uid
+        return add_user(ledger, name, UID_FIRST)
 
     assert [add(name) for name in "abc"] == [UID_FIRST, UID_FIRST + 1, UID_FIRST + 2]
-    ledger.remove_user("a")
+    ledger.remove("a", user=True)
     with pytest.raises(LimitReached, match="within a day"):
         add("a")
     assert ledger.next_uid(EARLIEST) == UID_FIRST + 3
@@ -40,21 +40,6 @@ def test_uids_of_a_day_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ledger.close()
 
 
-def test_everybody_whom_an_unfinished_assignment_has_named_may_own_parts_of_the_tree(tmp_path: Path) -> None:
-    with closing(Ledger(str(tmp_path / "ledger.db"))) as ledger:
-        for name in ("old", "first", "second"):
-            ledger.add_user(name, "now", 0, EARLIEST)
-        ledger.add_workspace(WorkspaceRecord("demo", "old", "id", "active", "now"))
-        for heir in ("first", "second", "first", "second"):
-            ledger.begin_assignment("demo", heir)
-        assert (ledger.assignment("demo"), ledger.assignees("demo")) == ("second", ["first", "second"])
-        # So none of these users is deleted meanwhile.
-        assert [ledger.workspaces_of(name) for name in ("old", "first", "second")] == [["demo"]] * 3
-        ledger.end_assignment("demo", "second")
-        assert (ledger.assignment("demo"), ledger.assignees("demo")) == (None, [])
-        assert [ledger.workspaces_of(name) for name in ("old", "first", "second")] == [[], [], ["demo"]]
-
-
 def test_the_bound_of_a_day_is_in_proportion_to_the_range() -> None:
     assert module.uids_per_day(EARLIEST) == 2000
     assert module.uids_per_day(Range(20000, 20999)) == 66
@@ -66,7 +51,9 @@ def test_no_uid_comes_back_whatever_ranges_a_node_has_had(tmp_path: Path) -> Non
     with closing(Ledger(str(tmp_path / "ledger.db"))) as ledger:
 
         def add(name: str, within: Range) -> int:
-            return ledger.add_user(name, "now", within.first, within).uid
+            login = ledger.new_login(name, "now", within.first, within)
+            ledger.add(login)
+            return login.uid
 
         first = [add(name, EARLIEST) for name in ("a", "b")]
         assert first == [70000, 70001]
@@ -80,10 +67,43 @@ def test_no_uid_comes_back_whatever_ranges_a_node_has_had(tmp_path: Path) -> Non
             add("i", Range(70000, 70005))
 
 
-def test_a_release_from_before_there_were_ranges_finds_its_mark_moved(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.db"
-    with closing(Ledger(str(path))) as ledger:
-        ledger.add_user("a", "now", 70000, EARLIEST)
-        ledger.add_user("b", "now", 0, USUAL)
-    with closing(sqlite3.connect(path)) as database:
-        assert database.execute("SELECT next FROM uids").fetchall() == [(70001,)]
+def test_a_login_is_there_while_its_user_or_its_workspace_is(tmp_path: Path) -> None:
+    with closing(Ledger(str(tmp_path / "ledger.db"))) as ledger:
+        uid = add_user(ledger, "demo")
+        ledger.add(WorkspaceRecord("demo", "demo", "id", "active", "now"))
+        ledger.remove("demo", workspace=True)
+        assert ledger.login("demo") == ledger.login_of_uid(uid) is not None
+        ledger.add(WorkspaceRecord("demo", "demo", "id", "active", "now"))
+        ledger.remove("demo", workspace=True, user=True)
+        assert ledger.logins() == ledger.users() == ledger.workspaces() == []
+        assert add_user(ledger, "demo") == uid + 1
+
+
+def test_records_are_added_and_dropped_together(tmp_path: Path) -> None:
+    with closing(Ledger(str(tmp_path / "ledger.db"))) as ledger:
+        login = ledger.new_login("demo", "now", 70000, EARLIEST)
+        user, workspace = UserRecord("demo", "pending", "now"), WorkspaceRecord("demo", "demo", "id", "pending", "now")
+        ledger.add(login, user, workspace)
+        assert (ledger.login("demo"), ledger.user("demo"), ledger.workspace("demo")) == (login, user, workspace)
+        ledger.drop_pending("demo")
+        assert ledger.logins() == ledger.users() == ledger.workspaces() == []
+        assert ledger.next_uid(EARLIEST) == login.uid + 1
+
+
+def test_a_workspace_is_open_to_its_user_and_to_those_with_whom_it_is_shared(tmp_path: Path) -> None:
+    with closing(Ledger(str(tmp_path / "ledger.db"))) as ledger:
+        for name in ("ada", "bob"):
+            add_user(ledger, name)
+        add_workspace(ledger, "site", "ada")
+        ledger.share("site", "bob")
+        ledger.share("site", "bob")
+        assert (ledger.shares(), ledger.workspaces_open_to("bob")) == ({"site": ["bob"]}, ["site"])
+        assert (ledger.workspaces_of("ada"), ledger.workspaces_of("bob")) == (["site"], [])
+        ledger.assign("site", "bob")
+        assert (ledger.shares(), ledger.workspaces_of("bob"), ledger.workspaces_open_to("ada")) == ({}, ["site"], [])
+        ledger.share("site", "ada")
+        ledger.unshare("site", "ada")
+        assert ledger.shares() == {}
+        ledger.share("site", "ada")
+        ledger.remove("ada", user=True)
+        assert ledger.shares() == {}

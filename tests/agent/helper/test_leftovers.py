@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from agent.helper import users
+from agent.helper import logins
 from agent.helper.accounts import leftovers as module
 from agent.helper.accounts.leftovers import LIMIT_S, Sweep
 from agent.helper.ledger import lock
@@ -147,12 +147,12 @@ def test_what_takes_long_is_searched_for_later(
     path = str(tmp_path / "ledger.db")
     monkeypatch.setattr(module, "PLACES", (str(place),))
     monkeypatch.setattr(lock, "Ledger", lambda: Ledger(path))
-    monkeypatch.setattr(users, "SWEEP_LOCK", str(tmp_path / "lock"))
+    monkeypatch.setattr(logins, "SWEEP_LOCK", str(tmp_path / "lock"))
     put(place / "file", GONE)
     assert module.sweep(GONE, -1) == ([f"{place} (search not finished)"], True)
     ledger = Ledger(path)
     ledger.add_sweep(GONE)
-    users.finish_sweeps()
+    logins.finish_sweeps()
     assert list(place.iterdir()) == ledger.sweeps() == []
     assert capsys.readouterr().err == ""
     ledger.close()

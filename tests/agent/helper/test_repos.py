@@ -6,11 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.helper import repos
-from agent.helper.ledger.ledger import Ledger, WorkspaceRecord
-from agent.helper.runtime import jobs
 from agent.shared.errors import CommandFailed, InUse
-from agent.shared.uids import EARLIEST
 from tests.agent.conftest import Rpc, serve
 
 URL = "https://git.example.org/team/site.git"
@@ -101,20 +97,6 @@ def test_a_clone_that_cannot_be_settled_yet_does_not_keep_its_name_for_ever(rpc:
     rpc.helper.refusals.clear()
     assert rpc.call("repo.clone", workspace="demo", url=URL)["name"] == "site"
     assert rpc.store.intents() == []
-
-
-def test_what_a_clone_left_in_a_tree_that_changes_hands_is_not_looked_for_yet(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(jobs, "stop", lambda *_: None)
-    ledger = Ledger(str(tmp_path / "ledger.db"))
-    for user in ("ada", "bob"):
-        ledger.add_user(user, "now", 70000, EARLIEST)
-    ledger.add_workspace(WorkspaceRecord("demo", "ada", "id", "active", "now"))
-    ledger.begin_assignment("demo", "bob")
-    with pytest.raises(InUse):
-        repos.roll_back(ledger, "demo", "site", "0" * 32)
-    ledger.close()
 
 
 @pytest.mark.parametrize("is_made", [False, True])

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from agent.helper import suspension
-from agent.helper.ledger.ledger import Ledger, WorkspaceRecord
+from agent.helper.ledger.ledger import Ledger
 from agent.helper.trees import directory_seal
-from agent.shared.uids import EARLIEST
+from tests.agent.helper.records import add_user, add_workspace
 
 UID, GROUP = 98765, 98770
 
@@ -21,31 +21,70 @@ class Cut(BaseException):
 
 
 @pytest.mark.parametrize("moment", ["fchmod", "fchown", "fsync"])
+@pytest.mark.parametrize("cut_at", ["homes", "workspaces"])
 def test_what_a_cut_off_seal_has_changed_already_is_not_taken_for_what_was(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, cut_at: str
 ) -> None:
-    made = base / "homes" / "demo"
-    made.mkdir()
-    os.chown(made, UID, GROUP)
-    made.chmod(0o2711)
-    place = (str(base / "homes"), "demo")
+    (base / "workspaces").mkdir()
+    monkeypatch.setattr(suspension, "HOMES", str(base / "homes"))
+    monkeypatch.setattr(suspension, "WORKSPACES", str(base / "workspaces"))
+    places = {"homes": base / "homes" / "cs-demo", "workspaces": base / "workspaces" / "demo"}
+    for made in places.values():
+        made.mkdir()
+        os.chown(made, UID, GROUP)
+        made.chmod(0o2711)
     with contextlib.closing(Ledger(str(tmp_path / "ledger.db"))) as ledger:
-        ledger.add_user("ada", "now", UID, EARLIEST)
-        ledger.add_workspace(WorkspaceRecord("demo", "ada", "id", "active", "now"))
-        ledger.disable_user("ada", {"workspaces": {}})
+        add_user(ledger, "ada")
+        add_workspace(ledger, "demo", "ada", UID)
+        real = directory_seal.seal
 
         def cut(*_: object) -> None:
             raise Cut
 
+        def seal(parent: str, name: str, uid: int) -> None:
+            with monkeypatch.context() as patch:
+                if parent.endswith(cut_at):
+                    patch.setattr(os, moment, cut)
+                real(parent, name, uid)
+
         with monkeypatch.context() as patch:
-            patch.setattr(os, moment, cut)
+            patch.setattr(directory_seal, "seal", seal)
             with pytest.raises(Cut):
-                suspension.seal_workspace(ledger, "ada", UID, place, "demo")
+                suspension.seal_workspace(ledger, "demo")
         if moment == "fchown":
-            assert made.stat().st_mode & 0o7777 == 0
-        suspension.seal_workspace(ledger, "ada", UID, place, "demo")
-        before = ledger.before_disabled("ada")
-        assert before is not None
-        assert directory_seal.Rights(*before["workspaces"]["demo"]) == (0o2711, GROUP)
-    found = made.stat()
-    assert (found.st_uid, found.st_mode & 0o7777) == (0, 0)
+            assert places[cut_at].stat().st_mode & 0o7777 == 0
+        assert suspension.is_sealed(ledger, "demo")
+        suspension.seal_workspace(ledger, "demo")
+        assert not suspension.is_open(ledger, "demo")
+        assert [found(made)[:2] for made in places.values()] == [(0, UID)] * 2
+        suspension.unseal_workspace(ledger, "demo")
+        assert [found(made) for made in places.values()] == [(UID, GROUP, 0o2711)] * 2
+        assert not suspension.is_sealed(ledger, "demo")
+
+
+def found(path: Path) -> tuple[int, int, int]:
+    """Return owner, group and mode."""
+    status = path.stat()
+    return status.st_uid, status.st_gid, status.st_mode & 0o7777
+
+
+def test_what_the_ledger_forgot_is_opened_as_new_and_what_is_another_owners_left_alone(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (base / "workspaces").mkdir()
+    monkeypatch.setattr(suspension, "HOMES", str(base / "homes"))
+    monkeypatch.setattr(suspension, "WORKSPACES", str(base / "workspaces"))
+    home, theirs = base / "homes" / "cs-demo", base / "workspaces" / "demo"
+    for made, owner in ((home, UID), (theirs, UID + 1)):
+        made.mkdir()
+        os.chown(made, owner, owner)
+        made.chmod(0o711)
+    with contextlib.closing(Ledger(str(tmp_path / "ledger.db"))) as ledger:
+        add_user(ledger, "ada")
+        add_workspace(ledger, "demo", "ada", UID)
+        suspension.seal_workspace(ledger, "demo")
+        assert (found(home), found(theirs)) == ((0, UID, 0), (UID + 1, UID + 1, 0o711))
+        ledger.remove_seal("demo")
+        assert suspension.is_sealed(ledger, "demo")
+        suspension.unseal_workspace(ledger, "demo")
+        assert (found(home), found(theirs)) == ((UID, UID, 0o700), (UID + 1, UID + 1, 0o711))

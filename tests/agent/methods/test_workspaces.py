@@ -1,4 +1,4 @@
-"""workspace.open, update and assign over the real socket. What assign does to a tree is tested in test_handover.py."""
+"""workspace.open, update, assign and share over the real socket, and who may have which name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from agent.shared.errors import CommandFailed, Disabled
-from tests.agent.conftest import Rpc, serve
+from tests.agent.conftest import Rpc
+from tests.agent.frontend.cutting import agent, cut_off
 
 
 @pytest.fixture
@@ -48,16 +49,22 @@ def test_update_writes_all_labels_and_nothing_else(demo: Rpc) -> None:
     demo.refuses("workspace.update", 1001, name="nobody", labels={})
 
 
-def test_an_assigned_workspace_belongs_to_its_new_user(demo: Rpc) -> None:
+def test_an_assigned_workspace_keeps_its_login_and_has_another_user(demo: Rpc) -> None:
+    before = demo.call("workspace.get", name="demo")
     assigned = demo.call("workspace.assign", name="demo", user="ada")
-    assert (assigned["user"], assigned["login"], assigned["state"]) == ("ada", "cs-ada", "ready")
-    assert assigned["labels"] == {"team": "a"}
+    assert assigned == demo.call("workspace.get", name="demo") == {**before, "user": "ada"}
     assert demo.call("user.get", name="ada")["workspaces"] == ["demo"]
     assert demo.call("user.get", name="demo")["workspaces"] == []
     demo.refuses("user.delete", 1004, name="ada")
     # The dedicated user stays, also when its workspace goes.
     assert demo.call("workspace.delete", name="demo")["user_deleted"] is False
     assert demo.call("user.delete", name="demo")["deleted"]
+
+
+def test_a_workspace_that_is_the_users_already_is_left_alone(demo: Rpc) -> None:
+    before, calls = demo.call("workspace.get", name="demo"), len(demo.helper.calls)
+    assert demo.call("workspace.assign", name="demo", user="demo") == before
+    assert len(demo.helper.calls) == calls, "what runs in it is not ended"
 
 
 def test_a_dedicated_user_stays_when_another_workspace_of_it_goes(demo: Rpc) -> None:
@@ -68,52 +75,73 @@ def test_a_dedicated_user_stays_when_another_workspace_of_it_goes(demo: Rpc) -> 
     assert demo.call("user.get", name="demo")["state"] == "active"
 
 
-def test_only_an_active_user_gets_a_workspace(demo: Rpc) -> None:
+@pytest.mark.parametrize("method", ["workspace.assign", "workspace.share"])
+def test_only_an_active_user_gets_a_workspace(demo: Rpc, method: str) -> None:
     calls = len(demo.helper.calls)
-    demo.refuses("workspace.assign", 1001, name="demo", user="nobody")
-    demo.refuses("workspace.assign", 1001, name="nobody", user="ada")
-    demo.refuses("workspace.assign", -32602, name="demo", user="../x")
-    document = demo.store.get_user("ada")
-    assert document
-    document.pop("workspaces")
-    demo.store.put_user({**document, "state": "disabled"})
-    demo.refuses("workspace.assign", 1005, name="demo", user="ada")
+    demo.refuses(method, 1001, name="demo", user="nobody")
+    demo.refuses(method, 1001, name="nobody", user="ada")
+    demo.refuses(method, -32602, name="demo", user="../x")
     assert len(demo.helper.calls) == calls
-    assert demo.call("workspace.get", name="demo")["user"] == "demo"
+    before = demo.call("workspace.get", name="demo")
+    demo.helper.refusals[method] = Disabled.user("ada")
+    demo.refuses(method, 1005, name="demo", user="ada")
+    assert demo.call("workspace.get", name="demo") == before
+
+
+def test_a_workspace_is_shared_with_users_and_with_them_no_more(demo: Rpc) -> None:
+    demo.call("user.create", name="bob")
+    for user in ("bob", "ada"):
+        shared = demo.call("workspace.share", name="demo", user=user)
+    assert shared["shared_with"] == ["ada", "bob"]
+    assert demo.call("workspace.list") == [demo.call("workspace.get", name="demo")] == [shared]
+    assert demo.call("user.get", name="ada")["workspaces"] == [], "it is not theirs"
+    assert demo.call("workspace.assign", name="demo", user="bob")["shared_with"] == ["ada"]
+    demo.refuses("workspace.unshare", 1001, name="demo", user="bob")
+    assert demo.call("workspace.unshare", name="demo", user="ada")["shared_with"] == []
+    assert demo.call("workspace.list")[0]["shared_with"] == []
+    demo.refuses("workspace.unshare", 1001, name="demo", user="ada")
+
+
+def test_with_a_deleted_user_nothing_is_shared_any_more(demo: Rpc) -> None:
+    demo.call("workspace.share", name="demo", user="ada")
+    demo.call("user.delete", name="ada")
+    demo.call("user.create", name="ada")
+    assert demo.call("workspace.get", name="demo")["shared_with"] == []
+    demo.call("workspace.share", name="demo", user="ada")
+    demo.call("workspace.delete", name="demo")
+    demo.helper.shares.clear()
+    assert demo.call("workspace.create", name="demo")["shared_with"] == []
+
+
+def test_a_name_is_one_thing(demo: Rpc) -> None:
+    assert "a name is one thing" in demo.refuses("workspace.create", 1002, name="ada", user="demo")["message"]
+    demo.call("workspace.create", name="site", user="ada")
+    assert "a name is one thing" in demo.refuses("user.create", 1002, name="site")["message"]
+    # A user and a workspace of one name are a pair.
+    assert demo.call("workspace.create", name="ada")["user"] == "ada"
+    assert demo.call("user.get", name="ada")["workspaces"] == ["ada", "site"]
 
 
 def test_an_assignment_that_failed_half_way_is_pending_until_it_is_repeated(demo: Rpc) -> None:
-    failure = CommandFailed("no space", command="workspace.assign", exit_code=28, stderr="", pending=True)
-    demo.helper.refusals["workspace.assign"] = failure
+    demo.helper.refusals["workspace.assign"] = CommandFailed("jobs do not end", pending=True)
     demo.refuses("workspace.assign", 1007, name="demo", user="ada")
-    assert demo.call("workspace.get", name="demo")["state"] == "pending"
-    for method, params in (("workspace.open", {}), ("workspace.exec", {"argv": ["id"]})):
-        assert "inv workspace.assign demo" in demo.refuses(method, 1004, name="demo", **params)["data"]["hint"]
+    assert "workspace.assign demo ada" in str(demo.call("node.health"))
     demo.helper.refusals.clear()
-    assert demo.call("workspace.assign", name="demo", user="ada")["state"] == "ready"
-    assert demo.call("workspace.open", name="demo")["login"]["user"] == "cs-ada"
+    assert demo.call("workspace.assign", name="demo", user="ada")["user"] == "ada"
+    assert demo.store.intents() == []
 
 
-def test_an_assignment_that_was_refused_at_once_changes_nothing(demo: Rpc) -> None:
-    demo.helper.refusals["workspace.assign"] = Disabled("disabled")
-    demo.refuses("workspace.assign", 1005, name="demo", user="ada")
-    assert demo.call("workspace.get", name="demo")["state"] == "ready"
-
-
-def test_an_assignment_that_was_cut_off_is_completed_at_the_next_start(tmp_path: Path) -> None:
-    first = serve(tmp_path)
-    rpc = next(first)
-    rpc.call("workspace.create", name="demo")
-    rpc.call("user.create", name="ada")
-    rpc.helper.refusals["workspace.assign"] = None
-    rpc.refuses("workspace.assign", 1004, name="demo", user="ada")
-    assert rpc.call("workspace.get", name="demo")["state"] == "pending"
-    for _ in first:
-        pass
-    second = serve(tmp_path)
-    rpc = next(second)
-    rpc.dispatcher.resume()
-    found = rpc.call("workspace.get", name="demo")
-    assert (found["user"], found["state"]) == ("ada", "ready")
-    for _ in second:
-        pass
+@pytest.mark.parametrize("method", ["workspace.assign", "workspace.share", "workspace.unshare"])
+def test_what_was_cut_off_is_completed_at_the_next_start(tmp_path: Path, method: str) -> None:
+    with agent(tmp_path) as rpc:
+        rpc.call("workspace.create", name="demo")
+        rpc.call("user.create", name="ada")
+        if method == "workspace.unshare":
+            rpc.call("workspace.share", name="demo", user="ada")
+        cut_off(rpc, method, method, name="demo", user="ada")
+    with agent(tmp_path) as rpc:
+        rpc.dispatcher.resume()
+        found = rpc.call("workspace.get", name="demo")
+        expected = {"workspace.assign": ("ada", []), "workspace.share": ("demo", ["ada"])}
+        assert (found["user"], found["shared_with"]) == expected.get(method, ("demo", []))
+        assert rpc.store.intents() == []

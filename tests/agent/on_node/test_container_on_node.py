@@ -60,11 +60,11 @@ def test_users_and_workspaces_are_made_and_ended(web1: Web1) -> None:
     user = web1.client.user.create(name="ada")
     assert user.uid == 20000
     web1.client.workspace.create(name="site", user="ada")
-    assert web1.client.workspace.exec(name="site", argv=["id", "-u"]).stdout == "20000\n"
-    web1.on("su cs-ada -c 'sleep 1234 >/dev/null 2>&1 &'")
+    assert web1.client.workspace.exec(name="site", argv=["id", "-u"]).stdout == "20001\n"
+    web1.on("setpriv --reuid=cs-site --regid=cs-site --clear-groups sleep 1234 >/dev/null 2>&1 &")
     # Who kills has a uid that exists there.
     assert web1.client.user.disable(name="ada").state == "disabled"
-    assert not web1.on("ps -o pid= -u cs-ada", check=False).out
+    assert not web1.on("ps -o pid= -u cs-site", check=False).out
     assert web1.client.user.enable(name="ada").state == "active"
     web1.client.user.create(name="heir")
     web1.client.workspace.assign(name="site", user="heir")
@@ -88,5 +88,5 @@ def test_a_range_that_does_not_exist_there_is_told_and_prepare_chooses_another(w
     assert (rows["node.uids"]["status"], rows["node.uids"]["next"]) == ("fail", "inv node.prepare --node web1")
     web1.person.runs("inv node.prepare")
     assert web1.on(f"cat {file}").out == '{"ranges": [[20000, 59999], [1879048192, 2147483646]]}\n'
-    assert web1.client.user.create(name="bob").uid == 20002
+    assert web1.client.user.create(name="bob").uid == 20003
     web1.client.user.delete(name="bob")

@@ -1,4 +1,4 @@
-"""Kill a user's processes: the user cannot block it, and no process with the user's uid is overlooked."""
+"""Kill the processes of a workspace: it cannot block that, and no process with its uid is overlooked."""
 
 from __future__ import annotations
 
@@ -62,16 +62,16 @@ def _programs(web1: Web1) -> None:
 
 
 @pytest.fixture
-def users(web1: Web1) -> Iterator[None]:
-    """Two users who cooperate: one has left a set-uid program with the other."""
+def workspaces(web1: Web1) -> Iterator[None]:
+    """Two workspaces that cooperate: the login of one has left a set-uid program with the other."""
     for name in ("victim", "mate"):
-        web1.client.user.create(name=name)
+        web1.client.workspace.create(name=name)
     as_user(web1, "cs-victim", "cp $(readlink -f /usr/bin/python3) /var/tmp/left; chmod 4755 /var/tmp/left")
     yield
     web1.on("pkill -KILL -x left; rm -f /var/tmp/left", check=False)
     for name in ("victim", "mate"):
         with contextlib.suppress(AgentRefused):  # deleted by the test
-            web1.client.user.delete(name=name)
+            web1.client.workspace.delete(name=name)
 
 
 def start(web1: Web1, trick: str) -> str:
@@ -97,7 +97,7 @@ def is_there(web1: Web1, pid: str) -> bool:
 
 
 def test_a_user_cannot_stop_what_ends_its_processes(web1: Web1) -> None:
-    uid = web1.client.user.create(name="stopper").uid
+    uid = web1.client.workspace.create(name="stopper").uid
     disable = web1.helper_command({"verb": "user.disable", "arguments": {"name": "stopper"}})
     try:
         for _ in range(8):
@@ -110,28 +110,28 @@ def test_a_user_cannot_stop_what_ends_its_processes(web1: Web1) -> None:
             web1.client.user.enable(name="stopper")
     finally:
         web1.on(f"pkill -KILL -U {uid}", check=False)
-    assert web1.client.user.delete(name="stopper").deleted
+    assert web1.client.workspace.delete(name="stopper").user_deleted
 
 
 @TRICKS
-@pytest.mark.usefixtures("users")
+@pytest.mark.usefixtures("workspaces")
 def test_disable_and_delete_end_what_another_login_runs_with_the_uid(web1: Web1, trick: str) -> None:
     pid = start(web1, trick)
     web1.client.user.disable(name="victim")
     assert not is_there(web1, pid)
     web1.client.user.enable(name="victim")
     pid = start(web1, trick)
-    assert web1.client.user.delete(name="victim").deleted
+    assert web1.client.workspace.delete(name="victim").user_deleted
     assert not is_there(web1, pid)
 
 
 @TRICKS
-@pytest.mark.usefixtures("users")
+@pytest.mark.usefixtures("workspaces")
 def test_assign_ends_what_another_login_runs_with_the_uid(web1: Web1, trick: str) -> None:
-    web1.client.workspace.create(name="theirs", user="victim")
     pid = start(web1, trick)
     bystander = web1.on("setpriv --reuid=cs-mate --clear-groups sleep 3600 > /dev/null 2>&1 & echo $!").out.strip()
-    assert web1.client.workspace.assign(name="theirs", user="mate").user == "mate"
+    assert web1.client.workspace.assign(name="victim", user="mate").user == "mate"
     assert not is_there(web1, pid)
     assert is_there(web1, bystander)
-    web1.client.workspace.delete(name="theirs")
+    web1.client.workspace.delete(name="victim")
+    web1.client.user.delete(name="victim")

@@ -53,20 +53,22 @@ def shadow(web1: Web1, login: str) -> list[str]:
 
 
 def assert_is_ours(web1: Web1, login: str) -> None:
-    """An account with one group, no password, no ageing, no expiry."""
+    """An account with one group, no password and no ageing; a login is expired and has no shell."""
     assert web1.on(f"id -Gn {login}").out == f"{login}\n"
     password, _changed, *rest = shadow(web1, login)
-    assert (password, rest) == ("*", [""] * 6)
+    closed = ("*", [""] * 6) if login == "codesmith" else ("!*", ["", "", "", "", "1", ""])
+    assert (password, rest) == closed
+    assert web1.on(f"getent passwd {login}").out.strip().endswith("/usr/sbin/nologin")
     assert not web1.on(f"ls /var/mail/{login}; grep {login} /etc/subuid /etc/subgid", check=False).out
 
 
 def test_nothing_of_the_policy_counts_for_the_front_end_or_a_user(web1: Web1) -> None:
-    user = web1.client.user.create(name="plain")
-    web1.client.workspace.create(name="site", user="plain")
-    assert_is_ours(web1, "codesmith")
-    assert_is_ours(web1, "cs-plain")
-    assert web1.on("getent passwd cs-plain").out.strip().split(":")[5:] == [user.home, "/bin/bash"]
-    assert web1.on(f"stat -c %a {user.home}").out == "700\n"
+    web1.client.user.create(name="plain")
+    home = web1.client.workspace.create(name="site", user="plain").home
+    for login in ("codesmith", "cs-plain", "cs-site"):
+        assert_is_ours(web1, login)
+    assert web1.on("getent passwd cs-site").out.strip().split(":")[5] == "/srv/codesmith/empty"
+    assert web1.on(f"stat -c %a {home}").out == "700\n"
     assert web1.client.user.get(name="plain").drift == []
     # What the policy says is what an account of somebody else gets.
     web1.on("useradd other")
@@ -111,10 +113,11 @@ CHANGES = {
     "chage --mindays 9 cs-drift": "its password may be changed after 9 days only",
     "chage --inactive 3 cs-drift": "it is closed 3 days after its password expires",
     "chage --lastday 0 cs-drift": "its password must be changed at the next login",
-    "chage --expiredate 2026-12-24 cs-drift": "expires on 2026-12-24",
-    "usermod --shell /usr/sbin/nologin cs-drift": "shell /usr/sbin/nologin instead of /bin/bash",
-    "usermod --lock cs-drift": "its password is locked",
-    "echo cs-drift:secret1 | chpasswd": "it has a password",
+    "chage --expiredate 2026-12-24 cs-drift": "it expires on 2026-12-24",
+    "usermod --expiredate '' cs-drift": "it does not expire",
+    "usermod --shell /bin/bash cs-drift": "it has the shell /bin/bash",
+    "usermod --password '*' cs-drift": "its password is not locked",
+    "echo cs-drift:secret1 | chpasswd": "its password is not locked",
     "setfacl -m u:1234:rwx /srv/codesmith/home/cs-drift": "access list on /srv/codesmith/home/cs-drift",
     "setfacl -d -m u:1234:rwx /srv/codesmith/workspaces/drift": "access list on /srv/codesmith/workspaces/drift",
 }
@@ -209,20 +212,24 @@ def test_what_cannot_be_put_right_is_an_error_and_nothing_half_made_stays(web1: 
     web1.client.user.delete(name="odd")
 
 
-def test_a_disabled_user_stays_closed_whatever_is_put_right_about_it(web1: Web1) -> None:
-    web1.client.user.create(name="closed")
-    web1.client.user.disable(name="closed")
-    web1.on("usermod --append --groups docker cs-closed")
-    assert web1.client.user.get(name="closed").drift == ["in the group docker"]
-    web1.on("usermod --expiredate '' --shell /bin/bash cs-closed")
-    assert web1.client.user.get(name="closed").drift == ["in the group docker", "disabled, but its account is open"]
-    web1.person.runs("inv node.prepare")
-    assert web1.on("id -Gn cs-closed").out == "cs-closed\n"
-    assert (shadow(web1, "cs-closed")[0], shadow(web1, "cs-closed")[6]) == ("!*", "1")
-    assert web1.client.user.get(name="closed").drift == []
-    web1.client.user.enable(name="closed")
-    assert_is_ours(web1, "cs-closed")
-    assert web1.client.user.delete(name="closed").leftovers == []
+OPENED = "usermod --expiredate '' --shell /bin/bash --password '*' cs-opened"
+
+
+@pytest.mark.parametrize("by", ["prepare", "disable"])
+def test_an_account_that_somebody_opened_is_told_and_closed_again(web1: Web1, by: str) -> None:
+    web1.client.user.create(name="maker")
+    web1.client.workspace.create(name="opened", user="maker")
+    web1.on(OPENED)
+    policy = next(check for check in web1.client.node.health().checks if check.name == "policy")
+    said = "it has the shell /bin/bash, its password is not locked, it does not expire"
+    assert (policy.status, policy.detail.partition(";")[0]) == ("degraded", f"opened {said}")
+    if by == "prepare":
+        web1.person.runs("inv node.prepare")
+    else:
+        web1.client.user.disable(name="maker")
+    assert_is_ours(web1, "cs-opened")
+    web1.client.workspace.delete(name="opened")
+    web1.client.user.delete(name="maker")
 
 
 def test_the_front_ends_user_is_put_right_too(web1: Web1) -> None:

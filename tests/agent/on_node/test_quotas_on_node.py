@@ -13,7 +13,6 @@ import pytest
 from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
 
 pytestmark = [pytest.mark.lab, BOTH_RELEASES]
-KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBf4QyqMtYxF0pAkrXgUeYX1gYHnH1P7rqSyGTYk1c2l"
 
 
 @contextmanager
@@ -67,13 +66,3 @@ def test_where_a_store_is(node: Web1, folder: str) -> None:
         assert "quota" in str(refusal), refusal
     assert node.client.user.create(name="new").state == "active"
     node.client.user.delete(name="new")
-
-
-def test_where_keys_are(node: Web1) -> None:
-    node.client.user.create(name="ada", ssh_keys=[KEY])
-    with used_up(node, "codesmith-helper", "rename", "renameat", "renameat2"):
-        refusal = node.refuses(node.client.user.set_keys, "limit", name="ada", ssh_keys=[])
-        assert "quota" in str(refusal) and "authorized_keys" in str(refusal), refusal
-    assert node.on("cat /srv/codesmith/home/cs-ada/.ssh/authorized_keys").out == f"{KEY}\n"
-    assert node.client.user.set_keys(name="ada", ssh_keys=[]).ssh_keys == []
-    node.client.user.delete(name="ada")

@@ -83,7 +83,8 @@ def test_ssh_with_a_deploy_key_and_pinned_hosts_only(web1: Web1, forge: Forge) -
     web1.refuses(web1.client.repo.clone, "command_failed", workspace="ssh", url=again, name="again")
     wanted = {**wanted, "url": again, "name": "again", "ref": "other"}
     web1.refuses(web1.client.repo.clone, "command_failed", **wanted)
-    web1.on(f"echo '{forge.known_host}' > /srv/codesmith/home/cs-ssh/.ssh/known_hosts")
+    folder = "/srv/codesmith/home/cs-ssh/.ssh"
+    web1.on(f"mkdir -m 755 {folder}; echo '{forge.known_host}' > {folder}/known_hosts")
     assert web1.client.repo.clone(**wanted).branch == "other"
 
 
@@ -150,7 +151,7 @@ def test_a_clone_that_an_assignment_ends_leaves_nothing(web1: Web1, forge: Forge
     client.user.create(name="heir")
     going = Going(web1, forge, "given", name="public")
     web1.person.wait_until(lambda: web1.on(f"ls -A {code}").out.startswith(".codesmith-"), within_s=20)
-    assert client.workspace.assign(name="given", user="heir").state == "ready"
+    assert client.workspace.assign(name="given", user="heir").user == "heir"
     assert going.wait()
     assert web1.on(f"ls -A {code}").out == ""
     assert client.node.health().status == "ok"

@@ -62,13 +62,13 @@ def test_who_may_not_call_the_root_half_leaves_a_line(web1: Web1) -> None:
     said = web1.on("journalctl --sync; journalctl --no-pager -o cat -u codesmith-helper.service | grep refused").out
     assert said == "refused: uid 65534 is not codesmith; 0 more since the last such line\n"
     # A complete request is not carried out either.
-    verb = {"verb": "user.ensure", "arguments": {"name": "eve", "ssh_keys": []}}
+    verb = {"verb": "user.ensure", "arguments": {"name": "eve"}}
     command = web1.helper_command(verb).replace("--reuid=codesmith", "--reuid=65534")
     answer = web1.on(command, check=False)
     assert not answer.ok and answer.out == "" and not web1.on("getent passwd cs-eve", check=False).ok
 
 
-LOCKS = ("lock", "trees.lock", "jobs.lock", "places.lock", "sweep.lock")
+LOCKS = ("lock", "jobs.lock", "places.lock", "sweep.lock")
 
 
 @pytest.mark.parametrize("name", LOCKS)
@@ -110,18 +110,18 @@ def test_what_a_deleted_user_left_in_spools_and_crash_reports_goes(web1: Web1) -
     web1.on("mkdir -p -m 755 /var/spool/nested; mkdir -p -m 1777 /var/crash /var/spool/open /var/spool/nested/world")
     web1.on("echo mine > /var/spool/open/of-root; echo mine > /var/crash/of-root")
     web1.on("systemctl stop codesmith-helper.service")
-    uid = web1.client.user.create(name="left").uid
+    uid = web1.client.workspace.create(name="left").uid
     as_user(web1, "cs-left", LEAVE)
     owned = f"find /var/crash /var/spool -uid {uid} -print"
     assert web1.on(owned).out.count("\n") == 8
-    assert web1.client.user.delete(name="left").leftovers == []
+    assert web1.client.workspace.delete(name="left").leftovers == []
     assert web1.on(owned).out == ""
     assert web1.on("cat /var/spool/open/of-root /var/crash/of-root").out == "mine\nmine\n"
     # What cannot be removed is named.
-    web1.client.user.create(name="left")
+    web1.client.workspace.create(name="left")
     as_user(web1, "cs-left", "echo > /var/crash/stays")
     web1.on("chattr +i /var/crash/stays")
-    (named,) = web1.client.user.delete(name="left").leftovers
+    (named,) = web1.client.workspace.delete(name="left").leftovers
     assert named.startswith("/var/crash/stays")
     web1.on("chattr -i /var/crash/stays; rm /var/crash/stays")
 

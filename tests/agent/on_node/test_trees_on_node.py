@@ -1,4 +1,4 @@
-"""Remove and assign trees that are hard to remove, and what waits for it meanwhile."""
+"""Remove trees that are hard to remove, and what waits for it meanwhile."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ def _delete(web1: Web1, name: str) -> None:
         client.workspace.delete(name=name)
 
 
-# Delete a user who left more in shared directories than can be searched in time.
+# Delete a workspace that left more in shared directories than can be searched in time.
 UNFINISHED = """\
 import sys
 sys.path.insert(0, "/usr/lib/codesmith/current/program")
-from agent.helper.accounts import leftovers; from agent.helper import users
+from agent.helper.accounts import leftovers; from agent.helper import workspaces
 leftovers.LIMIT_S = -1
-print(users.remove_user(None, "messy"))
+print(workspaces.remove_workspace(None, "messy", True))
 """
 
 
 def test_what_a_power_cut_left_unremoved_goes_with_the_next_verb(web1: Web1) -> None:
     web1.client.workspace.create(name="small")
-    web1.client.user.create(name="messy")
+    web1.client.workspace.create(name="messy")
     web1.on("systemctl stop codesmith-helper.service")
     web1.on(f"mkdir -p {TRASH}/feed/deep/er && touch {TRASH}/feed/file")
     web1.on("touch /var/tmp/left-over; chown cs-messy /var/tmp/left-over")
@@ -61,8 +61,8 @@ def test_what_a_power_cut_left_unremoved_goes_with_the_next_verb(web1: Web1) -> 
     web1.on(
         f'while [ -n "$(ls -A {TRASH})" ]; do sleep 0.05; done; while [ -e /var/tmp/left-over ]; do sleep 0.05; done'
     )
-    web1.client.workspace.delete(name="small")
-    web1.client.user.delete(name="messy")
+    for name in ("small", "messy"):
+        web1.client.workspace.delete(name=name)
 
 
 def test_a_file_that_root_made_immutable_is_told_and_holds_nothing_up(web1: Web1) -> None:
@@ -79,82 +79,26 @@ def test_a_file_that_root_made_immutable_is_told_and_holds_nothing_up(web1: Web1
     assert web1.on(f"ls -A {TRASH}").out == ""
 
 
-def test_an_assignment_that_an_immutable_file_stops_is_completed_later(web1: Web1) -> None:
-    client = web1.client
-    path = client.workspace.create(name="fixed").path
-    client.user.create(name="heir")
-    web1.on(f"touch {path}/data/file && chattr +i {path}/data/file")
-    error = web1.refuses(client.workspace.assign, "command_failed", name="fixed", user="heir")
-    assert "Operation not permitted" in error.problem
-    assert client.workspace.get(name="fixed").state == "pending"
-    web1.refuses(client.workspace.exec, "in_use", name="fixed", argv=["true"])
-    web1.on("chattr -R -i /srv/codesmith/.staging")
-    assert client.workspace.assign(name="fixed", user="heir").state == "ready"
-    assert web1.on(f"stat -c %U {path}/data/file").out.strip() == "cs-heir"
-    client.workspace.delete(name="fixed")
-    client.user.delete(name="fixed")
-    client.user.delete(name="heir")
-
-
-def test_other_changes_go_on_while_a_workspace_changes_hands(web1: Web1) -> None:
-    client = web1.client
-    path = client.workspace.create(name="moving").path
-    client.user.create(name="heir")
-    many = f"import os\nfor n in range(3000): os.close(os.open(f'{path}/data/{{n}}', os.O_CREAT))"
-    web1.on(f'python3 -c "{many}"')
-    assignment = threading.Thread(target=_assign, args=(web1, "moving", "heir"))
-    assignment.start()
-    staged = "/srv/codesmith/.staging/@moving"
-    helper = "$(systemctl show --value --property=MainPID codesmith-helper.service)"
-    web1.on(f"until [ -e {staged} ]; do sleep 0.01; done; pkill --signal STOP --parent {helper}")
-    try:
-        assert client.workspace.get(name="moving").state == "pending"
-        assert client.user.create(name="other").state == "active"
-        client.workspace.update(name="moving", labels={"while": "moving"})
-        web1.refuses(client.workspace.exec, "in_use", name="moving", argv=["true"])
-        web1.refuses(client.workspace.delete, "in_use", name="moving")
-        web1.refuses(client.workspace.assign, "in_use", name="moving", user="other")
-        web1.refuses(client.user.delete, "in_use", name="heir")
-    finally:
-        web1.on(f"pkill --signal CONT --parent {helper}")
-    assignment.join(60)
-    assert not assignment.is_alive()
-    found = client.workspace.get(name="moving")
-    assert (found.state, found.user, found.labels) == ("ready", "heir", {"while": "moving"})
-    assert client.workspace.exec(name="moving", argv=["touch", "data/0"]).exit_code == 0
-    client.workspace.delete(name="moving")
-    for name in ("moving", "heir", "other"):
-        client.user.delete(name=name)
-
-
-def _assign(web1: Web1, name: str, user: str) -> None:
-    with Client(Registry.load(web1.person.registry).get("web1")) as client:
-        client.workspace.assign(name=name, user=user)
-
-
-def test_what_root_has_mounted_is_neither_removed_nor_handed_over(web1: Web1) -> None:
+def test_what_root_has_mounted_is_not_removed(web1: Web1) -> None:
     client = web1.client
     path = client.workspace.create(name="joined").path
-    client.user.create(name="heir")
     client.repo.init(workspace="joined", name="app")
     # The same file system: the device number does not show it.
     web1.on("mkdir /srv/precious && touch /srv/precious/file")
     web1.on(f"mount --bind /srv/precious {path}/code/app")
     for call, more in (
         (client.workspace.delete, {"name": "joined"}),
-        (client.workspace.assign, {"name": "joined", "user": "heir"}),
         (client.repo.delete, {"workspace": "joined", "name": "app"}),
     ):
         refusal = web1.refuses(call, "in_use", **more)
         assert f"{path}/code/app" in refusal.problem and refusal.hint.endswith(f"umount {path}/code/app")
     assert client.workspace.get(name="joined").state == "ready"
     assert client.workspace.exec(name="joined", argv=["true"]).exit_code == 0
-    home = client.user.get(name="heir").home
-    web1.on(f"mount --bind /srv/precious {home}")
-    web1.refuses(client.user.delete, "in_use", name="heir")
-    web1.on(f"umount {home} {path}/code/app && test -e /srv/precious/file && rm -r /srv/precious")
+    home = client.workspace.get(name="joined").home
+    web1.on(f"umount {path}/code/app; mount --bind /srv/precious {home}")
+    assert home in web1.refuses(client.workspace.delete, "in_use", name="joined").problem
+    web1.on(f"umount {home} && test -e /srv/precious/file && rm -r /srv/precious")
     client.workspace.delete(name="joined")
-    client.user.delete(name="heir")
 
 
 def test_a_mount_of_the_users_own_is_in_nobodys_way(web1: Web1) -> None:

@@ -14,7 +14,7 @@ from agent.helper.ledger.ledger import Ledger
 from agent.shared.database import Database, as_error
 from agent.shared.disk_reserve import DiskReserve
 from agent.shared.errors import AgentError, InUse, LimitReached, ReadOnly
-from agent.shared.uids import EARLIEST
+from tests.agent.helper.records import add_user
 
 
 def nothing(path: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_ledger_that_is_not_ours_or_not_whole_is_refused_and_stays(
 ) -> None:
     path = tmp_path / "ledger.db"
     first = Ledger(str(path))
-    first.add_user("ada", "now", 70000, EARLIEST)
+    add_user(first, "ada")
     first.close()
     damage(path)
     before = path.read_bytes()
@@ -133,14 +133,6 @@ def test_store_and_ledger_are_not_taken_for_each_other(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_errors_of_sqlite_become_errors_of_the_contract(tmp_path: Path, said: str, kind: type[AgentError]) -> None:
     assert type(as_error(sqlite3.OperationalError(said), str(tmp_path / "b.db"))) is kind
-
-
-def test_a_ledger_that_forgot_which_uids_were_given_out_gives_none(tmp_path: Path) -> None:
-    ledger = Ledger(str(tmp_path / "ledger.db"))
-    ledger._database.write(("DELETE FROM uids",))
-    with pytest.raises(ReadOnly):
-        ledger.add_user("ada", "now", 70000, EARLIEST)
-    ledger.close()
 
 
 def test_a_new_file_is_never_there_without_its_tables(tmp_path: Path) -> None:

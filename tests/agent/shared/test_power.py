@@ -15,13 +15,13 @@ from agent.frontend.audit import Audit
 from agent.frontend.journal import Ending
 from agent.frontend.store import Store
 from agent.git import job
-from agent.helper.accounts import accounts, databases, homes, schedules
+from agent.helper.accounts import accounts, databases, schedules
 from agent.helper.ledger.ledger import Ledger
-from agent.helper.trees import directory_seal, handover, trees
-from agent.shared.uids import EARLIEST
+from agent.helper.trees import directory_seal, trees
+from tests.agent.helper.records import add_user
 
 UID = 70000
-ENTRIES = [trees.Entry(".ssh", 0o700), trees.Entry(".ssh/authorized_keys", 0o600, b"old\n")]
+ENTRIES = [trees.Entry("code", 0o700), trees.Entry("code/file", 0o600, b"old\n")]
 
 
 class Disk:
@@ -60,10 +60,11 @@ def disk(base: Path) -> Iterator[Disk]:
 @pytest.fixture
 def homes_on(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Homes, staging and trash on the disk, one home in them, all of it on disk."""
-    for name, module, word in (("staging", trees, "STAGING"), ("trash", trees, "TRASH"), ("home", homes, "HOMES")):
+    for name in ("staging", "trash", "home"):
         (disk.path / name).mkdir()
-        monkeypatch.setattr(module, word, str(disk.path / name))
-    trees.make(homes.HOMES, "cs-ada", UID, 0o700, ENTRIES)
+    monkeypatch.setattr(trees, "STAGING", str(disk.path / "staging"))
+    monkeypatch.setattr(trees, "TRASH", str(disk.path / "trash"))
+    trees.make(str(disk.path / "home"), "cs-ada", UID, 0o700, ENTRIES)
     run("sync", "--file-system", disk.path)
     return disk.path / "home"
 
@@ -84,49 +85,35 @@ def test_what_is_not_synced_is_lost_here(disk: Disk) -> None:
 
 
 def test_a_tree_that_was_made_is_there_whole(disk: Disk, homes_on: Path) -> None:
-    trees.make(homes.HOMES, "cs-bob", UID, 0o700, ENTRIES)
+    trees.make(str(homes_on), "cs-bob", UID, 0o700, ENTRIES)
     with disk.after_a_power_cut() as after:
-        assert (after / "home/cs-bob/.ssh/authorized_keys").read_text() == "old\n"
+        assert (after / "home/cs-bob/code/file").read_text() == "old\n"
         assert (after / "home/cs-bob").stat().st_uid == UID
 
 
 def test_a_tree_that_was_removed_is_gone(disk: Disk, homes_on: Path) -> None:
-    trees.remove(homes.HOMES, "cs-ada")
+    trees.remove(str(homes_on), "cs-ada")
     with disk.after_a_power_cut() as after:
         assert os.listdir(after / "home") == []
         assert len(os.listdir(after / "trash")) == 1
 
 
-def test_keys_and_seals_of_a_home_stay(disk: Disk, homes_on: Path) -> None:
-    homes.write_keys("ada", UID, ["new"])
-    with disk.after_a_power_cut() as after:
-        assert (after / "home/cs-ada/.ssh/authorized_keys").read_text() == "new\n"
-    directory_seal.seal(homes.HOMES, "cs-ada", UID)
+def test_the_seal_of_a_home_stays(disk: Disk, homes_on: Path) -> None:
+    directory_seal.seal(str(homes_on), "cs-ada", UID)
     with disk.after_a_power_cut() as after:
         assert (after / "home/cs-ada").stat().st_uid == 0
-    directory_seal.unseal(homes.HOMES, "cs-ada", UID, directory_seal.Rights(0o700, UID))
+    directory_seal.unseal(str(homes_on), "cs-ada", UID, directory_seal.Rights(0o700, UID))
     with disk.after_a_power_cut() as after:
         assert (after / "home/cs-ada").stat().st_uid == UID
 
 
-def test_a_tree_that_changed_hands_belongs_to_its_new_owner(disk: Disk, homes_on: Path) -> None:
-    handover.move_to_staging(homes.HOMES, "cs-ada")
-    handover.change_owner("cs-ada", handover.Change(frozenset((UID,)), UID + 1), [])
-    handover.put_back(homes.HOMES, "cs-ada")
-    with disk.after_a_power_cut() as after:
-        assert {path.stat().st_uid for path in (after / "home/cs-ada").rglob("*")} == {UID + 1}
-
-
-def test_what_starts_by_itself_is_put_away_and_removed(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_starts_by_itself_is_removed(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     (disk.path / "crontabs").mkdir()
     monkeypatch.setattr(schedules, "CRON", (str(disk.path), "crontabs"))
     for place in ("AT", "AT_OUTPUT", "LINGER"):
         monkeypatch.setattr(schedules, place, (str(disk.path), "none"))
     (disk.path / "crontabs/cs-ada").write_text("@daily true\n")
     run("sync", "--file-system", disk.path)
-    schedules.park("ada", UID)
-    with disk.after_a_power_cut() as after:
-        assert os.listdir(after / "crontabs") == [".parked-cs-ada"]
     assert schedules.remove("ada", UID) == []
     with disk.after_a_power_cut() as after:
         assert os.listdir(after / "crontabs") == []
@@ -165,7 +152,7 @@ def test_a_repository_that_was_made_is_there_whole(disk: Disk, monkeypatch: pyte
 
 def test_ledger_store_and_audit_record_stay(disk: Disk) -> None:
     with closing(Ledger(str(disk.path / "ledger.db"))) as ledger:
-        ledger.add_user("ada", "now", UID, EARLIEST)
+        add_user(ledger, "ada", UID)
         with disk.after_a_power_cut() as after, closing(Ledger(str(after / "ledger.db"))) as found:
             assert found.user("ada") == ledger.user("ada") is not None
     with closing(Store(str(disk.path / "state.db"))) as store:
