@@ -14,6 +14,7 @@ from typing import Any, Dict, Iterator, Set
 from agent.frontend.agent_forwarding import ForwardedAgents
 from agent.frontend.audit import PATH as AUDIT_FILE
 from agent.frontend.helper_client import Helper
+from agent.frontend.runtime_client import Runtimes
 from agent.frontend.store import Store
 from agent.shared.clock import now
 from agent.shared.errors import WaitedTooLong
@@ -55,7 +56,12 @@ class Context:
     # Workspaces whose first repository is being cloned by a call of this process.
     creating: Set[str] = field(default_factory=set)
     forwarded_agents: ForwardedAgents = field(default_factory=ForwardedAgents)
+    runtimes: Runtimes = field(init=False)
     _changing: Any = field(default_factory=threading.RLock)
+
+    def __post_init__(self) -> None:
+        """Reach the runtimes through the helper of this context."""
+        object.__setattr__(self, "runtimes", Runtimes(self.helper))
 
     @contextmanager
     def one_at_a_time(self) -> Iterator[None]:

@@ -1,6 +1,6 @@
 """Serve the verbs: one process that forks a child per connection and exits when it is idle.
 
-A child is single-threaded, so a verb may change its uid and fork again; and a long job does not block others.
+A child is single-threaded, so a verb may change its uid and fork again; and a long verb does not block others.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Dict, Optional
 
 from agent.helper import logins, verbs
 from agent.helper.ledger.ledger import Ledger
-from agent.helper.runtime import jobs
+from agent.helper.runtime import units
 from agent.helper.trees import trash
 from agent.shared import framing
 from agent.shared.errors import AgentError
@@ -96,7 +96,7 @@ class Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
 def serve() -> None:
     """Serve until idle. systemd keeps the socket and starts the next one."""
     os.umask(0o077)
-    jobs.systemd_version()
+    units.systemd_version()
     Ledger.check_once()
     server = Server(socket.socket(fileno=systemd_socket()))
     while not server.is_idle:
