@@ -13,7 +13,7 @@ from agent.frontend import runtime_state
 from agent.frontend.helper_client import Helper
 from agent.shared import errors, framing
 from agent.shared.errors import AgentError, CommandFailed, InUse
-from agent.shared.names import socket_of
+from agent.shared.names import RUNTIMES
 
 PROTOCOL = 1
 REPLY_TIMEOUT_S = 30.0
@@ -32,11 +32,17 @@ EXIT_CODE_MAX = 255
 ABSENT = (FileNotFoundError, ConnectionRefusedError)
 
 
+class RuntimeSilent(CommandFailed):
+    """The runtime ended before its answer: it is not known how far the request came."""
+
+    is_pending = True
+
+
 class Runtimes:
     """Sends requests to the runtimes of workspaces, and has the helper make those that are not there."""
 
-    def __init__(self, helper: Helper) -> None:
-        self._helper = helper
+    def __init__(self, helper: Helper, folder: str = RUNTIMES) -> None:
+        self._helper, self._folder = helper, folder
 
     def call(
         self, workspace: str, request: str, *, descriptor: Optional[int] = None,
@@ -51,25 +57,28 @@ class Runtimes:
             if for_clone:
                 self._helper.call("runtime.start", workspace=workspace, for_clone=True)
             try:
-                return _ask(workspace, message, descriptor, reply_timeout_s)
+                return _ask(self._path(workspace), message, descriptor, reply_timeout_s)
             except ABSENT:
                 self._helper.call("runtime.start", workspace=workspace, for_clone=for_clone)
-                return _ask(workspace, message, descriptor, reply_timeout_s)
+                return _ask(self._path(workspace), message, descriptor, reply_timeout_s)
             except InUse as refusal:
                 if not refusal.data.get("for_clone"):
                     raise
                 self._helper.call("runtime.start", workspace=workspace, for_clone=for_clone)
-                return _ask(workspace, message, descriptor, reply_timeout_s)
+                return _ask(self._path(workspace), message, descriptor, reply_timeout_s)
         except OSError as error:
             text = f"the runtime of workspace {workspace!r} ended before its answer ({error})"
-            raise CommandFailed(text, hint="try again", command="supervisor", exit_code=None, stderr="") from None
+            raise RuntimeSilent(text, hint="try again", command="supervisor", exit_code=None, stderr="") from None
+
+    def _path(self, workspace: str) -> str:
+        return f"{self._folder}/{workspace}.sock"
 
     def status(self, workspace: str) -> Dict[str, Any]:
         """Return since and idle_stop_at of a runtime, as its supervisor says; {} when it does not run."""
         if not runtime_state.is_running(workspace):
             return {}
         try:
-            found = _ask(workspace, {"protocol": PROTOCOL, "request": "status"}, None, STATUS_TIMEOUT_S)
+            found = _ask(self._path(workspace), {"protocol": PROTOCOL, "request": "status"}, None, STATUS_TIMEOUT_S)
         except (OSError, AgentError):
             return {}
         return check_status(found)
@@ -78,7 +87,9 @@ class Runtimes:
         """Return when a job runs no more; a runtime that does not run is not started for it."""
         if runtime_state.is_running(workspace):
             try:
-                _ask(workspace, {"protocol": PROTOCOL, "request": "wait", "job": job}, None, REPLY_TIMEOUT_S)
+                _ask(
+                    self._path(workspace), {"protocol": PROTOCOL, "request": "wait", "job": job}, None, REPLY_TIMEOUT_S
+                )
             except (OSError, AgentError):
                 pass  # it has ended meanwhile, or its login has taken it over: a job of it harms itself alone
 
@@ -114,10 +125,10 @@ def check_execution(result: Dict[str, Any]) -> Dict[str, Any]:
     return {**check_ended(result), **outputs, "omitted_bytes": omitted, "truncated": omitted > 0}
 
 
-def _ask(workspace: str, message: Dict[str, Any], descriptor: Optional[int], timeout_s: float) -> Dict[str, Any]:
+def _ask(path: str, message: Dict[str, Any], descriptor: Optional[int], timeout_s: float) -> Dict[str, Any]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(CONNECT_TIMEOUT_S)
-        connection.connect(socket_of(workspace))
+        connection.connect(path)
         connection.settimeout(timeout_s)
         framing.send(connection, message, descriptor)
         reply = framing.receive(connection, framing.REPLY_MAX)

@@ -47,11 +47,6 @@ def home_of(workspace: str) -> str:
     return f"{HOMES}/{login_of(workspace)}"
 
 
-def socket_of(workspace: str) -> str:
-    """Return the socket of a workspace's runtime."""
-    return f"{RUNTIMES}/{workspace}.sock"
-
-
 def unit_of(workspace: str, kind: str) -> str:
     """Return the socket or service unit of a workspace's runtime."""
     return f"codesmith-workspace@{workspace}.{kind}"
