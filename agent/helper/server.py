@@ -51,6 +51,7 @@ class Handler(socketserver.BaseRequestHandler):
         if self.server.is_fresh or verb in verbs.REMOVING:  # type: ignore[attr-defined]
             trash.empty_quietly()
             logins.finish_sweeps()
+            units.stop_of_other_releases()
 
 
 class Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):

@@ -21,6 +21,7 @@ class Settings(NamedTuple):
     runtime_s: Optional[float]
     idle_stop_s: float
     for_clone: bool
+    release: str = ""
 
     def environment(self) -> Dict[str, str]:
         """Return the environment of everything that runs in the workspace."""

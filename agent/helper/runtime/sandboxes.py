@@ -77,4 +77,5 @@ def check_enforced(sandbox: Sandbox, probe: Dict[str, Any]) -> Dict[str, bool]:
             hint="ask for less, or see `inv node.info`",
             enforced=enforced,
         )
-    return enforced
+    # Not asked for, so nothing to refuse: without it the sandboxes of coding agents do not start in the workspace.
+    return {**enforced, "nesting": bool(probe["nesting"])}

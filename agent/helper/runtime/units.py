@@ -19,6 +19,8 @@ from agent.shared.run import run
 
 IDLE_STOP_S = 300.0
 PROBE_S = 20.0
+# Tells in the directory of the sockets which release has looked for those of others.
+SWEPT = ".swept.json"
 # How often systemd is asked again while it still forgets the units that were just stopped.
 ATTEMPTS, PAUSE_S = 20, 0.05
 TMPFS = "mode=1777,size=25%"
@@ -90,8 +92,7 @@ def start(entry: Entry, *, for_clone: bool = False) -> None:
     settings = _settings(entry, for_clone=for_clone)
     if _is_active(name, "socket") and _read(f"{name}.json") == settings:
         return
-    left = control_groups.processes(control_groups.of_unit(unit_of(name, "service"), "codesmith-helper.service"))
-    if len(left) > (1 if for_clone else 0) and (for_clone or _is_clone(name)):
+    if len(_processes(name)) > (1 if for_clone else 0) and (for_clone or _is_clone(name)):
         what = "commands run in it" if for_clone else "a repository is being cloned into it"
         raise InUse(f"workspace {name!r} has no network, and {what}", hint="try again")
     stop(name)
@@ -121,6 +122,22 @@ def stop(*names: str) -> None:
     for name in names:
         for ending in ("json", "passwd", "group"):
             _remove(f"{name}.{ending}")
+
+
+def stop_of_other_releases() -> None:
+    """Forget the sockets that another release has made, where nothing runs: their next start is this release's."""
+    mine = _release()
+    try:
+        names = [name[: -len(".json")] for name in os.listdir(RUNTIMES) if name.count(".") == 1 and ".json" in name]
+    except FileNotFoundError:
+        return
+    if _read(SWEPT).get("release") == mine:
+        return
+    old = [name for name in names if _read(f"{name}.json").get("release") != mine]
+    idle = [name for name in old if not _processes(name)]
+    stop(*idle)
+    if len(idle) == len(old):
+        _write_file(SWEPT, json.dumps({"release": mine}), 0o600)
 
 
 def probe(entry: Entry) -> Dict[str, Any]:
@@ -170,7 +187,7 @@ def _settings(entry: Entry, *, for_clone: bool) -> Dict[str, Any]:
         "workspace": entry.workspace, "login": entry.login, "home": home_of(entry.workspace),
         "path": path_of(entry.workspace), "shell": accounts.shell(), "proxies": proxies.environment(),
         "runtime_s": entry.sandbox.limits.get("runtime_s") if entry.sandbox else None,
-        "idle_stop_s": 0 if for_clone else IDLE_STOP_S, "for_clone": for_clone,
+        "idle_stop_s": 0 if for_clone else IDLE_STOP_S, "for_clone": for_clone, "release": _release(),
     }  # fmt: skip
 
 
@@ -188,16 +205,29 @@ def _write(entry: Entry, settings: Dict[str, Any], *, ending: str = "") -> None:
     fields = {"login": entry.login, "uid": entry.uid, "home": settings["home"], "shell": settings["shell"]}
     texts = {"json": json.dumps(settings), "passwd": ACCOUNTS.format(**fields), "group": GROUPS.format(**fields)}
     for kind, text in texts.items():
-        path = f"{RUNTIMES}/{entry.workspace}{'.' + ending if ending else ''}.{kind}"
-        with open(f"{path}.new", "w", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), 0o600 if kind == "json" else 0o644)
-            file.write(text)
-        os.replace(f"{path}.new", path)
+        name = f"{entry.workspace}{'.' + ending if ending else ''}.{kind}"
+        _write_file(name, text, 0o600 if kind == "json" else 0o644)
+
+
+def _write_file(name: str, text: str, mode: int) -> None:
+    with open(f"{RUNTIMES}/{name}.new", "w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(text)
+    os.replace(f"{RUNTIMES}/{name}.new", f"{RUNTIMES}/{name}")
 
 
 def _command(name: str) -> List[str]:
     """Return the command line that runs a command of this release, wherever `current` leads later."""
-    return ["--", sys.executable, "-I", "-S", os.path.realpath(sys.path[0]), name]
+    return ["--", sys.executable, "-I", "-S", _release(), name]
+
+
+def _release() -> str:
+    return os.path.realpath(sys.path[0])
+
+
+def _processes(name: str) -> List[int]:
+    groups = control_groups.of_unit(unit_of(name, "service"), "codesmith-helper.service")
+    return control_groups.processes(groups)
 
 
 def _is_active(name: str, kind: str) -> bool:
