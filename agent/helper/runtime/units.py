@@ -10,7 +10,7 @@ import time
 from typing import Any, Dict, List, Tuple
 
 from agent.helper.accounts import accounts
-from agent.helper.runtime import proxies
+from agent.helper.runtime import etc, proxies
 from agent.helper.runtime.entry import Entry
 from agent.shared import control_groups
 from agent.shared.errors import CommandFailed, InUse
@@ -176,7 +176,8 @@ def properties(entry: Entry, *, for_clone: bool = False, ending: str = "") -> Li
         f"Group={login}",
         f"BindPaths={path} {home}",
         f"ReadWritePaths={path} {home}",
-        f"BindReadOnlyPaths={place}.passwd:/etc/passwd {place}.group:/etc/group",
+        f"BindReadOnlyPaths=/etc:{etc.BESIDE} {etc.PLACE}:/etc",
+        *(f"BindReadOnlyPaths={place}.{name}:/etc/{name}" for name in etc.OURS),
         *(sandbox.properties() if sandbox else ()),
         f"Description=CodeSmith workspace {entry.workspace}",
     ]
@@ -202,6 +203,7 @@ def _write(entry: Entry, settings: Dict[str, Any], *, ending: str = "") -> None:
 
         os.chown(RUNTIMES, 0, grp.getgrnam(AGENT_LOGIN).gr_gid)
         os.chmod(RUNTIMES, 0o710)  # noqa: S103  the helper's umask has taken the group's bit
+    etc.refresh()
     fields = {"login": entry.login, "uid": entry.uid, "home": settings["home"], "shell": settings["shell"]}
     texts = {"json": json.dumps(settings), "passwd": ACCOUNTS.format(**fields), "group": GROUPS.format(**fields)}
     for kind, text in texts.items():

@@ -31,7 +31,7 @@ HOG = "import time; x = bytearray(24 << 20); time.sleep(1.5); print(len(x))"
 # What a shell, PAM, sshd, a mail server and a user manager would run as the login.
 PLANTED = """
 mkdir -p ~/.ssh ~/.config/systemd/user/default.target.wants
-for file in ~/.bashrc ~/.profile ~/.bash_profile ~/.ssh/rc; do echo 'touch /tmp/planted; setsid sleep 1009 &' >$file; done
+for file in .bashrc .profile .bash_profile .ssh/rc; do echo 'touch /tmp/planted; setsid sleep 1009 &' >~/$file; done
 echo 'LD_PRELOAD DEFAULT=/tmp/evil.so' >~/.pam_environment
 echo '|"touch /tmp/planted"' >~/.forward
 printf '[Service]\\nExecStart=/bin/sleep 1009\\n' >~/.config/systemd/user/own.service
@@ -129,25 +129,6 @@ def test_limits_hold_for_all_commands_of_a_workspace_together(web1: Web1) -> Non
 
 
 @BOTH_RELEASES
-def test_the_end_of_helper_and_front_end_ends_nothing_in_a_runtime(web1: Web1) -> None:
-    web1.client.workspace.create(name="stays")
-    web1.client.workspace.start(name="stays")
-    said: list[Any] = []
-    thread = threading.Thread(
-        target=lambda: said.append(ask(web1, "stays", "exec", **command("sh", "-c", "sleep 4; echo over")))
-    )
-    thread.start()
-    web1.person.wait_until(lambda: ask(web1, "stays", "status")["result"]["processes"] >= 2, within_s=20)
-    web1.on("systemctl kill --signal=KILL codesmith-agent.service codesmith-helper.service")
-    web1.on("systemctl restart codesmith-agent.service; systemctl stop codesmith-helper.service")
-    thread.join()
-    assert said[0]["result"]["stdout"] == "over\n"
-    web1.client.close()
-    assert web1.client.workspace.exec(name="stays", argv=["echo", "well"]).stdout == "well\n"
-    web1.client.workspace.delete(name="stays")
-
-
-@BOTH_RELEASES
 def test_everything_of_a_login_is_in_its_runtime(web1: Web1) -> None:
     client = web1.client
     for name in ("a", "a-b"):
@@ -211,3 +192,22 @@ def test_who_stops_its_supervisor_harms_itself_alone(web1: Web1) -> None:
     assert client.workspace.get(name="beside").runtime.since == since
     for name in ("own", "beside"):
         client.workspace.delete(name=name)
+
+
+@BOTH_RELEASES
+def test_the_end_of_helper_and_front_end_ends_nothing_in_a_runtime(web1: Web1) -> None:
+    web1.client.workspace.create(name="stays")
+    web1.client.workspace.start(name="stays")
+    said: list[Any] = []
+    thread = threading.Thread(
+        target=lambda: said.append(ask(web1, "stays", "exec", **command("sh", "-c", "sleep 4; echo over")))
+    )
+    thread.start()
+    web1.person.wait_until(lambda: ask(web1, "stays", "status")["result"]["processes"] >= 2, within_s=20)
+    web1.on("systemctl kill --signal=KILL codesmith-agent.service codesmith-helper.service")
+    web1.on("systemctl restart codesmith-agent.service; systemctl stop codesmith-helper.service")
+    thread.join()
+    assert said[0]["result"]["stdout"] == "over\n"
+    assert web1.client.workspace.exec(name="stays", argv=["echo", "well"]).stdout == "well\n"
+    web1.client.workspace.delete(name="stays")
+    web1.client.close()
