@@ -92,7 +92,8 @@ def start(entry: Entry, *, for_clone: bool = False) -> None:
     settings = _settings(entry, for_clone=for_clone)
     if _is_active(name, "socket") and _read(f"{name}.json") == settings:
         return
-    if len(_processes(name)) > (1 if for_clone else 0) and (for_clone or _is_clone(name)):
+    # One of them is the supervisor.
+    if len(_processes(name)) > 1 and (for_clone or _is_clone(name)):
         what = "commands run in it" if for_clone else "a repository is being cloned into it"
         raise InUse(f"workspace {name!r} has no network, and {what}", hint="try again")
     stop(name)

@@ -210,9 +210,6 @@ def test_only_the_front_end_reaches_the_helper(web1: Web1) -> None:
     assert said.out == "b''\n" or "reset" in said.err or "Broken pipe" in said.err
 
 
-JOB = {"workspace": "eve", "argv": ["id"], "cwd": "", "env": {}, "stdin": "", "encoding": "text", "timeout_s": 1.0}
-
-
 @pytest.mark.parametrize(
     ("verb", "arguments"),
     [
@@ -226,11 +223,11 @@ JOB = {"workspace": "eve", "argv": ["id"], "cwd": "", "env": {}, "stdin": "", "e
         ("workspace.ensure", {"name": "eve", "user": "root", "dedicated": True}),
         ("workspace.share", {"name": "eve", "user": "/root"}),
         ("workspace.remove", {"name": ".", "remove_user": True}),
-        ("job.run", {**JOB, "timeout_s": 1e9}),
-        ("job.run", {**JOB, "cwd": "../.."}),
-        ("job.run", {**JOB, "stdin": "a b", "encoding": "base64"}),
-        ("job.run", {**JOB, "stdin": ["x"]}),
-        ("job.run", {**JOB, "encoding": "utf-7"}),
+        ("runtime.start", {"workspace": "../eve", "for_clone": False}),
+        ("runtime.start", {"workspace": "eve", "for_clone": 1}),
+        ("runtime.start", {"workspace": "eve", "for_clone": False, "user": "root"}),
+        ("runtime.stop", {"workspace": "*"}),
+        ("workspace.measure", {"workspace": "/etc"}),
         ("run", {"argv": ["id"]}),
         ("__class__", {}),
     ],
@@ -354,7 +351,7 @@ def test_words_reach_a_job_unchanged(web1: Web1) -> None:
 SPY = """\
 while sleep 0.02; do
   for f in /proc/[0-9]*/cmdline; do tr '\\0' ' ' < $f; echo; done
-  systemctl show 'codesmith-job@*' --no-pager
+  systemctl show 'codesmith-workspace@*' --no-pager
 done
 """
 
@@ -368,7 +365,7 @@ def test_secrets_of_a_job_are_not_for_others(web1: Web1) -> None:
     for _ in range(3):
         assert web1.client.workspace.exec(name="vault", argv=job, env={"TOKEN": token}, stdin=token).exit_code == 0
     spied = web1.on("cat /tmp/spied").out
-    assert "codesmith-job@vault" in spied
+    assert "codesmith-workspace@vault" in spied
     assert "sleep 0.3" in spied
     assert token not in spied
 

@@ -18,7 +18,7 @@ OURS = "/etc/codesmith/environment"
 SPY = """\
 while sleep 0.02; do
   for f in /proc/[0-9]*/cmdline /proc/[0-9]*/environ; do tr '\\0' ' ' < $f; echo; done
-  systemctl show 'codesmith-job@*' --no-pager
+  systemctl show 'codesmith-workspace@*' --no-pager
 done
 """
 
@@ -104,7 +104,7 @@ def test_the_password_of_a_proxy_is_told_to_nobody(web1: Web1, forge: Forge, pro
             assert "407" in refusal.problem
             assert "/etc/codesmith/environment" in refusal.hint
     spied = web1.on("cat /root/spied; rm /root/spied").out
-    assert "codesmith-job@hush" in spied
+    assert "codesmith-workspace@hush" in spied
     assert PASSWORD not in spied
     found = web1.on(
         f"rm {OURS}; journalctl --sync; journalctl --no-pager --output=export | grep -a -F -e {PASSWORD};"

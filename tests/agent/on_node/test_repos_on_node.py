@@ -15,7 +15,7 @@ pytestmark = pytest.mark.lab
 SPY = """\
 while sleep 0.02; do
   for f in /proc/[0-9]*/cmdline /proc/[0-9]*/environ; do tr '\\0' ' ' < $f; echo; done
-  systemctl show 'codesmith-job@*' --no-pager
+  systemctl show 'codesmith-workspace@*' --no-pager
   for f in /proc/[0-9]*/exe; do grep -a -h s3cret ${f%exe}fd/[3-9] < /dev/null; done
 done
 """
@@ -109,7 +109,7 @@ def test_a_credential_is_written_down_nowhere(web1: Web1, forge: Forge) -> None:
     web1.person.wait_until(lambda: web1.person.runs("inv node.version --node web1", check=False).code == 0, within_s=60)
     web1.person.wait_until(lambda: web1.client.node.health().status == "ok", within_s=60)
     spied = web1.on("cat /root/spied; rm /root/spied").out
-    assert "codesmith-job@quiet" in spied
+    assert "codesmith-workspace@quiet" in spied
     assert "private.git" in spied
     assert PASSWORD not in spied
     assert line not in spied
@@ -135,10 +135,8 @@ def test_other_changes_go_on_and_a_delete_ends_the_clone(web1: Web1, forge: Forg
     make(web1, "long")
     going = Going(web1, forge, "long")
     # A server that sends without end takes at most half of the node's memory: git keeps what it receives.
-    shown = web1.on(
-        "systemctl show --property=MemoryMax --value 'codesmith-job@long@*'; grep MemTotal /proc/meminfo"
-    ).out
-    assert int(shown.split()[0]) == int(shown.split()[2]) * 1024 // 2
+    shown = web1.on("grep 'Max data' /proc/$(pgrep -u cs-long -x git)/limits; grep MemTotal /proc/meminfo").out
+    assert int(shown.split()[3]) // 1024 == int(shown.split()[7]) // 2
     web1.refuses(web1.client.repo.clone, "in_use", workspace="long", url=f"{forge.https}/public.git")
     assert web1.client.workspace.create(name="beside").state == "ready"
     assert web1.client.workspace.delete(name="long").user_deleted

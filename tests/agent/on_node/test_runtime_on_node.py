@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,19 +13,9 @@ from codesmith.errors import CodeSmithError
 from codesmith.nodes.registry import Registry
 from codesmith.sdk.api import Execution
 from codesmith.sdk.client import Client
-from tests.agent.on_node.web1 import ALL_RELEASES, BOTH_RELEASES, Web1
+from tests.agent.on_node.web1 import ALL_RELEASES, BOTH_RELEASES, Web1, command
 
 pytestmark = pytest.mark.lab
-# Asks a supervisor past the front end, as root.
-ASK = """
-import json, socket, sys
-sys.path.insert(0, "/usr/lib/codesmith/current/agent.pyz")
-from agent.shared import framing
-with socket.socket(socket.AF_UNIX) as connection:
-    connection.connect(sys.argv[1])
-    framing.send(connection, {"protocol": 1, **json.loads(sys.argv[2])})
-    print(json.dumps(framing.receive(connection, 1 << 24)))
-"""
 HOG = "import time; x = bytearray(24 << 20); time.sleep(1.5); print(len(x))"
 # What a shell, PAM, sshd, a mail server and a user manager would run as the login.
 PLANTED = """
@@ -54,19 +43,10 @@ def state_on(web1: Web1, name: str, kind: str = "service") -> str:
     return web1.on(f"systemctl is-active {unit_of(name, kind)}", check=False).out.strip()
 
 
-def ask(web1: Web1, name: str, request: str, **fields: Any) -> Any:
-    message = json.dumps({"request": request, **fields})
-    return json.loads(web1.on(f"python3 -I -c '{ASK}' {RUNTIMES}/{name}.sock '{message}'").out)
-
-
 def execute(web1: Web1, name: str, *argv: str, **options: Any) -> Execution:
     """Run a command by a client of its own, as another thread."""
     with Client(Registry.load(web1.person.registry).get("web1")) as client:
         return client.workspace.exec(name=name, argv=list(argv), **options)
-
-
-def command(*argv: str) -> dict[str, Any]:
-    return {"argv": list(argv), "cwd": "", "env": {}, "stdin": "", "encoding": "text", "timeout_s": 60.0}
 
 
 @ALL_RELEASES
@@ -200,10 +180,10 @@ def test_the_end_of_helper_and_front_end_ends_nothing_in_a_runtime(web1: Web1) -
     web1.client.workspace.start(name="stays")
     said: list[Any] = []
     thread = threading.Thread(
-        target=lambda: said.append(ask(web1, "stays", "exec", **command("sh", "-c", "sleep 4; echo over")))
+        target=lambda: said.append(web1.runtime("stays", "exec", **command("sh", "-c", "sleep 4; echo over")))
     )
     thread.start()
-    web1.person.wait_until(lambda: ask(web1, "stays", "status")["result"]["processes"] >= 2, within_s=20)
+    web1.person.wait_until(lambda: web1.runtime("stays", "status")["result"]["processes"] >= 2, within_s=20)
     web1.on("systemctl kill --signal=KILL codesmith-agent.service codesmith-helper.service")
     web1.on("systemctl restart codesmith-agent.service; systemctl stop codesmith-helper.service")
     thread.join()
