@@ -15,9 +15,7 @@ from agent.helper.trees import trash, trees
 from agent.shared.errors import CommandFailed
 
 
-def test_a_sandbox_whose_runtime_could_not_be_ended_is_half_done(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_sandbox_whose_runtime_does_not_end_is_half_done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(Ledger.__init__, "__defaults__", (str(tmp_path / "ledger.db"),))
     monkeypatch.setattr(lock, "LOCK", str(tmp_path / "lock"))
     monkeypatch.setattr(trees, "clean_staging", lambda: None)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
+from tests.agent.on_node.web1 import BOTH_RELEASES, Web1, command
 
 pytestmark = [pytest.mark.lab, BOTH_RELEASES]
 
