@@ -5,6 +5,7 @@ What comes back is the word of the workspace's login: it is bounded and checked,
 
 from __future__ import annotations
 
+import math
 import re
 import socket
 from typing import Any, Dict, Optional
@@ -96,11 +97,11 @@ class Runtimes:
 
 def check_ended(result: Dict[str, Any]) -> Dict[str, Any]:
     """Return how a job ended; CommandFailed when the answer does not say it."""
-    ended = {key: result.get(key) for key in ENDED}
+    ended: Dict[str, Any] = {key: result.get(key) for key in ENDED}
     code, duration_s, name = ended["exit_code"], ended["duration_s"], ended["signal"]
     if not (
-        (isinstance(code, int) and 0 <= code <= EXIT_CODE_MAX)
-        and (isinstance(duration_s, (int, float)) and duration_s >= 0)
+        (_is_count(code) and code <= EXIT_CODE_MAX)
+        and (isinstance(duration_s, (int, float)) and 0 <= duration_s < math.inf)
         and (name is None or re.fullmatch("SIG[A-Z0-9]{1,12}", str(name)))
         and ended["killed_by"] in (None, "timeout", "memory")
     ):
@@ -117,12 +118,16 @@ def check_status(result: Dict[str, Any]) -> Dict[str, Any]:
 def check_execution(result: Dict[str, Any]) -> Dict[str, Any]:
     """Return the record of a command that has ended; CommandFailed when the answer is not one."""
     outputs = {key: result.get(key) for key in OUTPUTS}
-    omitted = result.get("omitted_bytes")
+    omitted: Any = result.get("omitted_bytes")
     encodings = (outputs["stdout_encoding"], outputs["stderr_encoding"])
     is_known = all(isinstance(text, str) for text in outputs.values()) and set(encodings) <= {"text", "base64"}
-    if not is_known or type(omitted) is not int or omitted < 0:
+    if not is_known or not _is_count(omitted):
         raise _nonsense()
     return {**check_ended(result), **outputs, "omitted_bytes": omitted, "truncated": omitted > 0}
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _ask(path: str, message: Dict[str, Any], descriptor: Optional[int], timeout_s: float) -> Dict[str, Any]:

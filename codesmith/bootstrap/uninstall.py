@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 CONTENTS = (layout.STATE, layout.LOG, layout.HELPER_STATE)
 # Files of the helper in a directory that others may use too; they are removed also where the directory stays.
 HELPER_FILES = {"/srv/codesmith": (".next-uid",)}
+# The helper writes here what the runtimes of workspaces start with.
+RUNTIMES = "/run/codesmith/workspaces"
 # systemd makes these for the sockets and does not remove them with the sockets.
 RUNTIME = ("/run/codesmith", "/run/codesmith-helper")
 
@@ -149,6 +151,7 @@ def _plan_paths(facts: Facts, ours: list[dict[str, Any]]) -> Iterator[Step]:
     kept = {str(entry.get("path", "")) for entry in facts.ledger_entries if not entry.get("made_by_us")}
     for path in (f"{folder}/{name}" for folder, names in HELPER_FILES.items() if folder in kept for name in names):
         yield Step("file", path, f"remove {path}", "there", MISSING, {"do": "remove_file", "path": path})
+    yield _plan_directory(RUNTIMES, "there", is_content_ours=True)
     for path in RUNTIME:
         yield _plan_directory(path, "there", is_content_ours=False)
 

@@ -46,12 +46,12 @@ class StandInHelper:
         self._listening.bind(str(path))
         self._listening.listen()
         self._folder = path.parent
-        self._runtimes: dict[str, socket.socket] = {}
+        self._runtimes: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._serve, args=(self._listening,))]
         self._threads[0].start()
 
     def close(self) -> None:
-        for listening in (self._listening, *self._runtimes.values()):
+        for listening in (self._listening, *self._runtimes):
             listening.shutdown(socket.SHUT_RDWR)
             listening.close()
         for thread in self._threads:
@@ -93,7 +93,7 @@ class StandInHelper:
         (self._folder / f"{workspace}.sock").unlink(missing_ok=True)
         listening.bind(str(self._folder / f"{workspace}.sock"))
         listening.listen()
-        self._runtimes[workspace] = listening
+        self._runtimes.append(listening)
         self._threads.append(threading.Thread(target=self._serve, args=(listening,)))
         self._threads[-1].start()
 
