@@ -64,7 +64,7 @@ def test_a_clone_that_would_fill_the_disk_is_ended_and_leaves_nothing(web1: Web1
         refusal = web1.refuses(web1.client.repo.clone, "limit", workspace="room", url=url, name="large")
         assert "disk" in str(refusal)
         assert web1.on(f"ls -A {code}").out == ""
-        assert not web1.on("pgrep -u cs-room", check=False).ok
+        assert not web1.running("room")
         wanted = {"workspace": "room", "url": f"{forge.https}/public.git"}
         web1.on(f"head -c 62M /dev/zero > {code}/../ballast")  # room enough for it, but less than must stay
         web1.refuses(web1.client.repo.clone, "limit", **wanted)

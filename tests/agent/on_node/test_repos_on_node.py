@@ -128,7 +128,7 @@ def test_a_clone_that_takes_too_long_ends_and_leaves_nothing(web1: Web1, forge: 
     web1.refuses(web1.client.repo.clone, "limit", workspace="late", url=url, timeout_s=0.8)
     assert web1.on(f"ls -A {code}").out == ""
     assert web1.client.workspace.get(name="late").repos == []
-    assert not web1.on("pgrep -u cs-late", check=False).ok
+    assert not web1.running("late")
 
 
 def test_other_changes_go_on_and_a_delete_ends_the_clone(web1: Web1, forge: Forge) -> None:
@@ -187,7 +187,7 @@ def test_a_clone_that_is_cut_off_is_gone(web1: Web1, forge: Forge, victim: str) 
     web1.person.wait_until(lambda: web1.person.runs("inv node.version --node web1", check=False).code == 0, within_s=60)
     web1.person.wait_until(lambda: web1.client.node.health().status == "ok", within_s=60)
     assert web1.on(f"ls -A {code}").out == ""
-    assert not web1.on(f"pgrep -u cs-{workspace}", check=False).ok
+    assert not web1.running(workspace)
     assert web1.client.repo.list(workspace=workspace) == []
     assert web1.client.repo.clone(workspace=workspace, url=f"{forge.https}/public.git").branch == "main"
 

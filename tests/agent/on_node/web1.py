@@ -69,6 +69,11 @@ class Web1:
         become = f"setpriv --reuid={login} --regid={login} --clear-groups"
         return f"{become} python3 -I -c '{HELPER}' '{json.dumps(message)}'"
 
+    def running(self, name: str) -> str:
+        """Return the pids of a workspace's login, without that of its supervisor."""
+        supervisor = f"$(systemctl show --property=MainPID --value codesmith-workspace@{name}.service)"
+        return self.on(f"pgrep -u cs-{name} | grep -vx {supervisor}", check=False).out
+
     def runtime_command(self, name: str, request: str, **fields: Any) -> str:
         """Return the command that sends one request to the runtime of a workspace."""
         return f"python3 -I -c '{RUNTIME}' {RUNTIMES}/{name}.sock '{json.dumps({'request': request, **fields})}'"
