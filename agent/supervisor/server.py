@@ -213,12 +213,12 @@ class Server:
 
     def _look(self) -> None:
         """Look from time to time whether this workspace is idle, and end after idle_stop_s without a use."""
-        now, idle_s = time.monotonic(), self._settings.idle_stop_s
-        if self._is_busy():
+        now, idle_s, is_busy = time.monotonic(), self._settings.idle_stop_s, self._is_busy()
+        if is_busy:
             self._used_at = now
         # Its first caller waits at the socket already.
         idle_at = self._begun + max(idle_s, CALLER_S) if self._used_at is None else self._used_at + idle_s
-        self._is_over = self._is_over or now >= idle_at
+        self._is_over = self._is_over or (now >= idle_at and not is_busy)
         self._loop.at(min(max(idle_at, now), now + max(idle_s, CALLER_S) / LOOKS) + TICK_S, self._look)
 
     def _stop(self) -> None:

@@ -135,7 +135,9 @@ def test_other_changes_go_on_and_a_delete_ends_the_clone(web1: Web1, forge: Forg
     make(web1, "long")
     going = Going(web1, forge, "long")
     # A server that sends without end takes at most half of the node's memory: git keeps what it receives.
-    shown = web1.on("grep 'Max data' /proc/$(pgrep -u cs-long -x git)/limits; grep MemTotal /proc/meminfo").out
+    shown = web1.on(
+        "grep 'Max data' /proc/$(pgrep -u cs-long -x git | head -1)/limits; grep MemTotal /proc/meminfo"
+    ).out
     assert int(shown.split()[3]) // 1024 == int(shown.split()[7]) // 2
     web1.refuses(web1.client.repo.clone, "in_use", workspace="long", url=f"{forge.https}/public.git")
     assert web1.client.workspace.create(name="beside").state == "ready"
@@ -170,7 +172,7 @@ def test_a_hostile_repository_gains_nothing(web1: Web1, forge: Forge) -> None:
     assert web1.on(f"ls -A {code}; ls {code}/../ran", check=False).out == "hostile\n"
 
 
-@pytest.mark.parametrize("victim", ["agent", "helper", "both", "power"])
+@pytest.mark.parametrize("victim", ["agent", "both", "power"])
 def test_a_clone_that_is_cut_off_is_gone(web1: Web1, forge: Forge, victim: str) -> None:
     workspace = f"cut-{victim}"
     code = make(web1, workspace)
@@ -190,6 +192,17 @@ def test_a_clone_that_is_cut_off_is_gone(web1: Web1, forge: Forge, victim: str) 
     assert not web1.running(workspace)
     assert web1.client.repo.list(workspace=workspace) == []
     assert web1.client.repo.clone(workspace=workspace, url=f"{forge.https}/public.git").branch == "main"
+
+
+def test_the_end_of_the_helper_ends_no_clone(web1: Web1, forge: Forge) -> None:
+    code = make(web1, "goes-on")
+    going = Going(web1, forge, "goes-on")
+    web1.on("systemctl kill --signal=KILL codesmith-helper", check=False)
+    web1.person.wait_until(lambda: web1.on(f"ls -A {code}").out.startswith(".codesmith-"), within_s=20)
+    assert web1.running("goes-on")
+    web1.client.workspace.stop(name="goes-on")
+    assert going.wait()
+    assert web1.on(f"ls -A {code}").out == ""
 
 
 def test_what_the_user_made_is_left_alone_and_what_they_removed_is_told(web1: Web1, forge: Forge) -> None:

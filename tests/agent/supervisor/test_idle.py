@@ -57,5 +57,7 @@ def test_one_for_a_clone_takes_nothing_else_and_ends_with_it(start: Callable[...
     request = {"action": "read", "names": ["x"] * 2000, "programs": ["git"]}
     with supervisor.send("git", job="a" * 32, timeout_s=10.0, job_request=request):
         error = supervisor.ask("exec", **supervisor.command("true"))
-    assert (error["error"]["code"], error["error"]["data"]["for_clone"]) == (1004, True)
+        assert (error["error"]["code"], error["error"]["data"]["for_clone"]) == (1004, True)
+        time.sleep(2.5)
+        assert supervisor.process.poll() is None, "a clone takes long"
     assert ended_after(supervisor) < 5
