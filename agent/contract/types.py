@@ -169,7 +169,12 @@ class Sandbox(TypedDict):
     workspace: Name
     limits: Limits
     network: Network
-    enforced: Annotated[Dict[str, bool], Keywords({"description": "What a test from inside a command confirmed."})]
+    enforced: Annotated[
+        Dict[str, bool],
+        Keywords(
+            {"description": "What a look from inside confirmed; `nesting`: whether namespaces can be made in it."}
+        ),
+    ]
     state: Literal["ready"]
     created_at: Time
 

@@ -526,7 +526,7 @@ class Sandbox(Record):
     workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
     limits: Of everything in the workspace together: memory, tasks at once, CPUs; and the seconds of each command.
     network: none: only the loopback interface. Default: full.
-    enforced: What a test from inside a command confirmed.
+    enforced: What a look from inside confirmed; `nesting`: whether namespaces can be made in it.
     created_at: RFC 3339, UTC.
     """
 
@@ -1143,10 +1143,10 @@ class SandboxMethods:
         network: str | None = None,
         request_id: str | None = None,
     ) -> Sandbox:
-        """Put a workspace into a sandbox: from now on every command in it runs within these limits.
+        """Put a workspace into a sandbox: from now on everything in it runs within these limits, together.
 
-        `enforced` is what a test from inside a command confirmed on this node. A limit that this node cannot
-        enforce is refused with unsupported, and nothing is changed.
+        What runs in it is ended first. `enforced` is what a look from inside confirmed on this node. A limit
+        that this node cannot enforce is refused with unsupported, and nothing is changed.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
         limits: Of everything in the workspace together: memory, tasks at once, CPUs; and the seconds of each command.
@@ -1165,7 +1165,7 @@ class SandboxMethods:
         return self._transport.record("sandbox.create", Sandbox.from_dict, found)
 
     def delete(self, *, workspace: str, request_id: str | None = None) -> SandboxDeleted:
-        """Remove the sandbox of a workspace; commands that run in it are ended.
+        """Remove the sandbox of a workspace; what runs in it is ended.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
 
