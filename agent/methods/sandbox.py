@@ -24,8 +24,8 @@ def create(
 ) -> Sandbox:
     """Put a workspace into a sandbox: from now on everything in it runs within these limits, together.
 
-    What runs in it is ended first. `enforced` is what a look from inside confirmed on this node. A limit that this node cannot enforce is
-    refused with unsupported, and nothing is changed.
+    What runs in it is ended. `enforced` is what a look from inside confirmed on this node. A limit that this node
+    cannot enforce is refused with unsupported, and nothing is changed.
     """
     document = workspaces.find_ready(context, workspace)
     if document.get("sandbox") is not None:

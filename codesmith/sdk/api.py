@@ -1145,8 +1145,8 @@ class SandboxMethods:
     ) -> Sandbox:
         """Put a workspace into a sandbox: from now on everything in it runs within these limits, together.
 
-        What runs in it is ended first. `enforced` is what a look from inside confirmed on this node. A limit
-        that this node cannot enforce is refused with unsupported, and nothing is changed.
+        What runs in it is ended. `enforced` is what a look from inside confirmed on this node. A limit that this
+        node cannot enforce is refused with unsupported, and nothing is changed.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
         limits: Of everything in the workspace together: memory, tasks at once, CPUs; and the seconds of each command.
