@@ -84,6 +84,9 @@ def _run_git(
         answer = json.loads(str(done.get("answer")))
     except ValueError:
         answer = None
+    # The kernel has ended a process of git, not git itself, which says so in other words.
+    if isinstance(answer, dict) and answer.get("problem") == "failed" and done.get("has_lost_memory") is True:
+        raise _memory(workspace)
     return answer if isinstance(answer, dict) else {}
 
 

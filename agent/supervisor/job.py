@@ -82,11 +82,15 @@ class Job:
         status = 0 if self._status is None else self._status
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         code = 128 + number if number else os.WEXITSTATUS(status)
-        if code and self._cause is None and control_groups.memory_kills(self._groups) > self._kills:
+        if code and self._cause is None and self.has_lost_memory():
             self._cause = "memory"
         name = (signal.Signals(number).name if number in set(signal.Signals) else f"SIG{number}") if number else None
         duration_s = round(time.monotonic() - self._begun, 4)
         return {"exit_code": code, "signal": name, "killed_by": self._cause, "duration_s": duration_s}
+
+    def has_lost_memory(self) -> bool:
+        """Return whether the kernel has ended a process of the workspace for lack of memory while the job ran."""
+        return control_groups.memory_kills(self._groups) > self._kills
 
     def _on_exit(self, status: int) -> None:
         self._status = status

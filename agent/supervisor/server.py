@@ -246,7 +246,7 @@ def _executed(job: Job, encoding: str) -> Dict[str, Any]:
 
 
 def _answered(job: Job) -> Dict[str, Any]:
-    return {"answer": job.stdout.text()}
+    return {"answer": job.stdout.text(), "has_lost_memory": job.has_lost_memory()}
 
 
 def _outputs(stdout: Output, stderr: Output, encoding: str) -> Dict[str, Any]:

@@ -152,7 +152,7 @@ def test_a_workspace_begins_with_a_repository_or_not_at_all(web1: Web1, forge: F
     assert [one.outcome for one in records[:3]] == ["limit", "command_failed", "ok"]
 
 
-@pytest.mark.parametrize("victim", ["agent", "helper", "power"])
+@pytest.mark.parametrize("victim", ["agent", "runtime", "power"])
 def test_a_workspace_that_is_cut_off_while_it_clones_is_gone(web1: Web1, forge: Forge, victim: str) -> None:
     name = f"half-{victim}"
     going = Going(web1, forge, name, is_creating=True, credential={"token": PASSWORD})
@@ -161,7 +161,8 @@ def test_a_workspace_that_is_cut_off_while_it_clones_is_gone(web1: Web1, forge: 
         web1.person.lab_node("web1").power_cut()
         web1.person.lab_node("web1").start()
     else:
-        web1.on(f"systemctl kill --signal=KILL codesmith-{victim}")
+        unit = f"codesmith-workspace@{name}.service" if victim == "runtime" else "codesmith-agent"
+        web1.on(f"systemctl kill --signal=KILL {unit}")
     assert going.wait()
     web1.person.wait_until(lambda: web1.person.runs("inv node.version --node web1", check=False).code == 0, within_s=60)
     web1.person.wait_until(lambda: web1.client.node.health().status == "ok", within_s=60)

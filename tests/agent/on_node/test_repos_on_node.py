@@ -172,7 +172,7 @@ def test_a_hostile_repository_gains_nothing(web1: Web1, forge: Forge) -> None:
     assert web1.on(f"ls -A {code}; ls {code}/../ran", check=False).out == "hostile\n"
 
 
-@pytest.mark.parametrize("victim", ["agent", "both", "power"])
+@pytest.mark.parametrize("victim", ["agent", "runtime", "both", "power"])
 def test_a_clone_that_is_cut_off_is_gone(web1: Web1, forge: Forge, victim: str) -> None:
     workspace = f"cut-{victim}"
     code = make(web1, workspace)
@@ -183,7 +183,8 @@ def test_a_clone_that_is_cut_off_is_gone(web1: Web1, forge: Forge, victim: str) 
         node.power_cut()
         node.start()
     else:
-        units = "codesmith-agent codesmith-helper" if victim == "both" else f"codesmith-{victim}"
+        runtime = f"codesmith-workspace@{workspace}.service"
+        units = {"agent": "codesmith-agent", "runtime": runtime, "both": "codesmith-agent codesmith-helper"}[victim]
         web1.on(f"systemctl kill --signal=KILL {units}")
     assert going.wait()
     web1.person.wait_until(lambda: web1.person.runs("inv node.version --node web1", check=False).code == 0, within_s=60)
