@@ -121,8 +121,8 @@ def stop(*names: str) -> None:
         if names:
             run("systemctl", "stop", "--", *(unit_of(name, kind) for name in names), allowed=(0, 5))
     for name in names:
-        for ending in ("json", "passwd", "group"):
-            _remove(f"{name}.{ending}")
+        _remove_files(name)
+        _remove_files(f"{name}.probe")
 
 
 def stop_of_other_releases() -> None:
@@ -155,8 +155,7 @@ def probe(entry: Entry) -> Dict[str, Any]:
     except ValueError:
         seen = None
     finally:
-        for ending in ("json", "passwd", "group"):
-            _remove(f"{entry.workspace}.probe.{ending}")
+        _remove_files(f"{entry.workspace}.probe")
     if not isinstance(seen, dict):
         raise CommandFailed("the look into the sandbox failed", command="systemd-run", exit_code=0, stderr="no answer")
     return seen
@@ -250,11 +249,12 @@ def _read(name: str) -> Dict[str, Any]:
         return {}
 
 
-def _remove(name: str) -> None:
-    try:
-        os.unlink(f"{RUNTIMES}/{name}")
-    except FileNotFoundError:
-        pass
+def _remove_files(name: str) -> None:
+    for kind in ("json", "passwd", "group"):
+        try:
+            os.unlink(f"{RUNTIMES}/{name}.{kind}")
+        except FileNotFoundError:
+            pass
 
 
 def _pairs(option: str, values: List[str]) -> List[str]:

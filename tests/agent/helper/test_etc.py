@@ -21,7 +21,7 @@ def test_it_follows_the_nodes_and_keeps_its_own_two(tmp_path: Path) -> None:
     (nodes / "resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
     etc.refresh(str(place), str(nodes))
     wanted = {
-        "passwd": "file", "group": "file", "hosts": "/mnt/hosts", "ssl": "/mnt/ssl", "gone": "/mnt/gone",
+        "passwd": "file", "group": "file", "hosts": "/boot/hosts", "ssl": "/boot/ssl", "gone": "/boot/gone",
         "localtime": "/usr/share/zoneinfo/UTC", "resolv.conf": "../run/systemd/resolve/stub-resolv.conf",
     }  # fmt: skip
     assert shown(place) == wanted
@@ -34,7 +34,7 @@ def test_it_follows_the_nodes_and_keeps_its_own_two(tmp_path: Path) -> None:
     for _ in range(2):
         etc.refresh(str(place), str(nodes))
         del wanted["gone"]
-        wanted |= {"new": "/mnt/new", "localtime": "/usr/share/zoneinfo/CET"}
+        wanted |= {"new": "/boot/new", "localtime": "/usr/share/zoneinfo/CET"}
         assert shown(place) == wanted
         wanted["gone"] = ""
     assert (place / "passwd").stat().st_ino == before
