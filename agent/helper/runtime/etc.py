@@ -13,8 +13,8 @@ from agent.shared.names import RUNTIMES
 
 NODES = "/etc"
 PLACE = f"{RUNTIMES}/.etc"
-# Where the node's /etc is in a runtime: as deep as the true one, so that relative links in it lead where they should, and
-# no place for a disk of workspaces.
+# Where the node's /etc is in a runtime: as deep as the true one, so that relative links in it lead where they should,
+# and no place for a disk of workspaces.
 BESIDE = "/boot"
 OURS = ("passwd", "group")
 
