@@ -75,6 +75,7 @@ def test_a_clone_goes_by_the_nodes_proxy(web1: Web1, forge: Forge, proxy: str) -
     web1.on(f"echo 'https_proxy=http://ada:{PASSWORD}@{proxy}' > {OURS}; chmod 600 {OURS}")
     assert clone(workspace="by", url=url, name="d").branch == "main"
     assert "let" in proxied(web1)
+    web1.client.workspace.stop(name="by")
 
 
 def test_commands_see_the_nodes_proxies_in_both_spellings(web1: Web1) -> None:
