@@ -14,8 +14,9 @@ usage: agent.pyz COMMAND
   accounts     print how accounts of users differ from what they should be, as JSON (as root; changes nothing)
   agent        serve the API on the socket that systemd passes (without privileges)
   dial [PATH]  connect standard input and output to the agent's socket
-  git          run git for the request on standard input (inside a job of a workspace)
   helper       carry out the verbs of the root half on the socket that systemd passes
+  probe        print what a process in the runtime of a workspace sees of its limits, as JSON
+  supervisor   run what the front end asks for in a workspace, on the socket that systemd passes (as its login)
   version      print version, build and formats of the stores as JSON
 """
 
@@ -39,10 +40,14 @@ def main(arguments: List[str]) -> int:
         from agent.helper.accounts import policy
 
         print(json.dumps(policy.report()))
-    elif command == "git" and not rest:
-        from agent.git.job import main as run_git
+    elif command == "probe" and not rest:
+        from agent.supervisor.probe import main as probe
 
-        return run_git()
+        return probe()
+    elif command == "supervisor" and not rest:
+        from agent.supervisor.main import main as supervise
+
+        return supervise()
     elif command == "dial" and len(rest) <= 1:
         from agent.dial import dial
 

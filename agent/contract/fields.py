@@ -80,7 +80,8 @@ Limits = Annotated[
                 "runtime_s": {"type": "number", "exclusiveMinimum": 0, "maximum": 3600},
             },
             "additionalProperties": False,
-            "description": "Limits of each command and everything it starts: memory, tasks at once, CPUs, seconds.",
+            "description": "Of everything in the workspace together: memory, tasks at once, CPUs; and the seconds of "
+            "each command.",
         }
     ),
 ]

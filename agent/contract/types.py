@@ -169,7 +169,12 @@ class Sandbox(TypedDict):
     workspace: Name
     limits: Limits
     network: Network
-    enforced: Annotated[Dict[str, bool], Keywords({"description": "What a test from inside a command confirmed."})]
+    enforced: Annotated[
+        Dict[str, bool],
+        Keywords(
+            {"description": "What a look from inside confirmed; `nesting`: whether namespaces can be made in it."}
+        ),
+    ]
     state: Literal["ready"]
     created_at: Time
 
@@ -179,6 +184,34 @@ class SandboxDeleted(TypedDict):
 
     workspace: Name
     deleted: Literal[True]
+
+
+class Runtime(TypedDict):
+    """The place where everything of a workspace runs; it starts on demand and ends when it is idle."""
+
+    state: Literal["stopped", "starting", "running"]
+    since: Annotated[
+        Optional[Time], Keywords({"description": "When it started; null unless it runs, and in lists and changes."})
+    ]
+    idle_stop_at: Annotated[
+        Optional[Time],
+        Keywords({"description": "When it ends if nothing runs in it until then; null while something does."}),
+    ]
+
+
+class Usage(TypedDict):
+    """What a workspace uses: its runtime now, and its files."""
+
+    memory_bytes: Annotated[Bytes, Keywords({"description": "Of all processes, with files in /tmp and cached files."})]
+    memory_peak_bytes: Annotated[Optional[Bytes], Keywords({"description": "Since the runtime started."})]
+    memory_limit_bytes: Annotated[Optional[Bytes], Keywords({"description": "Null without a limit, or when stopped."})]
+    cpu_s: Annotated[float, Keywords({"minimum": 0, "description": "Since the runtime started."})]
+    tasks: Count
+    disk_bytes: Annotated[
+        Optional[Bytes],
+        Keywords({"description": "Of the workspace and its home; null when there are too many files to count."}),
+    ]
+    files: Annotated[Optional[Count], Keywords({"description": "How many, with directories; null like disk_bytes."})]
 
 
 class WorkspaceFields(TypedDict):
@@ -197,6 +230,7 @@ class WorkspaceFields(TypedDict):
     labels: Labels
     repos: List[Name]
     sandbox: Optional[Sandbox]
+    runtime: Runtime
     created_at: Time
     opened_at: Optional[Time]
 

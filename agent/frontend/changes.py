@@ -22,6 +22,7 @@ from agent.frontend.helper_client import HelperSilent
 from agent.frontend.journal import ANNOUNCED, Ending, Intent
 from agent.frontend.keyed_locks import KeyedLocks
 from agent.frontend.runner import Runner
+from agent.frontend.runtime_client import RuntimeSilent
 from agent.shared.errors import (
     AgentError,
     AlreadyExists,
@@ -110,7 +111,7 @@ class Changes:
         self._announce(change, attempt)
         try:
             reply = {"result": self._runner.run(change.entry, change.entry.function, change.params)}
-        except HelperSilent as error:
+        except (HelperSilent, RuntimeSilent) as error:
             raise _cut_off(change.entry.name) from error
         except AgentError as error:
             if change.request_id is not None and not error.is_pending:

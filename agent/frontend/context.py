@@ -15,9 +15,11 @@ from typing import Any, Dict, Iterator, Set
 from agent.frontend.agent_forwarding import ForwardedAgents
 from agent.frontend.audit import PATH as AUDIT_FILE
 from agent.frontend.helper_client import Helper
+from agent.frontend.runtime_client import Runtimes
 from agent.frontend.store import Store
 from agent.shared.clock import now
 from agent.shared.errors import WaitedTooLong
+from agent.shared.names import RUNTIMES
 
 LOCK_WAIT_S = 60.0
 NODE_FILE = "/etc/codesmith/node.json"
@@ -60,7 +62,13 @@ class Context:
     # Workspaces whose first repository is being cloned by a call of this process.
     creating: Set[str] = field(default_factory=set)
     forwarded_agents: ForwardedAgents = field(default_factory=ForwardedAgents)
+    runtimes_folder: str = RUNTIMES
+    runtimes: Runtimes = field(init=False)
     _changing: Any = field(default_factory=threading.RLock)
+
+    def __post_init__(self) -> None:
+        """Reach the runtimes through the helper of this context."""
+        object.__setattr__(self, "runtimes", Runtimes(self.helper, self.runtimes_folder))
 
     @contextmanager
     def one_at_a_time(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Creates a repository, whole or not at all: claims its name, asks the helper, then completes it or rolls it back."""
+"""Creates a repository, whole or not at all: claims its name, runs git, then completes it or rolls it back."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 from agent.contract.fields import Keywords
 from agent.contract.method import BY_HELPER
 from agent.contract.types import Repo
+from agent.frontend import git_jobs
 from agent.frontend.context import Context
 from agent.git import grammar
 from agent.shared.errors import AgentError, AlreadyExists, CommandFailed, Disabled, InUse, NotFound
 from agent.shared.names import NAME, NAME_HINT, path_of
 
 TIMEOUT_S = 600.0
-# Beyond the time limit of the clone itself.
-REPLY_GRACE_S = 60.0
 ERRORS = (NotFound, AlreadyExists, Disabled, *BY_HELPER)
 
 # The parameters of a clone, as JSON Schema.
@@ -91,13 +90,12 @@ REPO = Keywords(
 
 
 class RepoRequest(NamedTuple):
-    """A repository to create: the helper's verb and its arguments. `url` is None for an empty repository."""
+    """A repository to create: the arguments of its git job. `url` is None for an empty repository."""
 
-    verb: str
     name: str
     url: Optional[str]
     arguments: Dict[str, Any]
-    reply_timeout_s: float
+    timeout_s: float
     descriptor: Optional[int] = None
     request_id: Optional[str] = None
 
@@ -106,7 +104,7 @@ class RepoRequest(NamedTuple):
 def clone_request(context: Context, **params: Any) -> Iterator[RepoRequest]:
     """Yield the request for a clone, with the ssh agent that is forwarded for it; InvalidParams if either is wrong."""
     request = parse_clone(**params)
-    with context.forwarded_agents.claim((request.arguments["credential"] or {}).get("agent")) as descriptor:
+    with context.forwarded_agents.claim(request.arguments["credential"].get("agent")) as descriptor:
         yield request._replace(descriptor=descriptor)
 
 
@@ -123,16 +121,16 @@ def parse_clone(
     """Return the request for a clone; InvalidParams if a parameter is wrong."""
     name = name or grammar.name_of(grammar.parse_url(url))
     limit_s = TIMEOUT_S if timeout_s is None else float(timeout_s)
-    grammar.parse_credential(credential, url)
     arguments = {
+        "action": "clone",
         "url": url,
+        "host": grammar.host_of(url) if url.startswith("https:") else "",
         "ref": None if ref is None else grammar.parse_ref(ref),
         "depth": depth,
-        "credential": credential,
+        "credential": grammar.parse_credential(credential, url),
         "known_hosts": grammar.parse_known_hosts(known_hosts or []),
-        "timeout_s": limit_s,
     }
-    return RepoRequest("repo.clone", name, url, arguments, limit_s + REPLY_GRACE_S)
+    return RepoRequest(name, url, arguments, limit_s)
 
 
 def create(context: Context, workspace: str, request: RepoRequest) -> Repo:
@@ -145,9 +143,9 @@ def create(context: Context, workspace: str, request: RepoRequest) -> Repo:
     if earlier is not None:
         raise InUse(f"repo {name!r} of workspace {workspace!r} is being created", hint="try again")
     try:
-        head = context.helper.call(
-            request.verb, reply_timeout_s=request.reply_timeout_s, descriptor=request.descriptor, workspace=workspace,
-            name=name, token=token, **request.arguments,
+        head = git_jobs.create(
+            context.runtimes, workspace, {"name": name, **request.arguments}, token, request.timeout_s,
+            descriptor=request.descriptor, for_clone=request.url is not None and is_offline(context, workspace),
         )  # fmt: skip
     except AgentError as error:
         return roll_back(context, workspace, name, request.request_id, error)
@@ -166,6 +164,7 @@ def roll_back(
     document = context.store.get_repo(workspace, name)
     if document is not None and document["state"] == "pending":
         try:
+            context.runtimes.wait(workspace, document["token"])
             done = context.helper.call("repo.settle", workspace=workspace, name=name, token=document["token"])
         except AgentError as error:  # its name stays claimed until the helper has removed or completed it
             raise error.as_pending() from None
@@ -180,17 +179,23 @@ def roll_back(
     raise reason
 
 
+def is_offline(context: Context, workspace: str) -> bool:
+    """Return whether a workspace has no network."""
+    sandbox = (context.store.get_workspace(workspace) or {}).get("sandbox")
+    return sandbox is not None and sandbox["network"] == "none"
+
+
 def is_of(document: Dict[str, Any], request_id: Optional[str]) -> bool:
     """Return whether the call with this request_id created the repository."""
     return bool(document.get("request_id") == request_id)
 
 
 def read(context: Context, workspace: str, documents: List[Dict[str, Any]]) -> List[Repo]:
-    """Return stored repositories with their current branch and commit, which the helper reads."""
+    """Return stored repositories with their current branch and commit, which the workspace's login reads."""
     if not documents:
         return []
     names = [document["name"] for document in documents]
-    heads = context.helper.call("repo.read", workspace=workspace, names=names)["repos"]
+    heads = git_jobs.read(context.runtimes, workspace, names)
     return [show(workspace, document, heads[document["name"]]) for document in documents]
 
 

@@ -44,11 +44,14 @@ def served(forwarded: socket.socket) -> Iterator[str]:
 
 
 def is_of_this_job(connection: socket.socket) -> bool:
-    """Return whether the peer is in the control group of this job; other processes of the login get no answer."""
+    """Return whether this process started the peer, or what started it; others of the login get no answer."""
+    pid = peer_pid(connection)
     try:
-        return _cgroup(str(peer_pid(connection))) == _cgroup("self")
+        while pid not in (0, 1, os.getpid()):
+            pid = _parent(pid)
     except OSError:
         return False
+    return pid == os.getpid()
 
 
 def receive(connection: socket.socket) -> bytes:
@@ -88,9 +91,9 @@ def _serve(connection: socket.socket, forwarded: socket.socket, lock: threading.
             send(connection, reply)
 
 
-def _cgroup(pid: str) -> str:
-    with open(f"/proc/{pid}/cgroup", encoding="ascii") as file:
-        return file.read()
+def _parent(pid: int) -> int:
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return int(file.read().rpartition(b")")[2].split()[1])
 
 
 def _exactly(connection: socket.socket, size: int) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 from agent.git.errors import STDERR_MAX
 from agent.shared import free_space
-from agent.shared.paths import JOB_PATH
+from agent.shared.paths import JOB_MARK, JOB_PATH
 
 OUTPUT_BYTES_MAX = CHUNK_BYTES = 65536
 # No hooks, no submodules, no file system monitor, no credential helper that would store a credential.
@@ -64,7 +64,7 @@ def git(
         "GIT_ALLOW_PROTOCOL": "https:ssh",
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_LFS_SKIP_SMUDGE": "1",
-        **{name: value for name, value in os.environ.items() if name.lower().endswith("_proxy")},
+        **{name: value for name, value in os.environ.items() if name.lower().endswith("_proxy") or name == JOB_MARK},
         **({"GIT_SSH_COMMAND": setup.ssh} if setup.ssh else {}),
     }
     flags = [part for one in (*SETTINGS, *setup.settings) for part in ("-c", one)]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import re
-from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence
-from urllib.parse import urlsplit
+from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
+from urllib.parse import unquote, urlsplit
 
 STDERR_MAX = 2000
 LINES_MAX = 2
@@ -137,3 +137,12 @@ def _secrets(credential: Dict[str, str]) -> Sequence[str]:
     if password is not None:  # as HTTP sends it
         secrets.append(base64.b64encode(f"{credential.get('username', '')}:{password}".encode()).decode())
     return secrets
+
+
+def proxy_secrets(environment: Mapping[str, str]) -> List[str]:
+    """Return what no message may show: the passwords of proxies, and their parts where one breaks a URL."""
+    words = []
+    for value in (value for name, value in environment.items() if name.lower().endswith("_proxy")):
+        password = value.rpartition("@")[0].rpartition("://")[2].partition(":")[2]
+        words += [password, unquote(password), *re.split("[/?#@]", password)]
+    return [word for word in words if word]

@@ -1,8 +1,7 @@
-"""`agent.pyz git`: runs git as a workspace's login inside a job; one request on standard input, one answer.
+"""Runs git as a workspace's login, in a fork of its supervisor: one request, one answer.
 
-The helper does not trust the answer: the login that this runs as may change it. The whole request comes on standard
-input, so that no command line or environment holds a secret. git and ssh read secrets from memory without a name in
-any file system.
+The front end does not trust the answer: the login that this runs as may change it. No command line or environment holds
+a secret: git and ssh read secrets from memory without a name in any file system.
 """
 
 from __future__ import annotations
@@ -12,38 +11,26 @@ import json
 import os
 import shutil
 import socket
-import stat
 import subprocess
-import sys
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional
 
-from agent.git import clone
+from agent.git import clone, errors
 from agent.git.command import DiskShort, GitFailed, git
 from agent.git.repository import read, sync, temporary_name, write_mark
 from agent.shared import os_errors
 from agent.shared.paths import JOB_PATH
 
 QUOTA = os.strerror(errno.EDQUOT)
+NO_MEMORY = ("Out of memory", "Cannot allocate memory")
 FULL = (*os_errors.NO_ROOM_TEXTS, "unable to write file")
 
 
-def main() -> int:
-    """Carry out the request on standard input, print the answer, and return 0."""
-    request, forwarded = receive()
-    print(json.dumps(answer(request, forwarded)))
-    return 0
-
-
-def receive() -> Tuple[Dict[str, Any], Optional[socket.socket]]:
-    """Return the request, and the connection to a forwarded ssh agent, if one was passed with it."""
-    if not stat.S_ISSOCK(os.fstat(0).st_mode):
-        return json.loads(sys.stdin.buffer.read()), None
-    with socket.socket(fileno=os.dup(0)) as source:
-        _, descriptors, _, _ = socket.recv_fds(source, 1, 1, socket.MSG_CMSG_CLOEXEC)
-        request = json.loads(b"".join(iter(lambda: source.recv(65536), b"")))
-    forwarded = socket.socket(fileno=descriptors[0])
-    forwarded.setblocking(True)  # the front end set a timeout on the connection, which this descriptor shares
-    return request, forwarded
+def run(request: Dict[str, Any], descriptor: Optional[int]) -> None:
+    """Carry out a request and print the answer; `descriptor` is a connection to a forwarded ssh agent, if any."""
+    forwarded = None if descriptor is None else socket.socket(fileno=descriptor)
+    if forwarded is not None:
+        forwarded.setblocking(True)  # the front end set a timeout on the connection, which this descriptor shares
+    print(json.dumps(answer(request, forwarded)), flush=True)
 
 
 def answer(request: Dict[str, Any], forwarded: Optional[socket.socket] = None) -> Dict[str, Any]:
@@ -59,7 +46,11 @@ def answer(request: Dict[str, Any], forwarded: Optional[socket.socket] = None) -
         # The disk filled up before free space was checked again, or a quota is used up.
         if any(text in failure.stderr for text in FULL):
             return {"problem": "quota" if QUOTA in failure.stderr else "full"}
-        details = {"command": failure.command, "exit_code": failure.exit_code, "stderr": failure.stderr}
+        if any(text in failure.stderr for text in NO_MEMORY):
+            return {"problem": "memory"}
+        secrets = errors.proxy_secrets(os.environ)
+        stderr = errors.redact(failure.stderr, request.get("credential", {}), secrets)
+        details = {"command": failure.command, "exit_code": failure.exit_code, "stderr": stderr}
         return {"problem": "failed", **details}
     except DiskShort:
         return {"problem": "full"}

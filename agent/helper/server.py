@@ -1,6 +1,6 @@
 """Serve the verbs: one process that forks a child per connection and exits when it is idle.
 
-A child is single-threaded, so a verb may change its uid and fork again; and a long job does not block others.
+A child is single-threaded, so a verb may change its uid and fork again; and a long verb does not block others.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Dict, Optional
 
 from agent.helper import logins, verbs
 from agent.helper.ledger.ledger import Ledger
-from agent.helper.runtime import jobs
+from agent.helper.runtime import units
 from agent.helper.trees import trash
 from agent.shared import framing
 from agent.shared.errors import AgentError
@@ -51,6 +51,7 @@ class Handler(socketserver.BaseRequestHandler):
         if self.server.is_fresh or verb in verbs.REMOVING:  # type: ignore[attr-defined]
             trash.empty_quietly()
             logins.finish_sweeps()
+            units.stop_of_other_releases()
 
 
 class Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
@@ -88,7 +89,7 @@ class Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
         if self.is_fresh:
             self.is_fresh = False
             with suppress(AgentError):  # whoever needs it asks again
-                jobs.systemd_version()  # for later children, while the first one works
+                units.systemd_version()  # for later children, while the first one works
 
     def get_request(self) -> Any:
         """Accept a connection; the server is not idle any more."""

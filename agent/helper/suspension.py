@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from typing import Dict, List
 
 from agent.helper.accounts import accounts, databases, policy, processes
 from agent.helper.ledger.ledger import Ledger, UserRecord
 from agent.helper.ledger.system_errors import pending_on_error
-from agent.helper.runtime import jobs, slots
+from agent.helper.runtime import units
 from agent.helper.trees import directory_seal, mounts, trees
 from agent.helper.trees.directory_seal import Rights
-from agent.shared.errors import InUse
 from agent.shared.names import HOMES, WORKSPACES, login_of
-
-END_S = 30.0
-PAUSE_S = 0.02
 
 
 def disable(ledger: Ledger, user: UserRecord) -> None:
@@ -110,20 +105,13 @@ def unseal_workspace(ledger: Ledger, name: str) -> None:
 
 
 def end_all(ledger: Ledger, workspaces: List[str]) -> None:
-    """End the jobs and all processes of workspaces; InUse when some survive.
+    """End the runtimes of workspaces and all processes of their logins; InUse when some survive.
 
     Processes come first: a unit may take long to stop.
     """
-    deadline = time.monotonic() + END_S
     uids = [uid_of(ledger, name) for name in workspaces]
     for uid in uids:
         processes.end_all(uid)
-    while not all(map(slots.is_idle, uids)):
-        jobs.stop_all(*workspaces)
-        for uid in uids:
-            processes.end_all(uid)
-        if time.monotonic() > deadline:
-            raise InUse(f"jobs in {', '.join(workspaces)} do not end", hint="try again")
-        time.sleep(PAUSE_S)  # the locks are held by other processes, and lockf has no timeout
+    units.stop(*workspaces)
     for uid in uids:
         processes.end_all(uid)

@@ -7,17 +7,18 @@ import socket
 import sqlite3
 from typing import Any, Callable, Dict, FrozenSet, NamedTuple, Optional
 
-from agent.helper import inspection, repos, users, workspaces
+from agent.helper import inspection, repos, suspension, users, workspaces
 from agent.helper.ledger.lock import exclusive_ledger, read_ledger
 from agent.helper.ledger.system_errors import as_error, pending_on_error
-from agent.helper.runtime import jobs, sandboxes
-from agent.helper.runtime.entry import enter
+from agent.helper.runtime import sandboxes, units
+from agent.helper.runtime.entry import read_entry
 from agent.helper.trees import trash
 from agent.shared import needs
-from agent.shared.errors import InvalidParams, NotFound, NotManaged
-from agent.shared.names import parse_name, path_of
+from agent.shared.errors import CommandFailed, InvalidParams, NotFound, NotManaged
+from agent.shared.names import home_of, parse_name, path_of
+from agent.shared.run import run
 
-PROBE_S = 20.0
+MEASURE_S = 30.0
 
 
 class Verb(NamedTuple):
@@ -47,53 +48,74 @@ def call(
         raise as_error(error) from error
 
 
-def ensure_sandbox(caller: socket.socket, workspace: Any, limits: Any, network: Any) -> Dict[str, Any]:
-    """Prove with a probe job that the node enforces a sandbox, then use it for all jobs of the workspace."""
+def start_runtime(caller: socket.socket, workspace: Any, for_clone: Any) -> Dict[str, Any]:
+    """Make the socket of a workspace's runtime, whose first connection starts it."""
     workspace = parse_name(workspace, "workspace")
-    sandbox = sandboxes.parse(workspace, limits, network)
-    probe = ["/usr/bin/python3", "-I", "-S", "-c", sandboxes.PROBE]
-    with enter(workspace) as entry:
-        entry = entry._replace(sandbox=sandbox)
-        execution = jobs.run_job(entry, argv=probe, cwd="", env={}, timeout_s=PROBE_S, caller=caller)
-    enforced = sandboxes.check_enforced(sandbox, sandboxes.read_probe(execution))
-    with exclusive_ledger() as ledger:
+    if not isinstance(for_clone, bool):
+        raise InvalidParams.of("for_clone", "must be true or false")
+    with exclusive_ledger(frees_space=True) as ledger:
+        units.start(read_entry(ledger, workspace), for_clone=for_clone)
+    return {}
+
+
+def stop_runtime(caller: socket.socket, workspace: Any) -> Dict[str, Any]:
+    """End the runtime of a workspace and everything in it."""
+    workspace = parse_name(workspace, "workspace")
+    with exclusive_ledger(frees_space=True) as ledger:
         if ledger.workspace(workspace) is None:
             raise NotFound(f"no workspace {workspace!r} on this node")
+        suspension.end_all(ledger, [workspace])
+    return {}
+
+
+def measure_workspace(caller: socket.socket, workspace: Any) -> Dict[str, Any]:
+    """Return what the files of a workspace take on disk, and how many there are; None when that takes too long."""
+    with read_ledger() as ledger:
+        entry = read_entry(ledger, parse_name(workspace, "workspace"))
+    places = (path_of(entry.workspace), home_of(workspace))
+    return {
+        "disk_bytes": _measure(entry.uid, "--block-size=1", *places),
+        "files": _measure(entry.uid, "--inodes", *places),
+    }
+
+
+def _measure(uid: int, option: str, *places: str) -> Optional[int]:
+    """Return the sum that du gives as the login: it follows no link, and reads what the login may read."""
+    become = (f"--reuid={uid}", f"--regid={uid}", "--clear-groups")
+    words = (*become, "--", "du", "--summarize", "--one-file-system", option, "--", *places)
+    try:
+        lines = run("setpriv", *words, allowed=(0, 1), timeout_s=MEASURE_S).stdout.splitlines()
+    except CommandFailed:
+        return None
+    return sum(int(line.split()[0]) for line in lines)
+
+
+def ensure_sandbox(caller: socket.socket, workspace: Any, limits: Any, network: Any) -> Dict[str, Any]:
+    """Prove with a look from inside that the node enforces a sandbox, then end the runtime, which starts with it."""
+    workspace = parse_name(workspace, "workspace")
+    sandbox = sandboxes.parse(workspace, limits, network)
+    with read_ledger() as ledger:
+        entry = read_entry(ledger, workspace)._replace(sandbox=sandbox)
+    enforced = sandboxes.check_enforced(sandbox, units.probe(entry))
+    with exclusive_ledger() as ledger:
+        read_entry(ledger, workspace)
         ledger.put_sandbox(workspace, sandbox.limits, sandbox.network)
-    with pending_on_error():
-        jobs.stop_all(workspace)  # those that started without it
+        with pending_on_error():
+            units.stop(workspace)
     return {"enforced": enforced}
 
 
 def remove_sandbox(caller: socket.socket, workspace: Any) -> Dict[str, Any]:
-    """Forget the sandbox of a workspace and end the jobs in it."""
+    """Forget the sandbox of a workspace and end its runtime."""
     workspace = parse_name(workspace, "workspace")
     with exclusive_ledger(frees_space=True) as ledger:
         if ledger.workspace(workspace) is None and os.path.lexists(path_of(workspace)):
             problem = f"the helper's ledger does not know workspace {workspace!r}, but {path_of(workspace)} is there"
             raise NotManaged(problem, hint="inv node.health")
         ledger.remove_sandbox(workspace)
-    with pending_on_error():
-        jobs.stop_all(workspace)
+        with pending_on_error():
+            units.stop(workspace)
     return {}
-
-
-def init_repo(caller: socket.socket, workspace: Any, **arguments: Any) -> Dict[str, Any]:
-    """Make an empty repository in a workspace."""
-    with enter(parse_name(workspace, "workspace")) as entry:
-        return repos.init(caller, entry, **arguments)
-
-
-def clone_repo(caller: socket.socket, workspace: Any, **arguments: Any) -> Dict[str, Any]:
-    """Clone a repository into a workspace. Other changes go on meanwhile: the ledger is not locked."""
-    with enter(parse_name(workspace, "workspace")) as entry:
-        return repos.clone(caller, entry, **arguments)
-
-
-def read_repos(caller: socket.socket, workspace: Any, names: Any) -> Dict[str, Any]:
-    """Return branch and commit of repositories."""
-    with enter(parse_name(workspace, "workspace")) as entry:
-        return repos.read(caller, entry, names)
 
 
 def roll_back_repo(caller: socket.socket, workspace: Any, name: Any, token: Any) -> Dict[str, Any]:
@@ -121,22 +143,15 @@ def check_node(caller: socket.socket) -> Dict[str, Any]:
     return {"needs": needs.check()}
 
 
-CLONE_FIELDS = frozenset(
-    ("workspace", "name", "url", "ref", "depth", "credential", "known_hosts", "token", "timeout_s")
-)
 # These fill the trash.
 REMOVING = frozenset(("repo.remove", "user.remove", "workspace.remove"))
 VERBS: Dict[str, Verb] = {
-    "job.run": Verb(
-        workspaces.run_job, frozenset(("workspace", "argv", "cwd", "env", "stdin", "encoding", "timeout_s"))
-    ),
     "node.check": Verb(check_node, frozenset()),
     "node.inspect": Verb(inspect_node, frozenset()),
-    "repo.clone": Verb(clone_repo, CLONE_FIELDS, takes_descriptor=True),
-    "repo.init": Verb(init_repo, frozenset(("workspace", "name", "branch", "token"))),
-    "repo.read": Verb(read_repos, frozenset(("workspace", "names"))),
     "repo.remove": Verb(remove_repo, frozenset(("workspace", "name"))),
     "repo.settle": Verb(roll_back_repo, frozenset(("workspace", "name", "token"))),
+    "runtime.start": Verb(start_runtime, frozenset(("workspace", "for_clone"))),
+    "runtime.stop": Verb(stop_runtime, frozenset(("workspace",))),
     "sandbox.ensure": Verb(ensure_sandbox, frozenset(("workspace", "limits", "network"))),
     "sandbox.remove": Verb(remove_sandbox, frozenset(("workspace",))),
     "user.disable": Verb(users.disable_user, frozenset(("name",))),
@@ -147,6 +162,7 @@ VERBS: Dict[str, Verb] = {
     "user.remove": Verb(users.remove_user, frozenset(("name",))),
     "workspace.assign": Verb(workspaces.assign_workspace, frozenset(("name", "user"))),
     "workspace.ensure": Verb(workspaces.ensure_workspace, frozenset(("name", "user", "dedicated"))),
+    "workspace.measure": Verb(measure_workspace, frozenset(("workspace",))),
     "workspace.remove": Verb(workspaces.remove_workspace, frozenset(("name", "remove_user"))),
     "workspace.share": Verb(workspaces.share_workspace, frozenset(("name", "user"))),
     "workspace.unshare": Verb(workspaces.unshare_workspace, frozenset(("name", "user"))),

@@ -1,4 +1,4 @@
-"""Verbs about workspaces: create, assign, share and remove them, and run jobs in them.
+"""Verbs about workspaces: create, assign, share and remove them.
 
 A workspace has its own login, which owns its files for life; a user is who may open it.
 """
@@ -15,8 +15,6 @@ from agent.helper import logins, lost_records, suspension, users
 from agent.helper.ledger.ledger import Ledger, UserRecord, WorkspaceRecord
 from agent.helper.ledger.lock import exclusive_ledger
 from agent.helper.ledger.system_errors import pending_on_error
-from agent.helper.runtime import jobs, output, sandboxes
-from agent.helper.runtime.entry import enter
 from agent.helper.trees import trash, trees
 from agent.shared.clock import now
 from agent.shared.errors import AlreadyExists, Disabled, InUse, InvalidParams, NotFound
@@ -123,23 +121,6 @@ def remove_workspace(caller: socket.socket, name: Any, remove_user: Any) -> Dict
             left = logins.remove(ledger, login, with_account=with_account)
             ledger.remove(name, workspace=True, user=is_last)
     return {"leftovers": [*left, *trash.empty()], "user_removed": is_last}
-
-
-def run_job(
-    caller: socket.socket, workspace: Any, argv: Any, cwd: Any, env: Any, stdin: Any, encoding: Any, timeout_s: Any
-) -> Dict[str, Any]:
-    """Run a command as the login of a workspace and return an Execution."""
-    workspace = parse_name(workspace, "workspace")
-    encoding = output.parse_encoding(encoding)
-    data = output.parse_input(stdin, encoding)
-    problem = jobs.check_job(argv, cwd, env, timeout_s)
-    if problem:
-        raise InvalidParams.of(problem.split(" ", 1)[0], problem.split(" ", 1)[1])
-    with enter(workspace) as entry, entry.exclude_clones():
-        return jobs.run_job(
-            entry, argv=argv, cwd=cwd, env=env, stdin=data, encoding=encoding,
-            timeout_s=sandboxes.runtime_s(entry.sandbox, timeout_s), caller=caller,
-        )  # fmt: skip
 
 
 def _check_user(ledger: Ledger, name: str, user: str, *, dedicated: bool) -> Optional[UserRecord]:

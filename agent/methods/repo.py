@@ -7,14 +7,13 @@ from typing import Annotated, Any, Dict, List, Optional
 from agent.contract.fields import Keywords, Name, RequestId
 from agent.contract.method import BY_HELPER, method
 from agent.contract.types import Repo, RepoDeleted
-from agent.frontend import repo_creation
+from agent.frontend import git_jobs, repo_creation
 from agent.frontend.context import Context
 from agent.frontend.repo_creation import CREDENTIAL, DEPTH, KNOWN_HOSTS, REF, TIMEOUT, URL
 from agent.git import grammar
 from agent.methods import workspace as workspaces
 from agent.shared.errors import Disabled, NotFound
 
-INIT_REPLY_TIMEOUT_S = 120.0
 BRANCH = "main"
 Branch = Annotated[str, Keywords({"minLength": 1, "maxLength": grammar.REF_MAX, "description": "A branch."})]
 
@@ -62,7 +61,7 @@ def init(
     """
     branch = grammar.parse_branch(default_branch or BRANCH, "default_branch")
     request = repo_creation.RepoRequest(
-        "repo.init", name or workspace, None, {"branch": branch}, INIT_REPLY_TIMEOUT_S, request_id=request_id
+        name or workspace, None, {"action": "init", "branch": branch}, git_jobs.INIT_TIMEOUT_S, request_id=request_id
     )
     return _create(context, workspace, request)
 

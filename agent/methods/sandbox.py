@@ -1,4 +1,4 @@
-"""sandbox.*: limits and network of the commands that run in a workspace."""
+"""sandbox.*: limits and network of everything that runs in a workspace."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def create(
     network: Optional[Network] = None,
     request_id: Optional[RequestId] = None,
 ) -> Sandbox:
-    """Put a workspace into a sandbox: from now on every command in it runs within these limits.
+    """Put a workspace into a sandbox: from now on everything in it runs within these limits, together.
 
-    `enforced` is what a test from inside a command confirmed on this node. A limit that this node cannot enforce is
-    refused with unsupported, and nothing is changed.
+    What runs in it is ended. `enforced` is what a look from inside confirmed on this node. A limit that this node
+    cannot enforce is refused with unsupported, and nothing is changed.
     """
     document = workspaces.find_ready(context, workspace)
     if document.get("sandbox") is not None:
@@ -61,7 +61,7 @@ def list_(context: Context) -> Iterator[Sandbox]:
 
 @method("sandbox.delete", errors=(NotFound, *BY_HELPER), mutates=True, makes_room=True)
 def delete(context: Context, *, workspace: Name, request_id: Optional[RequestId] = None) -> SandboxDeleted:
-    """Remove the sandbox of a workspace; commands that run in it are ended."""
+    """Remove the sandbox of a workspace; what runs in it is ended."""
     find(context, workspace)
     context.helper.call("sandbox.remove", workspace=workspace)
     context.store.change_workspace(workspace, {"sandbox": None})

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Dict, Iterator, List, Literal, Optional
 
 from agent.contract.fields import Keywords, Labels, Name, RequestId, SshKeys
 from agent.contract.method import BY_HELPER, method
-from agent.contract.types import Execution, OpenedWorkspace, Workspace, WorkspaceDeleted
-from agent.frontend import repo_creation, user_records, workspace_creation
+from agent.contract.types import Execution, OpenedWorkspace, Usage, Workspace, WorkspaceDeleted
+from agent.frontend import repo_creation, runtime_client, runtime_state, user_records, workspace_creation
 from agent.frontend.context import Context
 from agent.shared import ownership
 from agent.shared.clock import now
@@ -17,6 +17,7 @@ from agent.shared.errors import (
     AlreadyExists,
     Disabled,
     InUse,
+    InvalidParams,
     LimitReached,
     NotFound,
     ReadOnly,
@@ -78,7 +79,7 @@ def create(
 @method("workspace.get", errors=(NotFound, ReadOnly))
 def get(context: Context, *, name: Name) -> Workspace:
     """Return one workspace."""
-    return show(find_managed(context, name))
+    return show(find_managed(context, name), context.runtimes.status(name))
 
 
 @method(
@@ -170,6 +171,29 @@ def _find_shared(context: Context, name: str, user: str) -> Dict[str, Any]:
     return document
 
 
+@method("workspace.start", errors=(NotFound, Disabled, *BY_HELPER), mutates=True)
+def start(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> Workspace:
+    """Start the runtime of a workspace; commands start it too. It ends when it is idle for a while."""
+    document = find_ready(context, name)
+    return show(document, runtime_client.check_status(context.runtimes.call(name, "start")))
+
+
+@method("workspace.stop", errors=(NotFound, *BY_HELPER), mutates=True, makes_room=True)
+def stop(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> Workspace:
+    """End everything that runs in a workspace; the next command starts its runtime anew, with an empty /tmp."""
+    document = find_managed(context, name)
+    context.helper.call("runtime.stop", workspace=name)
+    return show(document)
+
+
+@method("workspace.usage", errors=(NotFound, Disabled, *BY_HELPER))
+def usage(context: Context, *, name: Name) -> Usage:
+    """Return what a workspace uses. It starts nothing."""
+    find_managed(context, name)
+    measured = context.helper.call("workspace.measure", workspace=name)
+    return {**runtime_state.usage(name), **measured}  # type: ignore[typeddict-item]
+
+
 @method("workspace.delete", errors=(NotFound, *BY_HELPER), mutates=True, makes_room=True)
 def delete(
     context: Context, *, name: Name, keep_user: bool = False, request_id: Optional[RequestId] = None
@@ -242,21 +266,17 @@ def exec_(
     not an error. No byte is replaced: output that is not UTF-8 is returned as base64, also with encoding text.
     """
     find_ready(context, name)
+    if cwd is not None and (cwd.startswith("/") or ".." in cwd.split("/")):
+        raise InvalidParams.of("cwd", "must be relative to the workspace and stay inside it")
     limit_s = TIMEOUT_S if timeout_s is None else float(timeout_s)
     if not _jobs.acquire(blocking=False):
         raise LimitReached(f"{JOBS_MAX} commands are running on this node already", hint="try again")
     try:
-        return context.helper.call(  # type: ignore[return-value]
-            "job.run",
-            reply_timeout_s=limit_s + 60,
-            workspace=name,
-            argv=argv,
-            cwd=cwd or "",
-            env=env or {},
-            stdin=stdin or "",
-            encoding=encoding or "text",
-            timeout_s=limit_s,
-        )
+        done = context.runtimes.call(
+            name, "exec", reply_timeout_s=limit_s + runtime_client.REPLY_GRACE_S, timeout_s=limit_s, argv=argv,
+            cwd=cwd or "", env=env or {}, stdin=stdin or "", encoding=encoding or "text",
+        )  # fmt: skip
+        return runtime_client.check_execution(done)  # type: ignore[return-value]
     finally:
         _jobs.release()
 
@@ -296,8 +316,8 @@ def find_ready(context: Context, name: str) -> Dict[str, Any]:
     return document
 
 
-def show(document: Dict[str, Any]) -> Workspace:
-    """Return a stored workspace as a record of the contract."""
+def show(document: Dict[str, Any], status: Optional[Dict[str, Any]] = None) -> Workspace:
+    """Return a stored workspace as a record of the contract; `status` is what its supervisor says."""
     return {
         "id": document["id"],
         "name": document["name"],
@@ -313,6 +333,7 @@ def show(document: Dict[str, Any]) -> Workspace:
         "labels": document["labels"],
         "repos": document["repos"],
         "sandbox": document.get("sandbox"),
+        "runtime": runtime_state.describe(document["name"], status),
         "created_at": document["created_at"],
         "opened_at": document["opened_at"],
     }

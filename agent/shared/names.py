@@ -24,6 +24,8 @@ TRASH = f"{BASE}/.trash"
 CLIENTS_GROUP = "codesmith-clients"
 AGENT_LOGIN = "codesmith"
 AGENT_SOCKET = "/run/codesmith/agent.sock"
+# Sockets of the runtimes, and what each starts with.
+RUNTIMES = "/run/codesmith/workspaces"
 HELPER_SOCKET = "/run/codesmith-helper/helper.sock"
 
 
@@ -43,6 +45,11 @@ def login_of(name: str) -> str:
 def home_of(workspace: str) -> str:
     """Return the home directory of a workspace's login, as what runs in the workspace sees it."""
     return f"{HOMES}/{login_of(workspace)}"
+
+
+def unit_of(workspace: str, kind: str) -> str:
+    """Return the socket or service unit of a workspace's runtime."""
+    return f"codesmith-workspace@{workspace}.{kind}"
 
 
 def path_of(workspace: str) -> str:

@@ -5,5 +5,7 @@ from __future__ import annotations
 BASE = "/srv/codesmith"
 # Root runs only programs of the system, never one that somebody put below /usr/local.
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+# The variable by which a supervisor finds what a job has started.
+JOB_MARK = "CODESMITH_JOB"
 # Of everything that runs as a workspace's login: commands, and git.
 JOB_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"

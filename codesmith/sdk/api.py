@@ -341,6 +341,7 @@ class OpenedWorkspace(Record):
         "labels",
         "repos",
         "sandbox",
+        "runtime",
         "created_at",
         "opened_at",
         "login",
@@ -362,6 +363,7 @@ class OpenedWorkspace(Record):
         labels: dict[str, str],
         repos: builtins.list[str],
         sandbox: Sandbox | None,
+        runtime: Runtime,
         created_at: str,
         opened_at: str | None,
         login: WorkspaceLogin,
@@ -379,6 +381,7 @@ class OpenedWorkspace(Record):
         self.labels = labels
         self.repos = repos
         self.sandbox = sandbox
+        self.runtime = runtime
         self.created_at = created_at
         self.opened_at = opened_at
         self.login = login
@@ -400,6 +403,7 @@ class OpenedWorkspace(Record):
             labels=data["labels"],
             repos=data["repos"],
             sandbox=Sandbox.from_dict(data["sandbox"]) if data.get("sandbox") else None,
+            runtime=Runtime.from_dict(data["runtime"]),
             created_at=data["created_at"],
             opened_at=data["opened_at"],
             login=WorkspaceLogin.from_dict(data["login"]),
@@ -492,13 +496,37 @@ class RepoDeleted(Record):
         )
 
 
+class Runtime(Record):
+    """The place where everything of a workspace runs; it starts on demand and ends when it is idle.
+
+    since: When it started; null unless it runs, and in lists and changes.
+    idle_stop_at: When it ends if nothing runs in it until then; null while something does.
+    """
+
+    __slots__ = ("state", "since", "idle_stop_at")
+
+    def __init__(self, *, state: str, since: str | None, idle_stop_at: str | None) -> None:
+        self.state = state
+        self.since = since
+        self.idle_stop_at = idle_stop_at
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Runtime:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            state=data["state"],
+            since=data["since"],
+            idle_stop_at=data["idle_stop_at"],
+        )
+
+
 class Sandbox(Record):
     """The isolation boundary of a workspace.
 
     workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
-    limits: Limits of each command and everything it starts: memory, tasks at once, CPUs, seconds.
+    limits: Of everything in the workspace together: memory, tasks at once, CPUs; and the seconds of each command.
     network: none: only the loopback interface. Default: full.
-    enforced: What a test from inside a command confirmed.
+    enforced: What a look from inside confirmed; `nesting`: whether namespaces can be made in it.
     created_at: RFC 3339, UTC.
     """
 
@@ -575,6 +603,51 @@ class SshKey(Record):
             type=data["type"],
             fingerprint=data["fingerprint"],
             comment=data["comment"],
+        )
+
+
+class Usage(Record):
+    """What a workspace uses: its runtime now, and its files.
+
+    memory_peak_bytes: Since the runtime started.
+    memory_limit_bytes: Null without a limit, or when stopped.
+    cpu_s: Since the runtime started.
+    disk_bytes: Of the workspace and its home; null when there are too many files to count.
+    files: How many, with directories; null like disk_bytes.
+    """
+
+    __slots__ = ("memory_bytes", "memory_peak_bytes", "memory_limit_bytes", "cpu_s", "tasks", "disk_bytes", "files")
+
+    def __init__(
+        self,
+        *,
+        memory_bytes: int,
+        memory_peak_bytes: int | None,
+        memory_limit_bytes: int | None,
+        cpu_s: float,
+        tasks: int,
+        disk_bytes: int | None,
+        files: int | None,
+    ) -> None:
+        self.memory_bytes = memory_bytes
+        self.memory_peak_bytes = memory_peak_bytes
+        self.memory_limit_bytes = memory_limit_bytes
+        self.cpu_s = cpu_s
+        self.tasks = tasks
+        self.disk_bytes = disk_bytes
+        self.files = files
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Usage:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            memory_bytes=data["memory_bytes"],
+            memory_peak_bytes=data["memory_peak_bytes"],
+            memory_limit_bytes=data["memory_limit_bytes"],
+            cpu_s=data["cpu_s"],
+            tasks=data["tasks"],
+            disk_bytes=data["disk_bytes"],
+            files=data["files"],
         )
 
 
@@ -746,6 +819,7 @@ class Workspace(Record):
         "labels",
         "repos",
         "sandbox",
+        "runtime",
         "created_at",
         "opened_at",
         "login",
@@ -767,6 +841,7 @@ class Workspace(Record):
         labels: dict[str, str],
         repos: builtins.list[str],
         sandbox: Sandbox | None,
+        runtime: Runtime,
         created_at: str,
         opened_at: str | None,
         login: str,
@@ -784,6 +859,7 @@ class Workspace(Record):
         self.labels = labels
         self.repos = repos
         self.sandbox = sandbox
+        self.runtime = runtime
         self.created_at = created_at
         self.opened_at = opened_at
         self.login = login
@@ -805,6 +881,7 @@ class Workspace(Record):
             labels=data["labels"],
             repos=data["repos"],
             sandbox=Sandbox.from_dict(data["sandbox"]) if data.get("sandbox") else None,
+            runtime=Runtime.from_dict(data["runtime"]),
             created_at=data["created_at"],
             opened_at=data["opened_at"],
             login=data["login"],
@@ -1066,13 +1143,13 @@ class SandboxMethods:
         network: str | None = None,
         request_id: str | None = None,
     ) -> Sandbox:
-        """Put a workspace into a sandbox: from now on every command in it runs within these limits.
+        """Put a workspace into a sandbox: from now on everything in it runs within these limits, together.
 
-        `enforced` is what a test from inside a command confirmed on this node. A limit that this node cannot
-        enforce is refused with unsupported, and nothing is changed.
+        What runs in it is ended. `enforced` is what a look from inside confirmed on this node. A limit that this
+        node cannot enforce is refused with unsupported, and nothing is changed.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
-        limits: Limits of each command and everything it starts: memory, tasks at once, CPUs, seconds.
+        limits: Of everything in the workspace together: memory, tasks at once, CPUs; and the seconds of each command.
         network: none: only the loopback interface. Default: full.
 
         AgentRefused with rpc_kind invalid_params, not_found, already_exists, disabled, not_managed, in_use,
@@ -1088,7 +1165,7 @@ class SandboxMethods:
         return self._transport.record("sandbox.create", Sandbox.from_dict, found)
 
     def delete(self, *, workspace: str, request_id: str | None = None) -> SandboxDeleted:
-        """Remove the sandbox of a workspace; commands that run in it are ended.
+        """Remove the sandbox of a workspace; what runs in it is ended.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
 
@@ -1389,6 +1466,30 @@ class WorkspaceMethods:
         found = self._transport.call("workspace.share", params, changes=True)
         return self._transport.record("workspace.share", Workspace.from_dict, found)
 
+    def start(self, *, name: str, request_id: str | None = None) -> Workspace:
+        """Start the runtime of a workspace; commands start it too. It ends when it is idle for a while.
+
+        name: 1 to 28 of a-z, 0-9 and inner hyphens.
+
+        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+            command_failed, limit, read_only.
+        """
+        params: dict[str, Any] = {"name": name, "request_id": request_id}
+        found = self._transport.call("workspace.start", params, changes=True)
+        return self._transport.record("workspace.start", Workspace.from_dict, found)
+
+    def stop(self, *, name: str, request_id: str | None = None) -> Workspace:
+        """End everything that runs in a workspace; the next command starts its runtime anew, with an empty /tmp.
+
+        name: 1 to 28 of a-z, 0-9 and inner hyphens.
+
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, unsupported, command_failed, limit,
+            read_only.
+        """
+        params: dict[str, Any] = {"name": name, "request_id": request_id}
+        found = self._transport.call("workspace.stop", params, changes=True)
+        return self._transport.record("workspace.stop", Workspace.from_dict, found)
+
     def unshare(self, *, name: str, user: str, request_id: str | None = None) -> Workspace:
         """Keep a user out of a workspace again that was shared with it: what runs in the workspace is ended.
 
@@ -1413,6 +1514,18 @@ class WorkspaceMethods:
         params: dict[str, Any] = {"name": name, "labels": labels, "request_id": request_id}
         found = self._transport.call("workspace.update", params, changes=True)
         return self._transport.record("workspace.update", Workspace.from_dict, found)
+
+    def usage(self, *, name: str) -> Usage:
+        """Return what a workspace uses. It starts nothing.
+
+        name: 1 to 28 of a-z, 0-9 and inner hyphens.
+
+        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+            command_failed, limit, read_only.
+        """
+        params: dict[str, Any] = {"name": name}
+        found = self._transport.call("workspace.usage", params, changes=False)
+        return self._transport.record("workspace.usage", Usage.from_dict, found)
 
 
 class Methods:

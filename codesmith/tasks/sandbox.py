@@ -1,4 +1,4 @@
-"""Sandboxes on a node: the limits and the network of every command run in a workspace."""
+"""Sandboxes on a node: the limits and the network of all that runs in a workspace."""
 # ruff: noqa: ARG001  Invoke passes a context to every task
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ WORKSPACE = {"workspace": "The workspace's name."}
 @task(
     help={
         **WORKSPACE,
-        "memory": "Memory for a command and all that it starts, such as 512M or 2G (default: no limit).",
-        "cpus": "Processors for a command and all that it starts, such as 1.5 (default: no limit).",
-        "tasks": "Processes and threads that a command may have at once (default: no limit).",
+        "memory": "Memory for all that runs in it together, such as 512M or 2G (default: no limit).",
+        "cpus": "Processors for all that runs in it together, such as 1.5 (default: no limit).",
+        "tasks": "Processes and threads at once in it (default: no limit).",
         "runtime": "Seconds that a command may run (default: the time limit of the call).",
         "network": "full, or none, which leaves only loopback (default: full).",
     },

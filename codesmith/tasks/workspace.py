@@ -13,7 +13,7 @@ from codesmith.cli.task import task
 from codesmith.errors import CodeSmithError
 from codesmith.fleet import one_node
 from codesmith.fleet.one_node import OneNode
-from codesmith.sdk.api import Execution, Workspace, WorkspaceDeleted
+from codesmith.sdk.api import Execution, Usage, Workspace, WorkspaceDeleted
 from codesmith.workspace.clone_credentials import CloneTask, credential_for
 
 OPENED_COLUMNS = ("name", "user", "path", "opened_at", "command")
@@ -161,6 +161,24 @@ def share(c: Context, name: str, user: str, **where: Unpack[OneNode]) -> Workspa
 def unshare(c: Context, name: str, user: str, **where: Unpack[OneNode]) -> Workspace:
     """Keep a user out of a workspace that was shared with it; what runs in the workspace ends."""
     return one_node.call(where, lambda client: client.workspace.unshare(name=name, user=user), COLUMNS)
+
+
+@task(help={"name": "The workspace's name."})
+def start(c: Context, name: str, **where: Unpack[OneNode]) -> Workspace:
+    """Start the runtime of a workspace; commands start it too."""
+    return one_node.call(where, lambda client: client.workspace.start(name=name), COLUMNS)
+
+
+@task(help={"name": "The workspace's name."})
+def stop(c: Context, name: str, **where: Unpack[OneNode]) -> Workspace:
+    """End everything that runs in a workspace."""
+    return one_node.call(where, lambda client: client.workspace.stop(name=name), COLUMNS)
+
+
+@task(help={"name": "The workspace's name."}, harmless=True)
+def usage(c: Context, name: str, **where: Unpack[OneNode]) -> Usage:
+    """Show the memory, CPU time, tasks and disk that a workspace uses."""
+    return one_node.call(where, lambda client: client.workspace.usage(name=name))
 
 
 @task(

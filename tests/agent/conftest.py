@@ -45,13 +45,17 @@ class StandInHelper:
         self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listening.bind(str(path))
         self._listening.listen()
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
+        self._folder = path.parent
+        self._runtimes: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._serve, args=(self._listening,))]
+        self._threads[0].start()
 
     def close(self) -> None:
-        self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-        self._thread.join()
+        for listening in (self._listening, *self._runtimes):
+            listening.shutdown(socket.SHUT_RDWR)
+            listening.close()
+        for thread in self._threads:
+            thread.join()
 
     def hold_back(self, verb: str) -> None:
         """Answer this verb when the gate is opened; others at once, `entered` or not."""
@@ -64,13 +68,17 @@ class StandInHelper:
         while verb not in [called for called, _ in self.calls]:
             assert time.monotonic() < deadline, f"{verb} did not come"
 
-    def _serve(self) -> None:
+    def _serve(self, listening: socket.socket) -> None:
         while True:
             try:
-                connection, _ = self._listening.accept()
+                connection, _ = listening.accept()
             except OSError:
                 return
-            message = framing.receive(connection, framing.REQUEST_MAX)
+            message = as_verb(framing.receive(connection, framing.REQUEST_MAX))
+            if message["verb"] == "runtime.start":
+                self._start_runtime(message["arguments"]["workspace"])
+                self._reply(connection, message)
+                continue
             self.calls.append((message["verb"], message["arguments"]))
             if message["verb"] == self._held_back:
                 threading.Thread(target=self._wait_and_reply, args=(connection, message)).start()
@@ -78,6 +86,16 @@ class StandInHelper:
                 self._reply(connection, message)
             else:
                 self._wait_and_reply(connection, message)
+
+    def _start_runtime(self, workspace: str) -> None:
+        """Listen on the socket of a workspace's runtime; its requests count as verbs, git requests as repo.ACTION."""
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        (self._folder / f"{workspace}.sock").unlink(missing_ok=True)
+        listening.bind(str(self._folder / f"{workspace}.sock"))
+        listening.listen()
+        self._runtimes.append(listening)
+        self._threads.append(threading.Thread(target=self._serve, args=(listening,)))
+        self._threads[-1].start()
 
     def _wait_and_reply(self, connection: socket.socket, message: dict[str, Any]) -> None:
         self.entered.set()
@@ -111,15 +129,19 @@ class StandInHelper:
             change = self.shares.add if verb == "workspace.share" else self.shares.discard
             change((name, arguments["user"]))
             return {"shared_with": sorted(user for workspace, user in self.shares if workspace == name)}
-        if verb == "job.run":
-            ended = {"exit_code": 0, "signal": None, "killed_by": None, "truncated": False, "duration_s": 0.1}
+        ended = {"exit_code": 0, "signal": None, "killed_by": None, "duration_s": 0.1}
+        if verb == "exec":
             outputs = {"stdout": " ".join(arguments["argv"]), "stderr": ""}
             return {**ended, **outputs, "stdout_encoding": "text", "stderr_encoding": "text", "omitted_bytes": 0}
+        if verb in ("start", "status"):
+            return {"since": "2026-11-23T00:00:00.000Z", "processes": 0, "idle_stop_at": "2026-11-23T00:05:00.000Z"}
+        if verb == "workspace.measure":
+            return {"disk_bytes": 61440, "files": 13}
         head = {"branch": "main", "commit": "9fceb02d0ae598e95dc970b74767f19372d61af8", "left_out": []}
         if verb in ("repo.clone", "repo.init"):
-            return head
+            return {**ended, "answer": json.dumps({"repo": head})}
         if verb == "repo.read":
-            return {"repos": dict.fromkeys(arguments["names"], head)}
+            return {**ended, "answer": json.dumps({"repos": dict.fromkeys(arguments["names"], head)})}
         if verb == "repo.settle":
             return {"is_made": self.is_made}
         if verb == "sandbox.ensure":
@@ -133,6 +155,16 @@ class StandInHelper:
     def _account(self, name: str) -> dict[str, Any]:
         home, shell = "/srv/codesmith/empty", "/usr/sbin/nologin"
         return {"login": f"cs-{name}", "uid": 70000, "gid": 70000, "home": home, "shell": shell}
+
+
+def as_verb(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a request to a runtime as if it were a verb of the helper."""
+    if "protocol" not in message:
+        return message
+    arguments = {key: value for key, value in message.items() if key not in ("protocol", "request")}
+    if message["request"] == "git":
+        return {"verb": f"repo.{arguments['job_request']['action']}", "arguments": arguments["job_request"]}
+    return {"verb": message["request"], "arguments": arguments}
 
 
 class Rpc:
@@ -196,7 +228,15 @@ def serve(folder: Path) -> Iterator[Rpc]:
     helper = StandInHelper(folder / "helper.sock")
     store = Store(str(folder / "state.db"))
     audit = str(folder / "audit.jsonl")
-    context = Context(store, Helper(str(folder / "helper.sock")), CachedJson(CONTRACT), audit, node_id="node", build="")
+    context = Context(
+        store,
+        Helper(str(folder / "helper.sock")),
+        CachedJson(CONTRACT),
+        audit,
+        node_id="node",
+        build="",
+        runtimes_folder=str(folder),
+    )
     dispatcher = Dispatcher(METHODS, context, Audit(audit))
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listening.bind(str(folder / "agent.sock"))

@@ -38,6 +38,7 @@ HARMLESS = {
     "user.list",
     "workspace.get",
     "workspace.list",
+    "workspace.usage",
 }
 
 

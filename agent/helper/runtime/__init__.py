@@ -1,1 +1,1 @@
-"""Enter a workspace and run jobs in it: transient units that PID 1 starts, their limits and their number."""
+"""The runtimes of workspaces: units that PID 1 starts on demand, their isolation and their limits."""

@@ -1,21 +1,19 @@
-"""Enter a workspace: its checks, its login and its sandbox are read once and held for what runs in it."""
+"""A workspace that something may run in: what the ledger, the account databases and the directories say of it."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager, nullcontext
-from typing import ContextManager, Iterator, NamedTuple, Optional
+from typing import NamedTuple, Optional
 
 from agent.helper.accounts import accounts
-from agent.helper.ledger.lock import read_ledger
-from agent.helper.runtime import slots
+from agent.helper.ledger.ledger import Ledger
 from agent.helper.runtime.sandboxes import Sandbox
 from agent.helper.trees import trees
-from agent.shared.errors import Disabled, InUse, NotFound, NotManaged
+from agent.shared.errors import Disabled, NotFound, NotManaged
 from agent.shared.names import HOMES, WORKSPACES, home_of, login_of, path_of
 
 
 class Entry(NamedTuple):
-    """A workspace that is ready for jobs, the uid of its login, and the sandbox that limits them, if any."""
+    """A workspace, the uid that its runtime has, and the sandbox that limits it, if any."""
 
     workspace: str
     uid: int
@@ -26,44 +24,15 @@ class Entry(NamedTuple):
         """The Unix login of the workspace."""
         return login_of(self.workspace)
 
-    def exclude_commands(self) -> ContextManager[None]:
-        """Hold off commands without network during a clone here; InUse when one runs.
 
-        Both run as one login, so a command could make processes of the clone use the network for it.
-        """
-        return self._network_lock(alone=True)
+def read_entry(ledger: Ledger, workspace: str) -> Entry:
+    """Return the entry of an active workspace of an active user.
 
-    def exclude_clones(self) -> ContextManager[None]:
-        """Hold off clones during a command without network here; InUse when one runs."""
-        return self._network_lock(alone=False)
-
-    def _network_lock(self, *, alone: bool) -> ContextManager[None]:
-        is_offline = self.sandbox is not None and self.sandbox.network == "none"
-        return slots.hold_network(self.uid, alone=alone) if is_offline else nullcontext()
-
-
-@contextmanager
-def enter(workspace: str) -> Iterator[Entry]:
-    """Hold a workspace for a job; changes that close or delete it wait until the job has ended.
-
-    Raises NotFound, Disabled, NotManaged (account or directory are not what CodeSmith
-    made) and LimitReached (no free slot).
+    Raises NotFound, Disabled, and NotManaged (account or directories are not what CodeSmith made).
     """
-    before = _read_entry(workspace)
-    with slots.hold_slot(), slots.hold_user(before.uid):
-        # Read again under the lock: the user may have been disabled before we held it.
-        entry = _read_entry(workspace)
-        if entry.uid != before.uid:
-            raise InUse(f"workspace {workspace!r} was made anew", hint="try again")
-        yield entry
-
-
-def _read_entry(workspace: str) -> Entry:
-    """Return the entry of an active workspace of an active user."""
-    with read_ledger() as ledger:
-        record = ledger.workspace(workspace)
-        user, login = ledger.user(record.user) if record else None, ledger.login(workspace)
-        sandbox = ledger.sandbox(workspace)
+    record = ledger.workspace(workspace)
+    user, login = ledger.user(record.user) if record else None, ledger.login(workspace)
+    sandbox = ledger.sandbox(workspace)
     if record is None and trees.exists(WORKSPACES, workspace):
         problem = f"the helper's ledger does not know workspace {workspace!r}, but {path_of(workspace)} is there"
         raise NotFound(problem, hint="inv node.health")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Dict, List
+from typing import Dict
 
 # Both have the same format; the later file overrides the earlier one.
 FILES = ("/etc/environment", "/etc/codesmith/environment")
@@ -17,17 +17,6 @@ def environment() -> Dict[str, str]:
     for path in FILES:
         proxies.update(_read(path))
     return {spelling: value for name, value in proxies.items() if value for spelling in (name, name.upper())}
-
-
-def secrets() -> List[str]:
-    """Return what no message may show: the proxies' passwords, and their parts where one breaks a URL."""
-    from urllib.parse import unquote  # imports much that most verbs do not need
-
-    words = []
-    for value in environment().values():
-        password = value.rpartition("@")[0].rpartition("://")[2].partition(":")[2]
-        words += [password, unquote(password), *re.split("[/?#@]", password)]
-    return [word for word in words if word]
 
 
 def _read(path: str) -> Dict[str, str]:

@@ -23,7 +23,8 @@ PROMISED = {
     "sandbox.create", "sandbox.get", "sandbox.list", "sandbox.delete",
     "audit.list", "user.disable", "user.enable", "user.set_keys",
     "workspace.assign", "workspace.create", "workspace.delete", "workspace.exec", "workspace.get", "workspace.list",
-    "workspace.open", "workspace.share", "workspace.unshare", "workspace.update",
+    "workspace.open", "workspace.share", "workspace.start", "workspace.stop", "workspace.unshare", "workspace.update",
+    "workspace.usage",
 }  # fmt: skip
 
 
@@ -48,6 +49,7 @@ user.delete: name request_id?  workspace.create: name user? ssh_keys? labels? re
 workspace.list: user? labels?  workspace.open: name request_id?  workspace.update: name labels? request_id?
 workspace.assign: name user request_id?  workspace.share: name user request_id?
 workspace.unshare: name user request_id?  workspace.delete: name keep_user? request_id?
+workspace.start: name request_id?  workspace.stop: name request_id?  workspace.usage: name
 workspace.exec: name argv cwd? env? stdin? encoding? timeout_s? request_id?
 sandbox.create: workspace limits? network? request_id?  sandbox.get: workspace  sandbox.list:  sandbox.delete: workspace request_id?
 repo.init: workspace name? default_branch? request_id?
@@ -61,10 +63,12 @@ Os: id version_id name  Disk: total_bytes free_bytes  Counts: users workspaces s
 HealthCheck: name status detail  NodeVersion: agent api python build  SshKey: type fingerprint comment
 User: name login uid gid home shell state ssh_keys workspaces created_at  UserDeleted: name deleted leftovers
 UserDetails: name login uid gid home shell state ssh_keys workspaces created_at drift
-Workspace: id name path home user shared_with login uid gid mode state labels repos sandbox created_at opened_at
-OpenedWorkspace: id name path home user shared_with login uid gid mode state labels repos sandbox created_at opened_at
+Workspace: id name path home user shared_with login uid gid mode state labels repos sandbox runtime created_at opened_at
+OpenedWorkspace: id name path home user shared_with login uid gid mode state labels repos sandbox runtime created_at opened_at
 WorkspaceLogin: user host_hint directory environment  WorkspaceDeleted: name deleted user_deleted
 Execution: exit_code signal stdout stdout_encoding stderr stderr_encoding truncated omitted_bytes duration_s killed_by
+Runtime: state since idle_stop_at
+Usage: memory_bytes memory_peak_bytes memory_limit_bytes cpu_s tasks disk_bytes files
 Sandbox: workspace limits network enforced state created_at  SandboxDeleted: workspace deleted
 Repo: name path url branch commit left_out  RepoDeleted: name deleted
 AuditRecord: time request_id peer_uid method target outcome duration_s

@@ -29,7 +29,7 @@ def written(folder: Path) -> bytes:
 def test_a_workspace_with_a_repository_is_ready_when_that_is_there(rpc: Rpc, tmp_path: Path) -> None:
     made = rpc.call("workspace.create", name="demo", labels={"a": "b"}, repo={**REPO, "depth": 1}, request_id="r1")
     assert (made["state"], made["repos"], made["labels"]) == ("ready", ["site"], {"a": "b"})
-    assert rpc.helper.calls[-1][1]["credential"] == {"token": SECRET}
+    assert rpc.helper.calls[-1][1]["credential"] == {"username": "x-access-token", "password": SECRET}
     assert rpc.call("workspace.get", name="demo") == made
     again = {"url": URL, "ref": "main", "depth": 1, "credential": {"token": "another"}}
     assert rpc.call("workspace.create", name="demo", labels={"a": "b"}, repo=again, request_id="r1") == made

@@ -118,9 +118,9 @@ def test_a_command_that_was_cut_off_does_not_run_twice(tmp_path: Path) -> None:
     job: dict[str, Any] = {"name": "demo", "argv": ["date"], "request_id": "r1"}
     with agent(tmp_path) as rpc:
         rpc.call("workspace.create", name="demo")
-        rpc.helper.refusals["job.run"] = CommandFailed("the job could not be started")
+        rpc.helper.refusals["exec"] = CommandFailed("the job could not be started")
         rpc.refuses("workspace.exec", 1007, **job)
-        rpc.helper.refusals["job.run"] = None
+        rpc.helper.refusals["exec"] = None
         assert "may have been carried out" in rpc.refuses("workspace.exec", 1007, **job)["message"]
         rpc.refuses("workspace.exec", -32602, **{**job, "argv": ["id"]})
     with agent(tmp_path) as rpc:
@@ -205,11 +205,11 @@ def power_cut(rpc: Rpc, folder: Path) -> None:
 def test_a_command_that_was_cut_off_has_one_record_of_who_called(rpc: Rpc, tmp_path_factory: Any) -> None:
     during, after = tmp_path_factory.mktemp("during"), tmp_path_factory.mktemp("after")
     rpc.call("workspace.create", name="demo")
-    rpc.helper.hold_back("job.run")
+    rpc.helper.hold_back("exec")
     words = {"name": "demo", "argv": ["word1"], "env": {"A": "word1"}, "stdin": "word1", "request_id": "r1"}
     caller = threading.Thread(target=rpc.call, args=("workspace.exec",), kwargs=words)
     caller.start()
-    rpc.helper.wait_for("job.run")
+    rpc.helper.wait_for("exec")
     power_cut(rpc, during)
     rpc.helper.gate.set()
     caller.join()
@@ -230,7 +230,7 @@ def test_a_command_that_was_cut_off_has_one_record_of_who_called(rpc: Rpc, tmp_p
 def test_a_command_that_is_refused_has_one_record(tmp_path: Path) -> None:
     with agent(tmp_path) as rpc:
         rpc.refuses("workspace.exec", 1001, name="nothing", argv=["true"])
-        rpc.helper.refusals["job.run"] = CommandFailed("no", command="systemd-run", exit_code=1, stderr="")
+        rpc.helper.refusals["exec"] = CommandFailed("no", command="systemd-run", exit_code=1, stderr="")
         rpc.call("workspace.create", name="demo")
         rpc.refuses("workspace.exec", 1007, name="demo", argv=["true"])
     for _ in range(2):

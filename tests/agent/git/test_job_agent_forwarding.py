@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -69,13 +73,20 @@ def test_what_is_no_message_ends_the_connection(asked: tuple[str, list[bytes]], 
     assert reached == []
 
 
-def test_a_process_of_another_control_group_gets_nothing(
-    asked: tuple[str, list[bytes]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_that_the_job_did_not_start_gets_nothing(asked: tuple[str, list[bytes]]) -> None:
     path, reached = asked
-    monkeypatch.setattr(
-        agent_forwarding, "_cgroup", lambda pid: pid
-    )  # the true ones: tests/agent/on_node/test_lent_agent_on_node.py
-    with pytest.raises(OSError):
-        ask(path, b"\x0b")
+    # A child of the shell, whose parent has ended: init's, or a subreaper's.
+    script = (
+        "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.send(b'\\0\\0\\0\\1\\x0b')"
+    )
+    script += "; print(s.recv(9))"
+    orphan = f'sleep 0.2; exec {sys.executable} -c "$2" "$1" >"$1.said" 2>&1'
+    subprocess.run(["sh", "-c", f"( {orphan} ) & exit 0", "sh", path, script], check=True)
+    said = Path(f"{path}.said")
+    deadline = time.monotonic() + 20
+    while not (said.exists() and said.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert said.read_text() in ("b''\n",) or "Error" in said.read_text()
     assert reached == []
+    said.unlink()

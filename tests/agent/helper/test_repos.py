@@ -54,11 +54,11 @@ def test_what_breaks_its_grammar_never_reaches_the_helper(rpc: Rpc, params: dict
     assert [verb for verb, _ in rpc.helper.calls] == ["workspace.ensure"]
 
 
-def test_a_credential_reaches_the_helper_and_no_file(rpc: Rpc, tmp_path: Path) -> None:
+def test_a_credential_reaches_the_job_and_no_file(rpc: Rpc, tmp_path: Path) -> None:
     rpc.call("workspace.create", name="demo")
     given = {"workspace": "demo", "url": URL, "credential": {"token": SECRET}, "request_id": "r1"}
     first = rpc.call("repo.clone", **given)
-    assert rpc.helper.calls[-1][1]["credential"] == {"token": SECRET}
+    assert rpc.helper.calls[-1][1]["credential"] == {"username": "x-access-token", "password": SECRET}
     assert rpc.call("repo.clone", **{**given, "credential": {"token": "another"}}) == first
     rpc.helper.refusals["repo.clone"] = rpc.helper.refusals["repo.settle"] = None
     rpc.refuses("repo.clone", 1004, **{**given, "request_id": "r2", "name": "x"})

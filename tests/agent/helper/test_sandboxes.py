@@ -1,4 +1,4 @@
-"""Sandboxes in the helper: the ledger has changed, and the jobs could not be stopped."""
+"""Sandboxes in the helper: the ledger has changed, and the runtime could not be stopped."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 from agent.helper import verbs
 from agent.helper.ledger import lock
 from agent.helper.ledger.ledger import Ledger
-from agent.helper.runtime import jobs
+from agent.helper.runtime import units
 from agent.helper.trees import trash, trees
 from agent.shared.errors import CommandFailed
 
 
-def test_a_sandbox_whose_jobs_could_not_be_ended_is_half_done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_sandbox_whose_runtime_does_not_end_is_half_done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(Ledger.__init__, "__defaults__", (str(tmp_path / "ledger.db"),))
     monkeypatch.setattr(lock, "LOCK", str(tmp_path / "lock"))
     monkeypatch.setattr(trees, "clean_staging", lambda: None)
@@ -24,7 +24,7 @@ def test_a_sandbox_whose_jobs_could_not_be_ended_is_half_done(monkeypatch: pytes
     def killed(*_: str) -> None:
         raise CommandFailed("systemctl failed", command="systemctl stop", exit_code=-9, stderr="")
 
-    monkeypatch.setattr(jobs, "stop_all", killed)
+    monkeypatch.setattr(units, "stop", killed)
     caller, other = socket.socketpair()
     with caller, other, pytest.raises(CommandFailed) as failed:
         verbs.call("sandbox.remove", {"workspace": "demo"}, caller)

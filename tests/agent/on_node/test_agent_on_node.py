@@ -16,7 +16,7 @@ from codesmith.nodes.registry import Registry
 from codesmith.sdk.api import Execution
 from codesmith.sdk.client import Client
 from codesmith.tunnel import control
-from tests.agent.on_node.web1 import BOTH_RELEASES, HELPER, Web1
+from tests.agent.on_node.web1 import BOTH_RELEASES, HELPER, Web1, command
 
 pytestmark = [pytest.mark.lab, BOTH_RELEASES]
 
@@ -120,23 +120,16 @@ def test_a_directory_put_in_the_place_of_ours_is_left_alone(web1: Web1) -> None:
     assert web1.client.workspace.delete(name="swap").user_deleted
 
 
-TAKE_PLACES = """
-import fcntl, signal
-file = open("/var/lib/codesmith-helper/places.lock", "a")
-fcntl.lockf(file, fcntl.LOCK_EX, 96, 0)
-print("taken", flush=True)
-signal.pause()
-"""
-
-
-def test_however_many_jobs_there_are_changes_go_on(web1: Web1) -> None:
+def test_however_many_commands_run_changes_go_on(web1: Web1) -> None:
     web1.client.workspace.create(name="crowd")
-    web1.on(f"python3 -c '{TAKE_PLACES}' >/root/places 2>&1 & echo $! >/root/places.pid")
-    web1.person.wait_until(lambda: web1.on("grep taken /root/places", check=False).ok, within_s=30)
-    web1.refuses(web1.client.workspace.exec, "limit", name="crowd", argv=["true"])
+    web1.client.workspace.start(name="crowd")
+    ask = web1.runtime_command("crowd", "exec", **command("sleep", "1011"))
+    web1.on(f"for i in $(seq 60); do {ask} >/dev/null 2>&1 & done")
+    web1.person.wait_until(lambda: web1.on("pgrep -xc sleep", check=False).out >= "60", within_s=60)
+    assert web1.client.workspace.exec(name="crowd", argv=["echo", "well"]).stdout == "well\n"
     assert web1.client.user.create(name="squeezed").state == "active"
-    web1.on("kill $(cat /root/places.pid)")
-    assert web1.client.workspace.exec(name="crowd", argv=["true"]).exit_code == 0
+    web1.client.workspace.stop(name="crowd")
+    assert not web1.on("pgrep -x sleep -u cs-crowd", check=False).ok
 
 
 def test_a_forged_store_of_the_front_end_harms_nobody(web1: Web1) -> None:
@@ -210,9 +203,6 @@ def test_only_the_front_end_reaches_the_helper(web1: Web1) -> None:
     assert said.out == "b''\n" or "reset" in said.err or "Broken pipe" in said.err
 
 
-JOB = {"workspace": "eve", "argv": ["id"], "cwd": "", "env": {}, "stdin": "", "encoding": "text", "timeout_s": 1.0}
-
-
 @pytest.mark.parametrize(
     ("verb", "arguments"),
     [
@@ -226,11 +216,11 @@ JOB = {"workspace": "eve", "argv": ["id"], "cwd": "", "env": {}, "stdin": "", "e
         ("workspace.ensure", {"name": "eve", "user": "root", "dedicated": True}),
         ("workspace.share", {"name": "eve", "user": "/root"}),
         ("workspace.remove", {"name": ".", "remove_user": True}),
-        ("job.run", {**JOB, "timeout_s": 1e9}),
-        ("job.run", {**JOB, "cwd": "../.."}),
-        ("job.run", {**JOB, "stdin": "a b", "encoding": "base64"}),
-        ("job.run", {**JOB, "stdin": ["x"]}),
-        ("job.run", {**JOB, "encoding": "utf-7"}),
+        ("runtime.start", {"workspace": "../eve", "for_clone": False}),
+        ("runtime.start", {"workspace": "eve", "for_clone": 1}),
+        ("runtime.start", {"workspace": "eve", "for_clone": False, "user": "root"}),
+        ("runtime.stop", {"workspace": "*"}),
+        ("workspace.measure", {"workspace": "/etc"}),
         ("run", {"argv": ["id"]}),
         ("__class__", {}),
     ],
@@ -354,7 +344,7 @@ def test_words_reach_a_job_unchanged(web1: Web1) -> None:
 SPY = """\
 while sleep 0.02; do
   for f in /proc/[0-9]*/cmdline; do tr '\\0' ' ' < $f; echo; done
-  systemctl show 'codesmith-job@*' --no-pager
+  systemctl show 'codesmith-workspace@*' --no-pager
 done
 """
 
@@ -368,7 +358,7 @@ def test_secrets_of_a_job_are_not_for_others(web1: Web1) -> None:
     for _ in range(3):
         assert web1.client.workspace.exec(name="vault", argv=job, env={"TOKEN": token}, stdin=token).exit_code == 0
     spied = web1.on("cat /tmp/spied").out
-    assert "codesmith-job@vault" in spied
+    assert "codesmith-workspace@vault" in spied
     assert "sleep 0.3" in spied
     assert token not in spied
 

@@ -63,9 +63,10 @@ def test_of_a_clone_over_ssh_the_deciding_line_is_shown(web1: Web1, forge: Forge
     refused("Could not resolve hostname nowhere.invalid", "getent hosts nowhere.invalid", url="git@nowhere.invalid:a")
     refused("host key is known for", f"ssh-keyscan -p 22 {host} > known_hosts", url=url)
     refused("has changed", "--known-hosts", url=url, known_hosts=[other])
-    web1.on(f"echo '{other}' > /srv/codesmith/home/cs-why/.ssh/known_hosts")
+    ssh = "/srv/codesmith/home/cs-why/.ssh"
+    web1.on(f"mkdir -m 700 {ssh}; echo '{other}' >{ssh}/known_hosts; chown -R cs-why: {ssh}")
     refused("has changed", "--known-hosts", url=url)
-    web1.on("rm /srv/codesmith/home/cs-why/.ssh/known_hosts")
+    web1.on(f"rm {ssh}/known_hosts")
     refused("Load key the given file", "without passphrase", url=url, credential={"ssh_key": NO_KEY}, **known)
     locked = {"ssh_key": (tmp_path / "locked").read_text()}
     refused("Load key the given file", "ssh-keygen -p", url=url, credential=locked, **known)

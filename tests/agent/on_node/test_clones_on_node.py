@@ -64,7 +64,7 @@ def test_a_clone_that_would_fill_the_disk_is_ended_and_leaves_nothing(web1: Web1
         refusal = web1.refuses(web1.client.repo.clone, "limit", workspace="room", url=url, name="large")
         assert "disk" in str(refusal)
         assert web1.on(f"ls -A {code}").out == ""
-        assert not web1.on("pgrep -u cs-room", check=False).ok
+        assert not web1.running("room")
         wanted = {"workspace": "room", "url": f"{forge.https}/public.git"}
         web1.on(f"head -c 62M /dev/zero > {code}/../ballast")  # room enough for it, but less than must stay
         web1.refuses(web1.client.repo.clone, "limit", **wanted)
@@ -79,11 +79,11 @@ def test_a_clone_has_the_limits_of_its_workspace_and_the_network(web1: Web1, for
     wanted = {"workspace": "tight", "url": f"{forge.https}/public.git"}
     assert web1.client.repo.clone(**wanted).branch == "main"
     going = Going(web1, forge, "tight", name="slow", timeout_s=60)
-    shown = web1.on("systemctl show --property=MemoryMax,TasksMax,PrivateNetwork 'codesmith-job@tight@*'").out
+    shown = web1.on("systemctl show --property=MemoryMax,TasksMax,PrivateNetwork codesmith-workspace@tight.service").out
     assert sorted(shown.split()) == [f"MemoryMax={40 << 20}", "PrivateNetwork=no", "TasksMax=40"]
     # One login: a command in there could make the clone's processes do its bidding.
     web1.refuses(web1.client.workspace.exec, "in_use", name="tight", argv=["true"])
-    web1.on("systemctl stop 'codesmith-job@tight@*'")
+    web1.on("systemctl stop codesmith-workspace@tight.service")
     assert going.wait()
     wanted = {"workspace": "tight", "url": forge.keep_large("heavy", 64), "name": "heavy"}
     refusal = web1.refuses(web1.client.repo.clone, "limit", **wanted)
@@ -152,7 +152,7 @@ def test_a_workspace_begins_with_a_repository_or_not_at_all(web1: Web1, forge: F
     assert [one.outcome for one in records[:3]] == ["limit", "command_failed", "ok"]
 
 
-@pytest.mark.parametrize("victim", ["agent", "helper", "power"])
+@pytest.mark.parametrize("victim", ["agent", "runtime", "power"])
 def test_a_workspace_that_is_cut_off_while_it_clones_is_gone(web1: Web1, forge: Forge, victim: str) -> None:
     name = f"half-{victim}"
     going = Going(web1, forge, name, is_creating=True, credential={"token": PASSWORD})
@@ -161,7 +161,8 @@ def test_a_workspace_that_is_cut_off_while_it_clones_is_gone(web1: Web1, forge: 
         web1.person.lab_node("web1").power_cut()
         web1.person.lab_node("web1").start()
     else:
-        web1.on(f"systemctl kill --signal=KILL codesmith-{victim}")
+        unit = f"codesmith-workspace@{name}.service" if victim == "runtime" else "codesmith-agent"
+        web1.on(f"systemctl kill --signal=KILL {unit}")
     assert going.wait()
     web1.person.wait_until(lambda: web1.person.runs("inv node.version --node web1", check=False).code == 0, within_s=60)
     web1.person.wait_until(lambda: web1.client.node.health().status == "ok", within_s=60)

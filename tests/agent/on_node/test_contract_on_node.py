@@ -21,7 +21,7 @@ DOCUMENT = json.loads((Path(__file__).parents[3] / "agent" / "openrpc.json").rea
 # What another node or another moment has otherwise; of these the type is compared.
 UNDETERMINED = {
     "id", "uid", "gid", "created_at", "opened_at", "time", "duration_s", "commit", "peer_uid", "peer_login",
-    "host_hint", "stdout", "cursor",
+    "host_hint", "stdout", "cursor", "since", "idle_stop_at", "disk_bytes", "files",
 }  # fmt: skip
 SERVE = """
 import functools, http.server, ssl

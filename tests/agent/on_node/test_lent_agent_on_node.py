@@ -19,7 +19,10 @@ from tests.ssh_agent import SshAgent, running_agent
 pytestmark = pytest.mark.lab
 # By way of the mount namespace of a process of the job: /tmp is the job's own.
 FIND = "for pid in $(pgrep -u cs-{0} -x ssh); do ls /proc/$pid/root/tmp/codesmith-*/agent; done"
-LEFT = "pgrep -u cs-{0}; ls -d /tmp/codesmith-* /tmp/systemd-private-*job*/tmp/codesmith-*"
+LEFT = """
+main=$(systemctl show --property=MainPID --value codesmith-workspace@{0}.service)
+pgrep -u cs-{0} | grep -vx "$main"; ls -d /tmp/codesmith-* /proc/$main/root/tmp/codesmith-*
+"""
 
 
 @pytest.fixture
@@ -100,6 +103,10 @@ def test_another_process_of_the_login_gets_nothing(web1: Web1, forge: Forge, age
     tried = web1.on(f"{become} env SSH_AUTH_SOCK={lending.socket} timeout 20 ssh-add -l", check=False)
     assert tried.code not in (0, 124), tried
     assert tried.out == "", tried
+    # Nor does a command of the workspace itself, beside the clone.
+    tried = "SSH_AUTH_SOCK=$(ls -d /tmp/codesmith-*/agent) timeout 20 ssh-add -l"
+    ended = web1.client.workspace.exec(name="mine", argv=["sh", "-c", tried])
+    assert (ended.exit_code not in (0, 124), ended.stdout) == (True, ""), ended
     agent.go_on()
     assert lending.wait() == "main"
     assert web1.on(LEFT.format("mine"), check=False).out == ""

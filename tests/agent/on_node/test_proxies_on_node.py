@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from codesmith.sdk.api import Repo
 from tests.agent.on_node.forge import Forge, make
 from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
 
@@ -18,7 +19,7 @@ OURS = "/etc/codesmith/environment"
 SPY = """\
 while sleep 0.02; do
   for f in /proc/[0-9]*/cmdline /proc/[0-9]*/environ; do tr '\\0' ' ' < $f; echo; done
-  systemctl show 'codesmith-job@*' --no-pager
+  systemctl show 'codesmith-workspace@*' --no-pager
 done
 """
 
@@ -47,7 +48,8 @@ def proxied(web1: Web1) -> str:
 
 
 def seen(web1: Web1, workspace: str, **more: str) -> dict[str, str]:
-    """Return the proxy variables of a command."""
+    """Return the proxy variables of a command in a runtime that starts anew."""
+    web1.client.workspace.stop(name=workspace)
     show = "import json, os; print(json.dumps({k: v for k, v in os.environ.items() if k.lower().endswith('_proxy')}))"
     done = web1.client.workspace.exec(name=workspace, argv=["python3", "-c", show], env=more or None)
     return dict(json.loads(done.stdout))
@@ -55,7 +57,12 @@ def seen(web1: Web1, workspace: str, **more: str) -> dict[str, str]:
 
 def test_a_clone_goes_by_the_nodes_proxy(web1: Web1, forge: Forge, proxy: str) -> None:
     make(web1, "by")
-    url, clone = f"{forge.https}/public.git", web1.client.repo.clone
+    url = f"{forge.https}/public.git"
+
+    def clone(**wanted: str) -> Repo:
+        web1.client.workspace.stop(name="by")  # proxies count from its next start
+        return web1.client.repo.clone(**wanted)
+
     web1.on(f"echo 'export HTTPS_PROXY=\"http://ada:{PASSWORD}@{proxy}\"' > /etc/environment")
     assert clone(workspace="by", url=url, name="a").branch == "main"
     assert f"{forge.host}:8443 let\n" in proxied(web1)
@@ -68,6 +75,7 @@ def test_a_clone_goes_by_the_nodes_proxy(web1: Web1, forge: Forge, proxy: str) -
     web1.on(f"echo 'https_proxy=http://ada:{PASSWORD}@{proxy}' > {OURS}; chmod 600 {OURS}")
     assert clone(workspace="by", url=url, name="d").branch == "main"
     assert "let" in proxied(web1)
+    web1.client.workspace.stop(name="by")
 
 
 def test_commands_see_the_nodes_proxies_in_both_spellings(web1: Web1) -> None:
@@ -98,13 +106,15 @@ def test_the_password_of_a_proxy_is_told_to_nobody(web1: Web1, forge: Forge, pro
         f"http://ada:{PASSWORD}/@{proxy}", f"ada:{PASSWORD}@{proxy} x",
     )):  # fmt: skip
         web1.on(f"echo 'https_proxy={value}' > {OURS}")
+        web1.client.workspace.stop(name="hush")
         refusal = web1.refuses(clone, "command_failed", **wanted, name=f"n{number}", timeout_s=20)
         assert PASSWORD not in str(refusal) + json.dumps(refusal.data), value
         if number == 0:
             assert "407" in refusal.problem
             assert "/etc/codesmith/environment" in refusal.hint
+    web1.client.workspace.stop(name="hush")
     spied = web1.on("cat /root/spied; rm /root/spied").out
-    assert "codesmith-job@hush" in spied
+    assert "codesmith-workspace@hush" in spied
     assert PASSWORD not in spied
     found = web1.on(
         f"rm {OURS}; journalctl --sync; journalctl --no-pager --output=export | grep -a -F -e {PASSWORD};"

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.lab
 SPY = """\
 while sleep 0.02; do
   for f in /proc/[0-9]*/cmdline /proc/[0-9]*/environ; do tr '\\0' ' ' < $f; echo; done
-  systemctl show 'codesmith-job@*' --no-pager
+  systemctl show 'codesmith-workspace@*' --no-pager
   for f in /proc/[0-9]*/exe; do grep -a -h s3cret ${f%exe}fd/[3-9] < /dev/null; done
 done
 """
@@ -109,7 +109,7 @@ def test_a_credential_is_written_down_nowhere(web1: Web1, forge: Forge) -> None:
     web1.person.wait_until(lambda: web1.person.runs("inv node.version --node web1", check=False).code == 0, within_s=60)
     web1.person.wait_until(lambda: web1.client.node.health().status == "ok", within_s=60)
     spied = web1.on("cat /root/spied; rm /root/spied").out
-    assert "codesmith-job@quiet" in spied
+    assert "codesmith-workspace@quiet" in spied
     assert "private.git" in spied
     assert PASSWORD not in spied
     assert line not in spied
@@ -128,7 +128,7 @@ def test_a_clone_that_takes_too_long_ends_and_leaves_nothing(web1: Web1, forge: 
     web1.refuses(web1.client.repo.clone, "limit", workspace="late", url=url, timeout_s=0.8)
     assert web1.on(f"ls -A {code}").out == ""
     assert web1.client.workspace.get(name="late").repos == []
-    assert not web1.on("pgrep -u cs-late", check=False).ok
+    assert not web1.running("late")
 
 
 def test_other_changes_go_on_and_a_delete_ends_the_clone(web1: Web1, forge: Forge) -> None:
@@ -136,9 +136,9 @@ def test_other_changes_go_on_and_a_delete_ends_the_clone(web1: Web1, forge: Forg
     going = Going(web1, forge, "long")
     # A server that sends without end takes at most half of the node's memory: git keeps what it receives.
     shown = web1.on(
-        "systemctl show --property=MemoryMax --value 'codesmith-job@long@*'; grep MemTotal /proc/meminfo"
+        "grep 'Max data' /proc/$(pgrep -u cs-long -x git | head -1)/limits; grep MemTotal /proc/meminfo"
     ).out
-    assert int(shown.split()[0]) == int(shown.split()[2]) * 1024 // 2
+    assert int(shown.split()[3]) // 1024 == int(shown.split()[7]) // 2
     web1.refuses(web1.client.repo.clone, "in_use", workspace="long", url=f"{forge.https}/public.git")
     assert web1.client.workspace.create(name="beside").state == "ready"
     assert web1.client.workspace.delete(name="long").user_deleted
@@ -172,7 +172,7 @@ def test_a_hostile_repository_gains_nothing(web1: Web1, forge: Forge) -> None:
     assert web1.on(f"ls -A {code}; ls {code}/../ran", check=False).out == "hostile\n"
 
 
-@pytest.mark.parametrize("victim", ["agent", "helper", "both", "power"])
+@pytest.mark.parametrize("victim", ["agent", "runtime", "both", "power"])
 def test_a_clone_that_is_cut_off_is_gone(web1: Web1, forge: Forge, victim: str) -> None:
     workspace = f"cut-{victim}"
     code = make(web1, workspace)
@@ -183,15 +183,27 @@ def test_a_clone_that_is_cut_off_is_gone(web1: Web1, forge: Forge, victim: str) 
         node.power_cut()
         node.start()
     else:
-        units = "codesmith-agent codesmith-helper" if victim == "both" else f"codesmith-{victim}"
+        runtime = f"codesmith-workspace@{workspace}.service"
+        units = {"agent": "codesmith-agent", "runtime": runtime, "both": "codesmith-agent codesmith-helper"}[victim]
         web1.on(f"systemctl kill --signal=KILL {units}")
     assert going.wait()
     web1.person.wait_until(lambda: web1.person.runs("inv node.version --node web1", check=False).code == 0, within_s=60)
     web1.person.wait_until(lambda: web1.client.node.health().status == "ok", within_s=60)
     assert web1.on(f"ls -A {code}").out == ""
-    assert not web1.on(f"pgrep -u cs-{workspace}", check=False).ok
+    assert not web1.running(workspace)
     assert web1.client.repo.list(workspace=workspace) == []
     assert web1.client.repo.clone(workspace=workspace, url=f"{forge.https}/public.git").branch == "main"
+
+
+def test_the_end_of_the_helper_ends_no_clone(web1: Web1, forge: Forge) -> None:
+    code = make(web1, "goes-on")
+    going = Going(web1, forge, "goes-on")
+    web1.on("systemctl kill --signal=KILL codesmith-helper", check=False)
+    web1.person.wait_until(lambda: web1.on(f"ls -A {code}").out.startswith(".codesmith-"), within_s=20)
+    assert web1.running("goes-on")
+    web1.client.workspace.stop(name="goes-on")
+    assert going.wait()
+    assert web1.on(f"ls -A {code}").out == ""
 
 
 def test_what_the_user_made_is_left_alone_and_what_they_removed_is_told(web1: Web1, forge: Forge) -> None:
@@ -233,14 +245,9 @@ def test_a_hostile_user_gains_nothing_by_a_delete(web1: Web1) -> None:
 
 def test_the_helper_checks_what_git_is_given_again(web1: Web1) -> None:
     make(web1, "again")
-    good = {"workspace": "again", "name": "x", "url": "https://127.0.0.1/x.git", "ref": None, "depth": None,
-            "credential": None, "known_hosts": [], "token": "0" * 32, "timeout_s": 1.0}  # fmt: skip
-    for change in (
-        {"url": "ext::sh -c id"}, {"url": "file:///etc"}, {"url": "--upload-pack=id"}, {"ref": "--upload-pack=id"},
-        {"depth": "1 --x"}, {"name": "../x"}, {"token": "../../x"}, {"timeout_s": 1e9}, {"known_hosts": ["@x y z"]},
-        {"credential": {"ssh_key": "x"}}, {"programs": []},
-    ):  # fmt: skip
-        answer = json.loads(web1.helper({"verb": "repo.clone", "arguments": {**good, **change}}).out)
+    good = {"workspace": "again", "name": "x", "token": "0" * 32}
+    for change in ({"name": "../x"}, {"name": ""}, {"token": "../../x"}, {"workspace": "../again"}, {"programs": []}):
+        answer = json.loads(web1.helper({"verb": "repo.settle", "arguments": {**good, **change}}).out)
         assert answer["error"]["code"] == -32602, (change, answer)
 
 

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from agent.helper.runtime import jobs, sandboxes
+from agent.helper.runtime import sandboxes, units
 from agent.shared.errors import InvalidParams, Unsupported
 from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
 
 HOG = "x = bytearray(200 << 20); print(len(x))"
 MANY = "i=0; while [ $i -lt 60 ]; do sleep 5 & i=$((i+1)); done; echo all"
-DROP_INS, RELOAD = "/run/systemd/system/codesmith-job@.service.d", "systemctl daemon-reload"
+DROP_INS, RELOAD = "/run/systemd/system/codesmith-probe@.service.d", "systemctl daemon-reload"
 SEEN = {
     "memory_bytes": 64 << 20, "tasks": 20, "cpus": 0.5, "interfaces": ["lo"], "no_new_privileges": True,
-    "own_users": True, "capabilities": 0, "neighbours": ["demo"],
+    "own_users": True, "capabilities": 0, "nesting": True, "neighbours": ["demo"],
 }  # fmt: skip
 
 
@@ -31,7 +31,16 @@ def test_limits_and_network_hold_for_every_command(web1: Web1) -> None:
         workspace="box", limits={"memory_bytes": 64 << 20, "tasks": 20, "cpus": 0.5, "runtime_s": 2.0}, network="none"
     )
     assert all(made.enforced.values())
-    assert set(made.enforced) == {"memory_bytes", "tasks", "cpus", "runtime_s", "network", "files", "privileges"}
+    assert set(made.enforced) == {
+        "memory_bytes",
+        "tasks",
+        "cpus",
+        "runtime_s",
+        "network",
+        "files",
+        "privileges",
+        "nesting",
+    }
     assert run(name="box", argv=["python3", "-c", HOG]).killed_by == "memory"
     # Also when a child was killed, not the command itself, or the command killed itself.
     assert run(name="box", argv=["sh", "-c", "kill -9 $$"]).killed_by is None
@@ -43,38 +52,12 @@ def test_limits_and_network_hold_for_every_command(web1: Web1) -> None:
     assert run(name="box", argv=["python3", "-c", HOG]).exit_code == 0
 
 
-# Kills every process that its uid may kill, except itself.
-KILL_ALL = "import os; os.kill(-1, 9); print('sent')"
-START = "setpriv --reuid={0} --regid={0} --clear-groups sleep 1007 </dev/null >/dev/null 2>&1 &"
-
-
-@pytest.mark.lab
-@BOTH_RELEASES
-def test_a_job_may_signal_its_login_elsewhere_and_nobody_else(web1: Web1) -> None:
-    """Not even what runs in another workspace of its user."""
-    client = web1.client
-    client.user.create(name="kills")
-    for name in ("cut", "spared"):
-        client.workspace.create(name=name, user="kills")
-    client.sandbox.create(workspace="cut", network="none")
-    for login in ("cs-cut", "cs-spared"):
-        web1.on(START.format(login))
-        web1.on(f"until pgrep --uid {login} --exact sleep; do :; done")
-    assert client.workspace.exec(name="cut", argv=["python3", "-c", KILL_ALL]).stdout == "sent\n"
-    web1.person.wait_until(lambda: not web1.on("pgrep --uid cs-cut --exact sleep", check=False).ok, within_s=10)
-    assert web1.on("pgrep --uid cs-spared --exact sleep").ok
-    for name in ("cut", "spared"):
-        assert client.workspace.exec(name=name, argv=["echo", "well"]).stdout == "well\n"
-        client.workspace.delete(name=name)
-    client.user.delete(name="kills")
-
-
 @pytest.mark.lab
 @BOTH_RELEASES
 def test_what_the_node_does_not_enforce_is_refused_and_nothing_is_changed(web1: Web1) -> None:
     client = web1.client
     client.workspace.create(name="leaky")
-    # A drop-in of an administrator resets the limits of every job, and systemd does not report it.
+    # A drop-in of an administrator resets the limits of every runtime, and systemd does not report it.
     web1.on(f"mkdir -p {DROP_INS}; printf '[Service]\nPrivateNetwork=no\n' >{DROP_INS}/own.conf; {RELOAD}")
     try:
         refusal = web1.refuses(client.sandbox.create, "unsupported", workspace="leaky", network="none")
@@ -145,11 +128,11 @@ def test_a_kernel_that_gives_no_user_namespaces_does_not_keep_jobs_from_starting
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "max_user_namespaces"
-    monkeypatch.setattr(jobs, "MAX_USER_NAMESPACES", str(file))
-    assert jobs.user_namespace.__wrapped__() == ()
+    monkeypatch.setattr(units, "MAX_USER_NAMESPACES", str(file))
+    assert units.user_namespace.__wrapped__() == ()
     for text, wanted in (("0\n", ()), ("96365\n", ("PrivateUsers=yes",))):
         file.write_text(text)
-        assert jobs.user_namespace.__wrapped__() == wanted
+        assert units.user_namespace.__wrapped__() == wanted
 
 
 def test_no_number_is_infinite() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
+from tests.agent.on_node.web1 import BOTH_RELEASES, Web1, command
 
 pytestmark = [pytest.mark.lab, BOTH_RELEASES]
 
@@ -46,8 +46,8 @@ def test_disable_ends_all_that_runs_and_enable_restores_exactly(web1: Web1) -> N
     for workspace in ("off1", "off2"):
         web1.refuses(web1.client.workspace.exec, "disabled", name=workspace, argv=["id"])
     web1.refuses(web1.client.workspace.create, "disabled", name="off3", user="off")
-    job = {"workspace": "off1", "argv": ["id"], "cwd": "", "env": {}, "stdin": "", "encoding": "text", "timeout_s": 5.0}
-    assert '"code": 1005' in web1.helper({"verb": "job.run", "arguments": job}).out
+    wanted = {"workspace": "off1", "for_clone": False}
+    assert '"code": 1005' in web1.helper({"verb": "runtime.start", "arguments": wanted}).out
     assert web1.client.user.disable(name="off").state == "disabled"
     assert "cs-off" not in web1.on("pwck -r; grpck -r", check=False).out
 
@@ -73,18 +73,10 @@ def test_keys_that_openssh_does_not_take_and_options_are_refused(web1: Web1) -> 
 def test_disable_ends_jobs_that_run_and_jobs_that_just_start(web1: Web1) -> None:
     web1.client.user.create(name="jobs")
     web1.client.workspace.create(name="jobs1", user="jobs")
-    job = {
-        "workspace": "jobs1",
-        "argv": ["sleep", "3003"],
-        "cwd": "",
-        "env": {},
-        "stdin": "",
-        "encoding": "text",
-        "timeout_s": 60.0,
-    }
-    script = web1.helper_command({"verb": "job.run", "arguments": job})
+    start = web1.helper_command({"verb": "runtime.start", "arguments": {"workspace": "jobs1", "for_clone": False}})
+    job = web1.runtime_command("jobs1", "exec", **command("sleep", "3003"))
     for number in range(6):
-        web1.on(f"for i in 1 2 3; do {script} > /tmp/job.$i 2>&1 & done; sleep 0.0{number * 2}")
+        web1.on(f"for i in 1 2 3; do ({start}; {job}) > /tmp/job.$i 2>&1 & done; sleep 0.{number * 2}")
         web1.client.user.disable(name="jobs")
         assert not is_running(web1, "sleep 3003")
         web1.client.user.enable(name="jobs")

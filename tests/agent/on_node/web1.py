@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from agent.shared.names import RUNTIMES
 from codesmith.errors import AgentRefused
 from codesmith.sdk.client import Client
 from tests.person import Person, Said
 
 # For tests of what the node's system does: those of a module on one release, then on the other.
 BOTH_RELEASES = pytest.mark.parametrize("release", ("bookworm", "trixie"), scope="module")
+ALL_RELEASES = pytest.mark.parametrize("release", ("bookworm", "trixie", "bullseye"), scope="module")
 HELPER = """
 import json, socket, sys
 sys.path.insert(0, "/usr/lib/codesmith/current/program")
@@ -23,6 +25,22 @@ with socket.socket(socket.AF_UNIX) as connection:
     framing.send(connection, json.loads(sys.argv[1]))
     print(json.dumps(framing.receive(connection, 1 << 24)))
 """
+
+# Asks a supervisor past the front end, as root.
+RUNTIME = """
+import json, socket, sys
+sys.path.insert(0, "/usr/lib/codesmith/current/agent.pyz")
+from agent.shared import framing
+with socket.socket(socket.AF_UNIX) as connection:
+    connection.connect(sys.argv[1])
+    framing.send(connection, {"protocol": 1, **json.loads(sys.argv[2])})
+    print(json.dumps(framing.receive(connection, 1 << 24)))
+"""
+
+
+def command(*argv: str) -> dict[str, Any]:
+    """Return the fields of a request to run a command."""
+    return {"argv": list(argv), "cwd": "", "env": {}, "stdin": "", "encoding": "text", "timeout_s": 60.0}
 
 
 class Web1:
@@ -50,3 +68,16 @@ class Web1:
         """Return the command that sends one message to the root half."""
         become = f"setpriv --reuid={login} --regid={login} --clear-groups"
         return f"{become} python3 -I -c '{HELPER}' '{json.dumps(message)}'"
+
+    def running(self, name: str) -> str:
+        """Return the pids of a workspace's login, without that of its supervisor."""
+        supervisor = f"$(systemctl show --property=MainPID --value codesmith-workspace@{name}.service)"
+        return self.on(f"pgrep -u cs-{name} | grep -vx {supervisor}", check=False).out
+
+    def runtime_command(self, name: str, request: str, **fields: Any) -> str:
+        """Return the command that sends one request to the runtime of a workspace."""
+        return f"python3 -I -c '{RUNTIME}' {RUNTIMES}/{name}.sock '{json.dumps({'request': request, **fields})}'"
+
+    def runtime(self, name: str, request: str, **fields: Any) -> Any:
+        """Send one request to the runtime of a workspace, and return its answer."""
+        return json.loads(self.on(self.runtime_command(name, request, **fields)).out)

@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from agent.helper.runtime.output import HALF_BYTES, Output, parse_encoding, parse_input
 from agent.shared.errors import InvalidParams
+from agent.supervisor.output import HALF_BYTES, Output, parse_encoding, parse_input
 
 
 def taken(data: bytes, chunk: int = 65536) -> Output:

@@ -1,0 +1,167 @@
+"""The front end's client of the runtimes: one connection, one request, one answer, from inside a workspace.
+
+What comes back is the word of the workspace's login: it is bounded and checked, and counts for this workspace alone.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import socket
+from typing import Any, Dict, Optional
+
+from agent.frontend import runtime_state
+from agent.frontend.helper_client import Helper
+from agent.shared import errors, framing
+from agent.shared.errors import AgentError, CommandFailed, InUse
+from agent.shared.names import RUNTIMES
+
+PROTOCOL = 1
+REPLY_TIMEOUT_S = 30.0
+# Beyond the time limit of a job: for the start of the runtime, and the end of all that the job started.
+REPLY_GRACE_S = 60.0
+CONNECT_TIMEOUT_S = 60.0
+# Of a supervisor that does not answer, workspace.get knows no more than that it runs.
+STATUS_TIMEOUT_S = 2.0
+TEXT_MAX = 4096
+TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
+# The errors that a supervisor may answer; any other one is its login's invention.
+KINDS = ("invalid_params", "in_use", "unsupported", "command_failed", "limit")
+ENDED = ("exit_code", "signal", "killed_by", "duration_s")
+OUTPUTS = ("stdout", "stdout_encoding", "stderr", "stderr_encoding")
+EXIT_CODE_MAX = 255
+ABSENT = (FileNotFoundError, ConnectionRefusedError)
+
+
+class RuntimeSilent(CommandFailed):
+    """The runtime ended before its answer: it is not known how far the request came."""
+
+    is_pending = True
+
+
+class Runtimes:
+    """Sends requests to the runtimes of workspaces, and has the helper make those that are not there."""
+
+    def __init__(self, helper: Helper, folder: str = RUNTIMES) -> None:
+        self._helper, self._folder = helper, folder
+
+    def call(
+        self, workspace: str, request: str, *, descriptor: Optional[int] = None,
+        reply_timeout_s: float = REPLY_TIMEOUT_S, for_clone: bool = False, **fields: Any,
+    ) -> Dict[str, Any]:  # fmt: skip
+        """Return the result of a request, which starts the runtime if need be; AgentError otherwise.
+
+        `for_clone`: the runtime of a workspace without network gets one, and runs this git request alone.
+        """
+        message = {"protocol": PROTOCOL, "request": request, **fields}
+        try:
+            if for_clone:
+                self._helper.call("runtime.start", workspace=workspace, for_clone=True)
+            try:
+                return _ask(self._path(workspace), message, descriptor, reply_timeout_s)
+            except ABSENT:
+                self._helper.call("runtime.start", workspace=workspace, for_clone=for_clone)
+                return _ask(self._path(workspace), message, descriptor, reply_timeout_s)
+            except InUse as refusal:
+                if not refusal.data.get("for_clone"):
+                    raise
+                self._helper.call("runtime.start", workspace=workspace, for_clone=for_clone)
+                return _ask(self._path(workspace), message, descriptor, reply_timeout_s)
+        except OSError as error:
+            text = f"the runtime of workspace {workspace!r} ended before its answer ({error})"
+            raise RuntimeSilent(text, hint="try again", command="supervisor", exit_code=None, stderr="") from None
+
+    def _path(self, workspace: str) -> str:
+        return f"{self._folder}/{workspace}.sock"
+
+    def status(self, workspace: str) -> Dict[str, Any]:
+        """Return since and idle_stop_at of a runtime, as its supervisor says; {} when it does not run."""
+        if not runtime_state.is_running(workspace):
+            return {}
+        try:
+            found = _ask(self._path(workspace), {"protocol": PROTOCOL, "request": "status"}, None, STATUS_TIMEOUT_S)
+        except (OSError, AgentError):
+            return {}
+        return check_status(found)
+
+    def wait(self, workspace: str, job: str) -> None:
+        """Return when a job runs no more; a runtime that does not run is not started for it."""
+        if runtime_state.is_running(workspace):
+            try:
+                _ask(
+                    self._path(workspace), {"protocol": PROTOCOL, "request": "wait", "job": job}, None, REPLY_TIMEOUT_S
+                )
+            except (OSError, AgentError):
+                pass  # it has ended meanwhile, or its login has taken it over: a job of it harms itself alone
+
+
+def check_ended(result: Dict[str, Any]) -> Dict[str, Any]:
+    """Return how a job ended; CommandFailed when the answer does not say it."""
+    ended: Dict[str, Any] = {key: result.get(key) for key in ENDED}
+    code, duration_s, name = ended["exit_code"], ended["duration_s"], ended["signal"]
+    if not (
+        (_is_count(code) and code <= EXIT_CODE_MAX)
+        and (isinstance(duration_s, (int, float)) and 0 <= duration_s < math.inf)
+        and (name is None or re.fullmatch("SIG[A-Z0-9]{1,12}", str(name)))
+        and ended["killed_by"] in (None, "timeout", "memory")
+    ):
+        raise _nonsense()
+    return ended
+
+
+def check_status(result: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the times of a runtime; none where the answer has no time."""
+    times = {key: result.get(key) for key in ("since", "idle_stop_at")}
+    return {key: time if isinstance(time, str) and re.fullmatch(TIME, time) else None for key, time in times.items()}
+
+
+def check_execution(result: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the record of a command that has ended; CommandFailed when the answer is not one."""
+    outputs = {key: result.get(key) for key in OUTPUTS}
+    omitted: Any = result.get("omitted_bytes")
+    encodings = (outputs["stdout_encoding"], outputs["stderr_encoding"])
+    is_known = all(isinstance(text, str) for text in outputs.values()) and set(encodings) <= {"text", "base64"}
+    if not is_known or not _is_count(omitted):
+        raise _nonsense()
+    return {**check_ended(result), **outputs, "omitted_bytes": omitted, "truncated": omitted > 0}
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _ask(path: str, message: Dict[str, Any], descriptor: Optional[int], timeout_s: float) -> Dict[str, Any]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(CONNECT_TIMEOUT_S)
+        connection.connect(path)
+        connection.settimeout(timeout_s)
+        framing.send(connection, message, descriptor)
+        reply = framing.receive(connection, framing.REPLY_MAX)
+    if isinstance(reply.get("result"), dict):
+        result: Dict[str, Any] = reply["result"]
+        return result
+    raise _refusal(reply.get("error"))
+
+
+def _refusal(error: Any) -> AgentError:
+    """Return the error that a supervisor answered, or one that says that its answer is none."""
+    error = error if isinstance(error, dict) else {}
+    data = error.get("data")
+    kind = data.get("kind") if isinstance(data, dict) else None
+    if kind not in KINDS or not isinstance(data, dict) or not isinstance(error.get("message"), str):
+        return _nonsense()
+    message = error["message"][:TEXT_MAX]
+    if kind == "invalid_params":
+        field, _, problem = message.partition(": ")
+        return errors.InvalidParams.of(field, problem)
+    refusal = errors.by_kind(kind)(message)
+    hint, for_clone = data.get("hint"), data.get("for_clone")
+    refusal.data.update({"hint": errors.printable(hint[:TEXT_MAX])} if isinstance(hint, str) else {})
+    refusal.data.update({"for_clone": True} if for_clone is True else {})
+    if kind == "command_failed":
+        refusal.data.update(command="supervisor", exit_code=None, stderr=message)
+    return refusal
+
+
+def _nonsense() -> CommandFailed:
+    return CommandFailed("the runtime answered nonsense", command="supervisor", exit_code=None, stderr="")

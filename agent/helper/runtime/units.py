@@ -1,0 +1,261 @@
+"""The runtime of a workspace: a transient socket and service of PID 1, with all isolation and limits on the service."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+import time
+from typing import Any, Dict, List, Tuple
+
+from agent.helper.accounts import accounts
+from agent.helper.runtime import etc, proxies
+from agent.helper.runtime.entry import Entry
+from agent.shared import control_groups
+from agent.shared.errors import CommandFailed, InUse
+from agent.shared.names import AGENT_LOGIN, BASE, RUNTIMES, home_of, path_of, unit_of
+from agent.shared.run import run
+
+IDLE_STOP_S = 300.0
+PROBE_S = 20.0
+# Tells in the directory of the sockets which release has looked for those of others.
+SWEPT = ".swept.json"
+# How often systemd is asked again while it still forgets the units that were just stopped.
+ATTEMPTS, PAUSE_S = 20, 0.05
+TMPFS = "mode=1777,size=25%"
+# Where /etc/resolv.conf may point to. The sockets beside them stay hidden.
+RESOLVERS = (
+    "/run/systemd/resolve/stub-resolv.conf", "/run/systemd/resolve/resolv.conf", "/run/resolvconf/resolv.conf",
+    "/run/NetworkManager/resolv.conf",
+)  # fmt: skip
+ISOLATION = (
+    # No UMask=: systemd 247 applies it to mount points below TemporaryFileSystem=, which closes them to logins. The
+    # supervisor sets it.
+    "NoNewPrivileges=yes", "CapabilityBoundingSet=", "LimitCORE=0",
+    "ProtectSystem=strict", "ProtectHome=yes", "PrivateDevices=yes",
+    "ProtectProc=invisible", "ProtectKernelTunables=yes", "ProtectKernelModules=yes", "ProtectKernelLogs=yes",
+    "ProtectControlGroups=yes", "ProtectClock=yes", "ProtectHostname=yes", "RestrictRealtime=yes",
+    "LockPersonality=yes", "SystemCallArchitectures=native", "KeyringMode=private",
+    "TemporaryFileSystem=/run:ro", f"TemporaryFileSystem={BASE}:ro",
+    *(f"TemporaryFileSystem={place}:{TMPFS}" for place in ("/tmp", "/var/tmp", "/dev/shm")),
+    "BindReadOnlyPaths=" + " ".join(f"-{path}" for path in RESOLVERS),
+    # The supervisor goes on when the kernel has ended a job for lack of memory.
+    "OOMPolicy=continue", "OOMScoreAdjust=100", "TimeoutStopSec=5",
+    "MemoryAccounting=yes", "CPUAccounting=yes", "TasksAccounting=yes",
+)  # fmt: skip
+SERVICE = ("StandardOutput=null", "StandardError=null", "StartLimitIntervalSec=0")
+SOCKET = (
+    "SocketUser=root", f"SocketGroup={AGENT_LOGIN}", "SocketMode=0660", "DirectoryMode=0710", "RemoveOnStop=yes",
+    # A service that cannot start is not tried for ever: its socket fails, and the next call makes both anew.
+    "TriggerLimitIntervalSec=10", "TriggerLimitBurst=50", "Backlog=1024",
+)  # fmt: skip
+# Directives newer than systemd 247, our oldest, and the version that introduced each.
+NEWER_DIRECTIVES = ((248, "PrivateIPC=yes"),)
+# 0 on nodes that forbid them; units that want one do not start there.
+MAX_USER_NAMESPACES = "/proc/sys/user/max_user_namespaces"
+ACCOUNTS = """\
+root:x:0:0:root:/root:/usr/sbin/nologin
+{login}:x:{uid}:{uid}:CodeSmith:{home}:{shell}
+nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
+"""
+GROUPS = "root:x:0:\n{login}:x:{uid}:\nnogroup:x:65534:\n"
+
+
+@functools.cache
+def systemd_version() -> int:
+    """Return the version of systemd. The helper calls it before its first fork, so it is read once."""
+    return int(run("systemctl", "--version").stdout.split()[1])
+
+
+@functools.cache
+def user_namespace() -> Tuple[str, ...]:
+    """Return the directive that gives a runtime a user namespace; nothing where the kernel allows none.
+
+    Without it the runtime could reach its login's other processes (ptrace, /proc/PID/root), and through them what is
+    hidden from it.
+    """
+    try:
+        with open(MAX_USER_NAMESPACES, encoding="ascii") as file:
+            return ("PrivateUsers=yes",) if int(file.read()) else ()
+    except OSError:
+        return ()
+
+
+def start(entry: Entry, *, for_clone: bool = False) -> None:
+    """Make the socket of a workspace's runtime; its first connection starts the service. A second call changes nothing.
+
+    `for_clone`: with network, whatever the sandbox says, and for git requests alone. InUse when commands run meanwhile.
+    The caller holds the ledger's lock, so that nobody disables or deletes the workspace at the same time.
+    """
+    name = entry.workspace
+    settings = _settings(entry, for_clone=for_clone)
+    if _is_active(name, "socket") and _read(f"{name}.json") == settings:
+        return
+    # One of them is the supervisor.
+    if len(_processes(name)) > 1 and (for_clone or _is_clone(name)):
+        what = "commands run in it" if for_clone else "a repository is being cloned into it"
+        raise InUse(f"workspace {name!r} has no network, and {what}", hint="try again")
+    stop(name)
+    _write(entry, settings)
+    words = [
+        "--quiet", "--collect", f"--unit={unit_of(name, 'service')}", "--slice=codesmith.slice",
+        *_pairs("--socket-property", [f"ListenStream={RUNTIMES}/{name}.sock", *SOCKET]),
+        *_pairs("--property", [*properties(entry, for_clone=for_clone), *SERVICE]),
+        *_pairs("--property", [f"StandardInput=file:{RUNTIMES}/{name}.json"]),
+        *_command("supervisor"),
+    ]  # fmt: skip
+    for attempt in range(ATTEMPTS):
+        try:
+            run("systemd-run", *words)
+            return
+        except CommandFailed as error:
+            if "already" not in str(error) or attempt == ATTEMPTS - 1:
+                raise
+            time.sleep(PAUSE_S)
+
+
+def stop(*names: str) -> None:
+    """End the runtimes of workspaces, with everything in them; nothing starts them again until `start`."""
+    for kind in ("socket", "service"):
+        if names:
+            run("systemctl", "stop", "--", *(unit_of(name, kind) for name in names), allowed=(0, 5))
+    for name in names:
+        _remove_files(name)
+        _remove_files(f"{name}.probe")
+
+
+def stop_of_other_releases() -> None:
+    """Forget the sockets that another release has made, where nothing runs: their next start is this release's."""
+    mine = _release()
+    try:
+        names = [name[: -len(".json")] for name in os.listdir(RUNTIMES) if name.count(".") == 1 and ".json" in name]
+    except FileNotFoundError:
+        return
+    if _read(SWEPT).get("release") == mine:
+        return
+    old = [name for name in names if _read(f"{name}.json").get("release") != mine]
+    idle = [name for name in old if not _processes(name)]
+    stop(*idle)
+    if len(idle) == len(old):
+        _write_file(SWEPT, json.dumps({"release": mine}), 0o600)
+
+
+def probe(entry: Entry) -> Dict[str, Any]:
+    """Return what a look from inside such a runtime sees; CommandFailed when it does not start."""
+    _write(entry, _settings(entry, for_clone=False), ending="probe")
+    unit = f"codesmith-probe@{entry.workspace}.service"
+    words = [
+        "--quiet", "--collect", "--pipe", "--wait", f"--unit={unit}", "--slice=codesmith.slice",
+        *_pairs("--property", [*properties(entry, ending="probe"), f"RuntimeMaxSec={PROBE_S:.0f}"]),
+        *_command("probe"),
+    ]  # fmt: skip
+    try:
+        seen = json.loads(run("systemd-run", *words, timeout_s=2 * PROBE_S).stdout)
+    except ValueError:
+        seen = None
+    finally:
+        _remove_files(f"{entry.workspace}.probe")
+    if not isinstance(seen, dict):
+        raise CommandFailed("the look into the sandbox failed", command="systemd-run", exit_code=0, stderr="no answer")
+    return seen
+
+
+def properties(entry: Entry, *, for_clone: bool = False, ending: str = "") -> List[str]:
+    """Return the properties of the service: isolation, login, directories and the limits of the sandbox."""
+    path, home, login = path_of(entry.workspace), home_of(entry.workspace), entry.login
+    place = f"{RUNTIMES}/{entry.workspace}{'.' + ending if ending else ''}"
+    sandbox = entry.sandbox
+    if sandbox is not None and for_clone:
+        sandbox = sandbox._replace(network="full")
+    return [
+        *ISOLATION,
+        *(directive for since, directive in NEWER_DIRECTIVES if systemd_version() >= since),
+        *user_namespace(),
+        f"User={login}",
+        f"Group={login}",
+        f"BindPaths={path} {home}",
+        f"ReadWritePaths={path} {home}",
+        f"BindReadOnlyPaths=/etc:{etc.BESIDE} {etc.PLACE}:/etc",
+        *(f"BindReadOnlyPaths={place}.{name}:/etc/{name}" for name in etc.OURS),
+        *(sandbox.properties() if sandbox else ()),
+        f"Description=CodeSmith workspace {entry.workspace}",
+    ]
+
+
+def _settings(entry: Entry, *, for_clone: bool) -> Dict[str, Any]:
+    return {
+        "workspace": entry.workspace, "login": entry.login, "home": home_of(entry.workspace),
+        "path": path_of(entry.workspace), "shell": accounts.shell(), "proxies": proxies.environment(),
+        "runtime_s": entry.sandbox.limits.get("runtime_s") if entry.sandbox else None,
+        "idle_stop_s": 0 if for_clone else IDLE_STOP_S, "for_clone": for_clone, "release": _release(),
+    }  # fmt: skip
+
+
+def _write(entry: Entry, settings: Dict[str, Any], *, ending: str = "") -> None:
+    """Write the files that a runtime starts with; root's, in a directory that the front end alone may enter."""
+    try:
+        os.mkdir(RUNTIMES, 0o710)
+    except FileExistsError:
+        pass
+    else:
+        import grp  # of the first runtime after a boot alone
+
+        os.chown(RUNTIMES, 0, grp.getgrnam(AGENT_LOGIN).gr_gid)
+        os.chmod(RUNTIMES, 0o710)  # noqa: S103  the helper's umask has taken the group's bit
+    etc.refresh()
+    fields = {"login": entry.login, "uid": entry.uid, "home": settings["home"], "shell": settings["shell"]}
+    texts = {"json": json.dumps(settings), "passwd": ACCOUNTS.format(**fields), "group": GROUPS.format(**fields)}
+    for kind, text in texts.items():
+        name = f"{entry.workspace}{'.' + ending if ending else ''}.{kind}"
+        _write_file(name, text, 0o600 if kind == "json" else 0o644)
+
+
+def _write_file(name: str, text: str, mode: int) -> None:
+    with open(f"{RUNTIMES}/{name}.new", "w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(text)
+    os.replace(f"{RUNTIMES}/{name}.new", f"{RUNTIMES}/{name}")
+
+
+def _command(name: str) -> List[str]:
+    """Return the command line that runs a command of this release, wherever `current` leads later."""
+    return ["--", sys.executable, "-I", "-S", _release(), name]
+
+
+def _release() -> str:
+    return os.path.realpath(sys.path[0])
+
+
+def _processes(name: str) -> List[int]:
+    groups = control_groups.of_unit(unit_of(name, "service"), "codesmith-helper.service")
+    return control_groups.processes(groups)
+
+
+def _is_active(name: str, kind: str) -> bool:
+    return run("systemctl", "is-active", "--quiet", "--", unit_of(name, kind), allowed=(0, 3, 4)).returncode == 0
+
+
+def _is_clone(name: str) -> bool:
+    return bool(_read(f"{name}.json").get("for_clone"))
+
+
+def _read(name: str) -> Dict[str, Any]:
+    try:
+        with open(f"{RUNTIMES}/{name}", encoding="utf-8") as file:
+            known: Dict[str, Any] = json.load(file)
+            return known
+    except (OSError, ValueError):
+        return {}
+
+
+def _remove_files(name: str) -> None:
+    for kind in ("json", "passwd", "group"):
+        try:
+            os.unlink(f"{RUNTIMES}/{name}.{kind}")
+        except FileNotFoundError:
+            pass
+
+
+def _pairs(option: str, values: List[str]) -> List[str]:
+    return [part for value in values for part in (option, value)]

@@ -1,0 +1,52 @@
+"""git jobs: a fork of the supervisor that runs agent.git, without anything that the supervisor has open."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import traceback
+from typing import Any, Dict, Optional
+
+from agent.supervisor.job import Pipes
+
+DESCRIPTOR = 3
+DESCRIPTORS_MAX = 4096
+
+
+def fork(
+    request: Dict[str, Any], descriptor: Optional[int], directory: str, environment: Dict[str, str], pipes: Pipes
+) -> int:
+    """Start a git job and return its pid; it writes its answer to standard output."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        _prepare(descriptor, directory, environment, pipes)
+        from agent.git import job  # in the child alone: it would double the supervisor's memory
+
+        job.run(request, None if descriptor is None else DESCRIPTOR)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _prepare(descriptor: Optional[int], directory: str, environment: Dict[str, str], pipes: Pipes) -> None:
+    signal.set_wakeup_fd(-1)
+    for default in (signal.SIGCHLD, signal.SIGTERM):
+        signal.signal(default, signal.SIG_DFL)
+    os.setsid()
+    streams = [pipes.source, pipes.to_stdout, pipes.to_stderr, *([] if descriptor is None else [descriptor])]
+    # Away from the numbers that they get.
+    for number, copy in enumerate([os.dup(stream) for stream in streams]):
+        os.dup2(copy, number, inheritable=number < DESCRIPTOR)
+    os.closerange(len(streams), DESCRIPTORS_MAX)
+    os.environ.clear()
+    os.environ.update(environment)
+    # git keeps in memory what a server sends.
+    half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    resource.setrlimit(resource.RLIMIT_DATA, (half, half))
+    os.chdir(directory)

@@ -1,0 +1,44 @@
+"""What the helper tells a supervisor on its standard input: login, directories and limits of a workspace."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Dict, NamedTuple, Optional
+
+from agent.shared.paths import JOB_PATH
+
+
+class Settings(NamedTuple):
+    """One workspace as its supervisor knows it. With `for_clone` it takes git requests alone."""
+
+    workspace: str
+    login: str
+    home: str
+    path: str
+    shell: str
+    proxies: Dict[str, str]
+    runtime_s: Optional[float]
+    idle_stop_s: float
+    for_clone: bool
+    release: str = ""
+
+    def environment(self) -> Dict[str, str]:
+        """Return the environment of everything that runs in the workspace."""
+        return {
+            "PATH": JOB_PATH,
+            "HOME": self.home,
+            "USER": self.login,
+            "LOGNAME": self.login,
+            "SHELL": self.shell,
+            "LANG": "C.UTF-8",
+            "CODESMITH_WORKSPACE": self.workspace,
+            "CODESMITH_DIRECTORY": self.path,
+            **self.proxies,
+        }
+
+
+def read(descriptor: int) -> Settings:
+    """Return the settings in a file of the helper's."""
+    with open(os.dup(descriptor), "rb") as file:
+        return Settings(**json.load(file))

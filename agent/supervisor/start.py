@@ -1,0 +1,63 @@
+"""Starts programs: looked up in the caller's PATH, without a shell, each in a session of its own."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from typing import Dict, List
+
+from agent.supervisor.job import Pipes
+
+# Python ignores them; a program expects their default.
+DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ)
+SHELL = "/bin/sh"
+
+
+class NotStarted(Exception):
+    """A program could not be started; the exit code is the one that a shell would have."""
+
+    def __init__(self, problem: str, exit_code: int) -> None:
+        super().__init__(problem)
+        self.problem, self.exit_code = problem, exit_code
+
+
+def start(argv: List[str], directory: str, environment: Dict[str, str], pipes: Pipes) -> int:
+    """Start a program in `directory` and return its pid; NotStarted when there is no such program or directory.
+
+    This process's own directory is `directory` afterwards: posix_spawn() has none to give.
+    """
+    try:
+        os.chdir(directory)
+    except OSError as error:
+        raise NotStarted(f"{directory}: {error.strerror}", 2) from None
+    path = _find(argv[0], environment.get("PATH", ""))
+    try:
+        return _spawn(path, argv, environment, pipes)
+    except OSError as error:
+        if error.errno == errno.ENOEXEC:  # a script without #!, which the shell runs
+            return _spawn(SHELL, [SHELL, path, *argv[1:]], environment, pipes)
+        code = 127 if isinstance(error, FileNotFoundError) else 126
+        raise NotStarted(f"{argv[0]}: {error.strerror}", code) from None
+
+
+def _spawn(path: str, argv: List[str], environment: Dict[str, str], pipes: Pipes) -> int:
+    streams = ((pipes.source, 0), (pipes.to_stdout, 1), (pipes.to_stderr, 2))
+    return os.posix_spawn(
+        path, argv, environment,
+        file_actions=[(os.POSIX_SPAWN_DUP2, theirs, number) for theirs, number in streams],
+        setsid=True, setsigdef=DEFAULT_SIGNALS, setsigmask=(),
+    )  # fmt: skip
+
+
+def _find(program: str, path: str) -> str:
+    """Return the path of a program, as execvp(3) finds it; NotStarted when there is none."""
+    if "/" in program:
+        return program
+    found = 127
+    for folder in path.split(":"):
+        candidate = os.path.join(folder or ".", program)
+        if os.access(candidate, os.X_OK) and not os.path.isdir(candidate):
+            return candidate
+        found = 126 if os.path.exists(candidate) else found
+    raise NotStarted(f"{program}: {'Permission denied' if found == 126 else 'not found'}", found)
