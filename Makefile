@@ -42,11 +42,11 @@ demo: lab
 	$(BIN)/inv demo
 
 test: install part
-	$(BIN)/python -m codesmith.lab.setup curl git mkfs.ext4=e2fsprogs
+	$(BIN)/python -m codesmith.lab.setup curl git mkfs.ext4=e2fsprogs rsync
 	$(PYTEST) -m 'not long and not vm' $(TESTED)
 
 test-long: install part
-	$(BIN)/python -m codesmith.lab.setup curl git mkfs.ext4=e2fsprogs
+	$(BIN)/python -m codesmith.lab.setup curl git mkfs.ext4=e2fsprogs rsync
 	$(PYTEST) -m long $(TESTED)
 
 test-vm: install part

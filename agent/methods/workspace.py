@@ -6,12 +6,13 @@ import os
 import threading
 from typing import Annotated, Any, Dict, Iterator, List, Literal, Optional
 
-from agent.contract.fields import Keywords, Labels, Name, RequestId, SshKeys
+from agent.contract.fields import Keywords, Labels, Name, PublicKey, RequestId, SshKeys
 from agent.contract.method import BY_HELPER, method
-from agent.contract.types import Execution, OpenedWorkspace, Usage, Workspace, WorkspaceDeleted
-from agent.frontend import repo_creation, runtime_client, runtime_state, user_records, workspace_creation
+from agent.contract.types import Dialled, Execution, OpenedWorkspace, Usage, Workspace, WorkspaceDeleted
+from agent.frontend import repo_creation, runtime_client, runtime_state, stream, user_records, workspace_creation
+from agent.frontend.agent_forwarding import caller_uid
 from agent.frontend.context import Context
-from agent.shared import ownership
+from agent.shared import ownership, sshkeys
 from agent.shared.clock import now
 from agent.shared.errors import (
     AlreadyExists,
@@ -28,7 +29,7 @@ from agent.shared.names import path_of
 TIMEOUT_S = 60.0
 JOBS_MAX = 48
 _jobs = threading.BoundedSemaphore(JOBS_MAX)
-# No NUL and no half of a surrogate pair: neither can be passed to a program.
+# No NUL, no half of a surrogate pair: neither can be passed to a program.
 ARGUMENT = Keywords({"pattern": "^[^\\x00\\ud800-\\udfff]*$", "errorMessage": "must be text without NUL"})
 
 
@@ -82,10 +83,7 @@ def get(context: Context, *, name: Name) -> Workspace:
     return show(find_managed(context, name), context.runtimes.status(name))
 
 
-@method(
-    "workspace.list",
-    errors=(ReadOnly,),
-)
+@method("workspace.list", errors=(ReadOnly,))
 def list_(context: Context, *, user: Optional[Name] = None, labels: Optional[Labels] = None) -> Iterator[Workspace]:
     """Return all workspaces, by name; with `user` those of one user, with `labels` those that have all of them."""
     wanted = (labels or {}).items()
@@ -96,7 +94,7 @@ def list_(context: Context, *, user: Optional[Name] = None, labels: Optional[Lab
 def open_(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> OpenedWorkspace:
     """Set the time of a workspace's last use (opened_at), and return how to enter it: login, directory, environment.
 
-    Log in by SSH as `login.user` with one of its keys. Nothing is started on the node.
+    workspace.dial leads in. Nothing is started.
     """
     find_managed(context, name)
     document = {**find_ready(context, name), "opened_at": now()}
@@ -105,11 +103,7 @@ def open_(context: Context, *, name: Name, request_id: Optional[RequestId] = Non
         "user": document["login"],
         "host_hint": os.uname().nodename,
         "directory": document["path"],
-        "environment": {
-            "HOME": document["home"],
-            "CODESMITH_WORKSPACE": name,
-            "CODESMITH_DIRECTORY": document["path"],
-        },
+        "environment": {"HOME": document["home"], "CODESMITH_WORKSPACE": name, "CODESMITH_DIRECTORY": document["path"]},
     }
     return {**show(document), "login": login}  # type: ignore[typeddict-item]
 
@@ -213,6 +207,20 @@ def delete(
     context.store.remove_workspace(name)
     leftovers = [printable(path) for path in done["leftovers"]]
     return {"name": name, "deleted": True, "user_deleted": done["user_removed"], "leftovers": leftovers}
+
+
+@method("workspace.dial", errors=(NotFound, Disabled, *BY_HELPER), is_audited=True)
+def dial(context: Context, *, name: Name, public_key: PublicKey) -> Dialled:
+    """Return a one-time token for a stream with SSH into a workspace, for the owner of one key.
+
+    Within 60 s, send POST /stream with Upgrade: codesmith-stream and CodeSmith-Token to the same endpoint, and wait for
+    101. The SSH server runs inside the workspace, has one of `host_keys`, and accepts `public_key` alone.
+    """
+    document = find_ready(context, name)
+    fields = {"public_key": sshkeys.parse_key(public_key, "public_key")}
+    host_keys = stream.read_host_keys(context.runtimes.call(name, "ssh_host_keys"))
+    token, expires_at = context.stream_tokens.give(document, "ssh", fields, caller_uid.get())
+    return {"token": token, "expires_at": expires_at, "user": document["login"], "host_keys": host_keys}
 
 
 @method("workspace.exec", errors=(NotFound, Disabled, *BY_HELPER), mutates=True, is_resumable=False)
