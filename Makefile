@@ -8,10 +8,11 @@ TESTED := $(if $(PART),$(firstword $(wildcard tests/$(PART) tests/$(dir $(PART))
 # A file of tests stays in one process: its nodes are booted once. Most of the time is waiting for nodes.
 PYTEST := $(BIN)/pytest --numprocesses auto --dist loadfile
 
-.PHONY: help install part lab demo test test-fast check format build api bench clean
+.PHONY: help install part lab demo demo-ui test test-fast check format build api bench clean
 
 help:
 	@echo "make demo       boot a throw-away node, prepare it, create a workspace, run a command in it, show all"
+	@echo "make demo-ui    the admin UI on three throw-away nodes with workspaces, one of them cut off, until Ctrl-C"
 	@echo "make test       everything, on real nodes (root);  make test-fast: what needs no node, without the slow ones"
 	@echo "make check      lint, format, types, generated files"
 	@echo "                test, test-fast, check and build take PART=tunnel, PART=agent/helper, ... for one part"
@@ -28,7 +29,7 @@ $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ apt-get update && apt-get install --yes --no-install-recommends python3-venv; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --quiet --disable-pip-version-check --editable '.[test,check]'
+	$(BIN)/pip install --quiet --quiet --disable-pip-version-check --editable '.[ui,test,check]'
 	@touch $@
 
 # The Debian packages that throw-away nodes need (mmdebstrap, systemd-container, ...); says nothing when all are there.
@@ -38,8 +39,11 @@ lab: install
 demo: lab
 	$(BIN)/inv demo
 
+demo-ui: lab
+	$(BIN)/python -m codesmith.lab.demo_ui
+
 test: install part
-	$(BIN)/python -m codesmith.lab.setup curl git mkfs.ext4=e2fsprogs
+	$(BIN)/python -m codesmith.lab.setup curl git mkfs.ext4=e2fsprogs chromium
 	$(PYTEST) $(TESTED)
 
 test-fast: install part

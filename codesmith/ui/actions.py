@@ -1,0 +1,118 @@
+"""Work that no single call of an agent does: plan, prepare, doctor, logs. It goes on when its page is closed or reloaded."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from codesmith.cli import crash_report
+from codesmith.errors import CodeSmithError
+from codesmith.nodes.registry import Node
+from codesmith.ui.store import EVERYWHERE, Store
+
+AT_ONCE = 8
+KEPT = 40
+LOG_LINES = 300
+Say = Callable[[dict[str, Any]], None]
+Work = Callable[[Node, Say], dict[str, Any]]
+
+
+class Actions:
+    """Starts actions and shows how far each is."""
+
+    def __init__(self, store: Store, *, read_only: bool) -> None:
+        self._store, self._read_only = store, read_only
+        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="action")
+        self._numbers = itertools.count(1)
+        self._shown: dict[str, dict[str, Any]] = {}
+
+    def start(self, kind: str, node: Node) -> str:
+        """Start an action on a node and return its id; CodeSmithError if there is none of this kind."""
+        work = KINDS.get(kind)
+        if work is None:
+            raise CodeSmithError(f"no action {kind!r} (there are {', '.join(KINDS)})")
+        if self._read_only and kind not in HARMLESS:
+            raise CodeSmithError(f"these pages are read-only, and {kind} changes the node", hint="inv ui.open")
+        busy = [
+            one for one in self._shown.values() if one["node"] == node.name and one["state"] in ("waiting", "running")
+        ]
+        same = next((one["id"] for one in busy if one["kind"] == kind), None)
+        if same is not None:
+            return str(same)  # a second click is no second action
+        key = f"{next(self._numbers):06d}"
+        row = {"id": key, "kind": kind, "node": node.name, "state": "waiting", "steps": [], "started_at": time.time()}
+        self._show(row)
+        self._pool.submit(self._run, row, work, node)
+        return key
+
+    def close(self) -> None:
+        """Start nothing more; what runs goes on to its end with the process."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _run(self, row: dict[str, Any], work: Work, node: Node) -> None:
+        def say(step: dict[str, Any]) -> None:
+            nonlocal row
+            row = {**row, "steps": [*row["steps"], step]}
+            self._show(row)
+
+        row = {**row, "state": "running", "started_at": time.time()}
+        self._show(row)
+        try:
+            end = {"state": "done", "result": work(node, say)}
+        except CodeSmithError as error:
+            end = {"state": "failed", "problem": error.problem, "hint": error.hint, "kind_of_error": error.kind}
+        except Exception as error:  # noqa: BLE001  the border of an action
+            told = crash_report.crash_report(node.name, error)
+            end = {"state": "failed", "problem": told.problem, "hint": told.hint, "kind_of_error": told.kind}
+        self._show({**row, **end, "ended_at": time.time()})
+
+    def _show(self, row: dict[str, Any]) -> None:
+        self._shown[row["id"]] = row
+        for key in sorted(self._shown)[:-KEPT]:
+            if self._shown[key]["state"] in ("done", "failed"):
+                del self._shown[key]
+        self._store.replace(EVERYWHERE, "action/", {f"action/{key}": value for key, value in self._shown.items()})
+
+
+def _plan(node: Node, say: Say) -> dict[str, Any]:
+    from codesmith.fleet import installation
+
+    return installation.prepare(node, lambda done: say(_step(done)), plan_only=True)
+
+
+def _prepare(node: Node, say: Say) -> dict[str, Any]:
+    from codesmith.fleet import installation
+
+    return installation.prepare(node, lambda done: say(_step(done)), plan_only=False)
+
+
+def _step(done: Any) -> dict[str, Any]:
+    return {
+        "text": done.text,
+        "seconds": round(done.seconds, 2),
+        "ok": done.ok,
+        "message": done.message,
+        "then": done.then,
+    }
+
+
+def _doctor(node: Node, say: Say) -> dict[str, Any]:  # noqa: ARG001  all actions have one shape
+    from codesmith.doctor.controller import check_controller
+    from codesmith.doctor.node import check_node
+    from codesmith.nodes.registry import Registry
+
+    findings = [*check_controller(Registry.load(node.registry)), *check_node(node)]
+    return {"findings": [finding.to_dict() for finding in findings]}
+
+
+def _logs(node: Node, say: Say) -> dict[str, Any]:  # noqa: ARG001  all actions have one shape
+    from codesmith.fleet import agent_service
+
+    return {"lines": agent_service.logs(node, LOG_LINES)}
+
+
+KINDS: dict[str, Work] = {"doctor": _doctor, "logs": _logs, "plan": _plan, "prepare": _prepare}
+HARMLESS = {"doctor", "logs", "plan"}

@@ -1,0 +1,157 @@
+"""The pages and what they ask for. Every page is the same empty one; its script asks for what it shows."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from codesmith import __version__
+from codesmith.errors import CodeSmithError, UnknownName, error_to_dict
+from codesmith.ui.access import Access
+from codesmith.ui.actions import Actions
+from codesmith.ui.nodes import Nodes
+from codesmith.ui.proxy import Proxy
+from codesmith.ui.store import EVERYWHERE, Store, Watcher
+
+HERE = Path(__file__).resolve().parent
+ALIVE_S = 3.0
+TOGETHER_S = 0.03  # changes that come at once are told at once
+STREAMS_MAX = 100
+CALLS_AT_ONCE = 64
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Pages:
+    """The handlers; `is_watched` tells whether a page is open."""
+
+    def __init__(
+        self, access: Access, store: Store, nodes: Nodes, actions: Actions, proxy: Proxy, *, read_only: bool
+    ) -> None:
+        self._access, self._store, self._nodes, self._actions, self._proxy = access, store, nodes, actions, proxy
+        self._pool = ThreadPoolExecutor(CALLS_AT_ONCE, thread_name_prefix="rpc")
+        templates = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined)
+        self._page = templates.get_template("page.html").render(version=__version__, read_only=read_only)
+
+    @property
+    def is_watched(self) -> bool:
+        """Tell whether at least one page is open."""
+        return bool(list(self._store.watchers()))
+
+    def app(self) -> Starlette:
+        """Return the application, without its guard."""
+        return Starlette(
+            routes=[
+                Route("/enter", self.enter, methods=["POST"]),
+                Route("/events", _told(self.events), methods=["POST"]),
+                Route("/actions", _told(self.act), methods=["POST"]),
+                Route("/nodes/{name}/rpc", _told(self.rpc), methods=["POST"]),
+                Mount("/static", StaticFiles(directory=HERE / "static")),
+                Route("/{path:path}", self.page, methods=["GET"]),
+            ]
+        )
+
+    def close(self) -> None:
+        """End the streams of all pages; calls under way go on at the node."""
+        for watcher in self._store.watchers():
+            watcher.close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def page(self, request: Request) -> Response:  # noqa: ARG002
+        """Return the page: it holds nothing, so anybody may have it."""
+        return HTMLResponse(self._page)
+
+    async def enter(self, request: Request) -> Response:
+        """Exchange the one-time token for the page's secret."""
+        token = (await _object(request)).get("token")
+        secret = self._access.enter(token) if isinstance(token, str) else None
+        if secret is None:
+            problem = "this address has been used, or is not the newest: each lets one browser in"
+            return _refusal(401, CodeSmithError(problem, hint="inv ui.open"))
+        return JSONResponse({"secret": secret})
+
+    async def rpc(self, request: Request) -> Response:
+        """Pass JSON-RPC on to the node."""
+        node = self._nodes.get(request.path_params["name"])
+        body = await request.body()
+        loop = asyncio.get_running_loop()
+        answer = await loop.run_in_executor(self._pool, self._proxy.answer, node, body)
+        self._nodes.look_now(node.name)
+        return Response(status_code=204) if answer is None else Response(answer, media_type="application/json")
+
+    async def act(self, request: Request) -> Response:
+        """Start an action on each of some nodes."""
+        wanted = await _object(request)
+        kind, names = wanted.get("kind"), wanted.get("nodes")
+        if not isinstance(kind, str) or not isinstance(names, list) or not all(isinstance(one, str) for one in names):
+            return _refusal(400, CodeSmithError("an action is {kind, nodes: [name]}"))
+        chosen = [self._nodes.get(name) for name in names]
+        return JSONResponse({"ids": [self._actions.start(kind, node) for node in chosen]})
+
+    async def events(self, request: Request) -> Response:
+        """Tell a page what it shows, and then each change."""
+        wanted = await _object(request)
+        node, workspace = wanted.get("node", ""), wanted.get("workspace", "")
+        if not isinstance(node, str) or not isinstance(workspace, str):
+            return _refusal(400, CodeSmithError("a stream is {node?, workspace?}"))
+        if len(list(self._store.watchers())) >= STREAMS_MAX:
+            return _refusal(503, CodeSmithError(f"{STREAMS_MAX} pages are open already"))
+        if node:
+            self._nodes.get(node)
+        watcher = Watcher(self._store, asyncio.get_running_loop(), node, workspace)
+        return StreamingResponse(self._stream(watcher), media_type="text/event-stream")
+
+    async def _stream(self, watcher: Watcher) -> AsyncIterator[str]:
+        self._store.add(watcher)
+        try:
+            yield _event("begin", {})
+            while not watcher.is_closed:
+                self._nodes.refresh()
+                for place, change in watcher.changes().items():
+                    yield _event("change", {"node": place, **change})
+                if await watcher.wait(ALIVE_S if watcher.node != EVERYWHERE else 1.0):
+                    await asyncio.sleep(TOGETHER_S)
+                else:
+                    yield ": alive\n\n"
+        finally:
+            self._store.remove(watcher)
+            self._nodes.refresh()
+
+
+def _event(name: str, data: dict[str, Any]) -> str:
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n"
+
+
+async def _object(request: Request) -> dict[str, Any]:
+    """Return the body if it is a JSON object, else an empty one: no handler takes that."""
+    try:
+        found = json.loads(await request.body())
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _told(handler: Handler) -> Handler:
+    """Answer with the error of a handler: what is wrong, and what to do."""
+
+    async def told(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except CodeSmithError as error:
+            return _refusal(404 if isinstance(error, UnknownName) else 409, error)
+
+    return told
+
+
+def _refusal(status: int, error: CodeSmithError) -> Response:
+    return JSONResponse({"error": error_to_dict(error)}, status_code=status)
