@@ -14,7 +14,7 @@ READ_ONLY = {"read_only": "Show everything and change nothing (default: changes 
     name="open",
     help={
         **READ_ONLY,
-        "print": "Print the address to open instead of starting a browser; it lets one browser in (default: start one).",
+        "print": "Print an address, which lets one browser in, and start none (default: start a browser).",
         "idle": "End after so many seconds without an open page; 0 is never (default: 900).",
     },
 )

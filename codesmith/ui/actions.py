@@ -1,4 +1,4 @@
-"""Work that no single call of an agent does: plan, prepare, doctor, logs. It goes on when its page is closed or reloaded."""
+"""Work that no single call of an agent does: plan, prepare, doctor, logs. It goes on when its page is closed."""
 
 from __future__ import annotations
 

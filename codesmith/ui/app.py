@@ -13,8 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.routing import Route
 
 from codesmith import __version__
 from codesmith.errors import CodeSmithError, UnknownName, error_to_dict
@@ -25,6 +24,8 @@ from codesmith.ui.proxy import Proxy
 from codesmith.ui.store import EVERYWHERE, Store, Watcher
 
 HERE = Path(__file__).resolve().parent
+# What a page loads; a file of another kind is never served.
+KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 ALIVE_S = 3.0
 TOGETHER_S = 0.03  # changes that come at once are told at once
 STREAMS_MAX = 100
@@ -41,6 +42,7 @@ class Pages:
         self._access, self._store, self._nodes, self._actions, self._proxy = access, store, nodes, actions, proxy
         self._pool = ThreadPoolExecutor(CALLS_AT_ONCE, thread_name_prefix="rpc")
         templates = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined)
+        self._files = {path.name: path for path in (HERE / "static").iterdir() if path.suffix in KINDS}
         self._page = templates.get_template("page.html").render(version=__version__, read_only=read_only)
 
     @property
@@ -56,7 +58,7 @@ class Pages:
                 Route("/events", _told(self.events), methods=["POST"]),
                 Route("/actions", _told(self.act), methods=["POST"]),
                 Route("/nodes/{name}/rpc", _told(self.rpc), methods=["POST"]),
-                Mount("/static", StaticFiles(directory=HERE / "static")),
+                Route("/static/{name}", self.static, methods=["GET"]),
                 Route("/{path:path}", self.page, methods=["GET"]),
             ]
         )
@@ -70,6 +72,13 @@ class Pages:
     async def page(self, request: Request) -> Response:  # noqa: ARG002
         """Return the page: it holds nothing, so anybody may have it."""
         return HTMLResponse(self._page)
+
+    async def static(self, request: Request) -> Response:
+        """Return a module or the style of the pages: a name on the list, never a path."""
+        path = self._files.get(request.path_params["name"])
+        if path is None:
+            return Response("there is no such file\n", 404, media_type="text/plain")
+        return Response(path.read_bytes(), media_type=KINDS[path.suffix])
 
     async def enter(self, request: Request) -> Response:
         """Exchange the one-time token for the page's secret."""

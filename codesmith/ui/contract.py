@@ -1,4 +1,4 @@
-"""What a node's own contract says about its methods: which change something, which can be repeated, how long they take."""
+"""What a node's own contract says of its methods: whether one changes something, can be repeated, takes long."""
 
 from __future__ import annotations
 

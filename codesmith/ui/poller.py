@@ -38,8 +38,8 @@ class Poller(threading.Thread):
         self._workspaces: tuple[str, ...] = ()
         self._failures, self._since = 0, time.time()
         self._summary: dict[str, Any] = {
-            "name": node.name, "host": node.place, "endpoint": str(endpoint_path(node)), "tags": list(node.tags), "labels": dict(node.labels),
-            "state": "unknown", "reason": "", "hint": "", "kind": "", "since": self._since,
+            "name": node.name, "host": node.place, "endpoint": str(endpoint_path(node)), "tags": list(node.tags),
+            "labels": dict(node.labels), "state": "unknown", "reason": "", "hint": "", "kind": "", "since": self._since,
         }  # fmt: skip
         self._show()
 

@@ -54,7 +54,7 @@ class Server:
         self._guard = Guard(self._pages.app(), access)
         self._uvicorn = _Quiet(
             uvicorn.Config(
-                self._guard, lifespan="off", ws="none", http="h11", loop="asyncio", log_config=None, access_log=False,
+                self._guard, lifespan="off", ws="none", http="h11", loop="asyncio", log_config=None, log_level="error", access_log=False,
                 server_header=False, proxy_headers=False, limit_concurrency=CONNECTIONS_MAX, timeout_keep_alive=30,
                 timeout_graceful_shutdown=2, h11_max_incomplete_event_size=HEAD_BYTES_MAX,
             ),

@@ -148,7 +148,13 @@ class StandIn:
         return self.contract
 
     def node_version(self) -> Any:
-        return {"agent": "0.1.0", "api": "1.0.0", "python": "3.11", "build": f"b{len(self._extra)}", "node_id": self.name}
+        return {
+            "agent": "0.1.0",
+            "api": "1.0.0",
+            "python": "3.11",
+            "build": f"b{len(self._extra)}",
+            "node_id": self.name,
+        }
 
     def node_info(self) -> Any:
         counts = {"users": len(self.users), "workspaces": len(self.workspaces), "sandboxes": 0}

@@ -1,0 +1,183 @@
+"""A server of the pages in this process, on a real port, with stand-ins for agents."""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import json
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codesmith.nodes.registry import Registry
+from codesmith.tunnel import control
+from codesmith.tunnel.local_endpoint import endpoint_path
+from codesmith.ui import server
+from tests.ui.stand_in import StandIn
+
+
+class Ui:
+    """A running server, its nodes, and requests to it as a page makes them."""
+
+    def __init__(self, one: server.Server, nodes: dict[str, StandIn]) -> None:
+        self.server, self.nodes, self.access = one, nodes, one.access
+        self.port = int(one.access.origin.rpartition(":")[2])
+        self.secret = ""
+        self._thread = threading.Thread(target=one.run, name="ui")
+        self._thread.start()
+
+    def close(self) -> None:
+        self.server.stop()
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+
+    def join(self, timeout_s: float) -> bool:
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def enter(self) -> str:
+        """Get in with the token of the file, as the browser does that opens it."""
+        token = self.access.address.partition("#enter=")[2]
+        status, _, body = self.post("/enter", {"token": token})
+        assert status == 200, body
+        self.secret = json.loads(body)["secret"]
+        return self.secret
+
+    def headers(self, **changed: str | None) -> dict[str, str]:
+        good = {
+            "Host": self.access.host,
+            "Origin": self.access.origin,
+            "Content-Type": "application/json",
+            "Sec-Fetch-Site": "same-origin",
+            "CodeSmith-UI": self.secret,
+        }
+        given = {name.replace("_", "-"): value for name, value in changed.items()}
+        return {name: value for name, value in {**good, **given}.items() if value is not None}
+
+    def send(
+        self, method: str, path: str, headers: dict[str, str], body: bytes | None = None
+    ) -> tuple[int, Any, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+            for name, value in headers.items():
+                connection.putheader(name, value)
+            if body is not None and "Content-Length" not in headers and "Transfer-Encoding" not in headers:
+                connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body)
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read()
+        finally:
+            connection.close()
+
+    def post(self, path: str, body: Any, **headers: str | None) -> tuple[int, Any, bytes]:
+        return self.send("POST", path, self.headers(**headers), json.dumps(body).encode())
+
+    def rpc(self, node: str, method: str, **params: Any) -> dict[str, Any]:
+        status, _, body = self.post(
+            f"/nodes/{node}/rpc", {"jsonrpc": "2.0", "id": 7, "method": method, "params": params}
+        )
+        assert status == 200, body
+        return json.loads(body)
+
+    def events(self, **view: str) -> Events:
+        return Events(self, view)
+
+
+class Events:
+    """One open stream, and what it has told so far."""
+
+    def __init__(self, ui: Ui, view: dict[str, str]) -> None:
+        self.state: dict[tuple[str, str], Any] = {}
+        self._connection = http.client.HTTPConnection("127.0.0.1", ui.port, timeout=20)
+        self._connection.request("POST", "/events", json.dumps(view), ui.headers())
+        self._answer = self._connection.getresponse()
+        self.status = self._answer.status
+
+    def __enter__(self) -> Events:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._answer.fp is not None:
+            self._answer.close()
+        self._connection.close()
+
+    def until(self, is_so: Callable[[Events], bool]) -> Events:
+        """Read on until the state is so."""
+        while not is_so(self):
+            line = self._answer.readline()
+            assert line, f"the stream ended; {self.state}"
+            if line.startswith(b"data: "):
+                self._take(json.loads(line[6:]))
+        return self
+
+    def _take(self, change: dict[str, Any]) -> None:
+        for key in change.get("gone", []):
+            del self.state[change["node"], key]
+        self.state |= {(change["node"], key): value for key, value in change.get("set", {}).items()}
+
+    def get(self, node: str, key: str) -> Any:
+        return self.state.get((node, key))
+
+    def node(self, name: str) -> dict[str, Any]:
+        return self.get(name, "node") or {}
+
+
+def _serving() -> Iterator[Callable[..., Ui]]:
+    running: list[Ui] = []
+    agents: list[StandIn] = []
+    numbers = itertools.count()
+    # Not tmp_path, whose long name would not fit into a socket's.
+    with tempfile.TemporaryDirectory(prefix="codesmith-") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CODESMITH_HOME", folder)
+
+        def start(
+            *names: str, without: tuple[str, ...] = (), extra: dict[str, Any] | None = None, **options: Any
+        ) -> Ui:
+            path = Path(folder, f"nodes-{next(numbers)}.yaml")
+            nodes = {
+                name: {"host": "127.0.0.1", "port": 1, "user": "nobody", "tags": [f"tag-{name}"]} for name in names
+            }
+            path.write_text(json.dumps({"nodes": nodes}))
+            registry = Registry.load(path)
+            there = {
+                name: StandIn(endpoint_path(registry.get(name)), name, extra) for name in names if name not in without
+            }
+            agents.extend(there.values())
+            running.append(Ui(server.on_port(path, **options), there))
+            return running[-1]
+
+        yield start
+        for ui in running:
+            ui.close()
+            ui.server.__exit__()
+        for agent in agents:
+            agent.stop()
+        control.stop()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Ui]]:
+    """Start a server: `ui = serve("web1", "db1", read_only=True)`; nodes of `without` have no agent."""
+    yield from _serving()
+
+
+@pytest.fixture
+def ui(serve: Callable[..., Ui]) -> Ui:
+    """A server with one node, and a page that is in."""
+    one = serve("web1")
+    one.enter()
+    return one
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Ui]:
+    """The same for tests that leave it as it was."""
+    for start in _serving():
+        one = start("web1")
+        one.enter()
+        yield one
