@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -27,6 +28,7 @@ from codesmith.ui.store import Store
 HOST = "127.0.0.1"
 BACKLOG = 128
 HEAD_BYTES_MAX = 16 << 10
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 CONNECTIONS_MAX = 400
 
 
@@ -45,6 +47,7 @@ class Server:
     ) -> None:
         """`path` is the file of a Unix socket: it goes with the server."""
         self._path, self._ended = path, threading.Event()
+        self._signals: dict[signal.Signals, Any] = {}
         self.access, self._listening, self._idle_s = access, listening, idle_s
         self._store, contracts = Store(), Contracts()
         self._nodes = Nodes(nodes_file, self._store, contracts)
@@ -54,14 +57,17 @@ class Server:
         self._guard = Guard(self._pages.app(), access)
         self._uvicorn = _Quiet(
             uvicorn.Config(
-                self._guard, lifespan="off", ws="none", http="h11", loop="asyncio", log_config=None, log_level="error", access_log=False,
-                server_header=False, proxy_headers=False, limit_concurrency=CONNECTIONS_MAX, timeout_keep_alive=30,
-                timeout_graceful_shutdown=2, h11_max_incomplete_event_size=HEAD_BYTES_MAX,
+                self._guard, lifespan="off", ws="none", http="h11", loop="asyncio", log_config=None, log_level="error",
+                access_log=False, server_header=False, proxy_headers=False, limit_concurrency=CONNECTIONS_MAX,
+                timeout_keep_alive=30, timeout_graceful_shutdown=2, h11_max_incomplete_event_size=HEAD_BYTES_MAX,
             ),
             self._pages.close,
         )  # fmt: skip
 
     def __enter__(self) -> Server:
+        """Take the signals that end a program as the end of `run`, from now on."""
+        if threading.current_thread() is threading.main_thread():
+            self._signals = {one: signal.signal(one, lambda *_: self.stop()) for one in ENDS}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -74,6 +80,8 @@ class Server:
         if self._path:
             self._path.unlink(missing_ok=True)
         self._listening.close()
+        for number, handler in self._signals.items():
+            signal.signal(number, handler)
 
     def run(self) -> None:
         """Serve until the end."""
@@ -113,16 +121,8 @@ class _Quiet(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        before = {number: signal.signal(number, lambda *_: self.end()) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        """Leave the signals to the server of the pages."""
+        yield
 
 
 def on_port(nodes_file: Path, *, read_only: bool = False, idle_s: float = 0.0) -> Server:

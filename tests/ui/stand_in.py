@@ -1,4 +1,4 @@
-"""A stand-in for agents: real contract and parameter checks, objects in memory, on the sockets where calls look first."""
+"""A stand-in for an agent: the real contract and its checks, objects in memory, on the socket where calls look."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.contract.parameters import ParameterCheck
+from agent.shared.errors import InvalidParams
 
 TOP = Path(__file__).resolve().parents[2]
 CONTRACT = json.loads((TOP / "agent" / "openrpc.json").read_text())
@@ -79,8 +80,8 @@ class StandIn:
     def note(self, method: str, target: dict[str, str], outcome: str = "ok", login: str = "root") -> None:
         number = next(self._numbers)
         self.audit.insert(0, {
-            "time": AT, "method": method, "request_id": f"r-{number}", "peer_uid": 0, "peer_login": login, "target": target,
-            "outcome": outcome, "duration_s": 0.1, "cursor": str(number),
+            "time": AT, "method": method, "request_id": f"r-{number}", "peer_uid": 0, "peer_login": login,
+            "target": target, "outcome": outcome, "duration_s": 0.1, "cursor": str(number),
         })  # fmt: skip
 
     def _accept(self, listening: socket.socket) -> None:
@@ -119,12 +120,12 @@ class StandIn:
     def _call(self, method: str, params: dict[str, Any]) -> Any:
         with self._lock:
             self.calls.append(method)
-            self.requests.append((method, params))
+            self.requests.append((method, dict(params)))
         if method not in self._checks:
             raise Refusal(-32601, f"no method {method!r}", kind="method_not_found")
         try:
             self._checks[method](params)
-        except Exception as error:
+        except InvalidParams as error:
             raise Refusal(-32602, str(error), **{"kind": "invalid_params", **error.data}) from None
         request_id = params.pop("request_id", None)
         if request_id in self.answers:
@@ -161,8 +162,8 @@ class StandIn:
         return {
             "node_id": self.name, "instance_id": "i", "hostname": self.name, "kernel": "6.1", "arch": "x86_64",
             "os": {"id": "debian", "version_id": "12", "name": "Debian GNU/Linux 12"}, "python": "3.11", "cpus": 2,
-            "memory_bytes": 2 << 30, "disk": {"total_bytes": 100 << 30, "free_bytes": 60 << 30}, "agent_version": "0.1.0",
-            "api_version": "1.0.0", "started_at": AT, "now": AT, "counts": counts,
+            "memory_bytes": 2 << 30, "disk": {"total_bytes": 100 << 30, "free_bytes": 60 << 30},
+            "agent_version": "0.1.0", "api_version": "1.0.0", "started_at": AT, "now": AT, "counts": counts,
         }  # fmt: skip
 
     def node_health(self) -> Any:

@@ -146,7 +146,8 @@ def test_the_token_stands_on_no_command_line(codesmith_home, tmp_path):
     opener.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/got\n')
     opener.chmod(0o755)
     environment = {
-        **os.environ, "DISPLAY": ":1", "PATH": f"{tmp_path}:{os.environ['PATH']}", "CODESMITH_NODES": str(tmp_path / "nodes.yaml"),
+        **os.environ, "DISPLAY": ":1", "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "CODESMITH_NODES": str(tmp_path / "nodes.yaml"),
     }  # fmt: skip
     command = [sys.executable, "-m", "codesmith", "ui.open", "--idle", "2"]
     with subprocess.Popen(
