@@ -8,10 +8,12 @@ import json
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from codesmith.nodes.registry import Registry
 from codesmith.tunnel import control
@@ -181,3 +183,49 @@ def shared() -> Iterator[Ui]:
         one = start("web1")
         one.enter()
         yield one
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium, without a window."""
+    with sync_playwright() as playwright, ThreadPoolExecutor(1) as pool:
+        # Its files are written by this thread, which is there before the first test and so is nobody's leftover.
+        pool.submit(int).result()
+        playwright._loop.set_default_executor(pool)
+        # Tests run as root, where Chromium's own sandbox does not work.
+        chromium = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Open a page as `ui.open` does: `page = visit(ui, "/nodes/web1")`. What its console says is an error."""
+    contexts = []
+    problems: list[str] = []
+
+    def open_page(ui: Ui, path: str = "/", expects: tuple[str, ...] = (), **options: Any) -> Page:
+        context = browser.new_context(**options)
+        contexts.append(context)
+        context.set_default_timeout(8000)
+        page = context.new_page()
+
+        def hear(text: str) -> None:
+            if not any(word in text for word in expects):
+                problems.append(text)
+
+        page.on("console", lambda message: message.type in ("error", "warning") and hear(message.text))
+        page.on("pageerror", lambda error: hear(str(error)))
+        ui.access.offer()
+        page.goto(ui.access.file.as_uri())
+        page.wait_for_url(f"{ui.access.origin}/")
+        page.get_by_role("status").get_by_text("live", exact=True).wait_for()
+        if path != "/":
+            page.goto(f"{ui.access.origin}{path}")
+        page.get_by_role("status").get_by_text("live", exact=True).wait_for()
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert problems == []

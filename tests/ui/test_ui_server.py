@@ -21,8 +21,9 @@ from codesmith.ui.store import Store, Watcher
 from tests.ui.stand_in import CONTRACT
 
 USAGE = {
-    "name": "workspace.usage", "summary": "Return usage.", "x-mutates": False, "paramStructure": "by-name", "errors": [],
-    "params": [{"name": "name", "required": True, "schema": {"type": "string"}}], "result": {"name": "u", "schema": {}},
+    "name": "workspace.usage", "summary": "Return usage.", "x-mutates": False, "paramStructure": "by-name",
+    "errors": [], "params": [{"name": "name", "required": True, "schema": {"type": "string"}}],
+    "result": {"name": "u", "schema": {}},
 }  # fmt: skip
 DIAL = {**USAGE, "name": "workspace.dial", "x-mutates": True}
 

@@ -45,9 +45,21 @@ export function time(value) {
 
 export function since(value) {
   const date = typeof value === "number" ? new Date(value * 1000) : new Date(value);
-  const text = ago((Date.now() - date.getTime()) / 1000);
-  return h("time", { datetime: date.toISOString(), title: date.toISOString() }, text);
+  const element = h("time", { datetime: date.toISOString(), title: date.toISOString(), class: "since" });
+  age(element);
+  return element;
 }
+
+function age(element) {
+  const text = ago((Date.now() - Date.parse(element.dateTime)) / 1000);
+  if (element.textContent !== text) element.textContent = text;
+}
+
+// Ages grow by themselves.
+export const growOlder = () => { for (const one of document.querySelectorAll("time.since")) age(one); };
+
+// Text of several paragraphs, whose lines were broken somewhere else.
+export const prose = (text) => h("div", { class: "about prose" }, String(text ?? "").split(/\n\s*\n/).map((one) => h("p", {}, one.replace(/\s*\n\s*/g, " "))));
 
 // A command to paste, with a button that copies it.
 export function command(text) {
@@ -60,7 +72,7 @@ export function command(text) {
 // A table: columns are [title, row => content, class]. Wide ones scroll by themselves, by keyboard too.
 export function table(caption, columns, rows, empty) {
   if (!rows.length) return h("p", { class: "empty" }, empty);
-  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption },
+  return h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": caption },
     h("table", {},
       h("caption", { class: "hidden" }, caption),
       h("thead", {}, h("tr", {}, columns.map(([title, , kind]) => h("th", { scope: "col", class: kind }, title)))),

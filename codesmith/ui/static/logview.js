@@ -48,7 +48,7 @@ export function logView(title, text) {
   let lines = text.replace(/\n$/, "").split("\n");
   const left = Math.max(0, lines.length - LINES_MAX);
   lines = lines.slice(left);
-  const output = h("pre", { class: "log", tabindex: 0, role: "region", "aria-label": title });
+  const output = h("pre", { class: "log", tabindex: 0, role: "group", "aria-label": title });
   const count = h("span", { class: "faint", role: "status" });
   const search = h("input", { type: "search", "aria-label": `Search in: ${title}`, placeholder: "Search", oninput: () => draw() });
   const draw = () => {

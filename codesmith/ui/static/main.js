@@ -1,7 +1,7 @@
 // The way in, the frame of all pages, and which page an address means.
 
 import { enter } from "./access.js";
-import { append, command, h, link, path } from "./dom.js";
+import { append, command, growOlder, h, link, path } from "./dom.js";
 import * as live from "./live.js";
 import * as notices from "./notices.js";
 import { apiPage } from "./page_api.js";
@@ -38,7 +38,7 @@ function show({ isFirst }) {
   live.watch(page.view ?? {});
   const draw = () => page.draw?.();
   const stop = live.onChange(draw);
-  const clock = setInterval(() => page.tick?.(), 1000);
+  const clock = setInterval(growOlder, 1000);
   leave = () => { stop(); clearInterval(clock); page.leave?.(); };
   draw();
   if (!isFirst) { heading.focus(); window.scrollTo(0, 0); }

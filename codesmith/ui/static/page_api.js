@@ -1,8 +1,8 @@
 // Every method of the node's contract: its form, request and answer, and the same as curl and Python.
 
 import { RpcError } from "./rpc.js";
-import { shellQuote } from "./text.js";
-import { answer, append, badge, change, code, confirmDestroy, h, isDestroying, isReadOnly, json, link, live, methodForm, methodOf, outage, path, section, withContract } from "./parts.js";
+import { block, shellQuote } from "./text.js";
+import { answer, append, badge, change, code, confirmDestroy, h, isDestroying, isReadOnly, json, link, live, methodForm, methodOf, outage, path, prose, section, withContract } from "./parts.js";
 
 export function apiPage(node, name) {
   const [down, draw] = outage(node);
@@ -24,17 +24,17 @@ function one(node, contract, name) {
   const show = (params) => {
     wire.replaceChildren();
     append(wire, [
-      h("h3", {}, "Request"), json({ jsonrpc: "2.0", id: 1, method: name, params }),
-      h("h3", {}, "curl"), pre(curl(node, name, params)), h("h3", {}, "Python"), pre(python(node, name, params)),
+      h("h2", {}, "Request"), json({ jsonrpc: "2.0", id: 1, method: name, params }),
+      h("h2", {}, "curl"), pre(curl(node, name, params)), h("h2", {}, "Python"), pre(python(node, name, params)),
     ]);
   };
   const send = async (params) => {
     place.replaceChildren();
     try {
       const result = await change(node, entry, params);
-      append(place, [h("h3", {}, "Answer"), answer(result), h("details", {}, h("summary", {}, "As JSON"), json(result))]);
+      append(place, [h("h2", {}, "Answer"), answer(result), h("details", {}, h("summary", {}, "As JSON"), json(result))]);
     } catch (error) {
-      if (error instanceof RpcError) append(place, [h("h3", {}, "Answer"), json({ code: error.code, message: error.message, data: error.data })]);
+      if (error instanceof RpcError) append(place, [h("h2", {}, "Answer"), json({ code: error.code, message: error.message, data: error.data })]);
       throw error;
     }
   };
@@ -48,7 +48,7 @@ function one(node, contract, name) {
   show(built.read());
   return [
     h("p", {}, entry["x-mutates"] ? badge("changes something", "warn") : badge("changes nothing", "good")),
-    h("p", { class: "about prose" }, entry.description ?? entry.summary),
+    prose(entry.description ?? entry.summary),
     example && h("p", { class: "faint" }, "Example: ", code(example)),
     isReadOnly && entry["x-mutates"] ? h("p", {}, "These pages are read-only.") : built.form,
     place, wire,
@@ -57,8 +57,8 @@ function one(node, contract, name) {
 }
 
 function pre(text) {
-  const element = h("pre", { class: "log", tabindex: 0, role: "region", "aria-label": "Command" });
-  element.textContent = text;
+  const element = h("pre", { class: "log", tabindex: 0, role: "group", "aria-label": "Command" });
+  element.textContent = block(text);
   return element;
 }
 

@@ -1,6 +1,6 @@
 // Create a workspace, with all that the contract takes.
 
-import { command, goTo, h, isReadOnly, methodForm, methodOf, outage, path, section, change, withContract } from "./parts.js";
+import { command, goTo, h, isReadOnly, methodForm, methodOf, outage, path, prose, section, change, withContract } from "./parts.js";
 
 export function createPage(name) {
   const [down, draw] = outage(name);
@@ -13,7 +13,7 @@ export function createPage(name) {
         goTo("nodes", name, "workspaces", made.name);
       },
     });
-    return section("create", `A workspace on ${name}`, h("p", { class: "about" }, entry.description), form, h("p", { class: "faint" }, "On a command line: ", command(`inv workspace.create NAME --node ${name}`)));
+    return section("create", `A workspace on ${name}`, prose(entry.description), form, h("p", { class: "faint" }, "On a command line: ", command(`inv workspace.create NAME --node ${name}`)));
   }));
   return { title: "Create a workspace", view: { node: name }, trail: [[path("nodes", name), name]], element, draw };
 }

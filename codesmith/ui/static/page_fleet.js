@@ -19,7 +19,7 @@ export function fleetPage() {
 
   const rows = new Map();
   const body = h("tbody", {});
-  const shell = h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Nodes" }, h("table", {}, h("caption", { class: "hidden" }, "Nodes"),
+  const shell = h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Nodes" }, h("table", {}, h("caption", { class: "hidden" }, "Nodes"),
     h("thead", {}, h("tr", {}, ["", "node", "state", "health", "workspaces", "agent", "free disk", "memory", "tags"].map((one) => h("th", { scope: "col" }, one || h("span", { class: "hidden" }, "choose"))))), body));
   const empty = h("div", {});
   append(place, [shell, empty]);
@@ -67,6 +67,7 @@ export function fleetPage() {
     const count = every.reduce((sum, one) => sum + (one.names?.length ?? 0), 0);
     summary.textContent = `${shown.length} of ${every.length} nodes, ${count} workspaces`;
     drawActions();
+    drawTogether();
   }
   let drawn = "";
   function drawEmpty(model) {
@@ -82,10 +83,15 @@ export function fleetPage() {
     ]);
   }
 
+  const together = h("p", { class: "buttons" });
+  const drawTogether = region(together, () => {
+    const last = new Map();
+    for (const row of live.all(live.EVERYWHERE, "action/")) if (row.kind === "plan" || row.kind === "prepare") last.set(row.node, row);
+    return [...last.values()].filter((row) => row.kind === "plan" && row.result?.steps.length).map((row) => row.node).sort();
+  }, (names) => !isReadOnly && names.length > 1 && h("button", { type: "button", class: "primary", onclick: () => start("prepare", names) }, `Do all this on ${names.length} nodes: ${names.join(", ")}`));
   const element = h("div", {},
     h("div", { class: "bar" }, h("label", { for: "filter" }, "Filter "), filter, h("label", { for: "tag" }, "Tag "), tag, summary),
     place,
-    !isReadOnly && h("p", { class: "buttons" }, plan), actions);
+    !isReadOnly && h("p", { class: "buttons" }, plan), together, actions);
   return { title: "Nodes", view: {}, element, draw };
 }
-export { region };

@@ -15,9 +15,12 @@ export function nodePage(name) {
   const users = h("div", {});
   const workspaces = h("div", {});
   const filter = h("input", { type: "search", id: "filter", autocomplete: "off", oninput: () => drawWorkspaces() });
+  const about = h("p", {});
   const draws = [
+    region(about, () => { const node = live.get(name, "node"); return node && [node.state, node.health, node.agent_version, node.names?.length]; },
+      (now) => now && [state(now[0]), now[2] && ` agent ${now[2]}`, now[1] && [", checks ", state(now[1])], now[3] !== undefined && `, ${now[3]} workspaces`]),
     drawDown, drawActions, drawAudit,
-    region(facts, () => live.get(name, "info"), (info) => (info ? record({ ...info, endpoint: live.get(name, "node")?.host }) : h("p", { class: "faint" }, "Not known yet."))),
+    region(facts, () => live.get(name, "info"), (info) => (info ? record({ host: live.get(name, "node")?.host, endpoint: live.get(name, "node")?.endpoint, ...info }) : h("p", { class: "faint" }, "Not known yet."))),
     region(checks, () => live.get(name, "health"), (health) => health && [h("p", {}, "Together: ", state(health.status)),
       table("Checks", [["check", (row) => row.name], ["status", (row) => state(row.status)], ["detail", (row) => row.detail]], health.checks, "No checks.")]),
     region(users, () => live.all(name, "user/"), (rows) => paged(rows, ROWS, (part) => table("Users", [
@@ -35,7 +38,7 @@ export function nodePage(name) {
     ["last opened", (row) => time(row.opened_at)],
   ], part, "No workspaces here.")));
 
-  const element = h("div", {}, down,
+  const element = h("div", {}, about, down,
     h("p", { class: "buttons" }, !isReadOnly && link(path("nodes", name, "create"), "Create a workspace"), " ", link(path("nodes", name, "api"), "API of this node")),
     section("workspaces", "Workspaces", h("p", { class: "bar" }, h("label", { for: "filter" }, "Filter "), filter), workspaces),
     section("users", "Users", users, withContract(name, (contract) => methodBox({ node: name, contract, name: "user.create", title: "Create a user", submit: "Create the user" }))),

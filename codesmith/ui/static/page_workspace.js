@@ -126,10 +126,16 @@ function decoded(result, stream) {
 function limitsPart(node, contract, name, one, box) {
   const place = h("div", {});
   const draw = region(place, () => one()?.sandbox ?? null, (sandbox) => (sandbox ? record(sandbox, { leave: ["workspace"] }) : h("p", { class: "empty" }, "No limits of its own, full network.")));
-  return [section("limits", "Limits and network", place,
-    box(contract, "sandbox.create", { title: "Set limits", submit: "Set the limits" }),
-    box(contract, "sandbox.update", { title: "Change limits", submit: "Change the limits" }),
-    box(contract, "sandbox.delete", { title: "Remove the limits", submit: "Remove the limits", losses: () => ["all limits of the workspace, and its network mode", "commands that run in it now are ended"] })), draw];
+  const set = box(contract, "sandbox.create", { title: "Set limits", submit: "Set the limits" });
+  const update = box(contract, "sandbox.update", { title: "Change limits", submit: "Change the limits" });
+  const remove = box(contract, "sandbox.delete", { title: "Remove the limits", submit: "Remove the limits", losses: () => ["all limits of the workspace, and its network mode", "commands that run in it now are ended"] });
+  // What was typed stays: a form that makes no sense now is hidden and not thrown away.
+  const drawAll = () => {
+    draw();
+    if (set) set.hidden = Boolean(one()?.sandbox) && !set.open;
+    for (const box of [update, remove]) if (box) box.hidden = !one()?.sandbox && !box.open;
+  };
+  return [section("limits", "Limits and network", place, set, update, remove), drawAll];
 }
 
 function reposPart(node, contract, name, one, box) {
@@ -143,7 +149,7 @@ function reposPart(node, contract, name, one, box) {
       const rows = await ask(node, "repo.list", { workspace: name });
       place.replaceChildren();
       append(place, [table("Repos", [["repo", (row) => row.name], ["branch", (row) => row.branch ?? "none"], ["commit", (row) => (row.commit ? code(row.commit.slice(0, 12)) : "none")], ["from", (row) => row.url ?? "made here"], ["path", (row) => row.path],
-        ["", (row) => box(contract, "repo.delete", { fixed: { workspace: name, name: row.name }, title: "Delete", submit: `Delete ${row.name}`, losses: () => [`code/${row.name} with all its commits and changed files`, row.url ? `what was never pushed to ${row.url}` : "it was made here: there may be no other copy"] })],
+        ["delete", (row) => box(contract, "repo.delete", { fixed: { workspace: name, name: row.name }, title: "Delete", submit: `Delete ${row.name}`, losses: () => [`code/${row.name} with all its commits and changed files`, row.url ? `what was never pushed to ${row.url}` : "it was made here: there may be no other copy"] })],
       ], rows, "No repos that CodeSmith made here.")]);
     } catch { /* the node's outage is on the page */ }
   };

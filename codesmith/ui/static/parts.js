@@ -1,6 +1,6 @@
 // Parts that several pages have: states, methods without a place of their own, the audit record, actions.
 
-import { append, badge, code, command, h, link, paged, path, region, since, table, time } from "./dom.js";
+import { append, badge, code, command, h, link, paged, path, prose, region, since, table, time } from "./dom.js";
 import { confirmDestroy } from "./dialog.js";
 import { methodForm } from "./forms.js";
 import * as live from "./live.js";
@@ -163,4 +163,4 @@ export async function start(kind, nodes) {
 }
 
 export const goTo = (...parts) => window.dispatchEvent(new CustomEvent("codesmith-go", { detail: parts }));
-export { answer, append, badge, change, code, command, confirmDestroy, h, json, link, live, methodForm, methodOf, paged, path, region, since, table, time };
+export { answer, append, badge, change, code, command, confirmDestroy, h, json, link, live, methodForm, methodOf, paged, path, prose, region, since, table, time };

@@ -1,7 +1,7 @@
 // Any object of the contract, by its own fields: what a newer agent adds is shown without a line here.
 
-import { append, code, h, time } from "./dom.js";
-import { bytes } from "./text.js";
+import { h, time } from "./dom.js";
+import { block, bytes } from "./text.js";
 
 const title = (name) => name.replaceAll("_", " ");
 
@@ -37,5 +37,4 @@ export function answer(result) {
   return result && typeof result === "object" ? record(result) : h("p", {}, value("", result));
 }
 
-export const json = (object) => { const pre = h("pre", { class: "log", tabindex: 0, role: "region", "aria-label": "JSON" }); append(pre, []); pre.textContent = JSON.stringify(object, null, 2); return pre; };
-export { code };
+export const json = (object) => { const pre = h("pre", { class: "log", tabindex: 0, role: "group", "aria-label": "JSON" }); pre.textContent = block(JSON.stringify(object, null, 2)); return pre; };
