@@ -77,8 +77,8 @@ class Poller(threading.Thread):
                 )
 
     def _poll(self, client: Client) -> None:
-        if self._summary["state"] != "ready":
-            self._set_state("connecting" if self._summary["state"] == "unknown" else self._summary["state"])
+        if self._summary["state"] == "unknown":  # a node that is down stays so, with its reason, until it answers
+            self._set_state("connecting")
         newest, times = None, {"lists": 0.0, "health": 0.0, "usage": 0.0}
         methods = self._contracts.of(client)
         while self._wanted.is_set() and not self._is_ended:

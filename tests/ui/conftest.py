@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from codesmith.nodes.registry import Registry
 from codesmith.tunnel import control
@@ -217,12 +217,8 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
         page.on("console", lambda message: message.type in ("error", "warning") and hear(message.text))
         page.on("pageerror", lambda error: hear(str(error)))
         ui.access.offer()
-        page.goto(ui.access.file.as_uri())
-        page.wait_for_url(f"{ui.access.origin}/")
-        page.get_by_role("status").get_by_text("live", exact=True).wait_for()
-        if path != "/":
-            page.goto(f"{ui.access.origin}{path}")
-        page.get_by_role("status").get_by_text("live", exact=True).wait_for()
+        page.goto(f"{ui.access.origin}{path}#{ui.access.address.partition('#')[2]}")
+        expect(page.locator("#live")).to_have_text("live", timeout=20_000)
         return page
 
     yield open_page

@@ -42,8 +42,20 @@ export async function ask(node, method, params, signal) {
 
 const listeners = new Set();
 // Hear of changes: {id, node, method, params, state: under way | done | refused | lost, result?, error?}.
-export const onCall = (listener) => { listeners.add(listener); return () => listeners.delete(listener); };
-const tell = (row) => { for (const listener of [...listeners]) listener(row); };
+// What was told before is told again: a part of a page may be made later than the answer came.
+const told = new Map();
+const TOLD_MAX = 30;
+export function onCall(listener) {
+  listeners.add(listener);
+  for (const row of [...told.values()]) listener(row);
+  return () => listeners.delete(listener);
+}
+
+function tell(row) {
+  told.set(row.id, row);
+  if (told.size > TOLD_MAX) told.delete(told.keys().next().value);
+  for (const listener of [...listeners]) listener(row);
+}
 
 const remembered = () => JSON.parse(sessionStorage.getItem(KEY) ?? "[]");
 const remember = (rows) => sessionStorage.setItem(KEY, JSON.stringify(rows));
