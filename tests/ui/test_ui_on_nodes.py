@@ -91,6 +91,7 @@ def test_a_node_is_prepared_with_its_plan_shown_first(at, ada):
     page.reload()
     expect(page.get_by_text(re.compile("^prepare on db1 done"))).to_be_visible(timeout=120_000)
     expect(row).to_contain_text("ready", timeout=30_000)
+    page.get_by_text(re.compile("^[0-9]+ steps$")).first.click()
     expect(page.locator(".steps li").first).to_be_visible()
 
 
@@ -107,7 +108,7 @@ def test_a_workspace_is_made_worked_in_limited_and_given_away(at, page, ada):
 
     page.get_by_label("through sh").check()
     page.get_by_label("Command", exact=True).fill(
-        "id -un; printf '\\033[31mred\\033[0m \\342\\200\\256x\\n'; ls / >&2; exit 3"
+        "id -un; pwd; printf '\\033[31mred\\033[0m \\342\\200\\256x\\n'; ls / >&2; exit 3"
     )
     page.get_by_role("button", name="Run", exact=True).click()
     log = page.get_by_role("group", name="stdout of sh")
@@ -116,6 +117,9 @@ def test_a_workspace_is_made_worked_in_limited_and_given_away(at, page, ada):
     expect(log.locator(".fg-red")).to_have_text("red")
     expect(page.get_by_role("group", name="stderr of sh")).to_contain_text("srv")
     expect(page.get_by_role("log")).to_contain_text("exit 3")
+
+    page.get_by_role("heading", name="Enter").evaluate("one => one.scrollIntoView()")
+    shoot(page, "workspace")
 
     page.get_by_text("Set limits", exact=True).click()
     page.get_by_label("memory bytes").first.fill("1")
@@ -130,7 +134,6 @@ def test_a_workspace_is_made_worked_in_limited_and_given_away(at, page, ada):
     page.get_by_role("button", name="Make it").click()
     expect(page.get_by_role("group", name="Repos")).to_contain_text("code/app", timeout=60_000)
     expect(page.get_by_role("group", name="Audit record").last).to_contain_text("repo.init")
-    shoot(page, "workspace")
 
 
 def test_what_the_command_line_does_is_on_the_page_at_once(at, page, ada):

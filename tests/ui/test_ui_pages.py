@@ -215,7 +215,7 @@ def test_a_change_made_elsewhere_is_on_the_page_within_a_second(site, visit):
     expect(page.get_by_text("No workspace late on web1 (any more).")).to_be_visible()
 
 
-def test_a_dead_node_and_a_dead_server_are_said_and_come_back(serve, visit):
+def test_a_dead_node_and_a_dead_server_are_said(serve, visit):
     ui = serve("web1", "gone", without=("gone",))
     ui.enter()
     page = visit(ui, expects=("ERR_", "Failed to load"))

@@ -3,7 +3,7 @@
 import { append, h } from "./dom.js";
 import { onCall } from "./rpc.js";
 
-const KEPT_MS = 12000;
+const KEPT_MS = 6000;
 const shown = new Map();
 
 export function start(place) {
@@ -19,6 +19,8 @@ export function start(place) {
 }
 
 function draw(notice, row) {
+  // A form shows what is wrong at its fields; nobody does for a button or a call of before a reload.
+  if (row.state === "refused" && !row.isSaid && !row.isAgain) { gone(notice, row.id); return; }
   const what = `${row.method} ${row.params.name ?? row.params.workspace ?? ""} on ${row.node}`;
   const close = h("button", { type: "button", class: "small", "aria-label": `Dismiss: ${what}`, onclick: () => gone(notice, row.id) }, "Dismiss");
   const text = {

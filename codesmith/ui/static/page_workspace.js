@@ -69,7 +69,7 @@ function usageOf({ latest, points }) {
 function button(node, contract, method, name, title) {
   const entry = methodOf(contract, method);
   if (!entry || isReadOnly) return null;
-  return h("button", { type: "button", onclick: () => change(node, entry, { name }).catch(() => {}) }, title);
+  return h("button", { type: "button", onclick: () => change(node, entry, { name }, { isSaid: true }).catch(() => {}) }, title);
 }
 
 // A command as a shell would split it, without a shell; its output as it came.

@@ -133,10 +133,13 @@ export function actionsPart(shows) {
   return [place, region(place, () => live.all(live.EVERYWHERE, "action/").filter(shows).sort((a, b) => (a.id < b.id ? 1 : -1)).slice(0, 12),
     (rows) => rows.map((row, at) => h("details", { class: "action", open: at < 4 },
       h("summary", {}, `${row.kind} on ${row.node} `, state(row.state), " ", row.ended_at ? `${(row.ended_at - row.started_at).toFixed(1)} s` : row.steps.at(-1)?.then ?? ""),
-      row.steps.length > 0 && h("ol", { class: "steps" }, row.steps.map((step) => h("li", { class: step.ok ? "" : "bad" }, step.text, h("span", { class: "faint" }, ` ${step.seconds} s`), step.message && ` ${step.message}`))),
+      row.steps.length > 0 && (row.state === "done" ? h("details", {}, h("summary", {}, `${row.steps.length} steps`), stepsOf(row)) : stepsOf(row)),
       row.problem && h("p", { class: "notice bad" }, row.problem, row.hint && h("span", { class: "next" }, " ", command(row.hint))),
       row.result && actionResult(row))))];
 }
+
+const stepsOf = (row) => h("ol", { class: "steps" }, row.steps.map((step) => h("li", { class: step.ok ? "" : "bad" }, step.text,
+  h("span", { class: "faint" }, ` ${step.seconds} s`), step.message && ` ${step.message}`)));
 
 function actionResult({ kind, node, result }) {
   if (kind === "doctor") {

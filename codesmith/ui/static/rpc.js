@@ -65,11 +65,12 @@ function hasSecret(value) {
 }
 
 // Call a method that may change something; the answer comes here, and to all that hear of calls.
-export async function change(node, entry, params) {
+// `isSaid` is for a caller that shows no error itself.
+export async function change(node, entry, params, { isSaid = false } = {}) {
   if (!entry["x-mutates"]) return ask(node, entry.name, params);
   const id = crypto.randomUUID();
   const given = takes(entry, "request_id") && !params.request_id ? { ...params, request_id: id } : params;
-  const row = { id, node, method: entry.name, params: given, at: Date.now() };
+  const row = { id, node, method: entry.name, params: given, isSaid, at: Date.now() };
   // A secret is not written down, so a call with one is not repeated by the page.
   if (given.request_id && !hasSecret(given)) remember([...remembered(), row]);
   return carryOut(row, false);
