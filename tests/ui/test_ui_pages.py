@@ -87,10 +87,10 @@ def test_dark_is_dark_and_motion_is_left_out_if_it_is_not_wanted(site, visit):
         int(one) for one in re.findall("[0-9]+", page.evaluate("getComputedStyle(document.body).backgroundColor"))
     )
     assert max(red, green, blue) < 60
-    page.evaluate("document.getElementById('notices').innerText = ''")
-    names = page.evaluate(
-        "(() => { const one = document.createElement('div'); one.className = 'notice'; document.body.append(one); return getComputedStyle(one).animationName; })()"
+    page.evaluate(
+        "let one = document.createElement('div'); one.className = 'notice'; one.id = 'probe'; document.body.append(one)"
     )
+    names = page.evaluate("getComputedStyle(document.getElementById('probe')).animationName")
     assert names == "none"
 
 
@@ -136,8 +136,8 @@ def test_hostile_output_of_a_command_stays_text_and_colours_are_colours(site, vi
     agent = site.nodes["web1"]
     text = f"\x1b[31mred\x1b[0m plain {HOSTILE}\x1b]0;title\x07\r\nlast\n"
     agent.workspace_exec = lambda name, argv, **_: {
-        "exit_code": 3, "signal": None, "stdout": text, "stdout_encoding": "text", "stderr": HOSTILE, "stderr_encoding": "text",
-        "truncated": True, "omitted_bytes": 5000, "duration_s": 1.5, "killed_by": "timeout",
+        "exit_code": 3, "signal": None, "stdout": text, "stdout_encoding": "text", "stderr": HOSTILE,
+        "stderr_encoding": "text", "truncated": True, "omitted_bytes": 5000, "duration_s": 1.5, "killed_by": "timeout",
     }  # fmt: skip
     page = settled(visit(site, "/nodes/web1/workspaces/shop"))
     page.get_by_label("Command", exact=True).fill("id")
@@ -266,7 +266,7 @@ def test_no_page_of_ours_stands_in_a_frame_or_runs_foreign_script(site, visit):
     page.wait_for_timeout(100)
     assert page.evaluate("window.ran") is None
     page.evaluate(
-        "(() => { const one = document.createElement('img'); one.src = 'http://127.0.0.1:9/x.png'; document.body.append(one); })()"
+        "const one = document.createElement('img'); one.src = 'http://127.0.0.1:9/x.png'; document.body.append(one);"
     )
     page.wait_for_timeout(200)
     assert page.locator("img").evaluate("one => one.naturalWidth") == 0
@@ -533,3 +533,21 @@ def test_a_thousand_workspaces_of_one_node_are_shown_a_part_at_a_time(ui, visit)
     expect(table.get_by_role("row")).to_have_count(101)
     page.get_by_label("Filter").fill("w0777")
     expect(table.get_by_role("row")).to_have_count(2)
+
+
+def test_a_page_whose_files_did_not_arrive_loads_itself_again(site, visit):
+    """A browser gives up requests when the network changes under it."""
+    page = settled(visit(site, expects=("Failed to load",)))
+    failures = []
+
+    def fail_once(route):
+        if failures:
+            route.continue_()
+        else:
+            failures.append(route.request.url)
+            route.abort("failed")
+
+    page.route("**/static/parts.js", fail_once)
+    page.goto(f"{site.access.origin}/nodes/web1")
+    expect(page.get_by_role("heading", name="Workspaces")).to_be_visible(timeout=15_000)
+    assert failures

@@ -31,13 +31,27 @@ export const takes = (entry, name) => Boolean(entry?.params.some((param) => para
 
 let numbers = 0;
 
-// Call a method that changes nothing, or one whose request id is in its parameters.
-export async function ask(node, method, params, signal) {
+async function once(node, method, params) {
   numbers += 1;
   const request = { jsonrpc: "2.0", id: numbers, method, params };
-  const answer = await (await send(`/nodes/${encodeURIComponent(node)}/rpc`, request, signal)).json();
+  const answer = await (await send(`/nodes/${encodeURIComponent(node)}/rpc`, request)).json();
   if (answer.error) throw new RpcError(answer.error);
   return answer.result;
+}
+
+const isLost = (error) => !(error instanceof RpcError) && !(error instanceof Refused);
+const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
+
+// Call a method that changes nothing; asked again if the browser lost the connection.
+export async function ask(node, method, params) {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await once(node, method, params);
+    } catch (error) {
+      if (!isLost(error) || attempt === 4) throw error;
+      await pause(250 * attempt);
+    }
+  }
 }
 
 const listeners = new Set();
@@ -80,15 +94,14 @@ async function carryOut(row, isAgain) {
   tell({ ...row, state: "under way", isAgain });
   for (let attempt = 0; ; attempt += 1) {
     try {
-      const result = await ask(row.node, row.method, row.params);
+      const result = await once(row.node, row.method, row.params);
       forget(row);
       tell({ ...row, state: "done", result, isAgain });
       return result;
     } catch (error) {
-      const isLost = !(error instanceof RpcError) && !(error instanceof Refused);
-      if (isLost && row.params.request_id && attempt < 30) {
+      if (isLost(error) && row.params.request_id && attempt < 30) {
         tell({ ...row, state: "lost", error, isAgain });
-        await new Promise((resolve) => { setTimeout(resolve, 2000); });
+        await pause(attempt ? 2000 : 300);
         continue;
       }
       forget(row);
