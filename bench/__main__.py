@@ -7,13 +7,13 @@ import sys
 import textwrap
 import time
 
-from bench import p1, p2, p3, p4, p5, p6, p7, p8, p9, p11, p12
+from bench import p1, p2, p3, p4, p5, p6, p7, p8, p9, p11, p12, p20
 from bench.row import COLUMNS, Row
 from bench.site import Site, site
 from codesmith.cli import output
 from codesmith.errors import Cancelled, CodeSmithError
 
-NAMES = ("P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "P11", "P12")
+NAMES = ("P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "P11", "P12", "P20")
 
 
 def main() -> int:
@@ -66,6 +66,7 @@ def measure(place: Site, names: list[str]) -> list[Row]:
         "P9": lambda: p9.rows(place, node),
         "P11": lambda: p11.rows(place),
         "P12": lambda: p12.rows(place, node),
+        "P20": lambda: p20.rows(place),
     }
     for name in NAMES:
         if name in names:

@@ -15,7 +15,8 @@ PARSE, INVALID_REQUEST, INVALID_PARAMS = -32700, -32600, -32602
 # An error of this side: the node, its agent or the forwarder did not answer.
 NOT_ANSWERED = -32000
 READ_ONLY = -32001
-UNKNOWN = Method(mutates=False, takes_request_id=False, limit_s=0.0)
+# It may be newer than the contract that was read.
+UNKNOWN = Method(mutates=True, takes_request_id=False, limit_s=0.0)
 
 
 class Proxy:

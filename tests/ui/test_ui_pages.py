@@ -12,6 +12,9 @@ from playwright.sync_api import Page, expect
 
 from tests.ui.stand_in import CONTRACT
 
+# They need Chromium, which `make test` installs.
+pytestmark = pytest.mark.slow
+
 PAGES = {
     "fleet": "/",
     "node": "/nodes/web1",
@@ -280,6 +283,7 @@ def test_a_workspace_goes_only_after_its_name_was_typed(site, visit):
         expect(dialog).to_contain_text(lost)
     go = dialog.get_by_role("button", name="Delete the workspace")
     expect(go).to_be_disabled()
+    assert Axe().run(page).violations_count == 0
     dialog.get_by_label("Type shop to go on").fill("shop2")
     expect(go).to_be_disabled()
     dialog.get_by_role("button", name="Keep it").click()

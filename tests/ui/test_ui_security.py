@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from codesmith.ui import app
 from codesmith.ui.guard import BODY_BYTES_MAX
 
 LIST = {"jsonrpc": "2.0", "id": 1, "method": "workspace.list", "params": {}}
@@ -221,3 +224,21 @@ def test_of_read_only_pages_a_batch_hides_nothing(serve):
     assert status == 200
     assert ["error" in one for one in json.loads(body)] == [False, True, True]
     assert "workspace.create" not in ui.nodes["web1"].calls
+
+
+def test_the_pages_name_nothing_foreign_and_make_no_markup_from_text():
+    static = Path(app.__file__).parent / "static"
+    for path in static.iterdir():
+        text = path.read_text()
+        foreign = set(re.findall(r"(?:https?:)?//[a-z0-9.-]+\.[a-z]{2,}[^\s\"'`]*", text))
+        assert foreign <= {"http://www.w3.org/2000/svg", "https://example.org"}, (path, foreign)
+        for word in (
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "eval(",
+            "new Function",
+            "cookie =",
+        ):
+            assert word not in text, (path, word)

@@ -33,7 +33,7 @@ export function userPage(node, name) {
       methodBox({ node, contract, name: "user.disable", fixed: { name }, title: "Disable", submit: "Disable the user" }),
       methodBox({ node, contract, name: "user.enable", fixed: { name }, title: "Enable", submit: "Enable the user" }),
       methodBox({ node, contract, name: "user.delete", fixed: { name }, title: "Delete", submit: "Delete the user", losses: () => [
-        `the account ${one()?.login ?? name}`, `its home ${one()?.home ?? ""} with all files`, `its ${one()?.ssh_keys.length ?? 0} keys`,
+        `the account ${one()?.login ?? name}`, ...(one()?.home?.startsWith("/srv/codesmith/home/") ? [`its home ${one().home} with all files`] : []), `its ${one()?.ssh_keys.length ?? 0} keys`,
         one()?.workspaces.length ? `it is refused while the user owns ${one().workspaces.join(", ")}` : "it owns no workspaces",
       ] })),
     otherMethods({ node, contract, prefix: "user", param: "user", value: name, placed: PLACED }),

@@ -13,6 +13,8 @@ const PLACED = new Set([
   "repo.init", "repo.clone", "repo.get", "repo.list", "repo.delete", "audit.list",
 ]);
 
+const EDITORS = [["VS Code", "vscode"], ["Cursor", "cursor"]];
+
 export function workspacePage(node, name) {
   const [down, drawDown] = outage(node);
   const [audit, drawAudit] = auditPart(node, { workspace: name });
@@ -26,7 +28,8 @@ export function workspacePage(node, name) {
 
   const box = (contract, method, more) => methodBox({ node, contract, name: method, fixed: method.startsWith("workspace.") ? { name } : { workspace: name }, ...more });
   const methods = withContract(node, (contract) => [
-    section("enter", "Enter", h("p", {}, command(`inv workspace.open ${name} --shell --node ${node}`)), h("p", {}, "Or in an editor: ", command(`inv workspace.open ${name} --editor code --node ${node}`)),
+    section("enter", "Enter", h("p", {}, command(`inv workspace.open ${name} --shell --node ${node}`)), h("p", {}, "Or in an editor: ", command(`inv workspace.open ${name} --editor code --node ${node}`), h("span", { class: "faint" }, " Once that has been run: "), EDITORS.map(([title, scheme]) => [
+      h("a", { href: `${scheme}://vscode-remote/ssh-remote+${name}.${node}.codesmith${encodeURI(one()?.path ?? `/srv/codesmith/workspaces/${name}`)}` }, title), " "])),
       h("p", { class: "buttons" }, button(node, contract, "workspace.start", name, "Start"), " ", button(node, contract, "workspace.stop", name, "Stop"))),
     execPart(node, contract, name),
     limitsPart(node, contract, name, one, box),
