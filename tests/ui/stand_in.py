@@ -14,6 +14,7 @@ from agent.shared.errors import InvalidParams
 
 TOP = Path(__file__).resolve().parents[2]
 CONTRACT = json.loads((TOP / "agent" / "openrpc.json").read_text())
+KEY = {"type": "ssh-ed25519", "fingerprint": "SHA256:abc", "comment": "ada@laptop"}
 AT = "2026-11-29T20:53:52.973Z"
 
 
@@ -220,6 +221,45 @@ class StandIn:
         }  # fmt: skip
         self.workspaces[workspace] = {**self._of(self.workspaces, workspace, "workspace"), "sandbox": sandbox}
         return sandbox
+
+    def sandbox_delete(self, workspace: str) -> Any:
+        self.workspaces[workspace] = {**self._of(self.workspaces, workspace, "workspace"), "sandbox": None}
+        return {"workspace": workspace, "deleted": True}
+
+    def repo_init(self, workspace: str, name: str, **_: Any) -> Any:
+        row = self._of(self.workspaces, workspace, "workspace")
+        self.workspaces[workspace] = {**row, "repos": [*row["repos"], name]}
+        return {"name": name, "path": f"code/{name}", "url": None, "branch": "main", "commit": None}
+
+    def repo_delete(self, workspace: str, name: str) -> Any:
+        row = self._of(self.workspaces, workspace, "workspace")
+        self.workspaces[workspace] = {**row, "repos": [one for one in row["repos"] if one != name]}
+        return {"name": name, "deleted": True}
+
+    def user_create(self, name: str, ssh_keys: Any = ()) -> Any:
+        self.add(name)
+        del self.workspaces[name]
+        self.users[name] = {**self.users[name], "workspaces": [], "ssh_keys": [KEY for _ in ssh_keys]}
+        return {**self.users[name], "warnings": []}
+
+    def user_set_keys(self, name: str, ssh_keys: Any) -> Any:
+        self.users[name] = {**self._of(self.users, name, "user"), "ssh_keys": [KEY for _ in ssh_keys]}
+        return self.users[name]
+
+    def user_disable(self, name: str) -> Any:
+        self.users[name] = {**self._of(self.users, name, "user"), "state": "disabled"}
+        return self.users[name]
+
+    def user_enable(self, name: str) -> Any:
+        self.users[name] = {**self._of(self.users, name, "user"), "state": "active"}
+        return self.users[name]
+
+    def user_delete(self, name: str) -> Any:
+        user = self._of(self.users, name, "user")
+        if user["workspaces"]:
+            raise Refusal(1004, f"user {name!r} owns {', '.join(user['workspaces'])}", kind="in_use")
+        del self.users[name]
+        return {"name": name, "deleted": True, "leftovers": []}
 
     def repo_list(self, workspace: str) -> Any:
         return [{"name": name, "path": f"code/{name}", "url": None, "branch": "main", "commit": None}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -206,6 +207,18 @@ def test_a_node_that_is_cut_off_is_said_with_its_reason_and_comes_back(at, page,
     finally:
         ada.lab_node("db1").restore_network()
     expect(row).to_contain_text("ready", timeout=60_000)
+
+
+def test_a_forwarder_that_is_killed_is_started_again(at, page, ada):
+    at("/nodes/web1/workspaces/shop")
+    pid = int((ada.home / "run" / "forwarder.lock").read_text())
+    os.kill(pid, signal.SIGKILL)
+    page.get_by_label("Command", exact=True).fill("echo again")
+    page.get_by_label("through sh").uncheck()
+    page.get_by_role("button", name="Run", exact=True).click()
+    expect(page.get_by_role("group", name="stdout of echo")).to_have_text("again\n", timeout=60_000)
+    at("/")
+    expect(page.get_by_role("row", name=re.compile("web1"))).to_contain_text("ready", timeout=30_000)
 
 
 def test_a_workspace_is_deleted_with_all_that_would_be_lost_named(at, page, ada):

@@ -10,6 +10,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
+from codesmith.ui import actions
 from tests.ui.stand_in import CONTRACT
 
 # They need Chromium, which `make test` installs.
@@ -555,3 +556,114 @@ def test_a_page_whose_files_did_not_arrive_loads_itself_again(site, visit):
     page.goto(f"{site.access.origin}/nodes/web1")
     expect(page.get_by_role("heading", name="Workspaces")).to_be_visible(timeout=15_000)
     assert failures
+
+
+def test_limits_are_removed_and_a_repo_is_made_and_deleted(site, visit):
+    agent = site.nodes["web1"]
+    agent.sandbox_create("shop", {"tasks": 7}, "none")
+    page = settled(visit(site, "/nodes/web1/workspaces/shop"))
+    limits = page.locator("section[aria-labelledby=limits]")
+    expect(limits.get_by_text("Set limits", exact=True)).to_be_hidden()
+    limits.get_by_text("Remove the limits").first.click()
+    limits.get_by_role("button", name="Remove the limits").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("all limits of the workspace")
+    dialog.get_by_label("Type shop to go on").fill("shop")
+    dialog.get_by_role("button", name="Delete").click()
+    expect(limits).to_contain_text("No limits of its own")
+    repos = page.locator("section[aria-labelledby=repos]")
+    repos.get_by_text("Make an empty repo").click()
+    repos.get_by_label("name", exact=True).last.fill("fresh")
+    repos.get_by_role("button", name="Make it").click()
+    expect(repos.get_by_role("rowheader", name="fresh")).to_be_visible()
+    repos.get_by_role("row", name=re.compile("^app")).get_by_text("Delete", exact=True).click()
+    repos.get_by_role("button", name="Delete app").click()
+    expect(dialog).to_contain_text("there may be no other copy")
+    dialog.get_by_label("Type app to go on").fill("app")
+    dialog.get_by_role("button", name="Delete").click()
+    expect(repos.get_by_role("rowheader", name="app")).to_have_count(0)
+    assert agent.workspaces["shop"]["repos"] == ["fresh"]
+
+
+def test_a_user_is_made_gets_keys_is_disabled_and_deleted(site, visit):
+    agent = site.nodes["web1"]
+    page = settled(visit(site, "/nodes/web1"))
+    page.get_by_text("Create a user", exact=True).click()
+    field(page, "name").fill("ada")
+    page.get_by_role("button", name="Create the user").click()
+    page.get_by_role("link", name="ada").click()
+    page.wait_for_url("**/users/ada")
+    settled(page)
+    page.locator("summary", has_text="Replace all keys").click()
+    field(page, "ssh keys").fill("ssh-ed25519 AAAA ada@laptop\nssh-ed25519 BBBB ada@desk")
+    page.get_by_role("button", name="Replace all keys").click()
+    expect(page.get_by_text("ada@laptop").first).to_be_visible()
+    assert len(next(params for method, params in agent.requests if method == "user.set_keys")["ssh_keys"]) == 2
+    for word, state in (("Disable", "disabled"), ("Enable", "active")):
+        page.locator("summary", has_text=word).click()
+        page.get_by_role("button", name=f"{word} the user").click()
+        expect(page.locator("dl .badge", has_text=state).first).to_be_visible()
+    page.locator("summary", has_text="Delete").click()
+    page.get_by_role("button", name="Delete the user").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("the account cs-ada")
+    dialog.get_by_label("Type ada to go on").fill("ada")
+    dialog.get_by_role("button", name="Delete").click()
+    expect(page.get_by_text("No user ada on web1 (any more).")).to_be_visible()
+
+
+def test_what_is_refused_in_the_dialog_is_said_there(site, visit):
+    page = settled(visit(site, "/nodes/web1/users/shop"))
+    page.locator("summary", has_text="Delete").click()
+    page.get_by_role("button", name="Delete the user").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Type shop to go on").fill("shop")
+    dialog.get_by_role("button", name="Delete").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("user 'shop' owns shop")
+
+
+def test_several_nodes_are_planned_and_prepared_together(serve, visit, monkeypatch):
+    """What prepare itself does is looked at on real nodes."""
+    steps = [{"kind": "user", "name": "codesmith", "text": HOSTILE, "before": "missing", "after": "there"}]
+    done = {"result": "planned", "steps": steps, "agent_version": "0.1.0"}
+    prepared: list[str] = []
+
+    def prepare(node, say):
+        say({"text": f"step on {node.name}", "seconds": 0.1, "ok": True, "message": "", "then": "next"})
+        prepared.append(node.name)
+        return {**done, "result": "prepared"}
+
+    monkeypatch.setitem(actions.KINDS, "plan", lambda node, say: done)
+    monkeypatch.setitem(actions.KINDS, "prepare", prepare)
+    page = visit(serve("web1", "db1", "other"))
+    for name in ("web1", "db1"):
+        page.get_by_role("checkbox", name=f"Choose {name}").check()
+    page.get_by_role("button", name="Plan to prepare").click()
+    expect(page.get_by_role("group", name="Plan for db1")).to_contain_text(SHOWN)
+    assert prepared == []
+    page.get_by_role("button", name="Do all this on 2 nodes: db1, web1").click()
+    for name in ("web1", "db1"):
+        expect(page.get_by_text(re.compile(f"^prepare on {name} done"))).to_be_visible()
+    assert sorted(prepared) == ["db1", "web1"]
+    expect(page.get_by_role("button", name=re.compile("Do all this on 2"))).to_have_count(0)
+
+
+def test_a_command_gets_its_directory_environment_and_input(site, visit):
+    page = settled(visit(site, "/nodes/web1/workspaces/shop"))
+    page.get_by_label("Command", exact=True).fill("sh -c 'cat \"$0\"' x")
+    page.get_by_text("Directory, environment, input, time limit").click()
+    field(page, "cwd").fill("code")
+    field(page, "env").fill("A=1\nB=two words")
+    field(page, "stdin").fill("in")
+    page.get_by_label("timeout s").first.fill("5")
+    page.get_by_role("button", name="Run with these").click()
+    expect(page.get_by_role("group", name="stdout of sh")).to_be_visible()
+    (params,) = [params for method, params in site.nodes["web1"].requests if method == "workspace.exec"]
+    del params["request_id"]
+    assert params == {
+        "name": "shop", "argv": ["sh", "-c", 'cat "$0"', "x"], "cwd": "code", "env": {"A": "1", "B": "two words"},
+        "stdin": "in", "timeout_s": 5,
+    }  # fmt: skip
+    page.get_by_label("Command", exact=True).fill("echo 'open")
+    page.get_by_role("button", name="Run", exact=True).click()
+    expect(page.get_by_role("alert").get_by_text("a quote is open")).to_be_visible()
