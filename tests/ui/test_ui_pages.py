@@ -667,3 +667,17 @@ def test_a_command_gets_its_directory_environment_and_input(site, visit):
     page.get_by_label("Command", exact=True).fill("echo 'open")
     page.get_by_role("button", name="Run", exact=True).click()
     expect(page.get_by_role("alert").get_by_text("a quote is open")).to_be_visible()
+
+
+def test_a_page_of_a_node_that_is_down_is_whole_when_the_node_is_back(serve, visit):
+    ui = serve("web1")
+    agent = ui.nodes["web1"]
+    agent.add("shop")
+    agent.stop()
+    ui.enter()
+    page = visit(ui, "/nodes/web1/workspaces/shop")
+    expect(page.locator(".notice.bad").first).to_contain_text("refuses connections", timeout=20_000)
+    expect(page.get_by_role("button", name="Try again")).to_be_visible(timeout=20_000)
+    agent.start()
+    expect(page.get_by_role("heading", name="Run a command")).to_be_visible(timeout=20_000)
+    expect(page.get_by_role("button", name="Try again")).to_have_count(0)

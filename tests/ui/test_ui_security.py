@@ -101,7 +101,15 @@ def test_no_page_has_a_script_or_style_of_its_own_text(shared):
 
 
 @pytest.mark.parametrize(
-    "path", ["/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fapp.py", "/static//etc/passwd"]
+    "path",
+    [
+        "/static/..",
+        "/static/%2e%2e",
+        "/static/../app.py",
+        "/static/%2e%2e/app.py",
+        "/static/..%2fapp.py",
+        "/static//etc/passwd",
+    ],
 )
 def test_no_file_but_those_of_the_pages_is_served(shared, path):
     status, _, body = shared.send("GET", path, shared.headers())

@@ -30,7 +30,10 @@ export function outage(name) {
 // Draw something once the node's contract is known; say why if it cannot be read.
 export function withContract(node, draw) {
   const place = h("div", {}, h("p", { class: "faint" }, "Reading the contract"));
+  // What could not be read while the node was down is read when it is back.
+  let stop = () => {};
   const load = async () => {
+    stop();
     try {
       const contract = await contractOf(node, live.get(node, "info")?.instance_id);
       place.replaceChildren();
@@ -38,6 +41,13 @@ export function withContract(node, draw) {
     } catch (error) {
       place.replaceChildren();
       append(place, [h("p", { class: "notice bad" }, error.message), h("button", { type: "button", onclick: load }, "Try again")]);
+      let wasDown = live.get(node, "node")?.state !== "ready";
+      stop = live.onChange(() => {
+        const isReady = live.get(node, "node")?.state === "ready";
+        if (!place.isConnected) stop();
+        else if (wasDown && isReady) load();
+        wasDown = !isReady;
+      });
     }
   };
   load();
