@@ -21,12 +21,12 @@ from codesmith.ui.access import Access
 from codesmith.ui.actions import Actions
 from codesmith.ui.nodes import Nodes
 from codesmith.ui.proxy import Proxy
-from codesmith.ui.store import EVERYWHERE, Store, Watcher
+from codesmith.ui.store import Store, Watcher
 
 HERE = Path(__file__).resolve().parent
 # What a page loads; a file of another kind is never served.
 KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-ALIVE_S = 3.0
+ALIVE_S = 1.0
 TOGETHER_S = 0.03  # changes that come at once are told at once
 STREAMS_MAX = 100
 CALLS_AT_ONCE = 64
@@ -128,7 +128,7 @@ class Pages:
                 self._nodes.refresh()
                 for place, change in watcher.changes().items():
                     yield _event("change", {"node": place, **change})
-                if await watcher.wait(ALIVE_S if watcher.node != EVERYWHERE else 1.0):
+                if await watcher.wait(ALIVE_S):
                     await asyncio.sleep(TOGETHER_S)
                 else:
                     yield ": alive\n\n"

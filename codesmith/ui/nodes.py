@@ -39,6 +39,7 @@ class Nodes:
                 self._read()
             watchers = list(self._store.watchers())
             for name, poller in self._pollers.items():
+                poller.notice_silence()
                 mine = [one for one in watchers if one.node in (EVERYWHERE, name)]
                 if mine:
                     poller.watch(tuple(sorted({one.workspace for one in mine if one.workspace})))

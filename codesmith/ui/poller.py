@@ -24,6 +24,8 @@ HEALTH_S = 30.0
 USAGE_S = 3.0
 USAGE_KEPT = 200
 RETRY_S = (1.0, 2.0, 5.0)
+# A call is given up much later; until then the page says that it waits.
+SILENT_S = 3.0
 
 
 class Poller(threading.Thread):
@@ -37,6 +39,7 @@ class Poller(threading.Thread):
         self._is_ended = False
         self._workspaces: tuple[str, ...] = ()
         self._failures, self._since = 0, time.time()
+        self._asked_at: float | None = None
         self._summary: dict[str, Any] = {
             "name": node.name, "host": node.place, "endpoint": str(endpoint_path(node)), "tags": list(node.tags),
             "labels": dict(node.labels), "state": "unknown", "reason": "", "hint": "", "kind": "", "since": self._since,
@@ -55,6 +58,15 @@ class Poller(threading.Thread):
     def look_now(self) -> None:
         """Do not wait for the next turn."""
         self._kick.set()
+
+    def notice_silence(self) -> None:
+        """Say so if a node that answered before has not answered for a while."""
+        asked_at = self._asked_at
+        if asked_at is None or self._summary["state"] != "ready":
+            return
+        waited_s = time.monotonic() - asked_at
+        if waited_s >= SILENT_S:
+            self._set_state("silent", CodeSmithError(f"no answer for {waited_s:.0f} s; still waiting"))
 
     def end(self) -> None:
         """End the thread; a call under way is not waited for."""
@@ -82,7 +94,7 @@ class Poller(threading.Thread):
         newest, times = None, {"lists": 0.0, "health": 0.0, "usage": 0.0}
         methods = self._contracts.of(client)
         while self._wanted.is_set() and not self._is_ended:
-            now = time.monotonic()
+            now = self._asked_at = time.monotonic()
             records = client.call("audit.list", {"limit": 1})
             head = records[0]["cursor"] if records else ""
             if head != newest or now - times["lists"] >= LISTS_S:
@@ -95,6 +107,7 @@ class Poller(threading.Thread):
             if now - times["usage"] >= USAGE_S:
                 times["usage"] = now
                 self._look_at_usage(client, methods)
+            self._asked_at = None
             self._set_state("ready")
             self._failures = 0
             self._kick.wait(LOOK_S)
@@ -130,6 +143,7 @@ class Poller(threading.Thread):
     def _fail(self, error: CodeSmithError) -> None:
         if self._is_ended:
             return
+        self._asked_at = None
         self._set_state("down", error)
         wait_s = RETRY_S[min(self._failures, len(RETRY_S) - 1)]
         self._failures += 1

@@ -122,6 +122,9 @@ def test_a_page_only_lists_and_gets(serve):
         page.until(lambda now: now.get("web1", "usage/busy"))
         assert page.get("web1", "usage/busy")["points"][0]["memory_bytes"] == 1
         quiet.until(lambda now: now.get("web1", "workspace/shop"))
+        with ui.events(node="web1") as whole:
+            whole.until(lambda now: now.get("web1", "workspace/busy"))
+            assert whole.get("web1", "usage/busy") is None
     mutating = {entry["name"] for entry in CONTRACT["methods"] if entry["x-mutates"]}
     assert not mutating & set(agent.calls)
     assert {params["name"] for method, params in agent.requests if method == "workspace.usage"} == {"busy"}
@@ -340,12 +343,12 @@ def test_a_watcher_gets_changes_and_not_what_stayed():
 
 
 def test_pages_that_nobody_uses_end(serve):
-    ui = serve("web1", idle_s=0.5)
+    ui = serve("web1", idle_s=1.5)
     ui.enter()
     with ui.events() as page:
         page.until(lambda now: now.node("web1").get("state") == "ready")
-        time.sleep(1.0)
-        assert not ui.join(0), "a page is open"
+        assert not ui.join(2.5), "a page is open"
+    assert not ui.join(0.7), "the time is counted from the page's end"
     assert ui.join(10)
 
 
@@ -440,3 +443,15 @@ def test_fifty_nodes_and_a_thousand_workspaces_cost_little(serve):
         ui.nodes["n42"].add("late")
         with within(2.0):
             page.until(lambda now: "late" in now.node("n42")["names"])
+
+
+def test_a_node_that_says_nothing_is_told_long_before_its_call_is_given_up(ui):
+    agent = ui.nodes["web1"]
+    with ui.events() as page:
+        page.until(lambda now: now.node("web1").get("state") == "ready")
+        agent.audit_list = lambda **_: time.sleep(6) or []
+        with within(poller.SILENT_S + 3):
+            page.until(lambda now: now.node("web1")["state"] == "silent")
+            assert "no answer for" in page.node("web1")["reason"]
+        del agent.audit_list
+        page.until(lambda now: now.node("web1")["state"] == "ready" and not now.node("web1")["reason"])

@@ -37,7 +37,7 @@ export function fleetPage() {
     const element = h("tr", {},
       h("td", {}, box),
       h("th", { scope: "row" }, link(path("nodes", node.name), node.name), h("span", { class: "faint block" }, node.host)),
-      h("td", {}, nodeState(node)), h("td", {}, node.health && state(node.health)),
+      h("td", {}, nodeState(node)), h("td", {}, node.state === "ready" && node.health && state(node.health)),
       h("td", {}, node.counts && `${node.names?.length ?? node.counts.workspaces}${node.running ? `, ${node.running} running` : ""}`,
         found.length > 0 && h("ul", { class: "plain" }, found.slice(0, MATCHES_MAX).map((one) => h("li", {}, link(path("nodes", node.name, "workspaces", one), one))), found.length > MATCHES_MAX && h("li", { class: "faint" }, `and ${found.length - MATCHES_MAX} more`))),
       h("td", {}, node.agent_version), h("td", {}, node.disk && `${bytes(node.disk.free_bytes)} of ${bytes(node.disk.total_bytes)}`),

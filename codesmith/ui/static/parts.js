@@ -9,14 +9,14 @@ import { act, ask, change, contractOf, methodOf } from "./rpc.js";
 import { logView } from "./logview.js";
 
 export const isReadOnly = document.documentElement.hasAttribute("data-read-only");
-const KINDS = { ready: "good", ok: "good", active: "good", running: "good", done: "good", down: "bad", failing: "bad", failed: "bad", fail: "bad", disabled: "warn", degraded: "warn", warn: "warn", pending: "warn", connecting: "warn" };
+const KINDS = { ready: "good", ok: "good", active: "good", running: "good", done: "good", down: "bad", failing: "bad", failed: "bad", fail: "bad", disabled: "warn", degraded: "warn", warn: "warn", pending: "warn", connecting: "warn", silent: "warn" };
 export const state = (word) => badge(word ?? "unknown", KINDS[word] ?? "");
 export const isDestroying = (name) => /\.(delete|remove|purge|revoke)$/.test(name);
 
 // The state of a node with its reason and the next command.
 export function nodeState(node) {
   if (!node) return state("unknown");
-  return [state(node.state), node.state === "down" && h("span", {}, " since ", since(node.since), ": ", node.reason),
+  return [state(node.state), node.reason && h("span", {}, " since ", since(node.since), ": ", node.reason),
     node.hint && h("span", { class: "next" }, " ", command(node.hint))];
 }
 
