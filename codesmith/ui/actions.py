@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,11 +12,11 @@ from typing import Any
 from codesmith.cli import crash_report
 from codesmith.errors import CodeSmithError
 from codesmith.nodes.registry import Node
+from codesmith.ui import journal
 from codesmith.ui.store import EVERYWHERE, Store
 
 AT_ONCE = 8
 KEPT = 40
-LOG_LINES = 300
 Say = Callable[[dict[str, Any]], None]
 Work = Callable[[Node, Say], dict[str, Any]]
 
@@ -28,12 +29,14 @@ class Actions:
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="action")
         self._numbers = itertools.count(1)
         self._shown: dict[str, dict[str, Any]] = {}
+        self._unwanted: set[str] = set()
+        self._is_closed = False
 
     def start(self, kind: str, node: Node) -> str:
         """Start an action on a node and return its id; CodeSmithError if there is none of this kind."""
-        work = KINDS.get(kind)
+        work = self._follow if kind == LOGS else KINDS.get(kind)
         if work is None:
-            raise CodeSmithError(f"no action {kind!r} (there are {', '.join(KINDS)})")
+            raise CodeSmithError(f"no action {kind!r} (there are {', '.join([*KINDS, LOGS])})")
         if self._read_only and kind not in HARMLESS:
             raise CodeSmithError(f"these pages are read-only, and {kind} changes the node", hint="inv ui.open")
         busy = [
@@ -45,12 +48,33 @@ class Actions:
         key = f"{next(self._numbers):06d}"
         row = {"id": key, "kind": kind, "node": node.name, "state": "waiting", "steps": [], "started_at": time.time()}
         self._show(row)
-        self._pool.submit(self._run, row, work, node)
+        if kind == LOGS:  # it may last for ever, and takes no place of work that ends
+            self._unwanted.discard(node.name)
+            threading.Thread(target=self._run, args=(row, work, node), name=f"journal {node.name}", daemon=True).start()
+        else:
+            self._pool.submit(self._run, row, work, node)
         return key
 
+    def stop_logs(self, node: Node) -> None:
+        """End following the journal of a node."""
+        self._unwanted.add(node.name)
+
     def close(self) -> None:
-        """Start nothing more; what runs goes on to its end with the process."""
+        """Start nothing more; what runs goes on to its end with the process, journals end now."""
+        self._is_closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _follow(self, node: Node, say: Say) -> dict[str, Any]:  # noqa: ARG002  all actions have one shape
+        """Show a journal as it grows, as long as a page of its node is open and nobody has stopped it."""
+
+        def is_wanted() -> bool:
+            pages = any(watcher.node == node.name for watcher in self._store.watchers())
+            return pages and node.name not in self._unwanted and not self._is_closed
+
+        key = f"journal/{node.name}"
+        self._store.put(node.name, {key: []})
+        journal.follow(journal.command_for(node), lambda lines: self._store.put(node.name, {key: lines}), is_wanted)
+        return {"result": "ended"}
 
     def _run(self, row: dict[str, Any], work: Work, node: Node) -> None:
         def say(step: dict[str, Any]) -> None:
@@ -108,11 +132,6 @@ def _doctor(node: Node, say: Say) -> dict[str, Any]:  # noqa: ARG001  all action
     return {"findings": [finding.to_dict() for finding in findings]}
 
 
-def _logs(node: Node, say: Say) -> dict[str, Any]:  # noqa: ARG001  all actions have one shape
-    from codesmith.fleet import agent_service
-
-    return {"lines": agent_service.logs(node, LOG_LINES)}
-
-
-KINDS: dict[str, Work] = {"doctor": _doctor, "logs": _logs, "plan": _plan, "prepare": _prepare}
-HARMLESS = {"doctor", "logs", "plan"}
+KINDS: dict[str, Work] = {"doctor": _doctor, "plan": _plan, "prepare": _prepare}
+LOGS = "logs"
+HARMLESS = {"doctor", LOGS, "plan"}

@@ -105,6 +105,10 @@ class Pages:
         if not isinstance(kind, str) or not isinstance(names, list) or not all(isinstance(one, str) for one in names):
             return _refusal(400, CodeSmithError("an action is {kind, nodes: [name]}"))
         chosen = [self._nodes.get(name) for name in names]
+        if kind == "stop-logs":
+            for node in chosen:
+                self._actions.stop_logs(node)
+            return JSONResponse({"ids": []})
         return JSONResponse({"ids": [self._actions.start(kind, node) for node in chosen]})
 
     async def events(self, request: Request) -> Response:

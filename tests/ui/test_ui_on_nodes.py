@@ -166,15 +166,20 @@ def test_a_user_gets_keys_is_disabled_and_enabled(at, page, ada):
     expect(page.locator("dl .badge", has_text="active").first).to_be_visible(timeout=60_000)
 
 
-def test_the_node_is_examined_and_its_journal_read(at, page):
+def test_the_node_is_examined_and_its_journal_followed(at, page, ada):
     at("/nodes/web1")
     expect(page.get_by_role("group", name="Checks")).to_contain_text("ok")
     page.get_by_role("button", name="Run all checks (doctor)").click()
     found = page.get_by_role("group", name="Doctor of web1")
     expect(found).to_contain_text("agent.answers", timeout=60_000)
     expect(found).to_contain_text("ssh.host-key")
-    page.get_by_role("button", name="Read the journal").click()
-    expect(page.get_by_text(re.compile("^logs on web1 (done|failed)"))).to_be_visible(timeout=60_000)
+    page.get_by_role("button", name="Follow the journal").click()
+    journal = page.get_by_role("group", name="Journal of web1")
+    expect(journal).to_contain_text("codesmith", timeout=60_000)
+    ada.on("web1", "systemd-cat -t codesmith-agent true; systemctl restart codesmith-agent.service")
+    expect(journal).to_contain_text("Stopp", timeout=30_000)
+    page.get_by_role("button", name="Stop following").click()
+    expect(page.get_by_role("button", name="Follow the journal")).to_be_visible(timeout=30_000)
     page.get_by_role("button", name="Plan to prepare").click()
     expect(page.get_by_text("Nothing to do.")).to_be_visible(timeout=60_000)
     shoot(page, "node")

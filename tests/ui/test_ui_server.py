@@ -16,7 +16,7 @@ import time
 import pytest
 
 from codesmith.errors import CodeSmithError
-from codesmith.ui import commands, poller, server
+from codesmith.ui import commands, journal, poller, server
 from codesmith.ui.store import Store, Watcher
 from tests.ui.stand_in import CONTRACT
 
@@ -455,3 +455,50 @@ def test_a_node_that_says_nothing_is_told_long_before_its_call_is_given_up(ui):
             assert "no answer for" in page.node("web1")["reason"]
         del agent.audit_list
         page.until(lambda now: now.node("web1")["state"] == "ready" and not now.node("web1")["reason"])
+
+
+FOLLOWED = """
+import signal, sys, time
+signal.signal(signal.SIGINT, lambda *_: (open(sys.argv[1], "w").write("ended"), sys.exit(0)))
+print("first", flush=True)
+time.sleep(1)
+print("second", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_journal_is_told_as_it_grows_and_ends_when_nobody_looks(ui, tmp_path, monkeypatch):
+    command = (sys.executable, "-c", FOLLOWED, str(tmp_path / "end"))
+    monkeypatch.setattr(journal, "command_for", lambda node: command)
+    with ui.events(node="web1") as page:
+        (number,) = json.loads(ui.post("/actions", {"kind": "logs", "nodes": ["web1"]})[2])["ids"]
+        page.until(lambda now: now.get("web1", "journal/web1") == ["first"])
+        page.until(lambda now: now.get("web1", "journal/web1") == ["first", "second"])
+    deadline = time.monotonic() + 15
+    while not (tmp_path / "end").exists():
+        assert time.monotonic() < deadline, "it goes on though no page is open"
+        time.sleep(0.1)
+    with ui.events(node="web1") as page:
+        page.until(lambda now: (now.get("", f"action/{number}") or {}).get("state") == "done")
+
+
+def test_a_journal_is_stopped_on_request(ui, tmp_path, monkeypatch):
+    command = (sys.executable, "-c", FOLLOWED, str(tmp_path / "end"))
+    monkeypatch.setattr(journal, "command_for", lambda node: command)
+    with ui.events(node="web1") as page:
+        (number,) = json.loads(ui.post("/actions", {"kind": "logs", "nodes": ["web1"]})[2])["ids"]
+        page.until(lambda now: now.get("web1", "journal/web1"))
+        ui.post("/actions", {"kind": "stop-logs", "nodes": ["web1"]})
+        page.until(lambda now: (now.get("", f"action/{number}") or {}).get("state") == "done")
+    assert (tmp_path / "end").exists()
+
+
+def test_a_journal_that_cannot_be_read_says_why(serve):
+    ui = serve("gone", without=("gone",))
+    ui.enter()
+    with ui.events(node="gone") as page:
+        (number,) = json.loads(ui.post("/actions", {"kind": "logs", "nodes": ["gone"]})[2])["ids"]
+        page.until(lambda now: (now.get("", f"action/{number}") or {}).get("state") == "failed")
+        action = page.get("", f"action/{number}")
+    assert "127.0.0.1" in action["problem"]
+    assert action["hint"]

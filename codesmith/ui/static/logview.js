@@ -44,13 +44,14 @@ function styled(before, codes) {
   return classes;
 }
 
-export function logView(title, text) {
-  let lines = text.replace(/\n$/, "").split("\n");
-  const left = Math.max(0, lines.length - LINES_MAX);
-  lines = lines.slice(left);
+// `update` shows another text in its place; with "follow" the end stays in view.
+export function logView(title, first, { follows = false } = {}) {
+  let lines = [];
+  let left = 0;
   const output = h("pre", { class: "log", tabindex: 0, role: "group", "aria-label": title });
   const count = h("span", { class: "faint", role: "status" });
   const search = h("input", { type: "search", "aria-label": `Search in: ${title}`, placeholder: "Search", oninput: () => draw() });
+  const follow = h("input", { type: "checkbox", checked: follows, "aria-label": `Follow: ${title}` });
   const draw = () => {
     const word = search.value.toLowerCase();
     const chosen = word ? lines.filter((one) => one.toLowerCase().includes(word)) : lines;
@@ -59,7 +60,15 @@ export function logView(title, text) {
       document.createTextNode("\n"),
     ]));
     count.textContent = `${word ? `${chosen.length} of ` : ""}${lines.length} lines${left ? `, ${left} earlier ones are not shown` : ""}`;
+    if (follow.checked) output.scrollTop = output.scrollHeight;
   };
-  draw();
-  return h("div", { class: "logview" }, h("div", { class: "bar" }, search, count), output);
+  const update = (text) => {
+    lines = text.replace(/\n$/, "").split("\n");
+    left = Math.max(0, lines.length - LINES_MAX);
+    lines = lines.slice(left);
+    draw();
+  };
+  update(first);
+  const element = h("div", { class: "logview" }, h("div", { class: "bar" }, search, follows && h("label", {}, follow, " follow"), count), output);
+  return { element, update };
 }

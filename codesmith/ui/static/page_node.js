@@ -2,13 +2,14 @@
 
 import { bytes } from "./text.js";
 import { record } from "./record.js";
-import { actionsPart, auditPart, badge, h, isReadOnly, link, live, methodBox, outage, paged, path, region, section, start, state, table, time, withContract } from "./parts.js";
+import { actionsPart, auditPart, badge, h, isReadOnly, journalPart, link, live, methodBox, outage, paged, path, region, section, start, state, table, time, withContract } from "./parts.js";
 
 const ROWS = 100;
 
 export function nodePage(name) {
   const [down, drawDown] = outage(name);
-  const [actions, drawActions] = actionsPart((row) => row.node === name);
+  const [actions, drawActions] = actionsPart((row) => row.node === name && row.kind !== "logs");
+  const [journal, drawJournal] = journalPart(name);
   const [audit, drawAudit] = auditPart(name);
   const facts = h("div", {});
   const checks = h("div", {});
@@ -19,7 +20,7 @@ export function nodePage(name) {
   const draws = [
     region(about, () => { const node = live.get(name, "node"); return node && [node.state, node.health, node.agent_version, node.names?.length]; },
       (now) => now && [state(now[0]), now[2] && ` agent ${now[2]}`, now[1] && [", checks ", state(now[1])], now[3] !== undefined && `, ${now[3]} workspaces`]),
-    drawDown, drawActions, drawAudit,
+    drawDown, drawActions, drawAudit, drawJournal,
     region(facts, () => live.get(name, "info"), (info) => (info ? record({ host: live.get(name, "node")?.host, endpoint: live.get(name, "node")?.endpoint, ...info }) : h("p", { class: "faint" }, "Not known yet."))),
     region(checks, () => live.get(name, "health"), (health) => health && [h("p", {}, "Together: ", state(health.status)),
       table("Checks", [["check", (row) => row.name], ["status", (row) => state(row.status)], ["detail", (row) => row.detail]], health.checks, "No checks.")]),
@@ -43,10 +44,10 @@ export function nodePage(name) {
     section("workspaces", "Workspaces", h("p", { class: "bar" }, h("label", { for: "filter" }, "Filter "), filter), workspaces),
     section("users", "Users", users, withContract(name, (contract) => methodBox({ node: name, contract, name: "user.create", title: "Create a user", submit: "Create the user" }))),
     section("checks", "Checks", checks),
-    section("actions", "Doctor, prepare, logs", h("p", { class: "buttons" },
+    section("actions", "Doctor and prepare", h("p", { class: "buttons" },
       h("button", { type: "button", onclick: () => start("doctor", [name]) }, "Run all checks (doctor)"), " ",
-      h("button", { type: "button", onclick: () => start("plan", [name]) }, "Plan to prepare"), " ",
-      h("button", { type: "button", onclick: () => start("logs", [name]) }, "Read the journal")), actions),
+      h("button", { type: "button", onclick: () => start("plan", [name]) }, "Plan to prepare")), actions),
+    section("journal-title", "Journal of agent and helper", journal),
     audit,
     section("facts", "Facts", facts));
   return { title: name, view: { node: name }, trail: [[path("nodes", name), name]], element, draw: () => { draws.forEach((draw) => draw()); drawWorkspaces(); } };

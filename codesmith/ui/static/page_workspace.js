@@ -92,7 +92,7 @@ function execPart(node, contract, name) {
     place.replaceChildren();
     append(place, [h("h3", {}, code(row.params.argv.map(shellQuote).join(" ")), " ", row.state === "done" ? ending(row.result) : state(row.state === "refused" ? "failed" : "running")),
       row.error && row.state === "refused" && h("p", { class: "notice bad" }, row.error.message, " ", row.error.hint),
-      row.result && ["stdout", "stderr"].filter((stream) => row.result[stream]).map((stream) => [h("h4", {}, stream), logView(`${stream} of ${row.params.argv[0]}`, decoded(row.result, stream))])]);
+      row.result && ["stdout", "stderr"].filter((stream) => row.result[stream]).map((stream) => [h("h4", {}, stream), logView(`${stream} of ${row.params.argv[0]}`, decoded(row.result, stream)).element])]);
   });
   const run = async (event) => {
     event.preventDefault();

@@ -155,13 +155,36 @@ function actionResult({ kind, node, result }) {
   if (kind === "doctor") {
     return table(`Doctor of ${node}`, [["check", (row) => code(row.code)], ["status", (row) => state(row.status)], ["about", (row) => row.node], ["detail", (row) => row.detail], ["next", (row) => row.next && command(row.next)]], result.findings, "No check was made.");
   }
-  if (kind === "logs") return result.lines.length ? logView(`Journal of ${node}`, result.lines.join("\n")) : h("p", { class: "empty" }, "The journal has no lines of the agent.");
   if (kind !== "plan") return h("p", {}, `${result.result}, agent ${result.agent_version}`);
   if (!result.steps.length) return h("p", {}, "Nothing to do.");
   return [
     table(`Plan for ${node}`, [["step", (row) => row.text], ["now", (row) => row.before], ["then", (row) => row.after]], result.steps, ""),
     !isReadOnly && h("p", { class: "buttons" }, h("button", { type: "button", class: "primary", "data-key": `prepare ${node}`, onclick: () => start("prepare", [node]) }, `Do all this on ${node}`)),
   ];
+}
+
+// The journal of a node as it grows, as long as somebody looks.
+export function journalPart(node) {
+  const place = h("div", {});
+  const said = h("div", { role: "status" });
+  const view = logView(`Journal of ${node}`, "", { follows: true });
+  const begin = h("button", { type: "button", onclick: () => start("logs", [node]) }, "Follow the journal");
+  const end = h("button", { type: "button", hidden: true, onclick: () => start("stop-logs", [node]) }, "Stop following");
+  append(place, [h("p", { class: "buttons" }, begin, end), said, view.element]);
+  view.element.hidden = true;
+  const last = () => live.all(live.EVERYWHERE, "action/").filter((row) => row.kind === "logs" && row.node === node).at(-1);
+  const drawState = region(said, () => { const row = last(); return row && { state: row.state, problem: row.problem, hint: row.hint }; },
+    (row) => row?.problem && h("p", { class: "notice bad" }, row.problem, row.hint && h("span", { class: "next" }, " ", command(row.hint))));
+  let shown;
+  return [place, () => {
+    const isRunning = ["waiting", "running"].includes(last()?.state);
+    const lines = live.get(node, `journal/${node}`);
+    begin.hidden = isRunning;
+    end.hidden = !isRunning;
+    view.element.hidden = !lines;
+    if (lines && lines !== shown) { shown = lines; view.update(lines.length ? lines.join("\n") : "(no lines yet)"); }
+    drawState();
+  }];
 }
 
 export async function start(kind, nodes) {
