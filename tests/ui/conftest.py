@@ -226,3 +226,11 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
     for context in contexts:
         context.close()
     assert problems == []
+
+
+@pytest.fixture
+def site(ui):
+    """A node with two workspaces."""
+    ui.nodes["web1"].add("shop", labels={"team": "red"}, repos=["app"])
+    ui.nodes["web1"].add("other")
+    return ui

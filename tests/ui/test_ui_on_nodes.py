@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.person import TOP
-from tests.ui.test_ui_pages import field, settled
+from tests.ui.page import field, settled
 
 SHOTS = os.environ.get("CODESMITH_SCREENSHOTS", "")
 
