@@ -17,6 +17,7 @@ from codesmith.ui.store import EVERYWHERE, Store
 
 AT_ONCE = 8
 KEPT = 40
+ENDED = ("done", "failed")
 Say = Callable[[dict[str, Any]], None]
 Work = Callable[[Node, Say], dict[str, Any]]
 
@@ -28,6 +29,7 @@ class Actions:
         self._store, self._read_only = store, read_only
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="action")
         self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
         self._shown: dict[str, dict[str, Any]] = {}
         self._unwanted: set[str] = set()
         self._is_closed = False
@@ -39,10 +41,7 @@ class Actions:
             raise CodeSmithError(f"no action {kind!r} (there are {', '.join([*KINDS, LOGS])})")
         if self._read_only and kind not in HARMLESS:
             raise CodeSmithError(f"these pages are read-only, and {kind} changes the node", hint="inv ui.open")
-        busy = [
-            one for one in self._shown.values() if one["node"] == node.name and one["state"] in ("waiting", "running")
-        ]
-        same = next((one["id"] for one in busy if one["kind"] == kind), None)
+        same = next((row["id"] for row in self._under_way() if (row["kind"], row["node"]) == (kind, node.name)), None)
         if same is not None:
             return str(same)  # a second click is no second action
         key = f"{next(self._numbers):06d}"
@@ -58,6 +57,10 @@ class Actions:
     def stop_logs(self, node: Node) -> None:
         """End following the journal of a node."""
         self._unwanted.add(node.name)
+
+    def under_way(self) -> list[str]:
+        """Name what is not at its end, journals left out: they end with the pages."""
+        return [f"{row['kind']} on {row['node']}" for row in self._under_way() if row["kind"] != LOGS]
 
     def close(self) -> None:
         """Start nothing more; what runs goes on to its end with the process, journals end now."""
@@ -94,11 +97,17 @@ class Actions:
         self._show({**row, **end, "ended_at": time.time()})
 
     def _show(self, row: dict[str, Any]) -> None:
-        self._shown[row["id"]] = row
-        for key in sorted(self._shown)[:-KEPT]:
-            if self._shown[key]["state"] in ("done", "failed"):
-                del self._shown[key]
-        self._store.replace(EVERYWHERE, "action/", {f"action/{key}": value for key, value in self._shown.items()})
+        with self._lock:
+            self._shown[row["id"]] = row
+            for key in sorted(self._shown)[:-KEPT]:
+                if self._shown[key]["state"] in ENDED:
+                    del self._shown[key]
+            values = {f"action/{key}": value for key, value in self._shown.items()}
+            self._store.replace(EVERYWHERE, "action/", values)
+
+    def _under_way(self) -> list[dict[str, Any]]:
+        with self._lock:
+            return [row for row in self._shown.values() if row["state"] not in ENDED]
 
 
 def _plan(node: Node, say: Say) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.applications import Starlette
@@ -30,6 +31,7 @@ ALIVE_S = 1.0
 TOGETHER_S = 0.03  # changes that come at once are told at once
 STREAMS_MAX = 100
 CALLS_AT_ONCE = 64
+T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -40,7 +42,7 @@ class Pages:
         self, access: Access, store: Store, nodes: Nodes, actions: Actions, proxy: Proxy, *, read_only: bool
     ) -> None:
         self._access, self._store, self._nodes, self._actions, self._proxy = access, store, nodes, actions, proxy
-        self._pool = ThreadPoolExecutor(CALLS_AT_ONCE, thread_name_prefix="rpc")
+        self._calls = asyncio.Semaphore(CALLS_AT_ONCE)
         templates = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined)
         self._files = {path.name: path for path in (HERE / "static").iterdir() if path.suffix in KINDS}
         self._page = templates.get_template("page.html").render(version=__version__, read_only=read_only)
@@ -64,10 +66,9 @@ class Pages:
         )
 
     def close(self) -> None:
-        """End the streams of all pages; calls under way go on at the node."""
+        """End the streams of all pages. A call under way goes on at the node: the page sends it again under its id."""
         for watcher in self._store.watchers():
             watcher.close()
-        self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def page(self, request: Request) -> Response:  # noqa: ARG002
         """Return the page: it holds nothing, so anybody may have it."""
@@ -93,8 +94,8 @@ class Pages:
         """Pass JSON-RPC on to the node."""
         node = self._nodes.get(request.path_params["name"])
         body = await request.body()
-        loop = asyncio.get_running_loop()
-        answer = await loop.run_in_executor(self._pool, self._proxy.answer, node, body)
+        async with self._calls:
+            answer = await _in_thread(lambda: self._proxy.answer(node, body))
         self._nodes.look_now(node.name)
         return Response(status_code=204) if answer is None else Response(answer, media_type="application/json")
 
@@ -139,6 +140,32 @@ class Pages:
         finally:
             self._store.remove(watcher)
             self._nodes.refresh()
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Return what `work` returns in a thread of its own, which does not keep the process from its end."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if future.cancelled():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(cast("T", result))
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = work()
+        except BaseException as raised:  # noqa: BLE001  raised again where the result is awaited
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=run, name="rpc", daemon=True).start()
+    return await future
 
 
 def _event(name: str, data: dict[str, Any]) -> str:

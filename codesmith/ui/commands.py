@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from codesmith import paths
 from codesmith.cli import output
 from codesmith.errors import BadArgument
 from codesmith.nodes.registry import Registry
 from codesmith.ui import browser, requirements
+
+if TYPE_CHECKING:
+    from codesmith.ui.server import Server
 
 ORIGIN = r"https?://[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[1-9][0-9]{0,4})?"
 # A browser leaves these out of Host and Origin.
@@ -36,7 +40,7 @@ def open_pages(file: str, *, read_only: bool, prints: bool, idle_s: int, json: b
             output.say(f"in your browser: {row['url']}  (Ctrl-C ends it)")
         elif not prints:
             output.say(f"no browser found; open this file in one: {one.access.file}  (Ctrl-C ends it)")
-        one.run()
+        _run(one)
     return row
 
 
@@ -53,8 +57,15 @@ def serve_pages(socket: str, origin: str, file: str, *, read_only: bool, json: b
     row = {"socket": str(path), "origin": origin, "file": str(one.access.file)}
     with one:
         output.show(row, json=json)
-        one.run()
+        _run(one)
     return row
+
+
+def _run(one: Server) -> None:
+    """Serve until the end, and say what the process still waits for."""
+    one.run()
+    if names := one.under_way():
+        output.say(f"waiting for the end of {', '.join(names)}; Ctrl-C again leaves it as it is")
 
 
 def _nodes_file(file: str) -> Path:

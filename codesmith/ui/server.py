@@ -95,6 +95,10 @@ class Server:
             self._ended.set()
             watch.join()
 
+    def under_way(self) -> list[str]:
+        """Name the work on nodes that is not at its end: the process waits for it."""
+        return self._actions.under_way()
+
     def stop(self) -> None:
         """Have `run` end; callable from every thread."""
         self._uvicorn.end()

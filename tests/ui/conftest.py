@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,6 +32,16 @@ class Ui:
         self.secret = ""
         self._thread = threading.Thread(target=one.run, name="ui")
         self._thread.start()
+
+    @classmethod
+    def at(cls, address: str) -> Ui:
+        """Return requests to a server of another process, and get in there."""
+        one = cls.__new__(cls)
+        origin = address.partition("/#")[0]
+        one.access = SimpleNamespace(origin=origin, host=origin.partition("://")[2], address=address)
+        one.port, one.secret = int(origin.rpartition(":")[2]), ""
+        one.enter()
+        return one
 
     def close(self) -> None:
         self.server.stop()

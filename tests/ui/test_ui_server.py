@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -18,6 +19,7 @@ import pytest
 from codesmith.errors import CodeSmithError
 from codesmith.ui import commands, journal, poller, server
 from codesmith.ui.store import Store, Watcher
+from tests.ui.conftest import Ui
 from tests.ui.stand_in import CONTRACT
 
 USAGE = {
@@ -502,3 +504,30 @@ def test_a_journal_that_cannot_be_read_says_why(serve):
         action = page.get("", f"action/{number}")
     assert "127.0.0.1" in action["problem"]
     assert action["hint"]
+
+
+def test_a_long_call_does_not_keep_the_pages_from_their_end(serve):
+    ui = serve("web1")
+    agent, file = ui.nodes["web1"], ui.server._nodes._file
+    agent.add("shop")
+    command = [sys.executable, "-m", "codesmith", "ui.open", "--print", "--json", "--file", str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        said = ""
+        while not said.rstrip().endswith("}"):
+            said += process.stdout.readline()
+        row = json.loads(said)
+        other = Ui.at(row["address"])
+        agent.slow.clear()
+        call = threading.Thread(target=_lost, args=(other,))
+        call.start()
+        while "workspace.exec" not in agent.calls:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(8) == 0
+        agent.slow.set()
+        call.join()
+
+
+def _lost(ui):
+    with contextlib.suppress(OSError, http.client.HTTPException, AssertionError):
+        ui.rpc("web1", "workspace.exec", name="shop", argv=["sleep"])
