@@ -295,7 +295,8 @@ def test_a_user_is_made_gets_keys_is_disabled_and_deleted(site, visit):
     page.locator("summary", has_text="Delete").click()
     page.get_by_role("button", name="Delete the user").click()
     dialog = page.get_by_role("dialog")
-    expect(dialog).to_contain_text("the account cs-ada")
+    for lost in ("the account cs-ada", "/srv/codesmith/home/cs-ada with all files", "its 2 keys"):
+        expect(dialog).to_contain_text(lost)
     dialog.get_by_label("Type ada to go on").fill("ada")
     dialog.get_by_role("button", name="Delete").click()
     expect(page.get_by_text("No user ada on web1 (any more).")).to_be_visible()
