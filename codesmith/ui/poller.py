@@ -21,7 +21,8 @@ LOOK_S = 0.5
 # What changes without a record: free space, runtimes that end by themselves.
 LISTS_S = 4.0
 HEALTH_S = 30.0
-USAGE_S = 3.0
+# The node measures the files of a workspace for it.
+USAGE_S = 5.0
 USAGE_KEPT = 200
 RETRY_S = (1.0, 2.0, 5.0)
 # A call is given up much later; until then the page says that it waits.
@@ -92,6 +93,7 @@ class Poller(threading.Thread):
         if self._summary["state"] == "unknown":  # a node that is down stays so, with its reason, until it answers
             self._set_state("connecting")
         newest, times = None, {"lists": 0.0, "health": 0.0, "usage": 0.0}
+        measured: tuple[str, ...] = ()
         methods = self._contracts.of(client)
         while self._wanted.is_set() and not self._is_ended:
             now = self._asked_at = time.monotonic()
@@ -104,9 +106,9 @@ class Poller(threading.Thread):
                 times["health"] = now
                 self._put({"health": client.call("node.health")})
                 self._show()
-            if now - times["usage"] >= USAGE_S:
-                times["usage"] = now
-                self._look_at_usage(client, methods)
+            if now - times["usage"] >= USAGE_S or self._workspaces != measured:
+                times["usage"], measured = now, self._workspaces
+                self._look_at_usage(client, methods, measured)
             self._asked_at = None
             self._set_state("ready")
             self._failures = 0
@@ -125,9 +127,9 @@ class Poller(threading.Thread):
         self._summary["running"] = sum((one.get("runtime") or {}).get("state") == "running" for one in workspaces)
         self._show()
 
-    def _look_at_usage(self, client: Client, methods: dict[str, Method]) -> None:
+    def _look_at_usage(self, client: Client, methods: dict[str, Method], workspaces: tuple[str, ...]) -> None:
         """Add a point to the usage of each watched workspace that runs."""
-        for name in self._workspaces if "workspace.usage" in methods else ():
+        for name in workspaces if "workspace.usage" in methods else ():
             there = self._store.get(self.node.name, f"workspace/{name}") or {}
             runtime = there.get("runtime")
             if not there or (runtime and runtime.get("state") != "running"):
