@@ -7,12 +7,14 @@ SOURCE := $(if $(PART),$(firstword $(wildcard codesmith/$(PART) $(PART))))
 TESTED := $(if $(PART),$(firstword $(wildcard tests/$(PART) tests/$(dir $(PART)))),$(TESTS))
 # A file of tests stays in one process: its nodes are booted once. tests/conftest.py puts the longest files first.
 WORKERS ?= auto
+FOR_TESTS := curl git mkfs.ext4=e2fsprogs rsync chromium
 PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install part lab demo test test-fast test-long test-vm check format build api bench clean
+.PHONY: help install part lab demo demo-ui test test-fast test-long test-vm check format build api bench clean
 
 help:
 	@echo "make demo       boot a throw-away node, prepare it, create a workspace, run a command in it, show all"
+	@echo "make demo-ui    the admin UI on three throw-away nodes with workspaces, one of them cut off, until Ctrl-C"
 	@echo "make test       all but the long ones, on real nodes (root);  make test-fast: what needs no node, without the slow ones"
 	@echo "make test-long  what takes minutes: storms, many nodes, outages with their real time limits, every release"
 	@echo "make test-vm    on virtual machines with a kernel of their own: control groups v2"
@@ -31,7 +33,7 @@ $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ apt-get update && apt-get install --yes --no-install-recommends python3-venv; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --quiet --disable-pip-version-check --editable '.[test,check]'
+	$(BIN)/pip install --quiet --quiet --disable-pip-version-check --editable '.[ui,test,check]'
 	@touch $@
 
 # The Debian packages that throw-away nodes need (mmdebstrap, systemd-container, ...); says nothing when all are there.
@@ -41,12 +43,15 @@ lab: install
 demo: lab
 	$(BIN)/inv demo
 
+demo-ui: lab
+	$(BIN)/python -m codesmith.lab.demo_ui
+
 test: install part
-	$(BIN)/python -m codesmith.lab.setup curl git mkfs.ext4=e2fsprogs rsync
+	$(BIN)/python -m codesmith.lab.setup $(FOR_TESTS)
 	$(PYTEST) -m 'not long and not vm' $(TESTED)
 
 test-long: install part
-	$(BIN)/python -m codesmith.lab.setup curl git mkfs.ext4=e2fsprogs rsync
+	$(BIN)/python -m codesmith.lab.setup $(FOR_TESTS)
 	$(PYTEST) -m long $(TESTED)
 
 test-vm: install part

@@ -27,6 +27,7 @@ GROUND = {"debug", "errors", "paths", "secrets"}
 ENTRY = {"__init__", "__main__"}
 # Rooms that a room never needs, beside those above it.
 NEVER = {("ssh", "lab"), ("tunnel", "lab"), ("sdk", "ssh"), ("sdk", "bootstrap"), ("cli", "tasks")}
+NEVER |= {("fleet", "ui"), ("lab", "ui"), ("sdk", "ui"), ("ui", "bootstrap"), ("ui", "lab"), ("ui", "ssh")}
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -116,6 +117,16 @@ def test_fabric_is_known_to_ssh_alone_and_paramiko_to_the_forwarder_too() -> Non
         folder = path.relative_to(TOP / "codesmith").parts[0]
         assert "fabric" not in tops or folder in ("ssh", "bootstrap"), path
         assert "paramiko" not in tops or folder in ("ssh", "bootstrap", "tunnel"), path
+
+
+def test_the_web_server_is_known_to_the_pages_alone() -> None:
+    web = {"jinja2", "starlette", "uvicorn"}
+    for path in CONTROLLER:
+        tops = {name.partition(".")[0] for name in imports(path)}
+        assert not tops & web or path.parent == TOP / "codesmith" / "ui", path
+    check = f"import sys; from codesmith.tasks import root; root(); print({web} & set(sys.modules))"
+    command = [sys.executable, "-c", check]
+    assert subprocess.run(command, cwd=TOP, check=True, capture_output=True, text=True).stdout == "set()\n"
 
 
 def test_the_way_to_a_live_endpoint_needs_neither() -> None:

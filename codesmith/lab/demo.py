@@ -27,8 +27,8 @@ def run(release: str) -> list[tuple[str, float]]:
     from codesmith.lab import Lab
 
     name = f"demo-{secrets.token_hex(2)}"
-    with Lab() as lab, _scratch() as environment:
-        show = _Show(environment)
+    with Lab() as lab, scratch() as environment:
+        show = Show(environment)
         up = f"inv lab.up --node {name} --release {release}"
         with show.step(up, "a throw-away node: its own systemd, sshd and users"):
             lab.up(name, release)
@@ -42,7 +42,7 @@ def run(release: str) -> list[tuple[str, float]]:
         return show.steps
 
 
-def _run_commands(show: _Show, name: str, release: str) -> None:
+def _run_commands(show: Show, name: str, release: str) -> None:
     show.run("add the node to nodes.yaml", "node.add", name, "--lab", release)
     show.run("install the agent: probe, plan, apply, prove", "node.prepare")
     show.run("run it again: there is nothing to do", "node.prepare")
@@ -55,7 +55,7 @@ def _run_commands(show: _Show, name: str, release: str) -> None:
     show.run("delete it, with its user and home", "workspace.delete", "demo")
 
 
-class _Show:
+class Show:
     """Runs commands as a person would, and prints them as at a prompt."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -63,9 +63,11 @@ class _Show:
         self.steps: list[tuple[str, float]] = []
 
     def run(self, why: str, *words: str) -> None:
+        """Run a command; CodeSmithError if it fails."""
         self._run(why, shlex.join(["inv", *words]), [*PROGRAM, *words])
 
     def enter(self, why: str, alias: str, command: str) -> None:
+        """Run a command in a workspace by ssh; CodeSmithError if it fails."""
         (config,) = Path(self.environment["CODESMITH_HOME"]).glob("ssh/*/config")
         words = ["ssh", "-F", str(config), alias, command]
         self._run(why, shlex.join(words), words)
@@ -77,21 +79,24 @@ class _Show:
                 raise CodeSmithError(f"the demo stopped at `{typed}` (exit {done.returncode})")
 
     def quietly(self, *words: str) -> None:
+        """Run a command whose output and end do not matter."""
         subprocess.run(
             [*PROGRAM, *words], env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
         )
 
     @contextmanager
     def step(self, command: str, why: str) -> Iterator[None]:
-        _say(f"\n# {why}\n$ {command}\n")
+        """Print a command before its block and its time after it."""
+        say(f"\n# {why}\n$ {command}\n")
         start = time.monotonic()
         yield
         self.steps.append((command, time.monotonic() - start))
-        _say(f"({self.steps[-1][1]:.1f} s)\n")
+        say(f"({self.steps[-1][1]:.1f} s)\n")
 
 
 @contextmanager
-def _scratch() -> Iterator[dict[str, str]]:
+def scratch() -> Iterator[dict[str, str]]:
+    """Give an environment whose registry, state and sockets are in a folder that goes at the end."""
     with tempfile.TemporaryDirectory(prefix="codesmith-demo-") as folder:
         nodes = Path(folder) / "nodes.yaml"
         nodes.write_text("nodes:\n")
@@ -106,6 +111,7 @@ def _scratch() -> Iterator[dict[str, str]]:
         }
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Print text at once."""
     sys.stdout.write(text)
     sys.stdout.flush()

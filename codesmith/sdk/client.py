@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,15 @@ class Client(Methods):
     def discover(self) -> dict[str, Any]:
         """Return the OpenRPC document of the node's agent (rpc.discover)."""
         return dict(self._transport.call("rpc.discover", {}, changes=False))
+
+    def call(
+        self, method: str, params: Mapping[str, Any] | None = None, *, changes: bool = False, limit_s: float = 0.0
+    ) -> Any:
+        """Call a method by its name and return plain data, also what this client does not know of it.
+
+        `changes` gives the call a request id; `limit_s` is the time that the method itself may take.
+        """
+        return self._transport.call(method, params or {}, changes=changes, limit_s=limit_s)
 
     def forward_agent(self, url: str, agent: str | None = None) -> ForwardedAgent:
         """Forward an ssh agent (the path of its socket; SSH_AUTH_SOCK by default) to one clone of `url`.

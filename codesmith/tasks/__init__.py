@@ -7,7 +7,7 @@ from invoke.collection import Collection
 
 def root() -> Collection:
     """Return the root collection; one line per namespace, alphabetical."""
-    from codesmith.tasks import audit, demo, lab, node, repo, sandbox, ssh, user, workspace
+    from codesmith.tasks import audit, demo, lab, node, repo, sandbox, ssh, ui, user, workspace
 
     return Collection(
         demo.demo,
@@ -17,6 +17,7 @@ def root() -> Collection:
         repo=Collection.from_module(repo),
         sandbox=Collection.from_module(sandbox),
         ssh=Collection.from_module(ssh),
+        ui=Collection.from_module(ui),
         user=Collection.from_module(user),
         workspace=Collection.from_module(workspace),
     )

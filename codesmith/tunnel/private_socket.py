@@ -20,7 +20,7 @@ class PrivateSocket:
     def __init__(self, path: Path, handler: Handler) -> None:
         self.path = path
         ensure_free(path)
-        listening = _bind(path)
+        listening = bind(path)
         info = path.lstat()
         self._identity = (info.st_dev, info.st_ino)
         self._acceptor = Acceptor(path.name, listening, handler)
@@ -54,14 +54,14 @@ def ensure_free(path: Path) -> None:
         try:
             probe.connect(os.fspath(path))
         except (ConnectionRefusedError, FileNotFoundError):
-            return  # stale: the rename in _bind replaces it
+            return  # stale: the rename in bind replaces it
         except OSError:
             pass  # its backlog is full, or it is slow: a process listens there
     raise CodeSmithError(f"{path} is served by another process", hint="see which: ss -xlp")
 
 
-def _bind(path: Path) -> socket.socket:
-    """Return a socket that appears at `path` only once it listens."""
+def bind(path: Path) -> socket.socket:
+    """Return a listening socket, 0600, that appears at `path` only once it listens."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_native_id()}")
     temporary.unlink(missing_ok=True)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

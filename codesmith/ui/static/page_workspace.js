@@ -1,0 +1,203 @@
+// One workspace: what it is, its runtime and usage, commands, limits, repos, labels, keys, owner, audit, its end.
+
+import { chart } from "./chart.js";
+import { logView } from "./logview.js";
+import { record } from "./record.js";
+import { ask, onCall, takes } from "./rpc.js";
+import { bytes, shellQuote, splitWords } from "./text.js";
+import { append, auditPart, badge, change, code, command, confirmDestroy, goTo, h, isReadOnly, link, live, methodBox, methodForm, methodOf, otherMethods, outage, path, region, section, state, table, withContract } from "./parts.js";
+
+const PLACED = new Set([
+  "workspace.create", "workspace.get", "workspace.list", "workspace.open", "workspace.update", "workspace.assign", "workspace.delete", "workspace.exec", "workspace.dial",
+  "workspace.start", "workspace.stop", "workspace.usage", "workspace.share", "workspace.unshare", "sandbox.create", "sandbox.get", "sandbox.list", "sandbox.delete", "sandbox.update",
+  "repo.init", "repo.clone", "repo.get", "repo.list", "repo.delete", "audit.list",
+]);
+
+const EDITORS = [["VS Code", "vscode"], ["Cursor", "cursor"]];
+
+export function workspacePage(node, name) {
+  const [down, drawDown] = outage(node);
+  const [audit, drawAudit] = auditPart(node, { workspace: name });
+  const one = () => live.get(node, `workspace/${name}`);
+  const about = h("div", {});
+  const usage = h("div", {});
+  const drawAbout = region(about, () => one() ?? (live.get(node, "node")?.names ? null : undefined), (row) => (row
+    ? record(row, { leave: ["labels", "repos", "sandbox"], replace: { state: state(row.state), user: link(path("nodes", node, "users", row.user), row.user), ...(row.runtime && { runtime: [state(row.runtime.state), " ", record(row.runtime, { leave: ["state"] })] }) } })
+    : row === null && h("p", { class: "notice warn" }, `No workspace ${name} on ${node} (any more).`)));
+  const drawUsage = region(usage, () => live.get(node, `usage/${name}`) ?? null, (found) => found && section("usage", "Usage", usageOf(found)));
+
+  const box = (contract, method, more) => methodBox({ node, contract, name: method, fixed: method.startsWith("workspace.") ? { name } : { workspace: name }, ...more });
+  const methods = withContract(node, (contract) => [
+    section("enter", "Enter", h("p", {}, command(`inv workspace.open ${name} --shell --node ${node}`)), h("p", {}, "Or in an editor: ", command(`inv workspace.open ${name} --editor code --node ${node}`), h("span", { class: "faint" }, " Once that has been run: "), EDITORS.map(([title, scheme]) => [
+      h("a", { href: `${scheme}://vscode-remote/ssh-remote+${name}.${node}.codesmith${encodeURI(one()?.path ?? `/srv/codesmith/workspaces/${name}`)}` }, title), " "])),
+      h("p", { class: "buttons" }, button(node, contract, "workspace.start", name, "Start"), " ", button(node, contract, "workspace.stop", name, "Stop"))),
+    execPart(node, contract, name),
+    limitsPart(node, contract, name, one, box),
+    reposPart(node, contract, name, one, box),
+    labelsPart(node, contract, name, one),
+    !isReadOnly && section("owner", "Owner and keys",
+      h("p", {}, "The keys are those of its user: ", h("span", { class: "owner" })),
+      box(contract, "workspace.assign", { title: "Give it to another user", submit: "Transfer the workspace" }),
+      box(contract, "workspace.share", { title: "Share it with a user", submit: "Share it" }),
+      box(contract, "workspace.unshare", { title: "End sharing with a user", submit: "End sharing" })),
+    otherMethods({ node, contract, prefix: "workspace", param: "workspace", value: name, placed: PLACED }),
+    !isReadOnly && section("end", "Delete", h("p", { class: "buttons" }, h("button", { type: "button", class: "danger", onclick: () => deleteIt(node, contract, name, one()) }, "Delete the workspace"))),
+  ].map((part) => (Array.isArray(part) ? part : [part])).map(([part, draw]) => { if (draw) { later.push(draw); draw(); } return part; }));
+  const later = [];
+  const drawOwner = () => {
+    const place = element.querySelector(".owner");
+    const user = one()?.user;
+    if (place && user && place.textContent !== user) place.replaceChildren(link(path("nodes", node, "users", user), user));
+  };
+  const element = h("div", {}, down, about, usage, methods, audit);
+  return {
+    title: name, view: { node, workspace: name }, trail: [[path("nodes", node), node], [path("nodes", node, "workspaces", name), name]], element,
+    draw: () => { drawDown(); drawAbout(); drawUsage(); drawAudit(); drawOwner(); later.forEach((draw) => draw()); },
+    leave: () => later.forEach((draw) => draw.leave?.()),
+  };
+}
+
+function usageOf({ latest, points }) {
+  const series = (key) => points.filter((point) => point[key] !== undefined).map((point) => ({ at: point.at, value: point[key] }));
+  const cpu = points.slice(1).map((point, at) => ({ at: point.at, value: Math.max(0, (point.cpu_s - points[at].cpu_s) / Math.max(point.at - points[at].at, 0.1)) })).filter((point) => Number.isFinite(point.value));
+  const shown = [
+    latest.memory_bytes !== undefined && chart("memory", series("memory_bytes"), bytes, latest.memory_limit_bytes ?? undefined),
+    cpu.length > 0 && chart("processors", cpu, (value) => value.toFixed(2)),
+    latest.tasks !== undefined && chart("tasks", series("tasks"), String),
+    latest.disk_bytes !== undefined && chart("disk", series("disk_bytes"), bytes),
+  ];
+  return [h("div", { class: "charts" }, shown), record(latest)];
+}
+
+function button(node, contract, method, name, title) {
+  const entry = methodOf(contract, method);
+  if (!entry || isReadOnly) return null;
+  return h("button", { type: "button", onclick: () => change(node, entry, { name }, { isSaid: true }).catch(() => {}) }, title);
+}
+
+// A command as a shell would split it, without a shell; its output as it came.
+function execPart(node, contract, name) {
+  const entry = methodOf(contract, "workspace.exec");
+  if (!entry || isReadOnly) return null;
+  const key = `draft:${node}/${name}/command`;
+  const typed = h("input", { id: "exec", autocomplete: "off", spellcheck: "false", value: sessionStorage.getItem(key) ?? "", "aria-describedby": "exec-about exec-problem", oninput: () => sessionStorage.setItem(key, typed.value) });
+  const shell = h("input", { type: "checkbox", id: "exec-shell" });
+  const problem = h("p", { class: "problem", id: "exec-problem", role: "alert", hidden: true });
+  const outputs = h("div", { role: "log", "aria-label": "Output of commands" });
+  const shown = new Map();
+  const stop = onCall((row) => {
+    if (row.node !== node || row.method !== "workspace.exec" || row.params.name !== name) return;
+    if (!shown.has(row.id)) { const place = h("div", {}); shown.set(row.id, place); outputs.prepend(place); }
+    const place = shown.get(row.id);
+    place.replaceChildren();
+    append(place, [h("h3", {}, code(row.params.argv.map(shellQuote).join(" ")), " ", row.state === "done" ? ending(row.result) : state(row.state === "refused" ? "failed" : "running")),
+      row.error && row.state === "refused" && h("p", { class: "notice bad" }, row.error.message, " ", row.error.hint),
+      row.result && ["stdout", "stderr"].filter((stream) => row.result[stream]).map((stream) => [h("h4", {}, stream), logView(`${stream} of ${row.params.argv[0]}`, decoded(row.result, stream)).element])]);
+  });
+  const run = async (event) => {
+    event.preventDefault();
+    const argv = shell.checked ? ["sh", "-c", typed.value] : splitWords(typed.value);
+    problem.hidden = true;
+    if (argv === null) { problem.textContent = "a quote is open"; problem.hidden = false; return; }
+    try {
+      await change(node, entry, { name, argv, ...more.read() });
+    } catch (error) {
+      const about = error.data?.errors?.map((each) => `${each.field} ${each.problem}`).join("; ");
+      problem.textContent = about || error.message;
+      problem.hidden = false;
+    }
+  };
+  const more = methodForm({ contract, entry, fixed: {}, leave: ["name", "argv"], key: `${node}/${name}/exec`, submit: "Run with these", onSubmit: async (params) => { await change(node, entry, { ...params, name, argv: shell.checked ? ["sh", "-c", typed.value] : splitWords(typed.value) ?? [] }); return false; } });
+  const draw = () => {};
+  draw.leave = stop;
+  return [section("exec-title", "Run a command",
+    h("form", { class: "exec", novalidate: true, onsubmit: run }, h("label", { for: "exec" }, "Command"), typed, h("button", { type: "submit", class: "primary" }, "Run"),
+      h("p", { class: "about", id: "exec-about" }, "Words as a shell splits them; no shell is involved unless you say so. This counts as use of the workspace and starts its runtime."),
+      h("div", { class: "check" }, shell, h("label", { for: "exec-shell" }, "through sh")), problem),
+    h("details", {}, h("summary", {}, "Directory, environment, input, time limit"), more.form), outputs), draw];
+}
+
+function ending(result) {
+  return [badge(result.signal ? `signal ${result.signal}` : `exit ${result.exit_code}`, result.exit_code === 0 ? "good" : "bad"), " ",
+    result.killed_by && badge(`ended by the ${result.killed_by} limit`, "bad"), " ", h("span", { class: "faint" }, `${result.duration_s.toFixed(2)} s${result.truncated ? `, ${bytes(result.omitted_bytes)} left out` : ""}`)];
+}
+
+function decoded(result, stream) {
+  return result[`${stream}_encoding`] === "base64" ? `(${bytes(Math.floor(result[stream].length * 3 / 4))} that are no text, in base64)\n${result[stream].replace(/(.{76})/g, "$1\n")}` : result[stream];
+}
+
+function limitsPart(node, contract, name, one, box) {
+  const place = h("div", {});
+  const draw = region(place, () => one()?.sandbox ?? null, (sandbox) => (sandbox ? record(sandbox, { leave: ["workspace"] }) : h("p", { class: "empty" }, "No limits of its own, full network.")));
+  const set = box(contract, "sandbox.create", { title: "Set limits", submit: "Set the limits" });
+  const update = box(contract, "sandbox.update", { title: "Change limits", submit: "Change the limits" });
+  const remove = box(contract, "sandbox.delete", { title: "Remove the limits", submit: "Remove the limits", losses: () => ["all limits of the workspace, and its network mode", "commands that run in it now are ended"] });
+  // What was typed stays: a form that makes no sense now is hidden and not thrown away.
+  const drawAll = () => {
+    draw();
+    if (set) set.hidden = Boolean(one()?.sandbox) && !set.open;
+    for (const box of [update, remove]) if (box) box.hidden = !one()?.sandbox && !box.open;
+  };
+  return [section("limits", "Limits and network", place, set, update, remove), drawAll];
+}
+
+function reposPart(node, contract, name, one, box) {
+  const place = h("div", {});
+  let seen;
+  const draw = async () => {
+    const key = JSON.stringify([one()?.repos, live.get(node, "changed")]);
+    if (!one() || key === seen) return;
+    seen = key;
+    try {
+      const rows = await ask(node, "repo.list", { workspace: name });
+      place.replaceChildren();
+      append(place, [table("Repos", [["repo", (row) => row.name], ["branch", (row) => row.branch ?? "none"], ["commit", (row) => (row.commit ? code(row.commit.slice(0, 12)) : "none")], ["from", (row) => row.url ?? "made here"], ["path", (row) => row.path],
+        ["delete", (row) => box(contract, "repo.delete", { fixed: { workspace: name, name: row.name }, title: "Delete", submit: `Delete ${row.name}`, losses: () => [`code/${row.name} with all its commits and changed files`, row.url ? `what was never pushed to ${row.url}` : "it was made here: there may be no other copy"] })],
+      ], rows, "No repos that CodeSmith made here.")]);
+    } catch { /* the node's outage is on the page */ }
+  };
+  return [section("repos", "Repos", place, box(contract, "repo.clone", { title: "Clone a repo", submit: "Clone it" }), box(contract, "repo.init", { title: "Make an empty repo", submit: "Make it" })), draw];
+}
+
+// Labels are typed as lines. Where the contract merges them, those that were taken away are sent as null.
+function labelsPart(node, contract, name, one) {
+  const entry = methodOf(contract, "workspace.update");
+  const place = h("p", {});
+  const draw = region(place, () => one()?.labels ?? {}, (labels) => (Object.keys(labels).length ? Object.entries(labels).map(([key, value]) => [badge(`${key}=${value}`), " "]) : h("span", { class: "empty" }, "No labels.")));
+  if (!entry || isReadOnly || !takes(entry, "labels")) return [section("labels", "Labels", place), draw];
+  const schema = entry.params.find((param) => param.name === "labels").schema;
+  const merges = Boolean(schema.additionalProperties?.oneOf);
+  const form = h("div", {});
+  const begin = () => {
+    form.replaceChildren();
+    const prefill = { labels: Object.entries(one()?.labels ?? {}).map(([key, value]) => `${key}=${value}`).join("\n") };
+    const shown = merges ? { ...entry, params: entry.params.map((param) => (param.name === "labels" ? { ...param, schema: { ...schema, additionalProperties: { type: "string" } } } : param)) } : entry;
+    form.append(methodForm({ contract, entry: shown, fixed: { name }, prefill, key: `${node}/labels/${name}`, submit: "Save the labels", onSubmit: async (params) => {
+      const labels = params.labels ?? {};
+      if (merges) for (const key of Object.keys(one()?.labels ?? {})) if (!(key in labels)) labels[key] = null;
+      await change(node, entry, { name, labels });
+      setTimeout(begin, 0);
+    } }).form);
+  };
+  return [section("labels", "Labels", place, h("details", { ontoggle: (event) => { if (event.target.open && !form.firstChild) begin(); } }, h("summary", {}, "Change the labels"), form)), draw];
+}
+
+function deleteIt(node, contract, name, row) {
+  const entry = methodOf(contract, "workspace.delete");
+  const keep = h("input", { type: "checkbox", id: "keep-user" });
+  const repos = row?.repos ?? [];
+  confirmDestroy({
+    title: `Delete ${name} on ${node}`, name, verb: "Delete the workspace",
+    losses: [
+      `all files in ${row?.path ?? name}${row?.home ? ` and ${row.home}` : ""}`,
+      repos.length ? `the repos ${repos.join(", ")}, also what was never pushed` : "it has no repos that CodeSmith made; others may be there",
+      row?.runtime?.state === "running" ? "all that runs in it now" : "nothing that runs",
+      row?.user === name ? `its user ${name} with keys and home, unless kept or in use` : `its user ${row?.user} stays`,
+    ],
+    options: takes(entry, "keep_user") && row?.user === name && h("div", { class: "check" }, keep, h("label", { for: "keep-user" }, "Keep the user")),
+    onConfirm: async () => {
+      await change(node, entry, { name, ...(keep.checked && { keep_user: true }) });
+      goTo("nodes", node);
+    },
+  });
+}

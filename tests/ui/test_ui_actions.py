@@ -1,0 +1,359 @@
+"""What can be done on the pages, in Debian's Chromium with a stand-in agent behind them."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from codesmith.ui import actions
+from tests.ui.page import HOSTILE, SHOWN, field, settled, tab_to
+from tests.ui.stand_in import CONTRACT
+
+# They need Chromium, which `make test` installs.
+pytestmark = pytest.mark.slow
+
+USAGE = {
+    "name": "workspace.usage", "summary": "Return what a workspace uses.", "x-mutates": False, "errors": [],
+    "params": [{"name": "name", "required": True, "schema": {"type": "string"}}],
+}  # fmt: skip
+STOP = {**USAGE, "name": "workspace.stop", "summary": "Stop a runtime.", "x-mutates": True}
+LATER = {
+    "name": "job.start", "summary": "Start a job.", "x-mutates": True, "errors": [], "description": "Start a job.",
+    "params": [
+        {"name": "workspace", "required": True, "schema": {"type": "string"}},
+        {"name": "argv", "required": True, "schema": {"type": "array", "items": {"type": "string"}}},
+        {"name": "detached", "required": False, "schema": {"type": "boolean", "default": False}},
+        {"name": "request_id", "required": False, "schema": {"type": "string"}},
+    ],
+}  # fmt: skip
+
+
+def test_a_workspace_is_created_and_what_the_agent_says_stands_at_its_field(site, visit):
+    page = settled(visit(site, "/nodes/web1/create"))
+    field(page, "name").first.fill("No Name")
+    field(page, "labels").first.fill("team=blue\nbad key!=x")
+    page.get_by_role("button", name="Create the workspace").click()
+    problem = page.locator(".field", has=page.get_by_label(re.compile("^name"))).locator(".problem").first
+    expect(problem).to_have_text("must be 1 to 28 of a-z, 0-9 and inner hyphens")
+    expect(field(page, "name").first).to_be_focused()
+    expect(field(page, "labels").first).to_have_attribute("aria-invalid", "true")
+    field(page, "name").first.fill("fresh")
+    field(page, "labels").first.fill("team=blue")
+    page.get_by_role("button", name="Create the workspace").click()
+    page.wait_for_url("**/nodes/web1/workspaces/fresh")
+    expect(page.get_by_text("team=blue")).to_be_visible()
+    assert site.nodes["web1"].workspaces["fresh"]["labels"] == {"team": "blue"}
+
+
+def test_what_is_under_way_survives_a_reload_and_is_done_once(site, visit):
+    agent = site.nodes["web1"]
+    agent.slow.clear()
+    page = settled(visit(site, "/nodes/web1/workspaces/shop"))
+    page.get_by_label("Command", exact=True).fill("make all")
+    page.get_by_role("button", name="Run", exact=True).click()
+    expect(page.locator("#notices")).to_contain_text("workspace.exec shop on web1 is under way")
+    # The answer comes before the part of the page that shows it.
+    agent.rpc_discover = lambda: time.sleep(1.0) or agent.contract
+    page.reload()
+    expect(page.locator("#notices")).to_contain_text("is still under way")
+    agent.slow.set()
+    expect(page.get_by_role("group", name="stdout of make")).to_have_text("make all\n")
+    ids = {params["request_id"] for method, params in agent.requests if method == "workspace.exec"}
+    assert len(ids) == 1
+
+
+def test_a_workspace_goes_only_after_its_name_was_typed(site, visit):
+    page = settled(visit(site, "/nodes/web1/workspaces/shop"))
+    page.get_by_role("button", name="Delete the workspace").click()
+    dialog = page.get_by_role("dialog")
+    for lost in ("/srv/codesmith/workspaces/shop", "the repos app", "its user shop"):
+        expect(dialog).to_contain_text(lost)
+    go = dialog.get_by_role("button", name="Delete the workspace")
+    expect(go).to_be_disabled()
+    assert Axe().run(page).violations_count == 0
+    dialog.get_by_label("Type shop to go on").fill("shop2")
+    expect(go).to_be_disabled()
+    dialog.get_by_role("button", name="Keep it").click()
+    expect(dialog).to_have_count(0)
+    assert "shop" in site.nodes["web1"].workspaces
+    page.get_by_role("button", name="Delete the workspace").click()
+    dialog.get_by_label("Keep the user").check()
+    dialog.get_by_label("Type shop to go on").fill("shop")
+    go.click()
+    page.wait_for_url("**/nodes/web1")
+    assert "shop" not in site.nodes["web1"].workspaces
+    assert [params["keep_user"] for method, params in site.nodes["web1"].requests if method == "workspace.delete"] == [
+        True
+    ]
+
+
+def test_all_that_is_done_to_a_workspace_can_be_done_with_the_keyboard(site, visit):
+    """No mouse: from the fleet to a workspace, a command run, limits set."""
+    page = settled(visit(site))
+    tab_to(page, "web1")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/nodes/web1")
+    settled(page)
+    assert page.evaluate("document.activeElement.tagName") == "H1"
+    tab_to(page, "shop")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/workspaces/shop")
+    settled(page)
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "exec":
+            break
+    page.keyboard.type("git --version")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("group", name="stdout of git")).to_have_text("git --version\n")
+    tab_to(page, "Set limits")
+    page.keyboard.press("Enter")
+    tab_to(page, "", id_of="limits.memory_bytes")
+    page.keyboard.type("512M")
+    page.keyboard.press("Enter")
+    expect(page.locator("#limits ~ div").first).to_contain_text("512 MiB")
+    assert site.nodes["web1"].workspaces["shop"]["sandbox"]["limits"] == {"memory_bytes": 512 << 20}
+    tab_to(page, "Delete the workspace")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    assert page.evaluate("document.activeElement.textContent") == "Delete the workspace"
+
+
+def test_labels_are_changed_and_removed(site, visit):
+    page = settled(visit(site, "/nodes/web1/workspaces/shop"))
+    page.get_by_text("Change the labels").click()
+    expect(field(page, "labels")).to_have_value("team=red")
+    field(page, "labels").fill("stage=live")
+    page.get_by_role("button", name="Save the labels").click()
+    expect(page.get_by_text("stage=live").first).to_be_visible()
+    expect(page.locator(".badge", has_text="team=red")).to_have_count(0)
+    assert site.nodes["web1"].workspaces["shop"]["labels"] == {"stage": "live"}
+
+
+def test_a_workspace_is_given_to_another_user_and_a_bad_name_is_told_there(site, visit):
+    page = settled(visit(site, "/nodes/web1/workspaces/shop"))
+    page.get_by_text("Give it to another user").click()
+    field(page, "user").first.fill("nobody")
+    page.get_by_role("button", name="Transfer the workspace").click()
+    expect(page.get_by_role("alert").get_by_text("no user 'nobody' on this node")).to_be_visible()
+    field(page, "user").first.fill("other")
+    page.get_by_role("button", name="Transfer the workspace").click()
+    expect(page.locator(".owner")).to_have_text("other")
+
+
+def test_a_wrong_limit_is_told_at_that_limit(site, visit):
+    page = settled(visit(site, "/nodes/web1/workspaces/shop"))
+    page.get_by_text("Set limits").click()
+    page.get_by_label("tasks", exact=True).fill("many")
+    page.get_by_role("button", name="Set the limits").click()
+    expect(page.locator(".field", has=page.get_by_label("tasks", exact=True)).locator(".problem")).to_have_text(
+        "must be integer"
+    )
+
+
+def test_a_method_that_the_contract_gets_later_is_there_without_a_line_here(serve, visit):
+    ui = serve("web1", extra={"job.start": (LATER, lambda **params: {"id": "j1", **params})})
+    ui.nodes["web1"].add("shop")
+    page = settled(visit(ui, "/nodes/web1/api"))
+    page.get_by_role("link", name="job.start").click()
+    settled(page)
+    field(page, "workspace").fill("shop")
+    field(page, "argv").fill("sleep\n60 s")
+    page.get_by_label("detached").check()
+    expect(
+        page.get_by_text('print(node.job.start(workspace="shop", argv=["sleep", "60 s"], detached=True))')
+    ).to_be_visible()
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_role("heading", name="Answer")).to_be_visible()
+    (params,) = [params for method, params in ui.nodes["web1"].requests if method == "job.start"]
+    assert params.pop("request_id")
+    assert params == {"workspace": "shop", "argv": ["sleep", "60 s"], "detached": True}
+    page.goto(f"{ui.access.origin}/nodes/web1/workspaces/shop")
+    settled(page)
+    page.locator("summary", has_text="job.start").click()
+    expect(page.get_by_role("button", name="job.start")).to_be_visible()
+
+
+def test_the_api_page_has_every_method_of_the_contract(site, visit):
+    page = settled(visit(site, "/nodes/web1/api"))
+    shown = page.locator(".methods a").all_inner_texts()
+    assert sorted(shown) == sorted(entry["name"] for entry in CONTRACT["methods"])
+
+
+def test_the_api_page_shows_request_answer_and_error(site, visit):
+    page = settled(visit(site, "/nodes/web1/api/workspace.get"))
+    field(page, "name").fill("shop")
+    expect(page.get_by_text("curl --unix-socket")).to_contain_text('"params":{"name":"shop"}')
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_text("/srv/codesmith/workspaces/shop").first).to_be_visible()
+    field(page, "name").fill("none")
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_role("alert")).to_contain_text("no workspace 'none' on this node")
+    expect(page.get_by_text('"code": 1001')).to_be_visible()
+    page.goto(f"{site.access.origin}/nodes/web1/api/workspace.delete")
+    settled(page)
+    field(page, "name").fill("shop")
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    assert "workspace.delete" not in site.nodes["web1"].calls
+
+
+def test_a_runtime_is_shown_with_its_usage_and_stopped(serve, visit):
+    used = {
+        "memory_bytes": 100 << 20,
+        "memory_peak_bytes": 120 << 20,
+        "memory_limit_bytes": 512 << 20,
+        "cpu_s": 1.5,
+        "tasks": 3,
+        "disk_bytes": 1 << 20,
+        "files": 12,
+    }
+    stopped = threading.Event()
+    ui = serve(
+        "web1",
+        extra={
+            "workspace.usage": (USAGE, lambda name: used),
+            "workspace.stop": (STOP, lambda name: stopped.set() or {}),
+        },
+    )
+    ui.nodes["web1"].add(
+        "shop",
+        runtime={"state": "running", "since": "2026-11-29T20:00:00.000Z", "idle_stop_at": None},
+        shared_with=["ada"],
+        home="/srv/codesmith/home/cs-shop",
+    )
+    page = settled(visit(ui, "/nodes/web1/workspaces/shop"))
+    expect(page.get_by_role("img", name="memory, now 100 MiB of 512 MiB")).to_be_visible()
+    expect(page.get_by_text("shared with")).to_be_visible()
+    expect(page.get_by_text("/srv/codesmith/home/cs-shop")).to_be_visible()
+    page.get_by_role("button", name="Stop", exact=True).click()
+    assert stopped.wait(5)
+
+
+def test_a_user_is_shown_and_its_account_that_others_changed(site, visit):
+    site.nodes["web1"].user_get = lambda name: {**site.nodes["web1"].users[name], "drift": ["in the group docker"]}
+    page = settled(visit(site, "/nodes/web1/users/shop"))
+    expect(page.get_by_text("in the group docker")).to_be_visible()
+    page.get_by_text("Replace all keys").first.click()
+    page.get_by_text("Delete", exact=True).click()
+    page.get_by_role("button", name="Delete the user").click()
+    expect(page.get_by_role("dialog")).to_contain_text("it is refused while the user owns shop")
+
+
+def test_limits_are_removed_and_a_repo_is_made_and_deleted(site, visit):
+    agent = site.nodes["web1"]
+    agent.sandbox_create("shop", {"tasks": 7}, "none")
+    page = settled(visit(site, "/nodes/web1/workspaces/shop"))
+    limits = page.locator("section[aria-labelledby=limits]")
+    expect(limits.get_by_text("Set limits", exact=True)).to_be_hidden()
+    limits.get_by_text("Remove the limits").first.click()
+    limits.get_by_role("button", name="Remove the limits").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("all limits of the workspace")
+    dialog.get_by_label("Type shop to go on").fill("shop")
+    dialog.get_by_role("button", name="Delete").click()
+    expect(limits).to_contain_text("No limits of its own")
+    repos = page.locator("section[aria-labelledby=repos]")
+    repos.get_by_text("Make an empty repo").click()
+    repos.get_by_label("name", exact=True).last.fill("fresh")
+    repos.get_by_role("button", name="Make it").click()
+    expect(repos.get_by_role("rowheader", name="fresh")).to_be_visible()
+    repos.get_by_role("row", name=re.compile("^app")).get_by_text("Delete", exact=True).click()
+    repos.get_by_role("button", name="Delete app").click()
+    expect(dialog).to_contain_text("there may be no other copy")
+    dialog.get_by_label("Type app to go on").fill("app")
+    dialog.get_by_role("button", name="Delete").click()
+    expect(repos.get_by_role("rowheader", name="app")).to_have_count(0)
+    assert agent.workspaces["shop"]["repos"] == ["fresh"]
+
+
+def test_a_user_is_made_gets_keys_is_disabled_and_deleted(site, visit):
+    agent = site.nodes["web1"]
+    page = settled(visit(site, "/nodes/web1"))
+    page.get_by_text("Create a user", exact=True).click()
+    field(page, "name").fill("ada")
+    page.get_by_role("button", name="Create the user").click()
+    page.get_by_role("link", name="ada").click()
+    page.wait_for_url("**/users/ada")
+    settled(page)
+    page.locator("summary", has_text="Replace all keys").click()
+    field(page, "ssh keys").fill("ssh-ed25519 AAAA ada@laptop\nssh-ed25519 BBBB ada@desk")
+    page.get_by_role("button", name="Replace all keys").click()
+    expect(page.get_by_text("ada@laptop").first).to_be_visible()
+    assert len(next(params for method, params in agent.requests if method == "user.set_keys")["ssh_keys"]) == 2
+    for word, state in (("Disable", "disabled"), ("Enable", "active")):
+        page.locator("summary", has_text=word).click()
+        page.get_by_role("button", name=f"{word} the user").click()
+        expect(page.locator("dl .badge", has_text=state).first).to_be_visible()
+    page.locator("summary", has_text="Delete").click()
+    page.get_by_role("button", name="Delete the user").click()
+    dialog = page.get_by_role("dialog")
+    for lost in ("the account cs-ada", "/srv/codesmith/home/cs-ada with all files", "its 2 keys"):
+        expect(dialog).to_contain_text(lost)
+    dialog.get_by_label("Type ada to go on").fill("ada")
+    dialog.get_by_role("button", name="Delete").click()
+    expect(page.get_by_text("No user ada on web1 (any more).")).to_be_visible()
+
+
+def test_what_is_refused_in_the_dialog_is_said_there(site, visit):
+    page = settled(visit(site, "/nodes/web1/users/shop"))
+    page.locator("summary", has_text="Delete").click()
+    page.get_by_role("button", name="Delete the user").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Type shop to go on").fill("shop")
+    dialog.get_by_role("button", name="Delete").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("user 'shop' owns shop")
+
+
+def test_several_nodes_are_planned_and_prepared_together(serve, visit, monkeypatch):
+    """What prepare itself does is looked at on real nodes."""
+    steps = [{"kind": "user", "name": "codesmith", "text": HOSTILE, "before": "missing", "after": "there"}]
+    done = {"result": "planned", "steps": steps, "agent_version": "0.1.0"}
+    prepared: list[str] = []
+
+    def prepare(node, say):
+        say({"text": f"step on {node.name}", "seconds": 0.1, "ok": True, "message": "", "then": "next"})
+        prepared.append(node.name)
+        return {**done, "result": "prepared"}
+
+    monkeypatch.setitem(actions.KINDS, "plan", lambda node, say: done)
+    monkeypatch.setitem(actions.KINDS, "prepare", prepare)
+    page = visit(serve("web1", "db1", "other"))
+    for name in ("web1", "db1"):
+        page.get_by_role("checkbox", name=f"Choose {name}").check()
+    page.get_by_role("button", name="Plan to prepare").click()
+    expect(page.get_by_role("group", name="Plan for db1")).to_contain_text(SHOWN)
+    assert prepared == []
+    page.get_by_role("button", name="Do all this on 2 nodes: db1, web1").click()
+    for name in ("web1", "db1"):
+        expect(page.get_by_text(re.compile(f"^prepare on {name} done"))).to_be_visible()
+    assert sorted(prepared) == ["db1", "web1"]
+    expect(page.get_by_role("button", name=re.compile("Do all this on 2"))).to_have_count(0)
+
+
+def test_a_command_gets_its_directory_environment_and_input(site, visit):
+    page = settled(visit(site, "/nodes/web1/workspaces/shop"))
+    page.get_by_label("Command", exact=True).fill("sh -c 'cat \"$0\"' x")
+    page.get_by_text("Directory, environment, input, time limit").click()
+    field(page, "cwd").fill("code")
+    field(page, "env").fill("A=1\nB=two words")
+    field(page, "stdin").fill("in")
+    page.get_by_label("timeout s").first.fill("5")
+    page.get_by_role("button", name="Run with these").click()
+    expect(page.get_by_role("group", name="stdout of sh")).to_be_visible()
+    (params,) = [params for method, params in site.nodes["web1"].requests if method == "workspace.exec"]
+    del params["request_id"]
+    assert params == {
+        "name": "shop", "argv": ["sh", "-c", 'cat "$0"', "x"], "cwd": "code", "env": {"A": "1", "B": "two words"},
+        "stdin": "in", "timeout_s": 5,
+    }  # fmt: skip
+    page.get_by_label("Command", exact=True).fill("echo 'open")
+    page.get_by_role("button", name="Run", exact=True).click()
+    expect(page.get_by_role("alert").get_by_text("a quote is open")).to_be_visible()
