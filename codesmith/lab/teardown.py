@@ -45,6 +45,8 @@ def switch_off(folder: Path, record: Record) -> None:
         run.nspawn.send(signal.SIGKILL)
         run.nspawn.wait(10)
     cgroups.kill(record.id)
+    # A machine that boots has none: a service would seem to start that nobody has started.
+    cgroups.remove(record.id)
 
 
 def remove(folder: Path) -> None:
