@@ -9,7 +9,8 @@ import pytest
 
 from codesmith.http import session
 from tests.http.test_http_port import dial, endpoint, node, number, token
-from tests.tunnel.tunnel_talk import eventually, read_all
+from tests.tunnel.tunnel_talk import read_all
+from tests.waiting import eventually
 
 __all__ = ["dial", "endpoint", "node", "number", "token"]
 STREAM_TOKEN = "0123456789abcdef" * 4

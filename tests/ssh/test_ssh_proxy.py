@@ -110,7 +110,6 @@ def test_an_alias_leads_where_ssh_would_go(place: Place, config: str) -> None:
 
 
 @pytest.mark.parametrize("carrier", [FABRIC])
-@pytest.mark.parametrize("carrier", [FABRIC])
 def test_a_canonical_name_is_followed(place: Place) -> None:
     """`ssh` looks the name up; here in a hosts file of this test."""
     place.write("hosts", "127.0.0.1 web.lab.test.\n")
