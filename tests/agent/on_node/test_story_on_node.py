@@ -17,9 +17,10 @@ from codesmith.nodes.registry import Registry
 from codesmith.sdk.api import Execution
 from codesmith.sdk.client import Client
 from tests.agent.on_node.door_one import Door, alias, free_port, talk
-from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
+from tests.agent.on_node.web1 import Web1
+from tests.releases import BOOKWORM_FIRST
 
-pytestmark = [pytest.mark.lab, BOTH_RELEASES]
+pytestmark = [pytest.mark.lab, BOOKWORM_FIRST]
 SERVE = """
 import socket, sys, threading
 server = socket.create_server(("127.0.0.1", int(sys.argv[1])))

@@ -1,0 +1,71 @@
+"""An upgrade of the agent ends nothing that runs in a workspace, and what runs finds all of its own release."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import agent
+from agent.shared.names import unit_of
+from codesmith.bootstrap import pack, zipapp
+from codesmith.bootstrap.prepare import prepare
+from codesmith.nodes.registry import Registry
+from tests.agent.on_node.door_one import Door
+from tests.agent.on_node.web1 import Web1
+from tests.releases import BOOKWORM_FIRST
+
+pytestmark = [pytest.mark.lab, BOOKWORM_FIRST]
+SECOND = "9.9.9"
+
+
+@pytest.fixture
+def upgrade(web1: Web1, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Install a second release: the same agent under another version."""
+    copy = Path(shutil.copytree(Path(agent.__file__).parent, tmp_path / "agent"))
+    text = (copy / "__init__.py").read_text()
+    (copy / "__init__.py").write_text(text.replace(zipapp.version(copy), SECOND))
+    payload = pack.pack_into(copy, tmp_path / "agent.pyz")
+
+    def install() -> None:
+        monkeypatch.setattr(pack, "pack", lambda: payload)
+        prepare(Registry.load(web1.person.registry).get("web1"))
+        web1.client.close()
+
+    return install
+
+
+def release_of(web1: Web1, workspace: str) -> str:
+    """Return the release that a workspace's supervisor was started from."""
+    pid = web1.on(f"systemctl show --property=MainPID --value {unit_of(workspace, 'service')}").out.strip()
+    words = web1.on(f"tr '\\0' '\\n' </proc/{pid}/cmdline").out.split()
+    return next(word for word in words if word.startswith("/usr/lib/codesmith/releases/"))
+
+
+def test_an_upgrade_ends_nothing_in_a_workspace(web1: Web1, upgrade: Callable[[], None]) -> None:
+    client = web1.client
+    client.workspace.create(name="lives")
+    door = Door(web1)
+    client.workspace.exec(name="lives", argv=["sh", "-c", "echo first > /tmp/mark"])
+    first, since = release_of(web1, "lives"), client.workspace.get(name="lives").runtime.since
+    with door.session("lives") as session:
+        assert session.stdin
+        assert session.stdout
+        upgrade()
+        assert client.node.version().agent == SECOND
+        session.stdin.write(b"still there\n")
+        session.stdin.flush()
+        assert session.stdout.readline() == b"still there\n"
+        assert client.workspace.exec(name="lives", argv=["cat", "/tmp/mark"]).stdout == "first\n"
+        assert client.workspace.get(name="lives").runtime.since == since
+        # What it imports late is still that of its own release.
+        assert client.repo.init(workspace="lives", name="site").name == "site"
+        assert door.ssh("lives", "ls code") == "site\n"
+        assert release_of(web1, "lives") == first
+    client.workspace.stop(name="lives")
+    assert client.workspace.exec(name="lives", argv=["ls", "/tmp"]).stdout == ""
+    assert release_of(web1, "lives") != first
+    client.workspace.delete(name="lives")
+    client.close()
