@@ -39,7 +39,7 @@ demo: lab
 	$(BIN)/inv demo
 
 test: install part
-	$(BIN)/python -m codesmith.lab.setup curl git mkfs.ext4=e2fsprogs
+	$(BIN)/python -m codesmith.lab.setup curl git mkfs.ext4=e2fsprogs rsync
 	$(PYTEST) $(TESTED)
 
 test-fast: install part

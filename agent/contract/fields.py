@@ -40,6 +40,17 @@ RequestId = Annotated[
         }
     ),
 ]
+PublicKey = Annotated[
+    str,
+    Keywords(
+        {
+            "maxLength": 8192,
+            "pattern": f"^{ONE_LINE}+$",
+            "description": "An OpenSSH public key without options.",
+            "errorMessage": f"must be {A_LINE} up to 8192",
+        }
+    ),
+]
 SshKeys = Annotated[
     List[
         Annotated[

@@ -25,6 +25,7 @@ class Method(NamedTuple):
     long_with: str
     decides: str
     brief: Optional[Method]
+    is_audited: bool
 
     def for_call(self, params: Any) -> Method:
         """Return the method as these parameters call it: the brief one when the parameter `long_with` is absent."""
@@ -51,6 +52,7 @@ def method(
     makes_room: bool = False,
     long_with: str = "",
     decides: str = "",
+    is_audited: bool = False,
 ) -> Callable[[Callable[..., Any]], Method]:
     """Declare an OpenRPC method. Its examples are in `examples/` of this folder.
 
@@ -65,6 +67,7 @@ def method(
     decides       the part of its user or workspace that it sets (owner, labels, keys, state; {user} stands for a
                   parameter); without it, the whole.
                   When it succeeds, it supersedes pending changes of the same part, or of any part of the whole
+    is_audited    it changes nothing that is stored, and leaves an audit record all the same
     """
 
     # The errors of every change: another change takes too long, the disk is full, the store is damaged.
@@ -74,7 +77,7 @@ def method(
     def declare(function: Callable[..., Any]) -> Method:
         whole = Method(
             name, function, declared, mutates, mutates and is_resumable, roll_back, secrets, makes_room,
-            long_with, decides, None,
+            long_with, decides, None, mutates or is_audited,
         )  # fmt: skip
         return whole._replace(brief=whole._replace(roll_back=None)) if long_with else whole
 

@@ -258,6 +258,20 @@ class OpenedWorkspace(WorkspaceFields):
     login: WorkspaceLogin
 
 
+class Dialled(TypedDict):
+    """A token that turns one connection into a stream with SSH into a workspace, and what its client must know."""
+
+    token: Annotated[
+        str,
+        Keywords(
+            {"description": "For the header CodeSmith-Token of one POST /stream with Upgrade: codesmith-stream."}
+        ),
+    ]
+    expires_at: Time
+    user: Annotated[str, Keywords({"description": "The Unix account of the workspace: the user name for SSH."})]
+    host_keys: Annotated[List[str], Keywords({"description": "The server's host keys, each as type and base64."})]
+
+
 class WorkspaceDeleted(TypedDict):
     """The result of workspace.delete."""
 

@@ -20,6 +20,11 @@ class Connections:
         self._replies: Dict[socket.socket, int] = {}
         self._count = 0
 
+    @property
+    def count(self) -> int:
+        """How many connections there are."""
+        return self._count
+
     def admit(self) -> bool:
         """Count a new connection, and close the longest idle one if there are too many; False when none is idle."""
         with self._lock:

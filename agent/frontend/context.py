@@ -16,6 +16,7 @@ from agent.frontend.audit import PATH as AUDIT_FILE
 from agent.frontend.helper_client import Helper
 from agent.frontend.runtime_client import Runtimes
 from agent.frontend.store import Store
+from agent.frontend.stream import Tokens
 from agent.shared.clock import now
 from agent.shared.errors import WaitedTooLong
 from agent.shared.names import RUNTIMES
@@ -57,6 +58,7 @@ class Context:
     # Workspaces whose first repository is being cloned by a call of this process.
     creating: Set[str] = field(default_factory=set)
     forwarded_agents: ForwardedAgents = field(default_factory=ForwardedAgents)
+    stream_tokens: Tokens = field(default_factory=Tokens)
     runtimes_folder: str = RUNTIMES
     runtimes: Runtimes = field(init=False)
     _changing: Any = field(default_factory=threading.RLock)

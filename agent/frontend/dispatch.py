@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any, Dict, Iterable, Optional
 
 from agent.contract.method import Method
@@ -11,6 +12,7 @@ from agent.frontend.change import Change
 from agent.frontend.changes import Changes
 from agent.frontend.context import Context
 from agent.frontend.runner import Runner
+from agent.frontend.stream import Ticket, owner_of
 from agent.shared.errors import AgentError
 from agent.shared.rate_limit import RateLimit
 
@@ -29,7 +31,7 @@ class Dispatcher:
     """Calls methods of the contract; safe to use from many threads."""
 
     def __init__(self, methods: Iterable[Method], context: Context, audit: Audit) -> None:
-        self._audit, self.forwarded_agents = audit, context.forwarded_agents
+        self._audit, self.context, self.forwarded_agents = audit, context, context.forwarded_agents
         self._methods: Dict[str, Method] = {entry.name: entry for entry in methods}
         self._checks = {entry["name"]: ParameterCheck(entry["params"]) for entry in context.contract["methods"]}
         self._runner = Runner(context)
@@ -46,9 +48,7 @@ class Dispatcher:
             raise MethodNotFound(f"no method {name[:64]!r}", hint="rpc.discover lists them")
         entry = entry.for_call(params)
         if not entry.mutates:
-            if refusal is not None:
-                raise refusal
-            return self._runner.run(entry, entry.function, self._checked(entry, params))
+            return self._look(entry, params, refusal, peer_uid)
         attempt = Attempt(entry.name, params, peer_uid)
         if is_notification:  # the caller would not learn the outcome, so nothing is done
             self._audit.note(attempt, NOTIFICATION)
@@ -60,6 +60,23 @@ class Dispatcher:
         if "error" in reply:
             raise AgentError.from_dict(reply["error"])
         return reply["result"]
+
+    def _look(self, entry: Method, params: Any, refusal: Optional[AgentError], peer_uid: Optional[int]) -> Any:
+        """Run a method that changes nothing; if it is audited, its record is on disk before the reply."""
+        attempt = Attempt(entry.name, params, peer_uid)
+        with self._changes.recorded(entry, attempt) if entry.is_audited else nullcontext():
+            if refusal is not None:
+                raise refusal
+            result = self._runner.run(entry, entry.function, self._checked(entry, params))
+        if entry.is_audited:
+            self._changes.note(attempt, "ok")
+        return result
+
+    def take_ticket(self, token: str, peer_uid: int) -> Optional[Ticket]:
+        """Return what a stream's token opens, once; None also when the workspace was deleted or assigned meanwhile."""
+        ticket = self.context.stream_tokens.take(token, peer_uid)
+        document = None if ticket is None else self.context.store.get_workspace(ticket.workspace)
+        return ticket if ticket and document and owner_of(document) == ticket.owner else None
 
     def note_refused_peer(self, peer_uid: int) -> None:
         """Record a refused connection, and how many more there were: once a minute for each uid, ten times in all."""

@@ -15,6 +15,7 @@ import pwd
 import re
 import socket
 import socketserver
+import sys
 import threading
 import time
 from http import HTTPStatus
@@ -23,6 +24,7 @@ from typing import Any, Iterable, Optional
 from jsonrpclib.SimpleJSONRPCServer import SimpleJSONRPCRequestHandler
 
 from agent.contract.method import Method
+from agent.frontend import stream
 from agent.frontend.agent_forwarding import caller_uid
 from agent.frontend.audit import Audit
 from agent.frontend.connections import CONNECTIONS_MAX, Connections
@@ -109,6 +111,8 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
         lengths = self.headers.get_all("Content-Length")
         if self.path == AGENT_PATH:
             self._forward_agent()
+        elif self.path == stream.PATH:
+            self._open_stream()
         elif self.headers.get("Content-Encoding", "identity") != "identity":
             self._refuse(415, "Content-Encoding is not supported")
         elif "Transfer-Encoding" in self.headers:
@@ -150,12 +154,49 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
         if forwarded is None:
             self._refuse(409, "too many ssh agents are forwarded, or this token is in use")
             return
+        self._switch_to("ssh-agent")
+        self.server.dispatcher.forwarded_agents.await_end(forwarded)
+
+    def _open_stream(self) -> None:
+        """Pass this connection to the runtime of a workspace: it carries the stream that its token opens."""
+        self.close_connection = True
+        problem = stream.problem_of(self.headers)
+        if problem:
+            self._refuse(400, problem)
+        elif self.stream.end_reading() or self.rfile.peek(1):
+            self._refuse(400, "nothing may be sent before the answer 101")
+        else:
+            self.server.connections.mark_busy(self.connection)
+            self._pass_on(self.server.dispatcher.take_ticket(self.headers["CodeSmith-Token"], self.peer_uid))
+
+    def _pass_on(self, ticket: Optional[stream.Ticket]) -> None:
+        runtimes = self.server.dispatcher.context.runtimes
+        if ticket is None:
+            self._refuse(401, "the token is unknown, used or expired; workspace.dial gives a new one")
+            return
+        try:
+            runtimes.call(ticket.workspace, "start")
+        except AgentError as error:
+            self._answer(503, error)
+            self.wfile.flush()
+            return
+        self._switch_to(stream.PROTOCOL)
+        self.stream.release()
+        # Closed without a shutdown, which would end the stream for the runtime too.
+        descriptor = self.connection.detach()
+        try:
+            runtimes.call(ticket.workspace, ticket.request, descriptor=descriptor, **ticket.fields)
+        except AgentError as error:
+            print(f"a stream into workspace {ticket.workspace!r} ended: {error}", file=sys.stderr, flush=True)
+        finally:
+            os.close(descriptor)
+
+    def _switch_to(self, protocol: str) -> None:
         self.send_response(101)
         self.send_header("Connection", "Upgrade")
-        self.send_header("Upgrade", "ssh-agent")
+        self.send_header("Upgrade", protocol)
         self.end_headers()
         self.wfile.flush()
-        self.server.dispatcher.forwarded_agents.await_end(forwarded)
 
     def _refuse(self, status: int, problem: str) -> None:
         self._send_fault_response(status, problem, CONFIG)

@@ -6,7 +6,7 @@ import io
 import socket
 import struct
 import time
-from typing import Any
+from typing import Any, Optional
 
 BODY_BYTES_MAX = 256 << 10
 # What may come before the body. http.client alone would take 100 lines of 64 KiB.
@@ -27,7 +27,7 @@ class TimedStream(io.RawIOBase):
     def __init__(self, connection: socket.socket) -> None:
         connection.settimeout(None)
         self._connection = connection
-        self._deadline, self._room, self._is_waiting = 0.0, 0, True
+        self._deadline, self._room, self._is_waiting, self._is_ended = 0.0, 0, True, False
         self.is_cut_short = False
 
     def wait_for_request(self) -> None:
@@ -49,14 +49,32 @@ class TimedStream(io.RawIOBase):
         """Set the deadline to `seconds` from now."""
         self._deadline = time.monotonic() + seconds
 
+    def end_reading(self) -> bool:
+        """Read no byte from now on, which belong to another protocol; return whether some are there already."""
+        self._is_ended = True
+        try:
+            return bool(self._connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except OSError:  # nothing has come
+            return False
+
+    def release(self) -> None:
+        """Remove the time limits from the socket, which another program uses next."""
+        for which in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self._connection.setsockopt(socket.SOL_SOCKET, which, struct.pack("@ll", 0, 0))
+
     def readable(self) -> bool:
         return True
 
     def writable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int:
-        """Read what has arrived; return 0, as at the end of a file, after the deadline or the size limit."""
+    def readinto(self, buffer: Any) -> Optional[int]:
+        """Read what has arrived; return 0, as at the end of a file, after the deadline or the size limit.
+
+        None, as when nothing has come, after `end_reading`.
+        """
+        if self._is_ended:
+            return None
         try:
             self._set_timeout(socket.SO_RCVTIMEO)
             size = self._connection.recv_into(buffer)

@@ -6,12 +6,13 @@ import os
 import threading
 from typing import Annotated, Any, Dict, Iterator, List, Literal, Optional
 
-from agent.contract.fields import Keywords, Labels, Name, RequestId, SshKeys
+from agent.contract.fields import Keywords, Labels, Name, PublicKey, RequestId, SshKeys
 from agent.contract.method import BY_HELPER, method
-from agent.contract.types import Execution, OpenedWorkspace, Usage, Workspace, WorkspaceDeleted
-from agent.frontend import repo_creation, runtime_client, runtime_state, user_records, workspace_creation
+from agent.contract.types import Dialled, Execution, OpenedWorkspace, Usage, Workspace, WorkspaceDeleted
+from agent.frontend import repo_creation, runtime_client, runtime_state, stream, user_records, workspace_creation
+from agent.frontend.agent_forwarding import caller_uid
 from agent.frontend.context import Context
-from agent.shared import ownership
+from agent.shared import ownership, sshkeys
 from agent.shared.clock import now
 from agent.shared.errors import (
     AlreadyExists,
@@ -213,6 +214,21 @@ def delete(
     context.store.remove_workspace(name)
     leftovers = [printable(path) for path in done["leftovers"]]
     return {"name": name, "deleted": True, "user_deleted": done["user_removed"], "leftovers": leftovers}
+
+
+@method("workspace.dial", errors=(NotFound, Disabled, *BY_HELPER), is_audited=True)
+def dial(context: Context, *, name: Name, public_key: PublicKey) -> Dialled:
+    """Return a one-time token for a stream with SSH into a workspace, for the owner of one key.
+
+    The client connects to the same endpoint, sends POST /stream with Connection: Upgrade, Upgrade: codesmith-stream and
+    CodeSmith-Token within 60 seconds, waits for 101, and then speaks SSH: the server runs inside the workspace, has one
+    of `host_keys`, and accepts `public_key` alone.
+    """
+    document = find_ready(context, name)
+    fields = {"public_key": sshkeys.parse_key(public_key, "public_key")}
+    host_keys = stream.read_host_keys(context.runtimes.call(name, "ssh_host_keys"))
+    token, expires_at = context.stream_tokens.give(document, "ssh", fields, caller_uid.get())
+    return {"token": token, "expires_at": expires_at, "user": document["login"], "host_keys": host_keys}
 
 
 @method("workspace.exec", errors=(NotFound, Disabled, *BY_HELPER), mutates=True, is_resumable=False)

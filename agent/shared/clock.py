@@ -11,7 +11,7 @@ SET_BACK = timedelta(seconds=1)
 
 def now() -> str:
     """Return the current time as RFC 3339 in UTC, with milliseconds."""
-    return _text(datetime.now(timezone.utc), "milliseconds")
+    return to_text(datetime.now(timezone.utc), "milliseconds")
 
 
 class RisingClock:
@@ -24,8 +24,9 @@ class RisingClock:
         """Return the current time as RFC 3339 in UTC, with microseconds; later than the last one."""
         current = datetime.now(timezone.utc)
         self._last = self._last + STEP if current <= self._last < current + SET_BACK else current
-        return _text(self._last, "microseconds")
+        return to_text(self._last, "microseconds")
 
 
-def _text(time: datetime, precision: str) -> str:
+def to_text(time: datetime, precision: str) -> str:
+    """Return a time in UTC as RFC 3339."""
     return time.isoformat(timespec=precision).replace("+00:00", "Z")

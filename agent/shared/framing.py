@@ -30,8 +30,10 @@ def receive(connection: socket.socket, size_max: int) -> Dict[str, Any]:
 
 def receive_with_descriptor(connection: socket.socket, size_max: int) -> Tuple[Dict[str, Any], Optional[int]]:
     """Read one message and the descriptor sent with it, if there is one; the caller closes it."""
-    length, descriptors, _, _ = socket.recv_fds(connection, 4, 1, socket.MSG_CMSG_CLOEXEC)
+    length, descriptors, _, _ = socket.recv_fds(connection, 4, 1)
     try:
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)  # recv_fds ignores MSG_CMSG_CLOEXEC
         message = _receive(connection, length + _exactly(connection, 4 - len(length)), size_max)
     except BaseException:
         for descriptor in descriptors:

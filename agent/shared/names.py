@@ -14,6 +14,8 @@ from agent.shared.errors import InvalidParams
 NAME = r"[a-z0-9]([a-z0-9-]{0,26}[a-z0-9])?"
 NAME_HINT = "1 to 28 of a-z, 0-9 and inner hyphens"
 LOGIN_PREFIX = "cs-"
+# A second name of the login inside a runtime: an ssh configuration for all workspaces can name only one user.
+WORKSPACE_USER = "workspace"
 BASE = paths.BASE
 HOMES = f"{BASE}/home"
 # The home of all logins in the account databases: empty, and root's. So no file of a login means anything to the node.

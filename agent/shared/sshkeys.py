@@ -41,6 +41,11 @@ def parse_keys(lines: List[str]) -> List[str]:
     return list(dict.fromkeys(keys))
 
 
+def parse_key(line: str, field: str) -> str:
+    """Return one key as `type base64`, without its comment; InvalidParams names the field."""
+    return " ".join(_parse(line, field).split(" ")[:2])
+
+
 def read_keys(lines: List[str]) -> List[str]:
     """Return the keys as `parse_keys` does; where ssh-keygen is installed, it must accept them too."""
     keys = parse_keys(lines)

@@ -161,14 +161,13 @@ class Server:
         if descriptor is None:
             raise InvalidParams.of("descriptor", "is missing")
         self._has_guests = True
-        process = ssh.serve(descriptor, fields["public_key"])
-        processes.prefer_for_oom(process.pid)
-
-        def on_exit(status: int) -> None:
-            process.returncode = os.waitstatus_to_exitcode(status)
-
-        self._loop.on_exit(process.pid, on_exit)
+        pid = ssh.serve(descriptor, fields.get("public_key"), self._settings.environment())
+        processes.prefer_for_oom(pid)
+        self._loop.on_exit(pid, self._on_session_end)
         self._answer(connection, {"result": {}})
+
+    def _on_session_end(self, _: int) -> None:
+        self._used_at = time.monotonic()
 
     def _ssh_host_keys(self, connection: socket.socket, _: Optional[int], fields: Dict[str, Any]) -> None:
         from agent.supervisor import ssh

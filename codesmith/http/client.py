@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
@@ -33,6 +34,14 @@ class Closed(Exception):
 
 class BadAnswer(Exception):
     """The answer is not the HTTP/1.1 that this client reads."""
+
+
+class NotSwitched(BadAnswer):
+    """The other side does not switch to another protocol; `status` and `body` say why."""
+
+    def __init__(self, status: int, body: bytes) -> None:
+        self.status, self.body = status, body
+        super().__init__(f"HTTP {status}")
 
 
 class Connection:
@@ -90,28 +99,25 @@ class Connection:
     def upgrade(self, target: str, protocol: str, headers: Mapping[str, str], deadline: float) -> socket.socket:
         """Ask for another protocol and return the socket for it; this object must not be used any more.
 
-        BadAnswer names the status if the other side refuses, Closed says that it ended the connection.
+        NotSwitched has the answer if the other side refuses, Closed says that it ended the connection.
         """
         more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        head = f"POST {target} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n{more}"
+        head = f"POST {target} HTTP/1.1\r\n{self._headers}Connection: Upgrade\r\nUpgrade: {protocol}\r\n{more}"
         try:
             self._socket.settimeout(_left(deadline))
             self._socket.sendall(f"{head}Content-Length: 0\r\n\r\n".encode("ascii"))
-            status = self._upgraded(deadline)
+            self._read_switch(deadline)
         except BrokenPipeError:
             self.close()
             raise Closed(was_silent=True) from None
         except BaseException:
             self.close()
             raise
-        if status != SWITCHING:
-            self.close()
-            raise BadAnswer(f"HTTP {status}")
         self._socket.settimeout(None)
         return self._socket
 
-    def _upgraded(self, deadline: float) -> int:
-        """Return the status; read no byte after the headers, which belongs to the other protocol."""
+    def _read_switch(self, deadline: float) -> None:
+        """Read the answer, but no byte after the headers of a 101, which belongs to the other protocol."""
         data = b""
         while not data.endswith(b"\r\n\r\n"):
             self._socket.settimeout(_left(deadline))
@@ -121,7 +127,14 @@ class Connection:
             data += chunk
             if len(data) > HEAD_BYTES_MAX:
                 raise BadAnswer("headers without end")
-        return _parse_head(data[:-4])[0]
+        status, headers = _parse_head(data[:-4])
+        if status == SWITCHING:
+            return
+        body = b""
+        with contextlib.suppress(Closed):
+            while len(body) < _length(headers):
+                body += self._receive(deadline, was_silent=False)
+        raise NotSwitched(status, body)
 
     def _answer(self, deadline: float) -> tuple[int, bytes, bool]:
         data = b""

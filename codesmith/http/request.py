@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import select
 import socket
 import time
 from dataclasses import dataclass
@@ -50,6 +51,11 @@ class Reader:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection, self._data, self._deadline = connection, bytearray(), 0.0
+
+    @property
+    def has_more(self) -> bool:
+        """Whether bytes of the client have come that no request has used."""
+        return bool(self._data) or bool(select.select([self._connection], [], [], 0)[0])
 
     def read_head(self, idle_s: float) -> Head | None:
         """Return the next head; None if the client leaves, sends nothing for `idle_s` or is too slow."""

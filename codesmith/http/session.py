@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hmac
+import re
 import socket
 import time
 from http import HTTPStatus
 from pathlib import Path
 
 from codesmith.errors import AuthenticationFailed, CodeSmithError
-from codesmith.http.client import BadAnswer, Closed, Connection
+from codesmith.http.client import BadAnswer, Closed, Connection, NotSwitched
 from codesmith.http.connection_limit import ConnectionLimit
 from codesmith.http.port import HOST
 from codesmith.http.refusal import refuse
 from codesmith.http.request import Head, Reader, Rejected
+from codesmith.http.splice import splice
 
 UNAUTHENTICATED_S = 10.0
 IDLE_S = 60.0
@@ -22,12 +24,17 @@ ANSWER_S = 3800.0
 SEND_S = 60.0
 # Well below the agent's idle limit, so that the agent never closes a connection just as a call uses it.
 KEEP_S = 30.0
+# The agent may have to start the runtime of the workspace.
+UPGRADE_S = 90.0
+STREAM, PROTOCOL, STREAM_TOKEN = "/stream", "codesmith-stream", "codesmith-token"
+SWITCHED = f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {PROTOCOL}\r\n\r\n".encode()
 
 
 class Session:
     """Serves one client until it leaves, sends a request that is refused, or is idle too long.
 
-    None of the client's headers reaches the node, so the token does not either. The answer has only status and body.
+    None of the client's headers reaches the node, so the token does not either; only that of a stream does. The answer
+    has only status and body.
     """
 
     def __init__(self, client: socket.socket, limit: ConnectionLimit, port: int, token: str, endpoint: Path) -> None:
@@ -59,7 +66,11 @@ class Session:
         head = self._reader.read_head(idle_s)
         if head is None:
             return False
-        self._check(head)
+        self._check_caller(head)
+        if head.target == STREAM:
+            self._carry_stream(head)
+            return False
+        self._check_call(head)
         body = self._read_body(head)
         if body is None:
             return False
@@ -71,8 +82,28 @@ class Session:
         self._limit.mark_idle(self._client)
         return stays_open
 
-    def _check(self, head: Head) -> None:
-        """Raise Rejected unless the request is a call with the right host, origin and token."""
+    def _carry_stream(self, head: Head) -> None:
+        """Pass a request for a stream on, and then the bytes of the stream. Returns at its end."""
+        size, token = head.headers.get("content-length", "0"), head.headers.get(STREAM_TOKEN, "")
+        if head.method != "POST" or head.headers.get("upgrade") != PROTOCOL or not re.fullmatch("[0-9a-f]{64}", token):
+            raise Rejected(400, f"a stream needs POST, Upgrade: {PROTOCOL} and CodeSmith-Token")
+        if "transfer-encoding" in head.headers or size != "0" or self._reader.has_more:
+            raise Rejected(400, "nothing may follow a request for a stream before its answer")
+        self._limit.mark_busy(self._client)
+        deadline = time.monotonic() + UPGRADE_S
+        try:
+            stream = self._connect(deadline).upgrade(STREAM, PROTOCOL, {"CodeSmith-Token": token}, deadline)
+        except NotSwitched as refusal:
+            self._client.sendall(_answer(refusal.status, refusal.body, stays_open=False))
+            return
+        except BadAnswer as error:
+            raise Rejected(502, f"the node's answer is not HTTP: {error}") from None
+        with stream:
+            self._client.sendall(SWITCHED)
+            splice(self._client, stream)
+
+    def _check_caller(self, head: Head) -> None:
+        """Raise Rejected unless the request has the right host, origin and token."""
         headers = head.headers
         if headers.get("host", "").lower() not in self._hosts:
             raise Rejected(403, f"Host must be {self._hosts[0]}: pages under another name are refused")
@@ -82,8 +113,12 @@ class Session:
         is_right = hmac.compare_digest(token.strip().encode("latin-1"), self._token)
         if scheme.lower() != "bearer" or not is_right:
             raise Rejected(401, "no valid token", hint="inv node.status --json  # token_file is what to send as Bearer")
+
+    def _check_call(self, head: Head) -> None:
+        """Raise Rejected unless the request is a call."""
+        headers = head.headers
         if head.target != "/":
-            raise Rejected(404, "there is only /")
+            raise Rejected(404, f"there are only / and {STREAM}")
         if head.method != "POST":
             raise Rejected(405, "POST a JSON-RPC 2.0 request to /")
         if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":

@@ -19,7 +19,7 @@ FINISH = 2
 PACKAGES = (
     # What a small server has.
     "systemd", "systemd-sysv", "dbus", "libpam-systemd", "openssh-server", "openssh-client", "sudo", "python3",
-    "ca-certificates", "iproute2", "procps", "acl", "cron", "at", "curl",
+    "ca-certificates", "iproute2", "procps", "acl", "cron", "at", "curl", "rsync",
     # git with its recommended packages, so that a node can install it again without a network.
     "git", "less", "patch",
     # chattr; minbase has it only until Debian 12.

@@ -84,6 +84,34 @@ class Counts(Record):
         )
 
 
+class Dialled(Record):
+    """A token that turns one connection into a stream with SSH into a workspace, and what its client must know.
+
+    token: For the header CodeSmith-Token of one POST /stream with Upgrade: codesmith-stream.
+    expires_at: RFC 3339, UTC.
+    user: The Unix account of the workspace: the user name for SSH.
+    host_keys: The server's host keys, each as type and base64.
+    """
+
+    __slots__ = ("token", "expires_at", "user", "host_keys")
+
+    def __init__(self, *, token: str, expires_at: str, user: str, host_keys: builtins.list[str]) -> None:
+        self.token = token
+        self.expires_at = expires_at
+        self.user = user
+        self.host_keys = host_keys
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Dialled:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            token=data["token"],
+            expires_at=data["expires_at"],
+            user=data["user"],
+            host_keys=data["host_keys"],
+        )
+
+
 class Disk(Record):
     """The file system that holds the workspaces."""
 
@@ -1375,6 +1403,23 @@ class WorkspaceMethods:
         params: dict[str, Any] = {"name": name, "keep_user": keep_user, "request_id": request_id}
         found = self._transport.call("workspace.delete", params, changes=True)
         return self._transport.record("workspace.delete", WorkspaceDeleted.from_dict, found)
+
+    def dial(self, *, name: str, public_key: str) -> Dialled:
+        """Return a one-time token for a stream with SSH into a workspace, for the owner of one key.
+
+        The client connects to the same endpoint, sends POST /stream with Connection: Upgrade, Upgrade:
+        codesmith-stream and CodeSmith-Token within 60 seconds, waits for 101, and then speaks SSH: the server
+        runs inside the workspace, has one of `host_keys`, and accepts `public_key` alone.
+
+        name: 1 to 28 of a-z, 0-9 and inner hyphens.
+        public_key: An OpenSSH public key without options.
+
+        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+            command_failed, limit, read_only.
+        """
+        params: dict[str, Any] = {"name": name, "public_key": public_key}
+        found = self._transport.call("workspace.dial", params, changes=False)
+        return self._transport.record("workspace.dial", Dialled.from_dict, found)
 
     def exec(
         self,

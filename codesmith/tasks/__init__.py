@@ -7,7 +7,7 @@ from invoke.collection import Collection
 
 def root() -> Collection:
     """Return the root collection; one line per namespace, alphabetical."""
-    from codesmith.tasks import audit, demo, lab, node, repo, sandbox, user, workspace
+    from codesmith.tasks import audit, demo, lab, node, repo, sandbox, ssh, user, workspace
 
     return Collection(
         demo.demo,
@@ -16,6 +16,7 @@ def root() -> Collection:
         node=Collection.from_module(node),
         repo=Collection.from_module(repo),
         sandbox=Collection.from_module(sandbox),
+        ssh=Collection.from_module(ssh),
         user=Collection.from_module(user),
         workspace=Collection.from_module(workspace),
     )

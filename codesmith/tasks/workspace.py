@@ -90,10 +90,10 @@ def list_(
 @task(
     help={
         "name": "The workspace's name.",
-        "shell": "Log in at once, with ssh on this terminal (default: only show how).",
-        "editor": "Open it in an editor of this machine: code (default: none).",
+        "shell": "Enter it at once, with ssh on this terminal (default: only show how).",
+        "editor": "Open it in an editor of this machine; `print` prints what to open in one (default: none).",
     },
-    choices={"editor": ("code",)},
+    choices={"editor": ("code", "cursor", "windsurf", "zed", "print")},
 )
 def open(  # noqa: A001
     c: Context,
@@ -105,20 +105,22 @@ def open(  # noqa: A001
     """Show how to enter a workspace, or enter it with --shell or --editor."""
     from codesmith.fleet import selection
     from codesmith.workspace import login
+    from codesmith.workspace.ssh_config import SshConfig
 
     with one_node.connect(where) as client:
         opened = client.workspace.open(name=name)
-        keys = client.user.get(name=opened.user).ssh_keys if shell or editor else []
-    account, node = opened.login, selection.one(where)
-    command = login.login_command(name, node, account.user, account.directory, account.environment)
-    if shell or editor:
-        login.check_key(command, [key.fingerprint for key in keys], opened.user)
+    config = SshConfig(selection.registry(where.get("file") or ""))
+    entrance = login.prepare(name, config, selection.one(where), opened.login.directory)
     if shell:
-        login.enter(command)
+        login.enter(entrance)
     if editor:
-        login.edit(command, editor)
-    row = {**opened.to_dict(), "command": shlex.join(command.ssh), "editor_uri": command.editor_uri}
-    one_node.show(where, row, OPENED_COLUMNS)
+        login.edit(entrance, editor)
+    uri = entrance.editor_uri(editor or "code")
+    row = {**opened.to_dict(), "command": shlex.join(entrance.ssh), "editor_uri": uri}
+    if editor == login.PRINT and not where.get("json", False):
+        output.write(f"{uri}\n")
+    else:
+        one_node.show(where, row, OPENED_COLUMNS)
     return row
 
 

@@ -1,83 +1,150 @@
-"""The ssh_config block of a workspace, for programs that take only a host name.
+"""The ssh configuration for workspaces: one file for each registry, a host pattern for each node, one key.
 
-Each block is a file in the state directory. ssh uses the blocks once the operator's own configuration has an Include
-line for them.
+All of it is in `ssh/` of the state directory. ssh uses it once the operator's own configuration includes it.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shlex
+import shutil
 import subprocess
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from codesmith.errors import CodeSmithError
-from codesmith.paths import ensure_private, state_dir, writing
-from codesmith.ssh.options import SESSION_OPTIONS, Option, config_lines
+from codesmith.cli.output import escape
+from codesmith.errors import CodeSmithError, Unsupported
+from codesmith.nodes.registry import Node, Registry
+from codesmith.paths import ANOTHER_HOME, ensure_private, state_dir, state_place, writing
+from codesmith.ssh.options import SESSION_OPTIONS, SINCE, Option
 from codesmith.ssh.target import parse_ssh_g
+from codesmith.tunnel.local_endpoint import endpoint_path
+from codesmith.workspace import proxy_command
 
-SSH_G_TIMEOUT_S = 10
-# The program that uses the block decides about a terminal.
-FIXED = tuple(one for one in SESSION_OPTIONS if one[0] != "RequestTTY")
-# Keys that the operator's configuration adds do no harm, so they may differ.
-ADDED = ("identityfile", "certificatefile")
+# A second name of every workspace's login, inside its runtime: a pattern can name only one user.
+USER = "workspace"
+SSH_G_TIMEOUT_S = KEYGEN_TIMEOUT_S = 20
+# Their programs and their users decide about these.
+LEFT = ("RequestTTY", "EscapeChar")
+UNKNOWN_TO_OLD = ",".join((*SINCE, "SessionType"))
+# What ssh reads in another way within quotes, and what is a pattern in an Include.
+UNUSABLE = frozenset('"\\%$*?[]\n\r')
+# Say where the state and the sockets are, and which code runs.
+VARIABLES = ("CODESMITH_HOME", "PYTHONPATH", "XDG_RUNTIME_DIR", "XDG_STATE_HOME")
 
 
 @dataclass(frozen=True)
-class Block:
-    """The ssh settings of one workspace, under its alias."""
+class SshConfig:
+    """The ssh configuration for the nodes of one registry."""
 
-    workspace: str
-    node: str
-    note: str
-    options: tuple[Option, ...]
+    registry: Registry
 
     @property
-    def alias(self) -> str:
-        """Return the host name to give to ssh or an editor."""
-        return f"{self.workspace}.{self.node}.codesmith"
-
-    @property
-    def text(self) -> str:
-        """Return the text of the block. A program can still ask for a terminal or forward ports by its own options."""
-        body = "".join(f"  {line}\n" for line in config_lines((*self.options, *FIXED)))
-        return f"# {self.note}\nHost {self.alias}\n{body}"
+    def folder(self) -> Path:
+        """The folder of its files; it may not exist."""
+        digest = hashlib.sha256(os.fsencode(self.registry.path)).hexdigest()[:12]
+        return place() / digest
 
     @property
     def path(self) -> Path:
-        """Return the path of its file, in a directory that only the operator can read (0700)."""
-        return ensure_private(state_dir() / "ssh") / f"{self.alias}.conf"
+        """The path of the configuration."""
+        return self.folder / "config"
+
+    @property
+    def text(self) -> str:
+        """The text of the configuration."""
+        head = f"# By CodeSmith, for the nodes of {escape(str(self.registry.path))}: ssh WORKSPACE.NODE.codesmith\n"
+        return head + "".join(map(self._block, self.registry.nodes.values()))
+
+    @property
+    def hosts(self) -> list[str]:
+        """The host patterns."""
+        return [f"*.{name}.codesmith" for name in self.registry.nodes]
+
+    def write(self) -> None:
+        """Write the configuration and what it names, replacing older files; the key is made once."""
+        ensure_private(state_dir() / "ssh")
+        ensure_private(self.folder)
+        ensure_key()
+        names = {f"{name}.json" for name in self.registry.nodes}
+        with writing(self.path):
+            for old in self.folder.glob("*.json"):
+                if old.name not in names:
+                    old.unlink()
+            for node in self.registry.nodes.values():
+                _write(self.folder / f"{node.name}.json", json.dumps(_how_to_open(node)))
+            _write(self.path, self.text)
+
+    def _block(self, node: Node) -> str:
+        lines = [f"  {keyword} {value}\n" for keyword, value in self._options(node)]
+        # A quote in the name would end the one around %n below; ssh gives every other character on as it is.
+        return f'Host *.{node.name}.codesmith "!*\'*"\n{"".join(lines)}'
+
+    def _options(self, node: Node) -> Iterable[Option]:
+        command = [os.path.realpath(sys.executable), "-IS", proxy_command.__file__]
+        words = [*command, str(endpoint_path(node)), str(self.folder), node.name]
+        yield "IgnoreUnknown", UNKNOWN_TO_OLD
+        yield "ProxyCommand", f"{shlex.join(words).replace('%', '%%')} '%n'"
+        yield "ProxyUseFdpass", "no"
+        yield from (("HostName", "%h"), ("Port", "22"), ("User", USER))
+        yield from (("IdentityFile", f'"{key_path()}"'), ("IdentitiesOnly", "yes"))
+        yield from (("PubkeyAuthentication", "yes"), ("PreferredAuthentications", "publickey"))
+        yield "UserKnownHostsFile", f'"{self.folder}/known_hosts"'
+        yield from (("GlobalKnownHostsFile", os.devnull), ("HostKeyAlgorithms", "ssh-ed25519"), ("CheckHostIP", "no"))
+        yield from (option for option in SESSION_OPTIONS if option[0] not in LEFT)
 
 
-def write(block: Block) -> None:
-    """Write the block (0600), replacing an older one of the same alias atomically."""
-    path = block.path
-    fresh = path.with_suffix(f".{os.getpid()}")
+def place() -> Path:
+    """Return the folder of all ssh configurations; CodeSmithError if ssh could not read its path as it is."""
+    path = state_place() / "ssh"
+    if UNUSABLE & set(str(path)):
+        raise CodeSmithError(f"an ssh configuration cannot name {str(path)!r}", hint=ANOTHER_HOME)
+    return path
+
+
+def key_path() -> Path:
+    """Return the path of the operator's key for workspaces."""
+    return place() / "id_ed25519"
+
+
+def ensure_key() -> None:
+    """Make the key unless it is there; it has no passphrase, and leads only to where the endpoints lead."""
+    path = key_path()
+    if path.is_file() and path.with_suffix(".pub").is_file():
+        return
+    keygen = shutil.which("ssh-keygen")
+    if keygen is None:
+        raise Unsupported("there is no `ssh-keygen` on this machine", hint="apt install openssh-client")
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
     with writing(path):
-        fresh.unlink(missing_ok=True)
-        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            file.write(block.text)
-        fresh.replace(path)
-
-
-def ensure_in_effect(block: Block) -> None:
-    """Check that ssh, given the alias, uses the block; else raise CodeSmithError with the command that includes it."""
-    keywords = {keyword.lower() for keyword, _ in (*block.options, *FIXED)}.difference(ADDED)
-    expected, effective = _effective("-F", str(block.path), block.alias), _effective(block.alias)
-    different = sorted(keyword for keyword in keywords if expected.get(keyword) != effective.get(keyword))
-    if different:
-        raise CodeSmithError(
-            f"ssh does not use {block.path}: your ssh configuration has other values ({', '.join(different)}), and an "
-            "editor reads nothing else; the first value in it counts",
-            hint=include_command(f'Include "{block.path.parent}/*.conf"'),
+        for old in (fresh, fresh.with_name(f"{fresh.name}.pub")):
+            old.unlink(missing_ok=True)
+        command = [keygen, "-q", "-t", "ed25519", "-N", "", "-C", "codesmith", "-f", str(fresh)]
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=KEYGEN_TIMEOUT_S, check=False
         )
+        if done.returncode:
+            raise CodeSmithError(f"ssh-keygen made no key: {done.stderr.strip()}", hint=shlex.join(command))
+        fresh.rename(path)
+        fresh.with_name(f"{fresh.name}.pub").rename(path.with_suffix(".pub"))
 
 
-def include_command(line: str) -> str:
-    """Return a command that inserts a line at the top of the operator's ssh_config; a symbolic link stays one."""
-    keep = '(umask 077; mkdir -p ~/.ssh; was="$(cat ~/.ssh/config 2>/dev/null)"; '
-    return f"{keep}printf '%s\\n' {shlex.quote(line)} \"$was\" >~/.ssh/config)"
+def alias_of(workspace: str, node: Node) -> str:
+    """Return the host name of a workspace for ssh."""
+    return f"{workspace}.{node.name}.codesmith"
+
+
+def is_in_effect(config: SshConfig, node: Node) -> bool:
+    """Return whether ssh, given an alias of the node, uses the configuration."""
+    alias = alias_of("x", node)
+    expected, effective = _effective("-F", str(config.path), alias), _effective(alias)
+    # Keys that the operator's configuration adds do no harm.
+    keywords = {keyword.lower() for keyword, _ in config._options(node)} - {"identityfile", "ignoreunknown"}
+    return "proxycommand" in expected and all(expected.get(keyword) == effective.get(keyword) for keyword in keywords)
 
 
 def _effective(*words: str) -> dict[str, list[str]]:
@@ -95,3 +162,19 @@ def _effective(*words: str) -> dict[str, list[str]]:
     except (OSError, subprocess.TimeoutExpired):
         return {}
     return parse_ssh_g(done.stdout) if done.returncode == 0 else {}
+
+
+def _how_to_open(node: Node) -> dict[str, object]:
+    """Return the command that opens the node's endpoint, wherever and in whatever environment ssh runs."""
+    # -P: not the modules of the folder that ssh runs in.
+    start = [sys.executable, "-P", "-m", "codesmith", "node.connect", "--node", node.name, "--file", str(node.registry)]
+    return {"start": start, "environment": {name: os.environ.get(name) for name in VARIABLES}}
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file that only the operator can read, replacing an older one at once."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    fresh.replace(path)

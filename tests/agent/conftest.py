@@ -172,6 +172,7 @@ class Rpc:
 
     def __init__(self, path: Path, helper: StandInHelper, audit: Path, store: Store, dispatcher: Dispatcher) -> None:
         self.path, self.helper, self.audit, self.store, self.dispatcher = path, helper, audit, store, dispatcher
+        self.connections: Any = None
         # How long anything may keep us waiting.
         self.patience_s = 20.0
 
@@ -244,7 +245,9 @@ def serve(folder: Path) -> Iterator[Rpc]:
     front = http_server.Server(listening, dispatcher)
     thread = threading.Thread(target=front.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
-    yield Rpc(folder / "agent.sock", helper, folder / "audit.jsonl", store, dispatcher)
+    rpc = Rpc(folder / "agent.sock", helper, folder / "audit.jsonl", store, dispatcher)
+    rpc.connections = front.connections
+    yield rpc
     front.shutdown()
     thread.join()
     listening.close()

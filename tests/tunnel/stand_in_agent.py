@@ -4,7 +4,7 @@
     python3 stand_in_agent.py dial                    standard input and output <-> /run/codesmith/agent.sock
 
 A connection that begins with "RAW" is not HTTP: it sends every byte back and, once the other side half-closed, the
-word "END" and its own end.
+word "END" and its own end. So is a stream, after a line with the headers of its request.
 """
 
 import hashlib
@@ -52,25 +52,43 @@ def answer(connection, reader, node_id):
     """Answer one request; return whether another may follow."""
     line = reader.readline(65536)
     if line.startswith(b"RAW"):
-        while True:
-            data = reader.read1(32768)
-            if not data:
-                connection.sendall(b"END")
-                return False
-            connection.sendall(data)
-    length = 0
+        return echo(connection, reader)
+    length, headers = 0, b""
     while True:
         header = reader.readline(65536)
+        headers += header.lower()
         if header in (b"\r\n", b""):
             break
         if header.lower().startswith(b"content-length:"):
             length = int(header[15:])
     if not line:
         return False
+    if line.startswith(b"POST /stream "):
+        return stream(connection, reader, headers)
     body = reader.read(length)
     reply = call(line.split()[1].decode(), body, node_id)
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(reply) + reply)
     return True
+
+
+def echo(connection, reader):
+    while True:
+        data = reader.read1(32768)
+        if not data:
+            connection.sendall(b"END")
+            return False
+        connection.sendall(data)
+
+
+def stream(connection, reader, headers):
+    """Open a stream that shows which headers came, then echoes; 401 for a token of zeros."""
+    if b"codesmith-token: " + b"0" * 64 in headers:
+        refusal = b'{"error": {"message": "the token is used"}}'
+        connection.sendall(b"HTTP/1.1 401 No\r\nContent-Length: %d\r\n\r\n" % len(refusal) + refusal)
+        return False
+    switched = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: codesmith-stream\r\n\r\n"
+    connection.sendall(switched + headers.replace(b"\r\n", b"|") + b"\n")
+    return echo(connection, reader)
 
 
 def call(path, body, node_id):

@@ -1,11 +1,9 @@
-"""workspace.open shows how to log in and does it. Programs are stand-ins here, real ones in tests/agent/on_node."""
+"""workspace.open shows how to enter and does it. Programs are stand-ins here, real ones in tests/agent/on_node."""
 
 from __future__ import annotations
 
 import json
 import os
-import shlex
-import subprocess
 
 import pytest
 
@@ -26,30 +24,13 @@ LOGIN = {
 OPENED = {**WORKSPACE, "login": LOGIN}
 
 
-def user(*fingerprints: str):
-    keys = [{"type": "ssh-ed25519", "fingerprint": one, "comment": ""} for one in fingerprints]
-    return {
-        "name": "demo", "login": "cs-demo", "uid": 70000, "gid": 70000, "home": "/srv/codesmith/empty",
-        "shell": "/bin/bash", "state": "active", "ssh_keys": keys, "workspaces": ["demo"],
-        "drift": [], "created_at": "2026-11-23T00:00:00.000Z",
-    }  # fmt: skip
-
-
-@pytest.fixture
-def key(place, tmp_path):
-    """The fingerprint of the operator's key, which nodes.yaml names."""
-    subprocess.run(["ssh-keygen", "-q", "-N", "", "-t", "ed25519", "-f", tmp_path / "key"], check=True)
-    place.write(f"nodes: {{web1: {{host: web1.invalid, port: 2022, identity: {tmp_path}/key}}}}\n")
-    shown = subprocess.run(["ssh-keygen", "-l", "-f", tmp_path / "key"], check=True, capture_output=True, text=True)
-    return shown.stdout.split()[1]
-
-
 @pytest.fixture
 def programs(place, tmp_path):
     """Put stand-ins before the real programs in PATH: `programs("code")`. Each prints its arguments."""
     folder = tmp_path / "bin"
     folder.mkdir()
     place.environment["PATH"] = f"{folder}:{os.environ['PATH']}"
+    place.environment["HOME"] = str(tmp_path / "operator")
 
     def make(name: str, script: str = 'printf "called %s\\n" "$*"') -> None:
         (folder / name).write_text(f"#!/bin/sh\n{script}\n")
@@ -58,102 +39,66 @@ def programs(place, tmp_path):
     return make
 
 
-def test_open_shows_a_command_that_can_be_pasted(place, key):
-    with scripted(place.endpoint(), result(OPENED), result(OPENED)):
-        shown, as_json = place.inv("workspace.open", "demo"), place.inv("workspace.open", "demo", "--json")
-    assert (shown.returncode, shown.stderr) == (0, "")
-    command = json.loads(as_json.stdout)["command"]
-    assert command in shown.stdout
-    assert command.startswith("ssh -t -p 2022 -i ")
-    assert "-- cs-demo@web1.invalid " in command
-    assert "cd /srv/codesmith/workspaces/demo && export CODESMITH_WORKSPACE=demo && exec" in command
-    assert str(place.nodes.parent / "known_hosts") in command
-
-
-def test_shell_becomes_ssh_when_the_key_is_authorised(place, key, programs):
-    programs("ssh")
-    with scripted(place.endpoint(), result(OPENED), result(user(key))):
-        done = place.inv("workspace.open", "demo", "--shell")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("called -t ")
-    assert "cs-demo@web1.invalid" in done.stdout
-
-
-@pytest.mark.parametrize("words", [["--shell"], ["--editor", "code"]])
-def test_without_an_authorised_key_nothing_is_started(place, key, programs, words):
-    programs("code")
-    for keys in ((), ("SHA256:another",)):
-        with scripted(place.endpoint(), result(OPENED), result(user(*keys))):
-            done = place.inv("workspace.open", "demo", *words)
-        assert (done.returncode, done.stdout) == (4, "")
-        assert done.stderr.startswith("error: cs-demo on web1 accepts ")
-
-
 @pytest.fixture
-def config(place, programs, tmp_path):
-    """The path of the operator's ssh configuration, which the `ssh` of this test reads."""
-    programs("ssh", f'exec /usr/bin/ssh -F {tmp_path}/home/.ssh/config "$@"')
-    (tmp_path / "home/.ssh").mkdir(parents=True)
-    return tmp_path / "home/.ssh/config"
+def installed(place, programs, tmp_path):
+    """The operator's ssh uses the configuration."""
+    programs("ssh", f'exec /usr/bin/ssh -F {tmp_path}/operator/.ssh/config "$@"')
+    done = place.inv("ssh.config", "--install", "--yes")
+    assert done.returncode == 0, done.stderr
 
 
-def edit(place, key):
-    with scripted(place.endpoint(), result(OPENED), result(user(key))):
-        return place.inv("workspace.open", "demo", "--editor", "code")
+def enter(place, *words: str):
+    with scripted(place.endpoint(), result(OPENED)) as agent:
+        done = place.inv("workspace.open", "demo", *words)
+    assert [request["method"] for request in agent.requests] == ["workspace.open"]
+    return done
 
 
-def test_editor_opens_the_directory_there(place, key, programs, config):
-    """An editor takes only a host name: the settings are in an ssh_config block, and the hint includes it."""
+def test_open_shows_a_command_that_can_be_pasted(place, programs):
+    command = json.loads(enter(place, "--json").stdout)["command"]
+    (config,) = place.home.glob("ssh/*/config")
+    assert command == f"ssh -F {config} demo.web1.codesmith"
+    assert command in enter(place).stdout
+
+
+def test_open_shows_the_alias_alone_once_it_is_installed(place, installed):
+    assert json.loads(enter(place, "--json").stdout)["command"] == "ssh demo.web1.codesmith"
+
+
+def test_shell_becomes_ssh(place, programs):
+    programs("ssh")
+    done = enter(place, "--shell")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("called -F ") and done.stdout.endswith(" demo.web1.codesmith\n")
+
+
+@pytest.mark.parametrize("editor", ["code", "cursor", "windsurf", "zed"])
+def test_an_editor_opens_the_directory_there(place, installed, programs, editor):
+    programs(editor)
+    done = enter(place, "--editor", editor)
+    directory = "/srv/codesmith/workspaces/demo"
+    by_uri = f"called --folder-uri vscode-remote://ssh-remote+demo.web1.codesmith{directory}"
+    expected = f"called ssh://demo.web1.codesmith{directory}" if editor == "zed" else by_uri
+    assert expected in done.stdout, done.stderr
+
+
+def test_an_editor_is_not_started_if_ssh_does_not_know_the_alias(place, programs):
     programs("code")
-    config.write_text("Host *\n User root\n ControlPath ~/cm-%h-%p\n RemoteCommand false")
-    linked = config.rename(config.with_name("dotfiles"))
-    config.symlink_to(linked)
-    refused = edit(place, key)
-    assert refused.returncode == 1
-    assert "controlpath" in refused.stderr and "called" not in refused.stdout
-    hint = refused.stderr.partition("hint: ")[2]
-    subprocess.run(["bash", "-c", hint], env={**os.environ, "HOME": str(config.parent.parent)}, check=True)
-    done = edit(place, key)
-    uri = "vscode-remote://ssh-remote+demo.web1.codesmith/srv/codesmith/workspaces/demo"
-    assert f"called --folder-uri {uri}" in done.stdout, done.stderr
-    assert config.is_symlink() and "RemoteCommand false" in config.read_text()
+    done = enter(place, "--editor", "code")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith("hint: inv ssh.config --install\n")
 
 
-def test_the_block_of_an_editor_says_who_and_how(place, key, programs, config, tmp_path):
-    programs("code")
-    known = place.nodes.parent / "known_hosts"
-    config.write_text(
-        f'Include "{place.home}/ssh/*.conf"\nHost demo*\n User root\n HostName elsewhere\n ControlMaster auto\n'
-    )
-    assert edit(place, key).returncode == 0
-    (block,) = (place.home / "ssh").iterdir()
-    assert (block.stat().st_mode & 0o777, block.parent.stat().st_mode & 0o777) == (0o600, 0o700)
-    shown = subprocess.run(
-        ["ssh", "-G", "-F", config, "demo.web1.codesmith"], check=True, capture_output=True, text=True
-    ).stdout.splitlines()
-    for line in (
-        "user cs-demo", "hostname web1.invalid", "port 2022", "hostkeyalias [web1.invalid]:2022", "controlmaster false",
-        "stricthostkeychecking true", "forwardagent no", "preferredauthentications publickey",
-    ):  # fmt: skip
-        assert line in shown
-    assert f"identityfile {tmp_path}/key" in shown
-    assert next(line for line in shown if line.startswith("userknownhostsfile")).split()[1] == str(known)
+def test_what_an_editor_opens_can_be_printed(place, programs):
+    done = enter(place, "--editor", "print")
+    assert done.stdout == "vscode-remote://ssh-remote+demo.web1.codesmith/srv/codesmith/workspaces/demo\n"
 
 
-def test_other_settings_of_the_operator_stay(place, key, programs, config):
-    programs("code")
-    forwards = [f"{word}forward" for word in ("local", "remote", "dynamic")]
-    config.write_text(
-        f'Include "{place.home}/ssh/*.conf"\nHost *\n SendEnv MINE\n SetEnv A=b\n ServerAliveInterval 7\n'
-        " Ciphers aes256-ctr\n"
-        " LocalForward 127.0.0.1:7 127.0.0.1:7\n RemoteForward 127.0.0.1:8 127.0.0.1:8\n DynamicForward 127.0.0.1:9\n"
-    )
-    assert edit(place, key).returncode == 0
-    shown = subprocess.run(
-        ["ssh", "-G", "-F", config, "demo.web1.codesmith"], check=True, capture_output=True, text=True
-    ).stdout.splitlines()
-    assert {"sendenv MINE", "setenv A=b", "serveraliveinterval 7", "ciphers aes256-ctr"} <= set(shown)
-    assert [word for word in forwards if any(line.startswith(word) for line in shown)] == forwards
+def test_a_missing_editor_is_an_error(place, programs):
+    done = enter(place, "--editor", "zed")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: there is no `zed` on this machine\nhint: ")
+    assert place.inv("workspace.open", "demo", "--editor", "ed").returncode == 1
 
 
 def test_a_forwarded_agent_and_a_credential_exclude_each_other(place, tmp_path):
@@ -167,57 +112,6 @@ def test_a_forwarded_agent_and_a_credential_exclude_each_other(place, tmp_path):
             assert (done.returncode, done.stdout) == (1, "")
             assert done.stderr.startswith("error: --forward-agent and --credential-file exclude each other")
         assert server.requests == []
-
-
-def test_an_include_that_comes_too_late_is_an_error(place, key, programs, config):
-    programs("code")
-    config.write_text(f'Host *\n User root\nMatch all\nInclude "{place.home}/ssh/*.conf"\n')
-    refused = edit(place, key)
-    assert refused.returncode == 1
-    assert "has other values (user)" in refused.stderr
-
-
-def test_the_settings_of_the_login_cannot_redirect_the_connection(place, key, config):
-    """The node's settings count, whatever the configuration has for cs-demo or for the host behind an alias."""
-    place.write(f"nodes: {{web1: {{host: web, identity: {place.home.parent}/key}}}}\n")
-    config.write_text(
-        "Match user cs-*\n HostName elsewhere\n Port 1\n ProxyCommand false\n HostKeyAlias other\n"
-        " UserKnownHostsFile /nowhere\n GlobalKnownHostsFile /nowhere\n IdentityAgent /nowhere\n IdentitiesOnly yes\n"
-        "Host web\n HostName web1.invalid\n Port 2022\n User ops\n ProxyJump gate\n"
-        "Host gate\n HostName gate.invalid\n User gatekeeper\n Port 2023\n IdentitiesOnly yes\n"
-    )
-    with scripted(place.endpoint(), result(OPENED)):
-        command = shlex.split(place.inv("workspace.open", "demo", "--json").stdout.partition('"command": ')[2])[0]
-    words = shlex.split(command)
-    shown = subprocess.run(["ssh", "-F", config, "-G", *words[1:-1]], check=True, capture_output=True, text=True).stdout
-    found = dict(line.partition(" ")[::2] for line in shown.splitlines())
-    expected = {"hostname": "web1.invalid", "port": "2022", "user": "cs-demo", "hostkeyalias": "[web1.invalid]:2022"}
-    expected |= {"identitiesonly": "no", "identityagent": "SSH_AUTH_SOCK", "requesttty": "true", "escapechar": "~"}
-    assert {word: found[word] for word in expected} == expected
-    assert "/nowhere" not in shown
-    gate = found["proxycommand"]
-    assert "-p 2023" in gate and "-l gatekeeper" in gate and gate.endswith("-W '[%h]:%p' -- gate")
-    assert "ControlPath=none" in gate and str(place.nodes.parent / "known_hosts") in gate
-
-
-@pytest.mark.parametrize("words", [[], ["--shell"], ["--editor", "code"]])
-def test_an_identity_that_is_missing_is_an_error(place, key, programs, words, tmp_path):
-    programs("code")
-    programs("ssh")
-    (tmp_path / "key").unlink()
-    (tmp_path / "key.pub").unlink()
-    with scripted(place.endpoint(), result(OPENED), result(user(key))):
-        done = place.inv("workspace.open", "demo", *words)
-    assert (done.returncode, done.stdout) == (4, "")
-    assert f"the identity {tmp_path}/key cannot be read: No such file" in done.stderr
-
-
-def test_a_missing_editor_is_an_error(place, key):
-    with scripted(place.endpoint(), result(OPENED), result(user(key))):
-        done = place.inv("workspace.open", "demo", "--editor", "code")
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: there is no `code` on this machine\nhint: ")
-    assert place.inv("workspace.open", "demo", "--editor", "ed").returncode == 1
 
 
 def test_update_sends_all_labels_or_none(place):

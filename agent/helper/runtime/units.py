@@ -14,7 +14,7 @@ from agent.helper.runtime import etc, proxies
 from agent.helper.runtime.entry import Entry
 from agent.shared import control_groups
 from agent.shared.errors import CommandFailed, InUse
-from agent.shared.names import AGENT_LOGIN, BASE, RUNTIMES, home_of, path_of, unit_of
+from agent.shared.names import AGENT_LOGIN, BASE, RUNTIMES, WORKSPACE_USER, home_of, path_of, unit_of
 from agent.shared.run import run
 
 IDLE_STOP_S = 300.0
@@ -54,9 +54,11 @@ SOCKET = (
 NEWER_DIRECTIVES = ((248, "PrivateIPC=yes"),)
 # 0 on nodes that forbid them; units that want one do not start there.
 MAX_USER_NAMESPACES = "/proc/sys/user/max_user_namespaces"
+# A login has a second name, the same for all workspaces: sshd starts its sessions in the workspace.
 ACCOUNTS = """\
 root:x:0:0:root:/root:/usr/sbin/nologin
 {login}:x:{uid}:{uid}:CodeSmith:{home}:{shell}
+{second_name}:x:{uid}:{uid}:CodeSmith:{path}:{shell}
 nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
 """
 GROUPS = "root:x:0:\n{login}:x:{uid}:\nnogroup:x:65534:\n"
@@ -204,7 +206,8 @@ def _write(entry: Entry, settings: Dict[str, Any], *, ending: str = "") -> None:
         os.chown(RUNTIMES, 0, grp.getgrnam(AGENT_LOGIN).gr_gid)
         os.chmod(RUNTIMES, 0o710)  # noqa: S103  the helper's umask has taken the group's bit
     etc.refresh()
-    fields = {"login": entry.login, "uid": entry.uid, "home": settings["home"], "shell": settings["shell"]}
+    fields = {key: settings[key] for key in ("login", "home", "path", "shell")}
+    fields.update(uid=entry.uid, second_name=WORKSPACE_USER)
     texts = {"json": json.dumps(settings), "passwd": ACCOUNTS.format(**fields), "group": GROUPS.format(**fields)}
     for kind, text in texts.items():
         name = f"{entry.workspace}{'.' + ending if ending else ''}.{kind}"

@@ -22,8 +22,9 @@ PROMISED = {
     "repo.init", "repo.clone", "repo.get", "repo.list", "repo.delete",
     "sandbox.create", "sandbox.get", "sandbox.list", "sandbox.delete",
     "audit.list", "user.disable", "user.enable", "user.set_keys",
-    "workspace.assign", "workspace.create", "workspace.delete", "workspace.exec", "workspace.get", "workspace.list",
-    "workspace.open", "workspace.share", "workspace.start", "workspace.stop", "workspace.unshare", "workspace.update",
+    "workspace.assign", "workspace.create", "workspace.delete", "workspace.dial", "workspace.exec",
+    "workspace.get", "workspace.list", "workspace.open", "workspace.share", "workspace.start", "workspace.stop",
+    "workspace.unshare", "workspace.update",
     "workspace.usage",
 }  # fmt: skip
 
@@ -50,7 +51,7 @@ workspace.list: user? labels?  workspace.open: name request_id?  workspace.updat
 workspace.assign: name user request_id?  workspace.share: name user request_id?
 workspace.unshare: name user request_id?  workspace.delete: name keep_user? request_id?
 workspace.start: name request_id?  workspace.stop: name request_id?  workspace.usage: name
-workspace.exec: name argv cwd? env? stdin? encoding? timeout_s? request_id?
+workspace.dial: name public_key  workspace.exec: name argv cwd? env? stdin? encoding? timeout_s? request_id?
 sandbox.create: workspace limits? network? request_id?  sandbox.get: workspace  sandbox.list:  sandbox.delete: workspace request_id?
 repo.init: workspace name? default_branch? request_id?
 repo.clone: workspace url name? ref? depth? credential? request_id?  repo.get: workspace name  repo.list: workspace
@@ -65,6 +66,7 @@ User: name login uid gid home shell state ssh_keys workspaces created_at  UserDe
 UserDetails: name login uid gid home shell state ssh_keys workspaces created_at drift
 Workspace: id name path home user shared_with login uid gid mode state labels repos sandbox runtime created_at opened_at
 OpenedWorkspace: id name path home user shared_with login uid gid mode state labels repos sandbox runtime created_at opened_at
+Dialled: token expires_at user host_keys
 WorkspaceLogin: user host_hint directory environment  WorkspaceDeleted: name deleted user_deleted
 Execution: exit_code signal stdout stdout_encoding stderr stderr_encoding truncated omitted_bytes duration_s killed_by
 Runtime: state since idle_stop_at

@@ -1,0 +1,102 @@
+"""Streams: a connection that shows a one-time token becomes a stream into a workspace's runtime.
+
+The connection itself is passed to the runtime. So a stream costs the front end nothing, and outlives it.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import threading
+import time
+from datetime import datetime, timedelta, timezone
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from agent.frontend.headers import Headers
+from agent.shared.clock import to_text
+from agent.shared.errors import AgentError, CommandFailed, LimitReached
+from agent.shared.sshkeys import parse_key
+
+PATH, PROTOCOL = "/stream", "codesmith-stream"
+TOKEN = "[0-9a-f]{64}"  # noqa: S105  (its grammar)
+TOKEN_S = 60.0
+# Tokens that nobody has shown yet, of all workspaces together.
+TOKENS_MAX = 1024
+HOST_KEYS_MAX = 8
+
+
+class Ticket(NamedTuple):
+    """What a token opens: a workspace, as it was when the token was given out, and the request to its runtime."""
+
+    workspace: str
+    owner: Tuple[Any, ...]
+    request: str
+    fields: Dict[str, Any]
+    peer_uid: Optional[int]
+    deadline: float
+
+
+class Tokens:
+    """One-time tokens, in memory only: a restart of the agent invalidates them. Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        # Oldest first: all tokens live equally long.
+        self._tickets: Dict[str, Ticket] = {}
+
+    def give(
+        self, document: Dict[str, Any], request: str, fields: Dict[str, Any], peer_uid: Optional[int]
+    ) -> Tuple[str, str]:
+        """Return a new token for one stream of this peer into the workspace, and when it expires."""
+        token, now = secrets.token_hex(32), time.monotonic()
+        ticket = Ticket(document["name"], owner_of(document), request, fields, peer_uid, now + TOKEN_S)
+        with self._lock:
+            self._drop_expired(now)
+            if len(self._tickets) >= TOKENS_MAX:
+                raise LimitReached(f"{TOKENS_MAX} streams were asked for and not opened", hint="try again")
+            self._tickets[token] = ticket
+        return token, to_text(datetime.now(timezone.utc) + timedelta(seconds=TOKEN_S), "milliseconds")
+
+    def take(self, token: str, peer_uid: Optional[int]) -> Optional[Ticket]:
+        """Return what a token opens, once; None when it is unknown, used, expired or of another peer."""
+        with self._lock:
+            self._drop_expired(time.monotonic())
+            ticket = self._tickets.get(token)
+            if ticket is None or ticket.peer_uid != peer_uid:
+                return None
+            del self._tickets[token]
+            return ticket
+
+    def _drop_expired(self, now: float) -> None:
+        for token, ticket in list(self._tickets.items()):
+            if ticket.deadline > now:
+                return
+            del self._tickets[token]
+
+
+def owner_of(document: Dict[str, Any]) -> Tuple[Any, ...]:
+    """Return what must not have changed between dial and stream: which workspace it is, and whose."""
+    return document["id"], document["user"]
+
+
+def read_host_keys(answer: Dict[str, Any]) -> List[str]:
+    """Return the host keys in the answer of a runtime, which may say anything; CommandFailed when they are none."""
+    try:
+        return [parse_key(line, "host_keys") for line in answer["host_keys"][:HOST_KEYS_MAX]]
+    except (AgentError, KeyError, TypeError):
+        problem = "the sshd of this workspace has no usable host key"
+        raise CommandFailed(problem, command="sshd", exit_code=None, stderr="") from None
+
+
+def problem_of(headers: Headers) -> str:
+    """Return why a request is not one for a stream; "" when it is."""
+    options = [option.strip().lower() for value in headers.get_all("Connection") for option in value.split(",")]
+    upgrades: List[str] = headers.get_all("Upgrade")
+    tokens: List[str] = headers.get_all("CodeSmith-Token")
+    if upgrades != [PROTOCOL] or "upgrade" not in options:
+        return f"a stream needs Connection: Upgrade and Upgrade: {PROTOCOL}"
+    if len(tokens) != 1 or not re.fullmatch(TOKEN, tokens[0]):
+        return "CodeSmith-Token must be 64 hexadecimal digits"
+    if "Transfer-Encoding" in headers or headers.get_all("Content-Length") not in ([], ["0"]):
+        return "a request for a stream has no body"
+    return ""

@@ -1,0 +1,243 @@
+"""The ProxyCommand of ssh: dial a workspace at the node's endpoint, pin its host key, then copy bytes both ways.
+
+    python3 -I -S proxy_command.py ENDPOINT FOLDER NODE ALIAS [TOKEN_FILE]
+
+ssh starts it for each connection, so it imports nothing of CodeSmith and as little as possible else: `_socket` and not
+`socket`, and most modules only on the way that needs them. ENDPOINT is the path of a Unix socket, or 127.0.0.1:PORT
+with a TOKEN_FILE. FOLDER has the pins, and NODE.json: how the endpoint is opened; beside it is the operator's key.
+"""
+
+from __future__ import annotations
+
+import _socket
+import _thread
+import os
+import sys
+
+NAME_CHARS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
+KEY_CHARS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=-@.")
+HEX = frozenset("0123456789abcdef")
+DOMAIN = ".codesmith"
+# The first call may have to start the runtime of the workspace.
+ANSWER_S = 90.0
+HEAD_BYTES_MAX = 64 << 10
+BODY_BYTES_MAX = 1 << 20
+CHUNK_BYTES = 256 << 10
+
+
+class Problem(Exception):
+    """Why there is no connection, and what to do next."""
+
+    def __init__(self, problem: str, hint: str = "") -> None:
+        super().__init__(problem)
+        self.problem, self.hint = problem, hint
+
+
+class Endpoint:
+    """A connection to the node's endpoint, and what has been read from it ahead."""
+
+    def __init__(self, address: str, token_file: str) -> None:
+        self._headers = "Host: localhost\r\n"
+        if token_file:
+            host, _, port = address.rpartition(":")
+            with open(token_file, encoding="ascii") as file:
+                self._headers = f"Host: {address}\r\nAuthorization: Bearer {file.read().strip()}\r\n"
+            self.socket = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+            self.socket.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+            self.socket.connect((host, int(port)))
+        else:
+            self.socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+            self.socket.connect(address)
+        self.socket.settimeout(ANSWER_S)
+        self.rest = b""
+        self.stays_open = True
+
+    def send(self, target: str, headers: str, body: str = "") -> int:
+        """Send one request and return the status of its answer; the body of the answer is not read yet."""
+        length = f"Content-Length: {len(body)}\r\n"
+        self.socket.sendall(f"POST {target} HTTP/1.1\r\n{self._headers}{headers}{length}\r\n{body}".encode("ascii"))
+        while b"\r\n\r\n" not in self.rest:
+            self._receive(HEAD_BYTES_MAX)
+        head, _, self.rest = self.rest.partition(b"\r\n\r\n")
+        lines = head.decode("latin-1").lower().split("\r\n")
+        self._fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+        self.stays_open = self._fields.get("connection", "") != "close"
+        return int(lines[0].split(" ")[1])
+
+    def body(self) -> bytes:
+        """Return the body of the answer."""
+        size = int(self._fields.get("content-length", "0"))
+        while len(self.rest) < size:
+            self._receive(BODY_BYTES_MAX)
+        data, self.rest = self.rest[:size], self.rest[size:]
+        return data
+
+    def _receive(self, bytes_max: int) -> None:
+        data = self.socket.recv(65536)
+        if not data or len(self.rest) > bytes_max:
+            raise OSError("the connection ended before the answer")
+        self.rest += data
+
+
+def main(address: str, folder: str, node: str, alias: str, token_file: str = "") -> int:
+    """Connect ssh to the workspace that the alias names, and return an exit code."""
+    alias = alias.lower()
+    workspace = alias[: -len(f".{node}{DOMAIN}")]
+    if not alias.endswith(f".{node}{DOMAIN}") or not workspace or not NAME_CHARS.issuperset(workspace):
+        raise Problem(f"{alias!r} is no workspace: its name is missing before .{node}{DOMAIN}", "inv workspace.list")
+    try:
+        with open(f"{folder}/../id_ed25519.pub", encoding="ascii") as file:
+            public_key = " ".join(file.read().split()[:2])
+    except OSError as error:
+        raise Problem(f"{error.filename}: {error.strerror}", "inv ssh.config --install") from None
+    endpoint = connect(address, folder, node, token_file)
+    _thread.start_new_thread(__import__, ("json",))  # while the node answers
+    params = f'{{"name":"{workspace}","public_key":"{public_key}"}}'
+    request = f'{{"jsonrpc":"2.0","id":1,"method":"workspace.dial","params":{params}}}'
+    status = endpoint.send("/", "Content-Type: application/json\r\n", request)
+    token, host_keys = read_answer(status, endpoint.body(), node)
+    pin(folder, alias, host_keys)
+    if not endpoint.stays_open:
+        endpoint = Endpoint(address, token_file)
+    upgrade = f"Connection: Upgrade\r\nUpgrade: codesmith-stream\r\nCodeSmith-Token: {token}\r\n"
+    status = endpoint.send("/stream", upgrade)
+    if status != 101:
+        raise refusal(status, endpoint.body(), node)
+    endpoint.socket.settimeout(None)
+    return relay(endpoint.socket, endpoint.rest)
+
+
+def connect(address: str, folder: str, node: str, token_file: str) -> Endpoint:
+    """Return a connection to the endpoint; open the endpoint first if it is not there, as every call of ours does."""
+    try:
+        return Endpoint(address, token_file)
+    except (FileNotFoundError, ConnectionRefusedError):
+        pass
+    import json
+    import subprocess
+
+    hint = f"inv node.connect --node {node}"
+    try:
+        with open(f"{folder}/{node}.json", encoding="utf-8") as file:
+            how = json.load(file)
+        given = {name: value for name, value in how["environment"].items() if value is not None}
+        kept = {name: value for name, value in os.environ.items() if name not in how["environment"]}
+        # Its standard input and output are ours, which carry SSH.
+        done = subprocess.run(
+            how["start"], env={**kept, **given}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise Problem(f"the endpoint of {node} is not open, and cannot be opened: {error}", hint) from None
+    if done.returncode:
+        raise SystemExit(1)  # it has said why
+    try:
+        return Endpoint(address, token_file)
+    except OSError as error:
+        problem = f"the endpoint of {node} is not at {address}: {error.strerror}"
+        raise Problem(problem, "inv ssh.config --install  # the node is reached in another way now") from None
+
+
+def read_answer(status: int, body: bytes, node: str) -> tuple[str, list[str]]:
+    """Return token and host keys of an answer to workspace.dial; Problem for any other answer."""
+    import json
+
+    try:
+        result = json.loads(body)["result"]
+        token, host_keys = str(result["token"]), [str(key) for key in result["host_keys"]]
+    except (ValueError, KeyError, TypeError):
+        raise refusal(status, body, node) from None
+    words = [key.split(" ") for key in host_keys]
+    is_plain = all(len(pair) == 2 and all(pair) and KEY_CHARS.issuperset("".join(pair)) for pair in words)
+    if not is_plain or not words or len(token) != 64 or not HEX.issuperset(token):
+        raise Problem(f"{node} answered workspace.dial with something else", f"inv node.prepare --node {node}")
+    return token, host_keys
+
+
+def refusal(status: int, body: bytes, node: str) -> Problem:
+    """Return the error that an answer has: of the agent, or of the forwarder."""
+    import json
+
+    try:
+        error = json.loads(body)["error"]
+        data = error.get("data", error)
+        return Problem(str(error.get("message") or error["problem"]), str(data.get("hint", "")))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return Problem(f"{node} answered with HTTP {status}", f"inv node.status --node {node}")
+
+
+def pin(folder: str, alias: str, host_keys: list[str]) -> None:
+    """Make `host_keys` the only ones that ssh accepts for the alias. The runtime has a new one each time it starts."""
+    path = f"{folder}/known_hosts"
+    wanted = [f"{alias} {key}" for key in host_keys]
+    if [line for line in read_lines(path) if line.split(" ")[0] == alias] == wanted:
+        return
+    import fcntl
+
+    with open(f"{path}.lock", "a", opener=private) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        others = [line for line in read_lines(path) if line.split(" ")[0] != alias]
+        with open(f"{path}.new", "w", encoding="ascii", opener=private) as file:
+            file.write("".join(f"{line}\n" for line in [*others, *wanted]))
+        os.replace(f"{path}.new", path)  # noqa: PTH105  pathlib takes longer to import than the rest
+
+
+def read_lines(path: str) -> list[str]:
+    """Return the lines of a file; none if it is missing."""
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read().splitlines()
+    except FileNotFoundError:
+        return []
+
+
+def private(path: str, flags: int) -> int:
+    """Open a file that only its owner can read."""
+    return os.open(path, flags, 0o600)
+
+
+def relay(stream: _socket.socket, ahead: bytes) -> int:
+    """Copy between ssh and the stream until the stream ends; the end of ssh's side is passed on."""
+    _thread.start_new_thread(send_input, (stream,))
+    try:
+        data, is_silent = ahead or stream.recv(CHUNK_BYTES), True
+        while data:
+            is_silent, view = False, memoryview(data)
+            while view:
+                view = view[os.write(1, view) :]
+            data = stream.recv(CHUNK_BYTES)
+    except OSError:
+        return 1  # the stream was reset, or ssh has ended
+    if is_silent:
+        raise Problem("the workspace ended the connection at once", "inv node.logs")
+    return 0
+
+
+def send_input(stream: _socket.socket) -> None:
+    """Send what ssh writes, then the end of it."""
+    try:
+        while data := os.read(0, CHUNK_BYTES):
+            stream.sendall(data)
+        stream.shutdown(_socket.SHUT_WR)
+    except OSError:
+        pass  # the stream has ended
+
+
+def show(error: Problem) -> None:
+    """Write an error for people; nothing in it controls their terminal."""
+    for what, text in (("error", error.problem), ("hint", error.hint)):
+        if text:
+            os.write(2, f"{what}: {''.join(c if c.isprintable() else '?' for c in text)}\n".encode(errors="replace"))
+
+
+if __name__ == "__main__":
+    code = 1
+    try:
+        code = main(*sys.argv[1:])
+    except Problem as problem:
+        show(problem)
+    except OSError as broken:
+        show(Problem(f"no answer from the endpoint: {broken}", "inv node.status"))
+    except (SystemExit, KeyboardInterrupt):
+        pass
+    # At once: the other thread still waits for ssh.
+    os._exit(code)

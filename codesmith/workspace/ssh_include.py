@@ -1,0 +1,139 @@
+"""One line in the operator's own ssh configuration, which includes that for workspaces: put it there, take it away."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from codesmith.cli import output
+from codesmith.cli.output import escape
+from codesmith.errors import Cancelled, CodeSmithError
+from codesmith.workspace import ssh_config
+from codesmith.workspace.ssh_config import SshConfig
+
+BEGINS_BLOCK = r"\s*(host|match)\b"
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A change of a text file; nothing to do if both texts are equal."""
+
+    path: Path
+    before: str
+    after: str
+
+    @property
+    def diff(self) -> str:
+        """The change as a unified diff."""
+        before, after = (text.splitlines(keepends=True) for text in (self.before, self.after))
+        lines = difflib.unified_diff(before, after, str(self.path), str(self.path), n=1)
+        return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
+
+    def apply(self) -> None:
+        """Write the new text in place of the old one; a symbolic link stays one, and the mode stays."""
+        path = Path(os.path.realpath(self.path))
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
+            fresh = path.with_name(f".{path.name}.codesmith.{os.getpid()}")
+            fresh.unlink(missing_ok=True)
+            with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+                file.write(self.after.encode("utf-8", "surrogateescape"))
+            fresh.chmod(mode)
+            fresh.replace(path)
+        except OSError as error:
+            raise CodeSmithError(
+                f"cannot write {self.path}: {error.strerror}", hint=f"ls -ld {self.path} {self.path.parent}"
+            ) from error
+
+
+def own_file() -> Path:
+    """Return the path of the operator's ssh configuration."""
+    return Path.home() / ".ssh" / "config"
+
+
+def line() -> str:
+    """Return the line that includes the configuration of every registry."""
+    return f'Include "{ssh_config.place()}/*/config"'
+
+
+def plan_install(path: Path) -> Edit:
+    """Plan the line as the first one, unless it is there already and before any Host or Match."""
+    before = _read(path)
+    for one in before.splitlines():
+        if one.strip() == line():
+            return Edit(path, before, before)
+        if re.match(BEGINS_BLOCK, one, re.IGNORECASE):
+            break
+    return Edit(path, before, f"{line()}\n{_without_line(before)}")
+
+
+def plan_removal(path: Path) -> Edit:
+    """Plan the file without the line."""
+    before = _read(path)
+    return Edit(path, before, _without_line(before))
+
+
+def install(config: SshConfig, *, yes: bool) -> bool:
+    """Write the configuration and include it, after the operator has seen the change; return whether it changed."""
+    config.write()
+    edit = plan_install(own_file())
+    if edit.before != edit.after:
+        _ask(edit, "write it?", yes=yes)
+        edit.apply()
+    for node in config.registry.nodes.values():
+        if not ssh_config.is_in_effect(config, node):
+            raise CodeSmithError(
+                f"{edit.path} includes {config.path}, but ssh has other values for {ssh_config.alias_of('x', node)}",
+                hint=f"ssh -G {ssh_config.alias_of('x', node)}",
+            )
+    return edit.before != edit.after
+
+
+def remove(config: SshConfig, *, yes: bool) -> bool:
+    """Remove the files of this registry; with the last registry's, the line and the key too. Return what changed."""
+    place, was_there = ssh_config.place(), config.folder.is_dir()
+    others = [path for path in place.glob("*/config") if path != config.path]
+    edit = plan_removal(own_file())
+    if not others and edit.before != edit.after:
+        _ask(edit, "write it?", yes=yes)
+        edit.apply()
+        was_there = True
+    shutil.rmtree(config.folder, ignore_errors=True)
+    if not others:
+        for path in (ssh_config.key_path(), ssh_config.key_path().with_suffix(".pub")):
+            path.unlink(missing_ok=True)
+        if place.is_dir() and not any(place.iterdir()):
+            place.rmdir()
+    return was_there
+
+
+def is_installed(config: SshConfig) -> bool:
+    """Return whether ssh reaches the workspaces of every node by the configuration."""
+    nodes = config.registry.nodes.values()
+    return config.path.is_file() and all(ssh_config.is_in_effect(config, node) for node in nodes)
+
+
+def _ask(edit: Edit, question: str, *, yes: bool) -> None:
+    sys.stderr.write(escape(edit.diff, keep="\n\t"))
+    sys.stderr.flush()
+    if not yes and not output.confirm(question):
+        raise Cancelled(f"{edit.path} stays as it is", hint="without a question: --yes")
+
+
+def _without_line(text: str) -> str:
+    return "".join(one for one in text.splitlines(keepends=True) if one.strip() != line())
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8", "surrogateescape")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise CodeSmithError(f"cannot read {path}: {error.strerror}", hint=f"ls -l {path}") from error

@@ -1,0 +1,398 @@
+"""`ssh demo.web1.codesmith` on real nodes: all that people do with OpenSSH, and all that must not work."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import shlex
+import socket
+import struct
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.agent.on_node.door_one import Door, alias, free_port, generate_key, talk
+from tests.agent.on_node.terminal import Terminal
+from tests.agent.on_node.web1 import Web1
+from tests.ssh_agent import running_agent
+
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.parametrize("release", ("bookworm", "trixie", "bullseye"), scope="module"),
+]
+WORKSPACE = "/srv/codesmith/workspaces/demo"
+ECHO = """
+import socket, sys, threading
+kind, place = sys.argv[1:]
+server = socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET)
+server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+server.bind(place if kind == "unix" else ("127.0.0.1", int(place)))
+server.listen(256)
+print("listens", flush=True)
+def serve(connection):
+    with connection:
+        data = b"".join(iter(lambda: connection.recv(65536), b""))
+        connection.sendall(b"inside " + data)
+while True:
+    threading.Thread(target=serve, args=(server.accept()[0],)).start()
+"""
+
+
+@pytest.fixture(scope="module")
+def door(web1: Web1) -> Door:
+    web1.client.workspace.create(name="demo")
+    web1.client.workspace.create(name="other")
+    return Door(web1)
+
+
+@pytest.fixture(scope="module")
+def old_token(door: Door) -> tuple[str, float]:
+    """A token that nobody uses, and when it was given out."""
+    return str(door.dial("demo")["token"]), time.monotonic()
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder whose name leaves room for that of a socket."""
+    with tempfile.TemporaryDirectory(prefix="cs-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def echo(door: Door) -> Iterator[int]:
+    """The port of a server that listens inside the workspace, as an editor's does."""
+    port = free_port()
+    with door.running(alias("demo"), f"python3 -c {shlex.quote(ECHO)} tcp {port}") as server:
+        assert server.stdout and server.stdout.readline() == b"listens\n"
+        yield port
+
+
+def test_a_command_runs_inside_with_its_exit_code(door: Door, old_token: object) -> None:
+    said = door.ssh("demo", "id -un; pwd; echo $HOME $CODESMITH_WORKSPACE $SHELL; exit 7", code=7)
+    assert said.split() == ["cs-demo", WORKSPACE, "/srv/codesmith/home/cs-demo", "demo", "/bin/bash"]
+    done = door.run("ssh", alias("demo"), "cat; echo wrong >&2", typed=bytes(range(256)) * 4000)
+    assert (done.stdout, done.stderr) == (bytes(range(256)) * 4000, b"wrong\n")
+    assert door.run("ssh", alias("demo"), "kill -TERM $$", code=None).returncode not in (0, 1)
+
+
+def test_it_is_the_same_place_as_that_of_commands_of_the_api(door: Door) -> None:
+    door.web1.client.workspace.exec(name="demo", argv=["sh", "-c", "echo from exec > /tmp/here"])
+    assert door.ssh("demo", "cat /tmp/here") == "from exec\n"
+    assert not door.web1.on("test -e /tmp/here", check=False).ok
+    by_exec = door.web1.client.workspace.exec(name="demo", argv=["readlink", "/proc/self/ns/net", "/proc/self/ns/mnt"])
+    assert door.ssh("demo", "readlink /proc/self/ns/net /proc/self/ns/mnt") == by_exec.stdout
+    assert "codesmith-workspace@demo.service" in door.ssh("demo", "cat /proc/self/cgroup")
+
+
+def test_a_terminal_has_a_size_and_ctrl_c(door: Door) -> None:
+    environment = {**door.person.environment, "TERM": "xterm"}
+    with Terminal(door.argv("ssh", "-tt", alias("demo")), environment, rows=31, columns=97) as terminal:
+        terminal.types("PS1=; stty size; tty\r")
+        terminal.wait_for("31 97\r\n")
+        terminal.wait_for("/dev/pts/[0-9]+\r\n")
+        terminal.resize(41, 101)
+        terminal.types("stty size\r")
+        terminal.wait_for("41 101\r\n")
+        terminal.types("sleep 1000; echo code=$?\r")
+        time.sleep(0.5)
+        terminal.types("\x03")
+        terminal.wait_for(r"\^C")
+        terminal.types("echo still here: $((6 * 7))\r")
+        terminal.wait_for("still here: 42\r\n")
+        terminal.types("exit 5\r")
+        assert terminal.wait_for_end() == 5
+
+
+def test_open_shell_enters(door: Door) -> None:
+    said = door.person.runs("inv workspace.open demo --shell", typed="id -un; pwd; exit 7\n", code=7)
+    assert said.out.split()[-2:] == ["cs-demo", WORKSPACE]
+
+
+@pytest.mark.parametrize("protocol", ["-s", "-O"])
+def test_scp_copies_both_ways(door: Door, short: Path, protocol: str) -> None:
+    (short / "tree" / "a b").mkdir(parents=True)
+    data = os.urandom(3_000_000)
+    (short / "tree" / "a b" / "file").write_bytes(data)
+    door.run("scp", protocol, "-q", "-r", str(short / "tree"), f"{alias('demo')}:data/{protocol[1]}")
+    door.run("scp", protocol, "-q", "-r", f"{alias('demo')}:data/{protocol[1]}", str(short / "back"))
+    assert (short / "back" / "a b" / "file").read_bytes() == data
+
+
+def test_sftp_lists_and_copies(door: Door, short: Path) -> None:
+    (short / "file").write_text("by sftp\n")
+    batch = f"put {short}/file data/by-sftp\nls -l data/by-sftp\nget data/by-sftp {short}/back\n"
+    done = door.run("sftp", "-q", "-b", "-", alias("demo"), typed=batch.encode())
+    assert b"data/by-sftp" in done.stdout
+    assert (short / "back").read_text() == "by sftp\n"
+
+
+def test_rsync_copies_what_differs(door: Door, short: Path) -> None:
+    for number in range(20):
+        (short / "tree" / str(number)).mkdir(parents=True)
+        (short / "tree" / str(number) / "file").write_text(f"{number}\n")
+    argv = ["rsync", "-ai", "-e", shlex.join(door.argv("ssh")), f"{short}/tree/", f"{alias('demo')}:data/synced/"]
+    first, second = (subprocess.run(argv, capture_output=True, check=True, text=True) for _ in range(2))
+    assert first.stdout.count("<f") == 20 and second.stdout == ""
+    assert door.ssh("demo", "cat data/synced/*/file | sort -n | tail -1") == "19\n"
+
+
+def test_git_clones_and_pushes(door: Door, short: Path) -> None:
+    door.web1.client.repo.init(workspace="demo", name="site")
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.invalid"]
+    environment = {**door.person.environment, "GIT_SSH_COMMAND": shlex.join(door.argv("ssh"))}
+
+    def run(*words: str, cwd: Path = short) -> str:
+        done = subprocess.run([*git, *words], cwd=cwd, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run("clone", "-q", f"{alias('demo')}:code/site", "site")
+    run("commit", "-q", "--allow-empty", "-m", "by git", cwd=short / "site")
+    run("push", "-q", "origin", "HEAD:pushed", cwd=short / "site")
+    assert door.ssh("demo", "git -C code/site log -1 --format=%s pushed") == "by git\n"
+    run("clone", "-q", "-b", "pushed", f"ssh://{alias('demo')}{WORKSPACE}/code/site", "again")
+
+
+def test_ports_are_forwarded_both_ways(door: Door, echo: int) -> None:
+    local = free_port()
+    with door.running("-N", "-L", f"127.0.0.1:{local}:127.0.0.1:{echo}", alias("demo")):
+        assert talk(local, b"by -L") == b"inside by -L"
+    with socket.create_server(("127.0.0.1", 0)) as here:
+        there = free_port()
+        forward = f"127.0.0.1:{there}:127.0.0.1:{here.getsockname()[1]}"
+        ask = f"import socket; print(socket.create_connection(('127.0.0.1', {there})).recv(9).decode())"
+        with door.running("-R", forward, alias("demo"), f'python3 -c "{ask}"') as process:
+            connection, _ = here.accept()
+            with connection:
+                connection.sendall(b"from here")
+            assert process.stdout and process.stdout.read() == b"from here\n"
+
+
+def test_a_socket_inside_is_forwarded(door: Door, short: Path) -> None:
+    with door.running(alias("demo"), f"python3 -c {shlex.quote(ECHO)} unix tmp/s") as server:
+        assert server.stdout and server.stdout.readline() == b"listens\n"
+        with door.running("-N", "-L", f"{short}/s:{WORKSPACE}/tmp/s", alias("demo")) as forwarding:
+            door.person.wait_until((short / "s").exists, within_s=20)
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(str(short / "s"))
+                connection.sendall(b"by a socket")
+                connection.shutdown(socket.SHUT_WR)
+                assert b"".join(iter(lambda: connection.recv(100), b"")) == b"inside by a socket"
+            assert forwarding.poll() is None
+    door.ssh("demo", "rm -f tmp/s")
+
+
+def socks(proxy: int, port: int, data: bytes) -> bytes:
+    """Reach a port inside through a SOCKS5 proxy."""
+    with socket.create_connection(("127.0.0.1", proxy), 30) as connection:
+        connection.sendall(b"\5\1\0")
+        assert connection.recv(2) == b"\5\0"
+        connection.sendall(b"\5\1\0\1" + socket.inet_aton("127.0.0.1") + struct.pack(">H", port))
+        answer = connection.recv(10)
+        assert answer[1] == 0, answer
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def test_an_editor_finds_its_server_and_has_many_channels(door: Door, echo: int) -> None:
+    """VS Code's pattern: one connection with a SOCKS proxy, over which it reaches a server that it started inside."""
+    proxy = free_port()
+    with door.running("-D", str(proxy), alias("demo"), "echo ready; exec cat") as process:
+        assert process.stdout and process.stdout.readline() == b"ready\n"
+        with concurrent.futures.ThreadPoolExecutor(30) as pool:
+            data = [b"%d" % number * 20_000 for number in range(60)]
+            assert list(pool.map(lambda one: socks(proxy, echo, one), data)) == [b"inside " + one for one in data]
+
+
+def test_many_sessions_share_one_connection(door: Door, short: Path) -> None:
+    shared = ["-o", "ControlMaster=auto", "-S", f"{short}/s"]
+    with door.running(*shared, "-N", alias("demo")):
+        door.person.wait_until((short / "s").exists, within_s=20)
+        with concurrent.futures.ThreadPoolExecutor(10) as pool:
+            said = list(pool.map(lambda n: door.run("ssh", *shared, alias("demo"), f"echo {n}").stdout, range(30)))
+    assert said == [b"%d\n" % number for number in range(30)]
+
+
+def test_the_operators_agent_is_forwarded_on_demand(door: Door, short: Path) -> None:
+    key = generate_key(short, "mine")
+    with running_agent() as agent:
+        agent.add(key.read_text())
+        by_agent = {**door.person.environment, "SSH_AUTH_SOCK": str(agent.path)}
+        argv = door.argv("ssh", "-A", alias("demo"), 'echo "$SSH_AUTH_SOCK"; ssh-add -L')
+        done = subprocess.run(argv, env=by_agent, capture_output=True, text=True, check=True)
+    assert key.with_suffix(".pub").read_text().split()[1] in done.stdout
+    assert door.ssh("demo", 'echo "${SSH_AUTH_SOCK:-none}"') == "none\n"
+
+
+def test_without_a_network_neither_the_node_nor_another_workspace_is_reached(door: Door, echo: int) -> None:
+    client = door.web1.client
+    client.workspace.create(name="closed")
+    client.sandbox.create(workspace="closed", network="none")
+    assert door.run("ssh", "-W", "127.0.0.1:22", alias("other"), typed=b"").stdout.startswith(b"SSH-2.0-")
+    for port in (22, echo):
+        done = door.run("ssh", "-W", f"127.0.0.1:{port}", alias("closed"), code=255)
+        assert b"open failed" in done.stderr and done.stdout == b""
+    host = door.person.lab_entry("web1")["host"]
+    assert b"open failed" in door.run("ssh", "-W", f"{host}:22", alias("closed"), code=255).stderr
+    assert door.ssh("closed", "tail -n +3 /proc/net/dev | cut -d: -f1").split() == ["lo"]
+    client.workspace.delete(name="closed")
+
+
+@pytest.mark.parametrize(
+    "path", ["/run/codesmith/agent.sock", "/run/codesmith-helper/helper.sock", "/run/codesmith/workspaces/other.sock",
+             "/run/dbus/system_bus_socket", "/run/systemd/private"],
+)  # fmt: skip
+def test_the_sockets_of_the_node_are_not_reached(door: Door, short: Path, path: str) -> None:
+    assert door.web1.on(f"test -S {path}", check=False).ok or "workspaces" in path
+    with door.running("-N", "-L", f"{short}/s:{path}", alias("demo")):
+        door.person.wait_until((short / "s").exists, within_s=20)
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(short / "s"))
+            connection.sendall(b"POST / HTTP/1.1\r\n\r\n")
+            try:
+                assert connection.recv(100) == b""
+            except ConnectionResetError:
+                pass
+
+
+def test_only_the_login_comes_in(door: Door) -> None:
+    for login in ("root", "cs-other", "nobody", "codesmith"):
+        done = door.run("ssh", "-l", login, alias("demo"), "id", code=255)
+        assert b"Permission denied" in done.stderr and done.stdout == b""
+    assert door.run("ssh", "-l", "cs-demo", alias("demo"), "id -un").stdout == b"cs-demo\n"
+
+
+def test_what_the_login_left_in_its_home_is_not_run_by_sshd(door: Door) -> None:
+    left = "mkdir -p ~/.ssh; echo 'touch /tmp/rc' > ~/.ssh/rc; echo MINE=1 > ~/.ssh/environment"
+    door.inside("demo", left)
+    assert door.ssh("demo", 'echo "${MINE:-none}"; ls /tmp/rc 2>/dev/null', code=None) == "none\n"
+
+
+def test_another_key_than_the_dialled_one_is_refused(door: Door, short: Path) -> None:
+    other = generate_key(short, "other")
+
+    def enter(key: Path) -> subprocess.CompletedProcess[str]:
+        options = {
+            "ProxyCommand": door.proxy_command("demo").replace("%", "%%"),
+            "UserKnownHostsFile": next(door.config.parent.glob("known_hosts")),
+            "StrictHostKeyChecking": "yes",
+            "IdentitiesOnly": "yes",
+            "User": "workspace",
+        }
+        words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+        argv = ["ssh", "-F", "none", *words, "-i", str(key), alias("demo"), "id -un"]
+        given = {"env": door.person.environment, "stdin": subprocess.DEVNULL}
+        return subprocess.run(argv, capture_output=True, text=True, check=False, **given)  # type: ignore[call-overload]
+
+    def refused() -> bool:
+        done = enter(other)
+        return (done.returncode, done.stdout) == (255, "") and "Permission denied (publickey)" in done.stderr
+
+    assert refused()
+    # Nor does the key of the user who may enter by the API.
+    door.web1.client.user.set_keys(name="demo", ssh_keys=[other.with_suffix(".pub").read_text().strip()])
+    assert refused()
+    assert enter(door.key).stdout == "cs-demo\n"
+
+
+def test_another_host_key_than_the_dialled_one_is_refused(door: Door, short: Path) -> None:
+    door.ssh("demo", "true")
+    other = generate_key(short, "host").with_suffix(".pub").read_text().split()[1]
+    pins = short / "pins"
+    pins.write_text(f"{alias('demo')} ssh-ed25519 {other}\n")
+    done = door.run("ssh", "-o", f"UserKnownHostsFile={pins}", alias("demo"), "id", code=255)
+    assert b"HOST IDENTIFICATION HAS CHANGED" in done.stderr and done.stdout == b""
+
+
+def test_a_token_works_once_and_only_as_it_is(door: Door) -> None:
+    token = str(door.dial("demo")["token"])
+    wrong = token[:-1] + ("0" if token[-1] != "0" else "1")
+    assert door.stream(wrong)[0] == 401
+    status, banner = door.stream(token)
+    assert (status, banner[:8]) == (101, b"SSH-2.0-")
+    assert door.stream(token)[0] == 401
+
+
+def test_bytes_before_the_answer_are_refused(door: Door) -> None:
+    token = str(door.dial("demo")["token"])
+    assert door.stream(token, hasty=b"SSH-2.0-Hasty\r\n")[0] == 400
+
+
+def test_the_token_of_a_workspace_leads_into_no_other_one(door: Door) -> None:
+    """The client decides nothing but its own alias: the host key of the other workspace is another one."""
+    keys = {name: door.dial(name)["host_keys"] for name in ("demo", "other")}
+    assert keys["demo"] != keys["other"]
+    assert door.ssh("demo", "echo $CODESMITH_WORKSPACE; ls /srv/codesmith/workspaces") == "demo\ndemo\n"
+    assert door.ssh("other", "echo $CODESMITH_WORKSPACE; ls /srv/codesmith/workspaces") == "other\nother\n"
+
+
+def test_a_session_outlives_the_front_end(door: Door) -> None:
+    with door.session("demo") as process:
+        assert process.stdin and process.stdout
+        before = door.web1.client.node.info().instance_id
+        token = str(door.dial("demo")["token"])
+        door.web1.on("systemctl restart codesmith-agent.service")
+        door.person.wait_until(lambda: door.web1.client.node.info().instance_id != before, within_s=30)
+        process.stdin.write(b"still there\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"still there\n"
+        assert door.stream(token)[0] == 401
+
+
+def test_a_killed_client_ends_its_sshd(door: Door) -> None:
+    count = "pgrep -u cs-demo -c sshd"
+    before = int(door.web1.on(count, check=False).out)
+    with door.session("demo") as process:
+        assert int(door.web1.on(count).out) > before
+        process.kill()
+        door.person.wait_until(lambda: int(door.web1.on(count, check=False).out) <= before, within_s=20)
+
+
+def test_what_was_started_in_the_background_stays(door: Door) -> None:
+    door.ssh("demo", "nohup sleep 1234 >/dev/null 2>&1 </dev/null &")
+    assert door.ssh("demo", "pgrep -x sleep -c") == "1\n"
+    door.ssh("demo", "pkill -x sleep")
+
+
+@pytest.mark.parametrize("change", ["workspace.stop", "user.disable", "workspace.assign", "workspace.delete"])
+def test_a_change_of_who_may_enter_ends_the_session(door: Door, change: str) -> None:
+    client, name = door.web1.client, f"ends-{change.split('.')[1]}"
+    client.workspace.create(name=name)
+    calls = {
+        "workspace.stop": lambda: client.workspace.stop(name=name),
+        "user.disable": lambda: client.user.disable(name=name),
+        "workspace.assign": lambda: client.workspace.assign(name=name, user="demo"),
+        "workspace.delete": lambda: client.workspace.delete(name=name),
+    }
+    with door.session(name) as process:
+        token = str(door.dial(name)["token"])
+        calls[change]()
+        assert process.wait(20) == 255
+    enters = change in ("workspace.stop", "workspace.assign")
+    assert door.stream(token)[0] == (101 if change == "workspace.stop" else 401 if change != "user.disable" else 503)
+    door.ssh(name, "true", code=0 if enters else 255)
+
+
+def test_an_endpoint_that_is_not_open_is_opened_by_ssh(door: Door) -> None:
+    door.person.runs("inv node.disconnect")
+    assert door.ssh("demo", "id -un", typed=b"not for the forwarder") == "cs-demo\n"
+    door.web1.client.close()
+
+
+def test_an_old_client_reads_the_configuration(door: Door, release: str) -> None:
+    """OpenSSH 8.4 knows some of its keywords not yet."""
+    if release == "bullseye":
+        text = door.config.read_text()
+        said = door.web1.on(f"cat > /tmp/c <<'E'\n{text}E\nssh -G -F /tmp/c {alias('demo')}").out
+        assert "\nuser workspace\n" in f"\n{said}"
+
+
+def test_a_token_expires(door: Door, old_token: tuple[str, float]) -> None:
+    token, given_at = old_token
+    time.sleep(max(given_at + 61 - time.monotonic(), 0))
+    assert door.stream(token)[0] == 401
