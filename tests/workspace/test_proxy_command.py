@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from agent.frontend import runtime_client
 from codesmith.workspace import proxy_command
 from tests.agent.conftest import Rpc, serve
 from tests.agent.frontend.stand_in_runtime import HOST_KEY, StandInRuntime
@@ -26,8 +25,7 @@ BANNER = b"SSH-2.0-StandIn\r\n"
 
 
 @pytest.fixture
-def rpc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rpc]:
-    monkeypatch.setattr(runtime_client, "socket_of", lambda workspace: f"{tmp_path}/{workspace}.sock")
+def rpc(tmp_path: Path) -> Iterator[Rpc]:
     yield from serve(tmp_path)
 
 

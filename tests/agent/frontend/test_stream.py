@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from agent.frontend import runtime_client, stream
+from agent.frontend import stream
 from agent.frontend.stream import Tokens
 from agent.shared.errors import InUse, LimitReached
 from tests.agent.conftest import Rpc, serve
@@ -20,11 +20,6 @@ from tests.agent.frontend.stand_in_runtime import HOST_KEY, StandInRuntime
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDIuGpN3yNLEY6w4XWQDo5tVH0sg6O3oMyJ2nRZbZ2q5"
 BANNER = b"SSH-2.0-StandIn\r\n"
-
-
-@pytest.fixture(autouse=True)
-def _runtimes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime_client, "socket_of", lambda workspace: f"{tmp_path}/{workspace}.sock")
 
 
 @pytest.fixture
