@@ -260,6 +260,15 @@ def test_the_sockets_of_the_node_are_not_reached(door: Door, short: Path, path: 
                 pass
 
 
+def test_the_accounts_inside_stay_when_those_of_the_node_change(door: Door) -> None:
+    """useradd puts a new file in the place of /etc/passwd, which takes away whatever is mounted on the old one."""
+    accounts = door.ssh("demo", "cat /etc/passwd /etc/group")
+    door.web1.on("useradd --system passing; userdel passing")
+    assert door.ssh("demo", "cat /etc/passwd /etc/group") == accounts
+    door.web1.on("echo 127.0.0.9 new.name > /etc/hosts.new; mv /etc/hosts.new /etc/hosts")
+    assert "new.name" in door.ssh("demo", "getent hosts 127.0.0.9")
+
+
 def test_only_the_login_comes_in(door: Door) -> None:
     for login in ("root", "cs-other", "nobody", "codesmith"):
         done = door.run("ssh", "-l", login, alias("demo"), "id", code=255)
@@ -342,6 +351,7 @@ def test_a_session_outlives_the_front_end(door: Door) -> None:
         process.stdin.flush()
         assert process.stdout.readline() == b"still there\n"
         assert door.stream(token)[0] == 401
+    door.web1.client.close()
 
 
 def test_a_killed_client_ends_its_sshd(door: Door) -> None:
