@@ -20,7 +20,7 @@ from codesmith.cli.output import escape
 from codesmith.errors import CodeSmithError, Unsupported
 from codesmith.nodes.registry import Node, Registry
 from codesmith.paths import ANOTHER_HOME, ensure_private, state_dir, state_place, writing
-from codesmith.ssh.options import SESSION_OPTIONS, SINCE, Option
+from codesmith.ssh.options import FIXED, NOT_SHARED, SINCE, Option
 from codesmith.ssh.target import parse_ssh_g
 from codesmith.tunnel.local_endpoint import endpoint_path
 from codesmith.workspace import proxy_command
@@ -28,7 +28,7 @@ from codesmith.workspace import proxy_command
 # A second name of every workspace's login, inside its runtime: a pattern can name only one user.
 USER = "workspace"
 SSH_G_TIMEOUT_S = KEYGEN_TIMEOUT_S = 20
-# Their programs and their users decide about these.
+# The programs that start ssh, and people, decide about these.
 LEFT = ("RequestTTY", "EscapeChar")
 UNKNOWN_TO_OLD = ",".join((*SINCE, "SessionType"))
 # What ssh reads in another way within quotes, and what is a pattern in an Include.
@@ -95,7 +95,9 @@ class SshConfig:
         yield from (("PubkeyAuthentication", "yes"), ("PreferredAuthentications", "publickey"))
         yield "UserKnownHostsFile", f'"{self.folder}/known_hosts"'
         yield from (("GlobalKnownHostsFile", os.devnull), ("HostKeyAlgorithms", "ssh-ed25519"), ("CheckHostIP", "no"))
-        yield from (option for option in SESSION_OPTIONS if option[0] not in LEFT)
+        yield from (*NOT_SHARED, ("ControlPersist", "no"), ("SessionType", "default"))
+        yield from (("ForwardX11Trusted", "no"), ("CanonicalizeHostname", "no"))
+        yield from (option for option in FIXED if option[0] not in LEFT)
 
 
 def place() -> Path:

@@ -28,7 +28,6 @@ from codesmith.nodes.registry import Node, Registry
 from codesmith.secrets import Secrets
 from codesmith.ssh.fabric_connection import connect
 from codesmith.ssh.gateway import gateway_of
-from codesmith.ssh.options import SESSION_ARGUMENTS, arguments, route_options
 from codesmith.ssh.script import run_script
 from codesmith.ssh.target import Target, resolve
 from tests.agent.on_node.web1 import BOTH_RELEASES
@@ -457,9 +456,6 @@ def test_an_authority_of_hosts_is_left_to_openssh(
         with pytest.raises(HostKeyUnknown, match=rf"authority in {operator.folder}/known_hosts:1 vouches") as caught:
             who(target)
         assert caught.value.openssh_may_help
-        options = [*arguments(route_options(target)), *SESSION_ARGUMENTS, "-o", "BatchMode=yes"]
-        words = ["ssh", *options, "--", "root@web", "id -un"]
-        assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "root\n"
         # A pin counts as ever.
         with (operator.folder / "known_hosts").open("a") as pins:
             pins.write(f"{target.key_name} {' '.join(public.read_text().split()[:2])}\n")

@@ -23,9 +23,8 @@ from codesmith.nodes.registry import Node
 from codesmith.ssh import target as targets
 from codesmith.ssh.connect import connect, fetch_host_key
 from codesmith.ssh.connection import FABRIC
-from codesmith.ssh.options import SESSION_ARGUMENTS, arguments, route_options
 from codesmith.ssh.script import run_script
-from codesmith.ssh.target import Target, resolve, split_port
+from codesmith.ssh.target import resolve, split_port
 
 pytestmark = pytest.mark.lab
 OTHER_PORT = 2222
@@ -214,34 +213,6 @@ def test_an_alias_leads_where_ssh_would_go(place: Place, config: str) -> None:
     place.trust("<host>", f"[<host>]:{OTHER_PORT}", "pinned-name")
     place.write("ssh_config", config)
     assert place.reach(place.node("web"))[3] == str(OTHER_PORT)
-
-
-@pytest.mark.parametrize("config", ALIASES.values(), ids=ALIASES)
-def test_our_options_take_plain_ssh_the_same_way(place: Place, config: str) -> None:
-    """Whatever the configuration says for the login: here another port and a gateway that does not exist."""
-    place.write("more", WEB)
-    place.trust("<host>", f"[<host>]:{OTHER_PORT}", "pinned-name")
-    place.write("ssh_config", config)
-    target = resolve(place.node("web"))
-    elsewhere = "Match originalhost web\n Port 1\n ProxyJump nowhere.invalid\n HostName nowhere.invalid\n"
-    place.write("ssh_config", elsewhere + config)
-    assert seen_by_ssh(target)[3] == str(OTHER_PORT)
-
-
-@pytest.mark.parametrize(("host", "port"), [("<six>", None), ("[<six>]:2222", None), ("<link>", OTHER_PORT)])
-def test_our_options_take_plain_ssh_to_ipv6(place: Place, host: str, port: int | None) -> None:
-    node = place.node(host, port=port)
-    place.trust(resolve(node).key_name)
-    assert seen_by_ssh(resolve(node))[2].partition("%")[0] == place.fill(split_port(host)[0]).partition("%")[0]
-
-
-def seen_by_ssh(target: Target) -> list[str]:
-    """Log in with plain ssh and CodeSmith's options; return the addresses as the node sees them."""
-    options = [*arguments(route_options(target)), *SESSION_ARGUMENTS, "-o", "BatchMode=yes"]
-    words = ["ssh", *options, "--", f"root@{target.alias}"]
-    done = subprocess.run([*words, "echo $SSH_CONNECTION"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()
 
 
 @pytest.mark.parametrize("carrier", [FABRIC])
