@@ -97,7 +97,7 @@ def list_(context: Context, *, user: Optional[Name] = None, labels: Optional[Lab
 def open_(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> OpenedWorkspace:
     """Set the time of a workspace's last use (opened_at), and return how to enter it: login, directory, environment.
 
-    Log in by SSH as `login.user` with one of its keys. Nothing is started on the node.
+    workspace.dial leads in. Nothing is started on the node.
     """
     find_managed(context, name)
     document = {**find_ready(context, name), "opened_at": now()}

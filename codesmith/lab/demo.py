@@ -49,6 +49,8 @@ def _run_commands(show: _Show, name: str, release: str) -> None:
     show.run("connect: its endpoint here is one Unix socket", "node.connect")
     show.run("create a workspace, with a Unix user of its own", "workspace.create", "demo")
     show.run("run a command in it, as that user", "workspace.exec", "demo", "--", "sh", "-c", TRY_OUT)
+    show.run("how to enter it: with ssh, also from scp, git and editors", "workspace.open", "demo")
+    show.enter("do so: no key was put on the node", f"demo.{name}.codesmith", "cat data/hello.txt; hostname")
     show.run("list all workspaces", "workspace.list")
     show.run("delete it, with its user and home", "workspace.delete", "demo")
 
@@ -61,10 +63,18 @@ class _Show:
         self.steps: list[tuple[str, float]] = []
 
     def run(self, why: str, *words: str) -> None:
-        with self.step(shlex.join(["inv", *words]), why):
-            done = subprocess.run([*PROGRAM, *words], env=self.environment, stdin=subprocess.DEVNULL, check=False)
+        self._run(why, shlex.join(["inv", *words]), [*PROGRAM, *words])
+
+    def enter(self, why: str, alias: str, command: str) -> None:
+        (config,) = Path(self.environment["CODESMITH_HOME"]).glob("ssh/*/config")
+        words = ["ssh", "-F", str(config), alias, command]
+        self._run(why, shlex.join(words), words)
+
+    def _run(self, why: str, typed: str, argv: list[str]) -> None:
+        with self.step(typed, why):
+            done = subprocess.run(argv, env=self.environment, stdin=subprocess.DEVNULL, check=False)
             if done.returncode:
-                raise CodeSmithError(f"the demo stopped at `{shlex.join(['inv', *words])}` (exit {done.returncode})")
+                raise CodeSmithError(f"the demo stopped at `{typed}` (exit {done.returncode})")
 
     def quietly(self, *words: str) -> None:
         subprocess.run(

@@ -1488,7 +1488,7 @@ class WorkspaceMethods:
         """Set the time of a workspace's last use (opened_at), and return how to enter it: login, directory,
         environment.
 
-        Log in by SSH as `login.user` with one of its keys. Nothing is started on the node.
+        workspace.dial leads in. Nothing is started on the node.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
 

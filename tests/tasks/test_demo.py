@@ -21,12 +21,14 @@ def test_the_demo_shows_the_whole_way_and_leaves_nothing(place, tmp_path):
         "node.connect",
         "workspace.create",
         "workspace.exec",
+        "workspace.open",
         "workspace.list",
         "workspace.delete",
         "lab.down",
     ]
     assert "I am cs-demo in /srv/codesmith/workspaces/demo\n" in done.stdout
     assert "nothing to do" in done.stdout
+    assert "\n$ ssh -F " in done.stdout and "\nhello\n" in done.stdout
     assert not [
         row for row in json.loads(place.inv("lab.status", "--json").stdout) if row["name"] in done.stdout.split()
     ]

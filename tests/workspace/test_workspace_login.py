@@ -13,7 +13,8 @@ WORKSPACE = {
     "id": "6a7d9c1e-0b0f-4a51-8a0e-5a4a1f1f0001", "name": "demo", "path": "/srv/codesmith/workspaces/demo",
     "home": "/srv/codesmith/home/cs-demo", "user": "demo", "shared_with": [], "uid": 70000, "gid": 70000,
     "mode": "0700", "state": "ready", "labels": {}, "repos": [],
-    "sandbox": None, "runtime": {"state": "stopped", "since": None, "idle_stop_at": None}, "created_at": "2026-11-23T00:00:00.000Z", "opened_at": "2026-11-23T00:00:02.000Z",
+    "sandbox": None, "runtime": {"state": "stopped", "since": None, "idle_stop_at": None},
+    "created_at": "2026-11-23T00:00:00.000Z", "opened_at": "2026-11-23T00:00:02.000Z",
 }  # fmt: skip
 LOGIN = {
     "user": "cs-demo",
