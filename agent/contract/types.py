@@ -263,9 +263,7 @@ class Dialled(TypedDict):
 
     token: Annotated[
         str,
-        Keywords(
-            {"description": "For the header CodeSmith-Token of one POST /stream with Upgrade: codesmith-stream."}
-        ),
+        Keywords({"description": "For the header CodeSmith-Token of one POST /stream with Upgrade: codesmith-stream."}),
     ]
     expires_at: Time
     user: Annotated[str, Keywords({"description": "The Unix account of the workspace: the user name for SSH."})]

@@ -83,10 +83,7 @@ def get(context: Context, *, name: Name) -> Workspace:
     return show(find_managed(context, name), context.runtimes.status(name))
 
 
-@method(
-    "workspace.list",
-    errors=(ReadOnly,),
-)
+@method("workspace.list", errors=(ReadOnly,))
 def list_(context: Context, *, user: Optional[Name] = None, labels: Optional[Labels] = None) -> Iterator[Workspace]:
     """Return all workspaces, by name; with `user` those of one user, with `labels` those that have all of them."""
     wanted = (labels or {}).items()
