@@ -29,7 +29,7 @@ from agent.shared.names import path_of
 TIMEOUT_S = 60.0
 JOBS_MAX = 48
 _jobs = threading.BoundedSemaphore(JOBS_MAX)
-# No NUL and no half of a surrogate pair: neither can be passed to a program.
+# No NUL, no half of a surrogate pair: neither can be passed to a program.
 ARGUMENT = Keywords({"pattern": "^[^\\x00\\ud800-\\udfff]*$", "errorMessage": "must be text without NUL"})
 
 
@@ -94,7 +94,7 @@ def list_(context: Context, *, user: Optional[Name] = None, labels: Optional[Lab
 def open_(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> OpenedWorkspace:
     """Set the time of a workspace's last use (opened_at), and return how to enter it: login, directory, environment.
 
-    workspace.dial leads in. Nothing is started on the node.
+    workspace.dial leads in. Nothing is started.
     """
     find_managed(context, name)
     document = {**find_ready(context, name), "opened_at": now()}
@@ -217,9 +217,8 @@ def delete(
 def dial(context: Context, *, name: Name, public_key: PublicKey) -> Dialled:
     """Return a one-time token for a stream with SSH into a workspace, for the owner of one key.
 
-    The client connects to the same endpoint, sends POST /stream with Connection: Upgrade, Upgrade: codesmith-stream and
-    CodeSmith-Token within 60 seconds, waits for 101, and then speaks SSH: the server runs inside the workspace, has one
-    of `host_keys`, and accepts `public_key` alone.
+    Within 60 s, send POST /stream with Upgrade: codesmith-stream and CodeSmith-Token to the same endpoint, and wait for
+    101. The SSH server runs inside the workspace, has one of `host_keys`, and accepts `public_key` alone.
     """
     document = find_ready(context, name)
     fields = {"public_key": sshkeys.parse_key(public_key, "public_key")}

@@ -1407,9 +1407,9 @@ class WorkspaceMethods:
     def dial(self, *, name: str, public_key: str) -> Dialled:
         """Return a one-time token for a stream with SSH into a workspace, for the owner of one key.
 
-        The client connects to the same endpoint, sends POST /stream with Connection: Upgrade, Upgrade:
-        codesmith-stream and CodeSmith-Token within 60 seconds, waits for 101, and then speaks SSH: the server
-        runs inside the workspace, has one of `host_keys`, and accepts `public_key` alone.
+        Within 60 s, send POST /stream with Upgrade: codesmith-stream and CodeSmith-Token to the same endpoint,
+        and wait for 101. The SSH server runs inside the workspace, has one of `host_keys`, and accepts
+        `public_key` alone.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
         public_key: An OpenSSH public key without options.
@@ -1488,7 +1488,7 @@ class WorkspaceMethods:
         """Set the time of a workspace's last use (opened_at), and return how to enter it: login, directory,
         environment.
 
-        workspace.dial leads in. Nothing is started on the node.
+        workspace.dial leads in. Nothing is started.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import json
 import os
 import shlex
 import socket
@@ -39,6 +40,29 @@ def serve(connection):
         connection.sendall(b"inside " + data)
 while True:
     threading.Thread(target=serve, args=(server.accept()[0],)).start()
+"""
+
+
+HOSTILE = """
+ ControlMaster auto
+ ControlPath <folder>/cm-%h-%p
+ ControlPersist yes
+ RemoteCommand touch /tmp/was-run
+ User root
+ Port 1
+ ProxyJump nowhere.invalid
+ SessionType none
+ ForkAfterAuthentication yes
+ StdinNull yes
+ PermitLocalCommand yes
+ LocalCommand touch <folder>/was-run
+ ForwardAgent yes
+ ForwardX11 yes
+ Tunnel yes
+ StrictHostKeyChecking no
+ KnownHostsCommand /usr/bin/touch <folder>/was-run
+ PreferredAuthentications password
+ CanonicalizeHostname yes
 """
 
 
@@ -396,6 +420,39 @@ def test_a_change_of_who_may_enter_ends_the_session(door: Door, change: str) -> 
     enters = change in ("workspace.stop", "workspace.assign")
     assert door.stream(token)[0] == (101 if change == "workspace.stop" else 401 if change != "user.disable" else 503)
     door.ssh(name, "true", code=0 if enters else 255)
+
+
+def test_the_operators_own_configuration_decides_neither_who_nor_what(door: Door, short: Path) -> None:
+    own = f'Include "{door.person.home}/ssh/*/config"\nHost *{HOSTILE.replace("<folder>", str(short))}'
+    (short / "config").write_text(own)
+    argv = ["ssh", "-F", str(short / "config"), alias("demo"), "id -un; exit 7"]
+    done = subprocess.run(argv, env=door.person.environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (7, "cs-demo\n"), done.stderr
+    assert [path.name for path in short.iterdir()] == ["config"]
+    assert door.ssh("demo", "ls /tmp/was-run 2>/dev/null", code=None) == ""
+
+
+def test_a_login_of_a_domain_prepares_and_enters(door: Door) -> None:
+    person, login = door.person, "ops@corp.example"
+    before, entry = person.registry.read_text(), person.lab_entry("web1")
+    folder = f"'/home/{login}/.ssh'"
+    person.on(
+        "web1",
+        f"useradd --badname --create-home --shell /bin/bash -- {login}; install -d -m 700 -o {login} {folder}; "
+        f"install -m 600 -o {login} /root/.ssh/authorized_keys {folder}; "
+        f"echo '\"{login}\" ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/domain",
+    )
+    person.registry.write_text(json.dumps({"nodes": {"web1": {**entry, "user": login}}}))
+    try:
+        person.runs("inv node.prepare")
+        assert login in person.on("web1", "getent group codesmith-clients").out
+        said = person.runs("inv workspace.open demo --shell", typed="id -un; exit 7\n", code=7)
+        assert said.out.split()[-1] == "cs-demo"
+        rows = person.runs("inv node.doctor --json").json
+        assert {row["status"] for row in rows if row["node"] == "web1"} == {"ok"}
+    finally:
+        person.registry.write_text(before)
+        person.runs("inv node.disconnect --all; inv ssh.config --print", check=False)
 
 
 def test_an_endpoint_that_is_not_open_is_opened_by_ssh(door: Door) -> None:
