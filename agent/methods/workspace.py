@@ -103,11 +103,7 @@ def open_(context: Context, *, name: Name, request_id: Optional[RequestId] = Non
         "user": document["login"],
         "host_hint": os.uname().nodename,
         "directory": document["path"],
-        "environment": {
-            "HOME": document["home"],
-            "CODESMITH_WORKSPACE": name,
-            "CODESMITH_DIRECTORY": document["path"],
-        },
+        "environment": {"HOME": document["home"], "CODESMITH_WORKSPACE": name, "CODESMITH_DIRECTORY": document["path"]},
     }
     return {**show(document), "login": login}  # type: ignore[typeddict-item]
 
