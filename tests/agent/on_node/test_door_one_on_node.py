@@ -460,6 +460,49 @@ def test_an_endpoint_that_is_not_open_is_opened_by_ssh(door: Door) -> None:
     assert door.ssh("demo", "id -un", typed=b"not for the forwarder") == "cs-demo\n"
 
 
+@pytest.mark.parametrize(("entry", "policy"), [({"ssh": "openssh"}, ""), ({}, "AllowStreamLocalForwarding no")])
+def test_it_goes_through_whatever_carries_the_tunnel(door: Door, entry: dict[str, str], policy: str) -> None:
+    person, before = door.person, door.person.registry.read_text()
+    drop_in = "/etc/ssh/sshd_config.d/00-policy.conf"
+    door.web1.on(f"echo '{policy}' > {drop_in}; systemctl reload ssh")
+    person.runs("inv node.disconnect --all")
+    person.registry.write_text(json.dumps({"nodes": {"web1": {**person.lab_entry("web1"), **entry}}}))
+    try:
+        person.runs("inv ssh.config --print")
+        assert [row["carrier"] for row in person.runs("inv node.connect --json").json] == [entry.get("ssh", "fabric")]
+        data = os.urandom(5_000_000)
+        assert door.run("ssh", alias("demo"), "cat", typed=data).stdout == data
+        assert door.ssh("demo", "exit 7", code=7) == ""
+        with door.session("demo") as process, door.session("other"):
+            assert process.stdin and process.stdout
+            process.stdin.close()
+            assert process.wait(30) == 0
+    finally:
+        person.registry.write_text(before)
+        door.web1.on(f"rm {drop_in}; systemctl reload ssh")
+        person.runs("inv node.disconnect --all; inv ssh.config --print", check=False)
+
+
+def test_it_goes_through_a_port(door: Door) -> None:
+    person, before, number = door.person, door.person.registry.read_text(), free_port()
+    person.registry.write_text(
+        json.dumps({"nodes": {"web1": {**person.lab_entry("web1"), "endpoint": f"tcp:{number}"}}})
+    )
+    try:
+        (ready,) = person.runs("inv node.connect --json").json
+        words = shlex.split(door.proxy_command("demo"))
+        words[3] = f"127.0.0.1:{number}"
+        command = shlex.join([*words, ready["token_file"]])
+        data = os.urandom(5_000_000)
+        assert door.run("ssh", "-o", f"ProxyCommand={command}", alias("demo"), "cat", typed=data).stdout == data
+        Path(ready["token_file"]).write_text("another-token-of-somebody\n")
+        done = door.run("ssh", "-o", f"ProxyCommand={command}", alias("demo"), "id", code=255)
+        assert b"error: no valid token" in done.stderr
+    finally:
+        person.registry.write_text(before)
+        person.runs("inv node.disconnect --all; inv ssh.config --print", check=False)
+
+
 def test_an_old_client_reads_the_configuration(door: Door, release: str) -> None:
     """OpenSSH 8.4 knows some of its keywords not yet."""
     if release == "bullseye":
