@@ -110,6 +110,7 @@ def test_pins_of_several_at_once_are_all_kept(folder: Path) -> None:
     [
         {"token": "0" * 64, "host_keys": [f"{HOST_KEY}\nevil {HOST_KEY}"]},
         {"token": "0" * 64, "host_keys": [f'{HOST_KEY}"]}}{{"host_keys":["{HOST_KEY}']},
+        {"token": "0" * 64, "host_keys": ["ssh-ed25519 AAAA\nevil"]},
         {"token": "0" * 64, "host_keys": []},
         {"token": "0" * 64 + "\r\nX: y", "host_keys": [HOST_KEY]},
         {"token": 7, "host_keys": [HOST_KEY]},
