@@ -185,6 +185,8 @@ def test_the_name_of_a_host_is_never_a_command(place, operator, tmp_path, name):
     done = place.run(["ssh", "-G", f"{name}.web1.codesmith"])
     if "'" in name:
         assert "-IS" not in done.stdout
+        # This client refuses the name anyway; for an older one the pattern must not match.
+        assert 'Host *.web1.codesmith "!*\'*"\n' in place.inv("ssh.config", "--print").stdout
     else:
         shown = command.replace("%n", f"{name}.web1.codesmith")
         subprocess.run(["sh", "-c", shown], cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, check=False)
