@@ -371,6 +371,13 @@ def test_the_token_of_a_workspace_leads_into_no_other_one(door: Door) -> None:
     assert door.ssh("other", "echo $CODESMITH_WORKSPACE; ls /srv/codesmith/workspaces") == "other\nother\n"
 
 
+def test_a_token_expires(door: Door, old_token: tuple[str, float]) -> None:
+    """Before the agent is restarted, which would end it too."""
+    token, given_at = old_token
+    time.sleep(max(given_at + 61 - time.monotonic(), 0))
+    assert door.stream(token)[0] == 401
+
+
 def test_a_session_outlives_the_front_end(door: Door) -> None:
     with door.session("demo") as process:
         assert process.stdin and process.stdout
@@ -509,9 +516,3 @@ def test_an_old_client_reads_the_configuration(door: Door, release: str) -> None
         text = door.config.read_text()
         said = door.web1.on(f"cat > /tmp/c <<'E'\n{text}E\nssh -G -F /tmp/c {alias('demo')}").out
         assert "\nuser workspace\n" in f"\n{said}"
-
-
-def test_a_token_expires(door: Door, old_token: tuple[str, float]) -> None:
-    token, given_at = old_token
-    time.sleep(max(given_at + 61 - time.monotonic(), 0))
-    assert door.stream(token)[0] == 401
