@@ -308,8 +308,8 @@ def test_only_the_login_comes_in(door: Door) -> None:
 
 
 def test_what_the_login_left_in_its_home_is_not_run_by_sshd(door: Door) -> None:
-    left = "mkdir -p ~/.ssh; echo 'touch /tmp/rc' > ~/.ssh/rc; echo MINE=1 > ~/.ssh/environment"
-    door.inside("demo", left)
+    left = "mkdir -p .ssh; echo 'touch /tmp/rc' > .ssh/rc; echo MINE=1 > .ssh/environment"
+    door.inside("demo", f"{left}; cd; {left}")  # sshd takes the workspace for the home
     assert door.ssh("demo", 'echo "${MINE:-none}"; ls /tmp/rc 2>/dev/null', code=None) == "none\n"
 
 
