@@ -24,6 +24,8 @@ UNDETERMINED = {
     "host_hint", "stdout", "cursor", "since", "idle_stop_at", "disk_bytes", "files",
     "token", "expires_at", "host_keys",
 }  # fmt: skip
+# What changes nothing that is stored, but starts the runtime.
+STARTS = ("workspace.dial",)
 SERVE = """
 import functools, http.server, ssl
 tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -73,7 +75,7 @@ class Example:
         self.params = {one["name"]: one["value"] for one in pairing["params"]}
         self.error = pairing.get("error")
         self.result = None if self.error else pairing["result"]["value"]
-        self.changes = method["x-mutates"] and not self.error
+        self.changes = (method["x-mutates"] or self.method in STARTS) and not self.error
 
 
 def examples(document: dict[str, Any]) -> Iterator[Example]:
