@@ -20,6 +20,7 @@ from codesmith.cli.output import escape
 from codesmith.errors import CodeSmithError, Unsupported
 from codesmith.nodes.registry import Node, Registry
 from codesmith.paths import ANOTHER_HOME, ensure_private, state_dir, state_place, writing
+from codesmith.ssh.openssh.command import version
 from codesmith.ssh.options import FIXED, NOT_SHARED, SINCE, Option
 from codesmith.ssh.target import parse_ssh_g
 from codesmith.tunnel.local_endpoint import endpoint_path
@@ -30,7 +31,14 @@ USER = "workspace"
 SSH_G_TIMEOUT_S = KEYGEN_TIMEOUT_S = 20
 # The programs that start ssh, and people, decide about these.
 LEFT = ("RequestTTY", "EscapeChar")
-UNKNOWN_TO_OLD = ",".join((*SINCE, "SessionType"))
+# Options that an older ssh refuses, for all hosts. An IgnoreUnknown here would replace the operator's own.
+NEWER = {**SINCE, "SessionType": (8, 7), "WarnWeakCrypto": (10, 1)}
+# The stream is inside an SSH connection already. The default key exchange takes four times as long as all the rest.
+CRYPTO = (
+    ("KexAlgorithms", "^curve25519-sha256"),
+    ("Ciphers", "^aes128-gcm@openssh.com"),
+    ("WarnWeakCrypto", "no"),
+)
 # What ssh reads in another way within quotes, and what is a pattern in an Include.
 UNUSABLE = frozenset('"\\%$*?[]\n\r')
 # Say where the state and the sockets are, and which code runs.
@@ -80,14 +88,18 @@ class SshConfig:
             _write(self.path, self.text)
 
     def _block(self, node: Node) -> str:
-        lines = [f"  {keyword} {value}\n" for keyword, value in self._options(node)]
+        lines = [f"  {keyword} {value}\n" for keyword, value in self.options(node)]
         # A quote in the name would end the one around %n below; ssh gives every other character on as it is.
         return f'Host *.{node.name}.codesmith "!*\'*"\n{"".join(lines)}'
+
+    def options(self, node: Node) -> list[Option]:
+        """Return the options for the workspaces of a node, without those that the installed ssh does not know."""
+        known = version()
+        return [option for option in self._options(node) if NEWER.get(option[0], known) <= known]
 
     def _options(self, node: Node) -> Iterable[Option]:
         command = [os.path.realpath(sys.executable), "-IS", proxy_command.__file__]
         words = [*command, str(endpoint_path(node)), str(self.folder), node.name]
-        yield "IgnoreUnknown", UNKNOWN_TO_OLD
         yield "ProxyCommand", f"{shlex.join(words).replace('%', '%%')} '%n'"
         yield "ProxyUseFdpass", "no"
         yield from (("HostName", "%h"), ("Port", "22"), ("User", USER))
@@ -95,6 +107,7 @@ class SshConfig:
         yield from (("PubkeyAuthentication", "yes"), ("PreferredAuthentications", "publickey"))
         yield "UserKnownHostsFile", f'"{self.folder}/known_hosts"'
         yield from (("GlobalKnownHostsFile", os.devnull), ("HostKeyAlgorithms", "ssh-ed25519"), ("CheckHostIP", "no"))
+        yield from CRYPTO
         yield from (*NOT_SHARED, ("ControlPersist", "no"), ("SessionType", "default"))
         yield from (("ForwardX11Trusted", "no"), ("CanonicalizeHostname", "no"))
         yield from (option for option in FIXED if option[0] not in LEFT)
@@ -145,7 +158,7 @@ def is_in_effect(config: SshConfig, node: Node) -> bool:
     alias = alias_of("x", node)
     expected, effective = _effective("-F", str(config.path), alias), _effective(alias)
     # Keys that the operator's configuration adds do no harm.
-    keywords = {keyword.lower() for keyword, _ in config._options(node)} - {"identityfile", "ignoreunknown"}
+    keywords = {keyword.lower() for keyword, _ in config.options(node)} - {"identityfile"}
     return "proxycommand" in expected and all(expected.get(keyword) == effective.get(keyword) for keyword in keywords)
 
 

@@ -60,6 +60,7 @@ def test_an_alias_leads_through_the_endpoint(place, operator):
     assert " -IS " in found["proxycommand"]
     assert str(place.endpoint()) in found["proxycommand"] and found["proxycommand"].endswith(" web1 '%n'")
     assert "proxyjump" not in found
+    assert found["kexalgorithms"].startswith("curve25519-sha256,") and "aes128-gcm" in found["ciphers"].split(",")[0]
     assert found["identityfile"] == f"{place.home}/ssh/id_ed25519"
     assert (found["identitiesonly"], found["stricthostkeychecking"], found["controlmaster"]) == ("yes", "true", "false")
     assert found["userknownhostsfile"].startswith(f"{place.home}/ssh/") and found["globalknownhostsfile"] == "/dev/null"
@@ -147,6 +148,14 @@ def test_registries_do_not_disturb_each_other(place, operator, tmp_path):
     assert place.inv("ssh.config", "--remove", "--yes", "--file", str(other)).returncode == 0
     assert settings(place)["user"] == "workspace"
     assert settings(place, "x.db.codesmith")["user"] == "root"
+
+
+def test_an_older_ssh_gets_no_option_that_it_refuses(place, operator, tmp_path):
+    (tmp_path / "bin" / "ssh").write_text("#!/bin/sh\necho OpenSSH_8.4p1 >&2\n")
+    text = place.inv("ssh.config", "--print").stdout
+    assert "Host *.web1.codesmith" in text
+    for keyword in ("KnownHostsCommand", "SessionType", "StdinNull", "WarnWeakCrypto", "IgnoreUnknown"):
+        assert keyword not in text
 
 
 def test_print_prints_what_ssh_can_read(place, operator, tmp_path):

@@ -510,9 +510,13 @@ def test_it_goes_through_a_port(door: Door) -> None:
         person.runs("inv node.disconnect --all; inv ssh.config --print", check=False)
 
 
-def test_an_old_client_reads_the_configuration(door: Door, release: str) -> None:
-    """OpenSSH 8.4 knows some of its keywords not yet."""
+def test_an_old_client_reads_the_configuration(door: Door, release: str, short: Path) -> None:
+    """OpenSSH 8.4 refuses a file with a keyword that it does not know, also for other hosts."""
     if release == "bullseye":
-        text = door.config.read_text()
-        said = door.web1.on(f"cat > /tmp/c <<'E'\n{text}E\nssh -G -F /tmp/c {alias('demo')}").out
-        assert "\nuser workspace\n" in f"\n{said}"
+        (short / "ssh").write_text("#!/bin/sh\necho OpenSSH_8.4p1 >&2\n")
+        (short / "ssh").chmod(0o755)
+        text = door.person.runs(f"PATH={short}:$PATH inv ssh.config --print").out
+        reads = "ssh -G -F /tmp/c other.host && ssh -G -F /tmp/c"
+        said = door.web1.on(f"cat > /tmp/c <<'E'\n{text}E\n{reads} {alias('demo')}").out
+        assert "\nuser workspace\n" in said
+        door.person.runs("inv ssh.config --print")
