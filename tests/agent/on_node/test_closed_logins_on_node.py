@@ -97,7 +97,7 @@ def test_no_user_manager_starts_not_even_by_lingering(web1: Web1) -> None:
     web1.on("systemctl restart systemd-logind", check=False)
     for login in LOGINS:
         assert not web1.on(f"systemctl is-active user@$(id -u {login})", check=False).ok
-        assert not web1.on(f"pgrep -u {login}", check=False).out
+        assert not web1.running(login.partition("-")[2])
     web1.on(f"systemctl stop user@$(id -u {ORDINARY}); rm -f /var/lib/systemd/linger/*", check=False)
 
 
