@@ -28,7 +28,9 @@ class StandIn:
 
     def __init__(self, path: Path, name: str = "web1", extra: dict[str, Any] | None = None) -> None:
         self.name, self.path, self.calls, self.requests = name, path, [], []
-        self.contract = {**CONTRACT, "methods": [*CONTRACT["methods"], *(e for e, _ in (extra or {}).values())]}
+        added = {method: entry for method, (entry, _) in (extra or {}).items()}
+        methods = {**{entry["name"]: entry for entry in CONTRACT["methods"]}, **added}
+        self.contract = {**CONTRACT, "methods": list(methods.values())}
         self._extra = {method: function for method, (_, function) in (extra or {}).items()}
         self._checks = {entry["name"]: ParameterCheck(entry["params"]) for entry in self.contract["methods"]}
         self.workspaces: dict[str, dict[str, Any]] = {}
@@ -133,8 +135,10 @@ class StandIn:
             return self.answers[request_id]
         if method in self._extra:
             result = self._extra[method](**params)
+        elif (known := getattr(self, method.replace(".", "_"), None)) is None:
+            raise Refusal(1006, f"this stand-in has no {method}", kind="unsupported")
         else:
-            result = getattr(self, method.replace(".", "_"))(**params)
+            result = known(**params)
         if request_id is not None:
             self.note(method, {key: str(params[key]) for key in ("name", "user", "workspace") if key in params})
             self.audit[0]["request_id"] = request_id
@@ -207,6 +211,13 @@ class StandIn:
 
     def workspace_open(self, name: str) -> Any:
         return self._of(self.workspaces, name, "workspace")
+
+    def workspace_usage(self, name: str) -> Any:
+        self._of(self.workspaces, name, "workspace")
+        return {
+            "memory_bytes": 0, "memory_peak_bytes": None, "memory_limit_bytes": None, "cpu_s": 0.0, "tasks": 0,
+            "disk_bytes": 0, "files": 0,
+        }  # fmt: skip
 
     def user_list(self, **_: Any) -> Any:
         return list(self.users.values())

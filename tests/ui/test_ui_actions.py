@@ -231,7 +231,7 @@ def test_a_runtime_is_shown_with_its_usage_and_stopped(serve, visit):
     )
     page = settled(visit(ui, "/nodes/web1/workspaces/shop"))
     expect(page.get_by_role("img", name="memory, now 100 MiB of 512 MiB")).to_be_visible()
-    expect(page.get_by_text("shared with")).to_be_visible()
+    expect(page.locator("dt", has_text="shared with")).to_be_visible()
     expect(page.get_by_text("/srv/codesmith/home/cs-shop")).to_be_visible()
     page.get_by_role("button", name="Stop", exact=True).click()
     assert stopped.wait(5)
