@@ -72,7 +72,7 @@ CASES = {
     ),
     "other logins": (
         "import pwd, grp\nprint([one.pw_name for one in pwd.getpwall()], [one.gr_name for one in grp.getgrall()])",
-        "['root', 'cs-esc', 'nobody'] ['root', 'cs-esc', 'nogroup']\n",
+        "['root', 'cs-esc', 'workspace', 'nobody'] ['root', 'cs-esc', 'nogroup']\n",
     ),
     "sockets of software": (CONNECT + f"print([one for one in {STAND_INS!r} if connects(one)])", "[]\n"),
     "sockets of the system": (CONNECT + f"print([one for one in {TRUE_ONES!r} if connects(one)])", "[]\n"),

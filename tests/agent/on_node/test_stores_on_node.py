@@ -130,8 +130,7 @@ def test_who_was_closed_out_since_is_not_taken_for_open(web1: Web1, kept: bool) 
     assert "late" in records(web1)
     if kept:
         assert "user late is active, but workspace late is closed (inv user.enable late)" in records(web1)
-        job = {"workspace": "late", "argv": ["id"], "cwd": "", "env": {}, "stdin": "", "encoding": "text"}
-        answer = web1.helper({"verb": "job.run", "arguments": {**job, "timeout_s": 5.0}})
+        answer = web1.helper({"verb": "runtime.start", "arguments": {"workspace": "late", "for_clone": False}})
         assert answer.json["error"]["data"]["kind"] == "not_managed", answer
     web1.client.user.disable(name="late")
     web1.client.user.enable(name="late")
