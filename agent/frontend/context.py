@@ -14,6 +14,7 @@ from typing import Any, Dict, Iterator, Set
 
 from agent.frontend.agent_forwarding import ForwardedAgents
 from agent.frontend.audit import PATH as AUDIT_FILE
+from agent.frontend.disk_usage import DiskUsage
 from agent.frontend.helper_client import Helper
 from agent.frontend.runtime_client import Runtimes
 from agent.frontend.store import Store
@@ -66,11 +67,14 @@ class Context:
     stream_tokens: Tokens = field(default_factory=Tokens)
     runtimes_folder: str = RUNTIMES
     runtimes: Runtimes = field(init=False)
+    disk_usage: DiskUsage = field(init=False)
     _changing: Any = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
-        """Reach the runtimes through the helper of this context."""
+        """Reach runtimes and files of workspaces through the helper of this context."""
         object.__setattr__(self, "runtimes", Runtimes(self.helper, self.runtimes_folder))
+        measure = DiskUsage(lambda name: self.helper.call("workspace.measure", workspace=name))
+        object.__setattr__(self, "disk_usage", measure)
 
     @contextmanager
     def one_at_a_time(self) -> Iterator[None]:

@@ -184,8 +184,7 @@ def stop(context: Context, *, name: Name, request_id: Optional[RequestId] = None
 def usage(context: Context, *, name: Name) -> Usage:
     """Return what a workspace uses. It starts nothing."""
     find_managed(context, name)
-    measured = context.helper.call("workspace.measure", workspace=name)
-    return {**runtime_state.usage(name), **measured}  # type: ignore[typeddict-item]
+    return {**runtime_state.usage(name), **context.disk_usage.of(name)}  # type: ignore[typeddict-item]
 
 
 @method("workspace.delete", errors=(NotFound, *BY_HELPER), mutates=True, makes_room=True)
