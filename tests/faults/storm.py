@@ -363,9 +363,21 @@ class Look:
                 uid = os.stat(f"/proc/{pid}").st_uid
             except OSError:
                 continue
-            if 1879048192 <= uid < 2147483647:
+            if 1879048192 <= uid < 2147483647 and not self.is_supervisor(pid):
                 running.append(pid)
-        self.same("processes of users", running, [])
+        self.same("processes of logins", running, [])
+
+    def is_supervisor(self, pid):
+        """Tell whether a process is the supervisor of a workspace that is open."""
+        try:
+            with open(f"/proc/{pid}/cgroup") as file:
+                groups = file.read()
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                words = file.read().split(b"\0")
+        except OSError:
+            return True  # it has ended
+        is_open = [f"@{name}.service" in groups for name in self.model.workspaces if not self.is_closed(name)]
+        return any(is_open) and b"supervisor" in words
 
 
 def sort_of(method, params):

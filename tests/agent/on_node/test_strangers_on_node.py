@@ -68,7 +68,7 @@ def test_who_may_not_call_the_root_half_leaves_a_line(web1: Web1) -> None:
     assert not answer.ok and answer.out == "" and not web1.on("getent passwd cs-eve", check=False).ok
 
 
-LOCKS = ("lock", "jobs.lock", "places.lock", "sweep.lock")
+LOCKS = ("lock", "sweep.lock")
 
 
 @pytest.mark.parametrize("name", LOCKS)
@@ -78,9 +78,7 @@ def test_a_lock_that_cannot_be_opened_is_told_without_a_traceback(web1: Web1, na
     path = f"{HELPER_STATE}/{name}"
     since = web1.on("date +%s").out.strip()
     web1.on(f"systemctl stop codesmith-helper.service; rm -rf {path}; {harm.format(path)}")
-    if name in ("jobs.lock", "places.lock"):
-        refusal = web1.refuses(web1.client.workspace.exec, "command_failed", name="locked", argv=["true"])
-    elif name != "sweep.lock":
+    if name != "sweep.lock":
         refusal = web1.refuses(web1.client.workspace.delete, "command_failed", name="locked")
     else:
         web1.client.workspace.delete(name="locked")
