@@ -13,6 +13,7 @@ from codesmith.errors import CodeSmithError
 from codesmith.nodes.registry import Registry
 from codesmith.sdk.api import Execution
 from codesmith.sdk.client import Client
+from tests.agent.on_node.door_one import Door, alias, free_port
 from tests.agent.on_node.web1 import ALL_RELEASES, BOTH_RELEASES, Web1, command
 
 pytestmark = pytest.mark.lab
@@ -114,8 +115,10 @@ def test_everything_of_a_login_is_in_its_runtime(web1: Web1) -> None:
     for name in ("a", "a-b"):
         client.workspace.create(name=name)
         client.workspace.exec(name=name, argv=["bash", "-c", PLANTED])
-    uid = client.workspace.get(name="a").uid
-    with ThreadPoolExecutor(4) as pool:
+    uid, door = client.workspace.get(name="a").uid, Door(web1)
+    sftp = door.running("-b", "-", alias("a"), program="sftp")
+    forward = door.running("-N", "-L", f"{free_port()}:127.0.0.1:22", alias("a-b"))
+    with ThreadPoolExecutor(4) as pool, door.session("a"), door.session("a-b"), sftp, forward:
         calls = [
             pool.submit(execute, web1, name, *argv)
             for name in ("a", "a-b")
@@ -128,7 +131,9 @@ def test_everything_of_a_login_is_in_its_runtime(web1: Web1) -> None:
         for call in calls:
             call.result()
     units = [f"/codesmith.slice/{unit_of(name, 'service')}" for name in ("a", "a-b")]
-    assert len(walked) >= 6
+    assert len(walked) >= 12
+    for program in ("sshd", "sleep", "cat"):
+        assert any(program in line for line in walked), (program, walked)
     outside = [line for line in walked if not any(f"['{unit}']" in line for unit in units)]
     assert outside == []
     assert web1.on("ls /tmp/planted", check=False).out == ""
