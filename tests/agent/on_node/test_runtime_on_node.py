@@ -33,6 +33,8 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
     try:
         uid, groups = os.stat(f"/proc/{pid}").st_uid, open(f"/proc/{pid}/cgroup").read().split()
         name = open(f"/proc/{pid}/cmdline").read().replace(chr(0), " ")
+        if open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] in "ZX":
+            continue  # it has ended, and is in no group any more
     except OSError:
         continue
     if int(sys.argv[1]) <= uid < int(sys.argv[1]) + 10000:
