@@ -28,9 +28,18 @@ def add(context: Context, name: str, account: Dict[str, Any], keys: List[str], *
 def find(context: Context, name: str) -> Dict[str, Any]:
     """Return the stored document of a user; NotFound when the store has none."""
     document = context.store.get_user(name)
-    if document is None and ownership.is_user_on_node(name):
-        problem = f"the agent's store does not know user {name!r}, but {login_of(name)} is on the node"
-        raise NotFound(problem, hint=f"inv node.health; inv user.delete {name} removes it")
     if document is None:
+        check_not_workspace(context, name)
+        if ownership.is_user_on_node(name):
+            problem = f"the agent's store does not know user {name!r}, but {login_of(name)} is on the node"
+            raise NotFound(problem, hint=f"inv node.health; inv user.delete {name} removes it")
         raise NotFound(f"no user {name!r} on this node", hint="inv user.list")
     return document
+
+
+def check_not_workspace(context: Context, name: str) -> None:
+    """Raise NotFound when a name is that of a workspace of another user: its login is no user's."""
+    workspace = context.store.get_workspace(name)
+    if workspace is not None and workspace["user"] != name:
+        problem = f"no user {name!r} on this node: {name!r} is a workspace of user {workspace['user']!r}"
+        raise NotFound(problem, hint=f"inv workspace.get {name}")

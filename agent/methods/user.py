@@ -106,8 +106,10 @@ def delete(context: Context, *, name: Name, request_id: Optional[RequestId] = No
     Refused with in_use while it owns workspaces. `leftovers` names what could not be removed.
     """
     document = context.store.get_user(name)
-    if document is None and not ownership.is_user_on_node(name):
-        raise NotFound(f"no user {name!r} on this node", hint="inv user.list")
+    if document is None:
+        user_records.check_not_workspace(context, name)
+        if not ownership.is_user_on_node(name):
+            raise NotFound(f"no user {name!r} on this node", hint="inv user.list")
     if document is not None and document["workspaces"]:
         owned = ", ".join(document["workspaces"])
         raise InUse(f"user {name!r} owns workspaces: {owned}", hint=f"inv workspace.delete {document['workspaces'][0]}")

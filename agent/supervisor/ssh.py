@@ -9,18 +9,17 @@ from __future__ import annotations
 import hashlib
 import os
 import pwd
-import signal
 from typing import Dict, List, Mapping
 
 from agent.shared.errors import CommandFailed, InvalidParams, Unsupported
 from agent.shared.names import WORKSPACE_USER
 from agent.shared.sshkeys import parse_key
+from agent.supervisor.start import DEFAULT_SIGNALS
 
 SSHD, KEYGEN = "/usr/sbin/sshd", "/usr/bin/ssh-keygen"
 TMP = "/tmp"
 # Channels over one connection: editors and shared connections open many.
 SESSIONS_MAX = 1024
-DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ)
 OPTIONS = (
     "UsePAM=no", "PidFile=none", "StrictModes=no",
     # A token has opened the stream. The key proves that the same operator uses it.

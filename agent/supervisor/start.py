@@ -9,8 +9,8 @@ from typing import Dict, List
 
 from agent.supervisor.job import Pipes
 
-# Python ignores them; a program expects their default.
-DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ)
+# Python ignores two of them, and who started us may have ignored others; a program expects their defaults.
+DEFAULT_SIGNALS = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
 SHELL = "/bin/sh"
 
 

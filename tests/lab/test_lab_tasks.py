@@ -78,7 +78,11 @@ def test_down_removes_what_is_there_and_reports_what_is_not(inv):
     [
         (["--node", "typo"], 3, "no node 'typo'"),
         (["--node", "far"], 1, "node 'far' in .* is no lab node"),
-        (["--release", "potato"], 1, "--release takes one of bookworm, trixie, bullseye, not 'potato'"),
+        (
+            ["--release", "potato"],
+            1,
+            "--release takes one of bookworm, trixie, bullseye, bookworm-vm, trixie-vm, not 'potato'",
+        ),
     ],
 )
 def test_up_refuses_what_it_cannot_boot(inv, words, code, problem):

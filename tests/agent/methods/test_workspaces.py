@@ -145,3 +145,21 @@ def test_what_was_cut_off_is_completed_at_the_next_start(tmp_path: Path, method:
         expected = {"workspace.assign": ("ada", []), "workspace.share": ("demo", ["ada"])}
         assert (found["user"], found["shared_with"]) == expected.get(method, ("demo", []))
         assert rpc.store.intents() == []
+
+
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [
+        ("user.get", {}),
+        ("user.disable", {}),
+        ("user.enable", {}),
+        ("user.delete", {}),
+        ("user.set_keys", {"ssh_keys": []}),
+    ],
+)
+def test_a_workspace_of_another_user_is_no_user(demo: Rpc, method: str, more: dict[str, object]) -> None:
+    demo.call("workspace.create", name="shop", user="ada")
+    refusal = demo.refuses(method, 1001, name="shop", **more)
+    assert refusal["message"] == "no user 'shop' on this node: 'shop' is a workspace of user 'ada'"
+    assert refusal["data"]["hint"] == "inv workspace.get shop"
+    assert demo.call("workspace.get", name="shop")["user"] == "ada"

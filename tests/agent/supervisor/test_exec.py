@@ -21,7 +21,7 @@ from tests.agent.supervisor.conftest import Supervisor
 SHOW = "import json, os, sys; print(json.dumps([sys.argv[1:], dict(os.environ), sys.stdin.read(), os.getcwd()]))"
 ODD = ["a b", "", "$HOME", "%s", "'\"", "line\nbreak\n", "-x", "ü\udcff", "{}", "\\"]
 # Leaves its session and its parents: only the mark tells whose it is.
-LOST = "setsid sh -c 'setsid sleep 1000 & echo $!' "
+LOST = "setsid --wait sh -c 'setsid sleep 1000 & echo $!' "
 # Leaves its session and its mark, and its parents end.
 UNMARKED = "env -i setsid sleep 1000 & sleep 0.1; echo $!"
 
