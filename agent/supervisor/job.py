@@ -112,7 +112,8 @@ class Job:
             left = processes.everything() if self._is_alone() else processes.of_job(self._pid, self.mark)
             if not left:
                 break
-            processes.kill(left)
+            # Its leader first: a shell would end by itself when what it waits for is killed.
+            processes.kill(sorted(left, key=lambda pid: pid != self._pid))
         # A program that is just being started has no environment: it is looked for a second time.
         self._looks = 0 if left else self._looks + 1
         if (self._status is not None and self._looks > 1) or time.monotonic() > self._end_by:

@@ -22,6 +22,7 @@ SHOW = "import json, os, sys; print(json.dumps([sys.argv[1:], dict(os.environ), 
 ODD = ["a b", "", "$HOME", "%s", "'\"", "line\nbreak\n", "-x", "ü\udcff", "{}", "\\"]
 # Leaves its session and its parents: only the mark tells whose it is.
 LOST = "setsid --wait sh -c 'setsid sleep 1000 & echo $!' "
+GATE = "until test -e gate; do sleep 0.05; done"
 # Leaves its session and its mark, and its parents end.
 UNMARKED = "env -i setsid sleep 1000 & sleep 0.1; echo $!"
 
@@ -134,11 +135,12 @@ def test_a_command_ends_when_its_caller_goes_away(supervisor: Supervisor) -> Non
 
 
 def test_the_end_of_one_command_ends_nothing_of_another(supervisor: Supervisor) -> None:
-    with supervisor.send("exec", **supervisor.command("bash", "-c", f"{LOST}; sleep 2; echo over")) as other:
+    with supervisor.send("exec", **supervisor.command("bash", "-c", f"{LOST}; {GATE}; echo over")) as other:
         supervisor.wait_until(lambda: len(supervisor.pids()) >= 2)
         for _ in range(5):
             supervisor.run("bash", "-c", "sleep 1000 &")
         assert len(supervisor.pids()) >= 2
+        supervisor.run("touch", "gate")
         answer = framing.receive(other, framing.REPLY_MAX)
     assert answer["result"]["stdout"].endswith("over\n")
     supervisor.wait_until(lambda: supervisor.pids() == [])
