@@ -13,6 +13,7 @@ from agent.frontend import runtime_client
 from agent.frontend.runtime_client import REPLY_GRACE_S, Runtimes
 from agent.git import errors, grammar
 from agent.shared.errors import CommandFailed, InvalidParams, LimitReached, NotManaged, Unsupported
+from agent.shared.nesting import check_depth
 
 INIT_TIMEOUT_S = 60.0
 READ_TIMEOUT_S = 60.0
@@ -81,7 +82,9 @@ def _run_git(
         # Not its standard error: a traceback is of no use to the caller.
         return {"command": "git", "exit_code": ended["exit_code"], "stderr": "it was ended before it could answer"}
     try:
-        answer = json.loads(str(done.get("answer")))
+        text = str(done.get("answer"))
+        check_depth(text.encode("utf-8", "surrogatepass"))
+        answer = json.loads(text)
     except ValueError:
         answer = None
     # The kernel has ended a process of git, not git itself, which says so in other words.

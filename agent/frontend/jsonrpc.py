@@ -18,6 +18,7 @@ import jsonrpclib.jsonrpc
 from jsonrpclib.SimpleJSONRPCServer import SimpleJSONRPCDispatcher
 
 from agent.shared.errors import AgentError, LimitReached
+from agent.shared.nesting import check_depth
 
 BATCH_MAX = 16
 # Characters. Once the answers of a batch are longer than this, its remaining requests are refused.
@@ -90,8 +91,6 @@ class JsonRpc(SimpleJSONRPCDispatcher):
         """Return the answer to a body; empty when it held only notifications."""
         try:
             request = parse_json(data)
-        except RecursionError:
-            return dump_json(error_answer(None, NotJson("the request is nested too deeply")))
         except ValueError as error:
             return dump_json(error_answer(None, NotJson(f"the request is not JSON: {error}")))
         if not isinstance(request, list):
@@ -148,7 +147,11 @@ def _text_of(answer: Dict[str, Any]) -> str:
 
 
 def parse_json(text: str) -> Any:
-    """Return the value of a JSON text. ValueError also for NaN, huge numbers and an object with a name twice."""
+    """Return the value of a JSON text.
+
+    ValueError also for NaN, huge numbers, an object with a name twice, and what is nested too deep.
+    """
+    check_depth(text.encode("utf-8", "surrogatepass"))
     if text.startswith("\ufeff"):
         _refuse("a byte order mark")
     return _DECODER.decode(text)

@@ -8,7 +8,11 @@ from __future__ import annotations
 import math
 import re
 import socket
-from typing import Any, Dict, Optional
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, Optional
 
 from agent.frontend import runtime_state
 from agent.frontend.helper_client import Helper
@@ -21,6 +25,13 @@ REPLY_TIMEOUT_S = 30.0
 # Beyond the time limit of a job: for the start of the runtime, and the end of all that the job started.
 REPLY_GRACE_S = 60.0
 CONNECT_TIMEOUT_S = 60.0
+# The git job of a call that was cut off ends within a few seconds.
+WAIT_TIMEOUT_S = 15.0
+# The longest answers; all others are short.
+REPLY_BYTES_MAX = {"exec": framing.REPLY_MAX, "git": 1 << 20}
+SHORT_BYTES_MAX = 1 << 18
+# Looks at one workspace at once: a supervisor that never answers must not hold all threads of the front end.
+LOOKS_MAX = 16
 # Of a supervisor that does not answer, workspace.get knows no more than that it runs.
 STATUS_TIMEOUT_S = 2.0
 TEXT_MAX = 4096
@@ -44,6 +55,8 @@ class Runtimes:
 
     def __init__(self, helper: Helper, folder: str = RUNTIMES) -> None:
         self._helper, self._folder = helper, folder
+        self._lock = threading.Lock()
+        self._looks: Counter[str] = Counter()
 
     def call(
         self, workspace: str, request: str, *, descriptor: Optional[int] = None,
@@ -78,19 +91,33 @@ class Runtimes:
         """Return since and idle_stop_at of a runtime, as its supervisor says; {} when it does not run."""
         if not runtime_state.is_running(workspace):
             return {}
-        try:
-            found = _ask(self._path(workspace), {"protocol": PROTOCOL, "request": "status"}, None, STATUS_TIMEOUT_S)
-        except (OSError, AgentError):
-            return {}
+        with self._look(workspace) as is_free:
+            if not is_free:
+                return {}
+            try:
+                found = _ask(self._path(workspace), {"protocol": PROTOCOL, "request": "status"}, None, STATUS_TIMEOUT_S)
+            except (OSError, AgentError):
+                return {}
         return check_status(found)
+
+    @contextmanager
+    def _look(self, workspace: str) -> Iterator[bool]:
+        """Count looks at a workspace while they last; False when there are too many."""
+        with self._lock:
+            is_free = self._looks[workspace] < LOOKS_MAX
+            self._looks[workspace] += is_free
+        try:
+            yield is_free
+        finally:
+            with self._lock:
+                self._looks[workspace] -= is_free
+                self._looks += Counter()  # drops those that are zero
 
     def wait(self, workspace: str, job: str) -> None:
         """Return when a job runs no more; a runtime that does not run is not started for it."""
         if runtime_state.is_running(workspace):
             try:
-                _ask(
-                    self._path(workspace), {"protocol": PROTOCOL, "request": "wait", "job": job}, None, REPLY_TIMEOUT_S
-                )
+                _ask(self._path(workspace), {"protocol": PROTOCOL, "request": "wait", "job": job}, None, WAIT_TIMEOUT_S)
             except (OSError, AgentError):
                 pass  # it has ended meanwhile, or its login has taken it over: a job of it harms itself alone
 
@@ -132,11 +159,13 @@ def _is_count(value: Any) -> bool:
 
 def _ask(path: str, message: Dict[str, Any], descriptor: Optional[int], timeout_s: float) -> Dict[str, Any]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(CONNECT_TIMEOUT_S)
+        connection.settimeout(min(CONNECT_TIMEOUT_S, timeout_s))
         connection.connect(path)
         connection.settimeout(timeout_s)
+        deadline = time.monotonic() + timeout_s
         framing.send(connection, message, descriptor)
-        reply = framing.receive(connection, framing.REPLY_MAX)
+        size_max = REPLY_BYTES_MAX.get(message["request"], SHORT_BYTES_MAX)
+        reply = framing.receive(connection, size_max, deadline)
     if isinstance(reply.get("result"), dict):
         result: Dict[str, Any] = reply["result"]
         return result

@@ -99,12 +99,18 @@ def ensure_sandbox(caller: socket.socket, workspace: Any, limits: Any, network: 
     sandbox = sandboxes.parse(workspace, limits, network)
     with read_ledger() as ledger:
         entry = read_entry(ledger, workspace)._replace(sandbox=sandbox)
-    enforced = sandboxes.check_enforced(sandbox, units.probe(entry))
+    try:
+        seen = units.probe(entry)
+    except CommandFailed:  # what runs there can kill the probe, which has its uid
+        with exclusive_ledger() as ledger:
+            suspension.end_all(ledger, [workspace])
+        seen = units.probe(entry)
+    enforced = sandboxes.check_enforced(sandbox, seen)
     with exclusive_ledger() as ledger:
         read_entry(ledger, workspace)
         ledger.put_sandbox(workspace, sandbox.limits, sandbox.network)
         with pending_on_error():
-            units.stop(workspace)
+            suspension.end_all(ledger, [workspace])
     return {"enforced": enforced}
 
 
@@ -115,9 +121,13 @@ def remove_sandbox(caller: socket.socket, workspace: Any) -> Dict[str, Any]:
         if ledger.workspace(workspace) is None and os.path.lexists(path_of(workspace)):
             problem = f"the helper's ledger does not know workspace {workspace!r}, but {path_of(workspace)} is there"
             raise NotManaged(problem, hint="inv node.health")
+        is_there = ledger.workspace(workspace) is not None
         ledger.remove_sandbox(workspace)
         with pending_on_error():
-            units.stop(workspace)
+            if is_there:
+                suspension.end_all(ledger, [workspace])
+            else:
+                units.stop(workspace)
     return {}
 
 

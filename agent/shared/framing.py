@@ -6,7 +6,10 @@ import json
 import os
 import socket
 import struct
+import time
 from typing import Any, Dict, Optional, Tuple
+
+from agent.shared.nesting import check_depth
 
 REQUEST_MAX = 1 << 20
 REPLY_MAX = 16 << 20
@@ -23,9 +26,12 @@ def send(connection: socket.socket, message: Dict[str, Any], descriptor: Optiona
         connection.sendall(length + body)
 
 
-def receive(connection: socket.socket, size_max: int) -> Dict[str, Any]:
-    """Read one message; ConnectionError when the peer stops early, sends too much or something other than an object."""
-    return _receive(connection, _exactly(connection, 4), size_max)
+def receive(connection: socket.socket, size_max: int, deadline: Optional[float] = None) -> Dict[str, Any]:
+    """Read one message; ConnectionError when the peer stops early, sends too much or something other than an object.
+
+    TimeoutError when it is not there at `deadline` (of time.monotonic()), however often a byte comes.
+    """
+    return _receive(connection, _exactly(connection, 4, deadline), size_max, deadline)
 
 
 def receive_with_descriptor(connection: socket.socket, size_max: int) -> Tuple[Dict[str, Any], Optional[int]]:
@@ -42,12 +48,16 @@ def receive_with_descriptor(connection: socket.socket, size_max: int) -> Tuple[D
     return message, descriptors[0] if descriptors else None
 
 
-def _receive(connection: socket.socket, length: bytes, size_max: int) -> Dict[str, Any]:
+def _receive(
+    connection: socket.socket, length: bytes, size_max: int, deadline: Optional[float] = None
+) -> Dict[str, Any]:
     size = struct.unpack(">I", length)[0]
     if size > size_max:
         raise ConnectionError(f"a message of {size} bytes is too long")
     try:
-        message = json.loads(_exactly(connection, size))
+        body = _exactly(connection, size, deadline)
+        check_depth(body)
+        message = json.loads(body)
     except ValueError as error:
         raise ConnectionError(f"not JSON: {error}") from None
     if not isinstance(message, dict):
@@ -55,9 +65,14 @@ def _receive(connection: socket.socket, length: bytes, size_max: int) -> Dict[st
     return message
 
 
-def _exactly(connection: socket.socket, size: int) -> bytes:
+def _exactly(connection: socket.socket, size: int, deadline: Optional[float] = None) -> bytes:
     data = bytearray()
     while len(data) < size:
+        if deadline is not None:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise TimeoutError("the message took too long")
+            connection.settimeout(left_s)
         chunk = connection.recv(min(65536, size - len(data)))
         if not chunk:
             raise ConnectionError("the peer closed the connection")

@@ -109,11 +109,14 @@ class Job:
     def _sweep(self) -> None:
         self._loop.cancel(self._timer)
         for _ in range(ROUNDS):
-            left = processes.everything() if self._is_alone() else processes.of_job(self._pid, self.mark)
+            is_alone = self._is_alone()
+            left = processes.everything() if is_alone else processes.of_job(self._pid, self.mark)
+            if is_alone:
+                processes.kill_everything()  # also what was missed by looking
+            else:
+                processes.kill(self._pid, left)
             if not left:
                 break
-            # Its leader first: a shell would end by itself when what it waits for is killed.
-            processes.kill(sorted(left, key=lambda pid: pid != self._pid))
         # A program that is just being started has no environment: it is looked for a second time.
         self._looks = 0 if left else self._looks + 1
         if (self._status is not None and self._looks > 1) or time.monotonic() > self._end_by:

@@ -77,13 +77,35 @@ def of_job(leader: int, mark: str) -> Set[int]:
         found |= below
 
 
-def kill(pids: Collection[int]) -> None:
-    """Send SIGKILL to processes that may have ended."""
+def kill(leader: int, pids: Collection[int]) -> None:
+    """Send SIGKILL to a job's processes and to their process groups, its leader's first.
+
+    A process that goes on to a child again and again is missed by its pid, and not by its group. The leader comes
+    first because a shell would end by itself when what it waits for is killed.
+    """
+    own = os.getpgrp()
+    groups = {leader}
     for pid in pids:
         try:
-            os.kill(pid, signal.SIGKILL)
+            groups.add(os.getpgid(pid))
         except OSError:
-            pass
+            continue  # it has ended
+    for group in sorted(groups - {own}, key=lambda one: one != leader):
+        _send(-group)
+    for pid in pids:
+        _send(pid)
+
+
+def kill_everything() -> None:
+    """Send SIGKILL to all processes of this login but this one, at once."""
+    _send(-1)
+
+
+def _send(target: int) -> None:
+    try:
+        os.kill(target, signal.SIGKILL)
+    except OSError:
+        pass  # it has ended
 
 
 def _all() -> Iterator[Tuple[int, Process]]:

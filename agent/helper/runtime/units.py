@@ -37,6 +37,8 @@ ISOLATION = (
     "ProtectProc=invisible", "ProtectKernelTunables=yes", "ProtectKernelModules=yes", "ProtectKernelLogs=yes",
     "ProtectControlGroups=yes", "ProtectClock=yes", "ProtectHostname=yes", "RestrictRealtime=yes",
     "LockPersonality=yes", "SystemCallArchitectures=native", "KeyringMode=private",
+    # Files that everybody may lock: a lock on wtmp holds up the logins of the node.
+    "InaccessiblePaths=-/var/log",
     "TemporaryFileSystem=/run:ro", f"TemporaryFileSystem={BASE}:ro",
     *(f"TemporaryFileSystem={place}:{TMPFS}" for place in ("/tmp", "/var/tmp", "/dev/shm")),
     "BindReadOnlyPaths=" + " ".join(f"-{path}" for path in RESOLVERS),

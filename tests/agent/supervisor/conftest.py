@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import fcntl
 import json
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
@@ -24,7 +22,8 @@ from agent.shared import framing
 TOP = Path(__file__).parents[3]
 # What systemd does: the socket as descriptor 3, the settings as standard input, and the login.
 START = "import sys; sys.path.insert(0, sys.argv[1]); from agent.main import main; sys.exit(main(['supervisor']))"
-UID = 61713
+# Of this process of the tests alone: a supervisor kills all processes of its uid.
+UID = 60600 + os.getpid() % 500
 RELEASE_MAX_S = 10.0
 
 
@@ -58,10 +57,11 @@ class Supervisor:
         self._listening.close()
         self.process.kill()
         self.process.wait()
-        while left := self.pids():
-            for pid in left:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        # All at once: what forks on and on is missed one by one.
+        kill = "import os, signal; os.kill(-1, signal.SIGKILL)"
+        become = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups"]
+        while self.pids():
+            subprocess.run([*become, sys.executable, "-I", "-S", "-c", kill], capture_output=True, check=False)
 
     def connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -54,7 +54,7 @@ def test_one_that_nobody_asks_ends_after_its_time(start: Callable[..., Superviso
 
 def test_one_for_a_clone_takes_nothing_else_and_ends_with_it(start: Callable[..., Supervisor]) -> None:
     supervisor = start(idle_stop_s=0, for_clone=True)
-    request = {"action": "read", "names": ["x"] * 2000, "programs": ["git"]}
+    request = {"action": "read", "names": ["x"] * 20_000, "programs": ["git"]}
     with supervisor.send("git", job="a" * 32, timeout_s=10.0, job_request=request):
         error = supervisor.ask("exec", **supervisor.command("true"))
         assert (error["error"]["code"], error["error"]["data"]["for_clone"]) == (1004, True)
