@@ -38,7 +38,7 @@ def create(
     network: str = "full",
     **where: Unpack[OneNode],
 ) -> Sandbox:
-    """Put a workspace into a sandbox; limits that the node cannot enforce are refused."""
+    """Put a workspace into a sandbox and end what runs in it; limits that the node cannot enforce are refused."""
     given = {
         "memory_bytes": arguments.parse_size(memory, "--memory"),
         "cpus": cpus,

@@ -20,7 +20,7 @@ COLUMNS = ("name", "login", "uid", "state", "workspaces", "created_at")
 @task(
     help={
         "name": "The user's name: 1 to 28 of a-z, 0-9 and inner hyphens.",
-        "ssh_key": "A public key, or a file of public keys; repeatable (default: none).",
+        "ssh_key": "A public key, or a file of public keys; repeatable; kept, but lets nobody in yet (default: none).",
     }
 )
 def create(c: Context, name: str, ssh_key: list[str] | None = None, **where: Unpack[OneNode]) -> User:
@@ -50,7 +50,7 @@ def list_(c: Context, label: list[str] | None = None, **where: Unpack[OneNode]) 
     name="set-keys",
     help={
         "name": "The user's name.",
-        "ssh_key": "A public key, or a file of public keys; repeatable (default: none; then --no-keys is needed).",
+        "ssh_key": "A public key, or a file of public keys; repeatable; kept, but lets nobody in yet (default: none; then --no-keys is needed).",
         "no_keys": "Remove all keys of the user (default: the keys are replaced).",
     },
 )
