@@ -50,7 +50,8 @@ def list_(c: Context, label: list[str] | None = None, **where: Unpack[OneNode]) 
     name="set-keys",
     help={
         "name": "The user's name.",
-        "ssh_key": "A public key, or a file of public keys; repeatable; kept, but lets nobody in yet (default: none; then --no-keys is needed).",
+        "ssh_key": "A public key, or a file of public keys; repeatable; kept, but lets nobody in yet "
+        "(default: none; then --no-keys is needed).",
         "no_keys": "Remove all keys of the user (default: the keys are replaced).",
     },
 )
