@@ -17,7 +17,7 @@ from tests.agent.on_node.door_one import Door, alias, free_port
 from tests.agent.on_node.web1 import ALL_RELEASES, BOTH_RELEASES, Web1, command
 
 pytestmark = pytest.mark.lab
-HOG = "import time; x = bytearray(24 << 20); time.sleep(1.5); print(len(x))"
+HOG = "import time; x = bytearray(24 << 20); time.sleep(6); print(len(x))"
 # What a shell, PAM, sshd, a mail server and a user manager would run as the login.
 PLANTED = """
 mkdir -p ~/.ssh ~/.config/systemd/user/default.target.wants
@@ -104,7 +104,7 @@ def test_limits_hold_for_all_commands_of_a_workspace_together(web1: Web1) -> Non
     assert usage.memory_limit_bytes == 96 << 20
     assert 0 < (usage.memory_peak_bytes or 96 << 20) <= 96 << 20
     assert client.workspace.get(name="all").runtime.state == "running", "the supervisor goes on"
-    many = "for i in $(seq 25); do sleep 2 & done; wait; echo all"
+    many = "for i in $(seq 25); do sleep 6 & done; wait; echo all"
     with ThreadPoolExecutor(2) as pool:
         calls = [pool.submit(execute, web1, "all", "sh", "-c", many) for _ in range(2)]
         assert sorted(call.result().stdout for call in calls) != ["all\n", "all\n"]
