@@ -83,7 +83,8 @@ def test_preflights_get_no_permission(shared):
     headers = shared.headers(Origin="https://evil.example", Access_Control_Request_Method="POST")
     status, answer, _ = shared.send("OPTIONS", "/nodes/web1/rpc", headers)
     assert status == 405
-    assert not [name for name in answer if name.lower().startswith("access-control")]
+    for name in ("Origin", "Methods", "Headers", "Credentials", "Private-Network"):
+        assert answer.get(f"Access-Control-Allow-{name}") is None
 
 
 @pytest.mark.parametrize("path", ["/", "/static/main.js", "/static/none.js", "/nodes/web1/rpc", "/nowhere/at/all"])
