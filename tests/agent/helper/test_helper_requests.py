@@ -31,7 +31,7 @@ import os, pwd, socket, sys, time, types
 from agent.helper import server
 assert server.IDLE_S == server.Server.timeout == 60
 server.Server.timeout = 0.5
-server.trash.empty_quietly = server.users.finish_sweeps = server.Ledger.check_once = lambda: None
+server.trash.empty_quietly = server.logins.finish_sweeps = server.Ledger.check_once = lambda: None
 server.systemd_socket = lambda: int(sys.argv[1])
 server.verbs.call = lambda *_: time.sleep(2)
 pwd.getpwnam = lambda login: types.SimpleNamespace(pw_uid=os.getuid())
@@ -72,6 +72,7 @@ def test_it_ends_when_it_was_idle_for_a_while_and_nothing_works(tmp_path: Path) 
             try:
                 for count in (1, 2):
                     with socket.socket(socket.AF_UNIX) as caller:
+                        caller.settimeout(30)
                         caller.connect(str(tmp_path / "socket"))
                         framing.send(caller, {"verb": "sleep", "arguments": {}})
                         # Longer than its idle time: what works keeps it.
