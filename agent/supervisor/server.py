@@ -56,17 +56,22 @@ class Server:
             self._loop.step()
 
     def _accept(self) -> None:
-        connection, _ = self._listening.accept()
+        try:
+            connection, _ = self._listening.accept()
+        except OSError:  # no memory or descriptor for it now: it stays in the queue
+            return
         connection.settimeout(SLOW_S)
         descriptor = None
         self._connections.add(connection)
         try:
-            message, descriptor = framing.receive_with_descriptor(connection, framing.REQUEST_MAX)
+            try:
+                message, descriptor = framing.receive_with_descriptor(connection, framing.REQUEST_MAX)
+            except OSError:
+                self._close(connection)
+                return
             self._begin(connection, message, descriptor)
         except AgentError as error:
             self._answer(connection, {"error": error.to_dict()})
-        except OSError:
-            self._close(connection)
         except Exception as error:  # the border to the front end, which logs it
             text = f"{type(error).__name__}: {error}"[:500]
             data = {"kind": "command_failed", "command": "supervisor", "exit_code": None, "stderr": text}

@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from agent.shared import framing
-from tests.agent.supervisor.conftest import Supervisor
+from tests.agent.supervisor.conftest import UID, Supervisor
 
 SHOW = "import json, os, sys; print(json.dumps([sys.argv[1:], dict(os.environ), sys.stdin.read(), os.getcwd()]))"
 ODD = ["a b", "", "$HOME", "%s", "'\"", "line\nbreak\n", "-x", "ü\udcff", "{}", "\\"]
@@ -223,3 +224,17 @@ def test_the_supervisor_leaves_its_settings_to_nobody(supervisor: Supervisor) ->
     supervisor.run("true")
     assert os.readlink(f"/proc/{supervisor.process.pid}/fd/0") == "/dev/null"
     assert Path(f"/proc/{supervisor.process.pid}/cwd").readlink() == Path("/")
+
+
+def test_a_request_for_which_there_is_no_room_gets_an_answer(supervisor: Supervisor) -> None:
+    assert supervisor.run("true")["exit_code"] == 0
+    pid = supervisor.process.pid
+    # One for the connection, and none for pipes.
+    highest = max(int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir())
+    become = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "prlimit", f"--pid={pid}"]
+    subprocess.run([*become, f"--nofile={highest + 2}:"], check=True)
+    answer = supervisor.ask("exec", **supervisor.command("true"))
+    subprocess.run([*become, "--nofile=1024:"], check=True)
+    assert answer["error"]["data"]["kind"] == "command_failed"
+    assert "Too many open files" in answer["error"]["message"]
+    assert supervisor.run("echo", "well")["stdout"] == "well\n"
