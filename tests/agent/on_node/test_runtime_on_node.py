@@ -98,8 +98,11 @@ def test_limits_hold_for_all_commands_of_a_workspace_together(web1: Web1) -> Non
     client.sandbox.create(workspace="all", limits={"memory_bytes": 96 << 20, "tasks": 40})
     with ThreadPoolExecutor(12) as pool:
         calls = [pool.submit(execute, web1, "all", "python3", "-c", HOG) for _ in range(12)]
-        ended = [call.result() for call in calls]
+    # Where the limit leaves not even the kernel memory for pipes, it is an answer too.
+    ended = [call.result() for call in calls if call.exception() is None]
     assert {done.killed_by for done in ended} == {None, "memory"}
+    refusals = [call.exception() for call in calls if call.exception() is not None]
+    assert all("Cannot allocate memory" in str(one) for one in refusals), refusals
     usage = client.workspace.usage(name="all")
     assert usage.memory_limit_bytes == 96 << 20
     assert 0 < (usage.memory_peak_bytes or 96 << 20) <= 96 << 20
