@@ -25,6 +25,7 @@ from codesmith.ssh.connection import FABRIC, Connection
 from codesmith.ssh.fabric_connection import connect, fetch_host_key
 from codesmith.ssh.script import run_script
 from codesmith.ssh.target import Target, resolve
+from tests.waiting import accepts
 
 Open = Callable[..., Connection]
 
@@ -141,7 +142,7 @@ def test_a_key_is_used_from_the_agent(
     agent_socket = str(tmp_path / "agent")
     with subprocess.Popen(["ssh-agent", "-D", "-a", agent_socket], stdout=subprocess.DEVNULL) as agent:
         try:
-            while not os.path.exists(agent_socket):
+            while not accepts(agent_socket):
                 assert agent.poll() is None
             monkeypatch.setenv("SSH_AUTH_SOCK", agent_socket)
             subprocess.run(["ssh-add", "-q", identity], check=True, stderr=subprocess.DEVNULL)
@@ -178,7 +179,7 @@ def test_an_agent_that_does_not_sign_is_named(
         ["ssh-agent", "-D", "-a", where["SSH_AUTH_SOCK"]], env=environment, stdout=subprocess.DEVNULL
     ) as agent:
         try:
-            while not os.path.exists(where["SSH_AUTH_SOCK"]):
+            while not accepts(where["SSH_AUTH_SOCK"]):
                 assert agent.poll() is None
             subprocess.run(["ssh-add", "-q", "-c", identity], env=environment, check=True, stderr=subprocess.DEVNULL)
             monkeypatch.setenv("SSH_AUTH_SOCK", where["SSH_AUTH_SOCK"])

@@ -16,6 +16,7 @@ from codesmith.ssh.connect import connect, fetch_host_key
 from codesmith.ssh.connection import FABRIC
 from codesmith.ssh.target import resolve, split_port
 from tests.ssh.ssh_place import OTHER_PORT, Place
+from tests.waiting import accepts
 
 pytestmark = pytest.mark.lab
 
@@ -139,7 +140,7 @@ def test_the_agent_that_the_configuration_names_is_asked(place: Place) -> None:
     agent_socket = place.folder / "agent"
     with subprocess.Popen(["ssh-agent", "-D", "-a", agent_socket], stdout=subprocess.DEVNULL) as agent:
         try:
-            while not agent_socket.exists():
+            while not accepts(agent_socket):
                 assert agent.poll() is None
             environment = {**os.environ, "SSH_AUTH_SOCK": str(agent_socket)}
             subprocess.run(["ssh-add", "-q", place.words["identity"]], env=environment, check=True, capture_output=True)

@@ -18,7 +18,7 @@ from codesmith.tunnel import control
 from codesmith.tunnel.local_endpoint import ensure
 from tests.ssh.remote_logins import add_login
 from tests.tunnel.tunnel_talk import connect, is_ready, refusal, state, version
-from tests.waiting import eventually, is_running
+from tests.waiting import accepts, eventually, is_running
 
 pytestmark = pytest.mark.lab
 SEEN_S, BACK_S = 15, 30
@@ -48,7 +48,7 @@ def ssh_agent(folder, key):
     path = folder / f"agent-{os.urandom(2).hex()}"
     with subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL) as process:
         try:
-            eventually(path.exists)
+            eventually(lambda: accepts(path))  # it listens a moment after its file is there
             subprocess.run(["ssh-add", "-q", key], env={**os.environ, "SSH_AUTH_SOCK": str(path)}, check=True)
             yield str(path)
         finally:
