@@ -131,7 +131,7 @@ class LabNode:
     def shutdown(self, timeout_s: float | None = None) -> None:
         """Halt it cleanly with its own `poweroff`; its disk stays. StepFailed after `timeout_s`."""
         run = self._running()
-        self.run(["systemctl", "--no-block", "poweroff"])
+        self.run(["systemctl", "--no-block", "poweroff"], check=False)  # it may end the connection of a machine first
         if not run.supervisor.wait(timeout_s or self.boot_timeout_s):
             raise StepFailed(f"lab node {self.name} does not halt", hint=f"tail {self.console}")
 

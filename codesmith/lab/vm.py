@@ -103,7 +103,7 @@ class VmNode(LabNode):
     def reboot(self, timeout_s: float | None = None) -> None:
         """Reboot it cleanly from inside and wait until it is ready again. qemu stays, so `boots` does not count it."""
         before = self._boot_id()
-        self.run(["systemctl", "--no-block", "reboot"])
+        self.run(["systemctl", "--no-block", "reboot"], check=False)  # it may end the connection first
         deadline = time.monotonic() + (timeout_s or self.boot_timeout_s)
         while self._boot_id() in ("", before):
             if time.monotonic() > deadline:
