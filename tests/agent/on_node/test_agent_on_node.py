@@ -125,7 +125,7 @@ def test_however_many_commands_run_changes_go_on(web1: Web1) -> None:
     web1.client.workspace.start(name="crowd")
     ask = web1.runtime_command("crowd", "exec", **command("sleep", "1011"))
     web1.on(f"for i in $(seq 60); do {ask} >/dev/null 2>&1 & done")
-    web1.person.wait_until(lambda: web1.on("pgrep -xc sleep", check=False).out >= "60", within_s=60)
+    web1.person.wait_until(lambda: int(web1.on("pgrep -xc sleep", check=False).out) >= 60, within_s=60)
     assert web1.client.workspace.exec(name="crowd", argv=["echo", "well"]).stdout == "well\n"
     assert web1.client.user.create(name="squeezed").state == "active"
     web1.client.workspace.stop(name="crowd")
