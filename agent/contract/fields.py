@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Dict, List, Literal
+from typing import Annotated, Any, Dict, List, Literal, Optional, TypedDict
 
 from agent.shared.names import NAME, NAME_HINT
 
@@ -103,3 +103,53 @@ OutputEncoding = Annotated[
     Literal["text", "base64"],
     Keywords({"description": "base64 when the caller asked for it or the output is not UTF-8, otherwise text."}),
 ]
+# No NUL, no half of a surrogate pair: neither can be passed to a program.
+ARGUMENT = Keywords({"pattern": "^[^\\x00\\ud800-\\udfff]*$", "errorMessage": "must be text without NUL"})
+Argv = Annotated[List[Annotated[str, ARGUMENT]], Keywords({"minItems": 1, "maxItems": 1024})]
+WorkingDirectory = Annotated[
+    Optional[str],
+    Keywords(
+        {
+            "pattern": "^[^\\x00\\ud800-\\udfff]+$",
+            "maxLength": 4096,
+            "description": "The working directory: a path inside the workspace, relative to it.",
+            "errorMessage": "must be a path inside the workspace, of up to 4096 characters without NUL",
+        }
+    ),
+]
+Environment = Annotated[
+    Optional[Dict[str, Annotated[str, ARGUMENT]]],
+    Keywords(
+        {
+            "maxProperties": 256,
+            "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
+            "errorMessage": "must be at most 256 variables, their names of A-Z, a-z, 0-9 and _",
+        }
+    ),
+]
+JobId = Annotated[
+    str, Keywords({"pattern": "^[0-9a-f]{12}$", "maxLength": 12, "errorMessage": "must be 12 hexadecimal digits"})
+]
+JobState = Literal["waiting", "running", "exited", "killed", "lost"]
+FilePath = Annotated[
+    str,
+    Keywords(
+        {
+            "pattern": "^[^\\x00]+$",
+            "maxLength": 4096,
+            "description": "A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.",
+            "errorMessage": "must be a path of 1 to 4096 characters without NUL",
+        }
+    ),
+]
+FileData = Annotated[str, Keywords({"description": "Text, or base64: as `encoding` says. Up to 512 KiB a call."})]
+Etag = Annotated[str, Keywords({"maxLength": 64, "description": "Changes whenever the file does."})]
+Mode = Annotated[str, Keywords({"pattern": "^[0-7]{3,4}$", "errorMessage": "must be octal, like 0644"})]
+
+
+class Tty(TypedDict):
+    """A terminal: its size in characters, and its type for TERM."""
+
+    rows: Annotated[int, Keywords({"minimum": 1, "maximum": 1000})]
+    cols: Annotated[int, Keywords({"minimum": 1, "maximum": 1000})]
+    term: Annotated[str, Keywords({"pattern": "^[A-Za-z0-9._+-]{1,64}$"})]

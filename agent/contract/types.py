@@ -7,9 +7,14 @@ from typing import Annotated, Dict, List, Literal, Optional, TypedDict
 from agent.contract.fields import (
     Bytes,
     Count,
+    Etag,
+    FilePath,
+    JobId,
+    JobState,
     Keywords,
     Labels,
     Limits,
+    Mode,
     Name,
     Network,
     OutputEncoding,
@@ -322,3 +327,119 @@ class RepoDeleted(TypedDict):
     workspace: Name
     name: Name
     deleted: Literal[True]
+
+
+class Job(TypedDict):
+    """A command that runs in a workspace whoever is connected, or that has run there."""
+
+    id: JobId
+    workspace: Name
+    name: Annotated[Optional[str], Keywords({"description": "What its starter calls it."})]
+    argv: Annotated[List[str], Keywords({"description": "The command; arguments beyond 4 KiB are left out."})]
+    state: Annotated[
+        JobState,
+        Keywords(
+            {
+                "description": "waiting for its stream; running; exited by itself; killed (signal, killed_by); lost: "
+                "its end was not seen, as when the node lost power."
+            }
+        ),
+    ]
+    exit_code: Annotated[
+        Optional[int],
+        Keywords({"description": "128 + the signal number when a signal ended it; null while it runs, or lost."}),
+    ]
+    signal: Optional[str]
+    killed_by: Annotated[
+        Optional[Literal["timeout", "memory", "operator", "disconnect"]],
+        Keywords(
+            {
+                "description": "operator: job.stop, workspace.stop and the like; disconnect: its stream ended; null "
+                "also when the signal came from inside."
+            }
+        ),
+    ]
+    tty: bool
+    ends_with_stream: bool
+    started_at: Annotated[Optional[Time], Keywords({"description": "Null while it waits."})]
+    ended_at: Optional[Time]
+    stdout_bytes: Bytes
+    stderr_bytes: Bytes
+    by: Annotated[
+        Optional[str], Keywords({"description": "The Unix login that started it; null: from inside the workspace."})
+    ]
+
+
+class StartedJob(Job):
+    """A job that was started. One that ends with its stream starts when the stream does."""
+
+    stream: Annotated[
+        Optional[StreamToken], Keywords({"description": "For a job with ends_with_stream; null for all others."})
+    ]
+
+
+class StreamToken(TypedDict):
+    """A token that turns one connection into a stream."""
+
+    token: Annotated[
+        str,
+        Keywords({"description": "For the header CodeSmith-Token of one POST /stream with Upgrade: codesmith-stream."}),
+    ]
+    expires_at: Time
+
+
+class JobLogs(TypedDict):
+    """A piece of what a job wrote."""
+
+    data: str
+    encoding: OutputEncoding
+    offset: Annotated[
+        Bytes, Keywords({"description": "Where the data begins; later than asked for where the log left bytes out."})
+    ]
+    next_offset: Annotated[Bytes, Keywords({"description": "Where to read on."})]
+    eof: Annotated[bool, Keywords({"description": "The job has ended, and nothing follows."})]
+
+
+class JobDeleted(TypedDict):
+    """The result of job.delete."""
+
+    id: JobId
+    deleted: Literal[True]
+
+
+class File(TypedDict):
+    """A file, directory or other entry in a workspace; of a link itself, not of what it leads to."""
+
+    path: FilePath
+    type: Literal["file", "directory", "link", "fifo", "socket", "device"]
+    size_bytes: Bytes
+    mode: Mode
+    modified_at: Time
+    target: Annotated[Optional[str], Keywords({"description": "Where a link leads; null for all others."})]
+    etag: Etag
+
+
+class FileContents(TypedDict):
+    """A piece of a file."""
+
+    data: str
+    encoding: OutputEncoding
+    size_bytes: Annotated[Bytes, Keywords({"description": "Of the whole file."})]
+    next_offset: Annotated[Bytes, Keywords({"description": "Where to read on."})]
+    eof: bool
+    etag: Etag
+
+
+class FileRemoved(TypedDict):
+    """The result of file.remove."""
+
+    path: FilePath
+    removed: Literal[True]
+
+
+class FileMatch(TypedDict):
+    """A line that a search found; of a long line, the part around it."""
+
+    path: FilePath
+    line: Annotated[int, Keywords({"minimum": 1})]
+    text: str

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Annotated, Any, Dict, Iterator, List, Literal, Optional
+from typing import Annotated, Any, Dict, Iterator, Literal, Optional
 
-from agent.contract.fields import Keywords, Labels, Name, PublicKey, RequestId, SshKeys
+from agent.contract.fields import (
+    ARGUMENT,
+    Argv,
+    Environment,
+    Keywords,
+    Labels,
+    Name,
+    PublicKey,
+    RequestId,
+    SshKeys,
+    WorkingDirectory,
+)
 from agent.contract.method import BY_HELPER, method
 from agent.contract.types import Dialled, Execution, OpenedWorkspace, Usage, Workspace, WorkspaceDeleted
 from agent.frontend import repo_creation, runtime_client, runtime_state, stream, user_records, workspace_creation
@@ -29,8 +40,6 @@ from agent.shared.names import path_of
 TIMEOUT_S = 60.0
 JOBS_MAX = 48
 _jobs = threading.BoundedSemaphore(JOBS_MAX)
-# No NUL, no half of a surrogate pair: neither can be passed to a program.
-ARGUMENT = Keywords({"pattern": "^[^\\x00\\ud800-\\udfff]*$", "errorMessage": "must be text without NUL"})
 
 
 def _roll_back_create(
@@ -227,28 +236,9 @@ def exec_(
     context: Context,
     *,
     name: Name,
-    argv: Annotated[List[Annotated[str, ARGUMENT]], Keywords({"minItems": 1, "maxItems": 1024})],
-    cwd: Annotated[
-        Optional[str],
-        Keywords(
-            {
-                "pattern": "^[^\\x00\\ud800-\\udfff]+$",
-                "maxLength": 4096,
-                "description": "The working directory: a path inside the workspace, relative to it.",
-                "errorMessage": "must be a path inside the workspace, of up to 4096 characters without NUL",
-            }
-        ),
-    ] = None,
-    env: Annotated[
-        Optional[Dict[str, Annotated[str, ARGUMENT]]],
-        Keywords(
-            {
-                "maxProperties": 256,
-                "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
-                "errorMessage": "must be at most 256 variables, their names of A-Z, a-z, 0-9 and _",
-            }
-        ),
-    ] = None,
+    argv: Argv,
+    cwd: WorkingDirectory = None,
+    env: Environment = None,
     stdin: Annotated[Optional[str], ARGUMENT] = None,
     encoding: Annotated[
         Optional[Literal["text", "base64"]],

@@ -195,6 +195,116 @@ class Execution(Record):
         )
 
 
+class File(Record):
+    """A file, directory or other entry in a workspace; of a link itself, not of what it leads to.
+
+    path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
+    modified_at: RFC 3339, UTC.
+    target: Where a link leads; null for all others.
+    etag: Changes whenever the file does.
+    """
+
+    __slots__ = ("path", "type", "size_bytes", "mode", "modified_at", "target", "etag")
+
+    def __init__(
+        self, *, path: str, type: str, size_bytes: int, mode: str, modified_at: str, target: str | None, etag: str
+    ) -> None:
+        self.path = path
+        self.type = type
+        self.size_bytes = size_bytes
+        self.mode = mode
+        self.modified_at = modified_at
+        self.target = target
+        self.etag = etag
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> File:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            path=data["path"],
+            type=data["type"],
+            size_bytes=data["size_bytes"],
+            mode=data["mode"],
+            modified_at=data["modified_at"],
+            target=data["target"],
+            etag=data["etag"],
+        )
+
+
+class FileContents(Record):
+    """A piece of a file.
+
+    encoding: base64 when the caller asked for it or the output is not UTF-8, otherwise text.
+    etag: Changes whenever the file does.
+    """
+
+    __slots__ = ("data", "encoding", "size_bytes", "next_offset", "eof", "etag")
+
+    def __init__(self, *, data: str, encoding: str, size_bytes: int, next_offset: int, eof: bool, etag: str) -> None:
+        self.data = data
+        self.encoding = encoding
+        self.size_bytes = size_bytes
+        self.next_offset = next_offset
+        self.eof = eof
+        self.etag = etag
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> FileContents:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            data=data["data"],
+            encoding=data["encoding"],
+            size_bytes=data["size_bytes"],
+            next_offset=data["next_offset"],
+            eof=data["eof"],
+            etag=data["etag"],
+        )
+
+
+class FileMatch(Record):
+    """A line that a search found; of a long line, the part around it.
+
+    path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
+    """
+
+    __slots__ = ("path", "line", "text")
+
+    def __init__(self, *, path: str, line: int, text: str) -> None:
+        self.path = path
+        self.line = line
+        self.text = text
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> FileMatch:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            path=data["path"],
+            line=data["line"],
+            text=data["text"],
+        )
+
+
+class FileRemoved(Record):
+    """The result of file.remove.
+
+    path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
+    """
+
+    __slots__ = ("path", "removed")
+
+    def __init__(self, *, path: str, removed: bool) -> None:
+        self.path = path
+        self.removed = removed
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> FileRemoved:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            path=data["path"],
+            removed=data["removed"],
+        )
+
+
 class HealthCheck(Record):
     """The result of one check."""
 
@@ -212,6 +322,142 @@ class HealthCheck(Record):
             name=data["name"],
             status=data["status"],
             detail=data["detail"],
+        )
+
+
+class Job(Record):
+    """A command that runs in a workspace whoever is connected, or that has run there.
+
+    workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+    name: What its starter calls it.
+    argv: The command; arguments beyond 4 KiB are left out.
+    state: waiting for its stream; running; exited by itself; killed (signal, killed_by); lost: its end was not seen, as
+        when the node lost power.
+    exit_code: 128 + the signal number when a signal ended it; null while it runs, or lost.
+    killed_by: operator: job.stop, workspace.stop and the like; disconnect: its stream ended; null also when the signal
+        came from inside.
+    started_at: Null while it waits.
+    by: The Unix login that started it; null: from inside the workspace.
+    """
+
+    __slots__ = (
+        "id",
+        "workspace",
+        "name",
+        "argv",
+        "state",
+        "exit_code",
+        "signal",
+        "killed_by",
+        "tty",
+        "ends_with_stream",
+        "started_at",
+        "ended_at",
+        "stdout_bytes",
+        "stderr_bytes",
+        "by",
+    )
+
+    def __init__(
+        self,
+        *,
+        id: str,
+        workspace: str,
+        name: str | None,
+        argv: builtins.list[str],
+        state: str,
+        exit_code: int | None,
+        signal: str | None,
+        killed_by: str | None,
+        tty: bool,
+        ends_with_stream: bool,
+        started_at: str | None,
+        ended_at: str | None,
+        stdout_bytes: int,
+        stderr_bytes: int,
+        by: str | None,
+    ) -> None:
+        self.id = id
+        self.workspace = workspace
+        self.name = name
+        self.argv = argv
+        self.state = state
+        self.exit_code = exit_code
+        self.signal = signal
+        self.killed_by = killed_by
+        self.tty = tty
+        self.ends_with_stream = ends_with_stream
+        self.started_at = started_at
+        self.ended_at = ended_at
+        self.stdout_bytes = stdout_bytes
+        self.stderr_bytes = stderr_bytes
+        self.by = by
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Job:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            id=data["id"],
+            workspace=data["workspace"],
+            name=data["name"],
+            argv=data["argv"],
+            state=data["state"],
+            exit_code=data["exit_code"],
+            signal=data["signal"],
+            killed_by=data["killed_by"],
+            tty=data["tty"],
+            ends_with_stream=data["ends_with_stream"],
+            started_at=data["started_at"],
+            ended_at=data["ended_at"],
+            stdout_bytes=data["stdout_bytes"],
+            stderr_bytes=data["stderr_bytes"],
+            by=data["by"],
+        )
+
+
+class JobDeleted(Record):
+    """The result of job.delete."""
+
+    __slots__ = ("id", "deleted")
+
+    def __init__(self, *, id: str, deleted: bool) -> None:
+        self.id = id
+        self.deleted = deleted
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> JobDeleted:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            id=data["id"],
+            deleted=data["deleted"],
+        )
+
+
+class JobLogs(Record):
+    """A piece of what a job wrote.
+
+    encoding: base64 when the caller asked for it or the output is not UTF-8, otherwise text.
+    eof: The job has ended, and nothing follows.
+    """
+
+    __slots__ = ("data", "encoding", "offset", "next_offset", "eof")
+
+    def __init__(self, *, data: str, encoding: str, offset: int, next_offset: int, eof: bool) -> None:
+        self.data = data
+        self.encoding = encoding
+        self.offset = offset
+        self.next_offset = next_offset
+        self.eof = eof
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> JobLogs:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            data=data["data"],
+            encoding=data["encoding"],
+            offset=data["offset"],
+            next_offset=data["next_offset"],
+            eof=data["eof"],
         )
 
 
@@ -634,6 +880,143 @@ class SshKey(Record):
         )
 
 
+class StartedJob(Record):
+    """A job that was started. One that ends with its stream starts when the stream does.
+
+    workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+    name: What its starter calls it.
+    argv: The command; arguments beyond 4 KiB are left out.
+    state: waiting for its stream; running; exited by itself; killed (signal, killed_by); lost: its end was not seen, as
+        when the node lost power.
+    exit_code: 128 + the signal number when a signal ended it; null while it runs, or lost.
+    killed_by: operator: job.stop, workspace.stop and the like; disconnect: its stream ended; null also when the signal
+        came from inside.
+    started_at: Null while it waits.
+    by: The Unix login that started it; null: from inside the workspace.
+    stream: For a job with ends_with_stream; null for all others.
+    """
+
+    __slots__ = (
+        "id",
+        "workspace",
+        "name",
+        "argv",
+        "state",
+        "exit_code",
+        "signal",
+        "killed_by",
+        "tty",
+        "ends_with_stream",
+        "started_at",
+        "ended_at",
+        "stdout_bytes",
+        "stderr_bytes",
+        "by",
+        "stream",
+    )
+
+    def __init__(
+        self,
+        *,
+        id: str,
+        workspace: str,
+        name: str | None,
+        argv: builtins.list[str],
+        state: str,
+        exit_code: int | None,
+        signal: str | None,
+        killed_by: str | None,
+        tty: bool,
+        ends_with_stream: bool,
+        started_at: str | None,
+        ended_at: str | None,
+        stdout_bytes: int,
+        stderr_bytes: int,
+        by: str | None,
+        stream: StreamToken | None,
+    ) -> None:
+        self.id = id
+        self.workspace = workspace
+        self.name = name
+        self.argv = argv
+        self.state = state
+        self.exit_code = exit_code
+        self.signal = signal
+        self.killed_by = killed_by
+        self.tty = tty
+        self.ends_with_stream = ends_with_stream
+        self.started_at = started_at
+        self.ended_at = ended_at
+        self.stdout_bytes = stdout_bytes
+        self.stderr_bytes = stderr_bytes
+        self.by = by
+        self.stream = stream
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> StartedJob:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            id=data["id"],
+            workspace=data["workspace"],
+            name=data["name"],
+            argv=data["argv"],
+            state=data["state"],
+            exit_code=data["exit_code"],
+            signal=data["signal"],
+            killed_by=data["killed_by"],
+            tty=data["tty"],
+            ends_with_stream=data["ends_with_stream"],
+            started_at=data["started_at"],
+            ended_at=data["ended_at"],
+            stdout_bytes=data["stdout_bytes"],
+            stderr_bytes=data["stderr_bytes"],
+            by=data["by"],
+            stream=StreamToken.from_dict(data["stream"]) if data.get("stream") else None,
+        )
+
+
+class StreamToken(Record):
+    """A token that turns one connection into a stream.
+
+    token: For the header CodeSmith-Token of one POST /stream with Upgrade: codesmith-stream.
+    expires_at: RFC 3339, UTC.
+    """
+
+    __slots__ = ("token", "expires_at")
+
+    def __init__(self, *, token: str, expires_at: str) -> None:
+        self.token = token
+        self.expires_at = expires_at
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> StreamToken:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            token=data["token"],
+            expires_at=data["expires_at"],
+        )
+
+
+class Tty(Record):
+    """A terminal: its size in characters, and its type for TERM."""
+
+    __slots__ = ("rows", "cols", "term")
+
+    def __init__(self, *, rows: int, cols: int, term: str) -> None:
+        self.rows = rows
+        self.cols = cols
+        self.term = term
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Tty:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            rows=data["rows"],
+            cols=data["cols"],
+            term=data["term"],
+        )
+
+
 class Usage(Record):
     """What a workspace uses: its runtime now, and its files.
 
@@ -998,6 +1381,393 @@ class AuditMethods:
         params: dict[str, Any] = {"limit": limit, "before": before, "workspace": workspace, "user": user}
         found = self._transport.call("audit.list", params, changes=False)
         return self._transport.record("audit.list", lambda rows: [AuditRecord.from_dict(row) for row in rows], found)
+
+
+class FileMethods:
+    """file.*"""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def edit(
+        self,
+        *,
+        workspace: str,
+        path: str,
+        old: str,
+        new: str,
+        if_etag: str | None = None,
+        request_id: str | None = None,
+    ) -> File:
+        """Replace `old`, which must occur exactly once in the file, by `new`.
+
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+        path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
+        if_etag: Changes whenever the file does.
+
+        AgentRefused with rpc_kind invalid_params, not_found, already_exists, disabled, not_managed, in_use,
+            unsupported, command_failed, limit, read_only.
+        """
+        params: dict[str, Any] = {
+            "workspace": workspace,
+            "path": path,
+            "old": old,
+            "new": new,
+            "if_etag": if_etag,
+            "request_id": request_id,
+        }
+        found = self._transport.call("file.edit", params, changes=True)
+        return self._transport.record("file.edit", File.from_dict, found)
+
+    def list(self, *, workspace: str, path: str | None = None) -> builtins.list[File]:
+        """Return the entries of a directory, by name; default: the workspace. Links are not followed.
+
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+        path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
+
+        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+            command_failed, limit, read_only.
+        """
+        params: dict[str, Any] = {"workspace": workspace, "path": path}
+        found = self._transport.call("file.list", params, changes=False)
+        return self._transport.record("file.list", lambda rows: [File.from_dict(row) for row in rows], found)
+
+    def make_directory(
+        self,
+        *,
+        workspace: str,
+        path: str,
+        parents: bool = False,
+        mode: str | None = None,
+        request_id: str | None = None,
+    ) -> File:
+        """Make a directory.
+
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+        path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
+        parents: Make those above it too; one that is there is no error.
+
+        AgentRefused with rpc_kind invalid_params, not_found, already_exists, disabled, not_managed, in_use,
+            unsupported, command_failed, limit, read_only.
+        """
+        params: dict[str, Any] = {
+            "workspace": workspace,
+            "path": path,
+            "parents": parents,
+            "mode": mode,
+            "request_id": request_id,
+        }
+        found = self._transport.call("file.make_directory", params, changes=True)
+        return self._transport.record("file.make_directory", File.from_dict, found)
+
+    def move(
+        self, *, workspace: str, path: str, new_path: str, replace: bool = False, request_id: str | None = None
+    ) -> File:
+        """Move or rename an entry; AlreadyExists when there is something at `new_path`, unless `replace`.
+
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+        path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
+        new_path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
+
+        AgentRefused with rpc_kind invalid_params, not_found, already_exists, disabled, not_managed, in_use,
+            unsupported, command_failed, limit, read_only.
+        """
+        params: dict[str, Any] = {
+            "workspace": workspace,
+            "path": path,
+            "new_path": new_path,
+            "replace": replace,
+            "request_id": request_id,
+        }
+        found = self._transport.call("file.move", params, changes=True)
+        return self._transport.record("file.move", File.from_dict, found)
+
+    def read(
+        self,
+        *,
+        workspace: str,
+        path: str,
+        offset: int | None = None,
+        limit: int | None = None,
+        encoding: str | None = None,
+    ) -> FileContents:
+        """Return bytes of a regular file, up to 512 KiB a call. With text, a piece ends at a whole character.
+
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+        path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
+        encoding: Default: text.
+
+        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+            command_failed, limit, read_only.
+        """
+        params: dict[str, Any] = {
+            "workspace": workspace,
+            "path": path,
+            "offset": offset,
+            "limit": limit,
+            "encoding": encoding,
+        }
+        found = self._transport.call("file.read", params, changes=False)
+        return self._transport.record("file.read", FileContents.from_dict, found)
+
+    def remove(
+        self, *, workspace: str, path: str, recursive: bool = False, request_id: str | None = None
+    ) -> FileRemoved:
+        """Remove an entry; a directory that is not empty only with `recursive`. A link is removed, not what it
+        leads to.
+
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+        path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
+
+        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+            command_failed, limit, read_only.
+        """
+        params: dict[str, Any] = {
+            "workspace": workspace,
+            "path": path,
+            "recursive": recursive,
+            "request_id": request_id,
+        }
+        found = self._transport.call("file.remove", params, changes=True)
+        return self._transport.record("file.remove", FileRemoved.from_dict, found)
+
+    def search(
+        self, *, workspace: str, pattern: str, path: str | None = None, limit: int | None = None
+    ) -> builtins.list[FileMatch]:
+        """Return lines of text files that match, below `path` (default: the workspace), up to `limit` (default
+        100).
+
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+        pattern: A regular expression.
+        path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
+
+        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+            command_failed, limit, read_only.
+        """
+        params: dict[str, Any] = {"workspace": workspace, "pattern": pattern, "path": path, "limit": limit}
+        found = self._transport.call("file.search", params, changes=False)
+        return self._transport.record("file.search", lambda rows: [FileMatch.from_dict(row) for row in rows], found)
+
+    def stat(self, *, workspace: str, path: str) -> File:
+        """Return one entry. A link is not followed.
+
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+        path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
+
+        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+            command_failed, limit, read_only.
+        """
+        params: dict[str, Any] = {"workspace": workspace, "path": path}
+        found = self._transport.call("file.stat", params, changes=False)
+        return self._transport.record("file.stat", File.from_dict, found)
+
+    def write(
+        self,
+        *,
+        workspace: str,
+        path: str,
+        data: str,
+        encoding: str | None = None,
+        mode: str | None = None,
+        append: bool = False,
+        if_etag: str | None = None,
+        request_id: str | None = None,
+    ) -> File:
+        """Write a file, whole or not at all: readers see what was there or all of `data`. With `append`, add to its
+        end.
+
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+        path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
+        data: Text, or base64: as `encoding` says. Up to 512 KiB a call.
+        encoding: Default: text.
+        if_etag: Changes whenever the file does.
+
+        AgentRefused with rpc_kind invalid_params, not_found, already_exists, disabled, not_managed, in_use,
+            unsupported, command_failed, limit, read_only.
+        """
+        params: dict[str, Any] = {
+            "workspace": workspace,
+            "path": path,
+            "data": data,
+            "encoding": encoding,
+            "mode": mode,
+            "append": append,
+            "if_etag": if_etag,
+            "request_id": request_id,
+        }
+        found = self._transport.call("file.write", params, changes=True)
+        return self._transport.record("file.write", File.from_dict, found)
+
+
+class JobMethods:
+    """job.*"""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def attach(self, *, workspace: str, id: str, offset: int | None = None) -> StreamToken:
+        """Return a one-time token for a stream with a running job: what it writes and its end; input, sizes and
+        signals.
+
+        With `offset`, what it wrote from there on (of both streams) comes first; without, what it writes from
+        now on.
+
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+
+        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+            command_failed, limit, read_only.
+        """
+        params: dict[str, Any] = {"workspace": workspace, "id": id, "offset": offset}
+        found = self._transport.call("job.attach", params, changes=False)
+        return self._transport.record("job.attach", StreamToken.from_dict, found)
+
+    def delete(self, *, workspace: str, id: str, request_id: str | None = None) -> JobDeleted:
+        """Forget a job that has ended, and its log; InUse while it runs.
+
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+
+        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+            command_failed, limit, read_only.
+        """
+        params: dict[str, Any] = {"workspace": workspace, "id": id, "request_id": request_id}
+        found = self._transport.call("job.delete", params, changes=True)
+        return self._transport.record("job.delete", JobDeleted.from_dict, found)
+
+    def get(self, *, workspace: str, id: str) -> Job:
+        """Return one job. Starts nothing.
+
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+
+        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+            command_failed, limit, read_only.
+        """
+        params: dict[str, Any] = {"workspace": workspace, "id": id}
+        found = self._transport.call("job.get", params, changes=False)
+        return self._transport.record("job.get", Job.from_dict, found)
+
+    def list(self, *, workspace: str, state: str | None = None) -> builtins.list[Job]:
+        """Return the jobs of a workspace, newest first; with `state` those in it. Starts nothing.
+
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+
+        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+            command_failed, limit, read_only.
+        """
+        params: dict[str, Any] = {"workspace": workspace, "state": state}
+        found = self._transport.call("job.list", params, changes=False)
+        return self._transport.record("job.list", lambda rows: [Job.from_dict(row) for row in rows], found)
+
+    def logs(
+        self,
+        *,
+        workspace: str,
+        id: str,
+        stream: str | None = None,
+        offset: int | None = None,
+        limit: int | None = None,
+    ) -> JobLogs:
+        """Return what a job wrote, from `offset` on, up to `limit` bytes (default and maximum 512 KiB).
+
+        A long log keeps its beginning and its end. Text ends at a whole character. `stream` defaults to both.
+
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+        stream: both: in the order in which they were written. Each has offsets of its own.
+
+        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+            command_failed, limit, read_only.
+        """
+        params: dict[str, Any] = {"workspace": workspace, "id": id, "stream": stream, "offset": offset, "limit": limit}
+        found = self._transport.call("job.logs", params, changes=False)
+        return self._transport.record("job.logs", JobLogs.from_dict, found)
+
+    def start(
+        self,
+        *,
+        workspace: str,
+        argv: Sequence[str],
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: str | None = None,
+        tty: Tty | None = None,
+        name: str | None = None,
+        timeout_s: float | None = None,
+        ends_with_stream: bool = False,
+        request_id: str | None = None,
+    ) -> StartedJob:
+        """Start a command in a workspace that goes on without a connection; job.logs and job.attach show what it
+        writes.
+
+        It outlives its caller, the agent and an upgrade of it, and ends with the runtime. No shell is involved.
+
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+        cwd: The working directory: a path inside the workspace, relative to it.
+        stdin: stream: what those who attach send. Default: none.
+        tty: Gives it a terminal; stderr is part of stdout.
+        timeout_s: Default: as long as it wants.
+        ends_with_stream: It starts and ends, with all it started, with its one stream; keeps no log.
+
+        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+            command_failed, limit, read_only.
+        """
+        params: dict[str, Any] = {
+            "workspace": workspace,
+            "argv": argv,
+            "cwd": cwd,
+            "env": env,
+            "stdin": stdin,
+            "tty": tty,
+            "name": name,
+            "timeout_s": timeout_s,
+            "ends_with_stream": ends_with_stream,
+            "request_id": request_id,
+        }
+        found = self._transport.call("job.start", params, changes=True)
+        return self._transport.record("job.start", StartedJob.from_dict, found)
+
+    def stop(
+        self,
+        *,
+        workspace: str,
+        id: str,
+        signal: str | None = None,
+        grace_s: float | None = None,
+        request_id: str | None = None,
+    ) -> Job:
+        """End a job: `signal` (default SIGTERM) to its process group, and after `grace_s` SIGKILL to all that it
+        started.
+
+        Returns when everything has ended. A job that has ended stays as it is.
+
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+        grace_s: Default 5.
+
+        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+            command_failed, limit, read_only.
+        """
+        params: dict[str, Any] = {
+            "workspace": workspace,
+            "id": id,
+            "signal": signal,
+            "grace_s": grace_s,
+            "request_id": request_id,
+        }
+        limit_s = grace_s or 5.0
+        found = self._transport.call("job.stop", params, changes=True, limit_s=limit_s)
+        return self._transport.record("job.stop", Job.from_dict, found)
+
+    def wait(self, *, workspace: str, id: str, timeout_s: float | None = None) -> Job:
+        """Return a job when it has ended, or as it is after `timeout_s`.
+
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+        timeout_s: Default 60.
+
+        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+            command_failed, limit, read_only.
+        """
+        params: dict[str, Any] = {"workspace": workspace, "id": id, "timeout_s": timeout_s}
+        limit_s = timeout_s or 60.0
+        found = self._transport.call("job.wait", params, changes=False, limit_s=limit_s)
+        return self._transport.record("job.wait", Job.from_dict, found)
 
 
 class NodeMethods:
@@ -1578,6 +2348,8 @@ class Methods:
 
     def __init__(self, transport: Transport) -> None:
         self.audit = AuditMethods(transport)
+        self.file = FileMethods(transport)
+        self.job = JobMethods(transport)
         self.node = NodeMethods(transport)
         self.repo = RepoMethods(transport)
         self.sandbox = SandboxMethods(transport)

@@ -56,6 +56,14 @@ sandbox.create: workspace limits? network? request_id?  sandbox.get: workspace  
 repo.init: workspace name? default_branch? request_id?
 repo.clone: workspace url name? ref? depth? credential? request_id?  repo.get: workspace name  repo.list: workspace
 repo.delete: workspace name request_id?  audit.list: limit? before? workspace? user?
+job.start: workspace argv cwd? env? stdin? tty? name? timeout_s? ends_with_stream? request_id?  job.get: workspace id
+job.list: workspace state?  job.logs: workspace id stream? offset? limit?  job.attach: workspace id offset?
+job.wait: workspace id timeout_s?  job.stop: workspace id signal? grace_s? request_id?  job.delete: workspace id request_id?
+file.list: workspace path?  file.stat: workspace path  file.read: workspace path offset? limit? encoding?
+file.write: workspace path data encoding? mode? append? if_etag? request_id?
+file.edit: workspace path old new if_etag? request_id?  file.search: workspace pattern path? limit?
+file.move: workspace path new_path replace? request_id?  file.remove: workspace path recursive? request_id?
+file.make_directory: workspace path parents? mode? request_id?
 """  # noqa: E501
 # Its types and results: the fields of each.
 FIELDS = """
@@ -74,6 +82,11 @@ Usage: memory_bytes memory_peak_bytes memory_limit_bytes cpu_s tasks disk_bytes 
 Sandbox: workspace limits network enforced state created_at  SandboxDeleted: workspace deleted
 Repo: name path url branch commit left_out  RepoDeleted: name deleted
 AuditRecord: time request_id peer_uid method target outcome duration_s
+Job: id workspace name argv state exit_code signal killed_by started_at ended_at stdout_bytes stderr_bytes by
+StartedJob: id workspace name argv state exit_code signal killed_by started_at ended_at stdout_bytes stderr_bytes by stream
+StreamToken: token expires_at  JobLogs: data encoding offset next_offset eof  JobDeleted: id deleted
+File: path type size_bytes mode modified_at target etag  FileContents: data encoding size_bytes next_offset eof
+FileRemoved: path removed  FileMatch: path line text  Tty: rows cols term
 """  # noqa: E501
 
 

@@ -1,0 +1,143 @@
+"""file.*: files of a workspace, as its login and inside its runtime."""
+
+from __future__ import annotations
+
+from typing import Annotated, List, Literal, Optional
+
+from agent.contract.fields import Etag, FileData, FilePath, Keywords, Mode, Name, RequestId
+from agent.contract.method import BY_HELPER, method
+from agent.contract.types import File, FileContents, FileMatch, FileRemoved
+from agent.frontend import files
+from agent.frontend.context import Context
+from agent.shared.errors import AlreadyExists, Disabled, NotFound
+
+LOOKS = (NotFound, Disabled, *BY_HELPER)
+CHANGES = (NotFound, AlreadyExists, Disabled, *BY_HELPER)
+# What one call returns, or writes, at most.
+DATA_BYTES_MAX = 1 << 19
+MATCHES_MAX = 1000
+Encoding = Annotated[Optional[Literal["text", "base64"]], Keywords({"description": "Default: text."})]
+IfEtag = Annotated[
+    Optional[Etag],
+    Keywords({"description": "InUse unless the file still has this etag; `absent`: unless there is none."}),
+]
+
+
+@method("file.list", errors=LOOKS)
+def list_(context: Context, *, workspace: Name, path: Optional[FilePath] = None) -> List[File]:
+    """Return the entries of a directory, by name; default: the workspace. Links are not followed."""
+    return files.call(context, workspace, "list", path=path or ".")
+
+
+@method("file.stat", errors=LOOKS)
+def stat(context: Context, *, workspace: Name, path: FilePath) -> File:
+    """Return one entry. A link is not followed."""
+    return files.call(context, workspace, "stat", path=path)
+
+
+@method("file.read", errors=LOOKS)
+def read(
+    context: Context,
+    *,
+    workspace: Name,
+    path: FilePath,
+    offset: Annotated[Optional[int], Keywords({"minimum": 0})] = None,
+    limit: Annotated[Optional[int], Keywords({"minimum": 1, "maximum": DATA_BYTES_MAX})] = None,
+    encoding: Encoding = None,
+) -> FileContents:
+    """Return bytes of a regular file, up to 512 KiB a call. With text, a piece ends at a whole character."""
+    return files.call(
+        context, workspace, "read", path=path, offset=offset or 0, limit=limit or DATA_BYTES_MAX,
+        encoding=encoding or "text",
+    )  # fmt: skip
+
+
+@method("file.write", errors=CHANGES, mutates=True, is_resumable=False)
+def write(
+    context: Context,
+    *,
+    workspace: Name,
+    path: FilePath,
+    data: FileData,
+    encoding: Encoding = None,
+    mode: Annotated[Optional[Mode], Keywords({"description": "Default: as it is, or 0644 for a new file."})] = None,
+    append: bool = False,
+    if_etag: IfEtag = None,
+    request_id: Optional[RequestId] = None,
+) -> File:
+    """Write a file, whole or not at all: readers see what was there or all of `data`. With `append`, add to its end."""
+    return files.call(
+        context, workspace, "write", path=path, data=data, encoding=encoding or "text", mode=mode, append=append,
+        if_etag=if_etag,
+    )  # fmt: skip
+
+
+@method("file.edit", errors=CHANGES, mutates=True, is_resumable=False)
+def edit(
+    context: Context,
+    *,
+    workspace: Name,
+    path: FilePath,
+    old: Annotated[str, Keywords({"minLength": 1, "maxLength": DATA_BYTES_MAX})],
+    new: Annotated[str, Keywords({"maxLength": DATA_BYTES_MAX})],
+    if_etag: IfEtag = None,
+    request_id: Optional[RequestId] = None,
+) -> File:
+    """Replace `old`, which must occur exactly once in the file, by `new`."""
+    return files.call(context, workspace, "edit", path=path, old=old, new=new, if_etag=if_etag)
+
+
+@method("file.search", errors=LOOKS)
+def search(
+    context: Context,
+    *,
+    workspace: Name,
+    pattern: Annotated[str, Keywords({"minLength": 1, "maxLength": 1000, "description": "A regular expression."})],
+    path: Optional[FilePath] = None,
+    limit: Annotated[Optional[int], Keywords({"minimum": 1, "maximum": MATCHES_MAX})] = None,
+) -> List[FileMatch]:
+    """Return lines of text files that match, below `path` (default: the workspace), up to `limit` (default 100)."""
+    return files.call(context, workspace, "search", pattern=pattern, path=path or ".", limit=limit or 100)
+
+
+@method("file.move", errors=CHANGES, mutates=True, is_resumable=False)
+def move(
+    context: Context,
+    *,
+    workspace: Name,
+    path: FilePath,
+    new_path: FilePath,
+    replace: bool = False,
+    request_id: Optional[RequestId] = None,
+) -> File:
+    """Move or rename an entry; AlreadyExists when there is something at `new_path`, unless `replace`."""
+    return files.call(context, workspace, "move", path=path, new_path=new_path, replace=replace)
+
+
+@method("file.remove", errors=LOOKS, mutates=True, is_resumable=False, makes_room=True)
+def remove(
+    context: Context,
+    *,
+    workspace: Name,
+    path: FilePath,
+    recursive: bool = False,
+    request_id: Optional[RequestId] = None,
+) -> FileRemoved:
+    """Remove an entry; a directory that is not empty only with `recursive`. A link is removed, not what it leads to."""
+    return files.call(context, workspace, "remove", path=path, recursive=recursive)
+
+
+@method("file.make_directory", errors=CHANGES, mutates=True, is_resumable=False)
+def make_directory(
+    context: Context,
+    *,
+    workspace: Name,
+    path: FilePath,
+    parents: Annotated[
+        bool, Keywords({"description": "Make those above it too; one that is there is no error."})
+    ] = False,
+    mode: Annotated[Optional[Mode], Keywords({"description": "Default: 0755."})] = None,
+    request_id: Optional[RequestId] = None,
+) -> File:
+    """Make a directory."""
+    return files.call(context, workspace, "make_directory", path=path, parents=parents, mode=mode)
