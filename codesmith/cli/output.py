@@ -211,6 +211,11 @@ def say_left_out(repo: Any) -> None:
         say(f"note: {LEFT_OUT.get(word, word)} (in {repo.path})")
 
 
+def say_not_kept(workspace: str, repo: Any) -> None:
+    """Print that the credential of a clone was not kept, and the command that lends it again, on stderr."""
+    say(f"note: the credential is not kept in the workspace; to pull with it: inv repo.pull {workspace} {repo.name}")
+
+
 def show_lines(lines: Sequence[str], *, json: bool = False) -> None:
     """Print lines that a node wrote."""
     if json:
