@@ -36,9 +36,8 @@ def transfer(
 
 def settle(runtimes: Runtimes, workspace: str, request: Dict[str, Any], timeout_s: float) -> Dict[str, Any]:
     """Let the login's own git do what is left of an exchange; return branch, commit and what was left out."""
-    answer = git_jobs.run_git(
-        runtimes, workspace, {**request, "action": "settle", "programs": ["git"]}, None, timeout_s
-    )
+    whole = {**request, "action": "settle", "programs": ["git"]}
+    answer = git_jobs.run_git(runtimes, workspace, whole, None, timeout_s, is_own=True)
     _check(workspace, request, answer)
     if not isinstance(answer.get("repo"), dict):
         raise git_jobs.failed(f"git {request['kind']}", answer, {})
@@ -47,9 +46,8 @@ def settle(runtimes: Runtimes, workspace: str, request: Dict[str, Any], timeout_
 
 def tidy(runtimes: Runtimes, workspace: str, name: str) -> None:
     """Remove the locks of an exchange that was ended from outside."""
-    git_jobs.run_git(
-        runtimes, workspace, {"action": "tidy", "name": name, "programs": ["git"]}, None, git_jobs.READ_TIMEOUT_S
-    )
+    request = {"action": "tidy", "name": name, "programs": ["git"]}
+    git_jobs.run_git(runtimes, workspace, request, None, git_jobs.READ_TIMEOUT_S, is_own=True)
 
 
 def _check(workspace: str, request: Dict[str, Any], answer: Dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from agent.contract.fields import Keywords
 from agent.contract.types import Repo
 from agent.frontend import exchange_jobs, repo_creation
 from agent.frontend.context import Context
+from agent.frontend.runtime_client import RuntimeSilent
 from agent.git import grammar
 from agent.shared.errors import AgentError, CommandFailed, LimitReached, NotFound
 
@@ -40,19 +41,17 @@ def exchange(
         "known_hosts": grammar.parse_known_hosts(known_hosts or []),
     }
     is_offline = repo_creation.is_offline(context, workspace)
-    with context.forwarded_agents.claim(request["credential"].get("agent")) as descriptor:
-        try:
+    try:
+        with context.forwarded_agents.claim(request["credential"].get("agent")) as descriptor:
             found = exchange_jobs.transfer(
                 context.runtimes, workspace, request, limit_s, descriptor=descriptor, for_clone=is_offline
             )
-        except LimitReached:
-            tidy(context, workspace, name)
-            raise
-    try:
         head = exchange_jobs.settle(context.runtimes, workspace, {**request, **found, "credential": {}}, limit_s)
     except LimitReached:
         tidy(context, workspace, name)
         raise
+    except RuntimeSilent:
+        return roll_back(context, workspace, name, kind)
     return repo_creation.show(workspace, document, head)
 
 

@@ -68,7 +68,8 @@ def git(
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_LFS_SKIP_SMUDGE": "1",
         **{name: value for name, value in os.environ.items() if name.lower().endswith("_proxy") or name == JOB_MARK},
-        **({} if setup.home else {"GIT_ALLOW_PROTOCOL": "https:ssh"}),
+        # Without a URL to reach, no protocol: a repository can be configured to fetch what it misses.
+        **({} if setup.home else {"GIT_ALLOW_PROTOCOL": "https:ssh" if setup.ssh else ""}),
         **({"GIT_SSH_COMMAND": setup.ssh} if setup.ssh else {}),
     }
     settings = setup.settings if setup.home else (*SETTINGS, *setup.settings)

@@ -26,7 +26,7 @@ SLOW_S = 10.0
 LOOKS, TICK_S, CALLER_S = 10, 0.01, 1.0
 # How long what runs may take to end when the runtime is stopped.
 STOP_S = 2.0
-# Of which a clone's supervisor takes no other.
+# Of which a clone's supervisor takes no other: own_git runs what the login has configured, and that has no network.
 FOR_CLONES = ("git", "status", "wait")
 
 
@@ -43,8 +43,8 @@ class Server:
         self._used_at: Optional[float] = None
         self._is_over = self._is_stopping = self._has_guests = False
         self._requests: Dict[str, Callable[[socket.socket, Optional[int], Dict[str, Any]], None]] = {
-            "exec": self._exec, "git": self._git, "ssh": self._ssh, "ssh_host_keys": self._ssh_host_keys,
-            "start": self._start, "status": self._status, "wait": self._wait,
+            "exec": self._exec, "git": self._git, "own_git": self._git, "ssh": self._ssh,
+            "ssh_host_keys": self._ssh_host_keys, "start": self._start, "status": self._status, "wait": self._wait,
         }  # fmt: skip
         loop.watch(listening.fileno(), self._accept)
         loop.on_signal(signal.SIGTERM, self._stop)
