@@ -59,7 +59,7 @@ def held(path: str, *, wait_s: float = 0.0) -> Iterator[None]:
 
 def remove_left(path: str, since_ns: int) -> bool:
     """Remove locks and unfinished files no older than `since_ns`; False when a git runs that they may be of."""
-    if _git_runs():
+    if git_runs():
         return False
     found: List[str] = [name for pattern in TOP for name in glob.glob(os.path.join(glob.escape(path), pattern))]
     for folder, _, names in os.walk(os.path.join(path, "refs")):
@@ -84,7 +84,7 @@ def _lock(descriptor: int, wait_s: float) -> None:
         time.sleep(POLL_S)
 
 
-def _git_runs() -> bool:
+def git_runs() -> bool:
     """Return whether a git runs in this workspace: what is locked may be its own."""
     for entry in os.listdir("/proc"):
         with contextlib.suppress(OSError):

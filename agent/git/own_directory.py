@@ -71,7 +71,8 @@ def head(path: str) -> str:
             text = file.read(HEAD_BYTES_MAX).decode().strip()
     except (OSError, UnicodeDecodeError):
         raise NoRepository from None
-    if not grammar.is_commit(text) and _parsed(text[len("ref: " + HEADS) :]) is None:
+    is_branch = text.startswith("ref: " + HEADS) and _parsed(text[len("ref: " + HEADS) :]) is not None
+    if not is_branch and not grammar.is_commit(text):
         raise NoRepository
     return text
 
