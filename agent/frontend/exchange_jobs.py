@@ -29,7 +29,10 @@ def transfer(
     answer = git_jobs.run_git(runtimes, workspace, whole, None, timeout_s, descriptor=descriptor, for_clone=for_clone)
     _check(workspace, request, answer)
     if not isinstance(answer.get("transferred"), dict):
-        raise git_jobs.failed(f"git {request['kind']}", answer, request)
+        failure = git_jobs.failed(f"git {request['kind']}", answer, request)
+        if request["kind"] == "push" and "hint" in failure.data:
+            failure.data["hint"] = failure.data["hint"].replace("that may read it", "that may write to it")
+        raise failure
     found = git_jobs.parse_repo(answer["transferred"])
     return {"branch": found["branch"], "commit": found["commit"]}
 

@@ -283,7 +283,7 @@ def test_a_person_pulls_pushes_and_fetches(web1: Web1, forge: Forge, tmp_path: P
     assert run(f"inv repo.pull typed site {how} --json").json["commit"] == tip
     mine = inside(web1, "typed", "git commit -q --allow-empty -m mine; git rev-parse HEAD")
     said = web1.person.fails("inv repo.push typed site --node web1", code=6)
-    assert "a token that may" in said.err
+    assert "a token that may write to it" in said.err
     assert run(f"inv repo.push typed site {how} --json").json["commit"] == mine
     url = f"git@{forge.host}:/srv/git/private-typed.git"
     with running_agent() as agent:
