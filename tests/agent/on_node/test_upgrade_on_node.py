@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-import agent
 from agent.shared.names import unit_of
-from codesmith.bootstrap import pack, zipapp
-from codesmith.bootstrap.prepare import prepare
-from codesmith.nodes.registry import Registry
+from tests.agent.on_node.conftest import SECOND
 from tests.agent.on_node.door_one import Door
 from tests.agent.on_node.web1 import Web1
 from tests.releases import BOOKWORM_FIRST
 
 pytestmark = [pytest.mark.lab, BOOKWORM_FIRST]
-SECOND = "9.9.9"
-
-
-@pytest.fixture
-def upgrade(web1: Web1, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Install a second release: the same agent under another version."""
-    copy = Path(shutil.copytree(Path(agent.__file__).parent, tmp_path / "agent"))
-    text = (copy / "__init__.py").read_text()
-    (copy / "__init__.py").write_text(text.replace(zipapp.version(copy), SECOND))
-    payload = pack.pack_into(copy, tmp_path / "agent.pyz")
-
-    def install() -> None:
-        monkeypatch.setattr(pack, "pack", lambda: payload)
-        prepare(Registry.load(web1.person.registry).get("web1"))
-        web1.client.close()
-
-    return install
 
 
 def release_of(web1: Web1, workspace: str) -> str:
