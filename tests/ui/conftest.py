@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import itertools
 import json
@@ -202,7 +203,7 @@ def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright, ThreadPoolExecutor(1) as pool:
         # Its files are written by this thread, which is there before the first test and so is nobody's leftover.
         pool.submit(int).result()
-        playwright._loop.set_default_executor(pool)
+        asyncio.get_running_loop().set_default_executor(pool)
         # Tests run as root, where Chromium's own sandbox does not work.
         chromium = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         yield chromium
