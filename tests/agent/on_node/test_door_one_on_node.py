@@ -377,6 +377,7 @@ def test_the_token_of_a_workspace_leads_into_no_other_one(door: Door) -> None:
     assert door.ssh("other", "echo $CODESMITH_WORKSPACE; ls /srv/codesmith/workspaces") == "other\nother\n"
 
 
+@pytest.mark.long  # tests/agent/frontend has it with a limit of its own
 def test_a_token_expires(door: Door, old_token: tuple[str, float]) -> None:
     """Before the agent is restarted, which would end it too."""
     token, given_at = old_token
