@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, List, Optional
 
 from agent.shared.errors import AgentError, InUse, InvalidParams, LimitReached, NotFound
 from agent.supervisor import log, output, record
-from agent.supervisor.job import Channel, Job, Pipes
+from agent.supervisor.job import Channel, Pipes
 from agent.supervisor.loop import Loop
 from agent.supervisor.record import Record
 from agent.supervisor.running import Running

@@ -37,10 +37,10 @@ class Running:
     ) -> Job:  # fmt: skip
         """Start a program as a job; NotStarted when it cannot be. The channel is closed then."""
         settings = self._settings
-        directory = os.path.normpath(os.path.join(settings.path, cwd))
-        environment = {**settings.environment(), **env, JOB_MARK: mark}
-        environment.setdefault("PWD", directory)
         try:
+            directory = os.path.normpath(os.path.join(settings.path, cwd))
+            environment = {**settings.environment(), **env, JOB_MARK: mark}
+            environment.setdefault("PWD", directory)
             pid = start(argv, directory, environment, channel)
         except BaseException:
             channel.close_ours()

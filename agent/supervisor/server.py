@@ -58,7 +58,7 @@ class Server:
             "exec": self._exec, "git": self._git, "ssh": self._ssh, "ssh_host_keys": self._ssh_host_keys,
             "start": self._start, "status": self._status, "wait": self._wait,
         }  # fmt: skip
-        self._requests.update({request: self._job_request for request in JOB_REQUESTS})
+        self._requests.update(dict.fromkeys(JOB_REQUESTS, self._job_request))
         loop.watch(listening.fileno(), self._accept)
         loop.on_signal(signal.SIGTERM, self._stop)
         self._look()
@@ -116,12 +116,11 @@ class Server:
     def _exec(self, connection: socket.socket, _: Optional[int], fields: Dict[str, Any]) -> None:
         encoding, outputs = fields["encoding"], Outputs()
         data = parse_input(fields["stdin"], encoding)
-        mark = os.urandom(8).hex()
+        argv, cwd, env, timeout_s = (fields[name] for name in ("argv", "cwd", "env", "timeout_s"))
+        on_end = self._answer_at_end(connection, lambda _: _encoded(outputs, encoding))
+        mark, pipes = os.urandom(8).hex(), Pipes(has_input=bool(data))
         try:
-            job = self._running.start(
-                mark, fields["argv"], fields["cwd"], fields["env"], Pipes(has_input=bool(data)), outputs,
-                fields["timeout_s"], self._answer_at_end(connection, lambda _: _encoded(outputs, encoding)),
-            )  # fmt: skip
+            job = self._running.start(mark, argv, cwd, env, pipes, outputs, timeout_s, on_end)
         except NotStarted as problem:
             self._answer(connection, {"result": _not_started(problem, encoding)})
             return

@@ -151,9 +151,9 @@ class Stream:
         if self._outbox.size == 0:
             self._sent_at = now
         is_waiting = self._job is not None and self._job.input.is_full
-        if self.must_answer and not is_waiting and now - self._heard_at > self._settings.silence_s:
-            self.close()
-        elif self._is_ending and now - self._sent_at > self._settings.silence_s:
+        if (self.must_answer and not is_waiting and now - self._heard_at > self._settings.silence_s) or (
+            self._is_ending and now - self._sent_at > self._settings.silence_s
+        ):
             self.close()
         else:
             self._timer = self._loop.at(now + self._settings.ping_s, self._ping)

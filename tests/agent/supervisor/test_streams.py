@@ -15,14 +15,12 @@ from pathlib import Path
 import pytest
 
 from tests.agent.supervisor.client import (
-    END,
     INPUT,
     PING,
     PONG,
     REFUSAL,
     RESIZE,
     SIGNAL,
-    STDERR,
     STDOUT,
     Stream,
     command,
