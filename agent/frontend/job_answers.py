@@ -10,7 +10,7 @@ from agent.frontend.runtime_client import EXIT_CODE_MAX, TIME, is_count, nonsens
 
 ID = "[0-9a-f]{12}"
 SIGNAL = "SIG[A-Z0-9]{1,12}"
-NAME = r"[^\x00-\x1f\x7f-\x9f]{1,64}"
+NAME = r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,64}"
 # More than any log, file or clock has; all numbers of an answer fit into a database.
 COUNT_MAX = 1 << 53
 STATES = ("running", "exited", "killed", "lost")

@@ -253,6 +253,7 @@ def serve(folder: Path) -> Iterator[Rpc]:
     listening.close()
     helper.gate.set()
     helper.close()
+    context.job_watch.close()
     store.close()
 
 
