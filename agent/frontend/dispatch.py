@@ -33,7 +33,10 @@ class Dispatcher:
     def __init__(self, methods: Iterable[Method], context: Context, audit: Audit) -> None:
         self._audit, self.context, self.forwarded_agents = audit, context, context.forwarded_agents
         self._methods: Dict[str, Method] = {entry.name: entry for entry in methods}
-        self._checks = {entry["name"]: ParameterCheck(entry["params"]) for entry in context.contract["methods"]}
+        components = context.contract.get("components", {})
+        self._checks = {
+            entry["name"]: ParameterCheck(entry["params"], components) for entry in context.contract["methods"]
+        }
         self._runner = Runner(context)
         self._changes = Changes(context, audit, self._methods, self._runner)
         self._refusals = RateLimit()
