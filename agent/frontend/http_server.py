@@ -15,9 +15,11 @@ import pwd
 import re
 import socket
 import socketserver
+import struct
 import sys
 import threading
 import time
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Iterable, Optional
 
@@ -172,7 +174,7 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
     def _pass_on(self, ticket: Optional[stream.Ticket]) -> None:
         runtimes = self.server.dispatcher.context.runtimes
         if ticket is None:
-            self._refuse(401, "the token is unknown, used or expired; workspace.dial gives a new one")
+            self._refuse(401, "the token is unknown, used or expired; the call that gave it gives a new one")
             return
         try:
             runtimes.call(ticket.workspace, "start")
@@ -188,6 +190,8 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
             runtimes.call(ticket.workspace, ticket.request, descriptor=descriptor, **ticket.fields)
         except AgentError as error:
             print(f"a stream into workspace {ticket.workspace!r} ended: {error}", file=sys.stderr, flush=True)
+            if ticket.has_frames:
+                _send_refusal(descriptor, error)
         finally:
             os.close(descriptor)
 
@@ -290,6 +294,13 @@ def _exit_when_there_is_room(store: Store) -> None:
     while not store.has_room():
         time.sleep(FULL_DISK_PAUSE_S)
     os._exit(os.EX_TEMPFAIL)
+
+
+def _send_refusal(descriptor: int, error: AgentError) -> None:
+    """Tell the client of a stream why there is none; it has just read 101, so there is room for a short frame."""
+    body = dump_json(error.to_dict()).encode()
+    with socket.socket(fileno=os.dup(descriptor)) as connection, suppress(OSError):
+        connection.send(struct.pack(">BI", stream.REFUSAL, len(body)) + body, socket.MSG_DONTWAIT)
 
 
 def may_call(uid: int) -> bool:
