@@ -52,9 +52,11 @@ def describe(place: Place) -> Record:
 
 
 def record(path: str, status: os.stat_result, target: Any = None) -> Record:
-    """Return a record: path, type, size, mode, time in ns, target of a link, etag."""
+    """Return a record: path, type, size of its contents, mode, time in ns, target of a link, etag."""
     mode = stat.S_IMODE(status.st_mode)
-    return [path, type_of(status), status.st_size, mode, status.st_mtime_ns, target, etag_of(status)]
+    # What a directory takes differs between file systems, and says nothing.
+    size = 0 if stat.S_ISDIR(status.st_mode) else status.st_size
+    return [path, type_of(status), size, mode, status.st_mtime_ns, target, etag_of(status)]
 
 
 def etag_of(status: os.stat_result) -> str:

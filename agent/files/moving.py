@@ -12,7 +12,7 @@ from agent.files.entries import Record, describe
 from agent.files.errors import Refused, of_system, wrong
 from agent.files.no_replace import rename_no_replace
 from agent.files.places import Place, Tree, change_mode, open_directory
-from agent.files.writing import check_etag
+from agent.files.writing import check_etag, held
 from agent.shared.paths import JOB_PATH
 
 MODE = 0o755
@@ -27,20 +27,26 @@ def move(tree: Tree, request: Dict[str, Any]) -> Record:
     for place, field in ((source, "path"), (target, "new_path")):
         if place.is_workspace:
             raise wrong(field, "is the workspace itself")
-    check_etag(target, request["if_etag"])
-    try:
-        if request["replace"] and not _is_same(source, target):
-            os.rename(source.name, target.name, src_dir_fd=source.parent, dst_dir_fd=target.parent)
-        elif request["replace"] and (source.path != target.path):
-            # Two hard links of one file: rename(2) would leave both.
-            os.unlink(source.name, dir_fd=source.parent)
-        elif not request["replace"]:
-            rename_no_replace(source.parent, source.name, target.parent, target.name)
-    except OSError as error:
-        raise _not_moved(error, source, target) from None
+    with held(target, "new_path"):
+        target = tree.look(target.parent, target.name, target.path, "new_path")
+        check_etag(target, request["if_etag"])
+        try:
+            _rename(source, target, replace=request["replace"])
+        except OSError as error:
+            raise _not_moved(error, source, target) from None
     for place in (source, target):
         _sync(place)
     return describe(tree.look(target.parent, target.name, target.path))
+
+
+def _rename(source: Place, target: Place, *, replace: bool) -> None:
+    if not replace:
+        rename_no_replace(source.parent, source.name, target.parent, target.name)
+    elif not _is_same(source, target):
+        os.rename(source.name, target.name, src_dir_fd=source.parent, dst_dir_fd=target.parent)
+    elif source.path != target.path:
+        # Two hard links of one file: rename(2) would leave both.
+        os.unlink(source.name, dir_fd=source.parent)
 
 
 def _not_moved(error: OSError, source: Place, target: Place) -> Refused:
@@ -67,6 +73,9 @@ def remove(tree: Tree, request: Dict[str, Any]) -> str:
         else:
             os.rmdir(place.name, dir_fd=place.parent)
     except OSError as error:
+        if error.errno == errno.ENOTEMPTY:
+            problem = f"{place.path} is not empty: only `recursive` removes it, with all that is in it"
+            raise Refused("not_empty", problem) from None
         raise of_system(error, place.path) from None
     _sync(place)
     return place.path

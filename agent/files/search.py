@@ -130,7 +130,9 @@ def _names(directory: int) -> Iterator[str]:
     """Return the names of files and directories, in order."""
     try:
         with os.scandir(directory) as entries:
-            there = [one.name for one in entries if one.is_file(follow_symlinks=False) or one.is_dir(follow_symlinks=False)]
+            there = [
+                one.name for one in entries if one.is_file(follow_symlinks=False) or one.is_dir(follow_symlinks=False)
+            ]
     except OSError:
         return iter(())
     return iter(sorted(name for name in there if name not in LEFT_OUT))

@@ -13,7 +13,7 @@ import signal
 import stat
 import time
 from contextlib import contextmanager, suppress
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from agent.files.entries import Record, etag_of, record
 from agent.files.errors import Refused, of_system, wrong
@@ -36,7 +36,7 @@ ATTRIBUTES = ("user.", "system.posix_acl_access")
 def write(tree: Tree, request: Dict[str, Any]) -> Record:
     """Write a file, or add to its end with `append`; a link is followed, and stays."""
     data = base64.b64decode(request["data"])
-    with _held(tree, tree.find(request["path"]), request["if_etag"]) as (place, directory):
+    with _file_held(tree, request["path"], request["if_etag"]) as (place, directory):
         if request["append"] and place.status is not None:
             return _append(place, data, request["mode"])
         return _replace(place, directory, data, request["mode"], must_be_new=request["if_etag"] == ABSENT)
@@ -45,7 +45,7 @@ def write(tree: Tree, request: Dict[str, Any]) -> Record:
 def edit(tree: Tree, request: Dict[str, Any]) -> Record:
     """Replace the one occurrence of `old` by `new`."""
     old, new = base64.b64decode(request["old"]), base64.b64decode(request["new"])
-    with _held(tree, tree.find(request["path"]), request["if_etag"]) as (place, directory):
+    with _file_held(tree, request["path"], request["if_etag"]) as (place, directory):
         data = _read_whole(place)
         at = data.find(old)
         if at < 0:
@@ -57,26 +57,36 @@ def edit(tree: Tree, request: Dict[str, Any]) -> Record:
 
 
 @contextmanager
-def _held(tree: Tree, place: Place, if_etag: Optional[str]) -> Iterator[tuple[Place, int]]:
-    """Hold the directory of a place, so that no other write there comes between; yield what has the name now."""
+def held(place: Place, field: str = "path") -> Iterator[int]:
+    """Hold the directory of a place, so that no other write there comes between; yield a descriptor of it."""
     try:
         directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=place.parent)
     except OSError as error:
-        raise of_system(error, os.path.dirname(place.path) or ".") from None
+        raise of_system(error, os.path.dirname(place.path) or ".", field) from None
     try:
         _lock(directory, place.path)
+        yield directory
+    finally:
+        os.close(directory)
+
+
+@contextmanager
+def _file_held(tree: Tree, path: str, if_etag: Optional[str]) -> Iterator[Tuple[Place, int]]:
+    """Hold the directory of a file, and yield what has its name now and may be written."""
+    place = tree.find(path)
+    with held(place) as directory:
         place = tree.look(place.parent, place.name, place.path)
         if place.status is not None and stat.S_ISLNK(place.status.st_mode):
             raise Refused("busy", f"{place.path} has become a link meanwhile")
         check_file(place)
         check_etag(place, if_etag)
         if place.status is not None and not may_write(place):
-            raise Refused("failed", f"{place.path}: its mode {stat.S_IMODE(place.status.st_mode):04o} allows no writing")
-        yield place, directory
-    except OSError as error:
-        raise of_system(error, place.path) from None
-    finally:
-        os.close(directory)
+            mode = stat.S_IMODE(place.status.st_mode)
+            raise Refused("failed", f"{place.path} may not be written: its mode is {mode:04o}")
+        try:
+            yield place, directory
+        except OSError as error:
+            raise of_system(error, place.path) from None
 
 
 def check_etag(place: Place, if_etag: Optional[str]) -> None:

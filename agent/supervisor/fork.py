@@ -19,7 +19,7 @@ def fork(
     room: str, request: Dict[str, Any], descriptor: Optional[int], directory: str, environment: Dict[str, str],
     pipes: Pipes,
 ) -> int:  # fmt: skip
-    """Start a job of a room, GIT or FILES, and return its pid; it writes its answer to standard output or descriptor."""
+    """Start a job, GIT or FILES, and return its pid; it writes its answer to standard output, or to `descriptor`."""
     pid = os.fork()
     if pid:
         return pid

@@ -128,9 +128,7 @@ class Server:
             raise InvalidParams.of("descriptor", "is missing")
         self._fork(fork.FILES, connection, descriptor, {**fields, "job_request": {}})
 
-    def _fork(
-        self, room: str, connection: socket.socket, descriptor: Optional[int], fields: Dict[str, Any]
-    ) -> None:
+    def _fork(self, room: str, connection: socket.socket, descriptor: Optional[int], fields: Dict[str, Any]) -> None:
         mark, pipes = str(fields.get("job") or os.urandom(8).hex()), Pipes(has_input=False)
         if mark in self._jobs:
             raise InUse("a job of this name runs already", hint="try again")
