@@ -38,6 +38,7 @@ class Refusal(NamedTuple):
     hint: str = ""
 
 
+REMOVE = "inv file.remove {workspace} {path} --recursive"
 LIST, STAT = "inv file.list {workspace}", "inv file.stat {workspace} {path}"
 REFUSALS = {
     "busy": Refusal(InUse, "try again"),
@@ -67,7 +68,8 @@ def refusal(workspace: str, fields: Dict[str, Any], action: str, answer: Dict[st
     found = REFUSALS.get(str(answer.get("refused")))
     if found is None:
         return nonsense()
-    hint = found.hint.format(workspace=workspace, path=_word(fields.get("new_path") or fields.get("path") or "."))
+    template = REMOVE if (action, answer["refused"]) == ("remove", "not_empty") else found.hint
+    hint = template.format(workspace=workspace, path=_word(fields.get("new_path") or fields.get("path") or "."))
     error = found.kind(message, hint=hint)
     if found.kind is CommandFailed:
         error.data.update(command=f"file.{action}", exit_code=None, stderr=message)
