@@ -62,7 +62,7 @@ job.wait: workspace id timeout_s?  job.stop: workspace id signal? grace_s? reque
 file.list: workspace path?  file.stat: workspace path  file.read: workspace path offset? limit? encoding?
 file.write: workspace path data encoding? mode? append? if_etag? request_id?
 file.edit: workspace path old new if_etag? request_id?  file.search: workspace pattern path? limit?
-file.move: workspace path new_path replace? request_id?  file.remove: workspace path recursive? request_id?
+file.move: workspace path new_path replace? if_etag? request_id?  file.remove: workspace path recursive? request_id?
 file.make_directory: workspace path parents? mode? request_id?
 """  # noqa: E501
 # Its types and results: the fields of each.
