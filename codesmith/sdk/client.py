@@ -50,6 +50,11 @@ class Client(Methods):
 
         return ForwardedAgent(self._transport, url, agent)
 
+    @property
+    def change_id(self) -> str:
+        """What the request ids of its changes begin with; the same when a command is repeated by it."""
+        return self._transport.change_id
+
     def close(self) -> None:
         """Close the connection to the local endpoint; the endpoint stays open."""
         self._transport.close()
