@@ -7,7 +7,6 @@ store. The login controls what the answer says, so the answer is checked like an
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import os
 from typing import Any, Dict, Optional
@@ -50,7 +49,7 @@ def encoded(field: str, data: str, encoding: str) -> str:
         raw = base64.b64decode(data, validate=True) if encoding == "base64" else data.encode()
     except UnicodeEncodeError:
         raise InvalidParams.of(field, "has half of a surrogate pair; use base64 for what is not text") from None
-    except (binascii.Error, ValueError):
+    except ValueError:
         raise InvalidParams.of(field, "must be base64") from None
     return base64.b64encode(raw).decode("ascii")
 
