@@ -49,7 +49,7 @@ REFUSALS = {
     "missing": Refusal(NotFound, LIST),
     "not_empty": Refusal(InUse, "inv file.list {workspace} --path {path}"),
     "other_file_system": Refusal(Unsupported, "inv workspace.exec {workspace} -- mv {path} NEW_PATH"),
-    "quota": Refusal(LimitReached, "on the node: repquota -a; or remove something: inv file.remove"),
+    "quota": Refusal(LimitReached, "on the node: repquota -a"),
     "time": Refusal(LimitReached, "give a narrower `path`, or a simpler pattern"),
     "too_large": Refusal(LimitReached, "inv workspace.exec {workspace} -- COMMAND"),
 }

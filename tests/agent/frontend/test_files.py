@@ -120,13 +120,20 @@ def test_a_refusal_names_a_parameter_of_the_call(demo: StandInFiles) -> None:
 def test_how_a_job_ended_is_told(demo: StandInFiles) -> None:
     for change, kind, text in (
         ({"killed_by": "memory", "exit_code": 137, "signal": "SIGKILL"}, LimitReached, "needed more memory"),
-        ({"killed_by": "timeout", "exit_code": 137, "signal": "SIGKILL"}, LimitReached, "did not end within 60 s"),
+        ({"killed_by": "timeout", "exit_code": 137, "signal": "SIGKILL"}, LimitReached, "did not end in time"),
         ({"exit_code": 137, "signal": "SIGKILL"}, CommandFailed, "ended before it could answer"),
         ({"exit_code": "x"}, CommandFailed, "nonsense"),
     ):
         demo.ended = {**ENDED, **change}
         with pytest.raises(kind, match=text):
             demo.call("file.stat", workspace="demo", path="a")
+        with pytest.raises(kind, match=text) as refused:
+            demo.call("file.write", workspace="demo", path="a", data="", append=True)
+        assert refused.value.is_pending, "a repeated call is not carried out again"
+    demo.ended = ENDED
+    with pytest.raises(NotFound) as refused:
+        demo.call("file.edit", workspace="demo", path="b", old="x", new="")
+    assert not refused.value.is_pending
 
 
 def test_data_is_text_or_base64(demo: StandInFiles) -> None:
