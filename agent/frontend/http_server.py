@@ -35,6 +35,7 @@ from agent.frontend.dispatch import Dispatcher
 from agent.frontend.headers import Headers
 from agent.frontend.helper_client import Helper
 from agent.frontend.jsonrpc import CONFIG, CachedJson, Invalid, JsonRpc, NotJson, dump_json, error_answer
+from agent.frontend.runtime_client import RuntimeSilent
 from agent.frontend.store import Store
 from agent.frontend.timed_stream import BODY_BYTES_MAX, REPLY_TIMEOUT_S, TimedStream
 from agent.shared.errors import AgentError
@@ -186,10 +187,15 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
         self.stream.release()
         # Closed without a shutdown, which would end the stream for the runtime too.
         descriptor = self.connection.detach()
+        records = self.server.dispatcher.context.job_records
+        if ticket.request == "run":
+            records.ask(ticket.workspace, ticket.fields["id"])
         try:
             runtimes.call(ticket.workspace, ticket.request, descriptor=descriptor, **ticket.fields)
         except AgentError as error:
             print(f"a stream into workspace {ticket.workspace!r} ended: {error}", file=sys.stderr, flush=True)
+            if ticket.request == "run" and not isinstance(error, RuntimeSilent):
+                records.unask(ticket.workspace, ticket.fields["id"])
             if ticket.has_frames:
                 _send_refusal(descriptor, error)
         finally:
@@ -282,6 +288,10 @@ def serve(methods: Iterable[Method]) -> None:
     context = Context(Store(STATE_FILE), Helper(), contract)
     dispatcher = Dispatcher(methods, context, Audit(context.audit_file))
     server = Server(socket.socket(fileno=systemd_socket()), dispatcher)
+    if not context.store.damage:
+        names = [document["name"] for document in context.store.list_workspaces()]
+        known = (names, context.store.running_jobs())
+        threading.Thread(target=context.job_watch.resume, args=known, name="watch", daemon=True).start()
     if context.store.intents():
         threading.Thread(target=dispatcher.resume, name="resume", daemon=True).start()
     if context.store.has_no_room_to_open:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any, Dict, List, Optional
 
@@ -10,12 +11,13 @@ from agent.frontend.runtime_client import EXIT_CODE_MAX, TIME, is_count, nonsens
 
 ID = "[0-9a-f]{12}"
 SIGNAL = "SIG[A-Z0-9]{1,12}"
-NAME = r"[^\x00-\x1f\x7f-\x9f]{1,64}"
+NAME = r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,64}"
 # More than any log, file or clock has; all numbers of an answer fit into a database.
 COUNT_MAX = 1 << 53
 STATES = ("running", "exited", "killed", "lost")
 CAUSES = (None, "timeout", "memory", "operator", "disconnect")
-ARGV_CHARACTERS_MAX = 4096
+# Of a command as JSON text, in which a character may take six.
+ARGV_JSON_MAX = 8192
 ARGUMENTS_MAX = 1024
 # The ended jobs that a runtime keeps, and those that run.
 JOBS_MAX = 256 + 200
@@ -79,15 +81,15 @@ def check_logs(result: Dict[str, Any]) -> JobLogs:
 
 
 def shorten(argv: Any) -> List[str]:
-    """Return a command without the arguments beyond ARGV_CHARACTERS_MAX; CommandFailed when it is none."""
+    """Return a command without the arguments beyond ARGV_JSON_MAX; CommandFailed when it is none."""
     if not isinstance(argv, list) or len(argv) > ARGUMENTS_MAX or not all(isinstance(one, str) for one in argv):
         raise nonsense()
-    kept, room = [], ARGV_CHARACTERS_MAX
+    kept, room = [], ARGV_JSON_MAX
     for argument in argv:
-        if len(argument) > room:
+        room -= len(json.dumps(argument))
+        if room < 0:
             break
         kept.append(argument)
-        room -= len(argument)
     return kept
 
 

@@ -11,8 +11,8 @@ import socket
 import threading
 import time
 from collections import Counter
-from contextlib import contextmanager, nullcontext
-from typing import Any, Dict, Iterator, Optional
+from contextlib import contextmanager
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 from agent.frontend import runtime_state
 from agent.frontend.commands import Commands
@@ -33,8 +33,10 @@ REPLY_BYTES_MAX = {"exec": framing.REPLY_MAX, "git": 1 << 20, "job_list": 4 << 2
 SHORT_BYTES_MAX = 1 << 18
 # Of which there are so many at once, on the node and in one workspace.
 COUNTED = ("exec", "git", "files")
-# Looks at one workspace at once: a supervisor that never answers must not hold all threads of the front end.
-LOOKS_MAX = 16
+# Looks of one kind at one workspace at once, and all other short requests: a supervisor that never answers must not
+# hold all threads of the front end.
+LOOKS_MAX, TURNS_MAX = 16, 128
+TURN_WAIT_S = 10.0
 # Of a supervisor that does not answer, workspace.get knows no more than that it runs.
 STATUS_TIMEOUT_S = 2.0
 TEXT_MAX = 4096
@@ -63,7 +65,10 @@ class Runtimes:
     def __init__(self, helper: Helper, folder: str = RUNTIMES) -> None:
         self._helper, self._folder = helper, folder
         self._commands, self._lock = Commands(), threading.Lock()
-        self._looks: Counter[str] = Counter()
+        self._turns, self._taken = threading.Condition(), Counter[str]()
+        self._looks: Counter[Tuple[str, str]] = Counter()
+        # Called with each workspace whose runtime answered a request that may start it.
+        self.when_used: Callable[[str], None] = lambda _: None
 
     def call(
         self, workspace: str, request: str, *, descriptor: Optional[int] = None,
@@ -73,8 +78,10 @@ class Runtimes:
 
         `for_clone`: the runtime of a workspace without network gets one, and runs this git request alone.
         """
-        with self._commands.counted(workspace) if request in COUNTED else nullcontext():
-            return self._call(workspace, request, fields, descriptor, reply_timeout_s, for_clone=for_clone)
+        with self._commands.counted(workspace) if request in COUNTED else self._turn(workspace):
+            result = self._call(workspace, request, fields, descriptor, reply_timeout_s, for_clone=for_clone)
+        self.when_used(workspace)
+        return result
 
     def _call(
         self, workspace: str, request: str, fields: Dict[str, Any], descriptor: Optional[int], reply_timeout_s: float,
@@ -101,7 +108,7 @@ class Runtimes:
         """Return the result of a request that starts nothing; NotRunning when there is no runtime to ask."""
         if not runtime_state.is_running(workspace):
             raise NotRunning(workspace)
-        with self._look(workspace) as is_free:
+        with self._look(workspace, request) as is_free:
             if not is_free:
                 raise LimitReached(f"{LOOKS_MAX} requests to workspace {workspace!r} wait already", hint="try again")
             try:
@@ -120,7 +127,7 @@ class Runtimes:
         """Return since and idle_stop_at of a runtime, as its supervisor says; {} when it does not run."""
         if not runtime_state.is_running(workspace):
             return {}
-        with self._look(workspace) as is_free:
+        with self._look(workspace, "status") as is_free:
             if not is_free:
                 return {}
             try:
@@ -130,16 +137,31 @@ class Runtimes:
         return check_status(found)
 
     @contextmanager
-    def _look(self, workspace: str) -> Iterator[bool]:
-        """Count looks at a workspace while they last; False when there are too many."""
+    def _turn(self, workspace: str) -> Iterator[None]:
+        """Wait for one of the requests that a workspace answers at once; LimitReached when none ends in time."""
+        with self._turns:
+            if not self._turns.wait_for(lambda: self._taken[workspace] < TURNS_MAX, TURN_WAIT_S):
+                raise LimitReached(f"{TURNS_MAX} requests to workspace {workspace!r} wait already", hint="try again")
+            self._taken[workspace] += 1
+        try:
+            yield
+        finally:
+            with self._turns:
+                self._taken[workspace] -= 1
+                self._taken += Counter()  # drops those that are zero
+                self._turns.notify_all()
+
+    @contextmanager
+    def _look(self, workspace: str, request: str) -> Iterator[bool]:
+        """Count looks of one kind at a workspace while they last; False when there are too many."""
         with self._lock:
-            is_free = self._looks[workspace] < LOOKS_MAX
-            self._looks[workspace] += is_free
+            is_free = self._looks[workspace, request] < LOOKS_MAX
+            self._looks[workspace, request] += is_free
         try:
             yield is_free
         finally:
             with self._lock:
-                self._looks[workspace] -= is_free
+                self._looks[workspace, request] -= is_free
                 self._looks += Counter()  # drops those that are zero
 
     def wait(self, workspace: str, job: str) -> None:

@@ -71,6 +71,13 @@ class Tokens:
             self._tickets[token] = ticket
         return token, to_text(datetime.now(timezone.utc) + timedelta(seconds=TOKEN_S), "milliseconds")
 
+    def waiting(self, workspace: str) -> List[Dict[str, Any]]:
+        """Return the fields of the jobs that wait for their streams into a workspace, newest first."""
+        with self._lock:
+            self._drop_expired(time.monotonic())
+            tickets = [one for one in self._tickets.values() if one.workspace == workspace and one.request == "run"]
+        return [ticket.fields for ticket in reversed(tickets)]
+
     def take(self, token: str, peer_uid: Optional[int]) -> Optional[Ticket]:
         """Return what a token opens, once; None when it is unknown, used, expired or of another peer."""
         with self._lock:

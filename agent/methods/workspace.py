@@ -146,7 +146,8 @@ def assign(context: Context, *, name: Name, user: Name, request_id: Optional[Req
     document = _find_shared(context, name, user)
     if document["user"] == user:
         return show(document)
-    made = context.helper.call("workspace.assign", name=name, user=user)
+    with context.job_watch.ending([name]):
+        made = context.helper.call("workspace.assign", name=name, user=user)
     context.store.change_workspace(name, {"user": user})
     context.store.put_shares(name, made["shared_with"])
     return show({**document, "user": user, "shared_with": made["shared_with"]})
@@ -168,7 +169,8 @@ def unshare(context: Context, *, name: Name, user: Name, request_id: Optional[Re
     if user not in document["shared_with"]:
         problem = f"workspace {name!r} is not shared with user {user!r}"
         raise NotFound(problem, hint=f"inv workspace.get {name}")
-    made = context.helper.call("workspace.unshare", name=name, user=user)
+    with context.job_watch.ending([name]):
+        made = context.helper.call("workspace.unshare", name=name, user=user)
     context.store.put_shares(name, made["shared_with"])
     return show({**document, "shared_with": made["shared_with"]})
 
@@ -192,7 +194,8 @@ def start(context: Context, *, name: Name, request_id: Optional[RequestId] = Non
 def stop(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> Workspace:
     """End everything that runs in a workspace; the next command starts its runtime anew, with an empty /tmp."""
     document = workspace_records.find_managed(context, name)
-    context.helper.call("runtime.stop", workspace=name)
+    with context.job_watch.ending([name]):
+        context.helper.call("runtime.stop", workspace=name)
     return show(document)
 
 
@@ -216,7 +219,8 @@ def delete(
     is_dedicated = owner is not None and owner["dedicated"] and owner["name"] == name
     is_last = owner is not None and is_dedicated and owner["workspaces"] == [name]
     remove_user = is_last and not keep_user
-    done = context.helper.call("workspace.remove", name=name, remove_user=remove_user)
+    with context.job_watch.ending([name]):
+        done = context.helper.call("workspace.remove", name=name, remove_user=remove_user)
     if done["user_removed"]:
         context.store.remove_user(name)
     context.store.remove_workspace(name)

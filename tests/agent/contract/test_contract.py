@@ -81,7 +81,7 @@ Runtime: state since idle_stop_at
 Usage: memory_bytes memory_peak_bytes memory_limit_bytes cpu_s tasks disk_bytes files
 Sandbox: workspace limits network enforced state created_at  SandboxDeleted: workspace deleted
 Repo: name path url branch commit left_out  RepoDeleted: name deleted
-AuditRecord: time request_id peer_uid method target outcome duration_s
+AuditRecord: time request_id peer_uid method target outcome duration_s owner exit_code signal killed_by
 Job: id workspace name argv state exit_code signal killed_by started_at ended_at stdout_bytes stderr_bytes by
 StartedJob: id workspace name argv state exit_code signal killed_by started_at ended_at stdout_bytes stderr_bytes by stream
 StreamToken: token expires_at  JobLogs: data encoding offset next_offset eof  JobDeleted: id deleted
