@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from codesmith.tunnel import control
 from codesmith.tunnel.state import ForwardState
 from codesmith.workspace import forward
+from codesmith.workspace.forward import Port
 
 if TYPE_CHECKING:
     from codesmith.nodes.registry import Node
@@ -32,9 +33,10 @@ def start_forward(node: Node, workspace: str, port: int, local: int = 0, *, any_
     is replaced by the next free one. Raises BadArgument, CodeSmithError (taken, not allowed), or why the workspace is
     not reached.
     """
-    wanted = forward.place(forward.Port(port, local or port), any_port=any_port, taken_by_us=_locals(node, workspace))
+    wanted = forward.place(Port(port, local or port), any_port=any_port, ours=_ours(node, workspace))
     forward.ensure_workspace(node, workspace)
-    return control.start_forward(node, workspace, wanted.inside, wanted.local, forward.command(node, workspace, [wanted]))
+    argv = forward.command(node, workspace, [wanted])
+    return control.start_forward(node, workspace, wanted.inside, wanted.local, argv)
 
 
 def stop_forwards(node: Node, workspace: str, port: int = 0) -> list[ForwardState]:
@@ -42,5 +44,5 @@ def stop_forwards(node: Node, workspace: str, port: int = 0) -> list[ForwardStat
     return control.stop_forwards(node, workspace, port)
 
 
-def _locals(node: Node, workspace: str) -> set[tuple[int, int]]:
-    return {(one.port, one.local) for one in list_forwards(node, workspace)}
+def _ours(node: Node, workspace: str) -> set[Port]:
+    return {Port(one.port, one.local) for one in list_forwards(node, workspace)}
