@@ -19,6 +19,7 @@ from codesmith.workspace.clone_credentials import CloneTask, credential_for
 Forwarded = list[dict[str, Any]]
 
 FORWARD_COLUMNS = ("workspace", "port", "address", "state", "reason")
+COPY_COLUMNS = ("files", "bytes", "deleted", "by", "seconds")
 OPENED_COLUMNS = ("name", "user", "path", "opened_at", "command")
 COLUMNS = ("name", "path", "login", "user", "shared_with", "state", "labels", "created_at")
 
@@ -276,3 +277,33 @@ def forward(
         output.show(rows, FORWARD_COLUMNS, json=is_json)
         return rows
     return forwarding.hold(node, name, ports_, any_port=any, opens=open, json=is_json)
+
+
+@task(
+    name="copy",
+    help={
+        "source": "NAME:PATH in a workspace, relative to its directory, or a path here. A slash at its end means what is "
+        "in the directory; without one the directory itself is copied, as by rsync.",
+        "destination": "NAME:PATH or a path here. A directory (one that is there, or a slash at the end) is copied "
+        "into; else it is the new file's name.",
+        "delete": "Delete in the destination what is not in the source (default: it stays).",
+    },
+)
+def copy_(
+    c: Context,
+    source: str,
+    destination: str,
+    delete: bool = False,
+    **where: Unpack[OneNode],
+) -> dict[str, Any]:
+    """Copy files and directories into a workspace or out of it; what is there already is not copied again.
+
+    Modes, times and symbolic links are kept, as links; what goes in belongs to the workspace's login.
+
+    Example: workspace.copy site/ demo:code/site/ --delete
+    """
+    from codesmith.workspace import copy
+
+    row = copy.copy(selection.one(where), source, destination, delete=delete)
+    one_node.show(where, row, COPY_COLUMNS)
+    return row
