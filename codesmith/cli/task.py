@@ -288,7 +288,7 @@ def task(**options: Any) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P,
 
     Options beside Invoke's own: `choices` {parameter: allowed words}; `remainder`, the parameter that takes the words
     after `--`; `several`, the one that takes every further word; `harmless`, for a task that changes nothing; `plans`,
-    for one that handles --dry itself; `exit_code`, a function that gives the exit code for the result on a command line.
+    for one that handles --dry itself; `exit_code`, a function that gives the exit code for a result.
     """
 
     def inner(body: Callable[Concatenate[Any, P], R]) -> Task[P, R]:

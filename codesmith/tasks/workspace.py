@@ -282,8 +282,8 @@ def forward(
 @task(
     name="copy",
     help={
-        "source": "NAME:PATH in a workspace, relative to its directory, or a path here. A slash at its end means what is "
-        "in the directory; without one the directory itself is copied, as by rsync.",
+        "source": "NAME:PATH in a workspace, relative to its directory, or a path here. A slash at its end means what "
+        "is in the directory; without one the directory itself is copied, as by rsync.",
         "destination": "NAME:PATH or a path here. A directory (one that is there, or a slash at the end) is copied "
         "into; else it is the new file's name.",
         "delete": "Delete in the destination what is not in the source (default: it stays).",

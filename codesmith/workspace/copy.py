@@ -113,7 +113,7 @@ def _by_sftp(shared: SharedSsh, source: Place, destination: Place, delete: bool)
         except CodeSmithError:
             raise
         except OSError as error:
-            place = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+            place = f"{os.fsdecode(error.filename).removesuffix(PARTIAL)}: " if error.filename else ""
             raise failure(f"{place}{error.strerror or error}") from error
     output.warn([f"{name} is no file, directory or link: left out" for name in work.skipped])
     return copied

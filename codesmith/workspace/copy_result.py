@@ -31,6 +31,9 @@ def failure(text: str) -> CodeSmithError:
         return NoSuchPath(problem, hint="a path in a workspace is relative to its directory")
     if "No space left" in text or "Disk quota exceeded" in text:
         return CodeSmithError(problem, hint="inv workspace.usage NAME; here: df -h .")
+    if text.endswith(": Failure"):  # all that SFTP says
+        problem = f"{problem}: no space is left, it is read-only, or something is in the way"
+        return CodeSmithError(problem, hint="inv workspace.usage NAME")
     if "Permission denied" in text:
         return CodeSmithError(problem, hint="inside, a copy is made by the workspace's login")
     return CodeSmithError(problem)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # Ends of rsync: some files could not be copied; files vanished meanwhile; the connection was lost.
 VANISHED, LOST = 24, (12, 30, 255)
+OWN = ("rsync error:", "rsync warning:")
+OF_SYSTEM = re.compile(r"\(\d+\)$")
 PROGRESS = re.compile(rb"\s*([\d,]+)\s+(\d+)%\s+(\S+/s)\s+(\d+:\d+:\d+)")
 
 
@@ -57,18 +59,22 @@ def skipped(text: str) -> list[str]:
 
 def read_end(code: int, stderr: str) -> tuple[CodeSmithError | None, list[str]]:
     """Return the error that an exit code and stderr of rsync mean, and the lines beside it."""
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    said = [
-        re.sub(r"^rsync: (\[\w+\] )?", "", line)
-        for line in lines
-        if not line.startswith(("rsync error:", "rsync warning"))
-    ]
+    said = [_plain(line) for line in stderr.splitlines() if line.strip() and not line.startswith(OWN)]
     if code in (0, VANISHED):
         return None, said
+    of_system = [line for line in said if OF_SYSTEM.search(line) and "Broken pipe" not in line]
     if code in LOST and not any("No space left" in line for line in said):
         problem = said[-1] if said else "the connection to the workspace ended"
         return Unreachable(problem, hint="inv node.status  # then the same again"), said[:-1]
-    first = next(
-        (line for line in said if re.search(r"\(\d+\)$", line)), said[0] if said else f"rsync ended with {code}"
+    first = next(iter(of_system or said), f"rsync ended with {code}")
+    return failure(first), [line for line in said if line != first and "Broken pipe" not in line]
+
+
+def _plain(line: str) -> str:
+    """Return a line of rsync as others write it: the path, then what is wrong with it."""
+    bare = re.sub(r"^rsync: (\[\w+\] )?", "", line.strip())
+    return re.sub(
+        r'^(?:link_stat|mkstemp|change_dir\S*|mkdir|send_files failed to open|opendir) "(.*)"(?: failed)?: ',
+        r"\1: ",
+        bare,
     )
-    return failure(first), [line for line in said if line != first]

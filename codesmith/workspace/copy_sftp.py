@@ -1,10 +1,11 @@
 """A copy by SFTP, for sides without rsync: the same rules, with each file whole in its place or not there."""
+# ruff: noqa: PTH102, PTH103, PTH105, PTH106, PTH108, PTH115, PTH116, PTH119, PTH211, PTH101
+# Paths are bytes, which pathlib does not know.
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import stat
 import threading
 from collections.abc import Callable, Iterator
@@ -108,18 +109,8 @@ class Here:
     def write(self, path: bytes, pieces: Iterator[bytes]) -> None:
         """Write a file that is not there yet."""
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb", buffering=1 << 20) as file:
-            shutil.copyfileobj(_Reader(pieces), file)
-
-
-class _Reader:
-    """Pieces as a file to read from."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-
-    def read(self, _size: int) -> bytes:
-        """Return the next piece, b"" at the end."""
-        return next(self._pieces, b"")
+            for piece in pieces:
+                file.write(piece)
 
 
 class Copy:
@@ -141,7 +132,7 @@ class Copy:
             source, entry = self._resolved(source)
         if entry is None or (is_contents and not entry.is_dir):
             word = "Not a directory" if entry else "No such file or directory"
-            raise OSError(None, f"{os.fsdecode(source)}: {word}")
+            raise OSError(None, word, source)
         there = self._sink.lstat(sink)
         if there is not None and there.is_link:
             there = Entry(stat.S_IFDIR, 0, 0) if self._is_dir(sink) else there
@@ -198,7 +189,7 @@ class Copy:
         wanted = self._source.list(source)
         for name, one in wanted.items():
             if b"/" in name or name in (b"", b".", b".."):
-                raise OSError(None, f"{os.fsdecode(source)}: a name that is none: {name!r}")
+                raise OSError(None, f"it has a name that is none: {name!r}", source)
             if not name.endswith(os.fsencode(PARTIAL)):
                 self._one(source + b"/" + name, sink + b"/" + name, one, existing.get(name))
         for name in existing:

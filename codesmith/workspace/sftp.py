@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import stat
 import struct
@@ -89,7 +90,7 @@ class Sftp:
     def lstat(self, path: bytes) -> Entry | None:
         """Return what is at a path, a link as it is; None if there is nothing."""
         try:
-            _, body = self._ask(LSTAT, _text(path), ATTRS)
+            _, body = self._ask(LSTAT, _text(path), ATTRS, path)
         except Refused as error:
             if error.is_missing:
                 return None
@@ -98,7 +99,7 @@ class Sftp:
 
     def list(self, path: bytes) -> dict[bytes, Entry]:
         """Return the entries of a directory."""
-        handle = self._handle(OPENDIR, _text(path))
+        handle = self._handle(OPENDIR, path)
         found: dict[bytes, Entry] = {}
         try:
             while True:
@@ -113,59 +114,63 @@ class Sftp:
 
     def read_link(self, path: bytes) -> bytes:
         """Return what a symbolic link says."""
-        _, body = self._ask(READLINK, _text(path), NAME)
+        _, body = self._ask(READLINK, _text(path), NAME, path)
         return next(_names(body))[0]
 
     def make_link(self, says: bytes, path: bytes) -> None:
         """Make a symbolic link."""
-        self._ask(SYMLINK, _text(says) + _text(path))  # OpenSSH's order, not that of the draft
+        self._ask(SYMLINK, _text(says) + _text(path), path=path)  # OpenSSH's order, not that of the draft
 
     def make_dir(self, path: bytes) -> None:
         """Make a directory."""
-        self._ask(MKDIR, _text(path) + struct.pack(">I", 0))
+        self._ask(MKDIR, _text(path) + struct.pack(">I", 0), path=path)
 
     def remove(self, path: bytes) -> None:
         """Remove what is no directory."""
-        self._ask(REMOVE, _text(path))
+        self._ask(REMOVE, _text(path), path=path)
 
     def remove_dir(self, path: bytes) -> None:
         """Remove an empty directory."""
-        self._ask(RMDIR, _text(path))
+        self._ask(RMDIR, _text(path), path=path)
 
     def rename(self, old: bytes, new: bytes) -> None:
         """Rename a file, replacing one that is there."""
-        self._ask(EXTENDED, _text(POSIX_RENAME) + _text(old) + _text(new))
+        self._ask(EXTENDED, _text(POSIX_RENAME) + _text(old) + _text(new), path=new)
 
     def set(self, path: bytes, mode: int, mtime: int) -> None:
         """Set the permissions and the time of change."""
-        self._ask(SETSTAT, _text(path) + struct.pack(">IIII", HAS_MODE | HAS_TIMES, mode & 0o777, mtime, mtime))
+        attributes = struct.pack(">IIII", HAS_MODE | HAS_TIMES, mode & 0o777, mtime, mtime)
+        self._ask(SETSTAT, _text(path) + attributes, path=path)
 
     def write(self, path: bytes, pieces: Iterator[bytes]) -> None:
         """Write a file that is not there yet, readable by its owner alone."""
         attributes = struct.pack(">II", HAS_MODE, 0o600)
-        handle = self._handle(OPEN, _text(path) + struct.pack(">I", FOR_WRITING) + attributes)
-        offset, sent = 0, []
+        handle = self._handle(OPEN, path, struct.pack(">I", FOR_WRITING) + attributes)
+        offset = 0
+        sent: list[Future[tuple[int, bytes]]] = []
         try:
-            for piece in pieces:
-                sent.append(self._start(WRITE, _text(handle) + struct.pack(">Q", offset) + _text(piece)))
-                offset += len(piece)
-                if len(sent) >= UNDER_WAY:
+            with _about(path):
+                for piece in pieces:
+                    sent.append(self._start(WRITE, _text(handle) + struct.pack(">Q", offset) + _text(piece)))
+                    offset += len(piece)
+                    if len(sent) >= UNDER_WAY:
+                        _done(sent.pop(0).result(), STATUS)
+                while sent:
                     _done(sent.pop(0).result(), STATUS)
-            while sent:
-                _done(sent.pop(0).result(), STATUS)
         finally:
             self._ask(CLOSE, _text(handle))
 
     def read(self, path: bytes, size: int) -> Iterator[bytes]:
         """Yield the bytes of a file in order; `size` is how many are expected, and it is read to its end."""
-        handle = self._handle(OPEN, _text(path) + struct.pack(">II", FOR_READING, 0))
+        handle = self._handle(OPEN, path, struct.pack(">II", FOR_READING, 0))
         try:
             yield from self._pieces(handle, size)
         finally:
             self._ask(CLOSE, _text(handle))
 
     def _pieces(self, handle: bytes, size: int) -> Iterator[bytes]:
-        asked, got, sent = 0, 0, []
+        asked = got = 0
+        sent: list[tuple[int, int, Future[tuple[int, bytes]]]] = []
         while True:
             while asked < size and len(sent) < UNDER_WAY:
                 want = min(PIECE_BYTES, size - asked)
@@ -191,11 +196,12 @@ class Sftp:
     def _range(handle: bytes, offset: int, length: int) -> bytes:
         return _text(handle) + struct.pack(">QI", offset, length)
 
-    def _handle(self, kind: int, body: bytes) -> bytes:
-        return self._ask(kind, body, HANDLE)[1][4:]
+    def _handle(self, kind: int, path: bytes, body: bytes = b"") -> bytes:
+        return self._ask(kind, _text(path) + body, HANDLE, path)[1][4:]
 
-    def _ask(self, kind: int, body: bytes, expected: int = STATUS) -> tuple[int, bytes]:
-        return _done(self._start(kind, body).result(), expected)
+    def _ask(self, kind: int, body: bytes, expected: int = STATUS, path: bytes = b"") -> tuple[int, bytes]:
+        with _about(path):
+            return _done(self._start(kind, body).result(), expected)
 
     def _start(self, kind: int, body: bytes) -> Future[tuple[int, bytes]]:
         number, future = next(self._numbers), Future[tuple[int, bytes]]()
@@ -232,6 +238,16 @@ class Sftp:
                 self._is_over = True
             for future in self._waiting.values():
                 future.set_exception(_lost())
+
+
+@contextlib.contextmanager
+def _about(path: bytes) -> Iterator[None]:
+    """Say in a refusal which path it is about."""
+    try:
+        yield
+    except Refused as error:
+        error.filename = error.filename or path
+        raise
 
 
 def _lost() -> Unreachable:
