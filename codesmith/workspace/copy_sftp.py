@@ -1,5 +1,5 @@
 """A copy by SFTP, for sides without rsync: the same rules, with each file whole in its place or not there."""
-# ruff: noqa: PTH102, PTH103, PTH105, PTH106, PTH108, PTH115, PTH116, PTH119, PTH211, PTH101
+# ruff: noqa: PTH102, PTH105, PTH106, PTH108, PTH115, PTH119, PTH211, PTH101
 # Paths are bytes, which pathlib does not know.
 
 from __future__ import annotations

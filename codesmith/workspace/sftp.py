@@ -70,10 +70,11 @@ class Sftp:
         self._numbers = itertools.count(1)
         self._waiting: dict[int, Future[tuple[int, bytes]]] = {}
         self._is_over = False
-        self._send(struct.pack(">BI", INIT, VERSION_3))
-        kind, body = self._read()
-        if kind != VERSION or struct.unpack_from(">I", body)[0] < VERSION_3:
-            raise Unreachable("the workspace has no SFTP", hint="inv node.verify")
+        try:
+            self._begin()
+        except BaseException:
+            self._end()
+            raise
         self._reader = threading.Thread(target=self._receive, name="sftp", daemon=True)
         self._reader.start()
 
@@ -82,9 +83,20 @@ class Sftp:
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
-        self._process.wait()
         self._reader.join()
-        self._to.close()
+        self._end()
+
+    def _begin(self) -> None:
+        self._send(struct.pack(">BI", INIT, VERSION_3))
+        kind, body = self._read()
+        if kind != VERSION or struct.unpack_from(">I", body)[0] < VERSION_3:
+            raise Unreachable("the workspace has no SFTP", hint="inv node.verify")
+
+    def _end(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+        with contextlib.suppress(OSError):  # what it did not read any more
+            self._to.close()
         self._from.close()
 
     def lstat(self, path: bytes) -> Entry | None:
