@@ -76,9 +76,10 @@ def test_ssh_with_a_deploy_key_and_pinned_hosts_only(web1: Web1, forge: Forge) -
     again = f"ssh://git@{forge.host}/srv/git/private.git"
     web1.refuses(web1.client.repo.clone, "command_failed", workspace="ssh", url=again, name="again")
     wanted = {**wanted, "url": again, "name": "again", "ref": "other"}
+    known = "/srv/codesmith/home/cs-ssh/.ssh/known_hosts"
+    web1.on(f"mv {known} {known}.kept")
     web1.refuses(web1.client.repo.clone, "command_failed", **wanted)
-    folder = "/srv/codesmith/home/cs-ssh/.ssh"
-    web1.on(f"mkdir -m 755 {folder}; echo '{forge.known_host}' > {folder}/known_hosts")
+    web1.on(f"mv {known}.kept {known}")
     assert web1.client.repo.clone(**wanted).branch == "other"
 
 
