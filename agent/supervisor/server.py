@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, Optional, Set
 from agent.shared import framing
 from agent.shared.errors import AgentError, InUse, InvalidParams, LimitReached, Unsupported
 from agent.shared.paths import JOB_MARK
-from agent.supervisor import git, processes
+from agent.supervisor import fork, processes
 from agent.supervisor.job import Job, Pipes
 from agent.supervisor.loop import Loop
 from agent.supervisor.output import Output, parse_input
@@ -43,8 +43,8 @@ class Server:
         self._used_at: Optional[float] = None
         self._is_over = self._is_stopping = self._has_guests = False
         self._requests: Dict[str, Callable[[socket.socket, Optional[int], Dict[str, Any]], None]] = {
-            "exec": self._exec, "git": self._git, "ssh": self._ssh, "ssh_host_keys": self._ssh_host_keys,
-            "start": self._start, "status": self._status, "wait": self._wait,
+            "exec": self._exec, "files": self._files, "git": self._git, "ssh": self._ssh,
+            "ssh_host_keys": self._ssh_host_keys, "start": self._start, "status": self._status, "wait": self._wait,
         }  # fmt: skip
         loop.watch(listening.fileno(), self._accept)
         loop.on_signal(signal.SIGTERM, self._stop)
@@ -120,12 +120,21 @@ class Server:
         self._run(connection, pid, mark, pipes, data, fields["timeout_s"], lambda job: _executed(job, encoding))
 
     def _git(self, connection: socket.socket, descriptor: Optional[int], fields: Dict[str, Any]) -> None:
+        self._fork(fork.GIT, connection, descriptor, fields)
+
+    def _files(self, connection: socket.socket, descriptor: Optional[int], fields: Dict[str, Any]) -> None:
+        """Carry out a request that lies in the memory of `descriptor`; the answer is put there too."""
+        if descriptor is None:
+            raise InvalidParams.of("descriptor", "is missing")
+        self._fork(fork.FILES, connection, descriptor, {**fields, "job_request": {}})
+
+    def _fork(self, room: str, connection: socket.socket, descriptor: Optional[int], fields: Dict[str, Any]) -> None:
         mark, pipes = str(fields.get("job") or os.urandom(8).hex()), Pipes(has_input=False)
         if mark in self._jobs:
             raise InUse("a job of this name runs already", hint="try again")
         environment = {**self._settings.proxies, JOB_MARK: mark}
         try:
-            pid = git.fork(fields["job_request"], descriptor, self._settings.path, environment, pipes)
+            pid = fork.fork(room, fields["job_request"], descriptor, self._settings.path, environment, pipes)
         except BaseException:
             pipes.close_ours()
             raise
