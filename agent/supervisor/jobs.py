@@ -12,7 +12,7 @@ import signal
 import time
 from typing import Any, Callable, Dict, List, Optional
 
-from agent.shared.errors import AgentError, InUse, InvalidParams, LimitReached, NotFound
+from agent.shared.errors import InUse, InvalidParams, LimitReached, NotFound
 from agent.supervisor import log, output, record
 from agent.supervisor.job import Channel, Pipes
 from agent.supervisor.loop import Loop
@@ -66,15 +66,18 @@ class Jobs:
         return found
 
     def run(self, descriptor: int, fields: Dict[str, Any]) -> None:
-        """Start a job that lives with its stream, which takes the descriptor; a refusal is told there too."""
+        """Start a job that lives with its stream, which takes the descriptor.
+
+        After a refusal nothing was sent there: who asked tells the client.
+        """
         stream = RunStream(self._loop, descriptor, self._settings, self._on_stream_end)
         self._streams.append(stream)
         try:
             started = self._new(fields, folder="")
             started.stream = stream
             self._start(started, fields, stream)
-        except AgentError as error:
-            stream.refuse(error)
+        except BaseException:
+            stream.close()
             raise
 
     def start(self, fields: Dict[str, Any]) -> Record:
@@ -103,10 +106,8 @@ class Jobs:
             if found.log is None:
                 raise InUse(f"job {found.id!r} belongs to the stream that it was started with")
             self._check_streams()
-        except AgentError as error:
-            refused = Stream(self._loop, descriptor, self._settings, self._on_stream_end)
-            self._streams.append(refused)
-            refused.refuse(error)
+        except BaseException:
+            os.close(descriptor)
             raise
         total = found.log.totals[log.BOTH]
         offset = total if offset is None else min(offset, total)

@@ -8,7 +8,6 @@ import socket
 import time
 from typing import Any, Callable, Dict, Optional
 
-from agent.shared.errors import AgentError
 from agent.supervisor import frames
 from agent.supervisor.frames import BadFrame, Parser
 from agent.supervisor.job import Job, Sink
@@ -47,10 +46,6 @@ class Stream:
     def join(self, job: Optional[Job], terminal: Optional[Terminal]) -> None:
         """Take the frames of the client for this job from now on; None when it has ended."""
         self._job, self._terminal = job, terminal
-
-    def refuse(self, error: AgentError) -> None:
-        """Tell why nothing started, and end the stream."""
-        self._finish(frames.pack_json(frames.REFUSAL, error.to_dict()))
 
     def close(self) -> None:
         """End the stream now."""
@@ -148,17 +143,18 @@ class Stream:
 
     def _ping(self) -> None:
         now = time.monotonic()
-        if self._outbox.size == 0:
+        if not self._outbox.size:
             self._sent_at = now
-        is_waiting = self._job is not None and self._job.input.is_full
-        if (self.must_answer and not is_waiting and now - self._heard_at > self._settings.silence_s) or (
-            self._is_ending and now - self._sent_at > self._settings.silence_s
-        ):
+        if self._outbox.size or (self._job is not None and self._job.input.is_full):
+            # It does not read now, as a pager does, or is not read: then it cannot answer.
+            self._heard_at = now
+        is_silent = self.must_answer and now - self._heard_at > self._settings.silence_s
+        if is_silent or (self._is_ending and now - self._sent_at > self._settings.unseen_s):
             self.close()
-        else:
-            self._timer = self._loop.at(now + self._settings.ping_s, self._ping)
-            if not self._outbox.size and not self._is_ending:
-                self._outbox.send(frames.pack(frames.PING))
+            return
+        self._timer = self._loop.at(now + self._settings.ping_s, self._ping)
+        if not self._outbox.size and not self._is_ending:
+            self._outbox.send(frames.pack(frames.PING))
 
 
 class RunStream(Stream, Sink):
