@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json as json_module
+import shlex
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -44,6 +45,11 @@ class Begin:
     def size(self, job: Job) -> int:
         """Return how much the stream has."""
         return {"stdout": job.stdout_bytes, "stderr": job.stderr_bytes}.get(self.stream, both(job))
+
+
+def row(job: Job) -> dict[str, object]:
+    """Return a job as people see it: its command as a shell takes it."""
+    return {**job.to_dict(), "command": shlex.join(job.argv)}
 
 
 def both(job: Job) -> int:
