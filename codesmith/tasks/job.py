@@ -3,17 +3,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Unpack
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypedDict, Unpack
 
 from invoke.context import Context
 
 from codesmith.cli import arguments, output
+from codesmith.cli.hints import completed
 from codesmith.cli.task import task
 from codesmith.errors import CodeSmithError
 from codesmith.fleet import one_node
 from codesmith.fleet.one_node import OneNode
 from codesmith.sdk.api import Job, JobDeleted, JobLogs
+
+
+class Manner(TypedDict):
+    """How a job is shown: as JSON at its end, and with which commands."""
+
+    json: bool
+    complete: Callable[[str], str]
+
 
 COLUMNS = ("id", "name", "state", "exit_code", "killed_by", "started_at", "ended_at", "command")
 JOB_HELP = {"workspace": "The workspace's name.", "id": "The job's id, as job.list shows it."}
@@ -74,9 +84,11 @@ def start(
         job = jobs.job_of(started)
         if not follow:
             _show(where, job)
-            output.say(f"follow it: inv job.logs {workspace} {job.id} --follow")
+            output.say(_completer(where)(f"follow it: inv job.logs {workspace} {job.id} --follow"))
             return job
-        return jobs.attach(client, job, 0, takes_input=stdin or tty, json=where.get("json", False))
+        return jobs.attach(
+            client, job, 0, takes_input=stdin or tty, json=where.get("json", False), complete=_completer(where)
+        )
 
 
 @task(name="list", help={"workspace": JOB_HELP["workspace"], "state": "Only jobs in this state (default: all)."},
@@ -163,7 +175,9 @@ def attach(
 
     with one_node.connect(where) as client:
         job = client.job.get(workspace=workspace, id=id)
-        return jobs.attach(client, job, offset, takes_input=not no_stdin, json=where.get("json", False))
+        return jobs.attach(
+            client, job, offset, takes_input=not no_stdin, json=where.get("json", False), complete=_completer(where)
+        )
 
 
 @task(help={**JOB_HELP, "timeout": "Seconds to wait at most; it is an error if it runs on (default: no limit)."},
@@ -204,6 +218,16 @@ def stop(
 def delete(c: Context, workspace: str, id: str, **where: Unpack[OneNode]) -> JobDeleted:  # noqa: A002
     """Forget a job that has ended, and its log."""
     return one_node.call(where, lambda client: client.job.delete(workspace=workspace, id=id))
+
+
+def _completer(where: OneNode) -> Callable[[str], str]:
+    """Return what makes a command ready to paste, with the node and the file of this command line."""
+    return partial(completed, node=where.get("node") or "", file=where.get("file") or "")
+
+
+def _manner(where: OneNode) -> Manner:
+    """Return how jobs.attach shows a job."""
+    return {"json": where.get("json", False), "complete": _completer(where)}
 
 
 def _show(where: OneNode, found: Job | list[Job], columns: Sequence[str] = COLUMNS) -> None:
