@@ -12,18 +12,35 @@ from codesmith.sdk.transport import Transport
 
 
 class AuditRecord(Record):
-    """One attempt to change something.
+    """One attempt to change something, or the end of a job that was started so (method job.end).
 
     time: RFC 3339, UTC.
     peer_uid: Who called; for a change completed later, its original caller. Null if unknown.
-    target: What the call named: name, user, workspace; the kind of its credential; `more`: how many other refused
-        connections this record stands for.
+    target: What the call named: name, user, workspace, path, new_path, id of a job; kind of its credential; `more`: how
+        many other refused connections this record stands for.
     outcome: ok, or the kind of the error. For an interrupted change: resumed, or resumed: and the kind of the error, or
         cut_off. For a refused connection (method connect): forbidden.
+    owner: Whose workspace it was then; for workspace.assign, before. Null for all else.
+    exit_code: Of the command (workspace.exec) or job (job.end); null for all else.
+    killed_by: As in the result of the command or job.
     cursor: Pass it as `before` to audit.list to get the records before it.
     """
 
-    __slots__ = ("time", "method", "request_id", "peer_uid", "peer_login", "target", "outcome", "duration_s", "cursor")
+    __slots__ = (
+        "time",
+        "method",
+        "request_id",
+        "peer_uid",
+        "peer_login",
+        "target",
+        "outcome",
+        "duration_s",
+        "owner",
+        "exit_code",
+        "signal",
+        "killed_by",
+        "cursor",
+    )
 
     def __init__(
         self,
@@ -36,6 +53,10 @@ class AuditRecord(Record):
         target: dict[str, str],
         outcome: str,
         duration_s: float,
+        owner: str | None,
+        exit_code: int | None,
+        signal: str | None,
+        killed_by: str | None,
         cursor: str,
     ) -> None:
         self.time = time
@@ -46,6 +67,10 @@ class AuditRecord(Record):
         self.target = target
         self.outcome = outcome
         self.duration_s = duration_s
+        self.owner = owner
+        self.exit_code = exit_code
+        self.signal = signal
+        self.killed_by = killed_by
         self.cursor = cursor
 
     @classmethod
@@ -60,6 +85,10 @@ class AuditRecord(Record):
             target=data["target"],
             outcome=data["outcome"],
             duration_s=data["duration_s"],
+            owner=data["owner"],
+            exit_code=data["exit_code"],
+            signal=data["signal"],
+            killed_by=data["killed_by"],
             cursor=data["cursor"],
         )
 
@@ -893,7 +922,7 @@ class StartedJob(Record):
         came from inside.
     started_at: Null while it waits.
     by: The Unix login that started it; null: from inside the workspace.
-    stream: For a job with ends_with_stream; null for all others.
+    stream: For a job with ends_with_stream, once; null for all others, and for a repeated request_id.
     """
 
     __slots__ = (
@@ -1614,7 +1643,7 @@ class JobMethods:
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
 
-        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+        AgentRefused with rpc_kind invalid_params, disabled, not_found, not_managed, in_use, unsupported,
             command_failed, limit, read_only.
         """
         params: dict[str, Any] = {"workspace": workspace, "id": id, "offset": offset}
@@ -1626,7 +1655,7 @@ class JobMethods:
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
 
-        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+        AgentRefused with rpc_kind invalid_params, disabled, not_found, not_managed, in_use, unsupported,
             command_failed, limit, read_only.
         """
         params: dict[str, Any] = {"workspace": workspace, "id": id, "request_id": request_id}
@@ -1638,8 +1667,8 @@ class JobMethods:
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
 
-        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
-            command_failed, limit, read_only.
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, unsupported, command_failed, limit,
+            read_only.
         """
         params: dict[str, Any] = {"workspace": workspace, "id": id}
         found = self._transport.call("job.get", params, changes=False)
@@ -1650,8 +1679,8 @@ class JobMethods:
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
 
-        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
-            command_failed, limit, read_only.
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, unsupported, command_failed, limit,
+            read_only.
         """
         params: dict[str, Any] = {"workspace": workspace, "state": state}
         found = self._transport.call("job.list", params, changes=False)
@@ -1673,7 +1702,7 @@ class JobMethods:
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
         stream: both: in the order in which they were written. Each has offsets of its own.
 
-        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+        AgentRefused with rpc_kind invalid_params, disabled, not_found, not_managed, in_use, unsupported,
             command_failed, limit, read_only.
         """
         params: dict[str, Any] = {"workspace": workspace, "id": id, "stream": stream, "offset": offset, "limit": limit}
@@ -1703,10 +1732,11 @@ class JobMethods:
         cwd: The working directory: a path inside the workspace, relative to it.
         stdin: stream: what those who attach send. Default: none.
         tty: Gives it a terminal; stderr is part of stdout.
+        name: What you call it; two may have one name.
         timeout_s: Default: as long as it wants.
         ends_with_stream: It starts and ends, with all it started, with its one stream; keeps no log.
 
-        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+        AgentRefused with rpc_kind invalid_params, disabled, not_found, not_managed, in_use, unsupported,
             command_failed, limit, read_only.
         """
         params: dict[str, Any] = {
@@ -1741,8 +1771,8 @@ class JobMethods:
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
         grace_s: Default 5.
 
-        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
-            command_failed, limit, read_only.
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, unsupported, command_failed, limit,
+            read_only.
         """
         params: dict[str, Any] = {
             "workspace": workspace,
@@ -1761,8 +1791,8 @@ class JobMethods:
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
         timeout_s: Default 60.
 
-        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
-            command_failed, limit, read_only.
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, unsupported, command_failed, limit,
+            read_only.
         """
         params: dict[str, Any] = {"workspace": workspace, "id": id, "timeout_s": timeout_s}
         limit_s = timeout_s or 60.0

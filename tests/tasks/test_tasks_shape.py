@@ -21,6 +21,10 @@ NAMES = sorted(NS.task_names)
 # Tasks that change nothing. All others refuse --dry.
 HARMLESS = {
     "audit.list",
+    "job.get",
+    "job.list",
+    "job.logs",
+    "job.wait",
     "lab.status",
     "node.doctor",
     "node.health",
