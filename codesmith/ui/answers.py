@@ -59,6 +59,8 @@ def told(handler: Handler) -> Handler:
     async def answer(request: Request) -> Response:
         try:
             return await handler(request)
+        except AgentRefused as refused:  # an answer, as in JSON-RPC
+            return refusal(200, refused)
         except CodeSmithError as error:
             return refusal(404 if isinstance(error, UnknownName) else 409, error)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import re
 import threading
 from collections import deque
@@ -76,7 +75,7 @@ class Outputs:
             self._waiting, self._bytes = deque(kept), sum(size for _, size in kept)
             self._changed.notify_all()
         if stream is not None:
-            _close(stream)
+            stream.drop()  # its reader wakes, and closes it
 
     def close(self) -> None:
         """End all: the page is gone."""
@@ -97,7 +96,7 @@ class Outputs:
                 if is_wanted:
                     self._tell(name, stream)
             finally:
-                _close(stream)
+                stream.close()
         except AgentRefused as refused:
             self._put(name, {"kind": "refused", "data": {**error_to_dict(refused), "data": refused.data}})
         except CodeSmithError as error:
@@ -125,9 +124,3 @@ class Outputs:
             self._bytes += size
         self._wake()
         return True
-
-
-def _close(stream: Stream) -> None:
-    """Close a stream whose reader may be another thread: that wakes then, and closes it, too."""
-    with contextlib.suppress(ValueError):
-        stream.close()

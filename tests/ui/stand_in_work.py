@@ -129,6 +129,11 @@ class Work:
         del self.jobs[id]
         return {"id": id, "deleted": True}
 
+    def end_work(self) -> None:
+        """End what still runs."""
+        for program in self.jobs.values():
+            program.stopped.set()
+
     def _job(self, number: str) -> Program:
         if number not in self.jobs:
             raise Refusal(1001, f"no job {number} in this workspace", kind="not_found")

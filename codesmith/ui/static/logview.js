@@ -2,12 +2,14 @@
 
 import { h } from "./dom.js";
 import { Screen } from "./terminal.js";
+import { block } from "./text.js";
 
 const DRAWN_MS = 60;
 const STREAMS = [["", "all"], ["stdout", "stdout only"], ["stderr", "stderr only"]];
 
 // `update` shows another text in its place, `write` adds to a stream; with "follow" the end stays in view.
 export function logView(title, first = "", { follows = false, streams = false } = {}) {
+  let timer = null;
   const screen = new Screen(() => later());
   const output = h("pre", { class: "log", tabindex: 0, role: "group", "aria-label": title });
   const count = h("span", { class: "faint" });
@@ -17,12 +19,11 @@ export function logView(title, first = "", { follows = false, streams = false } 
   let drawnFrom = 0; // lines with these numbers have been looked at
   let drawnTo = 0;
   let shown = 0;
-  let timer = null;
 
   const isShown = (line) => {
     if (which?.value && line.stream !== which.value && line.stream !== "note") return false;
     const word = search.value.toLowerCase();
-    return !word || line.parts.map(([text]) => text).join("").toLowerCase().includes(word);
+    return !word || block(line.parts.map(([text]) => text).join("")).toLowerCase().includes(word);
   };
   const elementOf = (line) => {
     const element = document.createElement("span");
@@ -31,7 +32,7 @@ export function logView(title, first = "", { follows = false, streams = false } 
     for (const [text, classes] of line.parts) {
       const part = document.createElement("span");
       part.className = classes;
-      part.textContent = text;
+      part.textContent = block(text);
       element.append(part);
     }
     element.append("\n");
@@ -61,7 +62,7 @@ export function logView(title, first = "", { follows = false, streams = false } 
     if (follow.checked) output.scrollTop = output.scrollHeight;
   }
   // A timer and no frame: a page in the background is up to date, too.
-  function later() { timer ??= setTimeout(draw, DRAWN_MS); }
+  function later() { timer ??= setTimeout(() => draw(), DRAWN_MS); }
 
   const update = (text) => { screen.clear(); screen.write("stdout", text); screen.finish(); draw(true); };
   if (first) update(first);

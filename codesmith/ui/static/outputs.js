@@ -1,13 +1,20 @@
 // Commands that run for this page, and logs that it follows: what they write comes with the page's own events.
 
-import { send } from "./access.js";
-import { onOutput, pageId } from "./live.js";
+import { Refused, send } from "./access.js";
+import { get, onOutput, pageId } from "./live.js";
 import { bytes } from "./text.js";
 
+const RETRY_MS = 700;
 const name = () => crypto.randomUUID();
 const url = (node, what) => `/nodes/${encodeURIComponent(node)}/${what}`;
 
-export const decodeBase64 = (text) => Uint8Array.from(atob(text), (one) => one.charCodeAt(0));
+export function decodeBase64(text) {
+  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
+  const binary = atob(text);
+  const found = new Uint8Array(binary.length);
+  for (let at = 0; at < binary.length; at += 1) found[at] = binary.charCodeAt(at);
+  return found;
+}
 
 // Writes the bytes of both streams into a log view; a character may come in two pieces.
 function writer(view) {
@@ -30,7 +37,9 @@ async function open(node, what, params, view, { onEnd, onPiece = () => {}, write
     onEnd(one);
   });
   try {
-    const answer = await (await send(url(node, what), { ...params, page, output })).json();
+    const response = await send(url(node, what), { ...params, page, output });
+    const answer = await response.json();
+    if (answer.error) throw new Refused(response.status, answer.error);
     return { answer, close: () => { off(); send("/outputs/end", { page, output }).catch(() => {}); } };
   } catch (error) {
     off();
@@ -45,7 +54,7 @@ export async function runCommand(node, params, view, onEnd) {
 }
 
 // Read a job's output from its beginning, and what it writes. After a lost connection it reads on where it stopped,
-// as long as `mayReadOn`: it must start nothing by itself. `onState` hears reading, lost, or {kind: end, data}.
+// as long as `mayReadOn`: it must start nothing by itself. `onState` hears reading, lost, refused, or {kind: end, data}.
 export function followJob(node, workspace, id, view, { mayReadOn, onState }) {
   let offset = 0;
   let current = null;
@@ -59,22 +68,29 @@ export function followJob(node, workspace, id, view, { mayReadOn, onState }) {
     const begins = (one.offset ?? 0) - Math.floor(one.data.length * 3 / 4) + (one.data.match(/=+$/)?.[0].length ?? 0);
     if (one.offset && begins > offset) view.note(`[${bytes(begins - offset)} left out of the log here]`);
   };
+  // The node was asked and answers again before anything is read on: by then it is known what runs there.
+  const retry = (data) => {
+    if (isLeft) return;
+    const isReady = get(node, "node")?.state === "ready";
+    const waits = !isReady || mayReadOn();
+    onState({ kind: "lost", data, waits });
+    if (waits) setTimeout(() => (isReady ? read() : retry(data)), RETRY_MS);
+    else view.finish();
+  };
   const read = async () => {
     if (isLeft) return;
     onState({ kind: "reading" });
     try {
       current = await open(node, "follow", { workspace, id, offset }, view, { onPiece, write: (one) => { gap(one); return write(one); }, onEnd: (one) => {
         if (isLeft) return;
-        if (one.kind === "lost" && mayReadOn()) { onState({ kind: "lost", data: one.data }); setTimeout(read, 500); return; }
+        if (one.kind === "lost") { retry(one.data); return; }
         view.finish();
         onState(one);
       } });
       if (isLeft) current.close();
     } catch (error) {
-      if (isLeft) return;
-      // The server of the pages is gone for a while: its loss is on the page already.
-      if (error.status === undefined) { onState({ kind: "lost", data: { problem: error.message, hint: "" } }); setTimeout(read, 2000); return; }
-      onState({ kind: "refused", data: { problem: error.message, hint: error.hint } });
+      const data = { problem: error.message, hint: error.hint ?? "" };
+      if (error.status === 200 || error.status === 404) onState({ kind: "refused", data }); else retry(data);
     }
   };
   read();

@@ -95,10 +95,10 @@ function outputPanel(node, name, job, { jobOf, mayReadOn, onClose }) {
     fetchIt.disabled = false;
   } }, "Download");
   const say = (text) => { if (status.textContent !== line(text)) { status.replaceChildren(); append(status, [text]); } };
-  const reading = followJob(node, name, job.id, view, { mayReadOn, onState: ({ kind, data }) => {
+  const reading = followJob(node, name, job.id, view, { mayReadOn, onState: ({ kind, data, waits }) => {
     if (kind === "reading") say("reading");
     else if (kind === "end") say("this is its end");
-    else { say(`${kind === "lost" ? "the connection was lost" : "it cannot be read"}: ${data.problem} ${data.hint ?? ""}`); again.hidden = false; }
+    else { say(`${kind === "lost" ? "the connection was lost" : "it cannot be read"}: ${data.problem} ${data.hint ?? ""}`); again.hidden = Boolean(waits); }
   } });
   const leave = () => { isStopped = true; reading.close(); };
   const element = h("div", { class: "output" },

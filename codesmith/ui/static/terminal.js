@@ -1,10 +1,9 @@
-// What a program wrote, as lines to read: colours (SGR) become classes, every other control sequence is dropped, and
-// what would deceive a reader is made visible. Whatever comes, it costs a bounded amount of memory.
+// What a program wrote, as lines: colours (SGR) become classes, every other control sequence is dropped. Whatever
+// comes, it costs a bounded amount of memory. Who shows the text makes visible in it what would deceive a reader.
 
-import { block } from "./text.js";
-
-const LINES_MAX = 5000;
-const CHARACTERS_MAX = 2 << 20;
+const LINES_MAX = 4000;
+const CHARACTERS_MAX = 1 << 20;
+const SLACK = 500;
 const LINE_MAX = 4096;
 const SEQUENCE_MAX = 1024;
 const COLOURS = ["black", "red", "green", "yellow", "blue", "magenta", "cyan", "white"];
@@ -121,9 +120,13 @@ export class Screen {
     this.lines.push({ number: this.next, stream, parts: [], size: 0 });
     this.next += 1;
     this.isOpen = true;
+    // Many at once: taking the first one out of a long list costs as much as taking out a thousand.
+    if (this.lines.length <= LINES_MAX + SLACK && this.characters <= CHARACTERS_MAX + SLACK * LINE_MAX) return;
     let many = Math.max(0, this.lines.length - LINES_MAX);
-    for (let left = this.characters; left > CHARACTERS_MAX && many < this.lines.length - 1; many += 1) left -= this.lines[many].size;
-    if (many) this.drop(many);
+    let left = this.characters;
+    for (let at = 0; at < many; at += 1) left -= this.lines[at].size;
+    for (; left > CHARACTERS_MAX && many < this.lines.length - 1; many += 1) left -= this.lines[many].size;
+    this.drop(many);
   }
 
   drop(many) {
@@ -134,10 +137,9 @@ export class Screen {
   add(text, names) {
     const line = this.lines.at(-1);
     const last = line.parts.at(-1);
-    const shown = block(text);
-    if (last && last[1] === names) last[0] += shown; else line.parts.push([shown, names]);
-    line.size += shown.length;
-    this.characters += shown.length;
+    if (last && last[1] === names) last[0] += text; else line.parts.push([text, names]);
+    line.size += text.length;
+    this.characters += text.length;
   }
 
   empty(line) {
