@@ -211,7 +211,13 @@ class Work:
 
     def put(self, path: str, data: bytes = b"", kind: str = "file", target: str | None = None) -> None:
         """Give the workspace an entry, as if somebody else had made it."""
-        self.files[path] = {"type": kind, "data": data, "mode": "0644", "target": target, "etag": f"e{next(self._etags)}"}
+        self.files[path] = {
+            "type": kind,
+            "data": data,
+            "mode": "0644",
+            "target": target,
+            "etag": f"e{next(self._etags)}",
+        }
 
     def _file(self, path: str) -> dict[str, Any]:
         if path not in self.files:

@@ -32,10 +32,10 @@ export async function editFile({ node, name, contract, row, isReadOnly, place, o
     }
   } catch (error) { onFail(error); return; }
   const isFixed = isReadOnly || ends === null;
-  const strange = (first.replaceAll("\r\n", "\n").match(DECEIVING) ?? []).length;
-  const begun = first.replaceAll("\r\n", "\n");
+  const strange = (first.replaceAll("\r", "").match(DECEIVING) ?? []).length;
   const text = h("textarea", { class: "editor", rows: 18, spellcheck: "false", autocomplete: "off", wrap: "off", "aria-label": `Text of ${shown}`, readonly: isFixed });
-  text.value = begun;
+  text.value = first;
+  const begun = text.value; // with line ends as a text field has them
   const said = h("div", { role: "status" });
   const say = (content, kind) => { said.replaceChildren(); append(said, [content && h("p", { class: `notice ${kind}` }, content)]); };
   const isDirty = () => text.value !== begun;
