@@ -430,7 +430,7 @@ class File(TypedDict):
 
     path: FilePath
     type: Literal["file", "directory", "link", "fifo", "socket", "device"]
-    size_bytes: Bytes
+    size_bytes: Annotated[Bytes, Keywords({"description": "Of its contents; 0 for a directory."})]
     mode: Mode
     modified_at: Time
     target: Annotated[Optional[str], Keywords({"description": "Where a link leads; null for all others."})]

@@ -189,6 +189,18 @@ def show_line(line: str, *, json: bool = False) -> bool:
     return _print(sys.stdout, (json_module.dumps(line) if json else escape(line, keep="\t")) + "\n")
 
 
+def write_bytes(data: bytes) -> bool:
+    """Write bytes to stdout as they are; return False if nobody reads any more."""
+    if sys.stdout is None or not hasattr(sys.stdout, "buffer"):  # captured by a Python caller
+        return _print(sys.stdout, data.decode("utf-8", "replace"))
+    with writing(sys.stdout):
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return True
+    return False
+
+
 def print_line(text: str) -> bool:
     """Print one line of CodeSmith's own; return False if nobody reads any more."""
     return _print(sys.stdout, text + "\n")

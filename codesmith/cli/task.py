@@ -118,6 +118,12 @@ class RemainderArgument(CheckedArgument):
         self.set_value(word)
 
 
+class VerbatimArgument(CheckedArgument):
+    """Takes any text, also an empty one."""
+
+    may_be_empty = True
+
+
 class Task(InvokeTask[Any], Generic[P, R]):
     """An Invoke task that keeps its types for Python callers."""
 
@@ -130,6 +136,7 @@ class Task(InvokeTask[Any], Generic[P, R]):
         harmless: bool = False,
         plans: bool = False,
         exit_code: Callable[[Any], int] | None = None,
+        verbatim: Sequence[str] = (),
         after_cancel: str = "",
         **kwargs: Any,
     ) -> None:
@@ -137,6 +144,7 @@ class Task(InvokeTask[Any], Generic[P, R]):
         super().__init__(body, **kwargs)
         self.choices, self.remainder = dict(choices or {}), remainder
         self.harmless, self.plans, self.exit_code = harmless, plans, exit_code
+        self.verbatim = tuple(verbatim)
         self.after_cancel = after_cancel
 
     @property
@@ -261,7 +269,8 @@ class Task(InvokeTask[Any], Generic[P, R]):
         """Return the parser's argument for a parameter of the function."""
         is_required = parameter.default is parameter.empty
         kind = _kind(name, parameter.annotation)
-        klass = RemainderArgument if name == self.remainder else CheckedArgument
+        klass: type[CheckedArgument] = VerbatimArgument if name in self.verbatim else CheckedArgument
+        klass = RemainderArgument if name == self.remainder else klass
         return klass(
             task_name=self.full_name,
             choices=self.choices.get(name, ()),
@@ -278,8 +287,9 @@ def task(**options: Any) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P,
     """Make a task of a function whose first parameter is Invoke's Context.
 
     Options beside Invoke's own: `choices` {parameter: allowed words}; `remainder`, the parameter that takes the words
-    after `--`; `harmless`, for a task that changes nothing; `plans`, for one that handles --dry itself; `exit_code`, a
-    function that gives the exit code for the result on a command line; `after_cancel`, the hint after Ctrl-C.
+    after `--`; `harmless`, for a task that changes nothing; `plans`, for one that handles --dry itself; `verbatim`,
+    the parameters that take any text, also an empty one; `exit_code`, a function that gives the exit code for the
+    result on a command line; `after_cancel`, the hint after Ctrl-C.
     """
 
     def inner(body: Callable[Concatenate[Any, P], R]) -> Task[P, R]:

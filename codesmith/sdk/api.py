@@ -227,7 +227,8 @@ class Execution(Record):
 class File(Record):
     """A file, directory or other entry in a workspace; of a link itself, not of what it leads to.
 
-    path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
+    path: A path in the workspace, relative to it; none leads out of it. A byte that is not UTF-8 is U+DC80 to U+DCFF.
+        In answers it has no links.
     modified_at: RFC 3339, UTC.
     target: Where a link leads; null for all others.
     etag: Changes whenever the file does.
@@ -293,7 +294,8 @@ class FileContents(Record):
 class FileMatch(Record):
     """A line that a search found; of a long line, the part around it.
 
-    path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
+    path: A path in the workspace, relative to it; none leads out of it. A byte that is not UTF-8 is U+DC80 to U+DCFF.
+        In answers it has no links.
     """
 
     __slots__ = ("path", "line", "text")
@@ -316,7 +318,8 @@ class FileMatch(Record):
 class FileRemoved(Record):
     """The result of file.remove.
 
-    path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
+    path: A path in the workspace, relative to it; none leads out of it. A byte that is not UTF-8 is U+DC80 to U+DCFF.
+        In answers it has no links.
     """
 
     __slots__ = ("path", "removed")
@@ -1428,14 +1431,15 @@ class FileMethods:
         if_etag: str | None = None,
         request_id: str | None = None,
     ) -> File:
-        """Replace `old`, which must occur exactly once in the file, by `new`.
+        """Replace `old`, which must occur exactly once in the file, by `new`. A file of up to 16 MiB, text or not.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
-        path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
-        if_etag: Changes whenever the file does.
+        path: A path in the workspace, relative to it; none leads out of it. A byte that is not UTF-8 is U+DC80 to
+            U+DCFF. In answers it has no links.
+        if_etag: InUse unless the file still has this etag; `absent`: unless there is none.
 
-        AgentRefused with rpc_kind invalid_params, not_found, already_exists, disabled, not_managed, in_use,
-            unsupported, command_failed, limit, read_only.
+        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+            command_failed, limit, read_only.
         """
         params: dict[str, Any] = {
             "workspace": workspace,
@@ -1449,10 +1453,11 @@ class FileMethods:
         return self._transport.record("file.edit", File.from_dict, found)
 
     def list(self, *, workspace: str, path: str | None = None) -> builtins.list[File]:
-        """Return the entries of a directory, by name; default: the workspace. Links are not followed.
+        """Return the entries of a directory, by name, up to 10000; default: the workspace. Links are not followed.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
-        path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
+        path: A path in the workspace, relative to it; none leads out of it. A byte that is not UTF-8 is U+DC80 to
+            U+DCFF. In answers it has no links.
 
         AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
             command_failed, limit, read_only.
@@ -1473,7 +1478,8 @@ class FileMethods:
         """Make a directory.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
-        path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
+        path: A path in the workspace, relative to it; none leads out of it. A byte that is not UTF-8 is U+DC80 to
+            U+DCFF. In answers it has no links.
         parents: Make those above it too; one that is there is no error.
 
         AgentRefused with rpc_kind invalid_params, not_found, already_exists, disabled, not_managed, in_use,
@@ -1490,13 +1496,23 @@ class FileMethods:
         return self._transport.record("file.make_directory", File.from_dict, found)
 
     def move(
-        self, *, workspace: str, path: str, new_path: str, replace: bool = False, request_id: str | None = None
+        self,
+        *,
+        workspace: str,
+        path: str,
+        new_path: str,
+        replace: bool = False,
+        if_etag: str | None = None,
+        request_id: str | None = None,
     ) -> File:
         """Move or rename an entry; AlreadyExists when there is something at `new_path`, unless `replace`.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
-        path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
-        new_path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
+        path: A path in the workspace, relative to it; none leads out of it. A byte that is not UTF-8 is U+DC80 to
+            U+DCFF. In answers it has no links.
+        new_path: A path in the workspace, relative to it; none leads out of it. A byte that is not UTF-8 is U+DC80 to
+            U+DCFF. In answers it has no links.
+        if_etag: InUse unless what is at new_path has this etag; `absent`: unless nothing is there.
 
         AgentRefused with rpc_kind invalid_params, not_found, already_exists, disabled, not_managed, in_use,
             unsupported, command_failed, limit, read_only.
@@ -1506,6 +1522,7 @@ class FileMethods:
             "path": path,
             "new_path": new_path,
             "replace": replace,
+            "if_etag": if_etag,
             "request_id": request_id,
         }
         found = self._transport.call("file.move", params, changes=True)
@@ -1520,10 +1537,13 @@ class FileMethods:
         limit: int | None = None,
         encoding: str | None = None,
     ) -> FileContents:
-        """Return bytes of a regular file, up to 512 KiB a call. With text, a piece ends at a whole character.
+        """Return bytes of a regular file, up to 512 KiB a call; links inside the workspace are followed.
+
+        With text, a piece ends at a whole character; a piece that is not UTF-8 is base64.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
-        path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
+        path: A path in the workspace, relative to it; none leads out of it. A byte that is not UTF-8 is U+DC80 to
+            U+DCFF. In answers it has no links.
         encoding: Default: text.
 
         AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
@@ -1546,7 +1566,8 @@ class FileMethods:
         leads to.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
-        path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
+        path: A path in the workspace, relative to it; none leads out of it. A byte that is not UTF-8 is U+DC80 to
+            U+DCFF. In answers it has no links.
 
         AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
             command_failed, limit, read_only.
@@ -1566,9 +1587,12 @@ class FileMethods:
         """Return lines of text files that match, below `path` (default: the workspace), up to `limit` (default
         100).
 
+        In the order of their names; without .git, binary files and what links lead to. It ends within 8 s.
+
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
-        pattern: A regular expression.
-        path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
+        pattern: A regular expression of Python.
+        path: A path in the workspace, relative to it; none leads out of it. A byte that is not UTF-8 is U+DC80 to
+            U+DCFF. In answers it has no links.
 
         AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
             command_failed, limit, read_only.
@@ -1581,7 +1605,8 @@ class FileMethods:
         """Return one entry. A link is not followed.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
-        path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
+        path: A path in the workspace, relative to it; none leads out of it. A byte that is not UTF-8 is U+DC80 to
+            U+DCFF. In answers it has no links.
 
         AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
             command_failed, limit, read_only.
@@ -1605,14 +1630,18 @@ class FileMethods:
         """Write a file, whole or not at all: readers see what was there or all of `data`. With `append`, add to its
         end.
 
-        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
-        path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
-        data: Text, or base64: as `encoding` says. Up to 512 KiB a call.
-        encoding: Default: text.
-        if_etag: Changes whenever the file does.
+        A request has 256 KiB at most. A longer file goes in pieces of 128 KiB: the first to a new name (if_etag:
+        absent), more with append and the etag of the last answer, and at the end file.move with replace.
 
-        AgentRefused with rpc_kind invalid_params, not_found, already_exists, disabled, not_managed, in_use,
-            unsupported, command_failed, limit, read_only.
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+        path: A path in the workspace, relative to it; none leads out of it. A byte that is not UTF-8 is U+DC80 to
+            U+DCFF. In answers it has no links.
+        data: Text, or base64: as `encoding` says.
+        encoding: Default: text.
+        if_etag: InUse unless the file still has this etag; `absent`: unless there is none.
+
+        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+            command_failed, limit, read_only.
         """
         params: dict[str, Any] = {
             "workspace": workspace,

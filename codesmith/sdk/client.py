@@ -54,6 +54,11 @@ class Client(Methods):
             raise Unsupported("an ssh agent is forwarded over a node's private socket, not over a port")
         return ForwardedAgent(self._transport, url, agent)
 
+    @property
+    def change_id(self) -> str:
+        """What the request ids of its changes begin with; the same when a command is repeated by it."""
+        return self._transport.change_id
+
     def run(
         self,
         workspace: str,

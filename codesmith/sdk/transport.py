@@ -40,7 +40,7 @@ PROBE = b'{"jsonrpc":"2.0","id":0,"method":"node.version"}'
 # Statuses of the forwarder itself: node not reachable; at a port also no token, a foreign caller, a body too long.
 FORWARDER_STATUS = {"socket": (503,), "port": (401, 403, 413, 503)}
 REPEATED = "CODESMITH_REQUEST_ID"
-SECRETS = ("credential", "env", "password", "ssh_keys", "stdin", "token")
+SECRETS = ("credential", "data", "env", "new", "old", "password", "ssh_keys", "stdin", "token")
 
 
 class Transport:
@@ -68,6 +68,11 @@ class Transport:
         self._is_sent = False
         # A command that runs again with the id of its first run repeats its changes under the same ids.
         self._id = paths.variable(REPEATED) or os.urandom(16).hex()
+
+    @property
+    def change_id(self) -> str:
+        """What the request ids of its changes begin with."""
+        return self._id
 
     def close(self) -> None:
         """Close the connection; the next call opens a new one."""

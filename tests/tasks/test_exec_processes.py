@@ -317,7 +317,7 @@ def test_tty_without_a_terminal_is_given_when_asked_for(place):
     assert server.calls[0][1]["tty"].keys() == {"rows", "cols", "term"}
 
 
-def test_a_job_and_its_ended_stream_import_nothing_heavy(place):
+def test_the_way_of_a_stream_imports_nothing_heavy(place):
     with stand_in(place.endpoint(), ends()):
         done = run(place, "--", "true", where=(sys.executable, "-X", "importtime", *EXEC))
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.decode().splitlines()}

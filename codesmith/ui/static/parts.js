@@ -117,6 +117,7 @@ export function auditPart(node, fixed = {}) {
           ["time", (row) => time(row.time)], ["method", (row) => code(row.method)],
           ["target", (row) => Object.entries(row.target).map(([key, one]) => `${key}=${one}`).join(" ")],
           ["by", (row) => row.peer_login ?? row.peer_uid ?? "unknown"], ["outcome", (row) => (row.outcome === "ok" ? "ok" : badge(row.outcome, "warn"))],
+          ["exit code", (row) => [row.exit_code ?? "", " ", row.killed_by && badge(row.killed_by, "warn")], "number"],
           ["seconds", (row) => row.duration_s.toFixed(2), "number"], ["request id", (row) => h("span", { class: "faint" }, row.request_id ?? "")],
         ], rows, "Nobody has tried to change anything."),
         h("p", { class: "pager" },

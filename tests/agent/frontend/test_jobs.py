@@ -7,6 +7,7 @@ import os
 import socket
 import sqlite3
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -144,6 +145,26 @@ def test_a_stream_whose_runtime_ends_before_it_takes_it_is_closed(demo: Rpc, sup
         kind, size = struct.unpack(">BI", exactly(connection, 5))
         assert (kind, json.loads(exactly(connection, size))["data"]["kind"]) == (9, "command_failed")
         assert connection.recv(1) == b""
+
+
+def test_two_hundred_streams_cost_the_front_end_nothing(demo: Rpc, supervisor: StandInJobs) -> None:
+    start(demo)
+    supervisor.wait_for_watch()
+    eventually(lambda: demo.connections.count == 0)
+    threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    with ExitStack() as stack:
+        for _ in range(200):
+            connection, status = open_stream(demo, start(demo, ends_with_stream=True)["stream"]["token"])
+            stack.enter_context(connection)
+            assert status == 101
+        eventually(lambda: len(supervisor.streams) == 200)
+        for descriptor in supervisor.streams:
+            stack.callback(os.close, descriptor)
+        eventually(lambda: demo.connections.count == 0)
+        eventually(lambda: threading.active_count() == threads)
+        # Those of the clients, and those of the runtime.
+        assert len(os.listdir("/proc/self/fd")) == descriptors + 400
+        assert demo.call("node.version")
 
 
 def test_jobs_of_a_stopped_workspace_are_known_and_nothing_is_started(

@@ -22,7 +22,7 @@ DOCUMENT = json.loads((Path(__file__).parents[3] / "agent" / "openrpc.json").rea
 UNDETERMINED = {
     "id", "uid", "gid", "created_at", "opened_at", "time", "duration_s", "commit", "peer_uid", "peer_login",
     "host_hint", "stdout", "cursor", "since", "idle_stop_at", "disk_bytes", "files",
-    "token", "expires_at", "host_keys",
+    "token", "expires_at", "host_keys", "modified_at", "etag",
 }  # fmt: skip
 # What changes nothing that is stored, but starts the runtime.
 STARTS = ("workspace.dial",)
