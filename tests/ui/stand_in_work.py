@@ -72,7 +72,7 @@ def echo(program: Program) -> None:
 
 
 class Work:
-    """job.* and file.* of a stand-in. `programs` has what a command does, by its first word; others print themselves."""
+    """job.* and file.* of a stand-in. `programs` has what a command does, by its first word; or it prints itself."""
 
     def __init__(self) -> None:
         self.programs: dict[str, Callable[[Program], None]] = {}

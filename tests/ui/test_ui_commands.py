@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from tests.ui.page import HOSTILE, SHOWN, field, settled, tab_to
@@ -298,3 +299,22 @@ def test_a_job_whose_runtime_is_too_old_is_said_with_the_next_command(shop, page
     shop.nodes["web1"].job_list = refuse
     expect(page.get_by_text("the runtime is older than the agent")).to_be_visible()
     expect(page.get_by_text("inv workspace.stop shop")).to_be_visible()
+
+
+def test_commands_and_jobs_are_for_everybody(shop, page):
+    """axe finds nothing, light and dark, and all of it fits a phone."""
+    agent = shop.nodes["web1"]
+    agent.programs["make"] = lambda program: (program.write(b"x" * 500 + b"\n", STDERR), program.stopped.wait(20))
+    run(page, "echo " + "long" * 100)
+    start(page, "make " + "longer" * 50)
+    expect(page.locator(".log .stderr")).to_be_visible()
+    page.get_by_role("button", name="Stop:").click()
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        found = Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+    page.keyboard.press("Escape")
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= 360

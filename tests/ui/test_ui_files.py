@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from tests.ui.page import HOSTILE, SHOWN, settled, tab_to
@@ -251,3 +252,21 @@ def test_read_only_pages_show_files_and_change_none(serve, visit):
     expect(page.get_by_label("Text of notes.txt")).to_have_value("one\n")
     for name in ("Save", "Upload", "New directory", "Rename notes.txt", "Remove notes.txt"):
         expect(page.get_by_role("button", name=name, exact=True)).to_have_count(0)
+
+
+def test_files_are_for_everybody(page, agent):
+    """axe finds nothing, light and dark, and all of it fits a phone."""
+    agent.put("long" * 60 + ".txt", b"x" * 300 + b"\n")
+    look(page)
+    page.get_by_role("button", name="Edit longlong").click()
+    expect(page.locator("textarea.editor")).to_be_visible()
+    page.get_by_role("button", name="Remove notes.txt").click()
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        found = Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+    page.keyboard.press("Escape")
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= 360
