@@ -340,10 +340,14 @@ def test_limits_are_removed_and_a_repo_is_made_and_deleted(site, visit):
     repos.get_by_role("row", name=re.compile("^app")).get_by_text("Delete", exact=True).click()
     repos.get_by_role("button", name="Delete app").click()
     expect(dialog).to_contain_text("there may be no other copy")
+    assert "repo.list" not in agent.calls, "it would start the runtime"
     dialog.get_by_label("Type app to go on").fill("app")
     dialog.get_by_role("button", name="Delete").click()
     expect(repos.get_by_role("rowheader", name="app")).to_have_count(0)
     assert agent.workspaces["shop"]["repos"] == ["fresh"]
+    expect(repos.get_by_role("row", name="fresh")).to_contain_text("not looked at")
+    repos.get_by_role("button", name="Look at branches and commits").click()
+    expect(repos.get_by_role("row", name="fresh")).to_contain_text("main")
 
 
 def test_a_user_is_made_gets_keys_is_disabled_and_deleted(site, visit):

@@ -99,22 +99,35 @@ function limitsPart(node, contract, name, one, box) {
   return [section("limits", "Limits and network", place, set, update, remove), drawAll];
 }
 
+// Their names are known; branch and commit are read inside the workspace, so only when somebody asks.
 function reposPart(node, contract, name, one, box) {
   const place = h("div", {});
-  let seen;
-  const draw = async () => {
-    const key = JSON.stringify([one()?.repos, live.get(node, "changed")]);
-    if (!one() || key === seen) return;
-    seen = key;
+  const problem = h("p", { class: "problem", role: "alert", hidden: true });
+  let looked = null;
+  const deleteBox = (repo, url) => box(contract, "repo.delete", { fixed: { workspace: name, name: repo }, title: "Delete", submit: `Delete ${repo}`, losses: () => [`code/${repo} with all its commits and changed files`, url ? `what was never pushed to ${url}` : "there may be no other copy of it"] });
+  const unknown = h("span", { class: "faint" }, "not looked at");
+  const known = (row, show) => (row.isLooked ? show(row) : unknown.cloneNode(true));
+  const rows = () => (one()?.repos ?? []).map((repo) => ({ name: repo, path: `code/${repo}`, ...looked?.get(repo), isLooked: Boolean(looked?.has(repo)) }));
+  const draw = region(place, rows, (found) => table("Repos", [
+    ["repo", (row) => row.name], ["branch", (row) => known(row, () => row.branch ?? "none")], ["commit", (row) => known(row, () => (row.commit ? code(row.commit.slice(0, 12)) : "none"))],
+    ["from", (row) => known(row, () => row.url ?? "made here")], ["path", (row) => row.path], ["delete", (row) => deleteBox(row.name, row.url)],
+  ], found, "No repos that CodeSmith made here."));
+  const look = h("button", { type: "button", onclick: async () => {
+    look.disabled = true;
+    problem.hidden = true;
     try {
-      const rows = await ask(node, "repo.list", { workspace: name });
-      place.replaceChildren();
-      append(place, [table("Repos", [["repo", (row) => row.name], ["branch", (row) => row.branch ?? "none"], ["commit", (row) => (row.commit ? code(row.commit.slice(0, 12)) : "none")], ["from", (row) => row.url ?? "made here"], ["path", (row) => row.path],
-        ["delete", (row) => box(contract, "repo.delete", { fixed: { workspace: name, name: row.name }, title: "Delete", submit: `Delete ${row.name}`, losses: () => [`code/${row.name} with all its commits and changed files`, row.url ? `what was never pushed to ${row.url}` : "it was made here: there may be no other copy"] })],
-      ], rows, "No repos that CodeSmith made here.")]);
-    } catch { /* the node's outage is on the page */ }
-  };
-  return [section("repos", "Repos", place, box(contract, "repo.clone", { title: "Clone a repo", submit: "Clone it" }), box(contract, "repo.init", { title: "Make an empty repo", submit: "Make it" })), draw];
+      looked = new Map((await ask(node, "repo.list", { workspace: name })).map((row) => [row.name, row]));
+    } catch (error) {
+      problem.replaceChildren();
+      append(problem, [error.message, error.hint && ` ${error.hint}`]);
+      problem.hidden = false;
+    }
+    look.disabled = false;
+    draw();
+  } }, "Look at branches and commits");
+  const bar = h("p", { class: "buttons" }, look, " ", badge("starts the runtime if it is stopped"));
+  const drawAll = () => { draw(); bar.hidden = !one()?.repos?.length; };
+  return [section("repos", "Repos", place, bar, problem, box(contract, "repo.clone", { title: "Clone a repo", submit: "Clone it" }), box(contract, "repo.init", { title: "Make an empty repo", submit: "Make it" })), drawAll];
 }
 
 // Labels are typed as lines. Where the contract merges them, those that were taken away are sent as null.
