@@ -21,6 +21,7 @@ from codesmith.workspace import forwards
 
 # What a page says of a command; stdin is none, and it ends with the page.
 COMMAND = ("workspace", "argv", "cwd", "env", "timeout_s")
+JOB = ("workspace", "id", "offset")
 PORT_MAX = 65535
 
 
@@ -57,7 +58,7 @@ class PageWork:
         """Read what a job wrote from `offset` on, and what it writes."""
         node, wanted, outputs = await self._read(request)
         name = outputs.check(wanted.get("output"))
-        which = {key: wanted[key] for key in ("workspace", "id", "offset") if key in wanted}
+        which = {key: wanted[key] for key in JOB if key in wanted}
         answer = await in_thread(lambda: self._proxy.call(node, "job.attach", which))
         token = str(answer.get("token", ""))
         offset = wanted.get("offset")

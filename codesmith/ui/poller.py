@@ -5,6 +5,7 @@ Only methods that list and get are called: no page starts a workspace's runtime 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import Any
@@ -155,8 +156,9 @@ class Poller(threading.Thread):
             # The place of each, since values have no order.
             self._replace(f"job/{name}/", {job["id"]: {**job, "at": at} for at, job in enumerate(reversed(jobs))})
             self._put({f"jobs/{name}": problem})
-        there = forwards.list_forwards(self.node, name)
-        self._replace(f"forward/{name}/", {str(one.port): one.to_dict() for one in there})
+        with contextlib.suppress(CodeSmithError):  # about the forwarder; what it says of this node is told by the calls
+            there = forwards.list_forwards(self.node, name)
+            self._replace(f"forward/{name}/", {str(one.port): one.to_dict() for one in there})
 
     def _replace(self, prefix: str, values: dict[str, Any]) -> None:
         if not self._is_ended:

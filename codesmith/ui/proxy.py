@@ -66,9 +66,9 @@ class Proxy:
             method = self._contracts.of(client).get(name, UNKNOWN)
             if method.mutates:
                 self.check_writable(name)
-            return client.call(
-                name, params, changes=method.takes_request_id, limit_s=_limit_s(params) or method.limit_s
-            )
+            # Of a method that does not wait for it, like job.start, the time limit is no time of the call.
+            limit_s = (_limit_s(params) or method.limit_s) if method.limit_s else 0.0
+            return client.call(name, params, changes=method.takes_request_id, limit_s=limit_s)
 
 
 def _limit_s(params: dict[str, Any]) -> float:

@@ -104,8 +104,9 @@ class Watcher:
             pass
 
     def close(self) -> None:
-        """End the page's stream."""
+        """End the page's stream, and what it has going."""
         self.is_closed = True
+        self.outputs.close()
         self.wake()
 
     async def wait(self, timeout_s: float) -> bool:
