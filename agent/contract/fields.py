@@ -137,12 +137,13 @@ FilePath = Annotated[
         {
             "pattern": "^[^\\x00]+$",
             "maxLength": 4096,
-            "description": "A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.",
+            "description": "A path in the workspace, relative to it; none leads out of it. A byte that is not UTF-8 is "
+            "U+DC80 to U+DCFF. In answers it has no links.",
             "errorMessage": "must be a path of 1 to 4096 characters without NUL",
         }
     ),
 ]
-FileData = Annotated[str, Keywords({"description": "Text, or base64: as `encoding` says. Up to 512 KiB a call."})]
+FileData = Annotated[str, Keywords({"description": "Text, or base64: as `encoding` says."})]
 Etag = Annotated[str, Keywords({"maxLength": 64, "description": "Changes whenever the file does."})]
 Mode = Annotated[str, Keywords({"pattern": "^[0-7]{3,4}$", "errorMessage": "must be octal, like 0644"})]
 

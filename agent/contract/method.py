@@ -26,6 +26,7 @@ class Method(NamedTuple):
     decides: str
     brief: Optional[Method]
     is_audited: bool
+    fleeting: Tuple[str, ...]
 
     def for_call(self, params: Any) -> Method:
         """Return the method as these parameters call it: the brief one when the parameter `long_with` is absent."""
@@ -40,6 +41,12 @@ class Method(NamedTuple):
                 public[outer] = {key: value for key, value in public[outer].items() if key != inner}
         return public
 
+    def kept(self, reply: Dict[str, Any]) -> Dict[str, Any]:
+        """Return a reply as it is stored: without the fleeting fields of its result."""
+        if "result" not in reply or not self.fleeting:
+            return reply
+        return {"result": {**reply["result"], **dict.fromkeys(self.fleeting)}}
+
 
 def method(
     name: str,
@@ -53,6 +60,7 @@ def method(
     long_with: str = "",
     decides: str = "",
     is_audited: bool = False,
+    fleeting: Tuple[str, ...] = (),
 ) -> Callable[[Callable[..., Any]], Method]:
     """Declare an OpenRPC method. Its examples are in `examples/` of this folder.
 
@@ -68,6 +76,8 @@ def method(
                   parameter); without it, the whole.
                   When it succeeds, it supersedes pending changes of the same part, or of any part of the whole
     is_audited    it changes nothing that is stored, and leaves an audit record all the same
+    fleeting      fields of its result that only the first caller gets: they are not stored, and null when the call is
+                  repeated
     """
 
     # The errors of every change: another change takes too long, the disk is full, the store is damaged.
@@ -77,7 +87,7 @@ def method(
     def declare(function: Callable[..., Any]) -> Method:
         whole = Method(
             name, function, declared, mutates, mutates and is_resumable, roll_back, secrets, makes_room,
-            long_with, decides, None, mutates or is_audited,
+            long_with, decides, None, mutates or is_audited, fleeting,
         )  # fmt: skip
         return whole._replace(brief=whole._replace(roll_back=None)) if long_with else whole
 

@@ -5,7 +5,7 @@ So a TypeError inside a method is a bug in the agent and never "invalid params".
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Optional
 
 from agent.shared.errors import InvalidParams, printable
 
@@ -13,7 +13,9 @@ from agent.shared.errors import InvalidParams, printable
 class ParameterCheck:
     """Checks the parameters of one method against their schemas, which are compiled at the first call."""
 
-    def __init__(self, parameters: List[Dict[str, Any]]) -> None:
+    def __init__(self, parameters: List[Dict[str, Any]], components: Optional[Dict[str, Any]] = None) -> None:
+        # The records that a parameter may be.
+        self._components = components or {}
         self._parameters = {parameter["name"]: parameter for parameter in parameters}
         self._compiled: Dict[str, Callable[[Any], Any]] = {}
 
@@ -44,7 +46,10 @@ class ParameterCheck:
         import fastjsonschema  # here, because the agent starts faster without it
 
         if name not in self._compiled:
-            self._compiled[name] = fastjsonschema.compile(self._parameters[name]["schema"])
+            schema = self._parameters[name]["schema"]
+            refers = "#/components/" in str(schema)
+            whole = {**schema, "components": self._components} if refers else schema
+            self._compiled[name] = fastjsonschema.compile(whole)
         try:
             self._compiled[name](value)
         except fastjsonschema.JsonSchemaValueException as error:

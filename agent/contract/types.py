@@ -23,7 +23,7 @@ from agent.contract.fields import (
 
 
 class AuditRecord(TypedDict):
-    """One attempt to change something."""
+    """One attempt to change something, or the end of a job that was started so (method job.end)."""
 
     time: Time
     method: str
@@ -37,8 +37,8 @@ class AuditRecord(TypedDict):
         Dict[str, str],
         Keywords(
             {
-                "description": "What the call named: name, user, workspace; the kind of its credential; `more`: how "
-                "many other refused connections this record stands for."
+                "description": "What the call named: name, user, workspace, path, new_path, id of a job; kind of its "
+                "credential; `more`: how many other refused connections this record stands for."
             }
         ),
     ]
@@ -52,6 +52,18 @@ class AuditRecord(TypedDict):
         ),
     ]
     duration_s: float
+    owner: Annotated[
+        Optional[str],
+        Keywords({"description": "Whose workspace it was then; for workspace.assign, before. Null for all else."}),
+    ]
+    exit_code: Annotated[
+        Optional[int], Keywords({"description": "Of the command (workspace.exec) or job (job.end); null for all else."})
+    ]
+    signal: Optional[str]
+    killed_by: Annotated[
+        Optional[Literal["timeout", "memory", "operator", "disconnect"]],
+        Keywords({"description": "As in the result of the command or job."}),
+    ]
     cursor: Annotated[str, Keywords({"description": "Pass it as `before` to audit.list to get the records before it."})]
 
 
@@ -374,7 +386,13 @@ class StartedJob(Job):
     """A job that was started. One that ends with its stream starts when the stream does."""
 
     stream: Annotated[
-        Optional[StreamToken], Keywords({"description": "For a job with ends_with_stream; null for all others."})
+        Optional[StreamToken],
+        Keywords(
+            {
+                "description": "For a job with ends_with_stream, once; null for all others, and for a repeated "
+                "request_id."
+            }
+        ),
     ]
 
 
@@ -412,7 +430,7 @@ class File(TypedDict):
 
     path: FilePath
     type: Literal["file", "directory", "link", "fifo", "socket", "device"]
-    size_bytes: Bytes
+    size_bytes: Annotated[Bytes, Keywords({"description": "Of its contents; 0 for a directory."})]
     mode: Mode
     modified_at: Time
     target: Annotated[Optional[str], Keywords({"description": "Where a link leads; null for all others."})]

@@ -19,17 +19,22 @@ import threading
 import time
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Dict, Iterator, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple
 
 from agent.shared.clock import RisingClock
 
-# The parameters that a record shows. All others (keys, environment, standard input, argv) stay out of it.
+# The parameters that name a user or a workspace, and those that a record shows. All others (keys, environment, standard
+# input, argv) stay out of it.
 TARGETS = ("name", "user", "workspace")
+SHOWN = (*TARGETS, "id", "path", "new_path")
 CREDENTIALS = ("agent", "ssh_key", "token", "password")
 PATH = "/var/log/codesmith/audit.jsonl"
 # A refused call may hold anything: texts are cut to this length, so that a line is short and never cut itself.
 TEXT_MAX = 128
 FIELDS = {"time", "method", "request_id", "peer_uid", "peer_login", "target", "outcome", "duration_s"}
+# What only some records have; null in all others.
+ENDED = ("exit_code", "signal", "killed_by")
+SOMETIMES = ("owner", *ENDED)
 CURSOR = "[0-9a-f]{1,16}-[0-9a-f]{16}"
 # So many files beside the audit file are searched for a cursor.
 FILES_MAX = 100
@@ -116,11 +121,35 @@ class Audit:
 class Attempt:
     """One call that tries to change something. It leaves one record, which may stand for `more` equal attempts."""
 
-    def __init__(self, method: str, params: Any, peer_uid: Optional[int], *, more: int = 0) -> None:
+    def __init__(
+        self, method: str, params: Any, peer_uid: Optional[int], *, more: int = 0,
+        owner_of: Callable[[str], Optional[str]] = lambda _: None,
+    ) -> None:  # fmt: skip
         self._method, self._params, self._more = method, params if isinstance(params, dict) else {}, more
         self.peer_uid, self._begun = peer_uid, time.monotonic()
+        workspace = self._params.get("name" if method.startswith("workspace.") else "workspace")
+        # The user whose workspace it is now: a record says it also when the workspace is somebody else's later.
+        self._owner = owner_of(workspace) if isinstance(workspace, str) and len(workspace) <= TEXT_MAX else None
+        self._learnt: Dict[str, Any] = {}
         # The id of its record in the store, if one was stored before its end.
         self.announced: Optional[int] = None
+
+    def learn(self, result: Any) -> None:
+        """Take from the result of the call what its record shows: how a command ended, the id of a job, a new owner."""
+        if not isinstance(result, dict):
+            return
+        if self._method == "workspace.exec":
+            self.end(result)
+        elif self._method == "job.start":
+            self._params = {**self._params, "id": result["id"]}
+        elif self._method.startswith("workspace.") and self._owner is None:
+            self._owner = result.get("user")
+
+    def end(self, ended: Mapping[str, Any], duration_s: Optional[float] = None) -> None:
+        """Take how a command ended, and how long it ran if that is not how long this took."""
+        self._learnt = {key: ended[key] for key in ENDED}
+        if duration_s is not None:
+            self._learnt["duration_s"] = duration_s
 
     def record(self, outcome: str, time_: str) -> str:
         """Return its record as one line of JSON."""
@@ -134,6 +163,8 @@ class Attempt:
             "target": {**target_of(self._params), **({"more": str(self._more)} if self._more else {})},
             "outcome": outcome,
             "duration_s": round(time.monotonic() - self._begun, 4),
+            **({} if self._owner is None else {"owner": self._owner}),
+            **self._learnt,
         }
         return _dump(record)
 
@@ -153,7 +184,7 @@ def _dump(record: Dict[str, Any]) -> str:
 
 def target_of(params: Dict[str, Any]) -> Dict[str, str]:
     """Return what a call named, and the kind of its credential; never the credential itself."""
-    target = {field: params[field][:TEXT_MAX] for field in TARGETS if isinstance(params.get(field), str)}
+    target = {field: params[field][:TEXT_MAX] for field in SHOWN if isinstance(params.get(field), str)}
     repo = params.get("repo")
     credential = (repo if isinstance(repo, dict) else params).get("credential")
     kinds = [kind for kind in CREDENTIALS if isinstance(credential, dict) and kind in credential]
@@ -237,4 +268,6 @@ def _parse(line: bytes) -> Optional[Dict[str, Any]]:
         record = json.loads(line)
     except ValueError:
         return None
-    return record if isinstance(record, dict) and set(record) == FIELDS else None
+    if not isinstance(record, dict) or not FIELDS <= set(record) <= {*FIELDS, *SOMETIMES}:
+        return None
+    return {**dict.fromkeys(SOMETIMES), **record}

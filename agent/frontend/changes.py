@@ -60,6 +60,10 @@ class Changes:
         self.pending: Dict[int, Pending] = {intent.id: Pending(intent) for intent in known}
         self._write_late_records()
 
+    def attempt(self, method: str, params: Any, peer_uid: Optional[int]) -> Attempt:
+        """Return a call that begins now, for its audit record."""
+        return Attempt(method, params, peer_uid, owner_of=self._store.owner_of)
+
     @contextmanager
     def recorded(self, entry: Method, attempt: Attempt) -> Iterator[None]:
         """Write the audit record of an attempt that raises, and raise its exception as an error of the contract."""
@@ -103,6 +107,7 @@ class Changes:
         digest, reply = kept
         if digest != change.digest:
             raise InvalidParams.of("request_id", "was used for another call")
+        attempt.learn(reply.get("result"))
         self.note(attempt, _outcome(reply))
         return reply
 
@@ -118,7 +123,7 @@ class Changes:
                 self._store.forget_result(change.request_id)
             raise
         try:
-            self._end(change, attempt, reply, [])
+            self._end(change, attempt, change.entry.kept(reply), [])
         except sqlite3.OperationalError as error:  # the command ran: the caller must get its result all the same
             print(f"the result of {change.entry.name} is not kept: {error}", file=sys.stderr, flush=True)
             self.note(attempt, "ok")
@@ -199,7 +204,7 @@ class Changes:
         """
         change, intent = self._change_of(pending), pending.intent
         function = change.entry.roll_back or change.entry.function
-        attempt = Attempt(intent.method, intent.params, intent.peer_uid)
+        attempt = self.attempt(intent.method, intent.params, intent.peer_uid)
         with self._only_thread(pending), self.one_at_a_time() if change.entry.roll_back is None else nullcontext():
             if pending in self.list_pending():
                 pending.reply = self._complete(pending, change, function, attempt, [], is_resumed=True)
@@ -250,6 +255,7 @@ class Changes:
         self, change: Change, attempt: Attempt, reply: Document, ended: List[int], *, is_resumed: bool = False
     ) -> None:
         """Store a reply and its audit record, delete the intents `ended`, and write the audit file."""
+        attempt.learn(reply.get("result"))
         outcome = _outcome(reply)
         if is_resumed:
             outcome = "resumed" if outcome == "ok" else f"resumed: {outcome}"

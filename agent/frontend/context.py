@@ -16,6 +16,8 @@ from agent.frontend.agent_forwarding import ForwardedAgents
 from agent.frontend.audit import PATH as AUDIT_FILE
 from agent.frontend.disk_usage import DiskUsage
 from agent.frontend.helper_client import Helper
+from agent.frontend.job_records import JobRecords
+from agent.frontend.job_watch import JobWatch
 from agent.frontend.runtime_client import Runtimes
 from agent.frontend.store import Store
 from agent.frontend.stream import Tokens
@@ -68,11 +70,17 @@ class Context:
     runtimes_folder: str = RUNTIMES
     runtimes: Runtimes = field(init=False)
     disk_usage: DiskUsage = field(init=False)
+    job_records: JobRecords = field(init=False)
+    job_watch: JobWatch = field(init=False)
     _changing: Any = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
         """Reach runtimes and files of workspaces through the helper of this context."""
-        object.__setattr__(self, "runtimes", Runtimes(self.helper, self.runtimes_folder))
+        runtimes, records = Runtimes(self.helper, self.runtimes_folder), JobRecords(self.store)
+        watch = JobWatch(runtimes, records)
+        runtimes.when_used = watch.watch
+        for name, value in (("runtimes", runtimes), ("job_records", records), ("job_watch", watch)):
+            object.__setattr__(self, name, value)
         measure = DiskUsage(lambda name: self.helper.call("workspace.measure", workspace=name))
         object.__setattr__(self, "disk_usage", measure)
 

@@ -33,10 +33,14 @@ class Dispatcher:
     def __init__(self, methods: Iterable[Method], context: Context, audit: Audit) -> None:
         self._audit, self.context, self.forwarded_agents = audit, context, context.forwarded_agents
         self._methods: Dict[str, Method] = {entry.name: entry for entry in methods}
-        self._checks = {entry["name"]: ParameterCheck(entry["params"]) for entry in context.contract["methods"]}
+        components = context.contract.get("components", {})
+        self._checks = {
+            entry["name"]: ParameterCheck(entry["params"], components) for entry in context.contract["methods"]
+        }
         self._runner = Runner(context)
         self._changes = Changes(context, audit, self._methods, self._runner)
         self._refusals = RateLimit()
+        context.job_records.audit_to(audit)
 
     def call(
         self, name: str, params: Any, *, peer_uid: Optional[int], is_notification: bool = False,
@@ -49,7 +53,7 @@ class Dispatcher:
         entry = entry.for_call(params)
         if not entry.mutates:
             return self._look(entry, params, refusal, peer_uid)
-        attempt = Attempt(entry.name, params, peer_uid)
+        attempt = self._changes.attempt(entry.name, params, peer_uid)
         if is_notification:  # the caller would not learn the outcome, so nothing is done
             self._audit.note(attempt, NOTIFICATION)
             return None
@@ -63,7 +67,7 @@ class Dispatcher:
 
     def _look(self, entry: Method, params: Any, refusal: Optional[AgentError], peer_uid: Optional[int]) -> Any:
         """Run a method that changes nothing; if it is audited, its record is on disk before the reply."""
-        attempt = Attempt(entry.name, params, peer_uid)
+        attempt = self._changes.attempt(entry.name, params, peer_uid)
         with self._changes.recorded(entry, attempt) if entry.is_audited else nullcontext():
             if refusal is not None:
                 raise refusal

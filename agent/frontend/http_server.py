@@ -15,9 +15,11 @@ import pwd
 import re
 import socket
 import socketserver
+import struct
 import sys
 import threading
 import time
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Iterable, Optional
 
@@ -33,6 +35,7 @@ from agent.frontend.dispatch import Dispatcher
 from agent.frontend.headers import Headers
 from agent.frontend.helper_client import Helper
 from agent.frontend.jsonrpc import CONFIG, CachedJson, Invalid, JsonRpc, NotJson, dump_json, error_answer
+from agent.frontend.runtime_client import RuntimeSilent
 from agent.frontend.store import Store
 from agent.frontend.timed_stream import BODY_BYTES_MAX, REPLY_TIMEOUT_S, TimedStream
 from agent.shared.errors import AgentError
@@ -191,7 +194,7 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
     def _pass_on(self, ticket: Optional[stream.Ticket]) -> None:
         runtimes = self.server.dispatcher.context.runtimes
         if ticket is None:
-            self._refuse(401, "the token is unknown, used or expired; workspace.dial gives a new one")
+            self._refuse(401, "the token is unknown, used or expired; the call that gave it gives a new one")
             return
         try:
             runtimes.call(ticket.workspace, "start")
@@ -203,10 +206,17 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
         self.stream.release()
         # Closed without a shutdown, which would end the stream for the runtime too.
         descriptor = self.connection.detach()
+        records = self.server.dispatcher.context.job_records
+        if ticket.request == "run":
+            records.ask(ticket.workspace, ticket.fields["id"])
         try:
             runtimes.call(ticket.workspace, ticket.request, descriptor=descriptor, **ticket.fields)
         except AgentError as error:
             print(f"a stream into workspace {ticket.workspace!r} ended: {error}", file=sys.stderr, flush=True)
+            if ticket.request == "run" and not isinstance(error, RuntimeSilent):
+                records.unask(ticket.workspace, ticket.fields["id"])
+            if ticket.has_frames:
+                _send_refusal(descriptor, error)
         finally:
             os.close(descriptor)
 
@@ -297,6 +307,10 @@ def serve(methods: Iterable[Method]) -> None:
     context = Context(Store(STATE_FILE), Helper(), contract)
     dispatcher = Dispatcher(methods, context, Audit(context.audit_file))
     server = Server(socket.socket(fileno=systemd_socket()), dispatcher)
+    if not context.store.damage:
+        names = [document["name"] for document in context.store.list_workspaces()]
+        known = (names, context.store.running_jobs())
+        threading.Thread(target=context.job_watch.resume, args=known, name="watch", daemon=True).start()
     if context.store.intents():
         threading.Thread(target=dispatcher.resume, name="resume", daemon=True).start()
     if context.store.has_no_room_to_open:
@@ -309,6 +323,13 @@ def _exit_when_there_is_room(store: Store) -> None:
     while not store.has_room():
         time.sleep(FULL_DISK_PAUSE_S)
     os._exit(os.EX_TEMPFAIL)
+
+
+def _send_refusal(descriptor: int, error: AgentError) -> None:
+    """Tell the client of a stream why there is none; it has just read 101, so there is room for a short frame."""
+    body = dump_json(error.to_dict()).encode()
+    with socket.socket(fileno=os.dup(descriptor)) as connection, suppress(OSError):
+        connection.send(struct.pack(">BI", stream.REFUSAL, len(body)) + body, socket.MSG_DONTWAIT)
 
 
 def may_call(uid: int) -> bool:

@@ -1,48 +1,183 @@
-"""job.*: what the front end does for them."""
+"""job.*: what the front end does for them. The supervisor of a workspace is the authority on its jobs."""
 
 from __future__ import annotations
 
-from typing import Any, List, Optional
+import secrets
+import time
+from typing import Any, Dict, List, Optional
 
 from agent.contract.types import Job, JobDeleted, JobLogs, StartedJob, StreamToken
+from agent.frontend import job_answers, workspace_records
+from agent.frontend.agent_forwarding import caller_uid
+from agent.frontend.audit import login_of_uid
+from agent.frontend.commands import working_directory
 from agent.frontend.context import Context
+from agent.frontend.runtime_client import NotRunning, RuntimeSilent
+from agent.shared.errors import AgentError, InUse, NotFound
+
+ID_BYTES = 6
+# A supervisor that does not answer is not waited for: what is known is told.
+LOOK_TIMEOUT_S = 2.0
+# Beyond what the caller waits for: the supervisor's own time to end what a job started.
+GRACE_S = 30.0
+# For what the watch of a runtime that ended just now still has to say.
+SETTLE_S = 3.0
+PAUSE_S = 0.05
 
 
-def start(context: Context, workspace: str, **fields: Any) -> StartedJob:
-    """Start a job."""
-    raise NotImplementedError
+def start(context: Context, workspace: str, *, ends_with_stream: bool, **asked: Any) -> StartedJob:
+    """Start a job, or keep what is asked for until its stream comes."""
+    document = workspace_records.find_ready(context, workspace)
+    fields = {
+        **asked, "id": secrets.token_hex(ID_BYTES), "cwd": working_directory(asked["cwd"]), "env": asked["env"] or {},
+        "stdin": asked["stdin"] or "none", "by": login_of_uid(caller_uid.get()),
+    }  # fmt: skip
+    if ends_with_stream:
+        token, expires_at = context.stream_tokens.give(document, "run", fields, caller_uid.get())
+        return {**waiting(workspace, fields), "stream": {"token": token, "expires_at": expires_at}}
+    context.job_records.ask(workspace, fields["id"])
+    try:
+        answer = context.runtimes.call(workspace, "job_start", **fields)
+        job = job_answers.check_job(workspace, answer.get("job"), fields["id"])
+    except RuntimeSilent:
+        raise  # it may run: if so, the watch learns of it
+    except AgentError:
+        context.job_records.unask(workspace, fields["id"])
+        raise
+    context.job_records.learn(workspace, [job])
+    return {**job, "stream": None}
+
+
+def waiting(workspace: str, fields: Dict[str, Any]) -> Job:
+    """Return the record of a job that waits for its stream."""
+    return {
+        "id": fields["id"], "workspace": workspace, "name": fields["name"], "argv": job_answers.shorten(fields["argv"]),
+        "state": "waiting", "exit_code": None, "signal": None, "killed_by": None, "tty": fields["tty"] is not None,
+        "ends_with_stream": True, "started_at": None, "ended_at": None, "stdout_bytes": 0, "stderr_bytes": 0,
+        "by": fields["by"],
+    }  # fmt: skip
 
 
 def get(context: Context, workspace: str, job: str) -> Job:
-    """Return a job."""
-    raise NotImplementedError
+    """Return a job. Starts nothing."""
+    workspace_records.find(context, workspace)
+    return _find_waiting(context, workspace, job) or _look(context, workspace, job) or _known(context, workspace, job)
 
 
 def list_(context: Context, workspace: str, state: Optional[str]) -> List[Job]:
-    """Return jobs."""
-    raise NotImplementedError
+    """Return the jobs of a workspace, newest first. Starts nothing."""
+    workspace_records.find(context, workspace)
+    try:
+        answer = context.runtimes.ask(workspace, "job_list", reply_timeout_s=LOOK_TIMEOUT_S, state=None)
+        jobs = job_answers.check_jobs(workspace, answer.get("jobs"))
+    except (NotRunning, AgentError):
+        jobs = context.job_records.list(workspace)
+    waiting_jobs = [waiting(workspace, fields) for fields in context.stream_tokens.waiting(workspace)]
+    return [job for job in (*waiting_jobs, *jobs) if state in (None, job["state"])]
 
 
 def logs(context: Context, workspace: str, job: str, stream: str, offset: int, limit: int) -> JobLogs:
-    """Return a piece of a log."""
-    raise NotImplementedError
+    """Return a piece of a log, which lies with the login."""
+    workspace_records.find_ready(context, workspace)
+    try:
+        answer = context.runtimes.call(workspace, "job_logs", id=job, stream=stream, offset=offset, limit=limit)
+    except NotFound:
+        raise not_found(workspace, job) from None
+    return job_answers.check_logs(answer)
 
 
 def attach(context: Context, workspace: str, job: str, offset: Optional[int]) -> StreamToken:
-    """Return a token."""
-    raise NotImplementedError
+    """Return a token for a stream with a job."""
+    document = workspace_records.find_ready(context, workspace)
+    try:
+        context.runtimes.call(workspace, "job_get", id=job)
+    except NotFound:
+        raise not_found(workspace, job) from None
+    fields = {"id": job, "offset": offset}
+    token, expires_at = context.stream_tokens.give(document, "job_attach", fields, caller_uid.get())
+    return {"token": token, "expires_at": expires_at}
 
 
 def wait(context: Context, workspace: str, job: str, timeout_s: float) -> Job:
-    """Wait for a job."""
-    raise NotImplementedError
+    """Return a job when it has ended, or as it is after `timeout_s`."""
+    workspace_records.find(context, workspace)
+    deadline = time.monotonic() + timeout_s
+    while True:
+        found = _find_waiting(context, workspace, job)
+        if found is None or time.monotonic() >= deadline:
+            break
+        time.sleep(PAUSE_S)
+    if found is not None:
+        return found
+    left_s = max(deadline - time.monotonic(), 0.0)
+    return _ask(context, workspace, job, "job_wait", left_s + GRACE_S, timeout_s=left_s)
 
 
 def stop(context: Context, workspace: str, job: str, signal: str, grace_s: float) -> Job:
-    """End a job."""
-    raise NotImplementedError
+    """End a job with all it started. Starts nothing."""
+    workspace_records.find(context, workspace)
+    if _find_waiting(context, workspace, job) is not None:
+        raise _waits(job)
+    return _ask(context, workspace, job, "job_stop", grace_s + GRACE_S, signal=signal, grace_s=grace_s)
 
 
 def delete(context: Context, workspace: str, job: str) -> JobDeleted:
-    """Forget a job."""
-    raise NotImplementedError
+    """Forget a job that has ended, and its log, which lies with the login."""
+    workspace_records.find_ready(context, workspace)
+    if _find_waiting(context, workspace, job) is not None:
+        raise _waits(job)
+    try:
+        context.runtimes.call(workspace, "job_delete", id=job)
+    except NotFound:
+        if not context.job_records.forget(workspace, job):
+            raise not_found(workspace, job) from None
+    context.job_records.forget(workspace, job)
+    return {"id": job, "deleted": True}
+
+
+def _waits(job: str) -> InUse:
+    return InUse(f"job {job} waits for its stream: nothing of it runs yet", hint="it is gone when its token expires")
+
+
+def _ask(context: Context, workspace: str, job: str, request: str, within_s: float, **fields: Any) -> Job:
+    """Return a job when a request has done something for it; as it is known when its runtime has ended."""
+    try:
+        answer = context.runtimes.ask(workspace, request, reply_timeout_s=within_s, id=job, **fields)
+    except (NotRunning, RuntimeSilent):
+        context.job_records.wait_ended(workspace, job, SETTLE_S)
+        return _known(context, workspace, job)
+    except NotFound:
+        raise not_found(workspace, job) from None
+    found = job_answers.check_job(workspace, answer.get("job"), job)
+    context.job_records.learn(workspace, [found])
+    return found
+
+
+def _look(context: Context, workspace: str, job: str) -> Optional[Job]:
+    """Return what a running runtime says of a job; None when it does not answer so."""
+    try:
+        answer = context.runtimes.ask(workspace, "job_get", reply_timeout_s=LOOK_TIMEOUT_S, id=job)
+        found = job_answers.check_job(workspace, answer.get("job"), job)
+    except NotFound:
+        raise not_found(workspace, job) from None
+    except (NotRunning, AgentError):
+        return None
+    context.job_records.learn(workspace, [found])
+    return found
+
+
+def _known(context: Context, workspace: str, job: str) -> Job:
+    found = context.job_records.get(workspace, job)
+    if found is None:
+        raise not_found(workspace, job)
+    return found
+
+
+def _find_waiting(context: Context, workspace: str, job: str) -> Optional[Job]:
+    found = (one for one in context.stream_tokens.waiting(workspace) if one["id"] == job)
+    return next((waiting(workspace, fields) for fields in found), None)
+
+
+def not_found(workspace: str, job: str) -> NotFound:
+    """Return the error for a job that nobody knows."""
+    return NotFound(f"no job {job} in workspace {workspace!r}", hint=f"inv job.list {workspace}")

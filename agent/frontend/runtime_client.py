@@ -12,12 +12,13 @@ import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 from agent.frontend import runtime_state
+from agent.frontend.commands import Commands
 from agent.frontend.helper_client import Helper
 from agent.shared import errors, framing
-from agent.shared.errors import AgentError, CommandFailed, InUse
+from agent.shared.errors import AgentError, CommandFailed, InUse, LimitReached, Unsupported
 from agent.shared.names import RUNTIMES
 
 PROTOCOL = 1
@@ -28,16 +29,20 @@ CONNECT_TIMEOUT_S = 60.0
 # The git job of a call that was cut off ends within a few seconds.
 WAIT_TIMEOUT_S = 15.0
 # The longest answers; all others are short.
-REPLY_BYTES_MAX = {"exec": framing.REPLY_MAX, "git": 1 << 20}
+REPLY_BYTES_MAX = {"exec": framing.REPLY_MAX, "git": 1 << 20, "job_list": 4 << 20, "job_logs": 4 << 20}
 SHORT_BYTES_MAX = 1 << 18
-# Looks at one workspace at once: a supervisor that never answers must not hold all threads of the front end.
-LOOKS_MAX = 16
+# Of which there are so many at once, on the node and in one workspace.
+COUNTED = ("exec", "git", "files")
+# Looks of one kind at one workspace at once, and all other short requests: a supervisor that never answers must not
+# hold all threads of the front end.
+LOOKS_MAX, TURNS_MAX = 16, 128
+TURN_WAIT_S = 10.0
 # Of a supervisor that does not answer, workspace.get knows no more than that it runs.
 STATUS_TIMEOUT_S = 2.0
 TEXT_MAX = 4096
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 # The errors that a supervisor may answer; any other one is its login's invention.
-KINDS = ("invalid_params", "in_use", "unsupported", "command_failed", "limit")
+KINDS = ("invalid_params", "not_found", "in_use", "unsupported", "command_failed", "limit")
 ENDED = ("exit_code", "signal", "killed_by", "duration_s")
 OUTPUTS = ("stdout", "stdout_encoding", "stderr", "stderr_encoding")
 EXIT_CODE_MAX = 255
@@ -50,13 +55,20 @@ class RuntimeSilent(CommandFailed):
     is_pending = True
 
 
+class NotRunning(Exception):
+    """The runtime is not running, and is not started for this."""
+
+
 class Runtimes:
     """Sends requests to the runtimes of workspaces, and has the helper make those that are not there."""
 
     def __init__(self, helper: Helper, folder: str = RUNTIMES) -> None:
         self._helper, self._folder = helper, folder
-        self._lock = threading.Lock()
-        self._looks: Counter[str] = Counter()
+        self._commands, self._lock = Commands(), threading.Lock()
+        self._turns, self._taken = threading.Condition(), Counter[str]()
+        self._looks: Counter[Tuple[str, str]] = Counter()
+        # Called with each workspace whose runtime answered a request that may start it.
+        self.when_used: Callable[[str], None] = lambda _: None
 
     def call(
         self, workspace: str, request: str, *, descriptor: Optional[int] = None,
@@ -66,60 +78,115 @@ class Runtimes:
 
         `for_clone`: the runtime of a workspace without network gets one, and runs this git request alone.
         """
+        with self._commands.counted(workspace) if request in COUNTED else self._turn(workspace):
+            result = self._call(workspace, request, fields, descriptor, reply_timeout_s, for_clone=for_clone)
+        self.when_used(workspace)
+        return result
+
+    def _call(
+        self, workspace: str, request: str, fields: Dict[str, Any], descriptor: Optional[int], reply_timeout_s: float,
+        *, for_clone: bool,
+    ) -> Dict[str, Any]:  # fmt: skip
         message = {"protocol": PROTOCOL, "request": request, **fields}
         try:
             if for_clone:
                 self._helper.call("runtime.start", workspace=workspace, for_clone=True)
             try:
-                return _ask(self._path(workspace), message, descriptor, reply_timeout_s)
+                return self._ask(workspace, message, descriptor, reply_timeout_s)
             except ABSENT:
                 self._helper.call("runtime.start", workspace=workspace, for_clone=for_clone)
-                return _ask(self._path(workspace), message, descriptor, reply_timeout_s)
+                return self._ask(workspace, message, descriptor, reply_timeout_s)
             except InUse as refusal:
                 if not refusal.data.get("for_clone"):
                     raise
                 self._helper.call("runtime.start", workspace=workspace, for_clone=for_clone)
-                return _ask(self._path(workspace), message, descriptor, reply_timeout_s)
+                return self._ask(workspace, message, descriptor, reply_timeout_s)
         except OSError as error:
-            text = f"the runtime of workspace {workspace!r} ended before its answer ({error})"
-            raise RuntimeSilent(text, hint="try again", command="supervisor", exit_code=None, stderr="") from None
+            raise _silent(workspace, error) from None
 
-    def _path(self, workspace: str) -> str:
+    def ask(self, workspace: str, request: str, *, reply_timeout_s: float, **fields: Any) -> Dict[str, Any]:
+        """Return the result of a request that starts nothing; NotRunning when there is no runtime to ask."""
+        if not runtime_state.is_running(workspace):
+            raise NotRunning(workspace)
+        with self._look(workspace, request) as is_free:
+            if not is_free:
+                raise LimitReached(f"{LOOKS_MAX} requests to workspace {workspace!r} wait already", hint="try again")
+            try:
+                message = {"protocol": PROTOCOL, "request": request, **fields}
+                return self._ask(workspace, message, None, reply_timeout_s)
+            except ABSENT:
+                raise NotRunning(workspace) from None
+            except OSError as error:
+                raise _silent(workspace, error) from None
+
+    def path(self, workspace: str) -> str:
+        """Return the path of the socket of a workspace's runtime."""
         return f"{self._folder}/{workspace}.sock"
 
     def status(self, workspace: str) -> Dict[str, Any]:
         """Return since and idle_stop_at of a runtime, as its supervisor says; {} when it does not run."""
         if not runtime_state.is_running(workspace):
             return {}
-        with self._look(workspace) as is_free:
+        with self._look(workspace, "status") as is_free:
             if not is_free:
                 return {}
             try:
-                found = _ask(self._path(workspace), {"protocol": PROTOCOL, "request": "status"}, None, STATUS_TIMEOUT_S)
+                found = self._ask(workspace, {"protocol": PROTOCOL, "request": "status"}, None, STATUS_TIMEOUT_S)
             except (OSError, AgentError):
                 return {}
         return check_status(found)
 
     @contextmanager
-    def _look(self, workspace: str) -> Iterator[bool]:
-        """Count looks at a workspace while they last; False when there are too many."""
+    def _turn(self, workspace: str) -> Iterator[None]:
+        """Wait for one of the requests that a workspace answers at once; LimitReached when none ends in time."""
+        with self._turns:
+            if not self._turns.wait_for(lambda: self._taken[workspace] < TURNS_MAX, TURN_WAIT_S):
+                raise LimitReached(f"{TURNS_MAX} requests to workspace {workspace!r} wait already", hint="try again")
+            self._taken[workspace] += 1
+        try:
+            yield
+        finally:
+            with self._turns:
+                self._taken[workspace] -= 1
+                self._taken += Counter()  # drops those that are zero
+                self._turns.notify_all()
+
+    @contextmanager
+    def _look(self, workspace: str, request: str) -> Iterator[bool]:
+        """Count looks of one kind at a workspace while they last; False when there are too many."""
         with self._lock:
-            is_free = self._looks[workspace] < LOOKS_MAX
-            self._looks[workspace] += is_free
+            is_free = self._looks[workspace, request] < LOOKS_MAX
+            self._looks[workspace, request] += is_free
         try:
             yield is_free
         finally:
             with self._lock:
-                self._looks[workspace] -= is_free
+                self._looks[workspace, request] -= is_free
                 self._looks += Counter()  # drops those that are zero
 
     def wait(self, workspace: str, job: str) -> None:
         """Return when a job runs no more; a runtime that does not run is not started for it."""
         if runtime_state.is_running(workspace):
             try:
-                _ask(self._path(workspace), {"protocol": PROTOCOL, "request": "wait", "job": job}, None, WAIT_TIMEOUT_S)
+                self._ask(workspace, {"protocol": PROTOCOL, "request": "wait", "job": job}, None, WAIT_TIMEOUT_S)
             except (OSError, AgentError):
                 pass  # it has ended meanwhile, or its login has taken it over: a job of it harms itself alone
+
+    def _ask(
+        self, workspace: str, message: Dict[str, Any], descriptor: Optional[int], timeout_s: float
+    ) -> Dict[str, Any]:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(min(CONNECT_TIMEOUT_S, timeout_s))
+            connection.connect(self.path(workspace))
+            connection.settimeout(timeout_s)
+            deadline = time.monotonic() + timeout_s
+            framing.send(connection, message, descriptor)
+            size_max = REPLY_BYTES_MAX.get(message["request"], SHORT_BYTES_MAX)
+            reply = framing.receive(connection, size_max, deadline)
+        if isinstance(reply.get("result"), dict):
+            result: Dict[str, Any] = reply["result"]
+            return result
+        raise _refusal(workspace, reply.get("error"))
 
 
 def check_ended(result: Dict[str, Any]) -> Dict[str, Any]:
@@ -127,12 +194,12 @@ def check_ended(result: Dict[str, Any]) -> Dict[str, Any]:
     ended: Dict[str, Any] = {key: result.get(key) for key in ENDED}
     code, duration_s, name = ended["exit_code"], ended["duration_s"], ended["signal"]
     if not (
-        (_is_count(code) and code <= EXIT_CODE_MAX)
+        (is_count(code) and code <= EXIT_CODE_MAX)
         and (isinstance(duration_s, (int, float)) and 0 <= duration_s < math.inf)
         and (name is None or re.fullmatch("SIG[A-Z0-9]{1,12}", str(name)))
         and ended["killed_by"] in (None, "timeout", "memory")
     ):
-        raise _nonsense()
+        raise nonsense()
     return ended
 
 
@@ -148,39 +215,33 @@ def check_execution(result: Dict[str, Any]) -> Dict[str, Any]:
     omitted: Any = result.get("omitted_bytes")
     encodings = (outputs["stdout_encoding"], outputs["stderr_encoding"])
     is_known = all(isinstance(text, str) for text in outputs.values()) and set(encodings) <= {"text", "base64"}
-    if not is_known or not _is_count(omitted):
-        raise _nonsense()
+    if not is_known or not is_count(omitted):
+        raise nonsense()
     return {**check_ended(result), **outputs, "omitted_bytes": omitted, "truncated": omitted > 0}
 
 
-def _is_count(value: Any) -> bool:
+def is_count(value: Any) -> bool:
+    """Return whether a value is a whole number, not negative."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _ask(path: str, message: Dict[str, Any], descriptor: Optional[int], timeout_s: float) -> Dict[str, Any]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(min(CONNECT_TIMEOUT_S, timeout_s))
-        connection.connect(path)
-        connection.settimeout(timeout_s)
-        deadline = time.monotonic() + timeout_s
-        framing.send(connection, message, descriptor)
-        size_max = REPLY_BYTES_MAX.get(message["request"], SHORT_BYTES_MAX)
-        reply = framing.receive(connection, size_max, deadline)
-    if isinstance(reply.get("result"), dict):
-        result: Dict[str, Any] = reply["result"]
-        return result
-    raise _refusal(reply.get("error"))
+def _silent(workspace: str, error: OSError) -> RuntimeSilent:
+    text = f"the runtime of workspace {workspace!r} ended before its answer ({error})"
+    return RuntimeSilent(text, hint="try again", command="supervisor", exit_code=None, stderr="")
 
 
-def _refusal(error: Any) -> AgentError:
+def _refusal(workspace: str, error: Any) -> AgentError:
     """Return the error that a supervisor answered, or one that says that its answer is none."""
     error = error if isinstance(error, dict) else {}
     data = error.get("data")
     kind = data.get("kind") if isinstance(data, dict) else None
     if kind not in KINDS or not isinstance(data, dict) or not isinstance(error.get("message"), str):
-        return _nonsense()
+        return nonsense()
     message = error["message"][:TEXT_MAX]
     if kind == "invalid_params":
+        if message == "request: is unknown":
+            problem = f"the runtime of workspace {workspace!r} is of an older agent, which could not do this"
+            return Unsupported(problem, hint=f"inv workspace.stop {workspace}; what runs in it ends")
         field, _, problem = message.partition(": ")
         return errors.InvalidParams.of(field, problem)
     refusal = errors.by_kind(kind)(message)
@@ -192,5 +253,6 @@ def _refusal(error: Any) -> AgentError:
     return refusal
 
 
-def _nonsense() -> CommandFailed:
+def nonsense() -> CommandFailed:
+    """Return the error that says that an answer is none."""
     return CommandFailed("the runtime answered nonsense", command="supervisor", exit_code=None, stderr="")

@@ -1,4 +1,4 @@
-"""What the front end remembers: users, workspaces and repositories, beside the journal of changes.
+"""What the front end remembers: users, workspaces and repositories, beside jobs and the journal of changes.
 
 Ownership is not decided here: the helper's ledger decides it.
 """
@@ -6,13 +6,17 @@ Ownership is not decided here: the helper's ledger decides it.
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import suppress
 from typing import Dict, Iterator, List, Optional
 
-from agent.frontend.journal import Document, Journal
+from agent.frontend.journal import Document
+from agent.frontend.kept_jobs import KeptJobs
 from agent.frontend.store_file import dumps
+from agent.shared.errors import ReadOnly
 
 
-class Store(Journal):
+class Store(KeptJobs):
     """The whole store: one connection behind one lock, safe to use from many threads."""
 
     def get_user(self, name: str) -> Optional[Document]:
@@ -77,6 +81,13 @@ class Store(Journal):
         sql = f"UPDATE workspaces SET {change} WHERE name = ?"  # noqa: S608 (fields are named by our own code)
         self._write((sql, fields.get("user"), *map(dumps, fields.values()), name))
 
+    def owner_of(self, workspace: str) -> Optional[str]:
+        """Return the user whose workspace this is; None when there is none, or the store is damaged."""
+        with suppress(sqlite3.Error, ReadOnly):
+            row = self._one("SELECT user FROM workspaces WHERE name = ?", workspace)
+            return None if row is None else str(row[0])
+        return None
+
     def put_shares(self, workspace: str, users: List[str]) -> None:
         """Write with whom a workspace is shared."""
         insert = "INSERT INTO shares VALUES (?, ?)"
@@ -88,6 +99,7 @@ class Store(Journal):
         self._write(
             ("DELETE FROM shares WHERE workspace = ?", name),
             ("DELETE FROM repos WHERE workspace = ?", name),
+            ("DELETE FROM jobs WHERE workspace = ?", name),
             ("DELETE FROM workspaces WHERE name = ?", name),
         )
 

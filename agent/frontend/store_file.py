@@ -32,7 +32,11 @@ CREATE TABLE callers (
     intent INTEGER PRIMARY KEY REFERENCES intents (id) ON DELETE CASCADE, uid INTEGER NOT NULL);
 CREATE TABLE records (id INTEGER PRIMARY KEY, line TEXT NOT NULL);
 """,
-    "",
+    """
+CREATE TABLE IF NOT EXISTS jobs (
+    workspace TEXT NOT NULL, id TEXT NOT NULL, started_at TEXT NOT NULL, has_ended INTEGER NOT NULL,
+    is_asked INTEGER NOT NULL, document TEXT NOT NULL, PRIMARY KEY (workspace, id)) WITHOUT ROWID;
+""",
 )
 
 

@@ -5,6 +5,7 @@ The connection itself is passed to the runtime. So a stream costs the front end 
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 import threading
@@ -22,6 +23,11 @@ TOKEN = "[0-9a-f]{64}"  # noqa: S105  (its grammar)
 TOKEN_S = 60.0
 # Tokens that nobody has shown yet, of all workspaces together.
 TOKENS_MAX = 1024
+# What they hold in memory, all together.
+FIELDS_BYTES_MAX = 32 << 20
+# The requests whose streams are made of frames, and the frame that says why there is no such stream.
+WITH_FRAMES = ("run", "job_attach")
+REFUSAL = 9
 HOST_KEYS_MAX = 8
 
 
@@ -34,6 +40,12 @@ class Ticket(NamedTuple):
     fields: Dict[str, Any]
     peer_uid: Optional[int]
     deadline: float
+    size_bytes: int = 0
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether the stream is made of frames."""
+        return self.request in WITH_FRAMES
 
 
 class Tokens:
@@ -49,13 +61,22 @@ class Tokens:
     ) -> Tuple[str, str]:
         """Return a new token for one stream of this peer into the workspace, and when it expires."""
         token, now = secrets.token_hex(32), time.monotonic()
-        ticket = Ticket(document["name"], owner_of(document), request, fields, peer_uid, now + TOKEN_S)
+        size, owner = len(json.dumps(fields)), owner_of(document)
+        ticket = Ticket(document["name"], owner, request, fields, peer_uid, now + TOKEN_S, size)
         with self._lock:
             self._drop_expired(now)
-            if len(self._tickets) >= TOKENS_MAX:
-                raise LimitReached(f"{TOKENS_MAX} streams were asked for and not opened", hint="try again")
+            held = sum(ticket.size_bytes for ticket in self._tickets.values())
+            if len(self._tickets) >= TOKENS_MAX or held + size > FIELDS_BYTES_MAX:
+                raise LimitReached(f"{len(self._tickets)} streams were asked for and not opened", hint="try again")
             self._tickets[token] = ticket
         return token, to_text(datetime.now(timezone.utc) + timedelta(seconds=TOKEN_S), "milliseconds")
+
+    def waiting(self, workspace: str) -> List[Dict[str, Any]]:
+        """Return the fields of the jobs that wait for their streams into a workspace, newest first."""
+        with self._lock:
+            self._drop_expired(time.monotonic())
+            tickets = [one for one in self._tickets.values() if one.workspace == workspace and one.request == "run"]
+        return [ticket.fields for ticket in reversed(tickets)]
 
     def take(self, token: str, peer_uid: Optional[int]) -> Optional[Ticket]:
         """Return what a token opens, once; None when it is unknown, used, expired or of another peer."""

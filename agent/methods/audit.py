@@ -36,7 +36,10 @@ def list_(
         ),
     ] = None,
     workspace: Annotated[Optional[Name], Keywords({"description": "Only attempts that name this workspace."})] = None,
-    user: Annotated[Optional[Name], Keywords({"description": "Only attempts that name this user."})] = None,
+    user: Annotated[
+        Optional[Name],
+        Keywords({"description": "Only what names this user, or was done in a workspace that was theirs then."}),
+    ] = None,
 ) -> List[AuditRecord]:
     """Return the attempts to change something, refused ones too, newest first.
 
@@ -50,7 +53,7 @@ def list_(
         if (
             (end is None or audit.parse_time(record["time"]) < end)
             and (workspace is None or _names(record, "workspace", workspace))
-            and (user is None or _names(record, "user", user))
+            and (user is None or user == record["owner"] or _names(record, "user", user))
         ):
             records.append(record)  # type: ignore[arg-type]
             if len(records) == (limit or LIMIT):

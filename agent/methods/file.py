@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Annotated, List, Literal, Optional
+from typing import Annotated, Iterator, List, Literal, Optional
 
-from agent.contract.fields import Etag, FileData, FilePath, Keywords, Mode, Name, RequestId
+from agent.contract.fields import FileData, FilePath, Keywords, Mode, Name, RequestId
 from agent.contract.method import BY_HELPER, method
 from agent.contract.types import File, FileContents, FileMatch, FileRemoved
-from agent.frontend import files
+from agent.frontend import file_answers, files
 from agent.frontend.context import Context
 from agent.shared.errors import AlreadyExists, Disabled, NotFound
 
 LOOKS = (NotFound, Disabled, *BY_HELPER)
 CHANGES = (NotFound, AlreadyExists, Disabled, *BY_HELPER)
-# What one call returns, or writes, at most.
-DATA_BYTES_MAX = 1 << 19
-MATCHES_MAX = 1000
+# What one call returns at most.
+READ_BYTES_MAX = 1 << 19
+# Of each of two texts that one request holds, which has 256 KiB.
+TEXT_MAX = 1 << 17
+MATCHES, MATCHES_MAX = 100, 1000
 Encoding = Annotated[Optional[Literal["text", "base64"]], Keywords({"description": "Default: text."})]
 IfEtag = Annotated[
-    Optional[Etag],
-    Keywords({"description": "InUse unless the file still has this etag; `absent`: unless there is none."}),
+    Optional[str],
+    Keywords(
+        {"maxLength": 64, "description": "InUse unless the file still has this etag; `absent`: unless there is none."}
+    ),
 ]
 
 
 @method("file.list", errors=LOOKS)
-def list_(context: Context, *, workspace: Name, path: Optional[FilePath] = None) -> List[File]:
-    """Return the entries of a directory, by name; default: the workspace. Links are not followed."""
-    return files.call(context, workspace, "list", path=path or ".")
+def list_(context: Context, *, workspace: Name, path: Optional[FilePath] = None) -> Iterator[File]:
+    """Return the entries of a directory, by name, up to 10000; default: the workspace. Links are not followed."""
+    return file_answers.files(files.call(context, workspace, "list", path=path or "."))
 
 
 @method("file.stat", errors=LOOKS)
 def stat(context: Context, *, workspace: Name, path: FilePath) -> File:
     """Return one entry. A link is not followed."""
-    return files.call(context, workspace, "stat", path=path)
+    return file_answers.file(files.call(context, workspace, "stat", path=path))
 
 
 @method("file.read", errors=LOOKS)
@@ -42,17 +46,17 @@ def read(
     workspace: Name,
     path: FilePath,
     offset: Annotated[Optional[int], Keywords({"minimum": 0})] = None,
-    limit: Annotated[Optional[int], Keywords({"minimum": 1, "maximum": DATA_BYTES_MAX})] = None,
+    limit: Annotated[Optional[int], Keywords({"minimum": 1, "maximum": READ_BYTES_MAX})] = None,
     encoding: Encoding = None,
 ) -> FileContents:
-    """Return bytes of a regular file, up to 512 KiB a call. With text, a piece ends at a whole character."""
-    return files.call(
-        context, workspace, "read", path=path, offset=offset or 0, limit=limit or DATA_BYTES_MAX,
-        encoding=encoding or "text",
-    )  # fmt: skip
+    """Return bytes of a regular file, up to 512 KiB a call; links inside the workspace are followed.
+
+    With text, a piece ends at a whole character; a piece that is not UTF-8 is base64.
+    """
+    return files.read(context, workspace, path, offset or 0, limit or READ_BYTES_MAX, encoding or "text")
 
 
-@method("file.write", errors=CHANGES, mutates=True, is_resumable=False)
+@method("file.write", errors=LOOKS, mutates=True, is_resumable=False)
 def write(
     context: Context,
     *,
@@ -65,26 +69,37 @@ def write(
     if_etag: IfEtag = None,
     request_id: Optional[RequestId] = None,
 ) -> File:
-    """Write a file, whole or not at all: readers see what was there or all of `data`. With `append`, add to its end."""
-    return files.call(
-        context, workspace, "write", path=path, data=data, encoding=encoding or "text", mode=mode, append=append,
-        if_etag=if_etag,
+    """Write a file, whole or not at all: readers see what was there or all of `data`. With `append`, add to its end.
+
+    A request has 256 KiB at most. A longer file goes in pieces of 128 KiB: the first to a new name (if_etag: absent),
+    more with append and the etag of the last answer, and at the end file.move with replace.
+    """
+    return file_answers.file(
+        files.call(
+            context, workspace, "write", path=path, data=files.encoded("data", data, encoding or "text"),
+            mode=files.parse_mode(mode), append=append, if_etag=if_etag,
+        )
     )  # fmt: skip
 
 
-@method("file.edit", errors=CHANGES, mutates=True, is_resumable=False)
+@method("file.edit", errors=LOOKS, mutates=True, is_resumable=False)
 def edit(
     context: Context,
     *,
     workspace: Name,
     path: FilePath,
-    old: Annotated[str, Keywords({"minLength": 1, "maxLength": DATA_BYTES_MAX})],
-    new: Annotated[str, Keywords({"maxLength": DATA_BYTES_MAX})],
+    old: Annotated[str, Keywords({"minLength": 1, "maxLength": TEXT_MAX})],
+    new: Annotated[str, Keywords({"maxLength": TEXT_MAX})],
     if_etag: IfEtag = None,
     request_id: Optional[RequestId] = None,
 ) -> File:
-    """Replace `old`, which must occur exactly once in the file, by `new`."""
-    return files.call(context, workspace, "edit", path=path, old=old, new=new, if_etag=if_etag)
+    """Replace `old`, which must occur exactly once in the file, by `new`. A file of up to 16 MiB, text or not."""
+    return file_answers.file(
+        files.call(
+            context, workspace, "edit", path=path, old=files.encoded("old", old, "text"),
+            new=files.encoded("new", new, "text"), if_etag=if_etag,
+        )
+    )  # fmt: skip
 
 
 @method("file.search", errors=LOOKS)
@@ -92,12 +107,18 @@ def search(
     context: Context,
     *,
     workspace: Name,
-    pattern: Annotated[str, Keywords({"minLength": 1, "maxLength": 1000, "description": "A regular expression."})],
+    pattern: Annotated[
+        str, Keywords({"minLength": 1, "maxLength": 1000, "description": "A regular expression of Python."})
+    ],
     path: Optional[FilePath] = None,
     limit: Annotated[Optional[int], Keywords({"minimum": 1, "maximum": MATCHES_MAX})] = None,
 ) -> List[FileMatch]:
-    """Return lines of text files that match, below `path` (default: the workspace), up to `limit` (default 100)."""
-    return files.call(context, workspace, "search", pattern=pattern, path=path or ".", limit=limit or 100)
+    """Return lines of text files that match, below `path` (default: the workspace), up to `limit` (default 100).
+
+    In the order of their names; without .git, binary files and what links lead to. It ends within 8 s.
+    """
+    found = files.call(context, workspace, "search", pattern=pattern, path=path or ".", limit=limit or MATCHES)
+    return file_answers.matches(found)
 
 
 @method("file.move", errors=CHANGES, mutates=True, is_resumable=False)
@@ -108,10 +129,20 @@ def move(
     path: FilePath,
     new_path: FilePath,
     replace: bool = False,
+    if_etag: Annotated[
+        Optional[str],
+        Keywords(
+            {
+                "maxLength": 64,
+                "description": "InUse unless what is at new_path has this etag; `absent`: unless nothing is there.",
+            }
+        ),
+    ] = None,
     request_id: Optional[RequestId] = None,
 ) -> File:
     """Move or rename an entry; AlreadyExists when there is something at `new_path`, unless `replace`."""
-    return files.call(context, workspace, "move", path=path, new_path=new_path, replace=replace)
+    moved = files.call(context, workspace, "move", path=path, new_path=new_path, replace=replace, if_etag=if_etag)
+    return file_answers.file(moved)
 
 
 @method("file.remove", errors=LOOKS, mutates=True, is_resumable=False, makes_room=True)
@@ -124,7 +155,7 @@ def remove(
     request_id: Optional[RequestId] = None,
 ) -> FileRemoved:
     """Remove an entry; a directory that is not empty only with `recursive`. A link is removed, not what it leads to."""
-    return files.call(context, workspace, "remove", path=path, recursive=recursive)
+    return file_answers.removed(files.call(context, workspace, "remove", path=path, recursive=recursive))
 
 
 @method("file.make_directory", errors=CHANGES, mutates=True, is_resumable=False)
@@ -140,4 +171,5 @@ def make_directory(
     request_id: Optional[RequestId] = None,
 ) -> File:
     """Make a directory."""
-    return files.call(context, workspace, "make_directory", path=path, parents=parents, mode=mode)
+    made = files.call(context, workspace, "make_directory", path=path, parents=parents, mode=files.parse_mode(mode))
+    return file_answers.file(made)

@@ -21,7 +21,8 @@ from agent.frontend import jobs
 from agent.frontend.context import Context
 from agent.shared.errors import Disabled, NotFound
 
-ERRORS = (NotFound, Disabled, *BY_HELPER)
+LOOKS = (NotFound, *BY_HELPER)
+ERRORS = (Disabled, *LOOKS)
 WAIT_MAX_S = 3600.0
 GRACE_MAX_S = 60.0
 # What one call returns at most.
@@ -30,10 +31,17 @@ Signal = Annotated[
     str,
     Keywords({"pattern": "^SIG[A-Z0-9]{1,12}$", "errorMessage": "must be the name of a signal, like SIGINT"}),
 ]
+JOB_NAME = Keywords(
+    {
+        "pattern": "^[^\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]{1,64}$",
+        "errorMessage": "must be 1 to 64 characters, none of them a control character",
+        "description": "What you call it; two may have one name.",
+    }
+)
 Offset = Annotated[Optional[int], Keywords({"minimum": 0})]
 
 
-@method("job.start", errors=ERRORS, mutates=True, is_resumable=False)
+@method("job.start", errors=ERRORS, mutates=True, is_resumable=False, fleeting=("stream",))
 def start(
     context: Context,
     *,
@@ -46,7 +54,7 @@ def start(
         Keywords({"description": "stream: what those who attach send. Default: none."}),
     ] = None,
     tty: Annotated[Optional[Tty], Keywords({"description": "Gives it a terminal; stderr is part of stdout."})] = None,
-    name: Annotated[Optional[str], Keywords({"pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]{1,64}$"})] = None,
+    name: Annotated[Optional[str], JOB_NAME] = None,
     timeout_s: Annotated[
         Optional[float],
         Keywords({"exclusiveMinimum": 0, "maximum": 31536000, "description": "Default: as long as it wants."}),
@@ -66,13 +74,13 @@ def start(
     )  # fmt: skip
 
 
-@method("job.get", errors=ERRORS)
+@method("job.get", errors=LOOKS)
 def get(context: Context, *, workspace: Name, id: JobId) -> Job:
     """Return one job. Starts nothing."""
     return jobs.get(context, workspace, id)
 
 
-@method("job.list", errors=ERRORS)
+@method("job.list", errors=LOOKS)
 def list_(context: Context, *, workspace: Name, state: Optional[JobState] = None) -> List[Job]:
     """Return the jobs of a workspace, newest first; with `state` those in it. Starts nothing."""
     return jobs.list_(context, workspace, state)
@@ -107,7 +115,7 @@ def attach(context: Context, *, workspace: Name, id: JobId, offset: Offset = Non
     return jobs.attach(context, workspace, id, offset)
 
 
-@method("job.wait", errors=ERRORS)
+@method("job.wait", errors=LOOKS)
 def wait(
     context: Context,
     *,
@@ -122,7 +130,7 @@ def wait(
     return jobs.wait(context, workspace, id, timeout_s or 60.0)
 
 
-@method("job.stop", errors=ERRORS, mutates=True, is_resumable=False, makes_room=True)
+@method("job.stop", errors=LOOKS, mutates=True, is_resumable=False, makes_room=True)
 def stop(
     context: Context,
     *,

@@ -7,12 +7,11 @@ from typing import Annotated, Any, Dict, List, Optional
 from agent.contract.fields import Keywords, Name, RequestId
 from agent.contract.method import BY_HELPER, method
 from agent.contract.types import Repo, RepoDeleted
-from agent.frontend import git_jobs, repo_creation, repo_exchange
+from agent.frontend import git_jobs, repo_creation, repo_exchange, workspace_records
 from agent.frontend.context import Context
 from agent.frontend.repo_creation import CREDENTIAL, DEPTH, KNOWN_HOSTS, REF, TIMEOUT, URL
 from agent.frontend.repo_exchange import BRANCH as EXCHANGED
 from agent.git import grammar
-from agent.methods import workspace as workspaces
 from agent.shared.errors import Disabled, NotFound
 
 BRANCH = "main"
@@ -187,7 +186,7 @@ def get(context: Context, *, workspace: Name, name: Name) -> Repo:
 
     `branch` is null when HEAD is detached, `commit` before the first commit; both when the user removed the repository.
     """
-    workspaces.find(context, workspace)
+    workspace_records.find(context, workspace)
     document = find(context, workspace, name)
     return repo_creation.read(context, workspace, [document])[0]
 
@@ -195,14 +194,14 @@ def get(context: Context, *, workspace: Name, name: Name) -> Repo:
 @method("repo.list", errors=(NotFound, Disabled, *BY_HELPER))
 def list_(context: Context, *, workspace: Name) -> List[Repo]:
     """Return the repositories that CodeSmith created in a workspace, by name; not those that the user made."""
-    workspaces.find(context, workspace)
+    workspace_records.find(context, workspace)
     return repo_creation.read(context, workspace, context.store.list_repos(workspace))
 
 
 @method("repo.delete", errors=(NotFound, *BY_HELPER), mutates=True, makes_room=True)
 def delete(context: Context, *, workspace: Name, name: Name, request_id: Optional[RequestId] = None) -> RepoDeleted:
     """Delete a repository and everything in code/NAME, also what was never pushed."""
-    workspaces.find(context, workspace)
+    workspace_records.find(context, workspace)
     find(context, workspace, name)
     context.helper.call("repo.remove", workspace=workspace, name=name)
     context.store.remove_repo(workspace, name)
@@ -218,10 +217,10 @@ def find(context: Context, workspace: str, name: str) -> Dict[str, Any]:
 
 
 def _ready(context: Context, workspace: str, name: str) -> Dict[str, Any]:
-    workspaces.find_ready(context, workspace)
+    workspace_records.find_ready(context, workspace)
     return find(context, workspace, name)
 
 
 def _create(context: Context, workspace: str, request: repo_creation.RepoRequest) -> Repo:
-    workspaces.find_ready(context, workspace)
+    workspace_records.find_ready(context, workspace)
     return repo_creation.create(context, workspace, request)

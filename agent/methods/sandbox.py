@@ -7,8 +7,8 @@ from typing import Any, Dict, Iterator, Optional
 from agent.contract.fields import Limits, Name, Network, RequestId
 from agent.contract.method import BY_HELPER, method
 from agent.contract.types import Sandbox, SandboxDeleted
+from agent.frontend import workspace_records
 from agent.frontend.context import Context
-from agent.methods import workspace as workspaces
 from agent.shared.clock import now
 from agent.shared.errors import AlreadyExists, Disabled, NotFound, ReadOnly
 
@@ -27,11 +27,12 @@ def create(
     What runs in it is ended. `enforced` is what a look from inside confirmed on this node. A limit that this node
     cannot enforce is refused with unsupported, and nothing is changed.
     """
-    document = workspaces.find_ready(context, workspace)
+    document = workspace_records.find_ready(context, workspace)
     if document.get("sandbox") is not None:
         raise AlreadyExists(f"workspace {workspace!r} has a sandbox", hint=f"inv sandbox.get {workspace}")
     limits, network = limits or {}, network or "full"
-    made = context.helper.call("sandbox.ensure", workspace=workspace, limits=limits, network=network)
+    with context.job_watch.ending([workspace]):
+        made = context.helper.call("sandbox.ensure", workspace=workspace, limits=limits, network=network)
     sandbox: Sandbox = {
         "workspace": workspace,
         "limits": limits,
@@ -56,21 +57,26 @@ def get(context: Context, *, workspace: Name) -> Sandbox:
 )
 def list_(context: Context) -> Iterator[Sandbox]:
     """Return all sandboxes, by workspace."""
-    return (document["sandbox"] for document in workspaces.list_managed(context) if document.get("sandbox") is not None)
+    return (
+        document["sandbox"]
+        for document in workspace_records.list_managed(context)
+        if document.get("sandbox") is not None
+    )
 
 
 @method("sandbox.delete", errors=(NotFound, *BY_HELPER), mutates=True, makes_room=True)
 def delete(context: Context, *, workspace: Name, request_id: Optional[RequestId] = None) -> SandboxDeleted:
     """Remove the sandbox of a workspace; what runs in it is ended."""
     find(context, workspace)
-    context.helper.call("sandbox.remove", workspace=workspace)
+    with context.job_watch.ending([workspace]):
+        context.helper.call("sandbox.remove", workspace=workspace)
     context.store.change_workspace(workspace, {"sandbox": None})
     return {"workspace": workspace, "deleted": True}
 
 
 def find(context: Context, workspace: str) -> Dict[str, Any]:
     """Return the stored document of a workspace that has a sandbox; NotFound otherwise."""
-    document = workspaces.find_managed(context, workspace)
+    document = workspace_records.find_managed(context, workspace)
     if document.get("sandbox") is None:
         raise NotFound(f"workspace {workspace!r} has no sandbox", hint=f"inv sandbox.create {workspace}")
     return document

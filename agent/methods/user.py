@@ -84,7 +84,8 @@ def disable(context: Context, *, name: Name, request_id: Optional[RequestId] = N
     Its workspaces are closed to all (mode 0000), and nothing runs there. Nothing is lost: user.enable restores them.
     """
     document = user_records.find(context, name)
-    context.helper.call("user.disable", name=name)
+    with context.job_watch.ending(document["workspaces"]):
+        context.helper.call("user.disable", name=name)
     return _put(context, {**document, "state": "disabled"})
 
 

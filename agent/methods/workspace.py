@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from typing import Annotated, Any, Dict, Iterator, Literal, Optional
 
 from agent.contract.fields import (
@@ -20,8 +19,17 @@ from agent.contract.fields import (
 )
 from agent.contract.method import BY_HELPER, method
 from agent.contract.types import Dialled, Execution, OpenedWorkspace, Usage, Workspace, WorkspaceDeleted
-from agent.frontend import repo_creation, runtime_client, runtime_state, stream, user_records, workspace_creation
+from agent.frontend import (
+    repo_creation,
+    runtime_client,
+    runtime_state,
+    stream,
+    user_records,
+    workspace_creation,
+    workspace_records,
+)
 from agent.frontend.agent_forwarding import caller_uid
+from agent.frontend.commands import working_directory
 from agent.frontend.context import Context
 from agent.shared import ownership, sshkeys
 from agent.shared.clock import now
@@ -29,17 +37,12 @@ from agent.shared.errors import (
     AlreadyExists,
     Disabled,
     InUse,
-    InvalidParams,
-    LimitReached,
     NotFound,
     ReadOnly,
     printable,
 )
-from agent.shared.names import path_of
 
 TIMEOUT_S = 60.0
-JOBS_MAX = 48
-_jobs = threading.BoundedSemaphore(JOBS_MAX)
 
 
 def _roll_back_create(
@@ -89,14 +92,18 @@ def create(
 @method("workspace.get", errors=(NotFound, ReadOnly))
 def get(context: Context, *, name: Name) -> Workspace:
     """Return one workspace."""
-    return show(find_managed(context, name), context.runtimes.status(name))
+    return show(workspace_records.find_managed(context, name), context.runtimes.status(name))
 
 
 @method("workspace.list", errors=(ReadOnly,))
 def list_(context: Context, *, user: Optional[Name] = None, labels: Optional[Labels] = None) -> Iterator[Workspace]:
     """Return all workspaces, by name; with `user` those of one user, with `labels` those that have all of them."""
     wanted = (labels or {}).items()
-    return (show(document) for document in list_managed(context, user) if wanted <= document["labels"].items())
+    return (
+        show(document)
+        for document in workspace_records.list_managed(context, user)
+        if wanted <= document["labels"].items()
+    )
 
 
 @method("workspace.open", errors=(NotFound, Disabled, InUse, ReadOnly), mutates=True, decides="opened_at")
@@ -105,8 +112,8 @@ def open_(context: Context, *, name: Name, request_id: Optional[RequestId] = Non
 
     workspace.dial leads in. Nothing is started.
     """
-    find_managed(context, name)
-    document = {**find_ready(context, name), "opened_at": now()}
+    workspace_records.find_managed(context, name)
+    document = {**workspace_records.find_ready(context, name), "opened_at": now()}
     context.store.change_workspace(name, {"opened_at": document["opened_at"]})
     login = {
         "user": document["login"],
@@ -122,7 +129,7 @@ def update(
     context: Context, *, name: Name, labels: Optional[Labels] = None, request_id: Optional[RequestId] = None
 ) -> Workspace:
     """Replace all labels of a workspace by those given; without `labels` nothing is changed."""
-    document = find_managed(context, name)
+    document = workspace_records.find_managed(context, name)
     if labels is not None:
         document = {**document, "labels": labels}
         context.store.change_workspace(name, {"labels": labels})
@@ -139,7 +146,8 @@ def assign(context: Context, *, name: Name, user: Name, request_id: Optional[Req
     document = _find_shared(context, name, user)
     if document["user"] == user:
         return show(document)
-    made = context.helper.call("workspace.assign", name=name, user=user)
+    with context.job_watch.ending([name]):
+        made = context.helper.call("workspace.assign", name=name, user=user)
     context.store.change_workspace(name, {"user": user})
     context.store.put_shares(name, made["shared_with"])
     return show({**document, "user": user, "shared_with": made["shared_with"]})
@@ -157,18 +165,19 @@ def share(context: Context, *, name: Name, user: Name, request_id: Optional[Requ
 @method("workspace.unshare", errors=(NotFound, *BY_HELPER), mutates=True, decides="share with {user}", makes_room=True)
 def unshare(context: Context, *, name: Name, user: Name, request_id: Optional[RequestId] = None) -> Workspace:
     """Keep a user out of a workspace again that was shared with it: what runs in the workspace is ended."""
-    document = find(context, name)
+    document = workspace_records.find(context, name)
     if user not in document["shared_with"]:
         problem = f"workspace {name!r} is not shared with user {user!r}"
         raise NotFound(problem, hint=f"inv workspace.get {name}")
-    made = context.helper.call("workspace.unshare", name=name, user=user)
+    with context.job_watch.ending([name]):
+        made = context.helper.call("workspace.unshare", name=name, user=user)
     context.store.put_shares(name, made["shared_with"])
     return show({**document, "shared_with": made["shared_with"]})
 
 
 def _find_shared(context: Context, name: str, user: str) -> Dict[str, Any]:
     """Return the document of a workspace that a user is to get access to; the helper refuses a disabled user."""
-    document = find(context, name)
+    document = workspace_records.find(context, name)
     workspace_creation.check_created(document)
     user_records.find(context, user)
     return document
@@ -177,22 +186,23 @@ def _find_shared(context: Context, name: str, user: str) -> Dict[str, Any]:
 @method("workspace.start", errors=(NotFound, Disabled, *BY_HELPER), mutates=True)
 def start(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> Workspace:
     """Start the runtime of a workspace; commands start it too. It ends when it is idle for a while."""
-    document = find_ready(context, name)
+    document = workspace_records.find_ready(context, name)
     return show(document, runtime_client.check_status(context.runtimes.call(name, "start")))
 
 
 @method("workspace.stop", errors=(NotFound, *BY_HELPER), mutates=True, makes_room=True)
 def stop(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> Workspace:
     """End everything that runs in a workspace; the next command starts its runtime anew, with an empty /tmp."""
-    document = find_managed(context, name)
-    context.helper.call("runtime.stop", workspace=name)
+    document = workspace_records.find_managed(context, name)
+    with context.job_watch.ending([name]):
+        context.helper.call("runtime.stop", workspace=name)
     return show(document)
 
 
 @method("workspace.usage", errors=(NotFound, Disabled, *BY_HELPER))
 def usage(context: Context, *, name: Name) -> Usage:
     """Return what a workspace uses. It starts nothing."""
-    find_managed(context, name)
+    workspace_records.find_managed(context, name)
     return {**runtime_state.usage(name), **context.disk_usage.of(name)}  # type: ignore[typeddict-item]
 
 
@@ -209,7 +219,8 @@ def delete(
     is_dedicated = owner is not None and owner["dedicated"] and owner["name"] == name
     is_last = owner is not None and is_dedicated and owner["workspaces"] == [name]
     remove_user = is_last and not keep_user
-    done = context.helper.call("workspace.remove", name=name, remove_user=remove_user)
+    with context.job_watch.ending([name]):
+        done = context.helper.call("workspace.remove", name=name, remove_user=remove_user)
     if done["user_removed"]:
         context.store.remove_user(name)
     context.store.remove_workspace(name)
@@ -224,7 +235,7 @@ def dial(context: Context, *, name: Name, public_key: PublicKey) -> Dialled:
     Within 60 s, send POST /stream with Upgrade: codesmith-stream and CodeSmith-Token to the same endpoint, and wait for
     101. The SSH server runs inside the workspace, has one of `host_keys`, and accepts `public_key` alone.
     """
-    document = find_ready(context, name)
+    document = workspace_records.find_ready(context, name)
     fields = {"public_key": sshkeys.parse_key(public_key, "public_key")}
     host_keys = stream.read_host_keys(context.runtimes.call(name, "ssh_host_keys"))
     token, expires_at = context.stream_tokens.give(document, "ssh", fields, caller_uid.get())
@@ -262,55 +273,13 @@ def exec_(
     No shell is involved. Background processes of the command are ended with it. An exit code other than 0 is a result,
     not an error. No byte is replaced: output that is not UTF-8 is returned as base64, also with encoding text.
     """
-    find_ready(context, name)
-    if cwd is not None and (cwd.startswith("/") or ".." in cwd.split("/")):
-        raise InvalidParams.of("cwd", "must be relative to the workspace and stay inside it")
+    workspace_records.find_ready(context, name)
     limit_s = TIMEOUT_S if timeout_s is None else float(timeout_s)
-    if not _jobs.acquire(blocking=False):
-        raise LimitReached(f"{JOBS_MAX} commands are running on this node already", hint="try again")
-    try:
-        done = context.runtimes.call(
-            name, "exec", reply_timeout_s=limit_s + runtime_client.REPLY_GRACE_S, timeout_s=limit_s, argv=argv,
-            cwd=cwd or "", env=env or {}, stdin=stdin or "", encoding=encoding or "text",
-        )  # fmt: skip
-        return runtime_client.check_execution(done)  # type: ignore[return-value]
-    finally:
-        _jobs.release()
-
-
-def find(context: Context, name: str) -> Dict[str, Any]:
-    """Return the stored document of a workspace; NotFound when the store has none."""
-    document = context.store.get_workspace(name)
-    if document is None and ownership.is_workspace_on_node(name):
-        problem = f"the agent's store does not know workspace {name!r}, but {path_of(name)} is on the node"
-        raise NotFound(problem, hint=f"inv node.health; inv workspace.delete {name} removes it")
-    if document is None:
-        raise NotFound(f"no workspace {name!r} on this node", hint="inv workspace.list")
-    return document
-
-
-def find_managed(context: Context, name: str) -> Dict[str, Any]:
-    """Return the stored document of a workspace; NotFound also when its directory is not the one CodeSmith created."""
-    document = find(context, name)
-    if not ownership.is_workspace(document):
-        problem = f"the directory {path_of(name)} is not the one that CodeSmith made"
-        raise NotFound(problem, hint=f"on the node: ls -ld {path_of(name)}")
-    return document
-
-
-def list_managed(context: Context, user: Optional[str] = None) -> Iterator[Dict[str, Any]]:
-    """Yield the stored documents of all workspaces, or of one user's, whose directories CodeSmith made or are gone."""
-    return (document for document in context.store.list_workspaces(user) if ownership.is_workspace(document))
-
-
-def find_ready(context: Context, name: str) -> Dict[str, Any]:
-    """Return the document of a workspace that can be entered; InUse while it is pending, Disabled with its owner."""
-    document = find(context, name)
-    workspace_creation.check_created(document)
-    owner = user_records.find(context, document["user"])
-    if owner["state"] != "active":
-        raise Disabled.user(owner["name"])
-    return document
+    done = context.runtimes.call(
+        name, "exec", reply_timeout_s=limit_s + runtime_client.REPLY_GRACE_S, timeout_s=limit_s, argv=argv,
+        cwd=working_directory(cwd), env=env or {}, stdin=stdin or "", encoding=encoding or "text",
+    )  # fmt: skip
+    return runtime_client.check_execution(done)  # type: ignore[return-value]
 
 
 def show(document: Dict[str, Any], status: Optional[Dict[str, Any]] = None) -> Workspace:

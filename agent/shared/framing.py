@@ -7,12 +7,14 @@ import os
 import socket
 import struct
 import time
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, NoReturn, Optional, Tuple
 
 from agent.shared.nesting import check_depth
 
 REQUEST_MAX = 1 << 20
 REPLY_MAX = 16 << 20
+# Longer numbers take quadratic time before Python 3.11.
+DIGITS_MAX = 64
 
 
 def send(connection: socket.socket, message: Dict[str, Any], descriptor: Optional[int] = None) -> None:
@@ -54,15 +56,30 @@ def _receive(
     size = struct.unpack(">I", length)[0]
     if size > size_max:
         raise ConnectionError(f"a message of {size} bytes is too long")
+    return parse(_exactly(connection, size, deadline))
+
+
+def parse(body: bytes) -> Dict[str, Any]:
+    """Return the message that this is the text of; ConnectionError when it is none."""
     try:
-        body = _exactly(connection, size, deadline)
         check_depth(body)
-        message = json.loads(body)
+        message = _DECODER.decode(body.decode("utf-8", "surrogatepass"))
     except ValueError as error:
         raise ConnectionError(f"not JSON: {error}") from None
     if not isinstance(message, dict):
         raise ConnectionError("not a JSON object")
     return message
+
+
+def _parse_integer(text: str) -> int:
+    return int(text) if len(text) <= DIGITS_MAX else _refuse("a number this long")
+
+
+def _refuse(what: str) -> NoReturn:
+    raise ValueError(f"{what} is not accepted")
+
+
+_DECODER = json.JSONDecoder(parse_int=_parse_integer, parse_constant=_refuse)
 
 
 def _exactly(connection: socket.socket, size: int, deadline: Optional[float] = None) -> bytes:

@@ -3,19 +3,42 @@
 from __future__ import annotations
 
 import os
-import selectors
+import select
 import signal
 import time
-from typing import Callable, Dict, List, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 
 Callback = Callable[[], object]
+ENDED = select.EPOLLHUP | select.EPOLLERR
+
+
+class Watch:
+    """What is called for one descriptor: when it can be read, or written, or when its other side is gone."""
+
+    def __init__(self) -> None:
+        self.reader: Optional[Callback] = None
+        self.writer: Optional[Callback] = None
+        self.on_hangup: Optional[Callback] = None
+
+    def events(self) -> int:
+        """Return the events to wait for; the kernel adds the end of the other side."""
+        return (select.EPOLLIN if self.reader else 0) | (select.EPOLLOUT if self.writer else 0)
+
+    def callbacks(self, events: int) -> List[Callback]:
+        """Return what to call for these events."""
+        if events & ENDED:
+            # Reading or writing tells what has ended.
+            return [callback for callback in (self.on_hangup, self.reader, self.writer) if callback][:1]
+        ready = [self.reader if events & select.EPOLLIN else None, self.writer if events & select.EPOLLOUT else None]
+        return [callback for callback in ready if callback]
 
 
 class Loop:
     """Calls back when a descriptor is ready, a child has ended, or a time has come."""
 
     def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
+        self._epoll = select.epoll(flags=select.EPOLL_CLOEXEC)
+        self._watches: Dict[int, Watch] = {}
         self._timers: Dict[int, Tuple[float, Callback]] = {}
         self._children: Dict[int, Callable[[int], None]] = {}
         self._next_timer = 0
@@ -26,15 +49,36 @@ class Loop:
         self.on_signal(signal.SIGCHLD, self._reap)
 
     def watch(self, descriptor: int, callback: Callback, *, writing: bool = False) -> None:
-        """Call back whenever a descriptor can be read, or written."""
-        self._selector.register(descriptor, selectors.EVENT_WRITE if writing else selectors.EVENT_READ, callback)
+        """Call back whenever a descriptor can be read, or written; each has one callback."""
+        watch = self._watch(descriptor)
+        if writing:
+            watch.writer = callback
+        else:
+            watch.reader = callback
+        self._epoll.modify(descriptor, watch.events())
+
+    def on_hangup(self, descriptor: int, callback: Callback) -> None:
+        """Call back when the other side of a descriptor is gone, also while nothing is read from it or written."""
+        self._watch(descriptor).on_hangup = callback
+
+    def pause(self, descriptor: int, *, writing: bool = False) -> None:
+        """Do not call back any more when a descriptor can be read, or written; all else stays."""
+        watch = self._watches.get(descriptor)
+        if watch is None:
+            return
+        if writing:
+            watch.writer = None
+        else:
+            watch.reader = None
+        if watch.reader or watch.writer or watch.on_hangup:
+            self._epoll.modify(descriptor, watch.events())
+        else:
+            self.unwatch(descriptor)
 
     def unwatch(self, descriptor: int) -> None:
         """Do not watch a descriptor any more; it is closed by who opened it."""
-        try:
-            self._selector.unregister(descriptor)
-        except KeyError:
-            pass
+        if self._watches.pop(descriptor, None) is not None:
+            self._epoll.unregister(descriptor)
 
     def at(self, time_: float, callback: Callback) -> int:
         """Call back once at a time of time.monotonic(); return what `cancel` takes."""
@@ -63,18 +107,29 @@ class Loop:
         """Wait for the next event and call back for all that are there."""
         next_time = min((time_ for time_, _ in self._timers.values()), default=None)
         timeout_s = None if next_time is None else max(next_time - time.monotonic(), 0)
-        for key, _ in self._selector.select(timeout_s):
-            # One callback may have closed what another would read.
-            if self._selector.get_map().get(key.fd) is key:
-                key.data()
+        there = dict(self._watches)
+        for descriptor, events in self._epoll.poll(timeout_s):
+            watch = there.get(descriptor)
+            for callback in watch.callbacks(events) if watch else ():
+                # One callback may have closed what another would read.
+                if self._watches.get(descriptor) is watch:
+                    callback()
         now = time.monotonic()
         for timer, (time_, callback) in list(self._timers.items()):
             if time_ <= now and timer in self._timers:
                 del self._timers[timer]
                 callback()
 
+    def _watch(self, descriptor: int) -> Watch:
+        watch = self._watches.get(descriptor)
+        if watch is None:
+            self._epoll.register(descriptor, 0)
+            watch = self._watches[descriptor] = Watch()
+        return watch
+
     def _take_signals(self, descriptor: int) -> None:
-        for number in set(os.read(descriptor, 4096)):
+        # SIGTERM first: what ends by it was ended by who stopped the workspace.
+        for number in sorted(set(os.read(descriptor, 4096))):
             callback = self._signals.get(number)
             if callback is not None:
                 callback()

@@ -9,6 +9,7 @@ from agent.shared.sockets import systemd_socket
 from agent.supervisor import processes, settings
 from agent.supervisor.loop import Loop
 from agent.supervisor.server import Server
+from agent.supervisor.start import allow_descriptors
 
 
 def main() -> int:
@@ -22,5 +23,6 @@ def main() -> int:
     os.dup2(null, 0)
     os.close(null)
     processes.become_subreaper()
+    allow_descriptors()
     Server(Loop(), listening, known).serve()
     return 0

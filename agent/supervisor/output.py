@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import codecs
-from typing import Tuple
+from typing import Tuple, Union
 
 from agent.shared.errors import InvalidParams
+from agent.supervisor.job import STDOUT, Sink
 
 ENCODINGS = ("text", "base64")
 HALF_BYTES = 1 << 19
@@ -19,7 +20,7 @@ class Output:
     def __init__(self) -> None:
         self._head, self._tail, self._size = bytearray(), bytearray(), 0
 
-    def add(self, data: bytes) -> None:
+    def add(self, data: Union[bytes, memoryview]) -> None:
         """Append a chunk; drop bytes from the middle when the output is longer than both halves."""
         self._size += len(data)
         room = HALF_BYTES - len(self._head)
@@ -76,3 +77,28 @@ def parse_input(value: object, encoding: str) -> bytes:
         return base64.b64decode(value, validate=True) if encoding == "base64" else value.encode()
     except ValueError:
         raise InvalidParams.of("stdin", f"must be {'base64' if encoding == 'base64' else 'text'}") from None
+
+
+def encode_piece(data: bytes, *, is_last: bool, is_full: bool) -> Tuple[str, str, int]:
+    """Return a piece of a log as text or base64, and how many bytes of it: text ends at a whole character.
+
+    `is_last`: nothing follows; `is_full`: no more was asked for.
+    """
+    try:
+        return data.decode("utf-8"), "text", len(data)
+    except UnicodeDecodeError as error:
+        is_cut = error.reason == "unexpected end of data" and len(data) - error.start < CHARACTER_BYTES_MAX
+        if is_cut and not is_last and (error.start or not is_full):
+            return data[: error.start].decode("utf-8"), "text", error.start
+    return base64.b64encode(data).decode("ascii"), "base64", len(data)
+
+
+class Outputs(Sink):
+    """Both outputs of a job whose caller gets them with its answer."""
+
+    def __init__(self) -> None:
+        self.stdout, self.stderr = Output(), Output()
+
+    def add(self, stream: int, data: memoryview) -> None:
+        """Take a chunk."""
+        (self.stdout if stream == STDOUT else self.stderr).add(data)

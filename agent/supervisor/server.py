@@ -6,20 +6,25 @@ import os
 import signal
 import socket
 import time
-from typing import Any, Callable, Dict, Optional, Set
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Set
 
 from agent.shared import framing
 from agent.shared.errors import AgentError, InUse, InvalidParams, LimitReached, Unsupported
 from agent.shared.paths import JOB_MARK
-from agent.supervisor import git, processes
+from agent.supervisor import fork, processes
 from agent.supervisor.job import Job, Pipes
 from agent.supervisor.loop import Loop
-from agent.supervisor.output import Output, parse_input
+from agent.supervisor.output import Outputs, parse_input
+from agent.supervisor.running import Running
 from agent.supervisor.settings import Settings
-from agent.supervisor.start import NotStarted, start
+from agent.supervisor.start import NotStarted
+
+if TYPE_CHECKING:
+    from agent.supervisor.job_requests import JobRequests
 
 PROTOCOL = 1
 REQUESTS_MAX = 128
+STOP_HINT = "inv workspace.stop {0.workspace}"
 # The front end writes its request and reads the answer at once.
 SLOW_S = 10.0
 # How often a running workspace is looked at until it has been idle for its time.
@@ -28,6 +33,12 @@ LOOKS, TICK_S, CALLER_S = 10, 0.01, 1.0
 STOP_S = 2.0
 # Of which a clone's supervisor takes no other: own_git runs what the login has configured, and that has no network.
 FOR_CLONES = ("git", "status", "wait")
+# Of jobs, in job_requests.py.
+JOB_REQUESTS = (
+    "run", "job_attach", "job_delete", "job_get", "job_list", "job_logs", "job_start", "job_stop", "job_wait", "watch",
+)  # fmt: skip
+# Who only looks does not use the workspace.
+LOOKS_ON = ("status", "wait", "job_get", "job_list", "job_logs", "job_wait", "watch")
 
 
 class Server:
@@ -35,17 +46,19 @@ class Server:
 
     def __init__(self, loop: Loop, listening: socket.socket, settings: Settings) -> None:
         self._loop, self._listening, self._settings = loop, listening, settings
-        self._jobs: Dict[str, Job] = {}
+        self._running = Running(loop, settings)
+        self._requests_of_jobs: Optional[JobRequests] = None
         self._connections: Set[socket.socket] = set()
         self._waiting: Dict[str, Set[socket.socket]] = {}
         self._since, self._begun = time.time(), time.monotonic()
         # A supervisor that is only looked at ends at once: looking starts no runtime.
         self._used_at: Optional[float] = None
-        self._is_over = self._is_stopping = self._has_guests = False
+        self._is_over = self._is_stopping = False
         self._requests: Dict[str, Callable[[socket.socket, Optional[int], Dict[str, Any]], None]] = {
-            "exec": self._exec, "git": self._git, "own_git": self._git, "ssh": self._ssh,
+            "exec": self._exec, "files": self._files, "git": self._git, "own_git": self._git, "ssh": self._ssh,
             "ssh_host_keys": self._ssh_host_keys, "start": self._start, "status": self._status, "wait": self._wait,
         }  # fmt: skip
+        self._requests.update(dict.fromkeys(JOB_REQUESTS, self._job_request))
         loop.watch(listening.fileno(), self._accept)
         loop.on_signal(signal.SIGTERM, self._stop)
         self._look()
@@ -82,90 +95,107 @@ class Server:
 
     def _begin(self, connection: socket.socket, message: Dict[str, Any], descriptor: Optional[int]) -> None:
         if message.get("protocol") != PROTOCOL:
-            raise Unsupported("this runtime speaks another protocol", hint="inv workspace.stop", protocols=[PROTOCOL])
+            raise Unsupported(
+                "this runtime speaks another protocol", hint=STOP_HINT.format(self._settings), protocols=[PROTOCOL]
+            )
         request = str(message.get("request"))
         function = self._requests.get(request)
         if function is None:
-            raise InvalidParams.of("request", "is unknown")
+            raise Unsupported(f"this runtime knows no request {request[:32]!r}", hint=STOP_HINT.format(self._settings))
         if self._settings.for_clone and request not in FOR_CLONES:
             problem = "a repository is being cloned into this workspace, which has no network for anything else"
             raise InUse(problem, hint="try again", for_clone=True)
         if len(self._connections) > REQUESTS_MAX:
             raise LimitReached(f"{REQUESTS_MAX} requests run in this workspace already", hint="try again")
-        fields = {key: value for key, value in message.items() if key not in ("protocol", "request")}
-        if request not in ("status", "wait"):
+        kept = ("protocol", *(() if request in JOB_REQUESTS else ("request",)))
+        fields = {key: value for key, value in message.items() if key not in kept}
+        if request not in LOOKS_ON:
             self._used_at = time.monotonic()
         function(connection, descriptor, fields)
 
     def _exec(self, connection: socket.socket, _: Optional[int], fields: Dict[str, Any]) -> None:
-        settings, encoding = self._settings, fields["encoding"]
+        encoding, outputs = fields["encoding"], Outputs()
         data = parse_input(fields["stdin"], encoding)
-        mark = os.urandom(8).hex()
-        environment = {**settings.environment(), **fields["env"], JOB_MARK: mark}
-        directory = os.path.normpath(os.path.join(settings.path, fields["cwd"]))
-        environment.setdefault("PWD", directory)
-        pipes = Pipes(has_input=bool(data))
+        argv, cwd, env, timeout_s = (fields[name] for name in ("argv", "cwd", "env", "timeout_s"))
+        on_end = self._answer_at_end(connection, lambda _: _encoded(outputs, encoding))
+        mark, pipes = os.urandom(8).hex(), Pipes(has_input=bool(data))
         try:
-            pid = start(fields["argv"], directory, environment, pipes)
+            job = self._running.start(mark, argv, cwd, env, pipes, outputs, timeout_s, on_end)
         except NotStarted as problem:
-            pipes.close_ours()
             self._answer(connection, {"result": _not_started(problem, encoding)})
             return
-        except BaseException:
-            pipes.close_ours()
-            raise
-        finally:
-            pipes.close_theirs()
-            os.chdir("/")
-        self._run(connection, pid, mark, pipes, data, fields["timeout_s"], lambda job: _executed(job, encoding))
+        if data:
+            job.input.add(data)
+            job.input.end()
+        self._loop.watch(connection.fileno(), lambda: self._left(connection, job))
 
     def _git(self, connection: socket.socket, descriptor: Optional[int], fields: Dict[str, Any]) -> None:
+        self._fork(fork.GIT, connection, descriptor, fields)
+
+    def _files(self, connection: socket.socket, descriptor: Optional[int], fields: Dict[str, Any]) -> None:
+        """Carry out a request that lies in the memory of `descriptor`; the answer is put there too."""
+        if descriptor is None:
+            raise InvalidParams.of("descriptor", "is missing")
+        self._fork(fork.FILES, connection, descriptor, {**fields, "job_request": {}})
+
+    def _fork(self, room: str, connection: socket.socket, descriptor: Optional[int], fields: Dict[str, Any]) -> None:
         mark, pipes = str(fields.get("job") or os.urandom(8).hex()), Pipes(has_input=False)
-        if mark in self._jobs:
+        if mark in self._running:
             raise InUse("a job of this name runs already", hint="try again")
         environment = {**self._settings.proxies, JOB_MARK: mark}
         try:
-            pid = git.fork(fields["job_request"], descriptor, self._settings.path, environment, pipes)
+            pid = fork.fork(room, fields["job_request"], descriptor, self._settings.path, environment, pipes)
         except BaseException:
             pipes.close_ours()
             raise
         finally:
             pipes.close_theirs()
-        self._run(connection, pid, mark, pipes, b"", fields["timeout_s"], _answered)
+        outputs = Outputs()
+        on_end = self._answer_at_end(connection, lambda job: _answered(job, outputs))
+        job = self._running.add(pid, mark, pipes, outputs, fields["timeout_s"], on_end)
+        self._loop.watch(connection.fileno(), lambda: self._left(connection, job))
 
-    def _run(
-        self, connection: socket.socket, pid: int, mark: str, pipes: Pipes, data: bytes, timeout_s: float,
-        describe: Callable[[Job], Dict[str, Any]],
-    ) -> None:  # fmt: skip
-        processes.prefer_for_oom(pid)
-        timeout_s = min(timeout_s, self._settings.runtime_s or timeout_s)
+    def _answer_at_end(
+        self, connection: socket.socket, describe: Callable[[Job], Dict[str, Any]]
+    ) -> Callable[[Job], None]:
+        """Return what answers when a job has ended: how it ended, and what `describe` says of it."""
 
         def on_end(job: Job) -> None:
-            del self._jobs[mark]
-            self._used_at = time.monotonic()
             self._answer(connection, {"result": {**job.result(), **describe(job)}})
-            for waiting in self._waiting.pop(mark, set()):
+            for waiting in self._waiting.pop(job.mark, set()):
                 self._answer(waiting, {"result": {}})
-            self._is_over = self._is_over or (self._is_stopping and not self._jobs)
+            self._on_job_end()
 
-        self._jobs[mark] = Job(self._loop, pid, mark, pipes, data, timeout_s, on_end, self._is_alone)
-        self._loop.watch(connection.fileno(), lambda: self._left(connection, mark))
+        return on_end
 
-    def _is_alone(self) -> bool:
-        """Return whether at most one job is there, and nobody who may leave something running: an SSH session."""
-        return len(self._jobs) <= 1 and not self._has_guests
+    def _on_job_end(self) -> None:
+        self._used_at = time.monotonic()
+        self._is_over = self._is_over or (self._is_stopping and not self._running)
 
-    def _left(self, connection: socket.socket, mark: str) -> None:
+    def _left(self, connection: socket.socket, job: Job) -> None:
         """End a job whose caller went away; it must not send anything else."""
         self._loop.unwatch(connection.fileno())
-        self._jobs[mark].end()
+        job.end()
+
+    def _job_request(self, connection: socket.socket, descriptor: Optional[int], fields: Dict[str, Any]) -> None:
+        if self._requests_of_jobs is None:
+            from agent.supervisor.job_requests import JobRequests  # memory that few workspaces need
+
+            self._requests_of_jobs = JobRequests(
+                self._loop, self._settings, self._running, self._answer, self._keep, self._on_job_end
+            )
+        self._requests_of_jobs.take(connection, descriptor, fields)
+
+    def _keep(self, connection: socket.socket) -> None:
+        """Leave a connection to who watches jobs: looking on is no use of the workspace."""
+        self._connections.discard(connection)
 
     def _ssh(self, connection: socket.socket, descriptor: Optional[int], fields: Dict[str, Any]) -> None:
         from agent.supervisor import ssh  # 2 MB of memory, and few workspaces need it
 
         if descriptor is None:
             raise InvalidParams.of("descriptor", "is missing")
-        self._has_guests = True
+        self._running.has_guests = True
         pid = ssh.serve(descriptor, fields.get("public_key"), self._settings.environment())
         processes.prefer_for_oom(pid)
         self._loop.on_exit(pid, self._on_session_end)
@@ -185,7 +215,7 @@ class Server:
     def _status(self, connection: socket.socket, _: Optional[int], __: Dict[str, Any]) -> None:
         count = processes.count()
         idle_stop_at = None
-        if not count and not self._jobs:
+        if not count and not self._running:
             used_at = self._begun if self._used_at is None else self._used_at
             idle_stop_at = _time(time.time() + used_at + self._settings.idle_stop_s - time.monotonic())
         result = {"since": _time(self._since), "processes": count, "idle_stop_at": idle_stop_at}
@@ -193,7 +223,7 @@ class Server:
 
     def _wait(self, connection: socket.socket, _: Optional[int], fields: Dict[str, Any]) -> None:
         """Answer when the job of this name has ended."""
-        if fields["job"] in self._jobs:
+        if fields["job"] in self._running:
             self._waiting.setdefault(fields["job"], set()).add(connection)
         else:
             self._answer(connection, {"result": {}})
@@ -213,7 +243,8 @@ class Server:
             self._is_over = self._is_over or not self._is_busy()
 
     def _is_busy(self) -> bool:
-        return bool(self._jobs or self._connections or processes.count())
+        is_kept = self._requests_of_jobs is not None and self._requests_of_jobs.is_busy
+        return bool(self._running or self._connections or is_kept or processes.count())
 
     def _look(self) -> None:
         """Look from time to time whether this workspace is idle, and end after idle_stop_s without a use."""
@@ -229,33 +260,29 @@ class Server:
         """End what runs, answer, and end."""
         self._is_stopping = True
         self._loop.unwatch(self._listening.fileno())
-        for job in list(self._jobs.values()):
-            job.end()
+        for job in self._running:
+            job.end("operator")
         self._loop.at(time.monotonic() + STOP_S, self._end)
-        self._is_over = self._is_over or not self._jobs
+        self._is_over = self._is_over or not self._running
 
     def _end(self) -> None:
         self._is_over = True
 
 
 def _not_started(problem: NotStarted, encoding: str) -> Dict[str, Any]:
-    stderr = Output()
-    stderr.add(f"{problem.problem}\n".encode("utf-8", "surrogateescape"))
+    outputs = Outputs()
+    outputs.stderr.add(f"{problem.problem}\n".encode("utf-8", "surrogateescape"))
     ended = {"exit_code": problem.exit_code, "signal": None, "killed_by": None, "duration_s": 0.0}
-    return {**ended, **_outputs(Output(), stderr, encoding)}
+    return {**ended, **_encoded(outputs, encoding)}
 
 
-def _executed(job: Job, encoding: str) -> Dict[str, Any]:
-    return _outputs(job.stdout, job.stderr, encoding)
+def _answered(job: Job, outputs: Outputs) -> Dict[str, Any]:
+    return {"answer": outputs.stdout.text(), "has_lost_memory": job.has_lost_memory()}
 
 
-def _answered(job: Job) -> Dict[str, Any]:
-    return {"answer": job.stdout.text(), "has_lost_memory": job.has_lost_memory()}
-
-
-def _outputs(stdout: Output, stderr: Output, encoding: str) -> Dict[str, Any]:
+def _encoded(outputs: Outputs, encoding: str) -> Dict[str, Any]:
     fields: Dict[str, Any] = {"omitted_bytes": 0}
-    for name, output in (("stdout", stdout), ("stderr", stderr)):
+    for name, output in (("stdout", outputs.stdout), ("stderr", outputs.stderr)):
         fields[name], fields[f"{name}_encoding"], omitted_bytes = output.encode(encoding)
         fields["omitted_bytes"] += omitted_bytes
     return {**fields, "truncated": fields["omitted_bytes"] > 0}

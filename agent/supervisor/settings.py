@@ -22,6 +22,11 @@ class Settings(NamedTuple):
     idle_stop_s: float
     for_clone: bool
     release: str = ""
+    # How often a stream is asked whether its client is there, and when one that never answers has gone.
+    ping_s: float = 15.0
+    silence_s: float = 120.0
+    # How long an ended job waits for the front end to learn of it.
+    unseen_s: float = 3600.0
 
     def environment(self) -> Dict[str, str]:
         """Return the environment of everything that runs in the workspace."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import sys
-from collections.abc import Sequence
-from typing import Any, TypedDict
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO, TypedDict
 
 from codesmith import paths
+from codesmith.cli import output
 from codesmith.errors import BadArgument
 
 SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -99,6 +101,35 @@ def read_bytes(path: str, option: str) -> bytes:
         return sys.stdin.buffer.read() if path == "-" else paths.expanded(path).read_bytes()
     except OSError as error:
         raise BadArgument(f"{option}: cannot read {path}: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def opened(path: str, option: str) -> Iterator[BinaryIO]:
+    """Open a file to be read in pieces; `-` is standard input."""
+    if path == "-":
+        if sys.stdin.isatty():
+            output.say("reading standard input; Ctrl-D ends it")
+        yield sys.stdin.buffer
+        return
+    try:
+        file = paths.expanded(path).open("rb")
+    except OSError as error:
+        raise BadArgument(f"{option}: cannot read {path}: {error.strerror}") from None
+    with file:
+        yield file
+
+
+def one_text(text: str | None, path: str | None, option: str) -> str:
+    """Return the text that was given, by itself or in a file of OPTION-from; exactly one of them is needed."""
+    if (text is None) == (path is None):
+        raise BadArgument(f"either {option} or {option}-from is needed" + (", not both" if text is not None else ""))
+    return read_text(path, f"{option}-from") if path is not None else str(text)
+
+
+def check_count(number: int | None, option: str, *, least: int) -> None:
+    """Refuse a number that is too small."""
+    if number is not None and number < least:
+        raise BadArgument(f"{option} takes a whole number from {least} on, not {number}")
 
 
 def read_input(path: str | None) -> dict[str, str]:

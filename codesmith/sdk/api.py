@@ -12,18 +12,35 @@ from codesmith.sdk.transport import Transport
 
 
 class AuditRecord(Record):
-    """One attempt to change something.
+    """One attempt to change something, or the end of a job that was started so (method job.end).
 
     time: RFC 3339, UTC.
     peer_uid: Who called; for a change completed later, its original caller. Null if unknown.
-    target: What the call named: name, user, workspace; the kind of its credential; `more`: how many other refused
-        connections this record stands for.
+    target: What the call named: name, user, workspace, path, new_path, id of a job; kind of its credential; `more`: how
+        many other refused connections this record stands for.
     outcome: ok, or the kind of the error. For an interrupted change: resumed, or resumed: and the kind of the error, or
         cut_off. For a refused connection (method connect): forbidden.
+    owner: Whose workspace it was then; for workspace.assign, before. Null for all else.
+    exit_code: Of the command (workspace.exec) or job (job.end); null for all else.
+    killed_by: As in the result of the command or job.
     cursor: Pass it as `before` to audit.list to get the records before it.
     """
 
-    __slots__ = ("time", "method", "request_id", "peer_uid", "peer_login", "target", "outcome", "duration_s", "cursor")
+    __slots__ = (
+        "time",
+        "method",
+        "request_id",
+        "peer_uid",
+        "peer_login",
+        "target",
+        "outcome",
+        "duration_s",
+        "owner",
+        "exit_code",
+        "signal",
+        "killed_by",
+        "cursor",
+    )
 
     def __init__(
         self,
@@ -36,6 +53,10 @@ class AuditRecord(Record):
         target: dict[str, str],
         outcome: str,
         duration_s: float,
+        owner: str | None,
+        exit_code: int | None,
+        signal: str | None,
+        killed_by: str | None,
         cursor: str,
     ) -> None:
         self.time = time
@@ -46,6 +67,10 @@ class AuditRecord(Record):
         self.target = target
         self.outcome = outcome
         self.duration_s = duration_s
+        self.owner = owner
+        self.exit_code = exit_code
+        self.signal = signal
+        self.killed_by = killed_by
         self.cursor = cursor
 
     @classmethod
@@ -60,6 +85,10 @@ class AuditRecord(Record):
             target=data["target"],
             outcome=data["outcome"],
             duration_s=data["duration_s"],
+            owner=data["owner"],
+            exit_code=data["exit_code"],
+            signal=data["signal"],
+            killed_by=data["killed_by"],
             cursor=data["cursor"],
         )
 
@@ -198,7 +227,8 @@ class Execution(Record):
 class File(Record):
     """A file, directory or other entry in a workspace; of a link itself, not of what it leads to.
 
-    path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
+    path: A path in the workspace, relative to it; none leads out of it. A byte that is not UTF-8 is U+DC80 to U+DCFF.
+        In answers it has no links.
     modified_at: RFC 3339, UTC.
     target: Where a link leads; null for all others.
     etag: Changes whenever the file does.
@@ -264,7 +294,8 @@ class FileContents(Record):
 class FileMatch(Record):
     """A line that a search found; of a long line, the part around it.
 
-    path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
+    path: A path in the workspace, relative to it; none leads out of it. A byte that is not UTF-8 is U+DC80 to U+DCFF.
+        In answers it has no links.
     """
 
     __slots__ = ("path", "line", "text")
@@ -287,7 +318,8 @@ class FileMatch(Record):
 class FileRemoved(Record):
     """The result of file.remove.
 
-    path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
+    path: A path in the workspace, relative to it; none leads out of it. A byte that is not UTF-8 is U+DC80 to U+DCFF.
+        In answers it has no links.
     """
 
     __slots__ = ("path", "removed")
@@ -893,7 +925,7 @@ class StartedJob(Record):
         came from inside.
     started_at: Null while it waits.
     by: The Unix login that started it; null: from inside the workspace.
-    stream: For a job with ends_with_stream; null for all others.
+    stream: For a job with ends_with_stream, once; null for all others, and for a repeated request_id.
     """
 
     __slots__ = (
@@ -1399,14 +1431,15 @@ class FileMethods:
         if_etag: str | None = None,
         request_id: str | None = None,
     ) -> File:
-        """Replace `old`, which must occur exactly once in the file, by `new`.
+        """Replace `old`, which must occur exactly once in the file, by `new`. A file of up to 16 MiB, text or not.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
-        path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
-        if_etag: Changes whenever the file does.
+        path: A path in the workspace, relative to it; none leads out of it. A byte that is not UTF-8 is U+DC80 to
+            U+DCFF. In answers it has no links.
+        if_etag: InUse unless the file still has this etag; `absent`: unless there is none.
 
-        AgentRefused with rpc_kind invalid_params, not_found, already_exists, disabled, not_managed, in_use,
-            unsupported, command_failed, limit, read_only.
+        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+            command_failed, limit, read_only.
         """
         params: dict[str, Any] = {
             "workspace": workspace,
@@ -1420,10 +1453,11 @@ class FileMethods:
         return self._transport.record("file.edit", File.from_dict, found)
 
     def list(self, *, workspace: str, path: str | None = None) -> builtins.list[File]:
-        """Return the entries of a directory, by name; default: the workspace. Links are not followed.
+        """Return the entries of a directory, by name, up to 10000; default: the workspace. Links are not followed.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
-        path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
+        path: A path in the workspace, relative to it; none leads out of it. A byte that is not UTF-8 is U+DC80 to
+            U+DCFF. In answers it has no links.
 
         AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
             command_failed, limit, read_only.
@@ -1444,7 +1478,8 @@ class FileMethods:
         """Make a directory.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
-        path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
+        path: A path in the workspace, relative to it; none leads out of it. A byte that is not UTF-8 is U+DC80 to
+            U+DCFF. In answers it has no links.
         parents: Make those above it too; one that is there is no error.
 
         AgentRefused with rpc_kind invalid_params, not_found, already_exists, disabled, not_managed, in_use,
@@ -1461,13 +1496,23 @@ class FileMethods:
         return self._transport.record("file.make_directory", File.from_dict, found)
 
     def move(
-        self, *, workspace: str, path: str, new_path: str, replace: bool = False, request_id: str | None = None
+        self,
+        *,
+        workspace: str,
+        path: str,
+        new_path: str,
+        replace: bool = False,
+        if_etag: str | None = None,
+        request_id: str | None = None,
     ) -> File:
         """Move or rename an entry; AlreadyExists when there is something at `new_path`, unless `replace`.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
-        path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
-        new_path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
+        path: A path in the workspace, relative to it; none leads out of it. A byte that is not UTF-8 is U+DC80 to
+            U+DCFF. In answers it has no links.
+        new_path: A path in the workspace, relative to it; none leads out of it. A byte that is not UTF-8 is U+DC80 to
+            U+DCFF. In answers it has no links.
+        if_etag: InUse unless what is at new_path has this etag; `absent`: unless nothing is there.
 
         AgentRefused with rpc_kind invalid_params, not_found, already_exists, disabled, not_managed, in_use,
             unsupported, command_failed, limit, read_only.
@@ -1477,6 +1522,7 @@ class FileMethods:
             "path": path,
             "new_path": new_path,
             "replace": replace,
+            "if_etag": if_etag,
             "request_id": request_id,
         }
         found = self._transport.call("file.move", params, changes=True)
@@ -1491,10 +1537,13 @@ class FileMethods:
         limit: int | None = None,
         encoding: str | None = None,
     ) -> FileContents:
-        """Return bytes of a regular file, up to 512 KiB a call. With text, a piece ends at a whole character.
+        """Return bytes of a regular file, up to 512 KiB a call; links inside the workspace are followed.
+
+        With text, a piece ends at a whole character; a piece that is not UTF-8 is base64.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
-        path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
+        path: A path in the workspace, relative to it; none leads out of it. A byte that is not UTF-8 is U+DC80 to
+            U+DCFF. In answers it has no links.
         encoding: Default: text.
 
         AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
@@ -1517,7 +1566,8 @@ class FileMethods:
         leads to.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
-        path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
+        path: A path in the workspace, relative to it; none leads out of it. A byte that is not UTF-8 is U+DC80 to
+            U+DCFF. In answers it has no links.
 
         AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
             command_failed, limit, read_only.
@@ -1537,9 +1587,12 @@ class FileMethods:
         """Return lines of text files that match, below `path` (default: the workspace), up to `limit` (default
         100).
 
+        In the order of their names; without .git, binary files and what links lead to. It ends within 8 s.
+
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
-        pattern: A regular expression.
-        path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
+        pattern: A regular expression of Python.
+        path: A path in the workspace, relative to it; none leads out of it. A byte that is not UTF-8 is U+DC80 to
+            U+DCFF. In answers it has no links.
 
         AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
             command_failed, limit, read_only.
@@ -1552,7 +1605,8 @@ class FileMethods:
         """Return one entry. A link is not followed.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
-        path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
+        path: A path in the workspace, relative to it; none leads out of it. A byte that is not UTF-8 is U+DC80 to
+            U+DCFF. In answers it has no links.
 
         AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
             command_failed, limit, read_only.
@@ -1576,14 +1630,18 @@ class FileMethods:
         """Write a file, whole or not at all: readers see what was there or all of `data`. With `append`, add to its
         end.
 
-        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
-        path: A path in the workspace, relative to it. A byte that is not UTF-8 is \\udc80 to \\udcff.
-        data: Text, or base64: as `encoding` says. Up to 512 KiB a call.
-        encoding: Default: text.
-        if_etag: Changes whenever the file does.
+        A request has 256 KiB at most. A longer file goes in pieces of 128 KiB: the first to a new name (if_etag:
+        absent), more with append and the etag of the last answer, and at the end file.move with replace.
 
-        AgentRefused with rpc_kind invalid_params, not_found, already_exists, disabled, not_managed, in_use,
-            unsupported, command_failed, limit, read_only.
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+        path: A path in the workspace, relative to it; none leads out of it. A byte that is not UTF-8 is U+DC80 to
+            U+DCFF. In answers it has no links.
+        data: Text, or base64: as `encoding` says.
+        encoding: Default: text.
+        if_etag: InUse unless the file still has this etag; `absent`: unless there is none.
+
+        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+            command_failed, limit, read_only.
         """
         params: dict[str, Any] = {
             "workspace": workspace,
@@ -1614,7 +1672,7 @@ class JobMethods:
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
 
-        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+        AgentRefused with rpc_kind invalid_params, disabled, not_found, not_managed, in_use, unsupported,
             command_failed, limit, read_only.
         """
         params: dict[str, Any] = {"workspace": workspace, "id": id, "offset": offset}
@@ -1626,7 +1684,7 @@ class JobMethods:
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
 
-        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+        AgentRefused with rpc_kind invalid_params, disabled, not_found, not_managed, in_use, unsupported,
             command_failed, limit, read_only.
         """
         params: dict[str, Any] = {"workspace": workspace, "id": id, "request_id": request_id}
@@ -1638,8 +1696,8 @@ class JobMethods:
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
 
-        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
-            command_failed, limit, read_only.
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, unsupported, command_failed, limit,
+            read_only.
         """
         params: dict[str, Any] = {"workspace": workspace, "id": id}
         found = self._transport.call("job.get", params, changes=False)
@@ -1650,8 +1708,8 @@ class JobMethods:
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
 
-        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
-            command_failed, limit, read_only.
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, unsupported, command_failed, limit,
+            read_only.
         """
         params: dict[str, Any] = {"workspace": workspace, "state": state}
         found = self._transport.call("job.list", params, changes=False)
@@ -1673,7 +1731,7 @@ class JobMethods:
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
         stream: both: in the order in which they were written. Each has offsets of its own.
 
-        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+        AgentRefused with rpc_kind invalid_params, disabled, not_found, not_managed, in_use, unsupported,
             command_failed, limit, read_only.
         """
         params: dict[str, Any] = {"workspace": workspace, "id": id, "stream": stream, "offset": offset, "limit": limit}
@@ -1703,10 +1761,11 @@ class JobMethods:
         cwd: The working directory: a path inside the workspace, relative to it.
         stdin: stream: what those who attach send. Default: none.
         tty: Gives it a terminal; stderr is part of stdout.
+        name: What you call it; two may have one name.
         timeout_s: Default: as long as it wants.
         ends_with_stream: It starts and ends, with all it started, with its one stream; keeps no log.
 
-        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+        AgentRefused with rpc_kind invalid_params, disabled, not_found, not_managed, in_use, unsupported,
             command_failed, limit, read_only.
         """
         params: dict[str, Any] = {
@@ -1741,8 +1800,8 @@ class JobMethods:
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
         grace_s: Default 5.
 
-        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
-            command_failed, limit, read_only.
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, unsupported, command_failed, limit,
+            read_only.
         """
         params: dict[str, Any] = {
             "workspace": workspace,
@@ -1761,8 +1820,8 @@ class JobMethods:
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
         timeout_s: Default 60.
 
-        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
-            command_failed, limit, read_only.
+        AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, unsupported, command_failed, limit,
+            read_only.
         """
         params: dict[str, Any] = {"workspace": workspace, "id": id, "timeout_s": timeout_s}
         limit_s = timeout_s or 60.0

@@ -12,7 +12,7 @@ from codesmith.fleet import one_node
 from codesmith.fleet.one_node import OneNode
 from codesmith.sdk.api import AuditRecord
 
-COLUMNS = ("time", "method", "target", "peer_login", "outcome", "duration_s", "request_id")
+COLUMNS = ("time", "method", "target", "peer_login", "outcome", "exit_code", "killed_by", "duration_s", "request_id")
 
 
 @task(
@@ -21,7 +21,7 @@ COLUMNS = ("time", "method", "target", "peer_login", "outcome", "duration_s", "r
         "limit": "How many records at most (default: 100).",
         "before": "Only records before this `cursor` (see --json) or time, as 2026-11-23T00:00:00Z (default: all).",
         "workspace": "Only records that name this workspace (default: any).",
-        "user": "Only records that name this user (default: any).",
+        "user": "Only what names this user, or was done in a workspace that was theirs then (default: any).",
     },
     harmless=True,
 )
@@ -33,7 +33,7 @@ def list_(
     user: str | None = None,
     **where: Unpack[OneNode],
 ) -> list[AuditRecord]:
-    """Show who tried to change what, refused attempts too, newest first."""
+    """Show who tried to change what, refused attempts too, and how jobs ended, newest first."""
     return one_node.call(
         where, lambda client: client.audit.list(limit=limit, before=before, workspace=workspace, user=user), COLUMNS
     )

@@ -49,11 +49,11 @@ class Server:
         self._path, self._ended = path, threading.Event()
         self._signals: dict[signal.Signals, Any] = {}
         self.access, self.listening, self._idle_s = access, listening, idle_s
-        self._store, contracts = Store(), Contracts()
-        self.nodes = Nodes(nodes_file, self._store, contracts)
-        self._actions = Actions(self._store, read_only=read_only)
+        self.store, contracts = Store(), Contracts()
+        self.nodes = Nodes(nodes_file, self.store, contracts)
+        self._actions = Actions(self.store, read_only=read_only)
         proxy = Proxy(contracts, read_only=read_only)
-        self.pages = Pages(access, self._store, self.nodes, self._actions, proxy, read_only=read_only)
+        self.pages = Pages(access, self.store, self.nodes, self._actions, proxy, read_only=read_only)
         self._guard = Guard(self.pages.app(), access)
         self._uvicorn = _Quiet(
             uvicorn.Config(

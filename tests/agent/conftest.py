@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ class StandInHelper:
     def __init__(self, path: Path) -> None:
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.refusals: dict[str, AgentError | None] = {}
+        # What happens on the node when a verb is carried out.
+        self.works: dict[str, Callable[[], object]] = {}
         self.is_made = False
         self.shares: set[tuple[str, str]] = set()
         self.identity = "6a7d9c1e-0b0f-4a51-8a0e-5a4a1f1f0001"
@@ -103,6 +105,7 @@ class StandInHelper:
         self.reply(connection, message)
 
     def reply(self, connection: socket.socket, message: dict[str, Any]) -> None:
+        self.works.pop(message["verb"], lambda: None)()
         with connection:
             refusal = self.refusals.get(message["verb"])
             if refusal is not None:
@@ -253,6 +256,7 @@ def serve(folder: Path) -> Iterator[Rpc]:
     listening.close()
     helper.gate.set()
     helper.close()
+    context.job_watch.close()
     store.close()
 
 

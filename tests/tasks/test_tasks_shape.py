@@ -21,6 +21,14 @@ NAMES = sorted(NS.task_names)
 # Tasks that change nothing. All others refuse --dry.
 HARMLESS = {
     "audit.list",
+    "file.list",
+    "file.read",
+    "file.search",
+    "file.stat",
+    "job.get",
+    "job.list",
+    "job.logs",
+    "job.wait",
     "lab.status",
     "node.doctor",
     "node.health",

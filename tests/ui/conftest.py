@@ -109,21 +109,21 @@ class Events:
         self.state: dict[tuple[str, str], Any] = {}
         self._connection = http.client.HTTPConnection("127.0.0.1", ui.port, timeout=20)
         self._connection.request("POST", "/events", json.dumps(view), ui.headers())
-        self._answer = self._connection.getresponse()
-        self.status = self._answer.status
+        self.answer = self._connection.getresponse()
+        self.status = self.answer.status
 
     def __enter__(self) -> Events:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._answer.fp is not None:
-            self._answer.close()
+        if self.answer.fp is not None:
+            self.answer.close()
         self._connection.close()
 
     def until(self, is_so: Callable[[Events], bool]) -> Events:
         """Read on until the state is so."""
         while not is_so(self):
-            line = self._answer.readline()
+            line = self.answer.readline()
             assert line, f"the stream ended; {self.state}"
             if line.startswith(b"data: "):
                 self._take(json.loads(line[6:]))
@@ -170,6 +170,7 @@ def _serving() -> Iterator[Callable[..., Ui]]:
             ui.close()
             ui.server.__exit__()
         for agent in agents:
+            agent.end_work()
             agent.stop()
         control.stop()
 

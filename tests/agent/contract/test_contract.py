@@ -62,7 +62,7 @@ job.wait: workspace id timeout_s?  job.stop: workspace id signal? grace_s? reque
 file.list: workspace path?  file.stat: workspace path  file.read: workspace path offset? limit? encoding?
 file.write: workspace path data encoding? mode? append? if_etag? request_id?
 file.edit: workspace path old new if_etag? request_id?  file.search: workspace pattern path? limit?
-file.move: workspace path new_path replace? request_id?  file.remove: workspace path recursive? request_id?
+file.move: workspace path new_path replace? if_etag? request_id?  file.remove: workspace path recursive? request_id?
 file.make_directory: workspace path parents? mode? request_id?
 repo.pull: workspace name ref? credential? known_hosts? timeout_s? request_id?
 repo.push: workspace name ref? credential? known_hosts? timeout_s? request_id?
@@ -84,7 +84,7 @@ Runtime: state since idle_stop_at
 Usage: memory_bytes memory_peak_bytes memory_limit_bytes cpu_s tasks disk_bytes files
 Sandbox: workspace limits network enforced state created_at  SandboxDeleted: workspace deleted
 Repo: name path url branch commit left_out  RepoDeleted: name deleted
-AuditRecord: time request_id peer_uid method target outcome duration_s
+AuditRecord: time request_id peer_uid method target outcome duration_s owner exit_code signal killed_by
 Job: id workspace name argv state exit_code signal killed_by started_at ended_at stdout_bytes stderr_bytes by
 StartedJob: id workspace name argv state exit_code signal killed_by started_at ended_at stdout_bytes stderr_bytes by stream
 StreamToken: token expires_at  JobLogs: data encoding offset next_offset eof  JobDeleted: id deleted

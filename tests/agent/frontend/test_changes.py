@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent.methods import workspace
+from agent.frontend import commands
 from agent.shared.errors import CommandFailed
 from tests.agent.conftest import Rpc, serve
 
@@ -114,7 +114,7 @@ def test_a_full_disk_is_a_clear_error_and_changes_nothing(rpc: Rpc) -> None:
 
 
 def test_commands_at_once_are_bounded(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workspace, "_jobs", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(commands, "COMMANDS_MAX", 1)
     rpc.call("workspace.create", name="demo")
     rpc.helper.gate.clear()
     rpc.helper.entered.clear()

@@ -1,4 +1,4 @@
-"""git jobs: a fork of the supervisor that runs agent.git, without anything that the supervisor has open."""
+"""Jobs of our own code, agent.git and agent.files: a fork of the supervisor, without anything that it has open."""
 
 from __future__ import annotations
 
@@ -12,26 +12,38 @@ from agent.supervisor.job import Pipes
 
 DESCRIPTOR = 3
 DESCRIPTORS_MAX = 4096
+GIT, FILES = "git", "files"
 
 
 def fork(
-    request: Dict[str, Any], descriptor: Optional[int], directory: str, environment: Dict[str, str], pipes: Pipes
-) -> int:
-    """Start a git job and return its pid; it writes its answer to standard output."""
+    room: str, request: Dict[str, Any], descriptor: Optional[int], directory: str, environment: Dict[str, str],
+    pipes: Pipes,
+) -> int:  # fmt: skip
+    """Start a job, GIT or FILES, and return its pid; it writes its answer to standard output, or to `descriptor`."""
     pid = os.fork()
     if pid:
         return pid
     code = 1
     try:
         _prepare(descriptor, directory, environment, pipes)
-        from agent.git import job  # in the child alone: it would double the supervisor's memory
-
-        job.run(request, None if descriptor is None else DESCRIPTOR)
+        _run(room, request, None if descriptor is None else DESCRIPTOR)
         code = 0
     except BaseException:
         traceback.print_exc()
     finally:
         os._exit(code)
+
+
+def _run(room: str, request: Dict[str, Any], descriptor: Optional[int]) -> None:
+    # In the child alone: they would double the supervisor's memory.
+    if room == GIT:
+        from agent.git import job as git
+
+        git.run(request, descriptor)
+    else:
+        from agent.files import job as files
+
+        files.run(request, descriptor)
 
 
 def _prepare(descriptor: Optional[int], directory: str, environment: Dict[str, str], pipes: Pipes) -> None:

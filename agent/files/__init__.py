@@ -1,0 +1,1 @@
+"""Files of a workspace, as its login."""
