@@ -180,9 +180,6 @@ def test_the_tests_of_promises_exist() -> None:
     assert missing == []
 
 
-# Their tests still look into the modules that they test.
-
-
 def private_names(path: Path) -> Iterator[str]:
     """Name the `_names` of other modules and classes that a test reads, imports or replaces."""
     for node in ast.walk(ast.parse(path.read_text())):
@@ -194,7 +191,7 @@ def private_names(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "setattr":
             names = [str(word.value) for word in node.args[:2] if isinstance(word, ast.Constant)]
         for name in names:
-            if re.search(r"(^|\.)_[a-z]", name):
+            if re.search(r"(^|\.)_[a-z]", name) and name != "_exit":  # os._exit is public
                 yield f"{path.relative_to(TOP)}:{node.lineno}: {name}"
 
 
