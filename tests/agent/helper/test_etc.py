@@ -24,7 +24,8 @@ def test_it_follows_the_nodes_and_keeps_its_own_two(tmp_path: Path) -> None:
     etc.refresh(str(place), str(nodes))
     wanted = {
         "passwd": "file", "group": "file", "hosts": "/boot/hosts", "ssl": "/boot/ssl", "gone": "/boot/gone",
-        "profile.d": "directory", "localtime": "/usr/share/zoneinfo/UTC", "resolv.conf": "../run/systemd/resolve/stub-resolv.conf",
+        "profile.d": "directory", "localtime": "/usr/share/zoneinfo/UTC",
+        "resolv.conf": "../run/systemd/resolve/stub-resolv.conf",
     }  # fmt: skip
     assert shown(place) == wanted
     before = (place / "passwd").stat().st_ino

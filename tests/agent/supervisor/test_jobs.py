@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import os
 import signal
@@ -124,7 +125,7 @@ def test_of_a_long_log_both_ends_are_kept(supervisor: Supervisor) -> None:
     pieces = whole(supervisor, identifier, limit=512 * KIB)
     gaps = [
         (one["next_offset"], two["offset"])
-        for one, two in zip(pieces, pieces[1:])
+        for one, two in itertools.pairwise(pieces)
         if one["next_offset"] != two["offset"]
     ]
     [(end, begin)] = gaps
@@ -345,7 +346,8 @@ def test_a_sigterm_ends_jobs_and_is_written_down(start: Callable[..., Supervisor
         "cd ~/.local/state/codesmith/jobs/$0; ln -sf /dev/zero $(ls log-*); ln -sf /dev/zero record.json",
         "cd ~/.local/state/codesmith/jobs/$0; head -c 100000 /dev/zero | tr '\\0' [ >record.json",
         "cd ~/.local/state/codesmith/jobs/$0; echo '{\"id\": 7}' >record.json",
-        "cd ~/.local/state/codesmith/jobs; mv $0 deadbeefdead; ln -s /dev $0; mkdir aaaaaaaaaaaa; mkfifo aaaaaaaaaaaa/record.json",
+        "cd ~/.local/state/codesmith/jobs; mv $0 deadbeefdead; ln -s /dev $0",
+        "cd ~/.local/state/codesmith/jobs; mkdir aaaaaaaaaaaa; mkfifo aaaaaaaaaaaa/record.json",
     ],
 )  # fmt: skip
 def test_a_login_that_forges_its_logs_harms_only_them(start: Callable[..., Supervisor], harm: str) -> None:
@@ -371,7 +373,8 @@ def test_a_full_disk_stops_no_job_and_its_log_says_what_it_lost(start: Callable[
     home = supervisor.folder / "home"
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size=400k,uid={UID},gid={UID},mode=700", "none", home], check=True)
     try:
-        script = "{ head -c 300000 /dev/zero | tr '\\0' a; until test -e gate; do sleep 0.02; done; head -c 300000 /dev/zero | tr '\\0' b; until test -e more; do sleep 0.02; done; echo end; }"
+        fill = "head -c 300000 /dev/zero | tr '\\0' {}; until test -e {}; do sleep 0.02; done"
+        script = f"{fill.format('a', 'gate')}; {fill.format('b', 'more')}; echo end"
         identifier = job(supervisor, "sh", "-c", script)["id"]
         supervisor.wait_until(lambda: logs(supervisor, identifier)["next_offset"] == 300_000)
         supervisor.run("touch", "gate")
@@ -389,7 +392,7 @@ def test_a_full_disk_stops_no_job_and_its_log_says_what_it_lost(start: Callable[
         pieces = whole(supervisor, identifier)
         text = "".join(one["data"] for one in pieces)
         assert (text[:300_000], text[-4:]) == ("a" * 300_000, "end\n")
-        assert any(one["next_offset"] != two["offset"] for one, two in zip(pieces, pieces[1:]))
+        assert any(one["next_offset"] != two["offset"] for one, two in itertools.pairwise(pieces))
     finally:
         supervisor.close()
         subprocess.run(["umount", "--lazy", home], check=True)
