@@ -58,7 +58,7 @@ def test_a_job_that_is_started_inside_outlives_its_command(supervisor: Superviso
     with supervisor.send(
         "exec", **supervisor.command("bash", "-c", f"{DEFINE} codesmith-job logs -f {identifier}")
     ) as follower:
-        inside(supervisor, "touch code/gate")
+        (supervisor.folder / "place/code/gate").touch()
         followed = framing.receive(follower, 1 << 20)["result"]
     assert (followed["stdout"], followed["stderr"]) == (f"well {place}\nover\n", "bad\n")
     assert supervisor.run("bash", "-c", f"{DEFINE} codesmith-job wait build")["exit_code"] == 6
