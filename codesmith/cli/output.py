@@ -5,7 +5,6 @@ Text from a node may contain escape sequences: it is always escaped before it re
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import io
 import json as json_module
@@ -154,28 +153,6 @@ def ensure_streams() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def write_raw(stdout: bytes, stderr: bytes) -> None:
-    """Write a command's output to stdout and stderr, byte for byte."""
-    for stream, data in ((sys.stdout, stdout), (sys.stderr, stderr)):
-        if data:
-            _print_bytes(stream, data)
-
-
-def _bytes(text: str, encoding: str) -> bytes:
-    """Return the bytes that an agent sent as text or as base64."""
-    return base64.b64decode(text) if encoding == "base64" else text.encode("utf-8", "replace")
-
-
-def _print_bytes(stream: TextIO | None, data: bytes) -> None:
-    if stream is None or not hasattr(stream, "buffer"):  # captured, by a test say
-        _print(stream, data.decode("utf-8", "replace"))
-        return
-    with writing(stream):
-        stream.flush()
-        stream.buffer.write(data)
-        stream.flush()
-
-
 def say(text: str) -> None:
     """Print one line for people, on stderr."""
     _print(sys.stderr, escape(text) + "\n")
@@ -185,18 +162,6 @@ def warn(warnings: Sequence[str]) -> None:
     """Print warnings that came with a result, on stderr."""
     for warning in warnings:
         say(f"warning: {warning}")
-
-
-def show_execution(execution: Any, *, json: bool = False) -> None:
-    """Write a command's output, byte for byte; warn of lost output and of a limit that ended the command."""
-    if json:
-        show(execution, json=True)
-        return
-    write_raw(_bytes(execution.stdout, execution.stdout_encoding), _bytes(execution.stderr, execution.stderr_encoding))
-    if execution.truncated:
-        warn([f"{execution.omitted_bytes} bytes in the middle are lost: the output was longer than 1 MiB"])
-    if execution.killed_by:
-        warn([f"ended by the {execution.killed_by} limit after {execution.duration_s:.1f} s"])
 
 
 LEFT_OUT = {
@@ -234,6 +199,11 @@ def write_bytes(data: bytes) -> bool:
         sys.stdout.buffer.flush()
         return True
     return False
+
+
+def print_line(text: str) -> bool:
+    """Print one line of CodeSmith's own; return False if nobody reads any more."""
+    return _print(sys.stdout, text + "\n")
 
 
 def confirm(question: str) -> bool:

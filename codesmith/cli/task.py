@@ -22,7 +22,7 @@ from invoke.tasks import Task as InvokeTask
 from codesmith.cli import crash_report, output
 from codesmith.cli.hints import completed, program
 from codesmith.cli.output import escape
-from codesmith.errors import AgentRefused, BadArgument, Cancelled, CodeSmithError
+from codesmith.errors import AgentRefused, BadArgument, CodeSmithError
 from codesmith.secrets import SHARED, SecretRequest
 
 P = ParamSpec("P")
@@ -137,6 +137,7 @@ class Task(InvokeTask[Any], Generic[P, R]):
         plans: bool = False,
         exit_code: Callable[[Any], int] | None = None,
         verbatim: Sequence[str] = (),
+        after_cancel: str = "",
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("auto_shortflags", False)
@@ -144,6 +145,7 @@ class Task(InvokeTask[Any], Generic[P, R]):
         self.choices, self.remainder = dict(choices or {}), remainder
         self.harmless, self.plans, self.exit_code = harmless, plans, exit_code
         self.verbatim = tuple(verbatim)
+        self.after_cancel = after_cancel
 
     @property
     def full_name(self) -> str:
@@ -204,13 +206,21 @@ class Task(InvokeTask[Any], Generic[P, R]):
         except (Exit, Failure):
             raise
         except KeyboardInterrupt as interrupt:
-            raise Cancelled(escape(str(interrupt)) or "cancelled") from None
+            raise self.cancelled(interrupt, kwargs) from None
         except Exception as error:
             raise crash_report.crash_report(self.full_name, error) from error
         code = self.exit_code(result) if self.exit_code else 0
         if code:
             raise Exit(code=code)
         return result
+
+    def cancelled(self, interrupt: KeyboardInterrupt, kwargs: Mapping[str, Any]) -> CodeSmithError:
+        """Return the error of Ctrl-C: what goes on at a node, and how to look."""
+        from codesmith.cli.cancellation import cancelled
+
+        error = cancelled(interrupt, self.after_cancel)
+        error.message = escape(error.text_with(self.hint_of(error, kwargs)), keep="\n")
+        return error
 
     def hint_of(self, error: CodeSmithError, kwargs: Mapping[str, Any]) -> str:
         """Return the error's hint, ready to paste: with the node and the file that this command line names."""
@@ -278,8 +288,8 @@ def task(**options: Any) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P,
 
     Options beside Invoke's own: `choices` {parameter: allowed words}; `remainder`, the parameter that takes the words
     after `--`; `harmless`, for a task that changes nothing; `plans`, for one that handles --dry itself; `verbatim`,
-    the parameters that take any text, also an empty one; `exit_code`, a
-    function that gives the exit code for the result on a command line.
+    the parameters that take any text, also an empty one; `exit_code`, a function that gives the exit code for the
+    result on a command line; `after_cancel`, the hint after Ctrl-C.
     """
 
     def inner(body: Callable[Concatenate[Any, P], R]) -> Task[P, R]:

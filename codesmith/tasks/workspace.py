@@ -14,6 +14,7 @@ from codesmith.errors import CodeSmithError
 from codesmith.fleet import one_node
 from codesmith.fleet.one_node import OneNode
 from codesmith.sdk.api import Execution, Usage, Workspace, WorkspaceDeleted
+from codesmith.sdk.ended import Ended
 from codesmith.workspace.clone_credentials import CloneTask, credential_for
 
 OPENED_COLUMNS = ("name", "user", "path", "opened_at", "command")
@@ -202,11 +203,15 @@ def delete(c: Context, name: str, keep_user: bool = False, **where: Unpack[OneNo
         "argv": "The command and its arguments; on a command line they follow `--`.",
         "cwd": "The directory to run in, relative to the workspace (default: the workspace).",
         "env": "An environment variable as KEY=VALUE; repeatable (default: none).",
-        "timeout": "Seconds after which the command is ended (default: 60).",
-        "stdin": "A file for its standard input, or - for standard input (default: nothing).",
+        "timeout": "Seconds after which the command is ended (default: none; with --json 60).",
+        "stdin": "A file for its standard input, or - for standard input (default: standard input; with --json none).",
+        "no_stdin": "It reads nothing, as `ssh -n`: for loops that read the same standard input (default: it reads).",
+        "tty": "Give it a terminal, also if this is none (default: if standard input and output are one).",
+        "no_tty": "Give it no terminal: stdout and stderr stay apart (default: see --tty).",
+        "json": "Print exit code and output as JSON when it has ended: both ends of up to 1 MiB.",
     },
     remainder="argv",
-    exit_code=lambda execution: execution.exit_code,
+    exit_code=lambda ended: ended.exit_code,
 )
 def exec_(
     c: Context,
@@ -216,17 +221,32 @@ def exec_(
     env: list[str] | None = None,
     timeout: float | None = None,
     stdin: str | None = None,
+    no_stdin: bool = False,
+    tty: bool = False,
+    no_tty: bool = False,
     **where: Unpack[OneNode],
-) -> Execution:
-    """Run a command in a workspace as its user; exit code and output are passed through unchanged.
+) -> Execution | Ended:
+    """Run a command in a workspace as its login, on the standard streams and the terminal of this process.
 
-    Example: workspace.exec demo -- git --version
+    Its exit code is that of the command. Ctrl-C goes to the command, a second one ends it with all it started, as does
+    a cut connection (job.start outlives one). On a terminal Enter ~ . closes the connection, Enter ~ Ctrl-Z suspends.
+    A Python caller gets exit_code, signal, killed_by and duration_s; with json=True the output, too.
+
+    Example: workspace.exec demo -- make test
+    Example: tar c src | inv workspace.exec demo --cwd code -- tar x
     """
     if not argv or not argv[0].strip():
         raise CodeSmithError("no command to run", hint=f"inv workspace.exec {name} -- git --version")
-    stdin_text = arguments.read_input(stdin)
     variables = arguments.parse_pairs(env or [], "--env")
-    with one_node.connect(where) as client:
-        execution = client.workspace.exec(name=name, argv=argv, cwd=cwd, env=variables, timeout_s=timeout, **stdin_text)
-    output.show_execution(execution, json=where.get("json", False))
-    return execution
+    if where.get("json", False):
+        given = arguments.read_input(stdin)
+        with one_node.connect(where) as client:
+            execution = client.workspace.exec(name=name, argv=argv, cwd=cwd, env=variables, timeout_s=timeout, **given)
+        output.show(execution, json=True)
+        return execution
+    from codesmith.workspace import console
+
+    command = console.Command(name, argv, cwd, variables, timeout)
+    with console.opened(stdin, none=no_stdin) as source, one_node.connect(where) as client:
+        terminal = console.wanted_tty(tty=tty, no_tty=no_tty, by_default=stdin is None and not no_stdin)
+        return console.execute(client, command, source, terminal)
