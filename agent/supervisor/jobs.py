@@ -26,6 +26,8 @@ from agent.supervisor.terminal import Terminal
 JOBS_MAX, ENDED_MAX, STREAMS_MAX = 200, 256, 512
 LOGS_BYTES_MAX = 256 << 20
 LOG_READ_MAX = 1 << 19
+# How long kept jobs have when the workspace is stopped.
+STOP_GRACE_S = 1.0
 STREAM_PIPE_BYTES = 1 << 18
 Told = Callable[[Dict[str, Any]], object]
 
@@ -35,7 +37,7 @@ class Jobs:
 
     def __init__(self, loop: Loop, settings: Settings, running: Running, on_change: Callable[[], object]) -> None:
         self._loop, self._settings, self._running, self._on_change = loop, settings, running, on_change
-        self._folder = f"{settings.home}/.local/state/codesmith/jobs"
+        self._folder = f"{settings.state}/jobs"
         # The oldest first.
         self._records: Dict[str, Record] = {}
         self._streams: List[Stream] = []
@@ -56,6 +58,10 @@ class Jobs:
         """Return all jobs, newest first; with `state` those in it."""
         found = [one.fields for one in self._records.values() if state is None or one.fields["state"] == state]
         return found[::-1]
+
+    def has(self, identifier: str) -> bool:
+        """Return whether there is such a job."""
+        return identifier in self._records
 
     def get(self, identifier: object) -> Record:
         """Return a job; NotFound otherwise."""
@@ -135,6 +141,14 @@ class Jobs:
         next_offset = piece.offset + size
         eof = not found.is_running and next_offset >= total
         return {"data": data, "encoding": encoding, "offset": piece.offset, "next_offset": next_offset, "eof": eof}
+
+    def stop_all(self) -> None:
+        """End all jobs because the workspace is stopped: kept ones with a short grace."""
+        for one in list(self._records.values()):
+            if one.job is not None and one.log is not None:
+                one.job.stop(signal.SIGTERM, STOP_GRACE_S, "operator")
+            elif one.job is not None:
+                one.job.end("operator")
 
     def when_ended(self, found: Record, callback: Callable[[], object]) -> None:
         """Call back when a job has ended; at once when it has."""
@@ -251,6 +265,19 @@ class Jobs:
         ended = [one for one in self._records.values() if not one.is_running]
         for one in ended[: max(len(ended) - ENDED_MAX, 0)]:
             self._forget(one)
+        self._make_room_for_logs()
+
+    def _make_room_for_logs(self) -> None:
+        logs = [(one.is_running, one.log) for one in self._records.values() if one.log is not None]
+        size = sum(one.size_bytes for _, one in logs)
+        for _, one in sorted(logs, key=lambda pair: pair[0]):
+            # Of one that runs the beginning stays, and what it writes now.
+            while size > LOGS_BYTES_MAX and one.segments:
+                segment = one.droppable() if one.is_open else one.segments[0]
+                if segment is None:
+                    break
+                size -= segment.size
+                one.drop(segment)
 
     def _forget(self, found: Record) -> None:
         del self._records[found.id]

@@ -143,7 +143,8 @@ def _last_change(folder: str) -> float:
 
 def shortened(argv: List[str]) -> List[str]:
     """Return the arguments up to 4 KiB together."""
-    kept, room = [], ARGUMENTS_MAX
+    kept: List[str] = []
+    room = ARGUMENTS_MAX
     for word in argv:
         room -= len(word) + 1
         if room < 0 or len(kept) == WORDS_MAX:

@@ -37,7 +37,7 @@ class Stream:
         self._job: Optional[Job] = None
         self._terminal: Optional[Terminal] = None
         self._last_input = b""
-        self._has_ended_input = self._is_ending = self.is_closed = False
+        self._is_gone = self._is_ending = self.is_closed = False
         self._heard_at = self._sent_at = time.monotonic()
         loop.watch(descriptor, self._receive)
         loop.on_hangup(descriptor, self._on_hangup)
@@ -82,9 +82,9 @@ class Stream:
             self.close()
             return False
         if not data:
-            # Half-closed: it sends nothing more, and reads on.
             self._loop.pause(self._connection.fileno())
-            self._end_input()
+            if not self._is_gone:
+                self._end_input()  # half-closed: it sends nothing more, and reads on
             return False
         self._parser.add(data)
         self._take_frames()
@@ -137,7 +137,7 @@ class Stream:
             return
         if self._terminal is None:
             self._job.input.end()
-        elif self._terminal.is_open and not self._has_ended_input:
+        elif self._terminal.is_open:
             self._job.input.add(self._terminal.end_of_input(self._last_input))
             self._last_input = b""
 
@@ -228,6 +228,7 @@ class AttachedStream(Stream):
 
     def _on_hangup(self) -> None:
         """Take what the client sent before it went, and go."""
+        self._is_gone = True
         for _ in range(LAST_CHUNKS):
             if self.is_closed or not self._receive():
                 break

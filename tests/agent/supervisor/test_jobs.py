@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import os
 import signal
@@ -21,7 +22,6 @@ from tests.agent.supervisor.client import (
     INPUT,
     POSITION,
     STDERR,
-    STDOUT,
     Stream,
     command,
     ended,
@@ -125,7 +125,7 @@ def test_of_a_long_log_both_ends_are_kept(supervisor: Supervisor) -> None:
     pieces = whole(supervisor, identifier, limit=512 * KIB)
     gaps = [
         (one["next_offset"], two["offset"])
-        for one, two in zip(pieces, pieces[1:])
+        for one, two in itertools.pairwise(pieces)
         if one["next_offset"] != two["offset"]
     ]
     [(end, begin)] = gaps
@@ -301,6 +301,7 @@ def test_what_ran_when_a_supervisor_was_killed_is_lost(start: Callable[..., Supe
     supervisor.wait_until(lambda: logs(supervisor, lost)["next_offset"] == 11)
     supervisor.process.kill()
     supervisor = start()
+    supervisor.ask("start")  # one that is only looked at ends at once
     assert [one["id"] for one in supervisor.ask("job_list")["result"]["jobs"]] == [lost, over]
     assert supervisor.ask("job_get", id=over)["result"]["job"] == before
     record = supervisor.ask("job_get", id=lost)["result"]["job"]
@@ -328,6 +329,7 @@ def test_a_sigterm_ends_jobs_and_is_written_down(start: Callable[..., Supervisor
     os.kill(supervisor.process.pid, signal.SIGTERM)
     assert supervisor.process.wait(10) == 0
     supervisor = start()
+    supervisor.ask("start")
     record = supervisor.ask("job_get", id=identifier)["result"]["job"]
     assert (record["state"], record["killed_by"]) == ("killed", "operator")
     assert logs(supervisor, identifier)["data"] == "begun\nsaved\n"
@@ -344,7 +346,8 @@ def test_a_sigterm_ends_jobs_and_is_written_down(start: Callable[..., Supervisor
         "cd ~/.local/state/codesmith/jobs/$0; ln -sf /dev/zero $(ls log-*); ln -sf /dev/zero record.json",
         "cd ~/.local/state/codesmith/jobs/$0; head -c 100000 /dev/zero | tr '\\0' [ >record.json",
         "cd ~/.local/state/codesmith/jobs/$0; echo '{\"id\": 7}' >record.json",
-        "cd ~/.local/state/codesmith/jobs; mv $0 deadbeefdead; ln -s /dev $0; mkdir aaaaaaaaaaaa; mkfifo aaaaaaaaaaaa/record.json",
+        "cd ~/.local/state/codesmith/jobs; mv $0 deadbeefdead; ln -s /dev $0",
+        "cd ~/.local/state/codesmith/jobs; mkdir aaaaaaaaaaaa; mkfifo aaaaaaaaaaaa/record.json",
     ],
 )  # fmt: skip
 def test_a_login_that_forges_its_logs_harms_only_them(start: Callable[..., Supervisor], harm: str) -> None:
@@ -359,6 +362,7 @@ def test_a_login_that_forges_its_logs_harms_only_them(start: Callable[..., Super
     whole(supervisor, identifier)
     supervisor.process.kill()
     supervisor = start()
+    supervisor.ask("start")  # one that is only looked at ends at once
     for one in supervisor.ask("job_list")["result"]["jobs"]:
         whole(supervisor, one["id"])
     assert supervisor.run("echo", "well")["stdout"] == "well\n"
@@ -369,14 +373,17 @@ def test_a_full_disk_stops_no_job_and_its_log_says_what_it_lost(start: Callable[
     home = supervisor.folder / "home"
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size=400k,uid={UID},gid={UID},mode=700", "none", home], check=True)
     try:
-        script = "{ head -c 300000 /dev/zero | tr '\\0' a; until test -e gate; do sleep 0.02; done; head -c 300000 /dev/zero | tr '\\0' b; until test -e more; do sleep 0.02; done; echo end; }"
+        fill = "head -c 300000 /dev/zero | tr '\\0' {}; until test -e {}; do sleep 0.02; done"
+        script = f"{fill.format('a', 'gate')}; {fill.format('b', 'more')}; echo end"
         identifier = job(supervisor, "sh", "-c", script)["id"]
         supervisor.wait_until(lambda: logs(supervisor, identifier)["next_offset"] == 300_000)
         supervisor.run("touch", "gate")
         supervisor.wait_until(
             lambda: supervisor.ask("job_get", id=identifier)["result"]["job"]["stdout_bytes"] == 600_000
         )
+        supervisor.run("sh", "-c", "cat /dev/zero >~/rest", timeout_s=5.0)
         assert refusal(supervisor, "job_start", **command("true")) == "limit"
+        supervisor.run("sh", "-c", "rm ~/rest")
         subprocess.run(["mount", "-o", "remount,size=2m", home], check=True)
         time.sleep(1.2)  # it tries again once a second
         supervisor.run("touch", "more")
@@ -385,7 +392,7 @@ def test_a_full_disk_stops_no_job_and_its_log_says_what_it_lost(start: Callable[
         pieces = whole(supervisor, identifier)
         text = "".join(one["data"] for one in pieces)
         assert (text[:300_000], text[-4:]) == ("a" * 300_000, "end\n")
-        assert any(one["next_offset"] != two["offset"] for one, two in zip(pieces, pieces[1:]))
+        assert any(one["next_offset"] != two["offset"] for one, two in itertools.pairwise(pieces))
     finally:
         supervisor.close()
         subprocess.run(["umount", "--lazy", home], check=True)
