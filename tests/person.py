@@ -150,10 +150,11 @@ class Person:
             other.with_suffix(".pub").unlink()
 
     def wait_until(self, is_so: Callable[[], bool], *, within_s: float) -> None:
-        """Look again until it is so."""
+        """Look again until it is so; in between, the node has the processor."""
         deadline = time.monotonic() + within_s
         while not is_so():
             assert time.monotonic() < deadline, "did not come about"
+            time.sleep(0.02)
 
     def leave(self) -> None:
         """Stop the forwarder and throw the nodes away."""
