@@ -228,6 +228,8 @@ class Jobs:
         self._take(started)
 
     def _take(self, started: Record) -> None:
+        if started.log is not None:
+            started.log.on_growth = self._make_room_for_logs
         self._records[started.id] = started
         self._tell(started)
 
@@ -270,7 +272,11 @@ class Jobs:
     def _make_room_for_logs(self) -> None:
         logs = [(one.is_running, one.log) for one in self._records.values() if one.log is not None]
         size = sum(one.size_bytes for _, one in logs)
-        for _, one in sorted(logs, key=lambda pair: pair[0]):
+        if size <= LOGS_BYTES_MAX:
+            return
+        # Those of ended jobs first, the oldest first; then the longest.
+        logs.sort(key=lambda pair: (pair[0], pair[0] and -pair[1].size_bytes))
+        for _, one in logs:
             # Of one that runs the beginning stays, and what it writes now.
             while size > LOGS_BYTES_MAX and one.segments:
                 segment = one.droppable() if one.is_open else one.segments[0]

@@ -438,3 +438,21 @@ def test_a_watcher_that_reads_nothing_is_let_go(supervisor: Supervisor) -> None:
         for _ in range(20):
             job(supervisor, "true", *["x" * 4000])
         assert supervisor.run("echo", "well")["stdout"] == "well\n"
+
+
+def test_the_logs_of_a_workspace_are_bounded(supervisor: Supervisor) -> None:
+    script = "head -c 9800000 /dev/zero; until test -e gate; do sleep 0.1; done"
+    identifiers = [job(supervisor, "head", "-c", "9800000", "/dev/zero")["id"] for _ in range(25)]
+    for identifier in identifiers:
+        ended(supervisor, identifier)
+    assert logs(supervisor, identifiers[0], limit=10)["offset"] == 0
+    more = [job(supervisor, "sh", "-c", script)["id"] for _ in range(10)]
+    for identifier in more:
+        count = lambda: supervisor.ask("job_get", id=identifier)["result"]["job"]["stdout_bytes"]  # noqa: B023, E731
+        supervisor.wait_until(lambda: count() == 9_800_000)
+    size = sum(path.stat().st_size for path in folder_of(supervisor).glob("*/log-*"))
+    assert 240 * MIB < size < 257 * MIB
+    first = logs(supervisor, identifiers[0], limit=10)
+    assert (first["data"], first["offset"], first["eof"]) == ("", 9_800_000, True)
+    assert logs(supervisor, identifiers[-1], limit=10)["offset"] == 0
+    assert logs(supervisor, more[-1], limit=10)["offset"] == 0
