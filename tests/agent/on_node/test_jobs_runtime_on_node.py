@@ -57,7 +57,7 @@ def test_the_end_of_a_workspace_is_the_operators_for_its_jobs(web1: Web1) -> Non
     assert client.workspace.stop(name="ends").runtime.state == "stopped"
     ended = client.job.get(workspace="ends", id=job.id)
     assert (ended.state, ended.killed_by) == ("killed", "operator")
-    assert logged(web1, "ends", job.id) == "begun\nsaved\n"
+    assert client.job.logs(workspace="ends", id=job.id, stream="stdout").data == "begun\nsaved\n"
     # Killed with its supervisor, as by a loss of power.
     job = client.job.start(workspace="ends", argv=["sh", "-c", "echo begun; sleep 1000"])
     web1.person.wait_until(lambda: logged(web1, "ends", job.id), within_s=20)

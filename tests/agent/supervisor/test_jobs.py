@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import itertools
 import json
 import os
@@ -332,7 +333,7 @@ def test_a_sigterm_ends_jobs_and_is_written_down(start: Callable[..., Supervisor
     supervisor.ask("start")
     record = supervisor.ask("job_get", id=identifier)["result"]["job"]
     assert (record["state"], record["killed_by"]) == ("killed", "operator")
-    assert logs(supervisor, identifier)["data"] == "begun\nsaved\n"
+    assert logs(supervisor, identifier, stream="stdout")["data"] == "begun\nsaved\n"
 
 
 @pytest.mark.parametrize(
@@ -440,6 +441,10 @@ def test_a_watcher_that_reads_nothing_is_let_go(supervisor: Supervisor) -> None:
         assert supervisor.run("echo", "well")["stdout"] == "well\n"
 
 
+def has_written(supervisor: Supervisor, identifier: str, size: int) -> bool:
+    return bool(supervisor.ask("job_get", id=identifier)["result"]["job"]["stdout_bytes"] == size)
+
+
 def test_the_logs_of_a_workspace_are_bounded(supervisor: Supervisor) -> None:
     script = "head -c 9800000 /dev/zero; until test -e gate; do sleep 0.1; done"
     identifiers = [job(supervisor, "head", "-c", "9800000", "/dev/zero")["id"] for _ in range(25)]
@@ -448,8 +453,7 @@ def test_the_logs_of_a_workspace_are_bounded(supervisor: Supervisor) -> None:
     assert logs(supervisor, identifiers[0], limit=10)["offset"] == 0
     more = [job(supervisor, "sh", "-c", script)["id"] for _ in range(10)]
     for identifier in more:
-        count = lambda: supervisor.ask("job_get", id=identifier)["result"]["job"]["stdout_bytes"]  # noqa: B023, E731
-        supervisor.wait_until(lambda: count() == 9_800_000)
+        supervisor.wait_until(functools.partial(has_written, supervisor, identifier, 9_800_000))
     size = sum(path.stat().st_size for path in folder_of(supervisor).glob("*/log-*"))
     assert 240 * MIB < size < 257 * MIB
     first = logs(supervisor, identifiers[0], limit=10)
