@@ -175,6 +175,8 @@ class Log:
                 os.pwrite(self._file, HEADER.pack(stream, self._length), self._at)
         except OSError:
             pass
+        if not segment.size:
+            self.drop(segment)
         self.close()
         self._retry_at = time.monotonic() + RETRY_S
 

@@ -231,7 +231,8 @@ def test_a_stop_may_send_another_signal(supervisor: Supervisor) -> None:
     supervisor.wait_until(lambda: logs(supervisor, identifier)["data"])
     record = supervisor.ask("job_stop", id=identifier, signal="SIGINT", grace_s=10)["result"]["job"]
     assert (record["state"], record["exit_code"], record["killed_by"]) == ("killed", 9, "operator")
-    assert refusal(supervisor, "job_stop", id=identifier, signal="SIGNONE") == "invalid_params"
+    for name in ("SIGNONE", "mro", "__members__"):
+        assert refusal(supervisor, "job_stop", id=identifier, signal=name) == "invalid_params"
 
 
 def test_a_time_limit_ends_a_job(start: Callable[..., Supervisor]) -> None:
