@@ -188,7 +188,9 @@ def test_a_terminal_has_its_size_and_learns_of_another(supervisor: Supervisor) -
 @pytest.mark.parametrize("way", ["input", "signal"])
 def test_control_c_in_a_terminal_reaches_its_foreground(supervisor: Supervisor, way: str) -> None:
     with run(supervisor, "bash", "--norc", "-i", tty=TTY) as stream:
-        stream.send(INPUT, b"PS1=; sh -c 'echo be\"\"gun; sleep 1000'\n")
+        stream.send(INPUT, b"PS1=re\"\"ady:\n")
+        stream.until(b"ready:")
+        stream.send(INPUT, b"sh -c 'echo be\"\"gun; sleep 1000'\n")
         stream.until(b"begun\r\n")
         stream.send(*((INPUT, b"\x03") if way == "input" else (SIGNAL, b"SIGINT")))
         stream.send(INPUT, b'echo co""de $?\n')
