@@ -19,9 +19,9 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional, Set
 
 from agent.frontend import job_answers, runtime_state
 from agent.frontend.job_records import JobRecords
-from agent.frontend.runtime_client import PROTOCOL, REPLY_BYTES_MAX, SHORT_BYTES_MAX, Runtimes
+from agent.frontend.runtime_client import JOBS_VALUES_MAX, PROTOCOL, REPLY_BYTES_MAX, SHORT_BYTES_MAX, Runtimes
 from agent.shared import framing
-from agent.shared.errors import AgentError
+from agent.shared.errors import AgentError, LimitReached
 
 WATCHES_MAX = 512
 CHUNK_BYTES = 1 << 16
@@ -240,7 +240,7 @@ class JobWatch:
                 watched.is_paused = True
                 self._selector.unregister(watched.connection)
                 return
-            message = framing.parse(bytes(watched.data[4 : 4 + size]))
+            message = framing.parse(bytes(watched.data[4 : 4 + size]), JOBS_VALUES_MAX)
             del watched.data[: 4 + size]
             self._learn(watched, message.get("result", message))
 
@@ -248,6 +248,9 @@ class JobWatch:
         if not isinstance(message, dict):
             raise ConnectionError("not a record")
         if watched.is_first and "error" in message:
+            error = message["error"]
+            if isinstance(error, dict) and error.get("code") == LimitReached.code:
+                raise ConnectionError("it has too many watchers")
             # A runtime of an older agent, or one for a clone alone: the next use of the workspace asks again.
             self._forget(watched)
             return
