@@ -2,44 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-import agent
 from agent.shared.names import unit_of
-from codesmith.bootstrap import pack, zipapp
-from codesmith.bootstrap.prepare import prepare
-from codesmith.nodes.registry import Registry
 from tests.agent.on_node.door_one import Door
 from tests.agent.on_node.framed import Framed, over_socket
 from tests.agent.on_node.web1 import Web1
 from tests.releases import BOOKWORM_FIRST
 
 pytestmark = [pytest.mark.lab, BOOKWORM_FIRST]
-# Each upgrade is to a release of its own.
-NUMBERS = itertools.count(1)
-
-
-@pytest.fixture
-def upgrade(web1: Web1, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
-    """Install another release, the same agent under another version, and return that."""
-    version = f"9.9.{next(NUMBERS)}"
-    copy = Path(shutil.copytree(Path(agent.__file__).parent, tmp_path / "agent"))
-    text = (copy / "__init__.py").read_text()
-    (copy / "__init__.py").write_text(text.replace(zipapp.version(copy), version))
-    payload = pack.pack_into(copy, tmp_path / "agent.pyz")
-
-    def install() -> str:
-        monkeypatch.setattr(pack, "pack", lambda: payload)
-        prepare(Registry.load(web1.person.registry).get("web1"))
-        web1.client.close()
-        return version
-
-    return install
 
 
 def test_an_upgrade_ends_no_job_and_the_new_front_end_hears_of_their_ends(
