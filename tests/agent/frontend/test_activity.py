@@ -44,7 +44,7 @@ def test_a_method_starts_a_runtime_or_does_not(rpc: Rpc, tmp_path: Path, name: s
     if name in ("sandbox.get", "sandbox.delete"):
         rpc.call("sandbox.create", workspace="demo")
     if name.startswith("repo.") and name not in ("repo.init", "repo.clone"):
-        rpc.call("repo.init", workspace="demo", name="site")
+        rpc.call("repo.clone", workspace="demo", url="https://git.example.org/team/site.git")
         (tmp_path / "demo.sock").unlink()
     before = len(rpc.helper.calls)
     rpc.answer({"jsonrpc": "2.0", "id": 1, "method": name, "params": example(name)})
