@@ -7,14 +7,14 @@ import sys
 import textwrap
 import time
 
-from bench import p1, p2, p3, p4, p5, p6, p7, p8, p9, p11, p12, p13, p14, p17, p20, p21, p23
+from bench import p1, p2, p3, p4, p5, p6, p7, p8, p9, p11, p12, p13, p14, p17, p18, p20, p21, p23
 from bench.row import COLUMNS, Row
 from bench.site import Site, site
 from codesmith.cli import output
 from codesmith.errors import Cancelled, CodeSmithError
 
 NAMES = (
-    "P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "P11", "P12", "P13", "P14", "P17", "P20", "P21", "P23",
+    "P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "P11", "P12", "P13", "P14", "P17", "P18", "P20", "P21", "P23",
 )  # fmt: skip
 
 
@@ -71,6 +71,7 @@ def measure(place: Site, names: list[str]) -> list[Row]:
         "P13": lambda: p13.rows(place, node),
         "P14": lambda: p14.rows(place, node),
         "P17": lambda: p17.rows(place),
+        "P18": lambda: p18.rows(place, node),
         "P20": lambda: p20.rows(place),
         "P21": lambda: p21.rows(place, node),
         "P23": lambda: p23.rows(place, node),

@@ -130,6 +130,26 @@ class CallLost(Unreachable):
         super().__init__(problem, hint=hint)
 
 
+class StreamLost(Unreachable):
+    """The connection to a running command ended before the command did, or was dropped here."""
+
+
+class Interruption(KeyboardInterrupt):
+    """Ctrl-C whose consequences are known: what is ended or goes on (`problem`), and how to look (`hint`)."""
+
+    def __init__(self, problem: str, *, hint: str = "") -> None:
+        self.problem, self.hint = problem, hint
+        super().__init__(problem)
+
+
+class CallInterrupted(KeyboardInterrupt):
+    """Ctrl-C while a change was under way at a node, which goes on with it: `node`, `method`, `params`."""
+
+    def __init__(self, node: str, method: str, params: Mapping[str, Any]) -> None:
+        self.node, self.method, self.params = node, method, dict(params)
+        super().__init__()
+
+
 class NotPrepared(CodeSmithError):
     """The node answers SSH but has no CodeSmith agent."""
 

@@ -5,7 +5,6 @@ Text from a node may contain escape sequences: it is always escaped before it re
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import io
 import json as json_module
@@ -17,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from codesmith.cli.hints import completed
 from codesmith.errors import CodeSmithError
 
 # Control, format (bidirectional overrides among them), surrogate, line and paragraph separators.
@@ -154,28 +154,6 @@ def ensure_streams() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def write_raw(stdout: bytes, stderr: bytes) -> None:
-    """Write a command's output to stdout and stderr, byte for byte."""
-    for stream, data in ((sys.stdout, stdout), (sys.stderr, stderr)):
-        if data:
-            _print_bytes(stream, data)
-
-
-def _bytes(text: str, encoding: str) -> bytes:
-    """Return the bytes that an agent sent as text or as base64."""
-    return base64.b64decode(text) if encoding == "base64" else text.encode("utf-8", "replace")
-
-
-def _print_bytes(stream: TextIO | None, data: bytes) -> None:
-    if stream is None or not hasattr(stream, "buffer"):  # captured, by a test say
-        _print(stream, data.decode("utf-8", "replace"))
-        return
-    with writing(stream):
-        stream.flush()
-        stream.buffer.write(data)
-        stream.flush()
-
-
 def say(text: str) -> None:
     """Print one line for people, on stderr."""
     _print(sys.stderr, escape(text) + "\n")
@@ -185,18 +163,6 @@ def warn(warnings: Sequence[str]) -> None:
     """Print warnings that came with a result, on stderr."""
     for warning in warnings:
         say(f"warning: {warning}")
-
-
-def show_execution(execution: Any, *, json: bool = False) -> None:
-    """Write a command's output, byte for byte; warn of lost output and of a limit that ended the command."""
-    if json:
-        show(execution, json=True)
-        return
-    write_raw(_bytes(execution.stdout, execution.stdout_encoding), _bytes(execution.stderr, execution.stderr_encoding))
-    if execution.truncated:
-        warn([f"{execution.omitted_bytes} bytes in the middle are lost: the output was longer than 1 MiB"])
-    if execution.killed_by:
-        warn([f"ended by the {execution.killed_by} limit after {execution.duration_s:.1f} s"])
 
 
 LEFT_OUT = {
@@ -209,6 +175,12 @@ def say_left_out(repo: Any) -> None:
     """Print what a clone left out, and the command that fetches it, on stderr."""
     for word in repo.left_out:
         say(f"note: {LEFT_OUT.get(word, word)} (in {repo.path})")
+
+
+def say_not_kept(workspace: str, repo: Any) -> None:
+    """Print that the credential of a clone was not kept, and the command that lends it again, on stderr."""
+    command = completed(f"inv repo.pull {workspace} {repo.name}")
+    say(f"note: the credential is not kept in the workspace; to pull, give it again: {command}")
 
 
 def show_lines(lines: Sequence[str], *, json: bool = False) -> None:
@@ -234,6 +206,11 @@ def write_bytes(data: bytes) -> bool:
         sys.stdout.buffer.flush()
         return True
     return False
+
+
+def print_line(text: str) -> bool:
+    """Print one line of CodeSmith's own; return False if nobody reads any more."""
+    return _print(sys.stdout, text + "\n")
 
 
 def confirm(question: str) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from codesmith.errors import Unreachable
+from codesmith.errors import StreamLost, Unreachable, Unsupported
 from codesmith.http.port import Port
 from codesmith.sdk.api import Methods
 from codesmith.sdk.transport import Transport
@@ -15,6 +15,8 @@ from codesmith.sdk.transport import Transport
 if TYPE_CHECKING:
     from codesmith.nodes.registry import Node
     from codesmith.sdk.agent_forwarding import ForwardedAgent
+    from codesmith.sdk.api import Tty
+    from codesmith.sdk.streams import Stream
 
 
 class Client(Methods):
@@ -48,12 +50,57 @@ class Client(Methods):
         """
         from codesmith.sdk.agent_forwarding import ForwardedAgent
 
+        if self._transport.is_port:
+            raise Unsupported("an ssh agent is forwarded over a node's private socket, not over a port")
         return ForwardedAgent(self._transport, url, agent)
 
     @property
     def change_id(self) -> str:
         """What the request ids of its changes begin with; the same when a command is repeated by it."""
         return self._transport.change_id
+
+    def run(
+        self,
+        workspace: str,
+        argv: Sequence[str],
+        *,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: bool = False,
+        tty: Tty | None = None,
+        timeout_s: float | None = None,
+    ) -> Stream:
+        """Run a command in a workspace, and stream what it writes; it ends, with all it started, with the stream.
+
+        `with client.run("demo", ["make"]) as run: print(*run)`. With `stdin` or a terminal (`tty`) it reads what
+        `write` sends, otherwise nothing. There is no limit of time but `timeout_s`, and none of size.
+        """
+        started = self.job.start(
+            workspace=workspace, argv=argv, cwd=cwd, env=env, stdin="stream" if stdin or tty else None, tty=tty,
+            timeout_s=timeout_s, ends_with_stream=True,
+        )  # fmt: skip
+        if started.stream is None:
+            raise StreamLost(f"{self._transport.node} started a command without its stream")
+        return self.open_stream(started.stream.token)
+
+    def attach(self, workspace: str, id: str, *, offset: int | None = None) -> Stream:  # noqa: A002
+        """Stream what a running job writes; the job goes on when the stream ends.
+
+        With `offset`, what it wrote from there on comes first; `Stream.offset` is where to read on.
+        """
+        return self.open_stream(self.job.attach(workspace=workspace, id=id, offset=offset).token, offset=offset)
+
+    def open_stream(self, token: str, *, offset: int | None = None) -> Stream:
+        """Return the stream of a token, of job.start or job.attach, that somebody else asked for."""
+        from codesmith.sdk.streams import PROTOCOL, TARGET, TOKEN_HEADER, Stream
+
+        connection = self._transport.upgrade(TARGET, PROTOCOL, {TOKEN_HEADER: token})
+        return Stream(connection, self._transport.node, offset)
+
+    @property
+    def node_name(self) -> str:
+        """The name of the node, for people."""
+        return self._transport.node
 
     def close(self) -> None:
         """Close the connection to the local endpoint; the endpoint stays open."""

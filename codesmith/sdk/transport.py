@@ -17,15 +17,16 @@ from codesmith.errors import (
     THIS_COMMAND,
     AgentRefused,
     AuthenticationFailed,
+    CallInterrupted,
     CallLost,
     CodeSmithError,
     Hanging,
     Unreachable,
-    Unsupported,
     by_kind,
 )
-from codesmith.http.client import BadAnswer, Closed, Connection
+from codesmith.http.client import BadAnswer, Closed, Connection, NotSwitched
 from codesmith.http.port import Port
+from codesmith.sdk.record import Record
 
 T = TypeVar("T")
 
@@ -33,6 +34,8 @@ T = TypeVar("T")
 # command's own limit is added.
 LOOK_S = 14.0
 CHANGE_S = 150.0
+# A stream may have to start the runtime of its workspace.
+STREAM_S = 90.0
 # A working agent answers a read at once; a forwarder without a free stream says so within 5 s.
 PROBE_S = 6.0
 PROBE = b'{"jsonrpc":"2.0","id":0,"method":"node.version"}'
@@ -64,6 +67,7 @@ class Transport:
         self._connection: Connection | None = None
         self._lock = threading.Lock()
         self._number = self._changes = 0
+        self._is_sent = False
         # A command that runs again with the id of its first run repeats its changes under the same ids.
         self._id = paths.variable(REPEATED) or os.urandom(16).hex()
 
@@ -98,11 +102,11 @@ class Transport:
     def _call(self, method: str, given: Mapping[str, Any], *, changes: bool, limit_s: float) -> Any:
         with self._lock:
             start = time.monotonic()
-            self._number += 1
+            self._number, self._is_sent = self._number + 1, False
             request = {"jsonrpc": "2.0", "id": self._number, "method": method, "params": given}
             deadline = start + (CHANGE_S if changes else LOOK_S) + limit_s
             try:
-                status, body = self._exchange(json.dumps(request).encode(), deadline)
+                status, body = self._exchange(json.dumps(request, default=_plain).encode(), deadline)
             except TimeoutError:
                 problem = f"{self.node} did not answer {method} within {time.monotonic() - start:.0f} s"
                 raise self._lost(problem, given) from None
@@ -114,25 +118,40 @@ class Transport:
                 ) from None
             except BadAnswer as error:
                 raise self._bad_answer(method, f"something else, at {self._place}: {error}") from None
+            except KeyboardInterrupt:
+                if changes and self._is_sent:
+                    raise CallInterrupted(self.node, method, given) from None
+                raise
             _trace(self.node, method, given, status, start)
         return self._result(method, status, body)
 
     def upgrade(self, target: str, protocol: str, headers: Mapping[str, str]) -> socket.socket:
         """Return a new connection that has switched to `protocol`."""
-        if isinstance(self._to, Port):
-            raise Unsupported("an ssh agent is forwarded over a node's private socket, not over a port")
-        deadline = time.monotonic() + LOOK_S
+        deadline = time.monotonic() + STREAM_S
         connection = self._connect(deadline)
         try:
             return connection.upgrade(target, protocol, headers, deadline)
         except Closed as closed:
             raise self._lost(f"{self.node}: {closed} to {protocol}", {}) from None
         except TimeoutError:
-            problem = f"{self.node} did not answer within {LOOK_S:.0f} s"
+            problem = f"{self.node} did not answer within {STREAM_S:.0f} s"
             raise Unreachable(problem, hint=f"inv node.status{self._choice}") from None
-        except BadAnswer as error:
-            problem = f"{self.node} does not accept agent forwarding: {error}"
-            raise CodeSmithError(problem, hint=f"inv node.prepare{self._choice}") from None
+        except NotSwitched as answer:
+            error = _error_in(answer.body)
+            if error:
+                raise self._refusal(protocol, answer.status, error) from None
+            raise self._not_switched(protocol, answer) from None
+        except BadAnswer as answer:
+            raise self._not_switched(protocol, answer) from None
+
+    @property
+    def is_port(self) -> bool:
+        """Whether calls go to a port, and not to the node's private socket."""
+        return isinstance(self._to, Port)
+
+    def _not_switched(self, protocol: str, answer: BadAnswer) -> CodeSmithError:
+        problem = f"{self.node} does not switch to {protocol}: {answer}"
+        return CodeSmithError(problem, hint=f"inv node.prepare{self._choice}")
 
     def record(self, method: str, read: Callable[[Any], T], result: Any) -> T:
         """Return `read(result)`; CodeSmithError with a next step for an answer that does not match the contract."""
@@ -156,6 +175,7 @@ class Transport:
 
     def _post(self, connection: Connection, body: bytes, deadline: float) -> tuple[int, bytes]:
         stays_open = False
+        self._is_sent = True  # a part of it may be
         try:
             status, answer, stays_open = connection.post(body, deadline)
             return status, answer
@@ -253,6 +273,22 @@ class Transport:
         return by_kind(str(error.get("kind", "")))(problem, hint=str(error.get("hint", "")))
 
 
+def _plain(value: object) -> dict[str, Any]:
+    """Return a record that is a parameter as JSON has it."""
+    if isinstance(value, Record):
+        return value.to_dict()
+    raise TypeError(f"{type(value).__name__} cannot be a parameter")
+
+
+def _error_in(body: bytes) -> dict[str, Any]:
+    """Return the error that the body of an HTTP answer has; {} if it has none."""
+    try:
+        error = json.loads(body)["error"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return error if isinstance(error, dict) else {}
+
+
 def _shown(params: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters without secrets, at any depth."""
     return {
@@ -264,4 +300,4 @@ def _shown(params: Mapping[str, Any]) -> dict[str, Any]:
 def _trace(node: str, method: str, params: Mapping[str, Any], status: int, start: float) -> None:
     """Show a call on stderr for CODESMITH_DEBUG=rpc, without secrets."""
     if debug.is_shown("rpc"):
-        debug.show("rpc", f"{node} {method} {json.dumps(_shown(params))} -> HTTP {status}", start)
+        debug.show("rpc", f"{node} {method} {json.dumps(_shown(params), default=_plain)} -> HTTP {status}", start)

@@ -7,12 +7,13 @@ from invoke.collection import Collection
 
 def root() -> Collection:
     """Return the root collection; one line per namespace, alphabetical."""
-    from codesmith.tasks import audit, demo, file, lab, node, repo, sandbox, ssh, ui, user, workspace
+    from codesmith.tasks import audit, demo, file, job, lab, node, repo, sandbox, ssh, ui, user, workspace
 
     return Collection(
         demo.demo,
         audit=Collection.from_module(audit),
         file=Collection.from_module(file),
+        job=Collection.from_module(job),
         lab=Collection.from_module(lab),
         node=Collection.from_module(node),
         repo=Collection.from_module(repo),

@@ -25,6 +25,7 @@ STATE = ("name", "host", "endpoint", "state", "since", "agent_version", "reason"
     help={**EVERY, "plan": "Only show what would be done; exit code 7 unless that is nothing (default: do it)."},
     plans=True,
     exit_code=lambda rows: rows.exit_code,
+    after_cancel="what is done there stays, and the same again goes on from there: inv node.prepare",
 )
 def prepare(c: Context, plan: bool = False, **choice: Unpack[RootChoice]) -> installation.Prepared:
     """Install or upgrade the agent on nodes, in parallel; safe to run again."""
@@ -38,7 +39,7 @@ def verify(c: Context, **choice: Unpack[RootChoice]) -> installation.Verified:
     return installation.verify_all(selection.choose_for_root(choice))
 
 
-@task()
+@task(after_cancel="see which release answers: inv node.version")
 def rollback(c: Context, **choice: Unpack[RootChoice]) -> Rows:
     """Roll nodes back to the agent release before the last upgrade; run it again to roll forward."""
     return installation.rollback_all(selection.choose_for_root(choice))
@@ -52,6 +53,7 @@ def rollback(c: Context, **choice: Unpack[RootChoice]) -> Rows:
     },
     plans=True,
     exit_code=lambda rows: rows.exit_code,
+    after_cancel="the same again goes on from there: inv node.uninstall",
 )
 def uninstall(
     c: Context,
@@ -84,11 +86,12 @@ def disconnect(c: Context, **choice: Unpack[Choice]) -> Rows:
     harmless=True,
 )
 def status(c: Context, **choice: Unpack[Choice]) -> Rows:
-    """Show the state of the local endpoints."""
+    """Show the state of the local endpoints, and the forwards in the background."""
     is_chosen = any(value for name, value in choice.items() if name not in ("jobs", "json"))
     chosen = selection.choose({**choice, "all": selection.is_for_all(choice)}).nodes if is_chosen else None
     rows = endpoints.status(chosen)
-    output.show(rows, STATE, json=choice.get("json", False))
+    is_json = choice.get("json", False)
+    output.show(rows if is_json else endpoints.for_people(rows), (*STATE, "forwards"), json=is_json)
     return rows
 
 
@@ -121,19 +124,19 @@ def version(c: Context, **choice: Unpack[Choice]) -> Rows:
     return report.report(selection.choose(choice), agent_calls.version, columns)
 
 
-@task()
+@task(after_cancel="see how it is: inv node.health")
 def start(c: Context, **choice: Unpack[RootChoice]) -> Rows:
     """Start the agent of nodes over SSH, and wait until it answers."""
     return report.report(selection.choose_for_root(choice), agent_service.start, UNIT)
 
 
-@task()
+@task(after_cancel="see how it is: inv node.health")
 def stop(c: Context, **choice: Unpack[RootChoice]) -> Rows:
     """Stop the agent of nodes over SSH; it stays stopped until node.start or the next boot."""
     return report.report(selection.choose_for_root(choice), agent_service.stop, UNIT)
 
 
-@task()
+@task(after_cancel="see how it is: inv node.health")
 def restart(c: Context, **choice: Unpack[RootChoice]) -> Rows:
     """Restart the agent of nodes over SSH, and wait until it answers."""
     return report.report(selection.choose_for_root(choice), partial(agent_service.start, verb="restart"), UNIT)

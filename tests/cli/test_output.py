@@ -69,12 +69,6 @@ def test_a_table_has_heads_and_loses_nothing_in_a_narrow_terminal(monkeypatch):
     assert "[bold]" in text
 
 
-def test_raw_output_stays_as_it_is(capfdbinary):
-    output.write_raw(b"a\x1b[1m\xff\n", b"b\r\n")
-    shown = capfdbinary.readouterr()
-    assert (shown.out, shown.err) == (b"a\x1b[1m\xff\n", b"b\r\n")
-
-
 def test_what_is_said_to_people_goes_to_stderr_escaped(capsys):
     output.say("web1  installed python3\x1b")
     shown = capsys.readouterr()

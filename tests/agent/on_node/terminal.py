@@ -7,12 +7,12 @@ import os
 import pty
 import re
 import select
-import signal
 import struct
 import subprocess
 import termios
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 PATIENCE_S = 30.0
 
@@ -39,10 +39,17 @@ class Terminal:
         os.write(self._ours, text.encode())
 
     def resize(self, rows: int, columns: int) -> None:
-        """Change the size, as a person does with the mouse."""
+        """Change the size, as a person does with the mouse; the kernel tells the program."""
         self._resize(rows, columns)
-        (child,) = _children(self.process.pid)
-        os.kill(child, signal.SIGWINCH)  # the kernel does so too; once more is no harm
+
+    def mode(self) -> list[Any]:
+        """Return how the terminal is set now, also after the program has ended."""
+        return termios.tcgetattr(self._ours)
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether every key reaches the program as it is."""
+        return not self.mode()[3] & (termios.ICANON | termios.ECHO | termios.ISIG)
 
     def _resize(self, rows: int, columns: int) -> None:
         fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -71,8 +78,3 @@ class Terminal:
             self.shown += os.read(self._ours, 65536).decode(errors="replace")
         except OSError:  # its end
             time.sleep(0.05)
-
-
-def _children(pid: int) -> list[int]:
-    with open(f"/proc/{pid}/task/{pid}/children") as file:
-        return [int(word) for word in file.read().split()]

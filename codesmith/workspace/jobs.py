@@ -1,0 +1,180 @@
+"""Jobs of a workspace on this process's standard streams: their logs, joining one, waiting for its end."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json as json_module
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from codesmith.cli import output, terminal
+from codesmith.errors import BadArgument, CodeSmithError, Interruption
+from codesmith.sdk.api import Job, JobLogs, StartedJob
+from codesmith.sdk.ended import Ended
+from codesmith.workspace import console, following
+
+if TYPE_CHECKING:
+    from codesmith.sdk.client import Client
+
+
+@dataclass(frozen=True)
+class Begin:
+    """Where to begin in a log: at a byte, or with the last lines; of one stream, or of both."""
+
+    stream: str = "both"
+    offset: int | None = None
+    tail: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.offset is not None and self.tail is not None:
+            raise BadArgument("--offset and --tail exclude each other")
+        for option, number in (("--offset", self.offset), ("--tail", self.tail)):
+            if number is not None and number < 0:
+                raise BadArgument(f"{option} takes a whole number from 0, not {number}")
+
+    def find(self, client: Client, job: Job) -> int:
+        """Return the byte of the stream where to begin."""
+        if self.tail is None:
+            return self.offset or 0
+        return following.tail_offset(client, job.workspace, job.id, self.stream, self.size(job), self.tail)
+
+    def size(self, job: Job) -> int:
+        """Return how much the stream has."""
+        return {"stdout": job.stdout_bytes, "stderr": job.stderr_bytes}.get(self.stream, both(job))
+
+
+def row(job: Job) -> dict[str, object]:
+    """Return a job as people see it: its command as a shell takes it."""
+    return {**job.to_dict(), "command": shlex.join(job.argv)}
+
+
+def both(job: Job) -> int:
+    """Return how many bytes a job has written."""
+    return job.stdout_bytes + job.stderr_bytes
+
+
+def job_of(started: StartedJob) -> Job:
+    """Return the job that was started, without what concerns its stream."""
+    return Job.from_dict(started.to_dict())
+
+
+def logs(client: Client, workspace: str, job: str, begin: Begin, *, json: bool) -> JobLogs:
+    """Show what a job has written up to now; return it."""
+    offset = begin.offset or 0
+    if begin.tail is not None:
+        offset = begin.find(client, client.job.get(workspace=workspace, id=job))
+    write: following.Show = nothing if json else console.Outputs(merged=True).write
+    with contextlib.suppress(console.NobodyReads):
+        found = following.Follower(client, workspace, job).read(begin.stream, offset, write)
+        if json:
+            output.show(found, json=True)
+        return found
+    return JobLogs(data="", encoding="text", offset=offset, next_offset=offset, eof=False)
+
+
+def logs_to_the_end(client: Client, workspace: str, job_id: str, begin: Begin, *, json: bool) -> Job:
+    """Show what a job has written and writes until it ends, on standard output; return the job."""
+    job = client.job.get(workspace=workspace, id=job_id)
+    show = json_lines if json else console.Outputs(merged=True).write
+    offset = begin.find(client, job)
+    try:
+        if begin.stream != "both":  # its own offsets lead only through its own log; from there on, through both
+            following.Follower(client, workspace, job_id).read(begin.stream, offset, show, until=begin.size(job))
+            offset = both(job)
+        return follow(client, job, offset, Passing(show, begin.stream))
+    except console.NobodyReads:
+        return job
+
+
+@dataclass(frozen=True)
+class Passing:
+    """What of a job's output is shown, and what it reads from here."""
+
+    show: following.Show
+    stream: str = "both"
+    source: int | None = None
+
+    def __call__(self, name: str, data: memoryview | bytes) -> None:
+        """Show a piece, if it is wanted."""
+        if self.stream in (name, "both"):
+            self.show(name, data)
+
+
+def attach(
+    client: Client, job: Job, offset: int | None, *, takes_input: bool, json: bool, complete: Callable[[str], str]
+) -> Job:
+    """Join the standard streams with a job until it ends; return it then, or as it is for a person who detached.
+
+    With `json` standard output has the job alone, and what the job writes goes to standard error. `complete` makes a
+    command ready to paste.
+    """
+    source = terminal.descriptor_of(sys.stdin) if takes_input else None
+    is_raw = job.tty and terminal.is_terminal(source)
+    output.say(f"attached to job {job.id}; to leave it running: {'Enter ~ .' if is_raw else 'Ctrl-C'}")
+    passing = Passing(console.Outputs(to_stderr=json).write, source=source)
+    try:
+        ended = follow(client, job, offset, passing)
+    except console.Detached:
+        ended = job
+        output.say(complete(f"detached: job {job.id} goes on; again: inv job.attach {job.workspace} {job.id}"))
+    if json:
+        output.show(ended, json=True)
+    return ended
+
+
+def follow(client: Client, job: Job, offset: int | None, passing: Passing) -> Job:
+    """Follow a job until it ends, and say what ended it; Ctrl-C stops following, and the job goes on."""
+    has_tty = job.tty and passing.source is not None
+    source = console.Source(passing.source, ends=False)
+    try:
+        ended = following.Follower(client, job.workspace, job.id).follow(offset, passing, source, has_tty=has_tty)
+    except console.NobodyReads:
+        return job
+    except KeyboardInterrupt:
+        raise goes_on(job.workspace, job.id) from None
+    say_end(ended)
+    return ended
+
+
+def wait(client: Client, workspace: str, job_id: str, timeout_s: float | None) -> Job:
+    """Return a job when it has ended; CodeSmithError if it runs on after `timeout_s`."""
+    try:
+        job = following.Follower(client, workspace, job_id).wait(timeout_s)
+    except KeyboardInterrupt:
+        raise goes_on(workspace, job_id) from None
+    if job.state in following.RUNNING:
+        look = f"inv job.logs {workspace} {job_id} --tail 20"
+        raise CodeSmithError(f"job {job_id} still runs after {timeout_s:g} s", hint=look)
+    say_end(job)
+    return job
+
+
+def say_end(job: Job) -> None:
+    """Warn of what ended a job, if it was not its own end."""
+    if job.state == "lost":
+        output.warn([f"job {job.id} is lost: nobody saw its end, as when the node was switched off"])
+    console.say_why(Ended(job.exit_code, job.signal, job.killed_by, state=job.state))
+
+
+def goes_on(workspace: str, job: str) -> Interruption:
+    """Return the Ctrl-C of somebody who only looked at a job."""
+    return Interruption(f"job {job} goes on", hint=f"inv job.logs {workspace} {job} --follow")
+
+
+def nothing(_name: str, _data: memoryview | bytes) -> None:
+    """Show nothing."""
+
+
+def json_lines(name: str, data: memoryview | bytes) -> None:
+    """Print a piece as one line of JSON."""
+    piece: dict[str, str] = {"stream": name}
+    try:
+        piece.update(data=bytes(data).decode(), encoding="text")
+    except UnicodeDecodeError:
+        piece.update(data=base64.b64encode(data).decode(), encoding="base64")
+    if not output.print_line(json_module.dumps(piece)):
+        raise console.NobodyReads

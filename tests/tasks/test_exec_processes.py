@@ -1,0 +1,337 @@
+"""Real `inv` processes that stream: `workspace.exec`, with pipes and at a terminal, against a stand-in."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.agent.on_node.terminal import Terminal
+from tests.sdk.stream_doubles import INPUT, REFUSAL, SIGNAL, STDERR, STDOUT, Frames, stand_in
+from tests.tasks.conftest import TOP
+
+INV = str(Path(sys.executable).parent / "inv")
+EXEC = (INV, "workspace.exec", "demo")
+EVERY = bytes(range(256))
+HEAVY = ("fabric", "paramiko", "cryptography", "rich", "ruamel", "jsonrpclib", "http.client")
+PATIENCE_S = 30
+
+
+def run(place, *words, where=EXEC, **options):
+    settings = {"stdin": subprocess.DEVNULL, **options}
+    return subprocess.run(
+        [*where, *words], cwd=TOP, env=place.environment, capture_output=True, timeout=PATIENCE_S, **settings
+    )
+
+
+def ends(*pieces, code=0, **fields):
+    def play(frames: Frames) -> None:
+        for kind, data in pieces:
+            frames.send(kind, data)
+        frames.end(code, **fields)
+
+    return play
+
+
+@pytest.fixture
+def at_terminal(place):
+    """Start `inv workspace.exec demo ...` at a terminal of 30 rows and 100 columns."""
+
+    def start(*words: str, command=EXEC) -> Terminal:
+        environment = {**place.environment, "TERM": "xterm-256color"}
+        return Terminal([*command, *words], environment, rows=30, columns=100)
+
+    return start
+
+
+def test_output_is_passed_through_as_it_is_and_the_exit_code_is_the_commands(place):
+    with stand_in(place.endpoint(), ends((STDOUT, EVERY), (STDERR, EVERY[::-1]), code=42)) as server:
+        done = run(place, "--env", "A=b=c", "--cwd", "code", "--timeout", "2.5", "--", "sh", "-c", "a  b", "--help")
+        method, params = server.calls[0]
+    assert (done.returncode, done.stdout, done.stderr) == (42, EVERY, EVERY[::-1])
+    assert (method, bool(params.pop("request_id"))) == ("job.start", True)
+    assert params == {
+        "workspace": "demo", "argv": ["sh", "-c", "a  b", "--help"], "cwd": "code", "env": {"A": "b=c"},
+        "timeout_s": 2.5, "stdin": "stream", "ends_with_stream": True,
+    }  # fmt: skip
+
+
+def test_output_comes_as_it_is_written_and_in_order(place):
+    go_on = threading.Event()
+
+    def play(frames: Frames) -> None:
+        for number in range(100):
+            frames.send((STDOUT, STDERR)[number % 2], b"%d\n" % number)
+        assert go_on.wait(PATIENCE_S)
+        frames.end(0)
+
+    with stand_in(place.endpoint(), play):
+        command = [*EXEC, "--", "make"]
+        with subprocess.Popen(
+            command, cwd=TOP, env=place.environment, stdin=subprocess.DEVNULL, stdout=-1, stderr=subprocess.STDOUT
+        ) as done:
+            lines = [int(done.stdout.readline()) for _ in range(100)]
+            go_on.set()
+            assert done.wait(PATIENCE_S) == 0
+    assert lines == list(range(100))
+
+
+def test_piped_input_is_passed_on_to_its_end(place, tmp_path):
+    got = []
+
+    def play(frames: Frames) -> None:
+        got.append(frames.receive_input())
+        frames.end(0)
+
+    (tmp_path / "blob").write_bytes(EVERY * 1000)
+    with stand_in(place.endpoint(), play, play, play):
+        assert run(place, "--", "cat", stdin=None, input=EVERY).returncode == 0
+        assert run(place, "--stdin", str(tmp_path / "blob"), "--", "cat").returncode == 0
+        assert run(place, "--", "cat").returncode == 0  # of /dev/null: an end at once
+    assert got == [EVERY, EVERY * 1000, b""]
+
+
+def test_no_stdin_leaves_the_input_to_others(place):
+    with stand_in(place.endpoint(), ends(), ends()) as server:
+        loop = f"while read word; do {INV} workspace.exec demo --no-stdin -- echo $word; done"
+        done = run(place, where=("sh", "-c", loop), stdin=None, input=b"one\ntwo\n")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert [(params["argv"], "stdin" in params) for _, params in server.calls] == [
+        (["echo", "one"], False), (["echo", "two"], False)
+    ]  # fmt: skip
+
+
+def test_an_input_that_never_ends_does_not_hold_up_the_end(place):
+    reading, writing = os.pipe()
+    with stand_in(place.endpoint(), ends((STDOUT, b"done"), code=7)):
+        done = run(place, "--", "true", stdin=reading)
+    os.close(reading)
+    os.close(writing)
+    assert (done.returncode, done.stdout) == (7, b"done")
+
+
+def test_what_never_ran_is_ours(place):
+    refusal = {"error": {"code": 1001, "message": "no workspace 'demo' on this node", "data": {"kind": "not_found"}}}
+    with stand_in(place.endpoint(), job_start=refusal):
+        unknown = run(place, "--", "true")
+    limit = {"code": 1008, "message": "200 jobs run", "data": {"kind": "limit", "hint": "inv job.list demo"}}
+    with stand_in(place.endpoint(), lambda frames: frames.send(REFUSAL, limit)):
+        refused = run(place, "--", "true")
+    assert (unknown.returncode, unknown.stderr) == (3, b"error: no workspace 'demo' on this node\n")
+    assert (refused.returncode, refused.stderr) == (6, b"error: 200 jobs run\nhint: inv job.list demo\n")
+
+
+def test_a_cut_connection_says_so_and_ends_with_5(place):
+    with stand_in(place.endpoint(), lambda frames: frames.send(STDOUT, b"half")):
+        done = run(place, "--", "make")
+    assert (done.returncode, done.stdout) == (5, b"half")
+    assert done.stderr.startswith(
+        b"error: web1: the connection ended before the command did; it is ended there, with all it started\nhint: "
+    )
+
+
+@pytest.mark.parametrize("killed_by", ["timeout", "memory"])
+def test_what_ended_it_is_said(place, killed_by):
+    with stand_in(place.endpoint(), ends(code=137, killed_by=killed_by, signal="SIGKILL")):
+        done = run(place, "--", "yes")
+    assert (done.returncode, done.stderr) == (137, f"warning: ended by the {killed_by} limit after 0.5 s\n".encode())
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly(place):
+    dropped = threading.Event()
+
+    def play(frames: Frames) -> None:
+        try:
+            while True:
+                frames.send(STDOUT, b"y\n" * 1000)
+        except ConnectionError:
+            dropped.set()
+
+    with stand_in(place.endpoint(), play):
+        script = f"{INV} workspace.exec demo -- yes | head -1; echo ${{PIPESTATUS[0]}}"
+        done = run(place, where=("bash", "-c", script))
+        assert dropped.wait(PATIENCE_S)
+    assert (done.stdout, done.stderr) == (b"y\n141\n", b"")
+
+
+def test_an_output_that_cannot_be_written_is_an_error(place):
+    with stand_in(place.endpoint(), ends((STDOUT, b"x"))):
+        done = run(place, where=("sh", "-c", f"{INV} workspace.exec demo -- make >/dev/full"))
+    assert (done.returncode, done.stderr) == (
+        1, b"error: cannot write the result: No space left on device\nhint: df -h /dev/full\n"
+    )  # fmt: skip
+
+
+def test_ctrl_c_goes_to_the_command_and_a_second_one_ends_it(place):
+    came, dropped = threading.Event(), threading.Event()
+
+    def obeys(frames: Frames) -> None:
+        frames.send(STDOUT, b"ready\n")
+        assert [frame for frame in iter(frames.receive, (SIGNAL, b"SIGINT")) if frame[0] != INPUT] == []
+        frames.end(130, signal="SIGINT", state="killed")
+
+    def ignores(frames: Frames) -> None:
+        frames.send(STDOUT, b"ready\n")
+        while frames.receive() != (SIGNAL, b"SIGINT"):
+            pass
+        came.set()
+        frames.await_drop()
+        dropped.set()
+
+    with stand_in(place.endpoint(), obeys, ignores):
+        with start(place) as done:
+            done.stdout.readline()
+            done.send_signal(signal.SIGINT)
+            assert (done.wait(PATIENCE_S), done.stderr.read()) == (130, b"")
+        with start(place) as done:
+            done.stdout.readline()
+            done.send_signal(signal.SIGINT)
+            assert came.wait(PATIENCE_S)
+            done.send_signal(signal.SIGINT)
+            assert done.wait(PATIENCE_S) == 2
+            assert done.stderr.read() == b"error: cancelled: the command there is ended, with all it started\n"
+            assert dropped.wait(PATIENCE_S)
+
+
+def start(place, *words):
+    argv = [*EXEC, *words, "--", "make"]
+    return subprocess.Popen(argv, cwd=TOP, env=place.environment, stdin=subprocess.DEVNULL, stdout=-1, stderr=-1)
+
+
+def test_a_terminal_gives_a_terminal_that_is_restored(place, at_terminal):
+    sizes, typed = [], []
+
+    def play(frames: Frames) -> None:
+        frames.send(STDOUT, b"ready$ ")
+        while b"".join(typed) != b"\x03ls\r" or len(sizes) < 2:
+            kind, payload = frames.receive()
+            (typed if kind == INPUT else sizes).append(payload)
+        frames.send(STDOUT, b"bye\r\n")
+        frames.end(5)
+
+    with stand_in(place.endpoint(), play) as server, at_terminal("--", "bash") as terminal:
+        before = terminal.mode()
+        terminal.wait_for("ready")
+        assert terminal.is_raw
+        terminal.resize(40, 120)
+        terminal.types("\x03ls\r")
+        terminal.wait_for("bye")
+        assert terminal.wait_for_end() == 5
+        assert terminal.mode() == before
+    assert server.calls[0][1]["tty"] == {"rows": 30, "cols": 100, "term": "xterm-256color"}
+    assert b'{"rows": 40, "cols": 120}' in sizes
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_ends_us_restores_the_terminal(place, at_terminal, number):
+    with stand_in(place.endpoint(), waits), at_terminal("--", "bash") as terminal:
+        before = terminal.mode()
+        terminal.wait_for("ready")
+        assert terminal.is_raw
+        terminal.process.send_signal(number)
+        assert terminal.wait_for_end() == -number
+        assert terminal.mode() == before
+
+
+def waits(frames: Frames) -> None:
+    frames.send(STDOUT, b"ready\r\n")
+    frames.await_drop()
+
+
+def test_a_cut_connection_restores_the_terminal(place, at_terminal):
+    with (
+        stand_in(place.endpoint(), lambda frames: frames.send(STDOUT, b"ready\r\n")),
+        at_terminal("--", "x") as terminal,
+    ):
+        before = terminal.mode()
+        assert terminal.wait_for_end() == 5
+        assert terminal.mode() == before
+        assert "error: web1: the connection ended" in terminal.shown
+
+
+def test_keys_close_the_connection(place, at_terminal):
+    typed = []
+
+    def play(frames: Frames) -> None:
+        frames.send(STDOUT, b"ready\r\n")
+        try:
+            while True:
+                kind, payload = frames.receive()
+                if kind == INPUT:
+                    typed.append(payload)
+        except ConnectionError:
+            pass
+
+    with stand_in(place.endpoint(), play), at_terminal("--", "bash") as terminal:
+        terminal.wait_for("ready")
+        terminal.types("a~.\r~~\r~x~.\r~.")
+        terminal.wait_for("cancelled: the connection is closed, which ends the command there")
+        assert terminal.wait_for_end() == 2
+    assert b"".join(typed) == b"a~.\r~\r~x~.\r"
+
+
+def test_a_stop_gives_the_terminal_back_until_it_goes_on(place):
+    """The shell of a person suspends it with Enter ~ Ctrl-Z, and `fg` goes on."""
+    resumed = threading.Event()
+
+    def play(frames: Frames) -> None:
+        frames.send(STDOUT, b"ready\r\n")
+        assert resumed.wait(PATIENCE_S)
+        while frames.receive() != (INPUT, b"q"):
+            pass
+        frames.end(0)
+
+    environment = {**place.environment, "TERM": "xterm", "PS1": "prompt> ", "HISTFILE": "/dev/null"}
+    shell = ["bash", "--norc", "--noprofile", "-i"]
+    with stand_in(place.endpoint(), play), Terminal(shell, environment, rows=30, columns=200) as terminal:
+        terminal.wait_for("prompt> ")
+        terminal.types(f"{INV} workspace.exec demo -- bash\n")
+        terminal.wait_for("ready")
+        terminal.types("\r~\x1a")
+        terminal.wait_for("Stopped(?s:.*)prompt> ")
+        terminal.types("stty -a | grep -o ' icanon'; fg\n")
+        terminal.wait_for(" icanon\r\n(?s:.*)workspace.exec demo -- bash\r\n")
+        resumed.set()
+        terminal.types("q")
+        terminal.wait_for("prompt> ")
+        terminal.types("exit\n")
+        terminal.wait_for_end()
+
+
+def test_no_tty_keeps_outputs_apart_at_a_terminal(place, at_terminal):
+    with stand_in(place.endpoint(), ends((STDOUT, b"out\n"), (STDERR, b"err\n"))) as server:
+        with at_terminal("--no-tty", "--", "make") as terminal:
+            terminal.wait_for("out\r\nerr\r\n")
+            assert terminal.wait_for_end() == 0
+    assert "tty" not in server.calls[0][1]
+
+
+def test_tty_without_a_terminal_is_given_when_asked_for(place):
+    with stand_in(place.endpoint(), ends((STDOUT, b"x\r\n"))) as server:
+        assert run(place, "--tty", "--", "top").stdout == b"x\r\n"
+    assert server.calls[0][1]["tty"].keys() == {"rows", "cols", "term"}
+
+
+def test_the_way_of_a_stream_imports_nothing_heavy(place):
+    with stand_in(place.endpoint(), ends()):
+        done = run(place, "--", "true", where=(sys.executable, "-X", "importtime", *EXEC))
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.decode().splitlines()}
+    assert "codesmith.workspace.console" in imported
+    assert not {name for name in imported if name.startswith((*HEAVY, "codesmith.ssh", "codesmith.tunnel.control"))}
+
+
+def test_a_python_caller_gets_how_it_ended(place, capfd):
+    from invoke.context import Context
+
+    from codesmith.sdk.ended import Ended
+    from codesmith.tasks import workspace
+
+    with stand_in(place.endpoint(), ends((STDOUT, b"out"), (STDERR, b"err"), code=3)):
+        ended = workspace.exec_(Context(), "demo", ["make"], no_stdin=True)
+    assert ended == Ended(3, duration_s=0.5)
+    assert capfd.readouterr() == ("out", "err")

@@ -1,0 +1,283 @@
+"""Real `inv` processes that work with jobs, against a stand-in; connections are cut on the way."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.agent.on_node.terminal import Terminal
+from tests.sdk.sdk_doubles import error, scripted
+from tests.sdk.stream_doubles import INPUT, JOB, POSITION, STDERR, STDOUT, Frames, stand_in
+from tests.tasks.conftest import TOP
+
+INV = str(Path(sys.executable).parent / "inv")
+ID = JOB["id"]
+ENDED = {**JOB, "state": "exited", "exit_code": 3, "ended_at": "2026-11-23T00:00:05.000Z"}
+STARTED = {**JOB, "stream": None}
+PATIENCE_S = 30
+
+
+def piece(data: str, offset: int = 0, *, eof: bool = False, encoding: str = "text", size: int | None = None):
+    size = len(data) if size is None else size
+    return {"data": data, "encoding": encoding, "offset": offset, "next_offset": offset + size, "eof": eof}
+
+
+def plays(offset: int, *pieces: tuple[int, bytes], cut: bool = False):
+    def play(frames: Frames) -> None:
+        frames.send(POSITION, {"offset": offset})
+        for kind, data in pieces:
+            frames.send(kind, data)
+        if not cut:
+            frames.end(3)
+
+    return play
+
+
+def in_turn(*answers):
+    rest = list(answers)
+    return lambda _: rest.pop(0) if len(rest) > 1 else rest[0]
+
+
+def test_a_job_is_started_as_the_options_say(place):
+    with stand_in(place.endpoint(), job_start=STARTED) as server:
+        words = ["--name", "build", "--cwd", "code", "--env", "A=b", "--stdin", "--timeout", "9"]
+        done = place.inv("job.start", "demo", *words, "--json", "--", "make", "-j2")
+        params = server.calls[0][1]
+    assert (done.returncode, json.loads(done.stdout)) == (0, JOB)
+    assert done.stderr == f"follow it: inv job.logs demo {ID} --follow\n"
+    assert params.pop("request_id")
+    assert params == {
+        "workspace": "demo", "argv": ["make", "-j2"], "cwd": "code", "env": {"A": "b"}, "stdin": "stream",
+        "name": "build", "timeout_s": 9.0, "ends_with_stream": False,
+    }  # fmt: skip
+
+
+def test_follow_ends_with_the_job_and_its_exit_code(place):
+    play = plays(0, (STDOUT, b"out\xff"), (STDERR, b"err"))
+    with stand_in(place.endpoint(), play, job_start=STARTED, job_get=ENDED) as server:
+        argv = [INV, "job.start", "demo", "--follow", "--", "make"]
+        done = subprocess.run(argv, cwd=TOP, env=place.environment, stdin=subprocess.DEVNULL, capture_output=True)
+    assert (done.returncode, done.stdout) == (3, b"out\xff")
+    assert done.stderr == f"attached to job {ID}; to leave it running: Ctrl-C\nerr".encode()
+    assert server.calls[1] == ("job.attach", {"workspace": "demo", "id": ID, "offset": 0})
+
+
+def test_a_cut_connection_is_replaced_and_nothing_is_lost_or_shown_twice(place):
+    script = (
+        plays(0, (STDOUT, b"one\n"), (STDERR, b"two\n"), cut=True),
+        plays(8, (STDOUT, b"three\n"), cut=True),
+        plays(14, (STDOUT, b"four\n")),
+    )
+    with stand_in(place.endpoint(), *script, job_get=in_turn(JOB, JOB, JOB, ENDED)) as server:
+        done = place.inv("job.logs", "demo", ID, "--follow")
+    assert (done.returncode, done.stdout) == (3, "one\ntwo\nthree\nfour\n")
+    lost = (
+        "note: web1: the connection ended before the command did; connecting again (Ctrl-C stops this, the job goes on)"
+    )
+    assert done.stderr.splitlines() == [lost, "note: web1 answers again"] * 2
+    offsets = [params["offset"] for method, params in server.calls if method == "job.attach"]
+    assert offsets == [0, 8, 14]
+
+
+def test_a_job_that_ended_meanwhile_is_read_to_its_end(place):
+    refusal = {"error": {"code": 1004, "message": "it has ended", "data": {"kind": "in_use"}}}
+    with stand_in(
+        place.endpoint(), plays(0, (STDOUT, b"one\n"), cut=True), job_get=in_turn(JOB, ENDED),
+        job_attach=in_turn({"token": "ab" * 32, "expires_at": ""}, refusal), job_logs=piece("two\n", 4, eof=True),
+    ) as server:  # fmt: skip
+        done = place.inv("job.logs", "demo", ID, "--follow")
+    assert (done.returncode, done.stdout) == (3, "one\ntwo\n")
+    assert [params["offset"] for method, params in server.calls if method == "job.logs"] == [4]
+
+
+def test_what_the_log_has_left_out_is_said(place):
+    with stand_in(place.endpoint(), plays(100, (STDOUT, b"end\n")), job_get=in_turn(JOB, ENDED)):
+        done = place.inv("job.logs", "demo", ID, "--follow")
+    assert done.stdout == "end\n"
+    assert done.stderr == "note: 100 bytes are left out here: the log keeps its beginning and its end\n"
+
+
+def test_a_log_is_read_in_pieces_byte_for_byte(place):
+    with stand_in(
+        place.endpoint(),
+        job_logs=in_turn(piece("Gr\u00fc", size=4), piece("w58=", 4, size=2, eof=True, encoding="base64")),
+    ) as server:
+        argv = [INV, "job.logs", "demo", ID, "--stream", "stderr"]
+        done = subprocess.run(argv, cwd=TOP, env=place.environment, stdin=subprocess.DEVNULL, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Grüß".encode(), b"")
+    assert [(p["stream"], p["offset"]) for _, p in server.calls] == [("stderr", 0), ("stderr", 4)]
+
+
+def test_the_last_lines_are_found(place):
+    text = "".join(f"line {number}\n" for number in range(1000))
+
+    def logs(params):
+        end = params["offset"] + params["limit"]
+        return piece(text[params["offset"] : end], params["offset"], eof=end >= len(text))
+
+    job = {**ENDED, "stdout_bytes": len(text)}
+    with stand_in(place.endpoint(), job_get=job, job_logs=logs):
+        assert place.inv("job.logs", "demo", ID, "--tail", "2").stdout == "line 998\nline 999\n"
+        assert place.inv("job.logs", "demo", ID, "--tail", "0").stdout == ""
+        assert place.inv("job.logs", "demo", ID, "--tail", "5000").stdout == text
+
+
+def test_one_stream_is_followed_from_the_last_lines(place):
+    job = {**JOB, "stdout_bytes": 8, "stderr_bytes": 100}
+    play = plays(108, (STDERR, b"no\n"), (STDOUT, b"new\n"))
+    logs = {0: piece("one\ntwo\n"), 4: piece("two\n", 4)}
+    with stand_in(
+        place.endpoint(), play, job_get=in_turn(job, ENDED), job_logs=lambda params: logs[params["offset"]]
+    ) as server:
+        done = place.inv("job.logs", "demo", ID, "--stream", "stdout", "--tail", "1", "--follow")
+    assert (done.returncode, done.stdout) == (3, "two\nnew\n")
+    assert ("job.attach", {"workspace": "demo", "id": ID, "offset": 108}) in server.calls
+
+
+def test_json_has_a_piece_with_its_offsets_or_a_line_for_each(place):
+    with stand_in(place.endpoint(), plays(0, (STDOUT, b"a\n"), (STDERR, b"\xff")), job_get=in_turn(JOB, ENDED),
+                  job_logs=piece("ab", eof=True)):  # fmt: skip
+        whole = place.inv("job.logs", "demo", ID, "--json")
+        lines = place.inv("job.logs", "demo", ID, "--json", "--follow")
+    assert json.loads(whole.stdout) == piece("ab", eof=True)
+    assert [json.loads(line) for line in lines.stdout.splitlines()] == [
+        {"stream": "stdout", "data": "a\n", "encoding": "text"},
+        {"stream": "stderr", "data": "/w==", "encoding": "base64"},
+    ]
+
+
+@pytest.mark.parametrize("task", ["job.logs --follow", "job.attach", "job.wait"])
+def test_ctrl_c_says_that_the_job_goes_on(place, task):
+    def waits(frames: Frames) -> None:
+        ready.set()
+        frames.await_drop()
+
+    def ask(_params):
+        ready.set()
+        stay.wait(PATIENCE_S)
+        return JOB
+
+    ready, stay = threading.Event(), threading.Event()
+    name, *options = task.split()
+    argv = [INV, name, "demo", ID, *options]
+    with stand_in(place.endpoint(), waits, job_wait=ask):
+        with subprocess.Popen(
+            argv, cwd=TOP, env=place.environment, stdin=subprocess.DEVNULL, stderr=-1, text=True
+        ) as running:
+            assert ready.wait(PATIENCE_S)
+            running.send_signal(signal.SIGINT)
+            assert running.wait(PATIENCE_S) == 2
+            said = running.stderr.read()
+            stay.set()
+    assert said.endswith(f"error: cancelled: job {ID} goes on\nhint: inv job.logs demo {ID} --follow\n")
+
+
+def test_a_person_detaches_from_a_job_that_goes_on(place):
+    def play(frames: Frames) -> None:
+        frames.send(POSITION, {"offset": 0})
+        frames.send(STDOUT, b"$ ")
+        assert frames.receive()[0] == 4
+        while frames.receive() != (INPUT, b"\r"):
+            pass
+        frames.send(STDOUT, b"\r\n$$ ")
+        frames.await_drop()
+
+    environment = {**place.environment, "TERM": "xterm"}
+    argv = [INV, "job.attach", "demo", ID]
+    with stand_in(place.endpoint(), play, job_get={**JOB, "tty": True}):
+        with Terminal(argv, environment, rows=30, columns=200) as terminal:
+            before = terminal.mode()
+            terminal.wait_for(r"to leave it running: Enter ~ \.(?s:.*)\$ ")
+            terminal.types("\r")
+            terminal.wait_for(r"\$\$ ")
+            terminal.types("~.")
+            terminal.wait_for(f"detached: job {ID} goes on; again: inv job.attach demo {ID}")
+            assert terminal.wait_for_end() == 0
+            assert terminal.mode() == before
+
+
+def test_attach_from_nothing_ends_no_input(place):
+    """A job of a script whose standard input is /dev/null goes on reading."""
+    kinds = []
+
+    def play(frames: Frames) -> None:
+        frames.send(POSITION, {"offset": 0})
+        frames.send(STDOUT, b"x")
+        frames.connection.settimeout(0.3)
+        try:
+            kinds.append(frames.receive())
+        except TimeoutError:
+            pass
+        frames.end(0)
+
+    with stand_in(place.endpoint(), play, job_get=in_turn(JOB, ENDED)):
+        assert place.inv("job.attach", "demo", ID).returncode == 3
+    assert kinds == []
+
+
+def test_wait_ends_with_the_exit_code_of_the_job(place):
+    with stand_in(place.endpoint(), job_wait=in_turn(JOB, ENDED)):
+        assert place.inv("job.wait", "demo", ID, "--json").returncode == 3
+    with stand_in(place.endpoint(), job_wait=JOB):
+        late = place.inv("job.wait", "demo", ID, "--timeout", "0.01")
+    assert (late.returncode, late.stderr.splitlines()[0]) == (1, f"error: job {ID} still runs after 0.01 s")
+
+
+def test_a_lost_job_is_told_and_ends_with_1(place):
+    with stand_in(place.endpoint(), job_wait={**JOB, "state": "lost"}):
+        done = place.inv("job.wait", "demo", ID)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"warning: job {ID} is lost: nobody saw its end")
+
+
+def test_stop_and_delete_pass_on_what_was_said(place):
+    stopped = {**ENDED, "state": "killed", "exit_code": 130, "signal": "SIGINT", "killed_by": "operator"}
+    with stand_in(place.endpoint(), job_stop=stopped, job_delete={"id": ID, "deleted": True}) as server:
+        assert place.inv("job.stop", "demo", ID, "--signal", "SIGINT", "--grace", "2").returncode == 0
+        assert place.inv("job.delete", "demo", ID).returncode == 0
+    assert (server.calls[0][1]["signal"], server.calls[0][1]["grace_s"]) == ("SIGINT", 2.0)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["job.start", "demo"], "error: no command to run\nhint: inv job.start demo -- make"),
+        (["job.logs", "demo", ID, "--offset", "1", "--tail", "1"], "error: --offset and --tail exclude each other"),
+        (["job.logs", "demo", ID, "--tail", "-1"], "error: --tail takes a whole number from 0, not -1"),
+        (["job.list", "demo", "--state", "dead"], "error: --state takes one of running, exited, killed, lost"),
+        (["workspace.exec", "demo", "--tty", "--no-tty", "--", "x"], "error: --tty and --no-tty exclude each other"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_said(place, words, says):
+    done = place.inv(*words)
+    assert done.returncode == 1
+    assert done.stderr.startswith(says)
+
+
+def test_ctrl_c_says_what_the_node_goes_on_with(place):
+    """A change was sent; a look was not."""
+    for words, goes_on, look in (
+        (["workspace.create", "demo"], "workspace.create of demo", "workspace.get demo"),
+        (["job.stop", "demo", ID], f"job.stop of {ID}", f"job.get demo {ID}"),
+        (["user.delete", "ann"], "user.delete of ann", "user.list"),
+        (["workspace.get", "demo"], "", ""),
+    ):
+        said = f": web1 goes on with {goes_on}\nhint: inv {look}\n" if goes_on else "\n"
+        with scripted(place.endpoint(), b"HTTP/1.1 200 OK\r\n") as server:
+            argv = [INV, *words]
+            with subprocess.Popen(argv, cwd=TOP, env=place.environment, stderr=subprocess.PIPE, text=True) as running:
+                assert server.was_called.wait(PATIENCE_S)
+                running.send_signal(signal.SIGINT)
+                assert (running.wait(PATIENCE_S), running.stderr.read()) == (2, f"error: cancelled{said}")
+
+
+def test_a_refusal_of_a_job_is_ours(place):
+    with scripted(place.endpoint(), error(1001, "no job", kind="not_found", hint="inv job.list demo")):
+        done = place.inv("job.get", "demo", ID)
+    assert (done.returncode, done.stderr) == (3, "error: no job\nhint: inv job.list demo\n")
