@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, List, Set, Tuple
+import itertools
+from typing import AbstractSet, Any, Dict, Iterator, List, Set, Tuple
 
 from agent.frontend.audit import TARGETS
 from agent.frontend.context import Context
@@ -37,14 +38,19 @@ def _busy_names(context: Context) -> Set[str]:
     return {str(one.params[field]) for one in context.store.intents() for field in TARGETS if field in one.params}
 
 
+def _in_one_alone(kind: str, ledger: AbstractSet[str], stored: AbstractSet[str]) -> Iterator[Difference]:
+    """Yield the users or workspaces that ledger and store do not both have."""
+    known = {"the helper's ledger": ("ledger.db", ledger), "the agent's store": ("state.db", stored)}
+    for there, missing in itertools.permutations(known):
+        file = known[missing][0]
+        for name in sorted(known[there][1] - known[missing][1]):
+            fix = f"restore a newer {file}, or: inv {kind}.delete {name}"
+            yield name, f"{kind} {name} is in {there} and not in {missing} ({fix})"
+
+
 def _of_users(context: Context, inspected: Dict[str, Any]) -> Iterator[Difference]:
     ledger, stored = inspected["users"], {one["name"]: one for one in context.store.list_users()}
-    for name in sorted(ledger.keys() - stored.keys()):
-        fix = f"restore a newer state.db, or: inv user.delete {name}"
-        yield name, f"user {name} is in the helper's ledger and not in the agent's store ({fix})"
-    for name in sorted(stored.keys() - ledger.keys()):
-        fix = f"restore a newer ledger.db, or: inv user.delete {name}"
-        yield name, f"user {name} is in the agent's store and not in the helper's ledger ({fix})"
+    yield from _in_one_alone("user", ledger.keys(), stored.keys())
     for name in sorted(stored.keys() & ledger.keys()):
         uid, state = ledger[name]
         if uid != stored[name]["uid"]:
@@ -60,12 +66,7 @@ def _of_users(context: Context, inspected: Dict[str, Any]) -> Iterator[Differenc
 
 def _of_workspaces(context: Context, inspected: Dict[str, Any]) -> Iterator[Difference]:
     ledger, stored = inspected["workspaces"], {one["name"]: one for one in context.store.list_workspaces()}
-    for name in sorted(ledger.keys() - stored.keys()):
-        fix = f"restore a newer state.db, or: inv workspace.delete {name}"
-        yield name, f"workspace {name} is in the helper's ledger and not in the agent's store ({fix})"
-    for name in sorted(stored.keys() - ledger.keys()):
-        fix = f"restore a newer ledger.db, or: inv workspace.delete {name}"
-        yield name, f"workspace {name} is in the agent's store and not in the helper's ledger ({fix})"
+    yield from _in_one_alone("workspace", ledger.keys(), stored.keys())
     for name in sorted(stored.keys() & ledger.keys()):
         user, uid, _ = ledger[name]
         if user != stored[name]["user"]:

@@ -32,45 +32,54 @@ def create(
     url = request.get("url", "")
     programs = ["git"] if url.startswith("https:") or not url else ["git", "ssh"]
     whole = {**request, "token": token, "programs": programs}
-    answer = _run_git(runtimes, workspace, whole, token, timeout_s, descriptor=descriptor, for_clone=for_clone)
+    answer = run_git(runtimes, workspace, whole, token, timeout_s, descriptor=descriptor, for_clone=for_clone)
     problem = answer.get("problem")
     if problem == "exists":
         path = f"code/{request['name']}"
         raise NotManaged(f"{path} exists in workspace {workspace!r} and was not made by CodeSmith")
-    if problem == "missing":
-        program = "ssh" if answer.get("program") == "ssh" else "git"
-        hint = "inv node.prepare" if program == "git" else "install openssh-client on the node"
-        raise Unsupported(f"this node has no {program}", hint=hint)
-    if problem == "memory":
-        raise _memory(workspace)
-    if problem == "quota":
-        text = "git was stopped: a disk quota of the workspace's login is used up; nothing of the clone is left"
-        raise LimitReached(text, hint="on the node: repquota -a; or clone less of it with `depth`")
-    if problem == "full":
-        text = "git was stopped: the clone would have filled the node's disk; nothing of it is left"
-        raise LimitReached(text, hint="make room on the node, or clone less of it with `depth`")
+    check(workspace, problem, answer.get("program"), "the clone", "clone less of it with `depth`")
     if not isinstance(answer.get("repo"), dict):
-        raise _failed(f"git {request['action']}", answer, request)
-    return _parse_repo(answer["repo"])
+        raise failed(f"git {request['action']}", answer, request)
+    return parse_repo(answer["repo"])
 
 
 def read(runtimes: Runtimes, workspace: str, names: List[str]) -> Dict[str, Dict[str, Any]]:
     """Return branch, commit and what was left out of each repository, as git reports them to the workspace's login."""
     request = {"action": "read", "names": names, "programs": ["git"]}
-    answer = _run_git(runtimes, workspace, request, None, READ_TIMEOUT_S)
+    answer = run_git(runtimes, workspace, request, None, READ_TIMEOUT_S)
     repos = answer.get("repos")
     if not isinstance(repos, dict):
-        raise _failed("git rev-parse", answer, {})
-    return {name: _parse_repo(repos.get(name)) for name in names}
+        raise failed("git rev-parse", answer, {})
+    return {name: parse_repo(repos.get(name)) for name in names}
 
 
-def _run_git(
+def check(workspace: str, problem: object, program: object, what: str, less: str) -> None:
+    """Raise the error for a problem that any git job may have."""
+    if problem == "missing":
+        program = "ssh" if program == "ssh" else "git"
+        hint = "inv node.prepare" if program == "git" else "install openssh-client on the node"
+        raise Unsupported(f"this node has no {program}", hint=hint)
+    if problem == "memory":
+        raise _memory(workspace)
+    if problem == "quota":
+        text = f"git was stopped: a disk quota of the workspace's login is used up; nothing of {what} is left"
+        raise LimitReached(text, hint=f"on the node: repquota -a; or {less}")
+    if problem == "full":
+        text = f"git was stopped: {what} would have filled the node's disk; nothing of it is left"
+        raise LimitReached(text, hint=f"make room on the node, or {less}")
+
+
+def run_git(
     runtimes: Runtimes, workspace: str, request: Dict[str, Any], token: Optional[str], timeout_s: float,
-    *, descriptor: Optional[int] = None, for_clone: bool = False,
+    *, descriptor: Optional[int] = None, for_clone: bool = False, is_own: bool = False,
 ) -> Dict[str, Any]:  # fmt: skip
-    """Run git in the workspace's runtime and return its answer, which the login can forge."""
+    """Run git in the workspace's runtime and return its answer, which the login can forge.
+
+    `is_own`: it runs what the login has configured, so never in a runtime that has the network for a clone alone.
+    """
     done = runtimes.call(
-        workspace, "git", reply_timeout_s=timeout_s + REPLY_GRACE_S, descriptor=descriptor, for_clone=for_clone,
+        workspace, "own_git" if is_own else "git",
+        reply_timeout_s=timeout_s + REPLY_GRACE_S, descriptor=descriptor, for_clone=for_clone,
         job=token, job_request=request, timeout_s=timeout_s,
     )  # fmt: skip
     ended = runtime_client.check_ended(done)
@@ -98,7 +107,7 @@ def _memory(workspace: str) -> LimitReached:
     return LimitReached("git needed more memory than it may have in this workspace, and was ended", hint=hint)
 
 
-def _parse_repo(repo: Any) -> Dict[str, Any]:
+def parse_repo(repo: Any) -> Dict[str, Any]:
     """Return branch, commit and left_out of a repository; a field that is not valid is None or empty."""
     repo = repo if isinstance(repo, dict) else {}
     branch, commit, words = repo.get("branch"), repo.get("commit"), repo.get("left_out")
@@ -111,7 +120,7 @@ def _parse_repo(repo: Any) -> Dict[str, Any]:
     return {"branch": branch, "commit": commit if is_commit else None, "left_out": left_out}
 
 
-def _failed(command: str, answer: Dict[str, Any], request: Dict[str, Any]) -> CommandFailed:
+def failed(command: str, answer: Dict[str, Any], request: Dict[str, Any]) -> CommandFailed:
     """Return the error with the line that shows the cause, and a hint; secrets are removed."""
     exit_code, credential = answer.get("exit_code"), request.get("credential", {})
     stderr = errors.whole_lines(str(answer.get("stderr", "")))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
 from typing import Any, BinaryIO, Dict, List
 
 LINES_MAX = 100
+
+
+class TooMany(Exception):
+    """There are more than LINES_MAX headers."""
 
 
 class Headers:
@@ -38,18 +41,12 @@ class Headers:
         return name.lower() in self._values
 
 
-def read(stream: BinaryIO, _class: Any = None) -> Headers:
-    """Read the headers from a stream; HTTPException when there are more than LINES_MAX.
-
-    http.server calls this instead of http.client.parse_headers, which has the same parameters.
-    """
+def read(stream: BinaryIO) -> Headers:
+    """Read the headers from a stream; TooMany when there are more than LINES_MAX."""
     headers = Headers()
     for _ in range(LINES_MAX + 1):
         line = stream.readline()
         if line in (b"\r\n", b"\n", b""):
             return headers
         headers.add(line.decode("latin-1"))
-    raise http.client.HTTPException(f"more than {LINES_MAX} headers")
-
-
-http.client.parse_headers = read  # type: ignore[assignment]
+    raise TooMany(f"more than {LINES_MAX} headers")

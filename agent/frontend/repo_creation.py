@@ -143,8 +143,9 @@ def create(context: Context, workspace: str, request: RepoRequest) -> Repo:
     if earlier is not None:
         raise InUse(f"repo {name!r} of workspace {workspace!r} is being created", hint="try again")
     try:
+        wanted = {"workspace": workspace, "name": name, **request.arguments}
         head = git_jobs.create(
-            context.runtimes, workspace, {"name": name, **request.arguments}, token, request.timeout_s,
+            context.runtimes, workspace, wanted, token, request.timeout_s,
             descriptor=request.descriptor, for_clone=request.url is not None and is_offline(context, workspace),
         )  # fmt: skip
     except AgentError as error:

@@ -10,7 +10,7 @@ import socket
 import subprocess
 from typing import Any, Dict, Iterator, List, Optional
 
-from agent.git import agent_forwarding, grammar
+from agent.git import agent_forwarding, grammar, known_hosts
 from agent.git.command import GitFailed, GitSetup, git
 
 SSH_CONFIG = "/etc/ssh/ssh_config"
@@ -34,12 +34,34 @@ def clone(request: Dict[str, Any], target: str, forwarded: Optional[socket.socke
     words = ["clone", "--quiet", "--template=", "--no-recurse-submodules", "--no-local", *depth]
     words += ["--no-checkout"] if is_commit else [f"--branch={ref}"] if ref else []
     with setup_for(request, forwarded) as setup:
-        try:
-            git(*words, "--", request["url"], target, setup=setup, is_watched=True)
-        except GitFailed as failure:
-            raise GitFailed(failure.command, failure.exit_code, key_problem(setup.key) + failure.stderr) from None
+        reach(*words, "--", request["url"], target, setup=setup)
         if is_commit:
             check_out(ref, target, depth, setup)
+    if "password" in request["credential"]:
+        name_next_step(target, request)
+    known_hosts.keep(request["known_hosts"])
+
+
+def reach(*words: str, setup: GitSetup) -> str:
+    """Run a git command that reaches the URL, and return what it prints; its error tells what is wrong with the key."""
+    try:
+        return git(*words, setup=setup, is_watched=True)
+    except GitFailed as failure:
+        raise GitFailed(failure.command, failure.exit_code, key_problem(setup.key) + failure.stderr) from None
+
+
+def name_next_step(target: str, request: Dict[str, Any]) -> None:
+    """Let a plain `git pull` say how the operator lends the credential again, which is not kept.
+
+    It is the last credential helper that git asks, and it gives none: helpers of the login come first.
+    """
+    place = f"{request['workspace']} {request['name']}"
+    text = (
+        f"codesmith: no credential for {request['host']} is kept in this workspace. The operator gives it with "
+        f"inv repo.pull {place} --credential-file FILE, or repo.fetch, repo.push"
+    )
+    helper = f'!f() {{ test "$1" != get || echo "{text}" >&2; }}; f'
+    git("-C", target, "config", f"credential.{request['host']}.helper", helper)
 
 
 def key_problem(path: str) -> str:

@@ -19,7 +19,7 @@ SETTINGS = (
     "core.hooksPath=/dev/null", "core.fsmonitor=false", "core.askPass=", "credential.helper=",
     "submodule.recurse=false", "gc.auto=0", "maintenance.auto=false", "advice.detachedHead=false",
 )  # fmt: skip
-COMMANDS = ("checkout", "clone", "fetch", "init")
+COMMANDS = ("checkout", "clone", "fetch", "init", "merge", "push")
 
 
 class GitFailed(Exception):
@@ -35,11 +35,15 @@ class DiskShort(Exception):
 
 
 class GitSetup(NamedTuple):
-    """How git reaches a URL: its own settings, its ssh command, and the path of the private key, if one was given."""
+    """How git reaches a URL: its own settings, its ssh command, and the path of the private key, if one was given.
+
+    With `home` it runs as the login would run it: with the login's settings and hooks, and without ours.
+    """
 
     settings: Tuple[str, ...] = ()
     ssh: str = ""
     key: str = ""
+    home: str = ""
 
 
 NO_SETUP = GitSetup()
@@ -54,20 +58,22 @@ def git(
 ) -> str:
     """Run git and return its standard output; GitFailed unless it exits with 0 or one of `quiet_codes`.
 
-    It has no home, so no setting of the login applies. With `is_watched` it ends with DiskShort before it fills the
-    disk. TimeoutError after `timeout_s`.
+    Without the login's home, no setting of the login applies. With `is_watched` it ends with DiskShort before it fills
+    the disk. TimeoutError after `timeout_s`.
     """
     environment = {
         "PATH": JOB_PATH,
-        "HOME": "/nonexistent",
+        "HOME": setup.home or "/nonexistent",
         "LC_ALL": "C.UTF-8",
-        "GIT_ALLOW_PROTOCOL": "https:ssh",
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_LFS_SKIP_SMUDGE": "1",
         **{name: value for name, value in os.environ.items() if name.lower().endswith("_proxy") or name == JOB_MARK},
+        # Without a URL to reach, no protocol: a repository can be configured to fetch what it misses.
+        **({} if setup.home else {"GIT_ALLOW_PROTOCOL": "https:ssh" if setup.ssh else ""}),
         **({"GIT_SSH_COMMAND": setup.ssh} if setup.ssh else {}),
     }
-    flags = [part for one in (*SETTINGS, *setup.settings) for part in ("-c", one)]
+    settings = setup.settings if setup.home else (*SETTINGS, *setup.settings)
+    flags = [part for one in settings for part in ("-c", one)]
     with subprocess.Popen(
         ["git", *flags, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env=environment, start_new_session=True,

@@ -14,7 +14,7 @@ import socket
 import subprocess
 from typing import Any, Dict, Optional
 
-from agent.git import clone, errors
+from agent.git import clone, errors, exchange, locks, own_directory
 from agent.git.command import DiskShort, GitFailed, git
 from agent.git.repository import read, sync, temporary_name, write_mark
 from agent.shared import os_errors
@@ -22,6 +22,7 @@ from agent.shared.paths import JOB_PATH
 
 QUOTA = os.strerror(errno.EDQUOT)
 NO_MEMORY = ("Out of memory", "Cannot allocate memory")
+EXCHANGES = {"settle": exchange.settle, "tidy": exchange.tidy}
 FULL = (*os_errors.NO_ROOM_TEXTS, "unable to write file")
 
 
@@ -34,14 +35,22 @@ def run(request: Dict[str, Any], descriptor: Optional[int]) -> None:
 
 
 def answer(request: Dict[str, Any], forwarded: Optional[socket.socket] = None) -> Dict[str, Any]:
-    """Return the answer to a request: {repo} or {repos}, or {problem} (exists, failed, full, missing, quota)."""
+    """Return the answer to a request: what was done, or {problem} (busy, exists, failed, full, gone, quota ...)."""
     missing = [program for program in request["programs"] if shutil.which(program, path=JOB_PATH) is None]
     if missing:
         return {"problem": "missing", "program": missing[0]}
     try:
         if request["action"] == "read":
             return {"repos": {name: read(os.path.join("code", name)) for name in request["names"]}}
+        if request["action"] == "transfer":
+            return exchange.transfer(request, forwarded)
+        if request["action"] in EXCHANGES:
+            return EXCHANGES[request["action"]](request)
         return create(request, forwarded)
+    except locks.Busy:
+        return {"problem": "busy"}
+    except own_directory.NoRepository:
+        return {"problem": "gone"}
     except GitFailed as failure:
         # The disk filled up before free space was checked again, or a quota is used up.
         if any(text in failure.stderr for text in FULL):

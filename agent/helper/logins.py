@@ -99,12 +99,17 @@ def check_account(ledger: Ledger, name: str) -> LoginRecord:
     login = ledger.login(name)
     if login is None:
         raise NotFound(f"{name!r} has no login on this node")
-    if login.state != "active":
-        raise InUse(f"{login_of(name)!r} is being made or deleted", hint="try again")
+    check_settled(login.state, repr(login_of(name)))
     if accounts.check_ours(name, login.uid) is None:
         raise NotManaged(f"the Unix account {login_of(name)!r} is gone", hint="inv node.health")
     accounts.check_unshared(name, login.uid)
     return login
+
+
+def check_settled(state: str, what: str) -> None:
+    """Raise InUse while a login or workspace is being made or deleted."""
+    if state != "active":
+        raise InUse(f"{what} is being made or deleted", hint="try again")
 
 
 def check_ours(ledger: Ledger, names: Iterable[str]) -> None:

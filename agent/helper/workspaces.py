@@ -157,8 +157,7 @@ def _active_workspace(ledger: Ledger, name: str) -> WorkspaceRecord:
     record = ledger.workspace(name)
     if record is None:
         raise NotFound(f"no workspace {name!r} on this node")
-    if record.state != "active":
-        raise InUse(f"workspace {name!r} is being made or deleted", hint="try again")
+    logins.check_settled(record.state, f"workspace {name!r}")
     logins.check_ours(ledger, [name])
     return record
 

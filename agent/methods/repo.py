@@ -7,9 +7,10 @@ from typing import Annotated, Any, Dict, List, Optional
 from agent.contract.fields import Keywords, Name, RequestId
 from agent.contract.method import BY_HELPER, method
 from agent.contract.types import Repo, RepoDeleted
-from agent.frontend import git_jobs, repo_creation, workspace_records
+from agent.frontend import git_jobs, repo_creation, repo_exchange, workspace_records
 from agent.frontend.context import Context
 from agent.frontend.repo_creation import CREDENTIAL, DEPTH, KNOWN_HOSTS, REF, TIMEOUT, URL
+from agent.frontend.repo_exchange import BRANCH as EXCHANGED
 from agent.git import grammar
 from agent.shared.errors import Disabled, NotFound
 
@@ -93,6 +94,92 @@ def clone(
         return _create(context, workspace, request._replace(request_id=request_id))
 
 
+def _roll_back_pull(context: Context, *, workspace: Name, name: Name, **_: Any) -> Repo:
+    return repo_exchange.roll_back(context, workspace, name, "pull")
+
+
+def _roll_back_push(context: Context, *, workspace: Name, name: Name, **_: Any) -> Repo:
+    return repo_exchange.roll_back(context, workspace, name, "push")
+
+
+def _roll_back_fetch(context: Context, *, workspace: Name, name: Name, **_: Any) -> Repo:
+    return repo_exchange.roll_back(context, workspace, name, "fetch")
+
+
+@method("repo.pull", errors=repo_exchange.ERRORS, mutates=True, roll_back=_roll_back_pull, secrets=("credential",))
+def pull(
+    context: Context,
+    *,
+    workspace: Name,
+    name: Name,
+    ref: Annotated[Optional[str], EXCHANGED] = None,
+    credential: Annotated[Optional[Dict[str, str]], CREDENTIAL] = None,
+    known_hosts: Annotated[Optional[List[str]], KNOWN_HOSTS] = None,
+    timeout_s: Annotated[Optional[float], TIMEOUT] = None,
+    request_id: Optional[RequestId] = None,
+) -> Repo:
+    """Fetch from the URL that a repository was cloned from, and move its current branch forward.
+
+    Nothing is merged: if the branches have diverged, or a file that was changed would be overwritten, it is refused and
+    the branch and the files stay as they are. `ref` defaults to the branch that the current one follows. Credential,
+    network and limits are as for repo.clone; the credential is sent to no other host, whatever the repository is
+    configured to do.
+    """
+    document = _ready(context, workspace, name)
+    return repo_exchange.exchange(
+        context, workspace, document, "pull", ref=ref, credential=credential, known_hosts=known_hosts,
+        timeout_s=timeout_s,
+    )  # fmt: skip
+
+
+@method("repo.push", errors=repo_exchange.ERRORS, mutates=True, roll_back=_roll_back_push, secrets=("credential",))
+def push(
+    context: Context,
+    *,
+    workspace: Name,
+    name: Name,
+    ref: Annotated[Optional[str], EXCHANGED] = None,
+    credential: Annotated[Optional[Dict[str, str]], CREDENTIAL] = None,
+    known_hosts: Annotated[Optional[List[str]], KNOWN_HOSTS] = None,
+    timeout_s: Annotated[Optional[float], TIMEOUT] = None,
+    request_id: Optional[RequestId] = None,
+) -> Repo:
+    """Push a branch or tag, by default the current branch, to the URL that a repository was cloned from.
+
+    It gets the same name there, and is never forced. A branch that follows none follows it afterwards. Its hook
+    pre-push does not run, and Git LFS files are not uploaded. Credential, network and limits are as for repo.pull.
+    """
+    document = _ready(context, workspace, name)
+    return repo_exchange.exchange(
+        context, workspace, document, "push", ref=ref, credential=credential, known_hosts=known_hosts,
+        timeout_s=timeout_s,
+    )  # fmt: skip
+
+
+@method("repo.fetch", errors=repo_exchange.ERRORS, mutates=True, roll_back=_roll_back_fetch, secrets=("credential",))
+def fetch(
+    context: Context,
+    *,
+    workspace: Name,
+    name: Name,
+    ref: Annotated[Optional[str], EXCHANGED] = None,
+    credential: Annotated[Optional[Dict[str, str]], CREDENTIAL] = None,
+    known_hosts: Annotated[Optional[List[str]], KNOWN_HOSTS] = None,
+    timeout_s: Annotated[Optional[float], TIMEOUT] = None,
+    request_id: Optional[RequestId] = None,
+) -> Repo:
+    """Fetch from the URL that a repository was cloned from: all branches that it follows, or `ref` alone.
+
+    Branches and files of the repository stay as they are; so does what it knows of branches that are gone there.
+    Credential, network and limits are as for repo.pull.
+    """
+    document = _ready(context, workspace, name)
+    return repo_exchange.exchange(
+        context, workspace, document, "fetch", ref=ref, credential=credential, known_hosts=known_hosts,
+        timeout_s=timeout_s,
+    )  # fmt: skip
+
+
 @method("repo.get", errors=(NotFound, Disabled, *BY_HELPER))
 def get(context: Context, *, workspace: Name, name: Name) -> Repo:
     """Return one repository with its current branch and commit.
@@ -127,6 +214,11 @@ def find(context: Context, workspace: str, name: str) -> Dict[str, Any]:
     if document is None or document["state"] != "ready":
         raise NotFound(f"no repo {name!r} in workspace {workspace!r}", hint=f"inv repo.list {workspace}")
     return document
+
+
+def _ready(context: Context, workspace: str, name: str) -> Dict[str, Any]:
+    workspace_records.find_ready(context, workspace)
+    return find(context, workspace, name)
 
 
 def _create(context: Context, workspace: str, request: repo_creation.RepoRequest) -> Repo:

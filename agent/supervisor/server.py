@@ -32,7 +32,7 @@ SLOW_S = 10.0
 LOOKS, TICK_S, CALLER_S = 10, 0.01, 1.0
 # How long what runs may take to end when the runtime is stopped.
 STOP_S = 2.0
-# Of which a clone's supervisor takes no other.
+# Of which a clone's supervisor takes no other: own_git runs what the login has configured, and that has no network.
 FOR_CLONES = ("git", "status", "wait")
 # Of jobs, in job_requests.py.
 JOB_REQUESTS = (
@@ -56,7 +56,7 @@ class Server:
         self._used_at: Optional[float] = None
         self._is_over = self._is_stopping = False
         self._requests: Dict[str, Callable[[socket.socket, Optional[int], Dict[str, Any]], None]] = {
-            "exec": self._exec, "files": self._files, "git": self._git, "ssh": self._ssh,
+            "exec": self._exec, "files": self._files, "git": self._git, "own_git": self._git, "ssh": self._ssh,
             "ssh_host_keys": self._ssh_host_keys, "start": self._start, "status": self._status, "wait": self._wait,
         }  # fmt: skip
         self._requests.update(dict.fromkeys(JOB_REQUESTS, self._job_request))

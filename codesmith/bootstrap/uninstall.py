@@ -22,6 +22,8 @@ CONTENTS = (layout.STATE, layout.LOG, layout.HELPER_STATE)
 HELPER_FILES = {"/srv/codesmith": (".next-uid",)}
 # Where the helper writes the settings of runtimes.
 RUNTIMES = "/run/codesmith/workspaces"
+# Of the runtimes of workspaces: systemd makes them with the first unit in them.
+SLICES = ("codesmith.slice", r"system-codesmith\x2dworkspace.slice")
 # systemd makes the last two for the sockets and does not remove them with the sockets.
 RUNTIME = (RUNTIMES, "/run/codesmith", "/run/codesmith-helper")
 
@@ -129,7 +131,7 @@ def _plan_residents(facts: Facts, name: str, *, purge: bool) -> Step:
 def _plan_units(facts: Facts) -> Step:
     units = [AGENT_SERVICE, AGENT_SOCKET, HELPER_SERVICE, HELPER_SOCKET]
     states = [facts.units.get(name, {}).get("ActiveState", "") for name in units]
-    order = {"do": "remove_units", "units": units, "links": list(layout.UNIT_LINKS)}
+    order = {"do": "remove_units", "units": units, "links": list(layout.UNIT_LINKS), "slices": list(SLICES)}
     listed = ", ".join(units)
     return Step("unit", listed, f"stop and remove {listed}", ", ".join(states), MISSING, order)
 

@@ -16,16 +16,21 @@ SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 KEY_TYPES = ("ssh-", "ecdsa-", "sk-")
 
 
-class CloneOptions(TypedDict, total=False):
-    """The options of `repo.clone` and of `workspace.create --repo`."""
+class ExchangeOptions(TypedDict, total=False):
+    """The options of what reaches the URL of a repository."""
 
     ref: str | None
-    depth: int | None
     credential_file: str | None
     forward_agent: bool
     username: str | None
     known_hosts: str | None
     timeout: float | None
+
+
+class CloneOptions(ExchangeOptions, total=False):
+    """The options of `repo.clone` and of `workspace.create --repo`."""
+
+    depth: int | None
 
 
 CLONE_HELP = {
@@ -36,6 +41,11 @@ CLONE_HELP = {
     "username": "The user name for the token (default: x-access-token).",
     "known_hosts": "A file with the ssh host's key, as ssh-keyscan prints it (default: the user's known_hosts).",
     "timeout": "Seconds after which the clone is ended (default: 600).",
+}
+EXCHANGE_HELP = {
+    **{option: text for option, text in CLONE_HELP.items() if option != "depth"},
+    "forward_agent": "Forward this machine's ssh agent to git (default: use the keys of the workspace's user).",
+    "timeout": "Seconds after which git is ended (default: 600).",
 }
 
 
@@ -178,6 +188,17 @@ def read_repo(url: str | None, name: str | None, how: CloneOptions) -> dict[str,
         "known_hosts": read_lines(how.get("known_hosts"), "--known-hosts"),
     }
     return {key: value for key, value in source.items() if value is not None}
+
+
+def read_exchange(url: str | None, how: ExchangeOptions) -> dict[str, Any]:
+    """Return how a pull, push or fetch reaches the URL of a repository, as the methods take it."""
+    given = {
+        "ref": how.get("ref"),
+        "timeout_s": how.get("timeout"),
+        "credential": read_credential(how.get("credential_file"), how.get("username"), url or ""),
+        "known_hosts": read_lines(how.get("known_hosts"), "--known-hosts"),
+    }
+    return {key: value for key, value in given.items() if value is not None}
 
 
 def read_lines(path: str | None, option: str) -> list[str] | None:

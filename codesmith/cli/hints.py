@@ -20,12 +20,14 @@ def program() -> str:
     return folder.rpartition("/")[2] if name == "__main__.py" else name or "inv"
 
 
-def completed(hint: str, *, node: str = "", file: str = "") -> str:
-    """Return `hint` with the node and the registry file added to each command that takes them and has none.
+def command_name() -> str:
+    """Return the program that a hint names: the installed one writes `codesmith`, since `inv` needs a tasks.py."""
+    return "codesmith" if program() == "codesmith" else "inv"
 
-    The installed program writes `codesmith` for `inv`, which finds no tasks.py outside a checkout.
-    """
-    name = "codesmith" if program() == "codesmith" else "inv"
+
+def completed(hint: str, *, node: str = "", file: str = "") -> str:
+    """Return `hint` with the node and the registry file added to each command that takes them and has none."""
+    name = command_name()
 
     def complete(command: re.Match[str]) -> str:
         task, rest = command[1], command[2]

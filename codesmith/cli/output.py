@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from codesmith.cli.hints import completed
 from codesmith.errors import CodeSmithError
 
 # Control, format (bidirectional overrides among them), surrogate, line and paragraph separators.
@@ -174,6 +175,12 @@ def say_left_out(repo: Any) -> None:
     """Print what a clone left out, and the command that fetches it, on stderr."""
     for word in repo.left_out:
         say(f"note: {LEFT_OUT.get(word, word)} (in {repo.path})")
+
+
+def say_not_kept(workspace: str, repo: Any) -> None:
+    """Print that the credential of a clone was not kept, and the command that lends it again, on stderr."""
+    command = completed(f"inv repo.pull {workspace} {repo.name}")
+    say(f"note: the credential is not kept in the workspace; to pull, give it again: {command}")
 
 
 def show_lines(lines: Sequence[str], *, json: bool = False) -> None:

@@ -15,6 +15,7 @@ from invoke.program import Program
 
 from codesmith import __version__
 from codesmith.cli import output
+from codesmith.cli.task import SeveralArgument
 from codesmith.errors import CodeSmithError
 
 
@@ -76,7 +77,7 @@ def explain(program: Program, parse_tasks: Callable[[], None]) -> None:
     """Parse the tasks of a command line; errors get CodeSmith's form and a next step."""
     name = program.binary.partition("[")[0]
     try:
-        with one_task_only():
+        with one_task_only(), further_words():
             parse_tasks()
             refuse_words_behind_dashes(program, name)
     except SecondTask as error:
@@ -112,6 +113,24 @@ def one_task_only() -> Iterator[None]:
         yield
     finally:
         ParseMachine.switch_to_context = original  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
+def further_words() -> Iterator[None]:
+    """Let a SeveralArgument take words until the command line ends: to the parser it is never complete before."""
+    original = ParseMachine.complete_context
+
+    def complete_context(machine: ParseMachine) -> None:
+        for argument in machine.context.positional_args if machine.context else ():
+            if isinstance(argument, SeveralArgument):
+                argument.is_complete = True
+        original(machine)
+
+    ParseMachine.complete_context = complete_context  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        ParseMachine.complete_context = original  # type: ignore[method-assign]
 
 
 def refuse_words_behind_dashes(program: Program, name: str) -> None:

@@ -124,6 +124,22 @@ class VerbatimArgument(CheckedArgument):
     may_be_empty = True
 
 
+class SeveralArgument(CheckedArgument):
+    """A positional parameter that takes every further word. Invoke gives one word to one that has no value yet."""
+
+    is_complete = False
+    words: tuple[str, ...] = ()
+
+    @property
+    def value(self) -> list[str] | None:
+        return list(self.words) if self.is_complete else None
+
+    @value.setter
+    def value(self, word: str) -> None:
+        self.set_value(word)
+        self.words = (*self.words, word)
+
+
 class Task(InvokeTask[Any], Generic[P, R]):
     """An Invoke task that keeps its types for Python callers."""
 
@@ -133,6 +149,7 @@ class Task(InvokeTask[Any], Generic[P, R]):
         *,
         choices: Mapping[str, Sequence[str]] | None = None,
         remainder: str = "",
+        several: str = "",
         harmless: bool = False,
         plans: bool = False,
         exit_code: Callable[[Any], int] | None = None,
@@ -142,7 +159,7 @@ class Task(InvokeTask[Any], Generic[P, R]):
     ) -> None:
         kwargs.setdefault("auto_shortflags", False)
         super().__init__(body, **kwargs)
-        self.choices, self.remainder = dict(choices or {}), remainder
+        self.choices, self.remainder, self.several = dict(choices or {}), remainder, several
         self.harmless, self.plans, self.exit_code = harmless, plans, exit_code
         self.verbatim = tuple(verbatim)
         self.after_cancel = after_cancel
@@ -269,16 +286,21 @@ class Task(InvokeTask[Any], Generic[P, R]):
         """Return the parser's argument for a parameter of the function."""
         is_required = parameter.default is parameter.empty
         kind = _kind(name, parameter.annotation)
-        klass: type[CheckedArgument] = VerbatimArgument if name in self.verbatim else CheckedArgument
-        klass = RemainderArgument if name == self.remainder else klass
+        known: dict[str | None, type[CheckedArgument]] = {
+            self.remainder: RemainderArgument,
+            self.several: SeveralArgument,
+            **dict.fromkeys(self.verbatim, VerbatimArgument),
+        }
+        klass = known.get(name, CheckedArgument)
+        is_several = klass is SeveralArgument
         return klass(
             task_name=self.full_name,
             choices=self.choices.get(name, ()),
             names=(name.strip("_").replace("_", "-"),),
             attr_name=name if "_" in name else None,
-            kind=kind,
+            kind=str if is_several else kind,
             default=None if is_required or kind is list else parameter.default,
-            positional=is_required,
+            positional=is_required or is_several,
             help=self.help.get(name) or (REPEATABLE_HELP if kind is list else COMMON_HELP).get(name),
         )
 
@@ -287,9 +309,9 @@ def task(**options: Any) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P,
     """Make a task of a function whose first parameter is Invoke's Context.
 
     Options beside Invoke's own: `choices` {parameter: allowed words}; `remainder`, the parameter that takes the words
-    after `--`; `harmless`, for a task that changes nothing; `plans`, for one that handles --dry itself; `verbatim`,
-    the parameters that take any text, also an empty one; `exit_code`, a function that gives the exit code for the
-    result on a command line; `after_cancel`, the hint after Ctrl-C.
+    after `--`; `several`, the one that takes every further word; `harmless`, for a task that changes nothing; `plans`,
+    for one that handles --dry itself; `verbatim`, the parameters that take any text, also an empty one; `exit_code`, a
+    function that gives the exit code for a result; `after_cancel`, the hint after Ctrl-C.
     """
 
     def inner(body: Callable[Concatenate[Any, P], R]) -> Task[P, R]:
@@ -321,7 +343,7 @@ def show_help(name: str, text: str, arguments: Sequence[Argument]) -> None:
     """Print the help of a task on stdout."""
     import textwrap
 
-    words = [argument.names[0].upper() for argument in arguments if argument.positional]
+    words = [_spelling(argument) for argument in arguments if argument.positional]
     rest = [" [-- COMMAND ...]"] if any(isinstance(argument, RemainderArgument) for argument in arguments) else []
     usage = " ".join([f"Usage: {program()} {name}", *words]) + " [--options]" + "".join(rest)
     rows = [(_spelling(argument), argument.help or "") for argument in arguments]
@@ -336,7 +358,8 @@ def show_help(name: str, text: str, arguments: Sequence[Argument]) -> None:
 
 def _spelling(argument: Argument) -> str:
     if argument.positional:
-        return str(argument.names[0].upper())
+        name = str(argument.names[0].upper())
+        return f"[{name} ...]" if isinstance(argument, SeveralArgument) else name
     value = {str: " TEXT", int: " NUMBER", float: " NUMBER", list: " TEXT ..."}.get(argument.kind, "")
     choices = getattr(argument, "choices", ())
     return f"--{argument.names[0]}" + (f" {'|'.join(choices)}" if choices else value)

@@ -11,7 +11,7 @@ from codesmith.fleet.report import Row
 from codesmith.nodes.registry import Node, Registry
 
 if TYPE_CHECKING:
-    from codesmith.tunnel.state import EndpointState
+    from codesmith.tunnel.state import EndpointState, ForwardState
 
 
 def connect(node: Node) -> Row:
@@ -32,14 +32,32 @@ def disconnect(node: Node) -> Row:
 
 
 def status(chosen: Sequence[Node] | None) -> list[Row]:
-    """Return the state of every endpoint; for chosen nodes, also of those that have none."""
+    """Return the state and the background forwards of every endpoint; for chosen nodes, also of those without one."""
     from codesmith.tunnel import control
 
+    found, forwards = control.status_and_forwards()
     if chosen is None:
-        return [state_row(state) for state in control.status()]
-    states = {(state.name, state.registry): state for state in control.status()}
-    rows = [(node, states.get((node.name, str(node.registry)))) for node in chosen]
-    return [state_row(state) if state else _stopped(node) for node, state in rows]
+        rows = [state_row(state) for state in found]
+    else:
+        states = {(state.name, state.registry): state for state in found}
+        pairs = [(node, states.get((node.name, str(node.registry)))) for node in chosen]
+        rows = [state_row(state) if state else _stopped(node) for node, state in pairs]
+    return [{**row, "forwards": [one.to_dict() for one in forwards if _is_of(one, row)]} for row in rows]
+
+
+def for_people(rows: Sequence[Row]) -> list[Row]:
+    """Return rows of `status` with a word for each forward: where it listens, and what is there."""
+    return [{**row, "forwards": [forward_word(one) for one in row["forwards"]]} for row in rows]
+
+
+def forward_word(forward: Row) -> str:
+    """Return `127.0.0.1:18000=demo:8000`, and the state of a forward that is not ready."""
+    word = f"{forward['address']}={forward['workspace']}:{forward['port']}"
+    return word if forward["state"] == "ready" else f"{word}({forward['state']})"
+
+
+def _is_of(forward: ForwardState, row: Row) -> bool:
+    return (forward.node, forward.registry) == (row["name"], row["registry"])
 
 
 def listing(registry: Registry) -> list[Row]:

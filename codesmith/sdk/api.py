@@ -1929,6 +1929,48 @@ class RepoMethods:
         found = self._transport.call("repo.delete", params, changes=True)
         return self._transport.record("repo.delete", RepoDeleted.from_dict, found)
 
+    def fetch(
+        self,
+        *,
+        workspace: str,
+        name: str,
+        ref: str | None = None,
+        credential: Mapping[str, str] | None = None,
+        known_hosts: Sequence[str] | None = None,
+        timeout_s: float | None = None,
+        request_id: str | None = None,
+    ) -> Repo:
+        """Fetch from the URL that a repository was cloned from: all branches that it follows, or `ref` alone.
+
+        Branches and files of the repository stay as they are; so does what it knows of branches that are gone
+        there. Credential, network and limits are as for repo.pull.
+
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+        name: 1 to 28 of a-z, 0-9 and inner hyphens.
+        ref: A branch or a tag.
+        credential: For https {username?, password} or {username?, token}; for ssh {ssh_key}, a key without passphrase,
+            or {agent}, the token of an ssh agent that is forwarded for this call. Used for this call only, sent only to
+            the URL's host, stored nowhere.
+        known_hosts: Lines `HOST KEYTYPE KEY`, trusted for this call in addition to the known_hosts of the workspace's
+            user. An ssh host whose key is in neither is refused.
+        timeout_s: Default 600.
+
+        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+            command_failed, limit, read_only.
+        """
+        params: dict[str, Any] = {
+            "workspace": workspace,
+            "name": name,
+            "ref": ref,
+            "credential": credential,
+            "known_hosts": known_hosts,
+            "timeout_s": timeout_s,
+            "request_id": request_id,
+        }
+        limit_s = timeout_s or 600.0
+        found = self._transport.call("repo.fetch", params, changes=True, limit_s=limit_s)
+        return self._transport.record("repo.fetch", Repo.from_dict, found)
+
     def get(self, *, workspace: str, name: str) -> Repo:
         """Return one repository with its current branch and commit.
 
@@ -1984,6 +2026,93 @@ class RepoMethods:
         params: dict[str, Any] = {"workspace": workspace}
         found = self._transport.call("repo.list", params, changes=False)
         return self._transport.record("repo.list", lambda rows: [Repo.from_dict(row) for row in rows], found)
+
+    def pull(
+        self,
+        *,
+        workspace: str,
+        name: str,
+        ref: str | None = None,
+        credential: Mapping[str, str] | None = None,
+        known_hosts: Sequence[str] | None = None,
+        timeout_s: float | None = None,
+        request_id: str | None = None,
+    ) -> Repo:
+        """Fetch from the URL that a repository was cloned from, and move its current branch forward.
+
+        Nothing is merged: if the branches have diverged, or a file that was changed would be overwritten, it is
+        refused and the branch and the files stay as they are. `ref` defaults to the branch that the current one
+        follows. Credential, network and limits are as for repo.clone; the credential is sent to no other host,
+        whatever the repository is configured to do.
+
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+        name: 1 to 28 of a-z, 0-9 and inner hyphens.
+        ref: A branch or a tag.
+        credential: For https {username?, password} or {username?, token}; for ssh {ssh_key}, a key without passphrase,
+            or {agent}, the token of an ssh agent that is forwarded for this call. Used for this call only, sent only to
+            the URL's host, stored nowhere.
+        known_hosts: Lines `HOST KEYTYPE KEY`, trusted for this call in addition to the known_hosts of the workspace's
+            user. An ssh host whose key is in neither is refused.
+        timeout_s: Default 600.
+
+        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+            command_failed, limit, read_only.
+        """
+        params: dict[str, Any] = {
+            "workspace": workspace,
+            "name": name,
+            "ref": ref,
+            "credential": credential,
+            "known_hosts": known_hosts,
+            "timeout_s": timeout_s,
+            "request_id": request_id,
+        }
+        limit_s = timeout_s or 600.0
+        found = self._transport.call("repo.pull", params, changes=True, limit_s=limit_s)
+        return self._transport.record("repo.pull", Repo.from_dict, found)
+
+    def push(
+        self,
+        *,
+        workspace: str,
+        name: str,
+        ref: str | None = None,
+        credential: Mapping[str, str] | None = None,
+        known_hosts: Sequence[str] | None = None,
+        timeout_s: float | None = None,
+        request_id: str | None = None,
+    ) -> Repo:
+        """Push a branch or tag, by default the current branch, to the URL that a repository was cloned from.
+
+        It gets the same name there, and is never forced. A branch that follows none follows it afterwards. Its
+        hook pre-push does not run, and Git LFS files are not uploaded. Credential, network and limits are as for
+        repo.pull.
+
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+        name: 1 to 28 of a-z, 0-9 and inner hyphens.
+        ref: A branch or a tag.
+        credential: For https {username?, password} or {username?, token}; for ssh {ssh_key}, a key without passphrase,
+            or {agent}, the token of an ssh agent that is forwarded for this call. Used for this call only, sent only to
+            the URL's host, stored nowhere.
+        known_hosts: Lines `HOST KEYTYPE KEY`, trusted for this call in addition to the known_hosts of the workspace's
+            user. An ssh host whose key is in neither is refused.
+        timeout_s: Default 600.
+
+        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+            command_failed, limit, read_only.
+        """
+        params: dict[str, Any] = {
+            "workspace": workspace,
+            "name": name,
+            "ref": ref,
+            "credential": credential,
+            "known_hosts": known_hosts,
+            "timeout_s": timeout_s,
+            "request_id": request_id,
+        }
+        limit_s = timeout_s or 600.0
+        found = self._transport.call("repo.push", params, changes=True, limit_s=limit_s)
+        return self._transport.record("repo.push", Repo.from_dict, found)
 
 
 class SandboxMethods:

@@ -75,25 +75,25 @@ class Client(Methods):
         `with client.run("demo", ["make"]) as run: print(*run)`. With `stdin` or a terminal (`tty`) it reads what
         `write` sends, otherwise nothing. There is no limit of time but `timeout_s`, and none of size.
         """
-        from codesmith.sdk.streams import PROTOCOL, TARGET, TOKEN_HEADER, Stream
-
         started = self.job.start(
             workspace=workspace, argv=argv, cwd=cwd, env=env, stdin="stream" if stdin or tty else None, tty=tty,
             timeout_s=timeout_s, ends_with_stream=True,
         )  # fmt: skip
         if started.stream is None:
             raise StreamLost(f"{self._transport.node} started a command without its stream")
-        connection = self._transport.upgrade(TARGET, PROTOCOL, {TOKEN_HEADER: started.stream.token})
-        return Stream(connection, self._transport.node)
+        return self.open_stream(started.stream.token)
 
     def attach(self, workspace: str, id: str, *, offset: int | None = None) -> Stream:  # noqa: A002
         """Stream what a running job writes; the job goes on when the stream ends.
 
         With `offset`, what it wrote from there on comes first; `Stream.offset` is where to read on.
         """
+        return self.open_stream(self.job.attach(workspace=workspace, id=id, offset=offset).token, offset=offset)
+
+    def open_stream(self, token: str, *, offset: int | None = None) -> Stream:
+        """Return the stream of a token, of job.start or job.attach, that somebody else asked for."""
         from codesmith.sdk.streams import PROTOCOL, TARGET, TOKEN_HEADER, Stream
 
-        token = self.job.attach(workspace=workspace, id=id, offset=offset).token
         connection = self._transport.upgrade(TARGET, PROTOCOL, {TOKEN_HEADER: token})
         return Stream(connection, self._transport.node, offset)
 

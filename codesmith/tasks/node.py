@@ -86,11 +86,12 @@ def disconnect(c: Context, **choice: Unpack[Choice]) -> Rows:
     harmless=True,
 )
 def status(c: Context, **choice: Unpack[Choice]) -> Rows:
-    """Show the state of the local endpoints."""
+    """Show the state of the local endpoints, and the forwards in the background."""
     is_chosen = any(value for name, value in choice.items() if name not in ("jobs", "json"))
     chosen = selection.choose({**choice, "all": selection.is_for_all(choice)}).nodes if is_chosen else None
     rows = endpoints.status(chosen)
-    output.show(rows, STATE, json=choice.get("json", False))
+    is_json = choice.get("json", False)
+    output.show(rows if is_json else endpoints.for_people(rows), (*STATE, "forwards"), json=is_json)
     return rows
 
 

@@ -13,7 +13,7 @@ from codesmith.fleet import one_node
 from codesmith.fleet.one_node import OneNode
 from codesmith.sdk.api import Repo, RepoDeleted
 from codesmith.sdk.client import Client
-from codesmith.workspace.clone_credentials import CloneTask, credential_for
+from codesmith.workspace.clone_credentials import CloneTask, ExchangeTask, credential_for, exchange_with
 
 COLUMNS = ("name", "path", "url", "branch", "commit")
 
@@ -66,7 +66,53 @@ def clone(
 
     repo = one_node.call(options, ask, COLUMNS)
     output.say_left_out(repo)
+    if given is not None or options.get("forward_agent"):
+        output.say_not_kept(workspace, repo)
     return repo
+
+
+@task(help={"workspace": "The workspace's name.", "name": "The repository's name.", **arguments.EXCHANGE_HELP,
+            "ref": "The branch or tag to pull (default: what the current branch follows)."})  # fmt: skip
+def pull(c: Context, workspace: str, name: str, **options: Unpack[ExchangeTask]) -> Repo:
+    """Fetch a repository, and move its current branch forward; never merges, never overwrites.
+
+    Example: repo.pull demo site --forward-agent
+    """
+
+    def ask(client: Client) -> Repo:
+        with exchange_with(client, workspace, name, options) as params:
+            return client.repo.pull(**params)
+
+    repo = one_node.call(options, ask, COLUMNS)
+    output.say_left_out(repo)
+    return repo
+
+
+@task(help={"workspace": "The workspace's name.", "name": "The repository's name.", **arguments.EXCHANGE_HELP,
+            "ref": "The branch or tag to push (default: the current branch)."})  # fmt: skip
+def push(c: Context, workspace: str, name: str, **options: Unpack[ExchangeTask]) -> Repo:
+    """Push a branch of a repository to where it was cloned from; never forced.
+
+    Example: repo.push demo site --credential-file ~/token
+    """
+
+    def ask(client: Client) -> Repo:
+        with exchange_with(client, workspace, name, options) as params:
+            return client.repo.push(**params)
+
+    return one_node.call(options, ask, COLUMNS)
+
+
+@task(help={"workspace": "The workspace's name.", "name": "The repository's name.", **arguments.EXCHANGE_HELP,
+            "ref": "A branch or tag (default: all branches that the repository follows)."})  # fmt: skip
+def fetch(c: Context, workspace: str, name: str, **options: Unpack[ExchangeTask]) -> Repo:
+    """Fetch a repository from where it was cloned from; its branches and files stay as they are."""
+
+    def ask(client: Client) -> Repo:
+        with exchange_with(client, workspace, name, options) as params:
+            return client.repo.fetch(**params)
+
+    return one_node.call(options, ask, COLUMNS)
 
 
 @task(help={"workspace": "The workspace's name.", "name": "The repository's name."}, harmless=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from invoke.context import Context
 
-from codesmith.cli import output
+from codesmith.cli import hints, output
 from codesmith.cli.task import task
 from codesmith.errors import BadArgument
 from codesmith.fleet import selection
@@ -50,5 +50,5 @@ def config(
         row["installed"] = ssh_include.is_installed(known)
     output.show(row, json=json)
     if not (install or remove or print or row["installed"]):
-        output.warn(["not included yet: inv ssh.config --install"])
+        output.warn([hints.completed("not included yet: inv ssh.config --install", file=file)])
     return row

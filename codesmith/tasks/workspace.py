@@ -11,12 +11,16 @@ from invoke.context import Context
 from codesmith.cli import arguments, output
 from codesmith.cli.task import task
 from codesmith.errors import CodeSmithError
-from codesmith.fleet import one_node
+from codesmith.fleet import one_node, selection
 from codesmith.fleet.one_node import OneNode
 from codesmith.sdk.api import Execution, Usage, Workspace, WorkspaceDeleted
 from codesmith.sdk.ended import Ended
 from codesmith.workspace.clone_credentials import CloneTask, credential_for
 
+Forwarded = list[dict[str, Any]]
+
+FORWARD_COLUMNS = ("workspace", "port", "address", "state", "reason")
+COPY_COLUMNS = ("files", "bytes", "deleted", "by", "seconds")
 OPENED_COLUMNS = ("name", "user", "path", "opened_at", "command")
 COLUMNS = ("name", "path", "login", "user", "shared_with", "state", "labels", "created_at")
 
@@ -105,7 +109,6 @@ def open(  # noqa: A001
     **where: Unpack[OneNode],
 ) -> dict[str, Any]:
     """Show how to enter a workspace, or enter it with --shell or --editor."""
-    from codesmith.fleet import selection
     from codesmith.workspace import login
     from codesmith.workspace.ssh_config import SshConfig
 
@@ -250,3 +253,77 @@ def exec_(
     with console.opened(stdin, none=no_stdin) as source, one_node.connect(where) as client:
         terminal = console.wanted_tty(tty=tty, no_tty=no_tty, by_default=stdin is None and not no_stdin)
         return console.execute(client, command, source, terminal)
+
+
+@task(
+    several="ports",
+    help={
+        "name": "The workspace's name.",
+        "ports": "A port inside, as 3000, or 8000:18000 for another port of this machine; several may follow.",
+        "open": "Open the first port in the browser (default: only print the address).",
+        "background": "Keep them after this command, until --stop (default: until Ctrl-C).",
+        "any": "Where a port of this machine is taken, use the next free one (default: an error).",
+        "list": "Show the ports of the workspace that are forwarded in the background (default: forward).",
+        "stop": "End those of the named ports, or all of the workspace (default: forward).",
+    },
+)
+def forward(
+    c: Context,
+    name: str,
+    ports: list[str] | None = None,
+    open: bool = False,  # noqa: A002
+    background: bool = False,
+    any: bool = False,  # noqa: A002
+    list: bool = False,  # noqa: A002
+    stop: bool = False,
+    **where: Unpack[OneNode],
+) -> Forwarded:
+    """Forward ports inside a workspace to the same ports of 127.0.0.1 here, until Ctrl-C or in the background.
+
+    Any process of this machine may use them, as with ssh -L.
+
+    Example: workspace.forward demo 3000 8000:18000 --open
+    """
+    from codesmith.workspace import forwarding
+
+    node, is_json = selection.one(where), where.get("json", False)
+    if list or stop:
+        rows = forwarding.look_or_end(node, name, ports or [], ends=stop, chosen=(list, stop, background, open, any))
+        output.show(rows, FORWARD_COLUMNS, json=is_json)
+        return rows
+    ports_ = forwarding.read_ports(name, ports or [])
+    if background:
+        rows = forwarding.start(node, name, ports_, any_port=any, opens=open)
+        output.show(rows, FORWARD_COLUMNS, json=is_json)
+        return rows
+    return forwarding.hold(node, name, ports_, any_port=any, opens=open, json=is_json)
+
+
+@task(
+    name="copy",
+    help={
+        "source": "NAME:PATH in a workspace, relative to its directory, or a path here. A slash at its end means what "
+        "is in the directory; without one the directory itself is copied, as by rsync.",
+        "destination": "NAME:PATH or a path here. A directory (one that is there, or a slash at the end) is copied "
+        "into; else it is the new file's name.",
+        "delete": "Delete in the destination what is not in the source (default: it stays).",
+    },
+)
+def copy_(
+    c: Context,
+    source: str,
+    destination: str,
+    delete: bool = False,
+    **where: Unpack[OneNode],
+) -> dict[str, Any]:
+    """Copy files and directories into a workspace or out of it; what is there already is not copied again.
+
+    Modes, times and symbolic links are kept, as links; what goes in belongs to the workspace's login.
+
+    Example: workspace.copy site/ demo:code/site/ --delete
+    """
+    from codesmith.workspace import copy
+
+    row = copy.copy(selection.one(where), source, destination, delete=delete)
+    one_node.show(where, row, COPY_COLUMNS)
+    return row

@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from codesmith.errors import CodeSmithError, Hanging, error_from_dict
 from codesmith.paths import runtime_dir, state_dir
 from codesmith.secrets import SHARED, SecretRequest
 from codesmith.tunnel.lock import Held, hold
-from codesmith.tunnel.state import EndpointState
+from codesmith.tunnel.state import EndpointState, ForwardState
 
 if TYPE_CHECKING:
     from codesmith.nodes.registry import Node
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 REPLY_MARGIN_S = 5.0
 SHORT_S = 10.0
 START_S = 20.0
+# The workspace may have to start first.
+FORWARD_S = 100.0
 START_WAIT_S = 12.0
 REPLY_MAX_BYTES = 4 * 1024 * 1024
 
@@ -88,11 +90,40 @@ def disconnect(node: Node) -> bool:
 
 def status() -> list[EndpointState]:
     """Return the state of every endpoint; an empty list if no forwarder runs."""
+    return status_and_forwards()[0]
+
+
+def forwards() -> list[ForwardState]:
+    """Return the state of every background forward; an empty list if no forwarder runs."""
+    return status_and_forwards()[1]
+
+
+def status_and_forwards() -> tuple[list[EndpointState], list[ForwardState]]:
+    """Return the state of every endpoint and of every background forward."""
     try:
         reply = _ask({"op": "status"}, SHORT_S)
     except NotRunning:
+        return [], []
+    forwards = [ForwardState.from_dict(one) for one in reply.get("forwards", ())]
+    return [EndpointState.from_dict(one) for one in reply["endpoints"]], forwards
+
+
+def start_forward(node: Node, workspace: str, port: int, local: int, argv: Sequence[str]) -> ForwardState:
+    """Have the forwarder keep a forward, which `argv` makes; return once it listens, or raise why it does not."""
+    connect(node)
+    spec = {"node": node.to_dict(), "workspace": workspace, "port": port, "local": local, "argv": list(argv)}
+    reply = _ask({"op": "forward", "forward": spec}, FORWARD_S)
+    return ForwardState.from_dict(reply["forward"])
+
+
+def stop_forwards(node: Node, workspace: str, port: int = 0) -> list[ForwardState]:
+    """End the background forwards of a workspace, or that of one port of it; return those that it ended."""
+    request = {"op": "unforward", "registry": str(node.registry), "name": node.name}
+    try:
+        reply = _ask({**request, "workspace": workspace, "port": port}, SHORT_S)
+    except NotRunning:
         return []
-    return [EndpointState.from_dict(one) for one in reply["endpoints"]]
+    return [ForwardState.from_dict(one) for one in reply["forwards"]]
 
 
 def offer_agent() -> bool:

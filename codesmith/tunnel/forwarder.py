@@ -22,6 +22,7 @@ from codesmith.secrets import SecretRequest, Secrets
 from codesmith.tunnel import auth_sock
 from codesmith.tunnel.control import control_path
 from codesmith.tunnel.endpoint import Endpoint
+from codesmith.tunnel.forwards import Forwards, Spec
 from codesmith.tunnel.link import Link
 from codesmith.tunnel.local_endpoint import endpoint_path
 from codesmith.tunnel.lock import Held, hold
@@ -54,6 +55,9 @@ class Forwarder:
         self._is_ending = False
         self._idle_since = time.monotonic()
         self._single = _ensure_single(runtime_dir() / "forwarder.lock")
+        self._forwards = Forwards(runtime_dir() / "forwards.json")
+        for node in self._forwards.resume():
+            self._endpoint(node, {}, is_resumed=True)
         self._control = PrivateSocket(control_path(), self._answer)
         log.info("forwarder %d started", os.getpid())
 
@@ -71,6 +75,7 @@ class Forwarder:
             # Requests that arrived together with the one that ends it are answered too.
             self._answered.wait_for(lambda: not self._answering, LAST_ANSWERS_S)
             endpoints = list(self._endpoints.values())
+        self._forwards.close()
         for endpoint in endpoints:
             endpoint.stop()
         deadline = time.monotonic() + STOP_S
@@ -123,8 +128,9 @@ class Forwarder:
             return endpoint
 
     def _disconnect(self, request: dict[str, Any]) -> dict[str, Any]:
+        key = (request["registry"], request["name"])
+        self._forwards.stop(*key)
         with self._lock:
-            key = (request["registry"], request["name"])
             endpoint = self._endpoints.pop(key, None)
             self._secrets.pop(key, None)
             is_last = all(other.is_stopped for other in self._endpoints.values())
@@ -138,7 +144,15 @@ class Forwarder:
     def _status(self, _request: dict[str, Any]) -> dict[str, Any]:
         with self._lock:
             endpoints = list(self._endpoints.values())
-        return {"endpoints": [endpoint.view().to_dict() for endpoint in endpoints]}
+        forwards = [one.to_dict() for one in self._forwards.states()]
+        return {"endpoints": [endpoint.view().to_dict() for endpoint in endpoints], "forwards": forwards}
+
+    def _forward(self, request: dict[str, Any]) -> dict[str, Any]:
+        return {"forward": self._forwards.start(Spec.from_dict(request["forward"])).to_dict()}
+
+    def _unforward(self, request: dict[str, Any]) -> dict[str, Any]:
+        ended = self._forwards.stop(request["registry"], request["name"], request["workspace"], int(request["port"]))
+        return {"forwards": [one.to_dict() for one in ended]}
 
     def _take_agent(self, request: dict[str, Any]) -> dict[str, Any]:
         return {"changed": auth_sock.use_agent(str(request.get("agent") or ""))}
@@ -190,9 +204,11 @@ class Forwarder:
             "agent": self._take_agent,
             "connect": self._connect,
             "disconnect": self._disconnect,
+            "forward": self._forward,
             "ping": self._ping,
             "status": self._status,
             "stop": self._end,
+            "unforward": self._unforward,
         }
         return operations[request["op"]](request)
 

@@ -38,3 +38,33 @@ class EndpointState:
         """Return the state in a dictionary; unknown fields, of a newer forwarder, are ignored."""
         known = {one.name for one in fields(cls)}
         return cls(**{name: value for name, value in data.items() if name in known})
+
+
+@dataclass(frozen=True)
+class ForwardState:
+    """One background forward: `port` inside the workspace is 127.0.0.1:`local` here while its state is ready."""
+
+    node: str
+    registry: str
+    workspace: str
+    port: int
+    local: int
+    state: str
+    reason: str
+    since: float
+    hint: str = ""
+
+    @property
+    def address(self) -> str:
+        """Where it listens on this machine."""
+        return f"127.0.0.1:{self.local}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields and the address as a dictionary for JSON."""
+        return {**asdict(self), "address": self.address}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> ForwardState:
+        """Return the state in a dictionary; unknown fields, of a newer forwarder, are ignored."""
+        known = {one.name for one in fields(cls)}
+        return cls(**{name: value for name, value in data.items() if name in known})

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.applications import Starlette
@@ -17,10 +15,12 @@ from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 
 from codesmith import __version__
-from codesmith.errors import CodeSmithError, UnknownName, error_to_dict
+from codesmith.errors import CodeSmithError
 from codesmith.ui.access import Access
 from codesmith.ui.actions import Actions
+from codesmith.ui.answers import in_thread, object_of, refusal, told
 from codesmith.ui.nodes import Nodes
+from codesmith.ui.page_work import PageWork
 from codesmith.ui.proxy import Proxy
 from codesmith.ui.store import Store, Watcher
 
@@ -31,8 +31,6 @@ ALIVE_S = 1.0
 TOGETHER_S = 0.03  # changes that come at once are told at once
 STREAMS_MAX = 100
 CALLS_AT_ONCE = 64
-T = TypeVar("T")
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Pages:
@@ -42,6 +40,7 @@ class Pages:
         self, access: Access, store: Store, nodes: Nodes, actions: Actions, proxy: Proxy, *, read_only: bool
     ) -> None:
         self._access, self._store, self._nodes, self._actions, self._proxy = access, store, nodes, actions, proxy
+        self._work = PageWork(store, nodes, proxy)
         self._calls = asyncio.Semaphore(CALLS_AT_ONCE)
         templates = Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined)
         self._files = {path.name: path for path in (HERE / "static").iterdir() if path.suffix in KINDS}
@@ -57,9 +56,10 @@ class Pages:
         return Starlette(
             routes=[
                 Route("/enter", self.enter, methods=["POST"]),
-                Route("/events", _told(self.events), methods=["POST"]),
-                Route("/actions", _told(self.act), methods=["POST"]),
-                Route("/nodes/{name}/rpc", _told(self.rpc), methods=["POST"]),
+                Route("/events", told(self.events), methods=["POST"]),
+                Route("/actions", told(self.act), methods=["POST"]),
+                Route("/nodes/{name}/rpc", told(self.rpc), methods=["POST"]),
+                *self._work.routes(),
                 Route("/static/{name}", self.static, methods=["GET"]),
                 Route("/{path:path}", self.page, methods=["GET"]),
             ]
@@ -83,11 +83,11 @@ class Pages:
 
     async def enter(self, request: Request) -> Response:
         """Exchange the one-time token for the page's secret."""
-        token = (await _object(request)).get("token")
+        token = (await object_of(request)).get("token")
         secret = self._access.enter(token) if isinstance(token, str) else None
         if secret is None:
             problem = "this address has been used, or is not the newest: each lets one browser in"
-            return _refusal(401, CodeSmithError(problem, hint="inv ui.open"))
+            return refusal(401, CodeSmithError(problem, hint="inv ui.open"))
         return JSONResponse({"secret": secret})
 
     async def rpc(self, request: Request) -> Response:
@@ -95,16 +95,16 @@ class Pages:
         node = self._nodes.get(request.path_params["name"])
         body = await request.body()
         async with self._calls:
-            answer = await _in_thread(lambda: self._proxy.answer(node, body))
+            answer = await in_thread(lambda: self._proxy.answer(node, body))
         self._nodes.look_now(node.name)
         return Response(status_code=204) if answer is None else Response(answer, media_type="application/json")
 
     async def act(self, request: Request) -> Response:
         """Start an action on each of some nodes."""
-        wanted = await _object(request)
+        wanted = await object_of(request)
         kind, names = wanted.get("kind"), wanted.get("nodes")
         if not isinstance(kind, str) or not isinstance(names, list) or not all(isinstance(one, str) for one in names):
-            return _refusal(400, CodeSmithError("an action is {kind, nodes: [name]}"))
+            return refusal(400, CodeSmithError("an action is {kind, nodes: [name]}"))
         chosen = [self._nodes.get(name) for name in names]
         if kind == "stop-logs":
             for node in chosen:
@@ -114,12 +114,12 @@ class Pages:
 
     async def events(self, request: Request) -> Response:
         """Tell a page what it shows, and then each change."""
-        wanted = await _object(request)
+        wanted = await object_of(request)
         node, workspace = wanted.get("node", ""), wanted.get("workspace", "")
         if not isinstance(node, str) or not isinstance(workspace, str):
-            return _refusal(400, CodeSmithError("a stream is {node?, workspace?}"))
+            return refusal(400, CodeSmithError("a stream is {node?, workspace?}"))
         if len(list(self._store.watchers())) >= STREAMS_MAX:
-            return _refusal(503, CodeSmithError(f"{STREAMS_MAX} pages are open already"))
+            return refusal(503, CodeSmithError(f"{STREAMS_MAX} pages are open already"))
         if node:
             self._nodes.get(node)
         watcher = Watcher(self._store, asyncio.get_running_loop(), node, workspace)
@@ -128,70 +128,23 @@ class Pages:
     async def _stream(self, watcher: Watcher) -> AsyncIterator[str]:
         self._store.add(watcher)
         try:
-            yield _event("begin", {})
+            yield _event("begin", {"page": watcher.id})
             while not watcher.is_closed:
                 self._nodes.refresh()
                 for place, change in watcher.changes().items():
                     yield _event("change", {"node": place, **change})
+                # The page's own pace: this waits while the browser does not read, and then the commands wait, too.
+                for output in watcher.outputs.take():
+                    yield _event("output", output)
                 if await watcher.wait(ALIVE_S):
                     await asyncio.sleep(TOGETHER_S)
                 else:
                     yield ": alive\n\n"
         finally:
             self._store.remove(watcher)
+            watcher.outputs.close()
             self._nodes.refresh()
-
-
-async def _in_thread(work: Callable[[], T]) -> T:
-    """Return what `work` returns in a thread of its own, which does not keep the process from its end."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(result: T | None, error: BaseException | None) -> None:
-        if future.cancelled():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(cast("T", result))
-
-    def run() -> None:
-        result, error = None, None
-        try:
-            result = work()
-        except BaseException as raised:  # noqa: BLE001  raised again where the result is awaited
-            error = raised
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(settle, result, error)
-
-    threading.Thread(target=run, name="rpc", daemon=True).start()
-    return await future
 
 
 def _event(name: str, data: dict[str, Any]) -> str:
     return f"event: {name}\ndata: {json.dumps(data)}\n\n"
-
-
-async def _object(request: Request) -> dict[str, Any]:
-    """Return the body if it is a JSON object, else an empty one: no handler takes that."""
-    try:
-        found = json.loads(await request.body())
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _told(handler: Handler) -> Handler:
-    """Answer with the error of a handler: what is wrong, and what to do."""
-
-    async def told(request: Request) -> Response:
-        try:
-            return await handler(request)
-        except CodeSmithError as error:
-            return _refusal(404 if isinstance(error, UnknownName) else 409, error)
-
-    return told
-
-
-def _refusal(status: int, error: CodeSmithError) -> Response:
-    return JSONResponse({"error": error_to_dict(error)}, status_code=status)

@@ -5,16 +5,18 @@ Only methods that list and get are called: no page starts a workspace's runtime 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import Any
 
-from codesmith.errors import CodeSmithError
+from codesmith.errors import AgentRefused, CodeSmithError
 from codesmith.nodes.registry import Node
 from codesmith.sdk.client import Client
 from codesmith.tunnel.local_endpoint import endpoint_path
 from codesmith.ui.contract import Contracts, Method
 from codesmith.ui.store import Store
+from codesmith.workspace import forwards
 
 # Every change leaves an audit record, so the newest record tells at little cost whether anything changed.
 LOOK_S = 0.5
@@ -106,6 +108,8 @@ class Poller(threading.Thread):
                 times["health"] = now
                 self._put({"health": client.call("node.health")})
                 self._show()
+            for name in self._workspaces:
+                self._look_at_work(client, methods, name)
             if now - times["usage"] >= USAGE_S or self._workspaces != measured:
                 times["usage"], measured = now, self._workspaces
                 self._look_at_usage(client, methods, measured)
@@ -141,6 +145,24 @@ class Poller(threading.Thread):
                 **{key: usage[key] for key in usage if isinstance(usage[key], int | float)},
             }
             self._put({f"usage/{name}": {"latest": usage, "points": [*before, point][-USAGE_KEPT:]}})
+
+    def _look_at_work(self, client: Client, methods: dict[str, Method], name: str) -> None:
+        """Look at the jobs of a watched workspace, which change without a record, and at its forwards on this side."""
+        if "job.list" in methods:
+            try:
+                jobs, problem = client.call("job.list", {"workspace": name}), {}
+            except AgentRefused as refused:  # the workspace is gone, or what it runs in is older than the agent
+                jobs, problem = [], {"problem": refused.problem, "hint": refused.hint}
+            # The place of each, since values have no order.
+            self._replace(f"job/{name}/", {job["id"]: {**job, "at": at} for at, job in enumerate(reversed(jobs))})
+            self._put({f"jobs/{name}": problem})
+        with contextlib.suppress(CodeSmithError):  # about the forwarder; what it says of this node is told by the calls
+            there = forwards.list_forwards(self.node, name)
+            self._replace(f"forward/{name}/", {str(one.port): one.to_dict() for one in there})
+
+    def _replace(self, prefix: str, values: dict[str, Any]) -> None:
+        if not self._is_ended:
+            self._store.replace(self.node.name, prefix, {f"{prefix}{key}": value for key, value in values.items()})
 
     def _fail(self, error: CodeSmithError) -> None:
         if self._is_ended:

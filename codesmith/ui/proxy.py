@@ -47,24 +47,28 @@ class Proxy:
         if not isinstance(params, dict):
             return _error(number, INVALID_PARAMS, "parameters go by name")
         try:
-            return {"jsonrpc": "2.0", "id": number, "result": self._call(node, name, params)}
+            return {"jsonrpc": "2.0", "id": number, "result": self.call(node, name, params)}
         except AgentRefused as refused:
             return _error(number, refused.rpc_code, refused.problem, refused.data)
         except CodeSmithError as error:
             more = {"request_id": error.request_id} if isinstance(error, CallLost) else {}
             return _error(number, NOT_ANSWERED, error.problem, {"kind": error.kind, "hint": error.hint, **more})
 
-    def _call(self, node: Node, name: str, params: dict[str, Any]) -> Any:
+    def check_writable(self, what: str) -> None:
+        """Raise AgentRefused if the pages are read-only."""
+        if self._read_only:
+            data = {"kind": "read_only_ui", "hint": "inv ui.open  # without --read-only"}
+            raise AgentRefused(f"these pages are read-only, and {what} changes something", code=READ_ONLY, data=data)
+
+    def call(self, node: Node, name: str, params: dict[str, Any]) -> Any:
+        """Return the result of a method; AgentRefused if the node, or these pages, refuse it."""
         with Client(node) as client:
             method = self._contracts.of(client).get(name, UNKNOWN)
-            if self._read_only and method.mutates:
-                data = {"kind": "read_only_ui", "hint": "inv ui.open  # without --read-only"}
-                raise AgentRefused(
-                    f"these pages are read-only, and {name} changes something", code=READ_ONLY, data=data
-                )
-            return client.call(
-                name, params, changes=method.takes_request_id, limit_s=_limit_s(params) or method.limit_s
-            )
+            if method.mutates:
+                self.check_writable(name)
+            # Of a method that does not wait for it, like job.start, the time limit is no time of the call.
+            limit_s = (_limit_s(params) or method.limit_s) if method.limit_s else 0.0
+            return client.call(name, params, changes=method.takes_request_id, limit_s=limit_s)
 
 
 def _limit_s(params: dict[str, Any]) -> float:

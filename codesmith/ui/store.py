@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+from codesmith.ui.outputs import Outputs
 
 Values = Mapping[str, Any]
 # The place of what belongs to no single node.
@@ -83,10 +86,11 @@ class Store:
 
 
 class Watcher:
-    """One open page. `view` is what it shows: the fleet, a node, or a workspace of a node."""
+    """One open page: what it shows (the fleet, a node, or a workspace of a node) and what it has going there."""
 
     def __init__(self, store: Store, loop: asyncio.AbstractEventLoop, node: str = "", workspace: str = "") -> None:
-        self.node, self.workspace = node, workspace
+        self.node, self.workspace, self.id = node, workspace, secrets.token_urlsafe(9)
+        self.outputs = Outputs(self.wake)
         self._store, self._loop = store, loop
         self._sent: dict[tuple[str, str], Any] = {}
         self._woken = asyncio.Event()
@@ -100,8 +104,9 @@ class Watcher:
             pass
 
     def close(self) -> None:
-        """End the page's stream."""
+        """End the page's stream, and what it has going."""
         self.is_closed = True
+        self.outputs.close()
         self.wake()
 
     async def wait(self, timeout_s: float) -> bool:
@@ -132,5 +137,6 @@ class Watcher:
         if place != self.node:
             return False
         if not self.workspace:
-            return not key.startswith("usage/")
-        return key in (f"workspace/{self.workspace}", f"usage/{self.workspace}", "changed") or key.startswith("user/")
+            return not key.startswith(("usage/", "job/", "jobs/", "forward/"))
+        mine = (f"workspace/{self.workspace}", f"usage/{self.workspace}", f"jobs/{self.workspace}", "changed")
+        return key in mine or key.startswith(("user/", f"job/{self.workspace}/", f"forward/{self.workspace}/"))

@@ -1,12 +1,13 @@
-"""The credential of a clone: what the operator gave, or the operator's ssh agent, forwarded for this one call."""
+"""The credential of a clone, pull, push or fetch: what the operator gave, or their ssh agent."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from codesmith.cli.arguments import CloneOptions
+from codesmith.cli import arguments
+from codesmith.cli.arguments import CloneOptions, ExchangeOptions
 from codesmith.errors import BadArgument
 from codesmith.fleet.one_node import OneNode
 
@@ -18,11 +19,15 @@ class CloneTask(CloneOptions, OneNode, total=False):
     """The options of a task that clones a repository into a workspace."""
 
 
+class ExchangeTask(ExchangeOptions, OneNode, total=False):
+    """The options of a task that pulls, pushes or fetches a repository of a workspace."""
+
+
 @contextmanager
 def credential_for(
     client: Client, url: str | None, given: Mapping[str, str] | None, *, forward_agent: bool
 ) -> Iterator[Mapping[str, str] | None]:
-    """Yield the credential for a clone of `url`; with `forward_agent`, that of the agent that `ssh` uses for its host.
+    """Yield the credential for `url`; with `forward_agent`, that of the agent that `ssh` uses for its host.
 
     Agent forwarding ends with the block.
     """
@@ -33,6 +38,16 @@ def credential_for(
         raise BadArgument("--forward-agent and --credential-file exclude each other: give one of them")
     with client.forward_agent(url, agent_for(url)) as credential:
         yield credential
+
+
+@contextmanager
+def exchange_with(client: Client, workspace: str, name: str, how: ExchangeTask) -> Iterator[dict[str, Any]]:
+    """Yield the parameters of a pull, push or fetch; the credential is for the URL that was cloned."""
+    url = client.repo.get(workspace=workspace, name=name).url
+    params = arguments.read_exchange(url, how)
+    given = params.pop("credential", None)
+    with credential_for(client, url, given, forward_agent=how.get("forward_agent", False)) as credential:
+        yield {"workspace": workspace, "name": name, "credential": credential, **params}
 
 
 def agent_for(url: str) -> str | None:

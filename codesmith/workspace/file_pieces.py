@@ -95,12 +95,12 @@ class Upload:
         """Return where links lead, and the mode of what is there; AgentRefused when it may not be written."""
         try:
             there = self._client.file.stat(workspace=self._workspace, path=self._path)
-            if there.type == "link":  # refused when it leads to nothing: a write would begin with an empty file
-                self._client.file.read(workspace=self._workspace, path=self._path, limit=1, encoding="base64")
         except AgentRefused as refusal:
             if refusal.rpc_kind == "not_found" and if_etag in (None, ABSENT):
                 return self._path, None
             raise
+        if there.type == "link":  # refused when it leads to nothing: a write would begin with an empty file
+            self._client.file.read(workspace=self._workspace, path=self._path, limit=1, encoding="base64")
         # Adds nothing, and changes nothing.
         there = self._put(self._path, b"", append=True, if_etag=if_etag)
         return there.path, there.mode

@@ -4,7 +4,8 @@
 
 ssh starts it for each connection, so it imports nothing of CodeSmith and as little as possible else: `_socket` and not
 `socket`, and most modules only on the way that needs them. ENDPOINT is the path of a Unix socket, or 127.0.0.1:PORT
-with a TOKEN_FILE. FOLDER has the pins, and NODE.json: how the endpoint is opened; beside it is the operator's key.
+with a TOKEN_FILE. FOLDER has the pins, and NODE.json: how the endpoint is opened, and the program that hints name;
+beside it is the operator's key.
 """
 
 from __future__ import annotations
@@ -239,11 +240,23 @@ def send_input(stream: _socket.socket) -> None:
         pass  # the stream has ended
 
 
-def show(error: Problem) -> None:
+def show(error: Problem, program: str = "inv") -> None:
     """Write an error for people; nothing in it controls their terminal."""
-    for what, text in (("error", error.problem), ("hint", error.hint)):
+    hint = program + error.hint[len("inv") :] if error.hint.startswith("inv ") else error.hint
+    for what, text in (("error", error.problem), ("hint", hint)):
         if text:
             os.write(2, f"{what}: {''.join(c if c.isprintable() else '?' for c in text)}\n".encode(errors="replace"))
+
+
+def program_of(_address: str, folder: str, node: str, *_: str) -> str:
+    """Return the program of ours that wrote the configuration: `inv` or `codesmith`."""
+    import json
+
+    try:
+        with open(f"{folder}/{node}.json", encoding="utf-8") as file:
+            return str(json.load(file)["program"])
+    except (OSError, ValueError, KeyError):
+        return "inv"
 
 
 if __name__ == "__main__":
@@ -251,9 +264,9 @@ if __name__ == "__main__":
     try:
         code = main(*sys.argv[1:])
     except Problem as problem:
-        show(problem)
+        show(problem, program_of(*sys.argv[1:]))
     except OSError as broken:
-        show(Problem(f"no answer from the endpoint: {broken}", "inv node.status"))
+        show(Problem(f"no answer from the endpoint: {broken}", "inv node.status"), program_of(*sys.argv[1:]))
     except (SystemExit, KeyboardInterrupt):
         pass
     # At once: the other thread still waits for ssh.

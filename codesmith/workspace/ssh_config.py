@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from codesmith.cli import hints
 from codesmith.cli.output import escape
 from codesmith.errors import CodeSmithError, Unsupported
 from codesmith.nodes.registry import Node, Registry
@@ -183,7 +184,8 @@ def _how_to_open(node: Node) -> dict[str, object]:
     """Return the command that opens the node's endpoint, wherever and in whatever environment ssh runs."""
     # -P: not the modules of the folder that ssh runs in.
     start = [sys.executable, "-P", "-m", "codesmith", "node.connect", "--node", node.name, "--file", str(node.registry)]
-    return {"start": start, "environment": {name: os.environ.get(name) for name in VARIABLES}}
+    program = hints.command_name()
+    return {"start": start, "program": program, "environment": {name: os.environ.get(name) for name in VARIABLES}}
 
 
 def _write(path: Path, text: str) -> None:

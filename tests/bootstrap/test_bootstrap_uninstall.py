@@ -83,11 +83,14 @@ def test_the_node_itself_refuses_who_moves_in_meanwhile(
     assert ask(node)["node_id"] == ledger_of(node)["node_id"]  # and the agent runs again
 
 
+UNITS = "systemctl list-units --all --plain --no-legend '*codesmith*'"
 # Deeper than Python can remove by recursion.
 DEEP = "import os\nos.chdir('/var/lib/codesmith')\nfor _ in range(3000): os.mkdir('d'); os.chdir('d')"
 
 
 def test_purge_deletes_workspaces_and_users_as_the_helper_does(node: LabNode, lived_in: Node) -> None:
+    assert call(node, "workspace.exec", name="demo", argv=["true"])["exit_code"] == 0
+    assert "codesmith.slice" in sh(node, f"{UNITS}")
     sh(node, "setpriv --reuid=cs-demo --regid=cs-demo --clear-groups touch /tmp/of-demo")
     sh(node, f'setpriv --reuid=codesmith --regid=codesmith --clear-groups python3 -c "{DEEP}"')
     sh(node, "mkdir -p /run/codesmith/workspaces; touch /run/codesmith/workspaces/left.json")
@@ -96,6 +99,7 @@ def test_purge_deletes_workspaces_and_users_as_the_helper_does(node: LabNode, li
     assert done.kept == ()
     assert sh(node, "getent passwd cs-demo cs-ada || true; ls /srv; ls /tmp/of-demo 2>/dev/null || true") == ""
     assert leftovers(node) == ""
+    assert sh(node, UNITS) == ""
 
 
 @pytest.mark.parametrize("count", [pytest.param(2, marks=pytest.mark.long), 20, -1])

@@ -169,6 +169,7 @@ def _serving() -> Iterator[Callable[..., Ui]]:
             ui.close()
             ui.server.__exit__()
         for agent in agents:
+            agent.end_work()
             agent.stop()
         control.stop()
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from agent.contract.parameters import ParameterCheck
 from agent.shared.errors import InvalidParams
+from tests.ui.stand_in_work import Refusal, Work
 
 TOP = Path(__file__).resolve().parents[2]
 CONTRACT = json.loads((TOP / "agent" / "openrpc.json").read_text())
@@ -18,15 +19,11 @@ KEY = {"type": "ssh-ed25519", "fingerprint": "SHA256:abc", "comment": "ada@lapto
 AT = "2026-11-29T20:53:52.973Z"
 
 
-class Refusal(Exception):
-    def __init__(self, code: int, message: str, **data: Any) -> None:
-        self.error = {"code": code, "message": message, "data": data}
-
-
-class StandIn:
+class StandIn(Work):
     """One agent. `calls` has the methods that were called; `extra` adds methods: name to (entry, function)."""
 
     def __init__(self, path: Path, name: str = "web1", extra: dict[str, Any] | None = None) -> None:
+        super().__init__()
         self.name, self.path, self.calls, self.requests = name, path, [], []
         added = {method: entry for method, (entry, _) in (extra or {}).items()}
         methods = {**{entry["name"]: entry for entry in CONTRACT["methods"]}, **added}
@@ -105,11 +102,16 @@ class StandIn:
                 pass
 
     def _answer(self, connection: socket.socket, reader: Any) -> bool:
-        line, length = reader.readline(), 0
+        line, length, token = reader.readline(), 0, ""
         while header := reader.readline().strip().lower():
             if header.startswith(b"content-length:"):
                 length = int(header[15:])
+            if header.startswith(b"codesmith-token:"):
+                token = header[16:].decode().strip()
         if not line:
+            return False
+        if line.startswith(b"POST /stream "):
+            self.stream(connection, token)
             return False
         request = json.loads(reader.read(length))
         try:

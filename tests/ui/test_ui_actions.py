@@ -10,7 +10,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
+from codesmith.tunnel.state import ForwardState
 from codesmith.ui import actions
+from codesmith.workspace import forwards
 from tests.ui.page import HOSTILE, SHOWN, field, settled, tab_to
 from tests.ui.stand_in import CONTRACT
 
@@ -23,7 +25,7 @@ USAGE = {
 }  # fmt: skip
 STOP = {**USAGE, "name": "workspace.stop", "summary": "Stop a runtime.", "x-mutates": True}
 LATER = {
-    "name": "job.start", "summary": "Start a job.", "x-mutates": True, "errors": [], "description": "Start a job.",
+    "name": "flow.start", "summary": "Start a flow.", "x-mutates": True, "errors": [], "description": "Start a flow.",
     "params": [
         {"name": "workspace", "required": True, "schema": {"type": "string"}},
         {"name": "argv", "required": True, "schema": {"type": "array", "items": {"type": "string"}}},
@@ -52,18 +54,20 @@ def test_a_workspace_is_created_and_what_the_agent_says_stands_at_its_field(site
 
 def test_what_is_under_way_survives_a_reload_and_is_done_once(site, visit):
     agent = site.nodes["web1"]
+    update = agent.workspace_update
+    agent.workspace_update = lambda **given: agent.slow.wait(10) and update(**given)
     agent.slow.clear()
     page = settled(visit(site, "/nodes/web1/workspaces/shop"))
-    page.get_by_label("Command", exact=True).fill("make all")
-    page.get_by_role("button", name="Run", exact=True).click()
-    expect(page.locator("#notices")).to_contain_text("workspace.exec shop on web1 is under way")
-    # The answer comes before the part of the page that shows it.
-    agent.rpc_discover = lambda: time.sleep(1.0) or agent.contract
+    page.get_by_text("Change the labels").click()
+    field(page, "labels").fill("stage=live")
+    page.get_by_role("button", name="Save the labels").click()
+    expect(page.locator("#notices")).to_contain_text("workspace.update shop on web1 is under way")
     page.reload()
     expect(page.locator("#notices")).to_contain_text("is still under way")
     agent.slow.set()
-    expect(page.get_by_role("group", name="stdout of make")).to_have_text("make all\n")
-    ids = {params["request_id"] for method, params in agent.requests if method == "workspace.exec"}
+    expect(page.locator("#notices")).to_contain_text("is done")
+    expect(page.get_by_text("stage=live").first).to_be_visible()
+    ids = {params["request_id"] for method, params in agent.requests if method == "workspace.update"}
     assert len(ids) == 1
 
 
@@ -92,6 +96,74 @@ def test_a_workspace_goes_only_after_its_name_was_typed(site, visit):
     ]
 
 
+def looked(stdout: str):
+    """Return the answer of a look at the repos."""
+    return lambda **_: {
+        "exit_code": 0, "signal": None, "stdout": stdout, "stdout_encoding": "text", "stderr": "", "killed_by": None,
+        "stderr_encoding": "text", "truncated": False, "omitted_bytes": 0, "duration_s": 0.01,
+    }  # fmt: skip
+
+
+def test_before_a_workspace_goes_its_repos_files_and_jobs_are_looked_at(ui, visit):
+    agent = ui.nodes["web1"]
+    agent.add("shop", runtime={"state": "running", "since": "2026-11-29T20:00:00.000Z", "idle_stop_at": None})
+    agent.workspace_exec = looked(f"2 3 1 ./code/app\x000 0 1 ./code/clean\x000 1 0 ./{HOSTILE}\x00nonsense\x00")
+    agent.workspace_usage = lambda name: {"memory_bytes": 0, "cpu_s": 0.0, "disk_bytes": 3 << 20, "files": 12}
+    agent.programs["make"] = lambda program: program.stopped.wait(20)
+    agent.job_start("shop", ["make", "all"])
+    page = settled(visit(ui, "/nodes/web1/workspaces/shop"))
+    expect(page.get_by_role("group", name="Jobs")).to_contain_text("make all")
+    assert "workspace.exec" not in agent.calls
+    page.get_by_role("button", name="Delete the workspace").click()
+    dialog = page.get_by_role("dialog")
+    for lost in (
+        "code/app: 3 commits that no remote has and 2 changed files", "code/clean: everything in it is pushed",
+        f"{SHOWN}: 1 commit that no remote has; it has no remote", "3.0 MiB in 12 files", "1 running job: make all",
+    ):  # fmt: skip
+        expect(dialog).to_contain_text(lost)
+    assert Axe().run(page).violations_count == 0
+
+
+def test_a_stopped_workspace_is_not_started_to_look_at_what_it_has(ui, visit):
+    agent = ui.nodes["web1"]
+    agent.add("shop", runtime={"state": "stopped", "since": None, "idle_stop_at": None})
+    agent.workspace_exec = looked("")
+    page = settled(visit(ui, "/nodes/web1/workspaces/shop"))
+    page.get_by_role("button", name="Delete the workspace").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("were not looked at: the workspace is stopped")
+    page.wait_for_timeout(300)
+    assert "workspace.exec" not in agent.calls
+    dialog.get_by_role("button", name="Start it and look").click()
+    expect(dialog).to_contain_text("no git repo was found in it")
+
+
+def test_a_port_is_forwarded_opened_and_stopped(ui, visit, monkeypatch):
+    there = {}
+
+    def start(node, workspace, port, local=0, *, any_port=False):
+        there[port] = ForwardState(node.name, "", workspace, port, 8123, "ready", "", time.time())
+        return there[port]
+
+    monkeypatch.setattr(forwards, "list_forwards", lambda node, workspace: list(there.values()))
+    monkeypatch.setattr(forwards, "start_forward", start)
+    monkeypatch.setattr(forwards, "stop_forwards", lambda node, workspace, port: [there.pop(port)])
+    ui.nodes["web1"].add("shop")
+    page = settled(visit(ui, "/nodes/web1/workspaces/shop"))
+    page.get_by_label("Port inside").fill("none")
+    page.get_by_role("button", name="Forward it").click()
+    expect(page.get_by_role("alert").get_by_text("a port is a number from 1 to 65535")).to_be_visible()
+    page.get_by_label("Port inside").fill("3000")
+    page.keyboard.press("Enter")
+    link = page.get_by_role("link", name="127.0.0.1:8123")
+    expect(link).to_have_attribute("href", "http://127.0.0.1:8123/")
+    expect(link).to_have_attribute("rel", "noopener noreferrer")
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    page.get_by_role("button", name="Stop forwarding 3000").click()
+    expect(link).to_have_count(0)
+
+
 def test_all_that_is_done_to_a_workspace_can_be_done_with_the_keyboard(site, visit):
     """No mouse: from the fleet to a workspace, a command run, limits set."""
     page = settled(visit(site))
@@ -110,7 +182,7 @@ def test_all_that_is_done_to_a_workspace_can_be_done_with_the_keyboard(site, vis
             break
     page.keyboard.type("git --version")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("group", name="stdout of git")).to_have_text("git --version\n")
+    expect(page.get_by_role("group", name="Output of git")).to_have_text("git --version\n")
     tab_to(page, "Set limits")
     page.keyboard.press("Enter")
     tab_to(page, "", id_of="limits.memory_bytes")
@@ -159,26 +231,26 @@ def test_a_wrong_limit_is_told_at_that_limit(site, visit):
 
 
 def test_a_method_that_the_contract_gets_later_is_there_without_a_line_here(serve, visit):
-    ui = serve("web1", extra={"job.start": (LATER, lambda **params: {"id": "j1", **params})})
+    ui = serve("web1", extra={"flow.start": (LATER, lambda **params: {"id": "j1", **params})})
     ui.nodes["web1"].add("shop")
     page = settled(visit(ui, "/nodes/web1/api"))
-    page.get_by_role("link", name="job.start").click()
+    page.get_by_role("link", name="flow.start").click()
     settled(page)
     field(page, "workspace").fill("shop")
     field(page, "argv").fill("sleep\n60 s")
     page.get_by_label("detached").check()
     expect(
-        page.get_by_text('print(node.job.start(workspace="shop", argv=["sleep", "60 s"], detached=True))')
+        page.get_by_text('print(node.flow.start(workspace="shop", argv=["sleep", "60 s"], detached=True))')
     ).to_be_visible()
     page.get_by_role("button", name="Send").click()
     expect(page.get_by_role("heading", name="Answer")).to_be_visible()
-    (params,) = [params for method, params in ui.nodes["web1"].requests if method == "job.start"]
+    (params,) = [params for method, params in ui.nodes["web1"].requests if method == "flow.start"]
     assert params.pop("request_id")
     assert params == {"workspace": "shop", "argv": ["sleep", "60 s"], "detached": True}
     page.goto(f"{ui.access.origin}/nodes/web1/workspaces/shop")
     settled(page)
-    page.locator("summary", has_text="job.start").click()
-    expect(page.get_by_role("button", name="job.start")).to_be_visible()
+    page.locator("summary", has_text="flow.start").click()
+    expect(page.get_by_role("button", name="flow.start")).to_be_visible()
 
 
 def test_the_api_page_has_every_method_of_the_contract(site, visit):
@@ -268,10 +340,14 @@ def test_limits_are_removed_and_a_repo_is_made_and_deleted(site, visit):
     repos.get_by_role("row", name=re.compile("^app")).get_by_text("Delete", exact=True).click()
     repos.get_by_role("button", name="Delete app").click()
     expect(dialog).to_contain_text("there may be no other copy")
+    assert "repo.list" not in agent.calls, "it would start the runtime"
     dialog.get_by_label("Type app to go on").fill("app")
     dialog.get_by_role("button", name="Delete").click()
     expect(repos.get_by_role("rowheader", name="app")).to_have_count(0)
     assert agent.workspaces["shop"]["repos"] == ["fresh"]
+    expect(repos.get_by_role("row", name="fresh")).to_contain_text("not looked at")
+    repos.get_by_role("button", name="Look at branches and commits").click()
+    expect(repos.get_by_role("row", name="fresh")).to_contain_text("main")
 
 
 def test_a_user_is_made_gets_keys_is_disabled_and_deleted(site, visit):
@@ -336,24 +412,3 @@ def test_several_nodes_are_planned_and_prepared_together(serve, visit, monkeypat
         expect(page.get_by_text(re.compile(f"^prepare on {name} done"))).to_be_visible()
     assert sorted(prepared) == ["db1", "web1"]
     expect(page.get_by_role("button", name=re.compile("Do all this on 2"))).to_have_count(0)
-
-
-def test_a_command_gets_its_directory_environment_and_input(site, visit):
-    page = settled(visit(site, "/nodes/web1/workspaces/shop"))
-    page.get_by_label("Command", exact=True).fill("sh -c 'cat \"$0\"' x")
-    page.get_by_text("Directory, environment, input, time limit").click()
-    field(page, "cwd").fill("code")
-    field(page, "env").fill("A=1\nB=two words")
-    field(page, "stdin").fill("in")
-    page.get_by_label("timeout s").first.fill("5")
-    page.get_by_role("button", name="Run with these").click()
-    expect(page.get_by_role("group", name="stdout of sh")).to_be_visible()
-    (params,) = [params for method, params in site.nodes["web1"].requests if method == "workspace.exec"]
-    del params["request_id"]
-    assert params == {
-        "name": "shop", "argv": ["sh", "-c", 'cat "$0"', "x"], "cwd": "code", "env": {"A": "1", "B": "two words"},
-        "stdin": "in", "timeout_s": 5,
-    }  # fmt: skip
-    page.get_by_label("Command", exact=True).fill("echo 'open")
-    page.get_by_role("button", name="Run", exact=True).click()
-    expect(page.get_by_role("alert").get_by_text("a quote is open")).to_be_visible()

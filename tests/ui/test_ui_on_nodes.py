@@ -70,6 +70,13 @@ def at(page, origin):
     return go
 
 
+def until(is_so, patience_s):
+    deadline = time.monotonic() + patience_s
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def shoot(page, name: str) -> None:
     """Make a screenshot for the documents, if they are wanted."""
     if SHOTS:
@@ -107,17 +114,17 @@ def test_a_workspace_is_made_worked_in_limited_and_given_away(at, page, ada):
     expect(page.get_by_text("/srv/codesmith/workspaces/shop").first).to_be_visible()
     assert ada.runs("inv workspace.get shop --node web1 --json").json["labels"] == {"team": "red"}
 
-    page.get_by_label("through sh").check()
+    page.get_by_label("through sh").first.check()
     page.get_by_label("Command", exact=True).fill(
         "id -un; pwd; printf '\\033[31mred\\033[0m \\342\\200\\256x\\n'; ls / >&2; exit 3"
     )
     page.get_by_role("button", name="Run", exact=True).click()
-    log = page.get_by_role("group", name="stdout of sh")
+    log = page.get_by_role("group", name="Output of sh")
+    expect(page.get_by_role("log")).to_contain_text("exit 3", timeout=60_000)
     expect(log).to_contain_text("cs-shop")
     expect(log).to_contain_text("\\u202ex")
     expect(log.locator(".fg-red")).to_have_text("red")
-    expect(page.get_by_role("group", name="stderr of sh")).to_contain_text("srv")
-    expect(page.get_by_role("log")).to_contain_text("exit 3")
+    expect(log.locator(".stderr", has_text="srv")).to_have_text("srv\n")
 
     page.get_by_role("heading", name="Enter").evaluate("one => one.scrollIntoView()")
     shoot(page, "workspace")
@@ -135,6 +142,126 @@ def test_a_workspace_is_made_worked_in_limited_and_given_away(at, page, ada):
     page.get_by_role("button", name="Make it").click()
     expect(page.get_by_role("group", name="Repos")).to_contain_text("code/app", timeout=60_000)
     expect(page.get_by_role("group", name="Audit record").last).to_contain_text("repo.init")
+
+
+def test_a_command_is_stopped_and_one_whose_page_is_left_ends_with_all_it_started(at, page, ada):
+    at("/nodes/web1/workspaces/shop")
+    page.get_by_label("through sh").first.check()
+    page.get_by_label("Command", exact=True).fill("echo begun; sleep 4441 & sleep 4441")
+    page.get_by_role("button", name="Run", exact=True).click()
+    expect(page.get_by_role("group", name="Output of sh")).to_have_text("begun\n", timeout=30_000)
+    page.get_by_role("log").get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("log")).to_contain_text("stopped", timeout=30_000)
+    page.get_by_role("button", name="Run", exact=True).click()
+    expect(page.get_by_role("group", name="Output of sh").first).to_have_text("begun\n")
+    assert len(ada.on("web1", "pgrep --full '^sleep 4441$'").out.split()) == 2
+    page.get_by_role("navigation").get_by_role("link", name="web1").click()
+    until(lambda: ada.on("web1", "pgrep --full '^sleep 4441$'", check=False).out == "", 10)
+
+
+def test_a_job_is_followed_from_the_page_and_survives_it(at, page, ada):
+    at("/nodes/web1/workspaces/shop")
+    page.get_by_text("Name, directory, environment, time limit").click()
+    field(page, "name").first.fill("build")
+    page.get_by_label("through sh").nth(1).check()
+    page.get_by_label("Command of the job").fill(
+        "echo compiling; echo careful >&2; until test -e go; do sleep 0.1; done; printf '\\033[32mdone\\033[0m\\n'"
+    )
+    page.get_by_role("button", name="Start the job", exact=True).click()
+    jobs = page.get_by_role("group", name="Jobs")
+    row = jobs.get_by_role("row", name="build")
+    expect(row).to_contain_text("running", timeout=30_000)
+    log = page.get_by_role("group", name="Output of build")
+    expect(log).to_have_text("compiling\ncareful\n", timeout=30_000)
+    expect(log.locator(".stderr")).to_have_text("careful\n")
+    page.get_by_role("heading", name="Jobs").evaluate("one => one.scrollIntoView()")
+    shoot(page, "jobs")
+    at("/nodes/web1")
+    at("/nodes/web1/workspaces/shop")
+    expect(row).to_contain_text("running")
+    ada.runs("inv workspace.exec shop --node web1 -- touch go")
+    expect(row).to_contain_text("exit 0", timeout=30_000)
+    row.get_by_role("button", name="Output: build").click()
+    expect(log).to_have_text("compiling\ncareful\ndone\n")
+    expect(log.locator(".fg-green")).to_have_text("done")
+    with page.expect_download() as got:
+        page.get_by_role("button", name="Download", exact=True).click()
+    assert got.value.path().read_bytes() == b"compiling\ncareful\n\x1b[32mdone\x1b[0m\n"
+    begun = time.monotonic()
+    ada.runs("inv job.start shop --node web1 --name elsewhere -- sleep 4442")
+    expect(jobs.get_by_role("row", name="elsewhere")).to_contain_text("running", timeout=1_500)
+    jobs.get_by_role("button", name="Stop: elsewhere").click()
+    page.get_by_role("dialog").get_by_role("button", name="Stop the job").click()
+    expect(jobs.get_by_role("row", name="elsewhere")).to_contain_text("stopped", timeout=30_000)
+    assert time.monotonic() - begun < 30
+
+
+def test_files_go_to_a_workspace_and_back_and_are_edited_there(at, page, ada):
+    at("/nodes/web1/workspaces/shop")
+    page.get_by_role("button", name="Look at the files").click()
+    files = page.get_by_role("group", name="Files")
+    expect(files.get_by_role("button", name="Open code", exact=True)).to_be_visible(timeout=30_000)
+    whole = os.urandom(700_000)
+    page.locator("#files-upload").set_input_files({"name": "up.bin", "mimeType": "", "buffer": whole})
+    expect(page.get_by_text("up.bin is there whole")).to_be_visible(timeout=30_000)
+    with page.expect_download() as got:
+        page.get_by_role("button", name="Download up.bin").click()
+    assert got.value.path().read_bytes() == whole
+    page.get_by_role("button", name="New text file").click()
+    page.get_by_role("dialog").get_by_label("Name in the workspace").fill("notes.txt")
+    page.get_by_role("dialog").get_by_role("button", name="Go on").click()
+    page.get_by_label("Text of notes.txt").fill("gr\u00fc\u00dfe\n")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(files.get_by_role("row", name="notes.txt")).to_contain_text("8 B", timeout=30_000)
+    page.get_by_role("button", name="Edit notes.txt").click()
+    text = page.get_by_label("Text of notes.txt")
+    text.fill("mine\n")
+    ada.runs("inv workspace.exec shop --node web1 -- sh -c 'echo theirs > notes.txt'")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_text("What you typed is still here.")).to_be_visible(timeout=30_000)
+    page.get_by_role("heading", name="Files").evaluate("one => one.scrollIntoView()")
+    shoot(page, "files")
+    page.get_by_role("button", name="Show what is there now").click()
+    expect(page.get_by_label("What is in notes.txt now")).to_have_value("theirs\n")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(text).to_have_count(0, timeout=30_000)
+    assert ada.runs("inv workspace.exec shop --node web1 -- cat notes.txt").out == "mine\n"
+    files.get_by_role("button", name="Remove up.bin").click()
+    page.get_by_role("dialog").get_by_label("Type up.bin to go on").fill("up.bin")
+    page.get_by_role("dialog").get_by_role("button", name="Remove it").click()
+    expect(files.get_by_role("row", name="up.bin")).to_have_count(0)
+
+
+def test_a_page_starts_no_runtime_and_a_click_does(at, page, ada):
+    ada.runs("inv workspace.stop shop --node web1")
+    at("/nodes/web1/workspaces/shop")
+    jobs = page.get_by_role("group", name="Jobs")
+    expect(jobs.get_by_role("row", name="build")).to_contain_text("exit 0")
+    page.wait_for_timeout(1500)
+    assert ada.runs("inv workspace.get shop --node web1 --json").json["runtime"]["state"] == "stopped"
+    jobs.get_by_role("button", name="Output: build").click()
+    expect(page.get_by_role("group", name="Output of build")).to_contain_text("compiling", timeout=30_000)
+    assert ada.runs("inv workspace.get shop --node web1 --json").json["runtime"]["state"] == "running"
+
+
+def test_a_port_is_forwarded_from_the_page(at, page, ada):
+    at("/nodes/web1/workspaces/shop")
+    page.get_by_label("Command of the job").fill("python3 -m http.server --directory code 8123")
+    page.get_by_label("through sh").nth(1).uncheck()
+    page.get_by_role("button", name="Start the job", exact=True).click()
+    page.get_by_label("Port inside").fill("8123")
+    page.get_by_role("button", name="Forward it").click()
+    link = page.get_by_role("group", name="Forwarded ports").get_by_role("link")
+    expect(link).to_be_visible(timeout=30_000)
+    address = link.get_attribute("href")
+
+    def listing():
+        done = subprocess.run(["curl", "--silent", "--fail", address], capture_output=True, text=True, check=False)
+        return "Directory listing" in done.stdout
+
+    until(listing, 20)
+    ada.runs("inv workspace.forward shop 8123 --stop --node web1")
+    expect(link).to_have_count(0)
 
 
 def test_what_the_command_line_does_is_on_the_page_at_once(at, page, ada):
@@ -187,6 +314,7 @@ def test_the_node_is_examined_and_its_journal_followed(at, page, ada):
 
 def test_the_contract_of_the_node_is_all_there(at, page, ada):
     at("/nodes/web1/api")
+    expect(page.get_by_role("link", name="rpc.discover")).to_be_visible()
     shown = page.locator(".methods a").all_inner_texts()
     assert {"workspace.create", "rpc.discover", "audit.list"} <= set(shown)
     at("/nodes/web1/api/node.info")
@@ -219,18 +347,27 @@ def test_a_forwarder_that_is_killed_is_started_again(at, page, ada):
     pid = int((ada.home / "run" / "forwarder.lock").read_text())
     os.kill(pid, signal.SIGKILL)
     page.get_by_label("Command", exact=True).fill("echo again")
-    page.get_by_label("through sh").uncheck()
+    page.get_by_label("through sh").first.uncheck()
     page.get_by_role("button", name="Run", exact=True).click()
-    expect(page.get_by_role("group", name="stdout of echo")).to_have_text("again\n", timeout=60_000)
+    expect(page.get_by_role("group", name="Output of echo")).to_have_text("again\n", timeout=60_000)
     at("/")
     expect(page.get_by_role("row", name=re.compile("web1"))).to_contain_text("ready", timeout=30_000)
 
 
 def test_a_workspace_is_deleted_with_all_that_would_be_lost_named(at, page, ada):
+    script = (
+        "cd code/app && echo 1 > one && git add one && git -c user.name=a -c user.email=a@b commit -qm one && touch two"
+    )
+    ada.runs(f"inv workspace.exec shop --node web1 -- sh -c '{script}'")
+    ada.runs("inv job.start shop --node web1 -- sleep 4443")
     at("/nodes/web1/workspaces/shop")
+    expect(page.get_by_role("group", name="Jobs")).to_contain_text("sleep 4443")
     page.get_by_role("button", name="Delete the workspace").click()
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("the repos app")
+    expect(dialog).to_contain_text("code/app: 1 commit that no remote has and 1 changed file; it has no remote")
+    expect(dialog).to_contain_text("1 running job: sleep 4443")
+    expect(dialog).to_contain_text(re.compile("in [0-9]+ files"))
     shoot(page, "delete")
     dialog.get_by_label("Type shop to go on").fill("shop")
     dialog.get_by_role("button", name="Delete the workspace").click()

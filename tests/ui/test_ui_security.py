@@ -18,7 +18,10 @@ from codesmith.ui.guard import BODY_BYTES_MAX
 
 LIST = {"jsonrpc": "2.0", "id": 1, "method": "workspace.list", "params": {}}
 CREATE = {"jsonrpc": "2.0", "id": 1, "method": "workspace.create", "params": {"name": "shop"}}
-PRIVATE = ("/events", "/actions", "/nodes/web1/rpc")
+PRIVATE = (
+    "/events", "/actions", "/nodes/web1/rpc", "/nodes/web1/exec", "/nodes/web1/follow", "/nodes/web1/forward",
+    "/nodes/web1/unforward", "/outputs/end",
+)  # fmt: skip
 
 REFUSED = [
     # what, the header that differs, its value, status

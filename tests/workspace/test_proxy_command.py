@@ -171,6 +171,9 @@ def test_an_endpoint_that_cannot_be_opened_is_an_error(proxy: Any, folder: Path,
     assert done.returncode == 1
     assert done.stderr.startswith(b"error: the endpoint of web1 is not open")
     assert done.stderr.endswith(b"hint: inv node.connect --node web1\n")
+    how = {"program": "codesmith"}
+    (folder / "web1.json").write_text(json.dumps(how))
+    assert proxy(endpoint=missing).stderr.endswith(b"hint: codesmith node.connect --node web1\n")
     how = {"start": ["/bin/sh", "-c", "echo 'error: no route' >&2; exit 5"], "environment": {}}
     (folder / "web1.json").write_text(json.dumps(how))
     done = proxy(endpoint=missing)

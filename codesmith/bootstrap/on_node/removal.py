@@ -72,7 +72,7 @@ def call_helper(path: str, verb: str, **arguments: Any) -> dict[str, Any]:
 
 
 def do_remove_units(order: dict[str, Any]) -> None:
-    """Stop and disable units, and remove systemd's links to them."""
+    """Stop and disable units, and remove systemd's links to them; then the slices that they leave empty."""
     run(["systemctl", "stop", "--", *order["units"]], allowed=(0, 5))
     run(["systemctl", "disable", "--", *order["units"]], allowed=(0, 1))
     for path in order["links"]:
@@ -80,6 +80,7 @@ def do_remove_units(order: dict[str, Any]) -> None:
         clear_temporaries(os.path.dirname(path))
     run(["systemctl", "daemon-reload"])
     run(["systemctl", "reset-failed", "--", *order["units"]], allowed=(0, 1))
+    run(["systemctl", "stop", "--", *order["slices"]], allowed=(0, 5))
 
 
 def do_remove_file(order: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ export class Refused extends Error {
     super(error?.problem ?? `HTTP ${status}`);
     this.status = status;
     this.hint = error?.hint ?? "";
+    this.data = error?.data ?? {};
   }
 }
 
@@ -42,12 +43,12 @@ function askTabs() {
 }
 
 // POST JSON and return the response; Refused for every status that is no success.
-export async function send(path, body, signal) {
+export async function send(path, body, signal, more) {
   const headers = { "Content-Type": "application/json" };
   const secret = sessionStorage.getItem(KEY);
   if (secret && path !== "/enter") headers[HEADER] = secret;
   const response = await fetch(path, {
-    method: "POST", headers, body: JSON.stringify(body), signal, credentials: "omit", mode: "same-origin", redirect: "error", cache: "no-store",
+    method: "POST", headers, body: JSON.stringify(body), signal, credentials: "omit", mode: "same-origin", redirect: "error", cache: "no-store", ...more,
   });
   if (response.ok) return response;
   let error = null;

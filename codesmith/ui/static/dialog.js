@@ -1,6 +1,16 @@
 // Before something is destroyed: what would be lost, and its name to be typed.
 
-import { h, newId } from "./dom.js";
+import { append, h, newId } from "./dom.js";
+
+// A dialog with a title; `draw` gets what closes it.
+export function openDialog(title, draw) {
+  const id = newId("dialog");
+  const dialog = h("dialog", { "aria-labelledby": id, onclose: () => dialog.remove() }, h("h2", { id }, title));
+  append(dialog, [draw(() => dialog.close())]);
+  document.body.append(dialog);
+  dialog.showModal();
+  return dialog;
+}
 
 export function confirmDestroy({ title, losses, name, verb, options, onConfirm }) {
   const id = newId("dialog");
@@ -24,7 +34,7 @@ export function confirmDestroy({ title, losses, name, verb, options, onConfirm }
     } },
     h("h2", { id: `${id}-title` }, title),
     h("p", {}, "This would be lost, for ever:"),
-    h("ul", {}, losses.map((one) => h("li", {}, one))),
+    h("ul", {}, losses.map((one) => (one instanceof Node ? one : h("li", {}, one)))),
     options,
     h("div", { class: "field" }, h("label", { for: `${id}-name` }, "Type ", h("code", {}, name), " to go on"), typed),
     problem,

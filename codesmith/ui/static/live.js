@@ -8,6 +8,9 @@ const listeners = new Set();
 let view = null;
 let controller = null;
 let isQueued = false;
+let page = null;
+let waiters = [];
+const outputs = new Map();
 
 export const EVERYWHERE = "";
 export const get = (place, key) => state.get(place)?.get(key);
@@ -50,6 +53,7 @@ async function run() {
   for (;;) {
     controller = new AbortController();
     const wanted = view;
+    loseOutputs();
     try {
       await read(await send("/events", wanted, controller.signal), () => {
         failures = 0;
@@ -58,6 +62,7 @@ async function run() {
       });
       if (view === wanted) throw new Error("the stream ended");
     } catch (error) {
+      loseOutputs();
       if (view !== wanted) continue;
       if (error.status === 401) { said({ state: "closed", error }); return; }
       failures += 1;
@@ -83,10 +88,34 @@ async function read(response, onSign) {
   }
 }
 
+// What this page has going at the server belongs to its stream; the server ends it with that.
+export const pageId = () => (page ? Promise.resolve(page) : new Promise((resolve) => { waiters.push(resolve); }));
+
+// Hear what a command or log of this page writes: {kind, data}; also "lost", when the stream of the page broke off.
+export function onOutput(name, listener) {
+  outputs.set(name, listener);
+  return () => outputs.delete(name);
+}
+
+function loseOutputs() {
+  page = null;
+  const lost = [...outputs.values()];
+  outputs.clear();
+  for (const listener of lost) listener({ kind: "lost", data: { problem: "the connection to the server of these pages was lost", hint: "" } });
+}
+
 function take(part) {
   const name = /^event: (.*)$/m.exec(part)?.[1];
   const data = /^data: (.*)$/m.exec(part)?.[1];
-  if (name === "begin") state.clear();
+  if (name === "begin") {
+    state.clear();
+    page = JSON.parse(data).page;
+    for (const resolve of waiters.splice(0)) resolve(page);
+  }
+  if (name === "output") {
+    const one = JSON.parse(data);
+    outputs.get(one.output)?.(one);
+  }
   if (name !== "change" || data === undefined) return;
   const { node, set, gone } = JSON.parse(data);
   const values = state.get(node) ?? state.set(node, new Map()).get(node);

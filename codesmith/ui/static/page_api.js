@@ -2,7 +2,7 @@
 
 import { RpcError } from "./rpc.js";
 import { block, shellQuote } from "./text.js";
-import { answer, append, badge, change, code, confirmDestroy, h, isDestroying, isReadOnly, json, link, live, methodForm, methodOf, outage, path, prose, section, withContract } from "./parts.js";
+import { answer, append, badge, change, code, confirmDestroy, h, isDestroying, isReadOnly, json, link, live, methodForm, methodOf, outage, path, prose, section, targetOf, withContract } from "./parts.js";
 
 export function apiPage(node, name) {
   const [down, draw] = outage(node);
@@ -39,7 +39,7 @@ function one(node, contract, name) {
     }
   };
   const guarded = (params) => (isDestroying(name) ? new Promise((resolve) => {
-    const target = String(params.name ?? params.workspace ?? params.id ?? name);
+    const target = targetOf(params, name);
     const dialog = confirmDestroy({ title: `${name} ${target} on ${node}`, name: target, verb: "Send it", losses: [entry.summary], onConfirm: () => send(params) });
     dialog.addEventListener("close", () => resolve(false));
   }) : send(params).then(() => false));

@@ -1,16 +1,22 @@
-// One workspace: what it is, its runtime and usage, commands, limits, repos, labels, keys, owner, audit, its end.
+// One workspace: what it is, its runtime and usage, commands, jobs, files, ports, limits, repos, labels, owner, audit, its end.
 
 import { chart } from "./chart.js";
-import { logView } from "./logview.js";
+import { lossesOf } from "./losses.js";
+import { execPart } from "./part_exec.js";
+import { filesPart } from "./part_files.js";
+import { forwardsPart } from "./part_forwards.js";
+import { jobsPart } from "./part_jobs.js";
 import { record } from "./record.js";
-import { ask, onCall, takes } from "./rpc.js";
-import { bytes, shellQuote, splitWords } from "./text.js";
+import { ask, takes } from "./rpc.js";
+import { bytes } from "./text.js";
 import { append, auditPart, badge, change, code, command, confirmDestroy, goTo, h, isReadOnly, link, live, methodBox, methodForm, methodOf, otherMethods, outage, path, region, section, state, table, withContract } from "./parts.js";
 
 const PLACED = new Set([
   "workspace.create", "workspace.get", "workspace.list", "workspace.open", "workspace.update", "workspace.assign", "workspace.delete", "workspace.exec", "workspace.dial",
   "workspace.start", "workspace.stop", "workspace.usage", "workspace.share", "workspace.unshare", "sandbox.create", "sandbox.get", "sandbox.list", "sandbox.delete", "sandbox.update",
   "repo.init", "repo.clone", "repo.get", "repo.list", "repo.delete", "audit.list",
+  "job.start", "job.get", "job.list", "job.logs", "job.attach", "job.wait", "job.stop", "job.delete",
+  "file.list", "file.stat", "file.read", "file.write", "file.edit", "file.search", "file.move", "file.remove", "file.make_directory",
 ]);
 
 const EDITORS = [["VS Code", "vscode"], ["Cursor", "cursor"]];
@@ -28,10 +34,13 @@ export function workspacePage(node, name) {
 
   const box = (contract, method, more) => methodBox({ node, contract, name: method, fixed: method.startsWith("workspace.") ? { name } : { workspace: name }, ...more });
   const methods = withContract(node, (contract) => [
-    section("enter", "Enter", h("p", {}, command(`inv workspace.open ${name} --shell --node ${node}`)), h("p", {}, "Or in an editor: ", command(`inv workspace.open ${name} --editor code --node ${node}`), h("span", { class: "faint" }, " Once that has been run: "), EDITORS.map(([title, scheme]) => [
+    section("enter", "Enter", h("p", {}, command(`inv workspace.open ${name} --shell --node ${node}`)), h("p", {}, "Or, once `inv ssh.config --install` has been run: ", command(`ssh ${name}.${node}.codesmith`)), h("p", {}, "Or in an editor: ", command(`inv workspace.open ${name} --editor code --node ${node}`), h("span", { class: "faint" }, " Once that has been run: "), EDITORS.map(([title, scheme]) => [
       h("a", { href: `${scheme}://vscode-remote/ssh-remote+${name}.${node}.codesmith${encodeURI(one()?.path ?? `/srv/codesmith/workspaces/${name}`)}` }, title), " "])),
       h("p", { class: "buttons" }, button(node, contract, "workspace.start", name, "Start"), " ", button(node, contract, "workspace.stop", name, "Stop"))),
     execPart(node, contract, name),
+    jobsPart(node, contract, name, one),
+    filesPart(node, contract, name),
+    forwardsPart(node, name),
     limitsPart(node, contract, name, one, box),
     reposPart(node, contract, name, one, box),
     labelsPart(node, contract, name, one),
@@ -75,57 +84,6 @@ function button(node, contract, method, name, title) {
   return h("button", { type: "button", onclick: () => change(node, entry, { name }, { isSaid: true }).catch(() => {}) }, title);
 }
 
-// A command as a shell would split it, without a shell; its output as it came.
-function execPart(node, contract, name) {
-  const entry = methodOf(contract, "workspace.exec");
-  if (!entry || isReadOnly) return null;
-  const key = `draft:${node}/${name}/command`;
-  const typed = h("input", { id: "exec", autocomplete: "off", spellcheck: "false", value: sessionStorage.getItem(key) ?? "", "aria-describedby": "exec-about exec-problem", oninput: () => sessionStorage.setItem(key, typed.value) });
-  const shell = h("input", { type: "checkbox", id: "exec-shell" });
-  const problem = h("p", { class: "problem", id: "exec-problem", role: "alert", hidden: true });
-  const outputs = h("div", { role: "log", "aria-label": "Output of commands" });
-  const shown = new Map();
-  const stop = onCall((row) => {
-    if (row.node !== node || row.method !== "workspace.exec" || row.params.name !== name) return;
-    if (!shown.has(row.id)) { const place = h("div", {}); shown.set(row.id, place); outputs.prepend(place); }
-    const place = shown.get(row.id);
-    place.replaceChildren();
-    append(place, [h("h3", {}, code(row.params.argv.map(shellQuote).join(" ")), " ", row.state === "done" ? ending(row.result) : state(row.state === "refused" ? "failed" : "running")),
-      row.error && row.state === "refused" && h("p", { class: "notice bad" }, row.error.message, " ", row.error.hint),
-      row.result && ["stdout", "stderr"].filter((stream) => row.result[stream]).map((stream) => [h("h4", {}, stream), logView(`${stream} of ${row.params.argv[0]}`, decoded(row.result, stream)).element])]);
-  });
-  const run = async (event) => {
-    event.preventDefault();
-    const argv = shell.checked ? ["sh", "-c", typed.value] : splitWords(typed.value);
-    problem.hidden = true;
-    if (argv === null) { problem.textContent = "a quote is open"; problem.hidden = false; return; }
-    try {
-      await change(node, entry, { name, argv, ...more.read() });
-    } catch (error) {
-      const about = error.data?.errors?.map((each) => `${each.field} ${each.problem}`).join("; ");
-      problem.textContent = about || error.message;
-      problem.hidden = false;
-    }
-  };
-  const more = methodForm({ contract, entry, fixed: {}, leave: ["name", "argv"], key: `${node}/${name}/exec`, submit: "Run with these", onSubmit: async (params) => { await change(node, entry, { ...params, name, argv: shell.checked ? ["sh", "-c", typed.value] : splitWords(typed.value) ?? [] }); return false; } });
-  const draw = () => {};
-  draw.leave = stop;
-  return [section("exec-title", "Run a command",
-    h("form", { class: "exec", novalidate: true, onsubmit: run }, h("label", { for: "exec" }, "Command"), typed, h("button", { type: "submit", class: "primary" }, "Run"),
-      h("p", { class: "about", id: "exec-about" }, "Words as a shell splits them; no shell is involved unless you say so. This counts as use of the workspace and starts its runtime."),
-      h("div", { class: "check" }, shell, h("label", { for: "exec-shell" }, "through sh")), problem),
-    h("details", {}, h("summary", {}, "Directory, environment, input, time limit"), more.form), outputs), draw];
-}
-
-function ending(result) {
-  return [badge(result.signal ? `signal ${result.signal}` : `exit ${result.exit_code}`, result.exit_code === 0 ? "good" : "bad"), " ",
-    result.killed_by && badge(`ended by the ${result.killed_by} limit`, "bad"), " ", h("span", { class: "faint" }, `${result.duration_s.toFixed(2)} s${result.truncated ? `, ${bytes(result.omitted_bytes)} left out` : ""}`)];
-}
-
-function decoded(result, stream) {
-  return result[`${stream}_encoding`] === "base64" ? `(${bytes(Math.floor(result[stream].length * 3 / 4))} that are no text, in base64)\n${result[stream].replace(/(.{76})/g, "$1\n")}` : result[stream];
-}
-
 function limitsPart(node, contract, name, one, box) {
   const place = h("div", {});
   const draw = region(place, () => one()?.sandbox ?? null, (sandbox) => (sandbox ? record(sandbox, { leave: ["workspace"] }) : h("p", { class: "empty" }, "No limits of its own, full network.")));
@@ -141,22 +99,35 @@ function limitsPart(node, contract, name, one, box) {
   return [section("limits", "Limits and network", place, set, update, remove), drawAll];
 }
 
+// Their names are known; branch and commit are read inside the workspace, so only when somebody asks.
 function reposPart(node, contract, name, one, box) {
   const place = h("div", {});
-  let seen;
-  const draw = async () => {
-    const key = JSON.stringify([one()?.repos, live.get(node, "changed")]);
-    if (!one() || key === seen) return;
-    seen = key;
+  const problem = h("p", { class: "problem", role: "alert", hidden: true });
+  let looked = null;
+  const deleteBox = (repo, url) => box(contract, "repo.delete", { fixed: { workspace: name, name: repo }, title: "Delete", submit: `Delete ${repo}`, losses: () => [`code/${repo} with all its commits and changed files`, url ? `what was never pushed to ${url}` : "there may be no other copy of it"] });
+  const unknown = h("span", { class: "faint" }, "not looked at");
+  const known = (row, show) => (row.isLooked ? show(row) : unknown.cloneNode(true));
+  const rows = () => (one()?.repos ?? []).map((repo) => ({ name: repo, path: `code/${repo}`, ...looked?.get(repo), isLooked: Boolean(looked?.has(repo)) }));
+  const draw = region(place, rows, (found) => table("Repos", [
+    ["repo", (row) => row.name], ["branch", (row) => known(row, () => row.branch ?? "none")], ["commit", (row) => known(row, () => (row.commit ? code(row.commit.slice(0, 12)) : "none"))],
+    ["from", (row) => known(row, () => row.url ?? "made here")], ["path", (row) => row.path], ["delete", (row) => deleteBox(row.name, row.url)],
+  ], found, "No repos that CodeSmith made here."));
+  const look = h("button", { type: "button", onclick: async () => {
+    look.disabled = true;
+    problem.hidden = true;
     try {
-      const rows = await ask(node, "repo.list", { workspace: name });
-      place.replaceChildren();
-      append(place, [table("Repos", [["repo", (row) => row.name], ["branch", (row) => row.branch ?? "none"], ["commit", (row) => (row.commit ? code(row.commit.slice(0, 12)) : "none")], ["from", (row) => row.url ?? "made here"], ["path", (row) => row.path],
-        ["delete", (row) => box(contract, "repo.delete", { fixed: { workspace: name, name: row.name }, title: "Delete", submit: `Delete ${row.name}`, losses: () => [`code/${row.name} with all its commits and changed files`, row.url ? `what was never pushed to ${row.url}` : "it was made here: there may be no other copy"] })],
-      ], rows, "No repos that CodeSmith made here.")]);
-    } catch { /* the node's outage is on the page */ }
-  };
-  return [section("repos", "Repos", place, box(contract, "repo.clone", { title: "Clone a repo", submit: "Clone it" }), box(contract, "repo.init", { title: "Make an empty repo", submit: "Make it" })), draw];
+      looked = new Map((await ask(node, "repo.list", { workspace: name })).map((row) => [row.name, row]));
+    } catch (error) {
+      problem.replaceChildren();
+      append(problem, [error.message, error.hint && ` ${error.hint}`]);
+      problem.hidden = false;
+    }
+    look.disabled = false;
+    draw();
+  } }, "Look at branches and commits");
+  const bar = h("p", { class: "buttons" }, look, " ", badge("starts the runtime if it is stopped"));
+  const drawAll = () => { draw(); bar.hidden = !one()?.repos?.length; };
+  return [section("repos", "Repos", place, bar, problem, box(contract, "repo.clone", { title: "Clone a repo", submit: "Clone it" }), box(contract, "repo.init", { title: "Make an empty repo", submit: "Make it" })), drawAll];
 }
 
 // Labels are typed as lines. Where the contract merges them, those that were taken away are sent as null.
@@ -191,6 +162,7 @@ function deleteIt(node, contract, name, row) {
     losses: [
       `all files in ${row?.path ?? name}${row?.home ? ` and ${row.home}` : ""}`,
       repos.length ? `the repos ${repos.join(", ")}, also what was never pushed` : "it has no repos that CodeSmith made; others may be there",
+      ...lossesOf(node, contract, name, row),
       row?.runtime?.state === "running" ? "all that runs in it now" : "nothing that runs",
       row?.user === name ? `its user ${name} with keys and home, unless kept or in use` : `its user ${row?.user} stays`,
     ],

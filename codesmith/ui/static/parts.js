@@ -7,6 +7,7 @@ import * as live from "./live.js";
 import { answer, json } from "./record.js";
 import { act, ask, change, contractOf, methodOf } from "./rpc.js";
 import { logView } from "./logview.js";
+import { line } from "./text.js";
 
 export const isReadOnly = document.documentElement.hasAttribute("data-read-only");
 const KINDS = { ready: "good", ok: "good", active: "good", running: "good", done: "good", down: "bad", failing: "bad", failed: "bad", fail: "bad", disabled: "warn", degraded: "warn", warn: "warn", pending: "warn", connecting: "warn", silent: "warn" };
@@ -74,8 +75,11 @@ export function methodBox({ node, contract, name, fixed = {}, prefill = {}, leav
   return h("details", { open }, h("summary", {}, title ?? entry.name), h("p", { class: "about" }, entry.summary), form, place);
 }
 
+// What a call that destroys is about.
+export const targetOf = (params, method) => line(params.path ?? params.id ?? params.name ?? params.workspace ?? method);
+
 function destroy(node, name, params, losses, carryOut) {
-  const target = String(params.name ?? params.workspace ?? params.id ?? name);
+  const target = targetOf(params, name);
   return new Promise((resolve) => {
     const dialog = confirmDestroy({
       title: `${name} ${target} on ${node}`, name: target, verb: "Delete", losses: losses?.(params) ?? [`${target}, and everything in it`],

@@ -4,6 +4,8 @@
 import { Refused, send } from "./access.js";
 
 const KEY = "codesmith-pending";
+// A small request that is under way is carried out though its page is left.
+const KEPT_ALIVE_MAX = 16 << 10;
 export const SECRETS = new Set(["credential", "password", "token", "ssh_key"]);
 
 export class RpcError extends Error {
@@ -31,10 +33,10 @@ export const takes = (entry, name) => Boolean(entry?.params.some((param) => para
 
 let numbers = 0;
 
-async function once(node, method, params) {
+async function once(node, method, params, more) {
   numbers += 1;
   const request = { jsonrpc: "2.0", id: numbers, method, params };
-  const answer = await (await send(`/nodes/${encodeURIComponent(node)}/rpc`, request)).json();
+  const answer = await (await send(`/nodes/${encodeURIComponent(node)}/rpc`, request, undefined, more)).json();
   if (answer.error) throw new RpcError(answer.error);
   return answer.result;
 }
@@ -50,6 +52,20 @@ export async function ask(node, method, params) {
     } catch (error) {
       if (!isLost(error) || attempt === 4) throw error;
       await pause(250 * attempt);
+    }
+  }
+}
+
+// Make one change that is a part of a longer work, which says how it goes itself: sent again under its request id if
+// the browser lost the connection, and not remembered.
+export async function step(node, method, params) {
+  const given = { ...params, request_id: crypto.randomUUID() };
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await once(node, method, given, { keepalive: attempt === 1 && JSON.stringify(given).length < KEPT_ALIVE_MAX });
+    } catch (error) {
+      if (!isLost(error) || attempt === 6) throw error;
+      await pause(300 * attempt);
     }
   }
 }
@@ -79,14 +95,14 @@ function hasSecret(value) {
 }
 
 // Call a method that may change something; the answer comes here, and to all that hear of calls.
-// `isSaid` is for a caller that shows no error itself.
-export async function change(node, entry, params, { isSaid = false } = {}) {
+// `isSaid` is for a caller that shows no error itself, `isPrivate` for what must not be written down.
+export async function change(node, entry, params, { isSaid = false, isPrivate = false } = {}) {
   if (!entry["x-mutates"]) return ask(node, entry.name, params);
   const id = crypto.randomUUID();
   const given = takes(entry, "request_id") && !params.request_id ? { ...params, request_id: id } : params;
   const row = { id, node, method: entry.name, params: given, isSaid, at: Date.now() };
   // A secret is not written down, so a call with one is not repeated by the page.
-  if (given.request_id && !hasSecret(given)) remember([...remembered(), row]);
+  if (given.request_id && !isPrivate && !hasSecret(given)) remember([...remembered(), row]);
   return carryOut(row, false);
 }
 

@@ -64,6 +64,9 @@ file.write: workspace path data encoding? mode? append? if_etag? request_id?
 file.edit: workspace path old new if_etag? request_id?  file.search: workspace pattern path? limit?
 file.move: workspace path new_path replace? if_etag? request_id?  file.remove: workspace path recursive? request_id?
 file.make_directory: workspace path parents? mode? request_id?
+repo.pull: workspace name ref? credential? known_hosts? timeout_s? request_id?
+repo.push: workspace name ref? credential? known_hosts? timeout_s? request_id?
+repo.fetch: workspace name ref? credential? known_hosts? timeout_s? request_id?
 """  # noqa: E501
 # Its types and results: the fields of each.
 FIELDS = """

@@ -43,8 +43,8 @@ def test_a_method_starts_a_runtime_or_does_not(rpc: Rpc, tmp_path: Path, name: s
         rpc.call("workspace.share", name="demo", user="ada")
     if name in ("sandbox.get", "sandbox.delete"):
         rpc.call("sandbox.create", workspace="demo")
-    if name in ("repo.get", "repo.list", "repo.delete"):
-        rpc.call("repo.init", workspace="demo", name="site")
+    if name.startswith("repo.") and name not in ("repo.init", "repo.clone"):
+        rpc.call("repo.clone", workspace="demo", url="https://git.example.org/team/site.git")
         (tmp_path / "demo.sock").unlink()
     before = len(rpc.helper.calls)
     rpc.answer({"jsonrpc": "2.0", "id": 1, "method": name, "params": example(name)})

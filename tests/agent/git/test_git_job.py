@@ -21,7 +21,15 @@ GIT_TERMINAL_PROMPT=0 HOME=/nonexistent git -c credential.helper= -c "$2" creden
 
 
 def request(**changes: Any) -> dict[str, Any]:
-    plain = {"url": "https://h:1/x.git", "host": "https://h:1", "ref": None, "depth": None, "known_hosts": []}
+    plain = {
+        "workspace": "demo",
+        "name": "x",
+        "url": "https://h:1/x.git",
+        "host": "https://h:1",
+        "ref": None,
+        "depth": None,
+        "known_hosts": [],
+    }
     return {**plain, "credential": {"username": "u", "password": "geheim"}, **changes}
 
 
@@ -33,9 +41,13 @@ def fill(host: str, setting: str) -> str:
 
 def test_a_credential_is_offered_to_the_urls_own_host_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
+    said: list[str] = []
 
-    def git(*words: str, setup: command.GitSetup, is_watched: bool) -> str:
+    def git(*words: str, setup: command.GitSetup = command.NO_SETUP, is_watched: bool = False) -> str:
         assert "geheim" not in repr((words, setup))
+        if "config" in words:
+            said.append(words[-1])
+            return ""
         asked.extend((fill("h:1", setup.settings[0]), fill("h:2", setup.settings[0]), fill("other", setup.settings[0])))
         return ""
 
@@ -43,6 +55,9 @@ def test_a_credential_is_offered_to_the_urls_own_host_alone(monkeypatch: pytest.
     clone.clone(request(), "/nonexistent")
     assert "password=geheim" in asked[0]
     assert "geheim" not in "".join(asked[1:])
+    # What stays in its configuration names the next step, and gives nothing.
+    assert "inv repo.pull demo x --credential-file FILE" in said[0]
+    assert fill("h:1", f"credential.https://h:1.helper={said[0]}") == ""
 
 
 def test_what_a_server_says_without_end_is_not_kept() -> None:

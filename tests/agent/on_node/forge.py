@@ -37,6 +37,14 @@ git -C ../public.git commit-tree -p HEAD -m loose "HEAD^{{tree}}" > ../loose
 chown -R git: /srv/git
 systemd-run --quiet --unit=forge python3 /root/serve.py {host} {password}
 """
+# What the logins of the forge do: as git, so that ssh and https write to the same repositories.
+COMMIT = """
+set -e
+export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b
+folder=$(mktemp -d); cd $folder; git clone -q /srv/git/{name}.git .
+git checkout -q {branch} || git checkout -q -b {branch}
+echo {text} > {file}; git add .; git commit -qm {text}; git push -q origin {branch}; git rev-parse HEAD; rm -rf $folder
+"""
 HOSTILE = """
 set -e
 export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b HOME=/root
@@ -99,6 +107,21 @@ class Forge:
         """Return the hash of a branch or tag of the public repository, or of the one commit that none leads to."""
         words = "cat /srv/git/loose" if name == "loose" else f"git -C /srv/git/public.git rev-parse {name}"
         return self.person.on(self.node, f"runuser -u git -- {words}").out.strip()
+
+    def keep(self, name: str) -> None:
+        """Make a repository to work in: private when its name begins with that word."""
+        self.person.on(self.node, f"runuser -u git -- git clone -q --bare /srv/git/private.git /srv/git/{name}.git")
+
+    def add(self, name: str, file: str, text: str, branch: str = "main") -> str:
+        """Commit a file to a repository; return the commit."""
+        script = COMMIT.format(name=name, file=file, text=text, branch=branch)
+        self._write("/srv/git/commit.sh", script)
+        return self.person.on(self.node, "runuser -u git -- sh /srv/git/commit.sh").out.strip()
+
+    def tip(self, name: str, ref: str = "main") -> str:
+        """Return the commit of a branch or tag; empty when there is none."""
+        words = f"runuser -u git -- git -C /srv/git/{name}.git rev-parse --verify --quiet {ref}"
+        return self.person.on(self.node, words, check=False).out.strip()
 
     def keep_large(self, name: str, megabytes: int) -> str:
         """Make a public repository with that much in it that does not shrink; return its URL."""

@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from codesmith.nodes.registry import Registry
 from codesmith.sdk.api import Execution
 from codesmith.sdk.client import Client
 from codesmith.tunnel import control
+from tests.agent.on_node.spy import Spy
 from tests.agent.on_node.web1 import BOTH_RELEASES, HELPER, Web1, command
 
 pytestmark = [pytest.mark.lab, BOTH_RELEASES]
@@ -341,26 +343,17 @@ def test_words_reach_a_job_unchanged(web1: Web1) -> None:
     assert {name: told.get(name) for name in own} == own
 
 
-SPY = """\
-while sleep 0.02; do
-  for f in /proc/[0-9]*/cmdline; do tr '\\0' ' ' < $f; echo; done
-  systemctl show 'codesmith-workspace@*' --no-pager
-done
-"""
-
-
 def test_secrets_of_a_job_are_not_for_others(web1: Web1) -> None:
     web1.client.workspace.create(name="vault")
-    web1.on(f"cat > /tmp/spy <<'E'\n{SPY}E\nchmod 755 /tmp/spy")
-    web1.on("setpriv --reuid=65534 --regid=65534 --clear-groups timeout 30 sh /tmp/spy > /tmp/spied 2>/dev/null &")
-    token = secrets.token_hex(8)
-    job = ["sh", "-c", 'sleep 0.3; test -n "$TOKEN"']
-    for _ in range(3):
-        assert web1.client.workspace.exec(name="vault", argv=job, env={"TOKEN": token}, stdin=token).exit_code == 0
-    spied = web1.on("cat /tmp/spied").out
-    assert "codesmith-workspace@vault" in spied
-    assert "sleep 0.3" in spied
-    assert token not in spied
+    spy, token = Spy(web1), secrets.token_hex(8)
+    job = {"name": "vault", "argv": ["sh", "-c", 'test -n "$TOKEN" && sleep 1003'], "env": {"TOKEN": token}}
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(lambda: web1.client.workspace.exec(**job, stdin=token, timeout_s=250))
+        spy.wait_for("codesmith-workspace@vault")
+        spy.wait_for("sleep 1003")
+        web1.on("pkill -u cs-vault sleep")
+    assert ended.result().exit_code == 128 + signal.SIGTERM
+    assert token not in spy.end()
 
 
 def test_what_a_job_leaves_running_ends_with_it(web1: Web1) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.agent.on_node.forge import SERVER
 from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
 
 pytestmark = [pytest.mark.lab, BOTH_RELEASES]
@@ -29,23 +30,16 @@ UNDETERMINED = {
 JOB = "4be1f0c29a77"
 # What changes nothing that is stored, but starts the runtime.
 STARTS = ("workspace.dial",)
-SERVE = """
-import functools, http.server, ssl
-tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-tls.load_cert_chain("/root/forge.pem")
-handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory="/srv/git")
-server = http.server.ThreadingHTTPServer(("127.0.0.1", 443), handler)
-server.socket = tls.wrap_socket(server.socket, server_side=True)
-server.serve_forever()
-"""
+SERVE = SERVER.replace("8443", "443")
 FORGE = """
 set -e
-cat > /root/forge.pem; sed -n '/BEGIN CERT/,$p' /root/forge.pem >> /etc/ssl/certs/ca-certificates.crt
+mkdir /srv/git; cp /tmp/forge.pem /srv/git
+sed -n '/BEGIN CERT/,$p' /tmp/forge.pem >> /etc/ssl/certs/ca-certificates.crt
 echo 127.0.0.1 git.example.org >> /etc/hosts
 git init -q -b main /srv/seed; cd /srv/seed
 git -c user.name=a -c user.email=a@b commit -q --allow-empty -m one
-git clone -q --bare . /srv/git/team/site.git; git -C /srv/git/team/site.git update-server-info
-systemd-run --quiet --unit=forge python3 -c "$SERVE"
+git clone -q --bare . /srv/git/team/site.git
+systemd-run --quiet --unit=forge python3 /tmp/serve.py git.example.org no-password
 """
 STATE = "/var/lib/codesmith"
 AGENT = "codesmith-agent.service"
@@ -175,7 +169,7 @@ def agent(web1: Web1, tmp_path_factory: pytest.TempPathFactory) -> Agent:
     subprocess.run(words, cwd=folder, check=True, capture_output=True)
     pem = (folder / "key").read_text() + (folder / "cert").read_text()
     web1.on(f"cat >/tmp/serve.py <<'E'\n{SERVE}E\ncat >/tmp/forge.pem <<'E'\n{pem}E\nchmod 600 /tmp/forge.pem")
-    web1.on(FORGE.replace("cat >", "cat /tmp/forge.pem >").replace('-c "$SERVE"', "/tmp/serve.py"))
+    web1.on(FORGE)
     is_open = "bash -c 'exec 3<>/dev/tcp/127.0.0.1/443'"
     web1.person.wait_until(lambda: web1.on(is_open, check=False).ok, within_s=20)
     return Agent(web1)

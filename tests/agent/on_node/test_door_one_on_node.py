@@ -20,6 +20,7 @@ from tests.agent.on_node.door_one import Door, alias, free_port, generate_key, t
 from tests.agent.on_node.terminal import Terminal
 from tests.agent.on_node.web1 import Web1
 from tests.ssh_agent import running_agent
+from tests.waiting import accepts, eventually
 
 pytestmark = [
     pytest.mark.lab,
@@ -203,13 +204,22 @@ def test_ports_are_forwarded_both_ways(door: Door, echo: int) -> None:
             assert process.stdout and process.stdout.read() == b"from here\n"
 
 
+def connected(path: Path) -> socket.socket | None:
+    """Return a connection to a Unix socket; None while nobody listens there, though the file may exist."""
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(str(path))
+    except OSError:
+        connection.close()
+        return None
+    return connection
+
+
 def test_a_socket_inside_is_forwarded(door: Door, short: Path) -> None:
     with door.running(alias("demo"), f"python3 -c {shlex.quote(ECHO)} unix tmp/s") as server:
         assert server.stdout and server.stdout.readline() == b"listens\n"
         with door.running("-N", "-L", f"{short}/s:{WORKSPACE}/tmp/s", alias("demo")) as forwarding:
-            door.person.wait_until((short / "s").exists, within_s=20)
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.connect(str(short / "s"))
+            with eventually(lambda: connected(short / "s"), within_s=20) as connection:
                 connection.sendall(b"by a socket")
                 connection.shutdown(socket.SHUT_WR)
                 assert b"".join(iter(lambda: connection.recv(100), b"")) == b"inside by a socket"
@@ -243,7 +253,7 @@ def test_an_editor_finds_its_server_and_has_many_channels(door: Door, echo: int)
 def test_many_sessions_share_one_connection(door: Door, short: Path) -> None:
     shared = ["-o", "ControlMaster=auto", "-S", f"{short}/s"]
     with door.running(*shared, "-N", alias("demo")):
-        door.person.wait_until((short / "s").exists, within_s=20)
+        eventually(lambda: accepts(short / "s"), within_s=20)
         with concurrent.futures.ThreadPoolExecutor(10) as pool:
             said = list(pool.map(lambda n: door.run("ssh", *shared, alias("demo"), f"echo {n}").stdout, range(30)))
     assert said == [b"%d\n" % number for number in range(30)]
@@ -281,9 +291,7 @@ def test_without_a_network_neither_the_node_nor_another_workspace_is_reached(doo
 def test_the_sockets_of_the_node_are_not_reached(door: Door, short: Path, path: str) -> None:
     assert door.web1.on(f"test -S {path}", check=False).ok or "workspaces" in path
     with door.running("-N", "-L", f"{short}/s:{path}", alias("demo")):
-        door.person.wait_until((short / "s").exists, within_s=20)
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(str(short / "s"))
+        with eventually(lambda: connected(short / "s"), within_s=20) as connection:
             connection.sendall(b"POST / HTTP/1.1\r\n\r\n")
             try:
                 assert connection.recv(100) == b""

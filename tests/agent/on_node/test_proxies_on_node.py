@@ -10,18 +10,13 @@ import pytest
 
 from codesmith.sdk.api import Repo
 from tests.agent.on_node.forge import Forge, make
+from tests.agent.on_node.spy import Spy
 from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
 
 pytestmark = [pytest.mark.lab, BOTH_RELEASES]
 PROXY = Path(__file__).with_name("forge_proxy.py").read_text()
 PASSWORD = "pr0xy-w0rd-5d2e"
 OURS = "/etc/codesmith/environment"
-SPY = """\
-while sleep 0.02; do
-  for f in /proc/[0-9]*/cmdline /proc/[0-9]*/environ; do tr '\\0' ' ' < $f; echo; done
-  systemctl show 'codesmith-workspace@*' --no-pager
-done
-"""
 
 
 @pytest.fixture(scope="module")
@@ -96,11 +91,12 @@ def test_commands_see_the_nodes_proxies_in_both_spellings(web1: Web1) -> None:
 def test_the_password_of_a_proxy_is_told_to_nobody(web1: Web1, forge: Forge, proxy: str) -> None:
     make(web1, "hush")
     wanted = {"workspace": "hush", "url": f"{forge.https}/public.git"}
-    web1.on(f"cat > /tmp/spy <<'E'\n{SPY}E\nchmod 755 /tmp/spy; touch {OURS}; chmod 600 {OURS}")
-    web1.on("setpriv --reuid=65534 --regid=65534 --clear-groups timeout 20 sh /tmp/spy > /root/spied 2>/dev/null &")
+    web1.on(f"touch {OURS}; chmod 600 {OURS}")
+    spy = Spy(web1)
     clone = web1.client.repo.clone
     web1.on(f"echo 'https_proxy=http://ada:{PASSWORD}@{proxy}' > {OURS}")
     assert clone(**wanted).branch == "main"
+    spy.wait_for("codesmith-workspace@hush")
     for number, value in enumerate((
         f"http://ada:x{PASSWORD}@{proxy}", f"socks5://ada:{PASSWORD}@{forge.host}:9", f"http://ada:{PASSWORD}@nowhere.invalid:1",
         f"http://ada:{PASSWORD}/@{proxy}", f"ada:{PASSWORD}@{proxy} x",
@@ -113,9 +109,7 @@ def test_the_password_of_a_proxy_is_told_to_nobody(web1: Web1, forge: Forge, pro
             assert "407" in refusal.problem
             assert "/etc/codesmith/environment" in refusal.hint
     web1.client.workspace.stop(name="hush")
-    spied = web1.on("cat /root/spied; rm /root/spied").out
-    assert "codesmith-workspace@hush" in spied
-    assert PASSWORD not in spied
+    assert PASSWORD not in spy.end()
     found = web1.on(
         f"rm {OURS}; journalctl --sync; journalctl --no-pager --output=export | grep -a -F -e {PASSWORD};"
         f"grep -r -a -l -s -D skip -F -e {PASSWORD} /var/lib /var/log /srv/codesmith /tmp /run /etc",

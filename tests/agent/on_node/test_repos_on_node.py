@@ -9,16 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.agent.on_node.forge import PASSWORD, Forge, Going, make
+from tests.agent.on_node.spy import Spy
 from tests.agent.on_node.web1 import Web1
 
 pytestmark = pytest.mark.lab
-SPY = """\
-while sleep 0.02; do
-  for f in /proc/[0-9]*/cmdline /proc/[0-9]*/environ; do tr '\\0' ' ' < $f; echo; done
-  systemctl show 'codesmith-workspace@*' --no-pager
-  for f in /proc/[0-9]*/exe; do grep -a -h s3cret ${f%exe}fd/[3-9] < /dev/null; done
-done
-"""
 
 
 @pytest.fixture
@@ -82,16 +76,16 @@ def test_ssh_with_a_deploy_key_and_pinned_hosts_only(web1: Web1, forge: Forge) -
     again = f"ssh://git@{forge.host}/srv/git/private.git"
     web1.refuses(web1.client.repo.clone, "command_failed", workspace="ssh", url=again, name="again")
     wanted = {**wanted, "url": again, "name": "again", "ref": "other"}
+    known = "/srv/codesmith/home/cs-ssh/.ssh/known_hosts"
+    web1.on(f"mv {known} {known}.kept")
     web1.refuses(web1.client.repo.clone, "command_failed", **wanted)
-    folder = "/srv/codesmith/home/cs-ssh/.ssh"
-    web1.on(f"mkdir -m 755 {folder}; echo '{forge.known_host}' > {folder}/known_hosts")
+    web1.on(f"mv {known}.kept {known}")
     assert web1.client.repo.clone(**wanted).branch == "other"
 
 
 def test_a_credential_is_written_down_nowhere(web1: Web1, forge: Forge) -> None:
     make(web1, "quiet")
-    web1.on(f"cat > /tmp/spy <<'END'\n{SPY}END\nchmod 755 /tmp/spy")
-    web1.on("setpriv --reuid=65534 --regid=65534 --clear-groups timeout 20 sh /tmp/spy > /root/spied 2>/dev/null &")
+    spy = Spy(web1)
     line = forge.key.splitlines()[2]
     private = f"{forge.https}/private.git"
     quiet = {"workspace": "quiet", "credential": {"token": PASSWORD}}
@@ -104,13 +98,13 @@ def test_a_credential_is_written_down_nowhere(web1: Web1, forge: Forge) -> None:
     wrong = {"password": PASSWORD, "username": "nobody"}
     web1.refuses(web1.client.repo.clone, "command_failed", workspace="quiet", url=private, credential=wrong)
     going = Going(web1, forge, **quiet)
+    spy.wait_for("codesmith-workspace@quiet")
+    spy.wait_for("slow/public.git")
     web1.on("systemctl kill --signal=KILL codesmith-agent")
     assert going.wait()
     web1.person.wait_until(lambda: web1.person.runs("inv node.version --node web1", check=False).code == 0, within_s=60)
     web1.person.wait_until(lambda: web1.client.node.health().status == "ok", within_s=60)
-    spied = web1.on("cat /root/spied; rm /root/spied").out
-    assert "codesmith-workspace@quiet" in spied
-    assert "private.git" in spied
+    spied = spy.end()
     assert PASSWORD not in spied
     assert line not in spied
     places = "/var/lib /var/log /srv/codesmith /tmp /var/tmp /dev/shm /run /etc /root"

@@ -1,0 +1,119 @@
+"""workspace.copy: files and directories into a workspace and out of it, by rsync or else by SFTP.
+
+What goes in is written by the workspace's login, inside. One ssh connection carries all.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any
+
+from codesmith.cli import output
+from codesmith.errors import Cancelled, CodeSmithError
+from codesmith.workspace import copy_place, copy_rsync, copy_sftp, forward
+from codesmith.workspace.copy_place import Place
+from codesmith.workspace.copy_progress import CopyProgress
+from codesmith.workspace.copy_result import PARTIAL, Copied, failure
+from codesmith.workspace.sftp import Sftp
+from codesmith.workspace.shared_ssh import SharedSsh
+
+if TYPE_CHECKING:
+    from codesmith.nodes.registry import Node
+
+RSYNC, SFTP = "rsync", "sftp"
+END_S = 10.0
+
+
+def copy(node: Node, source: str, destination: str, *, delete: bool = False) -> dict[str, Any]:
+    """Copy between this machine and a workspace of a node; return what was copied and how.
+
+    Raises BadArgument, UnknownName (no such workspace or path), Unreachable, Cancelled (Ctrl-C) or CodeSmithError. What
+    was copied by then stays, each file whole; the same copy again goes on from there.
+    """
+    pair = copy_place.parse_pair(source, destination)
+    workspace = pair[0].workspace or pair[1].workspace
+    forward.ensure_workspace(node, workspace)
+    begun = time.monotonic()
+    try:
+        with SharedSsh(node, workspace) as shared:
+            by = RSYNC if shared.has_rsync and shutil.which("rsync") else SFTP
+            copied = (_by_rsync if by == RSYNC else _by_sftp)(shared, *pair, delete)
+    except KeyboardInterrupt:
+        problem = f"stopped; what was copied by then is whole at {destination}, one begun file is kept as {PARTIAL}"
+        raise Cancelled(problem, hint="the same again goes on from there") from None
+    row = {"source": source, "destination": destination, "by": by, "files": copied.files, "bytes": copied.bytes}
+    return {**row, "deleted": copied.deleted, "seconds": round(time.monotonic() - begun, 2)}
+
+
+def _by_rsync(shared: SharedSsh, source: Place, destination: Place, delete: bool) -> Copied:
+    with CopyProgress() as progress:
+        argv = copy_rsync.command(
+            shared.ssh, shared.alias, source, destination, delete=delete, watched=progress.is_shown
+        )
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "LC_ALL": "C.UTF-8"},
+            start_new_session=True,
+        )
+        try:
+            said, errors = _read(process, progress)
+        except BaseException:
+            process.send_signal(signal.SIGINT)  # so that it keeps what has arrived
+            try:
+                process.communicate(timeout=END_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+            raise
+    output.warn([f"{name} is no file, directory or link: left out" for name in copy_rsync.skipped(said)])
+    error, beside = copy_rsync.read_end(process.returncode, errors)
+    output.warn(beside)
+    if error is not None:
+        raise error
+    return copy_rsync.read_stats(said)
+
+
+def _read(process: subprocess.Popen[bytes], progress: CopyProgress) -> tuple[str, str]:
+    """Return what rsync writes, less its progress, which is shown."""
+    import threading
+
+    errors: list[bytes] = []
+    assert process.stdout and process.stderr
+    reading = threading.Thread(target=lambda: errors.extend(process.stderr or ()), daemon=True)
+    reading.start()
+    said = b""
+    while data := os.read(process.stdout.fileno(), 65536):
+        *lines, said_last = (said + data).split(b"\r")
+        for line in [*lines, said_last]:
+            found = copy_rsync.read_progress(line)
+            if found is not None:
+                progress.show(*found)
+        said = b"\n".join(line for line in lines if copy_rsync.read_progress(line) is None) + said_last
+    process.wait()
+    reading.join()
+    return said.decode("utf-8", "replace"), b"".join(errors).decode("utf-8", "replace")
+
+
+def _by_sftp(shared: SharedSsh, source: Place, destination: Place, delete: bool) -> Copied:
+    with Sftp([*shared.ssh, "-s", shared.alias, "sftp"]) as sftp, CopyProgress() as progress:
+        sides = copy_sftp.as_sides(sftp, comes_in=not source.workspace)
+        try:
+            if progress.is_shown:
+                progress.expect(copy_sftp.count(sides[0], source.raw))
+            work = copy_sftp.Copy(*sides, delete=delete, on_bytes=progress.add)
+            is_into = destination.is_contents
+            copied = work.run(source.raw, destination.raw, is_contents=source.is_contents, is_into=is_into)
+        except CodeSmithError:
+            raise
+        except OSError as error:
+            place = f"{os.fsdecode(error.filename).removesuffix(PARTIAL)}: " if error.filename else ""
+            raise failure(f"{place}{error.strerror or error}") from error
+    output.warn([f"{name} is no file, directory or link: left out" for name in work.skipped])
+    return copied

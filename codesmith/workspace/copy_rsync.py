@@ -1,0 +1,80 @@
+"""A copy by rsync: its command line, what it prints while it works, and what its errors mean."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from codesmith.errors import CodeSmithError, Unreachable
+from codesmith.workspace.copy_result import PARTIAL, Copied, failure
+
+if TYPE_CHECKING:
+    from codesmith.workspace.copy_place import Place
+
+# Ends of rsync: some files could not be copied; files vanished meanwhile; the connection was lost.
+VANISHED, LOST = 24, (12, 30, 255)
+OWN = ("rsync error:", "rsync warning:")
+OF_SYSTEM = re.compile(r"\(\d+\)$")
+PROGRESS = re.compile(rb"\s*([\d,]+)\s+(\d+)%\s+(\S+/s)\s+(\d+:\d+:\d+)")
+
+
+def command(
+    ssh: Sequence[str], alias: str, source: Place, destination: Place, *, delete: bool, watched: bool
+) -> list[str]:
+    """Return the rsync that copies; `watched` is for a terminal, which is shown how far it is."""
+    options = ["--recursive", "--links", "--perms", "--times", "--protect-args", "--stats", f"--partial-dir={PARTIAL}"]
+    # A file of root's that was set-uid for a workspace's login would be so for root.
+    options += ["--chmod=u-s,g-s", f"--rsh={shlex.join(ssh)}"]
+    options += ["--delete-delay"] if delete else []
+    options += ["--info=progress2", "--no-inc-recursive"] if watched else []
+    words = [f"{alias}:{place.plain}" if place.workspace else place.plain for place in (source, destination)]
+    return ["rsync", *options, "--", *words]
+
+
+def read_progress(line: bytes) -> tuple[int, int, str, str] | None:
+    """Return bytes, percent, rate and time left of a line; None if it says something else."""
+    match = PROGRESS.match(line)
+    if match is None:
+        return None
+    return int(match[1].replace(b",", b"")), int(match[2]), match[3].decode(), match[4].decode()
+
+
+def read_stats(text: str) -> Copied:
+    """Return the numbers of --stats."""
+
+    def number(name: str) -> int:
+        match = re.search(rf"^{name}: ([\d,.]+)", text, re.MULTILINE)
+        return int(re.sub(r"[,.]", "", match[1])) if match else 0
+
+    files, size = number("Number of regular files transferred"), number("Total transferred file size")
+    return Copied(files, size, number("Number of deleted files"))
+
+
+def skipped(text: str) -> list[str]:
+    """Return the names that rsync did not copy because they are neither files, directories nor links."""
+    return re.findall(r'^skipping non-regular file "(.*)"$', text, re.MULTILINE)
+
+
+def read_end(code: int, stderr: str) -> tuple[CodeSmithError | None, list[str]]:
+    """Return the error that an exit code and stderr of rsync mean, and the lines beside it."""
+    said = [_plain(line) for line in stderr.splitlines() if line.strip() and not line.startswith(OWN)]
+    if code in (0, VANISHED):
+        return None, said
+    of_system = [line for line in said if OF_SYSTEM.search(line) and "Broken pipe" not in line]
+    if code in LOST and not any("No space left" in line for line in said):
+        problem = said[-1] if said else "the connection to the workspace ended"
+        return Unreachable(problem, hint="inv node.status  # then the same again"), said[:-1]
+    first = next(iter(of_system or said), f"rsync ended with {code}")
+    return failure(first), [line for line in said if line != first and "Broken pipe" not in line]
+
+
+def _plain(line: str) -> str:
+    """Return a line of rsync as others write it: the path, then what is wrong with it."""
+    bare = re.sub(r"^rsync: (\[\w+\] )?", "", line.strip())
+    return re.sub(
+        r'^(?:link_stat|mkstemp|change_dir\S*|mkdir|send_files failed to open|opendir) "(.*)"(?: failed)?: ',
+        r"\1: ",
+        bare,
+    )

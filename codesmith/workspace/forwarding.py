@@ -1,0 +1,82 @@
+"""The work of the task workspace.forward: until Ctrl-C, in the background, a list, an end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from codesmith.cli import output
+from codesmith.errors import BadArgument, CodeSmithError
+from codesmith.workspace import forward, forwards
+from codesmith.workspace.forward import Foreground, Port
+
+if TYPE_CHECKING:
+    from codesmith.nodes.registry import Node
+
+Rows = list[dict[str, Any]]
+
+
+def read_ports(name: str, words: Sequence[str]) -> list[Port]:
+    """Return the ports of a command line; BadArgument if there are none."""
+    if not words:
+        raise BadArgument("workspace.forward needs a port", hint=f"inv workspace.forward {name} 3000")
+    return forward.parse([str(word) for word in words])
+
+
+def look_or_end(node: Node, name: str, words: Sequence[str], *, ends: bool, chosen: Sequence[bool]) -> Rows:
+    """Return the background forwards of a workspace, or end those of the named ports; return those."""
+    if sum(chosen) > 1:
+        raise BadArgument("workspace.forward takes --list or --stop alone")
+    ports = forward.parse([str(word) for word in words])
+    if not ends:
+        insides = {port.inside for port in ports}
+        return [one.to_dict() for one in forwards.list_forwards(node, name) if not insides or one.port in insides]
+    ended = [one for port in ports or [Port(0, 0)] for one in forwards.stop_forwards(node, name, port.inside)]
+    if not ended:
+        which = f"port {', '.join(str(port.inside) for port in ports)}" if ports else "no port"
+        problem = f"{which} of {name} is {'not ' if ports else ''}forwarded in the background"
+        raise CodeSmithError(problem, hint=f"inv workspace.forward {name} --list")
+    return [{**one.to_dict(), "state": "stopped"} for one in ended]
+
+
+def start(node: Node, name: str, ports: Sequence[Port], *, any_port: bool, opens: bool) -> Rows:
+    """Start forwards in the background and return them; if one cannot start, those before it stay."""
+    rows = [forwards.start_forward(node, name, one.inside, one.local, any_port=any_port).to_dict() for one in ports]
+    if opens:
+        open_browser(rows[0]["address"])
+    return rows
+
+
+def hold(node: Node, name: str, ports: Sequence[Port], *, any_port: bool, opens: bool, json: bool) -> Rows:
+    """Forward ports until Ctrl-C; return what was forwarded."""
+    forward.ensure_workspace(node, name)
+    placed: list[Port] = []
+    for port in ports:
+        taken = {one.local for one in (*placed, *ports)} - {port.local}
+        placed.append(forward.place(port, any_port=any_port, avoid=taken))
+    held = Foreground(node, name, placed, output.say)
+    rows = [{"workspace": name, "port": one.inside, "address": one.address, "state": "ready"} for one in placed]
+    try:
+        held.ensure_ready()
+        if json:
+            output.show(rows, json=True)
+        else:
+            for one in placed:
+                output.write(f"http://{one.address} -> {name}:{one.inside}\n")
+            output.say("until Ctrl-C; any process of this machine may use it")
+        if opens:
+            open_browser(placed[0].address)
+        held.wait()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        held.stop()
+    return rows
+
+
+def open_browser(address: str) -> None:
+    """Open a port in the browser of this desktop; say so if there is none."""
+    import webbrowser
+
+    if not webbrowser.open(f"http://{address}"):
+        output.warn([f"there is no browser here; open http://{address} in one"])

@@ -1,0 +1,111 @@
+"""Pull, push and fetch, apart from a forge: what is read of a repository's settings, locks, and known_hosts."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from agent.git import command, known_hosts, locks, own_directory
+
+LINES = ["forge ssh-ed25519 AAAAC3Nz", "[forge]:2222 ssh-ed25519 AAAAC3Nz"]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    subprocess.run(["git", "init", "--quiet", "--initial-branch=main", tmp_path / "site"], check=True)
+    return str(tmp_path / "site" / ".git")
+
+
+def configure(path: str, *settings: str) -> None:
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        subprocess.run(["git", f"--git-dir={path}", "config", "--add", key, value], check=True)
+
+
+def test_the_settings_of_a_repository_are_not_those_of_its_exchange(path: str) -> None:
+    configure(path, "core.sshCommand=touch ran", "url.https://thief/.insteadOf=https://forge/")
+    with own_directory.made(path, "https://forge/site.git") as directory:
+        listed = command.git(f"--git-dir={directory}", "config", "--local", "--list")
+        assert (
+            command.git(f"--git-dir={directory}", "remote", "get-url", "--push", "origin") == "https://forge/site.git"
+        )
+        assert not os.path.exists(f"{directory}/hooks")
+    assert "thief" not in listed
+    assert "sshcommand" not in listed
+    assert not os.path.exists(directory)
+
+
+def test_what_a_branch_follows_is_read_as_a_name_alone(path: str) -> None:
+    with own_directory.made(path, "https://forge/site.git") as directory:
+        assert own_directory.upstream_of(directory, path, "main") == "main"
+        assert own_directory.refspecs_of(directory, path) == [own_directory.EVERY_BRANCH]
+        configure(path, "branch.main.remote=origin", "branch.main.merge=refs/heads/trunk")
+        configure(path, "remote.origin.fetch=+refs/heads/trunk:refs/remotes/origin/trunk")
+        assert own_directory.upstream_of(directory, path, "main") == "trunk"
+        assert own_directory.refspecs_of(directory, path) == ["+refs/heads/trunk:refs/remotes/origin/trunk"]
+        configure(path, "branch.other.remote=origin", "branch.other.merge=--upload-pack=touch ran")
+        configure(path, "remote.origin.fetch=+refs/heads/*:refs/heads/*")
+        assert own_directory.upstream_of(directory, path, "other") == "other"
+        assert own_directory.refspecs_of(directory, path) == [own_directory.EVERY_BRANCH]
+
+
+@pytest.mark.parametrize("head", ["ref: refs/remotes/origin/main", "ref: refs/heads/../../x", "", "x" * 5000])
+def test_a_head_that_names_no_branch_is_no_repository(path: str, head: str) -> None:
+    Path(path, "HEAD").write_text(head)
+    with pytest.raises(own_directory.NoRepository):
+        own_directory.head(path)
+
+
+def test_without_a_url_git_reaches_nothing() -> None:
+    with pytest.raises(command.GitFailed) as failure:
+        command.git("ls-remote", "https://127.0.0.1:1/x.git")
+    assert "not allowed" in failure.value.stderr
+
+
+def test_what_an_interrupted_exchange_locked_is_unlocked_before_the_next(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "git_runs", lambda: False)
+    before, lock = Path(path, "index.lock"), Path(path, "refs", "heads", "main.lock")
+    before.write_text("")
+    os.utime(before, ns=(0, 0))
+    with pytest.raises(KeyboardInterrupt), locks.held(path):
+        with pytest.raises(locks.Busy), locks.held(path):
+            pass
+        lock.write_text("")
+        raise KeyboardInterrupt
+    assert (before.exists(), lock.exists()) == (True, False)
+    lock.write_text("")
+    Path(path, locks.FILE).write_text("1\n")
+    os.utime(Path(path, locks.FILE), ns=(1, 1))
+    monkeypatch.setattr(locks, "git_runs", lambda: True)
+    with locks.held(path):
+        assert lock.exists(), "it may be of the git that runs"
+    monkeypatch.setattr(locks, "git_runs", lambda: False)
+    with locks.held(path):
+        assert not lock.exists()
+    assert before.exists()
+
+
+def test_host_keys_are_added_and_never_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: SimpleNamespace(pw_dir=str(tmp_path)))
+    file = tmp_path / ".ssh" / "known_hosts"
+    known_hosts.keep([])
+    assert not file.parent.exists()
+    known_hosts.keep(LINES[:1])
+    assert (file.read_text(), file.stat().st_mode & 0o777) == (f"{LINES[0]}\n", 0o600)
+    file.write_text(f"# mine\n{LINES[0]}")
+    known_hosts.keep(LINES)
+    known_hosts.keep(LINES)
+    assert file.read_text() == f"# mine\n{LINES[0]}\n{LINES[1]}\n"
+    file.unlink()
+    os.mkfifo(file)
+    known_hosts.keep(LINES)
+    file.unlink()
+    file.mkdir()
+    known_hosts.keep(LINES)

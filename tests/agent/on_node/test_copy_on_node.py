@@ -1,0 +1,216 @@
+"""workspace.copy on real nodes: by rsync and by SFTP the same tree, the same errors, the same ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.agent.on_node.terminal import Terminal
+from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
+from tests.person import TOP
+
+pytestmark = [pytest.mark.lab, BOTH_RELEASES]
+AWAY = "mv /usr/bin/rsync /usr/bin/rsync.away 2>/dev/null"
+BACK = "mv /usr/bin/rsync.away /usr/bin/rsync 2>/dev/null; test -x /usr/bin/rsync"
+DATA = os.urandom(2_500_000)
+
+
+@pytest.fixture(scope="module")
+def demo(web1: Web1) -> Web1:
+    web1.client.workspace.create(name="demo")
+    web1.client.workspace.create(name="other")
+    web1.on("command -v rsync || { apt-get update -qq; apt-get install -qqy rsync; }")
+    return web1
+
+
+@pytest.fixture(params=["rsync", "sftp"])
+def by(request: pytest.FixtureRequest, demo: Web1) -> Iterator[str]:
+    """What copies: the node has rsync, or has not."""
+    if request.param == "sftp":
+        demo.on(AWAY, check=False)
+    yield request.param
+    demo.on(BACK)
+
+
+@pytest.fixture
+def here() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="cs copy ") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def tree(here: Path) -> Path:
+    """A directory with all that a copy must keep."""
+    top = here / "tree"
+    (top / "a b" / "deep").mkdir(parents=True)
+    (top / "a b" / "file").write_text("hello\n")
+    (top / "big").write_bytes(DATA)
+    (top / "big").chmod(0o640)
+    (top / "run").write_text("#!/bin/sh\n")
+    (top / "run").chmod(0o4755)
+    os.utime(top / "big", (1_577_836_800, 1_577_836_800))
+    (top / "out").symlink_to("/etc/passwd")
+    (top / "in").symlink_to("a b")
+    Path(os.fsdecode(os.fsencode(top) + b"/n\xff 'q' \n*")).write_text("no UTF-8\n")
+    return top
+
+
+def copies(demo: Web1, *words: object, code: int = 0) -> dict[str, object]:
+    """Copy, and return what it said of itself."""
+    done = run(demo, *words, "--json")
+    assert done.returncode == code, done.stderr
+    return json.loads(done.stdout) if code == 0 else {"error": done.stderr}
+
+
+def run(demo: Web1, *words: object) -> subprocess.CompletedProcess[str]:
+    argv = [Path(sys.executable).parent / "inv", "workspace.copy", *map(str, words)]
+    return subprocess.run(
+        argv, cwd=TOP, env=demo.person.environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def looks(top: Path) -> dict[bytes, tuple[int, int, bytes]]:
+    """Return name, mode, time and content of all below a directory; links as they are."""
+    found = {}
+    for folder, dirs, files in os.walk(os.fsencode(top)):
+        for name in [*dirs, *files]:
+            path = os.path.join(folder, name)
+            status = os.lstat(path)
+            kind = os.readlink(path) if os.path.islink(path) else b""
+            data = kind or (b"" if name in dirs else Path(os.fsdecode(path)).read_bytes())
+            time = 0 if kind else int(status.st_mtime)
+            found[os.path.relpath(path, os.fsencode(top))] = (0 if kind else status.st_mode & 0o777, time, data)
+    return found
+
+
+def test_a_tree_goes_in_and_out_as_it_is(demo: Web1, by: str, tree: Path, here: Path) -> None:
+    said = copies(demo, f"{tree}/", f"demo:data/{by}")
+    assert (said["by"], said["files"]) == (by, 4)
+    owners = demo.on(f"find /srv/codesmith/workspaces/demo/data/{by} -printf '%u\\n' | sort -u").out
+    assert owners.strip() == "cs-demo"
+    assert copies(demo, f"demo:data/{by}/", here / "back")["files"] == 4
+    assert looks(here / "back") == looks(tree)
+    assert not (here / "back" / "run").stat().st_mode & 0o7000
+
+
+def test_a_second_copy_carries_only_what_differs(demo: Web1, by: str, tree: Path) -> None:
+    place = f"demo:data/again-{by}"
+    copies(demo, f"{tree}/", place)
+    assert copies(demo, f"{tree}/", place)["files"] == 0
+    (tree / "a b" / "file").write_text("other\n")
+    assert copies(demo, f"{tree}/", place)["files"] == 1
+    (tree / "run").unlink()
+    assert copies(demo, f"{tree}/", place)["deleted"] == 0
+    assert copies(demo, f"{tree}/", place, "--delete")["deleted"] == 1
+    assert "run" not in demo.on(f"ls -a /srv/codesmith/workspaces/demo/data/again-{by}").out.split()
+
+
+def test_a_slash_at_the_end_means_the_contents(demo: Web1, by: str, tree: Path, here: Path) -> None:
+    folder = f"/srv/codesmith/workspaces/demo/data/slash-{by}"
+    copies(demo, tree, f"demo:data/slash-{by}")
+    assert demo.on(f"ls {folder}").out.split() == ["tree"]
+    copies(demo, tree / "big", f"demo:data/slash-{by}/")
+    copies(demo, tree / "big", f"demo:data/slash-{by}/named")
+    assert set(demo.on(f"ls {folder}").out.split()) == {"tree", "big", "named"}
+    copies(demo, f"demo:data/slash-{by}/named", here)
+    assert (here / "named").read_bytes() == DATA
+
+
+def test_links_are_not_followed_out(demo: Web1, by: str, here: Path) -> None:
+    """Neither those in what comes nor those where it goes: a workspace decides what it sends."""
+    client = demo.client.workspace
+    client.exec(name="demo", argv=["sh", "-c", f"mkdir -p {by}-1 && ln -sfn '{here}' {by}-1/d"])
+    copies(demo, f"demo:{by}-1/", here / "copied")
+    client.exec(name="demo", argv=["sh", "-c", f"rm {by}-1/d && mkdir {by}-1/d && echo bad > {by}-1/d/planted"])
+    copies(demo, f"demo:{by}-1/", here / "copied")
+    assert not (here / "planted").exists() and (here / "copied" / "d" / "planted").exists()
+
+
+def test_what_is_no_file_is_left_out_and_said(demo: Web1, by: str, here: Path) -> None:
+    (here / "t").mkdir()
+    os.mkfifo(here / "t" / "pipe")
+    assert "pipe is no file, directory or link: left out" in run(demo, here / "t", f"demo:data/fifo-{by}").stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "what"),
+    [
+        (("demo:nothing", "/tmp/"), 3, "nothing: No such file or directory"),
+        (("/nothing", "demo:"), 3, "/nothing: No such file or directory"),
+        (("/etc/hostname", "nodemo:x"), 3, "no workspace 'nodemo'"),
+        (("/etc/hostname", "demo:/etc/cs-new"), 1, "/etc/.cs-new"),
+        (("demo:closed", "/tmp/"), 1, "Permission denied"),
+        (("demo:x", "other:y"), 1, "both places are in workspaces"),
+        (("/etc/hostname", "/tmp/x"), 1, "neither place is in a workspace"),
+    ],
+)
+def test_errors_say_what_and_end_with_their_code(
+    demo: Web1, by: str, words: tuple[str, str], code: int, what: str
+) -> None:
+    demo.client.workspace.exec(name="demo", argv=["sh", "-c", "touch closed && chmod 0 closed"])
+    said = copies(demo, *words, code=code)["error"]
+    assert what in str(said) and str(said).count("error: ") == 1, said
+
+
+def test_a_full_place_is_an_error_and_nothing_is_half_there(demo: Web1, by: str, here: Path) -> None:
+    (here / "big").write_bytes(bytes(20 << 20))
+
+    def inside(script: str) -> str:
+        return demo.client.workspace.exec(name="demo", argv=["sh", "-c", script]).stdout
+
+    free = int(inside("df --output=avail -B1 /tmp | tail -1"))
+    inside(f"fallocate -l {free - (8 << 20)} /tmp/fill")
+    try:
+        said = str(copies(demo, here / "big", "demo:/tmp/big", code=1)["error"])
+        assert "no space" in said.lower(), said
+        assert inside("test -e /tmp/big; echo $?") == "1\n"
+    finally:
+        demo.client.workspace.stop(name="demo")
+
+
+def test_ctrl_c_ends_the_far_side_and_the_same_again_goes_on(demo: Web1, by: str, here: Path) -> None:
+    (here / "big").write_bytes(os.urandom(1 << 20) * 400)
+    argv = [str(Path(sys.executable).parent / "inv"), "workspace.copy", str(here / "big"), f"demo:data/cut-{by}"]
+    folder = "/srv/codesmith/workspaces/demo/data"
+    with subprocess.Popen(argv, cwd=TOP, env=demo.person.environment, stderr=subprocess.PIPE, text=True) as process:
+        demo.person.wait_until(
+            lambda: demo.on(f"find {folder} -name '.*cut-{by}*' -size +1M", check=False).out != "", within_s=30
+        )
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read() if process.stderr else ""
+        assert process.wait(30) == 2, said
+    assert "error: stopped" in said and "the same again goes on" in said
+    quiet = "pgrep -u cs-demo -x rsync || pgrep -u cs-demo -f sftp || true"
+    demo.person.wait_until(lambda: demo.on(quiet).out == "", within_s=20)
+    assert not demo.on(f"test -e {folder}/cut-{by}", check=False).ok
+    copies(demo, here / "big", f"demo:data/cut-{by}")
+    assert demo.on(f"stat -c %s {folder}/cut-{by}").out.strip() == str(400 << 20)
+    assert "partial" not in demo.on(f"ls -A {folder}").out
+    demo.on(f"rm {folder}/cut-{by}")
+
+
+def test_a_terminal_sees_how_far_it_is(demo: Web1, by: str, here: Path) -> None:
+    (here / "big").write_bytes(bytes(200 << 20))
+    argv = [str(Path(sys.executable).parent / "inv"), "workspace.copy", str(here / "big"), f"demo:data/seen-{by}"]
+    with Terminal(argv, {**demo.person.environment, "TERM": "xterm"}, rows=24, columns=90) as terminal:
+        terminal.wait_for(r"\d+ %  [\d.]+ MB  [\d.]+ ?MB/s  \d:\d\d:\d\d left")
+        assert terminal.wait_for_end() == 0
+    demo.on(f"rm /srv/codesmith/workspaces/demo/data/seen-{by}")
+
+
+def test_it_takes_one_connection(demo: Web1, by: str, tree: Path) -> None:
+    def dials() -> int:
+        records = demo.client.audit.list(workspace="demo", limit=1000)
+        return sum(record.method == "workspace.dial" for record in records)
+
+    before = dials()
+    copies(demo, tree, f"demo:data/one-{by}")
+    assert dials() - before == 1

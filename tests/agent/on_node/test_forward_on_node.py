@@ -1,0 +1,193 @@
+"""workspace.forward on real nodes: a port inside is a port here, until Ctrl-C or in the background, through outages."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.agent.on_node.door_one import Door, alias, free_port, talk
+from tests.agent.on_node.test_door_one_on_node import ECHO
+from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
+from tests.person import TOP
+
+pytestmark = [pytest.mark.lab, BOTH_RELEASES]
+WITHIN_S = 40
+LISTENS_ON_6 = "import socket; s = socket.create_server(('::1', %d), family=socket.AF_INET6)"
+LISTENS_ON_6 += "; print('listens', flush=True)"
+LISTENS_ON_6 += "; c, _ = s.accept(); c.sendall(b'by six'); c.close()"
+
+
+@pytest.fixture(scope="module")
+def door(web1: Web1) -> Door:
+    for name in ("demo", "other"):
+        web1.client.workspace.create(name=name)
+    web1.client.sandbox.create(workspace="other", network="none")
+    return Door(web1)
+
+
+@contextmanager
+def serving(door: Door, workspace: str, port: int) -> Iterator[None]:
+    with door.running(alias(workspace), f"python3 -c {shlex.quote(ECHO)} tcp {port}") as server:
+        assert server.stdout and server.stdout.readline() == b"listens\n"
+        yield
+
+
+@contextmanager
+def forwarding(door: Door, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """Run workspace.forward in the foreground; Ctrl-C at the end, after which it ends with 0."""
+    argv = [str(Path(sys.executable).parent / "inv"), "workspace.forward", *words]
+    given = {"cwd": TOP, "env": door.person.environment, "text": True, "stderr": subprocess.PIPE}
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, **given) as process:  # type: ignore[call-overload]
+        try:
+            yield process
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as trial:
+        return trial.connect_ex(("127.0.0.1", port)) == 0
+
+
+def pid_of(door: Door) -> int:
+    return int((door.person.home / "run" / "forwarder.lock").read_text())
+
+
+def states(door: Door, *words: str) -> list[str]:
+    rows = door.person.runs("inv workspace.forward demo --list --json").json
+    return [row["state"] for row in rows]
+
+
+def test_ports_are_here_until_ctrl_c(door: Door) -> None:
+    one, two, local = free_port(), free_port(), free_port()
+    with serving(door, "demo", one), serving(door, "demo", two):
+        with forwarding(door, "demo", str(one + 1), f"{one}:{local}", f"{two}:{local + 1}") as process:
+            assert process.stdout
+            lines = [process.stdout.readline() for _ in range(3)]
+            assert lines[1] == f"http://127.0.0.1:{local} -> demo:{one}\n"
+            assert talk(local, b"x") == b"inside x" and talk(local + 1, b"y") == b"inside y"
+            listening = door.person.runs(f"ss -ltnH 'sport = :{local}'").out.split()
+            assert listening[3] == f"127.0.0.1:{local}"
+        assert not is_open(local)
+
+
+def test_what_is_not_there_yet_is_there_later(door: Door) -> None:
+    port, local = free_port(), free_port()
+    with forwarding(door, "demo", f"{port}:{local}") as process:
+        assert process.stdout and process.stderr and process.stdout.readline()
+        process.stderr.readline()
+        assert talk(local, b"") == b""
+        assert "nothing listens at that port of demo yet" in process.stderr.readline()
+        with serving(door, "demo", port):
+            assert talk(local, b"now") == b"inside now"
+
+
+def test_a_server_on_the_other_loopback_is_reached(door: Door) -> None:
+    port, local = free_port(), free_port()
+    with door.running(alias("demo"), f"python3 -c {shlex.quote(LISTENS_ON_6 % port)}") as server:
+        assert server.stdout and server.stdout.readline() == b"listens\n"
+        with forwarding(door, "demo", f"{port}:{local}") as process:
+            assert process.stdout and process.stdout.readline()
+            assert talk(local, b"") == b"by six"
+
+
+def test_it_needs_no_network_inside(door: Door) -> None:
+    port, local = free_port(), free_port()
+    with serving(door, "other", port), forwarding(door, "other", f"{port}:{local}") as process:
+        assert process.stdout and process.stdout.readline()
+        assert talk(local, b"z") == b"inside z"
+
+
+def test_ports_that_cannot_be_are_errors(door: Door) -> None:
+    person = door.person
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        said = person.fails(f"inv workspace.forward demo 3000:{number}", code=1)
+        assert f"127.0.0.1:{number} is taken by " in said.err and f"(pid {os.getpid()})" in said.err
+        assert "--any" in said.err
+        person.fails(f"inv workspace.forward demo 3000:{number} --background", code=1)
+        (row,) = person.runs(f"inv workspace.forward demo 3000:{number} --background --any --json").json
+        assert row["local"] > number
+        person.runs("inv workspace.forward demo --stop")
+    person.fails("inv workspace.forward nothing 3000", code=3)
+    person.fails("inv workspace.forward demo", code=1)
+    for word in ("0", "70000", "x", "1:2:3"):
+        person.fails(f"inv workspace.forward demo {word}", code=1)
+
+
+def test_in_the_background_it_is_kept_listed_and_ended(door: Door) -> None:
+    port, local, person = free_port(), free_port(), door.person
+    with serving(door, "demo", port), serving(door, "other", port):
+        (row,) = person.runs(f"inv workspace.forward demo {port}:{local} --background --json").json
+        assert (row["address"], row["state"]) == (f"127.0.0.1:{local}", "ready")
+        person.runs(f"inv workspace.forward other {port}:{local + 1} --background")
+        assert talk(local, b"x") == b"inside x" and talk(local + 1, b"y") == b"inside y"
+        # The same again is the one that is there; for something else the port is taken.
+        person.runs(f"inv workspace.forward demo {port}:{local} --background")
+        person.fails(f"inv workspace.forward other {port}:{local} --background", code=1)
+        (node,) = person.runs("inv node.status --json").json
+        assert [(one["workspace"], one["local"]) for one in node["forwards"]] == [("demo", local), ("other", local + 1)]
+        assert f"127.0.0.1:{local}=demo:{port}" in person.runs("inv node.status").out
+        person.runs(f"inv workspace.forward demo {port} --stop")
+        assert not is_open(local) and is_open(local + 1)
+        person.fails(f"inv workspace.forward demo {port} --stop", code=1)
+        person.runs("inv workspace.forward other --stop")
+        assert not is_open(local + 1)
+
+
+def test_it_survives_a_killed_forwarder(door: Door) -> None:
+    port, local, person = free_port(), free_port(), door.person
+    with door.running(alias("demo"), "exec cat"):
+        person.runs(f"inv workspace.forward demo {port}:{local} --background")
+        os.kill(pid_of(door), signal.SIGKILL)
+        person.wait_until(lambda: not is_open(local), within_s=10)
+        door.web1.client.close()
+        door.web1.client.workspace.exec(name="demo", argv=["true"])
+        person.wait_until(lambda: is_open(local), within_s=WITHIN_S)
+        assert states(door) == ["ready"]
+        with serving(door, "demo", port):
+            assert talk(local, b"again") == b"inside again"
+    person.runs("inv workspace.forward demo --stop")
+
+
+def test_it_survives_a_cut_connection(door: Door) -> None:
+    port, local, person = free_port(), free_port(), door.person
+    person.runs(f"inv workspace.forward demo {port}:{local} --background")
+    door.web1.on("pkill -KILL -f 'sshd: root@notty|sshd-session: root@notty'", check=False)
+    with serving(door, "demo", port):
+        person.wait_until(lambda: is_open(local) and talk(local, b"back") == b"inside back", within_s=WITHIN_S)
+    person.runs("inv workspace.forward demo --stop")
+
+
+def test_a_stopped_workspace_is_not_started_for_it(door: Door) -> None:
+    port, local, person = free_port(), free_port(), door.person
+    person.runs(f"inv workspace.forward demo {port}:{local} --background")
+    client = door.web1.client
+    client.workspace.stop(name="demo")
+    person.wait_until(lambda: "degraded" in states(door), within_s=WITHIN_S)
+    (row,) = person.runs("inv workspace.forward demo --list --json").json
+    assert row["reason"] == "demo is stopped" and row["hint"] == "inv workspace.start demo"
+    assert client.workspace.get(name="demo").runtime.state == "stopped"
+    client.workspace.start(name="demo")
+    person.wait_until(lambda: states(door) == ["ready"], within_s=WITHIN_S)
+    person.runs("inv workspace.forward demo --stop")
+
+
+def test_disconnect_ends_it(door: Door) -> None:
+    local, person = free_port(), door.person
+    person.runs(f"inv workspace.forward demo 3000:{local} --background")
+    person.runs("inv node.disconnect")
+    assert not is_open(local)
+    person.runs("inv node.connect")
+    assert states(door) == []

@@ -1,0 +1,163 @@
+"""workspace.copy without a node: places, command lines of rsync, what rsync says, and a tree copied by SFTP."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from codesmith.errors import BadArgument, CodeSmithError, Unreachable
+from codesmith.workspace import copy_place, copy_rsync
+from codesmith.workspace.copy_place import Place
+from codesmith.workspace.copy_progress import CopyProgress, clock, size
+from codesmith.workspace.copy_result import Copied, NoSuchPath
+from codesmith.workspace.copy_sftp import Copy, Here
+from codesmith.workspace.sftp import Sftp
+
+
+@pytest.mark.parametrize(
+    ("word", "place"),
+    [
+        ("demo:data/x", Place("demo", "data/x")),
+        ("demo:", Place("demo", "")),
+        ("demo:/tmp/a b", Place("demo", "/tmp/a b")),
+        ("./demo:x", Place("", "./demo:x")),
+        ("dir/demo:x", Place("", "dir/demo:x")),
+        ("Demo:x", Place("", "Demo:x")),
+        ("-x", Place("", "-x")),
+    ],
+)
+def test_a_place_is_in_a_workspace_or_here(word: str, place: Place) -> None:
+    assert copy_place.parse(word) == place
+
+
+@pytest.mark.parametrize(
+    ("path", "plain", "is_contents"),
+    [("", "./", True), ("a", "./a", False), ("a/", "./a/", True), ("-rf", "./-rf", False), ("a:b", "./a:b", False),
+     ("/a", "/a", False), (".", "./.", True), ("../x", "../x", False)],
+)  # fmt: skip
+def test_a_path_is_never_an_option_or_another_machine(path: str, plain: str, is_contents: bool) -> None:
+    place = Place("demo", path)
+    assert (place.plain, place.is_contents) == (plain, is_contents)
+
+
+@pytest.mark.parametrize(("source", "destination"), [("a", "b"), ("x:a", "y:b"), ("", "x:a")])
+def test_exactly_one_place_is_in_a_workspace(source: str, destination: str) -> None:
+    with pytest.raises(BadArgument):
+        copy_place.parse_pair(source, destination)
+
+
+def test_the_command_of_rsync() -> None:
+    ssh = ("ssh", "-F", "/a b/config", "-S", "/run/s")
+    argv = copy_rsync.command(
+        ssh, "demo.web1.codesmith", Place("", "-x"), Place("demo", "to/"), delete=True, watched=False
+    )
+    assert argv[-3:] == ["--", "./-x", "demo.web1.codesmith:./to/"]
+    assert "--rsh=ssh -F '/a b/config' -S /run/s" in argv
+    assert {"--links", "--perms", "--times", "--protect-args", "--delete-delay", "--chmod=u-s,g-s"} <= set(argv)
+    assert not {"--owner", "--copy-links", "--info=progress2"} & set(argv)
+    watched = copy_rsync.command(ssh, "d", Place("", "x"), Place("d", ""), delete=False, watched=True)
+    assert "--info=progress2" in watched and "--delete-delay" not in watched
+
+
+def test_what_rsync_says_of_itself() -> None:
+    line = b"     32,768,000  10%   31.25MB/s    0:00:09 (xfr#1, to-chk=0/1)"
+    assert copy_rsync.read_progress(line) == (32_768_000, 10, "31.25MB/s", "0:00:09")
+    assert copy_rsync.read_progress(b"Number of files: 3") is None
+    stats = "Number of deleted files: 1,002 (reg: 2)\nNumber of regular files transferred: 12\n"
+    stats += "Total transferred file size: 3,000,004 bytes\n"
+    assert copy_rsync.read_stats(stats) == Copied(12, 3_000_004, 1002)
+
+
+@pytest.mark.parametrize(
+    ("code", "stderr", "kind", "problem"),
+    [
+        (23, 'rsync: [sender] link_stat "/srv/x" failed: No such file or directory (2)\nrsync error: some', NoSuchPath,
+         "/srv/x: No such file or directory"),
+        (11, 'rsync: [receiver] write failed on "/srv/y": No space left on device (28)\n', CodeSmithError,
+         'write failed on "/srv/y": No space left on device'),
+        (12, "rsync: connection unexpectedly closed (8 bytes received so far) [sender]\n", Unreachable,
+         "connection unexpectedly closed (8 bytes received so far) [sender]"),
+        (255, "", Unreachable, "the connection to the workspace ended"),
+    ],
+)  # fmt: skip
+def test_an_end_of_rsync_is_one_error(code: int, stderr: str, kind: type[CodeSmithError], problem: str) -> None:
+    error, _ = copy_rsync.read_end(code, stderr)
+    assert type(error) is kind and error.problem == problem
+
+
+def test_files_that_vanished_are_no_error() -> None:
+    assert copy_rsync.read_end(24, 'file has vanished: "/x"\n') == (None, ['file has vanished: "/x"'])
+
+
+def tree(top: Path) -> Path:
+    (top / "d").mkdir(parents=True)
+    (top / "d" / "f").write_bytes(os.urandom(300_000))
+    (top / "link").symlink_to("/etc/passwd")
+    (top / "d").chmod(0o750)
+    Path(os.fsdecode(os.fsencode(top) + b"/\xff")).write_text("x")
+    return top
+
+
+def run(source: Path, sink: Path, *, delete: bool = False, is_contents: bool = True, is_into: bool = False) -> Copied:
+    """Copy a tree; both sides are this machine."""
+    work = Copy(Here(), Here(), delete=delete, on_bytes=lambda _: None)
+    return work.run(os.fsencode(source), os.fsencode(sink), is_contents=is_contents, is_into=is_into)
+
+
+def test_a_tree_by_sftp_is_the_same_tree(tmp_path: Path) -> None:
+    source, sink = tree(tmp_path / "source"), tmp_path / "sink"
+    assert run(source, sink) == Copied(2, 300_001, 0)
+    subprocess.run(["diff", "-r", "--no-dereference", source, sink], check=True)
+    assert (sink / "d").stat().st_mode & 0o777 == 0o750
+    assert run(source, sink) == Copied(0, 0, 0)
+    (sink / "more").mkdir()
+    (sink / "more" / "x").write_text("")
+    assert run(source, sink).deleted == 0
+    assert run(source, sink, delete=True).deleted == 2
+
+
+def test_sftp_writes_whole_files_only_and_through_no_link(tmp_path: Path) -> None:
+    source, sink, outside = tree(tmp_path / "source"), tmp_path / "sink", tmp_path / "outside"
+    outside.mkdir()
+    sink.mkdir()
+    (sink / "d").symlink_to(outside)
+    (sink / ".f.codesmith-partial").write_text("of an earlier one")
+    run(source, sink)
+    assert list(outside.iterdir()) == [] and (sink / "d" / "f").is_file() and not (sink / "d").is_symlink()
+    assert not list(sink.rglob("*partial*"))
+
+
+def test_a_directory_goes_into_another_and_a_file_gets_a_name(tmp_path: Path) -> None:
+    source = tree(tmp_path / "source")
+    run(source, tmp_path / "sink", is_contents=False)
+    subprocess.run(["diff", "-r", "--no-dereference", source, tmp_path / "sink" / "source"], check=True)
+    run(source / "d" / "f", tmp_path / "named", is_contents=False)
+    run(source / "d" / "f", tmp_path / "into", is_contents=False, is_into=True)
+    assert (tmp_path / "named").is_file() and (tmp_path / "into" / "f").is_file()
+    with pytest.raises(OSError, match="No such file"):
+        run(tmp_path / "nothing", tmp_path / "sink")
+
+
+def test_a_program_that_is_no_sftp_server_is_an_error() -> None:
+    with pytest.raises(Unreachable):
+        Sftp(["true"])
+
+
+def test_progress_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    piped, shown = io.StringIO(), Terminal()
+    for stream in (piped, shown):
+        monkeypatch.setattr("codesmith.workspace.copy_progress.EVERY_S", 0)
+        with CopyProgress(stream) as progress:
+            progress.expect(4_000_000)
+            progress.add(1_000_000)
+    assert piped.getvalue() == "" and " 25 %  1.0 MB  " in shown.getvalue() and " left" in shown.getvalue()
+    assert (size(1_500_000_000), clock(3725)) == ("1.5 GB", "1:02:05")
