@@ -171,6 +171,7 @@ def test_a_job_is_started_listed_read_stopped_and_deleted(shop, page):
     row = page.get_by_role("group", name="Jobs").get_by_role("row", name="nightly")
     expect(row).to_contain_text("running")
     expect(row).to_contain_text("make all")
+    expect(page.locator("section[aria-labelledby=jobs] input[name=name]")).to_have_value("")  # it is for one job
     log = page.get_by_role("group", name="Output of nightly")
     expect(log).to_have_text("begun\n")
     (job,) = agent.jobs.values()
