@@ -15,6 +15,7 @@ usage: agent.pyz COMMAND
   agent        serve the API on the socket that systemd passes (without privileges)
   dial [PATH]  connect standard input and output to the agent's socket
   helper       carry out the verbs of the root half on the socket that systemd passes
+  job SOCKET   start, show and end jobs inside a workspace: what codesmith-job runs there
   probe        print what a process in the runtime of a workspace sees of its limits, as JSON
   supervisor   run what the front end asks for in a workspace, on the socket that systemd passes (as its login)
   version      print version, build and formats of the stores as JSON
@@ -48,6 +49,10 @@ def main(arguments: List[str]) -> int:
         from agent.supervisor.main import main as supervise
 
         return supervise()
+    elif command == "job" and rest:
+        from agent.supervisor.codesmith_job import main as job
+
+        return job(rest[0], rest[1:])
     elif command == "dial" and len(rest) <= 1:
         from agent.dial import dial
 

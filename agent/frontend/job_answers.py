@@ -37,7 +37,7 @@ def check_job(workspace: str, record: Any, job: Optional[str] = None) -> Job:
         and (record.get("signal") is None or (is_seen and _is_text(record["signal"], SIGNAL)))
         and (record.get("killed_by") in CAUSES and (is_seen or record.get("killed_by") is None))
         and _is_text(record.get("started_at"), TIME)
-        and (_is_text(ended_at, TIME) if has_ended else ended_at is None)
+        and (_is_text(ended_at, TIME) if is_seen else ended_at is None or (has_ended and _is_text(ended_at, TIME)))
         and (record.get("name") is None or _is_text(record["name"], NAME))
         and (record.get("by") is None or _is_text(record["by"], NAME))
         and isinstance(record.get("tty"), bool)

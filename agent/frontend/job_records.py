@@ -25,6 +25,7 @@ METHOD = "job.end"
 ASKED_MAX = 4096
 # How many a runtime has at once. A workspace that says it has more is not believed.
 RUNNING_MAX = 200
+HOW = ("state", "exit_code", "signal", "killed_by", "ended_at")
 
 
 class JobRecords:
@@ -93,6 +94,14 @@ class JobRecords:
         """Return what is known of a job."""
         kept = self._store.get_job(workspace, job)
         return None if kept is None else kept.record
+
+    def complete(self, workspace: str, record: Job) -> Job:
+        """Return what a runtime says of a job; how it ended where that is known here alone, and there it is lost."""
+        known = self.get(workspace, record["id"]) if record["state"] == "lost" else None
+        if known is None or known["state"] not in ("exited", "killed"):
+            return record
+        how: Any = {name: known[name] for name in HOW}  # type: ignore[literal-required]
+        return {**record, **how}
 
     def list(self, workspace: str) -> List[Job]:
         """Return what is known of the jobs of a workspace, newest first."""

@@ -69,7 +69,8 @@ def list_(context: Context, workspace: str, state: Optional[str]) -> List[Job]:
     workspace_records.find(context, workspace)
     try:
         answer = context.runtimes.ask(workspace, "job_list", reply_timeout_s=LOOK_TIMEOUT_S, state=None)
-        jobs = job_answers.check_jobs(workspace, answer.get("jobs"))
+        found = job_answers.check_jobs(workspace, answer.get("jobs"))
+        jobs = [context.job_records.complete(workspace, job) for job in found]
     except (NotRunning, AgentError):
         jobs = context.job_records.list(workspace)
     waiting_jobs = [waiting(workspace, fields) for fields in context.stream_tokens.waiting(workspace)]
@@ -150,7 +151,7 @@ def _ask(context: Context, workspace: str, job: str, request: str, within_s: flo
         raise not_found(workspace, job) from None
     found = job_answers.check_job(workspace, answer.get("job"), job)
     context.job_records.learn(workspace, [found])
-    return found
+    return context.job_records.complete(workspace, found)
 
 
 def _look(context: Context, workspace: str, job: str) -> Optional[Job]:
@@ -163,7 +164,7 @@ def _look(context: Context, workspace: str, job: str) -> Optional[Job]:
     except (NotRunning, AgentError):
         return None
     context.job_records.learn(workspace, [found])
-    return found
+    return context.job_records.complete(workspace, found)
 
 
 def _known(context: Context, workspace: str, job: str) -> Job:

@@ -14,29 +14,18 @@ from agent.supervisor.jobs import Jobs
 from agent.supervisor.loop import Loop
 from agent.supervisor.outbox import Outbox
 from agent.supervisor.record import Record
-from agent.supervisor.running import Running
-from agent.supervisor.settings import Settings
 
 WATCHERS_MAX = 8
 # A watcher that does not read so much is let go.
 WATCH_BYTES_MAX = 8 << 20
-Answer = Callable[[socket.socket, Dict[str, Any]], None]
+Answer = Callable[[socket.socket, Dict[str, Any]], object]
 
 
 class JobRequests:
     """Answers requests about jobs. `answer` answers and closes; `keep` leaves a connection to us."""
 
-    def __init__(
-        self, loop: Loop, settings: Settings, running: Running, answer: Answer, keep: Callable[[socket.socket], None],
-        on_change: Callable[[], object],
-    ) -> None:  # fmt: skip
-        self._loop, self._answer, self._keep = loop, answer, keep
-        self._jobs = Jobs(loop, settings, running, on_change)
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether a stream is open, or an end was told to nobody yet."""
-        return self._jobs.is_busy
+    def __init__(self, loop: Loop, jobs: Jobs, answer: Answer, keep: Callable[[socket.socket], object]) -> None:
+        self._loop, self._jobs, self._answer, self._keep = loop, jobs, answer, keep
 
     def take(self, connection: socket.socket, descriptor: Optional[int], fields: Dict[str, Any]) -> None:
         """Answer one request."""

@@ -12,7 +12,7 @@ import signal
 import time
 from typing import Any, Callable, Dict, List, Optional
 
-from agent.shared.errors import AgentError, InUse, InvalidParams, LimitReached, NotFound
+from agent.shared.errors import InUse, InvalidParams, LimitReached, NotFound
 from agent.supervisor import log, output, record
 from agent.supervisor.job import Channel, Pipes
 from agent.supervisor.loop import Loop
@@ -26,6 +26,8 @@ from agent.supervisor.terminal import Terminal
 JOBS_MAX, ENDED_MAX, STREAMS_MAX = 200, 256, 512
 LOGS_BYTES_MAX = 256 << 20
 LOG_READ_MAX = 1 << 19
+# How long kept jobs have when the workspace is stopped.
+STOP_GRACE_S = 1.0
 STREAM_PIPE_BYTES = 1 << 18
 Told = Callable[[Dict[str, Any]], object]
 
@@ -35,7 +37,7 @@ class Jobs:
 
     def __init__(self, loop: Loop, settings: Settings, running: Running, on_change: Callable[[], object]) -> None:
         self._loop, self._settings, self._running, self._on_change = loop, settings, running, on_change
-        self._folder = f"{settings.home}/.local/state/codesmith/jobs"
+        self._folder = f"{settings.state}/jobs"
         # The oldest first.
         self._records: Dict[str, Record] = {}
         self._streams: List[Stream] = []
@@ -57,6 +59,10 @@ class Jobs:
         found = [one.fields for one in self._records.values() if state is None or one.fields["state"] == state]
         return found[::-1]
 
+    def has(self, identifier: str) -> bool:
+        """Return whether there is such a job."""
+        return identifier in self._records
+
     def get(self, identifier: object) -> Record:
         """Return a job; NotFound otherwise."""
         found = self._records.get(str(identifier))
@@ -66,15 +72,18 @@ class Jobs:
         return found
 
     def run(self, descriptor: int, fields: Dict[str, Any]) -> None:
-        """Start a job that lives with its stream, which takes the descriptor; a refusal is told there too."""
+        """Start a job that lives with its stream, which takes the descriptor.
+
+        After a refusal nothing was sent there: who asked tells the client.
+        """
         stream = RunStream(self._loop, descriptor, self._settings, self._on_stream_end)
         self._streams.append(stream)
         try:
             started = self._new(fields, folder="")
             started.stream = stream
             self._start(started, fields, stream)
-        except AgentError as error:
-            stream.refuse(error)
+        except BaseException:
+            stream.close()
             raise
 
     def start(self, fields: Dict[str, Any]) -> Record:
@@ -103,10 +112,8 @@ class Jobs:
             if found.log is None:
                 raise InUse(f"job {found.id!r} belongs to the stream that it was started with")
             self._check_streams()
-        except AgentError as error:
-            refused = Stream(self._loop, descriptor, self._settings, self._on_stream_end)
-            self._streams.append(refused)
-            refused.refuse(error)
+        except BaseException:
+            os.close(descriptor)
             raise
         total = found.log.totals[log.BOTH]
         offset = total if offset is None else min(offset, total)
@@ -134,6 +141,14 @@ class Jobs:
         next_offset = piece.offset + size
         eof = not found.is_running and next_offset >= total
         return {"data": data, "encoding": encoding, "offset": piece.offset, "next_offset": next_offset, "eof": eof}
+
+    def stop_all(self) -> None:
+        """End all jobs because the workspace is stopped: kept ones with a short grace."""
+        for one in list(self._records.values()):
+            if one.job is not None and one.log is not None:
+                one.job.stop(signal.SIGTERM, STOP_GRACE_S, "operator")
+            elif one.job is not None:
+                one.job.end("operator")
 
     def when_ended(self, found: Record, callback: Callable[[], object]) -> None:
         """Call back when a job has ended; at once when it has."""
@@ -250,6 +265,19 @@ class Jobs:
         ended = [one for one in self._records.values() if not one.is_running]
         for one in ended[: max(len(ended) - ENDED_MAX, 0)]:
             self._forget(one)
+        self._make_room_for_logs()
+
+    def _make_room_for_logs(self) -> None:
+        logs = [(one.is_running, one.log) for one in self._records.values() if one.log is not None]
+        size = sum(one.size_bytes for _, one in logs)
+        for _, one in sorted(logs, key=lambda pair: pair[0]):
+            # Of one that runs the beginning stays, and what it writes now.
+            while size > LOGS_BYTES_MAX and one.segments:
+                segment = one.droppable() if one.is_open else one.segments[0]
+                if segment is None:
+                    break
+                size -= segment.size
+                one.drop(segment)
 
     def _forget(self, found: Record) -> None:
         del self._records[found.id]

@@ -58,6 +58,11 @@ class Log:
         self._retry_at = 0.0
 
     @property
+    def is_open(self) -> bool:
+        """Whether it is written."""
+        return self._file >= 0
+
+    @property
     def size_bytes(self) -> int:
         """How much room it takes."""
         return sum(segment.size for segment in self.segments)
@@ -65,9 +70,9 @@ class Log:
     def add(self, stream: int, data: memoryview) -> None:
         """Append what a job wrote; what cannot be written is left out."""
         while data:
-            if self._file < 0 or self.segments[-1].size >= SEGMENT_BYTES:
+            if self._file < 0 or not self._room():
                 self._begin_segment()
-            part = data[: max(SEGMENT_BYTES - self.segments[-1].size, 1)] if self._file >= 0 else data
+            part = data[: self._room()] if self._file >= 0 else data
             if self._file >= 0:
                 self._write(stream, part)
             self.totals[BOTH] += len(part)
@@ -103,7 +108,7 @@ class Log:
                 state = os.lstat(self.path(segment))
             except OSError:
                 continue
-            if stat.S_ISREG(state.st_mode) and state.st_size <= 2 * SEGMENT_BYTES:
+            if stat.S_ISREG(state.st_mode) and state.st_size <= 3 * SEGMENT_BYTES:
                 segment.size = state.st_size
                 self.segments.append(segment)
 
@@ -120,6 +125,12 @@ class Log:
     def path(self, segment: Segment) -> str:
         """Return the file of a segment."""
         return f"{self._folder}/{segment.name}"
+
+    def _room(self) -> int:
+        """Return how many bytes the last segment still takes; small frames make it end earlier."""
+        segment = self.segments[-1]
+        is_long = segment.size >= SEGMENT_BYTES * 3 // 2
+        return 0 if is_long else segment.starts[BOTH] + SEGMENT_BYTES - self.totals[BOTH]
 
     def _begin_segment(self) -> None:
         self.close()

@@ -16,7 +16,7 @@ from agent.supervisor.stream import AttachedStream, RunStream
 from agent.supervisor.terminal import Terminal
 
 ID = re.compile("[0-9a-f]{12}")
-ARGUMENTS_MAX = 4096
+ARGUMENTS_MAX, WORDS_MAX = 4096, 1024
 RECORD_MAX = 1 << 16
 FIELDS = (
     "id", "name", "argv", "state", "exit_code", "signal", "killed_by", "tty", "ends_with_stream", "started_at",
@@ -110,9 +110,9 @@ def read(folder: str, identifier: str) -> Optional[Record]:
         record = Record(fields, folder)
         if record.log is not None:
             record.log.load()
-    except (OSError, ValueError, RecursionError):
+        _complete(record)
+    except (OSError, ValueError, RecursionError, OverflowError):
         return None
-    _complete(record)
     return record
 
 
@@ -122,19 +122,32 @@ def _complete(record: Record) -> None:
         return
     if fields["state"] == "running":
         log.count()
-        fields.update(state="lost", stdout_bytes=log.totals[STDOUT], stderr_bytes=log.totals[STDERR])
+        fields.update(
+            state="lost",
+            ended_at=to_time(_last_change(record.folder)),
+            stdout_bytes=log.totals[STDOUT],
+            stderr_bytes=log.totals[STDERR],
+        )
         record.write()
     else:
         counts = [fields[name] if isinstance(fields[name], int) else 0 for name in ("stdout_bytes", "stderr_bytes")]
         log.totals.update({BOTH: sum(counts), STDOUT: counts[0], STDERR: counts[1]})
 
 
+def _last_change(folder: str) -> float:
+    """Return when something was last written there: until then the job ran."""
+    found = [os.stat(folder).st_mtime]
+    found += [os.lstat(f"{folder}/{name}").st_mtime for name in os.listdir(folder)]
+    return max(0.0, *(min(one, time.time()) for one in found))
+
+
 def shortened(argv: List[str]) -> List[str]:
     """Return the arguments up to 4 KiB together."""
-    kept, room = [], ARGUMENTS_MAX
+    kept: List[str] = []
+    room = ARGUMENTS_MAX
     for word in argv:
-        room -= len(word)
-        if room < 0:
+        room -= len(word) + 1
+        if room < 0 or len(kept) == WORDS_MAX:
             break
         kept.append(word)
     return kept

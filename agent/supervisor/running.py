@@ -1,4 +1,4 @@
-"""What runs in the workspace: every job of exec, git, streams and kept ones, with who may have left something behind."""
+"""What runs in the workspace: every job, of whatever request, and who may have left something behind."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from agent.shared import framing
 from agent.shared.errors import AgentError, InUse, InvalidParams, LimitReached, Unsupported
 from agent.shared.paths import JOB_MARK
 from agent.supervisor import fork, processes
+from agent.supervisor.inner_socket import InnerSocket
 from agent.supervisor.job import Job, Pipes
 from agent.supervisor.loop import Loop
 from agent.supervisor.output import Outputs, parse_input
@@ -20,7 +21,7 @@ from agent.supervisor.settings import Settings
 from agent.supervisor.start import NotStarted
 
 if TYPE_CHECKING:
-    from agent.supervisor.job_requests import JobRequests
+    from agent.supervisor.jobs import Jobs
 
 PROTOCOL = 1
 REQUESTS_MAX = 128
@@ -47,7 +48,7 @@ class Server:
     def __init__(self, loop: Loop, listening: socket.socket, settings: Settings) -> None:
         self._loop, self._listening, self._settings = loop, listening, settings
         self._running = Running(loop, settings)
-        self._requests_of_jobs: Optional[JobRequests] = None
+        self._jobs: Optional[Jobs] = None
         self._connections: Set[socket.socket] = set()
         self._waiting: Dict[str, Set[socket.socket]] = {}
         self._since, self._begun = time.time(), time.monotonic()
@@ -59,6 +60,7 @@ class Server:
             "ssh_host_keys": self._ssh_host_keys, "start": self._start, "status": self._status, "wait": self._wait,
         }  # fmt: skip
         self._requests.update(dict.fromkeys(JOB_REQUESTS, self._job_request))
+        self._inner = None if settings.for_clone else InnerSocket(loop, settings, self._get_jobs)
         loop.watch(listening.fileno(), self._accept)
         loop.on_signal(signal.SIGTERM, self._stop)
         self._look()
@@ -178,13 +180,16 @@ class Server:
         job.end()
 
     def _job_request(self, connection: socket.socket, descriptor: Optional[int], fields: Dict[str, Any]) -> None:
-        if self._requests_of_jobs is None:
-            from agent.supervisor.job_requests import JobRequests  # memory that few workspaces need
+        from agent.supervisor.job_requests import JobRequests
 
-            self._requests_of_jobs = JobRequests(
-                self._loop, self._settings, self._running, self._answer, self._keep, self._on_job_end
-            )
-        self._requests_of_jobs.take(connection, descriptor, fields)
+        JobRequests(self._loop, self._get_jobs(), self._answer, self._keep).take(connection, descriptor, fields)
+
+    def _get_jobs(self) -> Jobs:
+        if self._jobs is None:
+            from agent.supervisor.jobs import Jobs  # memory that few workspaces need
+
+            self._jobs = Jobs(self._loop, self._settings, self._running, self._on_job_end)
+        return self._jobs
 
     def _keep(self, connection: socket.socket) -> None:
         """Leave a connection to who watches jobs: looking on is no use of the workspace."""
@@ -215,7 +220,7 @@ class Server:
     def _status(self, connection: socket.socket, _: Optional[int], __: Dict[str, Any]) -> None:
         count = processes.count()
         idle_stop_at = None
-        if not count and not self._running:
+        if not count and not self._running and not (self._jobs and self._jobs.is_busy):
             used_at = self._begun if self._used_at is None else self._used_at
             idle_stop_at = _time(time.time() + used_at + self._settings.idle_stop_s - time.monotonic())
         result = {"since": _time(self._since), "processes": count, "idle_stop_at": idle_stop_at}
@@ -243,7 +248,7 @@ class Server:
             self._is_over = self._is_over or not self._is_busy()
 
     def _is_busy(self) -> bool:
-        is_kept = self._requests_of_jobs is not None and self._requests_of_jobs.is_busy
+        is_kept = self._jobs is not None and self._jobs.is_busy
         return bool(self._running or self._connections or is_kept or processes.count())
 
     def _look(self) -> None:
@@ -260,8 +265,13 @@ class Server:
         """End what runs, answer, and end."""
         self._is_stopping = True
         self._loop.unwatch(self._listening.fileno())
+        if self._inner is not None:
+            self._inner.close()
+        if self._jobs is not None:
+            self._jobs.stop_all()
         for job in self._running:
-            job.end("operator")
+            if self._jobs is None or not self._jobs.has(job.mark):
+                job.end()
         self._loop.at(time.monotonic() + STOP_S, self._end)
         self._is_over = self._is_over or not self._running
 

@@ -28,10 +28,20 @@ class Settings(NamedTuple):
     # How long an ended job waits for the front end to learn of it.
     unseen_s: float = 3600.0
 
+    @property
+    def state(self) -> str:
+        """The directory of jobs, of the socket inside and its program: the login's."""
+        return f"{self.home}/.local/state/codesmith"
+
+    @property
+    def programs(self) -> str:
+        """The directory of `codesmith-job`."""
+        return f"{self.state}/bin"
+
     def environment(self) -> Dict[str, str]:
         """Return the environment of everything that runs in the workspace."""
         return {
-            "PATH": JOB_PATH,
+            "PATH": f"{JOB_PATH}:{self.programs}",
             "HOME": self.home,
             "USER": self.login,
             "LOGNAME": self.login,

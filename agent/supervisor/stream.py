@@ -8,7 +8,6 @@ import socket
 import time
 from typing import Any, Callable, Dict, Optional
 
-from agent.shared.errors import AgentError
 from agent.supervisor import frames
 from agent.supervisor.frames import BadFrame, Parser
 from agent.supervisor.job import Job, Sink
@@ -38,7 +37,7 @@ class Stream:
         self._job: Optional[Job] = None
         self._terminal: Optional[Terminal] = None
         self._last_input = b""
-        self._has_ended_input = self._is_ending = self.is_closed = False
+        self._is_gone = self._is_ending = self.is_closed = False
         self._heard_at = self._sent_at = time.monotonic()
         loop.watch(descriptor, self._receive)
         loop.on_hangup(descriptor, self._on_hangup)
@@ -47,10 +46,6 @@ class Stream:
     def join(self, job: Optional[Job], terminal: Optional[Terminal]) -> None:
         """Take the frames of the client for this job from now on; None when it has ended."""
         self._job, self._terminal = job, terminal
-
-    def refuse(self, error: AgentError) -> None:
-        """Tell why nothing started, and end the stream."""
-        self._finish(frames.pack_json(frames.REFUSAL, error.to_dict()))
 
     def close(self) -> None:
         """End the stream now."""
@@ -87,9 +82,9 @@ class Stream:
             self.close()
             return False
         if not data:
-            # Half-closed: it sends nothing more, and reads on.
             self._loop.pause(self._connection.fileno())
-            self._end_input()
+            if not self._is_gone:
+                self._end_input()  # half-closed: it sends nothing more, and reads on
             return False
         self._parser.add(data)
         self._take_frames()
@@ -142,23 +137,24 @@ class Stream:
             return
         if self._terminal is None:
             self._job.input.end()
-        elif self._terminal.is_open and not self._has_ended_input:
+        elif self._terminal.is_open:
             self._job.input.add(self._terminal.end_of_input(self._last_input))
             self._last_input = b""
 
     def _ping(self) -> None:
         now = time.monotonic()
-        if self._outbox.size == 0:
+        if not self._outbox.size:
             self._sent_at = now
-        is_waiting = self._job is not None and self._job.input.is_full
-        if (self.must_answer and not is_waiting and now - self._heard_at > self._settings.silence_s) or (
-            self._is_ending and now - self._sent_at > self._settings.silence_s
-        ):
+        if self._outbox.size or (self._job is not None and self._job.input.is_full):
+            # It does not read now, as a pager does, or is not read: then it cannot answer.
+            self._heard_at = now
+        is_silent = self.must_answer and now - self._heard_at > self._settings.silence_s
+        if is_silent or (self._is_ending and now - self._sent_at > self._settings.unseen_s):
             self.close()
-        else:
-            self._timer = self._loop.at(now + self._settings.ping_s, self._ping)
-            if not self._outbox.size and not self._is_ending:
-                self._outbox.send(frames.pack(frames.PING))
+            return
+        self._timer = self._loop.at(now + self._settings.ping_s, self._ping)
+        if not self._outbox.size and not self._is_ending:
+            self._outbox.send(frames.pack(frames.PING))
 
 
 class RunStream(Stream, Sink):
@@ -232,6 +228,7 @@ class AttachedStream(Stream):
 
     def _on_hangup(self) -> None:
         """Take what the client sent before it went, and go."""
+        self._is_gone = True
         for _ in range(LAST_CHUNKS):
             if self.is_closed or not self._receive():
                 break

@@ -34,6 +34,8 @@ T = TypeVar("T")
 # command's own limit is added.
 LOOK_S = 14.0
 CHANGE_S = 150.0
+# A stream may have to start the runtime of its workspace.
+STREAM_S = 90.0
 # A working agent answers a read at once; a forwarder without a free stream says so within 5 s.
 PROBE_S = 6.0
 PROBE = b'{"jsonrpc":"2.0","id":0,"method":"node.version"}'
@@ -125,14 +127,14 @@ class Transport:
 
     def upgrade(self, target: str, protocol: str, headers: Mapping[str, str]) -> socket.socket:
         """Return a new connection that has switched to `protocol`."""
-        deadline = time.monotonic() + LOOK_S
+        deadline = time.monotonic() + STREAM_S
         connection = self._connect(deadline)
         try:
             return connection.upgrade(target, protocol, headers, deadline)
         except Closed as closed:
             raise self._lost(f"{self.node}: {closed} to {protocol}", {}) from None
         except TimeoutError:
-            problem = f"{self.node} did not answer within {LOOK_S:.0f} s"
+            problem = f"{self.node} did not answer within {STREAM_S:.0f} s"
             raise Unreachable(problem, hint=f"inv node.status{self._choice}") from None
         except NotSwitched as answer:
             error = _error_in(answer.body)

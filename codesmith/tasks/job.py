@@ -3,18 +3,29 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypedDict, Unpack
 
 from invoke.context import Context
 
 from codesmith.cli import arguments, output
+from codesmith.cli.hints import completed
 from codesmith.cli.task import task
 from codesmith.errors import CodeSmithError
 from codesmith.fleet import one_node
 from codesmith.fleet.one_node import OneNode
 from codesmith.sdk.api import Job, JobDeleted, JobLogs
 
-COLUMNS = ("id", "name", "state", "exit_code", "killed_by", "started_at", "ended_at", "argv")
+
+class Manner(TypedDict):
+    """How a job is shown: as JSON at its end, and with which commands."""
+
+    json: bool
+    complete: Callable[[str], str]
+
+
+COLUMNS = ("id", "name", "state", "exit_code", "killed_by", "started_at", "ended_at", "command")
 JOB_HELP = {"workspace": "The workspace's name.", "id": "The job's id, as job.list shows it."}
 
 
@@ -72,23 +83,31 @@ def start(
         )  # fmt: skip
         job = jobs.job_of(started)
         if not follow:
-            one_node.show(where, job, () if where.get("json") else COLUMNS)
-            output.say(f"follow it: inv job.logs {workspace} {job.id} --follow")
+            _show(where, job)
+            output.say(_completer(where)(f"follow it: inv job.logs {workspace} {job.id} --follow"))
             return job
-        return jobs.attach(client, job, 0, takes_input=stdin or tty, json=where.get("json", False))
+        return jobs.attach(
+            client, job, 0, takes_input=stdin or tty, json=where.get("json", False), complete=_completer(where)
+        )
 
 
 @task(name="list", help={"workspace": JOB_HELP["workspace"], "state": "Only jobs in this state (default: all)."},
       choices={"state": ("running", "exited", "killed", "lost")}, harmless=True)  # fmt: skip
 def list_(c: Context, workspace: str, state: str | None = None, **where: Unpack[OneNode]) -> list[Job]:
     """Show the jobs of a workspace, newest first."""
-    return one_node.call(where, lambda client: client.job.list(workspace=workspace, state=state), COLUMNS)
+    with one_node.connect(where) as client:
+        found = client.job.list(workspace=workspace, state=state)
+    _show(where, found)
+    return found
 
 
 @task(help=JOB_HELP, harmless=True)
 def get(c: Context, workspace: str, id: str, **where: Unpack[OneNode]) -> Job:  # noqa: A002
     """Show one job."""
-    return one_node.call(where, lambda client: client.job.get(workspace=workspace, id=id))
+    with one_node.connect(where) as client:
+        job = client.job.get(workspace=workspace, id=id)
+    _show(where, job, (*COLUMNS, "signal", "tty", "stdout_bytes", "stderr_bytes", "by"))
+    return job
 
 
 @task(
@@ -156,7 +175,9 @@ def attach(
 
     with one_node.connect(where) as client:
         job = client.job.get(workspace=workspace, id=id)
-        return jobs.attach(client, job, offset, takes_input=not no_stdin, json=where.get("json", False))
+        return jobs.attach(
+            client, job, offset, takes_input=not no_stdin, json=where.get("json", False), complete=_completer(where)
+        )
 
 
 @task(help={**JOB_HELP, "timeout": "Seconds to wait at most; it is an error if it runs on (default: no limit)."},
@@ -167,7 +188,7 @@ def wait(c: Context, workspace: str, id: str, timeout: float | None = None, **wh
 
     with one_node.connect(where) as client:
         job = jobs.wait(client, workspace, id, timeout)
-    one_node.show(where, job)
+    _show(where, job)
     return job
 
 
@@ -187,12 +208,33 @@ def stop(
     **where: Unpack[OneNode],
 ) -> Job:
     """End a job with all that it started, and return when everything has ended."""
-    return one_node.call(
-        where, lambda client: client.job.stop(workspace=workspace, id=id, signal=signal, grace_s=grace)
-    )
+    with one_node.connect(where) as client:
+        job = client.job.stop(workspace=workspace, id=id, signal=signal, grace_s=grace)
+    _show(where, job)
+    return job
 
 
 @task(help=JOB_HELP)
 def delete(c: Context, workspace: str, id: str, **where: Unpack[OneNode]) -> JobDeleted:  # noqa: A002
     """Forget a job that has ended, and its log."""
     return one_node.call(where, lambda client: client.job.delete(workspace=workspace, id=id))
+
+
+def _completer(where: OneNode) -> Callable[[str], str]:
+    """Return what makes a command ready to paste, with the node and the file of this command line."""
+    return partial(completed, node=where.get("node") or "", file=where.get("file") or "")
+
+
+def _manner(where: OneNode) -> Manner:
+    """Return how jobs.attach shows a job."""
+    return {"json": where.get("json", False), "complete": _completer(where)}
+
+
+def _show(where: OneNode, found: Job | list[Job], columns: Sequence[str] = COLUMNS) -> None:
+    """Show jobs to people with their commands, to programs as they are."""
+    if where.get("json", False):
+        one_node.show(where, found)
+        return
+    from codesmith.workspace import jobs
+
+    one_node.show(where, [jobs.row(one) for one in found] if isinstance(found, list) else jobs.row(found), columns)

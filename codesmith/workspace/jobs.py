@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import contextlib
 import json as json_module
+import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from codesmith.cli import output, terminal
-from codesmith.cli.hints import completed
 from codesmith.errors import BadArgument, CodeSmithError, Interruption
 from codesmith.sdk.api import Job, JobLogs, StartedJob
 from codesmith.sdk.ended import Ended
@@ -44,6 +45,11 @@ class Begin:
     def size(self, job: Job) -> int:
         """Return how much the stream has."""
         return {"stdout": job.stdout_bytes, "stderr": job.stderr_bytes}.get(self.stream, both(job))
+
+
+def row(job: Job) -> dict[str, object]:
+    """Return a job as people see it: its command as a shell takes it."""
+    return {**job.to_dict(), "command": shlex.join(job.argv)}
 
 
 def both(job: Job) -> int:
@@ -98,15 +104,23 @@ class Passing:
             self.show(name, data)
 
 
-def attach(client: Client, job: Job, offset: int | None, *, takes_input: bool, json: bool) -> Job:
+def attach(
+    client: Client, job: Job, offset: int | None, *, takes_input: bool, json: bool, complete: Callable[[str], str]
+) -> Job:
     """Join the standard streams with a job until it ends; return it then, or as it is for a person who detached.
 
-    With `json` standard output has the job alone, and what the job writes goes to standard error.
+    With `json` standard output has the job alone, and what the job writes goes to standard error. `complete` makes a
+    command ready to paste.
     """
     source = terminal.descriptor_of(sys.stdin) if takes_input else None
     is_raw = job.tty and terminal.is_terminal(source)
     output.say(f"attached to job {job.id}; to leave it running: {'Enter ~ .' if is_raw else 'Ctrl-C'}")
-    ended = follow(client, job, offset, Passing(console.Outputs(to_stderr=json).write, source=source))
+    passing = Passing(console.Outputs(to_stderr=json).write, source=source)
+    try:
+        ended = follow(client, job, offset, passing)
+    except console.Detached:
+        ended = job
+        output.say(complete(f"detached: job {job.id} goes on; again: inv job.attach {job.workspace} {job.id}"))
     if json:
         output.show(ended, json=True)
     return ended
@@ -118,9 +132,6 @@ def follow(client: Client, job: Job, offset: int | None, passing: Passing) -> Jo
     source = console.Source(passing.source, ends=False)
     try:
         ended = following.Follower(client, job.workspace, job.id).follow(offset, passing, source, has_tty=has_tty)
-    except console.Detached:
-        output.say(f"detached: job {job.id} goes on; {completed(f'again: inv job.attach {job.workspace} {job.id}')}")
-        return job
     except console.NobodyReads:
         return job
     except KeyboardInterrupt:

@@ -1,5 +1,7 @@
 """/etc of the runtimes: links to the node's /etc, but for passwd and group, which each runtime has of its own.
 
+In profile.d, which login shells read, is one file of ours: it has `codesmith-job` in their PATH.
+
 A file that is mounted over the node's /etc/passwd disappears when the node's is replaced, as useradd does (tried: the
 kernel removes mounts on a file that is renamed over). So the directory is ours too.
 """
@@ -7,7 +9,7 @@ kernel removes mounts on a file that is renamed over). So the directory is ours 
 from __future__ import annotations
 
 import os
-from typing import Dict
+from typing import Dict, Tuple
 
 from agent.shared.names import RUNTIMES
 
@@ -17,15 +19,44 @@ PLACE = f"{RUNTIMES}/.etc"
 # and no place for a disk of workspaces.
 BESIDE = "/boot"
 OURS = ("passwd", "group")
+PROFILES, PROFILE = "profile.d", "codesmith.sh"
+# /etc/profile gives login shells, as ssh starts them, a PATH of its own.
+PATH_OF_PROGRAMS = """\
+# codesmith-job: background work in this workspace
+PATH="$PATH:$HOME/.local/state/codesmith/bin"
+"""
 
 
 def refresh(place: str = PLACE, nodes: str = NODES) -> None:
     """Make the directory of links, or bring it up to date: running runtimes see it too."""
-    os.makedirs(place, mode=0o755, exist_ok=True)
-    os.chmod(place, 0o755)  # noqa: S103  the helper's umask has taken the others' bits
+    _make_folder(place)
     for name in OURS:
         os.close(os.open(f"{place}/{name}", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
-    wanted, there = _links(nodes), _links_in(place)
+    _refresh_links(place, _links(nodes, BESIDE, (*OURS, PROFILES)))
+    _refresh_profiles(f"{place}/{PROFILES}", f"{nodes}/{PROFILES}")
+
+
+def _refresh_profiles(place: str, nodes: str) -> None:
+    """Have the node's files for login shells, and one of our own beside them."""
+    _make_folder(place)
+    links = _links(nodes, f"{BESIDE}/{PROFILES}", (PROFILE,)) if os.path.isdir(nodes) else {}
+    _refresh_links(place, links)
+    if not os.path.exists(f"{place}/{PROFILE}"):
+        with open(f"{place}/.new", "w", encoding="ascii") as file:
+            os.fchmod(file.fileno(), 0o644)
+            file.write(PATH_OF_PROGRAMS)
+        os.replace(f"{place}/.new", f"{place}/{PROFILE}")
+
+
+def _make_folder(place: str) -> None:
+    if os.path.islink(place):  # of an earlier release
+        os.unlink(place)
+    os.makedirs(place, mode=0o755, exist_ok=True)
+    os.chmod(place, 0o755)  # noqa: S103  the helper's umask has taken the others' bits
+
+
+def _refresh_links(place: str, wanted: Dict[str, str]) -> None:
+    there = _links_in(place)
     for name in there.keys() - wanted.keys():
         os.unlink(f"{place}/{name}")
     for name, target in wanted.items():
@@ -34,13 +65,13 @@ def refresh(place: str = PLACE, nodes: str = NODES) -> None:
             os.replace(f"{place}/.new", f"{place}/{name}")
 
 
-def _links(nodes: str) -> Dict[str, str]:
-    """Return the link for each entry of the node's /etc; a link stays what it is."""
+def _links(nodes: str, beside: str, without: Tuple[str, ...]) -> Dict[str, str]:
+    """Return the link for each entry of a directory of the node's; a link stays what it is."""
     links = {}
     for name in os.listdir(nodes):
-        if name not in OURS:
+        if name not in without:
             path = f"{nodes}/{name}"
-            links[name] = os.readlink(path) if os.path.islink(path) else f"{BESIDE}/{name}"
+            links[name] = os.readlink(path) if os.path.islink(path) else f"{beside}/{name}"
     return links
 
 

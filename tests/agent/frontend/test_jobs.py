@@ -300,6 +300,14 @@ def test_what_we_end_was_killed_by_the_operator(
 
     demo.helper.works[verb] = end
     demo.call(method, **params)
+    if method == "workspace.stop":
+        # A supervisor that was killed itself finds on its disk that the job ran.
+        again = StandInJobs(demo.path.parent / "demo.sock")
+        again.jobs[untold["id"]] = record(untold["id"], state="lost")
+        runs.add("demo")
+        states = [job["killed_by"] for job in demo.call("job.list", workspace="demo")]
+        assert states == [demo.call("job.get", workspace="demo", id=untold["id"])["killed_by"]] == ["operator"]
+        end_runtime(again, runs)
     how = {line["target"]["id"]: (line["exit_code"], line["signal"], line["killed_by"]) for line in ends(demo)}
     assert how == {told["id"]: (0, None, None), untold["id"]: (137, "SIGKILL", "operator")}
     assert len(ends(demo)) == 2

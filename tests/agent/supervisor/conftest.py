@@ -22,6 +22,8 @@ from agent.shared import framing
 TOP = Path(__file__).parents[3]
 # What systemd does: the socket as descriptor 3, the settings as standard input, and the login.
 START = "import sys; sys.path.insert(0, sys.argv[1]); from agent.main import main; sys.exit(main(['supervisor']))"
+# What a release is for the programs inside.
+MAIN = "import sys; sys.path.insert(0, {0!r}); from agent.main import main; sys.exit(main(sys.argv[1:]))"
 # Of this process of the tests alone: a supervisor kills all processes of its uid.
 UID = 60600 + os.getpid() % 500
 RELEASE_MAX_S = 10.0
@@ -35,9 +37,13 @@ class Supervisor:
         for name in ("home", "place"):
             (folder / name).mkdir(exist_ok=True)
             os.chown(folder / name, UID, UID)
+        release = folder / "release"
+        release.mkdir(exist_ok=True)
+        (release / "__main__.py").write_text(MAIN.format(str(TOP)))
         known = {
             "workspace": "demo", "login": "cs-demo", "home": f"{folder}/home", "path": f"{folder}/place",
-            "shell": "/bin/sh", "proxies": {}, "runtime_s": None, "idle_stop_s": 60, "for_clone": False, **settings,
+            "shell": "/bin/sh", "proxies": {}, "runtime_s": None, "idle_stop_s": 60, "for_clone": False,
+            "release": str(release), **settings,
         }  # fmt: skip
         (folder / "settings").write_text(json.dumps(known))
         self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

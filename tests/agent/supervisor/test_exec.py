@@ -187,7 +187,7 @@ def test_what_is_no_request_gets_an_error_and_harms_nothing(
 ) -> None:
     supervisor.ask("start")
     open_now = lambda: len(os.listdir(f"/proc/{supervisor.process.pid}/fd"))  # noqa: E731
-    supervisor.wait_until(lambda: open_now() == 7)
+    supervisor.wait_until(lambda: open_now() == 8)
     for _ in range(3):
         with supervisor.connect() as connection:
             framing.send(connection, message)
@@ -200,7 +200,7 @@ def test_what_is_no_request_gets_an_error_and_harms_nothing(
             "inv workspace.stop demo",
         )
     assert supervisor.run("echo", "well")["stdout"] == "well\n"
-    supervisor.wait_until(lambda: open_now() == 7)
+    supervisor.wait_until(lambda: open_now() == 8)
 
 
 @pytest.mark.parametrize("data", [b"", b"\0", b"\0\0\0\x09", b"\xff\xff\xff\xff", b"\0\0\0\2[]", b"\0\0\0\5nojso"])

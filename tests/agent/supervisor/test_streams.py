@@ -18,7 +18,6 @@ from tests.agent.supervisor.client import (
     INPUT,
     PING,
     PONG,
-    REFUSAL,
     RESIZE,
     SIGNAL,
     STDOUT,
@@ -247,19 +246,19 @@ def test_garbage_ends_its_stream_and_job_alone(supervisor: Supervisor, garbage: 
     assert supervisor.pids() == []
 
 
-def test_what_does_not_start_is_a_refusal(supervisor: Supervisor) -> None:
-    for fields in ({"id": "no"}, {"argv": []}):
+def test_what_does_not_start_is_told_to_who_asked(supervisor: Supervisor) -> None:
+    """Who asked tells the client, which got nothing yet."""
+    for fields in ({"id": "no"}, {"argv": []}, {"env": 7}, {"tty": {"rows": 1}}, {"cwd": 7}):
         with Stream(supervisor, "run", **{**command("true"), **fields}) as stream:
-            kind, payload = stream.receive()
-            assert (kind, json.loads(payload)["data"]["kind"]) == (REFUSAL, "invalid_params")
-            assert stream.answer["error"]["code"] == -32602
+            assert stream.answer["error"]["data"]["kind"] in ("invalid_params", "command_failed")
             assert stream.connection.recv(1) == b""
+    assert supervisor.ask("job_list")["result"]["jobs"] == []
 
 
 def test_two_hundred_streams_run_at_once_and_no_more(supervisor: Supervisor) -> None:
     streams = [run(supervisor, "sh", "-c", f"read line; echo {n} $line", stdin="stream") for n in range(200)]
     with run(supervisor, "true") as stream:
-        assert stream.rest()[2]["data"]["kind"] == "limit"
+        assert stream.answer["error"]["data"]["kind"] == "limit"
     assert supervisor.run("echo", "well")["stdout"] == "well\n"
     for stream in streams:
         stream.send(INPUT, b"word\n")
