@@ -237,7 +237,7 @@ def test_a_log_reads_on_where_it_stopped_after_a_lost_connection(shop, page):
 
 
 def test_a_huge_output_costs_the_browser_little(shop, page):
-    size = 48 << 20
+    size = 16 << 20
 
     def flood(program):
         line = b"0123456789abcde\n" * 4096
