@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 from typing import Any, Dict, List
@@ -19,9 +20,10 @@ def list_(tree: Tree, request: Dict[str, Any]) -> List[Record]:
     place = tree.find(request["path"])
     directory = open_directory(place)
     try:
-        names = sorted(os.listdir(directory))
+        with os.scandir(directory) as entries:
+            names = sorted(entry.name for entry in itertools.islice(entries, ENTRIES_MAX + 1))
         if len(names) > ENTRIES_MAX:
-            raise Refused("too_large", f"{place.path} has {len(names)} entries; {ENTRIES_MAX} can be listed")
+            raise Refused("too_large", f"{place.path} has more than {ENTRIES_MAX} entries")
         found = []
         for name in names:
             path = name if place.is_workspace else f"{place.path}/{name}"

@@ -34,7 +34,9 @@ def run(_: Dict[str, Any], descriptor: Optional[int]) -> None:
     """Carry out the request that lies in `descriptor`, and put the answer in its place."""
     if descriptor is None:
         raise ValueError("there is no request")
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
+    allowed = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    bound = MEMORY_BYTES_MAX if allowed == resource.RLIM_INFINITY else min(MEMORY_BYTES_MAX, allowed)
+    resource.setrlimit(resource.RLIMIT_DATA, (bound, bound))
     with open(descriptor, "r+b", closefd=False) as memory:
         request = json.load(memory)
         text = json.dumps(answer(request, "."), separators=(",", ":"))

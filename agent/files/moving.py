@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import subprocess
 from typing import Any, Dict, Optional
 
 from agent.files.entries import Record, describe
@@ -127,6 +126,8 @@ def _is_same(one: Place, other: Place) -> bool:
 
 def _remove_all(place: Place) -> None:
     """Remove a directory with rm: it follows no link, however often the tree is changed, and takes any depth."""
+    import subprocess  # 10 ms, and few calls need it
+
     # The name is said to rm, never a path: its directory is the one that was found.
     done = subprocess.run(
         ["rm", "-rf", "--", place.name],

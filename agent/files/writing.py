@@ -81,12 +81,16 @@ def _file_held(tree: Tree, path: str, if_etag: Optional[str]) -> Iterator[Tuple[
         check_file(place)
         check_etag(place, if_etag)
         if place.status is not None and not may_write(place):
-            mode = stat.S_IMODE(place.status.st_mode)
-            raise Refused("failed", f"{place.path} may not be written: its mode is {mode:04o}")
+            raise _protected(place.path, place.status)
         try:
             yield place, directory
         except OSError as error:
             raise of_system(error, place.path) from None
+
+
+def _protected(path: str, status: os.stat_result) -> Refused:
+    owner = "" if status.st_uid == os.geteuid() else f" and its owner uid {status.st_uid}"
+    return Refused("failed", f"{path} may not be written: its mode is {stat.S_IMODE(status.st_mode):04o}{owner}")
 
 
 def check_etag(place: Place, if_etag: Optional[str]) -> None:
@@ -198,11 +202,12 @@ def _remove_leftovers(directory: int) -> None:
 
 def _leftovers(directory: int) -> List[str]:
     found = []
-    for name in os.listdir(directory):
-        if name.startswith(TEMPORARY):
-            found.append(name)
-        elif name.startswith(UPLOAD):
-            with suppress(OSError):
-                if os.stat(name, dir_fd=directory, follow_symlinks=False).st_mtime < time.time() - UPLOAD_S:
-                    found.append(name)
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name.startswith(TEMPORARY):
+                found.append(entry.name)
+            elif entry.name.startswith(UPLOAD):
+                with suppress(OSError):
+                    if entry.stat(follow_symlinks=False).st_mtime < time.time() - UPLOAD_S:
+                        found.append(entry.name)
     return found

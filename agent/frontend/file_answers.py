@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 import shlex
 from datetime import datetime, timezone
@@ -50,7 +49,7 @@ REFUSALS = {
     "missing": Refusal(NotFound, LIST),
     "not_empty": Refusal(InUse, "inv file.list {workspace} --path {path}"),
     "other_file_system": Refusal(Unsupported, "inv workspace.exec {workspace} -- mv {path} NEW_PATH"),
-    "quota": Refusal(LimitReached, "on the node: repquota -a; or remove something: inv file.remove"),
+    "quota": Refusal(LimitReached, "on the node: repquota -a"),
     "time": Refusal(LimitReached, "give a narrower `path`, or a simpler pattern"),
     "too_large": Refusal(LimitReached, "inv workspace.exec {workspace} -- COMMAND"),
 }
@@ -115,8 +114,8 @@ def contents(result: Any, offset: int, *, is_text: bool) -> FileContents:
     following: Any = known.get("next_offset")
     etag = str(known.get("etag"))
     try:
-        data = base64.b64decode(str(known.get("data")), validate=True)
-    except (binascii.Error, ValueError):
+        data = base64.b64decode(known.get("data"), validate=True)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
         raise nonsense() from None
     is_known = is_count(size) and following == offset + len(data) and isinstance(known.get("eof"), bool)
     if not is_known or not re.fullmatch(ETAG, etag):

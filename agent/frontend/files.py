@@ -7,7 +7,6 @@ store. The login controls what the answer says, so the answer is checked like an
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import os
 from typing import Any, Dict, Optional
@@ -17,10 +16,11 @@ from agent.frontend import file_answers, runtime_client, workspace_records
 from agent.frontend.context import Context
 from agent.frontend.jsonrpc import parse_json
 from agent.frontend.runtime_client import REPLY_GRACE_S
-from agent.shared.errors import CommandFailed, InvalidParams, LimitReached
+from agent.shared.errors import AgentError, CommandFailed, InvalidParams, LimitReached
 
 # Of a directory that is removed with all that is in it; all else is done in a moment, or refuses by itself.
 TIMEOUT_S, REMOVE_TIMEOUT_S = 60.0, 120.0
+CHANGES = ("edit", "make_directory", "move", "remove", "write")
 ANSWER_BYTES_MAX = 16 << 20
 OFFSET_MAX = (1 << 63) - (1 << 20)
 
@@ -50,7 +50,7 @@ def encoded(field: str, data: str, encoding: str) -> str:
         raw = base64.b64decode(data, validate=True) if encoding == "base64" else data.encode()
     except UnicodeEncodeError:
         raise InvalidParams.of(field, "has half of a surrogate pair; use base64 for what is not text") from None
-    except (binascii.Error, ValueError):
+    except ValueError:
         raise InvalidParams.of(field, "must be base64") from None
     return base64.b64encode(raw).decode("ascii")
 
@@ -69,17 +69,22 @@ def _ask(context: Context, workspace: str, request: Dict[str, Any], timeout_s: f
         done = context.runtimes.call(
             workspace, "files", descriptor=memory, reply_timeout_s=timeout_s + REPLY_GRACE_S, timeout_s=timeout_s
         )
-        _check_end(workspace, runtime_client.check_ended(done), timeout_s)
-        return _read_answer(memory)
+        try:
+            _check_end(workspace, runtime_client.check_ended(done))
+            return _read_answer(memory)
+        except AgentError as error:
+            # It is not known how far it came: a repeated call with its id must not add to a file twice.
+            error.is_pending = request["action"] in CHANGES
+            raise
     finally:
         os.close(memory)
 
 
-def _check_end(workspace: str, ended: Dict[str, Any], timeout_s: float) -> None:
+def _check_end(workspace: str, ended: Dict[str, Any]) -> None:
     if ended["killed_by"] == "memory":
         raise file_answers.memory(workspace)
     if ended["killed_by"] == "timeout":
-        problem = f"it did not end within {timeout_s:.0f} s and was stopped; it may have been carried out in part"
+        problem = "it did not end in time and was stopped; it may have been carried out in part"
         raise LimitReached(problem, hint=f"inv file.list {workspace}")
     if ended["exit_code"]:
         problem = "it was ended before it could answer; it may have been carried out"

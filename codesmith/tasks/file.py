@@ -19,7 +19,7 @@ COLUMNS = ("path", "type", "size_bytes", "mode", "modified_at", "target")
 MATCH_COLUMNS = ("path", "line", "text")
 WORKSPACE = "The workspace's name."
 PATH = "A path in the workspace, relative to it; none leads out of it."
-IF_ETAG = "Only if it still has this etag (--json shows it); `absent`: only if nothing is there (default: any)."
+IF_ETAG = "Only if it still has this etag (file.stat shows it); `absent`: only if nothing is there (default: any)."
 
 
 @task(name="list", help={"workspace": WORKSPACE, "path": "A directory (default: the workspace)."}, harmless=True)

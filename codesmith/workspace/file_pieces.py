@@ -10,7 +10,7 @@ import posixpath
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
-from codesmith.errors import AgentRefused, CodeSmithError, Unreachable
+from codesmith.errors import AgentRefused, CallInterrupted, CodeSmithError, Interruption, Unreachable
 
 if TYPE_CHECKING:
     from codesmith.sdk.api import File
@@ -63,6 +63,11 @@ class Upload:
             )
         except Unreachable:
             raise  # what is there is needed when the command is repeated
+        except KeyboardInterrupt as interrupt:
+            if isinstance(interrupt, CallInterrupted) and interrupt.method == "file.move":
+                raise  # it goes on there
+            self._remove(upload)
+            raise Interruption(f"{self._path} is as it was") from None
         except BaseException:
             self._remove(upload)
             raise
@@ -95,12 +100,12 @@ class Upload:
         """Return where links lead, and the mode of what is there; AgentRefused when it may not be written."""
         try:
             there = self._client.file.stat(workspace=self._workspace, path=self._path)
-            if there.type == "link":  # refused when it leads to nothing: a write would begin with an empty file
-                self._client.file.read(workspace=self._workspace, path=self._path, limit=1, encoding="base64")
         except AgentRefused as refusal:
             if refusal.rpc_kind == "not_found" and if_etag in (None, ABSENT):
                 return self._path, None
             raise
+        if there.type == "link":  # refused when it leads to nothing: a write would begin with an empty file
+            self._client.file.read(workspace=self._workspace, path=self._path, limit=1, encoding="base64")
         # Adds nothing, and changes nothing.
         there = self._put(self._path, b"", append=True, if_etag=if_etag)
         return there.path, there.mode

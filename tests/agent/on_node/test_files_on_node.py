@@ -156,6 +156,21 @@ def test_ten_megabytes_in_pieces(web1: Web1) -> None:
     assert found == data
 
 
+def test_a_person_moves_a_file_of_ten_megabytes(web1: Web1, tmp_path: Path) -> None:
+    web1.client.workspace.create(name="person")
+    (tmp_path / "blob").write_bytes(os.urandom(10 * MIB))
+    runs = web1.person.runs
+    runs(f"inv file.write person data/blob --from {tmp_path}/blob")
+    runs(f"inv file.read person data/blob | cmp - {tmp_path}/blob")
+    runs(f"inv file.read person data/blob --offset 5000000 --limit 3000000 > {tmp_path}/part")
+    assert (tmp_path / "part").read_bytes() == (tmp_path / "blob").read_bytes()[5_000_000:8_000_000]
+    assert (
+        web1.on(f"ls -A {PLACE}/person/data; stat -c '%U %a' {PLACE}/person/data/blob").out == "blob\ncs-person 644\n"
+    )
+    runs("inv file.edit person AGENTS.md --old nowhere --new x", code=6)
+    runs("inv file.read person nowhere", code=3)
+
+
 def test_a_full_disk_leaves_the_old_file(web1: Web1) -> None:
     web1.client.workspace.create(name="full")
     folder = f"{PLACE}/full/data"
