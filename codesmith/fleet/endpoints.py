@@ -32,7 +32,7 @@ def disconnect(node: Node) -> Row:
 
 
 def status(chosen: Sequence[Node] | None) -> list[Row]:
-    """Return the state of every endpoint with its background forwards; for chosen nodes, also of those that have none."""
+    """Return the state and the background forwards of every endpoint; for chosen nodes, also of those without one."""
     from codesmith.tunnel import control
 
     found, forwards = control.status_and_forwards()
