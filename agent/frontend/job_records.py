@@ -57,6 +57,8 @@ class JobRecords:
     def learn(self, workspace: str, records: List[Job], *, are_all: bool = False) -> None:
         """Keep what a runtime says of jobs, or of all its jobs. An end that was seen is never undone."""
         with self._changed:
+            # The last of what is said of a job counts.
+            records = list({record["id"]: record for record in records}.values())
             heard = [record["id"] for record in records]
             kept = self._kept(workspace, None if are_all else heard)
             running, new = self._store.count_running_jobs(workspace), []

@@ -17,11 +17,12 @@ import traceback
 from contextlib import contextmanager
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Set
 
+from agent.contract.types import Job
 from agent.frontend import job_answers, runtime_state
 from agent.frontend.job_records import JobRecords
-from agent.frontend.runtime_client import PROTOCOL, REPLY_BYTES_MAX, SHORT_BYTES_MAX, Runtimes
+from agent.frontend.runtime_client import JOBS_VALUES_MAX, PROTOCOL, REPLY_BYTES_MAX, SHORT_BYTES_MAX, Runtimes
 from agent.shared import framing
-from agent.shared.errors import AgentError
+from agent.shared.errors import AgentError, LimitReached
 
 WATCHES_MAX = 512
 CHUNK_BYTES = 1 << 16
@@ -31,6 +32,8 @@ PARTS_BYTES_MAX = 32 << 20
 FIRST_S = 30.0
 # Of one workspace: as many records at once as it has jobs, and so many a second in the long run.
 BURST, RECORDS_PER_S = 2 * job_answers.JOBS_MAX, 20.0
+# Whoever has used that up waits until there is room for so many: the store takes them in one piece.
+AT_ONCE = 100
 # Until the next try, after the first failure and at most; a connection that lasted begins anew.
 RETRY_S, RETRY_MAX_S, LASTED_S = 0.1, 60.0, 60.0
 # How long the end of a workspace's processes is waited for in what their supervisor still says.
@@ -185,7 +188,7 @@ class JobWatch:
             if watched.connection is None:
                 times.append(watched.retry_at - now)
             elif watched.is_paused:
-                times.append((1 - watched.budget) / RECORDS_PER_S)
+                times.append(watched.counted_at + (AT_ONCE - watched.budget) / RECORDS_PER_S - now)
             elif watched.is_first:
                 times.append(watched.deadline - now)
         return max(min(times), 0.0)
@@ -222,7 +225,7 @@ class JobWatch:
 
     def _go_on(self, watched: Watched) -> None:
         watched.refill(time.monotonic())
-        if watched.budget >= 1 and watched.connection is not None:
+        if watched.budget >= min(AT_ONCE, BURST) and watched.connection is not None:
             watched.is_paused = False
             self._selector.register(watched.connection, selectors.EVENT_READ, watched)
             self._take(watched)
@@ -230,6 +233,14 @@ class JobWatch:
     def _take(self, watched: Watched) -> None:
         """Take the whole messages that have come, as many as it may send now."""
         watched.refill(time.monotonic())
+        told: List[Job] = []
+        try:
+            self._parse(watched, told)
+        finally:
+            if told:
+                self._records.learn(watched.workspace, told)
+
+    def _parse(self, watched: Watched, told: List[Job]) -> None:
         while watched.connection is not None and len(watched.data) >= 4:
             (size,) = struct.unpack_from(">I", watched.data)
             if size > (REPLY_BYTES_MAX["job_list"] if watched.is_first else SHORT_BYTES_MAX):
@@ -240,23 +251,27 @@ class JobWatch:
                 watched.is_paused = True
                 self._selector.unregister(watched.connection)
                 return
-            message = framing.parse(bytes(watched.data[4 : 4 + size]))
+            message = framing.parse(bytes(watched.data[4 : 4 + size]), JOBS_VALUES_MAX)
             del watched.data[: 4 + size]
-            self._learn(watched, message.get("result", message))
+            self._hear(watched, message.get("result", message), told)
 
-    def _learn(self, watched: Watched, message: Any) -> None:
+    def _hear(self, watched: Watched, message: Any, told: List[Job]) -> None:
         if not isinstance(message, dict):
             raise ConnectionError("not a record")
         if watched.is_first and "error" in message:
+            error = message["error"]
+            if isinstance(error, dict) and error.get("code") == LimitReached.code:
+                raise ConnectionError("it has too many watchers")
             # A runtime of an older agent, or one for a clone alone: the next use of the workspace asks again.
             self._forget(watched)
             return
-        if watched.is_first:
-            jobs = job_answers.check_jobs(watched.workspace, message.get("jobs"))
-        else:
-            jobs = [job_answers.check_job(watched.workspace, message.get("job"))]
-        watched.budget -= max(len(jobs), 1)
-        self._records.learn(watched.workspace, jobs, are_all=watched.is_first)
+        watched.budget -= 1
+        if not watched.is_first:
+            told.append(job_answers.check_job(watched.workspace, message.get("job")))
+            return
+        jobs = job_answers.check_jobs(watched.workspace, message.get("jobs"))
+        watched.budget -= len(jobs)
+        self._records.learn(watched.workspace, jobs, are_all=True)
         watched.is_first = False
 
     def _fail(self, watched: Watched) -> None:

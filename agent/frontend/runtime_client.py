@@ -31,11 +31,15 @@ WAIT_TIMEOUT_S = 15.0
 # The longest answers; all others are short.
 REPLY_BYTES_MAX = {"exec": framing.REPLY_MAX, "git": 1 << 20, "job_list": 4 << 20, "job_logs": 4 << 20}
 SHORT_BYTES_MAX = 1 << 18
+# How many values are in an answer; in a list of jobs each argument is one.
+VALUES_MAX, JOBS_VALUES_MAX = 1 << 15, 1 << 19
 # Of which there are so many at once, on the node and in one workspace.
 COUNTED = ("exec", "git", "files")
 # Looks of one kind at one workspace at once, and all other short requests: a supervisor that never answers must not
 # hold all threads of the front end.
 LOOKS_MAX, TURNS_MAX = 16, 128
+# Lists may be long.
+LISTS_MAX = 4
 TURN_WAIT_S = 10.0
 # Of a supervisor that does not answer, workspace.get knows no more than that it runs.
 STATUS_TIMEOUT_S = 2.0
@@ -155,7 +159,7 @@ class Runtimes:
     def _look(self, workspace: str, request: str) -> Iterator[bool]:
         """Count looks of one kind at a workspace while they last; False when there are too many."""
         with self._lock:
-            is_free = self._looks[workspace, request] < LOOKS_MAX
+            is_free = self._looks[workspace, request] < (LISTS_MAX if request == "job_list" else LOOKS_MAX)
             self._looks[workspace, request] += is_free
         try:
             yield is_free
@@ -182,7 +186,8 @@ class Runtimes:
             deadline = time.monotonic() + timeout_s
             framing.send(connection, message, descriptor)
             size_max = REPLY_BYTES_MAX.get(message["request"], SHORT_BYTES_MAX)
-            reply = framing.receive(connection, size_max, deadline)
+            count_max = JOBS_VALUES_MAX if message["request"] == "job_list" else VALUES_MAX
+            reply = framing.receive(connection, size_max, deadline, count_max)
         if isinstance(reply.get("result"), dict):
             result: Dict[str, Any] = reply["result"]
             return result

@@ -59,8 +59,9 @@ def start_runtime(caller: socket.socket, workspace: Any, for_clone: Any) -> Dict
 
 
 def stop_runtime(caller: socket.socket, workspace: Any) -> Dict[str, Any]:
-    """End the runtime of a workspace and everything in it."""
+    """End the runtime of a workspace and everything in it; its jobs have a moment to save their work."""
     workspace = parse_name(workspace, "workspace")
+    units.ask_to_end(workspace)
     with exclusive_ledger(frees_space=True) as ledger:
         if ledger.workspace(workspace) is None:
             raise NotFound(f"no workspace {workspace!r} on this node")

@@ -9,10 +9,12 @@ import struct
 import time
 from typing import Any, Dict, NoReturn, Optional, Tuple
 
-from agent.shared.nesting import check_depth
+from agent.shared.nesting import check_count, check_depth
 
 REQUEST_MAX = 1 << 20
 REPLY_MAX = 16 << 20
+# The values of a message: as many as fit into the longest, unless the peer would send them to do harm.
+COUNT_MAX = REPLY_MAX
 # Longer numbers take quadratic time before Python 3.11.
 DIGITS_MAX = 64
 
@@ -28,12 +30,14 @@ def send(connection: socket.socket, message: Dict[str, Any], descriptor: Optiona
         connection.sendall(length + body)
 
 
-def receive(connection: socket.socket, size_max: int, deadline: Optional[float] = None) -> Dict[str, Any]:
+def receive(
+    connection: socket.socket, size_max: int, deadline: Optional[float] = None, count_max: int = COUNT_MAX
+) -> Dict[str, Any]:
     """Read one message; ConnectionError when the peer stops early, sends too much or something other than an object.
 
     TimeoutError when it is not there at `deadline` (of time.monotonic()), however often a byte comes.
     """
-    return _receive(connection, _exactly(connection, 4, deadline), size_max, deadline)
+    return _receive(connection, _exactly(connection, 4, deadline), size_max, deadline, count_max)
 
 
 def receive_with_descriptor(connection: socket.socket, size_max: int) -> Tuple[Dict[str, Any], Optional[int]]:
@@ -51,17 +55,19 @@ def receive_with_descriptor(connection: socket.socket, size_max: int) -> Tuple[D
 
 
 def _receive(
-    connection: socket.socket, length: bytes, size_max: int, deadline: Optional[float] = None
-) -> Dict[str, Any]:
+    connection: socket.socket, length: bytes, size_max: int, deadline: Optional[float] = None,
+    count_max: int = COUNT_MAX,
+) -> Dict[str, Any]:  # fmt: skip
     size = struct.unpack(">I", length)[0]
     if size > size_max:
         raise ConnectionError(f"a message of {size} bytes is too long")
-    return parse(_exactly(connection, size, deadline))
+    return parse(_exactly(connection, size, deadline), count_max)
 
 
-def parse(body: bytes) -> Dict[str, Any]:
-    """Return the message that this is the text of; ConnectionError when it is none."""
+def parse(body: bytes, count_max: int = COUNT_MAX) -> Dict[str, Any]:
+    """Return the message that this is the text of; ConnectionError when it is none, or has too many values."""
     try:
+        check_count(body, count_max)
         check_depth(body)
         message = _DECODER.decode(body.decode("utf-8", "surrogatepass"))
     except ValueError as error:

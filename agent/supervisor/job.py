@@ -29,6 +29,11 @@ STDOUT, STDERR = 1, 2
 BUFFER = memoryview(bytearray(READ_BYTES))
 
 
+def signal_number(name: object) -> Optional[signal.Signals]:
+    """Return the signal of this name; None when there is none."""
+    return signal.Signals.__members__.get(str(name))
+
+
 class Channel:
     """What joins a job and us: our ends, which are -1 when there is none, and how the job gets its own."""
 

@@ -13,8 +13,8 @@ import time
 from typing import Any, Callable, Dict, List, Optional
 
 from agent.shared.errors import InUse, InvalidParams, LimitReached, NotFound
-from agent.supervisor import log, output, record
-from agent.supervisor.job import Channel, Pipes
+from agent.supervisor import job_fields, log, output, record
+from agent.supervisor.job import Channel, Pipes, signal_number
 from agent.supervisor.loop import Loop
 from agent.supervisor.record import Record
 from agent.supervisor.running import Running
@@ -160,7 +160,7 @@ class Jobs:
     def stop(self, identifier: object, name: str, grace_s: float) -> Record:
         """Send a signal to a job, and end it after `grace_s`. One that has ended stays as it is."""
         found = self.get(identifier)
-        number = getattr(signal.Signals, name, None)
+        number = signal_number(name)
         if number is None:
             raise InvalidParams.of("signal", "is no signal of this node")
         if found.job is not None:
@@ -183,11 +183,8 @@ class Jobs:
         told({"jobs": self.all()})
 
     def _new(self, fields: Dict[str, Any], folder: str) -> Record:
-        identifier, argv = fields.get("id"), fields.get("argv")
-        if not isinstance(identifier, str) or not record.ID.fullmatch(identifier):
-            raise InvalidParams.of("id", "must be 12 hexadecimal digits")
-        if not isinstance(argv, list) or not argv or not all(isinstance(word, str) for word in argv):
-            raise InvalidParams.of("argv", "must be words")
+        job_fields.check(fields)
+        identifier, argv = fields["id"], fields["argv"]
         if identifier in self._records or identifier in self._running:
             raise InUse(f"there is a job {identifier!r} already", hint="try again")
         if sum(one.is_running for one in self._records.values()) >= JOBS_MAX:
@@ -206,7 +203,7 @@ class Jobs:
         tty, env = fields.get("tty"), dict(fields.get("env") or {})
         channel: Channel
         if tty is not None:
-            channel = started.terminal = Terminal(tty)
+            channel = started.terminal = Terminal(tty["rows"], tty["cols"])
             env.setdefault("TERM", str(tty.get("term") or "xterm"))
         else:
             size = 0 if stream is None else STREAM_PIPE_BYTES
@@ -228,6 +225,8 @@ class Jobs:
         self._take(started)
 
     def _take(self, started: Record) -> None:
+        if started.log is not None:
+            started.log.on_growth = self._make_room_for_logs
         self._records[started.id] = started
         self._tell(started)
 
@@ -270,7 +269,11 @@ class Jobs:
     def _make_room_for_logs(self) -> None:
         logs = [(one.is_running, one.log) for one in self._records.values() if one.log is not None]
         size = sum(one.size_bytes for _, one in logs)
-        for _, one in sorted(logs, key=lambda pair: pair[0]):
+        if size <= LOGS_BYTES_MAX:
+            return
+        # Those of ended jobs first, the oldest first; then the longest.
+        logs.sort(key=lambda pair: (pair[0], pair[0] and -pair[1].size_bytes))
+        for _, one in logs:
             # Of one that runs the beginning stays, and what it writes now.
             while size > LOGS_BYTES_MAX and one.segments:
                 segment = one.droppable() if one.is_open else one.segments[0]

@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import time
-from typing import Iterator, List, NamedTuple, Optional, Union
+from typing import Callable, Iterator, List, NamedTuple, Optional, Union
 
 from agent.supervisor.frames import HEADER, OUTPUT_MAX, STDERR, STDOUT
 
@@ -51,6 +51,9 @@ class Log:
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
+        # How much room it takes; and what is called when it has begun another segment.
+        self.size_bytes = 0
+        self.on_growth: Callable[[], object] = lambda: None
         self.totals = {BOTH: 0, STDOUT: 0, STDERR: 0}
         self.segments: List[Segment] = []
         # Of the segment that is written: its descriptor, and type, place and size of its last frame.
@@ -61,11 +64,6 @@ class Log:
     def is_open(self) -> bool:
         """Whether it is written."""
         return self._file >= 0
-
-    @property
-    def size_bytes(self) -> int:
-        """How much room it takes."""
-        return sum(segment.size for segment in self.segments)
 
     def add(self, stream: int, data: memoryview) -> None:
         """Append what a job wrote; what cannot be written is left out."""
@@ -88,6 +86,7 @@ class Log:
     def drop(self, segment: Segment) -> None:
         """Remove a segment."""
         self.segments.remove(segment)
+        self.size_bytes -= segment.size
         try:
             os.unlink(self.path(segment))
         except OSError:
@@ -110,6 +109,7 @@ class Log:
                 continue
             if stat.S_ISREG(state.st_mode) and state.st_size <= 3 * SEGMENT_BYTES:
                 segment.size = state.st_size
+                self.size_bytes += segment.size
                 self.segments.append(segment)
 
     def count(self) -> None:
@@ -147,6 +147,7 @@ class Log:
         self._kind = self._length = 0
         if len(self.segments) > FIRST + LAST + 1:
             self.drop(self.segments[FIRST])
+        self.on_growth()
 
     def _write(self, stream: int, data: memoryview) -> None:
         """Write a frame, or make the last one longer: its length first, so that what is there is always readable."""
@@ -165,6 +166,7 @@ class Log:
             self._kind, self._at = stream, self._at if is_longer else segment.size
             self._length = self._length + len(data) if is_longer else len(data)
             segment.size += written
+            self.size_bytes += written
             return
         # No room: this segment ends with what was whole before, and the next one begins behind what is lost.
         try:
@@ -173,6 +175,8 @@ class Log:
                 os.pwrite(self._file, HEADER.pack(stream, self._length), self._at)
         except OSError:
             pass
+        if not segment.size:
+            self.drop(segment)
         self.close()
         self._retry_at = time.monotonic() + RETRY_S
 

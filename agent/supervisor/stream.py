@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import signal
 import socket
 import time
 from typing import Any, Callable, Dict, Optional
 
 from agent.supervisor import frames
 from agent.supervisor.frames import BadFrame, Parser
-from agent.supervisor.job import Job, Sink
+from agent.supervisor.job import Job, Sink, signal_number
 from agent.supervisor.log import Cursor, Log
 from agent.supervisor.loop import Loop
 from agent.supervisor.outbox import Outbox
@@ -103,7 +102,7 @@ class Stream:
                     return
                 self._heard_at = time.monotonic()
                 self._take(*frame)
-        except (BadFrame, ValueError, KeyError, TypeError, RecursionError):
+        except (BadFrame, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             self.close()
 
     def _go_on(self) -> None:
@@ -123,9 +122,9 @@ class Stream:
             size = json.loads(payload)
             rows, columns = int(size["rows"]), int(size["cols"])
             if self._terminal is not None and self._terminal.is_open:
-                self._terminal.resize({"rows": rows, "cols": columns})
+                self._terminal.resize(rows, columns)
         elif kind == frames.SIGNAL:
-            number = getattr(signal.Signals, payload.decode("ascii", "replace"), None)
+            number = signal_number(payload.decode("ascii", "replace"))
             if number is None:
                 raise BadFrame("no signal")
             if self._job is not None:

@@ -9,7 +9,7 @@ import fcntl
 import os
 import struct
 import termios
-from typing import Any, Dict, List, Tuple
+from typing import Any, List, Tuple
 
 from agent.supervisor.job import Channel
 
@@ -20,7 +20,7 @@ SIZE_MAX = 65535
 class Terminal(Channel):
     """The terminal of one job, with the names of its pipes: what goes in, and what comes out."""
 
-    def __init__(self, size: Dict[str, Any]) -> None:
+    def __init__(self, rows: int, columns: int) -> None:
         self.stdout = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
         try:
             fcntl.ioctl(self.stdout, SET_LOCK, struct.pack("i", 0))
@@ -36,7 +36,7 @@ class Terminal(Channel):
         except BaseException:
             os.close(self.stdout)
             raise
-        self.resize(size)
+        self.resize(rows, columns)
 
     @property
     def is_open(self) -> bool:
@@ -49,10 +49,10 @@ class Terminal(Channel):
         opened = [(os.POSIX_SPAWN_CLOSE, 0), (os.POSIX_SPAWN_OPEN, 0, self.path, os.O_RDWR, 0)]
         return [*opened, (os.POSIX_SPAWN_DUP2, 0, 1), (os.POSIX_SPAWN_DUP2, 0, 2)]
 
-    def resize(self, size: Dict[str, Any]) -> None:
+    def resize(self, rows: int, columns: int) -> None:
         """Set its size; the programs in its foreground get SIGWINCH."""
-        rows, columns = (min(max(int(size[name]), 1), SIZE_MAX) for name in ("rows", "cols"))
-        fcntl.ioctl(self.stdout, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
+        size = [min(max(one, 1), SIZE_MAX) for one in (rows, columns)]
+        fcntl.ioctl(self.stdout, termios.TIOCSWINSZ, struct.pack("4H", *size, 0, 0))
 
     def foreground(self) -> int:
         """Return the process group in its foreground; 0 when there is none."""

@@ -23,6 +23,8 @@ PROBE_S = 20.0
 SWEPT = ".swept.json"
 # How often systemd is asked again while it still forgets the units that were just stopped.
 ATTEMPTS, PAUSE_S = 20, 0.05
+# A supervisor takes at most 2 s for the end of what it runs.
+ASKED_S = 2.5
 TMPFS = "mode=1777,size=25%"
 # Where /etc/resolv.conf may point to. The sockets beside them stay hidden.
 RESOLVERS = (
@@ -127,6 +129,20 @@ def stop(*names: str) -> None:
     for name in names:
         _remove_files(name)
         _remove_files(f"{name}.probe")
+
+
+def ask_to_end(name: str) -> None:
+    """Ask a supervisor to end what runs: so jobs may save their work, and it writes down how they ended.
+
+    It has a moment for that; whoever does not listen is killed by `stop`.
+    """
+    if not _processes(name):
+        return
+    words = ("--kill-who=main", "--signal=TERM", "--", unit_of(name, "service"))
+    run("systemctl", "kill", *words, allowed=(0, 1, 4, 5))
+    deadline = time.monotonic() + ASKED_S
+    while _processes(name) and time.monotonic() < deadline:
+        time.sleep(PAUSE_S / 5)
 
 
 def stop_of_other_releases() -> None:

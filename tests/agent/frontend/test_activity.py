@@ -43,8 +43,8 @@ def test_a_method_starts_a_runtime_or_does_not(rpc: Rpc, tmp_path: Path, name: s
         rpc.call("workspace.share", name="demo", user="ada")
     if name in ("sandbox.get", "sandbox.delete"):
         rpc.call("sandbox.create", workspace="demo")
-    if name in ("repo.get", "repo.list", "repo.delete"):
-        rpc.call("repo.init", workspace="demo", name="site")
+    if name.startswith("repo.") and name not in ("repo.init", "repo.clone"):
+        rpc.call("repo.clone", workspace="demo", url="https://git.example.org/team/site.git")
         (tmp_path / "demo.sock").unlink()
     if name in ("repo.pull", "repo.push", "repo.fetch"):
         rpc.call("repo.clone", workspace="demo", url="https://git.example.org/team/site.git")

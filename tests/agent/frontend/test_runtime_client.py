@@ -15,6 +15,7 @@ import pytest
 from agent.frontend import runtime_client
 from agent.frontend.runtime_client import Runtimes, RuntimeSilent
 from agent.shared import framing
+from agent.shared.errors import LimitReached
 
 Answer = Callable[[socket.socket], None]
 
@@ -93,6 +94,13 @@ def test_only_commands_have_long_answers(hostile: Callable[[Answer], Runtimes]) 
             runtimes.call("demo", request)
 
 
+def test_an_answer_of_many_small_values_is_none(hostile: Callable[[Answer], Runtimes]) -> None:
+    body = b'{"result":{"x":[' + b"[]," * (runtime_client.VALUES_MAX + 1) + b"[]]}}"
+    runtimes = hostile(raw(body))
+    with pytest.raises(RuntimeSilent, match="more than 32768 values"):
+        runtimes.call("demo", "exec", argv=["true"])
+
+
 def test_an_answer_that_drips_ends_with_its_time(
     hostile: Callable[[Answer], Runtimes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,3 +133,28 @@ def test_looks_at_one_workspace_do_not_take_all_threads(
     release.set()
     for thread in looking:
         thread.join()
+
+
+def test_short_requests_of_one_workspace_are_bounded(
+    hostile: Callable[[Answer], Runtimes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime_client, "TURNS_MAX", 2)
+    monkeypatch.setattr(runtime_client, "TURN_WAIT_S", 0.2)
+    asked, release = threading.Semaphore(0), threading.Event()
+
+    def silent(connection: socket.socket) -> None:
+        asked.release()
+        release.wait(60)
+        framing.send(connection, {"result": {}})
+
+    runtimes = hostile(silent)
+    calls = [threading.Thread(target=runtimes.call, args=("demo", "job_logs")) for _ in range(2)]
+    for call in calls:
+        call.start()
+        assert asked.acquire(timeout=30)
+    with pytest.raises(LimitReached, match="2 requests to workspace 'demo'"):
+        runtimes.call("demo", "job_logs")
+    release.set()
+    for call in calls:
+        call.join()
+    assert runtimes.call("demo", "job_logs") == {}

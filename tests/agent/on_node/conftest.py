@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,8 @@ from tests.agent.on_node.web1 import Web1
 from tests.person import Person
 
 # The version of a release after this one.
-SECOND = "9.9.9"
+# Each upgrade is to a release of its own.
+NUMBERS = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
@@ -72,16 +74,18 @@ def forge(two: tuple[Web1, Forge]) -> Forge:
 
 
 @pytest.fixture
-def upgrade(web1: Web1, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Install a second release: the same agent under another version."""
+def upgrade(web1: Web1, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
+    """Install another release, the same agent under another version, and return that."""
+    version = f"9.9.{next(NUMBERS)}"
     copy = Path(shutil.copytree(Path(agent.__file__).parent, tmp_path / "agent"))
     text = (copy / "__init__.py").read_text()
-    (copy / "__init__.py").write_text(text.replace(zipapp.version(copy), SECOND))
+    (copy / "__init__.py").write_text(text.replace(zipapp.version(copy), version))
     payload = pack.pack_into(copy, tmp_path / "agent.pyz")
 
-    def install() -> None:
+    def install() -> str:
         monkeypatch.setattr(pack, "pack", lambda: payload)
         prepare(Registry.load(web1.person.registry).get("web1"))
         web1.client.close()
+        return version
 
     return install

@@ -30,10 +30,11 @@ def test_codesmith_job_is_there_for_all_that_runs_inside(web1: Web1) -> None:
     started = {
         "exec": client.workspace.exec(name="inner", argv=["sh", "-c", ENDS_ITSELF + "exec"]).stdout.strip(),
         "ssh": door.ssh("inner", ENDS_ITSELF + "ssh").strip(),
-        "login": door.ssh("inner", f'bash -lc "{ENDS_ITSELF} login"').strip(),
     }
-    typed = f"{ENDS_ITSELF} shell\nexit\n".encode()
-    started["shell"] = door.run("ssh", "-T", alias("inner"), typed=typed).stdout.decode().strip().split("\n")[-1]
+    for way, shell in (("login", ["bash -l"]), ("shell", [])):
+        typed = f"{ENDS_ITSELF} {way}\nexit\n".encode()
+        said = door.run("ssh", "-T", alias("inner"), *shell, typed=typed).stdout.decode()
+        started[way] = said.strip().split("\n")[-1]
     outer = client.job.start(workspace="inner", argv=["sh", "-c", f"{ENDS_ITSELF} job"])
     assert client.job.wait(workspace="inner", id=outer.id).exit_code == 0
     started["job"] = logged(web1, "inner", outer.id).strip()
@@ -56,7 +57,7 @@ def test_the_end_of_a_workspace_is_the_operators_for_its_jobs(web1: Web1) -> Non
     assert client.workspace.stop(name="ends").runtime.state == "stopped"
     ended = client.job.get(workspace="ends", id=job.id)
     assert (ended.state, ended.killed_by) == ("killed", "operator")
-    assert logged(web1, "ends", job.id) == "begun\nsaved\n"
+    assert client.job.logs(workspace="ends", id=job.id, stream="stdout").data == "begun\nsaved\n"
     # Killed with its supervisor, as by a loss of power.
     job = client.job.start(workspace="ends", argv=["sh", "-c", "echo begun; sleep 1000"])
     web1.person.wait_until(lambda: logged(web1, "ends", job.id), within_s=20)

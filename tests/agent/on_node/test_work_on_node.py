@@ -59,7 +59,7 @@ class Follower:
 
 
 def test_a_build_outlives_all_that_happens_and_comes_out_whole(
-    web1: Web1, upgrade: Callable[[], None], tmp_path: Path
+    web1: Web1, upgrade: Callable[[], str], tmp_path: Path
 ) -> None:
     person, node = web1.person, web1.person.lab_node("web1")
     person.runs("inv workspace.create build")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import itertools
 import json
 import os
@@ -230,7 +231,8 @@ def test_a_stop_may_send_another_signal(supervisor: Supervisor) -> None:
     supervisor.wait_until(lambda: logs(supervisor, identifier)["data"])
     record = supervisor.ask("job_stop", id=identifier, signal="SIGINT", grace_s=10)["result"]["job"]
     assert (record["state"], record["exit_code"], record["killed_by"]) == ("killed", 9, "operator")
-    assert refusal(supervisor, "job_stop", id=identifier, signal="SIGNONE") == "invalid_params"
+    for name in ("SIGNONE", "mro", "__members__"):
+        assert refusal(supervisor, "job_stop", id=identifier, signal=name) == "invalid_params"
 
 
 def test_a_time_limit_ends_a_job(start: Callable[..., Supervisor]) -> None:
@@ -332,7 +334,7 @@ def test_a_sigterm_ends_jobs_and_is_written_down(start: Callable[..., Supervisor
     supervisor.ask("start")
     record = supervisor.ask("job_get", id=identifier)["result"]["job"]
     assert (record["state"], record["killed_by"]) == ("killed", "operator")
-    assert logs(supervisor, identifier)["data"] == "begun\nsaved\n"
+    assert logs(supervisor, identifier, stream="stdout")["data"] == "begun\nsaved\n"
 
 
 @pytest.mark.parametrize(
@@ -438,3 +440,24 @@ def test_a_watcher_that_reads_nothing_is_let_go(supervisor: Supervisor) -> None:
         for _ in range(20):
             job(supervisor, "true", *["x" * 4000])
         assert supervisor.run("echo", "well")["stdout"] == "well\n"
+
+
+def has_written(supervisor: Supervisor, identifier: str, size: int) -> bool:
+    return bool(supervisor.ask("job_get", id=identifier)["result"]["job"]["stdout_bytes"] == size)
+
+
+def test_the_logs_of_a_workspace_are_bounded(supervisor: Supervisor) -> None:
+    script = "head -c 9800000 /dev/zero; until test -e gate; do sleep 0.1; done"
+    identifiers = [job(supervisor, "head", "-c", "9800000", "/dev/zero")["id"] for _ in range(25)]
+    for identifier in identifiers:
+        ended(supervisor, identifier)
+    assert logs(supervisor, identifiers[0], limit=10)["offset"] == 0
+    more = [job(supervisor, "sh", "-c", script)["id"] for _ in range(10)]
+    for identifier in more:
+        supervisor.wait_until(functools.partial(has_written, supervisor, identifier, 9_800_000))
+    size = sum(path.stat().st_size for path in folder_of(supervisor).glob("*/log-*"))
+    assert 240 * MIB < size < 257 * MIB
+    first = logs(supervisor, identifiers[0], limit=10)
+    assert (first["data"], first["offset"], first["eof"]) == ("", 9_800_000, True)
+    assert logs(supervisor, identifiers[-1], limit=10)["offset"] == 0
+    assert logs(supervisor, more[-1], limit=10)["offset"] == 0

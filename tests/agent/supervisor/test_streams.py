@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,6 +36,15 @@ def memory_of(supervisor: Supervisor) -> int:
     """Return the memory of the supervisor's own, in bytes."""
     lines = Path(f"/proc/{supervisor.process.pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+
+
+def names_of(supervisor: Supervisor) -> list[str]:
+    """Return the names of what runs as its login."""
+    names = []
+    for pid in supervisor.pids():
+        with contextlib.suppress(OSError):
+            names.append(Path(f"/proc/{pid}/comm").read_text().strip())
+    return names
 
 
 def test_outputs_come_apart_in_order_as_they_are(supervisor: Supervisor) -> None:
@@ -159,7 +170,7 @@ def test_a_signal_frame_reaches_the_process_group(supervisor: Supervisor) -> Non
         stream.until(b"begun\n")
         stream.send(SIGNAL, b"SIGINT")
         stdout, _, ended = stream.rest()
-    assert (stdout, ended["exit_code"]) == (b"told\n", 3)
+    assert (stdout[-5:], ended["exit_code"]) == (b"told\n", 3)
     with run(supervisor, "sleep", "1000") as stream:
         stream.send(SIGNAL, b"SIGTERM")
         ended = stream.rest()[2]
@@ -176,8 +187,9 @@ def test_a_terminal_has_its_size_and_learns_of_another(supervisor: Supervisor) -
         assert b"24 80\r\n" in there
         stream.send(RESIZE, json.dumps({"rows": 50, "cols": 132}).encode())
         stream.send(INPUT, b"word\n")
-        there = stream.until(b"got word\r\n")
-        assert b"50 132\r\n" in there
+        there = stream.until(b"got word\r\n")  # the shell tells of its trap before this or after
+        if b"50 132\r\n" not in there:
+            stream.until(b"50 132\r\n")
         stream.send(INPUT)
         stdout, stderr, ended = stream.rest()
     assert (stdout[-6:], stderr, ended["exit_code"]) == (b"over\r\n", b"", 0)
@@ -186,8 +198,11 @@ def test_a_terminal_has_its_size_and_learns_of_another(supervisor: Supervisor) -
 @pytest.mark.parametrize("way", ["input", "signal"])
 def test_control_c_in_a_terminal_reaches_its_foreground(supervisor: Supervisor, way: str) -> None:
     with run(supervisor, "bash", "--norc", "-i", tty=TTY) as stream:
-        stream.send(INPUT, b"PS1=; sh -c 'echo be\"\"gun; sleep 1000'\n")
-        stream.until(b"begun\r\n")
+        stream.send(INPUT, b'PS1=re""ady:\n')
+        stream.until(b"ready:")
+        stream.send(INPUT, b"sh -c 'sleep 1000; echo never'\n")
+        # A shell that is interrupted while it starts a program goes on waiting for it.
+        supervisor.wait_until(lambda: "sleep" in names_of(supervisor))
         stream.send(*((INPUT, b"\x03") if way == "input" else (SIGNAL, b"SIGINT")))
         stream.send(INPUT, b'echo co""de $?\n')
         stream.until(b"code 130\r\n")
@@ -230,6 +245,8 @@ def test_a_time_limit_ends_a_job_and_tells_so(supervisor: Supervisor) -> None:
         struct.pack(">BI", INPUT, (1 << 16) + 1),
         struct.pack(">BI", RESIZE, 2) + b"{}",
         struct.pack(">BI", RESIZE, 9) + b'{"rows":[',
+        struct.pack(">BI", RESIZE, 26) + b'{"rows":Infinity,"cols":1}',
+        struct.pack(">BI", SIGNAL, 3) + b"mro",
         struct.pack(">BI", RESIZE, 40000) + b"[" * 40000,
         struct.pack(">BI", SIGNAL, 4) + b"SIGX",
         struct.pack(">BI", SIGNAL, 4) + b"\xff\0\0\0",
@@ -246,13 +263,25 @@ def test_garbage_ends_its_stream_and_job_alone(supervisor: Supervisor, garbage: 
     assert supervisor.pids() == []
 
 
+WRONG: list[dict[str, Any]] = [
+    {"id": "no"}, {"argv": []}, {"argv": ["a\0b"]}, {"env": 7}, {"env": {"A=B": "x"}}, {"env": {"A": 7}}, {"cwd": 7},
+    {"tty": {"rows": 1}}, {"tty": {"rows": 1, "cols": 0}}, {"timeout_s": "9"}, {"timeout_s": -1}, {"name": "a\nb"},
+    {"stdin": "file"}, {"by": 7},
+]  # fmt: skip
+
+
 def test_what_does_not_start_is_told_to_who_asked(supervisor: Supervisor) -> None:
     """Who asked tells the client, which got nothing yet."""
-    for fields in ({"id": "no"}, {"argv": []}, {"env": 7}, {"tty": {"rows": 1}}, {"cwd": 7}):
+    supervisor.ask("start")
+    open_before = len(os.listdir(f"/proc/{supervisor.process.pid}/fd"))
+    for fields in WRONG:
         with Stream(supervisor, "run", **{**command("true"), **fields}) as stream:
-            assert stream.answer["error"]["data"]["kind"] in ("invalid_params", "command_failed")
+            assert stream.answer["error"]["data"]["kind"] in ("invalid_params", "command_failed"), fields
             assert stream.connection.recv(1) == b""
+        assert "error" in supervisor.ask("job_start", **{**command("true"), **fields}), fields
     assert supervisor.ask("job_list")["result"]["jobs"] == []
+    assert list((supervisor.folder / "home/.local/state/codesmith/jobs").glob("*")) == []
+    supervisor.wait_until(lambda: len(os.listdir(f"/proc/{supervisor.process.pid}/fd")) == open_before)
 
 
 def test_two_hundred_streams_run_at_once_and_no_more(supervisor: Supervisor) -> None:
