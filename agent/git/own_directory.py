@@ -48,6 +48,8 @@ def made(path: str, url: str) -> Iterator[str]:
     folder = tempfile.mkdtemp(prefix="codesmith-")  # 0700; a runtime has its own /tmp
     try:
         for name in SHARED:
+            if name == "logs" and not os.path.isdir(os.path.join(path, name)):
+                continue  # git would make folders in it, which does not work through a link to nowhere
             os.symlink(os.path.abspath(os.path.join(path, name)), os.path.join(folder, name))
         with open(os.path.join(folder, "HEAD"), "w", encoding="utf-8") as file:
             file.write(head(path) + "\n")

@@ -40,6 +40,20 @@ def test_the_settings_of_a_repository_are_not_those_of_its_exchange(path: str) -
     assert not os.path.exists(directory)
 
 
+def test_a_repository_without_reflogs_is_exchanged_too(path: str) -> None:
+    tree = command.git(f"--git-dir={path}", "hash-object", "-w", "-t", "tree", "/dev/null")
+    words = ["git", "-c", "user.name=a", "-c", "user.email=a@b", f"--git-dir={path}", "commit-tree", "-m", "x", tree]
+    commit = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    for has_logs in (False, True):
+        if has_logs:
+            os.mkdir(f"{path}/logs")
+        with own_directory.made(path, "https://forge/site.git") as directory:
+            ref = f"refs/remotes/origin/{has_logs}"
+            command.git(f"--git-dir={directory}", "update-ref", ref, commit)
+        assert command.git(f"--git-dir={path}", "rev-parse", ref) == commit
+        assert os.path.exists(f"{path}/logs/{ref}") == has_logs
+
+
 def test_what_a_branch_follows_is_read_as_a_name_alone(path: str) -> None:
     with own_directory.made(path, "https://forge/site.git") as directory:
         assert own_directory.upstream_of(directory, path, "main") == "main"
