@@ -102,8 +102,9 @@ def test_a_half_closed_connection_is_the_end_of_input(supervisor: Supervisor) ->
 
 
 def test_without_an_input_there_is_none(supervisor: Supervisor) -> None:
-    with run(supervisor, "cat") as stream:
+    with run(supervisor, "sh", "-c", "cat; until test -e gate; do sleep 0.02; done") as stream:
         stream.send(INPUT, b"nobody reads this")
+        supervisor.run("touch", "gate")
         assert stream.rest()[:2] == (b"", b"")
 
 
