@@ -15,6 +15,7 @@ from agent.supervisor.job import Channel
 
 SET_LOCK, GET_NUMBER = 0x40045431, 0x80045430  # TIOCSPTLCK, TIOCGPTN of ioctl_tty(2)
 SIZE_MAX = 65535
+CONTROL_D = b"\x04"
 
 
 class Terminal(Channel):
@@ -52,7 +53,10 @@ class Terminal(Channel):
     def resize(self, rows: int, columns: int) -> None:
         """Set its size; the programs in its foreground get SIGWINCH."""
         size = [min(max(one, 1), SIZE_MAX) for one in (rows, columns)]
-        fcntl.ioctl(self.stdout, termios.TIOCSWINSZ, struct.pack("4H", *size, 0, 0))
+        try:
+            fcntl.ioctl(self.stdout, termios.TIOCSWINSZ, struct.pack("4H", *size, 0, 0))
+        except OSError:
+            pass  # it was hung up
 
     def foreground(self) -> int:
         """Return the process group in its foreground; 0 when there is none."""
@@ -63,8 +67,11 @@ class Terminal(Channel):
 
     def end_of_input(self, last: bytes) -> bytes:
         """Return what a user would type to end the input after `last`: twice when a line has begun."""
-        character = termios.tcgetattr(self.stdout)[6][termios.VEOF]
-        return bytes(character) * (1 if not last or last[-1:] in b"\r\n" else 2)
+        try:
+            character = bytes(termios.tcgetattr(self.stdout)[6][termios.VEOF])
+        except (OSError, termios.error):  # it was hung up
+            character = CONTROL_D
+        return character * (1 if not last or last[-1:] in b"\r\n" else 2)
 
     def close_theirs(self) -> None:
         """Keep what the job has: nothing was opened for it alone."""

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from agent.shared import framing
 from tests.agent.supervisor.client import (
     INPUT,
     PING,
@@ -102,8 +103,9 @@ def test_a_half_closed_connection_is_the_end_of_input(supervisor: Supervisor) ->
 
 
 def test_without_an_input_there_is_none(supervisor: Supervisor) -> None:
-    with run(supervisor, "cat") as stream:
+    with run(supervisor, "sh", "-c", "cat; until test -e gate; do sleep 0.02; done") as stream:
         stream.send(INPUT, b"nobody reads this")
+        supervisor.run("touch", "gate")
         assert stream.rest()[:2] == (b"", b"")
 
 
@@ -221,6 +223,25 @@ def test_a_job_that_closes_its_terminal_goes_on(supervisor: Supervisor) -> None:
     with run(supervisor, "bash", "-c", script, tty=TTY) as stream:
         stdout, _, ended = stream.rest()
     assert (stdout, ended["exit_code"]) == (b"back\r\n", 4)
+
+
+def test_a_terminal_whose_leader_has_ended_harms_nobody(supervisor: Supervisor) -> None:
+    """During the grace of a stop its children are still there."""
+    script = "trap '' TERM HUP; (trap '' TERM HUP; sleep 1000) & echo begun; trap - TERM; wait"
+    fields = command("bash", "-c", script, tty=TTY)
+    supervisor.ask("job_start", **fields)
+    with Stream(supervisor, "job_attach", id=fields["id"], offset=0) as stream:
+        stream.until(b"begun\r\n")
+        with supervisor.send("job_stop", id=fields["id"], grace_s=1.5) as stopping:
+            leader = f"/proc/{min(supervisor.pids())}"
+            supervisor.wait_until(lambda: not os.path.exists(leader))
+            stream.send(RESIZE, b'{"rows":3,"cols":4}')
+            stream.send(SIGNAL, b"SIGWINCH")
+            stream.send(INPUT, b"x")
+            stream.send(INPUT)
+            assert supervisor.run("echo", "well")["stdout"] == "well\n"
+            assert stream.rest()[2]["killed_by"] == "operator"
+            assert framing.receive(stopping, 1 << 20)["result"]["job"]["state"] == "killed"
 
 
 def test_a_pipe_that_a_child_keeps_holds_up_no_end(supervisor: Supervisor) -> None:
