@@ -12,5 +12,11 @@ def _first(first: str, *others: str) -> pytest.MarkDecorator:
 
 # What takes long and hardly depends on the release: a reboot, packages.
 BOOKWORM_FIRST = _first("bookworm", "trixie", "bullseye")
+# What leans on the agent's own code: half of those files begin with the one, half with the other.
+BOOKWORM_BEFORE_TRIXIE = _first("bookworm", "trixie")
 # What sshd and sudo say: first the newest, which is the strictest.
 TRIXIE_FIRST = _first("trixie", "bookworm")
+# What OpenSSH of the node does: the newest and the oldest, and then what is between them.
+NEWEST_AND_OLDEST = pytest.mark.parametrize(
+    "release", ["trixie", "bullseye", pytest.param("bookworm", marks=pytest.mark.long)], scope="module"
+)

@@ -32,15 +32,15 @@ class ForwardedAgents:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: Dict[str, ForwardedAgent] = {}
+        self.waiting: Dict[str, ForwardedAgent] = {}
 
     def offer(self, token: str, uid: int, connection: socket.socket) -> Optional[ForwardedAgent]:
         """Keep a connection for the call that will name this token; None when too many wait, or the token is in use."""
         forwarded = ForwardedAgent(token, uid, connection, threading.Event())
         with self._lock:
-            if len(self._waiting) >= WAITING_MAX or token in self._waiting:
+            if len(self.waiting) >= WAITING_MAX or token in self.waiting:
                 return None
-            self._waiting[token] = forwarded
+            self.waiting[token] = forwarded
         return forwarded
 
     def await_end(self, forwarded: ForwardedAgent) -> None:
@@ -49,9 +49,9 @@ class ForwardedAgents:
         poll.register(forwarded.connection, select.POLLRDHUP)
         poll.poll(UNCLAIMED_S * 1000)
         with self._lock:
-            was_claimed = self._waiting.get(forwarded.token) is not forwarded
+            was_claimed = self.waiting.get(forwarded.token) is not forwarded
             if not was_claimed:
-                del self._waiting[forwarded.token]
+                del self.waiting[forwarded.token]
         if was_claimed:
             forwarded.over.wait()
 
@@ -65,10 +65,10 @@ class ForwardedAgents:
             yield None
             return
         with self._lock:
-            forwarded = self._waiting.get(token)
+            forwarded = self.waiting.get(token)
             if forwarded is None or forwarded.uid != caller_uid.get():
                 raise InvalidParams.of("credential", "no ssh agent is forwarded for this call")
-            del self._waiting[token]
+            del self.waiting[token]
         try:
             yield forwarded.connection.fileno()
         finally:

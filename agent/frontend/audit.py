@@ -50,10 +50,10 @@ class Audit:
     def __init__(self, path: str) -> None:
         self._lock, self._path = threading.Lock(), path
         self._order, self._clock = threading.Lock(), RisingClock()
-        self._fd = self._open()
-        size = os.fstat(self._fd).st_size
-        if size and os.pread(self._fd, 1, size - 1) != b"\n":
-            self._append(b"\n")  # a power cut tore the last line: end it, so that the next one is whole
+        self.descriptor = self._open()
+        size = os.fstat(self.descriptor).st_size
+        if size and os.pread(self.descriptor, 1, size - 1) != b"\n":
+            self.append(b"\n")  # a power cut tore the last line: end it, so that the next one is whole
 
     def note(self, attempt: Attempt, outcome: str) -> None:
         """Append the record of an attempt; `outcome` is "ok" or the kind of the error."""
@@ -78,8 +78,8 @@ class Audit:
         try:
             with self._lock:
                 self._follow()
-                self._append(line.encode() + b"\n")
-                os.fsync(self._fd)
+                self.append(line.encode() + b"\n")
+                os.fsync(self.descriptor)
         except OSError as error:  # a full disk must not stop deletions; the journal has the record
             print(f"the audit file cannot be written: {error}", file=sys.stderr, flush=True)
         print("audit " + line, file=sys.stderr, flush=True)
@@ -90,7 +90,7 @@ class Audit:
         return any(there == wanted for _, there in itertools.islice(self._lines(), TAIL_LINES))
 
     def _lines(self) -> Iterator[Tuple[int, bytes]]:
-        return _lines_backwards(self._fd, os.fstat(self._fd).st_size)
+        return _lines_backwards(self.descriptor, os.fstat(self.descriptor).st_size)
 
     def _open(self) -> int:
         return os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -98,11 +98,11 @@ class Audit:
     def _follow(self) -> None:
         """Begin a new file when this one was moved away, as logrotate does."""
         try:
-            if os.path.samestat(os.lstat(self._path), os.fstat(self._fd)):
+            if os.path.samestat(os.lstat(self._path), os.fstat(self.descriptor)):
                 return
         except FileNotFoundError:
             pass
-        moved, self._fd = self._fd, self._open()
+        moved, self.descriptor = self.descriptor, self._open()
         os.close(moved)
         folder = os.open(os.path.dirname(self._path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -110,11 +110,11 @@ class Audit:
         finally:
             os.close(folder)
 
-    def _append(self, data: bytes) -> None:
+    def append(self, data: bytes) -> None:
         """Append all of `data` or nothing: half a line would damage the next one too."""
-        size = os.fstat(self._fd).st_size
-        if os.write(self._fd, data) != len(data):
-            os.ftruncate(self._fd, size)
+        size = os.fstat(self.descriptor).st_size
+        if os.write(self.descriptor, data) != len(data):
+            os.ftruncate(self.descriptor, size)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 

@@ -54,10 +54,10 @@ class Changes:
     def __init__(self, context: Context, audit: Audit, methods: Dict[str, Method], runner: Runner) -> None:
         self._store, self._audit, self._runner, self._methods = context.store, audit, runner, methods
         self._calls = KeyedLocks()
-        self._one_at_a_time, self._guard = context.one_at_a_time, threading.Condition()
+        self.one_at_a_time, self.guard = context.one_at_a_time, threading.Condition()
         # Changes that only a newer agent knows stay in the store until it runs again; node.health names them.
         known = [intent for intent in self._store.intents() if intent.method in methods]
-        self._pending: Dict[int, Pending] = {intent.id: Pending(intent) for intent in known}
+        self.pending: Dict[int, Pending] = {intent.id: Pending(intent) for intent in known}
         self._write_late_records()
 
     def attempt(self, method: str, params: Any, peer_uid: Optional[int]) -> Attempt:
@@ -94,10 +94,10 @@ class Changes:
             if reply is not None:
                 return reply
             if change.entry.roll_back is not None:
-                return self._begin(change, attempt, failed)
-            with self._one_at_a_time():
+                return self.begin(change, attempt, failed)
+            with self.one_at_a_time():
                 if not self._related(change, failed):
-                    return self._begin(change, attempt, failed)
+                    return self.begin(change, attempt, failed)
 
     def _earlier_reply(self, change: Change, attempt: Attempt) -> Optional[Document]:
         """Return the first reply to this request id; None when there is none."""
@@ -142,7 +142,7 @@ class Changes:
 
     def resume_all(self) -> None:
         """Resume all pending changes. One that fails again stays pending, and node.health names it."""
-        for pending in self._list_pending():
+        for pending in self.list_pending():
             try:
                 self._resume(pending)
             except (AgentError, sqlite3.Error) as error:
@@ -172,7 +172,7 @@ class Changes:
         self._end(change, attempt, repeated_reply, [])
         return repeated_reply
 
-    def _begin(self, change: Change, attempt: Attempt, failed: List[Pending]) -> Document:
+    def begin(self, change: Change, attempt: Attempt, failed: List[Pending]) -> Document:
         """Journal a change and run it. If it succeeds, it supersedes those of `failed` that it decides as well."""
         earlier = self._earlier_reply(change, attempt)
         if earlier is not None:
@@ -193,9 +193,9 @@ class Changes:
             return
         with suppress(sqlite3.Error, AgentError):  # on a full disk they stay: one more run does no harm
             self._store.forget_intents([one.intent.id for one in repeated])
-            with self._guard:
+            with self.guard:
                 for one in repeated:
-                    self._pending.pop(one.intent.id, None)
+                    self.pending.pop(one.intent.id, None)
 
     def _resume(self, pending: Pending) -> Optional[Document]:
         """Resume a pending change and return its reply, also when another thread has resumed it meanwhile.
@@ -205,24 +205,24 @@ class Changes:
         change, intent = self._change_of(pending), pending.intent
         function = change.entry.roll_back or change.entry.function
         attempt = self.attempt(intent.method, intent.params, intent.peer_uid)
-        with self._only_thread(pending), self._one_at_a_time() if change.entry.roll_back is None else nullcontext():
-            if pending in self._list_pending():
+        with self._only_thread(pending), self.one_at_a_time() if change.entry.roll_back is None else nullcontext():
+            if pending in self.list_pending():
                 pending.reply = self._complete(pending, change, function, attempt, [], is_resumed=True)
             return pending.reply
 
     @contextmanager
     def _only_thread(self, pending: Pending) -> Iterator[None]:
         """Wait until no other thread resumes the same change; WaitedTooLong after LOCK_WAIT_S."""
-        with self._guard:
-            if not self._guard.wait_for(lambda: not pending.is_being_resumed, LOCK_WAIT_S):
+        with self.guard:
+            if not self.guard.wait_for(lambda: not pending.is_being_resumed, LOCK_WAIT_S):
                 raise WaitedTooLong(f"{pending.intent.method}, begun before, is being completed", hint="try again")
             pending.is_being_resumed = True
         try:
             yield
         finally:
-            with self._guard:
+            with self.guard:
                 pending.is_being_resumed = False
-                self._guard.notify_all()
+                self.guard.notify_all()
 
     def _complete(
         self, pending: Pending, change: Change, function: Callable[..., Any], attempt: Attempt,
@@ -243,12 +243,12 @@ class Changes:
                 self._end(change, attempt, reply, ended, is_resumed=is_resumed)
         except BaseException:
             if not is_resumed:  # a resumed one is in there already, unless a later change has superseded it
-                with self._guard:
-                    self._pending[pending.intent.id] = pending
+                with self.guard:
+                    self.pending[pending.intent.id] = pending
             raise
-        with self._guard:
+        with self.guard:
             for intent in ended:
-                self._pending.pop(intent, None)
+                self.pending.pop(intent, None)
         return reply
 
     def _end(
@@ -286,14 +286,14 @@ class Changes:
     def _change_of(self, pending: Pending) -> Change:
         return Change.of(self._methods[pending.intent.method], pending.intent.params)
 
-    def _list_pending(self) -> List[Pending]:
+    def list_pending(self) -> List[Pending]:
         """Return all pending changes, oldest first."""
-        with self._guard:
-            return [self._pending[intent] for intent in sorted(self._pending)]
+        with self.guard:
+            return [self.pending[intent] for intent in sorted(self.pending)]
 
     def _related(self, change: Change, ignored: List[Pending]) -> List[Pending]:
         """Return the pending changes that name the same user or workspace, without those of `ignored`."""
-        others = [pending for pending in self._list_pending() if pending not in ignored]
+        others = [pending for pending in self.list_pending() if pending not in ignored]
         return [pending for pending in others if self._change_of(pending).targets & change.targets]
 
     def _write_late_records(self) -> None:

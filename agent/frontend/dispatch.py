@@ -88,6 +88,11 @@ class Dispatcher:
         if left_out is not None:
             self._audit.note(Attempt(CONNECT, {"name": "agent.sock"}, peer_uid, more=left_out), FORBIDDEN)
 
+    @property
+    def changes(self) -> Changes:
+        """The changes that it carries out."""
+        return self._changes
+
     def resume(self) -> None:
         """Resume all pending changes."""
         self._changes.resume_all()

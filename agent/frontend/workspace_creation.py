@@ -77,7 +77,7 @@ def _create_and_clone(context: Context, request: WorkspaceRequest, clone: repo_c
     try:
         repo_creation.create(context, name, clone)
         with context.one_at_a_time():
-            return _finish(context, document)
+            return finish(context, document)
     except AgentError as error:
         with context.one_at_a_time():
             _undo(context, document, error)
@@ -130,7 +130,7 @@ def _cut_off(name: str) -> CommandFailed:
     return CommandFailed(text, hint="try again", command="git clone", exit_code=None, stderr="")
 
 
-def _finish(context: Context, document: Dict[str, Any]) -> Dict[str, Any]:
+def finish(context: Context, document: Dict[str, Any]) -> Dict[str, Any]:
     """Mark a pending workspace as ready, after its repository was cloned."""
     stored = context.store.get_workspace(document["name"])
     if stored is None or stored["id"] != document["id"]:

@@ -38,24 +38,24 @@ class Database:
         self.path, self.reserve = path, DiskReserve(os.path.dirname(path))
         self._timeout_s = timeout_s
         try:
-            self._connection = self._open(layout)
+            self.connection = self._open(layout)
         except sqlite3.OperationalError as error:
             if not _is_full(error) or not self.reserve.release():
                 raise
-            self._connection = self._open(layout)
+            self.connection = self._open(layout)
 
     def close(self) -> None:
         """Close the file."""
-        self._connection.close()
+        self.connection.close()
 
     def one(self, sql: str, *values: Any) -> Optional[Row]:
         """Return the first row of a query; None when it has none."""
-        row: Optional[Row] = self._connection.execute(sql, values).fetchone()
+        row: Optional[Row] = self.connection.execute(sql, values).fetchone()
         return row
 
     def all(self, sql: str, *values: Any) -> List[Row]:
         """Return all rows of a query."""
-        return self._connection.execute(sql, values).fetchall()
+        return self.connection.execute(sql, values).fetchall()
 
     def write(self, *statements: Statement, may_use_reserve: bool = True) -> sqlite3.Cursor:
         """Execute (sql, values...) statements, all or none, and return the cursor of the last one.
@@ -71,7 +71,7 @@ class Database:
 
     def check(self) -> None:
         """Raise ReadOnly when the file is damaged or cannot be written."""
-        problem = self._connection.execute("PRAGMA quick_check").fetchone()[0]
+        problem = self.connection.execute("PRAGMA quick_check").fetchone()[0]
         if problem != "ok":
             raise ReadOnly(f"{self.path}: {problem}")
         self.check_writable()
@@ -97,7 +97,7 @@ class Database:
                 raise ReadOnly(f"{problem} ({fix})")
 
     def _write(self, statements: Tuple[Statement, ...]) -> sqlite3.Cursor:
-        connection = self._connection
+        connection = self.connection
         with connection:
             connection.execute("BEGIN IMMEDIATE")
             for sql, *values in statements:
@@ -110,7 +110,7 @@ class Database:
         if not os.path.lexists(self.path):
             if remains:
                 raise ReadOnly(f"{self.path} is gone, but {remains[0]} is there")
-            self._create(layout)
+            self.create(layout)
         self.check_private()
         connection = _connect(self.path, self._timeout_s)
         try:
@@ -133,7 +133,7 @@ class Database:
         if version != layout.version:
             raise ReadOnly(f"{self.path} has version {version}, this agent knows {layout.version}")
 
-    def _create(self, layout: Layout) -> None:
+    def create(self, layout: Layout) -> None:
         """Create the file under another name first, so that a file without tables is always a damaged one.
 
         It is linked, not renamed: a file that another process created meanwhile stays.

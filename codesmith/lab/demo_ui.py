@@ -55,6 +55,8 @@ def _fill(lab: Lab, show: Show, names: dict[str, str]) -> None:
     show.run("limits for one", "sandbox.create", "docs-bot", "--memory", "512M", "--network", "none", "--node", first)
     show.run("a repo in another", "repo.init", "shop", "--name", "app", "--node", first)
     show.run("some work", "workspace.exec", "shop", "--node", first, "--", "sh", "-c", "echo hello > data/hello.txt")
+    clock = ("sh", "-c", "while sleep 5; do date; done")
+    show.run("a job that goes on", "job.start", "shop", "--node", first, "--name", "clock", "--", *clock)
     with show.step(f"# the network of {last} is cut", "one node cannot be reached"):
         lab.get(last).cut_network()
 

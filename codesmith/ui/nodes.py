@@ -19,7 +19,7 @@ class Nodes:
     """Follows nodes.yaml: nodes that are added appear, those that are removed go."""
 
     def __init__(self, file: Path, store: Store, contracts: Contracts) -> None:
-        self._file, self._store, self._contracts = file, store, contracts
+        self.file, self._store, self._contracts = file, store, contracts
         self._lock = threading.Lock()
         self._pollers: dict[str, Poller] = {}
         self._registry: Registry | None = None
@@ -29,7 +29,7 @@ class Nodes:
     def get(self, name: str) -> Node:
         """Return a node; UnknownNode if nodes.yaml has none of this name, its error if it cannot be read."""
         self.refresh()
-        return (self._registry or Registry.load(self._file)).get(name)
+        return (self._registry or Registry.load(self.file)).get(name)
 
     def refresh(self) -> None:
         """Read nodes.yaml again if it changed, and set who is polled by who is watched."""
@@ -63,18 +63,18 @@ class Nodes:
 
     def _read(self) -> None:
         try:
-            status = self._file.stat()
+            status = self.file.stat()
             stamp = (status.st_mtime_ns, status.st_ino)
             if stamp == self._stamp:
                 return
-            self._registry = Registry.load(self._file)
+            self._registry = Registry.load(self.file)
         except (OSError, CodeSmithError) as error:
-            problem = error.problem if isinstance(error, CodeSmithError) else f"{self._file}: {error.strerror}"
-            self._store.put(EVERYWHERE, {"registry": {"file": str(self._file), "problem": problem}})
+            problem = error.problem if isinstance(error, CodeSmithError) else f"{self.file}: {error.strerror}"
+            self._store.put(EVERYWHERE, {"registry": {"file": str(self.file), "problem": problem}})
             return
         self._stamp = stamp
         self._follow(self._registry)
-        self._store.put(EVERYWHERE, {"registry": {"file": str(self._file), "problem": ""}})
+        self._store.put(EVERYWHERE, {"registry": {"file": str(self.file), "problem": ""}})
 
     def _follow(self, registry: Registry) -> None:
         for name in [name for name, poller in self._pollers.items() if registry.nodes.get(name) != poller.node]:

@@ -48,20 +48,20 @@ class Server:
         """`path` is the file of a Unix socket: it goes with the server."""
         self._path, self._ended = path, threading.Event()
         self._signals: dict[signal.Signals, Any] = {}
-        self.access, self._listening, self._idle_s = access, listening, idle_s
-        self._store, contracts = Store(), Contracts()
-        self._nodes = Nodes(nodes_file, self._store, contracts)
-        self._actions = Actions(self._store, read_only=read_only)
+        self.access, self.listening, self._idle_s = access, listening, idle_s
+        self.store, contracts = Store(), Contracts()
+        self.nodes = Nodes(nodes_file, self.store, contracts)
+        self._actions = Actions(self.store, read_only=read_only)
         proxy = Proxy(contracts, read_only=read_only)
-        self._pages = Pages(access, self._store, self._nodes, self._actions, proxy, read_only=read_only)
-        self._guard = Guard(self._pages.app(), access)
+        self.pages = Pages(access, self.store, self.nodes, self._actions, proxy, read_only=read_only)
+        self._guard = Guard(self.pages.app(), access)
         self._uvicorn = _Quiet(
             uvicorn.Config(
                 self._guard, lifespan="off", ws="none", http="h11", loop="asyncio", log_config=None, log_level="error",
                 access_log=False, server_header=False, proxy_headers=False, limit_concurrency=CONNECTIONS_MAX,
                 timeout_keep_alive=30, timeout_graceful_shutdown=2, h11_max_incomplete_event_size=HEAD_BYTES_MAX,
             ),
-            self._pages.close,
+            self.pages.close,
         )  # fmt: skip
 
     def __enter__(self) -> Server:
@@ -74,12 +74,12 @@ class Server:
         """End all access and all threads, and remove the files: nothing of the server is left."""
         self._ended.set()
         self.access.close()
-        self._pages.close()
+        self.pages.close()
         self._actions.close()
-        self._nodes.close()
+        self.nodes.close()
         if self._path:
             self._path.unlink(missing_ok=True)
-        self._listening.close()
+        self.listening.close()
         for number, handler in self._signals.items():
             signal.signal(number, handler)
 
@@ -90,7 +90,7 @@ class Server:
         watch = threading.Thread(target=self._watch_idle, name="idle", daemon=True)
         watch.start()
         try:
-            self._uvicorn.run(sockets=[self._listening])
+            self._uvicorn.run(sockets=[self.listening])
         finally:
             self._ended.set()
             watch.join()
@@ -106,7 +106,7 @@ class Server:
     def _watch_idle(self) -> None:
         while not self._ended.wait(min(1.0, self._idle_s / 4 or 1.0)):
             idle_s = time.monotonic() - self._guard.last_request
-            if self._pages.is_watched:
+            if self.pages.is_watched:
                 self._guard.last_request = time.monotonic()
             elif self._idle_s and idle_s > self._idle_s:
                 self.stop()

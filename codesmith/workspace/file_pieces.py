@@ -10,7 +10,7 @@ import posixpath
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
-from codesmith.errors import AgentRefused, CodeSmithError, Unreachable
+from codesmith.errors import AgentRefused, CallInterrupted, CodeSmithError, Interruption, Unreachable
 
 if TYPE_CHECKING:
     from codesmith.sdk.api import File
@@ -63,6 +63,11 @@ class Upload:
             )
         except Unreachable:
             raise  # what is there is needed when the command is repeated
+        except KeyboardInterrupt as interrupt:
+            if isinstance(interrupt, CallInterrupted) and interrupt.method == "file.move":
+                raise  # it goes on there
+            self._remove(upload)
+            raise Interruption(f"{self._path} is as it was") from None
         except BaseException:
             self._remove(upload)
             raise

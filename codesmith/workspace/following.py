@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from codesmith.cli import output
-from codesmith.errors import AgentRefused, Hanging, NotPrepared, StreamLost, Unreachable
+from codesmith.errors import AgentRefused, Hanging, NotPrepared, Unreachable
 from codesmith.sdk.api import Job, JobLogs
 from codesmith.workspace import console
 from codesmith.workspace.console import Source
@@ -34,6 +34,7 @@ class Follower:
         self._client, self._workspace, self._job = client, workspace, job
         # Where to read on, of both streams.
         self._offset: int | None = None
+        self._was_attached = False
 
     def follow(self, offset: int | None, show: Show, source: Source, *, has_tty: bool = False) -> Job:
         """Show what the job writes from `offset` on (None: from now on) until it ends, and return it then.
@@ -44,7 +45,9 @@ class Follower:
         while True:
             try:
                 return self._follow_once(show, source, has_tty=has_tty)
-            except StreamLost as lost:
+            except OUTAGE as lost:
+                if not self._was_attached:
+                    raise
                 output.say(f"note: {lost.problem}; connecting again (Ctrl-C stops this, the job goes on)")
             self._again(lambda: self._client.job.get(workspace=self._workspace, id=self._job))
             output.say(f"note: {self._client.node_name} answers again")
@@ -63,7 +66,10 @@ class Follower:
                 return job
 
     def read(self, stream: str, offset: int, show: Show, until: int | None = None) -> JobLogs:
-        """Show what is in the log of a stream from `offset` on, to its end now; return all of it as one piece."""
+        """Show what is in the log of a stream from `offset` to its end, or to `until`; return all of it as one piece.
+
+        `until` is needed for a job that runs: it may write as fast as it is read.
+        """
         data, encoding, begin = b"", "text", offset
         if until is not None and offset >= until:
             return JobLogs(data="", encoding=encoding, offset=offset, next_offset=offset, eof=False)
@@ -90,6 +96,7 @@ class Follower:
             stream = self._client.attach(self._workspace, self._job, offset=self._offset)
         except AgentRefused as refusal:
             return self._ended(refusal, show)
+        self._was_attached = True
         with stream:
             try:
                 console.join(stream, source, has_tty=has_tty, show=show)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from codesmith.errors import BadArgument, CodeSmithError
+from codesmith.tunnel import control
 from codesmith.tunnel.forward import LISTENS, Forward
 from codesmith.tunnel.local_endpoint import endpoint_path
 from codesmith.tunnel.port_owner import describe_owner
@@ -61,7 +62,9 @@ def _parse(word: str) -> Port:
     return Port(*map(int, numbers))
 
 
-def place(port: Port, *, any_port: bool, ours: Collection[Port] = (), avoid: Collection[int] = ()) -> Port:
+def place(
+    workspace: str, port: Port, *, any_port: bool, ours: Collection[Port] = (), avoid: Collection[int] = ()
+) -> Port:
     """Return the port with one here that is free: as it is, with `any_port` the next free one; raise why not.
 
     `ours` are forwarded already and count as free for the same port inside; those to `avoid` do not count as free.
@@ -74,7 +77,7 @@ def place(port: Port, *, any_port: bool, ours: Collection[Port] = (), avoid: Col
         if problem is None and local not in avoid:
             return wanted
         if problem is not None and not any_port:
-            raise _refusal(port, problem)
+            raise _refusal(workspace, port, problem)
     raise CodeSmithError(f"no port from {port.local} on is free on {HOST}", hint="ss -ltn")
 
 
@@ -89,14 +92,21 @@ def _problem(local: int) -> OSError | None:
     return None
 
 
-def _refusal(port: Port, error: OSError) -> CodeSmithError:
+def _refusal(workspace: str, port: Port, error: OSError) -> CodeSmithError:
     other = port.local + 10000 if port.local + 10000 <= PORT_MAX else port.local - 10000
-    hint = f"inv workspace.forward NAME {port.inside}:{other}"
+    hint = f"inv workspace.forward {workspace} {port.inside}:{other}"
     if error.errno == errno.EADDRINUSE:
-        return CodeSmithError(f"{port.address} is taken by {describe_owner(port.local)}", hint=f"{hint}, or --any")
+        return CodeSmithError(f"{port.address} is taken by {_owner(port.local)}", hint=f"{hint}  # or with --any")
     if error.errno == errno.EACCES:
         return CodeSmithError(f"{port.address}: only root may listen below 1024", hint=hint)
     return CodeSmithError(f"cannot listen on {port.address}: {error.strerror}", hint=hint)
+
+
+def _owner(local: int) -> str:
+    for one in control.forwards():
+        if one.local == local:
+            return f"port {one.port} of {one.workspace} on {one.node}, forwarded in the background"
+    return describe_owner(local)
 
 
 def ensure_workspace(node: Node, workspace: str) -> None:

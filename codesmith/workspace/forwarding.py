@@ -53,7 +53,7 @@ def hold(node: Node, name: str, ports: Sequence[Port], *, any_port: bool, opens:
     placed: list[Port] = []
     for port in ports:
         taken = {one.local for one in (*placed, *ports)} - {port.local}
-        placed.append(forward.place(port, any_port=any_port, avoid=taken))
+        placed.append(forward.place(name, port, any_port=any_port, avoid=taken))
     held = Foreground(node, name, placed, output.say)
     rows = [{"workspace": name, "port": one.inside, "address": one.address, "state": "ready"} for one in placed]
     try:

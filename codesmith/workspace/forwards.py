@@ -33,7 +33,7 @@ def start_forward(node: Node, workspace: str, port: int, local: int = 0, *, any_
     is replaced by the next free one. Raises BadArgument, CodeSmithError (taken, not allowed), or why the workspace is
     not reached.
     """
-    wanted = forward.place(Port(port, local or port), any_port=any_port, ours=_ours(node, workspace))
+    wanted = forward.place(workspace, Port(port, local or port), any_port=any_port, ours=_ours(node, workspace))
     forward.ensure_workspace(node, workspace)
     argv = forward.command(node, workspace, [wanted])
     return control.start_forward(node, workspace, wanted.inside, wanted.local, argv)

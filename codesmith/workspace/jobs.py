@@ -64,12 +64,12 @@ def job_of(started: StartedJob) -> Job:
 
 def logs(client: Client, workspace: str, job: str, begin: Begin, *, json: bool) -> JobLogs:
     """Show what a job has written up to now; return it."""
-    offset = begin.offset or 0
-    if begin.tail is not None:
-        offset = begin.find(client, client.job.get(workspace=workspace, id=job))
+    known = client.job.get(workspace=workspace, id=job)
+    offset, size = begin.find(client, known), begin.size(known)
     write: following.Show = nothing if json else console.Outputs(merged=True).write
     with contextlib.suppress(console.NobodyReads):
-        found = following.Follower(client, workspace, job).read(begin.stream, offset, write)
+        found = following.Follower(client, workspace, job).read(begin.stream, offset, write, until=size)
+        found.eof = known.state not in following.RUNNING and found.next_offset >= size
         if json:
             output.show(found, json=True)
         return found

@@ -79,13 +79,13 @@ class StandInHelper:
             message = as_verb(framing.receive(connection, framing.REQUEST_MAX))
             if message["verb"] == "runtime.start":
                 self._start_runtime(message["arguments"]["workspace"])
-                self._reply(connection, message)
+                self.reply(connection, message)
                 continue
             self.calls.append((message["verb"], message["arguments"]))
             if message["verb"] == self._held_back:
                 threading.Thread(target=self._wait_and_reply, args=(connection, message)).start()
             elif self._held_back or message["verb"] == "user.drift":  # a look waits for no change
-                self._reply(connection, message)
+                self.reply(connection, message)
             else:
                 self._wait_and_reply(connection, message)
 
@@ -102,18 +102,18 @@ class StandInHelper:
     def _wait_and_reply(self, connection: socket.socket, message: dict[str, Any]) -> None:
         self.entered.set()
         self.gate.wait(10)
-        self._reply(connection, message)
+        self.reply(connection, message)
 
-    def _reply(self, connection: socket.socket, message: dict[str, Any]) -> None:
+    def reply(self, connection: socket.socket, message: dict[str, Any]) -> None:
         self.works.pop(message["verb"], lambda: None)()
         with connection:
             refusal = self.refusals.get(message["verb"])
             if refusal is not None:
                 framing.send(connection, {"error": refusal.to_dict()})
             elif message["verb"] not in self.refusals:  # None: break off without an answer
-                framing.send(connection, {"result": self._answer(message["verb"], message["arguments"])})
+                framing.send(connection, {"result": self.answer(message["verb"], message["arguments"])})
 
-    def _answer(self, verb: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, verb: str, arguments: dict[str, Any]) -> dict[str, Any]:
         name = arguments.get("name", "")
         if verb == "user.ensure":
             return self._account(name)

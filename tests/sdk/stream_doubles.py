@@ -155,7 +155,8 @@ class StandIn:
         value = answer(request["params"]) if callable(answer) else answer
         content = {"error": value["error"]} if isinstance(value, dict) and "error" in value else {"result": value}
         data = json.dumps({"jsonrpc": "2.0", "id": request["id"], **content}).encode()
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(data) + data)
+        status = value.get("status", 200) if isinstance(value, dict) else 200
+        connection.sendall(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(data)) + data)
 
 
 @contextmanager

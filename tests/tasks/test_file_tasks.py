@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import pytest
 from tests.agent.files.stand_in import StandInFiles
 from tests.sdk.sdk_doubles import http, scripted
 from tests.tasks.conftest import TOP, Place
+from tests.waiting import eventually
 
 CALLS_MAX = 500
 MIB = 1 << 20
@@ -111,6 +113,24 @@ def test_a_long_write_that_fails_leaves_nothing(place: Place, demo: StandInFiles
         done = run(place, "file.write", "demo", "a", input=b"x" * 3 * MIB)
     assert (done.returncode, done.stderr.splitlines()[0]) == (6, b"error: a: No space left on device")
     assert ((demo.folder / "a").read_text(), sorted(os.listdir(demo.folder))) == ("old", ["a", "dangling", "directory"])
+
+
+def test_ctrl_c_leaves_the_file_as_it_was(place: Place, demo: StandInFiles) -> None:
+    (demo.folder / "a").write_text("old")
+    inv = str(Path(sys.executable).parent / "inv")
+    with served(place, demo):
+        process = subprocess.Popen(
+            [inv, "file.write", "demo", "a"], cwd=TOP, env=place.environment, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdin
+        process.stdin.write(b"x" * MIB)
+        process.stdin.flush()
+        eventually(lambda: any(name.startswith(".codesmith-upload-") for name in os.listdir(demo.folder)))
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said.splitlines()[0]) == (2, b"error: cancelled: a is as it was")
+    assert ((demo.folder / "a").read_text(), os.listdir(demo.folder)) == ("old", ["a"])
 
 
 def test_a_part_is_read(place: Place, demo: StandInFiles) -> None:

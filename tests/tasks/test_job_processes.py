@@ -85,6 +85,25 @@ def test_a_cut_connection_is_replaced_and_nothing_is_lost_or_shown_twice(place):
     assert offsets == [0, 8, 14]
 
 
+def test_an_outage_may_come_again_while_the_connection_is_replaced(place):
+    token = {"token": "ab" * 32, "expires_at": ""}
+    outage = {"status": 503, "error": {"kind": "Unreachable", "problem": "node web1 is cut off"}}
+    with stand_in(
+        place.endpoint(), plays(0, (STDOUT, b"one\n"), cut=True), plays(4, (STDOUT, b"two\n")),
+        job_get=in_turn(JOB, outage, JOB, JOB, ENDED), job_attach=in_turn(token, outage, token),
+    ):  # fmt: skip
+        done = place.inv("job.logs", "demo", ID, "--follow")
+    assert (done.returncode, done.stdout) == (3, "one\ntwo\n")
+    assert "note: node web1 is cut off; connecting again" in done.stderr
+
+
+def test_a_node_that_is_cut_off_from_the_start_is_an_error(place):
+    outage = {"status": 503, "error": {"kind": "Unreachable", "problem": "node web1 is cut off"}}
+    with stand_in(place.endpoint(), job_attach=outage):
+        done = place.inv("job.logs", "demo", ID, "--follow")
+    assert (done.returncode, done.stderr) == (5, "error: node web1 is cut off\n")
+
+
 def test_a_job_that_ended_meanwhile_is_read_to_its_end(place):
     refusal = {"error": {"code": 1004, "message": "it has ended", "data": {"kind": "in_use"}}}
     with stand_in(
@@ -104,14 +123,14 @@ def test_what_the_log_has_left_out_is_said(place):
 
 
 def test_a_log_is_read_in_pieces_byte_for_byte(place):
-    with stand_in(
-        place.endpoint(),
-        job_logs=in_turn(piece("Gr\u00fc", size=4), piece("w58=", 4, size=2, eof=True, encoding="base64")),
-    ) as server:
+    """What is written meanwhile is for the next look."""
+    pieces = in_turn(piece("Gr\u00fc", size=4), piece("w58=", 4, size=2, encoding="base64"))
+    with stand_in(place.endpoint(), job_get={**JOB, "stderr_bytes": 6}, job_logs=pieces) as server:
         argv = [INV, "job.logs", "demo", ID, "--stream", "stderr"]
         done = subprocess.run(argv, cwd=TOP, env=place.environment, stdin=subprocess.DEVNULL, capture_output=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "Grüß".encode(), b"")
-    assert [(p["stream"], p["offset"]) for _, p in server.calls] == [("stderr", 0), ("stderr", 4)]
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Gr\u00fc\u00df".encode(), b"")
+    asked = [(params["stream"], params["offset"], params["limit"]) for _, params in server.calls[1:]]
+    assert asked == [("stderr", 0, 6), ("stderr", 4, 2)]
 
 
 def test_the_last_lines_are_found(place):
@@ -141,7 +160,8 @@ def test_one_stream_is_followed_from_the_last_lines(place):
 
 
 def test_json_has_a_piece_with_its_offsets_or_a_line_for_each(place):
-    with stand_in(place.endpoint(), plays(0, (STDOUT, b"a\n"), (STDERR, b"\xff")), job_get=in_turn(JOB, ENDED),
+    job = {**ENDED, "stdout_bytes": 2}
+    with stand_in(place.endpoint(), plays(0, (STDOUT, b"a\n"), (STDERR, b"\xff")), job_get=job,
                   job_logs=piece("ab", eof=True)):  # fmt: skip
         whole = place.inv("job.logs", "demo", ID, "--json")
         lines = place.inv("job.logs", "demo", ID, "--json", "--follow")

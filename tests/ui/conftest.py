@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import itertools
 import json
@@ -108,21 +109,21 @@ class Events:
         self.state: dict[tuple[str, str], Any] = {}
         self._connection = http.client.HTTPConnection("127.0.0.1", ui.port, timeout=20)
         self._connection.request("POST", "/events", json.dumps(view), ui.headers())
-        self._answer = self._connection.getresponse()
-        self.status = self._answer.status
+        self.answer = self._connection.getresponse()
+        self.status = self.answer.status
 
     def __enter__(self) -> Events:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._answer.fp is not None:
-            self._answer.close()
+        if self.answer.fp is not None:
+            self.answer.close()
         self._connection.close()
 
     def until(self, is_so: Callable[[Events], bool]) -> Events:
         """Read on until the state is so."""
         while not is_so(self):
-            line = self._answer.readline()
+            line = self.answer.readline()
             assert line, f"the stream ended; {self.state}"
             if line.startswith(b"data: "):
                 self._take(json.loads(line[6:]))
@@ -203,7 +204,7 @@ def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright, ThreadPoolExecutor(1) as pool:
         # Its files are written by this thread, which is there before the first test and so is nobody's leftover.
         pool.submit(int).result()
-        playwright._loop.set_default_executor(pool)
+        asyncio.get_running_loop().set_default_executor(pool)
         # Tests run as root, where Chromium's own sandbox does not work.
         chromium = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         yield chromium

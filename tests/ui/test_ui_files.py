@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -164,13 +165,41 @@ def test_a_text_is_edited_and_a_conflict_keeps_what_was_typed(page, agent):
     expect(page.get_by_text("What you typed is still here.")).to_be_visible()
     expect(text).to_have_value("one\nthree\n")
     assert agent.files["dos.txt"]["data"] == b"theirs\r\n"
-    stored = page.evaluate("JSON.stringify({...sessionStorage}) + JSON.stringify({...localStorage})")
-    assert "three" not in stored, "a text may be a secret"
     page.get_by_role("button", name="Show what is there now").click()
     expect(page.get_by_label("What is in dos.txt now")).to_have_value("theirs\n")
+    write, hold = agent.file_write, threading.Event()
+    agent.file_write = lambda **given: hold.wait(8) and write(**given)
     page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.locator("#notices")).to_contain_text("file.write shop on web1 is under way")
+    stored = page.evaluate("JSON.stringify({...sessionStorage}) + JSON.stringify({...localStorage})")
+    assert "three" not in stored, "a text may be a secret"
+    hold.set()
     expect(text).to_have_count(0)
     assert agent.files["dos.txt"]["data"] == b"one\r\nthree\r\n"
+
+
+def test_a_changed_text_is_not_left_without_a_question(ui, agent, visit):
+    page = settled(visit(ui, "/nodes/web1"))
+    page.get_by_role("link", name="shop").first.click()
+    asked = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+    look(page)
+    page.get_by_role("button", name="Edit notes.txt").click()
+    text = page.get_by_label("Text of notes.txt")
+    text.fill("changed")
+    page.get_by_role("navigation").get_by_role("link", name="web1").click()
+    expect(text).to_have_value("changed")
+    page.evaluate("history.back()")
+    for _ in range(100):
+        if len(asked) < 2:
+            page.wait_for_timeout(50)
+    page.wait_for_url("**/workspaces/shop")
+    expect(text).to_have_value("changed")
+    assert asked == ["confirm", "confirm"]
+    text.fill("one\n")
+    page.get_by_role("navigation").get_by_role("link", name="web1").click()
+    expect(page.get_by_role("heading", name="Workspaces")).to_be_visible()
+    assert len(asked) == 2
 
 
 def test_what_would_not_stay_as_it_is_is_not_edited(page, agent):

@@ -28,7 +28,7 @@ class Page:
     def _next(self, wanted=""):
         name = ""
         while True:
-            line = self.stream._answer.readline().decode()
+            line = self.stream.answer.readline().decode()
             assert line, "the stream ended"
             if line.startswith("event: "):
                 name = line[7:].strip()
@@ -110,7 +110,7 @@ def test_a_page_that_does_not_read_stops_its_command_and_costs_little(shop, page
 
     shop.nodes["web1"].programs["yes"] = flood
     assert page.asks("exec", argv=["yes"])[0] == 200
-    (watcher,) = [one for one in shop.server._store.watchers() if one.id == page.id]
+    (watcher,) = [one for one in shop.server.store.watchers() if one.id == page.id]
     before, same = -1, 0
     while same < 5:
         time.sleep(0.1)

@@ -184,7 +184,7 @@ def test_the_token_stands_on_no_command_line(codesmith_home, tmp_path):
 
 
 def test_nothing_listens_but_loopback(shared):
-    listening = shared.server._listening.getsockname()
+    listening = shared.server.listening.getsockname()
     assert listening[0] == "127.0.0.1"
 
 

@@ -104,7 +104,7 @@ def test_nothing_is_asked_while_nobody_watches(ui):
     with ui.events() as page:
         page.until(lambda now: now.node("web1").get("state") == "ready")
     deadline = time.monotonic() + 5
-    while ui.server._pages.is_watched:
+    while ui.server.pages.is_watched:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     time.sleep(poller.LOOK_S * 2)
@@ -179,7 +179,7 @@ def test_a_call_to_a_node_that_is_down_gets_the_reason_as_its_error(serve):
 
 def test_nodes_that_are_added_to_the_file_appear_and_removed_ones_go(serve):
     ui = serve("web1", "db1")
-    file = ui.server._nodes._file
+    file = ui.server.nodes.file
     ui.enter()
     with ui.events() as page:
         page.until(lambda now: now.node("db1"))
@@ -508,7 +508,7 @@ def test_a_journal_that_cannot_be_read_says_why(serve):
 
 def test_a_long_call_does_not_keep_the_pages_from_their_end(serve):
     ui = serve("web1")
-    agent, file = ui.nodes["web1"], ui.server._nodes._file
+    agent, file = ui.nodes["web1"], ui.server.nodes.file
     agent.add("shop")
     command = [sys.executable, "-m", "codesmith", "ui.open", "--print", "--json", "--file", str(file)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

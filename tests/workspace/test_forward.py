@@ -26,14 +26,14 @@ def test_what_is_no_port_is_refused(words: list[str]) -> None:
         forward.parse(words)
 
 
-def test_a_taken_port_is_named_or_replaced() -> None:
+def test_a_taken_port_is_named_or_replaced(place: object) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number = taken.getsockname()[1]
         with pytest.raises(CodeSmithError, match=rf"127\.0\.0\.1:{number} is taken by "):
-            forward.place(Port(3000, number), any_port=False)
-        placed = forward.place(Port(3000, number), any_port=True, avoid={number + 1})
+            forward.place("demo", Port(3000, number), any_port=False)
+        placed = forward.place("demo", Port(3000, number), any_port=True, avoid={number + 1})
         assert placed.inside == 3000 and placed.local > number + 1
-        assert forward.place(Port(3000, number), any_port=False, ours={Port(3000, number)}).local == number
+        assert forward.place("demo", Port(3000, number), any_port=False, ours={Port(3000, number)}).local == number
 
 
 def test_ssh_listens_on_loopback_alone_and_ends_if_it_cannot(place: object) -> None:

@@ -69,7 +69,7 @@ def remove_ipc(uid: int) -> List[str]:
     deadline = time.monotonic() + IPC_S
     become = (f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--")
     for kind, option in IPC:
-        ids = _ipc_of(kind, uid)
+        ids = ipc_of(kind, uid)
         for start in range(0, len(ids), IPC_AT_ONCE):
             words = [word for one in ids[start : start + IPC_AT_ONCE] for word in (option, one)]
             left_s = max(deadline - time.monotonic(), 0)
@@ -81,10 +81,10 @@ def remove_ipc(uid: int) -> List[str]:
 
 
 def _ipc_left(uid: int) -> List[str]:
-    return [f"System V {kind} {one}" for kind, _ in IPC for one in _ipc_of(kind, uid)]
+    return [f"System V {kind} {one}" for kind, _ in IPC for one in ipc_of(kind, uid)]
 
 
-def _ipc_of(kind: str, uid: int) -> List[str]:
+def ipc_of(kind: str, uid: int) -> List[str]:
     """Return the ids of the objects of one kind that a uid owns or made."""
     try:
         with open(f"/proc/sysvipc/{kind}", encoding="ascii") as file:
@@ -110,22 +110,22 @@ class Sweep:
         """Return the paths that stay."""
         try:
             self._walk(self._base, self._place, 0)
-            while self._done < self._made and not self._is_late():
+            while self._done < self._made and not self.is_late():
                 self._empty_one(str(self._done))
                 self._done += 1
         finally:
             self._close_trash()
-        if self._is_late():
+        if self.is_late():
             self._left.append(f"{self._place} (search not finished)")
         return self._left
 
-    def _is_late(self) -> bool:
+    def is_late(self) -> bool:
         return time.monotonic() > self._deadline
 
     def _walk(self, folder: int, path: str, depth: int) -> None:
         """Remove what belongs to the user in a directory of another owner, and in the directories below it."""
         for name in _names(folder):
-            if self._is_late():
+            if self.is_late():
                 return
             status = self._look(folder, name, path)
             if status is None:
@@ -176,7 +176,7 @@ class Sweep:
         os.fchmod(folder, CLOSED)
         os.fchown(folder, 0, self._uid)
         for name in _names(folder):
-            if self._is_late():
+            if self.is_late():
                 return False  # it stays taken over, so the next sweep recognizes it
             status = self._look(folder, name, path)
             try:
@@ -188,7 +188,7 @@ class Sweep:
                     os.unlink(name, dir_fd=folder)
             except OSError as error:
                 self._report(f"{path}/{name}", error)
-        if self._is_late():
+        if self.is_late():
             return False
         if any(_names(folder)):
             os.fchmod(folder, READABLE)

@@ -38,7 +38,7 @@ def empty(deadline_s: Optional[float] = ANSWER_S) -> List[str]:
             return []
         if not wait_for(lambda: fcntl.flock(trash, fcntl.LOCK_EX | fcntl.LOCK_NB), deadline_s or 0):
             return []  # another process empties all of it
-        return _Emptying(trash, ends).go()
+        return Emptying(trash, ends).go()
 
 
 def empty_quietly() -> None:
@@ -56,7 +56,7 @@ def _names(directory: int, without: Dict[str, str]) -> List[str]:
         return list(itertools.islice(found, BATCH))
 
 
-class _Emptying:
+class Emptying:
     """One pass over the trash. Inner directories are renamed up into it, so any depth takes constant descriptors."""
 
     def __init__(self, trash: int, ends: Optional[float]) -> None:
@@ -67,14 +67,14 @@ class _Emptying:
         """Remove everything, or as much as the time allows; return what cannot be removed."""
         while names := _names(self._trash, self._stuck):
             for name in names:
-                if self._is_late():
+                if self.is_late():
                     return []
                 self._try(name)
             if len(self._stuck) > STUCK_MAX:
                 break
         return [f"{trees.TRASH}/{name}: {why}" for name, why in sorted(self._stuck.items())]
 
-    def _is_late(self) -> bool:
+    def is_late(self) -> bool:
         return self._ends is not None and time.monotonic() > self._ends
 
     def _try(self, name: str) -> None:
@@ -112,7 +112,7 @@ class _Emptying:
         room, refused = BATCH, None
         with os.scandir(directory) as entries:
             for entry in entries:
-                if not room or self._is_late():
+                if not room or self.is_late():
                     return False
                 try:
                     if not entry.is_dir(follow_symlinks=False):

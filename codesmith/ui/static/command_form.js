@@ -4,8 +4,9 @@ import { append, h } from "./dom.js";
 import { methodForm } from "./forms.js";
 import { splitWords } from "./text.js";
 
-// `more` names the parameters of the method that are asked for too; `onRun` gets all of them, and throws what is wrong.
-export function commandForm({ contract, entry, id, title, submit, key, more, about, legend, onRun }) {
+// `more` names the parameters of the method that are asked for too, `once` those of them that are for one run; `onRun`
+// gets all of them, and throws what is wrong.
+export function commandForm({ contract, entry, id, title, submit, key, more, once = [], about, legend, onRun }) {
   const draft = `draft:${key}/command`;
   const problem = h("p", { class: "problem", id: `${id}-problem`, role: "alert", hidden: true });
   const typed = h("input", { id, autocomplete: "off", spellcheck: "false", value: sessionStorage.getItem(draft) ?? "", "aria-describedby": `${id}-about ${id}-problem`, oninput: () => sessionStorage.setItem(draft, typed.value) });
@@ -25,11 +26,18 @@ export function commandForm({ contract, entry, id, title, submit, key, more, abo
     const words = argv();
     if (!words) return;
     await onRun({ ...params, argv: words });
+    details.open = false;
+    for (const name of once) {
+      const input = fields.form.elements[name];
+      input.value = "";
+      input.dispatchEvent(new Event("input", { bubbles: true }));
+    }
   };
   const fields = methodForm({
     contract, entry, leave: entry.params.map((param) => param.name).filter((name) => !more.includes(name)), key, submit: `${submit} with these`,
     onSubmit: async (params) => { await run(params); return false; },
   });
+  const details = h("details", {}, h("summary", {}, legend), fields.form);
   const form = h("form", { class: "exec", novalidate: true, onsubmit: async (event) => {
     event.preventDefault();
     if (button.disabled) return;
@@ -43,5 +51,5 @@ export function commandForm({ contract, entry, id, title, submit, key, more, abo
     }
   } }, h("label", { for: id }, title), typed, button, h("p", { class: "about", id: `${id}-about` }, about),
   h("div", { class: "check" }, shell, h("label", { for: `${id}-shell` }, "through sh")), problem);
-  return h("div", {}, form, h("details", {}, h("summary", {}, legend), fields.form));
+  return h("div", {}, form, details);
 }

@@ -38,7 +38,7 @@ export function confirmDestroy({ title, losses, name, verb, options, onConfirm }
     options,
     h("div", { class: "field" }, h("label", { for: `${id}-name` }, "Type ", h("code", {}, name), " to go on"), typed),
     problem,
-    h("p", { class: "buttons" }, go, h("button", { type: "button", onclick: () => dialog.close() }, "Keep it"))));
+    h("p", { class: "buttons" }, go, " ", h("button", { type: "button", onclick: () => dialog.close() }, "Keep it"))));
   document.body.append(dialog);
   dialog.showModal();
   typed.focus();

@@ -7,6 +7,11 @@ import { DECEIVING, bytes, line } from "./text.js";
 // One call carries it, with what JSON adds to it.
 const TEXT_MAX = 120 << 10;
 
+// Texts that are open in the page, each as a function that tells whether it would be lost.
+const open = new Set();
+export const hasUnsaved = () => [...open].some((isLost) => isLost());
+window.addEventListener("beforeunload", (event) => { if (hasUnsaved()) event.preventDefault(); });
+
 // Line ends as they are in the file: a text field has only one kind. null: they are mixed.
 function lineEnds(text) {
   const pairs = text.split("\r\n").length - 1;
@@ -39,9 +44,9 @@ export async function editFile({ node, name, contract, row, isReadOnly, place, o
   const said = h("div", { role: "status" });
   const say = (content, kind) => { said.replaceChildren(); append(said, [content && h("p", { class: `notice ${kind}` }, content)]); };
   const isDirty = () => text.value !== begun;
-  const warn = (event) => { if (isDirty()) event.preventDefault(); };
-  window.addEventListener("beforeunload", warn);
-  const close = () => { window.removeEventListener("beforeunload", warn); element.remove(); };
+  const isLost = () => element.isConnected && isDirty();
+  open.add(isLost);
+  const close = () => { open.delete(isLost); element.remove(); };
 
   async function save() {
     const data = ends === "\r\n" ? text.value.replaceAll("\n", "\r\n") : text.value;

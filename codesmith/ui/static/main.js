@@ -2,6 +2,7 @@
 
 import { enter } from "./access.js";
 import { append, command, growOlder, h, link, path } from "./dom.js";
+import { hasUnsaved } from "./editor.js";
 import * as live from "./live.js";
 import * as notices from "./notices.js";
 import { apiPage } from "./page_api.js";
@@ -54,20 +55,29 @@ function chosen() {
   return [];
 }
 
-export function go(...parts) {
-  history.pushState(null, "", path(...parts));
+let shownAt = location.href;
+const mayLeave = () => !hasUnsaved() || window.confirm("A text that you changed is not saved. Leave it?");
+
+function goTo(address) {
+  history.pushState(null, "", address);
+  shownAt = location.href;
   show({});
 }
+
+export const go = (...parts) => goTo(path(...parts));
 
 document.addEventListener("click", (event) => {
   const anchor = event.target.closest?.("a[href]");
   if (!anchor || event.defaultPrevented || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
   if (anchor.origin !== location.origin || anchor.target || anchor.getAttribute("href").startsWith("#")) return;
   event.preventDefault();
-  history.pushState(null, "", anchor.href);
-  show({});
+  if (mayLeave()) goTo(anchor.href);
 });
-window.addEventListener("popstate", () => show({ isFirst: true }));
+window.addEventListener("popstate", () => {
+  if (!mayLeave()) { history.pushState(null, "", shownAt); return; }
+  shownAt = location.href;
+  show({ isFirst: true });
+});
 window.addEventListener("codesmith-go", (event) => go(...event.detail));
 
 live.onConnection(({ state, since, error }) => {

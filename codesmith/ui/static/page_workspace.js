@@ -34,7 +34,7 @@ export function workspacePage(node, name) {
 
   const box = (contract, method, more) => methodBox({ node, contract, name: method, fixed: method.startsWith("workspace.") ? { name } : { workspace: name }, ...more });
   const methods = withContract(node, (contract) => [
-    section("enter", "Enter", h("p", {}, command(`inv workspace.open ${name} --shell --node ${node}`)), h("p", {}, "Or, once `inv ssh.config --install` has been run: ", command(`ssh ${name}.${node}.codesmith`)), h("p", {}, "Or in an editor: ", command(`inv workspace.open ${name} --editor code --node ${node}`), h("span", { class: "faint" }, " Once that has been run: "), EDITORS.map(([title, scheme]) => [
+    section("enter", "Enter", h("p", {}, command(`inv workspace.open ${name} --shell --node ${node}`)), h("p", {}, "Or, once ", code("inv ssh.config --install"), " has been run: ", command(`ssh ${name}.${node}.codesmith`)), h("p", {}, "Or in an editor: ", command(`inv workspace.open ${name} --editor code --node ${node}`), h("span", { class: "faint" }, " Once that has been run: "), EDITORS.map(([title, scheme]) => [
       h("a", { href: `${scheme}://vscode-remote/ssh-remote+${name}.${node}.codesmith${encodeURI(one()?.path ?? `/srv/codesmith/workspaces/${name}`)}` }, title), " "])),
       h("p", { class: "buttons" }, button(node, contract, "workspace.start", name, "Start"), " ", button(node, contract, "workspace.stop", name, "Stop"))),
     execPart(node, contract, name),
@@ -161,11 +161,11 @@ function deleteIt(node, contract, name, row) {
     title: `Delete ${name} on ${node}`, name, verb: "Delete the workspace",
     losses: [
       `all files in ${row?.path ?? name}${row?.home ? ` and ${row.home}` : ""}`,
-      repos.length ? `the repos ${repos.join(", ")}, also what was never pushed` : "it has no repos that CodeSmith made; others may be there",
+      row?.runtime?.state !== "running" && (repos.length ? `the repos ${repos.join(", ")}, also what was never pushed` : "it has no repos that CodeSmith made; others may be there"),
       ...lossesOf(node, contract, name, row),
       row?.runtime?.state === "running" ? "all that runs in it now" : "nothing that runs",
       row?.user === name ? `its user ${name} with keys and home, unless kept or in use` : `its user ${row?.user} stays`,
-    ],
+    ].filter(Boolean),
     options: takes(entry, "keep_user") && row?.user === name && h("div", { class: "check" }, keep, h("label", { for: "keep-user" }, "Keep the user")),
     onConfirm: async () => {
       await change(node, entry, { name, ...(keep.checked && { keep_user: true }) });

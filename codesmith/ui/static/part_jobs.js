@@ -60,7 +60,7 @@ export function jobsPart(node, contract, name, one) {
 
   const entry = can("job.start");
   const form = entry && commandForm({
-    contract, entry, id: "job", title: "Command of the job", submit: "Start the job", key: `${node}/${name}/job`, more: ["cwd", "env", "name", "timeout_s"], legend: "Name, directory, environment, time limit",
+    contract, entry, id: "job", title: "Command of the job", submit: "Start the job", key: `${node}/${name}/job`, more: ["cwd", "env", "name", "timeout_s"], once: ["name"], legend: "Name, directory, environment, time limit",
     about: "It goes on when this page is left, has no terminal and no input, and ends with the runtime. Its output is kept in the workspace.",
     onRun: async (params) => { openPanel(await change(node, entry, { ...params, workspace: name })); },
   });

@@ -80,7 +80,7 @@ def test_an_agent_whose_owner_left_serves_no_call(rpc: Rpc) -> None:
     forwarded_agents = rpc.dispatcher.forwarded_agents
     connection.close()
     deadline = time.monotonic() + 20
-    while forwarded_agents._waiting:
+    while forwarded_agents.waiting:
         assert time.monotonic() < deadline
     rpc.refuses("repo.clone", -32602, **CLONE)
     assert [verb for verb, _ in rpc.helper.calls] == ["workspace.ensure"]

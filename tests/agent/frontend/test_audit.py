@@ -218,7 +218,7 @@ def test_a_record_that_the_file_does_not_take_is_in_the_journal(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(audit.Audit, "_append", full)
+    monkeypatch.setattr(audit.Audit, "append", full)
     assert rpc.call("user.create", name="ada")["state"] == "active"
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("audit ")]
     assert [json.loads(line.removeprefix("audit "))["target"] for line in lines] == [{"name": "ada"}]

@@ -101,15 +101,15 @@ def test_only_the_last_results_are_kept(rpc: Rpc, monkeypatch: pytest.MonkeyPatc
 def test_a_full_disk_is_a_clear_error_and_changes_nothing(rpc: Rpc) -> None:
     rpc.call("workspace.create", name="demo")
     runs = len(rpc.helper.calls)
-    pages = rpc.store.database._connection.execute("PRAGMA page_count").fetchone()[0]
-    rpc.store.database._connection.execute(f"PRAGMA max_page_count = {pages}")
+    pages = rpc.store.database.connection.execute("PRAGMA page_count").fetchone()[0]
+    rpc.store.database.connection.execute(f"PRAGMA max_page_count = {pages}")
     labels = {f"key{number}": "x" * 250 for number in range(30)}
     assert "full" in rpc.refuses("workspace.create", 1008, name="big", labels=labels)["message"]
     assert len(rpc.helper.calls) == runs
     # A command that ran is answered, also when its result cannot be kept.
     done = rpc.call("workspace.exec", name="demo", argv=["x" * 9000], request_id="r9")
     assert done["exit_code"] == 0
-    rpc.store.database._connection.execute("PRAGMA max_page_count = 100000")
+    rpc.store.database.connection.execute("PRAGMA max_page_count = 100000")
     assert rpc.call("workspace.create", name="big", labels=labels)["state"] == "ready"
 
 

@@ -56,7 +56,7 @@ def test_a_byte_now_and_then_does_not_hold_a_connection(
 
 def test_a_client_that_does_not_read_its_answer_is_dropped(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_server, "REPLY_TIMEOUT_S", 0.6)
-    body = json.dumps([{"jsonrpc": "2.0", "id": n, "method": "rpc.discover"} for n in range(16)]).encode()
+    body = json.dumps([{"jsonrpc": "2.0", "id": n, "method": "rpc.discover"} for n in range(8)]).encode()
     whole = len(rpc.post(body)[1])
     with rpc.connect() as slow:
         slow.sendall(HEAD % len(body) + b"\r\n" + body)
@@ -158,7 +158,7 @@ def test_long_answers_that_nobody_takes_hold_up_nobody_and_cost_little(
     rpc: Rpc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "REPLIES_BYTES_MAX", 16 << 20)
-    body = json.dumps([{"jsonrpc": "2.0", "id": n, "method": "rpc.discover"} for n in range(16)]).encode()
+    body = json.dumps([{"jsonrpc": "2.0", "id": n, "method": "rpc.discover"} for n in range(8)]).encode()
     whole = len(rpc.post(body)[1])
     before = resident_bytes()
     clients = [rpc.connect() for _ in range(100)]

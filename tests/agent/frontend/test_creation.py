@@ -150,7 +150,7 @@ def test_a_disk_that_is_full_at_the_end_leaves_it_pending_and_the_next_one_is_wh
     rpc: Rpc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("agent.frontend.workspace_creation._finish", full)
+        patch.setattr("agent.frontend.workspace_creation.finish", full)
         rpc.refuses("workspace.create", 1008, name="demo", repo=REPO)
     assert rpc.call("workspace.get", name="demo")["state"] == "pending"
     rpc.call("workspace.create", name="demo")

@@ -40,14 +40,14 @@ def test_a_change_that_does_not_supersede_an_assignment_leaves_it_pending(
 
 def test_another_assignment_supersedes_a_pending_one(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
     assigned_half_way(rpc, CommandFailed("jobs do not end", pending=True))
-    reply = rpc.helper._reply
+    reply = rpc.helper.reply
 
     def without_bob(connection: Any, message: dict[str, Any]) -> None:
         if message["arguments"].get("user") == "eve":
             rpc.helper.refusals.clear()
         reply(connection, message)
 
-    monkeypatch.setattr(rpc.helper, "_reply", without_bob)
+    monkeypatch.setattr(rpc.helper, "reply", without_bob)
     assert rpc.call("workspace.assign", name="demo", user="eve")["user"] == "eve"
     assert rpc.store.intents() == []
 
@@ -59,7 +59,7 @@ def test_an_assignment_that_fails_again_and_again_is_journaled_once(rpc: Rpc) ->
         before = len(rpc.helper.calls)
         rpc.refuses("workspace.assign", 1007, name="demo", user="bob")
         assert len(rpc.helper.calls) - before == 1, number
-        assert len(rpc.store.intents()) == len(rpc.dispatcher._changes._list_pending()) == 1
+        assert len(rpc.store.intents()) == len(rpc.dispatcher.changes.list_pending()) == 1
     rpc.refuses("workspace.assign", 1007, name="demo", user="bob", request_id="r1")
     assert len(rpc.store.intents()) == 1
     rpc.refuses("workspace.assign", 1007, name="demo", user="eve")

@@ -222,7 +222,7 @@ def test_a_command_that_was_cut_off_has_one_record_of_who_called(rpc: Rpc, tmp_p
                 ("workspace.exec", "cut_off", "r1")
             ]
             assert told[0]["peer_uid"] == os.getuid()
-            assert "word1" not in again.audit.read_text() + "".join(again.store.database._connection.iterdump())
+            assert "word1" not in again.audit.read_text() + "".join(again.store.database.connection.iterdump())
         with agent(after) as again:
             assert [one["outcome"] for one in again.audited()] == ["ok", "ok"]
 

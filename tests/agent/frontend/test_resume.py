@@ -51,10 +51,10 @@ def test_a_superseded_change_is_not_resumed(rpc: Rpc) -> None:
     clone_cut_off(rpc)
     rpc.helper.refusals["repo.settle"] = CommandFailed("a job does not end", pending=True)
     with resuming(rpc, "repo.settle"):
-        changes = rpc.dispatcher._changes
+        changes = rpc.dispatcher.changes
         params = {"name": "demo"}
         attempt = Attempt("workspace.delete", params, None)
-        changes._begin(Change.of(workspace.delete, params), attempt, changes._list_pending())
+        changes.begin(Change.of(workspace.delete, params), attempt, changes.list_pending())
         rpc.call("workspace.create", name="demo")
     rpc.helper.refusals.clear()
     rpc.call("workspace.update", name="demo", labels={})
@@ -81,15 +81,15 @@ def test_a_call_that_waits_too_long_for_the_lock_to_resume_is_refused(
 ) -> None:
     cut_off(rpc, "user.ensure", "user.create", name="ada")
     turns = [WaitedTooLong("other changes on this node take too long")]
-    changes = rpc.dispatcher._changes
-    one_at_a_time = changes._one_at_a_time
+    changes = rpc.dispatcher.changes
+    one_at_a_time = changes.one_at_a_time
 
     def busy_once() -> Any:
         if turns:
             raise turns.pop()
         return one_at_a_time()
 
-    monkeypatch.setattr(changes, "_one_at_a_time", busy_once)
+    monkeypatch.setattr(changes, "one_at_a_time", busy_once)
     assert "take too long" in rpc.refuses("user.delete", 1004, name="ada")["message"]
     assert [intent.method for intent in rpc.store.intents()] == ["user.create"]
     assert rpc.call("user.delete", name="ada")["deleted"]
@@ -99,7 +99,7 @@ def test_a_creation_that_waits_too_long_for_its_roll_back_stays_pending(
     rpc: Rpc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     intent = rpc.store.begin("workspace.create", {"name": "demo", "repo": {"url": "https://h/site"}})
-    rpc.dispatcher._changes._pending[intent.id] = Pending(intent)
+    rpc.dispatcher.changes.pending[intent.id] = Pending(intent)
     with monkeypatch.context() as patch:
         patch.setattr(context, "LOCK_WAIT_S", 0.1)
         rpc.helper.hold_back("user.ensure")
@@ -116,6 +116,19 @@ def test_a_creation_that_waits_too_long_for_its_roll_back_stays_pending(
     assert rpc.store.intents() == []
 
 
+class CountedCondition(threading.Condition):
+    """A condition that knows how many threads wait for it."""
+
+    waiting = 0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waiting += 1
+        try:
+            return super().wait(timeout)
+        finally:
+            self.waiting -= 1
+
+
 @pytest.mark.parametrize("request_id", [{}, {"request_id": "r2"}], ids=["without an id", "with another id"])
 @pytest.mark.parametrize(("method", "verb"), [("user.create", "user.ensure"), ("user.delete", "user.remove")])
 def test_the_same_call_while_a_change_is_resumed_gets_its_result(
@@ -124,6 +137,7 @@ def test_the_same_call_while_a_change_is_resumed_gets_its_result(
     if method == "user.delete":
         rpc.call("user.create", name="ada")
     cut_off(rpc, verb, method, name="ada", request_id="r1")
+    guard = rpc.dispatcher.changes.guard = CountedCondition()
     request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {"name": "ada", **request_id}}
     replies: list[Any] = []
 
@@ -134,7 +148,7 @@ def test_the_same_call_while_a_change_is_resumed_gets_its_result(
     with resuming(rpc, verb):
         for thread in waiting:
             thread.start()
-        wait_until(lambda: len(rpc.dispatcher._changes._guard._waiters) == len(waiting))  # type: ignore[attr-defined]
+        wait_until(lambda: guard.waiting == len(waiting))
     for thread in waiting:
         thread.join()
     assert [reply["result"]["name"] for reply in replies] == ["ada"] * len(waiting)

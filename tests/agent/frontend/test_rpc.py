@@ -118,7 +118,7 @@ def test_names_of_files_do_not_steer_a_terminal(rpc: Rpc, monkeypatch: pytest.Mo
     rpc.helper.refusals["workspace.remove"] = InUse(f"a file system is mounted at {path}")
     assert rpc.refuses("workspace.delete", 1004, name="demo")["message"].endswith(f" {shown}")
     del rpc.helper.refusals["workspace.remove"]
-    monkeypatch.setattr(rpc.helper, "_answer", lambda *_: {"leftovers": [path], "user_removed": True})
+    monkeypatch.setattr(rpc.helper, "answer", lambda *_: {"leftovers": [path], "user_removed": True})
     assert rpc.call("user.delete", name="ada")["leftovers"] == [shown]
     assert rpc.call("workspace.delete", name="demo")["leftovers"] == [shown]
 

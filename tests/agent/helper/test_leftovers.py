@@ -107,7 +107,7 @@ def test_any_depth_and_what_an_interrupted_sweep_left_go(place: Path, monkeypatc
     os.close(deep)
     looks = itertools.count()
     with monkeypatch.context() as patch:
-        patch.setattr(Sweep, "_is_late", lambda self: next(looks) > 300)  # after 300 checks, not by the clock
+        patch.setattr(Sweep, "is_late", lambda self: next(looks) > 300)  # after 300 checks, not by the clock
         assert sweep(place)[-1] == f"{place} (search not finished)"
     for _ in range(3):
         left = sweep(place)
@@ -122,7 +122,7 @@ def test_a_directory_without_end_costs_no_more_than_the_limit(place: Path, monke
     put(place / "gone", GONE)
     looks = itertools.count(1)
     with monkeypatch.context() as patch:
-        patch.setattr(Sweep, "_is_late", lambda self: next(looks) > 100)
+        patch.setattr(Sweep, "is_late", lambda self: next(looks) > 100)
         assert sweep(place) == [f"{place} (search not finished)"]
     assert next(looks) < 110, "it went on looking after its time"
 
@@ -135,7 +135,7 @@ def test_a_directory_that_there_was_no_time_for_goes_with_the_next_sweep(
         put(place / "folder" / f"{number}", GONE)
     looks = itertools.count()
     with monkeypatch.context() as patch:
-        patch.setattr(Sweep, "_is_late", lambda self: next(looks) > 10)
+        patch.setattr(Sweep, "is_late", lambda self: next(looks) > 10)
         assert sweep(place) == [f"{place} (search not finished)"]
     assert sweep(place) == []
     assert list(place.iterdir()) == []
@@ -208,7 +208,7 @@ def test_an_ipcrm_that_is_stopped_keeps_others_waiting_for_a_moment(
     tool.write_text("#!/bin/sh\nkill -STOP $$\n")
     tool.chmod(0o755)
     monkeypatch.setitem(run.ENVIRONMENT, "PATH", f"{tmp_path}:{run.ENVIRONMENT['PATH']}")
-    monkeypatch.setattr(module, "_ipc_of", lambda kind, uid: [str(number) for number in range(1000)])
+    monkeypatch.setattr(module, "ipc_of", lambda kind, uid: [str(number) for number in range(1000)])
     monkeypatch.setattr(module, "IPC_S", 0.3)
     began = time.monotonic()
     assert len(module.remove_ipc(GONE)) == 3000

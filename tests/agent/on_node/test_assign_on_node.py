@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
+from tests.agent.on_node.web1 import Web1
+from tests.releases import TRIXIE_FIRST
 
-pytestmark = [pytest.mark.lab, BOTH_RELEASES]
+pytestmark = [pytest.mark.lab, TRIXIE_FIRST]
 # Everything about a tree, so that any change shows.
 LOOK = "cd {path} && find . -printf '%p %i %U %G %m %s %T@\\n' | sort && cat AGENTS.md .codesmith/workspace.json"
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests.agent.on_node.web1 import BOTH_RELEASES
 from tests.person import Person
+from tests.releases import BOOKWORM_BEFORE_TRIXIE
 
-pytestmark = BOTH_RELEASES
+pytestmark = BOOKWORM_BEFORE_TRIXIE
 # A file system of its own, as another disk is.
 DISK = "mkdir -p /data; mount -t tmpfs -o size=300m,mode=755 data /data; "
 LINKS = {

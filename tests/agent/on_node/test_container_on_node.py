@@ -11,10 +11,11 @@ import pytest
 from codesmith.lab import Lab
 from codesmith.nodes.registry import Registry
 from codesmith.sdk.client import Client
-from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
+from tests.agent.on_node.web1 import Web1
 from tests.person import Person
+from tests.releases import TRIXIE_FIRST
 
-pytestmark = [pytest.mark.lab, BOTH_RELEASES]
+pytestmark = [pytest.mark.lab, TRIXIE_FIRST]
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from tests.agent.on_node.forge import SERVER
-from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
+from tests.agent.on_node.web1 import Web1
+from tests.releases import BOOKWORM_BEFORE_TRIXIE
 
-pytestmark = [pytest.mark.lab, BOTH_RELEASES]
+pytestmark = [pytest.mark.lab, BOOKWORM_BEFORE_TRIXIE]
 DOCUMENT = json.loads((Path(__file__).parents[3] / "agent" / "openrpc.json").read_text())
 # What another node or another moment has otherwise; of these the type is compared.
 UNDETERMINED = {

@@ -19,13 +19,11 @@ import pytest
 from tests.agent.on_node.door_one import Door, alias, free_port, generate_key, talk
 from tests.agent.on_node.terminal import Terminal
 from tests.agent.on_node.web1 import Web1
+from tests.releases import NEWEST_AND_OLDEST
 from tests.ssh_agent import running_agent
 from tests.waiting import accepts, eventually
 
-pytestmark = [
-    pytest.mark.lab,
-    pytest.mark.parametrize("release", ("bookworm", "trixie", "bullseye"), scope="module"),
-]
+pytestmark = [pytest.mark.lab, NEWEST_AND_OLDEST]
 WORKSPACE = "/srv/codesmith/workspaces/demo"
 ECHO = """
 import socket, sys, threading
@@ -379,6 +377,7 @@ def test_the_token_of_a_workspace_leads_into_no_other_one(door: Door) -> None:
     assert door.ssh("other", "echo $CODESMITH_WORKSPACE; ls /srv/codesmith/workspaces") == "other\nother\n"
 
 
+@pytest.mark.long  # tests/agent/frontend has it with a limit of its own
 def test_a_token_expires(door: Door, old_token: tuple[str, float]) -> None:
     """Before the agent is restarted, which would end it too."""
     token, given_at = old_token

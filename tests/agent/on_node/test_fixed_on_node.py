@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from codesmith.errors import AgentRefused
-from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
+from tests.agent.on_node.web1 import Web1
+from tests.releases import TRIXIE_FIRST
 
-pytestmark = [pytest.mark.lab, BOTH_RELEASES]
+pytestmark = [pytest.mark.lab, TRIXIE_FIRST]
 HOME, PLACE = "/srv/codesmith/home/cs-fixed", "/srv/codesmith/workspaces/fixed"
 STATE = """
 cat /etc/passwd /etc/shadow /etc/group /etc/gshadow

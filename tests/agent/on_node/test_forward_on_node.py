@@ -18,6 +18,7 @@ from tests.agent.on_node.door_one import Door, alias, free_port, talk
 from tests.agent.on_node.test_door_one_on_node import ECHO
 from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
 from tests.person import TOP
+from tests.waiting import is_running
 
 pytestmark = [pytest.mark.lab, BOTH_RELEASES]
 WITHIN_S = 40
@@ -32,6 +33,13 @@ def door(web1: Web1) -> Door:
         web1.client.workspace.create(name=name)
     web1.client.sandbox.create(workspace="other", network="none")
     return Door(web1)
+
+
+@pytest.fixture(autouse=True)
+def _no_kept_connection(web1: Web1) -> Iterator[None]:
+    """Some tests end the forwarder or stop the workspace, and the client of the module connects again."""
+    yield
+    web1.client.close()
 
 
 @contextmanager
@@ -150,10 +158,10 @@ def test_it_survives_a_killed_forwarder(door: Door) -> None:
     port, local, person = free_port(), free_port(), door.person
     with door.running(alias("demo"), "exec cat"):
         person.runs(f"inv workspace.forward demo {port}:{local} --background")
-        os.kill(pid_of(door), signal.SIGKILL)
-        person.wait_until(lambda: not is_open(local), within_s=10)
-        door.web1.client.close()
-        door.web1.client.workspace.exec(name="demo", argv=["true"])
+        killed = pid_of(door)
+        os.kill(killed, signal.SIGKILL)
+        person.wait_until(lambda: not is_running(killed) and not is_open(local), within_s=10)
+        person.runs("inv node.version")
         person.wait_until(lambda: is_open(local), within_s=WITHIN_S)
         assert states(door) == ["ready"]
         with serving(door, "demo", port):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.agent.on_node.test_users_on_node import as_user
-from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
+from tests.agent.on_node.web1 import Web1
+from tests.releases import TRIXIE_FIRST
 
-pytestmark = [pytest.mark.lab, BOTH_RELEASES]
+pytestmark = [pytest.mark.lab, TRIXIE_FIRST]
 # A set-uid copy of a program that a user left with another login.
 LEAVE = "cp /bin/cat /var/tmp/left; chmod 4755 /var/tmp/left; echo secret > $HOME/file; echo secret > $TREE/data/file"
 

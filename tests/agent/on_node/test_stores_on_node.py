@@ -8,9 +8,10 @@ from contextlib import contextmanager
 import pytest
 
 from codesmith.errors import AgentRefused
-from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
+from tests.agent.on_node.web1 import Web1
+from tests.releases import TRIXIE_FIRST
 
-pytestmark = [pytest.mark.lab, BOTH_RELEASES]
+pytestmark = [pytest.mark.lab, TRIXIE_FIRST]
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBf4QyqMtYxF0pAkrXgUeYX1gYHnH1P7rqSyGTYk1c2l"
 STORE, LEDGER = "/var/lib/codesmith", "/var/lib/codesmith-helper"
 # With their sockets: a call that comes meanwhile would start them again.

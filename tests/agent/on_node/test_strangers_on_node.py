@@ -7,9 +7,10 @@ import json
 import pytest
 
 from tests.agent.on_node.test_users_on_node import as_user
-from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
+from tests.agent.on_node.web1 import Web1
+from tests.releases import TRIXIE_FIRST
 
-pytestmark = [pytest.mark.lab, BOTH_RELEASES]
+pytestmark = [pytest.mark.lab, TRIXIE_FIRST]
 CALL = r"""
 import socket, sys
 def call():

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import codesmith
+from codesmith.lab.images import RELEASES
 from codesmith.sdk.api import Tty
 from tests.agent.on_node.terminal import Terminal
 from tests.agent.on_node.web1 import Web1
@@ -27,6 +28,12 @@ EXEC = ("workspace.exec", NAME, "--node", "web1")
 # What a dropped stream may take to end its command there.
 ENDS_WITHIN_S = 10.0
 PATIENCE_S = 120
+
+
+@pytest.fixture(scope="module", params=RELEASES)
+def release(request: pytest.FixtureRequest) -> str:
+    """Each Debian release that nodes may run."""
+    return str(request.param)
 
 
 @pytest.fixture(scope="module", autouse=True)

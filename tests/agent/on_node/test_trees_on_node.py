@@ -8,9 +8,10 @@ import pytest
 
 from codesmith.nodes.registry import Registry
 from codesmith.sdk.client import Client
-from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
+from tests.agent.on_node.web1 import Web1
+from tests.releases import BOOKWORM_BEFORE_TRIXIE
 
-pytestmark = [pytest.mark.lab, BOTH_RELEASES]
+pytestmark = [pytest.mark.lab, BOOKWORM_BEFORE_TRIXIE]
 TRASH = "/srv/codesmith/.trash"
 
 

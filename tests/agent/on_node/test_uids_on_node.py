@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from codesmith.lab.images import RELEASES
 from tests.agent.on_node.web1 import Web1
+from tests.releases import BOOKWORM_FIRST
 
-pytestmark = [pytest.mark.lab, pytest.mark.parametrize("release", RELEASES, scope="module")]
+pytestmark = [pytest.mark.lab, BOOKWORM_FIRST]
 FILE = "/etc/codesmith/uids.json"
 USUAL = [1879048192, 2147483646]
 LEDGER = "/var/lib/codesmith-helper/ledger.db"

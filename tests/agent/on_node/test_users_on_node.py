@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.agent.on_node.web1 import BOTH_RELEASES, Web1, command
+from tests.agent.on_node.web1 import Web1
+from tests.releases import BOOKWORM_BEFORE_TRIXIE, command
 
-pytestmark = [pytest.mark.lab, BOTH_RELEASES]
+pytestmark = [pytest.mark.lab, BOOKWORM_BEFORE_TRIXIE]
 
 
 def as_user(web1: Web1, login: str, script: str, *, check: bool = True) -> str:

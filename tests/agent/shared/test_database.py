@@ -139,9 +139,9 @@ def test_a_new_file_is_never_there_without_its_tables(tmp_path: Path) -> None:
     seen = []
 
     class Watched(Database):
-        def _create(self, layout: object) -> None:
+        def create(self, layout: object) -> None:
             seen.append(list(tmp_path.iterdir()))
-            super()._create(LAYOUT)
+            super().create(LAYOUT)
             seen.append(sorted(path.name for path in tmp_path.iterdir()))
 
     Watched(str(tmp_path / "state.db"), LAYOUT).close()

@@ -174,4 +174,4 @@ def test_an_audit_record_stays(disk: Disk) -> None:
         with disk.after_a_power_cut() as after:
             assert (after / "audit").read_text() == "{}\n"
     finally:
-        os.close(audit._fd)
+        os.close(audit.descriptor)

@@ -56,6 +56,8 @@ class Stream:
             kind, payload = self.receive()
             assert kind in (STDOUT, PING, POSITION), (kind, payload, bytes(there))
             there += payload if kind == STDOUT else b""
+            if kind == PING:
+                self.send(PONG)
         return bytes(there)
 
     def _exactly(self, size: int) -> bytes:
