@@ -308,8 +308,7 @@ def serve(methods: Iterable[Method]) -> None:
     dispatcher = Dispatcher(methods, context, Audit(context.audit_file))
     server = Server(socket.socket(fileno=systemd_socket()), dispatcher)
     if not context.store.damage:
-        names = [document["name"] for document in context.store.list_workspaces()]
-        known = (names, context.store.running_jobs())
+        known = (context.store.workspaces_with_jobs(), context.store.running_jobs())
         threading.Thread(target=context.job_watch.resume, args=known, name="watch", daemon=True).start()
     if context.store.intents():
         threading.Thread(target=dispatcher.resume, name="resume", daemon=True).start()

@@ -1,4 +1,4 @@
-"""Watches the jobs of all running workspaces, so that their ends are known: one thread, one connection each.
+"""Watches the running workspaces that have jobs, so that their ends are known: one thread, one connection each.
 
 What comes is the word of a workspace's login. So each connection is read at its own pace: so much text at once, so many
 records a second. Whoever sends more waits, and whoever sends nonsense is asked again later and later.
@@ -82,7 +82,7 @@ class JobWatch:
             self._start()
 
     def resume(self, workspaces: Iterable[str], running: Dict[str, List[str]]) -> None:
-        """Watch all workspaces that run; the jobs that were `running` in those that do not run are lost."""
+        """Watch those of these workspaces that run; the jobs that were `running` in those that do not run are lost."""
         for workspace in workspaces:
             if runtime_state.is_running(workspace):
                 self.watch(workspace)

@@ -49,6 +49,10 @@ class KeptJobs(Journal):
         sql = "SELECT document, is_asked FROM jobs WHERE workspace = ? ORDER BY started_at DESC, id"
         return [KeptJob(json.loads(row[0]), bool(row[1])) for row in self._all(sql, workspace)]
 
+    def workspaces_with_jobs(self) -> List[str]:
+        """Return the workspaces of which jobs are known."""
+        return [row[0] for row in self._all("SELECT DISTINCT workspace FROM jobs ORDER BY workspace")]
+
     def running_jobs(self) -> Dict[str, List[str]]:
         """Return the ids of the jobs that have not ended, by workspace."""
         found: Dict[str, List[str]] = {}

@@ -35,6 +35,10 @@ SHORT_BYTES_MAX = 1 << 18
 VALUES_MAX, JOBS_VALUES_MAX = 1 << 15, 1 << 19
 # Of which there are so many at once, on the node and in one workspace.
 COUNTED = ("exec", "git", "files")
+# After these a runtime may have jobs; the others cost it no memory for jobs.
+ABOUT_JOBS = (
+    "run", "ssh", "job_attach", "job_delete", "job_get", "job_list", "job_logs", "job_start", "job_stop", "job_wait",
+)  # fmt: skip
 # Looks of one kind at one workspace at once, and all other short requests: a supervisor that never answers must not
 # hold all threads of the front end.
 LOOKS_MAX, TURNS_MAX = 16, 128
@@ -71,7 +75,7 @@ class Runtimes:
         self._commands, self._lock = Commands(), threading.Lock()
         self._turns, self._taken = threading.Condition(), Counter[str]()
         self._looks: Counter[Tuple[str, str]] = Counter()
-        # Called with each workspace whose runtime answered a request that may start it.
+        # Called with each workspace whose runtime answered a request about jobs, or let somebody in.
         self.when_used: Callable[[str], None] = lambda _: None
 
     def call(
@@ -84,7 +88,8 @@ class Runtimes:
         """
         with self._commands.counted(workspace) if request in COUNTED else self._turn(workspace):
             result = self._call(workspace, request, fields, descriptor, reply_timeout_s, for_clone=for_clone)
-        self.when_used(workspace)
+        if request in ABOUT_JOBS:
+            self.when_used(workspace)
         return result
 
     def _call(
@@ -117,11 +122,14 @@ class Runtimes:
                 raise LimitReached(f"{LOOKS_MAX} requests to workspace {workspace!r} wait already", hint="try again")
             try:
                 message = {"protocol": PROTOCOL, "request": request, **fields}
-                return self._ask(workspace, message, None, reply_timeout_s)
+                result = self._ask(workspace, message, None, reply_timeout_s)
             except ABSENT:
                 raise NotRunning(workspace) from None
             except OSError as error:
                 raise _silent(workspace, error) from None
+        if request in ABOUT_JOBS:
+            self.when_used(workspace)
+        return result
 
     def path(self, workspace: str) -> str:
         """Return the path of the socket of a workspace's runtime."""

@@ -46,9 +46,6 @@ def test_a_method_starts_a_runtime_or_does_not(rpc: Rpc, tmp_path: Path, name: s
     if name.startswith("repo.") and name not in ("repo.init", "repo.clone"):
         rpc.call("repo.clone", workspace="demo", url="https://git.example.org/team/site.git")
         (tmp_path / "demo.sock").unlink()
-    if name in ("repo.pull", "repo.push", "repo.fetch"):
-        rpc.call("repo.clone", workspace="demo", url="https://git.example.org/team/site.git")
-        (tmp_path / "demo.sock").unlink()
     before = len(rpc.helper.calls)
     rpc.answer({"jsonrpc": "2.0", "id": 1, "method": name, "params": example(name)})
     starts, counts = table()[name]

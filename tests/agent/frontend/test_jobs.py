@@ -147,6 +147,17 @@ def test_a_stream_whose_runtime_ends_before_it_takes_it_is_closed(demo: Rpc, sup
         assert connection.recv(1) == b""
 
 
+def test_a_workspace_without_jobs_is_not_watched(demo: Rpc, supervisor: StandInJobs) -> None:
+    demo.call("workspace.start", name="demo")
+    assert demo.store.workspaces_with_jobs() == []
+    demo.call("job.list", workspace="demo")
+    supervisor.wait_for_watch()
+    asked = [one["request"] for one in supervisor.requests]
+    assert asked == ["start", "job_list", "watch"]
+    supervisor.tell("0123456789ab", by=None)
+    eventually(lambda: demo.store.workspaces_with_jobs() == ["demo"])
+
+
 def test_two_hundred_streams_cost_the_front_end_nothing(demo: Rpc, supervisor: StandInJobs) -> None:
     start(demo)
     supervisor.wait_for_watch()
