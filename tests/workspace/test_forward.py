@@ -51,6 +51,8 @@ def test_ssh_listens_on_loopback_alone_and_ends_if_it_cannot(place: object) -> N
     [
         ((), "workspace.forward needs a port"),
         (("node.list",), "not 'node.list'"),
+        (("first", "--background", "3000"), "not 'first'"),
+        (("3000", "--background", "last"), "not 'last'"),
         (("3000", "--list", "--stop"), "takes --list or --stop alone"),
         (("3000", "--bogus"), "--bogus"),
     ],
