@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import os
 import signal
+import socket
 import sys
 import termios
 import tty
@@ -114,8 +115,12 @@ class RawTerminal:
 
 
 @contextlib.contextmanager
-def interrupts(first: Callable[[], None]) -> Iterator[None]:
-    """While the block lasts, the first Ctrl-C calls `first`, a further one raises KeyboardInterrupt."""
+def interrupts(first: Callable[[], None], wake_on: Callable[[int | None], None]) -> Iterator[None]:
+    """While the block lasts, the first Ctrl-C calls `first`, a further one raises KeyboardInterrupt.
+
+    `wake_on` gets a descriptor that can be read after any signal, and None at the end. Who waits must watch it: Python
+    runs no handler during a system call that the signal did not interrupt because it came just before.
+    """
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield  # ignored, as under nohup, or somebody else's
         return
@@ -129,7 +134,15 @@ def interrupts(first: Callable[[], None]) -> Iterator[None]:
     except ValueError:  # not the main thread of a Python caller
         yield
         return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    waking, woken = socket.socketpair()
+    with waking, woken:
+        waking.setblocking(False)
+        woken.setblocking(False)
+        before = signal.set_wakeup_fd(waking.fileno(), warn_on_full_buffer=False)
+        wake_on(woken.fileno())
+        try:
+            yield
+        finally:
+            wake_on(None)
+            signal.set_wakeup_fd(before)
+            signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
+import select
 import socket
 import struct
 import threading
@@ -51,6 +53,7 @@ class Stream:
         self.omitted_bytes = 0
         self._ended: Ended | None = None
         self._output = self._read()
+        self._waking: int | None = None
         self._lock = threading.Lock()
         self._orders: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
         # Only for reading: who writes may wait as long as the command does not read.
@@ -112,6 +115,10 @@ class Stream:
     def signal(self, name: str) -> None:
         """Send a signal such as "SIGINT" to the command. Returns at once; may be called by a signal handler."""
         self._orders.put((SIGNAL, name.encode("ascii")))
+
+    def wake_on(self, descriptor: int | None) -> None:
+        """Let who reads look up when a descriptor can be read, so that a signal's handler runs; it is emptied then."""
+        self._waking = descriptor
 
     def drop(self) -> None:
         """End the connection under whoever reads or writes; they get an error. May be called by another thread."""
@@ -202,6 +209,7 @@ class Stream:
 
     def _receive(self, buffer: memoryview) -> int:
         try:
+            self._await_data()
             count = self._socket.recv_into(buffer)
         except BlockingIOError:
             raise StreamLost(f"{self._node}: the stream was silent for {SILENCE_S} s") from None
@@ -210,6 +218,17 @@ class Stream:
         if not count:
             raise StreamLost(f"{self._node}: the connection ended before the command did")
         return count
+
+    def _await_data(self) -> None:
+        ready = select.poll()
+        while (waking := self._waking) is not None:
+            ready.register(self._socket, select.POLLIN)
+            ready.register(waking, select.POLLIN)
+            found = dict(ready.poll(SILENCE_S * 1000))
+            if waking not in found:
+                return
+            with contextlib.suppress(BlockingIOError):
+                os.read(waking, CONTROL_BYTES_MAX)
 
     def _nonsense(self, what: str) -> CodeSmithError:
         return CodeSmithError(f"{self._node} sent something that is no stream: {what}", hint="inv node.prepare")

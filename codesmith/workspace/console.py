@@ -68,7 +68,7 @@ def execute(client: Client, command: Command, source: int | None, tty: Tty | Non
         raise KeyboardInterrupt from None  # it starts with its stream: nothing goes on there
     with run:
         try:
-            with terminal.interrupts(lambda: run.signal("SIGINT")):
+            with terminal.interrupts(lambda: run.signal("SIGINT"), run.wake_on):
                 ended = join(run, Source(source), has_tty=tty is not None)
         except NobodyReads:
             return NOBODY_READS
@@ -222,7 +222,7 @@ class _Input:
 
     def __init__(self, stream: Stream, source: Source, keys: Keys | None) -> None:
         self._stream, self._source, self._keys = stream, source, keys
-        self._stop = os.eventfd(0)
+        self._stop, self._stopper = os.pipe()
         self._thread = threading.Thread(target=self._send, name="input", daemon=True)
 
     def __enter__(self) -> _Input:
@@ -230,7 +230,7 @@ class _Input:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.eventfd_write(self._stop, 1)
+        os.close(self._stopper)
         self._stream.drop()  # wakes a thread that waits until the command reads
         self._thread.join()
         os.close(self._stop)

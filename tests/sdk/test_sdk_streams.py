@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from codesmith.cli import terminal
 from codesmith.errors import AgentRefused, CodeSmithError, StreamLost
 from codesmith.nodes.registry import Node
 from codesmith.sdk import streams
@@ -251,3 +253,16 @@ def test_a_command_that_does_not_read_holds_up_its_writer_alone(node: Node, clie
         run.drop()
         writer.join(20)
     assert failed.is_set()
+
+
+def test_a_signal_that_interrupts_no_system_call_is_heard_while_output_is_awaited(node: Node, client: Client) -> None:
+    def play(frames: Frames) -> None:
+        assert frames.receive() == (INPUT, b"waits")
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)  # at this thread, not at the one that waits
+        assert frames.receive() == (SIGNAL, b"SIGINT")
+        frames.end(130)
+
+    with stand_in(endpoint_path(node), play), client.run("demo", ["make"], stdin=True) as run:
+        with terminal.interrupts(lambda: run.signal("SIGINT"), run.wake_on):
+            run.write(b"waits")
+            assert run.result().exit_code == 130
