@@ -124,7 +124,7 @@ def _complete(record: Record) -> None:
         log.count()
         fields.update(
             state="lost",
-            ended_at=to_time(_last_change(record.folder)),
+            ended_at=max(to_time(_last_change(record.folder)), str(fields["started_at"])),
             stdout_bytes=log.totals[STDOUT],
             stderr_bytes=log.totals[STDERR],
         )
@@ -135,7 +135,7 @@ def _complete(record: Record) -> None:
 
 
 def _last_change(folder: str) -> float:
-    """Return when something was last written there: until then the job ran."""
+    """Return when something was last written there, by a clock that is a little behind: until then the job ran."""
     found = [os.stat(folder).st_mtime]
     found += [os.lstat(f"{folder}/{name}").st_mtime for name in os.listdir(folder)]
     return max(0.0, *(min(one, time.time()) for one in found))

@@ -181,7 +181,7 @@ def test_a_signal_frame_reaches_the_process_group(supervisor: Supervisor) -> Non
 
 def test_a_terminal_has_its_size_and_learns_of_another(supervisor: Supervisor) -> None:
     script = (
-        "tty; stty size; echo $TERM; trap 'stty size' WINCH; while read line; do echo \"got $line\"; done; echo over"
+        "trap 'stty size' WINCH; tty; stty size; echo $TERM; while read line; do echo \"got $line\"; done; echo over"
     )
     with run(supervisor, "bash", "-c", script, tty=TTY) as stream:
         there = stream.until(b"xterm-256color\r\n")
