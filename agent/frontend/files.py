@@ -14,14 +14,16 @@ from typing import Any, Dict, Optional
 from agent.contract.types import FileContents
 from agent.frontend import file_answers, runtime_client, workspace_records
 from agent.frontend.context import Context
-from agent.frontend.jsonrpc import parse_json
 from agent.frontend.runtime_client import REPLY_GRACE_S
+from agent.shared import framing
 from agent.shared.errors import AgentError, CommandFailed, InvalidParams, LimitReached
 
 # Of a directory that is removed with all that is in it; all else is done in a moment, or refuses by itself.
 TIMEOUT_S, REMOVE_TIMEOUT_S = 60.0, 120.0
 CHANGES = ("edit", "make_directory", "move", "remove", "write")
 ANSWER_BYTES_MAX = 16 << 20
+# A directory has 10,000 entries at most, each of ten values.
+VALUES_MAX = 1 << 17
 OFFSET_MAX = (1 << 63) - (1 << 20)
 
 
@@ -98,9 +100,6 @@ def _read_answer(memory: int) -> Dict[str, Any]:
         raise runtime_client.nonsense()
     text = os.pread(memory, size, 0)
     try:
-        answer = parse_json(text.decode())
-    except ValueError:
+        return framing.parse(text, VALUES_MAX)
+    except ConnectionError:
         raise runtime_client.nonsense() from None
-    if not isinstance(answer, dict):
-        raise runtime_client.nonsense()
-    return answer

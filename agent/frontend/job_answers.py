@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from typing import Any, Dict, List, Optional
@@ -63,8 +64,8 @@ def check_jobs(workspace: str, records: Any) -> List[Job]:
     return sorted(jobs.values(), key=lambda record: record["started_at"] or "", reverse=True)
 
 
-def check_logs(result: Dict[str, Any]) -> JobLogs:
-    """Return a piece of a log; CommandFailed when the answer is none."""
+def check_logs(result: Dict[str, Any], asked: int) -> JobLogs:
+    """Return a piece of a log from `asked` on; CommandFailed when the answer is none."""
     data: Any = result.get("data")
     offset: Any = result.get("offset")
     end: Any = result.get("next_offset")
@@ -72,11 +73,17 @@ def check_logs(result: Dict[str, Any]) -> JobLogs:
         isinstance(data, str)
         and len(data) <= DATA_CHARACTERS_MAX
         and result.get("encoding") in ("text", "base64")
-        and (_is_size(offset) and _is_size(end) and offset <= end)
+        and (_is_size(offset) and _is_size(end) and asked <= offset)
         and isinstance(result.get("eof"), bool)
     ):
         raise nonsense()
     encoding: Any = result["encoding"]
+    try:
+        read = data.encode("utf-8", "surrogatepass") if encoding == "text" else base64.b64decode(data, validate=True)
+    except ValueError:
+        raise nonsense() from None
+    if len(read) != end - offset:  # who reads on would never come to an end
+        raise nonsense()
     return {"data": data, "encoding": encoding, "offset": offset, "next_offset": end, "eof": result["eof"]}
 
 

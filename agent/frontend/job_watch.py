@@ -20,7 +20,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional, Set
 from agent.contract.types import Job
 from agent.frontend import job_answers, runtime_state
 from agent.frontend.job_records import JobRecords
-from agent.frontend.runtime_client import JOBS_VALUES_MAX, PROTOCOL, REPLY_BYTES_MAX, SHORT_BYTES_MAX, Runtimes
+from agent.frontend.runtime_client import JOBS_VALUES_MAX, PROTOCOL, REPLY_BYTES_MAX, VALUES_MAX, Runtimes
 from agent.shared import framing
 from agent.shared.errors import AgentError, LimitReached
 
@@ -28,6 +28,8 @@ WATCHES_MAX = 512
 CHUNK_BYTES = 1 << 16
 # What has come and is no whole message yet, of all connections together.
 PARTS_BYTES_MAX = 32 << 20
+# The record of one job: the longest, and one that counts as two.
+RECORD_BYTES_MAX, RECORD_BYTES = 32 << 10, 4 << 10
 # For the first message, which names all jobs.
 FIRST_S = 30.0
 # Of one workspace: as many records at once as it has jobs, and so many a second in the long run.
@@ -243,7 +245,7 @@ class JobWatch:
     def _parse(self, watched: Watched, told: List[Job]) -> None:
         while watched.connection is not None and len(watched.data) >= 4:
             (size,) = struct.unpack_from(">I", watched.data)
-            if size > (REPLY_BYTES_MAX["job_list"] if watched.is_first else SHORT_BYTES_MAX):
+            if size > (REPLY_BYTES_MAX["job_list"] if watched.is_first else RECORD_BYTES_MAX):
                 raise ConnectionError("a message is too long")
             if len(watched.data) < 4 + size:
                 return
@@ -251,7 +253,9 @@ class JobWatch:
                 watched.is_paused = True
                 self._selector.unregister(watched.connection)
                 return
-            message = framing.parse(bytes(watched.data[4 : 4 + size]), JOBS_VALUES_MAX)
+            count_max = JOBS_VALUES_MAX if watched.is_first else VALUES_MAX
+            message = framing.parse(bytes(watched.data[4 : 4 + size]), count_max)
+            watched.budget -= 0 if watched.is_first else size // RECORD_BYTES
             del watched.data[: 4 + size]
             self._hear(watched, message.get("result", message), told)
 

@@ -84,7 +84,7 @@ def logs(context: Context, workspace: str, job: str, stream: str, offset: int, l
         answer = context.runtimes.call(workspace, "job_logs", id=job, stream=stream, offset=offset, limit=limit)
     except NotFound:
         raise not_found(workspace, job) from None
-    return job_answers.check_logs(answer)
+    return job_answers.check_logs(answer, offset)
 
 
 def attach(context: Context, workspace: str, job: str, offset: Optional[int]) -> StreamToken:

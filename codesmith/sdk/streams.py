@@ -235,10 +235,11 @@ class Stream:
 
 
 def _ended(data: dict[str, Any]) -> Ended:
-    return Ended(
-        data["exit_code"], data["signal"], data["killed_by"], float(data["duration_s"] or 0), str(data["state"])
-    )
+    code, name, killed_by = data["exit_code"], data["signal"], data["killed_by"]
+    if not isinstance(code, int | None) or not all(isinstance(word, str | None) for word in (name, killed_by)):
+        raise TypeError
+    return Ended(code, name, killed_by, float(data["duration_s"] or 0), str(data["state"]))
 
 
 def _refusal(data: dict[str, Any]) -> AgentRefused:
-    return AgentRefused(str(data["message"]), code=int(data["code"]), data=data.get("data") or {})
+    return AgentRefused(str(data["message"]), code=int(data["code"]), data=dict(data.get("data") or {}))

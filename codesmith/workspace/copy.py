@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from codesmith.cli import output
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from codesmith.nodes.registry import Node
 
 RSYNC, SFTP = "rsync", "sftp"
+ERROR_LINES_MAX = 1000
 END_S = 10.0
 
 
@@ -84,7 +86,7 @@ def _read(process: subprocess.Popen[bytes], progress: CopyProgress) -> tuple[str
     """Return what rsync writes, less its progress, which is shown."""
     import threading
 
-    errors: list[bytes] = []
+    errors: deque[bytes] = deque(maxlen=ERROR_LINES_MAX)
     assert process.stdout and process.stderr
     reading = threading.Thread(target=lambda: errors.extend(process.stderr or ()), daemon=True)
     reading.start()

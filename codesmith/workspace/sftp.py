@@ -8,10 +8,12 @@ import stat
 import struct
 import subprocess
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+from codesmith.cli import output
 from codesmith.errors import Unreachable
 
 INIT, VERSION, OPEN, CLOSE, READ, WRITE, LSTAT, SETSTAT = 1, 2, 3, 4, 5, 6, 7, 9
@@ -24,6 +26,7 @@ POSIX_RENAME = b"posix-rename@openssh.com"
 VERSION_3 = 3
 PIECE_BYTES, UNDER_WAY = 32 << 10, 64
 ANSWER_MAX_BYTES = 1 << 20
+SAID_LINES_MAX, SAID_BYTES_MAX = 20, 1 << 10
 
 
 class Refused(OSError):
@@ -63,9 +66,15 @@ class Sftp:
     """The files of a workspace. Use it as a context manager; methods may be called by several threads."""
 
     def __init__(self, argv: Sequence[str]) -> None:
-        self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
-        assert self._process.stdin and self._process.stdout
-        self._to, self._from = self._process.stdin, self._process.stdout
+        self._process = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        )
+        assert self._process.stdin and self._process.stdout and self._process.stderr
+        self._to, self._from, self._beside = self._process.stdin, self._process.stdout, self._process.stderr
+        # What ssh and the far side say beside the answers: its last lines, for people, never as it is.
+        self._said: deque[bytes] = deque(maxlen=SAID_LINES_MAX)
+        self._listener = threading.Thread(target=self._listen, name="sftp errors", daemon=True)
+        self._listener.start()
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._waiting: dict[int, Future[tuple[int, bytes]]] = {}
@@ -98,6 +107,13 @@ class Sftp:
         with contextlib.suppress(OSError):  # what it did not read any more
             self._to.close()
         self._from.close()
+        self._listener.join()
+        self._beside.close()
+        output.warn([line.decode("utf-8", "replace").strip() for line in self._said if line.strip()])
+
+    def _listen(self) -> None:
+        while line := self._beside.readline(SAID_BYTES_MAX):
+            self._said.append(line)
 
     def lstat(self, path: bytes) -> Entry | None:
         """Return what is at a path, a link as it is; None if there is nothing."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,7 @@ from codesmith.sdk.client import Client
 from codesmith.sdk.ended import Ended
 from codesmith.tunnel.local_endpoint import endpoint_path
 from tests.sdk.stream_doubles import (
+    END,
     INPUT,
     POSITION,
     REFUSAL,
@@ -266,3 +269,18 @@ def test_a_signal_that_interrupts_no_system_call_is_heard_while_output_is_awaite
         with terminal.interrupts(lambda: run.signal("SIGINT"), run.wake_on):
             run.write(b"waits")
             assert run.result().exit_code == 130
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        (END, {"state": "exited", "exit_code": 0, "signal": None, "killed_by": ["x"], "duration_s": 1}),
+        (END, {"state": "exited", "exit_code": "0", "signal": None, "killed_by": None, "duration_s": 1}),
+        (END, []),
+        (REFUSAL, {"code": 1, "message": "m", "data": "text"}),
+    ],
+)
+def test_an_end_that_is_none_is_told(node: Node, client: Client, frame: tuple[int, Any]) -> None:
+    with stand_in(endpoint_path(node), lambda frames: frames.send(frame[0], json.dumps(frame[1]).encode())):
+        with client.run("demo", ["make"]) as run, pytest.raises(CodeSmithError, match="no stream"):
+            run.result()

@@ -147,6 +147,16 @@ def test_a_program_that_is_no_sftp_server_is_an_error() -> None:
         Sftp(["true"])
 
 
+def test_what_is_said_beside_the_answers_reaches_no_terminal_as_it_is(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(Unreachable):
+        Sftp(["sh", "-c", "yes x | head -n 99 >&2; printf '\\033]0;title\\007' >&2"])
+    said = capfd.readouterr().err
+    assert "\033" not in said and "title" in said
+    assert said.count("x\n") < 20
+
+
 def test_progress_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

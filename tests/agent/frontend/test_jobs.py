@@ -448,13 +448,25 @@ def test_what_is_no_list_of_jobs_is_not_believed(bad: Any) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"data": 1}, {"data": "x" * 800_000}, {"encoding": "utf-8"}, {"offset": -1}, {"offset": 9}, {"eof": 1}],
+    [
+        {"data": 1},
+        {"data": "x" * 800_000},
+        {"encoding": "utf-8"},
+        {"offset": -1},
+        {"offset": 9},
+        {"eof": 1},
+        {"next_offset": 0},
+        {"next_offset": 5},
+        {"offset": 1, "next_offset": 5, "data": "!!!!", "encoding": "base64"},
+    ],
 )
 def test_what_is_no_log_is_not_believed(change: Any) -> None:
     good = {"data": "one\n", "encoding": "text", "offset": 0, "next_offset": 4, "eof": False}
-    assert check_logs(good) == good
+    assert check_logs(good, 0) == good
     with pytest.raises(CommandFailed, match="nonsense"):
-        check_logs({**good, **change})
+        check_logs({**good, **change}, 0)
+    with pytest.raises(CommandFailed, match="nonsense"):
+        check_logs(good, 1)
 
 
 def test_a_number_of_a_thousand_digits_is_no_answer(demo: Rpc, supervisor: StandInJobs) -> None:

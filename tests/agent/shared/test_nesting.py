@@ -26,9 +26,10 @@ def test_only_depth_counts(value: object) -> None:
 
 
 def test_what_has_too_many_values_is_refused() -> None:
-    check_count(json.dumps([1] * 101).encode(), 100)
-    with pytest.raises(ValueError, match="more than 100 values"):
-        check_count(json.dumps([1] * 102).encode(), 100)
+    check_count(json.dumps([1] * 100).encode(), 100)
+    for values in ([1] * 101, [[[]] * 60], [{"a": {}}] * 40):
+        with pytest.raises(ValueError, match="more than 100 values"):
+            check_count(json.dumps(values).encode(), 100)
 
 
 def test_only_what_is_no_text_counts() -> None:
