@@ -19,8 +19,6 @@ from agent.supervisor.terminal import Terminal
 CHUNK_BYTES = 1 << 16
 # A client's last frames are read when it has gone already: so many chunks of them.
 LAST_CHUNKS = 16
-# Who has sent an end and cannot answer is written to this often: a relay learns of a client that is gone by writing.
-HALF_CLOSED_PING_S = 1.0
 
 
 class Stream:
@@ -38,7 +36,7 @@ class Stream:
         self._job: Optional[Job] = None
         self._terminal: Optional[Terminal] = None
         self._last_input = b""
-        self._is_gone = self._is_ending = self._is_half_closed = self.is_closed = False
+        self._is_gone = self._is_ending = self.is_closed = False
         self._heard_at = self._sent_at = time.monotonic()
         loop.watch(descriptor, self._receive)
         loop.on_hangup(descriptor, self._on_hangup)
@@ -85,10 +83,7 @@ class Stream:
         if not data:
             self._loop.pause(self._connection.fileno())
             if not self._is_gone:
-                self._is_half_closed = True  # it sends nothing more, and reads on
-                self._end_input()
-                self._loop.cancel(self._timer)
-                self._ping()
+                self._end_input()  # half-closed: it sends nothing more, and reads on
             return False
         self._parser.add(data)
         self._take_frames()
@@ -152,13 +147,11 @@ class Stream:
         if self._outbox.size or (self._job is not None and self._job.input.is_full):
             # It does not read now, as a pager does, or is not read: then it cannot answer.
             self._heard_at = now
-        can_answer = self.must_answer and not self._is_half_closed
-        is_silent = can_answer and now - self._heard_at > self._settings.silence_s
+        is_silent = self.must_answer and now - self._heard_at > self._settings.silence_s
         if is_silent or (self._is_ending and now - self._sent_at > self._settings.unseen_s):
             self.close()
             return
-        ping_s = HALF_CLOSED_PING_S if self._is_half_closed else self._settings.ping_s
-        self._timer = self._loop.at(now + ping_s, self._ping)
+        self._timer = self._loop.at(now + self._settings.ping_s, self._ping)
         if not self._outbox.size and not self._is_ending:
             self._outbox.send(frames.pack(frames.PING))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import secrets
 import socket
@@ -48,7 +47,7 @@ class Stream:
                 assert self.connection.recv(1) == b""
                 return bytes(both[STDOUT]), bytes(both[STDERR]), json.loads(payload)
             elif kind == PING:
-                self._answer()
+                self.send(PONG)
 
     def until(self, wanted: bytes) -> bytes:
         """Return the standard output until it has these bytes."""
@@ -58,12 +57,8 @@ class Stream:
             assert kind in (STDOUT, PING, POSITION), (kind, payload, bytes(there))
             there += payload if kind == STDOUT else b""
             if kind == PING:
-                self._answer()
+                self.send(PONG)
         return bytes(there)
-
-    def _answer(self) -> None:
-        with contextlib.suppress(BrokenPipeError):  # half-closed
-            self.send(PONG)
 
     def _exactly(self, size: int) -> bytes:
         data = bytearray()

@@ -165,15 +165,6 @@ def test_a_client_that_answers_no_ping_has_gone(start: Callable[..., Supervisor]
             pass
 
 
-def test_a_half_closed_client_is_written_to_instead_of_asked(start: Callable[..., Supervisor]) -> None:
-    supervisor = start(silence_s=0.5)  # pings come every 15 s, but not for those who cannot answer
-    with run(supervisor, "sh", "-c", "cat; sleep 3; echo over", stdin="stream") as stream:
-        stream.connection.shutdown(socket.SHUT_WR)
-        assert stream.receive() == (PING, b"")
-        assert stream.receive() == (PING, b"")
-        assert stream.rest()[0] == b"over\n"
-
-
 def test_a_signal_frame_reaches_the_process_group(supervisor: Supervisor) -> None:
     with run(
         supervisor, "sh", "-c", "trap 'echo told; exit 3' INT; echo begun; while :; do sleep 0.05; done"
