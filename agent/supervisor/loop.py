@@ -22,13 +22,16 @@ class Watch:
 
     def events(self) -> int:
         """Return the events to wait for; the kernel adds the end of the other side."""
-        return (select.EPOLLIN if self.reader else 0) | (select.EPOLLOUT if self.writer else 0)
+        ends = select.EPOLLRDHUP if self.on_hangup else 0
+        return (select.EPOLLIN if self.reader else 0) | (select.EPOLLOUT if self.writer else 0) | ends
 
     def callbacks(self, events: int) -> List[Callback]:
         """Return what to call for these events."""
+        if self.on_hangup and events & (ENDED | select.EPOLLRDHUP):
+            return [self.on_hangup]
         if events & ENDED:
             # Reading or writing tells what has ended.
-            return [callback for callback in (self.on_hangup, self.reader, self.writer) if callback][:1]
+            return [callback for callback in (self.reader, self.writer) if callback][:1]
         ready = [self.reader if events & select.EPOLLIN else None, self.writer if events & select.EPOLLOUT else None]
         return [callback for callback in ready if callback]
 
@@ -58,8 +61,10 @@ class Loop:
         self._epoll.modify(descriptor, watch.events())
 
     def on_hangup(self, descriptor: int, callback: Callback) -> None:
-        """Call back when the other side of a descriptor is gone, also while nothing is read from it or written."""
-        self._watch(descriptor).on_hangup = callback
+        """Call back when the other side of a descriptor is gone, or sends no more; also while nothing is read."""
+        watch = self._watch(descriptor)
+        watch.on_hangup = callback
+        self._epoll.modify(descriptor, watch.events())
 
     def pause(self, descriptor: int, *, writing: bool = False) -> None:
         """Do not call back any more when a descriptor can be read, or written; all else stays."""

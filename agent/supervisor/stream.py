@@ -36,7 +36,7 @@ class Stream:
         self._job: Optional[Job] = None
         self._terminal: Optional[Terminal] = None
         self._last_input = b""
-        self._is_gone = self._is_ending = self.is_closed = False
+        self._is_ending = self.is_closed = False
         self._heard_at = self._sent_at = time.monotonic()
         loop.watch(descriptor, self._receive)
         loop.on_hangup(descriptor, self._on_hangup)
@@ -80,10 +80,8 @@ class Stream:
         except OSError:
             self.close()
             return False
-        if not data:
-            self._loop.pause(self._connection.fileno())
-            if not self._is_gone:
-                self._end_input()  # half-closed: it sends nothing more, and reads on
+        if not data:  # also half-closed: behind a relay that is all that a client's end looks like
+            self.close()
             return False
         self._parser.add(data)
         self._take_frames()
@@ -227,7 +225,6 @@ class AttachedStream(Stream):
 
     def _on_hangup(self) -> None:
         """Take what the client sent before it went, and go."""
-        self._is_gone = True
         for _ in range(LAST_CHUNKS):
             if self.is_closed or not self._receive():
                 break

@@ -14,26 +14,20 @@ from pathlib import Path
 import pytest
 
 import codesmith
-from codesmith.lab.images import RELEASES
 from codesmith.sdk.api import Tty
 from tests.agent.on_node.terminal import Terminal
 from tests.agent.on_node.web1 import Web1
 from tests.person import BIN, TOP
+from tests.releases import BOOKWORM_FIRST
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, BOOKWORM_FIRST]
 MIB = 1 << 20
 NAME = "work"
 EXEC = ("workspace.exec", NAME, "--node", "web1")
 # What a dropped stream may take to end its command there.
 ENDS_WITHIN_S = 10.0
 PATIENCE_S = 120
-
-
-@pytest.fixture(scope="module", params=RELEASES)
-def release(request: pytest.FixtureRequest) -> str:
-    """Each Debian release that nodes may run."""
-    return str(request.param)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -222,7 +216,7 @@ def test_a_person_joins_a_job_leaves_it_and_joins_again(web1: Web1) -> None:
     attach = ("job.attach", NAME, job.id, "--node", "web1")
     with at_terminal(web1, *attach) as terminal:
         terminal.wait_for("to leave it running: Enter ~ ")
-        terminal.types("x=kept; stty size\r")
+        terminal.types("x=kept; until stty size | grep 100; do :; done\r")  # the size comes beside what is typed
         terminal.wait_for("30 100\r\n")
         terminal.types("\r~.")
         terminal.wait_for("detached: ")
@@ -232,6 +226,27 @@ def test_a_person_joins_a_job_leaves_it_and_joins_again(web1: Web1) -> None:
         terminal.types("echo $x; exit 8\r")
         terminal.wait_for(r"\rkept\r\n")
         assert terminal.wait_for_end() == 8
+
+
+@pytest.mark.parametrize("kind", ["--tty", "--stdin"])
+def test_who_looks_at_a_job_and_goes_leaves_it_running(web1: Web1, kind: str) -> None:
+    on = ("--node", "web1")
+    job = json.loads(run(web1, "job.start", NAME, kind, "--json", *on, "--", "bash", "--norc").stdout)["id"]
+    for words in (("job.logs", NAME, job, "--follow", *on), ("job.attach", NAME, job, "--no-stdin", *on)):
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            attached = attachments(web1, job)
+            with start(web1, *words) as looking:
+                eventually(lambda before=attached: attachments(web1, job) > before, within_s=PATIENCE_S)
+                looking.send_signal(number)
+    typing = web1.client.attach(NAME, job)
+    with typing:
+        typing.write(b"exit 9\n")
+        assert typing.result().exit_code == 9
+
+
+def attachments(web1: Web1, job: str) -> int:
+    """Return how often somebody has attached to a job."""
+    return sum(one.method == "job.attach" and one.target.get("id") == job for one in web1.client.audit.list(limit=100))
 
 
 def test_a_stream_goes_over_a_port(web1: Web1) -> None:
@@ -247,6 +262,9 @@ def test_a_stream_goes_over_a_port(web1: Web1) -> None:
                 running.write(b"over a port")
                 running.end_input()
                 assert (running.read(), running.result().exit_code) == ((b"over a port", b""), 2)
+            with client.run(NAME, ["sleep", "76544"]):
+                eventually(lambda: not ended(web1, "sleep 76544")(), within_s=PATIENCE_S)
+            eventually(ended(web1, "sleep 76544"), within_s=ENDS_WITHIN_S)
     finally:
         web1.person.write_registry({"web1": entry})
         web1.person.runs("inv node.connect --node web1")

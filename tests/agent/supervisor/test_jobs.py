@@ -196,6 +196,21 @@ def test_a_dropped_client_ends_nothing_and_others_may_write(supervisor: Supervis
         assert stream.rest()[2]["exit_code"] == 0
 
 
+@pytest.mark.parametrize("tty", [None, TTY])
+def test_who_follows_a_job_and_goes_ends_none_of_its_input(supervisor: Supervisor, tty: dict[str, Any] | None) -> None:
+    identifier = job(supervisor, "sh", "-c", "while read line; do echo got $line; done", stdin="stream", tty=tty)["id"]
+    with Stream(supervisor, "job_attach", id=identifier) as gone:
+        gone.receive()
+    with Stream(supervisor, "job_attach", id=identifier) as half:
+        half.connection.shutdown(socket.SHUT_WR)
+        while half.connection.recv(1 << 16):
+            pass
+    with Stream(supervisor, "job_attach", id=identifier) as stream:
+        stream.send(INPUT, b"this\n")
+        stream.until(b"got this")
+    assert supervisor.ask("job_stop", id=identifier, signal="SIGKILL")["result"]["job"]["state"] == "killed"
+
+
 def test_a_terminal_of_a_job_can_be_used_by_who_attaches(supervisor: Supervisor) -> None:
     identifier = job(supervisor, "bash", "--norc", tty=TTY)["id"]
     with Stream(supervisor, "job_attach", id=identifier, offset=0) as stream:

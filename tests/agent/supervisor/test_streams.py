@@ -95,11 +95,19 @@ def test_a_long_input_comes_back_through_cat(supervisor: Supervisor) -> None:
     assert ended["exit_code"] == 0
 
 
-def test_a_half_closed_connection_is_the_end_of_input(supervisor: Supervisor) -> None:
+def test_an_empty_frame_is_the_end_of_input(supervisor: Supervisor) -> None:
     with run(supervisor, "sh", "-c", "cat; sleep 0.3; echo over", stdin="stream") as stream:
         stream.send(INPUT, b"in\n")
-        stream.connection.shutdown(socket.SHUT_WR)
+        stream.send(INPUT)
         assert stream.rest()[0] == b"in\nover\n"
+
+
+def test_a_half_closed_connection_is_a_dropped_one(supervisor: Supervisor) -> None:
+    with run(supervisor, "sleep", "1000", stdin="stream") as stream:
+        supervisor.wait_until(lambda: supervisor.pids() != [])
+        stream.send(INPUT, bytes(1 << 16) * 2)  # more than the job's pipe holds: it is not read to its end
+        stream.connection.shutdown(socket.SHUT_WR)
+        supervisor.wait_until(lambda: supervisor.pids() == [], within_s=2)
 
 
 def test_without_an_input_there_is_none(supervisor: Supervisor) -> None:
