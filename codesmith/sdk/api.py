@@ -1630,8 +1630,10 @@ class FileMethods:
         """Write a file, whole or not at all: readers see what was there or all of `data`. With `append`, add to its
         end.
 
-        A request has 256 KiB at most. A longer file goes in pieces of 128 KiB: the first to a new name (if_etag:
-        absent), more with append and the etag of the last answer, and at the end file.move with replace.
+        A request has 256 KiB at most. A longer file goes in pieces of up to 168 KiB: the first to a new name
+        beside it, `.codesmith-upload-` and something random (if_etag: absent), more with append and the etag of
+        the last answer, and at the end file.move with replace, which has them on disk. Only the first piece and
+        the move are audited.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
         path: A path in the workspace, relative to it; none leads out of it. A byte that is not UTF-8 is U+DC80 to

@@ -130,6 +130,7 @@ def test_ctrl_c_leaves_the_file_as_it_was(place: Place, demo: StandInFiles) -> N
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert (process.returncode, said.splitlines()[0]) == (2, b"error: cancelled: a is as it was")
+    assert b".codesmith" not in said, "what its pieces are called is nobody's business"
     assert ((demo.folder / "a").read_text(), os.listdir(demo.folder)) == ("old", ["a"])
 
 
