@@ -744,9 +744,14 @@ class Repo(Record):
     branch: Null when HEAD is detached or the directory is gone.
     commit: Null before the first commit.
     left_out: What the clone left out and nobody fetched since: Git LFS files, submodules.
+    ahead: Commits of the branch that its upstream did not have when they last met.
+    behind: Commits of its upstream that the branch does not have.
+    updated: Of repo.pull, push and fetch: whether anything came or went; null for a tag that was pushed, and in all
+        other results.
+    new_commits: How many came with a pull or went with a push, where that is known.
     """
 
-    __slots__ = ("name", "path", "url", "branch", "commit", "left_out")
+    __slots__ = ("name", "path", "url", "branch", "commit", "left_out", "ahead", "behind", "updated", "new_commits")
 
     def __init__(
         self,
@@ -757,6 +762,10 @@ class Repo(Record):
         branch: str | None,
         commit: str | None,
         left_out: builtins.list[str],
+        ahead: int | None,
+        behind: int | None,
+        updated: bool | None,
+        new_commits: int | None,
     ) -> None:
         self.name = name
         self.path = path
@@ -764,6 +773,10 @@ class Repo(Record):
         self.branch = branch
         self.commit = commit
         self.left_out = left_out
+        self.ahead = ahead
+        self.behind = behind
+        self.updated = updated
+        self.new_commits = new_commits
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Repo:
@@ -775,6 +788,10 @@ class Repo(Record):
             branch=data["branch"],
             commit=data["commit"],
             left_out=data["left_out"],
+            ahead=data["ahead"],
+            behind=data["behind"],
+            updated=data["updated"],
+            new_commits=data["new_commits"],
         )
 
 
