@@ -23,7 +23,9 @@ from agent.files.reading import read_at
 from agent.shared.paths import UPLOAD
 
 TEMPORARY = ".codesmith-write-"
-# An upload that is this old was left behind.
+# An upload is written to disk after each so many bytes, so that its move does not wait for all of it.
+SYNC_BYTES = 64 << 20
+# One that is this old was left behind.
 UPLOAD_S = 86400
 ABSENT = "absent"
 MODE = 0o644
@@ -161,7 +163,7 @@ def _append(place: Place, data: bytes, mode: Optional[int]) -> Record:
         size = os.fstat(descriptor).st_size
         try:
             _write_all(descriptor, data)
-            if not is_upload(place):
+            if not is_upload(place) or size // SYNC_BYTES != (size + len(data)) // SYNC_BYTES:
                 os.fsync(descriptor)
         except OSError:
             # Unless another program has added something too: that is not ours to cut off.

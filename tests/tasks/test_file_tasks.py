@@ -43,7 +43,7 @@ def run(place: Place, *words: str, **options: Any) -> subprocess.CompletedProces
 
 
 def test_bytes_of_any_size_go_in_and_out(place: Place, demo: StandInFiles, tmp_path: Path) -> None:
-    sizes = (0, 128 << 10, (128 << 10) + 1, MIB + 3)
+    sizes = (0, 168 << 10, (168 << 10) + 1, MIB + 3)
     with served(place, demo):
         for size in sizes:
             data = os.urandom(size)

@@ -294,6 +294,10 @@ def test_an_upload_is_on_disk_before_it_gets_its_name(files: Files, monkeypatch:
     for number in range(3):
         etag = files.write(upload, b"two", append=number > 0, if_etag=etag)[-1]
     assert done == [], "no piece waits for the disk"
+    monkeypatch.setattr(writing, "SYNC_BYTES", 10)
+    etag = files.write(upload, b"!", append=True, if_etag=etag)[-1]
+    assert done == [upload], "but for one of many"
+    done.clear()
     files.do("move", path=upload, new_path="a", replace=True)
     assert done == [upload, "renamed", "workspace", "workspace"]
-    assert files.read("a") == b"two" * 3
+    assert files.read("a") == b"two" * 3 + b"!"
