@@ -295,7 +295,7 @@ def test_a_person_pulls_pushes_and_fetches(web1: Web1, forge: Forge, tmp_path: P
         agent.add(forge.key)
         here, lent = f"SSH_AUTH_SOCK={agent.path}", "--forward-agent --node web1"
         said = run(f"{here} inv repo.clone typed {url} --name lent --known-hosts {tmp_path}/known {lent}")
-        assert "inv repo.pull typed lent" in said.err
+        assert "inv repo.pull typed lent --forward-agent\n" in said.err
         tip = forge.add("private-typed", "four", "four")
         said = run(f"CODESMITH_DEBUG=rpc {here} inv repo.pull typed lent {lent} --json")
         assert said.json["commit"] == tip
