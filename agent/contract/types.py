@@ -331,6 +331,31 @@ class Repo(TypedDict):
         List[Literal["lfs", "submodules"]],
         Keywords({"description": "What the clone left out and nobody fetched since: Git LFS files, submodules."}),
     ]
+    ahead: Annotated[
+        Optional[int],
+        Keywords(
+            {
+                "minimum": 0,
+                "description": "Commits of the branch that its upstream did not have when they last met.",
+            }
+        ),
+    ]
+    behind: Annotated[
+        Optional[int], Keywords({"minimum": 0, "description": "Commits of its upstream that the branch does not have."})
+    ]
+    updated: Annotated[
+        Optional[bool],
+        Keywords(
+            {
+                "description": "Of repo.pull, push and fetch: whether anything came or went; null for a tag that was "
+                "pushed, and in all other results."
+            }
+        ),
+    ]
+    new_commits: Annotated[
+        Optional[int],
+        Keywords({"minimum": 0, "description": "How many came with a pull or went with a push, where that is known."}),
+    ]
 
 
 class RepoDeleted(TypedDict):

@@ -9,24 +9,25 @@ from __future__ import annotations
 import json
 import os
 import resource
-from typing import Any, Callable, Dict, Optional
+from importlib import import_module
+from typing import Any, Dict, Optional
 
-from agent.files import entries, moving, reading, search, writing
 from agent.files.errors import Refused
 from agent.files.places import Tree
 
 # Beside what the supervisor has already.
 MEMORY_BYTES_MAX = 512 << 20
-ACTIONS: Dict[str, Callable[[Tree, Dict[str, Any]], Any]] = {
-    "edit": writing.edit,
-    "list": entries.list_,
-    "make_directory": moving.make_directory,
-    "move": moving.move,
-    "read": reading.read,
-    "remove": moving.remove,
-    "search": search.search,
-    "stat": entries.stat_,
-    "write": writing.write,
+# Module and function of each; every request is a new process, so it imports no more than it needs.
+ACTIONS = {
+    "edit": ("writing", "edit"),
+    "list": ("entries", "list_"),
+    "make_directory": ("moving", "make_directory"),
+    "move": ("moving", "move"),
+    "read": ("reading", "read"),
+    "remove": ("moving", "remove"),
+    "search": ("search", "search"),
+    "stat": ("entries", "stat_"),
+    "write": ("writing", "write"),
 }
 
 
@@ -50,7 +51,8 @@ def answer(request: Dict[str, Any], directory: str) -> Dict[str, Any]:
     try:
         # Links may name it by its path, or by where that leads.
         with Tree(directory, request["root"], os.path.realpath(directory)) as tree:
-            return {"result": ACTIONS[request["action"]](tree, request)}
+            module, function = ACTIONS[request["action"]]
+            return {"result": getattr(import_module(f"agent.files.{module}"), function)(tree, request)}
     except Refused as refusal:
         return refusal.to_dict()
     except MemoryError:

@@ -10,8 +10,8 @@ from typing import Any, Dict, Optional
 from agent.files.entries import Record, describe
 from agent.files.errors import Refused, of_system, wrong
 from agent.files.no_replace import rename_no_replace
-from agent.files.places import Place, Tree, change_mode, open_directory
-from agent.files.writing import check_etag, held
+from agent.files.places import Place, Tree, change_mode, open_directory, open_file
+from agent.files.writing import check_etag, held, is_upload
 from agent.shared.paths import JOB_PATH
 
 MODE = 0o755
@@ -30,6 +30,8 @@ def move(tree: Tree, request: Dict[str, Any]) -> Record:
         target = tree.look(target.parent, target.name, target.path, "new_path")
         check_etag(target, request["if_etag"])
         try:
+            if is_upload(source):
+                _sync_file(source)
             _rename(source, target, replace=request["replace"])
         except OSError as error:
             raise _not_moved(error, source, target) from None
@@ -55,6 +57,9 @@ def _not_moved(error: OSError, source: Place, target: Place) -> Refused:
         return wrong("new_path", f"{target.path}: a directory does not replace a file, nor a file a directory")
     if error.errno == errno.EXDEV:
         return Refused("other_file_system", f"{target.path} is on another file system than {source.path}")
+    if error.errno == errno.EEXIST and target.status and stat.S_ISDIR(target.status.st_mode):
+        text = f"{target.path} is a directory that is there already"
+        return Refused("exists", f"{text}; new_path is the whole new path: {target.path}/{source.name}")
     return of_system(error, source.path if error.errno == errno.ENOENT else target.path, "new_path")
 
 
@@ -137,6 +142,17 @@ def _remove_all(place: Place) -> None:
     if done.returncode:
         lines = done.stderr[-STDERR_MAX:].decode("utf-8", "replace").splitlines()
         raise Refused("failed", f"{place.path} is not removed, or in part: {lines[-1] if lines else 'rm failed'}")
+
+
+def _sync_file(place: Place) -> None:
+    """Write an upload to disk before it gets its name: a power cut leaves the old file or the whole new one."""
+    if place.status is None or not stat.S_ISREG(place.status.st_mode):
+        return
+    descriptor = open_file(place, os.O_WRONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _sync(place: Place) -> None:

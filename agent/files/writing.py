@@ -20,10 +20,13 @@ from agent.files.errors import Refused, of_system, wrong
 from agent.files.no_replace import rename_no_replace
 from agent.files.places import Place, Tree, check_file, may_write, open_file
 from agent.files.reading import read_at
+from agent.shared.paths import UPLOAD
 
 TEMPORARY = ".codesmith-write-"
-# What a client collects pieces in. One that is this old was left behind.
-UPLOAD, UPLOAD_S = ".codesmith-upload-", 86400
+# An upload is written to disk after each so many bytes, so that its move does not wait for all of it.
+SYNC_BYTES = 64 << 20
+# One that is this old was left behind.
+UPLOAD_S = 86400
 ABSENT = "absent"
 MODE = 0o644
 # A file is read whole to be edited.
@@ -54,6 +57,11 @@ def edit(tree: Tree, request: Dict[str, Any]) -> Record:
             count = max(2, data.count(old))
             raise wrong("old", f"occurs {count} times in {place.path}; it must occur once", count=count)
         return _replace(place, directory, data[:at] + new + data[at + len(old) :], None, must_be_new=False)
+
+
+def is_upload(place: Place) -> bool:
+    """Return whether a file collects pieces; it is on disk when it is moved to its name, not before."""
+    return place.name.startswith(UPLOAD)
 
 
 @contextmanager
@@ -131,13 +139,14 @@ def _replace(place: Place, directory: int, data: bytes, mode: Optional[int], *, 
             _copy_attributes(place, descriptor)
         kept = MODE if place.status is None else stat.S_IMODE(place.status.st_mode) & 0o777
         os.fchmod(descriptor, kept if mode is None else mode)
-        # On disk before it gets its name: a power cut leaves the old file or the new one.
-        os.fsync(descriptor)
+        if not is_upload(place):  # on disk before it gets its name: a power cut leaves the old file or the new one
+            os.fsync(descriptor)
         if must_be_new:
             rename_no_replace(directory, temporary, directory, place.name)
         else:
             os.replace(temporary, place.name, src_dir_fd=directory, dst_dir_fd=directory)
-        os.fsync(directory)
+        if not is_upload(place):
+            os.fsync(directory)
         return record(place.path, os.fstat(descriptor))
     except FileExistsError:
         raise Refused("changed", f"{place.path} is there already") from None
@@ -154,7 +163,8 @@ def _append(place: Place, data: bytes, mode: Optional[int]) -> Record:
         size = os.fstat(descriptor).st_size
         try:
             _write_all(descriptor, data)
-            os.fsync(descriptor)
+            if not is_upload(place) or size // SYNC_BYTES != (size + len(data)) // SYNC_BYTES:
+                os.fsync(descriptor)
         except OSError:
             # Unless another program has added something too: that is not ours to cut off.
             if size < os.fstat(descriptor).st_size <= size + len(data):

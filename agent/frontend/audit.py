@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import json
 import os
+import posixpath
 import pwd
 import stat
 import sys
@@ -22,6 +23,7 @@ from datetime import datetime
 from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple
 
 from agent.shared.clock import RisingClock
+from agent.shared.paths import UPLOAD
 
 # The parameters that name a user or a workspace, and those that a record shows. All others (keys, environment, standard
 # input, argv) stay out of it.
@@ -31,6 +33,8 @@ CREDENTIALS = ("agent", "ssh_key", "token", "password")
 PATH = "/var/log/codesmith/audit.jsonl"
 # A refused call may hold anything: texts are cut to this length, so that a line is short and never cut itself.
 TEXT_MAX = 128
+# The etag of what is not there yet.
+ABSENT = "absent"
 FIELDS = {"time", "method", "request_id", "peer_uid", "peer_login", "target", "outcome", "duration_s"}
 # What only some records have; null in all others.
 ENDED = ("exit_code", "signal", "killed_by")
@@ -131,14 +135,24 @@ class Attempt:
         # The user whose workspace it is now: a record says it also when the workspace is somebody else's later.
         self._owner = owner_of(workspace) if isinstance(workspace, str) and len(workspace) <= TEXT_MAX else None
         self._learnt: Dict[str, Any] = {}
+        self._is_upload = False
         # The id of its record in the store, if one was stored before its end.
         self.announced: Optional[int] = None
+
+    @property
+    def is_piece(self) -> bool:
+        """Whether it has added a piece to an upload. The first piece and the move have records; these have none."""
+        is_added = self._method == "file.write" and self._params.get("append") is True
+        return is_added and self._params.get("if_etag") not in (None, ABSENT) and self._is_upload
 
     def learn(self, result: Any) -> None:
         """Take from the result of the call what its record shows: how a command ended, the id of a job, a new owner."""
         if not isinstance(result, dict):
             return
-        if self._method == "workspace.exec":
+        if self._method == "file.write":
+            # What was written to, not what was named: that may be a link.
+            self._is_upload = posixpath.basename(result["path"]).startswith(UPLOAD)
+        elif self._method == "workspace.exec":
             self.end(result)
         elif self._method == "job.start":
             self._params = {**self._params, "id": result["id"]}

@@ -262,7 +262,8 @@ class Changes:
         request_id = change.request_id if _is_kept(reply) else None
         with self._audit.next_line(attempt, outcome) as line:
             record = self._store.end(Ending(ended, request_id, change.digest, reply, line, attempt.announced))
-            self._audit.write(line)
+            if not attempt.is_piece:
+                self._audit.write(line)
         self._store.forget_record(record)
 
     def _announce(self, change: Change, attempt: Attempt) -> None:

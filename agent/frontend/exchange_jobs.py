@@ -20,7 +20,7 @@ def transfer(
     runtimes: Runtimes, workspace: str, request: Dict[str, Any], timeout_s: float,
     *, descriptor: Optional[int] = None, for_clone: bool = False,
 ) -> Dict[str, Any]:  # fmt: skip
-    """Fetch or push with the operator's credential; return the current branch and the commit to move it to.
+    """Fetch or push with the operator's credential; return the current branch, the commit to move it to, what came.
 
     `descriptor` and `for_clone` as for `create`.
     """
@@ -33,8 +33,7 @@ def transfer(
         if request["kind"] == "push" and "hint" in failure.data:
             failure.data["hint"] = failure.data["hint"].replace("that may read it", "that may write to it")
         raise failure
-    found = git_jobs.parse_repo(answer["transferred"])
-    return {"branch": found["branch"], "commit": found["commit"]}
+    return git_jobs.parse_repo(answer["transferred"])
 
 
 def settle(runtimes: Runtimes, workspace: str, request: Dict[str, Any], timeout_s: float) -> Dict[str, Any]:
@@ -92,7 +91,7 @@ def _refusals(workspace: str, request: Dict[str, Any], answer: Dict[str, Any]) -
         "diverged": refused(
             f"branch {ref!r} of repo {name!r} and its source have diverged (commits here: {here}, there: {there}); "
             "nothing was changed",
-            f"{within} rebase {request.get('commit')}",
+            f"merge or rebase inside: {within} rebase {request.get('commit')}",
         ),
         "overwrites": refused(
             f"the pull would overwrite what was changed in repo {name!r} and not committed: {files}; "
@@ -100,7 +99,11 @@ def _refusals(workspace: str, request: Dict[str, Any], answer: Dict[str, Any]) -
             f"{within} stash --include-untracked",
         ),
         "rejected": refused(
-            f"the push of {ref!r} was rejected: {reason}", f"inv repo.pull {workspace} {name}" if is_stale else ""
+            f"the push of {ref!r} was rejected: {reason}",
+            f"inv repo.pull {workspace} {name}; if both have commits, first repo.fetch, then merge or rebase inside: "
+            f"{within} rebase origin/BRANCH"
+            if is_stale
+            else "",
         ),
     }
 

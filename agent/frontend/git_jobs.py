@@ -18,6 +18,9 @@ from agent.shared.nesting import check_depth
 INIT_TIMEOUT_S = 60.0
 READ_TIMEOUT_S = 60.0
 LEFT_OUT = ("lfs", "submodules")
+NUMBERS, NUMBER_MAX = ("ahead", "behind", "new_commits"), 1 << 53
+# Which a runtime of an older agent cannot do; it ends with this exit code then.
+LATER_ACTIONS, CRASHED = ("transfer", "settle", "tidy"), 1
 
 
 def create(
@@ -86,7 +89,13 @@ def run_git(
     if ended["killed_by"] == "memory":
         raise _memory(workspace)
     if ended["killed_by"] == "timeout":
-        raise LimitReached(f"git did not end within {timeout_s:.0f} s and was stopped", hint="give a longer timeout_s")
+        raise LimitReached(
+            f"git did not end within {timeout_s:.0f} s and was stopped",
+            hint="give it longer: --timeout SECONDS (timeout_s)",
+        )
+    if request["action"] in LATER_ACTIONS and ended["exit_code"] == CRASHED and ended["signal"] is None:
+        text = f"the runtime of workspace {workspace!r} could not do this: it may be of an older agent"
+        raise Unsupported(text, hint=f"inv workspace.stop {workspace}; what runs in it ends")
     if ended["exit_code"]:
         # Not its standard error: a traceback is of no use to the caller.
         return {"command": "git", "exit_code": ended["exit_code"], "stderr": "it was ended before it could answer"}
@@ -108,7 +117,7 @@ def _memory(workspace: str) -> LimitReached:
 
 
 def parse_repo(repo: Any) -> Dict[str, Any]:
-    """Return branch, commit and left_out of a repository; a field that is not valid is None or empty."""
+    """Return what git says of a repository, or of an exchange; a field that is not valid is None or empty."""
     repo = repo if isinstance(repo, dict) else {}
     branch, commit, words = repo.get("branch"), repo.get("commit"), repo.get("left_out")
     try:
@@ -117,7 +126,12 @@ def parse_repo(repo: Any) -> Dict[str, Any]:
         branch = None
     is_commit = isinstance(commit, str) and re.fullmatch(grammar.COMMIT, commit)
     left_out = [word for word in LEFT_OUT if isinstance(words, list) and word in words]
-    return {"branch": branch, "commit": commit if is_commit else None, "left_out": left_out}
+    numbers = {key: repo.get(key) for key in NUMBERS}
+    return {
+        "branch": branch, "commit": commit if is_commit else None, "left_out": left_out,
+        **{key: one if runtime_client.is_count(one) and one < NUMBER_MAX else None for key, one in numbers.items()},
+        "updated": repo.get("updated") if isinstance(repo.get("updated"), bool) else None,
+    }  # fmt: skip
 
 
 def failed(command: str, answer: Dict[str, Any], request: Dict[str, Any]) -> CommandFailed:

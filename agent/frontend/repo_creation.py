@@ -209,4 +209,8 @@ def show(workspace: str, document: Dict[str, Any], head: Dict[str, Any]) -> Repo
         "branch": head["branch"],
         "commit": head["commit"],
         "left_out": head["left_out"],
+        "ahead": head["ahead"],
+        "behind": head["behind"],
+        "updated": head["updated"],
+        "new_commits": head["new_commits"],
     }

@@ -14,6 +14,8 @@ from agent.git import grammar
 from agent.shared.errors import AgentError, CommandFailed, LimitReached, NotFound
 
 ERRORS = (NotFound, *repo_creation.ERRORS[2:])
+# What says whether anything came or went.
+CAME = ("updated", "new_commits")
 BRANCH = Keywords({"type": "string", "minLength": 1, "maxLength": grammar.REF_MAX, "description": "A branch or a tag."})
 
 
@@ -46,13 +48,15 @@ def exchange(
             found = exchange_jobs.transfer(
                 context.runtimes, workspace, request, limit_s, descriptor=descriptor, for_clone=is_offline
             )
-        head = exchange_jobs.settle(context.runtimes, workspace, {**request, **found, "credential": {}}, limit_s)
+        wanted = {"branch": found["branch"], "commit": found["commit"], "credential": {}}
+        head = exchange_jobs.settle(context.runtimes, workspace, {**request, **wanted}, limit_s)
     except LimitReached:
         tidy(context, workspace, name)
         raise
     except RuntimeSilent:
         return roll_back(context, workspace, name, kind)
-    return repo_creation.show(workspace, document, head)
+    done = head if kind == "pull" else found
+    return repo_creation.show(workspace, document, {**head, **{key: done[key] for key in CAME}})
 
 
 def roll_back(context: Context, workspace: str, name: str, kind: str) -> Repo:

@@ -13,7 +13,7 @@ import socket
 from typing import Any, Dict, List, Optional, Tuple
 
 from agent.git import clone, known_hosts, locks, own_directory
-from agent.git.command import GitFailed, GitSetup, git
+from agent.git.command import NO_SETUP, OUTPUT_BYTES_MAX, GitFailed, GitSetup, git
 from agent.git.own_directory import HEADS, TRACKING
 from agent.git.repository import read
 
@@ -26,7 +26,10 @@ FILES_MAX = 10
 
 
 def transfer(request: Dict[str, Any], forwarded: Optional[socket.socket]) -> Dict[str, Any]:
-    """Fetch or push; return {transferred: {branch, commit}}, or {problem} (detached, no_ref, rejected)."""
+    """Fetch or push; return {transferred: {branch, commit, ...}}, or {problem} (detached, no_ref, rejected).
+
+    After a fetch or push it also has `updated` and, of a push, `new_commits`.
+    """
     path = _path(request)
     with locks.held(path), own_directory.made(path, request["url"]) as directory:
         branch = own_directory.branch_of(path)
@@ -41,15 +44,16 @@ def transfer(request: Dict[str, Any], forwarded: Optional[socket.socket]) -> Dic
 
 def settle(request: Dict[str, Any]) -> Dict[str, Any]:
     """Do the login's own part, and return {repo}, or {problem} (detached, diverged, overwrites)."""
+    done: Dict[str, Any] = {}
     with locks.held(_path(request)):
         own = GitSetup(("advice.detachedHead=false",), home=pwd.getpwuid(os.getuid()).pw_dir)
         if request["kind"] == "pull":
-            problem = _move_forward(request, own)
-            if problem:
-                return problem
+            done = _move_forward(request, own)
+            if "problem" in done:
+                return done
         elif request["kind"] == "push" and request["branch"]:
             _follow(request, own)
-    return {"repo": read(os.path.join("code", request["name"]))}
+    return {"repo": {**read(os.path.join("code", request["name"])), **done}}
 
 
 def tidy(request: Dict[str, Any]) -> Dict[str, Any]:
@@ -69,11 +73,23 @@ def _within(directory: str) -> Tuple[str, ...]:
 def _fetch(
     request: Dict[str, Any], path: str, directory: str, setup: GitSetup, branch: Optional[str]
 ) -> Dict[str, Any]:
-    ref = request["ref"]
+    ref, before = request["ref"], _refs(directory)
     if ref is None:
         _fetch_specs(directory, own_directory.refspecs_of(directory, path), setup)
-        return {"transferred": {"branch": branch, "commit": None}}
-    return {"transferred": {"branch": branch, "commit": _fetch_ref(directory, ref, setup)}}
+        commit = None
+    else:
+        commit = _fetch_ref(directory, ref, setup)
+    after = _refs(directory)
+    is_known = before is not None and after is not None
+    updated = after != before if is_known else None
+    return {"transferred": {"branch": branch, "commit": commit, "updated": updated}}
+
+
+def _refs(directory: str) -> Optional[str]:
+    """Return what is known of the source: its branches and tags with their commits; None when there are very many."""
+    words = ("for-each-ref", "--format=%(objectname) %(refname)", TRACKING, TAGS)
+    text = git(*_within(directory), *words)
+    return text if len(text.encode()) < OUTPUT_BYTES_MAX - len("\n") else None
 
 
 def _pull(request: Dict[str, Any], path: str, directory: str, setup: GitSetup, branch: Optional[str]) -> Dict[str, Any]:
@@ -105,7 +121,8 @@ def _push(request: Dict[str, Any], _: str, directory: str, setup: GitSetup, bran
     kinds = [kind for kind in (HEADS, TAGS) if git(*find, f"{kind}{ref}^{{commit}}", quiet_codes=(1, 128))]
     if not kinds:
         return {"problem": "no_ref", "ref": ref}
-    whole = kinds[0] + str(ref)
+    whole, tracking = kinds[0] + str(ref), f"{TRACKING}{ref}" if kinds[0] == HEADS else None
+    before = git(*find, tracking, quiet_codes=(1, 128)) if tracking else ""
     try:
         words = ("push", "--quiet", "--recurse-submodules=no", "--no-verify", "origin", f"{whole}:{whole}")
         clone.reach(*_within(directory), *words, setup=setup)
@@ -117,20 +134,37 @@ def _push(request: Dict[str, Any], _: str, directory: str, setup: GitSetup, bran
         reason = "stale" if rejected[1] in STALE else rejected[1]
         details = {"exit_code": failure.exit_code, "stderr": failure.stderr}
         return {"problem": "rejected", "ref": ref, "reason": reason, "said": [line for line in said if line], **details}
-    return {"transferred": {"branch": ref if kinds[0] == HEADS else None, "commit": None}}
+    sent: Dict[str, Any] = {"branch": ref if tracking else None, "commit": None}
+    if tracking:
+        after = git(*find, tracking, quiet_codes=(1, 128))
+        sent["updated"] = after != before
+        # Of a new branch, what no branch of the source has.
+        known = before or f"--exclude=origin/{ref} --remotes=origin"
+        sent["new_commits"] = _count(_within(directory), after, known.split()) if sent["updated"] else 0
+    return {"transferred": sent}
+
+
+def _count(within: Tuple[str, ...], commit: str, known: List[str], setup: GitSetup = NO_SETUP) -> Optional[int]:
+    """Return how many commits come with one, beyond those that are known; None where git cannot tell."""
+    text = git(*within, "rev-list", "--count", commit, *(["--not", *known] if known else []),
+               setup=setup, quiet_codes=(1, 128))  # fmt: skip
+    return int(text) if text.isdigit() else None
 
 
 def _move_forward(request: Dict[str, Any], own: GitSetup) -> Dict[str, Any]:
-    """Move the current branch forward to a commit that was fetched; return {problem}, which has changed nothing."""
+    """Move the current branch forward to a commit that was fetched; return what came, or {problem}: nothing changed."""
     commit, within = request["commit"], ("-C", os.path.join("code", request["name"]))
     branch = own_directory.branch_of(_path(request))
     if branch is None or branch != request["branch"]:
         return {"problem": "detached"}
-    if git(*within, "rev-parse", "--verify", "--quiet", "HEAD", setup=own, quiet_codes=(1,)):
+    is_begun = git(*within, "rev-parse", "--verify", "--quiet", "HEAD", setup=own, quiet_codes=(1,))
+    count = None if is_begun else _count(within, commit, [], own)
+    if is_begun:
         counts = git(*within, "rev-list", "--left-right", "--count", f"HEAD...{commit}", setup=own).split()
-        ahead, behind = (int(count) for count in counts)
+        ahead, behind = (int(number) for number in counts)
+        count = behind
         if not behind:
-            return {}
+            return {"updated": False, "new_commits": 0}
         if ahead:
             return {"problem": "diverged", "branch": branch, "ahead": ahead, "behind": behind}
     try:
@@ -140,7 +174,7 @@ def _move_forward(request: Dict[str, Any], own: GitSetup) -> Dict[str, Any]:
         if not files:
             raise
         return {"problem": "overwrites", "files": files[:FILES_MAX], "count": len(files), "stderr": failure.stderr}
-    return {}
+    return {"updated": True, "new_commits": count}
 
 
 def _follow(request: Dict[str, Any], own: GitSetup) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional, Tuple
 
 from agent.git.command import GitFailed, git
 
@@ -25,9 +25,23 @@ def read(path: str) -> Dict[str, Any]:
         head = git(*where, "symbolic-ref", "--quiet", "HEAD", timeout_s=READ_TIMEOUT_S, quiet_codes=(1,))
         commit = git(*where, "rev-parse", "--quiet", "--verify", "HEAD", timeout_s=READ_TIMEOUT_S, quiet_codes=(1,))
     except (GitFailed, OSError):
-        return {"branch": None, "commit": None, "left_out": []}
+        return {"branch": None, "commit": None, "left_out": [], "ahead": None, "behind": None}
     branch = head[len(BRANCHES) :] if head.startswith(BRANCHES) else None
-    return {"branch": branch or None, "commit": commit or None, "left_out": left_out(path)}
+    ahead, behind = distance(path) if branch and commit else (None, None)
+    return {
+        "branch": branch or None, "commit": commit or None, "left_out": left_out(path),
+        "ahead": ahead, "behind": behind,
+    }  # fmt: skip
+
+
+def distance(path: str) -> Tuple[Optional[int], Optional[int]]:
+    """Return how many commits the current branch has alone, and its upstream alone; None without an upstream."""
+    words = ("rev-list", "--left-right", "--count", "HEAD...@{upstream}")
+    try:
+        ahead, behind = git(f"--git-dir={path}/.git", *words, timeout_s=READ_TIMEOUT_S).split()
+        return int(ahead), int(behind)
+    except (GitFailed, OSError, ValueError):
+        return None, None
 
 
 def left_out(path: str) -> List[str]:

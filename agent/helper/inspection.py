@@ -22,6 +22,8 @@ from agent.shared.names import HOMES, LOGIN_PREFIX, NO_HOME, WORKSPACES, home_of
 from agent.shared.ownership import is_name, is_sealed, is_uid
 
 FINDINGS_MAX = 200
+# To list and write: for no other login. To pass through (2711) may be wanted, for a web server.
+OTHERS, GROUP = 0o006, 0o060
 
 
 class Finding(NamedTuple):
@@ -144,6 +146,9 @@ def _of_directory(path: str, status: Optional[os.stat_result], uid: int) -> Iter
         yield f"{path} is gone (on the node: ls -ld {path})"
     elif not stat.S_ISDIR(status.st_mode) or not _is_of(status, uid):
         yield f"{path} does not belong to uid {uid}, as the helper's ledger says (on the node: ls -ld {path})"
+    elif not is_sealed(status) and status.st_mode & (OTHERS if status.st_gid == uid else OTHERS | GROUP):
+        mode = stat.S_IMODE(status.st_mode)
+        yield f"{path} is open to other logins: its mode is {mode:04o} (on the node: chmod 0700 {path})"
 
 
 def _is_of(status: os.stat_result, uid: int) -> bool:

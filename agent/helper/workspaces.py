@@ -28,6 +28,9 @@ You work on node `{node}` as the Unix user `{login}`, in `{path}`.
 
 - Code belongs in `code/`, settings in `config/`, data in `data/`, logs in `logs/`; `tmp/` may be emptied at any time.
 - You may do here what `{login}` may do. Other workspaces, other homes and the system are closed to you.
+- Work that goes on when your command has ended is a job: `codesmith-job start --name web -- COMMAND`; see also
+  `codesmith-job list`, `codesmith-job logs -f web`, `codesmith-job stop web`. What a command leaves ends with it.
+- The operator reaches a port that you listen on with `workspace.forward {name} PORT`.
 - There is no sudo. Ask the operator when something must be installed.
 - Facts about this workspace for programs: `.codesmith/workspace.json` (a copy; changing it changes nothing).
 """

@@ -71,8 +71,9 @@ def write(
 ) -> File:
     """Write a file, whole or not at all: readers see what was there or all of `data`. With `append`, add to its end.
 
-    A request has 256 KiB at most. A longer file goes in pieces of 128 KiB: the first to a new name (if_etag: absent),
-    more with append and the etag of the last answer, and at the end file.move with replace.
+    A request has 256 KiB at most. A longer file goes in pieces of up to 168 KiB: the first to a new name beside it,
+    `.codesmith-upload-` and something random (if_etag: absent), more with append and the etag of the last answer, and
+    at the end file.move with replace, which has them on disk. Only the first piece and the move are audited.
     """
     return file_answers.file(
         files.call(

@@ -177,9 +177,9 @@ def say_left_out(repo: Any) -> None:
         say(f"note: {LEFT_OUT.get(word, word)} (in {repo.path})")
 
 
-def say_not_kept(workspace: str, repo: Any) -> None:
+def say_not_kept(workspace: str, repo: Any, options: str) -> None:
     """Print that the credential of a clone was not kept, and the command that lends it again, on stderr."""
-    command = completed(f"inv repo.pull {workspace} {repo.name}")
+    command = completed(f"inv repo.pull {workspace} {repo.name} {options}")
     say(f"note: the credential is not kept in the workspace; to pull, give it again: {command}")
 
 

@@ -744,9 +744,14 @@ class Repo(Record):
     branch: Null when HEAD is detached or the directory is gone.
     commit: Null before the first commit.
     left_out: What the clone left out and nobody fetched since: Git LFS files, submodules.
+    ahead: Commits of the branch that its upstream did not have when they last met.
+    behind: Commits of its upstream that the branch does not have.
+    updated: Of repo.pull, push and fetch: whether anything came or went; null for a tag that was pushed, and in all
+        other results.
+    new_commits: How many came with a pull or went with a push, where that is known.
     """
 
-    __slots__ = ("name", "path", "url", "branch", "commit", "left_out")
+    __slots__ = ("name", "path", "url", "branch", "commit", "left_out", "ahead", "behind", "updated", "new_commits")
 
     def __init__(
         self,
@@ -757,6 +762,10 @@ class Repo(Record):
         branch: str | None,
         commit: str | None,
         left_out: builtins.list[str],
+        ahead: int | None,
+        behind: int | None,
+        updated: bool | None,
+        new_commits: int | None,
     ) -> None:
         self.name = name
         self.path = path
@@ -764,6 +773,10 @@ class Repo(Record):
         self.branch = branch
         self.commit = commit
         self.left_out = left_out
+        self.ahead = ahead
+        self.behind = behind
+        self.updated = updated
+        self.new_commits = new_commits
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Repo:
@@ -775,6 +788,10 @@ class Repo(Record):
             branch=data["branch"],
             commit=data["commit"],
             left_out=data["left_out"],
+            ahead=data["ahead"],
+            behind=data["behind"],
+            updated=data["updated"],
+            new_commits=data["new_commits"],
         )
 
 
@@ -1630,8 +1647,10 @@ class FileMethods:
         """Write a file, whole or not at all: readers see what was there or all of `data`. With `append`, add to its
         end.
 
-        A request has 256 KiB at most. A longer file goes in pieces of 128 KiB: the first to a new name (if_etag:
-        absent), more with append and the etag of the last answer, and at the end file.move with replace.
+        A request has 256 KiB at most. A longer file goes in pieces of up to 168 KiB: the first to a new name
+        beside it, `.codesmith-upload-` and something random (if_etag: absent), more with append and the etag of
+        the last answer, and at the end file.move with replace, which has them on disk. Only the first piece and
+        the move are audited.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
         path: A path in the workspace, relative to it; none leads out of it. A byte that is not UTF-8 is U+DC80 to

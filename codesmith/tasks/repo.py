@@ -13,9 +13,9 @@ from codesmith.fleet import one_node
 from codesmith.fleet.one_node import OneNode
 from codesmith.sdk.api import Repo, RepoDeleted
 from codesmith.sdk.client import Client
-from codesmith.workspace.clone_credentials import CloneTask, ExchangeTask, credential_for, exchange_with
+from codesmith.workspace.clone_credentials import CloneTask, ExchangeTask, credential_for, exchange_with, options_of
 
-COLUMNS = ("name", "path", "url", "branch", "commit")
+COLUMNS = ("name", "path", "url", "branch", "commit", "ahead", "behind")
 
 
 @task(
@@ -67,7 +67,7 @@ def clone(
     repo = one_node.call(options, ask, COLUMNS)
     output.say_left_out(repo)
     if given is not None or options.get("forward_agent"):
-        output.say_not_kept(workspace, repo)
+        output.say_not_kept(workspace, repo, options_of(options))
     return repo
 
 
@@ -84,6 +84,7 @@ def pull(c: Context, workspace: str, name: str, **options: Unpack[ExchangeTask])
             return client.repo.pull(**params)
 
     repo = one_node.call(options, ask, COLUMNS)
+    _say_done("pulled", repo)
     output.say_left_out(repo)
     return repo
 
@@ -100,7 +101,9 @@ def push(c: Context, workspace: str, name: str, **options: Unpack[ExchangeTask])
         with exchange_with(client, workspace, name, options) as params:
             return client.repo.push(**params)
 
-    return one_node.call(options, ask, COLUMNS)
+    repo = one_node.call(options, ask, COLUMNS)
+    _say_done("pushed", repo)
+    return repo
 
 
 @task(help={"workspace": "The workspace's name.", "name": "The repository's name.", **arguments.EXCHANGE_HELP,
@@ -112,7 +115,9 @@ def fetch(c: Context, workspace: str, name: str, **options: Unpack[ExchangeTask]
         with exchange_with(client, workspace, name, options) as params:
             return client.repo.fetch(**params)
 
-    return one_node.call(options, ask, COLUMNS)
+    repo = one_node.call(options, ask, COLUMNS)
+    _say_done("fetched", repo)
+    return repo
 
 
 @task(help={"workspace": "The workspace's name.", "name": "The repository's name."}, harmless=True)
@@ -131,3 +136,13 @@ def list_(c: Context, workspace: str, **where: Unpack[OneNode]) -> list[Repo]:
 def delete(c: Context, workspace: str, name: str, **where: Unpack[OneNode]) -> RepoDeleted:
     """Delete a repository, including what was never pushed."""
     return one_node.call(where, lambda client: client.repo.delete(workspace=workspace, name=name))
+
+
+def _say_done(done: str, repo: Repo) -> None:
+    """Print what a pull, push or fetch did, on stderr; where the node does not know it, no more than that."""
+    if repo.updated is False:
+        output.say("up to date: nothing was " + done)
+    elif repo.new_commits is None:
+        output.say(done)
+    else:
+        output.say(f"{done}: {repo.new_commits} commit{'' if repo.new_commits == 1 else 's'}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,14 @@ def exchange_with(client: Client, workspace: str, name: str, how: ExchangeTask) 
     given = params.pop("credential", None)
     with credential_for(client, url, given, forward_agent=how.get("forward_agent", False)) as credential:
         yield {"workspace": workspace, "name": name, "credential": credential, **params}
+
+
+def options_of(how: CloneTask) -> str:
+    """Return the options with which the credential of a clone is given again; host keys are kept in the workspace."""
+    if how.get("forward_agent"):
+        return "--forward-agent"
+    given = {"--credential-file": how.get("credential_file"), "--username": how.get("username")}
+    return " ".join(f"{option} {shlex.quote(value)}" for option, value in given.items() if value)
 
 
 def agent_for(url: str) -> str | None:

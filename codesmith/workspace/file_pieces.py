@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from codesmith.sdk.api import File
     from codesmith.sdk.client import Client
 
-# What one call returns, and what one takes: a request has 256 KiB at most, and base64 takes a third more.
-READ_BYTES, WRITE_BYTES = 512 << 10, 128 << 10
+# What one call returns, and what one takes: a request has 256 KiB at most, base64 takes a third more, and a long path
+# has up to 24 KiB as JSON.
+READ_BYTES, WRITE_BYTES = 512 << 10, 168 << 10
 # A longer file is collected beside its place under such a name. The agent removes one that is a day old.
 UPLOAD = ".codesmith-upload-"
 ABSENT = "absent"

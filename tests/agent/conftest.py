@@ -140,7 +140,13 @@ class StandInHelper:
             return {"since": "2026-11-23T00:00:00.000Z", "processes": 0, "idle_stop_at": "2026-11-23T00:05:00.000Z"}
         if verb == "workspace.measure":
             return {"disk_bytes": 61440, "files": 13}
-        head = {"branch": "main", "commit": "9fceb02d0ae598e95dc970b74767f19372d61af8", "left_out": []}
+        head = {
+            "branch": "main",
+            "commit": "9fceb02d0ae598e95dc970b74767f19372d61af8",
+            "left_out": [],
+            "ahead": 0,
+            "behind": 0,
+        }
         if verb in ("repo.clone", "repo.init"):
             return {**ended, "answer": json.dumps({"repo": head})}
         if verb == "repo.read":

@@ -43,7 +43,7 @@ def run(place: Place, *words: str, **options: Any) -> subprocess.CompletedProces
 
 
 def test_bytes_of_any_size_go_in_and_out(place: Place, demo: StandInFiles, tmp_path: Path) -> None:
-    sizes = (0, 128 << 10, (128 << 10) + 1, MIB + 3)
+    sizes = (0, 168 << 10, (168 << 10) + 1, MIB + 3)
     with served(place, demo):
         for size in sizes:
             data = os.urandom(size)
@@ -130,6 +130,7 @@ def test_ctrl_c_leaves_the_file_as_it_was(place: Place, demo: StandInFiles) -> N
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert (process.returncode, said.splitlines()[0]) == (2, b"error: cancelled: a is as it was")
+    assert b".codesmith" not in said, "what its pieces are called is nobody's business"
     assert ((demo.folder / "a").read_text(), os.listdir(demo.folder)) == ("old", ["a"])
 
 

@@ -83,7 +83,7 @@ Execution: exit_code signal stdout stdout_encoding stderr stderr_encoding trunca
 Runtime: state since idle_stop_at
 Usage: memory_bytes memory_peak_bytes memory_limit_bytes cpu_s tasks disk_bytes files
 Sandbox: workspace limits network enforced state created_at  SandboxDeleted: workspace deleted
-Repo: name path url branch commit left_out  RepoDeleted: name deleted
+Repo: name path url branch commit left_out ahead behind updated new_commits  RepoDeleted: name deleted
 AuditRecord: time request_id peer_uid method target outcome duration_s owner exit_code signal killed_by
 Job: id workspace name argv state exit_code signal killed_by started_at ended_at stdout_bytes stderr_bytes by
 StartedJob: id workspace name argv state exit_code signal killed_by started_at ended_at stdout_bytes stderr_bytes by stream

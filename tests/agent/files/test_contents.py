@@ -271,3 +271,33 @@ def test_ten_megabytes_go_in_and_out_in_pieces(files: Files) -> None:
         found, offset = found + base64.b64decode(one["data"]), one["next_offset"]
     assert found == data
     assert files.names() == {"a"}
+
+
+def test_an_upload_is_on_disk_before_it_gets_its_name(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    fsync, replace = os.fsync, os.rename
+
+    def synced(descriptor: int) -> None:
+        fsync(descriptor)
+        done.append(os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")))
+
+    def renamed(*words: Any, **where: Any) -> None:
+        replace(*words, **where)
+        done.append("renamed")
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "rename", renamed)
+    files.write("a", b"one")
+    assert [name[:17] for name in done] == [".codesmith-write-", "workspace"]
+    done.clear()
+    upload, etag = ".codesmith-upload-1", "absent"
+    for number in range(3):
+        etag = files.write(upload, b"two", append=number > 0, if_etag=etag)[-1]
+    assert done == [], "no piece waits for the disk"
+    monkeypatch.setattr(writing, "SYNC_BYTES", 10)
+    etag = files.write(upload, b"!", append=True, if_etag=etag)[-1]
+    assert done == [upload], "but for one of many"
+    done.clear()
+    files.do("move", path=upload, new_path="a", replace=True)
+    assert done == [upload, "renamed", "workspace", "workspace"]
+    assert files.read("a") == b"two" * 3 + b"!"

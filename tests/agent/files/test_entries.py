@@ -53,6 +53,17 @@ def test_a_move_replaces_nothing_where_the_file_system_cannot_say_so(
     assert files.names() == {"b", "c"}
 
 
+def test_a_move_onto_a_directory_says_the_whole_path(files: Files) -> None:
+    (files.place / "data").mkdir()
+    (files.place / "data" / "kept").touch()
+    files.write("a", b"one")
+    said = files.refuses("exists", "move", path="a", new_path="data")
+    assert said == "data is a directory that is there already; new_path is the whole new path: data/a"
+    assert files.refuses("wrong", "move", path="a", new_path="data", replace=True).endswith("nor a file a directory")
+    (files.place / "tree").mkdir()
+    assert files.refuses("exists", "move", path="tree", new_path="data").endswith(": data/tree")
+
+
 def test_directories_move_too(files: Files) -> None:
     files.do("make_directory", path="a/b", parents=True)
     files.write("a/b/c", b"one")

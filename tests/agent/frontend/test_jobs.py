@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from agent.frontend import job_answers, job_records, jobs, kept_jobs, runtime_client
+from agent.frontend import files, job_answers, job_records, jobs, kept_jobs, runtime_client
 from agent.frontend.commands import Commands
 from agent.frontend.job_answers import check_job, check_jobs, check_logs
 from agent.shared import framing
-from agent.shared.errors import AgentError, CommandFailed
+from agent.shared.errors import AgentError, CommandFailed, InUse
 from tests.agent.conftest import Rpc, serve
 from tests.agent.frontend.stand_in_jobs import ENDED, StandInJobs, record
 from tests.agent.frontend.test_stream import exactly, open_stream
@@ -274,6 +274,36 @@ def test_a_file_is_named_in_the_audit_record(demo: Rpc) -> None:
     demo.answer({"jsonrpc": "2.0", "id": 1, "method": "file.move", "params": {
         "workspace": "demo", "path": "a" * 999, "new_path": "b\x1b[2J"}})  # fmt: skip
     assert demo.audited()[-1]["target"] == {"workspace": "demo", "path": "a" * 128, "new_path": "b\x1b[2J"}
+
+
+def test_an_upload_has_records_of_its_begin_and_its_move(demo: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
+    upload, leads_to = "data/.codesmith-upload-1", {"data/.codesmith-upload-2": "data/a"}
+
+    def written(_: object, __: str, action: str, **fields: Any) -> list[Any]:
+        if fields.get("data") == "bm8=":
+            raise InUse("it has changed")
+        path = fields["new_path"] if action == "move" else fields["path"]
+        return [leads_to.get(path, path), "file", 3, 0o644, 1_700_000_000_000_000_000, None, "1-2-3-4"]
+
+    def write(path: str, **fields: Any) -> dict[str, Any]:
+        return demo.answer({"jsonrpc": "2.0", "id": 1, "method": "file.write", "params": {
+            "workspace": "demo", "path": path, "data": "one", **fields}})  # fmt: skip
+
+    monkeypatch.setattr(files, "call", written)
+    before = len(demo.audited())
+    write(upload, if_etag="absent")
+    for number in range(9):
+        write(upload, append=True, if_etag="1-2-3-4", request_id=f"piece-{number}-1234")
+    demo.call("file.move", workspace="demo", path=upload, new_path="data/a", replace=True)
+    begun, moved = (one["target"] for one in demo.audited()[before:])
+    assert begun == {"workspace": "demo", "path": upload}
+    assert moved == {"workspace": "demo", "path": upload, "new_path": "data/a"}
+    before = len(demo.audited())
+    write(upload, append=True, if_etag="1-2-3-4", data="no")
+    write(upload, append=True)
+    write("data/.codesmith-upload-2", append=True, if_etag="1-2-3-4")
+    write("data/a", append=True, if_etag="1-2-3-4")
+    assert [one["outcome"] for one in demo.audited()[before:]] == ["in_use", "ok", "ok", "ok"]
 
 
 # Ends that nobody told

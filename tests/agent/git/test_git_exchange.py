@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import pwd
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from agent.git import command, known_hosts, locks, own_directory
+from agent.git import clone, command, job, known_hosts, locks, own_directory, repository
 
 LINES = ["forge ssh-ed25519 AAAAC3Nz", "[forge]:2222 ssh-ed25519 AAAAC3Nz"]
 
@@ -123,3 +125,71 @@ def test_host_keys_are_added_and_never_replaced(tmp_path: Path, monkeypatch: pyt
     file.unlink()
     file.mkdir()
     known_hosts.keep(LINES)
+
+
+# What came and what went
+
+
+@pytest.fixture
+def forge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """A repository and its clone in code/site, and what exchanges them as a runtime does; `file:` for a URL."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"NAME": "a", "EMAIL": "a@b"}.items():
+        monkeypatch.setenv(f"GIT_AUTHOR_{name}", value)
+        monkeypatch.setenv(f"GIT_COMMITTER_{name}", value)
+    run(
+        "git init -q -b main theirs; git -C theirs commit -q --allow-empty -m one; git clone -q --bare theirs forge.git"
+    )
+    run("git clone -q forge.git code/site; git -C theirs remote add origin ../forge.git")
+    monkeypatch.setattr(known_hosts, "keep", lambda lines: None)
+    # What reaches a URL may reach a directory here.
+    monkeypatch.setattr(clone, "git", lambda *words, setup, is_watched: local(*words))
+
+    def exchanged(kind: str, ref: str | None = None) -> dict[str, Any]:
+        request = {
+            "workspace": "demo", "name": "site", "kind": kind, "url": str(tmp_path / "forge.git"), "ref": ref,
+            "credential": {}, "known_hosts": [], "host": "", "programs": [],
+        }  # fmt: skip
+        found = job.answer({**request, "action": "transfer"})
+        if "problem" in found:
+            return found
+        return {**found["transferred"], **job.answer({**request, **found["transferred"], "action": "settle"})["repo"]}
+
+    return exchanged
+
+
+def run(script: str) -> None:
+    subprocess.run(["sh", "-ec", script], check=True, capture_output=True)
+
+
+def local(*words: str) -> str:
+    done = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise command.GitFailed("git", done.returncode, done.stderr)
+    return done.stdout.strip()
+
+
+def said(answer: dict[str, Any]) -> tuple[object, ...]:
+    return tuple(answer.get(key) for key in ("updated", "new_commits", "ahead", "behind"))
+
+
+def test_an_exchange_says_what_came_and_went(forge: Callable[..., dict[str, Any]]) -> None:
+    assert said(forge("fetch")) == (False, None, 0, 0)
+    assert said(forge("pull")) == (False, 0, 0, 0)
+    assert said(forge("push")) == (False, 0, 0, 0)
+    run("cd theirs; git commit -q --allow-empty -m two; git commit -q --allow-empty -m three; git push -q origin main")
+    assert said(forge("fetch")) == (True, None, 0, 2)
+    assert said(forge("fetch")) == (False, None, 0, 2)
+    assert said(forge("pull")) == (True, 2, 0, 0)
+    run("cd code/site; for n in 1 2 3; do git commit -q --allow-empty -m $n; done")
+    assert said(forge("pull")) == (False, 0, 3, 0)
+    assert said(forge("push")) == (True, 3, 0, 0)
+    run("cd code/site; git switch -qc topic; git commit -q --allow-empty -m t; git tag v1")
+    assert repository.distance("code/site") == (None, None), "it follows nothing"
+    assert said(forge("push")) == (True, 1, 0, 0)
+    assert said(forge("push", "v1"))[:2] == (None, None)
+    run("cd theirs; git tag v2; git push -q origin v2")
+    assert said(forge("fetch", "v2"))[0] is True
+    run("mv code/site kept; git init -q -b main code/site")
+    came = forge("pull", "main")
+    assert (came["updated"], came["new_commits"]) == (True, 6)

@@ -23,7 +23,10 @@ def test_a_clone_is_told_and_listed(rpc: Rpc) -> None:
     rpc.call("workspace.create", name="demo")
     made = rpc.call("repo.clone", workspace="demo", url=URL, ref="main", depth=1)
     path = "/srv/codesmith/workspaces/demo/code/site"
-    assert made == {"name": "site", "path": path, "url": URL, "branch": "main", "commit": COMMIT, "left_out": []}
+    assert made == {
+        "name": "site", "path": path, "url": URL, "branch": "main", "commit": COMMIT, "left_out": [],
+        "ahead": 0, "behind": 0, "updated": None, "new_commits": None,
+    }  # fmt: skip
     assert rpc.call("repo.init", workspace="demo")["name"] == "demo"
     assert rpc.call("workspace.get", name="demo")["repos"] == ["demo", "site"]
     assert rpc.call("workspace.list")[0]["repos"] == ["demo", "site"]

@@ -69,6 +69,11 @@ def test_the_mode_of_a_workspace_is_told_as_it_is(web1: Web1) -> None:
     web1.client.workspace.exec(name="mode", argv=["chmod", "2751", "."])
     assert web1.client.workspace.get(name="mode").mode == "2751"
     assert {one.name: one.mode for one in web1.client.workspace.list()}["mode"] == "2751"
+    path = "/srv/codesmith/workspaces/mode"
+    problem = f"{path} is open to other logins: its mode is 0755 (on the node: chmod 0700 {path})"
+    for mode, is_named in (("00711", False), ("00755", True), ("00700", False)):
+        web1.client.workspace.exec(name="mode", argv=["chmod", mode, "."])
+        assert (problem in str([one.detail for one in web1.client.node.health().checks])) == is_named
     assert web1.client.workspace.delete(name="mode").deleted
 
 

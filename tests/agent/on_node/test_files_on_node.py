@@ -138,7 +138,7 @@ def test_names_that_are_no_text(web1: Web1, tmp_path: Path) -> None:
 
 def test_ten_megabytes_in_pieces(web1: Web1) -> None:
     web1.client.workspace.create(name="big")
-    file, data, size = web1.client.file, os.urandom(10 * MIB), 128 << 10
+    file, data, size = web1.client.file, os.urandom(10 * MIB), 168 << 10
     upload = "data/.codesmith-upload-0123"
 
     def write(at: int, **more: object) -> str:
@@ -154,6 +154,8 @@ def test_ten_megabytes_in_pieces(web1: Web1) -> None:
         piece = file.read(workspace="big", path="data/blob", offset=offset, encoding="base64")
         found, offset, is_end = found + base64.b64decode(piece.data), piece.next_offset, piece.eof
     assert found == data
+    records = [one.method for one in web1.client.audit.list(workspace="big")]
+    assert records == ["file.move", "file.write", "workspace.create"]
 
 
 def test_a_person_moves_a_file_of_ten_megabytes(web1: Web1, tmp_path: Path) -> None:

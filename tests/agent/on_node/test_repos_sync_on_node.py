@@ -76,15 +76,20 @@ def test_a_pull_moves_forward_and_a_push_arrives(web1: Web1, forge: Forge) -> No
     tip = forge.add("private-forward", "three", "three")
     fetched = repo.fetch(**wanted("forward"))
     assert fetched.commit != tip
+    assert (fetched.updated, fetched.ahead, fetched.behind) == (True, 0, 1)
     assert inside(web1, "forward", "git rev-parse origin/main") == tip
     pulled = repo.pull(**wanted("forward"))
     assert (pulled.name, pulled.branch, pulled.commit, pulled.left_out) == ("site", "main", tip, [])
+    assert (pulled.updated, pulled.new_commits, pulled.behind) == (True, 1, 0)
     assert web1.on(f"cat {path}/three").out == "three\n"
-    assert repo.pull(**wanted("forward")).commit == tip
+    again = repo.pull(**wanted("forward"))
+    assert (again.commit, again.updated, again.new_commits) == (tip, False, 0)
     assert inside(web1, "forward", "git status --porcelain; git stash list") == ""
     mine = inside(web1, "forward", "echo 4 > four; git add .; git commit -qm four; git rev-parse HEAD")
     assert repo.pull(**wanted("forward")).commit == mine, "it has all that is there"
-    assert repo.push(**wanted("forward")).commit == mine
+    pushed = repo.push(**wanted("forward"))
+    assert (pushed.commit, pushed.updated, pushed.new_commits, pushed.ahead) == (mine, True, 1, 0)
+    assert repo.push(**wanted("forward")).updated is False
     assert forge.tip("private-forward") == mine == inside(web1, "forward", "git rev-parse origin/main")
     web1.refuses(repo.pull, "command_failed", **wanted("forward", credential=None))
     assert web1.on(f"find {path}/.git -name '*.lock'; ls -d /tmp/codesmith-*", check=False).out == ""
@@ -135,7 +140,7 @@ def test_a_pull_that_would_lose_something_changes_nothing(web1: Web1, forge: For
     tip = forge.tip("private-kept")
     refusal = web1.refuses(repo.push, "command_failed", **wanted("kept"))
     assert "does not have" in str(refusal)
-    assert refusal.data["hint"] == "inv repo.pull kept site"
+    assert refusal.data["hint"].startswith("inv repo.pull kept site; if both have commits")
     assert forge.tip("private-kept") == tip
     hook = "printf '#!/bin/sh\\necho no pushes on Sundays >&2; exit 1\\n'"
     web1.person.on("forge", f"cd /srv/git/private-kept.git/hooks; {hook} > pre-receive; chmod 755 pre-receive")
@@ -290,7 +295,7 @@ def test_a_person_pulls_pushes_and_fetches(web1: Web1, forge: Forge, tmp_path: P
         agent.add(forge.key)
         here, lent = f"SSH_AUTH_SOCK={agent.path}", "--forward-agent --node web1"
         said = run(f"{here} inv repo.clone typed {url} --name lent --known-hosts {tmp_path}/known {lent}")
-        assert "inv repo.pull typed lent" in said.err
+        assert "inv repo.pull typed lent --forward-agent\n" in said.err
         tip = forge.add("private-typed", "four", "four")
         said = run(f"CODESMITH_DEBUG=rpc {here} inv repo.pull typed lent {lent} --json")
         assert said.json["commit"] == tip
