@@ -344,6 +344,7 @@ def test_a_node_that_is_cut_off_is_said_with_its_reason_and_comes_back(at, page,
 
 def test_a_forwarder_that_is_killed_is_started_again(at, page, ada):
     at("/nodes/web1/workspaces/shop")
+    page.get_by_label("Command", exact=True).wait_for()
     pid = int((ada.home / "run" / "forwarder.lock").read_text())
     os.kill(pid, signal.SIGKILL)
     page.get_by_label("Command", exact=True).fill("echo again")

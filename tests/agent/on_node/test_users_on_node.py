@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.agent.on_node.web1 import Web1
-from tests.releases import BOOKWORM_BEFORE_TRIXIE, command
+from tests.agent.on_node.web1 import Web1, command
+from tests.releases import BOOKWORM_BEFORE_TRIXIE
 
 pytestmark = [pytest.mark.lab, BOOKWORM_BEFORE_TRIXIE]
 
