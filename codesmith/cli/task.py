@@ -19,7 +19,7 @@ from invoke.exceptions import Exit, Failure, ParseError
 from invoke.parser.argument import Argument
 from invoke.tasks import Task as InvokeTask
 
-from codesmith.cli import crash_report, output
+from codesmith.cli import crash_report, early_interrupt, output
 from codesmith.cli.hints import completed, program
 from codesmith.cli.output import escape
 from codesmith.errors import AgentRefused, BadArgument, CodeSmithError
@@ -216,6 +216,7 @@ class Task(InvokeTask[Any], Generic[P, R]):
         """Turn every exception into `Exit` or one of Invoke's failures; all others would end in a traceback."""
         SHARED.ask = _ask
         try:
+            early_interrupt.disarm()
             result = self.run_body(args, kwargs)
         except CodeSmithError as error:
             error.message = escape(error.text_with(self.hint_of(error, kwargs)), keep="\n")
