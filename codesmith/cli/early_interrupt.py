@@ -1,4 +1,4 @@
-"""Ctrl-C before a task runs, as during the imports: one line and exit code 2. Imported before all else, so it is small."""
+"""Ctrl-C before a task runs, as during the imports: one line and exit code 2. Imported before all else: it is small."""
 
 from __future__ import annotations
 

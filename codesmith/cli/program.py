@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -150,8 +151,9 @@ def rewritten(error: ParseError, name: str, words: list[str], collection: Collec
     if text.startswith("error:"):
         return error
     if not text.startswith("No idea what "):
-        named = [task for task in words if task in tasks]
-        return ParseError(f"error: {text}" + (f"\nhint: {name} {named[-1]} --help" if named else ""))
+        # A name may look like a task: a workspace may be called demo.
+        named = next((task for task in words if task in tasks), "")
+        return ParseError(f"error: {plain(text)}" + (f"\nhint: {name} {named} --help" if named else ""))
     word = text.removeprefix("No idea what ").removesuffix(" is!").strip("'\"")
     before = [task for task in words[: words.index(word)] if task in tasks] if word in words else []
     if before:
@@ -160,6 +162,16 @@ def rewritten(error: ParseError, name: str, words: list[str], collection: Collec
     close = difflib.get_close_matches(word, tasks, 1)
     hint = f"did you mean: {name} {close[0]}" if close else f"{name} --list"
     return ParseError(f"error: no task {word!r}\nhint: {hint}")
+
+
+def plain(text: str) -> str:
+    """Return what Invoke says of something that is missing in the words of the help."""
+    if missing := re.fullmatch(r"'(.+)' did not receive required positional arguments: (.+)", text):
+        names = [name.upper() for name in re.findall(r"'(.+?)'", missing[2])]
+        return f"{missing[1]} needs {' and '.join(names)}"
+    if missing := re.fullmatch(r"Flag (\S+) needed value and was not given one!", text):
+        return f"{missing[1]} needs a value"
+    return text
 
 
 def unexpected_word(task: str, word: str, name: str, collection: Collection) -> ParseError:
