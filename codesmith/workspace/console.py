@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from codesmith import paths
 from codesmith.cli import output, terminal
-from codesmith.errors import BadArgument, Interruption, StreamLost
+from codesmith.errors import BadArgument, CodeSmithError, Interruption, StreamLost
 from codesmith.sdk.api import Tty
 from codesmith.sdk.ended import Ended
 from codesmith.sdk.streams import INPUT_BYTES_MAX, Stream
@@ -134,6 +136,8 @@ def _copy(stream: Stream, source: Source, raw: terminal.RawTerminal | None, show
         except StreamLost:
             if keys.is_detached:
                 raise Detached from None
+            if keys.unread:
+                raise keys.unread from None
             raise
     return stream.result()
 
@@ -224,6 +228,8 @@ class _Input:
         self._stream, self._source, self._keys = stream, source, keys
         self._stop, self._stopper = os.pipe()
         self._thread = threading.Thread(target=self._send, name="input", daemon=True)
+        # Why the input could not be read: it ends the command, since an input that is cut off is not all of it.
+        self.unread: CodeSmithError | None = None
 
     def __enter__(self) -> _Input:
         self._thread.start()
@@ -249,7 +255,12 @@ class _Input:
         ready.register(self._stop, select.POLLIN)
         with contextlib.suppress(OSError):  # the command has ended, or the stream
             while self._stop not in dict(ready.poll()):
-                data = _read(descriptor)
+                try:
+                    data = _read(descriptor)
+                except OSError as error:
+                    self.unread = CodeSmithError(f"standard input: {error.strerror}")
+                    self._stream.drop()
+                    return
                 if self._keys and data:
                     self._send_keys(self._keys.filter(data))
                     continue
@@ -274,7 +285,9 @@ def _read(descriptor: int) -> bytes:
     except BlockingIOError:  # another program has made it non-blocking, and was quicker
         select.select([descriptor], [], [])
         return os.read(descriptor, INPUT_BYTES_MAX)
-    except OSError:  # a terminal that is gone
+    except OSError as error:
+        if error.errno not in (errno.EIO, errno.EBADF):  # a terminal that is gone; what nohup gives, open for writing
+            raise
         return b""
 
 
@@ -291,6 +304,8 @@ def opened(path: str | None, *, none: bool) -> Iterator[int | None]:
     except OSError as error:
         raise BadArgument(f"--stdin: cannot read {path}: {error.strerror}") from None
     try:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise BadArgument(f"--stdin: {path} is a directory")
         yield descriptor
     finally:
         os.close(descriptor)

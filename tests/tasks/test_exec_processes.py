@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -96,6 +97,28 @@ def test_piped_input_is_passed_on_to_its_end(place, tmp_path):
     assert got == [EVERY, EVERY * 1000, b""]
 
 
+def test_an_input_that_cannot_be_read_is_told(place):
+    dropped = threading.Event()
+
+    def play(frames: Frames) -> None:
+        frames.await_drop()
+        dropped.set()
+
+    ours, theirs = socket.socketpair()
+    ours.send(b"never read")
+    theirs.close()
+    with stand_in(place.endpoint(), play, ends()) as server:
+        named = run(place, "--stdin", "/etc", "--", "cat")
+        assert (named.returncode, server.calls) == (1, [])
+        with ours:
+            reset = run(place, "--", "cat", stdin=ours)
+        assert dropped.wait(PATIENCE_S)
+        with open("/dev/null", "w") as as_of_nohup:
+            assert run(place, "--", "cat", stdin=as_of_nohup).returncode == 0
+    assert named.stderr.startswith(b"error: --stdin: /etc is a directory\n")
+    assert (reset.returncode, reset.stderr) == (1, b"error: standard input: Connection reset by peer\n")
+
+
 def test_no_stdin_leaves_the_input_to_others(place):
     with stand_in(place.endpoint(), ends(), ends()) as server:
         loop = f"while read word; do {INV} workspace.exec demo --no-stdin -- echo $word; done"
@@ -155,7 +178,7 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(place):
     with stand_in(place.endpoint(), play):
         script = f"{INV} workspace.exec demo -- yes | head -1; echo ${{PIPESTATUS[0]}}"
         done = run(place, where=("bash", "-c", script))
-        assert dropped.wait(PATIENCE_S)
+        assert dropped.wait(3), done
     assert (done.stdout, done.stderr) == (b"y\n141\n", b"")
 
 
@@ -195,7 +218,7 @@ def test_ctrl_c_goes_to_the_command_and_a_second_one_ends_it(place):
             done.send_signal(signal.SIGINT)
             assert done.wait(PATIENCE_S) == 2
             assert done.stderr.read() == b"error: cancelled: the command there is ended, with all it started\n"
-            assert dropped.wait(PATIENCE_S)
+            assert dropped.wait(3), done
 
 
 def start(place, *words):
