@@ -178,7 +178,7 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(place):
     with stand_in(place.endpoint(), play):
         script = f"{INV} workspace.exec demo -- yes | head -1; echo ${{PIPESTATUS[0]}}"
         done = run(place, where=("bash", "-c", script))
-        assert dropped.wait(3), done
+        assert dropped.wait(PATIENCE_S)
     assert (done.stdout, done.stderr) == (b"y\n141\n", b"")
 
 
@@ -218,7 +218,7 @@ def test_ctrl_c_goes_to_the_command_and_a_second_one_ends_it(place):
             done.send_signal(signal.SIGINT)
             assert done.wait(PATIENCE_S) == 2
             assert done.stderr.read() == b"error: cancelled: the command there is ended, with all it started\n"
-            assert dropped.wait(3), done
+            assert dropped.wait(PATIENCE_S)
 
 
 def start(place, *words):
