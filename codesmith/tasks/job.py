@@ -207,8 +207,14 @@ def attach(
         )
 
 
-@task(help={**JOB_HELP, "timeout": "Seconds to wait at most; if it runs on then, the exit code is 124 (default: no limit)."},
-      exit_code=exit_code_of, harmless=True)  # fmt: skip
+@task(
+    help={
+        **JOB_HELP,
+        "timeout": "Seconds to wait at most; if it runs on then, the exit code is 124 (default: no limit).",
+    },
+    exit_code=exit_code_of,
+    harmless=True,
+)
 def wait(c: Context, workspace: str, id: str, timeout: float | None = None, **where: Unpack[OneNode]) -> Job:  # noqa: A002
     """Wait for the end of a job, and end with its exit code; Ctrl-C leaves it running."""
     from codesmith.workspace import jobs

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from codesmith import paths
 from codesmith.cli import output, terminal
-from codesmith.errors import BadArgument, CodeSmithError, Interruption, StreamLost
+from codesmith.errors import BadArgument, CodeSmithError, Interruption, StreamLost, UnknownName
 from codesmith.sdk.api import Tty
 from codesmith.sdk.ended import Ended
 from codesmith.sdk.streams import INPUT_BYTES_MAX, Stream
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 # What a program gets whose reader is gone: 128 + SIGPIPE.
 NOBODY_READS = Ended(141, "SIGPIPE", "disconnect", state="killed")
+
+# What an agent answers that has no such directory to start a command in; a command may end with it, but never at once.
+NO_DIRECTORY = 2
 
 
 class NobodyReads(Exception):
@@ -81,6 +84,8 @@ def execute(client: Client, command: Command, source: int | None, tty: Tty | Non
         except StreamLost as lost:
             hint = f"a job goes on without a connection: inv job.start {command.workspace} -- {command.argv[0]} ..."
             raise StreamLost(f"{lost.problem}; it is ended there, with all it started", hint=hint) from None
+    if command.cwd is not None and ended.exit_code == NO_DIRECTORY and not ended.duration_s:  # there was no process
+        raise UnknownName(f"--cwd: {command.cwd} is no directory that can be entered there")
     say_why(ended)
     return ended
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from codesmith.cli import output, terminal
-from codesmith.errors import BadArgument, CodeSmithError, Interruption, StillRuns, UnknownName
+from codesmith.errors import BadArgument, Interruption, StillRuns, UnknownName
 from codesmith.sdk.api import Job, JobLogs, StartedJob
 from codesmith.sdk.ended import Ended
 from codesmith.workspace import console, following

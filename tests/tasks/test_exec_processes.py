@@ -165,6 +165,31 @@ def test_what_ended_it_is_said(place, killed_by):
     assert (done.returncode, done.stderr) == (137, f"warning: ended by the {killed_by} limit after 0.5 s\n".encode())
 
 
+def test_a_directory_that_is_not_there_is_no_such_name(place):
+    missing = ends((STDERR, b"/w/demo/nope: No such file or directory\n"), code=2, duration_s=0.0)
+    with stand_in(place.endpoint(), missing, ends(code=2, duration_s=0.001), missing):
+        done = run(place, "--cwd", "nope", "--", "true")
+        assert run(place, "--cwd", "data", "--", "grep", "x", "y").returncode == 2
+        assert run(place, "--", "true").returncode == 2
+    said = b"/w/demo/nope: No such file or directory\nerror: --cwd: nope is no directory that can be entered there\n"
+    assert (done.returncode, done.stderr) == (3, said)
+
+
+def test_a_line_for_a_shell_is_told_that_there_is_none(place):
+    no = ends((STDERR, b"ls | head: not found\n"), code=127)
+    with stand_in(place.endpoint(), no, no, no):
+        line = run(place, "--node", "web1", "--", "ls | head")
+        word, words = run(place, "--", "nosuch"), run(place, "--", "ls", "| head")
+    hint = b"hint: there is no shell: inv workspace.exec --node web1 demo -- sh -c 'ls | head'\n"
+    assert (line.returncode, line.stderr) == (127, b"ls | head: not found\n" + hint)
+    assert b"hint" not in word.stderr + words.stderr
+
+
+def test_json_and_a_terminal_exclude_each_other(place):
+    done = run(place, "--json", "--tty", "--", "top")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (1, b"error: --json and --tty exclude each other")
+
+
 def test_a_reader_that_has_seen_enough_ends_it_quietly(place):
     dropped = threading.Event()
 
