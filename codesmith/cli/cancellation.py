@@ -9,7 +9,8 @@ from typing import Any
 from codesmith.cli.output import escape
 from codesmith.errors import CallInterrupted, Cancelled, Interruption
 
-# The command that shows what a method has done, or ends what nothing shows, by method or else by its prefix; words in braces are its parameters.
+# The command that shows what a method has done, or ends what nothing shows, by method or else by its prefix; words in
+# braces are its parameters.
 LOOKS = {
     "file": "inv file.stat {workspace} {path}",
     "job": "inv job.get {workspace} {id}",

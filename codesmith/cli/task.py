@@ -19,7 +19,7 @@ from invoke.exceptions import Exit, Failure, ParseError
 from invoke.parser.argument import Argument
 from invoke.tasks import Task as InvokeTask
 
-from codesmith.cli import crash_report, early_interrupt, output
+from codesmith.cli import crash_report, early_interrupt, output, parameter_words
 from codesmith.cli.hints import completed, program
 from codesmith.cli.output import escape
 from codesmith.errors import AgentRefused, BadArgument, CodeSmithError
@@ -219,8 +219,10 @@ class Task(InvokeTask[Any], Generic[P, R]):
             early_interrupt.disarm()
             result = self.run_body(args, kwargs)
         except CodeSmithError as error:
+            if isinstance(error, AgentRefused) and error.is_about_params:
+                error = parameter_words.translated(error, self.get_arguments())
             error.message = escape(error.text_with(self.hint_of(error, kwargs)), keep="\n")
-            raise
+            raise error from error.__cause__
         except (Exit, Failure):
             raise
         except KeyboardInterrupt as interrupt:
