@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import select
+import shlex
 import stat
 import sys
 import threading
@@ -82,7 +83,9 @@ def execute(client: Client, command: Command, source: int | None, tty: Tty | Non
         except KeyboardInterrupt:
             raise Interruption("the command there is ended, with all it started") from None
         except StreamLost as lost:
-            hint = f"a job goes on without a connection: inv job.start {command.workspace} -- {command.argv[0]} ..."
+            hint = (
+                f"a job goes on without a connection: inv job.start {command.workspace} -- {shlex.join(command.argv)}"
+            )
             raise StreamLost(f"{lost.problem}; it is ended there, with all it started", hint=hint) from None
     if command.cwd is not None and ended.exit_code == NO_DIRECTORY and not ended.duration_s:  # there was no process
         raise UnknownName(f"--cwd: {command.cwd} is no directory that can be entered there")
