@@ -50,7 +50,11 @@ class CodeSmith(Program):
 
     def parse_cleanup(self) -> None:
         """Show lists and help; a reader that closes the pipe early is no error."""
-        show(super().parse_cleanup)
+        show(self, super().parse_cleanup)
+
+    def print_task_help(self, name: str) -> None:
+        """Print the help of a task, for `-h TASK`."""
+        task_help(self, name)
 
 
 def adopt(program: Program) -> None:
@@ -58,15 +62,30 @@ def adopt(program: Program) -> None:
     output.ensure_streams()
     parse_tasks, parse_cleanup = program.parse_tasks, program.parse_cleanup
     program.parse_tasks = lambda: explain(program, parse_tasks)  # type: ignore[method-assign]
-    program.parse_cleanup = lambda: show(parse_cleanup)  # type: ignore[method-assign]
+    program.print_task_help = lambda name: task_help(program, name)  # type: ignore[method-assign]
+    program.parse_cleanup = lambda: show(program, parse_cleanup)  # type: ignore[method-assign]
 
 
-def show(parse_cleanup: Callable[[], None]) -> None:
+def task_help(program: Program, name: str) -> None:
+    """Print the help of a task, the page that TASK --help shows."""
+    program.collection[name].print_help()
+
+
+def list_namespace(program: Program, name: str) -> None:
+    """Print the tasks of a namespace, as `--list NAME` does."""
+    program.list_root, program.list_format, program.list_depth = name, "flat", 0
+    program.scoped_collection = program.collection.subcollection_from_path(name)
+    program.list_tasks()
+
+
+def show(program: Program, parse_cleanup: Callable[[], None]) -> None:
     """Let Invoke print its lists and help; a reader that closes the pipe early is no error."""
     try:
         with output.writing(sys.stdout):
             parse_cleanup()
             return
+    except ParseError as error:
+        raise rewritten(error, name_of(program), program.argv[1:], program.collection) from None
     except Exit:
         with output.writing(sys.stdout):
             sys.stdout.flush()
@@ -76,7 +95,7 @@ def show(parse_cleanup: Callable[[], None]) -> None:
 
 def explain(program: Program, parse_tasks: Callable[[], None]) -> None:
     """Parse the tasks of a command line; errors get CodeSmith's form and a next step."""
-    name = program.binary.partition("[")[0]
+    name = name_of(program)
     try:
         with one_task_only(), further_words():
             parse_tasks()
@@ -84,7 +103,15 @@ def explain(program: Program, parse_tasks: Callable[[], None]) -> None:
     except SecondTask as error:
         raise unexpected_word(error.first, error.second, name, program.collection) from None
     except ParseError as error:
+        if program.argv[1:] == program.argv[-1:] and program.argv[-1] in program.collection.collections:
+            show(program, lambda: list_namespace(program, program.argv[-1]))
+            raise Exit(code=0) from None
         raise rewritten(error, name, program.argv[1:], program.collection) from None
+
+
+def name_of(program: Program) -> str:
+    """Return how a program is called, for a hint."""
+    return program.binary.partition("[")[0]
 
 
 class SecondTask(Exception):
