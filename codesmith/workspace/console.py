@@ -138,7 +138,7 @@ def _copy(stream: Stream, source: Source, raw: terminal.RawTerminal | None, show
         try:
             for name, data in stream.pieces():
                 if stream.omitted_bytes != omitted:
-                    say_omitted(stream.omitted_bytes - omitted)
+                    say_omitted(stream.omitted_bytes - omitted, show)
                     omitted = stream.omitted_bytes
                 show(name, data)
         except StreamLost:
@@ -150,9 +150,11 @@ def _copy(stream: Stream, source: Source, raw: terminal.RawTerminal | None, show
     return stream.result()
 
 
-def say_omitted(count: int) -> None:
-    """Print that bytes are missing in front of what follows."""
+def say_omitted(count: int, show: Callable[..., None]) -> None:
+    """Print that bytes are missing in front of what follows, and tell what counts them."""
     output.say(f"note: {count} bytes are left out here: the log keeps its beginning and its end")
+    if skip := getattr(show, "skip", None):
+        skip(count)
 
 
 class Outputs:

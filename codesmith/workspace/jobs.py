@@ -126,8 +126,8 @@ def logs(client: Client, workspace: str, job: str, begin: Begin, *, json: bool) 
 def logs_to_the_end(client: Client, workspace: str, job_id: str, begin: Begin, *, json: bool) -> Job:
     """Show what a job has written and writes until it ends, on standard output; return the job."""
     job = client.job.get(workspace=workspace, id=job_id)
-    show = json_lines if json else console.Outputs(merged=True).write
     offset = begin.find(client, job)
+    show = JsonLines(offset) if json else console.Outputs(merged=True).write
     try:
         if begin.stream != "both":  # its own offsets lead only through its own log; from there on, through both
             following.Follower(client, workspace, job_id).read(begin.stream, offset, show, until=begin.size(job))
@@ -149,6 +149,11 @@ class Passing:
         """Show a piece, if it is wanted."""
         if self.stream in (name, "both"):
             self.show(name, data)
+
+    def skip(self, count: int) -> None:
+        """Tell what counts bytes that some are missing: of which stream is known only where both are shown."""
+        if isinstance(self.show, JsonLines):
+            self.show.skip(count if self.stream == "both" else None)
 
 
 def attach(
@@ -217,12 +222,23 @@ def nothing(_name: str, _data: memoryview | bytes) -> None:
     """Show nothing."""
 
 
-def json_lines(name: str, data: memoryview | bytes) -> None:
-    """Print a piece as one line of JSON."""
-    piece: dict[str, str] = {"stream": name}
-    try:
-        piece.update(data=bytes(data).decode(), encoding="text")
-    except UnicodeDecodeError:
-        piece.update(data=base64.b64encode(data).decode(), encoding="base64")
-    if not output.print_line(json_module.dumps(piece)):
-        raise console.NobodyReads
+class JsonLines:
+    """Prints each piece as one line of JSON; its offset is where it begins in what is shown, None if nobody knows."""
+
+    def __init__(self, offset: int) -> None:
+        self._offset: int | None = offset
+
+    def __call__(self, name: str, data: memoryview | bytes) -> None:
+        """Print a piece."""
+        piece: dict[str, object] = {"stream": name, "offset": self._offset}
+        try:
+            piece.update(data=bytes(data).decode(), encoding="text")
+        except UnicodeDecodeError:
+            piece.update(data=base64.b64encode(data).decode(), encoding="base64")
+        self.skip(len(data))
+        if not output.print_line(json_module.dumps(piece)):
+            raise console.NobodyReads
+
+    def skip(self, count: int | None) -> None:
+        """Go on so many bytes further; None: nobody knows how many."""
+        self._offset = None if self._offset is None or count is None else self._offset + count

@@ -167,9 +167,22 @@ def test_json_has_a_piece_with_its_offsets_or_a_line_for_each(place):
         lines = place.inv("job.logs", "demo", ID, "--json", "--follow")
     assert json.loads(whole.stdout) == piece("ab", eof=True)
     assert [json.loads(line) for line in lines.stdout.splitlines()] == [
-        {"stream": "stdout", "data": "a\n", "encoding": "text"},
-        {"stream": "stderr", "data": "/w==", "encoding": "base64"},
+        {"stream": "stdout", "offset": 0, "data": "a\n", "encoding": "text"},
+        {"stream": "stderr", "offset": 2, "data": "/w==", "encoding": "base64"},
     ]
+
+
+@pytest.mark.parametrize(("options", "offsets"), [([], [100, 104]), (["--stream", "stdout"], [None])])
+def test_lines_of_json_count_what_is_left_out(place, options, offsets):
+    play = plays(100, (STDOUT, b"end\n"), (STDERR, b"e"))
+    with stand_in(place.endpoint(), play, job_get=in_turn(JOB, ENDED)):
+        done = place.inv("job.logs", "demo", ID, "--json", "--follow", *options)
+    assert [json.loads(line)["offset"] for line in done.stdout.splitlines()] == offsets
+
+
+def test_a_table_of_one_job_has_its_workspace(place):
+    with stand_in(place.endpoint()):
+        assert "demo" in place.inv("job.get", "demo", ID).stdout
 
 
 @pytest.mark.parametrize("task", ["job.logs --follow", "job.attach", "job.wait"])
