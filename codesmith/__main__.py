@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from codesmith.cli import output
-from codesmith.cli.program import CodeSmith
-from codesmith.tasks import root
+from codesmith.cli import early_interrupt
 
 
 def main() -> None:
     """Run the command line in sys.argv."""
+    early_interrupt.arm()
+    from codesmith.cli import output
+    from codesmith.cli.program import CodeSmith
+    from codesmith.tasks import root
+
     output.ensure_streams()
     CodeSmith(root()).run()
 

@@ -2,7 +2,7 @@
 
 Every error says what failed and why (`problem`), and what to do next (`hint`, a command to paste). The exit codes of
 the command line: 1 error, 2 cancelled, 3 no such name, 4 authentication or host key, 5 unreachable, 6 refused by the
-agent, 7 a plan is not empty.
+agent, 7 a plan is not empty, 124 it lasts longer than one wanted to wait.
 """
 
 from __future__ import annotations
@@ -178,6 +178,12 @@ class PlanNotEmpty(CodeSmithError):
     """`--plan` found something to do."""
 
     exit_code = 7
+
+
+class StillRuns(CodeSmithError):
+    """Something lasts longer than one wanted to wait; the exit code is that of timeout(1)."""
+
+    exit_code = 124
 
 
 class AgentRefused(CodeSmithError):

@@ -9,7 +9,8 @@ from typing import Any
 from codesmith.cli.output import escape
 from codesmith.errors import CallInterrupted, Cancelled, Interruption
 
-# The command that shows what a method has done, by method or else by its prefix; words in braces are its parameters.
+# The command that shows what a method has done, or ends what nothing shows, by method or else by its prefix; words in
+# braces are its parameters.
 LOOKS = {
     "file": "inv file.stat {workspace} {path}",
     "job": "inv job.get {workspace} {id}",
@@ -24,7 +25,7 @@ LOOKS = {
     "user.delete": "inv user.list",
     "workspace": "inv workspace.get {name}",
     "workspace.delete": "inv workspace.list",
-    "workspace.exec": "inv audit.list --workspace {name}",
+    "workspace.exec": "inv workspace.stop {name}",
 }
 
 
@@ -33,14 +34,15 @@ def cancelled(interrupt: KeyboardInterrupt, hint: str = "") -> Cancelled:
     if isinstance(interrupt, CallInterrupted):
         method, params = interrupt.method, interrupt.params
         of = next((f" of {params[word]}" for word in ("id", "path", "name", "workspace") if params.get(word)), "")
-        return Cancelled(f"cancelled: {interrupt.node} goes on with {method}{of}", hint=look(method, params))
+        what = "this ends it, with all that runs there: " if method == "workspace.exec" else ""
+        return Cancelled(f"cancelled: {interrupt.node} goes on with {method}{of}", hint=what + look(method, params))
     if isinstance(interrupt, Interruption):
         return Cancelled(f"cancelled: {interrupt.problem}", hint=interrupt.hint)
     return Cancelled(escape(str(interrupt)) or "cancelled", hint=hint)
 
 
 def look(method: str, params: Mapping[str, Any]) -> str:
-    """Return the command that shows what a method has done."""
+    """Return the command that shows what a method has done, or ends it."""
     command = LOOKS.get(method) or LOOKS.get(method.partition(".")[0], "")
     try:
         return command.format_map({word: shlex.quote(str(value)) for word, value in params.items()}) or "inv audit.list"

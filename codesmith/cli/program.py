@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -49,7 +50,11 @@ class CodeSmith(Program):
 
     def parse_cleanup(self) -> None:
         """Show lists and help; a reader that closes the pipe early is no error."""
-        show(super().parse_cleanup)
+        show(self, super().parse_cleanup)
+
+    def print_task_help(self, name: str) -> None:
+        """Print the help of a task, for `-h TASK`."""
+        task_help(self, name)
 
 
 def adopt(program: Program) -> None:
@@ -57,15 +62,30 @@ def adopt(program: Program) -> None:
     output.ensure_streams()
     parse_tasks, parse_cleanup = program.parse_tasks, program.parse_cleanup
     program.parse_tasks = lambda: explain(program, parse_tasks)  # type: ignore[method-assign]
-    program.parse_cleanup = lambda: show(parse_cleanup)  # type: ignore[method-assign]
+    program.print_task_help = lambda name: task_help(program, name)  # type: ignore[method-assign]
+    program.parse_cleanup = lambda: show(program, parse_cleanup)  # type: ignore[method-assign]
 
 
-def show(parse_cleanup: Callable[[], None]) -> None:
+def task_help(program: Program, name: str) -> None:
+    """Print the help of a task, the page that TASK --help shows."""
+    program.collection[name].print_help()
+
+
+def list_namespace(program: Program, name: str) -> None:
+    """Print the tasks of a namespace, as `--list NAME` does."""
+    program.list_root, program.list_format, program.list_depth = name, "flat", 0
+    program.scoped_collection = program.collection.subcollection_from_path(name)
+    program.list_tasks()
+
+
+def show(program: Program, parse_cleanup: Callable[[], None]) -> None:
     """Let Invoke print its lists and help; a reader that closes the pipe early is no error."""
     try:
         with output.writing(sys.stdout):
             parse_cleanup()
             return
+    except ParseError as error:
+        raise rewritten(error, name_of(program), program.argv[1:], program.collection) from None
     except Exit:
         with output.writing(sys.stdout):
             sys.stdout.flush()
@@ -75,7 +95,7 @@ def show(parse_cleanup: Callable[[], None]) -> None:
 
 def explain(program: Program, parse_tasks: Callable[[], None]) -> None:
     """Parse the tasks of a command line; errors get CodeSmith's form and a next step."""
-    name = program.binary.partition("[")[0]
+    name = name_of(program)
     try:
         with one_task_only(), further_words():
             parse_tasks()
@@ -83,7 +103,15 @@ def explain(program: Program, parse_tasks: Callable[[], None]) -> None:
     except SecondTask as error:
         raise unexpected_word(error.first, error.second, name, program.collection) from None
     except ParseError as error:
+        if program.argv[1:] == program.argv[-1:] and program.argv[-1] in program.collection.collections:
+            show(program, lambda: list_namespace(program, program.argv[-1]))
+            raise Exit(code=0) from None
         raise rewritten(error, name, program.argv[1:], program.collection) from None
+
+
+def name_of(program: Program) -> str:
+    """Return how a program is called, for a hint."""
+    return program.binary.partition("[")[0]
 
 
 class SecondTask(Exception):
@@ -150,8 +178,9 @@ def rewritten(error: ParseError, name: str, words: list[str], collection: Collec
     if text.startswith("error:"):
         return error
     if not text.startswith("No idea what "):
-        named = [task for task in words if task in tasks]
-        return ParseError(f"error: {text}" + (f"\nhint: {name} {named[-1]} --help" if named else ""))
+        # A name may look like a task: a workspace may be called demo.
+        named = next((task for task in words if task in tasks), "")
+        return ParseError(f"error: {plain(text)}" + (f"\nhint: {name} {named} --help" if named else ""))
     word = text.removeprefix("No idea what ").removesuffix(" is!").strip("'\"")
     before = [task for task in words[: words.index(word)] if task in tasks] if word in words else []
     if before:
@@ -160,6 +189,16 @@ def rewritten(error: ParseError, name: str, words: list[str], collection: Collec
     close = difflib.get_close_matches(word, tasks, 1)
     hint = f"did you mean: {name} {close[0]}" if close else f"{name} --list"
     return ParseError(f"error: no task {word!r}\nhint: {hint}")
+
+
+def plain(text: str) -> str:
+    """Return what Invoke says of something that is missing in the words of the help."""
+    if missing := re.fullmatch(r"'(.+)' did not receive required positional arguments: (.+)", text):
+        names = [name.upper() for name in re.findall(r"'(.+?)'", missing[2])]
+        return f"{missing[1]} needs {' and '.join(names)}"
+    if missing := re.fullmatch(r"Flag (\S+) needed value and was not given one!", text):
+        return f"{missing[1]} needs a value"
+    return text
 
 
 def unexpected_word(task: str, word: str, name: str, collection: Collection) -> ParseError:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
@@ -19,7 +20,7 @@ from invoke.exceptions import Exit, Failure, ParseError
 from invoke.parser.argument import Argument
 from invoke.tasks import Task as InvokeTask
 
-from codesmith.cli import crash_report, output
+from codesmith.cli import crash_report, early_interrupt, output, parameter_words
 from codesmith.cli.hints import completed, program
 from codesmith.cli.output import escape
 from codesmith.errors import AgentRefused, BadArgument, CodeSmithError
@@ -29,6 +30,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 KINDS: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool, "list[str]": list}
+EXAMPLE = re.compile(r"^Example: (?=[a-z]+\.[a-z-]+ )", re.MULTILINE)
 KIND_WORDS = {int: "a whole number", float: "a number", str: "a text"}
 # The help of arguments that many tasks share; a task may replace it by its own.
 COMMON_HELP = {
@@ -216,10 +218,13 @@ class Task(InvokeTask[Any], Generic[P, R]):
         """Turn every exception into `Exit` or one of Invoke's failures; all others would end in a traceback."""
         SHARED.ask = _ask
         try:
+            early_interrupt.disarm()
             result = self.run_body(args, kwargs)
         except CodeSmithError as error:
+            if isinstance(error, AgentRefused) and error.is_about_params:
+                error = parameter_words.translated(error, self.get_arguments())
             error.message = escape(error.text_with(self.hint_of(error, kwargs)), keep="\n")
-            raise
+            raise error from error.__cause__
         except (Exit, Failure):
             raise
         except KeyboardInterrupt as interrupt:
@@ -278,9 +283,12 @@ class Task(InvokeTask[Any], Generic[P, R]):
             raise ValueError(f"{self.full_name}: help for {', '.join(sorted(unknown))}, which are no parameters")
         arguments = [self.argument(name, parameter) for name, parameter in parameters.items()]
         arguments.sort(key=lambda argument: not argument.positional)
-        name, text, rows = self.full_name, self.__doc__ or "", list(arguments)
-        helper = HelpArgument(task_name=name, show=lambda: show_help(name, text, rows))
-        return [*arguments, helper]
+        return [*arguments, HelpArgument(task_name=self.full_name, show=self.print_help)]
+
+    def print_help(self) -> None:
+        """Print the help of this task on stdout."""
+        arguments = [one for one in self.get_arguments() if not isinstance(one, HelpArgument)]
+        show_help(self.full_name, self.__doc__ or "", arguments)
 
     def argument(self, name: str, parameter: Any) -> CheckedArgument:
         """Return the parser's argument for a parameter of the function."""
@@ -349,7 +357,9 @@ def show_help(name: str, text: str, arguments: Sequence[Argument]) -> None:
     rows = [(_spelling(argument), argument.help or "") for argument in arguments]
     rows.append(("-h, --help", "Show this help."))
     width = max(len(left) for left, _ in rows) + 3
-    lines = [usage, "", textwrap.indent(inspect.cleandoc(text), "  "), ""]
+    # An example is one to paste: it begins with the program, or names it in the middle.
+    text = completed(EXAMPLE.sub(r"\g<0>inv ", inspect.cleandoc(text)))
+    lines = [usage, "", textwrap.indent(text, "  "), ""]
     for left, right in rows:
         first, *more = textwrap.wrap(right, max(30, 110 - width)) or [""]
         lines += [f"  {left:{width}}{first}".rstrip(), *(" " * (width + 2) + line for line in more)]

@@ -26,7 +26,10 @@ class Manner(TypedDict):
 
 
 COLUMNS = ("id", "name", "state", "exit_code", "killed_by", "started_at", "ended_at", "command")
-JOB_HELP = {"workspace": "The workspace's name.", "id": "The job's id, as job.list shows it."}
+JOB_HELP = {
+    "workspace": "The workspace's name.",
+    "id": "The job's id, as job.list shows it, or its name: the newest job so called.",
+}
 
 
 def exit_code_of(result: object) -> int:
@@ -43,7 +46,7 @@ def exit_code_of(result: object) -> int:
         "name": "What you call it, up to 64 characters (default: nothing).",
         "cwd": "The directory to run in, relative to the workspace (default: the workspace).",
         "env": "An environment variable as KEY=VALUE; repeatable (default: none).",
-        "stdin": "It reads what those who attach send (default: it reads nothing).",
+        "keep_stdin": "It reads what those who attach send (default: it reads nothing).",
         "tty": "Give it a terminal: for programs that want one; job.attach is then interactive (default: none).",
         "timeout": "Seconds after which it is ended (default: none).",
         "follow": "Show what it writes until it ends, and end with its exit code; Ctrl-C leaves it running.",
@@ -59,7 +62,7 @@ def start(
     name: str | None = None,
     cwd: str | None = None,
     env: list[str] | None = None,
-    stdin: bool = False,
+    keep_stdin: bool = False,
     tty: bool = False,
     timeout: float | None = None,
     follow: bool = False,
@@ -78,25 +81,41 @@ def start(
     terminal = console.wanted_tty(tty=tty, no_tty=False, by_default=False)
     with one_node.connect(where) as client:
         started = client.job.start(
-            workspace=workspace, argv=argv, cwd=cwd, env=variables, stdin="stream" if stdin or tty else None,
+            workspace=workspace, argv=argv, cwd=cwd, env=variables, stdin="stream" if keep_stdin or tty else None,
             tty=terminal, name=name, timeout_s=timeout,
         )  # fmt: skip
         job = jobs.job_of(started)
         if not follow:
             _show(where, job)
-            output.say(_completer(where)(f"follow it: inv job.logs {workspace} {job.id} --follow"))
+            jobs.say_started(client, job, _completer(where))
             return job
         return jobs.attach(
-            client, job, 0, takes_input=stdin or tty, json=where.get("json", False), complete=_completer(where)
+            client, job, 0, takes_input=keep_stdin or tty, json=where.get("json", False), complete=_completer(where)
         )
 
 
-@task(name="list", help={"workspace": JOB_HELP["workspace"], "state": "Only jobs in this state (default: all)."},
-      choices={"state": ("running", "exited", "killed", "lost")}, harmless=True)  # fmt: skip
-def list_(c: Context, workspace: str, state: str | None = None, **where: Unpack[OneNode]) -> list[Job]:
+@task(
+    name="list",
+    help={
+        "workspace": JOB_HELP["workspace"],
+        "state": "Only jobs in this state (default: all).",
+        "all": "The commands of workspace.exec too; they have no log (default: only jobs that outlive a connection).",
+    },
+    choices={"state": ("running", "exited", "killed", "lost")},
+    harmless=True,
+)
+def list_(
+    c: Context,
+    workspace: str,
+    state: str | None = None,
+    all: bool = False,  # noqa: A002
+    **where: Unpack[OneNode],
+) -> list[Job]:
     """Show the jobs of a workspace, newest first."""
+    from codesmith.workspace import jobs
+
     with one_node.connect(where) as client:
-        found = client.job.list(workspace=workspace, state=state)
+        found = jobs.found(client, workspace, state=state, execs=all)
     _show(where, found)
     return found
 
@@ -104,9 +123,11 @@ def list_(c: Context, workspace: str, state: str | None = None, **where: Unpack[
 @task(help=JOB_HELP, harmless=True)
 def get(c: Context, workspace: str, id: str, **where: Unpack[OneNode]) -> Job:  # noqa: A002
     """Show one job."""
+    from codesmith.workspace import jobs
+
     with one_node.connect(where) as client:
-        job = client.job.get(workspace=workspace, id=id)
-    _show(where, job, (*COLUMNS, "signal", "tty", "stdout_bytes", "stderr_bytes", "by"))
+        job = client.job.get(workspace=workspace, id=jobs.id_of(client, workspace, id))
+    _show(where, job, ("id", "workspace", *COLUMNS[1:], "signal", "tty", "stdout_bytes", "stderr_bytes", "by"))
     return job
 
 
@@ -138,15 +159,16 @@ def logs(
     With --follow a cut connection is replaced, and nothing is lost or shown twice. A Python caller gets the log, with
     follow=True the job.
 
-    Example: job.logs demo 4be1f0c29a77 --tail 20 --follow
+    Example: job.logs demo build --tail 20 --follow
+    Example: job.logs demo 4be1f0c29a77 --stream stderr
     """
     from codesmith.workspace import jobs
 
     with one_node.connect(where) as client:
-        begin = jobs.Begin(stream, offset, tail)
+        begin, job = jobs.Begin(stream, offset, tail), jobs.id_of(client, workspace, id)
         if follow:
-            return jobs.logs_to_the_end(client, workspace, id, begin, json=where.get("json", False))
-        return jobs.logs(client, workspace, id, begin, json=where.get("json", False))
+            return jobs.logs_to_the_end(client, workspace, job, begin, json=where.get("json", False))
+        return jobs.logs(client, workspace, job, begin, json=where.get("json", False))
 
 
 @task(
@@ -170,24 +192,35 @@ def attach(
 
     Enter ~ . detaches at a terminal of its own, Ctrl-C from a job without one; the job goes on. It ends with the job,
     and its exit code. A cut connection is replaced.
+
+    Example: job.attach demo build --offset 0
     """
     from codesmith.workspace import jobs
 
     with one_node.connect(where) as client:
-        job = client.job.get(workspace=workspace, id=id)
+        job = client.job.get(workspace=workspace, id=jobs.id_of(client, workspace, id))
+        if job.state not in jobs.RUNNING:
+            log = _completer(where)(f"inv job.logs {workspace} {job.id}")
+            output.say(f"job {job.id} {jobs.how_it_ended(job)}; its log: {log}")
         return jobs.attach(
             client, job, offset, takes_input=not no_stdin, json=where.get("json", False), complete=_completer(where)
         )
 
 
-@task(help={**JOB_HELP, "timeout": "Seconds to wait at most; it is an error if it runs on (default: no limit)."},
-      exit_code=exit_code_of, harmless=True)  # fmt: skip
+@task(
+    help={
+        **JOB_HELP,
+        "timeout": "Seconds to wait at most; if it runs on then, the exit code is 124 (default: no limit).",
+    },
+    exit_code=exit_code_of,
+    harmless=True,
+)
 def wait(c: Context, workspace: str, id: str, timeout: float | None = None, **where: Unpack[OneNode]) -> Job:  # noqa: A002
     """Wait for the end of a job, and end with its exit code; Ctrl-C leaves it running."""
     from codesmith.workspace import jobs
 
     with one_node.connect(where) as client:
-        job = jobs.wait(client, workspace, id, timeout)
+        job = jobs.wait(client, workspace, jobs.id_of(client, workspace, id), timeout)
     _show(where, job)
     return job
 
@@ -208,16 +241,24 @@ def stop(
     **where: Unpack[OneNode],
 ) -> Job:
     """End a job with all that it started, and return when everything has ended."""
+    from codesmith.workspace import jobs
+
     with one_node.connect(where) as client:
-        job = client.job.stop(workspace=workspace, id=id, signal=signal, grace_s=grace)
-    _show(where, job)
-    return job
+        job = jobs.id_of(client, workspace, id)
+        stopped = client.job.stop(workspace=workspace, id=job, signal=signal, grace_s=grace)
+    _show(where, stopped)
+    return stopped
 
 
-@task(help=JOB_HELP)
+@task(help={**JOB_HELP, "id": "The job's id, as job.list shows it, or its name if no other job is so called."})
 def delete(c: Context, workspace: str, id: str, **where: Unpack[OneNode]) -> JobDeleted:  # noqa: A002
     """Forget a job that has ended, and its log."""
-    return one_node.call(where, lambda client: client.job.delete(workspace=workspace, id=id))
+    from codesmith.workspace import jobs
+
+    return one_node.call(
+        where,
+        lambda client: client.job.delete(workspace=workspace, id=jobs.id_of(client, workspace, id, unique=True)),
+    )
 
 
 def _completer(where: OneNode) -> Callable[[str], str]:

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from typing import Any, Unpack
 
 from invoke.context import Context
 
 from codesmith.cli import arguments, output
+from codesmith.cli.hints import completed
 from codesmith.cli.task import task
-from codesmith.errors import CodeSmithError
+from codesmith.errors import BadArgument, CodeSmithError
 from codesmith.fleet import one_node, selection
 from codesmith.fleet.one_node import OneNode
 from codesmith.sdk.api import Execution, Usage, Workspace, WorkspaceDeleted
@@ -19,6 +21,8 @@ from codesmith.workspace.clone_credentials import CloneTask, credential_for
 
 Forwarded = list[dict[str, Any]]
 
+# The exit code of a program that is not there; what a shell would have understood.
+NOT_FOUND, OF_A_SHELL = 127, frozenset(" |&;<>*$")
 FORWARD_COLUMNS = ("workspace", "port", "address", "state", "reason")
 COPY_COLUMNS = ("files", "bytes", "deleted", "by", "seconds")
 OPENED_COLUMNS = ("name", "user", "path", "opened_at", "command")
@@ -242,17 +246,30 @@ def exec_(
         raise CodeSmithError("no command to run", hint=f"inv workspace.exec {name} -- git --version")
     variables = arguments.parse_pairs(env or [], "--env")
     if where.get("json", False):
+        if tty:
+            raise BadArgument("--json and --tty exclude each other")
         given = arguments.read_input(stdin)
         with one_node.connect(where) as client:
             execution = client.workspace.exec(name=name, argv=argv, cwd=cwd, env=variables, timeout_s=timeout, **given)
         output.show(execution, json=True)
+        _say_no_shell(name, argv, execution.exit_code, where)
         return execution
     from codesmith.workspace import console
 
     command = console.Command(name, argv, cwd, variables, timeout)
     with console.opened(stdin, none=no_stdin) as source, one_node.connect(where) as client:
         terminal = console.wanted_tty(tty=tty, no_tty=no_tty, by_default=stdin is None and not no_stdin)
-        return console.execute(client, command, source, terminal)
+        ended = console.execute(client, command, source, terminal)
+    _say_no_shell(name, argv, ended.exit_code, where)
+    return ended
+
+
+def _say_no_shell(name: str, argv: Sequence[str], exit_code: int | None, where: OneNode) -> None:
+    """Say that no shell reads the command, if a line of a shell was given for a program."""
+    if exit_code == NOT_FOUND and len(argv) == 1 and set(argv[0]) & OF_A_SHELL:
+        hint = f"inv workspace.exec {name} -- sh -c {shlex.quote(argv[0])}"
+        hint = completed(hint, node=where.get("node") or "", file=where.get("file") or "")
+        output.say(f"hint: there is no shell: {hint}")
 
 
 @task(

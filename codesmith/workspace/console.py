@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
+import shlex
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from codesmith import paths
 from codesmith.cli import output, terminal
-from codesmith.errors import BadArgument, Interruption, StreamLost
+from codesmith.errors import BadArgument, CodeSmithError, Interruption, StreamLost, UnknownName
 from codesmith.sdk.api import Tty
 from codesmith.sdk.ended import Ended
 from codesmith.sdk.streams import INPUT_BYTES_MAX, Stream
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 
 # What a program gets whose reader is gone: 128 + SIGPIPE.
 NOBODY_READS = Ended(141, "SIGPIPE", "disconnect", state="killed")
+
+# What an agent answers that has no such directory to start a command in; a command may end with it, but never at once.
+NO_DIRECTORY = 2
 
 
 class NobodyReads(Exception):
@@ -77,8 +83,12 @@ def execute(client: Client, command: Command, source: int | None, tty: Tty | Non
         except KeyboardInterrupt:
             raise Interruption("the command there is ended, with all it started") from None
         except StreamLost as lost:
-            hint = f"a job goes on without a connection: inv job.start {command.workspace} -- {command.argv[0]} ..."
+            hint = (
+                f"a job goes on without a connection: inv job.start {command.workspace} -- {shlex.join(command.argv)}"
+            )
             raise StreamLost(f"{lost.problem}; it is ended there, with all it started", hint=hint) from None
+    if command.cwd is not None and ended.exit_code == NO_DIRECTORY and not ended.duration_s:  # there was no process
+        raise UnknownName(f"--cwd: {command.cwd} is no directory that can be entered there")
     say_why(ended)
     return ended
 
@@ -128,19 +138,23 @@ def _copy(stream: Stream, source: Source, raw: terminal.RawTerminal | None, show
         try:
             for name, data in stream.pieces():
                 if stream.omitted_bytes != omitted:
-                    say_omitted(stream.omitted_bytes - omitted)
+                    say_omitted(stream.omitted_bytes - omitted, show)
                     omitted = stream.omitted_bytes
                 show(name, data)
         except StreamLost:
             if keys.is_detached:
                 raise Detached from None
+            if keys.unread:
+                raise keys.unread from None
             raise
     return stream.result()
 
 
-def say_omitted(count: int) -> None:
-    """Print that bytes are missing in front of what follows."""
+def say_omitted(count: int, show: Callable[..., None]) -> None:
+    """Print that bytes are missing in front of what follows, and tell what counts them."""
     output.say(f"note: {count} bytes are left out here: the log keeps its beginning and its end")
+    if skip := getattr(show, "skip", None):
+        skip(count)
 
 
 class Outputs:
@@ -224,6 +238,8 @@ class _Input:
         self._stream, self._source, self._keys = stream, source, keys
         self._stop, self._stopper = os.pipe()
         self._thread = threading.Thread(target=self._send, name="input", daemon=True)
+        # Why the input could not be read: it ends the command, since an input that is cut off is not all of it.
+        self.unread: CodeSmithError | None = None
 
     def __enter__(self) -> _Input:
         self._thread.start()
@@ -249,7 +265,12 @@ class _Input:
         ready.register(self._stop, select.POLLIN)
         with contextlib.suppress(OSError):  # the command has ended, or the stream
             while self._stop not in dict(ready.poll()):
-                data = _read(descriptor)
+                try:
+                    data = _read(descriptor)
+                except OSError as error:
+                    self.unread = CodeSmithError(f"standard input: {error.strerror}")
+                    self._stream.drop()
+                    return
                 if self._keys and data:
                     self._send_keys(self._keys.filter(data))
                     continue
@@ -274,7 +295,9 @@ def _read(descriptor: int) -> bytes:
     except BlockingIOError:  # another program has made it non-blocking, and was quicker
         select.select([descriptor], [], [])
         return os.read(descriptor, INPUT_BYTES_MAX)
-    except OSError:  # a terminal that is gone
+    except OSError as error:
+        if error.errno not in (errno.EIO, errno.EBADF):  # a terminal that is gone; what nohup gives, open for writing
+            raise
         return b""
 
 
@@ -291,6 +314,8 @@ def opened(path: str | None, *, none: bool) -> Iterator[int | None]:
     except OSError as error:
         raise BadArgument(f"--stdin: cannot read {path}: {error.strerror}") from None
     try:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise BadArgument(f"--stdin: {path} is a directory")
         yield descriptor
     finally:
         os.close(descriptor)

@@ -79,7 +79,7 @@ class Follower:
                 workspace=self._workspace, id=self._job, stream=stream, offset=offset, limit=limit
             )
             if piece.offset > offset:
-                console.say_omitted(piece.offset - offset)
+                console.say_omitted(piece.offset - offset, show)
             part = base64.b64decode(piece.data) if piece.encoding == "base64" else piece.data.encode()
             if not data:
                 begin = piece.offset

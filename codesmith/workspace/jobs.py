@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json as json_module
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -12,13 +13,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from codesmith.cli import output, terminal
-from codesmith.errors import BadArgument, CodeSmithError, Interruption
+from codesmith.errors import BadArgument, Interruption, StillRuns, UnknownName
 from codesmith.sdk.api import Job, JobLogs, StartedJob
 from codesmith.sdk.ended import Ended
 from codesmith.workspace import console, following
 
 if TYPE_CHECKING:
     from codesmith.sdk.client import Client
+
+
+# How much of its standard error is shown of a job that ended at once.
+LAST_LINES = 10
+RUNNING = following.RUNNING
+AN_ID = re.compile("[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
@@ -62,25 +69,65 @@ def job_of(started: StartedJob) -> Job:
     return Job.from_dict(started.to_dict())
 
 
+def found(client: Client, workspace: str, *, state: str | None = None, execs: bool = False) -> list[Job]:
+    """Return the jobs of a workspace, newest first; `execs`: also the commands that ended with their stream."""
+    return [job for job in client.job.list(workspace=workspace, state=state) if execs or not job.ends_with_stream]
+
+
+def id_of(client: Client, workspace: str, word: str, *, unique: bool = False) -> str:
+    """Return the id that a word means: 12 hexadecimal digits are one, else the newest job of that name has it.
+
+    UnknownName if no job has that name; BadArgument if it must be `unique` and several have it.
+    """
+    if AN_ID.fullmatch(word):
+        return word
+    named = [job.id for job in found(client, workspace) if job.name == word]
+    look = f"inv job.list {workspace}"
+    if not named:
+        raise UnknownName(f"no job {word!r} in workspace {workspace}", hint=look)
+    if unique and len(named) > 1:
+        raise BadArgument(f"{len(named)} jobs are called {word!r}: name one by its id", hint=look)
+    return named[0]
+
+
+def how_it_ended(job: Job) -> str:
+    """Return how a job ended, in a few words."""
+    if job.state == "lost":
+        return "is lost: nobody saw its end"
+    return f"has ended with exit code {job.exit_code}" + (f" ({job.signal})" if job.signal else "")
+
+
+def say_started(client: Client, job: Job, complete: Callable[[str], str]) -> None:
+    """Say how to follow a job, or how it ended if it has, after the last lines of its standard error."""
+    if job.state in RUNNING:
+        output.say(complete(f"follow it: inv job.logs {job.workspace} {job.id} --follow"))
+        return
+    with contextlib.suppress(console.NobodyReads):
+        offset = Begin("stderr", tail=LAST_LINES).find(client, job)
+        write = console.Outputs().write
+        following.Follower(client, job.workspace, job.id).read("stderr", offset, write, until=job.stderr_bytes)
+    output.say(f"job {job.id} {how_it_ended(job)}")
+
+
 def logs(client: Client, workspace: str, job: str, begin: Begin, *, json: bool) -> JobLogs:
     """Show what a job has written up to now; return it."""
     known = client.job.get(workspace=workspace, id=job)
     offset, size = begin.find(client, known), begin.size(known)
     write: following.Show = nothing if json else console.Outputs(merged=True).write
     with contextlib.suppress(console.NobodyReads):
-        found = following.Follower(client, workspace, job).read(begin.stream, offset, write, until=size)
-        found.eof = known.state not in following.RUNNING and found.next_offset >= size
+        log = following.Follower(client, workspace, job).read(begin.stream, offset, write, until=size)
+        log.eof = known.state not in RUNNING and log.next_offset >= size
         if json:
-            output.show(found, json=True)
-        return found
+            output.show(log, json=True)
+        return log
     return JobLogs(data="", encoding="text", offset=offset, next_offset=offset, eof=False)
 
 
 def logs_to_the_end(client: Client, workspace: str, job_id: str, begin: Begin, *, json: bool) -> Job:
     """Show what a job has written and writes until it ends, on standard output; return the job."""
     job = client.job.get(workspace=workspace, id=job_id)
-    show = json_lines if json else console.Outputs(merged=True).write
     offset = begin.find(client, job)
+    show = JsonLines(offset) if json else console.Outputs(merged=True).write
     try:
         if begin.stream != "both":  # its own offsets lead only through its own log; from there on, through both
             following.Follower(client, workspace, job_id).read(begin.stream, offset, show, until=begin.size(job))
@@ -103,6 +150,11 @@ class Passing:
         if self.stream in (name, "both"):
             self.show(name, data)
 
+    def skip(self, count: int) -> None:
+        """Tell what counts bytes that some are missing: of which stream is known only where both are shown."""
+        if isinstance(self.show, JsonLines):
+            self.show.skip(count if self.stream == "both" else None)
+
 
 def attach(
     client: Client, job: Job, offset: int | None, *, takes_input: bool, json: bool, complete: Callable[[str], str]
@@ -114,7 +166,8 @@ def attach(
     """
     source = terminal.descriptor_of(sys.stdin) if takes_input else None
     is_raw = job.tty and terminal.is_terminal(source)
-    output.say(f"attached to job {job.id}; to leave it running: {'Enter ~ .' if is_raw else 'Ctrl-C'}")
+    if job.state in RUNNING:
+        output.say(f"attached to job {job.id}; to leave it running: {'Enter ~ .' if is_raw else 'Ctrl-C'}")
     passing = Passing(console.Outputs(to_stderr=json).write, source=source)
     try:
         ended = follow(client, job, offset, passing)
@@ -141,14 +194,14 @@ def follow(client: Client, job: Job, offset: int | None, passing: Passing) -> Jo
 
 
 def wait(client: Client, workspace: str, job_id: str, timeout_s: float | None) -> Job:
-    """Return a job when it has ended; CodeSmithError if it runs on after `timeout_s`."""
+    """Return a job when it has ended; StillRuns if it runs on after `timeout_s`."""
     try:
         job = following.Follower(client, workspace, job_id).wait(timeout_s)
     except KeyboardInterrupt:
         raise goes_on(workspace, job_id) from None
-    if job.state in following.RUNNING:
+    if job.state in RUNNING:
         look = f"inv job.logs {workspace} {job_id} --tail 20"
-        raise CodeSmithError(f"job {job_id} still runs after {timeout_s:g} s", hint=look)
+        raise StillRuns(f"job {job_id} still runs after {timeout_s:g} s", hint=look)
     say_end(job)
     return job
 
@@ -169,12 +222,23 @@ def nothing(_name: str, _data: memoryview | bytes) -> None:
     """Show nothing."""
 
 
-def json_lines(name: str, data: memoryview | bytes) -> None:
-    """Print a piece as one line of JSON."""
-    piece: dict[str, str] = {"stream": name}
-    try:
-        piece.update(data=bytes(data).decode(), encoding="text")
-    except UnicodeDecodeError:
-        piece.update(data=base64.b64encode(data).decode(), encoding="base64")
-    if not output.print_line(json_module.dumps(piece)):
-        raise console.NobodyReads
+class JsonLines:
+    """Prints each piece as one line of JSON; its offset is where it begins in what is shown, None if nobody knows."""
+
+    def __init__(self, offset: int) -> None:
+        self._offset: int | None = offset
+
+    def __call__(self, name: str, data: memoryview | bytes) -> None:
+        """Print a piece."""
+        piece: dict[str, object] = {"stream": name, "offset": self._offset}
+        try:
+            piece.update(data=bytes(data).decode(), encoding="text")
+        except UnicodeDecodeError:
+            piece.update(data=base64.b64encode(data).decode(), encoding="base64")
+        self.skip(len(data))
+        if not output.print_line(json_module.dumps(piece)):
+            raise console.NobodyReads
+
+    def skip(self, count: int | None) -> None:
+        """Go on so many bytes further; None: nobody knows how many."""
+        self._offset = None if self._offset is None or count is None else self._offset + count

@@ -29,6 +29,8 @@ def test_the_command_to_look_is_one_of_ours(method):
 def test_what_goes_on_is_named():
     error = cancelled(CallInterrupted("web1", "repo.clone", {"workspace": "demo", "url": "https://h/p"}))
     assert (error.problem, error.hint) == ("cancelled: web1 goes on with repo.clone of demo", "inv repo.list demo")
+    command = cancelled(CallInterrupted("web1", "workspace.exec", {"name": "demo", "argv": ["make"]}))
+    assert command.hint == "this ends it, with all that runs there: inv workspace.stop demo"
     odd = cancelled(CallInterrupted("web1", "user.create", {"name": "a b"}))
     assert odd.hint == "inv user.get 'a b'"
     assert cancelled(CallInterrupted("web1", "token.create", {})).hint == "inv audit.list"

@@ -32,6 +32,11 @@ def one(
     return CALLS[-1]
 
 
+@task()
+def two(c, first: str, second: str) -> None:
+    """Take two parameters."""
+
+
 @task(remainder="argv", exit_code=lambda code: code)
 def run(c, argv: list[str] | None = None, code: int = 0) -> int:
     """Take the words after `--`."""
@@ -61,7 +66,7 @@ def call(capsys, monkeypatch, tmp_path):
         options = {} if program is CodeSmith else {"version": "1", "name": "t", "binary": "inv"}
         code = 0
         try:
-            program(namespace=Collection(one, run, fail), **options).run(["inv", *words])
+            program(namespace=Collection(one, two, run, fail), **options).run(["inv", *words])
         except SystemExit as stopped:
             code = stopped.code or 0
         shown = capsys.readouterr()
@@ -185,7 +190,10 @@ def test_debug_shows_the_traceback_at_once(call, monkeypatch):
         (["zzz"], "error: no task 'zzz'\nhint: codesmith --list\n"),
         (["one", "x", "y"], "error: one does not take 'y'\nhint: see what it takes: codesmith one --help\n"),
         (["one", "x", "--nope"], "error: one does not take '--nope'\nhint: see what it takes: codesmith one --help\n"),
-        (["one"], "error: 'one' did not receive required positional arguments: 'name'\nhint: codesmith one --help\n"),
+        (["one"], "error: one needs NAME\nhint: codesmith one --help\n"),
+        (["two", "run"], "error: two needs SECOND\nhint: codesmith two --help\n"),
+        (["two"], "error: two needs FIRST and SECOND\nhint: codesmith two --help\n"),
+        (["one", "run", "--number"], "error: --number needs a value\nhint: codesmith one --help\n"),
     ],
 )
 def test_our_program_says_what_a_word_could_have_been(call, words, says):

@@ -9,6 +9,7 @@ import pytest
 
 from codesmith.cli.hints import completed
 from codesmith.errors import THIS_COMMAND
+from tests.sdk.sdk_doubles import error, scripted
 
 CASES = [
     ("inv node.start --node web1; inv node.logs", {}, "inv node.start --node web1; inv node.logs"),
@@ -67,3 +68,28 @@ def test_what_cannot_be_an_argument_leads_to_the_tasks_help(place, words):
     assert (done.returncode, error[:7], hint[:6]) == (1, "error: ", "hint: ")
     assert hint.endswith(f"inv {words[0]} --help")
     assert place.nodes.read_text() == "nodes: {web1: {host: web1.invalid, tags: [eu]}}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "says"),
+    [
+        (["job.wait", "demo", "1" * 12, "--timeout", "-1"], "timeout_s", "--timeout"),
+        (["job.stop", "demo", "1" * 12, "--grace", "99"], "grace_s", "--grace"),
+        (["workspace.get", "De mo"], "name", "NAME"),
+        (["workspace.exec", "demo", "--json", "--", "x"], "argv", "argv"),
+    ],
+)
+def test_what_an_agent_says_of_a_parameter_names_the_option(place, words, field, says):
+    data = {"kind": "invalid_params", "errors": [{"field": field, "problem": "must be good"}]}
+    with scripted(place.endpoint(), error(-32602, f"{field} must be good", **data)):
+        done = place.inv(*words)
+    hint = f"hint: inv {words[0]} --help"
+    assert (done.returncode, done.stderr) == (1, f"error: {says} must be good\n{hint}\n")
+
+
+def test_a_parameter_that_does_not_fit_is_named_too_and_stays_a_refusal(place, tmp_path):
+    (tmp_path / "token").write_text("x")
+    words = ["repo.pull", "demo", "site", "--credential-file", str(tmp_path / "token")]
+    with scripted(place.endpoint(), error(-32602, "credential: is for https", kind="invalid_params")):
+        done = place.inv(*words)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (6, "error: --credential-file: is for https")

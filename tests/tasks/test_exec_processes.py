@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -96,6 +97,28 @@ def test_piped_input_is_passed_on_to_its_end(place, tmp_path):
     assert got == [EVERY, EVERY * 1000, b""]
 
 
+def test_an_input_that_cannot_be_read_is_told(place):
+    dropped = threading.Event()
+
+    def play(frames: Frames) -> None:
+        frames.await_drop()
+        dropped.set()
+
+    ours, theirs = socket.socketpair()
+    ours.send(b"never read")
+    theirs.close()
+    with stand_in(place.endpoint(), play, ends()) as server:
+        named = run(place, "--stdin", "/etc", "--", "cat")
+        assert (named.returncode, server.calls) == (1, [])
+        with ours:
+            reset = run(place, "--", "cat", stdin=ours)
+        assert dropped.wait(PATIENCE_S)
+        with open("/dev/null", "w") as as_of_nohup:
+            assert run(place, "--", "cat", stdin=as_of_nohup).returncode == 0
+    assert named.stderr.startswith(b"error: --stdin: /etc is a directory\n")
+    assert (reset.returncode, reset.stderr) == (1, b"error: standard input: Connection reset by peer\n")
+
+
 def test_no_stdin_leaves_the_input_to_others(place):
     with stand_in(place.endpoint(), ends(), ends()) as server:
         loop = f"while read word; do {INV} workspace.exec demo --no-stdin -- echo $word; done"
@@ -128,11 +151,12 @@ def test_what_never_ran_is_ours(place):
 
 def test_a_cut_connection_says_so_and_ends_with_5(place):
     with stand_in(place.endpoint(), lambda frames: frames.send(STDOUT, b"half")):
-        done = run(place, "--", "make")
+        done = run(place, "--", "sh", "-c", "make all")
     assert (done.returncode, done.stdout) == (5, b"half")
-    assert done.stderr.startswith(
-        b"error: web1: the connection ended before the command did; it is ended there, with all it started\nhint: "
-    )
+    assert done.stderr.splitlines() == [
+        b"error: web1: the connection ended before the command did; it is ended there, with all it started",
+        b"hint: a job goes on without a connection: inv job.start demo -- sh -c 'make all'",
+    ]
 
 
 @pytest.mark.parametrize("killed_by", ["timeout", "memory"])
@@ -140,6 +164,31 @@ def test_what_ended_it_is_said(place, killed_by):
     with stand_in(place.endpoint(), ends(code=137, killed_by=killed_by, signal="SIGKILL")):
         done = run(place, "--", "yes")
     assert (done.returncode, done.stderr) == (137, f"warning: ended by the {killed_by} limit after 0.5 s\n".encode())
+
+
+def test_a_directory_that_is_not_there_is_no_such_name(place):
+    missing = ends((STDERR, b"/w/demo/nope: No such file or directory\n"), code=2, duration_s=0.0)
+    with stand_in(place.endpoint(), missing, ends(code=2, duration_s=0.001), missing):
+        done = run(place, "--cwd", "nope", "--", "true")
+        assert run(place, "--cwd", "data", "--", "grep", "x", "y").returncode == 2
+        assert run(place, "--", "true").returncode == 2
+    said = b"/w/demo/nope: No such file or directory\nerror: --cwd: nope is no directory that can be entered there\n"
+    assert (done.returncode, done.stderr) == (3, said)
+
+
+def test_a_line_for_a_shell_is_told_that_there_is_none(place):
+    no = ends((STDERR, b"ls | head: not found\n"), code=127)
+    with stand_in(place.endpoint(), no, no, no):
+        line = run(place, "--node", "web1", "--", "ls | head")
+        word, words = run(place, "--", "nosuch"), run(place, "--", "ls", "| head")
+    hint = b"hint: there is no shell: inv workspace.exec --node web1 demo -- sh -c 'ls | head'\n"
+    assert (line.returncode, line.stderr) == (127, b"ls | head: not found\n" + hint)
+    assert b"hint" not in word.stderr + words.stderr
+
+
+def test_json_and_a_terminal_exclude_each_other(place):
+    done = run(place, "--json", "--tty", "--", "top")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (1, b"error: --json and --tty exclude each other")
 
 
 def test_a_reader_that_has_seen_enough_ends_it_quietly(place):

@@ -194,7 +194,7 @@ def test_an_edit_takes_texts_or_files(place: Place, demo: StandInFiles, tmp_path
             done = run(place, "file.edit", "demo", "a", *words)
             assert (done.returncode, says in done.stderr.decode()) == (1, True), done.stderr
         none = run(place, "file.edit", "demo", "a", "--old", "nix", "--new", "")
-        assert (none.returncode, none.stderr.splitlines()[0]) == (6, b"error: old: does not occur in a")
+        assert (none.returncode, none.stderr.splitlines()[0]) == (6, b"error: --old: does not occur in a")
 
 
 def test_a_day_on_the_command_line(place: Place, demo: StandInFiles) -> None:

@@ -21,6 +21,7 @@ ID = JOB["id"]
 ENDED = {**JOB, "state": "exited", "exit_code": 3, "ended_at": "2026-11-23T00:00:05.000Z"}
 STARTED = {**JOB, "stream": None}
 PATIENCE_S = 30
+IT_HAS_ENDED = {"error": {"code": 1004, "message": "it has ended", "data": {"kind": "in_use"}}}
 
 
 def piece(data: str, offset: int = 0, *, eof: bool = False, encoding: str = "text", size: int | None = None):
@@ -46,7 +47,7 @@ def in_turn(*answers):
 
 def test_a_job_is_started_as_the_options_say(place):
     with stand_in(place.endpoint(), job_start=STARTED) as server:
-        words = ["--name", "build", "--cwd", "code", "--env", "A=b", "--stdin", "--timeout", "9"]
+        words = ["--name", "build", "--cwd", "code", "--env", "A=b", "--keep-stdin", "--timeout", "9"]
         done = place.inv("job.start", "demo", *words, "--json", "--", "make", "-j2")
         params = server.calls[0][1]
     assert (done.returncode, json.loads(done.stdout)) == (0, JOB)
@@ -105,10 +106,9 @@ def test_a_node_that_is_cut_off_from_the_start_is_an_error(place):
 
 
 def test_a_job_that_ended_meanwhile_is_read_to_its_end(place):
-    refusal = {"error": {"code": 1004, "message": "it has ended", "data": {"kind": "in_use"}}}
     with stand_in(
         place.endpoint(), plays(0, (STDOUT, b"one\n"), cut=True), job_get=in_turn(JOB, ENDED),
-        job_attach=in_turn({"token": "ab" * 32, "expires_at": ""}, refusal), job_logs=piece("two\n", 4, eof=True),
+        job_attach=in_turn({"token": "ab" * 32, "expires_at": ""}, IT_HAS_ENDED), job_logs=piece("two\n", 4, eof=True),
     ) as server:  # fmt: skip
         done = place.inv("job.logs", "demo", ID, "--follow")
     assert (done.returncode, done.stdout) == (3, "one\ntwo\n")
@@ -167,9 +167,22 @@ def test_json_has_a_piece_with_its_offsets_or_a_line_for_each(place):
         lines = place.inv("job.logs", "demo", ID, "--json", "--follow")
     assert json.loads(whole.stdout) == piece("ab", eof=True)
     assert [json.loads(line) for line in lines.stdout.splitlines()] == [
-        {"stream": "stdout", "data": "a\n", "encoding": "text"},
-        {"stream": "stderr", "data": "/w==", "encoding": "base64"},
+        {"stream": "stdout", "offset": 0, "data": "a\n", "encoding": "text"},
+        {"stream": "stderr", "offset": 2, "data": "/w==", "encoding": "base64"},
     ]
+
+
+@pytest.mark.parametrize(("options", "offsets"), [([], [100, 104]), (["--stream", "stdout"], [None])])
+def test_lines_of_json_count_what_is_left_out(place, options, offsets):
+    play = plays(100, (STDOUT, b"end\n"), (STDERR, b"e"))
+    with stand_in(place.endpoint(), play, job_get=in_turn(JOB, ENDED)):
+        done = place.inv("job.logs", "demo", ID, "--json", "--follow", *options)
+    assert [json.loads(line)["offset"] for line in done.stdout.splitlines()] == offsets
+
+
+def test_a_table_of_one_job_has_its_workspace(place):
+    with stand_in(place.endpoint()):
+        assert "demo" in place.inv("job.get", "demo", ID).stdout
 
 
 @pytest.mark.parametrize("task", ["job.logs --follow", "job.attach", "job.wait"])
@@ -246,7 +259,55 @@ def test_wait_ends_with_the_exit_code_of_the_job(place):
         assert place.inv("job.wait", "demo", ID, "--json").returncode == 3
     with stand_in(place.endpoint(), job_wait=JOB):
         late = place.inv("job.wait", "demo", ID, "--timeout", "0.01")
-    assert (late.returncode, late.stderr.splitlines()[0]) == (1, f"error: job {ID} still runs after 0.01 s")
+    assert (late.returncode, late.stderr.splitlines()[0]) == (124, f"error: job {ID} still runs after 0.01 s")
+
+
+def test_the_list_has_the_execs_on_demand(place):
+    exec_ = {**ENDED, "id": "1" * 12, "ends_with_stream": True}
+    with stand_in(place.endpoint(), job_list=[exec_, JOB]):
+        usual = place.inv("job.list", "demo", "--json")
+        all_ = place.inv("job.list", "demo", "--json", "--all")
+    assert [one["id"] for one in json.loads(usual.stdout)] == [ID]
+    assert [one["id"] for one in json.loads(all_.stdout)] == ["1" * 12, ID]
+
+
+def test_a_name_means_the_newest_job_of_that_name(place):
+    newest, older = {**ENDED, "name": "build"}, {**ENDED, "name": "build", "id": "1" * 12}
+    other, exec_ = {**ENDED, "name": "other", "id": "2" * 12}, {**ENDED, "name": "build", "ends_with_stream": True}
+    answers = {
+        "job_list": [exec_, other, newest, older], "job_get": {**newest, "stdout_bytes": 2}, "job_attach": IT_HAS_ENDED,
+    }  # fmt: skip
+    with stand_in(place.endpoint(), **answers, job_wait=newest, job_stop=newest, job_logs=piece("ab", eof=True),
+                  job_delete={"id": "2" * 12, "deleted": True}) as server:  # fmt: skip
+        for task, code in (("get", 0), ("logs", 0), ("attach", 3), ("wait", 3), ("stop", 0)):
+            del server.calls[:]
+            assert place.inv(f"job.{task}", "demo", "build").returncode == code
+            assert {params["id"] for method, params in server.calls if method != "job.list"} == {ID}
+        several = place.inv("job.delete", "demo", "build")
+        assert place.inv("job.delete", "demo", "other").returncode == 0
+        assert server.calls[-1][1]["id"] == "2" * 12
+        unknown = place.inv("job.logs", "demo", "nope")
+    look = "hint: inv job.list demo\n"
+    assert (several.returncode, several.stderr) == (1, f"error: 2 jobs are called 'build': name one by its id\n{look}")
+    assert (unknown.returncode, unknown.stderr) == (3, f"error: no job 'nope' in workspace demo\n{look}")
+
+
+def test_a_job_that_ended_at_once_is_told_instead_of_how_to_follow_it(place):
+    ended = {**ENDED, "exit_code": 127, "stderr_bytes": 18}
+    with stand_in(
+        place.endpoint(), job_start={**ended, "stream": None}, job_logs=piece("nosuch: not found\n", eof=True)
+    ):
+        done = place.inv("job.start", "demo", "--", "nosuch")
+    assert (done.returncode, done.stderr.replace("\n", " ")) == (
+        127, f"nosuch: not found job {ID} has ended with exit code 127 "
+    )  # fmt: skip
+
+
+def test_attach_to_a_job_that_has_ended_says_so(place):
+    with stand_in(place.endpoint(), job_get=ENDED, job_attach=IT_HAS_ENDED):
+        done = place.inv("job.attach", "demo", ID)
+    said = f"job {ID} has ended with exit code 3; its log: inv job.logs demo {ID}\n"
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", said)
 
 
 def test_a_lost_job_is_told_and_ends_with_1(place):

@@ -280,3 +280,52 @@ def test_an_output_that_takes_nothing_is_no_accident(place, where, code):
         done = place.run(["sh", "-c", f"{inv} user.list {where}"])
     said = "error: cannot write the result: No space left on device\nhint: df -h /dev/full\n"
     assert (done.returncode, done.stderr) == (code, said if code else "")
+
+
+# Python imports this at its start: Ctrl-C comes exactly when the module is looked for.
+CTRL_C_AT_AN_IMPORT = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ["CTRL_C_AT"]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "module"),
+    [
+        ("codesmith", "invoke.collection"),
+        ("codesmith", "codesmith.tasks.workspace"),
+        ("inv", "codesmith.cli.program"),
+        ("inv", "codesmith.tasks.workspace"),
+    ],
+)
+def test_ctrl_c_before_a_task_runs_is_one_line(place, tmp_path, program, module):
+    (tmp_path / "sitecustomize.py").write_text(CTRL_C_AT_AN_IMPORT)
+    environment = {**place.environment, "PYTHONPATH": str(tmp_path), "CTRL_C_AT": module}
+    done = getattr(place, program)("node.list", env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: cancelled\n")
+
+
+@pytest.mark.parametrize("program", ["inv", "codesmith"])
+def test_help_has_examples_to_paste_and_is_the_same_page_either_way(place, program):
+    run = getattr(place, program)
+    page = run("workspace.exec", "--help").stdout
+    assert f"  Example: {program} workspace.exec demo -- make test\n" in page
+    assert f"  Example: tar c src | {program} workspace.exec demo --cwd code -- tar x\n" in page
+    assert run("-h", "workspace.exec").stdout == page
+    unknown = run("-h", "workspace.exek")
+    said = f"error: no task 'workspace.exek'\nhint: did you mean: {program} workspace.exec\n"
+    assert (unknown.returncode, unknown.stderr) == (1, said)
+
+
+@pytest.mark.parametrize("program", ["inv", "codesmith"])
+def test_a_namespace_is_listed(place, program):
+    run = getattr(place, program)
+    listed = run("workspace")
+    assert (listed.returncode, listed.stderr, listed.stdout) == (0, "", run("--list", "workspace").stdout)
+    assert ".exec" in listed.stdout

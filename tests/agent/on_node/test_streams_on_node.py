@@ -209,6 +209,17 @@ def test_a_job_is_followed_from_its_start_and_stopped(web1: Web1) -> None:
     assert ended(web1, "sleep 76543")()
 
 
+def test_a_command_says_that_its_workspace_was_stopped(web1: Web1) -> None:
+    name = "halted"
+    web1.client.workspace.create(name=name)
+    with start(web1, "workspace.exec", name, "--node", "web1", "--", "sh", "-c", "echo ready; sleep 87654") as running:
+        assert running.stdout and running.stdout.readline() == b"ready\n"
+        assert run(web1, "workspace.stop", name, "--node", "web1").returncode == 0
+        assert running.stderr
+        said = running.stderr.read()
+        assert (running.wait(PATIENCE_S), said[:29]) == (137, b"warning: ended by an operator"), said
+
+
 def test_a_person_joins_a_job_leaves_it_and_joins_again(web1: Web1) -> None:
     job = web1.client.job.start(
         workspace=NAME, argv=["bash", "--norc"], stdin="stream", tty=Tty(rows=24, cols=80, term="xterm")
