@@ -239,7 +239,7 @@ def test_a_person_joins_a_job_leaves_it_and_joins_again(web1: Web1) -> None:
         assert terminal.wait_for_end() == 8
 
 
-@pytest.mark.parametrize("kind", ["--tty", "--stdin"])
+@pytest.mark.parametrize("kind", ["--tty", "--keep-stdin"])
 def test_who_looks_at_a_job_and_goes_leaves_it_running(web1: Web1, kind: str) -> None:
     on = ("--node", "web1")
     job = json.loads(run(web1, "job.start", NAME, kind, "--json", *on, "--", "bash", "--norc").stdout)["id"]
