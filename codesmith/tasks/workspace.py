@@ -215,7 +215,7 @@ def delete(c: Context, name: str, keep_user: bool = False, **where: Unpack[OneNo
         "no_stdin": "It reads nothing, as `ssh -n`: for loops that read the same standard input (default: it reads).",
         "tty": "Give it a terminal, also if this is none (default: if standard input and output are one).",
         "no_tty": "Give it no terminal: stdout and stderr stay apart (default: see --tty).",
-        "json": "Print exit code and output as JSON when it has ended: both ends of up to 1 MiB; Ctrl-C leaves it running.",
+        "json": "Print exit code and output as JSON when it has ended: both ends of 1 MiB; Ctrl-C leaves it running.",
     },
     remainder="argv",
     exit_code=lambda ended: ended.exit_code,
