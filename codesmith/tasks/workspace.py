@@ -259,7 +259,7 @@ def exec_(
     several="ports",
     help={
         "name": "The workspace's name.",
-        "ports": "A port inside, as 3000, or 8000:18000 for another port of this machine; several may follow.",
+        "ports": "A port inside, as 3000, or 18000:8000 for 8000 inside at 18000 here; several may follow.",
         "open": "Open the first port in the browser (default: only print the address).",
         "background": "Keep them after this command, until --stop (default: until Ctrl-C).",
         "any": "Where a port of this machine is taken, use the next free one (default: an error).",
@@ -282,7 +282,7 @@ def forward(
 
     Any process of this machine may use them, as with ssh -L.
 
-    Example: workspace.forward demo 3000 8000:18000 --open
+    Example: workspace.forward demo 3000 18000:8000 --open
     """
     from codesmith.workspace import forwarding
 
@@ -300,16 +300,15 @@ def forward(
 
 
 @task(
-    name="copy",
     help={
         "source": "NAME:PATH in a workspace, relative to its directory, or a path here. A slash at its end means what "
-        "is in the directory; without one the directory itself is copied, as by rsync.",
+        "is in the directory; without one the directory itself is copied, as by rsync: `src demo:new` is new/src.",
         "destination": "NAME:PATH or a path here. A directory (one that is there, or a slash at the end) is copied "
         "into; else it is the new file's name.",
         "delete": "Delete in the destination what is not in the source (default: it stays).",
     },
 )
-def copy_(
+def copy(
     c: Context,
     source: str,
     destination: str,
@@ -318,12 +317,13 @@ def copy_(
 ) -> dict[str, Any]:
     """Copy files and directories into a workspace or out of it; what is there already is not copied again.
 
-    Modes, times and symbolic links are kept, as links; what goes in belongs to the workspace's login.
+    Modes, times and symbolic links are kept, as links; what goes in belongs to the workspace's login. A directory that
+    is copied into keeps its own mode and times. NAME:/PATH is a file of the system as the workspace sees it.
 
     Example: workspace.copy site/ demo:code/site/ --delete
     """
-    from codesmith.workspace import copy
+    from codesmith.workspace import copy as copying
 
-    row = copy.copy(selection.one(where), source, destination, delete=delete)
+    row = copying.copy(selection.one(where), source, destination, delete=delete)
     one_node.show(where, row, COPY_COLUMNS)
     return row
