@@ -78,13 +78,13 @@ def states(door: Door, *words: str) -> list[str]:
 
 
 def test_ports_are_here_until_ctrl_c(door: Door) -> None:
-    one, two, local = free_port(), free_port(), free_port()
+    one, two, local, here = (free_port() for _ in range(4))
     with serving(door, "demo", one), serving(door, "demo", two):
-        with forwarding(door, "demo", str(one + 1), f"{local}:{one}", f"{local + 1}:{two}") as process:
+        with forwarding(door, "demo", str(one + 1), f"{local}:{one}", f"{here}:{two}") as process:
             assert process.stdout
             lines = [process.stdout.readline() for _ in range(3)]
             assert lines[1] == f"http://127.0.0.1:{local} -> demo:{one}\n"
-            assert talk(local, b"x") == b"inside x" and talk(local + 1, b"y") == b"inside y"
+            assert talk(local, b"x") == b"inside x" and talk(here, b"y") == b"inside y"
             listening = door.person.runs(f"ss -ltnH 'sport = :{local}'").out.split()
             assert listening[3] == f"127.0.0.1:{local}"
         assert not is_open(local)
@@ -135,31 +135,31 @@ def test_ports_that_cannot_be_are_errors(door: Door) -> None:
 
 
 def test_in_the_background_it_is_kept_listed_and_ended(door: Door) -> None:
-    port, local, person = free_port(), free_port(), door.person
+    port, local, here, person = free_port(), free_port(), free_port(), door.person
     with serving(door, "demo", port), serving(door, "other", port):
         (row,) = person.runs(f"inv workspace.forward demo {local}:{port} --background --json").json
         assert (row["address"], row["state"]) == (f"127.0.0.1:{local}", "ready")
-        person.runs(f"inv workspace.forward other {local + 1}:{port} --background")
-        assert talk(local, b"x") == b"inside x" and talk(local + 1, b"y") == b"inside y"
+        person.runs(f"inv workspace.forward other {here}:{port} --background")
+        assert talk(local, b"x") == b"inside x" and talk(here, b"y") == b"inside y"
         # The same again is the one that is there; for something else the port is taken.
         person.runs(f"inv workspace.forward demo {local}:{port} --background")
         person.fails(f"inv workspace.forward other {local}:{port} --background", code=1)
         (node,) = person.runs("inv node.status --json").json
-        assert [(one["workspace"], one["local"]) for one in node["forwards"]] == [("demo", local), ("other", local + 1)]
+        assert [(one["workspace"], one["local"]) for one in node["forwards"]] == [("demo", local), ("other", here)]
         assert f"127.0.0.1:{local}=demo:{port}" in person.runs("inv node.status").out
         person.runs(f"inv workspace.forward demo {port} --stop")
-        assert not is_open(local) and is_open(local + 1)
+        assert not is_open(local) and is_open(here)
         assert "nothing to do: port" in person.runs(f"inv workspace.forward demo {port} --stop").err
         person.runs("inv workspace.forward other --stop")
-        assert not is_open(local + 1)
+        assert not is_open(here)
 
 
 def test_in_the_background_what_does_not_listen_yet_is_named(door: Door) -> None:
     """And a workspace that was deleted is said to be, until --stop."""
-    port, local, person, client = free_port(), free_port(), door.person, door.web1.client
+    port, local, here, person, client = free_port(), free_port(), free_port(), door.person, door.web1.client
     client.workspace.create(name="brief")
     with serving(door, "brief", port):
-        said = person.runs(f"inv workspace.forward brief {local}:{port} {local + 1}:{port + 1} --background")
+        said = person.runs(f"inv workspace.forward brief {local}:{port} {here}:{port + 1} --background")
     assert f"nothing listens at port {port + 1} of brief yet" in said.err and str(port) + " " not in said.err
     client.workspace.delete(name="brief")
 
