@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shlex
@@ -31,10 +32,12 @@ class NoSuchPath(UnknownName):
 
 def said(error: OSError, source: Place, destination: Place) -> CodeSmithError:
     """Return the error for what a copy by SFTP met."""
-    path = os.fsdecode(error.filename).removesuffix(PARTIAL) if error.filename else ""
-    is_source = isinstance(error, Refused) == bool(source.workspace)
+    path = os.fsdecode(error.filename).removesuffix(PARTIAL).removesuffix("/.") if error.filename else ""
+    is_source = isinstance(error, Refused) == bool(source.workspace) or error.filename == source.raw
     place = f"{path}: " if path else ""
-    return failure(f"{place}{error.strerror or error}", source, destination, is_source=is_source)
+    is_missing = isinstance(error, Refused) and error.is_missing
+    text = os.strerror(errno.ENOENT) if is_missing else error.strerror or error
+    return failure(f"{place}{text}", source, destination, is_source=is_source)
 
 
 def failure(text: str, source: Place, destination: Place, *, is_source: bool = False) -> CodeSmithError:
@@ -74,6 +77,8 @@ def _hint_of_missing(source: Place, destination: Place, *, is_source: bool) -> s
         return "a place without NAME: is a path of this machine, relative to the current directory"
     is_dir = destination.is_contents or source.is_contents or Path(source.path).is_dir()
     folder = (destination if is_dir else destination.folder).path.rstrip("/")
+    if destination.workspace and folder.startswith("/"):
+        return f"inv workspace.exec {destination.workspace} -- mkdir -p {shlex.quote(folder)}"
     if destination.workspace:
         return f"inv file.make-directory {destination.workspace} {shlex.quote(folder)} --parents"
     return f"mkdir -p {shlex.quote(folder)}"

@@ -49,6 +49,9 @@ def _names(from_: Side, to: Side, source: Place, destination: Place) -> list[byt
         raise BadArgument(f"{destination.word} is no directory", hint=hint)
     if there is None:
         return None
+    entry = from_.lstat(source.raw)
+    if entry is not None and entry.is_file:
+        raise BadArgument(f"{source.word} is a file", hint="without the slash at its end it is copied")
     names = from_.list(source.raw.rstrip(b"/") + b"/.")
     return sorted(name for name in names if not name.endswith(os.fsencode(PARTIAL)))
 

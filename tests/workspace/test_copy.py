@@ -137,6 +137,8 @@ def test_an_end_of_rsync_is_one_error(code: int, stderr: str, kind: type[CodeSmi
          "demo:nodir/x", "inv file.make-directory demo nodir/x --parents"),
         (Place("", "a"), Place("demo", "no/x"), '[Receiver] mkstemp "/srv/codesmith/workspaces/demo/no/.x.a" failed',
          "demo:no/.x.a", "inv file.make-directory demo no --parents"),
+        (Place("", "a"), Place("demo", "/tmp/no/x"), '[Receiver] mkstemp "/tmp/no/.x.a" failed', "demo:/tmp/no/.x.a",
+         "inv workspace.exec demo -- mkdir -p /tmp/no"),
         (Place("demo", "a"), Place("", "no dir/x"), '[Receiver] mkstemp "/w/no dir/.x.a" failed', "/w/no dir/.x.a",
          "mkdir -p 'no dir'"),
     ],

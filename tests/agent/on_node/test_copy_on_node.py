@@ -179,7 +179,20 @@ def test_what_is_no_file_is_left_out_and_said(demo: Web1, by: str, here: Path) -
 @pytest.mark.parametrize(
     ("words", "code", "what"),
     [
-        (("demo:nothing", "/tmp/"), 3, "nothing: No such file or directory"),
+        (
+            ("demo:nothing", "/tmp/"),
+            3,
+            "error: demo:nothing: No such file or directory\nhint: a path in a workspace is "
+            "relative to its directory: inv file.list demo",
+        ),
+        (("demo:nothing/", "/tmp/"), 3, "demo:nothing"),
+        (
+            ("/etc/hostname", "demo:nodir/x/"),
+            3,
+            "error: demo:nodir/x: No such file or directory\nhint: inv file.make-directory demo nodir/x --parents",
+        ),
+        (("demo:AGENTS.md/", "/tmp/"), 1, "error: demo:AGENTS.md/ is a file"),
+        (("nope/", "demo:code/"), 3, "hint: a place without NAME: is a path of this machine"),
         (("/nothing", "demo:"), 3, "/nothing: No such file or directory"),
         (("/etc/hostname", "nodemo:x"), 3, "no workspace 'nodemo'"),
         (("/etc/hostname", "demo:/etc/cs-new"), 1, "/etc/.cs-new"),
