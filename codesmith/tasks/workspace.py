@@ -10,7 +10,7 @@ from invoke.context import Context
 
 from codesmith.cli import arguments, output
 from codesmith.cli.task import task
-from codesmith.errors import CodeSmithError
+from codesmith.errors import BadArgument, CodeSmithError
 from codesmith.fleet import one_node, selection
 from codesmith.fleet.one_node import OneNode
 from codesmith.sdk.api import Execution, Usage, Workspace, WorkspaceDeleted
@@ -258,7 +258,7 @@ def exec_(
 @task(
     several="ports",
     help={
-        "name": "The workspace's name.",
+        "name": "The workspace's name; --list alone needs none, and shows those of all.",
         "ports": "A port inside, as 3000, or 18000:8000 for 8000 inside at 18000 here; several may follow.",
         "open": "Open the first port in the browser (default: only print the address).",
         "background": "Keep them after this command, until --stop (default: until Ctrl-C).",
@@ -269,7 +269,7 @@ def exec_(
 )
 def forward(
     c: Context,
-    name: str,
+    name: str | None = None,
     ports: list[str] | None = None,
     open: bool = False,  # noqa: A002
     background: bool = False,
@@ -286,7 +286,15 @@ def forward(
     """
     from codesmith.workspace import forwarding
 
-    node, is_json = selection.one(where), where.get("json", False)
+    is_json = where.get("json", False)
+    if list and not name:
+        chosen = selection.one(where) if where.get("node") else None
+        rows = forwarding.look(chosen, chosen=(list, stop, background, open, any))
+        output.show(rows, ("node", *FORWARD_COLUMNS), json=is_json)
+        return rows
+    if not name:
+        raise BadArgument("workspace.forward needs NAME", hint="inv workspace.list")
+    node = selection.one(where)
     if list or stop:
         rows = forwarding.look_or_end(node, name, ports or [], ends=stop, chosen=(list, stop, background, open, any))
         output.show(rows, FORWARD_COLUMNS, json=is_json)

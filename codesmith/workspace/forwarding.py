@@ -25,10 +25,20 @@ def read_ports(name: str, words: Sequence[str]) -> list[Port]:
     return forward.parse([str(word) for word in words])
 
 
-def look_or_end(node: Node, name: str, words: Sequence[str], *, ends: bool, chosen: Sequence[bool]) -> Rows:
-    """Return the background forwards of a workspace, or end those of the named ports; return those."""
+def look(node: Node | None, *, chosen: Sequence[bool]) -> Rows:
+    """Return the background forwards of all workspaces, of a node or of all."""
+    _ensure_alone(chosen)
+    return [row(one) for one in forwards.list_forwards(node)]
+
+
+def _ensure_alone(chosen: Sequence[bool]) -> None:
     if sum(chosen) > 1:
         raise BadArgument("workspace.forward takes --list or --stop alone")
+
+
+def look_or_end(node: Node, name: str, words: Sequence[str], *, ends: bool, chosen: Sequence[bool]) -> Rows:
+    """Return the background forwards of a workspace, or end those of the named ports; return those."""
+    _ensure_alone(chosen)
     ports = forward.parse([str(word) for word in words])
     if not ends:
         insides = {port.inside for port in ports}

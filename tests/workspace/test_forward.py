@@ -94,6 +94,14 @@ def test_a_command_line_that_is_none_is_an_error(place, words: tuple[str, ...], 
     assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
 
 
+def test_a_list_needs_no_workspace(place) -> None:  # type: ignore[no-untyped-def]
+    done = place.inv("workspace.forward", "--list", "--json")
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+    for words in ((), ("--stop",), ("--background",)):
+        done = place.inv("workspace.forward", *words)
+        assert done.returncode == 1 and "workspace.forward needs NAME" in done.stderr
+
+
 def test_options_and_ports_may_be_mixed(place) -> None:  # type: ignore[no-untyped-def]
     done = place.inv("workspace.forward", "demo", "3000", "--node", "nowhere", "18000:8000", "--background")
     assert done.returncode == 3 and "nowhere" in done.stderr

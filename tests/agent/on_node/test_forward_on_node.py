@@ -146,6 +146,8 @@ def test_in_the_background_it_is_kept_listed_and_ended(door: Door) -> None:
         person.fails(f"inv workspace.forward other {local}:{port} --background", code=1)
         (node,) = person.runs("inv node.status --json").json
         assert [(one["workspace"], one["local"]) for one in node["forwards"]] == [("demo", local), ("other", here)]
+        rows = person.runs("inv workspace.forward --list --json").json
+        assert [(one["workspace"], one["node"]) for one in rows] == [("demo", "web1"), ("other", "web1")]
         assert f"127.0.0.1:{local}=demo:{port}" in person.runs("inv node.status").out
         person.runs(f"inv workspace.forward demo {port} --stop")
         assert not is_open(local) and is_open(here)
