@@ -60,7 +60,7 @@ def copy(node: Node, source: str, destination: str, *, delete: bool = False) -> 
 
 def _by_rsync(shared: SharedSsh, source: Place, destination: Place, delete: bool) -> Copied:
     names = None
-    if source.is_contents or delete:
+    if copy_top.must_look(source, destination, delete=delete):
         with Sftp([*shared.ssh, "-s", shared.alias, "sftp"]) as sftp:
             names = copy_top.look(sftp, source, destination, delete=delete)
     places = shared.ssh, shared.alias, source, destination
@@ -128,7 +128,7 @@ def _read(process: subprocess.Popen[bytes], progress: CopyProgress) -> tuple[str
 def _by_sftp(shared: SharedSsh, source: Place, destination: Place, delete: bool) -> Copied:
     with Sftp([*shared.ssh, "-s", shared.alias, "sftp"]) as sftp, CopyProgress() as progress:
         sides = copy_sftp.as_sides(sftp, comes_in=not source.workspace)
-        if source.is_contents or delete:
+        if copy_top.must_look(source, destination, delete=delete):
             copy_top.look(sftp, source, destination, delete=delete)
         try:
             if progress.is_shown:

@@ -19,14 +19,20 @@ if TYPE_CHECKING:
 KEPT = (b".codesmith", b"AGENTS.md")
 
 
+def must_look(source: Place, destination: Place, *, delete: bool) -> bool:
+    """Tell whether a copy may concern a directory that is there, or what the agent keeps; a look costs a session."""
+    is_namesake = os.fsdecode(source.raw.rpartition(b"/")[2]) == destination.workspace  # `demo` into `demo:..`
+    return delete or source.is_contents or is_namesake
+
+
 def look(sftp: Sftp, source: Place, destination: Place, *, delete: bool) -> list[bytes] | None:
     """Return the names in `source` that go into a directory that is there; None if the copy makes one of its own.
 
     Raises BadArgument if `--delete` is for what the agent keeps, or why the source is not read.
     """
     from_, to = copy_sftp.as_sides(sftp, comes_in=not source.workspace)
-    if delete and destination.workspace:
-        ensure_deletable(sftp, source, destination)
+    if destination.workspace and (delete or not source.is_contents):
+        ensure_kept(sftp, source, destination, delete=delete)
     if not source.is_contents:
         return None
     try:
@@ -56,8 +62,8 @@ def _names(from_: Side, to: Side, source: Place, destination: Place) -> list[byt
     return sorted(name for name in names if not name.endswith(os.fsencode(PARTIAL)))
 
 
-def ensure_deletable(sftp: Sftp, source: Place, destination: Place) -> None:
-    """Return if a copy with `--delete` deletes nothing of what a workspace always has; else raise BadArgument."""
+def ensure_kept(sftp: Sftp, source: Place, destination: Place, *, delete: bool) -> None:
+    """Return if a copy neither replaces a workspace itself nor deletes what it always has; else raise BadArgument."""
     top = sftp.real_path(b".")
     path = destination.raw
     if not source.is_contents:
@@ -66,6 +72,11 @@ def ensure_deletable(sftp: Sftp, source: Place, destination: Place) -> None:
         path = sftp.real_path(path)
     except OSError:  # it is not there
         path = posixpath.normpath(posixpath.join(top, path))
+    if top == path and not delete:
+        hint = f"inv workspace.copy {Place(source.workspace, source.path + '/').quoted} {destination.workspace}:"
+        raise BadArgument(f"that would be {destination.workspace} itself", hint=hint)
+    if not delete:
+        return
     if top == path or top.startswith(path.rstrip(b"/") + b"/"):
         hint = "name a directory in it, as `code/`; or leave --delete out"
         raise BadArgument(f"--delete would empty {destination.workspace} itself", hint=hint)

@@ -155,6 +155,10 @@ def test_delete_never_takes_what_a_workspace_always_has(demo: Web1, by: str, her
         )
     for words in ((f"{here}/src/", "demo:.codesmith/"), (f"{here}/.codesmith", "demo:"), (f"{here}/src/", "demo:..")):
         assert "error: --delete would " in str(copies(demo, *words, "--delete", code=1)["error"])
+    (here / "demo").mkdir(mode=0o755)
+    for place in ("demo:..", "demo:/srv/codesmith/workspaces/"):
+        assert "error: that would be demo itself" in str(copies(demo, here / "demo", place, code=1)["error"])
+    copies(demo, here / "demo", f"demo:data/namesake-{by}/")
     said = str(copies(demo, f"{here}/src/", "demo:AGENTS.md", code=1)["error"])
     assert "error: demo:AGENTS.md is no directory" in said and "hint: " in said
     assert demo.on("ls -d /srv/codesmith/workspaces/demo/.codesmith /srv/codesmith/workspaces/demo/AGENTS.md").ok
