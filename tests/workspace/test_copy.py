@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from codesmith.cli.hints import completed
-from codesmith.errors import BadArgument, CodeSmithError, Unreachable
-from codesmith.workspace import copy_place, copy_rsync
+from codesmith.errors import BadArgument, Cancelled, CodeSmithError, Unreachable
+from codesmith.nodes.registry import Node
+from codesmith.workspace import copy, copy_place, copy_rsync
 from codesmith.workspace.copy_place import Place
 from codesmith.workspace.copy_progress import CopyProgress, clock, size
 from codesmith.workspace.copy_result import Copied, NoSuchPath
@@ -238,6 +239,17 @@ def test_what_is_said_beside_the_answers_reaches_no_terminal_as_it_is(
     said = capfd.readouterr().err
     assert "\033" not in said and "title" in said
     assert said.count("x\n") < 20
+
+
+def test_ctrl_c_before_anything_is_copied_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("codesmith.workspace.copy.forward.ensure_workspace", lambda *_: None)
+    monkeypatch.setattr("codesmith.workspace.copy.SharedSsh", interrupted)
+    node = Node(name="web1", host="web1", registry=Path("nodes.yaml"))
+    with pytest.raises(Cancelled, match="cancelled: nothing was copied"):
+        copy.copy(node, "a", "demo:b")
 
 
 def test_progress_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
