@@ -66,7 +66,7 @@ def _inside(site: Site) -> Iterator[None]:
 @contextmanager
 def _forwarded(site: Site) -> Iterator[Callable[[], float]]:
     local = _free_port()
-    site.inv("workspace.forward", NAME, f"{PORT}:{local}", "--background", "--node", "web1").run()
+    site.inv("workspace.forward", NAME, f"{local}:{PORT}", "--background", "--node", "web1").run()
     yield lambda: _get(local)
     site.inv("workspace.forward", NAME, "--stop", "--node", "web1").run()
 

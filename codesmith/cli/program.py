@@ -16,7 +16,7 @@ from invoke.program import Program
 
 from codesmith import __version__
 from codesmith.cli import output
-from codesmith.cli.task import SeveralArgument
+from codesmith.cli.task import OptionalArgument, SeveralArgument
 from codesmith.errors import CodeSmithError
 
 
@@ -150,7 +150,7 @@ def further_words() -> Iterator[None]:
 
     def complete_context(machine: ParseMachine) -> None:
         for argument in machine.context.positional_args if machine.context else ():
-            if isinstance(argument, SeveralArgument):
+            if isinstance(argument, (OptionalArgument, SeveralArgument)):
                 argument.is_complete = True
         original(machine)
 

@@ -142,6 +142,20 @@ class SeveralArgument(CheckedArgument):
         self.words = (*self.words, word)
 
 
+class OptionalArgument(CheckedArgument):
+    """A positional parameter before the several words of another, which may be left out: then it is ""."""
+
+    is_complete = False
+
+    @property
+    def value(self) -> str | None:
+        return "" if self._value is None and self.is_complete else self._value
+
+    @value.setter
+    def value(self, word: str) -> None:
+        self.set_value(word)
+
+
 class Task(InvokeTask[Any], Generic[P, R]):
     """An Invoke task that keeps its types for Python callers."""
 
@@ -299,6 +313,9 @@ class Task(InvokeTask[Any], Generic[P, R]):
             self.several: SeveralArgument,
             **dict.fromkeys(self.verbatim, VerbatimArgument),
         }
+        names = [one for one, _ in self.parameters()]
+        if self.several and not is_required and names.index(name) < names.index(self.several):
+            known[name] = OptionalArgument
         klass = known.get(name, CheckedArgument)
         is_several = klass is SeveralArgument
         return klass(
@@ -308,7 +325,7 @@ class Task(InvokeTask[Any], Generic[P, R]):
             attr_name=name if "_" in name else None,
             kind=str if is_several else kind,
             default=None if is_required or kind is list else parameter.default,
-            positional=is_required or is_several,
+            positional=is_required or is_several or klass is OptionalArgument,
             help=self.help.get(name) or (REPEATABLE_HELP if kind is list else COMMON_HELP).get(name),
         )
 
@@ -369,6 +386,8 @@ def show_help(name: str, text: str, arguments: Sequence[Argument]) -> None:
 def _spelling(argument: Argument) -> str:
     if argument.positional:
         name = str(argument.names[0].upper())
+        if isinstance(argument, OptionalArgument):
+            return f"[{name}]"
         return f"[{name} ...]" if isinstance(argument, SeveralArgument) else name
     value = {str: " TEXT", int: " NUMBER", float: " NUMBER", list: " TEXT ..."}.get(argument.kind, "")
     choices = getattr(argument, "choices", ())

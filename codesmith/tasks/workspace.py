@@ -215,7 +215,7 @@ def delete(c: Context, name: str, keep_user: bool = False, **where: Unpack[OneNo
         "no_stdin": "It reads nothing, as `ssh -n`: for loops that read the same standard input (default: it reads).",
         "tty": "Give it a terminal, also if this is none (default: if standard input and output are one).",
         "no_tty": "Give it no terminal: stdout and stderr stay apart (default: see --tty).",
-        "json": "Print exit code and output as JSON when it has ended: both ends of up to 1 MiB.",
+        "json": "Print exit code and output as JSON when it has ended: both ends of 1 MiB; Ctrl-C leaves it running.",
     },
     remainder="argv",
     exit_code=lambda ended: ended.exit_code,
@@ -275,8 +275,8 @@ def _say_no_shell(name: str, argv: Sequence[str], exit_code: int | None, where: 
 @task(
     several="ports",
     help={
-        "name": "The workspace's name.",
-        "ports": "A port inside, as 3000, or 8000:18000 for another port of this machine; several may follow.",
+        "name": "The workspace's name; --list alone needs none, and shows those of all.",
+        "ports": "A port inside, as 3000, or 18000:8000 for 8000 inside at 18000 here; several may follow.",
         "open": "Open the first port in the browser (default: only print the address).",
         "background": "Keep them after this command, until --stop (default: until Ctrl-C).",
         "any": "Where a port of this machine is taken, use the next free one (default: an error).",
@@ -286,7 +286,7 @@ def _say_no_shell(name: str, argv: Sequence[str], exit_code: int | None, where: 
 )
 def forward(
     c: Context,
-    name: str,
+    name: str | None = None,
     ports: list[str] | None = None,
     open: bool = False,  # noqa: A002
     background: bool = False,
@@ -299,11 +299,19 @@ def forward(
 
     Any process of this machine may use them, as with ssh -L.
 
-    Example: workspace.forward demo 3000 8000:18000 --open
+    Example: workspace.forward demo 3000 18000:8000 --open
     """
     from codesmith.workspace import forwarding
 
-    node, is_json = selection.one(where), where.get("json", False)
+    is_json = where.get("json", False)
+    if list and not name:
+        chosen = selection.one(where) if where.get("node") else None
+        rows = forwarding.look(chosen, chosen=(list, stop, background, open, any))
+        output.show(rows, ("node", *FORWARD_COLUMNS), json=is_json)
+        return rows
+    if not name:
+        raise BadArgument("workspace.forward needs NAME", hint="inv workspace.list")
+    node = selection.one(where)
     if list or stop:
         rows = forwarding.look_or_end(node, name, ports or [], ends=stop, chosen=(list, stop, background, open, any))
         output.show(rows, FORWARD_COLUMNS, json=is_json)
@@ -317,16 +325,15 @@ def forward(
 
 
 @task(
-    name="copy",
     help={
         "source": "NAME:PATH in a workspace, relative to its directory, or a path here. A slash at its end means what "
-        "is in the directory; without one the directory itself is copied, as by rsync.",
+        "is in the directory; without one the directory itself is copied, as by rsync: `src demo:new` is new/src.",
         "destination": "NAME:PATH or a path here. A directory (one that is there, or a slash at the end) is copied "
         "into; else it is the new file's name.",
         "delete": "Delete in the destination what is not in the source (default: it stays).",
     },
 )
-def copy_(
+def copy(
     c: Context,
     source: str,
     destination: str,
@@ -335,12 +342,13 @@ def copy_(
 ) -> dict[str, Any]:
     """Copy files and directories into a workspace or out of it; what is there already is not copied again.
 
-    Modes, times and symbolic links are kept, as links; what goes in belongs to the workspace's login.
+    Modes, times and symbolic links are kept, as links; what goes in belongs to the workspace's login. A directory that
+    is copied into keeps its own mode and times. NAME:/PATH is a file of the system as the workspace sees it.
 
     Example: workspace.copy site/ demo:code/site/ --delete
     """
-    from codesmith.workspace import copy
+    from codesmith.workspace import copy as copying
 
-    row = copy.copy(selection.one(where), source, destination, delete=delete)
+    row = copying.copy(selection.one(where), source, destination, delete=delete)
     one_node.show(where, row, COPY_COLUMNS)
     return row

@@ -28,6 +28,7 @@ START_S = 20.0
 # The workspace may have to start first.
 FORWARD_S = 100.0
 START_WAIT_S = 12.0
+OLDER_HINT = "inv node.disconnect --all  # ends it; then the same again"
 REPLY_MAX_BYTES = 4 * 1024 * 1024
 
 
@@ -112,7 +113,12 @@ def start_forward(node: Node, workspace: str, port: int, local: int, argv: Seque
     """Have the forwarder keep a forward, which `argv` makes; return once it listens, or raise why it does not."""
     connect(node)
     spec = {"node": node.to_dict(), "workspace": workspace, "port": port, "local": local, "argv": list(argv)}
-    reply = _ask({"op": "forward", "forward": spec}, FORWARD_S)
+    try:
+        reply = _ask({"op": "forward", "forward": spec}, FORWARD_S)
+    except CodeSmithError as error:
+        if "KeyError('forward')" in error.problem:  # of this version by name, from before it had forwards
+            raise CodeSmithError("the forwarder is an older one without forwards", hint=OLDER_HINT) from None
+        raise
     return ForwardState.from_dict(reply["forward"])
 
 

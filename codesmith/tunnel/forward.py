@@ -22,6 +22,8 @@ log = logging.getLogger("codesmith.tunnel")
 # What the ssh of a forward writes once it listens (its LocalCommand).
 LISTENS = "listens"
 LINES_KEPT = 8
+# The agent's code for a workspace that is not there.
+NOT_FOUND = 1001
 LOOK_S, LOOK_EVERY_S = 8.0, 3.0
 
 
@@ -188,6 +190,8 @@ def read_look(answer: Any, workspace: str) -> CodeSmithError | None:
                 return None
             return Unreachable(f"{workspace} is stopped", hint=f"inv workspace.start {workspace}")
         error = answer["error"]  # of the agent, or of the forwarder
+        if error.get("code") == NOT_FOUND:
+            return Unreachable(f"{workspace} was deleted", hint=f"inv workspace.forward {workspace} --stop")
         hint = str(error.get("hint") or error.get("data", {}).get("hint", ""))
         return Unreachable(str(error.get("message") or error["problem"]), hint=hint)
     except (KeyError, TypeError, AttributeError) as error:

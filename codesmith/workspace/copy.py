@@ -9,16 +9,18 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from codesmith.cli import output
 from codesmith.errors import Cancelled, CodeSmithError
-from codesmith.workspace import copy_place, copy_rsync, copy_sftp, forward
+from codesmith.workspace import copy_place, copy_rsync, copy_sftp, copy_top, forward
 from codesmith.workspace.copy_place import Place
 from codesmith.workspace.copy_progress import CopyProgress
-from codesmith.workspace.copy_result import PARTIAL, Copied, failure
+from codesmith.workspace.copy_result import PARTIAL, Copied, said
 from codesmith.workspace.sftp import Sftp
 from codesmith.workspace.shared_ssh import SharedSsh
 
@@ -39,47 +41,67 @@ def copy(node: Node, source: str, destination: str, *, delete: bool = False) -> 
     pair = copy_place.parse_pair(source, destination)
     workspace = pair[0].workspace or pair[1].workspace
     forward.ensure_workspace(node, workspace)
-    begun = time.monotonic()
+    begun, has_begun = time.monotonic(), False
     try:
         with SharedSsh(node, workspace) as shared:
+            has_begun = True
             by = RSYNC if shared.has_rsync and shutil.which("rsync") else SFTP
             copied = (_by_rsync if by == RSYNC else _by_sftp)(shared, *pair, delete)
     except KeyboardInterrupt:
-        problem = f"stopped; what was copied by then is whole at {destination}, one begun file is kept as {PARTIAL}"
-        raise Cancelled(problem, hint="the same again goes on from there") from None
+        if not has_begun:
+            raise Cancelled("cancelled: nothing was copied") from None
+        problem = (
+            f"cancelled: files that were copied by then are whole at {destination}; one begun may be there in part"
+        )
+        raise Cancelled(problem, hint=f"the same again goes on from there; the part is {PARTIAL}") from None
     row = {"source": source, "destination": destination, "by": by, "files": copied.files, "bytes": copied.bytes}
     return {**row, "deleted": copied.deleted, "seconds": round(time.monotonic() - begun, 2)}
 
 
 def _by_rsync(shared: SharedSsh, source: Place, destination: Place, delete: bool) -> Copied:
+    names = None
+    if copy_top.must_look(source, destination, delete=delete):
+        with Sftp([*shared.ssh, "-s", shared.alias, "sftp"]) as sftp:
+            names = copy_top.look(sftp, source, destination, delete=delete)
+    places = shared.ssh, shared.alias, source, destination
     with CopyProgress() as progress:
-        argv = copy_rsync.command(
-            shared.ssh, shared.alias, source, destination, delete=delete, watched=progress.is_shown
-        )
+        argv = copy_rsync.command(*places, delete=delete, watched=progress.is_shown, named=names is not None)
+        copied = _run(argv, copy_rsync.names(names or []), progress, source, destination)
+        if names is None or not delete:
+            return copied
+        deleted = _run(copy_rsync.deletion(*places), b"", progress, source, destination).deleted
+        return replace(copied, deleted=copied.deleted + deleted)
+
+
+def _run(argv: list[str], given: bytes, progress: CopyProgress, source: Place, destination: Place) -> Copied:
+    """Run rsync with the bytes `given` as its standard input; return what it did."""
+    with tempfile.TemporaryFile() as file:
+        file.write(given)
+        file.seek(0)
         process = subprocess.Popen(
             argv,
-            stdin=subprocess.DEVNULL,
+            stdin=file,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**os.environ, "LC_ALL": "C.UTF-8"},
             start_new_session=True,
         )
+    try:
+        printed, errors = _read(process, progress)
+    except BaseException:
+        process.send_signal(signal.SIGINT)  # so that it keeps what has arrived
         try:
-            said, errors = _read(process, progress)
-        except BaseException:
-            process.send_signal(signal.SIGINT)  # so that it keeps what has arrived
-            try:
-                process.communicate(timeout=END_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.communicate()
-            raise
-    output.warn([f"{name} is no file, directory or link: left out" for name in copy_rsync.skipped(said)])
-    error, beside = copy_rsync.read_end(process.returncode, errors)
+            process.communicate(timeout=END_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+        raise
+    output.warn([f"{name} is no file, directory or link: left out" for name in copy_rsync.skipped(printed)])
+    error, beside = copy_rsync.read_end(process.returncode, errors, source, destination)
     output.warn(beside)
     if error is not None:
         raise error
-    return copy_rsync.read_stats(said)
+    return copy_rsync.read_stats(printed)
 
 
 def _read(process: subprocess.Popen[bytes], progress: CopyProgress) -> tuple[str, str]:
@@ -106,6 +128,8 @@ def _read(process: subprocess.Popen[bytes], progress: CopyProgress) -> tuple[str
 def _by_sftp(shared: SharedSsh, source: Place, destination: Place, delete: bool) -> Copied:
     with Sftp([*shared.ssh, "-s", shared.alias, "sftp"]) as sftp, CopyProgress() as progress:
         sides = copy_sftp.as_sides(sftp, comes_in=not source.workspace)
+        if copy_top.must_look(source, destination, delete=delete):
+            copy_top.look(sftp, source, destination, delete=delete)
         try:
             if progress.is_shown:
                 progress.expect(copy_sftp.count(sides[0], source.raw))
@@ -115,7 +139,6 @@ def _by_sftp(shared: SharedSsh, source: Place, destination: Place, delete: bool)
         except CodeSmithError:
             raise
         except OSError as error:
-            place = f"{os.fsdecode(error.filename).removesuffix(PARTIAL)}: " if error.filename else ""
-            raise failure(f"{place}{error.strerror or error}") from error
+            raise said(error, source, destination) from error
     output.warn([f"{name} is no file, directory or link: left out" for name in work.skipped])
     return copied

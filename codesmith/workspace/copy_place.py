@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import re
+import shlex
 from dataclasses import dataclass
 
 from codesmith.errors import BadArgument
@@ -22,6 +24,16 @@ class Place:
     def word(self) -> str:
         """The place as it was typed."""
         return f"{self.workspace}:{self.path}" if self.workspace else self.path
+
+    @property
+    def quoted(self) -> str:
+        """The place as a shell takes it."""
+        return shlex.quote(self.word)
+
+    @property
+    def folder(self) -> Place:
+        """The directory that it is in."""
+        return Place(self.workspace, posixpath.dirname(self.path.rstrip("/")) + "/" if "/" in self.path else "")
 
     @property
     def is_contents(self) -> bool:
@@ -44,6 +56,9 @@ def parse(word: str) -> Place:
     """Return the place that a word names; `./a:b` is a file of this machine."""
     if "\0" in word or not word:
         raise BadArgument("a place is NAME:PATH in a workspace, or a path of this machine; it is not empty")
+    if word == "-":
+        problem = "`-` is no place: a copy is of files and directories"
+        raise BadArgument(problem, hint="inv file.read NAME PATH; inv file.write NAME PATH")
     match = IN_WORKSPACE.fullmatch(word)
     return Place(match[1], match[3]) if match else Place("", word)
 
@@ -53,8 +68,16 @@ def parse_pair(source: str, destination: str) -> tuple[Place, Place]:
     pair = parse(source), parse(destination)
     inside = [place for place in pair if place.workspace]
     if not inside:
-        raise BadArgument("neither place is in a workspace", hint=f"inv workspace.copy {source} NAME:{destination}")
+        hint = f"inv workspace.copy {pair[0].quoted} {shlex.quote('NAME:' + destination)}"
+        raise BadArgument("neither place is in a workspace", hint=hint)
     if len(inside) == 2:
-        steps = f"inv workspace.copy {source} ./between/ && inv workspace.copy ./between/ {destination}"
-        raise BadArgument("both places are in workspaces: copy by way of this machine", hint=steps)
+        raise BadArgument("both places are in workspaces: copy by way of this machine", hint=_steps(*pair))
     return pair
+
+
+def _steps(source: Place, destination: Place) -> str:
+    if os.path.lexists(source.word):  # a file of this machine with a colon in its name
+        return f"inv workspace.copy {shlex.quote('./' + source.word)} {destination.quoted}"
+    if os.path.lexists(destination.word):
+        return f"inv workspace.copy {source.quoted} {shlex.quote('./' + destination.word)}"
+    return f"inv workspace.copy {source.quoted} ./between/; inv workspace.copy ./between/ {destination.quoted}"

@@ -5,32 +5,51 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from codesmith.errors import CodeSmithError, Unreachable
+from codesmith.workspace.copy_place import Place
 from codesmith.workspace.copy_result import PARTIAL, Copied, failure
-
-if TYPE_CHECKING:
-    from codesmith.workspace.copy_place import Place
 
 # Ends of rsync: some files could not be copied; files vanished meanwhile; the connection was lost.
 VANISHED, LOST = 24, (12, 30, 255)
 OWN = ("rsync error:", "rsync warning:")
+OF_SOURCE = re.compile(r"rsync: (\[sender\]|link_stat|change_dir|send_files|opendir)")
 OF_SYSTEM = re.compile(r"\(\d+\)$")
 PROGRESS = re.compile(rb"\s*([\d,]+)\s+(\d+)%\s+(\S+/s)\s+(\d+:\d+:\d+)")
 
 
 def command(
-    ssh: Sequence[str], alias: str, source: Place, destination: Place, *, delete: bool, watched: bool
+    ssh: Sequence[str], alias: str, source: Place, destination: Place, *, delete: bool, watched: bool, named: bool
 ) -> list[str]:
-    """Return the rsync that copies; `watched` is for a terminal, which is shown how far it is."""
+    """Return the rsync that copies; `watched` is for a terminal, which is shown how far it is.
+
+    `named`: it reads what to copy of the source from its standard input (see `names`), into a directory that is there
+    and that it leaves as it is: neither mode nor times are sent for it.
+    """
     options = ["--recursive", "--links", "--perms", "--times", "--protect-args", "--stats", f"--partial-dir={PARTIAL}"]
     # A file of root's that was set-uid for a workspace's login would be so for root.
     options += ["--chmod=u-s,g-s", f"--rsh={shlex.join(ssh)}"]
     options += ["--delete-delay"] if delete else []
     options += ["--info=progress2", "--no-inc-recursive"] if watched else []
-    words = [f"{alias}:{place.plain}" if place.workspace else place.plain for place in (source, destination)]
-    return ["rsync", *options, "--", *words]
+    options += ["--files-from=-", "--from0", "--no-implied-dirs"] if named else []
+    return ["rsync", *options, "--", *_words(alias, source, destination, named=named)]
+
+
+def names(found: Sequence[bytes]) -> bytes:
+    """Return names as `--files-from` takes them: with a slash, none is a comment, and none the directory itself."""
+    return b"".join(b"/" + name + b"\0" for name in found)
+
+
+def deletion(ssh: Sequence[str], alias: str, source: Place, destination: Place) -> list[str]:
+    """Return the rsync that only deletes in the destination's top directory what is not in the source's."""
+    options = ["--dirs", "--delete", "--existing", "--ignore-existing", "--protect-args", "--stats"]
+    options += [f"--partial-dir={PARTIAL}", f"--rsh={shlex.join(ssh)}"]
+    return ["rsync", *options, "--", *_words(alias, source, destination, named=True)]
+
+
+def _words(alias: str, *places: Place, named: bool) -> list[str]:
+    paths = [place.plain.rstrip("/") + "/" if named else place.plain for place in places]
+    return [f"{alias}:{path}" if place.workspace else path for place, path in zip(places, paths, strict=True)]
 
 
 def read_progress(line: bytes) -> tuple[int, int, str, str] | None:
@@ -57,8 +76,9 @@ def skipped(text: str) -> list[str]:
     return re.findall(r'^skipping non-regular file "(.*)"$', text, re.MULTILINE)
 
 
-def read_end(code: int, stderr: str) -> tuple[CodeSmithError | None, list[str]]:
+def read_end(code: int, stderr: str, source: Place, destination: Place) -> tuple[CodeSmithError | None, list[str]]:
     """Return the error that an exit code and stderr of rsync mean, and the lines beside it."""
+    of_source = {_plain(line) for line in stderr.splitlines() if OF_SOURCE.match(line.strip())}
     said = [_plain(line) for line in stderr.splitlines() if line.strip() and not line.startswith(OWN)]
     if code in (0, VANISHED):
         return None, said
@@ -67,7 +87,9 @@ def read_end(code: int, stderr: str) -> tuple[CodeSmithError | None, list[str]]:
         problem = said[-1] if said else "the connection to the workspace ended"
         return Unreachable(problem, hint="inv node.status  # then the same again"), said[:-1]
     first = next(iter(of_system or said), f"rsync ended with {code}")
-    return failure(first), [line for line in said if line != first and "Broken pipe" not in line]
+    return failure(first, source, destination, is_source=first in of_source), [
+        line for line in said if line != first and "Broken pipe" not in line
+    ]
 
 
 def _plain(line: str) -> str:

@@ -152,7 +152,9 @@ class Copy:
                 self._pool.shutdown(wait=False, cancel_futures=True)
                 raise
         for path, kept in reversed(self._dirs):
-            self._sink.set(path, kept.mode, kept.mtime)
+            # The directory that is copied into keeps its own: what it lets in is its owner's choice.
+            if not (is_contents and path == target and there is not None):
+                self._sink.set(path, kept.mode, kept.mtime)
         return Copied(self._copied, self._bytes, self._deleted)
 
     def _resolved(self, path: bytes) -> tuple[bytes, Entry | None]:

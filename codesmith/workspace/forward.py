@@ -18,7 +18,7 @@ from codesmith.tunnel.forward import LISTENS, Forward
 from codesmith.tunnel.local_endpoint import endpoint_path
 from codesmith.tunnel.port_owner import describe_owner
 from codesmith.tunnel.state import DEGRADED, READY
-from codesmith.workspace import ssh_config
+from codesmith.workspace import listening, ssh_config
 from codesmith.workspace.ssh_config import SshConfig
 
 if TYPE_CHECKING:
@@ -46,19 +46,19 @@ class Port:
 
 
 def parse(words: Sequence[str]) -> list[Port]:
-    """Return the ports that words name: `3000`, or `8000:18000` for another port here."""
+    """Return the ports that words name: `3000`, or `18000:8000` for port 18000 here, as `ssh -L` has them."""
     ports = [_parse(word) for word in words]
     for number, port in enumerate(ports):
         if port.local in [other.local for other in ports[:number]]:
-            raise BadArgument(f"two ports cannot both be {port.address}", hint="give one another: PORT:LOCAL")
+            raise BadArgument(f"two ports cannot both be {port.address}", hint="give one another: LOCAL:PORT")
     return ports
 
 
 def _parse(word: str) -> Port:
-    inside, colon, local = word.partition(":")
-    numbers = [inside, local] if colon else [inside, inside]
+    local, colon, inside = word.partition(":")
+    numbers = [inside, local] if colon else [local, local]
     if not all(one.isascii() and one.isdecimal() and 1 <= int(one) <= PORT_MAX for one in numbers):
-        raise BadArgument(f"a port is 3000, or 8000:18000 for port 18000 of this machine, not {word!r}")
+        raise BadArgument(f"a port is 3000, or 18000:8000 for 8000 inside at 18000 of this machine, not {word!r}")
     return Port(*map(int, numbers))
 
 
@@ -94,19 +94,21 @@ def _problem(local: int) -> OSError | None:
 
 def _refusal(workspace: str, port: Port, error: OSError) -> CodeSmithError:
     other = port.local + 10000 if port.local + 10000 <= PORT_MAX else port.local - 10000
-    hint = f"inv workspace.forward {workspace} {port.inside}:{other}"
+    hint = f"inv workspace.forward {workspace} {other}:{port.inside}"
     if error.errno == errno.EADDRINUSE:
-        return CodeSmithError(f"{port.address} is taken by {_owner(port.local)}", hint=f"{hint}  # or with --any")
+        return _taken(port, hint)
     if error.errno == errno.EACCES:
         return CodeSmithError(f"{port.address}: only root may listen below 1024", hint=hint)
     return CodeSmithError(f"cannot listen on {port.address}: {error.strerror}", hint=hint)
 
 
-def _owner(local: int) -> str:
+def _taken(port: Port, hint: str) -> CodeSmithError:
     for one in control.forwards():
-        if one.local == local:
-            return f"port {one.port} of {one.workspace} on {one.node}, forwarded in the background"
-    return describe_owner(local)
+        if one.local == port.local:
+            owner = f"our own forward of port {one.port} of {one.workspace} on {one.node}, in the background"
+            end = f"inv workspace.forward {one.workspace} {one.port} --stop --node {one.node}"
+            return CodeSmithError(f"{port.address} is taken by {owner}", hint=f"{end}; or {hint}")
+    return CodeSmithError(f"{port.address} is taken by {describe_owner(port.local)}", hint=f"{hint}  # or with --any")
 
 
 def ensure_workspace(node: Node, workspace: str) -> None:
@@ -141,9 +143,9 @@ class Foreground:
     """The forwards of one command, until they are stopped."""
 
     def __init__(self, node: Node, workspace: str, ports: Sequence[Port], say: Callable[[str], None]) -> None:
-        self.ports, self._workspace, self._say = ports, workspace, say
+        self.ports, self._node, self._workspace, self._say = ports, node, workspace, say
         self._ended = threading.Event()
-        self._was_ready = self._has_noted = False
+        self._was_ready, self._noted = False, set[int]()
         self._forward = Forward(
             workspace,
             workspace,
@@ -172,11 +174,16 @@ class Foreground:
             self._say(f"{forward.error.problem}; it is tried again")
         elif forward.state == READY and self._was_ready:
             self._say(f"{self._workspace} is reached again")
-        self._was_ready, self._has_noted = self._was_ready or forward.state == READY, False
+        self._was_ready, self._noted = self._was_ready or forward.state == READY, set()
         if forward.is_over:
             self._ended.set()
 
     def _note(self, line: str) -> None:
-        if NOTHING_LISTENS in line and not self._has_noted:
-            self._has_noted = True
-            self._say(f"nothing listens at that port of {self._workspace} yet; the forward stays")
+        insides = {port.inside for port in self.ports}
+        if NOTHING_LISTENS not in line or self._noted == insides:
+            return
+        if len(insides) > 1:
+            insides = set(listening.silent(self._node, self._workspace, sorted(insides)))
+        if fresh := sorted(insides - self._noted):
+            self._noted.update(fresh)
+            self._say(listening.note(self._workspace, fresh))

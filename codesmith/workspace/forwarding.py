@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from codesmith.cli import output
-from codesmith.errors import BadArgument, CodeSmithError
-from codesmith.workspace import forward, forwards
+from codesmith.errors import BadArgument
+from codesmith.workspace import forward, forwards, listening
 from codesmith.workspace.forward import Foreground, Port
 
 if TYPE_CHECKING:
     from codesmith.nodes.registry import Node
+    from codesmith.tunnel.state import ForwardState
 
 Rows = list[dict[str, Any]]
 
@@ -23,25 +25,42 @@ def read_ports(name: str, words: Sequence[str]) -> list[Port]:
     return forward.parse([str(word) for word in words])
 
 
-def look_or_end(node: Node, name: str, words: Sequence[str], *, ends: bool, chosen: Sequence[bool]) -> Rows:
-    """Return the background forwards of a workspace, or end those of the named ports; return those."""
+def look(node: Node | None, *, chosen: Sequence[bool]) -> Rows:
+    """Return the background forwards of all workspaces, of a node or of all."""
+    _ensure_alone(chosen)
+    return [row(one) for one in forwards.list_forwards(node)]
+
+
+def _ensure_alone(chosen: Sequence[bool]) -> None:
     if sum(chosen) > 1:
         raise BadArgument("workspace.forward takes --list or --stop alone")
+
+
+def look_or_end(node: Node, name: str, words: Sequence[str], *, ends: bool, chosen: Sequence[bool]) -> Rows:
+    """Return the background forwards of a workspace, or end those of the named ports; return those."""
+    _ensure_alone(chosen)
     ports = forward.parse([str(word) for word in words])
     if not ends:
         insides = {port.inside for port in ports}
-        return [one.to_dict() for one in forwards.list_forwards(node, name) if not insides or one.port in insides]
+        return [row(one) for one in forwards.list_forwards(node, name) if not insides or one.port in insides]
     ended = [one for port in ports or [Port(0, 0)] for one in forwards.stop_forwards(node, name, port.inside)]
     if not ended:
         which = f"port {', '.join(str(port.inside) for port in ports)}" if ports else "no port"
-        problem = f"{which} of {name} is {'not ' if ports else ''}forwarded in the background"
-        raise CodeSmithError(problem, hint=f"inv workspace.forward {name} --list")
-    return [{**one.to_dict(), "state": "stopped"} for one in ended]
+        output.say(f"nothing to do: {which} of {name} is {'not ' if ports else ''}forwarded in the background")
+    return [{**row(one), "state": "stopped"} for one in ended]
+
+
+def row(state: ForwardState) -> dict[str, Any]:
+    """Return a background forward as people and programs see it, its time as RFC 3339."""
+    since = datetime.fromtimestamp(state.since, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return {**state.to_dict(), "since": since}
 
 
 def start(node: Node, name: str, ports: Sequence[Port], *, any_port: bool, opens: bool) -> Rows:
     """Start forwards in the background and return them; if one cannot start, those before it stay."""
-    rows = [forwards.start_forward(node, name, one.inside, one.local, any_port=any_port).to_dict() for one in ports]
+    rows = [row(forwards.start_forward(node, name, one.inside, one.local, any_port=any_port)) for one in ports]
+    if silent := listening.silent(node, name, [one.inside for one in ports]):
+        output.say(listening.note(name, silent))
     if opens:
         open_browser(rows[0]["address"])
     return rows

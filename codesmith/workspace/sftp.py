@@ -17,7 +17,7 @@ from codesmith.cli import output
 from codesmith.errors import Unreachable
 
 INIT, VERSION, OPEN, CLOSE, READ, WRITE, LSTAT, SETSTAT = 1, 2, 3, 4, 5, 6, 7, 9
-OPENDIR, READDIR, REMOVE, MKDIR, RMDIR, READLINK, SYMLINK = 11, 12, 13, 14, 15, 19, 20
+OPENDIR, READDIR, REMOVE, MKDIR, RMDIR, REALPATH, READLINK, SYMLINK = 11, 12, 13, 14, 15, 16, 19, 20
 STATUS, HANDLE, DATA, NAME, ATTRS, EXTENDED = 101, 102, 103, 104, 105, 200
 HAS_SIZE, HAS_OWNER, HAS_MODE, HAS_TIMES = 1, 2, 4, 8
 FOR_READING, FOR_WRITING = 1, 2 | 8 | 16 | 32  # write, create, truncate, and only if it is new
@@ -143,6 +143,11 @@ class Sftp:
     def read_link(self, path: bytes) -> bytes:
         """Return what a symbolic link says."""
         _, body = self._ask(READLINK, _text(path), NAME, path)
+        return next(_names(body))[0]
+
+    def real_path(self, path: bytes) -> bytes:
+        """Return the whole path, with no link in it; the last part of it may be missing."""
+        _, body = self._ask(REALPATH, _text(path), NAME, path)
         return next(_names(body))[0]
 
     def make_link(self, says: bytes, path: bytes) -> None:

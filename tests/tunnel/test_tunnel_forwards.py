@@ -165,7 +165,7 @@ def test_what_ssh_says_is_one_error() -> None:
     [
         (RUNS, None),
         ({"result": {"runtime": {"state": "stopped"}}}, "demo is stopped"),
-        ({"error": {"code": 1001, "message": "no workspace 'demo'", "data": {"hint": "h"}}}, "no workspace 'demo'"),
+        ({"error": {"code": 1001, "message": "no workspace 'demo'", "data": {"hint": "h"}}}, "demo was deleted"),
         ({"error": {"kind": "Unreachable", "problem": "no route", "hint": "h"}}, "no route"),
         ([], "the node answered workspace.get with something else"),
     ],

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from codesmith.errors import BadArgument, CodeSmithError, Unreachable
-from codesmith.workspace import copy_place, copy_rsync
+from codesmith.cli.hints import completed
+from codesmith.errors import BadArgument, Cancelled, CodeSmithError, Unreachable
+from codesmith.nodes.registry import Node
+from codesmith.workspace import copy, copy_place, copy_rsync
 from codesmith.workspace.copy_place import Place
 from codesmith.workspace.copy_progress import CopyProgress, clock, size
 from codesmith.workspace.copy_result import Copied, NoSuchPath
@@ -50,16 +52,51 @@ def test_exactly_one_place_is_in_a_workspace(source: str, destination: str) -> N
         copy_place.parse_pair(source, destination)
 
 
+def test_a_refused_place_says_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "we:ird").write_text("")
+    hints = []
+    for pair in [("we:ird", "demo:data/"), ("a:x", "b:y z"), ("-", "demo:x"), ("a b", "x")]:
+        with pytest.raises(BadArgument) as refused:
+            copy_place.parse_pair(*pair)
+        hints.append(refused.value.hint)
+    assert hints[0] == "inv workspace.copy ./we:ird demo:data/"
+    both = completed(hints[1], node="web1")
+    assert both.count(" workspace.copy --node web1 ") == 2 and "'b:y z'" in both
+    assert "file.read" in hints[2] and "file.write" in hints[2]
+    assert hints[3] == "inv workspace.copy 'a b' NAME:x"
+
+
+def test_what_is_copied_into_is_sent_neither_mode_nor_times(tmp_path: Path) -> None:
+    """By the rsync of this machine: the children of the source, and what is to be deleted in a run of its own."""
+    source, sink = tree(tmp_path / "source"), tmp_path / "sink"
+    for name in ("#x", ";y", "-z"):
+        (source / name).write_text(name)
+    sink.mkdir(mode=0o700)
+    (sink / "extra").write_text("")
+    (sink / "d").mkdir()
+    (sink / "d" / "extra").write_text("")
+    source.chmod(0o755)
+    os.utime(source, (1, 1))
+    places = ((), "", Place("", f"{source}/"), Place("", str(sink)))
+    argv = copy_rsync.command(*places, delete=True, watched=False, named=True)
+    subprocess.run(argv, input=copy_rsync.names(sorted(os.listdir(os.fsencode(source)))), check=True)
+    subprocess.run(copy_rsync.deletion(*places), check=True)
+    subprocess.run(["diff", "-r", "--no-dereference", source, sink], check=True)
+    status = sink.stat()
+    assert status.st_mode & 0o777 == 0o700 and status.st_mtime > 1 and (sink / "d").stat().st_mode & 0o777 == 0o750
+
+
 def test_the_command_of_rsync() -> None:
     ssh = ("ssh", "-F", "/a b/config", "-S", "/run/s")
     argv = copy_rsync.command(
-        ssh, "demo.web1.codesmith", Place("", "-x"), Place("demo", "to/"), delete=True, watched=False
+        ssh, "demo.web1.codesmith", Place("", "-x"), Place("demo", "to/"), delete=True, watched=False, named=False
     )
     assert argv[-3:] == ["--", "./-x", "demo.web1.codesmith:./to/"]
     assert "--rsh=ssh -F '/a b/config' -S /run/s" in argv
     assert {"--links", "--perms", "--times", "--protect-args", "--delete-delay", "--chmod=u-s,g-s"} <= set(argv)
     assert not {"--owner", "--copy-links", "--info=progress2"} & set(argv)
-    watched = copy_rsync.command(ssh, "d", Place("", "x"), Place("d", ""), delete=False, watched=True)
+    watched = copy_rsync.command(ssh, "d", Place("", "x"), Place("d", ""), delete=False, watched=True, named=False)
     assert "--info=progress2" in watched and "--delete-delay" not in watched
 
 
@@ -85,12 +122,48 @@ def test_what_rsync_says_of_itself() -> None:
     ],
 )  # fmt: skip
 def test_an_end_of_rsync_is_one_error(code: int, stderr: str, kind: type[CodeSmithError], problem: str) -> None:
-    error, _ = copy_rsync.read_end(code, stderr)
+    error, _ = copy_rsync.read_end(code, stderr, Place("", "here"), Place("demo", "there"))
     assert type(error) is kind and error.problem == problem
 
 
+@pytest.mark.parametrize(
+    ("source", "destination", "said", "problem", "hint"),
+    [
+        (Place("", "nope"), Place("demo", "code/"), '[sender] link_stat "/w/nope" failed', "/w/nope",
+         "a place without NAME: is a path of this machine, relative to the current directory"),
+        (Place("demo", "nope"), Place("", "x"), '[sender] link_stat "/srv/codesmith/workspaces/demo/nope" failed',
+         "demo:nope", "a path in a workspace is relative to its directory: inv file.list demo"),
+        (Place("", "a"), Place("demo", "nodir/x/"),
+         '[Receiver] mkdir "/srv/codesmith/workspaces/demo/./nodir/x" failed',
+         "demo:nodir/x", "inv file.make-directory demo nodir/x --parents"),
+        (Place("", "a"), Place("demo", "no/x"), '[Receiver] mkstemp "/srv/codesmith/workspaces/demo/no/.x.a" failed',
+         "demo:no/.x.a", "inv file.make-directory demo no --parents"),
+        (Place("", "a"), Place("demo", "/tmp/no/x"), '[Receiver] mkstemp "/tmp/no/.x.a" failed', "demo:/tmp/no/.x.a",
+         "inv workspace.exec demo -- mkdir -p /tmp/no"),
+        (Place("demo", "a"), Place("", "no dir/x"), '[Receiver] mkstemp "/w/no dir/.x.a" failed', "/w/no dir/.x.a",
+         "mkdir -p 'no dir'"),
+    ],
+)  # fmt: skip
+def test_what_is_missing_is_named_as_typed_with_what_helps_on_its_side(
+    source: Place, destination: Place, said: str, problem: str, hint: str
+) -> None:
+    error, _ = copy_rsync.read_end(23, f"rsync: {said}: No such file or directory (2)\n", source, destination)
+    assert error is not None
+    assert (error.problem, error.hint) == (f"{problem}: No such file or directory", hint)
+
+
+def test_a_directory_onto_a_file_has_a_hint() -> None:
+    said = "ERROR: destination must be a directory when copying more than 1 file\n"
+    error, _ = copy_rsync.read_end(3, said, Place("", "src/"), Place("demo", "AGENTS.md"))
+    assert error is not None and error.problem == "demo:AGENTS.md is no directory"
+    assert error.hint.endswith("inv workspace.copy src/ demo:")
+
+
 def test_files_that_vanished_are_no_error() -> None:
-    assert copy_rsync.read_end(24, 'file has vanished: "/x"\n') == (None, ['file has vanished: "/x"'])
+    assert copy_rsync.read_end(24, 'file has vanished: "/x"\n', Place("", "a"), Place("demo", "b")) == (
+        None,
+        ['file has vanished: "/x"'],
+    )
 
 
 def tree(top: Path) -> Path:
@@ -118,6 +191,17 @@ def test_a_tree_by_sftp_is_the_same_tree(tmp_path: Path) -> None:
     (sink / "more" / "x").write_text("")
     assert run(source, sink).deleted == 0
     assert run(source, sink, delete=True).deleted == 2
+
+
+def test_by_sftp_what_is_copied_into_keeps_its_mode_and_times(tmp_path: Path) -> None:
+    source, sink = tree(tmp_path / "source"), tmp_path / "sink"
+    sink.mkdir(mode=0o700)
+    source.chmod(0o755)
+    os.utime(source, (1, 1))
+    run(source, sink)
+    assert sink.stat().st_mode & 0o777 == 0o700 and sink.stat().st_mtime > 1
+    run(source, tmp_path / "new")
+    assert ((tmp_path / "new").stat().st_mode & 0o777, (tmp_path / "new").stat().st_mtime) == (0o755, 1)
 
 
 def test_sftp_writes_whole_files_only_and_through_no_link(tmp_path: Path) -> None:
@@ -155,6 +239,17 @@ def test_what_is_said_beside_the_answers_reaches_no_terminal_as_it_is(
     said = capfd.readouterr().err
     assert "\033" not in said and "title" in said
     assert said.count("x\n") < 20
+
+
+def test_ctrl_c_before_anything_is_copied_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("codesmith.workspace.copy.forward.ensure_workspace", lambda *_: None)
+    monkeypatch.setattr("codesmith.workspace.copy.SharedSsh", interrupted)
+    node = Node(name="web1", host="web1", registry=Path("nodes.yaml"))
+    with pytest.raises(Cancelled, match="cancelled: nothing was copied"):
+        copy.copy(node, "a", "demo:b")
 
 
 def test_progress_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,15 +12,16 @@ from invoke.context import Context
 from codesmith.errors import BadArgument, CodeSmithError
 from codesmith.nodes.registry import Registry
 from codesmith.tasks import root
-from codesmith.workspace import forward
+from codesmith.tunnel.state import ForwardState
+from codesmith.workspace import forward, forwarding, listening
 from codesmith.workspace.forward import Port
 
 
 def test_a_port_may_have_another_number_here() -> None:
-    assert forward.parse(["3000", "8000:18000"]) == [Port(3000, 3000), Port(8000, 18000)]
+    assert forward.parse(["3000", "18000:8000"]) == [Port(inside=3000, local=3000), Port(inside=8000, local=18000)]
 
 
-@pytest.mark.parametrize("words", [["0"], ["65536"], ["http"], ["1:2:3"], [":1"], ["1:"], ["²"], ["1", "2:1"]])
+@pytest.mark.parametrize("words", [["0"], ["65536"], ["http"], ["1:2:3"], [":1"], ["1:"], ["²"], ["1", "1:2"]])
 def test_what_is_no_port_is_refused(words: list[str]) -> None:
     with pytest.raises(BadArgument):
         forward.parse(words)
@@ -34,6 +35,37 @@ def test_a_taken_port_is_named_or_replaced(place: object) -> None:
         placed = forward.place("demo", Port(3000, number), any_port=True, avoid={number + 1})
         assert placed.inside == 3000 and placed.local > number + 1
         assert forward.place("demo", Port(3000, number), any_port=False, ours={Port(3000, number)}).local == number
+
+
+def test_a_port_that_a_forward_of_ours_has_is_said_with_how_to_end_it(
+    place: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        mine = ForwardState("web2", "nodes.yaml", "shop", 8000, number, "ready", "", 0.0)
+        monkeypatch.setattr(forward.control, "forwards", lambda: [mine])
+        with pytest.raises(CodeSmithError, match="our own forward of port 8000 of shop on web2") as refused:
+            forward.place("demo", Port(3000, number), any_port=False)
+    assert refused.value.hint.startswith(
+        "inv workspace.forward shop 8000 --stop --node web2; or inv workspace.forward "
+    )
+    assert refused.value.hint.endswith(":3000")
+
+
+def test_what_listens_inside_is_read_from_its_tables() -> None:
+    table = """  sl  local_address rem_address   st tx_queue rx_queue
+   0: 0100007F:0BB8 00000000:0000 0A 00000000:00000000
+   1: 0100007F:1F40 0100007F:0BB8 01 00000000:00000000
+  sl  local_address                         remote_address
+   0: 00000000000000000000000001000000:0016 00000000000000000000000000000000:0000 0A 0
+"""
+    assert listening.read(table) == {3000, 22}
+    assert listening.note("demo", [8000]) == "nothing listens at port 8000 of demo yet; the forward stays"
+
+
+def test_a_time_in_a_list_is_rfc_3339() -> None:
+    state = ForwardState("web1", "nodes.yaml", "demo", 1, 2, "ready", "", 1_577_836_800.5)
+    assert forwarding.row(state)["since"] == "2020-01-01T00:00:00Z"
 
 
 def test_ssh_listens_on_loopback_alone_and_ends_if_it_cannot(place: object) -> None:
@@ -62,8 +94,16 @@ def test_a_command_line_that_is_none_is_an_error(place, words: tuple[str, ...], 
     assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
 
 
+def test_a_list_needs_no_workspace(place) -> None:  # type: ignore[no-untyped-def]
+    done = place.inv("workspace.forward", "--list", "--json")
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+    for words in ((), ("--stop",), ("--background",)):
+        done = place.inv("workspace.forward", *words)
+        assert done.returncode == 1 and "workspace.forward needs NAME" in done.stderr
+
+
 def test_options_and_ports_may_be_mixed(place) -> None:  # type: ignore[no-untyped-def]
-    done = place.inv("workspace.forward", "demo", "3000", "--node", "nowhere", "8000:18000", "--background")
+    done = place.inv("workspace.forward", "demo", "3000", "--node", "nowhere", "18000:8000", "--background")
     assert done.returncode == 3 and "nowhere" in done.stderr
 
 

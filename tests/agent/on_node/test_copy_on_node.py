@@ -124,6 +124,46 @@ def test_a_slash_at_the_end_means_the_contents(demo: Web1, by: str, tree: Path, 
     assert (here / "named").read_bytes() == DATA
 
 
+def test_a_directory_that_is_there_keeps_its_mode_and_times(demo: Web1, by: str, tree: Path, here: Path) -> None:
+    """The workspace's own above all: 0755 would let every login of the node read it."""
+    top = "/srv/codesmith/workspaces/demo"
+    demo.client.workspace.exec(name="demo", argv=["sh", "-c", f"mkdir -p data/kept-{by} && chmod 710 data/kept-{by}"])
+    tree.chmod(0o755)
+    os.utime(tree, (1, 1))
+    for place in ("demo:", f"demo:data/kept-{by}", f"demo:{top}/data/kept-{by}/"):
+        said = copies(demo, f"{tree}/", place)
+        assert said["by"] == by
+    assert demo.on(f"stat -c %a {top} {top}/data/kept-{by}").out.split() == ["700", "710"]
+    assert "1970" not in demo.on(f"stat -c %y {top} {top}/data/kept-{by}").out
+    back = here / "back"
+    back.mkdir(mode=0o700)
+    demo.client.workspace.exec(name="demo", argv=["chmod", "777", f"data/kept-{by}"])
+    copies(demo, f"demo:data/kept-{by}/", back, "--delete")
+    assert back.stat().st_mode & 0o777 == 0o700 and looks(back) == looks(tree)
+    (back / "more").write_text("")
+    assert copies(demo, f"demo:data/kept-{by}/", back, "--delete")["deleted"] == 1
+    demo.on(f"cd {top} && rm -rf 'a b' big run out in n*")
+
+
+def test_delete_never_takes_what_a_workspace_always_has(demo: Web1, by: str, here: Path) -> None:
+    (here / "src").mkdir()
+    (here / ".codesmith").mkdir()
+    demo.client.workspace.exec(name="demo", argv=["ln", "-sfn", ".", "self"])
+    for place in ("demo:", "demo:.", "demo:data/..", "demo:self/", "demo:/srv/codesmith/workspaces/demo/"):
+        assert "--delete would empty demo itself" in str(
+            copies(demo, f"{here}/src/", place, "--delete", code=1)["error"]
+        )
+    for words in ((f"{here}/src/", "demo:.codesmith/"), (f"{here}/.codesmith", "demo:"), (f"{here}/src/", "demo:..")):
+        assert "error: --delete would " in str(copies(demo, *words, "--delete", code=1)["error"])
+    (here / "demo").mkdir(mode=0o755)
+    for place in ("demo:..", "demo:/srv/codesmith/workspaces/"):
+        assert "error: that would be demo itself" in str(copies(demo, here / "demo", place, code=1)["error"])
+    copies(demo, here / "demo", f"demo:data/namesake-{by}/")
+    said = str(copies(demo, f"{here}/src/", "demo:AGENTS.md", code=1)["error"])
+    assert "error: demo:AGENTS.md is no directory" in said and "hint: " in said
+    assert demo.on("ls -d /srv/codesmith/workspaces/demo/.codesmith /srv/codesmith/workspaces/demo/AGENTS.md").ok
+
+
 def test_links_are_not_followed_out(demo: Web1, by: str, here: Path) -> None:
     """Neither those in what comes nor those where it goes: a workspace decides what it sends."""
     client = demo.client.workspace
@@ -143,7 +183,20 @@ def test_what_is_no_file_is_left_out_and_said(demo: Web1, by: str, here: Path) -
 @pytest.mark.parametrize(
     ("words", "code", "what"),
     [
-        (("demo:nothing", "/tmp/"), 3, "nothing: No such file or directory"),
+        (
+            ("demo:nothing", "/tmp/"),
+            3,
+            "error: demo:nothing: No such file or directory\nhint: a path in a workspace is "
+            "relative to its directory: inv file.list demo",
+        ),
+        (("demo:nothing/", "/tmp/"), 3, "demo:nothing"),
+        (
+            ("/etc/hostname", "demo:nodir/x/"),
+            3,
+            "error: demo:nodir/x: No such file or directory\nhint: inv file.make-directory demo nodir/x --parents",
+        ),
+        (("demo:AGENTS.md/", "/tmp/"), 1, "error: demo:AGENTS.md/ is a file"),
+        (("nope/", "demo:code/"), 3, "hint: a place without NAME: is a path of this machine"),
         (("/nothing", "demo:"), 3, "/nothing: No such file or directory"),
         (("/etc/hostname", "nodemo:x"), 3, "no workspace 'nodemo'"),
         (("/etc/hostname", "demo:/etc/cs-new"), 1, "/etc/.cs-new"),
@@ -187,7 +240,7 @@ def test_ctrl_c_ends_the_far_side_and_the_same_again_goes_on(demo: Web1, by: str
         process.send_signal(signal.SIGINT)
         said = process.stderr.read() if process.stderr else ""
         assert process.wait(30) == 2, said
-    assert "error: stopped" in said and "the same again goes on" in said
+    assert "cancelled: files that were copied by then are whole" in said and "the same again goes on" in said
     quiet = "pgrep -u cs-demo -x rsync || pgrep -u cs-demo -f sftp || true"
     demo.person.wait_until(lambda: demo.on(quiet).out == "", within_s=20)
     assert not demo.on(f"test -e {folder}/cut-{by}", check=False).ok

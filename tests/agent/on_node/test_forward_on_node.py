@@ -78,13 +78,13 @@ def states(door: Door, *words: str) -> list[str]:
 
 
 def test_ports_are_here_until_ctrl_c(door: Door) -> None:
-    one, two, local = free_port(), free_port(), free_port()
+    one, two, local, here = (free_port() for _ in range(4))
     with serving(door, "demo", one), serving(door, "demo", two):
-        with forwarding(door, "demo", str(one + 1), f"{one}:{local}", f"{two}:{local + 1}") as process:
+        with forwarding(door, "demo", str(one + 1), f"{local}:{one}", f"{here}:{two}") as process:
             assert process.stdout
             lines = [process.stdout.readline() for _ in range(3)]
             assert lines[1] == f"http://127.0.0.1:{local} -> demo:{one}\n"
-            assert talk(local, b"x") == b"inside x" and talk(local + 1, b"y") == b"inside y"
+            assert talk(local, b"x") == b"inside x" and talk(here, b"y") == b"inside y"
             listening = door.person.runs(f"ss -ltnH 'sport = :{local}'").out.split()
             assert listening[3] == f"127.0.0.1:{local}"
         assert not is_open(local)
@@ -92,11 +92,11 @@ def test_ports_are_here_until_ctrl_c(door: Door) -> None:
 
 def test_what_is_not_there_yet_is_there_later(door: Door) -> None:
     port, local = free_port(), free_port()
-    with forwarding(door, "demo", f"{port}:{local}") as process:
+    with forwarding(door, "demo", f"{local}:{port}") as process:
         assert process.stdout and process.stderr and process.stdout.readline()
         process.stderr.readline()
         assert talk(local, b"") == b""
-        assert "nothing listens at that port of demo yet" in process.stderr.readline()
+        assert f"nothing listens at port {port} of demo yet" in process.stderr.readline()
         with serving(door, "demo", port):
             assert talk(local, b"now") == b"inside now"
 
@@ -105,14 +105,14 @@ def test_a_server_on_the_other_loopback_is_reached(door: Door) -> None:
     port, local = free_port(), free_port()
     with door.running(alias("demo"), f"python3 -c {shlex.quote(LISTENS_ON_6 % port)}") as server:
         assert server.stdout and server.stdout.readline() == b"listens\n"
-        with forwarding(door, "demo", f"{port}:{local}") as process:
+        with forwarding(door, "demo", f"{local}:{port}") as process:
             assert process.stdout and process.stdout.readline()
             assert talk(local, b"") == b"by six"
 
 
 def test_it_needs_no_network_inside(door: Door) -> None:
     port, local = free_port(), free_port()
-    with serving(door, "other", port), forwarding(door, "other", f"{port}:{local}") as process:
+    with serving(door, "other", port), forwarding(door, "other", f"{local}:{port}") as process:
         assert process.stdout and process.stdout.readline()
         assert talk(local, b"z") == b"inside z"
 
@@ -121,11 +121,11 @@ def test_ports_that_cannot_be_are_errors(door: Door) -> None:
     person = door.person
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number = taken.getsockname()[1]
-        said = person.fails(f"inv workspace.forward demo 3000:{number}", code=1)
+        said = person.fails(f"inv workspace.forward demo {number}:3000", code=1)
         assert f"127.0.0.1:{number} is taken by " in said.err and f"(pid {os.getpid()})" in said.err
         assert "--any" in said.err
-        person.fails(f"inv workspace.forward demo 3000:{number} --background", code=1)
-        (row,) = person.runs(f"inv workspace.forward demo 3000:{number} --background --any --json").json
+        person.fails(f"inv workspace.forward demo {number}:3000 --background", code=1)
+        (row,) = person.runs(f"inv workspace.forward demo {number}:3000 --background --any --json").json
         assert row["local"] > number
         person.runs("inv workspace.forward demo --stop")
     person.fails("inv workspace.forward nothing 3000", code=3)
@@ -135,29 +135,48 @@ def test_ports_that_cannot_be_are_errors(door: Door) -> None:
 
 
 def test_in_the_background_it_is_kept_listed_and_ended(door: Door) -> None:
-    port, local, person = free_port(), free_port(), door.person
+    port, local, here, person = free_port(), free_port(), free_port(), door.person
     with serving(door, "demo", port), serving(door, "other", port):
-        (row,) = person.runs(f"inv workspace.forward demo {port}:{local} --background --json").json
+        (row,) = person.runs(f"inv workspace.forward demo {local}:{port} --background --json").json
         assert (row["address"], row["state"]) == (f"127.0.0.1:{local}", "ready")
-        person.runs(f"inv workspace.forward other {port}:{local + 1} --background")
-        assert talk(local, b"x") == b"inside x" and talk(local + 1, b"y") == b"inside y"
+        person.runs(f"inv workspace.forward other {here}:{port} --background")
+        assert talk(local, b"x") == b"inside x" and talk(here, b"y") == b"inside y"
         # The same again is the one that is there; for something else the port is taken.
-        person.runs(f"inv workspace.forward demo {port}:{local} --background")
-        person.fails(f"inv workspace.forward other {port}:{local} --background", code=1)
+        person.runs(f"inv workspace.forward demo {local}:{port} --background")
+        person.fails(f"inv workspace.forward other {local}:{port} --background", code=1)
         (node,) = person.runs("inv node.status --json").json
-        assert [(one["workspace"], one["local"]) for one in node["forwards"]] == [("demo", local), ("other", local + 1)]
+        assert [(one["workspace"], one["local"]) for one in node["forwards"]] == [("demo", local), ("other", here)]
+        rows = person.runs("inv workspace.forward --list --json").json
+        assert [(one["workspace"], one["node"]) for one in rows] == [("demo", "web1"), ("other", "web1")]
         assert f"127.0.0.1:{local}=demo:{port}" in person.runs("inv node.status").out
         person.runs(f"inv workspace.forward demo {port} --stop")
-        assert not is_open(local) and is_open(local + 1)
-        person.fails(f"inv workspace.forward demo {port} --stop", code=1)
+        assert not is_open(local) and is_open(here)
+        assert "nothing to do: port" in person.runs(f"inv workspace.forward demo {port} --stop").err
         person.runs("inv workspace.forward other --stop")
-        assert not is_open(local + 1)
+        assert not is_open(here)
+
+
+def test_in_the_background_what_does_not_listen_yet_is_named(door: Door) -> None:
+    """And a workspace that was deleted is said to be, until --stop."""
+    port, local, here, person, client = free_port(), free_port(), free_port(), door.person, door.web1.client
+    client.workspace.create(name="brief")
+    with serving(door, "brief", port):
+        said = person.runs(f"inv workspace.forward brief {local}:{port} {here}:{port + 1} --background")
+    assert f"nothing listens at port {port + 1} of brief yet" in said.err and str(port) + " " not in said.err
+    client.workspace.delete(name="brief")
+
+    def reasons() -> set[str]:
+        return {row["reason"] for row in person.runs("inv workspace.forward brief --list --json").json}
+
+    person.wait_until(lambda: reasons() == {"brief was deleted"}, within_s=WITHIN_S)
+    assert len(person.runs("inv workspace.forward brief --stop --json").json) == 2
+    assert "nothing to do" in person.runs("inv workspace.forward brief --stop").err and reasons() == set()
 
 
 def test_it_survives_a_killed_forwarder(door: Door) -> None:
     port, local, person = free_port(), free_port(), door.person
     with door.running(alias("demo"), "exec cat"):
-        person.runs(f"inv workspace.forward demo {port}:{local} --background")
+        person.runs(f"inv workspace.forward demo {local}:{port} --background")
         killed = pid_of(door)
         os.kill(killed, signal.SIGKILL)
         person.wait_until(lambda: not is_running(killed) and not is_open(local), within_s=10)
@@ -171,7 +190,7 @@ def test_it_survives_a_killed_forwarder(door: Door) -> None:
 
 def test_it_survives_a_cut_connection(door: Door) -> None:
     port, local, person = free_port(), free_port(), door.person
-    person.runs(f"inv workspace.forward demo {port}:{local} --background")
+    person.runs(f"inv workspace.forward demo {local}:{port} --background")
     door.web1.on("pkill -KILL -f 'sshd: root@notty|sshd-session: root@notty'", check=False)
     with serving(door, "demo", port):
         person.wait_until(lambda: is_open(local) and talk(local, b"back") == b"inside back", within_s=WITHIN_S)
@@ -180,7 +199,7 @@ def test_it_survives_a_cut_connection(door: Door) -> None:
 
 def test_a_stopped_workspace_is_not_started_for_it(door: Door) -> None:
     port, local, person = free_port(), free_port(), door.person
-    person.runs(f"inv workspace.forward demo {port}:{local} --background")
+    person.runs(f"inv workspace.forward demo {local}:{port} --background")
     client = door.web1.client
     client.workspace.stop(name="demo")
     person.wait_until(lambda: "degraded" in states(door), within_s=WITHIN_S)
@@ -194,7 +213,7 @@ def test_a_stopped_workspace_is_not_started_for_it(door: Door) -> None:
 
 def test_disconnect_ends_it(door: Door) -> None:
     local, person = free_port(), door.person
-    person.runs(f"inv workspace.forward demo 3000:{local} --background")
+    person.runs(f"inv workspace.forward demo {local}:3000 --background")
     person.runs("inv node.disconnect")
     assert not is_open(local)
     person.runs("inv node.connect")

@@ -196,6 +196,17 @@ def test_a_job_is_worked_with_from_the_command_line(web1: Web1) -> None:
     assert run(web1, "job.get", NAME, job["id"], *on).returncode == 3
 
 
+def test_what_cannot_start_is_told(web1: Web1) -> None:
+    done = run(web1, *EXEC, "--cwd", "nope", "--", "true")
+    last = done.stderr.splitlines()[-1]
+    assert (done.returncode, last) == (3, b"error: --cwd: nope is no directory that can be entered there")
+    assert run(web1, *EXEC, "--cwd", "data", "--", "sh", "-c", "exit 2").returncode == 2
+    begun = run(web1, "job.start", NAME, "--node", "web1", "--name", "typo", "--", "nosuch")
+    said = begun.stderr.splitlines()
+    assert (begun.returncode, said[0], said[1][16:]) == (127, b"nosuch: not found", b" has ended with exit code 127")
+    assert run(web1, "job.logs", NAME, "typo", "--node", "web1").stdout == b"nosuch: not found\n"
+
+
 def test_a_job_is_followed_from_its_start_and_stopped(web1: Web1) -> None:
     on = ("--node", "web1")
     done = run(web1, "job.start", NAME, "--follow", *on, "--", "sh", "-c", "echo out; echo err >&2; exit 6")

@@ -91,7 +91,7 @@ def test_a_build_outlives_all_that_happens_and_comes_out_whole(
     local = free_port()
     server = "python3 -m http.server --bind 127.0.0.1 --directory data/out 8123"
     serving = person.runs(f"inv job.start build --json -- {server}").json["id"]
-    person.runs(f"inv workspace.forward build 8123:{local} --background")
+    person.runs(f"inv workspace.forward build {local}:8123 --background")
     page = eventually(lambda: served(f"http://127.0.0.1:{local}/"), within_s=30)
     assert page == b"index.html" * 200_000
     person.runs(f"inv job.stop build {serving}")
