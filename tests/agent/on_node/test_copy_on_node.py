@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from tests.agent.on_node.terminal import Terminal
-from tests.agent.on_node.web1 import ALL_RELEASES, Web1
+from tests.agent.on_node.web1 import Web1
 from tests.person import TOP
+from tests.releases import BOOKWORM_FIRST
 
-pytestmark = [pytest.mark.lab, ALL_RELEASES]
+pytestmark = [pytest.mark.lab, BOOKWORM_FIRST]
 AWAY = "mv /usr/bin/rsync /usr/bin/rsync.away 2>/dev/null"
 BACK = "mv /usr/bin/rsync.away /usr/bin/rsync 2>/dev/null; test -x /usr/bin/rsync"
 DATA = os.urandom(2_500_000)

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
+from tests.agent.on_node.web1 import Web1
+from tests.releases import BOOKWORM_BEFORE_TRIXIE
 
-pytestmark = [pytest.mark.lab, BOTH_RELEASES]
+pytestmark = [pytest.mark.lab, BOOKWORM_BEFORE_TRIXIE]
 PLACE = "/srv/codesmith/workspaces"
 MIB = 1 << 20
 # Swaps two names of one directory for ever, so that a name is a directory and a link in turn.

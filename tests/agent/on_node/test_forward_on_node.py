@@ -16,11 +16,12 @@ import pytest
 
 from tests.agent.on_node.door_one import Door, alias, free_port, talk
 from tests.agent.on_node.test_door_one_on_node import ECHO
-from tests.agent.on_node.web1 import ALL_RELEASES, Web1
+from tests.agent.on_node.web1 import Web1
 from tests.person import TOP
+from tests.releases import BOOKWORM_FIRST
 from tests.waiting import is_running
 
-pytestmark = [pytest.mark.lab, ALL_RELEASES]
+pytestmark = [pytest.mark.lab, BOOKWORM_FIRST]
 WITHIN_S = 40
 LISTENS_ON_6 = "import socket; s = socket.create_server(('::1', %d), family=socket.AF_INET6)"
 LISTENS_ON_6 += "; print('listens', flush=True)"

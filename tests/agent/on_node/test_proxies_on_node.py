@@ -11,9 +11,10 @@ import pytest
 from codesmith.sdk.api import Repo
 from tests.agent.on_node.forge import Forge, make
 from tests.agent.on_node.spy import Spy
-from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
+from tests.agent.on_node.web1 import Web1
+from tests.releases import BOOKWORM_BEFORE_TRIXIE
 
-pytestmark = [pytest.mark.lab, BOTH_RELEASES]
+pytestmark = [pytest.mark.lab, BOOKWORM_BEFORE_TRIXIE]
 PROXY = Path(__file__).with_name("forge_proxy.py").read_text()
 PASSWORD = "pr0xy-w0rd-5d2e"
 OURS = "/etc/codesmith/environment"

@@ -13,10 +13,11 @@ from codesmith.errors import CodeSmithError
 from codesmith.nodes.registry import Registry
 from codesmith.sdk.client import Client
 from tests.agent.on_node.forge import PASSWORD, Forge, make
-from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
+from tests.agent.on_node.web1 import Web1
+from tests.releases import BOOKWORM_BEFORE_TRIXIE
 from tests.ssh_agent import running_agent
 
-pytestmark = [pytest.mark.lab, BOTH_RELEASES]
+pytestmark = [pytest.mark.lab, BOOKWORM_BEFORE_TRIXIE]
 TOKEN = {"token": PASSWORD}
 HOME = "/srv/codesmith/home/cs-{}"
 # Everything that could run a program, or send git elsewhere, in a repository's own settings.
