@@ -104,7 +104,7 @@ def test_a_sandbox_without_network_has_none(person: Person) -> None:
 @pytest.mark.parametrize(
     ("command", "code", "words"),
     [
-        ("inv workspace.create ../x", 6, "name"),
+        ("inv workspace.create ../x", 1, "NAME must be 1 to 28"),
         ("inv workspace.create demo", 6, "exists"),
         ("inv workspace.get nobody", 3, "nobody"),
         ("inv user.delete demo", 6, "owns workspaces"),
