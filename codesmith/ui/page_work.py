@@ -66,11 +66,12 @@ class PageWork:
         return JSONResponse({})
 
     async def end(self, request: Request) -> Response:
-        """End a command of this page, or stop reading a log."""
+        """End a command of this page, or stop reading a log; those of a page that is gone have ended with it."""
         wanted = await object_of(request)
         name = wanted.get("output")
-        if isinstance(name, str):
-            self._outputs(wanted).end(name)
+        outputs = self._find_outputs(wanted)
+        if isinstance(name, str) and outputs is not None:
+            outputs.end(name)
         return JSONResponse({})
 
     async def forward(self, request: Request) -> Response:
@@ -92,10 +93,14 @@ class PageWork:
         return self._nodes.get(request.path_params["name"]), wanted, self._outputs(wanted)
 
     def _outputs(self, wanted: dict[str, Any]) -> Outputs:
-        for watcher in self._store.watchers():
-            if watcher.id == wanted.get("page"):
-                return watcher.outputs
-        raise CodeSmithError("the page that asked is not connected (any more)", hint="reload it")
+        outputs = self._find_outputs(wanted)
+        if outputs is None:
+            raise CodeSmithError("the page that asked is not connected (any more)", hint="reload it")
+        return outputs
+
+    def _find_outputs(self, wanted: dict[str, Any]) -> Outputs | None:
+        found = (watcher.outputs for watcher in self._store.watchers() if watcher.id == wanted.get("page"))
+        return next(found, None)
 
     async def _port(self, request: Request) -> tuple[Node, str, int, int]:
         self._proxy.check_writable("a forward")

@@ -23,6 +23,9 @@ from codesmith.tunnel.local_endpoint import endpoint_path
 from codesmith.ui import server
 from tests.ui.stand_in import StandIn
 
+# Other tests boot nodes meanwhile.
+expect.set_options(timeout=20_000)
+
 
 class Ui:
     """A running server, its nodes, and requests to it as a page makes them."""

@@ -149,8 +149,10 @@ def test_a_command_that_does_not_start_says_why_and_keeps_what_was_typed(shop, p
     page.get_by_label("timeout s").first.fill("5")
     page.get_by_role("button", name="Run with these").click()
     expect(page.get_by_role("group", name="Output of sh")).to_be_visible()
-    params = [params for method, params in shop.nodes["web1"].requests if method == "job.start"][-1]
-    assert (params["cwd"], params["env"], params["timeout_s"]) == ("code", {"A": "1", "B": "two words"}, 5)
+    asked = shop.nodes["web1"].requests
+    until(lambda: [params["timeout_s"] for method, params in asked if method == "job.start"][-1] == 5)
+    params = [params for method, params in asked if method == "job.start"][-1]
+    assert (params["cwd"], params["env"]) == ("code", {"A": "1", "B": "two words"})
     assert params["argv"] == ["sh", "-c", 'cat "$0"', "x"]
     page.reload()
     settled(page)
@@ -283,7 +285,7 @@ def test_commands_and_jobs_can_be_used_with_the_keyboard(shop, page):
     tab_to(page, "Close")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Output of")).to_have_count(0)
-    assert page.evaluate("document.activeElement.textContent") == "Output"
+    expect(page.locator(":focus")).to_have_text("Output")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     expect(page.get_by_role("dialog")).to_be_visible()
