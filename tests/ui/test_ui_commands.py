@@ -282,6 +282,7 @@ def test_commands_and_jobs_can_be_used_with_the_keyboard(shop, page):
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Output of")).to_be_focused()
     (job,) = shop.nodes["web1"].jobs.values()
+    expect(page.get_by_role("row", name=job.record["id"])).to_be_visible()  # the list is live, and may come later
     tab_to(page, "Close")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="Output of")).to_have_count(0)

@@ -17,7 +17,7 @@ const titleOf = (job) => job.name ?? job.id;
 
 export function jobsPart(node, contract, name, one) {
   if (!methodOf(contract, "job.list")) return null;
-  const place = h("div", {});
+  const place = h("div", { tabindex: -1 });
   const panels = h("div", {});
   const open = new Map();
   let shown = SHOWN;
@@ -50,7 +50,11 @@ export function jobsPart(node, contract, name, one) {
     if (open.has(job.id)) { open.get(job.id).element.querySelector("h3").focus(); return; }
     const panel = outputPanel(node, name, job, {
       jobOf, mayReadOn: () => jobOf(job.id)?.state === "running" || one()?.runtime?.state === "running",
-      onClose: () => { open.delete(job.id); panel.element.remove(); place.querySelector(`[data-key="Output ${job.id}"]`)?.focus(); },
+      onClose: () => {
+        open.delete(job.id);
+        panel.element.remove();
+        (place.querySelector(`[data-key="Output ${job.id}"]`) ?? place).focus();
+      },
     });
     open.set(job.id, panel);
     panels.prepend(panel.element);
