@@ -52,7 +52,7 @@ def main():
             for side, seconds in took.items():
                 found[side].append(seconds)
     agent.call("workspace.delete", name=NAME)
-    units._remove(NAME + ".bench")
+    units._remove_files(NAME + ".bench")
     print(json.dumps(found))
 
 
