@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import re
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
 # Markup, a control sequence, text that turns the direction of what follows, and invisible characters.
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>\x1b[31m\u202egnp.exe\u2066\u200b'\"&lt;"
 SHOWN = "<img src=x onerror=alert(1)><script>alert(2)</script>\\x1b[31m\\u202egnp.exe\\u2066\\u200b'\"&lt;"
+
+
+def is_for_everybody(page: Page) -> None:
+    """axe finds nothing, light and dark, with a dialogue and without it, and all of it fits a phone."""
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        found = Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+    page.keyboard.press("Escape")
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= 360
 
 
 def settled(page: Page) -> Page:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
-from tests.ui.page import HOSTILE, SHOWN, field, settled, tab_to
+from tests.ui.page import HOSTILE, SHOWN, field, is_for_everybody, settled, tab_to
 from tests.ui.stand_in_work import STDERR, Refusal
 
 # They need Chromium, which `make test` installs.
@@ -313,12 +312,4 @@ def test_commands_and_jobs_are_for_everybody(shop, page):
     start(page, "make " + "longer" * 50)
     expect(page.locator(".log .stderr")).to_be_visible()
     page.get_by_role("button", name="Stop:").click()
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)
-        found = Axe().run(page)
-        assert found.violations_count == 0, found.generate_report()
-    page.keyboard.press("Escape")
-    found = Axe().run(page)
-    assert found.violations_count == 0, found.generate_report()
-    page.set_viewport_size({"width": 360, "height": 740})
-    assert page.evaluate("document.scrollingElement.scrollWidth") <= 360
+    is_for_everybody(page)
