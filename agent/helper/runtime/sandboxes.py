@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any, Dict, List, NamedTuple
 
+from agent.helper.ledger.ledger import Network
 from agent.shared.errors import InvalidParams, Unsupported
 
 MEMORY_BYTES_MIN = 16 << 20
@@ -17,11 +18,16 @@ NETWORKS = ("full", "none")
 
 
 class Sandbox(NamedTuple):
-    """The limits and the network (full or none) of one workspace's runtime."""
+    """The limits and the network of one workspace's runtime."""
 
     workspace: str
     limits: Dict[str, float]
-    network: str
+    network: Network
+
+    @property
+    def mode(self) -> str:
+        """The mode of its network: full, none or list."""
+        return self.network if isinstance(self.network, str) else "list"
 
     def properties(self) -> List[str]:
         """Return the properties of the runtime's service that enforce it."""
