@@ -28,7 +28,7 @@ def main(arguments: List[str]) -> int:
     # Imported here: each command loads only what it needs.
     if command == "agent" and not rest:
         _leave_openssl_out()
-        from agent.frontend.http_server import serve
+        from agent.frontend.start import serve
         from agent.methods import METHODS
 
         serve(METHODS)

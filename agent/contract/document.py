@@ -59,7 +59,8 @@ def build(entries: Iterable[Method], examples: Dict[str, Example]) -> Dict[str, 
             "title": "CodeSmith agent",
             "version": API_VERSION,
             "description": "Isolated users and workspaces on one node. JSON-RPC 2.0 over HTTP POST / on a Unix socket; "
-            "parameters by name. Every error has data.kind, and data.hint where there is a next step.",
+            "parameters by name. Every error has data.kind, and data.hint where there is a next step. On the socket of "
+            "tokens every method may be refused with out_of_scope (1010).",
             "license": {"name": "Apache-2.0"},
         },
         "methods": methods,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Callable, Dict, Iterable, NamedTuple, Optional, Tuple, Type
 
 from agent.shared.errors import AgentError, CommandFailed, InUse, LimitReached, NotManaged, ReadOnly, Unsupported
@@ -30,6 +31,8 @@ class Method(NamedTuple):
     is_audited: bool
     fleeting: Tuple[str, ...]
     scope: str
+    # Its parameter that names the workspace it works in; "" when there is none.
+    workspace_parameter: str
 
     def for_call(self, params: Any) -> Method:
         """Return the method as these parameters call it: the brief one when the parameter `long_with` is absent."""
@@ -92,9 +95,11 @@ def method(
     declared = (*errors, *(error for error in always if error not in errors))
 
     def declare(function: Callable[..., Any]) -> Method:
+        wanted = "name" if name.startswith("workspace.") else "workspace"
+        workspace_parameter = wanted if wanted in inspect.signature(function).parameters else ""
         whole = Method(
             name, function, declared, mutates, mutates and is_resumable, roll_back, secrets, makes_room,
-            long_with, decides, None, mutates or is_audited, fleeting, scope,
+            long_with, decides, None, mutates or is_audited, fleeting, scope, workspace_parameter,
         )  # fmt: skip
         return whole._replace(brief=whole._replace(roll_back=None)) if long_with else whole
 

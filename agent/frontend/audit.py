@@ -127,10 +127,10 @@ class Attempt:
 
     def __init__(
         self, method: str, params: Any, peer_uid: Optional[int], *, more: int = 0,
-        owner_of: Callable[[str], Optional[str]] = lambda _: None,
+        owner_of: Callable[[str], Optional[str]] = lambda _: None, token: Optional[Dict[str, str]] = None,
     ) -> None:  # fmt: skip
         self._method, self._params, self._more = method, params if isinstance(params, dict) else {}, more
-        self.peer_uid, self._begun = peer_uid, time.monotonic()
+        self.peer_uid, self.token, self._begun = peer_uid, token, time.monotonic()
         workspace = self._params.get("name" if method.startswith("workspace.") else "workspace")
         # The user whose workspace it is now: a record says it also when the workspace is somebody else's later.
         self._owner = owner_of(workspace) if isinstance(workspace, str) and len(workspace) <= TEXT_MAX else None
@@ -178,6 +178,7 @@ class Attempt:
             "outcome": outcome,
             "duration_s": round(time.monotonic() - self._begun, 4),
             **({} if self._owner is None else {"owner": self._owner}),
+            **({} if self.token is None else {"token": self.token}),
             **self._learnt,
         }
         return _dump(record)

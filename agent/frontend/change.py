@@ -18,18 +18,20 @@ class Change(NamedTuple):
     entry: Method
     params: Document
     public: Document
+    # The id of the token that its caller showed; "" for an operator.
+    token: str = ""
 
     @classmethod
-    def of(cls, entry: Method, params: Document) -> Change:
-        """Return the change that a call asks for."""
+    def of(cls, entry: Method, params: Document, token: Optional[Dict[str, str]] = None) -> Change:
+        """Return the change that a call asks for; `token` is the mark of the one that its caller showed."""
         entry = entry.for_call(params)
-        return cls(entry, params, entry.public(params))
+        return cls(entry, params, entry.public(params), token["id"] if token else "")
 
     @property
     def request_id(self) -> Optional[str]:
-        """The key by which its result is kept; None when the caller gave none."""
+        """The key by which its result is kept; None when the caller gave none. Those of a token are its own."""
         request_id: Optional[str] = self.public.get("request_id")
-        return request_id
+        return f"{self.token}/{request_id}" if self.token and request_id is not None else request_id
 
     @property
     def digest(self) -> str:
@@ -47,7 +49,7 @@ class Change(NamedTuple):
         if self.entry is not other.entry:
             return False
         if self.entry.roll_back is not None:
-            return self.request_id is not None and self.public == other.public
+            return self.request_id is not None and (self.public, self.token) == (other.public, other.token)
         return self.is_like(other)
 
     def is_like(self, other: Change) -> bool:

@@ -60,9 +60,11 @@ class Changes:
         self.pending: Dict[int, Pending] = {intent.id: Pending(intent) for intent in known}
         self._write_late_records()
 
-    def attempt(self, method: str, params: Any, peer_uid: Optional[int]) -> Attempt:
-        """Return a call that begins now, for its audit record."""
-        return Attempt(method, params, peer_uid, owner_of=self._store.owner_of)
+    def attempt(
+        self, method: str, params: Any, peer_uid: Optional[int], token: Optional[Dict[str, str]] = None
+    ) -> Attempt:
+        """Return a call that begins now, for its audit record; `token` is the mark of the one that it showed."""
+        return Attempt(method, params, peer_uid, owner_of=self._store.owner_of, token=token)
 
     @contextmanager
     def recorded(self, entry: Method, attempt: Attempt) -> Iterator[None]:
@@ -179,7 +181,7 @@ class Changes:
             return earlier  # the same call was resumed since this one arrived
         if not change.entry.makes_room:
             self._store.ensure_room()
-        intent = self._store.begin(change.entry.name, change.public, attempt.peer_uid)
+        intent = self._store.begin(change.entry.name, change.public, attempt.peer_uid, attempt.token)
         superseded = [one for one in failed if change.supersedes(self._change_of(one))]
         try:
             return self._complete(Pending(intent), change, change.entry.function, attempt, superseded)
@@ -204,7 +206,7 @@ class Changes:
         """
         change, intent = self._change_of(pending), pending.intent
         function = change.entry.roll_back or change.entry.function
-        attempt = self.attempt(intent.method, intent.params, intent.peer_uid)
+        attempt = self.attempt(intent.method, intent.params, intent.peer_uid, intent.token)
         with self._only_thread(pending), self.one_at_a_time() if change.entry.roll_back is None else nullcontext():
             if pending in self.list_pending():
                 pending.reply = self._complete(pending, change, function, attempt, [], is_resumed=True)
@@ -285,7 +287,7 @@ class Changes:
             yield
 
     def _change_of(self, pending: Pending) -> Change:
-        return Change.of(self._methods[pending.intent.method], pending.intent.params)
+        return Change.of(self._methods[pending.intent.method], pending.intent.params, pending.intent.token)
 
     def list_pending(self) -> List[Pending]:
         """Return all pending changes, oldest first."""

@@ -21,6 +21,7 @@ from agent.frontend.job_watch import JobWatch
 from agent.frontend.runtime_client import Runtimes
 from agent.frontend.store import Store
 from agent.frontend.stream import Tokens
+from agent.frontend.tokens import TokenBook
 from agent.shared.clock import now
 from agent.shared.errors import WaitedTooLong
 from agent.shared.names import RUNTIMES
@@ -67,6 +68,7 @@ class Context:
     creating: Set[str] = field(default_factory=set)
     forwarded_agents: ForwardedAgents = field(default_factory=ForwardedAgents)
     stream_tokens: Tokens = field(default_factory=Tokens)
+    tokens: TokenBook = field(init=False)
     runtimes_folder: str = RUNTIMES
     runtimes: Runtimes = field(init=False)
     disk_usage: DiskUsage = field(init=False)
@@ -79,6 +81,7 @@ class Context:
         runtimes, records = Runtimes(self.helper, self.runtimes_folder), JobRecords(self.store)
         watch = JobWatch(runtimes, records)
         runtimes.when_used = watch.watch
+        object.__setattr__(self, "tokens", TokenBook(self.store, self.contract))
         for name, value in (("runtimes", runtimes), ("job_records", records), ("job_watch", watch)):
             object.__setattr__(self, name, value)
         measure = DiskUsage(lambda name: self.helper.call("workspace.measure", workspace=name))

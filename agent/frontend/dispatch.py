@@ -8,12 +8,13 @@ from typing import Any, Dict, Iterable, Optional
 from agent.contract.method import Method
 from agent.contract.parameters import ParameterCheck
 from agent.frontend.audit import Attempt, Audit
+from agent.frontend.callers import Token
 from agent.frontend.change import Change
 from agent.frontend.changes import Changes
 from agent.frontend.context import Context
 from agent.frontend.runner import Runner
 from agent.frontend.stream import Ticket, owner_of
-from agent.shared.errors import AgentError
+from agent.shared.errors import AgentError, OutOfScope
 from agent.shared.rate_limit import RateLimit
 
 # The audit outcome of a change without an id; method and outcome of a refused connection.
@@ -44,30 +45,50 @@ class Dispatcher:
 
     def call(
         self, name: str, params: Any, *, peer_uid: Optional[int], is_notification: bool = False,
-        refusal: Optional[AgentError] = None,
+        refusal: Optional[AgentError] = None, token: Optional[Token] = None,
     ) -> Any:  # fmt: skip
-        """Return the method's result, or raise AgentError: `refusal`, if given. A notification changes nothing."""
+        """Return the method's result, or raise AgentError: `refusal`, if given. A notification changes nothing.
+
+        With a token, only what it reaches is done.
+        """
         entry = self._methods.get(name)
         if entry is None:
             raise MethodNotFound(f"no method {name[:64]!r}", hint="rpc.discover lists them")
         entry = entry.for_call(params)
+        if token is not None:
+            self._check_scope(token, entry, params, peer_uid)
+        mark = token.mark if token else None
         if not entry.mutates:
-            return self._look(entry, params, refusal, peer_uid)
-        attempt = self._changes.attempt(entry.name, params, peer_uid)
+            return self._look(entry, params, refusal, peer_uid, mark)
+        attempt = self._changes.attempt(entry.name, params, peer_uid, mark)
         if is_notification:  # the caller would not learn the outcome, so nothing is done
             self._audit.note(attempt, NOTIFICATION)
             return None
         with self._changes.recorded(entry, attempt):
             if refusal is not None:
                 raise refusal
-            reply = self._changes.carry_out(Change.of(entry, self._checked(entry, params)), attempt)
+            reply = self._changes.carry_out(Change.of(entry, self._checked(entry, params), mark), attempt)
         if "error" in reply:
             raise AgentError.from_dict(reply["error"])
         return reply["result"]
 
-    def _look(self, entry: Method, params: Any, refusal: Optional[AgentError], peer_uid: Optional[int]) -> Any:
+    def _check_scope(self, token: Token, entry: Method, params: Any, peer_uid: Optional[int]) -> None:
+        """Raise OutOfScope for what a token does not reach; once a minute for each token there is a record of it."""
+        try:
+            token.check(entry, params)
+        except OutOfScope as error:
+            left_out = self._refusals.admit(token.id)
+            if left_out is not None:
+                attempt = Attempt(entry.name, params, peer_uid, more=left_out, token=token.mark)
+                self._audit.note(attempt, error.kind)
+            raise
+
+    def _look(
+        self, entry: Method, params: Any, refusal: Optional[AgentError], peer_uid: Optional[int],
+        mark: Optional[Dict[str, str]],
+    ) -> Any:  # fmt: skip
         """Run a method that changes nothing; if it is audited, its record is on disk before the reply."""
-        attempt = self._changes.attempt(entry.name, params, peer_uid)
+        attempt = self._changes.attempt(entry.name, params, peer_uid, mark)
         with self._changes.recorded(entry, attempt) if entry.is_audited else nullcontext():
             if refusal is not None:
                 raise refusal
@@ -76,9 +97,12 @@ class Dispatcher:
             self._changes.note(attempt, "ok")
         return result
 
-    def take_ticket(self, token: str, peer_uid: int) -> Optional[Ticket]:
-        """Return what a stream's token opens, once; None also when the workspace was deleted or assigned meanwhile."""
-        ticket = self.context.stream_tokens.take(token, peer_uid)
+    def take_ticket(self, token: str, peer_uid: int, holder: str = "") -> Optional[Ticket]:
+        """Return what a stream's token opens, once; None also when the workspace was deleted or assigned meanwhile.
+
+        `holder` is the id of the token of the workspace that the caller shows.
+        """
+        ticket = self.context.stream_tokens.take(token, peer_uid, holder)
         document = None if ticket is None else self.context.store.get_workspace(ticket.workspace)
         return ticket if ticket and document and owner_of(document) == ticket.owner else None
 

@@ -8,46 +8,32 @@ from __future__ import annotations
 
 import grp
 import io
-import json
 import os
-import pkgutil
 import pwd
 import re
 import socket
 import socketserver
 import struct
 import sys
-import threading
-import time
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Any, Iterable, Optional
+from typing import Any, Optional, Type
 
 from jsonrpclib.SimpleJSONRPCServer import SimpleJSONRPCRequestHandler
 
-from agent.contract.method import Method
-from agent.frontend import door, headers, scoped, stream
+from agent.frontend import headers, stream
 from agent.frontend.agent_forwarding import caller_uid
-from agent.frontend.audit import Audit
 from agent.frontend.connections import CONNECTIONS_MAX, Connections
-from agent.frontend.context import Context
 from agent.frontend.dispatch import Dispatcher
 from agent.frontend.headers import Headers
-from agent.frontend.helper_client import Helper
-from agent.frontend.jsonrpc import CONFIG, CachedJson, Invalid, JsonRpc, NotJson, dump_json, error_answer
+from agent.frontend.jsonrpc import CONFIG, Invalid, JsonRpc, NotJson, dump_json, error_answer
 from agent.frontend.runtime_client import RuntimeSilent
-from agent.frontend.store import Store
 from agent.frontend.timed_stream import BODY_BYTES_MAX, REPLY_TIMEOUT_S, TimedStream
 from agent.shared.errors import AgentError
 from agent.shared.names import CLIENTS_GROUP, LOGIN_PREFIX
-from agent.shared.sockets import peer_uid, systemd_sockets
+from agent.shared.sockets import peer_uid
 
 AGENT_PATH = "/ssh-agent"
-FULL_DISK_PAUSE_S = 1.0
-STATE_FILE = "/var/lib/codesmith/state.db"
-# The sockets that systemd passes, by FileDescriptorName=: the operators', and what serves each of the others.
-OPERATORS = "agent"
-FACES = {"door": door.serve, "scoped": scoped.serve}
 
 
 class RequestHandler(SimpleJSONRPCRequestHandler):
@@ -192,7 +178,10 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
             self._refuse(400, "nothing may be sent before the answer 101")
         else:
             self.server.connections.mark_busy(self.connection)
-            self._pass_on(self.server.dispatcher.take_ticket(self.headers["CodeSmith-Token"], self.peer_uid))
+            self._pass_on(self._take_ticket(self.headers["CodeSmith-Token"]))
+
+    def _take_ticket(self, token: str) -> Optional[stream.Ticket]:
+        return self.server.dispatcher.take_ticket(token, self.peer_uid)
 
     def _pass_on(self, ticket: Optional[stream.Ticket]) -> None:
         runtimes = self.server.dispatcher.context.runtimes
@@ -207,8 +196,7 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
             return
         self._switch_to(stream.PROTOCOL)
         self.stream.release()
-        # Closed without a shutdown, which would end the stream for the runtime too.
-        descriptor = self.connection.detach()
+        descriptor = self._hand_over()
         records = self.server.dispatcher.context.job_records
         if ticket.request == "run":
             records.ask(ticket.workspace, ticket.fields["id"])
@@ -222,6 +210,13 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
                 _send_refusal(descriptor, error)
         finally:
             os.close(descriptor)
+
+    def _hand_over(self) -> int:
+        """Return the descriptor for the runtime: the connection, which is closed here without a shutdown.
+
+        That would end the stream for the runtime too.
+        """
+        return int(self.connection.detach())
 
     def _switch_to(self, protocol: str) -> None:
         self.send_response(101)
@@ -284,9 +279,11 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer, JsonRpc
     block_on_close = False
     logRequests = False  # noqa: N815  (xmlrpc.server's name)
 
-    def __init__(self, listening: socket.socket, dispatcher: Dispatcher) -> None:
+    def __init__(
+        self, listening: socket.socket, dispatcher: Dispatcher, handler: Type[RequestHandler] = RequestHandler
+    ) -> None:
         JsonRpc.__init__(self)
-        socketserver.BaseServer.__init__(self, "", RequestHandler)
+        socketserver.BaseServer.__init__(self, "", handler)
         self.socket, self.dispatcher = listening, dispatcher
         self.json_config = CONFIG
         self.connections = Connections(CONNECTIONS_MAX)
@@ -301,34 +298,6 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer, JsonRpc
             super().process_request_thread(request, client_address)
         finally:
             self.connections.leave()
-
-
-def serve(methods: Iterable[Method]) -> None:
-    """Serve `methods` on the socket that systemd passes; does not return."""
-    threading.stack_size(512 << 10)
-    contract = CachedJson(json.loads(pkgutil.get_data("agent", "openrpc.json") or b"{}"))
-    context = Context(Store(STATE_FILE), Helper(), contract)
-    dispatcher = Dispatcher(methods, context, Audit(context.audit_file))
-    sockets = {name: socket.socket(fileno=descriptor) for name, descriptor in systemd_sockets().items()}
-    for name, face in FACES.items():
-        if name in sockets:
-            threading.Thread(target=face, args=(sockets[name], dispatcher), name=name, daemon=True).start()
-    server = Server(sockets[OPERATORS], dispatcher)
-    if not context.store.damage:
-        known = (context.store.workspaces_with_jobs(), context.store.running_jobs())
-        threading.Thread(target=context.job_watch.resume, args=known, name="watch", daemon=True).start()
-    if context.store.intents():
-        threading.Thread(target=dispatcher.resume, name="resume", daemon=True).start()
-    if context.store.has_no_room_to_open:
-        threading.Thread(target=_exit_when_there_is_room, args=(context.store,), daemon=True).start()
-    server.serve_forever(poll_interval=3600)
-
-
-def _exit_when_there_is_room(store: Store) -> None:
-    """Exit once the disk has room, so that systemd restarts the agent: the store could not be opened before."""
-    while not store.has_room():
-        time.sleep(FULL_DISK_PAUSE_S)
-    os._exit(os.EX_TEMPFAIL)
 
 
 def _send_refusal(descriptor: int, error: AgentError) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Optional
 from agent.contract.types import Job, JobDeleted, JobLogs, StartedJob, StreamToken
 from agent.frontend import job_answers, workspace_records
 from agent.frontend.agent_forwarding import caller_uid
-from agent.frontend.audit import login_of_uid
+from agent.frontend.callers import name_of_caller
 from agent.frontend.commands import working_directory
 from agent.frontend.context import Context
 from agent.frontend.runtime_client import NotRunning, RuntimeSilent
@@ -30,7 +30,7 @@ def start(context: Context, workspace: str, *, ends_with_stream: bool, **asked: 
     document = workspace_records.find_ready(context, workspace)
     fields = {
         **asked, "id": secrets.token_hex(ID_BYTES), "cwd": working_directory(asked["cwd"]), "env": asked["env"] or {},
-        "stdin": asked["stdin"] or "none", "by": login_of_uid(caller_uid.get()),
+        "stdin": asked["stdin"] or "none", "by": name_of_caller(),
     }  # fmt: skip
     if ends_with_stream:
         token, expires_at = context.stream_tokens.give(document, "run", fields, caller_uid.get())

@@ -23,6 +23,8 @@ class Intent(NamedTuple):
     method: str
     params: Document
     peer_uid: Optional[int] = None
+    # The id and the label of the token that the caller showed.
+    token: Optional[Dict[str, str]] = None
 
 
 class Ending(NamedTuple):
@@ -46,15 +48,21 @@ class Journal(StoreFile):
         super().__init__(path)
         self._written: List[int] = []
 
-    def begin(self, method: str, params: Document, peer_uid: Optional[int] = None) -> Intent:
+    def begin(
+        self, method: str, params: Document, peer_uid: Optional[int] = None, token: Optional[Dict[str, str]] = None
+    ) -> Intent:
         """Journal a change before its first side effect."""
         statements = [("INSERT INTO intents (method, params) VALUES (?, ?)", method, dumps(params))]
         if peer_uid is not None:
             statements.append(("INSERT INTO callers VALUES (last_insert_rowid(), ?)", peer_uid))  # type: ignore[arg-type]
+        if token is not None:
+            newest = "INSERT INTO token_callers SELECT max(id), ? FROM intents"
+            statements.append((newest, dumps(token)))  # type: ignore[arg-type]
         with self._lock:
-            cursor = self.database.write(*self._forgotten_records(), *statements)
+            self.database.write(*self._forgotten_records(), *statements)
             self._written = []
-            return Intent(int(cursor.lastrowid or 0), method, params, peer_uid)
+            newest = (self.database.one("SELECT max(id) FROM intents") or (0,))[0]
+            return Intent(int(newest), method, params, peer_uid, token)
 
     def forget_intents(self, intents: Sequence[int]) -> None:
         """Delete pending changes that another one supersedes."""
@@ -110,8 +118,9 @@ class Journal(StoreFile):
         """Return the pending changes, oldest first; none when the store is damaged."""
         if self.damage:
             return []
-        sql = "SELECT id, method, params, uid FROM intents LEFT JOIN callers ON intent = id ORDER BY id"
-        return [Intent(row[0], row[1], json.loads(row[2]), row[3]) for row in self._all(sql)]
+        joined = "LEFT JOIN callers ON callers.intent = id LEFT JOIN token_callers ON token_callers.intent = id"
+        rows = self._all(f"SELECT id, method, params, uid, mark FROM intents {joined} ORDER BY id")  # noqa: S608
+        return [Intent(row[0], row[1], json.loads(row[2]), row[3], json.loads(row[4] or "null")) for row in rows]
 
     def result_of(self, request_id: str) -> Optional[Tuple[str, Document]]:
         """Return the digest and the reply of an earlier call with this request id; None when there was none."""

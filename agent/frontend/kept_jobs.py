@@ -6,7 +6,7 @@ import json
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
 from agent.contract.types import Job
-from agent.frontend.journal import Journal
+from agent.frontend.kept_tokens import KeptTokens
 from agent.frontend.store_file import dumps
 
 # Of the ended jobs of one workspace: how many, and how long their records are together.
@@ -36,7 +36,7 @@ class KeptJob(NamedTuple):
         return self.record["state"] not in ("waiting", "running")
 
 
-class KeptJobs(Journal):
+class KeptJobs(KeptTokens):
     """The store with its jobs. They are no part of a change: they are written at once."""
 
     def get_job(self, workspace: str, job: str) -> Optional[KeptJob]:

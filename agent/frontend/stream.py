@@ -13,6 +13,7 @@ import time
 from datetime import datetime, timedelta, timezone
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
+from agent.frontend.callers import caller_token
 from agent.frontend.headers import Headers
 from agent.shared.clock import to_text
 from agent.shared.errors import AgentError, CommandFailed, LimitReached
@@ -41,6 +42,8 @@ class Ticket(NamedTuple):
     peer_uid: Optional[int]
     deadline: float
     size_bytes: int = 0
+    # The id of the token that its caller showed; "" for an operator.
+    holder: str = ""
 
     @property
     def has_frames(self) -> bool:
@@ -62,7 +65,9 @@ class Tokens:
         """Return a new token for one stream of this peer into the workspace, and when it expires."""
         token, now = secrets.token_hex(32), time.monotonic()
         size, owner = len(json.dumps(fields)), owner_of(document)
-        ticket = Ticket(document["name"], owner, request, fields, peer_uid, now + TOKEN_S, size)
+        shown = caller_token.get()
+        holder = shown.id if shown else ""
+        ticket = Ticket(document["name"], owner, request, fields, peer_uid, now + TOKEN_S, size, holder)
         with self._lock:
             self._drop_expired(now)
             held = sum(ticket.size_bytes for ticket in self._tickets.values())
@@ -78,12 +83,12 @@ class Tokens:
             tickets = [one for one in self._tickets.values() if one.workspace == workspace and one.request == "run"]
         return [ticket.fields for ticket in reversed(tickets)]
 
-    def take(self, token: str, peer_uid: Optional[int]) -> Optional[Ticket]:
-        """Return what a token opens, once; None when it is unknown, used, expired or of another peer."""
+    def take(self, token: str, peer_uid: Optional[int], holder: str = "") -> Optional[Ticket]:
+        """Return what a token opens, once; None when it is unknown, used, expired or another caller's."""
         with self._lock:
             self._drop_expired(time.monotonic())
             ticket = self._tickets.get(token)
-            if ticket is None or ticket.peer_uid != peer_uid:
+            if ticket is None or (ticket.peer_uid, ticket.holder) != (peer_uid, holder):
                 return None
             del self._tickets[token]
             return ticket

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict
 
 from agent.contract.method import method
+from agent.frontend.callers import caller_token
 from agent.frontend.context import Context
 
 
@@ -13,5 +14,8 @@ from agent.frontend.context import Context
     scope="read",
 )
 def discover(context: Context) -> Dict[str, Any]:
-    """Return the OpenRPC document of this agent."""
-    return context.contract
+    """Return the OpenRPC document of this agent; to a token, with the methods that it reaches."""
+    token = caller_token.get()
+    if token is None:
+        return context.contract
+    return {**context.contract, "methods": [one for one in context.contract["methods"] if one["name"] in token.methods]}

@@ -142,13 +142,14 @@ def assign(context: Context, *, name: Name, user: Name, request_id: Optional[Req
     """Give a workspace to another active user: what runs in it is ended, and the previous one may not open it any more.
 
     Its files stay as they are: they belong to the workspace's own login. Those with whom it is shared may still enter
-    it. The previous user stays, also a dedicated one.
+    it. The previous user stays, also a dedicated one. Its tokens are revoked.
     """
     document = _find_shared(context, name, user)
     if document["user"] == user:
         return show(document)
     with context.job_watch.ending([name]):
         made = context.helper.call("workspace.assign", name=name, user=user)
+    context.tokens.revoke_all(name)
     context.store.change_workspace(name, {"user": user})
     context.store.put_shares(name, made["shared_with"])
     return show({**document, "user": user, "shared_with": made["shared_with"]})

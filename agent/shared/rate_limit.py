@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Dict, Optional
+from typing import Dict, Hashable, Optional
 
 PERIOD_S, ALL_MAX = 60.0, 10
 
@@ -14,10 +14,10 @@ class RateLimit:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._admitted: Dict[int, float] = {}
+        self._admitted: Dict[Hashable, float] = {}
         self._left_out = 0
 
-    def admit(self, key: int) -> Optional[int]:
+    def admit(self, key: Hashable) -> Optional[int]:
         """Return how many records were left out since the last one; None when this one is left out too."""
         now = time.monotonic()
         with self._lock:

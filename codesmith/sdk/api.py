@@ -2477,12 +2477,13 @@ class TokenMethods:
     ) -> CreatedToken:
         """Create a token of a workspace. The caller makes the secret and sends its SHA-256; the node never sees it.
 
-        It is valid on scoped.sock alone, for the methods of its preset (default: work) or those named.
+        It is valid on scoped.sock alone, for the methods of its preset (default: work) or those named, and as
+        long as the workspace belongs to the same user.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
         preset: read: what only looks; work: that, and all work in the workspace.
         methods: Single methods, in place of a preset.
-        expires_at: RFC 3339, UTC.
+        expires_at: When it ends (default: when it is revoked).
 
         AgentRefused with rpc_kind invalid_params, not_found, already_exists, limit, in_use, read_only.
         """
@@ -2499,7 +2500,7 @@ class TokenMethods:
         return self._transport.record("token.create", CreatedToken.from_dict, found)
 
     def list(self, *, workspace: str | None = None) -> builtins.list[Token]:
-        """Return the tokens of a workspace, or of all, oldest first; expired ones too until they are revoked.
+        """Return the tokens of a workspace, or of all, oldest first; expired ones too, until they are revoked.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
 
@@ -2510,7 +2511,7 @@ class TokenMethods:
         return self._transport.record("token.list", lambda rows: [Token.from_dict(row) for row in rows], found)
 
     def revoke(self, *, id: str, request_id: str | None = None) -> TokenRevoked:
-        """Revoke a token; streams that were opened with it end within two seconds.
+        """Revoke a token; streams that were opened with it end at once. Jobs go on: they are the workspace's.
 
         AgentRefused with rpc_kind invalid_params, not_found, in_use, limit, read_only.
         """
@@ -2659,7 +2660,7 @@ class WorkspaceMethods:
         any more.
 
         Its files stay as they are: they belong to the workspace's own login. Those with whom it is shared may
-        still enter it. The previous user stays, also a dedicated one.
+        still enter it. The previous user stays, also a dedicated one. Its tokens are revoked.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
         user: 1 to 28 of a-z, 0-9 and inner hyphens.

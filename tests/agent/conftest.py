@@ -9,12 +9,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent.frontend import http_server
+from agent.frontend import http_server, scoped
 from agent.frontend.audit import Audit
 from agent.frontend.context import Context
 from agent.frontend.dispatch import Dispatcher
@@ -256,7 +257,8 @@ def serve(folder: Path) -> Iterator[Rpc]:
     thread.start()
     rpc = Rpc(folder / "agent.sock", helper, folder / "audit.jsonl", store, dispatcher)
     rpc.connections = front.connections
-    yield rpc
+    with scoped_socket(folder, dispatcher):
+        yield rpc
     front.shutdown()
     thread.join()
     listening.close()
@@ -264,6 +266,21 @@ def serve(folder: Path) -> Iterator[Rpc]:
     helper.close()
     context.job_watch.close()
     store.close()
+
+
+@contextmanager
+def scoped_socket(folder: Path, dispatcher: Dispatcher) -> Iterator[None]:
+    """Serve the socket of tokens beside the operators'."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        (folder / "scoped.sock").unlink(missing_ok=True)
+        listening.bind(str(folder / "scoped.sock"))
+        listening.listen(1024)
+        server = scoped.ScopedServer(listening, dispatcher)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield
+        server.shutdown()
+        thread.join()
 
 
 @pytest.fixture

@@ -101,7 +101,7 @@ FileRemoved: path removed  FileMatch: path line text  Tty: rows cols term
 
 
 def words_of(table: str) -> dict[str, list[str]]:
-    return {name: words.split() for name, words in re.findall(r"([A-Za-z_.]+):((?: [a-z_]+[?]?)*)(?=\s|$)", table)}
+    return {name: words.split() for name, words in re.findall(r"([A-Za-z_.]+):((?: [a-z_0-9]+[?]?)*)(?=\s|$)", table)}
 
 
 def test_parameters_are_those_that_were_promised() -> None:

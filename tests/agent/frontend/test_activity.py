@@ -22,7 +22,7 @@ def table() -> dict[str, tuple[bool, bool]]:
     rows = re.findall(r"^\| (\w+\.\w+.*) \| (yes|no)[^|]*\| (yes|no)[^|]*\|$", SPECIFICATIONS.read_text(), re.M)
     found: dict[str, tuple[bool, bool]] = {}
     for names, starts, counts in rows:
-        for name in re.findall(r"\b(?:audit|file|job|node|repo|rpc|sandbox|user|workspace)\.[a-z_]+", names):
+        for name in re.findall(r"\b(?:audit|file|job|node|repo|rpc|sandbox|token|user|workspace)\.[a-z_]+", names):
             found.setdefault(name, (starts == "yes", counts == "yes"))
     return found
 
@@ -39,6 +39,8 @@ def example(name: str) -> dict[str, Any]:
 def test_a_method_starts_a_runtime_or_does_not(rpc: Rpc, tmp_path: Path, name: str) -> None:
     rpc.call("workspace.create", name="demo")
     rpc.call("user.create", name="ada")
+    if name == "token.revoke":
+        rpc.call("token.create", **example("token.create"))
     if name == "workspace.unshare":
         rpc.call("workspace.share", name="demo", user="ada")
     if name in ("sandbox.get", "sandbox.delete"):
