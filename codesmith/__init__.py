@@ -42,12 +42,19 @@ def connect(name: str = "", file: str = "", *, url: str = "", token_file: str | 
     The first call opens the connection, and starts the forwarder if it is not running.
 
     With `url` and `token_file` the client needs no nodes.yaml: it calls the port that a forwarder has open for an
-    `endpoint: tcp:PORT`. `node.status --json` shows both values.
+    `endpoint: tcp:PORT`, or the socket of tokens that `token.create --endpoint` names (`unix:PATH`). Without any of
+    these, CODESMITH_ENDPOINT and CODESMITH_TOKEN_FILE say the same.
     """
     from codesmith import paths
     from codesmith.nodes.registry import Registry
     from codesmith.sdk.client import Client
 
+    if not url and not name and not file:
+        url, token_file = paths.variable("CODESMITH_ENDPOINT"), token_file or paths.variable("CODESMITH_TOKEN_FILE")
+    if url.startswith("unix:"):
+        from codesmith.http.scoped_socket import ScopedSocket, socket_of
+
+        return Client(ScopedSocket(socket_of(url), paths.given(str(token_file))))
     if url:
         from codesmith.http.port import Port
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from codesmith import paths
-from codesmith.errors import BadArgument
+from codesmith.errors import BadArgument, CodeSmithError
 from codesmith.fleet import parallel
 from codesmith.fleet.one_node import OneNode
 from codesmith.nodes.registry import Node, Registry
@@ -72,7 +72,10 @@ def take_sudo_password(file: str | None) -> None:
 
 
 def one(where: OneNode) -> Node:
-    """Return the node that a task for one node works on."""
+    """Return the node that a task for one node works on, over SSH; CODESMITH_ENDPOINT is none."""
+    if paths.variable("CODESMITH_ENDPOINT") and not where.get("node") and not where.get("file"):
+        problem = "this reaches a node by its nodes.yaml, and CODESMITH_ENDPOINT names an endpoint alone"
+        raise CodeSmithError(problem, hint="name the node with --node, or: unset CODESMITH_ENDPOINT")
     return registry(where.get("file") or "").one(where.get("node") or "")
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from codesmith.http.port import HOST, Port
+from codesmith.http.scoped_socket import ScopedSocket
 
 SWITCHING = 101
 SILENCE_S = 8.0
@@ -52,11 +53,16 @@ class Connection:
     it raises ends the wait.
     """
 
-    def __init__(self, to: Path | Port, deadline: float, on_silence: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, to: Path | Port | ScopedSocket, deadline: float, on_silence: Callable[[], None] | None = None
+    ) -> None:
         address: str | tuple[str, int]
         if isinstance(to, Port):
             family, address = socket.AF_INET, (HOST, to.number)
             self._headers = f"Host: {HOST}:{to.number}\r\nAuthorization: Bearer {to.read_token()}\r\n"
+        elif isinstance(to, ScopedSocket):
+            family, address = socket.AF_UNIX, os.fspath(to.path)
+            self._headers = f"Host: localhost\r\nAuthorization: Bearer {to.read_token()}\r\n"
         else:
             family, address = socket.AF_UNIX, os.fspath(to)
             self._headers = "Host: localhost\r\n"

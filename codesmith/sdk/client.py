@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from codesmith.errors import StreamLost, Unreachable, Unsupported
 from codesmith.http.port import Port
+from codesmith.http.scoped_socket import ScopedSocket
 from codesmith.sdk.api import Methods
 from codesmith.sdk.transport import Transport
 
@@ -23,11 +23,15 @@ class Client(Methods):
     """All methods of the node's agent, by prefix: `client.workspace.create(name="demo")`.
 
     Creating it costs nothing; the first call connects. A node of nodes.yaml is called over its private Unix socket,
-    whatever its `endpoint`, and the forwarder is started if it is not running. A client of a port starts nothing.
+    whatever its `endpoint`, and the forwarder is started if it is not running. A client of a port or of a socket of
+    tokens starts nothing, but for `ensure`, which makes that socket answer again.
     """
 
-    def __init__(self, to: Node | Port) -> None:
-        self._transport = _by_port(to) if isinstance(to, Port) else _by_socket(to)
+    def __init__(self, to: Node | Port | ScopedSocket, ensure: Callable[[], ScopedSocket] | None = None) -> None:
+        if isinstance(to, Port | ScopedSocket):
+            self._transport = _by_address(to, ensure)
+        else:
+            self._transport = _by_socket(to)
         super().__init__(self._transport)
 
     def discover(self) -> dict[str, Any]:
@@ -130,9 +134,9 @@ def _by_socket(node: Node) -> Transport:
     )
 
 
-def _by_port(port: Port) -> Transport:
-    def refuse() -> Path:
-        hint = "inv node.connect  # by the operator whose port it is"
-        raise Unreachable(f"nothing listens at {port.url}", hint=hint)
+def _by_address(address: Port | ScopedSocket, ensure: Callable[[], ScopedSocket] | None) -> Transport:
+    def refuse() -> ScopedSocket:
+        hint = "inv node.connect  # by the operator whose endpoint it is"
+        raise Unreachable(f"nothing listens at {address.url}", hint=hint)
 
-    return Transport(port.url, port, refuse)
+    return Transport(address.url, address, ensure or refuse)

@@ -26,6 +26,7 @@ from codesmith.errors import (
 )
 from codesmith.http.client import BadAnswer, Closed, Connection, NotSwitched
 from codesmith.http.port import Port
+from codesmith.http.scoped_socket import ScopedSocket
 from codesmith.sdk.record import Record
 
 T = TypeVar("T")
@@ -36,6 +37,7 @@ LOOK_S = 14.0
 CHANGE_S = 150.0
 # A stream may have to start the runtime of its workspace.
 STREAM_S = 90.0
+UNAUTHORIZED = 401
 # A working agent answers a read at once; a forwarder without a free stream says so within 5 s.
 PROBE_S = 6.0
 PROBE = b'{"jsonrpc":"2.0","id":0,"method":"node.version"}'
@@ -56,14 +58,14 @@ class Transport:
     def __init__(
         self,
         node: str,
-        to: Path | Port,
-        ensure: Callable[[], Path],
+        to: Path | Port | ScopedSocket,
+        ensure: Callable[[], Path | ScopedSocket],
         check: Callable[[], None] | None = None,
         renew: Callable[[], bool] = lambda: False,
     ) -> None:
         self.node, self._to, self._ensure, self._check, self._renew = node, to, ensure, check, renew
         # The user of a port may not know the node's name.
-        self._choice = "" if isinstance(to, Port) else f" --node {node}"
+        self._choice = "" if isinstance(to, Port | ScopedSocket) else f" --node {node}"
         self._connection: Connection | None = None
         self._lock = threading.Lock()
         self._number = self._changes = 0
@@ -146,8 +148,8 @@ class Transport:
 
     @property
     def is_port(self) -> bool:
-        """Whether calls go to a port, and not to the node's private socket."""
-        return isinstance(self._to, Port)
+        """Whether calls go to a port or with a token, and not to the operator's private socket."""
+        return isinstance(self._to, Port | ScopedSocket)
 
     def _not_switched(self, protocol: str, answer: BadAnswer) -> CodeSmithError:
         problem = f"{self.node} does not switch to {protocol}: {answer}"
@@ -227,7 +229,7 @@ class Transport:
 
     @property
     def _place(self) -> str:
-        return self._to.url if isinstance(self._to, Port) else str(self._to)
+        return str(self._to) if isinstance(self._to, Path) else self._to.url
 
     def _drop(self) -> None:
         if self._connection is not None:
@@ -263,6 +265,9 @@ class Transport:
 
     def _refusal(self, method: str, status: int, error: dict[str, Any]) -> CodeSmithError:
         """Return the error of an answer: the agent's errors have a code, the forwarder's name a CodeSmithError."""
+        if status == UNAUTHORIZED and isinstance(error.get("code"), int):
+            problem = f"{self.node} takes no call without a valid token: this one is unknown, expired or revoked"
+            return AuthenticationFailed(problem, hint="inv token.create WORKSPACE  # by the operator of the node")
         if isinstance(error.get("code"), int):
             data = error.get("data")
             problem = str(error.get("message") or f"{method} was refused")

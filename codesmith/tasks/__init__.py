@@ -7,7 +7,22 @@ from invoke.collection import Collection
 
 def root() -> Collection:
     """Return the root collection; one line per namespace, alphabetical."""
-    from codesmith.tasks import audit, completion, demo, file, job, lab, node, repo, sandbox, ssh, ui, user, workspace
+    from codesmith.tasks import (
+        audit,
+        completion,
+        demo,
+        file,
+        job,
+        lab,
+        node,
+        repo,
+        sandbox,
+        ssh,
+        token,
+        ui,
+        user,
+        workspace,
+    )
 
     return Collection(
         completion.completion,
@@ -20,6 +35,7 @@ def root() -> Collection:
         repo=Collection.from_module(repo),
         sandbox=Collection.from_module(sandbox),
         ssh=Collection.from_module(ssh),
+        token=Collection.from_module(token),
         ui=Collection.from_module(ui),
         user=Collection.from_module(user),
         workspace=Collection.from_module(workspace),

@@ -80,6 +80,17 @@ def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".") if part.isdigit())
 
 
+def open_scoped(node: Node) -> Path:
+    """Have the forwarder serve the socket of tokens of a connected node, and return the local path."""
+    try:
+        reply = _ask({"op": "scope", "name": node.name, "registry": str(node.registry)}, SHORT_S)
+    except CodeSmithError as error:
+        if "KeyError('scope')" in error.problem:  # of this version by name, from before it knew tokens
+            raise CodeSmithError("the forwarder is an older one without tokens", hint=OLDER_HINT) from None
+        raise
+    return Path(reply["path"])
+
+
 def disconnect(node: Node) -> bool:
     """Close the node's endpoint; return False if there was none. The forwarder ends with its last endpoint."""
     try:
@@ -172,15 +183,20 @@ def start() -> None:
     from codesmith.nodes.registry import Node
 
     nodes: list[dict[str, Any]] = []
+    scoped: list[str] = []
     with _start_lock():
         process = running()
         if process is not None:
             if not _is_older(process):
                 return
-            nodes = _ask({"op": "stop"}, SHORT_S).get("nodes", [])
+            ended = _ask({"op": "stop"}, SHORT_S)
+            nodes, scoped = ended.get("nodes", []), ended.get("scoped", [])
         _spawn()
     for data in nodes:
-        _ask(_connect_request(Node.from_dict(data), 0.0, is_resumed=True), SHORT_S)
+        node = Node.from_dict(data)
+        _ask(_connect_request(node, 0.0, is_resumed=True), SHORT_S)
+        if node.key in scoped:
+            open_scoped(node)
 
 
 @contextmanager

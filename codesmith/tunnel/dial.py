@@ -11,11 +11,16 @@ import secrets
 from typing import Any
 
 from codesmith.ssh.script import GAP, READ
-from codesmith.tunnel.proof import AGENT_FILE
+from codesmith.tunnel.proof import AGENT_FILE, AGENT_SOCKET
 
 # Every login shell reads it alike, like COMMAND of ssh/script.py.
-COMMAND = f"/bin/sh -c '{READ}; echo $s; exec /usr/bin/python3 -I -S {AGENT_FILE} dial'"
+COMMAND = f"/bin/sh -c '{READ}; echo $s; exec /usr/bin/python3 -I -S {AGENT_FILE} dial"
 NOISE_MAX_BYTES = 1 << 20
+
+
+def command(socket: str = AGENT_SOCKET) -> str:
+    """Return the command that carries a socket of the agent."""
+    return f"{COMMAND}'" if socket == AGENT_SOCKET else f"{COMMAND} {socket}'"
 
 
 class DialStream:

@@ -14,8 +14,9 @@ from codesmith.paths import state_dir
 from codesmith.tunnel import identity
 from codesmith.tunnel.backoff import REFUSALS, Backoff
 from codesmith.tunnel.link import DIAL, Link, NoFreeSession
-from codesmith.tunnel.local_endpoint import address_of, port_of, token_path
+from codesmith.tunnel.local_endpoint import address_of, port_of, scoped_path, token_path
 from codesmith.tunnel.pool import Pool
+from codesmith.tunnel.proof import SCOPED_SOCKET
 from codesmith.tunnel.relay import end
 from codesmith.tunnel.state import CONNECTING, DEGRADED, READY, STOPPED, EndpointState
 from codesmith.tunnel.unix_listener import UnixListener
@@ -59,6 +60,10 @@ class Endpoint:
         self._pool = Pool(node.name, self._wake.set)
         self._unix_listener = UnixListener(path, self._pool, slots, self.await_ready, self.request_proof)
         self._tcp_listener = _tcp_listener(node, path)
+        # Its own pool: a stream to one socket never serves the other. Made when somebody asks for it.
+        self._scoped_pool: Pool | None = None
+        self._scoped_listener: UnixListener | None = None
+        self._slots = slots
         self._backoff = Backoff()
         self._thread = threading.Thread(target=self._run, name=f"keep {node.name}", daemon=True)
         self._thread.start()
@@ -99,8 +104,28 @@ class Endpoint:
                 via=link.via if link else "",
                 carrier=link.carrier if link else "",
                 token_file=str(token_path(self.node)) if self._tcp_listener else "",
+                scoped=f"unix:{scoped_path(self.node)}" if self.is_scoped else "",
                 counts={**counts, "open": self._pool.open_now},
             )
+
+    def open_scoped(self) -> Path:
+        """Serve the node's socket of tokens too, and return the path; once it is ready, and again if it is."""
+        with self._changed:
+            if self._scoped_pool is None or self._scoped_listener is None:
+                self._scoped_pool = Pool(self.node.name, self._wake.set, SCOPED_SOCKET)
+                if self._link is not None:
+                    self._scoped_pool.use(self._link, None)
+                self._scoped_listener = UnixListener(
+                    scoped_path(self.node), self._scoped_pool, self._slots, self.await_ready, self.request_proof
+                )
+        if not self._stopped.is_set():
+            self._scoped_listener.ensure_open()
+        return scoped_path(self.node)
+
+    @property
+    def is_scoped(self) -> bool:
+        """Whether it serves the node's socket of tokens too."""
+        return self._scoped_listener is not None
 
     def ensure_ready(self, timeout_s: float) -> None:
         """Return once the endpoint is ready; raise the error of the attempt made for this call, or Unreachable."""
@@ -221,6 +246,9 @@ class Endpoint:
         if not proof.keeps_alive:
             end(stream)
         self._pool.use(link, stream if proof.keeps_alive else None)
+        with self._changed:
+            if self._scoped_pool is not None:
+                self._scoped_pool.use(link, None)
         if not self._stopped.is_set():
             self._unix_listener.ensure_open()
             self._open_port()
@@ -245,6 +273,9 @@ class Endpoint:
         if self._tcp_listener is not None:
             self._tcp_listener.close()
         self._unix_listener.close()
+        with self._changed:
+            if self._scoped_listener is not None:
+                self._scoped_listener.close()
 
     def _refill(self) -> bool:
         try:
@@ -268,6 +299,9 @@ class Endpoint:
 
     def _drop_link(self) -> None:
         self._pool.drop()
+        with self._changed:
+            if self._scoped_pool is not None:
+                self._scoped_pool.drop()
         link, self._link = self._link, None
         if link is not None:
             link.close()

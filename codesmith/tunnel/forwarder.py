@@ -127,6 +127,14 @@ class Forwarder:
             self._endpoints[key] = endpoint
             return endpoint
 
+    def _scope(self, request: dict[str, Any]) -> dict[str, Any]:
+        with self._lock:
+            endpoint = self._endpoints.get((request["registry"], request["name"]))
+        if endpoint is None or endpoint.is_stopped:
+            hint = f"inv node.connect --node {request['name']}"
+            raise CodeSmithError(f"{request['name']} is not connected", hint=hint)
+        return {"path": str(endpoint.open_scoped())}
+
     def _disconnect(self, request: dict[str, Any]) -> dict[str, Any]:
         key = (request["registry"], request["name"])
         self._forwards.stop(*key)
@@ -164,8 +172,9 @@ class Forwarder:
         self._control.close()  # from here on a caller starts a new forwarder
         self._is_ending = True
         with self._lock:
-            nodes = [endpoint.node.to_dict() for endpoint in self._endpoints.values() if not endpoint.is_stopped]
-        return {"pid": os.getpid(), "nodes": nodes}
+            running = [endpoint for endpoint in self._endpoints.values() if not endpoint.is_stopped]
+        nodes, scoped = [one.node.to_dict() for one in running], [one.node.key for one in running if one.is_scoped]
+        return {"pid": os.getpid(), "nodes": nodes, "scoped": scoped}
 
     # -- control socket
 
@@ -206,6 +215,7 @@ class Forwarder:
             "disconnect": self._disconnect,
             "forward": self._forward,
             "ping": self._ping,
+            "scope": self._scope,
             "status": self._status,
             "stop": self._end,
             "unforward": self._unforward,

@@ -12,7 +12,7 @@ from codesmith.errors import CodeSmithError, Unreachable
 from codesmith.secrets import Secrets
 from codesmith.tunnel import dial
 from codesmith.tunnel import proof as proofs
-from codesmith.tunnel.proof import Facts, Proof, TimedStream
+from codesmith.tunnel.proof import AGENT_SOCKET, Facts, Proof, TimedStream
 from codesmith.tunnel.relay import LOST, end
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ class Link(Protocol):
     def prove(self) -> tuple[Proof, TimedStream]:
         """Return which agent answers and the stream on which it answered; raise the reason if none does."""
 
-    def open(self) -> TimedStream:
-        """Return one new stream to the agent."""
+    def open(self, socket: str = AGENT_SOCKET) -> TimedStream:
+        """Return one new stream to a socket of the agent."""
 
     def is_alive(self) -> bool:
         """Return whether the connection is still open."""
@@ -122,8 +122,8 @@ class SshLink:
             raise
         return proof, stream
 
-    def open(self) -> TimedStream:
-        """Return one new stream to the agent.
+    def open(self, socket: str = AGENT_SOCKET) -> TimedStream:
+        """Return one new stream to a socket of the agent.
 
         StreamRefused if sshd or the agent's socket refuses, NoFreeSession if sshd has no session left for `dial`,
         Unreachable if the connection is lost.
@@ -131,7 +131,7 @@ class SshLink:
         from paramiko import ChannelException
 
         try:
-            return self._dial() if self.via == DIAL else self._streamlocal()
+            return self._dial(socket) if self.via == DIAL else self._streamlocal(socket)
         except ChannelException as error:
             if self.via == DIAL:  # sshd also gives a session if the agent is stopped, so the sessions are used up
                 raise NoFreeSession(
@@ -198,13 +198,13 @@ class SshLink:
             raise Unreachable(error.problem, hint=error.hint) from error
         return proofs.parse_facts(result.stdout.decode("utf-8", "replace"), result.stderr)
 
-    def _streamlocal(self) -> TimedStream:
-        stream: TimedStream = self._transport.open_streamlocal(proofs.AGENT_SOCKET, timeout=OPEN_S)
+    def _streamlocal(self, socket: str) -> TimedStream:
+        stream: TimedStream = self._transport.open_streamlocal(socket, timeout=OPEN_S)
         return stream
 
-    def _dial(self) -> TimedStream:
+    def _dial(self, socket: str) -> TimedStream:
         channel = self._transport.open_session(timeout=OPEN_S)
-        channel.exec_command(dial.COMMAND)
+        channel.exec_command(dial.command(socket))
         stream: Any = dial.DialStream(channel)
         return stream  # type: ignore[no-any-return]
 

@@ -23,6 +23,19 @@ def endpoint_path(node: Node) -> Path:
     return runtime_dir() / f"{node.key}.sock"
 
 
+def scoped_path(node: Node) -> Path:
+    """Return the path of the local socket that leads to the node's socket of tokens; it exists once it is asked for."""
+    return runtime_dir() / f"{node.key}.scoped.sock"
+
+
+def ensure_scoped(node: Node) -> Path:
+    """Return that path once the forwarder serves it; like `ensure`."""
+    from codesmith.tunnel import control
+
+    control.connect(node)
+    return control.open_scoped(node)
+
+
 def token_path(node: Node) -> Path:
     """Return the path of the token for the node's port; it exists only while the forwarder has the port open."""
     return runtime_dir() / f"{node.key}.token"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from codesmith.errors import CodeSmithError, Unreachable
 from codesmith.tunnel.link import Link, NoFreeSession
-from codesmith.tunnel.proof import TimedStream
+from codesmith.tunnel.proof import AGENT_SOCKET, TimedStream
 from codesmith.tunnel.relay import Relay
 
 SPARE_MAX_AGE_S = 30.0  # well below the agent's idle limit: the agent must not close a spare just as a call takes it
@@ -19,8 +19,8 @@ FREE_WAIT_S, FREE_POLL_S = 5.0, 0.2
 class Pool:
     """Gives streams to local connections. With a spare, a new connection saves the round trip that opens a channel."""
 
-    def __init__(self, name: str, wake: Callable[[], None]) -> None:
-        self._name, self._wake = name, wake
+    def __init__(self, name: str, wake: Callable[[], None], socket: str = AGENT_SOCKET) -> None:
+        self._name, self._wake, self._agent_socket = name, wake, socket
         self._changed = threading.Condition()
         self._link: Link | None = None
         self._spare: Relay | None = None
@@ -90,7 +90,7 @@ class Pool:
             raise Unreachable(
                 f"the SSH connection to {self._name} was lost", hint=f"inv node.status --node {self._name}"
             )
-        stream = link.open()
+        stream = link.open(self._agent_socket)
         self.counts["channels"] += 1
         return stream
 

@@ -11,6 +11,8 @@ from codesmith.tunnel.relay import LOST, Stream
 
 AGENT_FOLDER = "/run/codesmith"
 AGENT_SOCKET = f"{AGENT_FOLDER}/agent.sock"
+# The socket of tokens.
+SCOPED_SOCKET = f"{AGENT_FOLDER}/scoped.sock"
 AGENT_FILE = "/usr/lib/codesmith/current/program"
 NODE_FILE = "/etc/codesmith/node.json"
 ANSWER_MAX_BYTES = 65536

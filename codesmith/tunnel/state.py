@@ -27,6 +27,8 @@ class EndpointState:
     via: str = ""
     carrier: str = ""
     token_file: str = ""
+    # Where its socket of tokens is served, if somebody asked for that.
+    scoped: str = ""
     counts: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:

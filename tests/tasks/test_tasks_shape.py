@@ -36,6 +36,7 @@ HARMLESS = {
     "node.list",
     "node.logs",
     "node.status",
+    "token.list",
     "node.verify",
     "node.version",
     "repo.get",

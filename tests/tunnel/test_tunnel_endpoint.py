@@ -116,7 +116,7 @@ def test_endpoint_comes_back_without_a_command(ready, far_end, path):
 def test_a_loss_that_a_call_comes_upon_shows_before_the_next_attempt_ends(ready, far_end, path, monkeypatch):
     """A hung sshd: opening a spare after the call and the next connect each take their time limit."""
 
-    def hang(link):
+    def hang(link, socket=None):
         link.lose()
         raise Unreachable("no channel")
 

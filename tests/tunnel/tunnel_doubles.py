@@ -110,7 +110,7 @@ class FakeLink:
         proofs.ensure_expected(proof, self._far_end.expected_id, self._node.name)
         return proof, stream
 
-    def open(self):
+    def open(self, socket=None):
         if not self._alive:
             raise Unreachable("the SSH connection is lost")
         try:
