@@ -36,7 +36,7 @@ def create(
     sandbox: Sandbox = {
         "workspace": workspace,
         "limits": limits,
-        "network": network,
+        "network": made["network"],
         "enforced": made["enforced"],
         "state": "ready",
         "denied": [],
