@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 PORT = 3128
+# A variable of everything that runs behind the proxy: where it is. (The node may have a proxy of its own at that port.)
+BEHIND = "CODESMITH_PROXY"
 # Folders by workspace: policy.json, which root writes and the proxy reads.
 POLICIES = "/run/codesmith/egress"
 # Folders by workspace of the proxies that run, their own. What a proxy has refused is there; when it has ended, beside

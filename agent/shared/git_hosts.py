@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import List
 
 from agent.shared import host_lists
@@ -11,7 +12,10 @@ BYTES_MAX = 65536
 
 
 def read(path: str = FILE) -> List[str]:
-    """Return the hosts that the node's administrator lists, one a line; a line that is none is left out."""
+    """Return the hosts that the node's administrator lists, one a line; a line that is none is left out.
+
+    Without a port it is every port: git comes by https, by ssh, and by ports of a forge's own.
+    """
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             lines = file.read(BYTES_MAX).splitlines()
@@ -21,7 +25,8 @@ def read(path: str = FILE) -> List[str]:
     for line in lines:
         text = line.partition("#")[0].strip()
         try:
-            found.append(host_lists.parse(text).text)
+            rule = host_lists.parse(text)
+            found.append(rule.text if rule.port else replace(rule, port=host_lists.ANY_PORT).text)
         except ValueError:
             continue
     return found[: host_lists.ENTRIES_MAX]

@@ -1,7 +1,7 @@
 """The one way out of a runtime that has an allow-list: a socket inside its network namespace, a proxy outside.
 
-A socket unit binds 127.0.0.1:3128 inside the namespace, which it shares with the runtime's service; the first connection
-starts the proxy, which has the node's network, no privileges and a uid of its own. It ends with the runtime's service.
+A socket unit binds 127.0.0.1:3128 inside the namespace that it shares with the runtime's service. The first connection
+starts the proxy: it has the node's network, no privileges and a uid of its own. It ends with the runtime's service.
 A clone of the operator's has the same, in mode `open`: to every host but the node itself.
 """
 
@@ -15,7 +15,7 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Optional
 
 from agent.helper.runtime.sandboxes import Sandbox
 from agent.shared import git_hosts
-from agent.shared.egress_paths import DENIED, DENIED_BYTES_MAX, LIVE, POLICIES, PORT
+from agent.shared.egress_paths import BEHIND, DENIED, DENIED_BYTES_MAX, LIVE, POLICIES, PORT
 from agent.shared.names import unit_of
 from agent.shared.run import run
 
@@ -85,7 +85,8 @@ def environment() -> Dict[str, str]:
     http = f"http://127.0.0.1:{PORT}"
     values = {"http_proxy": http, "https_proxy": http, "all_proxy": f"socks5h://127.0.0.1:{PORT}"}
     values["no_proxy"] = "localhost,127.0.0.1,::1"
-    return {spelling: value for name, value in values.items() for spelling in (name, name.upper())}
+    both = {spelling: value for name, value in values.items() for spelling in (name, name.upper())}
+    return {**both, BEHIND: f"127.0.0.1:{PORT}"}
 
 
 def write_policy(sandbox: Optional[Sandbox]) -> bool:
