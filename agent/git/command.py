@@ -36,7 +36,7 @@ class DiskShort(Exception):
 
 
 class GitSetup(NamedTuple):
-    """How git reaches a URL: its own settings, its ssh command, the path of the private key if one was given, the proxy.
+    """How git reaches a URL: its own settings, its ssh command, the path of the private key if given, the proxy.
 
     With `home` it runs as the login would run it: with the login's settings and hooks, and without ours.
     """
