@@ -20,7 +20,8 @@ address = ipaddress.ip_address
      "192.0.0.192", "100.100.100.200", "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255",
      "::", "::1", "fe80::1", "febf::1", "fec0::1", "ff02::1", "fd00:ec2::254", "fd20:ce::254",
      "::ffff:127.0.0.1", "::127.0.0.1", "::ffff:0:127.0.0.1", "64:ff9b::127.0.0.1", "64:ff9b::169.254.169.254",
-     "64:ff9b:1::a", "2002:7f00:1::1", "2002:a9fe:a9fe::", "2001:0:7f00:1::1", "2001:0:808:808:0:0:80ff:fffe", "2a00::5efe:127.0.0.1",
+     "64:ff9b:1::a", "2002:7f00:1::1", "2002:a9fe:a9fe::", "2001:0:7f00:1::1", "2001:0:808:808:0:0:80ff:fffe",
+     "2a00::5efe:127.0.0.1",
      "2a00::200:5efe:127.0.0.1"],
 )  # fmt: skip
 def test_loopback_link_local_metadata_and_their_forms_are_never_reached(text: str) -> None:
@@ -38,7 +39,8 @@ def test_others_are_not_refused_here(text: str) -> None:
     ("text", "expected"),
     [("10.1.2.3", True), ("172.16.0.1", True), ("172.32.0.1", False), ("192.168.1.1", True), ("100.64.0.1", True),
      ("100.128.0.1", False), ("fd12::1", True), ("fc00::1", True), ("::ffff:10.0.0.1", True),
-     ("64:ff9b::10.0.0.1", True), ("2002:0a00:1::1", True), ("8.8.8.8", False), ("2a00::1", False), ("198.18.0.1", False)],
+     ("64:ff9b::10.0.0.1", True), ("2002:0a00:1::1", True), ("8.8.8.8", False), ("2a00::1", False),
+     ("198.18.0.1", False)],
 )  # fmt: skip
 def test_private_addresses_are_known_in_every_form(text: str, expected: bool) -> None:
     assert is_private(address(text)) is expected
