@@ -1,7 +1,7 @@
 """Lists of hosts: what an entry may say, how a host is spelled in one way only, and whether a list allows it.
 
-An entry is a name, `*.` and a name (what is below it, not itself), an address or a network; then a port, `:*` for any, or
-nothing for 80 and 443:
+An entry is a name, `*.` and a name (what is below it, not itself), an address or a network; then a port, `:*` for
+any, or nothing for 80 and 443:
 
     pypi.org   *.github.com:443   git.corp.example:22   10.0.0.0/8:*   2001:db8::/32   [2001:db8::7]:8443
 """
@@ -106,7 +106,7 @@ def parse(text: object) -> Rule:
 
 
 def parse_host(text: str) -> Host:
-    """Return a host in its one spelling: a name in lower case and ASCII, or the address that a resolver would take it for.
+    """Return a host in its one spelling: a name in lower case and ASCII, or the address that a resolver takes it for.
 
     ValueError for what is neither. IPv6 stands without brackets, and without a zone.
     """
