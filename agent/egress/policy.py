@@ -39,13 +39,18 @@ class Policy:
 
     def check_address(self, host: Host, address: Address, port: int, is_never: Callable[[Address], bool]) -> None:
         """Raise Denied for an address, of a host that may be looked up, that may not be dialled."""
-        if self.hosts is None or is_never(address):
+        # The operator's clones may reach what the node's administrator has listed, wherever it is.
+        is_listed = self.mode == OPEN and (self._lists(host, port) or self._lists(address, port))
+        if not is_listed and is_never(address):
             raise Denied(f"{shown(host, port)} is an address that no workspace reaches ({address})", host, port)
         if any(self.hosts.denies(form, port) for form in forms(address)):
             raise Denied(f"{address} is denied in workspace {self.workspace}", address, port)
         if self.mode != OPEN and is_private(address) and not self.hosts.allows(address, port):
             problem = f"{shown(host, port)} is at the private address {address}, which has to be listed by itself"
             raise Denied(problem, address, port, self._hint(address, port))
+
+    def _lists(self, host: Host, port: int) -> bool:
+        return self.hosts is not None and self.hosts.allows(host, port)
 
     def _hint(self, host: Host, port: int) -> str:
         return self.hint.replace("{host}", shown(host, port))
