@@ -226,11 +226,11 @@ def test_the_operator_clones_in_every_mode(web1: Web1, forge: Forge) -> None:
         name = moded(web1, mode, "clone")
         made = web1.client.repo.clone(workspace=name, url=f"{forge.https}/public.git")
         assert made.branch == "main", mode
-        by_ssh = {"url": f"ssh://git@{forge.host}/srv/git/private.git", "credential": {"ssh_key": forge.key}}
-        made = web1.client.repo.clone(workspace=name, known_hosts=[forge.known_host], **by_ssh)
+        by_ssh, key = f"ssh://git@{forge.host}/srv/git/private.git", {"ssh_key": forge.key}
+        made = web1.client.repo.clone(workspace=name, url=by_ssh, credential=key, known_hosts=[forge.known_host])
         assert made.branch == "main", mode
         assert web1.client.repo.pull(workspace=name, name="public").updated is False
-        assert web1.client.repo.fetch(workspace=name, name="private", credential=by_ssh["credential"]).commit
+        assert web1.client.repo.fetch(workspace=name, name="private", credential=key).commit
         # The commands of the workspace have gained nothing by it.
         wanted = "200" if mode == "full" else "000"
         assert code(web1, name, f"{forge.https}/public.git/HEAD") == wanted, mode
@@ -239,8 +239,8 @@ def test_the_operator_clones_in_every_mode(web1: Web1, forge: Forge) -> None:
 @ALL_RELEASES
 def test_no_clone_reaches_the_node_itself(web1: Web1, forge: Forge) -> None:
     own = own_address(web1)
-    hosts = ("127.0.0.1", "2130706433", "0x7f.1", "[::1]", "[::ffff:127.0.0.1]", "localhost", "0.0.0.0", "169.254.169.254",
-             own, f"[::ffff:{own}]")  # fmt: skip
+    hosts = ("127.0.0.1", "2130706433", "0x7f.1", "[::1]", "[::ffff:127.0.0.1]", "localhost", "0.0.0.0",
+             "169.254.169.254", own, f"[::ffff:{own}]")  # fmt: skip
     clone = web1.client.repo.clone
     for mode in MODES:
         name = moded(web1, mode, "self")
