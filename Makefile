@@ -7,7 +7,7 @@ SOURCE := $(if $(PART),$(firstword $(wildcard codesmith/$(PART) $(PART))))
 TESTED := $(if $(PART),$(firstword $(wildcard tests/$(PART) tests/$(dir $(PART)))),$(TESTS))
 # A file of tests stays in one process: its nodes are booted once. tests/conftest.py puts the longest files first.
 WORKERS ?= auto
-FOR_TESTS := curl git mkfs.ext4=e2fsprogs rsync chromium
+FOR_TESTS := curl fish git mkfs.ext4=e2fsprogs rsync chromium zsh
 PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help install part lab demo demo-ui test test-fast test-long test-vm check format build api bench clean
@@ -67,6 +67,7 @@ check: install part
 	$(BIN)/mypy $(SOURCE)
 	$(BIN)/python -m agent.methods | cmp - agent/openrpc.json
 	$(BIN)/python -m codesmith.sdk.generate --check
+	$(BIN)/python -m codesmith.tasks --check
 
 format: install
 	$(BIN)/ruff check --fix .
@@ -85,6 +86,7 @@ api: install
 	$(BIN)/python -m agent.methods > agent/openrpc.json.new
 	mv agent/openrpc.json.new agent/openrpc.json
 	$(BIN)/python -m codesmith.sdk.generate
+	$(BIN)/python -m codesmith.tasks
 
 # The peers live in an environment of their own: pyinfra wants an older paramiko than ours.
 bench: lab $(VENV)-bench/.installed

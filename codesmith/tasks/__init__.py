@@ -7,9 +7,10 @@ from invoke.collection import Collection
 
 def root() -> Collection:
     """Return the root collection; one line per namespace, alphabetical."""
-    from codesmith.tasks import audit, demo, file, job, lab, node, repo, sandbox, ssh, ui, user, workspace
+    from codesmith.tasks import audit, completion, demo, file, job, lab, node, repo, sandbox, ssh, ui, user, workspace
 
     return Collection(
+        completion.completion,
         demo.demo,
         audit=Collection.from_module(audit),
         file=Collection.from_module(file),

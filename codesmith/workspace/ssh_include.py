@@ -2,54 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
-import os
 import re
 import shutil
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
-from codesmith.cli import output
-from codesmith.cli.output import escape
-from codesmith.errors import Cancelled, CodeSmithError
+from codesmith.cli.text_edit import Edit, read
+from codesmith.errors import CodeSmithError
 from codesmith.workspace import ssh_config
 from codesmith.workspace.ssh_config import SshConfig
 
 BEGINS_BLOCK = r"\s*(host|match)\b"
-
-
-@dataclass(frozen=True)
-class Edit:
-    """A change of a text file; nothing to do if both texts are equal."""
-
-    path: Path
-    before: str
-    after: str
-
-    @property
-    def diff(self) -> str:
-        """The change as a unified diff."""
-        before, after = (text.splitlines(keepends=True) for text in (self.before, self.after))
-        lines = difflib.unified_diff(before, after, str(self.path), str(self.path), n=1)
-        return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
-
-    def apply(self) -> None:
-        """Write the new text in place of the old one; a symbolic link stays one, and the mode stays."""
-        path = Path(os.path.realpath(self.path))
-        try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
-            fresh = path.with_name(f".{path.name}.codesmith.{os.getpid()}")
-            fresh.unlink(missing_ok=True)
-            with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-                file.write(self.after.encode("utf-8", "surrogateescape"))
-            fresh.chmod(mode)
-            fresh.replace(path)
-        except OSError as error:
-            raise CodeSmithError(
-                f"cannot write {self.path}: {error.strerror}", hint=f"ls -ld {self.path} {self.path.parent}"
-            ) from error
 
 
 def own_file() -> Path:
@@ -64,7 +26,7 @@ def line() -> str:
 
 def plan_install(path: Path) -> Edit:
     """Plan the line as the first one, unless it is there already and before any Host or Match."""
-    before = _read(path)
+    before = read(path)
     for one in before.splitlines():
         if one.strip() == line():
             return Edit(path, before, before)
@@ -75,7 +37,7 @@ def plan_install(path: Path) -> Edit:
 
 def plan_removal(path: Path) -> Edit:
     """Plan the file without the line."""
-    before = _read(path)
+    before = read(path)
     return Edit(path, before, _without_line(before))
 
 
@@ -84,8 +46,7 @@ def install(config: SshConfig, *, yes: bool) -> bool:
     config.write()
     edit = plan_install(own_file())
     if edit.before != edit.after:
-        _ask(edit, "write it?", yes=yes)
-        edit.apply()
+        edit.apply_if_wanted(yes=yes)
     for node in config.registry.nodes.values():
         if not ssh_config.is_in_effect(config, node):
             raise CodeSmithError(
@@ -101,8 +62,7 @@ def remove(config: SshConfig, *, yes: bool) -> bool:
     others = [path for path in place.glob("*/config") if path != config.path]
     edit = plan_removal(own_file())
     if not others and edit.before != edit.after:
-        _ask(edit, "write it?", yes=yes)
-        edit.apply()
+        edit.apply_if_wanted(yes=yes)
         was_there = True
     shutil.rmtree(config.folder, ignore_errors=True)
     if not others:
@@ -119,21 +79,5 @@ def is_installed(config: SshConfig) -> bool:
     return config.path.is_file() and all(ssh_config.is_in_effect(config, node) for node in nodes)
 
 
-def _ask(edit: Edit, question: str, *, yes: bool) -> None:
-    sys.stderr.write(escape(edit.diff, keep="\n\t"))
-    sys.stderr.flush()
-    if not yes and not output.confirm(question):
-        raise Cancelled(f"{edit.path} stays as it is", hint="without a question: --yes")
-
-
 def _without_line(text: str) -> str:
     return "".join(one for one in text.splitlines(keepends=True) if one.strip() != line())
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8", "surrogateescape")
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        raise CodeSmithError(f"cannot read {path}: {error.strerror}", hint=f"ls -l {path}") from error

@@ -1,0 +1,1 @@
+"""Completion of command lines for bash, zsh and fish."""
