@@ -29,7 +29,7 @@ REMOTE = ("path", "new-path", "cwd")
 
 
 def build(root: Collection) -> dict[str, Any]:
-    """Return the table of a collection: by full name, the task's summary, its positional parameters in order, and its options."""
+    """Return the table of a collection: by full name its summary, positional parameters in order, options."""
     return {name: _entry(task) for name, task in sorted(_tasks(root))}
 
 

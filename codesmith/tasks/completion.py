@@ -22,7 +22,12 @@ from codesmith.errors import BadArgument
     several="shell",
 )
 def completion(
-    c: Context, shell: list[str] | None = None, install: bool = False, remove: bool = False, yes: bool = False
+    c: Context,
+    shell: list[str] | None = None,
+    install: bool = False,
+    remove: bool = False,
+    yes: bool = False,
+    json: bool = False,
 ) -> dict[str, Any]:
     """Print the script that completes tasks, options, nodes, workspaces, users, jobs and files at TAB.
 
@@ -40,7 +45,11 @@ def completion(
     place, file = scripts.place(name), scripts.start_file(name)
     row: dict[str, Any] = {"shell": name, "script": str(place), "file": str(file)}
     if not install and not remove:
-        output.write(scripts.script(name))
+        row["text"] = scripts.script(name)
+        if json:
+            output.show(row, json=True)
+        else:
+            output.write(row["text"])
         return row
     before = read(file)
     others = "".join(one for one in before.splitlines(keepends=True) if scripts.MARK not in one)
@@ -53,7 +62,8 @@ def completion(
         place.write_text(scripts.script(name), encoding="utf-8")
     else:
         place.unlink(missing_ok=True)
-    output.show({**row, "changed": edit.before != edit.after})
+    row["changed"] = edit.before != edit.after
+    output.show(row, json=json)
     if install:
         output.say(f"note: for shells that run already: source {place}")
     return row
