@@ -119,6 +119,8 @@ class StandInHelper:
             return self._account(name)
         if verb == "user.drift":
             return {"drift": {}}
+        if verb == "node.check_door":
+            return {"open": True, "problems": []}
         if verb == "workspace.ensure":
             user = arguments["user"]
             account = self._account(user) if arguments["dedicated"] else None
