@@ -164,7 +164,7 @@ class StandInHelper:
         return {"leftovers": []} if verb == "user.remove" else {}
 
     def _account(self, name: str) -> dict[str, Any]:
-        home, shell = "/srv/codesmith/empty", "/usr/sbin/nologin"
+        home, shell = "/srv/codesmith/empty", "/usr/lib/codesmith/enter"
         return {"login": f"cs-{name}", "uid": 70000, "gid": 70000, "home": home, "shell": shell}
 
 

@@ -147,6 +147,15 @@ def open_access(name: str) -> None:
     _run_tool("usermod", *OPEN, "--shell", ENTER, "--", login_of(name))
 
 
+def has_logins_group() -> bool:
+    """Tell whether prepare has made the group of logins that sshd lets in."""
+    try:
+        grp.getgrnam(LOGINS_GROUP)
+    except KeyError:
+        return False
+    return True
+
+
 def is_expired(name: str) -> bool:
     """Tell whether an account is expired, as `close_access` leaves it."""
     login = login_of(name)
@@ -155,9 +164,10 @@ def is_expired(name: str) -> bool:
     return fields[7:8] == [EXPIRED]
 
 
-def reset(name: str, administered: Dict[str, List[str]], *, is_open: bool) -> None:
+def reset(name: str, administered: Dict[str, List[str]], *, is_user: bool, is_open: bool) -> None:
     """Reset an account: closed or open, no ageing, no groups but its own, no other members in that.
 
+    That of a user is in the group of logins also while the door is shut: only so `sshd -T` tells when it may be opened.
     `administered` names the groups of others that it administers, and their other administrators, who stay.
     """
     login = login_of(name)
@@ -165,7 +175,8 @@ def reset(name: str, administered: Dict[str, List[str]], *, is_open: bool) -> No
     close_access(name)
     ageing = ("--mindays", "-1", "--maxdays", "-1", "--warndays", "-1", "--inactive", "-1", "--lastday", "-1")
     _run_tool("chage", *ageing, "--", login)
-    _run_tool("usermod", *NO_GROUPS, "--", login)
+    groups = ("--groups", LOGINS_GROUP) if is_user and has_logins_group() else NO_GROUPS
+    _run_tool("usermod", *groups, "--", login)
     # Only /etc/gshadow knows of administrators; without it gpasswd refuses to hear of any.
     administrators = ("--administrators", "") if os.path.exists(GSHADOW) else ()
     _run_tool("gpasswd", "--members", "", *administrators, login)

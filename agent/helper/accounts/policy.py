@@ -35,6 +35,7 @@ class Accounts:
         self._is_door_open = sshd_door.is_open()
         # Where prepare has made no such directory yet, no login has its file.
         self._has_marks = os.path.isdir(LOGINS)
+        self._has_group = accounts.has_logins_group()
         self._scheduled = schedules.owners()
         self._joined: Dict[str, List[str]] = {}
         self._guests: Dict[str, List[str]] = {}
@@ -57,7 +58,7 @@ class Accounts:
         is_open = self.is_open(word)
         access = _of_open_access if is_open else _of_access
         return [*([f"it has no file in {LOGINS}"] if self._has_marks and word is None else []),
-                *self._of_groups(login, is_open=is_open), *access(account.pw_shell, shadow), *_of_ageing(shadow),
+                *self._of_groups(login, is_user=word == login_marks.USER), *access(account.pw_shell, shadow), *_of_ageing(shadow),
                 *(f"it has {one}" for one in self._scheduled.get(login, []) + self._scheduled.get(account.pw_uid, [])),
                 *(f"access list on {path}" for path in _directories(name) if acls.exist(path))]  # fmt: skip
 
@@ -72,12 +73,12 @@ class Accounts:
             for group, found in self._administrators.items() if login in found and group != login
         }  # fmt: skip
 
-    def _of_groups(self, login: str, *, is_open: bool) -> Iterator[str]:
+    def _of_groups(self, login: str, *, is_user: bool) -> Iterator[str]:
         joined = self._joined.get(login, [])
         others = [group for group in joined if group != LOGINS_GROUP]
         if others:
             yield f"in the group {', '.join(others)}"
-        if is_open and LOGINS_GROUP not in joined:
+        if is_user and self._has_group and LOGINS_GROUP not in joined:
             yield f"not in the group {LOGINS_GROUP}"
         if self._guests.get(login):
             yield f"its group has other members: {', '.join(self._guests[login])}"
@@ -102,7 +103,9 @@ def repair(name: str, word: str) -> None:
     found = Accounts()
     if found.differences(name):
         databases.check_changeable()
-        accounts.reset(name, found.administered(login_of(name)), is_open=found.is_open(word))
+        accounts.reset(
+            name, found.administered(login_of(name)), is_user=word == login_marks.USER, is_open=found.is_open(word)
+        )
         schedules.remove(name, account.pw_uid)
         for path in _directories(name):
             _remove_acls(*os.path.split(path))
