@@ -143,9 +143,9 @@ def named(keyword: str) -> str:
 @BOTH
 def test_what_the_node_has_for_everybody_else_is_no_obstacle(any_node: LabNode, node_with_ann: Node) -> None:
     lines = (
-        "AuthorizedKeysFile .ssh/authorized_keys /etc/ssh/keys/%u", "AuthorizedKeysCommand /usr/bin/true", "X11Forwarding yes",
+        "AuthorizedKeysFile .ssh/authorized_keys /etc/ssh/keys/%u", "AuthorizedKeysCommand /usr/bin/true",
         "AuthorizedKeysCommandUser nobody", "TrustedUserCAKeys /root/way-in.pub", "PasswordAuthentication yes",
-        "AllowTcpForwarding yes",
+        "AllowTcpForwarding yes", "X11Forwarding yes",
         "AcceptEnv LD_*", "AllowGroups root codesmith-logins", "Match User root", " ForceCommand none", "Match all",
     )  # fmt: skip
     for line in lines:

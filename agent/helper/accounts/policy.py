@@ -58,7 +58,8 @@ class Accounts:
         is_open = self.is_open(word)
         access = _of_open_access if is_open else _of_access
         return [*([f"it has no file in {LOGINS}"] if self._has_marks and word is None else []),
-                *self._of_groups(login, is_user=word == login_marks.USER), *access(account.pw_shell, shadow), *_of_ageing(shadow),
+                *self._of_groups(login, is_user=word == login_marks.USER), *access(account.pw_shell, shadow),
+                *_of_ageing(shadow),
                 *(f"it has {one}" for one in self._scheduled.get(login, []) + self._scheduled.get(account.pw_uid, [])),
                 *(f"access list on {path}" for path in _directories(name) if acls.exist(path))]  # fmt: skip
 
