@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from codesmith.bootstrap import layout
+from codesmith.bootstrap import door_files, layout
 from codesmith.bootstrap.facts import Facts
-from codesmith.bootstrap.layout import AGENT_SERVICE, AGENT_SOCKET, HELPER_SERVICE, HELPER_SOCKET
+from codesmith.bootstrap.layout import AGENT_SERVICE, HELPER_SERVICE, HELPER_SOCKET
 from codesmith.bootstrap.session import Session, Tell, first_text
 from codesmith.bootstrap.step import MISSING, Step, describe
 from codesmith.errors import StepFailed
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from codesmith.nodes.registry import Node
 
 # Directories removed with all that agent and helper wrote there. From others only what prepare made is removed.
-CONTENTS = (layout.STATE, layout.LOG, layout.HELPER_STATE)
+CONTENTS = (layout.STATE, layout.LOG, layout.HELPER_STATE, layout.KEYS_FOLDER, layout.LOGINS_FOLDER)
+# Who reads a file of ours again after it is removed.
+RELOADS = {door_files.SSHD_SETTINGS: "sshd", door_files.USER_UNIT: "systemd"}
+# The sockets that lead to the agent; the helper's is another.
+AGENT_SOCKETS = (layout.AGENT_SOCKET, layout.DOOR_SOCKET, layout.SCOPED_SOCKET)
 # Files of the helper in a directory that others may use too; they are removed also where the directory stays.
 HELPER_FILES = {"/srv/codesmith": (".next-uid",)}
 # Where the helper writes the settings of runtimes.
@@ -115,8 +119,8 @@ def _plan_residents(facts: Facts, name: str, *, purge: bool) -> Step:
         "do": "remove_residents",
         "purge": purge,
         "ledger": layout.HELPER_LEDGER,
-        "stop": [AGENT_SERVICE, AGENT_SOCKET],
-        "start": [AGENT_SOCKET, AGENT_SERVICE],
+        "stop": [AGENT_SERVICE, *AGENT_SOCKETS],
+        "start": [*AGENT_SOCKETS, AGENT_SERVICE],
         "helper": HELPER_SOCKET,
         "socket": layout.HELPER_SOCKET_FILE,
     }
@@ -129,7 +133,7 @@ def _plan_residents(facts: Facts, name: str, *, purge: bool) -> Step:
 
 
 def _plan_units(facts: Facts) -> Step:
-    units = [AGENT_SERVICE, AGENT_SOCKET, HELPER_SERVICE, HELPER_SOCKET]
+    units = [AGENT_SERVICE, *AGENT_SOCKETS, HELPER_SERVICE, HELPER_SOCKET]
     states = [facts.units.get(name, {}).get("ActiveState", "") for name in units]
     order = {"do": "remove_units", "units": units, "links": list(layout.UNIT_LINKS), "slices": list(SLICES)}
     listed = ", ".join(units)
@@ -165,7 +169,7 @@ def _plan_directory(path: str, before: str, *, is_content_ours: bool) -> Step:
 
 
 def _plan_file(facts: Facts, path: str, kind: str) -> Step:
-    order = {"do": "remove_file", "path": path}
+    order = {"do": "remove_file", "path": path, "reload": RELOADS.get(path, "")}
     return Step(kind, path, f"remove {path}", describe(facts.files.get(path)), MISSING, order)
 
 

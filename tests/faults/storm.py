@@ -315,7 +315,9 @@ class Look:
             if passwd and shadow:
                 self.same(name + " uid", (int(passwd[2]), passwd[5]), (self.uids.get(name), NO_HOME))
                 closed = ("nologin" in passwd[6], shadow[1].startswith("!"), shadow[7] == "1")
-                self.same(name + " closed", closed, (True, True, True))
+                user = self.model.users.get(name)
+                is_open = user is not None and user["state"] != "disabled"
+                self.same(name + " closed", closed, (not is_open,) * 3)
 
     def check_trees(self):
         self.same("homes", sorted(os.listdir(HOMES)), sorted("cs-" + name for name in self.model.workspaces))

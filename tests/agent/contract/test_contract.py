@@ -21,7 +21,7 @@ PROMISED = {
     "node.info", "node.health", "node.version", "user.create", "user.get", "user.list", "user.delete", "rpc.discover",
     "repo.init", "repo.clone", "repo.get", "repo.list", "repo.delete",
     "sandbox.create", "sandbox.get", "sandbox.list", "sandbox.delete",
-    "audit.list", "user.disable", "user.enable", "user.set_keys",
+    "audit.list", "user.disable", "user.enable", "user.set_keys", "user.add_keys", "user.remove_keys",
     "workspace.assign", "workspace.create", "workspace.delete", "workspace.dial", "workspace.exec",
     "workspace.get", "workspace.list", "workspace.open", "workspace.share", "workspace.start", "workspace.stop",
     "workspace.unshare", "workspace.update",
@@ -45,7 +45,8 @@ def test_every_promised_method_is_there() -> None:
 # What foreign clients are written against: each method's parameters, "?" for optional ones.
 PARAMETERS = """
 rpc.discover:  node.info:  node.health:  node.version:  user.create: name ssh_keys? request_id?  user.get: name
-user.list: labels?  user.set_keys: name ssh_keys request_id?  user.disable: name request_id?  user.enable: name request_id?
+user.list: labels?  user.set_keys: name ssh_keys request_id?  user.add_keys: name ssh_keys request_id?
+user.remove_keys: name fingerprints request_id?  user.disable: name request_id?  user.enable: name request_id?
 user.delete: name request_id?  workspace.create: name user? ssh_keys? labels? repo? request_id?  workspace.get: name
 workspace.list: user? labels?  workspace.open: name request_id?  workspace.update: name labels? request_id?
 workspace.assign: name user request_id?  workspace.share: name user request_id?
