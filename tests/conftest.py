@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -156,9 +156,10 @@ def make_person(lab: Lab, new_name: Callable[[str], str]) -> Iterator[Callable[.
     there: list[Person] = []
     with tempfile.TemporaryDirectory(prefix="codesmith-") as folder:
 
-        def make(nodes: dict[str, str], *, bridge: bool = False) -> Person:
+        def make(nodes: dict[str, str], *, bridge: bool = False, packages: Sequence[str] = ()) -> Person:
             name = new_name("p")
-            person = Person(Path(folder, str(len(there))), lab, nodes, name, bridge=name if bridge else "")
+            asked = {"bridge": name if bridge else "", "packages": packages}
+            person = Person(Path(folder, str(len(there))), lab, nodes, name, **asked)
             there.append(person)
             return person
 

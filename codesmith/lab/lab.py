@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from codesmith.errors import BadArgument, CodeSmithError, StepFailed, UnknownName, Unsupported
@@ -39,17 +40,22 @@ class Lab:
             for name in list(self._mine):
                 self.down(name)
 
-    def up(self, name: str, release: str = "bookworm", *, uids: int = 0, bridge: str = "") -> LabNode:
+    def up(
+        self, name: str, release: str = "bookworm", *, uids: int = 0, bridge: str = "", packages: Sequence[str] = ()
+    ) -> LabNode:
         """Boot a node and wait until it is ready. If it exists it is returned, and switched on if it was off.
 
         With `uids` the node is in a user namespace with that many uids, like an unprivileged container. With `bridge`
-        it shares the bridge of that name with the other nodes that ask for it. StepFailed if it does not boot,
-        CodeSmithError if it exists with another release or bridge.
+        it shares the bridge of that name with the other nodes that ask for it. With `packages` a new node boots from an
+        image that has those of Debian too, which is built once. StepFailed if it does not boot, CodeSmithError if it
+        exists with another release or bridge.
         """
         folder = node_dir(check_name(name))
         if bridge and (uids or qemu.is_vm(release)):
             raise Unsupported("a virtual machine, or a node in a user namespace, cannot be on a bridge of the lab")
-        image = vm.ensure_image(release) if qemu.is_vm(release) else images.ensure(release)
+        if packages and qemu.is_vm(release):
+            raise Unsupported("the packages of a virtual machine of the lab cannot be chosen")
+        image = vm.ensure_image(release) if qemu.is_vm(release) else images.ensure(release, packages)
         record = self._ensure_record(name, release, image, folder, uids, bridge and check_name(bridge))
         if record.release != release:
             raise CodeSmithError(
