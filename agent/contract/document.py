@@ -91,6 +91,7 @@ def _method(entry: Method, example: Example, components: Dict[str, Schema]) -> D
         "x-example-given": example.given,
         "x-error-examples": [_error_example(entry.name, one) for one in _refusals(entry, example, schemas)],
         "x-mutates": entry.mutates,
+        "x-scope": entry.scope,
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Dict, List, Literal, Optional, TypedDict
+from typing import Annotated, Any, Dict, List, Literal, Optional, TypedDict, Union
 
 from agent.shared.names import NAME, NAME_HINT
 
@@ -60,6 +60,12 @@ SshKeys = Annotated[
     ],
     Keywords({"maxItems": 64, "description": "OpenSSH public keys, one per item, without options."}),
 ]
+Fingerprints = Annotated[
+    List[
+        Annotated[str, Keywords({"pattern": "^SHA256:[A-Za-z0-9+/]{43}$", "errorMessage": "must be like SHA256:..."})]
+    ],
+    Keywords({"minItems": 1, "maxItems": 64, "description": "Of keys, as user.get shows them."}),
+]
 Labels = Annotated[
     Dict[
         str,
@@ -89,16 +95,87 @@ Limits = Annotated[
                 "cpus": {"type": "number", "exclusiveMinimum": 0, "maximum": 4096},
                 "tasks": {"type": "integer", "minimum": 1, "maximum": 1 << 22},
                 "runtime_s": {"type": "number", "exclusiveMinimum": 0, "maximum": 3600},
+                "disk_bytes": {"type": "integer", "minimum": 1 << 20},
             },
             "additionalProperties": False,
-            "description": "Of everything in the workspace together: memory, tasks at once, CPUs; and the seconds of "
-            "each command.",
+            "description": "Of everything in the workspace together: memory, tasks at once, CPUs, disk; and the "
+            "seconds of each command.",
+        }
+    ),
+]
+LimitChanges = Annotated[
+    Dict[str, Any],
+    Keywords(
+        {
+            "properties": {
+                "memory_bytes": {"type": ["integer", "null"], "minimum": 16 << 20},
+                "cpus": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 4096},
+                "tasks": {"type": ["integer", "null"], "minimum": 1, "maximum": 1 << 22},
+                "runtime_s": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 3600},
+                "disk_bytes": {"type": ["integer", "null"], "minimum": 1 << 20},
+            },
+            "additionalProperties": False,
+            "description": "Limits to set; null removes one, and what is not named stays.",
+        }
+    ),
+]
+HOSTS_MAX = 256
+Host = Annotated[
+    str,
+    Keywords(
+        {
+            "pattern": "^[^\\x00-\\x20\\x7f-\\x9f]+$",
+            "maxLength": 300,
+            "examples": ["pypi.org", "*.github.com:443"],
+            "errorMessage": "must be a host, like pypi.org, *.github.com:443 or 10.1.2.3:5432",
+        }
+    ),
+]
+Hosts = Annotated[
+    List[Host],
+    Keywords(
+        {
+            "maxItems": HOSTS_MAX,
+            "description": "Names or addresses, each with :PORT or for ports 80 and 443; *.NAME is all names below it.",
         }
     ),
 ]
 Network = Annotated[
-    Literal["full", "none"], Keywords({"description": "none: only the loopback interface. Default: full."})
+    Union[
+        Literal["full", "none"],
+        Annotated[
+            Dict[str, Hosts],
+            Keywords(
+                {
+                    "properties": {
+                        "allow": {
+                            "type": "array",
+                            "items": {"type": "string", "maxLength": 300},
+                            "maxItems": HOSTS_MAX,
+                        },
+                        "deny": {"type": "array", "items": {"type": "string", "maxLength": 300}, "maxItems": HOSTS_MAX},
+                    },
+                    "required": ["allow"],
+                    "additionalProperties": False,
+                }
+            ),
+        ],
+    ],
+    Keywords(
+        {
+            "description": "full; none: only the loopback interface; or the hosts that a proxy lets through, where "
+            "deny wins. Default: full.",
+            "errorMessage": 'must be full, none or {"allow": [HOST, ...], "deny": [HOST, ...]}',
+        }
+    ),
 ]
+TokenId = Annotated[
+    str, Keywords({"pattern": "^[0-9a-f]{12}$", "maxLength": 12, "errorMessage": "must be 12 hexadecimal digits"})
+]
+TokenLabel = Annotated[
+    str, Keywords({"maxLength": 128, "pattern": f"^{ONE_LINE}*$", "errorMessage": f"must be {A_LINE} up to 128"})
+]
+Preset = Literal["read", "work"]
 OutputEncoding = Annotated[
     Literal["text", "base64"],
     Keywords({"description": "base64 when the caller asked for it or the output is not UTF-8, otherwise text."}),

@@ -9,6 +9,8 @@ from agent.shared.errors import AgentError, CommandFailed, InUse, LimitReached, 
 # The errors that every verb of the helper may answer: a directory was replaced, a lock is held, a tool is missing or
 # fails, the disk is full, the ledger is damaged.
 BY_HELPER = (NotManaged, InUse, Unsupported, CommandFailed, LimitReached, ReadOnly)
+# What a token of a workspace may call: what only looks, what works in the workspace, nothing.
+SCOPES = ("read", "work", "operator")
 
 
 class Method(NamedTuple):
@@ -27,6 +29,7 @@ class Method(NamedTuple):
     brief: Optional[Method]
     is_audited: bool
     fleeting: Tuple[str, ...]
+    scope: str
 
     def for_call(self, params: Any) -> Method:
         """Return the method as these parameters call it: the brief one when the parameter `long_with` is absent."""
@@ -51,6 +54,7 @@ class Method(NamedTuple):
 def method(
     name: str,
     *,
+    scope: str,
     errors: Iterable[Type[AgentError]] = (),
     mutates: bool = False,
     is_resumable: bool = True,
@@ -64,6 +68,7 @@ def method(
 ) -> Callable[[Callable[..., Any]], Method]:
     """Declare an OpenRPC method. Its examples are in `examples/` of this folder.
 
+    scope         which presets of tokens have it: "read" is in both, "work" in the one, "operator" in none
     mutates       it changes the node: it leaves an audit record and honours request_id
     is_resumable  it is journaled before its first side effect, and run again at the next start if it was interrupted;
                   its second run must complete the first
@@ -80,6 +85,8 @@ def method(
                   repeated
     """
 
+    if scope not in SCOPES:
+        raise ValueError(f"{name}: no scope {scope!r}")
     # The errors of every change: another change takes too long, the disk is full, the store is damaged.
     always = (InUse, LimitReached, ReadOnly) if mutates else ()
     declared = (*errors, *(error for error in always if error not in errors))
@@ -87,7 +94,7 @@ def method(
     def declare(function: Callable[..., Any]) -> Method:
         whole = Method(
             name, function, declared, mutates, mutates and is_resumable, roll_back, secrets, makes_room,
-            long_with, decides, None, mutates or is_audited, fleeting,
+            long_with, decides, None, mutates or is_audited, fleeting, scope,
         )  # fmt: skip
         return whole._replace(brief=whole._replace(roll_back=None)) if long_with else whole
 

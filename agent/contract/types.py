@@ -18,7 +18,10 @@ from agent.contract.fields import (
     Name,
     Network,
     OutputEncoding,
+    Preset,
     Time,
+    TokenId,
+    TokenLabel,
 )
 
 
@@ -64,7 +67,17 @@ class AuditRecord(TypedDict):
         Optional[Literal["timeout", "memory", "operator", "disconnect"]],
         Keywords({"description": "As in the result of the command or job."}),
     ]
+    token: Annotated[
+        Optional[TokenMark], Keywords({"description": "The token that the caller showed; null without one."})
+    ]
     cursor: Annotated[str, Keywords({"description": "Pass it as `before` to audit.list to get the records before it."})]
+
+
+class TokenMark(TypedDict):
+    """Which token it was."""
+
+    id: TokenId
+    label: TokenLabel
 
 
 class Os(TypedDict):
@@ -193,7 +206,27 @@ class Sandbox(TypedDict):
         ),
     ]
     state: Literal["ready"]
+    denied: Annotated[
+        List[DeniedHost],
+        Keywords({"description": "What the allow-list kept out, last one first; empty in lists and changes."}),
+    ]
     created_at: Time
+
+
+class DeniedHost(TypedDict):
+    """A host that something in the workspace wanted to reach and may not."""
+
+    host: str
+    port: int
+    count: Count
+    last_at: Time
+
+
+class UsedNetwork(TypedDict):
+    """What the allow-list of a workspace lets through, and what it kept out."""
+
+    allowed: Annotated[List[str], Keywords({"description": "The allow-list; empty without one."})]
+    denied: List[DeniedHost]
 
 
 class SandboxDeleted(TypedDict):
@@ -229,6 +262,8 @@ class Usage(TypedDict):
         Keywords({"description": "Of the workspace and its home; null when there are too many files to count."}),
     ]
     files: Annotated[Optional[Count], Keywords({"description": "How many, with directories; null like disk_bytes."})]
+    disk_limit_bytes: Annotated[Optional[Bytes], Keywords({"description": "Null without a limit."})]
+    network: UsedNetwork
 
 
 class WorkspaceFields(TypedDict):
@@ -403,7 +438,8 @@ class Job(TypedDict):
     stdout_bytes: Bytes
     stderr_bytes: Bytes
     by: Annotated[
-        Optional[str], Keywords({"description": "The Unix login that started it; null: from inside the workspace."})
+        Optional[str],
+        Keywords({"description": "The Unix login that started it, or token:ID; null: from inside the workspace."}),
     ]
 
 
@@ -486,3 +522,40 @@ class FileMatch(TypedDict):
     path: FilePath
     line: Annotated[int, Keywords({"minimum": 1})]
     text: str
+
+
+class TokenScope(TypedDict):
+    """What a token reaches."""
+
+    workspace: Name
+    preset: Annotated[Optional[Preset], Keywords({"description": "Null when the methods were named one by one."})]
+    methods: List[str]
+    expires_at: Annotated[Optional[Time], Keywords({"description": "Null: until it is revoked."})]
+
+
+class CreatedToken(TypedDict):
+    """A token that was created; the node knows the SHA-256 of its secret alone."""
+
+    id: TokenId
+    scope: TokenScope
+
+
+class Token(TypedDict):
+    """A token of a workspace."""
+
+    id: TokenId
+    label: TokenLabel
+    workspace: Name
+    preset: Annotated[Optional[Preset], Keywords({"description": "Null when the methods were named one by one."})]
+    methods: List[str]
+    created_at: Time
+    expires_at: Annotated[Optional[Time], Keywords({"description": "Null: until it is revoked."})]
+    last_used_at: Annotated[Optional[Time], Keywords({"description": "To the minute; null before its first use."})]
+    by: Annotated[str, Keywords({"description": "The Unix login that created it."})]
+
+
+class TokenRevoked(TypedDict):
+    """The result of token.revoke."""
+
+    id: TokenId
+    revoked: Literal[True]

@@ -38,7 +38,7 @@ ABSENT = "absent"
 FIELDS = {"time", "method", "request_id", "peer_uid", "peer_login", "target", "outcome", "duration_s"}
 # What only some records have; null in all others.
 ENDED = ("exit_code", "signal", "killed_by")
-SOMETIMES = ("owner", *ENDED)
+SOMETIMES = ("owner", *ENDED, "token")
 CURSOR = "[0-9a-f]{1,16}-[0-9a-f]{16}"
 # So many files beside the audit file are searched for a cursor.
 FILES_MAX = 100

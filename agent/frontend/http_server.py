@@ -26,7 +26,7 @@ from typing import Any, Iterable, Optional
 from jsonrpclib.SimpleJSONRPCServer import SimpleJSONRPCRequestHandler
 
 from agent.contract.method import Method
-from agent.frontend import headers, stream
+from agent.frontend import door, headers, scoped, stream
 from agent.frontend.agent_forwarding import caller_uid
 from agent.frontend.audit import Audit
 from agent.frontend.connections import CONNECTIONS_MAX, Connections
@@ -40,11 +40,14 @@ from agent.frontend.store import Store
 from agent.frontend.timed_stream import BODY_BYTES_MAX, REPLY_TIMEOUT_S, TimedStream
 from agent.shared.errors import AgentError
 from agent.shared.names import CLIENTS_GROUP, LOGIN_PREFIX
-from agent.shared.sockets import peer_uid, systemd_socket
+from agent.shared.sockets import peer_uid, systemd_sockets
 
 AGENT_PATH = "/ssh-agent"
 FULL_DISK_PAUSE_S = 1.0
 STATE_FILE = "/var/lib/codesmith/state.db"
+# The sockets that systemd passes, by FileDescriptorName=: the operators', and what serves each of the others.
+OPERATORS = "agent"
+FACES = {"door": door.serve, "scoped": scoped.serve}
 
 
 class RequestHandler(SimpleJSONRPCRequestHandler):
@@ -306,7 +309,11 @@ def serve(methods: Iterable[Method]) -> None:
     contract = CachedJson(json.loads(pkgutil.get_data("agent", "openrpc.json") or b"{}"))
     context = Context(Store(STATE_FILE), Helper(), contract)
     dispatcher = Dispatcher(methods, context, Audit(context.audit_file))
-    server = Server(socket.socket(fileno=systemd_socket()), dispatcher)
+    sockets = {name: socket.socket(fileno=descriptor) for name, descriptor in systemd_sockets().items()}
+    for name, face in FACES.items():
+        if name in sockets:
+            threading.Thread(target=face, args=(sockets[name], dispatcher), name=name, daemon=True).start()
+    server = Server(sockets[OPERATORS], dispatcher)
     if not context.store.damage:
         known = (context.store.workspaces_with_jobs(), context.store.running_jobs())
         threading.Thread(target=context.job_watch.resume, args=known, name="watch", daemon=True).start()

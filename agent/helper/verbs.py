@@ -14,7 +14,7 @@ from agent.helper.runtime import sandboxes, units
 from agent.helper.runtime.entry import read_entry
 from agent.helper.trees import trash
 from agent.shared import needs
-from agent.shared.errors import CommandFailed, InvalidParams, NotFound, NotManaged
+from agent.shared.errors import CommandFailed, InvalidParams, NotFound, NotManaged, Unsupported
 from agent.shared.names import home_of, parse_name, path_of
 from agent.shared.run import run
 
@@ -112,7 +112,15 @@ def ensure_sandbox(caller: socket.socket, workspace: Any, limits: Any, network: 
         ledger.put_sandbox(workspace, sandbox.limits, sandbox.network)
         with pending_on_error():
             suspension.end_all(ledger, [workspace])
-    return {"enforced": enforced}
+    return {"enforced": enforced, "network": sandbox.network}
+
+
+def change_sandbox(
+    caller: socket.socket, workspace: Any, limits: Any, network: Any, allow: Any, deny: Any, drop: Any, restart: Any,
+    force: Any,
+) -> Dict[str, Any]:  # fmt: skip
+    """Change limits and network of a sandbox while its runtime runs."""
+    raise Unsupported("not built yet")
 
 
 def remove_sandbox(caller: socket.socket, workspace: Any) -> Dict[str, Any]:
@@ -166,6 +174,10 @@ VERBS: Dict[str, Verb] = {
     "repo.settle": Verb(roll_back_repo, frozenset(("workspace", "name", "token"))),
     "runtime.start": Verb(start_runtime, frozenset(("workspace", "for_clone"))),
     "runtime.stop": Verb(stop_runtime, frozenset(("workspace",))),
+    "sandbox.change": Verb(
+        change_sandbox,
+        frozenset(("workspace", "limits", "network", "allow", "deny", "drop", "restart", "force")),
+    ),
     "sandbox.ensure": Verb(ensure_sandbox, frozenset(("workspace", "limits", "network"))),
     "sandbox.remove": Verb(remove_sandbox, frozenset(("workspace",))),
     "user.disable": Verb(users.disable_user, frozenset(("name",))),

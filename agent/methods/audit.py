@@ -16,7 +16,7 @@ from agent.shared.errors import InvalidParams
 LIMIT, LIMIT_MAX = 100, 1000
 
 
-@method("audit.list")
+@method("audit.list", scope="operator")
 def list_(
     context: Context,
     *,

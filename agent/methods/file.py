@@ -27,19 +27,19 @@ IfEtag = Annotated[
 ]
 
 
-@method("file.list", errors=LOOKS)
+@method("file.list", scope="read", errors=LOOKS)
 def list_(context: Context, *, workspace: Name, path: Optional[FilePath] = None) -> Iterator[File]:
     """Return the entries of a directory, by name, up to 10000; default: the workspace. Links are not followed."""
     return file_answers.files(files.call(context, workspace, "list", path=path or "."))
 
 
-@method("file.stat", errors=LOOKS)
+@method("file.stat", scope="read", errors=LOOKS)
 def stat(context: Context, *, workspace: Name, path: FilePath) -> File:
     """Return one entry. A link is not followed."""
     return file_answers.file(files.call(context, workspace, "stat", path=path))
 
 
-@method("file.read", errors=LOOKS)
+@method("file.read", scope="read", errors=LOOKS)
 def read(
     context: Context,
     *,
@@ -56,7 +56,7 @@ def read(
     return files.read(context, workspace, path, offset or 0, limit or READ_BYTES_MAX, encoding or "text")
 
 
-@method("file.write", errors=LOOKS, mutates=True, is_resumable=False)
+@method("file.write", scope="work", errors=LOOKS, mutates=True, is_resumable=False)
 def write(
     context: Context,
     *,
@@ -83,7 +83,7 @@ def write(
     )  # fmt: skip
 
 
-@method("file.edit", errors=LOOKS, mutates=True, is_resumable=False)
+@method("file.edit", scope="work", errors=LOOKS, mutates=True, is_resumable=False)
 def edit(
     context: Context,
     *,
@@ -103,7 +103,7 @@ def edit(
     )  # fmt: skip
 
 
-@method("file.search", errors=LOOKS)
+@method("file.search", scope="read", errors=LOOKS)
 def search(
     context: Context,
     *,
@@ -122,7 +122,7 @@ def search(
     return file_answers.matches(found)
 
 
-@method("file.move", errors=CHANGES, mutates=True, is_resumable=False)
+@method("file.move", scope="work", errors=CHANGES, mutates=True, is_resumable=False)
 def move(
     context: Context,
     *,
@@ -146,7 +146,7 @@ def move(
     return file_answers.file(moved)
 
 
-@method("file.remove", errors=LOOKS, mutates=True, is_resumable=False, makes_room=True)
+@method("file.remove", scope="work", errors=LOOKS, mutates=True, is_resumable=False, makes_room=True)
 def remove(
     context: Context,
     *,
@@ -159,7 +159,7 @@ def remove(
     return file_answers.removed(files.call(context, workspace, "remove", path=path, recursive=recursive))
 
 
-@method("file.make_directory", errors=CHANGES, mutates=True, is_resumable=False)
+@method("file.make_directory", scope="work", errors=CHANGES, mutates=True, is_resumable=False)
 def make_directory(
     context: Context,
     *,

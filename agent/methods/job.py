@@ -41,7 +41,7 @@ JOB_NAME = Keywords(
 Offset = Annotated[Optional[int], Keywords({"minimum": 0})]
 
 
-@method("job.start", errors=ERRORS, mutates=True, is_resumable=False, fleeting=("stream",))
+@method("job.start", scope="work", errors=ERRORS, mutates=True, is_resumable=False, fleeting=("stream",))
 def start(
     context: Context,
     *,
@@ -74,19 +74,19 @@ def start(
     )  # fmt: skip
 
 
-@method("job.get", errors=LOOKS)
+@method("job.get", scope="read", errors=LOOKS)
 def get(context: Context, *, workspace: Name, id: JobId) -> Job:
     """Return one job. Starts nothing."""
     return jobs.get(context, workspace, id)
 
 
-@method("job.list", errors=LOOKS)
+@method("job.list", scope="read", errors=LOOKS)
 def list_(context: Context, *, workspace: Name, state: Optional[JobState] = None) -> List[Job]:
     """Return the jobs of a workspace, newest first; with `state` those in it. Starts nothing."""
     return jobs.list_(context, workspace, state)
 
 
-@method("job.logs", errors=ERRORS)
+@method("job.logs", scope="read", errors=ERRORS)
 def logs(
     context: Context,
     *,
@@ -106,7 +106,7 @@ def logs(
     return jobs.logs(context, workspace, id, stream or "both", offset or 0, limit or LOG_BYTES_MAX)
 
 
-@method("job.attach", errors=ERRORS, is_audited=True)
+@method("job.attach", scope="work", errors=ERRORS, is_audited=True)
 def attach(context: Context, *, workspace: Name, id: JobId, offset: Offset = None) -> StreamToken:
     """Return a one-time token for a stream with a running job: what it writes and its end; input, sizes and signals.
 
@@ -115,7 +115,7 @@ def attach(context: Context, *, workspace: Name, id: JobId, offset: Offset = Non
     return jobs.attach(context, workspace, id, offset)
 
 
-@method("job.wait", errors=LOOKS)
+@method("job.wait", scope="read", errors=LOOKS)
 def wait(
     context: Context,
     *,
@@ -130,7 +130,7 @@ def wait(
     return jobs.wait(context, workspace, id, timeout_s or 60.0)
 
 
-@method("job.stop", errors=LOOKS, mutates=True, is_resumable=False, makes_room=True)
+@method("job.stop", scope="work", errors=LOOKS, mutates=True, is_resumable=False, makes_room=True)
 def stop(
     context: Context,
     *,
@@ -150,7 +150,7 @@ def stop(
     return jobs.stop(context, workspace, id, signal or "SIGTERM", 5.0 if grace_s is None else grace_s)
 
 
-@method("job.delete", errors=ERRORS, mutates=True, is_resumable=False, makes_room=True)
+@method("job.delete", scope="work", errors=ERRORS, mutates=True, is_resumable=False, makes_room=True)
 def delete(
     context: Context,
     *,

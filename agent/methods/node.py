@@ -41,7 +41,7 @@ DIRECTORIES = {
 }
 
 
-@method("node.version")
+@method("node.version", scope="operator")
 def version(context: Context) -> NodeVersion:
     """Return the agent's version and the node's id: a cheap test that a connection works."""
     return {
@@ -53,7 +53,7 @@ def version(context: Context) -> NodeVersion:
     }
 
 
-@method("node.info", errors=(ReadOnly,))
+@method("node.info", scope="operator", errors=(ReadOnly,))
 def info(context: Context) -> NodeInfo:
     """Return the node's identity, operating system, hardware and agent."""
     system = os.uname()
@@ -77,7 +77,7 @@ def info(context: Context) -> NodeInfo:
     }
 
 
-@method("node.health")
+@method("node.health", scope="operator")
 def health(context: Context) -> NodeHealth:
     """Return all checks and the worst of their statuses. Changes nothing; the helper checks what only root can see."""
     context = replace(context, helper=LimitedHelper(context.helper, HELPER_S))

@@ -42,7 +42,7 @@ def _roll_back_clone(
 
 
 @method(
-    "repo.init",
+    "repo.init", scope="work",
     errors=repo_creation.ERRORS,
     mutates=True,
     roll_back=_roll_back_init,
@@ -66,7 +66,14 @@ def init(
     return _create(context, workspace, request)
 
 
-@method("repo.clone", errors=repo_creation.ERRORS, mutates=True, roll_back=_roll_back_clone, secrets=("credential",))
+@method(
+    "repo.clone",
+    scope="work",
+    errors=repo_creation.ERRORS,
+    mutates=True,
+    roll_back=_roll_back_clone,
+    secrets=("credential",),
+)
 def clone(
     context: Context,
     *,
@@ -106,7 +113,14 @@ def _roll_back_fetch(context: Context, *, workspace: Name, name: Name, **_: Any)
     return repo_exchange.roll_back(context, workspace, name, "fetch")
 
 
-@method("repo.pull", errors=repo_exchange.ERRORS, mutates=True, roll_back=_roll_back_pull, secrets=("credential",))
+@method(
+    "repo.pull",
+    scope="work",
+    errors=repo_exchange.ERRORS,
+    mutates=True,
+    roll_back=_roll_back_pull,
+    secrets=("credential",),
+)
 def pull(
     context: Context,
     *,
@@ -132,7 +146,14 @@ def pull(
     )  # fmt: skip
 
 
-@method("repo.push", errors=repo_exchange.ERRORS, mutates=True, roll_back=_roll_back_push, secrets=("credential",))
+@method(
+    "repo.push",
+    scope="work",
+    errors=repo_exchange.ERRORS,
+    mutates=True,
+    roll_back=_roll_back_push,
+    secrets=("credential",),
+)
 def push(
     context: Context,
     *,
@@ -156,7 +177,14 @@ def push(
     )  # fmt: skip
 
 
-@method("repo.fetch", errors=repo_exchange.ERRORS, mutates=True, roll_back=_roll_back_fetch, secrets=("credential",))
+@method(
+    "repo.fetch",
+    scope="work",
+    errors=repo_exchange.ERRORS,
+    mutates=True,
+    roll_back=_roll_back_fetch,
+    secrets=("credential",),
+)
 def fetch(
     context: Context,
     *,
@@ -180,7 +208,7 @@ def fetch(
     )  # fmt: skip
 
 
-@method("repo.get", errors=(NotFound, Disabled, *BY_HELPER))
+@method("repo.get", scope="read", errors=(NotFound, Disabled, *BY_HELPER))
 def get(context: Context, *, workspace: Name, name: Name) -> Repo:
     """Return one repository with its current branch and commit.
 
@@ -191,14 +219,14 @@ def get(context: Context, *, workspace: Name, name: Name) -> Repo:
     return repo_creation.read(context, workspace, [document])[0]
 
 
-@method("repo.list", errors=(NotFound, Disabled, *BY_HELPER))
+@method("repo.list", scope="read", errors=(NotFound, Disabled, *BY_HELPER))
 def list_(context: Context, *, workspace: Name) -> List[Repo]:
     """Return the repositories that CodeSmith created in a workspace, by name; not those that the user made."""
     workspace_records.find(context, workspace)
     return repo_creation.read(context, workspace, context.store.list_repos(workspace))
 
 
-@method("repo.delete", errors=(NotFound, *BY_HELPER), mutates=True, makes_room=True)
+@method("repo.delete", scope="work", errors=(NotFound, *BY_HELPER), mutates=True, makes_room=True)
 def delete(context: Context, *, workspace: Name, name: Name, request_id: Optional[RequestId] = None) -> RepoDeleted:
     """Delete a repository and everything in code/NAME, also what was never pushed."""
     workspace_records.find(context, workspace)

@@ -10,6 +10,7 @@ from agent.frontend.context import Context
 
 @method(
     "rpc.discover",
+    scope="read",
 )
 def discover(context: Context) -> Dict[str, Any]:
     """Return the OpenRPC document of this agent."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterator, Optional
+from typing import Annotated, Any, Dict, Iterator, Optional
 
-from agent.contract.fields import Limits, Name, Network, RequestId
+from agent.contract.fields import Hosts, Keywords, LimitChanges, Limits, Name, Network, RequestId
 from agent.contract.method import BY_HELPER, method
 from agent.contract.types import Sandbox, SandboxDeleted
-from agent.frontend import workspace_records
+from agent.frontend import denied_hosts, workspace_records
 from agent.frontend.context import Context
 from agent.shared.clock import now
-from agent.shared.errors import AlreadyExists, Disabled, NotFound, ReadOnly
+from agent.shared.errors import AlreadyExists, Disabled, InvalidParams, NotFound, ReadOnly
 
 
-@method("sandbox.create", errors=(NotFound, AlreadyExists, Disabled, *BY_HELPER), mutates=True)
+@method("sandbox.create", scope="operator", errors=(NotFound, AlreadyExists, Disabled, *BY_HELPER), mutates=True)
 def create(
     context: Context,
     *,
@@ -36,23 +36,67 @@ def create(
     sandbox: Sandbox = {
         "workspace": workspace,
         "limits": limits,
-        "network": network,
+        "network": made["network"],
         "enforced": made["enforced"],
         "state": "ready",
+        "denied": [],
         "created_at": now(),
     }
     context.store.change_workspace(workspace, {"sandbox": sandbox})
     return sandbox
 
 
-@method("sandbox.get", errors=(NotFound, ReadOnly))
+@method("sandbox.update", scope="operator", errors=(NotFound, Disabled, *BY_HELPER), mutates=True)
+def update(
+    context: Context,
+    *,
+    workspace: Name,
+    limits: Optional[LimitChanges] = None,
+    network: Optional[Network] = None,
+    allow: Optional[Hosts] = None,
+    deny: Optional[Hosts] = None,
+    drop: Annotated[Optional[Hosts], Keywords({"description": "Hosts to take out of both lists."})] = None,
+    restart: Annotated[
+        Optional[bool], Keywords({"description": "End what runs, if the change needs it (default: false)."})
+    ] = None,
+    force: Annotated[
+        Optional[bool],
+        Keywords({"description": "Set a limit below what is used now; the kernel may end something (default: false)."}),
+    ] = None,
+    request_id: Optional[RequestId] = None,
+) -> Sandbox:
+    """Change limits and network of a workspace while it runs.
+
+    `allow`, `deny` and `drop` change single hosts of an allow-list; `network` replaces it whole, or changes the mode
+    (full, none, a list), which ends what runs and so wants `restart`: in_use without it. A limit below what is used now
+    wants `force`: in_use without it.
+    """
+    document = find(context, workspace)
+    if network is not None and (allow or deny or drop):
+        raise InvalidParams.of("network", "replaces the lists: give either it, or allow, deny and drop")
+    asked: Dict[str, Any] = {
+        "limits": limits or {},
+        "network": network,
+        "allow": allow or [],
+        "deny": deny or [],
+        "drop": drop or [],
+    }
+    done = context.helper.call("sandbox.change", workspace=workspace, restart=bool(restart), force=bool(force), **asked)
+    changed = {key: done[key] for key in ("limits", "network", "enforced")}
+    sandbox: Sandbox = {**document["sandbox"], **changed, "denied": []}  # type: ignore[typeddict-item]
+    context.store.change_workspace(workspace, {"sandbox": sandbox})
+    return sandbox
+
+
+@method("sandbox.get", scope="read", errors=(NotFound, ReadOnly))
 def get(context: Context, *, workspace: Name) -> Sandbox:
-    """Return the sandbox of a workspace."""
-    return find(context, workspace)["sandbox"]  # type: ignore[no-any-return]
+    """Return the sandbox of a workspace, with what its allow-list has refused since its runtime was last stopped."""
+    return {**find(context, workspace)["sandbox"], "denied": denied_hosts.of(workspace)}  # type: ignore[typeddict-item]
 
 
 @method(
     "sandbox.list",
+    scope="operator",
     errors=(ReadOnly,),
 )
 def list_(context: Context) -> Iterator[Sandbox]:
@@ -64,7 +108,7 @@ def list_(context: Context) -> Iterator[Sandbox]:
     )
 
 
-@method("sandbox.delete", errors=(NotFound, *BY_HELPER), mutates=True, makes_room=True)
+@method("sandbox.delete", scope="operator", errors=(NotFound, *BY_HELPER), mutates=True, makes_room=True)
 def delete(context: Context, *, workspace: Name, request_id: Optional[RequestId] = None) -> SandboxDeleted:
     """Remove the sandbox of a workspace; what runs in it is ended."""
     find(context, workspace)

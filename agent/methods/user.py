@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Dict, Iterator, List, Optional
 
-from agent.contract.fields import Keywords, Labels, Name, RequestId, SshKeys
+from agent.contract.fields import Fingerprints, Keywords, Labels, Name, RequestId, SshKeys
 from agent.contract.method import BY_HELPER, method
 from agent.contract.types import SshKey, User, UserDeleted, UserDetails
 from agent.frontend import user_records
@@ -16,7 +16,7 @@ from agent.shared.names import login_of
 DRIFT_REPLY_TIMEOUT_S = 6.0
 
 
-@method("user.create", errors=(AlreadyExists, *BY_HELPER), mutates=True)
+@method("user.create", scope="operator", errors=(AlreadyExists, *BY_HELPER), mutates=True)
 def create(
     context: Context, *, name: Name, ssh_keys: Optional[SshKeys] = None, request_id: Optional[RequestId] = None
 ) -> User:
@@ -37,7 +37,7 @@ def create(
     return show(user_records.add(context, name, account, keys, is_dedicated=False))
 
 
-@method("user.get", errors=(NotFound, ReadOnly))
+@method("user.get", scope="operator", errors=(NotFound, ReadOnly))
 def get(context: Context, *, name: Name) -> UserDetails:
     """Return one user, and how its account differs from what CodeSmith made."""
     document = user_records.find(context, name)
@@ -53,6 +53,7 @@ def get(context: Context, *, name: Name) -> UserDetails:
 
 @method(
     "user.list",
+    scope="operator",
     errors=(ReadOnly,),
 )
 def list_(
@@ -71,13 +72,36 @@ def list_(
     return (user for user in users if user["name"] in owners)
 
 
-@method("user.set_keys", errors=(NotFound, ReadOnly), mutates=True, decides="keys")
+@method("user.set_keys", scope="operator", errors=(NotFound, ReadOnly), mutates=True, decides="keys")
 def set_keys(context: Context, *, name: Name, ssh_keys: SshKeys, request_id: Optional[RequestId] = None) -> User:
     """Replace all public keys of a user."""
     return _put(context, {**user_records.find(context, name), "keys": sshkeys.read_keys(ssh_keys)})
 
 
-@method("user.disable", errors=(NotFound, *BY_HELPER), mutates=True, decides="state", makes_room=True)
+@method("user.add_keys", scope="operator", errors=(NotFound, ReadOnly, *BY_HELPER), mutates=True, decides="keys")
+def add_keys(context: Context, *, name: Name, ssh_keys: SshKeys, request_id: Optional[RequestId] = None) -> User:
+    """Add public keys to those of a user; one that is there stays as it is."""
+    document = user_records.find(context, name)
+    there = {sshkeys.describe(line).fingerprint for line in document["keys"]}
+    added = [line for line in sshkeys.read_keys(ssh_keys) if sshkeys.describe(line).fingerprint not in there]
+    return _put(context, {**document, "keys": [*document["keys"], *added]})
+
+
+@method("user.remove_keys", scope="operator", errors=(NotFound, ReadOnly, *BY_HELPER), mutates=True, decides="keys")
+def remove_keys(
+    context: Context, *, name: Name, fingerprints: Fingerprints, request_id: Optional[RequestId] = None
+) -> User:
+    """Remove public keys of a user by their fingerprints, SHA256:...; not_found when one of them is not there."""
+    document = user_records.find(context, name)
+    fingerprint_of = {line: sshkeys.describe(line).fingerprint for line in document["keys"]}
+    unknown = [one for one in fingerprints if one not in fingerprint_of.values()]
+    if unknown:
+        raise NotFound(f"user {name!r} has no key {unknown[0]}", hint=f"inv user.get {name} --json")
+    kept = [line for line in document["keys"] if fingerprint_of[line] not in fingerprints]
+    return _put(context, {**document, "keys": kept})
+
+
+@method("user.disable", scope="operator", errors=(NotFound, *BY_HELPER), mutates=True, decides="state", makes_room=True)
 def disable(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> User:
     """Disable a user: all that runs in its workspaces, and in those shared with it, is ended, and it enters none.
 
@@ -89,7 +113,7 @@ def disable(context: Context, *, name: Name, request_id: Optional[RequestId] = N
     return _put(context, {**document, "state": "disabled"})
 
 
-@method("user.enable", errors=(NotFound, *BY_HELPER), mutates=True, decides="state")
+@method("user.enable", scope="operator", errors=(NotFound, *BY_HELPER), mutates=True, decides="state")
 def enable(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> User:
     """Enable a disabled user again, and correct what was changed about its account (`drift`).
 
@@ -100,7 +124,7 @@ def enable(context: Context, *, name: Name, request_id: Optional[RequestId] = No
     return _put(context, {**document, "state": "active"})
 
 
-@method("user.delete", errors=(NotFound, *BY_HELPER), mutates=True, makes_room=True)
+@method("user.delete", scope="operator", errors=(NotFound, *BY_HELPER), mutates=True, makes_room=True)
 def delete(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> UserDeleted:
     """Delete a user and its account. What runs in workspaces that are shared with it is ended.
 

@@ -20,6 +20,7 @@ from agent.contract.fields import (
 from agent.contract.method import BY_HELPER, method
 from agent.contract.types import Dialled, Execution, OpenedWorkspace, Usage, Workspace, WorkspaceDeleted
 from agent.frontend import (
+    denied_hosts,
     repo_creation,
     runtime_client,
     runtime_state,
@@ -59,6 +60,7 @@ def _roll_back_create(
 
 @method(
     "workspace.create",
+    scope="operator",
     errors=(NotFound, AlreadyExists, Disabled, *BY_HELPER),
     mutates=True,
     roll_back=_roll_back_create,
@@ -89,13 +91,13 @@ def create(
     return show(workspace_creation.create_with_repo(context, request, repo, request_id))
 
 
-@method("workspace.get", errors=(NotFound, ReadOnly))
+@method("workspace.get", scope="read", errors=(NotFound, ReadOnly))
 def get(context: Context, *, name: Name) -> Workspace:
     """Return one workspace."""
     return show(workspace_records.find_managed(context, name), context.runtimes.status(name))
 
 
-@method("workspace.list", errors=(ReadOnly,))
+@method("workspace.list", scope="operator", errors=(ReadOnly,))
 def list_(context: Context, *, user: Optional[Name] = None, labels: Optional[Labels] = None) -> Iterator[Workspace]:
     """Return all workspaces, by name; with `user` those of one user, with `labels` those that have all of them."""
     wanted = (labels or {}).items()
@@ -106,7 +108,7 @@ def list_(context: Context, *, user: Optional[Name] = None, labels: Optional[Lab
     )
 
 
-@method("workspace.open", errors=(NotFound, Disabled, InUse, ReadOnly), mutates=True, decides="opened_at")
+@method("workspace.open", scope="work", errors=(NotFound, Disabled, InUse, ReadOnly), mutates=True, decides="opened_at")
 def open_(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> OpenedWorkspace:
     """Set the time of a workspace's last use (opened_at), and return how to enter it: login, directory, environment.
 
@@ -124,7 +126,7 @@ def open_(context: Context, *, name: Name, request_id: Optional[RequestId] = Non
     return {**show(document), "login": login}  # type: ignore[typeddict-item]
 
 
-@method("workspace.update", errors=(NotFound, InUse, ReadOnly), mutates=True, decides="labels")
+@method("workspace.update", scope="operator", errors=(NotFound, InUse, ReadOnly), mutates=True, decides="labels")
 def update(
     context: Context, *, name: Name, labels: Optional[Labels] = None, request_id: Optional[RequestId] = None
 ) -> Workspace:
@@ -136,7 +138,7 @@ def update(
     return show(document)
 
 
-@method("workspace.assign", errors=(NotFound, Disabled, *BY_HELPER), mutates=True, decides="owner")
+@method("workspace.assign", scope="operator", errors=(NotFound, Disabled, *BY_HELPER), mutates=True, decides="owner")
 def assign(context: Context, *, name: Name, user: Name, request_id: Optional[RequestId] = None) -> Workspace:
     """Give a workspace to another active user: what runs in it is ended, and the previous one may not open it any more.
 
@@ -153,7 +155,13 @@ def assign(context: Context, *, name: Name, user: Name, request_id: Optional[Req
     return show({**document, "user": user, "shared_with": made["shared_with"]})
 
 
-@method("workspace.share", errors=(NotFound, Disabled, *BY_HELPER), mutates=True, decides="share with {user}")
+@method(
+    "workspace.share",
+    scope="operator",
+    errors=(NotFound, Disabled, *BY_HELPER),
+    mutates=True,
+    decides="share with {user}",
+)
 def share(context: Context, *, name: Name, user: Name, request_id: Optional[RequestId] = None) -> Workspace:
     """Let another active user enter a workspace too. All who enter it work as its one login."""
     document = _find_shared(context, name, user)
@@ -162,7 +170,14 @@ def share(context: Context, *, name: Name, user: Name, request_id: Optional[Requ
     return show({**document, "shared_with": made["shared_with"]})
 
 
-@method("workspace.unshare", errors=(NotFound, *BY_HELPER), mutates=True, decides="share with {user}", makes_room=True)
+@method(
+    "workspace.unshare",
+    scope="operator",
+    errors=(NotFound, *BY_HELPER),
+    mutates=True,
+    decides="share with {user}",
+    makes_room=True,
+)
 def unshare(context: Context, *, name: Name, user: Name, request_id: Optional[RequestId] = None) -> Workspace:
     """Keep a user out of a workspace again that was shared with it: what runs in the workspace is ended."""
     document = workspace_records.find(context, name)
@@ -183,14 +198,14 @@ def _find_shared(context: Context, name: str, user: str) -> Dict[str, Any]:
     return document
 
 
-@method("workspace.start", errors=(NotFound, Disabled, *BY_HELPER), mutates=True)
+@method("workspace.start", scope="work", errors=(NotFound, Disabled, *BY_HELPER), mutates=True)
 def start(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> Workspace:
     """Start the runtime of a workspace; commands start it too. It ends when it is idle for a while."""
     document = workspace_records.find_ready(context, name)
     return show(document, runtime_client.check_status(context.runtimes.call(name, "start")))
 
 
-@method("workspace.stop", errors=(NotFound, *BY_HELPER), mutates=True, makes_room=True)
+@method("workspace.stop", scope="work", errors=(NotFound, *BY_HELPER), mutates=True, makes_room=True)
 def stop(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> Workspace:
     """End everything that runs in a workspace; the next command starts its runtime anew, with an empty /tmp."""
     document = workspace_records.find_managed(context, name)
@@ -199,14 +214,19 @@ def stop(context: Context, *, name: Name, request_id: Optional[RequestId] = None
     return show(document)
 
 
-@method("workspace.usage", errors=(NotFound, Disabled, *BY_HELPER))
+@method("workspace.usage", scope="read", errors=(NotFound, Disabled, *BY_HELPER))
 def usage(context: Context, *, name: Name) -> Usage:
     """Return what a workspace uses. It starts nothing."""
-    workspace_records.find_managed(context, name)
-    return {**runtime_state.usage(name), **context.disk_usage.of(name)}  # type: ignore[typeddict-item]
+    network = (workspace_records.find_managed(context, name).get("sandbox") or {}).get("network", "full")
+    allowed = [] if isinstance(network, str) else network["allow"]
+    more: Dict[str, Any] = {
+        "disk_limit_bytes": None,
+        "network": {"allowed": allowed, "denied": denied_hosts.of(name)},
+    }
+    return {**runtime_state.usage(name), **context.disk_usage.of(name), **more}  # type: ignore[typeddict-item]
 
 
-@method("workspace.delete", errors=(NotFound, *BY_HELPER), mutates=True, makes_room=True)
+@method("workspace.delete", scope="operator", errors=(NotFound, *BY_HELPER), mutates=True, makes_room=True)
 def delete(
     context: Context, *, name: Name, keep_user: bool = False, request_id: Optional[RequestId] = None
 ) -> WorkspaceDeleted:
@@ -228,7 +248,7 @@ def delete(
     return {"name": name, "deleted": True, "user_deleted": done["user_removed"], "leftovers": leftovers}
 
 
-@method("workspace.dial", errors=(NotFound, Disabled, *BY_HELPER), is_audited=True)
+@method("workspace.dial", scope="work", errors=(NotFound, Disabled, *BY_HELPER), is_audited=True)
 def dial(context: Context, *, name: Name, public_key: PublicKey) -> Dialled:
     """Return a one-time token for a stream with SSH into a workspace, for the owner of one key.
 
@@ -242,7 +262,7 @@ def dial(context: Context, *, name: Name, public_key: PublicKey) -> Dialled:
     return {"token": token, "expires_at": expires_at, "user": document["login"], "host_keys": host_keys}
 
 
-@method("workspace.exec", errors=(NotFound, Disabled, *BY_HELPER), mutates=True, is_resumable=False)
+@method("workspace.exec", scope="work", errors=(NotFound, Disabled, *BY_HELPER), mutates=True, is_resumable=False)
 def exec_(
     context: Context,
     *,

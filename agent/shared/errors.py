@@ -120,6 +120,12 @@ class ReadOnly(AgentError):
     code, kind = 1009, "read_only"
 
 
+class OutOfScope(AgentError):
+    """The token does not reach this workspace or method."""
+
+    code, kind = 1010, "out_of_scope"
+
+
 def by_code(code: int) -> Type[AgentError]:
     """Return the class of an error code above; AgentError for any other code."""
     return next((error for error in AgentError.__subclasses__() if error.code == code), AgentError)

@@ -6,17 +6,25 @@ import os
 import socket
 import struct
 import sys
-from typing import Tuple
+from typing import Dict, Tuple
 
 FIRST_DESCRIPTOR = 3
 
 
-def systemd_socket() -> int:
-    """Return the descriptor of the listening socket that systemd passed (sd_listen_fds(3))."""
-    if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS") != "1":
+def systemd_sockets() -> Dict[str, int]:
+    """Return the descriptors of the listening sockets that systemd passed, by name (sd_listen_fds_with_names(3))."""
+    count = os.environ.get("LISTEN_FDS", "0")
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or count == "0":
         sys.exit("error: no socket from systemd\nhint: systemctl start codesmith-agent.socket codesmith-helper.socket")
-    os.set_inheritable(FIRST_DESCRIPTOR, False)
-    return FIRST_DESCRIPTOR
+    descriptors = range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + int(count))
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+    return dict(zip(os.environ.get("LISTEN_FDNAMES", "").split(":"), descriptors))
+
+
+def systemd_socket() -> int:
+    """Return the descriptor of the one listening socket that systemd passed."""
+    return next(iter(systemd_sockets().values()))
 
 
 def peer_uid(connection: socket.socket) -> int:

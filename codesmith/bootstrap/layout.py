@@ -43,14 +43,16 @@ CLIENTS = "codesmith-clients"
 NOLOGIN = "/usr/sbin/nologin"
 
 AGENT_SOCKET = "codesmith-agent.socket"
+DOOR_SOCKET = "codesmith-door.socket"
+SCOPED_SOCKET = "codesmith-scoped.socket"
 AGENT_SERVICE = "codesmith-agent.service"
 HELPER_SOCKET = "codesmith-helper.socket"
 HELPER_SERVICE = "codesmith-helper.service"
-UNITS = (AGENT_SOCKET, AGENT_SERVICE, HELPER_SOCKET, HELPER_SERVICE)
+UNITS = (AGENT_SOCKET, DOOR_SOCKET, SCOPED_SOCKET, AGENT_SERVICE, HELPER_SOCKET, HELPER_SERVICE)
 # Each leads through `current`, so that agent and units change in one step even if the power fails.
 UNIT_LINKS = {f"{UNIT_DIR}/{name}": f"{CURRENT}/units/{name}" for name in UNITS}
 # The helper's service has no [Install]: its socket starts it.
-ENABLED = (AGENT_SOCKET, HELPER_SOCKET, AGENT_SERVICE)
+ENABLED = (AGENT_SOCKET, DOOR_SOCKET, SCOPED_SOCKET, HELPER_SOCKET, AGENT_SERVICE)
 
 # Modules of the agent that check what workspaces need, in order of import; the last has check().
 NEED_MODULES = ("agent.shared.paths", "agent.shared.needs")
@@ -129,6 +131,8 @@ DIRECTORIES = (
 # The files that systemd makes for the socket units; a wrong owner or mode means a restart of the unit.
 SOCKETS = {
     AGENT_SOCKET: Owned(SOCKET, 0o660, "root", CLIENTS),
+    DOOR_SOCKET: Owned("/run/codesmith/door.sock", 0o666),
+    SCOPED_SOCKET: Owned("/run/codesmith/scoped.sock", 0o660, "root", CLIENTS),
     HELPER_SOCKET: Owned(HELPER_SOCKET_FILE, 0o660, "root", USER),
 }
 

@@ -11,7 +11,12 @@ from codesmith.bootstrap.layout import AGENT_SERVICE, HELPER_SERVICE, SOCKETS
 from codesmith.bootstrap.releases import changed_units
 from codesmith.bootstrap.step import Step
 
-SERVICE_OF = {layout.AGENT_SOCKET: AGENT_SERVICE, layout.HELPER_SOCKET: HELPER_SERVICE}
+SERVICE_OF = {
+    layout.AGENT_SOCKET: AGENT_SERVICE,
+    layout.DOOR_SOCKET: AGENT_SERVICE,
+    layout.SCOPED_SOCKET: AGENT_SERVICE,
+    layout.HELPER_SOCKET: HELPER_SERVICE,
+}
 # A step of one of these kinds means that the running processes are older than what is installed.
 STALE_AFTER = ("user", "release", "program", "link")
 RUNNING_OLD = "running what was there before"

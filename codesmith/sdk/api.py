@@ -23,6 +23,7 @@ class AuditRecord(Record):
     owner: Whose workspace it was then; for workspace.assign, before. Null for all else.
     exit_code: Of the command (workspace.exec) or job (job.end); null for all else.
     killed_by: As in the result of the command or job.
+    token: The token that the caller showed; null without one.
     cursor: Pass it as `before` to audit.list to get the records before it.
     """
 
@@ -39,6 +40,7 @@ class AuditRecord(Record):
         "exit_code",
         "signal",
         "killed_by",
+        "token",
         "cursor",
     )
 
@@ -57,6 +59,7 @@ class AuditRecord(Record):
         exit_code: int | None,
         signal: str | None,
         killed_by: str | None,
+        token: TokenMark | None,
         cursor: str,
     ) -> None:
         self.time = time
@@ -71,6 +74,7 @@ class AuditRecord(Record):
         self.exit_code = exit_code
         self.signal = signal
         self.killed_by = killed_by
+        self.token = token
         self.cursor = cursor
 
     @classmethod
@@ -89,6 +93,7 @@ class AuditRecord(Record):
             exit_code=data["exit_code"],
             signal=data["signal"],
             killed_by=data["killed_by"],
+            token=TokenMark.from_dict(data["token"]) if data.get("token") else None,
             cursor=data["cursor"],
         )
 
@@ -110,6 +115,49 @@ class Counts(Record):
             users=data["users"],
             workspaces=data["workspaces"],
             sandboxes=data["sandboxes"],
+        )
+
+
+class CreatedToken(Record):
+    """A token that was created; the node knows the SHA-256 of its secret alone."""
+
+    __slots__ = ("id", "scope")
+
+    def __init__(self, *, id: str, scope: TokenScope) -> None:
+        self.id = id
+        self.scope = scope
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> CreatedToken:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            id=data["id"],
+            scope=TokenScope.from_dict(data["scope"]),
+        )
+
+
+class DeniedHost(Record):
+    """A host that something in the workspace wanted to reach and may not.
+
+    last_at: RFC 3339, UTC.
+    """
+
+    __slots__ = ("host", "port", "count", "last_at")
+
+    def __init__(self, *, host: str, port: int, count: int, last_at: str) -> None:
+        self.host = host
+        self.port = port
+        self.count = count
+        self.last_at = last_at
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> DeniedHost:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            host=data["host"],
+            port=data["port"],
+            count=data["count"],
+            last_at=data["last_at"],
         )
 
 
@@ -369,7 +417,7 @@ class Job(Record):
     killed_by: operator: job.stop, workspace.stop and the like; disconnect: its stream ended; null also when the signal
         came from inside.
     started_at: Null while it waits.
-    by: The Unix login that started it; null: from inside the workspace.
+    by: The Unix login that started it, or token:ID; null: from inside the workspace.
     """
 
     __slots__ = (
@@ -847,22 +895,25 @@ class Sandbox(Record):
     """The isolation boundary of a workspace.
 
     workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
-    limits: Of everything in the workspace together: memory, tasks at once, CPUs; and the seconds of each command.
-    network: none: only the loopback interface. Default: full.
+    limits: Of everything in the workspace together: memory, tasks at once, CPUs, disk; and the seconds of each command.
+    network: full; none: only the loopback interface; or the hosts that a proxy lets through, where deny wins. Default:
+        full.
     enforced: What a look from inside confirmed; `nesting`: whether namespaces can be made in it.
+    denied: What the allow-list kept out, last one first; empty in lists and changes.
     created_at: RFC 3339, UTC.
     """
 
-    __slots__ = ("workspace", "limits", "network", "enforced", "state", "created_at")
+    __slots__ = ("workspace", "limits", "network", "enforced", "state", "denied", "created_at")
 
     def __init__(
         self,
         *,
         workspace: str,
         limits: dict[str, Any],
-        network: str,
+        network: str | dict[str, Any],
         enforced: dict[str, bool],
         state: str,
+        denied: builtins.list[DeniedHost],
         created_at: str,
     ) -> None:
         self.workspace = workspace
@@ -870,6 +921,7 @@ class Sandbox(Record):
         self.network = network
         self.enforced = enforced
         self.state = state
+        self.denied = denied
         self.created_at = created_at
 
     @classmethod
@@ -881,6 +933,7 @@ class Sandbox(Record):
             network=data["network"],
             enforced=data["enforced"],
             state=data["state"],
+            denied=[DeniedHost.from_dict(item) for item in data["denied"]],
             created_at=data["created_at"],
         )
 
@@ -941,7 +994,7 @@ class StartedJob(Record):
     killed_by: operator: job.stop, workspace.stop and the like; disconnect: its stream ended; null also when the signal
         came from inside.
     started_at: Null while it waits.
-    by: The Unix login that started it; null: from inside the workspace.
+    by: The Unix login that started it, or token:ID; null: from inside the workspace.
     stream: For a job with ends_with_stream, once; null for all others, and for a repeated request_id.
     """
 
@@ -1046,6 +1099,123 @@ class StreamToken(Record):
         )
 
 
+class Token(Record):
+    """A token of a workspace.
+
+    workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+    preset: Null when the methods were named one by one.
+    created_at: RFC 3339, UTC.
+    expires_at: Null: until it is revoked.
+    last_used_at: To the minute; null before its first use.
+    by: The Unix login that created it.
+    """
+
+    __slots__ = ("id", "label", "workspace", "preset", "methods", "created_at", "expires_at", "last_used_at", "by")
+
+    def __init__(
+        self,
+        *,
+        id: str,
+        label: str,
+        workspace: str,
+        preset: str | None,
+        methods: builtins.list[str],
+        created_at: str,
+        expires_at: str | None,
+        last_used_at: str | None,
+        by: str,
+    ) -> None:
+        self.id = id
+        self.label = label
+        self.workspace = workspace
+        self.preset = preset
+        self.methods = methods
+        self.created_at = created_at
+        self.expires_at = expires_at
+        self.last_used_at = last_used_at
+        self.by = by
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Token:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            id=data["id"],
+            label=data["label"],
+            workspace=data["workspace"],
+            preset=data["preset"],
+            methods=data["methods"],
+            created_at=data["created_at"],
+            expires_at=data["expires_at"],
+            last_used_at=data["last_used_at"],
+            by=data["by"],
+        )
+
+
+class TokenMark(Record):
+    """Which token it was."""
+
+    __slots__ = ("id", "label")
+
+    def __init__(self, *, id: str, label: str) -> None:
+        self.id = id
+        self.label = label
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> TokenMark:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            id=data["id"],
+            label=data["label"],
+        )
+
+
+class TokenRevoked(Record):
+    """The result of token.revoke."""
+
+    __slots__ = ("id", "revoked")
+
+    def __init__(self, *, id: str, revoked: bool) -> None:
+        self.id = id
+        self.revoked = revoked
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> TokenRevoked:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            id=data["id"],
+            revoked=data["revoked"],
+        )
+
+
+class TokenScope(Record):
+    """What a token reaches.
+
+    workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+    preset: Null when the methods were named one by one.
+    expires_at: Null: until it is revoked.
+    """
+
+    __slots__ = ("workspace", "preset", "methods", "expires_at")
+
+    def __init__(
+        self, *, workspace: str, preset: str | None, methods: builtins.list[str], expires_at: str | None
+    ) -> None:
+        self.workspace = workspace
+        self.preset = preset
+        self.methods = methods
+        self.expires_at = expires_at
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> TokenScope:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            workspace=data["workspace"],
+            preset=data["preset"],
+            methods=data["methods"],
+            expires_at=data["expires_at"],
+        )
+
+
 class Tty(Record):
     """A terminal: its size in characters, and its type for TERM."""
 
@@ -1074,9 +1244,20 @@ class Usage(Record):
     cpu_s: Since the runtime started.
     disk_bytes: Of the workspace and its home; null when there are too many files to count.
     files: How many, with directories; null like disk_bytes.
+    disk_limit_bytes: Null without a limit.
     """
 
-    __slots__ = ("memory_bytes", "memory_peak_bytes", "memory_limit_bytes", "cpu_s", "tasks", "disk_bytes", "files")
+    __slots__ = (
+        "memory_bytes",
+        "memory_peak_bytes",
+        "memory_limit_bytes",
+        "cpu_s",
+        "tasks",
+        "disk_bytes",
+        "files",
+        "disk_limit_bytes",
+        "network",
+    )
 
     def __init__(
         self,
@@ -1088,6 +1269,8 @@ class Usage(Record):
         tasks: int,
         disk_bytes: int | None,
         files: int | None,
+        disk_limit_bytes: int | None,
+        network: UsedNetwork,
     ) -> None:
         self.memory_bytes = memory_bytes
         self.memory_peak_bytes = memory_peak_bytes
@@ -1096,6 +1279,8 @@ class Usage(Record):
         self.tasks = tasks
         self.disk_bytes = disk_bytes
         self.files = files
+        self.disk_limit_bytes = disk_limit_bytes
+        self.network = network
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Usage:
@@ -1108,6 +1293,29 @@ class Usage(Record):
             tasks=data["tasks"],
             disk_bytes=data["disk_bytes"],
             files=data["files"],
+            disk_limit_bytes=data["disk_limit_bytes"],
+            network=UsedNetwork.from_dict(data["network"]),
+        )
+
+
+class UsedNetwork(Record):
+    """What the allow-list of a workspace lets through, and what it kept out.
+
+    allowed: The allow-list; empty without one.
+    """
+
+    __slots__ = ("allowed", "denied")
+
+    def __init__(self, *, allowed: builtins.list[str], denied: builtins.list[DeniedHost]) -> None:
+        self.allowed = allowed
+        self.denied = denied
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> UsedNetwork:
+        """Read what the agent sent; fields of a newer agent are ignored."""
+        return cls(
+            allowed=data["allowed"],
+            denied=[DeniedHost.from_dict(item) for item in data["denied"]],
         )
 
 
@@ -2145,7 +2353,7 @@ class SandboxMethods:
         *,
         workspace: str,
         limits: Mapping[str, Any] | None = None,
-        network: str | None = None,
+        network: str | Mapping[str, Any] | None = None,
         request_id: str | None = None,
     ) -> Sandbox:
         """Put a workspace into a sandbox: from now on everything in it runs within these limits, together.
@@ -2154,8 +2362,10 @@ class SandboxMethods:
         node cannot enforce is refused with unsupported, and nothing is changed.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
-        limits: Of everything in the workspace together: memory, tasks at once, CPUs; and the seconds of each command.
-        network: none: only the loopback interface. Default: full.
+        limits: Of everything in the workspace together: memory, tasks at once, CPUs, disk; and the seconds of each
+            command.
+        network: full; none: only the loopback interface; or the hosts that a proxy lets through, where deny wins.
+            Default: full.
 
         AgentRefused with rpc_kind invalid_params, not_found, already_exists, disabled, not_managed, in_use,
             unsupported, command_failed, limit, read_only.
@@ -2201,12 +2411,132 @@ class SandboxMethods:
         found = self._transport.call("sandbox.list", params, changes=False)
         return self._transport.record("sandbox.list", lambda rows: [Sandbox.from_dict(row) for row in rows], found)
 
+    def update(
+        self,
+        *,
+        workspace: str,
+        limits: Mapping[str, Any] | None = None,
+        network: str | Mapping[str, Any] | None = None,
+        allow: Sequence[str] | None = None,
+        deny: Sequence[str] | None = None,
+        drop: Sequence[str] | None = None,
+        restart: bool | None = None,
+        force: bool | None = None,
+        request_id: str | None = None,
+    ) -> Sandbox:
+        """Change limits and network of a workspace while it runs.
+
+        `allow`, `deny` and `drop` change single hosts of an allow-list; `network` replaces it whole, or changes
+        the mode (full, none, a list), which ends what runs and so wants `restart`: in_use without it. A limit
+        below what is used now wants `force`: in_use without it.
+
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+        limits: Limits to set; null removes one, and what is not named stays.
+        network: full; none: only the loopback interface; or the hosts that a proxy lets through, where deny wins.
+            Default: full.
+        allow: Names or addresses, each with :PORT or for ports 80 and 443; *.NAME is all names below it.
+        deny: Names or addresses, each with :PORT or for ports 80 and 443; *.NAME is all names below it.
+        drop: Names or addresses, each with :PORT or for ports 80 and 443; *.NAME is all names below it.
+        restart: End what runs, if the change needs it (default: false).
+        force: Set a limit below what is used now; the kernel may end something (default: false).
+
+        AgentRefused with rpc_kind invalid_params, not_found, disabled, not_managed, in_use, unsupported,
+            command_failed, limit, read_only.
+        """
+        params: dict[str, Any] = {
+            "workspace": workspace,
+            "limits": limits,
+            "network": network,
+            "allow": allow,
+            "deny": deny,
+            "drop": drop,
+            "restart": restart,
+            "force": force,
+            "request_id": request_id,
+        }
+        found = self._transport.call("sandbox.update", params, changes=True)
+        return self._transport.record("sandbox.update", Sandbox.from_dict, found)
+
+
+class TokenMethods:
+    """token.*"""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def create(
+        self,
+        *,
+        workspace: str,
+        token_sha256: str,
+        preset: str | None = None,
+        methods: Sequence[str] | None = None,
+        expires_at: str | None = None,
+        label: str | None = None,
+        request_id: str | None = None,
+    ) -> CreatedToken:
+        """Create a token of a workspace. The caller makes the secret and sends its SHA-256; the node never sees it.
+
+        It is valid on scoped.sock alone, for the methods of its preset (default: work) or those named.
+
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+        preset: read: what only looks; work: that, and all work in the workspace.
+        methods: Single methods, in place of a preset.
+        expires_at: RFC 3339, UTC.
+
+        AgentRefused with rpc_kind invalid_params, not_found, already_exists, limit, in_use, read_only.
+        """
+        params: dict[str, Any] = {
+            "workspace": workspace,
+            "token_sha256": token_sha256,
+            "preset": preset,
+            "methods": methods,
+            "expires_at": expires_at,
+            "label": label,
+            "request_id": request_id,
+        }
+        found = self._transport.call("token.create", params, changes=True)
+        return self._transport.record("token.create", CreatedToken.from_dict, found)
+
+    def list(self, *, workspace: str | None = None) -> builtins.list[Token]:
+        """Return the tokens of a workspace, or of all, oldest first; expired ones too until they are revoked.
+
+        workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
+
+        AgentRefused with rpc_kind invalid_params, read_only.
+        """
+        params: dict[str, Any] = {"workspace": workspace}
+        found = self._transport.call("token.list", params, changes=False)
+        return self._transport.record("token.list", lambda rows: [Token.from_dict(row) for row in rows], found)
+
+    def revoke(self, *, id: str, request_id: str | None = None) -> TokenRevoked:
+        """Revoke a token; streams that were opened with it end within two seconds.
+
+        AgentRefused with rpc_kind invalid_params, not_found, in_use, limit, read_only.
+        """
+        params: dict[str, Any] = {"id": id, "request_id": request_id}
+        found = self._transport.call("token.revoke", params, changes=True)
+        return self._transport.record("token.revoke", TokenRevoked.from_dict, found)
+
 
 class UserMethods:
     """user.*"""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+
+    def add_keys(self, *, name: str, ssh_keys: Sequence[str], request_id: str | None = None) -> User:
+        """Add public keys to those of a user; one that is there stays as it is.
+
+        name: 1 to 28 of a-z, 0-9 and inner hyphens.
+        ssh_keys: OpenSSH public keys, one per item, without options.
+
+        AgentRefused with rpc_kind invalid_params, not_found, read_only, not_managed, in_use, unsupported,
+            command_failed, limit, read_only.
+        """
+        params: dict[str, Any] = {"name": name, "ssh_keys": ssh_keys, "request_id": request_id}
+        found = self._transport.call("user.add_keys", params, changes=True)
+        return self._transport.record("user.add_keys", User.from_dict, found)
 
     def create(self, *, name: str, ssh_keys: Sequence[str] | None = None, request_id: str | None = None) -> User:
         """Create a user: somebody who may enter workspaces, with a Unix account cs-NAME that owns no files.
@@ -2291,6 +2621,19 @@ class UserMethods:
         params: dict[str, Any] = {"labels": labels}
         found = self._transport.call("user.list", params, changes=False)
         return self._transport.record("user.list", lambda rows: [User.from_dict(row) for row in rows], found)
+
+    def remove_keys(self, *, name: str, fingerprints: Sequence[str], request_id: str | None = None) -> User:
+        """Remove public keys of a user by their fingerprints, SHA256:...; not_found when one of them is not there.
+
+        name: 1 to 28 of a-z, 0-9 and inner hyphens.
+        fingerprints: Of keys, as user.get shows them.
+
+        AgentRefused with rpc_kind invalid_params, not_found, read_only, not_managed, in_use, unsupported,
+            command_failed, limit, read_only.
+        """
+        params: dict[str, Any] = {"name": name, "fingerprints": fingerprints, "request_id": request_id}
+        found = self._transport.call("user.remove_keys", params, changes=True)
+        return self._transport.record("user.remove_keys", User.from_dict, found)
 
     def set_keys(self, *, name: str, ssh_keys: Sequence[str], request_id: str | None = None) -> User:
         """Replace all public keys of a user.
@@ -2560,5 +2903,6 @@ class Methods:
         self.node = NodeMethods(transport)
         self.repo = RepoMethods(transport)
         self.sandbox = SandboxMethods(transport)
+        self.token = TokenMethods(transport)
         self.user = UserMethods(transport)
         self.workspace = WorkspaceMethods(transport)

@@ -1,4 +1,4 @@
-"""The ProxyCommand of ssh: dial a workspace at the node's endpoint, pin its host key, then copy bytes both ways.
+"""The ProxyCommand of ssh: dial a workspace at the node's endpoint, pin its host key, and give ssh the connection.
 
     python3 -I -S proxy_command.py ENDPOINT FOLDER NODE ALIAS [TOKEN_FILE]
 
@@ -6,6 +6,9 @@ ssh starts it for each connection, so it imports nothing of CodeSmith and as lit
 `socket`, and most modules only on the way that needs them. ENDPOINT is the path of a Unix socket, or 127.0.0.1:PORT
 with a TOKEN_FILE. FOLDER has the pins, and NODE.json: how the endpoint is opened, and the program that hints name;
 beside it is the operator's key.
+
+With ProxyUseFdpass ssh takes a connected socket from here and speaks on it itself: no byte is copied by this process,
+which ends (ssh_config(5)). Other programs that read the same configuration give it pipes, and it copies.
 """
 
 from __future__ import annotations
@@ -22,8 +25,10 @@ DOMAIN = ".codesmith"
 # The first call may have to start the runtime of the workspace.
 ANSWER_S = 90.0
 HEAD_BYTES_MAX = 64 << 10
+PEEK_BYTES = 8 << 10
 BODY_BYTES_MAX = 1 << 20
 CHUNK_BYTES = 256 << 10
+SOCKET, KIND = 0o140000, 0o170000
 
 
 class Problem(Exception):
@@ -35,7 +40,7 @@ class Problem(Exception):
 
 
 class Endpoint:
-    """A connection to the node's endpoint, and what has been read from it ahead."""
+    """A connection to the node's endpoint, and what has been read of an answer's body."""
 
     def __init__(self, address: str, token_file: str) -> None:
         self._headers = "Host: localhost\r\n"
@@ -50,17 +55,13 @@ class Endpoint:
             self.socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
             self.socket.connect(address)
         self.socket.settimeout(ANSWER_S)
-        self.rest = b""
         self.stays_open = True
 
     def send(self, target: str, headers: str, body: str = "") -> int:
-        """Send one request and return the status of its answer; the body of the answer is not read yet."""
+        """Send one request and return the status of its answer; what follows the headers is not read yet."""
         length = f"Content-Length: {len(body)}\r\n"
         self.socket.sendall(f"POST {target} HTTP/1.1\r\n{self._headers}{headers}{length}\r\n{body}".encode("ascii"))
-        while b"\r\n\r\n" not in self.rest:
-            self._receive(HEAD_BYTES_MAX)
-        head, _, self.rest = self.rest.partition(b"\r\n\r\n")
-        lines = head.decode("latin-1").lower().split("\r\n")
+        lines = self._head().decode("latin-1").lower().split("\r\n")
         self._fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
         self.stays_open = self._fields.get("connection", "") != "close"
         return int(lines[0].split(" ")[1])
@@ -68,16 +69,29 @@ class Endpoint:
     def body(self) -> bytes:
         """Return the body of the answer."""
         size = int(self._fields.get("content-length", "0"))
-        while len(self.rest) < size:
-            self._receive(BODY_BYTES_MAX)
-        data, self.rest = self.rest[:size], self.rest[size:]
+        if size > BODY_BYTES_MAX:
+            raise OSError("the answer is too long")
+        data = b""
+        while len(data) < size:
+            data += self._received(self.socket.recv(size - len(data)))
         return data
 
-    def _receive(self, bytes_max: int) -> None:
-        data = self.socket.recv(65536)
-        if not data or len(self.rest) > bytes_max:
+    def _head(self) -> bytes:
+        """Return the status line and the headers, and read no byte of what follows: it may be SSH."""
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            ahead = head + self._received(self.socket.recv(PEEK_BYTES, _socket.MSG_PEEK))
+            end = ahead.find(b"\r\n\r\n")
+            size = len(ahead) if end < 0 else end + 4
+            if size > HEAD_BYTES_MAX:
+                raise OSError("the headers of the answer are too long")
+            head += self.socket.recv(size - len(head))
+        return head
+
+    def _received(self, data: bytes) -> bytes:
+        if not data:
             raise OSError("the connection ended before the answer")
-        self.rest += data
+        return data
 
 
 def main(address: str, folder: str, node: str, alias: str, token_file: str = "") -> int:
@@ -103,8 +117,12 @@ def main(address: str, folder: str, node: str, alias: str, token_file: str = "")
     status = endpoint.send("/stream", upgrade)
     if status != 101:
         raise refusal(status, endpoint.body(), node)
+    # A socket with a time limit is one that does not block, for ssh too.
     endpoint.socket.settimeout(None)
-    return relay(endpoint.socket, endpoint.rest)
+    if os.fstat(1).st_mode & KIND != SOCKET:
+        return relay(endpoint.socket)
+    give(endpoint.socket)
+    return 0
 
 
 def connect(address: str, folder: str, node: str, token_file: str) -> Endpoint:
@@ -213,11 +231,19 @@ def private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def relay(stream: _socket.socket, ahead: bytes) -> int:
-    """Copy between ssh and the stream until the stream ends; the end of ssh's side is passed on."""
+def give(stream: _socket.socket) -> None:
+    """Pass the connection to ssh, which waits for it at the other end of our standard output."""
+    descriptor = stream.fileno().to_bytes(4, sys.byteorder)
+    ssh = _socket.socket(fileno=1)
+    ssh.sendmsg([b"\0"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptor)])
+    ssh.detach()
+
+
+def relay(stream: _socket.socket) -> int:
+    """Copy between a client that takes no descriptor and the stream, until the stream ends."""
     _thread.start_new_thread(send_input, (stream,))
     try:
-        data, is_silent = ahead or stream.recv(CHUNK_BYTES), True
+        data, is_silent = stream.recv(CHUNK_BYTES), True
         while data:
             is_silent, view = False, memoryview(data)
             while view:
@@ -269,5 +295,5 @@ if __name__ == "__main__":
         show(Problem(f"no answer from the endpoint: {broken}", "inv node.status"), program_of(*sys.argv[1:]))
     except (SystemExit, KeyboardInterrupt):
         pass
-    # At once: the other thread still waits for ssh.
+    # At once: the other thread of `relay` still waits for its client.
     os._exit(code)

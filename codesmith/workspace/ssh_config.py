@@ -102,7 +102,7 @@ class SshConfig:
         command = [os.path.realpath(sys.executable), "-IS", proxy_command.__file__]
         words = [*command, str(endpoint_path(node)), str(self.folder), node.name]
         yield "ProxyCommand", f"{shlex.join(words).replace('%', '%%')} '%n'"
-        yield "ProxyUseFdpass", "no"
+        yield "ProxyUseFdpass", "yes"
         yield from (("HostName", "%h"), ("Port", "22"), ("User", USER))
         yield from (("IdentityFile", f'"{key_path()}"'), ("IdentitiesOnly", "yes"))
         yield from (("PubkeyAuthentication", "yes"), ("PreferredAuthentications", "publickey"))

@@ -81,6 +81,8 @@ class WorkspaceRecord(NamedTuple):
     created_at: str
 
 
+# full, none, or the lists of hosts: {"allow": [...], "deny": [...]}.
+Network = Union[str, Dict[str, List[str]]]
 Record = Union[LoginRecord, UserRecord, WorkspaceRecord]
 TABLES = {LoginRecord: "logins", UserRecord: "users", WorkspaceRecord: "workspaces"}
 
@@ -278,23 +280,29 @@ class Ledger:
         """Drop the rights of a workspace whose directories are not sealed any more."""
         self._database.write(("DELETE FROM seals WHERE workspace = ?", workspace))
 
-    def sandbox(self, workspace: str) -> Optional[Tuple[Dict[str, float], str]]:
+    def sandbox(self, workspace: str) -> Optional[Tuple[Dict[str, float], Network]]:
         """Return (limits, network) of a workspace's sandbox; None without one."""
         row = self._database.one("SELECT limits, network FROM sandboxes WHERE workspace = ?", workspace)
-        return None if row is None else (json.loads(row[0]), row[1])
+        return None if row is None else (json.loads(row[0]), _network(row[1]))
 
     def sandboxed(self) -> List[str]:
         """Return the names of the workspaces that have a sandbox."""
         return [row[0] for row in self._database.all("SELECT workspace FROM sandboxes")]
 
-    def put_sandbox(self, workspace: str, limits: Dict[str, float], network: str) -> None:
+    def put_sandbox(self, workspace: str, limits: Dict[str, float], network: Network) -> None:
         """Set a workspace's sandbox."""
-        values = (workspace, json.dumps(limits), network)
+        values = (workspace, json.dumps(limits), network if isinstance(network, str) else json.dumps(network))
         self._database.write(("INSERT OR REPLACE INTO sandboxes VALUES (?, ?, ?)", *values))
 
     def remove_sandbox(self, workspace: str) -> None:
         """Drop a workspace's sandbox."""
         self._database.write(("DELETE FROM sandboxes WHERE workspace = ?", workspace))
+
+
+def _network(text: str) -> Network:
+    """Return a network as it was stored: a mode, or the lists of hosts as JSON."""
+    lists: Network = json.loads(text) if text.startswith("{") else text
+    return lists
 
 
 def _day() -> Tuple[int, int]:

@@ -67,6 +67,10 @@ file.make_directory: workspace path parents? mode? request_id?
 repo.pull: workspace name ref? credential? known_hosts? timeout_s? request_id?
 repo.push: workspace name ref? credential? known_hosts? timeout_s? request_id?
 repo.fetch: workspace name ref? credential? known_hosts? timeout_s? request_id?
+sandbox.update: workspace limits? network? allow? deny? drop? restart? force? request_id?
+user.add_keys: name ssh_keys request_id?  user.remove_keys: name fingerprints request_id?
+token.create: workspace token_sha256 methods? preset? expires_at? label? request_id?
+token.list: workspace?  token.revoke: id request_id?
 """  # noqa: E501
 # Its types and results: the fields of each.
 FIELDS = """
@@ -81,10 +85,13 @@ Dialled: token expires_at user host_keys
 WorkspaceLogin: user host_hint directory environment  WorkspaceDeleted: name deleted user_deleted
 Execution: exit_code signal stdout stdout_encoding stderr stderr_encoding truncated omitted_bytes duration_s killed_by
 Runtime: state since idle_stop_at
-Usage: memory_bytes memory_peak_bytes memory_limit_bytes cpu_s tasks disk_bytes files
-Sandbox: workspace limits network enforced state created_at  SandboxDeleted: workspace deleted
+Usage: memory_bytes memory_peak_bytes memory_limit_bytes cpu_s tasks disk_bytes files network
+UsedNetwork: allowed denied  DeniedHost: host port count last_at
+Sandbox: workspace limits network enforced state denied created_at  SandboxDeleted: workspace deleted
 Repo: name path url branch commit left_out ahead behind updated new_commits  RepoDeleted: name deleted
-AuditRecord: time request_id peer_uid method target outcome duration_s owner exit_code signal killed_by
+AuditRecord: time request_id peer_uid method target outcome duration_s owner exit_code signal killed_by token
+TokenMark: id label  Token: id label workspace preset methods created_at expires_at last_used_at by
+CreatedToken: id scope  TokenScope: workspace preset methods expires_at  TokenRevoked: id revoked
 Job: id workspace name argv state exit_code signal killed_by started_at ended_at stdout_bytes stderr_bytes by
 StartedJob: id workspace name argv state exit_code signal killed_by started_at ended_at stdout_bytes stderr_bytes by stream
 StreamToken: token expires_at  JobLogs: data encoding offset next_offset eof  JobDeleted: id deleted
