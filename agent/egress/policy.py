@@ -41,7 +41,7 @@ class Policy:
         """Raise Denied for an address, of a host that may be looked up, that may not be dialled."""
         # The operator's clones may reach what the node's administrator has listed, wherever it is.
         is_listed = self.mode == OPEN and (self._lists(host, port) or self._lists(address, port))
-        if not is_listed and is_never(address):
+        if self.hosts is None or (not is_listed and is_never(address)):
             raise Denied(f"{shown(host, port)} is an address that no workspace reaches ({address})", host, port)
         if any(self.hosts.denies(form, port) for form in forms(address)):
             raise Denied(f"{address} is denied in workspace {self.workspace}", address, port)
