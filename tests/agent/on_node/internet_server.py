@@ -9,6 +9,7 @@ import hashlib
 import http.server
 import json
 import os
+import re
 import socket
 import ssl
 import sys
@@ -26,7 +27,7 @@ class Internet(Forge):
     protocol_version = "HTTP/1.0"
 
     def do_GET(self):
-        name = self.headers.get("Host", "").partition(":")[0]
+        name = re.sub(r":\d+$", "", self.headers.get("Host", ""))
         with open("/tmp/asked", "a") as file:
             file.write(f"{self.scheme} {name} {self.command} {self.path}\n")
         path, _, query = self.path.partition("?")

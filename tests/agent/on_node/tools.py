@@ -27,7 +27,10 @@ TOOLS = {
     "urllib https": (f'python3 -c "{URLLIB.format(scheme="https")}"', "hello from {host} by https"),
     "urllib http": (f'python3 -c "{URLLIB.format(scheme="http")}"', "hello from {host} by http"),
 }
+# From where a test with an allow-list fetches; what is not named here from web.test.
+HOSTS = {"git over https": "git.test", "git over ssh": "git.test", "pip": "pypi.test", "npm": "npm.test"}
 # Needs a key in ~/.ssh of the workspace, and the host's among those known.
+SSH_NAME = "git over ssh"
 SSH = (CLONE.format(url="git@{host}:/srv/git/public.git"), "two")
 # Takes no notice of proxies in the versions that Debian has.
 NODE_FETCH = (f'node -e "{FETCH}"', "hello from {host} by https")
