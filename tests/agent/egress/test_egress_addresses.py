@@ -44,8 +44,8 @@ def test_nobody_reaches_forbidden_addresses_even_by_a_listed_name(real: Proxy, a
 def test_every_spelling_of_loopback_is_refused(proxy: Proxy, echoing: Peer, mode: str) -> None:
     proxy.never.add(parse_host("127.0.0.1"))  # type: ignore[arg-type]
     proxy.allow("127.0.0.0/8:*", "web.example:*", mode=mode)
-    spellings = ["127.0.0.1", "2130706433", "0x7f.1", "0177.0.0.1", "127.1", "127.0.0.1.", "[::ffff:127.0.0.1]", "web.example",
-                 "[::ffff:7f00:1]", "[0:0:0:0:0:ffff:7f00:0001]"]  # fmt: skip
+    spellings = ["127.0.0.1", "2130706433", "0x7f.1", "0177.0.0.1", "127.1", "127.0.0.1.", "[::ffff:127.0.0.1]",
+                 "web.example", "[::ffff:7f00:1]", "[0:0:0:0:0:ffff:7f00:0001]"]  # fmt: skip
     for spelling in spellings:
         assert proxy.tunnel(f"{spelling}:{echoing.port}")[0] == 403, spelling
         assert proxy.socks_name(spelling.strip("[]"), echoing.port)[0] == 2, spelling
