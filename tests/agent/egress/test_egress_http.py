@@ -192,3 +192,11 @@ def test_curl_goes_through(proxy: Proxy, web: WebServer, base: str, scheme: str)
     denied = subprocess.run([*way, "--fail", "http://other.example/"], capture_output=True, text=True)
     assert denied.returncode != 0
     assert "403" in denied.stderr or scheme == "socks5h"
+
+
+def test_a_head_that_comes_byte_by_byte_is_a_head(proxy: Proxy, web: WebServer, base: str) -> None:
+    with proxy.connect() as connection:
+        for byte in f"GET http://{base}/ HTTP/1.1\r\nHost: {base}\r\n\r\n".encode():
+            connection.sendall(bytes((byte,)))
+        with connection.makefile("rb") as answer:
+            assert answer.read().endswith(b"hello")
