@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import urllib.request
 
 import pytest
 
@@ -200,3 +201,10 @@ def test_a_head_that_comes_byte_by_byte_is_a_head(proxy: Proxy, web: WebServer, 
             connection.sendall(bytes((byte,)))
         with connection.makefile("rb") as answer:
             assert answer.read().endswith(b"hello")
+
+
+def test_python_shows_the_command_that_allows_a_host(proxy: Proxy) -> None:
+    """Of a refused CONNECT, Python and what is built on it (pip, requests) show the status line alone."""
+    handler = urllib.request.ProxyHandler({"https": f"http://127.0.0.1:{proxy.port}"})
+    with pytest.raises(OSError, match=r"inv sandbox\.update demo --allow other\.example"):
+        urllib.request.build_opener(handler).open("https://other.example/", timeout=20)
