@@ -33,6 +33,7 @@ class Node:
     ssh: str | None = None
     # Hosts that clones in its workspaces may reach although they are on the node's own or loopback addresses.
     git_hosts: tuple[str, ...] = ()
+    bridge: str | None = None
 
     @property
     def key(self) -> str:
