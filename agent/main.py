@@ -13,6 +13,7 @@ usage: agent.pyz COMMAND
 
   accounts     print how accounts of users differ from what they should be, as JSON (as root; changes nothing)
   agent        serve the API on the socket that systemd passes (without privileges)
+  connect HOST PORT [PROXY_PORT]  connect ssh to a host through the proxy of its workspace
   dial [PATH]  connect standard input and output to the agent's socket
   helper       carry out the verbs of the root half on the socket that systemd passes
   job SOCKET   start, show and end jobs inside a workspace: what codesmith-job runs there
@@ -53,6 +54,10 @@ def main(arguments: List[str]) -> int:
         from agent.supervisor.codesmith_job import main as job
 
         return job(rest[0], rest[1:])
+    elif command == "connect" and len(rest) in (2, 3):
+        from agent.connect import connect
+
+        return connect(*rest)
     elif command == "dial" and len(rest) <= 1:
         from agent.dial import dial
 

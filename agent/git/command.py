@@ -10,6 +10,7 @@ import time
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 from agent.git.errors import STDERR_MAX
+from agent.git.way_out import WayOut
 from agent.shared import free_space
 from agent.shared.paths import JOB_MARK, JOB_PATH
 
@@ -35,7 +36,7 @@ class DiskShort(Exception):
 
 
 class GitSetup(NamedTuple):
-    """How git reaches a URL: its own settings, its ssh command, and the path of the private key, if one was given.
+    """How git reaches a URL: its own settings, its ssh command, the path of the private key if given, the proxy.
 
     With `home` it runs as the login would run it: with the login's settings and hooks, and without ours.
     """
@@ -44,6 +45,7 @@ class GitSetup(NamedTuple):
     ssh: str = ""
     key: str = ""
     home: str = ""
+    way_out: Optional[WayOut] = None
 
 
 NO_SETUP = GitSetup()
