@@ -69,6 +69,16 @@ def read_field(groups: Dict[str, str], controller: str, field: str, *names: str)
     return None
 
 
+def read_cpus(groups: Dict[str, str]) -> Optional[float]:
+    """Return how many processors a group may use; None without a limit."""
+    both = (read(groups, "cpu", "cpu.max") or "").split()
+    if len(both) == 2 and both[0].isdigit():
+        return int(both[0]) / int(both[1])
+    quota = read_number(groups, "cpu", "cpu.cfs_quota_us")
+    period = read_number(groups, "cpu", "cpu.cfs_period_us")
+    return quota / period if quota and period else None
+
+
 def memory_kills(groups: Dict[str, str]) -> int:
     """Return how many processes the kernel has ended in a group because its memory was used up."""
     return read_field(groups, "memory", "oom_kill", "memory.oom_control", "memory.events") or 0
