@@ -33,7 +33,13 @@ def own(path: str = "/proc/self/cgroup") -> Dict[str, str]:
 @functools.cache
 def _beside(own_unit: str) -> Dict[str, str]:
     mine = f"/system.slice/{own_unit}"
-    return {name: place[: -len(mine)] for name, place in own().items() if place.endswith(mine)}
+    found = own()
+    beside = {name: place[: -len(mine)] for name, place in found.items() if place.endswith(mine)}
+    # This unit has no limit of cpus, so no group of its own there in version 1; one that has lies at the same path.
+    above = beside.get(SYSTEMD)
+    if "cpu" in found and "cpu" not in beside and above is not None:
+        beside["cpu"] = f"{ROOT}/cpu{above[len(f'{ROOT}/systemd') :]}"
+    return beside
 
 
 def of_unit(unit: str, own_unit: str = "codesmith-agent.service") -> Dict[str, str]:

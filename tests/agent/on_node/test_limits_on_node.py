@@ -158,7 +158,7 @@ def test_a_change_that_was_cut_off_is_completed_by_the_next_call(web1: Web1) -> 
     web1.on("systemctl set-property --runtime codesmith-workspace@torn.service TasksMax=25")
     assert client.sandbox.update(workspace="torn", limits={"tasks": 25}).enforced["tasks"]
     # The ledger says another network than what runs.
-    web1.on(f"sed -i 's/\"network\": \"full\"/\"network\": \"none\"/' {RUNTIMES}/torn.json")
+    web1.on(f'sed -i \'s/"network": "full"/"network": "none"/\' {RUNTIMES}/torn.json')
     web1.refuses(client.sandbox.update, "in_use", workspace="torn", network="full")
     assert runs(web1, "torn", job)
     client.sandbox.update(workspace="torn", network="full", restart=True)
