@@ -56,8 +56,12 @@ def _dial(host: str, port: int, proxy_port: int) -> Tuple[socket.socket, int, st
     """Return a connection by the proxy, its status, and why there is no way to the host."""
     target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     proxy = socket.create_connection(("127.0.0.1", proxy_port), ANSWER_S)
-    proxy.sendall(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
-    status, reason = _answer(proxy)
+    try:
+        proxy.sendall(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+        status, reason = _answer(proxy)
+    except BaseException:
+        proxy.close()
+        raise
     shown = "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in reason.strip())
     return proxy, status, "" if status == OK else shown or f"error: the proxy of this workspace answered {status}"
 

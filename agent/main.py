@@ -15,6 +15,7 @@ usage: agent.pyz COMMAND
   agent        serve the API on the socket that systemd passes (without privileges)
   connect HOST PORT [PROXY_PORT]  connect ssh to a host through the proxy of its workspace
   dial [PATH]  connect standard input and output to the agent's socket
+  egress DIR   carry what the policy in DIR allows, as the proxy of one workspace, on the socket that systemd passes
   helper       carry out the verbs of the root half on the socket that systemd passes
   job SOCKET   start, show and end jobs inside a workspace: what codesmith-job runs there
   probe        print what a process in the runtime of a workspace sees of its limits, as JSON
@@ -38,6 +39,11 @@ def main(arguments: List[str]) -> int:
         from agent.helper.server import serve as serve_helper
 
         serve_helper()
+    elif command == "egress" and len(rest) == 1:
+        _leave_openssl_out()
+        from agent.egress.main import main as carry
+
+        return carry(rest[0])
     elif command == "accounts" and not rest:
         from agent.helper.accounts import policy
 

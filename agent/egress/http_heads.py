@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Tuple
+from typing import List, Optional, Tuple
 
 from agent.egress.refused import Refused
 from agent.shared.host_lists import Host, parse_host
@@ -70,7 +70,7 @@ def parse_request(head: bytes) -> Request:
 
 
 def parse_response(head: bytes) -> Tuple[int, bytes]:
-    """Return the status of a response, and its head as the client gets it: it says that this connection ends with it."""
+    """Return the status of a response, and its head for the client, whose connection ends with it."""
     lines = _lines(head)
     line = STATUS_LINE.fullmatch(lines[0])
     if line is None:

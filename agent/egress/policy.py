@@ -89,8 +89,12 @@ class PolicyFile:
         """Raise Denied if the policy, as it is now, does not allow a host, or one of its addresses."""
         policy = self.current()
         policy.check_host(host, port)
-        if address is not None:
+        if address is None:
+            return
+        try:
             policy.check_address(host, address, port, self.is_never)
+        except OSError as error:
+            raise Refused(503, f"it is not known which addresses are the node's own: {error.strerror}") from None
 
 
 def shown(host: Host, port: int) -> str:

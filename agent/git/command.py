@@ -70,6 +70,7 @@ def git(
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_LFS_SKIP_SMUDGE": "1",
         **{name: value for name, value in os.environ.items() if name.lower().endswith("_proxy") or name == JOB_MARK},
+        **(setup.way_out.variables if setup.way_out else {}),
         # Without a URL to reach, no protocol: a repository can be configured to fetch what it misses.
         **({} if setup.home else {"GIT_ALLOW_PROTOCOL": "https:ssh" if setup.ssh else ""}),
         **({"GIT_SSH_COMMAND": setup.ssh} if setup.ssh else {}),

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 from urllib.parse import urlsplit
 
 from agent import connect
@@ -36,11 +36,12 @@ class Refused(Exception):
 
 
 class WayOut(NamedTuple):
-    """The host of a URL, and the port of the proxy that leads there."""
+    """The host of a URL, the port of the proxy that leads there, and the variables by which git over https takes it."""
 
     host: str
     port: int
     proxy_port: int
+    variables: Mapping[str, str] = {}
 
     def ssh_options(self, ssh: Sequence[str]) -> List[str]:
         """Return the options by which ssh takes the proxy, unless the node's configuration has another way there."""
@@ -66,7 +67,7 @@ class WayOut(NamedTuple):
 
 @contextlib.contextmanager
 def opened(url: str) -> Iterator[WayOut]:
-    """Yield the way to the host of a URL, and set the variables by which git over https takes it.
+    """Yield the way to the host of a URL.
 
     Behind a proxy of the node git over https takes that one, which looks hosts up itself.
     """
@@ -76,10 +77,9 @@ def opened(url: str) -> Iterator[WayOut]:
     behind = os.environ.get(BEHIND)
     with contextlib.ExitStack() as held:
         proxy_port = int(behind.rpartition(":")[2]) if behind else held.enter_context(_proxy())
-        way = WayOut(host, port, proxy_port)
-        if behind or not any(os.environ.get(name) for name in UPSTREAM):
-            os.environ.update(_variables(proxy_port))
-        elif is_https:
+        has_upstream = not behind and any(os.environ.get(name) for name in UPSTREAM)
+        way = WayOut(host, port, proxy_port, {} if has_upstream else _variables(proxy_port))
+        if has_upstream and is_https:
             way.check_refused()
         yield way
 

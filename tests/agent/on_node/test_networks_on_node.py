@@ -13,9 +13,9 @@ import pytest
 from agent.git import grammar
 from agent.shared.egress_paths import LIVE, POLICIES
 from tests.agent.on_node.forge import Forge, make
-from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
+from tests.agent.on_node.web1 import ALL_RELEASES, BOTH_RELEASES, Web1
 
-pytestmark = [pytest.mark.lab, BOTH_RELEASES]
+pytestmark = pytest.mark.lab
 CURL = "curl --silent --show-error --insecure --max-time 20 --output /dev/null --write-out '%{http_code}' "
 UNITS = "systemctl list-units --all --plain --no-legend 'codesmith-egress@*' | cut -d' ' -f1"
 MODES = ("full", "none", "list")
@@ -71,6 +71,19 @@ def code(web1: Web1, name: str, url: str, *words: str) -> str:
     return said(web1, name, f"{CURL}{' '.join(words)} {url}")[-3:]
 
 
+def await_denied(web1: Web1, name: str, *hosts: str) -> Any:
+    """Return the sandbox of a workspace when these are the last hosts that were denied, the last one first.
+
+    The proxy writes them down within half a second.
+    """
+
+    def get() -> Any:
+        return web1.client.sandbox.get(workspace=name)
+
+    web1.person.wait_until(lambda: tuple(one.host for one in get().denied)[: len(hosts)] == hosts, within_s=20)
+    return get()
+
+
 @contextmanager
 def listener(web1: Web1) -> Iterator[None]:
     """Listen on the node's own addresses, and see that nobody comes."""
@@ -83,26 +96,33 @@ def listener(web1: Web1) -> Iterator[None]:
         web1.on("systemctl stop heard; rm /tmp/heard")
 
 
+@ALL_RELEASES
 def test_a_listed_host_is_reached_and_no_other(web1: Web1, forge: Forge) -> None:
-    made = put(web1, "by", f"{forge.host}:8443", "*.Example.ORG.:443")
+    lists = (f"{forge.host}:8443", "*.Example.ORG.:443", f"{forge.host}:22")
+    made = put(web1, "by", *lists)
     assert made.enforced["network"] is True
-    assert made.network == {"allow": [f"{forge.host}:8443", "*.example.org:443"], "deny": []}
+    wanted = [f"{forge.host}:8443", "*.example.org:443", f"{forge.host}:22"]
+    assert made.network == {"allow": wanted, "deny": []}
     assert made.denied == []
     url = f"{forge.https}/public.git"
     assert said(web1, "by", f"git -c http.sslVerify=false clone -q {url} by-git && ls by-git") == "one\ntwo"
-    # ssh by the ProxyCommand of everybody in it: the host is reached, and asks for a key.
     assert code(web1, "by", f"https://{forge.host}:9443/") == "000"
+    # ssh, for everybody in it, goes through the proxy too.
+    known = f"mkdir -p ~/.ssh; echo '{forge.known_host}' > ~/.ssh/known_hosts"
+    assert "Permission denied" in said(web1, "by", f"{known}; ssh -o BatchMode=yes nobody-here@{forge.host}")
+    assert f"inv sandbox.update by --allow {forge.host}:2222" in said(web1, "by", f"ssh -p 2222 nobody@{forge.host}")
+    assert "denied" not in said(web1, "by", "ssh -o BatchMode=yes nobody@127.0.0.1")
     assert code(web1, "by", "http://no.other.org/") == "403"
-    assert "inv sandbox.update by --allow" in said(
-        web1, "by", CURL.replace("--output /dev/null", "") + "http://no.test/"
-    )
-    got = web1.client.sandbox.get(workspace="by")
-    assert [one.host for one in got.denied][:2] == ["no.test", "no.other.org"]
+    text = said(web1, "by", CURL.replace("--output /dev/null", "") + "http://no.test/")
+    assert "inv sandbox.update by --allow no.test" in text
+    got = await_denied(web1, "by", "no.test", "no.other.org", forge.host, forge.host)
+    assert [(one.port, one.count) for one in got.denied] == [(80, 1), (80, 1), (2222, 1), (9443, 1)]
     used = web1.client.workspace.usage(name="by").network
-    assert used.allowed == [f"{forge.host}:8443", "*.example.org:443"]
+    assert used.allowed == wanted
     assert used.denied == got.denied
 
 
+@BOTH_RELEASES
 def test_no_trick_from_inside_leads_past_the_list(web1: Web1, forge: Forge) -> None:
     own = own_address(web1)
     # Listed all the same: never by anybody.
@@ -141,6 +161,7 @@ def test_no_trick_from_inside_leads_past_the_list(web1: Web1, forge: Forge) -> N
     assert code(web1, "trick", file) == "200"
 
 
+@BOTH_RELEASES
 def test_each_workspace_has_its_own_way_out(web1: Web1, forge: Forge) -> None:
     put(web1, "one", f"{forge.host}:8443")
     put(web1, "two", "example.org")
@@ -150,17 +171,19 @@ def test_each_workspace_has_its_own_way_out(web1: Web1, forge: Forge) -> None:
     assert code(web1, "one", file) == "200"
     assert code(web1, "two", file) == "000"
     assert code(web1, "shut", file, "--proxy http://127.0.0.1:3128") == "000"
-    assert [one.host for one in web1.client.sandbox.get(workspace="two").denied] == [forge.host]
+    await_denied(web1, "two", forge.host)
     assert web1.client.sandbox.get(workspace="one").denied == []
     assert web1.client.sandbox.list()[0].denied == []
 
 
+@ALL_RELEASES
 def test_the_proxy_comes_and_goes_with_the_runtime(web1: Web1, forge: Forge) -> None:
     put(web1, "life", f"{forge.host}:8443")
     assert "@life.probe" not in web1.on(UNITS).out
     file = f"{forge.https}/public.git/HEAD"
     assert code(web1, "life", file) == "200"
-    said(web1, "life", CURL + "http://no.test/")
+    assert code(web1, "life", "http://no.test/") == "403"
+    await_denied(web1, "life", "no.test")
     uids = web1.on("ps -o uid= -p $(systemctl show -p MainPID --value codesmith-egress@life.service)").out.split()
     assert int(uids[0]) >= 61184  # DynamicUser
     active = "systemctl is-active codesmith-egress@life.service"
@@ -197,25 +220,27 @@ def test_the_proxy_comes_and_goes_with_the_runtime(web1: Web1, forge: Forge) -> 
     assert web1.on(f"ls -d {POLICIES}/life {LIVE}/life", check=False).out == ""
 
 
+@ALL_RELEASES
 def test_the_operator_clones_in_every_mode(web1: Web1, forge: Forge) -> None:
     for mode in MODES:
         name = moded(web1, mode, "clone")
         made = web1.client.repo.clone(workspace=name, url=f"{forge.https}/public.git")
         assert made.branch == "main", mode
-        by_ssh = {"url": f"ssh://git@{forge.host}/srv/git/private.git", "credential": {"ssh_key": forge.key}}
-        made = web1.client.repo.clone(workspace=name, known_hosts=[forge.known_host], **by_ssh)
+        by_ssh, key = f"ssh://git@{forge.host}/srv/git/private.git", {"ssh_key": forge.key}
+        made = web1.client.repo.clone(workspace=name, url=by_ssh, credential=key, known_hosts=[forge.known_host])
         assert made.branch == "main", mode
         assert web1.client.repo.pull(workspace=name, name="public").updated is False
-        assert web1.client.repo.fetch(workspace=name, name="private", credential=by_ssh["credential"]).commit
+        assert web1.client.repo.fetch(workspace=name, name="private", credential=key).commit
         # The commands of the workspace have gained nothing by it.
         wanted = "200" if mode == "full" else "000"
         assert code(web1, name, f"{forge.https}/public.git/HEAD") == wanted, mode
 
 
+@ALL_RELEASES
 def test_no_clone_reaches_the_node_itself(web1: Web1, forge: Forge) -> None:
     own = own_address(web1)
-    hosts = ("127.0.0.1", "2130706433", "0x7f.1", "[::1]", "[::ffff:127.0.0.1]", "localhost", "0.0.0.0", "169.254.169.254",
-             own, f"[::ffff:{own}]")  # fmt: skip
+    hosts = ("127.0.0.1", "2130706433", "0x7f.1", "[::1]", "[::ffff:127.0.0.1]", "localhost", "0.0.0.0",
+             "169.254.169.254", own, f"[::ffff:{own}]")  # fmt: skip
     clone = web1.client.repo.clone
     for mode in MODES:
         name = moded(web1, mode, "self")
@@ -224,13 +249,14 @@ def test_no_clone_reaches_the_node_itself(web1: Web1, forge: Forge) -> None:
                 for url in (f"https://{host}:8999/x.git", f"ssh://git@{host}:8999/x.git"):
                     if not re.fullmatch(grammar.URL, url):
                         continue
-                    refusal = web1.refuses(clone, "command_failed", workspace=name, url=url, name="x", timeout_s=60.0)
+                    refusal = web1.refuses(clone, "command_failed", workspace=name, url=url, name="x")
                     assert "/etc/codesmith/git_hosts" in refusal.hint, (mode, url, refusal)
             web1.refuses(clone, "invalid_params", workspace=name, url="http://127.0.0.1/x.git")
             # Nor where a redirect leads to.
             web1.refuses(clone, "command_failed", workspace=name, url=f"{forge.https}/home/public.git", timeout_s=60.0)
 
 
+@BOTH_RELEASES
 def test_a_node_may_serve_git_to_its_own_workspaces(web1: Web1) -> None:
     own = own_address(web1)
     key = " ".join(web1.on("cat /etc/ssh/ssh_host_ed25519_key.pub").out.split()[:2])
@@ -264,6 +290,7 @@ def moded(web1: Web1, mode: str, name: str) -> str:
     return f"{name}-{mode}"
 
 
+@BOTH_RELEASES
 @pytest.mark.parametrize(
     ("network", "said"),
     [
@@ -287,6 +314,7 @@ def test_the_helper_refuses_lists_that_are_none(web1: Web1, network: Any, said: 
     assert said in error["message"]
 
 
+@BOTH_RELEASES
 def test_behind_a_proxy_of_the_node_lists_are_refused(web1: Web1) -> None:
     make(web1, "behind")
     web1.on("echo 'https_proxy=http://10.1.2.3:3128' > /etc/codesmith/environment")
