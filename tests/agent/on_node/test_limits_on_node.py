@@ -162,10 +162,29 @@ def test_a_change_that_was_cut_off_is_completed_by_the_next_call(web1: Web1) -> 
     web1.refuses(client.sandbox.update, "in_use", workspace="torn", network="full")
     assert runs(web1, "torn", job)
     client.sandbox.update(workspace="torn", network="full", restart=True)
-    assert not runs(web1, "torn", job)
+    web1.person.wait_until(lambda: not runs(web1, "torn", job), within_s=20)
 
 
 def test_a_workspace_without_a_sandbox_is_told_how_to_make_one(web1: Web1) -> None:
     web1.client.workspace.create(name="bare")
     refusal = web1.refuses(web1.client.sandbox.update, "not_found", workspace="bare", limits={"tasks": 5})
     assert "inv sandbox.create bare" in str(refusal)
+
+
+def test_the_command_line_changes_limits_and_lists_and_names_the_command_that_allows_a_host(web1: Web1) -> None:
+    said = web1.person.runs
+    web1.client.workspace.create(name="words")
+    said("inv sandbox.create words --memory 512M --allow pypi.org")
+    job = web1.client.job.start(workspace="words", argv=["sleep", "1000"])
+    asked = ["curl", "--silent", "--output", "/dev/null", "https://files.example.org/x"]
+    assert web1.client.workspace.exec(name="words", argv=asked).exit_code != 0
+    command = "inv sandbox.update words --allow files.example.org"
+    for look in ("inv sandbox.get words", "inv workspace.usage words"):
+        web1.person.wait_until(lambda look=look: f"to allow it: {command}" in said(look).err, within_s=20)
+    changed = json.loads(said(f"{command} --memory none --tasks 200 --json").out)
+    assert changed["limits"] == {"tasks": 200}
+    assert changed["network"] == {"allow": ["pypi.org", "files.example.org"], "deny": []}
+    refusal = web1.person.runs("inv sandbox.update words --network full", code=6)
+    assert "--restart" in refusal.err
+    assert runs(web1, "words", job)
+    assert json.loads(said("inv sandbox.update words --network full --restart --json").out)["network"] == "full"
