@@ -288,20 +288,19 @@ def ended(kind: int, payload: bytes) -> Ended:
 def enter(words: list[str], environment: Mapping[bytes, bytes]) -> None:
     """Enter; ends by raising Ended."""
     has_terminal = os.isatty(0) and os.isatty(1)
-    door = connect()
-    kind = ask(door, request_of(words, environment, has_terminal=has_terminal))
-    if kind == "bytes" and has_terminal:
-        raise Ended(FAILED, "codesmith-dial carries ssh, not a terminal: leave out -t")
     blocking = {number: os.get_blocking(number) for number in (1, 2)}
     mode = termios.tcgetattr(0) if has_terminal else None
     try:
-        if mode is not None:
-            tty.setraw(0)
-        for number in blocking:
-            os.set_blocking(number, False)
-        Relay(door, kind, has_terminal=has_terminal).run()
+        if has_terminal:  # at once, and without a flush: what is typed already is for the shell inside
+            tty.setraw(0, termios.TCSANOW)
+        with connect() as door:
+            kind = ask(door, request_of(words, environment, has_terminal=has_terminal))
+            if kind == "bytes" and has_terminal:
+                raise Ended(FAILED, "codesmith-dial carries ssh, not a terminal: leave out -t")
+            for number in blocking:
+                os.set_blocking(number, False)
+            Relay(door, kind, has_terminal=has_terminal).run()
     finally:
-        door.close()
         try:
             for number, is_blocking in blocking.items():
                 os.set_blocking(number, is_blocking)
