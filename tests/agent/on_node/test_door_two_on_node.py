@@ -41,13 +41,13 @@ def people(web1: Web1, tmp_path_factory: pytest.TempPathFactory) -> People:
     folder = tmp_path_factory.mktemp("keys")
     web1.on(PREPARE)
     open_door(web1)
-    found = People(*(Colleague(web1, folder, name) for name in People._fields))
+    found = People(*(Colleague(web1, folder, name) for name in ("esc", "only", "ann", "nobody")))
     create = web1.client.workspace.create
     for one in found[1:]:
         web1.client.user.create(name=one.name, ssh_keys=[one.key_line])
     create(name="esc", ssh_keys=[found.esc.key_line])
     for name, user in (("shop", "only"), ("site", "ann"), ("web", "ann"), ("esc-b", None)):
-        create(name=name, **({"user": user} if user else {}))
+        create(name=name, user=user)
         web1.client.workspace.start(name=name)
     for one in found:
         one.let_in()
@@ -179,8 +179,15 @@ def test_sftp_lists_and_copies_inside(people: People, short: Path) -> None:
 @pytest.mark.parametrize("subsystem", ["internal-sftp", "/usr/lib/openssh/sftp-server -l INFO"])
 def test_sftp_is_that_of_the_workspace_whatever_sshd_has(people: People, web1: Web1, subsystem: str) -> None:
     web1.on(f"sed -i 's|^Subsystem.*|Subsystem sftp {subsystem}|' /etc/ssh/sshd_config && systemctl reload ssh")
-    done = people.only.run("sftp", "-q", "-b", "-", "node", typed=b"ls /srv/codesmith/home\n")
-    assert done.stdout.decode().split()[-1] == "/srv/codesmith/home/cs-shop"
+
+    def listed() -> str:
+        """Return what sftp shows; "" while sshd begins anew and takes no connection."""
+        return people.only.run(
+            "sftp", "-q", "-b", "-", "node", typed=b"ls /srv/codesmith/home\n", code=None
+        ).stdout.decode()
+
+    web1.on(f"sshd -T | grep -q 'subsystem sftp {subsystem}'")
+    assert eventually(lambda: listed().split()[-1:]) == ["/srv/codesmith/home/cs-shop"]
 
 
 def test_rsync_copies_what_differs(people: People, short: Path) -> None:
