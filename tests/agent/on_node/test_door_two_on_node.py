@@ -359,18 +359,17 @@ print([libc.ptrace(16, int(pid), 0, 0) for pid in {outside}])
 
 
 def test_the_end_of_a_job_ends_no_session_of_the_dedicated_login(people: People, web1: Web1) -> None:
-    """What a job leaves behind is killed by uid, and the session's processes outside have the same one."""
-    with people.esc.session() as process:
-        assert process.stdin and process.stdout
-        web1.client.workspace.exec(name="esc", argv=["sh", "-c", "setsid sleep 1000 & exit 0"])
-        assert people.esc.ssh("setsid sleep 1000 >/dev/null 2>&1 & exit 3", code=3) == ""
-        process.stdin.write(b"still there\n")
-        process.stdin.flush()
-        assert process.stdout.readline() == b"still there\n"
+    """What the only job leaves behind is all killed, and the session's processes outside have the same uid."""
+    leave = "setsid sleep 1000 >/dev/null 2>&1 & exit 3"
+    assert people.esc.ssh(leave, code=3) == ""
+    eventually(lambda: not pids(web1, "cs-esc", "sleep"))
+    with people.esc.running("-N", "-v", "node") as process:
+        assert process.stderr
+        while b"Entering interactive session" not in (line := process.stderr.readline()):
+            assert line
+        assert web1.client.workspace.exec(name="esc", argv=["sh", "-c", leave]).exit_code == 3
         eventually(lambda: not pids(web1, "cs-esc", "sleep"))
-    with people.esc.session() as process:
-        # The last job of the workspace: whatever else there is was left by it.
-        assert people.esc.ssh("true") == ""
+        assert people.esc.ssh("echo well") == "well\n"
         assert process.poll() is None
 
 
