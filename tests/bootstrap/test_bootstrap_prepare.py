@@ -208,7 +208,7 @@ DRIFT = {
         [
             f"link {layout.CURRENT}",
             "reload systemd",
-            f"service {layout.AGENT_SOCKET}, {layout.HELPER_SOCKET}, {layout.AGENT_SERVICE}",
+            f"service {', '.join(layout.ENABLED)}",
         ],
     ),
     "a lost ledger": (f"rm {layout.LEDGER}", [f"ledger {layout.LEDGER}"]),
@@ -217,7 +217,7 @@ DRIFT = {
     "a user in a group too many": ("usermod -aG adm codesmith", ["user codesmith", RESTART]),
     "a removed group": (
         "groupdel codesmith-clients",
-        ["group codesmith-clients", f"service {layout.AGENT_SOCKET}, {layout.HELPER_SOCKET}, {layout.AGENT_SERVICE}"],
+        ["group codesmith-clients", f"service {', '.join(layout.ENABLED)}"],
     ),
     "a socket for everybody": (
         f"chmod 666 {layout.SOCKET}",
