@@ -7,7 +7,8 @@ import random
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -96,12 +97,10 @@ def ship(releases: Releases, monkeypatch: pytest.MonkeyPatch) -> Ship:
     desired_for = layout.desired_for
 
     def give(version: str) -> None:
-        def versioned(payload: packing.Payload, node_id: str) -> layout.Desired:
-            desired = desired_for(payload, node_id)
+        def versioned(payload: packing.Payload, node_id: str, git_hosts: Sequence[str] = ()) -> layout.Desired:
+            desired = desired_for(payload, node_id, git_hosts)
             unit = desired.units[layout.AGENT_SERVICE] + f"[Service]\nEnvironment=RELEASE={version}\n"
-            return layout.Desired(
-                desired.sha256, desired.version, {**desired.units, layout.AGENT_SERVICE: unit}, node_id
-            )
+            return replace(desired, units={**desired.units, layout.AGENT_SERVICE: unit})
 
         monkeypatch.setattr(packing, "pack", lambda: releases(version))
         monkeypatch.setattr(layout, "desired_for", versioned)

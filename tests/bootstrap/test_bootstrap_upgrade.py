@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,8 @@ def ship(agent_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S
             (agent / name).write_text(text.replace(*pair) if pair[0] else text)
         payload = packing.pack_into(agent, tmp_path / version / "agent.pyz")
 
-        def changed(payload: packing.Payload, node_id: str) -> layout.Desired:
-            desired = desired_for(payload, node_id)
+        def changed(payload: packing.Payload, node_id: str, git_hosts: Sequence[str] = ()) -> layout.Desired:
+            desired = desired_for(payload, node_id, git_hosts)
             lines = {
                 name: unit_lines.get(name.replace("codesmith-", "").replace(".", "_"), "") for name in layout.UNITS
             }
