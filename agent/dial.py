@@ -25,6 +25,11 @@ def dial(path: str = AGENT_SOCKET) -> int:
         task = "prepare" if isinstance(error, PermissionError) else "start"
         sys.stderr.write(f"error: {path}: {error.strerror}\nhint: inv node.{task}\n")
         return 1
+    return copy_both_ways(agent)
+
+
+def copy_both_ways(agent: socket.socket) -> int:
+    """Copy between standard input and output and a connection until it ends, and return 0."""
     sources = [0, agent.fileno()]
     while agent.fileno() in sources:
         for ready in select.select(sources, [], [])[0]:

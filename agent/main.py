@@ -13,7 +13,9 @@ usage: agent.pyz COMMAND
 
   accounts     print how accounts of users differ from what they should be, as JSON (as root; changes nothing)
   agent        serve the API on the socket that systemd passes (without privileges)
+  connect HOST PORT [PROXY_PORT]  connect ssh to a host through the proxy of its workspace
   dial [PATH]  connect standard input and output to the agent's socket
+  egress DIR   carry what the policy in DIR allows, as the proxy of one workspace, on the socket that systemd passes
   helper       carry out the verbs of the root half on the socket that systemd passes
   job SOCKET   start, show and end jobs inside a workspace: what codesmith-job runs there
   probe        print what a process in the runtime of a workspace sees of its limits, as JSON
@@ -37,6 +39,11 @@ def main(arguments: List[str]) -> int:
         from agent.helper.server import serve as serve_helper
 
         serve_helper()
+    elif command == "egress" and len(rest) == 1:
+        _leave_openssl_out()
+        from agent.egress.main import main as carry
+
+        return carry(rest[0])
     elif command == "accounts" and not rest:
         from agent.helper.accounts import policy
 
@@ -53,6 +60,10 @@ def main(arguments: List[str]) -> int:
         from agent.supervisor.codesmith_job import main as job
 
         return job(rest[0], rest[1:])
+    elif command == "connect" and len(rest) in (2, 3):
+        from agent.connect import connect
+
+        return connect(*rest)
     elif command == "dial" and len(rest) <= 1:
         from agent.dial import dial
 

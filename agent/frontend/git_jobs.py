@@ -21,6 +21,10 @@ LEFT_OUT = ("lfs", "submodules")
 NUMBERS, NUMBER_MAX = ("ahead", "behind", "new_commits"), 1 << 53
 # Which a runtime of an older agent cannot do; it ends with this exit code then.
 LATER_ACTIONS, CRASHED = ("transfer", "settle", "tidy"), 1
+GIT_HOSTS_HINT = (
+    "if the operator's git may go there: add HOST or HOST:PORT to git_hosts of this node in nodes.yaml, then "
+    "inv node.prepare (it writes /etc/codesmith/git_hosts)"
+)
 
 
 def create(
@@ -108,6 +112,11 @@ def run_git(
     # The kernel has ended a process of git, not git itself, which says so in other words.
     if isinstance(answer, dict) and answer.get("problem") == "failed" and done.get("has_lost_memory") is True:
         raise _memory(workspace)
+    if isinstance(answer, dict) and answer.get("problem") == "refused":
+        text = " ".join(errors.redact(str(answer.get("text")), request.get("credential", {})).split())[
+            : errors.LINE_MAX
+        ]
+        raise CommandFailed(text, hint=GIT_HOSTS_HINT, command="git", exit_code=None, stderr="")
     return answer if isinstance(answer, dict) else {}
 
 

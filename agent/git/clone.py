@@ -10,7 +10,7 @@ import socket
 import subprocess
 from typing import Any, Dict, Iterator, List, Optional
 
-from agent.git import agent_forwarding, grammar, known_hosts
+from agent.git import agent_forwarding, grammar, known_hosts, way_out
 from agent.git.command import GitFailed, GitSetup, git
 
 SSH_CONFIG = "/etc/ssh/ssh_config"
@@ -47,6 +47,8 @@ def reach(*words: str, setup: GitSetup) -> str:
     try:
         return git(*words, setup=setup, is_watched=True)
     except GitFailed as failure:
+        if setup.way_out is not None:
+            setup.way_out.check_refused()
         raise GitFailed(failure.command, failure.exit_code, key_problem(setup.key) + failure.stderr) from None
 
 
@@ -101,6 +103,8 @@ def setup_for(request: Dict[str, Any], forwarded: Optional[socket.socket]) -> It
     settings: List[str] = []
     key = ""
     with contextlib.ExitStack() as held:
+        way = held.enter_context(way_out.opened(request["url"]))
+        ssh += way.ssh_options(ssh)
         if request["known_hosts"]:
             lines = "".join(f"{line}\n" for line in request["known_hosts"])
             ssh += ["-o", f"UserKnownHostsFile=~/.ssh/known_hosts {held.enter_context(secret_file(lines))}"]
@@ -118,7 +122,7 @@ def setup_for(request: Dict[str, Any], forwarded: Optional[socket.socket]) -> It
                 "-o",
                 f"IdentityAgent={held.enter_context(agent_forwarding.served(forwarded))}",
             ]
-        yield GitSetup(tuple(settings), shlex.join(ssh), key)
+        yield GitSetup(tuple(settings), shlex.join(ssh), key, way_out=way)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import time
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 from agent.git.errors import STDERR_MAX
+from agent.git.way_out import WayOut
 from agent.shared import free_space
 from agent.shared.paths import JOB_MARK, JOB_PATH
 
@@ -35,7 +36,7 @@ class DiskShort(Exception):
 
 
 class GitSetup(NamedTuple):
-    """How git reaches a URL: its own settings, its ssh command, and the path of the private key, if one was given.
+    """How git reaches a URL: its own settings, its ssh command, the path of the private key if given, the proxy.
 
     With `home` it runs as the login would run it: with the login's settings and hooks, and without ours.
     """
@@ -44,6 +45,7 @@ class GitSetup(NamedTuple):
     ssh: str = ""
     key: str = ""
     home: str = ""
+    way_out: Optional[WayOut] = None
 
 
 NO_SETUP = GitSetup()
@@ -68,6 +70,7 @@ def git(
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_LFS_SKIP_SMUDGE": "1",
         **{name: value for name, value in os.environ.items() if name.lower().endswith("_proxy") or name == JOB_MARK},
+        **(setup.way_out.variables if setup.way_out else {}),
         # Without a URL to reach, no protocol: a repository can be configured to fetch what it misses.
         **({} if setup.home else {"GIT_ALLOW_PROTOCOL": "https:ssh" if setup.ssh else ""}),
         **({"GIT_SSH_COMMAND": setup.ssh} if setup.ssh else {}),

@@ -14,7 +14,7 @@ import socket
 import subprocess
 from typing import Any, Dict, Optional
 
-from agent.git import clone, errors, exchange, locks, own_directory
+from agent.git import clone, errors, exchange, locks, own_directory, way_out
 from agent.git.command import DiskShort, GitFailed, git
 from agent.git.repository import read, sync, temporary_name, write_mark
 from agent.shared import os_errors
@@ -51,6 +51,8 @@ def answer(request: Dict[str, Any], forwarded: Optional[socket.socket] = None) -
         return {"problem": "busy"}
     except own_directory.NoRepository:
         return {"problem": "gone"}
+    except way_out.Refused as refusal:
+        return {"problem": "refused", "text": str(refusal)}
     except GitFailed as failure:
         # The disk filled up before free space was checked again, or a quota is used up.
         if any(text in failure.stderr for text in FULL):

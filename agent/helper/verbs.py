@@ -112,7 +112,7 @@ def ensure_sandbox(caller: socket.socket, workspace: Any, limits: Any, network: 
         ledger.put_sandbox(workspace, sandbox.limits, sandbox.network)
         with pending_on_error():
             suspension.end_all(ledger, [workspace])
-    return {"enforced": enforced}
+    return {"enforced": enforced, "network": sandbox.network}
 
 
 def change_sandbox(

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Dict, Iterator, Optional
 from agent.contract.fields import Hosts, Keywords, LimitChanges, Limits, Name, Network, RequestId
 from agent.contract.method import BY_HELPER, method
 from agent.contract.types import Sandbox, SandboxDeleted
-from agent.frontend import workspace_records
+from agent.frontend import denied_hosts, workspace_records
 from agent.frontend.context import Context
 from agent.shared.clock import now
 from agent.shared.errors import AlreadyExists, Disabled, InvalidParams, NotFound, ReadOnly
@@ -36,7 +36,7 @@ def create(
     sandbox: Sandbox = {
         "workspace": workspace,
         "limits": limits,
-        "network": network,
+        "network": made["network"],
         "enforced": made["enforced"],
         "state": "ready",
         "denied": [],
@@ -90,8 +90,8 @@ def update(
 
 @method("sandbox.get", scope="read", errors=(NotFound, ReadOnly))
 def get(context: Context, *, workspace: Name) -> Sandbox:
-    """Return the sandbox of a workspace."""
-    return find(context, workspace)["sandbox"]  # type: ignore[no-any-return]
+    """Return the sandbox of a workspace, with what its allow-list has refused since its runtime was last stopped."""
+    return {**find(context, workspace)["sandbox"], "denied": denied_hosts.of(workspace)}  # type: ignore[typeddict-item]
 
 
 @method(

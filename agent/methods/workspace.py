@@ -20,6 +20,7 @@ from agent.contract.fields import (
 from agent.contract.method import BY_HELPER, method
 from agent.contract.types import Dialled, Execution, OpenedWorkspace, Usage, Workspace, WorkspaceDeleted
 from agent.frontend import (
+    denied_hosts,
     repo_creation,
     runtime_client,
     runtime_state,
@@ -217,8 +218,12 @@ def stop(context: Context, *, name: Name, request_id: Optional[RequestId] = None
 @method("workspace.usage", scope="read", errors=(NotFound, Disabled, *BY_HELPER))
 def usage(context: Context, *, name: Name) -> Usage:
     """Return what a workspace uses. It starts nothing."""
-    workspace_records.find_managed(context, name)
-    more: Dict[str, Any] = {"disk_limit_bytes": None, "network": {"allowed": [], "denied": []}}
+    network = (workspace_records.find_managed(context, name).get("sandbox") or {}).get("network", "full")
+    allowed = [] if isinstance(network, str) else network["allow"]
+    more: Dict[str, Any] = {
+        "disk_limit_bytes": None,
+        "network": {"allowed": allowed, "denied": denied_hosts.of(name)},
+    }
     return {**runtime_state.usage(name), **context.disk_usage.of(name), **more}  # type: ignore[typeddict-item]
 
 

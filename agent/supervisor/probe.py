@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from typing import Any, Dict, List, Optional
 
 from agent.shared import control_groups
+from agent.shared.egress_paths import PORT
 from agent.shared.names import WORKSPACES
+
+# Of documentation (RFC 5737): nobody has it.
+OUTSIDE = "203.0.113.1"
+PROXY_S = 10.0
 
 
 def main() -> int:
@@ -30,6 +36,8 @@ def look() -> Dict[str, Any]:
         "own_users": sum(int(line.split()[2]) for line in _lines("/proc/self/uid_map")) < 10,
         "nesting": _can_nest(),
         "neighbours": sorted(os.listdir(WORKSPACES)),
+        "proxy": _has_proxy(),
+        "direct": _reaches(OUTSIDE),
     }
 
 
@@ -53,6 +61,26 @@ def _can_nest() -> bool:
         finally:
             os._exit(1)
     return os.waitpid(pid, 0)[1] == 0
+
+
+def _has_proxy() -> bool:
+    """Return whether a proxy answers here, and refuses what nobody may reach: this host's own loopback."""
+    try:
+        with socket.create_connection(("127.0.0.1", PORT), PROXY_S) as connection:
+            connection.sendall(b"CONNECT 127.0.0.1:1 HTTP/1.1\r\nHost: 127.0.0.1:1\r\n\r\n")
+            return connection.recv(12).endswith(b" 403")
+    except OSError:
+        return False
+
+
+def _reaches(address: str) -> bool:
+    """Return whether there is a way to an address, by the routes of this process; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        try:
+            one.connect((address, 9))
+        except OSError:
+            return False
+        return True
 
 
 def _lines(path: str) -> List[str]:

@@ -23,9 +23,9 @@ HELPER_FILES = {"/srv/codesmith": (".next-uid",)}
 # Where the helper writes the settings of runtimes.
 RUNTIMES = "/run/codesmith/workspaces"
 # Of the runtimes of workspaces: systemd makes them with the first unit in them.
-SLICES = ("codesmith.slice", r"system-codesmith\x2dworkspace.slice")
+SLICES = ("codesmith.slice", r"system-codesmith\x2degress.slice", r"system-codesmith\x2dworkspace.slice")
 # systemd makes the last two for the sockets and does not remove them with the sockets.
-RUNTIME = (RUNTIMES, "/run/codesmith", "/run/codesmith-helper")
+RUNTIME = (RUNTIMES, "/run/codesmith", "/run/codesmith-egress", "/run/codesmith-helper")
 
 
 @dataclass(frozen=True)

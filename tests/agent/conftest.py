@@ -155,7 +155,7 @@ class StandInHelper:
         if verb == "repo.settle":
             return {"is_made": self.is_made}
         if verb == "sandbox.ensure":
-            return {"enforced": dict.fromkeys(arguments["limits"], True)}
+            return {"enforced": dict.fromkeys(arguments["limits"], True), "network": arguments["network"]}
         if verb == "node.inspect":
             return {"users": {}, "workspaces": {}, "shares": {}, "sandboxed": [], "findings": [], "more": 0}
         if verb == "workspace.remove":

@@ -9,12 +9,22 @@ kernel removes mounts on a file that is renamed over). So the directory is ours 
 from __future__ import annotations
 
 import os
-from typing import Dict, Tuple
+from typing import Dict, List, Tuple
 
 from agent.shared.names import RUNTIMES
 
 NODES = "/etc"
 PLACE = f"{RUNTIMES}/.etc"
+# The same for runtimes whose only way out is a proxy, with a file for ssh.
+BEHIND_PROXY = f"{RUNTIMES}/.etc-behind-proxy"
+SSH, DROP_INS, FOR_SSH = "ssh", "ssh_config.d", "40-codesmith.conf"
+# ssh takes the connection from the program, which ends: nobody copies.
+SSH_CONFIG = """\
+# CodeSmith: the network of this workspace is behind a proxy.
+Host * !localhost !127.0.0.1 !::1
+    ProxyCommand {} %h %p
+    ProxyUseFdpass yes
+"""
 # Where the node's /etc is in a runtime: as deep as the true one, so that relative links in it lead where they should,
 # and no place for a disk of workspaces.
 BESIDE = "/boot"
@@ -27,13 +37,23 @@ PATH="$PATH:$HOME/.local/state/codesmith/bin"
 """
 
 
-def refresh(place: str = PLACE, nodes: str = NODES) -> None:
+def refresh(place: str = PLACE, nodes: str = NODES, without: Tuple[str, ...] = ()) -> None:
     """Make the directory of links, or bring it up to date: running runtimes see it too."""
     _make_folder(place)
     for name in OURS:
         os.close(os.open(f"{place}/{name}", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
-    _refresh_links(place, _links(nodes, BESIDE, (*OURS, PROFILES)))
+    _refresh_links(place, _links(nodes, BESIDE, (*OURS, PROFILES, *without)))
     _refresh_profiles(f"{place}/{PROFILES}", f"{nodes}/{PROFILES}")
+
+
+def refresh_behind_proxy(program: List[str], place: str = BEHIND_PROXY, nodes: str = NODES) -> None:
+    """Make the directory of runtimes behind a proxy; `program` connects ssh to a host and a port."""
+    refresh(place, nodes, (SSH,))
+    for folder, own in ((SSH, DROP_INS), (f"{SSH}/{DROP_INS}", FOR_SSH)):
+        _make_folder(f"{place}/{folder}")
+        there = os.path.isdir(f"{nodes}/{folder}")
+        _refresh_links(f"{place}/{folder}", _links(f"{nodes}/{folder}", f"{BESIDE}/{folder}", (own,)) if there else {})
+    _write(f"{place}/{SSH}/{DROP_INS}/{FOR_SSH}", SSH_CONFIG.format(" ".join(program)), f"{place}/.new")
 
 
 def _refresh_profiles(place: str, nodes: str) -> None:
@@ -42,10 +62,14 @@ def _refresh_profiles(place: str, nodes: str) -> None:
     links = _links(nodes, f"{BESIDE}/{PROFILES}", (PROFILE,)) if os.path.isdir(nodes) else {}
     _refresh_links(place, links)
     if not os.path.exists(f"{place}/{PROFILE}"):
-        with open(f"{place}/.new", "w", encoding="ascii") as file:
-            os.fchmod(file.fileno(), 0o644)
-            file.write(PATH_OF_PROGRAMS)
-        os.replace(f"{place}/.new", f"{place}/{PROFILE}")
+        _write(f"{place}/{PROFILE}", PATH_OF_PROGRAMS, f"{place}/.new")
+
+
+def _write(path: str, text: str, temporary: str) -> None:
+    with open(temporary, "w", encoding="ascii") as file:
+        os.fchmod(file.fileno(), 0o644)
+        file.write(text)
+    os.replace(temporary, path)
 
 
 def _make_folder(place: str) -> None:

@@ -19,6 +19,11 @@ def environment() -> Dict[str, str]:
     return {spelling: value for name, value in proxies.items() if value for spelling in (name, name.upper())}
 
 
+def upstream() -> str:
+    """Return the variable that names a proxy of the node for http or https; empty when it has none."""
+    return next((name for name in ("https_proxy", "http_proxy", "all_proxy") if environment().get(name)), "")
+
+
 def _read(path: str) -> Dict[str, str]:
     """Return the proxies in a file of NAME=VALUE lines, parsed as pam_env does; {} if the file is missing."""
     try:

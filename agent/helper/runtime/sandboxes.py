@@ -10,11 +10,14 @@ import math
 from typing import Any, Dict, List, NamedTuple
 
 from agent.helper.ledger.ledger import Network
+from agent.helper.runtime import proxies
+from agent.shared import host_lists
 from agent.shared.errors import InvalidParams, Unsupported
 
 MEMORY_BYTES_MIN = 16 << 20
 LIMITS: Dict[str, type] = {"cpus": float, "memory_bytes": int, "runtime_s": float, "tasks": int}
 NETWORKS = ("full", "none")
+LISTS = ("allow", "deny")
 
 
 class Sandbox(NamedTuple):
@@ -30,7 +33,7 @@ class Sandbox(NamedTuple):
         return self.network if isinstance(self.network, str) else "list"
 
     def properties(self) -> List[str]:
-        """Return the properties of the runtime's service that enforce it."""
+        """Return the properties of the runtime's service that enforce its limits, and network `none`."""
         properties = ["PrivateNetwork=yes"] if self.network == "none" else []
         if "memory_bytes" in self.limits:
             # Swap would make the limit soft.
@@ -44,8 +47,7 @@ class Sandbox(NamedTuple):
 
 def parse(workspace: str, limits: Any, network: Any) -> Sandbox:
     """Return the sandbox that the arguments describe; InvalidParams names the argument that is wrong."""
-    if network not in NETWORKS:
-        raise InvalidParams.of("network", f"must be one of {', '.join(NETWORKS)}")
+    network = parse_network(network)
     if not isinstance(limits, dict):
         raise InvalidParams.of("limits", "must be an object")
     for name, value in limits.items():
@@ -58,6 +60,40 @@ def parse(workspace: str, limits: Any, network: Any) -> Sandbox:
     if limits.get("memory_bytes", MEMORY_BYTES_MIN) < MEMORY_BYTES_MIN:
         raise InvalidParams.of("limits.memory_bytes", f"must be at least {MEMORY_BYTES_MIN}: no program starts in less")
     return Sandbox(workspace, limits, network)
+
+
+def parse_network(network: Any) -> Network:
+    """Return a network with its lists in the one spelling of their hosts; InvalidParams names the entry that is wrong.
+
+    Unsupported for lists on a node with a proxy of its own: behind it nobody can check which address is reached.
+    """
+    if isinstance(network, str) and network in NETWORKS:
+        return network
+    if not isinstance(network, dict) or "allow" not in network or set(network) - set(LISTS):
+        raise InvalidParams.of("network", f"must be {', '.join(NETWORKS)} or {{allow, deny}}")
+    lists = {name: _parse_hosts(network.get(name, []), f"network.{name}") for name in LISTS}
+    if sum(map(len, lists.values())) > host_lists.ENTRIES_MAX:
+        raise InvalidParams.of("network", f"must be at most {host_lists.ENTRIES_MAX} hosts")
+    upstream = proxies.upstream()
+    if upstream:
+        raise Unsupported(
+            f"this node reaches the network by a proxy ({upstream} in {' or '.join(proxies.FILES)}): what is behind it "
+            "cannot be checked",
+            hint="ask for network full or none",
+        )
+    return lists
+
+
+def _parse_hosts(hosts: Any, field: str) -> List[str]:
+    if not isinstance(hosts, list) or len(hosts) > host_lists.ENTRIES_MAX:
+        raise InvalidParams.of(field, f"must be a list of at most {host_lists.ENTRIES_MAX} hosts")
+    found: Dict[str, None] = {}
+    for number, host in enumerate(hosts):
+        try:
+            found[host_lists.parse(host).text] = None
+        except ValueError as error:
+            raise InvalidParams.of(f"{field}[{number}]", str(error)) from None
+    return list(found)
 
 
 def check_enforced(sandbox: Sandbox, probe: Dict[str, Any]) -> Dict[str, bool]:
@@ -76,6 +112,8 @@ def check_enforced(sandbox: Sandbox, probe: Dict[str, Any]) -> Dict[str, bool]:
         enforced["runtime_s"] = True  # a timer of the supervisor; it needs no support by the kernel
     if sandbox.network == "none":
         enforced["network"] = probe["interfaces"] in ([], ["lo"])
+    if sandbox.mode == "list":
+        enforced["network"] = probe["interfaces"] == ["lo"] and probe["proxy"] is True and probe["direct"] is False
     missing = sorted(name for name, holds in enforced.items() if not holds)
     if missing:
         raise Unsupported(

@@ -7,11 +7,12 @@ import json
 import os
 import sys
 import time
-from typing import Any, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from agent.helper.accounts import accounts
-from agent.helper.runtime import etc, proxies
+from agent.helper.runtime import egress, etc, proxies
 from agent.helper.runtime.entry import Entry
+from agent.helper.runtime.sandboxes import Sandbox
 from agent.shared import control_groups
 from agent.shared.errors import CommandFailed, InUse
 from agent.shared.names import AGENT_LOGIN, BASE, RUNTIMES, WORKSPACE_USER, home_of, path_of, unit_of
@@ -96,24 +97,33 @@ def start(entry: Entry, *, for_clone: bool = False) -> None:
     """
     name = entry.workspace
     settings = _settings(entry, for_clone=for_clone)
-    if _is_active(name, "socket") and _read(f"{name}.json") == settings:
+    way = _way_out(entry, for_clone=for_clone)
+    if _is_active(name, "socket") and _read(f"{name}.json") == settings and (way is None or egress.is_up(way)):
+        egress.write_policy(entry.sandbox)
         return
     # One of them is the supervisor.
     if len(_processes(name)) > 1 and (for_clone or _is_clone(name)):
         what = "commands run in it" if for_clone else "a repository is being cloned into it"
-        raise InUse(f"workspace {name!r} has no network, and {what}", hint="try again")
+        raise InUse(f"workspace {name!r} has not the whole network, and {what}", hint="try again")
     stop(name)
-    _write(entry, settings)
+    _write(entry, settings, for_proxy=way is not None)
+    if way is not None:
+        _retried(lambda: egress.start(way, _sandbox(entry), for_clone=for_clone, release=_release()))
     words = [
         "--quiet", "--collect", f"--unit={unit_of(name, 'service')}", "--slice=codesmith.slice",
         *_pairs("--socket-property", [f"ListenStream={RUNTIMES}/{name}.sock", *SOCKET]),
-        *_pairs("--property", [*properties(entry, for_clone=for_clone), *SERVICE]),
+        *_pairs("--property", [*properties(entry, way, for_clone=for_clone), *SERVICE]),
         *_pairs("--property", [f"StandardInput=file:{RUNTIMES}/{name}.json"]),
         *_command("supervisor"),
     ]  # fmt: skip
+    _retried(lambda: run("systemd-run", *words))
+
+
+def _retried(make: Callable[[], object]) -> None:
+    """Make units, again while systemd still forgets those of the same name."""
     for attempt in range(ATTEMPTS):
         try:
-            run("systemd-run", *words)
+            make()
             return
         except CommandFailed as error:
             if "already" not in str(error) or attempt == ATTEMPTS - 1:
@@ -125,9 +135,11 @@ def stop(*names: str) -> None:
     """End the runtimes of workspaces, with everything in them; nothing starts them again until `start`."""
     for kind in ("socket", "service"):
         if names:
-            run("systemctl", "stop", "--", *(unit_of(name, kind) for name in names), allowed=(0, 5))
+            ours = (*(unit_of(name, kind) for name in names), *egress.units_of(names, kind))
+            run("systemctl", "stop", "--", *ours, allowed=(0, 5))
     for name in names:
         _remove_files(name)
+        egress.remove_files(name)
         _remove_files(f"{name}.probe")
 
 
@@ -163,26 +175,33 @@ def stop_of_other_releases() -> None:
 
 def probe(entry: Entry) -> Dict[str, Any]:
     """Return what a look from inside such a runtime sees; CommandFailed when it does not start."""
-    _write(entry, _settings(entry, for_clone=False), ending="probe")
     unit = f"codesmith-probe@{entry.workspace}.service"
+    way = _way_out(entry, for_clone=False) and egress.beside_probe(entry.workspace, unit)
+    _write(entry, _settings(entry, for_clone=False), for_proxy=way is not None, ending="probe")
     words = [
         "--quiet", "--collect", "--pipe", "--wait", f"--unit={unit}", "--slice=codesmith.slice",
-        *_pairs("--property", [*properties(entry, ending="probe"), f"RuntimeMaxSec={PROBE_S:.0f}"]),
+        *_pairs("--property", [*properties(entry, way, ending="probe"), f"RuntimeMaxSec={PROBE_S:.0f}"]),
         *_command("probe"),
     ]  # fmt: skip
     try:
+        if way is not None:
+            egress.start(way, _sandbox(entry), for_clone=False, release=_release())
         seen = json.loads(run("systemd-run", *words, timeout_s=2 * PROBE_S).stdout)
     except ValueError:
         seen = None
     finally:
+        if way is not None:
+            egress.stop(way)
         _remove_files(f"{entry.workspace}.probe")
     if not isinstance(seen, dict):
         raise CommandFailed("the look into the sandbox failed", command="systemd-run", exit_code=0, stderr="no answer")
     return seen
 
 
-def properties(entry: Entry, *, for_clone: bool = False, ending: str = "") -> List[str]:
-    """Return the properties of the service: isolation, login, directories and the limits of the sandbox."""
+def properties(
+    entry: Entry, way: Optional[egress.Beside] = None, *, for_clone: bool = False, ending: str = ""
+) -> List[str]:
+    """Return the properties of the service: isolation, login, directories, limits of the sandbox, its only way out."""
     path, home, login = path_of(entry.workspace), home_of(entry.workspace), entry.login
     place = f"{RUNTIMES}/{entry.workspace}{'.' + ending if ending else ''}"
     sandbox = entry.sandbox
@@ -196,23 +215,40 @@ def properties(entry: Entry, *, for_clone: bool = False, ending: str = "") -> Li
         f"Group={login}",
         f"BindPaths={path} {home}",
         f"ReadWritePaths={path} {home}",
-        f"BindReadOnlyPaths=/etc:{etc.BESIDE} {etc.PLACE}:/etc",
+        f"BindReadOnlyPaths=/etc:{etc.BESIDE} {etc.PLACE if way is None else etc.BEHIND_PROXY}:/etc",
         *(f"BindReadOnlyPaths={place}.{name}:/etc/{name}" for name in etc.OURS),
         *(sandbox.properties() if sandbox else ()),
+        *(egress.joining(way) if way else ()),
         f"Description=CodeSmith workspace {entry.workspace}",
     ]
+
+
+def _sandbox(entry: Entry) -> Sandbox:
+    assert entry.sandbox is not None  # without one the network is the node's
+    return entry.sandbox
+
+
+def _way_out(entry: Entry, *, for_clone: bool) -> Optional[egress.Beside]:
+    """Return the proxy that is the only way out of the runtime; None where it has the node's network, or none at all.
+
+    A clone goes past it on a node that reaches the network by a proxy of its own: ours dials itself.
+    """
+    mode = entry.sandbox.mode if entry.sandbox else "full"
+    is_behind = (mode == "list" and not for_clone) or (mode != "full" and for_clone and not proxies.upstream())
+    return egress.beside_runtime(entry.workspace) if is_behind else None
 
 
 def _settings(entry: Entry, *, for_clone: bool) -> Dict[str, Any]:
     return {
         "workspace": entry.workspace, "login": entry.login, "home": home_of(entry.workspace),
-        "path": path_of(entry.workspace), "shell": accounts.shell(), "proxies": proxies.environment(),
+        "path": path_of(entry.workspace), "shell": accounts.shell(),
+        "proxies": egress.environment() if _way_out(entry, for_clone=for_clone) else proxies.environment(),
         "runtime_s": entry.sandbox.limits.get("runtime_s") if entry.sandbox else None,
         "idle_stop_s": 0 if for_clone else IDLE_STOP_S, "for_clone": for_clone, "release": _release(),
     }  # fmt: skip
 
 
-def _write(entry: Entry, settings: Dict[str, Any], *, ending: str = "") -> None:
+def _write(entry: Entry, settings: Dict[str, Any], *, for_proxy: bool, ending: str = "") -> None:
     """Write the files that a runtime starts with; root's, in a directory that the front end alone may enter."""
     try:
         os.mkdir(RUNTIMES, 0o710)
@@ -224,6 +260,8 @@ def _write(entry: Entry, settings: Dict[str, Any], *, ending: str = "") -> None:
         os.chown(RUNTIMES, 0, grp.getgrnam(AGENT_LOGIN).gr_gid)
         os.chmod(RUNTIMES, 0o710)  # noqa: S103  the helper's umask has taken the group's bit
     etc.refresh()
+    if for_proxy:
+        etc.refresh_behind_proxy(_command("connect")[1:])
     fields = {key: settings[key] for key in ("login", "home", "path", "shell")}
     fields.update(uid=entry.uid, second_name=WORKSPACE_USER)
     texts = {"json": json.dumps(settings), "passwd": ACCOUNTS.format(**fields), "group": GROUPS.format(**fields)}

@@ -1,7 +1,7 @@
 """Runs on the forge's node: git over https (8443), and a door to which no credential may come (8444).
 
-Paths below /moved/ lead to that door, those below /plain/ too, but without TLS, those below /file/ to a file; those
-below /slow/ never answer, private repositories want the password. Below
+Paths below /moved/ lead to that door, those below /plain/ too, but without TLS, those below /file/ to a file, those
+below /home/ to a port of whoever asks; those below /slow/ never answer, private repositories want the password. Below
 /old/ it speaks the first protocol, in which nobody gets a commit that no branch or tag points at.
 """
 
@@ -16,6 +16,7 @@ import time
 
 HOST, PASSWORD = sys.argv[1:]
 AWAY = {"/moved/": f"https://{HOST}:8444/", "/plain/": f"http://{HOST}:8444/", "/file/": "file:///srv/git/"}
+AWAY["/home/"] = "https://127.0.0.1:8999/"
 WANTED = "Basic " + base64.b64encode(f"x-access-token:{PASSWORD}".encode()).decode()
 
 
