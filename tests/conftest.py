@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -85,10 +85,10 @@ def boot(lab: Lab, new_name: Callable[[str], str]) -> Iterator[Callable[..., Lab
     """Boot fresh nodes: `web = boot("web", release="trixie")`. They are thrown away after the module."""
     booted: list[str] = []
 
-    def boot_one(word: str = "node", release: str = "bookworm") -> LabNode:
+    def boot_one(word: str = "node", release: str = "bookworm", bridge: str = "") -> LabNode:
         name = new_name(word)
         booted.append(name)
-        return lab.up(name, release)
+        return lab.up(name, release, bridge=bridge)
 
     yield boot_one
     for name in booted:
@@ -152,12 +152,14 @@ def ssh_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def make_person(lab: Lab, new_name: Callable[[str], str]) -> Iterator[Callable[..., Person]]:
-    """Give somebody fresh nodes and a terminal: `ada = make_person({"web1": "bookworm"})`."""
+    """Give somebody fresh nodes and a terminal: `ada = make_person({"web1": "bookworm"})`; `bridge=True` joins them."""
     there: list[Person] = []
     with tempfile.TemporaryDirectory(prefix="codesmith-") as folder:
 
-        def make(nodes: dict[str, str]) -> Person:
-            person = Person(Path(folder, str(len(there))), lab, nodes, new_name("p"))
+        def make(nodes: dict[str, str], *, bridge: bool = False, packages: Sequence[str] = ()) -> Person:
+            name = new_name("p")
+            asked = {"bridge": name if bridge else "", "packages": packages}
+            person = Person(Path(folder, str(len(there))), lab, nodes, name, **asked)
             there.append(person)
             return person
 

@@ -45,10 +45,12 @@ class Said:
 class Person:
     """Runs `inv` from the checkout with files of their own."""
 
-    def __init__(self, folder: Path, lab: Lab, nodes: dict[str, str], prefix: str, *, uids: int = 0) -> None:
+    def __init__(
+        self, folder: Path, lab: Lab, nodes: dict[str, str], prefix: str, *, uids: int = 0, **more: Any
+    ) -> None:
         self._lab, self._names = lab, {name: f"{prefix}-{name}" for name in nodes}
         with ThreadPoolExecutor(BOOTS_AT_ONCE) as pool:
-            list(pool.map(partial(lab.up, uids=uids), self._names.values(), nodes.values()))
+            list(pool.map(partial(lab.up, uids=uids, **more), self._names.values(), nodes.values()))
         self.registry, self.home = folder / "nodes.yaml", folder / "home"
         self.write_registry({name: self.lab_entry(name) for name in nodes})
         self.environment = {

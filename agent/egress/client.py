@@ -9,7 +9,7 @@ import socket
 from agent.egress import http_heads
 from agent.egress.refused import Refused
 
-PIECE = 64 * 1024
+PIECE = 32 * 1024
 # How long, and for how much, a refused client is listened to, so that it reads the answer before the connection ends.
 LINGER_S, LINGER_MAX = 2.0, 1024 * 1024
 
@@ -62,13 +62,16 @@ class Client:
 
     async def take_head(self) -> bytes:
         """Return the head of a request up to its empty line."""
-        while self.rest.find(http_heads.END, 0, http_heads.HEAD_MAX) < 0:
+        # What was searched is not searched again: a client may send byte after byte.
+        searched = 0
+        while (at := self.rest.find(http_heads.END, searched, http_heads.HEAD_MAX)) < 0:
             if len(self.rest) >= http_heads.HEAD_MAX:
                 raise Refused(431, f"a head of more than {http_heads.HEAD_MAX} bytes")
-            if http_heads.is_broken(bytes(self.rest)):
+            if http_heads.is_broken(bytes(self.rest[searched:])):
                 raise Refused(400, "lines end with CR and LF")
+            searched = max(len(self.rest) - len(http_heads.END) + 1, 0)
             await self.more()
-        return await self.take_until(http_heads.END, http_heads.HEAD_MAX)
+        return self._cut(at + len(http_heads.END))
 
     async def send(self, data: bytes) -> None:
         """Send a short answer."""

@@ -79,13 +79,16 @@ def parse_response(head: bytes) -> Tuple[int, bytes]:
     return status, _joined(lines[0], _end_to_end(_headers(lines[1:])), is_last=status >= 200)
 
 
-def is_broken(start: bytes) -> bool:
-    """Return whether the beginning of a head can never become a good one, so that nobody waits for its end."""
-    return bool(BARE_END.search(start[:-1] if start.endswith(b"\r") else start))
+def is_broken(part: bytes) -> bool:
+    """Return whether a part of a head has a line that ends oddly, so that nobody waits for the end of the head.
+
+    What begins with LF, or ends with CR, may be good with what is beside it.
+    """
+    return bool(BARE_END.search(part, 1 if part.startswith(b"\n") else 0, len(part) - part.endswith(b"\r")))
 
 
 def _lines(head: bytes) -> List[bytes]:
-    if is_broken(head) or not head.endswith(END):
+    if head.startswith(b"\n") or is_broken(head) or not head.endswith(END):
         raise _bad("lines end with CR and LF")
     lines = head[: -len(END)].split(b"\r\n")
     if len(lines) > HEADERS_MAX + 1:

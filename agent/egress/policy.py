@@ -31,26 +31,24 @@ class Policy:
             raise Refused(403, "the network policy of this workspace cannot be read", reply=NOT_ALLOWED)
         if self.hosts.denies(host, port):
             raise Denied(f"{shown(host, port)} is denied in workspace {self.workspace}", host, port)
-        # An address is a host too; `check_address` says more about those that are never reached.
         if self.mode != OPEN and not self.hosts.allows(host, port):
             raise Denied(
                 f"{shown(host, port)} is not allowed in workspace {self.workspace}", host, port, self._hint(host, port)
             )
 
-    def check_address(self, host: Host, address: Address, port: int, is_never: Callable[[Address], bool]) -> None:
-        """Raise Denied for an address, of a host that may be looked up, that may not be dialled."""
-        # The operator's clones may reach what the node's administrator has listed, wherever it is.
-        is_listed = self.mode == OPEN and (self._lists(host, port) or self._lists(address, port))
-        if self.hosts is None or (not is_listed and is_never(address)):
-            raise Denied(f"{shown(host, port)} is an address that no workspace reaches ({address})", host, port)
+    def check_address(self, host: Host, address: Address, port: int) -> None:
+        """Raise Denied for an address, of a host that `check_host` has let pass, that may not be dialled."""
+        assert self.hosts is not None
         if any(self.hosts.denies(form, port) for form in forms(address)):
             raise Denied(f"{address} is denied in workspace {self.workspace}", address, port)
         if self.mode != OPEN and is_private(address) and not self.hosts.allows(address, port):
             problem = f"{shown(host, port)} is at the private address {address}, which has to be listed by itself"
             raise Denied(problem, address, port, self._hint(address, port))
 
-    def _lists(self, host: Host, port: int) -> bool:
-        return self.hosts is not None and self.hosts.allows(host, port)
+    def opens(self, host: Host, address: Address, port: int) -> bool:
+        """Return whether the operator's clones reach this wherever it is: the node's administrator has listed it."""
+        is_listed = self.hosts is not None and (self.hosts.allows(host, port) or self.hosts.allows(address, port))
+        return self.mode == OPEN and is_listed
 
     def _hint(self, host: Host, port: int) -> str:
         return self.hint.replace("{host}", shown(host, port))
@@ -88,13 +86,21 @@ class PolicyFile:
     def check(self, host: Host, port: int, address: Optional[Address] = None) -> None:
         """Raise Denied if the policy, as it is now, does not allow a host, or one of its addresses."""
         policy = self.current()
+        if policy.hosts is not None and not isinstance(host, str):
+            # First: of what is never reached nobody is told how it would be allowed.
+            self._check_never(policy, host, host, port)
         policy.check_host(host, port)
-        if address is None:
-            return
+        if address is not None:
+            self._check_never(policy, host, address, port)
+            policy.check_address(host, address, port)
+
+    def _check_never(self, policy: Policy, host: Host, address: Address, port: int) -> None:
         try:
-            policy.check_address(host, address, port, self.is_never)
+            if policy.opens(host, address, port) or not self.is_never(address):
+                return
         except OSError as error:
             raise Refused(503, f"it is not known which addresses are the node's own: {error.strerror}") from None
+        raise Denied(f"{shown(host, port)} is an address that no workspace reaches ({address})", host, port)
 
 
 def shown(host: Host, port: int) -> str:

@@ -57,6 +57,7 @@ class Server:
         self._dialler = Dialler(policy, resolve, limits.dial_s)
         self._tasks: Set[asyncio.Task[None]] = set()
         self._flows: Set[Flow] = set()
+        self._forbidden: Set[Flow] = set()
         self._buffer = Buffer()
         self._seen: Optional[Policy] = None
         self._is_looking = self._is_writing = False
@@ -155,6 +156,7 @@ class Server:
             yield
         finally:
             self._flows.discard(flow)
+            self._forbidden.discard(flow)
 
     def _look(self) -> None:
         """Look whether the policy has changed, while there are connections: an idle proxy does nothing at all."""
@@ -163,14 +165,19 @@ class Server:
             return
         asyncio.get_running_loop().call_later(LOOK_AGAIN_S, self._look)
         policy = self._policy.current()
-        if policy is self._seen:
-            return
-        self._seen = policy
-        for flow in list(self._flows):
-            try:
-                self._policy.check(flow.host, flow.port, flow.address)
-            except Refused:
-                flow.task.cancel()
+        if policy is not self._seen:
+            self._seen = policy
+            self._forbidden = {flow for flow in self._flows if not self._allows(flow)}
+        # Again and again: before Python 3.12, wait_for() may lose a cancellation.
+        for flow in list(self._forbidden):
+            flow.task.cancel()
+
+    def _allows(self, flow: Flow) -> bool:
+        try:
+            self._policy.check(flow.host, flow.port, flow.address)
+        except Refused:
+            return False
+        return True
 
     def _count(self, refusal: Refused) -> None:
         if not isinstance(refusal, Denied):

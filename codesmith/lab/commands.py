@@ -18,13 +18,13 @@ from codesmith.nodes.registry import Node, Registry
 Row = dict[str, Any]
 
 
-def choose(registry: Registry, names: Sequence[str], release: str = "") -> list[Node]:
+def choose(registry: Registry, names: Sequence[str], release: str = "", bridge: str = "") -> list[Node]:
     """Return the chosen lab nodes: those named, or all of nodes.yaml that have `lab:`.
 
     Only with a release may a name be missing from nodes.yaml: otherwise each typing error would boot a new node.
     """
     if names and release:
-        return [Node(check_name(name), registry.path, lab=release) for name in names]
+        return [Node(check_name(name), registry.path, lab=release, bridge=bridge or None) for name in names]
     nodes = [registry.get(name) for name in names] or [node for node in registry.nodes.values() if node.lab]
     if not nodes:
         hint = f"inv lab.up --node NAME --release {images.RELEASES[0]}"
@@ -33,7 +33,7 @@ def choose(registry: Registry, names: Sequence[str], release: str = "") -> list[
         if not node.lab:
             problem = f"node {node.name!r} in {registry.path} is no lab node: it has no `lab:`"
             raise CodeSmithError(problem, hint="inv lab.status")
-    return [replace(node, lab=release or node.lab) for node in nodes]
+    return [replace(node, lab=release or node.lab, bridge=bridge or node.bridge) for node in nodes]
 
 
 def booter(nodes: Sequence[Node]) -> Callable[[Node], Row]:
@@ -45,7 +45,7 @@ def booter(nodes: Sequence[Node]) -> Callable[[Node], Row]:
 
     def boot(node: Node) -> Row:
         began = time.monotonic()
-        booted = lab.up(node.name, node.lab or images.RELEASES[0])
+        booted = lab.up(node.name, node.lab or images.RELEASES[0], bridge=node.bridge or "")
         output.say(f"{node.name}  {time.monotonic() - began:6.2f} s  Debian {booted.release} is up")
         return row(booted)
 
@@ -100,6 +100,8 @@ def row(node: LabNode) -> Row:
         "release": node.release,
         "state": node.state,
         "host": node.address.host,
+        "bridge": node.record.bridge or None,
+        "bridge_host": node.bridge_host or None,
         "memory_kib": sum(map(rss_kib, node.pids())),
         "owner_pid": owner.pid if owner else None,
         "ssh": f"ssh -F {node.ssh_config} {node.name}",

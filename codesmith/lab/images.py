@@ -36,15 +36,15 @@ def recipe(release: str, more: Sequence[str] = ()) -> list[str]:
     return ["--variant=minbase", "--skip=cleanup/apt", f"--include={','.join((*PACKAGES, *more))}", release]
 
 
-def ensure(release: str) -> Path:
+def ensure(release: str, more: Sequence[str] = ()) -> Path:
     """Return the image of a release. The first time it is built, which takes half a minute and needs the network.
 
-    UnknownName if the lab does not have the release.
+    With `more` packages it is another image, with those too. UnknownName if the lab does not have the release.
     """
     if release not in RELEASES:
         known = ", ".join((*RELEASES, *qemu.RELEASES))
         raise UnknownName(f"the lab has no release {release!r}; it has {known}")
-    return ensure_built(release, recipe(release), finish)
+    return ensure_built(release, recipe(release, more), finish)
 
 
 def path_of(release: str, arguments: Sequence[str] = ()) -> Path:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
-from codesmith.errors import BadArgument, CodeSmithError, StepFailed, UnknownName
+from codesmith.errors import BadArgument, CodeSmithError, StepFailed, UnknownName, Unsupported
+from codesmith.lab import bridge as bridges
 from codesmith.lab import disk, images, network, qemu, requirements, teardown, vm
 from codesmith.lab.home import ensure_dir, lock_folder
 from codesmith.lab.node import LabNode
@@ -38,19 +40,31 @@ class Lab:
             for name in list(self._mine):
                 self.down(name)
 
-    def up(self, name: str, release: str = "bookworm", *, uids: int = 0) -> LabNode:
+    def up(
+        self, name: str, release: str = "bookworm", *, uids: int = 0, bridge: str = "", packages: Sequence[str] = ()
+    ) -> LabNode:
         """Boot a node and wait until it is ready. If it exists it is returned, and switched on if it was off.
 
-        With `uids` the node is in a user namespace with that many uids, like an unprivileged container. StepFailed if
-        it does not boot, CodeSmithError if it exists with another release.
+        With `uids` the node is in a user namespace with that many uids, like an unprivileged container. With `bridge`
+        it shares the bridge of that name with the other nodes that ask for it. With `packages` a new node boots from an
+        image that has those of Debian too, which is built once. StepFailed if it does not boot, CodeSmithError if it
+        exists with another release or bridge.
         """
         folder = node_dir(check_name(name))
-        image = vm.ensure_image(release) if qemu.is_vm(release) else images.ensure(release)
-        record = self._ensure_record(name, release, image, folder, uids)
+        if bridge and (uids or qemu.is_vm(release)):
+            raise Unsupported("a virtual machine, or a node in a user namespace, cannot be on a bridge of the lab")
+        if packages and qemu.is_vm(release):
+            raise Unsupported("the packages of a virtual machine of the lab cannot be chosen")
+        image = vm.ensure_image(release) if qemu.is_vm(release) else images.ensure(release, packages)
+        record = self._ensure_record(name, release, image, folder, uids, bridge and check_name(bridge))
         if record.release != release:
             raise CodeSmithError(
                 f"lab node {name!r} is a {record.release}, not a {release}", hint=f"inv lab.down --node {name}"
             )
+        if bridge not in ("", record.bridge):
+            there = f"the bridge {record.bridge!r}" if record.bridge else "no bridge"
+            problem = f"lab node {name!r} is on {there}, not on {bridge!r}"
+            raise CodeSmithError(problem, hint=f"inv lab.down --node {name}")
         node = _node(folder, record)
         try:
             # Other callers of `up` and `down` wait until it is up.
@@ -65,14 +79,15 @@ class Lab:
             raise StepFailed(f"lab node {name!r} does not boot: {error}", hint=f"inv lab.down --node {name}") from error
         return node
 
-    def _ensure_record(self, name: str, release: str, image: Path, folder: Path, uids: int) -> Record:
+    def _ensure_record(self, name: str, release: str, image: Path, folder: Path, uids: int, bridge: str) -> Record:
         with teardown.claims_lock():
             record = Record.read(folder)
             if record is None:
                 node_id = teardown.claim(name, folder)
                 ensure_dir(folder)
                 gateway, host = network.gateway_and_host(node_id)
-                record = Record(name, release, str(image), node_id, host, gateway, self.owner, uids)
+                on_bridge = bridges.choose_address(bridge) if bridge else ""
+                record = Record(name, release, str(image), node_id, host, gateway, self.owner, uids, bridge, on_bridge)
                 record.write(folder)
                 self._mine.append(name)
         return record
@@ -113,5 +128,7 @@ def _node(folder: Path, record: Record) -> LabNode:
 def check_name(name: str) -> str:
     """Return `name` if it can be a folder, a host name and a word in ssh_config alike; else BadArgument."""
     if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", name):
-        raise BadArgument(f"{name!r} cannot be the name of a lab node: small letters, digits and -, at most 63")
+        raise BadArgument(
+            f"{name!r} cannot be the name of a lab node or bridge: small letters, digits and -, at most 63"
+        )
     return name

@@ -16,6 +16,8 @@ from codesmith.lab.programs import ProgramFailed, run
 
 RANGE = ipaddress.ip_network("198.18.0.0/15")
 EXCLUDED = ipaddress.ip_network("198.18.200.0/24")
+# For nodes that share a bridge (bridge.py), a /24 for each bridge.
+BRIDGES = ipaddress.IPv4Network("198.19.192.0/18")
 PREFIX = "cslab"
 COUNT = RANGE.num_addresses // 4
 
@@ -39,7 +41,8 @@ def candidates(name: str) -> Iterator[str]:
     for step in range(COUNT):
         node_id = f"{PREFIX}{(start + step) % COUNT}"
         place = subnet(node_id)
-        if not place.overlaps(EXCLUDED) and not any(address in place for address in used):
+        is_free = not any(address in place for address in used)
+        if is_free and not place.overlaps(EXCLUDED) and not place.overlaps(BRIDGES):
             yield node_id
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import codesmith
 from codesmith.errors import LabNodeDown, StepFailed
-from codesmith.lab import cgroups, disk, network, teardown
+from codesmith.lab import bridge, cgroups, disk, network, teardown
 from codesmith.lab.address import LabAddress, address_of
 from codesmith.lab.home import write_atomically
 from codesmith.lab.processes import children, inner_pid
@@ -107,9 +107,11 @@ class LabNode:
         disk.ensure_identity(self.folder, self.record, authorized_key)
 
     def connect(self) -> None:
-        """Mount its disk, and make its network namespace and its link to this machine."""
+        """Mount its disk, and make its network namespace and its links to this machine and to its bridge."""
         disk.ensure_mounted(self.folder, Path(self.record.image))
         (network.ensure_veth if self.record.uids else network.ensure)(self.record.id)
+        if self.record.bridge:
+            bridge.ensure(self.folder, self.record)
 
     def start(self, timeout_s: float | None = None) -> None:
         """Switch it on and wait until it is ready; nothing happens if it is on. StepFailed after `timeout_s`."""
@@ -152,12 +154,27 @@ class LabNode:
     # Network
 
     def cut_network(self) -> None:
-        """Make it unreachable silently: connections stay open and get no packets."""
+        """Make it unreachable from this machine, silently: connections stay open and get no packets."""
         network.cut(self.record.id)
 
     def restore_network(self) -> None:
         """Make it reachable again."""
         network.restore(self.record.id)
+
+    @property
+    def bridge_host(self) -> str:
+        """Its IPv4 address on its bridge; "" if it is on none."""
+        return self.record.bridge_host
+
+    @property
+    def bridge_ipv6(self) -> str:
+        """Its IPv6 address on its bridge; "" if it is on none."""
+        return bridge.ipv6_of(self.record.bridge_host) if self.record.bridge else ""
+
+    @property
+    def bridge_names(self) -> tuple[str, str]:
+        """Its names on its bridge, for its IPv4 and for its IPv6 address: NAME.lab and NAME.v6.lab."""
+        return bridge.names_of(self.record)
 
     def relay(self, rtt_ms: float) -> Relay:
         """Return a context manager: a relay to its sshd on a port of 127.0.0.1, with an added round-trip time."""

@@ -15,7 +15,8 @@ from codesmith.lab.processes import Process
 class Record:
     """A node as it was made. `owner` is None if the node is kept until `lab.down`.
 
-    With `uids` it is in a user namespace with that many uids, like an unprivileged container.
+    With `uids` it is in a user namespace with that many uids, like an unprivileged container. `bridge` names the
+    bridge that it shares with other nodes, "" if none, and `bridge_host` is its address there.
     """
 
     name: str
@@ -26,6 +27,8 @@ class Record:
     gateway: str
     owner: Process | None
     uids: int = 0
+    bridge: str = ""
+    bridge_host: str = ""
 
     @property
     def is_orphan(self) -> bool:

@@ -8,7 +8,7 @@ import shutil
 import signal
 from pathlib import Path
 
-from codesmith.lab import cgroups, disk, network
+from codesmith.lab import bridge, cgroups, disk, network
 from codesmith.lab.home import CLAIMS, lock, lock_folder, write_atomically
 from codesmith.lab.processes import Process
 from codesmith.lab.record import Record, Run
@@ -51,12 +51,24 @@ def switch_off(folder: Path, record: Record) -> None:
 
 def remove(folder: Path) -> None:
     """Remove the node in `folder` with all that belongs to it; nothing happens if it is gone."""
+    record = Record.read(folder)
+    _remove(folder)
+    if record is not None and record.bridge:
+        with claims_lock():
+            bridge.sweep()
+
+
+def _remove(folder: Path) -> None:
+    """Remove the node in `folder`, and leave its bridge to `sweep`."""
+    record = None
     with contextlib.suppress(FileNotFoundError), lock_folder(folder):
         record = Record.read(folder)
         if record is not None:
             switch_off(folder, record)
             release(record.id)
         disk.remove(folder)
+    if record is not None and record.bridge:
+        bridge.leave(folder, record)
 
 
 def release(node_id: str) -> None:
@@ -78,8 +90,9 @@ def reap() -> list[str]:
         for folder in folders():
             record = Record.read(folder)
             if record is None or record.is_orphan:
-                remove(folder)
+                _remove(folder)
                 reaped.append(folder)
+        bridge.sweep()
     return [folder.name for folder in reaped]
 
 
@@ -99,7 +112,7 @@ def _reap_claim(file: Path) -> Path | None:
     if not is_whole:
         release(file.stem)
     if record is None or is_whole:
-        remove(folder)
+        _remove(folder)
     return folder
 
 

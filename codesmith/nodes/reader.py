@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     import yaml
 
 NAME = r"[a-z0-9]([a-z0-9-]{0,26}[a-z0-9])?"
+BRIDGE = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 CARRIERS = ("openssh", "fabric")
 RELEASES = ("bookworm", "trixie", "bullseye", "bookworm-vm", "trixie-vm")
-NODE_KEYS = ("host", "user", "port", "identity", "tags", "labels", "endpoint", "lab", "ssh")
+NODE_KEYS = ("host", "user", "port", "identity", "tags", "labels", "endpoint", "lab", "bridge", "ssh")
 TOP_KEYS = ("default", "nodes")
 SSH_KEYS = ("host", "user", "port", "identity")
 
@@ -31,6 +32,7 @@ EXPECTED = {
     "labels": "a mapping of words to words, as {rack: r7}",
     "endpoint": "unix or tcp:PORT with a port from 1 to 65535",
     "ssh": "openssh (the ssh of this machine) or fabric; without it the one that works",
+    "bridge": "a name for the bridge that lab nodes share: 1 to 63 of a-z, 0-9 and -",
     "lab": " or ".join((", ".join(RELEASES[:-1]), RELEASES[-1])),
 }
 # A leading "-" would be an option of ssh. Hosts and logins contain no spaces, quotes or control characters.
@@ -174,6 +176,8 @@ class _Reader:
                 if word in values:
                     expected = "only one of both: the lab knows the address of its own nodes"
                     raise self.bad(settings[word][0], f"{key}.{word}", f"`{word}` together with `lab`", expected)
+        elif "bridge" in values:
+            raise self.bad(settings["bridge"][0], f"{key}.bridge", "`bridge` without `lab`", "it at a lab node alone")
         elif "host" not in values:
             raise self.bad(line, key, "neither `host` nor `lab`", f"`host:` {EXPECTED['host']}")
         last = max((_last_line(value) for _, value in settings.values()), default=line)
@@ -250,6 +254,8 @@ def _is_valid(word: str, text: str) -> bool:
     if word == "endpoint":
         match = re.fullmatch(r"unix|tcp:([1-9][0-9]{0,4})", text)
         return match is not None and int(match[1] or 1) <= 65535
+    if word == "bridge":
+        return re.fullmatch(BRIDGE, text) is not None
     allowed = {"lab": RELEASES, "ssh": CARRIERS}
     return text in allowed.get(word, (text,))
 

@@ -31,6 +31,7 @@ class Node:
     endpoint: str = "unix"
     lab: str | None = None
     ssh: str | None = None
+    bridge: str | None = None
 
     @property
     def key(self) -> str:

@@ -2392,7 +2392,8 @@ class SandboxMethods:
         return self._transport.record("sandbox.delete", SandboxDeleted.from_dict, found)
 
     def get(self, *, workspace: str) -> Sandbox:
-        """Return the sandbox of a workspace.
+        """Return the sandbox of a workspace, with what its allow-list has refused since its runtime was last
+        stopped.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
 

@@ -18,15 +18,23 @@ STATUS = ("name", "release", "state", "host", "memory_kib", "owner_pid", "ssh")
 EVERY = {"node": "Lab node; repeatable (default: every node of nodes.yaml that has `lab:`)."}
 NAMES = f"{', '.join(RELEASES)} (-vm: a virtual machine)"
 RELEASE = f"{NAMES}; the nodes need not be in nodes.yaml then (default: that of nodes.yaml)."
+BRIDGE = "Let the nodes share this bridge, with names NAME.lab (default: `bridge:` of nodes.yaml, else none)."
 ALL = "Every lab node of this machine, other people's too (default: those of nodes.yaml)."
 
 
-@task(help={**EVERY, "release": RELEASE}, choices={"release": RELEASES})
-def up(c: Context, node: list[str] | None = None, release: str = "", file: str = "", json: bool = False) -> Rows:
+@task(help={**EVERY, "release": RELEASE, "bridge": BRIDGE}, choices={"release": RELEASES})
+def up(
+    c: Context,
+    node: list[str] | None = None,
+    release: str = "",
+    bridge: str = "",
+    file: str = "",
+    json: bool = False,
+) -> Rows:
     """Boot lab nodes, which run until `lab.down`; nodes that are up stay as they are."""
     from codesmith.lab import commands
 
-    nodes = commands.choose(selection.registry(file), node or (), release)
+    nodes = commands.choose(selection.registry(file), node or (), release, bridge)
     return report.report(selection.Chosen(nodes, json=json), commands.booter(nodes), UP)
 
 

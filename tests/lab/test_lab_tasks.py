@@ -52,6 +52,19 @@ def test_up_status_down(inv):
     assert rows(inv("lab.status", "--json")) == []
 
 
+def test_nodes_that_ask_for_a_bridge_share_it(inv, codesmith_home):
+    entries = [f"  {name}:\n    lab: bookworm\n    bridge: club\n" for name in ("git", "web")]
+    (codesmith_home / "nodes.yaml").write_text("nodes:\n" + "".join(entries))
+    git, web = rows(inv("lab.up", "--json"))
+    (extra,) = rows(inv("lab.up", "--node", "extra", "--release", "bookworm", "--bridge", "club", "--json"))
+    hosts = [row["bridge_host"] for row in (git, web, extra)]
+    assert {row["bridge"] for row in (git, web, extra)} == {"club"} and len(set(hosts)) == 3
+    found = subprocess.run([*extra["ssh"].split(), "getent hosts git.lab web.lab"], capture_output=True, text=True)
+    assert found.stdout.split() == [hosts[0], "git.lab", hosts[1], "web.lab"], found.stderr
+    refused = inv("lab.up", "--node", "git", "--bridge", "other")
+    assert "lab node 'git' is on the bridge 'club', not on 'other'" in refused.stderr
+
+
 def test_a_release_on_the_command_line_needs_no_entry(inv):
     assert rows(inv("lab.up", "--node", "extra", "--release", "trixie", "--json"))[0]["release"] == "trixie"
     refused = inv("lab.down", "--all")

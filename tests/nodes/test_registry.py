@@ -32,6 +32,7 @@ nodes:
   on: {host: "fe80::1%eth0"}
   lab1:
     lab: trixie
+    bridge: club
     ssh: openssh
     tags: [test]
 """
@@ -173,6 +174,7 @@ def test_the_key_of_a_node_changes_with_every_connection_field_and_with_nothing_
     ]
     assert len({node.key for node in [base, *variants]}) == 10
     assert Node("a", tmp_path / "nodes.yaml", host="x", tags=("t",), labels=(("k", "v"),)).key == base.key
+    assert Node("a", tmp_path / "nodes.yaml", lab="trixie", bridge="b").key == variants[-1].key
     assert len(base.key) == 16
 
 

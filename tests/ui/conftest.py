@@ -209,7 +209,7 @@ def browser() -> Iterator[Browser]:
         pool.submit(int).result()
         asyncio.get_running_loop().set_default_executor(pool)
         # Tests run as root, where Chromium's own sandbox does not work.
-        chromium = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        chromium = playwright.chromium.launch(executable_path="/usr/bin/chromium-headless-shell", args=["--no-sandbox"])
         yield chromium
         chromium.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import urllib.request
 
 import pytest
 
@@ -57,7 +58,8 @@ def test_a_second_request_of_a_connection_reaches_nobody(proxy: Proxy, web: WebS
     assert proxy.ask(first + second).count(b"HTTP/1.1 ") == 1
     body = f"POST http://{base}/3 HTTP/1.1\r\nHost: {base}\r\nContent-Length: 3\r\n\r\nabc"
     assert proxy.ask(body + "GET /smuggled HTTP/1.1\r\nHost: evil\r\n\r\n").endswith(b"hello")
-    chunked = f"POST http://{base}/4 HTTP/1.1\r\nHost: {base}\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\nT: t\r\n\r\n"
+    chunked = f"POST http://{base}/4 HTTP/1.1\r\nHost: {base}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunked += "3;x=y\r\nabc\r\n0\r\nT: t\r\n\r\n"
     assert proxy.ask(chunked + "GET /smuggled HTTP/1.1\r\nHost: evil\r\n\r\n").endswith(b"hello")
     paths = [request.split()[1] for request in web.requests]
     assert paths == [b"/1", b"/3", b"/4"]
@@ -67,8 +69,8 @@ def test_a_second_request_of_a_connection_reaches_nobody(proxy: Proxy, web: WebS
 
 def test_headers_for_the_proxy_go_no_further(proxy: Proxy, web: WebServer, base: str) -> None:
     proxy.get(
-        f"http://{base}/", "Connection: X-Mine, keep-alive", "X-Mine: 1", "Keep-Alive: 5", "Proxy-Authorization: secret",
-        "Proxy-Connection: keep-alive", "TE: trailers", "Upgrade: h2c", "X-Other: 2",
+        f"http://{base}/", "Connection: X-Mine, keep-alive", "X-Mine: 1", "Keep-Alive: 5",
+        "Proxy-Authorization: secret", "Proxy-Connection: keep-alive", "TE: trailers", "Upgrade: h2c", "X-Other: 2",
     )  # fmt: skip
     head = web.requests[0].decode().lower()
     assert [line.partition(":")[0] for line in head.split("\r\n")[1:-2]] == ["host", "x-other", "connection"]
@@ -191,3 +193,18 @@ def test_curl_goes_through(proxy: Proxy, web: WebServer, base: str, scheme: str)
     denied = subprocess.run([*way, "--fail", "http://other.example/"], capture_output=True, text=True)
     assert denied.returncode != 0
     assert "403" in denied.stderr or scheme == "socks5h"
+
+
+def test_a_head_that_comes_byte_by_byte_is_a_head(proxy: Proxy, web: WebServer, base: str) -> None:
+    with proxy.connect() as connection:
+        for byte in f"GET http://{base}/ HTTP/1.1\r\nHost: {base}\r\n\r\n".encode():
+            connection.sendall(bytes((byte,)))
+        with connection.makefile("rb") as answer:
+            assert answer.read().endswith(b"hello")
+
+
+def test_python_shows_the_command_that_allows_a_host(proxy: Proxy) -> None:
+    """Of a refused CONNECT, Python and what is built on it (pip, requests) show the status line alone."""
+    handler = urllib.request.ProxyHandler({"https": f"http://127.0.0.1:{proxy.port}"})
+    with pytest.raises(OSError, match=r"inv sandbox\.update demo --allow other\.example"):
+        urllib.request.build_opener(handler).open("https://other.example/", timeout=20)

@@ -1,4 +1,4 @@
-"""CONNECT and SOCKS5: bytes both ways, ends passed on, slow sides, many connections, a policy that changes under them."""
+"""CONNECT and SOCKS5: bytes both ways, ends passed on, slow sides, many connections, a policy that changes."""
 
 from __future__ import annotations
 

@@ -55,8 +55,8 @@ def two(
     make_person: Callable[..., Person], tmp_path_factory: pytest.TempPathFactory, release: str
 ) -> Iterator[tuple[Web1, Forge]]:
     """A prepared node, and a forge beside it."""
-    person = make_person({"web1": release, "forge": "bookworm"})
-    forge = Forge(person, "forge", "web1", tmp_path_factory.mktemp("forge"))
+    person = make_person({"web1": release, "forge": "bookworm"}, bridge=True)
+    forge = Forge(person, "forge", tmp_path_factory.mktemp("forge"))
     forge.trusted_by("web1")
     person.runs("inv node.prepare --node web1")
     with pytest.MonkeyPatch.context() as patch:

@@ -13,8 +13,6 @@ from codesmith.sdk.client import Client
 from tests.agent.on_node.web1 import Web1
 from tests.person import Person
 
-# Inside the range that the lab leaves alone; only these two nodes know them.
-ADDRESSES = ("198.18.200.1", "198.18.200.2")
 CODE = "/srv/codesmith/workspaces/{}/code"
 PASSWORD = "s3cret-of-the-forge-7f1c"
 SERVER = Path(__file__).with_name("forge_server.py").read_text()
@@ -72,10 +70,9 @@ chown -R git: /srv/git
 class Forge:
     """Where the repositories are, and what one needs to get at them."""
 
-    def __init__(self, person: Person, node: str, client: str, folder: Path) -> None:
+    def __init__(self, person: Person, node: str, folder: Path) -> None:
         self.person, self.node = person, node
-        self.host = ADDRESSES[0]
-        self.cable(client)
+        self.host = person.lab_node(node).bridge_host
         self.https = f"https://{self.host}:8443"
         self._write("/root/serve.py", SERVER)
         self._certificate = self._certify(folder)
@@ -87,17 +84,6 @@ class Forge:
         person.wait_until(lambda: person.on(node, is_open, check=False).ok, within_s=20)
         public = person.on(node, "cat /etc/ssh/ssh_host_ed25519_key.pub").out.split()
         self.known_host = f"{self.host} {public[0]} {public[1]}"
-
-    def cable(self, client: str) -> None:
-        """Join the forge and a node by a cable of their own: lab nodes reach this machine alone."""
-        namespaces = [self.person.lab_node(name).record.id for name in (self.node, client)]
-        ends = zip(namespaces, ADDRESSES, strict=True)
-        first, second = namespaces
-        words = ["ip", "-n", first, "link", "add", "forge", "type", "veth", "peer", "name", "forge", "netns", second]
-        subprocess.run(words, check=True)
-        for namespace, address in ends:
-            subprocess.run(["ip", "-n", namespace, "address", "add", f"{address}/30", "dev", "forge"], check=True)
-            subprocess.run(["ip", "-n", namespace, "link", "set", "forge", "up"], check=True)
 
     def trusted_by(self, node: str) -> None:
         """Put the forge's certificate among those that a node trusts."""

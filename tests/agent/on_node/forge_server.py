@@ -88,5 +88,6 @@ def serve(port, handler):
     server.serve_forever()
 
 
-threading.Thread(target=serve, args=(8444, Thief)).start()
-serve(8443, Forge)
+if __name__ == "__main__":
+    threading.Thread(target=serve, args=(8444, Thief)).start()
+    serve(8443, Forge)

@@ -18,9 +18,10 @@ from codesmith.sdk.api import Execution
 from codesmith.sdk.client import Client
 from codesmith.tunnel import control
 from tests.agent.on_node.spy import Spy
-from tests.agent.on_node.web1 import BOTH_RELEASES, HELPER, Web1, command
+from tests.agent.on_node.web1 import HELPER, Web1, command
+from tests.releases import BOOKWORM_BEFORE_TRIXIE
 
-pytestmark = [pytest.mark.lab, BOTH_RELEASES]
+pytestmark = [pytest.mark.lab, BOOKWORM_BEFORE_TRIXIE]
 
 
 def test_an_account_made_by_hand_is_left_alone(web1: Web1) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent.on_node.web1 import BOTH_RELEASES
 from tests.person import Person
+from tests.releases import TRIXIE_FIRST
 
-pytestmark = [pytest.mark.lab, BOTH_RELEASES]
+pytestmark = [pytest.mark.lab, TRIXIE_FIRST]
 
 
 @pytest.fixture(scope="module")

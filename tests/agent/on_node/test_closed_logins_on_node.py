@@ -12,7 +12,8 @@ pytestmark = [pytest.mark.lab, BOTH_RELEASES]
 
 OPTIONS = "-o StrictHostKeyChecking=accept-new -o ConnectTimeout=10"
 BY_KEY = f"{OPTIONS} -o BatchMode=yes -i /root/.ssh/way-in"
-BY_PASSWORD = f"{OPTIONS} -o PreferredAuthentications=password,keyboard-interactive -o PubkeyAuthentication=no"
+ONE_TRY = "-o NumberOfPasswordPrompts=1 -o PubkeyAuthentication=no"
+BY_PASSWORD = f"{OPTIONS} {ONE_TRY} -o PreferredAuthentications=password,keyboard-interactive"
 # An ordinary account beside those of CodeSmith: each way is open to it.
 ORDINARY, LOGINS = "ordinary", ("cs-ann", "cs-site")
 NO_HOME = "/srv/codesmith/empty"

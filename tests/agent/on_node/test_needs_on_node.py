@@ -7,10 +7,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
+from tests.agent.on_node.web1 import Web1
 from tests.person import Person
+from tests.releases import BOOKWORM_BEFORE_TRIXIE
 
-pytestmark = BOTH_RELEASES
+pytestmark = BOOKWORM_BEFORE_TRIXIE
 QUIETLY = "DEBIAN_FRONTEND=noninteractive apt-get -qq"
 
 

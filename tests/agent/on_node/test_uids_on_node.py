@@ -129,7 +129,7 @@ def test_no_uid_is_given_out_twice_nor_one_that_somebody_has(web1: Web1) -> None
 
 TOOLS = """
 set -e; cd /root; rm -rf x.tar out; home=/srv/codesmith/home/cs-last
-setpriv --reuid=cs-last --regid=cs-last --clear-groups sh -c "echo text >$home/file; sleep 60 >/dev/null &"
+setpriv --reuid=cs-last --regid=cs-last --clear-groups sh -c "echo text >$home/file; sleep 600 >/dev/null 2>&1 &"
 test "$(ps -o user:20= -u cs-last | sort -u)" = cs-last
 tar -cf x.tar -C $home file; mkdir out; tar -xpf x.tar -C out; stat -c %u out/file
 setfacl -m u:cs-last:r x.tar; getfacl -c x.tar | grep cs-last
