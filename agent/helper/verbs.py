@@ -10,11 +10,11 @@ from typing import Any, Callable, Dict, FrozenSet, NamedTuple, Optional
 from agent.helper import inspection, repos, suspension, users, workspaces
 from agent.helper.ledger.lock import exclusive_ledger, read_ledger
 from agent.helper.ledger.system_errors import as_error, pending_on_error
-from agent.helper.runtime import sandboxes, units
+from agent.helper.runtime import change, sandboxes, units
 from agent.helper.runtime.entry import read_entry
 from agent.helper.trees import trash
 from agent.shared import needs
-from agent.shared.errors import CommandFailed, InvalidParams, NotFound, NotManaged, Unsupported
+from agent.shared.errors import CommandFailed, InvalidParams, NotFound, NotManaged
 from agent.shared.names import home_of, parse_name, path_of
 from agent.shared.run import run
 
@@ -115,14 +115,6 @@ def ensure_sandbox(caller: socket.socket, workspace: Any, limits: Any, network: 
     return {"enforced": enforced, "network": sandbox.network}
 
 
-def change_sandbox(
-    caller: socket.socket, workspace: Any, limits: Any, network: Any, allow: Any, deny: Any, drop: Any, restart: Any,
-    force: Any,
-) -> Dict[str, Any]:  # fmt: skip
-    """Change limits and network of a sandbox while its runtime runs."""
-    raise Unsupported("not built yet")
-
-
 def remove_sandbox(caller: socket.socket, workspace: Any) -> Dict[str, Any]:
     """Forget the sandbox of a workspace and end its runtime."""
     workspace = parse_name(workspace, "workspace")
@@ -175,7 +167,7 @@ VERBS: Dict[str, Verb] = {
     "runtime.start": Verb(start_runtime, frozenset(("workspace", "for_clone"))),
     "runtime.stop": Verb(stop_runtime, frozenset(("workspace",))),
     "sandbox.change": Verb(
-        change_sandbox,
+        change.change_sandbox,
         frozenset(("workspace", "limits", "network", "allow", "deny", "drop", "restart", "force")),
     ),
     "sandbox.ensure": Verb(ensure_sandbox, frozenset(("workspace", "limits", "network"))),

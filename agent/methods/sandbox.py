@@ -7,7 +7,7 @@ from typing import Annotated, Any, Dict, Iterator, Optional
 from agent.contract.fields import Hosts, Keywords, LimitChanges, Limits, Name, Network, RequestId
 from agent.contract.method import BY_HELPER, method
 from agent.contract.types import Sandbox, SandboxDeleted
-from agent.frontend import denied_hosts, workspace_records
+from agent.frontend import denied_hosts, sandbox_change, workspace_records
 from agent.frontend.context import Context
 from agent.shared.clock import now
 from agent.shared.errors import AlreadyExists, Disabled, InvalidParams, NotFound, ReadOnly
@@ -81,11 +81,8 @@ def update(
         "deny": deny or [],
         "drop": drop or [],
     }
-    done = context.helper.call("sandbox.change", workspace=workspace, restart=bool(restart), force=bool(force), **asked)
-    changed = {key: done[key] for key in ("limits", "network", "enforced")}
-    sandbox: Sandbox = {**document["sandbox"], **changed, "denied": []}  # type: ignore[typeddict-item]
-    context.store.change_workspace(workspace, {"sandbox": sandbox})
-    return sandbox
+    fields = {**asked, "restart": bool(restart), "force": bool(force)}
+    return sandbox_change.change(context, document["sandbox"], fields)
 
 
 @method("sandbox.get", scope="read", errors=(NotFound, ReadOnly))

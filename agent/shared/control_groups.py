@@ -33,7 +33,13 @@ def own(path: str = "/proc/self/cgroup") -> Dict[str, str]:
 @functools.cache
 def _beside(own_unit: str) -> Dict[str, str]:
     mine = f"/system.slice/{own_unit}"
-    return {name: place[: -len(mine)] for name, place in own().items() if place.endswith(mine)}
+    found = own()
+    beside = {name: place[: -len(mine)] for name, place in found.items() if place.endswith(mine)}
+    # This unit has no limit of cpus, so no group of its own there in version 1; one that has lies at the same path.
+    above = beside.get(SYSTEMD)
+    if "cpu" in found and "cpu" not in beside and above is not None:
+        beside["cpu"] = f"{ROOT}/cpu{above[len(f'{ROOT}/systemd') :]}"
+    return beside
 
 
 def of_unit(unit: str, own_unit: str = "codesmith-agent.service") -> Dict[str, str]:
@@ -67,6 +73,16 @@ def read_field(groups: Dict[str, str], controller: str, field: str, *names: str)
         if name == field and number.isdigit():
             return int(number)
     return None
+
+
+def read_cpus(groups: Dict[str, str]) -> Optional[float]:
+    """Return how many processors a group may use; None without a limit."""
+    both = (read(groups, "cpu", "cpu.max") or "").split()
+    if len(both) == 2 and both[0].isdigit():
+        return int(both[0]) / int(both[1])
+    quota = read_number(groups, "cpu", "cpu.cfs_quota_us")
+    period = read_number(groups, "cpu", "cpu.cfs_period_us")
+    return quota / period if quota and period else None
 
 
 def memory_kills(groups: Dict[str, str]) -> int:

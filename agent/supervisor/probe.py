@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List
 
 from agent.shared import control_groups
 from agent.shared.egress_paths import PORT
@@ -29,7 +29,7 @@ def look() -> Dict[str, Any]:
     return {
         "memory_bytes": control_groups.read_number(groups, "memory", "memory.max", "memory.limit_in_bytes"),
         "tasks": control_groups.read_number(groups, "pids", "pids.max"),
-        "cpus": _cpus(groups),
+        "cpus": control_groups.read_cpus(groups),
         "interfaces": sorted(line.split(":")[0].strip() for line in _lines("/proc/net/dev") if ":" in line),
         "no_new_privileges": status["NoNewPrivs"].strip() == "1",
         "capabilities": int(status["CapBnd"], 16),
@@ -39,15 +39,6 @@ def look() -> Dict[str, Any]:
         "proxy": _has_proxy(),
         "direct": _reaches(OUTSIDE),
     }
-
-
-def _cpus(groups: Dict[str, str]) -> Optional[float]:
-    both = (control_groups.read(groups, "cpu", "cpu.max") or "").split()
-    if len(both) == 2 and both[0].isdigit():
-        return int(both[0]) / int(both[1])
-    quota = control_groups.read_number(groups, "cpu", "cpu.cfs_quota_us")
-    period = control_groups.read_number(groups, "cpu", "cpu.cfs_period_us")
-    return quota / period if quota and period else None
 
 
 def _can_nest() -> bool:

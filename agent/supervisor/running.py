@@ -19,6 +19,8 @@ class Running:
     def __init__(self, loop: Loop, settings: Settings) -> None:
         self._loop, self._settings = loop, settings
         self._jobs: Dict[str, Job] = {}
+        # How long each command may run that is started from now on.
+        self.runtime_s = settings.runtime_s
         # SSH sessions: they may leave something running that belongs to no job.
         self.has_guests = False
 
@@ -56,7 +58,7 @@ class Running:
     ) -> Job:  # fmt: skip
         """Take a process that was just started as a job. The time of the sandbox limits it too."""
         processes.prefer_for_oom(pid)
-        limits = [one for one in (timeout_s, self._settings.runtime_s) if one is not None]
+        limits = [one for one in (timeout_s, self.runtime_s) if one is not None]
 
         def end(job: Job) -> None:
             del self._jobs[mark]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
@@ -33,13 +34,13 @@ LOOKS, TICK_S, CALLER_S = 10, 0.01, 1.0
 # How long what runs may take to end when the runtime is stopped.
 STOP_S = 2.0
 # Of which a clone's supervisor takes no other: own_git runs what the login has configured, and that has no network.
-FOR_CLONES = ("git", "status", "wait")
+FOR_CLONES = ("git", "limits", "status", "wait")
 # Of jobs, in job_requests.py.
 JOB_REQUESTS = (
     "run", "job_attach", "job_delete", "job_get", "job_list", "job_logs", "job_start", "job_stop", "job_wait", "watch",
 )  # fmt: skip
 # Who only looks does not use the workspace.
-LOOKS_ON = ("status", "wait", "job_get", "job_list", "job_logs", "job_wait", "watch")
+LOOKS_ON = ("limits", "status", "wait", "job_get", "job_list", "job_logs", "job_wait", "watch")
 
 
 class Server:
@@ -56,7 +57,8 @@ class Server:
         self._used_at: Optional[float] = None
         self._is_over = self._is_stopping = False
         self._requests: Dict[str, Callable[[socket.socket, Optional[int], Dict[str, Any]], None]] = {
-            "exec": self._exec, "files": self._files, "git": self._git, "own_git": self._git, "ssh": self._ssh,
+            "exec": self._exec, "files": self._files, "git": self._git, "limits": self._limits,
+            "own_git": self._git, "ssh": self._ssh,
             "ssh_host_keys": self._ssh_host_keys, "start": self._start, "status": self._status, "wait": self._wait,
         }  # fmt: skip
         self._requests.update(dict.fromkeys(JOB_REQUESTS, self._job_request))
@@ -225,6 +227,15 @@ class Server:
             idle_stop_at = _time(time.time() + used_at + self._settings.idle_stop_s - time.monotonic())
         result = {"since": _time(self._since), "processes": count, "idle_stop_at": idle_stop_at}
         self._answer(connection, {"result": result})
+
+    def _limits(self, connection: socket.socket, _: Optional[int], fields: Dict[str, Any]) -> None:
+        """Set how long each command may run that is started from now on; null: as long as its call says."""
+        runtime_s = fields.get("runtime_s")
+        is_time = isinstance(runtime_s, (int, float)) and not isinstance(runtime_s, bool) and 0 < runtime_s < math.inf
+        if runtime_s is not None and not is_time:
+            raise InvalidParams.of("runtime_s", "must be a number above 0, or null")
+        self._running.runtime_s = runtime_s
+        self._answer(connection, {"result": {}})
 
     def _wait(self, connection: socket.socket, _: Optional[int], fields: Dict[str, Any]) -> None:
         """Answer when the job of this name has ended."""

@@ -22,6 +22,8 @@ class Settings(NamedTuple):
     idle_stop_s: float
     for_clone: bool
     release: str = ""
+    # The mode of its network: full, none, list, or open for a clone. The helper reads it.
+    network: str = ""
     # How often a stream is asked whether its client is there, and when one that never answers has gone.
     ping_s: float = 15.0
     silence_s: float = 120.0

@@ -7,13 +7,15 @@ from typing import Unpack
 
 from invoke.context import Context
 
-from codesmith.cli import arguments
+from codesmith.cli import arguments, limit_options, output
 from codesmith.cli.task import task
 from codesmith.fleet import one_node
 from codesmith.fleet.one_node import OneNode
 from codesmith.sdk.api import Sandbox, SandboxDeleted
+from codesmith.workspace import denied_hosts
 
 COLUMNS = ("workspace", "limits", "network", "enforced", "state", "created_at")
+NETWORKS = ("full", "none", "list")
 WORKSPACE = {"workspace": "The workspace's name."}
 
 
@@ -24,9 +26,12 @@ WORKSPACE = {"workspace": "The workspace's name."}
         "cpus": "Processors for all that runs in it together, such as 1.5 (default: no limit).",
         "tasks": "Processes and threads at once in it (default: no limit).",
         "runtime": "Seconds that a command may run (default: the time limit of the call).",
-        "network": "full, or none, which leaves only loopback (default: full).",
+        "disk": "Disk for its files, such as 5G, where the node can limit it (default: no limit).",
+        "network": "full; none, which leaves only loopback; or list, with --allow (default: full; list with --allow).",
+        "allow": "A host that it may reach, such as pypi.org or *.github.com:443; repeatable (default: no list).",
+        "deny": "A host that it may not reach though --allow has it; repeatable (default: none).",
     },
-    choices={"network": ("full", "none")},
+    choices={"network": NETWORKS},
 )
 def create(
     c: Context,
@@ -35,26 +40,87 @@ def create(
     cpus: float | None = None,
     tasks: int | None = None,
     runtime: float | None = None,
-    network: str = "full",
+    disk: str | None = None,
+    network: str | None = None,
+    allow: list[str] | None = None,
+    deny: list[str] | None = None,
     **where: Unpack[OneNode],
 ) -> Sandbox:
-    """Put a workspace into a sandbox and end what runs in it; limits that the node cannot enforce are refused."""
+    """Put a workspace into a sandbox and end what runs in it; limits that the node cannot enforce are refused.
+
+    Example: sandbox.create demo --memory 2G --allow pypi.org --allow '*.github.com:443'
+    """
     given = {
         "memory_bytes": arguments.parse_size(memory, "--memory"),
         "cpus": cpus,
         "tasks": tasks,
         "runtime_s": runtime,
+        "disk_bytes": arguments.parse_size(disk, "--disk"),
     }
     limits = {name: value for name, value in given.items() if value is not None}
+    lists = limit_options.parse_lists(network, allow, deny, is_new=True)
     return one_node.call(
-        where, lambda client: client.sandbox.create(workspace=workspace, limits=limits, network=network), COLUMNS
+        where, lambda client: client.sandbox.create(workspace=workspace, limits=limits, network=lists), COLUMNS
+    )
+
+
+@task(
+    help={
+        **WORKSPACE,
+        "memory": "Memory for all that runs in it together, such as 2G; none removes the limit (default: as it is).",
+        "cpus": "Processors for all that runs in it together, such as 1.5; none removes the limit (default: as it is).",
+        "tasks": "Processes and threads at once in it; none removes the limit (default: as it is).",
+        "runtime": "Seconds that a command may run from now on; none removes the limit (default: as it is).",
+        "disk": "Disk for its files, such as 5G; none removes the limit (default: as it is).",
+        "network": "full; none; or list: its whole list is what --allow and --deny say (default: as it is).",
+        "allow": "A host that it may reach too, such as pypi.org or *.github.com:443; repeatable (default: none).",
+        "deny": "A host that it may not reach any more, whatever is allowed; repeatable (default: none).",
+        "drop": "A host to take out of both lists; repeatable (default: none).",
+        "restart": "End what runs, if the change needs it (default: refuse then).",
+        "force": "Set a limit below what is used now; the kernel may end something (default: refuse then).",
+    },
+    choices={"network": NETWORKS},
+)
+def update(
+    c: Context,
+    workspace: str,
+    memory: str | None = None,
+    cpus: str | None = None,
+    tasks: str | None = None,
+    runtime: str | None = None,
+    disk: str | None = None,
+    network: str | None = None,
+    allow: list[str] | None = None,
+    deny: list[str] | None = None,
+    drop: list[str] | None = None,
+    restart: bool = False,
+    force: bool = False,
+    **where: Unpack[OneNode],
+) -> Sandbox:
+    """Change limits and network of a workspace while it runs.
+
+    Example: sandbox.update demo --memory 4G --runtime none --allow pypi.org
+    """
+    limits = limit_options.parse_changes(memory=memory, cpus=cpus, tasks=tasks, runtime=runtime, disk=disk)
+    lists = limit_options.parse_lists(network, allow, deny, is_new=False)
+    single = {"allow": allow, "deny": deny, "drop": drop} if lists is None else {"drop": drop}
+    changes = limit_options.parse_given(limits=limits, network=lists, **single)
+    return one_node.call(
+        where,
+        lambda client: client.sandbox.update(
+            workspace=workspace, restart=restart or None, force=force or None, **changes
+        ),
+        COLUMNS,
     )
 
 
 @task(help=WORKSPACE, harmless=True)
 def get(c: Context, workspace: str, **where: Unpack[OneNode]) -> Sandbox:
-    """Show the sandbox of a workspace."""
-    return one_node.call(where, lambda client: client.sandbox.get(workspace=workspace), COLUMNS)
+    """Show the sandbox of a workspace, and each host that its list has refused with the command that allows it."""
+    found = one_node.call(where, lambda client: client.sandbox.get(workspace=workspace), COLUMNS)
+    for line in denied_hosts.notes(workspace, found.denied):
+        output.say(line)
+    return found
 
 
 @task(name="list", harmless=True)

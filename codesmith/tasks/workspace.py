@@ -17,6 +17,7 @@ from codesmith.fleet import one_node, selection
 from codesmith.fleet.one_node import OneNode
 from codesmith.sdk.api import Execution, Usage, Workspace, WorkspaceDeleted
 from codesmith.sdk.ended import Ended
+from codesmith.workspace import denied_hosts
 from codesmith.workspace.clone_credentials import CloneTask, credential_for
 
 Forwarded = list[dict[str, Any]]
@@ -188,8 +189,11 @@ def stop(c: Context, name: str, **where: Unpack[OneNode]) -> Workspace:
 
 @task(help={"name": "The workspace's name."}, harmless=True)
 def usage(c: Context, name: str, **where: Unpack[OneNode]) -> Usage:
-    """Show the memory, CPU time, tasks and disk that a workspace uses."""
-    return one_node.call(where, lambda client: client.workspace.usage(name=name))
+    """Show what a workspace uses, and each host that its list has refused with the command that allows it."""
+    found = one_node.call(where, lambda client: client.workspace.usage(name=name))
+    for line in denied_hosts.notes(name, found.network.denied):
+        output.say(line)
+    return found
 
 
 @task(

@@ -156,6 +156,10 @@ class StandInHelper:
             return {"is_made": self.is_made}
         if verb == "sandbox.ensure":
             return {"enforced": dict.fromkeys(arguments["limits"], True), "network": arguments["network"]}
+        if verb == "sandbox.change":
+            limits = {name: one for name, one in arguments["limits"].items() if one is not None}
+            network = arguments["network"] or "full"
+            return {"limits": limits, "network": network, "enforced": dict.fromkeys(limits, True)}
         if verb == "node.inspect":
             return {"users": {}, "workspaces": {}, "shares": {}, "sandboxed": [], "findings": [], "more": 0}
         if verb == "workspace.remove":

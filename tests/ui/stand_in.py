@@ -34,6 +34,7 @@ class StandIn(Work):
         self.users: dict[str, dict[str, Any]] = {}
         self.audit: list[dict[str, Any]] = []
         self.answers: dict[str, Any] = {}
+        self.denied: list[dict[str, Any]] = []
         self.slow = threading.Event()
         self.slow.set()
         self._numbers, self._open = itertools.count(1), []
@@ -218,7 +219,7 @@ class StandIn(Work):
         self._of(self.workspaces, name, "workspace")
         return {
             "memory_bytes": 0, "memory_peak_bytes": None, "memory_limit_bytes": None, "cpu_s": 0.0, "tasks": 0,
-            "disk_bytes": 0, "files": 0,
+            "disk_bytes": 0, "files": 0, "disk_limit_bytes": None, "network": {"allowed": [], "denied": self.denied},
         }  # fmt: skip
 
     def user_list(self, **_: Any) -> Any:
@@ -227,13 +228,24 @@ class StandIn(Work):
     def user_get(self, name: str) -> Any:
         return {**self._of(self.users, name, "user"), "drift": []}
 
-    def sandbox_create(self, workspace: str, limits: Any = None, network: str = "full") -> Any:
+    def sandbox_create(self, workspace: str, limits: Any = None, network: Any = "full") -> Any:
         sandbox = {
             "workspace": workspace, "limits": limits or {}, "network": network, "enforced": {"files": True},
             "state": "ready", "created_at": AT,
         }  # fmt: skip
         self.workspaces[workspace] = {**self._of(self.workspaces, workspace, "workspace"), "sandbox": sandbox}
         return sandbox
+
+    def sandbox_update(self, workspace: str, limits: Any = None, network: Any = None, **lists: Any) -> Any:
+        known = self._of(self.workspaces, workspace, "workspace")
+        before = known["sandbox"]
+        merged = {**before["limits"], **(limits or {})}
+        network = network or before["network"]
+        if lists.get("allow"):
+            network = {**network, "allow": [*network["allow"], *lists["allow"]]}
+        limits = {name: one for name, one in merged.items() if one is not None}
+        self.workspaces[workspace] = {**known, "sandbox": {**before, "limits": limits, "network": network}}
+        return self.workspaces[workspace]["sandbox"]
 
     def sandbox_delete(self, workspace: str) -> Any:
         self.workspaces[workspace] = {**self._of(self.workspaces, workspace, "workspace"), "sandbox": None}

@@ -50,6 +50,8 @@ def parse(workspace: str, limits: Any, network: Any) -> Sandbox:
     network = parse_network(network)
     if not isinstance(limits, dict):
         raise InvalidParams.of("limits", "must be an object")
+    if "disk_bytes" in limits:
+        raise Unsupported("this node cannot enforce: disk_bytes", hint="watch it: inv workspace.usage " + workspace)
     for name, value in limits.items():
         kind = LIMITS.get(name)
         if kind is None:
@@ -71,7 +73,7 @@ def parse_network(network: Any) -> Network:
         return network
     if not isinstance(network, dict) or "allow" not in network or set(network) - set(LISTS):
         raise InvalidParams.of("network", f"must be {', '.join(NETWORKS)} or {{allow, deny}}")
-    lists = {name: _parse_hosts(network.get(name, []), f"network.{name}") for name in LISTS}
+    lists = {name: parse_hosts(network.get(name, []), f"network.{name}") for name in LISTS}
     if sum(map(len, lists.values())) > host_lists.ENTRIES_MAX:
         raise InvalidParams.of("network", f"must be at most {host_lists.ENTRIES_MAX} hosts")
     upstream = proxies.upstream()
@@ -84,7 +86,8 @@ def parse_network(network: Any) -> Network:
     return lists
 
 
-def _parse_hosts(hosts: Any, field: str) -> List[str]:
+def parse_hosts(hosts: Any, field: str) -> List[str]:
+    """Return hosts in the one spelling of them, each once; InvalidParams names the entry that is wrong."""
     if not isinstance(hosts, list) or len(hosts) > host_lists.ENTRIES_MAX:
         raise InvalidParams.of(field, f"must be a list of at most {host_lists.ENTRIES_MAX} hosts")
     found: Dict[str, None] = {}

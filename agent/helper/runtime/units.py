@@ -10,10 +10,9 @@ import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from agent.helper.accounts import accounts
-from agent.helper.runtime import egress, etc, proxies
+from agent.helper.runtime import egress, etc, files, live_limits, proxies
 from agent.helper.runtime.entry import Entry
 from agent.helper.runtime.sandboxes import Sandbox
-from agent.shared import control_groups
 from agent.shared.errors import CommandFailed, InUse
 from agent.shared.names import AGENT_LOGIN, BASE, RUNTIMES, WORKSPACE_USER, home_of, path_of, unit_of
 from agent.shared.run import run
@@ -98,11 +97,12 @@ def start(entry: Entry, *, for_clone: bool = False) -> None:
     name = entry.workspace
     settings = _settings(entry, for_clone=for_clone)
     way = _way_out(entry, for_clone=for_clone)
-    if _is_active(name, "socket") and _read(f"{name}.json") == settings and (way is None or egress.is_up(way)):
+    if _is_active(name, "socket") and files.read(f"{name}.json") == settings and (way is None or egress.is_up(way)):
         egress.write_policy(entry.sandbox)
+        live_limits.settle(entry)
         return
     # One of them is the supervisor.
-    if len(_processes(name)) > 1 and (for_clone or _is_clone(name)):
+    if len(live_limits.processes(name)) > 1 and (for_clone or _is_clone(name)):
         what = "commands run in it" if for_clone else "a repository is being cloned into it"
         raise InUse(f"workspace {name!r} has not the whole network, and {what}", hint="try again")
     stop(name)
@@ -117,6 +117,7 @@ def start(entry: Entry, *, for_clone: bool = False) -> None:
         *_command("supervisor"),
     ]  # fmt: skip
     _retried(lambda: run("systemd-run", *words))
+    live_limits.settle(entry)
 
 
 def _retried(make: Callable[[], object]) -> None:
@@ -138,9 +139,9 @@ def stop(*names: str) -> None:
             ours = (*(unit_of(name, kind) for name in names), *egress.units_of(names, kind))
             run("systemctl", "stop", "--", *ours, allowed=(0, 5))
     for name in names:
-        _remove_files(name)
+        files.remove(name)
         egress.remove_files(name)
-        _remove_files(f"{name}.probe")
+        files.remove(f"{name}.probe")
 
 
 def ask_to_end(name: str) -> None:
@@ -148,12 +149,12 @@ def ask_to_end(name: str) -> None:
 
     It has a moment for that; whoever does not listen is killed by `stop`.
     """
-    if not _processes(name):
+    if not live_limits.processes(name):
         return
     words = ("--kill-who=main", "--signal=TERM", "--", unit_of(name, "service"))
     run("systemctl", "kill", *words, allowed=(0, 1, 4, 5))
     deadline = time.monotonic() + ASKED_S
-    while _processes(name) and time.monotonic() < deadline:
+    while live_limits.processes(name) and time.monotonic() < deadline:
         time.sleep(PAUSE_S / 5)
 
 
@@ -164,13 +165,13 @@ def stop_of_other_releases() -> None:
         names = [name[: -len(".json")] for name in os.listdir(RUNTIMES) if name.count(".") == 1 and ".json" in name]
     except FileNotFoundError:
         return
-    if _read(SWEPT).get("release") == mine:
+    if files.read(SWEPT).get("release") == mine:
         return
-    old = [name for name in names if _read(f"{name}.json").get("release") != mine]
-    idle = [name for name in old if not _processes(name)]
+    old = [name for name in names if files.read(f"{name}.json").get("release") != mine]
+    idle = [name for name in old if not live_limits.processes(name)]
     stop(*idle)
     if len(idle) == len(old):
-        _write_file(SWEPT, json.dumps({"release": mine}), 0o600)
+        files.write(SWEPT, json.dumps({"release": mine}), 0o600)
 
 
 def probe(entry: Entry) -> Dict[str, Any]:
@@ -192,7 +193,7 @@ def probe(entry: Entry) -> Dict[str, Any]:
     finally:
         if way is not None:
             egress.stop(way)
-        _remove_files(f"{entry.workspace}.probe")
+        files.remove(f"{entry.workspace}.probe")
     if not isinstance(seen, dict):
         raise CommandFailed("the look into the sandbox failed", command="systemd-run", exit_code=0, stderr="no answer")
     return seen
@@ -244,6 +245,7 @@ def _settings(entry: Entry, *, for_clone: bool) -> Dict[str, Any]:
         "path": path_of(entry.workspace), "shell": accounts.shell(),
         "proxies": egress.environment() if _way_out(entry, for_clone=for_clone) else proxies.environment(),
         "runtime_s": entry.sandbox.limits.get("runtime_s") if entry.sandbox else None,
+        "network": "open" if for_clone else entry.sandbox.mode if entry.sandbox else "full",
         "idle_stop_s": 0 if for_clone else IDLE_STOP_S, "for_clone": for_clone, "release": _release(),
     }  # fmt: skip
 
@@ -267,14 +269,7 @@ def _write(entry: Entry, settings: Dict[str, Any], *, for_proxy: bool, ending: s
     texts = {"json": json.dumps(settings), "passwd": ACCOUNTS.format(**fields), "group": GROUPS.format(**fields)}
     for kind, text in texts.items():
         name = f"{entry.workspace}{'.' + ending if ending else ''}.{kind}"
-        _write_file(name, text, 0o600 if kind == "json" else 0o644)
-
-
-def _write_file(name: str, text: str, mode: int) -> None:
-    with open(f"{RUNTIMES}/{name}.new", "w", encoding="utf-8") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(text)
-    os.replace(f"{RUNTIMES}/{name}.new", f"{RUNTIMES}/{name}")
+        files.write(name, text, 0o600 if kind == "json" else 0o644)
 
 
 def _command(name: str) -> List[str]:
@@ -286,34 +281,12 @@ def _release() -> str:
     return os.path.realpath(sys.path[0])
 
 
-def _processes(name: str) -> List[int]:
-    groups = control_groups.of_unit(unit_of(name, "service"), "codesmith-helper.service")
-    return control_groups.processes(groups)
-
-
 def _is_active(name: str, kind: str) -> bool:
     return run("systemctl", "is-active", "--quiet", "--", unit_of(name, kind), allowed=(0, 3, 4)).returncode == 0
 
 
 def _is_clone(name: str) -> bool:
-    return bool(_read(f"{name}.json").get("for_clone"))
-
-
-def _read(name: str) -> Dict[str, Any]:
-    try:
-        with open(f"{RUNTIMES}/{name}", encoding="utf-8") as file:
-            known: Dict[str, Any] = json.load(file)
-            return known
-    except (OSError, ValueError):
-        return {}
-
-
-def _remove_files(name: str) -> None:
-    for kind in ("json", "passwd", "group"):
-        try:
-            os.unlink(f"{RUNTIMES}/{name}.{kind}")
-        except FileNotFoundError:
-            pass
+    return bool(files.read(f"{name}.json").get("for_clone"))
 
 
 def _pairs(option: str, values: List[str]) -> List[str]:

@@ -23,8 +23,16 @@ const pairsOf = (text) => Object.fromEntries(text.split("\n").filter((one) => on
 }));
 const linesOf = (text) => text.split("\n").filter((one) => one.trim() !== "");
 
+const NONE = "none";
+const OTHER = "list";
+const isNullable = (schema) => Array.isArray(schema.type) && schema.type.includes("null");
+
 // How a value is typed and read: [element kind, how text becomes the value, a word about it].
 function kindOf(name, schema) {
+  if (isNullable(schema)) {
+    const { parse, word, ...rest } = kindOf(name, { ...schema, type: schema.type.find((one) => one !== "null") });
+    return { ...rest, parse: (text) => (text.trim().toLowerCase() === NONE ? null : parse(text)), word: `${word} ${NONE} takes it away.`.trim() };
+  }
   if (schema.enum) return { tag: "select", parse: (text) => text };
   if (schema.type === "integer" || schema.type === "number") {
     const isSize = name.endsWith("_bytes");
@@ -44,8 +52,24 @@ function parseJson(text) {
   try { return JSON.parse(text); } catch { return text; }
 }
 
+// A word or an object: the words to choose from, and one more that opens the fields of the object.
+function choiceOf(contract, name, param, at, initial) {
+  const [words, object] = ["enum", "properties"].map((key) => param.schema.oneOf.find((one) => one[key]));
+  const chosen = fieldOf(contract, name, { ...param, schema: { enum: [...words.enum, OTHER] } }, at, initial);
+  const required = param.required ? object.required : [];
+  const inner = fieldOf(contract, OTHER, { schema: { ...object, required } }, [...at, OTHER], initial);
+  const show = () => { inner.element.hidden = chosen.control.value !== OTHER; };
+  chosen.control.addEventListener("change", show);
+  show();
+  const empty = Object.fromEntries((object.required ?? []).map((key) => [key, []]));
+  const read = () => (chosen.control.value === OTHER ? { ...empty, ...inner.read() } : chosen.read());
+  return { ...chosen, element: h("div", {}, chosen.element, inner.element), controls: [...chosen.controls, ...inner.controls], read, reset: show };
+}
+
 // One field; `at` is its path, `read` gives undefined for one that is left empty.
 function fieldOf(contract, name, param, at, initial) {
+  const options = param.schema.oneOf ?? [];
+  if (options.some((one) => one.enum) && options.some((one) => one.properties)) return choiceOf(contract, name, param, at, initial);
   const schema = resolve(contract, param.schema);
   const id = newId("field");
   const isSecret = SECRETS.has(name) || SECRETS.has(at[0]);
@@ -116,7 +140,7 @@ export function methodForm({ contract, entry, fixed = {}, prefill = {}, leave = 
     clear();
     button.disabled = true;
     try {
-      if (await onSubmit(read()) !== false) { drafts.drop(key); form.reset(); onRead?.(read()); }
+      if (await onSubmit(read()) !== false) { drafts.drop(key); form.reset(); for (const one of fields) one.reset?.(); onRead?.(read()); }
     } catch (error) {
       show(error);
     } finally {

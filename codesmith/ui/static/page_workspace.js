@@ -1,6 +1,7 @@
 // One workspace: what it is, its runtime and usage, commands, jobs, files, ports, limits, repos, labels, owner, audit, its end.
 
 import { chart } from "./chart.js";
+import { time } from "./dom.js";
 import { lossesOf } from "./losses.js";
 import { execPart } from "./part_exec.js";
 import { filesPart } from "./part_files.js";
@@ -89,14 +90,35 @@ function limitsPart(node, contract, name, one, box) {
   const draw = region(place, () => one()?.sandbox ?? null, (sandbox) => (sandbox ? record(sandbox, { leave: ["workspace"] }) : h("p", { class: "empty" }, "No limits of its own, full network.")));
   const set = box(contract, "sandbox.create", { title: "Set limits", submit: "Set the limits" });
   const update = box(contract, "sandbox.update", { title: "Change limits", submit: "Change the limits" });
+  const [denied, drawDenied] = deniedPart(node, contract, name);
   const remove = box(contract, "sandbox.delete", { title: "Remove the limits", submit: "Remove the limits", losses: () => ["all limits of the workspace, and its network mode", "commands that run in it now are ended"] });
   // What was typed stays: a form that makes no sense now is hidden and not thrown away.
   const drawAll = () => {
     draw();
+    drawDenied();
     if (set) set.hidden = Boolean(one()?.sandbox) && !set.open;
     for (const box of [update, remove]) if (box) box.hidden = !one()?.sandbox && !box.open;
   };
-  return [section("limits", "Limits and network", place, set, update, remove), drawAll];
+  return [section("limits", "Limits and network", place, denied, set, update, remove), drawAll];
+}
+
+// What the list has refused, with a button that allows it. Programs in the workspace chose these names.
+function deniedPart(node, contract, name) {
+  const place = h("div", {});
+  const entry = methodOf(contract, "sandbox.update");
+  const allow = (row) => h("button", { type: "button", "aria-label": `Allow ${hostOf(row)}`, onclick: () => change(node, entry, { workspace: name, allow: [hostOf(row)] }, { isSaid: true }).catch(() => {}) }, "Allow");
+  const draw = region(place, () => live.get(node, `usage/${name}`)?.latest?.network?.denied ?? [], (rows) => rows.length > 0 && table("Refused hosts", [
+    ["host", hostOf], ["how often", (row) => String(row.count)], ["last", (row) => time(row.last_at)],
+    ...(entry && !isReadOnly ? [["allow", allow]] : []),
+  ], rows, ""));
+  return [place, draw];
+}
+
+// A host as a list has it: ports 80 and 443 go without saying.
+function hostOf({ host, port }) {
+  const isUsual = port === 80 || port === 443;
+  if (host.includes(":")) return isUsual ? host : `[${host}]:${port}`;
+  return isUsual ? host : `${host}:${port}`;
 }
 
 // Their names are known; branch and commit are read inside the workspace, so only when somebody asks.

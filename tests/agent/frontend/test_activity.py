@@ -43,7 +43,7 @@ def test_a_method_starts_a_runtime_or_does_not(rpc: Rpc, tmp_path: Path, name: s
         rpc.call("token.create", **example("token.create"))
     if name == "workspace.unshare":
         rpc.call("workspace.share", name="demo", user="ada")
-    if name in ("sandbox.get", "sandbox.delete"):
+    if name in ("sandbox.get", "sandbox.delete", "sandbox.update"):
         rpc.call("sandbox.create", workspace="demo")
     if name.startswith("repo.") and name not in ("repo.init", "repo.clone"):
         rpc.call("repo.clone", workspace="demo", url="https://git.example.org/team/site.git")

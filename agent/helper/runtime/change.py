@@ -1,0 +1,75 @@
+"""The verb `sandbox.change`: limits and lists act on what runs; another mode of the network ends it.
+
+The order is: the running units, then the ledger, then the policy of the proxy. A call that is made again after a crash
+finds the same target and does all of it again.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, Dict, Tuple
+
+from agent.helper import suspension
+from agent.helper.ledger.ledger import Ledger
+from agent.helper.ledger.lock import exclusive_ledger, read_ledger
+from agent.helper.ledger.system_errors import pending_on_error
+from agent.helper.runtime import egress, limits, live_limits, sandboxes, units
+from agent.helper.runtime.entry import Entry, read_entry
+from agent.helper.runtime.sandboxes import Sandbox
+from agent.shared.errors import InUse, InvalidParams, NotFound
+from agent.shared.names import parse_name
+
+
+def change_sandbox(caller: socket.socket, workspace: Any, restart: Any, force: Any, **changes: Any) -> Dict[str, Any]:
+    """Change limits and network of a sandbox while its runtime runs.
+
+    Returns them, and in `enforced` those that were looked at: a service that runs shows its limits; where nothing runs,
+    or the mode of the network changes, it is a look from inside.
+    """
+    workspace = parse_name(workspace, "workspace")
+    for name, value in (("restart", restart), ("force", force)):
+        if not isinstance(value, bool):
+            raise InvalidParams.of(name, "must be true or false")
+    with read_ledger() as ledger:
+        entry, before = _read(ledger, workspace)
+    sandbox = limits.change(before, **changes)
+    changed = entry._replace(sandbox=sandbox)
+    is_new_mode = _is_new_mode(before, sandbox)
+    if is_new_mode:
+        _check_ends(sandbox, restart=restart)
+    is_looked_at = is_new_mode or (sandbox.limits != before.limits and not live_limits.processes(workspace))
+    enforced = sandboxes.check_enforced(sandbox, units.probe(changed)) if is_looked_at else {}
+    with exclusive_ledger() as ledger:
+        if _read(ledger, workspace)[1] != before:
+            raise InUse(f"the sandbox of workspace {workspace!r} was changed meanwhile", hint="try again")
+        if is_new_mode:
+            _check_ends(sandbox, restart=restart)
+            ledger.put_sandbox(workspace, sandbox.limits, sandbox.network)
+            with pending_on_error():
+                suspension.end_all(ledger, [workspace])
+        else:
+            enforced.update(live_limits.change(changed, sandbox, before, force=force))
+            ledger.put_sandbox(workspace, sandbox.limits, sandbox.network)
+            egress.write_policy(sandbox)
+    return {"limits": sandbox.limits, "network": sandbox.network, "enforced": enforced}
+
+
+def _read(ledger: Ledger, workspace: str) -> Tuple[Entry, Sandbox]:
+    entry = read_entry(ledger, workspace)
+    if entry.sandbox is None:
+        raise NotFound(f"workspace {workspace!r} has no sandbox", hint=f"inv sandbox.create {workspace}")
+    return entry, entry.sandbox
+
+
+def _is_new_mode(before: Sandbox, sandbox: Sandbox) -> bool:
+    """Return whether what runs, or what the ledger says, has another mode of the network."""
+    return sandbox.mode != before.mode or live_limits.mode_of(sandbox.workspace) not in (None, sandbox.mode)
+
+
+def _check_ends(sandbox: Sandbox, *, restart: bool) -> None:
+    """Raise InUse when more than the supervisor runs, which the change would end, and `restart` is not given."""
+    if not restart and len(live_limits.processes(sandbox.workspace)) > 1:
+        raise InUse(
+            f"something runs in workspace {sandbox.workspace!r}, and another network ends it",
+            hint=f"use --restart, or first: inv workspace.stop {sandbox.workspace}",
+        )
