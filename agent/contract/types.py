@@ -41,7 +41,8 @@ class AuditRecord(TypedDict):
         Keywords(
             {
                 "description": "What the call named: name, user, workspace, path, new_path, id of a job; kind of its "
-                "credential; `more`: how many other refused connections this record stands for."
+                "credential; `more`: how many other refused connections this record stands for; `how` somebody came in "
+                "(method door.enter): shell, command, sftp, dial."
             }
         ),
     ]

@@ -28,7 +28,7 @@ from agent.shared.paths import UPLOAD
 # The parameters that name a user or a workspace, and those that a record shows. All others (keys, environment, standard
 # input, argv) stay out of it.
 TARGETS = ("name", "user", "workspace")
-SHOWN = (*TARGETS, "id", "path", "new_path")
+SHOWN = (*TARGETS, "id", "path", "new_path", "how")
 CREDENTIALS = ("agent", "ssh_key", "token", "password")
 PATH = "/var/log/codesmith/audit.jsonl"
 # A refused call may hold anything: texts are cut to this length, so that a line is short and never cut itself.

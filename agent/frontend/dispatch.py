@@ -112,6 +112,10 @@ class Dispatcher:
         if left_out is not None:
             self._audit.note(Attempt(CONNECT, {"name": "agent.sock"}, peer_uid, more=left_out), FORBIDDEN)
 
+    def note_entry(self, attempt: Attempt, outcome: str) -> None:
+        """Record who entered a workspace by the door, or was refused there."""
+        self._audit.note(attempt, outcome)
+
     @property
     def changes(self) -> Changes:
         """The changes that it carries out."""

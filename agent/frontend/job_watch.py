@@ -107,6 +107,11 @@ class JobWatch:
             with self._changed:
                 self._ending -= names
 
+    def is_ending(self, workspace: str) -> bool:
+        """Return whether all that runs in a workspace is being ended."""
+        with self._changed:
+            return workspace in self._ending
+
     def close(self) -> None:
         """End the thread and all connections."""
         with self._changed:

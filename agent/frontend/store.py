@@ -24,6 +24,16 @@ class Store(KeptJobs):
         row = self._one("SELECT document FROM users WHERE name = ?", name)
         return None if row is None else self._with_workspaces(json.loads(row[0]))
 
+    def user_of_uid(self, uid: int) -> Optional[Document]:
+        """Return the document of the user whose login has this uid; None when there is none."""
+        row = self._one("SELECT document FROM users WHERE json_extract(document, '$.uid') = ?", uid)
+        return None if row is None else json.loads(row[0])
+
+    def workspaces_open_to(self, user: str) -> List[str]:
+        """Return the names of the workspaces that a user may enter: its own, and those shared with it."""
+        own, shared = "SELECT name FROM workspaces WHERE user = ?", "SELECT workspace FROM shares WHERE user = ?"
+        return sorted({row[0] for sql in (own, shared) for row in self._all(sql, user)})
+
     def list_users(self) -> Iterator[Document]:
         """Yield the documents of all users, by name."""
         owned: Dict[str, List[str]] = {}

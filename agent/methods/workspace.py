@@ -150,9 +150,9 @@ def assign(context: Context, *, name: Name, user: Name, request_id: Optional[Req
         return show(document)
     with context.job_watch.ending([name]):
         made = context.helper.call("workspace.assign", name=name, user=user)
-    context.tokens.revoke_all(name)
-    context.store.change_workspace(name, {"user": user})
-    context.store.put_shares(name, made["shared_with"])
+        context.tokens.revoke_all(name)
+        context.store.change_workspace(name, {"user": user})
+        context.store.put_shares(name, made["shared_with"])
     return show({**document, "user": user, "shared_with": made["shared_with"]})
 
 
@@ -187,7 +187,7 @@ def unshare(context: Context, *, name: Name, user: Name, request_id: Optional[Re
         raise NotFound(problem, hint=f"inv workspace.get {name}")
     with context.job_watch.ending([name]):
         made = context.helper.call("workspace.unshare", name=name, user=user)
-    context.store.put_shares(name, made["shared_with"])
+        context.store.put_shares(name, made["shared_with"])
     return show({**document, "shared_with": made["shared_with"]})
 
 

@@ -7,12 +7,19 @@ go on; it ends with the last job, or with the runtime.
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
+import re
 import signal
 from typing import Collection, Dict, Iterator, NamedTuple, Set, Tuple
 
+from agent.shared import control_groups
 from agent.shared.paths import JOB_MARK
 
+# The control group of a runtime. Its login may have processes outside: those of its sessions at the node's sshd.
+UNIT = re.compile(r"codesmith-workspace@[^/]+\.service")
+# How often what runs is looked for until all of it is stopped.
+STOP_ROUNDS = 64
 SET_CHILD_SUBREAPER = 36  # prctl(2)
 OOM_SCORE = b"600"
 
@@ -60,8 +67,18 @@ def count() -> int:
 
 
 def everything() -> Set[int]:
-    """Return all processes of this login but this one."""
-    return {pid for pid, _ in _all() if pid != os.getpid() and _is_ours(pid)}
+    """Return all processes of this runtime but this one; outside of one, those of its login."""
+    groups = _own_groups()
+    found = control_groups.processes(groups) if groups else (pid for pid, _ in _all() if _is_ours(pid))
+    return set(found) - {os.getpid()}
+
+
+@functools.cache
+def _own_groups() -> Dict[str, str]:
+    """Return the control groups of this runtime; none when this process is not in one of its own."""
+    groups = control_groups.own()
+    place = groups.get(control_groups.SYSTEMD) or groups.get("") or ""
+    return groups if UNIT.fullmatch(os.path.basename(place)) else {}
 
 
 def of_job(leader: int, mark: str) -> Set[int]:
@@ -97,13 +114,29 @@ def kill(leader: int, pids: Collection[int]) -> None:
 
 
 def kill_everything() -> None:
-    """Send SIGKILL to all processes of this login but this one, at once."""
-    _send(-1)
+    """Send SIGKILL to all processes of this runtime but this one.
+
+    They are stopped first: what forks while it is killed has no room for new ones, and none is missed. A signal to all
+    of the login would do that at once, and end its sessions at the node's sshd too.
+    """
+    if not _own_groups():
+        _send(-1)
+        return
+    stopped: Set[int] = set()
+    for _ in range(STOP_ROUNDS):
+        new = everything() - stopped
+        if not new:
+            break
+        for pid in new:
+            _send(pid, signal.SIGSTOP)
+        stopped |= new
+    for pid in everything():
+        _send(pid)
 
 
-def _send(target: int) -> None:
+def _send(target: int, number: int = signal.SIGKILL) -> None:
     try:
-        os.kill(target, signal.SIGKILL)
+        os.kill(target, number)
     except OSError:
         pass  # it has ended
 

@@ -203,7 +203,9 @@ class Server:
         if descriptor is None:
             raise InvalidParams.of("descriptor", "is missing")
         self._running.has_guests = True
-        pid = ssh.serve(descriptor, fields.get("public_key"), self._settings.environment())
+        # The door's request has all keys of a user, that of an operator one.
+        public_keys = fields.get("public_keys") or [fields.get("public_key")]
+        pid = ssh.serve(descriptor, public_keys, self._settings.environment())
         processes.prefer_for_oom(pid)
         self._loop.on_exit(pid, self._on_session_end)
         self._answer(connection, {"result": {}})

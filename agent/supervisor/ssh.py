@@ -1,4 +1,4 @@
-"""sshd inside the runtime: one `sshd -i` for each stream, which accepts one key.
+"""sshd inside the runtime: one `sshd -i` for each stream, which accepts the keys of who opened it: mostly one.
 
 It runs as the workspace's login and has no more rights than any command of the workspace, so neither has anybody who
 comes in by it. Host key and configuration are the login's too: changing them harms only the login.
@@ -22,7 +22,7 @@ TMP = "/tmp"
 SESSIONS_MAX = 1024
 OPTIONS = (
     "UsePAM=no", "PidFile=none", "StrictModes=no",
-    # A token has opened the stream. The key proves that the same operator uses it.
+    # A token or the door has opened the stream. The key proves that the same person uses it.
     "AuthenticationMethods=publickey", "PasswordAuthentication=no", "PermitEmptyPasswords=no",
     "HostbasedAuthentication=no", "AuthorizedKeysCommand=none", "AuthorizedPrincipalsFile=none",
     "TrustedUserCAKeys=none",
@@ -59,13 +59,13 @@ def host_keys() -> List[str]:
         return [" ".join(line.split()[:2]) for line in file]
 
 
-def serve(stream: int, public_key: object, environment: Mapping[str, str]) -> int:
-    """Start an sshd that speaks on the descriptor `stream` and accepts `public_key`; return its pid.
+def serve(stream: int, public_keys: object, environment: Mapping[str, str]) -> int:
+    """Start an sshd that speaks on the descriptor `stream` and accepts each of `public_keys`; return its pid.
 
     Its sessions get `environment`. Unsupported where there is no sshd, InvalidParams for a key that is none.
     """
     folder = HOST_KEY.folder
-    options = [*OPTIONS, *_own_options(folder, public_key, environment)]
+    options = [*OPTIONS, *_own_options(folder, public_keys, environment)]
     words = [word for option in options for word in ("-o", option)]
     return os.posix_spawn(
         SSHD, [SSHD, "-i", "-e", "-f", "/dev/null", *words], _plain_environment(),
@@ -74,28 +74,28 @@ def serve(stream: int, public_key: object, environment: Mapping[str, str]) -> in
     )  # fmt: skip
 
 
-def _own_options(folder: str, public_key: object, environment: Mapping[str, str]) -> List[str]:
+def _own_options(folder: str, public_keys: object, environment: Mapping[str, str]) -> List[str]:
     login = pwd.getpwuid(os.getuid()).pw_name
     # sshd before 8.7 knows no escape within quotes.
     pairs = {**environment, "MAIL": f"/var/mail/{login}"}.items()
     variables = [f'"{name}={value}"' for name, value in pairs if not {'"', "\\", "\n"} & set(value)]
     return [
         f"HostKey={os.path.join(folder, 'host_key')}",
-        f"AuthorizedKeysFile={_write_key(folder, public_key)}",
+        f"AuthorizedKeysFile={_write_keys(folder, public_keys)}",
         f"AllowUsers={login} {WORKSPACE_USER}",
         f"SetEnv={' '.join(variables)}",
     ]
 
 
-def _write_key(folder: str, public_key: object) -> str:
-    """Return a file with this key alone. There is one for each key, not one for each stream."""
-    if not isinstance(public_key, str):
+def _write_keys(folder: str, public_keys: object) -> str:
+    """Return a file with these keys alone. There is one for each set of keys, not one for each stream."""
+    if not isinstance(public_keys, list) or not public_keys or not all(isinstance(key, str) for key in public_keys):
         raise InvalidParams.of("public_key", "must be a string")
-    line = parse_key(public_key, "public_key") + "\n"
-    path = os.path.join(folder, hashlib.sha256(line.encode()).hexdigest())
+    text = "".join(parse_key(key, "public_key") + "\n" for key in public_keys)
+    path = os.path.join(folder, hashlib.sha256(text.encode()).hexdigest())
     temporary = f"{path}.{os.urandom(4).hex()}"
     with open(temporary, "w", encoding="ascii") as file:
-        file.write(line)
+        file.write(text)
     os.replace(temporary, path)
     return path
 

@@ -17,7 +17,8 @@ class AuditRecord(Record):
     time: RFC 3339, UTC.
     peer_uid: Who called; for a change completed later, its original caller. Null if unknown.
     target: What the call named: name, user, workspace, path, new_path, id of a job; kind of its credential; `more`: how
-        many other refused connections this record stands for.
+        many other refused connections this record stands for; `how` somebody came in (method door.enter): shell,
+        command, sftp, dial.
     outcome: ok, or the kind of the error. For an interrupted change: resumed, or resumed: and the kind of the error, or
         cut_off. For a refused connection (method connect): forbidden.
     owner: Whose workspace it was then; for workspace.assign, before. Null for all else.

@@ -28,12 +28,12 @@ def sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def options_of(key: str = KEY, environment: dict[str, str] | None = None) -> dict[str, str]:
+def options_of(*keys: str, environment: dict[str, str] | None = None) -> dict[str, str]:
     """Return the options that sshd gets."""
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
-            pid = ssh.serve(theirs.fileno(), key, environment or {})
+            pid = ssh.serve(theirs.fileno(), [*keys] or [KEY], environment or {})
         said = b"".join(iter(lambda: ours.recv(65536), b"")).decode().splitlines()
     assert os.waitpid(pid, 0)[1] == 0
     assert said[:4] == ["-i", "-e", "-f", "/dev/null"]
@@ -63,7 +63,16 @@ def test_sshd_accepts_the_dialled_key_alone() -> None:
     assert options["AuthenticationMethods"] == "publickey"
     for key in (f'command="id" {KEY}', f"{KEY}\n{KEY}", "", "ssh-ed25519 AAAA", None):
         with pytest.raises(InvalidParams):
-            ssh.serve(0, key, {})
+            ssh.serve(0, [key], {})
+    for keys in ([], None, KEY, [KEY, "ssh-ed25519 AAAA"]):
+        with pytest.raises(InvalidParams):
+            ssh.serve(0, keys, {})
+
+
+def test_sshd_accepts_all_keys_of_a_user() -> None:
+    other = KEY.replace("DIuGpN3", "DIuGpN4")
+    options = options_of(f"{KEY} a comment", f'{other} command="id"')
+    assert Path(options["AuthorizedKeysFile"]).read_text() == f"{KEY}\n{other}\n"
 
 
 def test_a_key_has_one_file_however_often_it_comes() -> None:

@@ -1,0 +1,286 @@
+"""The door over its real socket: who comes in, where it leads, and what runs there."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.frontend import door, entrances
+from agent.frontend.entrances import choose
+from agent.shared import framing
+from agent.shared.errors import NotFound
+from tests.agent.conftest import Rpc
+from tests.agent.frontend.stand_in_runtime import HOST_KEY, StandInRuntime
+
+KEYS = [
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDIuGpN3yNLEY6w4XWQDo5tVH0sg6O3oMyJ2nRZbZ2q5 ann@home",
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDIuGpN4yNLEY6w4XWQDo5tVH0sg6O3oMyJ2nRZbZ2q5 ann@work",
+]
+
+
+class Ann:
+    """A user whose login is that of these tests, at the door."""
+
+    def __init__(self, rpc: Rpc, path: Path) -> None:
+        self.rpc, self.path = rpc, path
+
+    def connect(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(20)
+        connection.connect(str(self.path))
+        return connection
+
+    def ask(self, command: Any = None, **fields: Any) -> tuple[dict[str, Any], socket.socket]:
+        connection = self.connect()
+        with suppress(BrokenPipeError):  # some are refused before they say anything
+            framing.send(connection, {"protocol": 1, "command": command, "tty": None, "env": {}, **fields})
+        return framing.receive(connection, 1 << 20), connection
+
+    def refused(self, command: Any = None, **fields: Any) -> str:
+        answer, connection = self.ask(command, **fields)
+        with connection, suppress(ConnectionResetError):
+            assert connection.recv(1) == b""
+        return str(answer["error"])
+
+    def records(self) -> list[dict[str, Any]]:
+        return [one for one in self.rpc.audited() if one["method"] == "door.enter"]
+
+
+def make_user(rpc: Rpc, name: str, *, uid: int, state: str = "active") -> None:
+    rpc.call("user.create", name=name, ssh_keys=KEYS)
+    document = rpc.store.get_user(name)
+    assert document is not None
+    del document["workspaces"]
+    rpc.store.put_user({**document, "uid": uid, "state": state})
+
+
+@pytest.fixture
+def ann(rpc: Rpc, tmp_path: Path) -> Iterator[Ann]:
+    """Ann owns `site`; `web` is another one's."""
+    for name in ("ann", "bob"):
+        make_user(rpc, name, uid=os.getuid() if name == "ann" else 70001)
+    rpc.call("workspace.create", name="site", user="ann")
+    rpc.call("workspace.create", name="web", user="bob")
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(tmp_path / "door.sock"))
+    listening.listen(256)
+    thread = threading.Thread(target=door.serve, args=(listening, rpc.dispatcher))
+    thread.start()
+    yield Ann(rpc, tmp_path / "door.sock")
+    listening.shutdown(socket.SHUT_RDWR)
+    thread.join()
+    listening.close()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[StandInRuntime]:
+    there = StandInRuntime(tmp_path / "site.sock")
+    yield there
+    there.close()
+
+
+def request_of(runtime: StandInRuntime, kind: str) -> dict[str, Any]:
+    deadline = time.monotonic() + 20
+    while not (found := [one for one in runtime.requests if one["request"] == kind]):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return found[-1]
+
+
+@pytest.mark.parametrize(
+    ("command", "argv"),
+    [
+        (None, [*entrances.SHELL]),
+        ("make  -j 'a b'", [*entrances.COMMAND, "make  -j 'a b'"]),
+        ("site make", [*entrances.COMMAND, "site make"]),
+        ("internal-sftp", [*entrances.SFTP_SERVER]),
+        ("/usr/lib/openssh/sftp-server -l INFO", [*entrances.SFTP_SERVER]),
+        ("scp -t .", [*entrances.COMMAND, "scp -t ."]),
+        ("caf\udce9", [*entrances.COMMAND, "caf\udce9"]),
+    ],
+)
+def test_what_is_asked_for_runs_inside(ann: Ann, site: StandInRuntime, command: str | None, argv: list[str]) -> None:
+    answer, connection = ann.ask(command, env={"LANG": "de_DE.UTF-8", "LC_ALL": "C", "PATH": "/tmp", "LC_X": "a\nb"})
+    with connection:
+        asked = request_of(site, "run")
+        assert answer == {"stream": "frames"}
+        assert (asked["argv"], asked["env"], asked["cwd"]) == (argv, {"LANG": "de_DE.UTF-8", "LC_ALL": "C"}, "")
+        assert (asked["stdin"], asked["tty"]) == ("stream", None)
+
+
+def test_a_terminal_has_a_size(ann: Ann, site: StandInRuntime) -> None:
+    _, connection = ann.ask("top", tty={"rows": 31, "cols": 97, "term": "xterm-256color"})
+    with connection:
+        assert request_of(site, "run")["tty"] == {"rows": 31, "cols": 97, "term": "xterm-256color"}
+    for tty in ({}, {"rows": 0, "cols": 1}, {"rows": 1, "cols": 70000}, {"rows": True, "cols": 1}, "80x24"):
+        assert "tty" in ann.refused(tty=tty)
+
+
+def test_dial_carries_ssh_for_all_keys_of_the_user(ann: Ann, site: StandInRuntime) -> None:
+    answer, connection = ann.ask("codesmith-dial")
+    with connection:
+        assert answer == {"stream": "bytes"}
+        assert request_of(site, "ssh")["public_keys"] == KEYS
+        assert connection.recv(100) == b"SSH-2.0-StandIn\r\n"
+    answer, connection = ann.ask("codesmith-known-hosts site")
+    with connection:
+        assert answer == {"lines": [f"* {HOST_KEY}"]}
+    assert "which" not in ann.refused("codesmith-dial web")
+
+
+def test_the_connection_itself_is_passed_on(ann: Ann, site: StandInRuntime) -> None:
+    _, connection = ann.ask("codesmith-dial site")
+    with connection:
+        assert connection.recv(100) == b"SSH-2.0-StandIn\r\n"
+        connection.sendall(b"x" * 300_000)
+        connection.shutdown(socket.SHUT_WR)
+        assert b"".join(iter(lambda: connection.recv(65536), b"")) == b"x" * 300_000
+
+
+def test_who_entered_is_recorded(ann: Ann, site: StandInRuntime) -> None:
+    for command in (None, "make", "internal-sftp", "codesmith-dial"):
+        ann.ask(command)[1].close()
+    records = ann.records()
+    assert [one["target"]["how"] for one in records] == ["shell", "command", "sftp", "dial"]
+    assert all(one["target"]["user"] == "ann" and one["target"]["workspace"] == "site" for one in records)
+    assert {(one["peer_uid"], one["outcome"], one["owner"]) for one in records} == {(os.getuid(), "ok", "ann")}
+    listed = ann.rpc.call("audit.list", workspace="site")
+    assert {"dial", "shell"} <= {one["target"].get("how") for one in listed}
+
+
+def test_a_login_that_is_no_user_gets_nothing(ann: Ann, site: StandInRuntime) -> None:
+    document = ann.rpc.store.get_user("ann")
+    assert document is not None
+    ann.rpc.store.put_user({**{key: one for key, one in document.items() if key != "workspaces"}, "uid": 70002})
+    # It is refused before it says anything, so it holds nothing.
+    with ann.connect() as connection:
+        assert framing.receive(connection, 1000) == {"error": door.NOBODY}
+        assert connection.recv(1) == b""
+    for _ in range(20):
+        assert ann.refused("codesmith-dial site") == door.NOBODY
+    assert [(one["outcome"], one["target"]) for one in ann.records()] == [("forbidden", {})]
+    assert site.requests == []
+
+
+@pytest.mark.parametrize("take_away", ["disabled", "owner disabled", "unshared", "assigned", "deleted"])
+def test_who_may_not_enter_is_refused(ann: Ann, site: StandInRuntime, take_away: str) -> None:
+    rpc = ann.rpc
+    if take_away == "disabled":
+        rpc.call("user.disable", name="ann")
+    elif take_away == "owner disabled":
+        rpc.call("workspace.share", name="web", user="ann")
+        rpc.call("user.disable", name="bob")
+        assert "disabled" in ann.refused("web id")
+        return
+    elif take_away == "unshared":
+        rpc.call("workspace.share", name="web", user="ann")
+        rpc.call("workspace.unshare", name="web", user="ann")
+        assert "web" not in ann.refused("codesmith-dial nothing").replace("'nothing'", "")
+        return
+    elif take_away == "assigned":
+        rpc.call("workspace.assign", name="site", user="bob")
+    else:
+        rpc.call("workspace.delete", name="site")
+    assert ann.refused("id")
+    assert [one for one in site.requests if one["request"] in ("run", "ssh")] == []
+
+
+@pytest.mark.parametrize("moment", ["start", "run"])
+def test_who_comes_while_the_right_is_taken_away_is_put_out(
+    ann: Ann, site: StandInRuntime, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """The runtime has ended once for it already, and starts anew for who is late."""
+    runtimes = ann.rpc.dispatcher.context.runtimes
+    call = runtimes.call
+
+    def assign_first(workspace: str, request: str, **fields: Any) -> Any:
+        answer = call(workspace, request, **fields)
+        if request == moment:
+            ann.rpc.call("workspace.assign", name="site", user="bob")
+        return answer
+
+    monkeypatch.setattr(runtimes, "call", assign_first)
+    answer, connection = ann.ask("id")
+    with connection:
+        assert ("error" in answer) is (moment == "start")
+        assert connection.recv(100) in (b"", b"SSH-2.0-StandIn\r\n")
+        assert connection.recv(100) == b""
+
+
+def test_who_comes_while_all_is_ended_is_put_out(ann: Ann, site: StandInRuntime) -> None:
+    with ann.rpc.dispatcher.context.job_watch.ending(["site"]):
+        _, connection = ann.ask("id")
+        with connection:
+            assert b"".join(iter(lambda: connection.recv(100), b"")) in (b"", b"SSH-2.0-StandIn\r\n")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [{"command": 7}, {"command": "a\0b"}, {"command": "x" * 200_000}, {"command": ["id"]}, {"protocol": 2}],
+)
+def test_what_is_no_request_is_refused(ann: Ann, site: StandInRuntime, message: dict[str, Any]) -> None:
+    assert ann.refused(**message)
+    assert site.requests == []
+
+
+@pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n\r\n", struct.pack(">I", 4) + b"[1]x", b"\xff" * 8])
+def test_who_speaks_something_else_is_left(ann: Ann, data: bytes) -> None:
+    with ann.connect() as connection:
+        connection.sendall(data)
+        try:
+            assert connection.recv(100) == b""
+        except ConnectionResetError:
+            pass
+
+
+def test_who_says_nothing_is_left(ann: Ann, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "REQUEST_S", 0.2)
+    with ann.connect() as connection:
+        assert connection.recv(1) == b""
+
+
+def test_too_many_at_once_are_refused(ann: Ann, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "PEER_MAX", 2)
+    first, second = ann.connect(), ann.connect()
+    with first, second:
+        deadline = time.monotonic() + 20
+        with ann.connect() as third:
+            assert "too many" in framing.receive(third, 1000)["error"]
+        first.close()
+        while "too many" in ann.refused("codesmith-dial nothing"):
+            assert time.monotonic() < deadline
+
+
+def test_it_serves_no_method(ann: Ann) -> None:
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "user.list", "params": {}})
+    assert "protocol" not in ann.refused(method="user.list", jsonrpc="2.0", id=1, params={}, protocol=9, body=body)
+
+
+def test_where_a_command_leads() -> None:
+    def leads(user: str, names: list[str], command: str | None) -> tuple[str, str, str | None]:
+        return tuple(choose(user, names, command))  # type: ignore[return-value]
+
+    several = ["site", "web"]
+    assert leads("ann", ["site"], "site make") == ("site", "", "site make")
+    assert leads("ann", several, "site make  -j") == ("site", "", "make  -j")
+    assert leads("ann", several, " web  ") == ("web", "", None)
+    assert leads("ann", several, "codesmith-dial web") == ("web", "codesmith-dial", None)
+    # The dedicated one needs no name, so that scp and sftp still lead there.
+    assert leads("site", several, "make") == ("site", "", "make")
+    assert leads("site", several, None) == ("site", "", None)
+    assert leads("site", several, "codesmith-dial") == ("site", "codesmith-dial", None)
+    for command in (None, "make", "codesmith-dial", "codesmith-dial other", "site/../web id", "codesmith-dial site x"):
+        with pytest.raises(NotFound, match="site, web"):
+            choose("ann", several, command)
+    with pytest.raises(NotFound, match="no workspace"):
+        choose("ann", [], "id")
