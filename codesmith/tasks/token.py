@@ -26,7 +26,7 @@ COLUMNS = ("id", "label", "workspace", "preset", "expires_at", "last_used_at", "
         "expires": "When it ends: 30m, 8h, 7d, or a time such as 2026-12-24T18:00:00Z (default: when it is revoked).",
         "label": "A text for people and for audit records (default: none).",
         "out": "The new file for the secret (default: one in the state directory).",
-        "endpoint": "Serve a socket of this machine that only takes tokens, for a container or a CI job (default: none).",
+        "endpoint": "Serve a socket of this machine that only takes tokens, for a container or CI (default: none).",
     },
     choices={"preset": ("read", "work")},
 )
