@@ -21,6 +21,7 @@ LOOKS = {
     "repo.delete": "inv repo.list {workspace}",
     "repo.init": "inv repo.list {workspace}",
     "sandbox": "inv sandbox.get {workspace}",
+    "token": "inv token.list",
     "user": "inv user.get {name}",
     "user.delete": "inv user.list",
     "workspace": "inv workspace.get {name}",
