@@ -33,7 +33,7 @@ def test_what_goes_on_is_named():
     assert command.hint == "this ends it, with all that runs there: inv workspace.stop demo"
     odd = cancelled(CallInterrupted("web1", "user.create", {"name": "a b"}))
     assert odd.hint == "inv user.get 'a b'"
-    assert cancelled(CallInterrupted("web1", "token.create", {})).hint == "inv audit.list"
+    assert cancelled(CallInterrupted("web1", "audit.list", {})).hint == "inv audit.list"
 
 
 def test_what_is_known_already_is_said():
