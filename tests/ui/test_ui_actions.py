@@ -223,9 +223,10 @@ def test_a_workspace_is_given_to_another_user_and_a_bad_name_is_told_there(site,
 def test_a_wrong_limit_is_told_at_that_limit(site, visit):
     page = settled(visit(site, "/nodes/web1/workspaces/shop"))
     page.get_by_text("Set limits").click()
-    page.get_by_label("tasks", exact=True).fill("many")
-    page.get_by_role("button", name="Set the limits").click()
-    expect(page.locator(".field", has=page.get_by_label("tasks", exact=True)).locator(".problem")).to_have_text(
+    form = page.locator("form", has=page.get_by_role("button", name="Set the limits"))
+    form.get_by_label("tasks", exact=True).fill("many")
+    form.get_by_role("button", name="Set the limits").click()
+    expect(form.locator(".field", has=page.get_by_label("tasks", exact=True)).locator(".problem")).to_have_text(
         "must be integer"
     )
 
