@@ -33,7 +33,7 @@ $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ apt-get update && apt-get install --yes --no-install-recommends python3-venv; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --quiet --disable-pip-version-check --editable '.[ui,test,check]'
+	$(BIN)/pip install --quiet --quiet --disable-pip-version-check --editable '.[mcp,ui,test,check]'
 	@touch $@
 
 # The Debian packages that throw-away nodes need (mmdebstrap, systemd-container, ...); says nothing when all are there.

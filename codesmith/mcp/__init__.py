@@ -1,0 +1,1 @@
+"""The MCP server of one workspace, for AI agents (https://modelcontextprotocol.io)."""
