@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from codesmith.bootstrap import layout
 from codesmith.bootstrap.facts import Facts
-from codesmith.bootstrap.layout import AGENT_SERVICE, AGENT_SOCKET, HELPER_SERVICE, HELPER_SOCKET
+from codesmith.bootstrap.layout import (
+    AGENT_SERVICE,
+    AGENT_SOCKET,
+    DOOR_SOCKET,
+    HELPER_SERVICE,
+    HELPER_SOCKET,
+    SCOPED_SOCKET,
+)
 from codesmith.bootstrap.session import Session, Tell, first_text
 from codesmith.bootstrap.step import MISSING, Step, describe
 from codesmith.errors import StepFailed
@@ -16,6 +23,7 @@ from codesmith.errors import StepFailed
 if TYPE_CHECKING:
     from codesmith.nodes.registry import Node
 
+AGENT_SOCKETS = (AGENT_SOCKET, DOOR_SOCKET, SCOPED_SOCKET)
 # Directories removed with all that agent and helper wrote there. From others only what prepare made is removed.
 CONTENTS = (layout.STATE, layout.LOG, layout.HELPER_STATE)
 # Files of the helper in a directory that others may use too; they are removed also where the directory stays.
@@ -115,8 +123,8 @@ def _plan_residents(facts: Facts, name: str, *, purge: bool) -> Step:
         "do": "remove_residents",
         "purge": purge,
         "ledger": layout.HELPER_LEDGER,
-        "stop": [AGENT_SERVICE, AGENT_SOCKET],
-        "start": [AGENT_SOCKET, AGENT_SERVICE],
+        "stop": [AGENT_SERVICE, *AGENT_SOCKETS],
+        "start": [*AGENT_SOCKETS, AGENT_SERVICE],
         "helper": HELPER_SOCKET,
         "socket": layout.HELPER_SOCKET_FILE,
     }
@@ -129,7 +137,7 @@ def _plan_residents(facts: Facts, name: str, *, purge: bool) -> Step:
 
 
 def _plan_units(facts: Facts) -> Step:
-    units = [AGENT_SERVICE, AGENT_SOCKET, HELPER_SERVICE, HELPER_SOCKET]
+    units = [AGENT_SERVICE, *AGENT_SOCKETS, HELPER_SERVICE, HELPER_SOCKET]
     states = [facts.units.get(name, {}).get("ActiveState", "") for name in units]
     order = {"do": "remove_units", "units": units, "links": list(layout.UNIT_LINKS), "slices": list(SLICES)}
     listed = ", ".join(units)

@@ -47,7 +47,7 @@ def test_prepare_on_every_release(any_node: LabNode, as_node: AsNode) -> None:
     answer = ask(any_node)
     assert (answer["node_id"], answer["agent"]) == (done.node_id, done.agent_version)
     assert answer["build"] == packing.pack().sha256
-    assert sh(any_node, "systemctl is-enabled " + " ".join(layout.ENABLED)).split() == ["enabled"] * 3
+    assert sh(any_node, "systemctl is-enabled " + " ".join(layout.ENABLED)).split() == ["enabled"] * len(layout.ENABLED)
     assert any_node.failed_units == []
     again = prepare(as_node(any_node), on_new_node=new_node)
     assert len(met) == 1
@@ -208,7 +208,7 @@ DRIFT = {
         [
             f"link {layout.CURRENT}",
             "reload systemd",
-            f"service {layout.AGENT_SOCKET}, {layout.HELPER_SOCKET}, {layout.AGENT_SERVICE}",
+            f"service {', '.join(layout.ENABLED)}",
         ],
     ),
     "a lost ledger": (f"rm {layout.LEDGER}", [f"ledger {layout.LEDGER}"]),
@@ -217,7 +217,7 @@ DRIFT = {
     "a user in a group too many": ("usermod -aG adm codesmith", ["user codesmith", RESTART]),
     "a removed group": (
         "groupdel codesmith-clients",
-        ["group codesmith-clients", f"service {layout.AGENT_SOCKET}, {layout.HELPER_SOCKET}, {layout.AGENT_SERVICE}"],
+        ["group codesmith-clients", f"service {', '.join(layout.ENABLED)}"],
     ),
     "a socket for everybody": (
         f"chmod 666 {layout.SOCKET}",

@@ -37,6 +37,7 @@ set -e
 mkdir /srv/git; cp /tmp/forge.pem /srv/git
 sed -n '/BEGIN CERT/,$p' /tmp/forge.pem >> /etc/ssl/certs/ca-certificates.crt
 echo 127.0.0.1 git.example.org >> /etc/hosts
+echo git.example.org > /etc/codesmith/git_hosts
 git init -q -b main /srv/seed; cd /srv/seed
 git -c user.name=a -c user.email=a@b commit -q --allow-empty -m one
 git clone -q --bare . /srv/git/team/site.git
