@@ -22,6 +22,7 @@ HEAD_BYTES_MAX = 16 << 10
 BODY_BYTES_MAX = 4096
 GIVEN = b"\0"
 OK, FORBIDDEN = 200, 403
+UNREACHED = (502, 504)
 
 
 def connect(host: str, port: str, proxy_port: str = str(PORT)) -> int:
@@ -50,6 +51,13 @@ def refusal(host: str, port: int, proxy_port: int) -> str:
     proxy, status, reason = _dial(host, port, proxy_port)
     proxy.close()
     return reason if status == FORBIDDEN else ""
+
+
+def unreached(host: str, port: int, proxy_port: int) -> str:
+    """Return why the proxy does not get to a host that it allows; empty when it does."""
+    proxy, status, reason = _dial(host, port, proxy_port)
+    proxy.close()
+    return reason if status in UNREACHED else ""
 
 
 def _dial(host: str, port: int, proxy_port: int) -> Tuple[socket.socket, int, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
+import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import Callable, List, Sequence, Tuple
@@ -88,7 +89,9 @@ class Dialler:
                 continue
             except OSError as error:
                 reply = REFUSED if error.errno == errno.ECONNREFUSED else UNREACHABLE
-                last = Refused(502, f"{host} ({address}), port {port}: {error.strerror}", reply=reply)
+                last = Refused(
+                    502, f"{host} ({address}), port {port}: {os.strerror(error.errno or errno.EIO)}", reply=reply
+                )
                 continue
             try:
                 # The policy, and the addresses of this node, may have changed meanwhile.

@@ -49,6 +49,9 @@ def reach(*words: str, setup: GitSetup) -> str:
     except GitFailed as failure:
         if setup.way_out is not None:
             setup.way_out.check_refused()
+            reason = setup.way_out.why_unreached()
+            if reason:
+                raise GitFailed(failure.command, failure.exit_code, f"{reason}\n") from None
         raise GitFailed(failure.command, failure.exit_code, key_problem(setup.key) + failure.stderr) from None
 
 

@@ -24,6 +24,7 @@ from agent.shared.egress_paths import BEHIND
 from agent.shared.paths import JOB_MARK, JOB_PATH
 
 UPSTREAM = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+UNRESOLVED = ("does not resolve", "is not resolved", "has no address")
 PROXIES_OF_SSH = (b"proxycommand", b"proxyjump")
 # systemd passes a listening socket as this descriptor.
 LISTENING = 3
@@ -42,6 +43,7 @@ class WayOut(NamedTuple):
     port: int
     proxy_port: int
     variables: Mapping[str, str] = {}
+    is_https: bool = False
 
     def ssh_options(self, ssh: Sequence[str]) -> List[str]:
         """Return the options by which ssh takes the proxy, unless the node's configuration has another way there."""
@@ -64,6 +66,29 @@ class WayOut(NamedTuple):
         if reason:
             raise Refused(reason)
 
+    def why_unreached(self) -> str:
+        """Return why the proxy does not get to the host, in the words of git or ssh without a proxy; "" if it does."""
+        try:
+            reason = connect.unreached(self.host, self.port, self.proxy_port).partition("\n")[0]
+        except (OSError, ValueError):
+            return ""
+        if not reason:
+            return ""
+        if any(words in reason for words in UNRESOLVED):
+            what = (
+                "fatal: unable to access 'https://{0}/': Could not resolve host: {0}"
+                if self.is_https
+                else "ssh: Could not resolve hostname {0}"
+            )
+            return what.format(self.host)
+        why = "Connection timed out" if "does not answer" in reason else reason.rpartition(": ")[2]
+        what = (
+            "fatal: unable to access 'https://{0}:{1}/': Failed to connect to {0} port {1}: {2}"
+            if self.is_https
+            else "ssh: connect to host {0} port {1}: {2}"
+        )
+        return what.format(self.host, self.port, why)
+
 
 @contextlib.contextmanager
 def opened(url: str) -> Iterator[WayOut]:
@@ -78,7 +103,7 @@ def opened(url: str) -> Iterator[WayOut]:
     with contextlib.ExitStack() as held:
         proxy_port = int(behind.rpartition(":")[2]) if behind else held.enter_context(_proxy())
         has_upstream = not behind and any(os.environ.get(name) for name in UPSTREAM)
-        way = WayOut(host, port, proxy_port, {} if has_upstream else _variables(proxy_port))
+        way = WayOut(host, port, proxy_port, {} if has_upstream else _variables(proxy_port), is_https)
         if has_upstream and is_https:
             way.check_refused()
         yield way

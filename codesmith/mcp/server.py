@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -186,8 +185,3 @@ def _annotations(tool: Tool) -> types.ToolAnnotations:
     return types.ToolAnnotations(
         read_only_hint=read_only, destructive_hint=destructive, idempotent_hint=idempotent, open_world_hint=open_world
     )
-
-
-def say(text: str) -> None:
-    """Print one line for people; standard output is the protocol's."""
-    sys.stderr.write(f"{text}\n")

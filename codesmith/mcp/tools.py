@@ -81,7 +81,7 @@ TOOLS = (
 
 
 class Toolbox:
-    """The tools as one node's contract has them; some only if `is_allowed` says so of their methods."""
+    """The tools as one node's contract has them; with `read_only` those that only look."""
 
     def __init__(self, document: Mapping[str, Any], *, read_only: bool) -> None:
         self._methods = {entry["name"]: entry for entry in document["methods"]}

@@ -27,6 +27,7 @@ cd seed; echo one > one; git add one; git commit -qm one; cd ..
 git clone -q --bare seed public.git
 chown -R git: /srv/git
 cat /srv/git/cert.pem >> /etc/ssl/certs/ca-certificates.crt
+mkdir -p /etc/codesmith; echo 127.0.0.1:8443 > /etc/codesmith/git_hosts
 printf '[Service]\nExecStart=python3 /root/serve.py 127.0.0.1 unused\n' > /etc/systemd/system/forge.service
 printf '[Install]\nWantedBy=multi-user.target\n' >> /etc/systemd/system/forge.service
 systemctl enable --quiet --now forge

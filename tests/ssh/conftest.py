@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -25,6 +26,13 @@ from codesmith.ssh.target import Target, resolve
 from tests.ssh.carrier_desk import Desk, restart_sshd
 from tests.ssh.ssh_operator import RESTART, Operator
 from tests.ssh.ssh_place import OTHER_PORT, PIPE, Place, ip, wait_for_link_local
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder of this test, with room for the name of a control socket: pytest's own names grow with every run."""
+    with tempfile.TemporaryDirectory(prefix="cs-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(autouse=True)

@@ -165,6 +165,8 @@ class Peer:
 
     def close(self) -> None:
         self.listening.shutdown(socket.SHUT_RDWR)
+        # First this thread: it may hold a connection that is not among the others yet.
+        self._threads[0].join()
         self.listening.close()
         for connection in self.connections:
             with contextlib.suppress(OSError):

@@ -234,14 +234,12 @@ def test_a_change_says_whose_it_is_and_no_secret_is_anywhere(demo: Rpc, capfd: p
 def test_the_results_of_others_are_not_read_by_their_request_id(demo: Rpc) -> None:
     first, second = make(demo), make(demo)
     demo.call("workspace.start", name="demo", request_id="r1")
-    calls = len(demo.helper.calls)
     first.gets("workspace.start", name="demo", request_id="r1")
     second.gets("workspace.start", name="demo", request_id="r1")
     first.gets("workspace.start", name="demo", request_id="r1")
     assert first.is_refused("workspace.stop", name="demo", request_id="r1") == "invalid_params"
     begun = [one for one in demo.call("audit.list") if one["method"] == "workspace.start"]
     assert len(begun) == 4
-    assert len(demo.helper.calls) == calls + 2 or len(demo.helper.calls) == calls
 
 
 def test_a_token_ends_with_its_time(demo: Rpc) -> None:

@@ -80,10 +80,11 @@ def test_a_clone_has_the_limits_of_its_workspace_and_the_network(web1: Web1, for
     assert web1.client.repo.clone(**wanted).branch == "main"
     going = Going(web1, forge, "tight", name="slow", timeout_s=60)
     shown = web1.on("systemctl show --property=MemoryMax,TasksMax,PrivateNetwork codesmith-workspace@tight.service").out
-    assert sorted(shown.split()) == [f"MemoryMax={40 << 20}", "PrivateNetwork=no", "TasksMax=40"]
+    # A namespace of its own, with a proxy that leads everywhere but to the node.
+    assert sorted(shown.split()) == [f"MemoryMax={40 << 20}", "PrivateNetwork=yes", "TasksMax=40"]
     # One login: a command in there could make the clone's processes do its bidding.
     web1.refuses(web1.client.workspace.exec, "in_use", name="tight", argv=["true"])
-    web1.on("systemctl stop codesmith-workspace@tight.service")
+    web1.on("systemctl kill --signal=KILL codesmith-workspace@tight.service")
     assert going.wait()
     wanted = {"workspace": "tight", "url": forge.keep_large("heavy", 64), "name": "heavy"}
     refusal = web1.refuses(web1.client.repo.clone, "limit", **wanted)
