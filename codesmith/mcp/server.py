@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 INSTRUCTIONS = """\
 You work in the workspace {workspace} on a remote Linux machine, as a user without root. Paths are relative to the
-workspace. What takes minutes belongs into job_start; read what it writes with job_output. When a host is denied, ask
-the operator: the result has the command that allows it.
+workspace. Read .codesmith/AGENTS.md first: what holds there now (limits, network), and how to show a page. What takes
+minutes belongs into job_start; read what it writes with job_output. When a host is denied, ask the operator: the result
+has the command that allows it.
 """
 CALLS_AT_ONCE = 16
 
