@@ -33,7 +33,7 @@ Listen on a port above 1023 of 127.0.0.1. The operator sees it in a browser afte
 
     {forward}
 
-which prints the address, such as http://127.0.0.1:PORT. Nobody else sees it{openness}.
+which prints the address, such as http://127.0.0.1:PORT. Only that machine sees it{openness}.
 
 ## Long work
 

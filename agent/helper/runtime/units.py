@@ -105,7 +105,9 @@ def start(entry: Entry, *, for_clone: bool = False) -> None:
     # One of them is the supervisor.
     if len(live_limits.processes(name)) > 1 and (for_clone or _is_clone(name)):
         what = "commands run in it" if for_clone else "a repository is being cloned into it"
-        raise InUse(f"workspace {name!r} has not the whole network, and {what}", hint="try again")
+        hint = f"end them (inv job.list {name}), or run git as a command, for hosts that it may reach"
+        problem = f"workspace {name!r} has not the whole network, and {what}"
+        raise InUse(problem, hint=hint if for_clone else "try again")
     stop(name)
     _write(entry, settings, for_proxy=way is not None)
     facts.ensure_place(entry)
