@@ -184,7 +184,9 @@ class Server:
             return
         self._denied.add(str(refusal.host), refusal.port)
         if not self._is_writing:
+            # At once, so that whoever asks when a command has failed finds why; then at most so often.
             self._is_writing = True
+            self._denied.write()
             asyncio.get_running_loop().call_later(WRITE_AFTER_S, self._write_denied)
 
     def _write_denied(self) -> None:

@@ -5,7 +5,6 @@ A workspace has its own login, which owns its files for life; a user is who may 
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import uuid
@@ -18,21 +17,17 @@ from agent.helper.ledger.system_errors import pending_on_error
 from agent.helper.trees import trash, trees
 from agent.shared.clock import now
 from agent.shared.errors import AlreadyExists, Disabled, InUse, InvalidParams, NotFound
-from agent.shared.names import HOMES, WORKSPACES, home_of, login_of, parse_name, path_of
+from agent.shared.names import FOLDERS, HOMES, WORKSPACES, home_of, login_of, parse_name, path_of
 
-FOLDERS = ("code", "config", "data", "logs", "tmp")
 AGENTS_MD = """\
 # Workspace {name}
 
 You work on node `{node}` as the Unix user `{login}`, in `{path}`.
 
 - Code belongs in `code/`, settings in `config/`, data in `data/`, logs in `logs/`; `tmp/` may be emptied at any time.
-- You may do here what `{login}` may do. Other workspaces, other homes and the system are closed to you.
-- Work that goes on when your command has ended is a job: `codesmith-job start --name web -- COMMAND`; see also
-  `codesmith-job list`, `codesmith-job logs -f web`, `codesmith-job stop web`. What a command leaves ends with it.
-- The operator reaches a port that you listen on with `workspace.forward {name} PORT`.
-- There is no sudo. Ask the operator when something must be installed.
-- Facts about this workspace for programs: `.codesmith/workspace.json` (a copy; changing it changes nothing).
+- **Read `.codesmith/AGENTS.md` first**: which limits and which network hold now, how to show a page, how long work
+  goes on, what to do when something is denied, and what there is not. CodeSmith keeps it current.
+- This file is yours: write down here what the next one should know of the work.
 """
 
 
@@ -57,7 +52,7 @@ def ensure_workspace(caller: socket.socket, name: Any, user: Any, dedicated: Any
             if not trees.is_owned_directory(HOMES, login_of(name), login.uid):
                 trees.make(HOMES, login_of(name), login.uid, 0o700, [])
             if not trees.is_owned_directory(WORKSPACES, name, login.uid):
-                trees.make(WORKSPACES, name, login.uid, 0o700, _workspace_entries(record, login.uid))
+                trees.make(WORKSPACES, name, login.uid, 0o700, _workspace_entries(record))
         ledger.activate(name)
     account = users.account_of(name, login.uid) if dedicated else None
     return {**_describe(record, login.uid), "user": user, "account": account}
@@ -165,17 +160,11 @@ def _active_workspace(ledger: Ledger, name: str) -> WorkspaceRecord:
     return record
 
 
-def _workspace_entries(record: WorkspaceRecord, uid: int) -> List[trees.Entry]:
-    metadata = {**_describe(record, uid), "node": os.uname().nodename, "directories": list(FOLDERS)}
+def _workspace_entries(record: WorkspaceRecord) -> List[trees.Entry]:
     text = AGENTS_MD.format(
         name=record.name, node=os.uname().nodename, login=login_of(record.name), path=path_of(record.name)
     )
-    return [
-        *(trees.Entry(folder, 0o700) for folder in FOLDERS),
-        trees.Entry("AGENTS.md", 0o600, text.encode()),
-        trees.Entry(".codesmith", 0o500),
-        trees.Entry(".codesmith/workspace.json", 0o400, json.dumps(metadata, indent=2).encode() + b"\n"),
-    ]
+    return [*(trees.Entry(folder, 0o700) for folder in FOLDERS), trees.Entry("AGENTS.md", 0o600, text.encode())]
 
 
 def _describe(record: WorkspaceRecord, uid: int) -> Dict[str, Any]:

@@ -21,6 +21,8 @@ HOMES = f"{BASE}/home"
 # The home of all logins in the account databases: empty, and root's. So no file of a login means anything to the node.
 NO_HOME = f"{BASE}/empty"
 WORKSPACES = f"{BASE}/workspaces"
+# What a new workspace has in its directory.
+FOLDERS = ("code", "config", "data", "logs", "tmp")
 STAGING = f"{BASE}/.staging"
 TRASH = f"{BASE}/.trash"
 # The public keys of users, by login, as the node's sshd reads them; a file by uid for each login that systemd sees.

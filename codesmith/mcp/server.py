@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +17,16 @@ from codesmith import __version__
 from codesmith.errors import AgentRefused, CodeSmithError
 from codesmith.mcp.run import Command
 from codesmith.mcp.tools import Tool, Toolbox
+from codesmith.workspace import denied_hosts
 
 if TYPE_CHECKING:
     from codesmith.sdk.client import Client
 
 INSTRUCTIONS = """\
 You work in the workspace {workspace} on a remote Linux machine, as a user without root. Paths are relative to the
-workspace. What takes minutes belongs into job_start; read what it writes with job_output. When a host is denied, ask
-the operator: the result has the command that allows it.
+workspace. Read .codesmith/AGENTS.md first: what holds there now (limits, network), and how to show a page. What takes
+minutes belongs into job_start; read what it writes with job_output. When a host is denied, ask the operator: the result
+has the command that allows it.
 """
 CALLS_AT_ONCE = 16
 
@@ -65,11 +67,11 @@ class Workspace:
         """Return the command of the tool `run`."""
         return Command(self._connect(), self.name, arguments)
 
-    def denied(self) -> dict[str, int]:
+    def denied(self) -> dict[tuple[str, int], int]:
         """Return how often the network kept out which host; nothing without an allow-list."""
         with suppress(CodeSmithError), self._connect() as client:
             found = client.sandbox.get(workspace=self.name).denied
-            return {f"{one.host}:{one.port}": one.count for one in found}
+            return {(one.host, one.port): one.count for one in found}
         return {}
 
 
@@ -143,15 +145,19 @@ async def _run(
         except anyio.get_cancelled_exc_class():
             command.cancel()
             raise
+        except CodeSmithError as error:  # the group would wrap it
+            return _refusal(error)
         finally:
             group.cancel_scope.cancel()
+    denied = []
     if found["exit_code"] != 0:
         after = await anyio.to_thread.run_sync(workspace.denied, limiter=limit)
-        found["denied"] = [host for host, count in after.items() if count > before.get(host, 0)]
-    return _answer(found, _shown(workspace.name, found))
+        denied = [place for place, count in after.items() if count > before.get(place, 0)]
+        found["denied"] = [f"{host}:{port}" for host, port in denied]
+    return _answer(found, _shown(workspace.name, found, denied))
 
 
-def _shown(workspace: str, found: dict[str, Any]) -> str:
+def _shown(workspace: str, found: dict[str, Any], denied: Sequence[tuple[str, int]]) -> str:
     """Return what a command wrote and how it ended, as text."""
     lines = [found["stdout"].rstrip("\n"), found["stderr"].rstrip("\n")]
     if found["omitted_bytes"]:
@@ -159,11 +165,10 @@ def _shown(workspace: str, found: dict[str, Any]) -> str:
             f"[{found['omitted_bytes']} bytes are left out; write into a file and use file_read for all of it]"
         )
     lines.append(f"[exit code {found['exit_code']}{', ended by ' + found['killed_by'] if found['killed_by'] else ''}]")
-    for host in found.get("denied", ()):
-        name = host.removesuffix(":443").removesuffix(":80")
-        lines.append(
-            f"[denied: {host}; the operator allows it with: codesmith sandbox.update {workspace} --allow {name}]"
-        )
+    for host, port in denied:
+        allowed = denied_hosts.entry(host, port)
+        command = f"codesmith sandbox.update {workspace} --allow {allowed}"
+        lines.append(f"[denied: {host}:{port}{f'; the operator allows it with: {command}' if allowed else ''}]")
     return "\n".join(line for line in lines if line)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import jsonschema
 import pytest
-from mcp import ClientSession, StdioServerParameters, stdio_client
+from mcp import Client, StdioServerParameters
 
 from tests.person import BIN, Person
 
@@ -21,6 +21,9 @@ NAMES = [
     "file_edit", "file_list", "file_read", "file_search", "file_write", "job_list", "job_output", "job_start",
     "job_stop", "repo_clone", "repo_sync", "run", "usage",
 ]  # fmt: skip
+# Of the protocol: with the handshake that clients of today make, and the newest, which has none.
+REVISIONS = ("2025-11-25", "2026-07-28")
+every_revision = pytest.mark.parametrize("revision", REVISIONS)
 READING = ["file_list", "file_read", "file_search", "job_list", "job_output", "usage"]
 
 
@@ -32,29 +35,30 @@ def ada(make_person: Callable[..., Person]) -> Iterator[Person]:
 
 
 @contextlib.asynccontextmanager
-async def session(ada: Person, *options: str) -> AsyncIterator[ClientSession]:
+async def session(ada: Person, *options: str, revision: str = REVISIONS[-1]) -> AsyncIterator[Client]:
     server = StdioServerParameters(
         command=str(BIN / "codesmith"), args=["mcp.serve", "demo", *options], env=ada.environment
     )
-    async with stdio_client(server) as (read, write), ClientSession(read, write) as client:
-        await client.initialize()
+    async with Client(server, mode="legacy" if revision == REVISIONS[0] else revision) as client:
+        assert client.protocol_version == revision
         yield client
 
 
-def talk(ada: Person, work: Callable[[ClientSession], Any], *options: str) -> Any:
+def talk(ada: Person, work: Callable[[Client], Any], *options: str, revision: str = REVISIONS[-1]) -> Any:
     async def all_of_it() -> Any:
         with anyio.fail_after(120):
-            async with session(ada, *options) as client:
+            async with session(ada, *options, revision=revision) as client:
                 return await work(client)
 
     return anyio.run(all_of_it)
 
 
-def test_thirteen_tools_with_schemas_of_the_contract(ada: Person) -> None:
-    async def work(client: ClientSession) -> Any:
+@every_revision
+def test_thirteen_tools_with_schemas_of_the_contract(ada: Person, revision: str) -> None:
+    async def work(client: Client) -> Any:
         return (await client.list_tools()).tools
 
-    tools = {tool.name: tool for tool in talk(ada, work)}
+    tools = {tool.name: tool for tool in talk(ada, work, revision=revision)}
     assert sorted(tools) == NAMES
     for tool in tools.values():
         jsonschema.Draft202012Validator.check_schema(tool.input_schema)
@@ -63,8 +67,20 @@ def test_thirteen_tools_with_schemas_of_the_contract(ada: Person) -> None:
         assert tool.annotations.read_only_hint == (tool.name in READING)
 
 
-def test_a_day_of_work(ada: Person) -> None:
-    async def work(client: ClientSession) -> None:
+def test_a_client_that_asks_gets_the_newest_revision(ada: Person) -> None:
+    async def ask() -> tuple[str, str | None]:
+        argv = {"command": str(BIN / "codesmith"), "args": ["mcp.serve", "demo"], "env": ada.environment}
+        async with Client(StdioServerParameters(**argv), mode="auto") as client:
+            return client.protocol_version, client.instructions
+
+    revision, instructions = anyio.run(ask)
+    assert revision == REVISIONS[-1]
+    assert ".codesmith/AGENTS.md" in str(instructions) and "workspace demo" in str(instructions)
+
+
+@every_revision
+def test_a_day_of_work(ada: Person, revision: str) -> None:
+    async def work(client: Client) -> None:
         ran = await client.call_tool("run", {"argv": ["sh", "-c", "id -un; echo oops >&2; exit 3"]})
         assert not ran.is_error
         assert ran.structured_content["exit_code"] == 3
@@ -89,14 +105,15 @@ def test_a_day_of_work(ada: Person) -> None:
         assert (await client.call_tool("job_stop", {"id": job})).structured_content["state"] == "killed"
         assert (await client.call_tool("usage", {})).structured_content["disk_bytes"] > 0
 
-    talk(ada, work)
+    talk(ada, work, revision=revision)
     records = ada.runs("inv audit.list --workspace demo --json").json
     assert {one["token"]["label"] for one in records if one["token"]} == {"mcp"}
     assert ada.runs("inv token.list --json").json == []
 
 
-def test_errors_are_results_with_kind_and_hint(ada: Person) -> None:
-    async def work(client: ClientSession) -> None:
+@every_revision
+def test_errors_are_results_with_kind_and_hint(ada: Person, revision: str) -> None:
+    async def work(client: Client) -> None:
         for tool, arguments, kind in (
             ("run", {}, "BadArgument"),
             ("run", {"argv": ["true"], "workspace": "other"}, "BadArgument"),
@@ -110,11 +127,11 @@ def test_errors_are_results_with_kind_and_hint(ada: Person) -> None:
             assert kind in (None, answer.structured_content["error"]["kind"]), answer
             assert answer.content[0].text.startswith("error")
 
-    talk(ada, work)
+    talk(ada, work, revision=revision)
 
 
 def test_long_and_binary_outputs(ada: Person) -> None:
-    async def work(client: ClientSession) -> None:
+    async def work(client: Client) -> None:
         long = (await client.call_tool("run", {"argv": ["sh", "-c", "seq 1 300000"]})).structured_content
         assert long["omitted_bytes"] > 1_000_000
         assert long["stdout"].startswith("1\n2\n")
@@ -128,8 +145,9 @@ def test_long_and_binary_outputs(ada: Person) -> None:
     talk(ada, work)
 
 
-def test_a_cancelled_run_ends_on_the_node(ada: Person) -> None:
-    async def work(client: ClientSession) -> None:
+@every_revision
+def test_a_cancelled_run_ends_on_the_node(ada: Person, revision: str) -> None:
+    async def work(client: Client) -> None:
         lines: list[str] = []
 
         async def progress(done: float, total: float | None, message: str | None) -> None:
@@ -143,11 +161,11 @@ def test_a_cancelled_run_ends_on_the_node(ada: Person) -> None:
         while (await client.call_tool("run", {"argv": ["pgrep", "-f", "sleep 424[2]"]})).structured_content["stdout"]:
             await anyio.sleep(0.1)
 
-    talk(ada, work)
+    talk(ada, work, revision=revision)
 
 
 def test_read_only(ada: Person) -> None:
-    async def work(client: ClientSession) -> None:
+    async def work(client: Client) -> None:
         assert sorted(one.name for one in (await client.list_tools()).tools) == READING
         assert (await client.call_tool("run", {"argv": ["true"]})).is_error
         assert not (await client.call_tool("file_list", {})).is_error

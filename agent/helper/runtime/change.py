@@ -1,7 +1,7 @@
 """The verb `sandbox.change`: limits and lists act on what runs; another mode of the network ends it.
 
-The order is: the running units, then the ledger, then the policy of the proxy. A call that is made again after a crash
-finds the same target and does all of it again.
+The order is: the running units, then the ledger, then the policy of the proxy and the facts inside. A call that is
+made again after a crash finds the same target and does all of it again.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ def change_sandbox(caller: socket.socket, workspace: Any, restart: Any, force: A
             enforced.update(live_limits.change(changed, sandbox, before, force=force))
             ledger.put_sandbox(workspace, sandbox.limits, sandbox.network)
             egress.write_policy(sandbox)
+            units.write_facts(changed)
     return {"limits": sandbox.limits, "network": sandbox.network, "enforced": enforced}
 
 

@@ -10,7 +10,7 @@ import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from agent.helper.accounts import accounts
-from agent.helper.runtime import egress, etc, files, live_limits, proxies
+from agent.helper.runtime import egress, etc, facts, files, live_limits, proxies
 from agent.helper.runtime.entry import Entry
 from agent.helper.runtime.sandboxes import Sandbox
 from agent.shared.errors import CommandFailed, InUse
@@ -99,20 +99,25 @@ def start(entry: Entry, *, for_clone: bool = False) -> None:
     way = _way_out(entry, for_clone=for_clone)
     if _is_active(name, "socket") and files.read(f"{name}.json") == settings and (way is None or egress.is_up(way)):
         egress.write_policy(entry.sandbox)
+        write_facts(entry)
         live_limits.settle(entry)
         return
     # One of them is the supervisor.
     if len(live_limits.processes(name)) > 1 and (for_clone or _is_clone(name)):
         what = "commands run in it" if for_clone else "a repository is being cloned into it"
-        raise InUse(f"workspace {name!r} has not the whole network, and {what}", hint="try again")
+        hint = f"end them (inv job.list {name}), or run git as a command, for hosts that it may reach"
+        problem = f"workspace {name!r} has not the whole network, and {what}"
+        raise InUse(problem, hint=hint if for_clone else "try again")
     stop(name)
     _write(entry, settings, for_proxy=way is not None)
+    facts.ensure_place(entry)
+    write_facts(entry)
     if way is not None:
         _retried(lambda: egress.start(way, _sandbox(entry), for_clone=for_clone, release=_release()))
     words = [
         "--quiet", "--collect", f"--unit={unit_of(name, 'service')}", "--slice=codesmith.slice",
         *_pairs("--socket-property", [f"ListenStream={RUNTIMES}/{name}.sock", *SOCKET]),
-        *_pairs("--property", [*properties(entry, way, for_clone=for_clone), *SERVICE]),
+        *_pairs("--property", [*properties(entry, way, for_clone=for_clone), *facts.properties(name), *SERVICE]),
         *_pairs("--property", [f"StandardInput=file:{RUNTIMES}/{name}.json"]),
         *_command("supervisor"),
     ]  # fmt: skip
@@ -140,8 +145,15 @@ def stop(*names: str) -> None:
             run("systemctl", "stop", "--", *ours, allowed=(0, 5))
     for name in names:
         files.remove(name)
+        facts.remove(name)
         egress.remove_files(name)
         files.remove(f"{name}.probe")
+
+
+def write_facts(entry: Entry) -> None:
+    """Tell a workspace what holds in it now, if it has a runtime."""
+    if os.path.exists(f"{RUNTIMES}/{entry.workspace}.json"):
+        facts.write(entry, idle_stop_s=IDLE_STOP_S)
 
 
 def ask_to_end(name: str) -> None:

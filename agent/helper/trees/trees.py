@@ -175,6 +175,25 @@ def _open_owned(parent: str, uid: int, folders: Sequence[str]) -> Iterator[Optio
             os.close(held)
 
 
+def ensure_closed_directory(parent: str, owned: str, uid: int, name: str) -> None:
+    """Have an empty directory of root's in PARENT/OWNED, which is of `uid`; what is there instead keeps its content.
+
+    That gets another name beside it. Nothing of `uid` runs meanwhile.
+    """
+    with _open_owned(parent, uid, (owned,)) as inner:
+        if inner is None:
+            raise NotManaged(f"the directory {parent}/{owned} is not the one that CodeSmith made")
+        try:
+            status = os.stat(name, dir_fd=inner, follow_symlinks=False)
+        except FileNotFoundError:
+            pass
+        else:
+            if stat.S_ISDIR(status.st_mode) and status.st_uid == 0:
+                return
+            os.rename(name, f"{name}.{os.urandom(4).hex()}", src_dir_fd=inner, dst_dir_fd=inner)
+        os.mkdir(name, 0o700, dir_fd=inner)
+
+
 def clean_staging() -> None:
     """Move what an interrupted `make` left in staging into the trash."""
     with open_base(STAGING) as base:

@@ -7,7 +7,6 @@ import stat
 
 import pytest
 
-from agent.helper import workspaces
 from agent.helper.inspection import NodeState, compare
 from agent.helper.ledger.ledger import LoginRecord, WorkspaceRecord
 from agent.shared.names import login_of
@@ -44,10 +43,3 @@ def test_a_directory_that_others_may_list_is_named(mode: int, gid: int, is_open:
     ):
         said = f"{place} is open to other logins: its mode is {mode:04o} (on the node: chmod 0700 {place})"
         assert found == ([said] if is_open else [])
-
-
-def test_an_agent_is_told_of_jobs_and_ports() -> None:
-    text = workspaces.AGENTS_MD.format(name="demo", node="web1", login="cs-demo", path="/srv/codesmith/workspaces/demo")
-    for word in ("start --name web -- COMMAND", "list", "logs -f web", "stop web"):
-        assert f"codesmith-job {word}`" in text
-    assert "workspace.forward demo PORT" in text
