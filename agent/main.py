@@ -20,6 +20,7 @@ usage: agent.pyz COMMAND
   helper       carry out the verbs of the root half on the socket that systemd passes
   job SOCKET   start, show and end jobs inside a workspace: what codesmith-job runs there
   probe        print what a process in the runtime of a workspace sees of its limits, as JSON
+  quota DEVICE PROJECT BYTES FORCE  set how much disk a project may use, and print what it uses, as JSON (as root)
   supervisor   run what the front end asks for in a workspace, on the socket that systemd passes (as its login)
   version      print version, build and formats of the stores as JSON
 """
@@ -57,6 +58,10 @@ def main(arguments: List[str]) -> int:
         from agent.supervisor.probe import main as probe
 
         return probe()
+    elif command == "quota" and len(rest) == 4:
+        from agent.helper.runtime.quotactl import main as limit_disk
+
+        return limit_disk(rest)
     elif command == "supervisor" and not rest:
         from agent.supervisor.main import main as supervise
 

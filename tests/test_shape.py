@@ -164,17 +164,27 @@ def test_commands_in_readmes_exist() -> None:
             assert target in targets, f"{document}: make {target}"
 
 
+def tests_named_in(text: str) -> list[str]:
+    return [name for code in re.findall(r"`([^`\n]*)`", text) for name in re.findall(r"\btest_\w+(?:\.py)?", code)]
+
+
+def test_each_line_of_the_security_page_names_its_test() -> None:
+    lines = (TOP / "docs" / "security.md").read_text().splitlines()
+    rows = [line for line in lines if line.startswith("| ") and not line.startswith(("| what | ", "| --- "))]
+    assert len(rows) > 40
+    assert [row for row in rows if not tests_named_in(row)] == []
+
+
 def test_the_tests_of_promises_exist() -> None:
-    """Each test that a SPECIFICATIONS.md names is there; a name may be cut short."""
+    """Each test that a SPECIFICATIONS.md or the page about security names is there; a name may be cut short."""
     files = list(TESTS.glob("**/*.py"))
     names = {name for file in files for name in re.findall(r"def (test_\w+)", file.read_text())}
     names |= {file.name for file in files} | {file.stem for file in files}
     missing = [
         f"{document.relative_to(TOP)}: {name}"
-        for document in TOP.glob("**/SPECIFICATIONS.md")
+        for document in (*TOP.glob("**/SPECIFICATIONS.md"), TOP / "docs" / "security.md")
         if ".venv" not in document.parts[len(TOP.parts)]
-        for code in re.findall(r"`([^`\n]*)`", document.read_text())
-        for name in re.findall(r"\btest_\w+(?:\.py)?", code)
+        for name in tests_named_in(document.read_text())
         if not any(one.startswith(name) for one in names)
     ]
     assert missing == []

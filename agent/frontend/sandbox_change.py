@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from typing import Any, ContextManager, Dict, Union
+from typing import Any, Dict, Tuple
 
 from agent.contract.types import Sandbox
 from agent.frontend.context import Context
@@ -27,18 +26,12 @@ def change(context: Context, before: Sandbox, fields: Dict[str, Any]) -> Sandbox
     if not is_told and not restart:
         problem = f"the runtime of workspace {workspace!r} does not take another time limit while it runs"
         raise InUse(problem, hint=f"use --restart, or first: inv workspace.stop {workspace}")
-    network = fields["network"]
-    ends = not is_told or (restart and network is not None and _mode(network) != _mode(before["network"]))
-    ending: ContextManager[None] = context.job_watch.ending([workspace]) if ends else nullcontext()
-    with ending:
-        try:
-            done = context.helper.call("sandbox.change", workspace=workspace, **fields)
-        except AgentError:
-            if has_time and is_told:
-                _tell(context, workspace, before["limits"].get("runtime_s"))
-            raise
-        if not is_told:
-            context.helper.call("runtime.stop", workspace=workspace)
+    try:
+        done, ends = _call(context, workspace, fields, ends=not is_told)
+    except AgentError:
+        if has_time and is_told:
+            _tell(context, workspace, before["limits"].get("runtime_s"))
+        raise
     if has_time and not ends:
         _tell(context, workspace, done["limits"].get("runtime_s"))  # one that was started meanwhile
     sandbox: Sandbox = {
@@ -52,6 +45,21 @@ def change(context: Context, before: Sandbox, fields: Dict[str, Any]) -> Sandbox
     return sandbox
 
 
+def _call(context: Context, workspace: str, fields: Dict[str, Any], *, ends: bool) -> Tuple[Dict[str, Any], bool]:
+    """Return what the helper has changed, and whether all that ran is ended: with `ends`, or as the change needs it."""
+    if not ends:
+        try:
+            return context.helper.call("sandbox.change", workspace=workspace, **{**fields, "restart": False}), False
+        except InUse as error:
+            if not (fields["restart"] and error.data.get("restart")):
+                raise
+    with context.job_watch.ending([workspace]):
+        done = context.helper.call("sandbox.change", workspace=workspace, **fields)
+        if ends:
+            context.helper.call("runtime.stop", workspace=workspace)
+    return done, True
+
+
 def _tell(context: Context, workspace: str, runtime_s: Any) -> bool:
     """Tell a supervisor that runs how long a command may; return whether none runs or it took it."""
     try:
@@ -61,10 +69,6 @@ def _tell(context: Context, workspace: str, runtime_s: Any) -> bool:
     except AgentError:
         return False
     return True
-
-
-def _mode(network: Union[str, Dict[str, Any]]) -> str:
-    return network if isinstance(network, str) else "list"
 
 
 def _enforced(before: Dict[str, bool], done: Dict[str, Any]) -> Dict[str, bool]:

@@ -16,6 +16,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set
 from agent.helper.accounts import accounts
 from agent.helper.ledger import uid_mark
 from agent.helper.ledger.ledger import Ledger, LoginRecord, WorkspaceRecord
+from agent.helper.runtime import disk_quota
 from agent.helper.trees import trees
 from agent.shared import uids
 from agent.shared.names import HOMES, LOGIN_PREFIX, NO_HOME, WORKSPACES, home_of, login_of, path_of
@@ -51,7 +52,7 @@ def inspect(ledger: Ledger) -> Dict[str, Any]:
     node = read_node()
     known = {first: ledger.next_uid(uids.range_from(first, mark)) for first, mark in node.marks.items()}
     disabled = {user.name for user in users if user.state == "disabled"}
-    findings = list(compare(logins, workspaces, disabled, known, node))
+    findings = [*compare(logins, workspaces, disabled, known, node), *_not_limited(ledger)]
     uid_of = {login.name: login.uid for login in logins}
     return {
         "users": {user.name: [uid_of[user.name], user.state] for user in users},
@@ -61,6 +62,16 @@ def inspect(ledger: Ledger) -> Dict[str, Any]:
         "findings": findings[:FINDINGS_MAX],
         "more": max(len(findings) - FINDINGS_MAX, 0),
     }
+
+
+def _not_limited(ledger: Ledger) -> Iterator[Finding]:
+    """Yield each workspace whose disk has a limit in the ledger that the file system does not show."""
+    for name in ledger.sandboxed():
+        limit = (ledger.sandbox(name) or ({},))[0].get("disk_bytes")
+        with suppress(FileNotFoundError):  # it has a finding of its own
+            if limit is not None and not disk_quota.is_shown(name, limit):
+                problem = f"the disk of workspace {name} is not limited to {limit} bytes, as the helper's ledger says"
+                yield Finding(name, f"{problem} (inv sandbox.update {name} --disk {limit})")
 
 
 def read_node() -> NodeState:

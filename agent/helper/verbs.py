@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, FrozenSet, NamedTuple, Optional
 from agent.helper import inspection, repos, suspension, users, workspaces
 from agent.helper.ledger.lock import exclusive_ledger, read_ledger
 from agent.helper.ledger.system_errors import as_error, pending_on_error
-from agent.helper.runtime import change, sandboxes, units
+from agent.helper.runtime import change, disk_quota, sandboxes, units
 from agent.helper.runtime.entry import read_entry
 from agent.helper.trees import trash
 from agent.shared import needs, sshd_door
@@ -108,8 +108,9 @@ def ensure_sandbox(caller: socket.socket, workspace: Any, limits: Any, network: 
         seen = units.probe(entry)
     enforced = sandboxes.check_enforced(sandbox, seen)
     with exclusive_ledger() as ledger:
-        read_entry(ledger, workspace)
-        ledger.put_sandbox(workspace, sandbox.limits, sandbox.network)
+        change.put(ledger, read_entry(ledger, workspace), sandbox, force=False)
+        if "disk_bytes" in limits:
+            enforced["disk_bytes"] = True
         with pending_on_error():
             suspension.end_all(ledger, [workspace])
     return {"enforced": enforced, "network": sandbox.network}
@@ -123,8 +124,9 @@ def remove_sandbox(caller: socket.socket, workspace: Any) -> Dict[str, Any]:
             problem = f"the helper's ledger does not know workspace {workspace!r}, but {path_of(workspace)} is there"
             raise NotManaged(problem, hint="inv node.health")
         is_there = ledger.workspace(workspace) is not None
-        ledger.remove_sandbox(workspace)
         with pending_on_error():
+            disk_quota.forget(ledger, workspace)
+            ledger.remove_sandbox(workspace)
             if is_there:
                 suspension.end_all(ledger, [workspace])
             else:

@@ -14,6 +14,7 @@ from agent.helper import logins, lost_records, suspension, users
 from agent.helper.ledger.ledger import Ledger, UserRecord, WorkspaceRecord
 from agent.helper.ledger.lock import exclusive_ledger
 from agent.helper.ledger.system_errors import pending_on_error
+from agent.helper.runtime import disk_quota
 from agent.helper.trees import trash, trees
 from agent.shared.clock import now
 from agent.shared.errors import AlreadyExists, Disabled, InUse, InvalidParams, NotFound
@@ -117,6 +118,7 @@ def remove_workspace(caller: socket.socket, name: Any, remove_user: Any) -> Dict
             ledger.mark_workspace(name, "leaving")
             suspension.end_all(ledger, [name])
             left = logins.remove(ledger, login, with_account=with_account)
+            disk_quota.forget(ledger, name)
             ledger.remove(name, workspace=True, user=is_last)
     return {"leftovers": [*left, *trash.empty()], "user_removed": is_last}
 

@@ -68,8 +68,9 @@ def update(
     """Change limits and network of a workspace while it runs.
 
     `allow`, `deny` and `drop` change single hosts of an allow-list; `network` replaces it whole, or changes the mode
-    (full, none, a list), which ends what runs and so wants `restart`: in_use without it. A limit below what is used now
-    wants `force`: in_use without it.
+    (full, none, a list), which ends what runs and so wants `restart`: in_use without it. So does the first limit of the
+    disk of a workspace that is older than the disk's quotas. A limit below what is used now wants `force`: in_use
+    without it.
     """
     document = find(context, workspace)
     if network is not None and (allow or deny or drop):

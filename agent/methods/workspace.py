@@ -218,10 +218,11 @@ def stop(context: Context, *, name: Name, request_id: Optional[RequestId] = None
 @method("workspace.usage", scope="read", errors=(NotFound, Disabled, *BY_HELPER))
 def usage(context: Context, *, name: Name) -> Usage:
     """Return what a workspace uses. It starts nothing."""
-    network = (workspace_records.find_managed(context, name).get("sandbox") or {}).get("network", "full")
+    sandbox = workspace_records.find_managed(context, name).get("sandbox") or {}
+    network = sandbox.get("network", "full")
     allowed = [] if isinstance(network, str) else network["allow"]
     more: Dict[str, Any] = {
-        "disk_limit_bytes": None,
+        "disk_limit_bytes": sandbox.get("limits", {}).get("disk_bytes"),
         "network": {"allowed": allowed, "denied": denied_hosts.of(name)},
     }
     return {**runtime_state.usage(name), **context.disk_usage.of(name), **more}  # type: ignore[typeddict-item]

@@ -9,7 +9,7 @@ from typing import Any
 
 from codesmith.cli import output
 from codesmith.errors import Cancelled, CodeSmithError
-from codesmith.lab import images, requirements, teardown
+from codesmith.lab import images, qemu, requirements, teardown, vm
 from codesmith.lab.lab import Lab, check_name, find_nodes
 from codesmith.lab.node import LabNode
 from codesmith.lab.processes import rss_kib
@@ -40,7 +40,10 @@ def booter(nodes: Sequence[Node]) -> Callable[[Node], Row]:
     """Return a function that boots one node and keeps it; the images are built before that."""
     requirements.check()
     for release in sorted({node.lab for node in nodes if node.lab}):
-        images.ensure(release)
+        if qemu.is_vm(release):
+            vm.ensure_image(release)
+        else:
+            images.ensure(release)
     lab = Lab(keep=True)
 
     def boot(node: Node) -> Row:

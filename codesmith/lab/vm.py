@@ -19,7 +19,8 @@ from codesmith.lab.node import LabNode
 from codesmith.lab.programs import run
 from codesmith.lab.requirements import missing
 
-PACKAGES = ("linux-image-cloud-amd64", "udev")
+# xfsprogs: file systems of both kinds that have project quotas can be made.
+PACKAGES = ("linux-image-cloud-amd64", "udev", "xfsprogs")
 DISK_BYTES = 4 << 30
 # The programs that virtual machines need beyond those of the lab, and their Debian packages.
 TOOLS = {qemu.PROGRAM: "qemu-system-x86", "mkfs.ext4": "e2fsprogs", "debugfs": "e2fsprogs"}

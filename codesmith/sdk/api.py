@@ -2429,8 +2429,9 @@ class SandboxMethods:
         """Change limits and network of a workspace while it runs.
 
         `allow`, `deny` and `drop` change single hosts of an allow-list; `network` replaces it whole, or changes
-        the mode (full, none, a list), which ends what runs and so wants `restart`: in_use without it. A limit
-        below what is used now wants `force`: in_use without it.
+        the mode (full, none, a list), which ends what runs and so wants `restart`: in_use without it. So does
+        the first limit of the disk of a workspace that is older than the disk's quotas. A limit below what is
+        used now wants `force`: in_use without it.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
         limits: Limits to set; null removes one, and what is not named stays.

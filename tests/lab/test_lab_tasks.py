@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from codesmith.lab import commands
+from codesmith.nodes.registry import Node
+
 TOP = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.lab
 
@@ -31,6 +34,13 @@ def inv(lab, tmp_path, codesmith_home, monkeypatch):
 
     yield run
     run("lab.down", "--all", "--yes")
+
+
+def test_the_image_of_a_machine_is_built_before_it_boots(lab, monkeypatch):
+    built = []
+    monkeypatch.setattr(commands.vm, "ensure_image", built.append)
+    commands.booter([Node("machine", Path("nodes.yaml"), lab="trixie-vm")])
+    assert built == ["trixie-vm"]
 
 
 def rows(done: subprocess.CompletedProcess[str]) -> list[dict[str, object]]:

@@ -10,12 +10,12 @@ import math
 from typing import Any, Dict, List, NamedTuple
 
 from agent.helper.ledger.ledger import Network
-from agent.helper.runtime import proxies
+from agent.helper.runtime import proxies, quota_support
 from agent.shared import host_lists
 from agent.shared.errors import InvalidParams, Unsupported
 
-MEMORY_BYTES_MIN = 16 << 20
-LIMITS: Dict[str, type] = {"cpus": float, "memory_bytes": int, "runtime_s": float, "tasks": int}
+MEMORY_BYTES_MIN, DISK_BYTES_MIN = 16 << 20, 1 << 20
+LIMITS: Dict[str, type] = {"cpus": float, "disk_bytes": int, "memory_bytes": int, "runtime_s": float, "tasks": int}
 NETWORKS = ("full", "none")
 LISTS = ("allow", "deny")
 
@@ -46,12 +46,13 @@ class Sandbox(NamedTuple):
 
 
 def parse(workspace: str, limits: Any, network: Any) -> Sandbox:
-    """Return the sandbox that the arguments describe; InvalidParams names the argument that is wrong."""
+    """Return the sandbox that the arguments describe; InvalidParams names the argument that is wrong.
+
+    Unsupported for a limit of the disk where the file system has no project quotas.
+    """
     network = parse_network(network)
     if not isinstance(limits, dict):
         raise InvalidParams.of("limits", "must be an object")
-    if "disk_bytes" in limits:
-        raise Unsupported("this node cannot enforce: disk_bytes", hint="watch it: inv workspace.usage " + workspace)
     for name, value in limits.items():
         kind = LIMITS.get(name)
         if kind is None:
@@ -61,6 +62,10 @@ def parse(workspace: str, limits: Any, network: Any) -> Sandbox:
             raise InvalidParams.of(f"limits.{name}", f"must be a {'whole ' if kind is int else ''}number above 0")
     if limits.get("memory_bytes", MEMORY_BYTES_MIN) < MEMORY_BYTES_MIN:
         raise InvalidParams.of("limits.memory_bytes", f"must be at least {MEMORY_BYTES_MIN}: no program starts in less")
+    if limits.get("disk_bytes", DISK_BYTES_MIN) < DISK_BYTES_MIN:
+        raise InvalidParams.of("limits.disk_bytes", f"must be at least {DISK_BYTES_MIN}")
+    if "disk_bytes" in limits:
+        quota_support.device_of(workspace)
     return Sandbox(workspace, limits, network)
 
 

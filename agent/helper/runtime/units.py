@@ -116,10 +116,10 @@ def start(entry: Entry, *, for_clone: bool = False) -> None:
         _retried(lambda: egress.start(way, _sandbox(entry), for_clone=for_clone, release=_release()))
     words = [
         "--quiet", "--collect", f"--unit={unit_of(name, 'service')}", "--slice=codesmith.slice",
-        *_pairs("--socket-property", [f"ListenStream={RUNTIMES}/{name}.sock", *SOCKET]),
-        *_pairs("--property", [*properties(entry, way, for_clone=for_clone), *facts.properties(name), *SERVICE]),
-        *_pairs("--property", [f"StandardInput=file:{RUNTIMES}/{name}.json"]),
-        *_command("supervisor"),
+        *pairs("--socket-property", [f"ListenStream={RUNTIMES}/{name}.sock", *SOCKET]),
+        *pairs("--property", [*properties(entry, way, for_clone=for_clone), *facts.properties(name), *SERVICE]),
+        *pairs("--property", [f"StandardInput=file:{RUNTIMES}/{name}.json"]),
+        *command("supervisor"),
     ]  # fmt: skip
     _retried(lambda: run("systemd-run", *words))
     live_limits.settle(entry)
@@ -193,8 +193,8 @@ def probe(entry: Entry) -> Dict[str, Any]:
     _write(entry, _settings(entry, for_clone=False), for_proxy=way is not None, ending="probe")
     words = [
         "--quiet", "--collect", "--pipe", "--wait", f"--unit={unit}", "--slice=codesmith.slice",
-        *_pairs("--property", [*properties(entry, way, ending="probe"), f"RuntimeMaxSec={PROBE_S:.0f}"]),
-        *_command("probe"),
+        *pairs("--property", [*properties(entry, way, ending="probe"), f"RuntimeMaxSec={PROBE_S:.0f}"]),
+        *command("probe"),
     ]  # fmt: skip
     try:
         if way is not None:
@@ -275,7 +275,7 @@ def _write(entry: Entry, settings: Dict[str, Any], *, for_proxy: bool, ending: s
         os.chmod(RUNTIMES, 0o710)  # noqa: S103  the helper's umask has taken the group's bit
     etc.refresh()
     if for_proxy:
-        etc.refresh_behind_proxy(_command("connect")[1:])
+        etc.refresh_behind_proxy(command("connect")[1:])
     fields = {key: settings[key] for key in ("login", "home", "path", "shell")}
     fields.update(uid=entry.uid, second_name=WORKSPACE_USER)
     texts = {"json": json.dumps(settings), "passwd": ACCOUNTS.format(**fields), "group": GROUPS.format(**fields)}
@@ -284,7 +284,7 @@ def _write(entry: Entry, settings: Dict[str, Any], *, for_proxy: bool, ending: s
         files.write(name, text, 0o600 if kind == "json" else 0o644)
 
 
-def _command(name: str) -> List[str]:
+def command(name: str) -> List[str]:
     """Return the command line that runs a command of this release, wherever `current` leads later."""
     return ["--", sys.executable, "-I", "-S", _release(), name]
 
@@ -301,5 +301,5 @@ def _is_clone(name: str) -> bool:
     return bool(files.read(f"{name}.json").get("for_clone"))
 
 
-def _pairs(option: str, values: List[str]) -> List[str]:
+def pairs(option: str, values: List[str]) -> List[str]:
     return [part for value in values for part in (option, value)]

@@ -13,6 +13,7 @@ import stat
 from contextlib import contextmanager
 from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
+from agent.helper.trees import projects
 from agent.shared import acls, names
 from agent.shared.errors import NotManaged
 from agent.shared.ownership import is_sealed
@@ -93,7 +94,7 @@ def has_entry(directory: int, name: str) -> bool:
 
 
 def make(parent: str, name: str, uid: int, mode: int, entries: Sequence[Entry]) -> None:
-    """Make PARENT/NAME with all its entries, owned by `uid`; it appears complete or not at all."""
+    """Make PARENT/NAME with all its entries, owned by `uid` and in its project; it appears complete or not at all."""
     temporary = f"{name}.{os.urandom(8).hex()}"
     with open_base(STAGING) as staging, open_base(parent) as base:
         try:
@@ -222,6 +223,7 @@ def _directory(parent: int, name: str, uid: int, mode: int, entries: Sequence[En
     top = os.open(name, DIRECTORY, dir_fd=parent)
     try:
         acls.remove(top)  # it may have inherited some from staging
+        projects.put_if_possible(top, uid)
         made: List[Tuple[str, int]] = []
         for entry in entries:
             if entry.data is None:

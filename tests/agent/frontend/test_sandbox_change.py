@@ -74,6 +74,19 @@ def test_a_supervisor_of_an_older_agent_wants_a_restart_and_nothing_is_changed()
     assert context.calls[1:] == [("limits", 3.0), "ending", "sandbox.change", "runtime.stop", "store"]
 
 
+def test_what_runs_is_ended_only_where_the_change_needs_it() -> None:
+    context = StandIn()
+    change(context, limits={"disk_bytes": 1 << 30}, restart=True)
+    assert context.calls == ["sandbox.change", "store"]
+    context = StandIn(helper=InUse("something runs", restart=True))
+    with pytest.raises(InUse, match="something runs"):
+        change(context, limits={}, network="full", restart=True)
+    assert context.calls == ["sandbox.change", "ending", "sandbox.change"]
+    with pytest.raises(InUse, match="something runs"):
+        change(context, limits={}, network="full")
+    assert context.calls[3:] == ["sandbox.change"]
+
+
 def test_what_the_helper_refuses_is_taken_back_at_the_supervisor() -> None:
     context = StandIn(helper=InUse("too low"))
     with pytest.raises(InUse, match="too low"):

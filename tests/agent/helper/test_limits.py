@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agent.helper.runtime import limits, sandboxes
-from agent.shared.errors import InUse, InvalidParams, Unsupported
+from agent.shared.errors import InUse, InvalidParams
 
 LISTS = {"allow": ["pypi.org", "a.example.org"], "deny": ["b.example.org"]}
 NOTHING: dict[str, Any] = {"limits": {}, "network": None, "allow": [], "deny": [], "drop": []}
@@ -65,11 +65,6 @@ def test_a_network_without_lists_says_how_to_get_one() -> None:
     with pytest.raises(InUse) as refusal:
         limits.change(sandboxes.parse("demo", {}, "none"), **{**NOTHING, "allow": ["pypi.org"]})
     assert "--network list" in refusal.value.data["hint"]
-
-
-def test_disk_is_not_limited_here() -> None:
-    with pytest.raises(Unsupported, match="disk_bytes"):
-        limits.change(sandboxes.parse("demo", {}, "full"), **{**NOTHING, "limits": {"disk_bytes": 1 << 30}})
 
 
 @pytest.mark.parametrize(("memory", "tasks", "is_refused"), [(64, 5, False), (65, 5, True), (64, 6, True)])

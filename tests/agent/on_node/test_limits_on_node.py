@@ -94,6 +94,7 @@ def test_a_limit_below_what_is_used_wants_force(web1: Web1) -> None:
 
 def test_a_limit_that_the_node_does_not_enforce_changes_nothing(web1: Web1) -> None:
     client = web1.client
+    client.workspace.create(name="bare")
     boxed(web1, "weak", limits={"tasks": 40})
     # The kernel's file is hidden behind another one: what systemd writes has no effect.
     place = "$(systemctl show --property=ControlGroup --value codesmith-workspace@weak.service)/pids.max"
@@ -109,7 +110,10 @@ def test_a_limit_that_the_node_does_not_enforce_changes_nothing(web1: Web1) -> N
     assert client.sandbox.update(workspace="weak", limits={"cpus": 2.0}).limits == {"tasks": 40, "cpus": 2.0}
     assert client.sandbox.update(workspace="weak", limits={"tasks": 30}).enforced["tasks"]
     refusal = web1.refuses(client.sandbox.update, "unsupported", workspace="weak", limits={"disk_bytes": 1 << 30})
+    assert "disk_bytes (/srv/codesmith is on overlay" in refusal.problem
+    refusal = web1.refuses(client.sandbox.create, "unsupported", workspace="bare", limits={"disk_bytes": 1 << 30})
     assert "disk_bytes" in refusal.problem
+    assert client.workspace.get(name="bare").sandbox is None
 
 
 def test_another_mode_of_the_network_wants_a_restart_while_something_runs(web1: Web1) -> None:
