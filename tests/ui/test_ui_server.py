@@ -60,15 +60,21 @@ def test_a_page_of_all_nodes_gets_a_line_for_each(serve):
 
 
 def test_a_page_of_a_node_or_workspace_gets_what_it_shows_and_no_more(ui):
-    for name in ("shop", "other"):
+    tokens = {}
+    for number, name in enumerate(("shop", "other")):
         ui.nodes["web1"].add(name)
+        tokens[name] = ui.nodes["web1"].token_create(name, f"{number:064x}")["id"]
     with ui.events(node="web1") as page:
         page.until(
             lambda now: now.get("web1", "workspace/other") and now.get("web1", "info") and now.get("web1", "user/shop")
         )
     with ui.events(node="web1", workspace="shop") as page:
-        page.until(lambda now: now.get("web1", "workspace/shop") and now.get("web1", "user/shop"))
+        page.until(lambda now: now.get("web1", f"token/shop/{tokens['shop']}") and now.get("web1", "user/shop"))
+        assert page.get("web1", "workspace/shop") is not None
         assert page.get("web1", "workspace/other") is None
+    with ui.events(node="web1", workspace="other") as page:
+        page.until(lambda now: now.get("web1", f"token/other/{tokens['other']}"))
+        assert not [key for _, key in page.state if key.startswith("token/shop/")]
 
 
 @pytest.mark.parametrize("view", [{}, {"node": "web1"}, {"node": "web1", "workspace": "late"}])
