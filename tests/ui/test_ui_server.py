@@ -469,11 +469,12 @@ def test_a_node_that_says_nothing_is_told_long_before_its_call_is_given_up(ui):
     agent = ui.nodes["web1"]
     with ui.events() as page:
         page.until(lambda now: now.node("web1").get("state") == "ready")
-        agent.audit_list = lambda **_: time.sleep(6) or []
-        with within(poller.SILENT_S + 3):
-            page.until(lambda now: now.node("web1")["state"] == "silent")
-            assert "no answer for" in page.node("web1")["reason"]
+        answers = threading.Event()
+        agent.audit_list = lambda **_: answers.wait(60) and []
+        page.until(lambda now: now.node("web1")["state"] == "silent")
+        assert "no answer for" in page.node("web1")["reason"]
         del agent.audit_list
+        answers.set()
         page.until(lambda now: now.node("web1")["state"] == "ready" and not now.node("web1")["reason"])
 
 
