@@ -1,4 +1,4 @@
-"""What a page has going in a workspace: commands that end with it, logs that it follows, ports that it forwards."""
+"""What a page has going in a workspace: commands that end with it, logs that it follows, ports and endpoints here."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from codesmith.errors import CodeSmithError
 from codesmith.nodes.registry import Node
 from codesmith.sdk.client import Client
 from codesmith.sdk.streams import Stream
+from codesmith.tunnel import local_endpoint
 from codesmith.ui.answers import in_thread, object_of, told
 from codesmith.ui.nodes import Nodes
 from codesmith.ui.outputs import Outputs
@@ -38,6 +39,7 @@ class PageWork:
             Route("/nodes/{name}/follow", told(self.follow), methods=["POST"]),
             Route("/nodes/{name}/forward", told(self.forward), methods=["POST"]),
             Route("/nodes/{name}/unforward", told(self.unforward), methods=["POST"]),
+            Route("/nodes/{name}/scoped", told(self.scoped), methods=["POST"]),
             Route("/outputs/end", told(self.end), methods=["POST"]),
         ]
 
@@ -87,6 +89,13 @@ class PageWork:
         ended = await in_thread(lambda: forwards.stop_forwards(node, workspace, port))
         self._nodes.look_now(node.name)
         return JSONResponse({"ended": [one.to_dict() for one in ended]})
+
+    async def scoped(self, request: Request) -> Response:
+        """Open the socket of this machine that leads to a node and takes only tokens."""
+        self._proxy.check_writable("an endpoint")
+        node = self._nodes.get(request.path_params["name"])
+        path = await in_thread(lambda: local_endpoint.ensure_scoped(node))
+        return JSONResponse({"endpoint": f"unix:{path}"})
 
     async def _read(self, request: Request) -> tuple[Node, dict[str, Any], Outputs]:
         wanted = await object_of(request)

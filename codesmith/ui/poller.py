@@ -101,18 +101,22 @@ class Poller(threading.Thread):
             now = self._asked_at = time.monotonic()
             records = client.call("audit.list", {"limit": 1})
             head = records[0]["cursor"] if records else ""
-            if head != newest or now - times["lists"] >= LISTS_S:
+            is_due = head != newest or now - times["lists"] >= LISTS_S
+            if is_due:
                 newest, times["lists"] = head, now
                 self._look_at_lists(client, head)
             if now - times["health"] >= HEALTH_S:
                 times["health"] = now
                 self._put({"health": client.call("node.health")})
                 self._show()
-            for name in self._workspaces:
+            watched = self._workspaces
+            for name in watched:
                 self._look_at_work(client, methods, name)
-            if now - times["usage"] >= USAGE_S or self._workspaces != measured:
-                times["usage"], measured = now, self._workspaces
-                self._look_at_usage(client, methods, measured)
+                if is_due or watched != measured:
+                    self._look_at_tokens(client, methods, name)
+            if now - times["usage"] >= USAGE_S or watched != measured:
+                times["usage"], measured = now, watched
+                self._look_at_usage(client, methods, watched)
             self._asked_at = None
             self._set_state("ready")
             self._failures = 0
@@ -159,6 +163,12 @@ class Poller(threading.Thread):
         with contextlib.suppress(CodeSmithError):  # about the forwarder; what it says of this node is told by the calls
             there = forwards.list_forwards(self.node, name)
             self._replace(f"forward/{name}/", {str(one.port): one.to_dict() for one in there})
+
+    def _look_at_tokens(self, client: Client, methods: dict[str, Method], name: str) -> None:
+        """Look at the tokens of a watched workspace; their last use changes without a record."""
+        is_there = "token.list" in methods and self._store.get(self.node.name, f"workspace/{name}") is not None
+        tokens = client.call("token.list", {"workspace": name}) if is_there else []
+        self._replace(f"token/{name}/", {one["id"]: one for one in tokens})
 
     def _replace(self, prefix: str, values: dict[str, Any]) -> None:
         if not self._is_ended:

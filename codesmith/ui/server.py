@@ -131,7 +131,8 @@ class _Quiet(uvicorn.Server):
 
 def on_port(nodes_file: Path, *, read_only: bool = False, idle_s: float = 0.0) -> Server:
     """Return a server on a free port of loopback; its file lets one browser in, once."""
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # asyncio sets TCP_NODELAY only where the protocol is named; without it every answer waits 40 ms for an ACK.
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.bind((HOST, 0))
     listening.listen(BACKLOG)
     port = listening.getsockname()[1]

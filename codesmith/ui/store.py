@@ -137,6 +137,7 @@ class Watcher:
         if place != self.node:
             return False
         if not self.workspace:
-            return not key.startswith(("usage/", "job/", "jobs/", "forward/"))
+            return not key.startswith(("usage/", "job/", "jobs/", "forward/", "token/"))
         mine = (f"workspace/{self.workspace}", f"usage/{self.workspace}", f"jobs/{self.workspace}", "changed")
-        return key in mine or key.startswith(("user/", f"job/{self.workspace}/", f"forward/{self.workspace}/"))
+        lists = ("user/", *(f"{kind}/{self.workspace}/" for kind in ("job", "forward", "token")))
+        return key in mine or key.startswith(lists)

@@ -21,6 +21,7 @@ from codesmith.nodes.registry import Registry
 from codesmith.tunnel import control
 from codesmith.tunnel.local_endpoint import endpoint_path
 from codesmith.ui import server
+from tests.ui.page import is_live
 from tests.ui.stand_in import StandIn
 
 # Other tests boot nodes meanwhile.
@@ -235,7 +236,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
         page.on("pageerror", lambda error: hear(str(error)))
         ui.access.offer()
         page.goto(f"{ui.access.origin}{path}#{ui.access.address.partition('#')[2]}")
-        expect(page.locator("#live")).to_have_text("live", timeout=20_000)
+        assert is_live(page)
         return page
 
     yield open_page

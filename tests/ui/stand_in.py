@@ -11,15 +11,15 @@ from typing import Any
 
 from agent.contract.parameters import ParameterCheck
 from agent.shared.errors import InvalidParams
+from tests.ui.stand_in_users import Users
 from tests.ui.stand_in_work import Refusal, Work
 
 TOP = Path(__file__).resolve().parents[2]
 CONTRACT = json.loads((TOP / "agent" / "openrpc.json").read_text())
-KEY = {"type": "ssh-ed25519", "fingerprint": "SHA256:abc", "comment": "ada@laptop"}
 AT = "2026-11-29T20:53:52.973Z"
 
 
-class StandIn(Work):
+class StandIn(Users, Work):
     """One agent. `calls` has the methods that were called; `extra` adds methods: name to (entry, function)."""
 
     def __init__(self, path: Path, name: str = "web1", extra: dict[str, Any] | None = None) -> None:
@@ -31,7 +31,6 @@ class StandIn(Work):
         self._extra = {method: function for method, (_, function) in (extra or {}).items()}
         self._checks = {entry["name"]: ParameterCheck(entry["params"]) for entry in self.contract["methods"]}
         self.workspaces: dict[str, dict[str, Any]] = {}
-        self.users: dict[str, dict[str, Any]] = {}
         self.audit: list[dict[str, Any]] = []
         self.answers: dict[str, Any] = {}
         self.denied: list[dict[str, Any]] = []
@@ -72,8 +71,9 @@ class StandIn(Work):
         }  # fmt: skip
         self.workspaces[name] = {
             "id": f"00000000-0000-4000-8000-{number:012d}", "name": name, "path": f"/srv/codesmith/workspaces/{name}",
-            "user": name, "uid": number, "gid": number, "mode": "0700", "state": "ready", "labels": {}, "repos": [],
-            "sandbox": None, "created_at": AT, "opened_at": None, "login": f"cs-{name}", **more,
+            "user": name, "shared_with": [], "uid": number, "gid": number, "mode": "0700", "state": "ready",
+            "labels": {}, "repos": [], "sandbox": None, "created_at": AT, "opened_at": None, "login": f"cs-{name}",
+            **more,
         }  # fmt: skip
         self.note("workspace.create", {"name": name})
         return self.workspaces[name]
@@ -194,11 +194,6 @@ class StandIn(Work):
         self.workspaces[name] = row
         return row
 
-    def workspace_assign(self, name: str, user: str) -> Any:
-        self._of(self.users, user, "user")
-        self.workspaces[name] = {**self._of(self.workspaces, name, "workspace"), "user": user}
-        return self.workspaces[name]
-
     def workspace_delete(self, name: str, keep_user: bool = False) -> Any:
         del self.workspaces[self._of(self.workspaces, name, "workspace")["name"]]
         self.users.pop(name, None)
@@ -221,12 +216,6 @@ class StandIn(Work):
             "memory_bytes": 0, "memory_peak_bytes": None, "memory_limit_bytes": None, "cpu_s": 0.0, "tasks": 0,
             "disk_bytes": 0, "files": 0, "disk_limit_bytes": None, "network": {"allowed": [], "denied": self.denied},
         }  # fmt: skip
-
-    def user_list(self, **_: Any) -> Any:
-        return list(self.users.values())
-
-    def user_get(self, name: str) -> Any:
-        return {**self._of(self.users, name, "user"), "drift": []}
 
     def sandbox_create(self, workspace: str, limits: Any = None, network: Any = "full") -> Any:
         sandbox = {
@@ -260,31 +249,6 @@ class StandIn(Work):
         row = self._of(self.workspaces, workspace, "workspace")
         self.workspaces[workspace] = {**row, "repos": [one for one in row["repos"] if one != name]}
         return {"name": name, "deleted": True}
-
-    def user_create(self, name: str, ssh_keys: Any = ()) -> Any:
-        self.add(name)
-        del self.workspaces[name]
-        self.users[name] = {**self.users[name], "workspaces": [], "ssh_keys": [KEY for _ in ssh_keys]}
-        return {**self.users[name], "warnings": []}
-
-    def user_set_keys(self, name: str, ssh_keys: Any) -> Any:
-        self.users[name] = {**self._of(self.users, name, "user"), "ssh_keys": [KEY for _ in ssh_keys]}
-        return self.users[name]
-
-    def user_disable(self, name: str) -> Any:
-        self.users[name] = {**self._of(self.users, name, "user"), "state": "disabled"}
-        return self.users[name]
-
-    def user_enable(self, name: str) -> Any:
-        self.users[name] = {**self._of(self.users, name, "user"), "state": "active"}
-        return self.users[name]
-
-    def user_delete(self, name: str) -> Any:
-        user = self._of(self.users, name, "user")
-        if user["workspaces"]:
-            raise Refusal(1004, f"user {name!r} owns {', '.join(user['workspaces'])}", kind="in_use")
-        del self.users[name]
-        return {"name": name, "deleted": True, "leftovers": []}
 
     def repo_list(self, workspace: str) -> Any:
         return [{"name": name, "path": f"code/{name}", "url": None, "branch": "main", "commit": None}

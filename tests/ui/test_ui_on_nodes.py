@@ -126,7 +126,7 @@ def test_a_workspace_is_made_worked_in_limited_and_given_away(at, page, ada):
     expect(log.locator(".fg-red")).to_have_text("red")
     expect(log.locator(".stderr", has_text="srv")).to_have_text("srv\n")
 
-    page.get_by_role("heading", name="Enter").evaluate("one => one.scrollIntoView()")
+    page.get_by_role("heading", name="Enter", exact=True).evaluate("one => one.scrollIntoView()")
     shoot(page, "workspace")
 
     page.get_by_text("Set limits", exact=True).click()
@@ -230,6 +230,69 @@ def test_files_go_to_a_workspace_and_back_and_are_edited_there(at, page, ada):
     page.get_by_role("dialog").get_by_label("Type up.bin to go on").fill("up.bin")
     page.get_by_role("dialog").get_by_role("button", name="Remove it").click()
     expect(files.get_by_role("row", name="up.bin")).to_have_count(0)
+
+
+def test_a_workspace_is_shared_until_what_runs_in_it_is_ended(at, page, ada):
+    ada.runs("inv user.create bea --node web1")
+    at("/nodes/web1/workspaces/shop")
+    users = page.locator("section[aria-labelledby=users]")
+    expect(users.get_by_role("row").filter(has_text="owner")).to_contain_text("ada@laptop")
+    users.get_by_text("Share it with a user").click()
+    users.get_by_role("combobox").first.fill("bea")
+    users.get_by_role("button", name="Share it", exact=True).click()
+    end = users.get_by_role("button", name="End sharing with bea")
+    expect(end).to_be_visible(timeout=30_000)
+    assert ada.runs("inv workspace.get shop --node web1 --json").json["shared_with"] == ["bea"]
+    job = ada.runs("inv job.start shop --node web1 --name shared --json -- sleep 4444").json
+    expect(page.get_by_role("group", name="Jobs").get_by_role("row", name="shared")).to_contain_text("running")
+    end.click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("1 running job: shared")
+    dialog.get_by_label("Type bea to go on").fill("bea")
+    dialog.get_by_role("button", name="End sharing").click()
+    expect(end).to_have_count(0, timeout=30_000)
+    assert ada.runs("inv workspace.get shop --node web1 --json").json["shared_with"] == []
+    assert ada.runs(f"inv job.get shop {job['id']} --node web1 --json").json["state"] != "running"
+    ada.runs("inv user.delete bea --node web1")
+
+
+def test_a_token_is_made_and_used_as_the_page_says_and_revoked(at, page, ada, tmp_path):
+    at("/nodes/web1/workspaces/shop")
+    tokens = page.locator("section[aria-labelledby=tokens]")
+    tokens.get_by_text("Create a token", exact=True).click()
+    field(tokens, "label").fill("ci")
+    tokens.get_by_role("button", name="Create the token").click()
+    use = tokens.locator("code", has_text="export CODESMITH_ENDPOINT=")
+    expect(use).to_be_visible(timeout=30_000)
+    tokens.evaluate("one => one.scrollIntoView()")
+    shoot(page, "token")
+    with page.expect_download() as got:
+        tokens.get_by_role("button", name="Save as a file").click()
+    file = tmp_path / got.value.suggested_filename
+    got.value.save_as(file)
+    commands = [one for one in tokens.locator(".output code").all_inner_texts() if file.name in one]
+    (restrict,) = [one for one in commands if one.startswith("chmod ")]
+    begin = f"{restrict} && {use.inner_text()}"
+    known = {key: value for key, value in ada.environment.items() if not key.startswith("CODESMITH_")}
+    environment = {**known, "CODESMITH_HOME": str(tmp_path / "home")}
+
+    def holder_runs(command: str) -> subprocess.CompletedProcess[str]:
+        argv = ["bash", "-c", f"{begin} && {command}"]
+        return subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    (look,) = tokens.locator("code", has_text="codesmith workspace.get").all_inner_texts()
+    done = holder_runs(f"{look} && codesmith workspace.exec shop -- id -un")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("cs-shop\n")
+    assert "does not reach user.list" in holder_runs("codesmith user.list").stderr
+    row = tokens.get_by_role("row", name=re.compile("^ci"))
+    expect(row).not_to_contain_text("never", timeout=30_000)
+    tokens.get_by_role("button", name="Done: hide it").click()
+    tokens.get_by_role("button", name="Revoke ci").click()
+    page.get_by_role("dialog").get_by_label("Type ci to go on").fill("ci")
+    page.get_by_role("dialog").get_by_role("button", name="Revoke the token").click()
+    expect(row).to_have_count(0, timeout=30_000)
+    assert holder_runs(look).returncode == 4
 
 
 def test_a_page_starts_no_runtime_and_a_click_does(at, page, ada):

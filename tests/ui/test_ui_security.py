@@ -20,7 +20,7 @@ LIST = {"jsonrpc": "2.0", "id": 1, "method": "workspace.list", "params": {}}
 CREATE = {"jsonrpc": "2.0", "id": 1, "method": "workspace.create", "params": {"name": "shop"}}
 PRIVATE = (
     "/events", "/actions", "/nodes/web1/rpc", "/nodes/web1/exec", "/nodes/web1/follow", "/nodes/web1/forward",
-    "/nodes/web1/unforward", "/outputs/end",
+    "/nodes/web1/unforward", "/nodes/web1/scoped", "/outputs/end",
 )  # fmt: skip
 
 REFUSED = [

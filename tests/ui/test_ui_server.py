@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import http.client
 import json
 import os
@@ -60,15 +61,21 @@ def test_a_page_of_all_nodes_gets_a_line_for_each(serve):
 
 
 def test_a_page_of_a_node_or_workspace_gets_what_it_shows_and_no_more(ui):
-    for name in ("shop", "other"):
+    tokens = {}
+    for number, name in enumerate(("shop", "other")):
         ui.nodes["web1"].add(name)
+        tokens[name] = ui.nodes["web1"].token_create(name, f"{number:064x}")["id"]
     with ui.events(node="web1") as page:
         page.until(
             lambda now: now.get("web1", "workspace/other") and now.get("web1", "info") and now.get("web1", "user/shop")
         )
     with ui.events(node="web1", workspace="shop") as page:
-        page.until(lambda now: now.get("web1", "workspace/shop") and now.get("web1", "user/shop"))
+        page.until(lambda now: now.get("web1", f"token/shop/{tokens['shop']}") and now.get("web1", "user/shop"))
+        assert page.get("web1", "workspace/shop") is not None
         assert page.get("web1", "workspace/other") is None
+    with ui.events(node="web1", workspace="other") as page:
+        page.until(lambda now: now.get("web1", f"token/other/{tokens['other']}"))
+        assert not [key for _, key in page.state if key.startswith("token/shop/")]
 
 
 @pytest.mark.parametrize("view", [{}, {"node": "web1"}, {"node": "web1", "workspace": "late"}])
@@ -328,6 +335,17 @@ def test_a_page_is_told_what_it_missed_when_it_comes_again(ui):
         page.until(lambda now: now.get("web1", "workspace/meanwhile"))
 
 
+def test_no_answer_waits_for_an_acknowledgement(ui):
+    """Without TCP_NODELAY each file of a page and each call takes 40 ms more."""
+    with ui.events(node="web1") as page:
+        page.until(lambda now: now.node("web1").get("state") == "ready")
+        there = [one for one in gc.get_objects() if isinstance(one, socket.socket) and one.fileno() >= 0]
+        ours = [one for one in there if one.family == socket.AF_INET and one.getsockname()[1] == ui.port]
+        served = [one for one in ours if not one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)]
+        assert served
+        assert all(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for one in served)
+
+
 def test_a_watcher_gets_changes_and_not_what_stayed():
     class Loop:
         def call_soon_threadsafe(self, wake):
@@ -451,11 +469,12 @@ def test_a_node_that_says_nothing_is_told_long_before_its_call_is_given_up(ui):
     agent = ui.nodes["web1"]
     with ui.events() as page:
         page.until(lambda now: now.node("web1").get("state") == "ready")
-        agent.audit_list = lambda **_: time.sleep(6) or []
-        with within(poller.SILENT_S + 3):
-            page.until(lambda now: now.node("web1")["state"] == "silent")
-            assert "no answer for" in page.node("web1")["reason"]
+        answers = threading.Event()
+        agent.audit_list = lambda **_: answers.wait(60) and []
+        page.until(lambda now: now.node("web1")["state"] == "silent")
+        assert "no answer for" in page.node("web1")["reason"]
         del agent.audit_list
+        answers.set()
         page.until(lambda now: now.node("web1")["state"] == "ready" and not now.node("web1")["reason"])
 
 

@@ -12,7 +12,7 @@ export function openDialog(title, draw) {
   return dialog;
 }
 
-export function confirmDestroy({ title, losses, name, verb, options, onConfirm }) {
+export function confirmDestroy({ title, intro = "This would be lost, for ever:", losses, name, verb, options, onConfirm }) {
   const id = newId("dialog");
   const typed = h("input", { id: `${id}-name`, autocomplete: "off", spellcheck: "false", oninput: () => { go.disabled = typed.value !== name; } });
   const problem = h("p", { class: "problem", role: "alert", hidden: true });
@@ -33,7 +33,7 @@ export function confirmDestroy({ title, losses, name, verb, options, onConfirm }
       }
     } },
     h("h2", { id: `${id}-title` }, title),
-    h("p", {}, "This would be lost, for ever:"),
+    h("p", {}, intro),
     h("ul", {}, losses.map((one) => (one instanceof Node ? one : h("li", {}, one)))),
     options,
     h("div", { class: "field" }, h("label", { for: `${id}-name` }, "Type ", h("code", {}, name), " to go on"), typed),

@@ -61,13 +61,16 @@ export const growOlder = () => { for (const one of document.querySelectorAll("ti
 // Text of several paragraphs, whose lines were broken somewhere else.
 export const prose = (text) => h("div", { class: "about prose" }, String(text ?? "").split(/\n\s*\n/).map((one) => h("p", {}, one.replace(/\s*\n\s*/g, " "))));
 
-// A command to paste, with a button that copies it.
-export function command(text) {
-  const button = h("button", { type: "button", class: "small", "aria-label": `Copy: ${line(text)}`, onclick: async () => {
+// A button that copies a text.
+export function copier(text, label) {
+  const button = h("button", { type: "button", class: "small", "aria-label": label, onclick: async () => {
     try { await navigator.clipboard.writeText(text); button.textContent = "Copied"; } catch { button.textContent = "Select it"; }
   } }, "Copy");
-  return h("span", { class: "command" }, code(text), button);
+  return button;
 }
+
+// A command to paste, with a button that copies it.
+export const command = (text) => h("span", { class: "command" }, code(text), copier(text, `Copy: ${line(text)}`));
 
 // A table: columns are [title, row => content, class]. Wide ones scroll by themselves, by keyboard too.
 export function table(caption, columns, rows, empty) {
@@ -97,7 +100,8 @@ export function paged(rows, size, show) {
   return place;
 }
 
-// A part of a page that is drawn again when its model changes; what is focused stays so.
+// A part of a page that is drawn again when its model changes; what is focused stays so, or the part itself gets the
+// focus if it can have it.
 export function region(element, model, draw) {
   let drawn;
   return () => {
@@ -110,8 +114,9 @@ export function region(element, model, draw) {
     element.replaceChildren();
     append(element, [draw(now)]);
     if (active) {
-      [...element.querySelectorAll("a, button, input, [tabindex]")].find((one) =>
-        (one.getAttribute("data-key") ?? one.getAttribute("href") ?? one.textContent) === mark)?.focus();
+      const same = [...element.querySelectorAll("a, button, input, [tabindex]")].find((one) =>
+        (one.getAttribute("data-key") ?? one.getAttribute("href") ?? one.textContent) === mark);
+      (same ?? element).focus();
     }
   };
 }

@@ -3,7 +3,7 @@
 
 import { append, h, newId } from "./dom.js";
 import { SECRETS } from "./rpc.js";
-import { line, parseNumber, parseSize } from "./text.js";
+import { line, parseNumber, parseSize, parseTime } from "./text.js";
 
 const drafts = {
   read: (key) => JSON.parse(sessionStorage.getItem(`draft:${key}`) ?? "{}"),
@@ -44,6 +44,7 @@ function kindOf(name, schema) {
   if (schema.type === "object" && schema.additionalProperties?.type === "string" && !schema.propertyNames?.enum) {
     return { tag: "textarea", parse: pairsOf, word: "KEY=VALUE, one per line." };
   }
+  if (schema.format === "date-time") return { tag: "input", parse: parseTime, word: "Like 2026-12-24T18:00:00Z; or 30m, 8h, 7d from now." };
   if (schema.type === "string") return { tag: name === "stdin" ? "textarea" : "input", parse: (text) => text };
   return { tag: "textarea", parse: parseJson, word: "JSON." };
 }
@@ -101,7 +102,7 @@ function fieldOf(contract, name, param, at, initial) {
   const control = tag === "select"
     ? h("select", common, !param.required && h("option", { value: "" }, "(default)"), schema.enum.map((one) => h("option", { value: one }, one)))
     : tag === "textarea" ? h("textarea", { ...common, rows: 3 })
-      : h("input", { ...common, type: isSecret ? "password" : "text", placeholder: schema.examples?.[0] });
+      : h("input", { ...common, type: isSecret ? "password" : "text", placeholder: schema.examples?.[0], list: param.list });
   if (start !== undefined) control.value = start;
   const element = h("div", { class: "field" }, h("label", { for: id }, title), control, description, problem);
   const read = () => (control.value === "" ? undefined : parse(control.value));
@@ -122,11 +123,12 @@ function placeOf(fields, { field, problem }) {
   return { found, text };
 }
 
-// A form of a method. `fixed` are parameters that the page knows, `prefill` are first values by name, `leave` are left out.
-export function methodForm({ contract, entry, fixed = {}, prefill = {}, leave = [], key, submit, onSubmit, onRead, extra }) {
+// A form of a method. `fixed` are parameters that the page knows, `prefill` are first values by name, `leave` are left out,
+// `lists` are ids of datalist elements by name.
+export function methodForm({ contract, entry, fixed = {}, prefill = {}, leave = [], lists = {}, key, submit, onSubmit, onRead, extra }) {
   const initial = { ...prefill, ...drafts.read(key) };
   const params = entry.params.filter(({ name }) => !(name in fixed) && name !== "request_id" && !leave.includes(name));
-  const fields = params.map((param) => fieldOf(contract, param.name, param, [param.name], initial));
+  const fields = params.map((param) => fieldOf(contract, param.name, { ...param, list: lists[param.name] }, [param.name], initial));
   const controls = fields.flatMap((one) => one.controls);
   const whole = h("p", { class: "problem", role: "alert", hidden: true });
   const button = h("button", { type: "submit", class: "primary" }, submit);

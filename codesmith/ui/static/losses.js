@@ -13,7 +13,7 @@ unpushed=$(git -C "$repo" rev-list --count --all --not --remotes 2>/dev/null || 
 printf '%s %s %s %s\\0' "$changed" "$unpushed" "$(git -C "$repo" remote | wc -l)" "$repo"
 done`;
 
-const many = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;
+export const many = (number, word) => `${number} ${word}${number === 1 ? "" : "s"}`;
 
 function repoLine(text) {
   const found = /^([0-9]+) ([0-9]+) ([0-9]+) (.*)$/s.exec(text);
@@ -24,11 +24,17 @@ function repoLine(text) {
   return `${path.replace(/^\.\//, "")}: ${about}${Number(remotes) ? "" : "; it has no remote"}`;
 }
 
+// The jobs that run in it, in words.
+export function jobsIn(node, name) {
+  const jobs = live.all(node, `job/${name}/`).filter((job) => job.state === "running");
+  const titles = jobs.slice(0, 5).map((job) => job.name ?? job.argv.map(shellQuote).join(" ")).join(", ");
+  return jobs.length ? `${many(jobs.length, "running job")}: ${titles}${jobs.length > 5 ? " and more" : ""}` : "no running job";
+}
+
 // List items that fill themselves. What runs is looked at; for a stopped workspace there is a button.
 export function lossesOf(node, contract, name, row) {
   const size = h("li", {}, "measuring its files");
   const repos = h("li", {});
-  const jobs = live.all(node, `job/${name}/`).filter((job) => job.state === "running");
   const set = (place, ...content) => { place.replaceChildren(); append(place, content); };
 
   const measure = async () => {
@@ -53,5 +59,5 @@ export function lossesOf(node, contract, name, row) {
     set(repos, "Unpushed commits and changed files were not looked at: the workspace is stopped. ",
       h("button", { type: "button", class: "small", onclick: look }, "Start it and look"));
   }
-  return [size, repos, h("li", {}, jobs.length ? `${many(jobs.length, "running job")}: ${jobs.slice(0, 5).map((job) => job.name ?? job.argv.map(shellQuote).join(" ")).join(", ")}${jobs.length > 5 ? " and more" : ""}` : "no running job")];
+  return [size, repos, h("li", {}, jobsIn(node, name))];
 }

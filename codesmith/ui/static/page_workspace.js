@@ -1,4 +1,4 @@
-// One workspace: what it is, its runtime and usage, commands, jobs, files, ports, limits, repos, labels, owner, audit, its end.
+// One workspace: what it is, its runtime and usage, commands, jobs, files, ports, limits, repos, labels, who may enter, tokens, audit, its end.
 
 import { chart } from "./chart.js";
 import { time } from "./dom.js";
@@ -7,6 +7,8 @@ import { execPart } from "./part_exec.js";
 import { filesPart } from "./part_files.js";
 import { forwardsPart } from "./part_forwards.js";
 import { jobsPart } from "./part_jobs.js";
+import { tokensPart } from "./part_tokens.js";
+import { usersPart } from "./part_users.js";
 import { record } from "./record.js";
 import { ask, takes } from "./rpc.js";
 import { bytes } from "./text.js";
@@ -17,6 +19,7 @@ const PLACED = new Set([
   "workspace.start", "workspace.stop", "workspace.usage", "workspace.share", "workspace.unshare", "sandbox.create", "sandbox.get", "sandbox.list", "sandbox.delete", "sandbox.update",
   "repo.init", "repo.clone", "repo.get", "repo.list", "repo.delete", "audit.list",
   "job.start", "job.get", "job.list", "job.logs", "job.attach", "job.wait", "job.stop", "job.delete",
+  "token.create", "token.list", "token.revoke",
   "file.list", "file.stat", "file.read", "file.write", "file.edit", "file.search", "file.move", "file.remove", "file.make_directory",
 ]);
 
@@ -45,24 +48,16 @@ export function workspacePage(node, name) {
     limitsPart(node, contract, name, one, box),
     reposPart(node, contract, name, one, box),
     labelsPart(node, contract, name, one),
-    !isReadOnly && section("owner", "Owner and keys",
-      h("p", {}, "The keys are those of its user: ", h("span", { class: "owner" })),
-      box(contract, "workspace.assign", { title: "Give it to another user", submit: "Transfer the workspace" }),
-      box(contract, "workspace.share", { title: "Share it with a user", submit: "Share it" }),
-      box(contract, "workspace.unshare", { title: "End sharing with a user", submit: "End sharing" })),
+    usersPart(node, contract, name, one, box),
+    tokensPart(node, contract, name),
     otherMethods({ node, contract, prefix: "workspace", param: "workspace", value: name, placed: PLACED }),
     !isReadOnly && section("end", "Delete", h("p", { class: "buttons" }, h("button", { type: "button", class: "danger", onclick: () => deleteIt(node, contract, name, one()) }, "Delete the workspace"))),
   ].map((part) => (Array.isArray(part) ? part : [part])).map(([part, draw]) => { if (draw) { later.push(draw); draw(); } return part; }));
   const later = [];
-  const drawOwner = () => {
-    const place = element.querySelector(".owner");
-    const user = one()?.user;
-    if (place && user && place.textContent !== user) place.replaceChildren(link(path("nodes", node, "users", user), user));
-  };
   const element = h("div", {}, down, about, usage, methods, audit);
   return {
     title: name, view: { node, workspace: name }, trail: [[path("nodes", node), node], [path("nodes", node, "workspaces", name), name]], element,
-    draw: () => { drawDown(); drawAbout(); drawUsage(); drawAudit(); drawOwner(); later.forEach((draw) => draw()); },
+    draw: () => { drawDown(); drawAbout(); drawUsage(); drawAudit(); later.forEach((draw) => draw()); },
     leave: () => later.forEach((draw) => draw.leave?.()),
   };
 }

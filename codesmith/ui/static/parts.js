@@ -12,7 +12,7 @@ import { line } from "./text.js";
 export const isReadOnly = document.documentElement.hasAttribute("data-read-only");
 const KINDS = { ready: "good", ok: "good", active: "good", running: "good", done: "good", down: "bad", failing: "bad", failed: "bad", fail: "bad", disabled: "warn", degraded: "warn", warn: "warn", pending: "warn", connecting: "warn", silent: "warn" };
 export const state = (word) => badge(word ?? "unknown", KINDS[word] ?? "");
-export const isDestroying = (name) => /\.(delete|remove|purge|revoke)$/.test(name);
+export const isDestroying = (name) => /\.(assign|delete|purge|remove|remove_keys|revoke|unshare)$/.test(name);
 
 // The state of a node with its reason and the next command.
 export function nodeState(node) {
@@ -60,7 +60,7 @@ export function section(id, title, ...children) {
 }
 
 // The form of one method in a details element, with its answer below.
-export function methodBox({ node, contract, name, fixed = {}, prefill = {}, leave = [], title, submit, losses, open = false, after }) {
+export function methodBox({ node, contract, name, fixed = {}, prefill = {}, leave = [], lists, title, submit, losses, intro, verb, open = false, after }) {
   const entry = methodOf(contract, name);
   if (!entry || (isReadOnly && entry["x-mutates"])) return null;
   const place = h("div", { role: "status" });
@@ -70,19 +70,19 @@ export function methodBox({ node, contract, name, fixed = {}, prefill = {}, leav
     const result = await change(node, entry, params);
     append(place, [after ? after(result) : answer(result)]);
   };
-  const { form } = methodForm({ contract, entry, fixed, prefill, leave, key, submit: submit ?? entry.name, onSubmit: (params) =>
-    (isDestroying(name) ? destroy(node, name, params, losses, carryOut) : carryOut(params)) });
+  const { form } = methodForm({ contract, entry, fixed, prefill, leave, lists, key, submit: submit ?? entry.name, onSubmit: (params) =>
+    (isDestroying(name) ? destroy(node, name, params, { losses, intro, verb }, carryOut) : carryOut(params)) });
   return h("details", { open }, h("summary", {}, title ?? entry.name), h("p", { class: "about" }, entry.summary), form, place);
 }
 
 // What a call that destroys is about.
 export const targetOf = (params, method) => line(params.path ?? params.id ?? params.name ?? params.workspace ?? method);
 
-function destroy(node, name, params, losses, carryOut) {
+function destroy(node, name, params, { losses, intro, verb = "Delete" }, carryOut) {
   const target = targetOf(params, name);
   return new Promise((resolve) => {
     const dialog = confirmDestroy({
-      title: `${name} ${target} on ${node}`, name: target, verb: "Delete", losses: losses?.(params) ?? [`${target}, and everything in it`],
+      title: `${name} ${target} on ${node}`, intro, name: target, verb, losses: losses?.(params) ?? [`${target}, and everything in it`],
       onConfirm: async () => { await carryOut(params); resolve(true); },
     });
     dialog.addEventListener("close", () => resolve(false));

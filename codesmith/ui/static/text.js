@@ -36,6 +36,13 @@ export function parseNumber(text) {
   return /^[+-]?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?$/i.test(value) ? Number(value) : value;
 }
 
+// "8h" from now as a time; what is no such span stays as it is.
+export function parseTime(text) {
+  const found = /^([1-9][0-9]{0,5})([smhd])$/.exec(text.trim());
+  if (!found) return text.trim();
+  return new Date(Date.now() + Number(found[1]) * { s: 1, m: 60, h: 3600, d: 86400 }[found[2]] * 1000).toISOString();
+}
+
 export function ago(seconds) {
   const passed = Math.max(0, Math.round(seconds));
   if (passed < 60) return `${passed} s`;
