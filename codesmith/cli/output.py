@@ -213,9 +213,14 @@ def print_line(text: str) -> bool:
     return _print(sys.stdout, text + "\n")
 
 
+def can_ask() -> bool:
+    """Tell whether somebody can read a question and answer it: standard input and error are a terminal."""
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
+
+
 def confirm(question: str) -> bool:
     """Ask a yes-or-no question on the terminal; without a terminal the answer is no."""
-    if sys.stdin is None or not sys.stdin.isatty():
+    if not can_ask():
         return False
     sys.stderr.write(f"{escape(question)} [y/N] ")
     sys.stderr.flush()

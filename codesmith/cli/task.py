@@ -39,6 +39,7 @@ COMMON_HELP = {
     "jobs": "How many nodes to work on at once (default: 16).",
     "file": "Another registry file (default: CODESMITH_NODES, then nodes.yaml here or above).",
     "json": "Print JSON instead of a table or tab-separated lines.",
+    "yes": "Delete without asking (default: say what would be lost, and ask on the terminal).",
     "sudo_password_file": "A file whose first line is the password for sudo; - is standard input "
     "(default: ask on the terminal if sudo needs one).",
 }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import codesmith
 from codesmith.cli import output
+from codesmith.cli.confirmation import confirm_loss
 
 if TYPE_CHECKING:
     from codesmith.sdk.client import Client
@@ -35,6 +36,18 @@ def call(where: OneNode, ask: Callable[[Client], T], columns: Sequence[str] = ()
     with connect(where) as client:
         result = ask(client)
     show(where, result, columns)
+    return result
+
+
+def destroy(
+    where: OneNode, what: str, look: Callable[[Client], Sequence[str]], ask: Callable[[Client], T], *, yes: bool
+) -> T:
+    """Like `call`, for what deletes `what`: unless `yes`, say what `look` finds that is lost, and ask first."""
+    with connect(where) as client:
+        if not yes:
+            confirm_loss(what, look(client))
+        result = ask(client)
+    show(where, result)
     return result
 
 

@@ -251,13 +251,18 @@ def stop(
 
 
 @task(help={**JOB_HELP, "id": "The job's id, as job.list shows it, or its name if no other job is so called."})
-def delete(c: Context, workspace: str, id: str, **where: Unpack[OneNode]) -> JobDeleted:  # noqa: A002
+def delete(c: Context, workspace: str, id: str, yes: bool = False, **where: Unpack[OneNode]) -> JobDeleted:  # noqa: A002
     """Forget a job that has ended, and its log."""
-    from codesmith.workspace import jobs
+    from codesmith.workspace import jobs, losses
 
-    return one_node.call(
+    with one_node.connect(where) as client:
+        job = jobs.id_of(client, workspace, id, unique=True)
+    return one_node.destroy(
         where,
-        lambda client: client.job.delete(workspace=workspace, id=jobs.id_of(client, workspace, id, unique=True)),
+        f"job {id}",
+        lambda client: losses.of_job(client, workspace, job),
+        lambda client: client.job.delete(workspace=workspace, id=job),
+        yes=yes,
     )
 
 

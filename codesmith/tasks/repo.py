@@ -133,9 +133,17 @@ def list_(c: Context, workspace: str, **where: Unpack[OneNode]) -> list[Repo]:
 
 
 @task(help={"workspace": "The workspace's name.", "name": "The repository's name."})
-def delete(c: Context, workspace: str, name: str, **where: Unpack[OneNode]) -> RepoDeleted:
-    """Delete a repository, including what was never pushed."""
-    return one_node.call(where, lambda client: client.repo.delete(workspace=workspace, name=name))
+def delete(c: Context, workspace: str, name: str, yes: bool = False, **where: Unpack[OneNode]) -> RepoDeleted:
+    """Delete a repository, after saying what was never pushed."""
+    from codesmith.workspace import losses
+
+    return one_node.destroy(
+        where,
+        f"repository {name}",
+        lambda client: losses.of_repo(client, workspace, name),
+        lambda client: client.repo.delete(workspace=workspace, name=name),
+        yes=yes,
+    )
 
 
 def _say_done(done: str, repo: Repo) -> None:

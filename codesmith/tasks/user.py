@@ -84,6 +84,14 @@ def enable(c: Context, name: str, **where: Unpack[OneNode]) -> User:
 
 
 @task(help={"name": "The user's name."})
-def delete(c: Context, name: str, **where: Unpack[OneNode]) -> UserDeleted:
+def delete(c: Context, name: str, yes: bool = False, **where: Unpack[OneNode]) -> UserDeleted:
     """Delete a user and its account; refused while it owns workspaces."""
-    return one_node.call(where, lambda client: client.user.delete(name=name))
+    from codesmith.workspace import losses
+
+    return one_node.destroy(
+        where,
+        f"user {name}",
+        lambda client: losses.of_user(client, name),
+        lambda client: client.user.delete(name=name),
+        yes=yes,
+    )

@@ -202,9 +202,19 @@ def usage(c: Context, name: str, **where: Unpack[OneNode]) -> Usage:
         "keep_user": "Keep the user that was created for it (default: that user is deleted too).",
     }
 )
-def delete(c: Context, name: str, keep_user: bool = False, **where: Unpack[OneNode]) -> WorkspaceDeleted:
-    """Delete a workspace and everything in it."""
-    return one_node.call(where, lambda client: client.workspace.delete(name=name, keep_user=keep_user))
+def delete(
+    c: Context, name: str, keep_user: bool = False, yes: bool = False, **where: Unpack[OneNode]
+) -> WorkspaceDeleted:
+    """Delete a workspace and everything in it, after saying what that is."""
+    from codesmith.workspace import losses
+
+    return one_node.destroy(
+        where,
+        f"workspace {name}",
+        lambda client: losses.of_workspace(client, name, keep_user=keep_user),
+        lambda client: client.workspace.delete(name=name, keep_user=keep_user),
+        yes=yes,
+    )
 
 
 @task(

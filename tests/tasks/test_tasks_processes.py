@@ -74,7 +74,7 @@ def test_a_refusal_of_the_agent_ends_with_6_and_an_unknown_name_with_3(place):
     with scripted(
         place.endpoint(), error(1004, "busy", kind="in_use", hint="wait"), error(1001, "none", kind="not_found")
     ):
-        refused, unknown = place.inv("user.delete", "ada"), place.inv("user.get", "ada")
+        refused, unknown = place.inv("user.delete", "ada", "--yes"), place.inv("user.get", "ada")
     assert (refused.returncode, refused.stdout, refused.stderr) == (6, "", "error: busy\nhint: wait\n")
     assert (unknown.returncode, unknown.stderr) == (3, "error: none\n")
 
