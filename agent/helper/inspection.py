@@ -116,7 +116,8 @@ def _home(login: str) -> str:
 def _of_login(record: LoginRecord, node: NodeState) -> Iterator[str]:
     login, account = login_of(record.name), node.accounts.get(login_of(record.name))
     if account is None:
-        yield f"the Unix account {login} is gone (inv user.delete {record.name} --yes, or inv workspace.delete {record.name} --yes)"
+        ways = f"inv user.delete {record.name} --yes, or inv workspace.delete {record.name} --yes"
+        yield f"the Unix account {login} is gone ({ways})"
         return
     if (account.pw_uid, account.pw_gid, account.pw_dir) != (record.uid, record.uid, NO_HOME):
         problem = f"the Unix account {login} (uid {account.pw_uid}) is not the one in the helper's ledger"

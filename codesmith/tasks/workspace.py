@@ -137,24 +137,34 @@ def open(  # noqa: A001
 @task(
     help={
         "name": "The workspace's name.",
-        "label": "A label as KEY=VALUE; repeatable; they replace all labels of the workspace (default: none).",
-        "no_labels": "Remove all its labels (default: they stay).",
+        "label": "A label to set, as KEY=VALUE; repeatable; the other labels stay (default: none).",
+        "remove_label": "The key of a label to remove; repeatable (default: none).",
+        "no_labels": "Remove all labels but those set by --label (default: they stay).",
     }
 )
 def update(
     c: Context,
     name: str,
     label: list[str] | None = None,
+    remove_label: list[str] | None = None,
     no_labels: bool = False,
     **where: Unpack[OneNode],
 ) -> Workspace:
-    """Replace the labels of a workspace."""
-    labels = {} if no_labels else arguments.parse_pairs(label or [], "--label")
-    if labels is None or (no_labels and label):
-        raise CodeSmithError(
-            "workspace.update takes either --label or --no-labels", hint=f"inv workspace.update {name} --label team=a"
-        )
-    return one_node.call(where, lambda client: client.workspace.update(name=name, labels=labels), COLUMNS)
+    """Set and remove labels of a workspace.
+
+    Example: workspace.update shop --label team=red --remove-label stage
+    """
+    wanted, removed = arguments.parse_pairs(label or [], "--label") or {}, remove_label or []
+    if not wanted and not removed and not no_labels:
+        problem = "workspace.update takes --label, --remove-label or --no-labels"
+        raise BadArgument(problem, hint=f"inv workspace.update {name} --label team=a")
+    if both := sorted(set(wanted) & set(removed)):
+        raise BadArgument(f"--label and --remove-label both name {both[0]}")
+    with one_node.connect(where) as client:
+        before = client.workspace.get(name=name).labels if no_labels else removed
+        workspace = client.workspace.update(name=name, labels={**dict.fromkeys(before), **wanted})
+    one_node.show(where, workspace, COLUMNS)
+    return workspace
 
 
 @task(help={"name": "The workspace's name.", "user": "Who may open it from now on, an existing and active user."})
