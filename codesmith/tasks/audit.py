@@ -33,7 +33,10 @@ def list_(
     user: str | None = None,
     **where: Unpack[OneNode],
 ) -> list[AuditRecord]:
-    """Show who tried to change what, refused attempts too, and how jobs ended, newest first."""
+    """Show who tried to change what, refused attempts too, and how jobs ended, newest first.
+
+    Example: audit.list --workspace shop --limit 20
+    """
     return one_node.call(
         where, lambda client: client.audit.list(limit=limit, before=before, workspace=workspace, user=user), COLUMNS
     )

@@ -24,14 +24,20 @@ COLUMNS = ("name", "login", "uid", "state", "workspaces", "created_at")
     }
 )
 def create(c: Context, name: str, ssh_key: list[str] | None = None, **where: Unpack[OneNode]) -> User:
-    """Create a user and its Unix account cs-NAME."""
+    """Create a user and its Unix account cs-NAME.
+
+    Example: user.create alice --ssh-key ~/.ssh/id_ed25519.pub
+    """
     keys = arguments.read_public_keys(ssh_key or [])
     return one_node.call(where, lambda client: client.user.create(name=name, ssh_keys=keys), COLUMNS)
 
 
 @task(help={"name": "The user's name."}, harmless=True)
 def get(c: Context, name: str, **where: Unpack[OneNode]) -> UserDetails:
-    """Show one user, and how its account differs from what CodeSmith created (drift)."""
+    """Show one user, and how its account differs from what CodeSmith created (drift).
+
+    Example: user.get alice
+    """
     return one_node.call(where, lambda client: client.user.get(name=name), (*COLUMNS, "drift"))
 
 
@@ -41,7 +47,10 @@ def get(c: Context, name: str, **where: Unpack[OneNode]) -> UserDetails:
     harmless=True,
 )
 def list_(c: Context, label: list[str] | None = None, **where: Unpack[OneNode]) -> list[User]:
-    """Show the users of a node."""
+    """Show the users of a node.
+
+    Example: user.list --label team=red
+    """
     labels = arguments.parse_pairs(label or [], "--label")
     return one_node.call(where, lambda client: client.user.list(labels=labels), COLUMNS)
 
@@ -73,19 +82,28 @@ def set_keys(
 
 @task(help={"name": "The user's name."})
 def disable(c: Context, name: str, **where: Unpack[OneNode]) -> User:
-    """Lock a user out: end what runs in its workspaces, and close them, until user.enable; nothing is deleted."""
+    """Lock a user out: end what runs in its workspaces, and close them, until user.enable; nothing is deleted.
+
+    Example: user.disable alice
+    """
     return one_node.call(where, lambda client: client.user.disable(name=name), COLUMNS)
 
 
 @task(help={"name": "The user's name."})
 def enable(c: Context, name: str, **where: Unpack[OneNode]) -> User:
-    """Let a disabled user in again, and open its workspaces."""
+    """Let a disabled user in again, and open its workspaces.
+
+    Example: user.enable alice
+    """
     return one_node.call(where, lambda client: client.user.enable(name=name), COLUMNS)
 
 
 @task(help={"name": "The user's name."})
 def delete(c: Context, name: str, yes: bool = False, **where: Unpack[OneNode]) -> UserDeleted:
-    """Delete a user and its account; refused while it owns workspaces."""
+    """Delete a user and its account; refused while it owns workspaces.
+
+    Example: user.delete alice
+    """
     from codesmith.workspace import losses
 
     return one_node.destroy(

@@ -75,7 +75,10 @@ def create(
 
 @task(help={"name": "The workspace's name."}, harmless=True)
 def get(c: Context, name: str, **where: Unpack[OneNode]) -> Workspace:
-    """Show one workspace."""
+    """Show one workspace.
+
+    Example: workspace.get shop --json
+    """
     return one_node.call(where, lambda client: client.workspace.get(name=name), COLUMNS)
 
 
@@ -93,7 +96,10 @@ def list_(
     label: list[str] | None = None,
     **where: Unpack[OneNode],
 ) -> list[Workspace]:
-    """Show the workspaces of a node."""
+    """Show the workspaces of a node.
+
+    Example: workspace.list --user alice --label team=red
+    """
     labels = arguments.parse_pairs(label or [], "--label")
     return one_node.call(where, lambda client: client.workspace.list(user=user, labels=labels), COLUMNS)
 
@@ -113,7 +119,10 @@ def open(  # noqa: A001
     editor: str | None = None,
     **where: Unpack[OneNode],
 ) -> dict[str, Any]:
-    """Show how to enter a workspace, or enter it with --shell or --editor."""
+    """Show how to enter a workspace, or enter it with --shell or --editor.
+
+    Example: workspace.open shop --shell
+    """
     from codesmith.workspace import login
     from codesmith.workspace.ssh_config import SshConfig
 
@@ -169,37 +178,55 @@ def update(
 
 @task(help={"name": "The workspace's name.", "user": "Who may open it from now on, an existing and active user."})
 def assign(c: Context, name: str, user: str, **where: Unpack[OneNode]) -> Workspace:
-    """Give a workspace to another user; the previous one loses access, and what runs in it ends."""
+    """Give a workspace to another user; the previous one loses access, and what runs in it ends.
+
+    Example: workspace.assign shop alice
+    """
     return one_node.call(where, lambda client: client.workspace.assign(name=name, user=user), COLUMNS)
 
 
 @task(help={"name": "The workspace's name.", "user": "Who may enter it too, an existing and active user."})
 def share(c: Context, name: str, user: str, **where: Unpack[OneNode]) -> Workspace:
-    """Let another user enter a workspace too; all who enter it work as its one login."""
+    """Let another user enter a workspace too; all who enter it work as its one login.
+
+    Example: workspace.share shop bob
+    """
     return one_node.call(where, lambda client: client.workspace.share(name=name, user=user), COLUMNS)
 
 
 @task(help={"name": "The workspace's name.", "user": "Who may not enter it any more."})
 def unshare(c: Context, name: str, user: str, **where: Unpack[OneNode]) -> Workspace:
-    """Keep a user out of a workspace that was shared with it; what runs in the workspace ends."""
+    """Keep a user out of a workspace that was shared with it; what runs in the workspace ends.
+
+    Example: workspace.unshare shop bob
+    """
     return one_node.call(where, lambda client: client.workspace.unshare(name=name, user=user), COLUMNS)
 
 
 @task(help={"name": "The workspace's name."})
 def start(c: Context, name: str, **where: Unpack[OneNode]) -> Workspace:
-    """Start the runtime of a workspace; commands start it too."""
+    """Start the runtime of a workspace; commands start it too.
+
+    Example: workspace.start shop
+    """
     return one_node.call(where, lambda client: client.workspace.start(name=name), COLUMNS)
 
 
 @task(help={"name": "The workspace's name."})
 def stop(c: Context, name: str, **where: Unpack[OneNode]) -> Workspace:
-    """End everything that runs in a workspace."""
+    """End everything that runs in a workspace.
+
+    Example: workspace.stop shop
+    """
     return one_node.call(where, lambda client: client.workspace.stop(name=name), COLUMNS)
 
 
 @task(help={"name": "The workspace's name."}, harmless=True)
 def usage(c: Context, name: str, **where: Unpack[OneNode]) -> Usage:
-    """Show what a workspace uses, and each host that its list has refused with the command that allows it."""
+    """Show what a workspace uses, and each host that its list has refused with the command that allows it.
+
+    Example: workspace.usage shop
+    """
     found = one_node.call(where, lambda client: client.workspace.usage(name=name))
     for line in denied_hosts.notes(name, found.network.denied):
         output.say(line)
@@ -215,7 +242,10 @@ def usage(c: Context, name: str, **where: Unpack[OneNode]) -> Usage:
 def delete(
     c: Context, name: str, keep_user: bool = False, yes: bool = False, **where: Unpack[OneNode]
 ) -> WorkspaceDeleted:
-    """Delete a workspace and everything in it, after saying what that is."""
+    """Delete a workspace and everything in it, after saying what that is.
+
+    Example: workspace.delete shop
+    """
     from codesmith.workspace import losses
 
     return one_node.destroy(

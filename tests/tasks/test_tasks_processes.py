@@ -249,7 +249,12 @@ def test_a_table_is_for_a_terminal_and_has_no_colour_with_no_color(place):
         ("node.prepare web1", "inv node.prepare --node web1"),
         ("workspace.exec demo ls", "inv workspace.exec NAME -- ls"),
         ("workspce.list", "inv workspace.list"),
-        ("node.health --jsn", "inv node.health --help"),
+        ("node.health --jsn", "did you mean: --json"),
+        ("workspace list", "inv workspace.list"),
+        ("workspace list --node web1", "inv workspace.list --node web1"),
+        ("exec demo", "inv workspace.exec"),
+        ("workspac", "inv help workspace"),
+        ("help wurkspace", "inv help workspace"),
         ("workspace.create", "inv workspace.create --help"),
     ],
 )
@@ -315,9 +320,10 @@ def test_ctrl_c_before_a_task_runs_is_one_line(place, tmp_path, program, module)
 def test_help_has_examples_to_paste_and_is_the_same_page_either_way(place, program):
     run = getattr(place, program)
     page = run("workspace.exec", "--help").stdout
-    assert f"  Example: {program} workspace.exec demo -- make test\n" in page
-    assert f"  Example: tar c src | {program} workspace.exec demo --cwd code -- tar x\n" in page
-    assert run("-h", "workspace.exec").stdout == page
+    assert f"  {program} workspace.exec demo -- make test\n" in page
+    assert f"  tar c src | {program} workspace.exec demo --cwd code -- tar x\n" in page
+    for words in (("-h", "workspace.exec"), ("help", "workspace.exec"), ("help", "workspace", "exec")):
+        assert run(*words).stdout == page
     unknown = run("-h", "workspace.exek")
     said = f"error: no task 'workspace.exek'\nhint: did you mean: {program} workspace.exec\n"
     assert (unknown.returncode, unknown.stderr) == (1, said)
@@ -327,5 +333,44 @@ def test_help_has_examples_to_paste_and_is_the_same_page_either_way(place, progr
 def test_a_namespace_is_listed(place, program):
     run = getattr(place, program)
     listed = run("workspace")
-    assert (listed.returncode, listed.stderr, listed.stdout) == (0, "", run("--list", "workspace").stdout)
-    assert ".exec" in listed.stdout
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert "\n  workspace.exec " in listed.stdout
+    for words in (("--list", "workspace"), ("help", "workspace"), ("-h", "workspace"), ("workspace", "--help")):
+        assert run(*words).stdout == listed.stdout
+
+
+@pytest.mark.parametrize("program", ["inv", "codesmith"])
+def test_the_program_alone_shows_what_there_is_and_invokes_options_last(place, program):
+    run = getattr(place, program)
+    page = run()
+    assert (page.returncode, page.stderr) == (0, "")
+    heads = [line for line in page.stdout.splitlines() if line and not line.startswith(" ")]
+    assert heads == [
+        f"Usage: {program} TASK [ARGUMENTS] [--options] [-- COMMAND ...]", "First steps:", "Namespaces:",
+        "Tasks without one:", "More:", "Options of Invoke, before the task:",
+    ]  # fmt: skip
+    assert f"\n  {program} node.trust web1\n" in page.stdout
+    assert run("help").stdout == page.stdout
+    assert program == "inv" or run("--help").stdout == page.stdout  # Invoke answers before it loads tasks.py
+
+
+@pytest.mark.parametrize("option", ["--pty", "--echo", "--warn-only", "--hide=both", "--command-timeout=3"])
+def test_an_option_that_means_nothing_is_refused(place, option):
+    name = option.partition("=")[0]
+    for run in (place.inv, place.codesmith):
+        for words in ((option, "node.list"), ("node.list", option)):
+            done = run(*words)
+            assert (done.returncode, done.stdout) == (1, "")
+            assert done.stderr.startswith(f"error: {name} has no meaning here: no task runs commands by Invoke\n")
+
+
+def test_a_mistyped_name_gets_the_likely_one(place):
+    missing = error(1001, "no user 'adda' on this node", kind="not_found", hint="inv user.list")
+    with scripted(place.endpoint(), missing, result([USER])):
+        done = place.inv("user.disable", "adda", "--node", "web1")
+    said = "hint: did you mean ada? All of them: inv user.list --node web1\n"
+    assert (done.returncode, done.stderr) == (3, f"error: no user 'adda' on this node\n{said}")
+    with scripted(place.endpoint(), missing, error(1010, "out", kind="out_of_scope")):
+        done = place.inv("user.disable", "adda")
+    assert done.stderr == "error: no user 'adda' on this node\nhint: inv user.list\n"
+    assert "hint: did you mean web1? Else list them" in place.inv("node.version", "--node", "web11").stderr
