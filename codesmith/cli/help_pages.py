@@ -117,10 +117,11 @@ def _spelled(argument: Argument) -> str:
         is_needed = not several and not isinstance(argument, OptionalArgument)
         word = f"{name.upper()} ..." if several else name.upper()
         return word if is_needed else f"[{word}]"
+    short = "".join(f"-{one}, " for one in argument.names[1:])
     if argument.kind is bool:
-        return f"--{name}"
+        return f"{short}--{name}"
     value = "|".join(getattr(argument, "choices", ())) or PLACEHOLDERS.get(name) or _placeholder(name, argument.kind)
-    return f"--{name} {value}" + (" ..." if argument.kind is list else "")
+    return f"{short}--{name} {value}" + (" ..." if argument.kind is list else "")
 
 
 def _placeholder(name: str, kind: Any) -> str:

@@ -16,7 +16,7 @@ from codesmith import __version__
 from codesmith.cli import help_pages, output
 from codesmith.cli.checked_arguments import OptionalArgument, SeveralArgument
 from codesmith.cli.task import Task
-from codesmith.cli.usage_errors import meaningless, rewritten, unexpected_word, unknown_task, usage_error
+from codesmith.cli.usage_errors import as_asked, meaningless, rewritten, unexpected_word, unknown_task, usage_error
 from codesmith.errors import CodeSmithError
 
 
@@ -106,7 +106,15 @@ def write_page(program: Program, words: Sequence[str]) -> NoReturn:
 
 
 def explain(program: Program, parse_tasks: Callable[[], None]) -> None:
-    """Parse the tasks of a command line; errors get CodeSmith's form and a next step."""
+    """Parse the tasks of a command line; errors get CodeSmith's form, with --json that of programs."""
+    try:
+        parse(program, parse_tasks)
+    except ParseError as error:
+        raise as_asked(error, program.argv[1:]) from None
+
+
+def parse(program: Program, parse_tasks: Callable[[], None]) -> None:
+    """Parse the tasks of a command line; errors get a next step."""
     name, words = name_of(program), program.core.unparsed
     show_asked(program, words)
     try:

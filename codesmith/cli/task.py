@@ -12,13 +12,15 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from invoke.exceptions import Exit, Failure
 from invoke.parser.argument import Argument
 from invoke.tasks import Task as InvokeTask
 
-from codesmith.cli import crash_report, early_interrupt, help_pages, output, parameter_words
+from codesmith.cli import crash_report, early_interrupt, help_pages, output, parameter_words, watching
+from codesmith.cli.cells import escape
 from codesmith.cli.checked_arguments import (
     CheckedArgument,
     HelpArgument,
@@ -28,7 +30,7 @@ from codesmith.cli.checked_arguments import (
     VerbatimArgument,
 )
 from codesmith.cli.hints import completed, program
-from codesmith.cli.output import escape
+from codesmith.cli.usage_errors import error_as_json, usage_error
 from codesmith.errors import AgentRefused, BadArgument, CodeSmithError
 from codesmith.secrets import SHARED, SecretRequest
 
@@ -36,13 +38,16 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 KINDS: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool, "list[str]": list}
+FORMS = ("table", "json", "yaml", "name")
 # The help of arguments that many tasks share; a task may replace it by its own.
 COMMON_HELP = {
     "node": "Node name from nodes.yaml (default: CODESMITH_NODE, then `default:` there, then the only node).",
     "all": "Every node of nodes.yaml.",
     "jobs": "How many nodes to work on at once (default: 16).",
     "file": "Another registry file (default: CODESMITH_NODES, then nodes.yaml here or above).",
-    "json": "Print JSON instead of a table or tab-separated lines.",
+    "json": "Print JSON instead of a table or tab-separated lines; errors too, as the last line of stderr.",
+    "output": "The form of the result: name is a name for each line (default: a table on a terminal, else tabs).",
+    "watch": "Look every 2 s and redraw the terminal, until Ctrl-C (default: look once).",
     "yes": "Delete without asking (default: say what would be lost, and ask on the terminal).",
     "sudo_password_file": "A file whose first line is the password for sudo; - is standard input "
     "(default: ask on the terminal if sudo needs one).",
@@ -70,6 +75,7 @@ class Task(InvokeTask[Any], Generic[P, R]):
         exit_code: Callable[[Any], int] | None = None,
         verbatim: Sequence[str] = (),
         after_cancel: str = "",
+        watchable: bool = False,
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("auto_shortflags", False)
@@ -77,7 +83,7 @@ class Task(InvokeTask[Any], Generic[P, R]):
         self.choices, self.remainder, self.several = dict(choices or {}), remainder, several
         self.harmless, self.plans, self.exit_code = harmless, plans, exit_code
         self.verbatim = tuple(verbatim)
-        self.after_cancel = after_cancel
+        self.after_cancel, self.watchable = after_cancel, watchable
 
     @property
     def full_name(self) -> str:
@@ -108,7 +114,17 @@ class Task(InvokeTask[Any], Generic[P, R]):
         if kwargs.pop("help", None) is None:
             self.refuse_empty(kwargs)
             return self.run_body(args, kwargs)
-        return self.run_from_command_line(args, kwargs)
+        self.take_form(kwargs)
+        return self.run_from_command_line(args, kwargs, is_watched=bool(kwargs.pop("watch", False)))
+
+    def take_form(self, kwargs: dict[str, Any]) -> None:
+        """Take --output, which only a command line has; json and yaml are for programs, as --json is."""
+        form = kwargs.pop("output", None)
+        if kwargs.get("json") and form not in (None, "json"):
+            raise usage_error(f"--json and --output {form} exclude each other", f"{program()} {self.full_name} --help")
+        if form in output.TEXTS:
+            kwargs["json"] = True
+        output.FORM.name = form or ""
 
     def refuse_empty(self, kwargs: Mapping[str, Any]) -> None:
         """Refuse an empty list from a Python caller; it would mean the default, or every node."""
@@ -127,23 +143,23 @@ class Task(InvokeTask[Any], Generic[P, R]):
         result: R = super().__call__(*args, **self.listed(kwargs))
         return result
 
-    def run_from_command_line(self, args: Any, kwargs: Any) -> R:
+    def run_from_command_line(self, args: Any, kwargs: Any, *, is_watched: bool) -> R:
         """Turn every exception into `Exit` or one of Invoke's failures; all others would end in a traceback."""
         SHARED.ask = _ask
         try:
             early_interrupt.disarm()
-            result = self.run_body(args, kwargs)
+            look = partial(self.run_body, args, kwargs)
+            result = watching.watch(look, lambda error: self.told(error, kwargs)) if is_watched else look()
         except CodeSmithError as error:
             if isinstance(error, AgentRefused) and error.is_about_params:
                 error = parameter_words.translated(error, self.get_arguments())
-            error.message = escape(error.text_with(self.hint_of(error, kwargs)), keep="\n")
-            raise error from error.__cause__
+            raise self.told(error, kwargs) from error.__cause__
         except (Exit, Failure):
             raise
         except KeyboardInterrupt as interrupt:
             raise self.cancelled(interrupt, kwargs) from None
         except Exception as error:
-            raise crash_report.crash_report(self.full_name, error) from error
+            raise self.told(crash_report.crash_report(self.full_name, error), kwargs) from error
         code = self.exit_code(result) if self.exit_code else 0
         if code:
             raise Exit(code=code)
@@ -153,8 +169,12 @@ class Task(InvokeTask[Any], Generic[P, R]):
         """Return the error of Ctrl-C: what goes on at a node, and how to look."""
         from codesmith.cli.cancellation import cancelled
 
-        error = cancelled(interrupt, self.after_cancel)
-        error.message = escape(error.text_with(self.hint_of(error, kwargs)), keep="\n")
+        return self.told(cancelled(interrupt, self.after_cancel), kwargs)
+
+    def told(self, error: CodeSmithError, kwargs: Mapping[str, Any]) -> CodeSmithError:
+        """Return the error with the text that is printed: for people, or with --json for programs."""
+        hint = self.hint_of(error, kwargs)
+        error.message = error_as_json(error, hint) if kwargs.get("json") else escape(error.text_with(hint), keep="\n")
         return error
 
     def hint_of(self, error: CodeSmithError, kwargs: Mapping[str, Any]) -> str:
@@ -195,11 +215,21 @@ class Task(InvokeTask[Any], Generic[P, R]):
         if unknown:
             raise ValueError(f"{self.full_name}: help for {', '.join(sorted(unknown))}, which are no parameters")
         arguments = [self.argument(name, parameter) for name, parameter in parameters.items()]
+        arguments += self.forms() if "json" in parameters else ()
         arguments.sort(key=lambda argument: not argument.positional)
         options = tuple(f"--{argument.names[0]}" for argument in arguments if not argument.positional)
         for argument in arguments:
             argument.options = options
         return [*arguments, HelpArgument(task_name=self.full_name, show=self.print_help)]
+
+    def forms(self) -> Iterator[CheckedArgument]:
+        """Yield the options for the form of a result, which a Python caller does not need."""
+        name = self.full_name
+        yield CheckedArgument(
+            task_name=name, choices=FORMS, names=("output", "o"), default=None, kind=str, help=COMMON_HELP["output"]
+        )
+        if self.watchable:
+            yield CheckedArgument(task_name=name, names=("watch",), default=False, kind=bool, help=COMMON_HELP["watch"])
 
     def print_help(self) -> None:
         """Print the help of this task on stdout."""
@@ -238,7 +268,8 @@ def task(**options: Any) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P,
     Options beside Invoke's own: `choices` {parameter: allowed words}; `remainder`, the parameter that takes the words
     after `--`; `several`, the one that takes every further word; `harmless`, for a task that changes nothing; `plans`,
     for one that handles --dry itself; `verbatim`, the parameters that take any text, also an empty one; `exit_code`, a
-    function that gives the exit code for a result; `after_cancel`, the hint after Ctrl-C.
+    function that gives the exit code for a result; `after_cancel`, the hint after Ctrl-C; `watchable`, for a look
+    that --watch may repeat.
     """
 
     def inner(body: Callable[Concatenate[Any, P], R]) -> Task[P, R]:

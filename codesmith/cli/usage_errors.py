@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from invoke.collection import Collection
 from invoke.exceptions import ParseError
 from invoke.parser.context import ParserContext
+
+from codesmith.errors import AgentRefused, BadArgument, CodeSmithError, error_to_dict
 
 # Options of Invoke for commands that its tasks run by `c.run`; no task of CodeSmith does.
 MEANINGLESS = (
@@ -20,6 +23,24 @@ MEANINGLESS = (
 def usage_error(problem: str, hint: str = "") -> ParseError:
     """Return the error that stops parsing, in CodeSmith's form; Invoke prints it and exits with 1."""
     return ParseError(f"error: {problem}" + (f"\nhint: {hint}" if hint else ""))
+
+
+def error_as_json(error: CodeSmithError, hint: str) -> str:
+    """Return an error for programs, in one line; `rpc` has what the agent called it."""
+    told = {**error_to_dict(error), "hint": hint, "exit_code": error.code}
+    told.pop("secret", None)
+    if isinstance(error, AgentRefused):
+        told["rpc"] = {"code": error.rpc_code, "kind": error.rpc_kind}
+    return json.dumps({"error": told})
+
+
+def as_asked(error: ParseError, argv: Sequence[str]) -> ParseError:
+    """Return an error of the command line in the form that it asks for: JSON with --json."""
+    words = argv[: argv.index("--")] if "--" in argv else argv
+    if "--json" not in words:
+        return error
+    problem, _, hint = str(error).removeprefix("error: ").partition("\nhint: ")
+    return ParseError(error_as_json(BadArgument(problem), hint))
 
 
 def close(word: str, known: Iterable[str], most: int = 1) -> list[str]:

@@ -24,6 +24,7 @@ COLUMNS = ("time", "method", "target", "peer_login", "outcome", "exit_code", "ki
         "user": "Only what names this user, or was done in a workspace that was theirs then (default: any).",
     },
     harmless=True,
+    watchable=True,
 )
 def list_(
     c: Context,

@@ -103,6 +103,7 @@ def start(
     },
     choices={"state": ("running", "exited", "killed", "lost")},
     harmless=True,
+    watchable=True,
 )
 def list_(
     c: Context,
@@ -123,7 +124,7 @@ def list_(
     return found
 
 
-@task(help=JOB_HELP, harmless=True)
+@task(help=JOB_HELP, harmless=True, watchable=True)
 def get(c: Context, workspace: str, id: str, **where: Unpack[OneNode]) -> Job:  # noqa: A002
     """Show one job.
 

@@ -61,7 +61,7 @@ def down(
     return report.report(selection.Chosen(nodes, json=json), commands.remover(registry), ("name", "result", "error"))
 
 
-@task(harmless=True)
+@task(harmless=True, watchable=True)
 def status(c: Context, json: bool = False) -> Rows:
     """Show every lab node of this machine: state, address, memory and owner.
 

@@ -102,6 +102,7 @@ def disconnect(c: Context, **choice: Unpack[Choice]) -> Rows:
         "node": "Node name from nodes.yaml; repeatable (default: every open endpoint, or every node of --file).",
     },
     harmless=True,
+    watchable=True,
 )
 def status(c: Context, **choice: Unpack[Choice]) -> Rows:
     """Show the state of the local endpoints, and the forwards in the background.
@@ -116,7 +117,7 @@ def status(c: Context, **choice: Unpack[Choice]) -> Rows:
     return rows
 
 
-@task(name="list", harmless=True)
+@task(name="list", harmless=True, watchable=True)
 def list_(c: Context, file: str = "", json: bool = False) -> Rows:
     """Show the nodes of nodes.yaml with endpoint, state and agent version.
 
@@ -127,7 +128,7 @@ def list_(c: Context, file: str = "", json: bool = False) -> Rows:
     return rows
 
 
-@task(harmless=True)
+@task(harmless=True, watchable=True)
 def info(c: Context, **choice: Unpack[Choice]) -> Rows:
     """Show facts about nodes: system, processors, memory, disk, agent.
 
@@ -137,7 +138,7 @@ def info(c: Context, **choice: Unpack[Choice]) -> Rows:
     return report.report(selection.choose(choice), agent_calls.info, columns)
 
 
-@task(harmless=True, exit_code=lambda rows: int(agent_calls.is_failing(rows)))
+@task(harmless=True, watchable=True, exit_code=lambda rows: int(agent_calls.is_failing(rows)))
 def health(c: Context, **choice: Unpack[Choice]) -> Rows:
     """Show the health checks of nodes; exit code 1 if one fails.
 
@@ -147,7 +148,7 @@ def health(c: Context, **choice: Unpack[Choice]) -> Rows:
     return report.report(selection.choose(choice), agent_calls.health, columns, lines=agent_calls.health_lines)
 
 
-@task(harmless=True)
+@task(harmless=True, watchable=True)
 def version(c: Context, **choice: Unpack[Choice]) -> Rows:
     """Show which agent answers on nodes; the quickest test of a connection.
 

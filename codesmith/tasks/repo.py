@@ -126,7 +126,7 @@ def fetch(c: Context, workspace: str, name: str, **options: Unpack[ExchangeTask]
     return repo
 
 
-@task(help={"workspace": "The workspace's name.", "name": "The repository's name."}, harmless=True)
+@task(help={"workspace": "The workspace's name.", "name": "The repository's name."}, harmless=True, watchable=True)
 def get(c: Context, workspace: str, name: str, **where: Unpack[OneNode]) -> Repo:
     """Show one repository with its branch and commit.
 
@@ -135,7 +135,7 @@ def get(c: Context, workspace: str, name: str, **where: Unpack[OneNode]) -> Repo
     return one_node.call(where, lambda client: client.repo.get(workspace=workspace, name=name), COLUMNS)
 
 
-@task(name="list", help={"workspace": "The workspace's name."}, harmless=True)
+@task(name="list", help={"workspace": "The workspace's name."}, harmless=True, watchable=True)
 def list_(c: Context, workspace: str, **where: Unpack[OneNode]) -> list[Repo]:
     """Show the repositories of a workspace.
 

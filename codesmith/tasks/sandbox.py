@@ -114,7 +114,7 @@ def update(
     )
 
 
-@task(help=WORKSPACE, harmless=True)
+@task(help=WORKSPACE, harmless=True, watchable=True)
 def get(c: Context, workspace: str, **where: Unpack[OneNode]) -> Sandbox:
     """Show the sandbox of a workspace, and each host that its list has refused with the command that allows it.
 
@@ -126,7 +126,7 @@ def get(c: Context, workspace: str, **where: Unpack[OneNode]) -> Sandbox:
     return found
 
 
-@task(name="list", harmless=True)
+@task(name="list", harmless=True, watchable=True)
 def list_(c: Context, **where: Unpack[OneNode]) -> list[Sandbox]:
     """Show the sandboxes of a node.
 

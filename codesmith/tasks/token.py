@@ -79,6 +79,7 @@ def create(
     name="list",
     help={"workspace": "Only those of this workspace (default: of all)."},
     harmless=True,
+    watchable=True,
 )
 def list_(c: Context, workspace: str | None = None, **where: Unpack[OneNode]) -> list[Token]:
     """Show the tokens of a node: what each reaches, when it ends, and when it was used last.

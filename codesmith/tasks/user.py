@@ -32,7 +32,7 @@ def create(c: Context, name: str, ssh_key: list[str] | None = None, **where: Unp
     return one_node.call(where, lambda client: client.user.create(name=name, ssh_keys=keys), COLUMNS)
 
 
-@task(help={"name": "The user's name."}, harmless=True)
+@task(help={"name": "The user's name."}, harmless=True, watchable=True)
 def get(c: Context, name: str, **where: Unpack[OneNode]) -> UserDetails:
     """Show one user, and how its account differs from what CodeSmith created (drift).
 
@@ -45,6 +45,7 @@ def get(c: Context, name: str, **where: Unpack[OneNode]) -> UserDetails:
     name="list",
     help={"label": "Only users who own a workspace with this label, as KEY=VALUE; repeatable (default: all)."},
     harmless=True,
+    watchable=True,
 )
 def list_(c: Context, label: list[str] | None = None, **where: Unpack[OneNode]) -> list[User]:
     """Show the users of a node.

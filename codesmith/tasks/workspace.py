@@ -73,7 +73,7 @@ def create(
     return workspace
 
 
-@task(help={"name": "The workspace's name."}, harmless=True)
+@task(help={"name": "The workspace's name."}, harmless=True, watchable=True)
 def get(c: Context, name: str, **where: Unpack[OneNode]) -> Workspace:
     """Show one workspace.
 
@@ -89,6 +89,7 @@ def get(c: Context, name: str, **where: Unpack[OneNode]) -> Workspace:
         "label": "Only workspaces with this label, as KEY=VALUE; repeatable (default: any).",
     },
     harmless=True,
+    watchable=True,
 )
 def list_(
     c: Context,
@@ -221,7 +222,7 @@ def stop(c: Context, name: str, **where: Unpack[OneNode]) -> Workspace:
     return one_node.call(where, lambda client: client.workspace.stop(name=name), COLUMNS)
 
 
-@task(help={"name": "The workspace's name."}, harmless=True)
+@task(help={"name": "The workspace's name."}, harmless=True, watchable=True)
 def usage(c: Context, name: str, **where: Unpack[OneNode]) -> Usage:
     """Show what a workspace uses, and each host that its list has refused with the command that allows it.
 

@@ -57,9 +57,14 @@ Options:
   --quick              Soon.
 
 Options of many tasks:
-  --node NODE  Node name from nodes.yaml (default: CODESMITH_NODE, then `default:` there, then the only node).
-  --json       Print JSON instead of a table or tab-separated lines.
-  -h, --help   Show this page.
+  --node NODE                   Node name from nodes.yaml (default: CODESMITH_NODE, then `default:` there, then the
+                                only node).
+  --json                        Print JSON instead of a table or tab-separated lines; errors too, as the last line
+                                of stderr.
+  -o, --output table|json|yaml|name
+                                The form of the result: name is a name for each line (default: a table on a
+                                terminal, else tabs).
+  -h, --help                    Show this page.
 
 Examples:
   inv test_help_pages.every --quick

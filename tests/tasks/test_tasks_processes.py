@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from codesmith.nodes.registry import Node
 from codesmith.ssh import connect
 from codesmith.ssh.target import resolve
+from tests.agent.on_node.terminal import Terminal
 from tests.sdk.sdk_doubles import USER, error, real_agent, result, scripted
 
 TOP = Path(__file__).parents[2]
@@ -162,10 +164,10 @@ def test_of_several_nodes_each_has_its_own_result(place):
             done = place.inv("node.version", "--all", "--json")
     rows = json.loads(done.stdout)
     assert rows == [{"node": "web1", **version}, {"node": "web2", "error": "broken", "kind": "AgentRefused"}]
-    assert (done.returncode, done.stderr) == (
-        6,
-        "error: 1 of 2 nodes failed:\n  web2: broken\nhint: inv node.logs --node web2\n",
-    )
+    assert (done.returncode, json.loads(done.stderr)["error"]) == (6, {
+        "kind": "CodeSmithError", "problem": "1 of 2 nodes failed:\n  web2: broken",
+        "hint": "inv node.logs --node web2", "exit_code": 6,
+    })  # fmt: skip
 
 
 def test_ctrl_c_ends_with_2(place):
@@ -266,11 +268,55 @@ def test_what_inv_cannot_parse_gets_a_next_step(words: str, hint: str) -> None:
     assert f"hint: {hint}" in said.stderr or f": {hint}\n" in said.stderr
 
 
+def test_with_json_an_error_is_json_in_the_last_line_of_stderr(place):
+    refusal = error(1004, "busy\x1b", kind="in_use", hint="inv user.list")
+    expected = {"kind": "AgentRefused", "problem": "busy\x1b", "hint": "inv user.list", "exit_code": 6,
+                "rpc": {"code": 1004, "kind": "in_use"}}  # fmt: skip
+    for words in (["--json"], ["-o", "json"], ["--output=yaml"]):
+        with scripted(place.endpoint(), refusal):
+            done = place.inv("user.enable", "ada", *words)
+        assert (done.returncode, done.stdout, json.loads(done.stderr)) == (6, "", {"error": expected})
+    usage = json.loads(place.inv("user.get", "--nod", "x", "--json").stderr)["error"]
+    assert usage == {
+        "kind": "BadArgument", "problem": "user.get has no option --nod", "hint": "did you mean: --node",
+        "exit_code": 1,
+    }  # fmt: skip
+    assert place.inv("user.list", "--json", "-o", "name").stderr.startswith("error: --json and --output name")
+    assert place.inv("user.list", "-o", "xml").stderr.startswith("error: --output takes one of table, json, yaml, name")
+
+
+def test_output_is_for_every_task_that_has_json(place):
+    with scripted(place.endpoint(), *[result([USER])] * 3):
+        assert place.inv("user.list", "-o", "name").stdout == "ada\n"
+        assert yaml.safe_load(place.inv("user.list", "-o", "yaml").stdout) == [USER]
+        heads, row = place.inv("user.list", "--output", "table").stdout.splitlines()
+    assert (heads.split()[:2], row.split()[:2]) == (["name", "login"], ["ada", "cs-ada"])
+
+
+def test_watch_redraws_a_terminal_until_ctrl_c(place):
+    rows = [{**USER, "name": f"u{number}"} for number in range(9)]
+    inv = str(Path(sys.executable).parent / "inv")
+    with (
+        scripted(place.endpoint(), result(rows), result(rows[:1]), *[error(1009, "damaged\x1b", kind="read_only")] * 9),
+        Terminal([inv, "user.list", "--watch"], place.environment, rows=8, columns=120) as terminal,
+    ):
+        terminal.wait_for(r"every 2 s, Ctrl-C ends")
+        terminal.wait_for(r"u3.*\n.*and 5 more lines")
+        terminal.wait_for(r"every 2 s(?s:.*)u0")
+        terminal.wait_for(r"error: damaged\\x1b")
+        terminal.types("\x03")
+        assert terminal.wait_for_end() == 0
+    done = place.inv("user.list", "--watch")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: --watch redraws a terminal")
+    assert place.inv("user.create", "x", "--watch").stderr.startswith("error: user.create has no option --watch")
+
+
 def test_a_lost_change_is_repeated_by_the_command_in_its_hint(place):
     with scripted(place.endpoint(), None, result(EXECUTION)) as server:
         done = place.inv("workspace.exec", "demo", "--json", "--", "echo", "a b; 'c'")
-        assert (done.returncode, done.stderr.splitlines()[-1].split(":")[0]) == (5, "hint")
-        command = done.stderr.splitlines()[-1].partition("twice: ")[2]
+        assert done.returncode == 5
+        command = json.loads(done.stderr)["error"]["hint"].partition("twice: ")[2]
         programs = str(Path(sys.executable).parent)
         place.environment["PATH"] = f"{programs}:{place.environment['PATH']}"
         assert place.run(["sh", "-c", command]).returncode == 0
