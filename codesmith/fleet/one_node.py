@@ -55,8 +55,10 @@ def _with_likely_name(client: Client, error: AgentRefused) -> AgentRefused:
     except CodeSmithError:
         return error
     likely = close(name, names)
+    if not likely:
+        return error
     hint = f"did you mean {likely[0]}? All of them: inv {kind}.list"
-    return AgentRefused(error.problem, code=error.rpc_code, data={**error.data, "hint": hint}) if likely else error
+    return AgentRefused(error.problem, code=error.rpc_code, data={**error.data, "hint": hint})
 
 
 def call(where: OneNode, ask: Callable[[Client], T], columns: Sequence[str] = ()) -> T:
