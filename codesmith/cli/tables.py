@@ -34,8 +34,8 @@ class Column:
 
     @property
     def head(self) -> str:
-        """The name with spaces."""
-        return self.name.replace("_", " ")
+        """The name with spaces; a size has its unit."""
+        return self.name.removesuffix("_bytes").replace("_", " ")
 
     @property
     def natural(self) -> int:
@@ -76,7 +76,7 @@ def of_record(out: TextIO, record: Mapping[str, Any], names: Sequence[str]) -> N
         text = shown(name, value, now)
         if isinstance(value, str) and text != escape(cell(value)):
             text = f"{escape(value)} ({text})"
-        console.print(Text(f"{name.replace('_', ' '):{wide + GAP}}") + _styled(name, text), soft_wrap=True)
+        console.print(Text(f"{name:{wide + GAP}}") + _styled(name, text), soft_wrap=True)
 
 
 def fitting(columns: Sequence[Column], width: int) -> list[Column]:
@@ -101,12 +101,18 @@ def widths(columns: Sequence[Column], width: int) -> list[int]:
 def shown(name: str, value: Any, now: datetime.datetime) -> str:
     """Return a value as people read it: a size, an age, else its cell."""
     if isinstance(value, Mapping):
-        return ",".join(f"{escape(str(key))}={shown(str(key), item, now)}" for key, item in value.items())
+        return ",".join(f"{escape(str(key))}={_inner(str(key), item, now)}" for key, item in value.items())
     if name.endswith("_bytes") and isinstance(value, int) and not isinstance(value, bool):
         return people.size(value)
     if (name.endswith("_at") or name == "since") and isinstance(value, str):
         return people.age(value, now) or escape(value)
     return escape(cell(value))
+
+
+def _inner(name: str, value: Any, now: datetime.datetime) -> str:
+    """Return a value inside another one: a size without a space, where a line could break."""
+    text = shown(name, value, now)
+    return text.replace(" ", "") if name.endswith("_bytes") else text
 
 
 def _draw(out: TextIO, columns: Sequence[Column], found: Sequence[int]) -> None:
@@ -124,7 +130,8 @@ def _console(out: TextIO, width: int) -> Any:
     # rich takes 60 ms to import, so only a table on a terminal imports it.
     from rich.console import Console
 
-    return Console(file=out, highlight=False, width=width)
+    # With a height: for TERM=dumb rich would else take 80 columns, whatever width it is given.
+    return Console(file=out, highlight=False, width=width, height=shutil.get_terminal_size().lines)
 
 
 def _styled(name: str, text: str) -> Any:

@@ -74,7 +74,7 @@ def test_a_form_that_is_asked_for_is_given_also_in_a_pipe(monkeypatch):
     assert show({"id": "1", "name": "x"}) == "1\n"
     monkeypatch.setattr(output.FORM, "name", "table")
     assert [line.split() for line in show(data).splitlines()] == [
-        ["name", "size", "bytes"], ["a\\x1b", "2.0", "KiB"], ["b"],
+        ["name", "size"], ["a\\x1b", "2.0", "KiB"], ["b"],
     ]  # fmt: skip
 
 
