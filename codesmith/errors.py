@@ -55,11 +55,12 @@ class UnknownNode(UnknownName):
     """The name is not in nodes.yaml."""
 
     @classmethod
-    def named(cls, name: str, known: Iterable[str], registry: str = "nodes.yaml") -> UnknownNode:
-        """Return the error for `name`, with the names that exist."""
+    def named(cls, name: str, known: Iterable[str], registry: str = "nodes.yaml", *, likely: str = "") -> UnknownNode:
+        """Return the error for `name`, with the names that exist and the one that could have been meant."""
+        look = "list them with `inv node.list`, or add one with `inv node.add NAME --host HOST`"
         return cls(
             f"no node {name!r} in {registry} (known: {', '.join(known) or 'none'})",
-            hint="list them with `inv node.list`, or add one with `inv node.add NAME --host HOST`",
+            hint=f"did you mean {likely}? Else {look}" if likely else look,
         )
 
 

@@ -107,7 +107,7 @@ def test_a_sandbox_without_network_has_none(person: Person) -> None:
         ("inv workspace.create ../x", 1, "NAME must be 1 to 28"),
         ("inv workspace.create demo", 6, "exists"),
         ("inv workspace.get nobody", 3, "nobody"),
-        ("inv user.delete demo", 6, "owns workspaces"),
+        ("inv user.delete demo --yes", 6, "owns workspaces"),
         ("inv node.version --node nowhere", 3, "nowhere"),
     ],
 )
@@ -144,7 +144,7 @@ def test_a_wrong_host_key_is_one_clear_error(person: Person) -> None:
 def test_delete_leaves_nothing(person: Person) -> None:
     person.on("web1", "setpriv --reuid=cs-demo --regid=cs-demo --clear-groups sleep 1000 >/dev/null 2>&1 &")
     for name in ("demo", "other"):
-        assert person.runs(f"inv workspace.delete {name} --json").json["user_deleted"] is True
+        assert person.runs(f"inv workspace.delete {name} --yes --json").json["user_deleted"] is True
     host = person.host("web1")
     for login in ("cs-demo", "cs-other"):
         assert not host.user(login).exists

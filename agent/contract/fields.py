@@ -71,25 +71,33 @@ Fingerprints = Annotated[
     ],
     Keywords({"minItems": 1, "maxItems": 64, "description": "Of keys, as user.get shows them."}),
 ]
+LABELS_MAX = 32
+LABEL_KEY = {"type": "string", "pattern": "^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$", "maxLength": 63}
+LABEL_KEYS = "keys of 1 to 63 of A-Z, a-z, 0-9 and inner . _ / -, each with a value"
+LabelValue = Annotated[
+    str, Keywords({"maxLength": 256, "pattern": f"^{ONE_LINE}*$", "errorMessage": f"must be {A_LINE} up to 256"})
+]
 Labels = Annotated[
-    Dict[
-        str,
-        Annotated[
-            str,
-            Keywords({"maxLength": 256, "pattern": f"^{ONE_LINE}*$", "errorMessage": f"must be {A_LINE} up to 256"}),
-        ],
-    ],
+    Dict[str, LabelValue],
     Keywords(
         {
             "title": "Labels",
-            "maxProperties": 32,
-            "propertyNames": {
-                "type": "string",
-                "pattern": "^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$",
-                "maxLength": 63,
-            },
+            "maxProperties": LABELS_MAX,
+            "propertyNames": LABEL_KEY,
             "description": "The caller's own labels, key to value.",
-            "errorMessage": "must be at most 32 keys of 1 to 63 of A-Z, a-z, 0-9 and inner . _ / -, each with a value",
+            "errorMessage": f"must be at most {LABELS_MAX} {LABEL_KEYS}",
+        }
+    ),
+]
+LabelChanges = Annotated[
+    Dict[str, Optional[LabelValue]],
+    Keywords(
+        {
+            "title": "LabelChanges",
+            "maxProperties": 2 * LABELS_MAX,
+            "propertyNames": LABEL_KEY,
+            "description": "Labels to set, key to value; null removes one. All others stay.",
+            "errorMessage": f"must be at most {2 * LABELS_MAX} {LABEL_KEYS} or null",
         }
     ),
 ]

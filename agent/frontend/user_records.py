@@ -32,7 +32,7 @@ def find(context: Context, name: str) -> Dict[str, Any]:
         check_not_workspace(context, name)
         if ownership.is_user_on_node(name):
             problem = f"the agent's store does not know user {name!r}, but {login_of(name)} is on the node"
-            raise NotFound(problem, hint=f"inv node.health; inv user.delete {name} removes it")
+            raise NotFound(problem, hint=f"inv node.health; inv user.delete {name} --yes removes it")
         raise NotFound(f"no user {name!r} on this node", hint="inv user.list")
     return document
 

@@ -16,7 +16,7 @@ def find(context: Context, name: str) -> Dict[str, Any]:
     document = context.store.get_workspace(name)
     if document is None and ownership.is_workspace_on_node(name):
         problem = f"the agent's store does not know workspace {name!r}, but {path_of(name)} is on the node"
-        raise NotFound(problem, hint=f"inv node.health; inv workspace.delete {name} removes it")
+        raise NotFound(problem, hint=f"inv node.health; inv workspace.delete {name} --yes removes it")
     if document is None:
         raise NotFound(f"no workspace {name!r} on this node", hint="inv workspace.list")
     return document

@@ -110,7 +110,7 @@ def compare(
             if entry not in expected and _is_like_ours(status):
                 name = entry[len(LOGIN_PREFIX) :] if place is _home else entry
                 problem = f"{place(entry)} is on the node and not in the helper's ledger"
-                yield Finding(name, f"{problem} (inv workspace.delete {name}, or restore a newer ledger)")
+                yield Finding(name, f"{problem} (inv workspace.delete {name} --yes, or restore a newer ledger)")
     for first, mark in sorted(node.marks.items()):
         if mark > next_uids[first]:
             problem = (
@@ -127,7 +127,8 @@ def _home(login: str) -> str:
 def _of_login(record: LoginRecord, node: NodeState) -> Iterator[str]:
     login, account = login_of(record.name), node.accounts.get(login_of(record.name))
     if account is None:
-        yield f"the Unix account {login} is gone (inv user.delete {record.name}, or inv workspace.delete {record.name})"
+        ways = f"inv user.delete {record.name} --yes, or inv workspace.delete {record.name} --yes"
+        yield f"the Unix account {login} is gone ({ways})"
         return
     if (account.pw_uid, account.pw_gid, account.pw_dir) != (record.uid, record.uid, NO_HOME):
         problem = f"the Unix account {login} (uid {account.pw_uid}) is not the one in the helper's ledger"

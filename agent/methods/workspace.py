@@ -7,9 +7,11 @@ from typing import Annotated, Any, Dict, Iterator, Literal, Optional
 
 from agent.contract.fields import (
     ARGUMENT,
+    LABELS_MAX,
     Argv,
     Environment,
     Keywords,
+    LabelChanges,
     Labels,
     Name,
     PublicKey,
@@ -38,6 +40,7 @@ from agent.shared.errors import (
     AlreadyExists,
     Disabled,
     InUse,
+    LimitReached,
     NotFound,
     ReadOnly,
     printable,
@@ -126,15 +129,24 @@ def open_(context: Context, *, name: Name, request_id: Optional[RequestId] = Non
     return {**show(document), "login": login}  # type: ignore[typeddict-item]
 
 
-@method("workspace.update", scope="operator", errors=(NotFound, InUse, ReadOnly), mutates=True, decides="labels")
+@method(
+    "workspace.update",
+    scope="operator",
+    errors=(NotFound, InUse, ReadOnly, LimitReached),
+    mutates=True,
+    decides="labels",
+)
 def update(
-    context: Context, *, name: Name, labels: Optional[Labels] = None, request_id: Optional[RequestId] = None
+    context: Context, *, name: Name, labels: Optional[LabelChanges] = None, request_id: Optional[RequestId] = None
 ) -> Workspace:
-    """Replace all labels of a workspace by those given; without `labels` nothing is changed."""
+    """Set the labels of a workspace that are given and remove those given as null; all others stay."""
     document = workspace_records.find_managed(context, name)
-    if labels is not None:
-        document = {**document, "labels": labels}
-        context.store.change_workspace(name, {"labels": labels})
+    if labels:
+        merged = {key: value for key, value in {**document["labels"], **labels}.items() if value is not None}
+        if len(merged) > LABELS_MAX:
+            raise LimitReached(f"workspace {name!r} would have {len(merged)} labels; it may have {LABELS_MAX}")
+        document = {**document, "labels": merged}
+        context.store.change_workspace(name, {"labels": merged})
     return show(document)
 
 

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from codesmith.cli.output import escape
+from codesmith.cli.cells import escape
 from codesmith.errors import CallInterrupted, Cancelled, Interruption
 
 # The command that shows what a method has done, or ends what nothing shows, by method or else by its prefix; words in

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from codesmith.cli.output import escape
+from codesmith.cli.cells import escape
 from codesmith.errors import CodeSmithError
 
 

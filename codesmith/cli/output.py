@@ -11,51 +11,60 @@ import json as json_module
 import os
 import shlex
 import sys
-import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from codesmith.cli.cells import cell, escape
 from codesmith.cli.hints import completed
 from codesmith.errors import CodeSmithError
 
-# Control, format (bidirectional overrides among them), surrogate, line and paragraph separators.
-UNSAFE = ("Cc", "Cf", "Cs", "Zl", "Zp")
-
-
-def escape(text: str, keep: str = "") -> str:
-    """Return `text` with every character that could control a terminal written as an escape, except those in `keep`."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(_written(char) if _is_unsafe(char) and char not in keep else char for char in text)
-
-
-def _is_unsafe(char: str) -> bool:
-    return unicodedata.category(char) in UNSAFE
-
-
-def _written(char: str) -> str:
-    known = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
-    number = ord(char)
-    return known.get(char) or (f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}")
-
 
 def show(data: Any, columns: Sequence[str] = (), *, json: bool = False, stream: TextIO | None = None) -> None:
-    """Print a list of records as one row each, or one record as a line per field.
+    """Print a list of records as one row each, or one record as a line per field, in the form that is asked for.
 
-    `columns` picks the fields that people see; JSON always has every field.
+    `columns` picks the fields that people see; JSON and YAML always have every field.
     """
     out = stream or sys.stdout
     if out is None:  # the caller closed it: nobody reads it
         return
-    if json:
-        _print(out, json_module.dumps(plain(data), indent=2) + "\n")
+    records, form = plain(data), FORM.name or ("json" if json else "")
+    if form in TEXTS:
+        _print(out, TEXTS[form](records))
         return
-    rows, heads = _rows(plain(data), columns)
-    if out.isatty():
-        _table(out, *(_filled(rows, heads) if heads else (rows, heads)))
+    names = list(columns) or _names(records)
+    if form == "name":
+        _print(out, "".join(f"{escape(cell(one.get(names[0])))}\n" for one in _listed(records)))
+    elif form == "table" or out.isatty():
+        _table(out, records, names)
+    elif isinstance(records, list):
+        _print(out, "".join("\t".join(escape(cell(one.get(name))) for name in names) + "\n" for one in records))
     else:
-        _print(out, "".join("\t".join(map(escape, row)) + "\n" for row in rows))
+        _print(out, "".join(f"{escape(name)}\t{escape(cell(records.get(name)))}\n" for name in names))
+
+
+class Form:
+    """How results are printed: "" (a table on a terminal, else tabs), or what --output names."""
+
+    name = ""
+
+
+FORM = Form()
+
+
+def as_json(records: Any) -> str:
+    """Return records as JSON."""
+    return json_module.dumps(records, indent=2) + "\n"
+
+
+def as_yaml(records: Any) -> str:
+    """Return records as YAML."""
+    import yaml
+
+    return str(yaml.safe_dump(records, sort_keys=False))
+
+
+TEXTS: dict[str, Callable[[Any], str]] = {"json": as_json, "yaml": as_yaml}
 
 
 def plain(data: Any) -> Any:
@@ -69,49 +78,26 @@ def plain(data: Any) -> Any:
     return data
 
 
-def cell(value: Any) -> str:
-    """Return one value as the text of a cell: empty for None, commas between items."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, Mapping):
-        return ",".join(f"{key}={cell(item)}" for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return ",".join(cell(item) for item in value)
-    return str(value)
+def _listed(records: Any) -> list[Any]:
+    return records if isinstance(records, list) else [records]
 
 
-def _rows(data: Any, columns: Sequence[str]) -> tuple[list[list[str]], list[str]]:
-    if isinstance(data, list):
-        names = list(columns) or list(data[0] if data else ())
-        return [[cell(item.get(name)) for name in names] for item in data], names
-    names = list(columns) or list(data)
-    return [[name, cell(data.get(name))] for name in names], []
+def _names(records: Any) -> list[str]:
+    return list(next(iter(_listed(records)), ()))
 
 
-def _filled(rows: list[list[str]], heads: list[str]) -> tuple[list[list[str]], list[str]]:
-    """Leave out columns that are empty in every row. Only for tables: scripts count columns."""
-    kept = [index for index in range(len(heads)) if any(row[index] for row in rows)]
-    return [[row[index] for index in kept] for row in rows], [heads[index] for index in kept]
+def _table(out: TextIO, records: Any, names: Sequence[str]) -> None:
+    from codesmith.cli import tables
 
-
-def _table(out: TextIO, rows: list[list[str]], heads: list[str]) -> None:
-    # rich takes 60 ms to import, so only a table on a terminal imports it.
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    if not rows:
+    if not records:
         _print(sys.stderr, "nothing to show\n")
         return
-    table = Table(box=None, show_header=bool(heads), header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for head in heads or ["", ""]:
-        table.add_column(head.replace("_", " "), overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(escape(item)) for item in row))
     with writing(out):
-        Console(file=out, highlight=False).print(table)
+        if isinstance(records, list):
+            tables.of_list(out, records, names)
+        else:
+            tables.of_record(out, records, names)
+        out.flush()
 
 
 def write(text: str) -> None:
@@ -213,9 +199,14 @@ def print_line(text: str) -> bool:
     return _print(sys.stdout, text + "\n")
 
 
+def can_ask() -> bool:
+    """Tell whether somebody can read a question and answer it: standard input and error are a terminal."""
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
+
+
 def confirm(question: str) -> bool:
     """Ask a yes-or-no question on the terminal; without a terminal the answer is no."""
-    if sys.stdin is None or not sys.stdin.isatty():
+    if not can_ask():
         return False
     sys.stderr.write(f"{escape(question)} [y/N] ")
     sys.stderr.flush()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
-import re
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
 
 from invoke.collection import Collection
 from invoke.exceptions import Exit, ParseError
@@ -15,8 +13,10 @@ from invoke.parser.parser import ParseMachine
 from invoke.program import Program
 
 from codesmith import __version__
-from codesmith.cli import output
-from codesmith.cli.task import OptionalArgument, SeveralArgument
+from codesmith.cli import help_pages, output
+from codesmith.cli.checked_arguments import OptionalArgument, SeveralArgument
+from codesmith.cli.task import Task
+from codesmith.cli.usage_errors import as_asked, meaningless, rewritten, unexpected_word, unknown_task, usage_error
 from codesmith.errors import CodeSmithError
 
 
@@ -52,50 +52,71 @@ class CodeSmith(Program):
         """Show lists and help; a reader that closes the pipe early is no error."""
         show(self, super().parse_cleanup)
 
-    def print_task_help(self, name: str) -> None:
-        """Print the help of a task, for `-h TASK`."""
-        task_help(self, name)
-
 
 def adopt(program: Program) -> None:
     """Give Invoke's own program, `inv`, CodeSmith's errors about the command line; called while it loads tasks.py."""
     output.ensure_streams()
     parse_tasks, parse_cleanup = program.parse_tasks, program.parse_cleanup
     program.parse_tasks = lambda: explain(program, parse_tasks)  # type: ignore[method-assign]
-    program.print_task_help = lambda name: task_help(program, name)  # type: ignore[method-assign]
     program.parse_cleanup = lambda: show(program, parse_cleanup)  # type: ignore[method-assign]
 
 
-def task_help(program: Program, name: str) -> None:
-    """Print the help of a task, the page that TASK --help shows."""
-    program.collection[name].print_help()
-
-
-def list_namespace(program: Program, name: str) -> None:
-    """Print the tasks of a namespace, as `--list NAME` does."""
-    program.list_root, program.list_format, program.list_depth = name, "flat", 0
-    program.scoped_collection = program.collection.subcollection_from_path(name)
-    program.list_tasks()
-
-
 def show(program: Program, parse_cleanup: Callable[[], None]) -> None:
-    """Let Invoke print its lists and help; a reader that closes the pipe early is no error."""
-    try:
-        with output.writing(sys.stdout):
-            parse_cleanup()
-            return
-    except ParseError as error:
-        raise rewritten(error, name_of(program), program.argv[1:], program.collection) from None
-    except Exit:
-        with output.writing(sys.stdout):
-            sys.stdout.flush()
-        raise
+    """Show the page of help that is asked for, if one is; else let Invoke print lists, versions and completions."""
+    asked = program.args.help.value
+    if asked:
+        write_page(program, () if asked is True else (str(asked),))
+    if program.args.list.value and not program.args["list-depth"].value and program.args["list-format"].value == "flat":
+        space = program.args.list.value
+        write(help_pages.of_list(program.collection)) if space is True else write_page(program, (str(space),))
+    if not program.tasks and not program.collection.default and not takes_over(program):
+        write_page(program, ())
+    with output.writing(sys.stdout):
+        parse_cleanup()
+        return
+    raise Exit(code=0)
+
+
+def takes_over(program: Program) -> bool:
+    """Tell whether Invoke itself does something without a task."""
+    return bool(program.args.list.value or program.args.complete.value)
+
+
+def write(page: str) -> NoReturn:
+    """Write a page, and end."""
+    output.write(page)
+    raise Exit(code=0)
+
+
+def write_page(program: Program, words: Sequence[str]) -> NoReturn:
+    """Write the page of what the words name: nothing, a namespace, or a task (`workspace exec` too); and end."""
+    collection, word = program.collection, ".".join(words)
+    if not word:
+        write(help_pages.of_program(collection))
+    if word in collection.collections:
+        write(help_pages.of_namespace(collection, word))
+    if word not in collection.task_names:
+        raise unknown_task(word, (), name_of(program), collection)
+    task = collection[word]
+    if not isinstance(task, Task):  # of somebody's own tasks.py
+        program.print_task_help(word)
+        raise Exit(code=0)
+    task.print_help()
     raise Exit(code=0)
 
 
 def explain(program: Program, parse_tasks: Callable[[], None]) -> None:
-    """Parse the tasks of a command line; errors get CodeSmith's form and a next step."""
-    name = name_of(program)
+    """Parse the tasks of a command line; errors get CodeSmith's form, with --json that of programs."""
+    try:
+        parse(program, parse_tasks)
+    except ParseError as error:
+        raise as_asked(error, program.argv[1:]) from None
+
+
+def parse(program: Program, parse_tasks: Callable[[], None]) -> None:
+    """Parse the tasks of a command line; errors get a next step."""
+    name, words = name_of(program), program.core.unparsed
+    show_asked(program, words)
     try:
         with one_task_only(), further_words():
             parse_tasks()
@@ -103,10 +124,23 @@ def explain(program: Program, parse_tasks: Callable[[], None]) -> None:
     except SecondTask as error:
         raise unexpected_word(error.first, error.second, name, program.collection) from None
     except ParseError as error:
-        if program.argv[1:] == program.argv[-1:] and program.argv[-1] in program.collection.collections:
-            show(program, lambda: list_namespace(program, program.argv[-1]))
-            raise Exit(code=0) from None
         raise rewritten(error, name, program.argv[1:], program.collection) from None
+    if problem := meaningless(program.core[0], name) if is_ours(program) else None:
+        raise problem
+
+
+def show_asked(program: Program, words: Sequence[str]) -> None:
+    """Write the page that `help`, `help workspace.exec`, `workspace` or `workspace --help` asks for; else nothing."""
+    first, rest = words[0] if words else "", words[1:]
+    if first == "help" and first not in program.collection.task_names:
+        write_page(program, rest)
+    if first in program.collection.collections and all(word in ("--help", "-h") for word in rest):
+        write_page(program, (first,))
+
+
+def is_ours(program: Program) -> bool:
+    """Tell whether a command line is for a task of CodeSmith, or for none."""
+    return all(isinstance(program.collection[context.name], Task) for context in program.tasks)
 
 
 def name_of(program: Program) -> str:
@@ -167,53 +201,5 @@ def refuse_words_behind_dashes(program: Program, name: str) -> None:
     if not words or any(getattr(program.collection[task], "remainder", "") for task in tasks):
         return
     task = next(iter(tasks), "")
-    hint = f"{name} {task} --help" if task else f"{name} --list"
-    raise ParseError(f"error: {task or name} takes nothing behind --, not {words!r}\nhint: {hint}")
-
-
-def rewritten(error: ParseError, name: str, words: list[str], collection: Collection) -> ParseError:
-    """Return Invoke's error in CodeSmith's form, with a next step for the program called `name`."""
-    tasks = sorted(collection.task_names)
-    text = str(error)
-    if text.startswith("error:"):
-        return error
-    if not text.startswith("No idea what "):
-        # A name may look like a task: a workspace may be called demo.
-        named = next((task for task in words if task in tasks), "")
-        return ParseError(f"error: {plain(text)}" + (f"\nhint: {name} {named} --help" if named else ""))
-    word = text.removeprefix("No idea what ").removesuffix(" is!").strip("'\"")
-    before = [task for task in words[: words.index(word)] if task in tasks] if word in words else []
-    if before:
-        # A name may look like a task: `inv workspace.exec demo ls` is about the first.
-        return unexpected_word(before[0], word, name, collection)
-    close = difflib.get_close_matches(word, tasks, 1)
-    hint = f"did you mean: {name} {close[0]}" if close else f"{name} --list"
-    return ParseError(f"error: no task {word!r}\nhint: {hint}")
-
-
-def plain(text: str) -> str:
-    """Return what Invoke says of something that is missing in the words of the help."""
-    if missing := re.fullmatch(r"'(.+)' did not receive required positional arguments: (.+)", text):
-        names = [name.upper() for name in re.findall(r"'(.+?)'", missing[2])]
-        return f"{missing[1]} needs {' and '.join(names)}"
-    if missing := re.fullmatch(r"Flag (\S+) needed value and was not given one!", text):
-        return f"{missing[1]} needs a value"
-    return text
-
-
-def unexpected_word(task: str, word: str, name: str, collection: Collection) -> ParseError:
-    """Return the error about a word after a task that takes no further words."""
-    hint = f"see what it takes: {name} {task} --help"
-    if task == "workspace.exec" and not word.startswith("-"):
-        hint = f"put the command behind --: {name} workspace.exec NAME -- {word}"
-    elif word in collection.task_names and "." in word:
-        hint = f"run it by itself: {name} {word}"
-    elif takes_nodes(collection[task]) and not word.startswith("-"):
-        hint = f"name a node with --node: {name} {task} --node {word}"
-    return ParseError(f"error: {task} does not take {word!r}\nhint: {hint}")
-
-
-def takes_nodes(task: Any) -> bool:
-    """Tell whether a word after the task is probably a node: it takes --node, and no positional parameter."""
-    arguments = task.get_arguments()
-    return any(one.name == "node" for one in arguments) and not any(one.positional for one in arguments)
+    hint = f"{name} {task} --help" if task else f"{name} help"
+    raise usage_error(f"{task or name} takes nothing behind --, not {words!r}", hint)

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
-from codesmith.cli.output import escape
+from codesmith.cli.cells import escape
 from codesmith.cli.prompt import SCREEN, nothing
 
 if TYPE_CHECKING:

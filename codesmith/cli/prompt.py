@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from codesmith.cli.output import escape
+from codesmith.cli.cells import escape
 
 TERMINAL = "/dev/tty"
 

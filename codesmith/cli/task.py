@@ -11,18 +11,26 @@ from __future__ import annotations
 
 import copy
 import inspect
-import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
-from invoke.exceptions import Exit, Failure, ParseError
+from invoke.exceptions import Exit, Failure
 from invoke.parser.argument import Argument
 from invoke.tasks import Task as InvokeTask
 
-from codesmith.cli import crash_report, early_interrupt, output, parameter_words
+from codesmith.cli import crash_report, early_interrupt, help_pages, output, parameter_words, watching
+from codesmith.cli.cells import escape
+from codesmith.cli.checked_arguments import (
+    CheckedArgument,
+    HelpArgument,
+    OptionalArgument,
+    RemainderArgument,
+    SeveralArgument,
+    VerbatimArgument,
+)
 from codesmith.cli.hints import completed, program
-from codesmith.cli.output import escape
+from codesmith.cli.usage_errors import error_as_json, usage_error
 from codesmith.errors import AgentRefused, BadArgument, CodeSmithError
 from codesmith.secrets import SHARED, SecretRequest
 
@@ -30,15 +38,17 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 KINDS: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool, "list[str]": list}
-EXAMPLE = re.compile(r"^Example: (?=[a-z]+\.[a-z-]+ )", re.MULTILINE)
-KIND_WORDS = {int: "a whole number", float: "a number", str: "a text"}
+FORMS = ("table", "json", "yaml", "name")
 # The help of arguments that many tasks share; a task may replace it by its own.
 COMMON_HELP = {
     "node": "Node name from nodes.yaml (default: CODESMITH_NODE, then `default:` there, then the only node).",
     "all": "Every node of nodes.yaml.",
     "jobs": "How many nodes to work on at once (default: 16).",
     "file": "Another registry file (default: CODESMITH_NODES, then nodes.yaml here or above).",
-    "json": "Print JSON instead of a table or tab-separated lines.",
+    "json": "Print JSON instead of a table or tab-separated lines; errors too, as the last line of stderr.",
+    "output": "The form of the result: name is a name for each line (default: a table on a terminal, else tabs).",
+    "watch": "Look every 2 s and redraw the terminal, until Ctrl-C (default: look once).",
+    "yes": "Delete without asking (default: say what would be lost, and ask on the terminal).",
     "sudo_password_file": "A file whose first line is the password for sudo; - is standard input "
     "(default: ask on the terminal if sudo needs one).",
 }
@@ -47,113 +57,7 @@ REPEATABLE_HELP = {
     "node": "Node name from nodes.yaml; repeatable (default: CODESMITH_NODE, then `default:`, then the only node).",
     "tag": "Every node with this tag; repeatable.",
 }
-
-
-def usage_error(problem: str, hint: str = "") -> ParseError:
-    """Return the error that stops parsing, in CodeSmith's form; Invoke prints it and exits with 1."""
-    return ParseError(f"error: {problem}" + (f"\nhint: {hint}" if hint else ""))
-
-
-class CheckedArgument(Argument):
-    """Refuses values that Invoke accepts silently (pyinvoke/invoke issues 982 and 930), and empty texts."""
-
-    may_be_empty = False
-
-    def __init__(self, *, task_name: str, choices: Sequence[str] = (), **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.task_name, self.choices = task_name, tuple(choices)
-        # Invoke starts a list with [] and takes that for a value: a final `--node` without one would be no error.
-        self.raw_value = None
-
-    def __repr__(self) -> str:
-        return self.names[0].upper() if self.positional else f"--{self.names[0]}"
-
-    def __deepcopy__(self, memo: object) -> CheckedArgument:
-        # Invoke deep-copies every argument for each command line. A shallow copy is enough: values are never mutated.
-        twin = self.__class__.__new__(self.__class__)
-        twin.__dict__.update(self.__dict__)
-        return twin
-
-    def set_value(self, value: Any, cast: bool = True) -> None:
-        if self.positional and isinstance(value, str) and value.startswith("-"):
-            hint = f"options of the program go before the task: {program()} {value} {self.task_name}"
-            raise usage_error(f"{self.task_name} needs {self.names[0].upper()}, not {value!r}", hint)
-        if isinstance(value, str) and not value.strip() and not self.may_be_empty:
-            raise usage_error(f"{self!r} is empty", f"{program()} {self.task_name} --help")
-        try:
-            super().set_value(value, cast)
-        except ValueError:
-            raise self.refuse(value, KIND_WORDS.get(self.kind, self.kind.__name__)) from None
-        if self.choices and value not in self.choices:
-            raise self.refuse(value, f"one of {', '.join(self.choices)}")
-        if self.kind is float and not -1e15 < float(self._value or 0) < 1e15:
-            raise self.refuse(value, KIND_WORDS[float])
-
-    def refuse(self, value: Any, expected: str) -> ParseError:
-        """Return the error for a value that is not what the argument takes."""
-        return usage_error(f"{self!r} takes {expected}, not {value!r}", f"{program()} {self.task_name} --help")
-
-
-class HelpArgument(CheckedArgument):
-    """`TASK --help`: shown as soon as it is parsed, before Invoke can complain about a missing positional parameter."""
-
-    def __init__(self, *, task_name: str, show: Callable[[], None]) -> None:
-        super().__init__(task_name=task_name, names=("help", "h"), kind=bool, default=False, help="Show this help.")
-        self.show = show
-
-    def set_value(self, value: Any, cast: bool = True) -> None:  # noqa: ARG002  Invoke's signature
-        self.show()
-        raise Exit(code=0)
-
-
-class RemainderArgument(CheckedArgument):
-    """The words after `--`, unchanged (Invoke joins them into one string)."""
-
-    may_be_empty = True
-
-    @property
-    def value(self) -> list[str]:
-        return list(self._value or words_after_dashes())
-
-    @value.setter
-    def value(self, word: str) -> None:
-        self.set_value(word)
-
-
-class VerbatimArgument(CheckedArgument):
-    """Takes any text, also an empty one."""
-
-    may_be_empty = True
-
-
-class SeveralArgument(CheckedArgument):
-    """A positional parameter that takes every further word. Invoke gives one word to one that has no value yet."""
-
-    is_complete = False
-    words: tuple[str, ...] = ()
-
-    @property
-    def value(self) -> list[str] | None:
-        return list(self.words) if self.is_complete else None
-
-    @value.setter
-    def value(self, word: str) -> None:
-        self.set_value(word)
-        self.words = (*self.words, word)
-
-
-class OptionalArgument(CheckedArgument):
-    """A positional parameter before the several words of another, which may be left out: then it is ""."""
-
-    is_complete = False
-
-    @property
-    def value(self) -> str | None:
-        return "" if self._value is None and self.is_complete else self._value
-
-    @value.setter
-    def value(self, word: str) -> None:
-        self.set_value(word)
+SHARED_OPTIONS = {*COMMON_HELP, *REPEATABLE_HELP} - {"yes"}
 
 
 class Task(InvokeTask[Any], Generic[P, R]):
@@ -171,6 +75,7 @@ class Task(InvokeTask[Any], Generic[P, R]):
         exit_code: Callable[[Any], int] | None = None,
         verbatim: Sequence[str] = (),
         after_cancel: str = "",
+        watchable: bool = False,
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("auto_shortflags", False)
@@ -178,7 +83,7 @@ class Task(InvokeTask[Any], Generic[P, R]):
         self.choices, self.remainder, self.several = dict(choices or {}), remainder, several
         self.harmless, self.plans, self.exit_code = harmless, plans, exit_code
         self.verbatim = tuple(verbatim)
-        self.after_cancel = after_cancel
+        self.after_cancel, self.watchable = after_cancel, watchable
 
     @property
     def full_name(self) -> str:
@@ -209,7 +114,17 @@ class Task(InvokeTask[Any], Generic[P, R]):
         if kwargs.pop("help", None) is None:
             self.refuse_empty(kwargs)
             return self.run_body(args, kwargs)
-        return self.run_from_command_line(args, kwargs)
+        self.take_form(kwargs)
+        return self.run_from_command_line(args, kwargs, is_watched=bool(kwargs.pop("watch", False)))
+
+    def take_form(self, kwargs: dict[str, Any]) -> None:
+        """Take --output, which only a command line has; json and yaml are for programs, as --json is."""
+        form = kwargs.pop("output", None)
+        if kwargs.get("json") and form not in (None, "json"):
+            raise usage_error(f"--json and --output {form} exclude each other", f"{program()} {self.full_name} --help")
+        if form in output.TEXTS:
+            kwargs["json"] = True
+        output.FORM.name = form or ""
 
     def refuse_empty(self, kwargs: Mapping[str, Any]) -> None:
         """Refuse an empty list from a Python caller; it would mean the default, or every node."""
@@ -228,23 +143,23 @@ class Task(InvokeTask[Any], Generic[P, R]):
         result: R = super().__call__(*args, **self.listed(kwargs))
         return result
 
-    def run_from_command_line(self, args: Any, kwargs: Any) -> R:
+    def run_from_command_line(self, args: Any, kwargs: Any, *, is_watched: bool) -> R:
         """Turn every exception into `Exit` or one of Invoke's failures; all others would end in a traceback."""
         SHARED.ask = _ask
         try:
             early_interrupt.disarm()
-            result = self.run_body(args, kwargs)
+            look = partial(self.run_body, args, kwargs)
+            result = watching.watch(look, lambda error: self.told(error, kwargs)) if is_watched else look()
         except CodeSmithError as error:
             if isinstance(error, AgentRefused) and error.is_about_params:
                 error = parameter_words.translated(error, self.get_arguments())
-            error.message = escape(error.text_with(self.hint_of(error, kwargs)), keep="\n")
-            raise error from error.__cause__
+            raise self.told(error, kwargs) from error.__cause__
         except (Exit, Failure):
             raise
         except KeyboardInterrupt as interrupt:
             raise self.cancelled(interrupt, kwargs) from None
         except Exception as error:
-            raise crash_report.crash_report(self.full_name, error) from error
+            raise self.told(crash_report.crash_report(self.full_name, error), kwargs) from error
         code = self.exit_code(result) if self.exit_code else 0
         if code:
             raise Exit(code=code)
@@ -254,8 +169,12 @@ class Task(InvokeTask[Any], Generic[P, R]):
         """Return the error of Ctrl-C: what goes on at a node, and how to look."""
         from codesmith.cli.cancellation import cancelled
 
-        error = cancelled(interrupt, self.after_cancel)
-        error.message = escape(error.text_with(self.hint_of(error, kwargs)), keep="\n")
+        return self.told(cancelled(interrupt, self.after_cancel), kwargs)
+
+    def told(self, error: CodeSmithError, kwargs: Mapping[str, Any]) -> CodeSmithError:
+        """Return the error with the text that is printed: for people, or with --json for programs."""
+        hint = self.hint_of(error, kwargs)
+        error.message = error_as_json(error, hint) if kwargs.get("json") else escape(error.text_with(hint), keep="\n")
         return error
 
     def hint_of(self, error: CodeSmithError, kwargs: Mapping[str, Any]) -> str:
@@ -296,13 +215,26 @@ class Task(InvokeTask[Any], Generic[P, R]):
         if unknown:
             raise ValueError(f"{self.full_name}: help for {', '.join(sorted(unknown))}, which are no parameters")
         arguments = [self.argument(name, parameter) for name, parameter in parameters.items()]
+        arguments += self.forms() if "json" in parameters else ()
         arguments.sort(key=lambda argument: not argument.positional)
+        options = tuple(f"--{argument.names[0]}" for argument in arguments if not argument.positional)
+        for argument in arguments:
+            argument.options = options
         return [*arguments, HelpArgument(task_name=self.full_name, show=self.print_help)]
+
+    def forms(self) -> Iterator[CheckedArgument]:
+        """Yield the options for the form of a result, which a Python caller does not need."""
+        name = self.full_name
+        yield CheckedArgument(
+            task_name=name, choices=FORMS, names=("output", "o"), default=None, kind=str, help=COMMON_HELP["output"]
+        )
+        if self.watchable:
+            yield CheckedArgument(task_name=name, names=("watch",), default=False, kind=bool, help=COMMON_HELP["watch"])
 
     def print_help(self) -> None:
         """Print the help of this task on stdout."""
         arguments = [one for one in self.get_arguments() if not isinstance(one, HelpArgument)]
-        show_help(self.full_name, self.__doc__ or "", arguments)
+        output.write(help_pages.of_task(self.full_name, self.__doc__ or "", arguments, common=SHARED_OPTIONS))
 
     def argument(self, name: str, parameter: Any) -> CheckedArgument:
         """Return the parser's argument for a parameter of the function."""
@@ -336,7 +268,8 @@ def task(**options: Any) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P,
     Options beside Invoke's own: `choices` {parameter: allowed words}; `remainder`, the parameter that takes the words
     after `--`; `several`, the one that takes every further word; `harmless`, for a task that changes nothing; `plans`,
     for one that handles --dry itself; `verbatim`, the parameters that take any text, also an empty one; `exit_code`, a
-    function that gives the exit code for a result; `after_cancel`, the hint after Ctrl-C.
+    function that gives the exit code for a result; `after_cancel`, the hint after Ctrl-C; `watchable`, for a look
+    that --watch may repeat.
     """
 
     def inner(body: Callable[Concatenate[Any, P], R]) -> Task[P, R]:
@@ -356,39 +289,3 @@ def _kind(name: str, annotation: Any) -> type:
     if word not in KINDS:
         raise TypeError(f"parameter {name}: a task takes {', '.join(KINDS)} (or that `| None`), not {annotation!r}")
     return KINDS[word]
-
-
-def words_after_dashes() -> list[str]:
-    """Return the words after the first `--` of the command line, unchanged."""
-    words = sys.argv[1:]
-    return words[words.index("--") + 1 :] if "--" in words else []
-
-
-def show_help(name: str, text: str, arguments: Sequence[Argument]) -> None:
-    """Print the help of a task on stdout."""
-    import textwrap
-
-    words = [_spelling(argument) for argument in arguments if argument.positional]
-    rest = [" [-- COMMAND ...]"] if any(isinstance(argument, RemainderArgument) for argument in arguments) else []
-    usage = " ".join([f"Usage: {program()} {name}", *words]) + " [--options]" + "".join(rest)
-    rows = [(_spelling(argument), argument.help or "") for argument in arguments]
-    rows.append(("-h, --help", "Show this help."))
-    width = max(len(left) for left, _ in rows) + 3
-    # An example is one to paste: it begins with the program, or names it in the middle.
-    text = completed(EXAMPLE.sub(r"\g<0>inv ", inspect.cleandoc(text)))
-    lines = [usage, "", textwrap.indent(text, "  "), ""]
-    for left, right in rows:
-        first, *more = textwrap.wrap(right, max(30, 110 - width)) or [""]
-        lines += [f"  {left:{width}}{first}".rstrip(), *(" " * (width + 2) + line for line in more)]
-    output.write("\n".join(lines) + "\n")
-
-
-def _spelling(argument: Argument) -> str:
-    if argument.positional:
-        name = str(argument.names[0].upper())
-        if isinstance(argument, OptionalArgument):
-            return f"[{name}]"
-        return f"[{name} ...]" if isinstance(argument, SeveralArgument) else name
-    value = {str: " TEXT", int: " NUMBER", float: " NUMBER", list: " TEXT ..."}.get(argument.kind, "")
-    choices = getattr(argument, "choices", ())
-    return f"--{argument.names[0]}" + (f" {'|'.join(choices)}" if choices else value)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codesmith.cli import output
-from codesmith.cli.output import escape
+from codesmith.cli.cells import escape
 from codesmith.errors import Cancelled, CodeSmithError
 
 

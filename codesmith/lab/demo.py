@@ -52,7 +52,7 @@ def _run_commands(show: Show, name: str, release: str) -> None:
     show.run("how to enter it: with ssh, also from scp, git and editors", "workspace.open", "demo")
     show.enter("do so: no key was put on the node", f"demo.{name}.codesmith", "cat data/hello.txt; hostname")
     show.run("list all workspaces", "workspace.list")
-    show.run("delete it, with its user and home", "workspace.delete", "demo")
+    show.run("delete it, with its user and home", "workspace.delete", "demo", "--yes")
 
 
 class Show:

@@ -102,7 +102,8 @@ class Registry:
         """Return the node `name`; UnknownNode lists the known names."""
         if name in self.nodes:
             return self.nodes[name]
-        raise UnknownNode.named(name, _nearest(name, list(self.nodes)), str(self.path))
+        known = list(self.nodes)
+        raise UnknownNode.named(name, _nearest(name, known), str(self.path), likely=_likely(name, known))
 
     def one(self, name: str = "") -> Node:
         """Return `name`, else CODESMITH_NODE, else `default:`, else the only node."""
@@ -144,6 +145,13 @@ class Registry:
 def _node(name: str, path: Path, values: dict[str, Any]) -> Node:
     labels = tuple(sorted(values.get("labels", {}).items()))
     return Node(name=name, registry=path, **{**values, "labels": labels})
+
+
+def _likely(name: str, known: list[str]) -> str:
+    """Return the name that could have been meant; "" if none is close."""
+    import difflib
+
+    return next(iter(difflib.get_close_matches(name, known, 1)), "")
 
 
 def _nearest(name: str, known: list[str], most: int = 8) -> list[str]:

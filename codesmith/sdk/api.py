@@ -2873,11 +2873,13 @@ class WorkspaceMethods:
         found = self._transport.call("workspace.unshare", params, changes=True)
         return self._transport.record("workspace.unshare", Workspace.from_dict, found)
 
-    def update(self, *, name: str, labels: Mapping[str, str] | None = None, request_id: str | None = None) -> Workspace:
-        """Replace all labels of a workspace by those given; without `labels` nothing is changed.
+    def update(
+        self, *, name: str, labels: Mapping[str, str | None] | None = None, request_id: str | None = None
+    ) -> Workspace:
+        """Set the labels of a workspace that are given and remove those given as null; all others stay.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
-        labels: The caller's own labels, key to value.
+        labels: Labels to set, key to value; null removes one. All others stay.
 
         AgentRefused with rpc_kind invalid_params, not_found, in_use, read_only, limit.
         """

@@ -24,6 +24,7 @@ COLUMNS = ("time", "method", "target", "peer_login", "outcome", "exit_code", "ki
         "user": "Only what names this user, or was done in a workspace that was theirs then (default: any).",
     },
     harmless=True,
+    watchable=True,
 )
 def list_(
     c: Context,
@@ -33,7 +34,10 @@ def list_(
     user: str | None = None,
     **where: Unpack[OneNode],
 ) -> list[AuditRecord]:
-    """Show who tried to change what, refused attempts too, and how jobs ended, newest first."""
+    """Show who tried to change what, refused attempts too, and how jobs ended, newest first.
+
+    Example: audit.list --workspace shop --limit 20
+    """
     return one_node.call(
         where, lambda client: client.audit.list(limit=limit, before=before, workspace=workspace, user=user), COLUMNS
     )

@@ -13,7 +13,10 @@ from codesmith.cli.task import task
     choices={"release": ("bookworm", "trixie", "bullseye")},
 )
 def demo(c: Context, release: str = "bookworm") -> list[tuple[str, float]]:
-    """Boot a node, prepare it, create a workspace, run a command there, and delete the node."""
+    """Boot a node, prepare it, create a workspace, run a command there, and delete the node.
+
+    Example: demo --release trixie
+    """
     from codesmith.lab import demo
 
     return demo.run(release)

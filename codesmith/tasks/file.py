@@ -24,13 +24,19 @@ IF_ETAG = "Only if it still has this etag (file.stat shows it); `absent`: only i
 
 @task(name="list", help={"workspace": WORKSPACE, "path": "A directory (default: the workspace)."}, harmless=True)
 def list_(c: Context, workspace: str, path: str | None = None, **where: Unpack[OneNode]) -> list[File]:
-    """Show the entries of a directory."""
+    """Show the entries of a directory.
+
+    Example: file.list shop code
+    """
     return one_node.call(where, lambda client: client.file.list(workspace=workspace, path=path), COLUMNS)
 
 
 @task(help={"workspace": WORKSPACE, "path": PATH}, harmless=True)
 def stat(c: Context, workspace: str, path: str, **where: Unpack[OneNode]) -> File:
-    """Show one entry; of a link itself, not of what it leads to."""
+    """Show one entry; of a link itself, not of what it leads to.
+
+    Example: file.stat shop code/site/README.md
+    """
     return one_node.call(where, lambda client: client.file.stat(workspace=workspace, path=path))
 
 
@@ -199,7 +205,10 @@ def move(c: Context, workspace: str, path: str, new_path: str, replace: bool = F
     }
 )
 def remove(c: Context, workspace: str, path: str, recursive: bool = False, **where: Unpack[OneNode]) -> FileRemoved:
-    """Remove an entry; a link itself, not what it leads to."""
+    """Remove an entry; a link itself, not what it leads to.
+
+    Example: file.remove shop tmp/old --recursive
+    """
     return one_node.call(where, lambda client: client.file.remove(workspace=workspace, path=path, recursive=recursive))
 
 
@@ -219,7 +228,10 @@ def make_directory(
     mode: str | None = None,
     **where: Unpack[OneNode],
 ) -> File:
-    """Make a directory."""
+    """Make a directory.
+
+    Example: file.make-directory shop data/reports
+    """
     return one_node.call(
         where,
         lambda client: client.file.make_directory(workspace=workspace, path=path, parents=parents, mode=mode),

@@ -103,6 +103,7 @@ def start(
     },
     choices={"state": ("running", "exited", "killed", "lost")},
     harmless=True,
+    watchable=True,
 )
 def list_(
     c: Context,
@@ -111,7 +112,10 @@ def list_(
     all: bool = False,  # noqa: A002
     **where: Unpack[OneNode],
 ) -> list[Job]:
-    """Show the jobs of a workspace, newest first."""
+    """Show the jobs of a workspace, newest first.
+
+    Example: job.list shop --state running
+    """
     from codesmith.workspace import jobs
 
     with one_node.connect(where) as client:
@@ -120,9 +124,12 @@ def list_(
     return found
 
 
-@task(help=JOB_HELP, harmless=True)
+@task(help=JOB_HELP, harmless=True, watchable=True)
 def get(c: Context, workspace: str, id: str, **where: Unpack[OneNode]) -> Job:  # noqa: A002
-    """Show one job."""
+    """Show one job.
+
+    Example: job.get shop build --json
+    """
     from codesmith.workspace import jobs
 
     with one_node.connect(where) as client:
@@ -216,7 +223,10 @@ def attach(
     harmless=True,
 )
 def wait(c: Context, workspace: str, id: str, timeout: float | None = None, **where: Unpack[OneNode]) -> Job:  # noqa: A002
-    """Wait for the end of a job, and end with its exit code; Ctrl-C leaves it running."""
+    """Wait for the end of a job, and end with its exit code; Ctrl-C leaves it running.
+
+    Example: job.wait shop build --timeout 600
+    """
     from codesmith.workspace import jobs
 
     with one_node.connect(where) as client:
@@ -240,7 +250,10 @@ def stop(
     grace: float | None = None,
     **where: Unpack[OneNode],
 ) -> Job:
-    """End a job with all that it started, and return when everything has ended."""
+    """End a job with all that it started, and return when everything has ended.
+
+    Example: job.stop shop build --grace 20
+    """
     from codesmith.workspace import jobs
 
     with one_node.connect(where) as client:
@@ -251,13 +264,21 @@ def stop(
 
 
 @task(help={**JOB_HELP, "id": "The job's id, as job.list shows it, or its name if no other job is so called."})
-def delete(c: Context, workspace: str, id: str, **where: Unpack[OneNode]) -> JobDeleted:  # noqa: A002
-    """Forget a job that has ended, and its log."""
-    from codesmith.workspace import jobs
+def delete(c: Context, workspace: str, id: str, yes: bool = False, **where: Unpack[OneNode]) -> JobDeleted:  # noqa: A002
+    """Forget a job that has ended, and its log.
 
-    return one_node.call(
+    Example: job.delete shop build
+    """
+    from codesmith.workspace import jobs, losses
+
+    with one_node.connect(where) as client:
+        job = jobs.id_of(client, workspace, id, unique=True)
+    return one_node.destroy(
         where,
-        lambda client: client.job.delete(workspace=workspace, id=jobs.id_of(client, workspace, id, unique=True)),
+        f"job {id}",
+        lambda client: losses.of_job(client, workspace, job),
+        lambda client: client.job.delete(workspace=workspace, id=job),
+        yes=yes,
     )
 
 

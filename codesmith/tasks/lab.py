@@ -31,7 +31,10 @@ def up(
     file: str = "",
     json: bool = False,
 ) -> Rows:
-    """Boot lab nodes, which run until `lab.down`; nodes that are up stay as they are."""
+    """Boot lab nodes, which run until `lab.down`; nodes that are up stay as they are.
+
+    Example: lab.up --node try1 --release trixie
+    """
     from codesmith.lab import commands
 
     nodes = commands.choose(selection.registry(file), node or (), release, bridge)
@@ -47,7 +50,10 @@ def down(
     file: str = "",
     json: bool = False,
 ) -> Rows:
-    """Delete lab nodes and everything on them."""
+    """Delete lab nodes and everything on them.
+
+    Example: lab.down --all
+    """
     from codesmith.lab import commands
 
     registry = selection.registry(file)
@@ -55,9 +61,12 @@ def down(
     return report.report(selection.Chosen(nodes, json=json), commands.remover(registry), ("name", "result", "error"))
 
 
-@task(harmless=True)
+@task(harmless=True, watchable=True)
 def status(c: Context, json: bool = False) -> Rows:
-    """Show every lab node of this machine: state, address, memory and owner."""
+    """Show every lab node of this machine: state, address, memory and owner.
+
+    Example: lab.status --json
+    """
     from codesmith.lab import commands
 
     rows = commands.status()

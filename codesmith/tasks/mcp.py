@@ -32,6 +32,8 @@ def serve(c: Context, workspace: str, read_only: bool = False, **where: Unpack[O
 
     The token is made for the life of this process and revoked at its end. With CODESMITH_ENDPOINT and
     CODESMITH_TOKEN_FILE that token is used instead. Standard output is the protocol's: --json has no meaning here.
+
+    Example: mcp.serve shop --read-only
     """
     try:
         from codesmith.mcp import server
@@ -40,7 +42,7 @@ def serve(c: Context, workspace: str, read_only: bool = False, **where: Unpack[O
             raise
         raise Unsupported(MISSING, hint="pip install 'codesmith[mcp]'") from None
     if paths.variable("CODESMITH_ENDPOINT") and not where.get("node"):
-        server.serve(server.Workspace(workspace, lambda: one_node.connect(where), read_only=read_only))
+        server.serve(server.Workspace(workspace, lambda: one_node.client_of(where), read_only=read_only))
         return {"workspace": workspace, "token": ""}
     from codesmith.http.scoped_socket import ScopedSocket
     from codesmith.sdk.client import Client

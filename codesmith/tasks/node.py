@@ -28,20 +28,29 @@ STATE = ("name", "host", "endpoint", "state", "since", "agent_version", "reason"
     after_cancel="what is done there stays, and the same again goes on from there: inv node.prepare",
 )
 def prepare(c: Context, plan: bool = False, **choice: Unpack[RootChoice]) -> installation.Prepared:
-    """Install or upgrade the agent on nodes, in parallel; safe to run again."""
+    """Install or upgrade the agent on nodes, in parallel; safe to run again.
+
+    Example: node.prepare --tag eu --plan
+    """
     chosen = selection.choose_for_root({**choice, "all": selection.is_for_all(choice)})
     return installation.prepare_all(chosen, plan_only=plan or bool(c.config.run.dry))
 
 
 @task(harmless=True, exit_code=lambda rows: rows.exit_code)
 def verify(c: Context, **choice: Unpack[RootChoice]) -> installation.Verified:
-    """Compare nodes with what prepare left there, and change nothing; exit code 1 if they differ."""
+    """Compare nodes with what prepare left there, and change nothing; exit code 1 if they differ.
+
+    Example: node.verify --all
+    """
     return installation.verify_all(selection.choose_for_root(choice))
 
 
 @task(after_cancel="see which release answers: inv node.version")
 def rollback(c: Context, **choice: Unpack[RootChoice]) -> Rows:
-    """Roll nodes back to the agent release before the last upgrade; run it again to roll forward."""
+    """Roll nodes back to the agent release before the last upgrade; run it again to roll forward.
+
+    Example: node.rollback --node web1
+    """
     return installation.rollback_all(selection.choose_for_root(choice))
 
 
@@ -62,20 +71,29 @@ def uninstall(
     yes: bool = False,
     **choice: Unpack[RootChoice],
 ) -> installation.Removed:
-    """Remove from nodes exactly what prepare put there; packages stay."""
+    """Remove from nodes exactly what prepare put there; packages stay.
+
+    Example: node.uninstall --node web1 --purge
+    """
     plan_only = plan or bool(c.config.run.dry)
     return installation.uninstall_all(selection.choose_for_root(choice), purge=purge, yes=yes, plan_only=plan_only)
 
 
 @task()
 def connect(c: Context, **choice: Unpack[Choice]) -> Rows:
-    """Open the local endpoints of nodes; calls also do this by themselves."""
+    """Open the local endpoints of nodes; calls also do this by themselves.
+
+    Example: node.connect --all
+    """
     return report.report(selection.choose(choice), endpoints.connect, (*STATE, "error"))
 
 
 @task()
 def disconnect(c: Context, **choice: Unpack[Choice]) -> Rows:
-    """Close the local endpoints of nodes."""
+    """Close the local endpoints of nodes.
+
+    Example: node.disconnect --all
+    """
     return report.report(selection.choose(choice), endpoints.disconnect, ("node", "changed", "error"))
 
 
@@ -84,9 +102,13 @@ def disconnect(c: Context, **choice: Unpack[Choice]) -> Rows:
         "node": "Node name from nodes.yaml; repeatable (default: every open endpoint, or every node of --file).",
     },
     harmless=True,
+    watchable=True,
 )
 def status(c: Context, **choice: Unpack[Choice]) -> Rows:
-    """Show the state of the local endpoints, and the forwards in the background."""
+    """Show the state of the local endpoints, and the forwards in the background.
+
+    Example: node.status --json
+    """
     is_chosen = any(value for name, value in choice.items() if name not in ("jobs", "json"))
     chosen = selection.choose({**choice, "all": selection.is_for_all(choice)}).nodes if is_chosen else None
     rows = endpoints.status(chosen)
@@ -95,56 +117,80 @@ def status(c: Context, **choice: Unpack[Choice]) -> Rows:
     return rows
 
 
-@task(name="list", harmless=True)
+@task(name="list", harmless=True, watchable=True)
 def list_(c: Context, file: str = "", json: bool = False) -> Rows:
-    """Show the nodes of nodes.yaml with endpoint, state and agent version."""
+    """Show the nodes of nodes.yaml with endpoint, state and agent version.
+
+    Example: node.list --json
+    """
     rows = endpoints.listing(selection.registry(file))
     output.show(rows, ("name", "host", "endpoint", "state", "agent_version", "tags"), json=json)
     return rows
 
 
-@task(harmless=True)
+@task(harmless=True, watchable=True)
 def info(c: Context, **choice: Unpack[Choice]) -> Rows:
-    """Show facts about nodes: system, processors, memory, disk, agent."""
+    """Show facts about nodes: system, processors, memory, disk, agent.
+
+    Example: node.info --all --json
+    """
     columns = ("node", "hostname", "os", "arch", "cpus", "memory_bytes", "disk", "agent_version", "counts", "error")
     return report.report(selection.choose(choice), agent_calls.info, columns)
 
 
-@task(harmless=True, exit_code=lambda rows: int(agent_calls.is_failing(rows)))
+@task(harmless=True, watchable=True, exit_code=lambda rows: int(agent_calls.is_failing(rows)))
 def health(c: Context, **choice: Unpack[Choice]) -> Rows:
-    """Show the health checks of nodes; exit code 1 if one fails."""
+    """Show the health checks of nodes; exit code 1 if one fails.
+
+    Example: node.health --tag eu
+    """
     columns = ("node", "check", "status", "detail", "error")
     return report.report(selection.choose(choice), agent_calls.health, columns, lines=agent_calls.health_lines)
 
 
-@task(harmless=True)
+@task(harmless=True, watchable=True)
 def version(c: Context, **choice: Unpack[Choice]) -> Rows:
-    """Show which agent answers on nodes; the quickest test of a connection."""
+    """Show which agent answers on nodes; the quickest test of a connection.
+
+    Example: node.version --all
+    """
     columns = ("node", "agent", "api", "python", "build", "node_id", "error")
     return report.report(selection.choose(choice), agent_calls.version, columns)
 
 
 @task(after_cancel="see how it is: inv node.health")
 def start(c: Context, **choice: Unpack[RootChoice]) -> Rows:
-    """Start the agent of nodes over SSH, and wait until it answers."""
+    """Start the agent of nodes over SSH, and wait until it answers.
+
+    Example: node.start --node web1
+    """
     return report.report(selection.choose_for_root(choice), agent_service.start, UNIT)
 
 
 @task(after_cancel="see how it is: inv node.health")
 def stop(c: Context, **choice: Unpack[RootChoice]) -> Rows:
-    """Stop the agent of nodes over SSH; it stays stopped until node.start or the next boot."""
+    """Stop the agent of nodes over SSH; it stays stopped until node.start or the next boot.
+
+    Example: node.stop --node web1
+    """
     return report.report(selection.choose_for_root(choice), agent_service.stop, UNIT)
 
 
 @task(after_cancel="see how it is: inv node.health")
 def restart(c: Context, **choice: Unpack[RootChoice]) -> Rows:
-    """Restart the agent of nodes over SSH, and wait until it answers."""
+    """Restart the agent of nodes over SSH, and wait until it answers.
+
+    Example: node.restart --node web1
+    """
     return report.report(selection.choose_for_root(choice), partial(agent_service.start, verb="restart"), UNIT)
 
 
 @task(help=EVERY, harmless=True, exit_code=lambda rows: int(finding.is_failing(rows)))
 def doctor(c: Context, **choice: Unpack[Choice]) -> Rows:
-    """Check this machine, the connections to nodes, and the nodes; exit code 1 if a check fails."""
+    """Check this machine, the connections to nodes, and the nodes; exit code 1 if a check fails.
+
+    Example: node.doctor --node web1
+    """
     from codesmith.doctor.doctor import examine
 
     rows = examine(choice)
@@ -166,7 +212,10 @@ def logs(
     sudo_password_file: str | None = None,
     **where: Unpack[OneNode],
 ) -> list[str]:
-    """Show the journal of a node's agent and its root helper, over SSH."""
+    """Show the journal of a node's agent and its root helper, over SSH.
+
+    Example: node.logs --node web1 --follow
+    """
     selection.take_sudo_password(sudo_password_file)
     node, json = selection.one(where), where.get("json", False)
     if follow:
@@ -207,7 +256,10 @@ def add(
     file: str = "",
     json: bool = False,
 ) -> dict[str, Any]:
-    """Add a node to nodes.yaml; comments and order stay."""
+    """Add a node to nodes.yaml; comments and order stay.
+
+    Example: node.add web1 --host web1.example.org --user ops --tag eu
+    """
     access = {"host": host, "user": user, "port": port, "identity": identity, "ssh": ssh}
     settings = {**access, "endpoint": endpoint, "lab": lab}
     row = entries.add(file, name, settings, tags=tag or [], labels=label or [])
@@ -217,7 +269,10 @@ def add(
 
 @task(help={"name": "Node name from nodes.yaml."})
 def remove(c: Context, name: str, file: str = "", json: bool = False) -> dict[str, Any]:
-    """Remove a node from nodes.yaml; nothing changes on the node."""
+    """Remove a node from nodes.yaml; nothing changes on the node.
+
+    Example: node.remove web1
+    """
     row = entries.remove(file, name)
     output.show(row, json=json)
     return row
@@ -225,7 +280,10 @@ def remove(c: Context, name: str, file: str = "", json: bool = False) -> dict[st
 
 @task(help={"name": "Node name from nodes.yaml.", "yes": "Trust the key without asking (default: ask)."})
 def trust(c: Context, name: str, yes: bool = False, file: str = "", json: bool = False) -> dict[str, Any]:
-    """Show a node's host key and pin it in known_hosts beside nodes.yaml."""
+    """Show a node's host key and pin it in known_hosts beside nodes.yaml.
+
+    Example: node.trust web1
+    """
     row = entries.trust(selection.registry(file).get(name), yes=yes)
     output.show(row, json=json)
     return row

@@ -32,7 +32,10 @@ def init(
     default_branch: str | None = None,
     **where: Unpack[OneNode],
 ) -> Repo:
-    """Create an empty repository in a workspace."""
+    """Create an empty repository in a workspace.
+
+    Example: repo.init shop site --default-branch main
+    """
     return one_node.call(
         where, lambda client: client.repo.init(workspace=workspace, name=name, default_branch=default_branch), COLUMNS
     )
@@ -109,7 +112,10 @@ def push(c: Context, workspace: str, name: str, **options: Unpack[ExchangeTask])
 @task(help={"workspace": "The workspace's name.", "name": "The repository's name.", **arguments.EXCHANGE_HELP,
             "ref": "A branch or tag (default: all branches that the repository follows)."})  # fmt: skip
 def fetch(c: Context, workspace: str, name: str, **options: Unpack[ExchangeTask]) -> Repo:
-    """Fetch a repository from where it was cloned from; its branches and files stay as they are."""
+    """Fetch a repository from where it was cloned from; its branches and files stay as they are.
+
+    Example: repo.fetch shop site
+    """
 
     def ask(client: Client) -> Repo:
         with exchange_with(client, workspace, name, options) as params:
@@ -120,22 +126,39 @@ def fetch(c: Context, workspace: str, name: str, **options: Unpack[ExchangeTask]
     return repo
 
 
-@task(help={"workspace": "The workspace's name.", "name": "The repository's name."}, harmless=True)
+@task(help={"workspace": "The workspace's name.", "name": "The repository's name."}, harmless=True, watchable=True)
 def get(c: Context, workspace: str, name: str, **where: Unpack[OneNode]) -> Repo:
-    """Show one repository with its branch and commit."""
+    """Show one repository with its branch and commit.
+
+    Example: repo.get shop site --json
+    """
     return one_node.call(where, lambda client: client.repo.get(workspace=workspace, name=name), COLUMNS)
 
 
-@task(name="list", help={"workspace": "The workspace's name."}, harmless=True)
+@task(name="list", help={"workspace": "The workspace's name."}, harmless=True, watchable=True)
 def list_(c: Context, workspace: str, **where: Unpack[OneNode]) -> list[Repo]:
-    """Show the repositories of a workspace."""
+    """Show the repositories of a workspace.
+
+    Example: repo.list shop
+    """
     return one_node.call(where, lambda client: client.repo.list(workspace=workspace), COLUMNS)
 
 
 @task(help={"workspace": "The workspace's name.", "name": "The repository's name."})
-def delete(c: Context, workspace: str, name: str, **where: Unpack[OneNode]) -> RepoDeleted:
-    """Delete a repository, including what was never pushed."""
-    return one_node.call(where, lambda client: client.repo.delete(workspace=workspace, name=name))
+def delete(c: Context, workspace: str, name: str, yes: bool = False, **where: Unpack[OneNode]) -> RepoDeleted:
+    """Delete a repository, after saying what was never pushed.
+
+    Example: repo.delete shop site
+    """
+    from codesmith.workspace import losses
+
+    return one_node.destroy(
+        where,
+        f"repository {name}",
+        lambda client: losses.of_repo(client, workspace, name),
+        lambda client: client.repo.delete(workspace=workspace, name=name),
+        yes=yes,
+    )
 
 
 def _say_done(done: str, repo: Repo) -> None:

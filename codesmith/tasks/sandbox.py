@@ -114,22 +114,31 @@ def update(
     )
 
 
-@task(help=WORKSPACE, harmless=True)
+@task(help=WORKSPACE, harmless=True, watchable=True)
 def get(c: Context, workspace: str, **where: Unpack[OneNode]) -> Sandbox:
-    """Show the sandbox of a workspace, and each host that its list has refused with the command that allows it."""
+    """Show the sandbox of a workspace, and each host that its list has refused with the command that allows it.
+
+    Example: sandbox.get shop
+    """
     found = one_node.call(where, lambda client: client.sandbox.get(workspace=workspace), COLUMNS)
     for line in denied_hosts.notes(workspace, found.denied):
         output.say(line)
     return found
 
 
-@task(name="list", harmless=True)
+@task(name="list", harmless=True, watchable=True)
 def list_(c: Context, **where: Unpack[OneNode]) -> list[Sandbox]:
-    """Show the sandboxes of a node."""
+    """Show the sandboxes of a node.
+
+    Example: sandbox.list --json
+    """
     return one_node.call(where, lambda client: client.sandbox.list(), COLUMNS)
 
 
 @task(help=WORKSPACE)
 def delete(c: Context, workspace: str, **where: Unpack[OneNode]) -> SandboxDeleted:
-    """Remove the sandbox of a workspace; commands that run in it end."""
+    """Remove the sandbox of a workspace; commands that run in it end.
+
+    Example: sandbox.delete shop
+    """
     return one_node.call(where, lambda client: client.sandbox.delete(workspace=workspace))

@@ -30,7 +30,10 @@ def config(
     file: str = "",
     json: bool = False,
 ) -> dict[str, Any]:
-    """Show how ssh, scp, rsync and editors reach the workspaces of all nodes, or make it so with --install."""
+    """Show how ssh, scp, rsync and editors reach the workspaces of all nodes, or make it so with --install.
+
+    Example: ssh.config --install
+    """
     from codesmith.workspace import ssh_include
     from codesmith.workspace.ssh_config import SshConfig
 

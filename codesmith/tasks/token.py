@@ -79,15 +79,22 @@ def create(
     name="list",
     help={"workspace": "Only those of this workspace (default: of all)."},
     harmless=True,
+    watchable=True,
 )
 def list_(c: Context, workspace: str | None = None, **where: Unpack[OneNode]) -> list[Token]:
-    """Show the tokens of a node: what each reaches, when it ends, and when it was used last."""
+    """Show the tokens of a node: what each reaches, when it ends, and when it was used last.
+
+    Example: token.list --workspace shop
+    """
     return one_node.call(where, lambda client: client.token.list(workspace=workspace), COLUMNS)
 
 
 @task(help={"id": "The id of the token, as token.list shows it."})
 def revoke(c: Context, id: str, **where: Unpack[OneNode]) -> TokenRevoked:  # noqa: A002
-    """Revoke a token: its streams end at once, the jobs that it started go on."""
+    """Revoke a token: its streams end at once, the jobs that it started go on.
+
+    Example: token.revoke ID
+    """
     done = one_node.call(where, lambda client: client.token.revoke(id=id))
     with contextlib.suppress(OSError):
         tokens.forget(id)

@@ -26,7 +26,10 @@ def open_(
     file: str = "",
     json: bool = False,
 ) -> dict[str, str]:
-    """Show the nodes in a browser, until Ctrl-C or nobody has used the pages for a while."""
+    """Show the nodes in a browser, until Ctrl-C or nobody has used the pages for a while.
+
+    Example: ui.open --read-only
+    """
     from codesmith.ui import commands
 
     return commands.open_pages(file, read_only=read_only, prints=print, idle_s=idle, json=json)
@@ -47,7 +50,10 @@ def serve(
     file: str = "",
     json: bool = False,
 ) -> dict[str, str]:
-    """Serve the pages on a Unix socket, for `ssh -L` or a proxy, until Ctrl-C."""
+    """Serve the pages on a Unix socket, for `ssh -L` or a proxy, until Ctrl-C.
+
+    Example: ui.serve --read-only
+    """
     from codesmith.ui import commands
 
     return commands.serve_pages(socket or "", origin, file, read_only=read_only, json=json)

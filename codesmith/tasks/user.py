@@ -25,14 +25,20 @@ COLUMNS = ("name", "login", "uid", "state", "workspaces", "created_at")
     }
 )
 def create(c: Context, name: str, ssh_key: list[str] | None = None, **where: Unpack[OneNode]) -> User:
-    """Create a user and its Unix account cs-NAME."""
+    """Create a user and its Unix account cs-NAME.
+
+    Example: user.create alice --ssh-key ~/.ssh/id_ed25519.pub
+    """
     keys = arguments.read_public_keys(ssh_key or [])
     return one_node.call(where, lambda client: client.user.create(name=name, ssh_keys=keys), COLUMNS)
 
 
-@task(help={"name": "The user's name."}, harmless=True)
+@task(help={"name": "The user's name."}, harmless=True, watchable=True)
 def get(c: Context, name: str, **where: Unpack[OneNode]) -> UserDetails:
-    """Show one user, and how its account differs from what CodeSmith created (drift)."""
+    """Show one user, and how its account differs from what CodeSmith created (drift).
+
+    Example: user.get alice
+    """
     return one_node.call(where, lambda client: client.user.get(name=name), (*COLUMNS, "ssh_keys", "drift"))
 
 
@@ -40,9 +46,13 @@ def get(c: Context, name: str, **where: Unpack[OneNode]) -> UserDetails:
     name="list",
     help={"label": "Only users who own a workspace with this label, as KEY=VALUE; repeatable (default: all)."},
     harmless=True,
+    watchable=True,
 )
 def list_(c: Context, label: list[str] | None = None, **where: Unpack[OneNode]) -> list[User]:
-    """Show the users of a node."""
+    """Show the users of a node.
+
+    Example: user.list --label team=red
+    """
     labels = arguments.parse_pairs(label or [], "--label")
     return one_node.call(where, lambda client: client.user.list(labels=labels), COLUMNS)
 
@@ -79,7 +89,10 @@ def set_keys(
     },
 )
 def add_keys(c: Context, name: str, ssh_key: list[str] | None = None, **where: Unpack[OneNode]) -> User:
-    """Let one more key in: add public keys to those of a user."""
+    """Let one more key in: add public keys to those of a user.
+
+    Example: user.add-keys alice --ssh-key new.pub
+    """
     keys = arguments.read_public_keys(ssh_key or [])
     if not keys:
         raise CodeSmithError("user.add-keys takes at least one key", hint=f"inv user.add-keys {name} --ssh-key FILE")
@@ -95,7 +108,10 @@ def add_keys(c: Context, name: str, ssh_key: list[str] | None = None, **where: U
     },
 )
 def remove_keys(c: Context, name: str, key: list[str] | None = None, **where: Unpack[OneNode]) -> User:
-    """Keep a key out again: remove public keys of a user. Sessions that are open stay."""
+    """Keep a key out again: remove public keys of a user. Sessions that are open stay.
+
+    Example: user.remove-keys alice --key alice@old-laptop
+    """
     if not key:
         raise CodeSmithError(
             "user.remove-keys takes at least one key", hint=f"inv user.remove-keys {name} --key FINGERPRINT"
@@ -120,17 +136,34 @@ def remove(client: Client, name: str, keys: list[str]) -> User:
 
 @task(help={"name": "The user's name."})
 def disable(c: Context, name: str, **where: Unpack[OneNode]) -> User:
-    """Lock a user out: end what runs in its workspaces, and close them, until user.enable; nothing is deleted."""
+    """Lock a user out: end what runs in its workspaces, and close them, until user.enable; nothing is deleted.
+
+    Example: user.disable alice
+    """
     return one_node.call(where, lambda client: client.user.disable(name=name), COLUMNS)
 
 
 @task(help={"name": "The user's name."})
 def enable(c: Context, name: str, **where: Unpack[OneNode]) -> User:
-    """Let a disabled user in again, and open its workspaces."""
+    """Let a disabled user in again, and open its workspaces.
+
+    Example: user.enable alice
+    """
     return one_node.call(where, lambda client: client.user.enable(name=name), COLUMNS)
 
 
 @task(help={"name": "The user's name."})
-def delete(c: Context, name: str, **where: Unpack[OneNode]) -> UserDeleted:
-    """Delete a user and its account; refused while it owns workspaces."""
-    return one_node.call(where, lambda client: client.user.delete(name=name))
+def delete(c: Context, name: str, yes: bool = False, **where: Unpack[OneNode]) -> UserDeleted:
+    """Delete a user and its account; refused while it owns workspaces.
+
+    Example: user.delete alice
+    """
+    from codesmith.workspace import losses
+
+    return one_node.destroy(
+        where,
+        f"user {name}",
+        lambda client: losses.of_user(client, name),
+        lambda client: client.user.delete(name=name),
+        yes=yes,
+    )

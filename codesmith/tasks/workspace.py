@@ -73,9 +73,12 @@ def create(
     return workspace
 
 
-@task(help={"name": "The workspace's name."}, harmless=True)
+@task(help={"name": "The workspace's name."}, harmless=True, watchable=True)
 def get(c: Context, name: str, **where: Unpack[OneNode]) -> Workspace:
-    """Show one workspace."""
+    """Show one workspace.
+
+    Example: workspace.get shop --json
+    """
     return one_node.call(where, lambda client: client.workspace.get(name=name), COLUMNS)
 
 
@@ -86,6 +89,7 @@ def get(c: Context, name: str, **where: Unpack[OneNode]) -> Workspace:
         "label": "Only workspaces with this label, as KEY=VALUE; repeatable (default: any).",
     },
     harmless=True,
+    watchable=True,
 )
 def list_(
     c: Context,
@@ -93,7 +97,10 @@ def list_(
     label: list[str] | None = None,
     **where: Unpack[OneNode],
 ) -> list[Workspace]:
-    """Show the workspaces of a node."""
+    """Show the workspaces of a node.
+
+    Example: workspace.list --user alice --label team=red
+    """
     labels = arguments.parse_pairs(label or [], "--label")
     return one_node.call(where, lambda client: client.workspace.list(user=user, labels=labels), COLUMNS)
 
@@ -113,7 +120,10 @@ def open(  # noqa: A001
     editor: str | None = None,
     **where: Unpack[OneNode],
 ) -> dict[str, Any]:
-    """Show how to enter a workspace, or enter it with --shell or --editor."""
+    """Show how to enter a workspace, or enter it with --shell or --editor.
+
+    Example: workspace.open shop --shell
+    """
     from codesmith.workspace import login
     from codesmith.workspace.ssh_config import SshConfig
 
@@ -137,59 +147,87 @@ def open(  # noqa: A001
 @task(
     help={
         "name": "The workspace's name.",
-        "label": "A label as KEY=VALUE; repeatable; they replace all labels of the workspace (default: none).",
-        "no_labels": "Remove all its labels (default: they stay).",
+        "label": "A label to set, as KEY=VALUE; repeatable; the other labels stay (default: none).",
+        "remove_label": "The key of a label to remove; repeatable (default: none).",
+        "no_labels": "Remove all labels but those set by --label (default: they stay).",
     }
 )
 def update(
     c: Context,
     name: str,
     label: list[str] | None = None,
+    remove_label: list[str] | None = None,
     no_labels: bool = False,
     **where: Unpack[OneNode],
 ) -> Workspace:
-    """Replace the labels of a workspace."""
-    labels = {} if no_labels else arguments.parse_pairs(label or [], "--label")
-    if labels is None or (no_labels and label):
-        raise CodeSmithError(
-            "workspace.update takes either --label or --no-labels", hint=f"inv workspace.update {name} --label team=a"
-        )
-    return one_node.call(where, lambda client: client.workspace.update(name=name, labels=labels), COLUMNS)
+    """Set and remove labels of a workspace.
+
+    Example: workspace.update shop --label team=red --remove-label stage
+    """
+    wanted, removed = arguments.parse_pairs(label or [], "--label") or {}, remove_label or []
+    if not wanted and not removed and not no_labels:
+        problem = "workspace.update takes --label, --remove-label or --no-labels"
+        raise BadArgument(problem, hint=f"inv workspace.update {name} --label team=a")
+    if both := sorted(set(wanted) & set(removed)):
+        raise BadArgument(f"--label and --remove-label both name {both[0]}")
+    with one_node.connect(where) as client:
+        before = client.workspace.get(name=name).labels if no_labels else removed
+        workspace = client.workspace.update(name=name, labels={**dict.fromkeys(before), **wanted})
+    one_node.show(where, workspace, COLUMNS)
+    return workspace
 
 
 @task(help={"name": "The workspace's name.", "user": "Who may open it from now on, an existing and active user."})
 def assign(c: Context, name: str, user: str, **where: Unpack[OneNode]) -> Workspace:
-    """Give a workspace to another user; the previous one loses access, and what runs in it ends."""
+    """Give a workspace to another user; the previous one loses access, and what runs in it ends.
+
+    Example: workspace.assign shop alice
+    """
     return one_node.call(where, lambda client: client.workspace.assign(name=name, user=user), COLUMNS)
 
 
 @task(help={"name": "The workspace's name.", "user": "Who may enter it too, an existing and active user."})
 def share(c: Context, name: str, user: str, **where: Unpack[OneNode]) -> Workspace:
-    """Let another user enter a workspace too; all who enter it work as its one login."""
+    """Let another user enter a workspace too; all who enter it work as its one login.
+
+    Example: workspace.share shop bob
+    """
     return one_node.call(where, lambda client: client.workspace.share(name=name, user=user), COLUMNS)
 
 
 @task(help={"name": "The workspace's name.", "user": "Who may not enter it any more."})
 def unshare(c: Context, name: str, user: str, **where: Unpack[OneNode]) -> Workspace:
-    """Keep a user out of a workspace that was shared with it; what runs in the workspace ends."""
+    """Keep a user out of a workspace that was shared with it; what runs in the workspace ends.
+
+    Example: workspace.unshare shop bob
+    """
     return one_node.call(where, lambda client: client.workspace.unshare(name=name, user=user), COLUMNS)
 
 
 @task(help={"name": "The workspace's name."})
 def start(c: Context, name: str, **where: Unpack[OneNode]) -> Workspace:
-    """Start the runtime of a workspace; commands start it too."""
+    """Start the runtime of a workspace; commands start it too.
+
+    Example: workspace.start shop
+    """
     return one_node.call(where, lambda client: client.workspace.start(name=name), COLUMNS)
 
 
 @task(help={"name": "The workspace's name."})
 def stop(c: Context, name: str, **where: Unpack[OneNode]) -> Workspace:
-    """End everything that runs in a workspace."""
+    """End everything that runs in a workspace.
+
+    Example: workspace.stop shop
+    """
     return one_node.call(where, lambda client: client.workspace.stop(name=name), COLUMNS)
 
 
-@task(help={"name": "The workspace's name."}, harmless=True)
+@task(help={"name": "The workspace's name."}, harmless=True, watchable=True)
 def usage(c: Context, name: str, **where: Unpack[OneNode]) -> Usage:
-    """Show what a workspace uses, and each host that its list has refused with the command that allows it."""
+    """Show what a workspace uses, and each host that its list has refused with the command that allows it.
+
+    Example: workspace.usage shop
+    """
     found = one_node.call(where, lambda client: client.workspace.usage(name=name))
     for line in denied_hosts.notes(name, found.network.denied):
         output.say(line)
@@ -202,9 +240,22 @@ def usage(c: Context, name: str, **where: Unpack[OneNode]) -> Usage:
         "keep_user": "Keep the user that was created for it (default: that user is deleted too).",
     }
 )
-def delete(c: Context, name: str, keep_user: bool = False, **where: Unpack[OneNode]) -> WorkspaceDeleted:
-    """Delete a workspace and everything in it."""
-    return one_node.call(where, lambda client: client.workspace.delete(name=name, keep_user=keep_user))
+def delete(
+    c: Context, name: str, keep_user: bool = False, yes: bool = False, **where: Unpack[OneNode]
+) -> WorkspaceDeleted:
+    """Delete a workspace and everything in it, after saying what that is.
+
+    Example: workspace.delete shop
+    """
+    from codesmith.workspace import losses
+
+    return one_node.destroy(
+        where,
+        f"workspace {name}",
+        lambda client: losses.of_workspace(client, name, keep_user=keep_user),
+        lambda client: client.workspace.delete(name=name, keep_user=keep_user),
+        yes=yes,
+    )
 
 
 @task(

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codesmith.cli import hints
-from codesmith.cli.output import escape
+from codesmith.cli.cells import escape
 from codesmith.errors import CodeSmithError, Unsupported
 from codesmith.nodes.registry import Node, Registry
 from codesmith.paths import ANOTHER_HOME, ensure_private, state_dir, state_place, writing

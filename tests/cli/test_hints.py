@@ -76,7 +76,6 @@ def test_what_cannot_be_an_argument_leads_to_the_tasks_help(place, words):
         (["job.wait", "demo", "1" * 12, "--timeout", "-1"], "timeout_s", "--timeout"),
         (["job.stop", "demo", "1" * 12, "--grace", "99"], "grace_s", "--grace"),
         (["workspace.get", "De mo"], "name", "NAME"),
-        (["workspace.exec", "demo", "--json", "--", "x"], "argv", "argv"),
     ],
 )
 def test_what_an_agent_says_of_a_parameter_names_the_option(place, words, field, says):

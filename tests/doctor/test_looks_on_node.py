@@ -174,7 +174,7 @@ def test_accounts_that_cannot_be_read_are_not_gone(ops: Person) -> None:
         with on_node(ops, "chmod 600 /etc/passwd", "chmod 644 /etc/passwd"):
             health = {one["name"]: one for one in ops.runs("inv node.health --json", check=False).json[0]["checks"]}
     finally:
-        ops.runs("inv user.delete ada; inv node.disconnect --all")
+        ops.runs("inv user.delete ada --yes; inv node.disconnect --all")
     assert (health["accounts"]["status"], "/etc/passwd: Permission denied" in health["accounts"]["detail"]) == (
         "failing",
         True,

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import select
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.person import TOP, Person, Said
+from tests.person import TOP, Person
 
 pytestmark = pytest.mark.lab
 
@@ -30,26 +27,6 @@ def person(bare: Person) -> Person:
     assert bare.runs("inv node.uninstall").out.split("\t")[:2] == ["web1", "nothing to do"]
     bare.runs("inv node.prepare")
     return bare
-
-
-def at_a_terminal(person: Person, command: str, typed: str) -> Said:
-    """Run a command on a terminal of its own, and answer its question."""
-    here, there = pty.openpty()
-    process = subprocess.Popen(
-        ["bash", "-c", command], cwd=TOP, env={**person.environment, "TERM": "dumb"}, stdin=there, stdout=there,
-        stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
-    os.close(there)
-    os.write(here, typed.encode())
-    _, err = process.communicate(timeout=120)
-    out = b""
-    while select.select([here], [], [], 0)[0]:
-        try:
-            out += os.read(here, 65536)
-        except OSError:
-            break
-    os.close(here)
-    return Said(process.returncode, out.decode(), err.decode())
 
 
 EVERYTHING = "find /etc /usr /srv -xdev -printf '%p %m %u %T@ %s\\n' | sort; getent passwd; getent group"
@@ -137,12 +114,12 @@ def test_uninstall_asks_refuses_and_leaves_nothing(person: Person, codesmith_hom
     assert {"resident", "unit", "release", "link", "file", "directory", "user", "group", "node", "ledger"} == {
         step["kind"] for step in plan[0]["steps"]
     }
-    assert at_a_terminal(person, "inv node.uninstall --purge", "n\n").code == 2
+    person.types("inv node.uninstall --purge", ("[y/N]", "n"), code=2)
     assert person.runs("inv workspace.list --json").json
     other = {**person.environment, "CODESMITH_HOME": str(codesmith_home)}
     command = ["inv", "node.version"]
     assert subprocess.run(command, cwd=TOP, env=other, check=True, capture_output=True).stdout
-    assert at_a_terminal(person, "inv node.uninstall --purge", "y\n").code == 0
+    person.types("inv node.uninstall --purge", ("[y/N]", "y"))
     try:
         assert person.runs("inv node.status").out == ""
         assert not list((person.home / "known_nodes").glob("*"))

@@ -90,7 +90,8 @@ def test_down_removes_what_is_there_and_reports_what_is_not(inv):
     assert near == {"name": "near", "result": "removed"}
     assert (gone["name"], gone["kind"]) == ("gone", "UnknownNode")
     assert "no node 'gone'" in gone["error"] and "is no lab node" in far["error"]
-    assert (done.returncode, done.stderr.splitlines()[0]) == (1, "error: 2 of 3 nodes failed:")
+    said = json.loads(done.stderr.splitlines()[-1])["error"]
+    assert (done.returncode, said["problem"].splitlines()[0]) == (1, "2 of 3 nodes failed:")
     assert rows(inv("lab.status", "--json")) == []
     alone = inv("lab.down", "--node", "gone")
     assert (alone.returncode, alone.stderr.startswith("error: no node 'gone' in ")) == (3, True)

@@ -89,7 +89,14 @@ class StandIn:
     def __init__(self, path: Path, plays: tuple[Play, ...], answers: dict[str, Any]) -> None:
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.errors: list[BaseException] = []
-        self.answers = {"job.start": RUN, "job.attach": RUN["stream"], "job.get": JOB, **answers}
+        self.answers = {
+            "job.start": RUN,
+            "job.attach": RUN["stream"],
+            "job.get": JOB,
+            "workspace.list": [],
+            "user.list": [],
+            **answers,
+        }
         self._plays, self._lock = list(plays), threading.Lock()
         self._listening = socket.socket(socket.AF_UNIX)
         path.parent.mkdir(parents=True, exist_ok=True)

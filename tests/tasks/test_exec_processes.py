@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -188,7 +189,8 @@ def test_a_line_for_a_shell_is_told_that_there_is_none(place):
 
 def test_json_and_a_terminal_exclude_each_other(place):
     done = run(place, "--json", "--tty", "--", "top")
-    assert (done.returncode, done.stderr.splitlines()[0]) == (1, b"error: --json and --tty exclude each other")
+    said = json.loads(done.stderr)["error"]
+    assert (done.returncode, said["problem"], said["exit_code"]) == (1, "--json and --tty exclude each other", 1)
 
 
 def test_a_reader_that_has_seen_enough_ends_it_quietly(place):

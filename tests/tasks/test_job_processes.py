@@ -283,8 +283,8 @@ def test_a_name_means_the_newest_job_of_that_name(place):
             del server.calls[:]
             assert place.inv(f"job.{task}", "demo", "build").returncode == code
             assert {params["id"] for method, params in server.calls if method != "job.list"} == {ID}
-        several = place.inv("job.delete", "demo", "build")
-        assert place.inv("job.delete", "demo", "other").returncode == 0
+        several = place.inv("job.delete", "demo", "build", "--yes")
+        assert place.inv("job.delete", "demo", "other", "--yes").returncode == 0
         assert server.calls[-1][1]["id"] == "2" * 12
         unknown = place.inv("job.logs", "demo", "nope")
     look = "hint: inv job.list demo\n"
@@ -321,7 +321,7 @@ def test_stop_and_delete_pass_on_what_was_said(place):
     stopped = {**ENDED, "state": "killed", "exit_code": 130, "signal": "SIGINT", "killed_by": "operator"}
     with stand_in(place.endpoint(), job_stop=stopped, job_delete={"id": ID, "deleted": True}) as server:
         assert place.inv("job.stop", "demo", ID, "--signal", "SIGINT", "--grace", "2").returncode == 0
-        assert place.inv("job.delete", "demo", ID).returncode == 0
+        assert place.inv("job.delete", "demo", ID, "--yes").returncode == 0
     assert (server.calls[0][1]["signal"], server.calls[0][1]["grace_s"]) == ("SIGINT", 2.0)
 
 
@@ -346,7 +346,7 @@ def test_ctrl_c_says_what_the_node_goes_on_with(place):
     for words, goes_on, look in (
         (["workspace.create", "demo"], "workspace.create of demo", "workspace.get demo"),
         (["job.stop", "demo", ID], f"job.stop of {ID}", f"job.get demo {ID}"),
-        (["user.delete", "ann"], "user.delete of ann", "user.list"),
+        (["user.delete", "ann", "--yes"], "user.delete of ann", "user.list"),
         (["workspace.get", "demo"], "", ""),
     ):
         said = f": web1 goes on with {goes_on}\nhint: inv {look}\n" if goes_on else "\n"

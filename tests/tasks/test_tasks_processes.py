@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from codesmith.nodes.registry import Node
 from codesmith.ssh import connect
 from codesmith.ssh.target import resolve
+from tests.agent.on_node.terminal import Terminal
 from tests.sdk.sdk_doubles import USER, error, real_agent, result, scripted
 
 TOP = Path(__file__).parents[2]
@@ -74,7 +76,7 @@ def test_a_refusal_of_the_agent_ends_with_6_and_an_unknown_name_with_3(place):
     with scripted(
         place.endpoint(), error(1004, "busy", kind="in_use", hint="wait"), error(1001, "none", kind="not_found")
     ):
-        refused, unknown = place.inv("user.delete", "ada"), place.inv("user.get", "ada")
+        refused, unknown = place.inv("user.delete", "ada", "--yes"), place.inv("user.get", "ada")
     assert (refused.returncode, refused.stdout, refused.stderr) == (6, "", "error: busy\nhint: wait\n")
     assert (unknown.returncode, unknown.stderr) == (3, "error: none\n")
 
@@ -162,10 +164,10 @@ def test_of_several_nodes_each_has_its_own_result(place):
             done = place.inv("node.version", "--all", "--json")
     rows = json.loads(done.stdout)
     assert rows == [{"node": "web1", **version}, {"node": "web2", "error": "broken", "kind": "AgentRefused"}]
-    assert (done.returncode, done.stderr) == (
-        6,
-        "error: 1 of 2 nodes failed:\n  web2: broken\nhint: inv node.logs --node web2\n",
-    )
+    assert (done.returncode, json.loads(done.stderr)["error"]) == (6, {
+        "kind": "CodeSmithError", "problem": "1 of 2 nodes failed:\n  web2: broken",
+        "hint": "inv node.logs --node web2", "exit_code": 6,
+    })  # fmt: skip
 
 
 def test_ctrl_c_ends_with_2(place):
@@ -249,7 +251,12 @@ def test_a_table_is_for_a_terminal_and_has_no_colour_with_no_color(place):
         ("node.prepare web1", "inv node.prepare --node web1"),
         ("workspace.exec demo ls", "inv workspace.exec NAME -- ls"),
         ("workspce.list", "inv workspace.list"),
-        ("node.health --jsn", "inv node.health --help"),
+        ("node.health --jsn", "did you mean: --json"),
+        ("workspace list", "inv workspace.list"),
+        ("workspace list --node web1", "inv workspace.list --node web1"),
+        ("exec demo", "inv workspace.exec"),
+        ("workspac", "inv help workspace"),
+        ("help wurkspace", "inv help workspace"),
         ("workspace.create", "inv workspace.create --help"),
     ],
 )
@@ -261,11 +268,55 @@ def test_what_inv_cannot_parse_gets_a_next_step(words: str, hint: str) -> None:
     assert f"hint: {hint}" in said.stderr or f": {hint}\n" in said.stderr
 
 
+def test_with_json_an_error_is_json_in_the_last_line_of_stderr(place):
+    refusal = error(1004, "busy\x1b", kind="in_use", hint="inv user.list")
+    expected = {"kind": "AgentRefused", "problem": "busy\x1b", "hint": "inv user.list", "exit_code": 6,
+                "rpc": {"code": 1004, "kind": "in_use"}}  # fmt: skip
+    for words in (["--json"], ["-o", "json"], ["--output=yaml"]):
+        with scripted(place.endpoint(), refusal):
+            done = place.inv("user.enable", "ada", *words)
+        assert (done.returncode, done.stdout, json.loads(done.stderr)) == (6, "", {"error": expected})
+    usage = json.loads(place.inv("user.get", "--nod", "x", "--json").stderr)["error"]
+    assert usage == {
+        "kind": "BadArgument", "problem": "user.get has no option --nod", "hint": "did you mean: --node",
+        "exit_code": 1,
+    }  # fmt: skip
+    assert place.inv("user.list", "--json", "-o", "name").stderr.startswith("error: --json and --output name")
+    assert place.inv("user.list", "-o", "xml").stderr.startswith("error: --output takes one of table, json, yaml, name")
+
+
+def test_output_is_for_every_task_that_has_json(place):
+    with scripted(place.endpoint(), *[result([USER])] * 3):
+        assert place.inv("user.list", "-o", "name").stdout == "ada\n"
+        assert yaml.safe_load(place.inv("user.list", "-o", "yaml").stdout) == [USER]
+        heads, row = place.inv("user.list", "--output", "table").stdout.splitlines()
+    assert (heads.split()[:2], row.split()[:2]) == (["name", "login"], ["ada", "cs-ada"])
+
+
+def test_watch_redraws_a_terminal_until_ctrl_c(place):
+    rows = [{**USER, "name": f"u{number}"} for number in range(9)]
+    inv = str(Path(sys.executable).parent / "inv")
+    with (
+        scripted(place.endpoint(), result(rows), result(rows[:1]), *[error(1009, "damaged\x1b", kind="read_only")] * 9),
+        Terminal([inv, "user.list", "--watch"], place.environment, rows=8, columns=120) as terminal,
+    ):
+        terminal.wait_for(r"every 2 s, Ctrl-C ends")
+        terminal.wait_for(r"u3.*\n.*and 5 more lines")
+        terminal.wait_for(r"every 2 s(?s:.*)u0")
+        terminal.wait_for(r"error: damaged\\x1b")
+        terminal.types("\x03")
+        assert terminal.wait_for_end() == 0
+    done = place.inv("user.list", "--watch")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: --watch redraws a terminal")
+    assert place.inv("user.create", "x", "--watch").stderr.startswith("error: user.create has no option --watch")
+
+
 def test_a_lost_change_is_repeated_by_the_command_in_its_hint(place):
     with scripted(place.endpoint(), None, result(EXECUTION)) as server:
         done = place.inv("workspace.exec", "demo", "--json", "--", "echo", "a b; 'c'")
-        assert (done.returncode, done.stderr.splitlines()[-1].split(":")[0]) == (5, "hint")
-        command = done.stderr.splitlines()[-1].partition("twice: ")[2]
+        assert done.returncode == 5
+        command = json.loads(done.stderr)["error"]["hint"].partition("twice: ")[2]
         programs = str(Path(sys.executable).parent)
         place.environment["PATH"] = f"{programs}:{place.environment['PATH']}"
         assert place.run(["sh", "-c", command]).returncode == 0
@@ -315,9 +366,10 @@ def test_ctrl_c_before_a_task_runs_is_one_line(place, tmp_path, program, module)
 def test_help_has_examples_to_paste_and_is_the_same_page_either_way(place, program):
     run = getattr(place, program)
     page = run("workspace.exec", "--help").stdout
-    assert f"  Example: {program} workspace.exec demo -- make test\n" in page
-    assert f"  Example: tar c src | {program} workspace.exec demo --cwd code -- tar x\n" in page
-    assert run("-h", "workspace.exec").stdout == page
+    assert f"  {program} workspace.exec demo -- make test\n" in page
+    assert f"  tar c src | {program} workspace.exec demo --cwd code -- tar x\n" in page
+    for words in (("-h", "workspace.exec"), ("help", "workspace.exec"), ("help", "workspace", "exec")):
+        assert run(*words).stdout == page
     unknown = run("-h", "workspace.exek")
     said = f"error: no task 'workspace.exek'\nhint: did you mean: {program} workspace.exec\n"
     assert (unknown.returncode, unknown.stderr) == (1, said)
@@ -327,5 +379,45 @@ def test_help_has_examples_to_paste_and_is_the_same_page_either_way(place, progr
 def test_a_namespace_is_listed(place, program):
     run = getattr(place, program)
     listed = run("workspace")
-    assert (listed.returncode, listed.stderr, listed.stdout) == (0, "", run("--list", "workspace").stdout)
-    assert ".exec" in listed.stdout
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert "\n  workspace.exec " in listed.stdout
+    for words in (("--list", "workspace"), ("help", "workspace"), ("-h", "workspace"), ("workspace", "--help")):
+        assert run(*words).stdout == listed.stdout
+
+
+@pytest.mark.parametrize("program", ["inv", "codesmith"])
+def test_the_program_alone_shows_what_there_is_and_invokes_options_last(place, program):
+    run = getattr(place, program)
+    page = run()
+    assert (page.returncode, page.stderr) == (0, "")
+    heads = [line for line in page.stdout.splitlines() if line and not line.startswith(" ")]
+    assert heads == [
+        f"Usage: {program} TASK [ARGUMENTS] [--options] [-- COMMAND ...]", "First steps:", "Namespaces:",
+        "Tasks without one:", "More:", "Options of Invoke, before the task:",
+    ]  # fmt: skip
+    assert f"\n  {program} node.trust web1\n" in page.stdout
+    assert run("help").stdout == page.stdout
+    assert program == "inv" or run("--help").stdout == page.stdout  # Invoke answers before it loads tasks.py
+
+
+@pytest.mark.parametrize("option", ["--pty", "--echo", "--warn-only", "--hide=both", "--command-timeout=3"])
+def test_an_option_that_means_nothing_is_refused(place, option):
+    name = option.partition("=")[0]
+    for run in (place.inv, place.codesmith):
+        for words in ((option, "node.list"), ("node.list", option)):
+            done = run(*words)
+            assert (done.returncode, done.stdout) == (1, "")
+            assert done.stderr.startswith(f"error: {name} has no meaning here: no task runs commands by Invoke\n")
+
+
+def test_a_mistyped_name_gets_the_likely_one(place):
+    missing = error(1001, "no user 'adda' on this node", kind="not_found", hint="inv user.list")
+    with scripted(place.endpoint(), missing, result([USER])):
+        done = place.inv("user.disable", "adda", "--node", "web1")
+    said = "hint: did you mean ada? All of them: inv user.list --node web1\n"
+    assert (done.returncode, done.stderr) == (3, f"error: no user 'adda' on this node\n{said}")
+    for answer in (error(1010, "out", kind="out_of_scope"), result([]), result([{**USER, "name": "zoe"}])):
+        with scripted(place.endpoint(), missing, answer):
+            done = place.inv("user.disable", "adda")
+        assert (done.returncode, done.stderr) == (3, "error: no user 'adda' on this node\nhint: inv user.list\n")
+    assert "hint: did you mean web1? Else list them" in place.inv("node.version", "--node", "web11").stderr

@@ -189,8 +189,10 @@ class StandIn(Users, Work):
         self.slow.wait(10)
         return {**self.add(name, labels=more.get("labels", {})), "warnings": []}
 
-    def workspace_update(self, name: str, labels: dict[str, str] | None = None) -> Any:
-        row = {**self._of(self.workspaces, name, "workspace"), "labels": labels or {}}
+    def workspace_update(self, name: str, labels: dict[str, str | None] | None = None) -> Any:
+        row = self._of(self.workspaces, name, "workspace")
+        merged = {**row["labels"], **(labels or {})}
+        row = {**row, "labels": {key: value for key, value in merged.items() if value is not None}}
         self.workspaces[name] = row
         return row
 

@@ -334,7 +334,7 @@ def test_what_the_command_line_does_is_on_the_page_at_once(at, page, ada):
     begun = time.monotonic()
     expect(shown.first).to_be_visible()
     assert time.monotonic() - begun < 1.5
-    ada.runs("inv workspace.delete by-hand --node web1")
+    ada.runs("inv workspace.delete by-hand --yes --node web1")
     begun = time.monotonic()
     expect(shown).to_have_count(0)
     assert time.monotonic() - begun < 1.5

@@ -115,13 +115,24 @@ def test_a_forwarded_agent_and_a_credential_exclude_each_other(place, tmp_path):
         assert server.requests == []
 
 
-def test_update_sends_all_labels_or_none(place):
-    plain = {**WORKSPACE, "login": "cs-demo"}
-    with scripted(place.endpoint(), result(plain), result(plain)) as agent:
-        assert place.inv("workspace.update", "demo", "--label", "a=b", "--label", "c=d").returncode == 0
-        assert place.inv("workspace.update", "demo", "--no-labels").returncode == 0
-    assert [request["params"]["labels"] for request in agent.requests] == [{"a": "b", "c": "d"}, {}]
-    for words in ([], ["--label", "a=b", "--no-labels"], ["--label", "nothing"]):
+@pytest.mark.parametrize(
+    ("words", "sent"),
+    [
+        (["--label", "a=b", "--label", "c=d"], {"a": "b", "c": "d"}),
+        (["--label", "a=b", "--remove-label", "c"], {"a": "b", "c": None}),
+        (["--no-labels"], {"old": None, "a": None}),
+        (["--no-labels", "--label", "a=b"], {"old": None, "a": "b"}),
+    ],
+)
+def test_update_merges_and_removes_by_name(place, words, sent):
+    plain = {**WORKSPACE, "login": "cs-demo", "labels": {"old": "x", "a": "y"}}
+    with scripted(place.endpoint(), *[result(plain)] * (2 if "--no-labels" in words else 1)) as agent:
+        assert place.inv("workspace.update", "demo", *words).returncode == 0
+    assert agent.requests[-1]["params"]["labels"] == sent
+
+
+def test_update_wants_something_to_do(place):
+    for words in ([], ["--label", "nothing"], ["--label", "a=b", "--remove-label", "a"], ["--remove-label", ""]):
         done = place.inv("workspace.update", "demo", *words)
         assert (done.returncode, done.stdout) == (1, "")
 

@@ -39,12 +39,19 @@ def test_a_workspace_of_a_disabled_user_is_not_entered(demo: Rpc) -> None:
     assert demo.call("workspace.get", name="demo")["opened_at"] is None
 
 
-def test_update_writes_all_labels_and_nothing_else(demo: Rpc) -> None:
+def test_update_merges_labels_and_changes_nothing_else(demo: Rpc) -> None:
     before = demo.call("workspace.get", name="demo")
     assert demo.call("workspace.update", name="demo") == before
-    assert demo.call("workspace.update", name="demo", labels={"b": "c"}) == {**before, "labels": {"b": "c"}}
+    assert before["labels"] == {"team": "a"}
+    both = {"team": "a", "b": "c"}
+    assert demo.call("workspace.update", name="demo", labels={"b": "c"}) == {**before, "labels": both}
+    assert demo.call("workspace.update", name="demo", labels={})["labels"] == both
+    changes = {"team": None, "b": "d", "none": None}
+    assert demo.call("workspace.update", name="demo", labels=changes)["labels"] == {"b": "d"}
     assert demo.call("workspace.list", labels={"team": "a"}) == []
-    assert demo.call("workspace.update", name="demo", labels={})["labels"] == {}
+    many = {f"k{number}": "v" for number in range(32)}
+    demo.refuses("workspace.update", 1008, name="demo", labels=many)
+    assert demo.call("workspace.update", name="demo", labels={**many, "b": None})["labels"] == many
     demo.refuses("workspace.update", -32602, name="demo", labels={"a b": "c"})
     demo.refuses("workspace.update", 1001, name="nobody", labels={})
 

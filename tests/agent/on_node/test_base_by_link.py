@@ -58,14 +58,14 @@ def test_all_of_a_workspaces_life(bare: Person, link: str) -> None:
         "web1",
         "mkdir -p /srv/codesmith/workspaces/other/data/m; mount -t tmpfs m /srv/codesmith/workspaces/other/data/m",
     )
-    assert "umount /srv/codesmith/workspaces/other/data/m" in bare.fails("inv workspace.delete other", code=6).err
+    assert "umount /srv/codesmith/workspaces/other/data/m" in bare.fails("inv workspace.delete other --yes", code=6).err
     bare.on("web1", "umount /srv/codesmith/workspaces/other/data/m")
     assert bare.runs("inv node.health --json").json[0]["status"] == "ok"
     rows = bare.runs("inv node.doctor --json").json
     assert [row for row in rows if row["status"] != "ok"] == []
     for name in ("demo", "other"):
-        assert bare.runs(f"inv workspace.delete {name} --json").json["leftovers"] == []
-    bare.runs("inv user.delete ada && inv user.delete demo")
+        assert bare.runs(f"inv workspace.delete {name} --yes --json").json["leftovers"] == []
+    bare.runs("inv user.delete ada --yes && inv user.delete demo --yes")
     assert bare.on(
         "web1", "ls -A /srv/codesmith/workspaces /srv/codesmith/home/ /srv/codesmith/.trash"
     ).out.split() == ["/srv/codesmith/.trash:", "/srv/codesmith/home/:", "/srv/codesmith/workspaces:"]

@@ -124,7 +124,7 @@ def test_git_below_usr_local_is_git_for_commands_and_clones_alike(web1: Web1) ->
             assert repo["branch"] == "main"
             assert health_of(web1)[0] == "ok"
     finally:
-        web1.person.runs("inv workspace.delete demo")
+        web1.person.runs("inv workspace.delete demo --yes")
 
 
 def test_processes_out_of_sight_hinder_nothing(web1: Web1) -> None:
@@ -132,7 +132,7 @@ def test_processes_out_of_sight_hinder_nothing(web1: Web1) -> None:
         web1.person.runs("inv workspace.create demo")
         assert web1.person.runs("inv workspace.exec demo -- id -un").out == "cs-demo\n"
         web1.person.runs("inv sandbox.create demo --memory 100M --network none")
-        web1.person.runs("inv workspace.delete demo")
+        web1.person.runs("inv workspace.delete demo --yes")
         assert health_of(web1)[0] == "ok"
 
 

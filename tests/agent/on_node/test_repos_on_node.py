@@ -269,5 +269,5 @@ def test_a_person_reads_the_credential_from_a_file(web1: Web1, forge: Forge, tmp
     listed = run("inv repo.list person --node web1 --json").json
     assert [one["name"] for one in listed] == ["four", "private", "three", "two"]
     assert run("inv repo.get person two --node web1 --json").json["url"] == url
-    run("inv repo.delete person two --node web1")
+    run("inv repo.delete person two --yes --node web1")
     run("inv repo.get person two --node web1", code=3)

@@ -192,7 +192,7 @@ def test_a_job_is_worked_with_from_the_command_line(web1: Web1) -> None:
     assert run(web1, "job.logs", NAME, job["id"], *on, "--stream", "stdout", "--tail", "2").stdout == b"4\n5\n"
     assert run(web1, "job.logs", NAME, job["id"], *on, "--offset", "8", "--follow").stdout == b"5\ne\n"
     assert job["id"].encode() in run(web1, "job.list", NAME, *on, "--state", "exited").stdout
-    assert run(web1, "job.delete", NAME, job["id"], *on).returncode == 0
+    assert run(web1, "job.delete", NAME, job["id"], "--yes", *on).returncode == 0
     assert run(web1, "job.get", NAME, job["id"], *on).returncode == 3
 
 

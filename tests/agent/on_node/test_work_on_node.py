@@ -101,7 +101,7 @@ def test_a_build_outlives_all_that_happens_and_comes_out_whole(
     person.runs(f"inv workspace.copy build:data/out/ {tmp_path}/here")
     for name in ("index.html", "deep/large"):
         assert (tmp_path / "here" / name).read_bytes() == name.encode() * 200_000
-    person.runs("inv workspace.delete build")
+    person.runs("inv workspace.delete build --yes")
 
 
 def served(url: str) -> bytes:
