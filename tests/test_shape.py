@@ -164,7 +164,7 @@ def test_commands_in_readmes_exist() -> None:
             assert target in targets, f"{document}: make {target}"
 
 
-def tests_named_in(text: str) -> list[str]:
+def named_tests(text: str) -> list[str]:
     return [name for code in re.findall(r"`([^`\n]*)`", text) for name in re.findall(r"\btest_\w+(?:\.py)?", code)]
 
 
@@ -172,7 +172,7 @@ def test_each_line_of_the_security_page_names_its_test() -> None:
     lines = (TOP / "docs" / "security.md").read_text().splitlines()
     rows = [line for line in lines if line.startswith("| ") and not line.startswith(("| what | ", "| --- "))]
     assert len(rows) > 40
-    assert [row for row in rows if not tests_named_in(row)] == []
+    assert [row for row in rows if not named_tests(row)] == []
 
 
 def test_the_tests_of_promises_exist() -> None:
@@ -184,7 +184,7 @@ def test_the_tests_of_promises_exist() -> None:
         f"{document.relative_to(TOP)}: {name}"
         for document in (*TOP.glob("**/SPECIFICATIONS.md"), TOP / "docs" / "security.md")
         if ".venv" not in document.parts[len(TOP.parts)]
-        for name in tests_named_in(document.read_text())
+        for name in named_tests(document.read_text())
         if not any(one.startswith(name) for one in names)
     ]
     assert missing == []
