@@ -26,6 +26,8 @@ CRONTABS = "/var/spool/cron/crontabs"
 AUDIT = "/var/log/codesmith/audit.jsonl"
 URL = "https://127.0.0.1:8443/public.git"
 NO_HOME = "/srv/codesmith/empty"
+# In the directory of a workspace that has had a runtime: empty, and root's.
+FACTS = ".codesmith"
 TOOLS = ("useradd", "userdel", "groupdel", "git", "systemd-run", "systemctl", "ssh-keygen", "ipcrm")
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBf4QyqMtYxF0pAkrXgUeYX1gYHnH1P7rqSyGTYk1c2l"
 PATIENCE_S = 60
@@ -330,19 +332,19 @@ class Look:
             if os.path.isdir(top):
                 seen = os.stat(top)
                 self.same(top, (seen.st_uid, seen.st_mode & 0o7777), wanted)
-                inside = [".codesmith", "AGENTS.md", "code", "config", "data", "logs", "tmp"]
-                self.same(top + "/", sorted(os.listdir(top)), inside)
+                inside = ["AGENTS.md", "code", "config", "data", "logs", "tmp"]
+                self.same(top + "/", sorted(set(os.listdir(top)) - {FACTS}), inside)
                 self.same(top + "/code", sorted(os.listdir(top + "/code")), one["repos"])
                 self.check_tree(top, uid)
-                with open(top + "/.codesmith/workspace.json") as file:
-                    self.same(top + " metadata", json.load(file)["login"], "cs-" + name)
                 for repo in one["repos"]:
                     self.same(top + " repo", os.path.isfile(top + "/code/" + repo + "/one"), True)
 
     def check_tree(self, top, uid):
-        """Every inode is the owner's, and what was put there is there."""
+        """Every inode is the owner's, but the place of the facts, and what was put there is there."""
         owners, files = set(), 0
         for folder, _, names in os.walk(top):
+            if folder == top + "/" + FACTS:
+                continue
             for name in names:
                 files += folder.startswith(top + "/data/")
                 owners.add(os.lstat(folder + "/" + name).st_uid)

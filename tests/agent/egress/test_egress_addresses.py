@@ -215,6 +215,11 @@ def test_the_nodes_resolver_is_used() -> None:
     assert isinstance(refusal.value, socket.gaierror)
 
 
+def test_a_denied_host_is_written_before_it_is_refused(proxy: Proxy) -> None:
+    proxy.tunnel("denied.example:443")
+    assert [one["host"] for one in proxy.denied()] == ["denied.example"]
+
+
 def test_denied_hosts_are_counted_bounded_printable_and_read_back(proxy: Proxy) -> None:
     for number in range(KEPT_MAX + 20):
         proxy.tunnel(f"h{number}.example:443")

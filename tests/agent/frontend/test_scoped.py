@@ -122,6 +122,16 @@ def test_another_workspace_is_out_of_scope(demo: Rpc, name: str) -> None:
     assert not any(call[1].get("workspace") == "other" for call in demo.helper.calls if call[0].startswith("runtime"))
 
 
+def test_a_repeated_request_id_reaches_the_helper_no_second_time(rpc: Rpc) -> None:
+    rpc.call("workspace.create", name="demo")
+    holder, site = make(rpc), {"workspace": "demo", "name": "site"}
+    holder.gets("repo.init", **site)
+    first = holder.gets("repo.delete", **site, request_id="r1")
+    assert holder.gets("repo.delete", **site, request_id="r1") == first
+    assert [verb for verb, _ in rpc.helper.calls].count("repo.remove") == 1
+    assert holder.is_refused("repo.delete", workspace="demo", name="other", request_id="r1") == "invalid_params"
+
+
 def test_a_read_token_only_looks(demo: Rpc) -> None:
     holder = make(demo, preset="read")
     assert holder.gets("workspace.get", name="demo")["name"] == "demo"

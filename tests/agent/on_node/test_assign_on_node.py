@@ -11,7 +11,7 @@ from tests.releases import TRIXIE_FIRST
 
 pytestmark = [pytest.mark.lab, TRIXIE_FIRST]
 # Everything about a tree, so that any change shows.
-LOOK = "cd {path} && find . -printf '%p %i %U %G %m %s %T@\\n' | sort && cat AGENTS.md .codesmith/workspace.json"
+LOOK = "cd {path} && find . -printf '%p %i %U %G %m %s %T@\\n' | sort && cat AGENTS.md"
 
 
 def look(web1: Web1, name: str) -> str:
@@ -45,7 +45,7 @@ def test_an_assigned_workspace_ends_what_runs_and_keeps_every_file(web1: Web1) -
     assert assigned.to_dict() == {**before.to_dict(), "user": "heir"}
     assert not runs(web1, "cs-given")
     assert look(web1, "given") == files
-    assert "heir" not in files, "workspace.json and AGENTS.md name no user"
+    assert "heir" not in files, "AGENTS.md names no user"
     assert client.workspace.exec(name="given", argv=["id", "-un"]).stdout == "cs-given\n"
     # The dedicated user stays, and may not open it any more.
     assert client.user.get(name="given").workspaces == []
