@@ -14,6 +14,7 @@ usage: agent.pyz COMMAND
   accounts     print how accounts of users differ from what they should be, as JSON (as root; changes nothing)
   agent        serve the API on the socket that systemd passes (without privileges)
   connect HOST PORT [PROXY_PORT]  connect ssh to a host through the proxy of its workspace
+  door         print what sshd does with logins of users and must not, as JSON (as root; changes nothing)
   dial [PATH]  connect standard input and output to the agent's socket
   egress DIR   carry what the policy in DIR allows, as the proxy of one workspace, on the socket that systemd passes
   helper       carry out the verbs of the root half on the socket that systemd passes
@@ -48,6 +49,10 @@ def main(arguments: List[str]) -> int:
         from agent.helper.accounts import policy
 
         print(json.dumps(policy.report()))
+    elif command == "door" and not rest:
+        from agent.shared import sshd_door
+
+        print(json.dumps(sshd_door.report()))
     elif command == "probe" and not rest:
         from agent.supervisor.probe import main as probe
 

@@ -10,7 +10,17 @@ from contextlib import contextmanager
 from typing import Iterable, Iterator, List, Optional
 
 from agent.helper import lost_records
-from agent.helper.accounts import accounts, databases, leftovers, policy, processes, schedules
+from agent.helper.accounts import (
+    accounts,
+    databases,
+    door_sessions,
+    leftovers,
+    login_keys,
+    login_marks,
+    policy,
+    processes,
+    schedules,
+)  # fmt: skip
 from agent.helper.ledger import uid_mark
 from agent.helper.ledger.ledger import Ledger, LoginRecord, UserRecord, WorkspaceRecord
 from agent.helper.ledger.lock import read_ledger
@@ -49,6 +59,7 @@ def add(ledger: Ledger, name: str, user: Optional[UserRecord], workspace: Option
     within = uids.for_new_users()
     next_uid = uid_mark.next_uid(ledger.next_uid(within), within)
     login = ledger.new_login(name, now(), accounts.first_free(next_uid, within), within)
+    login_keys.remove(name)  # of somebody who had this name before
     ledger.add(login, *records)
     return login
 
@@ -66,8 +77,23 @@ def ensure(ledger: Ledger, name: str) -> LoginRecord:
     assert login is not None
     uid_mark.keep_used(login.uid)
     accounts.ensure(name, login.uid)
-    policy.repair(name)
+    repair(ledger, name)
     return login
+
+
+def repair(ledger: Ledger, name: str) -> None:
+    """Make an account what it should be: open for the node's sshd if it is that of an active user, else closed."""
+    user = ledger.user(name)
+    is_user = user is not None and user.state != "disabled"
+    policy.repair(name, login_marks.USER if is_user else login_marks.CLOSED)
+
+
+def close(name: str, uid: int) -> None:
+    """Close an account for the node's sshd, remove its keys, and end its sessions there; it runs nothing any more."""
+    login_marks.write(uid, login_marks.CLOSED)
+    login_keys.remove(name)
+    accounts.close_access(name)
+    door_sessions.end(name, uid)
 
 
 @contextmanager
@@ -90,7 +116,7 @@ def _undo(ledger: Ledger, name: str) -> None:
                 if trees.is_owned_directory(parent, entry, login.uid):
                     trees.remove(parent, entry)
         if login.state == "pending":
-            accounts.remove(name, login.uid)
+            _remove_account(name, login.uid)
         ledger.drop_pending(name)
 
 
@@ -140,6 +166,8 @@ def remove(ledger: Ledger, login: LoginRecord, *, with_account: bool) -> List[st
     """
     if with_account:
         ledger.mark_leaving(login.name)
+        login_keys.remove(login.name)  # nobody comes in any more
+        door_sessions.end(login.name, login.uid)
     processes.end_all(login.uid)
     for parent, entry in ((WORKSPACES, login.name), (HOMES, login_of(login.name))):
         trees.remove(parent, entry)
@@ -150,8 +178,14 @@ def remove(ledger: Ledger, login: LoginRecord, *, with_account: bool) -> List[st
         databases.check_changeable(ledger.free_reserve)
         if is_unfinished:
             ledger.add_sweep(login.uid)
-        accounts.remove(login.name, login.uid)
+        _remove_account(login.name, login.uid)
     return left
+
+
+def _remove_account(name: str, uid: int) -> None:
+    login_keys.remove(name)
+    accounts.remove(name, uid)
+    login_marks.remove(uid)
 
 
 def finish_sweeps() -> None:

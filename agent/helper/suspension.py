@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from typing import Dict, List
 
-from agent.helper.accounts import accounts, databases, policy, processes
+from agent.helper import logins
+from agent.helper.accounts import accounts, databases, door_sessions, login_keys, login_marks, processes
 from agent.helper.ledger.ledger import Ledger, UserRecord
 from agent.helper.ledger.system_errors import pending_on_error
 from agent.helper.runtime import units
 from agent.helper.trees import directory_seal, mounts, trees
 from agent.helper.trees.directory_seal import Rights
+from agent.shared import sshd_door
 from agent.shared.names import HOMES, WORKSPACES, login_of
 
 
 def disable(ledger: Ledger, user: UserRecord) -> None:
     """Close a user's workspaces to everybody and end all that runs there. A second call completes the first.
 
-    What runs in workspaces that are shared with it is ended too. Nothing starts any more from the first change on.
+    What runs in workspaces that are shared with it is ended too, and its sessions at the node's sshd. Nothing starts
+    any more from the first change on.
     """
     own = ledger.workspaces_of(user.name)
     opened = [name for name in (user.name, *own) if accounts.find(name) and not accounts.is_expired(name)]
@@ -26,13 +29,14 @@ def disable(ledger: Ledger, user: UserRecord) -> None:
             databases.check_changeable(ledger.free_reserve, databases.ACCESS)
         ledger.mark_user(user.name, "disabled")
     with pending_on_error():
-        for name in opened:  # somebody has opened it by hand
+        for name in opened:
             accounts.close_access(name)
+        login_keys.remove(user.name)
+        login_marks.write(uid_of(ledger, user.name), login_marks.CLOSED)
         for name in own:
             seal_workspace(ledger, name)
         end_all(ledger, ledger.workspaces_open_to(user.name))
-        if ledger.workspace(user.name) is None:
-            processes.end_all(uid_of(ledger, user.name))
+        door_sessions.end(user.name, uid_of(ledger, user.name))
 
 
 def enable(ledger: Ledger, user: UserRecord) -> None:
@@ -40,12 +44,15 @@ def enable(ledger: Ledger, user: UserRecord) -> None:
     own = ledger.workspaces_of(user.name)
     sealed = [name for name in own if is_sealed(ledger, name)]
     _check_closable(sealed)
+    if user.state == "disabled" and sshd_door.is_open():
+        databases.check_changeable()
     for name in (user.name, *own):
-        policy.repair(name)  # nothing, where it is gone
+        logins.repair(ledger, name)  # nothing, where it is gone; that of a disabled user is open only at the end
     with pending_on_error():
         for name in sealed:
             unseal_workspace(ledger, name)
         ledger.mark_user(user.name, "active")
+        logins.repair(ledger, user.name)
 
 
 def uid_of(ledger: Ledger, name: str) -> int:

@@ -6,7 +6,7 @@ import socket
 from typing import Any, Dict, List
 
 from agent.helper import logins, lost_records, suspension
-from agent.helper.accounts import accounts, databases, policy
+from agent.helper.accounts import accounts, databases, login_keys, policy
 from agent.helper.ledger.ledger import Ledger, LoginRecord, UserRecord
 from agent.helper.ledger.lock import exclusive_ledger, read_ledger
 from agent.helper.ledger.system_errors import pending_on_error
@@ -35,7 +35,13 @@ def ensure_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
 
 def account_of(name: str, uid: int) -> Dict[str, Any]:
     """Return what is shown of a user's account."""
-    return {"login": login_of(name), "uid": uid, "gid": uid, "home": NO_HOME, "shell": accounts.no_shell()}
+    return {"login": login_of(name), "uid": uid, "gid": uid, "home": NO_HOME, "shell": shell_of(name)}
+
+
+def shell_of(name: str) -> str:
+    """Return the shell that a login has in the account databases."""
+    account = accounts.find(name)
+    return account.pw_shell if account is not None else accounts.no_shell()
 
 
 def disable_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
@@ -43,7 +49,7 @@ def disable_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
     name = parse_name(name)
     with exclusive_ledger(frees_space=True) as ledger:
         suspension.disable(ledger, _managed_user(ledger, name))
-    return {}
+    return {"shell": shell_of(name)}
 
 
 def enable_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
@@ -51,6 +57,21 @@ def enable_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
     name = parse_name(name)
     with exclusive_ledger() as ledger:
         suspension.enable(ledger, _managed_user(ledger, name))
+    return {"shell": shell_of(name)}
+
+
+def put_keys(caller: socket.socket, name: Any, keys: Any) -> Dict[str, Any]:
+    """Replace the keys by which a user comes in through the node's sshd; Disabled for a disabled one, who has none."""
+    name, lines = parse_name(name), login_keys.parse(keys)
+    with exclusive_ledger(frees_space=not lines) as ledger:
+        lost_records.restore(ledger, name)
+        user = ledger.user(name)
+        if user is None:
+            raise NotFound(f"no user {name!r} on this node")
+        logins.check_account(ledger, name)
+        if user.state == "disabled":
+            raise Disabled.user(name)
+        login_keys.write(name, lines)
     return {}
 
 
@@ -75,7 +96,7 @@ def put_right(caller: socket.socket, name: Any) -> Dict[str, Any]:
             try:
                 if name is not None or accounts.check_ours(record.name, record.uid) is not None:
                     logins.check_account(ledger, record.name)
-                    policy.repair(record.name)
+                    logins.repair(ledger, record.name)
                     _close_again(ledger, record.name)
             except (CommandFailed, NotManaged) as refusal:
                 refusals.append(refusal)
@@ -102,7 +123,10 @@ def remove_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
             logins.check_ours(ledger, ledger.workspaces_open_to(name))
             with pending_on_error():
                 suspension.end_all(ledger, ledger.workspaces_open_to(name))
-                left = logins.remove(ledger, login, with_account=True) if is_last else []
+                if is_last:
+                    left = logins.remove(ledger, login, with_account=True)
+                else:
+                    logins.close(name, login.uid)
                 ledger.remove(name, user=True)
     return {"leftovers": [*left, *trash.empty()]}
 

@@ -13,7 +13,7 @@ from agent.helper.ledger.system_errors import as_error, pending_on_error
 from agent.helper.runtime import change, sandboxes, units
 from agent.helper.runtime.entry import read_entry
 from agent.helper.trees import trash
-from agent.shared import needs
+from agent.shared import needs, sshd_door
 from agent.shared.errors import CommandFailed, InvalidParams, NotFound, NotManaged
 from agent.shared.names import home_of, parse_name, path_of
 from agent.shared.run import run
@@ -157,10 +157,16 @@ def check_node(caller: socket.socket) -> Dict[str, Any]:
     return {"needs": needs.check()}
 
 
+def check_door(caller: socket.socket) -> Dict[str, Any]:
+    """Return whether people with a key come in through the node's sshd, and what it does not do as it must."""
+    return sshd_door.report()
+
+
 # These fill the trash.
 REMOVING = frozenset(("repo.remove", "user.remove", "workspace.remove"))
 VERBS: Dict[str, Verb] = {
     "node.check": Verb(check_node, frozenset()),
+    "node.check_door": Verb(check_door, frozenset()),
     "node.inspect": Verb(inspect_node, frozenset()),
     "repo.remove": Verb(remove_repo, frozenset(("workspace", "name"))),
     "repo.settle": Verb(roll_back_repo, frozenset(("workspace", "name", "token"))),
@@ -176,6 +182,7 @@ VERBS: Dict[str, Verb] = {
     "user.enable": Verb(users.enable_user, frozenset(("name",))),
     "user.drift": Verb(users.read_drift, frozenset(("name",))),
     "user.ensure": Verb(users.ensure_user, frozenset(("name",))),
+    "user.put_keys": Verb(users.put_keys, frozenset(("name", "keys"))),
     "user.put_right": Verb(users.put_right, frozenset(("name",))),
     "user.remove": Verb(users.remove_user, frozenset(("name",))),
     "workspace.assign": Verb(workspaces.assign_workspace, frozenset(("name", "user"))),

@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, List, Tuple
 from agent import API_VERSION, __version__
 from agent.contract.method import method
 from agent.contract.types import HealthCheck, NodeHealth, NodeInfo, NodeVersion, Os
-from agent.frontend import consistency, needs_health
+from agent.frontend import consistency, door_health, needs_health
 from agent.frontend.audit import TARGETS
 from agent.frontend.context import NODE_FILE, Context
 from agent.frontend.helper_client import LimitedHelper
@@ -22,7 +22,18 @@ from agent.methods import user
 from agent.shared import acls, ownership, uids
 from agent.shared.clock import now
 from agent.shared.errors import AgentError, ReadOnly, Unsupported
-from agent.shared.names import BASE, CLIENTS_GROUP, HELPER_SOCKET, HOMES, NO_HOME, STAGING, TRASH, WORKSPACES
+from agent.shared.names import (
+    BASE,
+    CLIENTS_GROUP,
+    HELPER_SOCKET,
+    HOMES,
+    KEYS,
+    LOGINS,
+    NO_HOME,
+    STAGING,
+    TRASH,
+    WORKSPACES,
+)
 
 FREE_BYTES_MIN = 256 << 20
 NAMED_MAX, DIFFERENCES_MAX = 10, 40
@@ -35,6 +46,8 @@ DIRECTORIES = {
     BASE: (0o111, 0o022),
     HOMES: (0o111, 0o022),
     NO_HOME: (0o111, 0o022),
+    KEYS: (0o111, 0o022),
+    LOGINS: (0o111, 0o022),
     WORKSPACES: (0o111, 0o022),
     STAGING: (0o700, 0o077),
     TRASH: (0o700, 0o077),
@@ -86,6 +99,7 @@ def health(context: Context) -> NodeHealth:
         ("clients", _check_clients),
         ("directories", _check_directories),
         ("disk", _check_disk),
+        ("door", door_health.check),
         ("node_id", _check_node_id),
         ("pending", _check_pending),
         ("policy", _check_policy),
@@ -247,7 +261,7 @@ def _check_policy(context: Context) -> Tuple[str, str]:
     drifts = [f"{name} {', '.join(drift)}".strip() for name, drift in sorted(user.drift(context).items())]
     if drifts:
         return "degraded", f"{'; '.join(drifts[:NAMED_MAX])}; `inv node.prepare` corrects accounts"
-    return "ok", "the accounts are closed, as CodeSmith created them: the node's sshd, cron, at and su refuse them"
+    return "ok", "the accounts are as CodeSmith created them: closed, or open for the node's sshd alone"
 
 
 def _check_uids(context: Context) -> Tuple[str, str]:

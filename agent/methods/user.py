@@ -10,10 +10,11 @@ from agent.contract.types import SshKey, User, UserDeleted, UserDetails
 from agent.frontend import user_records
 from agent.frontend.context import Context
 from agent.shared import ownership, sshkeys, uids
-from agent.shared.errors import AgentError, AlreadyExists, InUse, NotFound, ReadOnly, printable
+from agent.shared.errors import AgentError, AlreadyExists, InUse, InvalidParams, NotFound, ReadOnly, printable
 from agent.shared.names import login_of
 
 DRIFT_REPLY_TIMEOUT_S = 6.0
+KEYS_MAX = 64
 
 
 @method("user.create", scope="operator", errors=(AlreadyExists, *BY_HELPER), mutates=True)
@@ -22,10 +23,10 @@ def create(
 ) -> User:
     """Create a user: somebody who may enter workspaces, with a Unix account cs-NAME that owns no files.
 
-    The account is closed: nobody gets in by it through sshd, cron, at or su of the node. `ssh_keys` are kept for
-    entering workspaces, and are not written into any file that sshd reads. A name is one thing on a node, a user or a
-    workspace, or a workspace and its own dedicated user. A Unix account or group of that name that CodeSmith did not
-    create is left alone: not_managed.
+    Who has one of `ssh_keys` comes in by `ssh cs-NAME@NODE`, and is inside a workspace that the user may enter. That is
+    the only way: nobody gets in by the account through cron, at, a password or a user manager. A name is one thing on a
+    node, a user or a workspace, or a workspace and its own dedicated user. A Unix account or group of that name that
+    CodeSmith did not create is left alone: not_managed.
     """
     if context.store.get_user(name) is not None:
         raise AlreadyExists(f"user {name!r} exists", hint=f"inv user.get {name}")
@@ -34,6 +35,8 @@ def create(
         raise AlreadyExists(problem, hint=f"inv workspace.get {name}")
     keys = sshkeys.read_keys(ssh_keys or [])
     account = context.helper.call("user.ensure", name=name)
+    if keys:
+        context.helper.call("user.put_keys", name=name, keys=keys)
     return show(user_records.add(context, name, account, keys, is_dedicated=False))
 
 
@@ -72,10 +75,10 @@ def list_(
     return (user for user in users if user["name"] in owners)
 
 
-@method("user.set_keys", scope="operator", errors=(NotFound, ReadOnly), mutates=True, decides="keys")
+@method("user.set_keys", scope="operator", errors=(NotFound, ReadOnly, *BY_HELPER), mutates=True, decides="keys")
 def set_keys(context: Context, *, name: Name, ssh_keys: SshKeys, request_id: Optional[RequestId] = None) -> User:
-    """Replace all public keys of a user."""
-    return _put(context, {**user_records.find(context, name), "keys": sshkeys.read_keys(ssh_keys)})
+    """Replace all public keys of a user; a session that is open stays."""
+    return _put_keys(context, user_records.find(context, name), sshkeys.read_keys(ssh_keys))
 
 
 @method("user.add_keys", scope="operator", errors=(NotFound, ReadOnly, *BY_HELPER), mutates=True, decides="keys")
@@ -84,7 +87,9 @@ def add_keys(context: Context, *, name: Name, ssh_keys: SshKeys, request_id: Opt
     document = user_records.find(context, name)
     there = {sshkeys.describe(line).fingerprint for line in document["keys"]}
     added = [line for line in sshkeys.read_keys(ssh_keys) if sshkeys.describe(line).fingerprint not in there]
-    return _put(context, {**document, "keys": [*document["keys"], *added]})
+    if len(document["keys"]) + len(added) > KEYS_MAX:
+        raise InvalidParams.of("ssh_keys", f"make it more than {KEYS_MAX} keys of user {name!r}")
+    return _put_keys(context, document, [*document["keys"], *added])
 
 
 @method("user.remove_keys", scope="operator", errors=(NotFound, ReadOnly, *BY_HELPER), mutates=True, decides="keys")
@@ -98,30 +103,32 @@ def remove_keys(
     if unknown:
         raise NotFound(f"user {name!r} has no key {unknown[0]}", hint=f"inv user.get {name} --json")
     kept = [line for line in document["keys"] if fingerprint_of[line] not in fingerprints]
-    return _put(context, {**document, "keys": kept})
+    return _put_keys(context, document, kept)
 
 
 @method("user.disable", scope="operator", errors=(NotFound, *BY_HELPER), mutates=True, decides="state", makes_room=True)
 def disable(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> User:
     """Disable a user: all that runs in its workspaces, and in those shared with it, is ended, and it enters none.
 
+    Its sessions at the node's sshd end too, and its keys let nobody in.
     Its workspaces are closed to all (mode 0000), and nothing runs there. Nothing is lost: user.enable restores them.
     """
     document = user_records.find(context, name)
     with context.job_watch.ending(context.store.workspaces_open_to(name)):
-        context.helper.call("user.disable", name=name)
-        return _put(context, {**document, "state": "disabled"})
+        done = context.helper.call("user.disable", name=name)
+        return _put(context, {**document, **done, "state": "disabled"})
 
 
 @method("user.enable", scope="operator", errors=(NotFound, *BY_HELPER), mutates=True, decides="state")
 def enable(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> User:
     """Enable a disabled user again, and correct what was changed about its account (`drift`).
 
-    The accounts of its workspaces, and of an active user, are corrected too.
+    The accounts of its workspaces, and account and keys of an active user, are corrected too.
     """
     document = user_records.find(context, name)
-    context.helper.call("user.enable", name=name)
-    return _put(context, {**document, "state": "active"})
+    done = context.helper.call("user.enable", name=name)
+    context.helper.call("user.put_keys", name=name, keys=document["keys"])
+    return _put(context, {**document, **done, "state": "active"})
 
 
 @method("user.delete", scope="operator", errors=(NotFound, *BY_HELPER), mutates=True, makes_room=True)
@@ -152,6 +159,13 @@ def drift(context: Context, name: Optional[str] = None) -> Dict[str, List[str]]:
         return {name or "": [f"not checked: {error.problem}"]}
     drifts: Dict[str, List[str]] = reply["drift"]
     return {user: [printable(text) for text in texts] for user, texts in drifts.items() if texts}
+
+
+def _put_keys(context: Context, document: Dict[str, Any], keys: List[str]) -> User:
+    """Replace the keys of a user on the node, then in the store; those of a disabled user let nobody in until later."""
+    if document["state"] == "active":
+        context.helper.call("user.put_keys", name=document["name"], keys=keys)
+    return _put(context, {**document, "keys": keys})
 
 
 def _put(context: Context, document: Dict[str, Any]) -> User:

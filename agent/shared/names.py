@@ -23,7 +23,15 @@ NO_HOME = f"{BASE}/empty"
 WORKSPACES = f"{BASE}/workspaces"
 STAGING = f"{BASE}/.staging"
 TRASH = f"{BASE}/.trash"
+# The public keys of users, by login, as the node's sshd reads them; a file by uid for each login that systemd sees.
+KEYS = f"{BASE}/keys"
+LOGINS = f"{BASE}/logins"
 CLIENTS_GROUP = "codesmith-clients"
+# Who comes in through the node's sshd is in this group, and has this shell, which leads into a workspace.
+LOGINS_GROUP = "codesmith-logins"
+ENTER = "/usr/lib/codesmith/enter"
+# Whether prepare has found that the node's sshd treats these logins as it must.
+DOOR_FILE = "/etc/codesmith/door.json"
 AGENT_LOGIN = "codesmith"
 AGENT_SOCKET = "/run/codesmith/agent.sock"
 # Sockets of the runtimes, and what each starts with.

@@ -49,6 +49,8 @@ class Facts:
     # What the installed agent reports about the accounts of users: `drift` by login, which it can repair, and `uids`,
     # which it cannot; None if no agent there reports it, or the login may not ask.
     accounts: Mapping[str, Any] | None = None
+    # What the installed agent reports about sshd and logins of users (`open`, `problems`); None if none there does.
+    door: Mapping[str, Any] | None = None
     agent: Mapping[str, Any] | None = None
     # What workspaces need, from the agent's list: name, purpose, status, detail, fix, packages.
     needs: tuple[Mapping[str, Any], ...] = ()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from codesmith.bootstrap import door_files
+from codesmith.bootstrap.door_files import DoorFile
 from codesmith.bootstrap.pack import Payload
 from codesmith.bootstrap.zipapp import parse_format
 
@@ -40,6 +42,9 @@ FORMAT_MODULES = {"state": "agent.frontend.store_file", "helper": "agent.helper.
 
 USER = "codesmith"
 CLIENTS = "codesmith-clients"
+# The logins that sshd lets in by key, into their workspaces.
+LOGINS = "codesmith-logins"
+GROUPS = (USER, CLIENTS, LOGINS)
 NOLOGIN = "/usr/sbin/nologin"
 
 AGENT_SOCKET = "codesmith-agent.socket"
@@ -113,14 +118,20 @@ class Owned:
 
 # It may be a symbolic link of root's to a directory on another disk.
 BASE = "/srv/codesmith"
+# The helper's: the keys of users by login, and a file for each login by uid.
+KEYS_FOLDER = f"{BASE}/keys"
+LOGINS_FOLDER = f"{BASE}/logins"
 DIRECTORIES = (
     Owned(CONFIG, 0o755),
     Owned(CODE, 0o755),
     Owned(RELEASES, 0o755),
+    Owned(door_files.USER_UNIT_FOLDER, 0o755),
     Owned(BASE, 0o755),
     Owned("/srv/codesmith/workspaces", 0o711),
     Owned("/srv/codesmith/home", 0o711),
     Owned(NO_HOME, 0o755),
+    Owned(KEYS_FOLDER, 0o711),
+    Owned(LOGINS_FOLDER, 0o711),
     Owned("/srv/codesmith/.staging", 0o700),
     Owned("/srv/codesmith/.trash", 0o700),
     Owned(STATE, 0o700, USER, USER),
@@ -151,6 +162,8 @@ class Desired:
     need_modules: tuple[tuple[str, str], ...] = ()
     # The format of each store that this agent makes and understands, by its name in STORES.
     formats: Mapping[str, int] = field(default_factory=dict)
+    # Files outside of the releases, by path.
+    files: Mapping[str, DoorFile] = field(default_factory=dict)
 
     @property
     def release(self) -> str:
@@ -187,7 +200,8 @@ class Desired:
         """Return every path that the probe must read."""
         owned = [entry.path for entry in (*DIRECTORIES, *SOCKETS.values(), *self.release_directories)]
         releases = [LEAVING, CURRENT, PREVIOUS, FALLBACK, agent_of(PREVIOUS), agent_of(FALLBACK)]
-        return [*owned, NODE, UIDS, LEDGER, self.agent, self.program, *self.unit_digests, *releases, *UNIT_LINKS]
+        door = [*self.files, door_files.GIT_HOSTS, door_files.STATE, door_files.SSHD_FOLDER, door_files.SSHD_SETTINGS]
+        return [*owned, *door, NODE, UIDS, LEDGER, self.agent, self.program, *self.unit_digests, *releases, *UNIT_LINKS]
 
 
 def agent_of(release: str) -> str:
@@ -205,10 +219,18 @@ def unit_of(release: str, name: str) -> str:
     return f"{release}/units/{name}"
 
 
-def desired_for(payload: Payload, new_node_id: str) -> Desired:
+def desired_for(payload: Payload, new_node_id: str, git_hosts: Sequence[str] = ()) -> Desired:
     """Return the desired state of a node for this version of CodeSmith; it reads the unit files."""
     folder = Path(__file__).with_name("units")
     units = {name: (folder / name).read_text(encoding="utf-8") for name in UNITS}
     need_modules = tuple((name, payload.module(name)) for name in NEED_MODULES)
     formats = {name: parse_format(payload.module(module)) for name, module in FORMAT_MODULES.items()}
-    return Desired(payload.sha256, payload.version, units, new_node_id, need_modules=need_modules, formats=formats)
+    return Desired(
+        payload.sha256,
+        payload.version,
+        units,
+        new_node_id,
+        need_modules=need_modules,
+        formats=formats,
+        files=door_files.door_files(git_hosts),
+    )

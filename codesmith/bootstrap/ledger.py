@@ -10,7 +10,8 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from codesmith.bootstrap import layout
+from codesmith.bootstrap import door_files, layout
+from codesmith.bootstrap.door import has_folder
 from codesmith.bootstrap.facts import Facts
 from codesmith.bootstrap.step import Step
 from codesmith.bootstrap.uids import ranges
@@ -37,7 +38,7 @@ def plan_ledger(facts: Facts, desired: layout.Desired, steps: Sequence[Step]) ->
 
 def _entries(facts: Facts, desired: layout.Desired, steps: Iterable[Step]) -> list[dict[str, Any]]:
     known = {_key(entry): entry for entry in facts.ledger_entries}
-    wanted = [*_accounts(desired, steps), *_paths(desired)]
+    wanted = [*_accounts(desired, steps), *_paths(desired), *_files(facts, desired)]
     entries = {_key(entry): {**entry, "made_by_us": _is_ours(entry, facts, known)} for entry in wanted}
     # Earlier releases that still exist, packages, and the logins of other operators stay in the ledger.
     kept = {key: entry for key, entry in known.items() if key not in entries and _is_kept(entry, facts)}
@@ -75,8 +76,7 @@ def _accounts(desired: layout.Desired, steps: Iterable[Step]) -> list[dict[str, 
     members = [step.name for step in steps if step.kind == "member"]
     return [
         *({"kind": "package", "name": name} for name in (*desired.installed, *packages)),
-        {"kind": "group", "name": layout.USER},
-        {"kind": "group", "name": layout.CLIENTS},
+        *({"kind": "group", "name": name} for name in layout.GROUPS),
         {"kind": "user", "name": layout.USER},
         *({"kind": "member", "name": name, "group": layout.CLIENTS} for name in members),
     ]
@@ -97,6 +97,19 @@ def _paths(desired: layout.Desired) -> list[dict[str, Any]]:
         ),
         *({"kind": "link", "path": path} for path in links),
         *({"kind": "link", "path": path, "target": target} for path, target in layout.UNIT_LINKS.items()),
+    ]
+
+
+def _files(facts: Facts, desired: layout.Desired) -> list[dict[str, Any]]:
+    """Return the entries of the files outside of the releases; the node itself decides what the door's state is."""
+    files = [one for one in desired.files.values() if one.path != door_files.SSHD_SETTINGS or has_folder(facts)]
+    state = [{"kind": "file", "path": door_files.STATE, **_ownership(layout.Owned(door_files.STATE, 0o644))}]
+    return [
+        *(
+            {"kind": "file", "path": one.path, "sha256": one.sha256, **_ownership(layout.Owned(one.path, one.mode))}
+            for one in files
+        ),
+        *(state if files else []),
     ]
 
 

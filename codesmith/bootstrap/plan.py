@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from codesmith.bootstrap import layout
+from codesmith.bootstrap.door import plan_door, plan_files
 from codesmith.bootstrap.facts import Facts
 from codesmith.bootstrap.ledger import plan_ledger
 from codesmith.bootstrap.releases import plan_prune, plan_release
@@ -28,11 +29,14 @@ def plan(facts: Facts, desired: layout.Desired) -> list[Step]:
         *_directories(facts),
         *_node(facts, desired),
         *plan_uids(facts),
+        *plan_files(facts, desired),
         *plan_release(facts, desired),
     ]
     services = plan_services(facts, desired, {step.kind: step for step in (*accounts, *files)})
-    logins = _logins(facts, is_upgrade=any(step.kind == "link" for step in files))
-    steps = [*_packages(facts), *accounts, *files, *services, *logins, *plan_prune(facts, desired)]
+    door = plan_door(facts, desired)
+    # An opened or shut door opens or shuts all accounts.
+    logins = _logins(facts, is_upgrade=any(step.kind == "link" for step in files), is_door_changed=bool(door))
+    steps = [*_packages(facts), *accounts, *files, *services, *door, *logins, *plan_prune(facts, desired)]
     return [*plan_ledger(facts, desired, steps), *steps]
 
 
@@ -58,7 +62,7 @@ def _groups(facts: Facts) -> list[Step]:
             "a system group",
             _run("groupadd", "--system", "--", name, group=name),
         )
-        for name in (layout.USER, layout.CLIENTS)
+        for name in layout.GROUPS
         if not facts.groups.get(name)
     ]
 
@@ -115,12 +119,12 @@ def _member(facts: Facts) -> list[Step]:
     return [Step("member", facts.login, text, "not a member", "member", _run(*argv))]
 
 
-def _logins(facts: Facts, *, is_upgrade: bool) -> list[Step]:
+def _logins(facts: Facts, *, is_upgrade: bool, is_door_changed: bool) -> list[Step]:
     """Plan that the helper repairs accounts of users that were changed: all of them if the agent cannot tell which."""
     order = {"do": "logins", "socket": layout.HELPER_SOCKET_FILE, "helper": layout.HELPER_SOCKET}
     after = "as CodeSmith makes them"
-    if facts.accounts is None:
-        if not is_upgrade or not facts.files.get(layout.CURRENT):
+    if facts.accounts is None or is_door_changed:
+        if not (is_upgrade or is_door_changed) or not facts.files.get(layout.CURRENT):
             return []
         text = "repair the accounts of all users"
         return [Step("login", "all", text, "not looked at", after, {**order, "names": [None]})]

@@ -49,7 +49,7 @@ def prepare(
     from codesmith.bootstrap.pack import pack
 
     payload = pack()
-    desired = desired_for(payload, str(uuid.uuid4()))
+    desired = desired_for(payload, str(uuid.uuid4()), node.git_hosts)
     with Session(node, on_progress) as session:
         return _Run(session, payload, desired, on_new_node).prepare(plan_only=plan_only)
 
@@ -81,6 +81,7 @@ class _Run:
         return self._prepared([*before, *done], node_id, changed=bool(before or done))
 
     def _probe_and_plan(self) -> tuple[Facts, list[Step]]:
+        from codesmith.bootstrap.door import shut_text
         from codesmith.bootstrap.plan import plan
         from codesmith.bootstrap.support import save_and_begin_anew
 
@@ -92,6 +93,8 @@ class _Run:
             hint = save_and_begin_anew(self._facts, self._desired, name) or error.hint
             raise Unsupported(f"node {name} cannot be prepared: {error.problem}", hint=hint) from error
         self._session.say("probe", f"{len(steps)} steps to do" if steps else "nothing to do", first_text(steps))
+        if shut := shut_text(self._facts):
+            self._session.say("door", shut, first_text(steps))
         return self._facts, steps
 
     def _install_python(self, steps: Sequence[Step]) -> tuple[Step, ...]:

@@ -25,7 +25,18 @@ NODE_PROGRAMS = Path(__file__).with_name("on_node")
 PACKAGE = "codesmith.bootstrap.on_node"
 # The modules that are sent with each program, in order of import.
 MODULES = {
-    "apply": ("commands", "accounts", "files", "programs", "unpack", "agent", "releases", "residents", "removal"),
+    "apply": (
+        "commands",
+        "accounts",
+        "files",
+        "programs",
+        "unpack",
+        "agent",
+        "releases",
+        "residents",
+        "door",
+        "removal",
+    ),
     "start_agent": ("commands", "files", "programs", "unpack", "agent", "releases"),
     "probe": ("accounts", "ids", "programs", "residents"),
 }
@@ -123,7 +134,7 @@ def questions(desired: layout.Desired, *, residents: bool = False) -> dict[str, 
         "files": desired.paths,
         "units": list(layout.UNITS),
         "users": [layout.USER],
-        "groups": [layout.USER, layout.CLIENTS],
+        "groups": list(layout.GROUPS),
         "commands": list(layout.COMMANDS),
         "managers": list(layout.MANAGERS),
         "spaces": list(layout.SPACES),

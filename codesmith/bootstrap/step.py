@@ -10,8 +10,8 @@ from typing import Any
 MISSING = "missing"
 # Stable words for programs.
 KINDS = (
-    "directory", "enable", "file", "group", "ledger", "link", "login", "member", "node", "package", "program", "prune",
-    "release", "reload", "resident", "service", "uids", "unit", "user",
+    "directory", "door", "enable", "file", "group", "ledger", "link", "login", "member", "node", "package", "program",
+    "prune", "release", "reload", "resident", "service", "uids", "unit", "user",
 )  # fmt: skip
 
 

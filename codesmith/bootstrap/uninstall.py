@@ -6,16 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from codesmith.bootstrap import layout
+from codesmith.bootstrap import door_files, layout
 from codesmith.bootstrap.facts import Facts
-from codesmith.bootstrap.layout import (
-    AGENT_SERVICE,
-    AGENT_SOCKET,
-    DOOR_SOCKET,
-    HELPER_SERVICE,
-    HELPER_SOCKET,
-    SCOPED_SOCKET,
-)
+from codesmith.bootstrap.layout import AGENT_SERVICE, HELPER_SERVICE, HELPER_SOCKET
 from codesmith.bootstrap.session import Session, Tell, first_text
 from codesmith.bootstrap.step import MISSING, Step, describe
 from codesmith.errors import StepFailed
@@ -23,9 +16,12 @@ from codesmith.errors import StepFailed
 if TYPE_CHECKING:
     from codesmith.nodes.registry import Node
 
-AGENT_SOCKETS = (AGENT_SOCKET, DOOR_SOCKET, SCOPED_SOCKET)
 # Directories removed with all that agent and helper wrote there. From others only what prepare made is removed.
-CONTENTS = (layout.STATE, layout.LOG, layout.HELPER_STATE)
+CONTENTS = (layout.STATE, layout.LOG, layout.HELPER_STATE, layout.KEYS_FOLDER, layout.LOGINS_FOLDER)
+# Who reads a file of ours again after it is removed.
+RELOADS = {door_files.SSHD_SETTINGS: "sshd", door_files.USER_UNIT: "systemd"}
+# The sockets that lead to the agent; the helper's is another.
+AGENT_SOCKETS = (layout.AGENT_SOCKET, layout.DOOR_SOCKET, layout.SCOPED_SOCKET)
 # Files of the helper in a directory that others may use too; they are removed also where the directory stays.
 HELPER_FILES = {"/srv/codesmith": (".next-uid",)}
 # Where the helper writes the settings of runtimes.
@@ -173,7 +169,7 @@ def _plan_directory(path: str, before: str, *, is_content_ours: bool) -> Step:
 
 
 def _plan_file(facts: Facts, path: str, kind: str) -> Step:
-    order = {"do": "remove_file", "path": path}
+    order = {"do": "remove_file", "path": path, "reload": RELOADS.get(path, "")}
     return Step(kind, path, f"remove {path}", describe(facts.files.get(path)), MISSING, order)
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from codesmith.bootstrap import layout
+from codesmith.bootstrap.door import problems
 from codesmith.bootstrap.facts import Facts
 from codesmith.bootstrap.plan import plan
 from codesmith.bootstrap.session import Session, Tell
@@ -41,7 +42,7 @@ def verify(node: Node, *, on_progress: Tell | None = None) -> list[Finding]:
     """Return all that prepare made on `node`, and how it is now; NotPrepared if it made nothing."""
     from codesmith.bootstrap.pack import pack
 
-    desired = layout.desired_for(pack(), "")
+    desired = layout.desired_for(pack(), "", node.git_hosts)
     with Session(node, on_progress) as session:
         facts = session.probe_installed(desired)
     if not facts.ledger_entries and not facts.node_id:
@@ -59,8 +60,10 @@ def judge(facts: Facts, desired: layout.Desired) -> list[Finding]:
     entries = {str(entry.get("path") or entry.get("name")): entry for entry in facts.ledger_entries}
     others = [_compare(facts, name, entry) for name, entry in entries.items() if name not in drift]
     uids = [Finding("uids", "users", "changed", "nobody else's", one) for one in (facts.accounts or {}).get("uids", ())]
+    # Prepare cannot repair these: they are in files that are not ours.
+    door = [Finding("door", one["keyword"], "unsupported", one["fix"], one["problem"]) for one in problems(facts)]
     added = [Finding(DROP_IN, path, "extra", MISSING, "there") for path in facts.drop_ins]
-    ordered = sorted([*uids, *added, *others, *_units(facts, drift)], key=lambda one: one.status == "ok")
+    ordered = sorted([*uids, *door, *added, *others, *_units(facts, drift)], key=lambda one: one.status == "ok")
     return [*drift.values(), *ordered]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from codesmith.bootstrap import layout, uids
+from codesmith.bootstrap import door, layout, uids
 from codesmith.bootstrap.facts import Facts
 from codesmith.bootstrap.plan import plan
 from codesmith.bootstrap.support import refuse_unsupported
@@ -40,7 +40,7 @@ def judge(name: str, look: Look, desired: layout.Desired, known_id: str) -> list
         _node_id(say, facts, known_id, option),
         _units(say, facts, option),
     ]
-    found += [_accounts(say, look, option), _uids(say, look, option)]
+    found += [_accounts(say, look, option), *_door(say, look, option), _uids(say, look, option)]
     return [*found, *_agent(say, look, desired, option), _drift(say, look, desired, option)]
 
 
@@ -163,7 +163,22 @@ def _accounts(say: Reporter, look: Look, option: str) -> Finding:
     more = f" and {len(changed) - SHOWN_MAX} more" if len(changed) > SHOWN_MAX else ""
     if changed:
         return say.warn("node.accounts", "; ".join(changed[:SHOWN_MAX]) + more, repair)
-    return say.ok("node.accounts", "closed, as CodeSmith made them: the node's sshd, cron, at and su refuse them")
+    return say.ok("node.accounts", "as CodeSmith made them: closed, or open for the node's sshd alone")
+
+
+def _door(say: Reporter, look: Look, option: str) -> Iterator[Finding]:
+    prepare = f"inv node.prepare {option}"
+    if look.facts.door is None:
+        yield say.warn("node.door", UNSEEN if not look.is_root else "the agent there cannot check this", prepare)
+        return
+    problems = door.problems(look.facts)
+    state = "open all the same" if look.facts.door.get("open") else "so it is shut"
+    for one in problems:
+        yield say.warn("node.door", f"{one['problem']}; {state}", one["fix"].replace("inv node.prepare", prepare))
+    if not problems and not look.facts.door.get("open"):
+        yield say.warn("node.door", "shut, and sshd would do what it must", prepare)
+    elif not problems:
+        yield say.ok("node.door", "open: sshd leads users with a key into their workspaces, and nowhere else")
 
 
 def _uids(say: Reporter, look: Look, option: str) -> Finding:

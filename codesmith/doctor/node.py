@@ -97,7 +97,7 @@ def _check_node(say: Reporter, node: Node, connection: Connection) -> Iterator[F
     from codesmith.tunnel import identity
 
     try:
-        desired = desired_for(pack(), str(uuid.uuid4()))
+        desired = desired_for(pack(), str(uuid.uuid4()), node.git_hosts)
         seen = look(connection, desired)
         known_id = identity.recall(node)
     except LookFailed as error:

@@ -17,7 +17,9 @@ NAME = r"[a-z0-9]([a-z0-9-]{0,26}[a-z0-9])?"
 BRIDGE = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 CARRIERS = ("openssh", "fabric")
 RELEASES = ("bookworm", "trixie", "bullseye", "bookworm-vm", "trixie-vm")
-NODE_KEYS = ("host", "user", "port", "identity", "tags", "labels", "endpoint", "lab", "bridge", "ssh")
+NODE_KEYS = (
+    "host", "user", "port", "identity", "tags", "labels", "endpoint", "lab", "bridge", "ssh", "git_hosts",
+)  # fmt: skip
 TOP_KEYS = ("default", "nodes")
 SSH_KEYS = ("host", "user", "port", "identity")
 
@@ -31,6 +33,7 @@ EXPECTED = {
     "tags": "a list of words, as [eu, test]",
     "labels": "a mapping of words to words, as {rack: r7}",
     "endpoint": "unix or tcp:PORT with a port from 1 to 65535",
+    "git_hosts": "a list of hosts, as [git.example.org, 10.0.0.7, git.example.org:8443]",
     "ssh": "openssh (the ssh of this machine) or fabric; without it the one that works",
     "bridge": "a name for the bridge that lab nodes share: 1 to 63 of a-z, 0-9 and -",
     "lab": " or ".join((", ".join(RELEASES[:-1]), RELEASES[-1])),
@@ -38,6 +41,12 @@ EXPECTED = {
 # A leading "-" would be an option of ssh. Hosts and logins contain no spaces, quotes or control characters.
 WORD = r"[^\s\x00-\x1f\x7f'\"`$;&|<>\\@-][^\s\x00-\x1f\x7f'\"`$;&|<>\\@]*"
 
+# A name, one with all below it (*.), or an address with its bits; with a port, several or none.
+GIT_HOST = (
+    r"(?:\*\.)?[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?(?:/[0-9]{1,2})?(?::(?:[1-9][0-9]{0,4}|\*))?"
+    r"|[0-9a-f:.]{2,45}(?:/[0-9]{1,3})?|\[[0-9a-f:.]{2,45}\](?:/[0-9]{1,3})?:(?:[1-9][0-9]{0,4}|\*)"
+)
+GIT_HOSTS_MAX = 256
 # The logins that ssh accepts, those of a domain too: ops@corp.example or CORP\\ops.
 LOGIN = r"[^\s\x00-\x1f\x7f'\"`$;&|<>(){}\\@-](?:[^\s\x00-\x1f\x7f'\"`$;&|<>(){}\\]|\\(?!\Z))*"
 
@@ -188,6 +197,8 @@ class _Reader:
             return self.port(node, key)
         if word == "tags":
             return self.tags(node, key)
+        if word == "git_hosts":
+            return self.git_hosts(node, key)
         if word == "labels":
             pairs = self.pairs(node, key, None, EXPECTED["labels"])
             return {label: self.string(value, f"{key}.{label}", EXPECTED["labels"]) for label, _, value in pairs}
@@ -206,6 +217,15 @@ class _Reader:
         if _shape(node) != "a list":
             raise self.bad(_line(node), key, self.described(node), EXPECTED["tags"])
         return tuple(self.string(item, key, "words") for item in node.value)
+
+    def git_hosts(self, node: yaml.Node, key: str) -> tuple[str, ...]:
+        if _shape(node) != "a list" or len(node.value) > GIT_HOSTS_MAX:
+            raise self.bad(_line(node), key, self.described(node), EXPECTED["git_hosts"])
+        hosts = [self.string(item, key, EXPECTED["git_hosts"]) for item in node.value]
+        for item, host in zip(node.value, hosts, strict=True):
+            if not re.fullmatch(GIT_HOST, host, re.ASCII | re.IGNORECASE):
+                raise self.bad(_line(item), key, f"{host!r}", EXPECTED["git_hosts"])
+        return tuple(dict.fromkeys(host.lower() for host in hosts))
 
     def string(self, node: yaml.Node, key: str, expected: str = "") -> str:
         expected = expected or EXPECTED[key.rsplit(".", 1)[-1]]

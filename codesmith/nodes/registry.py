@@ -31,6 +31,8 @@ class Node:
     endpoint: str = "unix"
     lab: str | None = None
     ssh: str | None = None
+    # Hosts that clones in its workspaces may reach although they are on the node's own or loopback addresses.
+    git_hosts: tuple[str, ...] = ()
     bridge: str | None = None
 
     @property
@@ -58,7 +60,8 @@ class Node:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the node as plain data, ready for JSON."""
-        return {**asdict(self), "registry": str(self.registry), "tags": list(self.tags), "labels": dict(self.labels)}
+        lists = {"tags": list(self.tags), "git_hosts": list(self.git_hosts)}
+        return {**asdict(self), "registry": str(self.registry), **lists, "labels": dict(self.labels)}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Node:
@@ -68,6 +71,7 @@ class Node:
                 **data,
                 "registry": Path(data["registry"]),
                 "tags": tuple(data["tags"]),
+                "git_hosts": tuple(data.get("git_hosts", ())),
                 "labels": tuple(sorted(data["labels"].items())),
             }
         )

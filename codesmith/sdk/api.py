@@ -2544,10 +2544,10 @@ class UserMethods:
     def create(self, *, name: str, ssh_keys: Sequence[str] | None = None, request_id: str | None = None) -> User:
         """Create a user: somebody who may enter workspaces, with a Unix account cs-NAME that owns no files.
 
-        The account is closed: nobody gets in by it through sshd, cron, at or su of the node. `ssh_keys` are kept
-        for entering workspaces, and are not written into any file that sshd reads. A name is one thing on a
-        node, a user or a workspace, or a workspace and its own dedicated user. A Unix account or group of that
-        name that CodeSmith did not create is left alone: not_managed.
+        Who has one of `ssh_keys` comes in by `ssh cs-NAME@NODE`, and is inside a workspace that the user may
+        enter. That is the only way: nobody gets in by the account through cron, at, a password or a user
+        manager. A name is one thing on a node, a user or a workspace, or a workspace and its own dedicated user.
+        A Unix account or group of that name that CodeSmith did not create is left alone: not_managed.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
         ssh_keys: OpenSSH public keys, one per item, without options.
@@ -2577,8 +2577,8 @@ class UserMethods:
         """Disable a user: all that runs in its workspaces, and in those shared with it, is ended, and it enters
         none.
 
-        Its workspaces are closed to all (mode 0000), and nothing runs there. Nothing is lost: user.enable
-        restores them.
+        Its sessions at the node's sshd end too, and its keys let nobody in. Its workspaces are closed to all
+        (mode 0000), and nothing runs there. Nothing is lost: user.enable restores them.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
 
@@ -2592,7 +2592,7 @@ class UserMethods:
     def enable(self, *, name: str, request_id: str | None = None) -> User:
         """Enable a disabled user again, and correct what was changed about its account (`drift`).
 
-        The accounts of its workspaces, and of an active user, are corrected too.
+        The accounts of its workspaces, and account and keys of an active user, are corrected too.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
 
@@ -2639,12 +2639,13 @@ class UserMethods:
         return self._transport.record("user.remove_keys", User.from_dict, found)
 
     def set_keys(self, *, name: str, ssh_keys: Sequence[str], request_id: str | None = None) -> User:
-        """Replace all public keys of a user.
+        """Replace all public keys of a user; a session that is open stays.
 
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
         ssh_keys: OpenSSH public keys, one per item, without options.
 
-        AgentRefused with rpc_kind invalid_params, not_found, read_only, in_use, limit.
+        AgentRefused with rpc_kind invalid_params, not_found, read_only, not_managed, in_use, unsupported,
+            command_failed, limit, read_only.
         """
         params: dict[str, Any] = {"name": name, "ssh_keys": ssh_keys, "request_id": request_id}
         found = self._transport.call("user.set_keys", params, changes=True)

@@ -9,10 +9,11 @@ from invoke.context import Context
 
 from codesmith.cli import arguments
 from codesmith.cli.task import task
-from codesmith.errors import CodeSmithError
+from codesmith.errors import CodeSmithError, UnknownName
 from codesmith.fleet import one_node
 from codesmith.fleet.one_node import OneNode
 from codesmith.sdk.api import User, UserDeleted, UserDetails
+from codesmith.sdk.client import Client
 
 COLUMNS = ("name", "login", "uid", "state", "workspaces", "created_at")
 
@@ -20,7 +21,7 @@ COLUMNS = ("name", "login", "uid", "state", "workspaces", "created_at")
 @task(
     help={
         "name": "The user's name: 1 to 28 of a-z, 0-9 and inner hyphens.",
-        "ssh_key": "A public key, or a file of public keys; repeatable; kept, but lets nobody in yet (default: none).",
+        "ssh_key": "A public key, or a file of them, for ssh cs-NAME@HOST; repeatable (default: none).",
     }
 )
 def create(c: Context, name: str, ssh_key: list[str] | None = None, **where: Unpack[OneNode]) -> User:
@@ -32,7 +33,7 @@ def create(c: Context, name: str, ssh_key: list[str] | None = None, **where: Unp
 @task(help={"name": "The user's name."}, harmless=True)
 def get(c: Context, name: str, **where: Unpack[OneNode]) -> UserDetails:
     """Show one user, and how its account differs from what CodeSmith created (drift)."""
-    return one_node.call(where, lambda client: client.user.get(name=name), (*COLUMNS, "drift"))
+    return one_node.call(where, lambda client: client.user.get(name=name), (*COLUMNS, "ssh_keys", "drift"))
 
 
 @task(
@@ -50,8 +51,7 @@ def list_(c: Context, label: list[str] | None = None, **where: Unpack[OneNode]) 
     name="set-keys",
     help={
         "name": "The user's name.",
-        "ssh_key": "A public key, or a file of public keys; repeatable; kept, but lets nobody in yet "
-        "(default: none; then --no-keys is needed).",
+        "ssh_key": "A public key, or a file of public keys; repeatable (default: none; then --no-keys is needed).",
         "no_keys": "Remove all keys of the user (default: the keys are replaced).",
     },
 )
@@ -69,6 +69,53 @@ def set_keys(
         )
     keys = arguments.read_public_keys(ssh_key or []) or []
     return one_node.call(where, lambda client: client.user.set_keys(name=name, ssh_keys=keys), COLUMNS)
+
+
+@task(
+    name="add-keys",
+    help={
+        "name": "The user's name.",
+        "ssh_key": "A public key, or a file of public keys; repeatable; at least one (default: none).",
+    },
+)
+def add_keys(c: Context, name: str, ssh_key: list[str] | None = None, **where: Unpack[OneNode]) -> User:
+    """Let one more key in: add public keys to those of a user."""
+    keys = arguments.read_public_keys(ssh_key or [])
+    if not keys:
+        raise CodeSmithError("user.add-keys takes at least one key", hint=f"inv user.add-keys {name} --ssh-key FILE")
+    return one_node.call(where, lambda client: client.user.add_keys(name=name, ssh_keys=keys), COLUMNS)
+
+
+@task(
+    name="remove-keys",
+    help={
+        "name": "The user's name.",
+        "key": "A key's fingerprint (SHA256:...) or its comment, as user.get shows them; repeatable; at least one "
+        "(default: none).",
+    },
+)
+def remove_keys(c: Context, name: str, key: list[str] | None = None, **where: Unpack[OneNode]) -> User:
+    """Keep a key out again: remove public keys of a user. Sessions that are open stay."""
+    if not key:
+        raise CodeSmithError(
+            "user.remove-keys takes at least one key", hint=f"inv user.remove-keys {name} --key FINGERPRINT"
+        )
+    return one_node.call(where, lambda client: remove(client, name, key), COLUMNS)
+
+
+def remove(client: Client, name: str, keys: list[str]) -> User:
+    """Remove the keys with these fingerprints or comments; UnknownName for one that the user does not have."""
+    wanted = [one for one in keys if one.startswith("SHA256:")]
+    comments = [one for one in keys if not one.startswith("SHA256:")]
+    if comments:
+        there = client.user.get(name=name).ssh_keys
+        for comment in comments:
+            found = [one.fingerprint for one in there if one.comment == comment]
+            if not found:
+                problem = f"user {name} has no key with the comment {comment!r}"
+                raise UnknownName(problem, hint=f"inv user.get {name} --json")
+            wanted += found
+    return client.user.remove_keys(name=name, fingerprints=list(dict.fromkeys(wanted)))
 
 
 @task(help={"name": "The user's name."})

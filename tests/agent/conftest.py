@@ -120,6 +120,8 @@ class StandInHelper:
             return self._account(name)
         if verb == "user.drift":
             return {"drift": {}}
+        if verb == "node.check_door":
+            return {"open": True, "problems": []}
         if verb == "workspace.ensure":
             user = arguments["user"]
             account = self._account(user) if arguments["dedicated"] else None
@@ -167,7 +169,7 @@ class StandInHelper:
         return {"leftovers": []} if verb == "user.remove" else {}
 
     def _account(self, name: str) -> dict[str, Any]:
-        home, shell = "/srv/codesmith/empty", "/usr/sbin/nologin"
+        home, shell = "/srv/codesmith/empty", "/usr/lib/codesmith/enter"
         return {"login": f"cs-{name}", "uid": 70000, "gid": 70000, "home": home, "shell": shell}
 
 

@@ -6,7 +6,7 @@ import json
 from copy import deepcopy
 from typing import Any
 
-from codesmith.bootstrap import layout
+from codesmith.bootstrap import door_files, layout
 from codesmith.bootstrap.facts import Facts
 from codesmith.bootstrap.layout import Desired
 from codesmith.bootstrap.plan import plan
@@ -18,8 +18,10 @@ DESIRED = Desired(
     {name: f"[Unit]\nDescription={name}\n" for name in layout.UNITS},
     "the-new-id",
     formats={"state": 2, "helper": 2},
+    files=door_files.door_files(),
 )
 ROOT_FILE = {"type": "file", "mode": 0o644, "owner": "root", "group": "root"}
+ROOT_DIRECTORY = {"type": "directory", "mode": 0o755, "owner": "root", "group": "root"}
 LINK = {"type": "link", "mode": 0o777, "owner": "root", "group": "root"}
 
 BARE: dict[str, Any] = {
@@ -34,8 +36,8 @@ BARE: dict[str, Any] = {
     "manager": "apt-get",
     "missing_commands": [],
     "users": {"codesmith": None},
-    "groups": {"codesmith": None, "codesmith-clients": None},
-    "files": {},
+    "groups": {"codesmith": None, "codesmith-clients": None, "codesmith-logins": None},
+    "files": {door_files.SSHD_FOLDER: {**ROOT_DIRECTORY}},
     "units": {name: {"ActiveState": "inactive", "UnitFileState": ""} for name in layout.UNITS},
     "spaces": {path: {"free_bytes": 10**10, "read_only": False, "noexec": False} for path in layout.SPACES},
     "ledger": None,
@@ -56,12 +58,19 @@ def prepared() -> dict[str, Any]:
     files[DESIRED.program] = _directory(layout.Owned(DESIRED.program, 0o755))
     files[DESIRED.agent] = {**ROOT_FILE, "sha256": SHA256}
     files[layout.CURRENT] = {**LINK, "target": DESIRED.release}
+    files[door_files.SSHD_FOLDER] = {**ROOT_DIRECTORY}
+    files |= {one.path: {**ROOT_FILE, "mode": one.mode, "sha256": one.sha256} for one in DESIRED.files.values()}
+    files[door_files.STATE] = {**ROOT_FILE, "sha256": "any"}
     files[layout.NODE] = files[layout.UIDS] = files[layout.LEDGER] = {**ROOT_FILE, "sha256": "any"}
     user = {"uid": 999, "group": "codesmith", "home": layout.STATE, "shell": layout.NOLOGIN, "groups": []}
     units = {name: {"ActiveState": "active", "UnitFileState": "enabled"} for name in layout.ENABLED}
     return deepcopy(BARE) | {
         "users": {"codesmith": user},
-        "groups": {"codesmith": {"members": []}, "codesmith-clients": {"members": ["ops"]}},
+        "groups": {
+            "codesmith": {"members": []},
+            "codesmith-clients": {"members": ["ops"]},
+            "codesmith-logins": {"members": []},
+        },
         "files": files,
         "releases": [DESIRED.release],
         "units": units | {layout.HELPER_SERVICE: {"ActiveState": "inactive", "UnitFileState": "static"}},
@@ -70,6 +79,7 @@ def prepared() -> dict[str, Any]:
         "node": {"node_id": "the-new-id"},
         "uid_ranges_file": [[1879048192, 2147483646]],
         "accounts": {"drift": {}, "uids": []},
+        "door": {"open": True, "problems": []},
         "agent": {"agent": "1.2.3", "build": SHA256, "node_id": "the-new-id"},
     }
 

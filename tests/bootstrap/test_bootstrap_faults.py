@@ -7,14 +7,15 @@ import random
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from codesmith.bootstrap import apply as applying
-from codesmith.bootstrap import layout, zipapp
+from codesmith.bootstrap import door_files, layout, zipapp
 from codesmith.bootstrap import pack as packing
 from codesmith.bootstrap.prepare import Progress, prepare
 from codesmith.errors import StepFailed, Unreachable, Unsupported
@@ -96,12 +97,10 @@ def ship(releases: Releases, monkeypatch: pytest.MonkeyPatch) -> Ship:
     desired_for = layout.desired_for
 
     def give(version: str) -> None:
-        def versioned(payload: packing.Payload, node_id: str) -> layout.Desired:
-            desired = desired_for(payload, node_id)
+        def versioned(payload: packing.Payload, node_id: str, git_hosts: Sequence[str] = ()) -> layout.Desired:
+            desired = desired_for(payload, node_id, git_hosts)
             unit = desired.units[layout.AGENT_SERVICE] + f"[Service]\nEnvironment=RELEASE={version}\n"
-            return layout.Desired(
-                desired.sha256, desired.version, {**desired.units, layout.AGENT_SERVICE: unit}, node_id
-            )
+            return replace(desired, units={**desired.units, layout.AGENT_SERVICE: unit})
 
         monkeypatch.setattr(packing, "pack", lambda: releases(version))
         monkeypatch.setattr(layout, "desired_for", versioned)
@@ -131,7 +130,10 @@ def assert_nothing_is_half_there(node: LabNode, known: set[str]) -> None:
     assert sums
     assert {line.split()[0] for line in sums} <= known
     assert ledger_of(node)["format"] == 1
-    assert sh(node, f"find {layout.CODE} {layout.CONFIG} -type f -perm /111 2>/dev/null || true") == ""
+    programs = sh(node, f"find {layout.CODE} {layout.CONFIG} -type f -perm /111 2>/dev/null || true").split()
+    assert [path for path in programs if path != door_files.ENTER] == []
+    enter = node.root / door_files.ENTER.lstrip("/")
+    assert not enter.exists() or enter.read_text() == door_files.door_files()[door_files.ENTER].text
 
 
 @pytest.mark.parametrize("wanted_kills", [FEW_KILLS, pytest.param(MANY_KILLS, marks=pytest.mark.long)])

@@ -87,7 +87,7 @@ def test_every_step_has_a_known_kind_and_tells_before_and_after() -> None:
         DESIRED,
     )
     steps = [step.to_dict() for step in (*bare, *drifted)]
-    assert {step["kind"] for step in steps} == set(KINDS) - {"file", "resident"}  # only an uninstall has these
+    assert {step["kind"] for step in steps} == set(KINDS) - {"resident"}  # only an uninstall has this
     assert all(step["before"] and step["after"] and step["before"] != step["after"] for step in steps)
     (git,) = [step for step in steps if step["kind"] == "package"]
     assert (git["name"], git["before"], git["after"]) == ("git", "missing", "installed")

@@ -234,3 +234,18 @@ def test_of_hundreds_of_nodes_an_error_names_the_likely_ones(write):
         Registry.load().get("web77x")
     assert "web77" in caught.value.problem
     assert "and 292 more" in caught.value.problem
+
+
+@pytest.mark.parametrize(
+    "host", ["git.example.org", "*.example.org:8443", "10.0.0.0/8:*", "fd00::7", "[fd00::/8]:22", "GIT.local"]
+)
+def test_a_node_may_name_hosts_for_git(tmp_path: Path, host: str) -> None:
+    path = tmp_path / "nodes.yaml"
+    path.write_text(f"nodes:\n  a:\n    host: x\n    git_hosts: ['{host}', '{host}']\n")
+    if host == "[fd00::/8]:22":  # the bits stand behind the bracket
+        with pytest.raises(BadRegistry):
+            Registry.load(path)
+        return
+    node = Registry.load(path).get("a")
+    assert node.git_hosts == (host.lower(),)
+    assert Node.from_dict(node.to_dict()) == node

@@ -1,6 +1,7 @@
 """Unix accounts of logins: useradd and userdel make and remove them; the result is read back after each.
 
-They are made closed and stay so: PAM and sshd let nobody in by them, and what runs as them is started by systemd.
+They are made closed: PAM and sshd let nobody in by them, and what runs as them is started by systemd. Those of active
+users are then opened for the node's sshd, whose settings and whose shell lead into a workspace.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from agent.helper.ledger.lock import lock_descriptors
 from agent.shared import uids
 from agent.shared.database import sync_folder
 from agent.shared.errors import CommandFailed, LimitReached, NotManaged
-from agent.shared.names import NO_HOME, login_of
+from agent.shared.names import ENTER, LOGINS_GROUP, NO_HOME, login_of
 from agent.shared.run import run
 
 COMMENT = "CodeSmith login"
@@ -30,6 +31,8 @@ LOCKED = "!*"
 NO_AGEING = ("PASS_MAX_DAYS=-1", "PASS_MIN_DAYS=-1", "PASS_WARN_AGE=-1", "MAIL_DIR=/nonexistent")
 # A locked password alone still allows logins by key, and nologin alone still allows forwarding (ssh -N).
 CLOSED = ("--inactive", "-1", "--expiredate", EXPIRED, "--password", LOCKED)
+# A password that nothing matches; UsePAM no refuses a locked one by key too.
+OPEN = ("--inactive", "-1", "--expiredate", "", "--password", "*")
 NO_GROUPS = ("--groups", "")
 
 
@@ -138,6 +141,21 @@ def close_access(name: str) -> None:
     _run_tool("usermod", *CLOSED, "--shell", no_shell(), "--", login_of(name))
 
 
+def open_access(name: str) -> None:
+    """Let the node's sshd have an account: first the group for which sshd has its settings, then shell and expiry."""
+    _run_tool("usermod", "--groups", LOGINS_GROUP, "--", login_of(name))
+    _run_tool("usermod", *OPEN, "--shell", ENTER, "--", login_of(name))
+
+
+def has_logins_group() -> bool:
+    """Tell whether prepare has made the group of logins that sshd lets in."""
+    try:
+        grp.getgrnam(LOGINS_GROUP)
+    except KeyError:
+        return False
+    return True
+
+
 def is_expired(name: str) -> bool:
     """Tell whether an account is expired, as `close_access` leaves it."""
     login = login_of(name)
@@ -146,21 +164,26 @@ def is_expired(name: str) -> bool:
     return fields[7:8] == [EXPIRED]
 
 
-def reset(name: str, administered: Dict[str, List[str]]) -> None:
-    """Reset an account: closed, no ageing, no groups but its own, no other members in that.
+def reset(name: str, administered: Dict[str, List[str]], *, is_user: bool, is_open: bool) -> None:
+    """Reset an account: closed or open, no ageing, no groups but its own, no other members in that.
 
+    That of a user is in the group of logins also while the door is shut: only so `sshd -T` tells when it may be opened.
     `administered` names the groups of others that it administers, and their other administrators, who stay.
     """
     login = login_of(name)
+    # First, and also for one that will be open: without its group sshd has no settings for it.
+    close_access(name)
     ageing = ("--mindays", "-1", "--maxdays", "-1", "--warndays", "-1", "--inactive", "-1", "--lastday", "-1")
     _run_tool("chage", *ageing, "--", login)
-    _run_tool("usermod", *NO_GROUPS, "--", login)
+    groups = ("--groups", LOGINS_GROUP) if is_user and has_logins_group() else NO_GROUPS
+    _run_tool("usermod", *groups, "--", login)
     # Only /etc/gshadow knows of administrators; without it gpasswd refuses to hear of any.
     administrators = ("--administrators", "") if os.path.exists(GSHADOW) else ()
     _run_tool("gpasswd", "--members", "", *administrators, login)
     for group, others in administered.items():
         _run_tool("gpasswd", "--administrators", ",".join(others), group)
-    close_access(name)
+    if is_open:
+        open_access(name)
 
 
 def _run_tool(program: str, *arguments: str, allowed: Collection[int] = (0,)) -> None:

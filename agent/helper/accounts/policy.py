@@ -1,7 +1,9 @@
 """What CodeSmith's accounts are like, whatever the node's policy says: find drift and repair it.
 
-An account is closed: expired, locked, without a shell. It has no group but its own, which has no other members, and no
-access lists on its home and workspace. Other rules that an administrator sets for it are drift.
+An account is closed: expired, locked, without a shell; that of an active user is open for the node's sshd alone, in the
+group for which sshd has our settings. It has no other group but its own, which has no other members, no access lists on
+its home and workspace, and nothing that cron, at or a user manager would start. Other rules that an administrator sets
+for it are drift.
 """
 
 from __future__ import annotations
@@ -10,13 +12,13 @@ import datetime
 import grp
 import os
 import pwd
-from typing import Any, Dict, Iterable, Iterator, List, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
-from agent.helper.accounts import accounts, databases
+from agent.helper.accounts import accounts, databases, login_marks, schedules
 from agent.helper.trees import trees
-from agent.shared import acls, uids
+from agent.shared import acls, sshd_door, uids
 from agent.shared.errors import CommandFailed
-from agent.shared.names import LOGIN_PREFIX, NO_HOME, home_of, login_of, path_of
+from agent.shared.names import ENTER, LOGIN_PREFIX, LOGINS, LOGINS_GROUP, NO_HOME, home_of, login_of, path_of
 from agent.shared.ownership import is_name
 
 FOREVER_DAYS = 99999
@@ -30,6 +32,11 @@ class Accounts:
     def __init__(self) -> None:
         self._accounts = {account.pw_name: account for account in pwd.getpwall()}
         self._shadow = _read("/etc/shadow")
+        self._is_door_open = sshd_door.is_open()
+        # Where prepare has made no such directory yet, no login has its file.
+        self._has_marks = os.path.isdir(LOGINS)
+        self._has_group = accounts.has_logins_group()
+        self._scheduled = schedules.owners()
         self._joined: Dict[str, List[str]] = {}
         self._guests: Dict[str, List[str]] = {}
         # Administrators of each group, who may put anybody into it, themselves too.
@@ -47,9 +54,18 @@ class Accounts:
         account = self._accounts.get(login)
         if account is None:
             return []
-        shadow = self._shadow.get(login, [""] * 9)
-        return [*self._of_groups(login), *_of_access(account.pw_shell, shadow), *_of_ageing(shadow),
+        shadow, word = self._shadow.get(login, [""] * 9), login_marks.read(account.pw_uid)
+        is_open = self.is_open(word)
+        access = _of_open_access if is_open else _of_access
+        return [*([f"it has no file in {LOGINS}"] if self._has_marks and word is None else []),
+                *self._of_groups(login, is_user=word == login_marks.USER), *access(account.pw_shell, shadow),
+                *_of_ageing(shadow),
+                *(f"it has {one}" for one in self._scheduled.get(login, []) + self._scheduled.get(account.pw_uid, [])),
                 *(f"access list on {path}" for path in _directories(name) if acls.exist(path))]  # fmt: skip
+
+    def is_open(self, word: Optional[str]) -> bool:
+        """Tell whether a login with this word in its file must be open for the node's sshd."""
+        return self._is_door_open and word == login_marks.USER
 
     def administered(self, login: str) -> Dict[str, List[str]]:
         """Return the groups of others that a login administers, with those who do so beside it and are there."""
@@ -58,9 +74,13 @@ class Accounts:
             for group, found in self._administrators.items() if login in found and group != login
         }  # fmt: skip
 
-    def _of_groups(self, login: str) -> Iterator[str]:
-        if self._joined.get(login):
-            yield f"in the group {', '.join(self._joined[login])}"
+    def _of_groups(self, login: str, *, is_user: bool) -> Iterator[str]:
+        joined = self._joined.get(login, [])
+        others = [group for group in joined if group != LOGINS_GROUP]
+        if others:
+            yield f"in the group {', '.join(others)}"
+        if is_user and self._has_group and LOGINS_GROUP not in joined:
+            yield f"not in the group {LOGINS_GROUP}"
         if self._guests.get(login):
             yield f"its group has other members: {', '.join(self._guests[login])}"
 
@@ -71,15 +91,23 @@ class Accounts:
                     table[key].append(value)
 
 
-def repair(name: str) -> None:
+def repair(name: str, word: str) -> None:
     """Make an account what it should be; CommandFailed when a difference stays. The second call changes nothing.
 
-    Processes that run already keep the groups that they began with.
+    `word` says whether it is that of an active user (login_marks.USER). Processes that run already keep the groups that
+    they began with.
     """
+    account = accounts.find(name)
+    if account is None:
+        return
+    login_marks.write(account.pw_uid, word)
     found = Accounts()
     if found.differences(name):
         databases.check_changeable()
-        accounts.reset(name, found.administered(login_of(name)))
+        accounts.reset(
+            name, found.administered(login_of(name)), is_user=word == login_marks.USER, is_open=found.is_open(word)
+        )
+        schedules.remove(name, account.pw_uid)
         for path in _directories(name):
             _remove_acls(*os.path.split(path))
         left = Accounts().differences(name)
@@ -123,6 +151,15 @@ def _of_access(shell: str, shadow: List[str]) -> Iterator[str]:
         yield "its password is not locked"
     if shadow[EXPIRY] != accounts.EXPIRED:
         yield f"it expires on {_day(shadow[EXPIRY])}" if shadow[EXPIRY] else "it does not expire"
+
+
+def _of_open_access(shell: str, shadow: List[str]) -> Iterator[str]:
+    if shell != ENTER:
+        yield f"it has the shell {shell} and not {ENTER}"
+    if shadow[PASSWORD] != "*":
+        yield "its password is locked" if shadow[PASSWORD].startswith("!") else "it has a password"
+    if shadow[EXPIRY]:
+        yield f"it expires on {_day(shadow[EXPIRY])}"
 
 
 def _of_ageing(shadow: List[str]) -> Iterator[str]:

@@ -1,13 +1,14 @@
 """What would start programs of a login without CodeSmith: crontab, at jobs, and a lingering user manager.
 
-PAM refuses all of them to a closed account. A deletion removes what is there all the same.
+No login can write any of them: nothing of it runs outside of a runtime. Only root can, and then it is drift of the
+account. PAM refuses all of them to a closed account; a deletion removes what is there all the same.
 """
 
 from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from typing import Iterator, List, Optional, Tuple
+from typing import Dict, Iterator, List, Optional, Tuple, Union
 
 from agent.helper.trees.trees import DIRECTORY, open_base
 from agent.shared.names import login_of
@@ -29,6 +30,29 @@ def remove(name: str, uid: int) -> List[str]:
                 files = {login} & set(os.listdir(folder)) | set(_owned(folder, uid))
                 left += [f"{'/'.join(place)}/{one}" for one in sorted(files) if not _unlink(folder, one)]
     return left
+
+
+def owners() -> Dict[Union[str, int], List[str]]:
+    """Return what there is, by login (crontab, linger) or by uid (at jobs); nothing that only root can look at."""
+    found: Dict[Union[str, int], List[str]] = {}
+    for place, what in ((CRON, "a crontab"), (LINGER, "a lingering user manager")):
+        for login in _names("/".join(place)):
+            found.setdefault(login, []).append(what)
+    for name in _names("/".join(AT)):
+        try:
+            uid = os.lstat(f"{'/'.join(AT)}/{name}").st_uid
+        except OSError:
+            continue
+        if "an at job" not in found.setdefault(uid, []):
+            found[uid].append("an at job")
+    return found
+
+
+def _names(path: str) -> List[str]:
+    try:
+        return os.listdir(path)
+    except OSError:
+        return []
 
 
 @contextmanager

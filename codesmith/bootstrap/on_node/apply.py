@@ -20,6 +20,7 @@ from typing import Any, Callable
 
 from codesmith.bootstrap.on_node.accounts import user_facts
 from codesmith.bootstrap.on_node.commands import Failed, report, run
+from codesmith.bootstrap.on_node.door import do_door
 from codesmith.bootstrap.on_node.files import clear_temporaries, do_directory, do_link, do_write, read_json, read_link
 from codesmith.bootstrap.on_node.releases import do_prune, do_release, do_switch, do_units, roll_back
 from codesmith.bootstrap.on_node.removal import REMOVE, call_helper
@@ -107,6 +108,7 @@ def do_logins(order: dict[str, Any]) -> str | None:
 
 DO: dict[str, Callable[[dict[str, Any]], str | None]] = {
     "directory": do_directory,
+    "door": do_door,
     "link": do_link,
     "logins": do_logins,
     "package": do_package,

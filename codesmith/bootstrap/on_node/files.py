@@ -12,7 +12,7 @@ import pwd
 import stat
 from typing import Any
 
-from codesmith.bootstrap.on_node.commands import Failed
+from codesmith.bootstrap.on_node.commands import Failed, run
 
 TEMPORARY = ".codesmith-tmp-"
 
@@ -103,9 +103,11 @@ def ensure_directory(path: str, mode: int) -> None:
 
 
 def do_write(order: dict[str, Any]) -> None:
-    """Write one file, in a directory that is made if it is missing."""
+    """Write one file, in a directory that is made if it is missing, and run the command in `then`."""
     ensure_directory(os.path.dirname(order["path"]), 0o755)
     install_file(order["path"], order["text"].encode(), order["sha256"], order["mode"])
+    if order.get("then"):
+        run(order["then"])
 
 
 def do_link(order: dict[str, Any]) -> None:

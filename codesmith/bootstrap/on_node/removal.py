@@ -12,6 +12,7 @@ import struct
 from typing import Any, Callable
 
 from codesmith.bootstrap.on_node.commands import Failed, run
+from codesmith.bootstrap.on_node.door import reload_sshd
 from codesmith.bootstrap.on_node.files import clear_temporaries, remove_link, sync_folder
 from codesmith.bootstrap.on_node.residents import read_residents
 
@@ -84,8 +85,13 @@ def do_remove_units(order: dict[str, Any]) -> None:
 
 
 def do_remove_file(order: dict[str, Any]) -> None:
-    """Remove one file or link."""
+    """Remove one file or link, and have who read it read anew: sshd or systemd, as `reload` says."""
+    is_there = os.path.lexists(order["path"])
     remove_link(order["path"])
+    if is_there and order.get("reload") == "sshd":
+        reload_sshd()
+    if is_there and order.get("reload") == "systemd":
+        run(["systemctl", "daemon-reload"])
 
 
 def do_remove_directory(order: dict[str, Any]) -> str | None:

@@ -21,7 +21,7 @@ PROMISED = {
     "node.info", "node.health", "node.version", "user.create", "user.get", "user.list", "user.delete", "rpc.discover",
     "repo.init", "repo.clone", "repo.get", "repo.list", "repo.delete",
     "sandbox.create", "sandbox.get", "sandbox.list", "sandbox.delete",
-    "audit.list", "user.disable", "user.enable", "user.set_keys",
+    "audit.list", "user.disable", "user.enable", "user.set_keys", "user.add_keys", "user.remove_keys",
     "workspace.assign", "workspace.create", "workspace.delete", "workspace.dial", "workspace.exec",
     "workspace.get", "workspace.list", "workspace.open", "workspace.share", "workspace.start", "workspace.stop",
     "workspace.unshare", "workspace.update",
@@ -38,6 +38,29 @@ def test_document_is_valid_openrpc() -> None:
     assert DOCUMENT["openrpc"] == "1.3.2"
 
 
+def test_every_schema_has_a_title_and_a_title_means_one_thing() -> None:
+    """Generators make the names of types of them."""
+    seen: dict[str, set[str]] = {}
+
+    def look(schema: dict[str, Any]) -> None:
+        if "$ref" in schema:
+            return
+        assert re.fullmatch("[A-Z][A-Za-z0-9]*", schema.get("title", "")), schema
+        seen.setdefault(schema["title"], set()).add(repr((schema.get("type"), sorted(schema.get("properties", {})))))
+        inner = [schema.get("items"), schema.get("additionalProperties"), schema.get("propertyNames")]
+        for one in [*schema.get("properties", {}).values(), *schema.get("oneOf", []), *inner]:
+            if isinstance(one, dict):
+                look(one)
+
+    for record in DOCUMENT["components"]["schemas"].values():
+        look(record)
+    for method in METHODS.values():
+        look(method["result"]["schema"])
+        for parameter in method["params"]:
+            look(parameter["schema"])
+    assert {title: types for title, types in seen.items() if len(types) > 1} == {}
+
+
 def test_every_promised_method_is_there() -> None:
     assert set(METHODS) >= PROMISED
 
@@ -45,7 +68,8 @@ def test_every_promised_method_is_there() -> None:
 # What foreign clients are written against: each method's parameters, "?" for optional ones.
 PARAMETERS = """
 rpc.discover:  node.info:  node.health:  node.version:  user.create: name ssh_keys? request_id?  user.get: name
-user.list: labels?  user.set_keys: name ssh_keys request_id?  user.disable: name request_id?  user.enable: name request_id?
+user.list: labels?  user.set_keys: name ssh_keys request_id?  user.add_keys: name ssh_keys request_id?
+user.remove_keys: name fingerprints request_id?  user.disable: name request_id?  user.enable: name request_id?
 user.delete: name request_id?  workspace.create: name user? ssh_keys? labels? repo? request_id?  workspace.get: name
 workspace.list: user? labels?  workspace.open: name request_id?  workspace.update: name labels? request_id?
 workspace.assign: name user request_id?  workspace.share: name user request_id?

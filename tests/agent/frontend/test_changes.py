@@ -234,7 +234,7 @@ def test_a_damaged_store_is_read_only_and_says_so(tmp_path: Path, damage: bytes 
     for method in ("repo.list", "sandbox.get"):
         rpc.refuses(method, 1009, workspace="ada")
     assert rpc.call("node.health")["status"] == "failing"
-    assert [verb for verb, _ in rpc.helper.calls] == ["node.check"]  # it looks only
+    assert [verb for verb, _ in rpc.helper.calls] == ["node.check_door", "node.check"]  # it looks only
     for _ in running:
         pass
     assert (tmp_path / "state.db").read_bytes() == before

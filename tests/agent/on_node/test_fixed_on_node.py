@@ -34,24 +34,24 @@ def mounted(path: str, options: str = "") -> tuple[str, str]:
 
 # How it is made and undone, and what is refused then: create, disable, and workspace.delete with its user.
 HARMS = {
-    "passwd immutable": (*fixed("/etc/passwd"), "create delete"),
-    "passwd append-only": (*fixed("/etc/passwd", "a"), "create delete"),
-    "shadow immutable": (*fixed("/etc/shadow"), "create delete"),
-    "shadow append-only": (*fixed("/etc/shadow", "a"), "create delete"),
+    "passwd immutable": (*fixed("/etc/passwd"), "create disable delete"),
+    "passwd append-only": (*fixed("/etc/passwd", "a"), "create disable delete"),
+    "shadow immutable": (*fixed("/etc/shadow"), "create disable delete"),
+    "shadow append-only": (*fixed("/etc/shadow", "a"), "create disable delete"),
     "group immutable": (*fixed("/etc/group"), "create delete"),
     "gshadow immutable": (*fixed("/etc/gshadow"), "create delete"),
-    "the backup of passwd": (*fixed("/etc/passwd-"), "create delete"),
-    "the backup of shadow": (*fixed("/etc/shadow-"), "create delete"),
+    "the backup of passwd": (*fixed("/etc/passwd-"), "create disable delete"),
+    "the backup of shadow": (*fixed("/etc/shadow-"), "create disable delete"),
     "the backup of group": (*fixed("/etc/group-"), "create delete"),
     "the backup of gshadow": (*fixed("/etc/gshadow-", "a"), "create delete"),
     "subuid": (*fixed("/etc/subuid"), "create delete"),
     "the backup of subgid": (*fixed("/etc/subgid-"), "create delete"),
-    "the lock": (*fixed("/etc/.pwd.lock"), "create delete"),
-    "a new passwd that was left": ("mkdir /etc/passwd+", "rmdir /etc/passwd+", "create delete"),
-    "all of /etc immutable": (*fixed("/etc"), "create delete"),
-    "all of /etc append-only": (*fixed("/etc", "a"), "create delete"),
-    "shadow mounted": (*mounted("/etc/shadow"), "create delete"),
-    "passwd mounted to read": (*mounted("/etc/passwd", "ro"), "create delete"),
+    "the lock": (*fixed("/etc/.pwd.lock"), "create disable delete"),
+    "a new passwd that was left": ("mkdir /etc/passwd+", "rmdir /etc/passwd+", "create disable delete"),
+    "all of /etc immutable": (*fixed("/etc"), "create disable delete"),
+    "all of /etc append-only": (*fixed("/etc", "a"), "create disable delete"),
+    "shadow mounted": (*mounted("/etc/shadow"), "create disable delete"),
+    "passwd mounted to read": (*mounted("/etc/passwd", "ro"), "create disable delete"),
     "gshadow mounted": (*mounted("/etc/gshadow"), "create delete"),
     "the home": (*fixed(HOME), "disable delete"),
     "the workspace": (*fixed(PLACE), "disable delete"),
@@ -118,7 +118,7 @@ def test_who_is_in_a_group_that_cannot_be_changed_is_closed_out_all_the_same(fix
     finally:
         fixed_one.on(cure)
     assert client.user.enable(name="fixed").state == "active"
-    assert fixed_one.on("id -Gn cs-fixed").out == "cs-fixed\n"
+    assert fixed_one.on("id -Gn cs-fixed").out == "cs-fixed codesmith-logins\n"
 
 
 @pytest.mark.parametrize("place", [HOME, PLACE])

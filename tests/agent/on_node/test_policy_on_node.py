@@ -55,11 +55,15 @@ def shadow(web1: Web1, login: str) -> list[str]:
 
 def assert_is_ours(web1: Web1, login: str) -> None:
     """An account with one group, no password and no ageing; a login is expired and has no shell."""
-    assert web1.on(f"id -Gn {login}").out == f"{login}\n"
+    # That of a user is open for sshd, in the group for which it has our settings.
+    users = web1.client.user.list() if login.startswith("cs-") else []
+    names = {f"cs-{one.name}" for one in users if one.state == "active"}
+    assert set(web1.on(f"id -Gn {login}").out.split()) <= {login, *(["codesmith-logins"] if login in names else [])}
     password, _changed, *rest = shadow(web1, login)
-    closed = ("*", [""] * 6) if login == "codesmith" else ("!*", ["", "", "", "", "1", ""])
-    assert (password, rest) == closed
-    assert web1.on(f"getent passwd {login}").out.strip().endswith("/usr/sbin/nologin")
+    is_open = login == "codesmith" or login in names
+    assert (password, rest) == (("*", [""] * 6) if is_open else ("!*", ["", "", "", "", "1", ""]))
+    shell = "/usr/lib/codesmith/enter" if login in names else "/usr/sbin/nologin"
+    assert web1.on(f"getent passwd {login}").out.strip().endswith(f":{shell}")
     assert not web1.on(f"ls /var/mail/{login}; grep {login} /etc/subuid /etc/subgid", check=False).out
 
 
@@ -115,10 +119,10 @@ CHANGES = {
     "chage --inactive 3 cs-drift": "it is closed 3 days after its password expires",
     "chage --lastday 0 cs-drift": "its password must be changed at the next login",
     "chage --expiredate 2026-12-24 cs-drift": "it expires on 2026-12-24",
-    "usermod --expiredate '' cs-drift": "it does not expire",
-    "usermod --shell /bin/bash cs-drift": "it has the shell /bin/bash",
-    "usermod --password '*' cs-drift": "its password is not locked",
-    "echo cs-drift:secret1 | chpasswd": "its password is not locked",
+    "usermod --shell /bin/bash cs-drift": "it has the shell /bin/bash and not /usr/lib/codesmith/enter",
+    "usermod --password '!*' cs-drift": "its password is locked",
+    "echo cs-drift:secret1 | chpasswd": "it has a password",
+    "gpasswd --delete cs-drift codesmith-logins": "not in the group codesmith-logins",
     "setfacl -m u:1234:rwx /srv/codesmith/home/cs-drift": "access list on /srv/codesmith/home/cs-drift",
     "setfacl -d -m u:1234:rwx /srv/codesmith/workspaces/drift": "access list on /srv/codesmith/workspaces/drift",
 }

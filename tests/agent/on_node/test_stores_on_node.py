@@ -146,7 +146,7 @@ def test_prepare_puts_right_an_account_that_the_ledger_has_forgotten(web1: Web1)
         web1.client.user.create(name="late")
     web1.on("groupadd docker; usermod --append --groups docker cs-late")
     web1.person.runs("inv node.prepare")
-    assert web1.on("id -Gn cs-late").out == "cs-late\n"
+    assert web1.on("id -Gn cs-late").out == "cs-late codesmith-logins\n"
     assert web1.person.runs("inv node.prepare --plan --json").json[0]["steps"] == []
     assert web1.client.user.delete(name="late").deleted
     web1.on("groupdel docker")

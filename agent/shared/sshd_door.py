@@ -1,0 +1,177 @@
+"""Compares what the node's sshd does with logins of users, and what it must do, by `sshd -T`.
+
+A setting of ours proves nothing: an earlier Match block wins over it, a list of allowed groups keeps logins out, and a
+replaced sshd_config does not read it.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import grp
+import json
+import os
+from typing import Any, Dict, Iterator, List, NamedTuple, Sequence
+
+from agent.shared.errors import CommandFailed, Unsupported
+from agent.shared.names import DOOR_FILE, ENTER, KEYS, LOGIN_PREFIX, LOGINS_GROUP
+from agent.shared.run import run
+
+SETTINGS = "/etc/ssh/sshd_config.d/40-codesmith.conf"
+# No account has this name, and no user can have it: our settings name it, so that they can be seen without a login.
+NOBODY = f"{LOGIN_PREFIX}-check"
+EXPECTED = {
+    "allowagentforwarding": "no",
+    "allowstreamlocalforwarding": "no",
+    "allowtcpforwarding": "no",
+    "authenticationmethods": "publickey",
+    "authorizedkeyscommand": "none",
+    "authorizedkeysfile": f"{KEYS}/%u",
+    "authorizedprincipalscommand": "none",
+    "authorizedprincipalsfile": "none",
+    "chrootdirectory": "none",
+    "disableforwarding": "yes",
+    "forcecommand": ENTER,
+    "gatewayports": "no",
+    "gssapiauthentication": "no",
+    "hostbasedauthentication": "no",
+    "kbdinteractiveauthentication": "no",
+    "kerberosauthentication": "no",
+    "passwordauthentication": "no",
+    "permittty": "yes",
+    "permittunnel": "no",
+    "permituserenvironment": "no",
+    "permituserrc": "no",
+    "pubkeyauthentication": "yes",
+    "trustedusercakeys": "none",
+    "x11forwarding": "no",
+}
+# Variables of the client that reach `enter`: none that a program loader or Python reads.
+ACCEPTED = ("LANG", "LC_*")
+# When all of these differ, it is not one block that wins: our file is not read.
+OURS = ("authorizedkeysfile", "disableforwarding", "forcecommand", "permituserrc")
+LOGINS_MAX = 20
+TIMEOUT_S = 5.0
+Settings = Dict[str, List[str]]
+
+
+class Problem(NamedTuple):
+    """One difference: a keyword of sshd_config, what is wrong with it, and the next step."""
+
+    keyword: str
+    problem: str
+    fix: str
+
+
+def is_open() -> bool:
+    """Tell whether prepare has opened the door of people who have only a key."""
+    try:
+        with open(DOOR_FILE, encoding="utf-8") as file:
+            return bool(json.load(file)["open"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def problems() -> List[Problem]:
+    """Return the differences for users' logins, those of all first; [] when sshd does what it must."""
+    found: List[Problem] = []
+    for login in [NOBODY, *_logins()[:LOGINS_MAX]]:
+        try:
+            said = run("sshd", "-T", "-C", f"user={login},host=x,addr=198.18.0.1", timeout_s=TIMEOUT_S).stdout
+        except Unsupported:
+            return [
+                Problem("sshd", "this node has no OpenSSH server", "install openssh-server, then: inv node.prepare")
+            ]
+        except CommandFailed as error:
+            why = (str(error.data.get("stderr", "")).strip().splitlines() or [error.problem])[-1]
+            return [Problem("sshd", f"sshd -T fails: {why}", "on the node, as root: sshd -T")]
+        found += [one for one in compare(login, parse(said)) if one not in found]
+        if found:
+            break  # what is wrong for all is wrong for each
+    return found
+
+
+def report() -> Dict[str, Any]:
+    """Return the differences, and whether the door is open, for programs."""
+    return {"open": is_open(), "problems": [one._asdict() for one in problems()]}
+
+
+def parse(text: str) -> Settings:
+    """Return the settings that `sshd -T` prints, by keyword; a list has a line for each value."""
+    found: Settings = {}
+    for line in text.splitlines():
+        keyword, _, value = line.strip().partition(" ")
+        found.setdefault(keyword.lower(), []).append(value)
+    return found
+
+
+def compare(login: str, there: Settings) -> Iterator[Problem]:
+    """Yield the differences for one login."""
+    whose = "logins of users" if login == NOBODY else login
+    if all(_is_wrong(keyword, there) for keyword in OURS):
+        problem = f"sshd does not read {SETTINGS}, or an earlier Match block replaces all of it for {whose}"
+        fix = f"put `Include {os.path.dirname(SETTINGS)}/*.conf` first in /etc/ssh/sshd_config, then: inv node.prepare"
+        yield Problem("Include", problem, fix)
+        return
+    for keyword, expected in EXPECTED.items():
+        if _is_wrong(keyword, there):
+            problem = f"{keyword} is {' '.join(there[keyword])} for {whose}, and must be {expected}"
+            yield Problem(keyword, problem, _earlier(keyword))
+    others = sorted(set(" ".join(there.get("acceptenv", [])).split()) - set(ACCEPTED))
+    if others:
+        problem = f"acceptenv lets {' '.join(others)} in for {whose}"
+        yield Problem("acceptenv", problem, _earlier("acceptenv"))
+    yield from _of_access(login, there)
+
+
+def _earlier(keyword: str) -> str:
+    place = "a Match block of /etc/ssh/sshd_config or of a file before 40-codesmith.conf sets it"
+    if keyword == "permituserenvironment":
+        place = "/etc/ssh/sshd_config or a file beside it sets it"
+    return f"{place}: grep -rin {keyword} /etc/ssh/sshd_config /etc/ssh/sshd_config.d; then: inv node.prepare"
+
+
+def _is_wrong(keyword: str, there: Settings) -> bool:
+    """Tell whether a keyword has another value; one that this sshd does not have (GSSAPI, Kerberos) is right."""
+    return keyword in there and " ".join(there[keyword]).lower() != EXPECTED[keyword].lower()
+
+
+def _of_access(login: str, there: Settings) -> Iterator[Problem]:
+    """Yield which of the lists of users and groups keeps a login out; a limit to certain hosts does not."""
+    lists = {
+        word: " ".join(there.get(word, [])).split() for word in ("allowusers", "denyusers", "allowgroups", "denygroups")
+    }
+    whose = "logins of users" if login == NOBODY else login
+    names, groups = [login], [LOGINS_GROUP] if login == NOBODY else [LOGINS_GROUP, login]
+    if lists["denyusers"] and _matches(names, lists["denyusers"]):
+        yield Problem("DenyUsers", f"DenyUsers {' '.join(lists['denyusers'])} keeps {whose} out", _lists("DenyUsers"))
+    if lists["denygroups"] and _matches(groups, lists["denygroups"]):
+        yield Problem(
+            "DenyGroups", f"DenyGroups {' '.join(lists['denygroups'])} keeps {whose} out", _lists("DenyGroups")
+        )
+    if lists["allowusers"] and not _matches(names, lists["allowusers"]):
+        fix = f"add {LOGIN_PREFIX}* to AllowUsers in sshd_config, reload sshd, then: inv node.prepare"
+        yield Problem("AllowUsers", f"AllowUsers {' '.join(lists['allowusers'])} keeps {whose} out", fix)
+    if lists["allowgroups"] and not _matches(groups, lists["allowgroups"]):
+        fix = f"add {LOGINS_GROUP} to AllowGroups in sshd_config, reload sshd, then: inv node.prepare"
+        yield Problem("AllowGroups", f"AllowGroups {' '.join(lists['allowgroups'])} keeps {whose} out", fix)
+
+
+def _lists(keyword: str) -> str:
+    return f"take the logins out of {keyword} in sshd_config, reload sshd, then: inv node.prepare"
+
+
+def _matches(names: Sequence[str], patterns: Sequence[str]) -> bool:
+    """Tell whether a name matches one of sshd's patterns, whose part behind @ is a host; a `!` pattern denies."""
+    said = [(one.startswith("!"), one.lstrip("!").partition("@")[0]) for one in patterns]
+    for name in names:
+        hits = [is_not for is_not, pattern in said if fnmatch.fnmatchcase(name, pattern)]
+        if hits and not any(hits):
+            return True
+    return False
+
+
+def _logins() -> List[str]:
+    try:
+        return sorted(grp.getgrnam(LOGINS_GROUP).gr_mem)
+    except KeyError:
+        return []
