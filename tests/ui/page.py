@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from axe_playwright_python.sync_playwright import DEFAULT_OPTIONS, Axe
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Error, Locator, Page
 
 # Markup, a control sequence, text that turns the direction of what follows, and invisible characters.
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>\x1b[31m\u202egnp.exe\u2066\u200b'\"&lt;"
@@ -14,6 +14,8 @@ SHOWN = "<img src=x onerror=alert(1)><script>alert(2)</script>\\x1b[31m\\u202egn
 
 # What another colour scheme can break.
 COLOURS = {"resultTypes": ["violations"], "runOnly": ["color-contrast", "link-in-text-block"]}
+# As often as a page loads itself again.
+LOADS_MAX = 6
 # The page hears from the server; and if it is to be whole, it knows the state of what it shows and has drawn that.
 WAIT = """async (isToBeWhole) => {
     const until = async (isSo) => {
@@ -56,14 +58,22 @@ def is_for_everybody(page: Page) -> None:
     assert page.evaluate("document.scrollingElement.scrollWidth") <= 360
 
 
-def is_live(page: Page) -> bool:
+def is_live(page: Page, *, is_to_be_whole: bool = False) -> bool:
     """Wait until the page hears from its server."""
-    return bool(page.evaluate(WAIT, False))
+    for _ in range(LOADS_MAX):
+        try:
+            return bool(page.evaluate(WAIT, is_to_be_whole))
+        except Error as error:
+            # A node of another test came or went: Chromium gave up requests, and the page loads itself again.
+            if "Execution context was destroyed" not in error.message:
+                raise
+            page.wait_for_load_state()
+    return False
 
 
 def settled(page: Page) -> Page:
     """Wait until the page has drawn what it knows."""
-    assert page.evaluate(WAIT, True), "the page does not know the state of its node"
+    assert is_live(page, is_to_be_whole=True), "the page does not know the state of its node"
     return page
 
 

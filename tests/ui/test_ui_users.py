@@ -40,6 +40,7 @@ def test_who_may_enter_is_shown_with_keys_and_changes_elsewhere(agent, site, vis
     shared = row.filter(has_text="shared with")
     expect(shared).to_contain_text(agent.users["ada"]["ssh_keys"][0]["fingerprint"])
     expect(shared).to_contain_text(SHOWN)
+    expect(shared).to_contain_text("cs-ada")
     is_for_everybody(page)
     entry(page).get_by_role("link", name="ada").click()
     expect(page.locator("dd", has=page.get_by_role("link", name="shop"))).to_be_visible()

@@ -11,7 +11,7 @@ export function usersPart(node, contract, name, one, box) {
   const known = (user) => live.get(node, `user/${user}`);
   const rows = () => {
     const row = one();
-    return row ? [row.user, ...row.shared_with ?? []].map((user, at) => ({ user, isOwner: at === 0, state: known(user)?.state, keys: known(user)?.ssh_keys ?? [] })) : [];
+    return row ? [row.user, ...row.shared_with ?? []].map((user, at) => ({ user, isOwner: at === 0, state: known(user)?.state, login: known(user)?.login, keys: known(user)?.ssh_keys ?? [] })) : [];
   };
   const endSharing = ({ user }) => h("button", { type: "button", class: "small danger", "data-key": `unshare ${user}`, "aria-label": `End sharing with ${line(user)}`, onclick: () => confirmDestroy({
     title: `End sharing ${name} with ${user}`, intro: "This would end:", name: user, verb: "End sharing",
@@ -22,6 +22,7 @@ export function usersPart(node, contract, name, one, box) {
     ["user", ({ user }) => link(path("nodes", node, "users", user), user)],
     ["as", ({ isOwner }) => (isOwner ? "owner" : "shared with")],
     ["state", (row) => state(row.state)],
+    ["login", ({ login }) => login && code(login)],
     ["keys", ({ keys }) => (keys.length ? h("ul", { class: "plain" }, keys.map((key) => h("li", {}, `${key.type} `, code(key.fingerprint), ` ${key.comment}`))) : h("span", { class: "faint" }, "none"))],
     ...(unshare ? [["do", (row) => !row.isOwner && endSharing(row)]] : []),
   ], found, "Not known yet."));
@@ -32,7 +33,7 @@ export function usersPart(node, contract, name, one, box) {
   const lists = { user: suggested.id };
   const tokens = () => live.all(node, `token/${name}/`).map((token) => token.label || token.id);
   return [section("users", "Who may enter", place, suggested,
-    h("p", { class: "about" }, "All who enter work as its one login. Keys are added and removed on the page of their user. Operators of the node may enter too."),
+    h("p", { class: "about" }, "Whoever has one of these keys comes in by ssh, as the login beside it, if the node's checks say that its door is open; inside, all work as the workspace's one login. Keys are added and removed on the page of their user. Operators of the node may enter too."),
     box(contract, "workspace.share", { title: "Share it with a user", submit: "Share it", lists, after: ({ shared_with: users }) => `It is shared with ${users.join(", ")}.` }),
     box(contract, "workspace.assign", {
       title: "Give it to another user", submit: "Transfer the workspace", verb: "Transfer it", intro: "This would end:", lists,
