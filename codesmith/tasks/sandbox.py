@@ -9,8 +9,10 @@ from invoke.context import Context
 
 from codesmith.cli import arguments, limit_options, output
 from codesmith.cli.task import task
-from codesmith.fleet import one_node
+from codesmith.fleet import lists, one_node
 from codesmith.fleet.one_node import OneNode
+from codesmith.fleet.report import Row
+from codesmith.fleet.selection import Choice
 from codesmith.sdk.api import Sandbox, SandboxDeleted
 from codesmith.workspace import denied_hosts
 
@@ -127,12 +129,12 @@ def get(c: Context, workspace: str, **where: Unpack[OneNode]) -> Sandbox:
 
 
 @task(name="list", harmless=True, watchable=True)
-def list_(c: Context, **where: Unpack[OneNode]) -> list[Sandbox]:
-    """Show the sandboxes of a node.
+def list_(c: Context, **choice: Unpack[Choice]) -> list[Sandbox] | list[Row]:
+    """Show the sandboxes of a node, or of several.
 
     Example: sandbox.list --json
     """
-    return one_node.call(where, lambda client: client.sandbox.list(), COLUMNS)
+    return lists.show(choice, lambda client: client.sandbox.list(), COLUMNS)
 
 
 @task(help=WORKSPACE)

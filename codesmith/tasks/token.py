@@ -10,8 +10,10 @@ from invoke.context import Context
 
 from codesmith.cli import output
 from codesmith.cli.task import task
-from codesmith.fleet import one_node, selection
+from codesmith.fleet import lists, one_node, selection
 from codesmith.fleet.one_node import OneNode
+from codesmith.fleet.report import Row
+from codesmith.fleet.selection import Choice
 from codesmith.sdk.api import Token, TokenRevoked
 from codesmith.workspace import tokens
 
@@ -81,12 +83,12 @@ def create(
     harmless=True,
     watchable=True,
 )
-def list_(c: Context, workspace: str | None = None, **where: Unpack[OneNode]) -> list[Token]:
-    """Show the tokens of a node: what each reaches, when it ends, and when it was used last.
+def list_(c: Context, workspace: str | None = None, **choice: Unpack[Choice]) -> list[Token] | list[Row]:
+    """Show the tokens of nodes: what each reaches, when it ends, and when it was used last.
 
     Example: token.list --workspace shop
     """
-    return one_node.call(where, lambda client: client.token.list(workspace=workspace), COLUMNS)
+    return lists.show(choice, lambda client: client.token.list(workspace=workspace), COLUMNS)
 
 
 @task(help={"id": "The id of the token, as token.list shows it."})

@@ -10,8 +10,10 @@ from invoke.context import Context
 from codesmith.cli import arguments
 from codesmith.cli.task import task
 from codesmith.errors import CodeSmithError, UnknownName
-from codesmith.fleet import one_node
+from codesmith.fleet import lists, one_node
 from codesmith.fleet.one_node import OneNode
+from codesmith.fleet.report import Row
+from codesmith.fleet.selection import Choice
 from codesmith.sdk.api import User, UserDeleted, UserDetails
 from codesmith.sdk.client import Client
 
@@ -48,13 +50,13 @@ def get(c: Context, name: str, **where: Unpack[OneNode]) -> UserDetails:
     harmless=True,
     watchable=True,
 )
-def list_(c: Context, label: list[str] | None = None, **where: Unpack[OneNode]) -> list[User]:
-    """Show the users of a node.
+def list_(c: Context, label: list[str] | None = None, **choice: Unpack[Choice]) -> list[User] | list[Row]:
+    """Show the users of a node, or of several.
 
     Example: user.list --label team=red
     """
     labels = arguments.parse_pairs(label or [], "--label")
-    return one_node.call(where, lambda client: client.user.list(labels=labels), COLUMNS)
+    return lists.show(choice, lambda client: client.user.list(labels=labels), COLUMNS)
 
 
 @task(

@@ -13,8 +13,10 @@ from codesmith.cli import arguments, output
 from codesmith.cli.hints import completed
 from codesmith.cli.task import task
 from codesmith.errors import BadArgument, CodeSmithError
-from codesmith.fleet import one_node, selection
+from codesmith.fleet import lists, one_node, selection
 from codesmith.fleet.one_node import OneNode
+from codesmith.fleet.report import Row
+from codesmith.fleet.selection import Choice
 from codesmith.sdk.api import Execution, Usage, Workspace, WorkspaceDeleted
 from codesmith.sdk.ended import Ended
 from codesmith.workspace import denied_hosts
@@ -95,14 +97,15 @@ def list_(
     c: Context,
     user: str | None = None,
     label: list[str] | None = None,
-    **where: Unpack[OneNode],
-) -> list[Workspace]:
-    """Show the workspaces of a node.
+    **choice: Unpack[Choice],
+) -> list[Workspace] | list[Row]:
+    """Show the workspaces of a node, or of several.
 
     Example: workspace.list --user alice --label team=red
+    Example: workspace.list --all
     """
     labels = arguments.parse_pairs(label or [], "--label")
-    return one_node.call(where, lambda client: client.workspace.list(user=user, labels=labels), COLUMNS)
+    return lists.show(choice, lambda client: client.workspace.list(user=user, labels=labels), COLUMNS)
 
 
 @task(

@@ -410,6 +410,22 @@ def test_an_option_that_means_nothing_is_refused(place, option):
             assert done.stderr.startswith(f"error: {name} has no meaning here: no task runs commands by Invoke\n")
 
 
+def test_a_list_of_several_nodes_is_one_list(place):
+    place.write("nodes: {web1: {host: a.invalid, tags: [eu]}, web2: {host: b.invalid, tags: [eu]}}\n")
+    other = {**USER, "name": "zoe"}
+    with (
+        scripted(place.endpoint("web1"), *[result([USER, other])] * 3),
+        scripted(place.endpoint("web2"), result([other]), result([]), error(1009, "damaged", kind="read_only")),
+    ):
+        rows = json.loads(place.inv("user.list", "--all", "--json").stdout)
+        piped = place.inv("user.list", "--tag", "eu").stdout
+        failed = place.inv("user.list", "--node", "web1", "--node", "web2", "--json")
+    assert rows == [{"node": "web1", **USER}, {"node": "web1", **other}, {"node": "web2", **other}]
+    assert [line.split("\t")[:2] for line in piped.splitlines()] == [["web1", "ada"], ["web1", "zoe"]]
+    assert json.loads(failed.stdout)[2] == {"node": "web2", "error": "damaged", "kind": "AgentRefused"}
+    assert (failed.returncode, json.loads(failed.stderr)["error"]["exit_code"]) == (6, 6)
+
+
 def test_a_mistyped_name_gets_the_likely_one(place):
     missing = error(1001, "no user 'adda' on this node", kind="not_found", hint="inv user.list")
     with scripted(place.endpoint(), missing, result([USER])):

@@ -1,0 +1,48 @@
+"""A list of one node, or of several together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from codesmith.cli import output
+from codesmith.cli.progress import Progress
+from codesmith.fleet import one_node, parallel, report, selection
+from codesmith.fleet.report import Row
+from codesmith.fleet.selection import Choice
+from codesmith.nodes.registry import Node
+
+if TYPE_CHECKING:
+    from codesmith.sdk.client import Client
+
+T = TypeVar("T")
+
+
+def show(choice: Choice, ask: Callable[[Client], list[T]], columns: Sequence[str]) -> list[T] | list[Row]:
+    """Show what `ask` finds, and return it: as it is for one node, else rows that begin with their node.
+
+    Of several nodes one that fails has a row with its error, and stops no other.
+    """
+    names = choice.get("node") or []
+    if not choice.get("tag") and not choice.get("all") and len(names) < 2:
+        where: one_node.OneNode = {"node": next(iter(names), None), "file": choice.get("file")}
+        return one_node.call({**where, "json": choice.get("json", False)}, ask, columns)
+    chosen = selection.choose(choice)
+    outcomes = report.watched(chosen, lambda node: _rows(node, ask), Progress(len(chosen.nodes), "calling"))
+    parallel.raise_only(outcomes)
+    found = parallel.results(outcomes, _failed)
+    rows = [row for of_node in found for row in of_node]
+    output.show(rows, ("node", *columns, "error"), json=chosen.json)
+    parallel.raise_failures(outcomes)
+    return rows
+
+
+def _rows(node: Node, ask: Callable[[Client], list[Any]]) -> list[Row]:
+    from codesmith.sdk.client import Client
+
+    with Client(node) as client:
+        return [{"node": node.name, **one.to_dict()} for one in ask(client)]
+
+
+def _failed(node: Node, error: Any) -> list[Row]:
+    return [{"node": node.name, "error": error.problem, "kind": error.kind}]
