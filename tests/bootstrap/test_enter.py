@@ -1,4 +1,4 @@
-"""`enter` between sshd and a workspace: who is inside may be hostile, and `enter` runs outside, where no limit holds."""
+"""`enter` between sshd and a workspace: whoever is inside may be hostile, and no limit holds for `enter` itself."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ import pytest
 
 from codesmith.bootstrap.on_node import enter
 
-PROGRAM = (
-    "import sys; from codesmith.bootstrap.on_node import enter; enter.DOOR = sys.argv.pop(); sys.argv.pop(); enter.main()"
-)
+PROGRAM = "import sys; from codesmith.bootstrap.on_node import enter; enter.DOOR = sys.argv.pop(); sys.argv.pop(); enter.main()"
 PINGS_BYTES = 12 << 20
 ROOM_KIB = 6 << 10
 
@@ -77,4 +75,7 @@ def test_who_asks_and_reads_no_answer_takes_no_memory_outside(session: Session) 
 @pytest.mark.parametrize("payload", [b"[" * 100_000, b'{"exit_code": 1e999, "killed_by": null}', b"7", b"{}", b"\xff"])
 def test_an_end_that_is_none_is_said_to_be_so(session: Session, payload: bytes) -> None:
     assert session.ends(payload) == enter.FAILED
-    assert session.process.stderr and session.process.stderr.read() == b"codesmith: the workspace sends what is no stream\n"
+    assert (
+        session.process.stderr
+        and session.process.stderr.read() == b"codesmith: the workspace sends what is no stream\n"
+    )
