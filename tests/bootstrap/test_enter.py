@@ -18,7 +18,12 @@ import pytest
 
 from codesmith.bootstrap.on_node import enter
 
-PROGRAM = "import sys; from codesmith.bootstrap.on_node import enter; enter.DOOR = sys.argv.pop(); sys.argv.pop(); enter.main()"
+PROGRAM = """
+import sys
+from codesmith.bootstrap.on_node import enter
+enter.DOOR = sys.argv.pop()
+enter.main()
+"""
 PINGS_BYTES = 12 << 20
 ROOM_KIB = 6 << 10
 
@@ -46,7 +51,7 @@ def session() -> Iterator[Session]:
         door.bind(f"{folder}/s")
         door.listen()
         environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
-        argv = [sys.executable, "-c", PROGRAM, "here", f"{folder}/s"]
+        argv = [sys.executable, "-c", PROGRAM, f"{folder}/s"]
         with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, env=environment) as process:
             connection, _ = door.accept()
             with connection:
