@@ -210,12 +210,13 @@ def test_all_that_belongs_to_the_door_is_in_the_ledger_and_goes_with_it(any_node
 def test_the_door_opens_on_bullseye_too(any_node: LabNode, node_with_ann: Node) -> None:
     assert is_let_in(any_node)
     assert prepared(node_with_ann)[0] == []
-    sh(any_node, f"echo 'AllowGroups root' >{FIRST}")
-    reload(any_node)
-    assert_shut(any_node, node_with_ann, "AllowGroups")
-    sh(any_node, f"rm {FIRST}")
-    reload(any_node)
-    prepare(node_with_ann)
+    for text, keyword in (OBSTACLES["allowed groups"], OBSTACLES["another port"]):
+        sh(any_node, f"echo '{text}' >{FIRST}")
+        reload(any_node)
+        assert_shut(any_node, node_with_ann, keyword)
+        sh(any_node, f"rm {FIRST}")
+        reload(any_node)
+        prepare(node_with_ann)
     call(any_node, "user.disable", name="ann")
     assert not is_let_in(any_node)
     uninstall(node_with_ann, purge=True)
