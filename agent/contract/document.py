@@ -23,6 +23,7 @@ from typing import (
 )
 
 from agent import API_VERSION
+from agent.contract import titles
 from agent.contract.examples import Example, Refusal
 from agent.contract.method import Method
 from agent.contract.parameters import ParameterCheck
@@ -53,7 +54,7 @@ def build(entries: Iterable[Method], examples: Dict[str, Example]) -> Dict[str, 
     """Return the OpenRPC document of all methods. KeyError when a method has no example."""
     components: Dict[str, Schema] = {}
     methods = [_method(entry, examples[entry.name], components) for entry in entries]
-    return {
+    document: Dict[str, Any] = {
         "openrpc": "1.3.2",
         "info": {
             "title": "CodeSmith agent",
@@ -66,6 +67,8 @@ def build(entries: Iterable[Method], examples: Dict[str, Example]) -> Dict[str, 
         "methods": methods,
         "components": {"schemas": dict(sorted(components.items()))},
     }
+    titles.add(document)
+    return document
 
 
 def dumps(document: Dict[str, Any]) -> str:
@@ -116,7 +119,7 @@ def _schema(hint: Any, components: Dict[str, Schema]) -> Schema:
     if origin is Annotated:
         return {**_schema(arguments[0], components), **arguments[1]}
     if origin is Literal:
-        return {"const": arguments[0]} if len(arguments) == 1 else {"type": "string", "enum": list(arguments)}
+        return {**PLAIN[type(arguments[0])], "enum": list(arguments)}
     if origin in LISTS:
         return {"type": "array", "items": _schema(arguments[0], components)}
     if origin is dict:

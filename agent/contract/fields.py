@@ -20,6 +20,7 @@ Name = Annotated[
     str,
     Keywords(
         {
+            "title": "Name",
             "pattern": f"^{NAME}$",
             "maxLength": 28,
             "description": f"{NAME_HINT[0].upper()}{NAME_HINT[1:]}.",
@@ -33,6 +34,7 @@ RequestId = Annotated[
     str,
     Keywords(
         {
+            "title": "RequestId",
             "pattern": "^[A-Za-z0-9._:-]{1,64}$",
             "maxLength": 64,
             "errorMessage": "must be 1 to 64 of A-Z, a-z, 0-9 and . _ : -",
@@ -44,6 +46,7 @@ PublicKey = Annotated[
     str,
     Keywords(
         {
+            "title": "PublicKey",
             "maxLength": 8192,
             "pattern": f"^{ONE_LINE}+$",
             "description": "An OpenSSH public key without options.",
@@ -58,7 +61,9 @@ SshKeys = Annotated[
             Keywords({"maxLength": 8192, "pattern": f"^{ONE_LINE}+$", "errorMessage": f"must be {A_LINE} up to 8192"}),
         ]
     ],
-    Keywords({"maxItems": 64, "description": "OpenSSH public keys, one per item, without options."}),
+    Keywords(
+        {"title": "SshKeys", "maxItems": 64, "description": "OpenSSH public keys, one per item, without options."}
+    ),
 ]
 Fingerprints = Annotated[
     List[
@@ -76,20 +81,26 @@ Labels = Annotated[
     ],
     Keywords(
         {
+            "title": "Labels",
             "maxProperties": 32,
-            "propertyNames": {"pattern": "^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$", "maxLength": 63},
+            "propertyNames": {
+                "type": "string",
+                "pattern": "^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$",
+                "maxLength": 63,
+            },
             "description": "The caller's own labels, key to value.",
             "errorMessage": "must be at most 32 keys of 1 to 63 of A-Z, a-z, 0-9 and inner . _ / -, each with a value",
         }
     ),
 ]
-Time = Annotated[str, Keywords({"format": "date-time", "description": "RFC 3339, UTC."})]
+Time = Annotated[str, Keywords({"title": "Time", "format": "date-time", "description": "RFC 3339, UTC."})]
 Bytes = Annotated[int, Keywords({"minimum": 0})]
 Count = Annotated[int, Keywords({"minimum": 0})]
 Limits = Annotated[
     Dict[str, Any],
     Keywords(
         {
+            "title": "Limits",
             "properties": {
                 "memory_bytes": {"type": "integer", "minimum": 16 << 20},
                 "cpus": {"type": "number", "exclusiveMinimum": 0, "maximum": 4096},
@@ -107,6 +118,7 @@ LimitChanges = Annotated[
     Dict[str, Any],
     Keywords(
         {
+            "title": "LimitChanges",
             "properties": {
                 "memory_bytes": {"type": ["integer", "null"], "minimum": 16 << 20},
                 "cpus": {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 4096},
@@ -199,7 +211,7 @@ Environment = Annotated[
     Keywords(
         {
             "maxProperties": 256,
-            "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
+            "propertyNames": {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
             "errorMessage": "must be at most 256 variables, their names of A-Z, a-z, 0-9 and _",
         }
     ),

@@ -11,6 +11,7 @@ from agent.helper.ledger.system_errors import pending_on_error
 from agent.helper.runtime import units
 from agent.helper.trees import directory_seal, mounts, trees
 from agent.helper.trees.directory_seal import Rights
+from agent.shared import sshd_door
 from agent.shared.names import HOMES, WORKSPACES, login_of
 
 
@@ -43,6 +44,8 @@ def enable(ledger: Ledger, user: UserRecord) -> None:
     own = ledger.workspaces_of(user.name)
     sealed = [name for name in own if is_sealed(ledger, name)]
     _check_closable(sealed)
+    if user.state == "disabled" and sshd_door.is_open():
+        databases.check_changeable()
     for name in (user.name, *own):
         logins.repair(ledger, name)  # nothing, where it is gone; that of a disabled user is open only at the end
     with pending_on_error():

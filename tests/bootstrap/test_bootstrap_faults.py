@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from codesmith.bootstrap import apply as applying
-from codesmith.bootstrap import layout, zipapp
+from codesmith.bootstrap import door_files, layout, zipapp
 from codesmith.bootstrap import pack as packing
 from codesmith.bootstrap.prepare import Progress, prepare
 from codesmith.errors import StepFailed, Unreachable, Unsupported
@@ -130,7 +130,10 @@ def assert_nothing_is_half_there(node: LabNode, known: set[str]) -> None:
     assert sums
     assert {line.split()[0] for line in sums} <= known
     assert ledger_of(node)["format"] == 1
-    assert sh(node, f"find {layout.CODE} {layout.CONFIG} -type f -perm /111 2>/dev/null || true") == ""
+    programs = sh(node, f"find {layout.CODE} {layout.CONFIG} -type f -perm /111 2>/dev/null || true").split()
+    assert [path for path in programs if path != door_files.ENTER] == []
+    enter = node.root / door_files.ENTER.lstrip("/")
+    assert not enter.exists() or enter.read_text() == door_files.door_files()[door_files.ENTER].text
 
 
 @pytest.mark.parametrize("wanted_kills", [FEW_KILLS, pytest.param(MANY_KILLS, marks=pytest.mark.long)])

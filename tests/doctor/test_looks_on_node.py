@@ -88,7 +88,7 @@ def test_a_sudo_that_refuses_for_another_reason_says_its_own(ops: Person, words:
         found = examine(ops, code=0)
     assert words in found["node.root"]["detail"]
     assert f"!{words}" in found["node.root"]["next"]
-    unseen = ("node.root", "node.accounts", "agent.drift")
+    unseen = ("node.root", "node.accounts", "node.door", "agent.drift")
     assert bad(found) == dict.fromkeys(unseen, "warn")
     assert {found[code]["detail"].partition(" can ")[0] for code in unseen[1:]} == {"only root"}
 

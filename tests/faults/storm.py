@@ -401,7 +401,7 @@ class Storm:
 
     def run(self):
         begun = time.monotonic()
-        os.makedirs("/tmp/shared")
+        os.makedirs("/tmp/shared", exist_ok=True)
         os.chmod("/tmp/shared", 0o1777)
         while sum(self.kills.values()) < self.wanted and len(self.failures) < 3:
             self.step()

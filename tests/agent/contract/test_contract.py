@@ -38,6 +38,29 @@ def test_document_is_valid_openrpc() -> None:
     assert DOCUMENT["openrpc"] == "1.3.2"
 
 
+def test_every_schema_has_a_title_and_a_title_means_one_thing() -> None:
+    """Generators make the names of types of them."""
+    seen: dict[str, set[str]] = {}
+
+    def look(schema: dict[str, Any]) -> None:
+        if "$ref" in schema:
+            return
+        assert re.fullmatch("[A-Z][A-Za-z0-9]*", schema.get("title", "")), schema
+        seen.setdefault(schema["title"], set()).add(repr((schema.get("type"), sorted(schema.get("properties", {})))))
+        inner = [schema.get("items"), schema.get("additionalProperties"), schema.get("propertyNames")]
+        for one in [*schema.get("properties", {}).values(), *schema.get("oneOf", []), *inner]:
+            if isinstance(one, dict):
+                look(one)
+
+    for record in DOCUMENT["components"]["schemas"].values():
+        look(record)
+    for method in METHODS.values():
+        look(method["result"]["schema"])
+        for parameter in method["params"]:
+            look(parameter["schema"])
+    assert {title: types for title, types in seen.items() if len(types) > 1} == {}
+
+
 def test_every_promised_method_is_there() -> None:
     assert set(METHODS) >= PROMISED
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from codesmith.lab.programs import environment
 from tests.agent.on_node.web1 import Web1
 
 pytestmark = pytest.mark.lab
+TYPESCRIPT = Path(__file__).parents[3] / "docs" / "typescript.md"
 README = Path(__file__).parents[3] / "codesmith" / "tunnel" / "README.md"
 NOBODY = 65534
 PYTHON = """
@@ -79,3 +81,35 @@ def test_a_port_that_is_taken_is_told_and_calls_go_on(web1: Web1, port: int) -> 
         (seen,) = person.runs("inv node.status --json").json
         assert (seen["state"], "is taken by" in seen["reason"]) == ("degraded", True)
     assert person.runs("inv node.connect --json").json[0]["state"] == "ready"
+
+
+@pytest.mark.timeout(600)  # npm downloads the generator and the compiler
+def test_a_typescript_client_made_of_the_contract_reaches_a_port(web1: Web1, port: int, tmp_path: Path) -> None:
+    """The commands and the program of docs/typescript.md, word for word but for the port."""
+    shutil.copytree(TYPESCRIPT.parents[1] / "agent", tmp_path / "agent", ignore=lambda *_: ["__pycache__"])
+    page = TYPESCRIPT.read_text()
+    (program,) = re.findall(r"```ts\n(.*?)```", page, flags=re.S)
+    install, make, clean, compile_, show = re.findall(r"^    \$ (.*)$", page, flags=re.M)
+    (tmp_path / "show.ts").write_text(program)
+    (tmp_path / "wrong.ts").write_text(program.replace("const workspaces", "const workspaces: NodeVersion[]"))
+
+    def run(command: str, code: int = 0) -> str:
+        done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+
+    for command in (install, make, clean):
+        run(command)
+    types = (tmp_path / "contract.ts").read_text()
+    # A type without a title is named by a hash.
+    assert not re.findall(
+        r"^export (?:type|interface) \w*(?:Any|String|Integer|Number|Object)[A-Z0-9]\w{7}\b", types, re.M
+    )
+    assert "Type 'WorkspaceListResult' is not assignable" in run(compile_.replace("show.ts", "wrong.ts"), code=2)
+    run(compile_)
+    person = web1.person
+    person.runs("inv workspace.create typed --label team=web; inv sandbox.create typed --memory 512M")
+    (listed,) = person.runs("inv node.connect --json").json
+    token_file = person.runs("inv node.list --json").json[0]["token_file"]
+    shown = run(show.partition(" http:")[0] + f" http://127.0.0.1:{port} {token_file}")
+    assert shown == f"{listed['node_id']} typed ready {512 << 20}\n"
