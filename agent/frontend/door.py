@@ -69,8 +69,11 @@ class Door:
             self._coming[uid] += has_room
             self._coming += Counter()  # drops those that are zero
         if has_room:
-            threading.Thread(target=self._serve, args=(connection, uid), name="door", daemon=True).start()
-            return
+            try:
+                threading.Thread(target=self._serve, args=(connection, uid), name="door", daemon=True).start()
+                return
+            except RuntimeError:  # no thread can be started just now
+                self._leave(uid)
         with connection:
             connection.setblocking(False)
             _answer(connection, {"error": "too many come in at once; try again"})
@@ -80,9 +83,12 @@ class Door:
             with connection:
                 self._let_in(connection, uid)
         finally:
-            with self._lock:
-                self._coming[uid] -= 1
-                self._coming += Counter()
+            self._leave(uid)
+
+    def _leave(self, uid: int) -> None:
+        with self._lock:
+            self._coming[uid] -= 1
+            self._coming += Counter()
 
     def _let_in(self, connection: socket.socket, uid: int) -> None:
         target: Dict[str, str] = {}
@@ -135,6 +141,7 @@ class Door:
                 if not isinstance(error, RuntimeSilent):
                     self._context.job_records.unask(workspace, fields["id"])
                 _send_refusal(connection, error)
+            _end(connection)  # the runtime may have it, and has only not answered
         else:
             self._end_if_too_late(connection, uid, workspace)
 
@@ -149,8 +156,7 @@ class Door:
             self._check(uid, workspace)
         except AgentError as error:
             print(f"entering workspace {workspace!r} came too late: {error}", file=sys.stderr, flush=True)
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+            _end(connection)
 
     def _find_user(self, uid: int) -> Dict[str, Any]:
         user = self._context.store.user_of_uid(uid)
@@ -186,6 +192,12 @@ def _receive(connection: socket.socket) -> Dict[str, Any]:
 def _answer(connection: socket.socket, message: Dict[str, Any]) -> None:
     with suppress(OSError):
         framing.send(connection, message)
+
+
+def _end(connection: socket.socket) -> None:
+    """End a connection, whoever else has it; what was sent already can still be read."""
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _send_refusal(connection: socket.socket, error: AgentError) -> None:

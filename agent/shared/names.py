@@ -38,6 +38,8 @@ AGENT_LOGIN = "codesmith"
 AGENT_SOCKET = "/run/codesmith/agent.sock"
 # Sockets of the runtimes, and what each starts with.
 RUNTIMES = "/run/codesmith/workspaces"
+# Their terminals.
+PTYS = "/run/codesmith/pts"
 HELPER_SOCKET = "/run/codesmith-helper/helper.sock"
 
 

@@ -12,6 +12,7 @@ import json
 import os
 from typing import Any, Dict, Iterator, List, NamedTuple, Sequence
 
+from agent.shared import sshd_blocks
 from agent.shared.errors import CommandFailed, Unsupported
 from agent.shared.names import DOOR_FILE, ENTER, KEYS, LOGIN_PREFIX, LOGINS_GROUP
 from agent.shared.run import run
@@ -50,6 +51,9 @@ ACCEPTED = ("LANG", "LC_*")
 # When all of these differ, it is not one block that wins: our file is not read.
 OURS = ("authorizedkeysfile", "disableforwarding", "forcecommand", "permituserrc")
 LOGINS_MAX = 20
+USER_NAMESPACES = "/proc/sys/user/max_user_namespaces"
+# Complete: sshd shows nothing where a Match block asks for what is not said here.
+CONNECTION = "host=x,addr=198.18.0.1,laddr=198.18.0.2,lport=22,rdomain=x"
 TIMEOUT_S = 5.0
 Settings = Dict[str, List[str]]
 
@@ -73,21 +77,49 @@ def is_open() -> bool:
 
 def problems() -> List[Problem]:
     """Return the differences for users' logins, those of all first; [] when sshd does what it must."""
-    found: List[Problem] = []
-    for login in [NOBODY, *_logins()[:LOGINS_MAX]]:
-        try:
-            said = run("sshd", "-T", "-C", f"user={login},host=x,addr=198.18.0.1", timeout_s=TIMEOUT_S).stdout
-        except Unsupported:
-            return [
-                Problem("sshd", "this node has no OpenSSH server", "install openssh-server, then: inv node.prepare")
-            ]
-        except CommandFailed as error:
-            why = (str(error.data.get("stderr", "")).strip().splitlines() or [error.problem])[-1]
-            return [Problem("sshd", f"sshd -T fails: {why}", "on the node, as root: sshd -T")]
-        found += [one for one in compare(login, parse(said)) if one not in found]
-        if found:
-            break  # what is wrong for all is wrong for each
-    return found
+    if not _has_user_namespaces():
+        problem = (
+            "user.max_user_namespaces is 0: from inside a workspace of its own a user could take over `enter` outside"
+        )
+        fix = "raise it (sysctl user.max_user_namespaces), then: inv node.prepare"
+        return [Problem("user.max_user_namespaces", problem, fix)]
+    logins = [NOBODY, *_logins()[:LOGINS_MAX]]
+    try:
+        for login in logins:
+            found = list(compare(login, _shown(login)))
+            if found:
+                return found  # what is wrong for all is wrong for each
+        return list(_of_blocks(logins))
+    except Unsupported:
+        return [Problem("sshd", "this node has no OpenSSH server", "install openssh-server, then: inv node.prepare")]
+    except CommandFailed as error:
+        why = (str(error.data.get("stderr", "")).strip().splitlines() or [error.problem])[-1]
+        return [Problem("sshd", f"sshd -T fails: {why}", "on the node, as root: sshd -T")]
+
+
+def _has_user_namespaces() -> bool:
+    """Tell whether runtimes have user namespaces: without one they may trace other processes of their logins."""
+    try:
+        with open(USER_NAMESPACES, encoding="ascii") as file:
+            return int(file.read()) > 0
+    except (OSError, ValueError):
+        return False
+
+
+def _shown(login: str, text: str = "") -> Settings:
+    """Return the settings for a login as sshd shows them, of its configuration or of `text`."""
+    of_text = ("-f", "/dev/stdin") if text else ()
+    return parse(run("sshd", "-T", *of_text, "-C", f"user={login},{CONNECTION}", timeout_s=TIMEOUT_S, text=text).stdout)
+
+
+def _of_blocks(logins: Sequence[str]) -> Iterator[Problem]:
+    """Yield what is wrong for connections that a Match block before ours is for: as if it were for all of them."""
+    for block in sshd_blocks.before(SETTINGS):
+        for login in logins:
+            found = list(_of_settings(login, _shown(login, f"{block.text}Match all\nInclude {SETTINGS}\n")))
+            if found:
+                yield from (one._replace(problem=f"{one.problem}, by `{block.line}`") for one in found)
+                break
 
 
 def report() -> Dict[str, Any]:
@@ -112,6 +144,12 @@ def compare(login: str, there: Settings) -> Iterator[Problem]:
         fix = f"put `Include {os.path.dirname(SETTINGS)}/*.conf` first in /etc/ssh/sshd_config, then: inv node.prepare"
         yield Problem("Include", problem, fix)
         return
+    yield from _of_settings(login, there)
+    yield from _of_access(login, there)
+
+
+def _of_settings(login: str, there: Settings) -> Iterator[Problem]:
+    whose = "logins of users" if login == NOBODY else login
     for keyword, expected in EXPECTED.items():
         if _is_wrong(keyword, there):
             problem = f"{keyword} is {' '.join(there[keyword])} for {whose}, and must be {expected}"
@@ -120,7 +158,6 @@ def compare(login: str, there: Settings) -> Iterator[Problem]:
     if others:
         problem = f"acceptenv lets {' '.join(others)} in for {whose}"
         yield Problem("acceptenv", problem, _earlier("acceptenv"))
-    yield from _of_access(login, there)
 
 
 def _earlier(keyword: str) -> str:

@@ -26,10 +26,12 @@ AGENT_SOCKETS = (layout.AGENT_SOCKET, layout.DOOR_SOCKET, layout.SCOPED_SOCKET)
 HELPER_FILES = {"/srv/codesmith": (".next-uid",)}
 # Where the helper writes the settings of runtimes.
 RUNTIMES = "/run/codesmith/workspaces"
+# The terminals of the runtimes: an instance of devpts.
+PTYS, PTYS_UNIT = "/run/codesmith/pts", "run-codesmith-pts.mount"
 # Of the runtimes of workspaces: systemd makes them with the first unit in them.
 SLICES = ("codesmith.slice", r"system-codesmith\x2degress.slice", r"system-codesmith\x2dworkspace.slice")
 # systemd makes the last two for the sockets and does not remove them with the sockets.
-RUNTIME = (RUNTIMES, "/run/codesmith", "/run/codesmith-egress", "/run/codesmith-helper")
+RUNTIME = (RUNTIMES, PTYS, "/run/codesmith", "/run/codesmith-egress", "/run/codesmith-helper")
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,8 @@ def _plan_residents(facts: Facts, name: str, *, purge: bool) -> Step:
 def _plan_units(facts: Facts) -> Step:
     units = [AGENT_SERVICE, *AGENT_SOCKETS, HELPER_SERVICE, HELPER_SOCKET]
     states = [facts.units.get(name, {}).get("ActiveState", "") for name in units]
-    order = {"do": "remove_units", "units": units, "links": list(layout.UNIT_LINKS), "slices": list(SLICES)}
+    left = [*SLICES, PTYS_UNIT]
+    order = {"do": "remove_units", "units": units, "links": list(layout.UNIT_LINKS), "slices": left}
     listed = ", ".join(units)
     return Step("unit", listed, f"stop and remove {listed}", ", ".join(states), MISSING, order)
 

@@ -71,6 +71,8 @@ OBSTACLES = {
     "passwords": ("Match Address 198.18.0.0/15\n PasswordAuthentication yes", "passwordauthentication"),
     "a loader's variables": ("Match User cs-*\n AcceptEnv LD_*", "acceptenv"),
     "one user's block": ("Match User cs-ann\n PermitUserRC yes", "permituserrc"),
+    "another port": ("Match LocalPort 2222\n ForceCommand internal-sftp", "forcecommand"),
+    "another network": ("Match Address=10.0.0.0/8 Group *\n DisableForwarding no", "disableforwarding"),
     "environment of users": ("PermitUserEnvironment yes", "permituserenvironment"),
     "allowed groups": ("AllowGroups root staff", "AllowGroups"),
     "allowed users": ("AllowUsers root", "AllowUsers"),
@@ -147,7 +149,9 @@ def test_what_the_node_has_for_everybody_else_is_no_obstacle(any_node: LabNode, 
         "AuthorizedKeysFile .ssh/authorized_keys /etc/ssh/keys/%u", "AuthorizedKeysCommand /usr/bin/true",
         "AuthorizedKeysCommandUser nobody", "TrustedUserCAKeys /root/way-in.pub", "PasswordAuthentication yes",
         "AllowTcpForwarding yes", "X11Forwarding yes",
-        "AcceptEnv LD_*", "AllowGroups root codesmith-logins", "Match User root", " ForceCommand none", "Match all",
+        "AcceptEnv LD_*", "AllowGroups root codesmith-logins", "Match User root", " ForceCommand none",
+        "Match Address 10.0.0.0/8 Group sftponly", " ForceCommand internal-sftp",
+        "Match LocalPort 2222", " Banner none", "Match all",
     )  # fmt: skip
     for line in lines:
         sh(any_node, f"echo {line!r} >>{FIRST}")
@@ -206,12 +210,13 @@ def test_all_that_belongs_to_the_door_is_in_the_ledger_and_goes_with_it(any_node
 def test_the_door_opens_on_bullseye_too(any_node: LabNode, node_with_ann: Node) -> None:
     assert is_let_in(any_node)
     assert prepared(node_with_ann)[0] == []
-    sh(any_node, f"echo 'AllowGroups root' >{FIRST}")
-    reload(any_node)
-    assert_shut(any_node, node_with_ann, "AllowGroups")
-    sh(any_node, f"rm {FIRST}")
-    reload(any_node)
-    prepare(node_with_ann)
+    for text, keyword in (OBSTACLES["allowed groups"], OBSTACLES["another port"]):
+        sh(any_node, f"echo '{text}' >{FIRST}")
+        reload(any_node)
+        assert_shut(any_node, node_with_ann, keyword)
+        sh(any_node, f"rm {FIRST}")
+        reload(any_node)
+        prepare(node_with_ann)
     call(any_node, "user.disable", name="ann")
     assert not is_let_in(any_node)
     uninstall(node_with_ann, purge=True)

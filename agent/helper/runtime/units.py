@@ -10,7 +10,7 @@ import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from agent.helper.accounts import accounts
-from agent.helper.runtime import egress, etc, facts, files, live_limits, proxies
+from agent.helper.runtime import egress, etc, facts, files, live_limits, proxies, ptys
 from agent.helper.runtime.entry import Entry
 from agent.helper.runtime.sandboxes import Sandbox
 from agent.shared.errors import CommandFailed, InUse
@@ -227,6 +227,7 @@ def properties(
         f"User={login}",
         f"Group={login}",
         f"BindPaths={path} {home}",
+        ptys.PROPERTY,
         f"ReadWritePaths={path} {home}",
         f"BindReadOnlyPaths=/etc:{etc.BESIDE} {etc.PLACE if way is None else etc.BEHIND_PROXY}:/etc",
         *(f"BindReadOnlyPaths={place}.{name}:/etc/{name}" for name in etc.OURS),
@@ -274,6 +275,7 @@ def _write(entry: Entry, settings: Dict[str, Any], *, for_proxy: bool, ending: s
         os.chown(RUNTIMES, 0, grp.getgrnam(AGENT_LOGIN).gr_gid)
         os.chmod(RUNTIMES, 0o710)  # noqa: S103  the helper's umask has taken the group's bit
     etc.refresh()
+    ptys.ensure()
     if for_proxy:
         etc.refresh_behind_proxy(command("connect")[1:])
     fields = {key: settings[key] for key in ("login", "home", "path", "shell")}

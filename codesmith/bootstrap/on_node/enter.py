@@ -31,6 +31,8 @@ ANSWER_MAX = 1 << 20
 INPUT, STDOUT, STDERR, END, RESIZE, SIGNAL, PING, PONG, REFUSAL = 0, 1, 2, 3, 4, 5, 6, 7, 9
 INPUT_MAX, FRAME_MAX = 1 << 16, 1 << 18
 CHUNK, WAITING_MAX = 1 << 18, 1 << 18
+# Who is inside may cause frames (answers to pings, sizes, signals) and read none: they are left out beyond this.
+FRAMES_MAX = 2 * WAITING_MAX
 # The exit code that ssh has for all that is its own.
 FAILED = 255
 ROWS, COLUMNS = 24, 80
@@ -225,7 +227,7 @@ class Relay:
             self._ended = ended(kind, payload)
 
     def _send(self, kind: int, payload: bytes = b"") -> None:
-        if self._has_frames:
+        if self._has_frames and (kind == INPUT or len(self._to_door) < FRAMES_MAX):
             self._to_door += struct.pack(">BI", kind, len(payload)) + payload
 
     def _read_input(self) -> None:
@@ -281,7 +283,7 @@ def ended(kind: int, payload: bytes) -> Ended:
             return Ended(FAILED, str(said["message"])[:1000])
         cause = said["killed_by"]
         return Ended(int(said["exit_code"]) & 255, f"ended: {cause}"[:100] if cause else "")
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return Ended(FAILED, "the workspace sends what is no stream")
 
 

@@ -73,7 +73,7 @@ def call_helper(path: str, verb: str, **arguments: Any) -> dict[str, Any]:
 
 
 def do_remove_units(order: dict[str, Any]) -> None:
-    """Stop and disable units, and remove systemd's links to them; then the slices that they leave empty."""
+    """Stop and disable units, and remove systemd's links to them; then what they leave: slices and a mount."""
     run(["systemctl", "stop", "--", *order["units"]], allowed=(0, 5))
     run(["systemctl", "disable", "--", *order["units"]], allowed=(0, 1))
     for path in order["links"]:

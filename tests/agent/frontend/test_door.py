@@ -17,6 +17,7 @@ import pytest
 
 from agent.frontend import door, entrances
 from agent.frontend.entrances import choose
+from agent.frontend.runtime_client import RuntimeSilent
 from agent.shared import framing
 from agent.shared.errors import NotFound
 from tests.agent.conftest import Rpc
@@ -215,6 +216,41 @@ def test_who_comes_while_the_right_is_taken_away_is_put_out(
         assert ("error" in answer) is (moment == "start")
         assert connection.recv(100) in (b"", b"SSH-2.0-StandIn\r\n")
         assert connection.recv(100) == b""
+
+
+def test_a_runtime_that_does_not_answer_keeps_nobody_in(
+    ann: Ann, site: StandInRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the connection already; whether the right to enter was taken away meanwhile is not looked at any more."""
+    runtimes = ann.rpc.dispatcher.context.runtimes
+    call = runtimes.call
+
+    def answer_never(workspace: str, request: str, **fields: Any) -> Any:
+        answer = call(workspace, request, **fields)
+        if request == "ssh":
+            raise RuntimeSilent("no answer", command="supervisor", exit_code=None, stderr="")
+        return answer
+
+    monkeypatch.setattr(runtimes, "call", answer_never)
+    answer, connection = ann.ask("codesmith-dial")
+    with connection:
+        assert answer == {"stream": "bytes"}
+        assert b"".join(iter(lambda: connection.recv(100), b"")) in (b"", b"SSH-2.0-StandIn\r\n")
+
+
+def test_without_threads_one_is_refused_and_the_next_comes_in(
+    ann: Ann, site: StandInRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with ann.connect() as connection:
+            assert "try again" in framing.receive(connection, 1000)["error"]
+    answer, connection = ann.ask("id")
+    with connection:
+        assert answer == {"stream": "frames"}
 
 
 def test_who_comes_while_all_is_ended_is_put_out(ann: Ann, site: StandInRuntime) -> None:

@@ -287,6 +287,20 @@ def test_a_configuration_of_ones_own_reaches_the_sshd_inside(
     assert b"There are" in people.ann.run("ssh", "node", "codesmith-dial shop", code=255).stderr
 
 
+def test_nobody_inside_reaches_the_terminal_outside(people: People, web1: Web1) -> None:
+    """A guest in a dedicated workspace would read what its user types for another workspace, where no guest may be."""
+    opens = "for one in /dev/pts/[0-9]*; do (exec 3<>$one) 2>/dev/null && echo $one; done; echo done"
+    with Terminal(people.esc.argv("ssh", "-tt", "node"), dict(os.environ), rows=24, columns=80) as terminal:
+        terminal.types("tty\r")
+        terminal.wait_for("/dev/pts/[0-9]+\r\n")
+        outside = "find /dev/pts -user cs-esc | wc -l; find /run/codesmith/pts -user cs-esc | wc -l"
+        assert web1.on(outside).out.split() == ["1", "1"]
+        assert web1.on("grep -c ' /run/codesmith/pts ' /proc/mounts").out == "1\n", "of many starts one has mounted it"
+        assert len(people.esc.ssh(opens).split()) == 2, "its own terminal inside, and no other"
+        terminal.types("exit\r")
+        assert terminal.wait_for_end() == 0
+
+
 def test_forwards_are_refused(people: People, web1: Web1, short: Path) -> None:
     local = free_port()
     with people.only.running("-L", f"127.0.0.1:{local}:127.0.0.1:22", "node", "echo up; exec cat") as process:
@@ -404,6 +418,22 @@ def test_who_may_not_enter_any_more_is_put_out(people: People, web1: Web1, chang
         nobody.let_in()
     if change != "delete":
         client.workspace.delete(name="guests")
+
+
+def test_a_key_that_is_taken_away_ends_no_session_and_disable_does(people: People, web1: Web1) -> None:
+    user, only = web1.client.user, people.only
+    with only.session() as process:
+        assert process.stdin and process.stdout
+        user.set_keys(name="only", ssh_keys=[people.nobody.key_line])
+        only.ssh("id", code=255)
+        process.stdin.write(b"still here\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"still here\n"
+        user.disable(name="only")
+        assert process.wait(20) == 255
+    user.set_keys(name="only", ssh_keys=[only.key_line])
+    user.enable(name="only")
+    assert only.ssh("id -un") == "cs-shop\n"
 
 
 def test_who_enters_is_recorded(people: People, web1: Web1) -> None:
