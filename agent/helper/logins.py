@@ -89,11 +89,11 @@ def repair(ledger: Ledger, name: str) -> None:
 
 
 def close(name: str, uid: int) -> None:
-    """Close an account for the node's sshd, remove its keys, and end its sessions there; it runs nothing any more."""
+    """Close the account of a workspace that is somebody else's for the node's sshd, and end its sessions there."""
     login_marks.write(uid, login_marks.CLOSED)
     login_keys.remove(name)
     accounts.close_access(name)
-    door_sessions.end(name, uid)
+    door_sessions.end(name, uid, spares_runtime=True)
 
 
 @contextmanager

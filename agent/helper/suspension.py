@@ -35,8 +35,10 @@ def disable(ledger: Ledger, user: UserRecord) -> None:
         login_marks.write(uid_of(ledger, user.name), login_marks.CLOSED)
         for name in own:
             seal_workspace(ledger, name)
-        end_all(ledger, ledger.workspaces_open_to(user.name))
-        door_sessions.end(user.name, uid_of(ledger, user.name))
+        entered = ledger.workspaces_open_to(user.name)
+        end_all(ledger, entered)
+        is_of_others = ledger.workspace(user.name) is not None and user.name not in entered
+        door_sessions.end(user.name, uid_of(ledger, user.name), spares_runtime=is_of_others)
 
 
 def enable(ledger: Ledger, user: UserRecord) -> None:

@@ -1,7 +1,11 @@
-"""Two agents with two allow-lists work at once, while the operator opens a host for one of them and closes it again."""
+"""Two agents with two allow-lists and a colleague with only a key work at once; one gets a host more for a while.
+
+The colleague enters the workspace of the first, and is behind the same list.
+"""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,7 +13,7 @@ import anyio
 import pytest
 
 from tests.agent.on_node.internet import Internet
-from tests.mcp.scripted_agent import Agent, agent
+from tests.mcp.scripted_agent import CURL, Agent, agent
 from tests.person import Person
 from tests.releases import BOOKWORM_BEFORE_TRIXIE
 
@@ -17,6 +21,10 @@ pytestmark = [pytest.mark.lab, BOOKWORM_BEFORE_TRIXIE]
 LISTS = {"one": "web.test", "two": "git.test"}
 # What the operator opens for the first and closes again.
 OPENED = "https://pypi.test/hello"
+# The colleague's ssh, on the node itself: no CodeSmith and no operator's key.
+VISIT = (
+    "ssh -F none -i /root/ann -o BatchMode=yes -o StrictHostKeyChecking=accept-new -o LogLevel=ERROR cs-ann@127.0.0.1"
+)
 # Holds a connection through the proxy, and says when it ends.
 HOLD = """
 import socket
@@ -38,6 +46,10 @@ def person(
     made.runs("inv node.prepare --node web1")
     for name, host in LISTS.items():
         made.runs(f"inv workspace.create {name} --node web1 && inv sandbox.create {name} --allow {host} --node web1")
+    key = made.on(
+        "web1", "mkdir -p -m 700 /root/.ssh; ssh-keygen -q -N '' -t ed25519 -f /root/ann; cat /root/ann.pub"
+    ).out
+    made.runs(f"inv user.create ann --ssh-key '{key.strip()}' --node web1 && inv workspace.share one ann --node web1")
     yield made
 
 
@@ -48,6 +60,7 @@ class Story:
         self.person, self.is_over = person, anyio.Event()
         # Of each agent: whether its own host and the opened one came, each time that it asked.
         self.seen: dict[str, list[tuple[bool, bool]]] = {name: [] for name in LISTS}
+        self.visited: list[tuple[bool, bool]] = []
         self.held = ""
 
     async def tell(self) -> None:
@@ -60,6 +73,7 @@ class Story:
         ):
             for act, who in ((self.work, one), (self.work, two), (self.operate, one)):
                 group.start_soon(act, who, "two" if who is two else "one")
+            group.start_soon(self.visit)
 
     async def work(self, who: Agent, name: str) -> None:
         """Fetch again and again: the host of its own list, and the one that the operator opens for one of them."""
@@ -67,18 +81,30 @@ class Story:
             own = await who.fetches(f"https://{LISTS[name]}/hello")
             self.seen[name].append((own, await who.fetches(OPENED)))
 
+    async def visit(self) -> None:
+        """Enter by ssh again and again, as the login of the workspace, and fetch what the agent in it fetches."""
+        fetch = "{} && own=yes; {} && opened=yes; id -un; echo $own $opened"
+        script = fetch.format(
+            *(shlex.join([*CURL, url]) + " >/dev/null" for url in (f"https://{LISTS['one']}/hello", OPENED))
+        )
+        while not self.is_over.is_set():
+            said = await anyio.to_thread.run_sync(self.person.on, "web1", f"{VISIT} {shlex.quote(script)}")
+            login, fetched = said.out.splitlines()
+            assert login == "cs-one"
+            self.visited.append((fetched.startswith("yes"), fetched == "yes yes"))
+
     async def operate(self, one: Agent, name: str) -> None:
         """Open the host for one of them, see that it comes, and close it again."""
-        await self.until(lambda: len(self.seen["one"]) > 0 < len(self.seen["two"]))
+        await self.until(lambda: min(len(self.visited), *(len(seen) for seen in self.seen.values())) > 0)
         await self.types(f"codesmith sandbox.update {name} --allow pypi.test --node web1")
-        await self.until(lambda: self.seen["one"][-1][1])
+        await self.until(lambda: self.seen["one"][-1][1] and self.visited[-1][1])
         assert "pypi.test" in (await one.facts())["network"]["allow"]
         job = await one.call("job_start", argv=["python3", "-c", HOLD])
         while "200" not in (await one.call("job_output", id=job["id"]))["data"]:
             await anyio.sleep(0.05)
         await self.types(f"codesmith sandbox.update {name} --drop pypi.test --node web1")
         self.held = await one.follow(job["id"])
-        await self.until(lambda: not self.seen["one"][-1][1])
+        await self.until(lambda: not self.seen["one"][-1][1] and not self.visited[-1][1])
         assert (await one.facts())["network"] == {"allow": [LISTS["one"]], "deny": []}
         self.is_over.set()
 
@@ -90,7 +116,7 @@ class Story:
             await anyio.sleep(0.02)
 
 
-def test_a_host_opens_and_closes_for_one_agent_while_both_work(person: Person) -> None:
+def test_a_host_opens_and_closes_for_one_agent_while_all_work(person: Person) -> None:
     async def all_of_it() -> Story:
         story = Story(person)
         with anyio.fail_after(240):
@@ -98,15 +124,17 @@ def test_a_host_opens_and_closes_for_one_agent_while_both_work(person: Person) -
         return story
 
     story = anyio.run(all_of_it)
-    # The first: closed, open, closed, and what was open is cut. Its own host and the other agent notice nothing.
-    opened = [came for _, came in story.seen["one"]]
-    assert [came for number, came in enumerate(opened) if number == 0 or came != opened[number - 1]] == [
-        False,
-        True,
-        False,
-    ]
+    # The first and who visits it: closed, open, closed, and what was open is cut. Their own host and the other agent
+    # notice nothing.
+    for seen in (story.seen["one"], story.visited):
+        opened = [came for _, came in seen]
+        assert [came for number, came in enumerate(opened) if number == 0 or came != opened[number - 1]] == [
+            False,
+            True,
+            False,
+        ]
     assert story.held == "200\ncut\n"
-    assert all(own for seen in story.seen.values() for own, _ in seen)
+    assert all(own for seen in (*story.seen.values(), story.visited) for own, _ in seen)
     assert not any(came for _, came in story.seen["two"])
     for name in LISTS:
         box = person.runs(f"inv sandbox.get {name} --node web1 --json").json

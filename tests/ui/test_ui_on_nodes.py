@@ -253,7 +253,7 @@ def test_a_workspace_is_shared_until_what_runs_in_it_is_ended(at, page, ada):
     expect(end).to_have_count(0, timeout=30_000)
     assert ada.runs("inv workspace.get shop --node web1 --json").json["shared_with"] == []
     assert ada.runs(f"inv job.get shop {job['id']} --node web1 --json").json["state"] != "running"
-    ada.runs("inv user.delete bea --node web1")
+    ada.runs("inv user.delete bea --yes --node web1")
 
 
 def test_a_token_is_made_and_used_as_the_page_says_and_revoked(at, page, ada, tmp_path):

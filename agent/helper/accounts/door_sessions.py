@@ -19,10 +19,15 @@ ROUNDS = 50
 PAUSE_S = 0.02
 
 
-def end(name: str, uid: int) -> None:
-    """End everything of a login, and all that sshd has for it; InUse when some of it survives."""
+def end(name: str, uid: int, *, spares_runtime: bool = False) -> None:
+    """End everything of a login, and all that sshd has for it; InUse when some of it survives.
+
+    `spares_runtime`: the login is that of a workspace of somebody else, and what runs there stays. Its processes of
+    sshd end by themselves without root's, and `enter` with them.
+    """
     for _ in range(ROUNDS):
-        processes.end_all(uid)
+        if not spares_runtime:
+            processes.end_all(uid)
         servers = _servers(login_of(name))
         if not servers:
             return

@@ -86,7 +86,7 @@ def describe(entry: Entry, *, idle_stop_s: float) -> Dict[str, Any]:
         "operator": {
             "forward": f"codesmith workspace.forward {name} PORT",
             "allow_host": allow or None,
-            "more": f"{update} --memory SIZE --cpus N --tasks N --runtime SECONDS" if sandbox else None,
+            "more": f"{update} --memory SIZE --cpus N --tasks N --runtime SECONDS --disk SIZE" if sandbox else None,
         },
         "jobs": "codesmith-job",
         "without": ["root", "packages of the system (apt)", "containers", "cron and units of systemd"],

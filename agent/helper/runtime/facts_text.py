@@ -60,6 +60,7 @@ LIMITS = {
     "memory_bytes": "Memory: {:,.0f} bytes, for all processes and /tmp together. Beyond that the kernel kills one.",
     "cpus": "Processors: {:g}. Who wants more waits.",
     "tasks": "Processes and threads: {:.0f} at once. Beyond that none starts (`Resource temporarily unavailable`).",
+    "disk_bytes": "Disk: {:,.0f} bytes, for all files here and in the home. Beyond that no write succeeds.",
     "runtime_s": "Time: a command or job ends after {:g} seconds.",
 }
 NETWORKS = {
@@ -80,7 +81,7 @@ DENIALS = {
     "list": "| 403 from the proxy, `CONNECT tunnel failed` | the host is not on the list | `{}` |",
     "none": "| `Network is unreachable`, names do not resolve | there is no network | `{}` (it ends what runs) |",
 }
-MORE = "| `Killed`, `Cannot allocate memory`, `Resource temporarily unavailable` | a limit | `{}` |"
+MORE = "| `Killed`, `Cannot allocate memory`, `Resource temporarily unavailable`, `No space left` | a limit | `{}` |"
 NOT_YOURS = "| `Permission denied`, `Read-only file system` | it is root's, or of others | to do it as root |"
 
 

@@ -109,6 +109,28 @@ def test_a_workspace_of_somebody_else_has_no_way_in_of_its_own(web1: Web1) -> No
     assert web1.on(f"ls -A {KEYS}; getent passwd cs-own", check=False).out == "cs-ann\n"
 
 
+def test_disabling_a_former_owner_ends_nothing_in_a_workspace_of_the_same_name(web1: Web1) -> None:
+    """It went to somebody else; user and workspace still have one login."""
+    client = web1.client
+    client.workspace.create(name="old", ssh_keys=[key(web1, "second")])
+    client.workspace.assign(name="old", user="ann")
+    job = client.job.start(workspace="old", argv=["sleep", "1000"])
+    client.workspace.create(name="next", user="old")
+    web1.on(f"setsid ssh {OPTIONS} -i /root/.ssh/second cs-old@127.0.0.1 sleep 1000 >/dev/null 2>&1 </dev/null &")
+
+    def is_in() -> bool:
+        return ENTER in web1.on("ps -u cs-old -o args=", check=False).out
+
+    web1.person.wait_until(is_in, within_s=20)
+    client.user.disable(name="old")
+    web1.person.wait_until(lambda: not is_in(), within_s=20)
+    assert client.job.get(workspace="old", id=job.id).state == "running"
+    client.user.enable(name="old")
+    for name in ("next", "old"):
+        client.workspace.delete(name=name)
+    client.user.delete(name="old")
+
+
 @pytest.mark.parametrize(
     "way", ["-W 127.0.0.1:22", "-N -L 127.0.0.1:4022:127.0.0.1:22", "-N -R 127.0.0.1:4022:127.0.0.1:22"]
 )
