@@ -66,7 +66,7 @@ def tree(here: Path) -> Path:
 
 def copies(demo: Web1, *words: object, code: int = 0) -> dict[str, object]:
     """Copy, and return what it said of itself."""
-    done = run(demo, *words, "--json")
+    done = run(demo, *words, *([] if code else ["--json"]))
     assert done.returncode == code, done.stderr
     return json.loads(done.stdout) if code == 0 else {"error": done.stderr}
 
