@@ -124,6 +124,8 @@ def test_who_is_in_a_group_that_cannot_be_changed_is_closed_out_all_the_same(fix
 @pytest.mark.parametrize("place", [HOME, PLACE])
 def test_places_that_cannot_be_closed_are_told(fixed_one: Web1, place: str) -> None:
     harm, cure = fixed(place)
+    # Its first start makes the place of its facts there.
+    assert fixed_one.client.workspace.exec(name="fixed", argv=["true"]).exit_code == 0
     fixed_one.on(harm)
     refusal = fixed_one.refuses(fixed_one.client.user.disable, "command_failed", name="fixed")
     assert place in str(refusal) and "chattr" in str(refusal.hint)

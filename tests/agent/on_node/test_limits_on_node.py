@@ -170,9 +170,9 @@ def test_a_change_that_was_cut_off_is_completed_by_the_next_call(web1: Web1) -> 
 
 
 def test_a_workspace_without_a_sandbox_is_told_how_to_make_one(web1: Web1) -> None:
-    web1.client.workspace.create(name="bare")
-    refusal = web1.refuses(web1.client.sandbox.update, "not_found", workspace="bare", limits={"tasks": 5})
-    assert "inv sandbox.create bare" in str(refusal)
+    web1.client.workspace.create(name="unboxed")
+    refusal = web1.refuses(web1.client.sandbox.update, "not_found", workspace="unboxed", limits={"tasks": 5})
+    assert "inv sandbox.create unboxed" in str(refusal)
 
 
 def test_the_command_line_changes_limits_and_lists_and_names_the_command_that_allows_a_host(web1: Web1) -> None:
