@@ -20,7 +20,7 @@ FILE_BYTES_MAX = 64 << 20
 BLOCK_BYTES = 1 << 20
 # A file with a NUL among its first bytes is not text, as git and grep have it.
 LOOK_BYTES = 8192
-LEFT_OUT = (".git",)
+LEFT_OUT = (".git", ".codesmith")
 # Of a line: the match, with what is before and behind it.
 BEFORE, TEXT_MAX = 80, 400
 ANSWER_BYTES_MAX = 8 << 20

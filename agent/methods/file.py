@@ -116,7 +116,7 @@ def search(
 ) -> List[FileMatch]:
     """Return lines of text files that match, below `path` (default: the workspace), up to `limit` (default 100).
 
-    In the order of their names; without .git, binary files and what links lead to. It ends within 8 s.
+    In the order of their names; without .git, .codesmith, binary files and what links lead to. It ends within 8 s.
     """
     found = files.call(context, workspace, "search", pattern=pattern, path=path or ".", limit=limit or MATCHES)
     return file_answers.matches(found)

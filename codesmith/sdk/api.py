@@ -1813,7 +1813,8 @@ class FileMethods:
         """Return lines of text files that match, below `path` (default: the workspace), up to `limit` (default
         100).
 
-        In the order of their names; without .git, binary files and what links lead to. It ends within 8 s.
+        In the order of their names; without .git, .codesmith, binary files and what links lead to. It ends
+        within 8 s.
 
         workspace: 1 to 28 of a-z, 0-9 and inner hyphens.
         pattern: A regular expression of Python.

@@ -166,7 +166,7 @@ def search(
     limit: int | None = None,
     **where: Unpack[OneNode],
 ) -> list[FileMatch]:
-    """Show lines of text files that match; without .git, binary files and what links lead to.
+    """Show lines of text files that match; without .git, .codesmith, binary files and what links lead to.
 
     Example: file.search demo 'def \\w+_token' --path code
     """

@@ -28,8 +28,9 @@ def test_it_finds_lines_in_the_order_of_their_names(files: Files) -> None:
 def test_it_leaves_out_what_is_no_text(files: Files) -> None:
     files.write("text", "grün find\xff".encode("latin-1"))
     files.write("binary", b"find\0")
-    (files.place / ".git").mkdir()
-    (files.place / ".git" / "config").write_text("find")
+    for name in (".git", ".codesmith"):
+        (files.place / name).mkdir()
+        (files.place / name / "config").write_text("find")
     (files.place / "link").symlink_to("text")
     (files.place / "way").symlink_to(files.outside)
     (files.outside / "x").write_text("find")

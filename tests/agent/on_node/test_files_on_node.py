@@ -133,7 +133,7 @@ def test_names_that_are_no_text(web1: Web1, tmp_path: Path) -> None:
         ).out
         assert base64.b64decode(found) in (raw + b"\0", b"")
         assert [one.path for one in file.list(workspace="names", path="data")] == [path]
-        assert file.search(workspace="names", pattern="one")[0].path == path
+        assert file.search(workspace="names", pattern="one", path="data")[0].path == path
         assert file.remove(workspace="names", path=path).path == path
 
 
