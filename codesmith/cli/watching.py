@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
-import shutil
+import os
 import sys
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 from codesmith.errors import BadArgument, CodeSmithError
 
@@ -38,7 +38,7 @@ def watch(look: Callable[[], T], tell: Callable[[CodeSmithError], CodeSmithError
     terminal.write(CLEAR)
     try:
         while True:
-            terminal.write(HOME + "".join(f"{line}{END_OF_LINE}\n" for line in _lines(text)) + BELOW)
+            terminal.write(HOME + "".join(f"{line}{END_OF_LINE}\n" for line in _lines(text, _rows(terminal))) + BELOW)
             terminal.flush()
             time.sleep(EVERY_S)
             try:
@@ -57,9 +57,13 @@ def _looked(look: Callable[[], T]) -> tuple[T, str]:
     return result, screen.getvalue() + said.getvalue()
 
 
-def _lines(text: str) -> list[str]:
+def _rows(terminal: TextIO) -> int:
+    """Return how many lines fit below the first one; the terminal knows, whatever LINES says."""
+    return os.get_terminal_size(terminal.fileno()).lines - 2
+
+
+def _lines(text: str, rows: int) -> list[str]:
     """Return a line with the time, and the lines that fit below it."""
-    rows = shutil.get_terminal_size().lines - 2
     lines = text.splitlines()
     more = [f"and {len(lines) - rows + 1} more lines"] if len(lines) > rows else []
     return [f"{time.strftime('%H:%M:%S')}  every {EVERY_S:.0f} s, Ctrl-C ends", *lines[: rows - len(more)], *more]
