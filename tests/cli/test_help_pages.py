@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import io
-import os
 
 import pytest
 from invoke.collection import Collection
@@ -92,7 +91,7 @@ class Screen(io.StringIO):
 
 @pytest.mark.parametrize("columns", [60, 80, 200])
 def test_a_page_fits_the_terminal(monkeypatch, columns):
-    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((columns, 24)))
+    monkeypatch.setenv("COLUMNS", str(columns))
     screen = Screen()
     monkeypatch.setattr("sys.stdout", screen)
     every.print_help()

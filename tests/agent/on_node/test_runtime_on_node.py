@@ -117,8 +117,10 @@ def test_limits_hold_for_all_commands_of_a_workspace_together(web1: Web1) -> Non
 @BOTH_RELEASES
 def test_everything_of_a_login_is_in_its_runtime(web1: Web1) -> None:
     client = web1.client
+    # Their own logins are closed: that of the user is the one that sshd lets in.
+    client.user.create(name="owner")
     for name in ("a", "a-b"):
-        client.workspace.create(name=name)
+        client.workspace.create(name=name, user="owner")
         client.workspace.exec(name=name, argv=["bash", "-c", PLANTED])
     uid, door = client.workspace.get(name="a").uid, Door(web1)
     sftp = door.running("-b", "-", alias("a"), program="sftp")
@@ -148,6 +150,7 @@ def test_everything_of_a_login_is_in_its_runtime(web1: Web1) -> None:
     assert client.workspace.get(name="a-b").runtime.state == "running"
     for name in ("a", "a-b"):
         client.workspace.delete(name=name)
+    client.user.delete(name="owner")
 
 
 @BOTH_RELEASES
