@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,7 @@ from codesmith.ssh.target import Target, resolve
 from tests.ssh.carrier_desk import Desk, restart_sshd
 from tests.ssh.ssh_operator import RESTART, Operator
 from tests.ssh.ssh_place import OTHER_PORT, PIPE, Place, ip, wait_for_link_local
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -183,8 +185,18 @@ def listening(node: LabNode) -> dict[str, str]:
     restart_sshd(node)
     cable, number = node.record.id, int(node.record.id.removeprefix("cslab"))
     near, far = f"fd00:c5:{number:x}::1", f"fd00:c5:{number:x}::2"
-    ip("address", "add", f"{near}/64", "dev", cable, "nodad")
-    ip("-n", cable, "address", "add", f"{far}/64", "dev", "eth0", "nodad")
+
+    def answers() -> bool:
+        """Tell whether sshd answers there; what still boots on the node may have taken the address away again."""
+        ip("address", "replace", f"{near}/64", "dev", cable, "nodad")
+        ip("-n", cable, "address", "replace", f"{far}/64", "dev", "eth0", "nodad")
+        try:
+            socket.create_connection((far, OTHER_PORT), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    eventually(answers)
     (shown,) = json.loads(ip("-n", cable, "-json", "-6", "address", "show", "dev", "eth0", "scope", "link"))
     link = next(one["local"] for one in shown["addr_info"] if "local" in one)
     wait_for_link_local(cable)
