@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from contextlib import contextmanager, suppress
-from typing import Callable, Dict, Iterable, Iterator, Set
+from typing import Callable, Dict, Iterable, Iterator, Optional, Set
 
 from agent.shared.errors import LimitReached
 
@@ -53,9 +53,10 @@ class TokenStreams:
 
 
 def pump(client: socket.socket, runtime: socket.socket, is_valid: Callable[[], bool]) -> None:
-    """Carry bytes both ways until both sides have ended, one has gone, or the stream is no longer valid.
+    """Carry bytes both ways until both sides have ended, the client has gone, or the stream is no longer valid.
 
-    The end of one direction is passed on. A side that does not read holds up only what is sent to it.
+    The end of one direction is passed on. A side that does not read holds up only what is sent to it. What a runtime
+    sent before it went still arrives: it goes at once when a command has ended, whatever the client still sends.
     """
     ends = (client, runtime)
     waiting: Dict[socket.socket, memoryview] = {one: memoryview(b"") for one in ends}
@@ -75,18 +76,36 @@ def pump(client: socket.socket, runtime: socket.socket, is_valid: Callable[[], b
             if wants:  # else a side that has gone would wake us again and again
                 poll.register(one, wants)
         happened = dict(poll.poll(LOOK_S * 1000))
-        try:
-            for one, other in (ends, ends[::-1]):
-                event = happened.get(one.fileno(), 0)
-                if event & select.POLLOUT:
-                    waiting[one] = waiting[one][one.send(waiting[one]) :]
-                if event & ~select.POLLOUT and one in reading and not waiting[other]:
-                    data = one.recv(CHUNK_BYTES)
-                    waiting[other] = memoryview(data)
-                    if not data:
-                        reading.discard(one)
+        for one, other in (ends, ends[::-1]):
+            event = happened.get(one.fileno(), 0)
+            if event and waiting[one] and not _send(one, waiting) and one is client:
+                return
+            if event & ~select.POLLOUT and one in reading and not waiting[other]:
+                data = _receive(one)
+                waiting[other] = memoryview(data or b"")
+                if data == b"":
+                    reading.discard(one)
+                    with suppress(OSError):
                         other.shutdown(socket.SHUT_WR)
-        except BlockingIOError:
-            continue
-        except OSError:  # one of them has gone
-            return
+
+
+def _send(one: socket.socket, waiting: Dict[socket.socket, memoryview]) -> bool:
+    """Send some of what waits for a side; forget it and return False when that side has gone."""
+    try:
+        waiting[one] = waiting[one][one.send(waiting[one]) :]
+    except BlockingIOError:
+        pass
+    except OSError:
+        waiting[one] = memoryview(b"")
+        return False
+    return True
+
+
+def _receive(one: socket.socket) -> Optional[bytes]:
+    """Return some bytes of a side; b"" at its end, None when there are none yet."""
+    try:
+        return one.recv(CHUNK_BYTES)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return b""
