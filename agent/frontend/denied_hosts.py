@@ -8,7 +8,7 @@ import re
 import stat
 from typing import Any, List, Optional, Tuple
 
-from agent.contract.types import DeniedHost
+from agent.contract.records.sandbox import DeniedHost
 from agent.frontend.runtime_client import TIME, is_count
 from agent.shared.egress_paths import DENIED, DENIED_BYTES_MAX, LIVE, POLICIES
 from agent.shared.nesting import check_depth

@@ -8,7 +8,7 @@ import shlex
 from datetime import datetime, timezone
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Type
 
-from agent.contract.types import File, FileContents, FileMatch, FileRemoved
+from agent.contract.records.file import File, FileContents, FileMatch, FileRemoved
 from agent.frontend.runtime_client import is_count, nonsense
 from agent.shared.clock import to_text
 from agent.shared.errors import (

@@ -11,7 +11,7 @@ import json
 import os
 from typing import Any, Dict, Optional
 
-from agent.contract.types import FileContents
+from agent.contract.records.file import FileContents
 from agent.frontend import file_answers, runtime_client, workspace_records
 from agent.frontend.context import Context
 from agent.frontend.runtime_client import REPLY_GRACE_S

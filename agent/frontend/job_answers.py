@@ -7,7 +7,7 @@ import json
 import re
 from typing import Any, Dict, List, Optional
 
-from agent.contract.types import Job, JobLogs
+from agent.contract.records.job import Job, JobLogs
 from agent.frontend.runtime_client import EXIT_CODE_MAX, TIME, is_count, nonsense
 
 ID = "[0-9a-f]{12}"

@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any, Dict, List, Optional, Tuple
 
-from agent.contract.types import Job
+from agent.contract.records.job import Job
 from agent.frontend.audit import Attempt, Audit, parse_time
 from agent.frontend.kept_jobs import KeptJob
 from agent.frontend.store import Store

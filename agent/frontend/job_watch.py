@@ -17,7 +17,7 @@ import traceback
 from contextlib import contextmanager
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Set
 
-from agent.contract.types import Job
+from agent.contract.records.job import Job
 from agent.frontend import job_answers, runtime_state
 from agent.frontend.job_records import JobRecords
 from agent.frontend.runtime_client import JOBS_VALUES_MAX, PROTOCOL, REPLY_BYTES_MAX, VALUES_MAX, Runtimes

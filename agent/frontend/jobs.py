@@ -6,7 +6,7 @@ import secrets
 import time
 from typing import Any, Dict, List, Optional
 
-from agent.contract.types import Job, JobDeleted, JobLogs, StartedJob, StreamToken
+from agent.contract.records.job import Job, JobDeleted, JobLogs, StartedJob, StreamToken
 from agent.frontend import job_answers, workspace_records
 from agent.frontend.agent_forwarding import caller_uid
 from agent.frontend.callers import name_of_caller

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
-from agent.contract.types import Job
+from agent.contract.records.job import Job
 from agent.frontend.kept_tokens import KeptTokens
 from agent.frontend.store_file import dumps
 

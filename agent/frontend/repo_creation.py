@@ -8,7 +8,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
 from agent.contract.fields import Keywords
 from agent.contract.method import BY_HELPER
-from agent.contract.types import Repo
+from agent.contract.records.repo import Repo
 from agent.frontend import git_jobs
 from agent.frontend.context import Context
 from agent.git import grammar

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any, Dict, List, Optional
 
 from agent.contract.fields import Keywords
-from agent.contract.types import Repo
+from agent.contract.records.repo import Repo
 from agent.frontend import exchange_jobs, repo_creation
 from agent.frontend.context import Context
 from agent.frontend.runtime_client import RuntimeSilent

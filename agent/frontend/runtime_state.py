@@ -6,7 +6,7 @@ import functools
 import os
 from typing import Any, Dict, Optional
 
-from agent.contract.types import Runtime
+from agent.contract.records.workspace import Runtime
 from agent.shared import control_groups
 from agent.shared.names import unit_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Tuple
 
-from agent.contract.types import Sandbox
+from agent.contract.records.sandbox import Sandbox
 from agent.frontend.context import Context
 from agent.frontend.runtime_client import NotRunning
 from agent.shared.errors import AgentError, InUse

@@ -14,7 +14,7 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any, Dict, List, Optional, Set
 
-from agent.contract.types import Token as TokenRecord
+from agent.contract.records.token import Token as TokenRecord
 from agent.frontend import audit
 from agent.frontend.callers import Token
 from agent.frontend.store import Store

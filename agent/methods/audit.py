@@ -8,7 +8,7 @@ from typing import Annotated, Any, Dict, Iterator, List, Optional
 
 from agent.contract.fields import Keywords, Name
 from agent.contract.method import method
-from agent.contract.types import AuditRecord
+from agent.contract.records.audit import AuditRecord
 from agent.frontend import audit
 from agent.frontend.context import Context
 from agent.shared.errors import InvalidParams

@@ -6,7 +6,7 @@ from typing import Annotated, Iterator, List, Literal, Optional
 
 from agent.contract.fields import FileData, FilePath, Keywords, Mode, Name, RequestId
 from agent.contract.method import BY_HELPER, method
-from agent.contract.types import File, FileContents, FileMatch, FileRemoved
+from agent.contract.records.file import File, FileContents, FileMatch, FileRemoved
 from agent.frontend import file_answers, files
 from agent.frontend.context import Context
 from agent.shared.errors import AlreadyExists, Disabled, NotFound

@@ -16,7 +16,7 @@ from agent.contract.fields import (
     WorkingDirectory,
 )
 from agent.contract.method import BY_HELPER, method
-from agent.contract.types import Job, JobDeleted, JobLogs, StartedJob, StreamToken
+from agent.contract.records.job import Job, JobDeleted, JobLogs, StartedJob, StreamToken
 from agent.frontend import jobs
 from agent.frontend.context import Context
 from agent.shared.errors import Disabled, NotFound

@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List, Tuple
 
 from agent import API_VERSION, __version__
 from agent.contract.method import method
-from agent.contract.types import HealthCheck, NodeHealth, NodeInfo, NodeVersion, Os
+from agent.contract.records.node import HealthCheck, NodeHealth, NodeInfo, NodeVersion, Os
 from agent.frontend import consistency, door_health, needs_health
 from agent.frontend.audit import TARGETS
 from agent.frontend.context import NODE_FILE, Context

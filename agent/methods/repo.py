@@ -6,7 +6,7 @@ from typing import Annotated, Any, Dict, List, Optional
 
 from agent.contract.fields import Keywords, Name, RequestId
 from agent.contract.method import BY_HELPER, method
-from agent.contract.types import Repo, RepoDeleted
+from agent.contract.records.repo import Repo, RepoDeleted
 from agent.frontend import git_jobs, repo_creation, repo_exchange, workspace_records
 from agent.frontend.context import Context
 from agent.frontend.repo_creation import CREDENTIAL, DEPTH, KNOWN_HOSTS, REF, TIMEOUT, URL

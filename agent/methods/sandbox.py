@@ -6,7 +6,7 @@ from typing import Annotated, Any, Dict, Iterator, Optional
 
 from agent.contract.fields import Hosts, Keywords, LimitChanges, Limits, Name, Network, RequestId
 from agent.contract.method import BY_HELPER, method
-from agent.contract.types import Sandbox, SandboxDeleted
+from agent.contract.records.sandbox import Sandbox, SandboxDeleted
 from agent.frontend import denied_hosts, sandbox_change, workspace_records
 from agent.frontend.context import Context
 from agent.shared.clock import now

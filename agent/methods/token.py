@@ -6,7 +6,7 @@ from typing import Annotated, Iterator, List, Optional
 
 from agent.contract.fields import Keywords, Name, Preset, RequestId, TokenId, TokenLabel
 from agent.contract.method import method
-from agent.contract.types import CreatedToken, Token, TokenRevoked, TokenScope
+from agent.contract.records.token import CreatedToken, Token, TokenRevoked, TokenScope
 from agent.frontend import audit, tokens, workspace_records
 from agent.frontend.agent_forwarding import caller_uid
 from agent.frontend.context import Context

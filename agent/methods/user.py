@@ -6,7 +6,7 @@ from typing import Annotated, Any, Dict, Iterator, List, Optional
 
 from agent.contract.fields import Fingerprints, Keywords, Labels, Name, RequestId, SshKeys
 from agent.contract.method import BY_HELPER, method
-from agent.contract.types import SshKey, User, UserDeleted, UserDetails
+from agent.contract.records.user import SshKey, User, UserDeleted, UserDetails
 from agent.frontend import user_records
 from agent.frontend.context import Context
 from agent.shared import ownership, sshkeys, uids

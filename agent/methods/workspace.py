@@ -20,7 +20,7 @@ from agent.contract.fields import (
     WorkingDirectory,
 )
 from agent.contract.method import BY_HELPER, method
-from agent.contract.types import Dialled, Execution, OpenedWorkspace, Usage, Workspace, WorkspaceDeleted
+from agent.contract.records.workspace import Dialled, Execution, OpenedWorkspace, Usage, Workspace, WorkspaceDeleted
 from agent.frontend import (
     denied_hosts,
     repo_creation,
