@@ -11,6 +11,7 @@ from typing import Any
 
 from agent.shared import framing
 from agent.shared.errors import NotFound
+from tests.agent.conftest import Rpc
 
 STARTED_AT = "2026-11-23T00:00:00.000Z"
 ENDED = {"state": "exited", "exit_code": 0, "ended_at": "2026-11-23T00:00:02.500Z"}
@@ -130,3 +131,17 @@ class StandInJobs:
                 return {"result": log}
             return {"result": {"job": self.jobs[message["id"]]}}
         return {"result": {}}
+
+
+def end_runtime(supervisor: StandInJobs, runs: set[str]) -> None:
+    runs.discard("demo")
+    supervisor.close()
+
+
+def ends(rpc: Rpc) -> list[dict[str, Any]]:
+    return [line for line in rpc.audited() if line["method"] == "job.end"]
+
+
+def start(rpc: Rpc, *argv: str, **params: Any) -> dict[str, Any]:
+    job: dict[str, Any] = rpc.call("job.start", workspace="demo", argv=list(argv) or ["make", "all"], **params)
+    return job
