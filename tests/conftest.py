@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -47,6 +47,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     yield  # `-m` has its choice made
     if hasattr(config, "workerinput"):
         longest_files_first(items)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Write a name that is no UTF-8 with escapes: half a surrogate in a report ends the run of several processes."""
+    report = yield
+    if report.longrepr and not isinstance(report.longrepr, tuple):  # a tuple says why a test was skipped
+        text = str(report.longrepr)
+        if text != (sendable := text.encode(errors="backslashreplace").decode()):
+            report.longrepr = sendable
+    return report
 
 
 def longest_files_first(items: list[pytest.Item]) -> None:
