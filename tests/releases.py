@@ -16,7 +16,8 @@ BOOKWORM_FIRST = _first("bookworm", "trixie", "bullseye")
 BOOKWORM_BEFORE_TRIXIE = _first("bookworm", "trixie")
 # What sshd and sudo say: first the newest, which is the strictest.
 TRIXIE_FIRST = _first("trixie", "bookworm")
-# What OpenSSH of the node does: the newest and the oldest, and then what is between them.
-NEWEST_AND_OLDEST = pytest.mark.parametrize(
-    "release", ["trixie", "bullseye", pytest.param("bookworm", marks=pytest.mark.long)], scope="module"
-)
+# What OpenSSH of the node does: the newest first, then the oldest, and what is between them.
+NEWEST_FIRST = _first("trixie", "bullseye", "bookworm")
+# What must never be let through by any of them.
+BOTH_RELEASES = pytest.mark.parametrize("release", ["bookworm", "trixie"], scope="module")
+ALL_RELEASES = pytest.mark.parametrize("release", ["bookworm", "trixie", "bullseye"], scope="module")

@@ -16,11 +16,12 @@ from codesmith.doctor.node import check_node
 from codesmith.lab import LabNode
 from codesmith.nodes.registry import Node
 from tests.bootstrap.node_side import call, ledger_of, listing, sh
+from tests.kinds import some_of
+from tests.releases import TRIXIE_FIRST
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("same_agent")
 AsNode = Callable[..., Node]
-BOTH = pytest.mark.parametrize("release", ("bookworm", "trixie"), scope="module")
 FIRST = "/etc/ssh/sshd_config.d/00-tests.conf"
 KEY = "/root/way-in"
 SSH = "-F none -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o BatchMode=yes -o LogLevel=ERROR"
@@ -81,8 +82,10 @@ OBSTACLES = {
 }  # fmt: skip
 
 
-@BOTH
-@pytest.mark.parametrize(("text", "keyword"), OBSTACLES.values(), ids=OBSTACLES)
+@TRIXIE_FIRST
+@pytest.mark.parametrize(
+    ("text", "keyword"), some_of(OBSTACLES, "a forced command", "one user's block", "another port", "allowed groups")
+)
 def test_what_wins_over_our_settings_shuts_the_door_and_everybody_names_it(
     any_node: LabNode, node_with_ann: Node, text: str, keyword: str
 ) -> None:
@@ -100,7 +103,7 @@ def test_what_wins_over_our_settings_shuts_the_door_and_everybody_names_it(
     assert prepared(node_with_ann)[0] == []
 
 
-@BOTH
+@TRIXIE_FIRST
 def test_a_replaced_sshd_config_that_reads_no_other_file_shuts_the_door(any_node: LabNode, node_with_ann: Node) -> None:
     sh(any_node, "cp -p /etc/ssh/sshd_config /root/; sed -i '/^Include/d' /etc/ssh/sshd_config")
     reload(any_node)
@@ -143,7 +146,7 @@ def named(keyword: str) -> str:
     return f"{keyword} " if keyword != "acceptenv" else "acceptenv lets LD_* in"
 
 
-@BOTH
+@TRIXIE_FIRST
 def test_what_the_node_has_for_everybody_else_is_no_obstacle(any_node: LabNode, node_with_ann: Node) -> None:
     lines = (
         "AuthorizedKeysFile .ssh/authorized_keys /etc/ssh/keys/%u", "AuthorizedKeysCommand /usr/bin/true",
@@ -162,7 +165,7 @@ def test_what_the_node_has_for_everybody_else_is_no_obstacle(any_node: LabNode, 
     reload(any_node)
 
 
-@BOTH
+@TRIXIE_FIRST
 def test_an_sshd_config_that_sshd_refuses_changes_nothing(any_node: LabNode, node_with_ann: Node) -> None:
     sh(any_node, f"rm {door_files.SSHD_SETTINGS}; echo Nonsense yes >{FIRST}")
     kinds, said = prepared(node_with_ann)
@@ -176,7 +179,7 @@ def test_an_sshd_config_that_sshd_refuses_changes_nothing(any_node: LabNode, nod
     assert is_let_in(any_node)
 
 
-@BOTH
+@TRIXIE_FIRST
 def test_sessions_stay_while_sshd_reads_its_settings(any_node: LabNode, node_with_ann: Node) -> None:
     pid = sh(any_node, "systemctl show --property=MainPID --value ssh")
     sh(any_node, f"echo '# changed' >>{door_files.SSHD_SETTINGS}")
@@ -185,7 +188,7 @@ def test_sessions_stay_while_sshd_reads_its_settings(any_node: LabNode, node_wit
     assert is_let_in(any_node)
 
 
-@BOTH
+@TRIXIE_FIRST
 def test_all_that_belongs_to_the_door_is_in_the_ledger_and_goes_with_it(any_node: LabNode, node_with_ann: Node) -> None:
     entries = {one.get("path") or one.get("name"): one for one in ledger_of(any_node)["entries"]}
     ours = {
@@ -223,7 +226,7 @@ def test_the_door_opens_on_bullseye_too(any_node: LabNode, node_with_ann: Node) 
     assert not any("codesmith" in line for line in listing(any_node))
 
 
-@BOTH
+@TRIXIE_FIRST
 def test_git_hosts_of_nodes_yaml_are_on_the_node_as_long_as_they_are_there(any_node: LabNode, as_node: AsNode) -> None:
     named = as_node(any_node, git_hosts=("git.example.org", "10.0.0.7:8443"))
     prepare(named)

@@ -27,7 +27,7 @@ AsNode = Callable[..., Node]
 Releases = Callable[[str], packing.Payload]
 Ship = Callable[[str], None]
 SEED = int(os.environ.get("CODESMITH_SEED", "20261124"))
-FEW_KILLS, MANY_KILLS = 4, 20
+FEW_KILLS, MANY_KILLS = 2, 20
 LEFT = f"find /etc {layout.CODE} -name '.codesmith-tmp-*' -o -path {layout.FALLBACK}"
 
 # Sent before the program: kills it, or the sshd that started it, at one of its system calls.

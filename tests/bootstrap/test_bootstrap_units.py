@@ -11,6 +11,9 @@ from codesmith.bootstrap import layout
 from codesmith.bootstrap.prepare import prepare
 from codesmith.lab import LabNode
 from codesmith.nodes.registry import Node
+from tests.releases import BOOKWORM_FIRST
+
+pytestmark = BOOKWORM_FIRST
 
 EXPOSURE_MAX = {layout.AGENT_SERVICE: 1.0, layout.HELPER_SERVICE: 3.0}
 

@@ -67,11 +67,14 @@ def tool(person: Person, path: str, text: str) -> Iterator[None]:
         yield
 
 
-LOGGING = (
-    "log_input, log_output, use_pty", "lecture=always", "!use_pty", "timestamp_type=tty, timestamp_timeout=0",
-    "runas_default=nobody", "umask=0777, umask_override",
-)  # fmt: skip
-ALONE = [pytest.param(words, marks=pytest.mark.long) for words in ("log_input", "log_output", "use_pty")]
+LOGGING = ("log_input, log_output, use_pty", "umask=0777, umask_override")
+ALONE = [
+    pytest.param(words, marks=pytest.mark.long)
+    for words in (
+        "log_input", "log_output", "use_pty", "lecture=always", "!use_pty", "timestamp_type=tty, timestamp_timeout=0",
+        "runas_default=nobody",
+    )
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("words", [*LOGGING, *ALONE])

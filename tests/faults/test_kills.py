@@ -17,7 +17,7 @@ from tests.faults.conftest import Faulty
 pytestmark = pytest.mark.lab
 SEED = int(os.environ.get("CODESMITH_STORM_SEED", "20261124"))
 KILLS = int(os.environ.get("CODESMITH_STORM_KILLS", "200"))
-FEW_KILLS = int(os.environ.get("CODESMITH_STORM_KILLS", "40"))
+FEW_KILLS = int(os.environ.get("CODESMITH_STORM_KILLS", "16"))
 LEFT = """
 cat /etc/passwd /etc/shadow /etc/group /etc/gshadow | cut -d: -f1 | sort -u | grep ^cs-
 ls -A /srv/codesmith/home /srv/codesmith/workspaces /srv/codesmith/.staging /srv/codesmith/.trash

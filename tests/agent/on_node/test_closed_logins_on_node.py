@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
+from tests.agent.on_node.web1 import Web1
+from tests.releases import BOOKWORM_BEFORE_TRIXIE
 
-pytestmark = [pytest.mark.lab, BOTH_RELEASES]
+pytestmark = [pytest.mark.lab, BOOKWORM_BEFORE_TRIXIE]
 
 OPTIONS = "-o StrictHostKeyChecking=accept-new -o ConnectTimeout=10"
 BY_KEY = f"{OPTIONS} -o BatchMode=yes -i /root/.ssh/way-in"

@@ -19,11 +19,11 @@ import pytest
 from tests.agent.on_node.door_one import Door, alias, free_port, generate_key, talk
 from tests.agent.on_node.terminal import Terminal
 from tests.agent.on_node.web1 import Web1
-from tests.releases import NEWEST_AND_OLDEST
+from tests.releases import NEWEST_FIRST
 from tests.ssh_agent import running_agent
 from tests.waiting import accepts, eventually
 
-pytestmark = [pytest.mark.lab, NEWEST_AND_OLDEST]
+pytestmark = [pytest.mark.lab, NEWEST_FIRST]
 WORKSPACE = "/srv/codesmith/workspaces/demo"
 ECHO = """
 import socket, sys, threading

@@ -19,11 +19,11 @@ from tests.agent.on_node.terminal import Terminal
 from tests.agent.on_node.test_door_one_on_node import ECHO
 from tests.agent.on_node.test_escapes_on_node import CASES, PREPARE, filled
 from tests.agent.on_node.web1 import Web1
-from tests.releases import NEWEST_AND_OLDEST
+from tests.releases import NEWEST_FIRST
 from tests.ssh_agent import running_agent
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.lab, NEWEST_AND_OLDEST]
+pytestmark = [pytest.mark.lab, NEWEST_FIRST]
 ALL_BYTES = bytes(range(256)) * 4000
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.agent.on_node.web1 import ALL_RELEASES, Web1
+from tests.agent.on_node.web1 import Web1
+from tests.releases import ALL_RELEASES
 
 pytestmark = [pytest.mark.lab, ALL_RELEASES]
 # As other software has them: everybody may connect.

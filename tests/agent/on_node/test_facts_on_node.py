@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.agent.on_node.web1 import ALL_RELEASES, Web1
+from tests.agent.on_node.web1 import Web1
+from tests.releases import BOOKWORM_FIRST
 
-pytestmark = [pytest.mark.lab, ALL_RELEASES]
+pytestmark = [pytest.mark.lab, BOOKWORM_FIRST]
 PLACE = "/srv/codesmith/workspaces/{}/.codesmith"
 # What the login tries, in the workspace's directory; each attempt ends, and its end does not matter.
 ATTEMPTS = (

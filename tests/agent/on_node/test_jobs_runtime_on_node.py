@@ -9,7 +9,8 @@ import pytest
 
 from agent.shared.names import unit_of
 from tests.agent.on_node.door_one import Door, alias
-from tests.agent.on_node.web1 import ALL_RELEASES, BOTH_RELEASES, Web1
+from tests.agent.on_node.web1 import Web1
+from tests.releases import NEWEST_FIRST, TRIXIE_FIRST
 
 pytestmark = pytest.mark.lab
 ENDS_ITSELF = "codesmith-job start -- sh -c 'echo from $0; exit 4' "
@@ -22,7 +23,7 @@ def logged(web1: Web1, workspace: str, job: str) -> str:
     return piece.data if piece.encoding == "text" else base64.b64decode(piece.data).decode()
 
 
-@ALL_RELEASES
+@NEWEST_FIRST
 def test_codesmith_job_is_there_for_all_that_runs_inside(web1: Web1) -> None:
     client, door = web1.client, Door(web1)
     client.workspace.create(name="inner")
@@ -47,7 +48,7 @@ def test_codesmith_job_is_there_for_all_that_runs_inside(web1: Web1) -> None:
     client.workspace.delete(name="inner")
 
 
-@ALL_RELEASES
+@NEWEST_FIRST
 def test_the_end_of_a_workspace_is_the_operators_for_its_jobs(web1: Web1) -> None:
     client = web1.client
     client.workspace.create(name="ends")
@@ -67,7 +68,7 @@ def test_the_end_of_a_workspace_is_the_operators_for_its_jobs(web1: Web1) -> Non
     client.workspace.delete(name="ends")
 
 
-@BOTH_RELEASES
+@TRIXIE_FIRST
 def test_a_job_that_takes_all_memory_is_told_so_and_others_go_on(web1: Web1) -> None:
     client = web1.client
     client.workspace.create(name="full")
@@ -86,7 +87,7 @@ def test_a_job_that_takes_all_memory_is_told_so_and_others_go_on(web1: Web1) -> 
     client.workspace.delete(name="full")
 
 
-@BOTH_RELEASES
+@TRIXIE_FIRST
 def test_a_terminal_inside_is_one(web1: Web1) -> None:
     client = web1.client
     client.workspace.create(name="tty")

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
+from tests.agent.on_node.web1 import Web1
+from tests.releases import TRIXIE_FIRST
 
-pytestmark = [pytest.mark.lab, BOTH_RELEASES]
+pytestmark = [pytest.mark.lab, TRIXIE_FIRST]
 
 OPTIONS = (
     "-F none -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o BatchMode=yes -o IdentitiesOnly=yes "

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from agent.shared.names import RUNTIMES
-from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
+from tests.agent.on_node.web1 import Web1
+from tests.releases import TRIXIE_FIRST
 
-pytestmark = [pytest.mark.lab, BOTH_RELEASES]
+pytestmark = [pytest.mark.lab, TRIXIE_FIRST]
 MANY = "i=0; while [ $i -lt 60 ]; do sleep 5 & i=$((i+1)); done; echo all"
 HOG = "x = bytearray(200 << 20); print(len(x))"
 HOLD = "import time; x = bytearray(120 << 20); print('held', flush=True); time.sleep(1000)"

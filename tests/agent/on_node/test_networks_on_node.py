@@ -13,7 +13,8 @@ import pytest
 from agent.git import grammar
 from agent.shared.egress_paths import LIVE, POLICIES
 from tests.agent.on_node.forge import Forge, make
-from tests.agent.on_node.web1 import ALL_RELEASES, BOTH_RELEASES, Web1
+from tests.agent.on_node.web1 import Web1
+from tests.releases import BOOKWORM_BEFORE_TRIXIE, BOOKWORM_FIRST
 
 pytestmark = pytest.mark.lab
 CURL = "curl --silent --show-error --insecure --max-time 20 --output /dev/null --write-out '%{http_code}' "
@@ -96,7 +97,7 @@ def listener(web1: Web1) -> Iterator[None]:
         web1.on("systemctl stop heard; rm /tmp/heard")
 
 
-@ALL_RELEASES
+@BOOKWORM_FIRST
 def test_a_listed_host_is_reached_and_no_other(web1: Web1, forge: Forge) -> None:
     lists = (f"{forge.host}:8443", "*.Example.ORG.:443", f"{forge.host}:22")
     made = put(web1, "by", *lists)
@@ -122,7 +123,7 @@ def test_a_listed_host_is_reached_and_no_other(web1: Web1, forge: Forge) -> None
     assert used.denied == got.denied
 
 
-@BOTH_RELEASES
+@BOOKWORM_BEFORE_TRIXIE
 def test_no_trick_from_inside_leads_past_the_list(web1: Web1, forge: Forge) -> None:
     own = own_address(web1)
     # Listed all the same: never by anybody.
@@ -161,7 +162,7 @@ def test_no_trick_from_inside_leads_past_the_list(web1: Web1, forge: Forge) -> N
     assert code(web1, "trick", file) == "200"
 
 
-@BOTH_RELEASES
+@BOOKWORM_BEFORE_TRIXIE
 def test_each_workspace_has_its_own_way_out(web1: Web1, forge: Forge) -> None:
     put(web1, "one", f"{forge.host}:8443")
     put(web1, "two", "example.org")
@@ -176,7 +177,7 @@ def test_each_workspace_has_its_own_way_out(web1: Web1, forge: Forge) -> None:
     assert web1.client.sandbox.list()[0].denied == []
 
 
-@ALL_RELEASES
+@BOOKWORM_FIRST
 def test_the_proxy_comes_and_goes_with_the_runtime(web1: Web1, forge: Forge) -> None:
     put(web1, "life", f"{forge.host}:8443")
     assert "@life.probe" not in web1.on(UNITS).out
@@ -220,7 +221,7 @@ def test_the_proxy_comes_and_goes_with_the_runtime(web1: Web1, forge: Forge) -> 
     assert web1.on(f"ls -d {POLICIES}/life {LIVE}/life", check=False).out == ""
 
 
-@ALL_RELEASES
+@BOOKWORM_FIRST
 def test_the_operator_clones_in_every_mode(web1: Web1, forge: Forge) -> None:
     for mode in MODES:
         name = moded(web1, mode, "clone")
@@ -236,7 +237,7 @@ def test_the_operator_clones_in_every_mode(web1: Web1, forge: Forge) -> None:
         assert code(web1, name, f"{forge.https}/public.git/HEAD") == wanted, mode
 
 
-@ALL_RELEASES
+@BOOKWORM_FIRST
 def test_no_clone_reaches_the_node_itself(web1: Web1, forge: Forge) -> None:
     own = own_address(web1)
     hosts = ("127.0.0.1", "2130706433", "0x7f.1", "[::1]", "[::ffff:127.0.0.1]", "localhost", "0.0.0.0",
@@ -245,7 +246,8 @@ def test_no_clone_reaches_the_node_itself(web1: Web1, forge: Forge) -> None:
     for mode in MODES:
         name = moded(web1, mode, "self")
         with listener(web1):
-            for host in hosts:
+            # Which way a clone takes depends on the mode, what it refuses does not.
+            for host in hosts if mode == MODES[0] else hosts[:1] + hosts[-1:]:
                 for url in (f"https://{host}:8999/x.git", f"ssh://git@{host}:8999/x.git"):
                     if not re.fullmatch(grammar.URL, url):
                         continue
@@ -256,7 +258,7 @@ def test_no_clone_reaches_the_node_itself(web1: Web1, forge: Forge) -> None:
             web1.refuses(clone, "command_failed", workspace=name, url=f"{forge.https}/home/public.git", timeout_s=60.0)
 
 
-@BOTH_RELEASES
+@BOOKWORM_BEFORE_TRIXIE
 def test_a_node_may_serve_git_to_its_own_workspaces(web1: Web1) -> None:
     own = own_address(web1)
     key = " ".join(web1.on("cat /etc/ssh/ssh_host_ed25519_key.pub").out.split()[:2])
@@ -290,7 +292,7 @@ def moded(web1: Web1, mode: str, name: str) -> str:
     return f"{name}-{mode}"
 
 
-@BOTH_RELEASES
+@BOOKWORM_BEFORE_TRIXIE
 @pytest.mark.parametrize(
     ("network", "said"),
     [
@@ -314,7 +316,7 @@ def test_the_helper_refuses_lists_that_are_none(web1: Web1, network: Any, said: 
     assert said in error["message"]
 
 
-@BOTH_RELEASES
+@BOOKWORM_BEFORE_TRIXIE
 def test_behind_a_proxy_of_the_node_lists_are_refused(web1: Web1) -> None:
     make(web1, "behind")
     web1.on("echo 'https_proxy=http://10.1.2.3:3128' > /etc/codesmith/environment")

@@ -14,7 +14,8 @@ from codesmith.nodes.registry import Registry
 from codesmith.sdk.api import Execution
 from codesmith.sdk.client import Client
 from tests.agent.on_node.door_one import Door, alias, free_port
-from tests.agent.on_node.web1 import ALL_RELEASES, BOTH_RELEASES, Web1, command
+from tests.agent.on_node.web1 import Web1, command
+from tests.releases import BOOKWORM_BEFORE_TRIXIE, BOOKWORM_FIRST
 
 pytestmark = pytest.mark.lab
 HOG = "import time; x = bytearray(24 << 20); time.sleep(6); print(len(x))"
@@ -52,7 +53,7 @@ def execute(web1: Web1, name: str, *argv: str, **options: Any) -> Execution:
         return client.workspace.exec(name=name, argv=list(argv), **options)
 
 
-@ALL_RELEASES
+@BOOKWORM_FIRST
 def test_a_runtime_starts_on_demand_and_ends_when_it_is_idle(web1: Web1) -> None:
     client = web1.client
     assert client.workspace.create(name="calm").runtime.state == "stopped"
@@ -91,7 +92,7 @@ def test_a_runtime_starts_on_demand_and_ends_when_it_is_idle(web1: Web1) -> None
     assert web1.on(f"ls {RUNTIMES}").out == ""
 
 
-@BOTH_RELEASES
+@BOOKWORM_BEFORE_TRIXIE
 def test_limits_hold_for_all_commands_of_a_workspace_together(web1: Web1) -> None:
     client = web1.client
     client.workspace.create(name="all")
@@ -114,7 +115,7 @@ def test_limits_hold_for_all_commands_of_a_workspace_together(web1: Web1) -> Non
     client.workspace.delete(name="all")
 
 
-@BOTH_RELEASES
+@BOOKWORM_BEFORE_TRIXIE
 def test_everything_of_a_login_is_in_its_runtime(web1: Web1) -> None:
     client = web1.client
     # Their own logins are closed: that of the user is the one that sshd lets in.
@@ -153,7 +154,7 @@ def test_everything_of_a_login_is_in_its_runtime(web1: Web1) -> None:
     client.user.delete(name="owner")
 
 
-@BOTH_RELEASES
+@BOOKWORM_BEFORE_TRIXIE
 def test_who_stops_its_supervisor_harms_itself_alone(web1: Web1) -> None:
     client = web1.client
     for name in ("own", "beside"):
@@ -187,7 +188,7 @@ def test_who_stops_its_supervisor_harms_itself_alone(web1: Web1) -> None:
         client.workspace.delete(name=name)
 
 
-@BOTH_RELEASES
+@BOOKWORM_BEFORE_TRIXIE
 def test_the_end_of_helper_and_front_end_ends_nothing_in_a_runtime(web1: Web1) -> None:
     web1.client.workspace.create(name="stays")
     web1.client.workspace.start(name="stays")

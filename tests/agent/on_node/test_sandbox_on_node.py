@@ -10,7 +10,8 @@ import pytest
 
 from agent.helper.runtime import sandboxes, units
 from agent.shared.errors import InvalidParams, Unsupported
-from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
+from tests.agent.on_node.web1 import Web1
+from tests.releases import BOOKWORM_BEFORE_TRIXIE
 
 HOG = "x = bytearray(200 << 20); print(len(x))"
 MANY = "i=0; while [ $i -lt 60 ]; do sleep 5 & i=$((i+1)); done; echo all"
@@ -22,7 +23,7 @@ SEEN = {
 
 
 @pytest.mark.lab
-@BOTH_RELEASES
+@BOOKWORM_BEFORE_TRIXIE
 def test_limits_and_network_hold_for_every_command(web1: Web1) -> None:
     run = web1.client.workspace.exec
     web1.client.workspace.create(name="box")
@@ -53,7 +54,7 @@ def test_limits_and_network_hold_for_every_command(web1: Web1) -> None:
 
 
 @pytest.mark.lab
-@BOTH_RELEASES
+@BOOKWORM_BEFORE_TRIXIE
 def test_what_the_node_does_not_enforce_is_refused_and_nothing_is_changed(web1: Web1) -> None:
     client = web1.client
     client.workspace.create(name="leaky")
@@ -71,7 +72,7 @@ def test_what_the_node_does_not_enforce_is_refused_and_nothing_is_changed(web1: 
 
 
 @pytest.mark.lab
-@BOTH_RELEASES
+@BOOKWORM_BEFORE_TRIXIE
 def test_a_sandbox_survives_a_restart_and_goes_with_its_workspace(web1: Web1) -> None:
     web1.client.workspace.create(name="stay")
     made = web1.client.sandbox.create(workspace="stay", limits={"tasks": 30})
@@ -86,7 +87,7 @@ def test_a_sandbox_survives_a_restart_and_goes_with_its_workspace(web1: Web1) ->
 
 
 @pytest.mark.lab
-@BOTH_RELEASES
+@BOOKWORM_BEFORE_TRIXIE
 @pytest.mark.parametrize(
     "arguments",
     [

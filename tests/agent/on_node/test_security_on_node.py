@@ -7,7 +7,8 @@ import shlex
 
 import pytest
 
-from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
+from tests.agent.on_node.web1 import Web1
+from tests.releases import BOTH_RELEASES
 
 pytestmark = [pytest.mark.lab, BOTH_RELEASES]
 JSON = "Content-Type:application/json"

@@ -11,10 +11,11 @@ from codesmith.sdk.api import Execution
 from codesmith.sdk.client import Client
 from tests.agent.on_node import tools
 from tests.agent.on_node.internet import NAMES, Internet
-from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
+from tests.agent.on_node.web1 import Web1
 from tests.person import Person
+from tests.releases import TRIXIE_FIRST
 
-pytestmark = [pytest.mark.lab, BOTH_RELEASES]
+pytestmark = [pytest.mark.lab, TRIXIE_FIRST]
 Place = tuple[Web1, Internet]
 CURL = "curl --silent --show-error --fail --location --max-time 30 "
 LISTED = ("git.test", "git.test:22", "web.test", "pypi.test", "npm.test")

@@ -53,8 +53,16 @@ def test_prepare_chooses_a_range_and_remembers_it(web1: Web1) -> None:
     web1.client.user.delete(name="before")
 
 
-@pytest.mark.parametrize("file", ["/etc/subuid", "/etc/subgid"])
-@pytest.mark.parametrize("owner", ["somebody", "1234"])
+@pytest.mark.parametrize(
+    ("file", "owner"),
+    [
+        ("/etc/subuid", "somebody"),
+        *(
+            pytest.param(*case, marks=pytest.mark.long)
+            for case in (("/etc/subuid", "1234"), ("/etc/subgid", "somebody"))
+        ),
+    ],
+)
 def test_what_becomes_a_subordinate_is_left_out_and_told(web1: Web1, file: str, owner: str) -> None:
     mine = web1.client.user.create(name="mine")
     web1.on(f"cp -p {file} /root/kept; printf '{owner}:{mine.uid}:100000\\n' >> {file}")

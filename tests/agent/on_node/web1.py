@@ -13,9 +13,6 @@ from codesmith.errors import AgentRefused
 from codesmith.sdk.client import Client
 from tests.person import Person, Said
 
-# For tests of what the node's system does: those of a module on one release, then on the other.
-BOTH_RELEASES = pytest.mark.parametrize("release", ("bookworm", "trixie"), scope="module")
-ALL_RELEASES = pytest.mark.parametrize("release", ("bookworm", "trixie", "bullseye"), scope="module")
 HELPER = """
 import json, socket, sys
 sys.path.insert(0, "/usr/lib/codesmith/current/program")

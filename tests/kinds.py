@@ -1,0 +1,19 @@
+"""Tests with many cases of one kind: `make test` runs some, `make test-long` the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+
+def some_of(cases: Mapping[str, Any], *now: str) -> list[Any]:
+    """Return the cases as parameters with their names as ids; all but those of `now` are long."""
+    assert set(now) <= set(cases)
+    return [
+        pytest.param(
+            *(case if isinstance(case, tuple) else (case,)), id=name, marks=[] if name in now else pytest.mark.long
+        )
+        for name, case in cases.items()
+    ]
