@@ -70,6 +70,7 @@ class Task(InvokeTask[Any], Generic[P, R]):
         choices: Mapping[str, Sequence[str]] | None = None,
         remainder: str = "",
         several: str = "",
+        optional: Sequence[str] = (),
         harmless: bool = False,
         plans: bool = False,
         exit_code: Callable[[Any], int] | None = None,
@@ -82,7 +83,7 @@ class Task(InvokeTask[Any], Generic[P, R]):
         super().__init__(body, **kwargs)
         self.choices, self.remainder, self.several = dict(choices or {}), remainder, several
         self.harmless, self.plans, self.exit_code = harmless, plans, exit_code
-        self.verbatim = tuple(verbatim)
+        self.verbatim, self.optional = tuple(verbatim), tuple(optional)
         self.after_cancel, self.watchable = after_cancel, watchable
 
     @property
@@ -244,6 +245,7 @@ class Task(InvokeTask[Any], Generic[P, R]):
             self.remainder: RemainderArgument,
             self.several: SeveralArgument,
             **dict.fromkeys(self.verbatim, VerbatimArgument),
+            **dict.fromkeys(self.optional, OptionalArgument),
         }
         names = [one for one, _ in self.parameters()]
         if self.several and not is_required and names.index(name) < names.index(self.several):
@@ -266,10 +268,10 @@ def task(**options: Any) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P,
     """Make a task of a function whose first parameter is Invoke's Context.
 
     Options beside Invoke's own: `choices` {parameter: allowed words}; `remainder`, the parameter that takes the words
-    after `--`; `several`, the one that takes every further word; `harmless`, for a task that changes nothing; `plans`,
-    for one that handles --dry itself; `verbatim`, the parameters that take any text, also an empty one; `exit_code`, a
-    function that gives the exit code for a result; `after_cancel`, the hint after Ctrl-C; `watchable`, for a look
-    that --watch may repeat.
+    after `--`; `several`, the one that takes every further word; `optional`, positional ones that may be left out;
+    `harmless`, for a task that changes nothing; `plans`, for one that handles --dry itself; `verbatim`, the parameters
+    that take any text, also an empty one; `exit_code`, a function that gives the exit code for a result;
+    `after_cancel`, the hint after Ctrl-C; `watchable`, for a look that --watch may repeat.
     """
 
     def inner(body: Callable[Concatenate[Any, P], R]) -> Task[P, R]:

@@ -25,8 +25,7 @@ def show(choice: Choice, ask: Callable[[Client], list[T]], columns: Sequence[str
     """
     names = choice.get("node") or []
     if not choice.get("tag") and not choice.get("all") and len(names) < 2:
-        where: one_node.OneNode = {"node": next(iter(names), None), "file": choice.get("file")}
-        return one_node.call({**where, "json": choice.get("json", False)}, ask, columns)
+        return one_node.call(one_of(choice), ask, columns)
     chosen = selection.choose(choice)
     outcomes = report.watched(chosen, lambda node: _rows(node, ask), Progress(len(chosen.nodes), "calling"))
     parallel.raise_only(outcomes)
@@ -35,6 +34,12 @@ def show(choice: Choice, ask: Callable[[Client], list[T]], columns: Sequence[str
     output.show(rows, ("node", *columns, "error"), json=chosen.json)
     parallel.raise_failures(outcomes)
     return rows
+
+
+def one_of(choice: Choice) -> one_node.OneNode:
+    """Return the options of a task for one node: of the only node that is named, or of the default one."""
+    node = next(iter(choice.get("node") or ()), None)
+    return {"node": node, "file": choice.get("file"), "json": choice.get("json", False)}
 
 
 def _rows(node: Node, ask: Callable[[Client], list[Any]]) -> list[Row]:
