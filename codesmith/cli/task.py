@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
@@ -37,6 +38,8 @@ from codesmith.secrets import SHARED, SecretRequest
 P = ParamSpec("P")
 R = TypeVar("R")
 
+Tell = Callable[[CodeSmithError], CodeSmithError]
+Live = Callable[[Any, Tell], Any]
 KINDS: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool, "list[str]": list}
 FORMS = ("table", "json", "yaml", "name")
 # The help of arguments that many tasks share; a task may replace it by its own.
@@ -77,6 +80,7 @@ class Task(InvokeTask[Any], Generic[P, R]):
         verbatim: Sequence[str] = (),
         after_cancel: str = "",
         watchable: bool = False,
+        live: Live | None = None,
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("auto_shortflags", False)
@@ -84,7 +88,7 @@ class Task(InvokeTask[Any], Generic[P, R]):
         self.choices, self.remainder, self.several = dict(choices or {}), remainder, several
         self.harmless, self.plans, self.exit_code = harmless, plans, exit_code
         self.verbatim, self.optional = tuple(verbatim), tuple(optional)
-        self.after_cancel, self.watchable = after_cancel, watchable
+        self.after_cancel, self.watchable, self.live = after_cancel, watchable, live
 
     @property
     def full_name(self) -> str:
@@ -149,8 +153,13 @@ class Task(InvokeTask[Any], Generic[P, R]):
         SHARED.ask = _ask
         try:
             early_interrupt.disarm()
+            tell = partial(self.told, kwargs=kwargs)
             look = partial(self.run_body, args, kwargs)
-            result = watching.watch(look, lambda error: self.told(error, kwargs)) if is_watched else look()
+            result: R
+            if self.live and self.is_live(kwargs):
+                result = self.live(kwargs, tell)
+            else:
+                result = watching.watch(look, tell) if is_watched else look()
         except CodeSmithError as error:
             if isinstance(error, AgentRefused) and error.is_about_params:
                 error = parameter_words.translated(error, self.get_arguments())
@@ -165,6 +174,11 @@ class Task(InvokeTask[Any], Generic[P, R]):
         if code:
             raise Exit(code=code)
         return result
+
+    def is_live(self, kwargs: Mapping[str, Any]) -> bool:
+        """Tell whether the result is for somebody who looks at a terminal, in no form that they asked for."""
+        is_asked = kwargs.get("json") or kwargs.get("once") or output.FORM.name
+        return not is_asked and sys.stdout is not None and sys.stdout.isatty()
 
     def cancelled(self, interrupt: KeyboardInterrupt, kwargs: Mapping[str, Any]) -> CodeSmithError:
         """Return the error of Ctrl-C: what goes on at a node, and how to look."""
@@ -271,7 +285,8 @@ def task(**options: Any) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P,
     after `--`; `several`, the one that takes every further word; `optional`, positional ones that may be left out;
     `harmless`, for a task that changes nothing; `plans`, for one that handles --dry itself; `verbatim`, the parameters
     that take any text, also an empty one; `exit_code`, a function that gives the exit code for a result;
-    `after_cancel`, the hint after Ctrl-C; `watchable`, for a look that --watch may repeat.
+    `after_cancel`, the hint after Ctrl-C; `watchable`, for a look that --watch may repeat;
+    `live`, what a command line at a terminal runs in place of the body, unless --once or a form is asked for.
     """
 
     def inner(body: Callable[Concatenate[Any, P], R]) -> Task[P, R]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -34,3 +35,24 @@ def test_a_command_runs_in_all_workspaces_of_all_nodes(ops: Person) -> None:
     ]  # fmt: skip
     some = ops.runs("inv workspace.exec api --all -- true")
     assert some.err == "note: no workspace 'api' on web2\n1 of 1 ended with 0\n"
+
+
+def test_top_has_what_all_workspaces_use(ops: Person) -> None:
+    ops.runs(
+        "inv job.start api --node web1 --name busy -- sh -c 'head -c 60M /dev/zero > data/big; while :; do :; done'"
+    )
+    ops.runs("inv workspace.stop shop --node web2")
+    ops.wait_until(lambda: top(ops)["web1/api"]["disk_bytes"] >= 60 << 20, within_s=60)
+    found = top(ops)
+    assert next(iter(found)) == "web1/api"
+    busy, idle, stopped = found["web1/api"], found["web1/shop"], found["web2/shop"]
+    assert (busy["state"], idle["state"], stopped["state"]) == ("running", "idle", "stopped")
+    assert busy["cpu_percent"] > max(1.0, idle["cpu_percent"])
+    assert busy["memory_bytes"] > 0 and busy["tasks"] > 1 and idle["idle_stop_at"]
+    assert (stopped["cpu_percent"], stopped["memory_bytes"]) == (None, 0)
+    ops.runs("inv job.stop api busy --node web1")
+
+
+def top(ops: Person) -> dict[str, Any]:
+    rows = ops.runs("inv top --all --sort cpu --json").json
+    return {f"{row['node']}/{row['name']}": row for row in rows}
