@@ -53,6 +53,13 @@ def choose(choice: Choice) -> Chosen:
     return Chosen(nodes, jobs or parallel.AT_ONCE, file, choice.get("json", False))
 
 
+def choose_named(choice: Choice, task: str) -> Chosen:
+    """Like `choose`, for a task that takes no default node."""
+    if not any(choice.get(option) for option in ("node", "tag", "all")):
+        raise BadArgument(f"{task} needs the NAME of a node, --tag or --all", hint="inv node.list")
+    return choose(choice)
+
+
 def is_for_all(choice: Choice) -> bool:
     """Tell whether the choice means every node, for a task whose default is all nodes."""
     return bool(choice.get("all") or not (choice.get("node") or choice.get("tag")))

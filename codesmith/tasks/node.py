@@ -11,6 +11,7 @@ from invoke.context import Context
 from codesmith.cli import output
 from codesmith.cli.task import task
 from codesmith.doctor import finding
+from codesmith.errors import BadArgument
 from codesmith.fleet import agent_calls, agent_service, endpoints, entries, installation, report, selection
 from codesmith.fleet.one_node import OneNode
 from codesmith.fleet.selection import Choice, RootChoice
@@ -278,12 +279,24 @@ def remove(c: Context, name: str, file: str = "", json: bool = False) -> dict[st
     return row
 
 
-@task(help={"name": "Node name from nodes.yaml.", "yes": "Trust the key without asking (default: ask)."})
-def trust(c: Context, name: str, yes: bool = False, file: str = "", json: bool = False) -> dict[str, Any]:
-    """Show a node's host key and pin it in known_hosts beside nodes.yaml.
+@task(
+    optional=("name",),
+    help={
+        "name": "Node name from nodes.yaml; several by --node, --tag or --all.",
+        "node": "Node name from nodes.yaml; repeatable (default: NAME).",
+        "yes": "Trust the keys without asking (default: show them all, and ask once).",
+    },
+)
+def trust(c: Context, name: str | None = None, yes: bool = False, **choice: Unpack[Choice]) -> dict[str, Any] | Rows:
+    """Show the host keys of nodes and pin them in known_hosts beside nodes.yaml.
 
     Example: node.trust web1
+    Example: node.trust --all
     """
-    row = entries.trust(selection.registry(file).get(name), yes=yes)
-    output.show(row, json=json)
+    if not name:
+        return entries.trust_all(selection.choose_named(choice, "node.trust"), yes=yes)
+    if any(choice.get(option) for option in ("node", "tag", "all")):
+        raise BadArgument("node.trust takes NAME, or --node, --tag or --all", hint="leave one of them out")
+    row = entries.trust(selection.registry(choice.get("file") or "").get(name), yes=yes)
+    output.show(row, json=choice.get("json", False))
     return row

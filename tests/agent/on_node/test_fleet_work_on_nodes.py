@@ -56,3 +56,39 @@ def test_top_has_what_all_workspaces_use(ops: Person) -> None:
 def top(ops: Person) -> dict[str, Any]:
     rows = ops.runs("inv top --all --sort cpu --json").json
     return {f"{row['node']}/{row['name']}": row for row in rows}
+
+
+def test_who_did_what_on_all_nodes(ops: Person) -> None:
+    rows = ops.runs("inv audit.list --all --workspace shop --json").json
+    times = [row["time"] for row in rows]
+    assert {row["node"] for row in rows} == {"web1", "web2"}
+    assert times == sorted(times, reverse=True)
+    made = ops.runs("inv token.create shop --node web2 --json").json
+    ops.runs(f"inv token.revoke {made['id']} --node web2")
+    newest = ops.runs("inv audit.list --all --workspace shop --limit 1 --json").json[0]
+    assert (newest["node"], newest["method"], newest["target"]["workspace"]) == ("web2", "token.revoke", "shop")
+
+
+def test_the_keys_of_all_nodes_are_trusted_at_once(ops: Person) -> None:
+    pins = ops.registry.parent / "known_hosts"
+    true = pins.read_text()
+    pins.write_text("")
+    asked = ops.types("inv node.trust --all", ("trust 2 new keys? [y/N]", "n"), code=2)
+    assert asked.count("shows ssh-ed25519 SHA256:") == 2
+    refused = ops.fails("inv node.trust --all", code=2)
+    assert refused.err.splitlines()[-1].endswith("inv node.trust --node web1 --node web2 --yes")
+    assert pins.read_text() == ""
+    rows = ops.runs("inv node.trust --all --yes --json").json
+    assert [(row["node"], row["added"]) for row in rows] == [("web1", True), ("web2", True)]
+    assert [row["added"] for row in ops.runs("inv node.trust --node web1 --node web2 --json").json] == [False, False]
+    assert set(map(key_of, pins.read_text().splitlines())) <= set(map(key_of, true.splitlines()))
+    with ops.changed_host_key("web1"):
+        changed = ops.runs("inv node.trust --all --json", code=4)
+    assert [row.get("kind") for row in changed.json] == ["HostKeyChanged"] * 2
+    pins.write_text(true)
+    for words in ("", "web1 --all", "web1 --tag eu"):
+        assert ops.fails(f"inv node.trust {words}", code=1).err.startswith("error: node.trust ")
+
+
+def key_of(line: str) -> str:
+    return line.split(" ", 1)[1].strip()
