@@ -51,6 +51,7 @@ COMMON_HELP = {
     "json": "Print JSON instead of a table or tab-separated lines; errors too, as the last line of stderr.",
     "output": "The form of the result: name is a name for each line (default: a table on a terminal, else tabs).",
     "watch": "Look every 2 s and redraw the terminal, until Ctrl-C (default: look once).",
+    "resume": "Go on with the nodes of the last run that are not done, after Ctrl-C or a failure (default: a new run).",
     "yes": "Delete without asking (default: say what would be lost, and ask on the terminal).",
     "sudo_password_file": "A file whose first line is the password for sudo; - is standard input "
     "(default: ask on the terminal if sudo needs one).",
@@ -60,7 +61,7 @@ REPEATABLE_HELP = {
     "node": "Node name from nodes.yaml; repeatable (default: CODESMITH_NODE, then `default:`, then the only node).",
     "tag": "Every node with this tag; repeatable.",
 }
-SHARED_OPTIONS = {*COMMON_HELP, *REPEATABLE_HELP} - {"yes"}
+SHARED_OPTIONS = {*COMMON_HELP, *REPEATABLE_HELP} - {"resume", "yes"}
 
 
 class Task(InvokeTask[Any], Generic[P, R]):

@@ -32,6 +32,12 @@ class RootChoice(Choice, total=False):
     sudo_password_file: str | None
 
 
+class ResumableChoice(RootChoice, total=False):
+    """The options of a task for several nodes that --resume goes on with."""
+
+    resume: bool
+
+
 @dataclass(frozen=True)
 class Chosen:
     """The nodes that a task works on, how many at once, and whether it prints JSON."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.person import Person
+from tests.person import BIN, TOP, Person
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +94,34 @@ def test_the_keys_of_all_nodes_are_trusted_at_once(ops: Person) -> None:
 
 def key_of(line: str) -> str:
     return line.split(" ", 1)[1].strip()
+
+
+def test_a_prepare_that_was_cut_off_goes_on_with_what_is_not_done(ops: Person) -> None:
+    argv = [str(BIN / "inv"), "node.prepare", "--jobs", "1"]
+    with subprocess.Popen(
+        argv, cwd=TOP, env=ops.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True,
+    ) as process:  # fmt: skip
+        assert process.stderr
+        next(line for line in process.stderr if line.startswith("web2"))
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out.split("\t")[:2]) == (2, ["web1", "nothing to do"])
+    assert "1 of 2 nodes is not done; to go on with them: inv node.prepare --resume\n" in err
+    resumed = ops.runs("inv node.prepare --resume --json")
+    assert [row["node"] for row in resumed.json] == ["web2"]
+    assert resumed.err.startswith("node.prepare of 20")
+    assert ops.fails("inv node.prepare --resume", code=1).err.startswith("error: no node.prepare of ")
+
+
+def test_a_restart_that_failed_at_a_node_goes_on_there(ops: Person) -> None:
+    entries = {name: ops.lab_entry(name) for name in ("web1", "web2")}
+    ops.write_registry({**entries, "web2": {**entries["web2"], "port": 1}})
+    try:
+        failed = ops.runs("inv node.restart --all --json", code=5)
+    finally:
+        ops.write_registry(entries)
+    assert [row.get("kind") for row in failed.json] == [None, "Unreachable"]
+    resumed = ops.runs("inv node.restart --resume --json")
+    assert [(row["node"], row["state"]) for row in resumed.json] == [("web2", "active")]
+    assert "web2 has changed in nodes.yaml" in resumed.err
