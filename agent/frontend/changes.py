@@ -31,6 +31,7 @@ from agent.shared.errors import (
     InvalidParams,
     NotFound,
     NotManaged,
+    ReadOnly,
     WaitedTooLong,
 )
 
@@ -64,7 +65,16 @@ class Changes:
         self, method: str, params: Any, peer_uid: Optional[int], token: Optional[Dict[str, str]] = None
     ) -> Attempt:
         """Return a call that begins now, for its audit record; `token` is the mark of the one that it showed."""
-        return Attempt(method, params, peer_uid, owner_of=self._store.owner_of, token=token)
+        named = self._with_workspace(params) if method == "token.revoke" else params
+        return Attempt(method, named, peer_uid, owner_of=self._store.owner_of, token=token)
+
+    def _with_workspace(self, params: Any) -> Any:
+        """Return what a call names, with the workspace of its token: its record is found by that."""
+        if isinstance(params, dict) and isinstance(params.get("id"), str):
+            with suppress(sqlite3.Error, ReadOnly):
+                token = self._store.get_token(params["id"])
+                return params if token is None else {**params, "workspace": token["workspace"]}
+        return params
 
     @contextmanager
     def recorded(self, entry: Method, attempt: Attempt) -> Iterator[None]:

@@ -134,9 +134,13 @@ def check_count(number: int | None, option: str, *, least: int) -> None:
 
 def read_input(path: str | None) -> dict[str, str]:
     """Return a command's standard input as parameters of workspace.exec: text, or base64 if the file is not text."""
-    if path is None:
+    return as_input(None if path is None else read_bytes(path, "--stdin"))
+
+
+def as_input(data: bytes | None) -> dict[str, str]:
+    """Return bytes as the parameters of workspace.exec for a command's standard input; {} for None."""
+    if data is None:
         return {}
-    data = read_bytes(path, "--stdin")
     try:
         if b"\0" not in data:
             return {"stdin": data.decode()}

@@ -114,7 +114,7 @@ class SeveralArgument(CheckedArgument):
 
 
 class OptionalArgument(CheckedArgument):
-    """A positional parameter before the several words of another, which may be left out: then it is ""."""
+    """A positional parameter that may be left out, also before the several words of another: then it is ""."""
 
     is_complete = False
 

@@ -20,7 +20,7 @@ COLOURS = {
     "green": ("active", "ok", "ready", "running", "up"),
     "yellow": ("connecting", "degraded", "disabled", "drift", "pending", "starting", "waiting", "warn"),
     "red": ("down", "error", "fail", "failed", "failing", "killed", "lost", "missing", "unreachable"),
-    "dim": ("exited", "stopped"),
+    "dim": ("exited", "idle", "stopped"),
 }
 STYLES = {word: colour for colour, words in COLOURS.items() for word in words}
 
@@ -34,8 +34,8 @@ class Column:
 
     @property
     def head(self) -> str:
-        """The name with spaces; a size has its unit."""
-        return self.name.removesuffix("_bytes").replace("_", " ")
+        """The name with spaces; a size and a percentage have their unit."""
+        return self.name.removesuffix("_bytes").removesuffix("_percent").replace("_", " ")
 
     @property
     def natural(self) -> int:
@@ -104,6 +104,8 @@ def shown(name: str, value: Any, now: datetime.datetime) -> str:
         return ",".join(f"{escape(str(key))}={_inner(str(key), item, now)}" for key, item in value.items())
     if name.endswith("_bytes") and isinstance(value, int) and not isinstance(value, bool):
         return people.size(value)
+    if name.endswith("_percent") and isinstance(value, int | float):
+        return f"{value:.0f}%"
     if (name.endswith("_at") or name == "since") and isinstance(value, str):
         return people.age(value, now) or escape(value)
     return escape(cell(value))

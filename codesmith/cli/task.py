@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
@@ -37,6 +38,8 @@ from codesmith.secrets import SHARED, SecretRequest
 P = ParamSpec("P")
 R = TypeVar("R")
 
+Tell = Callable[[CodeSmithError], CodeSmithError]
+Live = Callable[[Any, Tell], Any]
 KINDS: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool, "list[str]": list}
 FORMS = ("table", "json", "yaml", "name")
 # The help of arguments that many tasks share; a task may replace it by its own.
@@ -48,6 +51,7 @@ COMMON_HELP = {
     "json": "Print JSON instead of a table or tab-separated lines; errors too, as the last line of stderr.",
     "output": "The form of the result: name is a name for each line (default: a table on a terminal, else tabs).",
     "watch": "Look every 2 s and redraw the terminal, until Ctrl-C (default: look once).",
+    "resume": "Go on with the nodes of the last run that are not done, after Ctrl-C or a failure (default: a new run).",
     "yes": "Delete without asking (default: say what would be lost, and ask on the terminal).",
     "sudo_password_file": "A file whose first line is the password for sudo; - is standard input "
     "(default: ask on the terminal if sudo needs one).",
@@ -57,7 +61,7 @@ REPEATABLE_HELP = {
     "node": "Node name from nodes.yaml; repeatable (default: CODESMITH_NODE, then `default:`, then the only node).",
     "tag": "Every node with this tag; repeatable.",
 }
-SHARED_OPTIONS = {*COMMON_HELP, *REPEATABLE_HELP} - {"yes"}
+SHARED_OPTIONS = {*COMMON_HELP, *REPEATABLE_HELP} - {"resume", "yes"}
 
 
 class Task(InvokeTask[Any], Generic[P, R]):
@@ -70,20 +74,22 @@ class Task(InvokeTask[Any], Generic[P, R]):
         choices: Mapping[str, Sequence[str]] | None = None,
         remainder: str = "",
         several: str = "",
+        optional: Sequence[str] = (),
         harmless: bool = False,
         plans: bool = False,
         exit_code: Callable[[Any], int] | None = None,
         verbatim: Sequence[str] = (),
         after_cancel: str = "",
         watchable: bool = False,
+        live: Live | None = None,
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("auto_shortflags", False)
         super().__init__(body, **kwargs)
         self.choices, self.remainder, self.several = dict(choices or {}), remainder, several
         self.harmless, self.plans, self.exit_code = harmless, plans, exit_code
-        self.verbatim = tuple(verbatim)
-        self.after_cancel, self.watchable = after_cancel, watchable
+        self.verbatim, self.optional = tuple(verbatim), tuple(optional)
+        self.after_cancel, self.watchable, self.live = after_cancel, watchable, live
 
     @property
     def full_name(self) -> str:
@@ -148,8 +154,13 @@ class Task(InvokeTask[Any], Generic[P, R]):
         SHARED.ask = _ask
         try:
             early_interrupt.disarm()
+            tell = partial(self.told, kwargs=kwargs)
             look = partial(self.run_body, args, kwargs)
-            result = watching.watch(look, lambda error: self.told(error, kwargs)) if is_watched else look()
+            result: R
+            if self.live and self.is_live(kwargs):
+                result = self.live(kwargs, tell)
+            else:
+                result = watching.watch(look, tell) if is_watched else look()
         except CodeSmithError as error:
             if isinstance(error, AgentRefused) and error.is_about_params:
                 error = parameter_words.translated(error, self.get_arguments())
@@ -164,6 +175,11 @@ class Task(InvokeTask[Any], Generic[P, R]):
         if code:
             raise Exit(code=code)
         return result
+
+    def is_live(self, kwargs: Mapping[str, Any]) -> bool:
+        """Tell whether the result is for somebody who looks at a terminal, in no form that they asked for."""
+        is_asked = kwargs.get("json") or kwargs.get("once") or output.FORM.name
+        return not is_asked and sys.stdout is not None and sys.stdout.isatty()
 
     def cancelled(self, interrupt: KeyboardInterrupt, kwargs: Mapping[str, Any]) -> CodeSmithError:
         """Return the error of Ctrl-C: what goes on at a node, and how to look."""
@@ -244,6 +260,7 @@ class Task(InvokeTask[Any], Generic[P, R]):
             self.remainder: RemainderArgument,
             self.several: SeveralArgument,
             **dict.fromkeys(self.verbatim, VerbatimArgument),
+            **dict.fromkeys(self.optional, OptionalArgument),
         }
         names = [one for one, _ in self.parameters()]
         if self.several and not is_required and names.index(name) < names.index(self.several):
@@ -266,10 +283,11 @@ def task(**options: Any) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P,
     """Make a task of a function whose first parameter is Invoke's Context.
 
     Options beside Invoke's own: `choices` {parameter: allowed words}; `remainder`, the parameter that takes the words
-    after `--`; `several`, the one that takes every further word; `harmless`, for a task that changes nothing; `plans`,
-    for one that handles --dry itself; `verbatim`, the parameters that take any text, also an empty one; `exit_code`, a
-    function that gives the exit code for a result; `after_cancel`, the hint after Ctrl-C; `watchable`, for a look
-    that --watch may repeat.
+    after `--`; `several`, the one that takes every further word; `optional`, positional ones that may be left out;
+    `harmless`, for a task that changes nothing; `plans`, for one that handles --dry itself; `verbatim`, the parameters
+    that take any text, also an empty one; `exit_code`, a function that gives the exit code for a result;
+    `after_cancel`, the hint after Ctrl-C; `watchable`, for a look that --watch may repeat;
+    `live`, what a command line at a terminal runs in place of the body, unless --once or a form is asked for.
     """
 
     def inner(body: Callable[Concatenate[Any, P], R]) -> Task[P, R]:

@@ -36,6 +36,11 @@ def is_interactive() -> bool:
     return is_terminal(descriptor_of(sys.stdin)) and is_terminal(descriptor_of(sys.stdout))
 
 
+def is_foreground(descriptor: int) -> bool:
+    """Tell whether what is typed at a terminal is for this process; OSError if it is none."""
+    return os.tcgetpgrp(descriptor) == os.getpgrp()
+
+
 def kind() -> str:
     """Return the type of the terminal, for TERM there."""
     return os.environ.get("TERM") or "dumb"
@@ -55,12 +60,14 @@ def size() -> tuple[int, int]:
 class RawTerminal:
     """Puts the terminal into raw mode while its block lasts; `on_resize` is called when its size may have changed.
 
+    With `keeps_signals` Ctrl-C and Ctrl-Z stay what they are, and only the other keys come one by one, unseen.
+
     It is restored however the process ends, but for SIGKILL: by an error, a signal, at its exit. A stop by SIGTSTP
     gives it back too, and `fg` makes it raw again.
     """
 
-    def __init__(self, on_resize: Callable[[int, int], None]) -> None:
-        self._on_resize = on_resize
+    def __init__(self, on_resize: Callable[[int, int], None], *, keeps_signals: bool = False) -> None:
+        self._on_resize, self._set = on_resize, tty.setcbreak if keeps_signals else tty.setraw
         self._descriptor = sys.stdin.fileno()
         self._before: list[Any] = []
         self._handlers: dict[int, Any] = {}
@@ -88,7 +95,7 @@ class RawTerminal:
         os.kill(os.getpid(), signal.SIGTSTP)
 
     def _enter_raw(self) -> None:
-        tty.setraw(self._descriptor, termios.TCSADRAIN)
+        self._set(self._descriptor, termios.TCSADRAIN)
 
     def _restore(self) -> None:
         with contextlib.suppress(termios.error):  # it is gone
@@ -106,7 +113,7 @@ class RawTerminal:
     def _go_on(self, _number: int, _: FrameType | None) -> None:
         # `bg` has given the terminal to the shell.
         with contextlib.suppress(OSError):
-            if os.tcgetpgrp(self._descriptor) == os.getpgrp():
+            if is_foreground(self._descriptor):
                 self._enter_raw()
                 self._on_resize(*size())
 

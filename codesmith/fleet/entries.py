@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from codesmith import paths
-from codesmith.cli import output
-from codesmith.errors import CodeSmithError
+from codesmith.cli import output, people
+from codesmith.cli.progress import Progress
+from codesmith.errors import Cancelled, CodeSmithError
+from codesmith.fleet import parallel, report
 from codesmith.fleet.report import Row
+from codesmith.fleet.selection import Chosen
 from codesmith.nodes.registry import Node, Registry
+
+if TYPE_CHECKING:
+    from codesmith.ssh.trust import Trusted
 
 
 def add(file: str, name: str, settings: Mapping[str, Any], tags: list[str], labels: list[str]) -> Row:
@@ -42,7 +49,40 @@ def trust(node: Node, *, yes: bool) -> Row:
     """Pin the host key that a node shows, after the operator has confirmed it on the terminal or with `yes`."""
     from codesmith.ssh.trust import trust as pin
 
-    pinned = pin(node, yes=yes, confirm=output.confirm)
+    return _trusted(pin(node, yes=yes, confirm=output.confirm))
+
+
+def trust_all(chosen: Chosen, *, yes: bool) -> list[Row]:
+    """Pin the host keys that nodes show, after the operator has confirmed all that are new; show a row for each.
+
+    A node that shows no key, or another one than the pinned, fails alone.
+    """
+    from codesmith.ssh.trust import look
+
+    outcomes = report.watched(chosen, look, Progress(len(chosen.nodes), "fetch the host key"))
+    parallel.raise_only(outcomes)
+    new = [one.result for one in outcomes if one.result and not one.result.is_pinned]
+    for shown in new:
+        output.say(shown.text)
+    if new and not yes and not output.confirm(f"trust {people.count(len(new), 'new key')}?"):
+        names = ", ".join(shown.node.name for shown in new)
+        again = " ".join(f"--node {shlex.quote(shown.node.name)}" for shown in new)
+        hint = f"compare the fingerprints, then: inv node.trust {again} --yes"
+        raise Cancelled(f"no key was trusted of {names}", hint=hint)
+    pinned: list[parallel.Outcome[Row]] = [
+        parallel.Outcome(one.node, _trusted(one.result.pin()) if one.result else None, one.error) for one in outcomes
+    ]
+    rows = parallel.results(pinned, _failed)
+    output.show(rows, ("node", "host", "type", "fingerprint", "added", "error"), json=chosen.json)
+    parallel.raise_failures(pinned)
+    return rows
+
+
+def _failed(node: Node, error: CodeSmithError) -> Row:
+    return {"node": node.name, "error": error.problem, "kind": error.kind}
+
+
+def _trusted(pinned: Trusted) -> Row:
     return {
         "node": pinned.node,
         "host": pinned.host,

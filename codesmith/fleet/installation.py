@@ -10,9 +10,9 @@ from codesmith.cli import output
 from codesmith.cli.hints import completed
 from codesmith.cli.progress import Progress
 from codesmith.errors import Cancelled, PlanNotEmpty
-from codesmith.fleet import parallel, report
+from codesmith.fleet import parallel, report, runs
 from codesmith.fleet.report import PLAN, Row, plan_lines, report_steps
-from codesmith.fleet.selection import Chosen
+from codesmith.fleet.selection import Chosen, ResumableChoice
 from codesmith.nodes.registry import Node
 
 if TYPE_CHECKING:
@@ -27,13 +27,18 @@ class Prepared(list[Row]):
     exit_code = 0
 
 
-def prepare_all(chosen: Chosen, *, plan_only: bool) -> Prepared:
-    """Prepare the chosen nodes in parallel, or only show what would be done."""
+def prepare_all(options: ResumableChoice, *, plan_only: bool) -> Prepared:
+    """Prepare the chosen nodes in parallel, by default all, or only show what would be done."""
+    from codesmith.bootstrap.pack import pack
+
+    run = runs.begin("node.prepare", options, build=pack().sha256, all_by_default=True)
     work = partial(prepare, plan_only=plan_only)
-    lines = plan_lines if plan_only else list
-    columns = PLAN if plan_only else ("node", "result", "agent_version", "seconds", "error")
-    rows = Prepared(report_steps(chosen, work, columns, lines=lines))
-    if plan_only and any(row.get("steps") for row in rows):
+    if not plan_only:
+        columns = ("node", "result", "agent_version", "seconds", "error")
+        with run:
+            return Prepared(report_steps(run.chosen, run.follow_steps(work), columns))
+    rows = Prepared(report_steps(run.chosen, work, PLAN, lines=plan_lines))
+    if any(row.get("steps") for row in rows):
         rows.exit_code = PlanNotEmpty.exit_code
     return rows
 
@@ -106,10 +111,11 @@ def drift_lines(rows: Sequence[Row]) -> list[Row]:
     return lines
 
 
-def rollback_all(chosen: Chosen) -> list[Row]:
+def rollback_all(options: ResumableChoice) -> list[Row]:
     """Roll the chosen nodes back to the release before the last upgrade."""
     columns = ("node", "result", "agent_version", "left_version", "seconds", "error")
-    return report.report_steps(chosen, rollback, columns)
+    with runs.begin("node.rollback", options, is_repeatable=False) as run:
+        return report.report_steps(run.chosen, run.follow_steps(rollback), columns)
 
 
 def rollback(node: Node, tell: Tell) -> Row:
@@ -133,21 +139,23 @@ class Removed(list[Row]):
     exit_code = 0
 
 
-def uninstall_all(chosen: Chosen, *, purge: bool, yes: bool, plan_only: bool) -> Removed:
+def uninstall_all(options: ResumableChoice, *, purge: bool, yes: bool, plan_only: bool) -> Removed:
     """Remove CodeSmith from the chosen nodes, after the operator has seen the steps and confirmed them.
 
     `yes` removes without asking; `plan_only` only shows the steps.
     """
+    run = runs.begin("node.uninstall", options, {"purge": purge})
     if plan_only:
         work = partial(_plan, purge=purge)
-        rows = Removed(report.report_steps(chosen, work, report.PLAN, lines=report.plan_lines))
+        rows = Removed(report.report_steps(run.chosen, work, report.PLAN, lines=report.plan_lines))
         if any(row.get("steps") for row in rows):
             rows.exit_code = PlanNotEmpty.exit_code
         return rows
     if not yes:
-        _ask(chosen, purge=purge)
+        _ask(run.chosen, purge=purge)
     columns = ("node", "result", "kept", "packages", "seconds", "error")
-    return Removed(report.report_steps(chosen, partial(_uninstall, purge=purge), columns))
+    with run:
+        return Removed(report.report_steps(run.chosen, run.follow_steps(partial(_uninstall, purge=purge)), columns))
 
 
 def _ask(chosen: Chosen, *, purge: bool) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from codesmith.cli import output
 from codesmith.cli.progress import Progress
+from codesmith.errors import CodeSmithError
 from codesmith.fleet import one_node, parallel, report, selection
 from codesmith.fleet.report import Row
 from codesmith.fleet.selection import Choice
@@ -18,23 +19,39 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def show(choice: Choice, ask: Callable[[Client], list[T]], columns: Sequence[str]) -> list[T] | list[Row]:
+def show(
+    choice: Choice,
+    ask: Callable[[Client], list[T]],
+    columns: Sequence[str],
+    *,
+    joined: Callable[[list[list[Row]]], list[Row]] | None = None,
+) -> list[T] | list[Row]:
     """Show what `ask` finds, and return it: as it is for one node, else rows that begin with their node.
 
-    Of several nodes one that fails has a row with its error, and stops no other.
+    `joined` makes one list of those of several nodes (default: one behind the other). A node that fails has a row with
+    its error, and stops no other.
     """
-    names = choice.get("node") or []
-    if not choice.get("tag") and not choice.get("all") and len(names) < 2:
-        where: one_node.OneNode = {"node": next(iter(names), None), "file": choice.get("file")}
-        return one_node.call({**where, "json": choice.get("json", False)}, ask, columns)
+    if not is_of_several(choice):
+        return one_node.call(one_of(choice), ask, columns)
     chosen = selection.choose(choice)
     outcomes = report.watched(chosen, lambda node: _rows(node, ask), Progress(len(chosen.nodes), "calling"))
     parallel.raise_only(outcomes)
-    found = parallel.results(outcomes, _failed)
-    rows = [row for of_node in found for row in of_node]
+    found = parallel.results(outcomes, lambda node, error: [_failed(node, error)])
+    rows = joined(found) if joined else [row for of_node in found for row in of_node]
     output.show(rows, ("node", *columns, "error"), json=chosen.json)
     parallel.raise_failures(outcomes)
     return rows
+
+
+def is_of_several(choice: Choice) -> bool:
+    """Tell whether the options may mean more than one node."""
+    return bool(choice.get("tag") or choice.get("all")) or len(choice.get("node") or ()) > 1
+
+
+def one_of(choice: Choice) -> one_node.OneNode:
+    """Return the options of a task for one node: of the only node that is named, or of the default one."""
+    node = next(iter(choice.get("node") or ()), None)
+    return {"node": node, "file": choice.get("file"), "json": choice.get("json", False)}
 
 
 def _rows(node: Node, ask: Callable[[Client], list[Any]]) -> list[Row]:
@@ -44,5 +61,5 @@ def _rows(node: Node, ask: Callable[[Client], list[Any]]) -> list[Row]:
         return [{"node": node.name, **one.to_dict()} for one in ask(client)]
 
 
-def _failed(node: Node, error: Any) -> list[Row]:
-    return [{"node": node.name, "error": error.problem, "kind": error.kind}]
+def _failed(node: Node, error: CodeSmithError) -> Row:
+    return {"node": node.name, "error": error.problem, "kind": error.kind}

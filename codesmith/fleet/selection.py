@@ -32,6 +32,12 @@ class RootChoice(Choice, total=False):
     sudo_password_file: str | None
 
 
+class ResumableChoice(RootChoice, total=False):
+    """The options of a task for several nodes that --resume goes on with."""
+
+    resume: bool
+
+
 @dataclass(frozen=True)
 class Chosen:
     """The nodes that a task works on, how many at once, and whether it prints JSON."""
@@ -51,6 +57,13 @@ def choose(choice: Choice) -> Chosen:
     file = choice.get("file") or ""
     nodes = registry(file).choose(choice.get("node") or (), choice.get("tag") or (), choice.get("all", False))
     return Chosen(nodes, jobs or parallel.AT_ONCE, file, choice.get("json", False))
+
+
+def choose_named(choice: Choice, task: str) -> Chosen:
+    """Like `choose`, for a task that takes no default node."""
+    if not any(choice.get(option) for option in ("node", "tag", "all")):
+        raise BadArgument(f"{task} needs the NAME of a node, --tag or --all", hint="inv node.list")
+    return choose(choice)
 
 
 def is_for_all(choice: Choice) -> bool:

@@ -47,6 +47,14 @@ class Client(Methods):
         """
         return self._transport.call(method, params or {}, changes=changes, limit_s=limit_s)
 
+    def batch(self, calls: Sequence[tuple[str, Mapping[str, Any]]], *, limit_s: float = 0.0) -> list[Any]:
+        """Call methods that change nothing, at most 16, in one round trip; return plain data in that order.
+
+        `client.batch([("workspace.usage", {"name": name}) for name in names])`. A call that the agent refused has its
+        AgentRefused in place of a result.
+        """
+        return self._transport.batch(calls, limit_s=limit_s)
+
     def forward_agent(self, url: str, agent: str | None = None) -> ForwardedAgent:
         """Forward an ssh agent (the path of its socket; SSH_AUTH_SOCK by default) to one clone of `url`.
 

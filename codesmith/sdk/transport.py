@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -101,11 +101,46 @@ class Transport:
         self._to = self._ensure()
         return self._call(method, given, changes=changes, limit_s=limit_s)
 
+    def batch(self, calls: Sequence[tuple[str, Mapping[str, Any]]], *, limit_s: float = 0.0) -> list[Any]:
+        """Call methods that change nothing, at most 16, in one round trip; return their results in that order.
+
+        In place of a result that was refused stands its AgentRefused.
+        """
+        requests = [
+            {"jsonrpc": "2.0", "id": number, "method": method, "params": dict(params)}
+            for number, (method, params) in enumerate(calls)
+        ]
+        what = f"a batch of {len(calls)}"
+        status, body = self._answer(what, {}, requests, changes=False, limit_s=limit_s)
+        answers = _parsed(body)
+        if not isinstance(answers, list):  # an error of the forwarder, or of the batch as a whole
+            answers = [self._result(what, status, answers, None)]
+        found = {one.get("id"): one for one in answers if isinstance(one, dict)}
+        if set(found) != set(range(len(calls))):
+            raise self._bad_answer(what, f"HTTP {status}, and not one answer for each")
+        return [self._outcome(method, status, found[number]) for number, (method, _) in enumerate(calls)]
+
+    def _outcome(self, method: str, status: int, answer: dict[str, Any]) -> Any:
+        try:
+            return self._result(method, status, answer, answer["id"])
+        except AgentRefused as refused:
+            return refused
+
     def _call(self, method: str, given: Mapping[str, Any], *, changes: bool, limit_s: float) -> Any:
         with self._lock:
+            self._number += 1
+            number = self._number
+        request = {"jsonrpc": "2.0", "id": number, "method": method, "params": given}
+        status, body = self._answer(method, given, request, changes=changes, limit_s=limit_s)
+        return self._result(method, status, _parsed(body), number)
+
+    def _answer(
+        self, method: str, given: Mapping[str, Any], request: Any, *, changes: bool, limit_s: float
+    ) -> tuple[int, bytes]:
+        """Send a request or a batch, and return status and body of the answer; what went wrong is a typed error."""
+        with self._lock:
             start = time.monotonic()
-            self._number, self._is_sent = self._number + 1, False
-            request = {"jsonrpc": "2.0", "id": self._number, "method": method, "params": given}
+            self._is_sent = False
             deadline = start + (CHANGE_S if changes else LOOK_S) + limit_s
             try:
                 status, body = self._exchange(json.dumps(request, default=_plain).encode(), deadline)
@@ -125,7 +160,7 @@ class Transport:
                     raise CallInterrupted(self.node, method, given) from None
                 raise
             _trace(self.node, method, given, status, start)
-        return self._result(method, status, body)
+        return status, body
 
     def upgrade(self, target: str, protocol: str, headers: Mapping[str, str]) -> socket.socket:
         """Return a new connection that has switched to `protocol`."""
@@ -246,17 +281,13 @@ class Transport:
         hint = f"the same again, and nothing is done twice: {before and f'{before}; '}{how}"
         return CallLost(f"{problem}; it may have been carried out", hint=hint, request_id=request_id)
 
-    def _result(self, method: str, status: int, body: bytes) -> Any:
-        try:
-            answer = json.loads(body)
-        except (ValueError, RecursionError):  # a node may nest too deep
-            answer = None
+    def _result(self, method: str, status: int, answer: Any, number: int | None) -> Any:
         if not isinstance(answer, dict):
             raise self._bad_answer(method, f"HTTP {status} and no JSON-RPC object")
         error = answer.get("error")
         if isinstance(error, dict):
             raise self._refusal(method, status, error)
-        if "result" not in answer or answer.get("id") != self._number:
+        if "result" not in answer or answer.get("id") != number:
             raise self._bad_answer(method, f"HTTP {status}, neither result nor error")
         return answer["result"]
 
@@ -283,6 +314,14 @@ def _plain(value: object) -> dict[str, Any]:
     if isinstance(value, Record):
         return value.to_dict()
     raise TypeError(f"{type(value).__name__} cannot be a parameter")
+
+
+def _parsed(body: bytes) -> Any:
+    """Return the value of a body that is JSON; else None."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):  # a node may nest too deep
+        return None
 
 
 def _error_in(body: bytes) -> dict[str, Any]:

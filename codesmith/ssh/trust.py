@@ -32,6 +32,40 @@ class Trusted:
     added: bool
 
 
+@dataclass(frozen=True)
+class Shown:
+    """The host key that a node presents, and whether it is pinned already (in `file`)."""
+
+    node: Node
+    host: str
+    key: HostKey
+    file: Path
+    is_pinned: bool
+
+    @property
+    def text(self) -> str:
+        """What an operator compares."""
+        return f"{self.node.name} ({self.host}) shows {self.key.type} {self.key.fingerprint}"
+
+    def pin(self) -> Trusted:
+        """Pin the key, if it is not."""
+        if not self.is_pinned:
+            add_pin(self.file, self.host, self.key)
+        key = self.key
+        return Trusted(self.node.name, self.host, key.type, key.fingerprint, self.file, added=not self.is_pinned)
+
+
+def look(node: Node, *, timeout_s: float = 10) -> Shown:
+    """Return the key that `node` presents now; no login is tried. HostKeyChanged if another key is pinned."""
+    target = resolve(node)
+    pins = pins_for(target)
+    key = fetch_host_key(target, timeout_s=timeout_s)
+    if any(not pin.is_revoked for pin in pins) or any(pin.key == key for pin in pins):
+        verify(target, key, pins)
+        return Shown(node, target.key_name, key, pins[0].path, is_pinned=True)
+    return Shown(node, target.key_name, key, node.known_hosts, is_pinned=False)
+
+
 def trust(
     node: Node, *, yes: bool = False, confirm: Callable[[str], bool] | None = None, timeout_s: float = 10
 ) -> Trusted:
@@ -39,18 +73,12 @@ def trust(
 
     A key that is pinned already changes nothing. Cancelled if nobody agrees, HostKeyChanged if another key is pinned.
     """
-    target = resolve(node)
-    pins = pins_for(target)
-    key = fetch_host_key(target, timeout_s=timeout_s)
-    if any(not pin.is_revoked for pin in pins) or any(pin.key == key for pin in pins):
-        verify(target, key, pins)
-        return Trusted(node.name, target.key_name, key.type, key.fingerprint, pins[0].path, added=False)
-    question = f"{node.name} ({target.key_name}) shows {key.type} {key.fingerprint}. Trust it?"
-    if not yes and not (confirm and confirm(question)):
+    shown = look(node, timeout_s=timeout_s)
+    if not (shown.is_pinned or yes or (confirm and confirm(f"{shown.text}. Trust it?"))):
         hint = f"compare the fingerprint, then: inv node.trust {shlex.quote(node.name)} --yes"
+        key = shown.key
         raise Cancelled(f"node {node.name}: {key.type} {key.fingerprint} was not trusted", hint=hint)
-    add_pin(node.known_hosts, target.key_name, key)
-    return Trusted(node.name, target.key_name, key.type, key.fingerprint, node.known_hosts, added=True)
+    return shown.pin()
 
 
 def add_pin(path: Path, name: str, key: HostKey) -> None:

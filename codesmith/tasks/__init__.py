@@ -20,6 +20,7 @@ def root() -> Collection:
         sandbox,
         ssh,
         token,
+        top,
         ui,
         user,
         workspace,
@@ -28,6 +29,7 @@ def root() -> Collection:
     return Collection(
         completion.completion,
         demo.demo,
+        top.top,
         audit=Collection.from_module(audit),
         file=Collection.from_module(file),
         job=Collection.from_module(job),

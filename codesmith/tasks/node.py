@@ -11,9 +11,10 @@ from invoke.context import Context
 from codesmith.cli import output
 from codesmith.cli.task import task
 from codesmith.doctor import finding
-from codesmith.fleet import agent_calls, agent_service, endpoints, entries, installation, report, selection
+from codesmith.errors import BadArgument
+from codesmith.fleet import agent_calls, agent_service, endpoints, entries, installation, report, runs, selection
 from codesmith.fleet.one_node import OneNode
-from codesmith.fleet.selection import Choice, RootChoice
+from codesmith.fleet.selection import Choice, ResumableChoice, RootChoice
 
 Rows = list[dict[str, Any]]
 EVERY = {"node": "Node name from nodes.yaml; repeatable (default: every node there)."}
@@ -27,13 +28,13 @@ STATE = ("name", "host", "endpoint", "state", "since", "agent_version", "reason"
     exit_code=lambda rows: rows.exit_code,
     after_cancel="what is done there stays, and the same again goes on from there: inv node.prepare",
 )
-def prepare(c: Context, plan: bool = False, **choice: Unpack[RootChoice]) -> installation.Prepared:
+def prepare(c: Context, plan: bool = False, **choice: Unpack[ResumableChoice]) -> installation.Prepared:
     """Install or upgrade the agent on nodes, in parallel; safe to run again.
 
     Example: node.prepare --tag eu --plan
+    Example: node.prepare --resume
     """
-    chosen = selection.choose_for_root({**choice, "all": selection.is_for_all(choice)})
-    return installation.prepare_all(chosen, plan_only=plan or bool(c.config.run.dry))
+    return installation.prepare_all(choice, plan_only=plan or bool(c.config.run.dry))
 
 
 @task(harmless=True, exit_code=lambda rows: rows.exit_code)
@@ -46,12 +47,12 @@ def verify(c: Context, **choice: Unpack[RootChoice]) -> installation.Verified:
 
 
 @task(after_cancel="see which release answers: inv node.version")
-def rollback(c: Context, **choice: Unpack[RootChoice]) -> Rows:
+def rollback(c: Context, **choice: Unpack[ResumableChoice]) -> Rows:
     """Roll nodes back to the agent release before the last upgrade; run it again to roll forward.
 
     Example: node.rollback --node web1
     """
-    return installation.rollback_all(selection.choose_for_root(choice))
+    return installation.rollback_all(choice)
 
 
 @task(
@@ -69,14 +70,14 @@ def uninstall(
     purge: bool = False,
     plan: bool = False,
     yes: bool = False,
-    **choice: Unpack[RootChoice],
+    **choice: Unpack[ResumableChoice],
 ) -> installation.Removed:
     """Remove from nodes exactly what prepare put there; packages stay.
 
     Example: node.uninstall --node web1 --purge
     """
     plan_only = plan or bool(c.config.run.dry)
-    return installation.uninstall_all(selection.choose_for_root(choice), purge=purge, yes=yes, plan_only=plan_only)
+    return installation.uninstall_all(choice, purge=purge, yes=yes, plan_only=plan_only)
 
 
 @task()
@@ -159,30 +160,33 @@ def version(c: Context, **choice: Unpack[Choice]) -> Rows:
 
 
 @task(after_cancel="see how it is: inv node.health")
-def start(c: Context, **choice: Unpack[RootChoice]) -> Rows:
+def start(c: Context, **choice: Unpack[ResumableChoice]) -> Rows:
     """Start the agent of nodes over SSH, and wait until it answers.
 
     Example: node.start --node web1
     """
-    return report.report(selection.choose_for_root(choice), agent_service.start, UNIT)
+    with runs.begin("node.start", choice) as run:
+        return report.report(run.chosen, run.follow(agent_service.start), UNIT)
 
 
 @task(after_cancel="see how it is: inv node.health")
-def stop(c: Context, **choice: Unpack[RootChoice]) -> Rows:
+def stop(c: Context, **choice: Unpack[ResumableChoice]) -> Rows:
     """Stop the agent of nodes over SSH; it stays stopped until node.start or the next boot.
 
     Example: node.stop --node web1
     """
-    return report.report(selection.choose_for_root(choice), agent_service.stop, UNIT)
+    with runs.begin("node.stop", choice) as run:
+        return report.report(run.chosen, run.follow(agent_service.stop), UNIT)
 
 
 @task(after_cancel="see how it is: inv node.health")
-def restart(c: Context, **choice: Unpack[RootChoice]) -> Rows:
+def restart(c: Context, **choice: Unpack[ResumableChoice]) -> Rows:
     """Restart the agent of nodes over SSH, and wait until it answers.
 
     Example: node.restart --node web1
     """
-    return report.report(selection.choose_for_root(choice), partial(agent_service.start, verb="restart"), UNIT)
+    with runs.begin("node.restart", choice) as run:
+        return report.report(run.chosen, run.follow(partial(agent_service.start, verb="restart")), UNIT)
 
 
 @task(help=EVERY, harmless=True, exit_code=lambda rows: int(finding.is_failing(rows)))
@@ -278,12 +282,24 @@ def remove(c: Context, name: str, file: str = "", json: bool = False) -> dict[st
     return row
 
 
-@task(help={"name": "Node name from nodes.yaml.", "yes": "Trust the key without asking (default: ask)."})
-def trust(c: Context, name: str, yes: bool = False, file: str = "", json: bool = False) -> dict[str, Any]:
-    """Show a node's host key and pin it in known_hosts beside nodes.yaml.
+@task(
+    optional=("name",),
+    help={
+        "name": "Node name from nodes.yaml; several by --node, --tag or --all.",
+        "node": "Node name from nodes.yaml; repeatable (default: NAME).",
+        "yes": "Trust the keys without asking (default: show them all, and ask once).",
+    },
+)
+def trust(c: Context, name: str | None = None, yes: bool = False, **choice: Unpack[Choice]) -> dict[str, Any] | Rows:
+    """Show the host keys of nodes and pin them in known_hosts beside nodes.yaml.
 
     Example: node.trust web1
+    Example: node.trust --all
     """
-    row = entries.trust(selection.registry(file).get(name), yes=yes)
-    output.show(row, json=json)
+    if not name:
+        return entries.trust_all(selection.choose_named(choice, "node.trust"), yes=yes)
+    if any(choice.get(option) for option in ("node", "tag", "all")):
+        raise BadArgument("node.trust takes NAME, or --node, --tag or --all", hint="leave one of them out")
+    row = entries.trust(selection.registry(choice.get("file") or "").get(name), yes=yes)
+    output.show(row, json=choice.get("json", False))
     return row

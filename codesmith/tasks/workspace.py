@@ -3,32 +3,26 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Sequence
 from typing import Any, Unpack
 
 from invoke.context import Context
 
 from codesmith.cli import arguments, output
-from codesmith.cli.hints import completed
 from codesmith.cli.task import task
-from codesmith.errors import BadArgument, CodeSmithError
+from codesmith.errors import BadArgument
 from codesmith.fleet import lists, one_node, selection
 from codesmith.fleet.one_node import OneNode
 from codesmith.fleet.report import Row
 from codesmith.fleet.selection import Choice
 from codesmith.sdk.api import Execution, Usage, Workspace, WorkspaceDeleted
 from codesmith.sdk.ended import Ended
-from codesmith.workspace import denied_hosts
+from codesmith.workspace import denied_hosts, exec_options
 from codesmith.workspace.clone_credentials import CloneTask, credential_for
+from codesmith.workspace.exec_options import ExecOptions, Executed
 
 Forwarded = list[dict[str, Any]]
 
-# The exit code of a program that is not there; what a shell would have understood.
-NOT_FOUND, OF_A_SHELL = 127, frozenset(" |&;<>*$")
-FORWARD_COLUMNS = ("workspace", "port", "address", "state", "reason")
 COPY_COLUMNS = ("files", "bytes", "deleted", "by", "seconds")
-OPENED_COLUMNS = ("name", "user", "path", "opened_at", "command")
 COLUMNS = ("name", "path", "login", "user", "shared_with", "state", "labels", "created_at")
 
 
@@ -127,24 +121,9 @@ def open(  # noqa: A001
 
     Example: workspace.open shop --shell
     """
-    from codesmith.workspace import login
-    from codesmith.workspace.ssh_config import SshConfig
+    from codesmith.workspace import opening
 
-    with one_node.connect(where) as client:
-        opened = client.workspace.open(name=name)
-    config = SshConfig(selection.registry(where.get("file") or ""))
-    entrance = login.prepare(name, config, selection.one(where), opened.login.directory)
-    if shell:
-        login.enter(entrance)
-    if editor:
-        login.edit(entrance, editor)
-    uri = entrance.editor_uri(editor or "code")
-    row = {**opened.to_dict(), "command": shlex.join(entrance.ssh), "editor_uri": uri}
-    if editor == login.PRINT and not where.get("json", False):
-        output.write(f"{uri}\n")
-    else:
-        one_node.show(where, row, OPENED_COLUMNS)
-    return row
+    return opening.run(where, name, editor, shell=shell)
 
 
 @task(
@@ -263,71 +242,37 @@ def delete(
 
 @task(
     name="exec",
-    help={
-        "name": "The workspace's name.",
-        "argv": "The command and its arguments; on a command line they follow `--`.",
-        "cwd": "The directory to run in, relative to the workspace (default: the workspace).",
-        "env": "An environment variable as KEY=VALUE; repeatable (default: none).",
-        "timeout": "Seconds after which the command is ended (default: none; with --json 60).",
-        "stdin": "A file for its standard input, or - for standard input (default: standard input; with --json none).",
-        "no_stdin": "It reads nothing, as `ssh -n`: for loops that read the same standard input (default: it reads).",
-        "tty": "Give it a terminal, also if this is none (default: if standard input and output are one).",
-        "no_tty": "Give it no terminal: stdout and stderr stay apart (default: see --tty).",
-        "json": "Print exit code and output as JSON when it has ended: both ends of 1 MiB; Ctrl-C leaves it running.",
-    },
+    optional=("name",),
+    help=exec_options.HELP,
     remainder="argv",
     exit_code=lambda ended: ended.exit_code,
 )
 def exec_(
     c: Context,
-    name: str,
+    name: str | None = None,
     argv: list[str] | None = None,
-    cwd: str | None = None,
-    env: list[str] | None = None,
-    timeout: float | None = None,
-    stdin: str | None = None,
-    no_stdin: bool = False,
-    tty: bool = False,
-    no_tty: bool = False,
-    **where: Unpack[OneNode],
-) -> Execution | Ended:
+    **options: Unpack[ExecOptions],
+) -> Execution | Ended | Executed:
     """Run a command in a workspace as its login, on the standard streams and the terminal of this process.
 
     Its exit code is that of the command. Ctrl-C goes to the command, a second one ends it with all it started, as does
     a cut connection (job.start outlives one). On a terminal Enter ~ . closes the connection, Enter ~ Ctrl-Z suspends.
     A Python caller gets exit_code, signal, killed_by and duration_s; with json=True the output, too.
 
+    In several workspaces it runs at once: each line begins with its NODE/WORKSPACE, a summary follows on stderr, and
+    the exit code is 0 if all have ended with 0. With --json they are one list.
+
     Example: workspace.exec demo -- make test
     Example: tar c src | inv workspace.exec demo --cwd code -- tar x
+    Example: workspace.exec demo --tag eu -- git -C code/site rev-parse HEAD
+    Example: workspace.exec --all -- df -h .
     """
-    if not argv or not argv[0].strip():
-        raise CodeSmithError("no command to run", hint=f"inv workspace.exec {name} -- git --version")
-    variables = arguments.parse_pairs(env or [], "--env")
-    if where.get("json", False):
-        if tty:
-            raise BadArgument("--json and --tty exclude each other")
-        given = arguments.read_input(stdin)
-        with one_node.connect(where) as client:
-            execution = client.workspace.exec(name=name, argv=argv, cwd=cwd, env=variables, timeout_s=timeout, **given)
-        output.show(execution, json=True)
-        _say_no_shell(name, argv, execution.exit_code, where)
-        return execution
-    from codesmith.workspace import console
+    from codesmith.workspace import execution, executions
 
-    command = console.Command(name, argv, cwd, variables, timeout)
-    with console.opened(stdin, none=no_stdin) as source, one_node.connect(where) as client:
-        terminal = console.wanted_tty(tty=tty, no_tty=no_tty, by_default=stdin is None and not no_stdin)
-        ended = console.execute(client, command, source, terminal)
-    _say_no_shell(name, argv, ended.exit_code, where)
-    return ended
-
-
-def _say_no_shell(name: str, argv: Sequence[str], exit_code: int | None, where: OneNode) -> None:
-    """Say that no shell reads the command, if a line of a shell was given for a program."""
-    if exit_code == NOT_FOUND and len(argv) == 1 and set(argv[0]) & OF_A_SHELL:
-        hint = f"inv workspace.exec {name} -- sh -c {shlex.quote(argv[0])}"
-        hint = completed(hint, node=where.get("node") or "", file=where.get("file") or "")
-        output.say(f"hint: there is no shell: {hint}")
+    command, streams = execution.read(name, argv, options)
+    if executions.is_for_several(options, name):
+        return executions.run(options, command, streams)
+    return execution.run(lists.one_of(options), command, streams)
 
 
 @task(
@@ -361,25 +306,8 @@ def forward(
     """
     from codesmith.workspace import forwarding
 
-    is_json = where.get("json", False)
-    if list and not name:
-        chosen = selection.one(where) if where.get("node") else None
-        rows = forwarding.look(chosen, chosen=(list, stop, background, open, any))
-        output.show(rows, ("node", *FORWARD_COLUMNS), json=is_json)
-        return rows
-    if not name:
-        raise BadArgument("workspace.forward needs NAME", hint="inv workspace.list")
-    node = selection.one(where)
-    if list or stop:
-        rows = forwarding.look_or_end(node, name, ports or [], ends=stop, chosen=(list, stop, background, open, any))
-        output.show(rows, FORWARD_COLUMNS, json=is_json)
-        return rows
-    ports_ = forwarding.read_ports(name, ports or [])
-    if background:
-        rows = forwarding.start(node, name, ports_, any_port=any, opens=open)
-        output.show(rows, FORWARD_COLUMNS, json=is_json)
-        return rows
-    return forwarding.hold(node, name, ports_, any_port=any, opens=open, json=is_json)
+    wish = forwarding.Wish(ports or [], open, background, any, list, stop)
+    return forwarding.run(where, name, wish)
 
 
 @task(

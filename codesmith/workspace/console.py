@@ -95,15 +95,20 @@ def execute(client: Client, command: Command, source: int | None, tty: Tty | Non
 
 def say_why(ended: Ended) -> None:
     """Warn of what ended a command, if it was not its own."""
+    if why := why_of(ended):
+        output.warn([why])
+
+
+def why_of(ended: Ended) -> str:
+    """Return what ended a command in words; "" if it has ended by itself."""
     after = f" after {ended.duration_s:.1f} s" if ended.duration_s else ""
     why = {
         "timeout": f"ended by the timeout limit{after}",
         "memory": f"ended by the memory limit{after}",
         "operator": "ended by an operator: job.stop, workspace.stop or the like",
         "disconnect": "ended because its connection was lost",
-    }.get(ended.killed_by or "")
-    if why:
-        output.warn([why])
+    }
+    return why.get(ended.killed_by or "", "")
 
 
 @dataclass(frozen=True)

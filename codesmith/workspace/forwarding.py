@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from codesmith.cli import output
 from codesmith.errors import BadArgument
+from codesmith.fleet import selection
+from codesmith.fleet.one_node import OneNode
 from codesmith.workspace import forward, forwards, listening
 from codesmith.workspace.forward import Foreground, Port
 
@@ -16,6 +19,45 @@ if TYPE_CHECKING:
     from codesmith.tunnel.state import ForwardState
 
 Rows = list[dict[str, Any]]
+COLUMNS = ("workspace", "port", "address", "state", "reason")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the options of workspace.forward ask for."""
+
+    ports: Sequence[str]
+    opens: bool
+    background: bool
+    any_port: bool
+    lists: bool
+    stops: bool
+
+    @property
+    def chosen(self) -> tuple[bool, ...]:
+        """Which of the options that exclude --list and --stop are given."""
+        return (self.lists, self.stops, self.background, self.opens, self.any_port)
+
+
+def run(where: OneNode, name: str | None, wish: Wish) -> Rows:
+    """Do what the options ask for, show the forwards, and return them."""
+    is_json = where.get("json", False)
+    if wish.lists and not name:
+        rows = look(selection.one(where) if where.get("node") else None, chosen=wish.chosen)
+        output.show(rows, ("node", *COLUMNS), json=is_json)
+        return rows
+    if not name:
+        raise BadArgument("workspace.forward needs NAME", hint="inv workspace.list")
+    node = selection.one(where)
+    if wish.lists or wish.stops:
+        rows = look_or_end(node, name, wish.ports, ends=wish.stops, chosen=wish.chosen)
+    else:
+        ports = read_ports(name, wish.ports)
+        if not wish.background:
+            return hold(node, name, ports, any_port=wish.any_port, opens=wish.opens, json=is_json)
+        rows = start(node, name, ports, any_port=wish.any_port, opens=wish.opens)
+    output.show(rows, COLUMNS, json=is_json)
+    return rows
 
 
 def read_ports(name: str, words: Sequence[str]) -> list[Port]:

@@ -84,10 +84,11 @@ class Frames:
 
 
 class StandIn:
-    """Serves a Unix socket until `close`. `calls` are the (method, params) so far."""
+    """Serves a Unix socket until `close`. `calls` are the (method, params) so far, `posts` the calls of each body."""
 
     def __init__(self, path: Path, plays: tuple[Play, ...], answers: dict[str, Any]) -> None:
         self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.posts: list[int] = []
         self.errors: list[BaseException] = []
         self.answers = {
             "job.start": RUN,
@@ -156,14 +157,23 @@ class StandIn:
         except (ConnectionError, AssertionError) as error:
             self.errors.append(error)
 
-    def _answer(self, connection: socket.socket, request: dict[str, Any]) -> None:
+    def _answer(self, connection: socket.socket, body: Any) -> None:
+        requests = body if isinstance(body, list) else [body]
+        self.posts.append(len(requests))
+        values = [self._value(request) for request in requests]
+        answers = [
+            {"jsonrpc": "2.0", "id": request["id"]}
+            | ({"error": value["error"]} if isinstance(value, dict) and "error" in value else {"result": value})
+            for request, value in zip(requests, values, strict=True)
+        ]
+        data = json.dumps(answers if isinstance(body, list) else answers[0]).encode()
+        status = values[0].get("status", 200) if isinstance(values[0], dict) else 200
+        connection.sendall(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(data)) + data)
+
+    def _value(self, request: dict[str, Any]) -> Any:
         self.calls.append((request["method"], request["params"]))
         answer = self.answers[request["method"]]
-        value = answer(request["params"]) if callable(answer) else answer
-        content = {"error": value["error"]} if isinstance(value, dict) and "error" in value else {"result": value}
-        data = json.dumps({"jsonrpc": "2.0", "id": request["id"], **content}).encode()
-        status = value.get("status", 200) if isinstance(value, dict) else 200
-        connection.sendall(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(data)) + data)
+        return answer(request["params"]) if callable(answer) else answer
 
 
 @contextmanager

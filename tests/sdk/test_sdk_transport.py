@@ -49,6 +49,35 @@ def test_calls_share_one_connection(path, transport):
         assert [request["id"] for request in server.requests] == [1, 2, 3]
 
 
+def test_a_batch_is_one_request_and_its_answers_are_sorted(path, transport):
+    def answer(requests):
+        refused = {"code": 1001, "message": "no b", "data": {"kind": "not_found"}}
+        answers = [{"jsonrpc": "2.0", "id": one["id"], "result": one["params"]["name"]} for one in requests]
+        answers[1] = {"jsonrpc": "2.0", "id": requests[1]["id"], "error": refused}
+        return http(answers[::-1])
+
+    with scripted(path, answer, result(5)) as server:
+        first, second, third = transport.batch([("workspace.usage", {"name": name}) for name in "abc"])
+        assert look(transport) == 5
+        assert len(server.requests) == 2
+    assert (first, third, second.problem, second.rpc_kind) == ("a", "c", "no b", "not_found")
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (http([{"jsonrpc": "2.0", "id": 0, "result": 1}]), errors.CodeSmithError),
+        (http([]), errors.CodeSmithError),
+        (http(b"nonsense"), errors.CodeSmithError),
+        (http({"error": {"kind": "Unreachable", "problem": "web1 is down"}}, status="503 X"), errors.Unreachable),
+        (http({"jsonrpc": "2.0", "id": None, "error": {"code": -32600, "message": "no"}}), errors.AgentRefused),
+    ],
+)
+def test_a_batch_without_an_answer_for_each_is_one_error(path, transport, answer, kind):
+    with scripted(path, lambda _: answer), pytest.raises(kind):
+        transport.batch([("node.version", {}), ("node.info", {})])
+
+
 def test_what_is_none_is_not_sent(path, transport):
     with scripted(path, result(1)) as server:
         look(transport, a=None, b=False, c="")

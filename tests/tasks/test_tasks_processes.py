@@ -300,7 +300,7 @@ def test_watch_redraws_a_terminal_until_ctrl_c(place):
         scripted(place.endpoint(), result(rows), result(rows[:1]), *[error(1009, "damaged\x1b", kind="read_only")] * 9),
         Terminal([inv, "user.list", "--watch"], place.environment, rows=8, columns=120) as terminal,
     ):
-        terminal.wait_for(r"every 2 s, Ctrl-C ends")
+        terminal.wait_for(r"every 2 s, q or Ctrl-C ends")
         terminal.wait_for(r"u3.*\n.*and 5 more lines")
         terminal.wait_for(r"every 2 s(?s:.*)u0")
         terminal.wait_for(r"error: damaged\\x1b")

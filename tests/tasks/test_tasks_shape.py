@@ -37,6 +37,7 @@ HARMLESS = {
     "node.logs",
     "node.status",
     "token.list",
+    "top",
     "node.verify",
     "node.version",
     "repo.get",
@@ -138,7 +139,7 @@ def test_namespaces_are_listed_in_order():
     names = [line.split("=")[0].strip() for line in source.splitlines() if "from_module" in line]
     assert names == sorted(names)
     files = {path.stem for path in Path(inspect.getsourcefile(root)).parent.glob("[a-z]*.py")}
-    assert files == {*names, "completion", "demo"}
+    assert files == {*names, "completion", "demo", "top"}
 
 
 def test_inv_and_codesmith_have_the_same_tasks(place):

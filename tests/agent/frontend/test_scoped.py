@@ -270,6 +270,18 @@ def test_revoke(demo: Rpc) -> None:
     demo.refuses("token.revoke", 1001, id=holder.id)
 
 
+def test_a_revoked_token_is_found_by_its_workspace(demo: Rpc) -> None:
+    holder = make(demo)
+    demo.call("token.revoke", id=holder.id)
+    demo.refuses("token.revoke", 1001, id=holder.id)
+    records = [one for one in demo.call("audit.list", workspace="demo") if one["method"] == "token.revoke"]
+    assert [(one["target"], one["owner"], one["outcome"]) for one in records] == [
+        ({"id": holder.id, "workspace": "demo"}, "demo", "ok")
+    ]  # fmt: skip
+    assert [one["method"] for one in demo.call("audit.list", user="demo")].count("token.revoke") == 1
+    assert len([one for one in demo.call("audit.list") if one["method"] == "token.revoke"]) == 2
+
+
 def test_a_token_is_of_one_workspace_and_its_owner(demo: Rpc) -> None:
     assigned, deleted = make(demo), make(demo, "other")
     demo.call("user.create", name="ada")
