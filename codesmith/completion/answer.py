@@ -126,11 +126,22 @@ def values(line: Line, parameter: dict[str, Any], home: Home) -> Found:
             if kind == "node"
             else [(tag, "") for tag in known["tags"]]
         )
+    if kind == "template":
+        return [(name, "") for name in templates(home.nodes(line.given.get("file", "")))]
     ask = REMOTE.get(kind)
     if ask is None:
         return []
     found = ask(line, lambda method, params: home.ask(line, method, params))
     return [*found, (FILES, "")] if kind == "place" else found
+
+
+def templates(known: dict[str, Any]) -> list[str]:
+    """Return the templates beside nodes.yaml."""
+    try:
+        files = os.listdir(os.path.join(os.path.dirname(known["path"]), "templates"))
+    except (OSError, KeyError):
+        return []
+    return sorted(file[:-5] for file in files if file.endswith(".yaml"))
 
 
 def workspaces(_line: Line, ask: Ask) -> Found:

@@ -20,30 +20,17 @@ from codesmith.fleet.selection import Choice
 from codesmith.sdk.api import Execution, Usage, Workspace, WorkspaceDeleted
 from codesmith.sdk.ended import Ended
 from codesmith.workspace import denied_hosts
-from codesmith.workspace.clone_credentials import CloneTask, credential_for
+from codesmith.workspace.task_options import CREATE_HELP, FORWARD_HELP, CreateTask, ForwardTask
 
 Forwarded = list[dict[str, Any]]
 
 # The exit code of a program that is not there; what a shell would have understood.
 NOT_FOUND, OF_A_SHELL = 127, frozenset(" |&;<>*$")
-FORWARD_COLUMNS = ("workspace", "port", "address", "state", "reason")
 COPY_COLUMNS = ("files", "bytes", "deleted", "by", "seconds")
-OPENED_COLUMNS = ("name", "user", "path", "opened_at", "command")
 COLUMNS = ("name", "path", "login", "user", "shared_with", "state", "labels", "created_at")
 
 
-@task(
-    help={
-        "name": "The workspace's name: 1 to 28 of a-z, 0-9 and inner hyphens.",
-        "user": "Who may open it, an existing user (default: a new user of the same name, for this workspace alone).",
-        "ssh_key": "A public key of the new user, or a file of public keys; repeatable; kept, but lets nobody in yet "
-        "(default: none).",
-        "label": "A label as KEY=VALUE; repeatable (default: none).",
-        "repo": "The URL of a repository to clone into it; no workspace is created if that fails (default: none).",
-        "repo_name": "The repository's name and its directory in code/ (default: the last part of the URL).",
-        **arguments.CLONE_HELP,
-    }
-)
+@task(help=CREATE_HELP)
 def create(
     c: Context,
     name: str,
@@ -52,27 +39,19 @@ def create(
     label: list[str] | None = None,
     repo: str | None = None,
     repo_name: str | None = None,
-    **options: Unpack[CloneTask],
+    **options: Unpack[CreateTask],
 ) -> Workspace:
-    """Create a workspace with a login of its own; with --repo, clone a repository into it.
+    """Create a workspace with a login of its own; --template and --repo fill it, --any chooses its node.
 
+    The setup of a template runs as a job; what it writes goes to standard error.
+
+    Example: workspace.create demo --template python --any --tag eu
     Example: workspace.create site --repo https://git.example.org/team/site.git --ref main
     """
-    keys, labels = arguments.read_public_keys(ssh_key or []), arguments.parse_pairs(label or [], "--label")
-    source = arguments.read_repo(repo, repo_name, options)
-    given = (source or {}).get("credential")
-    with (
-        one_node.connect(options) as client,
-        credential_for(client, repo, given, forward_agent=options.get("forward_agent", False)) as credential,
-    ):
-        if source and credential:
-            source["credential"] = credential
-        workspace = client.workspace.create(name=name, user=user, ssh_keys=keys, labels=labels, repo=source)
-        repos = client.repo.list(workspace=name) if source else []
-    one_node.show(options, workspace, COLUMNS)
-    for cloned in repos:
-        output.say_left_out(cloned)
-    return workspace
+    from codesmith.workspace import creation
+
+    wish = creation.Wish(name, user, ssh_key or (), label or (), repo, repo_name)
+    return creation.run(wish, options, COLUMNS)
 
 
 @task(help={"name": "The workspace's name."}, harmless=True, watchable=True)
@@ -128,23 +107,8 @@ def open(  # noqa: A001
     Example: workspace.open shop --shell
     """
     from codesmith.workspace import login
-    from codesmith.workspace.ssh_config import SshConfig
 
-    with one_node.connect(where) as client:
-        opened = client.workspace.open(name=name)
-    config = SshConfig(selection.registry(where.get("file") or ""))
-    entrance = login.prepare(name, config, selection.one(where), opened.login.directory)
-    if shell:
-        login.enter(entrance)
-    if editor:
-        login.edit(entrance, editor)
-    uri = entrance.editor_uri(editor or "code")
-    row = {**opened.to_dict(), "command": shlex.join(entrance.ssh), "editor_uri": uri}
-    if editor == login.PRINT and not where.get("json", False):
-        output.write(f"{uri}\n")
-    else:
-        one_node.show(where, row, OPENED_COLUMNS)
-    return row
+    return login.run(name, where, shell=shell, editor=editor)
 
 
 @task(
@@ -330,28 +294,9 @@ def _say_no_shell(name: str, argv: Sequence[str], exit_code: int | None, where: 
         output.say(f"hint: there is no shell: {hint}")
 
 
-@task(
-    several="ports",
-    help={
-        "name": "The workspace's name; --list alone needs none, and shows those of all.",
-        "ports": "A port inside, as 3000, or 18000:8000 for 8000 inside at 18000 here; several may follow.",
-        "open": "Open the first port in the browser (default: only print the address).",
-        "background": "Keep them after this command, until --stop (default: until Ctrl-C).",
-        "any": "Where a port of this machine is taken, use the next free one (default: an error).",
-        "list": "Show the ports of the workspace that are forwarded in the background (default: forward).",
-        "stop": "End those of the named ports, or all of the workspace (default: forward).",
-    },
-)
+@task(several="ports", help=FORWARD_HELP)
 def forward(
-    c: Context,
-    name: str | None = None,
-    ports: list[str] | None = None,
-    open: bool = False,  # noqa: A002
-    background: bool = False,
-    any: bool = False,  # noqa: A002
-    list: bool = False,  # noqa: A002
-    stop: bool = False,
-    **where: Unpack[OneNode],
+    c: Context, name: str | None = None, ports: list[str] | None = None, **options: Unpack[ForwardTask]
 ) -> Forwarded:
     """Forward ports inside a workspace to the same ports of 127.0.0.1 here, until Ctrl-C or in the background.
 
@@ -361,25 +306,7 @@ def forward(
     """
     from codesmith.workspace import forwarding
 
-    is_json = where.get("json", False)
-    if list and not name:
-        chosen = selection.one(where) if where.get("node") else None
-        rows = forwarding.look(chosen, chosen=(list, stop, background, open, any))
-        output.show(rows, ("node", *FORWARD_COLUMNS), json=is_json)
-        return rows
-    if not name:
-        raise BadArgument("workspace.forward needs NAME", hint="inv workspace.list")
-    node = selection.one(where)
-    if list or stop:
-        rows = forwarding.look_or_end(node, name, ports or [], ends=stop, chosen=(list, stop, background, open, any))
-        output.show(rows, FORWARD_COLUMNS, json=is_json)
-        return rows
-    ports_ = forwarding.read_ports(name, ports or [])
-    if background:
-        rows = forwarding.start(node, name, ports_, any_port=any, opens=open)
-        output.show(rows, FORWARD_COLUMNS, json=is_json)
-        return rows
-    return forwarding.hold(node, name, ports_, any_port=any, opens=open, json=is_json)
+    return forwarding.run(name or "", ports or [], options)
 
 
 @task(

@@ -8,21 +8,58 @@ from typing import TYPE_CHECKING, Any
 
 from codesmith.cli import output
 from codesmith.errors import BadArgument
+from codesmith.fleet import selection
 from codesmith.workspace import forward, forwards, listening
 from codesmith.workspace.forward import Foreground, Port
 
 if TYPE_CHECKING:
     from codesmith.nodes.registry import Node
     from codesmith.tunnel.state import ForwardState
+    from codesmith.workspace.task_options import ForwardTask
 
 Rows = list[dict[str, Any]]
+COLUMNS = ("workspace", "port", "address", "state", "reason")
+# The label that has the ports of a workspace, as a template writes it: 3000,18000:8000.
+PORTS_LABEL = "ports"
 
 
-def read_ports(name: str, words: Sequence[str]) -> list[Port]:
-    """Return the ports of a command line; BadArgument if there are none."""
-    if not words:
-        raise BadArgument("workspace.forward needs a port", hint=f"inv workspace.forward {name} 3000")
-    return forward.parse([str(word) for word in words])
+def run(name: str, words: Sequence[str], options: ForwardTask) -> Rows:
+    """Do what the task workspace.forward does: forward, or show or end what is forwarded in the background."""
+    is_json, any_port, opens = options.get("json", False), options.get("any", False), options.get("open", False)
+    lists, ends, background = options.get("list", False), options.get("stop", False), options.get("background", False)
+    chosen = (lists, ends, background, opens, any_port)
+    if lists and not name:
+        rows = look(selection.one(options) if options.get("node") else None, chosen=chosen)
+        output.show(rows, ("node", *COLUMNS), json=is_json)
+        return rows
+    if not name:
+        raise BadArgument("workspace.forward needs NAME", hint="inv workspace.list")
+    node = selection.one(options)
+    if lists or ends:
+        rows = look_or_end(node, name, words, ends=ends, chosen=chosen)
+    elif background:
+        rows = start(node, name, ports_of(node, name, words), any_port=any_port, opens=opens)
+    else:
+        return hold(node, name, ports_of(node, name, words), any_port=any_port, opens=opens, json=is_json)
+    output.show(rows, COLUMNS, json=is_json)
+    return rows
+
+
+def ports_of(node: Node, name: str, words: Sequence[str]) -> list[Port]:
+    """Return the ports of a command line; without any, those in the label `ports` of the workspace."""
+    from codesmith.sdk.client import Client
+
+    if words:
+        return forward.parse([str(word) for word in words])
+    with Client(node) as client:
+        label = client.workspace.get(name=name).labels.get(PORTS_LABEL, "")
+    hint = f"inv workspace.forward {name} 3000"
+    if not label.strip():
+        raise BadArgument(f"workspace.forward needs a port: {name} has no label `{PORTS_LABEL}`", hint=hint)
+    try:
+        return forward.parse(label.replace(",", " ").split())
+    except BadArgument as error:
+        raise BadArgument(f"the label `{PORTS_LABEL}` of {name} is {label!r}: {error.problem}", hint=hint) from None
 
 
 def look(node: Node | None, *, chosen: Sequence[bool]) -> Rows:

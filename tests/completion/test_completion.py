@@ -74,6 +74,16 @@ def test_tasks_options_choices_and_nodes(typist: Typist) -> None:
     assert typist.offered("workspace.create", "") == []
 
 
+def test_templates_are_offered_by_the_names_of_their_files(typist: Typist) -> None:
+    assert typist.offered("workspace.create", "demo", "--template", "") == []
+    (typist.folder / "templates").mkdir()
+    for name in ("python.yaml", "node.yaml", "notes.txt"):
+        (typist.folder / "templates" / name).touch()
+    assert typist.offered("workspace.create", "demo", "--template", "") == ["node", "python"]
+    assert typist.offered("workspace.create", "demo", "--template=p") == ["--template=python"]
+    assert typist.offered("template.get", "") == ["node", "python"]
+
+
 def test_the_committed_table_is_what_the_tasks_say() -> None:
     assert json.loads((ROOM / "table.json").read_text()) == table.build(root()), "stale: run `make api`"
 
