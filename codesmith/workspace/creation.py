@@ -40,14 +40,16 @@ if TYPE_CHECKING:
     from codesmith.workspace.task_options import CreateTask
 
 # Each command is a shell of its own that ends at its first failure, and begins in the workspace's directory.
+# One pipe for all that it writes: of two nobody could tell the order.
 SETUP = """\
+exec 2>&1
 number=0
 for command do
     number=$((number + 1))
-    printf '+ %s\\n' "$command" >&2
+    printf '+ %s\\n' "$command"
     sh -e -c "$command" || {
         status=$?
-        printf 'setup command %s of %s has ended with exit code %s\\n' "$number" "$#" "$status" >&2
+        printf 'setup command %s of %s has ended with exit code %s\\n' "$number" "$#" "$status"
         exit "$status"
     }
 done"""
@@ -179,7 +181,8 @@ def _set_up(client: Client, name: str, commands: Sequence[str]) -> None:
         ended = follower.wait(None)
     jobs.say_end(ended)
     if ended.exit_code != 0:
-        raise StepFailed(f"the setup of {name} {jobs.how_it_ended(ended)}")
+        hint = f"inv job.logs {name} {SETUP_JOB}"
+        raise StepFailed(f"the setup of {name} {jobs.how_it_ended(ended)}", hint=hint)
 
 
 def _write(client: Client, name: str, path: str, content: bytes | Path, mode: str, folders: set[str]) -> None:
