@@ -201,7 +201,7 @@ class Home:
         try:
             with open(f"{self._cache}/{self._key(file)}.json", encoding="utf-8") as kept:
                 known: dict[str, Any] = json.load(kept)
-            if known["stamp"] == stamp(known["path"]):
+            if all(stamp(file) == kept_stamp for file, kept_stamp in known["stamps"].items()):
                 return known
         except (OSError, ValueError, KeyError):
             pass
@@ -236,8 +236,11 @@ class Home:
 
 
 def stamp(path: str) -> list[int]:
-    """Return what changes with a file."""
-    status = os.stat(path)
+    """Return what changes with a file; [] if it is not there."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return []
     return [status.st_mtime_ns, status.st_size, status.st_ino]
 
 

@@ -21,11 +21,12 @@ RELEASES = ("bookworm", "trixie", "bullseye", "bookworm-vm", "trixie-vm")
 NODE_KEYS = (
     "host", "user", "port", "identity", "tags", "labels", "endpoint", "lab", "bridge", "ssh", "git_hosts",
 )  # fmt: skip
-TOP_KEYS = ("default", "nodes")
+TOP_KEYS = ("default", "nodes", "include")
 SSH_KEYS = ("host", "user", "port", "identity")
 
 EXPECTED = {
     "default": "the name of one of the nodes below",
+    "include": "a file or a list of files: of nodes as here, an Ansible inventory, or a program that prints nodes",
     "nodes": "a mapping: one `NAME:` per node, its settings indented below it",
     "host": "a host name, an address or an alias from ssh_config",
     "user": "a login name",
@@ -64,6 +65,14 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Include:
+    """A file that is included, as written, and its line."""
+
+    word: str
+    line: int
+
+
+@dataclass(frozen=True)
 class NodesFile:
     """The contents of nodes.yaml with their lines. `nodes_line` is None if the file has no `nodes:` yet."""
 
@@ -74,6 +83,7 @@ class NodesFile:
     nodes_line: int | None
     is_block: bool
     sections: dict[str, Section]
+    includes: tuple[Include, ...] = ()
 
 
 def read(path: Path) -> NodesFile:
@@ -100,6 +110,24 @@ def parse(text: str, path: Path) -> NodesFile:
     return _Reader(path, text).file()
 
 
+def nothing(path: Path) -> NodesFile:
+    """Return a file without nodes."""
+    return NodesFile(path, "", None, None, None, True, {})
+
+
+def bad(path: Path, line: int, key: str, problem: str, expected: str) -> BadRegistry:
+    """Return the error about a line and key of a file: what is wrong, and what is expected there."""
+    error = Document(path, "").bad(line, key, problem, expected)
+    return BadRegistry(error.problem, hint=error.hint)
+
+
+def is_valid(word: str, text: str) -> bool:
+    """Tell whether a setting of a node may be this text."""
+    if word == "port":
+        return re.fullmatch(r"[1-9][0-9]{0,4}", text) is not None and int(text) <= 65535
+    return bool(text.strip()) and text.isprintable() and _is_valid(word, text)
+
+
 class _Reader(Document):
     """Reads nodes.yaml."""
 
@@ -113,11 +141,16 @@ class _Reader(Document):
         sections = {} if nodes is None or self.is_null(nodes) else self.sections(nodes)
         default_line, default = top.get("default", (None, None))
         name = None if default is None else self.word(default, "default")
-        if name is not None and default_line is not None and name not in sections:
+        includes = tuple(self.includes(top["include"][1])) if "include" in top else ()
+        if name is not None and default_line is not None and name not in sections and not includes:
             known = f" (nodes here: {', '.join(sections) or 'none'})"
             raise self.bad(default_line, "default", f"no node is named {name!r}{known}", EXPECTED["default"])
         is_block = nodes is not None and not getattr(nodes, "flow_style", False)
-        return NodesFile(self.path, self.text, name, default_line, nodes_line, is_block, sections)
+        return NodesFile(self.path, self.text, name, default_line, nodes_line, is_block, sections, includes)
+
+    def includes(self, node: yaml.Node) -> Iterator[Include]:
+        for item in node.value if shape(node) == "a list" else [node]:
+            yield Include(self.word(item, "include"), line_of(item))
 
     def sections(self, nodes: yaml.Node) -> dict[str, Section]:
         sections: dict[str, Section] = {}
