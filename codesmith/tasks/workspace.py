@@ -40,10 +40,10 @@ def create(
     repo: str | None = None,
     repo_name: str | None = None,
     **options: Unpack[CreateTask],
-) -> Workspace:
+) -> Workspace | Row:
     """Create a workspace with a login of its own; --template and --repo fill it, --any chooses its node.
 
-    The setup of a template runs as a job; what it writes goes to standard error.
+    The setup of a template runs as a job; what it writes goes to standard error. With --any the record says the node.
 
     Example: workspace.create demo --template python --any --tag eu
     Example: workspace.create site --repo https://git.example.org/team/site.git --ref main

@@ -29,6 +29,7 @@ from codesmith.errors import (
 )
 from codesmith.fleet import one_node, placing
 from codesmith.fleet.one_node import OneNode
+from codesmith.fleet.report import Row
 from codesmith.sdk.api import Job, Workspace
 from codesmith.workspace import console, file_pieces, following, jobs, template, template_reader
 from codesmith.workspace.clone_credentials import CloneTask, credential_for
@@ -111,18 +112,26 @@ class Plan:
         return bool(known.sandbox or known.network or known.files or known.setup or self.variables)
 
 
-def run(wish: Wish, options: CreateTask, columns: Sequence[str]) -> Workspace:
-    """Do what the task workspace.create does: check, choose a node with `any`, create, show."""
+def run(wish: Wish, options: CreateTask, columns: Sequence[str]) -> Workspace | Row:
+    """Do what the task workspace.create does: check, choose a node with `any`, create, show.
+
+    With `any` the record is a row that begins with its node, as in a list of several nodes.
+    """
     plan, tags = wish.plan(options), options.get("tag")
-    where: CreateTask = options
-    if options.get("any"):
-        where = {**options, "node": placing.place(wish.name, wish.user, tags, options)}
-    elif tags:
-        raise BadArgument("--tag needs --any", hint=f"inv workspace.create {wish.name} --any --tag {tags[0]}")
+    if not options.get("any"):
+        if tags:
+            raise BadArgument("--tag needs --any", hint=f"inv workspace.create {wish.name} --any --tag {tags[0]}")
+        workspace = create(wish, plan, options)
+        one_node.show(options, workspace, columns)
+        say_ports(workspace, options)
+        return workspace
+    node = placing.place(wish.name, wish.user, tags, options)
+    where: CreateTask = {**options, "node": node}
     workspace = create(wish, plan, where)
-    one_node.show(where, workspace, columns)
+    row = {"node": node, **workspace.to_dict()}
+    one_node.show(where, row, ("node", *columns))
     say_ports(workspace, where)
-    return workspace
+    return row
 
 
 def create(wish: Wish, plan: Plan, options: CloneTask) -> Workspace:

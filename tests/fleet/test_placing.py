@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 
 import pytest
@@ -132,3 +133,4 @@ def test_all_nodes_are_looked_at_at_once(nodes):
     ):
         done = nodes.inv("workspace.create", "demo", "--any", "--json")
     assert done.returncode == 0 and "on web1: " in done.stderr
+    assert next(iter(json.loads(done.stdout).items())) == ("node", "web1")
