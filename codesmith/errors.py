@@ -68,6 +68,10 @@ class BadRegistry(CodeSmithError):
     """nodes.yaml has a mistake or cannot be written; the problem names file, line, key and what is expected."""
 
 
+class BadTemplate(CodeSmithError):
+    """A template has a mistake or cannot be read; the problem names file, line, key and what is expected."""
+
+
 class AuthenticationFailed(CodeSmithError):
     """sshd refused the login."""
 

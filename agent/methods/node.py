@@ -81,6 +81,7 @@ def info(context: Context) -> NodeInfo:
         "python": platform.python_version(),
         "cpus": os.cpu_count() or 1,
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "memory_available_bytes": _memory_available(),
         "disk": {"total_bytes": disk.total, "free_bytes": disk.free},
         "agent_version": __version__,
         "api_version": API_VERSION,
@@ -125,6 +126,15 @@ def _must_read(path: str) -> None:
     """Raise OSError when a file cannot be read: with an unreadable /etc/passwd, getpwall() returns an empty list."""
     with open(path, "rb"):
         pass
+
+
+def _memory_available() -> int:
+    with open("/proc/meminfo", encoding="ascii") as file:
+        for line in file:
+            name, _, value = line.partition(":")
+            if name == "MemAvailable":
+                return int(value.split()[0]) * 1024
+    return 0
 
 
 def _read_os() -> Os:

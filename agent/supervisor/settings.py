@@ -7,6 +7,7 @@ import os
 from typing import Dict, NamedTuple, Optional
 
 from agent.shared.paths import JOB_PATH
+from agent.supervisor import variables
 
 
 class Settings(NamedTuple):
@@ -41,7 +42,7 @@ class Settings(NamedTuple):
         return f"{self.state}/bin"
 
     def environment(self) -> Dict[str, str]:
-        """Return the environment of everything that runs in the workspace."""
+        """Return the environment of everything that runs in the workspace, with the variables that it sets itself."""
         return {
             "PATH": f"{JOB_PATH}:{self.programs}",
             "HOME": self.home,
@@ -52,6 +53,7 @@ class Settings(NamedTuple):
             "CODESMITH_WORKSPACE": self.workspace,
             "CODESMITH_DIRECTORY": self.path,
             **self.proxies,
+            **variables.read(self.path),
         }
 
 

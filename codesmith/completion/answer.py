@@ -126,11 +126,22 @@ def values(line: Line, parameter: dict[str, Any], home: Home) -> Found:
             if kind == "node"
             else [(tag, "") for tag in known["tags"]]
         )
+    if kind == "template":
+        return [(name, "") for name in templates(home.nodes(line.given.get("file", "")))]
     ask = REMOTE.get(kind)
     if ask is None:
         return []
     found = ask(line, lambda method, params: home.ask(line, method, params))
     return [*found, (FILES, "")] if kind == "place" else found
+
+
+def templates(known: dict[str, Any]) -> list[str]:
+    """Return the templates beside nodes.yaml."""
+    try:
+        files = os.listdir(os.path.join(os.path.dirname(known["path"]), "templates"))
+    except (OSError, KeyError):
+        return []
+    return sorted(file[:-5] for file in files if file.endswith(".yaml"))
 
 
 def workspaces(_line: Line, ask: Ask) -> Found:
@@ -190,7 +201,7 @@ class Home:
         try:
             with open(f"{self._cache}/{self._key(file)}.json", encoding="utf-8") as kept:
                 known: dict[str, Any] = json.load(kept)
-            if known["stamp"] == stamp(known["path"]):
+            if all(stamp(file) == kept_stamp for file, kept_stamp in known["stamps"].items()):
                 return known
         except (OSError, ValueError, KeyError):
             pass
@@ -225,8 +236,11 @@ class Home:
 
 
 def stamp(path: str) -> list[int]:
-    """Return what changes with a file."""
-    status = os.stat(path)
+    """Return what changes with a file; [] if it is not there."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return []
     return [status.st_mtime_ns, status.st_size, status.st_ino]
 
 

@@ -14,12 +14,13 @@ from codesmith.tunnel.local_endpoint import endpoint_path
 
 
 def read(file: str = "") -> dict[str, object]:
-    """Return the nodes with their places and sockets, the tags and the default."""
+    """Return the nodes with their places and sockets, the tags and the default; no program of nodes.yaml is run."""
     path = paths.nodes_file(file)
-    registry = Registry.load(path)
+    registry = Registry.load(path, runs_programs=False)
     nodes = {name: {"place": node.place, "socket": str(endpoint_path(node))} for name, node in registry.nodes.items()}
     tags = sorted({tag for node in registry.nodes.values() for tag in node.tags})
-    found = {"path": str(path), "stamp": stamp(str(path)), "nodes": nodes, "tags": tags}
+    stamps = {str(file): stamp(str(file)) for file in registry.files}
+    found = {"path": str(path), "stamps": stamps, "nodes": nodes, "tags": tags}
     return {**found, "default": registry.default}
 
 

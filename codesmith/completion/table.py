@@ -17,9 +17,19 @@ if TYPE_CHECKING:
 
 TARGET = Path(__file__).with_name("table.json")
 # What a parameter names, by its own name; the rest depends on the task.
-KINDS = {"node": "node", "tag": "tag", "workspace": "workspace", "user": "user", "id": "job", "job": "job"}
+KINDS = {
+    "node": "node", "tag": "tag", "workspace": "workspace", "user": "user", "id": "job", "job": "job",
+    "template": "template",
+}  # fmt: skip
 # A parameter `name`, by the namespace of its task.
-NAMES = {"workspace": "workspace", "user": "user", "node": "node", "repo": "repo", "lab": "node"}
+NAMES = {
+    "workspace": "workspace",
+    "user": "user",
+    "node": "node",
+    "repo": "repo",
+    "lab": "node",
+    "template": "template",
+}
 # Tasks whose `name` is a new one.
 MAKING = ("workspace.create", "user.create", "node.add", "repo.init")
 # Options that take a file of this machine.

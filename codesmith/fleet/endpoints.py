@@ -64,9 +64,21 @@ def listing(registry: Registry) -> list[Row]:
     """Return every node of the registry with the state of its endpoint."""
     rows = status(list(registry.nodes.values()))
     return [
-        {**row, "tags": list(node.tags), "labels": dict(node.labels), "default": node.name == registry.default}
+        {
+            **row,
+            "tags": list(node.tags),
+            "labels": dict(node.labels),
+            "default": node.name == registry.default,
+            "source": node.source,
+        }
         for row, node in zip(rows, registry.nodes.values(), strict=True)
     ]
+
+
+def with_short_sources(rows: Sequence[Row], registry: Registry) -> list[Row]:
+    """Return rows of `listing` for people: the file of each node as it lies below the folder of nodes.yaml."""
+    folder = f"{registry.path.parent}/"
+    return [{**row, "source": str(row["source"]).removeprefix(folder)} for row in rows]
 
 
 def state_row(state: EndpointState) -> Row:

@@ -33,11 +33,12 @@ def add(file: str, name: str, settings: Mapping[str, Any], tags: list[str], labe
 
 def remove(file: str, name: str) -> Row:
     """Close a node's endpoint and remove its entry from nodes.yaml; the node itself does not change."""
-    from codesmith.nodes import writer
+    from codesmith.nodes import reader, writer
     from codesmith.tunnel import control, identity
 
     path = paths.nodes_file(file)
     node = Registry.load(path).get(name)
+    writer.ensure_own(reader.read(path), name)
     control.disconnect(node)
     identity.forget(node)
     _forget_carrier(node)

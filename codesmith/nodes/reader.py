@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codesmith.errors import BadRegistry
+from codesmith.nodes.document import Document, line_of, shape
 
 if TYPE_CHECKING:
     import yaml
@@ -20,11 +21,12 @@ RELEASES = ("bookworm", "trixie", "bullseye", "bookworm-vm", "trixie-vm")
 NODE_KEYS = (
     "host", "user", "port", "identity", "tags", "labels", "endpoint", "lab", "bridge", "ssh", "git_hosts",
 )  # fmt: skip
-TOP_KEYS = ("default", "nodes")
+TOP_KEYS = ("default", "nodes", "include")
 SSH_KEYS = ("host", "user", "port", "identity")
 
 EXPECTED = {
     "default": "the name of one of the nodes below",
+    "include": "a file or a list of files: of nodes as here, an Ansible inventory, or a program that prints nodes",
     "nodes": "a mapping: one `NAME:` per node, its settings indented below it",
     "host": "a host name, an address or an alias from ssh_config",
     "user": "a login name",
@@ -63,6 +65,14 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Include:
+    """A file that is included, as written, and its line."""
+
+    word: str
+    line: int
+
+
+@dataclass(frozen=True)
 class NodesFile:
     """The contents of nodes.yaml with their lines. `nodes_line` is None if the file has no `nodes:` yet."""
 
@@ -73,6 +83,7 @@ class NodesFile:
     nodes_line: int | None
     is_block: bool
     sections: dict[str, Section]
+    includes: tuple[Include, ...] = ()
 
 
 def read(path: Path) -> NodesFile:
@@ -99,11 +110,26 @@ def parse(text: str, path: Path) -> NodesFile:
     return _Reader(path, text).file()
 
 
-class _Reader:
-    """Walks the YAML nodes, which know their lines, instead of plain values, which do not."""
+def nothing(path: Path) -> NodesFile:
+    """Return a file without nodes."""
+    return NodesFile(path, "", None, None, None, True, {})
 
-    def __init__(self, path: Path, text: str) -> None:
-        self.path, self.text = path, text
+
+def bad(path: Path, line: int, key: str, problem: str, expected: str) -> BadRegistry:
+    """Return the error about a line and key of a file: what is wrong, and what is expected there."""
+    error = Document(path, "").bad(line, key, problem, expected)
+    return BadRegistry(error.problem, hint=error.hint)
+
+
+def is_valid(word: str, text: str) -> bool:
+    """Tell whether a setting of a node may be this text."""
+    if word == "port":
+        return re.fullmatch(r"[1-9][0-9]{0,4}", text) is not None and int(text) <= 65535
+    return bool(text.strip()) and text.isprintable() and _is_valid(word, text)
+
+
+class _Reader(Document):
+    """Reads nodes.yaml."""
 
     def file(self) -> NodesFile:
         """Return the whole file, or raise BadRegistry for the first mistake in it."""
@@ -114,39 +140,17 @@ class _Reader:
         nodes_line, nodes = top.get("nodes", (None, None))
         sections = {} if nodes is None or self.is_null(nodes) else self.sections(nodes)
         default_line, default = top.get("default", (None, None))
-        name = None if default is None else self.string(default, "default")
-        if name is not None and default_line is not None and name not in sections:
+        name = None if default is None else self.word(default, "default")
+        includes = tuple(self.includes(top["include"][1])) if "include" in top else ()
+        if name is not None and default_line is not None and name not in sections and not includes:
             known = f" (nodes here: {', '.join(sections) or 'none'})"
             raise self.bad(default_line, "default", f"no node is named {name!r}{known}", EXPECTED["default"])
         is_block = nodes is not None and not getattr(nodes, "flow_style", False)
-        return NodesFile(self.path, self.text, name, default_line, nodes_line, is_block, sections)
+        return NodesFile(self.path, self.text, name, default_line, nodes_line, is_block, sections, includes)
 
-    def compose(self) -> yaml.Node | None:
-        import yaml
-
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        try:
-            return yaml.compose(self.text, Loader=loader)
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            raise self.unreadable(mark.line + 1 if mark else 1, error.problem or "not YAML") from None
-        except yaml.YAMLError as error:
-            raise self.unreadable(self.control_line(), str(error).splitlines()[0]) from None
-        except RecursionError:
-            raise self.bad(1, "", "nested too deep", EXPECTED["nodes"]) from None
-
-    def unreadable(self, line: int, problem: str) -> BadRegistry:
-        lines = self.text.splitlines() or [""]
-        for number in (line, line - 1):
-            if 0 < number <= len(lines) and "\t" in lines[number - 1][: _indent(lines[number - 1])]:
-                return self.bad(number, "", "a tab in the indentation", "spaces")
-        if "another document" in problem or "single document" in problem:
-            return self.bad(line, "", "a second document (`---`)", "one document")
-        return self.bad(line, "", f"not YAML: {problem}", "YAML as in nodes.yaml of the documentation")
-
-    def control_line(self) -> int:
-        match = re.search(r"[^\x09\x0a\x0d\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", self.text)
-        return self.text.count("\n", 0, match.start()) + 1 if match else 1
+    def includes(self, node: yaml.Node) -> Iterator[Include]:
+        for item in node.value if shape(node) == "a list" else [node]:
+            yield Include(self.word(item, "include"), line_of(item))
 
     def sections(self, nodes: yaml.Node) -> dict[str, Section]:
         sections: dict[str, Section] = {}
@@ -202,70 +206,33 @@ class _Reader:
         if word == "labels":
             pairs = self.pairs(node, key, None, EXPECTED["labels"])
             return {label: self.string(value, f"{key}.{label}", EXPECTED["labels"]) for label, _, value in pairs}
-        text = self.string(node, key)
+        text = self.word(node, key)
         if not _is_valid(word, text):
-            raise self.bad(_line(node), key, f"{text!r}", EXPECTED[word])
+            raise self.bad(line_of(node), key, f"{text!r}", EXPECTED[word])
         return text
 
     def port(self, node: yaml.Node, key: str) -> int:
         text = node.value if node.tag.endswith(":int") and isinstance(node.value, str) else ""
         if not re.fullmatch(r"[1-9][0-9]{0,4}", text) or int(text) > 65535:
-            raise self.bad(_line(node), key, self.described(node), EXPECTED["port"])
+            raise self.bad(line_of(node), key, self.described(node), EXPECTED["port"])
         return int(text)
 
     def tags(self, node: yaml.Node, key: str) -> tuple[str, ...]:
-        if _shape(node) != "a list":
-            raise self.bad(_line(node), key, self.described(node), EXPECTED["tags"])
+        if shape(node) != "a list":
+            raise self.bad(line_of(node), key, self.described(node), EXPECTED["tags"])
         return tuple(self.string(item, key, "words") for item in node.value)
 
     def git_hosts(self, node: yaml.Node, key: str) -> tuple[str, ...]:
-        if _shape(node) != "a list" or len(node.value) > GIT_HOSTS_MAX:
-            raise self.bad(_line(node), key, self.described(node), EXPECTED["git_hosts"])
+        if shape(node) != "a list" or len(node.value) > GIT_HOSTS_MAX:
+            raise self.bad(line_of(node), key, self.described(node), EXPECTED["git_hosts"])
         hosts = [self.string(item, key, EXPECTED["git_hosts"]) for item in node.value]
         for item, host in zip(node.value, hosts, strict=True):
             if not re.fullmatch(GIT_HOST, host, re.ASCII | re.IGNORECASE):
-                raise self.bad(_line(item), key, f"{host!r}", EXPECTED["git_hosts"])
+                raise self.bad(line_of(item), key, f"{host!r}", EXPECTED["git_hosts"])
         return tuple(dict.fromkeys(host.lower() for host in hosts))
 
-    def string(self, node: yaml.Node, key: str, expected: str = "") -> str:
-        expected = expected or EXPECTED[key.rsplit(".", 1)[-1]]
-        if not node.tag.endswith(":str") or _shape(node):
-            quotes = " (in quotes)" if not self.is_null(node) and isinstance(node.value, str) else ""
-            raise self.bad(_line(node), key, self.described(node), expected + quotes)
-        if not node.value.strip() or not node.value.isprintable():
-            raise self.bad(_line(node), key, f"{node.value!r}", expected)
-        return str(node.value)
-
-    def pairs(
-        self, node: yaml.Node, key: str, known: tuple[str, ...] | None, expected: str
-    ) -> Iterator[tuple[str, int, yaml.Node]]:
-        """Yield key, line and value of a mapping; refuse other kinds, repeated keys and unknown keys."""
-        if _shape(node) != "a mapping":
-            raise self.bad(_line(node), key, self.described(node), expected)
-        lines: dict[str, int] = {}
-        for word, value in node.value:
-            line, text = _line(word), str(word.value) if isinstance(word.value, str) else ""
-            where = f"{key}.{text}" if key else text
-            if not text:
-                raise self.bad(line, key, "a key that is not a word", expected)
-            if text in lines:
-                raise self.bad(line, where, f"written before on line {lines[text]}", "each key once")
-            if known is not None and text not in known:
-                raise self.bad(line, where, f"no such key{_guess(text, known)}", f"one of {', '.join(known)}")
-            lines[text] = line
-            yield text, line, value
-
-    def is_null(self, node: yaml.Node) -> bool:
-        return bool(node.tag.endswith(":null"))
-
-    def described(self, node: yaml.Node) -> str:
-        if self.is_null(node):
-            return "nothing"
-        return _shape(node) or repr(node.value)
-
-    def bad(self, line: int, key: str, problem: str, expected: str) -> BadRegistry:
-        where = f"{self.path}:{line}: " + (f"{key}: " if key else "")
-        return BadRegistry(f"{where}{problem}; expected {expected}", hint=f"${{EDITOR:-vi}} +{line} {self.path}")
+    def word(self, node: yaml.Node, key: str) -> str:
+        return self.string(node, key, EXPECTED[key.rsplit(".", 1)[-1]])
 
 
 def _is_valid(word: str, text: str) -> bool:
@@ -280,26 +247,6 @@ def _is_valid(word: str, text: str) -> bool:
     return text in allowed.get(word, (text,))
 
 
-def _guess(word: str, known: tuple[str, ...]) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(word, known, 1)
-    return f", did you mean `{close[0]}`?" if close else ""
-
-
-def _shape(node: yaml.Node) -> str:
-    """Return "a mapping" or "a list", whatever tag the node has; empty for a scalar."""
-    import yaml
-
-    if isinstance(node, yaml.MappingNode):
-        return "a mapping"
-    return "a list" if isinstance(node, yaml.SequenceNode) else ""
-
-
-def _line(node: yaml.Node) -> int:
-    return int(node.start_mark.line) + 1
-
-
 def _first_column(node: yaml.Node) -> int:
     return int(node.start_mark.column)
 
@@ -310,7 +257,3 @@ def _last_line(node: yaml.Node) -> int:
         last = node.value[-1]
         return _last_line(last[1] if isinstance(last, tuple) else last)
     return int(node.end_mark.line) + 1
-
-
-def _indent(line: str) -> int:
-    return len(line) - len(line.lstrip())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,8 @@ class Node:
     # Hosts that clones in its workspaces may reach although they are on the node's own or loopback addresses.
     git_hosts: tuple[str, ...] = ()
     bridge: str | None = None
+    # The file that has it: nodes.yaml, or one that it includes.
+    source: str = field(default="", compare=False)
 
     @property
     def key(self) -> str:
@@ -61,7 +63,9 @@ class Node:
     def to_dict(self) -> dict[str, Any]:
         """Return the node as plain data, ready for JSON."""
         lists = {"tags": list(self.tags), "git_hosts": list(self.git_hosts)}
-        return {**asdict(self), "registry": str(self.registry), **lists, "labels": dict(self.labels)}
+        known = {**asdict(self), "registry": str(self.registry), **lists, "labels": dict(self.labels)}
+        del known["source"]  # a forwarder needs to know how the node is reached
+        return known
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Node:
@@ -79,24 +83,34 @@ class Node:
 
 @dataclass(frozen=True)
 class Registry:
-    """nodes.yaml as read: the nodes in the order of the file."""
+    """nodes.yaml as read, with what it includes: the nodes in the order of the files, and those files."""
 
     path: Path
     nodes: dict[str, Node]
     default: str | None = None
+    files: tuple[Path, ...] = ()
 
     @classmethod
-    def load(cls, path: Path | None = None) -> Registry:
-        """Read `path`, else the file that paths.nodes_file finds; BadRegistry if it has a mistake."""
+    def load(cls, path: Path | None = None, *, runs_programs: bool = True) -> Registry:
+        """Read `path`, else the file that paths.nodes_file finds; BadRegistry if it has a mistake.
+
+        Without `runs_programs`, of an included program counts what it printed when it ran last.
+        """
         from codesmith.nodes import reader
 
-        return cls.of(reader.read((path or paths.nodes_file()).absolute()))
+        return cls.of(reader.read((path or paths.nodes_file()).absolute()), runs_programs=runs_programs)
 
     @classmethod
-    def of(cls, file: NodesFile) -> Registry:
+    def of(cls, file: NodesFile, *, runs_programs: bool = True) -> Registry:
         """Return the registry that a NodesFile describes."""
-        nodes = {name: _node(name, file.path, section.values) for name, section in file.sections.items()}
-        return cls(file.path, nodes, file.default)
+        if not file.includes:
+            nodes = {name: _node(name, file.path, file.path, section.values) for name, section in file.sections.items()}
+            return cls(file.path, nodes, file.default, (file.path,))
+        from codesmith.nodes import includes
+
+        whole = includes.resolve(file, runs_programs=runs_programs)
+        nodes = {name: _node(name, file.path, found.path, found.section.values) for name, found in whole.nodes.items()}
+        return cls(file.path, nodes, file.default, tuple(whole.files))
 
     def get(self, name: str) -> Node:
         """Return the node `name`; UnknownNode lists the known names."""
@@ -142,9 +156,11 @@ class Registry:
         return tagged
 
 
-def _node(name: str, path: Path, values: dict[str, Any]) -> Node:
-    labels = tuple(sorted(values.get("labels", {}).items()))
-    return Node(name=name, registry=path, **{**values, "labels": labels})
+def _node(name: str, registry: Path, source: Path, values: dict[str, Any]) -> Node:
+    known = {**values, "labels": tuple(sorted(values.get("labels", {}).items()))}
+    if source != registry and known.get("identity"):  # a relative path begins at the file that has it
+        known["identity"] = str(source.parent / paths.expanded(known["identity"]))
+    return Node(name=name, registry=registry, source=str(source), **known)
 
 
 def _likely(name: str, known: list[str]) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from codesmith.errors import BadRegistry, CodeSmithError, UnknownNode
-from codesmith.nodes import reader
+from codesmith.nodes import includes, reader
 from codesmith.nodes.reader import NodesFile
 
 ADD_HELP = "inv node.add --help"
@@ -32,9 +32,11 @@ def add(path: Path, name: str, settings: Mapping[str, Any]) -> None:
             raise CodeSmithError(f"{path}:{line}: there is a node {name!r} already", hint=f"inv node.remove {name}")
         if not name.strip():
             raise BadRegistry(f"{name!r} is not a node's name", hint=ADD_HELP)
+        _ensure_not_included(old, name, "there is a node {name!r} already, in {place}, which {path} includes")
         _check(NEW_FILE + "\n".join(entry(name, settings, 2)), path, name)
         text = plan_add(old, name, settings)
         _check(text, path, name)
+        includes.resolve(reader.parse(text, path))
         _replace(old, text, {**_values(old), name: dict(settings)})
 
 
@@ -42,11 +44,24 @@ def remove(path: Path, name: str) -> bool:
     """Remove a node, the comments right above it, and `default:` if it names the node; return whether it did."""
     with _locked(path):
         old = reader.read(path)
+        ensure_own(old, name)
         if name not in old.sections:
             raise UnknownNode.named(name, old.sections, str(path))
         others = {key: values for key, values in _values(old).items() if key != name}
         _replace(old, plan_remove(old, name), others)
         return old.default == name
+
+
+def ensure_own(file: NodesFile, name: str) -> None:
+    """Refuse to remove a node that an included file has."""
+    _ensure_not_included(file, name, "{name} is in {place}, which {path} includes and nothing here changes")
+
+
+def _ensure_not_included(file: NodesFile, name: str, problem: str) -> None:
+    found = includes.resolve(file).nodes.get(name) if file.includes and name not in file.sections else None
+    if found is not None:
+        hint = f"${{EDITOR:-vi}} +{found.section.first_line} {found.path}"
+        raise CodeSmithError(problem.format(name=name, place=found.place, path=file.path), hint=hint)
 
 
 def plan_add(old: NodesFile, name: str, settings: Mapping[str, Any]) -> str:

@@ -565,6 +565,7 @@ class NodeInfo(Record):
 
     node_id: Never changes during the life of the node.
     instance_id: New at every start of the agent.
+    memory_available_bytes: What new work may take, as the kernel estimates.
     started_at: RFC 3339, UTC.
     now: RFC 3339, UTC.
     """
@@ -579,6 +580,7 @@ class NodeInfo(Record):
         "python",
         "cpus",
         "memory_bytes",
+        "memory_available_bytes",
         "disk",
         "agent_version",
         "api_version",
@@ -599,6 +601,7 @@ class NodeInfo(Record):
         python: str,
         cpus: int,
         memory_bytes: int,
+        memory_available_bytes: int,
         disk: Disk,
         agent_version: str,
         api_version: str,
@@ -615,6 +618,7 @@ class NodeInfo(Record):
         self.python = python
         self.cpus = cpus
         self.memory_bytes = memory_bytes
+        self.memory_available_bytes = memory_available_bytes
         self.disk = disk
         self.agent_version = agent_version
         self.api_version = api_version
@@ -635,6 +639,7 @@ class NodeInfo(Record):
             python=data["python"],
             cpus=data["cpus"],
             memory_bytes=data["memory_bytes"],
+            memory_available_bytes=data["memory_available_bytes"],
             disk=Disk.from_dict(data["disk"]),
             agent_version=data["agent_version"],
             api_version=data["api_version"],

@@ -120,12 +120,14 @@ def status(c: Context, **choice: Unpack[Choice]) -> Rows:
 
 @task(name="list", harmless=True, watchable=True)
 def list_(c: Context, file: str = "", json: bool = False) -> Rows:
-    """Show the nodes of nodes.yaml with endpoint, state and agent version.
+    """Show the nodes of nodes.yaml and of what it includes, with endpoint, state, agent version and file.
 
     Example: node.list --json
     """
-    rows = endpoints.listing(selection.registry(file))
-    output.show(rows, ("name", "host", "endpoint", "state", "agent_version", "tags"), json=json)
+    registry = selection.registry(file)
+    rows = endpoints.listing(registry)
+    shown = rows if json else endpoints.with_short_sources(rows, registry)
+    output.show(shown, ("name", "host", "endpoint", "state", "agent_version", "tags", "source"), json=json)
     return rows
 
 

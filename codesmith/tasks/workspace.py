@@ -17,8 +17,8 @@ from codesmith.fleet.selection import Choice
 from codesmith.sdk.api import Execution, Usage, Workspace, WorkspaceDeleted
 from codesmith.sdk.ended import Ended
 from codesmith.workspace import denied_hosts, exec_options
-from codesmith.workspace.clone_credentials import CloneTask, credential_for
 from codesmith.workspace.exec_options import ExecOptions, Executed
+from codesmith.workspace.task_options import CREATE_HELP, FORWARD_HELP, CreateTask, ForwardTask
 
 Forwarded = list[dict[str, Any]]
 
@@ -26,18 +26,7 @@ COPY_COLUMNS = ("files", "bytes", "deleted", "by", "seconds")
 COLUMNS = ("name", "path", "login", "user", "shared_with", "state", "labels", "created_at")
 
 
-@task(
-    help={
-        "name": "The workspace's name: 1 to 28 of a-z, 0-9 and inner hyphens.",
-        "user": "Who may open it, an existing user (default: a new user of the same name, for this workspace alone).",
-        "ssh_key": "A public key of the new user, or a file of public keys; repeatable; kept, but lets nobody in yet "
-        "(default: none).",
-        "label": "A label as KEY=VALUE; repeatable (default: none).",
-        "repo": "The URL of a repository to clone into it; no workspace is created if that fails (default: none).",
-        "repo_name": "The repository's name and its directory in code/ (default: the last part of the URL).",
-        **arguments.CLONE_HELP,
-    }
-)
+@task(help=CREATE_HELP)
 def create(
     c: Context,
     name: str,
@@ -46,27 +35,19 @@ def create(
     label: list[str] | None = None,
     repo: str | None = None,
     repo_name: str | None = None,
-    **options: Unpack[CloneTask],
-) -> Workspace:
-    """Create a workspace with a login of its own; with --repo, clone a repository into it.
+    **options: Unpack[CreateTask],
+) -> Workspace | Row:
+    """Create a workspace with a login of its own; --template and --repo fill it, --any chooses its node.
 
+    The setup of a template runs as a job; what it writes goes to standard error. With --any the record says the node.
+
+    Example: workspace.create demo --template python --any --tag eu
     Example: workspace.create site --repo https://git.example.org/team/site.git --ref main
     """
-    keys, labels = arguments.read_public_keys(ssh_key or []), arguments.parse_pairs(label or [], "--label")
-    source = arguments.read_repo(repo, repo_name, options)
-    given = (source or {}).get("credential")
-    with (
-        one_node.connect(options) as client,
-        credential_for(client, repo, given, forward_agent=options.get("forward_agent", False)) as credential,
-    ):
-        if source and credential:
-            source["credential"] = credential
-        workspace = client.workspace.create(name=name, user=user, ssh_keys=keys, labels=labels, repo=source)
-        repos = client.repo.list(workspace=name) if source else []
-    one_node.show(options, workspace, COLUMNS)
-    for cloned in repos:
-        output.say_left_out(cloned)
-    return workspace
+    from codesmith.workspace import creation
+
+    wish = creation.Wish(name, user, ssh_key or (), label or (), repo, repo_name)
+    return creation.run(wish, options, COLUMNS)
 
 
 @task(help={"name": "The workspace's name."}, harmless=True, watchable=True)
@@ -121,9 +102,9 @@ def open(  # noqa: A001
 
     Example: workspace.open shop --shell
     """
-    from codesmith.workspace import opening
+    from codesmith.workspace import login
 
-    return opening.run(where, name, editor, shell=shell)
+    return login.run(name, where, shell=shell, editor=editor)
 
 
 @task(
@@ -275,28 +256,9 @@ def exec_(
     return execution.run(lists.one_of(options), command, streams)
 
 
-@task(
-    several="ports",
-    help={
-        "name": "The workspace's name; --list alone needs none, and shows those of all.",
-        "ports": "A port inside, as 3000, or 18000:8000 for 8000 inside at 18000 here; several may follow.",
-        "open": "Open the first port in the browser (default: only print the address).",
-        "background": "Keep them after this command, until --stop (default: until Ctrl-C).",
-        "any": "Where a port of this machine is taken, use the next free one (default: an error).",
-        "list": "Show the ports of the workspace that are forwarded in the background (default: forward).",
-        "stop": "End those of the named ports, or all of the workspace (default: forward).",
-    },
-)
+@task(several="ports", help=FORWARD_HELP)
 def forward(
-    c: Context,
-    name: str | None = None,
-    ports: list[str] | None = None,
-    open: bool = False,  # noqa: A002
-    background: bool = False,
-    any: bool = False,  # noqa: A002
-    list: bool = False,  # noqa: A002
-    stop: bool = False,
-    **where: Unpack[OneNode],
+    c: Context, name: str | None = None, ports: list[str] | None = None, **options: Unpack[ForwardTask]
 ) -> Forwarded:
     """Forward ports inside a workspace to the same ports of 127.0.0.1 here, until Ctrl-C or in the background.
 
@@ -306,8 +268,7 @@ def forward(
     """
     from codesmith.workspace import forwarding
 
-    wish = forwarding.Wish(ports or [], open, background, any, list, stop)
-    return forwarding.run(where, name, wish)
+    return forwarding.run(name or "", ports or [], options)
 
 
 @task(

@@ -23,7 +23,8 @@ class Nodes:
         self._lock = threading.Lock()
         self._pollers: dict[str, Poller] = {}
         self._registry: Registry | None = None
-        self._read_at, self._stamp = 0.0, (0, 0)
+        self._read_at = 0.0
+        self._stamp: tuple[tuple[int, int], ...] = ()
         self.refresh()
 
     def get(self, name: str) -> Node:
@@ -63,8 +64,9 @@ class Nodes:
 
     def _read(self) -> None:
         try:
-            status = self.file.stat()
-            stamp = (status.st_mtime_ns, status.st_ino)
+            files = self._registry.files if self._registry else (self.file,)
+            statuses = [file.stat() for file in files if file == self.file or file.exists()]
+            stamp = tuple((status.st_mtime_ns, status.st_ino) for status in statuses)
             if stamp == self._stamp:
                 return
             self._registry = Registry.load(self.file)

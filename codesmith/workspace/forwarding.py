@@ -3,68 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from codesmith.cli import output
 from codesmith.errors import BadArgument
 from codesmith.fleet import selection
-from codesmith.fleet.one_node import OneNode
 from codesmith.workspace import forward, forwards, listening
 from codesmith.workspace.forward import Foreground, Port
 
 if TYPE_CHECKING:
     from codesmith.nodes.registry import Node
     from codesmith.tunnel.state import ForwardState
+    from codesmith.workspace.task_options import ForwardTask
 
 Rows = list[dict[str, Any]]
 COLUMNS = ("workspace", "port", "address", "state", "reason")
+# The label that has the ports of a workspace, as a template writes it: 3000,18000:8000.
+PORTS_LABEL = "ports"
 
 
-@dataclass(frozen=True)
-class Wish:
-    """What the options of workspace.forward ask for."""
-
-    ports: Sequence[str]
-    opens: bool
-    background: bool
-    any_port: bool
-    lists: bool
-    stops: bool
-
-    @property
-    def chosen(self) -> tuple[bool, ...]:
-        """Which of the options that exclude --list and --stop are given."""
-        return (self.lists, self.stops, self.background, self.opens, self.any_port)
-
-
-def run(where: OneNode, name: str | None, wish: Wish) -> Rows:
-    """Do what the options ask for, show the forwards, and return them."""
-    is_json = where.get("json", False)
-    if wish.lists and not name:
-        rows = look(selection.one(where) if where.get("node") else None, chosen=wish.chosen)
+def run(name: str, words: Sequence[str], options: ForwardTask) -> Rows:
+    """Do what the task workspace.forward does: forward, or show or end what is forwarded in the background."""
+    is_json, any_port, opens = options.get("json", False), options.get("any", False), options.get("open", False)
+    lists, ends, background = options.get("list", False), options.get("stop", False), options.get("background", False)
+    chosen = (lists, ends, background, opens, any_port)
+    if lists and not name:
+        rows = look(selection.one(options) if options.get("node") else None, chosen=chosen)
         output.show(rows, ("node", *COLUMNS), json=is_json)
         return rows
     if not name:
         raise BadArgument("workspace.forward needs NAME", hint="inv workspace.list")
-    node = selection.one(where)
-    if wish.lists or wish.stops:
-        rows = look_or_end(node, name, wish.ports, ends=wish.stops, chosen=wish.chosen)
+    node = selection.one(options)
+    if lists or ends:
+        rows = look_or_end(node, name, words, ends=ends, chosen=chosen)
+    elif background:
+        rows = start(node, name, ports_of(node, name, words), any_port=any_port, opens=opens)
     else:
-        ports = read_ports(name, wish.ports)
-        if not wish.background:
-            return hold(node, name, ports, any_port=wish.any_port, opens=wish.opens, json=is_json)
-        rows = start(node, name, ports, any_port=wish.any_port, opens=wish.opens)
+        return hold(node, name, ports_of(node, name, words), any_port=any_port, opens=opens, json=is_json)
     output.show(rows, COLUMNS, json=is_json)
     return rows
 
 
-def read_ports(name: str, words: Sequence[str]) -> list[Port]:
-    """Return the ports of a command line; BadArgument if there are none."""
-    if not words:
-        raise BadArgument("workspace.forward needs a port", hint=f"inv workspace.forward {name} 3000")
-    return forward.parse([str(word) for word in words])
+def ports_of(node: Node, name: str, words: Sequence[str]) -> list[Port]:
+    """Return the ports of a command line; without any, those in the label `ports` of the workspace."""
+    from codesmith.sdk.client import Client
+
+    if words:
+        return forward.parse([str(word) for word in words])
+    with Client(node) as client:
+        label = client.workspace.get(name=name).labels.get(PORTS_LABEL, "")
+    hint = f"inv workspace.forward {name} 3000"
+    if not label.strip():
+        raise BadArgument(f"workspace.forward needs a port: {name} has no label `{PORTS_LABEL}`", hint=hint)
+    try:
+        return forward.parse(label.replace(",", " ").split())
+    except BadArgument as error:
+        raise BadArgument(f"the label `{PORTS_LABEL}` of {name} is {label!r}: {error.problem}", hint=hint) from None
 
 
 def look(node: Node | None, *, chosen: Sequence[bool]) -> Rows:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 from urllib.parse import quote
 
+from codesmith.cli import output
 from codesmith.errors import CodeSmithError, Unsupported
+from codesmith.fleet import one_node, selection
+from codesmith.fleet.one_node import OneNode
 from codesmith.nodes.registry import Node
 from codesmith.workspace import ssh_config
 from codesmith.workspace.ssh_config import SshConfig, alias_of
@@ -18,6 +22,7 @@ from codesmith.workspace.ssh_config import SshConfig, alias_of
 # Editors that are VS Code, with its option for a folder on another machine.
 VS_CODE = ("code", "cursor", "windsurf")
 PRINT = "print"
+COLUMNS = ("name", "user", "path", "opened_at", "command")
 EDITORS = (*VS_CODE, "zed", PRINT)
 
 
@@ -47,6 +52,25 @@ class Entrance:
         if editor == "zed":
             return f"ssh://{self.alias}{quote(self.directory)}"
         return f"vscode-remote://ssh-remote+{self.alias}{quote(self.directory)}"
+
+
+def run(name: str, where: OneNode, *, shell: bool, editor: str | None) -> dict[str, Any]:
+    """Do what the task workspace.open does: show how to enter, or enter."""
+    with one_node.connect(where) as client:
+        opened = client.workspace.open(name=name)
+    config = SshConfig(selection.registry(where.get("file") or ""))
+    entrance = prepare(name, config, selection.one(where), opened.login.directory)
+    if shell:
+        enter(entrance)
+    if editor:
+        edit(entrance, editor)
+    uri = entrance.editor_uri(editor or "code")
+    row = {**opened.to_dict(), "command": shlex.join(entrance.ssh), "editor_uri": uri}
+    if editor == PRINT and not where.get("json", False):
+        output.write(f"{uri}\n")
+    else:
+        one_node.show(where, row, COLUMNS)
+    return row
 
 
 def prepare(workspace: str, config: SshConfig, node: Node, directory: str) -> Entrance:

@@ -74,6 +74,16 @@ def test_tasks_options_choices_and_nodes(typist: Typist) -> None:
     assert typist.offered("workspace.create", "") == []
 
 
+def test_templates_are_offered_by_the_names_of_their_files(typist: Typist) -> None:
+    assert typist.offered("workspace.create", "demo", "--template", "") == []
+    (typist.folder / "templates").mkdir()
+    for name in ("python.yaml", "node.yaml", "notes.txt"):
+        (typist.folder / "templates" / name).touch()
+    assert typist.offered("workspace.create", "demo", "--template", "") == ["node", "python"]
+    assert typist.offered("workspace.create", "demo", "--template=p") == ["--template=python"]
+    assert typist.offered("template.get", "") == ["node", "python"]
+
+
 def test_the_committed_table_is_what_the_tasks_say() -> None:
     assert json.loads((ROOM / "table.json").read_text()) == table.build(root()), "stale: run `make api`"
 
@@ -113,6 +123,23 @@ def test_nodes_are_read_again_only_when_they_changed(typist: Typist) -> None:
     assert (kept.stat().st_ino, kept.stat().st_mtime_ns) == (first.st_ino, first.st_mtime_ns)
     Path(typist.environment["CODESMITH_NODES"]).write_text("nodes:\n  web3: {host: web3.example.org}\n")
     assert typist.offered("node.info", "--node", "") == ["web3"]
+
+
+def test_included_nodes_are_offered_and_no_program_is_run(typist: Typist) -> None:
+    nodes = Path(typist.environment["CODESMITH_NODES"])
+    nodes.write_text("include: [hosts, cloud]\nnodes:\n  web1: {host: web1.example.org}\n")
+    (typist.folder / "hosts").write_text("[eu]\nweb2\n")
+    cloud = typist.folder / "cloud"
+    cloud.write_text("#!/bin/sh\necho run >>runs\necho 'nodes: {cloud1: {host: a}}'\n")
+    cloud.chmod(0o755)
+    assert typist.offered("node.info", "--node", "") == ["web1", "web2"]
+    assert typist.offered("node.info", "--tag", "") == ["eu"]
+    assert not (typist.folder / "runs").exists()
+    assert typist.inv("node.list").returncode == 0  # what it prints is known from then on
+    assert typist.offered("node.info", "--node", "") == ["web1", "web2", "cloud1"]
+    (typist.folder / "hosts").write_text("web3\n")
+    assert typist.offered("node.info", "--node", "") == ["web1", "web3", "cloud1"]
+    assert (typist.folder / "runs").read_text() == "run\n"
 
 
 def test_a_broken_registry_offers_nothing(typist: Typist) -> None:

@@ -204,7 +204,7 @@ def test_the_way_of_a_call_imports_nothing_heavy(place, tmp_path):
 
 def test_the_program_works_away_from_the_checkout(place, tmp_path):
     done = place.codesmith("node.list", cwd=tmp_path)
-    assert done.stdout == f"web1\tweb1.invalid\tunix:{place.endpoint()}\tstopped\t\teu\n"
+    assert done.stdout == f"web1\tweb1.invalid\tunix:{place.endpoint()}\tstopped\t\teu\tnodes.yaml\n"
 
 
 def test_a_node_is_added_shown_and_removed(place):

@@ -170,7 +170,8 @@ class StandIn(Users, Work):
         return {
             "node_id": self.name, "instance_id": "i", "hostname": self.name, "kernel": "6.1", "arch": "x86_64",
             "os": {"id": "debian", "version_id": "12", "name": "Debian GNU/Linux 12"}, "python": "3.11", "cpus": 2,
-            "memory_bytes": 2 << 30, "disk": {"total_bytes": 100 << 30, "free_bytes": 60 << 30},
+            "memory_bytes": 2 << 30, "memory_available_bytes": 1 << 30,
+            "disk": {"total_bytes": 100 << 30, "free_bytes": 60 << 30},
             "agent_version": "0.1.0", "api_version": "1.0.0", "started_at": AT, "now": AT, "counts": counts,
         }  # fmt: skip
 

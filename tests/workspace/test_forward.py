@@ -15,6 +15,8 @@ from codesmith.tasks import root
 from codesmith.tunnel.state import ForwardState
 from codesmith.workspace import forward, forwarding, listening
 from codesmith.workspace.forward import Port
+from tests.sdk.stream_doubles import stand_in
+from tests.tasks.test_deletes import WORKSPACE
 
 
 def test_a_port_may_have_another_number_here() -> None:
@@ -81,7 +83,6 @@ def test_ssh_listens_on_loopback_alone_and_ends_if_it_cannot(place: object) -> N
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "workspace.forward needs a port"),
         (("node.list",), "not 'node.list'"),
         (("first", "--background", "3000"), "not 'first'"),
         (("3000", "--background", "last"), "not 'last'"),
@@ -92,6 +93,28 @@ def test_ssh_listens_on_loopback_alone_and_ends_if_it_cannot(place: object) -> N
 def test_a_command_line_that_is_none_is_an_error(place, words: tuple[str, ...], message: str) -> None:  # type: ignore[no-untyped-def]
     done = place.inv("workspace.forward", "demo", *words)
     assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({}, "workspace.forward needs a port: demo has no label `ports`"),
+        ({"ports": " "}, "workspace.forward needs a port: demo has no label `ports`"),
+        ({"ports": "web"}, "the label `ports` of demo is 'web': a port is 3000, or 18000:8000"),
+    ],
+)
+def test_without_ports_those_of_the_label_are_needed(place, labels: dict[str, str], message: str) -> None:  # type: ignore[no-untyped-def]
+    with stand_in(place.endpoint(), workspace_get={**WORKSPACE, "labels": labels}):
+        done = place.inv("workspace.forward", "demo")
+    assert done.returncode == 1 and message in done.stderr and "inv workspace.forward demo 3000" in done.stderr
+
+
+def test_without_ports_those_of_the_label_are_taken(place) -> None:  # type: ignore[no-untyped-def]
+    node = Registry.load(Path(os.environ["CODESMITH_NODES"])).get("web1")
+    with stand_in(place.endpoint(), workspace_get={**WORKSPACE, "labels": {"ports": "3000,18000:8000"}}) as server:
+        assert forwarding.ports_of(node, "demo", []) == [Port(3000, 3000), Port(8000, 18000)]
+        asked = len(server.calls)
+        assert forwarding.ports_of(node, "demo", ["5"]) == [Port(5, 5)] and len(server.calls) == asked
 
 
 def test_a_list_needs_no_workspace(place) -> None:  # type: ignore[no-untyped-def]

@@ -42,6 +42,9 @@ class NodeInfo(TypedDict):
     python: str
     cpus: Count
     memory_bytes: Bytes
+    memory_available_bytes: Annotated[
+        int, Keywords({"minimum": 0, "description": "What new work may take, as the kernel estimates."})
+    ]
     disk: Disk
     agent_version: str
     api_version: str

@@ -98,7 +98,7 @@ token.list: workspace?  token.revoke: id request_id?
 """  # noqa: E501
 # Its types and results: the fields of each.
 FIELDS = """
-NodeInfo: node_id instance_id hostname os kernel arch python cpus memory_bytes disk agent_version api_version started_at now counts
+NodeInfo: node_id instance_id hostname os kernel arch python cpus memory_bytes memory_available_bytes disk agent_version api_version started_at now counts
 Os: id version_id name  Disk: total_bytes free_bytes  Counts: users workspaces sandboxes  NodeHealth: status checks
 HealthCheck: name status detail  NodeVersion: agent api python build  SshKey: type fingerprint comment
 User: name login uid gid home shell state ssh_keys workspaces created_at  UserDeleted: name deleted leftovers

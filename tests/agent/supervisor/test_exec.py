@@ -242,3 +242,33 @@ def test_a_request_for_which_there_is_no_room_gets_an_answer(supervisor: Supervi
     assert answer["error"]["data"]["kind"] == "command_failed"
     assert "Too many open files" in answer["error"]["message"]
     assert supervisor.run("echo", "well")["stdout"] == "well\n"
+
+
+def test_what_runs_gets_the_variables_of_the_workspace(supervisor: Supervisor) -> None:
+    config = supervisor.folder / "place" / "config"
+    config.mkdir()
+    (config / "environment").write_text(
+        "# by the template\nSTAGE=dev\nexport QUOTED='a b'\nnot a variable\n"
+        "HOME=/elsewhere\nCODESMITH_WORKSPACE=other\n"
+    )
+    command = ("sh", "-c", 'echo "$STAGE|$QUOTED|$HOME|$CODESMITH_WORKSPACE"')
+    home = f"{supervisor.folder}/home"
+    assert supervisor.run(*command)["stdout"] == f"dev|a b|{home}|demo\n"
+    assert supervisor.run(*command, env={"STAGE": "test"})["stdout"] == f"test|a b|{home}|demo\n"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "directory", "bytes"])
+def test_odd_variables_of_a_workspace_hold_up_nothing(supervisor: Supervisor, kind: str) -> None:
+    config = supervisor.folder / "place" / "config"
+    config.mkdir()
+    file = config / "environment"
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "link":
+        (config / "other").write_text("STAGE=led\n")
+        file.symlink_to("other")
+    elif kind == "directory":
+        file.mkdir()
+    else:
+        file.write_bytes(b"\xff\0=1\nSTAGE=a\x1bb\n" + b"x" * 200000)
+    assert supervisor.run("sh", "-c", "echo ${STAGE-none}")["stdout"] == "none\n"
