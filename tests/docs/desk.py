@@ -10,12 +10,13 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 import termios
 from collections.abc import Sequence
 from pathlib import Path
 
 from tests.docs.pages import TOP, Step, steps
-from tests.person import Person
+from tests.person import BIN, Person
 
 PATIENCE_S = 120
 HOST = "web1.example.org"
@@ -31,30 +32,118 @@ CHANGING = (
     (r"\b1879\d{6}\b", "UID"),
     (r"\b[A-Z][a-z]{2} [ \d]\d \d\d:\d\d\b", "DATE"),
     (r"\b\d+(?:\.\d+)? (?:[KMG]i)?B\b|(?<=_bytes )\d+", "SIZE"),
-    (r"\b\d+\.\d+$", "NUMBER"),
+    (r"\b\d+m\d+\.\d+s\b", "SECONDS"),
+    (r"(?<![\w.])\d+\.\d+\.\d+(?![\w.])", "VERSION"),
+    (r"(?<![\w.])\d+\.\d+(?![\w.])", "NUMBER"),
+    (r"\b\d+ (steps|things|checks)\b", r"MANY \1"),
 )
+PREPARE_WITH = """
+import sys
+from pathlib import Path
+from invoke.context import Context
+from codesmith.bootstrap import pack
+payload = pack.pack_into(Path(sys.argv[1]), Path(sys.argv[2]))
+pack.pack = lambda: payload
+from codesmith.tasks import node
+node.prepare(Context())
+"""
+ID = re.compile(r"\b[0-9a-f]{12,64}\b")
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07|\x1b[=>]")
 
 
 class Desk:
-    """A folder of somebody's with nodes.yaml, a home, and a shell whose commands follow each other."""
+    """An operator's machine: a home with an ssh key, `~/fleet` with nodes.yaml, a shell whose commands follow each other.
 
-    def __init__(self, person: Person, folder: Path) -> None:
-        self.person, self.folder, self.home = person, folder / "fleet", folder / "home"
-        for place in (self.folder, self.home / ".ssh"):
+    `web1.example.org` is a lab node, as the operator's ssh configuration has it. The operator's login there may use sudo.
+    """
+
+    def __init__(self, person: Person, top: Path, login: str = "ops") -> None:
+        self.person, self.top, self.login = person, top, login
+        self.others: dict[str, Desk] = {}
+        self.home, self.runtime, self.folder = top / login, top / f"run-{login}", top / login / "fleet"
+        for place in (self.folder, self.home / ".ssh", self.home / "bin", self.runtime):
             place.mkdir(parents=True)
-        shutil.copy(TOP / "tasks.py", self.folder)
-        self.environment = {**person.environment, "HOME": str(self.home), "NO_COLOR": "1", "TERM": "xterm"}
-        for name in ("COLUMNS", "LINES"):
+        self.address = person.lab_node("web1").add_login(login, sudo="nopasswd")
+        environment = {name: value for name, value in person.environment.items() if not name.startswith("CODESMITH_")}
+        self.environment = environment | {
+            "HOME": str(self.home),
+            "XDG_RUNTIME_DIR": str(self.runtime),
+            "PATH": f"{self.home}/bin:{environment['PATH']}",
+            "NO_COLOR": "1",
+            "TERM": "xterm",
+        }
+        for name in ("COLUMNS", "LINES", "SSH_AUTH_SOCK", "XDG_STATE_HOME"):
             self.environment.pop(name, None)
         self.code = 0
+        self.exported = ""  # `export` and `unset` lines so far
+        self.ids: dict[str, str] = {}  # ids that a page shows, with those of this run
+        self._configure_ssh()
+        shutil.copy(TOP / "tasks.py", self.folder)  # where `inv` looks for tasks
+
+    def add_node(self) -> None:
+        """Write nodes.yaml with web1 in it, and pin its host key."""
+        self.does(f"codesmith node.add web1 --host {HOST} --user {self.login} --file nodes.yaml")
+        self.does("codesmith node.trust web1 --yes")
+
+    def prepare_with(self, version: str) -> None:
+        """Prepare the node with the same agent under another version, as an earlier CodeSmith would have."""
+        copy = shutil.copytree(TOP / "agent", self.top / version / "agent", ignore=lambda *_: ["__pycache__"])
+        init = copy / "__init__.py"
+        init.write_text(re.sub(r'(?<=__version__ = ")[^"]+', version, init.read_text()))
+        program = [sys.executable, "-c", PREPARE_WITH, str(copy), str(self.top / version / "agent.pyz")]
+        subprocess.run(program, cwd=self.folder, env=self.environment, check=True, capture_output=True)
+
+    def of(self, login: str) -> Desk:
+        """Return the desk of somebody; a colleague has a machine and a login of their own, and another nodes.yaml."""
+        if login in ("", self.login):
+            return self
+        if login not in self.others:
+            self.others[login] = Desk(self.person, self.top, login)
+        return self.others[login]
+
+    def does(self, command: str) -> str:
+        """Run a line of shell that must end well; return its output."""
+        self.code = 0
+        shown = self.run(command)
+        assert self.code == 0, f"{command}: exit {self.code}\n{shown}"
+        return shown
+
+    def leave(self) -> None:
+        """End the forwarders."""
+        for desk in (self, *self.others.values()):
+            desk.run("codesmith node.disconnect --all")
+
+    def _configure_ssh(self) -> None:
+        # OpenSSH finds a home by the account, and not by HOME.
+        folder = self.home / ".ssh"
+        subprocess.run(["ssh-keygen", "-q", "-N", "", "-t", "ed25519", "-C", f"{self.login}@laptop",
+                        "-f", folder / "id_ed25519"], check=True)  # fmt: skip
+        (folder / "config").write_text(
+            f"Host {HOST} node\n  HostName {self.address.host}\n"
+            f"Match all\n  IdentityFile {self.address.identity}\n  IdentityFile {folder}/id_ed25519\n"
+            f"  UserKnownHostsFile {folder}/known_hosts\n  StrictHostKeyChecking accept-new\n  LogLevel ERROR\n"
+        )
+        for program in ("ssh", "scp", "sftp"):
+            wrapper = self.home / "bin" / program
+            dash_s = "" if program == "ssh" else f"-S {self.home}/bin/ssh "
+            wrapper.write_text(f'#!/bin/sh\nexec /usr/bin/{program} {dash_s}-F {folder}/config "$@"\n')
+            wrapper.chmod(0o755)
+
+    def tidy(self) -> None:
+        """Take away what a page has made: workspaces, users, files, variables."""
+        self.exported, self.ids = "", {}
+        for noun in ("workspace", "user"):
+            for name in self.does(f"codesmith {noun}.list -o name").split():
+                self.does(f"codesmith {noun}.delete {name} --yes")
+        for path in set(self.folder.iterdir()) - {self.folder / name for name in ("nodes.yaml", "known_hosts", "tasks.py")}:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def run_page(self, page: Path) -> list[str]:
         """Run a page from its top to its end; return how it differs from what its commands print."""
         differences: list[str] = []
         for step in steps(page):
             if not step.skipped:
-                shown = self.follow(step)
+                shown = self.of(step.who).follow(step)
                 differences += differing(f"{page.name}:{step.line}", step, shown)
         return differences
 
@@ -63,11 +152,20 @@ class Desk:
         for command in step.before:
             self.run(command)
             assert self.code == 0, f"line {step.line}: {command}"
-        return self.run(step.command, step.columns, answers(step.output))
+        shown = self.run(step.command, step.columns, answers(step.output))
+        written = "\n".join(step.output)
+        self.ids.update(zip(ID.findall(written), ID.findall(shown), strict=False))
+        for written_id, ours in self.ids.items():
+            shown = shown.replace(ours, written_id)
+        return shown
 
     def run(self, command: str, columns: int = 0, typed: Sequence[str] = ()) -> str:
         """Run a line of shell, in a pipe or at a terminal; return both its outputs, as for the reader of a page."""
-        script = f"(exit {self.code}); {command}"
+        for shown, ours in (*self.ids.items(), *((theirs, ours) for ours, theirs in self.places())):
+            command = command.replace(shown, ours)
+        if command.startswith(("export ", "unset ")):
+            self.exported += command + "; "
+        script = f"{self.exported}(exit {self.code}); {command}"
         if columns:
             self.code, shown = self._at_a_terminal(script, columns, typed)
         else:
@@ -81,17 +179,17 @@ class Desk:
 
     def readable(self, shown: str) -> str:
         """Return an output with the places of an operator instead of those of the test."""
-        address = self.person.lab_node("web1").address
-        for ours, theirs in (
-            (str(self.person.home), "/home/ops/.local/state/codesmith"),
-            (str(self.person.registry), "/home/ops/fleet/nodes.yaml"),
-            (str(self.folder), "/home/ops/fleet"),
-            (str(self.home), "/home/ops"),
-            (str(address.identity), "/home/ops/.ssh/id_ed25519"),
-            (address.host, HOST),
-        ):
+        for ours, theirs in (*self.places(), (self.address.host, HOST)):
             shown = shown.replace(ours, theirs)
         return shown
+
+    def places(self) -> tuple[tuple[str, str], ...]:
+        """Return each place of the test, with what stands for it in a document."""
+        return (
+            (str(self.runtime), "/run/user/1000"),
+            (str(self.home), f"/home/{self.login}"),
+            (str(BIN), f"/home/{self.login}/.venv/bin"),
+        )
 
     def _at_a_terminal(self, script: str, columns: int, typed: Sequence[str]) -> tuple[int, str]:
         ours, theirs = pty.openpty()

@@ -6,6 +6,7 @@ HTML comments, which no reader sees, say how a page is run:
     <!-- first: COMMAND -->           run before the next command, without a word
     <!-- terminal: 100 columns -->    from here on at a terminal of that width; `<!-- pipe -->`: no terminal
     <!-- not run: REASON -->          the next block only has to parse
+    <!-- as: olga -->                 from here on at the machine of somebody else; `<!-- as: ops -->`: the operator's
 
 A line `...` of an output stands for any lines that are left out.
 """
@@ -21,7 +22,7 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parents[2]
 PAGES = (TOP / "README.md", *sorted((TOP / "docs").glob("*.md")))
 PROGRAMS = ("codesmith", "inv")
-COMMENT = re.compile(r"<!--\s*(first|terminal|pipe|not run)(?::\s*(.*?))?\s*-->")
+COMMENT = re.compile(r"<!--\s*(first|terminal|pipe|not run|as)(?::\s*(.*?))?\s*-->")
 # What stands before a command of a shell line.
 BEFORE = re.compile(r"[A-Z_]+=.*|time|sudo|watch|export|!")
 
@@ -37,11 +38,7 @@ class Step:
     columns: int = 0  # 0: in a pipe
     skipped: str = ""
     indent: str = ""
-
-    @property
-    def end(self) -> int:
-        """The index of the line after its output."""
-        return self.line + self.command.count("\n") + len(self.output)
+    who: str = ""
 
 
 def steps(path: Path) -> list[Step]:
@@ -50,7 +47,7 @@ def steps(path: Path) -> list[Step]:
 
 
 def _steps(lines: list[str]) -> Iterator[Step]:
-    columns, reason, before, indent, is_fenced = 0, "", [], "", False
+    columns, reason, who, before, indent, is_fenced = 0, "", "", [], "", False
     step: Step | None = None
     is_block = False
     for number, line in enumerate(lines, start=1):
@@ -70,6 +67,8 @@ def _steps(lines: list[str]) -> Iterator[Step]:
                     before.append(value)
                 elif word == "not run":
                     reason = value
+                elif word == "as":
+                    who = value
                 else:
                     columns = int(value.split()[0]) if word == "terminal" else 0
         elif step and not text.startswith("$ "):
@@ -80,8 +79,10 @@ def _steps(lines: list[str]) -> Iterator[Step]:
         elif text.startswith("$ "):
             if step:
                 yield _finished(step)
-            step = Step(number, text[2:], before=before, columns=columns, skipped=reason, indent=indent)
-            before, is_block = [], True
+            step = Step(number, text[2:], before=[] if reason else before, columns=columns, skipped=reason, indent=indent, who=who)
+            is_block = True
+            if not reason:
+                before = []
     if step:
         yield _finished(step)
 
