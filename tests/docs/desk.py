@@ -19,7 +19,7 @@ from tests.docs.pages import TOP, Step, steps
 from tests.person import BIN, Person
 
 PATIENCE_S = 120
-HOST = "web1.example.org"
+HOST, GIT = "web1.example.org", "https://git.example.org"
 # What differs from run to run, as both sides are compared.
 CHANGING = (
     (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?Z?(?: \(.*?\))?", "TIME"),
@@ -35,7 +35,7 @@ CHANGING = (
     (r"\b\d+m\d+\.\d+s\b", "SECONDS"),
     (r"(?<![\w.])\d+\.\d+\.\d+(?![\w.])", "VERSION"),
     (r"(?<![\w.])\d+\.\d+(?![\w.])", "NUMBER"),
-    (r"\b\d+ (steps|things|checks)\b", r"MANY \1"),
+    (r"\b\d+ (steps|things|checks|files)\b", r"MANY \1"),
 )
 PREPARE_WITH = """
 import sys
@@ -55,10 +55,11 @@ class Desk:
     """An operator's machine: a home with an ssh key, `~/fleet` with nodes.yaml, a shell whose commands follow each other.
 
     `web1.example.org` is a lab node, as the operator's ssh configuration has it. The operator's login there may use sudo.
+    `git` is the address of the git server that documents call https://git.example.org.
     """
 
-    def __init__(self, person: Person, top: Path, login: str = "ops") -> None:
-        self.person, self.top, self.login = person, top, login
+    def __init__(self, person: Person, top: Path, login: str = "ops", *, git: str = "") -> None:
+        self.person, self.top, self.login, self.git = person, top, login, git
         self.others: dict[str, Desk] = {}
         self.home, self.runtime, self.folder = top / login, top / f"run-{login}", top / login / "fleet"
         for place in (self.folder, self.home / ".ssh", self.home / "bin", self.runtime):
@@ -135,24 +136,22 @@ class Desk:
         for noun in ("workspace", "user"):
             for name in self.does(f"codesmith {noun}.list -o name").split():
                 self.does(f"codesmith {noun}.delete {name} --yes")
-        for path in set(self.folder.iterdir()) - {self.folder / name for name in ("nodes.yaml", "known_hosts", "tasks.py")}:
+        for path in set(self.folder.iterdir()) - {
+            self.folder / name for name in ("nodes.yaml", "known_hosts", "tasks.py")
+        }:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
-    def run_page(self, page: Path) -> list[str]:
-        """Run a page from its top to its end; return how it differs from what its commands print."""
-        differences: list[str] = []
-        for step in steps(page):
-            if not step.skipped:
-                shown = self.of(step.who).follow(step)
-                differences += differing(f"{page.name}:{step.line}", step, shown)
-        return differences
+    def run_page(self, page: Path) -> list[tuple[Step, str]]:
+        """Run a page from its top to its end; return each of its commands with what it printed."""
+        return [(step, self.of(step.who).follow(step)) for step in steps(page) if not step.skipped]
 
     def follow(self, step: Step) -> str:
         """Run a command as its document says; return what it printed."""
         for command in step.before:
             self.run(command)
             assert self.code == 0, f"line {step.line}: {command}"
-        shown = self.run(step.command, step.columns, answers(step.output))
+        shown = self.run(step.command, step.columns, answers(step))
+        assert not step.is_silent or step.output or self.code == 0, f"line {step.line}: {step.command}\n{shown}"
         written = "\n".join(step.output)
         self.ids.update(zip(ID.findall(written), ID.findall(shown), strict=False))
         for written_id, ours in self.ids.items():
@@ -189,6 +188,7 @@ class Desk:
             (str(self.runtime), "/run/user/1000"),
             (str(self.home), f"/home/{self.login}"),
             (str(BIN), f"/home/{self.login}/.venv/bin"),
+            *([(self.git, GIT)] if self.git else []),
         )
 
     def _at_a_terminal(self, script: str, columns: int, typed: Sequence[str]) -> tuple[int, str]:
@@ -206,17 +206,18 @@ class Desk:
                         shown += terminal.read(65536).decode(errors="replace")
                     except OSError:  # the command ended
                         break
-                    if todo and shown.endswith("[y/N] "):
-                        terminal.write(todo.pop(0).encode() + b"\n")
+                    if shown.endswith("[y/N] "):
+                        terminal.write(todo.pop(0).encode() + b"\n" if todo else b"\x04")
                 else:
                     done.send_signal(signal.SIGKILL)
         assert not todo, f"never asked for {todo}\n{shown}"
         return done.returncode, ESCAPES.sub("", shown).replace("\r\n", "\n").replace("\r", "")
 
 
-def answers(output: Sequence[str]) -> list[str]:
-    """Return what a document shows as typed at questions."""
-    return [found[1] for line in output if (found := re.search(r"\[y/N\] (\w+)$", line))]
+def answers(step: Step) -> list[str]:
+    """Return what a document shows as typed at questions; where it leaves them out, it is yes."""
+    shown = [found[1] for line in step.output if (found := re.search(r"\[y/N\] (\w+)$", line))]
+    return shown or (["y"] if step.is_silent and not step.output and "trust" in step.command else [])
 
 
 def comparable(line: str) -> str:
@@ -229,6 +230,8 @@ def comparable(line: str) -> str:
 
 def differing(place: str, step: Step, shown: str) -> list[str]:
     """Return the lines of a diff between a document and what was printed; none if they agree."""
+    if step.is_silent and not step.output:
+        return []
     written = [comparable(line) for line in step.output]
     printed = [comparable(line) for line in shown.rstrip().splitlines()]
     pattern = "".join("(?:.*\n)*?" if line == "..." else re.escape(line) + "\n" for line in written)

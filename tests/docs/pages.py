@@ -6,6 +6,7 @@ HTML comments, which no reader sees, say how a page is run:
     <!-- first: COMMAND -->           run before the next command, without a word
     <!-- terminal: 100 columns -->    from here on at a terminal of that width; `<!-- pipe -->`: no terminal
     <!-- not run: REASON -->          the next block only has to parse
+    <!-- outputs left out -->         in the next block: a command without an output prints what it likes
     <!-- as: olga -->                 from here on at the machine of somebody else; `<!-- as: ops -->`: the operator's
 
 A line `...` of an output stands for any lines that are left out.
@@ -22,7 +23,7 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parents[2]
 PAGES = (TOP / "README.md", *sorted((TOP / "docs").glob("*.md")))
 PROGRAMS = ("codesmith", "inv")
-COMMENT = re.compile(r"<!--\s*(first|terminal|pipe|not run|as)(?::\s*(.*?))?\s*-->")
+COMMENT = re.compile(r"<!--\s*(first|terminal|pipe|not run|outputs left out|as)(?::\s*(.*?))?\s*-->")
 # What stands before a command of a shell line.
 BEFORE = re.compile(r"[A-Z_]+=.*|time|sudo|watch|export|!")
 
@@ -39,6 +40,7 @@ class Step:
     skipped: str = ""
     indent: str = ""
     who: str = ""
+    is_silent: bool = False
 
 
 def steps(path: Path) -> list[Step]:
@@ -49,7 +51,7 @@ def steps(path: Path) -> list[Step]:
 def _steps(lines: list[str]) -> Iterator[Step]:
     columns, reason, who, before, indent, is_fenced = 0, "", "", [], "", False
     step: Step | None = None
-    is_block = False
+    is_block = is_silent = False
     for number, line in enumerate(lines, start=1):
         if line.lstrip().startswith("```"):
             is_fenced, is_block = not is_fenced, False
@@ -61,12 +63,14 @@ def _steps(lines: list[str]) -> Iterator[Step]:
                 yield _finished(step)
                 step = None
             if is_block and line.strip():
-                is_block, reason = False, ""
+                is_block, is_silent, reason = False, False, ""
             for word, value in COMMENT.findall(line):
                 if word == "first":
                     before.append(value)
                 elif word == "not run":
                     reason = value
+                elif word == "outputs left out":
+                    is_silent = True
                 elif word == "as":
                     who = value
                 else:
@@ -79,7 +83,16 @@ def _steps(lines: list[str]) -> Iterator[Step]:
         elif text.startswith("$ "):
             if step:
                 yield _finished(step)
-            step = Step(number, text[2:], before=[] if reason else before, columns=columns, skipped=reason, indent=indent, who=who)
+            step = Step(
+                number,
+                text[2:],
+                before=[] if reason else before,
+                columns=columns,
+                skipped=reason,
+                indent=indent,
+                who=who,
+                is_silent=is_silent,
+            )
             is_block = True
             if not reason:
                 before = []
@@ -115,3 +128,9 @@ def command_lines(shell: str) -> Iterator[list[str]]:
             words.append(word)
     for inner in re.findall(r"\$\(((?:codesmith|inv) [^)|]*)", shell):
         yield shlex.split(inner)
+
+
+def in_first_columns() -> set[str]:
+    """Return what the first columns of the tables of docs/reference.md have in backticks."""
+    lines = [line for line in (TOP / "docs" / "reference.md").read_text().splitlines() if line.startswith("| `")]
+    return {name for line in lines for name in re.findall(r"`([^`]+)`", line.split(" | ")[0])}
