@@ -36,7 +36,7 @@ COLUMNS = ("name", "path", "login", "user", "shared_with", "state", "labels", "c
     help={
         "name": "The workspace's name: 1 to 28 of a-z, 0-9 and inner hyphens.",
         "user": "Who may open it, an existing user (default: a new user of the same name, for this workspace alone).",
-        "ssh_key": "A public key of the new user, or a file of public keys; repeatable; kept, but lets nobody in yet "
+        "ssh_key": "A public key of the new user, or a file of public keys; repeatable; it lets in by ssh cs-NAME@HOST "
         "(default: none).",
         "label": "A label as KEY=VALUE; repeatable (default: none).",
         "repo": "The URL of a repository to clone into it; no workspace is created if that fails (default: none).",

@@ -52,9 +52,9 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07|\x1b[=>]")
 
 
 class Desk:
-    """An operator's machine: a home with an ssh key, `~/fleet` with nodes.yaml, a shell whose commands follow each other.
+    """An operator's machine: a home with an ssh key, `~/fleet` with nodes.yaml, a shell whose commands come in turn.
 
-    `web1.example.org` is a lab node, as the operator's ssh configuration has it. The operator's login there may use sudo.
+    `web1.example.org` is a lab node, as the operator's ssh configuration has it; the login there may use sudo.
     `git` is the address of the git server that documents call https://git.example.org.
     """
 

@@ -1,6 +1,7 @@
 """Documents as tests read them: the commands that they show, with what each prints.
 
-A block of commands is indented by four spaces, or fenced; a command begins with `$ ` and goes on while lines end with `\\`.
+A block of commands is indented by four spaces, or fenced. A command begins with `$ `, and goes on while lines end with
+a backslash.
 HTML comments, which no reader sees, say how a page is run:
 
     <!-- first: COMMAND -->           run before the next command, without a word
@@ -58,7 +59,7 @@ def _steps(lines: list[str]) -> Iterator[Step]:
         is_inside = is_fenced or line.startswith("    ")
         indent = "" if is_fenced else "    "
         text = line.removeprefix(indent)
-        if line.strip() and not is_inside or line.lstrip().startswith("```"):
+        if (line.strip() and not is_inside) or line.lstrip().startswith("```"):
             if step:
                 yield _finished(step)
                 step = None
@@ -122,9 +123,7 @@ def command_lines(shell: str) -> Iterator[list[str]]:
             if words and words[0] in PROGRAMS:
                 yield words
             words = []
-        elif re.fullmatch(r"[<>]+|#.*", word):
-            words.append(word)
-        elif words or not BEFORE.fullmatch(word):
+        elif re.fullmatch(r"[<>]+|#.*", word) or words or not BEFORE.fullmatch(word):
             words.append(word)
     for inner in re.findall(r"\$\(((?:codesmith|inv) [^)|]*)", shell):
         yield shlex.split(inner)

@@ -1,4 +1,4 @@
-"""docs/reference.md has every variable and file, docs/troubleshooting.md every code of the doctor; neither has others."""
+"""reference.md has every variable and file, troubleshooting.md every code of the doctor; neither has others."""
 
 from __future__ import annotations
 
