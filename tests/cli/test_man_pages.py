@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,8 @@ def test_man_finds_the_manual_beside_the_programs_of_an_environment(tmp_path):
     build = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(tmp_path), str(source)]
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
+    # `inv` is Invoke's, but in a checkout.
+    assert not [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith("scripts/inv")]
     venv.create(tmp_path / "venv", with_pip=False)
     install = ["install", "--quiet", "--no-deps", "--no-index", str(wheel)]
     subprocess.run([sys.executable, "-m", "pip", "--python", str(tmp_path / "venv/bin/python"), *install], check=True)

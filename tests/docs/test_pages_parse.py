@@ -16,7 +16,15 @@ from tests.docs.pages import PAGES, TOP, command_lines, inline_commands, steps
 
 # Words that stand for any task, and what is left out of a command that is only named.
 PLACEHOLDERS = re.compile(r"TASK|NAMESPACE|\S*\*")
+ALL = root()
+CONTEXTS = ALL.to_contexts()
 INCOMPLETE = re.compile(r" needs [A-Z]")
+
+
+@pytest.fixture(autouse=True)
+def _arguments_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the arguments of all tasks once, not for each command; the parser works with copies."""
+    monkeypatch.setattr(ALL, "to_contexts", lambda *_, **__: CONTEXTS)
 
 
 def refused(words: list[str]) -> str:
@@ -24,7 +32,7 @@ def refused(words: list[str]) -> str:
     if any(PLACEHOLDERS.fullmatch(word) for word in words[1:3]):
         return ""
     stop = next((at for at, word in enumerate(words) if re.fullmatch(r"[<>]+", word) or word.startswith("#")), None)
-    program = CodeSmith(root())
+    program = CodeSmith(ALL)
     try:
         program.create_config()
         program.parse_core(words[:stop])
