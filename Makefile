@@ -7,10 +7,10 @@ SOURCE := $(if $(PART),$(firstword $(wildcard codesmith/$(PART) $(PART))))
 TESTED := $(if $(PART),$(firstword $(wildcard tests/$(PART) tests/$(dir $(PART)))),$(TESTS))
 # A file of tests stays in one process: its nodes are booted once. tests/conftest.py puts the longest files first.
 WORKERS ?= auto
-FOR_TESTS := curl fish git mkfs.ext4=e2fsprogs mkfs.xfs=xfsprogs rsync chromium-headless-shell zsh
+FOR_TESTS := curl fish git groff=groff-base man=man-db mkfs.ext4=e2fsprogs mkfs.xfs=xfsprogs rsync chromium-headless-shell zsh
 PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install part lab demo demo-ui test test-fast test-long test-vm check format build api bench clean
+.PHONY: help install part lab demo demo-ui test test-fast test-long test-vm check format build api man bench clean
 
 help:
 	@echo "make demo       boot a throw-away node, prepare it, create a workspace, run a command in it, show all"
@@ -23,6 +23,7 @@ help:
 	@echo "make bench      timings beside the peers, as ratios"
 	@echo "make install    the virtual environment $(VENV);  make build: wheel and sdist in dist/"
 	@echo "make api        agent/openrpc.json and codesmith/sdk/api.py from the typed methods"
+	@echo "make man        man/*.1 of the tables of the help pages; read one with man -l man/codesmith.1"
 	@echo "make clean      what make made here; lab nodes too"
 
 install: $(VENV)/.installed
@@ -86,6 +87,9 @@ api: install
 	$(BIN)/python -m agent.methods > agent/openrpc.json.new
 	mv agent/openrpc.json.new agent/openrpc.json
 	$(BIN)/python -m codesmith.sdk.generate
+	$(BIN)/python -m codesmith.tasks
+
+man: install
 	$(BIN)/python -m codesmith.tasks
 
 # The peers live in an environment of their own: pyinfra wants an older paramiko than ours.

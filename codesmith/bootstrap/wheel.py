@@ -1,4 +1,4 @@
-"""Build hook of the wheel: adds agent.pyz to it. Not used at run time.
+"""Build hook of the wheel: adds agent.pyz to it, and `inv` to an editable one. Not used at run time.
 
 pyproject.toml names this file; hatchling loads it by path, also when it builds from the sdist.
 """
@@ -20,10 +20,13 @@ class AgentInWheel(BuildHookInterface[Any]):
     """Packs agent/ into codesmith/bootstrap/agent.pyz of the wheel; leaves no file in the source tree."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Pack before the wheel is written; an editable install uses agent/ as it is."""
-        if self.target_name != "wheel" or version == "editable":
+        """Pack before the wheel is written; an editable one uses agent/ as it is, and has the `inv` of a checkout."""
+        if self.target_name != "wheel":
             return
         top = Path(self.root)
+        if version == "editable":
+            build_data["shared_scripts"][str(top / "codesmith" / "cli" / "inv.py")] = "inv"
+            return
         self._folder = tempfile.TemporaryDirectory()
         packed = Path(self._folder.name) / "agent.pyz"
         packed.write_bytes(_zipapp(top).build(top / "agent"))

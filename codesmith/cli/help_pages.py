@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections.abc import Collection as Names
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from invoke.collection import Collection
@@ -45,8 +46,8 @@ PROGRAM_OPTIONS = (
 def of_program(collection: Collection) -> str:
     """Return the page of the program: first steps, namespaces, where more is, Invoke's options."""
     name = command_name()
-    spaces = [(space, _summary(inner)) for space, inner in sorted(collection.collections.items())]
-    alone = [(task, _first_line(body)) for task, body in sorted(collection.tasks.items())]
+    spaces = [(space, summary_of(inner)) for space, inner in sorted(collection.collections.items())]
+    alone = [(task, first_line(body)) for task, body in sorted(collection.tasks.items())]
     more = [
         (f"{name} help NAMESPACE", "The tasks of a namespace; `codesmith workspace` alone is the same."),
         (f"{name} help TASK", "One task, as TASK --help: arguments, options, defaults, examples."),
@@ -67,8 +68,8 @@ def of_namespace(collection: Collection, space: str) -> str:
     """Return the page of a namespace: its tasks, each with its arguments and its line."""
     inner = collection.collections[space]
     name = command_name()
-    rows = [(f"{space}.{task}", _first_line(body)) for task, body in sorted(inner.tasks.items())]
-    summary = textwrap.indent(textwrap.fill(_summary(inner), _width() - 2), "  ")
+    rows = [(f"{space}.{task}", first_line(body)) for task, body in sorted(inner.tasks.items())]
+    summary = textwrap.indent(textwrap.fill(summary_of(inner), _width() - 2), "  ")
     more = f"{name} help {space}.TASK shows arguments, options, defaults, examples."
     return (
         f"Usage: {name} {space}.TASK [ARGUMENTS] [--options]\n\n{summary}\n\nTasks:\n{_rows(rows)}\n{_wrapped(more)}\n"
@@ -77,34 +78,64 @@ def of_namespace(collection: Collection, space: str) -> str:
 
 def of_list(collection: Collection) -> str:
     """Return every task with its line."""
-    rows = [(task, _first_line(collection[task])) for task in sorted(collection.task_names)]
+    rows = [(task, first_line(collection[task])) for task in sorted(collection.task_names)]
     return "Tasks:\n" + _rows(rows)
 
 
-def of_task(name: str, text: str, arguments: Sequence[Argument], *, common: Names[str]) -> str:
-    """Return the page of a task; the options called as one of `common` come last."""
+Row = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class TaskPage:
+    """What the page of a task has. A row is what is typed, and what it means; `shared` are options of many tasks."""
+
+    name: str
+    usage: str
+    text: str
+    arguments: Sequence[Row]
+    options: Sequence[Row]
+    shared: Sequence[Row]
+    examples: Sequence[str]
+
+
+def page_of(name: str, text: str, arguments: Sequence[Argument], *, common: Names[str]) -> TaskPage:
+    """Return the page of a task with this docstring; options called as one of `common` are shared ones."""
     positional = [one for one in arguments if one.positional]
     rest = [one for one in arguments if isinstance(one, RemainderArgument)]
     options = [one for one in arguments if not one.positional and one not in rest]
     own = [one for one in options if one.names[0].replace("-", "_") not in common]
-    shared = [one for one in options if one not in own]
-    usage = [f"Usage: {command_name()} {name}", *map(_spelled, positional), "[--options]", *map(_spelled, rest)]
     text = inspect.cleandoc(text)
-    examples = [one[1] for one in EXAMPLE.finditer(text)]
+    return TaskPage(
+        name,
+        usage=" ".join([command_name(), name, *map(_spelled, positional), "[--options]", *map(_spelled, rest)]),
+        text=EXAMPLE.sub("", text).strip(),
+        arguments=_told([*positional, *rest]),
+        options=_told(own),
+        shared=[*_told([one for one in options if one not in own]), HELP],
+        examples=[_pasteable(name, one[1]) for one in EXAMPLE.finditer(text)],
+    )
+
+
+def of_task(page: TaskPage) -> str:
+    """Return the page of a task for a terminal; the options of many tasks come last."""
     parts = [
-        " ".join(usage) + "\n",
-        textwrap.indent(_wrapped(EXAMPLE.sub("", text).strip()), "  ") + "\n",
-        _section("Arguments", [*positional, *rest]),
-        _section("Options", own),
-        "Options of many tasks:\n" + _rows([*((_spelled(one), one.help or "") for one in shared), HELP]),
-        "Examples:\n" + "".join(f"  {_pasteable(name, one)}\n" for one in examples) if examples else "",
+        f"Usage: {page.usage}\n",
+        textwrap.indent(_wrapped(page.text), "  ") + "\n",
+        _section("Arguments", page.arguments),
+        _section("Options", page.options),
+        _section("Options of many tasks", page.shared),
+        "Examples:\n" + "".join(f"  {one}\n" for one in page.examples) if page.examples else "",
         completed(f"Options of Invoke go before the task: {command_name()} help\n"),
     ]
     return "\n".join(filter(None, parts))
 
 
-def _section(title: str, arguments: Sequence[Argument]) -> str:
-    return f"{title}:\n" + _rows([(_spelled(one), one.help or "") for one in arguments]) if arguments else ""
+def _told(arguments: Sequence[Argument]) -> list[Row]:
+    return [(_spelled(one), one.help or "") for one in arguments]
+
+
+def _section(title: str, rows: Sequence[Row]) -> str:
+    return f"{title}:\n{_rows(rows)}" if rows else ""
 
 
 def _spelled(argument: Argument) -> str:
@@ -160,10 +191,11 @@ def _width() -> int:
     return min(shutil.get_terminal_size().columns, WIDTH_MAX) if is_terminal else WIDTH_MAX
 
 
-def _summary(collection: Collection) -> str:
+def summary_of(collection: Collection) -> str:
     """Return the first line of a namespace's module."""
     return (collection.__doc__ or "").strip().partition("\n")[0]
 
 
-def _first_line(task: Any) -> str:
+def first_line(task: Any) -> str:
+    """Return the first line of a task's docstring, which lists show."""
     return (task.__doc__ or "").strip().partition("\n")[0]

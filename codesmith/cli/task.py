@@ -249,8 +249,12 @@ class Task(InvokeTask[Any], Generic[P, R]):
 
     def print_help(self) -> None:
         """Print the help of this task on stdout."""
+        output.write(help_pages.of_task(self.page()))
+
+    def page(self) -> help_pages.TaskPage:
+        """Return what help and the manual say of this task."""
         arguments = [one for one in self.get_arguments() if not isinstance(one, HelpArgument)]
-        output.write(help_pages.of_task(self.full_name, self.__doc__ or "", arguments, common=SHARED_OPTIONS))
+        return help_pages.page_of(self.full_name, self.__doc__ or "", arguments, common=SHARED_OPTIONS)
 
     def argument(self, name: str, parameter: Any) -> CheckedArgument:
         """Return the parser's argument for a parameter of the function."""

@@ -113,7 +113,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The parts of a checkout that a build needs."""
     folder = tmp_path_factory.mktemp("build") / "checkout"
     ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
-    for name in ("codesmith", "agent"):
+    for name in ("codesmith", "agent", "man"):
         shutil.copytree(TOP / name, folder / name, ignore=ignore)
     for name in ("pyproject.toml", "README.md", "LICENSE", "SPECIFICATIONS.md", "CHANGELOG.md", "tasks.py", "Makefile"):
         if (TOP / name).exists():

@@ -397,7 +397,20 @@ def test_the_program_alone_shows_what_there_is_and_invokes_options_last(place, p
     ]  # fmt: skip
     assert f"\n  {program} node.trust web1\n" in page.stdout
     assert run("help").stdout == page.stdout
-    assert program == "inv" or run("--help").stdout == page.stdout  # Invoke answers before it loads tasks.py
+    assert run("--help").stdout == page.stdout
+
+
+@pytest.mark.parametrize("tasks", ["", "from invoke import task\n\n@task\ndef own(c):\n    'Do it.'\n"])
+def test_bare_help_of_inv_is_invokes_where_the_tasks_are_not_ours(place, tmp_path, tasks):
+    (tmp_path / "tasks.py").write_text(tasks) if tasks else None
+    done = place.inv("--help", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Usage: inv[oke] [--core-opts]")
+
+
+def test_bare_help_of_inv_may_be_read_in_part(place):
+    done = place.run(["bash", "-c", f"{Path(sys.executable).parent}/inv --help | head -1"])
+    assert (done.stdout[:10], done.stderr) == ("Usage: inv", "")
 
 
 @pytest.mark.parametrize("option", ["--pty", "--echo", "--warn-only", "--hide=both", "--command-timeout=3"])

@@ -1,0 +1,52 @@
+"""README.md and the pages of docs/ on a real node: each command as it stands there prints what stands there."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.docs.desk import Desk, differing, rewrite
+from tests.docs.pages import PAGES, TOP, in_first_columns, steps
+
+pytestmark = pytest.mark.lab
+README, OPERATIONS = TOP / "README.md", TOP / "docs" / "operations.md"
+# README.md begins with a bare node, operations.md ends with one; demo.md and typescript.md have tests of their own.
+ELSEWHERE = {README.name, OPERATIONS.name, "demo.md", "typescript.md"}
+MIDDLE = [page for page in PAGES if page.name not in ELSEWHERE and any(not step.skipped for step in steps(page))]
+
+
+def check(desk: Desk, page: Path) -> None:
+    """Run a page; CODESMITH_DOCS=write writes what its commands print into it instead of failing."""
+    shown = desk.run_page(page)
+    differences = [line for step, text in shown for line in differing(f"{page.name}:{step.line}", step, text)]
+    if os.environ.get("CODESMITH_DOCS") == "write":
+        rewrite(page, {step.line: text for step, text in shown if differing("", step, text)})
+        return
+    assert not differences, "\n".join(differences)
+
+
+def test_the_readme_prepares_a_bare_node_and_does_what_it_says(desk: Desk) -> None:
+    check(desk, README)
+    # What it has left on this machine is in the table of files.
+    table = {name.rpartition(".../")[2].strip("/") for name in in_first_columns()}
+    there = {*(desk.home / ".local/state/codesmith").iterdir(), *(desk.runtime / "codesmith").iterdir()}
+    names = {re.sub(r"^[0-9a-f]{16}(?=\.)", "KEY", path.name) for path in there}
+    assert names <= table, names - table
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("page", MIDDLE, ids=lambda page: page.name)
+def test_a_page_prints_what_it_says(desk: Desk, page: Path) -> None:
+    desk.tidy()
+    check(desk, page)
+
+
+def test_operations_upgrade_restore_and_remove_a_node(desk: Desk) -> None:
+    desk.tidy()
+    for version in ("0.1.8", "0.1.9"):  # a node keeps two releases: the one of this checkout is a new one again
+        desk.prepare_with(version)
+    check(desk, OPERATIONS)
+    assert not desk.person.on("web1", "ls /srv/codesmith /usr/lib/codesmith /etc/codesmith", check=False).out
