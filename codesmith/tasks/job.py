@@ -134,6 +134,7 @@ def get(c: Context, workspace: str, id: str, **where: Unpack[OneNode]) -> Job:  
 
     with one_node.connect(where) as client:
         job = client.job.get(workspace=workspace, id=jobs.id_of(client, workspace, id))
+        jobs.say_denied(client, job)
     _show(where, job, ("id", "workspace", *COLUMNS[1:], "signal", "tty", "stdout_bytes", "stderr_bytes", "by"))
     return job
 

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
+
+from codesmith.errors import CodeSmithError
+
+if TYPE_CHECKING:
+    from codesmith.sdk.api import DeniedHost, Job
+    from codesmith.sdk.client import Client
 
 # A command is for pasting: whatever else a program asked for is shown without one.
 HOST = r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?"
@@ -39,4 +46,27 @@ def notes(workspace: str, denied: Iterable[Denied]) -> list[str]:
         allowed = entry(one.host, one.port)
         command = f"; to allow it: inv sandbox.update {workspace} --allow {allowed}" if allowed else ""
         found.append(f"denied: {one.host}:{one.port}, {times}, last at {one.last_at}{command}")
+    return found
+
+
+def of_job(client: Client, job: Job) -> list[DeniedHost]:
+    """Return the hosts that were refused last while a job ran; none of a job that succeeded, or without a list.
+
+    Which job of the workspace wanted them is not known: the proxy sees none.
+    """
+    return of_jobs(client, [job])[job.id]
+
+
+def of_jobs(client: Client, jobs: Sequence[Job]) -> dict[str, list[DeniedHost]]:
+    """Return the refused hosts of each job, by its id; the jobs are of one workspace."""
+    failed = [job for job in jobs if job.started_at and not (job.state == "exited" and job.exit_code == 0)]
+    denied: Sequence[DeniedHost] = ()
+    if failed:
+        with suppress(CodeSmithError):  # without a sandbox, or nobody answers: there is nothing to add
+            denied = client.sandbox.get(workspace=failed[0].workspace).denied
+    found: dict[str, list[DeniedHost]] = {job.id: [] for job in jobs}
+    for job in failed:
+        # Times of one clock, in one form.
+        begun, ended = str(job.started_at), job.ended_at or "9999"
+        found[job.id] = [one for one in denied if begun <= one.last_at <= ended]
     return found

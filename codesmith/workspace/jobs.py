@@ -16,7 +16,7 @@ from codesmith.cli import output, terminal
 from codesmith.errors import BadArgument, Interruption, StillRuns, UnknownName
 from codesmith.sdk.api import Job, JobLogs, StartedJob
 from codesmith.sdk.ended import Ended
-from codesmith.workspace import console, following
+from codesmith.workspace import console, denied_hosts, following
 
 if TYPE_CHECKING:
     from codesmith.sdk.client import Client
@@ -119,6 +119,7 @@ def logs(client: Client, workspace: str, job: str, begin: Begin, *, json: bool) 
         log.eof = known.state not in RUNNING and log.next_offset >= size
         if json:
             output.show(log, json=True)
+        say_denied(client, known)
         return log
     return JobLogs(data="", encoding="text", offset=offset, next_offset=offset, eof=False)
 
@@ -132,7 +133,9 @@ def logs_to_the_end(client: Client, workspace: str, job_id: str, begin: Begin, *
         if begin.stream != "both":  # its own offsets lead only through its own log; from there on, through both
             following.Follower(client, workspace, job_id).read(begin.stream, offset, show, until=begin.size(job))
             offset = both(job)
-        return follow(client, job, offset, Passing(show, begin.stream))
+        ended = follow(client, job, offset, Passing(show, begin.stream))
+        say_denied(client, ended)
+        return ended
     except console.NobodyReads:
         return job
 
@@ -203,7 +206,14 @@ def wait(client: Client, workspace: str, job_id: str, timeout_s: float | None) -
         look = f"inv job.logs {workspace} {job_id} --tail 20"
         raise StillRuns(f"job {job_id} still runs after {timeout_s:g} s", hint=look)
     say_end(job)
+    say_denied(client, job)
     return job
+
+
+def say_denied(client: Client, job: Job) -> None:
+    """Say which hosts the list kept out while a job ran, with the commands that allow them; nothing if it succeeded."""
+    for line in denied_hosts.notes(job.workspace, denied_hosts.of_job(client, job)):
+        output.say(line)
 
 
 def say_end(job: Job) -> None:
