@@ -133,9 +133,7 @@ def logs_to_the_end(client: Client, workspace: str, job_id: str, begin: Begin, *
         if begin.stream != "both":  # its own offsets lead only through its own log; from there on, through both
             following.Follower(client, workspace, job_id).read(begin.stream, offset, show, until=begin.size(job))
             offset = both(job)
-        ended = follow(client, job, offset, Passing(show, begin.stream))
-        say_denied(client, ended)
-        return ended
+        return follow(client, job, offset, Passing(show, begin.stream))
     except console.NobodyReads:
         return job
 
@@ -193,6 +191,7 @@ def follow(client: Client, job: Job, offset: int | None, passing: Passing) -> Jo
     except KeyboardInterrupt:
         raise goes_on(job.workspace, job.id) from None
     say_end(ended)
+    say_denied(client, ended)
     return ended
 
 

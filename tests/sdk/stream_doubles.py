@@ -166,9 +166,16 @@ class StandIn:
         connection.sendall(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(data)) + data)
 
 
+NO_SANDBOX = {"error": {"code": 1001, "message": "workspace 'demo' has no sandbox", "data": {"kind": "not_found"}}}
+
+
 @contextmanager
 def stand_in(path: Path, *plays: Play, **answers: Any) -> Iterator[StandIn]:
-    """Serve streams, one play each; `job_start=...` answers job.start: a result, {"error": ...} or a function."""
+    """Serve streams, one play each; `job_start=...` answers job.start: a result, {"error": ...} or a function.
+
+    Workspaces have no sandbox, if nothing else is said.
+    """
+    answers.setdefault("sandbox_get", NO_SANDBOX)
     server = StandIn(path, plays, {name.replace("_", ".", 1): answer for name, answer in answers.items()})
     try:
         yield server

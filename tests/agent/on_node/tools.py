@@ -8,9 +8,10 @@ TRUST = "export NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt PIP_CERT=
 FRESH = "rm -rf got; mkdir got; cd got\n"
 URLLIB = "import urllib.request as r; print(r.urlopen('{scheme}://{{host}}/hello', timeout=20).read().decode())"
 FETCH = "fetch('https://{host}/hello').then(r => r.text()).then(console.log)"
-GET = """const h = require('{scheme}');
-h.get('{scheme}://{{host}}/hello', a => a.on('data', d => process.stdout.write(d)).resume()).on('error', e => {{
-  console.error(e); process.exit(1)}})"""
+GET = """require('{scheme}').get('{scheme}://{{host}}/hello', answer => {{
+  if (answer.statusCode != 200) process.exit(1)
+  answer.pipe(process.stdout)
+}}).on('error', error => {{ console.error(error); process.exit(1) }})"""
 CLONE = "git clone --quiet {url} repo && cat repo/two\n"
 PIP = """python3 -m pip install --quiet --no-cache-dir --disable-pip-version-check --retries 0 --target . \\
   --index-url https://{host}/simple/ tiny-net && python3 -c "import tiny_net; print(tiny_net.greeting)"
