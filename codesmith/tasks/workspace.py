@@ -318,6 +318,7 @@ def exec_(
     with console.opened(stdin, none=no_stdin) as source, one_node.connect(where) as client:
         terminal = console.wanted_tty(tty=tty, no_tty=no_tty, by_default=stdin is None and not no_stdin)
         ended = console.execute(client, command, source, terminal)
+        denied_hosts.say_of_command(client, name, argv, ended.exit_code)
     _say_no_shell(name, argv, ended.exit_code, where)
     return ended
 

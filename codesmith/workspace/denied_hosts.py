@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
+from codesmith.cli import output
 from codesmith.errors import CodeSmithError
 
 if TYPE_CHECKING:
@@ -47,6 +48,23 @@ def notes(workspace: str, denied: Iterable[Denied]) -> list[str]:
         command = f"; to allow it: inv sandbox.update {workspace} --allow {allowed}" if allowed else ""
         found.append(f"denied: {one.host}:{one.port}, {times}, last at {one.last_at}{command}")
     return found
+
+
+def say_of_command(client: Client, workspace: str, argv: Sequence[str], exit_code: int | None) -> None:
+    """Say which hosts were refused while a command of workspace.exec ran, unless it succeeded."""
+    if exit_code == 0:
+        return
+    with suppress(CodeSmithError):
+        if client.sandbox.get(workspace=workspace).denied:
+            jobs = client.job.list(workspace=workspace)  # newest first
+            for ran in [job for job in jobs if job.ends_with_stream and job.argv == list(argv)][:1]:
+                say_of_job(client, ran)
+
+
+def say_of_job(client: Client, job: Job) -> None:
+    """Say which hosts were refused while a job ran, with the commands that allow them; nothing if it succeeded."""
+    for line in notes(job.workspace, of_job(client, job)):
+        output.say(line)
 
 
 def of_job(client: Client, job: Job) -> list[DeniedHost]:

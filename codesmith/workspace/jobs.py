@@ -119,7 +119,7 @@ def logs(client: Client, workspace: str, job: str, begin: Begin, *, json: bool) 
         log.eof = known.state not in RUNNING and log.next_offset >= size
         if json:
             output.show(log, json=True)
-        say_denied(client, known)
+        denied_hosts.say_of_job(client, known)
         return log
     return JobLogs(data="", encoding="text", offset=offset, next_offset=offset, eof=False)
 
@@ -191,7 +191,7 @@ def follow(client: Client, job: Job, offset: int | None, passing: Passing) -> Jo
     except KeyboardInterrupt:
         raise goes_on(job.workspace, job.id) from None
     say_end(ended)
-    say_denied(client, ended)
+    denied_hosts.say_of_job(client, ended)
     return ended
 
 
@@ -205,14 +205,8 @@ def wait(client: Client, workspace: str, job_id: str, timeout_s: float | None) -
         look = f"inv job.logs {workspace} {job_id} --tail 20"
         raise StillRuns(f"job {job_id} still runs after {timeout_s:g} s", hint=look)
     say_end(job)
-    say_denied(client, job)
+    denied_hosts.say_of_job(client, job)
     return job
-
-
-def say_denied(client: Client, job: Job) -> None:
-    """Say which hosts the list kept out while a job ran, with the commands that allow them; nothing if it succeeded."""
-    for line in denied_hosts.notes(job.workspace, denied_hosts.of_job(client, job)):
-        output.say(line)
 
 
 def say_end(job: Job) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import socket
 import subprocess
 import urllib.request
@@ -155,10 +156,11 @@ def test_an_agent_clones_mends_tests_serves_and_pushes(place: tuple[Person, Inte
             assert answer.content[0].text.splitlines()[-1] == told
         listed = {one["name"]: one for one in (await maker.call("job_list"))["items"]}
         assert (listed["fetch"]["denied"], "denied" in listed["tests"]) == (["npm.test:443"], False)
-        for command in ("job.logs", "job.logs --follow", "job.get", "job.wait"):
-            said = await anyio.to_thread.run_sync(
-                partial(person.runs, f"inv {command} maker {job} --node web1", check=False)
-            )
+        jobs = [
+            f"inv {one} maker {job} --node web1" for one in ("job.logs", "job.logs --follow", "job.get", "job.wait")
+        ]
+        for command in (*jobs, f"inv workspace.exec maker --node web1 -- {shlex.join(CURL)} https://npm.test/hello"):
+            said = await anyio.to_thread.run_sync(partial(person.runs, command, check=False))
             assert "to allow it: inv sandbox.update maker --allow npm.test" in said.err, command
         assert "npm.test" not in (await types(person, "inv job.logs maker tests --node web1")).err
 

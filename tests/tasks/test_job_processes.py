@@ -13,7 +13,7 @@ import pytest
 
 from tests.agent.on_node.terminal import Terminal
 from tests.sdk.sdk_doubles import error, scripted
-from tests.sdk.stream_doubles import INPUT, JOB, POSITION, STDERR, STDOUT, Frames, stand_in
+from tests.sdk.stream_doubles import INPUT, JOB, POSITION, STDERR, STDOUT, Frames, sandbox_that_refused, stand_in
 from tests.tasks.conftest import TOP
 
 INV = str(Path(sys.executable).parent / "inv")
@@ -301,10 +301,7 @@ def test_hosts_that_were_refused_while_it_ran_are_told_with_the_command_that_all
     task, *options = words.split()
     refused = {"host": "pypi.org", "port": 443, "count": 2, "last_at": "2026-11-23T00:00:04.000Z"}
     before = {**refused, "host": "example.org", "last_at": "2026-11-22T00:00:00.000Z"}
-    box = {
-        "workspace": "demo", "limits": {}, "network": {"allow": [], "deny": []}, "enforced": {}, "state": "ready",
-        "created_at": "2026-11-22T00:00:00.000Z", "denied": [refused, before],
-    }  # fmt: skip
+    box = sandbox_that_refused(refused, before)
     answers = {"job_wait": ENDED, "job_logs": piece("", eof=True), "job_attach": IT_HAS_ENDED, "sandbox_get": box}
     with stand_in(place.endpoint(), job_get=ENDED, **answers):
         told = place.inv(task, "demo", ID, *options).stderr.splitlines()
