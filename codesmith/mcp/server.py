@@ -109,7 +109,7 @@ async def _serve(workspace: Workspace) -> None:
             )
             return _answer(found, "\n".join([json.dumps(found), *denied.lines(workspace.name, found)]))
         except CodeSmithError as error:
-            return _refusal(error)
+            return _refusal(error, workspace.toolbox)
 
     server: Server[Any] = Server(
         "codesmith",
@@ -155,7 +155,7 @@ async def _run(
             command.cancel()
             raise
         except CodeSmithError as error:  # the group would wrap it
-            return _refusal(error)
+            return _refusal(error, workspace.toolbox)
         finally:
             group.cancel_scope.cancel()
     if found["exit_code"] != 0:
@@ -182,10 +182,10 @@ def _answer(found: dict[str, Any], text: str) -> types.CallToolResult:
     return types.CallToolResult(content=[content], structured_content=found)
 
 
-def _refusal(error: CodeSmithError) -> types.CallToolResult:
+def _refusal(error: CodeSmithError, toolbox: Toolbox) -> types.CallToolResult:
     kind = error.rpc_kind if isinstance(error, AgentRefused) else error.kind
-    what = {"kind": kind, "message": error.problem, "hint": error.hint}
-    text = f"error ({kind}): {error.problem}" + (f"\nhint: {error.hint}" if error.hint else "")
+    what = {"kind": kind, "message": error.problem, "hint": toolbox.hint(error.hint)}
+    text = f"error ({kind}): {error.problem}" + (f"\nhint: {what['hint']}" if error.hint else "")
     content = types.TextContent(type="text", text=text)
     # Not as structured content: that has to match the tool's schema, and clients refuse it when it does not.
     return types.CallToolResult(content=[content], is_error=True, _meta={ERROR: what})

@@ -144,6 +144,16 @@ class Toolbox:
             where = ".".join(map(str, error.path[1:]))
             raise BadArgument(f"{tool.name}: {where} {problem}".replace(":  ", ": ")) from None
 
+    def hint(self, hint: str) -> str:
+        """Return a hint as an agent can follow it: the tool for a command that is one, or whose command it is."""
+        command = re.match(r"inv (\w+\.\w+)", hint)
+        if command is None:
+            return hint
+        named = [tool.name for tool in self.tools.values() if tool.method == command[1]]
+        return (
+            f"use the tool {named[0]}" if named else f"a command for the operator: {hint.replace('inv ', 'codesmith ')}"
+        )
+
     def _whole(self, schema: dict[str, Any]) -> dict[str, Any]:
         """Return a schema that stands alone: with the records that it refers to, and no others."""
         records: dict[str, Any] = {}

@@ -140,6 +140,7 @@ def test_the_inspector_uses_tools_and_shows_what_is_refused(
     code, answer = call("file_read", "path=missing")
     assert code != 0
     assert answer["content"][0]["text"].startswith("error (not_found): missing")
+    assert answer["content"][0]["text"].endswith("\nhint: use the tool file_list")
     assert (answer["isError"], answer["_meta"]["codesmith/error"]["kind"]) == (True, "not_found")
     assert "structuredContent" not in answer
 
