@@ -18,6 +18,7 @@ import pytest
 
 from codesmith.lab import Lab, LabNode
 from codesmith.lab.images import RELEASES
+from tests.agent.on_node.internet import Internet
 from tests.person import Person
 
 NO_LAB = "CODESMITH_NO_LAB"
@@ -177,6 +178,24 @@ def make_person(lab: Lab, new_name: Callable[[str], str]) -> Iterator[Callable[.
         yield make
         for person in there:
             person.leave()
+
+
+@pytest.fixture(scope="module")
+def make_internet(
+    make_person: Callable[..., Person], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., tuple[Person, Internet]]:
+    """Give a prepared node, `web1`, with an internet beside it: `person, internet = make_internet("trixie")`."""
+
+    def make(release: str, *, packages: Sequence[str] = ()) -> tuple[Person, Internet]:
+        # Both boot from one image.
+        nodes = {"web1": release, "net": release if packages else "bookworm"}
+        person = make_person(nodes, bridge=True, packages=packages)
+        internet = Internet(person, "net", tmp_path_factory.mktemp("internet"))
+        internet.meets("web1")
+        person.runs("inv node.prepare --node web1")
+        return person, internet
+
+    return make
 
 
 @pytest.fixture(autouse=True)

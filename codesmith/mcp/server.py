@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +12,14 @@ import anyio
 import mcp.types as types
 from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
+from mcp.shared.exceptions import MCPError
 
 from codesmith import __version__
 from codesmith.errors import AgentRefused, CodeSmithError
+from codesmith.mcp import denied
 from codesmith.mcp.run import Command
 from codesmith.mcp.tools import Tool, Toolbox
-from codesmith.workspace import denied_hosts
+from codesmith.sdk.api import Job
 
 if TYPE_CHECKING:
     from codesmith.sdk.client import Client
@@ -29,6 +31,8 @@ minutes belongs into job_start; read what it writes with job_output. When a host
 has the command that allows it.
 """
 CALLS_AT_ONCE = 16
+# Where an error has its kind, message and hint for programs: in the _meta of the result.
+ERROR = "codesmith/error"
 
 
 class Workspace:
@@ -61,7 +65,12 @@ class Workspace:
         with self._connect() as client:
             limit_s = float(given.get("timeout_s") or (600 if tool.name.startswith("repo") else 30))
             found = client.call(method, {**given, key: self.name}, changes=not tool.is_read_only, limit_s=limit_s)
-        return {"items": found} if isinstance(found, list) else dict(found)
+            result: dict[str, Any] = {"items": found} if isinstance(found, list) else dict(found)
+            if tool.name == "job_output":
+                denied.add(client, [client.job.get(workspace=self.name, id=arguments["id"])], [result])
+            elif tool.name == "job_list":
+                denied.add(client, [Job.from_dict(one) for one in result["items"]], result["items"])
+        return result
 
     def command(self, arguments: dict[str, Any]) -> Command:
         """Return the command of the tool `run`."""
@@ -88,19 +97,19 @@ async def _serve(workspace: Workspace) -> None:
 
     async def on_call_tool(context: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
         tool, arguments = workspace.toolbox.tools.get(params.name), dict(params.arguments or {})
+        if tool is None:  # the only mistake that is no answer to read, says the protocol
+            known = ", ".join(workspace.toolbox.tools)
+            raise MCPError(types.INVALID_PARAMS, f"Unknown tool: {params.name} (known: {known})")
         try:
-            if tool is None:
-                known = ", ".join(workspace.toolbox.tools)
-                raise CodeSmithError(f"no tool {params.name!r} here", hint=f"there are {known}")
             workspace.toolbox.check(tool, arguments)
             if tool.name == "run":
                 return await _run(workspace, arguments, context, limit)
             found = await anyio.to_thread.run_sync(
                 workspace.call, tool, arguments, abandon_on_cancel=True, limiter=limit
             )
-            return _answer(found)
+            return _answer(found, "\n".join([json.dumps(found), *denied.lines(workspace.name, found)]))
         except CodeSmithError as error:
-            return _refusal(error)
+            return _refusal(error, workspace.toolbox)
 
     server: Server[Any] = Server(
         "codesmith",
@@ -146,18 +155,18 @@ async def _run(
             command.cancel()
             raise
         except CodeSmithError as error:  # the group would wrap it
-            return _refusal(error)
+            return _refusal(error, workspace.toolbox)
         finally:
             group.cancel_scope.cancel()
-    denied = []
     if found["exit_code"] != 0:
         after = await anyio.to_thread.run_sync(workspace.denied, limiter=limit)
-        denied = [place for place, count in after.items() if count > before.get(place, 0)]
-        found["denied"] = [f"{host}:{port}" for host, port in denied]
-    return _answer(found, _shown(workspace.name, found, denied))
+        found["denied"] = [
+            f"{host}:{port}" for (host, port), count in after.items() if count > before.get((host, port), 0)
+        ]
+    return _answer(found, _shown(workspace.name, found))
 
 
-def _shown(workspace: str, found: dict[str, Any], denied: Sequence[tuple[str, int]]) -> str:
+def _shown(workspace: str, found: dict[str, Any]) -> str:
     """Return what a command wrote and how it ended, as text."""
     lines = [found["stdout"].rstrip("\n"), found["stderr"].rstrip("\n")]
     if found["omitted_bytes"]:
@@ -165,24 +174,21 @@ def _shown(workspace: str, found: dict[str, Any], denied: Sequence[tuple[str, in
             f"[{found['omitted_bytes']} bytes are left out; write into a file and use file_read for all of it]"
         )
     lines.append(f"[exit code {found['exit_code']}{', ended by ' + found['killed_by'] if found['killed_by'] else ''}]")
-    for host, port in denied:
-        allowed = denied_hosts.entry(host, port)
-        command = f"codesmith sandbox.update {workspace} --allow {allowed}"
-        lines.append(f"[denied: {host}:{port}{f'; the operator allows it with: {command}' if allowed else ''}]")
-    return "\n".join(line for line in lines if line)
+    return "\n".join(line for line in [*lines, *denied.lines(workspace, found)] if line)
 
 
-def _answer(found: dict[str, Any], text: str = "") -> types.CallToolResult:
-    content = types.TextContent(type="text", text=text or json.dumps(found))
+def _answer(found: dict[str, Any], text: str) -> types.CallToolResult:
+    content = types.TextContent(type="text", text=text)
     return types.CallToolResult(content=[content], structured_content=found)
 
 
-def _refusal(error: CodeSmithError) -> types.CallToolResult:
+def _refusal(error: CodeSmithError, toolbox: Toolbox) -> types.CallToolResult:
     kind = error.rpc_kind if isinstance(error, AgentRefused) else error.kind
-    what = {"error": {"kind": kind, "message": error.problem, "hint": error.hint}}
-    text = f"error ({kind}): {error.problem}" + (f"\nhint: {error.hint}" if error.hint else "")
+    what = {"kind": kind, "message": error.problem, "hint": toolbox.hint(error.hint)}
+    text = f"error ({kind}): {error.problem}" + (f"\nhint: {what['hint']}" if error.hint else "")
     content = types.TextContent(type="text", text=text)
-    return types.CallToolResult(content=[content], structured_content=what, is_error=True)
+    # Not as structured content: that has to match the tool's schema, and clients refuse it when it does not.
+    return types.CallToolResult(content=[content], is_error=True, _meta={ERROR: what})
 
 
 def _annotations(tool: Tool) -> types.ToolAnnotations:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from codesmith.errors import BadArgument
+from codesmith.mcp import denied
 
 # What a tool never has as an argument: the server is of one workspace, and repeats no call.
 OWN = ("workspace", "name", "request_id", "ends_with_stream", "tty", "stdin")
@@ -42,18 +44,26 @@ class Tool:
         return {back.get(name, name): value for name, value in arguments.items()}
 
 
+REFERENCE = re.compile(r'"#/components/schemas/(\w+)"')
+
+
+def _or_null(kind: str) -> dict[str, Any]:
+    """Return the schema of a value that may be null, as clients understand it that know one type for each schema."""
+    return {"anyOf": [{"type": kind}, {"type": "null"}]}
+
+
 RUN = {
     "type": "object",
     "properties": {
-        "exit_code": {"type": ["integer", "null"]},
-        "signal": {"type": ["string", "null"]},
-        "killed_by": {"type": ["string", "null"]},
+        "exit_code": _or_null("integer"),
+        "signal": _or_null("string"),
+        "killed_by": _or_null("string"),
         "duration_s": {"type": "number"},
         "stdout": {"type": "string"},
         "stderr": {"type": "string"},
         "encoding": {"type": "string", "enum": ["text", "base64"]},
         "omitted_bytes": {"type": "integer", "description": "Left out between the first and the last part."},
-        "denied": {"type": "array", "items": {"type": "string"}, "description": "Hosts that the network kept out."},
+        "denied": denied.SCHEMA,
     },
     "required": ["exit_code", "signal", "killed_by", "duration_s", "stdout", "stderr", "encoding", "omitted_bytes"],
 }
@@ -85,7 +95,7 @@ class Toolbox:
 
     def __init__(self, document: Mapping[str, Any], *, read_only: bool) -> None:
         self._methods = {entry["name"]: entry for entry in document["methods"]}
-        self._components = document.get("components", {})
+        self._records = document.get("components", {}).get("schemas", {})
         self.tools = {
             tool.name: tool for tool in TOOLS if tool.method in self._methods and (tool.is_read_only or not read_only)
         }
@@ -111,9 +121,15 @@ class Toolbox:
             return RUN
         schema = self._methods[tool.method]["result"]["schema"]
         if schema.get("type") == "array":
-            return self._whole({"type": "object", "properties": {"items": schema}, "required": ["items"]})
+            schema = self._whole({"type": "object", "properties": {"items": schema}, "required": ["items"]})
+            if tool.name == "job_list":
+                schema["$defs"]["Job"]["properties"]["denied"] = denied.SCHEMA
+            return schema
         name = schema.get("$ref", "").rpartition("/")[2]
-        return self._whole(self._components["schemas"][name] if name else schema)
+        schema = self._whole(self._records[name] if name else schema)
+        if tool.name == "job_output":
+            schema["properties"]["denied"] = denied.SCHEMA
+        return schema
 
     def check(self, tool: Tool, arguments: Mapping[str, Any]) -> None:
         """Raise BadArgument unless arguments match the tool's schema: the SDK does not look."""
@@ -128,7 +144,24 @@ class Toolbox:
             where = ".".join(map(str, error.path[1:]))
             raise BadArgument(f"{tool.name}: {where} {problem}".replace(":  ", ": ")) from None
 
+    def hint(self, hint: str) -> str:
+        """Return a hint as an agent can follow it: the tool for a command that is one, or whose command it is."""
+        command = re.match(r"inv (\w+\.\w+)", hint)
+        if command is None:
+            return hint
+        named = [tool.name for tool in self.tools.values() if tool.method == command[1]]
+        return (
+            f"use the tool {named[0]}" if named else f"a command for the operator: {hint.replace('inv ', 'codesmith ')}"
+        )
+
     def _whole(self, schema: dict[str, Any]) -> dict[str, Any]:
-        """Return a schema that stands alone: with the records that it refers to."""
-        is_whole = "#/components/" not in json.dumps(schema)
-        return schema if is_whole else {**schema, "components": self._components}
+        """Return a schema that stands alone: with the records that it refers to, and no others."""
+        records: dict[str, Any] = {}
+        todo = [schema]
+        while todo:
+            for name in set(REFERENCE.findall(json.dumps(todo.pop()))) - set(records):
+                records[name] = self._records[name]
+                todo.append(records[name])
+        whole = {**schema, "$defs": dict(sorted(records.items()))} if records else schema
+        found: dict[str, Any] = json.loads(json.dumps(whole).replace('"#/components/schemas/', '"#/$defs/'))
+        return found

@@ -130,10 +130,11 @@ def get(c: Context, workspace: str, id: str, **where: Unpack[OneNode]) -> Job:  
 
     Example: job.get shop build --json
     """
-    from codesmith.workspace import jobs
+    from codesmith.workspace import denied_hosts, jobs
 
     with one_node.connect(where) as client:
         job = client.job.get(workspace=workspace, id=jobs.id_of(client, workspace, id))
+        denied_hosts.say_of_job(client, job)
     _show(where, job, ("id", "workspace", *COLUMNS[1:], "signal", "tty", "stdout_bytes", "stderr_bytes", "by"))
     return job
 

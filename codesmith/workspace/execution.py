@@ -13,7 +13,7 @@ from codesmith.fleet import one_node
 from codesmith.fleet.one_node import OneNode
 from codesmith.sdk.api import Execution
 from codesmith.sdk.ended import Ended
-from codesmith.workspace import console
+from codesmith.workspace import console, denied_hosts
 from codesmith.workspace.console import Command
 from codesmith.workspace.exec_options import ExecOptions
 
@@ -52,6 +52,7 @@ def run(where: OneNode, command: Command, streams: Streams) -> Execution | Ended
         is_usual = streams.stdin is None and not streams.no_stdin
         terminal = console.wanted_tty(tty=streams.tty, no_tty=streams.no_tty, by_default=is_usual)
         ended = console.execute(client, command, source, terminal)
+        denied_hosts.say_of_command(client, command.workspace, command.argv, ended.exit_code)
     _say_no_shell(command, ended.exit_code, where)
     return ended
 

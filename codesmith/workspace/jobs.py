@@ -16,7 +16,7 @@ from codesmith.cli import output, terminal
 from codesmith.errors import BadArgument, Interruption, StillRuns, UnknownName
 from codesmith.sdk.api import Job, JobLogs, StartedJob
 from codesmith.sdk.ended import Ended
-from codesmith.workspace import console, following
+from codesmith.workspace import console, denied_hosts, following
 
 if TYPE_CHECKING:
     from codesmith.sdk.client import Client
@@ -119,6 +119,7 @@ def logs(client: Client, workspace: str, job: str, begin: Begin, *, json: bool) 
         log.eof = known.state not in RUNNING and log.next_offset >= size
         if json:
             output.show(log, json=True)
+        denied_hosts.say_of_job(client, known)
         return log
     return JobLogs(data="", encoding="text", offset=offset, next_offset=offset, eof=False)
 
@@ -190,6 +191,7 @@ def follow(client: Client, job: Job, offset: int | None, passing: Passing) -> Jo
     except KeyboardInterrupt:
         raise goes_on(job.workspace, job.id) from None
     say_end(ended)
+    denied_hosts.say_of_job(client, ended)
     return ended
 
 
@@ -203,6 +205,7 @@ def wait(client: Client, workspace: str, job_id: str, timeout_s: float | None) -
         look = f"inv job.logs {workspace} {job_id} --tail 20"
         raise StillRuns(f"job {job_id} still runs after {timeout_s:g} s", hint=look)
     say_end(job)
+    denied_hosts.say_of_job(client, job)
     return job
 
 

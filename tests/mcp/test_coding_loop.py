@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import socket
 import subprocess
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -76,19 +77,14 @@ for pid in filter(lambda one: one.isdigit() and one != own, os.listdir("/proc"))
 
 
 @pytest.fixture(scope="module")
-def place(
-    make_person: Callable[..., Person], tmp_path_factory: pytest.TempPathFactory, release: str
-) -> Iterator[tuple[Person, Internet]]:
+def place(make_internet: Callable[..., tuple[Person, Internet]], release: str) -> tuple[Person, Internet]:
     """An operator with a node, an internet beside it, and two workspaces with lists that differ."""
-    person = make_person({"web1": release, "net": "bookworm"}, bridge=True)
-    internet = Internet(person, "net", tmp_path_factory.mktemp("internet"))
-    internet.meets("web1")
+    person, internet = make_internet(release)
     person.on("net", PROJECT)
-    person.runs("inv node.prepare --node web1")
     for name, hosts in LISTS.items():
         person.runs(f"inv workspace.create {name} --node web1")
         person.runs(f"inv sandbox.create {name} --node web1 {' '.join(f'--allow {host}' for host in hosts)}")
-    yield person, internet
+    return person, internet
 
 
 def together(work: Callable[[Agent, Agent], Any], person: Person) -> None:
@@ -140,6 +136,7 @@ def test_an_agent_clones_mends_tests_serves_and_pushes(place: tuple[Person, Inte
 
     async def check_denied(maker: Agent) -> None:
         """The refusal names the command; typed by the operator it opens the host, for this one alone."""
+        await check_denied_job(maker)
         refused = await maker.run(*CURL, "https://pypi.test/hello")
         assert refused.structured_content and refused.structured_content["denied"] == ["pypi.test:443"]
         (command,) = re.findall(r"operator allows it with: (codesmith [^\]]+)\]", refused.content[0].text)
@@ -148,6 +145,24 @@ def test_an_agent_clones_mends_tests_serves_and_pushes(place: tuple[Person, Inte
         assert await maker.fetches("https://pypi.test/hello")
         assert "pypi.test" in (await maker.facts())["network"]["allow"]
         await types(person, "codesmith sandbox.update maker --drop pypi.test --node web1")
+
+    async def check_denied_job(maker: Agent) -> None:
+        """What kept a job from a host is told with its output and in the list, to the operator too."""
+        job = (await maker.call("job_start", argv=[*CURL, "https://npm.test/hello"], name="fetch"))["id"]
+        await maker.follow(job)
+        told = "[denied: npm.test:443; the operator allows it with: codesmith sandbox.update maker --allow npm.test]"
+        for tool, arguments in (("job_output", {"id": job}), ("job_list", {})):
+            answer = await maker.client.call_tool(tool, arguments)
+            assert answer.content[0].text.splitlines()[-1] == told
+        listed = {one["name"]: one for one in (await maker.call("job_list"))["items"]}
+        assert (listed["fetch"]["denied"], "denied" in listed["tests"]) == (["npm.test:443"], False)
+        jobs = [
+            f"inv {one} maker {job} --node web1" for one in ("job.logs", "job.logs --follow", "job.get", "job.wait")
+        ]
+        for command in (*jobs, f"inv workspace.exec maker --node web1 -- {shlex.join(CURL)} https://npm.test/hello"):
+            said = await anyio.to_thread.run_sync(partial(person.runs, command, check=False))
+            assert "to allow it: inv sandbox.update maker --allow npm.test" in said.err, command
+        assert "npm.test" not in (await types(person, "inv job.logs maker tests --node web1")).err
 
     async def check_page(maker: Agent, facts: Any, code: str) -> None:
         """A page that the agent serves is in the operator's browser, by the command of the facts."""

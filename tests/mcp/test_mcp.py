@@ -14,6 +14,8 @@ import anyio
 import jsonschema
 import pytest
 from mcp import Client, StdioServerParameters
+from mcp.shared.exceptions import MCPError
+from mcp.types import INVALID_PARAMS
 
 from tests.person import BIN, Person
 
@@ -120,12 +122,15 @@ def test_errors_are_results_with_kind_and_hint(ada: Person, revision: str) -> No
             ("file_read", {"path": "missing"}, "not_found"),
             ("file_read", {"path": "../other/AGENTS.md"}, None),
             ("job_stop", {"id": "0" * 12}, "not_found"),
-            ("nothing", {}, "CodeSmithError"),
         ):
             answer = await client.call_tool(tool, arguments)
             assert answer.is_error, (tool, arguments)
-            assert kind in (None, answer.structured_content["error"]["kind"]), answer
+            assert kind in (None, answer.meta["codesmith/error"]["kind"]), answer
             assert answer.content[0].text.startswith("error")
+            assert answer.structured_content is None, "it would have to match the schema of the tool's result"
+        with pytest.raises(MCPError, match=r"Unknown tool: nothing \(known: run, ") as unknown:
+            await client.call_tool("nothing", {})
+        assert unknown.value.error.code == INVALID_PARAMS
 
     talk(ada, work, revision=revision)
 
@@ -167,7 +172,8 @@ def test_a_cancelled_run_ends_on_the_node(ada: Person, revision: str) -> None:
 def test_read_only(ada: Person) -> None:
     async def work(client: Client) -> None:
         assert sorted(one.name for one in (await client.list_tools()).tools) == READING
-        assert (await client.call_tool("run", {"argv": ["true"]})).is_error
+        with pytest.raises(MCPError, match="Unknown tool: run"):
+            await client.call_tool("run", {"argv": ["true"]})
         assert not (await client.call_tool("file_list", {})).is_error
 
     talk(ada, work, "--read-only")

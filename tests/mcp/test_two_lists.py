@@ -6,8 +6,7 @@ The colleague enters the workspace of the first, and is behind the same list.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import anyio
 import pytest
@@ -37,20 +36,16 @@ print("cut", flush=True)
 
 
 @pytest.fixture(scope="module")
-def person(
-    make_person: Callable[..., Person], tmp_path_factory: pytest.TempPathFactory, release: str
-) -> Iterator[Person]:
+def person(make_internet: Callable[..., tuple[Person, Internet]], release: str) -> Person:
     """An operator with a node, an internet beside it, and two workspaces with lists that differ."""
-    made = make_person({"web1": release, "net": "bookworm"}, bridge=True)
-    Internet(made, "net", Path(tmp_path_factory.mktemp("internet"))).meets("web1")
-    made.runs("inv node.prepare --node web1")
+    made, _ = make_internet(release)
     for name, host in LISTS.items():
         made.runs(f"inv workspace.create {name} --node web1 && inv sandbox.create {name} --allow {host} --node web1")
     key = made.on(
         "web1", "mkdir -p -m 700 /root/.ssh; ssh-keygen -q -N '' -t ed25519 -f /root/ann; cat /root/ann.pub"
     ).out
     made.runs(f"inv user.create ann --ssh-key '{key.strip()}' --node web1 && inv workspace.share one ann --node web1")
-    yield made
+    return made
 
 
 class Story:

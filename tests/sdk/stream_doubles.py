@@ -176,9 +176,24 @@ class StandIn:
         return answer(request["params"]) if callable(answer) else answer
 
 
+NO_SANDBOX = {"error": {"code": 1001, "message": "workspace 'demo' has no sandbox", "data": {"kind": "not_found"}}}
+
+
+def sandbox_that_refused(*hosts: dict[str, Any]) -> dict[str, Any]:
+    """Return a sandbox with a list that has refused these hosts."""
+    return {
+        "workspace": "demo", "limits": {}, "network": {"allow": [], "deny": []}, "enforced": {}, "state": "ready",
+        "created_at": "2026-11-22T00:00:00.000Z", "denied": list(hosts),
+    }  # fmt: skip
+
+
 @contextmanager
 def stand_in(path: Path, *plays: Play, **answers: Any) -> Iterator[StandIn]:
-    """Serve streams, one play each; `job_start=...` answers job.start: a result, {"error": ...} or a function."""
+    """Serve streams, one play each; `job_start=...` answers job.start: a result, {"error": ...} or a function.
+
+    Workspaces have no sandbox, if nothing else is said.
+    """
+    answers.setdefault("sandbox_get", NO_SANDBOX)
     server = StandIn(path, plays, {name.replace("_", ".", 1): answer for name, answer in answers.items()})
     try:
         yield server

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.agent.on_node.terminal import Terminal
-from tests.sdk.stream_doubles import INPUT, REFUSAL, SIGNAL, STDERR, STDOUT, Frames, stand_in
+from tests.sdk.stream_doubles import INPUT, JOB, REFUSAL, SIGNAL, STDERR, STDOUT, Frames, sandbox_that_refused, stand_in
 from tests.tasks.conftest import TOP
 
 INV = str(Path(sys.executable).parent / "inv")
@@ -49,6 +49,22 @@ def at_terminal(place):
         return Terminal([*command, *words], environment, rows=30, columns=100)
 
     return start
+
+
+def test_a_host_that_was_refused_while_a_command_failed_is_told_with_the_command_that_allows_it(place):
+    ran = {**JOB, "state": "exited", "exit_code": 56, "ended_at": "2026-11-23T00:00:05.000Z", "ends_with_stream": True}
+    others = [{**ran, "id": "1" * 12, "argv": ["other"]}, {**ran, "id": "2" * 12, "ends_with_stream": False}]
+    refused = {"host": "pypi.org", "port": 443, "count": 1, "last_at": "2026-11-23T00:00:04.000Z"}
+    answers = {"sandbox_get": sandbox_that_refused(refused), "job_list": [*others, ran]}
+    with stand_in(place.endpoint(), ends(code=56), ends(code=0), **answers) as server:
+        failed = run(place, "--", *ran["argv"])
+        before = len(server.calls)
+        worked = run(place, "--", *ran["argv"])
+        asked = [method for method, _ in server.calls[before:]]
+    told = f"denied: pypi.org:443, once, last at {refused['last_at']}; "
+    told += "to allow it: inv sandbox.update demo --allow pypi.org"
+    assert (failed.returncode, failed.stderr.decode()) == (56, f"{told}\n")
+    assert (worked.returncode, worked.stderr, "sandbox.get" in asked) == (0, b"", False)
 
 
 def test_output_is_passed_through_as_it_is_and_the_exit_code_is_the_commands(place):

@@ -13,7 +13,7 @@ import pytest
 
 from tests.agent.on_node.terminal import Terminal
 from tests.sdk.sdk_doubles import error, scripted
-from tests.sdk.stream_doubles import INPUT, JOB, POSITION, STDERR, STDOUT, Frames, stand_in
+from tests.sdk.stream_doubles import INPUT, JOB, POSITION, STDERR, STDOUT, Frames, sandbox_that_refused, stand_in
 from tests.tasks.conftest import TOP
 
 INV = str(Path(sys.executable).parent / "inv")
@@ -129,7 +129,9 @@ def test_a_log_is_read_in_pieces_byte_for_byte(place):
         argv = [INV, "job.logs", "demo", ID, "--stream", "stderr"]
         done = subprocess.run(argv, cwd=TOP, env=place.environment, stdin=subprocess.DEVNULL, capture_output=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "Gr\u00fc\u00df".encode(), b"")
-    asked = [(params["stream"], params["offset"], params["limit"]) for _, params in server.calls[1:]]
+    asked = [
+        (params["stream"], params["offset"], params["limit"]) for method, params in server.calls if method == "job.logs"
+    ]
     assert asked == [("stderr", 0, 6), ("stderr", 4, 2)]
 
 
@@ -282,7 +284,9 @@ def test_a_name_means_the_newest_job_of_that_name(place):
         for task, code in (("get", 0), ("logs", 0), ("attach", 3), ("wait", 3), ("stop", 0)):
             del server.calls[:]
             assert place.inv(f"job.{task}", "demo", "build").returncode == code
-            assert {params["id"] for method, params in server.calls if method != "job.list"} == {ID}
+            assert {
+                params["id"] for method, params in server.calls if method.startswith("job.") and "id" in params
+            } == {ID}
         several = place.inv("job.delete", "demo", "build", "--yes")
         assert place.inv("job.delete", "demo", "other", "--yes").returncode == 0
         assert server.calls[-1][1]["id"] == "2" * 12
@@ -290,6 +294,21 @@ def test_a_name_means_the_newest_job_of_that_name(place):
     look = "hint: inv job.list demo\n"
     assert (several.returncode, several.stderr) == (1, f"error: 2 jobs are called 'build': name one by its id\n{look}")
     assert (unknown.returncode, unknown.stderr) == (3, f"error: no job 'nope' in workspace demo\n{look}")
+
+
+@pytest.mark.parametrize("words", ["job.logs", "job.logs --follow", "job.get", "job.wait", "job.attach"])
+def test_hosts_that_were_refused_while_it_ran_are_told_with_the_command_that_allows_them(place, words):
+    task, *options = words.split()
+    refused = {"host": "pypi.org", "port": 443, "count": 2, "last_at": "2026-11-23T00:00:04.000Z"}
+    before = {**refused, "host": "example.org", "last_at": "2026-11-22T00:00:00.000Z"}
+    box = sandbox_that_refused(refused, before)
+    answers = {"job_wait": ENDED, "job_logs": piece("", eof=True), "job_attach": IT_HAS_ENDED, "sandbox_get": box}
+    with stand_in(place.endpoint(), job_get=ENDED, **answers):
+        told = place.inv(task, "demo", ID, *options).stderr.splitlines()
+    assert [line for line in told if line.startswith("denied")] == [
+        "denied: pypi.org:443, 2 times, last at 2026-11-23T00:00:04.000Z; "
+        "to allow it: inv sandbox.update demo --allow pypi.org"
+    ]
 
 
 def test_a_job_that_ended_at_once_is_told_instead_of_how_to_follow_it(place):

@@ -81,12 +81,12 @@ def joining(way: Beside) -> List[str]:
 
 
 def environment() -> Dict[str, str]:
-    """Return the variables by which programs inside find the proxy, in both spellings."""
+    """Return the variables by which programs inside find the proxy, in both spellings; Node is told to read them."""
     http = f"http://127.0.0.1:{PORT}"
     values = {"http_proxy": http, "https_proxy": http, "all_proxy": http}
     values["no_proxy"] = "localhost,127.0.0.1,::1"
     both = {spelling: value for name, value in values.items() for spelling in (name, name.upper())}
-    return {**both, BEHIND: f"127.0.0.1:{PORT}"}
+    return {**both, "NODE_USE_ENV_PROXY": "1", BEHIND: f"127.0.0.1:{PORT}"}
 
 
 def write_policy(sandbox: Optional[Sandbox]) -> bool:

@@ -71,8 +71,8 @@ Through the proxy {proxy} alone, to these hosts (without a port: 80 and 443):
 
 {hosts}
 
-The variables HTTP_PROXY, HTTPS_PROXY and ALL_PROXY are set, git and ssh go by it too. What does not use them reaches
-nothing: names do not resolve here, connections are unreachable.""",
+The variables HTTP_PROXY, HTTPS_PROXY and ALL_PROXY are set, git and ssh go by it too; Node does itself from 22.21 and
+24.5 on. What does not use them reaches nothing: names do not resolve here, connections are unreachable.""",
 }
 ALLOWED, DENIED = "- allowed: `{}`", "- denied, whatever is allowed: `{}`"
 # What one sees, why, and what to ask the operator for.

@@ -1,4 +1,4 @@
-"""The internet of a test: a bridged lab node with many names, git, a web server and registries for pip and npm.
+"""The internet of a test: a bridged lab node with many names, git, a web server and registries for pip, npm and cargo.
 
 Its names are in /etc/hosts of the nodes that `meets` was called for, and those nodes trust its certificates.
 """
@@ -11,13 +11,14 @@ import json
 import subprocess
 import tarfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.agent.on_node.forge import PASSWORD, Forge
 from tests.person import Person
 
 # What a test allows and what it does not: all of them lead to the same server.
-NAMES = ("git.test", "web.test", "pypi.test", "npm.test", "cdn.web.test", "other.test")
+NAMES = ("git.test", "web.test", "pypi.test", "npm.test", "cargo.test", "cdn.web.test", "other.test")
 SERVER = Path(__file__).with_name("internet_server.py").read_text()
 AUTHORITY = ("basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign", "subjectKeyIdentifier=hash")
 LEAF = ("basicConstraints=critical,CA:FALSE", "keyUsage=critical,digitalSignature", "authorityKeyIdentifier=keyid")
@@ -28,7 +29,7 @@ IS_OPEN = "bash -c 'exec 3<>/dev/tcp/127.0.0.1/443 4<>/dev/tcp/127.0.0.1/80'"
 
 
 class Internet(Forge):
-    """The servers: git over ssh and https (as those of a forge, and below /git/), web pages, and two registries."""
+    """The servers: git over ssh and https (as those of a forge, and below /git/), web pages, and three registries."""
 
     def __init__(self, person: Person, node: str, folder: Path) -> None:
         super().__init__(person, node, folder)
@@ -39,6 +40,7 @@ class Internet(Forge):
         (root / "srv/files").mkdir()
         (root / "srv/files/tiny_net-1.0-py3-none-any.whl").write_bytes(python_package())
         (root / "srv/files/tiny-net-1.0.0.tgz").write_bytes(npm_package())
+        (root / "srv/files/tiny-net-1.0.0.crate").write_bytes(crate())
         person.on(node, UNIT.format(host=self.host, password=PASSWORD))
         person.wait_until(lambda: person.on(node, IS_OPEN, check=False).ok, within_s=20)
         self.meets(node)
@@ -88,6 +90,20 @@ def npm_package() -> bytes:
         "package/package.json": json.dumps({"name": "tiny-net", "version": "1.0.0", "main": "index.js"}),
         "package/index.js": 'module.exports = "from the registry"\n',
     }
+    return archive_of(files)
+
+
+def crate() -> bytes:
+    """Return the archive of a crate, `tiny-net`, whose GREETING is a text."""
+    files = {
+        "tiny-net-1.0.0/Cargo.toml": '[package]\nname = "tiny-net"\nversion = "1.0.0"\nedition = "2021"\n',
+        "tiny-net-1.0.0/src/lib.rs": 'pub const GREETING: &str = "from the crates";\n',
+    }
+    return archive_of(files)
+
+
+def archive_of(files: Mapping[str, str]) -> bytes:
+    """Return files as a .tar.gz."""
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w") as archive:
         for name, text in files.items():

@@ -1,7 +1,7 @@
 """Runs on the internet's node: every name and both ports (80, 443) lead here; what was asked is noted in /tmp/asked.
 
 /hello says which name was asked for, /to?URL leads there, /git/NAME.git is git, /simple/ an index of Python packages,
-/npm/ a registry of npm, /files/ what is in /srv/files. On IPv4 and IPv6.
+/npm/ a registry of npm, /cargo/ an index of crates, /files/ what is in /srv/files. On IPv4 and IPv6.
 """
 
 import base64
@@ -20,7 +20,7 @@ sys.path.insert(0, "/root")
 from serve import Forge  # the server of the forge, with the same arguments
 
 FILES = "/srv/files"
-PYTHON, NPM = "tiny_net-1.0-py3-none-any.whl", "tiny-net-1.0.0.tgz"
+PYTHON, NPM, CRATE = "tiny_net-1.0-py3-none-any.whl", "tiny-net-1.0.0.tgz", "tiny-net-1.0.0.crate"
 
 
 class Internet(Forge):
@@ -44,6 +44,12 @@ class Internet(Forge):
             self.answer(f'<a href="/files/{PYTHON}#sha256={digest}">{PYTHON}</a>'.encode(), "text/html")
         elif path == "/npm/tiny-net":
             self.answer(json.dumps(self.package(name)).encode(), "application/json")
+        elif path == "/cargo/config.json":
+            self.answer(json.dumps({"dl": f"{self.scheme}://{name}/files/{{crate}}-{{version}}.crate"}).encode())
+        elif path == "/cargo/ti/ny/tiny-net":
+            digest = hashlib.sha256(self.file(CRATE)).hexdigest()
+            about = {"name": "tiny-net", "vers": "1.0.0", "deps": [], "features": {}, "yanked": False, "cksum": digest}
+            self.answer(json.dumps(about).encode())
         elif path.startswith("/files/") and os.path.basename(path) in os.listdir(FILES):
             self.answer(self.file(os.path.basename(path)), "application/octet-stream")
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from codesmith.nodes.registry import Registry
 from codesmith.sdk.api import Execution
 from codesmith.sdk.client import Client
+from tests import npm_programs
 from tests.agent.on_node import tools
 from tests.agent.on_node.internet import NAMES, Internet
 from tests.agent.on_node.web1 import Web1
@@ -21,7 +23,7 @@ CURL = "curl --silent --show-error --fail --location --max-time 30 "
 LISTED = ("git.test", "git.test:22", "web.test", "pypi.test", "npm.test")
 # Names of the node itself and of what no workspace may reach, and where they lead.
 BAD_NAMES = {"meta.test": "169.254.169.254", "home.test": "127.0.0.1", "six.test": "::1"}
-TOOLS = {**tools.TOOLS, tools.SSH_NAME: tools.SSH}
+TOOLS = {**tools.TOOLS, **tools.NEW_NODES, tools.SSH_NAME: tools.SSH}
 # Notes every connection to the web's ports of the node itself.
 LISTENER = """
 import select, socket
@@ -35,13 +37,10 @@ every_tool = pytest.mark.parametrize("tool", TOOLS)
 
 
 @pytest.fixture(scope="module")
-def place(
-    make_person: Callable[..., Person], tmp_path_factory: pytest.TempPathFactory, release: str
-) -> Iterator[Place]:
+def place(make_internet: Callable[..., tuple[Person, Internet]], release: str) -> Iterator[Place]:
     """A prepared node with tools, an internet on the same bridge, and two workspaces with lists that differ."""
-    person = make_person({"web1": release, "net": release}, bridge=True, packages=tools.PACKAGES)
-    internet = Internet(person, "net", tmp_path_factory.mktemp("internet"))
-    internet.meets("web1")
+    person, internet = make_internet(release, packages=tools.PACKAGES)
+    put_new_node(person)
     own = person.lab_node("web1")
     bad = {**BAD_NAMES, "self.test": own.bridge_host, "near.test": own.record.host}
     lines = "".join(f"{address} {name}\n" for name, address in bad.items())
@@ -50,7 +49,6 @@ def place(
     is_heard = "curl --silent http://127.0.0.1/; curl --silent http://[::1]:443/; grep heardheard /tmp/heard"
     person.wait_until(lambda: person.on("web1", is_heard, check=False).ok, within_s=20)
     person.on("web1", "truncate --size=0 /tmp/heard")
-    person.runs("inv node.prepare --node web1")
     with pytest.MonkeyPatch.context() as patch:
         for key in ("CODESMITH_HOME", "CODESMITH_NODES"):
             patch.setenv(key, person.environment[key])
@@ -77,6 +75,13 @@ def unheard(place: Place) -> Iterator[None]:
     """No test of these reaches the node itself."""
     yield
     assert place[0].on("cat /tmp/heard").out == "", "the node itself was reached"
+
+
+def put_new_node(person: Person) -> None:
+    """Put a Node on the node that takes notice of proxies."""
+    place = person.lab_node("web1").root / tools.NEW_NODE.lstrip("/")
+    shutil.copy(npm_programs.install().node, place)
+    place.chmod(0o755)
 
 
 def put_key(web1: Web1, internet: Internet, workspace: str) -> None:

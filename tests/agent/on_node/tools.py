@@ -8,6 +8,10 @@ TRUST = "export NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt PIP_CERT=
 FRESH = "rm -rf got; mkdir got; cd got\n"
 URLLIB = "import urllib.request as r; print(r.urlopen('{scheme}://{{host}}/hello', timeout=20).read().decode())"
 FETCH = "fetch('https://{host}/hello').then(r => r.text()).then(console.log)"
+GET = """require('{scheme}').get('{scheme}://{{host}}/hello', answer => {{
+  if (answer.statusCode != 200) process.exit(1)
+  answer.pipe(process.stdout)
+}}).on('error', error => {{ console.error(error); process.exit(1) }})"""
 CLONE = "git clone --quiet {url} repo && cat repo/two\n"
 PIP = """python3 -m pip install --quiet --no-cache-dir --disable-pip-version-check --retries 0 --target . \\
   --index-url https://{host}/simple/ tiny-net && python3 -c "import tiny_net; print(tiny_net.greeting)"
@@ -34,6 +38,22 @@ SSH_NAME = "git over ssh"
 SSH = (CLONE.format(url="git@{host}:/srv/git/public.git"), "two")
 # Takes no notice of proxies in the versions that Debian has.
 NODE_FETCH = (f'node -e "{FETCH}"', "hello from {host} by https")
+# Where a test puts a Node that does.
+NEW_NODE = "/usr/local/bin/new-node"
+NEW_NODES = {
+    "new Node, fetch https": (f'{NEW_NODE} -e "{FETCH}"', "hello from {host} by https"),
+    "new Node, get https": (f'{NEW_NODE} -e "{GET.format(scheme="https")}"', "hello from {host} by https"),
+    "new Node, get http": (f'{NEW_NODE} -e "{GET.format(scheme="http")}"', "hello from {host} by http"),
+}
+# Of Debian too, but so much larger that it has a test of its own.
+CARGO_PACKAGES = ("cargo",)
+CARGO = (
+    """export CARGO_HOME=$PWD/home CARGO_REGISTRIES_TINY_INDEX=sparse+https://{host}/cargo/ CARGO_NET_RETRY=0
+cargo init --quiet --vcs none --name app . && echo 'tiny-net = { version = "1", registry = "tiny" }' >> Cargo.toml
+echo 'fn main() { println!("{}", tiny_net::GREETING) }' > src/main.rs; cargo run --quiet
+""",
+    "from the crates",
+)
 
 
 def script(tool: tuple[str, str], host: str) -> str:
