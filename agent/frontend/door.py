@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
 METHOD, FORBIDDEN = "door.enter", "forbidden"
 PROTOCOL = 1
-# Of those who come in just now: a session inside is none of these.
-PEER_MAX, ALL_MAX = 32, 192
+# Of those who come in just now: a session inside is none of these. A login may have as many more as are still free, so
+# that many who come often get equal shares; the last places are for who has none.
+PEER_MAX, ALL_MAX, FIRST_MAX = 32, 128, 64
 REQUEST_S = 10.0
 # What passes: the node has no descriptors or memory just now.
 PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED)
@@ -65,7 +66,7 @@ class Door:
         """Serve a connection in a thread of its own; refuse it when too many come in at once."""
         uid = peer_uid(connection)
         with self._lock:
-            has_room = self._coming[uid] < PEER_MAX and sum(self._coming.values()) < ALL_MAX
+            has_room = self._has_room(uid)
             self._coming[uid] += has_room
             self._coming += Counter()  # drops those that are zero
         if has_room:
@@ -84,6 +85,10 @@ class Door:
                 self._let_in(connection, uid)
         finally:
             self._leave(uid)
+
+    def _has_room(self, uid: int) -> bool:
+        own, free = self._coming[uid], ALL_MAX - sum(self._coming.values())
+        return own < min(PEER_MAX, free) if own else free + FIRST_MAX > 0
 
     def _leave(self, uid: int) -> None:
         with self._lock:

@@ -230,6 +230,7 @@ def properties(
         ptys.PROPERTY,
         f"ReadWritePaths={path} {home}",
         f"BindReadOnlyPaths=/etc:{etc.BESIDE} {etc.PLACE if way is None else etc.BEHIND_PROXY}:/etc",
+        etc.HIDDEN,
         *(f"BindReadOnlyPaths={place}.{name}:/etc/{name}" for name in etc.OURS),
         *(sandbox.properties() if sandbox else ()),
         *(egress.joining(way) if way else ()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -295,6 +296,32 @@ def test_too_many_at_once_are_refused(ann: Ann, monkeypatch: pytest.MonkeyPatch)
         first.close()
         while "too many" in ann.refused("codesmith-dial nothing"):
             assert time.monotonic() < deadline
+
+
+def test_those_who_fill_it_together_keep_nobody_out(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty, each with all that it gets, and refused for more; then somebody else comes."""
+    uids = range(90000, 90021)
+    for uid in uids:
+        make_user(rpc, f"u{uid}", uid=uid)
+    opened, ours = door.Door(rpc.dispatcher), contextlib.ExitStack()
+
+    def comes_in(uid: int) -> bool:
+        """Come and say nothing: who is refused has its answer already."""
+        monkeypatch.setattr(door, "peer_uid", lambda _: uid)
+        inner, outer = socket.socketpair()
+        ours.enter_context(outer)
+        opened.take(inner)
+        outer.setblocking(False)
+        with suppress(BlockingIOError):
+            assert "too many" in framing.receive(outer, 1000)["error"]
+            return False
+        return True
+
+    with ours:
+        counts = {uid: sum(1 for _ in iter(lambda uid=uid: comes_in(uid), False)) for uid in uids[:-1]}
+        assert counts[uids[0]] == door.PEER_MAX
+        assert min(counts.values()) >= 1, counts
+        assert comes_in(uids[-1])
 
 
 def test_it_serves_no_method(ann: Ann) -> None:
