@@ -38,6 +38,7 @@ REQUEST_S = 10.0
 PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED)
 PAUSE_S = 0.1
 NOBODY = "this login may enter no workspace"
+NO_KEY = "this login has no key any more"
 
 
 def serve(listening: socket.socket, dispatcher: Dispatcher) -> None:
@@ -169,6 +170,8 @@ class Door:
             raise NotFound(NOBODY)
         if user["state"] != "active":
             raise Disabled(f"user {user['name']!r} is disabled")
+        if not user["keys"]:  # a connection that is open still can ask for more sessions
+            raise NotFound(NO_KEY)
         return user
 
     def _check(self, uid: int, workspace: str) -> Dict[str, Any]:

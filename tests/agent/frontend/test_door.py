@@ -197,6 +197,16 @@ def test_who_may_not_enter_is_refused(ann: Ann, site: StandInRuntime, take_away:
     assert [one for one in site.requests if one["request"] in ("run", "ssh")] == []
 
 
+def test_without_a_key_nobody_comes_in_by_a_connection_that_is_open(ann: Ann, site: StandInRuntime) -> None:
+    """sshd looks at keys when a connection begins, and never again."""
+    ann.rpc.call("user.set_keys", name="ann", ssh_keys=[])
+    assert ann.refused("id") == door.NO_KEY
+    ann.rpc.call("user.set_keys", name="ann", ssh_keys=KEYS[1:])
+    answer, connection = ann.ask("id")
+    with connection:
+        assert answer == {"stream": "frames"}
+
+
 @pytest.mark.parametrize("moment", ["start", "run"])
 def test_who_comes_while_the_right_is_taken_away_is_put_out(
     ann: Ann, site: StandInRuntime, monkeypatch: pytest.MonkeyPatch, moment: str
