@@ -22,7 +22,7 @@ from agent.frontend.audit import Attempt, login_of_uid
 from agent.frontend.runtime_client import RuntimeSilent
 from agent.shared import framing
 from agent.shared.errors import AgentError, Disabled, InUse, NotFound, Unsupported
-from agent.shared.rate_limit import RateLimit
+from agent.shared.rate_limit import Allowance, RateLimit
 from agent.shared.sockets import peer_uid
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Door:
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher, self._context = dispatcher, dispatcher.context
         self._lock, self._coming = threading.Lock(), Counter[int]()
-        self._refusals = RateLimit()
+        self._refusals, self._entries = RateLimit(), Allowance()
 
     def take(self, connection: socket.socket) -> None:
         """Serve a connection in a thread of its own; refuse it when too many come in at once."""
@@ -134,10 +134,13 @@ class Door:
         else:
             request, kind, fields = "run", "frames", entrances.job(entrance, wish, login_of_uid(uid))
             target["id"] = fields["id"]
-        attempt = Attempt(METHOD, target, uid, owner_of=self._context.store.owner_of)
-        self._dispatcher.note_entry(attempt, "ok")
+        left_out = self._entries.admit(uid)
+        if left_out is not None:
+            attempt = Attempt(METHOD, target, uid, more=left_out, owner_of=self._context.store.owner_of)
+            self._dispatcher.note_entry(attempt, "ok")
         _answer(connection, {"stream": kind})
-        if request == "run":
+        # The end of a job has a record if its entrance has one.
+        if request == "run" and left_out is not None:
             self._context.job_records.ask(workspace, fields["id"])
         try:
             runtimes.call(workspace, request, descriptor=connection.fileno(), **fields)

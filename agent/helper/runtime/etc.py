@@ -29,7 +29,7 @@ Host * !localhost !127.0.0.1 !::1
 # and no place for a disk of workspaces.
 BESIDE = "/boot"
 OURS = ("passwd", "group")
-# What the node knows of CodeSmith itself, and where its proxy's password may be: nothing inside needs it.
+# What the node has written down of CodeSmith itself: nothing inside needs it.
 NOT_SHOWN = "codesmith"
 HIDDEN = f"InaccessiblePaths=-{BESIDE}/{NOT_SHOWN}"
 PROFILES, PROFILE = "profile.d", "codesmith.sh"

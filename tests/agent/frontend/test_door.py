@@ -19,7 +19,7 @@ import pytest
 from agent.frontend import door, entrances
 from agent.frontend.entrances import choose
 from agent.frontend.runtime_client import RuntimeSilent
-from agent.shared import framing
+from agent.shared import framing, rate_limit
 from agent.shared.errors import NotFound
 from tests.agent.conftest import Rpc
 from tests.agent.frontend.stand_in_runtime import HOST_KEY, StandInRuntime
@@ -158,6 +158,19 @@ def test_who_entered_is_recorded(ann: Ann, site: StandInRuntime) -> None:
     assert {(one["peer_uid"], one["outcome"], one["owner"]) for one in records} == {(os.getuid(), "ok", "ann")}
     listed = ann.rpc.call("audit.list", workspace="site")
     assert {"dial", "shell"} <= {one["target"].get("how") for one in listed}
+
+
+def test_who_comes_in_again_and_again_does_not_decide_how_long_the_record_is(
+    ann: Ann, site: StandInRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rate_limit, "BURST", 3)
+    monkeypatch.setattr(rate_limit, "REFILL_S", 1e9)
+    for _ in range(8):
+        ann.ask("make")[1].close()
+    assert ["more" in one["target"] for one in ann.records()] == [False] * 3
+    monkeypatch.setattr(rate_limit, "BURST", 4)
+    ann.ask("make")[1].close()
+    assert ann.records()[-1]["target"]["more"] == "5"
 
 
 def test_a_login_that_is_no_user_gets_nothing(ann: Ann, site: StandInRuntime) -> None:
