@@ -22,7 +22,7 @@ from agent.frontend.audit import Attempt, login_of_uid
 from agent.frontend.runtime_client import RuntimeSilent
 from agent.shared import framing
 from agent.shared.errors import AgentError, Disabled, InUse, NotFound, Unsupported
-from agent.shared.rate_limit import RateLimit
+from agent.shared.rate_limit import Allowance, RateLimit
 from agent.shared.sockets import peer_uid
 
 if TYPE_CHECKING:
@@ -30,13 +30,15 @@ if TYPE_CHECKING:
 
 METHOD, FORBIDDEN = "door.enter", "forbidden"
 PROTOCOL = 1
-# Of those who come in just now: a session inside is none of these.
-PEER_MAX, ALL_MAX = 32, 192
+# Of those who come in just now: a session inside is none of these. A login may have as many more as are still free, so
+# that many who come often get equal shares; the last places are for who has none.
+PEER_MAX, ALL_MAX, FIRST_MAX = 32, 128, 64
 REQUEST_S = 10.0
 # What passes: the node has no descriptors or memory just now.
 PASSING = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED)
 PAUSE_S = 0.1
 NOBODY = "this login may enter no workspace"
+NO_KEY = "this login has no key any more"
 
 
 def serve(listening: socket.socket, dispatcher: Dispatcher) -> None:
@@ -59,13 +61,13 @@ class Door:
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher, self._context = dispatcher, dispatcher.context
         self._lock, self._coming = threading.Lock(), Counter[int]()
-        self._refusals = RateLimit()
+        self._refusals, self._entries = RateLimit(), Allowance()
 
     def take(self, connection: socket.socket) -> None:
         """Serve a connection in a thread of its own; refuse it when too many come in at once."""
         uid = peer_uid(connection)
         with self._lock:
-            has_room = self._coming[uid] < PEER_MAX and sum(self._coming.values()) < ALL_MAX
+            has_room = self._has_room(uid)
             self._coming[uid] += has_room
             self._coming += Counter()  # drops those that are zero
         if has_room:
@@ -84,6 +86,10 @@ class Door:
                 self._let_in(connection, uid)
         finally:
             self._leave(uid)
+
+    def _has_room(self, uid: int) -> bool:
+        own, free = self._coming[uid], ALL_MAX - sum(self._coming.values())
+        return own < min(PEER_MAX, free) if own else free + FIRST_MAX > 0
 
     def _leave(self, uid: int) -> None:
         with self._lock:
@@ -128,10 +134,13 @@ class Door:
         else:
             request, kind, fields = "run", "frames", entrances.job(entrance, wish, login_of_uid(uid))
             target["id"] = fields["id"]
-        attempt = Attempt(METHOD, target, uid, owner_of=self._context.store.owner_of)
-        self._dispatcher.note_entry(attempt, "ok")
+        left_out = self._entries.admit(uid)
+        if left_out is not None:
+            attempt = Attempt(METHOD, target, uid, more=left_out, owner_of=self._context.store.owner_of)
+            self._dispatcher.note_entry(attempt, "ok")
         _answer(connection, {"stream": kind})
-        if request == "run":
+        # The end of a job has a record if its entrance has one.
+        if request == "run" and left_out is not None:
             self._context.job_records.ask(workspace, fields["id"])
         try:
             runtimes.call(workspace, request, descriptor=connection.fileno(), **fields)
@@ -164,6 +173,8 @@ class Door:
             raise NotFound(NOBODY)
         if user["state"] != "active":
             raise Disabled(f"user {user['name']!r} is disabled")
+        if not user["keys"]:  # a connection that is open still can ask for more sessions
+            raise NotFound(NO_KEY)
         return user
 
     def _check(self, uid: int, workspace: str) -> Dict[str, Any]:

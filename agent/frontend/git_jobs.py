@@ -12,6 +12,7 @@ from typing import Any, Dict, List, Optional
 from agent.frontend import runtime_client
 from agent.frontend.runtime_client import REPLY_GRACE_S, Runtimes
 from agent.git import errors, grammar
+from agent.shared import git_hosts
 from agent.shared.errors import CommandFailed, InvalidParams, LimitReached, NotManaged, Unsupported
 from agent.shared.nesting import check_depth
 
@@ -87,7 +88,7 @@ def run_git(
     done = runtimes.call(
         workspace, "own_git" if is_own else "git",
         reply_timeout_s=timeout_s + REPLY_GRACE_S, descriptor=descriptor, for_clone=for_clone,
-        job=token, job_request=request, timeout_s=timeout_s,
+        job=token, job_request={**request, "git_hosts": git_hosts.read()}, timeout_s=timeout_s,
     )  # fmt: skip
     ended = runtime_client.check_ended(done)
     if ended["killed_by"] == "memory":

@@ -54,7 +54,8 @@ KINDS = ("invalid_params", "not_found", "in_use", "unsupported", "command_failed
 ENDED = ("exit_code", "signal", "killed_by", "duration_s")
 OUTPUTS = ("stdout", "stdout_encoding", "stderr", "stderr_encoding")
 EXIT_CODE_MAX = 255
-ABSENT = (FileNotFoundError, ConnectionRefusedError)
+# A socket that is being made is root's alone for a moment.
+ABSENT = (FileNotFoundError, ConnectionRefusedError, PermissionError)
 
 
 class RuntimeSilent(CommandFailed):

@@ -106,7 +106,7 @@ def setup_for(request: Dict[str, Any], forwarded: Optional[socket.socket]) -> It
     settings: List[str] = []
     key = ""
     with contextlib.ExitStack() as held:
-        way = held.enter_context(way_out.opened(request["url"]))
+        way = held.enter_context(way_out.opened(request["url"], request.get("git_hosts", ())))
         ssh += way.ssh_options(ssh)
         if request["known_hosts"]:
             lines = "".join(f"{line}\n" for line in request["known_hosts"])

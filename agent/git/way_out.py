@@ -19,7 +19,6 @@ from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 from urllib.parse import urlsplit
 
 from agent import connect
-from agent.shared import git_hosts
 from agent.shared.egress_paths import BEHIND
 from agent.shared.paths import JOB_MARK, JOB_PATH
 
@@ -91,8 +90,8 @@ class WayOut(NamedTuple):
 
 
 @contextlib.contextmanager
-def opened(url: str) -> Iterator[WayOut]:
-    """Yield the way to the host of a URL.
+def opened(url: str, git_hosts: Sequence[str] = ()) -> Iterator[WayOut]:
+    """Yield the way to the host of a URL. `git_hosts` may be reached although they are on the node itself.
 
     Behind a proxy of the node git over https takes that one, which looks hosts up itself.
     """
@@ -101,7 +100,7 @@ def opened(url: str) -> Iterator[WayOut]:
     host, port = split.hostname or "", split.port or (443 if is_https else 22)
     behind = os.environ.get(BEHIND)
     with contextlib.ExitStack() as held:
-        proxy_port = int(behind.rpartition(":")[2]) if behind else held.enter_context(_proxy())
+        proxy_port = int(behind.rpartition(":")[2]) if behind else held.enter_context(_proxy(git_hosts))
         has_upstream = not behind and any(os.environ.get(name) for name in UPSTREAM)
         way = WayOut(host, port, proxy_port, {} if has_upstream else _variables(proxy_port), is_https)
         if has_upstream and is_https:
@@ -116,14 +115,15 @@ def _variables(port: int) -> Dict[str, str]:
 
 
 @contextlib.contextmanager
-def _proxy() -> Iterator[int]:
+def _proxy(git_hosts: Sequence[str]) -> Iterator[int]:
     """Run the proxy in mode `open` beside git, and yield its port."""
     folder = tempfile.mkdtemp(prefix="codesmith-")  # 0700; a runtime has its own /tmp
     pid: Optional[int] = None
     try:
         with open(f"{folder}/policy.json", "w", encoding="utf-8") as file:
             workspace = os.environ.get("CODESMITH_WORKSPACE", "")
-            json.dump({"workspace": workspace, "mode": "open", "allow": git_hosts.read(), "deny": [], "hint": ""}, file)
+            allow = list(git_hosts)
+            json.dump({"workspace": workspace, "mode": "open", "allow": allow, "deny": [], "hint": ""}, file)
         with socket.create_server(("127.0.0.1", 0), backlog=64) as listening:
             pid = _spawn(listening, folder)
             port = listening.getsockname()[1]

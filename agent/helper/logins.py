@@ -20,13 +20,14 @@ from agent.helper.accounts import (
     policy,
     processes,
     schedules,
+    session_limits,
 )  # fmt: skip
 from agent.helper.ledger import uid_mark
 from agent.helper.ledger.ledger import Ledger, LoginRecord, UserRecord, WorkspaceRecord
 from agent.helper.ledger.lock import read_ledger
 from agent.helper.ledger.system_errors import pending_on_error
 from agent.helper.trees import directory_seal, mounts, trees
-from agent.shared import uids
+from agent.shared import sshd_door, uids
 from agent.shared.clock import now
 from agent.shared.errors import AgentError, InUse, NotFound, NotManaged
 from agent.shared.file_lock import open_lock
@@ -82,7 +83,7 @@ def ensure(ledger: Ledger, name: str) -> LoginRecord:
 
 
 def repair(ledger: Ledger, name: str) -> None:
-    """Make an account what it should be: open for the node's sshd if it is that of an active user, else closed."""
+    """Make an account what it should be: open for the node's sshd if an active user has a key to it, else closed."""
     user = ledger.user(name)
     is_user = user is not None and user.state != "disabled"
     policy.repair(name, login_marks.USER if is_user else login_marks.CLOSED)
@@ -93,7 +94,30 @@ def close(name: str, uid: int) -> None:
     login_marks.write(uid, login_marks.CLOSED)
     login_keys.remove(name)
     accounts.close_access(name)
+    session_limits.remove(uid)
     door_sessions.end(name, uid, spares_runtime=True)
+
+
+def put_keys(ledger: Ledger, name: str, keys: List[str]) -> None:
+    """Replace the keys of a user's login; its account opens with the first one and closes before the last one goes.
+
+    Where the account databases must be changed and cannot be, nothing is.
+    """
+    is_closed = accounts.is_expired(name)
+    if keys:
+        if is_closed and sshd_door.is_open():
+            databases.check_changeable()
+        login_keys.write(name, keys)
+        if is_closed:
+            with pending_on_error():
+                repair(ledger, name)
+        return
+    if not is_closed:
+        databases.check_changeable(ledger.free_reserve, databases.ACCESS)
+    with pending_on_error():
+        if not is_closed:
+            accounts.close_access(name)
+        login_keys.remove(name)
 
 
 @contextmanager
@@ -185,6 +209,7 @@ def remove(ledger: Ledger, login: LoginRecord, *, with_account: bool) -> List[st
 def _remove_account(name: str, uid: int) -> None:
     login_keys.remove(name)
     accounts.remove(name, uid)
+    session_limits.remove(uid)
     login_marks.remove(uid)
 
 

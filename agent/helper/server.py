@@ -10,12 +10,14 @@ import pwd
 import signal
 import socket
 import socketserver
+import sqlite3
 import sys
 from contextlib import suppress
 from typing import Any, Dict, Optional
 
 from agent.helper import logins, verbs
 from agent.helper.ledger.ledger import Ledger
+from agent.helper.ledger.lock import exclusive_ledger
 from agent.helper.runtime import units
 from agent.helper.trees import trash
 from agent.shared import framing
@@ -51,7 +53,7 @@ class Handler(socketserver.BaseRequestHandler):
         if self.server.is_fresh or verb in verbs.REMOVING:  # type: ignore[attr-defined]
             trash.empty_quietly()
             logins.finish_sweeps()
-            units.stop_of_other_releases()
+            _stop_of_other_releases()
 
 
 class Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
@@ -105,6 +107,13 @@ def serve() -> None:
     while not server.is_idle:
         server.handle_request()
         server.service_actions()  # handle_request, unlike serve_forever, reaps no ended child
+
+
+def _stop_of_other_releases() -> None:
+    """Forget sockets of other releases; where that cannot be done now, the next helper does it."""
+    if not units.has_looked_for_other_releases():
+        with suppress(AgentError, OSError, sqlite3.Error), exclusive_ledger(frees_space=True):
+            units.stop_of_other_releases()
 
 
 def _agent_uid() -> int:

@@ -61,7 +61,10 @@ def enable_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
 
 
 def put_keys(caller: socket.socket, name: Any, keys: Any) -> Dict[str, Any]:
-    """Replace the keys by which a user comes in through the node's sshd; Disabled for a disabled one, who has none."""
+    """Replace the keys by which a user comes in through the node's sshd; Disabled for a disabled one, who has none.
+
+    The account is open only while there is one.
+    """
     name, lines = parse_name(name), login_keys.parse(keys)
     with exclusive_ledger(frees_space=not lines) as ledger:
         lost_records.restore(ledger, name)
@@ -71,8 +74,8 @@ def put_keys(caller: socket.socket, name: Any, keys: Any) -> Dict[str, Any]:
         logins.check_account(ledger, name)
         if user.state == "disabled":
             raise Disabled.user(name)
-        login_keys.write(name, lines)
-    return {}
+        logins.put_keys(ledger, name, lines)
+    return {"shell": shell_of(name)}
 
 
 def read_drift(caller: socket.socket, name: Any) -> Dict[str, Any]:

@@ -36,7 +36,7 @@ def create(
     keys = sshkeys.read_keys(ssh_keys or [])
     account = context.helper.call("user.ensure", name=name)
     if keys:
-        context.helper.call("user.put_keys", name=name, keys=keys)
+        account.update(context.helper.call("user.put_keys", name=name, keys=keys))
     return show(user_records.add(context, name, account, keys, is_dedicated=False))
 
 
@@ -126,8 +126,8 @@ def enable(context: Context, *, name: Name, request_id: Optional[RequestId] = No
     The accounts of its workspaces, and account and keys of an active user, are corrected too.
     """
     document = user_records.find(context, name)
-    done = context.helper.call("user.enable", name=name)
-    context.helper.call("user.put_keys", name=name, keys=document["keys"])
+    context.helper.call("user.enable", name=name)
+    done = context.helper.call("user.put_keys", name=name, keys=document["keys"])
     return _put(context, {**document, **done, "state": "active"})
 
 
@@ -163,9 +163,9 @@ def drift(context: Context, name: Optional[str] = None) -> Dict[str, List[str]]:
 
 def _put_keys(context: Context, document: Dict[str, Any], keys: List[str]) -> User:
     """Replace the keys of a user on the node, then in the store; those of a disabled user let nobody in until later."""
-    if document["state"] == "active":
-        context.helper.call("user.put_keys", name=document["name"], keys=keys)
-    return _put(context, {**document, "keys": keys})
+    is_active = document["state"] == "active"
+    done = context.helper.call("user.put_keys", name=document["name"], keys=keys) if is_active else {}
+    return _put(context, {**document, **done, "keys": keys})
 
 
 def _put(context: Context, document: Dict[str, Any]) -> User:

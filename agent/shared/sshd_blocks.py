@@ -1,7 +1,7 @@
-"""Finds the Match blocks of sshd_config that win over our settings for some connections only.
+"""Finds the Match blocks of sshd_config that win over our settings for some connections only, or for some logins.
 
-`sshd -T -C` shows what holds for one connection. A block for a port, an address or a host that sshd reads before ours
-is none of what it shows, and would let people in by its own rules from there.
+`sshd -T -C` shows what holds for one connection of one login. A block for a port, an address or a host that sshd reads
+before ours is none of what it shows, and would let people in by its own rules from there.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ FOLDER = "/etc/ssh"
 MAIN = f"{FOLDER}/sshd_config"
 # These say whom a block is for; all others from where or how somebody connects.
 ABOUT_LOGINS = ("user", "group")
+LISTS = ("allowusers", "denyusers", "allowgroups", "denygroups")
 DEPTH_MAX = 16
 
 
@@ -34,6 +35,25 @@ def before(path: str, main: str = MAIN) -> List[Block]:
     except _Reached as reached:
         found += reached.args
     return found
+
+
+def patterns(main: str = MAIN) -> List[str]:
+    """Return the patterns for names of users and groups by which sshd tells logins apart, wherever they are."""
+    return list(dict.fromkeys(one for one in _patterns(main, 0) if one))
+
+
+def _patterns(file: str, depth: int) -> Iterator[str]:
+    for line in _lines(file):
+        words = _words(line)
+        keyword = words[0].lower() if words else ""
+        if keyword == "match":
+            found = [value for name, value in zip(words[1::2], words[2::2]) if name.lower() in ABOUT_LOGINS]
+            yield from (one.lstrip("!") for value in found for one in value.split(","))
+        elif keyword in LISTS:
+            yield from (one.lstrip("!").partition("@")[0] for one in words[1:])
+        elif keyword == "include" and depth < DEPTH_MAX:
+            for one in _included(words[1:]):
+                yield from _patterns(one, depth + 1)
 
 
 class _Reached(Exception):

@@ -10,7 +10,8 @@ import fnmatch
 import grp
 import json
 import os
-from typing import Any, Dict, Iterator, List, NamedTuple, Sequence
+import pwd
+from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 from agent.shared import sshd_blocks
 from agent.shared.errors import CommandFailed, Unsupported
@@ -50,7 +51,8 @@ EXPECTED = {
 ACCEPTED = ("LANG", "LC_*")
 # When all of these differ, it is not one block that wins: our file is not read.
 OURS = ("authorizedkeysfile", "disableforwarding", "forcecommand", "permituserrc")
-LOGINS_MAX = 20
+# Of logins that sshd_config tells apart. Looking at one takes some 20 ms.
+KINDS_MAX = 50
 USER_NAMESPACES = "/proc/sys/user/max_user_namespaces"
 # Complete: sshd shows nothing where a Match block asks for what is not said here.
 CONNECTION = "host=x,addr=198.18.0.1,laddr=198.18.0.2,lport=22,rdomain=x"
@@ -83,7 +85,10 @@ def problems() -> List[Problem]:
         )
         fix = "raise it (sysctl user.max_user_namespaces), then: inv node.prepare"
         return [Problem("user.max_user_namespaces", problem, fix)]
-    logins = [NOBODY, *_logins()[:LOGINS_MAX]]
+    logins = [NOBODY, *kinds(_logins(), sshd_blocks.patterns())]
+    if len(logins) > KINDS_MAX:
+        problem = f"sshd_config has more than {KINDS_MAX - 1} kinds of rules for logins of users, too many to look at"
+        return [Problem("Match", problem, "have rules for groups of them, by patterns, then: inv node.prepare")]
     try:
         for login in logins:
             found = list(compare(login, _shown(login)))
@@ -95,6 +100,14 @@ def problems() -> List[Problem]:
     except CommandFailed as error:
         why = (str(error.data.get("stderr", "")).strip().splitlines() or [error.problem])[-1]
         return [Problem("sshd", f"sshd -T fails: {why}", "on the node, as root: sshd -T")]
+
+
+def kinds(logins: Sequence[str], patterns: Sequence[str]) -> List[str]:
+    """Return one login of each kind: to those of one kind the same patterns for names of users and groups apply."""
+    found: Dict[Tuple[bool, ...], str] = {}
+    for login in logins:
+        found.setdefault(tuple(fnmatch.fnmatchcase(login, pattern) for pattern in patterns), login)
+    return list(found.values())
 
 
 def _has_user_namespaces() -> bool:
@@ -208,7 +221,9 @@ def _matches(names: Sequence[str], patterns: Sequence[str]) -> bool:
 
 
 def _logins() -> List[str]:
+    """Return the logins of users; sshd knows no groups of one whose account is gone."""
     try:
-        return sorted(grp.getgrnam(LOGINS_GROUP).gr_mem)
+        members = grp.getgrnam(LOGINS_GROUP).gr_mem
     except KeyError:
         return []
+    return sorted({one.pw_name for one in pwd.getpwall()} & set(members))

@@ -166,6 +166,8 @@ class StandInHelper:
             return {"users": {}, "workspaces": {}, "shares": {}, "sandboxed": [], "findings": [], "more": 0}
         if verb == "workspace.remove":
             return {"leftovers": [], "user_removed": arguments["remove_user"]}
+        if verb in ("user.put_keys", "user.enable", "user.disable"):
+            return {"shell": self._account(arguments["name"])["shell"]}
         return {"leftovers": []} if verb == "user.remove" else {}
 
     def _account(self, name: str) -> dict[str, Any]:

@@ -104,6 +104,22 @@ def test_what_wins_over_our_settings_shuts_the_door_and_everybody_names_it(
 
 
 @TRIXIE_FIRST
+def test_a_block_for_one_of_many_logins_is_seen(any_node: LabNode, node_with_ann: Node) -> None:
+    """One login of each kind is looked at, and not the first ones alone."""
+    others = ",".join(f"cs-b{number:02}" for number in range(60))
+    call(any_node, "user.create", name="zoe")
+    sh(any_node, f"cp -p /etc/group /root/; sed -i 's/^codesmith-logins:.*/&,{others}/' /etc/group")
+    sh(any_node, f"printf 'Match User cs-zoe\n PermitUserRC yes\n' >{FIRST}")
+    try:
+        found = json.loads(sh(any_node, f"python3 -IS {layout.program_of(layout.CURRENT)} door"))["problems"]
+        assert [one["problem"] for one in found] == ["permituserrc is yes for cs-zoe, and must be no"]
+    finally:
+        sh(any_node, f"rm {FIRST}; cp -p /root/group /etc/group")
+    call(any_node, "user.delete", name="zoe")
+    assert prepared(node_with_ann)[0] == []
+
+
+@TRIXIE_FIRST
 def test_a_replaced_sshd_config_that_reads_no_other_file_shuts_the_door(any_node: LabNode, node_with_ann: Node) -> None:
     sh(any_node, "cp -p /etc/ssh/sshd_config /root/; sed -i '/^Include/d' /etc/ssh/sshd_config")
     reload(any_node)

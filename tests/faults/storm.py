@@ -28,7 +28,9 @@ URL = "https://127.0.0.1:8443/public.git"
 NO_HOME = "/srv/codesmith/empty"
 # In the directory of a workspace that has had a runtime: empty, and root's.
 FACTS = ".codesmith"
-TOOLS = ("useradd", "userdel", "groupdel", "git", "systemd-run", "systemctl", "ssh-keygen", "ipcrm")
+# Where the sessions of each open login have their bounds.
+UNITS = "/etc/systemd/system"
+TOOLS = ("useradd", "userdel", "usermod", "groupdel", "git", "systemd-run", "systemctl", "ssh-keygen", "ipcrm")
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBf4QyqMtYxF0pAkrXgUeYX1gYHnH1P7rqSyGTYk1c2l"
 PATIENCE_S = 60
 FILES = 100
@@ -312,14 +314,21 @@ class Look:
                 rows = [line.rstrip("\n").split(":") for line in file if line.startswith("cs-")]
             self.same("/etc/" + base, sorted(row[0] for row in rows), logins)
             lines[base] = {row[0]: row for row in rows}
+        opened = set()
         for name in names:
             passwd, shadow = lines["passwd"].get("cs-" + name), lines["shadow"].get("cs-" + name)
             if passwd and shadow:
                 self.same(name + " uid", (int(passwd[2]), passwd[5]), (self.uids.get(name), NO_HOME))
                 closed = ("nologin" in passwd[6], shadow[1].startswith("!"), shadow[7] == "1")
                 user = self.model.users.get(name)
-                is_open = user is not None and user["state"] != "disabled"
+                is_open = user is not None and user["state"] != "disabled" and user["keys"]
                 self.same(name + " closed", closed, (not is_open,) * 3)
+                if is_open:
+                    opened.add(self.uids.get(name))
+        slices = (re.match(r"user-(\d+)\.slice", entry) for entry in os.listdir(UNITS))
+        bounded = {int(one.group(1)) for one in slices if one}
+        self.same("sessions without bounds", opened - bounded, set())
+        self.same("bounds of nobody", bounded - set(self.uids.values()), set())
 
     def check_trees(self):
         self.same("homes", sorted(os.listdir(HOMES)), sorted("cs-" + name for name in self.model.workspaces))

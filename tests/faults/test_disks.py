@@ -186,7 +186,7 @@ def test_a_read_only_etc_refuses_what_changes_accounts(node: Fragile) -> None:
     client.user.create(name="fixed")
     client.user.create(name="off")
     client.user.disable(name="off")
-    client.workspace.create(name="fixed1")
+    client.workspace.create(name="fixed1", ssh_keys=[KEY])
     with node.read_only_etc():
         said = node.refuses_whole(client.user.create, "command_failed", name="new")
         assert "Read-only file system" in said
@@ -195,6 +195,8 @@ def test_a_read_only_etc_refuses_what_changes_accounts(node: Fragile) -> None:
         node.refuses_whole(client.user.delete, "command_failed", name="fixed")
         node.refuses_whole(client.user.enable, "command_failed", name="off")
         node.refuses_whole(client.user.disable, "command_failed", name="fixed1")
+        node.refuses_whole(client.user.set_keys, "command_failed", name="fixed1", ssh_keys=[])
+        node.refuses_whole(client.user.add_keys, "command_failed", name="fixed", ssh_keys=[KEY])
         assert client.workspace.exec(name="fixed1", argv=["id", "-un"]).stdout == "cs-fixed1\n"
     assert client.workspace.delete(name="fixed1").user_deleted
     for name in ("fixed", "off"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from typing import Any, List
 
 from agent.helper.accounts import login_marks
@@ -36,6 +37,15 @@ def write(name: str, keys: List[str]) -> None:
             os.mkdir(os.path.basename(KEYS), 0o711, dir_fd=base)
             os.chmod(os.path.basename(KEYS), 0o711, dir_fd=base)  # noqa: S103 (sshd reads it as the login)
     login_marks.put(KEYS, login_of(name), "".join(f"{key}\n" for key in keys).encode())
+
+
+def exist(name: str) -> bool:
+    """Tell whether a login has a key; a link or a directory in the place of the file is none."""
+    try:
+        status = os.lstat(f"{KEYS}/{login_of(name)}")
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_size > 0
 
 
 def remove(name: str) -> None:

@@ -1,9 +1,9 @@
 """What CodeSmith's accounts are like, whatever the node's policy says: find drift and repair it.
 
-An account is closed: expired, locked, without a shell; that of an active user is open for the node's sshd alone, in the
-group for which sshd has our settings. It has no other group but its own, which has no other members, no access lists on
-its home and workspace, and nothing that cron, at or a user manager would start. Other rules that an administrator sets
-for it are drift.
+An account is closed: expired, locked, without a shell; that of an active user with a key is open for the node's sshd
+alone, in the group for which sshd has our settings, and its sessions there have bounds. It has no other group but its
+own, which has no other members, no access lists on its home and workspace, and nothing that cron, at or a user manager
+would start. Other rules that an administrator sets for it are drift.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import pwd
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
-from agent.helper.accounts import accounts, databases, login_marks, schedules
+from agent.helper.accounts import accounts, databases, login_keys, login_marks, schedules, session_limits
 from agent.helper.trees import trees
 from agent.shared import acls, sshd_door, uids
 from agent.shared.errors import CommandFailed
@@ -55,17 +55,19 @@ class Accounts:
         if account is None:
             return []
         shadow, word = self._shadow.get(login, [""] * 9), login_marks.read(account.pw_uid)
-        is_open = self.is_open(word)
+        is_open = self.is_open(name, word)
         access = _of_open_access if is_open else _of_access
+        is_bounded = not is_open or session_limits.are_there(account.pw_uid)
         return [*([f"it has no file in {LOGINS}"] if self._has_marks and word is None else []),
                 *self._of_groups(login, is_user=word == login_marks.USER), *access(account.pw_shell, shadow),
+                *([] if is_bounded else ["its sessions at sshd have no bounds"]),
                 *_of_ageing(shadow),
                 *(f"it has {one}" for one in self._scheduled.get(login, []) + self._scheduled.get(account.pw_uid, [])),
                 *(f"access list on {path}" for path in _directories(name) if acls.exist(path))]  # fmt: skip
 
-    def is_open(self, word: Optional[str]) -> bool:
-        """Tell whether a login with this word in its file must be open for the node's sshd."""
-        return self._is_door_open and word == login_marks.USER
+    def is_open(self, name: str, word: Optional[str]) -> bool:
+        """Tell whether a login with this word in its file must be open for the node's sshd: if it has a key, too."""
+        return self._is_door_open and word == login_marks.USER and login_keys.exist(name)
 
     def administered(self, login: str) -> Dict[str, List[str]]:
         """Return the groups of others that a login administers, with those who do so beside it and are there."""
@@ -104,9 +106,10 @@ def repair(name: str, word: str) -> None:
     found = Accounts()
     if found.differences(name):
         databases.check_changeable()
-        accounts.reset(
-            name, found.administered(login_of(name)), is_user=word == login_marks.USER, is_open=found.is_open(word)
-        )
+        is_open = found.is_open(name, word)
+        if is_open:
+            session_limits.ensure(account.pw_uid)
+        accounts.reset(name, found.administered(login_of(name)), is_user=word == login_marks.USER, is_open=is_open)
         schedules.remove(name, account.pw_uid)
         for path in _directories(name):
             _remove_acls(*os.path.split(path))

@@ -29,6 +29,9 @@ Host * !localhost !127.0.0.1 !::1
 # and no place for a disk of workspaces.
 BESIDE = "/boot"
 OURS = ("passwd", "group")
+# What the node has written down of CodeSmith itself: nothing inside needs it.
+NOT_SHOWN = "codesmith"
+HIDDEN = f"InaccessiblePaths=-{BESIDE}/{NOT_SHOWN}"
 PROFILES, PROFILE = "profile.d", "codesmith.sh"
 # /etc/profile gives login shells, as ssh starts them, a PATH of its own.
 PATH_OF_PROGRAMS = """\
@@ -42,7 +45,7 @@ def refresh(place: str = PLACE, nodes: str = NODES, without: Tuple[str, ...] = (
     _make_folder(place)
     for name in OURS:
         os.close(os.open(f"{place}/{name}", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
-    _refresh_links(place, _links(nodes, BESIDE, (*OURS, PROFILES, *without)))
+    _refresh_links(place, _links(nodes, BESIDE, (*OURS, PROFILES, NOT_SHOWN, *without)))
     _refresh_profiles(f"{place}/{PROFILES}", f"{nodes}/{PROFILES}")
 
 

@@ -170,15 +170,18 @@ def ask_to_end(name: str) -> None:
         time.sleep(PAUSE_S / 5)
 
 
+def has_looked_for_other_releases() -> bool:
+    """Tell whether there is nothing to do for `stop_of_other_releases`."""
+    return not os.path.isdir(RUNTIMES) or files.read(SWEPT).get("release") == _release()
+
+
 def stop_of_other_releases() -> None:
-    """Forget the sockets that another release has made, where nothing runs: their next start is this release's."""
+    """Forget the sockets that another release has made, where nothing runs: their next start is this release's.
+
+    The caller holds the ledger's lock, so that none of them is made anew meanwhile.
+    """
     mine = _release()
-    try:
-        names = [name[: -len(".json")] for name in os.listdir(RUNTIMES) if name.count(".") == 1 and ".json" in name]
-    except FileNotFoundError:
-        return
-    if files.read(SWEPT).get("release") == mine:
-        return
+    names = [name[: -len(".json")] for name in os.listdir(RUNTIMES) if name.count(".") == 1 and ".json" in name]
     old = [name for name in names if files.read(f"{name}.json").get("release") != mine]
     idle = [name for name in old if not live_limits.processes(name)]
     stop(*idle)
@@ -230,6 +233,7 @@ def properties(
         ptys.PROPERTY,
         f"ReadWritePaths={path} {home}",
         f"BindReadOnlyPaths=/etc:{etc.BESIDE} {etc.PLACE if way is None else etc.BEHIND_PROXY}:/etc",
+        etc.HIDDEN,
         *(f"BindReadOnlyPaths={place}.{name}:/etc/{name}" for name in etc.OURS),
         *(sandbox.properties() if sandbox else ()),
         *(egress.joining(way) if way else ()),

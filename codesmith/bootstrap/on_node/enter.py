@@ -5,6 +5,7 @@ It asks the agent's door for an entrance into a workspace, and carries bytes bet
 no program, reads no file, and takes nothing from its environment but the command, the terminal and the language.
 """
 
+import ctypes
 import errno
 import fcntl
 import json
@@ -36,6 +37,7 @@ FRAMES_MAX = 2 * WAITING_MAX
 # The exit code that ssh has for all that is its own.
 FAILED = 255
 ROWS, COLUMNS = 24, 80
+PR_SET_DUMPABLE = 4
 PASSED_ON = ("SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGALRM")
 GONE = select.POLLERR | select.POLLHUP | select.POLLNVAL
 
@@ -312,9 +314,19 @@ def enter(words: list[str], environment: Mapping[bytes, bytes]) -> None:
             pass  # it was hung up
 
 
+def hide() -> None:
+    """Keep this process from being traced, read and dumped: what passes through it is not for its own login.
+
+    The login may be that of a workspace, where others are who can end it by a signal that leaves a core file.
+    """
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0):
+        raise Ended(FAILED, f"prctl: {os.strerror(ctypes.get_errno())}")
+
+
 def main() -> None:
     """Enter, and say why not."""
     try:
+        hide()
         enter(sys.argv[1:], os.environb)
     except Ended as end:
         if end.text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -18,7 +19,7 @@ import pytest
 from agent.frontend import door, entrances
 from agent.frontend.entrances import choose
 from agent.frontend.runtime_client import RuntimeSilent
-from agent.shared import framing
+from agent.shared import framing, rate_limit
 from agent.shared.errors import NotFound
 from tests.agent.conftest import Rpc
 from tests.agent.frontend.stand_in_runtime import HOST_KEY, StandInRuntime
@@ -159,6 +160,19 @@ def test_who_entered_is_recorded(ann: Ann, site: StandInRuntime) -> None:
     assert {"dial", "shell"} <= {one["target"].get("how") for one in listed}
 
 
+def test_who_comes_in_again_and_again_does_not_decide_how_long_the_record_is(
+    ann: Ann, site: StandInRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rate_limit, "BURST", 3)
+    monkeypatch.setattr(rate_limit, "REFILL_S", 1e9)
+    for _ in range(8):
+        ann.ask("make")[1].close()
+    assert ["more" in one["target"] for one in ann.records()] == [False] * 3
+    monkeypatch.setattr(rate_limit, "BURST", 4)
+    ann.ask("make")[1].close()
+    assert ann.records()[-1]["target"]["more"] == "5"
+
+
 def test_a_login_that_is_no_user_gets_nothing(ann: Ann, site: StandInRuntime) -> None:
     document = ann.rpc.store.get_user("ann")
     assert document is not None
@@ -194,6 +208,16 @@ def test_who_may_not_enter_is_refused(ann: Ann, site: StandInRuntime, take_away:
         rpc.call("workspace.delete", name="site")
     assert ann.refused("id")
     assert [one for one in site.requests if one["request"] in ("run", "ssh")] == []
+
+
+def test_without_a_key_nobody_comes_in_by_a_connection_that_is_open(ann: Ann, site: StandInRuntime) -> None:
+    """sshd looks at keys when a connection begins, and never again."""
+    ann.rpc.call("user.set_keys", name="ann", ssh_keys=[])
+    assert ann.refused("id") == door.NO_KEY
+    ann.rpc.call("user.set_keys", name="ann", ssh_keys=KEYS[1:])
+    answer, connection = ann.ask("id")
+    with connection:
+        assert answer == {"stream": "frames"}
 
 
 @pytest.mark.parametrize("moment", ["start", "run"])
@@ -295,6 +319,32 @@ def test_too_many_at_once_are_refused(ann: Ann, monkeypatch: pytest.MonkeyPatch)
         first.close()
         while "too many" in ann.refused("codesmith-dial nothing"):
             assert time.monotonic() < deadline
+
+
+def test_those_who_fill_it_together_keep_nobody_out(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty, each with all that it gets, and refused for more; then somebody else comes."""
+    uids = range(90000, 90021)
+    for uid in uids:
+        make_user(rpc, f"u{uid}", uid=uid)
+    opened, ours = door.Door(rpc.dispatcher), contextlib.ExitStack()
+
+    def comes_in(uid: int) -> bool:
+        """Come and say nothing: who is refused has its answer already."""
+        monkeypatch.setattr(door, "peer_uid", lambda _: uid)
+        inner, outer = socket.socketpair()
+        ours.enter_context(outer)
+        opened.take(inner)
+        outer.setblocking(False)
+        with suppress(BlockingIOError):
+            assert "too many" in framing.receive(outer, 1000)["error"]
+            return False
+        return True
+
+    with ours:
+        counts = {uid: sum(1 for _ in iter(lambda uid=uid: comes_in(uid), False)) for uid in uids[:-1]}
+        assert counts[uids[0]] == door.PEER_MAX
+        assert min(counts.values()) >= 1, counts
+        assert comes_in(uids[-1])
 
 
 def test_it_serves_no_method(ann: Ann) -> None:

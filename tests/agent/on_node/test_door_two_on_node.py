@@ -370,6 +370,9 @@ print([libc.ptrace(16, int(pid), 0, 0) for pid in {outside}])
 """
         said = people.esc.run("ssh", "node", "python3 -", typed=script.encode()).stdout.decode()
         assert said.splitlines() == [f"[False, {[False] * len(outside)}]", f"{[-1] * len(outside)}"]
+        # From inside they can be ended, by any signal: none of them leaves a core file, whatever the node does with
+        # those. Of what the kernel does not dump the files in /proc are root's.
+        assert set(web1.on(f"stat -c %U $(printf '/proc/%s/environ ' {' '.join(outside)})").out.split()) == {"root"}
 
 
 def test_the_end_of_a_job_ends_no_session_of_the_dedicated_login(people: People, web1: Web1) -> None:

@@ -62,6 +62,11 @@ PIDS = "pids = [int(one) for one in os.listdir('/proc') if one.isdigit()]\n"
 RUN = "import subprocess\nrun = lambda *words: subprocess.run(words, capture_output=True, text=True).stdout\n"
 NESTED = RUN + "print(run('unshare', '--user', '--map-root-user', '--mount', 'sh', '-c', {!r}), end='')\n"
 CASES = {
+    "what the node has written down of CodeSmith": (
+        REFUSED + "print(os.path.lexists('/etc/codesmith'), [refused(os.listdir, '/boot/codesmith'), "
+        "refused(open, '/boot/codesmith/node.json'), refused(open, '/boot/codesmith/environment')])",
+        f"False {[True] * 3}\n",
+    ),
     "other homes and workspaces": (
         "import os\nprint(os.listdir('/srv/codesmith/home'), "
         "os.listdir('/srv/codesmith/workspaces'), os.path.exists('/srv/codesmith/.trash'))",

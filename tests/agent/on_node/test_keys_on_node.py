@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from agent.shared import sshkeys
 from tests.agent.on_node.web1 import Web1
 from tests.releases import TRIXIE_FIRST
 
@@ -79,6 +80,76 @@ def test_a_key_lets_in_and_no_other_and_one_taken_away_does_not(web1: Web1) -> N
     assert web1.on(f"stat -c '%U:%G %a %F' {KEYS} {KEYS}/cs-ann").out.splitlines() == [
         "root:root 711 directory", "root:root 644 regular file",
     ]  # fmt: skip
+
+
+def access_of(web1: Web1, name: str) -> list[str]:
+    """Return password and expiry of an account, and its shell."""
+    shadow = web1.on(f"getent shadow cs-{name}").out.strip().split(":")
+    return [*shadow[1:8:6], web1.on(f"getent passwd cs-{name}").out.strip().split(":")[6]]
+
+
+def test_an_account_is_open_only_while_it_has_a_key(web1: Web1) -> None:
+    user, closed, opened = web1.client.user, ["!*", "1", "/usr/sbin/nologin"], ["*", "", ENTER]
+    made = user.create(name="keyless")
+    web1.client.workspace.create(name="own")
+    assert (access_of(web1, "keyless"), access_of(web1, "own"), made.shell) == (closed, closed, closed[2])
+    first, second = (key(web1, name) for name in ("first", "second"))
+    steps = (
+        (user.add_keys, {"ssh_keys": [first]}, opened),
+        (user.add_keys, {"ssh_keys": [second]}, opened),
+        (user.remove_keys, {"fingerprints": [fingerprint(first)]}, opened),
+        (user.remove_keys, {"fingerprints": [fingerprint(second)]}, closed),
+        (user.set_keys, {"ssh_keys": [first]}, opened),
+        (user.disable, {}, closed),
+        (user.set_keys, {"ssh_keys": []}, closed),
+        (user.enable, {}, closed),
+        (user.set_keys, {"ssh_keys": [second]}, opened),
+        (user.disable, {}, closed),
+        (user.enable, {}, opened),
+        (user.set_keys, {"ssh_keys": []}, closed),
+    )
+    for call, fields, access in steps:
+        assert call(name="keyless", **fields).shell == access[2], (call, fields)
+        assert access_of(web1, "keyless") == access, (call, fields)
+        assert user.get(name="keyless").drift == [], (call, fields)
+    web1.on(f"usermod -e '' -p '*' -s {ENTER} cs-keyless")
+    assert user.get(name="keyless").drift == [
+        f"it has the shell {ENTER}", "its password is not locked", "it does not expire",
+    ]  # fmt: skip
+    user.enable(name="keyless")
+    assert access_of(web1, "keyless") == closed
+    # Root has put a key there: what a login may do it says itself, and node.health names the key.
+    web1.on(f"cp /root/.ssh/third.pub {KEYS}/cs-keyless")
+    assert not is_let_in(web1, "third", "cs-keyless")
+    assert "cs-keyless" in health(web1, "door")
+    user.enable(name="keyless")
+    assert health(web1, "door").startswith("ok: ")
+    user.delete(name="keyless")
+    web1.client.workspace.delete(name="own")
+
+
+def test_where_accounts_cannot_be_changed_the_last_key_stays_and_the_first_one_is_refused(web1: Web1) -> None:
+    user = web1.client.user
+    user.create(name="stuck")
+    web1.on("chattr +i /etc/shadow")
+    try:
+        for name, keys in (("ann", []), ("stuck", [key(web1, "third")])):
+            refusal = web1.refuses(user.set_keys, "command_failed", name=name, ssh_keys=keys)
+            assert "/etc/shadow" in str(refusal)
+        assert web1.on(f"ls -A {KEYS}").out == "cs-ann\n"
+        assert is_let_in(web1, "first")
+        # From one key to another no account changes.
+        user.set_keys(name="ann", ssh_keys=[key(web1, "second")])
+        user.set_keys(name="ann", ssh_keys=[key(web1, "first")])
+    finally:
+        web1.on("chattr -i /etc/shadow")
+    user.set_keys(name="stuck", ssh_keys=[key(web1, "third")])
+    assert is_let_in(web1, "third", "cs-stuck")
+    user.delete(name="stuck")
+
+
+def fingerprint(line: str) -> str:
+    return sshkeys.describe(line).fingerprint
 
 
 def test_a_link_where_the_keys_should_be_is_replaced_and_not_followed(web1: Web1) -> None:

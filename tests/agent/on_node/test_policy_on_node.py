@@ -11,6 +11,7 @@ from tests.releases import TRIXIE_FIRST
 
 pytestmark = [pytest.mark.lab, TRIXIE_FIRST]
 
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBf4QyqMtYxF0pAkrXgUeYX1gYHnH1P7rqSyGTYk1c2l"
 # Everything that useradd takes from there when nobody says otherwise.
 HOSTILE = """
 groupadd docker; groupadd -g 4321 others
@@ -55,22 +56,24 @@ def shadow(web1: Web1, login: str) -> list[str]:
 
 def assert_is_ours(web1: Web1, login: str) -> None:
     """An account with one group, no password and no ageing; a login is expired and has no shell."""
-    # That of a user is open for sshd, in the group for which it has our settings.
+    # That of a user is in the group for which sshd has our settings, and with a key it is open for it.
     users = web1.client.user.list() if login.startswith("cs-") else []
     names = {f"cs-{one.name}" for one in users if one.state == "active"}
+    opened = {f"cs-{one.name}" for one in users if one.state == "active" and one.ssh_keys}
     assert set(web1.on(f"id -Gn {login}").out.split()) <= {login, *(["codesmith-logins"] if login in names else [])}
     password, _changed, *rest = shadow(web1, login)
-    is_open = login == "codesmith" or login in names
+    is_open = login == "codesmith" or login in opened
     assert (password, rest) == (("*", [""] * 6) if is_open else ("!*", ["", "", "", "", "1", ""]))
-    shell = "/usr/lib/codesmith/enter" if login in names else "/usr/sbin/nologin"
+    shell = "/usr/lib/codesmith/enter" if login in opened else "/usr/sbin/nologin"
     assert web1.on(f"getent passwd {login}").out.strip().endswith(f":{shell}")
     assert not web1.on(f"ls /var/mail/{login}; grep {login} /etc/subuid /etc/subgid", check=False).out
 
 
 def test_nothing_of_the_policy_counts_for_the_front_end_or_a_user(web1: Web1) -> None:
-    web1.client.user.create(name="plain")
+    web1.client.user.create(name="plain", ssh_keys=[KEY])
+    web1.client.user.create(name="keyless")
     home = web1.client.workspace.create(name="site", user="plain").home
-    for login in ("codesmith", "cs-plain", "cs-site"):
+    for login in ("codesmith", "cs-plain", "cs-site", "cs-keyless"):
         assert_is_ours(web1, login)
     assert web1.on("getent passwd cs-site").out.strip().split(":")[5] == "/srv/codesmith/empty"
     assert web1.on(f"stat -c %a {home}").out == "700\n"
@@ -130,7 +133,7 @@ CHANGES = {
 
 @pytest.fixture(scope="module")
 def drifting(web1: Web1) -> Iterator[Web1]:
-    web1.client.user.create(name="drift")
+    web1.client.user.create(name="drift", ssh_keys=[KEY])
     web1.client.workspace.create(name="drift", user="drift")
     yield web1
     web1.client.workspace.delete(name="drift")

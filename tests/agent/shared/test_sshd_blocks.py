@@ -29,6 +29,20 @@ CASES = {
 }  # fmt: skip
 
 
+def test_patterns_that_tell_logins_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = {
+        "main": "Include 10.conf\nAllowUsers root@10.0.0.0/8 cs-*\n"
+        "Match LocalPort 22 User !cs-c*,cs-b\n Include 20.conf\n",
+        "10.conf": "DenyGroups staff\nMatch Group=cs-d Address 10.0.0.0/8\n PermitTTY no\n",
+        "20.conf": 'match user "cs-e"\nInclude main\nMatch all\n',
+    }
+    monkeypatch.setattr(sshd_blocks, "FOLDER", str(tmp_path))
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    found = sshd_blocks.patterns(f"{tmp_path}/main")
+    assert set(found) == {"root", "cs-*", "cs-c*", "cs-b", "staff", "cs-d", "cs-e"}
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_blocks_for_some_connections(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files, main, expected = CASES[case]
