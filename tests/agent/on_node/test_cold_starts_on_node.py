@@ -7,9 +7,10 @@ import pytest
 from agent.helper.ledger.lock import LOCK
 from agent.shared.names import RUNTIMES, unit_of
 from tests.agent.on_node.test_keys_on_node import OPTIONS
-from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
+from tests.agent.on_node.web1 import Web1
+from tests.releases import TRIXIE_FIRST
 
-pytestmark = [pytest.mark.lab, BOTH_RELEASES]
+pytestmark = [pytest.mark.lab, TRIXIE_FIRST]
 ROUNDS, AT_ONCE = 5, 6
 # While somebody else has the lock: the first child of a new helper has answered, and waits or has done what it does.
 SWEEP = """

@@ -8,9 +8,10 @@ import pytest
 
 from agent.helper.accounts import session_limits
 from tests.agent.on_node.test_keys_on_node import ENTER, OPTIONS, access_of, health
-from tests.agent.on_node.web1 import BOTH_RELEASES, Web1
+from tests.agent.on_node.web1 import Web1
+from tests.releases import TRIXIE_FIRST
 
-pytestmark = [pytest.mark.lab, BOTH_RELEASES]
+pytestmark = [pytest.mark.lab, TRIXIE_FIRST]
 # More than the bound allows, a few at once: sshd refuses more than ten that are not yet let in.
 SESSIONS, AT_ONCE = 72, 8
 # What a person with a key can do: begin sessions that stay, each of which is three processes.
