@@ -46,6 +46,8 @@ STATELESS = {
 # What applies to it of the revision with a handshake; each scenario there starts servers of its own.
 APPLIES = ("server-initialize", "server-session-lifecycle", "ping", "tools-list", "server-sse-multiple-streams")
 SHORT = ("server-session-lifecycle", "tools-list")
+# Of each scenario: on a busy machine a server may take long to start.
+PATIENCE = ("--timeout", "120000")
 Checks = Mapping[str, list[dict[str, Any]]]
 
 
@@ -81,7 +83,16 @@ def conform(ada: Person, programs: Programs, tmp_path: Path) -> Callable[..., Ch
 
     def run(*words: str) -> Checks:
         with bridge(SERVE, ada.environment) as server:
-            argv = [*programs.command(CONFORMANCE), "server", "--url", server.url, *words, "-o", str(tmp_path)]
+            argv = [
+                *programs.command(CONFORMANCE),
+                "server",
+                "--url",
+                server.url,
+                *PATIENCE,
+                *words,
+                "-o",
+                str(tmp_path),
+            ]
             done = subprocess.run(argv, capture_output=True, text=True, timeout=500)
         found = {file.parent.name: json.loads(file.read_text()) for file in tmp_path.glob("*/checks.json")}
         assert found, done.stdout + done.stderr

@@ -13,9 +13,8 @@ import agent
 from codesmith.bootstrap import pack, zipapp
 from codesmith.bootstrap.prepare import prepare
 from codesmith.nodes.registry import Registry
-from codesmith.sdk.client import Client
 from tests.agent.on_node.forge import Forge
-from tests.agent.on_node.web1 import Web1
+from tests.agent.on_node.web1 import Web1, calling
 from tests.person import Person
 
 # The version of a release after this one.
@@ -42,12 +41,8 @@ def web1(make_person: Callable[..., Person], release: str, prepare_first: str) -
     if prepare_first:
         person.on("web1", prepare_first)
     person.runs("inv node.prepare")
-    with pytest.MonkeyPatch.context() as patch:
-        for key in ("CODESMITH_HOME", "CODESMITH_NODES"):
-            patch.setenv(key, person.environment[key])
-        with Client(Registry.load(person.registry).get("web1")) as client:
-            client.node.version()
-            yield Web1(person, client)
+    with calling(person) as node:
+        yield node
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +54,8 @@ def two(
     forge = Forge(person, "forge", tmp_path_factory.mktemp("forge"))
     forge.trusted_by("web1")
     person.runs("inv node.prepare --node web1")
-    with pytest.MonkeyPatch.context() as patch:
-        for key in ("CODESMITH_HOME", "CODESMITH_NODES"):
-            patch.setenv(key, person.environment[key])
-        with Client(Registry.load(person.registry).get("web1")) as client:
-            client.node.version()
-            yield Web1(person, client), forge
+    with calling(person) as node:
+        yield node, forge
 
 
 @pytest.fixture

@@ -7,13 +7,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from codesmith.nodes.registry import Registry
 from codesmith.sdk.api import Execution
-from codesmith.sdk.client import Client
 from tests import npm_programs
 from tests.agent.on_node import tools
 from tests.agent.on_node.internet import NAMES, Internet
-from tests.agent.on_node.web1 import Web1
+from tests.agent.on_node.web1 import Web1, calling
 from tests.person import Person
 from tests.releases import TRIXIE_FIRST
 
@@ -49,16 +47,12 @@ def place(make_internet: Callable[..., tuple[Person, Internet]], release: str) -
     is_heard = "curl --silent http://127.0.0.1/; curl --silent http://[::1]:443/; grep heardheard /tmp/heard"
     person.wait_until(lambda: person.on("web1", is_heard, check=False).ok, within_s=20)
     person.on("web1", "truncate --size=0 /tmp/heard")
-    with pytest.MonkeyPatch.context() as patch:
-        for key in ("CODESMITH_HOME", "CODESMITH_NODES"):
-            patch.setenv(key, person.environment[key])
-        with Client(Registry.load(person.registry).get("web1")) as client:
-            web1 = Web1(person, client)
-            for name, allow in (("agent", (*LISTED, *bad)), ("beside", ("other.test",))):
-                client.workspace.create(name=name)
-                client.sandbox.create(workspace=name, network={"allow": list(allow)})
-                put_key(web1, internet, name)
-            yield web1, internet
+    with calling(person) as web1:
+        for name, allow in (("agent", (*LISTED, *bad)), ("beside", ("other.test",))):
+            web1.client.workspace.create(name=name)
+            web1.client.sandbox.create(workspace=name, network={"allow": list(allow)})
+            put_key(web1, internet, name)
+        yield web1, internet
 
 
 @pytest.fixture(scope="module")

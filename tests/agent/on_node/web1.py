@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from agent.shared.names import RUNTIMES
 from codesmith.errors import AgentRefused
+from codesmith.nodes.registry import Registry
 from codesmith.sdk.client import Client
 from tests.person import Person, Said
 
@@ -78,3 +80,14 @@ class Web1:
     def runtime(self, name: str, request: str, **fields: Any) -> Any:
         """Send one request to the runtime of a workspace, and return its answer."""
         return json.loads(self.on(self.runtime_command(name, request, **fields)).out)
+
+
+@contextmanager
+def calling(person: Person) -> Iterator[Web1]:
+    """Give the prepared node of somebody, with a client of this process for the life of this block."""
+    with pytest.MonkeyPatch.context() as patch:
+        for key in ("CODESMITH_HOME", "CODESMITH_NODES"):
+            patch.setenv(key, person.environment[key])
+        with Client(Registry.load(person.registry).get("web1")) as client:
+            client.node.version()
+            yield Web1(person, client)
