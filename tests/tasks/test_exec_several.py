@@ -122,17 +122,25 @@ def test_each_reads_the_same_file_and_nothing_otherwise(two, tmp_path):
         frames.end(0)
 
     (tmp_path / "blob").write_bytes(b"x\0" * 100_000)
-    with stand_in(two.endpoint("web1"), play), stand_in(two.endpoint("web2"), play):
+    with stand_in(two.endpoint("web1"), play) as one, stand_in(two.endpoint("web2"), play):
         assert run(two, "--all", "--stdin", str(tmp_path / "blob"), "--", "cat").returncode == 0
+    assert one.calls[0][1]["stdin"] == "stream"
     with stand_in(two.endpoint("web1"), play), stand_in(two.endpoint("web2"), play):
         assert run(two, "--all", "--stdin", "-", "--", "cat", stdin=None, input=b"piped").returncode == 0
     assert got == [b"x\0" * 100_000] * 2 + [b"piped"] * 2
 
 
 def test_what_reads_nothing_of_its_input_still_ends(two, tmp_path):
+    is_over = threading.Event()
+
+    def play(frames: Frames) -> None:  # its connection stays open, and full
+        frames.end(0)
+        assert is_over.wait(PATIENCE_S)
+
     (tmp_path / "blob").write_bytes(b"x" * (16 << 20))
-    with stand_in(two.endpoint("web1"), ends()), stand_in(two.endpoint("web2"), ends()):
+    with stand_in(two.endpoint("web1"), play), stand_in(two.endpoint("web2"), play):
         assert run(two, "--all", "--stdin", str(tmp_path / "blob"), "--", "true").returncode == 0
+        is_over.set()
 
 
 def test_json_is_one_list(two):
@@ -248,7 +256,7 @@ def test_ctrl_c_goes_to_all_and_a_second_one_ends_them(two):
             came.wait()
             done.send_signal(signal.SIGINT)
             assert done.wait(PATIENCE_S) == 2
-            assert b"are ended, with all they started" in done.stderr.read()
+            assert b"error: cancelled: the commands there are ended, with all they started" in done.stderr.read()
             dropped.wait()
 
 
