@@ -260,6 +260,31 @@ def test_ctrl_c_goes_to_all_and_a_second_one_ends_them(two):
             dropped.wait()
 
 
+def test_ctrl_c_of_json_says_what_goes_on(two):
+    asked, go_on = threading.Event(), threading.Event()
+
+    def waits(_):
+        asked.set()
+        assert go_on.wait(PATIENCE_S)
+        return DONE
+
+    argv = [*EXEC, "--all", "--jobs", "1", "--json", "--", "make"]
+    with (
+        stand_in(two.endpoint("web1"), workspace_exec=waits),
+        stand_in(two.endpoint("web2"), workspace_exec=DONE) as other,
+        subprocess.Popen(
+            argv, cwd=TOP, env=two.environment, stdin=subprocess.DEVNULL, stdout=-1, stderr=-1
+        ) as done,
+    ):  # fmt: skip
+        assert asked.wait(PATIENCE_S)
+        done.send_signal(signal.SIGINT)
+        assert done.wait(PATIENCE_S) == 2
+        go_on.set()
+        problem = json.loads(done.stderr.read())["error"]["problem"]
+    assert problem == "cancelled: 0 of 2 commands have ended; those go on: web1/demo"
+    assert other.calls == []
+
+
 def test_a_reader_that_has_seen_enough_ends_all_quietly(two):
     dropped = threading.Barrier(3, timeout=PATIENCE_S)
 
