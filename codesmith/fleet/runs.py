@@ -61,16 +61,20 @@ class Run:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._path is None:
-            return
+        if self._path is not None:
+            self._end(self._path)
+        if self._held >= 0:
+            os.close(self._held)
+
+    def _end(self, path: Path) -> None:
+        """Remove the file if all nodes are done; else say how to go on with the others."""
         missing = sum(one["state"] != DONE for one in self._record["nodes"].values())
         if not missing:
-            self._path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
         elif self._is_resumed or len(self.chosen.nodes) > 1:
             command = completed(f"inv {self.task} --resume", file=self.chosen.file)
             what = "is not done" if missing == 1 else "are not done"
             output.say(f"{missing} of {len(self._record['nodes'])} nodes {what}; to go on with them: {command}")
-        os.close(self._held)
 
     def follow(self, work: Callable[[Node], T]) -> Callable[[Node], T]:
         """Return `work` that notes how it went at each node."""
@@ -111,15 +115,21 @@ class Run:
                 self._write()
 
     def _write(self) -> None:
-        """Write the file at once, whole, for its owner alone: the process may be killed at any time."""
+        """Write the file at once, whole, for its owner alone; a full disk must not keep nodes from being worked on."""
         if self._path is None:
             return
         temporary = self._path.with_suffix(f".{os.getpid()}")
-        with paths.writing(self._path):
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with open(descriptor, "w", encoding="utf-8") as file:
-                json.dump(self._record, file, indent=1)
-            temporary.replace(self._path)
+        try:
+            with paths.writing(self._path):
+                descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+                with open(descriptor, "w", encoding="utf-8") as file:
+                    json.dump(self._record, file, indent=1)
+                temporary.replace(self._path)
+        except CodeSmithError as error:
+            self._path = None
+            output.warn([f"--resume will not know how far this came: {error.problem}"])
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 def begin(
@@ -142,7 +152,11 @@ def begin(
     is_for_all = options.get("all", False) or (all_by_default and selection.is_for_all(options))
     which: ResumableChoice = {**options, "all": is_for_all}
     chosen = selection.choose(which)
-    path = _path(task, options)
+    try:
+        path = _path(task, options)
+    except CodeSmithError as error:  # no folder for it
+        output.warn([f"--resume will not know how far this came: {error.problem}"] if len(chosen.nodes) > 1 else [])
+        return Run(task, chosen, None, {})
     record = _noted(path, chosen.nodes[0]) if len(chosen.nodes) == 1 else None
     if len(chosen.nodes) == 1 and record is None:
         return Run(task, chosen, None, {})

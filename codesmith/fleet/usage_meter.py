@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +35,15 @@ class Answer:
 class Meter:
     """Looks at the workspaces of a node; remembers which there are, and how much processor time each had used."""
 
-    def __init__(self, node: Node, user: str | None = None, labels: Mapping[str, str] | None = None) -> None:
-        self._node = node
+    def __init__(
+        self,
+        node: Node,
+        user: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._node, self._clock = node, clock
         which = {"user": user, "labels": dict(labels) if labels else None}
         self._which = {key: value for key, value in which.items() if value is not None}
         self._clients: list[Client] = []
@@ -111,7 +118,7 @@ class Meter:
         def send(number: int) -> None:
             try:
                 for at in range(number, len(parts), CONNECTIONS_MAX):
-                    found[at] = _batch(self._clients[number], parts[at])
+                    found[at] = self._batch(self._clients[number], parts[at])
             except BaseException as error:  # noqa: BLE001  the caller's thread raises it again
                 errors.append(error)
 
@@ -125,12 +132,11 @@ class Meter:
             raise errors[0]
         return [answer for part in found for answer in part]
 
-
-def _batch(client: Client, calls: Sequence[Call]) -> list[Answer]:
-    begun = time.monotonic()
-    values = client.batch(calls, limit_s=COUNTING_S)
-    ended = time.monotonic()
-    return [Answer(value, begun, ended) for value in values]
+    def _batch(self, client: Client, calls: Sequence[Call]) -> list[Answer]:
+        begun = self._clock()
+        values = client.batch(calls, limit_s=COUNTING_S)
+        ended = self._clock()
+        return [Answer(value, begun, ended) for value in values]
 
 
 def _result(answer: Answer) -> Any:

@@ -134,21 +134,22 @@ class _Work:
 
     def _interrupt(self, total: int) -> None:
         """Pass Ctrl-C on to all commands and wait for their end; always raises."""
-        self._empty()
-        with self._lock:
-            running = dict(self._running)
-        for stream in running.values():
-            if stream is not None:
-                stream.signal("SIGINT")
-        names = ", ".join(target.title for target in running)
-        if self._is_json:
-            raise Interruption(f"{len(self._rows)} of {total} commands have ended; those go on: {names}")
-        output.say(f"Ctrl-C goes to the commands in {names}; another one ends them")
-        try:
-            self._all_done.wait()
+        try:  # at once: the second one may come as soon as the first has reached a command
+            self._empty()
+            with self._lock:
+                running = dict(self._running)
+            names = ", ".join(target.title for target in running)
+            if not self._is_json:
+                for stream in running.values():
+                    if stream is not None:
+                        stream.signal("SIGINT")
+                output.say(f"Ctrl-C goes to the commands in {names}; another one ends them")
+                self._all_done.wait()
         except KeyboardInterrupt:
             self._drop()
-            raise Interruption(f"the commands in {names} are ended, with all they started") from None
+            raise Interruption("the commands there are ended, with all they started") from None
+        if self._is_json and running:
+            raise Interruption(f"{len(self._rows)} of {total} commands have ended; those go on: {names}")
         others = ", the others were not started" if len(self._rows) < total else ""
         raise Interruption(f"{len(self._rows)} of {total} commands have ended{others}")
 

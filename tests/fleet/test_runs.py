@@ -153,6 +153,25 @@ def test_a_file_that_is_damaged_is_named_and_hinders_no_new_run(fleet):
     assert fleet.work(fleet.begin()) == ["web1", "web2", "web3"]
 
 
+def test_what_cannot_be_written_keeps_no_node_from_being_worked_on(fleet, capsys):
+    fleet.work(fleet.begin(), "web2")
+    (file,) = files()
+    file.unlink()
+    file.mkdir()
+    capsys.readouterr()
+    assert fleet.work(fleet.begin(), "web2") == ["web1", "web2", "web3"]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: --resume will not know how far this came: cannot write ")
+    file.rmdir()
+    (files_folder() / f"{file.stem}.lock").unlink()
+    files_folder().rmdir()
+    files_folder().touch()
+    assert fleet.work(fleet.begin(), "web2") == ["web1", "web2", "web3"]
+    assert capsys.readouterr().err.startswith("warning: --resume will not know how far this came: ")
+    assert fleet.work(fleet.begin(node=["web1"])) == ["web1"]
+    assert capsys.readouterr().err == ""
+
+
 def test_one_node_by_itself_is_noted_and_begins_no_run(fleet, capsys):
     fleet.work(fleet.begin(node=["web2"]), "web2")
     assert (files(), capsys.readouterr().err) == ([], "")

@@ -122,17 +122,25 @@ def test_each_reads_the_same_file_and_nothing_otherwise(two, tmp_path):
         frames.end(0)
 
     (tmp_path / "blob").write_bytes(b"x\0" * 100_000)
-    with stand_in(two.endpoint("web1"), play), stand_in(two.endpoint("web2"), play):
+    with stand_in(two.endpoint("web1"), play) as one, stand_in(two.endpoint("web2"), play):
         assert run(two, "--all", "--stdin", str(tmp_path / "blob"), "--", "cat").returncode == 0
+    assert one.calls[0][1]["stdin"] == "stream"
     with stand_in(two.endpoint("web1"), play), stand_in(two.endpoint("web2"), play):
         assert run(two, "--all", "--stdin", "-", "--", "cat", stdin=None, input=b"piped").returncode == 0
     assert got == [b"x\0" * 100_000] * 2 + [b"piped"] * 2
 
 
 def test_what_reads_nothing_of_its_input_still_ends(two, tmp_path):
+    is_over = threading.Event()
+
+    def play(frames: Frames) -> None:  # its connection stays open, and full
+        frames.end(0)
+        assert is_over.wait(PATIENCE_S)
+
     (tmp_path / "blob").write_bytes(b"x" * (16 << 20))
-    with stand_in(two.endpoint("web1"), ends()), stand_in(two.endpoint("web2"), ends()):
+    with stand_in(two.endpoint("web1"), play), stand_in(two.endpoint("web2"), play):
         assert run(two, "--all", "--stdin", str(tmp_path / "blob"), "--", "true").returncode == 0
+        is_over.set()
 
 
 def test_json_is_one_list(two):
@@ -248,8 +256,33 @@ def test_ctrl_c_goes_to_all_and_a_second_one_ends_them(two):
             came.wait()
             done.send_signal(signal.SIGINT)
             assert done.wait(PATIENCE_S) == 2
-            assert b"are ended, with all they started" in done.stderr.read()
+            assert b"error: cancelled: the commands there are ended, with all they started" in done.stderr.read()
             dropped.wait()
+
+
+def test_ctrl_c_of_json_says_what_goes_on(two):
+    asked, go_on = threading.Event(), threading.Event()
+
+    def waits(_):
+        asked.set()
+        assert go_on.wait(PATIENCE_S)
+        return DONE
+
+    argv = [*EXEC, "--all", "--jobs", "1", "--json", "--", "make"]
+    with (
+        stand_in(two.endpoint("web1"), workspace_exec=waits),
+        stand_in(two.endpoint("web2"), workspace_exec=DONE) as other,
+        subprocess.Popen(
+            argv, cwd=TOP, env=two.environment, stdin=subprocess.DEVNULL, stdout=-1, stderr=-1
+        ) as done,
+    ):  # fmt: skip
+        assert asked.wait(PATIENCE_S)
+        done.send_signal(signal.SIGINT)
+        assert done.wait(PATIENCE_S) == 2
+        go_on.set()
+        problem = json.loads(done.stderr.read())["error"]["problem"]
+    assert problem == "cancelled: 0 of 2 commands have ended; those go on: web1/demo"
+    assert other.calls == []
 
 
 def test_a_reader_that_has_seen_enough_ends_all_quietly(two):
