@@ -210,6 +210,39 @@ def test_ctrl_c_during_the_setup_leaves_nothing(place, templates):
     assert said == "error: cancelled: workspace demo is deleted again\n"
 
 
+def test_ctrl_c_during_a_call_leaves_nothing_and_a_second_one_says_so(place, templates):
+    is_called, is_over, deletes = threading.Event(), threading.Event(), threading.Event()
+
+    def waits(_):
+        is_called.set()
+        is_over.wait(PATIENCE_S)
+        return SANDBOX
+
+    def refuses(_):
+        deletes.set()
+        return BUSY
+
+    for answer, words in (
+        (DELETED, "workspace demo is deleted again\n"),
+        (refuses, "workspace demo may still be there\n"),
+    ):
+        with stand_in(place.endpoint(), **answers(sandbox_create=waits, workspace_delete=answer)):
+            argv = [INV, "workspace.create", "demo", "--template", "site"]
+            with subprocess.Popen(
+                argv, cwd=TOP, env=place.environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            ) as process:
+                assert is_called.wait(PATIENCE_S)
+                process.send_signal(signal.SIGINT)
+                if answer is refuses:
+                    assert deletes.wait(PATIENCE_S)
+                    process.send_signal(signal.SIGINT)
+                said = process.stderr.read()
+            is_over.set()
+        assert process.returncode == 2 and words in said, said
+        is_called.clear()
+        is_over.clear()
+
+
 def test_python_callers_take_templates_too(place, templates, capsys):
     with stand_in(place.endpoint(), setup_ends(0), **answers()):
         made = workspace.create(Context(), "demo", template="site")
