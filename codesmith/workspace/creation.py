@@ -244,20 +244,30 @@ class Undo:
         hint = f"inv workspace.delete {name}"
         if self.keep:
             return f"workspace {name} is there, as far as it came", hint
-        for wait_s in WAITS_S:
+        try:
+            self._delete_when_free()
+        except AgentRefused as refusal:
+            return f"workspace {name} could not be deleted again: {refusal.problem}", hint
+        except CodeSmithError as error:
+            return f"workspace {name} may still be there: {error.problem}", hint
+        except CallInterrupted:
+            raise  # which says that the node goes on with the delete
+        except KeyboardInterrupt:
+            return f"workspace {name} may still be there", hint
+        return f"workspace {name} is deleted again", ""
+
+    def _delete_when_free(self) -> None:
+        """Delete the workspace as soon as the call that was interrupted has ended."""
+        for wait_s in (*WAITS_S, None):
             try:
                 self._delete()
+                break
             except AgentRefused as refusal:
                 if refusal.rpc_kind == "not_found":
                     break
-                if refusal.rpc_kind != "in_use" or wait_s == WAITS_S[-1]:
-                    return f"workspace {name} could not be deleted again: {refusal.problem}", hint
-                time.sleep(wait_s)  # the call that was interrupted
-                continue
-            except CodeSmithError as error:
-                return f"workspace {name} may still be there: {error.problem}", hint
-            break
-        return f"workspace {name} is deleted again", ""
+                if refusal.rpc_kind != "in_use" or wait_s is None:
+                    raise
+                time.sleep(wait_s)
 
     def _delete(self) -> None:
         name = self.workspace.name

@@ -30,6 +30,7 @@ def room(node: str, memory: float, disk: float, reason: str = "") -> Room:
     [
         ([room("a", 1, 10), room("b", 2, 20)], ["b", "a"]),
         ([room("a", 4, 10), room("b", 3, 90)], ["b", "a"]),  # its scarcer one is 3/4, that of a 1/9
+        ([room("a", 4, 45), room("b", 2.8, 63), room("c", 0.1, 90)], ["b", "a", "c"]),  # together a has more
         ([room("b", 2, 20), room("a", 2, 20)], ["a", "b"]),
         ([room("a", 4, 10), room("b", 4, 20), room("c", 2, 20)], ["b", "a", "c"]),
         ([room("a", 0, 0), room("b", 0, 0)], ["a", "b"]),

@@ -16,6 +16,7 @@ from codesmith.errors import BadRegistry, CodeSmithError
 from codesmith.fleet import endpoints, entries
 from codesmith.nodes import program, writer
 from codesmith.nodes.registry import Registry
+from codesmith.tunnel import control
 
 INI = """\
 # an inventory
@@ -266,7 +267,8 @@ def test_a_file_of_another_user_is_not_included(main: Path) -> None:
     refused(main, "more.yaml belongs to another user")
 
 
-def test_nodes_of_an_included_file_are_only_read(main: Path) -> None:
+def test_nodes_of_an_included_file_are_only_read(main: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "disconnect", lambda _: pytest.fail("its endpoint was closed"))
     more = main.parent / "more.yaml"
     more.write_text("nodes:\n  more1: {host: a, endpoint: tcp:7001}\n")
     before = main.read_text(), more.read_text()

@@ -210,6 +210,46 @@ def test_ctrl_c_during_the_setup_leaves_nothing(place, templates):
     assert said == "error: cancelled: workspace demo is deleted again\n"
 
 
+@pytest.mark.parametrize(
+    ("again", "said"),
+    [
+        ("", "workspace demo is deleted again"),
+        (
+            "workspace_get",
+            "web1 goes on with sandbox.create; workspace demo may still be there\nhint: inv workspace.delete demo",
+        ),
+        ("workspace_delete", "web1 goes on with workspace.delete of demo\nhint: inv workspace.list"),
+    ],
+)
+def test_ctrl_c_during_a_call_leaves_nothing_and_a_second_one_says_so(place, templates, again, said):
+    is_called, is_called_again, is_over = threading.Event(), threading.Event(), threading.Event()
+
+    def waits(event, answer):
+        def wait(_):
+            event.set()
+            is_over.wait(PATIENCE_S)
+            return answer
+
+        return wait
+
+    others = {"sandbox_create": waits(is_called, SANDBOX)}
+    if again:
+        others[again] = waits(is_called_again, WORKSPACE)
+    with stand_in(place.endpoint(), **answers(**others)):
+        argv = [INV, "workspace.create", "demo", "--template", "site"]
+        with subprocess.Popen(
+            argv, cwd=TOP, env=place.environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert is_called.wait(PATIENCE_S)
+            process.send_signal(signal.SIGINT)
+            if again:
+                assert is_called_again.wait(PATIENCE_S)
+                process.send_signal(signal.SIGINT)
+            assert process.stderr.read() == f"error: cancelled: {said}\n"
+        is_over.set()
+    assert process.returncode == 2
+
+
 def test_python_callers_take_templates_too(place, templates, capsys):
     with stand_in(place.endpoint(), setup_ends(0), **answers()):
         made = workspace.create(Context(), "demo", template="site")

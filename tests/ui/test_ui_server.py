@@ -200,6 +200,19 @@ def test_nodes_that_are_added_to_the_file_appear_and_removed_ones_go(serve):
         assert page.node("web1"), "what was known stays"
 
 
+def test_files_that_nodes_yaml_includes_are_followed_too(serve):
+    ui = serve("web1")
+    file = ui.server.nodes.file
+    more = file.parent / "hosts"
+    more.write_text("a1 ansible_host=127.0.0.1 ansible_port=1\n")
+    file.write_text(json.dumps({**json.loads(file.read_text()), "include": ["hosts"]}))
+    ui.enter()
+    with ui.events() as page:
+        page.until(lambda now: now.node("a1"))
+        more.write_text("b1 ansible_host=127.0.0.1 ansible_port=1\n")
+        page.until(lambda now: now.node("b1") and not now.node("a1"))
+
+
 def test_a_call_is_passed_on_and_its_answer_comes_back_as_it_is(ui):
     ui.nodes["web1"].add("shop")
     assert ui.rpc("web1", "workspace.get", name="shop")["result"]["login"] == "cs-shop"
