@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ def check(desk: Desk, page: Path) -> None:
     assert not differences, "\n".join(differences)
 
 
+@pytest.mark.timeout(600)
 def test_the_readme_prepares_a_bare_node_and_does_what_it_says(desk: Desk) -> None:
     check(desk, README)
     # What it has left on this machine is in the table of files.
@@ -62,6 +64,15 @@ def test_the_story_of_the_first_screen_fits(desk: Desk, columns: int) -> None:
         assert "deleted\ttrue" in desk.does("codesmith workspace.delete shop --yes")
 
 
+def test_an_editor_opens_a_workspace_by_its_own_ssh_calls(desk: Desk) -> None:
+    desk.tidy()
+    desk.does("codesmith workspace.create shop; codesmith ssh.config --install --yes")
+    desk.does("echo hi | codesmith file.write shop data/hello")
+    shutil.copy(Path(__file__).with_name("stub_code.py"), desk.home / "bin" / "code")
+    assert desk.does("codesmith workspace.open shop --editor code").startswith("platform Linux cs-shop\nhi\n")
+    desk.does("codesmith ssh.config --remove --yes")
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("page", MIDDLE, ids=lambda page: page.name)
 def test_a_page_prints_what_it_says(desk: Desk, page: Path) -> None:
@@ -69,6 +80,7 @@ def test_a_page_prints_what_it_says(desk: Desk, page: Path) -> None:
     check(desk, page)
 
 
+@pytest.mark.timeout(600)
 def test_operations_upgrade_restore_and_remove_a_node(desk: Desk) -> None:
     desk.tidy()
     for version in ("0.1.8", "0.1.9"):  # a node keeps two releases: the one of this checkout is a new one again
