@@ -7,7 +7,7 @@ SOURCE := $(if $(PART),$(firstword $(wildcard codesmith/$(PART) $(PART))))
 TESTED := $(if $(PART),$(firstword $(wildcard tests/$(PART) tests/$(dir $(PART)))),$(TESTS))
 # A file of tests stays in one process: its nodes are booted once. tests/conftest.py puts the longest files first.
 WORKERS ?= auto
-FOR_TESTS := curl fish git groff=groff-base man=man-db mkfs.ext4=e2fsprogs mkfs.xfs=xfsprogs rsync chromium-headless-shell zsh
+FOR_TESTS := curl fish git groff=groff-base man=man-db node=nodejs mkfs.ext4=e2fsprogs mkfs.xfs=xfsprogs rsync chromium-headless-shell zsh
 PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help install part lab demo demo-ui test test-fast test-long test-vm check format build api man bench clean

@@ -24,6 +24,9 @@ HOST, GIT = "web1.example.org", "https://git.example.org"
 CHANGING = (
     (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?Z?(?: \(.*?\))?", "TIME"),
     (r"\b(?:now|\d+ (?:s|min|h) ago)\b", "AGO"),
+    (r"\bdemo-[0-9a-f]{4}\b", "NODE"),
+    (r"(?<=/codesmith-demo-)\w+", "FOLDER"),
+    (r"\b198\.1[89]\.\d+\.\d+\b", "ADDRESS"),
     (r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}\b", "UUID"),
     (r"SHA256:[A-Za-z0-9+/]{43}", "FINGERPRINT"),
     (r"\b[0-9a-f]{12,64}\b", "ID"),
@@ -35,7 +38,7 @@ CHANGING = (
     (r"\b\d+m\d+\.\d+s\b", "SECONDS"),
     (r"(?<![\w.])\d+\.\d+\.\d+(?![\w.])", "VERSION"),
     (r"(?<![\w.])\d+\.\d+(?![\w.])", "NUMBER"),
-    (r"\b\d+ (steps|things|checks|files)\b", r"MANY \1"),
+    (r"\b\d+ (steps|things|checks|files|entries)\b", r"MANY \1"),
 )
 PREPARE_WITH = """
 import sys
@@ -131,8 +134,11 @@ class Desk:
             wrapper.chmod(0o755)
 
     def tidy(self) -> None:
-        """Take away what a page has made: workspaces, users, files, variables."""
+        """Take away what a page has made: workspaces, users, files, variables; prepare the node if it is bare."""
         self.exported, self.ids = "", {}
+        if not (self.folder / "nodes.yaml").exists():
+            self.add_node()
+            self.does("codesmith node.prepare")
         for noun in ("workspace", "user"):
             for name in self.does(f"codesmith {noun}.list -o name").split():
                 self.does(f"codesmith {noun}.delete {name} --yes")
@@ -232,13 +238,17 @@ def differing(place: str, step: Step, shown: str) -> list[str]:
     """Return the lines of a diff between a document and what was printed; none if they agree."""
     if step.is_silent and not step.output:
         return []
-    written = [comparable(line) for line in step.output]
+    return compared(place, f"$ {step.command}", step.output, shown)
+
+
+def compared(place: str, title: str, output: Sequence[str], shown: str) -> list[str]:
+    """Return the lines of a diff between lines of a document and what was printed; none if they agree."""
+    written = [comparable(line) for line in output]
     printed = [comparable(line) for line in shown.rstrip().splitlines()]
     pattern = "".join("(?:.*\n)*?" if line == "..." else re.escape(line) + "\n" for line in written)
     if re.fullmatch(pattern, "".join(line + "\n" for line in printed)):
         return []
-    diff = difflib.unified_diff(written, printed, place, f"$ {step.command}", lineterm="", n=0)
-    return list(diff)
+    return list(difflib.unified_diff(written, printed, place, title, lineterm="", n=0))
 
 
 def rewrite(page: Path, outputs: dict[int, str]) -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.docs.desk import Desk, differing, rewrite
+from tests.docs.desk import Desk, answers, differing, rewrite
 from tests.docs.pages import PAGES, TOP, in_first_columns, steps
 
 pytestmark = pytest.mark.lab
 README, OPERATIONS = TOP / "README.md", TOP / "docs" / "operations.md"
 # README.md begins with a bare node, operations.md ends with one; demo.md and typescript.md have tests of their own.
+CREATE = "workspace.create shop --ssh-key"
+# What is said to people, which a terminal wraps by itself; a result has to fit.
+PROSE = re.compile(r"  |follow it: |deleting |delete it\?|too narrow for: ")
 ELSEWHERE = {README.name, OPERATIONS.name, "demo.md", "typescript.md"}
 MIDDLE = [page for page in PAGES if page.name not in ELSEWHERE and any(not step.skipped for step in steps(page))]
 
@@ -28,6 +32,7 @@ def check(desk: Desk, page: Path) -> None:
     assert not differences, "\n".join(differences)
 
 
+@pytest.mark.timeout(600)
 def test_the_readme_prepares_a_bare_node_and_does_what_it_says(desk: Desk) -> None:
     check(desk, README)
     # What it has left on this machine is in the table of files.
@@ -37,6 +42,37 @@ def test_the_readme_prepares_a_bare_node_and_does_what_it_says(desk: Desk) -> No
     assert names <= table, names - table
 
 
+@pytest.mark.parametrize("columns", [80, 60, 0])
+def test_the_story_of_the_first_screen_fits(desk: Desk, columns: int) -> None:
+    """From a key to the result and away again, on a narrow terminal and in a pipe."""
+    desk.tidy()
+    text = README.read_text().splitlines()
+    first, last = text.index("## From a clone to the result") + 1, text.index("## Two agents on one server") + 1
+    story = [step for step in steps(README) if CREATE in step.command or first < step.line < last]
+    shown = {step.command.split()[1]: desk.run(step.command, columns, answers(step)) for step in story}
+    text = "".join(shown.values())
+    assert "\t" not in text if columns else "\t" in text
+    too_long = [line for line in text.splitlines() if len(line) > columns and not PROSE.match(line)]
+    assert not columns or not too_long
+    assert "<h1>Hello</h1>" in shown["--silent"]
+    assert (desk.folder / "index.html").read_text() == "<h1>Hello</h1>\n"
+    if columns:
+        assert "deleted       true" in shown["workspace.delete"]
+    else:  # nobody can be asked
+        assert desk.code == 2
+        assert "--yes" in shown["workspace.delete"]
+        assert "deleted\ttrue" in desk.does("codesmith workspace.delete shop --yes")
+
+
+def test_an_editor_opens_a_workspace_by_its_own_ssh_calls(desk: Desk) -> None:
+    desk.tidy()
+    desk.does("codesmith workspace.create shop; codesmith ssh.config --install --yes")
+    desk.does("echo hi | codesmith file.write shop data/hello")
+    shutil.copy(Path(__file__).with_name("stub_code.py"), desk.home / "bin" / "code")
+    assert desk.does("codesmith workspace.open shop --editor code").startswith("platform Linux cs-shop\nhi\n")
+    desk.does("codesmith ssh.config --remove --yes")
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("page", MIDDLE, ids=lambda page: page.name)
 def test_a_page_prints_what_it_says(desk: Desk, page: Path) -> None:
@@ -44,6 +80,7 @@ def test_a_page_prints_what_it_says(desk: Desk, page: Path) -> None:
     check(desk, page)
 
 
+@pytest.mark.timeout(600)
 def test_operations_upgrade_restore_and_remove_a_node(desk: Desk) -> None:
     desk.tidy()
     for version in ("0.1.8", "0.1.9"):  # a node keeps two releases: the one of this checkout is a new one again

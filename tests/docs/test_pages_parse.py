@@ -42,7 +42,7 @@ def refused(words: list[str]) -> str:
         return str(end.message) if end.code else ""
     except ParseError as error:
         return str(error)
-    return "" if program.tasks or program.args.list.value else "no task"
+    return "" if program.tasks or program.args.list.value or program.args.help.value else "no task"
 
 
 def name_of(path: Path) -> str:
