@@ -202,15 +202,17 @@ def remove(ledger: Ledger, login: LoginRecord, *, with_account: bool) -> List[st
         databases.check_changeable(ledger.free_reserve)
         if is_unfinished:
             ledger.add_sweep(login.uid)
-        _remove_account(login.name, login.uid)
+        left += _remove_account(login.name, login.uid)
     return left
 
 
-def _remove_account(name: str, uid: int) -> None:
+def _remove_account(name: str, uid: int) -> List[str]:
+    """Remove an account and what root has for it; return the paths that stay, because they are not ours."""
     login_keys.remove(name)
     accounts.remove(name, uid)
-    session_limits.remove(uid)
+    left = session_limits.remove(uid)
     login_marks.remove(uid)
+    return left
 
 
 def finish_sweeps() -> None:
