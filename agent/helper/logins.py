@@ -77,16 +77,19 @@ def ensure(ledger: Ledger, name: str) -> LoginRecord:
     login = ledger.login(name)
     assert login is not None
     uid_mark.keep_used(login.uid)
-    accounts.ensure(name, login.uid)
+    accounts.ensure(name, login.uid, is_user=_is_user(ledger, name))
     repair(ledger, name)
     return login
 
 
 def repair(ledger: Ledger, name: str) -> None:
     """Make an account what it should be: open for the node's sshd if an active user has a key to it, else closed."""
+    policy.repair(name, login_marks.USER if _is_user(ledger, name) else login_marks.CLOSED)
+
+
+def _is_user(ledger: Ledger, name: str) -> bool:
     user = ledger.user(name)
-    is_user = user is not None and user.state != "disabled"
-    policy.repair(name, login_marks.USER if is_user else login_marks.CLOSED)
+    return user is not None and user.state != "disabled"
 
 
 def close(name: str, uid: int) -> None:
