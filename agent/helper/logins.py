@@ -77,16 +77,19 @@ def ensure(ledger: Ledger, name: str) -> LoginRecord:
     login = ledger.login(name)
     assert login is not None
     uid_mark.keep_used(login.uid)
-    accounts.ensure(name, login.uid)
+    accounts.ensure(name, login.uid, is_user=_is_user(ledger, name))
     repair(ledger, name)
     return login
 
 
 def repair(ledger: Ledger, name: str) -> None:
     """Make an account what it should be: open for the node's sshd if an active user has a key to it, else closed."""
+    policy.repair(name, login_marks.USER if _is_user(ledger, name) else login_marks.CLOSED)
+
+
+def _is_user(ledger: Ledger, name: str) -> bool:
     user = ledger.user(name)
-    is_user = user is not None and user.state != "disabled"
-    policy.repair(name, login_marks.USER if is_user else login_marks.CLOSED)
+    return user is not None and user.state != "disabled"
 
 
 def close(name: str, uid: int) -> None:
@@ -202,15 +205,17 @@ def remove(ledger: Ledger, login: LoginRecord, *, with_account: bool) -> List[st
         databases.check_changeable(ledger.free_reserve)
         if is_unfinished:
             ledger.add_sweep(login.uid)
-        _remove_account(login.name, login.uid)
+        left += _remove_account(login.name, login.uid)
     return left
 
 
-def _remove_account(name: str, uid: int) -> None:
+def _remove_account(name: str, uid: int) -> List[str]:
+    """Remove an account and what root has for it; return the paths that stay, because they are not ours."""
     login_keys.remove(name)
     accounts.remove(name, uid)
-    session_limits.remove(uid)
+    left = session_limits.remove(uid)
     login_marks.remove(uid)
+    return left
 
 
 def finish_sweeps() -> None:

@@ -315,6 +315,9 @@ class Look:
             self.same("/etc/" + base, sorted(row[0] for row in rows), logins)
             lines[base] = {row[0]: row for row in rows}
         opened = set()
+        with open("/etc/group") as file:
+            members = next(row.strip().split(":")[3] for row in file if row.startswith("codesmith-logins:")).split(",")
+        self.same("logins that are gone", {one for one in members if one} - set(logins), set())
         for name in names:
             passwd, shadow = lines["passwd"].get("cs-" + name), lines["shadow"].get("cs-" + name)
             if passwd and shadow:
@@ -325,6 +328,7 @@ class Look:
                 self.same(name + " closed", closed, (not is_open,) * 3)
                 if is_open:
                     opened.add(self.uids.get(name))
+                    self.same(name + " in the group of logins", "cs-" + name in members, True)
         slices = (re.match(r"user-(\d+)\.slice", entry) for entry in os.listdir(UNITS))
         bounded = {int(one.group(1)) for one in slices if one}
         self.same("sessions without bounds", opened - bounded, set())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-from typing import Collection, Dict, List, Optional, Set
+from typing import Collection, Dict, List, Optional, Set, Tuple
 
 from agent.helper.accounts import databases
 from agent.helper.ledger.lock import lock_descriptors
@@ -101,12 +101,15 @@ def is_complete(name: str) -> bool:
     return databases_with(login_of(name)) == {path for path in DATABASES if os.path.exists(path)}
 
 
-def ensure(name: str, uid: int) -> None:
-    """Make the account, or make it again if an interrupted run left a part of it; a complete one stays as it is."""
+def ensure(name: str, uid: int, *, is_user: bool) -> None:
+    """Make the account, or make it again if an interrupted run left a part of it; a complete one stays as it is.
+
+    That of a user is in the group of logins, and closed all the same.
+    """
     if check_ours(name, uid) is not None and is_complete(name):
         return
     remove(name, uid)
-    _add(login_of(name), uid)
+    _add(login_of(name), uid, _groups(is_user=is_user))
     if check_ours(name, uid) is None or not is_complete(name):
         raise CommandFailed(
             f"useradd made an incomplete account {login_of(name)!r}", command="useradd", exit_code=0, stderr=""
@@ -121,7 +124,7 @@ def remove(name: str, uid: int) -> None:
     _remove_own_group(login, uid)
     if databases_with(login):
         # Only shadow lines are left, which no tool removes alone: complete the account, then remove it.
-        _add(login, uid)
+        _add(login, uid, NO_GROUPS)
         _delete(login)
         _remove_own_group(login, uid)
     if databases_with(login):
@@ -143,7 +146,8 @@ def close_access(name: str) -> None:
 
 def open_access(name: str) -> None:
     """Let the node's sshd have an account: first the group for which sshd has its settings, then shell and expiry."""
-    _run_tool("usermod", "--groups", LOGINS_GROUP, "--", login_of(name))
+    if login_of(name) not in grp.getgrnam(LOGINS_GROUP).gr_mem:
+        _run_tool("usermod", "--groups", LOGINS_GROUP, "--", login_of(name))
     _run_tool("usermod", *OPEN, "--shell", ENTER, "--", login_of(name))
 
 
@@ -175,8 +179,7 @@ def reset(name: str, administered: Dict[str, List[str]], *, is_user: bool, is_op
     close_access(name)
     ageing = ("--mindays", "-1", "--maxdays", "-1", "--warndays", "-1", "--inactive", "-1", "--lastday", "-1")
     _run_tool("chage", *ageing, "--", login)
-    groups = ("--groups", LOGINS_GROUP) if is_user and has_logins_group() else NO_GROUPS
-    _run_tool("usermod", *groups, "--", login)
+    _run_tool("usermod", *_groups(is_user=is_user), "--", login)
     # Only /etc/gshadow knows of administrators; without it gpasswd refuses to hear of any.
     administrators = ("--administrators", "") if os.path.exists(GSHADOW) else ()
     _run_tool("gpasswd", "--members", "", *administrators, login)
@@ -195,7 +198,11 @@ def _run_tool(program: str, *arguments: str, allowed: Collection[int] = (0,)) ->
     sync_folder(databases.FOLDER)
 
 
-def _add(login: str, uid: int) -> None:
+def _groups(*, is_user: bool) -> Tuple[str, str]:
+    return ("--groups", LOGINS_GROUP) if is_user and has_logins_group() else NO_GROUPS
+
+
+def _add(login: str, uid: int, groups: Tuple[str, str]) -> None:
     """Make a closed account with a group of its own.
 
     The ranges make useradd choose gid = uid, and keep it from changing /etc/subuid, which it does for uids between
@@ -204,7 +211,7 @@ def _add(login: str, uid: int) -> None:
     ranges = (f"UID_MIN={uid + 1}", f"UID_MAX={uid + 1}", f"GID_MIN={uid}", f"GID_MAX={uid}")
     keys = [part for pair in (*ranges, *NO_AGEING) for part in ("--key", pair)]
     _run_tool(
-        "useradd", *keys, *NO_GROUPS, *CLOSED, "--uid", str(uid), "--user-group", "--no-create-home", "--no-log-init",
+        "useradd", *keys, *groups, *CLOSED, "--uid", str(uid), "--user-group", "--no-create-home", "--no-log-init",
         "--home-dir", NO_HOME, "--shell", no_shell(), "--comment", COMMENT, "--", login,
     )  # fmt: skip
 

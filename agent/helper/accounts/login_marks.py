@@ -7,6 +7,7 @@ active user, who comes in through the node's sshd, and `closed` for all others.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import Optional
 
 from agent.helper.trees.trees import open_base
@@ -39,7 +40,7 @@ def remove(uid: int) -> None:
 
 def put(folder: str, name: str, data: bytes) -> None:
     """Write one of root's files into a directory of root's, in one step; no link is followed."""
-    temporary = f".{name}.new"
+    temporary = _unfinished(name)
     with open_base(folder) as base:
         try:
             os.unlink(temporary, dir_fd=base)
@@ -57,12 +58,15 @@ def put(folder: str, name: str, data: bytes) -> None:
 
 
 def take(folder: str, name: str) -> None:
-    """Remove a file from a directory of root's; nothing where there is none."""
+    """Remove a file from a directory of root's, and what an interrupted `put` has left; nothing where there is none."""
     if not os.path.isdir(folder):
         return
     with open_base(folder) as base:
-        try:
-            os.unlink(name, dir_fd=base)
-        except FileNotFoundError:
-            return
+        for one in (name, _unfinished(name)):
+            with suppress(FileNotFoundError):
+                os.unlink(one, dir_fd=base)
         os.fsync(base)
+
+
+def _unfinished(name: str) -> str:
+    return f".{name}.new"

@@ -50,20 +50,30 @@ class Accounts:
 
     def differences(self, name: str) -> List[str]:
         """Return how an account differs from what it should be; [] when it does not, or when it is gone."""
+        return [*self._of_access(name), *self.other_differences(name)]
+
+    def other_differences(self, name: str) -> List[str]:
+        """Return how an account differs from what it should be, but for what opens and closes it."""
         login = login_of(name)
         account = self._accounts.get(login)
         if account is None:
             return []
         shadow, word = self._shadow.get(login, [""] * 9), login_marks.read(account.pw_uid)
-        is_open = self.is_open(name, word)
-        access = _of_open_access if is_open else _of_access
-        is_bounded = not is_open or session_limits.are_there(account.pw_uid)
         return [*([f"it has no file in {LOGINS}"] if self._has_marks and word is None else []),
-                *self._of_groups(login, is_user=word == login_marks.USER), *access(account.pw_shell, shadow),
-                *([] if is_bounded else ["its sessions at sshd have no bounds"]),
-                *_of_ageing(shadow),
+                *self._of_groups(login, is_user=word == login_marks.USER), *_of_ageing(shadow),
                 *(f"it has {one}" for one in self._scheduled.get(login, []) + self._scheduled.get(account.pw_uid, [])),
                 *(f"access list on {path}" for path in _directories(name) if acls.exist(path))]  # fmt: skip
+
+    def _of_access(self, name: str) -> Iterator[str]:
+        login = login_of(name)
+        account = self._accounts.get(login)
+        if account is None:
+            return
+        is_open = self.is_open(name, login_marks.read(account.pw_uid))
+        of_account = _of_open_account if is_open else _of_closed_account
+        yield from of_account(account.pw_shell, self._shadow.get(login, [""] * 9))
+        if is_open and not session_limits.are_there(account.pw_uid):
+            yield "its sessions at sshd have no bounds"
 
     def is_open(self, name: str, word: Optional[str]) -> bool:
         """Tell whether a login with this word in its file must be open for the node's sshd: if it has a key, too."""
@@ -109,10 +119,15 @@ def repair(name: str, word: str) -> None:
         is_open = found.is_open(name, word)
         if is_open:
             session_limits.ensure(account.pw_uid)
-        accounts.reset(name, found.administered(login_of(name)), is_user=word == login_marks.USER, is_open=is_open)
-        schedules.remove(name, account.pw_uid)
-        for path in _directories(name):
-            _remove_acls(*os.path.split(path))
+        if found.other_differences(name):
+            accounts.reset(name, found.administered(login_of(name)), is_user=word == login_marks.USER, is_open=is_open)
+            schedules.remove(name, account.pw_uid)
+            for path in _directories(name):
+                _remove_acls(*os.path.split(path))
+        elif is_open:
+            accounts.open_access(name)
+        else:
+            accounts.close_access(name)
         left = Accounts().differences(name)
         if left:
             login = login_of(name)
@@ -147,7 +162,7 @@ def _directories(name: str) -> Tuple[str, str]:
     return home_of(name), path_of(name)
 
 
-def _of_access(shell: str, shadow: List[str]) -> Iterator[str]:
+def _of_closed_account(shell: str, shadow: List[str]) -> Iterator[str]:
     if shell not in accounts.NOLOGIN:
         yield f"it has the shell {shell}"
     if not shadow[PASSWORD].startswith("!"):
@@ -156,7 +171,7 @@ def _of_access(shell: str, shadow: List[str]) -> Iterator[str]:
         yield f"it expires on {_day(shadow[EXPIRY])}" if shadow[EXPIRY] else "it does not expire"
 
 
-def _of_open_access(shell: str, shadow: List[str]) -> Iterator[str]:
+def _of_open_account(shell: str, shadow: List[str]) -> Iterator[str]:
     if shell != ENTER:
         yield f"it has the shell {shell} and not {ENTER}"
     if shadow[PASSWORD] != "*":

@@ -6,7 +6,9 @@ user manager starts. systemd knows no file for a range of uids, so there is one 
 
 from __future__ import annotations
 
+import errno
 import os
+from typing import List
 
 from agent.helper.accounts import login_marks
 from agent.helper.trees.trees import open_base
@@ -54,15 +56,21 @@ def ensure(uid: int) -> None:
     login_marks.put(f"{UNITS}/{_folder(uid)}", FILE, TEXT.encode())
 
 
-def remove(uid: int) -> None:
-    """Remove the bounds of a uid; what an administrator has put beside them stays."""
-    login_marks.take(f"{UNITS}/{_folder(uid)}", FILE)
+def remove(uid: int) -> List[str]:
+    """Remove the bounds of a uid. What an administrator has put beside them stays: return its directory then."""
+    folder = f"{UNITS}/{_folder(uid)}"
+    login_marks.take(folder, FILE)
     with open_base(UNITS) as base:
         try:
             os.rmdir(_folder(uid), dir_fd=base)
             os.fsync(base)
-        except OSError:
-            pass  # it is not there, or not empty
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+            return [folder]
+    return []
 
 
 def _folder(uid: int) -> str:

@@ -13,6 +13,7 @@ from tests.releases import TRIXIE_FIRST
 
 pytestmark = [pytest.mark.lab, TRIXIE_FIRST]
 HOME, PLACE = "/srv/codesmith/home/cs-fixed", "/srv/codesmith/workspaces/fixed"
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBf4QyqMtYxF0pAkrXgUeYX1gYHnH1P7rqSyGTYk1c2l"
 STATE = """
 cat /etc/passwd /etc/shadow /etc/group /etc/gshadow
 stat -c '%n %U %a' /srv/codesmith/home/* /srv/codesmith/workspaces/*
@@ -61,8 +62,8 @@ HARMS = {
 
 @pytest.fixture
 def fixed_one(web1: Web1) -> Iterator[Web1]:
-    """A workspace with its user."""
-    web1.client.workspace.create(name="fixed")
+    """A workspace with its user, whose account a key keeps open."""
+    web1.client.workspace.create(name="fixed", ssh_keys=[KEY])
     web1.on("touch /etc/subuid- /etc/subgid- /etc/subuid /etc/subgid")
     yield web1
     for workspace in web1.client.workspace.list():

@@ -317,8 +317,9 @@ def test_delete_ends_the_sessions_and_leaves_no_key(web1: Web1) -> None:
     web1.on(STAYS)
     web1.on(f"ssh {OPTIONS} -i /root/.ssh/third cs-gone@127.0.0.1 </dev/null >/dev/null 2>&1 &")
     web1.person.wait_until(lambda: web1.on(f"pgrep -u {made.uid} -x sleep", check=False).ok, within_s=20)
+    web1.on(f"touch {KEYS}/.cs-gone.new")  # as a kill leaves it
     assert web1.client.user.delete(name="gone").leftovers == []
     web1.on(f"mv /root/enter.kept {ENTER}")
-    left = f"pgrep -u {made.uid}; ls {KEYS}/cs-gone /srv/codesmith/logins/{made.uid}; id cs-gone"
+    left = f"pgrep -u {made.uid}; ls {KEYS}/cs-gone {KEYS}/.cs-gone.new /srv/codesmith/logins/{made.uid}; id cs-gone"
     assert web1.on(left, check=False).out == ""
     assert not is_let_in(web1, "third", "cs-gone")

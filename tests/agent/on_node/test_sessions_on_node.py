@@ -97,7 +97,8 @@ def test_the_bounds_are_there_before_an_account_is_open_and_go_with_it(web1: Web
     assert user.get(name="new").drift == []
     # What an administrator puts beside it is the administrator's.
     web1.on(f"printf '[Slice]\\nTasksMax=50\\n' >{place}/50-mine.conf")
-    assert user.delete(name="new").deleted
+    web1.on(f"touch {place}/.{session_limits.FILE}.new")
+    assert user.delete(name="new").leftovers == [place]
     assert web1.on(f"ls {place}").out == "50-mine.conf\n"
     web1.on(f"rm -r {place}")
     assert access_of(web1, "bob")[2] == ENTER
