@@ -135,7 +135,7 @@ def test_ctrl_c_leaves_the_file_as_it_was(place: Place, demo: StandInFiles) -> N
 
 
 def test_a_part_is_read(place: Place, demo: StandInFiles) -> None:
-    data = os.urandom(2 * MIB)
+    data = bytes(1000) + b"\xff" + os.urandom(2 * MIB)  # where the part begins it is no UTF-8
     (demo.folder / "a").write_bytes(data)
     with served(place, demo):
         words = ("file.read", "demo", "a", "--offset", "1000", "--limit")
