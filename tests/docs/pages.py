@@ -55,6 +55,8 @@ def _steps(lines: list[str]) -> Iterator[Step]:
     is_block = is_silent = False
     for number, line in enumerate(lines, start=1):
         if line.lstrip().startswith("```"):
+            if is_fenced:  # the block ends
+                is_silent, reason = False, ""
             is_fenced, is_block = not is_fenced, False
         is_inside = is_fenced or line.startswith("    ")
         indent = "" if is_fenced else "    "

@@ -12,6 +12,7 @@ from invoke.exceptions import Exit, ParseError
 
 from codesmith.cli.program import CodeSmith
 from codesmith.tasks import root
+from tests.docs.desk import compared
 from tests.docs.pages import PAGES, TOP, command_lines, inline_commands, steps
 
 # Words that stand for any task, and what is left out of a command that is only named.
@@ -99,3 +100,58 @@ def test_shell_lines_of_a_document_are_shell(page: Path) -> None:
     for step in steps(page):
         done = subprocess.run([bash, "-n", "-c", step.command], capture_output=True, text=True)
         assert done.returncode == 0, f"{page.name}:{step.line}: {done.stderr}"
+
+
+PAGE = """\
+Text with `$ no command`.
+
+<!-- first: make ready -->
+<!-- terminal: 80 columns -->
+
+    $ one --a \\
+      --b
+    out 1
+
+    $ two
+
+Text.
+
+<!-- not run: it takes a day -->
+
+```
+$ three
+```
+
+<!-- pipe -->
+
+    $ four
+"""
+
+
+def test_a_page_is_read_as_its_comments_say(tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text(PAGE)
+    one, two, three, four = steps(tmp_path / "page.md")
+    assert (one.command, one.output, one.before, one.columns) == ("one --a \\\n  --b", ["out 1"], ["make ready"], 80)
+    assert (two.command, two.output, two.before, two.columns) == ("two", [], [], 80)
+    assert (three.skipped, four.skipped, four.columns) == ("it takes a day", "", 0)
+
+
+@pytest.mark.parametrize(
+    ("written", "shown", "is_same"),
+    [
+        (
+            ["at 2026-11-30T02:16:32.238Z", "id\t2457729e3f44"],
+            "at 2026-12-01T00:00:00.000Z\nid  aaaaaaaaaa12",
+            True,
+        ),
+        (["a", "...", "z"], "a\nb\nc\nz", True),
+        (["a", "...", "z"], "a\nb", False),
+        (["state running"], "state lost", False),
+        (["one"], "one\ntwo", False),
+        ([], "something", False),
+    ],
+)
+def test_what_differs_from_run_to_run_is_no_difference_and_all_else_is(
+    written: list[str], shown: str, is_same: bool
+) -> None:
+    assert (compared("page.md:1", "$ x", written, shown) == []) == is_same
