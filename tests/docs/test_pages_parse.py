@@ -13,10 +13,11 @@ from invoke.exceptions import Exit, ParseError
 from codesmith.cli.program import CodeSmith
 from codesmith.tasks import root
 from tests.docs.desk import compared
-from tests.docs.pages import PAGES, TOP, command_lines, inline_commands, steps
+from tests.docs.pages import PAGES, READMES, REDIRECTION, TOP, command_lines, inline_commands, sh_lines, steps
 
 # Words that stand for any task, and what is left out of a command that is only named.
-PLACEHOLDERS = re.compile(r"TASK|NAMESPACE|\S*\*")
+# Options alone are about Invoke, -c is about somebody's own tasks.
+PLACEHOLDERS = re.compile(r"TASK|NAMESPACE|\S*\*|release|-r|--dry")
 ALL = root()
 CONTEXTS = ALL.to_contexts()
 INCOMPLETE = re.compile(r" needs [A-Z]")
@@ -32,7 +33,7 @@ def refused(words: list[str]) -> str:
     """Return why the command line does not take these words; "" if it does."""
     if any(PLACEHOLDERS.fullmatch(word) for word in words[1:3]):
         return ""
-    stop = next((at for at, word in enumerate(words) if re.fullmatch(r"[<>]+", word) or word.startswith("#")), None)
+    stop = next((at for at, word in enumerate(words) if REDIRECTION.fullmatch(word) or word.startswith("#")), None)
     program = CodeSmith(ALL)
     try:
         program.create_config()
@@ -56,7 +57,14 @@ def test_a_command_of_a_document_parses(page: Path, capsys: pytest.CaptureFixtur
     assert [f"{page.name}:{line}: {why}" for line, words in found if (why := refused(words))] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize("page", READMES, ids=lambda page: str(page.parent.relative_to(TOP)))
+def test_a_command_in_the_readme_of_a_room_parses(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for line in sh_lines(page):
+        for words in command_lines(line):
+            assert refused(words) == "", f"{page}: {line}"
+
+
+@pytest.mark.parametrize("page", [*PAGES, *READMES], ids=lambda page: str(page.relative_to(TOP)))
 def test_a_command_that_a_document_names_has_its_task_and_options(
     page: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
