@@ -15,6 +15,7 @@ import termios
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.agent.on_node.door_one import free_port
 from tests.docs.pages import TOP, Step, steps
 from tests.person import BIN, Person
 
@@ -78,7 +79,7 @@ class Desk:
         }
         for name in ("COLUMNS", "LINES", "SSH_AUTH_SOCK", "XDG_STATE_HOME"):
             self.environment.pop(name, None)
-        self.code = 0
+        self.port, self.code = free_port(), 0
         self.exported = ""  # `export` and `unset` lines so far
         self.ids: dict[str, str] = {}  # ids that a page shows, with those of this run
         self._configure_ssh()
@@ -194,6 +195,8 @@ class Desk:
             (str(self.runtime), "/run/user/1000"),
             (str(self.home), f"/home/{self.login}"),
             (str(BIN), f"/home/{self.login}/.venv/bin"),
+            (f"127.0.0.1:{self.port}", "127.0.0.1:18000"),
+            (f" {self.port}:8000", " 18000:8000"),
             *([(self.git, GIT)] if self.git else []),
         )
 

@@ -23,8 +23,13 @@ from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
 PAGES = (TOP / "README.md", *sorted((TOP / "docs").glob("*.md")))
+# The READMEs of rooms: they are not run, since each is about a part alone.
+READMES = sorted(
+    path for top in ("agent", "bench", "codesmith", "examples", "tests") for path in (TOP / top).glob("**/README.md")
+)
 PROGRAMS = ("codesmith", "inv")
 COMMENT = re.compile(r"<!--\s*(first|terminal|pipe|not run|outputs left out|as)(?::\s*(.*?))?\s*-->")
+REDIRECTION = re.compile(r"[<>]+&?")
 # What stands before a command of a shell line.
 BEFORE = re.compile(r"[A-Z_]+=.*|time|sudo|watch|export|!")
 
@@ -55,6 +60,8 @@ def _steps(lines: list[str]) -> Iterator[Step]:
     is_block = is_silent = False
     for number, line in enumerate(lines, start=1):
         if line.lstrip().startswith("```"):
+            if is_fenced:  # the block ends
+                is_silent, reason = False, ""
             is_fenced, is_block = not is_fenced, False
         is_inside = is_fenced or line.startswith("    ")
         indent = "" if is_fenced else "    "
@@ -113,13 +120,22 @@ def inline_commands(path: Path) -> list[str]:
     return [code for code in re.findall(r"`([^`\n]+)`", text) if code.split()[0] in PROGRAMS and " " in code]
 
 
+def sh_lines(path: Path) -> Iterator[str]:
+    """Yield the lines of the fenced blocks of shell of a document that begin with one of our programs."""
+    for block in re.findall(r"^```(?:sh)?\n(.*?)^```", path.read_text(), flags=re.M | re.S):
+        for line in block.splitlines():
+            if re.match(rf"(\$ )?({'|'.join(PROGRAMS)}) ", line):
+                yield line.removeprefix("$ ").partition("  #")[0]
+
+
 def command_lines(shell: str) -> Iterator[list[str]]:
     """Yield the words of each of our commands in a line of shell."""
-    lexer = shlex.shlex(shell.replace("\\\n", " "), posix=True, punctuation_chars=True)
+    text = re.sub(r"<\([^)]*\)", "FILE", shell.replace("\\\n", " "))
+    lexer = shlex.shlex(text, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
     words: list[str] = []
     for word in [*lexer, ";"]:
-        if re.fullmatch(r"[;|&()]+", word):
+        if re.fullmatch(r"[;|&()<>]+", word) and not REDIRECTION.fullmatch(word):
             if words and words[0] in PROGRAMS:
                 yield words
             words = []
