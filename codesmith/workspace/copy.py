@@ -128,12 +128,14 @@ def _read(process: subprocess.Popen[bytes], progress: CopyProgress) -> tuple[str
 def _by_sftp(shared: SharedSsh, source: Place, destination: Place, delete: bool) -> Copied:
     with Sftp([*shared.ssh, "-s", shared.alias, "sftp"]) as sftp, CopyProgress() as progress:
         sides = copy_sftp.as_sides(sftp, comes_in=not source.workspace)
+        left_out: list[bytes] = []
         if copy_top.must_look(source, destination, delete=delete):
             copy_top.look(sftp, source, destination, delete=delete)
+            left_out = copy_top.left_out(sftp, destination) if source.is_contents else []
         try:
             if progress.is_shown:
                 progress.expect(copy_sftp.count(sides[0], source.raw))
-            work = copy_sftp.Copy(*sides, delete=delete, on_bytes=progress.add)
+            work = copy_sftp.Copy(*sides, delete=delete, on_bytes=progress.add, left_out=left_out)
             is_into = destination.is_contents
             copied = work.run(source.raw, destination.raw, is_contents=source.is_contents, is_into=is_into)
         except CodeSmithError:

@@ -8,7 +8,7 @@ import contextlib
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
@@ -114,9 +114,21 @@ class Here:
 
 
 class Copy:
-    """One copy from a side to the other. `skipped` has what is neither a file, a directory nor a link."""
+    """One copy from a side to the other. `skipped` has what is neither a file, a directory nor a link.
 
-    def __init__(self, source: Side, sink: Side, *, delete: bool, on_bytes: Callable[[int], None]) -> None:
+    What would come to a path of `left_out` is not copied.
+    """
+
+    def __init__(
+        self,
+        source: Side,
+        sink: Side,
+        *,
+        delete: bool,
+        on_bytes: Callable[[int], None],
+        left_out: Collection[bytes] = (),
+    ) -> None:
+        self._left_out = left_out
         self._source, self._sink, self._delete, self._on_bytes = source, sink, delete, on_bytes
         self._files: list[Future[None]] = []
         self._dirs: list[tuple[bytes, Entry]] = []
@@ -192,7 +204,7 @@ class Copy:
         for name, one in wanted.items():
             if b"/" in name or name in (b"", b".", b".."):
                 raise OSError(None, f"it has a name that is none: {name!r}", source)
-            if not name.endswith(os.fsencode(PARTIAL)):
+            if not name.endswith(os.fsencode(PARTIAL)) and sink + b"/" + name not in self._left_out:
                 self._one(source + b"/" + name, sink + b"/" + name, one, existing.get(name))
         for name in existing:
             if name.endswith(os.fsencode(PARTIAL)) or (self._delete and name not in wanted):

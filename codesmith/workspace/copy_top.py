@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from codesmith.workspace.copy_sftp import Side
     from codesmith.workspace.sftp import Sftp
 
-# What the agent keeps in the top directory of a workspace.
-KEPT = (b".codesmith", b"AGENTS.md")
+# What the agent keeps in the top directory of a workspace, and what of it nobody inside may write.
+READ_ONLY = b".codesmith"
+KEPT = (READ_ONLY, b"AGENTS.md")
 
 
 def must_look(source: Place, destination: Place, *, delete: bool) -> bool:
@@ -36,7 +37,8 @@ def look(sftp: Sftp, source: Place, destination: Place, *, delete: bool) -> list
     if not source.is_contents:
         return None
     try:
-        return _names(from_, to, source, destination)
+        names = _names(from_, to, source, destination)
+        return names if not names or not left_out(sftp, destination) else [one for one in names if one != READ_ONLY]
     except CodeSmithError:
         raise
     except OSError as error:
@@ -60,6 +62,15 @@ def _names(from_: Side, to: Side, source: Place, destination: Place) -> list[byt
         raise BadArgument(f"{source.word} is a file", hint="without the slash at its end it is copied")
     names = from_.list(source.raw.rstrip(b"/") + b"/.")
     return sorted(name for name in names if not name.endswith(os.fsencode(PARTIAL)))
+
+
+def left_out(sftp: Sftp, destination: Place) -> list[bytes]:
+    """Return the paths that nothing is copied to, so that a workspace that was copied out can be put back."""
+    try:
+        is_top = destination.workspace and sftp.real_path(destination.raw) == sftp.real_path(b".")
+    except OSError:  # it is not there
+        is_top = False
+    return [destination.raw + b"/" + READ_ONLY] if is_top else []
 
 
 def ensure_kept(sftp: Sftp, source: Place, destination: Place, *, delete: bool) -> None:

@@ -165,6 +165,17 @@ def test_delete_never_takes_what_a_workspace_always_has(demo: Web1, by: str, her
     assert demo.on("ls -d /srv/codesmith/workspaces/demo/.codesmith /srv/codesmith/workspaces/demo/AGENTS.md").ok
 
 
+def test_a_workspace_that_was_copied_out_is_put_back(demo: Web1, by: str, here: Path) -> None:
+    """What is read-only inside is left out, at its place alone."""
+    demo.client.workspace.exec(name="demo", argv=["mkdir", "-p", f"data/{by}/.codesmith"])
+    copies(demo, "demo:", here / "saved")
+    assert (here / "saved" / ".codesmith" / "workspace.json").is_file()
+    (here / "saved" / "data" / by / ".codesmith" / "mine").write_text("")
+    for place in ("demo:", "demo:data/.."):
+        copies(demo, f"{here}/saved/", place)
+    assert demo.on(f"ls /srv/codesmith/workspaces/demo/data/{by}/.codesmith").out == "mine\n"
+
+
 def test_links_are_not_followed_out(demo: Web1, by: str, here: Path) -> None:
     """Neither those in what comes nor those where it goes: a workspace decides what it sends."""
     client = demo.client.workspace
