@@ -17,3 +17,8 @@ def some_of(cases: Mapping[str, Any], *now: str) -> list[Any]:
         )
         for name, case in cases.items()
     ]
+
+
+def some_names_of(cases: Mapping[str, Any], *now: str) -> list[Any]:
+    """Return the names of cases as parameters; all but those of `now` are long."""
+    return some_of({name: (name,) for name in cases}, *now)

@@ -228,6 +228,7 @@ def test_all_that_belongs_to_the_door_is_in_the_ledger_and_goes_with_it(any_node
     assert sh(any_node, "getent group codesmith-logins || true") == ""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("release", ["bullseye"], scope="module")
 def test_the_door_opens_on_bullseye_too(any_node: LabNode, node_with_ann: Node) -> None:
     assert is_let_in(any_node)

@@ -17,6 +17,7 @@ from codesmith.secrets import Secrets
 from codesmith.ssh.connect import connect
 from codesmith.ssh.script import ScriptGarbled, run_script
 from codesmith.ssh.target import Target, resolve
+from tests.kinds import some_names_of
 from tests.releases import TRIXIE_FIRST
 
 pytestmark = [pytest.mark.lab, TRIXIE_FIRST]
@@ -126,7 +127,20 @@ ENDINGS: dict[str, Ending] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ENDINGS)
+@pytest.mark.parametrize(
+    "name",
+    some_names_of(
+        ENDINGS,
+        "/etc/nologin",
+        "expired account",
+        "password to be changed",
+        "PAM says why, in colour",
+        "AllowUsers",
+        "nologin",
+        "ForceCommand",
+        "no processes",
+    ),
+)
 def test_an_ending_has_one_meaning(far: LabNode, entry: Node, target: Target, name: str) -> None:
     how, kind, words, code = ENDINGS[name]
     with made(far, *how):

@@ -9,6 +9,7 @@ import pytest
 
 from codesmith.errors import AgentRefused
 from tests.agent.on_node.web1 import Web1
+from tests.kinds import some_of
 from tests.releases import TRIXIE_FIRST
 
 pytestmark = [pytest.mark.lab, TRIXIE_FIRST]
@@ -87,7 +88,13 @@ def is_refused_whole(web1: Web1, call: Callable[..., Any], **params: Any) -> boo
     return False
 
 
-@pytest.mark.parametrize(("harm", "cure", "refused"), HARMS.values(), ids=HARMS)
+@pytest.mark.parametrize(
+    ("harm", "cure", "refused"),
+    some_of(
+        HARMS, "passwd immutable", "shadow append-only", "the backup of group", "subuid", "a new passwd that was left",
+        "all of /etc immutable", "gshadow mounted", "the workspace",
+    ),
+)  # fmt: skip
 def test_what_cannot_be_changed_is_refused_whole(fixed_one: Web1, harm: str, cure: str, refused: str) -> None:
     web1, client, found = fixed_one, fixed_one.client, []
     web1.on(harm)

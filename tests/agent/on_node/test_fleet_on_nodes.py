@@ -11,6 +11,8 @@ import pytest
 
 from tests.person import BIN, TOP, Person
 
+pytestmark = pytest.mark.long  # thirty nodes
+
 NAMES = [f"n{number:02}" for number in range(1, 31)]
 OFF, FOREIGN = NAMES[3], NAMES[7]
 
