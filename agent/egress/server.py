@@ -20,7 +20,9 @@ from agent.egress.tunnel import Buffer, tunnel
 from agent.shared.host_lists import Address, Host
 
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
-LOOK_AGAIN_S = WRITE_AFTER_S = 0.5
+LOOK_AGAIN_S = 0.5
+# So many refusals are written at once in so many seconds, others together at the end of them.
+WRITES_MAX, WRITES_S = 8, 0.5
 # After an error of accept(2), as when there are no descriptors: it would come again at once.
 ACCEPT_AGAIN_S = 0.2
 
@@ -60,7 +62,7 @@ class Server:
         self._forbidden: Set[Flow] = set()
         self._buffer = Buffer()
         self._seen: Optional[Policy] = None
-        self._is_looking = self._is_writing = False
+        self._is_looking, self._writes_left = False, WRITES_MAX
 
     async def serve(self) -> None:
         """Accept while there is room; a client that finds none waits in the kernel."""
@@ -85,7 +87,8 @@ class Server:
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            self._write_denied()
+            if self._denied.is_changed:
+                self._denied.write()
 
     async def _serve(self, connection: socket.socket) -> None:
         """Serve one client; whatever it does ends this connection alone."""
@@ -183,13 +186,17 @@ class Server:
         if not isinstance(refusal, Denied):
             return
         self._denied.add(str(refusal.host), refusal.port)
-        if not self._is_writing:
-            # At once, so that whoever asks when a command has failed finds why; then at most so often.
-            self._is_writing = True
-            self._denied.write()
-            asyncio.get_running_loop().call_later(WRITE_AFTER_S, self._write_denied)
+        if self._writes_left:
+            # At once, so that whoever asks when a command has failed finds why.
+            self._writes_left -= 1
+            self._write_denied()
 
     def _write_denied(self) -> None:
-        self._is_writing = False
+        self._denied.write()
+        asyncio.get_running_loop().call_later(WRITES_S, self._may_write_again)
+
+    def _may_write_again(self) -> None:
         if self._denied.is_changed:
-            self._denied.write()
+            self._write_denied()
+        else:
+            self._writes_left += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,17 +40,20 @@ class Traces:
         places = [self.folder, network.namespace(self.id), Path("/sys/class/net", self.id), CLAIMS / f"{self.id}.json"]
         places += [top / cgroups.GROUP / self.id for top in cgroups.hierarchies()]
         places += list(Path("/run/systemd/nspawn").glob(f"*/{self.id}"))
-        mounts = [line for line in Path("/proc/self/mounts").read_text().splitlines() if str(self.folder) in line]
+        mounts = [line for line in Path("/proc/self/mounts").read_text().splitlines() if self._is_in(line)]
         return [str(place) for place in places if place.exists()] + mounts + self._processes()
 
+    def _is_in(self, text: str) -> bool:
+        """Tell whether the node is named: not another one whose name begins with its."""
+        return re.search(f"({re.escape(str(self.folder))}|{re.escape(self.id)})(?![\\w-])", text) is not None
+
     def _processes(self) -> list[str]:
-        wanted = (str(self.folder).encode(), self.id.encode())
         found = []
         for place in Path("/proc").glob("[0-9]*"):
             try:
-                words = (place / "cmdline").read_bytes()
+                words = (place / "cmdline").read_bytes().decode(errors="replace")
             except OSError:
                 continue
-            if place.name != str(os.getpid()) and any(word in words for word in wanted):
+            if place.name != str(os.getpid()) and self._is_in(words):
                 found.append(f"process {place.name}: {words!r}")
         return found

@@ -12,6 +12,7 @@ import pytest
 from agent.egress.denied import KEPT_MAX, DeniedHosts
 from agent.egress.dialling import resolve
 from agent.egress.policy import Denied, PolicyFile
+from agent.egress.server import WRITES_MAX
 from agent.shared.host_lists import parse_host
 from tests.agent.egress.conftest import Peer, Proxy, exactly
 from tests.waiting import eventually
@@ -216,8 +217,13 @@ def test_the_nodes_resolver_is_used() -> None:
 
 
 def test_a_denied_host_is_written_before_it_is_refused(proxy: Proxy) -> None:
-    proxy.tunnel("denied.example:443")
-    assert [one["host"] for one in proxy.denied()] == ["denied.example"]
+    """Several in a row too: a command asks for more than one."""
+    for number in range(WRITES_MAX):
+        proxy.tunnel(f"denied{number}.example:443")
+        assert proxy.denied()[-1]["host"] == f"denied{number}.example"
+    for _ in range(2 * WRITES_MAX):
+        proxy.tunnel("again.example:443")
+    eventually(lambda: proxy.denied()[-1]["count"] == 2 * WRITES_MAX)
 
 
 def test_denied_hosts_are_counted_bounded_printable_and_read_back(proxy: Proxy) -> None:
