@@ -26,6 +26,7 @@ from codesmith.tunnel.forwards import Forwards, Spec
 from codesmith.tunnel.link import Link
 from codesmith.tunnel.local_endpoint import endpoint_path
 from codesmith.tunnel.lock import Held, hold
+from codesmith.tunnel.logins import Logins
 from codesmith.tunnel.private_socket import PrivateSocket
 from codesmith.tunnel.unix_listener import CONNECTIONS_MAX
 
@@ -44,7 +45,7 @@ class Forwarder:
     """Serves all nodes of one runtime directory until it is stopped, or has had no endpoint for LINGER_S."""
 
     def __init__(self, opener: Callable[..., Link]) -> None:
-        self._opener = opener
+        self._opener = Logins(opener)
         self._lock = threading.Lock()
         self._answered = threading.Condition(self._lock)
         self._answering = 0
