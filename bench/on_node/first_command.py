@@ -12,7 +12,7 @@ from client import Client
 
 sys.path.insert(0, "/usr/lib/codesmith/current/program")
 from agent.helper.ledger.lock import exclusive_ledger
-from agent.helper.runtime import entry, units
+from agent.helper.runtime import entry, files, units
 
 NAME = "first13"
 
@@ -43,7 +43,7 @@ def main():
     with exclusive_ledger() as ledger:
         made = entry.read_entry(ledger, NAME)
         # The files that the properties name: a stop removes the runtime's own.
-        units._write(made, units._settings(made, for_clone=False), ending="bench")
+        units._write(made, units._settings(made, for_clone=False), for_proxy=False, ending="bench")
         properties = units.properties(made, ending="bench")
     words = [word for one in properties for word in ("--property", one)]
     for number in range(int(sys.argv[1]) + 1):
@@ -52,7 +52,7 @@ def main():
             for side, seconds in took.items():
                 found[side].append(seconds)
     agent.call("workspace.delete", name=NAME)
-    units._remove_files(NAME + ".bench")
+    files.remove(NAME + ".bench")
     print(json.dumps(found))
 
 

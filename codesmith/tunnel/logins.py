@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from codesmith.nodes.registry import Node
 
 # sshd refuses at random from ten on that have not logged in yet (sshd_config(5), MaxStartups); others log in there too.
-AT_ONCE = 8
+AT_ONCE = 6
 
 
 class Logins:
