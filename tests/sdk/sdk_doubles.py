@@ -144,7 +144,10 @@ def _read_request(connection: socket.socket) -> dict[str, Any] | None:
         next(line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")).split(b":")[1]
     )
     while len(body) < length:
-        body += connection.recv(65536)
+        chunk = connection.recv(65536)
+        if not chunk:  # it was cut off
+            return None
+        body += chunk
     return json.loads(body)
 
 
