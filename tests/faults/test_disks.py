@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 
-from codesmith.nodes.registry import Registry
-from codesmith.sdk.client import Client
-from tests.agent.on_node.web1 import Web1
+from tests.agent.on_node.web1 import Web1, calling
 from tests.person import Person
 
 pytestmark = pytest.mark.lab
@@ -96,12 +94,8 @@ def fragile(make_person: Callable[..., Person]) -> Iterator[Fragile]:
     person = make_person({"web1": "bookworm"})
     person.on("web1", DISKS)
     person.runs("inv node.prepare")
-    with pytest.MonkeyPatch.context() as patch:
-        for key in ("CODESMITH_HOME", "CODESMITH_NODES"):
-            patch.setenv(key, person.environment[key])
-        with Client(Registry.load(person.registry).get("web1")) as client:
-            client.node.version()
-            yield Fragile(person, client)
+    with calling(person) as web1:
+        yield Fragile(web1.person, web1.client)
 
 
 @pytest.fixture

@@ -9,9 +9,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from codesmith.lab import Lab
-from codesmith.nodes.registry import Registry
-from codesmith.sdk.client import Client
-from tests.agent.on_node.web1 import Web1
+from tests.agent.on_node.web1 import Web1, calling
 from tests.person import Person
 from tests.releases import TRIXIE_FIRST
 
@@ -30,12 +28,8 @@ def bare(lab: Lab, new_name: Callable[[str], str], release: str) -> Iterator[Per
 @pytest.fixture(scope="module")
 def web1(bare: Person) -> Iterator[Web1]:
     bare.runs("inv node.prepare")
-    with pytest.MonkeyPatch.context() as patch:
-        for key in ("CODESMITH_HOME", "CODESMITH_NODES"):
-            patch.setenv(key, bare.environment[key])
-        with Client(Registry.load(bare.registry).get("web1")) as client:
-            client.node.version()
-            yield Web1(bare, client)
+    with calling(bare) as web1:
+        yield web1
 
 
 @pytest.mark.parametrize(
