@@ -76,7 +76,7 @@ def about_s(item: pytest.Item) -> float:
         return float(limit.args[0]) / 20
     if item.get_closest_marker("lab"):
         return 2.5 if PREPARE & set(getattr(item, "fixturenames", ())) else 0.8
-    return 3.0 if item.get_closest_marker("slow") else 0.1
+    return 1.0 if item.get_closest_marker("slow") else 0.1
 
 
 @pytest.fixture(scope="session")

@@ -80,9 +80,9 @@ class Person:
         """Return the node as pytest-testinfra sees it."""
         return self.lab_node(name).host
 
-    def on(self, name: str, script: str, *, check: bool = True) -> Said:
+    def on(self, name: str, script: str, *, check: bool = True, typed: str = "") -> Said:
         """Run a script on the node as root, past CodeSmith."""
-        done = self.lab_node(name).run(["sh", "-c", script], input="", check=check)
+        done = self.lab_node(name).run(["sh", "-c", script], input=typed, check=check)
         return Said(done.status, done.stdout, done.stderr)
 
     def runs(self, command: str, *, code: int = 0, check: bool = True, typed: str = "") -> Said:

@@ -50,6 +50,7 @@ def test_the_agent_imports_only_what_travels(path: Path) -> None:
     assert tops <= TRAVELS | set(sys.stdlib_module_names)
 
 
+@pytest.mark.slow
 def test_the_front_end_imports_nothing_of_the_root_half() -> None:
     for path in AGENT:
         if "helper" not in path.parts and path.name != "main.py":
@@ -63,6 +64,7 @@ def test_the_root_half_imports_nothing_of_the_front_end() -> None:
             assert not [name for name in imports(path) if name.startswith(above)], path
 
 
+@pytest.mark.slow
 def test_the_controller_never_imports_the_agent() -> None:
     for path in CONTROLLER:
         assert "agent" not in {name.partition(".")[0] for name in imports(path)}, path
@@ -96,12 +98,14 @@ def is_ours(module: str) -> bool:
     return path.is_dir() or path.with_suffix(".py").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("program", "depth"), [("agent", 1), ("codesmith", 1), ("agent.helper", 2)])
 def test_imports_between_rooms_point_one_way(program: str, depth: int) -> None:
     order = list(graphlib.TopologicalSorter(arrows(program, depth)).static_order())  # CycleError names the circle
     assert len(order) > 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("room", "other"), sorted(NEVER))
 def test_a_room_does_not_know(room: str, other: str) -> None:
     assert f"codesmith.{other}" not in arrows("codesmith").get(f"codesmith.{room}", set())
@@ -111,6 +115,7 @@ def test_no_module_lies_loose_in_the_controller_but_shared_ground_and_entry_poin
     assert {path.stem for path in (TOP / "codesmith").glob("*.py")} == GROUND | ENTRY
 
 
+@pytest.mark.slow
 def test_fabric_is_known_to_ssh_alone_and_paramiko_to_the_forwarder_too() -> None:
     for path in CONTROLLER:
         tops = {name.partition(".")[0] for name in imports(path)}
@@ -119,6 +124,7 @@ def test_fabric_is_known_to_ssh_alone_and_paramiko_to_the_forwarder_too() -> Non
         assert "paramiko" not in tops or folder in ("ssh", "bootstrap", "tunnel"), path
 
 
+@pytest.mark.slow
 def test_the_web_server_is_known_to_the_pages_alone() -> None:
     web = {"jinja2", "starlette", "uvicorn"}
     for path in CONTROLLER:
@@ -150,6 +156,7 @@ def test_every_source_folder_explains_itself(folder: Path) -> None:
         assert (folder / document).is_file(), f"{folder} has no {document}"
 
 
+@pytest.mark.slow
 def test_commands_in_readmes_exist() -> None:
     """Every `inv x.y` and `codesmith x.y` in a document is a task, every `make x` a target."""
     tasks = set(root().task_names)
@@ -175,6 +182,7 @@ def test_each_line_of_the_security_page_names_its_test() -> None:
     assert [row for row in rows if not named_tests(row)] == []
 
 
+@pytest.mark.slow
 def test_the_tests_of_promises_exist() -> None:
     """Each test that a SPECIFICATIONS.md or the page about security names is there; a name may be cut short."""
     files = list(TESTS.glob("**/*.py"))
@@ -205,6 +213,7 @@ def private_names(path: Path) -> Iterator[str]:
                 yield f"{path.relative_to(TOP)}:{node.lineno}: {name}"
 
 
+@pytest.mark.slow
 def test_tests_use_public_names() -> None:
     assert [name for path in TESTS.glob("**/*.py") for name in private_names(path)] == []
 

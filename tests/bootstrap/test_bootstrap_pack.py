@@ -67,6 +67,7 @@ def test_it_runs_isolated_and_returns_the_exit_code(stub: Path, tmp_path: Path) 
     assert (done.returncode, done.stdout) == (3, "['a', 'b']\n")
 
 
+@pytest.mark.slow
 def test_the_packed_agent_knows_its_own_build(agent_copy: Path, tmp_path: Path) -> None:
     packed = pack(agent_copy)
     (tmp_path / "agent.pyz").write_bytes(packed.data)

@@ -65,6 +65,7 @@ def session() -> Iterator[Session]:
                     process.kill()
 
 
+@pytest.mark.slow
 def test_who_asks_and_reads_no_answer_takes_no_memory_outside(session: Session) -> None:
     ping = struct.pack(">BI", enter.PING, 0)
     session.inside.sendall(ping)

@@ -8,6 +8,8 @@ from codesmith.errors import CodeSmithError
 from codesmith.nodes.lab_home import lab_home
 from tests.sdk.sdk_doubles import USER, result, scripted
 
+pytestmark = pytest.mark.slow
+
 EMPTY = {"nothing": "", "newlines": "\n \n"}
 COMMENTS = "# mine\n\n  # yours\n"
 

@@ -41,6 +41,7 @@ def test_the_same_again_is_the_command_that_was_typed(monkeypatch):
     assert completed(f"again: CODESMITH_REQUEST_ID=1 {THIS_COMMAND}", node="web1") == again
 
 
+@pytest.mark.slow
 def test_a_hint_on_the_command_line_is_one_to_paste(place):
     other = place.nodes.with_name("other.yaml")
     other.write_text("nodes: {a: {host: 127.0.0.1, port: 1}, b: {host: 127.0.0.1, port: 1}}\n")
@@ -52,6 +53,7 @@ def test_a_hint_on_the_command_line_is_one_to_paste(place):
     assert done.stderr == f"error: which node? {other} has 2: a, b\nhint: name one: --node a\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

@@ -15,6 +15,8 @@ import pytest
 from codesmith.cli import progress
 from codesmith.cli.progress import Progress
 
+pytestmark = pytest.mark.slow
+
 TOP = Path(__file__).parents[2]
 # Two nodes: one is done at once, the other when it is told to.
 WORK = """

@@ -16,6 +16,8 @@ from codesmith.tasks import root
 from tests.agent.on_node.terminal import Terminal
 from tests.person import TOP, Person
 
+pytestmark = pytest.mark.slow
+
 ROOM = TOP / "codesmith" / "completion"
 BIN = Path(sys.executable).parent
 STARTS = {"bash": ["--norc", "-i"], "zsh": ["-f", "-i"], "fish": ["--no-config", "-i"]}

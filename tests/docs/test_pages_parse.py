@@ -51,6 +51,7 @@ def name_of(path: Path) -> str:
     return path.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_a_command_of_a_document_parses(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = [(step.line, words) for step in steps(page) for words in command_lines(step.command)]
@@ -64,6 +65,7 @@ def test_a_command_in_the_readme_of_a_room_parses(page: Path, capsys: pytest.Cap
             assert refused(words) == "", f"{page}: {line}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [*PAGES, *READMES], ids=lambda page: str(page.relative_to(TOP)))
 def test_a_command_that_a_document_names_has_its_task_and_options(
     page: Path, capsys: pytest.CaptureFixture[str]

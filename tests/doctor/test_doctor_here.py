@@ -23,6 +23,8 @@ from codesmith.doctor.finding import CODES, Finding
 from codesmith.doctor.judge import judge
 from codesmith.doctor.look import Look, clock_skew_s
 
+pytestmark = pytest.mark.slow
+
 TOP = Path(__file__).parents[2]
 INV = str(Path(sys.executable).parent / "inv")
 Row = dict[str, str]

@@ -22,6 +22,7 @@ def test_outcomes_come_in_the_order_of_the_nodes(nodes):
     assert [outcome.result for outcome in parallel.each(nodes, lambda node: node.name)] == [node.name for node in nodes]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [parallel.AT_ONCE, 3])
 def test_as_many_run_at_once_as_may_and_no_more(nodes, limit):
     running, most, lock = [0], [0], threading.Lock()
@@ -113,6 +114,7 @@ def test_of_the_only_node_a_bug_reaches_the_caller(nodes):
         parallel.each(nodes[:1], work)
 
 
+@pytest.mark.slow
 def test_ctrl_c_tells_what_was_done_what_is_in_progress_and_what_was_not_started(nodes):
     let_go, is_there = threading.Event(), threading.Event()
 

@@ -14,6 +14,8 @@ from tests.sdk.stream_doubles import stand_in
 from tests.tasks.conftest import place
 from tests.tasks.test_deletes import MISSING, WORKSPACE
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["place"]
 GIB = 1 << 30
 THREE = yaml.safe_dump(

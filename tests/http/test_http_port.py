@@ -281,6 +281,7 @@ def test_the_holder_of_a_port_is_named_by_program_and_pid(keep, node, number):
         other.stdin.close()
 
 
+@pytest.mark.slow
 def test_who_says_nothing_or_drips_is_ended_by_an_absolute_time(dial, monkeypatch):
     monkeypatch.setattr(session, "UNAUTHENTICATED_S", 0.3)
     monkeypatch.setattr(request, "REQUEST_S", 0.3)
@@ -311,6 +312,7 @@ for count in range(10_000):
 """
 
 
+@pytest.mark.slow
 def test_ten_thousand_connects_leave_it_as_it_was(endpoint, number, say):
     files, threads = len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
     subprocess.run([sys.executable, "-c", FLOOD, str(number)], check=True, timeout=120)

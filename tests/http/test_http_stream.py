@@ -99,6 +99,7 @@ def test_a_client_that_leaves_ends_its_stream(ask, endpoint):
     eventually(lambda: endpoint.view().counts["open"] == 0)
 
 
+@pytest.mark.slow
 def test_a_stream_may_be_silent_for_long(ask, monkeypatch):
     monkeypatch.setattr(session, "IDLE_S", 0.1)
     monkeypatch.setattr(session, "UNAUTHENTICATED_S", 0.1)

@@ -115,6 +115,7 @@ def mmdebstrap(tmp_path, monkeypatch):
     return write
 
 
+@pytest.mark.slow
 def test_an_image_is_built_once_for_all_who_wait(mmdebstrap):
     folder = mmdebstrap("sleep 0.3")
     with ThreadPoolExecutor(3) as pool:

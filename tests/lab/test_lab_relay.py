@@ -170,6 +170,7 @@ def test_it_counts_what_goes_through(echo):
     assert (traffic.connections, traffic.bytes_up, traffic.bytes_down, traffic.round_trips) == (3, 60, 60, 12)
 
 
+@pytest.mark.slow
 def test_what_is_sent_before_the_answer_came_is_one_round_trip(echo):
     relay = Relay(*echo, 200)
     with relay as door, socket.create_connection(door) as connection:

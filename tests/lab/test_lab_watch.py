@@ -49,6 +49,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("test", "what"), [("process", "process "), ("thread", "thread "), ("socket", "socket:")])
 def test_what_stays_is_named(outcome: str, test: str, what: str) -> None:
     _, _, told = outcome.partition(f"ERROR at teardown of test_{test} ")

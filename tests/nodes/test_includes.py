@@ -213,6 +213,7 @@ def test_a_program_that_fails_is_told_with_what_it_said(main: Path) -> None:
     assert list(Registry.load(main).nodes) == ["own"]
 
 
+@pytest.mark.slow
 def test_a_program_that_hangs_is_ended_with_all_it_started(main: Path) -> None:
     path = script(main.parent / "cloud", "echo begun >&2; sleep 600 & echo $! >pid; wait")
     with pytest.raises(BadRegistry, match=r"gave no answer within 0\.5 s:\n  begun"):
@@ -287,6 +288,7 @@ def test_nodes_of_an_included_file_are_only_read(main: Path, monkeypatch: pytest
     assert list(Registry.load(main).nodes) == ["own2", "more1"]
 
 
+@pytest.mark.slow
 def test_node_list_has_the_file_of_each_node(main: Path) -> None:
     (main.parent / "hosts.ini").write_text("[eu]\nweb1 ansible_host=10.0.0.1\n")
     includes(main, "hosts.ini")

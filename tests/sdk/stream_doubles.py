@@ -141,7 +141,10 @@ class StandIn:
                 fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:-2])
                 body = b""
                 while len(body) < int(fields["Content-Length"]):
-                    body += connection.recv(65536)
+                    chunk = connection.recv(65536)
+                    if not chunk:  # it was cut off
+                        return
+                    body += chunk
                 if head.startswith(b"POST /stream "):
                     assert (fields["Upgrade"], fields["CodeSmith-Token"]) == ("codesmith-stream", TOKEN)
                     connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")

@@ -238,6 +238,7 @@ def test_a_peer_that_says_nothing_is_given_up_at_the_deadline(path, transport, m
             look(transport)
 
 
+@pytest.mark.slow
 def test_a_long_answer_that_has_begun_in_time_is_taken_to_its_end(path):
     late = 0.3
 
@@ -286,6 +287,7 @@ def crowd(path, talk):
             thread.join()
 
 
+@pytest.mark.slow
 def test_an_agent_that_answers_nobody_is_told_long_before_the_deadline_of_a_change(path, transport, monkeypatch):
     monkeypatch.setattr(client, "SILENCE_S", 0.1)
     monkeypatch.setattr(transport_module, "PROBE_S", 0.2)

@@ -53,6 +53,7 @@ def test_no_address_is_named(host: str) -> None:
         connect(Target("web", host))
 
 
+@pytest.mark.slow
 def test_a_name_server_that_is_silent_is_told_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers.wait(60) and [])
@@ -63,12 +64,14 @@ def test_a_name_server_that_is_silent_is_told_in_time(monkeypatch: pytest.Monkey
         answers.set()
 
 
+@pytest.mark.slow
 def test_silence_ends_at_the_time_limit() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         with pytest.raises(Unreachable, match=r"does not speak SSH|no answer"):
             connect(Target("web", "127.0.0.1", silent.getsockname()[1]), timeout_s=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("greeting", [b"", b"SSH-2.0-OpenSSH_9.2\r\n"])
 @pytest.mark.parametrize("work", [connect, fetch_host_key])
 def test_a_clock_that_is_set_back_makes_no_limit_longer(

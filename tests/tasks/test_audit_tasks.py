@@ -26,6 +26,7 @@ def two(place):
     return place
 
 
+@pytest.mark.slow
 def test_the_logs_of_several_nodes_are_one_newest_first(two):
     # The clock of web1 was set back: its own order stays.
     one, other = [record(1, 50), record(2, 10), record(3, 30)], [record(4, 40), record(5, 20)]
@@ -60,6 +61,7 @@ def test_a_node_that_fails_is_named_behind_the_records_of_the_others(two):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_cursor_is_of_one_node(two):
     with stand_in(two.endpoint("web1"), audit_list=[]) as server, stand_in(two.endpoint("web2"), audit_list=[]):
         done = two.inv("audit.list", "--all", "--before", CURSOR)

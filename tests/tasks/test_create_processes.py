@@ -17,6 +17,8 @@ from tests.sdk.stream_doubles import JOB, STDERR, STDOUT, Frames, stand_in
 from tests.tasks.conftest import TOP
 from tests.tasks.test_deletes import MISSING, REPO, WORKSPACE
 
+pytestmark = pytest.mark.slow
+
 INV = str(Path(sys.executable).parent / "inv")
 PATIENCE_S = 30
 TEMPLATE = """\

@@ -13,6 +13,8 @@ from tests.agent.on_node.terminal import Terminal
 from tests.sdk.sdk_doubles import USER
 from tests.sdk.stream_doubles import JOB, stand_in
 
+pytestmark = pytest.mark.slow
+
 INV = str(Path(sys.executable).parent / "inv")
 WORKSPACE = {
     "id": "6a7d9c1e-0b0f-4a51-8a0e-5a4a1f1f0001", "name": "demo", "path": "/srv/codesmith/workspaces/demo",

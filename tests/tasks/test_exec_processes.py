@@ -17,6 +17,8 @@ from tests.agent.on_node.terminal import Terminal
 from tests.sdk.stream_doubles import INPUT, JOB, REFUSAL, SIGNAL, STDERR, STDOUT, Frames, sandbox_that_refused, stand_in
 from tests.tasks.conftest import TOP
 
+pytestmark = pytest.mark.slow
+
 INV = str(Path(sys.executable).parent / "inv")
 EXEC = (INV, "workspace.exec", "demo")
 EVERY = bytes(range(256))

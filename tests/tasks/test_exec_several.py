@@ -18,6 +18,8 @@ from tests.tasks.conftest import TOP
 from tests.tasks.test_deletes import WORKSPACE
 from tests.tasks.test_exec_processes import EXEC, INV, PATIENCE_S, ends, run
 
+pytestmark = pytest.mark.slow
+
 ALL = (INV, "workspace.exec")
 MISSING = {"error": {"code": 1001, "message": "no workspace 'demo' on this node", "data": {"kind": "not_found"}}}
 DONE = {

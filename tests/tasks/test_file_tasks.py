@@ -19,6 +19,8 @@ from tests.sdk.sdk_doubles import http, scripted
 from tests.tasks.conftest import TOP, Place
 from tests.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 CALLS_MAX = 500
 MIB = 1 << 20
 

@@ -16,6 +16,8 @@ from tests.sdk.sdk_doubles import error, scripted
 from tests.sdk.stream_doubles import INPUT, JOB, POSITION, STDERR, STDOUT, Frames, sandbox_that_refused, stand_in
 from tests.tasks.conftest import TOP
 
+pytestmark = pytest.mark.slow
+
 INV = str(Path(sys.executable).parent / "inv")
 ID = JOB["id"]
 ENDED = {**JOB, "state": "exited", "exit_code": 3, "ended_at": "2026-11-23T00:00:05.000Z"}

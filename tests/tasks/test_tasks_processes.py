@@ -18,6 +18,8 @@ from codesmith.ssh.target import resolve
 from tests.agent.on_node.terminal import Terminal
 from tests.sdk.sdk_doubles import USER, error, real_agent, result, scripted
 
+pytestmark = pytest.mark.slow
+
 TOP = Path(__file__).parents[2]
 EXECUTION = {
     "exit_code": 0,

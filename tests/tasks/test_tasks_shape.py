@@ -73,6 +73,7 @@ def test_help_texts_can_be_asked_for_more_than_once(name):
     assert [argument.help for argument in task.get_arguments()] == [argument.help for argument in task.get_arguments()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_help_is_shown_wherever_it_is_written(name, capsys):
     for words in ([name, "--help"], [name, "-h"]):
@@ -144,6 +145,7 @@ def test_namespaces_are_listed_in_order():
     assert files == {*names, "completion", "demo", "top"}
 
 
+@pytest.mark.slow
 def test_inv_and_codesmith_have_the_same_tasks(place):
     ours = json.loads(place.codesmith("--list", "--list-format=json").stdout)
     theirs = json.loads(place.inv("--list", "--list-format=json").stdout)

@@ -15,6 +15,8 @@ from tests.sdk.stream_doubles import stand_in
 from tests.tasks.test_deletes import USAGE, WORKSPACE
 from tests.tasks.test_exec_processes import INV
 
+pytestmark = pytest.mark.slow
+
 IDLE_AT = "2999-11-30T12:00:00.000Z"
 RUNNING = {"state": "running", "since": "2026-11-30T11:00:00.000Z", "idle_stop_at": None}
 DAMAGED = {"error": {"code": 1009, "message": "damaged", "data": {"kind": "read_only"}}}

@@ -87,6 +87,7 @@ def test_killed_forwarder_is_replaced(forwarder):
     assert control.ping() not in (None, forwarder)
 
 
+@pytest.mark.slow
 def test_a_forwarder_that_hangs_is_told_and_the_hint_ends_it(forwarder, monkeypatch):
     monkeypatch.setattr(control, "SHORT_S", 0.3)
     with stopped(forwarder):
@@ -97,6 +98,7 @@ def test_a_forwarder_that_hangs_is_told_and_the_hint_ends_it(forwarder, monkeypa
     control.start()
 
 
+@pytest.mark.slow
 def test_a_command_that_was_stopped_while_it_starts_the_forwarder_is_named(home, monkeypatch):
     """Ctrl-Z at the wrong moment: no other command waits for ever."""
     assert control.START_WAIT_S < 15
@@ -132,6 +134,7 @@ def test_foreign_file_in_place_of_the_control_socket_is_told(home):
     assert control.control_path().read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_forwarder_whose_socket_was_taken_away_makes_room(forwarder, far_end, monkeypatch):
     monkeypatch.setattr(forwarding, "PREDECESSOR_S", 0.2)
     control.control_path().unlink()
@@ -164,6 +167,7 @@ def test_forwarder_without_endpoint_ends_after_a_while(here):
     assert not control.control_path().exists()
 
 
+@pytest.mark.slow
 def test_forwarder_with_an_endpoint_stays(here, node):
     control.connect(node)
     here.join(0.5)
@@ -173,6 +177,7 @@ def test_forwarder_with_an_endpoint_stays(here, node):
     assert not here.is_alive()
 
 
+@pytest.mark.slow
 def test_everybody_who_asked_is_answered_before_it_ends(home, far_end, node, monkeypatch):
     """Two requests at once: one ends the forwarder, and the other still gets its answer."""
     monkeypatch.setattr(forwarding, "LAST_ANSWERS_S", 10.0)

@@ -150,6 +150,7 @@ def test_call_in_flight_ends_when_the_connection_is_lost(ready, far_end, path):
         assert sock.recv(5) == b""
 
 
+@pytest.mark.slow
 def test_stopped_agent_shows_and_recovers_on_the_same_connection(ready, far_end, path):
     far_end.stop()
     post(path)  # takes the spare, which still answers
@@ -161,6 +162,7 @@ def test_stopped_agent_shows_and_recovers_on_the_same_connection(ready, far_end,
     assert ready.view().counts["ssh_connections"] == 1
 
 
+@pytest.mark.slow
 def test_new_connection_takes_the_spare(ready, path):
     for _ in range(5):
         eventually(lambda: ready.has_spare)
@@ -170,6 +172,7 @@ def test_new_connection_takes_the_spare(ready, path):
     assert ready.view().counts["channels"] == 6
 
 
+@pytest.mark.slow
 def test_spare_closed_by_the_agent_is_replaced(keep, far_end, path):
     far_end.stop()
     far_end.start(idle_s=0.2)
@@ -268,6 +271,7 @@ def test_client_that_half_closed_still_gets_its_answer(ready, path):
         assert read_all(sock).startswith(b"HTTP/1.1 200")
 
 
+@pytest.mark.slow
 def test_bulk_both_ways_at_once(ready, path):
     payload = random.Random(1).randbytes(20_000_000)
     assert echo(path, payload) == payload + b"END"
@@ -281,6 +285,7 @@ def test_keep_alive_calls_share_one_stream(ready, path):
     assert ready.view().counts["channels"] == 2
 
 
+@pytest.mark.slow
 def test_dropped_connections_leave_nothing(ready, path):
     version(path)
     eventually(lambda: ready.view().counts["open"] == 0 and ready.has_spare)

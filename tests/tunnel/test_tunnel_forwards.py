@@ -94,6 +94,7 @@ def test_a_forward_whose_ssh_ends_is_started_again(home: Path, node: Node) -> No
     kept.close()
 
 
+@pytest.mark.slow
 def test_a_stopped_workspace_is_waited_for(
     home: Path, node: Node, running_workspace: list[CodeSmithError | None]
 ) -> None:

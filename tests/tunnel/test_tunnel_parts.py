@@ -136,6 +136,7 @@ print("on stdout", flush=True)
 """
 
 
+@pytest.mark.slow
 def test_log_is_private_bounded_and_takes_stdout(tmp_path):
     path = tmp_path / "forwarder.log"
     subprocess.run([sys.executable, "-c", LOG, str(path)], cwd=os.getcwd(), check=True)

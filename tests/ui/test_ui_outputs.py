@@ -16,6 +16,8 @@ from codesmith.ui import outputs, page_work
 from codesmith.workspace import forwards
 from tests.ui.conftest import Events
 
+pytestmark = pytest.mark.slow
+
 
 class Page:
     """A page that is open: its stream, and what came of its commands and logs."""

@@ -16,6 +16,8 @@ import pytest
 from codesmith.ui import app
 from codesmith.ui.guard import BODY_BYTES_MAX
 
+pytestmark = pytest.mark.slow
+
 LIST = {"jsonrpc": "2.0", "id": 1, "method": "workspace.list", "params": {}}
 CREATE = {"jsonrpc": "2.0", "id": 1, "method": "workspace.create", "params": {"name": "shop"}}
 PRIVATE = (

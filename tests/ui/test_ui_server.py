@@ -23,6 +23,8 @@ from codesmith.ui.store import Store, Watcher
 from tests.ui.conftest import Ui
 from tests.ui.stand_in import CONTRACT
 
+pytestmark = pytest.mark.slow
+
 USAGE = {
     "name": "workspace.usage", "summary": "Return usage.", "x-mutates": False, "paramStructure": "by-name",
     "errors": [], "params": [{"name": "name", "required": True, "schema": {"type": "string"}}],

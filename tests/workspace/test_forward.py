@@ -117,6 +117,7 @@ def test_without_ports_those_of_the_label_are_taken(place) -> None:  # type: ign
         assert forwarding.ports_of(node, "demo", ["5"]) == [Port(5, 5)] and len(server.calls) == asked
 
 
+@pytest.mark.slow
 def test_a_list_needs_no_workspace(place) -> None:  # type: ignore[no-untyped-def]
     done = place.inv("workspace.forward", "--list", "--json")
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr

@@ -9,6 +9,8 @@ import subprocess
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 OWN = "# mine\r\nHost *\n  User root\n  ServerAliveInterval 7\n"
 OWN += "  SendEnv MINE\n  ProxyJump gate\n  ControlPath ~/cm-%h\n"
 

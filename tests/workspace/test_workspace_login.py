@@ -9,6 +9,8 @@ import pytest
 
 from tests.sdk.sdk_doubles import error, result, scripted
 
+pytestmark = pytest.mark.slow
+
 WORKSPACE = {
     "id": "6a7d9c1e-0b0f-4a51-8a0e-5a4a1f1f0001", "name": "demo", "path": "/srv/codesmith/workspaces/demo",
     "home": "/srv/codesmith/home/cs-demo", "user": "demo", "shared_with": [], "uid": 70000, "gid": 70000,

@@ -91,6 +91,7 @@ def test_private_addresses_have_to_be_listed_as_addresses_or_the_policy_is_open(
     assert is_allowed("198.51.100.7")
 
 
+@pytest.mark.slow
 def test_a_denied_network_is_denied_by_every_name(proxy: Proxy, echoing: Peer) -> None:
     for mode in ("list", "open"):
         proxy.allow("web.example:*", deny=("127.0.0.0/8:*",), mode=mode)
@@ -106,6 +107,7 @@ def test_an_open_policy_reaches_what_is_not_denied(proxy: Proxy, echoing: Peer) 
     assert proxy.tunnel(f"bad.example:{echoing.port}")[0] == 403
 
 
+@pytest.mark.slow
 def test_a_name_is_resolved_once_and_what_was_judged_is_dialled(proxy: Proxy, echoing: Peer) -> None:
     answers = iter([["127.0.0.1"], ["127.0.0.66"], ["127.0.0.66", "127.0.0.1"]])
     proxy.names = _Changing(answers)
@@ -216,6 +218,7 @@ def test_the_nodes_resolver_is_used() -> None:
     assert isinstance(refusal.value, socket.gaierror)
 
 
+@pytest.mark.slow
 def test_a_denied_host_is_written_before_it_is_refused(proxy: Proxy) -> None:
     """Several in a row too: a command asks for more than one."""
     for number in range(WRITES_MAX):
@@ -226,6 +229,7 @@ def test_a_denied_host_is_written_before_it_is_refused(proxy: Proxy) -> None:
     eventually(lambda: proxy.denied()[-1]["count"] == 2 * WRITES_MAX)
 
 
+@pytest.mark.slow
 def test_denied_hosts_are_counted_bounded_printable_and_read_back(proxy: Proxy) -> None:
     for number in range(KEPT_MAX + 20):
         proxy.tunnel(f"h{number}.example:443")

@@ -67,6 +67,7 @@ def test_socks5_by_name_and_by_address(proxy: Proxy, echoing: Peer, target: str)
     assert proxy.socks_name("0x7f.1", echoing.port)[0] == 0
 
 
+@pytest.mark.slow
 def test_socks5_refuses_with_its_replies(proxy: Proxy, echoing: Peer, target: str) -> None:
     assert proxy.socks_name("other.example", 443)[0] == 2
     assert proxy.socks(1, bytes((127, 0, 0, 1)), echoing.port)[0] == 2
@@ -127,6 +128,7 @@ def test_an_end_without_manners_ends_the_other_side(proxy: Proxy, target: str, e
     assert eventually(lambda: echoing.connections[0].fileno() == -1)
 
 
+@pytest.mark.slow
 def test_a_policy_that_changes_ends_the_tunnels_that_it_forbids(proxy: Proxy, echoing: Peer, target: str) -> None:
     proxy.names["keep.example"] = ["127.0.0.1"]
     proxy.allow("web.example:*", "keep.example:*")
@@ -151,6 +153,7 @@ def test_an_address_that_becomes_the_nodes_own_is_refused_from_then_on(proxy: Pr
     assert proxy.tunnel(target)[0] == 403
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     ["", "{", "[]", "null", '{"workspace": "demo"}', "[" * 100_000, "\xff",
@@ -186,6 +189,7 @@ def test_the_limits_are_those_that_were_promised() -> None:
     assert Limits() == Limits(connections=1000, request_s=30.0, dial_s=15.0, quiet_s=600.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "start", [b"", b"G", b"GET http://web.example/ HTTP/1.1\r\n", b"\x05", b"\x05\x01\x00\x05\x01\x00\x03"]
 )
@@ -195,6 +199,7 @@ def test_a_client_that_is_slow_with_its_request_is_let_go(impatient: Proxy, star
     assert answer[:12] in (b"", b"HTTP/1.1 408", b"\x05\x00")
 
 
+@pytest.mark.slow
 def test_a_tunnel_that_is_half_ended_and_quiet_ends_but_a_whole_one_stays(impatient: Proxy) -> None:
     impatient.allow("web.example:*")
     with impatient.running(), socket.create_server(("127.0.0.1", 0)) as silent:

@@ -90,6 +90,7 @@ def test_other_hard_links_keep_the_old_file(files: Files) -> None:
     assert (files.read("a"), files.read("b")) == (b"two", b"one")
 
 
+@pytest.mark.slow
 def test_a_reader_sees_the_old_file_or_the_new_one(files: Files) -> None:
     sizes, stop = set(), threading.Event()
     files.write("a", b"a" * 100_000)
@@ -164,6 +165,7 @@ def test_what_a_killed_write_left_is_removed_by_the_next(files: Files) -> None:
     assert files.names() == {"a", ".codesmith-upload-new"}
 
 
+@pytest.mark.slow
 def test_a_write_that_is_killed_leaves_the_old_file(files: Files) -> None:
     """Killed again and again, at any moment: the old file or the new one, never another."""
     code = (
@@ -216,6 +218,7 @@ def test_absent_is_an_etag_too(files: Files) -> None:
     assert files.read("a") == b"one"
 
 
+@pytest.mark.slow
 def test_of_many_writes_with_one_etag_one_wins(files: Files) -> None:
     code = (
         "import sys, base64; sys.path.insert(0, sys.argv[1]); from agent.files import job\n"

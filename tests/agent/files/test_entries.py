@@ -107,6 +107,7 @@ def test_a_directory_that_is_not_empty_goes_only_when_asked(files: Files) -> Non
     assert (files.outside / "x").read_text() == "secret"
 
 
+@pytest.mark.slow
 def test_a_deep_tree_is_removed(files: Files) -> None:
     directory = os.open(files.place, os.O_RDONLY)
     for _ in range(3000):

@@ -159,6 +159,7 @@ def test_a_path_that_cannot_be_is_refused(files: Files, path: str) -> None:
     assert files.refuses("wrong", "read", path=path).startswith("path ")
 
 
+@pytest.mark.slow
 def test_a_directory_that_becomes_a_link_leads_nowhere_else(files: Files) -> None:
     """Many rounds of every action, while the directory on the way is a link to the outside in turn."""
     (files.place / "d").mkdir()

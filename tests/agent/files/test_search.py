@@ -63,6 +63,7 @@ def test_what_is_no_pattern_is_refused(files: Files, pattern: str, problem: str)
     assert problem in files.refuses("wrong", "search", pattern=pattern)
 
 
+@pytest.mark.slow
 def test_a_pattern_without_end_ends_with_its_time(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "TIME_S", 0.5)
     files.write("a", b"a" * 64 + b"!")

@@ -71,6 +71,7 @@ def pages(rpc: Rpc, **wanted: Any) -> Iterator[list[dict[str, Any]]]:
     pytest.fail("pages without end")
 
 
+@pytest.mark.slow
 def test_pages_have_each_record_once_when_the_clock_steps_ten_years_and_back(
     rpc: Rpc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,6 +98,7 @@ def test_pages_have_each_record_once_when_the_clock_steps_ten_years_and_back(
     assert [names(page) for page in pages(rpc, limit=1, **ours)] == [["n10x3"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rotate", ["move", "copy and truncate"])
 def test_pages_go_on_in_a_file_that_was_moved_aside(rpc: Rpc, rotate: str) -> None:
     for number in range(40):

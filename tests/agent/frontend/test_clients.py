@@ -39,6 +39,7 @@ def until_closed(connection: socket.socket, drip: bytes, every_s: float = 0.05) 
     return time.monotonic() - begun
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("begin", "drip"),
     [(b"", b"P"), (b"POST / HTTP/1.1\r\n", b"a: b\r\n"), (HEAD % 200_000 + b"\r\n", b"x")],
@@ -54,6 +55,7 @@ def test_a_byte_now_and_then_does_not_hold_a_connection(
     assert rpc.call("node.version")
 
 
+@pytest.mark.slow
 def test_a_client_that_does_not_read_its_answer_is_dropped(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_server, "REPLY_TIMEOUT_S", 0.6)
     body = json.dumps([{"jsonrpc": "2.0", "id": n, "method": "rpc.discover"} for n in range(8)]).encode()
@@ -161,7 +163,7 @@ def test_long_answers_that_nobody_takes_hold_up_nobody_and_cost_little(
     body = json.dumps([{"jsonrpc": "2.0", "id": n, "method": "rpc.discover"} for n in range(5)]).encode()
     whole = len(rpc.post(body)[1])
     before = resident_bytes()
-    clients = [rpc.connect() for _ in range(60)]
+    clients = [rpc.connect() for _ in range(150)]
     try:
         for client in clients:
             client.sendall(HEAD % len(body) + b"\r\n" + body)
@@ -169,7 +171,7 @@ def test_long_answers_that_nobody_takes_hold_up_nobody_and_cost_little(
         for client in clients:
             assert client.recv(1) == b"H"
             assert rpc.call("node.version")
-        assert resident_bytes() - before < MEMORY_BYTES_MAX < whole * len(clients)
+        assert resident_bytes() - before < 2 * MEMORY_BYTES_MAX < whole * len(clients)
     finally:
         rpc.patience_s = 20.0
         for client in clients:

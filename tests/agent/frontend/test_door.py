@@ -321,6 +321,7 @@ def test_too_many_at_once_are_refused(ann: Ann, monkeypatch: pytest.MonkeyPatch)
             assert time.monotonic() < deadline
 
 
+@pytest.mark.slow
 def test_those_who_fill_it_together_keep_nobody_out(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twenty, each with all that it gets, and refused for more; then somebody else comes."""
     uids = range(90000, 90021)

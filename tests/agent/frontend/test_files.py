@@ -90,6 +90,7 @@ def test_an_answer_without_end_is_not_read(demo: StandInFiles, monkeypatch: pyte
         demo.call("file.list", workspace="demo")
 
 
+@pytest.mark.slow
 def test_a_refusal_has_our_kind_and_hint(demo: StandInFiles) -> None:
     cases: list[tuple[str, type[AgentError]]] = [
         ("busy", InUse), ("changed", InUse), ("exists", AlreadyExists), ("failed", CommandFailed),
@@ -117,6 +118,7 @@ def test_a_refusal_names_a_parameter_of_the_call(demo: StandInFiles) -> None:
         assert refused.value.data["errors"] == [{"field": shown, "problem": "is bad"}]
 
 
+@pytest.mark.slow
 def test_how_a_job_ended_is_told(demo: StandInFiles) -> None:
     for change, kind, text in (
         ({"killed_by": "memory", "exit_code": 137, "signal": "SIGKILL"}, LimitReached, "needed more memory"),
@@ -136,6 +138,7 @@ def test_how_a_job_ended_is_told(demo: StandInFiles) -> None:
     assert not refused.value.is_pending
 
 
+@pytest.mark.slow
 def test_data_is_text_or_base64(demo: StandInFiles) -> None:
     for data, encoding in (("half \udc80", "text"), ("\ud800", None), ("no base64", "base64"), ("ü", "base64")):
         with pytest.raises(InvalidParams) as refused:

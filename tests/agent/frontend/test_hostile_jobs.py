@@ -104,6 +104,7 @@ def hang_up(connection: socket.socket, _: dict[str, Any]) -> None:
     connection.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hostile", [endless, nonsense, hang_up])
 def test_a_hostile_watch_is_asked_again_later_and_later(demo: Rpc, supervisor: StandInJobs, hostile: Hostile) -> None:
     supervisor.answers["watch"] = hostile
@@ -118,6 +119,7 @@ def test_a_hostile_watch_is_asked_again_later_and_later(demo: Rpc, supervisor: S
     eventually(lambda: len(ends(demo)) == 1)
 
 
+@pytest.mark.slow
 def test_who_floods_the_watch_is_read_slowly_and_others_are_heard(
     demo: Rpc, supervisor: StandInJobs, tmp_path: Path, runs: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +166,7 @@ def test_what_is_kept_of_a_workspace_is_bounded(demo: Rpc, monkeypatch: pytest.M
     assert records.list("gone") == []
 
 
+@pytest.mark.slow
 def test_a_supervisor_that_does_not_answer_holds_up_nobody(
     demo: Rpc, supervisor: StandInJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,8 @@ import threading
 from contextlib import ExitStack
 from typing import Any
 
+import pytest
+
 from agent.shared import framing
 from tests.agent.conftest import Rpc
 from tests.agent.frontend.stand_in_jobs import ENDED, StandInJobs, end_runtime, ends, start
@@ -110,6 +112,7 @@ def test_a_workspace_without_jobs_is_not_watched(demo: Rpc, supervisor: StandInJ
     eventually(lambda: demo.store.workspaces_with_jobs() == ["demo"])
 
 
+@pytest.mark.slow
 def test_two_hundred_streams_cost_the_front_end_nothing(demo: Rpc, supervisor: StandInJobs) -> None:
     start(demo)
     supervisor.wait_for_watch()

@@ -202,6 +202,7 @@ def power_cut(rpc: Rpc, folder: Path) -> None:
             shutil.copy(file, folder / file.name)
 
 
+@pytest.mark.slow
 def test_a_command_that_was_cut_off_has_one_record_of_who_called(rpc: Rpc, tmp_path_factory: Any) -> None:
     during, after = tmp_path_factory.mktemp("during"), tmp_path_factory.mktemp("after")
     rpc.call("workspace.create", name="demo")

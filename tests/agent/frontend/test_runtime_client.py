@@ -101,6 +101,7 @@ def test_an_answer_of_many_small_values_is_none(hostile: Callable[[Answer], Runt
         runtimes.call("demo", "exec", argv=["true"])
 
 
+@pytest.mark.slow
 def test_an_answer_that_drips_ends_with_its_time(
     hostile: Callable[[Answer], Runtimes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

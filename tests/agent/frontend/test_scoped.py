@@ -252,6 +252,7 @@ def test_the_results_of_others_are_not_read_by_their_request_id(demo: Rpc) -> No
     assert len(begun) == 4
 
 
+@pytest.mark.slow
 def test_a_token_ends_with_its_time(demo: Rpc) -> None:
     soon = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
     holder = make(demo, expires_at=soon)
@@ -371,6 +372,7 @@ def test_a_revoked_token_ends_its_streams_alone(demo: Rpc, runtime: StandInRunti
     assert eventually(lambda: not runtime.streams[0].fileno() >= 0)
 
 
+@pytest.mark.slow
 def test_a_stream_ends_when_its_token_expires(demo: Rpc, runtime: StandInRuntime, monkeypatch: Any) -> None:
     monkeypatch.setattr(token_streams, "LOOK_S", 0.05)
     soon = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
@@ -381,6 +383,7 @@ def test_a_stream_ends_when_its_token_expires(demo: Rpc, runtime: StandInRuntime
         assert connection.recv(1) == b""
 
 
+@pytest.mark.slow
 def test_a_client_that_does_not_read_holds_up_nobody(demo: Rpc, runtime: StandInRuntime) -> None:
     lazy, busy = make(demo), make(demo)
     (idle, _), (other, _) = dial(lazy), dial(busy)

@@ -173,6 +173,7 @@ def said(answer: dict[str, Any]) -> tuple[object, ...]:
     return tuple(answer.get(key) for key in ("updated", "new_commits", "ahead", "behind"))
 
 
+@pytest.mark.slow
 def test_an_exchange_says_what_came_and_went(forge: Callable[..., dict[str, Any]]) -> None:
     assert said(forge("fetch")) == (False, None, 0, 0)
     assert said(forge("pull")) == (False, 0, 0, 0)

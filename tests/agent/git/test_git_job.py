@@ -73,6 +73,7 @@ def test_what_a_server_says_without_end_is_not_kept() -> None:
     assert len(failure.value.stderr) == STDERR_MAX
 
 
+@pytest.mark.slow
 def test_git_and_what_it_started_end_with_its_time(tmp_path: Path) -> None:
     wait = f"alias.wait=!sleep 97 & echo $! > {tmp_path}/pid; wait"
     with pytest.raises(TimeoutError):

@@ -15,6 +15,8 @@ import pytest
 
 from agent.shared import framing
 
+pytestmark = pytest.mark.slow
+
 # One child of the helper on an inherited socket, with a shorter time limit.
 CHILD = """
 import os, pwd, socket, sys, types

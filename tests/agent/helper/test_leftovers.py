@@ -201,6 +201,7 @@ def test_a_sweep_that_was_cut_off_after_any_step_is_completed(
     assert list(place.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_ipcrm_that_is_stopped_keeps_others_waiting_for_a_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -46,6 +46,7 @@ def test_a_deadline_leaves_the_rest_to_the_next_one(full: Path) -> None:
     assert list(full.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_directory_of_many_files_costs_no_more_than_the_deadline(full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(5_000):
         (full / "old1" / f"{number}").touch()

@@ -95,14 +95,15 @@ def test_the_password_of_a_proxy_is_told_to_nobody(web1: Web1, forge: Forge, pro
     web1.on(f"touch {OURS}; chmod 600 {OURS}")
     spy = Spy(web1)
     clone = web1.client.repo.clone
-    web1.on(f"echo 'https_proxy=http://ada:{PASSWORD}@{proxy}' > {OURS}")
+    write = f"cat > {OURS}"  # the spy reads the command line of this test's own writer too
+    web1.on(write, typed=f"https_proxy=http://ada:{PASSWORD}@{proxy}\n")
     assert clone(**wanted).branch == "main"
     spy.wait_for("codesmith-workspace@hush")
     for number, value in enumerate((
         f"http://ada:x{PASSWORD}@{proxy}", f"socks5://ada:{PASSWORD}@{forge.host}:9", f"http://ada:{PASSWORD}@nowhere.invalid:1",
         f"http://ada:{PASSWORD}/@{proxy}", f"ada:{PASSWORD}@{proxy} x",
     )):  # fmt: skip
-        web1.on(f"echo 'https_proxy={value}' > {OURS}")
+        web1.on(write, typed=f"https_proxy={value}\n")
         web1.client.workspace.stop(name="hush")
         refusal = web1.refuses(clone, "command_failed", **wanted, name=f"n{number}", timeout_s=20)
         assert PASSWORD not in str(refusal) + json.dumps(refusal.data), value

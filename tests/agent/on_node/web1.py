@@ -48,9 +48,9 @@ class Web1:
     def __init__(self, person: Person, client: Client) -> None:
         self.person, self.client = person, client
 
-    def on(self, script: str, *, check: bool = True) -> Said:
-        """Run a script on the node as root."""
-        return self.person.on("web1", script, check=check)
+    def on(self, script: str, *, check: bool = True, typed: str = "") -> Said:
+        """Run a script on the node as root; everybody there may see the script, and nobody what is typed."""
+        return self.person.on("web1", script, check=check, typed=typed)
 
     def refuses(self, call: Callable[..., Any], kind: str, **params: Any) -> AgentRefused:
         """Make a call that must be refused with this kind."""

@@ -39,6 +39,7 @@ def connection(supervisor: Supervisor) -> Iterator[socket.socket]:
         yield found
 
 
+@pytest.mark.slow
 def test_a_job_that_is_started_inside_outlives_its_command(supervisor: Supervisor) -> None:
     (supervisor.folder / "place/code").mkdir()
     script = "echo $WORD $PWD; until test -e gate; do sleep 0.02; done; echo over; echo bad >&2; exit 6"
@@ -150,6 +151,7 @@ def test_who_asks_slowly_or_never_holds_up_nobody(connection: socket.socket, sup
     assert inside(supervisor, "codesmith-job list") == ""
 
 
+@pytest.mark.slow
 def test_a_login_that_takes_the_place_of_the_socket_harms_itself_alone(start: Callable[..., Supervisor]) -> None:
     supervisor = start()
     supervisor.run("sh", "-c", "cd ~/.local/state/codesmith; rm job.sock; mkdir job.sock; touch job.sock/x")

@@ -111,6 +111,7 @@ def test_what_a_command_leaves_running_ends_with_it(supervisor: Supervisor, scri
     assert supervisor.ask("status")["result"]["processes"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "script", ["sleep 1000", "sleep 1000 & sleep 1000", LOST + "; sleep 1000", UNMARKED + "; sleep 9"]
 )
@@ -147,6 +148,7 @@ def test_the_end_of_one_command_ends_nothing_of_another(supervisor: Supervisor) 
     supervisor.wait_until(lambda: supervisor.pids() == [])
 
 
+@pytest.mark.slow
 def test_many_commands_run_at_once_and_share_no_output(supervisor: Supervisor) -> None:
     connections = [
         supervisor.send("exec", **supervisor.command("sh", "-c", f"sleep 0.2; seq {n} {n + 20000}")) for n in range(48)
@@ -157,6 +159,7 @@ def test_many_commands_run_at_once_and_share_no_output(supervisor: Supervisor) -
         assert (lines[0], lines[-1], len(lines)) == (str(n), str(n + 20000), 20001)
 
 
+@pytest.mark.slow
 def test_what_hides_from_its_job_ends_with_the_last_one(supervisor: Supervisor) -> None:
     """Its mark, session and parents are gone, so nothing tells whose it is; it holds up no answer either."""
     hide = "env -i setsid sh -c 'sleep 1000 & exit' & sleep 0.2"
@@ -167,6 +170,7 @@ def test_what_hides_from_its_job_ends_with_the_last_one(supervisor: Supervisor) 
     supervisor.wait_until(lambda: supervisor.pids() == [])
 
 
+@pytest.mark.slow
 def test_the_time_of_the_sandbox_limits_each_command(start: Callable[..., Supervisor]) -> None:
     done = start(runtime_s=0.3).run("sleep", "60")
     assert (done["killed_by"], done["duration_s"] < 5) == ("timeout", True)

@@ -6,7 +6,11 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
+import pytest
+
 from tests.agent.supervisor.conftest import Supervisor
+
+pytestmark = pytest.mark.slow
 
 IDLE_S = 1.0
 

@@ -31,6 +31,8 @@ from tests.agent.supervisor.client import (
 )
 from tests.agent.supervisor.conftest import UID, Supervisor
 
+pytestmark = pytest.mark.slow
+
 TTY = {"rows": 24, "cols": 80, "term": "xterm"}
 KIB = 1 << 10
 MIB = 1 << 20

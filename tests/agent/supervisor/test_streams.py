@@ -95,6 +95,7 @@ def test_a_long_input_comes_back_through_cat(supervisor: Supervisor) -> None:
     assert ended["exit_code"] == 0
 
 
+@pytest.mark.slow
 def test_an_empty_frame_is_the_end_of_input(supervisor: Supervisor) -> None:
     with run(supervisor, "sh", "-c", "cat; sleep 0.3; echo over", stdin="stream") as stream:
         stream.send(INPUT, b"in\n")
@@ -117,6 +118,7 @@ def test_without_an_input_there_is_none(supervisor: Supervisor) -> None:
         assert stream.rest()[:2] == (b"", b"")
 
 
+@pytest.mark.slow
 def test_a_client_that_does_not_read_stops_its_job_and_nobody_else(supervisor: Supervisor) -> None:
     with run(supervisor, "true") as stream:
         stream.rest()
@@ -152,6 +154,7 @@ def test_a_dropped_stream_ends_its_job_with_all_it_started(supervisor: Superviso
     assert (record["state"], record["killed_by"], record["ends_with_stream"]) == ("killed", "disconnect", True)
 
 
+@pytest.mark.slow
 def test_a_dropped_stream_ends_its_job_also_while_input_waits(supervisor: Supervisor) -> None:
     with run(supervisor, "sleep", "1000", stdin="stream") as stream:
         stream.connection.settimeout(0.5)
@@ -162,6 +165,7 @@ def test_a_dropped_stream_ends_its_job_also_while_input_waits(supervisor: Superv
     supervisor.wait_until(lambda: supervisor.pids() == [], within_s=2)
 
 
+@pytest.mark.slow
 def test_a_client_that_answers_no_ping_has_gone(start: Callable[..., Supervisor]) -> None:
     supervisor = start(ping_s=0.1, silence_s=0.5)
     with run(supervisor, "sleep", "1000") as silent, run(supervisor, "sh", "-c", "sleep 2; echo over") as well:
@@ -226,6 +230,7 @@ def test_the_last_output_of_a_terminal_is_not_lost(supervisor: Supervisor) -> No
             assert len(stream.rest()[0]) == size // 2 * 3
 
 
+@pytest.mark.slow
 def test_a_job_that_closes_its_terminal_goes_on(supervisor: Supervisor) -> None:
     script = "exec <&- >&- 2>&-; sleep 0.5; exec >/dev/tty; echo back; exit 4"
     with run(supervisor, "bash", "-c", script, tty=TTY) as stream:
@@ -233,6 +238,7 @@ def test_a_job_that_closes_its_terminal_goes_on(supervisor: Supervisor) -> None:
     assert (stdout, ended["exit_code"]) == (b"back\r\n", 4)
 
 
+@pytest.mark.slow
 def test_a_terminal_whose_leader_has_ended_harms_nobody(supervisor: Supervisor) -> None:
     """During the grace of a stop its children are still there."""
     script = "trap '' TERM HUP; (trap '' TERM HUP; sleep 1000) & echo begun; trap - TERM; wait"
@@ -259,6 +265,7 @@ def test_a_pipe_that_a_child_keeps_holds_up_no_end(supervisor: Supervisor) -> No
     assert supervisor.pids() == []
 
 
+@pytest.mark.slow
 def test_a_time_limit_ends_a_job_and_tells_so(supervisor: Supervisor) -> None:
     with run(supervisor, "sleep", "1000", timeout_s=0.3) as stream:
         ended = stream.rest()[2]
@@ -313,6 +320,7 @@ def test_what_does_not_start_is_told_to_who_asked(supervisor: Supervisor) -> Non
     supervisor.wait_until(lambda: len(os.listdir(f"/proc/{supervisor.process.pid}/fd")) == open_before)
 
 
+@pytest.mark.slow
 def test_two_hundred_streams_run_at_once_and_no_more(supervisor: Supervisor) -> None:
     streams = [run(supervisor, "sh", "-c", f"read line; echo {n} $line", stdin="stream") for n in range(200)]
     with run(supervisor, "true") as stream:

@@ -10,7 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.agent.supervisor.conftest import UID, Supervisor
+
+pytestmark = pytest.mark.slow
 
 WRITE = {"action": "write", "path": "a", "mode": None, "append": False, "if_etag": None}
 READ = {"action": "read", "path": "a", "offset": 0, "limit": 1 << 19, "whole_characters": False}
