@@ -33,7 +33,7 @@ def transfer(
         if request["kind"] == "push" and "hint" in failure.data:
             failure.data["hint"] = failure.data["hint"].replace("that may read it", "that may write to it")
         raise failure
-    return git_jobs.parse_repo(answer["transferred"])
+    return git_jobs.clean_repo(answer["transferred"])
 
 
 def settle(runtimes: Runtimes, workspace: str, request: Dict[str, Any], timeout_s: float) -> Dict[str, Any]:
@@ -43,7 +43,7 @@ def settle(runtimes: Runtimes, workspace: str, request: Dict[str, Any], timeout_
     _check(workspace, request, answer)
     if not isinstance(answer.get("repo"), dict):
         raise git_jobs.failed(f"git {request['kind']}", answer, {})
-    return git_jobs.parse_repo(answer["repo"])
+    return git_jobs.clean_repo(answer["repo"])
 
 
 def tidy(runtimes: Runtimes, workspace: str, name: str) -> None:

@@ -48,7 +48,7 @@ def create(
     check(workspace, problem, answer.get("program"), "the clone", "clone less of it with `depth`")
     if not isinstance(answer.get("repo"), dict):
         raise failed(f"git {request['action']}", answer, request)
-    return parse_repo(answer["repo"])
+    return clean_repo(answer["repo"])
 
 
 def read(runtimes: Runtimes, workspace: str, names: List[str]) -> Dict[str, Dict[str, Any]]:
@@ -58,7 +58,7 @@ def read(runtimes: Runtimes, workspace: str, names: List[str]) -> Dict[str, Dict
     repos = answer.get("repos")
     if not isinstance(repos, dict):
         raise failed("git rev-parse", answer, {})
-    return {name: parse_repo(repos.get(name)) for name in names}
+    return {name: clean_repo(repos.get(name)) for name in names}
 
 
 def check(workspace: str, problem: object, program: object, what: str, less: str) -> None:
@@ -126,7 +126,7 @@ def _memory(workspace: str) -> LimitReached:
     return LimitReached("git needed more memory than it may have in this workspace, and was ended", hint=hint)
 
 
-def parse_repo(repo: Any) -> Dict[str, Any]:
+def clean_repo(repo: Any) -> Dict[str, Any]:
     """Return what git says of a repository, or of an exchange; a field that is not valid is None or empty."""
     repo = repo if isinstance(repo, dict) else {}
     branch, commit, words = repo.get("branch"), repo.get("commit"), repo.get("left_out")

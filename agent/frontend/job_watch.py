@@ -92,7 +92,7 @@ class JobWatch:
                 self._records.end_all(workspace, None, running[workspace])
 
     @contextmanager
-    def ending(self, workspaces: Iterable[str]) -> Iterator[None]:
+    def while_ending(self, workspaces: Iterable[str]) -> Iterator[None]:
         """End all that runs in workspaces within this context: jobs whose supervisor does not say so were killed."""
         names = set(workspaces)
         with self._changed:
@@ -178,7 +178,7 @@ class JobWatch:
             elif watched.is_paused:
                 self._guarded(self._go_on, watched)
             elif watched.connection is not None and watched.is_first and watched.deadline <= now:
-                self._fail(watched)
+                self._retry_later(watched)
 
     def _guarded(self, work: Any, watched: Watched) -> None:
         """Do something for one workspace: whatever it sends, or the store refuses, is its own failure."""
@@ -187,7 +187,7 @@ class JobWatch:
         except Exception as error:
             if not isinstance(error, (OSError, AgentError)):
                 traceback.print_exc()
-            self._fail(watched)
+            self._retry_later(watched)
 
     def _pause_s(self) -> float:
         now, times = time.monotonic(), [LOOK_S]
@@ -227,7 +227,7 @@ class JobWatch:
             raise ConnectionError("it has ended")
         watched.data += chunk
         if sum(len(other.data) for other in self._watched.values()) > PARTS_BYTES_MAX:
-            self._fail(max(self._watched.values(), key=lambda other: len(other.data)))
+            self._retry_later(max(self._watched.values(), key=lambda other: len(other.data)))
         self._take(watched)
 
     def _go_on(self, watched: Watched) -> None:
@@ -283,7 +283,7 @@ class JobWatch:
         self._records.learn(watched.workspace, jobs, are_all=True)
         watched.is_first = False
 
-    def _fail(self, watched: Watched) -> None:
+    def _retry_later(self, watched: Watched) -> None:
         """Try again, later each time; at once when it had lasted."""
         lasted = watched.connection is not None and time.monotonic() - watched.since > LASTED_S
         watched.retry_s = RETRY_S if lasted else min(2 * watched.retry_s, RETRY_MAX_S)

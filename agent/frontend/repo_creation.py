@@ -119,7 +119,7 @@ def parse_clone(
     timeout_s: Optional[float] = None,
 ) -> RepoRequest:
     """Return the request for a clone; InvalidParams if a parameter is wrong."""
-    name = name or grammar.name_of(grammar.parse_url(url))
+    name = name or grammar.name_from_url(grammar.parse_url(url))
     limit_s = TIMEOUT_S if timeout_s is None else float(timeout_s)
     arguments = {
         "action": "clone",

@@ -118,7 +118,7 @@ class Runtimes:
         """Return the result of a request that starts nothing; NotRunning when there is no runtime to ask."""
         if not runtime_state.is_running(workspace):
             raise NotRunning(workspace)
-        with self._look(workspace, request) as is_free:
+        with self._one_look(workspace, request) as is_free:
             if not is_free:
                 raise LimitReached(f"{LOOKS_MAX} requests to workspace {workspace!r} wait already", hint="try again")
             try:
@@ -140,7 +140,7 @@ class Runtimes:
         """Return since and idle_stop_at of a runtime, as its supervisor says; {} when it does not run."""
         if not runtime_state.is_running(workspace):
             return {}
-        with self._look(workspace, "status") as is_free:
+        with self._one_look(workspace, "status") as is_free:
             if not is_free:
                 return {}
             try:
@@ -165,7 +165,7 @@ class Runtimes:
                 self._turns.notify_all()
 
     @contextmanager
-    def _look(self, workspace: str, request: str) -> Iterator[bool]:
+    def _one_look(self, workspace: str, request: str) -> Iterator[bool]:
         """Count looks of one kind at a workspace while they last; False when there are too many."""
         with self._lock:
             is_free = self._looks[workspace, request] < (LISTS_MAX if request == "job_list" else LOOKS_MAX)

@@ -53,7 +53,7 @@ def _call(context: Context, workspace: str, fields: Dict[str, Any], *, ends: boo
         except InUse as error:
             if not (fields["restart"] and error.data.get("restart")):
                 raise
-    with context.job_watch.ending([workspace]):
+    with context.job_watch.while_ending([workspace]):
         done = context.helper.call("sandbox.change", workspace=workspace, **fields)
         if ends:
             context.helper.call("runtime.stop", workspace=workspace)

@@ -110,7 +110,7 @@ def roll_back(
         elif CREATING in document and not is_created_by_another_call:
             _undo(context, document, None)
         else:
-            stored_repo = context.store.get_repo(name, repo.get("name") or grammar.name_of(repo["url"]))
+            stored_repo = context.store.get_repo(name, repo.get("name") or grammar.name_from_url(repo["url"]))
             if (
                 stored_repo is not None
                 and stored_repo["state"] == "ready"

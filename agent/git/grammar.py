@@ -137,7 +137,7 @@ def user_of(url: str) -> str:
     return unquote(url.split("/", 3)[2].rpartition("@")[0])
 
 
-def name_of(url: str) -> str:
+def name_from_url(url: str) -> str:
     """Return the Name made of the last part of a URL; InvalidParams when that is not a Name."""
     last = re.split("[/:]", url.rstrip("/"))[-1]
     name = re.sub(r"\.git$", "", last).lower()

@@ -38,7 +38,7 @@ def _roll_back_clone(
     request_id: Optional[RequestId] = None,
     **_: Any,
 ) -> Repo:
-    return repo_creation.roll_back(context, workspace, name or grammar.name_of(url), request_id)
+    return repo_creation.roll_back(context, workspace, name or grammar.name_from_url(url), request_id)
 
 
 @method(

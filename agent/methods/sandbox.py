@@ -31,7 +31,7 @@ def create(
     if document.get("sandbox") is not None:
         raise AlreadyExists(f"workspace {workspace!r} has a sandbox", hint=f"inv sandbox.get {workspace}")
     limits, network = limits or {}, network or "full"
-    with context.job_watch.ending([workspace]):
+    with context.job_watch.while_ending([workspace]):
         made = context.helper.call("sandbox.ensure", workspace=workspace, limits=limits, network=network)
     sandbox: Sandbox = {
         "workspace": workspace,
@@ -110,7 +110,7 @@ def list_(context: Context) -> Iterator[Sandbox]:
 def delete(context: Context, *, workspace: Name, request_id: Optional[RequestId] = None) -> SandboxDeleted:
     """Remove the sandbox of a workspace; what runs in it is ended."""
     find(context, workspace)
-    with context.job_watch.ending([workspace]):
+    with context.job_watch.while_ending([workspace]):
         context.helper.call("sandbox.remove", workspace=workspace)
     context.store.change_workspace(workspace, {"sandbox": None})
     return {"workspace": workspace, "deleted": True}

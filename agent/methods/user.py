@@ -114,7 +114,7 @@ def disable(context: Context, *, name: Name, request_id: Optional[RequestId] = N
     Its workspaces are closed to all (mode 0000), and nothing runs there. Nothing is lost: user.enable restores them.
     """
     document = user_records.find(context, name)
-    with context.job_watch.ending(context.store.workspaces_open_to(name)):
+    with context.job_watch.while_ending(context.store.workspaces_open_to(name)):
         done = context.helper.call("user.disable", name=name)
         return _put(context, {**document, **done, "state": "disabled"})
 
@@ -145,7 +145,7 @@ def delete(context: Context, *, name: Name, request_id: Optional[RequestId] = No
     if document is not None and document["workspaces"]:
         owned = ", ".join(document["workspaces"])
         raise InUse(f"user {name!r} owns workspaces: {owned}", hint=f"inv workspace.delete {document['workspaces'][0]}")
-    with context.job_watch.ending(context.store.workspaces_open_to(name)):
+    with context.job_watch.while_ending(context.store.workspaces_open_to(name)):
         done = context.helper.call("user.remove", name=name)
         context.store.remove_user(name)
     return {"name": name, "deleted": True, "leftovers": [printable(path) for path in done["leftovers"]]}

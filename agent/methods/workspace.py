@@ -160,7 +160,7 @@ def assign(context: Context, *, name: Name, user: Name, request_id: Optional[Req
     document = _find_shared(context, name, user)
     if document["user"] == user:
         return show(document)
-    with context.job_watch.ending([name]):
+    with context.job_watch.while_ending([name]):
         made = context.helper.call("workspace.assign", name=name, user=user)
         context.tokens.revoke_all(name)
         context.store.change_workspace(name, {"user": user})
@@ -197,7 +197,7 @@ def unshare(context: Context, *, name: Name, user: Name, request_id: Optional[Re
     if user not in document["shared_with"]:
         problem = f"workspace {name!r} is not shared with user {user!r}"
         raise NotFound(problem, hint=f"inv workspace.get {name}")
-    with context.job_watch.ending([name]):
+    with context.job_watch.while_ending([name]):
         made = context.helper.call("workspace.unshare", name=name, user=user)
         context.store.put_shares(name, made["shared_with"])
     return show({**document, "shared_with": made["shared_with"]})
@@ -222,7 +222,7 @@ def start(context: Context, *, name: Name, request_id: Optional[RequestId] = Non
 def stop(context: Context, *, name: Name, request_id: Optional[RequestId] = None) -> Workspace:
     """End everything that runs in a workspace; the next command starts its runtime anew, with an empty /tmp."""
     document = workspace_records.find_managed(context, name)
-    with context.job_watch.ending([name]):
+    with context.job_watch.while_ending([name]):
         context.helper.call("runtime.stop", workspace=name)
     return show(document)
 
@@ -253,7 +253,7 @@ def delete(
     is_dedicated = owner is not None and owner["dedicated"] and owner["name"] == name
     is_last = owner is not None and is_dedicated and owner["workspaces"] == [name]
     remove_user = is_last and not keep_user
-    with context.job_watch.ending([name]):
+    with context.job_watch.while_ending([name]):
         done = context.helper.call("workspace.remove", name=name, remove_user=remove_user)
     if done["user_removed"]:
         context.store.remove_user(name)

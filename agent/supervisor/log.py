@@ -112,7 +112,7 @@ class Log:
                 self.size_bytes += segment.size
                 self.segments.append(segment)
 
-    def count(self) -> None:
+    def count_last_segment(self) -> None:
         """Take what is in the last segment as the end, when nobody has written down where it is."""
         if self.segments:
             last = self.segments[-1]

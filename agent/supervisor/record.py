@@ -121,7 +121,7 @@ def _complete(record: Record) -> None:
     if log is None:
         return
     if fields["state"] == "running":
-        log.count()
+        log.count_last_segment()
         fields.update(
             state="lost",
             ended_at=max(to_time(_last_change(record.folder)), str(fields["started_at"])),

@@ -46,7 +46,7 @@ class _Output:
     # How the run ended: done, stale, refused, lost, or rolled_back_to with the version.
     outcome: dict[str, Any] = field(default_factory=dict)
 
-    def take(self, line: bytes) -> None:
+    def take_line(self, line: bytes) -> None:
         """Parse one line; keep a failed step with its command."""
         if not line.startswith(b"{"):
             return
@@ -91,7 +91,7 @@ def apply(
     data = payload(program("apply"), job, zlib.compress(agent) if needs_agent else b"")
     output = _Output(steps, on_result)
     timeout_s = PACKAGES_TIMEOUT_S if any(step.kind == "package" for step in steps) else STEPS_TIMEOUT_S
-    done = run_script(connection, f"exec {PYTHON}", data, root=True, timeout_s=timeout_s, on_line=output.take)
+    done = run_script(connection, f"exec {PYTHON}", data, root=True, timeout_s=timeout_s, on_line=output.take_line)
     name = name_of(connection)
     return _judge(name, output, done, retry or _prepare(name))
 

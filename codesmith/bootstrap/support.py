@@ -16,7 +16,7 @@ SAVED = "/root/codesmith-saved.tar.gz"
 
 def refuse_unsupported(facts: Facts, desired: layout.Desired) -> None:
     """Return if the node can be prepared; else Unsupported with every reason."""
-    reasons = [*_system(facts), *_python(facts), *_packages(facts), *_room(facts), *_conflicts(facts, desired)]
+    reasons = [*_system(facts), *_python(facts), *_packages(facts), *_disk_space(facts), *_conflicts(facts, desired)]
     reasons += _needs(facts) if facts.systemd_runs else []
     reasons += filter(None, [uids.problem(facts), _earlier(facts, desired)])
     if reasons:
@@ -99,7 +99,7 @@ def _lacking(facts: Facts) -> list[Mapping[str, Any]]:
     return [need for need in facts.needs if need["status"] == FAIL and not need["packages"]]
 
 
-def _room(facts: Facts) -> list[str]:
+def _disk_space(facts: Facts) -> list[str]:
     found = []
     extra = layout.FREE_FOR_PACKAGES_BYTES if missing_packages(facts) else 0
     for path, least in layout.FREE_MIN_BYTES.items():

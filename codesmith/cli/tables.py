@@ -101,7 +101,7 @@ def widths(columns: Sequence[Column], width: int) -> list[int]:
 def shown(name: str, value: Any, now: datetime.datetime) -> str:
     """Return a value as people read it: a size, an age, else its cell."""
     if isinstance(value, Mapping):
-        return ",".join(f"{escape(str(key))}={_inner(str(key), item, now)}" for key, item in value.items())
+        return ",".join(f"{escape(str(key))}={_nested(str(key), item, now)}" for key, item in value.items())
     if name.endswith("_bytes") and isinstance(value, int) and not isinstance(value, bool):
         return people.size(value)
     if name.endswith("_percent") and isinstance(value, int | float):
@@ -111,7 +111,7 @@ def shown(name: str, value: Any, now: datetime.datetime) -> str:
     return escape(cell(value))
 
 
-def _inner(name: str, value: Any, now: datetime.datetime) -> str:
+def _nested(name: str, value: Any, now: datetime.datetime) -> str:
     """Return a value inside another one: a size without a space, where a line could break."""
     text = shown(name, value, now)
     return text.replace(" ", "") if name.endswith("_bytes") else text

@@ -179,7 +179,7 @@ def _ask(chosen: Chosen, *, purge: bool) -> None:
 def _plan(node: Node, tell: Tell | None = None, *, purge: bool) -> Row:
     from codesmith.bootstrap.uninstall import uninstall
 
-    return _row(node, uninstall(node, purge=purge, plan_only=True, on_progress=tell), is_plan=True)
+    return _uninstall_row(node, uninstall(node, purge=purge, plan_only=True, on_progress=tell), is_plan=True)
 
 
 def _uninstall(node: Node, tell: Tell, *, purge: bool) -> Row:
@@ -194,10 +194,10 @@ def _uninstall(node: Node, tell: Tell, *, purge: bool) -> Row:
 
     done = uninstall(node, purge=purge, on_progress=follow)
     identity.forget(node)
-    return _row(node, done, is_plan=False)
+    return _uninstall_row(node, done, is_plan=False)
 
 
-def _row(node: Node, done: Uninstalled, *, is_plan: bool) -> Row:
+def _uninstall_row(node: Node, done: Uninstalled, *, is_plan: bool) -> Row:
     return {
         "node": node.name,
         "result": ("planned" if is_plan else "uninstalled") if done.steps else "nothing to do",

@@ -87,7 +87,7 @@ class _Workers(Generic[T]):
 
     def run(self, at_once: int, watch: Callable[[], None] | None) -> list[Outcome[T]]:
         # Daemon threads: Ctrl-C must not wait for a node that does not answer.
-        threads = [threading.Thread(target=self._run_one, daemon=True) for _ in self._nodes[:at_once]]
+        threads = [threading.Thread(target=self._work_through, daemon=True) for _ in self._nodes[:at_once]]
         try:
             for thread in threads:
                 thread.start()
@@ -99,7 +99,7 @@ class _Workers(Generic[T]):
             raise self._errors[0]
         return [self._outcomes[node.name] for node in self._nodes]
 
-    def _run_one(self) -> None:
+    def _work_through(self) -> None:
         try:
             while True:
                 node = self._queue.get_nowait()

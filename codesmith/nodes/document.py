@@ -70,7 +70,7 @@ class Document:
             if text in lines:
                 raise self.bad(line, where, f"written before on line {lines[text]}", "each key once")
             if known is not None and text not in known:
-                raise self.bad(line, where, f"no such key{guess(text, known)}", f"one of {', '.join(known)}")
+                raise self.bad(line, where, f"no such key{did_you_mean(text, known)}", f"one of {', '.join(known)}")
             lines[text] = line
             yield text, line, value
 
@@ -99,7 +99,7 @@ class Document:
         return self.error(f"{where}{problem}; expected {expected}", hint=f"${{EDITOR:-vi}} +{line} {self.path}")
 
 
-def guess(word: str, known: tuple[str, ...]) -> str:
+def did_you_mean(word: str, known: tuple[str, ...]) -> str:
     """Return which of the known words was probably meant, as the end of a sentence."""
     import difflib
 

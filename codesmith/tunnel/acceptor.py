@@ -27,7 +27,7 @@ class Acceptor:
         self._name, self._socket, self._handler, self._admit = name, listening, handler, admit
         self._closed = threading.Event()
         self._is_short = False
-        threading.Thread(target=self._accept, name=f"accept {name}", daemon=True).start()
+        threading.Thread(target=self._accept_until_closed, name=f"accept {name}", daemon=True).start()
 
     def stop(self) -> None:
         """Accept no further connection; `close` closes the socket."""
@@ -42,7 +42,7 @@ class Acceptor:
             pass
         self._socket.close()
 
-    def _accept(self) -> None:
+    def _accept_until_closed(self) -> None:
         while not self._closed.is_set():
             try:
                 connection, _ = self._socket.accept()

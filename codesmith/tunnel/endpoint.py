@@ -188,7 +188,7 @@ class Endpoint:
 
     def _attempt(self) -> CodeSmithError | None:
         """Connect if need be and prove the agent; return the error if that fails."""
-        self._report_loss()
+        self._degrade_if_lost()
         self._keep_gap()
         self._wake.clear()
         with self._changed:
@@ -215,7 +215,7 @@ class Endpoint:
             self._backoff.reset()
         return error
 
-    def _report_loss(self) -> None:
+    def _degrade_if_lost(self) -> None:
         """Show that the connection is lost before the next attempt, which may take long."""
         link = self._link
         if link is not None and not link.is_alive():

@@ -278,7 +278,7 @@ def test_without_threads_one_is_refused_and_the_next_comes_in(
 
 
 def test_who_comes_while_all_is_ended_is_put_out(ann: Ann, site: StandInRuntime) -> None:
-    with ann.rpc.dispatcher.context.job_watch.ending(["site"]):
+    with ann.rpc.dispatcher.context.job_watch.while_ending(["site"]):
         _, connection = ann.ask("id")
         with connection:
             assert b"".join(iter(lambda: connection.recv(100), b"")) in (b"", b"SSH-2.0-StandIn\r\n")

@@ -42,8 +42,8 @@ class StandIn:
         return {"limits": limits, "network": fields.get("network") or "none", "enforced": {}}
 
     @contextmanager
-    def ending(self, workspaces: list[str]) -> Iterator[None]:
-        self.calls.append("ending")
+    def while_ending(self, workspaces: list[str]) -> Iterator[None]:
+        self.calls.append("while_ending")
         yield
 
     def change_workspace(self, workspace: str, fields: dict[str, Any]) -> None:
@@ -71,7 +71,7 @@ def test_a_supervisor_of_an_older_agent_wants_a_restart_and_nothing_is_changed()
     assert "--restart" in refusal.value.data["hint"]
     assert context.calls == [("limits", 3.0)]
     change(context, limits={"runtime_s": 3.0}, restart=True)
-    assert context.calls[1:] == [("limits", 3.0), "ending", "sandbox.change", "runtime.stop", "store"]
+    assert context.calls[1:] == [("limits", 3.0), "while_ending", "sandbox.change", "runtime.stop", "store"]
 
 
 def test_what_runs_is_ended_only_where_the_change_needs_it() -> None:
@@ -81,7 +81,7 @@ def test_what_runs_is_ended_only_where_the_change_needs_it() -> None:
     context = StandIn(helper=InUse("something runs", restart=True))
     with pytest.raises(InUse, match="something runs"):
         change(context, limits={}, network="full", restart=True)
-    assert context.calls == ["sandbox.change", "ending", "sandbox.change"]
+    assert context.calls == ["sandbox.change", "while_ending", "sandbox.change"]
     with pytest.raises(InUse, match="something runs"):
         change(context, limits={}, network="full")
     assert context.calls[3:] == ["sandbox.change"]

@@ -113,10 +113,10 @@ def test_a_bad_host_key_is_refused(line: str) -> None:
 
 
 def test_a_name_follows_from_the_url() -> None:
-    assert grammar.name_of("https://h/Team/Site.git") == "site"
-    assert grammar.name_of("git@h:a/") == "a"
+    assert grammar.name_from_url("https://h/Team/Site.git") == "site"
+    assert grammar.name_from_url("git@h:a/") == "a"
     with pytest.raises(InvalidParams, match="name"):
-        grammar.name_of("https://h/a_b.git")
+        grammar.name_from_url("https://h/a_b.git")
 
 
 def test_what_git_says_is_shown_without_secrets_and_control_characters() -> None:
