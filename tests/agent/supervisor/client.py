@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import socket
@@ -47,7 +48,7 @@ class Stream:
                 assert self.connection.recv(1) == b""
                 return bytes(both[STDOUT]), bytes(both[STDERR]), json.loads(payload)
             elif kind == PING:
-                self.send(PONG)
+                self._pong()
 
     def until(self, wanted: bytes) -> bytes:
         """Return the standard output until it has these bytes."""
@@ -57,8 +58,12 @@ class Stream:
             assert kind in (STDOUT, PING, POSITION), (kind, payload, bytes(there))
             there += payload if kind == STDOUT else b""
             if kind == PING:
-                self.send(PONG)
+                self._pong()
         return bytes(there)
+
+    def _pong(self) -> None:
+        with contextlib.suppress(BrokenPipeError):  # the end may be behind the ping
+            self.send(PONG)
 
     def _exactly(self, size: int) -> bytes:
         data = bytearray()
