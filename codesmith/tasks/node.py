@@ -10,7 +10,6 @@ from invoke.context import Context
 
 from codesmith.cli import output
 from codesmith.cli.task import task
-from codesmith.doctor import finding
 from codesmith.errors import BadArgument
 from codesmith.fleet import agent_calls, agent_service, endpoints, entries, installation, report, runs, selection
 from codesmith.fleet.one_node import OneNode
@@ -191,7 +190,13 @@ def restart(c: Context, **choice: Unpack[ResumableChoice]) -> Rows:
         return report.report(run.chosen, run.follow(partial(agent_service.start, verb="restart")), UNIT)
 
 
-@task(help=EVERY, harmless=True, exit_code=lambda rows: int(finding.is_failing(rows)))
+def _is_failing(rows: Rows) -> int:
+    from codesmith.doctor import finding  # of this task alone, and heavy
+
+    return int(finding.is_failing(rows))
+
+
+@task(help=EVERY, harmless=True, exit_code=_is_failing)
 def doctor(c: Context, **choice: Unpack[Choice]) -> Rows:
     """Check this machine, the connections to nodes, and the nodes; exit code 1 if a check fails.
 
