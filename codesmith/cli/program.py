@@ -17,7 +17,7 @@ from codesmith.cli import output
 from codesmith.cli.checked_arguments import OptionalArgument, SeveralArgument
 from codesmith.cli.namespace import Asked
 from codesmith.cli.task import Task
-from codesmith.cli.usage_errors import as_asked, meaningless, rewritten, unknown_task, usage_error
+from codesmith.cli.usage_errors import as_asked, meaningless, rewritten, unexpected_word, unknown_task, usage_error
 from codesmith.errors import CodeSmithError
 
 
@@ -130,6 +130,8 @@ def parse(program: Program, parse_tasks: Callable[[], None]) -> None:
     try:
         with one_task_only(program, words), further_words():
             parse_tasks()
+        if len(program.tasks) > 1:  # its own name again
+            raise unexpected_word(words[0], words[0], name, program.collection)
         refuse_words_behind_dashes(program, name)
     except ParseError as error:
         raise rewritten(error, name, program.argv[1:], program.collection) from None

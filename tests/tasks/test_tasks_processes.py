@@ -352,9 +352,9 @@ sys.meta_path.insert(0, Finder())
     ("program", "module"),
     [
         ("codesmith", "invoke.collection"),
-        ("codesmith", "codesmith.tasks.workspace"),
+        ("codesmith", "codesmith.tasks.node"),
         ("inv", "codesmith.cli.program"),
-        ("inv", "codesmith.tasks.workspace"),
+        ("inv", "codesmith.tasks.node"),
     ],
 )
 def test_ctrl_c_before_a_task_runs_is_one_line(place, tmp_path, program, module):
