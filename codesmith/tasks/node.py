@@ -278,13 +278,18 @@ def add(
     return row
 
 
-@task(help={"name": "Node name from nodes.yaml."})
-def remove(c: Context, name: str, file: str = "", json: bool = False) -> dict[str, Any]:
-    """Remove a node from nodes.yaml; nothing changes on the node.
+@task(
+    help={
+        "name": "Node name from nodes.yaml.",
+        "yes": "Remove without asking (default: say what would be lost, and ask on the terminal).",
+    }
+)
+def remove(c: Context, name: str, yes: bool = False, file: str = "", json: bool = False) -> dict[str, Any]:
+    """Remove a node from nodes.yaml, after saying what is lost; nothing changes on the node.
 
     Example: node.remove web1
     """
-    row = entries.remove(file, name)
+    row = entries.remove(file, name, yes=yes)
     output.show(row, json=json)
     return row
 
