@@ -7,7 +7,31 @@ import sys
 import textwrap
 import time
 
-from bench import p1, p2, p3, p4, p5, p6, p7, p8, p9, p10, p11, p12, p13, p14, p15, p16, p17, p18, p19, p20, p21, p23
+from bench import (
+    p1,
+    p2,
+    p3,
+    p4,
+    p5,
+    p6,
+    p7,
+    p8,
+    p9,
+    p10,
+    p11,
+    p12,
+    p13,
+    p14,
+    p15,
+    p16,
+    p17,
+    p18,
+    p19,
+    p20,
+    p21,
+    p22,
+    p23,
+)
 from bench.row import COLUMNS, Row
 from bench.site import Site, site
 from codesmith.cli import output
@@ -15,7 +39,7 @@ from codesmith.errors import Cancelled, CodeSmithError
 
 NAMES = (
     "P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "P10", "P11", "P12", "P13", "P14", "P15", "P16", "P17",
-    "P18", "P19", "P20", "P21", "P23",
+    "P18", "P19", "P20", "P21", "P22", "P23",
 )  # fmt: skip
 
 
@@ -79,6 +103,7 @@ def measure(place: Site, names: list[str]) -> list[Row]:
         "P19": lambda: p19.rows(place, node),
         "P20": lambda: p20.rows(place),
         "P21": lambda: p21.rows(place, node),
+        "P22": lambda: p22.rows(place),
         "P23": lambda: p23.rows(place, node),
     }
     for name in NAMES:

@@ -10,7 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from invoke.exceptions import Exit
+from codesmith.late_mock import import_invoke
+
+import_invoke()
+
+from invoke.exceptions import Exit  # noqa: E402  after import_invoke
 
 
 class CodeSmithError(Exit):

@@ -32,6 +32,8 @@ PREPARE = {"agent_copy", "make_person"}
 def pytest_configure() -> None:
     """Take Ctrl-C as from a terminal: nohup and a background job of a shell leave it ignored, for children too."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A command that may not keep the bytecode of its modules compiles them anew, half of its time.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -23,7 +23,7 @@ TRAVELS = {"agent", "fastjsonschema", "jsonrpclib"}
 # What runs on a node before there is an agent: the standard library alone.
 TESTS = TOP / "tests"
 # Loose modules of `codesmith/`: shared ground, which every room may use, and entry points, which no room knows.
-GROUND = {"debug", "errors", "paths", "secrets"}
+GROUND = {"debug", "errors", "late_mock", "paths", "secrets"}
 ENTRY = {"__init__", "__main__"}
 # Rooms that a room never needs, beside those above it.
 NEVER = {("ssh", "lab"), ("tunnel", "lab"), ("sdk", "ssh"), ("sdk", "bootstrap"), ("cli", "tasks")}

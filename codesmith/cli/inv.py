@@ -11,11 +11,15 @@ import contextlib
 import sys
 from collections.abc import Callable
 
-from invoke.exceptions import Exit
-from invoke.main import program
-from invoke.program import Program
+from codesmith.late_mock import import_invoke
 
-from codesmith.cli import output
+import_invoke()
+
+from invoke.exceptions import Exit  # noqa: E402  after import_invoke
+from invoke.main import program  # noqa: E402
+from invoke.program import Program  # noqa: E402
+
+from codesmith.cli import output  # noqa: E402
 
 
 def main() -> None:

@@ -1,15 +1,56 @@
-"""The options of sandbox.create and sandbox.update as parameters of the RPC methods."""
+"""The options for limits and network of sandbox.create, sandbox.update and workspace.create, for the RPC methods."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 from codesmith.cli.arguments import parse_size
 from codesmith.errors import BadArgument
 
 NONE = "none"
+NETWORKS = ("full", NONE, "list")
+LIMIT_HELP = {
+    "memory": "Memory for all that runs in it together, such as 512M or 2G (default: no limit).",
+    "cpus": "Processors for all that runs in it together, such as 1.5 (default: no limit).",
+    "tasks": "Processes and threads at once in it (default: no limit).",
+    "runtime": "Seconds that a command may run (default: the time limit of the call).",
+    "disk": "Disk for its files, such as 5G, where the node can limit it (default: no limit).",
+    "network": "full; none, which leaves only loopback; or list, with --allow (default: full; list with --allow).",
+    "allow": "A host that it may reach, such as pypi.org or *.github.com:443; repeatable (default: no list).",
+    "deny": "A host that it may not reach though --allow has it; repeatable (default: none).",
+}
+
+
+class LimitOptions(TypedDict, total=False):
+    """The options of a task that gives a workspace its first limits."""
+
+    memory: str | None
+    cpus: float | None
+    tasks: int | None
+    runtime: float | None
+    disk: str | None
+    network: str | None
+    allow: list[str] | None
+    deny: list[str] | None
+
+
+def parse_limits(options: LimitOptions) -> dict[str, Any]:
+    """Return the limits that the options give."""
+    given = {
+        "memory_bytes": parse_size(options.get("memory"), "--memory"),
+        "cpus": options.get("cpus"),
+        "tasks": options.get("tasks"),
+        "runtime_s": options.get("runtime"),
+        "disk_bytes": parse_size(options.get("disk"), "--disk"),
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def parse_network(options: LimitOptions) -> Any:
+    """Return the network that the options describe; None when they say nothing of it."""
+    return parse_lists(options.get("network"), options.get("allow"), options.get("deny"), is_new=True)
 
 
 def parse_changes(

@@ -13,8 +13,9 @@ from invoke.parser.parser import ParseMachine
 from invoke.program import Program
 
 from codesmith import __version__
-from codesmith.cli import help_pages, output
+from codesmith.cli import output
 from codesmith.cli.checked_arguments import OptionalArgument, SeveralArgument
+from codesmith.cli.namespace import Asked
 from codesmith.cli.task import Task
 from codesmith.cli.usage_errors import as_asked, meaningless, rewritten, unexpected_word, unknown_task, usage_error
 from codesmith.errors import CodeSmithError
@@ -68,7 +69,7 @@ def show(program: Program, parse_cleanup: Callable[[], None]) -> None:
         write_page(program, () if asked is True else (str(asked),))
     if program.args.list.value and not program.args["list-depth"].value and program.args["list-format"].value == "flat":
         space = program.args.list.value
-        write(help_pages.of_list(program.collection)) if space is True else write_page(program, (str(space),))
+        write_list(program) if space is True else write_page(program, (str(space),))
     if not program.tasks and not program.collection.default and not takes_over(program):
         write_page(program, ())
     with output.writing(sys.stdout):
@@ -88,8 +89,17 @@ def write(page: str) -> NoReturn:
     raise Exit(code=0)
 
 
+def write_list(program: Program) -> NoReturn:
+    """Write every task with its line, and end."""
+    from codesmith.cli import help_pages
+
+    write(help_pages.of_list(program.collection))
+
+
 def write_page(program: Program, words: Sequence[str]) -> NoReturn:
     """Write the page of what the words name: nothing, a namespace, or a task (`workspace exec` too); and end."""
+    from codesmith.cli import help_pages
+
     collection, word = program.collection, ".".join(words)
     if not word:
         write(help_pages.of_program(collection))
@@ -118,11 +128,11 @@ def parse(program: Program, parse_tasks: Callable[[], None]) -> None:
     name, words = name_of(program), program.core.unparsed
     show_asked(program, words)
     try:
-        with one_task_only(), further_words():
+        with one_task_only(program, words), further_words():
             parse_tasks()
-            refuse_words_behind_dashes(program, name)
-    except SecondTask as error:
-        raise unexpected_word(error.first, error.second, name, program.collection) from None
+        if len(program.tasks) > 1:  # its own name again
+            raise unexpected_word(words[0], words[0], name, program.collection)
+        refuse_words_behind_dashes(program, name)
     except ParseError as error:
         raise rewritten(error, name, program.argv[1:], program.collection) from None
     if problem := meaningless(program.core[0], name) if is_ours(program) else None:
@@ -148,33 +158,18 @@ def name_of(program: Program) -> str:
     return program.binary.partition("[")[0]
 
 
-class SecondTask(Exception):
-    """A command line names a second task where the first takes no argument."""
-
-    def __init__(self, first: str, second: str) -> None:
-        super().__init__(f"{second} behind {first}")
-        self.first, self.second = first, second
-
-
 @contextlib.contextmanager
-def one_task_only() -> Iterator[None]:
-    """Raise SecondTask where the parser would go on to a second task: Invoke runs all tasks of a command line.
+def one_task_only(program: Program, words: Sequence[str]) -> Iterator[None]:
+    """Let the parser know the first task alone: Invoke reads the arguments of all, and runs all of a command line.
 
-    This is checked during parsing: afterwards the second task's `--help` would already have been shown.
+    A second task is a word that the first does not take, before its `--help` is shown and before anything runs.
     """
-    original = ParseMachine.switch_to_context
-
-    def switch_to_context(machine: ParseMachine, name: str) -> None:
-        first = machine.context
-        if first is not None and first is not machine.initial:
-            raise SecondTask(str(first.name), name)
-        original(machine, name)
-
-    ParseMachine.switch_to_context = switch_to_context  # type: ignore[assignment, method-assign]
+    whole = program.collection
+    program.collection = Asked(whole, words[0] if words else "")
     try:
         yield
     finally:
-        ParseMachine.switch_to_context = original  # type: ignore[method-assign]
+        program.collection = whole
 
 
 @contextlib.contextmanager

@@ -12,15 +12,15 @@ from __future__ import annotations
 import copy
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from invoke.exceptions import Exit, Failure
 from invoke.parser.argument import Argument
 from invoke.tasks import Task as InvokeTask
 
-from codesmith.cli import crash_report, early_interrupt, help_pages, output, parameter_words, watching
+from codesmith.cli import crash_report, early_interrupt, output
 from codesmith.cli.cells import escape
 from codesmith.cli.checked_arguments import (
     CheckedArgument,
@@ -34,6 +34,9 @@ from codesmith.cli.hints import completed, program
 from codesmith.cli.usage_errors import error_as_json, usage_error
 from codesmith.errors import AgentRefused, BadArgument, CodeSmithError
 from codesmith.secrets import SHARED, SecretRequest
+
+if TYPE_CHECKING:
+    from codesmith.cli.help_pages import TaskPage
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -85,7 +88,8 @@ class Task(InvokeTask[Any], Generic[P, R]):
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("auto_shortflags", False)
-        super().__init__(body, **kwargs)
+        # Invoke would read the signature for its positional parameters, of every task; `get_arguments` knows them.
+        super().__init__(body, positional=(), **kwargs)
         self.choices, self.remainder, self.several = dict(choices or {}), remainder, several
         self.harmless, self.plans, self.exit_code = harmless, plans, exit_code
         self.verbatim, self.optional = tuple(verbatim), tuple(optional)
@@ -160,9 +164,11 @@ class Task(InvokeTask[Any], Generic[P, R]):
             if self.live and self.is_live(kwargs):
                 result = self.live(kwargs, tell)
             else:
-                result = watching.watch(look, tell) if is_watched else look()
+                result = _watch(look, tell) if is_watched else look()
         except CodeSmithError as error:
             if isinstance(error, AgentRefused) and error.is_about_params:
+                from codesmith.cli import parameter_words
+
                 error = parameter_words.translated(error, self.get_arguments())
             raise self.told(error, kwargs) from error.__cause__
         except (Exit, Failure):
@@ -212,8 +218,15 @@ class Task(InvokeTask[Any], Generic[P, R]):
         """Return the type of each parameter, read from its annotation."""
         return {name: _kind(name, parameter.annotation) for name, parameter in self.parameters()}
 
-    def parameters(self) -> Iterator[tuple[str, inspect.Parameter]]:
-        """Yield the parameters; `**choice: Unpack[Choice]` gives an optional one for each key of that TypedDict."""
+    def parameters(self) -> Collection[tuple[str, inspect.Parameter]]:
+        """Return the parameters; `**choice: Unpack[Choice]` gives an optional one for each key of that TypedDict."""
+        return self._parameters.items()
+
+    @cached_property
+    def _parameters(self) -> dict[str, inspect.Parameter]:
+        return dict(self._read_parameters())
+
+    def _read_parameters(self) -> Iterator[tuple[str, inspect.Parameter]]:
         for name, parameter in self.argspec(self.body).parameters.items():
             if parameter.kind is not parameter.VAR_KEYWORD:
                 yield name, parameter
@@ -249,10 +262,14 @@ class Task(InvokeTask[Any], Generic[P, R]):
 
     def print_help(self) -> None:
         """Print the help of this task on stdout."""
+        from codesmith.cli import help_pages
+
         output.write(help_pages.of_task(self.page()))
 
-    def page(self) -> help_pages.TaskPage:
+    def page(self) -> TaskPage:
         """Return what help and the manual say of this task."""
+        from codesmith.cli import help_pages
+
         arguments = [one for one in self.get_arguments() if not isinstance(one, HelpArgument)]
         return help_pages.page_of(self.full_name, self.__doc__ or "", arguments, common=SHARED_OPTIONS)
 
@@ -298,6 +315,12 @@ def task(**options: Any) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P,
         return Task(body, **options)
 
     return inner
+
+
+def _watch(look: Callable[[], R], tell: Tell) -> R:
+    from codesmith.cli import watching
+
+    return watching.watch(look, tell)
 
 
 def _ask(request: SecretRequest) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -45,6 +44,8 @@ def as_asked(error: ParseError, argv: Sequence[str]) -> ParseError:
 
 def close(word: str, known: Iterable[str], most: int = 1) -> list[str]:
     """Return what `word` could have been, the likeliest first."""
+    import difflib  # of a mistake alone
+
     return difflib.get_close_matches(word, list(known), most)
 
 

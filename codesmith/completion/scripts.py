@@ -10,6 +10,7 @@ from pathlib import Path
 from codesmith import paths
 from codesmith.errors import BadArgument
 
+HERE = Path(__file__).parent
 SHELLS = ("bash", "zsh", "fish")
 MARK = "# completion of codesmith and inv"
 # A word ends at : and = in bash, so what is before the last of them is taken away again.
@@ -89,11 +90,19 @@ TEXTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 
 def script(shell: str) -> str:
     """Return the script for a shell."""
-    here = Path(__file__).parent
-    answer = shlex.join([os.path.realpath(sys.executable), "-IS", str(here / "answer.py")])
+    text = TEXTS[shell].replace("ANSWER", shlex.join(program()))
+    return f"{MARK}\n{text.replace('KNOWN', shlex.join(known(paths.state_place())))}"
+
+
+def program() -> list[str]:
+    """Return the program that answers at TAB; the shell and what `known` returns follow, then the words typed."""
+    return [os.path.realpath(sys.executable), "-IS", str(HERE / "answer.py")]
+
+
+def known(state: Path) -> list[str]:
+    """Return where it finds the tasks, where it keeps what nodes.yaml says, and who reads that."""
     # The interpreter of the environment that has CodeSmith: the real one may not find it.
-    known = shlex.join([str(here), str(paths.state_place() / "completion"), sys.executable])
-    return f"{MARK}\n{TEXTS[shell].replace('ANSWER', answer).replace('KNOWN', known)}"
+    return [str(HERE), str(state / "completion"), sys.executable]
 
 
 def place(shell: str) -> Path:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from codesmith import paths
 from codesmith.cli import output, people
+from codesmith.cli.confirmation import confirm_loss
+from codesmith.cli.hints import completed
 from codesmith.cli.progress import Progress
 from codesmith.errors import Cancelled, CodeSmithError
 from codesmith.fleet import parallel, report
@@ -31,19 +33,39 @@ def add(file: str, name: str, settings: Mapping[str, Any], tags: list[str], labe
     return _written(Registry.load(path).get(name))
 
 
-def remove(file: str, name: str) -> Row:
-    """Close a node's endpoint and remove its entry from nodes.yaml; the node itself does not change."""
+def remove(file: str, name: str, *, yes: bool) -> Row:
+    """Close a node's endpoint and remove its entry from nodes.yaml; the node itself does not change.
+
+    Unless `yes`, say what is lost and what stays, and ask first.
+    """
     from codesmith.nodes import reader, writer
     from codesmith.tunnel import control, identity
 
     path = paths.nodes_file(file)
     node = Registry.load(path).get(name)
-    writer.ensure_own(reader.read(path), name)
+    written = reader.read(path)
+    writer.ensure_own(written, name)
+    if not yes:
+        _ask(node, writer.lines_of(written, name), file)
     control.disconnect(node)
     identity.forget(node)
     _forget_carrier(node)
     was_default = writer.remove(path, name)
     return {"name": name, "removed": True, "was_default": was_default, "file": str(path)}
+
+
+def _ask(node: Node, lines: list[str], file: str) -> None:
+    """Say what removing a node's entry loses, and what goes on at the node; and ask."""
+    from codesmith.fleet.endpoints import forward_word, status
+
+    (state,) = status([node])
+    losses = [f"its lines in {node.registry}:", *(f"  {line}" for line in lines)]
+    if state["state"] != "stopped":
+        losses.append(f"its endpoint here, which is {state['state']}")
+    losses += [f"a forward in the background: {forward_word(one)}" for one in state["forwards"]]
+    stays = f"{node.name} itself does not change: its agent and its workspaces stay; to remove them first: "
+    output.say(completed(f"{stays}inv node.uninstall --node {node.name}", file=file))
+    confirm_loss(f"the entry of {node.name}", losses)
 
 
 def trust(node: Node, *, yes: bool) -> Row:

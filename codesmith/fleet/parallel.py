@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from codesmith.cli import crash_report
 from codesmith.cli.hints import completed
@@ -22,8 +20,7 @@ AT_ONCE = 16
 WATCH_S = 0.1
 
 
-@dataclass(frozen=True)
-class Outcome(Generic[T]):
+class Outcome(NamedTuple, Generic[T]):
     """The outcome of one node: a result or an error."""
 
     node: Node
@@ -78,9 +75,7 @@ class _Workers(Generic[T]):
 
     def __init__(self, nodes: Sequence[Node], work: Callable[[Node], T]) -> None:
         self._nodes, self._work = nodes, work
-        self._queue: queue.SimpleQueue[Node] = queue.SimpleQueue()
-        for node in nodes:
-            self._queue.put(node)
+        self._waiting = deque(nodes)
         self._begun: set[str] = set()
         self._outcomes: dict[str, Outcome[T]] = {}
         self._errors: list[BaseException] = []
@@ -101,14 +96,17 @@ class _Workers(Generic[T]):
 
     def _work_through(self) -> None:
         try:
-            while True:
-                node = self._queue.get_nowait()
+            while (node := self._next()) is not None:
                 self._begun.add(node.name)
                 self._outcomes[node.name] = self._try(node)
-        except queue.Empty:
-            pass
         except BaseException as error:  # noqa: BLE001  SystemExit and the like; the caller's thread raises it again
             self._errors.append(error)
+
+    def _next(self) -> Node | None:
+        try:
+            return self._waiting.popleft()
+        except IndexError:  # the others have taken the last ones
+            return None
 
     def _try(self, node: Node) -> Outcome[T]:
         """Work on one of several nodes; an unexpected exception must not end the work on the others."""
@@ -125,9 +123,7 @@ class _Workers(Generic[T]):
         thread.join()
 
     def _interrupted(self) -> KeyboardInterrupt:
-        with contextlib.suppress(queue.Empty):  # no thread begins another node
-            while True:
-                self._queue.get_nowait()
+        self._waiting.clear()  # no thread begins another node
         if len(self._nodes) == 1:
             return KeyboardInterrupt()
         done, begun = dict(self._outcomes), set(self._begun)

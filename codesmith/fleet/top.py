@@ -16,7 +16,8 @@ from codesmith.errors import CodeSmithError
 from codesmith.fleet import parallel, selection
 from codesmith.fleet.parallel import Outcome
 from codesmith.fleet.report import Row
-from codesmith.fleet.selection import Choice, Chosen
+from codesmith.fleet.selection import Chosen
+from codesmith.fleet.top_choice import SORTS, TopChoice
 from codesmith.fleet.usage_meter import Meter
 from codesmith.nodes.registry import Node
 
@@ -24,22 +25,12 @@ COLUMNS = (
     "name", "node", "state", "cpu_percent", "memory_bytes", "disk_bytes", "tasks", "memory_limit_bytes",
     "disk_limit_bytes", "user", "idle_stop_at",
 )  # fmt: skip
-SORTS = {"memory": "memory_bytes", "cpu": "cpu_percent", "disk": "disk_bytes", "name": "name"}
 KEYS = {word[0]: word for word in SORTS}
 # Between the two readings that a share of a processor needs.
 INTERVAL_S = 1.0
 # How long a screen waits for a node; its last rows are shown meanwhile.
 PATIENCE_S = 2.0
 Outcomes = list[Outcome[list[Row]]]
-
-
-class TopChoice(Choice, total=False):
-    """The options of top."""
-
-    sort: str | None
-    user: str | None
-    label: list[str] | None
-    once: bool
 
 
 def once(options: TopChoice) -> list[Row]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import NamedTuple
 
 from codesmith.errors import CodeSmithError
 
@@ -13,8 +13,7 @@ HOST = "127.0.0.1"
 TOKEN = r"[A-Za-z0-9_-]{16,512}"  # noqa: S105  (its grammar)
 
 
-@dataclass(frozen=True)
-class Port:
+class Port(NamedTuple):
     """Where to connect. Each connection reads the token again, because each connect of the node creates a new one."""
 
     number: int

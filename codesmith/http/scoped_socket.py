@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 import stat
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from codesmith.errors import CodeSmithError
 
 SECRET = "[0-9a-f]{64}"  # noqa: S105  (its grammar)
 
 
-@dataclass(frozen=True)
-class ScopedSocket:
+class ScopedSocket(NamedTuple):
     """Where to connect, and what to show. Each connection reads the file again."""
 
     path: Path

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from codesmith.errors import BadRegistry
 from codesmith.nodes.document import Document, line_of, shape
@@ -53,8 +52,7 @@ GIT_HOSTS_MAX = 256
 LOGIN = r"[^\s\x00-\x1f\x7f'\"`$;&|<>(){}\\@-](?:[^\s\x00-\x1f\x7f'\"`$;&|<>(){}\\]|\\(?!\Z))*"
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     """One node as written: its settings and its lines (counted from 1, `last_line` included)."""
 
     name: str
@@ -64,16 +62,14 @@ class Section:
     column: int
 
 
-@dataclass(frozen=True)
-class Include:
+class Include(NamedTuple):
     """A file that is included, as written, and its line."""
 
     word: str
     line: int
 
 
-@dataclass(frozen=True)
-class NodesFile:
+class NodesFile(NamedTuple):
     """The contents of nodes.yaml with their lines. `nodes_line` is None if the file has no `nodes:` yet."""
 
     path: Path

@@ -52,6 +52,14 @@ def remove(path: Path, name: str) -> bool:
         return old.default == name
 
 
+def lines_of(file: NodesFile, name: str) -> list[str]:
+    """Return the lines that `remove` takes away."""
+    import difflib
+
+    changes = difflib.ndiff(file.text.splitlines(), plan_remove(file, name).splitlines())
+    return [line[2:] for line in changes if line.startswith("- ")]
+
+
 def ensure_own(file: NodesFile, name: str) -> None:
     """Refuse to remove a node that an included file has."""
     _ensure_not_included(file, name, "{name} is in {place}, which {path} includes and nothing here changes")

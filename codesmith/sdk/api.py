@@ -80,20 +80,20 @@ class AuditRecord(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> AuditRecord:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             time=data["time"],
             method=data["method"],
-            request_id=data["request_id"],
-            peer_uid=data["peer_uid"],
-            peer_login=data["peer_login"],
+            request_id=data.get("request_id"),
+            peer_uid=data.get("peer_uid"),
+            peer_login=data.get("peer_login"),
             target=data["target"],
             outcome=data["outcome"],
             duration_s=data["duration_s"],
-            owner=data["owner"],
-            exit_code=data["exit_code"],
-            signal=data["signal"],
-            killed_by=data["killed_by"],
+            owner=data.get("owner"),
+            exit_code=data.get("exit_code"),
+            signal=data.get("signal"),
+            killed_by=data.get("killed_by"),
             token=TokenMark.from_dict(data["token"]) if data.get("token") else None,
             cursor=data["cursor"],
         )
@@ -111,7 +111,7 @@ class Counts(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Counts:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             users=data["users"],
             workspaces=data["workspaces"],
@@ -130,7 +130,7 @@ class CreatedToken(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> CreatedToken:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             id=data["id"],
             scope=TokenScope.from_dict(data["scope"]),
@@ -153,7 +153,7 @@ class DeniedHost(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> DeniedHost:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             host=data["host"],
             port=data["port"],
@@ -181,7 +181,7 @@ class Dialled(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Dialled:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             token=data["token"],
             expires_at=data["expires_at"],
@@ -201,7 +201,7 @@ class Disk(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Disk:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             total_bytes=data["total_bytes"],
             free_bytes=data["free_bytes"],
@@ -258,10 +258,10 @@ class Execution(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Execution:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             exit_code=data["exit_code"],
-            signal=data["signal"],
+            signal=data.get("signal"),
             stdout=data["stdout"],
             stdout_encoding=data["stdout_encoding"],
             stderr=data["stderr"],
@@ -269,7 +269,7 @@ class Execution(Record):
             truncated=data["truncated"],
             omitted_bytes=data["omitted_bytes"],
             duration_s=data["duration_s"],
-            killed_by=data["killed_by"],
+            killed_by=data.get("killed_by"),
         )
 
 
@@ -298,14 +298,14 @@ class File(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> File:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             path=data["path"],
             type=data["type"],
             size_bytes=data["size_bytes"],
             mode=data["mode"],
             modified_at=data["modified_at"],
-            target=data["target"],
+            target=data.get("target"),
             etag=data["etag"],
         )
 
@@ -329,7 +329,7 @@ class FileContents(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> FileContents:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             data=data["data"],
             encoding=data["encoding"],
@@ -356,7 +356,7 @@ class FileMatch(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> FileMatch:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             path=data["path"],
             line=data["line"],
@@ -379,7 +379,7 @@ class FileRemoved(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> FileRemoved:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             path=data["path"],
             removed=data["removed"],
@@ -398,7 +398,7 @@ class HealthCheck(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> HealthCheck:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             name=data["name"],
             status=data["status"],
@@ -476,23 +476,23 @@ class Job(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Job:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             id=data["id"],
             workspace=data["workspace"],
-            name=data["name"],
+            name=data.get("name"),
             argv=data["argv"],
             state=data["state"],
-            exit_code=data["exit_code"],
-            signal=data["signal"],
-            killed_by=data["killed_by"],
+            exit_code=data.get("exit_code"),
+            signal=data.get("signal"),
+            killed_by=data.get("killed_by"),
             tty=data["tty"],
             ends_with_stream=data["ends_with_stream"],
-            started_at=data["started_at"],
-            ended_at=data["ended_at"],
+            started_at=data.get("started_at"),
+            ended_at=data.get("ended_at"),
             stdout_bytes=data["stdout_bytes"],
             stderr_bytes=data["stderr_bytes"],
-            by=data["by"],
+            by=data.get("by"),
         )
 
 
@@ -507,7 +507,7 @@ class JobDeleted(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> JobDeleted:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             id=data["id"],
             deleted=data["deleted"],
@@ -532,7 +532,7 @@ class JobLogs(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> JobLogs:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             data=data["data"],
             encoding=data["encoding"],
@@ -553,7 +553,7 @@ class NodeHealth(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> NodeHealth:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             status=data["status"],
             checks=[HealthCheck.from_dict(item) for item in data["checks"]],
@@ -628,7 +628,7 @@ class NodeInfo(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> NodeInfo:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             node_id=data["node_id"],
             instance_id=data["instance_id"],
@@ -666,7 +666,7 @@ class NodeVersion(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> NodeVersion:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             agent=data["agent"],
             api=data["api"],
@@ -748,7 +748,7 @@ class OpenedWorkspace(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> OpenedWorkspace:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             id=data["id"],
             name=data["name"],
@@ -765,7 +765,7 @@ class OpenedWorkspace(Record):
             sandbox=Sandbox.from_dict(data["sandbox"]) if data.get("sandbox") else None,
             runtime=Runtime.from_dict(data["runtime"]),
             created_at=data["created_at"],
-            opened_at=data["opened_at"],
+            opened_at=data.get("opened_at"),
             login=WorkspaceLogin.from_dict(data["login"]),
         )
 
@@ -782,7 +782,7 @@ class Os(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Os:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             id=data["id"],
             version_id=data["version_id"],
@@ -834,18 +834,18 @@ class Repo(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Repo:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             name=data["name"],
             path=data["path"],
-            url=data["url"],
-            branch=data["branch"],
-            commit=data["commit"],
+            url=data.get("url"),
+            branch=data.get("branch"),
+            commit=data.get("commit"),
             left_out=data["left_out"],
-            ahead=data["ahead"],
-            behind=data["behind"],
-            updated=data["updated"],
-            new_commits=data["new_commits"],
+            ahead=data.get("ahead"),
+            behind=data.get("behind"),
+            updated=data.get("updated"),
+            new_commits=data.get("new_commits"),
         )
 
 
@@ -865,7 +865,7 @@ class RepoDeleted(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> RepoDeleted:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             workspace=data["workspace"],
             name=data["name"],
@@ -889,11 +889,11 @@ class Runtime(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Runtime:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             state=data["state"],
-            since=data["since"],
-            idle_stop_at=data["idle_stop_at"],
+            since=data.get("since"),
+            idle_stop_at=data.get("idle_stop_at"),
         )
 
 
@@ -932,7 +932,7 @@ class Sandbox(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Sandbox:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             workspace=data["workspace"],
             limits=data["limits"],
@@ -958,7 +958,7 @@ class SandboxDeleted(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SandboxDeleted:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             workspace=data["workspace"],
             deleted=data["deleted"],
@@ -980,7 +980,7 @@ class SshKey(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SshKey:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             type=data["type"],
             fingerprint=data["fingerprint"],
@@ -1062,23 +1062,23 @@ class StartedJob(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> StartedJob:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             id=data["id"],
             workspace=data["workspace"],
-            name=data["name"],
+            name=data.get("name"),
             argv=data["argv"],
             state=data["state"],
-            exit_code=data["exit_code"],
-            signal=data["signal"],
-            killed_by=data["killed_by"],
+            exit_code=data.get("exit_code"),
+            signal=data.get("signal"),
+            killed_by=data.get("killed_by"),
             tty=data["tty"],
             ends_with_stream=data["ends_with_stream"],
-            started_at=data["started_at"],
-            ended_at=data["ended_at"],
+            started_at=data.get("started_at"),
+            ended_at=data.get("ended_at"),
             stdout_bytes=data["stdout_bytes"],
             stderr_bytes=data["stderr_bytes"],
-            by=data["by"],
+            by=data.get("by"),
             stream=StreamToken.from_dict(data["stream"]) if data.get("stream") else None,
         )
 
@@ -1098,7 +1098,7 @@ class StreamToken(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> StreamToken:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             token=data["token"],
             expires_at=data["expires_at"],
@@ -1143,16 +1143,16 @@ class Token(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Token:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             id=data["id"],
             label=data["label"],
             workspace=data["workspace"],
-            preset=data["preset"],
+            preset=data.get("preset"),
             methods=data["methods"],
             created_at=data["created_at"],
-            expires_at=data["expires_at"],
-            last_used_at=data["last_used_at"],
+            expires_at=data.get("expires_at"),
+            last_used_at=data.get("last_used_at"),
             by=data["by"],
         )
 
@@ -1168,7 +1168,7 @@ class TokenMark(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TokenMark:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             id=data["id"],
             label=data["label"],
@@ -1186,7 +1186,7 @@ class TokenRevoked(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TokenRevoked:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             id=data["id"],
             revoked=data["revoked"],
@@ -1213,12 +1213,12 @@ class TokenScope(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> TokenScope:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             workspace=data["workspace"],
-            preset=data["preset"],
+            preset=data.get("preset"),
             methods=data["methods"],
-            expires_at=data["expires_at"],
+            expires_at=data.get("expires_at"),
         )
 
 
@@ -1234,7 +1234,7 @@ class Tty(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Tty:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             rows=data["rows"],
             cols=data["cols"],
@@ -1290,16 +1290,16 @@ class Usage(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Usage:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             memory_bytes=data["memory_bytes"],
-            memory_peak_bytes=data["memory_peak_bytes"],
-            memory_limit_bytes=data["memory_limit_bytes"],
+            memory_peak_bytes=data.get("memory_peak_bytes"),
+            memory_limit_bytes=data.get("memory_limit_bytes"),
             cpu_s=data["cpu_s"],
             tasks=data["tasks"],
-            disk_bytes=data["disk_bytes"],
-            files=data["files"],
-            disk_limit_bytes=data["disk_limit_bytes"],
+            disk_bytes=data.get("disk_bytes"),
+            files=data.get("files"),
+            disk_limit_bytes=data.get("disk_limit_bytes"),
             network=UsedNetwork.from_dict(data["network"]),
         )
 
@@ -1318,7 +1318,7 @@ class UsedNetwork(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> UsedNetwork:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             allowed=data["allowed"],
             denied=[DeniedHost.from_dict(item) for item in data["denied"]],
@@ -1361,7 +1361,7 @@ class User(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> User:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             name=data["name"],
             login=data["login"],
@@ -1392,7 +1392,7 @@ class UserDeleted(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> UserDeleted:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             name=data["name"],
             deleted=data["deleted"],
@@ -1452,7 +1452,7 @@ class UserDetails(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> UserDetails:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             name=data["name"],
             login=data["login"],
@@ -1540,7 +1540,7 @@ class Workspace(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Workspace:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             id=data["id"],
             name=data["name"],
@@ -1557,7 +1557,7 @@ class Workspace(Record):
             sandbox=Sandbox.from_dict(data["sandbox"]) if data.get("sandbox") else None,
             runtime=Runtime.from_dict(data["runtime"]),
             created_at=data["created_at"],
-            opened_at=data["opened_at"],
+            opened_at=data.get("opened_at"),
             login=data["login"],
         )
 
@@ -1579,7 +1579,7 @@ class WorkspaceDeleted(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> WorkspaceDeleted:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             name=data["name"],
             deleted=data["deleted"],
@@ -1605,7 +1605,7 @@ class WorkspaceLogin(Record):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> WorkspaceLogin:
-        """Read what the agent sent; fields of a newer agent are ignored."""
+        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""
         return cls(
             user=data["user"],
             host_hint=data["host_hint"],

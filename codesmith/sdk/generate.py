@@ -81,7 +81,7 @@ def record(name: str, schema: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield "    @classmethod"
     yield f"    def from_dict(cls, data: Mapping[str, Any]) -> {name}:"
-    yield '        """Read what the agent sent; fields of a newer agent are ignored."""'
+    yield '        """Read what the agent sent; unknown fields are ignored, a missing one is None if it may be."""'
     yield "        return cls("
     for field in fields:
         is_required = field in schema.get("required", ())
@@ -205,7 +205,8 @@ def _reader(schema: Mapping[str, Any], field: str, is_required: bool) -> str:
     record = next((one for one in schema.get("oneOf", ()) if "$ref" in one), None)
     if record is not None:
         return f'{python_type(record)}.from_dict({at}) if data.get("{field}") else None'
-    return at if is_required else f'data.get("{field}")'
+    may_be_null = any(one.get("type") == "null" for one in schema.get("oneOf", ()))
+    return at if is_required and not may_be_null else f'data.get("{field}")'
 
 
 def _read_function(schema: Mapping[str, Any]) -> str:

@@ -195,9 +195,12 @@ class Transport:
         try:
             return read(result)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            what = f"{type(error).__name__}: {error}"
-            problem = f"{self.node} answered {method} in a form this client does not know ({what})"
-            raise CodeSmithError(problem, hint=f"inv node.prepare{self._choice}") from error
+            what = f"in a form this client does not know ({type(error).__name__}: {error})"
+            if isinstance(error, KeyError):
+                what = f"without {error}: its agent is older than this client"
+            raise CodeSmithError(
+                f"{self.node} answered {method} {what}", hint=f"inv node.prepare{self._choice}"
+            ) from error
 
     def _exchange(self, body: bytes, deadline: float) -> tuple[int, bytes]:
         connection = self._open(deadline)

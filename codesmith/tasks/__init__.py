@@ -2,47 +2,17 @@
 
 from __future__ import annotations
 
-from invoke.collection import Collection
+from codesmith.cli.namespace import Namespace, Root
+
+NAMESPACES = (
+    "audit", "file", "job", "lab", "mcp", "node", "repo", "sandbox", "ssh", "template", "token", "ui", "user",
+    "workspace",
+)  # fmt: skip
 
 
-def root() -> Collection:
-    """Return the root collection; one line per namespace, alphabetical."""
-    from codesmith.tasks import (
-        audit,
-        completion,
-        demo,
-        file,
-        job,
-        lab,
-        mcp,
-        node,
-        repo,
-        sandbox,
-        ssh,
-        template,
-        token,
-        top,
-        ui,
-        user,
-        workspace,
-    )
+def root() -> Root:
+    """Return the root collection; the module of a namespace is imported when one of its tasks is asked for."""
+    from codesmith.tasks import completion, demo, top
 
-    return Collection(
-        completion.completion,
-        demo.demo,
-        top.top,
-        audit=Collection.from_module(audit),
-        file=Collection.from_module(file),
-        job=Collection.from_module(job),
-        lab=Collection.from_module(lab),
-        mcp=Collection.from_module(mcp),
-        node=Collection.from_module(node),
-        repo=Collection.from_module(repo),
-        sandbox=Collection.from_module(sandbox),
-        ssh=Collection.from_module(ssh),
-        template=Collection.from_module(template),
-        token=Collection.from_module(token),
-        ui=Collection.from_module(ui),
-        user=Collection.from_module(user),
-        workspace=Collection.from_module(workspace),
-    )
+    spaces = {name: Namespace(f"{__name__}.{name}") for name in NAMESPACES}
+    return Root(completion.completion, demo.demo, top.top, **spaces)

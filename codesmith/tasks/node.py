@@ -10,7 +10,6 @@ from invoke.context import Context
 
 from codesmith.cli import output
 from codesmith.cli.task import task
-from codesmith.doctor import finding
 from codesmith.errors import BadArgument
 from codesmith.fleet import agent_calls, agent_service, endpoints, entries, installation, report, runs, selection
 from codesmith.fleet.one_node import OneNode
@@ -191,7 +190,13 @@ def restart(c: Context, **choice: Unpack[ResumableChoice]) -> Rows:
         return report.report(run.chosen, run.follow(partial(agent_service.start, verb="restart")), UNIT)
 
 
-@task(help=EVERY, harmless=True, exit_code=lambda rows: int(finding.is_failing(rows)))
+def _is_failing(rows: Rows) -> int:
+    from codesmith.doctor import finding  # of this task alone, and heavy
+
+    return int(finding.is_failing(rows))
+
+
+@task(help=EVERY, harmless=True, exit_code=_is_failing)
 def doctor(c: Context, **choice: Unpack[Choice]) -> Rows:
     """Check this machine, the connections to nodes, and the nodes; exit code 1 if a check fails.
 
@@ -273,13 +278,18 @@ def add(
     return row
 
 
-@task(help={"name": "Node name from nodes.yaml."})
-def remove(c: Context, name: str, file: str = "", json: bool = False) -> dict[str, Any]:
-    """Remove a node from nodes.yaml; nothing changes on the node.
+@task(
+    help={
+        "name": "Node name from nodes.yaml.",
+        "yes": "Remove without asking (default: say what would be lost, and ask on the terminal).",
+    }
+)
+def remove(c: Context, name: str, yes: bool = False, file: str = "", json: bool = False) -> dict[str, Any]:
+    """Remove a node from nodes.yaml, after saying what is lost; nothing changes on the node.
 
     Example: node.remove web1
     """
-    row = entries.remove(file, name)
+    row = entries.remove(file, name, yes=yes)
     output.show(row, json=json)
     return row
 

@@ -7,7 +7,8 @@ from typing import Unpack
 
 from invoke.context import Context
 
-from codesmith.cli import arguments, limit_options, output
+from codesmith.cli import limit_options, output
+from codesmith.cli.limit_options import LIMIT_HELP, NETWORKS, LimitOptions
 from codesmith.cli.task import task
 from codesmith.fleet import lists, one_node
 from codesmith.fleet.one_node import OneNode
@@ -17,52 +18,22 @@ from codesmith.sdk.api import Sandbox, SandboxDeleted
 from codesmith.workspace import denied_hosts
 
 COLUMNS = ("workspace", "limits", "network", "enforced", "state", "created_at")
-NETWORKS = ("full", "none", "list")
 WORKSPACE = {"workspace": "The workspace's name."}
 
 
-@task(
-    help={
-        **WORKSPACE,
-        "memory": "Memory for all that runs in it together, such as 512M or 2G (default: no limit).",
-        "cpus": "Processors for all that runs in it together, such as 1.5 (default: no limit).",
-        "tasks": "Processes and threads at once in it (default: no limit).",
-        "runtime": "Seconds that a command may run (default: the time limit of the call).",
-        "disk": "Disk for its files, such as 5G, where the node can limit it (default: no limit).",
-        "network": "full; none, which leaves only loopback; or list, with --allow (default: full; list with --allow).",
-        "allow": "A host that it may reach, such as pypi.org or *.github.com:443; repeatable (default: no list).",
-        "deny": "A host that it may not reach though --allow has it; repeatable (default: none).",
-    },
-    choices={"network": NETWORKS},
-)
-def create(
-    c: Context,
-    workspace: str,
-    memory: str | None = None,
-    cpus: float | None = None,
-    tasks: int | None = None,
-    runtime: float | None = None,
-    disk: str | None = None,
-    network: str | None = None,
-    allow: list[str] | None = None,
-    deny: list[str] | None = None,
-    **where: Unpack[OneNode],
-) -> Sandbox:
+class CreateTask(LimitOptions, OneNode, total=False):
+    """The options of sandbox.create."""
+
+
+@task(help={**WORKSPACE, **LIMIT_HELP}, choices={"network": NETWORKS})
+def create(c: Context, workspace: str, **options: Unpack[CreateTask]) -> Sandbox:
     """Put a workspace into a sandbox and end what runs in it; limits that the node cannot enforce are refused.
 
     Example: sandbox.create demo --memory 2G --allow pypi.org --allow '*.github.com:443'
     """
-    given = {
-        "memory_bytes": arguments.parse_size(memory, "--memory"),
-        "cpus": cpus,
-        "tasks": tasks,
-        "runtime_s": runtime,
-        "disk_bytes": arguments.parse_size(disk, "--disk"),
-    }
-    limits = {name: value for name, value in given.items() if value is not None}
-    lists = limit_options.parse_lists(network, allow, deny, is_new=True)
+    limits, network = limit_options.parse_limits(options), limit_options.parse_network(options)
     return one_node.call(
-        where, lambda client: client.sandbox.create(workspace=workspace, limits=limits, network=lists), COLUMNS
+        options, lambda client: client.sandbox.create(workspace=workspace, limits=limits, network=network), COLUMNS
     )
 
 

@@ -3,13 +3,21 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from invoke.context import Context
 
-from codesmith.cli.task import task
-from codesmith.fleet.report import Row
-from codesmith.fleet.top import SORTS, TopChoice, live, once
+from codesmith.cli.task import Tell, task
+from codesmith.fleet.top_choice import SORTS, TopChoice
+
+if TYPE_CHECKING:
+    from codesmith.fleet.report import Row
+
+
+def _live(options: Any, tell: Tell) -> list[Row]:
+    from codesmith.fleet import top
+
+    return top.live(options, tell)
 
 
 @task(
@@ -22,7 +30,7 @@ from codesmith.fleet.top import SORTS, TopChoice, live, once
     },
     choices={"sort": tuple(SORTS)},
     harmless=True,
-    live=live,
+    live=_live,
 )
 def top(c: Context, **options: Unpack[TopChoice]) -> list[Row]:
     """Show all workspaces of nodes by what they use, live on a terminal; cpu is a percentage of one core.
@@ -32,4 +40,6 @@ def top(c: Context, **options: Unpack[TopChoice]) -> list[Row]:
     Example: top --all
     Example: top --tag eu --sort cpu --once
     """
-    return once(options)
+    from codesmith.fleet import top
+
+    return top.once(options)

@@ -8,6 +8,7 @@ from typing import Any, Unpack
 from invoke.context import Context
 
 from codesmith.cli import arguments, output
+from codesmith.cli.limit_options import NETWORKS
 from codesmith.cli.task import task
 from codesmith.errors import BadArgument
 from codesmith.fleet import lists, one_node, selection
@@ -26,7 +27,7 @@ COPY_COLUMNS = ("files", "bytes", "deleted", "by", "seconds")
 COLUMNS = ("name", "path", "login", "user", "shared_with", "state", "labels", "created_at")
 
 
-@task(help=CREATE_HELP)
+@task(help=CREATE_HELP, choices={"network": NETWORKS})
 def create(
     c: Context,
     name: str,
@@ -39,9 +40,11 @@ def create(
 ) -> Workspace | Row:
     """Create a workspace with a login of its own; --template and --repo fill it, --any chooses its node.
 
+    With limits or a network it is in a sandbox from the start; if the node refuses them, there is no workspace.
     The setup of a template runs as a job; what it writes goes to standard error. With --any the record says the node.
 
     Example: workspace.create demo --template python --any --tag eu
+    Example: workspace.create shop --memory 2G --cpus 1.5 --allow pypi.org
     Example: workspace.create site --repo https://git.example.org/team/site.git --ref main
     """
     from codesmith.workspace import creation

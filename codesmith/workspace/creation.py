@@ -9,12 +9,12 @@ import posixpath
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codesmith import paths
-from codesmith.cli import arguments, output
+from codesmith.cli import arguments, limit_options, output
 from codesmith.cli.hints import completed
 from codesmith.errors import (
     THIS_COMMAND,
@@ -82,6 +82,8 @@ class Wish:
             of_template[PORTS_LABEL] = ",".join(chosen.ports)
         labels = {**of_template, **chosen.labels, **(labels or {})} or None
         params = {"name": self.name, "user": self.user, "ssh_keys": keys, "labels": labels}
+        limits, network = limit_options.parse_limits(options), limit_options.parse_network(options)
+        chosen = replace(chosen, sandbox={**chosen.sandbox, **limits}, network=network or chosen.network)
         variables = {**chosen.env, **_variables(options.get("env") or ())}
         return Plan(params, self._source(chosen, options), chosen, variables, options.get("keep", False))
 

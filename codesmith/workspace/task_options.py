@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from codesmith.cli.arguments import CLONE_HELP
+from codesmith.cli.limit_options import LIMIT_HELP, LimitOptions
 from codesmith.fleet.one_node import OneNode
 from codesmith.workspace.clone_credentials import CloneTask
 
 
-class CreateTask(CloneTask, total=False):
+class CreateTask(CloneTask, LimitOptions, total=False):
     """The options of workspace.create, beside what it creates."""
 
     template: str | None
@@ -39,6 +40,11 @@ CREATE_HELP = {
     **CLONE_HELP,
     "template": "What it has: templates/TEMPLATE.yaml beside nodes.yaml; options win over it (default: none).",
     "env": "A variable as KEY=VALUE for all that runs in it; repeatable; wins over the template's (default: none).",
+    # As sandbox.create has them, but for what counts without one.
+    **{
+        option: text.replace("(default: ", "(default: that of the template, else ")
+        for option, text in LIMIT_HELP.items()
+    },
     "keep": "If something fails after its creation, leave what is there (default: delete it again).",
     "any": "Take the node with the most free memory and disk, of --tag or of all (default: see --node).",
     "tag": "With --any: only nodes with this tag; repeatable (default: every node).",

@@ -273,7 +273,7 @@ def test_nodes_of_an_included_file_are_only_read(main: Path, monkeypatch: pytest
     more = main.parent / "more.yaml"
     more.write_text("nodes:\n  more1: {host: a, endpoint: tcp:7001}\n")
     before = main.read_text(), more.read_text()
-    for change in (lambda: entries.remove(str(main), "more1"), lambda: writer.remove(main, "more1")):
+    for change in (lambda: entries.remove(str(main), "more1", yes=False), lambda: writer.remove(main, "more1")):
         with pytest.raises(CodeSmithError) as caught:
             change()
         assert caught.value.problem == f"more1 is in {more}:2, which {main} includes and nothing here changes"

@@ -13,7 +13,7 @@ import pytest
 
 import codesmith
 from codesmith import paths
-from codesmith.errors import AgentRefused, UnknownNode
+from codesmith.errors import AgentRefused, CodeSmithError, UnknownNode
 from codesmith.nodes.registry import Registry
 from codesmith.sdk import api, generate
 from codesmith.tunnel.local_endpoint import endpoint_path
@@ -93,6 +93,39 @@ def test_a_record_ignores_what_a_newer_agent_adds():
     assert repr(disk) == "Disk(total_bytes=2, free_bytes=1)"
     assert disk != api.Disk(total_bytes=2, free_bytes=2)
     assert disk != data
+
+
+def results_that_are_records():
+    for method in CONTRACT["methods"]:
+        schema = method["result"]["schema"]
+        if "$ref" in schema and not method["name"].startswith("rpc."):
+            record = schema["$ref"].rpartition("/")[2]
+            yield pytest.param(record, method["examples"][0]["result"]["value"], id=method["name"])
+
+
+@pytest.mark.parametrize(("record", "value"), list(results_that_are_records()))
+def test_what_an_older_agent_lacks_is_none_if_it_may_be_else_an_error(record, value):
+    schema = CONTRACT["components"]["schemas"][record]
+    for field in schema["required"]:
+        lacking = {name: inner for name, inner in value.items() if name != field}
+        kinds = [one.get("type") for one in schema["properties"][field].get("oneOf", ())]
+        if "null" in kinds:
+            assert getattr(getattr(api, record).from_dict(lacking), field) is None
+        else:
+            with pytest.raises(KeyError, match=field):
+                getattr(api, record).from_dict(lacking)
+
+
+def test_an_older_agent_is_told_by_the_field_that_its_answer_lacks(endpoint):
+    (info,) = [example["result"]["value"] for name, example in EXAMPLES if name == "node.info"]
+    for lacking, field in (
+        ({**info, "disk": {"total_bytes": 2}}, "free_bytes"),
+        ({name: value for name, value in info.items() if name != "memory_available_bytes"}, "memory_available_bytes"),
+    ):
+        with scripted(endpoint, result(lacking)), codesmith.connect() as web1, pytest.raises(CodeSmithError) as caught:
+            web1.node.info()
+        problem = f"web1 answered node.info without '{field}': its agent is older than this client"
+        assert (caught.value.problem, caught.value.hint) == (problem, "inv node.prepare --node web1")
 
 
 def test_api_py_is_what_the_contract_says():

@@ -416,7 +416,7 @@ def test_the_wire_is_shown_without_secrets(path, transport, monkeypatch, capsys)
 
 def test_an_answer_of_another_shape_is_an_error_with_a_next_step(transport):
     with pytest.raises(errors.CodeSmithError, match=r"answered user.get in a form this client does not know") as caught:
-        transport.record("user.get", lambda data: data["name"], {})
+        transport.record("user.get", lambda data: data["name"], None)
     assert caught.value.hint == "inv node.prepare --node web1"
 
 

@@ -46,7 +46,7 @@ BUSY = {"error": {"code": 1004, "message": "busy", "data": {"kind": "in_use"}}}
 
 def answers(**others):
     known = {
-        "user_get": MISSING, "workspace_create": lambda params: {**WORKSPACE, "labels": params["labels"]},
+        "user_get": MISSING, "workspace_create": lambda params: {**WORKSPACE, "labels": params.get("labels", {})},
         "workspace_get": {**WORKSPACE, "labels": {"ports": "8000,18001:8001"}}, "workspace_delete": DELETED,
         "sandbox_create": SANDBOX, "file_write": WRITTEN, "file_make_directory": {**WRITTEN, "type": "directory"},
         "job_start": {**JOB, "name": "setup", "stream": None},
@@ -116,9 +116,47 @@ def test_options_win_over_the_template(place, templates):
     assert server.calls[1][1]["repo"] == {"url": "https://a.example/b.git"}
 
 
+LIMITS = ["--memory", "512M", "--cpus", "1.5", "--tasks", "50", "--runtime", "60", "--disk", "1G"]
+
+
+def test_options_give_it_limits_and_a_network(place):
+    with stand_in(place.endpoint(), **answers()) as server:
+        done = place.inv("workspace.create", "demo", *LIMITS, "--allow", "pypi.org", "--deny", "evil.example.org")
+    assert done.returncode == 0, done.stderr
+    (given,) = [params for method, params in server.calls if method == "sandbox.create"]
+    assert given["limits"] == {
+        "memory_bytes": 512 << 20, "cpus": 1.5, "tasks": 50, "runtime_s": 60.0, "disk_bytes": 1 << 30,
+    }  # fmt: skip
+    assert given["network"] == {"allow": ["pypi.org"], "deny": ["evil.example.org"]}
+
+
+@pytest.mark.parametrize(
+    ("words", "limits", "network"),
+    [
+        (["--cpus", "2"], {"memory_bytes": 2 << 30, "cpus": 2.0}, "none"),
+        (["--memory", "1G", "--network", "full"], {"memory_bytes": 1 << 30}, "full"),
+    ],
+)
+def test_limits_of_the_command_line_win_one_by_one(place, templates, words, limits, network):
+    with stand_in(place.endpoint(), setup_ends(0), **answers()) as server:
+        done = place.inv("workspace.create", "demo", "--template", "site", *words)
+    assert done.returncode == 0, done.stderr
+    (given,) = [params for method, params in server.calls if method == "sandbox.create"]
+    assert (given["limits"], given["network"]) == (limits, network)
+
+
+def test_limits_that_are_refused_leave_no_workspace(place):
+    with stand_in(place.endpoint(), **answers(sandbox_create=REFUSED)) as server:
+        done = place.inv("workspace.create", "demo", "--memory", "2G")
+    assert (done.returncode, done.stdout, server.calls[-1][0]) == (6, "", "workspace.delete")
+    assert "note: workspace demo is deleted again\nerror: no limits here\n" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
+        (("--memory", "2X"), 1, "--memory takes a size such as 512M or 2G, not '2X'"),
+        (("--network", "none", "--allow", "pypi.org"), 1, "--network none has no lists"),
         (("--template", "sit"), 3, "no template 'sit': "),
         (("--template", "bad"), 1, "templates/bad.yaml:1: port: no such key, did you mean `ports`?"),
         (("--template", "site", "--env", "HOME=/x"), 1, "--env cannot set 'HOME'"),

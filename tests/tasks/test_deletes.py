@@ -88,6 +88,43 @@ def test_a_terminal_is_asked(place, words, what):
             assert deleted(server) is (code == 0)
 
 
+NODES = """\
+nodes:
+  # at the office
+  web1: {host: web1.invalid, tags: [eu]}
+  web2: {host: web2.invalid}
+"""
+
+
+def test_a_node_says_what_its_entry_has_and_that_its_agent_stays(place):
+    place.write(NODES)
+    done = place.inv("node.remove", "web1")
+    assert (done.returncode, place.nodes.read_text()) == (2, NODES)
+    assert done.stderr == (
+        "web1 itself does not change: its agent and its workspaces stay; to remove them first: "
+        "inv node.uninstall --node web1\n"
+        "deleting the entry of web1 loses:\n"
+        f"  its lines in {place.nodes}:\n"
+        "      # at the office\n"
+        "      web1: {host: web1.invalid, tags: [eu]}\n"
+        "error: the entry of web1 is not deleted: there is no terminal to ask on\nhint: inv node.remove web1 --yes\n"
+    )
+    assert place.inv("node.remove", "web1", "--yes").returncode == 0
+    assert place.nodes.read_text() == "nodes:\n  web2: {host: web2.invalid}\n"
+
+
+def test_a_terminal_is_asked_about_a_node(place):
+    for answer, code in (("n", 2), ("y", 0)):
+        place.write(NODES)
+        with Terminal(
+            [INV, "node.remove", "web1"], {**place.environment, "TERM": "dumb"}, rows=40, columns=200
+        ) as terminal:
+            terminal.wait_for(r"delete it\? \[y/N\] ")
+            terminal.types(f"{answer}\n")
+            assert terminal.wait_for_end() == code
+        assert ("web1" in place.nodes.read_text()) is (code == 2)
+
+
 def test_a_question_that_nobody_sees_is_not_asked(place):
     """Standard error goes to a file, standard input is a terminal."""
     with (

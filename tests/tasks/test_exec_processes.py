@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -320,7 +321,8 @@ def test_a_cut_connection_restores_the_terminal(place, at_terminal):
         before = terminal.mode()
         assert terminal.wait_for_end() == 5
         assert terminal.mode() == before
-        assert "error: web1: the connection ended" in terminal.shown
+        # It broke, if the size of the terminal came just then: nobody was there to read it.
+        assert re.search("error: web1: the connection (ended|broke)", terminal.shown)
 
 
 def test_keys_close_the_connection(place, at_terminal):

@@ -215,7 +215,7 @@ def test_a_node_is_added_shown_and_removed(place):
     assert (added.returncode, added.stderr) == (0, "")
     assert "# ours\n" in place.nodes.read_text()
     assert [row["name"] for row in json.loads(place.inv("node.list", "--json").stdout)] == ["web1", "db1"]
-    assert json.loads(place.inv("node.remove", "db1", "--json").stdout)["removed"] is True
+    assert json.loads(place.inv("node.remove", "db1", "--yes", "--json").stdout)["removed"] is True
     assert place.nodes.read_text() == "nodes:\n  web1: {host: web1.invalid}  # ours\n"
 
 
@@ -224,13 +224,13 @@ def test_what_was_remembered_of_the_way_to_a_node_goes_with_it(place):
     stays, goes = (resolve(Node(name, place.nodes, f"{name}.invalid")) for name in ("web2", "web1"))
     for target in (stays, goes):
         connect.remember(target, "no common algorithm")
-    assert place.inv("node.remove", "web1").returncode == 0
+    assert place.inv("node.remove", "web1", "--yes").returncode == 0
     assert [connect.recall(target) for target in (stays, goes)] == ["no common algorithm", ""]
 
 
 def test_a_lab_node_that_is_gone_can_be_removed(place):
     place.write("nodes:\n  web1: {lab: bookworm}\n")
-    assert place.inv("node.remove", "web1").returncode == 0
+    assert place.inv("node.remove", "web1", "--yes").returncode == 0
 
 
 def test_a_table_is_for_a_terminal_and_has_no_colour_with_no_color(place):
@@ -352,9 +352,9 @@ sys.meta_path.insert(0, Finder())
     ("program", "module"),
     [
         ("codesmith", "invoke.collection"),
-        ("codesmith", "codesmith.tasks.workspace"),
+        ("codesmith", "codesmith.tasks.node"),
         ("inv", "codesmith.cli.program"),
-        ("inv", "codesmith.tasks.workspace"),
+        ("inv", "codesmith.tasks.node"),
     ],
 )
 def test_ctrl_c_before_a_task_runs_is_one_line(place, tmp_path, program, module):

@@ -191,3 +191,24 @@ def test_a_person_makes_a_workspace_of_a_repository(web1: Web1, forge: Forge, tm
     said = run.runs(f"inv workspace.create lost --repo {url} --node web1", code=6)
     assert "workspace 'lost' was removed again" in said.err
     assert "--ref needs --repo" in run.runs("inv workspace.create lost --ref main --node web1", code=1).err
+
+
+def test_a_template_brings_its_repository(web1: Web1, forge: Forge, tmp_path: Path) -> None:
+    folder = web1.person.registry.parent / "templates"
+    folder.mkdir(exist_ok=True)
+    (folder / "code.yaml").write_text(
+        f"repo: {{url: 'git@{forge.host}:/srv/git/private.git', ref: other, name: site}}\n"
+        "sandbox: {tasks: 200}\n"
+        "setup: [ls code/site > data/listed]\n"
+    )
+    (tmp_path / "key").write_text(forge.key)
+    (tmp_path / "hosts").write_text(f"{forge.known_host}\n")
+    options = f"--node web1 --template code --credential-file {tmp_path}/key --known-hosts {tmp_path}/hosts"
+    web1.person.runs(f"inv workspace.create tpl {options} --runtime 60")
+    repo = web1.client.repo.get(workspace="tpl", name="site")
+    assert (repo.branch, repo.commit) == ("other", forge.commit("other"))
+    assert web1.client.workspace.exec(name="tpl", argv=["cat", "data/listed"]).stdout == "one\n"
+    sandbox = web1.client.workspace.get(name="tpl").sandbox
+    assert sandbox is not None and sandbox.limits == {"tasks": 200, "runtime_s": 60.0}
+    said = web1.person.fails(f"inv workspace.create none {options} --ref gone", code=6)
+    assert "gone" in said.err and "none" not in [one.name for one in web1.client.workspace.list()]
