@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import socket
+import struct
 import subprocess
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -22,7 +24,15 @@ from tests.waiting import eventually
 pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(1500), BOTH_RELEASES]
 WORKSPACE = "/srv/codesmith/workspaces/demo"
 FOLDER = ".editor"
-COPY_S = 300
+COPY_S, ANSWER_S = 300, 120
+# How a page begins to speak with the server, in one frame of a WebSocket: VS Code's header, and a control message.
+UPGRADE = (
+    "GET /{}?reconnectionToken=00000000-0000-4000-8000-000000000000&reconnection=false HTTP/1.1\r\n"
+    "Host: 127.0.0.1:{port}\r\nOrigin: http://127.0.0.1:{port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+HELLO = b'{"type":"auth","auth":"00000000000000000000","data":""}'
+CONTROL = 2
 
 
 class Editor(NamedTuple):
@@ -58,12 +68,12 @@ def get(port: int, path: str) -> tuple[str, str]:
 
     def answer() -> tuple[str, str] | None:
         try:
-            with opener.open(f"http://127.0.0.1:{port}{path}", timeout=60) as response:
+            with opener.open(f"http://127.0.0.1:{port}{path}", timeout=ANSWER_S) as response:
                 return response.read().decode(), response.geturl()
         except (URLError, ConnectionError):
             return None
 
-    return eventually(answer, f"no answer of {path}", within_s=120)
+    return eventually(answer, f"no answer of {path}", within_s=ANSWER_S)
 
 
 def is_workbench(port: int) -> None:
@@ -73,6 +83,21 @@ def is_workbench(port: int) -> None:
     program = re.search(r'src="([^"]*/workbench\.js)"', page)
     assert program, page[-500:]
     assert len(get(port, f"/{program[1]}")[0]) > 1_000_000
+    assert b'"type":"sign"' in hello(port, program[1].partition("/")[0])
+
+
+def hello(port: int, place: str) -> bytes:
+    """Return what the server answers to the first message of a page."""
+    message = struct.pack(">BIII", CONTROL, 0, 0, len(HELLO)) + HELLO
+    with socket.create_connection(("127.0.0.1", port), ANSWER_S) as connection:
+        connection.sendall(UPGRADE.format(place, port=port).encode())
+        with connection.makefile("rb") as answer:
+            head = b"".join(iter(answer.readline, b"\r\n"))
+            assert head.startswith(b"HTTP/1.1 101 "), head
+            connection.sendall(struct.pack(">BBI", 0x82, 0x80 | len(message), 0) + message)
+            _, size, more = struct.unpack(">BBH", answer.read(4))
+            assert size == 126  # the length follows
+            return answer.read(more)
 
 
 def test_its_page_comes_by_a_forward_of_ssh(editor: Editor) -> None:
