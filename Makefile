@@ -53,7 +53,7 @@ test: install part
 	$(PYTEST) -m 'not long and not vm' $(TESTED)
 
 test-long: install part
-	$(BIN)/python -m codesmith.lab.setup $(FOR_TESTS)
+	$(BIN)/python -m codesmith.lab.setup $(FOR_TESTS) g++ make npm
 	$(PYTEST) -m long $(TESTED)
 
 test-vm: install part

@@ -7,7 +7,7 @@ import graphlib
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -180,6 +180,31 @@ def test_each_line_of_the_security_page_names_its_test() -> None:
     rows = [line for line in lines if line.startswith("| ") and not line.startswith(("| what | ", "| --- "))]
     assert len(rows) > 40
     assert [row for row in rows if not named_tests(row)] == []
+
+
+@pytest.mark.slow
+def test_the_tests_of_the_security_page_run() -> None:
+    """None of their names is cut short, and none is skipped, or in a file or class where pytest does not look."""
+    names = set(named_tests((TOP / "docs" / "security.md").read_text()))
+    for path in TESTS.glob("**/test_*.py"):
+        text = path.read_text()
+        if names.isdisjoint((path.name, *re.findall(r"\bdef (test_\w+)", text))):
+            continue
+        tree = ast.parse(text)
+        marks = [
+            one for one in tree.body if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]) == "pytestmark"
+        ]
+        assert not is_skipped(marks), path
+        names.discard(path.name)
+        for one in tree.body:
+            if isinstance(one, ast.FunctionDef) and one.name in names:
+                assert not is_skipped(one.decorator_list), f"{path}: {one.name}"
+                names.discard(one.name)
+    assert names == set()
+
+
+def is_skipped(marks: Sequence[ast.AST]) -> bool:
+    return any(re.search(r"\b(skip|xfail)\b", ast.unparse(one)) for one in marks)
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ HINT = "inv sandbox.update {} --allow {{host}}"
 SOCKET = (
     f"ListenStream=127.0.0.1:{PORT}", "PrivateNetwork=yes", "Backlog=1024",
     # A proxy that fails again and again is not started for ever: the way out is closed until the runtime's next start.
-    "TriggerLimitIntervalSec=10", "TriggerLimitBurst=100",
+    "TriggerLimitIntervalSec=60", "TriggerLimitBurst=20",
 )  # fmt: skip
 SERVICE = (
     "Type=exec", "DynamicUser=yes", "UMask=0022", "RuntimeDirectoryMode=0755",

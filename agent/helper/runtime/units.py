@@ -51,8 +51,9 @@ ISOLATION = (
 SERVICE = ("StandardOutput=null", "StandardError=null", "StartLimitIntervalSec=0")
 SOCKET = (
     "SocketUser=root", f"SocketGroup={AGENT_LOGIN}", "SocketMode=0660", "DirectoryMode=0710", "RemoveOnStop=yes",
-    # A service that cannot start is not tried for ever: its socket fails, and the next call makes both anew.
-    "TriggerLimitIntervalSec=10", "TriggerLimitBurst=50", "Backlog=1024",
+    # A service that cannot start is not tried for ever, also where a try takes seconds: its socket fails, and the next
+    # call makes both anew.
+    "TriggerLimitIntervalSec=60", "TriggerLimitBurst=20", "Backlog=1024",
 )  # fmt: skip
 # Directives newer than systemd 247, our oldest, and the version that introduced each.
 NEWER_DIRECTIVES = ((248, "PrivateIPC=yes"),)

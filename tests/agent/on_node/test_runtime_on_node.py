@@ -28,6 +28,15 @@ echo '|"touch /tmp/planted"' >~/.forward
 printf '[Service]\\nExecStart=/bin/sleep 1009\\n' >~/.config/systemd/user/own.service
 ln -s ../own.service ~/.config/systemd/user/default.target.wants/
 """
+# A try takes a while, as on a busy node.
+SLOW_TO_FAIL = """
+mkdir {place}
+cat >{place}/slow.conf <<'END'
+[Service]
+ExecStartPre=/bin/sh -c "sleep 0.25; false"
+END
+systemctl daemon-reload
+"""
 WALK = """
 import os, sys
 for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -186,6 +195,18 @@ def test_who_stops_its_supervisor_harms_itself_alone(web1: Web1) -> None:
     assert client.workspace.get(name="beside").runtime.since == since
     for name in ("own", "beside"):
         client.workspace.delete(name=name)
+
+
+@BOOKWORM_FIRST
+def test_a_runtime_that_cannot_start_is_given_up_and_then_made_anew(web1: Web1) -> None:
+    web1.client.workspace.create(name="stuck")
+    place = f"/run/systemd/system/{unit_of('stuck', 'service')}.d"
+    web1.on(SLOW_TO_FAIL.format(place=place))
+    web1.refuses(web1.client.workspace.exec, "command_failed", name="stuck", argv=["true"], timeout_s=1.0)
+    assert state_on(web1, "stuck", "socket") != "active"
+    web1.on(f"rm -r {place}; systemctl daemon-reload")
+    assert web1.client.workspace.exec(name="stuck", argv=["echo", "well"]).stdout == "well\n"
+    web1.client.workspace.delete(name="stuck")
 
 
 @BOOKWORM_BEFORE_TRIXIE
