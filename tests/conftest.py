@@ -30,10 +30,13 @@ PREPARE = {"agent_copy", "make_person"}
 
 
 def pytest_configure() -> None:
-    """Take Ctrl-C as from a terminal: nohup and a background job of a shell leave it ignored, for children too."""
+    """Take Ctrl-C as from a terminal: nohup and a background job of a shell leave it ignored, for children too.
+
+    Hundreds of programs are started here: they are compiled once, also where the environment forbids bytecode files.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    # A command that may not keep the bytecode of its modules compiles them anew, half of its time.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
 
 
 @pytest.hookimpl(wrapper=True)
@@ -194,7 +197,7 @@ def make_internet(
         person = make_person(nodes, bridge=True, packages=packages)
         internet = Internet(person, "net", tmp_path_factory.mktemp("internet"))
         internet.meets("web1")
-        person.runs("inv node.prepare --node web1")
+        person.prepare("web1")
         return person, internet
 
     return make

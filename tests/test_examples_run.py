@@ -30,7 +30,7 @@ def two(make_person: Callable[..., Person], tmp_path_factory: pytest.TempPathFac
     nodes = {name: person.lab_entry(name) for name in ("web1", "web2")}
     nodes["web1"]["tags"] = ["canary"]
     person.write_registry(nodes)
-    person.runs("inv node.prepare --all")
+    person.prepare()
     return person, forge
 
 

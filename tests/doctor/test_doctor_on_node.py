@@ -18,7 +18,7 @@ Row = dict[str, str]
 def ops(make_person: Callable[..., Person]) -> Person:
     """A person with one prepared and one bare node, and a login without sudo on the first."""
     person = make_person({"web1": "bookworm", "bare": "bookworm"})
-    person.runs("inv node.prepare --node web1")
+    person.prepare("web1")
     person.lab_node("web1").add_login("plain")
     return person
 

@@ -23,7 +23,7 @@ def ops(make_person: Callable[..., Person], release: str) -> Person:
     person.lab_node("web1").add_login("ops", sudo="nopasswd")
     person.lab_node("web1").add_login("plain")
     log_in_as(person, "ops")
-    person.runs("inv node.prepare")
+    person.prepare()
     return person
 
 

@@ -64,7 +64,7 @@ def faulty(make_person: Callable[..., Person], tmp_path_factory: pytest.TempPath
     folder = tmp_path_factory.mktemp("forge")
     certify(folder)
     person = make_person({"web1": os.environ.get("CODESMITH_STORM_RELEASE", "bookworm")})
-    person.runs("inv node.prepare")
+    person.prepare()
     with pytest.MonkeyPatch.context() as patch:
         for key in ("CODESMITH_HOME", "CODESMITH_NODES"):
             patch.setenv(key, person.environment[key])

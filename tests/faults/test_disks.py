@@ -93,7 +93,7 @@ class Fragile(Web1):
 def fragile(make_person: Callable[..., Person]) -> Iterator[Fragile]:
     person = make_person({"web1": "bookworm"})
     person.on("web1", DISKS)
-    person.runs("inv node.prepare")
+    person.prepare()
     with calling(person) as web1:
         yield Fragile(web1.person, web1.client)
 

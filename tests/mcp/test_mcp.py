@@ -32,7 +32,8 @@ READING = ["file_list", "file_read", "file_search", "job_list", "job_output", "u
 @pytest.fixture(scope="module")
 def ada(make_person: Callable[..., Person]) -> Iterator[Person]:
     person = make_person({"web1": "bookworm"})
-    person.runs("inv node.prepare && inv workspace.create demo && inv workspace.create other")
+    person.prepare()
+    person.runs("inv workspace.create demo && inv workspace.create other")
     yield person
 
 

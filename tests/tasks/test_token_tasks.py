@@ -35,7 +35,8 @@ class Holder:
 @pytest.fixture(scope="module")
 def ada(make_person: Callable[..., Person]) -> Iterator[Person]:
     person = make_person({"web1": "bookworm"})
-    person.runs("inv node.prepare && inv workspace.create demo && inv workspace.create other")
+    person.prepare()
+    person.runs("inv workspace.create demo && inv workspace.create other")
     yield person
 
 

@@ -24,7 +24,7 @@ SHOTS = os.environ.get("CODESMITH_SCREENSHOTS", "")
 def ada(make_person, tmp_path_factory):
     """An operator with one prepared node and one that is not."""
     person = make_person({"web1": "bookworm", "db1": "trixie"})
-    person.runs("inv node.prepare --node web1")
+    person.prepare("web1")
     key = tmp_path_factory.mktemp("key") / "id"
     subprocess.run(["ssh-keygen", "-q", "-N", "", "-t", "ed25519", "-C", "ada@laptop", "-f", key], check=True)
     person.key = key.with_suffix(".pub").read_text().strip()

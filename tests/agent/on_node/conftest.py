@@ -40,7 +40,7 @@ def web1(make_person: Callable[..., Person], release: str, prepare_first: str) -
     person = make_person({"web1": release})
     if prepare_first:
         person.on("web1", prepare_first)
-    person.runs("inv node.prepare")
+    person.prepare()
     with calling(person) as node:
         yield node
 
@@ -53,7 +53,7 @@ def two(
     person = make_person({"web1": release, "forge": "bookworm"}, bridge=True)
     forge = Forge(person, "forge", tmp_path_factory.mktemp("forge"))
     forge.trusted_by("web1")
-    person.runs("inv node.prepare --node web1")
+    person.prepare("web1")
     with calling(person) as node:
         yield node, forge
 

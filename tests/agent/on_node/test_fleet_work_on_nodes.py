@@ -16,7 +16,7 @@ from tests.person import BIN, TOP, Person
 def ops(make_person: Callable[..., Person]) -> Person:
     """Somebody with two prepared nodes, and three workspaces on them."""
     person = make_person({"web1": "bookworm", "web2": "trixie"})
-    person.runs("inv node.prepare")
+    person.prepare()
     for name, node in (("api", "web1"), ("shop", "web1"), ("shop", "web2")):
         person.runs(f"inv workspace.create {name} --node {node}")
     return person

@@ -23,7 +23,7 @@ FOLLOWS = "pgrep -x journalctl"
 def ops(make_person: Callable[..., Person]) -> Person:
     """Somebody with one prepared node."""
     person = make_person({"web1": "bookworm"})
-    person.runs("inv node.prepare")
+    person.prepare()
     return person
 
 

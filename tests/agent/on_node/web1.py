@@ -85,9 +85,6 @@ class Web1:
 @contextmanager
 def calling(person: Person) -> Iterator[Web1]:
     """Give the prepared node of somebody, with a client of this process for the life of this block."""
-    with pytest.MonkeyPatch.context() as patch:
-        for key in ("CODESMITH_HOME", "CODESMITH_NODES"):
-            patch.setenv(key, person.environment[key])
-        with Client(Registry.load(person.registry).get("web1")) as client:
-            client.node.version()
-            yield Web1(person, client)
+    with person.here(), Client(Registry.load(person.registry).get("web1")) as client:
+        client.node.version()
+        yield Web1(person, client)
