@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from codesmith.nodes.registry import Node
 from codesmith.ssh import connect
 from codesmith.ssh.target import resolve
 from tests.agent.on_node.terminal import Terminal
+from tests.docs import pages
 from tests.sdk.sdk_doubles import USER, error, real_agent, result, scripted
 
 pytestmark = pytest.mark.slow
@@ -33,7 +36,9 @@ EXECUTION = {
     "duration_s": 0.1,
     "killed_by": None,
 }
-HEAVY = ("fabric", "paramiko", "cryptography", "rich", "ruamel", "jsonrpclib", "http.client")
+HEAVY = (
+    "asyncio", "cryptography", "fabric", "http.client", "jsonrpclib", "paramiko", "rich", "ruamel", "ssl", "unittest",
+)  # fmt: skip
 
 
 def test_an_unknown_node_ends_with_3(place):
@@ -324,6 +329,16 @@ def test_a_lost_change_is_repeated_by_the_command_in_its_hint(place):
         assert place.run(["sh", "-c", command]).returncode == 0
     first, again = (request["params"] for request in server.requests)
     assert again == first
+
+
+def test_the_error_in_the_readme_is_the_one_that_is_printed(place):
+    (step,) = [one for one in pages.steps(TOP / "README.md") if '"kind": "CallLost"' in "".join(one.output)]
+    (line,) = step.output
+    asked = re.search("CODESMITH_REQUEST_ID=([0-9a-f]+)", line)
+    with scripted(place.endpoint(), None):
+        environment = {**place.environment, "CODESMITH_REQUEST_ID": asked[1]}
+        done = place.codesmith(*shlex.split(step.command)[1:], env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (5, "", f"{line}\n")
 
 
 @pytest.mark.parametrize(("where", "code"), [(">&-", 0), (">/dev/full", 1), ("<&- >&- 2>&-", 0)])
