@@ -185,7 +185,7 @@ def test_a_dropped_stream_ends_its_job_also_while_input_waits(supervisor: Superv
 
 @pytest.mark.slow
 def test_a_client_that_answers_no_ping_has_gone(start: Callable[..., Supervisor]) -> None:
-    supervisor = start(ping_s=0.1, silence_s=0.5)
+    supervisor = start(ping_s=0.1, silence_s=1.5)
     with run(supervisor, "sleep", "1000") as silent, run(supervisor, "sh", "-c", "sleep 2; echo over") as well:
         assert well.receive() == (PING, b"")
         well.send(PONG)
