@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import functools
 import os
@@ -62,9 +63,9 @@ class Pipes(Channel):
         self.source, self.sink = os.pipe2(os.O_CLOEXEC) if has_input else (os.open(os.devnull, os.O_RDONLY), -1)
         self.stdout, self.to_stdout = os.pipe2(os.O_CLOEXEC)
         self.stderr, self.to_stderr = os.pipe2(os.O_CLOEXEC)
-        if size_bytes:
+        for descriptor in (self.stdout, self.sink)[: 1 + has_input] if size_bytes else ():
             try:
-                fcntl.fcntl(self.stdout, 1031, size_bytes)  # F_SETPIPE_SZ, which has no name before Python 3.10
+                fcntl.fcntl(descriptor, 1031, size_bytes)  # F_SETPIPE_SZ, which has no name before Python 3.10
             except OSError:
                 pass  # the login has as many pages in pipes as it may
 
@@ -113,10 +114,17 @@ class Input:
 
     def add(self, data: bytes) -> None:
         """Write, or keep for later. What comes after the end, or to a job that does not read any more, is lost."""
-        if self._descriptor >= 0 and not self._is_ended and data:
-            if not self._data:
-                self._loop.watch(self._descriptor, self._write, writing=True)
+        if self._descriptor < 0 or self._is_ended or not data:
+            return
+        if self._data:
             self._data += data
+            return
+        written = 0
+        with contextlib.suppress(OSError):  # it reads later, or no more: who waits for it finds out
+            written = os.write(self._descriptor, data)
+        if written < len(data):
+            self._data += data[written:]
+            self._loop.watch(self._descriptor, self._write, writing=True)
 
     def end(self) -> None:
         """Close it when all is written."""

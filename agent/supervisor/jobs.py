@@ -29,6 +29,8 @@ LOG_READ_MAX = 1 << 19
 # How long kept jobs have when the workspace is stopped.
 STOP_GRACE_S = 1.0
 STREAM_PIPE_BYTES = 1 << 18
+# What a job has to save its work when its client is gone.
+HANGUP_S = 0.5
 Told = Callable[[Dict[str, Any]], object]
 
 
@@ -252,7 +254,8 @@ class Jobs:
             if one.stream is stream:
                 one.stream = None
                 if one.job is not None:
-                    one.job.end("disconnect")
+                    one.job.resume()
+                    one.job.stop(signal.SIGHUP, HANGUP_S, "disconnect")
                 break
             if isinstance(stream, AttachedStream) and stream in one.followers:
                 one.followers.remove(stream)

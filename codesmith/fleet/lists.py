@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from codesmith.cli import output
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from codesmith.sdk.client import Client
 
 T = TypeVar("T")
+# The endpoints that are not up open as few at a time as any other work connects.
+CONNECTS = threading.BoundedSemaphore(parallel.AT_ONCE)
 
 
 def show(
@@ -34,6 +39,8 @@ def show(
     if not is_of_several(choice):
         return one_node.call(one_of(choice), ask, columns)
     chosen = selection.choose(choice)
+    if not choice.get("jobs"):
+        chosen = replace(chosen, jobs=parallel.CALLS_AT_ONCE)
     outcomes = report.watched(chosen, lambda node: _rows(node, ask), Progress(len(chosen.nodes), "calling"))
     parallel.raise_only(outcomes)
     found = parallel.results(outcomes, lambda node, error: [_failed(node, error)])
@@ -56,8 +63,10 @@ def one_of(choice: Choice) -> one_node.OneNode:
 
 def _rows(node: Node, ask: Callable[[Client], list[Any]]) -> list[Row]:
     from codesmith.sdk.client import Client
+    from codesmith.tunnel.local_endpoint import endpoint_path
 
-    with Client(node) as client:
+    is_up = endpoint_path(node).exists()
+    with contextlib.nullcontext() if is_up else CONNECTS, Client(node) as client:
         return [{"node": node.name, **one.to_dict()} for one in ask(client)]
 
 

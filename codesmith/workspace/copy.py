@@ -1,6 +1,7 @@
 """workspace.copy: files and directories into a workspace and out of it, by rsync or else by SFTP.
 
-What goes in is written by the workspace's login, inside. One ssh connection carries all.
+What goes in is written by the workspace's login, inside. rsync's bytes go by a stream of a command (`rsync_shell.py`),
+those of SFTP by one ssh connection.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from codesmith.cli import output
 from codesmith.errors import Cancelled, CodeSmithError
-from codesmith.workspace import copy_place, copy_rsync, copy_sftp, copy_top, forward
+from codesmith.workspace import copy_place, copy_rsync, copy_sftp, copy_top, rsync_shell
 from codesmith.workspace.copy_place import Place
 from codesmith.workspace.copy_progress import CopyProgress
 from codesmith.workspace.copy_result import PARTIAL, Copied, said
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 RSYNC, SFTP = "rsync", "sftp"
 ERROR_LINES_MAX = 1000
 END_S = 10.0
+LOOK = "command -v rsync >/dev/null"
 
 
 def copy(node: Node, source: str, destination: str, *, delete: bool = False) -> dict[str, Any]:
@@ -40,13 +42,11 @@ def copy(node: Node, source: str, destination: str, *, delete: bool = False) -> 
     """
     pair = copy_place.parse_pair(source, destination)
     workspace = pair[0].workspace or pair[1].workspace
-    forward.ensure_workspace(node, workspace)
     begun, has_begun = time.monotonic(), False
     try:
-        with SharedSsh(node, workspace) as shared:
-            has_begun = True
-            by = RSYNC if shared.has_rsync and shutil.which("rsync") else SFTP
-            copied = (_by_rsync if by == RSYNC else _by_sftp)(shared, *pair, delete)
+        by = RSYNC if has_rsync(node, workspace) and shutil.which("rsync") else SFTP
+        has_begun = True
+        copied = (_by_rsync if by == RSYNC else _by_sftp)(node, *pair, delete)
     except KeyboardInterrupt:
         if not has_begun:
             raise Cancelled("cancelled: nothing was copied") from None
@@ -58,22 +58,47 @@ def copy(node: Node, source: str, destination: str, *, delete: bool = False) -> 
     return {**row, "deleted": copied.deleted, "seconds": round(time.monotonic() - begun, 2)}
 
 
-def _by_rsync(shared: SharedSsh, source: Place, destination: Place, delete: bool) -> Copied:
+def has_rsync(node: Node, workspace: str) -> bool:
+    """Return whether there is rsync inside; raise why there is no workspace. Opens the endpoint."""
+    from codesmith.sdk.client import Client
+
+    with Client(node) as client:
+        client.workspace.get(name=workspace)
+        return client.workspace.exec(name=workspace, argv=["sh", "-c", LOOK]).exit_code == 0
+
+
+def _by_rsync(node: Node, source: Place, destination: Place, delete: bool) -> Copied:
+    workspace = source.workspace or destination.workspace
     names = None
     if copy_top.must_look(source, destination, delete=delete):
-        with Sftp([*shared.ssh, "-s", shared.alias, "sftp"]) as sftp:
+        with SharedSsh(node, workspace) as shared, Sftp([*shared.ssh, "-s", shared.alias, "sftp"]) as sftp:
             names = copy_top.look(sftp, source, destination, delete=delete)
-    places = shared.ssh, shared.alias, source, destination
-    with CopyProgress() as progress:
+    with CopyProgress() as progress, _Lifeline() as lifeline:
+        places = rsync_shell.command(node, workspace, lifeline.descriptor), workspace, source, destination
         argv = copy_rsync.command(*places, delete=delete, watched=progress.is_shown, named=names is not None)
-        copied = _run(argv, copy_rsync.names(names or []), progress, source, destination)
+        given = lifeline.descriptor, progress, source, destination
+        copied = _run(argv, copy_rsync.names(names or []), *given)
         if names is None or not delete:
             return copied
-        deleted = _run(copy_rsync.deletion(*places), b"", progress, source, destination).deleted
+        deleted = _run(copy_rsync.deletion(*places), b"", *given).deleted
         return replace(copied, deleted=copied.deleted + deleted)
 
 
-def _run(argv: list[str], given: bytes, progress: CopyProgress, source: Place, destination: Place) -> Copied:
+class _Lifeline:
+    """A pipe that ends when this process does, however it ends: what rsync runs then ends too."""
+
+    def __enter__(self) -> _Lifeline:
+        self.descriptor, self._ours = os.pipe()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._ours)
+        os.close(self.descriptor)
+
+
+def _run(
+    argv: list[str], given: bytes, lifeline: int, progress: CopyProgress, source: Place, destination: Place
+) -> Copied:
     """Run rsync with the bytes `given` as its standard input; return what it did."""
     with tempfile.TemporaryFile() as file:
         file.write(given)
@@ -85,6 +110,7 @@ def _run(argv: list[str], given: bytes, progress: CopyProgress, source: Place, d
             stderr=subprocess.PIPE,
             env={**os.environ, "LC_ALL": "C.UTF-8"},
             start_new_session=True,
+            pass_fds=(lifeline,),
         )
     try:
         printed, errors = _read(process, progress)
@@ -125,8 +151,12 @@ def _read(process: subprocess.Popen[bytes], progress: CopyProgress) -> tuple[str
     return said.decode("utf-8", "replace"), b"".join(errors).decode("utf-8", "replace")
 
 
-def _by_sftp(shared: SharedSsh, source: Place, destination: Place, delete: bool) -> Copied:
-    with Sftp([*shared.ssh, "-s", shared.alias, "sftp"]) as sftp, CopyProgress() as progress:
+def _by_sftp(node: Node, source: Place, destination: Place, delete: bool) -> Copied:
+    with (
+        SharedSsh(node, source.workspace or destination.workspace) as shared,
+        Sftp([*shared.ssh, "-s", shared.alias, "sftp"]) as sftp,
+        CopyProgress() as progress,
+    ):
         sides = copy_sftp.as_sides(sftp, comes_in=not source.workspace)
         left_out: list[bytes] = []
         if copy_top.must_look(source, destination, delete=delete):

@@ -19,16 +19,16 @@ PROGRESS = re.compile(rb"\s*([\d,]+)\s+(\d+)%\s+(\S+/s)\s+(\d+:\d+:\d+)")
 
 
 def command(
-    ssh: Sequence[str], alias: str, source: Place, destination: Place, *, delete: bool, watched: bool, named: bool
+    shell: Sequence[str], alias: str, source: Place, destination: Place, *, delete: bool, watched: bool, named: bool
 ) -> list[str]:
-    """Return the rsync that copies; `watched` is for a terminal, which is shown how far it is.
+    """Return the rsync that copies, with `shell` in place of ssh; `watched` is for a terminal, which is shown how far.
 
     `named`: it reads what to copy of the source from its standard input (see `names`), into a directory that is there
     and that it leaves as it is: neither mode nor times are sent for it.
     """
     options = ["--recursive", "--links", "--perms", "--times", "--protect-args", "--stats", f"--partial-dir={PARTIAL}"]
     # A file of root's that was set-uid for a workspace's login would be so for root.
-    options += ["--chmod=u-s,g-s", f"--rsh={shlex.join(ssh)}"]
+    options += ["--chmod=u-s,g-s", f"--rsh={shlex.join(shell)}"]
     options += ["--delete-delay"] if delete else []
     options += ["--info=progress2", "--no-inc-recursive"] if watched else []
     options += ["--files-from=-", "--from0", "--no-implied-dirs"] if named else []
@@ -40,10 +40,10 @@ def names(found: Sequence[bytes]) -> bytes:
     return b"".join(b"/" + name + b"\0" for name in found)
 
 
-def deletion(ssh: Sequence[str], alias: str, source: Place, destination: Place) -> list[str]:
+def deletion(shell: Sequence[str], alias: str, source: Place, destination: Place) -> list[str]:
     """Return the rsync that only deletes in the destination's top directory what is not in the source's."""
     options = ["--dirs", "--delete", "--existing", "--ignore-existing", "--protect-args", "--stats"]
-    options += [f"--partial-dir={PARTIAL}", f"--rsh={shlex.join(ssh)}"]
+    options += [f"--partial-dir={PARTIAL}", f"--rsh={shlex.join(shell)}"]
     return ["rsync", *options, "--", *_words(alias, source, destination, named=True)]
 
 

@@ -17,14 +17,14 @@ from codesmith.workspace.ssh_config import SshConfig
 if TYPE_CHECKING:
     from codesmith.nodes.registry import Node
 
-# What is there, and then `cat`: it ends with our end of its standard input, even if we are killed.
-LOOK = "exec sh -c 'command -v rsync >/dev/null && echo rsync; echo looked; exec cat >/dev/null'"
-LOOKED = "looked"
+# `cat` ends with our end of its standard input, even if we are killed.
+STAY = "exec sh -c 'echo there; exec cat >/dev/null'"
+THERE = "there"
 END_S = 5.0
 
 
 class SharedSsh:
-    """The connection, and what the first look through it found. Use it as a context manager."""
+    """The connection. Use it as a context manager."""
 
     def __init__(self, node: Node, workspace: str) -> None:
         from codesmith.nodes.registry import Registry
@@ -38,7 +38,7 @@ class SharedSsh:
         # The words of ssh before the alias, for what shares the connection.
         self.ssh = ("ssh", "-F", str(config.path), "-S", str(self._folder / "s"), "-o", "LogLevel=ERROR")
         self._process = subprocess.Popen(
-            [*self.ssh, "-M", self.alias, LOOK],
+            [*self.ssh, "-M", self.alias, STAY],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -46,13 +46,11 @@ class SharedSsh:
             errors="replace",
             start_new_session=True,  # Ctrl-C ends what uses it first
         )
-        self.has_rsync = False
 
     def __enter__(self) -> SharedSsh:
         try:
             for line in self._process.stdout or ():
-                self.has_rsync = self.has_rsync or line.strip() == "rsync"
-                if line.strip() == LOOKED:
+                if line.strip() == THERE:
                     return self
             said = self._process.stderr.read() if self._process.stderr else ""
             raise read_error(said.splitlines(), self.alias.partition(".")[0])

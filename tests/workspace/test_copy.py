@@ -12,7 +12,8 @@ import pytest
 from codesmith.cli.hints import completed
 from codesmith.errors import BadArgument, Cancelled, CodeSmithError, Unreachable
 from codesmith.nodes.registry import Node
-from codesmith.workspace import copy, copy_place, copy_rsync
+from codesmith.sdk.ended import Ended
+from codesmith.workspace import copy, copy_place, copy_rsync, rsync_shell
 from codesmith.workspace.copy_place import Place
 from codesmith.workspace.copy_progress import CopyProgress, clock, size
 from codesmith.workspace.copy_result import Copied, NoSuchPath
@@ -245,11 +246,28 @@ def test_ctrl_c_before_anything_is_copied_says_so(monkeypatch: pytest.MonkeyPatc
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("codesmith.workspace.copy.forward.ensure_workspace", lambda *_: None)
-    monkeypatch.setattr("codesmith.workspace.copy.SharedSsh", interrupted)
+    monkeypatch.setattr("codesmith.workspace.copy.has_rsync", interrupted)
     node = Node(name="web1", host="web1", registry=Path("nodes.yaml"))
     with pytest.raises(Cancelled, match="cancelled: nothing was copied"):
         copy.copy(node, "a", "demo:b")
+
+
+@pytest.mark.parametrize(
+    ("ended", "code"),
+    [(Ended(0), 0), (Ended(23), 23), (Ended(127), 127), (Ended(None, state="lost"), 255),
+     (Ended(137, "SIGKILL", "operator", state="killed"), 255)],
+)  # fmt: skip
+def test_a_shell_of_rsync_ends_as_its_command_does(ended: Ended, code: int) -> None:
+    assert rsync_shell.code_of(ended) == code
+
+
+def test_a_shell_without_a_workspace_ends_like_a_lost_ssh(tmp_path: Path) -> None:
+    nodes = tmp_path / "nodes.yaml"
+    nodes.write_text("nodes: {}\n")
+    argv = rsync_shell.command(Node(name="gone", host="gone", registry=nodes), "demo", 0)
+    done = subprocess.run([*argv, "demo", "rsync"], input="", capture_output=True, text=True, check=False)
+    error, _ = copy_rsync.read_end(done.returncode, done.stderr, Place("", "a"), Place("demo", "b"))
+    assert isinstance(error, Unreachable) and "gone" in error.problem
 
 
 def test_progress_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -271,11 +271,28 @@ def test_a_terminal_sees_how_far_it_is(demo: Web1, by: str, here: Path) -> None:
     demo.on(f"rm /srv/codesmith/workspaces/demo/data/seen-{by}")
 
 
-def test_it_takes_one_connection(demo: Web1, by: str, tree: Path) -> None:
+def test_a_copy_ends_with_inv_however_that_ends(demo: Web1, by: str, here: Path) -> None:
+    (here / "big").write_bytes(os.urandom(1 << 20) * 400)
+    argv = [str(Path(sys.executable).parent / "inv"), "workspace.copy", str(here / "big"), f"demo:data/dead-{by}"]
+    folder = "/srv/codesmith/workspaces/demo/data"
+    begun = f"find {folder} -path '*.*dead-{by}*' -size +1M"
+    with subprocess.Popen(argv, cwd=TOP, env=demo.person.environment, stderr=subprocess.DEVNULL) as process:
+        demo.person.wait_until(lambda: demo.on(begun, check=False).out != "", within_s=60)
+        process.kill()
+    quiet = "pgrep -u cs-demo -x rsync || pgrep -u cs-demo -f sftp || true"
+    demo.person.wait_until(lambda: demo.on(quiet).out == "", within_s=60)
+    assert not demo.on(f"test -e {folder}/dead-{by}", check=False).ok
+    copies(demo, here / "big", f"demo:data/dead-{by}")
+    assert demo.on(f"stat -c %s {folder}/dead-{by}").out.strip() == str(400 << 20)
+    assert "partial" not in demo.on(f"ls -A {folder}").out
+    demo.on(f"rm {folder}/dead-{by}")
+
+
+def test_what_carries_a_copy(demo: Web1, by: str, tree: Path) -> None:
     def dials() -> int:
         records = demo.client.audit.list(workspace="demo", limit=1000)
         return sum(record.method == "workspace.dial" for record in records)
 
     before = dials()
     copies(demo, tree, f"demo:data/one-{by}")
-    assert dials() - before == 1
+    assert dials() - before == (by == "sftp")

@@ -148,8 +148,26 @@ def test_a_dropped_stream_ends_its_job_with_all_it_started(supervisor: Superviso
     with run(supervisor, "bash", "-c", script) as stream:
         stream.until(b"begun\n")
     supervisor.wait_until(lambda: supervisor.pids() == [])
-    [record] = supervisor.ask("job_list")["result"]["jobs"]
+    supervisor.wait_until(lambda: jobs(supervisor)[0]["state"] != "running")
+    [record] = jobs(supervisor)
     assert (record["state"], record["killed_by"], record["ends_with_stream"]) == ("killed", "disconnect", True)
+
+
+def test_a_job_whose_client_is_gone_may_save_its_work(supervisor: Supervisor) -> None:
+    """Also one that nobody reads from any more."""
+    script = "trap 'echo saved > saved; exit' HUP; echo begun; while :; do echo more; done"
+    with run(supervisor, "bash", "-c", script) as stream:
+        stream.until(b"begun\n")
+    supervisor.wait_until((supervisor.folder / "place" / "saved").exists)
+    supervisor.wait_until(lambda: jobs(supervisor)[0]["state"] != "running")
+    [record] = jobs(supervisor)
+    assert (record["state"], record["killed_by"]) == ("killed", "disconnect")
+    assert supervisor.pids() == []
+
+
+def jobs(supervisor: Supervisor) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = supervisor.ask("job_list")["result"]["jobs"]
+    return found
 
 
 @pytest.mark.slow
@@ -294,7 +312,7 @@ def test_garbage_ends_its_stream_and_job_alone(supervisor: Supervisor, garbage: 
         other.until(b"well\n")
         other.send(INPUT)
         assert other.rest()[2]["exit_code"] == 0
-    assert supervisor.pids() == []
+    supervisor.wait_until(lambda: supervisor.pids() == [])
 
 
 WRONG: list[dict[str, Any]] = [
