@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 import re
 import subprocess
@@ -30,14 +31,16 @@ NEVER = {("ssh", "lab"), ("tunnel", "lab"), ("sdk", "ssh"), ("sdk", "bootstrap")
 NEVER |= {("fleet", "ui"), ("lab", "ui"), ("sdk", "ui"), ("ui", "bootstrap"), ("ui", "lab"), ("ui", "ssh")}
 
 
-def imports(path: Path) -> Iterator[str]:
+@functools.cache
+def imports(path: Path) -> tuple[str, ...]:
     """Name every module that a file imports, wherever in it."""
+    names: list[str] = []
     for found in ast.walk(ast.parse(path.read_text())):
         if isinstance(found, ast.Import):
-            yield from (alias.name for alias in found.names)
+            names += [alias.name for alias in found.names]
         elif isinstance(found, ast.ImportFrom) and found.module:
-            yield found.module
-            yield from (f"{found.module}.{alias.name}" for alias in found.names)
+            names += [found.module, *(f"{found.module}.{alias.name}" for alias in found.names)]
+    return tuple(names)
 
 
 def name_of(path: Path) -> str:
@@ -77,6 +80,7 @@ def room_of(module: str, depth: int) -> str:
     return ".".join(folder.split(".")[: depth + 1])
 
 
+@functools.cache
 def arrows(program: str, depth: int = 1) -> dict[str, set[str]]:
     """Return which rooms each room imports; entry points and shared ground are left out. A room has all below it."""
     found: dict[str, set[str]] = {}

@@ -108,14 +108,21 @@ def ship(releases: Releases, monkeypatch: pytest.MonkeyPatch) -> Ship:
     return give
 
 
+@pytest.fixture(scope="module")
+def counted() -> list[int]:
+    """The number of system calls of an upgrade, once it was counted."""
+    return []
+
+
 @pytest.fixture
-def calls(node: LabNode, as_node: AsNode, ship: Ship, striker: Striker) -> int:
+def calls(node: LabNode, as_node: AsNode, ship: Ship, striker: Striker, counted: list[int]) -> int:
     """The number of system calls of an upgrade; the node has releases 1.0.0 and 1.0.1 afterwards."""
-    for version in ("1.0.2", "1.0.0", "1.0.1"):
+    for version in (["1.0.0"] if counted else ["1.0.2", "1.0.0"]) + ["1.0.1"]:
         ship(version)
         striker.at(0)
         prepare(as_node(node))
-    return int(sh(node, "cat /run/calls"))
+    counted.extend([] if counted else [int(sh(node, "cat /run/calls"))])
+    return counted[0]
 
 
 def unit_release(node: LabNode) -> str:
@@ -203,7 +210,9 @@ def wait_for(node: LabNode, script: str) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("part", [0.0, 0.02, 0.5, 0.999])
+@pytest.mark.parametrize(
+    "part", [0.0, pytest.param(0.02, marks=pytest.mark.long), pytest.param(0.5, marks=pytest.mark.long), 0.999]
+)
 def test_an_upload_that_was_cut_off_changes_nothing(
     node: LabNode, as_node: AsNode, ship: Ship, monkeypatch: pytest.MonkeyPatch, part: float
 ) -> None:

@@ -102,7 +102,7 @@ def test_purge_deletes_workspaces_and_users_as_the_helper_does(node: LabNode, li
     assert sh(node, UNITS) == ""
 
 
-@pytest.mark.parametrize("count", [pytest.param(2, marks=pytest.mark.long), 20, -1])
+@pytest.mark.parametrize("count", [*(pytest.param(few, marks=pytest.mark.long) for few in (2, 20)), -1])
 def test_an_uninstall_that_was_cut_off_is_finished_by_the_next(node: LabNode, as_node: AsNode, count: int) -> None:
     prepare(as_node(node))
     desired = layout.desired_for(packing.pack(), "")

@@ -65,9 +65,7 @@ def faulty(make_person: Callable[..., Person], tmp_path_factory: pytest.TempPath
     certify(folder)
     person = make_person({"web1": os.environ.get("CODESMITH_STORM_RELEASE", "bookworm")})
     person.prepare()
-    with pytest.MonkeyPatch.context() as patch:
-        for key in ("CODESMITH_HOME", "CODESMITH_NODES"):
-            patch.setenv(key, person.environment[key])
+    with person.here():
         with Client(Registry.load(person.registry).get("web1")) as client:
             node = Faulty(person, client)
             certificate = (folder / "cert.pem").read_text()

@@ -81,7 +81,7 @@ def cut_power(faulty: Faulty) -> None:
     faulty.person.lab_node("web1").power_cut()
     faulty.client.close()
     faulty.person.lab_node("web1").start()
-    faulty.person.wait_until(lambda: faulty.person.runs("inv node.version", check=False).ok, within_s=60)
+    faulty.wait_until_it_answers()
 
 
 def test_a_reply_stays_true_after_a_power_cut(faulty: Faulty) -> None:

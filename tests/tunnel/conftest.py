@@ -74,7 +74,7 @@ def keep(home, far_end, node, monkeypatch):
     yield start
     for one in endpoints:
         one.stop()
-        one.join(5)
+        one.join(30)
     far_end.stop()
     eventually(lambda: not threads_since(before), "threads left")
 

@@ -162,7 +162,7 @@ def here(home, far_end, monkeypatch):
 
 
 def test_forwarder_without_endpoint_ends_after_a_while(here):
-    here.join(5)
+    here.join(30)
     assert not here.is_alive()
     assert not control.control_path().exists()
 
@@ -173,7 +173,7 @@ def test_forwarder_with_an_endpoint_stays(here, node):
     here.join(0.5)
     assert here.is_alive()
     assert control.disconnect(node) is True
-    here.join(5)
+    here.join(30)
     assert not here.is_alive()
 
 
@@ -200,7 +200,7 @@ def test_everybody_who_asked_is_answered_before_it_ends(home, far_end, node, mon
 def test_forwarder_that_lost_its_control_socket_ends(here, node):
     control.connect(node)
     control.control_path().unlink()
-    here.join(5)
+    here.join(30)
     assert not here.is_alive()
     assert not endpoint_path(node).exists()
 

@@ -80,7 +80,7 @@ def test_first_failure_is_told_and_not_repeated(keep, far_end, path):
     with pytest.raises(NotPrepared, match="no agent"):
         endpoint.ensure_ready(10)
     assert endpoint.is_stopped, "the next caller would get this old error"
-    endpoint.join(5)
+    endpoint.join(30)
     assert (endpoint.view().state, endpoint.view().kind) == ("stopped", "NotPrepared")
     assert not path.exists()
 

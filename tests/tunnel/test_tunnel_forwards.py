@@ -181,5 +181,5 @@ def test_nothing_is_left_of_a_forward(home: Path) -> None:
     one = Forward("x", "demo", [sys.executable, "-c", LISTENER, str(port)], home / "x.sock")
     one.ensure_ready(20)
     one.stop()
-    one.join(5)
+    one.join(30)
     assert one.is_over and not is_open(port)

@@ -22,6 +22,10 @@ pytestmark = [pytest.mark.lab, BOOKWORM_FIRST]
 AWAY = "mv /usr/bin/rsync /usr/bin/rsync.away 2>/dev/null"
 BACK = "mv /usr/bin/rsync.away /usr/bin/rsync 2>/dev/null; test -x /usr/bin/rsync"
 DATA = os.urandom(2_500_000)
+# What the one shows in `make test`, the other shows in `make test-long`.
+LATER = pytest.mark.long
+RSYNC_FIRST = pytest.mark.parametrize("by", ["rsync", pytest.param("sftp", marks=LATER)], indirect=True)
+SFTP_FIRST = pytest.mark.parametrize("by", ["sftp", pytest.param("rsync", marks=LATER)], indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +106,7 @@ def test_a_tree_goes_in_and_out_as_it_is(demo: Web1, by: str, tree: Path, here: 
     assert not (here / "back" / "run").stat().st_mode & 0o7000
 
 
+@SFTP_FIRST
 def test_a_second_copy_carries_only_what_differs(demo: Web1, by: str, tree: Path) -> None:
     place = f"demo:data/again-{by}"
     copies(demo, f"{tree}/", place)
@@ -114,6 +119,7 @@ def test_a_second_copy_carries_only_what_differs(demo: Web1, by: str, tree: Path
     assert "run" not in demo.on(f"ls -a /srv/codesmith/workspaces/demo/data/again-{by}").out.split()
 
 
+@SFTP_FIRST
 def test_a_slash_at_the_end_means_the_contents(demo: Web1, by: str, tree: Path, here: Path) -> None:
     folder = f"/srv/codesmith/workspaces/demo/data/slash-{by}"
     copies(demo, tree, f"demo:data/slash-{by}")
@@ -125,6 +131,7 @@ def test_a_slash_at_the_end_means_the_contents(demo: Web1, by: str, tree: Path, 
     assert (here / "named").read_bytes() == DATA
 
 
+@RSYNC_FIRST
 def test_a_directory_that_is_there_keeps_its_mode_and_times(demo: Web1, by: str, tree: Path, here: Path) -> None:
     """The workspace's own above all: 0755 would let every login of the node read it."""
     top = "/srv/codesmith/workspaces/demo"
@@ -146,6 +153,7 @@ def test_a_directory_that_is_there_keeps_its_mode_and_times(demo: Web1, by: str,
     demo.on(f"cd {top} && rm -rf 'a b' big run out in n*")
 
 
+@SFTP_FIRST
 def test_delete_never_takes_what_a_workspace_always_has(demo: Web1, by: str, here: Path) -> None:
     (here / "src").mkdir()
     (here / ".codesmith").mkdir()
@@ -165,6 +173,7 @@ def test_delete_never_takes_what_a_workspace_always_has(demo: Web1, by: str, her
     assert demo.on("ls -d /srv/codesmith/workspaces/demo/.codesmith /srv/codesmith/workspaces/demo/AGENTS.md").ok
 
 
+@RSYNC_FIRST
 def test_a_workspace_that_was_copied_out_is_put_back(demo: Web1, by: str, here: Path) -> None:
     """What is read-only inside is left out, at its place alone."""
     demo.client.workspace.exec(name="demo", argv=["mkdir", "-p", f"data/{by}/.codesmith"])
@@ -192,39 +201,52 @@ def test_what_is_no_file_is_left_out_and_said(demo: Web1, by: str, here: Path) -
     assert "pipe is no file, directory or link: left out" in run(demo, here / "t", f"demo:data/fifo-{by}").stderr
 
 
-@pytest.mark.parametrize(
-    ("words", "code", "what"),
-    [
-        (
-            ("demo:nothing", "/tmp/"),
-            3,
-            "error: demo:nothing: No such file or directory\nhint: a path in a workspace is "
-            "relative to its directory: inv file.list demo",
-        ),
-        (("demo:nothing/", "/tmp/"), 3, "demo:nothing"),
-        (
-            ("/etc/hostname", "demo:nodir/x/"),
-            3,
-            "error: demo:nodir/x: No such file or directory\nhint: inv file.make-directory demo nodir/x --parents",
-        ),
-        (("demo:AGENTS.md/", "/tmp/"), 1, "error: demo:AGENTS.md/ is a file"),
-        (("nope/", "demo:code/"), 3, "hint: a place without NAME: is a path of this machine"),
-        (("/nothing", "demo:"), 3, "/nothing: No such file or directory"),
-        (("/etc/hostname", "nodemo:x"), 3, "no workspace 'nodemo'"),
-        (("/etc/hostname", "demo:/etc/cs-new"), 1, "/etc/.cs-new"),
-        (("demo:closed", "/tmp/"), 1, "Permission denied"),
-        (("demo:x", "other:y"), 1, "both places are in workspaces"),
-        (("/etc/hostname", "/tmp/x"), 1, "neither place is in a workspace"),
-    ],
-)
-def test_errors_say_what_and_end_with_their_code(
-    demo: Web1, by: str, words: tuple[str, str], code: int, what: str
-) -> None:
+# What the way there says.
+ON_THE_WAY = {
+    "nothing there": (
+        ("demo:nothing", "/tmp/"),
+        3,
+        "error: demo:nothing: No such file or directory\nhint: a path in a workspace is "
+        "relative to its directory: inv file.list demo",
+    ),
+    "no directory there": (("demo:nothing/", "/tmp/"), 3, "demo:nothing"),
+    "no place for it": (
+        ("/etc/hostname", "demo:nodir/x/"),
+        3,
+        "error: demo:nodir/x: No such file or directory\nhint: inv file.make-directory demo nodir/x --parents",
+    ),
+    "a file with a slash": (("demo:AGENTS.md/", "/tmp/"), 1, "error: demo:AGENTS.md/ is a file"),
+    "not its own": (("/etc/hostname", "demo:/etc/cs-new"), 1, "/etc/.cs-new"),
+    "closed": (("demo:closed", "/tmp/"), 1, "Permission denied"),
+}
+# What is known before one is chosen.
+BEFORE = {
+    "a place here": (("nope/", "demo:code/"), 3, "hint: a place without NAME: is a path of this machine"),
+    "nothing here": (("/nothing", "demo:"), 3, "/nothing: No such file or directory"),
+    "no workspace": (("/etc/hostname", "nodemo:x"), 3, "no workspace 'nodemo'"),
+    "both there": (("demo:x", "other:y"), 1, "both places are in workspaces"),
+    "both here": (("/etc/hostname", "/tmp/x"), 1, "neither place is in a workspace"),
+}
+
+
+@pytest.mark.parametrize("error", ON_THE_WAY)
+def test_errors_say_what_and_end_with_their_code(demo: Web1, by: str, error: str) -> None:
     demo.client.workspace.exec(name="demo", argv=["sh", "-c", "touch closed && chmod 0 closed"])
+    assert_refused(demo, *ON_THE_WAY[error])
+
+
+@SFTP_FIRST
+@pytest.mark.parametrize("error", BEFORE)
+def test_errors_of_the_places_do_too(demo: Web1, by: str, error: str) -> None:
+    assert_refused(demo, *BEFORE[error])
+
+
+def assert_refused(demo: Web1, words: tuple[str, str], code: int, what: str) -> None:
     said = copies(demo, *words, code=code)["error"]
     assert what in str(said) and str(said).count("error: ") == 1, said
 
 
+@SFTP_FIRST
 def test_a_full_place_is_an_error_and_nothing_is_half_there(demo: Web1, by: str, here: Path) -> None:
     (here / "big").write_bytes(bytes(20 << 20))
 
@@ -241,8 +263,9 @@ def test_a_full_place_is_an_error_and_nothing_is_half_there(demo: Web1, by: str,
         demo.client.workspace.stop(name="demo")
 
 
+@SFTP_FIRST
 def test_ctrl_c_ends_the_far_side_and_the_same_again_goes_on(demo: Web1, by: str, here: Path) -> None:
-    (here / "big").write_bytes(os.urandom(1 << 20) * 400)
+    (here / "big").write_bytes(os.urandom(1 << 20) * 250)
     argv = [str(Path(sys.executable).parent / "inv"), "workspace.copy", str(here / "big"), f"demo:data/cut-{by}"]
     folder = "/srv/codesmith/workspaces/demo/data"
     with subprocess.Popen(argv, cwd=TOP, env=demo.person.environment, stderr=subprocess.PIPE, text=True) as process:
@@ -257,11 +280,12 @@ def test_ctrl_c_ends_the_far_side_and_the_same_again_goes_on(demo: Web1, by: str
     demo.person.wait_until(lambda: demo.on(quiet).out == "", within_s=20)
     assert not demo.on(f"test -e {folder}/cut-{by}", check=False).ok
     copies(demo, here / "big", f"demo:data/cut-{by}")
-    assert demo.on(f"stat -c %s {folder}/cut-{by}").out.strip() == str(400 << 20)
+    assert demo.on(f"stat -c %s {folder}/cut-{by}").out.strip() == str(250 << 20)
     assert "partial" not in demo.on(f"ls -A {folder}").out
     demo.on(f"rm {folder}/cut-{by}")
 
 
+@RSYNC_FIRST
 def test_a_terminal_sees_how_far_it_is(demo: Web1, by: str, here: Path) -> None:
     (here / "big").write_bytes(bytes(200 << 20))
     argv = [str(Path(sys.executable).parent / "inv"), "workspace.copy", str(here / "big"), f"demo:data/seen-{by}"]

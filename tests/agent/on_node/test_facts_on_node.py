@@ -120,7 +120,9 @@ def test_what_was_at_their_place_is_kept_and_not_followed(web1: Web1) -> None:
     assert web1.on("ls -d /srv/evil; ls /etc/workspace.json", check=False).out == ""
 
 
-@pytest.mark.parametrize("put", ["ln -s /srv/evil/deep .codesmith", "echo mine > .codesmith"])
+@pytest.mark.parametrize(
+    "put", ["ln -s /srv/evil/deep .codesmith", pytest.param("echo mine > .codesmith", marks=pytest.mark.long)]
+)
 def test_a_start_without_the_helper_follows_no_link_either(web1: Web1, put: str) -> None:
     name = f"idle-{len(put)}"
     web1.client.workspace.create(name=name)

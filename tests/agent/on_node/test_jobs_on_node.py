@@ -148,6 +148,7 @@ def test_secrets_of_jobs_stay_in_their_runtime(web1: Web1, demo: str) -> None:
     assert not web1.on(f"journalctl | grep -c {SECRET[:-1]}[t]", check=False).ok
 
 
+@pytest.mark.long  # tests/agent/frontend/test_jobs.py has it with a supervisor of its own
 def test_two_hundred_streams_cost_the_front_end_nothing(web1: Web1, demo: str) -> None:
     start(web1, "true")
     web1.on(f"cat >/tmp/streams.py <<'E'\n{STREAMS}E")

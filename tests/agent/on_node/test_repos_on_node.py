@@ -102,7 +102,7 @@ def test_a_credential_is_written_down_nowhere(web1: Web1, forge: Forge) -> None:
     spy.wait_for("slow/public.git")
     web1.on("systemctl kill --signal=KILL codesmith-agent")
     assert going.wait()
-    web1.person.wait_until(lambda: web1.person.runs("inv node.version --node web1", check=False).code == 0, within_s=60)
+    web1.wait_until_it_answers()
     web1.person.wait_until(lambda: web1.client.node.health().status == "ok", within_s=60)
     spied = spy.end()
     assert PASSWORD not in spied
@@ -181,7 +181,7 @@ def test_a_clone_that_is_cut_off_is_gone(web1: Web1, forge: Forge, victim: str) 
         units = {"agent": "codesmith-agent", "runtime": runtime, "both": "codesmith-agent codesmith-helper"}[victim]
         web1.on(f"systemctl kill --signal=KILL {units}")
     assert going.wait()
-    web1.person.wait_until(lambda: web1.person.runs("inv node.version --node web1", check=False).code == 0, within_s=60)
+    web1.wait_until_it_answers()
     web1.person.wait_until(lambda: web1.client.node.health().status == "ok", within_s=60)
     assert web1.on(f"ls -A {code}").out == ""
     assert not web1.running(workspace)

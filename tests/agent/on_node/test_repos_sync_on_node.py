@@ -231,7 +231,7 @@ def test_a_pull_that_is_cut_off_leaves_no_lock(web1: Web1, forge: Forge, cut: st
     web1.on(f"cd {cut}/.git; touch {' '.join(locks)}; touch --date='1 hour ago' index.lock; chown cs-cut: {locks[0]}")
     END[by](web1)
     assert hanging.wait()
-    web1.person.wait_until(lambda: web1.person.runs("inv node.version --node web1", check=False).code == 0, within_s=60)
+    web1.wait_until_it_answers()
     web1.person.wait_until(lambda: web1.client.node.health().status == "ok", within_s=60)
     left = f"cd {cut}/.git; ls {' '.join(locks)}"
     if by == "time":

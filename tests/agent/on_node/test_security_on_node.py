@@ -8,9 +8,9 @@ import shlex
 import pytest
 
 from tests.agent.on_node.web1 import Web1
-from tests.releases import BOTH_RELEASES
+from tests.releases import TRIXIE_FIRST
 
-pytestmark = [pytest.mark.lab, BOTH_RELEASES]
+pytestmark = [pytest.mark.lab, TRIXIE_FIRST]
 JSON = "Content-Type:application/json"
 LISTEN = "import socket; s = socket.create_server(('127.0.0.1', 8765)); [s.accept()[0].close() for _ in iter(int, 1)]"
 REACH = "import socket; socket.create_connection(('127.0.0.1', 8765), 10); print('reached')"

@@ -325,8 +325,9 @@ HARMS = [
 ]  # fmt: skip
 
 
-def test_a_wrong_owner_or_mode_of_our_directories_is_named_and_nothing_called_deleted(web1: Web1) -> None:
-    for path, harm, cure in HARMS:
+@pytest.mark.parametrize("number", [0, pytest.param(1, marks=pytest.mark.long)])
+def test_a_wrong_owner_or_mode_of_our_directories_is_named_and_nothing_called_deleted(web1: Web1, number: int) -> None:
+    for path, harm, cure in HARMS[number::2]:
         web1.client.workspace.create(name="safe")
         web1.on(f"{harm} {path}")
         (found,) = [one for one in web1.client.node.health().checks if one.name == "directories"]

@@ -14,8 +14,10 @@ import pytest
 
 from tests.agent.on_node.framed import Framed
 from tests.agent.on_node.web1 import Web1
+from tests.releases import TRIXIE_FIRST
 from tests.waiting import eventually
 
+pytestmark = TRIXIE_FIRST
 # A connection to a socket of the node: the relay runs in the node's own file system.
 RELAY = """
 import os, socket, sys, threading
@@ -56,11 +58,6 @@ class Holder:
         done = subprocess.run(argv, input=data, capture_output=True, check=True, timeout=60)
         answer: dict[str, Any] = json.loads(done.stdout.partition(b"\r\n\r\n")[2])
         return answer
-
-
-@pytest.fixture(scope="module", params=["bookworm", "trixie"])
-def release(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 @pytest.fixture

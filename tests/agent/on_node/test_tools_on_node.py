@@ -12,6 +12,7 @@ from tests import npm_programs
 from tests.agent.on_node import tools
 from tests.agent.on_node.internet import NAMES, Internet
 from tests.agent.on_node.web1 import Web1, calling
+from tests.kinds import some_names_of
 from tests.person import Person
 from tests.releases import TRIXIE_FIRST
 
@@ -22,6 +23,8 @@ LISTED = ("git.test", "git.test:22", "web.test", "pypi.test", "npm.test")
 # Names of the node itself and of what no workspace may reach, and where they lead.
 BAD_NAMES = {"meta.test": "169.254.169.254", "home.test": "127.0.0.1", "six.test": "::1"}
 TOOLS = {**tools.TOOLS, **tools.NEW_NODES, tools.SSH_NAME: tools.SSH}
+# Takes no notice of a proxy, and so of no list.
+WITH_FETCH = {**TOOLS, "Node's fetch": tools.NODE_FETCH}
 # Notes every connection to the web's ports of the node itself.
 LISTENER = """
 import select, socket
@@ -96,10 +99,12 @@ def asked(internet: Internet, name: str) -> list[str]:
     return [line for line in internet.asked() if line.split()[1] == name]
 
 
-@pytest.mark.parametrize("tool", [*TOOLS, "Node's fetch"])
+@pytest.mark.parametrize(
+    "tool", some_names_of(WITH_FETCH, "git over https", tools.SSH_NAME, "curl http", "Node's fetch")
+)
 def test_every_tool_works_where_the_network_is_open(open_place: Place, tool: str) -> None:
     web1, _ = open_place
-    known = {**TOOLS, "Node's fetch": tools.NODE_FETCH}[tool]
+    known = WITH_FETCH[tool]
     done = run(web1, "open", tools.script(known, "web.test"))
     assert done.stdout.strip() == tools.wanted(known, "web.test"), done.stderr
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agent.shared.names import RUNTIMES
-from codesmith.errors import AgentRefused
+from codesmith.errors import AgentRefused, CodeSmithError
 from codesmith.nodes.registry import Registry
 from codesmith.sdk.client import Client
 from tests.person import Person, Said
@@ -51,6 +51,18 @@ class Web1:
     def on(self, script: str, *, check: bool = True, typed: str = "") -> Said:
         """Run a script on the node as root; everybody there may see the script, and nobody what is typed."""
         return self.person.on("web1", script, check=check, typed=typed)
+
+    def wait_until_it_answers(self) -> None:
+        """Wait until the agent answers again, after a kill or a power cut."""
+
+        def answers() -> bool:
+            try:
+                self.client.node.version()
+            except CodeSmithError:
+                return False
+            return True
+
+        self.person.wait_until(answers, within_s=60)
 
     def refuses(self, call: Callable[..., Any], kind: str, **params: Any) -> AgentRefused:
         """Make a call that must be refused with this kind."""
