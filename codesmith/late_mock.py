@@ -1,7 +1,7 @@
 """Invoke without unittest.mock: a third of the time that Invoke takes to start.
 
 Invoke imports it, with asyncio and ssl behind it, for MockContext, a double for tests of tasks. Here it is imported
-when somebody makes one. Tried before: nothing else of Invoke's start can be left out without changing Invoke.
+when somebody makes one.
 """
 
 from __future__ import annotations
