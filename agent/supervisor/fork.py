@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import traceback
+import sys
 from typing import Any, Dict, Optional
 
 from agent.supervisor.job import Pipes
@@ -29,7 +29,8 @@ def fork(
         _run(room, request, None if descriptor is None else DESCRIPTOR)
         code = 0
     except BaseException:
-        traceback.print_exc()
+        # What the module traceback prints; to import it would slow down each start of a runtime.
+        sys.excepthook(*sys.exc_info())
     finally:
         os._exit(code)
 

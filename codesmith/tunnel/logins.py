@@ -11,8 +11,9 @@ from codesmith.tunnel.link import Link
 if TYPE_CHECKING:
     from codesmith.nodes.registry import Node
 
-# sshd refuses at random from ten on that have not logged in yet (sshd_config(5), MaxStartups); others log in there too.
-AT_ONCE = 6
+# sshd refuses at random from ten on that have not logged in yet (sshd_config(5), MaxStartups). On a busy node it counts
+# those that have logged in a little longer, and others log in there too.
+AT_ONCE = 4
 
 
 class Logins:
