@@ -6,6 +6,7 @@ import gc
 import itertools
 import os
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -249,8 +250,8 @@ def _children() -> Iterator[str]:
 def _sockets() -> Iterator[str]:
     for descriptor in os.listdir("/proc/self/fd"):
         try:
-            target = os.readlink(f"/proc/self/fd/{descriptor}")
+            found = os.fstat(int(descriptor))
         except OSError:
             continue
-        if target.startswith("socket:"):
-            yield f"{target} (descriptor {descriptor})"
+        if stat.S_ISSOCK(found.st_mode):
+            yield f"socket:[{found.st_ino}] (descriptor {descriptor})"
