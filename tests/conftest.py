@@ -7,7 +7,6 @@ import itertools
 import os
 import signal
 import stat
-import subprocess
 import sys
 import tempfile
 import threading
@@ -19,6 +18,7 @@ import pytest
 
 from codesmith.lab import Lab, LabNode
 from codesmith.lab.images import RELEASES
+from codesmith.tunnel import control
 from tests.agent.on_node.internet import Internet
 from tests.person import Person
 from tests.waiting import LOOK_AGAIN_S
@@ -145,8 +145,7 @@ def codesmith_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="codesmith-") as folder:
         monkeypatch.setenv("CODESMITH_HOME", folder)
         yield Path(folder)
-        stop = "from codesmith.tunnel import control; control.stop()"
-        subprocess.run([sys.executable, "-c", stop], check=True, stdin=subprocess.DEVNULL, timeout=60)
+        control.stop()
 
 
 @pytest.fixture
