@@ -6,7 +6,7 @@ import gc
 import itertools
 import os
 import signal
-import subprocess
+import stat
 import sys
 import tempfile
 import threading
@@ -18,6 +18,7 @@ import pytest
 
 from codesmith.lab import Lab, LabNode
 from codesmith.lab.images import RELEASES
+from codesmith.tunnel import control
 from tests.agent.on_node.internet import Internet
 from tests.person import Person
 from tests.waiting import LOOK_AGAIN_S
@@ -144,8 +145,7 @@ def codesmith_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="codesmith-") as folder:
         monkeypatch.setenv("CODESMITH_HOME", folder)
         yield Path(folder)
-        stop = "from codesmith.tunnel import control; control.stop()"
-        subprocess.run([sys.executable, "-c", stop], check=True, stdin=subprocess.DEVNULL, timeout=60)
+        control.stop()
 
 
 @pytest.fixture
@@ -249,8 +249,8 @@ def _children() -> Iterator[str]:
 def _sockets() -> Iterator[str]:
     for descriptor in os.listdir("/proc/self/fd"):
         try:
-            target = os.readlink(f"/proc/self/fd/{descriptor}")
+            found = os.fstat(int(descriptor))
         except OSError:
             continue
-        if target.startswith("socket:"):
-            yield f"{target} (descriptor {descriptor})"
+        if stat.S_ISSOCK(found.st_mode):
+            yield f"socket:[{found.st_ino}] (descriptor {descriptor})"

@@ -52,6 +52,8 @@ from codesmith.tasks import node
 node.prepare(Context())
 """
 ID = re.compile(r"\b[0-9a-f]{12,64}\b")
+# How far something is, which goes again; whether a reader sees it depends on the machine.
+ERASED = re.compile(r"[^\n]*\r\x1b\[K")
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07|\x1b[=>]")
 
 
@@ -220,7 +222,7 @@ class Desk:
                 else:
                     done.send_signal(signal.SIGKILL)
         assert not todo, f"never asked for {todo}\n{shown}"
-        return done.returncode, ESCAPES.sub("", shown).replace("\r\n", "\n").replace("\r", "")
+        return done.returncode, ESCAPES.sub("", ERASED.sub("", shown)).replace("\r\n", "\n").replace("\r", "")
 
 
 def answers(step: Step) -> list[str]:

@@ -134,6 +134,7 @@ def test_the_inspector_finds_nothing_to_complain_about_and_tools_are_short(
         }
 
 
+@pytest.mark.long  # test_mcp.py uses every tool with another client
 def test_the_inspector_uses_tools_and_shows_what_is_refused(
     inspect: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:

@@ -19,6 +19,7 @@ from tests.agent.on_node.terminal import Terminal
 from tests.agent.on_node.test_door_one_on_node import ECHO
 from tests.agent.on_node.test_escapes_on_node import CASES, PREPARE, filled
 from tests.agent.on_node.web1 import Web1
+from tests.kinds import some_names_of
 from tests.releases import NEWEST_FIRST
 from tests.ssh_agent import running_agent
 from tests.waiting import eventually
@@ -358,7 +359,20 @@ def test_a_login_that_runs_nothing_starts_nothing(people: People, web1: Web1) ->
         assert (runtime.state, runtime.idle_stop_at) == ("running", None)
 
 
-@pytest.mark.parametrize("case", CASES)
+# All of them from inside a command: test_escapes_on_node.py. These lean on what begins it.
+@pytest.mark.parametrize(
+    "case",
+    some_names_of(
+        CASES,
+        "other homes and workspaces",
+        "sockets of the system",
+        "signals",
+        "control groups",
+        "keys of others",
+        "privileges",
+        "memory of others",
+    ),
+)
 def test_no_way_leads_out(people: People, web1: Web1, case: str) -> None:
     script, wanted = CASES[case]
     done = people.esc.run("ssh", "node", "python3 -", typed=filled(web1, script).encode())

@@ -44,19 +44,25 @@ def _connection_of_this_test(web1: Web1) -> Iterator[None]:
     web1.client.close()
 
 
+def start(web1: Web1) -> None:
+    """Start the agent, which was stopped, and wait until it answers."""
+    web1.on(START)
+    web1.client.close()
+    web1.wait_until_it_answers()
+
+
 @contextmanager
 def an_hour_passes(web1: Web1, loss: list[tuple[str, bool]]) -> Iterator[None]:
     """Keep the stores; lose what was written since when this is left. What was there before comes back at the end."""
-    web1.on(f"{STOP}; rm -rf /root/then; mkdir /root/then; cp -a --parents {STORE} {LEDGER} /root/then; {START}")
-    web1.client.close()
+    web1.on(f"{STOP}; rm -rf /root/then; mkdir /root/then; cp -a --parents {STORE} {LEDGER} /root/then")
+    start(web1)
     yield
     web1.on(f"{STOP}")
     for folder, is_kept in loss:
         web1.on(f"find {folder} -mindepth 1 -delete")
         if is_kept:
             web1.on(f"cp -a /root/then{folder}/. {folder}")
-    web1.on(START)
-    web1.client.close()
+    start(web1)
 
 
 def records(web1: Web1) -> str:
@@ -109,7 +115,7 @@ def test_a_user_that_a_store_has_forgotten_is_deleted_whole(web1: Web1, loss: li
     web1.client.user.delete(name="late")
 
 
-@pytest.mark.parametrize("kept", [True, False], ids=["from an hour ago", "emptied"])
+@pytest.mark.parametrize("kept", some_of({"from an hour ago": True, "emptied": False}, "from an hour ago"))
 def test_a_user_whom_the_ledger_has_forgotten_is_closed_out_and_let_in_again(web1: Web1, kept: bool) -> None:
     with an_hour_passes(web1, [(LEDGER, kept)]):
         web1.client.workspace.create(name="late", ssh_keys=[KEY])
@@ -125,7 +131,7 @@ def test_a_user_whom_the_ledger_has_forgotten_is_closed_out_and_let_in_again(web
     assert web1.on(TRACES, check=False).out == ""
 
 
-@pytest.mark.parametrize("kept", [True, False], ids=["from an hour ago", "emptied"])
+@pytest.mark.parametrize("kept", some_of({"from an hour ago": True, "emptied": False}, "from an hour ago"))
 def test_who_was_closed_out_since_is_not_taken_for_open(web1: Web1, kept: bool) -> None:
     web1.client.workspace.create(name="late", ssh_keys=[KEY])
     before = web1.on("getent shadow cs-late; getent passwd cs-late").out
@@ -290,27 +296,29 @@ def test_with_whom_a_workspace_is_shared_is_compared(web1: Web1) -> None:
     clear(web1)
 
 
-PRIVATE = [
-    (f"{STORE}/state.db", "chmod 666", "chmod 600", "store"),
-    (f"{STORE}/state.db", "chown root", "chown codesmith", "store"),
-    (f"{LEDGER}/ledger.db", "chmod 666", "chmod 600", "records"),
-    (f"{LEDGER}/ledger.db", "chown codesmith", "chown root", "records"),
-]
+PRIVATE = {
+    "mode of the store": (f"{STORE}/state.db", "chmod 666", "chmod 600", "store"),
+    "owner of the store": (f"{STORE}/state.db", "chown root", "chown codesmith", "store"),
+    "mode of the ledger": (f"{LEDGER}/ledger.db", "chmod 666", "chmod 600", "records"),
+    "owner of the ledger": (f"{LEDGER}/ledger.db", "chown codesmith", "chown root", "records"),
+}
 
 
-@pytest.mark.parametrize(("path", "harm", "cure", "check"), PRIVATE)
+@pytest.mark.parametrize(
+    ("path", "harm", "cure", "check"), some_of(PRIVATE, "mode of the store", "owner of the ledger")
+)
 def test_a_store_that_others_may_have_written_is_not_believed(
     web1: Web1, path: str, harm: str, cure: str, check: str
 ) -> None:
     web1.client.user.create(name="safe")
-    web1.on(f"{STOP}; {harm} {path}; {START}")
-    web1.client.close()
+    web1.on(f"{STOP}; {harm} {path}")
+    start(web1)
     for call in (web1.client.user.delete, web1.client.user.disable):
         web1.refuses(call, "read_only", name="safe")
     found = {one.name: one for one in web1.client.node.health().checks}
     assert found[check].status == "failing" and f"chmod 600 {path}" in found[check].detail
-    web1.on(f"{STOP}; {cure} {path}; {START}")
-    web1.client.close()
+    web1.on(f"{STOP}; {cure} {path}")
+    start(web1)
     assert web1.client.user.delete(name="safe").deleted
 
 
