@@ -58,6 +58,16 @@ def two(
         yield node, forge
 
 
+@pytest.fixture(autouse=True)
+def connection_of_one_test(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Close the client's connection after each test: what restarts the agent makes it connect again in any of them."""
+    yield
+    for value in request.node.funcargs.values():
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, Web1):
+                one.client.close()
+
+
 @pytest.fixture
 def forge(two: tuple[Web1, Forge]) -> Forge:
     """The forge beside the node."""

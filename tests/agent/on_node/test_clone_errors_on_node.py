@@ -32,9 +32,8 @@ chown -R git: .
 
 
 @pytest.fixture
-def web1(two: tuple[Web1, Forge]) -> Iterator[Web1]:
-    yield two[0]
-    two[0].client.close()
+def web1(two: tuple[Web1, Forge]) -> Web1:
+    return two[0]
 
 
 class Refusals:

@@ -25,9 +25,8 @@ HOME = "/srv/codesmith/home/cs-{}"
 
 
 @pytest.fixture
-def web1(two: tuple[Web1, Forge]) -> Iterator[Web1]:
-    yield two[0]
-    two[0].client.close()
+def web1(two: tuple[Web1, Forge]) -> Web1:
+    return two[0]
 
 
 @contextmanager

@@ -72,13 +72,6 @@ def door(web1: Web1) -> Door:
     return Door(web1)
 
 
-@pytest.fixture(autouse=True)
-def _no_kept_connection(web1: Web1) -> Iterator[None]:
-    """Some tests restart the agent or the forwarder, and the client of the module connects again."""
-    yield
-    web1.client.close()
-
-
 @pytest.fixture(scope="module")
 def old_token(door: Door) -> tuple[str, float]:
     """A token that nobody uses, and when it was given out."""

@@ -36,13 +36,6 @@ def door(web1: Web1) -> Door:
     return Door(web1)
 
 
-@pytest.fixture(autouse=True)
-def _no_kept_connection(web1: Web1) -> Iterator[None]:
-    """Some tests end the forwarder or stop the workspace, and the client of the module connects again."""
-    yield
-    web1.client.close()
-
-
 @contextmanager
 def serving(door: Door, workspace: str, port: int) -> Iterator[None]:
     with door.running(alias(workspace), f"python3 -c {shlex.quote(ECHO)} tcp {port}") as server:

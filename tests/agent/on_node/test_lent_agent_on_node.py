@@ -26,9 +26,8 @@ pgrep -u cs-{0} | grep -vx "$main"; ls -d /tmp/codesmith-* /proc/$main/root/tmp/
 
 
 @pytest.fixture
-def web1(two: tuple[Web1, Forge]) -> Iterator[Web1]:
-    yield two[0]
-    two[0].client.close()
+def web1(two: tuple[Web1, Forge]) -> Web1:
+    return two[0]
 
 
 @pytest.fixture

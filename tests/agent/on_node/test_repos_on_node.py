@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,9 +15,8 @@ pytestmark = pytest.mark.lab
 
 
 @pytest.fixture
-def web1(two: tuple[Web1, Forge]) -> Iterator[Web1]:
-    yield two[0]
-    two[0].client.close()
+def web1(two: tuple[Web1, Forge]) -> Web1:
+    return two[0]
 
 
 def test_a_new_repository_is_the_users_own(web1: Web1) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +46,8 @@ rm -f $ran
 
 
 @pytest.fixture
-def web1(two: tuple[Web1, Forge]) -> Iterator[Web1]:
-    yield two[0]
-    two[0].client.close()
+def web1(two: tuple[Web1, Forge]) -> Web1:
+    return two[0]
 
 
 def cloned(web1: Web1, forge: Forge, name: str, **more: Any) -> str:

@@ -39,13 +39,6 @@ def people(web1: Web1) -> Iterator[None]:
     yield
 
 
-@pytest.fixture(autouse=True)
-def _no_kept_connection(web1: Web1) -> Iterator[None]:
-    """A prepare may restart the agent, and the client of the module connects again."""
-    yield
-    web1.client.close()
-
-
 def unit(web1: Web1, name: str) -> str:
     return f"user-{web1.client.user.get(name=name).uid}.slice"
 

@@ -37,13 +37,6 @@ lost = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture(autouse=True)
-def _connection_of_this_test(web1: Web1) -> Iterator[None]:
-    """Close the connection at the end: the agent restarts in between."""
-    yield
-    web1.client.close()
-
-
 def start(web1: Web1) -> None:
     """Start the agent, which was stopped, and wait until it answers."""
     web1.on(START)

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,13 +33,6 @@ PATIENCE_S = 120
 @pytest.fixture(scope="module", autouse=True)
 def _workspace(web1: Web1) -> None:
     web1.client.workspace.create(name=NAME)
-
-
-@pytest.fixture(autouse=True)
-def _no_kept_connection(web1: Web1) -> Iterator[None]:
-    """A test kills the forwarder, and the client of the module connects again."""
-    yield
-    web1.client.close()
 
 
 def start(web1: Web1, *words: str, **options: object) -> subprocess.Popen[bytes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -14,13 +13,6 @@ pytestmark = [pytest.mark.lab, BOOKWORM_FIRST]
 FILE = "/etc/codesmith/uids.json"
 USUAL = [1879048192, 2147483646]
 LEDGER = "/var/lib/codesmith-helper/ledger.db"
-
-
-@pytest.fixture(autouse=True)
-def _connection_of_this_test(web1: Web1) -> Iterator[None]:
-    """Close the connection at the end: prepare restarts the agent in between."""
-    yield
-    web1.client.close()
 
 
 def move_mark(web1: Web1, uid: int) -> None:
