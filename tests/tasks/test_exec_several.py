@@ -288,9 +288,10 @@ def test_ctrl_c_of_json_says_what_goes_on(two):
 
 
 def test_a_reader_that_has_seen_enough_ends_all_quietly(two):
-    dropped = threading.Barrier(3, timeout=PATIENCE_S)
+    both, dropped = threading.Barrier(2, timeout=PATIENCE_S), threading.Barrier(3, timeout=PATIENCE_S)
 
     def play(frames: Frames) -> None:
+        both.wait()  # the first output may end the command before it has asked the other node
         with contextlib.suppress(ConnectionError):
             while True:
                 frames.send(STDOUT, b"y\n" * 1000)

@@ -17,11 +17,11 @@ from tests.agent.on_node import code_server
 from tests.agent.on_node.door_one import Door, alias, free_port
 from tests.agent.on_node.test_forward_on_node import forwarding
 from tests.agent.on_node.web1 import Web1
-from tests.releases import BOTH_RELEASES
+from tests.releases import BOOKWORM_BEFORE_TRIXIE
 from tests.waiting import eventually
 
 # The first time it is built.
-pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(1500), BOTH_RELEASES]
+pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(1500), BOOKWORM_BEFORE_TRIXIE]
 WORKSPACE = "/srv/codesmith/workspaces/demo"
 FOLDER = ".editor"
 COPY_S, ANSWER_S = 300, 120

@@ -22,8 +22,8 @@ UNITS = "systemctl list-units --all --plain --no-legend 'codesmith-egress@*' | c
 MODES = ("full", "none", "list")
 # A try takes a while, as on a busy node.
 SLOW_TO_FAIL = """
-mkdir -p /run/systemd/system/codesmith-egress@shut.service.d
-cat >/run/systemd/system/codesmith-egress@shut.service.d/slow.conf <<'END'
+mkdir -p /run/systemd/system/codesmith-egress@stuck.service.d
+cat >/run/systemd/system/codesmith-egress@stuck.service.d/slow.conf <<'END'
 [Service]
 ExecStartPre=/bin/sh -c "sleep 0.25; false"
 END
@@ -232,17 +232,17 @@ def test_the_proxy_comes_and_goes_with_the_runtime(web1: Web1, forge: Forge) -> 
 
 @BOOKWORM_FIRST
 def test_a_proxy_that_cannot_start_is_given_up_until_the_next_start_of_the_runtime(web1: Web1, forge: Forge) -> None:
-    put(web1, "shut", f"{forge.host}:8443")
+    put(web1, "stuck", f"{forge.host}:8443")
     file = f"{forge.https}/public.git/HEAD"
     web1.on(SLOW_TO_FAIL)
-    assert code(web1, "shut", file) == "000"
-    is_up = "systemctl is-active codesmith-egress@shut.socket"
+    assert code(web1, "stuck", file) == "000"
+    is_up = "systemctl is-active codesmith-egress@stuck.socket"
     web1.person.wait_until(lambda: web1.on(is_up, check=False).out != "active\n", within_s=60)
-    assert code(web1, "shut", file) == "000"
-    web1.on("rm -r /run/systemd/system/codesmith-egress@shut.service.d; systemctl daemon-reload")
-    web1.client.workspace.stop(name="shut")
-    assert code(web1, "shut", file) == "200"
-    web1.client.workspace.delete(name="shut")
+    assert code(web1, "stuck", file) == "000"
+    web1.on("rm -r /run/systemd/system/codesmith-egress@stuck.service.d; systemctl daemon-reload")
+    web1.client.workspace.stop(name="stuck")
+    assert code(web1, "stuck", file) == "200"
+    web1.client.workspace.delete(name="stuck")
 
 
 @BOOKWORM_FIRST
