@@ -53,6 +53,7 @@ def test_nothing_is_read_before_somebody_asks(page, agent):
     files.get_by_role("button", name="Open code").click()
     expect(files.get_by_role("row", name="app.py")).to_be_visible()
     page.get_by_role("button", name="workspace", exact=True).click()
+    expect(row).to_be_visible()  # its table, and with it the filter, is made anew
     page.get_by_label("Filter").fill("not")
     expect(files.get_by_role("row")).to_have_count(2)
 

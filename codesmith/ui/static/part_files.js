@@ -28,12 +28,12 @@ export function filesPart(node, contract, name) {
   const call = (method, params) => change(node, methodOf(contract, method), { workspace: name, ...params });
 
   async function look(path, { focus = true } = {}) {
+    if (path !== folder) filter = "";  // what is typed while the answer is on its way is of the new one
     try {
       const found = await ask(node, "file.list", { workspace: name, path });
       folder = path;
       rows = found;
       shown = SHOWN;
-      filter = "";
       say("");
       draw();
       if (focus) place.querySelector("h3")?.focus();
