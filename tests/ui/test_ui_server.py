@@ -38,7 +38,8 @@ def test_a_page_of_all_nodes_gets_a_line_for_each(serve):
     ui.nodes["web1"].add("shop")
     ui.enter()
     with ui.events() as page:
-        page.until(lambda now: now.node("web1").get("names") == ["shop"] and now.node("db1").get("state") == "ready")
+        page.until(lambda now: all(now.node(name).get("state") == "ready" for name in ("web1", "db1")))
+        page.until(lambda now: now.node("web1").get("names") == ["shop"])
         web1 = page.node("web1")
         assert (web1["state"], web1["agent_version"], web1["health"], web1["tags"]) == (
             "ready",
