@@ -6,6 +6,7 @@ import hashlib
 import platform
 import shutil
 import subprocess
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,13 +38,22 @@ class Programs:
 
 def install() -> Programs:
     """Return the programs, in the cache of the lab. The first time they are downloaded, which takes half a minute."""
-    digest = hashlib.sha256("\0".join(PACKAGES).encode()).hexdigest()[:12]
-    folder = CACHE / f"npm-{digest}"
-    with lock(CACHE / "npm.lock"):
+
+    def download(new: Path) -> None:
+        subprocess.run([*INSTALL, new, *PACKAGES], check=True, capture_output=True, timeout=500)
+
+    return Programs(cached("npm", PACKAGES, download))
+
+
+def cached(word: str, packages: Sequence[str], build: Callable[[Path], None]) -> Path:
+    """Return the folder of these packages in the cache of the lab; `build` fills it the first time."""
+    digest = hashlib.sha256("\0".join(packages).encode()).hexdigest()[:12]
+    folder = CACHE / f"{word}-{digest}"
+    with lock(CACHE / f"{word}.lock"):
         if not folder.is_dir():
             new = folder.with_suffix(".new")
             shutil.rmtree(new, ignore_errors=True)
             new.mkdir(mode=0o700)
-            subprocess.run([*INSTALL, new, *PACKAGES], check=True, capture_output=True, timeout=500)
+            build(new)
             new.rename(folder)
-    return Programs(folder)
+    return folder

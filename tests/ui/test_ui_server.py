@@ -19,6 +19,7 @@ import pytest
 
 from codesmith.errors import CodeSmithError
 from codesmith.ui import commands, journal, poller, server
+from codesmith.ui.poller import LOOK_S
 from codesmith.ui.store import Store, Watcher
 from tests.ui.conftest import Ui
 from tests.ui.stand_in import CONTRACT
@@ -70,6 +71,7 @@ def test_a_page_of_a_node_or_workspace_gets_what_it_shows_and_no_more(ui):
 
 @pytest.mark.parametrize("view", [{}, {"node": "web1"}, {"node": "web1", "workspace": "late"}])
 def test_a_change_made_anywhere_is_told_by_itself(ui, view):
+    assert LOOK_S < 1
     with ui.events(**view) as page:
         page.until(lambda now: now.node("web1").get("state") == "ready")
         ui.nodes["web1"].add("late")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
-from codesmith.lab.home import CACHE, lock
-from tests.npm_programs import INSTALL, NODE
+from tests.npm_programs import INSTALL, NODE, cached
 
 # The last one whose packages are all in the registry, and that is no larger than 300 MB.
 PACKAGES = (f"{NODE}@20.20.2", "code-server@4.100.3", "node-gyp@11.5.0")
@@ -31,16 +28,7 @@ BUILD_S = 500
 
 def install() -> Path:
     """Return the folder it is in, in the cache of the lab. The first time it is built, which takes two minutes."""
-    digest = hashlib.sha256("\0".join(PACKAGES).encode()).hexdigest()[:12]
-    folder = CACHE / f"code-server-{digest}"
-    with lock(CACHE / "code-server.lock"):
-        if not folder.is_dir():
-            new = folder.with_suffix(".new")
-            shutil.rmtree(new, ignore_errors=True)
-            new.mkdir(mode=0o700)
-            build(new)
-            new.rename(folder)
-    return folder
+    return cached("code-server", PACKAGES, build)
 
 
 def build(folder: Path) -> None:

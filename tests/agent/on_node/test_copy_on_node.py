@@ -111,7 +111,7 @@ def test_a_second_copy_carries_only_what_differs(demo: Web1, by: str, tree: Path
     place = f"demo:data/again-{by}"
     copies(demo, f"{tree}/", place)
     assert copies(demo, f"{tree}/", place)["files"] == 0
-    (tree / "a b" / "file").write_text("other\n")
+    (tree / "a b" / "file").write_text("another\n")  # of another size: it may be the same second
     assert copies(demo, f"{tree}/", place)["files"] == 1
     (tree / "run").unlink()
     assert copies(demo, f"{tree}/", place)["deleted"] == 0
@@ -263,6 +263,18 @@ def test_a_full_place_is_an_error_and_nothing_is_half_there(demo: Web1, by: str,
         demo.client.workspace.stop(name="demo")
 
 
+def goes_on(demo: Web1, source: Path, name: str) -> None:
+    """A copy that was ended leaves neither a process nor a file of that name, and the same again completes it."""
+    folder = "/srv/codesmith/workspaces/demo/data"
+    quiet = "pgrep -u cs-demo -x rsync || pgrep -u cs-demo -f sftp || true"
+    demo.person.wait_until(lambda: demo.on(quiet).out == "", within_s=20)
+    assert not demo.on(f"test -e {folder}/{name}", check=False).ok
+    copies(demo, source, f"demo:data/{name}")
+    assert demo.on(f"stat -c %s {folder}/{name}").out.strip() == str(source.stat().st_size)
+    assert "partial" not in demo.on(f"ls -A {folder}").out
+    demo.on(f"rm {folder}/{name}")
+
+
 @SFTP_FIRST
 def test_ctrl_c_ends_the_far_side_and_the_same_again_goes_on(demo: Web1, by: str, here: Path) -> None:
     (here / "big").write_bytes(os.urandom(1 << 20) * 250)
@@ -276,18 +288,13 @@ def test_ctrl_c_ends_the_far_side_and_the_same_again_goes_on(demo: Web1, by: str
         said = process.stderr.read() if process.stderr else ""
         assert process.wait(30) == 2, said
     assert "cancelled: files that were copied by then are whole" in said and "the same again goes on" in said
-    quiet = "pgrep -u cs-demo -x rsync || pgrep -u cs-demo -f sftp || true"
-    demo.person.wait_until(lambda: demo.on(quiet).out == "", within_s=20)
-    assert not demo.on(f"test -e {folder}/cut-{by}", check=False).ok
-    copies(demo, here / "big", f"demo:data/cut-{by}")
-    assert demo.on(f"stat -c %s {folder}/cut-{by}").out.strip() == str(250 << 20)
-    assert "partial" not in demo.on(f"ls -A {folder}").out
-    demo.on(f"rm {folder}/cut-{by}")
+    goes_on(demo, here / "big", f"cut-{by}")
 
 
 @RSYNC_FIRST
 def test_a_terminal_sees_how_far_it_is(demo: Web1, by: str, here: Path) -> None:
-    (here / "big").write_bytes(bytes(200 << 20))
+    with (here / "big").open("wb") as file:
+        file.truncate(900 << 20)  # it takes seconds, and rsync tells its rate once in a second
     argv = [str(Path(sys.executable).parent / "inv"), "workspace.copy", str(here / "big"), f"demo:data/seen-{by}"]
     with Terminal(argv, {**demo.person.environment, "TERM": "xterm"}, rows=24, columns=90) as terminal:
         terminal.wait_for(r"\d+ %  [\d.]+ MB  [\d.]+ ?MB/s  \d:\d\d:\d\d left")
@@ -303,13 +310,7 @@ def test_a_copy_ends_with_inv_however_that_ends(demo: Web1, by: str, here: Path)
     with subprocess.Popen(argv, cwd=TOP, env=demo.person.environment, stderr=subprocess.DEVNULL) as process:
         demo.person.wait_until(lambda: demo.on(begun, check=False).out != "", within_s=60)
         process.kill()
-    quiet = "pgrep -u cs-demo -x rsync || pgrep -u cs-demo -f sftp || true"
-    demo.person.wait_until(lambda: demo.on(quiet).out == "", within_s=60)
-    assert not demo.on(f"test -e {folder}/dead-{by}", check=False).ok
-    copies(demo, here / "big", f"demo:data/dead-{by}")
-    assert demo.on(f"stat -c %s {folder}/dead-{by}").out.strip() == str(400 << 20)
-    assert "partial" not in demo.on(f"ls -A {folder}").out
-    demo.on(f"rm {folder}/dead-{by}")
+    goes_on(demo, here / "big", f"dead-{by}")
 
 
 def test_what_carries_a_copy(demo: Web1, by: str, tree: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from agent.shared import framing
+from agent.supervisor.jobs import HANGUP_S
 from tests.agent.supervisor.client import (
     INPUT,
     PING,
@@ -147,6 +148,7 @@ def test_a_dropped_stream_ends_its_job_with_all_it_started(supervisor: Superviso
     script = "trap '' TERM INT HUP; setsid sleep 1000 & sleep 1000 & echo begun; wait"
     with run(supervisor, "bash", "-c", script) as stream:
         stream.until(b"begun\n")
+    assert HANGUP_S < 2
     supervisor.wait_until(lambda: supervisor.pids() == [])
     supervisor.wait_until(lambda: jobs(supervisor)[0]["state"] != "running")
     [record] = jobs(supervisor)
