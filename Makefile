@@ -93,13 +93,13 @@ api: install
 man: install
 	$(BIN)/python -m codesmith.tasks
 
-# The peers live in an environment of their own: pyinfra wants an older paramiko than ours.
+# The peers live in an environment of their own: pyinfra wants an older paramiko than ours. matplotlib draws the plots.
 bench: lab $(VENV)-bench/.installed
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench --write; met=$$?; $(VENV)-bench/bin/python -m bench.plots && exit $$met
 
 $(VENV)-bench/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-bench
-	$(VENV)-bench/bin/pip install --quiet --quiet --disable-pip-version-check 'ansible-core>=2.15' 'pyinfra>=3'
+	$(VENV)-bench/bin/pip install --quiet --quiet --disable-pip-version-check 'ansible-core>=2.15' 'pyinfra>=3' 'matplotlib>=3.8'
 	@touch $@
 
 clean:

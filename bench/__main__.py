@@ -1,13 +1,16 @@
-"""Measure and show: `python -m bench [P1 P2 ...] [--json]`; exit code 1 if a target is missed."""
+"""Measure and show: `python -m bench [P1 P2 ... GROWTH] [--json] [--write]`; exit code 1 if a target is missed."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import textwrap
 import time
+from collections.abc import Callable, Iterator, Sequence
 
 from bench import (
+    growth,
     p1,
     p2,
     p3,
@@ -31,7 +34,9 @@ from bench import (
     p21,
     p22,
     p23,
+    results,
 )
+from bench.growth import Growth
 from bench.row import COLUMNS, Row
 from bench.site import Site, site
 from codesmith.cli import output
@@ -39,7 +44,7 @@ from codesmith.errors import Cancelled, CodeSmithError
 
 NAMES = (
     "P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "P10", "P11", "P12", "P13", "P14", "P15", "P16", "P17",
-    "P18", "P19", "P20", "P21", "P22", "P23",
+    "P18", "P19", "P20", "P21", "P22", "P23", "GROWTH",
 )  # fmt: skip
 
 
@@ -48,14 +53,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.partition(":")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)} (default: all)")
     parser.add_argument("--json", action="store_true", help="print JSON, with every single measurement")
+    parser.add_argument("--write", action="store_true", help="keep the results in results.json and RESULTS.md")
     chosen = parser.parse_args()
     names = [name.upper() for name in chosen.names] or list(NAMES)
     unknown = [name for name in names if name not in NAMES]
     if unknown:
         parser.error(f"no {', '.join(unknown)}; there are {', '.join(NAMES)}")
+    rows: list[Row] = []
+    load, _, _ = os.getloadavg()
     try:
         with site() as place:
-            rows = measure(place, names)
+            for found in measure(place, names):
+                rows += [one for one in found if isinstance(one, Row)]
+                if chosen.write:
+                    results.keep(found, load)
     except KeyboardInterrupt:
         return Cancelled.exit_code
     except CodeSmithError as error:
@@ -76,12 +87,11 @@ def show(rows: list[Row], *, as_json: bool) -> None:
         print(textwrap.fill(f"{row.id}  {row.what}: {row.compared}", 120, subsequent_indent="    "))
 
 
-def measure(place: Site, names: list[str]) -> list[Row]:
-    """Return the rows of the named measurements, in the order of NAMES."""
-    found: list[Row] = []
+def measure(place: Site, names: list[str]) -> Iterator[Sequence[Row | Growth]]:
+    """Give the results of the named measurements, in the order of NAMES, each as soon as it is there."""
     (node,) = place.boot("web1")
     place.inv("node.prepare", "--node", "web1", proof="prepared").run()
-    works = {
+    works: dict[str, Callable[[], Sequence[Row | Growth]]] = {
         "P1": lambda: p1.rows(place, node),
         "P2": lambda: p2.rows(place),
         "P3": lambda: p3.rows(place, node),
@@ -105,13 +115,13 @@ def measure(place: Site, names: list[str]) -> list[Row]:
         "P21": lambda: p21.rows(place, node),
         "P22": lambda: p22.rows(place),
         "P23": lambda: p23.rows(place, node),
+        "GROWTH": lambda: growth.growth(place, node),
     }
     for name in NAMES:
         if name in names:
             begun = time.monotonic()
-            found += works[name]()
+            yield works[name]()
             output.say(f"bench: {name} took {time.monotonic() - begun:.0f} s")
-    return found
 
 
 if __name__ == "__main__":

@@ -29,6 +29,11 @@ class Row:
         """The verdict in one word."""
         return "met" if self.met else "MISSED"
 
+    @property
+    def spread(self) -> str:
+        """How wide the middle half of our values is, and of those beside them, in parts of their median."""
+        return ", ".join(_spread(values) for values in self.samples.values() if len(values) > 1)
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as a dictionary, for the table and for JSON."""
         return {**asdict(self), "result": self.result}
@@ -77,6 +82,11 @@ def seconds(value: float) -> str:
     if value < 0.01:
         return f"{value * 1000:.2f} ms"
     return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"
+
+
+def _spread(values: Sequence[float]) -> str:
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return f"{100 * (high - low) / middle:.0f} %" if middle else "0 %"
 
 
 def _samples(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, list[float]]:
