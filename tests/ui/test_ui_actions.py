@@ -13,7 +13,7 @@ from playwright.sync_api import expect
 from codesmith.tunnel.state import ForwardState
 from codesmith.ui import actions
 from codesmith.workspace import forwards
-from tests.ui.page import HOSTILE, SHOWN, field, settled, tab_to
+from tests.ui.page import HOSTILE, SHOWN, confirm, field, settled, tab_to
 
 # They need Chromium, which `make test` installs.
 pytestmark = pytest.mark.slow
@@ -252,8 +252,7 @@ def test_limits_are_removed_and_a_repo_is_made_and_deleted(site, visit):
     limits.get_by_role("button", name="Remove the limits").click()
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("all limits of the workspace")
-    dialog.get_by_label("Type shop to go on").fill("shop")
-    dialog.get_by_role("button", name="Delete").click()
+    confirm(page, "shop", "Delete")
     expect(limits).to_contain_text("No limits of its own")
     repos = page.locator("section[aria-labelledby=repos]")
     repos.get_by_text("Make an empty repo").click()
@@ -264,8 +263,7 @@ def test_limits_are_removed_and_a_repo_is_made_and_deleted(site, visit):
     repos.get_by_role("button", name="Delete app").click()
     expect(dialog).to_contain_text("there may be no other copy")
     assert "repo.list" not in agent.calls, "it would start the runtime"
-    dialog.get_by_label("Type app to go on").fill("app")
-    dialog.get_by_role("button", name="Delete").click()
+    confirm(page, "app", "Delete")
     expect(repos.get_by_role("rowheader", name="app")).to_have_count(0)
     assert agent.workspaces["shop"]["repos"] == ["fresh"]
     expect(repos.get_by_role("row", name="fresh")).to_contain_text("not looked at")

@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.ui.page import HOSTILE, SHOWN, field, is_for_everybody, settled, tab_to
+from tests.ui.page import HOSTILE, SHOWN, confirm, field, is_for_everybody, settled, tab_to
 from tests.ui.stand_in_users import key_of
 
 # They need Chromium, which `make test` installs.
@@ -172,8 +172,7 @@ def test_a_user_is_made_gets_keys_is_disabled_and_deleted(site, visit):
     dialog = page.get_by_role("dialog")
     for lost in ("the account cs-ada", "/srv/codesmith/home/cs-ada with all files", "its 2 keys"):
         expect(dialog).to_contain_text(lost)
-    dialog.get_by_label("Type ada to go on").fill("ada")
-    dialog.get_by_role("button", name="Delete").click()
+    confirm(page, "ada", "Delete")
     expect(page.get_by_text("No user ada on web1 (any more).")).to_be_visible()
 
 
@@ -182,6 +181,5 @@ def test_what_is_refused_in_the_dialog_is_said_there(site, visit):
     page.locator("summary", has_text="Delete").click()
     page.get_by_role("button", name="Delete the user").click()
     dialog = page.get_by_role("dialog")
-    dialog.get_by_label("Type shop to go on").fill("shop")
-    dialog.get_by_role("button", name="Delete").click()
+    confirm(page, "shop", "Delete")
     expect(dialog.get_by_role("alert")).to_contain_text("user 'shop' owns shop")

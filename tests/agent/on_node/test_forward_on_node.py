@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent.on_node.door_one import Door, alias, free_port, talk
-from tests.agent.on_node.test_door_one_on_node import ECHO
+from tests.agent.on_node.door_one import ECHO, Door, alias, free_port, talk
 from tests.agent.on_node.web1 import Web1
 from tests.person import TOP
 from tests.releases import BOOKWORM_FIRST
