@@ -141,7 +141,7 @@ class Door:
         _answer(connection, {"stream": kind})
         # The end of a job has a record if its entrance has one.
         if request == "run" and left_out is not None:
-            self._context.job_records.ask(workspace, fields["id"])
+            self._context.job_records.note_asked(workspace, fields["id"])
         try:
             runtimes.call(workspace, request, descriptor=connection.fileno(), **fields)
         except AgentError as error:

@@ -120,7 +120,7 @@ def contents(result: Any, offset: int, *, is_text: bool) -> FileContents:
     is_known = is_count(size) and following == offset + len(data) and isinstance(known.get("eof"), bool)
     if not is_known or not re.fullmatch(ETAG, etag):
         raise nonsense()
-    text = _text(data) if is_text else None
+    text = _decoded(data) if is_text else None
     return {
         "data": base64.b64encode(data).decode("ascii") if text is None else text,
         "encoding": "base64" if text is None else "text",
@@ -160,7 +160,7 @@ def _is_path(value: Any) -> bool:
     return isinstance(value, str) and 0 < len(value) <= 4 * TEXT_MAX and "\0" not in value
 
 
-def _text(data: bytes) -> Optional[str]:
+def _decoded(data: bytes) -> Optional[str]:
     try:
         return data.decode()
     except UnicodeDecodeError:

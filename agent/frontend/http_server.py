@@ -199,7 +199,7 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
         descriptor = self._hand_over()
         records = self.server.dispatcher.context.job_records
         if ticket.request == "run":
-            records.ask(ticket.workspace, ticket.fields["id"])
+            records.note_asked(ticket.workspace, ticket.fields["id"])
         try:
             runtimes.call(ticket.workspace, ticket.request, descriptor=descriptor, **ticket.fields)
         except AgentError as error:

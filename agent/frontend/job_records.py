@@ -42,7 +42,7 @@ class JobRecords:
         """Write the audit records of ends there."""
         self._audit = audit
 
-    def ask(self, workspace: str, job: str) -> None:
+    def note_asked(self, workspace: str, job: str) -> None:
         """Note that a job is asked for, before its runtime hears of it."""
         with self._changed:
             self._asked[workspace, job] = None

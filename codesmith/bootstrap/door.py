@@ -16,7 +16,7 @@ def plan_files(facts: Facts, desired: layout.Desired) -> list[Step]:
     found = []
     for path, file in desired.files.items():
         there = facts.files.get(path)
-        if path == door_files.SSHD_SETTINGS or _fits(there, file):
+        if path == door_files.SSHD_SETTINGS or _is_as_planned(there, file):
             continue
         text = f"write {path}" if there is None else f"repair {path}"
         order: dict[str, Any] = {
@@ -42,7 +42,7 @@ def plan_door(facts: Facts, desired: layout.Desired) -> list[Step]:
     if file is None:
         return []
     there, found = facts.files.get(file.path), facts.door
-    is_written = _fits(there, file) or not has_folder(facts)
+    is_written = _is_as_planned(there, file) or not has_folder(facts)
     state = facts.files.get(door_files.STATE)
     is_known = state is not None and describe(state).startswith("0644 root:root")
     # What only root can see is as it was.
@@ -80,7 +80,7 @@ def has_folder(facts: Facts) -> bool:
     return bool(there and there["type"] == "directory")
 
 
-def _fits(there: Any, file: door_files.DoorFile) -> bool:
+def _is_as_planned(there: Any, file: door_files.DoorFile) -> bool:
     return there is not None and describe(there) == _after(file) and there.get("sha256") == file.sha256
 
 

@@ -69,7 +69,7 @@ def job_of(started: StartedJob) -> Job:
     return Job.from_dict(started.to_dict())
 
 
-def found(client: Client, workspace: str, *, state: str | None = None, execs: bool = False) -> list[Job]:
+def of_workspace(client: Client, workspace: str, *, state: str | None = None, execs: bool = False) -> list[Job]:
     """Return the jobs of a workspace, newest first; `execs`: also the commands that ended with their stream."""
     return [job for job in client.job.list(workspace=workspace, state=state) if execs or not job.ends_with_stream]
 
@@ -81,7 +81,7 @@ def id_of(client: Client, workspace: str, word: str, *, unique: bool = False) ->
     """
     if AN_ID.fullmatch(word):
         return word
-    named = [job.id for job in found(client, workspace) if job.name == word]
+    named = [job.id for job in of_workspace(client, workspace) if job.name == word]
     look = f"inv job.list {workspace}"
     if not named:
         raise UnknownName(f"no job {word!r} in workspace {workspace}", hint=look)

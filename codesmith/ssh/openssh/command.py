@@ -63,7 +63,7 @@ class SshCommand:
         options = [*_arguments(MASTER), "-S", str(control).replace("%", "%%"), "-N"]
         return [*self._ssh(), *options, *_destination(self.hops[0])]
 
-    def host_key(self) -> list[str]:
+    def fetch_host_key(self) -> list[str]:
         """Return the command that writes the node's host key into its known_hosts file, without a login."""
         options = {"StrictHostKeyChecking": "accept-new", "HashKnownHosts": "no", "PreferredAuthentications": "none"}
         pins = hostkeys.pins_for(self.hops[0])
