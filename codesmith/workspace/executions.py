@@ -135,7 +135,7 @@ class _Work:
     def _interrupt(self, total: int) -> None:
         """Pass Ctrl-C on to all commands and wait for their end; always raises."""
         try:  # at once: the second one may come as soon as the first has reached a command
-            self._empty()
+            self._discard()
             with self._lock:
                 running = dict(self._running)
             names = ", ".join(target.title for target in running)
@@ -153,14 +153,14 @@ class _Work:
         others = ", the others were not started" if len(self._rows) < total else ""
         raise Interruption(f"{len(self._rows)} of {total} commands have ended{others}")
 
-    def _empty(self) -> None:
+    def _discard(self) -> None:
         self._is_over = True
         with contextlib.suppress(queue.Empty):
             while True:
                 self._queue.get_nowait()
 
     def _drop(self) -> None:
-        self._empty()
+        self._discard()
         with self._lock:
             for stream in self._running.values():
                 if stream is not None:
