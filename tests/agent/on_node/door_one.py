@@ -103,6 +103,14 @@ class Door:
                 process.kill()
 
     @contextmanager
+    def serving(self, workspace: str, place: int | str) -> Iterator[None]:
+        """Run ECHO inside a workspace, on a port or a socket."""
+        kind = "unix" if isinstance(place, str) else "tcp"
+        with self.running(alias(workspace), f"python3 -c {shlex.quote(ECHO)} {kind} {place}") as server:
+            assert server.stdout and server.stdout.readline() == b"listens\n"
+            yield
+
+    @contextmanager
     def session(self, workspace: str) -> Iterator[subprocess.Popen[bytes]]:
         """Enter a workspace with `cat`: what is written comes back."""
         with self.running(alias(workspace), "echo up; exec cat") as process:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent.on_node.door_one import ECHO, HOSTILE, Door, alias, connected, free_port, generate_key, socks, talk
+from tests.agent.on_node.door_one import HOSTILE, Door, alias, connected, free_port, generate_key, socks, talk
 from tests.agent.on_node.openssh_tools import git, resize_interrupt_and_exit, rsync_twice, scp_there_and_back
 from tests.agent.on_node.terminal import Terminal
 from tests.releases import NEWEST_FIRST
@@ -35,8 +35,7 @@ def old_token(door: Door) -> tuple[str, float]:
 def echo(door: Door) -> Iterator[int]:
     """The port of a server that listens inside the workspace, as an editor's does."""
     port = free_port()
-    with door.running(alias("demo"), f"python3 -c {shlex.quote(ECHO)} tcp {port}") as server:
-        assert server.stdout and server.stdout.readline() == b"listens\n"
+    with door.serving("demo", port):
         yield port
 
 
@@ -118,8 +117,7 @@ def test_ports_are_forwarded_both_ways(door: Door, echo: int) -> None:
 
 
 def test_a_socket_inside_is_forwarded(door: Door, short: Path) -> None:
-    with door.running(alias("demo"), f"python3 -c {shlex.quote(ECHO)} unix tmp/s") as server:
-        assert server.stdout and server.stdout.readline() == b"listens\n"
+    with door.serving("demo", "tmp/s"):
         with door.running("-N", "-L", f"{short}/s:{WORKSPACE}/tmp/s", alias("demo")) as forwarding:
             with eventually(lambda: connected(short / "s"), within_s=20) as connection:
                 connection.sendall(b"by a socket")
