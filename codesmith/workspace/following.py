@@ -95,18 +95,18 @@ class Follower:
         try:
             stream = self._client.attach(self._workspace, self._job, offset=self._offset)
         except AgentRefused as refusal:
-            return self._ended(refusal, show)
+            return self._read_to_end(refusal, show)
         self._was_attached = True
         with stream:
             try:
                 console.join(stream, source, has_tty=has_tty, show=show)
             except AgentRefused as refusal:
-                return self._ended(refusal, show)
+                return self._read_to_end(refusal, show)
             finally:
                 self._offset = stream.offset
         return self._client.job.get(workspace=self._workspace, id=self._job)
 
-    def _ended(self, refusal: AgentRefused, show: Show) -> Job:
+    def _read_to_end(self, refusal: AgentRefused, show: Show) -> Job:
         """Return a job that has ended meanwhile, after the rest of its log; raise the refusal if it runs."""
         job = self._client.job.get(workspace=self._workspace, id=self._job)
         if job.state in RUNNING:
