@@ -38,8 +38,8 @@ def test_disable_ends_all_that_runs_and_enable_restores_exactly(web1: Web1) -> N
     as_user(web1, "cs-off2", "setsid sleep 3001 >/dev/null 2>&1 &")
     before = web1.on(STATE).out
     assert "cs-off2 www-data 2711 /srv/codesmith/workspaces/off2" in before
-    assert is_running(web1, "sleep 3001")
-    assert is_running(web1, "sleep 3002")
+    web1.person.wait_until(lambda: is_running(web1, "sleep 3001"), within_s=20)
+    web1.person.wait_until(lambda: is_running(web1, "sleep 3002"), within_s=20)
 
     assert web1.client.user.disable(name="off").state == "disabled"
 
