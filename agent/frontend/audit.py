@@ -70,7 +70,7 @@ class Audit:
         with self._order:
             yield attempt.record(outcome, self._clock.now())
 
-    def late(self, line: str) -> str:
+    def with_time_now(self, line: str) -> str:
         """Return the record of an interrupted attempt with the time of now; `line` was made when it began."""
         record = json.loads(line)
         begun, now = record["time"], self._clock.now()

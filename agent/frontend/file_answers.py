@@ -68,7 +68,7 @@ def refusal(workspace: str, fields: Dict[str, Any], action: str, answer: Dict[st
     if found is None:
         return nonsense()
     template = REMOVE if (action, answer["refused"]) == ("remove", "not_empty") else found.hint
-    hint = template.format(workspace=workspace, path=_word(fields.get("new_path") or fields.get("path") or "."))
+    hint = template.format(workspace=workspace, path=_quoted_path(fields.get("new_path") or fields.get("path") or "."))
     error = found.kind(message, hint=hint)
     if found.kind is CommandFailed:
         error.data.update(command=f"file.{action}", exit_code=None, stderr=message)
@@ -174,6 +174,6 @@ def _time(ns: int) -> str:
     return to_text(moment, "milliseconds")
 
 
-def _word(path: str) -> str:
+def _quoted_path(path: str) -> str:
     """Return a path as a word of a shell; one that cannot be typed is left to the reader."""
     return shlex.quote(path) if path.isprintable() else "PATH"

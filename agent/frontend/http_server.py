@@ -205,7 +205,7 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
         except AgentError as error:
             print(f"a stream into workspace {ticket.workspace!r} ended: {error}", file=sys.stderr, flush=True)
             if ticket.request == "run" and not isinstance(error, RuntimeSilent):
-                records.unask(ticket.workspace, ticket.fields["id"])
+                records.forget_asked(ticket.workspace, ticket.fields["id"])
             if ticket.has_frames:
                 _send_refusal(descriptor, error)
         finally:

@@ -49,7 +49,7 @@ class JobRecords:
             for oldest in list(self._asked)[:-ASKED_MAX]:
                 del self._asked[oldest]
 
-    def unask(self, workspace: str, job: str) -> None:
+    def forget_asked(self, workspace: str, job: str) -> None:
         """Note that a job was refused."""
         with self._changed:
             self._asked.pop((workspace, job), None)

@@ -42,7 +42,7 @@ def start(context: Context, workspace: str, *, ends_with_stream: bool, **asked: 
     except RuntimeSilent:
         raise  # it may run: if so, the watch learns of it
     except AgentError:
-        context.job_records.unask(workspace, fields["id"])
+        context.job_records.forget_asked(workspace, fields["id"])
         raise
     context.job_records.learn(workspace, [job])
     return {**job, "stream": None}

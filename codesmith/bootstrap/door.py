@@ -28,7 +28,7 @@ def plan_files(facts: Facts, desired: layout.Desired) -> list[Step]:
         }
         if path == door_files.USER_UNIT:
             order["then"] = ["systemctl", "daemon-reload"]
-        found.append(Step("file", path, text, describe(there), _after(file), order))
+        found.append(Step("file", path, text, describe(there), _as_written(file), order))
     if door_files.GIT_HOSTS not in desired.files and facts.files.get(door_files.GIT_HOSTS):
         order = {"do": "remove_file", "path": door_files.GIT_HOSTS}
         text, before = "allow git no host on the node's own addresses", describe(facts.files[door_files.GIT_HOSTS])
@@ -81,8 +81,8 @@ def has_folder(facts: Facts) -> bool:
 
 
 def _is_as_planned(there: Any, file: door_files.DoorFile) -> bool:
-    return there is not None and describe(there) == _after(file) and there.get("sha256") == file.sha256
+    return there is not None and describe(there) == _as_written(file) and there.get("sha256") == file.sha256
 
 
-def _after(file: door_files.DoorFile) -> str:
+def _as_written(file: door_files.DoorFile) -> str:
     return f"{file.mode:04o} root:root {file.sha256[:12]}"

@@ -126,7 +126,7 @@ class _Work:
         try:
             for _ in targets[:at_once]:
                 # A daemon: Ctrl-C must not wait for a node that does not answer.
-                threading.Thread(target=self._go, daemon=True).start()
+                threading.Thread(target=self._run_queue, daemon=True).start()
             self._all_done.wait()  # no join: one that Ctrl-C interrupts takes its thread for ended (Python 3.11)
         except KeyboardInterrupt:
             self._interrupt(len(targets))
@@ -166,7 +166,7 @@ class _Work:
                 if stream is not None:
                     stream.drop()
 
-    def _go(self) -> None:
+    def _run_queue(self) -> None:
         with contextlib.suppress(queue.Empty):
             while True:
                 self._one(self._queue.get_nowait())

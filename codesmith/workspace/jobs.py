@@ -51,7 +51,7 @@ class Begin:
 
     def size(self, job: Job) -> int:
         """Return how much the stream has."""
-        return {"stdout": job.stdout_bytes, "stderr": job.stderr_bytes}.get(self.stream, both(job))
+        return {"stdout": job.stdout_bytes, "stderr": job.stderr_bytes}.get(self.stream, written_bytes(job))
 
 
 def row(job: Job) -> dict[str, object]:
@@ -59,7 +59,7 @@ def row(job: Job) -> dict[str, object]:
     return {**job.to_dict(), "command": shlex.join(job.argv)}
 
 
-def both(job: Job) -> int:
+def written_bytes(job: Job) -> int:
     """Return how many bytes a job has written."""
     return job.stdout_bytes + job.stderr_bytes
 
@@ -132,7 +132,7 @@ def logs_to_the_end(client: Client, workspace: str, job_id: str, begin: Begin, *
     try:
         if begin.stream != "both":  # its own offsets lead only through its own log; from there on, through both
             following.Follower(client, workspace, job_id).read(begin.stream, offset, show, until=begin.size(job))
-            offset = both(job)
+            offset = written_bytes(job)
         return follow(client, job, offset, Passing(show, begin.stream))
     except console.NobodyReads:
         return job

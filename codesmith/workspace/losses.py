@@ -56,7 +56,7 @@ def of_user(client: Client, name: str) -> list[str]:
 def of_job(client: Client, workspace: str, job_id: str) -> list[str]:
     """Return what is lost with a job."""
     job = client.job.get(workspace=workspace, id=job_id)
-    return [f"the record of {_command(job)}, and its log of {size(jobs.both(job))}"]
+    return [f"the record of {_command(job)}, and its log of {size(jobs.written_bytes(job))}"]
 
 
 def _measured(client: Client, name: str) -> str:

@@ -182,14 +182,14 @@ class Sftp:
         offset = 0
         sent: list[Future[tuple[int, bytes]]] = []
         try:
-            with _about(path):
+            with _naming_path(path):
                 for piece in pieces:
                     sent.append(self._start(WRITE, _string(handle) + struct.pack(">Q", offset) + _string(piece)))
                     offset += len(piece)
                     if len(sent) >= UNDER_WAY:
-                        _done(sent.pop(0).result(), STATUS)
+                        _check_answer(sent.pop(0).result(), STATUS)
                 while sent:
-                    _done(sent.pop(0).result(), STATUS)
+                    _check_answer(sent.pop(0).result(), STATUS)
         finally:
             self._ask(CLOSE, _string(handle))
 
@@ -214,7 +214,7 @@ class Sftp:
             at, want, future = sent.pop(0)
             while want:
                 try:
-                    _, body = _done(future.result(), DATA)
+                    _, body = _check_answer(future.result(), DATA)
                 except Refused as error:
                     if error.code == EOF:
                         return
@@ -233,8 +233,8 @@ class Sftp:
         return self._ask(kind, _string(path) + body, HANDLE, path)[1][4:]
 
     def _ask(self, kind: int, body: bytes, expected: int = STATUS, path: bytes = b"") -> tuple[int, bytes]:
-        with _about(path):
-            return _done(self._start(kind, body).result(), expected)
+        with _naming_path(path):
+            return _check_answer(self._start(kind, body).result(), expected)
 
     def _start(self, kind: int, body: bytes) -> Future[tuple[int, bytes]]:
         number, future = next(self._numbers), Future[tuple[int, bytes]]()
@@ -274,7 +274,7 @@ class Sftp:
 
 
 @contextlib.contextmanager
-def _about(path: bytes) -> Iterator[None]:
+def _naming_path(path: bytes) -> Iterator[None]:
     """Say in a refusal which path it is about."""
     try:
         yield
@@ -287,7 +287,7 @@ def _lost() -> Unreachable:
     return Unreachable("the connection to the workspace ended", hint="inv node.status  # then the same again")
 
 
-def _done(answer: tuple[int, bytes], expected: int) -> tuple[int, bytes]:
+def _check_answer(answer: tuple[int, bytes], expected: int) -> tuple[int, bytes]:
     kind, body = answer
     if kind == STATUS:
         code, length = struct.unpack_from(">II", body)

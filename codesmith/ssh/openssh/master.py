@@ -57,7 +57,7 @@ class Master:
 
     def on_end(self, tell: Callable[[str], None]) -> None:
         """Call `tell` with the reason when the master ends by itself."""
-        self._log.on_end = lambda: None if self._is_ended else tell(self._why())
+        self._log.on_end = lambda: None if self._is_ended else tell(self._reason())
 
     def wait_for_log(self) -> None:
         """Wait, for at most LOG_ENDS_WITHIN_S, until the log of an ssh that ends is read to its end."""
@@ -90,7 +90,7 @@ class Master:
                 raise HostKeyRefused
             raise problems.explain(hops, lines, askpass, deadline.timeout_s)
 
-    def _why(self) -> str:
+    def _reason(self) -> str:
         if any(UNANSWERED in line for line in problems.user_messages(self._log.lines())[-3:]):
             return f"no answer within {ALIVE_S * ALIVE_COUNT} s"
         return "closed by the node"
