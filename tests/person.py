@@ -92,6 +92,15 @@ class Person:
         done = self.lab_node(name).run(["sh", "-c", script], input=typed, check=check)
         return Said(done.status, done.stdout, done.stderr)
 
+    @contextmanager
+    def meanwhile(self, name: str, wrong: str, right: str) -> Iterator[None]:
+        """Make something wrong on a node by a script, and right again by another one."""
+        self.on(name, wrong)
+        try:
+            yield
+        finally:
+            self.on(name, right)
+
     def runs(self, command: str, *, code: int = 0, check: bool = True, typed: str = "") -> Said:
         """Type a command; it must end with `code`."""
         done = subprocess.run(

@@ -11,7 +11,7 @@ from agent.files.entries import Record, describe
 from agent.files.errors import Refused, of_system, wrong
 from agent.files.no_replace import rename_no_replace
 from agent.files.places import Place, Tree, change_mode, open_directory, open_file
-from agent.files.writing import check_etag, held, is_upload
+from agent.files.writing import check_etag, is_upload, locked_directory
 from agent.shared.paths import JOB_PATH
 
 MODE = 0o755
@@ -26,7 +26,7 @@ def move(tree: Tree, request: Dict[str, Any]) -> Record:
     for place, field in ((source, "path"), (target, "new_path")):
         if place.is_workspace:
             raise wrong(field, "is the workspace itself")
-    with held(target, "new_path"):
+    with locked_directory(target, "new_path"):
         target = tree.look(target.parent, target.name, target.path, "new_path")
         check_etag(target, request["if_etag"])
         try:

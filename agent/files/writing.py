@@ -65,7 +65,7 @@ def is_upload(place: Place) -> bool:
 
 
 @contextmanager
-def held(place: Place, field: str = "path") -> Iterator[int]:
+def locked_directory(place: Place, field: str = "path") -> Iterator[int]:
     """Hold the directory of a place, so that no other write there comes between; yield a descriptor of it."""
     try:
         directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=place.parent)
@@ -82,7 +82,7 @@ def held(place: Place, field: str = "path") -> Iterator[int]:
 def _file_held(tree: Tree, path: str, if_etag: Optional[str]) -> Iterator[Tuple[Place, int]]:
     """Hold the directory of a file, and yield what has its name now and may be written."""
     place = tree.find(path)
-    with held(place) as directory:
+    with locked_directory(place) as directory:
         place = tree.look(place.parent, place.name, place.path)
         if place.status is not None and stat.S_ISLNK(place.status.st_mode):
             raise Refused("busy", f"{place.path} has become a link meanwhile")

@@ -70,7 +70,7 @@ class Audit:
         with self._order:
             yield attempt.record(outcome, self._clock.now())
 
-    def late(self, line: str) -> str:
+    def with_time_now(self, line: str) -> str:
         """Return the record of an interrupted attempt with the time of now; `line` was made when it began."""
         record = json.loads(line)
         begun, now = record["time"], self._clock.now()
@@ -223,7 +223,7 @@ def read_backwards(path: str = PATH, cursor: str = "") -> Iterator[Dict[str, Any
     neither in the file nor in a file beside it.
     """
     try:
-        descriptor, end = _find(path, cursor) if cursor else _open_at_end(path)
+        descriptor, end = _open_at_cursor(path, cursor) if cursor else _open_at_end(path)
     except FileNotFoundError:
         return
     try:
@@ -244,7 +244,7 @@ def _open_at_end(path: str) -> Tuple[int, int]:
     return descriptor, os.fstat(descriptor).st_size
 
 
-def _find(path: str, cursor: str) -> Tuple[int, int]:
+def _open_at_cursor(path: str, cursor: str) -> Tuple[int, int]:
     """Open the file that has the line of a cursor: `path`, or a file beside it, where logrotate moves or copies it."""
     place, folder = int(cursor.partition("-")[0], 16), os.path.dirname(path)
     beside = sorted(os.path.join(folder, name) for name in os.listdir(folder))

@@ -315,7 +315,7 @@ class Changes:
             return
         for number, line in self._store.records():
             if line.startswith(ANNOUNCED):
-                line = self._audit.late(line[len(ANNOUNCED) :])
+                line = self._audit.with_time_now(line[len(ANNOUNCED) :])
                 self._store.change_record(number, line)
             if not self._audit.has(line):
                 self._audit.write(line)

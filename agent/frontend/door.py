@@ -107,7 +107,7 @@ class Door:
             connection.setblocking(True)
             open_to = self._context.store.workspaces_open_to(user["name"])
             entrance = entrances.choose(user["name"], open_to, wish.command)
-            target.update(workspace=entrance.workspace, how=entrances.how(entrance, wish))
+            target.update(workspace=entrance.workspace, how=entrances.kind_of(entrance, wish))
             self._pass_on(connection, uid, entrance, wish, target)
         except AgentError as error:
             self._note_refusal(uid, target, error)
@@ -141,14 +141,14 @@ class Door:
         _answer(connection, {"stream": kind})
         # The end of a job has a record if its entrance has one.
         if request == "run" and left_out is not None:
-            self._context.job_records.ask(workspace, fields["id"])
+            self._context.job_records.note_asked(workspace, fields["id"])
         try:
             runtimes.call(workspace, request, descriptor=connection.fileno(), **fields)
         except AgentError as error:
             print(f"entering workspace {workspace!r} ended: {error}", file=sys.stderr, flush=True)
             if request == "run":
                 if not isinstance(error, RuntimeSilent):
-                    self._context.job_records.unask(workspace, fields["id"])
+                    self._context.job_records.forget_asked(workspace, fields["id"])
                 _send_refusal(connection, error)
             _end(connection)  # the runtime may have it, and has only not answered
         else:

@@ -136,7 +136,7 @@ def job(entrance: Entrance, wish: Wish, by: Optional[str]) -> Dict[str, Any]:
     }  # fmt: skip
 
 
-def how(entrance: Entrance, wish: Wish) -> str:
+def kind_of(entrance: Entrance, wish: Wish) -> str:
     """Return one word for the audit record."""
     if entrance.tool:
         return entrance.tool.partition("-")[2]

@@ -64,7 +64,7 @@ def _check(workspace: str, request: Dict[str, Any], answer: Dict[str, Any]) -> N
 def _refusals(workspace: str, request: Dict[str, Any], answer: Dict[str, Any]) -> Dict[str, AgentError]:
     """Return the error for each problem."""
     name, kind = request["name"], request["kind"]
-    ref = _text(request["ref"] or answer.get("ref") or answer.get("branch"), request)
+    ref = _short_line(request["ref"] or answer.get("ref") or answer.get("branch"), request)
     within = f"inv workspace.exec {workspace} -- git -C code/{name}"
 
     def refused(problem: str, hint: str) -> CommandFailed:
@@ -77,7 +77,7 @@ def _refusals(workspace: str, request: Dict[str, Any], answer: Dict[str, Any]) -
     behind = f"its source has commits that repo {name!r} does not have"
     reason = behind if is_stale else "; ".join(_list([answer.get("reason"), *_items(answer, "said")], request))
     files = ", ".join(_list(_items(answer, "files"), request))
-    here, there = (_text(answer.get(key), request) for key in ("ahead", "behind"))
+    here, there = (_short_line(answer.get(key), request) for key in ("ahead", "behind"))
     return {
         "busy": InUse(f"repo {name!r} of workspace {workspace!r} is pulled, pushed or fetched now", hint="try again"),
         "gone": NotFound(
@@ -114,9 +114,9 @@ def _items(answer: Dict[str, Any], key: str) -> List[Any]:
 
 
 def _list(values: List[Any], request: Dict[str, Any]) -> List[str]:
-    return [_text(value, request) for value in values]
+    return [_short_line(value, request) for value in values]
 
 
-def _text(value: object, request: Dict[str, Any]) -> str:
+def _short_line(value: object, request: Dict[str, Any]) -> str:
     """Return a text of the login's or the host's as one short line without secrets."""
     return " ".join(errors.redact(str(value), request["credential"]).split())[: errors.LINE_MAX]

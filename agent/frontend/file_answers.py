@@ -68,7 +68,7 @@ def refusal(workspace: str, fields: Dict[str, Any], action: str, answer: Dict[st
     if found is None:
         return nonsense()
     template = REMOVE if (action, answer["refused"]) == ("remove", "not_empty") else found.hint
-    hint = template.format(workspace=workspace, path=_word(fields.get("new_path") or fields.get("path") or "."))
+    hint = template.format(workspace=workspace, path=_quoted_path(fields.get("new_path") or fields.get("path") or "."))
     error = found.kind(message, hint=hint)
     if found.kind is CommandFailed:
         error.data.update(command=f"file.{action}", exit_code=None, stderr=message)
@@ -120,7 +120,7 @@ def contents(result: Any, offset: int, *, is_text: bool) -> FileContents:
     is_known = is_count(size) and following == offset + len(data) and isinstance(known.get("eof"), bool)
     if not is_known or not re.fullmatch(ETAG, etag):
         raise nonsense()
-    text = _text(data) if is_text else None
+    text = _decoded(data) if is_text else None
     return {
         "data": base64.b64encode(data).decode("ascii") if text is None else text,
         "encoding": "base64" if text is None else "text",
@@ -160,7 +160,7 @@ def _is_path(value: Any) -> bool:
     return isinstance(value, str) and 0 < len(value) <= 4 * TEXT_MAX and "\0" not in value
 
 
-def _text(data: bytes) -> Optional[str]:
+def _decoded(data: bytes) -> Optional[str]:
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -174,6 +174,6 @@ def _time(ns: int) -> str:
     return to_text(moment, "milliseconds")
 
 
-def _word(path: str) -> str:
+def _quoted_path(path: str) -> str:
     """Return a path as a word of a shell; one that cannot be typed is left to the reader."""
     return shlex.quote(path) if path.isprintable() else "PATH"

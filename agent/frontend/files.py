@@ -31,7 +31,7 @@ def call(context: Context, workspace: str, action: str, **fields: Any) -> Any:
     """Return the result of an action on files of a workspace, as its login gives it; AgentError when it refuses."""
     document = workspace_records.find_ready(context, workspace)
     request = {"action": action, "root": document["path"], **fields}
-    answer = _ask(context, workspace, request, REMOVE_TIMEOUT_S if action == "remove" else TIMEOUT_S)
+    answer = _call_runtime(context, workspace, request, REMOVE_TIMEOUT_S if action == "remove" else TIMEOUT_S)
     if "refused" in answer:
         raise file_answers.refusal(workspace, fields, action, answer)
     return answer.get("result")
@@ -62,7 +62,7 @@ def parse_mode(mode: Optional[str]) -> Optional[int]:
     return None if mode is None else int(mode, 8)
 
 
-def _ask(context: Context, workspace: str, request: Dict[str, Any], timeout_s: float) -> Dict[str, Any]:
+def _call_runtime(context: Context, workspace: str, request: Dict[str, Any], timeout_s: float) -> Dict[str, Any]:
     memory = os.memfd_create("codesmith-files", os.MFD_CLOEXEC)
     try:
         with open(memory, "wb", closefd=False) as file:

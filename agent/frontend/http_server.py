@@ -199,13 +199,13 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
         descriptor = self._hand_over()
         records = self.server.dispatcher.context.job_records
         if ticket.request == "run":
-            records.ask(ticket.workspace, ticket.fields["id"])
+            records.note_asked(ticket.workspace, ticket.fields["id"])
         try:
             runtimes.call(ticket.workspace, ticket.request, descriptor=descriptor, **ticket.fields)
         except AgentError as error:
             print(f"a stream into workspace {ticket.workspace!r} ended: {error}", file=sys.stderr, flush=True)
             if ticket.request == "run" and not isinstance(error, RuntimeSilent):
-                records.unask(ticket.workspace, ticket.fields["id"])
+                records.forget_asked(ticket.workspace, ticket.fields["id"])
             if ticket.has_frames:
                 _send_refusal(descriptor, error)
         finally:

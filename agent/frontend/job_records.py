@@ -42,14 +42,14 @@ class JobRecords:
         """Write the audit records of ends there."""
         self._audit = audit
 
-    def ask(self, workspace: str, job: str) -> None:
+    def note_asked(self, workspace: str, job: str) -> None:
         """Note that a job is asked for, before its runtime hears of it."""
         with self._changed:
             self._asked[workspace, job] = None
             for oldest in list(self._asked)[:-ASKED_MAX]:
                 del self._asked[oldest]
 
-    def unask(self, workspace: str, job: str) -> None:
+    def forget_asked(self, workspace: str, job: str) -> None:
         """Note that a job was refused."""
         with self._changed:
             self._asked.pop((workspace, job), None)

@@ -102,7 +102,7 @@ class JobWatch:
             running = {name: self._records.running(name) for name in names}
             for name, jobs in running.items():
                 if jobs:
-                    self._settle(name, jobs)
+                    self._end_unreported(name, jobs)
         finally:
             with self._changed:
                 self._ending -= names
@@ -126,7 +126,7 @@ class JobWatch:
         self._wake.close()
         self._woken.close()
 
-    def _settle(self, workspace: str, jobs: List[str]) -> None:
+    def _end_unreported(self, workspace: str, jobs: List[str]) -> None:
         """Wait until all is read that the supervisor said; end those of these jobs that it said nothing of."""
         with self._changed:
             self._changed.wait_for(lambda: not self._is_connected(workspace), SETTLE_S)

@@ -35,14 +35,14 @@ def start(context: Context, workspace: str, *, ends_with_stream: bool, **asked: 
     if ends_with_stream:
         token, expires_at = context.stream_tokens.give(document, "run", fields, caller_uid.get())
         return {**waiting(workspace, fields), "stream": {"token": token, "expires_at": expires_at}}
-    context.job_records.ask(workspace, fields["id"])
+    context.job_records.note_asked(workspace, fields["id"])
     try:
         answer = context.runtimes.call(workspace, "job_start", **fields)
         job = job_answers.check_job(workspace, answer.get("job"), fields["id"])
     except RuntimeSilent:
         raise  # it may run: if so, the watch learns of it
     except AgentError:
-        context.job_records.unask(workspace, fields["id"])
+        context.job_records.forget_asked(workspace, fields["id"])
         raise
     context.job_records.learn(workspace, [job])
     return {**job, "stream": None}
@@ -111,7 +111,7 @@ def wait(context: Context, workspace: str, job: str, timeout_s: float) -> Job:
     if found is not None:
         return found
     left_s = max(deadline - time.monotonic(), 0.0)
-    return _ask(context, workspace, job, "job_wait", left_s + GRACE_S, timeout_s=left_s)
+    return _job_after(context, workspace, job, "job_wait", left_s + GRACE_S, timeout_s=left_s)
 
 
 def stop(context: Context, workspace: str, job: str, signal: str, grace_s: float) -> Job:
@@ -119,7 +119,7 @@ def stop(context: Context, workspace: str, job: str, signal: str, grace_s: float
     workspace_records.find(context, workspace)
     if _find_waiting(context, workspace, job) is not None:
         raise _waits(job)
-    return _ask(context, workspace, job, "job_stop", grace_s + GRACE_S, signal=signal, grace_s=grace_s)
+    return _job_after(context, workspace, job, "job_stop", grace_s + GRACE_S, signal=signal, grace_s=grace_s)
 
 
 def delete(context: Context, workspace: str, job: str) -> JobDeleted:
@@ -140,7 +140,7 @@ def _waits(job: str) -> InUse:
     return InUse(f"job {job} waits for its stream: nothing of it runs yet", hint="it is gone when its token expires")
 
 
-def _ask(context: Context, workspace: str, job: str, request: str, within_s: float, **fields: Any) -> Job:
+def _job_after(context: Context, workspace: str, job: str, request: str, within_s: float, **fields: Any) -> Job:
     """Return a job when a request has done something for it; as it is known when its runtime has ended."""
     try:
         answer = context.runtimes.ask(workspace, request, reply_timeout_s=within_s, id=job, **fields)

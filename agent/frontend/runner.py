@@ -22,7 +22,7 @@ class InternalError(AgentError):
     is_pending = True
 
     @classmethod
-    def by(cls, name: str) -> InternalError:
+    def logged(cls, name: str) -> InternalError:
         """Log the exception that is being handled, and return the error that refers to it."""
         reference = uuid.uuid4().hex[:12]
         print(f"internal error {reference} in {name}\n{traceback.format_exc()}", file=sys.stderr, flush=True)
@@ -56,4 +56,4 @@ class Runner:
         if isinstance(error, sqlite3.DatabaseError):
             store.damage = store.damage or str(error)
             return ReadOnly(f"{entry.name} failed: the agent's store is damaged: {error}", hint="inv node.health")
-        return InternalError.by(entry.name)
+        return InternalError.logged(entry.name)

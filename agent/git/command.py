@@ -81,14 +81,14 @@ def git(
         ["git", *flags, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env=environment, start_new_session=True,
     ) as child:  # fmt: skip
-        output, errors = _await(child, timeout_s, is_watched)
+        output, errors = _communicate(child, timeout_s, is_watched)
     if child.returncode and child.returncode not in quiet_codes:
         command = next((word for word in words if word in COMMANDS), words[-1])
         raise GitFailed(f"git {command}", child.returncode, errors.decode("utf-8", "replace")[-STDERR_MAX:])
     return output.decode("utf-8", "replace").strip()
 
 
-def _await(child: subprocess.Popen[bytes], timeout_s: Optional[float], is_watched: bool) -> Tuple[bytes, bytes]:
+def _communicate(child: subprocess.Popen[bytes], timeout_s: Optional[float], is_watched: bool) -> Tuple[bytes, bytes]:
     """Return the last part of both outputs of a process; kill it and its children at a limit.
 
     The server decides how long the output is, so only its end is kept in memory.

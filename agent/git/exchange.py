@@ -66,7 +66,7 @@ def _path(request: Dict[str, Any]) -> str:
     return os.path.join("code", request["name"], ".git")
 
 
-def _within(directory: str) -> Tuple[str, ...]:
+def _git_dir(directory: str) -> Tuple[str, ...]:
     return (f"--git-dir={directory}",)
 
 
@@ -88,7 +88,7 @@ def _fetch(
 def _refs(directory: str) -> Optional[str]:
     """Return what is known of the source: its branches and tags with their commits; None when there are very many."""
     words = ("for-each-ref", "--format=%(objectname) %(refname)", TRACKING, TAGS)
-    text = git(*_within(directory), *words)
+    text = git(*_git_dir(directory), *words)
     return text if len(text.encode()) < OUTPUT_BYTES_MAX - len("\n") else None
 
 
@@ -107,17 +107,17 @@ def _fetch_ref(directory: str, ref: str, setup: GitSetup) -> str:
         if ABSENT not in failure.stderr:
             raise
         _fetch_specs(directory, [f"{TAGS}{ref}:{TAGS}{ref}"], setup)
-    return git(*_within(directory), "rev-parse", "--verify", "--quiet", "FETCH_HEAD^{commit}")
+    return git(*_git_dir(directory), "rev-parse", "--verify", "--quiet", "FETCH_HEAD^{commit}")
 
 
 def _fetch_specs(directory: str, specs: List[str], setup: GitSetup) -> None:
     words = ("fetch", "--quiet", "--no-recurse-submodules", "--no-prune", "origin", *specs)
-    clone.reach(*_within(directory), *words, setup=setup)
+    clone.reach(*_git_dir(directory), *words, setup=setup)
 
 
 def _push(request: Dict[str, Any], _: str, directory: str, setup: GitSetup, branch: Optional[str]) -> Dict[str, Any]:
     ref = request["ref"] or branch
-    find = (*_within(directory), "rev-parse", "--verify", "--quiet")
+    find = (*_git_dir(directory), "rev-parse", "--verify", "--quiet")
     kinds = [kind for kind in (HEADS, TAGS) if git(*find, f"{kind}{ref}^{{commit}}", quiet_codes=(1, 128))]
     if not kinds:
         return {"problem": "no_ref", "ref": ref}
@@ -125,7 +125,7 @@ def _push(request: Dict[str, Any], _: str, directory: str, setup: GitSetup, bran
     before = git(*find, tracking, quiet_codes=(1, 128)) if tracking else ""
     try:
         words = ("push", "--quiet", "--recurse-submodules=no", "--no-verify", "origin", f"{whole}:{whole}")
-        clone.reach(*_within(directory), *words, setup=setup)
+        clone.reach(*_git_dir(directory), *words, setup=setup)
     except GitFailed as failure:
         rejected = REJECTED.search(failure.stderr)
         if rejected is None:
@@ -140,7 +140,7 @@ def _push(request: Dict[str, Any], _: str, directory: str, setup: GitSetup, bran
         sent["updated"] = after != before
         # Of a new branch, what no branch of the source has.
         known = before or f"--exclude=origin/{ref} --remotes=origin"
-        sent["new_commits"] = _count(_within(directory), after, known.split()) if sent["updated"] else 0
+        sent["new_commits"] = _count(_git_dir(directory), after, known.split()) if sent["updated"] else 0
     return {"transferred": sent}
 
 

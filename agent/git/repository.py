@@ -60,10 +60,10 @@ def has_pointers(path: str) -> bool:
         listed = git(*where, "ls-files", "-z", "--", ":(attr:filter=lfs)", timeout_s=READ_TIMEOUT_S)
     except (GitFailed, OSError):
         return False
-    return any(is_pointer(os.path.join(path, name)) for name in listed.split("\0")[:POINTERS_MAX] if name)
+    return any(is_lfs_pointer(os.path.join(path, name)) for name in listed.split("\0")[:POINTERS_MAX] if name)
 
 
-def is_pointer(path: str) -> bool:
+def is_lfs_pointer(path: str) -> bool:
     """Return whether a file is a Git LFS pointer."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

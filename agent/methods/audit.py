@@ -52,8 +52,8 @@ def list_(
     for record in _read(context.audit_file, cursor):
         if (
             (end is None or audit.parse_time(record["time"]) < end)
-            and (workspace is None or _names(record, "workspace", workspace))
-            and (user is None or user == record["owner"] or _names(record, "user", user))
+            and (workspace is None or _is_about(record, "workspace", workspace))
+            and (user is None or user == record["owner"] or _is_about(record, "user", user))
         ):
             records.append(record)  # type: ignore[arg-type]
             if len(records) == (limit or LIMIT):
@@ -69,7 +69,7 @@ def _read(path: str, cursor: str) -> Iterator[Dict[str, Any]]:
         raise InvalidParams.of("before", problem) from None
 
 
-def _names(record: Dict[str, Any], kind: str, name: str) -> bool:
+def _is_about(record: Dict[str, Any], kind: str, name: str) -> bool:
     """Return whether a record names this user or workspace: in the field `kind`, or as `name` of a `kind.*` method."""
     target: Dict[str, str] = record["target"]
     return target.get(kind) == name or (record["method"].startswith(f"{kind}.") and target.get("name") == name)

@@ -31,7 +31,7 @@ def own(path: str = "/proc/self/cgroup") -> Dict[str, str]:
 
 
 @functools.cache
-def _beside(own_unit: str) -> Dict[str, str]:
+def _roots(own_unit: str) -> Dict[str, str]:
     mine = f"/system.slice/{own_unit}"
     found = own()
     beside = {name: place[: -len(mine)] for name, place in found.items() if place.endswith(mine)}
@@ -44,7 +44,7 @@ def _beside(own_unit: str) -> Dict[str, str]:
 
 def of_unit(unit: str, own_unit: str = "codesmith-agent.service") -> Dict[str, str]:
     """Return the directories of a unit in our slice, by controller, as a service of the system sees them."""
-    return {name: f"{place}/{SLICE}/{unit}" for name, place in _beside(own_unit).items()}
+    return {name: f"{place}/{SLICE}/{unit}" for name, place in _roots(own_unit).items()}
 
 
 def read(groups: Dict[str, str], controller: str, *names: str) -> Optional[str]:

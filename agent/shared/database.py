@@ -78,13 +78,13 @@ class Database:
 
     def check_writable(self) -> None:
         """Raise ReadOnly when this process may not write the file, a file beside it or their folder."""
-        for path in (os.path.dirname(self.path), self.path, *_beside(self.path)):
+        for path in (os.path.dirname(self.path), self.path, *_wal_files(self.path)):
             if os.path.lexists(path) and not os.access(path, os.W_OK):
                 raise ReadOnly(f"{path} cannot be written")
 
     def check_private(self) -> None:
         """Raise ReadOnly when another uid owns or may write the file, a file beside it or their folder."""
-        for path in (os.path.dirname(self.path), self.path, *_beside(self.path)):
+        for path in (os.path.dirname(self.path), self.path, *_wal_files(self.path)):
             if not os.path.lexists(path):
                 continue
             entry, me = os.lstat(path), os.geteuid()
@@ -106,7 +106,7 @@ class Database:
 
     def _open(self, layout: Layout) -> sqlite3.Connection:
         # Before the file itself: another process creates these after it.
-        remains = [path for path in (self.reserve.path, *_beside(self.path)) if os.path.lexists(path)]
+        remains = [path for path in (self.reserve.path, *_wal_files(self.path)) if os.path.lexists(path)]
         if not os.path.lexists(self.path):
             if remains:
                 raise ReadOnly(f"{self.path} is gone, but {remains[0]} is there")
@@ -167,7 +167,7 @@ def as_error(error: sqlite3.OperationalError, path: str) -> AgentError:
     return ReadOnly(text, hint=f"ls -la {folder}; mount | grep -w ro")
 
 
-def _beside(path: str) -> Tuple[str, str]:
+def _wal_files(path: str) -> Tuple[str, str]:
     return f"{path}-wal", f"{path}-shm"
 
 

@@ -52,9 +52,11 @@ class Allowance:
         now = time.monotonic()
         with self._lock:
             # Those that have all of it again, and nothing to tell, are forgotten.
-            self._spent = {one: spent for one, spent in self._spent.items() if spent.left_out or _rest(spent, now) > 0}
+            self._spent = {
+                one: spent for one, spent in self._spent.items() if spent.left_out or _spent_now(spent, now) > 0
+            }
             spent = self._spent.get(key, Spent(0.0, now, 0))
-            used = _rest(spent, now)
+            used = _spent_now(spent, now)
             if used > BURST - 1:
                 self._spent[key] = Spent(used, now, spent.left_out + 1)
                 return None
@@ -62,5 +64,5 @@ class Allowance:
             return spent.left_out
 
 
-def _rest(spent: Spent, now: float) -> float:
+def _spent_now(spent: Spent, now: float) -> float:
     return max(0.0, spent.records - (now - spent.at) / REFILL_S)

@@ -26,7 +26,7 @@ class Block(NamedTuple):
     text: str
 
 
-def before(path: str, main: str = MAIN) -> List[Block]:
+def blocks_before(path: str, main: str = MAIN) -> List[Block]:
     """Return the blocks with conditions on the connection that sshd reads before the file `path`."""
     found: List[Block] = []
     try:

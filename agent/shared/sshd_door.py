@@ -127,7 +127,7 @@ def _shown(login: str, text: str = "") -> Settings:
 
 def _of_blocks(logins: Sequence[str]) -> Iterator[Problem]:
     """Yield what is wrong for connections that a Match block before ours is for: as if it were for all of them."""
-    for block in sshd_blocks.before(SETTINGS):
+    for block in sshd_blocks.blocks_before(SETTINGS):
         for login in logins:
             found = list(_of_settings(login, _shown(login, f"{block.text}Match all\nInclude {SETTINGS}\n")))
             if found:

@@ -48,7 +48,7 @@ class Outbox:
 
     def _send_waiting(self) -> None:
         try:
-            sent = self._connection.sendmsg(_some(self._waiting), (), socket.MSG_DONTWAIT)
+            sent = self._connection.sendmsg(_next_pieces(self._waiting), (), socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
         except OSError:
@@ -67,5 +67,5 @@ class Outbox:
             self._on_empty()
 
 
-def _some(waiting: Deque[memoryview]) -> Sequence[memoryview]:
+def _next_pieces(waiting: Deque[memoryview]) -> Sequence[memoryview]:
     return [waiting[at] for at in range(min(len(waiting), 16))]

@@ -131,7 +131,7 @@ class Server:
         if data:
             job.input.add(data)
             job.input.end()
-        self._loop.watch(connection.fileno(), lambda: self._left(connection, job))
+        self._loop.watch(connection.fileno(), lambda: self._end_abandoned(connection, job))
 
     def _git(self, connection: socket.socket, descriptor: Optional[int], fields: Dict[str, Any]) -> None:
         self._fork(fork.GIT, connection, descriptor, fields)
@@ -157,7 +157,7 @@ class Server:
         outputs = Outputs()
         on_end = self._answer_at_end(connection, lambda job: _answered(job, outputs))
         job = self._running.add(pid, mark, pipes, outputs, fields["timeout_s"], on_end)
-        self._loop.watch(connection.fileno(), lambda: self._left(connection, job))
+        self._loop.watch(connection.fileno(), lambda: self._end_abandoned(connection, job))
 
     def _answer_at_end(
         self, connection: socket.socket, describe: Callable[[Job], Dict[str, Any]]
@@ -176,7 +176,7 @@ class Server:
         self._used_at = time.monotonic()
         self._is_over = self._is_over or (self._is_stopping and not self._running)
 
-    def _left(self, connection: socket.socket, job: Job) -> None:
+    def _end_abandoned(self, connection: socket.socket, job: Job) -> None:
         """End a job whose caller went away; it must not send anything else."""
         self._loop.unwatch(connection.fileno())
         job.end()

@@ -16,7 +16,7 @@ def plan_files(facts: Facts, desired: layout.Desired) -> list[Step]:
     found = []
     for path, file in desired.files.items():
         there = facts.files.get(path)
-        if path == door_files.SSHD_SETTINGS or _fits(there, file):
+        if path == door_files.SSHD_SETTINGS or _is_as_planned(there, file):
             continue
         text = f"write {path}" if there is None else f"repair {path}"
         order: dict[str, Any] = {
@@ -28,7 +28,7 @@ def plan_files(facts: Facts, desired: layout.Desired) -> list[Step]:
         }
         if path == door_files.USER_UNIT:
             order["then"] = ["systemctl", "daemon-reload"]
-        found.append(Step("file", path, text, describe(there), _after(file), order))
+        found.append(Step("file", path, text, describe(there), _as_written(file), order))
     if door_files.GIT_HOSTS not in desired.files and facts.files.get(door_files.GIT_HOSTS):
         order = {"do": "remove_file", "path": door_files.GIT_HOSTS}
         text, before = "allow git no host on the node's own addresses", describe(facts.files[door_files.GIT_HOSTS])
@@ -42,7 +42,7 @@ def plan_door(facts: Facts, desired: layout.Desired) -> list[Step]:
     if file is None:
         return []
     there, found = facts.files.get(file.path), facts.door
-    is_written = _fits(there, file) or not has_folder(facts)
+    is_written = _is_as_planned(there, file) or not has_folder(facts)
     state = facts.files.get(door_files.STATE)
     is_known = state is not None and describe(state).startswith("0644 root:root")
     # What only root can see is as it was.
@@ -80,9 +80,9 @@ def has_folder(facts: Facts) -> bool:
     return bool(there and there["type"] == "directory")
 
 
-def _fits(there: Any, file: door_files.DoorFile) -> bool:
-    return there is not None and describe(there) == _after(file) and there.get("sha256") == file.sha256
+def _is_as_planned(there: Any, file: door_files.DoorFile) -> bool:
+    return there is not None and describe(there) == _as_written(file) and there.get("sha256") == file.sha256
 
 
-def _after(file: door_files.DoorFile) -> str:
+def _as_written(file: door_files.DoorFile) -> str:
     return f"{file.mode:04o} root:root {file.sha256[:12]}"

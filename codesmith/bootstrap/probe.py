@@ -108,11 +108,11 @@ def payload(program: str, data: Any, attachment: bytes = b"") -> bytes:
 def program(name: str, agent_modules: tuple[tuple[str, str], ...] = ()) -> str:
     """Return the source of a program of on_node/ with the modules that it imports, after `agent_modules`."""
     modules = list(agent_modules)
-    modules += [(f"{PACKAGE}.{module}", _text(module)) for module in MODULES.get(name, ())]
-    return BUNDLE % ([*modules, ("__main__", _text(name))],)
+    modules += [(f"{PACKAGE}.{module}", _source_of(module)) for module in MODULES.get(name, ())]
+    return BUNDLE % ([*modules, ("__main__", _source_of(name))],)
 
 
-def _text(module: str) -> str:
+def _source_of(module: str) -> str:
     return (NODE_PROGRAMS / f"{module}.py").read_text(encoding="utf-8")
 
 
@@ -193,7 +193,7 @@ def parse_sh_facts(text: str) -> Facts:
         pid1=found.get("pid1", ""),
         systemd=found.get("systemd", ""),
         systemd_runs="systemd_runs" in found,
-        python=_version(found.get("python", "")),
+        python=_parse_version(found.get("python", "")),
         manager=found.get("manager", ""),
         missing_commands=tuple(value for key, value in pairs if key == "missing"),
         spaces={path: {"free_bytes": int(kib) * 1024} for path, kib in free},
@@ -202,6 +202,6 @@ def parse_sh_facts(text: str) -> Facts:
     )
 
 
-def _version(text: str) -> tuple[int, ...] | None:
+def _parse_version(text: str) -> tuple[int, ...] | None:
     word = text.removeprefix("Python ").strip()
     return tuple(int(part) for part in word.split(".") if part.isdigit()) if text.startswith("Python ") else None

@@ -31,7 +31,7 @@ LAST_LINES = (
 def prove(connection: Connection, build: str) -> Mapping[str, Any]:
     """Return the result of node.version, called as the login of the connection; StepFailed unless `build` answers."""
     name = name_of(connection)
-    answer = _ask(connection)
+    answer = _ask_version(connection)
     try:
         found = json.loads(answer.partition(b"\r\n\r\n")[2])["result"]
     except (ValueError, KeyError, TypeError) as error:
@@ -49,7 +49,7 @@ def expect_node(name: str, found: Mapping[str, Any], node_id: str) -> None:
         raise WrongNode(problem, hint=f"inv node.restart --node {name}")
 
 
-def _ask(connection: Connection) -> bytes:
+def _ask_version(connection: Connection) -> bytes:
     import paramiko
 
     try:

@@ -83,7 +83,7 @@ def _compare(facts: Facts, name: str, entry: Mapping[str, Any]) -> Finding:
         there = facts.files.get(name)
         found, expected = describe(there), _expected(entry, there)
         missing = there is None and name not in OPTIONAL
-        status = "missing" if missing else "ok" if there is None or _fits(entry, there) else "changed"
+        status = "missing" if missing else "ok" if there is None or _is_as_recorded(entry, there) else "changed"
         return Finding(kind, name, status, expected, found)
     is_there = {
         "member": lambda: name in (facts.groups.get(entry.get("group", "")) or {}).get("members", ()),
@@ -102,7 +102,7 @@ def _expected(entry: Mapping[str, Any], there: Mapping[str, Any] | None) -> str:
     return f"{entry.get('mode')} {entry.get('owner')}" + (f" {digest}" if digest else "")
 
 
-def _fits(entry: Mapping[str, Any], there: Mapping[str, Any]) -> bool:
+def _is_as_recorded(entry: Mapping[str, Any], there: Mapping[str, Any]) -> bool:
     return there["type"] == entry["kind"] and _expected(entry, there) == describe(there)
 
 

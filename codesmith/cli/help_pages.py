@@ -109,9 +109,9 @@ def page_of(name: str, text: str, arguments: Sequence[Argument], *, common: Name
         name,
         usage=" ".join([command_name(), name, *map(_spelled, positional), "[--options]", *map(_spelled, rest)]),
         text=EXAMPLE.sub("", text).strip(),
-        arguments=_told([*positional, *rest]),
-        options=_told(own),
-        shared=[*_told([one for one in options if one not in own]), HELP],
+        arguments=_option_rows([*positional, *rest]),
+        options=_option_rows(own),
+        shared=[*_option_rows([one for one in options if one not in own]), HELP],
         examples=[_pasteable(name, one[1]) for one in EXAMPLE.finditer(text)],
     )
 
@@ -130,7 +130,7 @@ def of_task(page: TaskPage) -> str:
     return "\n".join(filter(None, parts))
 
 
-def _told(arguments: Sequence[Argument]) -> list[Row]:
+def _option_rows(arguments: Sequence[Argument]) -> list[Row]:
     return [(_spelled(one), one.help or "") for one in arguments]
 
 

@@ -69,7 +69,10 @@ def _of_program(collection: Collection, version: str) -> str:
         "safe places to work, over SSH",
         version,
         [
-            ("SYNOPSIS", [f".B {PROGRAM}\n.I TASK\n[ARGUMENTS] [{_text('--options')}] [{_text('--')} COMMAND ...]\n"]),
+            (
+                "SYNOPSIS",
+                [f".B {PROGRAM}\n.I TASK\n[ARGUMENTS] [{_roff('--options')}] [{_roff('--')} COMMAND ...]\n"],
+            ),
             ("DESCRIPTION", [_paragraphs(ABOUT)]),
             ("FIRST STEPS", [_example([line.strip() for line in help_pages.FIRST_STEPS.splitlines()[1:]])]),
             ("NAMESPACES", _rows(spaces)),
@@ -87,7 +90,7 @@ def _of_program(collection: Collection, version: str) -> str:
 def _of_namespace(space: str, inner: Collection, version: str) -> str:
     tasks = _tasks(inner)
     summary = help_pages.summary_of(inner).rstrip(".")
-    synopsis = [f".B {PROGRAM}\n.RI {_text(space)}. TASK\n[ARGUMENTS] [{_text('--options')}]\n"]
+    synopsis = [f".B {PROGRAM}\n.RI {_roff(space)}. TASK\n[ARGUMENTS] [{_roff('--options')}]\n"]
     sections = [
         ("SYNOPSIS", synopsis),
         ("TASKS", [part for task in tasks for part in _task(task)]),
@@ -103,7 +106,7 @@ def _tasks(collection: Collection) -> list[help_pages.TaskPage]:
 
 
 def _task(page: help_pages.TaskPage) -> Iterator[str]:
-    yield f".SS {_text(page.usage.partition(' ')[2])}\n"
+    yield f".SS {_roff(page.usage.partition(' ')[2])}\n"
     yield _paragraphs(page.text)
     yield from _rows([*page.arguments, *page.options])
     if page.examples:
@@ -120,13 +123,13 @@ def _shared(tasks: Sequence[help_pages.TaskPage]) -> list[help_pages.Row]:
 
 
 def _page(name: str, summary: str, version: str, sections: Sequence[tuple[str, Sequence[str]]]) -> str:
-    head = f'.TH "{_text(name.upper())}" 1 "" "CodeSmith {version}" "CodeSmith"\n.nh\n.ad l\n'
-    body = f".SH NAME\n{_text(name)} \\- {_text(summary[0].lower() + summary[1:])}\n"
+    head = f'.TH "{_roff(name.upper())}" 1 "" "CodeSmith {version}" "CodeSmith"\n.nh\n.ad l\n'
+    body = f".SH NAME\n{_roff(name)} \\- {_roff(summary[0].lower() + summary[1:])}\n"
     return head + body + "".join(f".SH {title}\n{''.join(parts)}" for title, parts in sections if parts)
 
 
 def _rows(rows: Sequence[help_pages.Row]) -> list[str]:
-    return [f".TP\n.B {_text(left)}\n{_line(right)}" for left, right in rows]
+    return [f".TP\n.B {_roff(left)}\n{_line(right)}" for left, right in rows]
 
 
 def _paragraphs(text: str) -> str:
@@ -138,17 +141,17 @@ def _example(commands: Sequence[str]) -> str:
 
 
 def _see(names: Sequence[str] | Iterator[str]) -> str:
-    return ",\n".join(f".BR {_text(name.partition('(')[0])} (1)" for name in names).replace("(1),", "(1),") + "\n"
+    return ",\n".join(f".BR {_roff(name.partition('(')[0])} (1)" for name in names).replace("(1),", "(1),") + "\n"
 
 
 def _line(text: str) -> str:
     """Return a line of text: what has backticks in bold, commands as the installed program has them."""
     text = re.sub(r"\binv (?=[a-z_]+[. ])", f"{PROGRAM} ", text)
     parts = re.split(r"`([^`]+)`", text)
-    line = "".join(rf"\fB{_text(part)}\fR" if at % 2 else _text(part) for at, part in enumerate(parts))
+    line = "".join(rf"\fB{_roff(part)}\fR" if at % 2 else _roff(part) for at, part in enumerate(parts))
     return (rf"\&{line}" if line.startswith(".") else line) + "\n"
 
 
-def _text(text: str) -> str:
+def _roff(text: str) -> str:
     """Return text as roff shows it unchanged."""
     return "".join(ESCAPES.get(one, one if one.isascii() else rf"\[u{ord(one):04X}]") for one in text)

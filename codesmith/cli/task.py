@@ -155,7 +155,7 @@ class Task(InvokeTask[Any], Generic[P, R]):
 
     def run_from_command_line(self, args: Any, kwargs: Any, *, is_watched: bool) -> R:
         """Turn every exception into `Exit` or one of Invoke's failures; all others would end in a traceback."""
-        SHARED.ask = _ask
+        SHARED.ask = _ask_secret
         try:
             early_interrupt.disarm()
             tell = partial(self.told, kwargs=kwargs)
@@ -323,7 +323,7 @@ def _watch(look: Callable[[], R], tell: Tell) -> R:
     return watching.watch(look, tell)
 
 
-def _ask(request: SecretRequest) -> str | None:
+def _ask_secret(request: SecretRequest) -> str | None:
     from codesmith.cli import prompt
 
     return prompt.ask(request.prompt)

@@ -114,16 +114,16 @@ def _sockets(folder: Path) -> Finding:
     found = sorted(folder.glob("*.sock")) if folder.is_dir() else []
     foreign = [path for path in found if not stat.S_ISSOCK(path.lstat().st_mode)]
     if foreign:
-        detail = f"not a socket: {_listed(foreign)}"
-        return ON_CONTROLLER.fail("runtime.sockets", detail, f"look at it, then: rm {_listed(foreign)}")
+        detail = f"not a socket: {_as_words(foreign)}"
+        return ON_CONTROLLER.fail("runtime.sockets", detail, f"look at it, then: rm {_as_words(foreign)}")
     stale = [path for path in found if _connect_error(os.fspath(path), SOCKET_TIMEOUT_S)]
     if stale:
-        detail = f"no process answers at {_listed(stale)} (node.connect replaces it)"
-        return ON_CONTROLLER.warn("runtime.sockets", detail, f"rm {_listed(stale)}")
+        detail = f"no process answers at {_as_words(stale)} (node.connect replaces it)"
+        return ON_CONTROLLER.warn("runtime.sockets", detail, f"rm {_as_words(stale)}")
     return ON_CONTROLLER.ok("runtime.sockets", f"{len(found)} in {folder}")
 
 
-def _listed(found: list[Path]) -> str:
+def _as_words(found: list[Path]) -> str:
     return " ".join(map(_quoted, found))
 
 

@@ -46,7 +46,7 @@ def remove(file: str, name: str, *, yes: bool) -> Row:
     written = reader.read(path)
     writer.ensure_own(written, name)
     if not yes:
-        _ask(node, writer.lines_of(written, name), file)
+        _confirm(node, writer.lines_of(written, name), file)
     control.disconnect(node)
     identity.forget(node)
     _forget_carrier(node)
@@ -54,7 +54,7 @@ def remove(file: str, name: str, *, yes: bool) -> Row:
     return {"name": name, "removed": True, "was_default": was_default, "file": str(path)}
 
 
-def _ask(node: Node, lines: list[str], file: str) -> None:
+def _confirm(node: Node, lines: list[str], file: str) -> None:
     """Say what removing a node's entry loses, and what goes on at the node; and ask."""
     from codesmith.fleet.endpoints import forward_word, status
 

@@ -152,13 +152,13 @@ def uninstall_all(options: ResumableChoice, *, purge: bool, yes: bool, plan_only
             rows.exit_code = PlanNotEmpty.exit_code
         return rows
     if not yes:
-        _ask(run.chosen, purge=purge)
+        _confirm(run.chosen, purge=purge)
     columns = ("node", "result", "kept", "packages", "seconds", "error")
     with run:
         return Removed(report.report_steps(run.chosen, run.follow_steps(partial(_uninstall, purge=purge)), columns))
 
 
-def _ask(chosen: Chosen, *, purge: bool) -> None:
+def _confirm(chosen: Chosen, *, purge: bool) -> None:
     """Show the steps and ask. If one node refuses, nothing is removed from any."""
     outcomes = report.watched(chosen, partial(_plan, purge=purge), Progress(len(chosen.nodes), "look"))
     parallel.raise_only(outcomes)

@@ -144,13 +144,13 @@ class Top:
 
     def _work(self) -> None:
         while (node := self._queue.get()) is not None:
-            outcome = self._ask(node)
+            outcome = self._look_at(node)
             with self._changed:
                 self._outcomes[node.name], self._answered[node.name] = outcome, time.monotonic()
                 self._asked.discard(node.name)
                 self._changed.notify_all()
 
-    def _ask(self, node: Node) -> Outcome[list[Row]]:
+    def _look_at(self, node: Node) -> Outcome[list[Row]]:
         try:
             return Outcome(node, result=self._meters[node.name].look())
         except CodeSmithError as error:

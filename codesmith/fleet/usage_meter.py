@@ -58,13 +58,13 @@ class Meter:
         cpu_percent of one core since the last look, None without one and when it is stopped.
         """
         names = self._known
-        listed, *more = self._ask([("workspace.list", self._which), *self._calls(names)])
+        listed, *more = self._call_all([("workspace.list", self._which), *self._calls(names)])
         workspaces = {one["name"]: one for one in _result(listed)}
         answers = self._sorted(names, more)
         self._running = {name for name, one in workspaces.items() if one["runtime"]["state"] == "running"}
         new = [name for name in workspaces if name not in names]
         if new:  # at the first look, all
-            answers.update(self._sorted(new, self._ask(self._calls(new))))
+            answers.update(self._sorted(new, self._call_all(self._calls(new))))
         before, self._used, self._known = self._used, {}, list(workspaces)
         return [self._row(one, answers[name], before) for name, one in workspaces.items()]
 
@@ -107,7 +107,7 @@ class Meter:
             "labels": one["labels"],
         }
 
-    def _ask(self, calls: Sequence[Call]) -> list[Answer]:
+    def _call_all(self, calls: Sequence[Call]) -> list[Answer]:
         """Return the answers in order; batches are sent at once, each by a connection of its own."""
         parts = [calls[at : at + BATCH_MAX] for at in range(0, len(calls), BATCH_MAX)]
         while len(self._clients) < min(len(parts), CONNECTIONS_MAX):
@@ -118,7 +118,7 @@ class Meter:
         def send(number: int) -> None:
             try:
                 for at in range(number, len(parts), CONNECTIONS_MAX):
-                    found[at] = self._batch(self._clients[number], parts[at])
+                    found[at] = self._timed_batch(self._clients[number], parts[at])
             except BaseException as error:  # noqa: BLE001  the caller's thread raises it again
                 errors.append(error)
 
@@ -132,7 +132,7 @@ class Meter:
             raise errors[0]
         return [answer for part in found for answer in part]
 
-    def _batch(self, client: Client, calls: Sequence[Call]) -> list[Answer]:
+    def _timed_batch(self, client: Client, calls: Sequence[Call]) -> list[Answer]:
         begun = self._clock()
         values = client.batch(calls, limit_s=COUNTING_S)
         ended = self._clock()

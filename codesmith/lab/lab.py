@@ -83,7 +83,7 @@ class Lab:
         with teardown.claims_lock():
             record = Record.read(folder)
             if record is None:
-                node_id = teardown.claim(name, folder)
+                node_id = teardown.claim_id(name, folder)
                 ensure_dir(folder)
                 gateway, host = network.gateway_and_host(node_id)
                 on_bridge = bridges.choose_address(bridge) if bridge else ""

@@ -15,7 +15,7 @@ from codesmith.lab.record import Record, Run
 from codesmith.nodes.lab_home import lab_home
 
 
-def claim(name: str, folder: Path) -> str:
+def claim_id(name: str, folder: Path) -> str:
     """Reserve an id for the node in `folder`: it names its namespace, veth, subnet, control group and machine.
 
     The caller must hold `claims_lock` until the node's record has the id.

@@ -85,14 +85,14 @@ class Inventory(Document):
             for name in groups:
                 variables.update(self.groups[name].hosts.get(host, {}))
             if variables.get(CONNECTION, BY_SSH[0]) in BY_SSH:
-                section = self.section(host, line, variables, groups)
+                section = self.section_of(host, line, variables, groups)
                 if section.name in sections:
                     other = sections[section.name].first_line
                     raise self.bad(line, host, f"it is node {section.name}, as is the host on line {other}", RENAME)
                 sections[section.name] = section
         return NodesFile(self.path, self.text, None, None, None, True, sections)
 
-    def section(self, host: str, line: int, variables: Variables, groups: list[str]) -> Section:
+    def section_of(self, host: str, line: int, variables: Variables, groups: list[str]) -> Section:
         """Return a host as a node."""
         values: dict[str, Any] = {"host": host}
         for variable, word in SETTINGS.items():

@@ -152,7 +152,7 @@ class _Reader(Document):
         sections: dict[str, Section] = {}
         ports: dict[str, tuple[str, int]] = {}
         for name, line, value in self.names(nodes):
-            sections[name] = self.section(name, line, value)
+            sections[name] = self.section_of(name, line, value)
             endpoint = sections[name].values.get("endpoint", "unix")
             if endpoint != "unix":
                 self.claim(ports, endpoint, name, value)
@@ -174,7 +174,7 @@ class _Reader(Document):
                 raise self.bad(line, f"nodes.{name}", f"{name!r} is not a node's name", expected)
             yield name, line, value
 
-    def section(self, name: str, line: int, node: yaml.Node) -> Section:
+    def section_of(self, name: str, line: int, node: yaml.Node) -> Section:
         key = f"nodes.{name}"
         if self.is_null(node):
             raise self.bad(line, key, "no settings", "`host:` or `lab:` indented below it")

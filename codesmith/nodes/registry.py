@@ -117,7 +117,7 @@ class Registry:
         if name in self.nodes:
             return self.nodes[name]
         known = list(self.nodes)
-        raise UnknownNode.named(name, _nearest(name, known), str(self.path), likely=_likely(name, known))
+        raise UnknownNode.named(name, _likely_first(name, known), str(self.path), likely=_likely(name, known))
 
     def one(self, name: str = "") -> Node:
         """Return `name`, else CODESMITH_NODE, else `default:`, else the only node."""
@@ -128,7 +128,7 @@ class Registry:
             return next(iter(self.nodes.values()))
         if not self.nodes:
             raise CodeSmithError(f"no nodes in {self.path}", hint=f"inv node.add NAME --host HOST --file {self.path}")
-        some = ", ".join(_nearest("", list(self.nodes)))
+        some = ", ".join(_likely_first("", list(self.nodes)))
         hint = f"name one: --node {next(iter(self.nodes))}"
         raise CodeSmithError(f"which node? {self.path} has {len(self.nodes)}: {some}", hint=hint)
 
@@ -170,7 +170,7 @@ def _likely(name: str, known: list[str]) -> str:
     return next(iter(difflib.get_close_matches(name, known, 1)), "")
 
 
-def _nearest(name: str, known: list[str], most: int = 8) -> list[str]:
+def _likely_first(name: str, known: list[str], most: int = 8) -> list[str]:
     """Return at most `most` names, the likely ones first: a registry may have hundreds."""
     if len(known) <= most:
         return known

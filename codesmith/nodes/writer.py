@@ -76,7 +76,7 @@ def plan_add(old: NodesFile, name: str, settings: Mapping[str, Any]) -> str:
     """Return the text with the node after the last one."""
     lines = _lines(old.text)
     if not old.sections:
-        return _first_node(old, lines, entry(name, settings, 2))
+        return _insert_first(old, lines, entry(name, settings, 2))
     if not old.is_block:
         raise _by_hand(old, name, settings)
     last = max(old.sections.values(), key=lambda section: section.first_line)
@@ -112,7 +112,7 @@ def entry(name: str, settings: Mapping[str, Any], column: int) -> list[str]:
     return [f"{pad}{name}:", *(f"{pad}  {key}: {_written(value)}" for key, value in settings.items())]
 
 
-def _first_node(old: NodesFile, lines: list[str], new: list[str]) -> str:
+def _insert_first(old: NodesFile, lines: list[str], new: list[str]) -> str:
     if old.nodes_line is None:
         return "".join(_inserted(lines, len(lines), ["nodes:", *new]))
     at = old.nodes_line - 1

@@ -91,16 +91,16 @@ def login_of(url: str) -> str | None:
 def is_sign_in(request: bytes, login: str | None) -> bool:
     """Tell whether a request asks to sign a publickey sign-in to an ssh server (RFC 4252, 7), as `login` if given."""
     try:
-        _key, data, _flags = _cut(request[1:], 2)
-        _session, rest = _cut(data, 1)
-        user, service, method, _more = _cut(rest[1:], 3)
+        _key, data, _flags = _split_strings(request[1:], 2)
+        _session, rest = _split_strings(data, 1)
+        user, service, method, _more = _split_strings(rest[1:], 3)
     except struct.error:
         return False
     is_login = login is None or user == login.encode()
     return rest[0] == USERAUTH_REQUEST and is_login and service == b"ssh-connection" and method in METHODS
 
 
-def _cut(data: bytes, count: int) -> list[bytes]:
+def _split_strings(data: bytes, count: int) -> list[bytes]:
     """Return the first `count` strings (RFC 4251, 5) and the bytes after them."""
     parts = []
     for _ in range(count):

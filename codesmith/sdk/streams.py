@@ -162,7 +162,7 @@ class Stream:
                     head, data = head + bytes(data[:missing]), data[missing:]
                     if len(head) < HEADER.size:
                         break
-                    kind, left = self._opened(head)
+                    kind, left = self._parse_header(head)
                     control = b""
                 piece, data = data[:left], data[left:]
                 left -= len(piece)
@@ -179,7 +179,7 @@ class Stream:
                 if self._obey(kind, control):
                     return
 
-    def _opened(self, head: bytes) -> tuple[int, int]:
+    def _parse_header(self, head: bytes) -> tuple[int, int]:
         kind, size = HEADER.unpack(head)
         if size > (OUTPUT_BYTES_MAX if kind in OUTPUTS else CONTROL_BYTES_MAX):
             raise self._nonsense(f"a frame of {size} bytes")

@@ -77,10 +77,10 @@ class Certificate:
     def of(cls, blob: bytes) -> Certificate | None:
         """Return the certificate with this wire format; None if it is no certificate."""
         try:
-            (kind, _nonce), rest = _cut(blob, 2)
+            (kind, _nonce), rest = _split_strings(blob, 2)
             name = kind.decode()
             plain = name.removesuffix(CERTIFICATE)
-            fields, rest = _cut(rest, FIELDS.get(plain, 2))
+            fields, rest = _split_strings(rest, FIELDS.get(plain, 2))
             limits = _limits(rest) if plain != name else ()
         except (struct.error, UnicodeDecodeError):
             return None
@@ -136,7 +136,7 @@ def _public_line(path: str) -> bytes | None:
     try:
         fields = Path(path).read_text(encoding="utf-8", errors="replace").split()
         blob = base64.b64decode(fields[1], validate=True)
-        (kind,), _ = _cut(blob, 1)
+        (kind,), _ = _split_strings(blob, 1)
     except (OSError, IndexError, ValueError, binascii.Error, struct.error):
         return None
     return blob if kind.decode(errors="replace") == fields[0] else None
@@ -149,8 +149,8 @@ def _public_half(path: str) -> bytes | None:
         data = base64.b64decode("".join(lines[1:-1]))
         if not data.startswith(MAGIC):
             return None
-        _, rest = _cut(data[len(MAGIC) :], 3)
-        (blob,), _ = _cut(rest[4:], 1)
+        _, rest = _split_strings(data[len(MAGIC) :], 3)
+        (blob,), _ = _split_strings(rest[4:], 1)
     except (OSError, ValueError, binascii.Error, struct.error):
         return None
     return blob
@@ -161,15 +161,15 @@ def _limits(data: bytes) -> tuple[tuple[str, ...], int, int]:
 
     First come 12 bytes: serial number and type.
     """
-    (_name, principals), times = _cut(data[12:], 2)
+    (_name, principals), times = _split_strings(data[12:], 2)
     names, rest = [], principals
     while rest:
-        (name,), rest = _cut(rest, 1)
+        (name,), rest = _split_strings(rest, 1)
         names.append(name.decode(errors="replace"))
     return (tuple(names), *struct.unpack_from(">QQ", times))
 
 
-def _cut(data: bytes, count: int) -> tuple[list[bytes], bytes]:
+def _split_strings(data: bytes, count: int) -> tuple[list[bytes], bytes]:
     """Return the first `count` strings (RFC 4251, 5) and the rest; struct.error if the data ends before that."""
     strings = []
     for _ in range(count):

@@ -156,7 +156,7 @@ class _Run:
         frame, rest = GAP + _encode(_frame(marker, root)), _encode(self.script) + self.payload
         if root and root.password:
             name = name_of(self.connection)
-            sudo.ensure_possible(root.password, name)
+            sudo.check_password(root.password, name)
             channel.send(frame)
             try:
                 is_root = root.authenticate(channel, marker.encode())

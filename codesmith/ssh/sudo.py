@@ -69,7 +69,7 @@ def password_request(connection: Any, name: str) -> SecretRequest:
     return SecretRequest(SUDO, of, f"{name}: sudo password of {target.user}: ")
 
 
-def ensure_possible(password: str, name: str) -> None:
+def check_password(password: str, name: str) -> None:
     """Raise AuthenticationFailed, before any attempt, for what cannot be a password."""
     if len(password.encode(errors="surrogateescape")) > PASSWORD_MAX_BYTES or set(password) & {"\n", "\r", "\0"}:
         raise AuthenticationFailed(

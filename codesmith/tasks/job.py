@@ -119,7 +119,7 @@ def list_(
     from codesmith.workspace import jobs
 
     with one_node.connect(where) as client:
-        found = jobs.found(client, workspace, state=state, execs=all)
+        found = jobs.of_workspace(client, workspace, state=state, execs=all)
     _show(where, found)
     return found
 

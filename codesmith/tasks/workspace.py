@@ -253,7 +253,7 @@ def exec_(
     """
     from codesmith.workspace import execution, executions
 
-    command, streams = execution.read(name, argv, options)
+    command, streams = execution.parse_options(name, argv, options)
     if executions.is_for_several(options, name):
         return executions.run(options, command, streams)
     return execution.run(lists.one_of(options), command, streams)

@@ -73,10 +73,10 @@ def _connect_request(node: Node, timeout_s: float, *, is_resumed: bool = False) 
 
 
 def _is_older(process: dict[str, Any]) -> bool:
-    return _version(str(process.get("version", ""))) < _version(__version__)
+    return _parse_version(str(process.get("version", ""))) < _parse_version(__version__)
 
 
-def _version(text: str) -> tuple[int, ...]:
+def _parse_version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".") if part.isdigit())
 
 

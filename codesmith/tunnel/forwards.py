@@ -73,7 +73,7 @@ class Forwards:
             known = self._kept.get(spec.key)
             if known is None:
                 known = self._kept[spec.key] = (spec, self._start(spec, is_resumed=False))
-            elif _what(known[0]) != _what(spec):
+            elif _key_of(known[0]) != _key_of(spec):
                 raise _taken(known[0])
         kept, forward = known
         try:
@@ -143,7 +143,7 @@ def read(path: Path) -> list[Spec]:
         return []
 
 
-def _what(spec: Spec) -> tuple[str, str, str, int]:
+def _key_of(spec: Spec) -> tuple[str, str, str, int]:
     return str(spec.node.registry), spec.node.name, spec.workspace, spec.port
 
 

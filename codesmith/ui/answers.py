@@ -53,7 +53,7 @@ async def object_of(request: Request) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def told(handler: Handler) -> Handler:
+def with_error_answers(handler: Handler) -> Handler:
     """Answer with the error of a handler: what is wrong, and what to do."""
 
     async def answer(request: Request) -> Response:

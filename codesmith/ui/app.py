@@ -18,7 +18,7 @@ from codesmith import __version__
 from codesmith.errors import CodeSmithError
 from codesmith.ui.access import Access
 from codesmith.ui.actions import Actions
-from codesmith.ui.answers import in_thread, object_of, refusal, told
+from codesmith.ui.answers import in_thread, object_of, refusal, with_error_answers
 from codesmith.ui.nodes import Nodes
 from codesmith.ui.page_work import PageWork
 from codesmith.ui.proxy import Proxy
@@ -56,9 +56,9 @@ class Pages:
         return Starlette(
             routes=[
                 Route("/enter", self.enter, methods=["POST"]),
-                Route("/events", told(self.events), methods=["POST"]),
-                Route("/actions", told(self.act), methods=["POST"]),
-                Route("/nodes/{name}/rpc", told(self.rpc), methods=["POST"]),
+                Route("/events", with_error_answers(self.events), methods=["POST"]),
+                Route("/actions", with_error_answers(self.act), methods=["POST"]),
+                Route("/nodes/{name}/rpc", with_error_answers(self.rpc), methods=["POST"]),
                 *self._work.routes(),
                 Route("/static/{name}", self.static, methods=["GET"]),
                 Route("/{path:path}", self.page, methods=["GET"]),

@@ -13,7 +13,7 @@ from codesmith.nodes.registry import Node
 from codesmith.sdk.client import Client
 from codesmith.sdk.streams import Stream
 from codesmith.tunnel import local_endpoint
-from codesmith.ui.answers import in_thread, object_of, told
+from codesmith.ui.answers import in_thread, object_of, with_error_answers
 from codesmith.ui.nodes import Nodes
 from codesmith.ui.outputs import Outputs
 from codesmith.ui.proxy import Proxy
@@ -35,12 +35,12 @@ class PageWork:
     def routes(self) -> list[Route]:
         """Return the routes: all POST, all behind the guard of the pages."""
         return [
-            Route("/nodes/{name}/exec", told(self.exec), methods=["POST"]),
-            Route("/nodes/{name}/follow", told(self.follow), methods=["POST"]),
-            Route("/nodes/{name}/forward", told(self.forward), methods=["POST"]),
-            Route("/nodes/{name}/unforward", told(self.unforward), methods=["POST"]),
-            Route("/nodes/{name}/scoped", told(self.scoped), methods=["POST"]),
-            Route("/outputs/end", told(self.end), methods=["POST"]),
+            Route("/nodes/{name}/exec", with_error_answers(self.exec), methods=["POST"]),
+            Route("/nodes/{name}/follow", with_error_answers(self.follow), methods=["POST"]),
+            Route("/nodes/{name}/forward", with_error_answers(self.forward), methods=["POST"]),
+            Route("/nodes/{name}/unforward", with_error_answers(self.unforward), methods=["POST"]),
+            Route("/nodes/{name}/scoped", with_error_answers(self.scoped), methods=["POST"]),
+            Route("/outputs/end", with_error_answers(self.end), methods=["POST"]),
         ]
 
     async def exec(self, request: Request) -> Response:

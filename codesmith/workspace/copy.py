@@ -21,7 +21,7 @@ from codesmith.errors import Cancelled, CodeSmithError
 from codesmith.workspace import copy_place, copy_rsync, copy_sftp, copy_top, rsync_shell
 from codesmith.workspace.copy_place import Place
 from codesmith.workspace.copy_progress import CopyProgress
-from codesmith.workspace.copy_result import PARTIAL, Copied, said
+from codesmith.workspace.copy_result import PARTIAL, Copied, sftp_failure
 from codesmith.workspace.sftp import Sftp
 from codesmith.workspace.shared_ssh import SharedSsh
 
@@ -171,6 +171,6 @@ def _by_sftp(node: Node, source: Place, destination: Place, delete: bool) -> Cop
         except CodeSmithError:
             raise
         except OSError as error:
-            raise said(error, source, destination) from error
+            raise sftp_failure(error, source, destination) from error
     output.warn([f"{name} is no file, directory or link: left out" for name in work.skipped])
     return copied

@@ -30,7 +30,7 @@ class NoSuchPath(UnknownName):
     """The source of a copy, or the directory for it, is not there."""
 
 
-def said(error: OSError, source: Place, destination: Place) -> CodeSmithError:
+def sftp_failure(error: OSError, source: Place, destination: Place) -> CodeSmithError:
     """Return the error for what a copy by SFTP met."""
     path = os.fsdecode(error.filename).removesuffix(PARTIAL).removesuffix("/.") if error.filename else ""
     is_source = isinstance(error, Refused) == bool(source.workspace) or error.filename == source.raw

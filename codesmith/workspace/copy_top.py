@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from codesmith.errors import BadArgument, CodeSmithError
 from codesmith.workspace import copy_sftp
 from codesmith.workspace.copy_place import Place
-from codesmith.workspace.copy_result import PARTIAL, said
+from codesmith.workspace.copy_result import PARTIAL, sftp_failure
 
 if TYPE_CHECKING:
     from codesmith.workspace.copy_sftp import Side
@@ -42,7 +42,7 @@ def look(sftp: Sftp, source: Place, destination: Place, *, delete: bool) -> list
     except CodeSmithError:
         raise
     except OSError as error:
-        raise said(error, source, destination) from error
+        raise sftp_failure(error, source, destination) from error
 
 
 def _names(from_: Side, to: Side, source: Place, destination: Place) -> list[bytes] | None:

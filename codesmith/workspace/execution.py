@@ -21,7 +21,7 @@ from codesmith.workspace.exec_options import ExecOptions
 NOT_FOUND, OF_A_SHELL = 127, frozenset(" |&;<>*$")
 
 
-def read(name: str | None, argv: Sequence[str] | None, options: ExecOptions) -> tuple[Command, Streams]:
+def parse_options(name: str | None, argv: Sequence[str] | None, options: ExecOptions) -> tuple[Command, Streams]:
     """Return the command that the options describe, and its streams; CodeSmithError without a command."""
     if not argv or not argv[0].strip():
         raise CodeSmithError("no command to run", hint=f"inv workspace.exec {name or '--all'} -- git --version")

@@ -126,7 +126,7 @@ class _Work:
         try:
             for _ in targets[:at_once]:
                 # A daemon: Ctrl-C must not wait for a node that does not answer.
-                threading.Thread(target=self._go, daemon=True).start()
+                threading.Thread(target=self._run_queue, daemon=True).start()
             self._all_done.wait()  # no join: one that Ctrl-C interrupts takes its thread for ended (Python 3.11)
         except KeyboardInterrupt:
             self._interrupt(len(targets))
@@ -135,7 +135,7 @@ class _Work:
     def _interrupt(self, total: int) -> None:
         """Pass Ctrl-C on to all commands and wait for their end; always raises."""
         try:  # at once: the second one may come as soon as the first has reached a command
-            self._empty()
+            self._discard()
             with self._lock:
                 running = dict(self._running)
             names = ", ".join(target.title for target in running)
@@ -153,20 +153,20 @@ class _Work:
         others = ", the others were not started" if len(self._rows) < total else ""
         raise Interruption(f"{len(self._rows)} of {total} commands have ended{others}")
 
-    def _empty(self) -> None:
+    def _discard(self) -> None:
         self._is_over = True
         with contextlib.suppress(queue.Empty):
             while True:
                 self._queue.get_nowait()
 
     def _drop(self) -> None:
-        self._empty()
+        self._discard()
         with self._lock:
             for stream in self._running.values():
                 if stream is not None:
                     stream.drop()
 
-    def _go(self) -> None:
+    def _run_queue(self) -> None:
         with contextlib.suppress(queue.Empty):
             while True:
                 self._one(self._queue.get_nowait())

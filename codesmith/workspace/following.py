@@ -49,7 +49,7 @@ class Follower:
                 if not self._was_attached:
                     raise
                 output.say(f"note: {lost.problem}; connecting again (Ctrl-C stops this, the job goes on)")
-            self._again(lambda: self._client.job.get(workspace=self._workspace, id=self._job))
+            self._retry(lambda: self._client.job.get(workspace=self._workspace, id=self._job))
             output.say(f"note: {self._client.node_name} answers again")
 
     def wait(self, timeout_s: float | None) -> Job:
@@ -61,7 +61,7 @@ class Follower:
                 job = self._client.job.wait(workspace=self._workspace, id=self._job, timeout_s=left)
             except Unreachable as lost:
                 output.say(f"note: {lost.problem}; connecting again (Ctrl-C stops this, the job goes on)")
-                job = self._again(lambda: self._client.job.get(workspace=self._workspace, id=self._job))
+                job = self._retry(lambda: self._client.job.get(workspace=self._workspace, id=self._job))
             if job.state not in RUNNING or (deadline is not None and time.monotonic() >= deadline):
                 return job
 
@@ -95,18 +95,18 @@ class Follower:
         try:
             stream = self._client.attach(self._workspace, self._job, offset=self._offset)
         except AgentRefused as refusal:
-            return self._ended(refusal, show)
+            return self._read_to_end(refusal, show)
         self._was_attached = True
         with stream:
             try:
                 console.join(stream, source, has_tty=has_tty, show=show)
             except AgentRefused as refusal:
-                return self._ended(refusal, show)
+                return self._read_to_end(refusal, show)
             finally:
                 self._offset = stream.offset
         return self._client.job.get(workspace=self._workspace, id=self._job)
 
-    def _ended(self, refusal: AgentRefused, show: Show) -> Job:
+    def _read_to_end(self, refusal: AgentRefused, show: Show) -> Job:
         """Return a job that has ended meanwhile, after the rest of its log; raise the refusal if it runs."""
         job = self._client.job.get(workspace=self._workspace, id=self._job)
         if job.state in RUNNING:
@@ -115,7 +115,7 @@ class Follower:
             self.read("both", self._offset, show)
         return job
 
-    def _again(self, ask: Callable[[], T]) -> T:
+    def _retry(self, ask: Callable[[], T]) -> T:
         """Return what `ask` returns as soon as the node answers; only Ctrl-C ends the attempts."""
         waits = list(WAITS_S)
         while True:

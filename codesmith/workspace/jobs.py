@@ -51,7 +51,7 @@ class Begin:
 
     def size(self, job: Job) -> int:
         """Return how much the stream has."""
-        return {"stdout": job.stdout_bytes, "stderr": job.stderr_bytes}.get(self.stream, both(job))
+        return {"stdout": job.stdout_bytes, "stderr": job.stderr_bytes}.get(self.stream, written_bytes(job))
 
 
 def row(job: Job) -> dict[str, object]:
@@ -59,7 +59,7 @@ def row(job: Job) -> dict[str, object]:
     return {**job.to_dict(), "command": shlex.join(job.argv)}
 
 
-def both(job: Job) -> int:
+def written_bytes(job: Job) -> int:
     """Return how many bytes a job has written."""
     return job.stdout_bytes + job.stderr_bytes
 
@@ -69,7 +69,7 @@ def job_of(started: StartedJob) -> Job:
     return Job.from_dict(started.to_dict())
 
 
-def found(client: Client, workspace: str, *, state: str | None = None, execs: bool = False) -> list[Job]:
+def of_workspace(client: Client, workspace: str, *, state: str | None = None, execs: bool = False) -> list[Job]:
     """Return the jobs of a workspace, newest first; `execs`: also the commands that ended with their stream."""
     return [job for job in client.job.list(workspace=workspace, state=state) if execs or not job.ends_with_stream]
 
@@ -81,7 +81,7 @@ def id_of(client: Client, workspace: str, word: str, *, unique: bool = False) ->
     """
     if AN_ID.fullmatch(word):
         return word
-    named = [job.id for job in found(client, workspace) if job.name == word]
+    named = [job.id for job in of_workspace(client, workspace) if job.name == word]
     look = f"inv job.list {workspace}"
     if not named:
         raise UnknownName(f"no job {word!r} in workspace {workspace}", hint=look)
@@ -132,7 +132,7 @@ def logs_to_the_end(client: Client, workspace: str, job_id: str, begin: Begin, *
     try:
         if begin.stream != "both":  # its own offsets lead only through its own log; from there on, through both
             following.Follower(client, workspace, job_id).read(begin.stream, offset, show, until=begin.size(job))
-            offset = both(job)
+            offset = written_bytes(job)
         return follow(client, job, offset, Passing(show, begin.stream))
     except console.NobodyReads:
         return job

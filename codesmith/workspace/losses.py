@@ -56,7 +56,7 @@ def of_user(client: Client, name: str) -> list[str]:
 def of_job(client: Client, workspace: str, job_id: str) -> list[str]:
     """Return what is lost with a job."""
     job = client.job.get(workspace=workspace, id=job_id)
-    return [f"the record of {_command(job)}, and its log of {size(jobs.both(job))}"]
+    return [f"the record of {_command(job)}, and its log of {size(jobs.written_bytes(job))}"]
 
 
 def _measured(client: Client, name: str) -> str:
@@ -93,7 +93,7 @@ def _repos(client: Client, workspace: str, *places: str) -> list[str]:
         return [f"repositories were not looked at ({error.problem})"]
     if done.killed_by or done.exit_code:
         return [f"repositories were not looked at ({done.stderr.strip()[:200] or 'it took too long'})"]
-    found = [match.groups() for one in _text(done).split("\0") if (match := REPO.fullmatch(one))]
+    found = [match.groups() for one in _stdout_of(done).split("\0") if (match := REPO.fullmatch(one))]
     lost = [line for words in found if (line := _repo(*words))]
     lines, pushed = lost[:REPOS_MAX], len(found) - len(lost)
     if len(lost) > REPOS_MAX:
@@ -103,7 +103,7 @@ def _repos(client: Client, workspace: str, *places: str) -> list[str]:
     return lines
 
 
-def _text(done: Execution) -> str:
+def _stdout_of(done: Execution) -> str:
     if done.stdout_encoding == "base64":  # a path that is not UTF-8
         return base64.b64decode(done.stdout).decode(errors="replace")
     return done.stdout

@@ -118,7 +118,7 @@ class Sftp:
     def lstat(self, path: bytes) -> Entry | None:
         """Return what is at a path, a link as it is; None if there is nothing."""
         try:
-            _, body = self._ask(LSTAT, _text(path), ATTRS, path)
+            _, body = self._ask(LSTAT, _string(path), ATTRS, path)
         except Refused as error:
             if error.is_missing:
                 return None
@@ -131,49 +131,49 @@ class Sftp:
         found: dict[bytes, Entry] = {}
         try:
             while True:
-                _, body = self._ask(READDIR, _text(handle), NAME)
+                _, body = self._ask(READDIR, _string(handle), NAME)
                 found.update((name, entry) for name, entry in _names(body) if name not in (b".", b".."))
         except Refused as error:
             if error.code != EOF:
                 raise
         finally:
-            self._ask(CLOSE, _text(handle))
+            self._ask(CLOSE, _string(handle))
         return found
 
     def read_link(self, path: bytes) -> bytes:
         """Return what a symbolic link says."""
-        _, body = self._ask(READLINK, _text(path), NAME, path)
+        _, body = self._ask(READLINK, _string(path), NAME, path)
         return next(_names(body))[0]
 
     def real_path(self, path: bytes) -> bytes:
         """Return the whole path, with no link in it; the last part of it may be missing."""
-        _, body = self._ask(REALPATH, _text(path), NAME, path)
+        _, body = self._ask(REALPATH, _string(path), NAME, path)
         return next(_names(body))[0]
 
     def make_link(self, says: bytes, path: bytes) -> None:
         """Make a symbolic link."""
-        self._ask(SYMLINK, _text(says) + _text(path), path=path)  # OpenSSH's order, not that of the draft
+        self._ask(SYMLINK, _string(says) + _string(path), path=path)  # OpenSSH's order, not that of the draft
 
     def make_dir(self, path: bytes) -> None:
         """Make a directory."""
-        self._ask(MKDIR, _text(path) + struct.pack(">I", 0), path=path)
+        self._ask(MKDIR, _string(path) + struct.pack(">I", 0), path=path)
 
     def remove(self, path: bytes) -> None:
         """Remove what is no directory."""
-        self._ask(REMOVE, _text(path), path=path)
+        self._ask(REMOVE, _string(path), path=path)
 
     def remove_dir(self, path: bytes) -> None:
         """Remove an empty directory."""
-        self._ask(RMDIR, _text(path), path=path)
+        self._ask(RMDIR, _string(path), path=path)
 
     def rename(self, old: bytes, new: bytes) -> None:
         """Rename a file, replacing one that is there."""
-        self._ask(EXTENDED, _text(POSIX_RENAME) + _text(old) + _text(new), path=new)
+        self._ask(EXTENDED, _string(POSIX_RENAME) + _string(old) + _string(new), path=new)
 
     def set(self, path: bytes, mode: int, mtime: int) -> None:
         """Set the permissions and the time of change."""
         attributes = struct.pack(">IIII", HAS_MODE | HAS_TIMES, mode & 0o777, mtime, mtime)
-        self._ask(SETSTAT, _text(path) + attributes, path=path)
+        self._ask(SETSTAT, _string(path) + attributes, path=path)
 
     def write(self, path: bytes, pieces: Iterator[bytes]) -> None:
         """Write a file that is not there yet, readable by its owner alone."""
@@ -182,16 +182,16 @@ class Sftp:
         offset = 0
         sent: list[Future[tuple[int, bytes]]] = []
         try:
-            with _about(path):
+            with _naming_path(path):
                 for piece in pieces:
-                    sent.append(self._start(WRITE, _text(handle) + struct.pack(">Q", offset) + _text(piece)))
+                    sent.append(self._start(WRITE, _string(handle) + struct.pack(">Q", offset) + _string(piece)))
                     offset += len(piece)
                     if len(sent) >= UNDER_WAY:
-                        _done(sent.pop(0).result(), STATUS)
+                        _check_answer(sent.pop(0).result(), STATUS)
                 while sent:
-                    _done(sent.pop(0).result(), STATUS)
+                    _check_answer(sent.pop(0).result(), STATUS)
         finally:
-            self._ask(CLOSE, _text(handle))
+            self._ask(CLOSE, _string(handle))
 
     def read(self, path: bytes, size: int) -> Iterator[bytes]:
         """Yield the bytes of a file in order; `size` is how many are expected, and it is read to its end."""
@@ -199,7 +199,7 @@ class Sftp:
         try:
             yield from self._pieces(handle, size)
         finally:
-            self._ask(CLOSE, _text(handle))
+            self._ask(CLOSE, _string(handle))
 
     def _pieces(self, handle: bytes, size: int) -> Iterator[bytes]:
         asked = got = 0
@@ -214,7 +214,7 @@ class Sftp:
             at, want, future = sent.pop(0)
             while want:
                 try:
-                    _, body = _done(future.result(), DATA)
+                    _, body = _check_answer(future.result(), DATA)
                 except Refused as error:
                     if error.code == EOF:
                         return
@@ -227,14 +227,14 @@ class Sftp:
 
     @staticmethod
     def _range(handle: bytes, offset: int, length: int) -> bytes:
-        return _text(handle) + struct.pack(">QI", offset, length)
+        return _string(handle) + struct.pack(">QI", offset, length)
 
     def _handle(self, kind: int, path: bytes, body: bytes = b"") -> bytes:
-        return self._ask(kind, _text(path) + body, HANDLE, path)[1][4:]
+        return self._ask(kind, _string(path) + body, HANDLE, path)[1][4:]
 
     def _ask(self, kind: int, body: bytes, expected: int = STATUS, path: bytes = b"") -> tuple[int, bytes]:
-        with _about(path):
-            return _done(self._start(kind, body).result(), expected)
+        with _naming_path(path):
+            return _check_answer(self._start(kind, body).result(), expected)
 
     def _start(self, kind: int, body: bytes) -> Future[tuple[int, bytes]]:
         number, future = next(self._numbers), Future[tuple[int, bytes]]()
@@ -274,7 +274,7 @@ class Sftp:
 
 
 @contextlib.contextmanager
-def _about(path: bytes) -> Iterator[None]:
+def _naming_path(path: bytes) -> Iterator[None]:
     """Say in a refusal which path it is about."""
     try:
         yield
@@ -287,7 +287,7 @@ def _lost() -> Unreachable:
     return Unreachable("the connection to the workspace ended", hint="inv node.status  # then the same again")
 
 
-def _done(answer: tuple[int, bytes], expected: int) -> tuple[int, bytes]:
+def _check_answer(answer: tuple[int, bytes], expected: int) -> tuple[int, bytes]:
     kind, body = answer
     if kind == STATUS:
         code, length = struct.unpack_from(">II", body)
@@ -298,7 +298,7 @@ def _done(answer: tuple[int, bytes], expected: int) -> tuple[int, bytes]:
     return answer
 
 
-def _text(data: bytes) -> bytes:
+def _string(data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + data
 
 

@@ -38,9 +38,9 @@ class TemplateFile:
                 for name in sorted(names):
                     file = Path(folder) / name
                     if file.is_file() and not file.is_symlink():
-                        yield f"{self.path}/{file.relative_to(self.source)}", file, self.mode or _mode(file)
+                        yield f"{self.path}/{file.relative_to(self.source)}", file, self.mode or _file_mode(file)
         else:
-            yield self.path, self.source, self.mode or _mode(self.source)
+            yield self.path, self.source, self.mode or _file_mode(self.source)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the file as plain data."""
@@ -132,5 +132,5 @@ def listing(registry: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _mode(file: Path) -> str:
+def _file_mode(file: Path) -> str:
     return PROGRAM if file.stat().st_mode & stat.S_IXUSR else PLAIN

@@ -44,15 +44,6 @@ def entry(person: Person, **changes: Any) -> Iterator[None]:
         person.write_registry(true)
 
 
-@contextmanager
-def on_node(person: Person, wrong: str, right: str) -> Iterator[None]:
-    person.on("web1", wrong)
-    try:
-        yield
-    finally:
-        person.on("web1", right)
-
-
 def test_nothing_is_wrong_with_a_prepared_node(ops: Person) -> None:
     rows = ops.runs("inv node.doctor --node web1 --json").json
     assert {row["status"] for row in rows} == {"ok"}, [row for row in rows if row["status"] != "ok"]
@@ -120,7 +111,7 @@ def test_a_helpers_socket_that_somebody_removed_comes_back(ops: Person) -> None:
 
 def test_a_unit_that_does_not_start_at_boot_is_a_warning(ops: Person) -> None:
     wants, reload = "/etc/systemd/system/multi-user.target.wants/codesmith-agent.service", "systemctl daemon-reload"
-    with on_node(ops, f"mv {wants} /root/wants; {reload}", f"mv /root/wants {wants}; {reload}"):
+    with ops.meanwhile("web1", f"mv {wants} /root/wants; {reload}", f"mv /root/wants {wants}; {reload}"):
         found = examine(ops, code=0)
     assert told(found["agent.units"]) == ("warn", "inv node.prepare --node web1")
     assert "codesmith-agent.service" in found["agent.units"]["detail"]
@@ -129,14 +120,14 @@ def test_a_unit_that_does_not_start_at_boot_is_a_warning(ops: Person) -> None:
 @pytest.mark.long
 def test_an_agent_that_is_alive_and_silent_fails(ops: Person) -> None:
     stop = "systemctl kill --signal=STOP codesmith-agent.service"
-    with on_node(ops, stop, "systemctl kill --signal=CONT codesmith-agent.service"):
+    with ops.meanwhile("web1", stop, "systemctl kill --signal=CONT codesmith-agent.service"):
         found = examine(ops, code=1)
     assert found["agent.answers"]["status"] == "fail"
     assert found["agent.units"]["status"] == "ok"
 
 
 def test_what_the_agent_finds_itself_is_passed_on(ops: Person) -> None:
-    with on_node(ops, "chmod 777 /srv/codesmith/home", "chmod 711 /srv/codesmith/home"):
+    with ops.meanwhile("web1", "chmod 777 /srv/codesmith/home", "chmod 711 /srv/codesmith/home"):
         found = examine(ops, code=1)
     assert told(found["agent.health"]) == ("fail", "inv node.health --node web1")
     assert "/srv/codesmith/home must be" in found["agent.health"]["detail"]
@@ -148,14 +139,14 @@ def test_another_agent_than_ours_is_an_upgrade(ops: Person) -> None:
     restart = "systemctl restart codesmith-agent.service"
     longer = f"cp -p {agent} /root/kept; printf 'x' | cat - /root/kept > {agent}; {restart}"
     # A zip may begin with anything, and the build is the digest of the file.
-    with on_node(ops, longer, f"cat /root/kept > {agent}; rm /root/kept; {restart}"):
+    with ops.meanwhile("web1", longer, f"cat /root/kept > {agent}; rm /root/kept; {restart}"):
         found = examine(ops, code=0)
     assert told(found["agent.version"]) == ("warn", "inv node.prepare --node web1")
 
 
 def test_little_room_is_a_warning_and_none_a_failure(ops: Person) -> None:
     for size, status, code in (("100m", "warn", 1), ("4m", "fail", 1)):
-        with on_node(ops, f"mount -t tmpfs -o size={size} tmpfs /var/tmp && mount --bind /var/tmp /srv",
+        with ops.meanwhile("web1", f"mount -t tmpfs -o size={size} tmpfs /var/tmp && mount --bind /var/tmp /srv",
                      "umount /srv; umount /var/tmp"):  # fmt: skip
             found = examine(ops, code=code)
         assert told(found["disk.srv"]) == (status, "on the node: df -h /srv")
@@ -168,7 +159,7 @@ def test_a_node_that_became_another_fails(ops: Person) -> None:
     ops.runs("inv node.version --node web1")
     node_json = "/etc/codesmith/node.json"
     other = f'cp -p {node_json} /root/kept; sed -i \'s/"node_id": *"..../"node_id": "0000/\' {node_json}'
-    with on_node(ops, other, f"cp -p /root/kept {node_json}; rm /root/kept"):
+    with ops.meanwhile("web1", other, f"cp -p /root/kept {node_json}; rm /root/kept"):
         found = examine(ops, code=1)
     assert told(found["agent.node-id"]) == ("fail", "if that is right: inv node.prepare --node web1")
 
@@ -204,7 +195,7 @@ def test_a_login_without_sudo_sees_what_it_can(ops: Person) -> None:
 def test_each_sudo_has_its_own_advice(ops: Person, wrong: str, right: str, detail: str, next_: str) -> None:
     if not ops.on("web1", "id asked", check=False).ok:
         ops.lab_node("web1").add_login("asked", sudo="password", password="secret")
-    with entry(ops, user="asked"), on_node(ops, wrong, right):
+    with entry(ops, user="asked"), ops.meanwhile("web1", wrong, right):
         found = examine(ops, code=1)
     assert found["node.root"]["status"] == "warn"
     assert detail in found["node.root"]["detail"] and next_ in found["node.root"]["next"]
@@ -254,8 +245,8 @@ def test_what_holds_the_connection_is_shown_and_why(ops: Person) -> None:
         assert [row["carrier"] for row in ops.runs("inv node.status --node web1 --json").json] == ["openssh"]
         ops.runs("inv node.disconnect --node web1")
     conf = "/etc/ssh/sshd_config.d/00-carrier.conf"
-    with on_node(
-        ops,
+    with ops.meanwhile(
+        "web1",
         f"echo Ciphers chacha20-poly1305@openssh.com >{conf}; systemctl restart ssh",
         f"rm {conf}; systemctl restart ssh",
     ):

@@ -41,18 +41,9 @@ def bad(found: dict[str, Row]) -> dict[str, str]:
 
 
 @contextmanager
-def on_node(person: Person, wrong: str, right: str) -> Iterator[None]:
-    person.on("web1", wrong)
-    try:
-        yield
-    finally:
-        person.on("web1", right)
-
-
-@contextmanager
 def defaults(person: Person, words: str) -> Iterator[None]:
     file = "/etc/sudoers.d/zz-test"
-    with on_node(person, f"echo 'Defaults {words}' >{file}; chmod 440 {file}; visudo -c", f"rm {file}"):
+    with person.meanwhile("web1", f"echo 'Defaults {words}' >{file}; chmod 440 {file}; visudo -c", f"rm {file}"):
         yield
 
 
@@ -60,8 +51,9 @@ def defaults(person: Person, words: str) -> Iterator[None]:
 def tool(person: Person, path: str, text: str) -> Iterator[None]:
     """Put a tool in front of, or in place of, that of the system."""
     kept = f"[ ! -e {path} ] || mv {path} {path}.kept"
-    with on_node(
-        person, f"{kept}; printf '#!/bin/sh\n%s\n' '{text}' >{path}; chmod 755 {path}",
+    with person.meanwhile(
+        "web1",
+        f"{kept}; printf '#!/bin/sh\n%s\n' '{text}' >{path}; chmod 755 {path}",
         f"rm {path}; [ ! -e {path}.kept ] || mv {path}.kept {path}",
     ):  # fmt: skip
         yield
@@ -139,13 +131,13 @@ def test_a_systemd_that_does_not_answer_is_no_stopped_agent(ops: Person) -> None
 def test_a_masked_agent_is_not_a_missing_one(ops: Person) -> None:
     unit = "/etc/systemd/system/codesmith-agent.service"
     mask = f"mv {unit} /root/unit; ln -s /dev/null {unit}; systemctl daemon-reload"
-    with on_node(ops, mask, f"mv /root/unit {unit}; systemctl daemon-reload"):
+    with ops.meanwhile("web1", mask, f"mv /root/unit {unit}; systemctl daemon-reload"):
         assert "codesmith-agent.service masked" in ops.fails("inv node.restart", code=1).err
 
 
 def test_what_a_login_cannot_see_is_not_missing_to_it(ops: Person) -> None:
     closed = "chmod 700 /usr/lib/codesmith /etc/codesmith"
-    with on_node(ops, closed, "chmod 755 /usr/lib/codesmith /etc/codesmith"):
+    with ops.meanwhile("web1", closed, "chmod 755 /usr/lib/codesmith /etc/codesmith"):
         ops.runs("inv node.disconnect --all")
         said = ops.fails("inv node.connect", code=5)
         assert "cannot tell whether web1 has a CodeSmith agent" in said.err
@@ -162,7 +154,7 @@ def test_what_a_login_cannot_see_is_not_missing_to_it(ops: Person) -> None:
 
 
 def test_processes_out_of_sight_are_no_missing_systemd(ops: Person) -> None:
-    with on_node(ops, "mount -o remount,hidepid=2 /proc", "mount -o remount,hidepid=0 /proc"):
+    with ops.meanwhile("web1", "mount -o remount,hidepid=2 /proc", "mount -o remount,hidepid=0 /proc"):
         assert bad(examine(ops, code=0)) == {}
         log_in_as(ops, "plain")
         try:
@@ -174,7 +166,7 @@ def test_processes_out_of_sight_are_no_missing_systemd(ops: Person) -> None:
 def test_accounts_that_cannot_be_read_are_not_gone(ops: Person) -> None:
     ops.runs("inv node.connect; inv user.create ada")
     try:
-        with on_node(ops, "chmod 600 /etc/passwd", "chmod 644 /etc/passwd"):
+        with ops.meanwhile("web1", "chmod 600 /etc/passwd", "chmod 644 /etc/passwd"):
             health = {one["name"]: one for one in ops.runs("inv node.health --json", check=False).json[0]["checks"]}
     finally:
         ops.runs("inv user.delete ada --yes; inv node.disconnect --all")

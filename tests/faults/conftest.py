@@ -44,7 +44,7 @@ class Faulty(Web1):
     def storm(self, seed: int, kills: int) -> dict[str, object]:
         """Let the storm go over the node and return what it tells."""
         node = self.person.lab_node("web1")
-        done = node.run(["python3", "/root/storm.py", str(seed), str(kills)], check=False, timeout_s=600 + 3 * kills)
+        done = node.run(["python3", "/root/storm", str(seed), str(kills)], check=False, timeout_s=600 + 3 * kills)
         assert done.status == 0, f"seed {seed}: {done.stdout}{done.stderr}"
         found: dict[str, object] = json.loads(done.stdout)
         return found
@@ -72,7 +72,8 @@ def faulty(make_person: Callable[..., Person], tmp_path_factory: pytest.TempPath
             node.put("/srv/git/cert.pem", certificate)
             node.put("/srv/git/forge.pem", (folder / "key.pem").read_text() + certificate)
             node.put("/root/serve.py", SERVER)
-            node.put("/root/storm.py", Path(__file__).with_name("storm.py").read_text())
+            for file in Path(__file__).with_name("storm").glob("*.py"):
+                node.put(f"/root/storm/{file.name}", file.read_text())
             node.on(FORGE)
             person.wait_until(
                 lambda: node.on("git ls-remote https://127.0.0.1:8443/public.git", check=False).ok, within_s=20

@@ -35,7 +35,7 @@ from codesmith.lab.home import ensure_dir
 from codesmith.nodes.lab_home import node_dir
 with teardown.claims_lock():
     folder = node_dir(sys.argv[1])
-    node_id = teardown.claim(sys.argv[1], folder)
+    node_id = teardown.claim_id(sys.argv[1], folder)
     ensure_dir(folder)
     network.ensure(node_id)
 print(node_id, flush=True)
@@ -138,7 +138,7 @@ def test_kept_nodes_outlive_their_maker(script, new_name, lab):
 def test_ids_are_not_given_twice(new_name):
     with teardown.claims_lock():
         name = new_name()
-        ids = {teardown.claim(name, Path("/nowhere", name)) for _ in range(3)}
+        ids = {teardown.claim_id(name, Path("/nowhere", name)) for _ in range(3)}
         for node_id in ids:
             (CLAIMS / f"{node_id}.json").unlink()
     assert len(ids) == 3

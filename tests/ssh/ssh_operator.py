@@ -94,6 +94,7 @@ def sshd(far: LabNode, text: str) -> Iterator[None]:
 
 
 def who(target: Target, secrets: Secrets | None = None) -> str:
+    """Log in by Fabric, and return as whom."""
     connection = connect(target, secrets=secrets or Secrets())
     try:
         return run_script(connection, "id -un").stdout.decode().strip()

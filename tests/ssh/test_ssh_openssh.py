@@ -26,7 +26,7 @@ from codesmith.paths import runtime_dir
 from codesmith.secrets import ANSWER, PASSPHRASE, PASSWORD, Secrets
 from codesmith.ssh.connect import connect
 from codesmith.ssh.connection import OPENSSH
-from codesmith.ssh.openssh import askpass, command, folder, master
+from codesmith.ssh.openssh import askpass, command, master, master_folder
 from codesmith.ssh.openssh.mux import Control
 from codesmith.ssh.script import run_script
 from codesmith.ssh.target import Target, resolve
@@ -234,7 +234,7 @@ def test_nothing_outlives_a_process_that_is_killed(desk: Desk, jump: bool) -> No
     eventually(lambda: not is_running(pid), within_s=30)
     eventually(lambda: not ssh_processes(private), within_s=30)
     assert private.exists()
-    folder.Folder().remove()
+    master_folder.MasterFolder().remove()
     assert not private.exists()
 
 

@@ -15,6 +15,9 @@ import pytest
 from codesmith import paths
 
 TOP = Path(__file__).parents[2]
+INV = str(Path(sys.executable).parent / "inv")
+# How long a process may take to do what it is about to do.
+PATIENCE_S = 30
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Place:
         return endpoint_path(Registry.load(self.nodes).get(name))
 
     def inv(self, *words: str, **options: object) -> subprocess.CompletedProcess[str]:
-        return self.run([str(Path(sys.executable).parent / "inv"), *words], **options)
+        return self.run([INV, *words], **options)
 
     def codesmith(self, *words: str, **options: object) -> subprocess.CompletedProcess[str]:
         return self.run([sys.executable, "-m", "codesmith", *words], **options)

@@ -5,22 +5,18 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import pytest
 from invoke.context import Context
 
 from codesmith.tasks import workspace
 from tests.sdk.stream_doubles import JOB, STDERR, STDOUT, Frames, stand_in
-from tests.tasks.conftest import TOP
+from tests.tasks.conftest import INV, PATIENCE_S, TOP
 from tests.tasks.test_deletes import MISSING, REPO, WORKSPACE
 
 pytestmark = pytest.mark.slow
 
-INV = str(Path(sys.executable).parent / "inv")
-PATIENCE_S = 30
 TEMPLATE = """\
 repo: {url: https://git.example.org/team/site.git, ref: main}
 sandbox: {memory: 2G}

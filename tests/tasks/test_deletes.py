@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,10 +11,10 @@ from codesmith.workspace.losses import LOOK
 from tests.agent.on_node.terminal import Terminal
 from tests.sdk.sdk_doubles import USER
 from tests.sdk.stream_doubles import JOB, stand_in
+from tests.tasks.conftest import INV
 
 pytestmark = pytest.mark.slow
 
-INV = str(Path(sys.executable).parent / "inv")
 WORKSPACE = {
     "id": "6a7d9c1e-0b0f-4a51-8a0e-5a4a1f1f0001", "name": "demo", "path": "/srv/codesmith/workspaces/demo",
     "home": "/srv/codesmith/home/cs-demo", "user": "demo", "shared_with": [], "uid": 70000, "gid": 70000,

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-import sys
-from pathlib import Path
 
 import pytest
 
 from tests.docs.desk import compared
 from tests.docs.pages import TOP
+from tests.tasks.conftest import INV
 
 
 @pytest.mark.lab
 def test_the_demo_shows_the_whole_way_and_leaves_nothing(place, tmp_path):
     before = place.nodes.read_text()
-    inv = Path(sys.executable).parent / "inv"
-    done = place.run(["bash", "-c", f"{inv} demo 2>&1"], timeout=300)
+    done = place.run(["bash", "-c", f"{INV} demo 2>&1"], timeout=300)
     assert done.returncode == 0, done.stdout
     # docs/demo.md has what it prints.
     (page,) = re.findall(r"^```\n(.*?)^```", (TOP / "docs" / "demo.md").read_text(), flags=re.M | re.S)

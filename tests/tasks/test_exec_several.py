@@ -14,18 +14,15 @@ import pytest
 
 from tests.agent.on_node.terminal import Terminal
 from tests.sdk.stream_doubles import SIGNAL, STDERR, STDOUT, Frames, stand_in
-from tests.tasks.conftest import TOP
+from tests.tasks.conftest import INV, PATIENCE_S, TOP
+from tests.tasks.exec_command import EXEC, EXECUTION, ends, run
 from tests.tasks.test_deletes import WORKSPACE
-from tests.tasks.test_exec_processes import EXEC, INV, PATIENCE_S, ends, run
 
 pytestmark = pytest.mark.slow
 
 ALL = (INV, "workspace.exec")
 MISSING = {"error": {"code": 1001, "message": "no workspace 'demo' on this node", "data": {"kind": "not_found"}}}
-DONE = {
-    "exit_code": 0, "signal": None, "stdout": "hi\n", "stderr": "", "truncated": False, "duration_s": 0.1,
-    "killed_by": None, "omitted_bytes": 0, "stdout_encoding": "text", "stderr_encoding": "text",
-}  # fmt: skip
+DONE = {**EXECUTION, "stdout": "hi\n"}
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 
 from tests.agent.files.stand_in import StandInFiles
 from tests.sdk.sdk_doubles import http, scripted
-from tests.tasks.conftest import TOP, Place
+from tests.tasks.conftest import INV, TOP, Place
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.slow
@@ -38,9 +37,8 @@ def served(place: Place, demo: StandInFiles) -> Iterator[None]:
 
 
 def run(place: Place, *words: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
-    inv = str(Path(sys.executable).parent / "inv")
     return subprocess.run(
-        [inv, *words], cwd=TOP, env=place.environment, capture_output=True, timeout=120, check=False, **options
+        [INV, *words], cwd=TOP, env=place.environment, capture_output=True, timeout=120, check=False, **options
     )
 
 
@@ -119,10 +117,9 @@ def test_a_long_write_that_fails_leaves_nothing(place: Place, demo: StandInFiles
 
 def test_ctrl_c_leaves_the_file_as_it_was(place: Place, demo: StandInFiles) -> None:
     (demo.folder / "a").write_text("old")
-    inv = str(Path(sys.executable).parent / "inv")
     with served(place, demo):
         process = subprocess.Popen(
-            [inv, "file.write", "demo", "a"], cwd=TOP, env=place.environment, stdin=subprocess.PIPE,
+            [INV, "file.write", "demo", "a"], cwd=TOP, env=place.environment, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         assert process.stdin
@@ -153,9 +150,8 @@ def test_a_part_is_read(place: Place, demo: StandInFiles) -> None:
 def test_a_reader_that_goes_away_ends_it(place: Place, demo: StandInFiles) -> None:
     with (demo.folder / "huge").open("wb") as file:
         file.truncate(1 << 40)
-    inv = str(Path(sys.executable).parent / "inv")
     with served(place, demo):
-        command = f"{inv} file.read demo huge | head -c 10 | wc -c"
+        command = f"{INV} file.read demo huge | head -c 10 | wc -c"
         done = subprocess.run(
             ["bash", "-o", "pipefail", "-c", command], cwd=TOP, env=place.environment, capture_output=True, timeout=60
         )
@@ -260,9 +256,8 @@ def test_a_repeated_write_does_nothing_twice(place: Place, demo: StandInFiles) -
         assert first.returncode == 5, first.stderr
         hint = first.stderr.decode().partition("CODESMITH_REQUEST_ID=")[2].split()[0]
         environment = {**place.environment, "CODESMITH_REQUEST_ID": hint}
-        inv = str(Path(sys.executable).parent / "inv")
         again = subprocess.run(
-            [inv, "file.write", "demo", "a"], cwd=TOP, env=environment, input=data, capture_output=True, check=False
+            [INV, "file.write", "demo", "a"], cwd=TOP, env=environment, input=data, capture_output=True, check=False
         )
     assert again.returncode == 0, again.stderr
     assert ((demo.folder / "a").read_bytes(), os.listdir(demo.folder)) == (data, ["a"])

@@ -5,46 +5,19 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import pytest
 
 from tests.agent.on_node.terminal import Terminal
 from tests.sdk.sdk_doubles import error, scripted
 from tests.sdk.stream_doubles import INPUT, JOB, POSITION, STDERR, STDOUT, Frames, sandbox_that_refused, stand_in
-from tests.tasks.conftest import TOP
+from tests.tasks.conftest import INV, PATIENCE_S, TOP
+from tests.tasks.job_doubles import ENDED, ID, in_turn, piece, plays
 
 pytestmark = pytest.mark.slow
-
-INV = str(Path(sys.executable).parent / "inv")
-ID = JOB["id"]
-ENDED = {**JOB, "state": "exited", "exit_code": 3, "ended_at": "2026-11-23T00:00:05.000Z"}
 STARTED = {**JOB, "stream": None}
-PATIENCE_S = 30
 IT_HAS_ENDED = {"error": {"code": 1004, "message": "it has ended", "data": {"kind": "in_use"}}}
-
-
-def piece(data: str, offset: int = 0, *, eof: bool = False, encoding: str = "text", size: int | None = None):
-    size = len(data) if size is None else size
-    return {"data": data, "encoding": encoding, "offset": offset, "next_offset": offset + size, "eof": eof}
-
-
-def plays(offset: int, *pieces: tuple[int, bytes], cut: bool = False):
-    def play(frames: Frames) -> None:
-        frames.send(POSITION, {"offset": offset})
-        for kind, data in pieces:
-            frames.send(kind, data)
-        if not cut:
-            frames.end(3)
-
-    return play
-
-
-def in_turn(*answers):
-    rest = list(answers)
-    return lambda _: rest.pop(0) if len(rest) > 1 else rest[0]
 
 
 def test_a_job_is_started_as_the_options_say(place):
@@ -115,73 +88,6 @@ def test_a_job_that_ended_meanwhile_is_read_to_its_end(place):
         done = place.inv("job.logs", "demo", ID, "--follow")
     assert (done.returncode, done.stdout) == (3, "one\ntwo\n")
     assert [params["offset"] for method, params in server.calls if method == "job.logs"] == [4]
-
-
-def test_what_the_log_has_left_out_is_said(place):
-    with stand_in(place.endpoint(), plays(100, (STDOUT, b"end\n")), job_get=in_turn(JOB, ENDED)):
-        done = place.inv("job.logs", "demo", ID, "--follow")
-    assert done.stdout == "end\n"
-    assert done.stderr == "note: 100 bytes are left out here: the log keeps its beginning and its end\n"
-
-
-def test_a_log_is_read_in_pieces_byte_for_byte(place):
-    """What is written meanwhile is for the next look."""
-    pieces = in_turn(piece("Gr\u00fc", size=4), piece("w58=", 4, size=2, encoding="base64"))
-    with stand_in(place.endpoint(), job_get={**JOB, "stderr_bytes": 6}, job_logs=pieces) as server:
-        argv = [INV, "job.logs", "demo", ID, "--stream", "stderr"]
-        done = subprocess.run(argv, cwd=TOP, env=place.environment, stdin=subprocess.DEVNULL, capture_output=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "Gr\u00fc\u00df".encode(), b"")
-    asked = [
-        (params["stream"], params["offset"], params["limit"]) for method, params in server.calls if method == "job.logs"
-    ]
-    assert asked == [("stderr", 0, 6), ("stderr", 4, 2)]
-
-
-def test_the_last_lines_are_found(place):
-    text = "".join(f"line {number}\n" for number in range(1000))
-
-    def logs(params):
-        end = params["offset"] + params["limit"]
-        return piece(text[params["offset"] : end], params["offset"], eof=end >= len(text))
-
-    job = {**ENDED, "stdout_bytes": len(text)}
-    with stand_in(place.endpoint(), job_get=job, job_logs=logs):
-        assert place.inv("job.logs", "demo", ID, "--tail", "2").stdout == "line 998\nline 999\n"
-        assert place.inv("job.logs", "demo", ID, "--tail", "0").stdout == ""
-        assert place.inv("job.logs", "demo", ID, "--tail", "5000").stdout == text
-
-
-def test_one_stream_is_followed_from_the_last_lines(place):
-    job = {**JOB, "stdout_bytes": 8, "stderr_bytes": 100}
-    play = plays(108, (STDERR, b"no\n"), (STDOUT, b"new\n"))
-    logs = {0: piece("one\ntwo\n"), 4: piece("two\n", 4)}
-    with stand_in(
-        place.endpoint(), play, job_get=in_turn(job, ENDED), job_logs=lambda params: logs[params["offset"]]
-    ) as server:
-        done = place.inv("job.logs", "demo", ID, "--stream", "stdout", "--tail", "1", "--follow")
-    assert (done.returncode, done.stdout) == (3, "two\nnew\n")
-    assert ("job.attach", {"workspace": "demo", "id": ID, "offset": 108}) in server.calls
-
-
-def test_json_has_a_piece_with_its_offsets_or_a_line_for_each(place):
-    job = {**ENDED, "stdout_bytes": 2}
-    with stand_in(place.endpoint(), plays(0, (STDOUT, b"a\n"), (STDERR, b"\xff")), job_get=job,
-                  job_logs=piece("ab", eof=True)):  # fmt: skip
-        whole = place.inv("job.logs", "demo", ID, "--json")
-        lines = place.inv("job.logs", "demo", ID, "--json", "--follow")
-    assert json.loads(whole.stdout) == piece("ab", eof=True)
-    assert [json.loads(line) for line in lines.stdout.splitlines()] == [
-        {"stream": "stdout", "offset": 0, "data": "a\n", "encoding": "text"},
-        {"stream": "stderr", "offset": 2, "data": "/w==", "encoding": "base64"},
-    ]
-
-
-@pytest.mark.parametrize(("options", "offsets"), [([], [100, 104]), (["--stream", "stdout"], [None])])
-def test_lines_of_json_count_what_is_left_out(place, options, offsets):
-    play = plays(100, (STDOUT, b"end\n"), (STDERR, b"e"))
-    with stand_in(place.endpoint(), play, job_get=in_turn(JOB, ENDED)):
-        done = place.inv("job.logs", "demo", ID, "--json", "--follow", *options)
-    assert [json.loads(line)["offset"] for line in done.stdout.splitlines()] == offsets
 
 
 def test_a_table_of_one_job_has_its_workspace(place):

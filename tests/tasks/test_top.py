@@ -12,8 +12,8 @@ import yaml
 
 from tests.agent.on_node.terminal import Terminal
 from tests.sdk.stream_doubles import stand_in
+from tests.tasks.conftest import INV
 from tests.tasks.test_deletes import USAGE, WORKSPACE
-from tests.tasks.test_exec_processes import INV
 
 pytestmark = pytest.mark.slow
 

@@ -1,4 +1,4 @@
-"""user.add-keys and user.remove-keys: keys from the command line, by fingerprint and by comment."""
+"""Keys of users from the command line: read from files, added, and removed by fingerprint or by comment."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from codesmith.errors import CodeSmithError, UnknownName
 from codesmith.sdk.api import SshKey
 from codesmith.tasks import user
+from tests.sdk.sdk_doubles import error, scripted
 
 FINGERPRINTS = {name: f"SHA256:{name * 43}" for name in "ab"}
 
@@ -56,3 +57,23 @@ def test_no_key_is_never_all_keys() -> None:
         user.add_keys(Context(), "ann")
     with pytest.raises(CodeSmithError, match=r"user.remove-keys takes at least one key"):
         user.remove_keys(Context(), "ann")
+
+
+@pytest.mark.slow
+def test_keys_and_labels_are_read_as_people_give_them(place, tmp_path):
+    (tmp_path / "keys.pub").write_text("# mine\nssh-ed25519 AAAA one\n\necdsa-sha2-nistp256 BBBB two\n")
+    with scripted(place.endpoint(), error(1002, "there", kind="already_exists")) as server:
+        words = ["--ssh-key", str(tmp_path / "keys.pub"), "--ssh-key", "ssh-rsa CCCC", "--label", "a=b"]
+        place.inv("workspace.create", "demo", *words)
+        sent = server.requests[0]["params"]
+    assert sent["ssh_keys"] == ["ssh-ed25519 AAAA one", "ecdsa-sha2-nistp256 BBBB two", "ssh-rsa CCCC"]
+    assert sent["labels"] == {"a": "b"}
+
+
+@pytest.mark.slow
+def test_a_private_key_never_leaves(place, tmp_path):
+    (tmp_path / "id").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nb3Blbn\n")
+    with scripted(place.endpoint()) as server:
+        done = place.inv("user.create", "ada", "--ssh-key", str(tmp_path / "id"))
+        assert server.requests == []
+    assert done.stderr == "error: this is a private key; keep it to yourself\nhint: give the file that ends in .pub\n"

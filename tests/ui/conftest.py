@@ -6,6 +6,8 @@ import asyncio
 import http.client
 import itertools
 import json
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -21,7 +23,8 @@ from codesmith.nodes.registry import Registry
 from codesmith.tunnel import control
 from codesmith.tunnel.local_endpoint import endpoint_path
 from codesmith.ui import server
-from tests.ui.page import is_live
+from tests.person import TOP
+from tests.ui.page import is_live, settled
 from tests.ui.stand_in import StandIn
 
 # Other tests boot nodes meanwhile.
@@ -251,3 +254,53 @@ def site(ui):
     ui.nodes["web1"].add("shop", labels={"team": "red"}, repos=["app"])
     ui.nodes["web1"].add("other")
     return ui
+
+
+@pytest.fixture(scope="module")
+def ada(make_person, tmp_path_factory):
+    """An operator with one prepared node and one that is not."""
+    person = make_person({"web1": "bookworm", "db1": "trixie"})
+    person.prepare("web1")
+    key = tmp_path_factory.mktemp("key") / "id"
+    subprocess.run(["ssh-keygen", "-q", "-N", "", "-t", "ed25519", "-C", "ada@laptop", "-f", key], check=True)
+    person.key = key.with_suffix(".pub").read_text().strip()
+    return person
+
+
+@pytest.fixture(scope="module")
+def origin(ada):
+    """The pages, served by the command; the address that lets a browser in."""
+    command = [sys.executable, "-m", "codesmith", "ui.open", "--print", "--json"]
+    with subprocess.Popen(command, cwd=TOP, env=ada.environment, stdout=subprocess.PIPE, text=True) as process:
+        said = ""
+        while not said.rstrip().endswith("}"):
+            said += process.stdout.readline()
+        yield json.loads(said)
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+@pytest.fixture(scope="module")
+def page(origin, browser):
+    context = browser.new_context(viewport={"width": 1200, "height": 800})
+    context.set_default_timeout(30_000)
+    page = context.new_page()
+    page.problems = []
+    page.on("console", lambda message: message.type in ("error", "warning") and page.problems.append(message.text))
+    page.on("pageerror", lambda error: page.problems.append(str(error)))
+    page.goto(Path(origin["file"]).as_uri())  # as a browser opens it
+    expect(page.locator("#live")).to_have_text("live", timeout=30_000)
+    yield page
+    context.close()
+    assert [one for one in page.problems if "ERR_NETWORK_CHANGED" not in one] == []
+
+
+@pytest.fixture
+def at(page, origin):
+    """Go to a page: `at("/nodes/web1")`."""
+
+    def go(path: str):
+        page.goto(origin["url"].rstrip("/") + path)
+        return settled(page)
+
+    return go

@@ -1,12 +1,16 @@
-"""How tests read a page in the browser."""
+"""How tests read a page in the browser, and what they do there as a person does."""
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 
 from axe_playwright_python.sync_playwright import DEFAULT_OPTIONS, Axe
 from playwright.sync_api import Error, Locator, Page
 
+# Where screenshots for the documents go, if they are wanted.
+SHOTS = os.environ.get("CODESMITH_SCREENSHOTS", "")
 # Markup, a control sequence, text that turns the direction of what follows, and invisible characters.
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>\x1b[31m\u202egnp.exe\u2066\u200b'\"&lt;"
 SHOWN = "<img src=x onerror=alert(1)><script>alert(2)</script>\\x1b[31m\\u202egnp.exe\\u2066\\u200b'\"&lt;"
@@ -97,3 +101,31 @@ def tab_to(page: Page, text: str, id_of: str = "") -> None:
             assert outline != "none", f"{text} shows no focus"
             return
     raise AssertionError(f"{text or id_of} is not reached with Tab")
+
+
+def shoot(page: Page, name: str) -> None:
+    """Make a screenshot for the documents, if they are wanted."""
+    if SHOTS:
+        page.wait_for_timeout(300)
+        page.screenshot(path=Path(SHOTS, f"ui-{name}.png"))
+
+
+def run_command(page: Page, command: str, *, through_sh: bool = True) -> None:
+    """Run a command on the page of a workspace."""
+    page.get_by_label("through sh").first.set_checked(through_sh)
+    page.get_by_label("Command", exact=True).fill(command)
+    page.get_by_role("button", name="Run", exact=True).click()
+
+
+def start_job(page: Page, command: str, *, through_sh: bool = True) -> None:
+    """Start a job on the page of a workspace."""
+    page.get_by_label("through sh").nth(1).set_checked(through_sh)
+    page.get_by_label("Command of the job").fill(command)
+    page.get_by_role("button", name="Start the job", exact=True).click()
+
+
+def confirm(page: Page, word: str, button: str) -> None:
+    """Type the word that a dialogue asks for, and go on."""
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label(f"Type {word} to go on").fill(word)
+    dialog.get_by_role("button", name=button).click()

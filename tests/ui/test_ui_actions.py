@@ -13,8 +13,7 @@ from playwright.sync_api import expect
 from codesmith.tunnel.state import ForwardState
 from codesmith.ui import actions
 from codesmith.workspace import forwards
-from tests.ui.page import HOSTILE, SHOWN, field, settled, tab_to
-from tests.ui.stand_in import CONTRACT
+from tests.ui.page import HOSTILE, SHOWN, confirm, field, settled, tab_to
 
 # They need Chromium, which `make test` installs.
 pytestmark = pytest.mark.slow
@@ -24,15 +23,6 @@ USAGE = {
     "params": [{"name": "name", "required": True, "schema": {"type": "string"}}],
 }  # fmt: skip
 STOP = {**USAGE, "name": "workspace.stop", "summary": "Stop a runtime.", "x-mutates": True}
-LATER = {
-    "name": "flow.start", "summary": "Start a flow.", "x-mutates": True, "errors": [], "description": "Start a flow.",
-    "params": [
-        {"name": "workspace", "required": True, "schema": {"type": "string"}},
-        {"name": "argv", "required": True, "schema": {"type": "array", "items": {"type": "string"}}},
-        {"name": "detached", "required": False, "schema": {"type": "boolean", "default": False}},
-        {"name": "request_id", "required": False, "schema": {"type": "string"}},
-    ],
-}  # fmt: skip
 
 
 def test_a_workspace_is_created_and_what_the_agent_says_stands_at_its_field(site, visit):
@@ -220,53 +210,6 @@ def test_a_wrong_limit_is_told_at_that_limit(site, visit):
     )
 
 
-def test_a_method_that_the_contract_gets_later_is_there_without_a_line_here(serve, visit):
-    ui = serve("web1", extra={"flow.start": (LATER, lambda **params: {"id": "j1", **params})})
-    ui.nodes["web1"].add("shop")
-    page = settled(visit(ui, "/nodes/web1/api"))
-    page.get_by_role("link", name="flow.start").click()
-    settled(page)
-    field(page, "workspace").fill("shop")
-    field(page, "argv").fill("sleep\n60 s")
-    page.get_by_label("detached").check()
-    expect(
-        page.get_by_text('print(node.flow.start(workspace="shop", argv=["sleep", "60 s"], detached=True))')
-    ).to_be_visible()
-    page.get_by_role("button", name="Send").click()
-    expect(page.get_by_role("heading", name="Answer")).to_be_visible()
-    (params,) = [params for method, params in ui.nodes["web1"].requests if method == "flow.start"]
-    assert params.pop("request_id")
-    assert params == {"workspace": "shop", "argv": ["sleep", "60 s"], "detached": True}
-    page.goto(f"{ui.access.origin}/nodes/web1/workspaces/shop")
-    settled(page)
-    page.locator("summary", has_text="flow.start").click()
-    expect(page.get_by_role("button", name="flow.start")).to_be_visible()
-
-
-def test_the_api_page_has_every_method_of_the_contract(site, visit):
-    page = settled(visit(site, "/nodes/web1/api"))
-    shown = page.locator(".methods a").all_inner_texts()
-    assert sorted(shown) == sorted(entry["name"] for entry in CONTRACT["methods"])
-
-
-def test_the_api_page_shows_request_answer_and_error(site, visit):
-    page = settled(visit(site, "/nodes/web1/api/workspace.get"))
-    field(page, "name").fill("shop")
-    expect(page.get_by_text("curl --unix-socket")).to_contain_text('"params":{"name":"shop"}')
-    page.get_by_role("button", name="Send").click()
-    expect(page.get_by_text("/srv/codesmith/workspaces/shop").first).to_be_visible()
-    field(page, "name").fill("none")
-    page.get_by_role("button", name="Send").click()
-    expect(page.get_by_role("alert")).to_contain_text("no workspace 'none' on this node")
-    expect(page.get_by_text('"code": 1001')).to_be_visible()
-    page.goto(f"{site.access.origin}/nodes/web1/api/workspace.delete")
-    settled(page)
-    field(page, "name").fill("shop")
-    page.get_by_role("button", name="Send").click()
-    expect(page.get_by_role("dialog")).to_be_visible()
-    assert "workspace.delete" not in site.nodes["web1"].calls
-
-
 def test_a_runtime_is_shown_with_its_usage_and_stopped(serve, visit):
     used = {
         "memory_bytes": 100 << 20,
@@ -299,16 +242,6 @@ def test_a_runtime_is_shown_with_its_usage_and_stopped(serve, visit):
     assert stopped.wait(5)
 
 
-def test_a_user_is_shown_and_its_account_that_others_changed(site, visit):
-    site.nodes["web1"].user_get = lambda name: {**site.nodes["web1"].users[name], "drift": ["in the group docker"]}
-    page = settled(visit(site, "/nodes/web1/users/shop"))
-    expect(page.get_by_text("in the group docker")).to_be_visible()
-    page.get_by_text("Replace all keys").first.click()
-    page.get_by_text("Delete", exact=True).click()
-    page.get_by_role("button", name="Delete the user").click()
-    expect(page.get_by_role("dialog")).to_contain_text("it is refused while the user owns shop")
-
-
 def test_limits_are_removed_and_a_repo_is_made_and_deleted(site, visit):
     agent = site.nodes["web1"]
     agent.sandbox_create("shop", {"tasks": 7}, "none")
@@ -319,8 +252,7 @@ def test_limits_are_removed_and_a_repo_is_made_and_deleted(site, visit):
     limits.get_by_role("button", name="Remove the limits").click()
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("all limits of the workspace")
-    dialog.get_by_label("Type shop to go on").fill("shop")
-    dialog.get_by_role("button", name="Delete").click()
+    confirm(page, "shop", "Delete")
     expect(limits).to_contain_text("No limits of its own")
     repos = page.locator("section[aria-labelledby=repos]")
     repos.get_by_text("Make an empty repo").click()
@@ -331,51 +263,12 @@ def test_limits_are_removed_and_a_repo_is_made_and_deleted(site, visit):
     repos.get_by_role("button", name="Delete app").click()
     expect(dialog).to_contain_text("there may be no other copy")
     assert "repo.list" not in agent.calls, "it would start the runtime"
-    dialog.get_by_label("Type app to go on").fill("app")
-    dialog.get_by_role("button", name="Delete").click()
+    confirm(page, "app", "Delete")
     expect(repos.get_by_role("rowheader", name="app")).to_have_count(0)
     assert agent.workspaces["shop"]["repos"] == ["fresh"]
     expect(repos.get_by_role("row", name="fresh")).to_contain_text("not looked at")
     repos.get_by_role("button", name="Look at branches and commits").click()
     expect(repos.get_by_role("row", name="fresh")).to_contain_text("main")
-
-
-def test_a_user_is_made_gets_keys_is_disabled_and_deleted(site, visit):
-    agent = site.nodes["web1"]
-    page = settled(visit(site, "/nodes/web1"))
-    page.get_by_text("Create a user", exact=True).click()
-    field(page, "name").fill("ada")
-    page.get_by_role("button", name="Create the user").click()
-    page.get_by_role("link", name="ada").click()
-    page.wait_for_url("**/users/ada")
-    settled(page)
-    page.locator("summary", has_text="Replace all keys").click()
-    field(page, "ssh keys").fill("ssh-ed25519 AAAA ada@laptop\nssh-ed25519 BBBB ada@desk")
-    page.get_by_role("button", name="Replace all keys").click()
-    expect(page.get_by_text("ada@laptop").first).to_be_visible()
-    assert len(next(params for method, params in agent.requests if method == "user.set_keys")["ssh_keys"]) == 2
-    for word, state in (("Disable", "disabled"), ("Enable", "active")):
-        page.locator("summary", has_text=word).click()
-        page.get_by_role("button", name=f"{word} the user").click()
-        expect(page.locator("dl .badge", has_text=state).first).to_be_visible()
-    page.locator("summary", has_text="Delete").click()
-    page.get_by_role("button", name="Delete the user").click()
-    dialog = page.get_by_role("dialog")
-    for lost in ("the account cs-ada", "/srv/codesmith/home/cs-ada with all files", "its 2 keys"):
-        expect(dialog).to_contain_text(lost)
-    dialog.get_by_label("Type ada to go on").fill("ada")
-    dialog.get_by_role("button", name="Delete").click()
-    expect(page.get_by_text("No user ada on web1 (any more).")).to_be_visible()
-
-
-def test_what_is_refused_in_the_dialog_is_said_there(site, visit):
-    page = settled(visit(site, "/nodes/web1/users/shop"))
-    page.locator("summary", has_text="Delete").click()
-    page.get_by_role("button", name="Delete the user").click()
-    dialog = page.get_by_role("dialog")
-    dialog.get_by_label("Type shop to go on").fill("shop")
-    dialog.get_by_role("button", name="Delete").click()
-    expect(dialog.get_by_role("alert")).to_contain_text("user 'shop' owns shop")
 
 
 def test_several_nodes_are_planned_and_prepared_together(serve, visit, monkeypatch):

@@ -7,7 +7,7 @@ import time
 import pytest
 from playwright.sync_api import expect
 
-from tests.ui.page import HOSTILE, SHOWN, field, is_for_everybody, settled, tab_to
+from tests.ui.page import HOSTILE, SHOWN, confirm, field, is_for_everybody, settled, tab_to
 from tests.ui.stand_in_work import STDERR, Refusal
 
 # They need Chromium, which `make test` installs.
@@ -189,8 +189,7 @@ def test_a_job_is_started_listed_read_stopped_and_deleted(shop, page):
     (params,) = [params for method, params in agent.requests if method == "job.stop"]
     assert (params["signal"], params["grace_s"]) == ("SIGINT", 2)
     row.get_by_role("button", name="Delete: nightly").click()
-    dialog.get_by_label("Type nightly to go on").fill("nightly")
-    dialog.get_by_role("button", name="Delete the job").click()
+    confirm(page, "nightly", "Delete the job")
     expect(row).to_have_count(0)
     assert agent.jobs == {}
 

@@ -8,7 +8,7 @@ import threading
 import pytest
 from playwright.sync_api import expect
 
-from tests.ui.page import HOSTILE, SHOWN, is_for_everybody, settled, tab_to
+from tests.ui.page import HOSTILE, SHOWN, confirm, is_for_everybody, settled, tab_to
 from tests.ui.stand_in_work import Refusal
 
 # They need Chromium, which `make test` installs.
@@ -147,8 +147,7 @@ def test_an_upload_replaces_a_file_only_after_its_name_was_typed(page, agent):
     dialog.get_by_role("button", name="Keep it").click()
     assert agent.files["notes.txt"]["data"] == b"one\n"
     chooser.set_input_files({"name": "notes.txt", "mimeType": "", "buffer": b""})
-    dialog.get_by_label("Type notes.txt to go on").fill("notes.txt")
-    dialog.get_by_role("button", name="Replace it").click()
+    confirm(page, "notes.txt", "Replace it")
     expect(page.get_by_text("notes.txt is there whole: 0 B")).to_be_visible()
     assert (agent.files["notes.txt"]["data"], agent.files["notes.txt"]["mode"]) == (b"", "0600")
 
@@ -246,8 +245,7 @@ def test_directories_and_files_are_made_renamed_and_removed(page, agent):
     files.get_by_role("button", name="Remove code").click()
     expect(dialog).to_contain_text("the directory code with everything in it")
     expect(dialog.get_by_role("button", name="Remove it")).to_be_disabled()
-    dialog.get_by_label("Type code to go on").fill("code")
-    dialog.get_by_role("button", name="Remove it").click()
+    confirm(page, "code", "Remove it")
     expect(files.get_by_role("row", name="code")).to_have_count(1)  # the link, whose target says so
     assert "code/app.py" not in agent.files
     assert agent.files["old.txt"]["data"] == b"fresh\n"

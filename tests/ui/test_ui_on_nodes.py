@@ -7,81 +7,12 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
-import pytest
 from playwright.sync_api import expect
 
-from tests.person import TOP
-from tests.ui.page import field, settled
-
-SHOTS = os.environ.get("CODESMITH_SCREENSHOTS", "")
-
-
-@pytest.fixture(scope="module")
-def ada(make_person, tmp_path_factory):
-    """An operator with one prepared node and one that is not."""
-    person = make_person({"web1": "bookworm", "db1": "trixie"})
-    person.prepare("web1")
-    key = tmp_path_factory.mktemp("key") / "id"
-    subprocess.run(["ssh-keygen", "-q", "-N", "", "-t", "ed25519", "-C", "ada@laptop", "-f", key], check=True)
-    person.key = key.with_suffix(".pub").read_text().strip()
-    return person
-
-
-@pytest.fixture(scope="module")
-def origin(ada):
-    """The pages, served by the command; the address that lets a browser in."""
-    command = [sys.executable, "-m", "codesmith", "ui.open", "--print", "--json"]
-    with subprocess.Popen(command, cwd=TOP, env=ada.environment, stdout=subprocess.PIPE, text=True) as process:
-        said = ""
-        while not said.rstrip().endswith("}"):
-            said += process.stdout.readline()
-        yield json.loads(said)
-        process.terminate()
-        assert process.wait(20) == 0
-
-
-@pytest.fixture(scope="module")
-def page(origin, browser):
-    context = browser.new_context(viewport={"width": 1200, "height": 800})
-    context.set_default_timeout(30_000)
-    page = context.new_page()
-    page.problems = []
-    page.on("console", lambda message: message.type in ("error", "warning") and page.problems.append(message.text))
-    page.on("pageerror", lambda error: page.problems.append(str(error)))
-    page.goto(Path(origin["file"]).as_uri())  # as a browser opens it
-    expect(page.locator("#live")).to_have_text("live", timeout=30_000)
-    yield page
-    context.close()
-    assert [one for one in page.problems if "ERR_NETWORK_CHANGED" not in one] == []
-
-
-@pytest.fixture
-def at(page, origin):
-    """Go to a page: `at("/nodes/web1")`."""
-
-    def go(path: str):
-        page.goto(origin["url"].rstrip("/") + path)
-        return settled(page)
-
-    return go
-
-
-def until(is_so, patience_s):
-    deadline = time.monotonic() + patience_s
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
-def shoot(page, name: str) -> None:
-    """Make a screenshot for the documents, if they are wanted."""
-    if SHOTS:
-        page.wait_for_timeout(300)
-        page.screenshot(path=Path(SHOTS, f"ui-{name}.png"))
+from tests.ui.page import confirm, field, run_command, settled, shoot, start_job
+from tests.waiting import eventually
 
 
 def test_a_node_is_prepared_with_its_plan_shown_first(at, ada):
@@ -114,11 +45,7 @@ def test_a_workspace_is_made_worked_in_limited_and_given_away(at, page, ada):
     expect(page.get_by_text("/srv/codesmith/workspaces/shop").first).to_be_visible()
     assert ada.runs("inv workspace.get shop --node web1 --json").json["labels"] == {"team": "red"}
 
-    page.get_by_label("through sh").first.check()
-    page.get_by_label("Command", exact=True).fill(
-        "id -un; pwd; printf '\\033[31mred\\033[0m \\342\\200\\256x\\n'; ls / >&2; exit 3"
-    )
-    page.get_by_role("button", name="Run", exact=True).click()
+    run_command(page, "id -un; pwd; printf '\\033[31mred\\033[0m \\342\\200\\256x\\n'; ls / >&2; exit 3")
     log = page.get_by_role("group", name="Output of sh")
     expect(page.get_by_role("log")).to_contain_text("exit 3", timeout=60_000)
     expect(log).to_contain_text("cs-shop")
@@ -146,9 +73,7 @@ def test_a_workspace_is_made_worked_in_limited_and_given_away(at, page, ada):
 
 def test_a_command_is_stopped_and_one_whose_page_is_left_ends_with_all_it_started(at, page, ada):
     at("/nodes/web1/workspaces/shop")
-    page.get_by_label("through sh").first.check()
-    page.get_by_label("Command", exact=True).fill("echo begun; sleep 4441 & sleep 4441")
-    page.get_by_role("button", name="Run", exact=True).click()
+    run_command(page, "echo begun; sleep 4441 & sleep 4441")
     expect(page.get_by_role("group", name="Output of sh")).to_have_text("begun\n", timeout=30_000)
     page.get_by_role("log").get_by_role("button", name="Stop").click()
     expect(page.get_by_role("log")).to_contain_text("stopped", timeout=30_000)
@@ -156,18 +81,15 @@ def test_a_command_is_stopped_and_one_whose_page_is_left_ends_with_all_it_starte
     expect(page.get_by_role("group", name="Output of sh").first).to_have_text("begun\n")
     assert len(ada.on("web1", "pgrep --full '^sleep 4441$'").out.split()) == 2
     page.get_by_role("navigation").get_by_role("link", name="web1").click()
-    until(lambda: ada.on("web1", "pgrep --full '^sleep 4441$'", check=False).out == "", 10)
+    eventually(lambda: ada.on("web1", "pgrep --full '^sleep 4441$'", check=False).out == "", within_s=10)
 
 
 def test_a_job_is_followed_from_the_page_and_survives_it(at, page, ada):
     at("/nodes/web1/workspaces/shop")
     page.get_by_text("Name, directory, environment, time limit").click()
     field(page, "name").first.fill("build")
-    page.get_by_label("through sh").nth(1).check()
-    page.get_by_label("Command of the job").fill(
-        "echo compiling; echo careful >&2; until test -e go; do sleep 0.1; done; printf '\\033[32mdone\\033[0m\\n'"
-    )
-    page.get_by_role("button", name="Start the job", exact=True).click()
+    work = "until test -e go; do sleep 0.1; done; printf '\\033[32mdone\\033[0m\\n'"
+    start_job(page, f"echo compiling; echo careful >&2; {work}")
     jobs = page.get_by_role("group", name="Jobs")
     row = jobs.get_by_role("row", name="build")
     expect(row).to_contain_text("running", timeout=30_000)
@@ -227,8 +149,7 @@ def test_files_go_to_a_workspace_and_back_and_are_edited_there(at, page, ada):
     expect(text).to_have_count(0, timeout=30_000)
     assert ada.runs("inv workspace.exec shop --node web1 -- cat notes.txt").out == "mine\n"
     files.get_by_role("button", name="Remove up.bin").click()
-    page.get_by_role("dialog").get_by_label("Type up.bin to go on").fill("up.bin")
-    page.get_by_role("dialog").get_by_role("button", name="Remove it").click()
+    confirm(page, "up.bin", "Remove it")
     expect(files.get_by_role("row", name="up.bin")).to_have_count(0)
 
 
@@ -248,8 +169,7 @@ def test_a_workspace_is_shared_until_what_runs_in_it_is_ended(at, page, ada):
     end.click()
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("1 running job: shared")
-    dialog.get_by_label("Type bea to go on").fill("bea")
-    dialog.get_by_role("button", name="End sharing").click()
+    confirm(page, "bea", "End sharing")
     expect(end).to_have_count(0, timeout=30_000)
     assert ada.runs("inv workspace.get shop --node web1 --json").json["shared_with"] == []
     assert ada.runs(f"inv job.get shop {job['id']} --node web1 --json").json["state"] != "running"
@@ -289,8 +209,7 @@ def test_a_token_is_made_and_used_as_the_page_says_and_revoked(at, page, ada, tm
     expect(row).not_to_contain_text("never", timeout=30_000)
     tokens.get_by_role("button", name="Done: hide it").click()
     tokens.get_by_role("button", name="Revoke ci").click()
-    page.get_by_role("dialog").get_by_label("Type ci to go on").fill("ci")
-    page.get_by_role("dialog").get_by_role("button", name="Revoke the token").click()
+    confirm(page, "ci", "Revoke the token")
     expect(row).to_have_count(0, timeout=30_000)
     assert holder_runs(look).returncode == 4
 
@@ -309,9 +228,7 @@ def test_a_page_starts_no_runtime_and_a_click_does(at, page, ada):
 
 def test_a_port_is_forwarded_from_the_page(at, page, ada):
     at("/nodes/web1/workspaces/shop")
-    page.get_by_label("Command of the job").fill("python3 -m http.server --directory code 8123")
-    page.get_by_label("through sh").nth(1).uncheck()
-    page.get_by_role("button", name="Start the job", exact=True).click()
+    start_job(page, "python3 -m http.server --directory code 8123", through_sh=False)
     page.get_by_label("Port inside").fill("8123")
     page.get_by_role("button", name="Forward it").click()
     link = page.get_by_role("group", name="Forwarded ports").get_by_role("link")
@@ -322,7 +239,7 @@ def test_a_port_is_forwarded_from_the_page(at, page, ada):
         done = subprocess.run(["curl", "--silent", "--fail", address], capture_output=True, text=True, check=False)
         return "Directory listing" in done.stdout
 
-    until(listing, 20)
+    eventually(listing, within_s=20)
     ada.runs("inv workspace.forward shop 8123 --stop --node web1")
     expect(link).to_have_count(0)
 
@@ -406,9 +323,7 @@ def test_a_forwarder_that_is_killed_is_started_again(at, page, ada):
     page.get_by_label("Command", exact=True).wait_for()
     pid = int((ada.home / "run" / "forwarder.lock").read_text())
     os.kill(pid, signal.SIGKILL)
-    page.get_by_label("Command", exact=True).fill("echo again")
-    page.get_by_label("through sh").first.uncheck()
-    page.get_by_role("button", name="Run", exact=True).click()
+    run_command(page, "echo again", through_sh=False)
     expect(page.get_by_role("group", name="Output of echo")).to_have_text("again\n", timeout=60_000)
     at("/")
     expect(page.get_by_role("row", name=re.compile("web1"))).to_contain_text("ready", timeout=30_000)
@@ -428,8 +343,7 @@ def test_a_workspace_is_deleted_with_all_that_would_be_lost_named(at, page, ada)
     expect(dialog).to_contain_text("1 running job: sleep 4443")
     expect(dialog).to_contain_text(re.compile("in [0-9]+ files"))
     shoot(page, "delete")
-    dialog.get_by_label("Type shop to go on").fill("shop")
-    dialog.get_by_role("button", name="Delete the workspace").click()
+    confirm(page, "shop", "Delete the workspace")
     page.wait_for_url("**/nodes/web1")
     expect(page.get_by_text("No workspaces here.")).to_be_visible()
     assert ada.runs("inv workspace.list --node web1 --json").json == []

@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 
 from codesmith.errors import CodeSmithError
 from codesmith.tunnel import local_endpoint
-from tests.ui.page import HOSTILE, SHOWN, field, is_for_everybody, settled, tab_to
+from tests.ui.page import HOSTILE, SHOWN, confirm, field, is_for_everybody, settled, tab_to
 
 # They need Chromium, which `make test` installs.
 pytestmark = pytest.mark.slow
@@ -78,8 +78,7 @@ def test_a_token_is_made_its_secret_is_shown_once_and_it_is_revoked(site, visit)
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("streams that were opened with it, at once")
     expect(dialog.get_by_role("button", name="Revoke the token")).to_be_disabled()
-    dialog.get_by_label("Type ci to go on").fill("ci")
-    dialog.get_by_role("button", name="Revoke the token").click()
+    confirm(page, "ci", "Revoke the token")
     expect(revoke).to_have_count(0)
     assert agent.token_records == {}
 

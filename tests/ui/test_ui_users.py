@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.ui.page import HOSTILE, SHOWN, field, is_for_everybody, settled, tab_to
+from tests.ui.page import HOSTILE, SHOWN, confirm, field, is_for_everybody, settled, tab_to
 from tests.ui.stand_in_users import key_of
 
 # They need Chromium, which `make test` installs.
@@ -137,3 +137,49 @@ def test_keys_of_a_user_are_added_and_removed_one_by_one(agent, site, visit):
     assert [key["comment"] for key in agent.users["ada"]["ssh_keys"]] == ["ada@desk"]
     row.get_by_role("button").click()
     expect(dialog).to_contain_text("it is the last key")
+
+
+def test_a_user_is_shown_and_its_account_that_others_changed(site, visit):
+    site.nodes["web1"].user_get = lambda name: {**site.nodes["web1"].users[name], "drift": ["in the group docker"]}
+    page = settled(visit(site, "/nodes/web1/users/shop"))
+    expect(page.get_by_text("in the group docker")).to_be_visible()
+    page.get_by_text("Replace all keys").first.click()
+    page.get_by_text("Delete", exact=True).click()
+    page.get_by_role("button", name="Delete the user").click()
+    expect(page.get_by_role("dialog")).to_contain_text("it is refused while the user owns shop")
+
+
+def test_a_user_is_made_gets_keys_is_disabled_and_deleted(site, visit):
+    agent = site.nodes["web1"]
+    page = settled(visit(site, "/nodes/web1"))
+    page.get_by_text("Create a user", exact=True).click()
+    field(page, "name").fill("ada")
+    page.get_by_role("button", name="Create the user").click()
+    page.get_by_role("link", name="ada").click()
+    page.wait_for_url("**/users/ada")
+    settled(page)
+    page.locator("summary", has_text="Replace all keys").click()
+    field(page, "ssh keys").fill("ssh-ed25519 AAAA ada@laptop\nssh-ed25519 BBBB ada@desk")
+    page.get_by_role("button", name="Replace all keys").click()
+    expect(page.get_by_text("ada@laptop").first).to_be_visible()
+    assert len(next(params for method, params in agent.requests if method == "user.set_keys")["ssh_keys"]) == 2
+    for word, state in (("Disable", "disabled"), ("Enable", "active")):
+        page.locator("summary", has_text=word).click()
+        page.get_by_role("button", name=f"{word} the user").click()
+        expect(page.locator("dl .badge", has_text=state).first).to_be_visible()
+    page.locator("summary", has_text="Delete").click()
+    page.get_by_role("button", name="Delete the user").click()
+    dialog = page.get_by_role("dialog")
+    for lost in ("the account cs-ada", "/srv/codesmith/home/cs-ada with all files", "its 2 keys"):
+        expect(dialog).to_contain_text(lost)
+    confirm(page, "ada", "Delete")
+    expect(page.get_by_text("No user ada on web1 (any more).")).to_be_visible()
+
+
+def test_what_is_refused_in_the_dialog_is_said_there(site, visit):
+    page = settled(visit(site, "/nodes/web1/users/shop"))
+    page.locator("summary", has_text="Delete").click()
+    page.get_by_role("button", name="Delete the user").click()
+    dialog = page.get_by_role("dialog")
+    confirm(page, "shop", "Delete")
+    expect(dialog.get_by_role("alert")).to_contain_text("user 'shop' owns shop")

@@ -43,14 +43,14 @@ SERVICE = (
 )  # fmt: skip
 
 
-class Beside(NamedTuple):
+class ProxyUnits(NamedTuple):
     """The units of one way out, and the service that it belongs to: a runtime's, or that of a probe."""
 
     name: str
     service: str
 
     @property
-    def socket(self) -> str:
+    def socket_unit(self) -> str:
         """The socket unit, which binds inside the namespace of the service."""
         return unit(self.name, "socket")
 
@@ -65,19 +65,19 @@ def unit(name: str, kind: str) -> str:
     return f"codesmith-egress@{name}.{kind}"
 
 
-def beside_runtime(workspace: str) -> Beside:
+def beside_runtime(workspace: str) -> ProxyUnits:
     """Return the way out of a workspace's runtime."""
-    return Beside(workspace, unit_of(workspace, "service"))
+    return ProxyUnits(workspace, unit_of(workspace, "service"))
 
 
-def beside_probe(workspace: str, service: str) -> Beside:
+def beside_probe(workspace: str, service: str) -> ProxyUnits:
     """Return the way out of a probe; no workspace has such a name."""
-    return Beside(f"{workspace}.probe", service)
+    return ProxyUnits(f"{workspace}.probe", service)
 
 
-def joining(way: Beside) -> List[str]:
+def joining(way: ProxyUnits) -> List[str]:
     """Return the properties of the service that has this way out and no other."""
-    return ["PrivateNetwork=yes", f"JoinsNamespaceOf={way.socket}"]
+    return ["PrivateNetwork=yes", f"JoinsNamespaceOf={way.socket_unit}"]
 
 
 def environment() -> Dict[str, str]:
@@ -104,7 +104,7 @@ def write_policy(sandbox: Optional[Sandbox]) -> bool:
     return True
 
 
-def start(way: Beside, sandbox: Sandbox, *, for_clone: bool, release: str) -> None:
+def start(way: ProxyUnits, sandbox: Sandbox, *, for_clone: bool, release: str) -> None:
     """Make the policy and the socket of a way out; the caller has stopped the one before."""
     _write(way, _policy(sandbox, for_clone=for_clone))
     live, kept = f"{LIVE}/{way.name}/{DENIED}", f"{way.folder}/{DENIED}"
@@ -123,9 +123,9 @@ def start(way: Beside, sandbox: Sandbox, *, for_clone: bool, release: str) -> No
     run("systemd-run", *words)
 
 
-def is_up(way: Beside) -> bool:
+def is_up(way: ProxyUnits) -> bool:
     """Return whether the socket of a way out listens."""
-    return run("systemctl", "is-active", "--quiet", "--", way.socket, allowed=(0, 3, 4)).returncode == 0
+    return run("systemctl", "is-active", "--quiet", "--", way.socket_unit, allowed=(0, 3, 4)).returncode == 0
 
 
 def units_of(names: Iterable[str], kind: str) -> List[str]:
@@ -133,9 +133,9 @@ def units_of(names: Iterable[str], kind: str) -> List[str]:
     return [unit(name, kind) for name in names if os.path.isdir(f"{POLICIES}/{name}")]
 
 
-def stop(way: Beside) -> None:
+def stop(way: ProxyUnits) -> None:
     """End a way out, and forget what it has refused."""
-    run("systemctl", "stop", "--", way.socket, unit(way.name, "service"), allowed=(0, 5))
+    run("systemctl", "stop", "--", way.socket_unit, unit(way.name, "service"), allowed=(0, 5))
     remove_files(way.name)
 
 
@@ -159,7 +159,7 @@ def _policy(sandbox: Sandbox, *, for_clone: bool) -> Dict[str, Any]:
     }
 
 
-def _write(way: Beside, policy: Dict[str, Any]) -> None:
+def _write(way: ProxyUnits, policy: Dict[str, Any]) -> None:
     for folder in (POLICIES, way.folder):
         os.makedirs(folder, exist_ok=True)
         os.chmod(folder, 0o755)  # noqa: S103  the helper's umask has taken the others' bits; the proxy is another uid

@@ -216,7 +216,7 @@ def probe(entry: Entry) -> Dict[str, Any]:
 
 
 def properties(
-    entry: Entry, way: Optional[egress.Beside] = None, *, for_clone: bool = False, ending: str = ""
+    entry: Entry, way: Optional[egress.ProxyUnits] = None, *, for_clone: bool = False, ending: str = ""
 ) -> List[str]:
     """Return the properties of the service: isolation, login, directories, limits of the sandbox, its only way out."""
     path, home, login = path_of(entry.workspace), home_of(entry.workspace), entry.login
@@ -247,7 +247,7 @@ def _sandbox(entry: Entry) -> Sandbox:
     return entry.sandbox
 
 
-def _way_out(entry: Entry, *, for_clone: bool) -> Optional[egress.Beside]:
+def _way_out(entry: Entry, *, for_clone: bool) -> Optional[egress.ProxyUnits]:
     """Return the proxy that is the only way out of the runtime; None where it has the node's network, or none at all.
 
     A clone goes past it on a node that reaches the network by a proxy of its own: ours dials itself.

@@ -64,7 +64,7 @@ def wait_for_answer(path: str, unit: str, build: str, since: float) -> dict[str,
     """
     deadline, watch = time.monotonic() + ANSWER_WITHIN_S, Watch(unit, since)
     while time.monotonic() < deadline:
-        found = _ask(path, watch, deadline)
+        found = _ask_version(path, watch, deadline)
         if found is None:
             watch.check()
             time.sleep(LOOK_EVERY_S)  # it does not listen yet, and there is nothing to wait on
@@ -101,7 +101,7 @@ def _last_line(since: float, matches: list[str]) -> str:
     return lines[-1][-300:] if lines else ""
 
 
-def _ask(path: str, watch: Watch, deadline: float) -> dict[str, Any] | None:
+def _ask_version(path: str, watch: Watch, deadline: float) -> dict[str, Any] | None:
     """Call once, while the unit runs; None if there was no answer."""
     answer = b""
     try:

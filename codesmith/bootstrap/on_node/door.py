@@ -84,15 +84,15 @@ def reload_sshd() -> None:
     """Have sshd read its settings, and wait until it listens again: it starts itself anew for that."""
     for unit in UNITS:
         if run(["systemctl", "is-active", "--", unit], allowed=tuple(range(256))) == "active":
-            before = _listening()
+            before = _listening_sockets()
             run(["systemctl", "reload", "--", unit])
             deadline = time.monotonic() + LISTENS_WITHIN_S
-            while before and time.monotonic() < deadline and len(_listening() - before) < 1:
+            while before and time.monotonic() < deadline and len(_listening_sockets() - before) < 1:
                 time.sleep(PAUSE_S)  # it tells nobody
             return
 
 
-def _listening() -> set[str]:
+def _listening_sockets() -> set[str]:
     """Return the sockets that listen on sshd's ports."""
     ports = {line.split()[1] for line in run([_sshd(), "-T"]).splitlines() if line.startswith("port ")}
     found = set()

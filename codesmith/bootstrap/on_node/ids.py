@@ -40,12 +40,13 @@ def is_login(account: pwd.struct_passwd, no_home: str) -> bool:
 
 def mapped(path: str) -> list[list[int]]:
     """Return the ranges of ids that exist in this user namespace."""
-    return [[int(inside), int(inside) + int(count) - 1] for inside, _, count in (line.split() for line in lines(path))]
+    rows = (line.split() for line in read_lines(path))
+    return [[int(inside), int(inside) + int(count) - 1] for inside, _, count in rows]
 
 
 def subordinates(path: str) -> list[list[int]]:
     """Return all ranges in a file of subordinate ids."""
-    found = [line.split(":") for line in lines(path)]
+    found = [line.split(":") for line in read_lines(path)]
     numbers = [(int(one[1]), int(one[2])) for one in found if len(one) == 3 and (one[1] + one[2]).isdecimal()]
     return [[first, first + count - 1] for first, count in numbers if count]
 
@@ -53,7 +54,7 @@ def subordinates(path: str) -> list[list[int]]:
 def login_defs() -> dict[str, int]:
     """Return the limits of uids and gids in login.defs, by their names there."""
     path = next((path for path in LOGIN_DEFS if os.path.exists(path)), LOGIN_DEFS[0])
-    words = [line.split() for line in lines(path)]
+    words = [line.split() for line in read_lines(path)]
     pairs = [(one[0], one[1]) for one in words if len(one) > 1 and one[0].endswith(("ID_MIN", "ID_MAX"))]
     return {name: int(value) for name, value in pairs if value.isdecimal()}
 
@@ -69,7 +70,7 @@ def merged(numbers: list[int]) -> list[list[int]]:
     return found
 
 
-def lines(path: str) -> list[str]:
+def read_lines(path: str) -> list[str]:
     """Return the lines of a file; none if it cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:

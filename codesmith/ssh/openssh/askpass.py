@@ -16,7 +16,7 @@ from pathlib import Path
 
 from codesmith.secrets import ANSWER, PASSPHRASE, SecretRequest
 from codesmith.ssh.openssh.command import host_key_name
-from codesmith.ssh.openssh.folder import Folder
+from codesmith.ssh.openssh.master_folder import MasterFolder
 from codesmith.ssh.passwords import NEW_PASSWORD, answer_request, password_request
 from codesmith.ssh.target import Target
 
@@ -45,7 +45,7 @@ class AskPass:
     not: another key may log in.
     """
 
-    def __init__(self, folder: Folder, hops: Sequence[Target], given: Mapping[SecretRequest, str]) -> None:
+    def __init__(self, folder: MasterFolder, hops: Sequence[Target], given: Mapping[SecretRequest, str]) -> None:
         self._hops, self._given = hops, given
         self.missing: SecretRequest | None = None
         self.used: list[SecretRequest] = []
@@ -112,7 +112,7 @@ class AskPass:
         return ""
 
 
-def _program(folder: Folder, number: int) -> Path:
+def _program(folder: MasterFolder, number: int) -> Path:
     command = [sys.executable, "-I", "-S", "-c", CLIENT, str(folder.path / "ask"), str(number)]
     return folder.write(f"askpass.{number}", f'#!/bin/sh\nexec {shlex.join(command)} "$1"\n', 0o700)
 

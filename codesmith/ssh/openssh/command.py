@@ -63,7 +63,7 @@ class SshCommand:
         options = [*_arguments(MASTER), "-S", str(control).replace("%", "%%"), "-N"]
         return [*self._ssh(), *options, *_destination(self.hops[0])]
 
-    def host_key(self) -> list[str]:
+    def fetch_host_key(self) -> list[str]:
         """Return the command that writes the node's host key into its known_hosts file, without a login."""
         options = {"StrictHostKeyChecking": "accept-new", "HashKnownHosts": "no", "PreferredAuthentications": "none"}
         pins = hostkeys.pins_for(self.hops[0])
@@ -80,9 +80,9 @@ class SshCommand:
             **CONNECTION_OPTIONS,
             "UserKnownHostsFile": _quoted(self.known_hosts[0]),
             "HostKeyAlias": host_key_name(hop),
-            "BatchMode": _yes(hop.is_batch),
-            "PasswordAuthentication": _yes("password" in hop.passwords),
-            "KbdInteractiveAuthentication": _yes("keyboard-interactive" in hop.passwords),
+            "BatchMode": _yes_or_no(hop.is_batch),
+            "PasswordAuthentication": _yes_or_no("password" in hop.passwords),
+            "KbdInteractiveAuthentication": _yes_or_no("keyboard-interactive" in hop.passwords),
             "ConnectTimeout": str(max(round(self.deadline.left_s()), 1)),
         }
         command = ["ssh", "-E", str(self.log), *([] if hop.alias else ["-F", "none"]), *_arguments(options)]
@@ -128,7 +128,7 @@ def _arguments(options: Mapping[str, str]) -> list[str]:
     return [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
 
 
-def _yes(value: bool) -> str:
+def _yes_or_no(value: bool) -> str:
     return "yes" if value else "no"
 
 

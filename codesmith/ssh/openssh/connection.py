@@ -19,9 +19,9 @@ from codesmith.ssh.hostkeys import HostKey
 from codesmith.ssh.openssh import master, problems
 from codesmith.ssh.openssh.askpass import AskPass
 from codesmith.ssh.openssh.command import SshCommand
-from codesmith.ssh.openssh.folder import Folder
 from codesmith.ssh.openssh.log import Log
 from codesmith.ssh.openssh.master import HostKeyRefused, Master
+from codesmith.ssh.openssh.master_folder import MasterFolder
 from codesmith.ssh.target import Target
 
 PROXY_S = 5.0
@@ -114,14 +114,14 @@ def fetch_host_key(target: Target, *, timeout_s: float = 10.0) -> HostKey:
 
 
 def _fetch(hops: Sequence[Target], given: Mapping[SecretRequest, str], deadline: Deadline) -> HostKey:
-    folder = Folder()
+    folder = MasterFolder()
     try:
         known = master.pin(folder, hops)
         known[0].write_text("")
         log = Log(folder.path / "log")
         with AskPass(folder, hops, given) as askpass, connect_errors.translate_errors(hops[0], deadline.timeout_s):
             command = SshCommand(hops, known, askpass.programs, log.path, deadline)
-            master.run(command.host_key(), log, askpass, deadline)
+            master.run(command.fetch_host_key(), log, askpass, deadline)
             log.join(master.LOG_ENDS_WITHIN_S)
             key = _key_in(known[0].read_text())
             if key is None:

@@ -53,14 +53,14 @@ class Log:
                 if not chunk:
                     break
                 *lines, rest = (rest + chunk).split(b"\n")
-                self._lines.extend(_text(line) for line in lines)
+                self._lines.extend(_decoded(line) for line in lines)
                 rest = rest[-LINE_MAX_BYTES:]
         finally:
             os.close(self._reader)
         if rest:
-            self._lines.append(_text(rest))
+            self._lines.append(_decoded(rest))
         self.on_end()
 
 
-def _text(line: bytes) -> str:
+def _decoded(line: bytes) -> str:
     return line.decode(errors="replace").rstrip("\r")

@@ -17,8 +17,8 @@ from codesmith.ssh.gateway import gateway_of
 from codesmith.ssh.openssh import pins, problems
 from codesmith.ssh.openssh.askpass import AskPass
 from codesmith.ssh.openssh.command import ALIVE_COUNT, ALIVE_S, SshCommand
-from codesmith.ssh.openssh.folder import Folder
 from codesmith.ssh.openssh.log import Log
+from codesmith.ssh.openssh.master_folder import MasterFolder
 from codesmith.ssh.openssh.mux import Control, MuxTransport
 from codesmith.ssh.target import Target
 
@@ -37,7 +37,7 @@ class Master:
     """An ssh master that has logged in; the transport of `open` runs channels through it."""
 
     def __init__(self, hops: Sequence[Target], given: Mapping[SecretRequest, str], deadline: Deadline) -> None:
-        self._folder = Folder()
+        self._folder = MasterFolder()
         self._log = Log(self._folder.path / "log")
         self._is_ended = False
         try:
@@ -57,7 +57,7 @@ class Master:
 
     def on_end(self, tell: Callable[[str], None]) -> None:
         """Call `tell` with the reason when the master ends by itself."""
-        self._log.on_end = lambda: None if self._is_ended else tell(self._why())
+        self._log.on_end = lambda: None if self._is_ended else tell(self._reason())
 
     def wait_for_log(self) -> None:
         """Wait, for at most LOG_ENDS_WITHIN_S, until the log of an ssh that ends is read to its end."""
@@ -90,7 +90,7 @@ class Master:
                 raise HostKeyRefused
             raise problems.explain(hops, lines, askpass, deadline.timeout_s)
 
-    def _why(self) -> str:
+    def _reason(self) -> str:
         if any(UNANSWERED in line for line in problems.user_messages(self._log.lines())[-3:]):
             return f"no answer within {ALIVE_S * ALIVE_COUNT} s"
         return "closed by the node"
@@ -104,7 +104,7 @@ def hops_to(target: Target) -> list[Target]:
     return hops
 
 
-def pin(folder: Folder, hops: Sequence[Target]) -> list[Path]:
+def pin(folder: MasterFolder, hops: Sequence[Target]) -> list[Path]:
     """Write a known_hosts file with the pins of each hop; return the paths. HostKeyUnknown if a file cannot be read."""
     for hop in hops:
         hostkeys.pins_for(hop)

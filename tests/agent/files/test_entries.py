@@ -9,6 +9,7 @@ import pytest
 
 from agent.files import entries, no_replace
 from tests.agent.files.conftest import Files
+from tests.deep_tree import make_deep
 
 
 def test_a_list_has_the_entries_by_name(files: Files) -> None:
@@ -109,13 +110,7 @@ def test_a_directory_that_is_not_empty_goes_only_when_asked(files: Files) -> Non
 
 @pytest.mark.slow
 def test_a_deep_tree_is_removed(files: Files) -> None:
-    directory = os.open(files.place, os.O_RDONLY)
-    for _ in range(3000):
-        os.mkdir("deep", dir_fd=directory)
-        inner = os.open("deep", os.O_RDONLY, dir_fd=directory)
-        os.close(directory)
-        directory = inner
-    os.close(directory)
+    make_deep(files.place, "deep", 3000)
     assert "deeper than 256" in files.refuses("too_large", "search", pattern="x")
     files.do("remove", path="deep", recursive=True)
     assert files.names() == set()

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.agent.files.conftest import Files
+from tests.deep_tree import make_deep
 
 # Swaps two names of one directory for ever, so that a name is a directory and a link in turn.
 SWAP = """
@@ -149,13 +150,7 @@ def test_names_are_bytes(files: Files) -> None:
 @pytest.mark.parametrize("path", ["a" * 256, "x/" * 300 + "x", "\ud800"])
 def test_a_path_that_cannot_be_is_refused(files: Files, path: str) -> None:
     if path.startswith("x/"):
-        directory = os.open(files.place, os.O_RDONLY)
-        for _ in range(300):
-            os.mkdir("x", dir_fd=directory)
-            inner = os.open("x", os.O_RDONLY, dir_fd=directory)
-            os.close(directory)
-            directory = inner
-        os.close(directory)
+        make_deep(files.place, "x", 300)
     assert files.refuses("wrong", "read", path=path).startswith("path ")
 
 

@@ -14,7 +14,7 @@ from agent.shared import framing
 from agent.shared.errors import InUse
 from tests.agent.conftest import Rpc
 from tests.agent.frontend.stand_in_jobs import ENDED, StandInJobs, ends, start
-from tests.agent.frontend.test_stream import open_stream
+from tests.agent.frontend.stream_client import open_stream
 from tests.waiting import eventually
 
 SECRET = "hunter2-of-the-test"

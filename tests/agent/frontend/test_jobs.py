@@ -15,7 +15,7 @@ import pytest
 from agent.shared import framing
 from tests.agent.conftest import Rpc
 from tests.agent.frontend.stand_in_jobs import ENDED, StandInJobs, end_runtime, ends, start
-from tests.agent.frontend.test_stream import exactly, open_stream
+from tests.agent.frontend.stream_client import exactly, open_stream
 from tests.waiting import eventually
 
 

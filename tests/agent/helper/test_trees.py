@@ -12,6 +12,7 @@ import pytest
 
 from agent.helper.trees import trash, trees
 from agent.shared.errors import NotManaged
+from tests.deep_tree import make_deep
 
 UID = 98765
 ATTACKER = """
@@ -86,13 +87,7 @@ def test_everything_a_user_can_make_is_removed(base: Path) -> None:
 @pytest.mark.slow
 def test_depth_is_no_defence(base: Path) -> None:
     trees.make(str(base / "homes"), "ada", UID, 0o700, [])
-    descriptor = os.open(base / "homes" / "ada", os.O_RDONLY)
-    for _ in range(5000):
-        os.mkdir("d", dir_fd=descriptor)
-        inner = os.open("d", os.O_RDONLY, dir_fd=descriptor)
-        os.close(descriptor)
-        descriptor = inner
-    os.close(descriptor)
+    make_deep(base / "homes" / "ada", "d", 5000)
     assert trees.remove(str(base / "homes"), "ada")
     assert trash.empty(None) == []
     assert list((base / "trash").iterdir()) == []

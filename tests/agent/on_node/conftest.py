@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import agent
 from codesmith.bootstrap import pack, zipapp
 from codesmith.bootstrap.prepare import prepare
 from codesmith.nodes.registry import Registry
+from tests.agent.on_node.door_one import Door
 from tests.agent.on_node.forge import Forge
 from tests.agent.on_node.web1 import Web1, calling
 from tests.person import Person
@@ -90,3 +92,18 @@ def upgrade(web1: Web1, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
         return version
 
     return install
+
+
+@pytest.fixture(scope="module")
+def door(web1: Web1) -> Door:
+    """The way into the workspaces `demo` and `other`, by the alias."""
+    web1.client.workspace.create(name="demo")
+    web1.client.workspace.create(name="other")
+    return Door(web1)
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder whose name leaves room for that of a socket."""
+    with tempfile.TemporaryDirectory(prefix="cs-") as folder:
+        yield Path(folder)

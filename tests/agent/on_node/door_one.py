@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import socket
+import struct
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,6 +16,44 @@ from typing import Any
 from tests.agent.on_node.web1 import Web1
 
 PATIENCE_S = 60
+# Settings of the operator that lead elsewhere, or run something.
+HOSTILE = """
+ ControlMaster auto
+ ControlPath <folder>/cm-%h-%p
+ ControlPersist yes
+ RemoteCommand touch /tmp/was-run
+ User root
+ Port 1
+ ProxyJump nowhere.invalid
+ SessionType none
+ ForkAfterAuthentication yes
+ StdinNull yes
+ PermitLocalCommand yes
+ LocalCommand touch <folder>/was-run
+ ForwardAgent yes
+ ForwardX11 yes
+ Tunnel yes
+ StrictHostKeyChecking no
+ KnownHostsCommand /usr/bin/touch <folder>/was-run
+ PreferredAuthentications password
+ CanonicalizeHostname yes
+"""
+# A server that listens on a port or a socket, and sends back what it gets.
+ECHO = """
+import socket, sys, threading
+kind, place = sys.argv[1:]
+server = socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET)
+server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+server.bind(place if kind == "unix" else ("127.0.0.1", int(place)))
+server.listen(256)
+print("listens", flush=True)
+def serve(connection):
+    with connection:
+        data = b"".join(iter(lambda: connection.recv(65536), b""))
+        connection.sendall(b"inside " + data)
+while True:
+    threading.Thread(target=serve, args=(server.accept()[0],)).start()
+"""
 
 
 class Door:
@@ -64,11 +103,31 @@ class Door:
                 process.kill()
 
     @contextmanager
+    def serving(self, workspace: str, place: int | str) -> Iterator[None]:
+        """Run ECHO inside a workspace, on a port or a socket."""
+        kind = "unix" if isinstance(place, str) else "tcp"
+        with self.running(alias(workspace), f"python3 -c {shlex.quote(ECHO)} {kind} {place}") as server:
+            assert server.stdout and server.stdout.readline() == b"listens\n"
+            yield
+
+    @contextmanager
     def session(self, workspace: str) -> Iterator[subprocess.Popen[bytes]]:
         """Enter a workspace with `cat`: what is written comes back."""
         with self.running(alias(workspace), "echo up; exec cat") as process:
             assert process.stdout and process.stdout.readline() == b"up\n", process.stderr and process.stderr.read()
             yield process
+
+    @contextmanager
+    def with_entry(self, **fields: object) -> Iterator[None]:
+        """Let nodes.yaml say something more about the node meanwhile."""
+        registry, entry = self.person.registry, self.person.lab_entry("web1")
+        before = registry.read_text()
+        registry.write_text(json.dumps({"nodes": {"web1": {**entry, **fields}}}))
+        try:
+            yield
+        finally:
+            registry.write_text(before)
+            self.person.runs("inv node.disconnect --all; inv ssh.config --print", check=False)
 
     # The protocol itself
 
@@ -139,3 +198,27 @@ def talk(port: int, data: bytes) -> bytes:
 def generate_key(folder: Path, name: str) -> Path:
     subprocess.run(["ssh-keygen", "-q", "-N", "", "-t", "ed25519", "-f", folder / name], check=True)
     return folder / name
+
+
+def connected(path: Path) -> socket.socket | None:
+    """Return a connection to a Unix socket; None while nobody listens there, though the file may exist."""
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(str(path))
+    except OSError:
+        connection.close()
+        return None
+    return connection
+
+
+def socks(proxy: int, port: int, data: bytes) -> bytes:
+    """Reach a port inside through a SOCKS5 proxy."""
+    with socket.create_connection(("127.0.0.1", proxy), 30) as connection:
+        connection.sendall(b"\5\1\0")
+        assert connection.recv(2) == b"\5\0"
+        connection.sendall(b"\5\1\0\1" + socket.inet_aton("127.0.0.1") + struct.pack(">H", port))
+        answer = connection.recv(10)
+        assert answer[1] == 0, answer
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: connection.recv(65536), b""))

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.agent.on_node.door_one import PATIENCE_S, generate_key
 from tests.agent.on_node.web1 import Web1
@@ -37,6 +38,29 @@ Match Group codesmith-logins
 Match all
 END
 systemctl reload ssh
+"""
+# As `enter` asks: the door may have answered and closed before all was said.
+ASK = """
+import json, socket, struct
+from contextlib import suppress
+body = json.dumps({"protocol": 1, "command": "esc id"}).encode()
+door = socket.socket(socket.AF_UNIX)
+door.connect("/run/codesmith/door.sock")
+with suppress(OSError):
+    door.sendall(struct.pack(">I", len(body)) + body)
+print(door.recv(1000)[4:].decode())
+"""
+# A configuration of their own, for the sshd inside.
+CONFIG = """
+Host site
+  User workspace
+  ProxyCommand ssh -F {config} node codesmith-dial site
+  KnownHostsCommand /usr/bin/ssh -F {config} node codesmith-known-hosts site
+  StrictHostKeyChecking yes
+  IdentityFile {key}
+  IdentitiesOnly yes
+  BatchMode yes
+  LogLevel ERROR
 """
 LET_IN = """
 test -e /run/by-hand || exit 0
@@ -86,6 +110,12 @@ class Colleague:
         """Run a command and return its output."""
         return self.run("ssh", "node", *words, typed=typed, code=code).stdout.decode()
 
+    def own_configuration(self, folder: Path) -> Path:
+        """Write a configuration for the sshd inside the workspace `site`, as docs/people-with-a-key.md has it."""
+        config = folder / "config"
+        config.write_text(CONFIG.format(config=self.config, key=self.key))
+        return config
+
     @contextmanager
     def running(self, *words: str) -> Iterator[subprocess.Popen[bytes]]:
         """Run ssh in the background, with pipes; killed at the end."""
@@ -102,3 +132,28 @@ class Colleague:
         with self.running("node", f"{word} echo up; exec cat".strip()) as process:
             assert process.stdout and process.stdout.readline() == b"up\n", process.stderr and process.stderr.read()
             yield process
+
+
+class People(NamedTuple):
+    """Who enters: esc has a workspace of that name, only one of another name, ann two, and nobody none."""
+
+    esc: Colleague
+    only: Colleague
+    ann: Colleague
+    nobody: Colleague
+
+
+def meet(web1: Web1, folder: Path) -> People:
+    """Make users of them all, with their workspaces, and let them in."""
+    open_door(web1)
+    found = People(*(Colleague(web1, folder, name) for name in ("esc", "only", "ann", "nobody")))
+    create = web1.client.workspace.create
+    for one in found[1:]:
+        web1.client.user.create(name=one.name, ssh_keys=[one.key_line])
+    create(name="esc", ssh_keys=[found.esc.key_line])
+    for name, user in (("shop", "only"), ("site", "ann"), ("web", "ann"), ("esc-b", None)):
+        create(name=name, user=user)
+        web1.client.workspace.start(name=name)
+    for one in found:
+        one.let_in()
+    return found

@@ -3,73 +3,26 @@
 from __future__ import annotations
 
 import concurrent.futures
-import json
+import functools
 import os
 import shlex
 import socket
-import struct
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.agent.on_node.door_one import Door, alias, free_port, generate_key, talk
+from tests.agent.on_node.door_one import HOSTILE, Door, alias, connected, free_port, generate_key, socks, talk
+from tests.agent.on_node.openssh_tools import git, resize_interrupt_and_exit, rsync_twice, scp_there_and_back
 from tests.agent.on_node.terminal import Terminal
-from tests.agent.on_node.web1 import Web1
 from tests.releases import NEWEST_FIRST
 from tests.ssh_agent import running_agent
-from tests.waiting import accepts, eventually
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.lab, NEWEST_FIRST]
 WORKSPACE = "/srv/codesmith/workspaces/demo"
-ECHO = """
-import socket, sys, threading
-kind, place = sys.argv[1:]
-server = socket.socket(socket.AF_UNIX if kind == "unix" else socket.AF_INET)
-server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-server.bind(place if kind == "unix" else ("127.0.0.1", int(place)))
-server.listen(256)
-print("listens", flush=True)
-def serve(connection):
-    with connection:
-        data = b"".join(iter(lambda: connection.recv(65536), b""))
-        connection.sendall(b"inside " + data)
-while True:
-    threading.Thread(target=serve, args=(server.accept()[0],)).start()
-"""
-
-
-HOSTILE = """
- ControlMaster auto
- ControlPath <folder>/cm-%h-%p
- ControlPersist yes
- RemoteCommand touch /tmp/was-run
- User root
- Port 1
- ProxyJump nowhere.invalid
- SessionType none
- ForkAfterAuthentication yes
- StdinNull yes
- PermitLocalCommand yes
- LocalCommand touch <folder>/was-run
- ForwardAgent yes
- ForwardX11 yes
- Tunnel yes
- StrictHostKeyChecking no
- KnownHostsCommand /usr/bin/touch <folder>/was-run
- PreferredAuthentications password
- CanonicalizeHostname yes
-"""
-
-
-@pytest.fixture(scope="module")
-def door(web1: Web1) -> Door:
-    web1.client.workspace.create(name="demo")
-    web1.client.workspace.create(name="other")
-    return Door(web1)
 
 
 @pytest.fixture(scope="module")
@@ -79,18 +32,10 @@ def old_token(door: Door) -> tuple[str, float]:
 
 
 @pytest.fixture
-def short() -> Iterator[Path]:
-    """A folder whose name leaves room for that of a socket."""
-    with tempfile.TemporaryDirectory(prefix="cs-") as folder:
-        yield Path(folder)
-
-
-@pytest.fixture
 def echo(door: Door) -> Iterator[int]:
     """The port of a server that listens inside the workspace, as an editor's does."""
     port = free_port()
-    with door.running(alias("demo"), f"python3 -c {shlex.quote(ECHO)} tcp {port}") as server:
-        assert server.stdout and server.stdout.readline() == b"listens\n"
+    with door.serving("demo", port):
         yield port
 
 
@@ -117,17 +62,8 @@ def test_a_terminal_has_a_size_and_ctrl_c(door: Door) -> None:
         terminal.types("PS1=; stty size; tty\r")
         terminal.wait_for("31 97\r\n")
         terminal.wait_for("/dev/pts/[0-9]+\r\n")
-        terminal.resize(41, 101)
-        terminal.types("stty size\r")
-        terminal.wait_for("41 101\r\n")
-        terminal.types("sleep 1000; echo code=$?\r")
-        time.sleep(0.5)
-        terminal.types("\x03")
-        terminal.wait_for(r"\^C")
-        terminal.types("echo still here: $((6 * 7))\r")
-        terminal.wait_for("still here: 42\r\n")
-        terminal.types("exit 5\r")
-        assert terminal.wait_for_end() == 5
+        sleeps = functools.partial(door.run, "ssh", alias("demo"), "pgrep -x sleep", code=None)
+        assert resize_interrupt_and_exit(terminal, lambda: sleeps().stdout) == 5
 
 
 def test_open_shell_enters(door: Door) -> None:
@@ -137,12 +73,8 @@ def test_open_shell_enters(door: Door) -> None:
 
 @pytest.mark.parametrize("protocol", ["-s", "-O"])
 def test_scp_copies_both_ways(door: Door, short: Path, protocol: str) -> None:
-    (short / "tree" / "a b").mkdir(parents=True)
-    data = os.urandom(3_000_000)
-    (short / "tree" / "a b" / "file").write_bytes(data)
-    door.run("scp", protocol, "-q", "-r", str(short / "tree"), f"{alias('demo')}:data/{protocol[1]}")
-    door.run("scp", protocol, "-q", "-r", f"{alias('demo')}:data/{protocol[1]}", str(short / "back"))
-    assert (short / "back" / "a b" / "file").read_bytes() == data
+    sent, returned = scp_there_and_back(door, alias("demo"), short, protocol)
+    assert returned == sent
 
 
 def test_sftp_lists_and_copies(door: Door, short: Path) -> None:
@@ -154,30 +86,19 @@ def test_sftp_lists_and_copies(door: Door, short: Path) -> None:
 
 
 def test_rsync_copies_what_differs(door: Door, short: Path) -> None:
-    for number in range(20):
-        (short / "tree" / str(number)).mkdir(parents=True)
-        (short / "tree" / str(number) / "file").write_text(f"{number}\n")
-    argv = ["rsync", "-ai", "-e", shlex.join(door.argv("ssh")), f"{short}/tree/", f"{alias('demo')}:data/synced/"]
-    first, second = (subprocess.run(argv, capture_output=True, check=True, text=True) for _ in range(2))
-    assert first.stdout.count("<f") == 20 and second.stdout == ""
+    first, second = rsync_twice(door, alias("demo"), short)
+    assert first.count("<f") == 20 and second == ""
     assert door.ssh("demo", "cat data/synced/*/file | sort -n | tail -1") == "19\n"
 
 
 def test_git_clones_and_pushes(door: Door, short: Path) -> None:
     door.web1.client.repo.init(workspace="demo", name="site")
-    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.invalid"]
-    environment = {**door.person.environment, "GIT_SSH_COMMAND": shlex.join(door.argv("ssh"))}
-
-    def run(*words: str, cwd: Path = short) -> str:
-        done = subprocess.run([*git, *words], cwd=cwd, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    run("clone", "-q", f"{alias('demo')}:code/site", "site")
-    run("commit", "-q", "--allow-empty", "-m", "by git", cwd=short / "site")
-    run("push", "-q", "origin", "HEAD:pushed", cwd=short / "site")
+    run = functools.partial(git, door, door.person.environment)
+    run(short, "clone", "-q", f"{alias('demo')}:code/site", "site")
+    run(short / "site", "commit", "-q", "--allow-empty", "-m", "by git")
+    run(short / "site", "push", "-q", "origin", "HEAD:pushed")
     assert door.ssh("demo", "git -C code/site log -1 --format=%s pushed") == "by git\n"
-    run("clone", "-q", "-b", "pushed", f"ssh://{alias('demo')}{WORKSPACE}/code/site", "again")
+    run(short, "clone", "-q", "-b", "pushed", f"ssh://{alias('demo')}{WORKSPACE}/code/site", "again")
 
 
 def test_ports_are_forwarded_both_ways(door: Door, echo: int) -> None:
@@ -195,20 +116,8 @@ def test_ports_are_forwarded_both_ways(door: Door, echo: int) -> None:
             assert process.stdout and process.stdout.read() == b"from here\n"
 
 
-def connected(path: Path) -> socket.socket | None:
-    """Return a connection to a Unix socket; None while nobody listens there, though the file may exist."""
-    connection = socket.socket(socket.AF_UNIX)
-    try:
-        connection.connect(str(path))
-    except OSError:
-        connection.close()
-        return None
-    return connection
-
-
 def test_a_socket_inside_is_forwarded(door: Door, short: Path) -> None:
-    with door.running(alias("demo"), f"python3 -c {shlex.quote(ECHO)} unix tmp/s") as server:
-        assert server.stdout and server.stdout.readline() == b"listens\n"
+    with door.serving("demo", "tmp/s"):
         with door.running("-N", "-L", f"{short}/s:{WORKSPACE}/tmp/s", alias("demo")) as forwarding:
             with eventually(lambda: connected(short / "s"), within_s=20) as connection:
                 connection.sendall(b"by a socket")
@@ -216,19 +125,6 @@ def test_a_socket_inside_is_forwarded(door: Door, short: Path) -> None:
                 assert b"".join(iter(lambda: connection.recv(100), b"")) == b"inside by a socket"
             assert forwarding.poll() is None
     door.ssh("demo", "rm -f tmp/s")
-
-
-def socks(proxy: int, port: int, data: bytes) -> bytes:
-    """Reach a port inside through a SOCKS5 proxy."""
-    with socket.create_connection(("127.0.0.1", proxy), 30) as connection:
-        connection.sendall(b"\5\1\0")
-        assert connection.recv(2) == b"\5\0"
-        connection.sendall(b"\5\1\0\1" + socket.inet_aton("127.0.0.1") + struct.pack(">H", port))
-        answer = connection.recv(10)
-        assert answer[1] == 0, answer
-        connection.sendall(data)
-        connection.shutdown(socket.SHUT_WR)
-        return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 def test_an_editor_finds_its_server_and_has_many_channels(door: Door, echo: int) -> None:
@@ -239,15 +135,6 @@ def test_an_editor_finds_its_server_and_has_many_channels(door: Door, echo: int)
         with concurrent.futures.ThreadPoolExecutor(30) as pool:
             data = [b"%d" % number * 20_000 for number in range(60)]
             assert list(pool.map(lambda one: socks(proxy, echo, one), data)) == [b"inside " + one for one in data]
-
-
-def test_many_sessions_share_one_connection(door: Door, short: Path) -> None:
-    shared = ["-o", "ControlMaster=auto", "-S", f"{short}/s"]
-    with door.running(*shared, "-N", alias("demo")):
-        eventually(lambda: accepts(short / "s"), within_s=20)
-        with concurrent.futures.ThreadPoolExecutor(10) as pool:
-            said = list(pool.map(lambda n: door.run("ssh", *shared, alias("demo"), f"echo {n}").stdout, range(30)))
-    assert said == [b"%d\n" % number for number in range(30)]
 
 
 def test_the_operators_agent_is_forwarded_on_demand(door: Door, short: Path) -> None:
@@ -378,58 +265,6 @@ def test_a_token_expires(door: Door, old_token: tuple[str, float]) -> None:
     assert door.stream(token)[0] == 401
 
 
-def test_a_session_outlives_the_front_end(door: Door) -> None:
-    with door.session("demo") as process:
-        assert process.stdin and process.stdout
-        before = door.web1.client.node.info().instance_id
-        token = str(door.dial("demo")["token"])
-        door.web1.on("systemctl restart codesmith-agent.service")
-        door.web1.wait_until_it_answers()
-        assert door.web1.client.node.info().instance_id != before
-        process.stdin.write(b"still there\n")
-        process.stdin.flush()
-        assert process.stdout.readline() == b"still there\n"
-        assert door.stream(token)[0] == 401
-
-
-def test_a_killed_client_ends_its_sshd(door: Door) -> None:
-
-    def sshds() -> set[str]:
-        return set(door.web1.on("pgrep -u cs-demo sshd", check=False).out.split())
-
-    before = sshds()
-    with door.session("demo") as process:
-        its_own = sshds() - before
-        assert its_own
-        process.kill()
-        door.person.wait_until(lambda: not its_own & sshds(), within_s=20)
-
-
-def test_what_was_started_in_the_background_stays(door: Door) -> None:
-    door.ssh("demo", "nohup sleep 1234 >/dev/null 2>&1 </dev/null &")
-    assert door.ssh("demo", "pgrep -x sleep -c") == "1\n"
-    door.ssh("demo", "pkill -x sleep")
-
-
-@pytest.mark.parametrize("change", ["workspace.stop", "user.disable", "workspace.assign", "workspace.delete"])
-def test_a_change_of_who_may_enter_ends_the_session(door: Door, change: str) -> None:
-    client, name = door.web1.client, f"ends-{change.split('.')[1]}"
-    client.workspace.create(name=name)
-    calls = {
-        "workspace.stop": lambda: client.workspace.stop(name=name),
-        "user.disable": lambda: client.user.disable(name=name),
-        "workspace.assign": lambda: client.workspace.assign(name=name, user="demo"),
-        "workspace.delete": lambda: client.workspace.delete(name=name),
-    }
-    with door.session(name) as process:
-        token = str(door.dial(name)["token"])
-        calls[change]()
-        assert process.wait(20) == 255
-    enters = change in ("workspace.stop", "workspace.assign")
-    assert door.stream(token)[0] == (101 if change == "workspace.stop" else 401 if change != "user.disable" else 503)
-    door.ssh(name, "true", code=0 if enters else 255)
-
-
 def test_the_operators_own_configuration_decides_neither_who_nor_what(door: Door, short: Path) -> None:
     own = f'Include "{door.person.home}/ssh/*/config"\nHost *{HOSTILE.replace("<folder>", str(short))}'
     (short / "config").write_text(own)
@@ -442,7 +277,6 @@ def test_the_operators_own_configuration_decides_neither_who_nor_what(door: Door
 
 def test_a_login_of_a_domain_prepares_and_enters(door: Door) -> None:
     person, login = door.person, "ops@corp.example"
-    before, entry = person.registry.read_text(), person.lab_entry("web1")
     folder = f"'/home/{login}/.ssh'"
     person.on(
         "web1",
@@ -450,17 +284,13 @@ def test_a_login_of_a_domain_prepares_and_enters(door: Door) -> None:
         f"install -m 600 -o {login} /root/.ssh/authorized_keys {folder}; "
         f"echo '\"{login}\" ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/domain",
     )
-    person.registry.write_text(json.dumps({"nodes": {"web1": {**entry, "user": login}}}))
-    try:
+    with door.with_entry(user=login):
         person.runs("inv node.prepare")
         assert login in person.on("web1", "getent group codesmith-clients").out
         said = person.runs("inv workspace.open demo --shell", typed="id -un; exit 7\n", code=7)
         assert said.out.split()[-1] == "cs-demo"
         rows = person.runs("inv node.doctor --json").json
         assert {row["status"] for row in rows if row["node"] == "web1"} == {"ok"}
-    finally:
-        person.registry.write_text(before)
-        person.runs("inv node.disconnect --all; inv ssh.config --print", check=False)
 
 
 def test_an_endpoint_that_is_not_open_is_opened_by_ssh(door: Door) -> None:
@@ -470,33 +300,30 @@ def test_an_endpoint_that_is_not_open_is_opened_by_ssh(door: Door) -> None:
 
 @pytest.mark.parametrize(("entry", "policy"), [({"ssh": "openssh"}, ""), ({}, "AllowStreamLocalForwarding no")])
 def test_it_goes_through_whatever_carries_the_tunnel(door: Door, entry: dict[str, str], policy: str) -> None:
-    person, before = door.person, door.person.registry.read_text()
+    person = door.person
     drop_in = "/etc/ssh/sshd_config.d/00-policy.conf"
     door.web1.on(f"echo '{policy}' > {drop_in}; systemctl reload ssh")
     person.runs("inv node.disconnect --all")
-    person.registry.write_text(json.dumps({"nodes": {"web1": {**person.lab_entry("web1"), **entry}}}))
     try:
-        person.runs("inv ssh.config --print")
-        assert [row["carrier"] for row in person.runs("inv node.connect --json").json] == [entry.get("ssh", "fabric")]
-        data = os.urandom(5_000_000)
-        assert door.run("ssh", alias("demo"), "cat", typed=data).stdout == data
-        assert door.ssh("demo", "exit 7", code=7) == ""
-        with door.session("demo") as process, door.session("other"):
-            assert process.stdin and process.stdout
-            process.stdin.close()
-            assert process.wait(30) == 0
+        with door.with_entry(**entry):
+            person.runs("inv ssh.config --print")
+            assert [row["carrier"] for row in person.runs("inv node.connect --json").json] == [
+                entry.get("ssh", "fabric")
+            ]
+            data = os.urandom(5_000_000)
+            assert door.run("ssh", alias("demo"), "cat", typed=data).stdout == data
+            assert door.ssh("demo", "exit 7", code=7) == ""
+            with door.session("demo") as process, door.session("other"):
+                assert process.stdin and process.stdout
+                process.stdin.close()
+                assert process.wait(30) == 0
     finally:
-        person.registry.write_text(before)
         door.web1.on(f"rm {drop_in}; systemctl reload ssh")
-        person.runs("inv node.disconnect --all; inv ssh.config --print", check=False)
 
 
 def test_it_goes_through_a_port(door: Door) -> None:
-    person, before, number = door.person, door.person.registry.read_text(), free_port()
-    person.registry.write_text(
-        json.dumps({"nodes": {"web1": {**person.lab_entry("web1"), "endpoint": f"tcp:{number}"}}})
-    )
-    try:
+    person, number = door.person, free_port()
+    with door.with_entry(endpoint=f"tcp:{number}"):
         (ready,) = person.runs("inv node.connect --json").json
         words = shlex.split(door.proxy_command("demo"))
         words[3] = f"127.0.0.1:{number}"
@@ -506,9 +333,6 @@ def test_it_goes_through_a_port(door: Door) -> None:
         Path(ready["token_file"]).write_text("another-token-of-somebody\n")
         done = door.run("ssh", "-o", f"ProxyCommand={command}", alias("demo"), "id", code=255)
         assert b"error: no valid token" in done.stderr
-    finally:
-        person.registry.write_text(before)
-        person.runs("inv node.disconnect --all; inv ssh.config --print", check=False)
 
 
 def test_an_old_client_reads_the_configuration(door: Door, release: str, short: Path) -> None:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import socket
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-from tests.agent.on_node.door_one import free_port, talk
-from tests.agent.on_node.door_two import Colleague, open_door
+from tests.agent.on_node.door_one import ECHO, free_port, talk
+from tests.agent.on_node.door_two import ASK, People, meet
+from tests.agent.on_node.openssh_tools import git, resize_interrupt_and_exit, rsync_twice, scp_there_and_back
 from tests.agent.on_node.terminal import Terminal
-from tests.agent.on_node.test_door_one_on_node import ECHO
 from tests.agent.on_node.test_escapes_on_node import CASES, PREPARE, filled
 from tests.agent.on_node.web1 import Web1
 from tests.kinds import some_names_of
@@ -26,54 +24,12 @@ from tests.waiting import eventually
 
 pytestmark = [pytest.mark.lab, NEWEST_FIRST]
 ALL_BYTES = bytes(range(256)) * 4000
-# As `enter` asks: the door may have answered and closed before all was said.
-ASK = """
-import json, socket, struct
-from contextlib import suppress
-body = json.dumps({"protocol": 1, "command": "esc id"}).encode()
-door = socket.socket(socket.AF_UNIX)
-door.connect("/run/codesmith/door.sock")
-with suppress(OSError):
-    door.sendall(struct.pack(">I", len(body)) + body)
-print(door.recv(1000)[4:].decode())
-"""
-
-
-class People(NamedTuple):
-    """Who enters: esc has a workspace of that name, only one of another name, ann two, and nobody none."""
-
-    esc: Colleague
-    only: Colleague
-    ann: Colleague
-    nobody: Colleague
 
 
 @pytest.fixture(scope="module")
 def people(web1: Web1, tmp_path_factory: pytest.TempPathFactory) -> People:
-    folder = tmp_path_factory.mktemp("keys")
     web1.on(PREPARE)
-    open_door(web1)
-    found = People(*(Colleague(web1, folder, name) for name in ("esc", "only", "ann", "nobody")))
-    create = web1.client.workspace.create
-    for one in found[1:]:
-        web1.client.user.create(name=one.name, ssh_keys=[one.key_line])
-    create(name="esc", ssh_keys=[found.esc.key_line])
-    for name, user in (("shop", "only"), ("site", "ann"), ("web", "ann"), ("esc-b", None)):
-        create(name=name, user=user)
-        web1.client.workspace.start(name=name)
-    for one in found:
-        one.let_in()
-    return found
-
-
-@pytest.fixture
-def short() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="cs-") as folder:
-        yield Path(folder)
-
-
-def pids(web1: Web1, login: str, program: str) -> set[str]:
-    return set(web1.on(f"pgrep -u {login} -x {program}", check=False).out.split())
+    return meet(web1, tmp_path_factory.mktemp("keys"))
 
 
 @pytest.mark.parametrize("name", ["esc", "only"])
@@ -113,34 +69,8 @@ def test_a_terminal_has_a_size_and_ctrl_c(people: People, web1: Web1, name: str)
         terminal.wait_for("31 97\r\n")
         terminal.wait_for("/dev/pts/[0-9]+\r\n")
         terminal.wait_for("xterm-256color C.UTF-8\r\n")
-        terminal.resize(41, 101)
-        terminal.types("stty size\r")
-        terminal.wait_for("41 101\r\n")
-        terminal.types("sleep 1000; echo code=$?\r")
-        eventually(lambda: pids(web1, f"cs-{'shop' if one is people.only else name}", "sleep"), within_s=20)
-        terminal.types("\x03")
-        terminal.wait_for(r"\^C")
-        terminal.types("echo still here: $((6 * 7))\r")
-        terminal.wait_for("still here: 42\r\n")
-        terminal.types("exit 5\r")
-        assert terminal.wait_for_end() == 5
-
-
-def test_a_terminal_that_goes_away_ends_what_ran_in_it(people: People, web1: Web1) -> None:
-    with Terminal(people.only.argv("ssh", "-tt", "node"), dict(os.environ), rows=24, columns=80) as terminal:
-        terminal.types("sleep 4321 & sleep 1234\r")
-        eventually(lambda: len(pids(web1, "cs-shop", "sleep")) == 2)
-        terminal.process.kill()
-        eventually(lambda: not pids(web1, "cs-shop", "sleep"), within_s=20)
-    eventually(lambda: not web1.on("pgrep -u cs-only", check=False).out, within_s=20)
-
-
-def test_a_client_that_goes_away_ends_what_it_started(people: People, web1: Web1) -> None:
-    with people.only.running("node", "setsid sleep 1234 & echo up; exec sleep 4321") as process:
-        assert process.stdout and process.stdout.readline() == b"up\n"
-        process.kill()
-        eventually(lambda: not pids(web1, "cs-shop", "sleep"), within_s=20)
-    eventually(lambda: not web1.on("pgrep -u cs-only", check=False).out, within_s=20)
+        login = "cs-shop" if one is people.only else f"cs-{name}"
+        assert resize_interrupt_and_exit(terminal, lambda: web1.pids(login, "sleep")) == 5
 
 
 def test_the_end_of_the_input_ends_nothing_else(people: People) -> None:
@@ -149,34 +79,10 @@ def test_the_end_of_the_input_ends_nothing_else(people: People) -> None:
     assert people.only.run("ssh", "-n", "node", "cat; echo end").stdout == b"end\n"
 
 
-def test_who_does_not_read_holds_up_the_command(people: People, web1: Web1) -> None:
-    """What it writes is kept nowhere: `yes` has not written much when nobody reads, and goes on when somebody does."""
-    written = "cat /proc/$(pgrep -u cs-shop -x yes)/io | sed -n 's/^wchar: //p'"
-    with people.only.running("node", "exec yes") as process:
-        assert process.stdout and process.stdout.read(2) == b"y\n"
-        last = [-1]
-
-        def rests() -> bool:
-            now = int(web1.on(written).out)
-            last.append(now)
-            return last[-1] == last[-2]
-
-        eventually(rests, within_s=30)
-        assert last[-1] < 64 << 20
-        assert len(process.stdout.read(16 << 20)) == 16 << 20
-        eventually(lambda: int(web1.on(written).out) > last[-1])
-        process.stdout.close()
-        eventually(lambda: not pids(web1, "cs-shop", "yes"), within_s=20)
-
-
 @pytest.mark.parametrize("protocol", ["-s", "-O"])
 def test_scp_copies_both_ways(people: People, short: Path, protocol: str) -> None:
-    (short / "tree" / "a b").mkdir(parents=True)
-    data = os.urandom(3_000_000)
-    (short / "tree" / "a b" / "file").write_bytes(data)
-    people.only.run("scp", protocol, "-q", "-r", str(short / "tree"), f"node:data/{protocol[1]}")
-    people.only.run("scp", protocol, "-q", "-r", f"node:data/{protocol[1]}", str(short / "back"))
-    assert (short / "back" / "a b" / "file").read_bytes() == data
+    sent, returned = scp_there_and_back(people.only, "node", short, protocol)
+    assert returned == sent
 
 
 def test_sftp_lists_and_copies_inside(people: People, short: Path) -> None:
@@ -203,27 +109,17 @@ def test_sftp_is_that_of_the_workspace_whatever_sshd_has(people: People, web1: W
 
 
 def test_rsync_copies_what_differs(people: People, short: Path) -> None:
-    for number in range(20):
-        (short / "tree" / str(number)).mkdir(parents=True)
-        (short / "tree" / str(number) / "file").write_text(f"{number}\n")
-    argv = ["rsync", "-ai", "-e", shlex.join(people.only.argv("ssh")), f"{short}/tree/", "node:data/synced/"]
-    first, second = (subprocess.run(argv, capture_output=True, check=True, text=True) for _ in range(2))
-    assert first.stdout.count("<f") == 20 and second.stdout == ""
+    first, second = rsync_twice(people.only, "node", short)
+    assert first.count("<f") == 20 and second == ""
     assert people.only.ssh("cat data/synced/*/file | sort -n | tail -1") == "19\n"
 
 
 def test_git_clones_and_pushes(people: People, web1: Web1, short: Path) -> None:
     web1.client.repo.init(workspace="shop", name="goods")
-    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.invalid"]
-    environment = {**os.environ, "GIT_SSH_COMMAND": shlex.join(people.only.argv("ssh"))}
-
-    def run(*words: str, cwd: Path = short) -> None:
-        done = subprocess.run([*git, *words], cwd=cwd, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-
-    run("clone", "-q", "node:code/goods", "goods")
-    run("commit", "-q", "--allow-empty", "-m", "by git", cwd=short / "goods")
-    run("push", "-q", "origin", "HEAD:pushed", cwd=short / "goods")
+    run = functools.partial(git, people.only, os.environ)
+    run(short, "clone", "-q", "node:code/goods", "goods")
+    run(short / "goods", "commit", "-q", "--allow-empty", "-m", "by git")
+    run(short / "goods", "push", "-q", "origin", "HEAD:pushed")
     assert people.only.ssh("git -C code/goods log -1 --format=%s pushed") == "by git\n"
 
 
@@ -249,25 +145,10 @@ def test_with_several_workspaces_the_first_word_names_one(people: People) -> Non
         people.esc.web1.client.workspace.unshare(name="web", user="esc")
 
 
-CONFIG = """
-Host site
-  User workspace
-  ProxyCommand ssh -F {config} node codesmith-dial site
-  KnownHostsCommand /usr/bin/ssh -F {config} node codesmith-known-hosts site
-  StrictHostKeyChecking yes
-  IdentityFile {key}
-  IdentitiesOnly yes
-  BatchMode yes
-  LogLevel ERROR
-"""
-
-
 @pytest.fixture
 def site(people: People, short: Path) -> list[str]:
     """The options of ssh for a colleague's own configuration."""
-    config = short / "config"
-    config.write_text(CONFIG.format(config=people.ann.config, key=people.ann.key))
-    return ["-F", str(config)]
+    return ["-F", str(people.ann.own_configuration(short))]
 
 
 def test_a_configuration_of_ones_own_reaches_the_sshd_inside(
@@ -346,19 +227,6 @@ def test_neither_agent_nor_x11_nor_environment_come_along(people: People, short:
     assert done.stdout == "none none none none de_DE\n"
 
 
-def test_a_login_that_runs_nothing_starts_nothing(people: People, web1: Web1) -> None:
-    web1.client.workspace.stop(name="shop")
-    with people.only.running("-N", "-v", "node") as process:
-        assert process.stderr
-        while b"Entering interactive session" not in (line := process.stderr.readline()):
-            assert line
-        assert web1.client.workspace.get(name="shop").runtime.state == "stopped"
-        assert not web1.on("systemctl is-active user@$(id -u cs-only).service", check=False).ok
-    with people.only.session():
-        runtime = web1.client.workspace.get(name="shop").runtime
-        assert (runtime.state, runtime.idle_stop_at) == ("running", None)
-
-
 # All of them from inside a command: test_escapes_on_node.py. These lean on what begins it.
 @pytest.mark.parametrize(
     "case",
@@ -404,13 +272,13 @@ def test_the_end_of_a_job_ends_no_session_of_the_dedicated_login(people: People,
     """What the only job leaves behind is all killed, and the session's processes outside have the same uid."""
     leave = "setsid sleep 1000 >/dev/null 2>&1 & exit 3"
     assert people.esc.ssh(leave, code=3) == ""
-    eventually(lambda: not pids(web1, "cs-esc", "sleep"))
+    eventually(lambda: not web1.pids("cs-esc", "sleep"))
     with people.esc.running("-N", "-v", "node") as process:
         assert process.stderr
         while b"Entering interactive session" not in (line := process.stderr.readline()):
             assert line
         assert web1.client.workspace.exec(name="esc", argv=["sh", "-c", leave]).exit_code == 3
-        eventually(lambda: not pids(web1, "cs-esc", "sleep"))
+        eventually(lambda: not web1.pids("cs-esc", "sleep"))
         assert people.esc.ssh("echo well") == "well\n"
         assert process.poll() is None
 
@@ -446,22 +314,6 @@ def test_who_may_not_enter_any_more_is_put_out(people: People, web1: Web1, chang
         nobody.let_in()
     if change != "delete":
         client.workspace.delete(name="guests")
-
-
-def test_a_key_that_is_taken_away_ends_no_session_and_disable_does(people: People, web1: Web1) -> None:
-    user, only = web1.client.user, people.only
-    with only.session() as process:
-        assert process.stdin and process.stdout
-        user.set_keys(name="only", ssh_keys=[people.nobody.key_line])
-        only.ssh("id", code=255)
-        process.stdin.write(b"still here\n")
-        process.stdin.flush()
-        assert process.stdout.readline() == b"still here\n"
-        user.disable(name="only")
-        assert process.wait(20) == 255
-    user.set_keys(name="only", ssh_keys=[only.key_line])
-    user.enable(name="only")
-    assert only.ssh("id -un") == "cs-shop\n"
 
 
 def test_who_enters_is_recorded(people: People, web1: Web1) -> None:

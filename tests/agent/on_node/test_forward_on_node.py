@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from tests.agent.on_node.door_one import Door, alias, free_port, talk
-from tests.agent.on_node.test_door_one_on_node import ECHO
 from tests.agent.on_node.web1 import Web1
 from tests.person import TOP
 from tests.releases import BOOKWORM_FIRST
@@ -34,13 +33,6 @@ def door(web1: Web1) -> Door:
         web1.client.workspace.create(name=name)
     web1.client.sandbox.create(workspace="other", network="none")
     return Door(web1)
-
-
-@contextmanager
-def serving(door: Door, workspace: str, port: int) -> Iterator[None]:
-    with door.running(alias(workspace), f"python3 -c {shlex.quote(ECHO)} tcp {port}") as server:
-        assert server.stdout and server.stdout.readline() == b"listens\n"
-        yield
 
 
 @contextmanager
@@ -73,7 +65,7 @@ def states(door: Door, *words: str) -> list[str]:
 
 def test_ports_are_here_until_ctrl_c(door: Door) -> None:
     one, two, local, here = (free_port() for _ in range(4))
-    with serving(door, "demo", one), serving(door, "demo", two):
+    with door.serving("demo", one), door.serving("demo", two):
         with forwarding(door, "demo", str(one + 1), f"{local}:{one}", f"{here}:{two}") as process:
             assert process.stdout
             lines = [process.stdout.readline() for _ in range(3)]
@@ -91,7 +83,7 @@ def test_what_is_not_there_yet_is_there_later(door: Door) -> None:
         process.stderr.readline()
         assert talk(local, b"") == b""
         assert f"nothing listens at port {port} of demo yet" in process.stderr.readline()
-        with serving(door, "demo", port):
+        with door.serving("demo", port):
             assert talk(local, b"now") == b"inside now"
 
 
@@ -106,7 +98,7 @@ def test_a_server_on_the_other_loopback_is_reached(door: Door) -> None:
 
 def test_it_needs_no_network_inside(door: Door) -> None:
     port, local = free_port(), free_port()
-    with serving(door, "other", port), forwarding(door, "other", f"{local}:{port}") as process:
+    with door.serving("other", port), forwarding(door, "other", f"{local}:{port}") as process:
         assert process.stdout and process.stdout.readline()
         assert talk(local, b"z") == b"inside z"
 
@@ -130,7 +122,7 @@ def test_ports_that_cannot_be_are_errors(door: Door) -> None:
 
 def test_in_the_background_it_is_kept_listed_and_ended(door: Door) -> None:
     port, local, here, person = free_port(), free_port(), free_port(), door.person
-    with serving(door, "demo", port), serving(door, "other", port):
+    with door.serving("demo", port), door.serving("other", port):
         (row,) = person.runs(f"inv workspace.forward demo {local}:{port} --background --json").json
         assert (row["address"], row["state"]) == (f"127.0.0.1:{local}", "ready")
         person.runs(f"inv workspace.forward other {here}:{port} --background")
@@ -154,7 +146,7 @@ def test_in_the_background_what_does_not_listen_yet_is_named(door: Door) -> None
     """And a workspace that was deleted is said to be, until --stop."""
     port, local, here, person, client = free_port(), free_port(), free_port(), door.person, door.web1.client
     client.workspace.create(name="brief")
-    with serving(door, "brief", port):
+    with door.serving("brief", port):
         said = person.runs(f"inv workspace.forward brief {local}:{port} {here}:{port + 1} --background")
     assert f"nothing listens at port {port + 1} of brief yet" in said.err and str(port) + " " not in said.err
     client.workspace.delete(name="brief")
@@ -177,7 +169,7 @@ def test_it_survives_a_killed_forwarder(door: Door) -> None:
         person.runs("inv node.version")
         person.wait_until(lambda: is_open(local), within_s=WITHIN_S)
         assert states(door) == ["ready"]
-        with serving(door, "demo", port):
+        with door.serving("demo", port):
             assert talk(local, b"again") == b"inside again"
     person.runs("inv workspace.forward demo --stop")
 
@@ -186,7 +178,7 @@ def test_it_survives_a_cut_connection(door: Door) -> None:
     port, local, person = free_port(), free_port(), door.person
     person.runs(f"inv workspace.forward demo {local}:{port} --background")
     door.web1.on("pkill -KILL -f 'sshd: root@notty|sshd-session: root@notty'", check=False)
-    with serving(door, "demo", port):
+    with door.serving("demo", port):
         person.wait_until(lambda: is_open(local) and talk(local, b"back") == b"inside back", within_s=WITHIN_S)
     person.runs("inv workspace.forward demo --stop")
 

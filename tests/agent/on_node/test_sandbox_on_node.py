@@ -1,4 +1,4 @@
-"""Sandboxes on a real node: limits are enforced, seen from inside; what the node cannot enforce is refused."""
+"""Sandboxes on a real node, seen from inside: limits hold, nothing else is reached; what cannot hold is refused."""
 
 from __future__ import annotations
 
@@ -140,3 +140,63 @@ def test_a_kernel_that_gives_no_user_namespaces_does_not_keep_jobs_from_starting
 def test_no_number_is_infinite() -> None:
     with pytest.raises(InvalidParams):
         sandboxes.parse("demo", {"cpus": float("inf")}, "full")
+
+
+@pytest.mark.lab
+@BOOKWORM_BEFORE_TRIXIE
+def test_a_job_has_no_privilege_and_sees_no_neighbour(web1: Web1) -> None:
+    web1.client.workspace.create(name="jail")
+    web1.client.workspace.create(name="next")
+    look = "grep -E 'Cap(Eff|Prm|Bnd|Amb)|NoNewPrivs' /proc/self/status; cd /srv/codesmith; ls -A workspaces home"
+    seen = web1.client.workspace.exec(name="jail", argv=["sh", "-c", look]).stdout
+    assert seen.count("0000000000000000") == 4
+    assert "NoNewPrivs:\t1" in seen
+    assert "jail" in seen
+    assert "next" not in seen
+    for path in ("/etc/codesmith-x", "/usr/x", "/srv/codesmith/x", "/var/lib/x"):
+        assert web1.client.workspace.exec(name="jail", argv=["touch", path]).exit_code != 0
+    write = "touch $HOME/a /tmp/b code/c && echo done"
+    assert web1.client.workspace.exec(name="jail", argv=["sh", "-c", write]).stdout == "done\n"
+    assert not web1.on("ls /tmp/b", check=False).ok
+
+
+@pytest.mark.lab
+@BOOKWORM_BEFORE_TRIXIE
+def test_a_job_shares_no_memory_with_others(web1: Web1) -> None:
+    web1.client.workspace.create(name="cell")
+    web1.on("echo mine > /dev/shm/others; chmod 644 /dev/shm/others")
+    look = ["sh", "-c", "ls -A /dev/shm; echo x > /dev/shm/own"]
+    assert web1.client.workspace.exec(name="cell", argv=look).stdout == ""
+    assert not web1.on("ls /dev/shm/own", check=False).ok
+
+
+OUTSIDE = """\
+import ctypes, os, sys
+pid, home = sys.argv[1:]
+def reach(path):
+    with open(f"/proc/{pid}/root{path}", "a"):
+        pass
+for attempt in (lambda: os.listdir(f"/proc/{pid}/root/srv/codesmith/workspaces"), lambda: os.listdir(f"/proc/{pid}/fd"),
+                lambda: reach(f"{home}/file"), lambda: open(f"/proc/{pid}/mem", "r+b").close()):
+    try:
+        attempt()
+        print("reached")
+    except OSError:
+        print("denied")
+print(ctypes.CDLL(None).ptrace(16, int(pid), 0, 0))
+"""
+
+
+@pytest.mark.lab
+@BOOKWORM_BEFORE_TRIXIE
+def test_a_job_does_not_reach_what_its_login_runs_elsewhere(web1: Web1) -> None:
+    home = web1.client.workspace.create(name="twofold").home
+    web1.on("setpriv --reuid=cs-twofold --regid=cs-twofold --clear-groups sleep 1003 </dev/null >/dev/null 2>&1 &")
+    web1.person.wait_until(lambda: web1.on("pgrep --uid cs-twofold --exact sleep", check=False).ok, within_s=10)
+    pid = web1.on("pgrep --uid cs-twofold --exact sleep").out.strip()
+    done = web1.client.workspace.exec(name="twofold", argv=["python3", "-c", OUTSIDE, pid, home])
+    assert done.stdout.split() == ["denied"] * 4 + ["-1"], done
+    # Namespaces of its own, as a coding agent's own sandbox makes them, still work.
+    nested = ["unshare", "--map-root-user", "--mount", "--pid", "--fork", "id", "-u"]
+    assert web1.client.workspace.exec(name="twofold", argv=nested).stdout == "0\n"
+    web1.client.workspace.delete(name="twofold")

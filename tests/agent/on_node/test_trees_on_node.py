@@ -1,4 +1,4 @@
-"""Remove trees that are hard to remove, and what waits for it meanwhile."""
+"""Trees of workspaces: those that others put in their place, those hard to remove, and what waits for it meanwhile."""
 
 from __future__ import annotations
 
@@ -113,3 +113,44 @@ def test_a_mount_of_the_users_own_is_in_nobodys_way(web1: Web1) -> None:
     web1.on("until pgrep --uid cs-own --exact sleep; do sleep 0.05; done")
     assert client.workspace.delete(name="own").deleted
     assert web1.on(f"ls -A {TRASH}; ls /etc/passwd").out.strip() == "/etc/passwd"
+
+
+def test_the_mode_of_a_workspace_is_told_as_it_is(web1: Web1) -> None:
+    assert web1.client.workspace.create(name="mode").mode == "0700"
+    web1.client.workspace.exec(name="mode", argv=["chmod", "2751", "."])
+    assert web1.client.workspace.get(name="mode").mode == "2751"
+    assert {one.name: one.mode for one in web1.client.workspace.list()}["mode"] == "2751"
+    path = "/srv/codesmith/workspaces/mode"
+    problem = f"{path} is open to other logins: its mode is 0755 (on the node: chmod 0700 {path})"
+    for mode, is_named in (("00711", False), ("00755", True), ("00700", False)):
+        web1.client.workspace.exec(name="mode", argv=["chmod", mode, "."])
+        assert (problem in str([one.detail for one in web1.client.node.health().checks])) == is_named
+    assert web1.client.workspace.delete(name="mode").deleted
+
+
+def test_no_job_runs_in_a_directory_that_was_put_in_the_place_of_ours(web1: Web1) -> None:
+    client, path = web1.client, "/srv/codesmith/workspaces/swapped"
+    client.workspace.create(name="swapped")
+    web1.on(f"rm -rf {path}")
+    web1.refuses(client.workspace.exec, "not_managed", name="swapped", argv=["true"])
+    assert client.workspace.get(name="swapped") in client.workspace.list()
+    web1.on(f"mkdir {path}; echo mine > {path}/mine")
+    web1.refuses(client.workspace.exec, "not_managed", name="swapped", argv=["cat", "mine"])
+    web1.refuses(client.sandbox.create, "not_managed", workspace="swapped")
+    web1.refuses(client.repo.init, "not_managed", workspace="swapped")
+    web1.refuses(client.workspace.open, "not_found", name="swapped")
+    assert "swapped" not in [one.name for one in client.workspace.list()]
+    assert web1.on(f"ls -A {path}; rm -rf {path}").out == "mine\n"
+    assert client.workspace.delete(name="swapped").user_deleted
+
+
+def test_a_directory_put_in_the_place_of_ours_is_left_alone(web1: Web1) -> None:
+    workspaces, homes = "/srv/codesmith/workspaces", "/srv/codesmith/home"
+    web1.client.workspace.create(name="swap")
+    for place in (f"{workspaces}/swap", f"{homes}/cs-swap"):
+        web1.on(f"mv {place} {place}.moved; mkdir -m 755 {place}; touch {place}/of-root")
+        refusal = web1.refuses(web1.client.workspace.delete, "not_managed", name="swap")
+        assert place in refusal.problem
+        web1.on(f"rm {place}/of-root; rmdir {place}; mv {place}.moved {place}")
+        assert web1.client.workspace.exec(name="swap", argv=["true"]).exit_code == 0
+    assert web1.client.workspace.delete(name="swap").user_deleted

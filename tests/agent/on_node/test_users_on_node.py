@@ -1,4 +1,4 @@
-"""The life of a user on a real node: keys, disable, enable; and a deletion of a workspace without traces."""
+"""The life of a user on a real node: keys, disable, enable, deletion without traces; other accounts are left alone."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def test_disable_ends_all_that_runs_and_enable_restores_exactly(web1: Web1) -> N
     as_user(web1, "cs-off2", "setsid sleep 3001 >/dev/null 2>&1 &")
     before = web1.on(STATE).out
     assert "cs-off2 www-data 2711 /srv/codesmith/workspaces/off2" in before
-    assert is_running(web1, "sleep 3001")
-    assert is_running(web1, "sleep 3002")
+    web1.person.wait_until(lambda: is_running(web1, "sleep 3001"), within_s=20)
+    web1.person.wait_until(lambda: is_running(web1, "sleep 3002"), within_s=20)
 
     assert web1.client.user.disable(name="off").state == "disabled"
 
@@ -201,3 +201,93 @@ def test_a_sweep_does_not_follow_somebody_who_swaps_directories_for_links(web1: 
         assert web1.on("ls /srv/precious").out == "f\n"
     assert web1.client.workspace.delete(name="swapper").leftovers == []
     assert not web1.on("test -e /tmp/swap", check=False).ok
+
+
+def test_an_account_made_by_hand_is_left_alone(web1: Web1) -> None:
+    web1.on("useradd --create-home cs-hand")
+    before = web1.on("getent passwd cs-hand; ls -ld /home/cs-hand").out
+    web1.refuses(web1.client.user.create, "not_managed", name="hand")
+    web1.refuses(web1.client.workspace.create, "not_managed", name="hand")
+    web1.refuses(web1.client.user.get, "not_found", name="hand")
+    web1.refuses(web1.client.user.delete, "not_found", name="hand")
+    assert web1.on("getent passwd cs-hand; ls -ld /home/cs-hand").out == before
+
+
+def test_a_group_or_directory_made_by_hand_is_left_alone(web1: Web1) -> None:
+    web1.on("groupadd cs-grp; mkdir /srv/codesmith/home/cs-hom /srv/codesmith/workspaces/wsp")
+    web1.refuses(web1.client.user.create, "not_managed", name="grp")
+    web1.refuses(web1.client.workspace.create, "not_managed", name="hom")
+    web1.refuses(web1.client.workspace.create, "not_managed", name="wsp")
+    assert web1.on("getent group cs-grp && ls -d /srv/codesmith/home/cs-hom /srv/codesmith/workspaces/wsp").ok
+    assert not web1.on("getent passwd cs-grp cs-hom cs-wsp", check=False).out
+    web1.on("groupdel cs-grp; rmdir /srv/codesmith/home/cs-hom /srv/codesmith/workspaces/wsp")
+    assert web1.client.user.create(name="grp").login == "cs-grp"
+
+
+def test_an_account_that_was_made_again_by_hand_is_left_alone(web1: Web1) -> None:
+    web1.client.user.create(name="twin")
+    web1.on("userdel cs-twin; useradd --uid 4242 --user-group --create-home cs-twin; setpriv --reuid=4242 "
+            "--regid=4242 --clear-groups sleep 1001 >/dev/null 2>&1 &")  # fmt: skip
+    web1.refuses(web1.client.user.delete, "not_managed", name="twin")
+    assert "4242" in web1.on("getent passwd cs-twin").out
+    web1.refuses(web1.client.user.get, "not_found", name="twin")
+    assert "twin" not in [user.name for user in web1.client.user.list()]
+    health = {check.name: (check.status, check.detail) for check in web1.client.node.health().checks}
+    assert health["accounts"][0] == "degraded"
+    assert "cs-twin" in health["accounts"][1]
+    is_running = "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep '[s]leep 1001'"
+    web1.person.wait_until(lambda: web1.on(is_running, check=False).ok, within_s=10)
+    web1.refuses(web1.client.user.delete, "not_managed", name="twin")
+    assert web1.on(is_running).ok
+    web1.on("kill $(grep -lz '[s]leep' /proc/[0-9]*/cmdline | cut -d/ -f3)", check=False)
+    web1.on("userdel -r cs-twin", check=False)
+    assert web1.client.user.delete(name="twin").leftovers == []
+
+
+def test_an_account_with_the_uid_or_group_of_ours_is_left_alone(web1: Web1) -> None:
+    uid = web1.client.workspace.create(name="sole").uid
+    is_running = "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep '[s]leep 1005'"
+    web1.on(f"useradd --non-unique --uid {uid} -N --gid nogroup alias; install -o {uid} /dev/null /tmp/alias")
+    web1.on(f"setpriv --reuid={uid} --regid={uid} --clear-groups sleep 1005 >/dev/null 2>&1 &")
+    web1.person.wait_until(lambda: web1.on(is_running, check=False).ok, within_s=10)
+    web1.client.user.create(name="heir")
+    for call, more in (
+        (web1.client.workspace.delete, {}),
+        (web1.client.user.disable, {}),
+        (web1.client.workspace.assign, {"user": "heir"}),
+    ):
+        assert "alias" in web1.refuses(call, "not_managed", name="sole", **more).problem
+    assert web1.on(f"{is_running}; ls /tmp/alias; getent passwd alias cs-sole").ok
+    web1.on("sed -i /^alias:/d /etc/passwd /etc/shadow")
+    web1.on("cp -p /etc/group /root; sed -i 's/^cs-sole:x:[0-9]*/cs-sole:x:4300/' /etc/group")
+    web1.refuses(web1.client.workspace.delete, "not_managed", name="sole")
+    assert web1.on("getent passwd cs-sole && getent group 4300").ok
+    web1.on("cat /root/group > /etc/group")
+    assert web1.client.workspace.delete(name="sole").leftovers == []
+
+
+def test_a_user_that_the_store_has_forgotten_is_made_again_with_the_keys_of_now(web1: Web1) -> None:
+    """As after a restored backup."""
+    old, new = (f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{letter * 43}" for letter in "AB")
+    uid = web1.client.user.create(name="lost", ssh_keys=[old]).uid
+    forget = "database.execute(\"DELETE FROM users WHERE name = 'lost'\"); database.commit()"
+    web1.on(f"python3 - <<'E'\nimport sqlite3\ndatabase = sqlite3.connect('/var/lib/codesmith/state.db')\n{forget}\nE")
+    made = web1.client.user.create(name="lost", ssh_keys=[new])
+    assert (made.uid, len(made.ssh_keys)) == (uid, 1)
+    assert made.ssh_keys == web1.client.user.set_keys(name="lost", ssh_keys=[new]).ssh_keys
+
+
+def test_a_user_full_of_processes_is_deleted(web1: Web1) -> None:
+    web1.client.workspace.create(name="busy")
+    become = "setpriv --reuid=cs-busy --regid=cs-busy --clear-groups"
+    web1.on(
+        f"for i in $(seq 30); do {become} sh -c 'trap \"\" TERM HUP; while :; do sleep 5; done' >/dev/null 2>&1 & done"
+    )
+    assert web1.client.workspace.delete(name="busy").leftovers == []
+    assert not web1.on("getent passwd cs-busy", check=False).ok
+
+
+def test_uids_are_never_given_twice(web1: Web1) -> None:
+    first = web1.client.user.create(name="uid").uid
+    web1.client.user.delete(name="uid")
+    assert web1.client.user.create(name="uid").uid > first

@@ -85,6 +85,10 @@ class Web1:
         supervisor = f"$(systemctl show --property=MainPID --value codesmith-workspace@{name}.service)"
         return self.on(f"pgrep -u cs-{name} | grep -vx {supervisor}", check=False).out
 
+    def pids(self, login: str, program: str) -> set[str]:
+        """Return the pids of what runs as a login under this name."""
+        return set(self.on(f"pgrep -u {login} -x {program}", check=False).out.split())
+
     def runtime_command(self, name: str, request: str, **fields: Any) -> str:
         """Return the command that sends one request to the runtime of a workspace."""
         return f"python3 -I -c '{RUNTIME}' {RUNTIMES}/{name}.sock '{json.dumps({'request': request, **fields})}'"

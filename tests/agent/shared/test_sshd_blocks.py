@@ -49,5 +49,5 @@ def test_blocks_for_some_connections(case: str, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(sshd_blocks, "FOLDER", str(tmp_path))
     for name, text in {**files, "main": main, OURS: "Match all\n"}.items():
         (tmp_path / name).write_text(text)
-    found = sshd_blocks.before(f"{tmp_path}/{OURS}", f"{tmp_path}/main")
+    found = sshd_blocks.blocks_before(f"{tmp_path}/{OURS}", f"{tmp_path}/main")
     assert [one.text for one in found] == expected

@@ -100,3 +100,8 @@ def ended(supervisor: Supervisor, identifier: str) -> dict[str, Any]:
     record: dict[str, Any] = supervisor.ask("job_wait", id=identifier, timeout_s=20)["result"]["job"]
     assert record["state"] != "running", record
     return record
+
+
+def refusal(supervisor: Supervisor, request: str, **fields: Any) -> str:
+    kind: str = supervisor.ask(request, **fields)["error"]["data"]["kind"]
+    return kind

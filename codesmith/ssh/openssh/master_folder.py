@@ -17,7 +17,7 @@ PREFIX = "ssh-"
 TERMINATE_S = 2.0
 
 
-class Folder:
+class MasterFolder:
     """Created for one connection, and locked until `remove` or the end of the process."""
 
     def __init__(self) -> None:
