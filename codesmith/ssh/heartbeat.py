@@ -66,14 +66,14 @@ class Heartbeat:
             self._lose(f"its sshd said: {reason}" if reason else "closed by the node")
 
     def _is_answered(self, reply_s: float) -> bool:
-        asked = threading.Thread(target=self._send_keepalive, name=f"ask {self._name}", daemon=True)
+        asked = threading.Thread(target=self._ask, name=f"ask {self._name}", daemon=True)
         asked.start()
         asked.join(reply_s)
         while asked.is_alive() and self._transport.silent_s < reply_s:
             asked.join(1.0)
         return not asked.is_alive()
 
-    def _send_keepalive(self) -> None:
+    def _ask(self) -> None:
         try:
             self._transport.global_request("keepalive@openssh.com", wait=True)
         except (OSError, EOFError, paramiko.SSHException) as error:

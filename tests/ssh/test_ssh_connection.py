@@ -305,10 +305,3 @@ def test_a_long_transfer_on_a_slow_way_is_no_dead_network(
         assert run_script(connection, "head -c 200000 /dev/urandom").status == 0
     finally:
         connection.close()
-
-
-def test_a_suspended_machine_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    asleep_s = iter([0.0, 0.1, 60.0, 60.0])
-    monkeypatch.setattr(time, "clock_gettime", lambda _: time.monotonic() + next(asleep_s))
-    watch = heartbeat.SleepWatch()
-    assert [watch.has_slept() for _ in range(3)] == [False, True, False]
