@@ -7,6 +7,11 @@ from typing import Any
 
 import pytest
 
+# What both carriers do alike and takes long: the other one later.
+FABRIC_FIRST = pytest.mark.parametrize(
+    "carrier", ["fabric", pytest.param("openssh", marks=pytest.mark.long)], indirect=True
+)
+
 
 def some_of(cases: Mapping[str, Any], *now: str) -> list[Any]:
     """Return the cases as parameters with their names as ids; all but those of `now` are long."""

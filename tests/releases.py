@@ -16,9 +16,5 @@ BOOKWORM_FIRST = _first("bookworm", "trixie", "bullseye")
 BOOKWORM_BEFORE_TRIXIE = _first("bookworm", "trixie")
 # What sshd and sudo say: first the newest, which is the strictest.
 TRIXIE_FIRST = _first("trixie", "bookworm")
-# What OpenSSH of the node does: the newest first, then the oldest, and what is between them.
+# What OpenSSH of the node does, and what none may let through: the newest first, then the oldest.
 NEWEST_FIRST = _first("trixie", "bullseye", "bookworm")
-# What none of them may let through: the newest and the oldest first.
-NEWEST_AND_OLDEST = pytest.mark.parametrize(
-    "release", ["trixie", "bullseye", pytest.param("bookworm", marks=pytest.mark.long)], scope="module"
-)

@@ -56,7 +56,7 @@ def test_two_agents_work_side_by_side(person: Person) -> None:
     assert person.runs("codesmith token.list --node web1").out == ""
 
 
-@pytest.mark.parametrize(("command", "code", "words"), [("cat one", 0, "one\n"), ("sh -c 'exit 3'", 3, "")])
+@pytest.mark.parametrize(("command", "code", "words"), [("sh -c 'cat one; exit 3'", 3, "one\n")])
 def test_a_ci_job_has_the_exit_code_of_its_command_and_leaves_nothing(
     person: Person, two: tuple[Person, Forge], command: str, code: int, words: str
 ) -> None:

@@ -83,7 +83,7 @@ OBSTACLES = {
 
 
 @TRIXIE_FIRST
-@pytest.mark.parametrize(("text", "keyword"), some_of(OBSTACLES, "another port", "allowed groups"))
+@pytest.mark.parametrize(("text", "keyword"), some_of(OBSTACLES, "allowed groups"))
 def test_what_wins_over_our_settings_shuts_the_door_and_everybody_names_it(
     any_node: LabNode, node_with_ann: Node, text: str, keyword: str
 ) -> None:

@@ -217,6 +217,7 @@ def test_rollback_goes_back_and_once_more_forth(node: LabNode, seven: Node) -> N
     assert prepare(seven).steps == ()
 
 
+@pytest.mark.long
 def test_rollback_repairs_what_it_goes_back_to(node: LabNode, seven: Node) -> None:
     program = layout.program_of(layout.PREVIOUS)
     sums = "find . -name '*.pyc' -o -type f -not -name compiled.json -exec sha256sum {} + | sort"
@@ -228,6 +229,7 @@ def test_rollback_repairs_what_it_goes_back_to(node: LabNode, seven: Node) -> No
     assert {one.status for one in verify(seven)} == {"ok"}
 
 
+@pytest.mark.long
 def test_rollback_to_what_does_not_answer_any_more_changes_nothing(node: LabNode, seven: Node) -> None:
     unit = f"{layout.PREVIOUS}/units/{layout.AGENT_SERVICE}"
     sh(node, f"cp {unit} /tmp/whole; sed -i 's/^ExecStart=.*/ExecStart=false/' {unit}")

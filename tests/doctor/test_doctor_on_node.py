@@ -88,7 +88,7 @@ def test_a_stopped_agent_is_found_over_ssh(ops: Person) -> None:
     assert found["ssh.shell"]["status"] == "ok"
 
 
-@pytest.mark.parametrize("path", ["/run/codesmith/agent.sock", "/run/codesmith"])
+@pytest.mark.parametrize("path", ["/run/codesmith/agent.sock", pytest.param("/run/codesmith", marks=pytest.mark.long)])
 def test_a_socket_that_somebody_removed_is_told_and_comes_back(ops: Person, path: str) -> None:
     ops.on("web1", f"rm -r {path}")
     ops.runs("inv node.disconnect --node web1", check=False)

@@ -170,6 +170,7 @@ def test_who_cannot_be_on_a_bridge_is_refused_before_anything_is_made(lab, new_n
     assert not node_dir(name).exists()
 
 
+@pytest.mark.long
 def test_the_addresses_of_a_bridge_and_the_bridges_can_run_out(monkeypatch, tmp_path, new_name):
     monkeypatch.setenv("CODESMITH_LAB_HOME", str(tmp_path))
     name, kept = new_name("bridge"), Lab(keep=True)

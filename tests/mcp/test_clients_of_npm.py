@@ -157,6 +157,7 @@ def test_the_inspector_uses_tools_and_shows_what_is_refused(
     assert "structuredContent" not in answer
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scenario", SHORT)
 def test_conformance_of_the_revision_with_a_handshake(conform: Callable[..., Checks], scenario: str) -> None:
     checks = conform("--spec-version", "2025-11-25", "--scenario", scenario)

@@ -25,7 +25,9 @@ NAMES = [
 ]  # fmt: skip
 # Of the protocol: with the handshake that clients of today make, and the newest, which has none.
 REVISIONS = ("2025-11-25", "2026-07-28")
-every_revision = pytest.mark.parametrize("revision", REVISIONS)
+every_revision = pytest.mark.parametrize(
+    "revision", [*(pytest.param(older, marks=pytest.mark.long) for older in REVISIONS[:-1]), REVISIONS[-1]]
+)
 READING = ["file_list", "file_read", "file_search", "job_list", "job_output", "usage"]
 
 

@@ -15,6 +15,7 @@ from codesmith.errors import HostKeyUnknown
 from codesmith.ssh.connect import connect, fetch_host_key
 from codesmith.ssh.connection import FABRIC
 from codesmith.ssh.target import resolve, split_port
+from tests.kinds import FABRIC_FIRST
 from tests.ssh.ssh_place import OTHER_PORT, Place
 from tests.waiting import accepts
 
@@ -102,6 +103,7 @@ ALIASES = {
 }
 
 
+@FABRIC_FIRST
 @pytest.mark.parametrize("config", ALIASES.values(), ids=ALIASES)
 def test_an_alias_leads_where_ssh_would_go(place: Place, config: str) -> None:
     place.write("more", WEB)

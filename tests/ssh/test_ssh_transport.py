@@ -18,6 +18,7 @@ from codesmith.lab import LabNode
 from codesmith.ssh.connection import FABRIC, OPENSSH, Connection
 from codesmith.ssh.script import run_script
 from codesmith.ssh.transport import NodeTransport
+from tests.kinds import FABRIC_FIRST
 
 Open = Callable[..., Connection]
 ECHO = "/run/echo.sock"
@@ -115,6 +116,7 @@ def push(channel: paramiko.Channel, data: bytes) -> None:
         channel.shutdown_write()
 
 
+@FABRIC_FIRST
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("channels", [150, pytest.param(600, marks=pytest.mark.long)])
 def test_chaos_kills_neither_connection_nor_bytes(open_to: Open, echo: str, channels: int) -> None:
@@ -129,6 +131,7 @@ def test_chaos_kills_neither_connection_nor_bytes(open_to: Open, echo: str, chan
     assert len(os.listdir("/proc/self/fd")) <= files
 
 
+@FABRIC_FIRST
 def test_a_rekey_by_sshd_under_load_loses_no_byte(node: LabNode, open_to: Open, echo: str, carrier: str) -> None:
     node.run(["/bin/sh", "-c", "echo 'RekeyLimit 1M' >/etc/ssh/sshd_config.d/rekey.conf; systemctl restart ssh"])
     try:

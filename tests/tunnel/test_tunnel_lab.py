@@ -22,7 +22,7 @@ from codesmith.nodes.registry import Node
 from codesmith.sdk.transport import Transport
 from codesmith.tunnel import control, identity, local_endpoint
 from codesmith.tunnel.local_endpoint import endpoint_path, ensure
-from tests.kinds import some_of
+from tests.kinds import FABRIC_FIRST, some_of
 from tests.tunnel.tunnel_talk import connect, echo, is_ready, post, read_all, refusal, state, stopped, version
 from tests.waiting import eventually, is_running
 
@@ -59,6 +59,7 @@ def test_ready_means_the_right_node_answered(path, node, node_id, carrier):
     assert state().counts["ssh_connections"] == 1
 
 
+@FABRIC_FIRST
 def test_agent_of_another_node_is_refused(far, node, node_id):
     lab_agent.answer_as(far, "someone-else")
     try:
@@ -70,6 +71,7 @@ def test_agent_of_another_node_is_refused(far, node, node_id):
     assert version(ensure(node)) == node_id
 
 
+@FABRIC_FIRST
 def test_name_that_leads_elsewhere_than_before_is_refused(node):
     identity.remember(node, "another")
     with pytest.raises(WrongNode, match="another node than before"):
@@ -88,6 +90,7 @@ def test_node_without_agent_is_not_prepared(far, node):
         far.run(["mv", "/etc/codesmith.away", "/etc/codesmith"])
 
 
+@FABRIC_FIRST
 def test_login_outside_the_clients_group_is_told_so(far, node, carrier):
     stranger = f"stranger-{carrier}"
     far.add_login(stranger)
@@ -126,6 +129,7 @@ def test_first_connect_to_a_stopped_agent_names_it(far, node):
         lab_agent.wait_for_socket(far)
 
 
+@FABRIC_FIRST
 def test_reboot_needs_no_command(far, path, node_id):
     far.reboot()
     lab_agent.wait_for_socket(far)
@@ -164,6 +168,7 @@ def call(path, node, changes):
         return transport.call("node.version", {}, changes=changes)
 
 
+@FABRIC_FIRST
 def test_disconnect_removes_the_socket_and_ends_the_last_forwarder(path, node):
     pid = control.ping()
     assert control.disconnect(node) is True
@@ -172,6 +177,7 @@ def test_disconnect_removes_the_socket_and_ends_the_last_forwarder(path, node):
     assert control.disconnect(node) is False
 
 
+@FABRIC_FIRST
 def test_changed_spec_replaces_the_endpoint(far, path, node, node_id):
     with far.relay(rtt_ms=0) as (host, port):
         moved = dataclasses.replace(node, host=host, port=port)
@@ -228,6 +234,7 @@ def test_stopped_agent_is_told_through_dial_too(sshd, far, impatient, node, node
     assert version(path) == node_id
 
 
+@FABRIC_FIRST
 def test_bulk_both_ways_survives_rekeying(sshd, node):
     sshd("RekeyLimit 4M")
     path = ensure(node)
@@ -266,6 +273,7 @@ def misbehave(path, rng: random.Random, wrong: list[str]) -> None:
         wrong.append(repr(error))
 
 
+@FABRIC_FIRST
 @pytest.mark.parametrize(
     ("connections", "lines"),
     [

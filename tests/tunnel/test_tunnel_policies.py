@@ -19,6 +19,7 @@ from codesmith.ssh.script import run_script
 from codesmith.ssh.target import resolve
 from codesmith.tunnel import control, pool
 from codesmith.tunnel.local_endpoint import ensure
+from tests.kinds import FABRIC_FIRST
 from tests.tunnel.tunnel_talk import connect, is_ready, refusal, state, version
 from tests.waiting import eventually
 
@@ -164,6 +165,7 @@ def strict(boot):
     return node
 
 
+@FABRIC_FIRST
 def test_one_session_is_enough_for_one_script_after_the_other(strict, home, tmp_path, carrier):
     lab_agent.set_sshd(strict, "MaxSessions 1")
     try:
@@ -173,6 +175,7 @@ def test_one_session_is_enough_for_one_script_after_the_other(strict, home, tmp_
         lab_agent.set_sshd(strict)
 
 
+@FABRIC_FIRST
 @pytest.mark.parametrize("count", [12, pytest.param(MANY, marks=pytest.mark.long)])
 def test_many_nodes_at_once_pass_the_default_limit_of_new_connections(strict, home, tmp_path, carrier, count):
     nodes = [replace(entry(strict, tmp_path, f"n{number}"), ssh=carrier) for number in range(count)]
@@ -180,6 +183,7 @@ def test_many_nodes_at_once_pass_the_default_limit_of_new_connections(strict, ho
     ready_again(strict, nodes)
 
 
+@FABRIC_FIRST
 @pytest.mark.parametrize("count", [6, pytest.param(16, marks=pytest.mark.long)])
 def test_many_nodes_at_once_pass_it_through_one_gateway(strict, home, tmp_path, ssh_config, carrier, count):
     strict.run(["systemctl", "restart", "ssh"])  # it forgets the penalties of the tests before

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 
+import pytest
 from playwright.sync_api import expect
 
 from tests.ui.page import confirm, field, run_command, settled, shoot, start_job
@@ -153,6 +154,7 @@ def test_files_go_to_a_workspace_and_back_and_are_edited_there(at, page, ada):
     expect(files.get_by_role("row", name="up.bin")).to_have_count(0)
 
 
+@pytest.mark.long
 def test_a_workspace_is_shared_until_what_runs_in_it_is_ended(at, page, ada):
     ada.runs("inv user.create bea --node web1")
     at("/nodes/web1/workspaces/shop")
@@ -226,6 +228,7 @@ def test_a_page_starts_no_runtime_and_a_click_does(at, page, ada):
     assert ada.runs("inv workspace.get shop --node web1 --json").json["runtime"]["state"] == "running"
 
 
+@pytest.mark.long
 def test_a_port_is_forwarded_from_the_page(at, page, ada):
     at("/nodes/web1/workspaces/shop")
     start_job(page, "python3 -m http.server --directory code 8123", through_sh=False)
@@ -253,6 +256,7 @@ def test_what_the_command_line_does_is_on_the_page_at_once(at, page, ada):
     expect(shown).to_have_count(0)
 
 
+@pytest.mark.long
 def test_a_user_gets_keys_is_disabled_and_enabled(at, page, ada):
     at("/nodes/web1/users/shop")
     expect(page.get_by_text("ada@laptop").first).to_be_visible()

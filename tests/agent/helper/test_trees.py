@@ -96,14 +96,14 @@ def test_depth_is_no_defence(base: Path) -> None:
 @pytest.mark.slow
 def test_many_directories_cost_no_memory(base: Path) -> None:
     trees.make(str(base / "homes"), "ada", UID, 0o700, [])
-    for number in range(20_000):
+    for number in range(5_000):
         (base / "homes" / "ada" / str(number)).mkdir()
     tracemalloc.start()
     assert trees.remove(str(base / "homes"), "ada")
     assert trash.empty(None) == []
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 1_000_000, peak
+    assert peak < 250_000, peak
     assert list((base / "trash").iterdir()) == []
 
 

@@ -37,6 +37,7 @@ def bare(ops: Person) -> Any:
     ops.on("web1", "chown root:root /srv; chmod 755 /srv")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("link", some_of(LINKS, "a link to a link"))
 def test_all_of_a_workspaces_life(bare: Person, link: str) -> None:
     bare.on("web1", link)

@@ -153,7 +153,7 @@ def test_a_directory_that_is_there_keeps_its_mode_and_times(demo: Web1, by: str,
     demo.on(f"cd {top} && rm -rf 'a b' big run out in n*")
 
 
-@SFTP_FIRST
+@RSYNC_FIRST
 def test_delete_never_takes_what_a_workspace_always_has(demo: Web1, by: str, here: Path) -> None:
     (here / "src").mkdir()
     (here / ".codesmith").mkdir()
@@ -229,6 +229,7 @@ BEFORE = {
 }
 
 
+@SFTP_FIRST
 @pytest.mark.parametrize("error", ON_THE_WAY)
 def test_errors_say_what_and_end_with_their_code(demo: Web1, by: str, error: str) -> None:
     demo.client.workspace.exec(name="demo", argv=["sh", "-c", "touch closed && chmod 0 closed"])
@@ -275,7 +276,7 @@ def goes_on(demo: Web1, source: Path, name: str) -> None:
     demo.on(f"rm {folder}/{name}")
 
 
-@SFTP_FIRST
+@RSYNC_FIRST
 def test_ctrl_c_ends_the_far_side_and_the_same_again_goes_on(demo: Web1, by: str, here: Path) -> None:
     (here / "big").write_bytes(os.urandom(1 << 20) * 250)
     argv = [str(Path(sys.executable).parent / "inv"), "workspace.copy", str(here / "big"), f"demo:data/cut-{by}"]
@@ -294,7 +295,7 @@ def test_ctrl_c_ends_the_far_side_and_the_same_again_goes_on(demo: Web1, by: str
 @RSYNC_FIRST
 def test_a_terminal_sees_how_far_it_is(demo: Web1, by: str, here: Path) -> None:
     with (here / "big").open("wb") as file:
-        file.truncate(900 << 20)  # it takes seconds, and rsync tells its rate once in a second
+        file.truncate(600 << 20)  # it takes seconds, and rsync tells its rate once in a second
     argv = [str(Path(sys.executable).parent / "inv"), "workspace.copy", str(here / "big"), f"demo:data/seen-{by}"]
     with Terminal(argv, {**demo.person.environment, "TERM": "xterm"}, rows=24, columns=90) as terminal:
         terminal.wait_for(r"\d+ %  [\d.]+ MB  [\d.]+ ?MB/s  \d:\d\d:\d\d left")
@@ -302,8 +303,9 @@ def test_a_terminal_sees_how_far_it_is(demo: Web1, by: str, here: Path) -> None:
     demo.on(f"rm /srv/codesmith/workspaces/demo/data/seen-{by}")
 
 
+@RSYNC_FIRST
 def test_a_copy_ends_with_inv_however_that_ends(demo: Web1, by: str, here: Path) -> None:
-    (here / "big").write_bytes(os.urandom(1 << 20) * 400)
+    (here / "big").write_bytes(os.urandom(1 << 20) * 250)
     argv = [str(Path(sys.executable).parent / "inv"), "workspace.copy", str(here / "big"), f"demo:data/dead-{by}"]
     folder = "/srv/codesmith/workspaces/demo/data"
     begun = f"find {folder} -path '*.*dead-{by}*' -size +1M"

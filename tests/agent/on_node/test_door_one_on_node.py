@@ -298,7 +298,10 @@ def test_an_endpoint_that_is_not_open_is_opened_by_ssh(door: Door) -> None:
     assert door.ssh("demo", "id -un", typed=b"not for the forwarder") == "cs-demo\n"
 
 
-@pytest.mark.parametrize(("entry", "policy"), [({"ssh": "openssh"}, ""), ({}, "AllowStreamLocalForwarding no")])
+@pytest.mark.parametrize(
+    ("entry", "policy"),
+    [({"ssh": "openssh"}, ""), pytest.param({}, "AllowStreamLocalForwarding no", marks=pytest.mark.long)],
+)
 def test_it_goes_through_whatever_carries_the_tunnel(door: Door, entry: dict[str, str], policy: str) -> None:
     person = door.person
     drop_in = "/etc/ssh/sshd_config.d/00-policy.conf"

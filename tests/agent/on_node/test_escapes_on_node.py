@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.agent.on_node.web1 import Web1
-from tests.releases import NEWEST_AND_OLDEST
+from tests.releases import NEWEST_FIRST
 
-pytestmark = [pytest.mark.lab, NEWEST_AND_OLDEST]
+pytestmark = [pytest.mark.lab, NEWEST_FIRST]
 # As other software has them: everybody may connect.
 STAND_INS = (
     "/run/snapd.socket", "/run/mysqld/mysqld.sock", "/run/postgresql/.s.PGSQL.5432", "/run/docker.sock",

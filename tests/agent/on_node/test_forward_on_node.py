@@ -142,6 +142,7 @@ def test_in_the_background_it_is_kept_listed_and_ended(door: Door) -> None:
         assert not is_open(here)
 
 
+@pytest.mark.long
 def test_in_the_background_what_does_not_listen_yet_is_named(door: Door) -> None:
     """And a workspace that was deleted is said to be, until --stop."""
     port, local, here, person, client = free_port(), free_port(), free_port(), door.person, door.web1.client

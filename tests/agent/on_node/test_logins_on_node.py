@@ -241,6 +241,7 @@ def test_the_password_of_sudo_comes_from_a_file(typist: Logins, tmp_path: Path) 
     typist.works("zsh", "still-there")
 
 
+@pytest.mark.long
 def test_a_passphrase_opens_every_node_of_a_command(typist: Logins, tmp_path: Path) -> None:
     person, key = typist.person, tmp_path / "id_locked"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", PASSPHRASE, "-f", str(key)], check=True)

@@ -182,6 +182,7 @@ def test_all_of_it_is_told_by_verify_health_and_doctor_and_prepare_puts_it_right
     assert drifting.person.runs("inv node.prepare --plan --json").json[0]["steps"] == []
 
 
+@pytest.mark.long
 def test_one_account_that_cannot_be_put_right_does_not_keep_the_others_as_they_are(drifting: Web1) -> None:
     for name in ("able", "twin"):
         drifting.client.user.create(name=name)
@@ -240,6 +241,7 @@ def test_an_account_that_somebody_opened_is_told_and_closed_again(web1: Web1, by
     web1.client.user.delete(name="maker")
 
 
+@pytest.mark.long
 def test_the_front_ends_user_is_put_right_too(web1: Web1) -> None:
     web1.on("usermod --append --groups docker codesmith; chage --maxdays 90 --inactive 30 codesmith")
     web1.on("usermod --expiredate 2026-12-24 codesmith; gpasswd --add nobody codesmith")

@@ -83,6 +83,7 @@ def test_a_port_that_is_taken_is_told_and_calls_go_on(web1: Web1, port: int) -> 
     assert person.runs("inv node.connect --json").json[0]["state"] == "ready"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)  # npm downloads the generator and the compiler
 def test_a_typescript_client_made_of_the_contract_reaches_a_port(web1: Web1, port: int, tmp_path: Path) -> None:
     """The commands and the program of docs/typescript.md, word for word but for the port."""

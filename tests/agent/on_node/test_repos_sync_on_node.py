@@ -170,6 +170,7 @@ def test_what_a_repository_is_configured_to_do_gets_no_credential(web1: Web1, fo
     assert web1.on(f"ls {path}/../../ran").ok
 
 
+@pytest.mark.long
 def test_a_workspace_without_network_is_exchanged_and_runs_nothing_with_it(web1: Web1, forge: Forge) -> None:
     repo, path = web1.client.repo, cloned(web1, forge, "closed-off")
     web1.client.sandbox.create(workspace="closed-off", network="none")

@@ -158,6 +158,7 @@ def test_prepare_puts_right_an_account_that_the_ledger_has_forgotten(web1: Web1)
 PLACES = "stat -c '%U %a' /srv/codesmith/home/cs-late /srv/codesmith/workspaces/late"
 
 
+@pytest.mark.long
 def test_prepare_opens_nobody_whom_the_ledger_does_not_know_to_be_closed(web1: Web1) -> None:
     web1.client.workspace.create(name="late")
     with an_hour_passes(web1, [(LEDGER, True)]):
@@ -205,7 +206,7 @@ DOUBTS = {
 }
 
 
-@pytest.mark.parametrize(("harm", "named"), some_of(DOUBTS, "another comment", "a line in shadow alone"))
+@pytest.mark.parametrize(("harm", "named"), some_of(DOUBTS, "a line in shadow alone"))
 def test_what_is_not_proved_to_be_ours_is_named_and_not_called_deleted(web1: Web1, harm: str, named: str) -> None:
     with an_hour_passes(web1, [(LEDGER, False)]):
         web1.client.workspace.create(name="late")
@@ -260,7 +261,9 @@ def test_a_user_who_got_a_workspace_since_is_not_deleted_with_it(web1: Web1) -> 
         assert web1.client.user.delete(name=name).deleted
 
 
-@pytest.mark.parametrize("loss", [[(LEDGER, True)], [(LEDGER, True), (STORE, True)]], ids=["ledger", "both"])
+@pytest.mark.parametrize(
+    "loss", some_of({"ledger": [(LEDGER, True)], "both": [(LEDGER, True), (STORE, True)]}, "ledger")
+)
 def test_a_workspace_that_was_assigned_since_is_sealed_until_its_user_is_enabled(
     web1: Web1, loss: list[tuple[str, bool]]
 ) -> None:
@@ -297,9 +300,7 @@ PRIVATE = {
 }
 
 
-@pytest.mark.parametrize(
-    ("path", "harm", "cure", "check"), some_of(PRIVATE, "mode of the store", "owner of the ledger")
-)
+@pytest.mark.parametrize(("path", "harm", "cure", "check"), some_of(PRIVATE, "owner of the ledger"))
 def test_a_store_that_others_may_have_written_is_not_believed(
     web1: Web1, path: str, harm: str, cure: str, check: str
 ) -> None:

@@ -162,6 +162,7 @@ def test_what_runs_survives_helper_and_front_end_and_the_other_ones_supervisor(d
     client.close()
 
 
+@pytest.mark.long
 def test_a_power_cut_ends_all_and_both_come_back_as_they_were(door: Door, web1: Web1) -> None:
     node = web1.person.lab_node("web1")
     client = web1.client
