@@ -23,6 +23,7 @@ from codesmith.ssh.connection import FABRIC, Connection
 from codesmith.ssh.fabric_connection import connect, fetch_host_key
 from codesmith.ssh.script import run_script
 from codesmith.ssh.target import Target
+from tests.kinds import FABRIC_FIRST
 from tests.waiting import accepts
 
 Open = Callable[..., Connection]
@@ -290,6 +291,7 @@ def test_a_network_that_dies_before_a_gateway_is_the_reason(
         connection.close()
 
 
+@FABRIC_FIRST
 def test_a_long_transfer_on_a_slow_way_is_no_dead_network(
     target: Target, carrier: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ from codesmith.nodes.registry import Node
 from codesmith.sdk.client import Client
 from codesmith.tunnel import control
 from codesmith.tunnel.local_endpoint import ensure
+from tests.kinds import FABRIC_FIRST
 from tests.ssh.remote_logins import add_login
 from tests.tunnel.tunnel_talk import connect, is_ready, refusal, state, version
 from tests.waiting import accepts, eventually, is_running
@@ -69,6 +70,7 @@ def test_the_ssh_agent_of_the_last_caller_is_asked(far, node, node_id, tmp_path,
     assert version(path) == node_id
 
 
+@FABRIC_FIRST
 def test_a_call_brings_the_ssh_agent_that_a_stale_endpoint_lacks(far, node, node_id, tmp_path, monkeypatch):
     """The session whose agent the forwarder used is over: a call from another session works without a connect."""
     by_agent = replace(node, identity=None)
@@ -91,6 +93,7 @@ def test_a_call_brings_the_ssh_agent_that_a_stale_endpoint_lacks(far, node, node
             eventually(lambda: state().counts["ssh_connections"] == 3 and is_ready(), within_s=BACK_S)
 
 
+@FABRIC_FIRST
 def test_an_older_forwarder_is_replaced_and_its_endpoints_come_back(far, node, node_id, tmp_path, monkeypatch):
     other = entry(far, tmp_path, "other")
     paths = [ensure(node), ensure(other)]
@@ -110,6 +113,7 @@ def test_an_older_forwarder_is_replaced_and_its_endpoints_come_back(far, node, n
     assert control.ping() == new
 
 
+@FABRIC_FIRST
 def test_another_host_key_under_a_ready_endpoint_is_refused(far, node):
     path = ensure(node)
     known_hosts = node.known_hosts
@@ -120,6 +124,7 @@ def test_another_host_key_under_a_ready_endpoint_is_refused(far, node):
     assert refusal(path)["kind"] == "HostKeyChanged"
 
 
+@FABRIC_FIRST
 def test_a_machine_that_sleeps_while_its_node_loses_power_finds_it_again(far, node, node_id):
     path = ensure(node)
     forwarder = control.ping()
