@@ -10,6 +10,7 @@ import pytest
 
 from codesmith.errors import CodeSmithError
 from codesmith.paths import runtime_dir
+from codesmith.tunnel.acceptor import Acceptor
 from codesmith.tunnel.private_socket import PrivateSocket
 from tests.tunnel.tunnel_talk import connect, threads_since
 from tests.waiting import eventually
@@ -18,14 +19,16 @@ from tests.waiting import eventually
 @pytest.fixture
 def listen(tmp_path):
     made, before = [], set(threading.enumerate())
+    acceptor = Acceptor()
 
     def start(path=tmp_path / "a.sock", handler=lambda connection: connection.sendall(b"hello")):
-        made.append(PrivateSocket(path, handler))
+        made.append(PrivateSocket(path, acceptor, handler))
         return made[-1]
 
     yield start
     for listener in made:
         listener.close()
+    acceptor.close()
     eventually(lambda: not threads_since(before), "threads left")
 
 
@@ -77,8 +80,12 @@ def test_close_removes_only_its_own_file(listen):
     assert not second.path.exists()
 
 
-def test_close_ends_the_accepting_thread(listen):
-    listener = listen()
-    assert "accept a.sock" in [thread.name for thread in threading.enumerate()]
-    listener.close()
-    eventually(lambda: "accept a.sock" not in [thread.name for thread in threading.enumerate()])
+def test_one_thread_accepts_for_all(tmp_path, listen):
+    before = threading.active_count()
+    listeners = [listen(tmp_path / f"{number}.sock") for number in range(20)]
+    assert [hears(listener.path) for listener in listeners] == [b"hello"] * 20
+    eventually(lambda: threading.active_count() == before)
+    listeners[0].close()
+    with pytest.raises(FileNotFoundError):
+        connect(listeners[0].path)
+    assert hears(listeners[1].path) == b"hello"
