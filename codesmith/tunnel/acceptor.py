@@ -7,11 +7,17 @@ import os
 import select
 import socket
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 
 log = logging.getLogger("codesmith.tunnel")
 
 ACCEPT_PAUSE_S = 0.2
+# So many connections, each for another endpoint, within so many seconds are a rush; after so many it is over.
+RUSH, RUSH_S, CALM_S = 8, 0.1, 0.2
+# What waits for its end waits no longer than this.
+LATER_S = 2.0
 CONNECTIONS_MAX = 400
 
 Handler = Callable[[socket.socket], None]
@@ -47,9 +53,11 @@ class Acceptor:
         self._lock = threading.Lock()
         self._listening: dict[int, Listening] = {}
         self._epoll = select.epoll()
-        self._closing = os.eventfd(0)
-        self._epoll.register(self._closing, select.EPOLLIN)
-        self._is_short = False
+        self._bell = os.eventfd(0)
+        self._epoll.register(self._bell, select.EPOLLIN)
+        self._is_closing = self._is_short = False
+        self._recent: deque[tuple[float, str]] = deque([(0.0, "")], RUSH)
+        self._later: deque[tuple[float, Callable[[], None]]] = deque()
         self._pause = threading.Event()
         self._thread = threading.Thread(target=self._run, name="accept", daemon=True)
         self._thread.start()
@@ -80,23 +88,46 @@ class Acceptor:
                 self._epoll.unregister(listening.socket)
                 listening.socket.close()
 
+    def when_calm(self, work: Callable[[], None]) -> None:
+        """Call `work`, which must be quick: now or, if many endpoints are being called at once, after the rush."""
+        recent = list(self._recent)
+        if time.monotonic() - recent[0][0] > RUSH_S or len({name for _, name in recent}) < RUSH:
+            work()
+            return
+        with self._lock:
+            self._later.append((time.monotonic(), work))
+            is_first = len(self._later) == 1
+        if is_first:
+            os.eventfd_write(self._bell, 1)  # the thread may wait for a connection
+
     def close(self) -> None:
         """End the thread; sockets that are still listening stay open."""
-        os.eventfd_write(self._closing, 1)
+        self._is_closing = True
+        os.eventfd_write(self._bell, 1)
         self._pause.set()
         self._thread.join()
         self._epoll.close()
-        os.close(self._closing)
+        os.close(self._bell)
 
     def _run(self) -> None:
-        while True:
-            for descriptor, _ in self._epoll.poll():
-                if descriptor == self._closing:
-                    return
+        while not self._is_closing:
+            for descriptor, _ in self._epoll.poll(CALM_S if self._later else None):
+                if descriptor == self._bell:
+                    os.eventfd_read(self._bell)
+                    continue
                 with self._lock:
                     listening = self._listening.get(descriptor)
                 if listening is not None:
                     self._accept(listening)
+            self._do_what_waits()
+
+    def _do_what_waits(self) -> None:
+        now, due = time.monotonic(), []
+        with self._lock:
+            while self._later and (now - self._recent[-1][0] > CALM_S or now - self._later[0][0] > LATER_S):
+                due.append(self._later.popleft()[1])
+        for work in due:
+            work()
 
     def _accept(self, listening: Listening) -> None:
         try:
@@ -107,6 +138,7 @@ class Acceptor:
             if listening.socket.fileno() >= 0:
                 self._wait(listening, str(error.strerror))
             return
+        self._recent.append((time.monotonic(), listening.name))
         if not listening.admit(connection):
             connection.close()
             return

@@ -25,8 +25,10 @@ class _Spare(NamedTuple):
 class Pool:
     """Gives streams to local connections. With a spare, a new connection saves the round trip that opens a channel."""
 
-    def __init__(self, name: str, wake: Callable[[], None], socket: str = AGENT_SOCKET) -> None:
-        self._name, self._wake, self._agent_socket = name, wake, socket
+    def __init__(
+        self, name: str, wake: Callable[[], None], want_spare: Callable[[], None], socket: str = AGENT_SOCKET
+    ) -> None:
+        self._name, self._wake, self._want_spare, self._agent_socket = name, wake, want_spare, socket
         self._changed = threading.Condition()
         self._link: Link | None = None
         self._spare: _Spare | None = None
@@ -86,7 +88,7 @@ class Pool:
         relay = Relay(self._take_spare() or self._open_new(), local, self._end_spare)
         with self._changed:
             self._used.add(relay)
-        self._wake()  # for the next spare
+        self._want_spare()
         return relay
 
     def give_back(self, relay: Relay) -> None:

@@ -68,8 +68,9 @@ class Relay:
             while data := self._local.recv(CHUNK):
                 self._stream.sendall(data)
             self._is_ending = True
-            self._stream.shutdown_write()
-            _wait_hangup(self._local)
+            if not _has_hung_up(self._local, 0):
+                self._stream.shutdown_write()
+                _has_hung_up(self._local)
         except LOST:
             pass  # one end is gone; the reading thread still carries what the other sends
         self._is_ending = True
@@ -108,8 +109,8 @@ def end(stream: Stream) -> None:
         pass
 
 
-def _wait_hangup(local: socket.socket) -> None:
-    """Return when the local end is closed or both directions are shut down; a half-closed one may still read."""
+def _has_hung_up(local: socket.socket, within_ms: int | None = None) -> bool:
+    """Wait until the local end is closed or both directions are shut down; a half-closed one may still read."""
     poll = select.poll()
     poll.register(local, 0)  # POLLHUP is always reported
-    poll.poll()
+    return bool(poll.poll(within_ms))
