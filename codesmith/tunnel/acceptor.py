@@ -97,7 +97,7 @@ class Acceptor:
         with self._lock:
             self._later.append((time.monotonic(), work))
             is_first = len(self._later) == 1
-        if is_first:
+        if is_first and not self._is_closing:
             os.eventfd_write(self._bell, 1)  # the thread may wait for a connection
 
     def close(self) -> None:

@@ -58,10 +58,18 @@ class Worker:
             thread.join(timeout_s)
 
     def _run(self) -> None:
-        while True:
-            self.begin()
-            self._work()
-            with self._lock:
-                if not self._is_woken:
-                    self._thread = self._bell = None
-                    return
+        try:
+            while self._goes_on():
+                self.begin()
+                self._work()
+        except BaseException:
+            with self._lock:  # the next wake starts another
+                self._thread = self._bell = None
+            raise
+
+    def _goes_on(self) -> bool:
+        """Return whether it was woken again; if not, the thread counts as ended from here on."""
+        with self._lock:
+            if not self._is_woken:
+                self._thread = self._bell = None
+            return self._is_woken
