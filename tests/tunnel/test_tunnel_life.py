@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -14,11 +15,12 @@ import tests.tunnel.tunnel_lab_agent as lab_agent
 from codesmith.errors import AuthenticationFailed
 from codesmith.nodes.registry import Node
 from codesmith.sdk.client import Client
+from codesmith.ssh.transport import NodeTransport
 from codesmith.tunnel import control
 from codesmith.tunnel.local_endpoint import ensure
 from tests.kinds import FABRIC_FIRST
 from tests.ssh.remote_logins import add_login
-from tests.tunnel.tunnel_talk import connect, is_ready, refusal, state, version
+from tests.tunnel.tunnel_talk import connect, is_ready, refusal, state, threads_since, version
 from tests.waiting import accepts, eventually, is_running
 
 pytestmark = pytest.mark.lab
@@ -36,6 +38,16 @@ def entry(far, folder, name: str = "") -> Node:
     with open(folder / "known_hosts", "a") as file:
         file.write(address.known_hosts.read_text())
     return Node(name or far.name, folder / "nodes.yaml", address.host, "root", identity=str(address.identity))
+
+
+@pytest.mark.usefixtures("inside")
+def test_an_idle_endpoint_has_one_thread(far, node_id, tmp_path):
+    """The one that reads its SSH connection. Another accepts for all."""
+    before = set(threading.enumerate())
+    nodes = [entry(far, tmp_path, f"idle{number}") for number in range(3)]
+    for node in nodes:
+        assert version(ensure(node)) == node_id
+    eventually(lambda: [type(thread) for thread in threads_since(before)] == [NodeTransport] * 3)
 
 
 def end_sessions(far) -> None:

@@ -101,8 +101,8 @@ class MuxPacketizer(NodePacketizer):
 
     REKEY_BYTES = REKEY_PACKETS = 2**63
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(self, sock: Any) -> None:
+        super().__init__(sock)
         self._initial_kex_done = True
         self.is_greeted = False
 
@@ -115,7 +115,7 @@ class MuxPacketizer(NodePacketizer):
         """Return the next message."""
         size = struct.unpack(">I", self.read_all(4))[0]
         packet = self.read_all(size)
-        self.last_message = time.monotonic()
+        self.hear()
         return packet[1], AnyMessage(packet[2:])
 
     def _build_packet(self, payload: bytes) -> bytes:
