@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import paramiko
-from paramiko.common import MSG_CHANNEL_CLOSE, MSG_DISCONNECT, MSG_USERAUTH_BANNER, cMSG_GLOBAL_REQUEST
+from paramiko.common import MSG_CHANNEL_CLOSE, MSG_CHANNEL_EOF, MSG_DISCONNECT, MSG_USERAUTH_BANNER, cMSG_GLOBAL_REQUEST
 
 from codesmith.ssh import heartbeat
 from codesmith.ssh.heartbeat import Heartbeat, NoAnswer
@@ -52,8 +52,13 @@ class _CloseGuard:
         with self._sending:
             if self._is_closed:
                 return
-            self._is_closed = message.asbytes()[0] == MSG_CHANNEL_CLOSE
-            self._transport._send_user_message(message)
+            kind = message.asbytes()[0]
+            self._is_closed = kind == MSG_CHANNEL_CLOSE
+            try:
+                self._transport._send_user_message(message)
+            except EOFError:
+                if kind not in (MSG_CHANNEL_EOF, MSG_CHANNEL_CLOSE):  # nobody is left to be told of an end
+                    raise
 
 
 class NodeChannel(paramiko.Channel):
