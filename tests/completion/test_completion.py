@@ -205,6 +205,14 @@ def test_inv_of_another_project(typist: Typist) -> None:
     assert subprocess.run(argv, env=typist.environment, capture_output=True, text=True).stdout == "brew\n"
 
 
+def test_the_completion_script_of_invoke_gets_its_answer(typist: Typist) -> None:
+    """Somebody has `inv --print-completion-script bash` in a file of theirs."""
+    asked = ["inv", "--complete", "--", "inv", "node.prepare", "--"]
+    done = subprocess.run(asked, cwd=TOP, env=typist.environment, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert {"--node", "--plan"} <= set(done.stdout.split())
+
+
 @pytest.fixture(scope="module")
 def ada(make_person: Callable[..., Person]) -> Iterator[Person]:
     person = make_person({"web1": "bookworm"})
