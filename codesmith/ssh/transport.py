@@ -17,6 +17,8 @@ from typing import Any
 import paramiko
 from paramiko.common import MSG_CHANNEL_CLOSE, MSG_DISCONNECT, MSG_USERAUTH_BANNER
 
+from codesmith.ssh.pieces import keep_pieces
+
 STREAMLOCAL = "direct-streamlocal@openssh.com"
 PRINTABLE_MAX = 300
 BANNERS_MAX = 64
@@ -171,6 +173,7 @@ class NodeTransport(paramiko.Transport):
                 raise paramiko.ChannelException(0, "refused") from error
             raise
         channel.transport = _CloseGuard(self)  # type: ignore[assignment]
+        keep_pieces(channel)
         return channel
 
     def open_session_when_free(self, timeout: float) -> paramiko.Channel:
