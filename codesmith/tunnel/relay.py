@@ -15,7 +15,7 @@ from paramiko import SSHException
 PACKET = (32 << 10) - 64
 # Pieces of one packet would halve the speed: each costs a lock and a system call. For more than 128 KiB malloc asks
 # the kernel for new memory each time.
-CHUNK = 3 * PACKET
+CHUNK = 4 * PACKET
 # What any method of a stream, close() included, may raise if its SSH connection ends at that moment.
 LOST = (OSError, EOFError, SSHException)
 
