@@ -20,6 +20,7 @@ from paramiko.common import MSG_CHANNEL_CLOSE, MSG_CHANNEL_EOF, MSG_DISCONNECT, 
 
 from codesmith.ssh import heartbeat
 from codesmith.ssh.heartbeat import Heartbeat, NoAnswer
+from codesmith.ssh.pieces import keep_pieces
 
 STREAMLOCAL = "direct-streamlocal@openssh.com"
 PRINTABLE_MAX = 300
@@ -281,6 +282,7 @@ class NodeTransport(paramiko.Transport):
             raise
         channel.__class__ = NodeChannel
         channel.transport = _CloseGuard(self)
+        keep_pieces(channel)
         opened: NodeChannel = channel
         return opened
 
