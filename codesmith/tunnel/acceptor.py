@@ -15,7 +15,7 @@ log = logging.getLogger("codesmith.tunnel")
 
 ACCEPT_PAUSE_S = 0.2
 # So many connections, each for another endpoint, within so many seconds are a rush; after so many it is over.
-RUSH, RUSH_S, CALM_S = 8, 0.1, 0.2
+RUSH, RUSH_S, CALM_S = 8, 0.1, 0.1
 # What waits for its end waits no longer than this.
 LATER_S = 2.0
 CONNECTIONS_MAX = 400

@@ -123,7 +123,9 @@ class MuxPacketizer(NodePacketizer):
 
 
 class MuxTransport(NodeTransport):
-    """A transport for channels through a master, without banner, key exchange and login."""
+    """A transport for channels through a master, without banner, key exchange and login. ssh itself notices silence."""
+
+    _active_check_timeout = 5.0
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock, packetizer_class=MuxPacketizer)
