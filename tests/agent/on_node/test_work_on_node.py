@@ -58,6 +58,7 @@ class Follower:
         eventually(lambda: len(self.lines) > before + 2, self._err.read_text(), within_s=90)
 
 
+@pytest.mark.long
 def test_a_build_outlives_all_that_happens_and_comes_out_whole(
     web1: Web1, upgrade: Callable[[], str], tmp_path: Path
 ) -> None:
