@@ -63,7 +63,7 @@ TAKEN = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("wrong", "right", "words"), some_of(TAKEN, "nothing may be written", "no useradd but ours"))
+@pytest.mark.parametrize(("wrong", "right", "words"), some_of(TAKEN, "nothing may be written"))
 def test_health_doctor_and_prepare_say_the_same(web1: Web1, wrong: str, right: str, words: str) -> None:
     with on_node(web1, wrong, right):
         status, detail = health_of(web1)
@@ -116,25 +116,27 @@ def test_no_user_namespaces_is_a_warning(web1: Web1) -> None:
 
 
 def test_git_below_usr_local_is_git_for_commands_and_clones_alike(web1: Web1) -> None:
-    web1.person.runs("inv workspace.create demo")
+    client = web1.client
+    client.workspace.create(name="demo")
     try:
         with on_node(web1, "mv /usr/bin/git /usr/local/bin/git", "mv /usr/local/bin/git /usr/bin/git"):
             assert "nothing to do" in web1.person.runs("inv node.prepare").err
-            assert "/usr/local/bin/git" in web1.person.runs("inv workspace.exec demo -- which git").out
-            web1.person.runs("inv repo.init demo --name site")
-            (repo,) = web1.person.runs("inv repo.list demo --json").json
-            assert repo["branch"] == "main"
+            assert client.workspace.exec(name="demo", argv=["which", "git"]).stdout == "/usr/local/bin/git\n"
+            client.repo.init(workspace="demo", name="site")
+            (repo,) = client.repo.list(workspace="demo")
+            assert repo.branch == "main"
             assert health_of(web1)[0] == "ok"
     finally:
-        web1.person.runs("inv workspace.delete demo --yes")
+        client.workspace.delete(name="demo")
 
 
 def test_processes_out_of_sight_hinder_nothing(web1: Web1) -> None:
     with on_node(web1, "mount -o remount,hidepid=2 /proc", "mount -o remount,hidepid=0 /proc"):
-        web1.person.runs("inv workspace.create demo")
-        assert web1.person.runs("inv workspace.exec demo -- id -un").out == "cs-demo\n"
-        web1.person.runs("inv sandbox.create demo --memory 100M --network none")
-        web1.person.runs("inv workspace.delete demo --yes")
+        client = web1.client
+        client.workspace.create(name="demo")
+        assert client.workspace.exec(name="demo", argv=["id", "-un"]).stdout == "cs-demo\n"
+        client.sandbox.create(workspace="demo", limits={"memory_bytes": 100 << 20}, network="none")
+        client.workspace.delete(name="demo")
         assert health_of(web1)[0] == "ok"
 
 

@@ -15,11 +15,12 @@ from agent.shared.egress_paths import LIVE, POLICIES
 from tests.agent.on_node.allow_lists import CURL, await_denied, code, moded, put, said
 from tests.agent.on_node.forge import Forge, make
 from tests.agent.on_node.web1 import Web1
+from tests.kinds import some_names_of
 from tests.releases import BOOKWORM_BEFORE_TRIXIE, BOOKWORM_FIRST
 
 pytestmark = pytest.mark.lab
 UNITS = "systemctl list-units --all --plain --no-legend 'codesmith-egress@*' | cut -d' ' -f1"
-MODES = ("full", "none", "list")
+MODES = dict.fromkeys(("full", "none", "list"))
 # A try takes a while, as on a busy node.
 SLOW_TO_FAIL = """
 mkdir -p /run/systemd/system/codesmith-egress@stuck.service.d
@@ -141,6 +142,7 @@ def test_no_trick_from_inside_leads_past_the_list(web1: Web1, forge: Forge) -> N
     assert code(web1, "trick", file) == "200"
 
 
+@pytest.mark.long
 @BOOKWORM_BEFORE_TRIXIE
 def test_each_workspace_has_its_own_way_out(web1: Web1, forge: Forge) -> None:
     put(web1, "one", f"{forge.host}:8443")
@@ -156,6 +158,7 @@ def test_each_workspace_has_its_own_way_out(web1: Web1, forge: Forge) -> None:
     assert web1.client.sandbox.list()[0].denied == []
 
 
+@pytest.mark.long
 @BOOKWORM_FIRST
 def test_the_proxy_comes_and_goes_with_the_runtime(web1: Web1, forge: Forge) -> None:
     put(web1, "life", f"{forge.host}:8443")
@@ -186,6 +189,15 @@ def test_the_proxy_comes_and_goes_with_the_runtime(web1: Web1, forge: Forge) -> 
         assert web1.client.job.get(workspace="life", id=job.id).state == "running"
         assert [one.host for one in web1.client.sandbox.get(workspace="life").denied] == ["no.test"], command
         web1.client.job.stop(workspace="life", id=job.id)
+    web1.client.workspace.delete(name="life")
+
+
+@BOOKWORM_FIRST
+def test_what_a_proxy_has_on_the_node_goes_with_the_runtime_and_with_the_user(web1: Web1, forge: Forge) -> None:
+    file = f"{forge.https}/public.git/HEAD"
+    put(web1, "life", f"{forge.host}:8443")
+    assert code(web1, "life", "http://no.test/") == "403"
+    await_denied(web1, "life", "no.test")
     web1.client.workspace.stop(name="life")
     assert "@life" not in web1.on(UNITS).out
     assert web1.on(f"ls -d {POLICIES}/life {LIVE}/life", check=False).out == ""
@@ -217,62 +229,56 @@ def test_a_proxy_that_cannot_start_is_given_up_until_the_next_start_of_the_runti
 
 
 @BOOKWORM_FIRST
-def test_the_operator_clones_in_every_mode(web1: Web1, forge: Forge) -> None:
-    for mode in MODES[1:]:  # with the whole network: test_clones_on_node.py
-        name = moded(web1, mode, "clone")
-        made = web1.client.repo.clone(workspace=name, url=f"{forge.https}/public.git")
-        assert made.branch == "main", mode
-        by_ssh, key = f"ssh://git@{forge.host}/srv/git/private.git", {"ssh_key": forge.key}
-        made = web1.client.repo.clone(workspace=name, url=by_ssh, credential=key, known_hosts=[forge.known_host])
-        assert made.branch == "main", mode
-        assert web1.client.repo.pull(workspace=name, name="public").updated is False
-        assert web1.client.repo.fetch(workspace=name, name="private", credential=key).commit
-        # The commands of the workspace have gained nothing by it.
-        assert code(web1, name, f"{forge.https}/public.git/HEAD") == "000", mode
+@pytest.mark.parametrize("mode", some_names_of(MODES, "list"))
+def test_the_operator_clones_in_every_mode(web1: Web1, forge: Forge, mode: str) -> None:
+    name = moded(web1, mode, "clone")
+    made = web1.client.repo.clone(workspace=name, url=f"{forge.https}/public.git")
+    assert made.branch == "main"
+    by_ssh, key = f"ssh://git@{forge.host}/srv/git/private.git", {"ssh_key": forge.key}
+    made = web1.client.repo.clone(workspace=name, url=by_ssh, credential=key, known_hosts=[forge.known_host])
+    assert made.branch == "main"
+    assert web1.client.repo.pull(workspace=name, name="public").updated is False
+    assert web1.client.repo.fetch(workspace=name, name="private", credential=key).commit
+    # The commands of the workspace have gained nothing by it.
+    if mode != "full":
+        assert code(web1, name, f"{forge.https}/public.git/HEAD") == "000"
 
 
 @BOOKWORM_FIRST
-def test_no_clone_reaches_the_node_itself(web1: Web1, forge: Forge) -> None:
+@pytest.mark.parametrize("mode", some_names_of(MODES, "full", "list"))
+def test_no_clone_reaches_the_node_itself(web1: Web1, forge: Forge, mode: str) -> None:
     own = own_address(web1)
     hosts = ("127.0.0.1", "2130706433", "0x7f.1", "[::1]", "[::ffff:127.0.0.1]", "localhost", "0.0.0.0",
              "169.254.169.254", own, f"[::ffff:{own}]")  # fmt: skip
     clone = web1.client.repo.clone
-    for mode in MODES:
-        name = moded(web1, mode, "self")
-        with listener(web1):
-            # Which way a clone takes depends on the mode, what it refuses does not.
-            for number, host in enumerate(hosts if mode == MODES[0] else hosts[:1]):
-                both = (f"https://{host}:8999/x.git", f"ssh://git@{host}:8999/x.git")
-                # Each by one of the two programs in turn; what is the node's own by both.
-                for url in both if host in (hosts[0], own) else both[number % 2 :][:1]:
-                    if not re.fullmatch(grammar.URL, url):
-                        continue
-                    refusal = web1.refuses(clone, "command_failed", workspace=name, url=url, name="x")
-                    assert "/etc/codesmith/git_hosts" in refusal.hint, (mode, url, refusal)
-            web1.refuses(clone, "invalid_params", workspace=name, url="http://127.0.0.1/x.git")
-            # Nor where a redirect leads to.
-            web1.refuses(clone, "command_failed", workspace=name, url=f"{forge.https}/home/public.git", timeout_s=60.0)
+    name = moded(web1, mode, "self")
+    with listener(web1):
+        # Which way a clone takes depends on the mode, what it refuses does not.
+        for number, host in enumerate(hosts if mode == "full" else hosts[:1]):
+            both = (f"https://{host}:8999/x.git", f"ssh://git@{host}:8999/x.git")
+            # Each by one of the two programs in turn; what is the node's own by both.
+            for url in both if host in (hosts[0], own) else both[number % 2 :][:1]:
+                if not re.fullmatch(grammar.URL, url):
+                    continue
+                refusal = web1.refuses(clone, "command_failed", workspace=name, url=url, name="x")
+                assert "/etc/codesmith/git_hosts" in refusal.hint, (url, refusal)
+        web1.refuses(clone, "invalid_params", workspace=name, url="http://127.0.0.1/x.git")
+        # Nor where a redirect leads to.
+        web1.refuses(clone, "command_failed", workspace=name, url=f"{forge.https}/home/public.git", timeout_s=60.0)
 
 
 @BOOKWORM_BEFORE_TRIXIE
-def test_a_node_may_serve_git_to_its_own_workspaces(web1: Web1) -> None:
+@pytest.mark.parametrize("mode", some_names_of(MODES, "list"))
+def test_a_node_may_serve_git_to_its_own_workspaces(web1: Web1, mode: str) -> None:
     own = own_address(web1)
     key = " ".join(web1.on("cat /etc/ssh/ssh_host_ed25519_key.pub").out.split()[:2])
     web1.on(f"printf '# ours\\n{own}\\nnonsense//\\n127.0.0.1:22\\n' > /etc/codesmith/git_hosts")
-    for mode in MODES:
-        name = moded(web1, mode, "served")
-        for host in (own, "127.0.0.1"):
-            url = f"ssh://nobody-here@{host}/x.git"
-            refusal = web1.refuses(
-                web1.client.repo.clone,
-                "command_failed",
-                workspace=name,
-                url=url,
-                name="x",
-                known_hosts=[f"{host} {key}"],
-            )
-            # Its sshd has answered.
-            assert "Permission denied" in refusal.problem, (mode, host)
+    name = moded(web1, mode, "served")
+    for host in (own, "127.0.0.1"):
+        wanted = {"workspace": name, "url": f"ssh://nobody-here@{host}/x.git", "known_hosts": [f"{host} {key}"]}
+        refusal = web1.refuses(web1.client.repo.clone, "command_failed", **wanted, name="x")
+        # Its sshd has answered.
+        assert "Permission denied" in refusal.problem, host
 
 
 def own_address(web1: Web1) -> str:

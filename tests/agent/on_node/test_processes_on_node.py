@@ -163,7 +163,14 @@ def test_what_was_started_in_the_background_stays(door: Door) -> None:
 
 
 @NEWEST_FIRST
-@pytest.mark.parametrize("change", ["workspace.stop", "user.disable", "workspace.assign", "workspace.delete"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "user.disable",
+        "workspace.assign",
+        *(pytest.param(later, marks=pytest.mark.long) for later in ("workspace.stop", "workspace.delete")),
+    ],
+)
 def test_a_change_of_who_may_enter_ends_the_session(door: Door, change: str) -> None:
     client, name = door.web1.client, f"ends-{change.split('.')[1]}"
     client.workspace.create(name=name)

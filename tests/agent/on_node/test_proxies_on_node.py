@@ -12,6 +12,7 @@ from codesmith.sdk.api import Repo
 from tests.agent.on_node.forge import Forge, make
 from tests.agent.on_node.spy import Spy
 from tests.agent.on_node.web1 import Web1
+from tests.kinds import some_of
 from tests.releases import BOOKWORM_BEFORE_TRIXIE
 
 pytestmark = [pytest.mark.lab, BOOKWORM_BEFORE_TRIXIE]
@@ -89,28 +90,35 @@ def test_commands_see_the_nodes_proxies_in_both_spellings(web1: Web1) -> None:
     web1.on("rmdir /etc/environment; touch /etc/environment")
 
 
-def test_the_password_of_a_proxy_is_told_to_nobody(web1: Web1, forge: Forge, proxy: str) -> None:
-    make(web1, "hush")
-    wanted = {"workspace": "hush", "url": f"{forge.https}/public.git"}
+# Proxies that do not let a clone through, or are none; the first says that the password is wrong.
+WRONG = [
+    "http://ada:x{password}@{proxy}", "socks5://ada:{password}@{host}:9", "http://ada:{password}@nowhere.invalid:1",
+    "http://ada:{password}/@{proxy}", "ada:{password}@{proxy} x",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("values", some_of({"some": WRONG[::4], "all": WRONG}, "some"))
+def test_the_password_of_a_proxy_is_told_to_nobody(web1: Web1, forge: Forge, proxy: str, values: list[str]) -> None:
+    name = f"hush{len(values)}"
+    make(web1, name)
+    wanted = {"workspace": name, "url": f"{forge.https}/public.git"}
     web1.on(f"touch {OURS}; chmod 600 {OURS}")
     spy = Spy(web1)
     clone = web1.client.repo.clone
     write = f"cat > {OURS}"  # the spy reads the command line of this test's own writer too
     web1.on(write, typed=f"https_proxy=http://ada:{PASSWORD}@{proxy}\n")
     assert clone(**wanted).branch == "main"
-    spy.wait_for("codesmith-workspace@hush")
-    for number, value in enumerate((
-        f"http://ada:x{PASSWORD}@{proxy}", f"socks5://ada:{PASSWORD}@{forge.host}:9", f"http://ada:{PASSWORD}@nowhere.invalid:1",
-        f"http://ada:{PASSWORD}/@{proxy}", f"ada:{PASSWORD}@{proxy} x",
-    )):  # fmt: skip
+    spy.wait_for(f"codesmith-workspace@{name}")
+    for number, pattern in enumerate(values):
+        value = pattern.format(password=PASSWORD, proxy=proxy, host=forge.host)
         web1.on(write, typed=f"https_proxy={value}\n")
-        web1.client.workspace.stop(name="hush")
+        web1.client.workspace.stop(name=name)
         refusal = web1.refuses(clone, "command_failed", **wanted, name=f"n{number}", timeout_s=20)
         assert PASSWORD not in str(refusal) + json.dumps(refusal.data), value
         if number == 0:
             assert "407" in refusal.problem
             assert "/etc/codesmith/environment" in refusal.hint
-    web1.client.workspace.stop(name="hush")
+    web1.client.workspace.stop(name=name)
     assert PASSWORD not in spy.end()
     found = web1.on(
         f"rm {OURS}; journalctl --sync; journalctl --no-pager --output=export | grep -a -F -e {PASSWORD};"

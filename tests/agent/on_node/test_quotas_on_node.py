@@ -54,7 +54,8 @@ def test_where_account_databases_and_trees_are(node: Web1) -> None:
     node.client.user.delete(name="new")
 
 
-@pytest.mark.parametrize("folder", ["codesmith-helper", pytest.param("codesmith-agent", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("folder", ["codesmith-helper", "codesmith-agent"])
 def test_where_a_store_is(node: Web1, folder: str) -> None:
     """SQLite says no more than "disk I/O error" then."""
     node.on(f"rm -f /var/lib/{folder.replace('-agent', '')}/ballast")

@@ -163,7 +163,9 @@ def test_a_hostile_repository_gains_nothing(web1: Web1, forge: Forge) -> None:
     assert web1.on(f"ls -A {code}; ls {code}/../ran", check=False).out == "hostile\n"
 
 
-@pytest.mark.parametrize("victim", ["agent", "runtime", pytest.param("both", marks=pytest.mark.long), "power"])
+@pytest.mark.parametrize(
+    "victim", ["agent", *(pytest.param(later, marks=pytest.mark.long) for later in ("runtime", "both")), "power"]
+)
 def test_a_clone_that_is_cut_off_is_gone(web1: Web1, forge: Forge, victim: str) -> None:
     workspace = f"cut-{victim}"
     code = make(web1, workspace)

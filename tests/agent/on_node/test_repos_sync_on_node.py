@@ -11,6 +11,7 @@ import pytest
 
 from tests.agent.on_node.forge import PASSWORD, Forge, make
 from tests.agent.on_node.web1 import Web1
+from tests.kinds import some_names_of
 from tests.releases import BOOKWORM_BEFORE_TRIXIE
 from tests.ssh_agent import running_agent
 
@@ -216,7 +217,7 @@ def cut(two: tuple[Web1, Forge]) -> str:
     return cloned(two[0], two[1], "cut")
 
 
-@pytest.mark.parametrize("by", list(END))
+@pytest.mark.parametrize("by", some_names_of(END, "agent"))
 def test_a_pull_that_is_cut_off_leaves_no_lock(web1: Web1, forge: Forge, cut: str, by: str) -> None:
     tip = forge.add("private-cut", by, by)
     hanging = Hanging(web1, "cut", timeout_s=4 if by == "time" else 60)
@@ -241,6 +242,7 @@ def test_one_repository_is_exchanged_once_at_a_time(web1: Web1, forge: Forge) ->
     assert hanging.wait()
 
 
+@pytest.mark.long
 def test_a_plain_git_finds_the_host_key_and_says_what_is_missing(web1: Web1, forge: Forge) -> None:
     make(web1, "plain")
     folder = f"{HOME.format('plain')}/.ssh"
@@ -274,7 +276,6 @@ def test_a_person_pulls_pushes_and_fetches(web1: Web1, forge: Forge, tmp_path: P
     run = web1.person.runs
     cloned(web1, forge, "typed")
     (tmp_path / "token").write_text(PASSWORD + "\n")
-    (tmp_path / "known").write_text(forge.known_host + "\n")
     tip = forge.add("private-typed", "three", "three")
     how = f"--credential-file {tmp_path}/token --node web1"
     run(f"inv repo.fetch typed site {how}")
@@ -283,21 +284,31 @@ def test_a_person_pulls_pushes_and_fetches(web1: Web1, forge: Forge, tmp_path: P
     said = web1.person.fails("inv repo.push typed site --node web1", code=6)
     assert "a token that may write to it" in said.err
     assert run(f"inv repo.push typed site {how} --json").json["commit"] == mine
-    url = f"git@{forge.host}:/srv/git/private-typed.git"
+    assert forge.tip("private-typed") == mine
+
+
+@pytest.mark.long
+def test_a_person_pulls_pushes_and_fetches_with_the_keys_of_their_agent(
+    web1: Web1, forge: Forge, tmp_path: Path
+) -> None:
+    run = web1.person.runs
+    cloned(web1, forge, "keys")
+    (tmp_path / "known").write_text(forge.known_host + "\n")
+    url = f"git@{forge.host}:/srv/git/private-keys.git"
     with running_agent() as agent:
         agent.add(forge.key)
         here, lent = f"SSH_AUTH_SOCK={agent.path}", "--forward-agent --node web1"
-        said = run(f"{here} inv repo.clone typed {url} --name lent --known-hosts {tmp_path}/known {lent}")
-        assert "inv repo.pull typed lent --forward-agent\n" in said.err
-        tip = forge.add("private-typed", "four", "four")
-        said = run(f"CODESMITH_DEBUG=rpc {here} inv repo.pull typed lent {lent} --json")
+        said = run(f"{here} inv repo.clone keys {url} --name lent --known-hosts {tmp_path}/known {lent}")
+        assert "inv repo.pull keys lent --forward-agent\n" in said.err
+        tip = forge.add("private-keys", "four", "four")
+        said = run(f"CODESMITH_DEBUG=rpc {here} inv repo.pull keys lent {lent} --json")
         assert said.json["commit"] == tip
         assert '"credential": "..."' in said.err
         script = "cd ../lent; git commit -q --allow-empty -m lent; git rev-parse HEAD"
-        pushed = inside(web1, "typed", script)
-        assert run(f"{here} inv repo.push typed lent {lent} --json").json["commit"] == pushed
-        run(f"{here} inv repo.fetch typed lent {lent} --ref main")
-    assert forge.tip("private-typed") == pushed
+        pushed = inside(web1, "keys", script)
+        assert run(f"{here} inv repo.push keys lent {lent} --json").json["commit"] == pushed
+        run(f"{here} inv repo.fetch keys lent {lent} --ref main")
+    assert forge.tip("private-keys") == pushed
     records = [one for one in web1.client.audit.list(limit=20) if one.method.startswith("repo.pu")]
     assert [(one.method, one.target.get("credential")) for one in records[:2]] == [
         ("repo.push", "agent"), ("repo.pull", "agent"),

@@ -18,7 +18,7 @@ from tests.agent.on_node.web1 import Web1, command
 from tests.releases import BOOKWORM_BEFORE_TRIXIE, BOOKWORM_FIRST
 
 pytestmark = pytest.mark.lab
-HOG = "import time; x = bytearray(24 << 20); time.sleep(6); print(len(x))"
+HOG = "import time; x = bytearray(24 << 20); time.sleep(4); print(len(x))"
 # What a shell, PAM, sshd, a mail server and a user manager would run as the login.
 PLANTED = """
 mkdir -p ~/.ssh ~/.config/systemd/user/default.target.wants
@@ -106,8 +106,8 @@ def test_limits_hold_for_all_commands_of_a_workspace_together(web1: Web1) -> Non
     client = web1.client
     client.workspace.create(name="all")
     client.sandbox.create(workspace="all", limits={"memory_bytes": 96 << 20, "tasks": 40})
-    with ThreadPoolExecutor(12) as pool:
-        calls = [pool.submit(execute, web1, "all", "python3", "-c", HOG) for _ in range(12)]
+    with ThreadPoolExecutor(8) as pool:
+        calls = [pool.submit(execute, web1, "all", "python3", "-c", HOG) for _ in range(8)]
     # Where the limit leaves not even the kernel memory for pipes, it is an answer too.
     ended = [call.result() for call in calls if call.exception() is None]
     assert {done.killed_by for done in ended} == {None, "memory"}
@@ -117,7 +117,7 @@ def test_limits_hold_for_all_commands_of_a_workspace_together(web1: Web1) -> Non
     assert usage.memory_limit_bytes == 96 << 20
     assert 0 < (usage.memory_peak_bytes or 96 << 20) <= 96 << 20
     assert client.workspace.get(name="all").runtime.state == "running", "the supervisor goes on"
-    many = "for i in $(seq 25); do sleep 6 & done; wait; echo all"
+    many = "for i in $(seq 25); do sleep 3 & done; wait; echo all"
     with ThreadPoolExecutor(2) as pool:
         calls = [pool.submit(execute, web1, "all", "sh", "-c", many) for _ in range(2)]
         assert sorted(call.result().stdout for call in calls) != ["all\n", "all\n"]
@@ -163,6 +163,7 @@ def test_everything_of_a_login_is_in_its_runtime(web1: Web1) -> None:
     client.user.delete(name="owner")
 
 
+@pytest.mark.long
 @BOOKWORM_BEFORE_TRIXIE
 def test_who_stops_its_supervisor_harms_itself_alone(web1: Web1) -> None:
     client = web1.client
@@ -197,6 +198,7 @@ def test_who_stops_its_supervisor_harms_itself_alone(web1: Web1) -> None:
         client.workspace.delete(name=name)
 
 
+@pytest.mark.long
 @BOOKWORM_FIRST
 def test_a_runtime_that_cannot_start_is_given_up_and_then_made_anew(web1: Web1) -> None:
     web1.client.workspace.create(name="stuck")
@@ -209,6 +211,7 @@ def test_a_runtime_that_cannot_start_is_given_up_and_then_made_anew(web1: Web1) 
     web1.client.workspace.delete(name="stuck")
 
 
+@pytest.mark.long
 @BOOKWORM_BEFORE_TRIXIE
 def test_the_end_of_helper_and_front_end_ends_nothing_in_a_runtime(web1: Web1) -> None:
     web1.client.workspace.create(name="stays")

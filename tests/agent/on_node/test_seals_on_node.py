@@ -38,6 +38,7 @@ def test_with_the_uid_of_a_disabled_workspace_nobody_gets_into_its_places(web1: 
     web1.on("rm -f /var/tmp/left")
 
 
+@pytest.mark.long
 def test_workspaces_of_a_disabled_user_are_assigned_deleted_and_cleared(web1: Web1) -> None:
     client = web1.client
     for name in ("shut", "open"):

@@ -23,6 +23,7 @@ TRACES = """
 grep -H ^cs-late: /etc/passwd /etc/shadow /etc/group /etc/gshadow
 ls -d /srv/codesmith/home/cs-late /srv/codesmith/workspaces/late
 """
+BOTH_GONE = "both are gone with their ballast"
 # What is lost, as a list of (folder, its content from an hour ago or nothing).
 LOSSES = {
     "the ledger is from an hour ago": [(LEDGER, True)],
@@ -30,11 +31,8 @@ LOSSES = {
     "the store is from an hour ago": [(STORE, True)],
     "the store's folder is empty": [(STORE, False)],
     "both are from an hour ago": [(LEDGER, True), (STORE, True)],
-    "both are gone with their ballast": [(LEDGER, False), (STORE, False)],
+    BOTH_GONE: [(LEDGER, False), (STORE, False)],
 }
-lost = pytest.mark.parametrize(
-    "loss", some_of(LOSSES, "the ledger is from an hour ago", "both are gone with their ballast")
-)
 
 
 def start(web1: Web1) -> None:
@@ -72,7 +70,7 @@ def clear(web1: Web1) -> None:
         web1.client.user.delete(name=user.name)
 
 
-@lost
+@pytest.mark.parametrize("loss", some_of(LOSSES, "the ledger is from an hour ago", BOTH_GONE))
 def test_what_a_store_has_forgotten_is_deleted_whole(web1: Web1, loss: list[tuple[str, bool]]) -> None:
     assert records(web1).startswith("ok"), records(web1)
     with an_hour_passes(web1, loss):
@@ -94,7 +92,7 @@ def test_what_a_store_has_forgotten_is_deleted_whole(web1: Web1, loss: list[tupl
     assert records(web1).startswith("ok"), records(web1)
 
 
-@lost
+@pytest.mark.parametrize("loss", some_of(LOSSES, BOTH_GONE))
 def test_a_user_that_a_store_has_forgotten_is_deleted_whole(web1: Web1, loss: list[tuple[str, bool]]) -> None:
     with an_hour_passes(web1, loss):
         uid = web1.client.user.create(name="late", ssh_keys=[KEY]).uid
@@ -143,6 +141,7 @@ def test_who_was_closed_out_since_is_not_taken_for_open(web1: Web1, kept: bool) 
     assert web1.on(TRACES, check=False).out == ""
 
 
+@pytest.mark.long
 def test_prepare_puts_right_an_account_that_the_ledger_has_forgotten(web1: Web1) -> None:
     with an_hour_passes(web1, [(LEDGER, True)]):
         web1.client.user.create(name="late")
@@ -172,6 +171,7 @@ def test_prepare_opens_nobody_whom_the_ledger_does_not_know_to_be_closed(web1: W
     assert web1.client.workspace.delete(name="late").user_deleted
 
 
+@pytest.mark.long
 def test_prepare_closes_whole_whom_the_ledger_says_to_be_closed(web1: Web1) -> None:
     web1.client.workspace.create(name="late")
     web1.client.user.disable(name="late")
@@ -222,6 +222,7 @@ def test_what_is_not_proved_to_be_ours_is_named_and_not_called_deleted(web1: Web
     assert web1.client.workspace.delete(name="late").user_deleted
 
 
+@pytest.mark.long
 def test_a_workspace_of_nobody_is_named_and_not_called_deleted(web1: Web1) -> None:
     with an_hour_passes(web1, [(LEDGER, False)]):
         web1.client.workspace.create(name="late")
@@ -233,6 +234,7 @@ def test_a_workspace_of_nobody_is_named_and_not_called_deleted(web1: Web1) -> No
     assert web1.client.workspace.delete(name="late").user_deleted
 
 
+@pytest.mark.long
 def test_a_uid_of_the_last_hour_is_not_given_again(web1: Web1) -> None:
     web1.client.user.create(name="early")
     with an_hour_passes(web1, [(LEDGER, True), (STORE, True)]):
@@ -281,6 +283,7 @@ def test_a_workspace_that_was_assigned_since_is_sealed_until_its_user_is_enabled
     assert records(web1).startswith("ok"), records(web1)
 
 
+@pytest.mark.long
 def test_with_whom_a_workspace_is_shared_is_compared(web1: Web1) -> None:
     web1.client.workspace.create(name="late")
     web1.client.user.create(name="guest")

@@ -55,6 +55,8 @@ while [ "$(main)" = "$old" ] || [ "$(main)" = 0 ]; do sleep 0.1; done
 call='{"jsonrpc":"2.0","id":1,"method":"node.version"}'
 curl --silent --retry 20 --retry-all-errors --unix-socket /run/codesmith/agent.sock http://node/ --data "$call"
 """
+# Goes on until somebody says that it is enough.
+WAITING = "echo up; until test -e data/enough; do sleep 0.1; done; echo over"
 MEMORY, TASKS = 128 << 20, 60
 QUIET_PORT, OPEN_PORT = 7001, 7002
 
@@ -146,7 +148,7 @@ def test_two_workspaces_live_beside_each_other_whatever_dies(door: Door, web1: W
 
 def test_what_runs_survives_helper_and_front_end_and_the_other_ones_supervisor(door: Door, web1: Web1) -> None:
     client = web1.client
-    with both(door) as (quiet, open_), door.running(alias("open"), "echo up; sleep 6; echo over") as waiting:
+    with both(door) as (quiet, open_), door.running(alias("open"), WAITING) as waiting:
         assert waiting.stdout
         assert waiting.stdout.readline() == b"up\n"
         web1.on(KILL_AGENT)
@@ -158,6 +160,7 @@ def test_what_runs_survives_helper_and_front_end_and_the_other_ones_supervisor(d
         web1.person.wait_until(quiet.has_ended, within_s=30)
         open_.check()
         assert execute(web1, "quiet", "echo", "again").stdout == "again\n"
+        assert execute(web1, "open", "touch", "data/enough").exit_code == 0
         assert waiting.stdout.read() == b"over\n"
     client.close()
 

@@ -65,7 +65,7 @@ def test_outputs_stay_apart_and_each_keeps_its_order(web1: Web1) -> None:
     assert [int(line) for line in apart.err.split()] == list(range(1, 2000, 2))
     merged = web1.person.runs(f'inv {" ".join(EXEC)} --tty -- python3 -c "{script}"')
     assert [int(line) for line in merged.out.split()] == list(range(2000))
-    script = "import os, time; [(os.write(1 + n % 2, b'%d\\n' % n), time.sleep(0.2)) for n in range(10)]"
+    script = "import os, time; [(os.write(1 + n % 2, b'%d\\n' % n), time.sleep(0.1)) for n in range(10)]"
     slowly = web1.person.runs(f'inv {" ".join(EXEC)} -- python3 -c "{script}" 2>&1')
     assert [int(line) for line in slowly.out.split()] == list(range(10))
 
@@ -157,7 +157,8 @@ def test_a_killed_client_ends_it_there_with_all_it_started(web1: Web1) -> None:
 
 def test_a_killed_forwarder_ends_exec_there_and_a_job_goes_on(web1: Web1) -> None:
     """Only one is bound to its connection; who follows the other reads on, and misses nothing."""
-    lines = "for n in $(seq 1 40); do echo line $n; sleep 0.2; done; exit 7"
+    some = "for n in $(seq {} {}); do echo line $n; done; "
+    lines = f"{some.format(1, 20)} until test -e data/enough; do sleep 0.1; done; {some.format(21, 40)} exit 7"
     job = web1.client.job.start(workspace=NAME, argv=["bash", "-c", lines])
     with (
         start(web1, "job.logs", NAME, job.id, "--follow", "--node", "web1") as following,
@@ -168,6 +169,7 @@ def test_a_killed_forwarder_ends_exec_there_and_a_job_goes_on(web1: Web1) -> Non
         os.kill(int((web1.person.home / "run" / "forwarder.lock").read_text()), signal.SIGKILL)
         assert running.wait(PATIENCE_S) == 5
         eventually(ended(web1, "sleep 65432"), within_s=ENDS_WITHIN_S)
+        web1.on(f"touch /srv/codesmith/workspaces/{NAME}/data/enough")
         out, err = following.communicate(timeout=PATIENCE_S)
     assert out.decode().splitlines() == [f"line {number}" for number in range(2, 41)]
     assert (following.returncode, b"connecting again" in err) == (7, True)

@@ -32,6 +32,23 @@ threading.Thread(target=copy, args=(lambda: os.read(0, 65536), there.sendall,
                  lambda: there.shutdown(socket.SHUT_WR)), daemon=True).start()
 copy(lambda: there.recv(65536), lambda data: os.write(1, data), lambda: None)
 """
+# Makes calls, one after the other, with a secret; both come in by its input.
+ASK = """
+import http.client, json, socket, sys
+class Scoped(http.client.HTTPConnection):
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect("/run/codesmith/scoped.sock")
+secret, calls = json.load(sys.stdin)
+answers = []
+for method, params in calls:
+    there = Scoped("n")
+    request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+    there.request("POST", "/", json.dumps(request), {"Authorization": "Bearer " + secret})
+    answers.append(json.load(there.getresponse()))
+    there.close()
+print(json.dumps(answers))
+"""
 
 
 class Holder:
@@ -50,14 +67,16 @@ class Holder:
             return ours, subprocess.Popen(argv, stdin=theirs, stdout=theirs)
 
     def asks(self, method: str, **params: Any) -> dict[str, Any]:
-        request = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
-        head = ["POST / HTTP/1.1", "Host: n", f"Content-Length: {len(request)}", "Connection: close"]
-        head += [f"Authorization: Bearer {self.secret}"]
-        argv = self.web1.person.lab_node("web1").enter_args(["python3", "-c", RELAY])
-        data = "\r\n".join(head).encode() + b"\r\n\r\n" + request
-        done = subprocess.run(argv, input=data, capture_output=True, check=True, timeout=60)
-        answer: dict[str, Any] = json.loads(done.stdout.partition(b"\r\n\r\n")[2])
-        return answer
+        """Make a call, and return its answer."""
+        return self.asks_each([(method, params)])[0]
+
+    def asks_each(self, calls: list[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
+        """Make several calls, each over a connection of its own, and return their answers."""
+        argv = self.web1.person.lab_node("web1").enter_args(["python3", "-c", ASK])
+        asked = json.dumps([self.secret, calls]).encode()
+        done = subprocess.run(argv, input=asked, capture_output=True, check=True, timeout=60)
+        answers: list[dict[str, Any]] = json.loads(done.stdout)
+        return answers
 
 
 @pytest.fixture
@@ -72,7 +91,7 @@ def test_a_holder_works_in_one_workspace_alone(web1: Web1, workspace: str) -> No
     holder = Holder(web1, workspace, label="agent")
     done = holder.asks("workspace.exec", name="mine", argv=["id", "-un"])["result"]
     assert done["stdout"] == "cs-mine\n"
-    for method, params in {
+    refused: dict[str, dict[str, Any]] = {
         "workspace.exec": {"name": "theirs", "argv": ["true"]},
         "workspace.get": {"name": "theirs"},
         "file.read": {"workspace": "theirs", "path": "AGENTS.md"},
@@ -82,8 +101,9 @@ def test_a_holder_works_in_one_workspace_alone(web1: Web1, workspace: str) -> No
         "sandbox.update": {"workspace": "mine", "limits": {}},
         "token.list": {},
         "workspace.share": {"name": "mine", "user": "theirs"},
-    }.items():
-        assert holder.asks(method, **params)["error"]["data"]["kind"] == "out_of_scope", method
+    }
+    for method, answer in zip(refused, holder.asks_each(list(refused.items())), strict=True):
+        assert answer["error"]["data"]["kind"] == "out_of_scope", method
     read = holder.asks("file.read", workspace="mine", path="../theirs/AGENTS.md")
     assert "error" in read
     job = holder.asks("job.start", workspace="mine", argv=["sleep", "1000"])["result"]

@@ -105,7 +105,7 @@ def test_a_restored_file_of_ranges_leaves_no_user_behind(web1: Web1) -> None:
     assert web1.client.workspace.delete(name="behind").user_deleted
 
 
-@pytest.mark.parametrize("harm", ["chmod 666", "chown games"])
+@pytest.mark.parametrize("harm", ["chmod 666", pytest.param("chown games", marks=pytest.mark.long)])
 def test_ranges_that_others_may_have_written_are_not_believed(web1: Web1, harm: str) -> None:
     web1.on(f"{harm} {FILE}")
     try:
@@ -163,6 +163,7 @@ def test_the_last_uids_there_are_work_everywhere(web1: Web1) -> None:
     move_mark(web1, USUAL[0] + 1000000)
 
 
+@pytest.mark.long
 def test_a_node_from_before_there_was_a_choice_keeps_its_users_and_moves_for_new_ones(web1: Web1) -> None:
     web1.on(f"echo '{{\"ranges\": [[70000, 99999]]}}' > {FILE}")
     old = web1.client.user.create(name="old")
