@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from codesmith.nodes.registry import Registry
+from codesmith.sdk.client import Client
 from tests.agent.on_node.door_one import free_port
 from tests.agent.on_node.forge import Forge
 from tests.person import TOP, Person
@@ -38,7 +40,10 @@ def two(make_person: Callable[..., Person], tmp_path_factory: pytest.TempPathFac
 def person(two: tuple[Person, Forge]) -> Iterator[Person]:
     """The one with two nodes; the test must leave no workspace and no user."""
     yield two[0]
-    assert two[0].runs("codesmith workspace.list --all -o name; codesmith user.list --all -o name").out == ""
+    with two[0].here():
+        for node in Registry.load(two[0].registry).nodes.values():
+            with Client(node) as client:
+                assert client.workspace.list() == client.user.list() == []
 
 
 def test_the_list_has_every_example() -> None:
@@ -103,6 +108,7 @@ def test_a_fleet_is_upgraded_after_its_canary(person: Person) -> None:
     assert set(order) == {"web1", "web2"}
 
 
+@pytest.mark.long
 def test_a_canary_that_is_not_healthy_stops_the_upgrade(person: Person) -> None:
     # A drop-in of somebody's is what prepare leaves alone and verify finds.
     folder = "/etc/systemd/system/codesmith-agent.service.d"

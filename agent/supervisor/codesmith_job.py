@@ -141,7 +141,7 @@ def _logs(supervisor: Supervisor, options: argparse.Namespace) -> int:
                 output.flush()
                 offset += len(frame[1])
             elif frame[0] == frames.POSITION:
-                missed = json.loads(frame[1])["offset"] - offset
+                missed = json.loads(bytes(frame[1]))["offset"] - offset
                 if missed:
                     sys.stderr.write(f"\n... {missed} bytes are not kept ...\n")
                     sys.stderr.flush()

@@ -8,7 +8,7 @@ import functools
 import os
 import signal
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 from agent.shared import control_groups
 from agent.supervisor import processes
@@ -26,7 +26,7 @@ ROUNDS = 8
 # How long a job's processes are killed anew before its answer is given all the same.
 END_S = 10.0
 STDOUT, STDERR = 1, 2
-# All reading goes through this one: a job's sink copies what it keeps.
+# All reading goes through this one: a job's sink, or input, copies what it keeps.
 BUFFER = memoryview(bytearray(READ_BYTES))
 
 
@@ -112,7 +112,7 @@ class Input:
         """Call back once, when it is full no more."""
         self._waiting.append(callback)
 
-    def add(self, data: bytes) -> None:
+    def add(self, data: Union[bytes, memoryview]) -> None:
         """Write, or keep for later. What comes after the end, or to a job that does not read any more, is lost."""
         if self._descriptor < 0 or self._is_ended or not data:
             return

@@ -9,14 +9,13 @@ from typing import Any, Callable, Dict, Optional
 
 from agent.supervisor import frames
 from agent.supervisor.frames import BadFrame, Parser
-from agent.supervisor.job import Job, Sink, signal_number
+from agent.supervisor.job import BUFFER, Job, Sink, signal_number
 from agent.supervisor.log import Cursor, Log
 from agent.supervisor.loop import Loop
 from agent.supervisor.outbox import Outbox
 from agent.supervisor.settings import Settings
 from agent.supervisor.terminal import Terminal
 
-CHUNK_BYTES = 1 << 16
 # A client's last frames are read when it has gone already: so many chunks of them.
 LAST_CHUNKS = 16
 
@@ -74,17 +73,18 @@ class Stream:
     def _receive(self) -> bool:
         """Read one chunk; False when there is none now."""
         try:
-            data = self._connection.recv(CHUNK_BYTES, socket.MSG_DONTWAIT)
+            size = self._connection.recv_into(BUFFER, 0, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False
         except OSError:
             self.close()
             return False
-        if not data:  # also half-closed: behind a relay that is all that a client's end looks like
+        if not size:  # also half-closed: behind a relay that is all that a client's end looks like
             self.close()
             return False
-        self._parser.add(data)
+        self._parser.add(BUFFER[:size])
         self._take_frames()
+        self._parser.keep()
         return not self.is_closed
 
     def _take_frames(self) -> None:
@@ -109,20 +109,20 @@ class Stream:
             self._loop.watch(self._connection.fileno(), self._receive)
             self._take_frames()
 
-    def _take(self, kind: int, payload: bytes) -> None:
+    def _take(self, kind: int, payload: memoryview) -> None:
         if kind == frames.INPUT and payload:
-            self._last_input = payload[-1:]
+            self._last_input = bytes(payload[-1:])
             if self._job is not None:
                 self._job.input.add(payload)
         elif kind == frames.INPUT:
             self._end_input()
         elif kind == frames.RESIZE:
-            size = json.loads(payload)
+            size = json.loads(bytes(payload))
             rows, columns = int(size["rows"]), int(size["cols"])
             if self._terminal is not None and self._terminal.is_open:
                 self._terminal.resize(rows, columns)
         elif kind == frames.SIGNAL:
-            number = signal_number(payload.decode("ascii", "replace"))
+            number = signal_number(str(payload, "ascii", "replace"))
             if number is None:
                 raise BadFrame("no signal")
             if self._job is not None:

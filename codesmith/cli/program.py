@@ -191,7 +191,12 @@ def further_words() -> Iterator[None]:
 
 
 def refuse_words_behind_dashes(program: Program, name: str) -> None:
-    """Raise ParseError for words behind `--` that no task of the command line takes; Invoke would drop them."""
+    """Raise ParseError for words behind `--` that no task of the command line takes; Invoke would drop them.
+
+    With --complete they are the words that its own completion asks about.
+    """
+    if program.args.complete.value:
+        return
     words, tasks = program.core.remainder, [context.name for context in program.tasks]
     if not words or any(getattr(program.collection[task], "remainder", "") for task in tasks):
         return

@@ -68,7 +68,6 @@ class Connection:
             self._headers = "Host: localhost\r\n"
         self._socket = socket.socket(family, socket.SOCK_STREAM)
         self._rest, self._on_silence = b"", on_silence
-        self.is_fresh = True
         try:
             self._socket.settimeout(_left(deadline))
             self._socket.connect(address)
@@ -94,7 +93,7 @@ class Connection:
         """
         head = f"POST / HTTP/1.1\r\n{self._headers}Content-Type: application/json\r\n"
         request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode("ascii") + body
-        self.is_fresh, self._rest = False, b""
+        self._rest = b""
         try:
             self._socket.settimeout(_left(deadline))
             self._socket.sendall(request)
@@ -113,7 +112,7 @@ class Connection:
             self._socket.settimeout(_left(deadline))
             self._socket.sendall(f"{head}Content-Length: 0\r\n\r\n".encode("ascii"))
             self._read_switch(deadline)
-        except BrokenPipeError:
+        except (BrokenPipeError, ConnectionResetError):
             self.close()
             raise Closed(was_silent=True) from None
         except BaseException:
@@ -127,7 +126,10 @@ class Connection:
         data = b""
         while not data.endswith(b"\r\n\r\n"):
             self._socket.settimeout(_left(deadline))
-            chunk = self._socket.recv(1)
+            try:
+                chunk = self._socket.recv(1)
+            except ConnectionError:
+                chunk = b""
             if not chunk:
                 raise Closed(was_silent=not data)
             data += chunk

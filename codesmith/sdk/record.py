@@ -32,3 +32,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return value
+
+
+def as_parameter(value: object) -> dict[str, Any]:
+    """Return a record that is a parameter as JSON has it."""
+    if isinstance(value, Record):
+        return value.to_dict()
+    raise TypeError(f"{type(value).__name__} cannot be a parameter")

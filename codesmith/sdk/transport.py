@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
-from codesmith import debug, paths
+from codesmith import paths
 from codesmith.errors import (
     THIS_COMMAND,
     AgentRefused,
@@ -27,7 +27,8 @@ from codesmith.errors import (
 from codesmith.http.client import BadAnswer, Closed, Connection, NotSwitched
 from codesmith.http.port import Port
 from codesmith.http.scoped_socket import ScopedSocket
-from codesmith.sdk.record import Record
+from codesmith.sdk.record import as_parameter
+from codesmith.sdk.trace import trace
 
 T = TypeVar("T")
 
@@ -44,7 +45,6 @@ PROBE = b'{"jsonrpc":"2.0","id":0,"method":"node.version"}'
 # Statuses of the forwarder itself: node not reachable; at a port also no token, a foreign caller, a body too long.
 FORWARDER_STATUS = {"socket": (503,), "port": (401, 403, 413, 503)}
 REPEATED = "CODESMITH_REQUEST_ID"
-SECRETS = ("credential", "data", "env", "new", "old", "password", "ssh_keys", "stdin", "token")
 
 
 class Transport:
@@ -143,7 +143,8 @@ class Transport:
             self._is_sent = False
             deadline = start + (CHANGE_S if changes else LOOK_S) + limit_s
             try:
-                status, body = self._exchange(json.dumps(request, default=_plain).encode(), deadline)
+                sent = json.dumps(request, default=as_parameter).encode()
+                status, body = self._exchange(sent, deadline, changes=changes)
             except TimeoutError:
                 problem = f"{self.node} did not answer {method} within {time.monotonic() - start:.0f} s"
                 raise self._lost(problem, given) from None
@@ -159,15 +160,19 @@ class Transport:
                 if changes and self._is_sent:
                     raise CallInterrupted(self.node, method, given) from None
                 raise
-            _trace(self.node, method, given, status, start)
+            trace(self.node, method, given, status, start)
         return status, body
 
     def upgrade(self, target: str, protocol: str, headers: Mapping[str, str]) -> socket.socket:
-        """Return a new connection that has switched to `protocol`."""
+        """Return a new connection that has switched to `protocol`; repeated once, like a call."""
         deadline = time.monotonic() + STREAM_S
-        connection = self._connect(deadline)
         try:
-            return connection.upgrade(target, protocol, headers, deadline)
+            try:
+                return self._connect(deadline).upgrade(target, protocol, headers, deadline)
+            except Closed as closed:
+                if not closed.was_silent:
+                    raise
+            return self._connect(deadline).upgrade(target, protocol, headers, deadline)
         except Closed as closed:
             raise self._lost(f"{self.node}: {closed} to {protocol}", {}) from None
         except TimeoutError:
@@ -186,6 +191,10 @@ class Transport:
         """Whether calls go to a port or with a token, and not to the operator's private socket."""
         return isinstance(self._to, Port | ScopedSocket)
 
+    @property
+    def _forwarder_status(self) -> tuple[int, ...]:
+        return FORWARDER_STATUS["port" if isinstance(self._to, Port) else "socket"]
+
     def _not_switched(self, protocol: str, answer: BadAnswer) -> CodeSmithError:
         problem = f"{self.node} does not switch to {protocol}: {answer}"
         return CodeSmithError(problem, hint=f"inv node.prepare{self._choice}")
@@ -202,16 +211,27 @@ class Transport:
                 f"{self.node} answered {method} {what}", hint=f"inv node.prepare{self._choice}"
             ) from error
 
-    def _exchange(self, body: bytes, deadline: float) -> tuple[int, bytes]:
-        connection = self._open(deadline)
-        was_fresh = connection.is_fresh
+    def _exchange(self, body: bytes, deadline: float, *, changes: bool) -> tuple[int, bytes]:
+        """Send a request, again on a new connection if the first one ends before the answer; Closed if that fails.
+
+        A connection may close just as it is used: the agent restarts, or has closed a kept one. Repeating is safe:
+        every change carries a request id. An error of the repetition must not hide that a change may have been made.
+        """
         try:
-            return self._post(connection, body, deadline)
+            return self._post(self._open(deadline), body, deadline)
         except Closed as closed:
-            # A kept connection may close just as it is used. Repeating is safe: every change carries a request id.
-            if was_fresh or not closed.was_silent:
+            if not closed.was_silent:
                 raise
-        return self._post(self._open(deadline), body, deadline)
+            ended = closed
+        try:
+            status, answer = self._post(self._open(deadline), body, deadline)
+        except CodeSmithError as error:
+            if changes:
+                raise ended from error
+            raise
+        if changes and status in self._forwarder_status:
+            raise ended
+        return status, answer
 
     def _post(self, connection: Connection, body: bytes, deadline: float) -> tuple[int, bytes]:
         stays_open = False
@@ -306,17 +326,10 @@ class Transport:
             data = error.get("data")
             problem = str(error.get("message") or f"{method} was refused")
             return AgentRefused(problem, code=error["code"], data=data if isinstance(data, dict) else None)
-        if status not in FORWARDER_STATUS["port" if isinstance(self._to, Port) else "socket"]:
+        if status not in self._forwarder_status:
             raise self._bad_answer(method, "an error that has no code")
         problem = str(error.get("problem") or f"{self.node} cannot be reached")
         return by_kind(str(error.get("kind", "")))(problem, hint=str(error.get("hint", "")))
-
-
-def _plain(value: object) -> dict[str, Any]:
-    """Return a record that is a parameter as JSON has it."""
-    if isinstance(value, Record):
-        return value.to_dict()
-    raise TypeError(f"{type(value).__name__} cannot be a parameter")
 
 
 def _parsed(body: bytes) -> Any:
@@ -334,17 +347,3 @@ def _error_in(body: bytes) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, RecursionError):
         return {}
     return error if isinstance(error, dict) else {}
-
-
-def _shown(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters without secrets, at any depth."""
-    return {
-        name: "..." if name in SECRETS else _shown(value) if isinstance(value, Mapping) else value
-        for name, value in params.items()
-    }
-
-
-def _trace(node: str, method: str, params: Mapping[str, Any], status: int, start: float) -> None:
-    """Show a call on stderr for CODESMITH_DEBUG=rpc, without secrets."""
-    if debug.is_shown("rpc"):
-        debug.show("rpc", f"{node} {method} {json.dumps(_shown(params), default=_plain)} -> HTTP {status}", start)

@@ -1,4 +1,4 @@
-"""The first carrier: a connection that Fabric on paramiko holds.
+"""The first carrier: a connection that Fabric opens, on paramiko.
 
 The host key is verified before any credential is sent. What paramiko or a socket raises is translated here.
 """
@@ -9,6 +9,7 @@ import itertools
 import socket
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import TracebackType
 from typing import Any, TypeVar
 
 import fabric
@@ -28,7 +29,6 @@ from codesmith.ssh.connect_errors import (
 )
 from codesmith.ssh.connection import FABRIC
 from codesmith.ssh.deadline import Deadline
-from codesmith.ssh.heartbeat import Heartbeat
 from codesmith.ssh.hostkeys import HostKey, Pin
 from codesmith.ssh.proxy import open_socket
 from codesmith.ssh.target import Target, ensure_identity
@@ -39,38 +39,53 @@ T = TypeVar("T")
 SPECIFIC = (CodeSmithError, paramiko.ssh_exception.IncompatiblePeer)
 
 
-class FabricConnection(fabric.Connection):  # type: ignore[misc]
-    """A fabric.Connection that knows its target, and closes its gateway or ProxyCommand with itself."""
+class FabricConnection:
+    """An open connection; see `ssh.connection.Connection`. It closes its gateway or ProxyCommand with itself.
 
-    # Declared on the class: Fabric turns unknown attributes into configuration.
-    carrier: str = FABRIC
-    target: Target | None = None
-    release: Callable[[], None] | None = None
-    secrets: Secrets = SHARED
-    heartbeat: Heartbeat | None = None
-    gateway: FabricConnection | None = None
+    Only the transport of Fabric's connection is kept: its configuration is larger than the rest.
+    """
+
+    carrier = FABRIC
+
+    def __init__(
+        self, target: Target, transport: NodeTransport, gateway: FabricConnection | None, release: Callable[[], None]
+    ) -> None:
+        self.target, self.transport, self.secrets = target, transport, SHARED
+        self._gateway, self._release = gateway, release
+        self._is_closed, self._why_lost = False, ""
+        self._tell: Callable[[str], None] = lambda _: None
+        transport.watch()
+        transport.on_end(self._end)
+
+    def __enter__(self) -> FabricConnection:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     @property
     def why_lost(self) -> str:
         """Why this connection, or the one to its gateway, was lost; "" while it is open, or after `close`."""
-        own = self.heartbeat.why_lost if self.heartbeat else ""
-        message = getattr(self.client.get_transport(), "disconnect_reason", "")
-        return (self.gateway.why_lost if self.gateway else "") or own or (message and f"its sshd said: {message}")
+        return (self._gateway.why_lost if self._gateway else "") or self._why_lost or self.transport.why_lost
 
     def on_lost(self, tell: Callable[[str], None]) -> None:
-        """Call `tell` with the reason when the connection is lost."""
-        if self.heartbeat:
-            self.heartbeat.on_lost = tell
+        """Call `tell` with the reason when the connection is lost, at once if it is lost already."""
+        self._tell = tell
+        if self._why_lost:
+            tell(self._why_lost)
 
     def close(self) -> None:
         """Close the connection and its gateway or ProxyCommand."""
-        if self.heartbeat:
-            self.heartbeat.stop()
-        super().close()
-        if self.client.get_transport() is not None:
-            self.client.close()
-        if self.release:
-            self.release()
+        self._is_closed = True
+        self.transport.close()
+        self._release()
+
+    def _end(self) -> None:
+        if not self._is_closed:
+            self._why_lost = self.transport.why_lost or "closed by the node"
+            self._tell(self._why_lost)
 
 
 class _VerifyHostKey(paramiko.MissingHostKeyPolicy):
@@ -93,8 +108,8 @@ def connect(target: Target, *, timeout_s: float = 10.0, secrets: Secrets = SHARE
 
     HostKeyUnknown and HostKeyChanged are raised before any credential is sent. AuthenticationFailed says what was
     tried, Unreachable what was in the way. One attempt has `timeout_s`, gateways included. A person is asked for a
-    secret between two attempts; SecretNeeded if nobody can be asked. A heartbeat watches the connection: it ends by
-    itself when its network is gone.
+    secret between two attempts; SecretNeeded if nobody can be asked. The connection ends by itself when its network is
+    gone.
     """
 
     connection = secrets.supply(lambda given: attempt(target, timeout_s, given))
@@ -140,16 +155,15 @@ def _connect(given: Mapping[SecretRequest, str], target: Target, deadline: Deadl
 
     with translate_errors(target, deadline.timeout_s):
         sock, release = open_socket(target, deadline, connect_gateway)
-        connection = _fabric_connection(target, sock, pins, deadline.left_s(), given)
-        connection.target, connection.release = target, release
-        connection.gateway = gateways[-1] if gateways else None
-        connection.client.set_missing_host_key_policy(policy)
+        opening = _fabric_connection(target, sock, pins, deadline.left_s(), given)
+        opening.client.set_missing_host_key_policy(policy)
         try:
             with deadline.guard(partial(sock.shutdown, socket.SHUT_RDWR)) as late:
-                connection.open()
+                opening.open()
         except BaseException as error:
-            transport = connection.client.get_transport()
-            connection.close()
+            transport = opening.client.get_transport()
+            opening.client.close()
+            release()
             sock.close()
             if late.is_set():
                 raise TimeoutError from error
@@ -158,10 +172,10 @@ def _connect(given: Mapping[SecretRequest, str], target: Target, deadline: Deadl
             if isinstance(transport, NodeTransport) and transport.disconnect_reason and not isinstance(error, SPECIFIC):
                 raise ended_before_login(target, transport.disconnect_reason) from error
             raise
+    connection = FabricConnection(target, opening.client.get_transport(), gateways[-1] if gateways else None, release)
     if not policy.is_verified:
         connection.close()
         raise CodeSmithError(f"node {target.name}: its host key was not verified")
-    connection.heartbeat = Heartbeat(connection.transport, target.name)
     return connection
 
 
@@ -196,7 +210,7 @@ def _fetch_host_key(given: Mapping[SecretRequest, str], target: Target, deadline
 
 def _fabric_connection(
     target: Target, sock: Any, pins: list[Pin], timeout_s: float, given: Mapping[SecretRequest, str]
-) -> FabricConnection:
+) -> fabric.Connection:
     config = fabric.Config(lazy=True, ssh_config=paramiko.SSHConfig())  # read nothing: the target is complete
     kwargs = {
         "sock": sock,
@@ -207,7 +221,7 @@ def _fabric_connection(
         "auth_timeout": timeout_s,
         "channel_timeout": timeout_s,
     }
-    return FabricConnection(target.host, user=target.user, port=target.port, config=config, connect_kwargs=kwargs)
+    return fabric.Connection(target.host, user=target.user, port=target.port, config=config, connect_kwargs=kwargs)
 
 
 def _wire_types(pins: list[Pin]) -> list[str]:

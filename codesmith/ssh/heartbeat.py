@@ -1,22 +1,12 @@
-"""Notice that a network is gone: after some silence ask sshd for an answer; without one, end the connection."""
+"""When to ask a silent node for an answer, and when to give up. The thread that reads a connection asks by itself."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import threading
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-import paramiko
-
-if TYPE_CHECKING:
-    from codesmith.ssh.transport import NodeTransport
-
-log = logging.getLogger("codesmith.ssh")
-
+# Without a message for so long, the node is asked for an answer; then again.
 HEARTBEAT_S = 4.0
+# How long after the first question the connection is given up; half of it if this machine was suspended meanwhile.
 REPLY_S = 8.0
 SLEPT_S = 2.0
 
@@ -36,53 +26,39 @@ class SleepWatch:
         return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
 
 
-class Heartbeat:
-    """Watches one connection in a thread of its own until it ends or `stop`; calls `on_lost` with why it was lost.
+class NoAnswer(EOFError):
+    """The node is silent; the text says for how long it has not answered."""
 
-    Every message that arrives counts as an answer: during a long transfer the answer to the keepalive may be late.
+
+class Heartbeat:
+    """Counts the questions to one node since its last message.
+
+    Every message counts as an answer: during a long transfer the answer itself may be late. Questions are counted, not
+    seconds: a process that stood still for hours must ask before it gives up.
     """
 
-    def __init__(self, transport: NodeTransport, name: str) -> None:
-        self._transport, self._name = transport, name
-        self.why_lost = ""
-        self.on_lost: Callable[[str], None] = lambda _: None
-        self._stopped = threading.Event()
-        threading.Thread(target=self._run, name=f"heartbeat {name}", daemon=True).start()
+    def __init__(self) -> None:
+        self._watch = SleepWatch()
+        self._asked = 0
+        self._reply_s = REPLY_S
+        self._last_beat = 0.0
 
-    def stop(self) -> None:
-        """Stop watching; `on_lost` is not called any more."""
-        self._stopped.set()
+    def hear(self) -> None:
+        """Note a message of the node."""
+        self._asked = 0
 
-    def _run(self) -> None:
-        watch = SleepWatch()
-        while not self._stopped.wait(max(HEARTBEAT_S - self._transport.silent_s, 0.1)) and self._transport.is_active():
-            if self._transport.silent_s < HEARTBEAT_S:
-                continue
-            reply_s = REPLY_S / 2 if watch.has_slept() else REPLY_S
-            if not self._is_answered(reply_s):
-                self._lose(f"no answer within {reply_s:.0f} s")
-        if not self._stopped.is_set():
-            reason = self._transport.disconnect_reason
-            self._lose(f"its sshd said: {reason}" if reason else "closed by the node")
+    def beat(self) -> bool:
+        """Return whether to ask the node now; NoAnswer if it is to be given up.
 
-    def _is_answered(self, reply_s: float) -> bool:
-        asked = threading.Thread(target=self._ask, name=f"ask {self._name}", daemon=True)
-        asked.start()
-        asked.join(reply_s)
-        while asked.is_alive() and self._transport.silent_s < reply_s:
-            asked.join(1.0)
-        return not asked.is_alive()
-
-    def _ask(self) -> None:
-        try:
-            self._transport.global_request("keepalive@openssh.com", wait=True)
-        except (OSError, EOFError, paramiko.SSHException) as error:
-            log.debug("%s: keepalive: %r", self._name, error)
-
-    def _lose(self, why: str) -> None:
-        if not self._stopped.is_set():
-            self._stopped.set()
-            self.why_lost = why
-            with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
-                self._transport.close()
-            self.on_lost(why)
+        Call it whenever nothing arrived, or nothing could be sent, for HEARTBEAT_S.
+        """
+        now = time.monotonic()
+        if now - self._last_beat < 0.9 * HEARTBEAT_S:
+            return False  # one thread waits to read, another to send: they count once
+        self._last_beat = now
+        if self._asked == 0:
+            self._reply_s = REPLY_S / 2 if self._watch.has_slept() else REPLY_S
+        elif self._asked * HEARTBEAT_S >= self._reply_s:
+            raise NoAnswer(f"no answer within {self._reply_s:.0f} s")
+        self._asked += 1
+        return True

@@ -10,16 +10,15 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import fabric
-
 from codesmith.ssh.connect_errors import NoNameServer, only_openssh, translate_gateway_refusal
+from codesmith.ssh.connection import Connection
 from codesmith.ssh.deadline import Deadline
 from codesmith.ssh.gateway import gateway_of
 from codesmith.ssh.target import Target
 
 PROXY_ENDS_WITHIN_S = 2.0
 
-Connect = Callable[[Target, Deadline], fabric.Connection]
+Connect = Callable[[Target, Deadline], Connection]
 
 
 def open_socket(target: Target, deadline: Deadline, connect: Connect) -> tuple[Any, Callable[[], None]]:

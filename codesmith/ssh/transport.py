@@ -1,7 +1,7 @@
-"""paramiko's transport with three guards, and with the channel that it lacks: one to a Unix socket on the node.
+"""paramiko's transport with four guards, and with the channel that it lacks: one to a Unix socket on the node.
 
 The guards (see SPECIFICATIONS.md): no message of a channel follows its CLOSE; only sshd starts a re-key; small packets
-leave at once, and AES-GCM is preferred.
+leave at once, and AES-GCM is preferred; its own thread notices that the node does not answer any more.
 """
 
 from __future__ import annotations
@@ -11,11 +11,16 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import paramiko
-from paramiko.common import MSG_CHANNEL_CLOSE, MSG_DISCONNECT, MSG_USERAUTH_BANNER
+from paramiko.common import MSG_CHANNEL_CLOSE, MSG_CHANNEL_EOF, MSG_DISCONNECT, MSG_USERAUTH_BANNER, cMSG_GLOBAL_REQUEST
+
+from codesmith.ssh import heartbeat
+from codesmith.ssh.heartbeat import Heartbeat, NoAnswer
+from codesmith.ssh.pieces import keep_pieces
 
 STREAMLOCAL = "direct-streamlocal@openssh.com"
 PRINTABLE_MAX = 300
@@ -48,8 +53,38 @@ class _CloseGuard:
         with self._sending:
             if self._is_closed:
                 return
-            self._is_closed = message.asbytes()[0] == MSG_CHANNEL_CLOSE
-            self._transport._send_user_message(message)
+            kind = message.asbytes()[0]
+            self._is_closed = kind == MSG_CHANNEL_CLOSE
+            try:
+                self._transport._send_user_message(message)
+            except EOFError:
+                if kind not in (MSG_CHANNEL_EOF, MSG_CHANNEL_CLOSE):  # nobody is left to be told of an end
+                    raise
+
+
+class NodeChannel(paramiko.Channel):
+    """A channel that tells when the far end ends it."""
+
+    def on_end(self, tell: Callable[[], None]) -> None:
+        """Call `tell`, which must be quick, once the far end sends no more or the channel is closed."""
+        self.in_buffer.set_event(_End(self, tell))  # type: ignore[arg-type]
+
+
+class _End:
+    """What paramiko takes for the event of a buffer; it is set by data too."""
+
+    def __init__(self, channel: NodeChannel, tell: Callable[[], None]) -> None:
+        # Its buffer holds this object: with a plain reference only the collector would end the two.
+        self._channel, self._tell = weakref.ref(channel), tell
+
+    def set(self) -> None:
+        """Tell, if no more data will come."""
+        channel = self._channel()
+        if channel is None or channel.eof_received or channel.closed:
+            self._tell()
+
+    def clear(self) -> None:
+        """Do nothing: this is no state."""
 
 
 class NodePacketizer(paramiko.packet.Packetizer):
@@ -61,13 +96,17 @@ class NodePacketizer(paramiko.packet.Packetizer):
     REKEY_BYTES = 2**37
     REKEY_PACKETS = 3 * 2**30
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(self, sock: Any) -> None:
+        super().__init__(sock)
+        self._sock = sock
+        self._heartbeat = Heartbeat()
+        # Sends a question to the node; None until the connection is watched.
+        self.ask: Callable[[], None] | None = None
+        self.why_lost = ""
         self.greeting_lines: list[str] = []
         # Messages of sshd, or of PAM through it, for a person: during the login, and at the end of the connection.
         self.banners: list[str] = []
         self.disconnect_reason = ""
-        self.last_message = time.monotonic()
 
     def start_handshake(self, timeout: float) -> None:
         """Start no timer: Deadline limits the handshake, and paramiko's timer would leave a thread for 15 s."""
@@ -84,10 +123,46 @@ class NodePacketizer(paramiko.packet.Packetizer):
     def read_message(self) -> tuple[int, paramiko.Message]:
         """Return the next message; its text need not be UTF-8."""
         kind, message = super().read_message()
-        self.last_message = time.monotonic()
+        self.hear()
         message.__class__ = AnyMessage
         self._keep_text(kind, message.asbytes())
         return kind, message
+
+    def hear(self) -> None:
+        """Note a message of the node."""
+        self._heartbeat.hear()
+
+    def write_all(self, out: Any) -> None:
+        """Send all bytes; EOFError when the connection ends, or nothing goes out and nothing comes in for too long."""
+        while out:
+            try:
+                sent = self._sock.send(out)
+            except TimeoutError:
+                if self.closed:
+                    raise EOFError from None
+                self._is_question_due()
+                continue
+            except OSError as error:
+                raise EOFError from error
+            if sent == 0:
+                raise EOFError
+            out = out[sent:]
+
+    def _check_keepalive(self) -> None:
+        """Ask the node for an answer; paramiko calls this when nothing has arrived for the socket's timeout."""
+        if self._is_question_due() and self.ask is not None:
+            self.ask()
+
+    def _is_question_due(self) -> bool:
+        if self.ask is None:
+            return False
+        try:
+            return self._heartbeat.beat()
+        except NoAnswer as error:
+            self.why_lost = str(error)
+            with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+                self._sock.shutdown(socket.SHUT_RDWR)  # another thread may read, or send
+            raise
 
     def _keep_text(self, kind: int, data: bytes) -> None:
         message = AnyMessage(data)
@@ -123,6 +198,8 @@ class NodeTransport(paramiko.Transport):
     def __init__(self, sock: Any, *args: Any, host_key_types: Sequence[str] = (), **kwargs: Any) -> None:
         _send_at_once(sock)
         self._streamlocal = threading.local()
+        self._tell_end: Callable[[], None] = lambda: None
+        self._has_ended = False
         kwargs.setdefault("packetizer_class", NodePacketizer)
         super().__init__(sock, *args, **kwargs)
         options = self.get_security_options()
@@ -151,9 +228,42 @@ class NodeTransport(paramiko.Transport):
         return self.packetizer  # type: ignore[return-value]
 
     @property
-    def silent_s(self) -> float:
-        """How many seconds ago the last message arrived."""
-        return time.monotonic() - self._packets.last_message
+    def why_lost(self) -> str:
+        """Why the connection was lost; "" while it is open."""
+        reason = self.disconnect_reason
+        return self._packets.why_lost or (reason and f"its sshd said: {reason}")
+
+    def watch(self) -> None:
+        """Have a network that is gone end the connection: see `heartbeat`."""
+        self.sock.settimeout(heartbeat.HEARTBEAT_S)
+        self._packets.ask = self._ask
+
+    def on_end(self, tell: Callable[[], None]) -> None:
+        """Call `tell`, which must be quick, when the connection has ended; at once if it has already."""
+        self._tell_end = tell
+        if self._has_ended:
+            tell()
+
+    def run(self) -> None:
+        """Read until the connection ends."""
+        try:
+            super().run()
+        finally:
+            self._has_ended = True
+            self._tell_end()
+
+    def _ask(self) -> None:
+        """Ask sshd for an answer, but wait for no thread that sends and no end of a re-key: this thread reads."""
+        if not self.clear_to_send.is_set() or not self.clear_to_send_lock.acquire(blocking=False):
+            return
+        try:
+            question = paramiko.Message()
+            question.add_byte(cMSG_GLOBAL_REQUEST)
+            question.add_string("keepalive@openssh.com")
+            question.add_boolean(True)
+            self._send_message(question)  # type: ignore[attr-defined]
+        finally:
+            self.clear_to_send_lock.release()
 
     def start_client(self, event: threading.Event | None = None, timeout: float | None = None) -> None:
         """Negotiate; TimeoutError after `timeout` seconds, where paramiko itself just returns."""
@@ -161,17 +271,20 @@ class NodeTransport(paramiko.Transport):
         if event is None and not self.initial_kex_done:
             raise TimeoutError
 
-    def open_channel(self, *args: Any, **kwargs: Any) -> paramiko.Channel:
+    def open_channel(self, *args: Any, **kwargs: Any) -> NodeChannel:
         """Open a channel as paramiko does, with the guard; ChannelException if sshd refuses."""
         try:
-            channel = super().open_channel(*args, **kwargs)
+            channel: Any = super().open_channel(*args, **kwargs)
         except paramiko.SSHException as error:
             # paramiko keeps one reason for all threads: if two are refused at once, one finds none, and still works.
             if str(error) == NO_REASON and self.is_active():
                 raise paramiko.ChannelException(0, "refused") from error
             raise
-        channel.transport = _CloseGuard(self)  # type: ignore[assignment]
-        return channel
+        channel.__class__ = NodeChannel
+        channel.transport = _CloseGuard(self)
+        keep_pieces(channel)
+        opened: NodeChannel = channel
+        return opened
 
     def open_session_when_free(self, timeout: float) -> paramiko.Channel:
         """Open a session; if MaxSessions is reached, try for up to 2 s: sshd counts an ended one a little longer."""

@@ -47,6 +47,10 @@ class DialStream:
                 return rest
         return bytes(self._channel.recv(nbytes)) if self._is_begun else b""
 
+    def recv_ready(self) -> bool:
+        """Return whether bytes of the agent wait; the shell's output is not looked at before the first `recv`."""
+        return self._is_begun and bool(self._channel.recv_ready())
+
     def _skip_noise(self, data: bytes) -> tuple[bytes, bool, bytes]:
         """Return the noise so far, whether the mark has come, and the bytes after it."""
         _, mark, rest = data.partition(self._mark)

@@ -20,28 +20,32 @@ from codesmith.tunnel.proof import SCOPED_SOCKET
 from codesmith.tunnel.relay import end
 from codesmith.tunnel.state import CONNECTING, DEGRADED, READY, STOPPED, EndpointState
 from codesmith.tunnel.unix_listener import UnixListener
+from codesmith.tunnel.worker import Worker
 
 if TYPE_CHECKING:
     from codesmith.nodes.registry import Node
+    from codesmith.tunnel.acceptor import Acceptor
     from codesmith.tunnel.tcp_listener import TcpListener
 
 log = logging.getLogger("codesmith.tunnel")
 
-TICK_S = 5.0
 MIN_GAP_S = 1.0
 
 Opener = Callable[["Node", Callable[[], None]], Link]
 
 
 class Endpoint:
-    """The endpoint of one node. Its own thread makes every attempt; other threads ask for one and wait for it."""
+    """The endpoint of one node. Its worker makes every attempt; other threads ask for one and wait for it.
+
+    The worker's thread is there from a loss until the endpoint is ready again, and for a moment to open the next spare.
+    """
 
     def __init__(
         self,
         node: Node,
         path: Path,
         opener: Opener,
-        slots: threading.BoundedSemaphore,
+        acceptor: Acceptor,
         *,
         is_resumed: bool = False,
     ) -> None:
@@ -49,24 +53,23 @@ class Endpoint:
         # An endpoint that was ready once is tried again for ever; so is one resumed from another forwarder.
         self._was_ready = is_resumed
         self._changed = threading.Condition()
-        self._wake, self._stopped = threading.Event(), threading.Event()
-        self._in_doubt = self._attempting = False
+        self._worker = Worker(f"keep {node.name}", self._work)
+        self._is_stopping = self._in_doubt = self._attempting = False
         self._outcomes, self._last_attempt = 0, 0.0
         self._error: CodeSmithError | None = None
         self._state, self._since = CONNECTING, time.time()
         self._node_id = self._agent_version = ""
         self._link: Link | None = None
         self._connections = 0
-        self._pool = Pool(node.name, self._wake.set)
-        self._unix_listener = UnixListener(path, self._pool, slots, self.await_ready, self.request_proof)
-        self._tcp_listener = _tcp_listener(node, path)
+        self._pool = Pool(node.name, self._worker.wake, lambda: acceptor.when_calm(self._worker.wake))
+        self._unix_listener = UnixListener(path, self._pool, acceptor, self.await_ready, self.request_proof)
+        self._tcp_listener = _tcp_listener(node, path, acceptor)
         # Its own pool: a stream to one socket never serves the other. Made when somebody asks for it.
         self._scoped_pool: Pool | None = None
         self._scoped_listener: UnixListener | None = None
-        self._slots = slots
+        self._acceptor = acceptor
         self._backoff = Backoff()
-        self._thread = threading.Thread(target=self._run, name=f"keep {node.name}", daemon=True)
-        self._thread.start()
+        self._worker.wake()
 
     # -- called by other threads
 
@@ -112,13 +115,13 @@ class Endpoint:
         """Serve the node's socket of tokens too, and return the path; once it is ready, and again if it is."""
         with self._changed:
             if self._scoped_pool is None or self._scoped_listener is None:
-                self._scoped_pool = Pool(self.node.name, self._wake.set, SCOPED_SOCKET)
+                self._scoped_pool = Pool(self.node.name, self._worker.wake, lambda: None, SCOPED_SOCKET)
                 if self._link is not None:
                     self._scoped_pool.use(self._link, None)
                 self._scoped_listener = UnixListener(
-                    scoped_path(self.node), self._scoped_pool, self._slots, self.await_ready, self.request_proof
+                    scoped_path(self.node), self._scoped_pool, self._acceptor, self.await_ready, self.request_proof
                 )
-        if not self._stopped.is_set():
+        if not self._is_stopping:
             self._scoped_listener.ensure_open()
         return scoped_path(self.node)
 
@@ -131,7 +134,7 @@ class Endpoint:
         """Return once the endpoint is ready; raise the error of the attempt made for this call, or Unreachable."""
         with self._changed:
             if self._state != READY or not self._unix_listener.is_open():
-                self._wake.set()
+                self._worker.wake()
                 self._wait_outcome(timeout_s)
             if self._state != READY:
                 raise self._reason(f"gave no answer within {timeout_s:.0f} s")
@@ -144,7 +147,7 @@ class Endpoint:
                 return
             # Calls must not cause refused logins: the caller gets the known reason at once.
             if self._attempting or not isinstance(self._error, REFUSALS):
-                self._wake.set()
+                self._worker.wake()
                 self._wait_outcome(patience_s)
             if self._state != READY:
                 raise self._reason("is not connected yet")
@@ -153,12 +156,12 @@ class Endpoint:
         """Have the agent proven again: no stream could be opened although the endpoint is ready."""
         with self._changed:
             self._in_doubt = True
-        self._wake.set()
+        self._worker.wake()
 
     def stop(self) -> None:
         """Remove the socket and end every connection."""
-        self._stopped.set()
-        self._wake.set()
+        self._is_stopping = True
+        self._worker.wake()
         self._close_listeners()
         link = self._link
         if link is not None:
@@ -166,31 +169,44 @@ class Endpoint:
         self._set(STOPPED, None)
 
     def join(self, timeout_s: float) -> None:
-        """Wait until the endpoint's own thread has ended."""
-        self._thread.join(timeout_s)
+        """Wait until the worker has ended."""
+        self._worker.join(timeout_s)
 
-    # -- its own thread
+    def look(self) -> None:
+        """Have done what is due by its time, or unnoticed so far. Call it every few seconds; it returns at once."""
+        if self._state == STOPPED or self._worker.is_running:
+            return
+        if self._state != READY or self._is_attempt_due() or not self._pool.has_spare() or self._is_port_due():
+            self._worker.wake()
 
-    def _run(self) -> None:
-        try:
-            while not self._stopped.is_set():
-                error = self._attempt()
-                if error is None:
-                    self._stay_ready()
-                elif not self._was_ready:
-                    return  # a first attempt is not repeated: the caller gets the error and may ask again
-                else:
-                    self._pause(error)
-        finally:
-            self._close_listeners()
-            self._drop_link()
-            self._set(STOPPED, self._error)
+    # -- its worker
+
+    def _work(self) -> None:
+        """Return once the endpoint is ready and has a spare, or has ended."""
+        while not self._is_stopping and self._state != STOPPED:
+            if self._state == READY and not self._is_attempt_due() and (self._pool.has_spare() or self._refill()):
+                self._open_port()  # a taken port may be free by now
+                return
+            error = self._attempt()
+            if error is not None and self._was_ready:  # a first one is not repeated: the caller may ask again
+                self._pause(error)
+        self._close_listeners()
+        self._drop_link()
+        self._set(STOPPED, self._error)
+
+    def _is_attempt_due(self) -> bool:
+        """Return whether connection or spare are lost, the spare is old, the socket missing, or a proof requested."""
+        is_lost = self._link is None or not self._link.is_alive()
+        return is_lost or self._in_doubt or self._pool.is_spare_due() or not self._unix_listener.is_open()
+
+    def _is_port_due(self) -> bool:
+        return self._tcp_listener is not None and not self._tcp_listener.is_open()
 
     def _attempt(self) -> CodeSmithError | None:
         """Connect if need be and prove the agent; return the error if that fails."""
         self._degrade_if_lost()
         self._keep_gap()
-        self._wake.clear()
+        self._worker.begin()
         with self._changed:
             self._attempting, self._in_doubt = True, False
         error: CodeSmithError | None = None
@@ -198,7 +214,7 @@ class Endpoint:
             self._connect()
         except CodeSmithError as caught:
             error = without_traceback(caught)
-        except Exception as caught:  # the outermost function of this thread, which must live as long as the endpoint
+        except Exception as caught:  # the outermost function of this thread: the next attempt must follow
             log.exception("%s: unexpected", self.node.name)
             error = CodeSmithError(
                 f"the forwarder failed on {self.node.name}: {caught!r}", hint=f"tail {state_dir() / 'forwarder.log'}"
@@ -227,7 +243,7 @@ class Endpoint:
         link = self._link
         if link is None or not link.is_alive():
             self._drop_link()
-            link = self._link = self._opener(self.node, self._wake.set)
+            link = self._link = self._opener(self.node, self._worker.wake)
             self._connections += 1
         if link.via == DIAL:
             self._pool.drop_spare()
@@ -249,21 +265,9 @@ class Endpoint:
         with self._changed:
             if self._scoped_pool is not None:
                 self._scoped_pool.use(link, None)
-        if not self._stopped.is_set():
+        if not self._is_stopping:
             self._unix_listener.ensure_open()
             self._open_port()
-
-    def _stay_ready(self) -> None:
-        """Return when a new attempt is due: connection lost, spare lost or old, socket missing, or proof requested."""
-        while not self._stopped.is_set():
-            self._wake.wait(TICK_S)
-            self._wake.clear()
-            is_lost = self._link is None or not self._link.is_alive()
-            if is_lost or self._in_doubt or self._pool.is_spare_due() or not self._unix_listener.is_open():
-                return
-            if not self._pool.has_spare() and not self._refill():
-                return
-            self._open_port()  # a taken port may be free by now
 
     def _open_port(self) -> None:
         if self._tcp_listener is not None:
@@ -288,14 +292,13 @@ class Endpoint:
     def _pause(self, error: CodeSmithError) -> None:
         wait_s = self._backoff.wait_s(error)
         log.debug("%s: next attempt in %.1f s", self.node.name, wait_s)
-        if not self._stopped.is_set():  # `stop` sets it before `_wake`, so a stop during the attempt is not missed
-            self._wake.wait(wait_s)
+        self._worker.wait(wait_s)  # not at all if it was stopped meanwhile
 
     def _keep_gap(self) -> None:
         """Leave at least MIN_GAP_S between attempts."""
-        left_s = self._last_attempt + MIN_GAP_S - time.monotonic()
-        if left_s > 0:
-            self._stopped.wait(left_s)
+        while not self._is_stopping and (left_s := self._last_attempt + MIN_GAP_S - time.monotonic()) > 0:
+            self._worker.begin()
+            self._worker.wait(left_s)
 
     def _drop_link(self) -> None:
         self._pool.drop()
@@ -307,7 +310,7 @@ class Endpoint:
             link.close()
 
     def _reason(self, otherwise: str) -> CodeSmithError:
-        if self._stopped.is_set():
+        if self._is_stopping:
             name = self.node.name
             return Unreachable(f"{name} was disconnected meanwhile", hint=f"inv node.connect --node {name}")
         return (
@@ -327,7 +330,7 @@ class Endpoint:
 
     def _set(self, state: str, error: CodeSmithError | None) -> None:
         with self._changed:
-            state = STOPPED if self._stopped.is_set() else state
+            state = STOPPED if self._is_stopping else state
             is_changed = state != self._state or (error and error.problem) != (self._error and self._error.problem)
             self._state, self._error = state, error
             self._changed.notify_all()
@@ -337,10 +340,10 @@ class Endpoint:
         log.info("%s: %s%s", self.node.name, state, f" ({error.kind}: {error.problem})" if error else "")
 
 
-def _tcp_listener(node: Node, path: Path) -> TcpListener | None:
+def _tcp_listener(node: Node, path: Path, acceptor: Acceptor) -> TcpListener | None:
     port = port_of(node)
     if port is None:
         return None
     from codesmith.tunnel.tcp_listener import TcpListener  # only a forwarder with such an endpoint pays for the import
 
-    return TcpListener(node.name, port, token_path(node), path)
+    return TcpListener(node.name, port, token_path(node), path, acceptor)

@@ -20,6 +20,7 @@ from codesmith.nodes.registry import Node
 from codesmith.paths import runtime_dir
 from codesmith.secrets import SecretRequest, Secrets
 from codesmith.tunnel import auth_sock
+from codesmith.tunnel.acceptor import CONNECTIONS_MAX, Acceptor
 from codesmith.tunnel.control import control_path
 from codesmith.tunnel.endpoint import Endpoint
 from codesmith.tunnel.forwards import Forwards, Spec
@@ -28,11 +29,11 @@ from codesmith.tunnel.local_endpoint import endpoint_path
 from codesmith.tunnel.lock import Held, hold
 from codesmith.tunnel.logins import Logins
 from codesmith.tunnel.private_socket import PrivateSocket
-from codesmith.tunnel.unix_listener import CONNECTIONS_MAX
 
 log = logging.getLogger("codesmith.tunnel")
 
 CHECK_S = 20.0
+LOOK_S = 5.0
 LINGER_S = 60.0
 STOP_S = 2.0
 LAST_ANSWERS_S = 1.0
@@ -51,15 +52,15 @@ class Forwarder:
         self._answering = 0
         self._endpoints: dict[tuple[str, str], Endpoint] = {}
         self._secrets: dict[tuple[str, str], Secrets] = {}
-        self._slots = threading.BoundedSemaphore(connection_slots())
         self._stop = threading.Event()
         self._is_ending = False
         self._idle_since = time.monotonic()
         self._single = _ensure_single(runtime_dir() / "forwarder.lock")
+        self._acceptor = Acceptor(connection_slots())
         self._forwards = Forwards(runtime_dir() / "forwards.json")
         for node in self._forwards.resume():
             self._endpoint(node, {}, is_resumed=True)
-        self._control = PrivateSocket(control_path(), self._answer)
+        self._control = PrivateSocket(control_path(), self._acceptor, self._answer)
         log.info("forwarder %d started", os.getpid())
 
     def run(self, tidy: Callable[[], None] = lambda: None) -> None:
@@ -67,7 +68,13 @@ class Forwarder:
 
         `tidy` is called every CHECK_S.
         """
-        while not self._stop.wait(CHECK_S):
+        checked = time.monotonic()
+        while not self._stop.wait(min(LOOK_S, CHECK_S)):
+            for endpoint in self._running():
+                endpoint.look()
+            if time.monotonic() - checked < CHECK_S:
+                continue
+            checked = time.monotonic()
             tidy()
             if self._is_idle() or not self._control.is_in_place():
                 break
@@ -82,6 +89,7 @@ class Forwarder:
         deadline = time.monotonic() + STOP_S
         for endpoint in endpoints:
             endpoint.join(max(0.0, deadline - time.monotonic()))
+        self._acceptor.close()
         log.info("forwarder %d ended", os.getpid())
         os.close(self._single)
 
@@ -90,10 +98,13 @@ class Forwarder:
         self._stop.set()
 
     def _is_idle(self) -> bool:
-        with self._lock:
-            if any(not endpoint.is_stopped for endpoint in self._endpoints.values()):
-                self._idle_since = time.monotonic()
+        if self._running():
+            self._idle_since = time.monotonic()
         return time.monotonic() - self._idle_since > LINGER_S
+
+    def _running(self) -> list[Endpoint]:
+        with self._lock:
+            return [endpoint for endpoint in self._endpoints.values() if not endpoint.is_stopped]
 
     # -- operations
 
@@ -124,7 +135,7 @@ class Forwarder:
             self._secrets[key] = secrets = Secrets()
             secrets.learn(answers)
             opener = partial(self._opener, secrets=secrets)
-            endpoint = Endpoint(node, endpoint_path(node), opener, self._slots, is_resumed=is_resumed)
+            endpoint = Endpoint(node, endpoint_path(node), opener, self._acceptor, is_resumed=is_resumed)
             self._endpoints[key] = endpoint
             return endpoint
 
@@ -172,8 +183,7 @@ class Forwarder:
     def _end(self, _request: dict[str, Any]) -> dict[str, Any]:
         self._control.close()  # from here on a caller starts a new forwarder
         self._is_ending = True
-        with self._lock:
-            running = [endpoint for endpoint in self._endpoints.values() if not endpoint.is_stopped]
+        running = self._running()
         nodes, scoped = [one.node.to_dict() for one in running], [one.node.key for one in running if one.is_scoped]
         return {"pid": os.getpid(), "nodes": nodes, "scoped": scoped}
 

@@ -24,8 +24,6 @@ CONNECT_S = 10.0
 OPEN_S = 8.0
 ANSWER_S = 10.0
 FREE_WAIT_S, FREE_POLL_S = 2.0, 0.1
-# How often paramiko's reader wakes while idle. Closing wakes it anyway, and the heartbeat has its own thread.
-SOCKET_WAKE_S = 5.0
 STREAMLOCAL, DIAL = "streamlocal", "dial"
 
 
@@ -100,7 +98,6 @@ class SshLink:
         self.carrier = self._connection.carrier
         self._expected_id = ""
         self._closed = threading.Event()
-        self._transport.sock.settimeout(SOCKET_WAKE_S)
         self._connection.on_lost(self._lose)
 
     def prove(self) -> tuple[Proof, TimedStream]:
@@ -211,5 +208,6 @@ class SshLink:
     def _lose(self, why: str) -> None:
         if not self._closed.is_set():
             self._why = why
-            self.close()
+            self._closed.set()
             self._on_lost()
+            self.close()

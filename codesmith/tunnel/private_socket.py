@@ -17,13 +17,13 @@ BACKLOG = 4096  # if the queue of a Unix socket is full, a client with a timeout
 class PrivateSocket:
     """Accepts at `path` and gives every connection to `handler` in a thread of its own; closes it afterwards."""
 
-    def __init__(self, path: Path, handler: Handler) -> None:
+    def __init__(self, path: Path, acceptor: Acceptor, handler: Handler) -> None:
         self.path = path
         ensure_free(path)
         listening = bind(path)
         info = path.lstat()
         self._identity = (info.st_dev, info.st_ino)
-        self._acceptor = Acceptor(path.name, listening, handler)
+        self._listening = acceptor.listen(path.name, listening, handler)
 
     def is_in_place(self) -> bool:
         """Return whether the file at `path` is still this socket."""
@@ -35,10 +35,9 @@ class PrivateSocket:
 
     def close(self) -> None:
         """Stop accepting, and remove the file if it is still this socket. Connections accepted already go on."""
-        self._acceptor.stop()
         if self.is_in_place():
             self.path.unlink(missing_ok=True)
-        self._acceptor.close()
+        self._listening.close()
 
 
 def ensure_free(path: Path) -> None:

@@ -5,23 +5,28 @@ from __future__ import annotations
 import select
 import socket
 import threading
-import time
 from collections.abc import Callable
 from typing import Protocol
 
 from paramiko import SSHException
 
-# Pieces of paramiko's own packets (32 KiB) would halve the speed: each costs a lock and a system call.
-CHUNK = 256 << 10
+# What paramiko sends in one packet. Given more, it copies all that is left with each packet.
+PACKET = (32 << 10) - 64
+# Pieces of one packet would halve the speed: each costs a lock and a system call. For more than 128 KiB malloc asks
+# the kernel for new memory each time.
+CHUNK = 4 * PACKET
 # What any method of a stream, close() included, may raise if its SSH connection ends at that moment.
 LOST = (OSError, EOFError, SSHException)
 
 
 class Stream(Protocol):
-    """What a relay needs of an SSH channel; paramiko's Channel is one."""
+    """What a relay needs of an SSH channel; `codesmith.ssh.transport.NodeChannel` is one."""
 
     def recv(self, nbytes: int, /) -> bytes:
         """Return some bytes, b"" at the end."""
+
+    def recv_ready(self) -> bool:
+        """Return whether bytes wait to be received."""
 
     def sendall(self, data: bytes, /) -> None:
         """Send all data, or raise OSError."""
@@ -31,6 +36,9 @@ class Stream(Protocol):
 
     def close(self) -> None:
         """End both directions."""
+
+    def on_end(self, tell: Callable[[], None], /) -> None:
+        """Call `tell` once the far end sends no more, or the stream is closed."""
 
     @property
     def closed(self) -> bool:
@@ -42,59 +50,46 @@ class Stream(Protocol):
 
 
 class Relay:
-    """One stream to the agent, opened ahead as a spare or for a local connection.
+    """One stream to the agent and the local connection that it serves.
 
-    Its reading thread starts at once. So a spare notices by itself that the far end closes it (`on_lost`), and a local
-    connection that takes a spare need not wait for a thread to start.
+    `on_silent_end` is called before the local connection sees that the far end ended the stream without a byte.
     """
 
-    def __init__(self, stream: Stream, on_lost: Callable[[], None]) -> None:
-        self._stream, self._on_lost = stream, on_lost
-        self._lock = threading.Lock()
-        self._local: socket.socket | None = None
-        self.is_lost = False
-        self.born = time.monotonic()
-        self._reader = threading.Thread(target=self._down, name="relay down", daemon=True)
-        self._reader.start()
+    def __init__(self, stream: Stream, local: socket.socket, on_silent_end: Callable[[], None]) -> None:
+        self._stream, self._local, self._on_silent_end = stream, local, on_silent_end
+        self._is_ending = False
 
-    def attach(self, local: socket.socket) -> bool:
-        """Give the stream to a local connection; return False if it has ended already."""
-        with self._lock:
-            if self.is_lost or self._stream.closed or self._stream.eof_received:
-                return False
-            self._local = local
-            return True
-
-    def serve(self, local: socket.socket) -> None:
-        """Carry bytes until both directions have ended; call it once, after `attach`."""
+    def serve(self) -> None:
+        """Carry bytes until both directions have ended; RuntimeError if no thread is left for it."""
+        reader = threading.Thread(target=self._down, name="relay down", daemon=True)
         try:
-            while data := local.recv(CHUNK):
-                self._stream.sendall(data)
-            self._stream.shutdown_write()
-            _wait_hangup(local)
+            reader.start()
+        except RuntimeError:
+            end(self._stream)
+            raise
+        try:
+            while data := self._local.recv(CHUNK):
+                for begin in range(0, len(data), PACKET):
+                    self._stream.sendall(data[begin : begin + PACKET])
+            self._is_ending = True
+            if not _has_hung_up(self._local, 0):
+                self._stream.shutdown_write()
+                _has_hung_up(self._local)
         except LOST:
             pass  # one end is gone; the reading thread still carries what the other sends
+        self._is_ending = True
         end(self._stream)
-        self._reader.join()
-
-    def close(self) -> None:
-        """End the stream; a local connection sees the end of its answer."""
-        end(self._stream)
+        reader.join()
 
     def _down(self) -> None:
         data = self._receive()
-        with self._lock:
-            local = self._local
-            self.is_lost = local is None
-        if local is None:  # a spare: the agent closed it, or sent something unasked
-            end(self._stream)
-            self._on_lost()
-            return
+        if not data and not self._is_ending:
+            self._on_silent_end()
         try:
             while data:
-                local.sendall(data)
+                self._local.sendall(data)
                 data = self._receive()
-            local.shutdown(socket.SHUT_RDWR if self._stream.closed else socket.SHUT_WR)
+            self._local.shutdown(socket.SHUT_RDWR if self._stream.closed else socket.SHUT_WR)
         except OSError:
             end(self._stream)  # the local end is gone; this also wakes a blocked sendall
 
@@ -105,6 +100,11 @@ class Relay:
             return b""
 
 
+def is_over(stream: Stream) -> bool:
+    """Return whether nothing may be sent by it any more: the far end has ended it, or sent something unasked."""
+    return stream.closed or stream.eof_received or stream.recv_ready()
+
+
 def end(stream: Stream) -> None:
     """Close a stream, without an error if its connection is ending at this moment."""
     try:
@@ -113,8 +113,8 @@ def end(stream: Stream) -> None:
         pass
 
 
-def _wait_hangup(local: socket.socket) -> None:
-    """Return when the local end is closed or both directions are shut down; a half-closed one may still read."""
+def _has_hung_up(local: socket.socket, within_ms: int | None = None) -> bool:
+    """Wait until the local end is closed or both directions are shut down; a half-closed one may still read."""
     poll = select.poll()
     poll.register(local, 0)  # POLLHUP is always reported
-    poll.poll()
+    return bool(poll.poll(within_ms))

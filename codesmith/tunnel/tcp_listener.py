@@ -13,7 +13,7 @@ from codesmith.http.connection_limit import ConnectionLimit
 from codesmith.http.port import HOST
 from codesmith.http.session import Session
 from codesmith.http.token import remove_token, write_token
-from codesmith.tunnel.acceptor import Acceptor
+from codesmith.tunnel.acceptor import Acceptor, Listening
 from codesmith.tunnel.port_owner import describe_owner
 
 log = logging.getLogger("codesmith.tunnel")
@@ -28,18 +28,19 @@ class TcpListener:
     While the port is taken, calls by the Unix socket go on. `problem` has the reason, and `node.status` shows it.
     """
 
-    def __init__(self, name: str, port: int, token_path: Path, endpoint: Path) -> None:
+    def __init__(self, name: str, port: int, token_path: Path, endpoint: Path, acceptor: Acceptor) -> None:
         self._name, self._port, self._token_path, self._endpoint = name, port, token_path, endpoint
+        self._acceptor = acceptor
         self._lock = threading.Lock()
         self._limit = ConnectionLimit(CONNECTIONS_MAX)
-        self._acceptor: Acceptor | None = None
+        self._listening: Listening | None = None
         self._is_closed = False
         self.problem: CodeSmithError | None = None
 
     def ensure_open(self) -> None:
         """Open the port with a new token, again if the token file was removed; do nothing after `close`."""
         with self._lock:
-            if self._is_closed or (self._acceptor is not None and self._token_path.exists()):
+            if self._is_closed or self.is_open():
                 return
             self._shut()
             before, self.problem = self.problem, None
@@ -49,6 +50,10 @@ class TcpListener:
                 self.problem = self._why_not(error)
             if self.problem and str(self.problem) != str(before):
                 log.warning("%s", self.problem.problem)
+
+    def is_open(self) -> bool:
+        """Return whether the port is open and the token still in place."""
+        return self._listening is not None and self._token_path.exists()
 
     def close(self) -> None:
         """Close the port, remove the token and end every connection."""
@@ -63,7 +68,7 @@ class TcpListener:
         except OSError:
             listening.close()
             raise
-        self._acceptor = Acceptor(
+        self._listening = self._acceptor.listen(
             f"port {self._port}",
             listening,
             lambda client: Session(client, self._limit, self._port, token, self._endpoint).serve(),
@@ -71,11 +76,11 @@ class TcpListener:
         )
 
     def _shut(self) -> None:
-        if self._acceptor is not None:
+        if self._listening is not None:
             remove_token(self._token_path)
-            self._acceptor.close()
+            self._listening.close()
             self._limit.close()
-            self._acceptor = None
+            self._listening = None
 
     def _why_not(self, error: OSError) -> CodeSmithError:
         where = f"{self._name}: cannot open {HOST}:{self._port}"

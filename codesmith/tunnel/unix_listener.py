@@ -9,13 +9,13 @@ from pathlib import Path
 
 from codesmith.errors import CodeSmithError, Unreachable
 from codesmith.http.refusal import refuse
+from codesmith.tunnel.acceptor import Acceptor
 from codesmith.tunnel.link import NoFreeSession
 from codesmith.tunnel.pool import Pool, too_many_connections
 from codesmith.tunnel.private_socket import PrivateSocket
 from codesmith.tunnel.relay import Relay
 
 PATIENCE_S = 5.0
-CONNECTIONS_MAX = 400
 
 
 class UnixListener:
@@ -25,11 +25,11 @@ class UnixListener:
         self,
         path: Path,
         pool: Pool,
-        slots: threading.BoundedSemaphore,
+        acceptor: Acceptor,
         await_ready: Callable[[float], None],
         request_proof: Callable[[], None],
     ) -> None:
-        self._path, self._pool, self._slots = path, pool, slots
+        self._path, self._pool, self._acceptor = path, pool, acceptor
         self._await_ready, self._request_proof = await_ready, request_proof
         self._lock = threading.Lock()
         self._socket: PrivateSocket | None = None
@@ -48,7 +48,7 @@ class UnixListener:
             if self._socket is not None:
                 self._socket.close()
                 self._socket = None
-            self._socket = PrivateSocket(self._path, self._serve)
+            self._socket = PrivateSocket(self._path, self._acceptor, self._serve)
 
     def close(self) -> None:
         """Remove the socket for good."""
@@ -58,13 +58,13 @@ class UnixListener:
                 self._socket.close()
 
     def _serve(self, local: socket.socket) -> None:
-        if not self._slots.acquire(blocking=False):
+        if not self._acceptor.places.acquire(blocking=False):
             self._refuse(local, too_many_connections())
             return
         try:
             self._carry(local)
         finally:
-            self._slots.release()
+            self._acceptor.places.release()
 
     def _carry(self, local: socket.socket) -> None:
         try:
@@ -74,7 +74,9 @@ class UnixListener:
             return
         self.counts["served"] += 1
         try:
-            relay.serve(local)
+            relay.serve()
+        except RuntimeError as error:
+            self._refuse(local, CodeSmithError(f"the forwarder has no thread for this connection: {error}"))
         finally:
             self._pool.give_back(relay)
 

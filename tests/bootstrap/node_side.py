@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from typing import Any
 
 from codesmith.bootstrap import layout
@@ -30,6 +31,12 @@ def ask(node: LabNode) -> dict[str, Any]:
 def ledger_of(node: LabNode) -> dict[str, Any]:
     """Return the node's install ledger."""
     return dict(json.loads(sh(node, f"cat {layout.LEDGER}")))
+
+
+def sums_of(node: LabNode, paths: Collection[str]) -> dict[str, str]:
+    """Return the SHA-256 of each of these files."""
+    lines = sh(node, f"sha256sum {' '.join(paths)}").splitlines()
+    return {path: found for found, path in (line.split() for line in lines)}
 
 
 # Prints one line for everything in the given folders: path, kind, mode, owner, and content.

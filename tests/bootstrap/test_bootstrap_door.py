@@ -206,10 +206,34 @@ def test_sessions_stay_while_sshd_reads_its_settings(any_node: LabNode, node_wit
 
 
 @TRIXIE_FIRST
-def test_all_that_belongs_to_the_door_is_in_the_ledger_and_goes_with_it(any_node: LabNode, node_with_ann: Node) -> None:
+def test_git_hosts_of_nodes_yaml_are_on_the_node_as_long_as_they_are_there(
+    any_node: LabNode, node_with_ann: Node, as_node: AsNode
+) -> None:
+    named = as_node(any_node, git_hosts=("git.example.org", "10.0.0.7:8443"))
+    prepare(named)
+    assert sh(any_node, f"cat {door_files.GIT_HOSTS}") == "git.example.org\n10.0.0.7:8443"
+    assert prepare(named).steps == ()
+    assert [one for one in verify(named) if one.status != "ok"] == []
+    sh(any_node, f"echo evil.example >>{door_files.GIT_HOSTS}")
+    assert [(one.name, one.status) for one in verify(named) if one.status != "ok"] == [
+        (door_files.GIT_HOSTS, "changed")
+    ]
+    assert [step.name for step in prepare(named).steps] == [door_files.GIT_HOSTS]
+    prepare(node_with_ann)
+    assert sh(any_node, f"ls {door_files.GIT_HOSTS} 2>/dev/null || true") == ""
+    assert prepare(node_with_ann).steps == ()
+
+
+@TRIXIE_FIRST
+def test_all_that_belongs_to_the_door_is_in_the_ledger_and_goes_with_it(
+    any_node: LabNode, node_with_ann: Node, as_node: AsNode
+) -> None:
+    named = as_node(any_node, git_hosts=("git.example.org",))
+    prepare(named)
     entries = {one.get("path") or one.get("name"): one for one in ledger_of(any_node)["entries"]}
     ours = {
         *door_files.door_files(),
+        door_files.GIT_HOSTS,
         door_files.STATE,
         door_files.USER_UNIT_FOLDER,
         layout.KEYS_FOLDER,
@@ -218,7 +242,7 @@ def test_all_that_belongs_to_the_door_is_in_the_ledger_and_goes_with_it(any_node
     }
     assert ours <= set(entries)
     assert sh(any_node, f"stat -c '%a %U:%G' {door_files.ENTER}") == "755 root:root"
-    uninstall(node_with_ann, purge=True)
+    uninstall(named, purge=True)
     assert not any(layout.LOGINS in line or "codesmith" in line for line in listing(any_node))
     settings = sh(any_node, f"sshd -T -C user={sshd_door.NOBODY},host=x,addr=198.18.0.1 | grep -i forcecommand")
     assert settings == "forcecommand none"
@@ -242,26 +266,6 @@ def test_the_door_opens_on_bullseye_too(any_node: LabNode, node_with_ann: Node) 
     assert not is_let_in(any_node)
     uninstall(node_with_ann, purge=True)
     assert not any("codesmith" in line for line in listing(any_node))
-
-
-@TRIXIE_FIRST
-def test_git_hosts_of_nodes_yaml_are_on_the_node_as_long_as_they_are_there(any_node: LabNode, as_node: AsNode) -> None:
-    named = as_node(any_node, git_hosts=("git.example.org", "10.0.0.7:8443"))
-    prepare(named)
-    assert sh(any_node, f"cat {door_files.GIT_HOSTS}") == "git.example.org\n10.0.0.7:8443"
-    assert prepare(named).steps == ()
-    assert [one for one in verify(named) if one.status != "ok"] == []
-    sh(any_node, f"echo evil.example >>{door_files.GIT_HOSTS}")
-    assert [(one.name, one.status) for one in verify(named) if one.status != "ok"] == [
-        (door_files.GIT_HOSTS, "changed")
-    ]
-    assert [step.name for step in prepare(named).steps] == [door_files.GIT_HOSTS]
-    prepare(as_node(any_node))
-    assert sh(any_node, f"ls {door_files.GIT_HOSTS} 2>/dev/null || true") == ""
-    assert prepare(as_node(any_node)).steps == ()
-    prepare(named)
-    uninstall(named)
-    assert sh(any_node, "ls -d /etc/codesmith 2>/dev/null || true") == ""
 
 
 def test_the_settings_say_what_the_comparison_expects() -> None:

@@ -22,6 +22,7 @@ from codesmith.errors import StepFailed, Unreachable, Unsupported
 from codesmith.lab import LabNode
 from codesmith.nodes.registry import Node
 from tests.bootstrap.node_side import ask, ledger_of, listing, sh
+from tests.kinds import some_names_of
 
 AsNode = Callable[..., Node]
 Releases = Callable[[str], packing.Payload]
@@ -181,7 +182,8 @@ def was_killed(node: Node) -> bool:
     return False
 
 
-@pytest.mark.parametrize("parts", [(0.5,), pytest.param((0.1, 0.9), marks=pytest.mark.long)], ids=str)
+@pytest.mark.long  # of a prepare, `make test` has one
+@pytest.mark.parametrize("parts", [(0.5,), (0.1, 0.9)], ids=str)
 def test_after_a_power_cut_in_an_upgrade_a_node_boots_with_one_release_whole(
     node: LabNode, as_node: AsNode, ship: Ship, releases: Releases, striker: Striker, calls: int, parts: tuple[float]
 ) -> None:
@@ -210,9 +212,7 @@ def wait_for(node: LabNode, script: str) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize(
-    "part", [0.0, pytest.param(0.02, marks=pytest.mark.long), pytest.param(0.5, marks=pytest.mark.long), 0.999]
-)
+@pytest.mark.parametrize("part", [*(pytest.param(less, marks=pytest.mark.long) for less in (0.0, 0.02, 0.5)), 0.999])
 def test_an_upload_that_was_cut_off_changes_nothing(
     node: LabNode, as_node: AsNode, ship: Ship, monkeypatch: pytest.MonkeyPatch, part: float
 ) -> None:
@@ -306,7 +306,7 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("odd", some_names_of(ODD, "Python 3.6", "no systemd"))
 def test_a_node_that_cannot_be_prepared_is_left_exactly_as_it_was(bare: LabNode, as_node: AsNode, odd: str) -> None:
     make, undo, reason = ODD[odd]
     sh(bare, make)

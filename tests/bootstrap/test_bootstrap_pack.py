@@ -124,7 +124,10 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("through_sdist", [False, True], ids=["from the checkout", "from the sdist"])
+@pytest.mark.parametrize(
+    "through_sdist",
+    [pytest.param(False, id="from the checkout", marks=pytest.mark.long), pytest.param(True, id="from the sdist")],
+)
 @pytest.mark.slow
 def test_a_wheel_ships_the_same_bytes(source: Path, tmp_path: Path, through_sdist: bool) -> None:
     options = [] if through_sdist else ["--wheel"]

@@ -83,6 +83,16 @@ def test_the_node_itself_refuses_who_moves_in_meanwhile(
     assert ask(node)["node_id"] == ledger_of(node)["node_id"]  # and the agent runs again
 
 
+def test_with_a_lost_ledger_nothing_is_removed(node: LabNode, lived_in: Node) -> None:
+    sh(node, f"mv {layout.LEDGER} /root/ledger; echo '{{' >{layout.LEDGER}")
+    for purge in (False, True):
+        with pytest.raises(StepFailed, match="is lost or damaged"):
+            uninstall(lived_in, purge=purge)
+    assert ask(node)
+    assert sh(node, "ls /srv/codesmith/workspaces") == "demo"
+    sh(node, f"mv /root/ledger {layout.LEDGER}")
+
+
 UNITS = "systemctl list-units --all --plain --no-legend '*codesmith*'"
 # Deeper than Python can remove by recursion.
 DEEP = "import os\nos.chdir('/var/lib/codesmith')\nfor _ in range(3000): os.mkdir('d'); os.chdir('d')"
@@ -139,6 +149,7 @@ def test_what_others_put_there_and_what_was_there_before_stays(node: LabNode, as
     sh(node, "rm -r /srv/codesmith /etc/codesmith; groupdel codesmith-clients")
 
 
+@pytest.mark.long
 def test_with_a_lost_ledger_nothing_is_removed_until_prepare_has_written_it_again(
     node: LabNode, as_node: AsNode
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 import pytest
 
@@ -18,9 +17,10 @@ pytestmark = BOOKWORM_FIRST
 EXPOSURE_MAX = {layout.AGENT_SERVICE: 1.0, layout.HELPER_SERVICE: 3.0}
 
 
-@pytest.fixture
-def prepared(any_node: LabNode, as_node: Callable[..., Node], same_agent: None) -> LabNode:
-    prepare(as_node(any_node))
+@pytest.fixture(scope="module")
+def prepared(any_node: LabNode, tmp_path_factory: pytest.TempPathFactory) -> LabNode:
+    """The node of this module, prepared."""
+    prepare(Node(any_node.name, tmp_path_factory.mktemp("operator") / "nodes.yaml", lab=any_node.release))
     return any_node
 
 

@@ -20,7 +20,8 @@ from codesmith.bootstrap.verify import verify
 from codesmith.errors import NotPrepared, StepFailed, Unsupported
 from codesmith.lab import LabNode
 from codesmith.nodes.registry import Node
-from tests.bootstrap.node_side import ask, call, ledger_of, listing, sh
+from tests.bootstrap.node_side import ask, call, ledger_of, listing, sh, sums_of
+from tests.kinds import some_names_of
 
 pytestmark = pytest.mark.usefixtures("same_agent")
 AsNode = Callable[..., Node]
@@ -72,9 +73,8 @@ def kinds(done: Prepared) -> list[str]:
 def assert_ledger_is_true(node: LabNode, not_yet: str = "") -> None:
     """Every file in the ledger but `not_yet` is on the node as it says, and every release on the node is in it."""
     entries = ledger_of(node)["entries"]
-    for entry in entries:
-        if "sha256" in entry and entry["path"] != not_yet:
-            assert sh(node, f"sha256sum <{entry['path']}").split()[0] == entry["sha256"]
+    sums = {entry["path"]: entry["sha256"] for entry in entries if "sha256" in entry and entry["path"] != not_yet}
+    assert sums_of(node, sums) == sums
     known = {
         entry["path"]
         for entry in entries
@@ -115,6 +115,7 @@ print(agent.__version__, agent.dial.__file__, agent.dial.__cached__)
 """
 
 
+@pytest.mark.long
 def test_what_runs_from_an_older_release_keeps_it_through_upgrades(node: LabNode, as_node: AsNode, ship: Ship) -> None:
     ship("11.0.0")
     prepare(as_node(node))
@@ -158,13 +159,10 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a unit that systemd cannot read": ({"agent_socket": "[Socket]\nListenStream=\n"}, "codesmith-agent.socket"),
 }
+
+
 # Each of the others takes ten seconds or more, and ends in the same way.
-BROKEN_NOW = ("an agent that ends at once", "a unit that systemd cannot start")
-
-
-@pytest.mark.parametrize(
-    "broken", [pytest.param(broken, marks=[pytest.mark.long] * (broken not in BROKEN_NOW)) for broken in BROKEN]
-)
+@pytest.mark.parametrize("broken", some_names_of(BROKEN, "an agent that ends at once"))
 def test_a_release_that_does_not_answer_is_replaced_by_the_one_before(
     node: LabNode, as_node: AsNode, ship: Ship, broken: str
 ) -> None:
@@ -241,7 +239,7 @@ def test_rollback_to_what_does_not_answer_any_more_changes_nothing(node: LabNode
     assert is_seven(node)
 
 
-@pytest.mark.parametrize("store", layout.STORES)
+@pytest.mark.parametrize("store", some_names_of(layout.STORES, f"{layout.STATE}/state.db"))
 def test_rollback_to_what_would_not_understand_its_store_is_refused(node: LabNode, seven: Node, store: str) -> None:
     if "ada" not in str(call(node, "user.list")):
         call(node, "user.create", name="ada")
@@ -259,6 +257,7 @@ def test_rollback_to_what_would_not_understand_its_store_is_refused(node: LabNod
     assert sh(node, "systemctl show --property=InvocationID codesmith-agent.service") == started
 
 
+@pytest.mark.long
 def test_a_first_install_that_does_not_answer_has_nothing_to_go_back_to(
     fresh: Callable[..., LabNode], as_node: AsNode, ship: Ship
 ) -> None:
@@ -275,6 +274,7 @@ def test_a_first_install_that_does_not_answer_has_nothing_to_go_back_to(
     assert sh(node, "find / -xdev -name '*codesmith*' -not -path '/proc/*'") == ""
 
 
+@pytest.mark.long
 def test_a_node_that_never_had_another_release_cannot_be_rolled_back(
     fresh: Callable[..., LabNode], as_node: AsNode
 ) -> None:

@@ -128,6 +128,7 @@ def test_verify_finds_drift_and_changes_nothing(
     assert {one.status for one in verify(as_node(node))} == {"ok"}
 
 
+@pytest.mark.long
 def test_a_prepared_node_that_lost_its_python_is_not_taken_for_a_bare_one(
     node: LabNode, as_node: AsNode, same_agent: None
 ) -> None:

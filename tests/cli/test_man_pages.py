@@ -84,6 +84,7 @@ def test_the_manual_has_every_exit_code():
     assert codes <= {int(code) for code, _ in man_pages.STATUS}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_man_finds_the_manual_beside_the_programs_of_an_environment(tmp_path):
     source = tmp_path / "source"

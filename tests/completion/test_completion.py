@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from codesmith.completion import answer, scripts, table
+from codesmith.nodes.registry import Registry
+from codesmith.sdk.client import Client
 from codesmith.tasks import root
 from tests.agent.on_node.terminal import Terminal
 from tests.person import TOP, Person
@@ -205,10 +207,22 @@ def test_inv_of_another_project(typist: Typist) -> None:
     assert subprocess.run(argv, env=typist.environment, capture_output=True, text=True).stdout == "brew\n"
 
 
+def test_the_completion_script_of_invoke_gets_its_answer(typist: Typist) -> None:
+    """Somebody has `inv --print-completion-script bash` in a file of theirs."""
+    asked = ["inv", "--complete", "--", "inv", "node.prepare", "--"]
+    done = subprocess.run(asked, cwd=TOP, env=typist.environment, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert {"--node", "--plan"} <= set(done.stdout.split())
+
+
 @pytest.fixture(scope="module")
 def ada(make_person: Callable[..., Person]) -> Iterator[Person]:
+    """Somebody with a node that has a workspace and a user, and is connected."""
     person = make_person({"web1": "bookworm"})
-    person.runs("inv node.prepare && inv node.connect && inv workspace.create demo && inv user.create bob")
+    person.prepare()
+    with person.here(), Client(Registry.load(person.registry).get("web1")) as client:
+        client.workspace.create(name="demo")
+        client.user.create(name="bob")
     yield person
 
 
@@ -218,11 +232,14 @@ def test_names_come_from_the_node(ada: Person, tmp_path: Path) -> None:
     assert typist.offered("workspace.assign", "demo", "b") == ["bob"]
     assert typist.offered("workspace.copy", "d") == ["demo:", answer.FILES]
     assert typist.offered("file.read", "demo", "") == []
-    assert ada.runs("inv workspace.get demo --json").json["runtime"]["state"] == "stopped"
-    ada.runs("inv repo.init demo --name site && inv job.start demo --name web -- sleep 1000")
+    with ada.here(), Client(Registry.load(ada.registry).get("web1")) as client:
+        assert client.workspace.get(name="demo").runtime.state == "stopped"
+        client.repo.init(workspace="demo", name="site")
+        job = client.job.start(workspace="demo", name="web", argv=["sleep", "1000"])
     assert typist.offered("job.logs", "demo", "") == ["web"]
     assert typist.offered("repo.get", "demo", "") == ["site"]
     assert typist.offered("file.read", "demo", "co") == ["code/", "config/"]
     assert typist.offered("file.read", "demo", "code/") == ["code/site/"]
     assert typist.offered("workspace.copy", "de", shell="bash") == ["demo:", answer.FILES]
-    ada.runs("inv job.stop demo web")
+    with ada.here(), Client(Registry.load(ada.registry).get("web1")) as client:
+        client.job.stop(workspace="demo", id=job.id)

@@ -53,7 +53,7 @@ def test_the_readme_prepares_a_bare_node_and_does_what_it_says(desk: Desk) -> No
     assert names <= table, names - table
 
 
-@pytest.mark.parametrize("columns", [80, pytest.param(60, marks=pytest.mark.long), 0])
+@pytest.mark.parametrize("columns", [80, *(pytest.param(other, marks=pytest.mark.long) for other in (60, 0))])
 def test_the_story_of_the_first_screen_fits(desk: Desk, columns: int) -> None:
     """From a key to the result and away again, on a narrow terminal and in a pipe."""
     desk.tidy()

@@ -237,6 +237,7 @@ def test_a_changed_and_an_unknown_host_key_fail_with_the_errors_hint(ops: Person
     assert found["ssh.host-key"]["next"].endswith("inv node.trust web1")
 
 
+@pytest.mark.long
 def test_what_holds_the_connection_is_shown_and_why(ops: Person) -> None:
     assert examine(ops, code=0)["ssh.carrier"]["detail"] == "fabric"
     with entry(ops, ssh="openssh"):
@@ -293,6 +294,7 @@ def test_the_private_key_of_nodes_yaml_is_looked_at(ops: Person, tmp_path: Path)
     assert found["ssh.identity"]["status"] == "fail"
 
 
+@pytest.mark.long
 def test_an_endpoint_that_lost_its_node_is_a_warning(ops: Person) -> None:
     ops.runs("inv node.connect --node web1")
     assert examine(ops, code=0)["endpoint.state"]["detail"].startswith("ready: ")

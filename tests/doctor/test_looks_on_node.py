@@ -77,7 +77,7 @@ def test_a_sudo_that_reads_or_writes_along_changes_nothing(ops: Person, words: s
         assert "nothing to do" in ops.runs("inv node.prepare").err
 
 
-@pytest.mark.parametrize("words", ["requiretty", "noexec"])
+@pytest.mark.parametrize("words", ["requiretty", pytest.param("noexec", marks=pytest.mark.long)])
 def test_a_sudo_that_refuses_for_another_reason_says_its_own(ops: Person, words: str) -> None:
     with defaults(ops, words):
         found = examine(ops, code=0)
@@ -153,6 +153,7 @@ def test_what_a_login_cannot_see_is_not_missing_to_it(ops: Person) -> None:
     assert found["agent.node-id"]["detail"].startswith("unknown")
 
 
+@pytest.mark.long
 def test_processes_out_of_sight_are_no_missing_systemd(ops: Person) -> None:
     with ops.meanwhile("web1", "mount -o remount,hidepid=2 /proc", "mount -o remount,hidepid=0 /proc"):
         assert bad(examine(ops, code=0)) == {}

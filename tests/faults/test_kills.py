@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -18,6 +19,9 @@ pytestmark = pytest.mark.lab
 SEED = int(os.environ.get("CODESMITH_STORM_SEED", "20261124"))
 KILLS = int(os.environ.get("CODESMITH_STORM_KILLS", "200"))
 FEW_KILLS = int(os.environ.get("CODESMITH_STORM_KILLS", "16"))
+# Of the changes of a test, those at which the power is cut: in `make test` two of them.
+FEW_CUTS = int(os.environ.get("CODESMITH_STORM_KILLS", "100")) // 50
+NUMBERS = itertools.count(1)
 LEFT = """
 cat /etc/passwd /etc/shadow /etc/group /etc/gshadow | cut -d: -f1 | sort -u | grep ^cs-
 ls -A /srv/codesmith/home /srv/codesmith/workspaces /srv/codesmith/.staging /srv/codesmith/.trash
@@ -84,7 +88,8 @@ def cut_power(faulty: Faulty) -> None:
     faulty.wait_until_it_answers()
 
 
-def test_a_reply_stays_true_after_a_power_cut(faulty: Faulty) -> None:
+@pytest.mark.parametrize("replies", [(2, 4), pytest.param(range(5), marks=pytest.mark.long)], ids=len)
+def test_a_reply_stays_true_after_a_power_cut(faulty: Faulty, replies: Sequence[int]) -> None:
     client = faulty.client
     steps: list[tuple[Callable[..., Any], dict[str, Any], Callable[[], Any]]] = [
         (client.workspace.create, {"name": "dur"}, lambda: client.workspace.get(name="dur").user == "dur"),
@@ -98,10 +103,12 @@ def test_a_reply_stays_true_after_a_power_cut(faulty: Faulty) -> None:
         (client.workspace.delete, {"name": "dur"}, lambda: client.workspace.list() == []),
     ]
     for number, (call, params, is_true) in enumerate(steps):
-        told = call(**params, request_id=f"cut-{number}")
-        cut_power(faulty)
+        request = {**params, "request_id": f"cut-{next(NUMBERS)}"}
+        told = call(**request)
+        if number in replies:
+            cut_power(faulty)
         assert is_true()
-        assert call(**params, request_id=f"cut-{number}") == told
+        assert call(**request) == told
         assert [one.status for one in client.node.health().checks if one.name in ("pending", "store")] == ["ok", "ok"]
     for name in ("able", "dur"):
         assert client.user.delete(name=name).deleted
@@ -109,8 +116,9 @@ def test_a_reply_stays_true_after_a_power_cut(faulty: Faulty) -> None:
     client.close()
 
 
+@pytest.mark.parametrize("cuts", [FEW_CUTS, pytest.param(KILLS // 50, marks=pytest.mark.long)])
 @pytest.mark.timeout(300 + 3 * KILLS)
-def test_a_change_cut_off_by_a_power_cut_is_completed(faulty: Faulty) -> None:
+def test_a_change_cut_off_by_a_power_cut_is_completed(faulty: Faulty, cuts: int) -> None:
     """CODESMITH_STORM_SEED chooses other ones and other moments; with 500 CODESMITH_STORM_KILLS it is each of them."""
     client, moments = faulty.client, random.Random(SEED)
     repo = {"url": "https://127.0.0.1:8443/public.git"}
@@ -126,10 +134,10 @@ def test_a_change_cut_off_by_a_power_cut_is_completed(faulty: Faulty) -> None:
         (client.workspace.create, {"name": "mid", "repo": repo}, 0.6),
         (client.workspace.delete, {"name": "mid"}, 0.2),
     ]
-    cuts = moments.sample(range(len(steps)), min(KILLS // 50, len(steps)))
+    cut_off = moments.sample(range(len(steps)), min(cuts, len(steps)))
     for number, (call, params, usual_s) in enumerate(steps):
-        request = {**params, "request_id": f"mid-{number}"}
-        if number in cuts:
+        request = {**params, "request_id": f"mid-{next(NUMBERS)}"}
+        if number in cut_off:
             running = threading.Thread(target=lambda call=call, request=request: attempt(call, request))
             running.start()
             time.sleep(moments.uniform(0, usual_s))  # the moment is the test's, nothing is waited for

@@ -25,7 +25,7 @@ def person(bare: Person) -> Person:
     bare.fails("inv node.verify", code=5)
     bare.fails("inv node.rollback", code=5)
     assert bare.runs("inv node.uninstall").out.split("\t")[:2] == ["web1", "nothing to do"]
-    bare.runs("inv node.prepare")
+    bare.prepare()
     return bare
 
 
@@ -67,7 +67,7 @@ def test_verify_is_silent_about_what_is_well_and_tells_drift(person: Person) -> 
     assert "inv node.prepare --node web1" in said.err
     (row,) = person.runs("inv node.verify --json", code=1).json
     assert {one["status"] for one in row["findings"]} == {"ok", "changed"}
-    person.runs("inv node.prepare")
+    person.prepare()
     # What others add to a unit changes who runs it; prepare leaves it, so it is told.
     folder = "/etc/systemd/system/codesmith-agent.service.d"
     add = f"mkdir {folder}; printf '[Service]\\nUser=root\\n' >{folder}/x.conf; systemctl daemon-reload"
@@ -83,6 +83,7 @@ def test_verify_is_silent_about_what_is_well_and_tells_drift(person: Person) -> 
     person.runs("inv node.verify")
 
 
+@pytest.mark.long
 def test_an_agent_that_does_not_answer_has_not_been_started(person: Person) -> None:
     release = "/usr/lib/codesmith/current/"
     person.on("web1", f"chmod 000 {release}")

@@ -80,6 +80,7 @@ def test_this_machine_and_nodes_of_other_bridges_are_not_on_it(pair, boot, new_n
     assert (alone.bridge_host, alone.bridge_ipv6) == ("", "")
 
 
+@pytest.mark.long
 def test_a_node_is_on_its_bridge_after_a_reboot_and_a_power_cut(pair):
     git, web = pair
     with (web.root / "etc/hosts").open("a") as hosts:
@@ -120,6 +121,7 @@ def test_the_bridge_goes_with_its_last_node_and_names_with_each(lab, boot, new_n
     assert (left_of(bridge_id), traces.left()) == ([], [])
 
 
+@pytest.mark.long
 def test_a_bridge_goes_with_its_killed_owner(script, new_name):
     name = new_name("bridge")
     owners = [script(BOOT_AND_WAIT, new_name("orphan"), name) for _ in range(2)]

@@ -61,6 +61,7 @@ def test_a_node_that_somebody_looks_into_goes_all_the_same(lab, boot):
     assert traces.left() == []
 
 
+@pytest.mark.long
 def test_a_node_goes_with_trees_of_any_depth(lab, boot):
     node = boot()
     traces = Traces.of(node.folder)

@@ -84,6 +84,7 @@ def test_a_reboot_is_a_reboot(node):
     assert node.failed_units == []
 
 
+@pytest.mark.long
 def test_a_reboot_from_inside_is_one_too(node):
     before = node.boots
     # Not `ssh`: the node may reboot before it answers.

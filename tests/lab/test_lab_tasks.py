@@ -62,6 +62,7 @@ def test_up_status_down(inv):
     assert rows(inv("lab.status", "--json")) == []
 
 
+@pytest.mark.long
 def test_nodes_that_ask_for_a_bridge_share_it(inv, codesmith_home):
     entries = [f"  {name}:\n    lab: bookworm\n    bridge: club\n" for name in ("git", "web")]
     (codesmith_home / "nodes.yaml").write_text("nodes:\n" + "".join(entries))
@@ -75,6 +76,7 @@ def test_nodes_that_ask_for_a_bridge_share_it(inv, codesmith_home):
     assert "lab node 'git' is on the bridge 'club', not on 'other'" in refused.stderr
 
 
+@pytest.mark.long
 def test_a_release_on_the_command_line_needs_no_entry(inv):
     assert rows(inv("lab.up", "--node", "extra", "--release", "trixie", "--json"))[0]["release"] == "trixie"
     refused = inv("lab.down", "--all")

@@ -117,6 +117,7 @@ def unexplained(checks: Checks) -> list[str]:
     return [name for name in failures(checks) if not any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
+@pytest.mark.long
 def test_the_inspector_finds_nothing_to_complain_about_and_tools_are_short(
     inspect: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:

@@ -212,6 +212,7 @@ def test_an_agent_clones_mends_tests_serves_and_pushes(place: tuple[Person, Inte
     assert person.runs("inv token.list --node web1 --json").json == []
 
 
+@pytest.mark.long
 def test_a_token_of_one_workspace_opens_no_other_and_no_port_of_the_node(place: tuple[Person, Internet]) -> None:
     person, _ = place
     made = person.runs("inv token.create beside --endpoint --node web1 --json").json

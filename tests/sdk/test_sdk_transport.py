@@ -100,32 +100,67 @@ def test_a_connection_closed_while_idle_is_noticed_before_anything_is_sent(path,
         assert (server.connections, len(server.requests)) == (2, 2)
 
 
-def test_a_kept_connection_that_ends_under_a_call_is_replaced_once_with_the_same_request_id(path, transport):
-    with scripted(path, result(1), None, result(3)) as server:
-        change(transport)
+@pytest.mark.parametrize("kept", [0, 1], ids=["new", "kept"])
+def test_a_connection_that_ends_before_the_answer_is_replaced_once_with_the_same_request_id(path, transport, kept):
+    with scripted(path, *[result(1)] * kept, None, result(3)) as server:
+        for _ in range(kept):
+            change(transport)
         assert change(transport) == 3
         assert server.connections == 2
-        assert server.requests[1] == server.requests[2]
+        assert server.requests[kept] == server.requests[kept + 1]
 
 
 def test_the_second_end_is_an_error(path, transport):
-    with scripted(path, result(1), None, None) as server:
-        look(transport)
-        with pytest.raises(errors.Unreachable, match=r"ended before the answer to node.version"):
-            look(transport)
-        assert len(server.requests) == 3
-
-
-def test_a_fresh_connection_that_ends_is_not_tried_again(path, transport):
-    with scripted(path, None) as server:
-        with pytest.raises(errors.CallLost) as caught:
+    with scripted(path, None, None) as server:
+        with pytest.raises(errors.CallLost, match=r"ended before the answer to user.create") as caught:
             change(transport)
         assert caught.value.code == 5
-        assert len(server.requests) == 1
+        assert len(server.requests) == 2
+
+
+def down(request):
+    return http({"error": {"kind": "Unreachable", "problem": "web1 is down"}}, status="503 X")
+
+
+def test_no_answer_to_a_repeated_change_hides_that_it_may_have_been_carried_out(path, transport):
+    with scripted(path, None, down, None, down):
+        with pytest.raises(errors.CallLost, match="it may have been carried out"):
+            change(transport, request_id="mine")
+        with pytest.raises(errors.Unreachable, match="web1 is down"):
+            look(transport)
+
+
+def test_a_change_whose_endpoint_goes_meanwhile_may_have_been_carried_out(path):
+    def ensure():
+        raise errors.HostKeyUnknown("node web1: nobody has trusted its host key yet")
+
+    def go(request):
+        path.unlink()
+        return b""
+
+    with scripted(path, go, hang_up_after=(1,)):
+        with pytest.raises(errors.CallLost, match="it may have been carried out"):
+            change(Transport("web1", path, ensure))
+
+
+def test_a_request_for_a_stream_is_repeated_once_too(path, transport):
+    seen, answers = [], iter([b"", b"HTTP/1.1 101 Switching Protocols\r\n\r\n", b"", b""])
+
+    def talk(connection):
+        with connection:
+            seen.append(connection.recv(1 << 16))
+            connection.sendall(next(answers))
+
+    with crowd(path, talk):
+        transport.upgrade("/stream", "codesmith-stream", {"CodeSmith-Token": "0" * 64}).close()
+        with pytest.raises(errors.CallLost, match="ended before the answer to codesmith-stream"):
+            transport.upgrade("/stream", "codesmith-stream", {"CodeSmith-Token": "0" * 64})
+    assert len(seen) == 4
+    assert seen[0] == seen[1]
 
 
 def test_a_lost_change_is_repeated_under_its_first_id(path, transport, monkeypatch):
-    with scripted(path, result(1), None, result(1), result(2)) as server:
+    with scripted(path, result(1), None, None, result(1), result(2)) as server:
         change(transport, name="a")
         transport.close()
         with pytest.raises(errors.CallLost, match="may have been carried out") as caught:
@@ -136,12 +171,12 @@ def test_a_lost_change_is_repeated_under_its_first_id(path, transport, monkeypat
         assert [change(again, name="a"), change(again, name="b")] == [1, 2]
         again.close()
     ids = [request["params"]["request_id"] for request in server.requests]
-    assert ids[:2] == ids[2:]
+    assert ids == [ids[0], ids[1], ids[1], ids[0], ids[1]]
     assert ids[1] == caught.value.request_id
 
 
 def test_a_lost_look_and_a_change_with_an_id_of_the_callers_are_told_how_to_repeat_them(path, transport):
-    with scripted(path, None, None):
+    with scripted(path, *[None] * 4):
         with pytest.raises(errors.CallLost, match="the same again") as looked:
             look(transport)
         with pytest.raises(errors.CallLost, match="request_id='mine'") as changed:
@@ -281,10 +316,12 @@ def crowd(path, talk):
         listening.listen(8)
         threads.append(threading.Thread(target=serve))
         threads[0].start()
-        yield
-        listening.shutdown(socket.SHUT_RDWR)
-        for thread in threads:
-            thread.join()
+        try:
+            yield
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            for thread in threads:
+                thread.join()
 
 
 @pytest.mark.slow

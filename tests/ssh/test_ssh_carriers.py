@@ -24,6 +24,7 @@ from codesmith.ssh import connect as connecting
 from codesmith.ssh.connect import fetch_host_key, recall
 from codesmith.ssh.connection import FABRIC, OPENSSH
 from codesmith.ssh.target import Target, resolve
+from tests.kinds import some_of
 from tests.ssh.carrier_desk import SECRET, Desk, changed, run, unknown, wrong_password
 from tests.ssh_agent import running_agent
 
@@ -73,7 +74,7 @@ MORE = {
 }
 
 
-@pytest.mark.parametrize("arrange", MORE.values(), ids=MORE)
+@pytest.mark.parametrize("arrange", some_of(MORE, "destination-constrained key", "chacha20 alone"))
 def test_what_paramiko_does_not_do_ends_at_openssh_by_itself(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, arrange: Callable[[Desk, pytest.MonkeyPatch], None]
 ) -> None:

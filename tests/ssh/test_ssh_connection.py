@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import paramiko
 import pytest
 
 from codesmith.errors import AuthenticationFailed, HostKeyUnknown, Unreachable
@@ -23,6 +24,7 @@ from codesmith.ssh.connection import FABRIC, Connection
 from codesmith.ssh.fabric_connection import connect, fetch_host_key
 from codesmith.ssh.script import run_script
 from codesmith.ssh.target import Target
+from tests.kinds import FABRIC_FIRST
 from tests.waiting import accepts
 
 Open = Callable[..., Connection]
@@ -272,6 +274,36 @@ def test_a_network_that_dies_under_a_script_ends_it(
         node.restore_network()
 
 
+@pytest.mark.parametrize("carrier", [FABRIC])
+def test_a_network_that_dies_under_uploads_ends_the_connection(
+    node: LabNode, open_to: Open, carrier: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads that send block then, with the locks that a question would need."""
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_S", 0.2)
+    monkeypatch.setattr(heartbeat, "REPLY_S", 0.5)
+    reasons: queue.SimpleQueue[str] = queue.SimpleQueue()
+    connection = open_to()
+    connection.on_lost(reasons.put)
+    channels = [connection.transport.open_session() for _ in range(8)]
+    for channel in channels:
+        channel.exec_command("cat > /dev/null")
+    node.cut_network()
+    uploads = [threading.Thread(target=upload, args=[channel]) for channel in channels]
+    try:
+        for thread in uploads:
+            thread.start()
+        assert "no answer within" in reasons.get(timeout=15)
+        for thread in uploads:
+            thread.join()
+    finally:
+        node.restore_network()
+
+
+def upload(channel: paramiko.Channel) -> None:
+    with pytest.raises((OSError, EOFError)):
+        channel.sendall(bytes(8 << 20))
+
+
 @pytest.mark.usefixtures("ssh_config")
 def test_a_network_that_dies_before_a_gateway_is_the_reason(
     node: LabNode, target: Target, monkeypatch: pytest.MonkeyPatch
@@ -280,8 +312,7 @@ def test_a_network_that_dies_before_a_gateway_is_the_reason(
     monkeypatch.setattr(heartbeat, "REPLY_S", 0.5)
     jump = f"{target.user}@{target.host}:{target.port}"
     connection = connect(replace(target, host="127.0.0.1", host_key_alias=target.host, proxy_jump=jump))
-    assert connection.heartbeat
-    connection.heartbeat.stop()  # so that the gateway's surely notices first
+    connection.transport.sock.settimeout(60)  # so that the one to the gateway surely notices first
     try:
         with pytest.raises(Unreachable, match=r"the connection was lost: no answer within"):
             run_script(connection, "echo begun; sleep 60", timeout_s=60, on_line=lambda _: node.cut_network())
@@ -290,6 +321,7 @@ def test_a_network_that_dies_before_a_gateway_is_the_reason(
         connection.close()
 
 
+@FABRIC_FIRST
 def test_a_long_transfer_on_a_slow_way_is_no_dead_network(
     target: Target, carrier: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

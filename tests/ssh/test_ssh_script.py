@@ -15,6 +15,7 @@ from codesmith.ssh.connection import Connection
 from codesmith.ssh.fabric_connection import connect
 from codesmith.ssh.script import ScriptGarbled, ScriptTimeout, run_script
 from codesmith.ssh.target import Target
+from tests.kinds import FABRIC_FIRST
 from tests.ssh.remote_logins import add_login
 
 Open = Callable[..., Connection]
@@ -107,6 +108,7 @@ def test_a_shell_that_runs_nothing_is_named(node: LabNode, open_to: Open) -> Non
         run_script(open_to(user="nobody-home"), "id")
 
 
+@FABRIC_FIRST
 def test_a_script_that_hangs_ends_at_its_deadline(open_to: Open) -> None:
     connection = open_to()
     # On a busy machine a second may be over before the script has begun.

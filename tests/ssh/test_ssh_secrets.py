@@ -17,6 +17,7 @@ from codesmith.secrets import SecretRequest, Secrets
 from codesmith.ssh.connect import connect
 from codesmith.ssh.script import run_script
 from codesmith.ssh.target import Target, resolve
+from tests.kinds import FABRIC_FIRST
 from tests.ssh.remote_logins import add_login
 
 PASSWORD, PASSPHRASE = "pässword of ops", "pässphrase of a key"
@@ -122,6 +123,7 @@ def test_a_key_that_opens_without_a_passphrase_is_preferred(target: Target, lock
     assert not person.asked
 
 
+@FABRIC_FIRST
 def test_a_wrong_passphrase_is_named_and_not_kept(target: Target, locked_key: str) -> None:
     person = Person(passphrase="wrong")
     secrets, locked = Secrets(person), replace(target, identities=(locked_key,), passwords=())
@@ -194,6 +196,7 @@ def test_questions_of_sshd_are_answered(
     assert failed_logins() == 1
 
 
+@FABRIC_FIRST
 def test_what_sshd_says_need_not_be_utf8(node: LabNode, by_password: Target, sshd: Callable[[str], None]) -> None:
     """Its banner, and PAM's message before the question."""
     (node.root / "etc/latin1").write_bytes("Vérifié: password: \n".encode("latin-1"))

@@ -13,6 +13,7 @@ from codesmith.secrets import SecretRequest, Secrets
 from codesmith.ssh.connection import Connection
 from codesmith.ssh.script import run_script
 from codesmith.ssh.sudo import RULES
+from tests.kinds import FABRIC_FIRST
 from tests.ssh.remote_logins import add_login
 
 Open = Callable[..., Connection]
@@ -219,6 +220,7 @@ def test_a_node_without_sudo_is_named(node: LabNode, open_to: Open, careful: str
         node.run(["mv", "/usr/bin/sudo.gone", "/usr/bin/sudo"])
 
 
+@FABRIC_FIRST
 def test_another_question_than_the_password_is_not_answered(
     node: LabNode, open_to: Open, carrier: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

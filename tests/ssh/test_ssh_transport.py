@@ -153,6 +153,15 @@ def test_packets_leave_at_once_and_encrypted_by_gcm(open_to: Open) -> None:
     assert "gcm" in transport.local_cipher
 
 
+@pytest.mark.parametrize("carrier", [FABRIC])
+def test_a_channel_of_a_broken_connection_is_closed_in_silence(open_to: Open) -> None:
+    transport = open_to().transport
+    channel = transport.open_session()
+    transport.sock.shutdown(socket.SHUT_WR)
+    channel.close()
+    assert channel.closed
+
+
 def test_closing_takes_no_time(open_to: Open) -> None:
     transport = open_to().transport
     transport.close()

@@ -139,14 +139,14 @@ def test_with_json_an_error_is_json_in_the_last_line_of_stderr(place):
 
 
 def test_a_lost_change_is_repeated_by_the_command_in_its_hint(place):
-    with scripted(place.endpoint(), None, result(EXECUTION)) as server:
+    with scripted(place.endpoint(), None, None, result(EXECUTION)) as server:
         done = place.inv("workspace.exec", "demo", "--json", "--", "echo", "a b; 'c'")
         assert done.returncode == 5
         command = json.loads(done.stderr)["error"]["hint"].partition("twice: ")[2]
         programs = str(Path(sys.executable).parent)
         place.environment["PATH"] = f"{programs}:{place.environment['PATH']}"
         assert place.run(["sh", "-c", command]).returncode == 0
-    first, again = (request["params"] for request in server.requests)
+    first, _, again = (request["params"] for request in server.requests)
     assert again == first
 
 
@@ -154,7 +154,7 @@ def test_the_error_in_the_readme_is_the_one_that_is_printed(place):
     (step,) = [one for one in pages.steps(TOP / "README.md") if '"kind": "CallLost"' in "".join(one.output)]
     (line,) = step.output
     asked = re.search("CODESMITH_REQUEST_ID=([0-9a-f]+)", line)
-    with scripted(place.endpoint(), None):
+    with scripted(place.endpoint(), None, None):
         environment = {**place.environment, "CODESMITH_REQUEST_ID": asked[1]}
         done = place.codesmith(*shlex.split(step.command)[1:], env=environment)
     assert (done.returncode, done.stdout, done.stderr) == (5, "", f"{line}\n")

@@ -13,6 +13,7 @@ from codesmith.nodes.registry import Node
 from codesmith.ssh import heartbeat
 from codesmith.ssh.connection import CARRIERS
 from codesmith.tunnel import backoff, control, endpoint, link, pool
+from codesmith.tunnel.acceptor import Acceptor
 from codesmith.tunnel.endpoint import Endpoint
 from codesmith.tunnel.forwarder import Forwarder
 from codesmith.tunnel.link import SshLink
@@ -65,16 +66,19 @@ def keep(home, far_end, node, monkeypatch):
 
     monkeypatch.setattr(endpoint, "MIN_GAP_S", 0.1)
     before = set(threading.enumerate())
-    endpoints = []
+    endpoints, acceptors = [], []
 
-    def start(this: Node = node, slots: int = 400) -> Endpoint:
-        endpoints.append(Endpoint(this, endpoint_path(this), far_end.opener, threading.BoundedSemaphore(slots)))
+    def start(this: Node = node, places: int = 400) -> Endpoint:
+        acceptors.append(Acceptor(places))
+        endpoints.append(Endpoint(this, endpoint_path(this), far_end.opener, acceptors[-1]))
         return endpoints[-1]
 
     yield start
     for one in endpoints:
         one.stop()
         one.join(30)
+    for one in acceptors:
+        one.close()
     far_end.stop()
     eventually(lambda: not threads_since(before), "threads left")
 

@@ -4,7 +4,7 @@
     python3 stand_in_agent.py dial                    standard input and output <-> /run/codesmith/agent.sock
 
 A connection that begins with "RAW" is not HTTP: it sends every byte back and, once the other side half-closed, the
-word "END" and its own end. So is a stream, after a line with the headers of its request.
+word "END" and its own end; "GONE" ends it at once. So is a stream, after a line with the headers of its request.
 """
 
 import hashlib
@@ -53,6 +53,8 @@ def answer(connection, reader, node_id):
     line = reader.readline(65536)
     if line.startswith(b"RAW"):
         return echo(connection, reader)
+    if line.startswith(b"GONE"):
+        return False
     length, headers = 0, b""
     while True:
         header = reader.readline(65536)

@@ -11,8 +11,8 @@ import threading
 import pytest
 
 from codesmith.errors import AuthenticationFailed, CodeSmithError, NotPrepared, Unreachable, WrongNode
-from codesmith.tunnel import endpoint as endpoints
 from codesmith.tunnel import identity, pool
+from codesmith.tunnel.acceptor import Acceptor
 from codesmith.tunnel.local_endpoint import endpoint_path
 from codesmith.tunnel.unix_listener import UnixListener
 from tests.tunnel.tunnel_doubles import FakeLink, SocketStream
@@ -184,11 +184,22 @@ def test_spare_closed_by_the_agent_is_replaced(keep, far_end, path):
 
 
 def test_old_spare_is_replaced_before_the_agent_closes_it(monkeypatch, keep):
-    monkeypatch.setattr(endpoints, "TICK_S", 0.02)
-    monkeypatch.setattr(pool, "SPARE_MAX_AGE_S", 0.0)
     endpoint = keep()
     endpoint.ensure_ready(10)
+    endpoint.look()
+    assert endpoint.view().counts["channels"] == 1
+    monkeypatch.setattr(pool, "SPARE_MAX_AGE_S", 0.0)
+    endpoint.look()
     eventually(lambda: endpoint.view().counts["channels"] >= 2)
+
+
+def test_a_stream_that_ends_without_a_byte_ends_the_spare_too(ready, path):
+    """Both were opened to an agent that may be restarting: who calls again gets a stream that was opened afterwards."""
+    with connect(path) as sock:
+        eventually(lambda: ready.has_spare and ready.view().counts["channels"] == 2)
+        sock.sendall(b"GONE\r\n")
+        assert read_all(sock) == b""
+        eventually(lambda: ready.view().counts["channels"] == 3)
 
 
 def test_removed_socket_is_made_again(ready, path):
@@ -205,7 +216,7 @@ def test_foreign_file_in_the_way_is_told(keep, path):
 
 
 def test_one_connection_too_many_is_refused(keep, path):
-    keep(slots=2).ensure_ready(10)
+    keep(places=2).ensure_ready(10)
     with connect(path) as one, connect(path) as two:
         for sock in (one, two):
             sock.sendall(b"RAW\nx")
@@ -247,20 +258,22 @@ def test_stream_that_cannot_be_had_asks_for_a_new_proof(home):
             self.tries += 1
             if self.tries == 1:
                 raise Unreachable("the connection is lost")
+            self.local = local
             return self
 
-        def serve(self, local):
-            local.sendall(b"served")
+        def serve(self):
+            self.local.sendall(b"served")
 
         def give_back(self, relay):
             pass
 
-    doubts, slots = [], threading.BoundedSemaphore(1)
-    listener = UnixListener(home / "a.sock", Pool(), slots, lambda patience_s: None, lambda: doubts.append("doubt"))
+    doubts, acceptor = [], Acceptor(1)
+    listener = UnixListener(home / "a.sock", Pool(), acceptor, lambda patience_s: None, lambda: doubts.append("doubt"))
     listener.ensure_open()
     with connect(home / "a.sock") as sock:
         assert read_all(sock) == b"served"
     listener.close()
+    acceptor.close()
     assert doubts == ["doubt"]
 
 

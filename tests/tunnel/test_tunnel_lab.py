@@ -193,6 +193,7 @@ def pin(far, host, port) -> str:
     return f"[{host}]:{port} {kind} {key}\n"
 
 
+@FABRIC_FIRST
 def test_new_connection_on_the_spare_costs_one_round_trip(far, node):
     """Counted, as a busy machine makes everything late. A heartbeat may add to one of the three."""
     relay = far.relay(rtt_ms=RTT_MS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -14,10 +15,12 @@ import tests.tunnel.tunnel_lab_agent as lab_agent
 from codesmith.errors import AuthenticationFailed
 from codesmith.nodes.registry import Node
 from codesmith.sdk.client import Client
+from codesmith.ssh.transport import NodeTransport
 from codesmith.tunnel import control
 from codesmith.tunnel.local_endpoint import ensure
+from tests.kinds import FABRIC_FIRST
 from tests.ssh.remote_logins import add_login
-from tests.tunnel.tunnel_talk import connect, is_ready, refusal, state, version
+from tests.tunnel.tunnel_talk import connect, is_ready, refusal, state, threads_since, version
 from tests.waiting import accepts, eventually, is_running
 
 pytestmark = pytest.mark.lab
@@ -35,6 +38,16 @@ def entry(far, folder, name: str = "") -> Node:
     with open(folder / "known_hosts", "a") as file:
         file.write(address.known_hosts.read_text())
     return Node(name or far.name, folder / "nodes.yaml", address.host, "root", identity=str(address.identity))
+
+
+@pytest.mark.usefixtures("inside")
+def test_an_idle_endpoint_has_one_thread(far, node_id, tmp_path):
+    """The one that reads its SSH connection. Another accepts for all."""
+    before = set(threading.enumerate())
+    nodes = [entry(far, tmp_path, f"idle{number}") for number in range(3)]
+    for node in nodes:
+        assert version(ensure(node)) == node_id
+    eventually(lambda: [type(thread) for thread in threads_since(before)] == [NodeTransport] * 3)
 
 
 def end_sessions(far) -> None:
@@ -69,6 +82,7 @@ def test_the_ssh_agent_of_the_last_caller_is_asked(far, node, node_id, tmp_path,
     assert version(path) == node_id
 
 
+@FABRIC_FIRST
 def test_a_call_brings_the_ssh_agent_that_a_stale_endpoint_lacks(far, node, node_id, tmp_path, monkeypatch):
     """The session whose agent the forwarder used is over: a call from another session works without a connect."""
     by_agent = replace(node, identity=None)
@@ -91,6 +105,7 @@ def test_a_call_brings_the_ssh_agent_that_a_stale_endpoint_lacks(far, node, node
             eventually(lambda: state().counts["ssh_connections"] == 3 and is_ready(), within_s=BACK_S)
 
 
+@FABRIC_FIRST
 def test_an_older_forwarder_is_replaced_and_its_endpoints_come_back(far, node, node_id, tmp_path, monkeypatch):
     other = entry(far, tmp_path, "other")
     paths = [ensure(node), ensure(other)]
@@ -110,6 +125,7 @@ def test_an_older_forwarder_is_replaced_and_its_endpoints_come_back(far, node, n
     assert control.ping() == new
 
 
+@FABRIC_FIRST
 def test_another_host_key_under_a_ready_endpoint_is_refused(far, node):
     path = ensure(node)
     known_hosts = node.known_hosts
@@ -120,6 +136,7 @@ def test_another_host_key_under_a_ready_endpoint_is_refused(far, node):
     assert refusal(path)["kind"] == "HostKeyChanged"
 
 
+@FABRIC_FIRST
 def test_a_machine_that_sleeps_while_its_node_loses_power_finds_it_again(far, node, node_id):
     path = ensure(node)
     forwarder = control.ping()

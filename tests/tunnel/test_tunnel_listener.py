@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import socket
 import stat
 import threading
@@ -10,17 +11,26 @@ import pytest
 
 from codesmith.errors import CodeSmithError
 from codesmith.paths import runtime_dir
+from codesmith.tunnel import acceptor as acceptors
+from codesmith.tunnel.acceptor import Acceptor
 from codesmith.tunnel.private_socket import PrivateSocket
 from tests.tunnel.tunnel_talk import connect, threads_since
 from tests.waiting import eventually
 
 
 @pytest.fixture
-def listen(tmp_path):
+def acceptor():
+    one = Acceptor()
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def listen(tmp_path, acceptor):
     made, before = [], set(threading.enumerate())
 
     def start(path=tmp_path / "a.sock", handler=lambda connection: connection.sendall(b"hello")):
-        made.append(PrivateSocket(path, handler))
+        made.append(PrivateSocket(path, acceptor, handler))
         return made[-1]
 
     yield start
@@ -77,8 +87,31 @@ def test_close_removes_only_its_own_file(listen):
     assert not second.path.exists()
 
 
-def test_close_ends_the_accepting_thread(listen):
-    listener = listen()
-    assert "accept a.sock" in [thread.name for thread in threading.enumerate()]
-    listener.close()
-    eventually(lambda: "accept a.sock" not in [thread.name for thread in threading.enumerate()])
+def test_one_thread_accepts_for_all(tmp_path, listen):
+    before = threading.active_count()
+    listeners = [listen(tmp_path / f"{number}.sock") for number in range(20)]
+    assert [hears(listener.path) for listener in listeners] == [b"hello"] * 20
+    eventually(lambda: threading.active_count() == before)
+    listeners[0].close()
+    with pytest.raises(FileNotFoundError):
+        connect(listeners[0].path)
+    assert hears(listeners[1].path) == b"hello"
+
+
+def who_works(acceptor):
+    """Return the name of the thread in which work is done that can wait."""
+    names = queue.SimpleQueue()
+    acceptor.when_calm(lambda: names.put(threading.current_thread().name))
+    return names.get(timeout=10)
+
+
+def test_in_a_rush_what_can_wait_is_done_when_nobody_connects_any_more(tmp_path, listen, acceptor, monkeypatch):
+    monkeypatch.setattr(acceptors, "RUSH_S", 3600)
+    listeners = [listen(tmp_path / f"{number}.sock") for number in range(acceptors.RUSH)]
+    me = threading.current_thread().name
+    for _ in range(2 * acceptors.RUSH):
+        hears(listeners[0].path)
+    assert who_works(acceptor) == me  # one endpoint makes no rush
+    for listener in listeners:
+        hears(listener.path)
+    assert who_works(acceptor) == "accept"

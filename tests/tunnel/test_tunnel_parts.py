@@ -175,7 +175,8 @@ def test_a_proxy_that_talks_for_days_does_not_fill_the_disk(tmp_path):
 def test_a_connection_that_no_thread_is_left_for_ends_and_the_next_is_served(monkeypatch):
     served = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        acceptor = Acceptor("web1", listening, lambda _: served.set())
+        acceptor = Acceptor()
+        accepting = acceptor.listen("web1", listening, lambda _: served.set())
         with monkeypatch.context() as crowded:
             crowded.setattr(threading.Thread, "start", no_thread)
             with socket.create_connection(listening.getsockname(), timeout=5) as refused:
@@ -183,6 +184,7 @@ def test_a_connection_that_no_thread_is_left_for_ends_and_the_next_is_served(mon
         assert not served.is_set()
         with socket.create_connection(listening.getsockname(), timeout=5) as sock:
             assert sock.recv(1) == b""
+        accepting.close()
         acceptor.close()
     assert served.is_set()
 

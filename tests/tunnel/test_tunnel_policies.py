@@ -127,6 +127,7 @@ def test_too_few_attempts_for_our_keys_are_told(sshd, node, tmp_path):
 # How many sessions and connections
 
 
+@FABRIC_FIRST
 def test_forbidden_sessions_are_told(sshd, node):
     sshd("MaxSessions 0")
     with pytest.raises(Unreachable, match="MaxSessions") as caught:
@@ -141,6 +142,7 @@ def test_one_session_is_enough_where_forwarding_is_allowed(sshd, node, node_id):
     assert (state().via, state().counts["ssh_connections"]) == ("streamlocal", 1)
 
 
+@FABRIC_FIRST
 def test_one_session_carries_one_call_after_the_other_where_it_is_not(sshd, patient, node, node_id, monkeypatch):
     sshd("AllowStreamLocalForwarding no", "MaxSessions 1")
     path = ensure(node)

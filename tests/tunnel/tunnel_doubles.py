@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 import weakref
@@ -30,6 +31,23 @@ class SocketStream:
 
     def settimeout(self, seconds):
         self._socket.settimeout(seconds)
+
+    def recv_ready(self):
+        return bool(select.select([self._socket], [], [], 0)[0])
+
+    def on_end(self, tell):
+        def wait(watched):
+            with watched:
+                poll = select.poll()
+                poll.register(watched, select.POLLRDHUP)
+                poll.poll()
+                me = this()
+                if me is not None:
+                    me.eof_received = True
+            tell()
+
+        this = weakref.ref(self)
+        threading.Thread(target=wait, args=[self._socket.dup()], daemon=True).start()
 
     def recv(self, nbytes):
         data = self._socket.recv(nbytes)

@@ -178,6 +178,7 @@ def test_a_workspace_is_shared_until_what_runs_in_it_is_ended(at, page, ada):
     ada.runs("inv user.delete bea --yes --node web1")
 
 
+@pytest.mark.long
 def test_a_token_is_made_and_used_as_the_page_says_and_revoked(at, page, ada, tmp_path):
     at("/nodes/web1/workspaces/shop")
     tokens = page.locator("section[aria-labelledby=tokens]")

@@ -101,8 +101,8 @@ class MuxPacketizer(NodePacketizer):
 
     REKEY_BYTES = REKEY_PACKETS = 2**63
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(self, sock: Any) -> None:
+        super().__init__(sock)
         self._initial_kex_done = True
         self.is_greeted = False
 
@@ -115,7 +115,7 @@ class MuxPacketizer(NodePacketizer):
         """Return the next message."""
         size = struct.unpack(">I", self.read_all(4))[0]
         packet = self.read_all(size)
-        self.last_message = time.monotonic()
+        self.hear()
         return packet[1], AnyMessage(packet[2:])
 
     def _build_packet(self, payload: bytes) -> bytes:
@@ -123,7 +123,9 @@ class MuxPacketizer(NodePacketizer):
 
 
 class MuxTransport(NodeTransport):
-    """A transport for channels through a master, without banner, key exchange and login."""
+    """A transport for channels through a master, without banner, key exchange and login. ssh itself notices silence."""
+
+    _active_check_timeout = 5.0
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock, packetizer_class=MuxPacketizer)

@@ -7,9 +7,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from codesmith.errors import CodeSmithError
-from codesmith.nodes.registry import Registry
-from codesmith.sdk.client import Client
 from tests.agent.on_node.web1 import Web1
 from tests.person import Person
 
@@ -181,8 +178,5 @@ class Going:
         return self.ended
 
     def _clone(self) -> None:
-        with Client(Registry.load(self.web1.person.registry).get("web1")) as client:
-            try:
-                (client.workspace.create if "repo" in self._wanted else client.repo.clone)(**self._wanted)
-            except CodeSmithError as error:
-                self.ended = str(error)
+        method = "workspace.create" if "repo" in self._wanted else "repo.clone"
+        self.ended = self.web1.error_of(method, self._wanted)

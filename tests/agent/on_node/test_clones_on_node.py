@@ -173,11 +173,11 @@ def test_a_workspace_that_is_cut_off_while_it_clones_is_gone(web1: Web1, forge: 
     if victim == "power":
         web1.person.lab_node("web1").power_cut()
         web1.person.lab_node("web1").start()
+        web1.wait_until_it_answers()
     else:
         unit = f"codesmith-workspace@{name}.service" if victim == "runtime" else "codesmith-agent"
         web1.on(f"systemctl kill --signal=KILL {unit}")
     assert going.wait()
-    web1.wait_until_it_answers()
     web1.person.wait_until(lambda: web1.client.node.health().status == "ok", within_s=60)
     assert gone(web1, name)
     if victim == "agent":

@@ -24,18 +24,10 @@ def used_up(web1: Web1, unit: str, *calls: str) -> Iterator[None]:
     restart = f"systemctl daemon-reload; until systemctl stop {unit}.service; do :; done"
     settings = "".join(f"SystemCallFilter=~{call}:EDQUOT\\n" for call in calls)
     web1.on(f"mkdir -p {folder}; printf '[Service]\\n{settings}' > {folder}/quota.conf; {restart}")
-    answers_again(web1)
     try:
         yield
     finally:
         web1.on(f"rm -r {folder}; {restart}")
-        answers_again(web1)
-
-
-def answers_again(web1: Web1) -> None:
-    """Wait until connections that were kept ready for a next call have ended with the service."""
-    web1.client.close()
-    web1.wait_until_it_answers()
 
 
 def is_told(web1: Web1, name: str) -> None:

@@ -100,7 +100,6 @@ def test_a_credential_is_written_down_nowhere(web1: Web1, forge: Forge) -> None:
     spy.wait_for("slow/public.git")
     web1.on("systemctl kill --signal=KILL codesmith-agent")
     assert going.wait()
-    web1.wait_until_it_answers()
     web1.person.wait_until(lambda: web1.client.node.health().status == "ok", within_s=60)
     spied = spy.end()
     assert PASSWORD not in spied
@@ -174,12 +173,12 @@ def test_a_clone_that_is_cut_off_is_gone(web1: Web1, forge: Forge, victim: str) 
     if victim == "power":
         node.power_cut()
         node.start()
+        web1.wait_until_it_answers()
     else:
         runtime = f"codesmith-workspace@{workspace}.service"
         units = {"agent": "codesmith-agent", "runtime": runtime, "both": "codesmith-agent codesmith-helper"}[victim]
         web1.on(f"systemctl kill --signal=KILL {units}")
     assert going.wait()
-    web1.wait_until_it_answers()
     web1.person.wait_until(lambda: web1.client.node.health().status == "ok", within_s=60)
     assert web1.on(f"ls -A {code}").out == ""
     assert not web1.running(workspace)

@@ -9,9 +9,6 @@ from typing import Any
 
 import pytest
 
-from codesmith.errors import CodeSmithError
-from codesmith.nodes.registry import Registry
-from codesmith.sdk.client import Client
 from tests.agent.on_node.forge import PASSWORD, Forge, make
 from tests.agent.on_node.web1 import Web1
 from tests.releases import BOOKWORM_BEFORE_TRIXIE
@@ -204,11 +201,7 @@ class Hanging:
         return self.ended
 
     def _pull(self) -> None:
-        with Client(Registry.load(self._web1.person.registry).get("web1")) as client:
-            try:
-                client.repo.pull(**self._wanted)
-            except CodeSmithError as error:
-                self.ended = str(error)
+        self.ended = self._web1.error_of("repo.pull", self._wanted)
 
 
 END: dict[str, Callable[[Web1], object]] = {
@@ -231,7 +224,6 @@ def test_a_pull_that_is_cut_off_leaves_no_lock(web1: Web1, forge: Forge, cut: st
     web1.on(f"cd {cut}/.git; touch {' '.join(locks)}; touch --date='1 hour ago' index.lock; chown cs-cut: {locks[0]}")
     END[by](web1)
     assert hanging.wait()
-    web1.wait_until_it_answers()
     web1.person.wait_until(lambda: web1.client.node.health().status == "ok", within_s=60)
     left = f"cd {cut}/.git; ls {' '.join(locks)}"
     if by == "time":

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
 
 from agent.shared.names import RUNTIMES
 from codesmith.errors import AgentRefused, CodeSmithError
+from codesmith.http.client import Closed, Connection
 from codesmith.nodes.registry import Registry
 from codesmith.sdk.client import Client
+from codesmith.tunnel.local_endpoint import endpoint_path
 from tests.person import Person, Said
+
+ONE_CALL_S = 120.0
 
 HELPER = """
 import json, socket, sys
@@ -63,6 +69,19 @@ class Web1:
             return True
 
         self.person.wait_until(answers, within_s=60)
+
+    def error_of(self, method: str, params: dict[str, Any]) -> str:
+        """Make a change once, and return the error that it ended with; the client would repeat one that is cut off."""
+        endpoint = endpoint_path(Registry.load(self.person.registry).get("web1"))
+        given = {**params, "request_id": os.urandom(8).hex()}
+        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": given}).encode()
+        deadline = time.monotonic() + ONE_CALL_S
+        with closing(Connection(endpoint, deadline)) as connection:
+            try:
+                _, answer, _ = connection.post(body, deadline)
+            except Closed as closed:
+                return str(closed)
+        return str(json.loads(answer).get("error", ""))
 
     def refuses(self, call: Callable[..., Any], kind: str, **params: Any) -> AgentRefused:
         """Make a call that must be refused with this kind."""
