@@ -63,6 +63,21 @@ done
 chown -R git: /srv/git
 """
 
+# A repository with submodules on its main branch `same`, files of LFS on `lfs`, and none of them on `whole`.
+PARTS = """
+set -e
+export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b HOME=/root
+mkdir -p /srv/git/parts/deep; cd /srv/git/parts; git init -q -b same .
+echo '*.bin filter=lfs diff=lfs merge=lfs -text' > deep/.gitattributes
+printf 'version https://git-lfs.github.com/spec/v1\\noid sha256:%064d\\nsize 5\\n' 7 > deep/a.bin
+git add .; git commit -qm lfs; git branch lfs
+echo 'really here' > deep/a.bin; git add .; git commit -qm whole; git branch whole
+git config -f .gitmodules submodule.s.path sub; git config -f .gitmodules submodule.s.url https://h.invalid/s.git
+git add .gitmodules; git update-index --add --cacheinfo 160000,$(git rev-parse HEAD),sub; git commit -qm submodule
+git tag same lfs
+chown -R git: .
+"""
+
 
 class Forge:
     """Where the repositories are, and what one needs to get at them."""
@@ -113,6 +128,11 @@ class Forge:
         git -c user.name=a -c user.email=a@b commit -qm large; chown -R git: ."""
         self.person.on(self.node, script)
         return f"{self.https}/{name}/.git"
+
+    def keep_parts(self) -> str:
+        """Make a public repository of which a clone leaves something out; return its URL."""
+        self.person.on(self.node, PARTS)
+        return f"{self.https}/parts/.git"
 
     def keep_hostile(self, workspace: str) -> None:
         """Make hostile.git, full of what must not count there, and evil.git and evil.GIT, which have a hook in .git."""

@@ -36,11 +36,18 @@ def masters(person: Person) -> int:
 
 def test_the_main_job_passes_over_openssh(ada: Person) -> None:
     ada.runs("inv node.prepare")
-    assert "nothing to do" in ada.runs("inv node.prepare").out
     assert [row["carrier"] for row in ada.runs("inv node.connect --json").json] == ["openssh"]
     assert masters(ada) == 1
     ada.runs("inv workspace.create demo")
     assert ada.runs("inv workspace.exec demo -- sh -c 'echo $((6 * 7))'").out == "42\n"
+    assert masters(ada) == 1
+
+
+@pytest.mark.long  # each over the same connection as what is above
+def test_so_does_all_else_until_the_node_is_bare_again(ada: Person) -> None:
+    ada.runs("inv node.prepare")
+    assert "nothing to do" in ada.runs("inv node.prepare").out
+    ada.runs("inv node.connect")
     ada.runs("inv node.restart")
     assert "codesmith" in ada.runs("inv node.logs --lines 20").out
     ada.runs("inv node.verify")

@@ -1,4 +1,4 @@
-"""A clone that fails says which line decided and what helps; one that leaves something out says so."""
+"""A clone that fails says which line decided and what helps; one that leaves something out tells a person."""
 
 from __future__ import annotations
 
@@ -10,25 +10,13 @@ from typing import Any
 
 import pytest
 
-from tests.agent.on_node.forge import PASSWORD, Forge, make
+from tests.agent.on_node.forge import Forge, make
 from tests.agent.on_node.web1 import Web1
 from tests.releases import BOOKWORM_BEFORE_TRIXIE
 
-pytestmark = [pytest.mark.lab, BOOKWORM_BEFORE_TRIXIE]
+# tests/agent/git/test_git_errors.py has the lines, and test_clones_on_node.py some of them on a node.
+pytestmark = [pytest.mark.lab, pytest.mark.long, BOOKWORM_BEFORE_TRIXIE]
 NO_KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAA\n-----END OPENSSH PRIVATE KEY-----\n"
-LEFT_OUT = """
-set -e
-export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b HOME=/root
-mkdir -p /srv/git/parts/deep; cd /srv/git/parts; git init -q -b same .
-echo '*.bin filter=lfs diff=lfs merge=lfs -text' > deep/.gitattributes
-printf 'version https://git-lfs.github.com/spec/v1\\noid sha256:%064d\\nsize 5\\n' 7 > deep/a.bin
-git add .; git commit -qm lfs; git branch lfs
-echo 'really here' > deep/a.bin; git add .; git commit -qm whole; git branch whole
-git config -f .gitmodules submodule.s.path sub; git config -f .gitmodules submodule.s.url https://h.invalid/s.git
-git add .gitmodules; git update-index --add --cacheinfo 160000,$(git rev-parse HEAD),sub; git commit -qm submodule
-git tag same lfs
-chown -R git: .
-"""
 
 
 @pytest.fixture
@@ -110,34 +98,14 @@ def untrusted(web1: Web1) -> Iterator[None]:
         web1.on(f"mv /root/ca-certificates.crt {file}")
 
 
-def test_a_name_in_an_https_url_is_no_secret(web1: Web1, forge: Forge) -> None:
-    make(web1, "named")
-    clone = web1.client.repo.clone
-    url = f"{forge.https}/private.git".replace("://", "://x-access-token@")
-    assert clone(workspace="named", url=url, credential={"token": PASSWORD}).url == url
-    public = f"{forge.https}/public.git".replace("://", "://ada@")
-    assert clone(workspace="named", url=public).branch == "main"
-    for bad in ("ada:word@", "ada:@", "ghp_0123456789@"):
-        refusal = web1.refuses(clone, "invalid_params", workspace="named", url=public.replace("ada@", bad), name="bad")
-        assert "without password or token" in str(refusal)
-    assert "word@" not in web1.on("journalctl --no-pager; cat /var/lib/codesmith/*").out
-
-
-def test_what_a_clone_leaves_out_is_said(web1: Web1, forge: Forge) -> None:
-    web1.person.on("forge", LEFT_OUT)
+def test_what_a_clone_leaves_out_is_said_to_a_person(web1: Web1, forge: Forge) -> None:
+    url = forge.keep_parts()
     make(web1, "parts")
-    url = f"{forge.https}/parts/.git"
-    for ref, left in (("same", ["submodules"]), ("lfs", ["lfs"]), ("whole", [])):
-        made = web1.client.repo.clone(workspace="parts", url=url, name=ref, ref=ref)
-        assert (made.left_out, made.branch) == (left, ref)
-        assert web1.client.repo.get(workspace="parts", name=ref) == made
     said = web1.person.runs(f"inv repo.clone parts {url} --name typed --ref lfs --node web1 --json")
     assert said.json["left_out"] == ["lfs"]
     assert said.err.startswith("note: Git LFS files are left out") and "git lfs pull" in said.err
     said = web1.person.runs(f"inv workspace.create parts2 --repo {url} --repo-name site --node web1")
     assert said.err.startswith("note: submodules are left out") and "git submodule update" in said.err
-    web1.client.workspace.exec(name="parts", argv=["mkdir", "-p", "code/same/.git/modules/s"])
-    assert web1.client.repo.get(workspace="parts", name="same").left_out == []
 
 
 def test_a_branch_keeps_its_name_beside_a_tag_of_that_name(web1: Web1) -> None:

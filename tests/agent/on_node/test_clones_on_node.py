@@ -1,4 +1,4 @@
-"""What a clone may be, take and reach: commits by hash, the disk's room, the limits of its workspace's sandbox."""
+"""What a clone may be, take and reach: commits, room, limits, errors, and an ssh agent that stays here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import pytest
 from codesmith.nodes.registry import Registry
 from codesmith.sdk.client import Client
 from tests.agent.on_node.forge import PASSWORD, Forge, Going, make
+from tests.agent.on_node.lending import LEFT, Lending
 from tests.agent.on_node.web1 import Web1
+from tests.ssh_agent import SshAgent, running_agent
 
 pytestmark = pytest.mark.lab
 SMALL_DISK = """
@@ -27,6 +29,14 @@ HOME = "/srv/codesmith/home/cs-{}"
 @pytest.fixture
 def web1(two: tuple[Web1, Forge]) -> Web1:
     return two[0]
+
+
+@pytest.fixture
+def ssh_agent(forge: Forge) -> Iterator[SshAgent]:
+    """The operator's own, with the key of the forge."""
+    with running_agent() as started:
+        started.add(forge.key)
+        yield started
 
 
 @contextmanager
@@ -152,7 +162,10 @@ def test_a_workspace_begins_with_a_repository_or_not_at_all(web1: Web1, forge: F
     assert [one.outcome for one in records[:3]] == ["limit", "command_failed", "ok"]
 
 
-@pytest.mark.parametrize("victim", ["agent", "runtime", "power"])
+@pytest.mark.parametrize(
+    "victim",
+    ["agent", pytest.param("runtime", marks=pytest.mark.long), pytest.param("power", marks=pytest.mark.long)],
+)
 def test_a_workspace_that_is_cut_off_while_it_clones_is_gone(web1: Web1, forge: Forge, victim: str) -> None:
     name = f"half-{victim}"
     going = Going(web1, forge, name, is_creating=True, credential={"token": PASSWORD})
@@ -192,6 +205,7 @@ def test_a_person_makes_a_workspace_of_a_repository(web1: Web1, forge: Forge, tm
     assert "--ref needs --repo" in run.runs("inv workspace.create lost --ref main --node web1", code=1).err
 
 
+@pytest.mark.long  # test_templates_on_node.py has templates, the tests above clones that begin a workspace
 def test_a_template_brings_its_repository(web1: Web1, forge: Forge, tmp_path: Path) -> None:
     folder = web1.person.registry.parent / "templates"
     folder.mkdir(exist_ok=True)
@@ -211,3 +225,100 @@ def test_a_template_brings_its_repository(web1: Web1, forge: Forge, tmp_path: Pa
     assert sandbox is not None and sandbox.limits == {"tasks": 200, "runtime_s": 60.0}
     said = web1.person.fails(f"inv workspace.create none {options} --ref gone", code=6)
     assert "gone" in said.err and "none" not in [one.name for one in web1.client.workspace.list()]
+
+
+def test_a_name_in_an_https_url_is_no_secret(web1: Web1, forge: Forge) -> None:
+    make(web1, "named")
+    clone = web1.client.repo.clone
+    url = f"{forge.https}/private.git".replace("://", "://x-access-token@")
+    assert clone(workspace="named", url=url, credential={"token": PASSWORD}).url == url
+    public = f"{forge.https}/public.git".replace("://", "://ada@")
+    assert clone(workspace="named", url=public).branch == "main"
+    for bad in ("ada:word@", "ada:@", "ghp_0123456789@"):
+        refusal = web1.refuses(clone, "invalid_params", workspace="named", url=public.replace("ada@", bad), name="bad")
+        assert "without password or token" in str(refusal)
+    assert "word@" not in web1.on("journalctl --no-pager; cat /var/lib/codesmith/*").out
+
+
+def test_what_a_clone_leaves_out_is_said(web1: Web1, forge: Forge) -> None:
+    url = forge.keep_parts()
+    make(web1, "parts")
+    for ref, left in (("same", ["submodules"]), ("lfs", ["lfs"]), ("whole", [])):
+        made = web1.client.repo.clone(workspace="parts", url=url, name=ref, ref=ref)
+        assert (made.left_out, made.branch) == (left, ref)
+        assert web1.client.repo.get(workspace="parts", name=ref) == made
+    web1.client.workspace.exec(name="parts", argv=["mkdir", "-p", "code/same/.git/modules/s"])
+    assert web1.client.repo.get(workspace="parts", name="same").left_out == []
+
+
+def test_a_clone_that_fails_says_which_line_decided_and_what_helps(web1: Web1, forge: Forge) -> None:
+    """All the others: test_clone_errors_on_node.py."""
+    make(web1, "why")
+    url, known = f"git@{forge.host}:/srv/git/private.git", {"known_hosts": [forge.known_host]}
+    for line, help_, wanted in (
+        ("host key is known for", f"ssh-keyscan -p 22 {forge.host} > known_hosts", {"url": url}),
+        ("Permission denied (publickey", "--forward-agent", {"url": url, **known}),
+        ("could not read Username", "--credential-file", {"url": f"{forge.https}/private.git"}),
+    ):
+        refusal = web1.refuses(web1.client.repo.clone, "command_failed", workspace="why", name="x", **wanted)
+        assert line in refusal.problem and help_ in refusal.hint, refusal
+
+
+def test_a_person_clones_with_the_keys_of_their_ssh_agent(
+    web1: Web1, forge: Forge, ssh_agent: SshAgent, tmp_path: Path
+) -> None:
+    make(web1, "lent")
+    (tmp_path / "known").write_text(forge.known_host + "\n")
+    url, known = f"git@{forge.host}:/srv/git/private.git", f"--known-hosts {tmp_path}/known --node web1"
+    web1.person.runs(f"inv repo.clone lent {url} {known}", code=6)
+    here = f"SSH_AUTH_SOCK={ssh_agent.path}"
+    said = web1.person.runs(f"CODESMITH_DEBUG=rpc {here} inv repo.clone lent {url} {known} --forward-agent --json")
+    assert said.json["branch"] == "main"
+    assert '"credential": "..."' in said.err
+    first = forge.commit("v1")
+    said = web1.person.runs(f"{here} inv workspace.create lent2 --repo {url} --ref {first} {known} --forward-agent")
+    assert web1.client.repo.get(workspace="lent2", name="private").commit == first
+    records = [one for one in web1.client.audit.list(limit=10) if one.method in ("repo.clone", "workspace.create")]
+    assert [one.target.get("credential") for one in records[:2]] == ["agent", "agent"]
+    assert web1.on(LEFT.format("lent"), check=False).out == ""
+    none = web1.person.fails(f"env -u SSH_AUTH_SOCK inv repo.clone lent {url} --name x {known} --forward-agent", code=1)
+    assert "SSH_AUTH_SOCK" in none.err
+    for wrong in (f"{forge.https}/private.git {known}", f"{url} --credential-file /dev/null {known}"):
+        web1.person.runs(f"{here} inv repo.clone lent {wrong} --name x --forward-agent", code=1)
+
+
+def test_another_process_of_the_login_gets_nothing_of_a_lent_agent(
+    web1: Web1, forge: Forge, ssh_agent: SshAgent
+) -> None:
+    make(web1, "mine")
+    ssh_agent.halt()
+    lending = Lending(web1, forge, ssh_agent, "mine")
+    become = "setpriv --reuid=cs-mine --regid=cs-mine --clear-groups"
+    assert web1.on(f"stat --format=%a {lending.socket} $(dirname {lending.socket})").out.split() == ["600", "700"]
+    ssh_agent.go_on()
+    assert lending.wait() == "main"
+    ssh_agent.halt()
+    web1.client.repo.delete(workspace="mine", name="private")
+    lending = Lending(web1, forge, ssh_agent, "mine")
+    # It does not even wait for the agent, which answers nobody now (124 would be the end of the wait); whether ssh-add
+    # reads the end of the connection or trips over it while it writes (141) is a matter of who was faster.
+    tried = web1.on(f"{become} env SSH_AUTH_SOCK={lending.socket} timeout 20 ssh-add -l", check=False)
+    assert tried.code not in (0, 124), tried
+    assert tried.out == "", tried
+    # Nor does a command of the workspace itself, beside the clone.
+    tried = "SSH_AUTH_SOCK=$(ls -d /tmp/codesmith-*/agent) timeout 20 ssh-add -l"
+    ended = web1.client.workspace.exec(name="mine", argv=["sh", "-c", tried])
+    assert (ended.exit_code not in (0, 124), ended.stdout) == (True, ""), ended
+    ssh_agent.go_on()
+    assert lending.wait() == "main"
+    assert web1.on(LEFT.format("mine"), check=False).out == ""
+
+
+def test_a_clone_ends_with_the_ssh_agent_it_borrowed(web1: Web1, forge: Forge, ssh_agent: SshAgent) -> None:
+    code = make(web1, "left")
+    ssh_agent.halt()
+    lending = Lending(web1, forge, ssh_agent, "left")
+    ssh_agent.end()
+    assert lending.wait() == "command_failed"
+    assert web1.on(f"ls -A {code}").out == ""
+    assert web1.on(LEFT.format("left"), check=False).out == ""

@@ -32,6 +32,7 @@ def web1(bare: Person) -> Iterator[Web1]:
         yield web1
 
 
+@pytest.mark.long  # tests/bootstrap/test_bootstrap_uids.py has the choice without a node
 @pytest.mark.parametrize(
     ("file", "line", "reason"),
     [
@@ -69,6 +70,7 @@ def test_users_and_workspaces_are_made_and_ended(web1: Web1) -> None:
     assert web1.client.user.delete(name="ada").leftovers == []
 
 
+@pytest.mark.long  # the same
 def test_a_range_that_does_not_exist_there_is_told_and_prepare_chooses_another(web1: Web1) -> None:
     """A node that was moved into a container keeps its disk."""
     file = "/etc/codesmith/uids.json"

@@ -71,7 +71,7 @@ def test_open_shell_enters(door: Door) -> None:
     assert said.out.split()[-2:] == ["cs-demo", WORKSPACE]
 
 
-@pytest.mark.parametrize("protocol", ["-s", "-O"])
+@pytest.mark.parametrize("protocol", ["-O", pytest.param("-s", marks=pytest.mark.long)])
 def test_scp_copies_both_ways(door: Door, short: Path, protocol: str) -> None:
     sent, returned = scp_there_and_back(door, alias("demo"), short, protocol)
     assert returned == sent
@@ -275,6 +275,7 @@ def test_the_operators_own_configuration_decides_neither_who_nor_what(door: Door
     assert door.ssh("demo", "ls /tmp/was-run 2>/dev/null", code=None) == ""
 
 
+@pytest.mark.long  # tests/ssh/test_ssh_keys.py has such a login
 def test_a_login_of_a_domain_prepares_and_enters(door: Door) -> None:
     person, login = door.person, "ops@corp.example"
     folder = f"'/home/{login}/.ssh'"

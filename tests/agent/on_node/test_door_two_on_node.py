@@ -32,7 +32,8 @@ def people(web1: Web1, tmp_path_factory: pytest.TempPathFactory) -> People:
     return meet(web1, tmp_path_factory.mktemp("keys"))
 
 
-@pytest.mark.parametrize("name", ["esc", "only"])
+# The others enter as `only`.
+@pytest.mark.parametrize("name", ["esc", pytest.param("only", marks=pytest.mark.long)])
 def test_a_command_runs_inside_with_its_exit_code(people: People, name: str) -> None:
     one, workspace = getattr(people, name), {"esc": "esc", "only": "shop"}[name]
     said = one.ssh("id -un; pwd; echo $HOME $CODESMITH_WORKSPACE $SHELL; exit 7", code=7)
@@ -59,7 +60,7 @@ def test_without_a_command_there_is_a_login_shell(people: People) -> None:
     assert done.stdout == b"cs-shop\n"
 
 
-@pytest.mark.parametrize("name", ["esc", "only"])
+@pytest.mark.parametrize("name", ["only", pytest.param("esc", marks=pytest.mark.long)])
 def test_a_terminal_has_a_size_and_ctrl_c(people: People, web1: Web1, name: str) -> None:
     one = getattr(people, name)
     environment = {**os.environ, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
@@ -74,12 +75,12 @@ def test_a_terminal_has_a_size_and_ctrl_c(people: People, web1: Web1, name: str)
 
 
 def test_the_end_of_the_input_ends_nothing_else(people: People) -> None:
-    done = people.only.run("ssh", "node", "wc -c; echo more; cat", typed=b"x" * 9_000_000)
-    assert done.stdout == b"9000000\nmore\n"
+    done = people.only.run("ssh", "node", "wc -c; echo more; cat", typed=b"x" * 3_000_000)
+    assert done.stdout == b"3000000\nmore\n"
     assert people.only.run("ssh", "-n", "node", "cat; echo end").stdout == b"end\n"
 
 
-@pytest.mark.parametrize("protocol", ["-s", "-O"])
+@pytest.mark.parametrize("protocol", ["-s", pytest.param("-O", marks=pytest.mark.long)])
 def test_scp_copies_both_ways(people: People, short: Path, protocol: str) -> None:
     sent, returned = scp_there_and_back(people.only, "node", short, protocol)
     assert returned == sent
@@ -94,7 +95,9 @@ def test_sftp_lists_and_copies_inside(people: People, short: Path) -> None:
     assert (short / "back").read_text() == "by sftp\n"
 
 
-@pytest.mark.parametrize("subsystem", ["internal-sftp", "/usr/lib/openssh/sftp-server -l INFO"])
+@pytest.mark.parametrize(
+    "subsystem", ["/usr/lib/openssh/sftp-server -l INFO", pytest.param("internal-sftp", marks=pytest.mark.long)]
+)
 def test_sftp_is_that_of_the_workspace_whatever_sshd_has(people: People, web1: Web1, subsystem: str) -> None:
     web1.on(f"sed -i 's|^Subsystem.*|Subsystem sftp {subsystem}|' /etc/ssh/sshd_config && systemctl reload ssh")
 
@@ -235,10 +238,7 @@ def test_neither_agent_nor_x11_nor_environment_come_along(people: People, short:
         "other homes and workspaces",
         "sockets of the system",
         "signals",
-        "control groups",
-        "keys of others",
         "privileges",
-        "memory of others",
     ),
 )
 def test_no_way_leads_out(people: People, web1: Web1, case: str) -> None:
@@ -292,7 +292,15 @@ def test_what_the_login_leaves_in_its_home_does_nothing_outside(people: People, 
     people.esc.ssh("cd; rm -rf .ssh .bashrc .profile .bash_profile .pam_environment")
 
 
-@pytest.mark.parametrize("change", ["unshare", "assign", "disable", "delete"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "unshare",
+        "disable",
+        pytest.param("assign", marks=pytest.mark.long),
+        pytest.param("delete", marks=pytest.mark.long),
+    ],
+)
 def test_who_may_not_enter_any_more_is_put_out(people: People, web1: Web1, change: str) -> None:
     client, nobody = web1.client, people.nobody
     client.workspace.create(name="guests", user="nobody" if change != "unshare" else "only")

@@ -82,11 +82,10 @@ def test_nobody_inside_changes_them(web1: Web1) -> None:
     client.workspace.create(name="beside")
     before = (facts(web1, "fixed"), agents_md(web1, "fixed"), facts(web1, "beside"))
     for attempt in ATTEMPTS:
-        inside(web1, "fixed", attempt.replace("{name}", "fixed"))
-        assert inside(web1, "fixed", "ls -A .codesmith").split() == [".gitignore", "AGENTS.md", "workspace.json"], (
-            attempt
-        )
-        assert facts(web1, "fixed") == before[0], attempt
+        look = "echo; echo ---; ls -A .codesmith | xargs; cat .codesmith/workspace.json"
+        tried = f"({attempt.replace('{name}', 'fixed')})"
+        names, _, found = inside(web1, "fixed", f"{tried}; {look}").rpartition("---\n")[2].partition("\n")
+        assert (names, json.loads(found)) == (".gitignore AGENTS.md workspace.json", before[0]), attempt
     assert (facts(web1, "fixed"), agents_md(web1, "fixed"), facts(web1, "beside")) == before
     for call, fields in (
         (client.file.write, {"path": ".codesmith/workspace.json", "data": "x"}),
@@ -135,6 +134,7 @@ def test_a_start_without_the_helper_follows_no_link_either(web1: Web1, put: str)
     assert web1.on("ls -d /srv/evil", check=False).out == ""
 
 
+@pytest.mark.long
 def test_copies_and_the_end_of_a_workspace_do_not_mind(web1: Web1, tmp_path: Path) -> None:
     web1.client.workspace.create(name="brief")
     inside(web1, "brief", "echo one > data/one")

@@ -106,7 +106,7 @@ def test_a_hostile_workspace_leads_nowhere_and_stops_nobody(web1: Web1) -> None:
     assert (piece.data, piece.eof, piece.size_bytes) == ("\0" * 8, True, 1 << 40)
     with swapped(web1, "bad", "data/d", "data/link"):
         refused = 0
-        for number in range(20):
+        for number in range(8):
             for call, more in (
                 (file.write, {"data": f"{number}"}), (file.read, {}), (file.edit, {"old": "secret", "new": "x"}),
                 (file.remove, {}),
@@ -117,7 +117,7 @@ def test_a_hostile_workspace_leads_nowhere_and_stops_nobody(web1: Web1) -> None:
                 except Exception as error:  # noqa: BLE001  each kind of refusal is as good
                     refused += "leads out of the workspace" in str(error)
             assert file.search(workspace="bad", pattern="secret", path="data") == []
-    assert 0 < refused < 80, "both were met"
+    assert 0 < refused < 32, "both were met"
     assert web1.on(f"cat {outside}/a; ls {outside}").out == "secret\na\n"
 
 
@@ -160,14 +160,14 @@ def test_ten_megabytes_in_pieces(web1: Web1) -> None:
     assert records == ["file.move", "file.write", "workspace.create"]
 
 
-def test_a_person_moves_a_file_of_ten_megabytes(web1: Web1, tmp_path: Path) -> None:
+def test_a_person_moves_a_file_of_three_megabytes(web1: Web1, tmp_path: Path) -> None:
     web1.client.workspace.create(name="person")
-    (tmp_path / "blob").write_bytes(os.urandom(10 * MIB))
+    (tmp_path / "blob").write_bytes(os.urandom(3 * MIB))
     runs = web1.person.runs
     runs(f"inv file.write person data/blob --from {tmp_path}/blob")
     runs(f"inv file.read person data/blob | cmp - {tmp_path}/blob")
-    runs(f"inv file.read person data/blob --offset 5000000 --limit 3000000 > {tmp_path}/part")
-    assert (tmp_path / "part").read_bytes() == (tmp_path / "blob").read_bytes()[5_000_000:8_000_000]
+    runs(f"inv file.read person data/blob --offset 1000000 --limit 1000000 > {tmp_path}/part")
+    assert (tmp_path / "part").read_bytes() == (tmp_path / "blob").read_bytes()[1_000_000:2_000_000]
     assert (
         web1.on(f"ls -A {PLACE}/person/data; stat -c '%U %a' {PLACE}/person/data/blob").out == "blob\ncs-person 644\n"
     )
@@ -193,6 +193,7 @@ def test_a_full_disk_leaves_the_old_file(web1: Web1) -> None:
         web1.on(f"umount {folder}")
 
 
+@pytest.mark.long  # tests/agent/files and tests/agent/supervisor have it with a shorter limit
 def test_a_search_without_end_ends(web1: Web1) -> None:
     web1.client.workspace.create(name="hard")
     web1.client.file.write(workspace="hard", path="data/a", data="a" * 64 + "!")

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from codesmith.nodes.registry import Registry
+from codesmith.sdk.client import Client
 from tests.person import BIN, TOP, Person
 
 
@@ -17,8 +19,10 @@ def ops(make_person: Callable[..., Person]) -> Person:
     """Somebody with two prepared nodes, and three workspaces on them."""
     person = make_person({"web1": "bookworm", "web2": "trixie"})
     person.prepare()
-    for name, node in (("api", "web1"), ("shop", "web1"), ("shop", "web2")):
-        person.runs(f"inv workspace.create {name} --node {node}")
+    with person.here():
+        for name, node in (("api", "web1"), ("shop", "web1"), ("shop", "web2")):
+            with Client(Registry.load(person.registry).get(node)) as client:
+                client.workspace.create(name=name)
     return person
 
 
@@ -41,10 +45,10 @@ def test_a_command_runs_in_all_workspaces_of_all_nodes(ops: Person) -> None:
 
 def test_top_has_what_all_workspaces_use(ops: Person) -> None:
     ops.runs(
-        "inv job.start api --node web1 --name busy -- sh -c 'head -c 60M /dev/zero > data/big; while :; do :; done'"
+        "inv job.start api --node web1 --name busy -- sh -c 'head -c 9M /dev/zero > data/big; while :; do :; done'"
     )
     ops.runs("inv workspace.stop shop --node web2")
-    ops.wait_until(lambda: top(ops)["web1/api"]["disk_bytes"] >= 60 << 20, within_s=60)
+    ops.wait_until(lambda: top(ops)["web1/api"]["disk_bytes"] >= 9 << 20, within_s=60)
     found = top(ops)
     assert next(iter(found)) == "web1/api"
     busy, idle, stopped = found["web1/api"], found["web1/shop"], found["web2/shop"]
@@ -71,6 +75,7 @@ def test_who_did_what_on_all_nodes(ops: Person) -> None:
     assert (newest["node"], newest["method"], newest["target"]["workspace"]) == ("web2", "token.revoke", "shop")
 
 
+@pytest.mark.long  # tests/ssh/test_ssh_hostkeys.py trusts one node
 def test_the_keys_of_all_nodes_are_trusted_at_once(ops: Person) -> None:
     pins = ops.registry.parent / "known_hosts"
     true = pins.read_text()
@@ -114,6 +119,7 @@ def test_a_prepare_that_was_cut_off_goes_on_with_what_is_not_done(ops: Person) -
     assert ops.fails("inv node.prepare --resume", code=1).err.startswith("error: no node.prepare of ")
 
 
+@pytest.mark.long  # tests/fleet/test_runs.py has it without nodes
 def test_a_restart_that_failed_at_a_node_goes_on_there(ops: Person) -> None:
     entries = {name: ops.lab_entry(name) for name in ("web1", "web2")}
     ops.write_registry({**entries, "web2": {**entries["web2"], "port": 1}})

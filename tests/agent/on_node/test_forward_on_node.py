@@ -160,6 +160,7 @@ def test_in_the_background_what_does_not_listen_yet_is_named(door: Door) -> None
     assert "nothing to do" in person.runs("inv workspace.forward brief --stop").err and reasons() == set()
 
 
+@pytest.mark.long  # tests/tunnel kills forwarders, and a forward's own ssh
 def test_it_survives_a_killed_forwarder(door: Door) -> None:
     port, local, person = free_port(), free_port(), door.person
     with door.running(alias("demo"), "exec cat"):
@@ -184,6 +185,7 @@ def test_it_survives_a_cut_connection(door: Door) -> None:
     person.runs("inv workspace.forward demo --stop")
 
 
+@pytest.mark.long  # tests/tunnel/test_tunnel_forwards.py has its states
 def test_a_stopped_workspace_is_not_started_for_it(door: Door) -> None:
     port, local, person = free_port(), free_port(), door.person
     person.runs(f"inv workspace.forward demo {local}:{port} --background")

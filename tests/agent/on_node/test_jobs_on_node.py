@@ -162,6 +162,7 @@ def test_two_hundred_streams_cost_the_front_end_nothing(web1: Web1, demo: str) -
     assert {how[2] for how in ends(web1).values()} == {None, "disconnect"}
 
 
+@pytest.mark.long  # test_streams_on_node.py has a stream over a port
 def test_a_stream_of_a_job_goes_over_the_operators_port(web1: Web1, demo: str) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

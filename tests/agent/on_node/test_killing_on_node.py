@@ -53,7 +53,8 @@ ready.wait()
 assert become(mate) == 0
 time.sleep(3600)
 """
-TRICKS = pytest.mark.parametrize("trick", ["effective", "thread"])
+EFFECTIVE_FIRST = pytest.mark.parametrize("trick", ["effective", pytest.param("thread", marks=pytest.mark.long)])
+THREAD_FIRST = pytest.mark.parametrize("trick", ["thread", pytest.param("effective", marks=pytest.mark.long)])
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +102,7 @@ def test_a_user_cannot_stop_what_ends_its_processes(web1: Web1) -> None:
     uid = web1.client.workspace.create(name="stopper").uid
     disable = web1.helper_command({"verb": "user.disable", "arguments": {"name": "stopper"}})
     try:
-        for _ in range(8):
+        for _ in range(4):
             become = "setpriv --reuid=cs-stopper --regid=cs-stopper --clear-groups"
             web1.on(f"cd /; for i in 1 2 3 4; do {become} python3 /srv/stopper.py > /dev/null 2>&1 & done; sleep 0.3")
             said = web1.on(f"timeout 20 {disable}", check=False)
@@ -114,7 +115,7 @@ def test_a_user_cannot_stop_what_ends_its_processes(web1: Web1) -> None:
     assert web1.client.workspace.delete(name="stopper").user_deleted
 
 
-@TRICKS
+@EFFECTIVE_FIRST
 @pytest.mark.usefixtures("workspaces")
 def test_disable_and_delete_end_what_another_login_runs_with_the_uid(web1: Web1, trick: str) -> None:
     pid = start(web1, trick)
@@ -126,7 +127,7 @@ def test_disable_and_delete_end_what_another_login_runs_with_the_uid(web1: Web1,
     assert not is_there(web1, pid)
 
 
-@TRICKS
+@THREAD_FIRST
 @pytest.mark.usefixtures("workspaces")
 def test_assign_ends_what_another_login_runs_with_the_uid(web1: Web1, trick: str) -> None:
     pid = start(web1, trick)

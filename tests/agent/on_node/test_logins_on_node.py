@@ -203,6 +203,7 @@ def test_ctrl_c_at_a_question_leaves_a_terminal_that_shows_what_is_typed(typist:
     assert " echo " in shown
 
 
+@pytest.mark.long  # tests/ssh/test_ssh_secrets.py has a wrong word that is not kept
 def test_a_refused_password_is_forgotten_by_all(typist: Logins, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
@@ -219,26 +220,37 @@ def test_a_refused_password_is_forgotten_by_all(typist: Logins, monkeypatch: pyt
     SHARED.forget(next(iter(SHARED.known())), PASSWORD)
 
 
-def test_the_password_of_sudo_comes_from_a_file(typist: Logins, tmp_path: Path) -> None:
-    person = typist.person
-    typist.add("typist")  # with the lab's key this time
+@pytest.fixture
+def keyed(typist: Logins) -> Logins:
+    """The same login, with the lab's key from now on."""
+    typist.add("typist")
     keys = (typist.lab_node.root / "root/.ssh/authorized_keys").read_text()
     typist.on(
         "umask 077; mkdir -p /home/typist/.ssh; cat >/home/typist/.ssh/authorized_keys; chown -R typist: /home/typist",
         keys,
     )
+    return typist
+
+
+def test_the_password_of_sudo_comes_from_a_file(keyed: Logins, tmp_path: Path) -> None:
+    person = keyed.person
     said = person.fails("inv node.restart --node typist", code=4).err
     assert "typist cannot become root without a password" in said
     assert SUDO_HINT in said
     file = tmp_path / "password"
     file.write_text(f"{PASSWORD}\nsecond line\n")
     person.runs(f"inv node.restart --node typist {SUDO_HINT} {file}")
+    file.write_text("wrong\n")
+    assert "sudo refused the password" in person.fails(f"inv node.stop --node typist {SUDO_HINT} {file}", code=4).err
+    keyed.works("zsh", "still-there")
+
+
+@pytest.mark.long
+def test_the_password_of_sudo_comes_from_a_pipe(keyed: Logins) -> None:
+    person = keyed.person
     person.environment["WORD"] = PASSWORD
     person.runs(f"inv node.logs --node typist {SUDO_HINT} <(printenv WORD)")
     person.runs(f"inv node.restart --node typist {SUDO_HINT} -", typed=f"{PASSWORD}\n")
-    file.write_text("wrong\n")
-    assert "sudo refused the password" in person.fails(f"inv node.stop --node typist {SUDO_HINT} {file}", code=4).err
-    typist.works("zsh", "still-there")
 
 
 @pytest.mark.long

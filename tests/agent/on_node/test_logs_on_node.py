@@ -110,7 +110,7 @@ def test_a_lost_connection_is_one_clear_error(ops: Person) -> None:
 
 def test_a_node_that_falls_silent_is_lost(ops: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CODESMITH_HOME", str(ops.home))
-    monkeypatch.setattr(agent_service, "SILENCE_S", 4.0)
+    monkeypatch.setattr(agent_service, "SILENCE_S", 2.0)
     lab_node = ops.lab_node("web1")
 
     def show(line: str) -> bool:
@@ -118,7 +118,7 @@ def test_a_node_that_falls_silent_is_lost(ops: Person, monkeypatch: pytest.Monke
         return True
 
     try:
-        with pytest.raises(Unreachable, match="no sign of life for 4 s"):
+        with pytest.raises(Unreachable, match="no sign of life for 2 s"):
             agent_service.follow(Registry.load(ops.registry).get("web1"), 1, show)
     finally:
         lab_node.restore_network()
