@@ -25,6 +25,7 @@ from codesmith.ssh.pieces import keep_pieces
 STREAMLOCAL = "direct-streamlocal@openssh.com"
 PRINTABLE_MAX = 300
 BANNERS_MAX = 64
+READER_ENDS_WITHIN_S = 0.5
 FREE_WAIT_S, FREE_POLL_S = 2.0, 0.05
 NO_REASON = "Unable to open channel."
 
@@ -309,6 +310,9 @@ class NodeTransport(paramiko.Transport):
         """End the connection and wake the reader, which may be asleep."""
         with contextlib.suppress(AttributeError, OSError, EOFError):
             self.sock.shutdown(socket.SHUT_RDWR)
+        # First the reader: of a descriptor that is closed meanwhile it may not be told, and wait for its timeout.
+        if self.is_alive() and self is not threading.current_thread():
+            self.join(READER_ENDS_WITHIN_S)
         super().close()
 
     def _send_user_message(self, data: paramiko.Message) -> None:
