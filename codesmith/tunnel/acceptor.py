@@ -88,10 +88,10 @@ class Acceptor:
                 self._epoll.unregister(listening.socket)
                 listening.socket.close()
 
-    def when_calm(self, work: Callable[[], None]) -> None:
-        """Call `work`, which must be quick: now or, if many endpoints are being called at once, after the rush."""
+    def when_calm(self, work: Callable[[], None], is_urgent: bool = False) -> None:
+        """Call `work`, which must be quick: now or, if many endpoints are being called and it can wait, afterwards."""
         recent = list(self._recent)
-        if time.monotonic() - recent[0][0] > RUSH_S or len({name for _, name in recent}) < RUSH:
+        if is_urgent or time.monotonic() - recent[0][0] > RUSH_S or len({name for _, name in recent}) < RUSH:
             work()
             return
         with self._lock:

@@ -61,7 +61,7 @@ class Endpoint:
         self._node_id = self._agent_version = ""
         self._link: Link | None = None
         self._connections = 0
-        self._pool = Pool(node.name, self._worker.wake, lambda: acceptor.when_calm(self._worker.wake))
+        self._pool = Pool(node.name, self._worker.wake, lambda far: acceptor.when_calm(self._worker.wake, far))
         self._unix_listener = UnixListener(path, self._pool, acceptor, self.await_ready, self.request_proof)
         self._tcp_listener = _tcp_listener(node, path, acceptor)
         # Its own pool: a stream to one socket never serves the other. Made when somebody asks for it.
@@ -115,7 +115,7 @@ class Endpoint:
         """Serve the node's socket of tokens too, and return the path; once it is ready, and again if it is."""
         with self._changed:
             if self._scoped_pool is None or self._scoped_listener is None:
-                self._scoped_pool = Pool(self.node.name, self._worker.wake, lambda: None, SCOPED_SOCKET)
+                self._scoped_pool = Pool(self.node.name, self._worker.wake, lambda _: None, SCOPED_SOCKET)
                 if self._link is not None:
                     self._scoped_pool.use(self._link, None)
                 self._scoped_listener = UnixListener(

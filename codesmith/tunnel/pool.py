@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import threading
 import time
@@ -15,6 +16,7 @@ from codesmith.tunnel.relay import Relay, end, is_over
 
 SPARE_MAX_AGE_S = 30.0  # well below the agent's idle limit: the agent must not close a spare just as a call takes it
 FREE_WAIT_S, FREE_POLL_S = 5.0, 0.2
+FAR_S = 0.05  # how long a stream takes at least to open to an agent that is far away
 
 
 class _Spare(NamedTuple):
@@ -26,14 +28,16 @@ class Pool:
     """Gives streams to local connections. With a spare, a new connection saves the round trip that opens a channel."""
 
     def __init__(
-        self, name: str, wake: Callable[[], None], want_spare: Callable[[], None], socket: str = AGENT_SOCKET
+        self, name: str, wake: Callable[[], None], want_spare: Callable[[bool], None], socket: str = AGENT_SOCKET
     ) -> None:
+        """`want_spare` is called when the spare has been taken; its argument says whether the agent is far away."""
         self._name, self._wake, self._want_spare, self._agent_socket = name, wake, want_spare, socket
         self._changed = threading.Condition()
         self._link: Link | None = None
         self._spare: _Spare | None = None
         self._used: set[Relay] = set()
         self._silent_ends = 0
+        self._opening_s = math.inf
         self.counts = {"channels": 0, "spares_used": 0}
 
     @property
@@ -44,7 +48,7 @@ class Pool:
     def use(self, link: Link, stream: TimedStream | None) -> None:
         """Open streams on `link` from now on; `stream`, on which the agent was just proven, becomes the spare."""
         with self._changed:
-            self._link = link
+            self._link, self._opening_s = link, math.inf
         if stream is not None:
             self.counts["channels"] += 1
         self._set_spare(stream)
@@ -88,7 +92,7 @@ class Pool:
         relay = Relay(self._take_spare() or self._open_new(), local, self._end_spare)
         with self._changed:
             self._used.add(relay)
-        self._want_spare()
+        self._want_spare(FAR_S < self._opening_s < math.inf)
         return relay
 
     def give_back(self, relay: Relay) -> None:
@@ -103,7 +107,9 @@ class Pool:
             raise Unreachable(
                 f"the SSH connection to {self._name} was lost", hint=f"inv node.status --node {self._name}"
             )
+        begun = time.monotonic()
         stream = link.open(self._agent_socket)
+        self._opening_s = min(self._opening_s, time.monotonic() - begun)
         self.counts["channels"] += 1
         return stream
 

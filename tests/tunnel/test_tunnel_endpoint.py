@@ -162,6 +162,20 @@ def test_stopped_agent_shows_and_recovers_on_the_same_connection(ready, far_end,
     assert ready.view().counts["ssh_connections"] == 1
 
 
+def test_the_spare_of_a_far_agent_is_wanted_at_once(far_end, node, monkeypatch):
+    wanted, ours, theirs = [], *socket.socketpair()
+    link = FakeLink(far_end, node, lambda: None)
+    streams = pool.Pool("web1", lambda: None, wanted.append)
+    streams.use(link, link.prove()[1])
+    with ours, theirs:
+        for far_s in (0, 0, 10):
+            monkeypatch.setattr(pool, "FAR_S", far_s)
+            streams.take(ours)
+    assert wanted == [False, True, False], "how far it is is known once a stream was opened"
+    assert streams.open_now == 3
+    link.close()
+
+
 @pytest.mark.slow
 def test_new_connection_takes_the_spare(ready, path):
     for _ in range(5):

@@ -98,10 +98,10 @@ def test_one_thread_accepts_for_all(tmp_path, listen):
     assert hears(listeners[1].path) == b"hello"
 
 
-def who_works(acceptor):
+def who_works(acceptor, *urgent):
     """Return the name of the thread in which work is done that can wait."""
     names = queue.SimpleQueue()
-    acceptor.when_calm(lambda: names.put(threading.current_thread().name))
+    acceptor.when_calm(lambda: names.put(threading.current_thread().name), *urgent)
     return names.get(timeout=10)
 
 
@@ -115,3 +115,4 @@ def test_in_a_rush_what_can_wait_is_done_when_nobody_connects_any_more(tmp_path,
     for listener in listeners:
         hears(listener.path)
     assert who_works(acceptor) == "accept"
+    assert who_works(acceptor, True) == me
