@@ -203,8 +203,8 @@ def test_old_spare_is_replaced_before_the_agent_closes_it(monkeypatch, keep):
     endpoint.look()
     assert endpoint.view().counts["channels"] == 1
     monkeypatch.setattr(pool, "SPARE_MAX_AGE_S", 0.0)
-    endpoint.look()
-    eventually(lambda: endpoint.view().counts["channels"] >= 2)
+    # A look passes by an endpoint that is at work.
+    eventually(lambda: endpoint.look() or endpoint.view().counts["channels"] >= 2)
 
 
 def test_a_stream_that_ends_without_a_byte_ends_the_spare_too(ready, path):
