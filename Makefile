@@ -6,8 +6,8 @@ BIN    := $(VENV)/bin
 SOURCE := $(if $(PART),$(firstword $(wildcard codesmith/$(PART) $(PART))))
 TESTED := $(if $(PART),$(firstword $(wildcard tests/$(PART) tests/$(dir $(PART)))),$(TESTS))
 # A file of tests stays in one process: its nodes are booted once. tests/conftest.py puts the longest files first.
-# One more than there are processors: tests wait for nodes.
-WORKERS ?= $(shell expr $$(nproc) + 1)
+# Twice as many as there are processors: tests wait for nodes.
+WORKERS ?= $(shell expr $$(nproc) \* 2)
 FOR_TESTS := curl fish git groff=groff-base man=man-db node=nodejs mkfs.ext4=e2fsprogs mkfs.xfs=xfsprogs rsync chromium-headless-shell zsh
 PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
