@@ -49,11 +49,11 @@ def page(kept: dict[str, Any]) -> str:
     """Return RESULTS.md."""
     machines = [f"- {day}: {text}" for day, text in sorted(kept["machines"].items())]
     plots = [f"![{one['title']}](growth-{one['name']}.svg)" for one in kept["growth"]]
-    tables = [_growth_table(one) for one in kept["growth"]]
     body = [*machines, "", *_table(SHOWN_COLUMNS, kept["rows"])]
-    for plot, table in zip(plots, tables, strict=True):
-        body += ["", plot, "", *table]
-    return HEAD + "\n".join(body) + "\n"
+    for plot, one in zip(plots, kept["growth"], strict=True):
+        body += ["", plot, "", *_growth_table(one)]
+    compared = [f"- **{row['id']}, {row['what']}**: {row['compared']}" for row in kept["rows"]]
+    return HEAD + "\n".join([*body, "", "## What was compared", "", *compared]) + "\n"
 
 
 def machine(load: float) -> str:
