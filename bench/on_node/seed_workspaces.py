@@ -18,7 +18,7 @@ STORE, LEDGER = "/var/lib/codesmith/state.db", "/var/lib/codesmith-helper/ledger
 WORKSPACES = "/srv/codesmith/workspaces"
 UNITS = ("codesmith-agent.socket", "codesmith-helper.socket")
 SERVICES = ("codesmith-agent.service", "codesmith-helper.service")
-UID_FIRST = 1900000000
+UIDS_LEFT_FREE = 1_000  # behind that of the model: for what the bench creates itself
 
 
 def make_model():
@@ -34,7 +34,10 @@ def copies(store, kind, names):
     text = store.execute(f"SELECT document FROM {kind} WHERE name = 'model'").fetchone()[0]
     for number, name in names:
         document = json.loads(text.replace('"model"', json.dumps(name)).replace("/model", "/" + name))
-        document.update({"login": "cs-" + name, "uid": UID_FIRST + number, "gid": UID_FIRST + number})
+        uid = document["uid"] + UIDS_LEFT_FREE + number
+        document.update({"login": "cs-" + name, "uid": uid, "gid": uid})
+        if "home" in document:
+            document["home"] = "/srv/codesmith/home/cs-" + name
         if "id" in document:
             document["id"] = str(uuid.uuid4())
         yield name, document
