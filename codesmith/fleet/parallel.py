@@ -18,7 +18,7 @@ R = TypeVar("R")
 # Many nodes share a bastion: when measured, its sshd (MaxStartups) refused 10 of 40 simultaneous connects.
 AT_ONCE = 16
 # Calls over endpoints that are up cost no connect, and a far node must not wait for its turn.
-CALLS_AT_ONCE = 128
+CALLS_AT_ONCE = 256
 WATCH_S = 0.1
 
 
