@@ -157,3 +157,42 @@ class _quiet:
 
     def __exit__(self, kind: Any, *_: object) -> bool:
         return kind is not None and issubclass(kind, OSError)
+
+
+def refuse_to_ensure():
+    raise AssertionError("the endpoint answers: nothing is to be started")
+
+
+def look(transport, **params):
+    return transport.call("node.version", params, changes=False)
+
+
+def change(transport, **params):
+    return transport.call("user.create", params, changes=True)
+
+
+@contextmanager
+def crowd(path, talk):
+    """Serve each connection by `talk`, in its own thread."""
+    threads = []
+
+    def serve():
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            threads.append(threading.Thread(target=talk, args=[connection]))
+            threads[-1].start()
+
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen(8)
+        threads.append(threading.Thread(target=serve))
+        threads[0].start()
+        try:
+            yield
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            for thread in threads:
+                thread.join()

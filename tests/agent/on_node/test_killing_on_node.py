@@ -98,11 +98,12 @@ def is_there(web1: Web1, pid: str) -> bool:
     return web1.on(f"test -e /proc/{pid}", check=False).ok
 
 
-def test_a_user_cannot_stop_what_ends_its_processes(web1: Web1) -> None:
+@pytest.mark.parametrize("rounds", [4, pytest.param(8, marks=pytest.mark.long)])
+def test_a_user_cannot_stop_what_ends_its_processes(web1: Web1, rounds: int) -> None:
     uid = web1.client.workspace.create(name="stopper").uid
     disable = web1.helper_command({"verb": "user.disable", "arguments": {"name": "stopper"}})
     try:
-        for _ in range(4):
+        for _ in range(rounds):
             become = "setpriv --reuid=cs-stopper --regid=cs-stopper --clear-groups"
             web1.on(f"cd /; for i in 1 2 3 4; do {become} python3 /srv/stopper.py > /dev/null 2>&1 & done; sleep 0.3")
             said = web1.on(f"timeout 20 {disable}", check=False)
