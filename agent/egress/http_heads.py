@@ -6,8 +6,7 @@ Nothing here touches a socket.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import List, Optional, Tuple
+from typing import List, NamedTuple, Optional, Tuple
 
 from agent.egress.refused import Refused
 from agent.shared.host_lists import Host, parse_host
@@ -30,8 +29,7 @@ CHUNKED = -1
 Headers = List[Tuple[bytes, bytes]]
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """A request that was understood. `length`: bytes of the body that follow, or CHUNKED."""
 
     is_connect: bool

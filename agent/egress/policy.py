@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
-from typing import Callable, Optional, Tuple
+from typing import Callable, NamedTuple, Optional, Tuple
 
 from agent.egress.refused import NOT_ALLOWED, Refused
 from agent.shared.addresses import forms, is_never_reached, is_private
@@ -16,8 +15,7 @@ SIZE_MAX = 256 * 1024
 LIST, OPEN = "list", "open"
 
 
-@dataclass(frozen=True)
-class Policy:
+class Policy(NamedTuple):
     """One reading of the file. Without `hosts` it was missing or damaged, and refuses everything."""
 
     workspace: str = ""

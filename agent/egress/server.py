@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from dataclasses import dataclass
-from typing import Iterator, Optional, Set
+from typing import Iterator, NamedTuple, Optional, Set
 
 from agent.egress import http_heads, socks5
 from agent.egress.client import Client, Gone
@@ -27,8 +26,7 @@ WRITES_MAX, WRITES_S = 8, 0.5
 ACCEPT_AGAIN_S = 0.2
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """How many connections at once, and how long each may take for what."""
 
     connections: int = 1000
@@ -38,8 +36,10 @@ class Limits:
     quiet_s: float = 600.0
 
 
-@dataclass(frozen=True)
-class Flow:
+USUAL = Limits()
+
+
+class Flow(NamedTuple):
     """A connection that was made, with what it has to be allowed to reach."""
 
     host: Host
@@ -53,7 +53,7 @@ class Server:
 
     def __init__(
         self, listening: socket.socket, policy: PolicyFile, denied: DeniedHosts,
-        resolve: Resolve = resolve, limits: Limits = Limits(),
+        resolve: Resolve = resolve, limits: Limits = USUAL,
     ) -> None:  # fmt: skip
         self._listening, self._policy, self._denied, self._limits = listening, policy, denied, limits
         self._dialler = Dialler(policy, resolve, limits.dial_s)

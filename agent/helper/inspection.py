@@ -19,8 +19,8 @@ from agent.helper.ledger.ledger import Ledger, LoginRecord, WorkspaceRecord
 from agent.helper.runtime import disk_quota
 from agent.helper.trees import trees
 from agent.shared import uids
-from agent.shared.names import HOMES, LOGIN_PREFIX, NO_HOME, WORKSPACES, home_of, login_of, path_of
-from agent.shared.ownership import is_name, is_sealed, is_uid
+from agent.shared.names import HOMES, LOGIN_PREFIX, NO_HOME, WORKSPACES, home_of, is_name, login_of, path_of
+from agent.shared.ownership import is_sealed, is_uid
 
 FINDINGS_MAX = 200
 # To list and write: for no other login. To pass through (2711) may be wanted, for a web server.

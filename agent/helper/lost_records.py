@@ -18,8 +18,8 @@ from agent.helper.ledger.ledger import Ledger, LoginRecord, UserRecord, Workspac
 from agent.helper.trees import trees
 from agent.shared.clock import now
 from agent.shared.errors import NotManaged
-from agent.shared.names import HOMES, LOGIN_PREFIX, NO_HOME, WORKSPACES, home_of, login_of, path_of
-from agent.shared.ownership import is_name, is_sealed, is_uid
+from agent.shared.names import HOMES, LOGIN_PREFIX, NO_HOME, WORKSPACES, home_of, is_name, login_of, path_of
+from agent.shared.ownership import is_sealed, is_uid
 
 
 def restore(ledger: Ledger, name: str) -> Optional[LoginRecord]:

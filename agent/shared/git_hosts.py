@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import List
 
 from agent.shared import host_lists
@@ -26,7 +25,7 @@ def read(path: str = FILE) -> List[str]:
         text = line.partition("#")[0].strip()
         try:
             rule = host_lists.parse(text)
-            found.append(rule.text if rule.port else replace(rule, port=host_lists.ANY_PORT).text)
+            found.append(rule.text if rule.port else rule._replace(port=host_lists.ANY_PORT).text)
         except ValueError:
             continue
     return found[: host_lists.ENTRIES_MAX]

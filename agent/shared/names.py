@@ -12,6 +12,8 @@ from agent.shared import paths
 from agent.shared.errors import InvalidParams
 
 NAME = r"[a-z0-9]([a-z0-9-]{0,26}[a-z0-9])?"
+# Compiled here: the helper forks for each call, and what it compiles then is lost.
+_NAME = re.compile(NAME)
 NAME_HINT = "1 to 28 of a-z, 0-9 and inner hyphens"
 LOGIN_PREFIX = "cs-"
 # A second name of the login inside a runtime: an ssh configuration for all workspaces can name only one user.
@@ -45,10 +47,15 @@ HELPER_SOCKET = "/run/codesmith-helper/helper.sock"
 
 def parse_name(value: object, field: str = "name") -> str:
     """Return `value` if it is a Name; InvalidParams otherwise."""
-    # fullmatch: "$" would also accept a final newline. The explicit ranges accept only ASCII.
-    if not isinstance(value, str) or not re.fullmatch(NAME, value):
+    if not is_name(value):
         raise InvalidParams.of(field, f"must be {NAME_HINT}")
-    return value
+    return str(value)
+
+
+def is_name(value: object) -> bool:
+    """Return whether a value can be the name of a user or workspace."""
+    # fullmatch: "$" would also accept a final newline. The explicit ranges accept only ASCII.
+    return isinstance(value, str) and _NAME.fullmatch(value) is not None
 
 
 def login_of(name: str) -> str:

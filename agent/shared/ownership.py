@@ -9,12 +9,11 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-import re
 import stat
 from typing import Any, Dict, Iterable, Iterator, Optional
 
 from agent.shared import uids
-from agent.shared.names import NAME, NO_HOME, home_of, login_of, path_of
+from agent.shared.names import NO_HOME, home_of, is_name, login_of, path_of
 
 Document = Dict[str, Any]
 
@@ -74,11 +73,6 @@ def mode_of(workspace: str) -> str:
         return f"{stat.S_IMODE(os.lstat(path_of(workspace)).st_mode):04o}"
     except OSError:
         return "0700"
-
-
-def is_name(value: Any) -> bool:
-    """Return whether a value can be the name of a user or workspace."""
-    return isinstance(value, str) and re.fullmatch(NAME, value) is not None
 
 
 def is_uid(value: Any) -> bool:

@@ -5,6 +5,7 @@ Prepare writes the ranges to a file that only root can write. The first is for n
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from typing import Any, Iterator, List, NamedTuple, Tuple
@@ -84,9 +85,10 @@ def is_mapped(uid: int) -> bool:
     return all(any(one.has(uid) for one in mapped(path)) for path in MAPS)
 
 
+@functools.cache
 def mapped(path: str) -> List[Range]:
-    """Return the uids or gids that exist in this user namespace."""
-    with open(path, encoding="ascii") as file:
+    """Return the uids or gids that exist in this user namespace; they do not change while a process is in it."""
+    with open(path, encoding="utf-8") as file:
         lines = [line.split() for line in file]
     return [Range(int(inside), int(inside) + int(count) - 1) for inside, _, count in lines]
 

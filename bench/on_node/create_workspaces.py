@@ -18,9 +18,10 @@ BASE = "/srv/bench"
 TOOLS = """
 set -eu
 login=$1 uid=$2 home=/srv/bench/home/$1 workspace=/srv/bench/workspaces/$1
-useradd --key UID_MIN=$uid --key UID_MAX=$uid --key GID_MIN=$uid --key GID_MAX=$uid --key SUB_UID_COUNT=0 \
-  --key SUB_GID_COUNT=0 --uid $uid --user-group --no-create-home --no-log-init --password '*' --home-dir "$home" \
-  --shell /bin/bash --comment 'Bench user' -- "$login"
+useradd --key UID_MIN=$((uid + 1)) --key UID_MAX=$((uid + 1)) --key GID_MIN=$uid --key GID_MAX=$uid \
+  --key PASS_MAX_DAYS=-1 --key PASS_MIN_DAYS=-1 --key PASS_WARN_AGE=-1 --key MAIL_DIR=/nonexistent \
+  --groups codesmith-logins --inactive -1 --expiredate 1 --password '!*' --uid $uid --user-group --no-create-home \
+  --no-log-init --home-dir /srv/codesmith/empty --shell /usr/sbin/nologin --comment 'Bench user' -- "$login"
 install -d -m 0700 -o "$login" -g "$login" "$home" "$home/.ssh"
 install -d -m 0700 -o "$login" -g "$login" "$workspace" "$workspace/code" "$workspace/config" "$workspace/data" \
   "$workspace/logs" "$workspace/tmp"

@@ -24,6 +24,8 @@ DATABASES = ("passwd", "shadow", "group", "gshadow")
 ACCESS, ALL = ("passwd", "shadow"), (*DATABASES, "subuid", "subgid")
 # A database, its backup and its new copy, as shadow's tools name them.
 SUFFIXES = ("", "-", "+")
+# The lock file of a database, and what it was made as.
+LOCK_FILE = re.compile(rf"({'|'.join(DATABASES)})\.(lock|[0-9]+)")
 # Each of shadow's tools takes this lock (lckpwdf) before it makes a lock file for the database that it changes.
 LOCK = ".pwd.lock"
 WAIT_S = 5.0
@@ -85,9 +87,8 @@ def _remove_stale_locks() -> None:
 
     The tools accept any pid that is alive: after a power cut one stale file could block them for ever.
     """
-    kinds = "|".join(DATABASES)
     for name in os.listdir(FOLDER):
-        if not re.fullmatch(rf"({kinds})\.(lock|[0-9]+)", name):
+        if not LOCK_FILE.fullmatch(name):
             continue
         path = f"{FOLDER}/{name}"
         pid = _holder(path)
@@ -117,11 +118,10 @@ def _holder(path: str) -> Optional[int]:
 
 def _check_files(files: Sequence[str]) -> None:
     """Raise when a database, its backup or its new copy cannot be replaced: the tools would fail half-way."""
-    for path in (FOLDER, *(f"{FOLDER}/{name}{suffix}" for name in files for suffix in SUFFIXES)):
-        if not os.path.lexists(path):
-            continue
+    found = [path for name in files for suffix in SUFFIXES if os.path.lexists(path := f"{FOLDER}/{name}{suffix}")]
+    mounts.refuse_mounts(*found)
+    for path in (FOLDER, *found):
         if path != FOLDER:
-            mounts.refuse_mounts(path)
             _check_plain(path)
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:

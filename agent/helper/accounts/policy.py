@@ -18,8 +18,7 @@ from agent.helper.accounts import accounts, databases, login_keys, login_marks, 
 from agent.helper.trees import trees
 from agent.shared import acls, sshd_door, uids
 from agent.shared.errors import CommandFailed
-from agent.shared.names import ENTER, LOGIN_PREFIX, LOGINS, LOGINS_GROUP, NO_HOME, home_of, login_of, path_of
-from agent.shared.ownership import is_name
+from agent.shared.names import ENTER, LOGIN_PREFIX, LOGINS, LOGINS_GROUP, NO_HOME, home_of, is_name, login_of, path_of
 
 FOREVER_DAYS = 99999
 # Fields of a line in /etc/shadow.

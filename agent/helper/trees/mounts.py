@@ -12,13 +12,15 @@ import fcntl
 import os
 import re
 import shlex
-from typing import Iterator
+from typing import List
 
 from agent.helper.trees import trees
 from agent.shared.errors import CommandFailed, InUse
 
 # FS_IOC_GETFLAGS and its bits for "append only" and "immutable", from linux/fs.h.
 GET_FLAGS, IMMUTABLE = 0x80086601, 0x30
+# How mountinfo writes spaces and the like.
+OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 def refuse(parent: str, name: str) -> None:
@@ -48,19 +50,21 @@ def refuse_immutable_inode(descriptor: int, path: str) -> None:
         raise _refused(f"{path}: {os.strerror(errno.EROFS)}", errno.EROFS, f"on the node: findmnt --target {path}")
 
 
-def refuse_mounts(path: str) -> None:
-    """Raise InUse for a path at or below which a file system is mounted."""
-    real = trees.real_path(path)
-    for mounted in _mount_points():
-        if mounted == real or mounted.startswith(f"{real}/"):
-            mounted = path + mounted[len(real) :]
-            raise InUse(f"a file system is mounted at {mounted}", hint=f"on the node: umount {shlex.quote(mounted)}")
+def refuse_mounts(*paths: str) -> None:
+    """Raise InUse for the first of the paths at or below which a file system is mounted."""
+    mount_points = _mount_points()  # once: the kernel takes 0.5 ms to write it down
+    for path in paths:
+        real = trees.real_path(path)
+        for mounted in mount_points:
+            if mounted == real or mounted.startswith(f"{real}/"):
+                mounted = path + mounted[len(real) :]
+                hint = f"on the node: umount {shlex.quote(mounted)}"
+                raise InUse(f"a file system is mounted at {mounted}", hint=hint)
 
 
-def _mount_points() -> Iterator[str]:
+def _mount_points() -> List[str]:
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            yield re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal.group(1), 8)), line.split(" ")[4])
+        return [OCTAL.sub(lambda octal: chr(int(octal.group(1), 8)), line.split(" ")[4]) for line in file]
 
 
 def _refused(problem: str, number: int, hint: str) -> CommandFailed:

@@ -99,7 +99,6 @@ def make(parent: str, name: str, uid: int, mode: int, entries: Sequence[Entry]) 
     with open_base(STAGING) as staging, open_base(parent) as base:
         try:
             _directory(staging, temporary, uid, mode, entries)
-            os.fsync(staging)
             rename_new(staging, temporary, base, name)
         except (NotManaged, OSError):
             remove(STAGING, temporary)
