@@ -11,16 +11,16 @@ from agent import API_VERSION, __version__
 USAGE = """\
 usage: agent.pyz COMMAND
 
-  accounts     print how accounts of users differ from what they should be, as JSON (as root; changes nothing)
   agent        serve the API on the socket that systemd passes (without privileges)
   connect HOST PORT [PROXY_PORT]  connect ssh to a host through the proxy of its workspace
-  door         print what sshd does with logins of users and must not, as JSON (as root; changes nothing)
   dial [PATH]  connect standard input and output to the agent's socket
   egress DIR   carry what the policy in DIR allows, as the proxy of one workspace, on the socket that systemd passes
   helper       carry out the verbs of the root half on the socket that systemd passes
   job SOCKET   start, show and end jobs inside a workspace: what codesmith-job runs there
   probe        print what a process in the runtime of a workspace sees of its limits, as JSON
   quota DEVICE PROJECT BYTES FORCE  set how much disk a project may use, and print what it uses, as JSON (as root)
+  report       print how accounts of users differ from what they should be, and what sshd does with them and must not,
+               as JSON (as root; changes nothing)
   supervisor   run what the front end asks for in a workspace, on the socket that systemd passes (as its login)
   version      print version, build and formats of the stores as JSON
 """
@@ -46,14 +46,12 @@ def main(arguments: List[str]) -> int:
         from agent.egress.main import main as carry
 
         return carry(rest[0])
-    elif command == "accounts" and not rest:
+    elif command == "report" and not rest:
+        _leave_openssl_out()
         from agent.helper.accounts import policy
-
-        print(json.dumps(policy.report()))
-    elif command == "door" and not rest:
         from agent.shared import sshd_door
 
-        print(json.dumps(sshd_door.report()))
+        print(json.dumps({"accounts": policy.report(), "door": sshd_door.report()}))
     elif command == "probe" and not rest:
         from agent.supervisor.probe import main as probe
 

@@ -74,10 +74,10 @@ def _put_back(path: str, before: bytes | None) -> None:
 def _problems(program: str) -> list[dict[str, str]]:
     """Return what the installed agent finds that sshd does not do as it must."""
     try:
-        found = json.loads(run(["/usr/bin/python3", "-I", "-S", program, "door"]))["problems"]
+        found = json.loads(run(["/usr/bin/python3", "-I", "-S", program, "report"]))["door"]["problems"]
         return [{"problem": str(one["problem"]), "fix": str(one["fix"])} for one in found]
     except (Failed, ValueError, KeyError, TypeError) as error:
-        return [{"problem": f"sshd could not be looked at: {error}", "fix": f"on the node: {program} door"}]
+        return [{"problem": f"sshd could not be looked at: {error}", "fix": f"on the node: {program} report"}]
 
 
 def reload_sshd() -> None:

@@ -99,13 +99,13 @@ def sha256(path: str) -> str:
         return hashlib.sha256(file.read()).hexdigest()
 
 
-def reported(process: subprocess.Popen[str] | None) -> dict[str, Any] | None:
-    """Return what the installed agent reports about accounts or the door; None if there is none, or an older one."""
+def reported(process: subprocess.Popen[str] | None) -> tuple[Any, Any]:
+    """Return what the installed agent reports about accounts and the door; None if there is none, or an older one."""
     try:
         found = json.loads(tool_output(process))
-        return found if isinstance(found, dict) else None
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return None
+        return found["accounts"], found["door"]
+    except (OSError, ValueError, KeyError, TypeError, subprocess.SubprocessError):
+        return None, None
 
 
 def space_facts(path: str) -> dict[str, Any]:
@@ -243,9 +243,8 @@ def facts(questions: dict[str, Any], login: str) -> dict[str, Any]:
     systemd_runs = os.path.isdir("/run/systemd/system")  # sd_booted(3)
     show = ["systemctl", "show", "--no-pager", properties, *questions["units"]]
     units = observe("units", lambda: start_tool(show)) if systemd_runs else None
-    accounts = start_tool(["/usr/bin/python3", "-I", "-S", questions["program"], "accounts"])
-    # Only root may read the host keys, without which sshd tells nothing.
-    door = start_tool(["/usr/bin/python3", "-I", "-S", questions["program"], "door"]) if os.geteuid() == 0 else None
+    # Only root may read the passwords' state, and the host keys, without which sshd tells nothing.
+    report = start_tool(["/usr/bin/python3", "-I", "-S", questions["program"], "report"]) if os.geteuid() == 0 else None
     found: dict[str, Any] = {
         "os": os_release(),
         "kernel": os.uname().release,
@@ -277,8 +276,7 @@ def facts(questions: dict[str, Any], login: str) -> dict[str, Any]:
     found["residents"] = resident_facts(questions["helper_ledger"]) if questions["residents"] or is_earlier else {}
     found["systemd"] = observe("systemd", lambda: tool_output(version), "").split("\n")[0]
     found["units"] = unit_facts(observe("units", lambda: tool_output(units), ""))
-    found["accounts"] = reported(accounts)
-    found["door"] = reported(door)
+    found["accounts"], found["door"] = reported(report)
     # Only if it runs: a call to the socket would start it.
     is_running = found["units"].get(questions["agent"], {}).get("ActiveState") == "active"
     found["agent"] = agent_facts(questions["socket"]) if is_running and os.path.exists(questions["socket"]) else None
