@@ -1,6 +1,7 @@
-"""The grammars of what git is given: URLs, refs, depths, credentials, host keys. Nothing here touches the system.
+"""The grammars of what git is given: URLs, refs, depths, credentials, host keys; and the names of what is unfinished.
 
-Front end and helper both use them: the helper checks again everything that the front end sends.
+Nothing here touches the system. Front end and helper both use them: the helper checks again everything that the front
+end sends.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ URL = (
     rf"|ssh://(?:{_USER}@)?{_HOST}{_PORT}/{_PATH}"
     rf"|{_USER}@[A-Za-z0-9](?:[A-Za-z0-9.-]{{0,251}}[A-Za-z0-9])?:[A-Za-z0-9._~/]{_PATH}"
 )
+# A file in .git that names the call which created the repository.
+MARK = "codesmith"
 COMMIT = "[0-9a-f]{40}(?:[0-9a-f]{24})?"
 URL_HINT = "https://[USER@]HOST[:PORT]/PATH, ssh://[USER@]HOST[:PORT]/PATH or USER@HOST:PATH, without password or token"
 CREDENTIAL_FIELDS = ("agent", "password", "ssh_key", "token", "username")
@@ -158,3 +161,8 @@ def parse_names(value: Any) -> List[str]:
     if not isinstance(value, list) or len(value) > 10_000:
         raise InvalidParams.of("names", "must be a list of names")
     return [parse_name(name, "names") for name in value]
+
+
+def temporary_name(token: str) -> str:
+    """Return the name in code/ that a repository has until it is whole; no Name begins with a full stop."""
+    return f".codesmith-{token}"

@@ -16,7 +16,8 @@ from typing import Any, Dict, Optional
 
 from agent.git import clone, errors, exchange, locks, own_directory, way_out
 from agent.git.command import DiskShort, GitFailed, git
-from agent.git.repository import read, sync, temporary_name, write_mark
+from agent.git.grammar import temporary_name
+from agent.git.repository import read, sync, write_mark
 from agent.shared import os_errors
 from agent.shared.paths import JOB_PATH
 

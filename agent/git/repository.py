@@ -8,8 +8,8 @@ import subprocess
 from typing import Any, Dict, List, Optional, Tuple
 
 from agent.git.command import GitFailed, git
+from agent.git.grammar import MARK
 
-MARK = "codesmith"  # a file in .git that names the call which created the repository
 READ_TIMEOUT_S = 10.0
 BRANCHES = "refs/heads/"
 POINTER = b"version https://git-lfs.github.com/spec/"
@@ -83,8 +83,3 @@ def sync(path: str) -> None:
     """Write the whole file system of `path` to its disk; OSError when that fails."""
     if subprocess.run(["sync", "--file-system", path], stdin=subprocess.DEVNULL, check=False).returncode:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-
-def temporary_name(token: str) -> str:
-    """Return the name in code/ that a repository has until it is whole; no Name begins with a full stop."""
-    return f".codesmith-{token}"

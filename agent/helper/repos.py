@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from agent.git import grammar
-from agent.git.repository import MARK, temporary_name
 from agent.helper.ledger.ledger import Ledger
 from agent.helper.trees import mounts, trees
 from agent.shared.errors import NotFound
@@ -21,8 +20,8 @@ def roll_back(ledger: Ledger, workspace: Any, name: Any, token: Any) -> bool:
     owner = ledger.login(workspace)
     if ledger.workspace(workspace) is None or owner is None:
         return False
-    trees.remove_inside(WORKSPACES, workspace, owner.uid, ("code",), temporary_name(token))
-    mark = trees.read_inside(WORKSPACES, workspace, owner.uid, ("code", name, ".git"), MARK)
+    trees.remove_inside(WORKSPACES, workspace, owner.uid, ("code",), grammar.temporary_name(token))
+    mark = trees.read_inside(WORKSPACES, workspace, owner.uid, ("code", name, ".git"), grammar.MARK)
     return bool(mark.strip() == token.encode())
 
 

@@ -127,6 +127,8 @@ class Database:
 
     def _check_layout(self, connection: sqlite3.Connection, layout: Layout) -> None:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version == layout.version and _statements_of(layout.tables) <= _statements(connection):
+            return  # as this release makes them; a look at the columns takes as long as opening the file
         columns = _columns(connection)
         if not columns or (version == layout.version and not _columns_of(layout.tables) <= columns):
             raise ReadOnly(f"{self.path} does not have the tables of CodeSmith")
@@ -176,11 +178,22 @@ def _columns(connection: sqlite3.Connection) -> FrozenSet[Row]:
     return frozenset(connection.execute(f"SELECT t.name, c.name FROM {tables}"))  # noqa: S608 (no value is in it)
 
 
+def _statements(connection: sqlite3.Connection) -> FrozenSet[Row]:
+    return frozenset(connection.execute("SELECT sql FROM sqlite_master WHERE type = 'table'"))
+
+
 @functools.cache
 def _columns_of(tables: str) -> FrozenSet[Row]:
     with closing(_connect(":memory:", 0)) as connection:
         connection.executescript(tables)
         return _columns(connection)
+
+
+@functools.cache
+def _statements_of(tables: str) -> FrozenSet[Row]:
+    with closing(_connect(":memory:", 0)) as connection:
+        connection.executescript(tables)
+        return _statements(connection)
 
 
 def _is_full(error: sqlite3.OperationalError) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import os
@@ -33,15 +34,22 @@ class Payload:
 def pack(agent: Path | None = None) -> Payload:
     """Return the agent of this CodeSmith: packed from `agent` or the checkout's agent/, else the one in the wheel.
 
-    The same sources give the same bytes. It packs again only if a file's name, size or time has changed. Unsupported if
-    an installed CodeSmith has no agent in it.
+    The same sources give the same bytes. It packs again only if a file's name, size or time has changed; a process
+    looks at the checkout's once. Unsupported if an installed CodeSmith has no agent in it.
     """
-    if agent is None:
-        top = paths.checkout()
-        if top is None:
-            return _shipped()
-        agent = top / "agent"
-    cached = paths.ensure_private(paths.state_dir() / "pack") / f"{_fingerprint(agent)}.pyz"
+    if agent is not None:
+        return _pack(agent, paths.state_dir())
+    top = paths.checkout()
+    return _shipped() if top is None else _pack_own(top / "agent", paths.state_dir())
+
+
+@functools.cache
+def _pack_own(agent: Path, state: Path) -> Payload:
+    return _pack(agent, state)
+
+
+def _pack(agent: Path, state: Path) -> Payload:
+    cached = paths.ensure_private(state / "pack") / f"{_fingerprint(agent)}.pyz"
     try:
         return _payload(cached.read_bytes())
     except (FileNotFoundError, zipfile.BadZipFile, KeyError, ValueError):

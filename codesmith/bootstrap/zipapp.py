@@ -6,9 +6,9 @@ wheel's build hook loads this file by path.
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import io
+import os
 import re
 import sys
 import zipfile
@@ -17,7 +17,7 @@ from pathlib import Path
 
 # Each packed library, and the distribution that it and its licence come from.
 LIBRARIES = {"fastjsonschema": "fastjsonschema", "jsonrpclib": "jsonrpclib-pelix"}
-SUFFIXES = (".json", ".py")
+SUFFIXES, NOT_SEARCHED = (".json", ".py"), {"__pycache__", "tests"}
 # These make openrpc.json; a node has the finished document.
 NOT_SHIPPED = {
     "agent/contract/document.py",
@@ -97,10 +97,10 @@ def _entry(name: str) -> zipfile.ZipInfo:
 
 
 def _tree(folder: Path, prefix: str) -> Iterator[tuple[Path, str]]:
-    for path in sorted(folder.rglob("*")):
-        parts = path.relative_to(folder).parts
-        if path.suffix in SUFFIXES and not {"__pycache__", "tests"} & set(parts) and path.is_file():
-            yield path, "/".join((prefix, *parts))
+    for place, folders, names in os.walk(folder):  # some times faster than Path.rglob
+        folders[:] = sorted(set(folders) - NOT_SEARCHED)
+        inside = place.replace(str(folder), prefix, 1).replace(os.sep, "/")
+        yield from ((Path(place, name), f"{inside}/{name}") for name in sorted(names) if name.endswith(SUFFIXES))
 
 
 def _folder(package: str) -> Path:
@@ -111,6 +111,8 @@ def _folder(package: str) -> Path:
 
 
 def _licences(distribution: str) -> Iterator[tuple[str, bytes]]:
+    import importlib.metadata  # only a new agent.pyz needs it
+
     for file in importlib.metadata.files(distribution) or ():
         if "dist-info" in str(file) and file.name.upper().startswith(("LICENSE", "LICENCE", "COPYING", "AUTHORS")):
             yield f"licenses/{distribution}/{file.name}", Path(str(file.locate())).read_bytes()
