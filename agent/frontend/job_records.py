@@ -11,7 +11,7 @@ import sys
 import threading
 from contextlib import suppress
 from datetime import datetime, timezone
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Set, Tuple
 
 from agent.contract.records.job import Job
 from agent.frontend.audit import Attempt, Audit, parse_time
@@ -54,13 +54,21 @@ class JobRecords:
         with self._changed:
             self._asked.pop((workspace, job), None)
 
-    def learn(self, workspace: str, records: List[Job], *, are_all: bool = False) -> None:
-        """Keep what a runtime says of jobs, or of all its jobs. An end that was seen is never undone."""
+    def ids(self, workspace: str) -> Set[str]:
+        """Return the ids of the jobs that are known."""
+        return {job.record["id"] for job in self._store.list_jobs(workspace)}
+
+    def learn(self, workspace: str, records: List[Job], *, all_of: Optional[Set[str]] = None) -> None:
+        """Keep what a runtime says of jobs; an end that was seen is never undone.
+
+        With `all_of` these are all that it has, and those were known before it was asked: what it does not name of them
+        is gone. What has begun since may be missing for another reason.
+        """
         with self._changed:
             # The last of what is said of a job counts.
             records = list({record["id"]: record for record in records}.values())
             heard = [record["id"] for record in records]
-            kept = self._kept(workspace, None if are_all else heard)
+            kept = self._kept(workspace, heard if all_of is None else None)
             running, new = self._store.count_running_jobs(workspace), []
             for record in records:
                 job, old = self._as_kept(workspace, record, kept.get(record["id"])), kept.get(record["id"])
@@ -75,8 +83,8 @@ class JobRecords:
                     new.append(job)
             if new:
                 self._store.put_jobs(workspace, new)
-            if are_all:
-                gone = [job for job in kept.values() if job.record["id"] not in heard]
+            if all_of is not None:
+                gone = [kept[job] for job in all_of - set(heard) if job in kept]
                 self._store.remove_jobs(workspace, [job.record["id"] for job in gone if job.has_ended])
                 self._end_all(workspace, [job for job in gone if not job.has_ended], None)
             self._changed.notify_all()

@@ -54,6 +54,8 @@ class Watched:
         self.since = self.deadline = self.retry_at = 0.0
         self.retry_s = RETRY_S
         self.budget, self.counted_at = float(BURST), time.monotonic()
+        # Its jobs of which was known when it was asked for all.
+        self.known: Set[str] = set()
 
     def refill(self, now: float) -> None:
         """Allow it the records of the time that has passed."""
@@ -208,7 +210,7 @@ class JobWatch:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.setblocking(False)
         watched.connection, watched.data, watched.is_first, watched.is_paused = connection, bytearray(), True, False
-        watched.since = time.monotonic()
+        watched.since, watched.known = time.monotonic(), self._records.ids(watched.workspace)
         watched.deadline = watched.since + FIRST_S
         error = connection.connect_ex(self._runtimes.path(watched.workspace))
         if error:
@@ -280,7 +282,7 @@ class JobWatch:
             return
         jobs = job_answers.check_jobs(watched.workspace, message.get("jobs"))
         watched.budget -= len(jobs)
-        self._records.learn(watched.workspace, jobs, are_all=True)
+        self._records.learn(watched.workspace, jobs, all_of=watched.known)
         watched.is_first = False
 
     def _retry_later(self, watched: Watched) -> None:

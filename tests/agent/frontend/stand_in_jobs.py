@@ -102,10 +102,10 @@ class StandInJobs:
                 except OSError:
                     pass
         elif request == "watch":
-            with self._lock:
+            with self._lock:  # what is told from now on comes behind it
                 framing.send(connection, {"jobs": list(self.jobs.values())})
-            with self.changed:
                 self._watching.append(connection)
+            with self.changed:
                 self.changed.notify_all()
         else:
             with connection:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.shared import framing
 from tests.agent.conftest import Rpc, serve
 from tests.agent.frontend.stand_in_jobs import ENDED, StandInJobs, end_runtime, ends, record, start
 from tests.waiting import eventually
@@ -19,6 +22,26 @@ def test_what_runs_when_the_runtime_is_gone_is_lost(demo: Rpc, supervisor: Stand
     found = demo.call("job.wait", workspace="demo", id=job["id"])
     assert (found["state"], found["exit_code"], found["killed_by"]) == ("lost", None, None)
     assert [line["exit_code"] for line in ends(demo)] == [None]
+
+
+def test_a_job_that_begins_while_all_are_asked_for_is_not_lost(demo: Rpc, supervisor: StandInJobs) -> None:
+    is_asked, goes_on = threading.Event(), threading.Event()
+
+    def answer_late(connection: socket.socket, _: dict[str, Any]) -> None:
+        jobs = list(supervisor.jobs.values())
+        is_asked.set()
+        assert goes_on.wait(10)
+        del supervisor.answers["watch"]  # this connection ends, and the next one is answered at once
+        framing.send(connection, {"jobs": jobs})
+
+    supervisor.answers["watch"] = answer_late
+    first = start(demo)
+    assert is_asked.wait(10)
+    second = start(demo)
+    goes_on.set()
+    supervisor.wait_for_watch()
+    known = {job["id"]: job["state"] for job in demo.dispatcher.context.job_records.list("demo")}
+    assert (known, ends(demo)) == ({first["id"]: "running", second["id"]: "running"}, [])
 
 
 @pytest.mark.parametrize(
