@@ -27,7 +27,7 @@ install -d -m 0700 -o "$login" -g "$login" "$workspace" "$workspace/code" "$work
   "$workspace/logs" "$workspace/tmp"
 """
 # What the agent and the helper sync for one workspace, beside what useradd syncs: counted with strace.
-FILE_SYNCS, FOLDER_SYNCS = 11, 15
+FILE_SYNCS, FOLDER_SYNCS = 11, 13
 COPY = "while :; do dd if=/dev/zero of=$1/copy bs=1M count=2048 conv=fsync status=none; done"
 # The copy has filled the disk's queue by then.
 COPY_BEGUN_S = 3
