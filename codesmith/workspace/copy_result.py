@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import shlex
@@ -15,6 +16,8 @@ from codesmith.workspace.sftp import Refused
 
 # A folder, or the end of a name, of what has arrived in part.
 PARTIAL = ".codesmith-partial"
+# What `part_of` makes of a name.
+PART = re.compile(rf"\.([^/]*)\.[0-9a-f]{{16}}{re.escape(PARTIAL)}$")
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,14 @@ class NoSuchPath(UnknownName):
     """The source of a copy, or the directory for it, is not there."""
 
 
+def part_of(name: bytes) -> bytes:
+    """Return the name of a copy by SFTP that is not whole yet: another one for each name, at most 255 bytes."""
+    return b".%s.%s%s" % (name[:180], hashlib.sha256(name).hexdigest()[:16].encode(), PARTIAL.encode())
+
+
 def sftp_failure(error: OSError, source: Place, destination: Place) -> CodeSmithError:
     """Return the error for what a copy by SFTP met."""
-    path = os.fsdecode(error.filename).removesuffix(PARTIAL).removesuffix("/.") if error.filename else ""
+    path = PART.sub(r"\1", os.fsdecode(error.filename)).removesuffix("/.") if error.filename else ""
     is_source = isinstance(error, Refused) == bool(source.workspace) or error.filename == source.raw
     place = f"{path}: " if path else ""
     is_missing = isinstance(error, Refused) and error.is_missing

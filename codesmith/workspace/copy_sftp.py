@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
-from codesmith.workspace.copy_result import PARTIAL, Copied
+from codesmith.workspace.copy_result import PARTIAL, Copied, part_of
 from codesmith.workspace.sftp import Entry, Sftp
 
 FILES_AT_ONCE = 8
@@ -224,7 +224,7 @@ class Copy:
         if there is not None and there.is_dir:
             self._remove(sink, there, is_counted=False)
         folder, _, name = sink.rpartition(b"/")
-        part = (folder + b"/" if folder else b"") + b"." + name[:200] + os.fsencode(PARTIAL)
+        part = (folder + b"/" if folder else b"") + part_of(name)
         with contextlib.suppress(OSError):
             self._sink.remove(part)
         self._sink.write(part, self._counted(self._source.read(source, entry.size)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 from codesmith.cli import output
@@ -70,26 +70,32 @@ class Follower:
 
         `until` is needed for a job that runs: it may write as fast as it is read.
         """
-        data, encoding, begin = b"", "text", offset
-        if until is not None and offset >= until:
-            return JobLogs(data="", encoding=encoding, offset=offset, next_offset=offset, eof=False)
-        while True:
-            limit = PIECE_BYTES if until is None else max(1, min(PIECE_BYTES, until - offset))
+        data, encoding, begin, end, eof = b"", "text", offset, offset, False
+        for piece, part in self._show_pieces(stream, offset, show, until):
+            begin = begin if data else piece.offset
+            encoding = "base64" if piece.encoding == "base64" else encoding
+            data, end, eof = data + part, piece.next_offset, piece.eof
+        text = base64.b64encode(data).decode() if encoding == "base64" else data.decode("utf-8", "replace")
+        return JobLogs(data=text, encoding=encoding, offset=begin, next_offset=end, eof=eof)
+
+    def _show_pieces(
+        self, stream: str, offset: int, show: Show, until: int | None = None
+    ) -> Iterator[tuple[JobLogs, bytes]]:
+        """Yield the pieces of a log, with their bytes, each after it was shown."""
+        while until is None or offset < until:
+            limit = PIECE_BYTES if until is None else min(PIECE_BYTES, until - offset)
             piece = self._client.job.logs(
                 workspace=self._workspace, id=self._job, stream=stream, offset=offset, limit=limit
             )
             if piece.offset > offset:
                 console.say_omitted(piece.offset - offset, show)
             part = base64.b64decode(piece.data) if piece.encoding == "base64" else piece.data.encode()
-            if not data:
-                begin = piece.offset
             if part:
                 show(stream if stream in ("stdout", "stderr") else "stdout", part)
-            encoding = "base64" if piece.encoding == "base64" else encoding
-            data, offset = data + part, piece.next_offset
-            if piece.eof or not part or (until is not None and offset >= until):
-                text = base64.b64encode(data).decode() if encoding == "base64" else data.decode("utf-8", "replace")
-                return JobLogs(data=text, encoding=encoding, offset=begin, next_offset=offset, eof=piece.eof)
+            yield piece, part
+            if piece.eof or not part:
+                return
+            offset = piece.next_offset
 
     def _follow_once(self, show: Show, source: Source, *, has_tty: bool) -> Job:
         try:
@@ -112,7 +118,8 @@ class Follower:
         if job.state in RUNNING:
             raise refusal
         if self._offset is not None:
-            self.read("both", self._offset, show)
+            for piece, _ in self._show_pieces("both", self._offset, show):
+                self._offset = piece.next_offset  # at each one: the next cut may come before the last
         return job
 
     def _retry(self, ask: Callable[[], T]) -> T:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import subprocess
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from codesmith.sdk.ended import Ended
 from codesmith.workspace import copy, copy_place, copy_rsync, rsync_shell
 from codesmith.workspace.copy_place import Place
 from codesmith.workspace.copy_progress import CopyProgress, clock, size
-from codesmith.workspace.copy_result import Copied, NoSuchPath
+from codesmith.workspace.copy_result import Copied, NoSuchPath, part_of, sftp_failure
 from codesmith.workspace.copy_sftp import Copy, Here
 from codesmith.workspace.sftp import Sftp
 
@@ -214,6 +216,32 @@ def test_sftp_writes_whole_files_only_and_through_no_link(tmp_path: Path) -> Non
     run(source, sink)
     assert list(outside.iterdir()) == [] and (sink / "d" / "f").is_file() and not (sink / "d").is_symlink()
     assert not list(sink.rglob("*partial*"))
+
+
+class Together(Here):
+    """Files of this machine; two of them are written at the same time."""
+
+    def __init__(self) -> None:
+        self.written = threading.Barrier(2)
+
+    def write(self, path: bytes, pieces: Iterator[bytes]) -> None:
+        super().write(path, pieces)
+        self.written.wait(10)
+
+
+def test_files_whose_long_names_begin_alike_do_not_meet(tmp_path: Path) -> None:
+    source, sink = tmp_path / "source", tmp_path / "sink"
+    source.mkdir()
+    for end in ("one", "two"):
+        (source / ("x" * 240 + end)).write_text(end)
+    work = Copy(Here(), Together(), delete=False, on_bytes=lambda _: None)
+    work.run(os.fsencode(source), os.fsencode(sink), is_contents=True, is_into=False)
+    subprocess.run(["diff", "-r", source, sink], check=True)
+
+
+def test_a_failed_write_names_the_file_and_not_its_part() -> None:
+    error = OSError(28, "No space left on device", b"dir/" + part_of(b"file"))
+    assert sftp_failure(error, Place("demo", "x"), Place("", "dir")).problem.startswith("dir/file: No space left")
 
 
 def test_a_directory_goes_into_another_and_a_file_gets_a_name(tmp_path: Path) -> None:
