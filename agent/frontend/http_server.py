@@ -292,6 +292,14 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer, JsonRpc
         """Accept the connection if there is room for it."""
         return self.connections.admit()
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve the connection in a thread of its own; without one it counts no longer."""
+        try:
+            super().process_request(request, client_address)
+        except Exception:
+            self.connections.leave()
+            raise
+
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Serve the connection, then count it out."""
         try:
