@@ -165,8 +165,10 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
         if forwarded is None:
             self._refuse(409, "too many ssh agents are forwarded, or this token is in use")
             return
-        self._switch_to("ssh-agent")
-        self.server.dispatcher.forwarded_agents.await_end(forwarded)
+        try:
+            self._switch_to("ssh-agent")
+        finally:  # it waits for a call already, also when its owner has gone
+            self.server.dispatcher.forwarded_agents.await_end(forwarded)
 
     def _open_stream(self) -> None:
         """Pass this connection to the runtime of a workspace: it carries the stream that its token opens."""
