@@ -104,8 +104,9 @@ class JobWatch:
         with self._changed:
             self._ending |= names
         try:
-            yield
+            # Not later: a new runtime may have begun meanwhile, and its jobs go on.
             running = {name: self._records.running(name) for name in names}
+            yield
             for name, jobs in running.items():
                 if jobs:
                     self._end_unreported(name, jobs)
