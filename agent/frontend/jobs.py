@@ -130,7 +130,7 @@ def delete(context: Context, workspace: str, job: str) -> JobDeleted:
     try:
         context.runtimes.call(workspace, "job_delete", id=job)
     except NotFound:
-        if not context.job_records.forget(workspace, job):
+        if context.job_records.get(workspace, job) is None:
             raise not_found(workspace, job) from None
     context.job_records.forget(workspace, job)
     return {"id": job, "deleted": True}
