@@ -180,7 +180,13 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
             self._refuse(400, "nothing may be sent before the answer 101")
         else:
             self.server.connections.mark_busy(self.connection)
-            self._pass_on(self._take_ticket(self.headers["CodeSmith-Token"]))
+            try:
+                self._pass_on(self._take_ticket(self.headers["CodeSmith-Token"]))
+            finally:
+                self._note_answered()
+
+    def _note_answered(self) -> None:
+        self.server.dispatcher.context.stream_tokens.note_answered(self.headers["CodeSmith-Token"])
 
     def _take_ticket(self, token: str) -> Optional[stream.Ticket]:
         return self.server.dispatcher.take_ticket(token, self.peer_uid)
@@ -211,6 +217,7 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
             if ticket.has_frames:
                 _send_refusal(descriptor, error)
         finally:
+            self._note_answered()
             os.close(descriptor)
 
     def _hand_over(self) -> int:
