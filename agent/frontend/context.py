@@ -79,7 +79,7 @@ class Context:
     def __post_init__(self) -> None:
         """Reach runtimes and files of workspaces through the helper of this context."""
         runtimes, records = Runtimes(self.helper, self.runtimes_folder), JobRecords(self.store)
-        watch = JobWatch(runtimes, records)
+        watch = JobWatch(runtimes, records, self.store)
         runtimes.when_used = watch.watch
         object.__setattr__(self, "tokens", TokenBook(self.store, self.contract))
         for name, value in (("runtimes", runtimes), ("job_records", records), ("job_watch", watch)):

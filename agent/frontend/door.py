@@ -157,7 +157,8 @@ class Door:
     def _end_if_too_late(self, connection: socket.socket, uid: int, workspace: str) -> None:
         """End what was passed on while the right to enter was taken away: that has ended the runtime before.
 
-        Whoever takes it away marks the workspace first and unmarks it last, so one of the two sees the other.
+        Whoever takes it away marks the workspace first and unmarks it when that is written: one of the two sees the
+        other.
         """
         try:
             if self._context.job_watch.is_ending(workspace):

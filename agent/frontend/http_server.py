@@ -165,8 +165,10 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
         if forwarded is None:
             self._refuse(409, "too many ssh agents are forwarded, or this token is in use")
             return
-        self._switch_to("ssh-agent")
-        self.server.dispatcher.forwarded_agents.await_end(forwarded)
+        try:
+            self._switch_to("ssh-agent")
+        finally:  # it waits for a call already, also when its owner has gone
+            self.server.dispatcher.forwarded_agents.await_end(forwarded)
 
     def _open_stream(self) -> None:
         """Pass this connection to the runtime of a workspace: it carries the stream that its token opens."""
@@ -178,7 +180,13 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
             self._refuse(400, "nothing may be sent before the answer 101")
         else:
             self.server.connections.mark_busy(self.connection)
-            self._pass_on(self._take_ticket(self.headers["CodeSmith-Token"]))
+            try:
+                self._pass_on(self._take_ticket(self.headers["CodeSmith-Token"]))
+            finally:
+                self._note_answered()
+
+    def _note_answered(self) -> None:
+        self.server.dispatcher.context.stream_tokens.note_answered(self.headers["CodeSmith-Token"])
 
     def _take_ticket(self, token: str) -> Optional[stream.Ticket]:
         return self.server.dispatcher.take_ticket(token, self.peer_uid)
@@ -209,6 +217,7 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
             if ticket.has_frames:
                 _send_refusal(descriptor, error)
         finally:
+            self._note_answered()
             os.close(descriptor)
 
     def _hand_over(self) -> int:
@@ -291,6 +300,14 @@ class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer, JsonRpc
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Accept the connection if there is room for it."""
         return self.connections.admit()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve the connection in a thread of its own; without one it counts no longer."""
+        try:
+            super().process_request(request, client_address)
+        except Exception:
+            self.connections.leave()
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Serve the connection, then count it out."""

@@ -25,6 +25,8 @@ METHOD = "job.end"
 ASKED_MAX = 4096
 # How many a runtime has at once. A workspace that says it has more is not believed.
 RUNNING_MAX = 200
+# Deleted jobs of which an answer from before may still be on its way.
+DELETED_MAX = 4096
 HOW = ("state", "exit_code", "signal", "killed_by", "ended_at")
 
 
@@ -37,6 +39,7 @@ class JobRecords:
         self._changed = threading.Condition()
         # Oldest first.
         self._asked: Dict[Tuple[str, str], None] = {}
+        self._deleted: Dict[Tuple[str, str], None] = {}
 
     def audit_to(self, audit: Audit) -> None:
         """Write the audit records of ends there."""
@@ -45,9 +48,7 @@ class JobRecords:
     def note_asked(self, workspace: str, job: str) -> None:
         """Note that a job is asked for, before its runtime hears of it."""
         with self._changed:
-            self._asked[workspace, job] = None
-            for oldest in list(self._asked)[:-ASKED_MAX]:
-                del self._asked[oldest]
+            _note(self._asked, (workspace, job), ASKED_MAX)
 
     def forget_asked(self, workspace: str, job: str) -> None:
         """Note that a job was refused."""
@@ -59,14 +60,15 @@ class JobRecords:
         return {job.record["id"] for job in self._store.list_jobs(workspace)}
 
     def learn(self, workspace: str, records: List[Job], *, all_of: Optional[Set[str]] = None) -> None:
-        """Keep what a runtime says of jobs; an end that was seen is never undone.
+        """Keep what a runtime says of jobs; an end that was seen is never undone, and what was deleted stays so.
 
         With `all_of` these are all that it has, and those were known before it was asked: what it does not name of them
         is gone. What has begun since may be missing for another reason.
         """
         with self._changed:
             # The last of what is said of a job counts.
-            records = list({record["id"]: record for record in records}.values())
+            last = {record["id"]: record for record in records}
+            records = [record for job, record in last.items() if (workspace, job) not in self._deleted]
             heard = [record["id"] for record in records]
             kept = self._kept(workspace, heard if all_of is None else None)
             running, new = self._store.count_running_jobs(workspace), []
@@ -117,12 +119,11 @@ class JobRecords:
         """Return what is known of the jobs of a workspace, newest first."""
         return [kept.record for kept in self._store.list_jobs(workspace)]
 
-    def forget(self, workspace: str, job: str) -> bool:
-        """Drop what is known of a job; return whether anything was."""
+    def forget(self, workspace: str, job: str) -> None:
+        """Drop what is known of a job that is deleted."""
         with self._changed:
-            known = self._store.get_job(workspace, job) is not None
+            _note(self._deleted, (workspace, job), DELETED_MAX)
             self._store.remove_jobs(workspace, [job])
-            return known
 
     def wait_ended(self, workspace: str, job: str, within_s: float) -> Optional[Job]:
         """Return what is known of a job once it has ended, or after this time."""
@@ -169,6 +170,13 @@ class JobRecords:
                 number = 0
             audit.write(line)
         self._store.forget_record(number)
+
+
+def _note(noted: Dict[Tuple[str, str], None], job: Tuple[str, str], count_max: int) -> None:
+    """Note a job, and drop the oldest above this number."""
+    noted[job] = None
+    for oldest in list(noted)[:-count_max]:
+        del noted[oldest]
 
 
 def _is_news(job: KeptJob, old: Optional[KeptJob]) -> bool:

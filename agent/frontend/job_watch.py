@@ -21,6 +21,7 @@ from agent.contract.records.job import Job
 from agent.frontend import job_answers, runtime_state
 from agent.frontend.job_records import JobRecords
 from agent.frontend.runtime_client import JOBS_VALUES_MAX, PROTOCOL, REPLY_BYTES_MAX, VALUES_MAX, Runtimes
+from agent.frontend.store import Store
 from agent.shared import framing
 from agent.shared.errors import AgentError, LimitReached
 
@@ -66,8 +67,8 @@ class Watched:
 class JobWatch:
     """Watches workspaces; safe to use from many threads."""
 
-    def __init__(self, runtimes: Runtimes, records: JobRecords) -> None:
-        self._runtimes, self._records = runtimes, records
+    def __init__(self, runtimes: Runtimes, records: JobRecords, store: Store) -> None:
+        self._runtimes, self._records, self._store = runtimes, records, store
         self._changed = threading.Condition()
         self._watched: Dict[str, Watched] = {}
         self._wanted: Set[str] = set()
@@ -95,24 +96,31 @@ class JobWatch:
 
     @contextmanager
     def while_ending(self, workspaces: Iterable[str]) -> Iterator[None]:
-        """End all that runs in workspaces within this context: jobs whose supervisor does not say so were killed."""
+        """End all that runs in workspaces within this context: jobs whose supervisor does not say so were killed.
+
+        They are marked until the change around it is written: before that the store lets in who may not enter any more.
+        """
         names = set(workspaces)
         with self._changed:
             self._ending |= names
         try:
-            yield
+            # Not later: a new runtime may have begun meanwhile, and its jobs go on.
             running = {name: self._records.running(name) for name in names}
+            yield
             for name, jobs in running.items():
                 if jobs:
                     self._end_unreported(name, jobs)
         finally:
-            with self._changed:
-                self._ending -= names
+            self._store.when_written(lambda: self._unmark(names))
 
     def is_ending(self, workspace: str) -> bool:
         """Return whether all that runs in a workspace is being ended."""
         with self._changed:
             return workspace in self._ending
+
+    def _unmark(self, names: Set[str]) -> None:
+        with self._changed:
+            self._ending -= names
 
     def close(self) -> None:
         """End the thread and all connections."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from agent.contract.records.job import Job, JobDeleted, JobLogs, StartedJob, StreamToken
 from agent.frontend import job_answers, workspace_records
@@ -61,19 +61,25 @@ def waiting(workspace: str, fields: Dict[str, Any]) -> Job:
 def get(context: Context, workspace: str, job: str) -> Job:
     """Return a job. Starts nothing."""
     workspace_records.find(context, workspace)
-    return _find_waiting(context, workspace, job) or _look(context, workspace, job) or _known(context, workspace, job)
+    return _find_waiting(context, workspace, job) or _unless_it_starts(
+        context, workspace, job, lambda: _look(context, workspace, job) or _known(context, workspace, job)
+    )
 
 
 def list_(context: Context, workspace: str, state: Optional[str]) -> List[Job]:
     """Return the jobs of a workspace, newest first. Starts nothing."""
     workspace_records.find(context, workspace)
+    tokens = context.stream_tokens
+    # One that starts meanwhile is among these, or its runtime has it.
+    asked = {fields["id"]: fields for fields in (*tokens.waiting(workspace), *tokens.starting(workspace))}
     try:
         answer = context.runtimes.ask(workspace, "job_list", reply_timeout_s=LOOK_TIMEOUT_S, state=None)
         found = job_answers.check_jobs(workspace, answer.get("jobs"))
         jobs = [context.job_records.complete(workspace, job) for job in found]
     except (NotRunning, AgentError):
         jobs = context.job_records.list(workspace)
-    waiting_jobs = [waiting(workspace, fields) for fields in context.stream_tokens.waiting(workspace)]
+    there = {job["id"] for job in jobs}
+    waiting_jobs = [waiting(workspace, fields) for job, fields in asked.items() if job not in there]
     return [job for job in (*waiting_jobs, *jobs) if state in (None, job["state"])]
 
 
@@ -103,23 +109,28 @@ def wait(context: Context, workspace: str, job: str, timeout_s: float) -> Job:
     """Return a job when it has ended, or as it is after `timeout_s`."""
     workspace_records.find(context, workspace)
     deadline = time.monotonic() + timeout_s
+
+    def ask() -> Job:
+        left_s = max(deadline - time.monotonic(), 0.0)
+        return _job_after(context, workspace, job, "job_wait", left_s + GRACE_S, timeout_s=left_s)
+
     while True:
-        found = _find_waiting(context, workspace, job)
-        if found is None or time.monotonic() >= deadline:
-            break
+        found = _find_waiting(context, workspace, job) or _unless_it_starts(context, workspace, job, ask)
+        if found["state"] != "waiting" or time.monotonic() >= deadline:
+            return found
         time.sleep(PAUSE_S)
-    if found is not None:
-        return found
-    left_s = max(deadline - time.monotonic(), 0.0)
-    return _job_after(context, workspace, job, "job_wait", left_s + GRACE_S, timeout_s=left_s)
 
 
 def stop(context: Context, workspace: str, job: str, signal: str, grace_s: float) -> Job:
     """End a job with all it started. Starts nothing."""
     workspace_records.find(context, workspace)
-    if _find_waiting(context, workspace, job) is not None:
+    found = _find_waiting(context, workspace, job) or _unless_it_starts(
+        context, workspace, job,
+        lambda: _job_after(context, workspace, job, "job_stop", grace_s + GRACE_S, signal=signal, grace_s=grace_s),
+    )  # fmt: skip
+    if found["state"] == "waiting":
         raise _waits(job)
-    return _job_after(context, workspace, job, "job_stop", grace_s + GRACE_S, signal=signal, grace_s=grace_s)
+    return found
 
 
 def delete(context: Context, workspace: str, job: str) -> JobDeleted:
@@ -130,7 +141,7 @@ def delete(context: Context, workspace: str, job: str) -> JobDeleted:
     try:
         context.runtimes.call(workspace, "job_delete", id=job)
     except NotFound:
-        if not context.job_records.forget(workspace, job):
+        if context.job_records.get(workspace, job) is None:
             raise not_found(workspace, job) from None
     context.job_records.forget(workspace, job)
     return {"id": job, "deleted": True}
@@ -177,6 +188,17 @@ def _known(context: Context, workspace: str, job: str) -> Job:
 def _find_waiting(context: Context, workspace: str, job: str) -> Optional[Job]:
     found = (one for one in context.stream_tokens.waiting(workspace) if one["id"] == job)
     return next((waiting(workspace, fields) for fields in found), None)
+
+
+def _unless_it_starts(context: Context, workspace: str, job: str, ask: Callable[[], Job]) -> Job:
+    """Return what is answered of a job; one that nobody knows waits still if its stream has come only now."""
+    starting = [fields for fields in context.stream_tokens.starting(workspace) if fields["id"] == job]
+    try:
+        return ask()
+    except NotFound:
+        if not starting:
+            raise
+        return waiting(workspace, starting[0])
 
 
 def not_found(workspace: str, job: str) -> NotFound:

@@ -10,7 +10,7 @@ import os
 import sqlite3
 import threading
 from contextlib import contextmanager, suppress
-from typing import Any, Iterator, List, Optional
+from typing import Any, Callable, Iterator, List, Optional
 
 from agent.shared.database import Database, Layout, Row, Statement
 from agent.shared.disk_reserve import DiskReserve
@@ -46,9 +46,12 @@ CREATE TABLE IF NOT EXISTS token_callers (
 
 
 class HeldWrites(threading.local):
-    """What this thread holds back until its change ends; None outside of a change."""
+    """What this thread holds back until its change ends, and what it calls then; None outside of a change."""
 
     held: Optional[List[Statement]] = None
+
+    def __init__(self) -> None:
+        self.at_end: List[Callable[[], object]] = []
 
 
 class StoreFile:
@@ -106,7 +109,16 @@ class StoreFile:
         try:
             yield
         finally:
-            self._mine.held = None
+            at_end, self._mine.at_end, self._mine.held = self._mine.at_end, [], None
+            for callback in at_end:
+                callback()
+
+    def when_written(self, callback: Callable[[], object]) -> None:
+        """Call back when this thread's change has ended, whether it was written or not; outside of a change at once."""
+        if self._mine.held is None:
+            callback()
+        else:
+            self._mine.at_end.append(callback)
 
     def flush(self) -> None:
         """Write what this thread holds back, if anything."""

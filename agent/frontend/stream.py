@@ -58,6 +58,8 @@ class Tokens:
         self._lock = threading.Lock()
         # Oldest first: all tokens live equally long.
         self._tickets: Dict[str, Ticket] = {}
+        # Taken, and not answered by their runtimes yet.
+        self._taken: Dict[str, Ticket] = {}
 
     def give(
         self, document: Dict[str, Any], request: str, fields: Dict[str, Any], peer_uid: Optional[int]
@@ -80,8 +82,17 @@ class Tokens:
         """Return the fields of the jobs that wait for their streams into a workspace, newest first."""
         with self._lock:
             self._drop_expired(time.monotonic())
-            tickets = [one for one in self._tickets.values() if one.workspace == workspace and one.request == "run"]
-        return [ticket.fields for ticket in reversed(tickets)]
+            return _jobs_of(workspace, self._tickets)
+
+    def starting(self, workspace: str) -> List[Dict[str, Any]]:
+        """Return the fields of the jobs whose streams have come, and that their runtime may not have yet."""
+        with self._lock:
+            return _jobs_of(workspace, self._taken)
+
+    def note_answered(self, token: str) -> None:
+        """Note that the runtime has answered what a token opened, or never will."""
+        with self._lock:
+            self._taken.pop(token, None)
 
     def take(self, token: str, peer_uid: Optional[int], holder: str = "") -> Optional[Ticket]:
         """Return what a token opens, once; None when it is unknown, used, expired or another caller's."""
@@ -90,7 +101,7 @@ class Tokens:
             ticket = self._tickets.get(token)
             if ticket is None or (ticket.peer_uid, ticket.holder) != (peer_uid, holder):
                 return None
-            del self._tickets[token]
+            self._taken[token] = self._tickets.pop(token)
             return ticket
 
     def _drop_expired(self, now: float) -> None:
@@ -98,6 +109,11 @@ class Tokens:
             if ticket.deadline > now:
                 return
             del self._tickets[token]
+
+
+def _jobs_of(workspace: str, tickets: Dict[str, Ticket]) -> List[Dict[str, Any]]:
+    found = [one.fields for one in tickets.values() if one.workspace == workspace and one.request == "run"]
+    return found[::-1]
 
 
 def owner_of(document: Dict[str, Any]) -> Tuple[Any, ...]:

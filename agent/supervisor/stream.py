@@ -193,8 +193,8 @@ class AttachedStream(Stream):
         self.follow()
 
     def follow(self) -> None:
-        """Send on, now that the log is longer."""
-        if not self._is_writing and not self.is_closed:
+        """Send on, now that the log is longer; what waits in the outbox goes first, and then calls back."""
+        if not self._is_writing and not self._outbox.size and not self.is_closed:
             self._is_writing = True
             self._loop.watch(self._connection.fileno(), self._send_on, writing=True)
 

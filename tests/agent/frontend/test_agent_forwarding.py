@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.frontend import agent_forwarding
+from agent.frontend import agent_forwarding, http_server
 from agent.frontend.agent_forwarding import WAITING_MAX, ForwardedAgents, caller_uid
 from agent.shared.errors import InvalidParams
 from tests.agent.conftest import Rpc
@@ -84,6 +84,19 @@ def test_an_agent_whose_owner_left_serves_no_call(rpc: Rpc) -> None:
         assert time.monotonic() < deadline
     rpc.refuses("repo.clone", -32602, **CLONE)
     assert [verb for verb, _ in rpc.helper.calls] == ["workspace.ensure"]
+
+
+def test_an_agent_whose_owner_left_before_the_answer_takes_no_place(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
+    def switch_to(handler: http_server.RequestHandler, protocol: str) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(http_server.RequestHandler, "_switch_to", switch_to)
+    with rpc.connect() as connection:
+        head = f"POST /ssh-agent HTTP/1.1\r\nHost: n\r\nUpgrade: ssh-agent\r\nCodeSmith-Token: {TOKEN}\r\n\r\n"
+        connection.sendall(head.encode())
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1) == b""
+    assert rpc.dispatcher.forwarded_agents.waiting == {}
 
 
 @pytest.mark.parametrize("credential", [{"agent": "x"}, {"agent": TOKEN, "ssh_key": "x"}, {"agent": TOKEN.upper()}])

@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -190,6 +191,18 @@ def test_a_batch_with_too_long_answers_is_not_carried_out_further(rpc: Rpc, monk
         ("user.create", "limit"),
         ("user.create", "invalid_request"),
     ]
+
+
+def test_a_connection_without_a_thread_gives_its_place_back(rpc: Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with rpc.connect() as connection:
+            assert connection.recv(1) == b""
+    assert rpc.connections.count == 0
+    assert rpc.call("node.version")
 
 
 def test_slow_senders_make_room_for_others(rpc: Rpc) -> None:

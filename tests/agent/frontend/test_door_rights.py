@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -11,6 +15,8 @@ from agent.frontend.runtime_client import RuntimeSilent
 from agent.shared import framing
 from tests.agent.frontend.door_user import KEYS, Ann
 from tests.agent.frontend.stand_in_runtime import StandInRuntime
+
+OTHER = {"workspace.unshare": "ann", "workspace.assign": "bob"}
 
 
 def test_a_login_that_is_no_user_gets_nothing(ann: Ann, site: StandInRuntime) -> None:
@@ -80,6 +86,40 @@ def test_who_comes_while_the_right_is_taken_away_is_put_out(
         assert ("error" in answer) is (moment == "start")
         assert connection.recv(100) in (b"", b"SSH-2.0-StandIn\r\n")
         assert connection.recv(100) == b""
+
+
+@pytest.mark.parametrize("change", ["workspace.unshare", "workspace.assign", "user.disable"])
+def test_who_comes_before_the_change_is_written_is_put_out(
+    ann: Ann, site: StandInRuntime, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """All that ran has ended, and nobody is told so yet: the store still says who might enter before."""
+    rpc, came, passed_on = ann.rpc, list[socket.socket](), threading.Event()
+    watch, end_if_too_late = rpc.dispatcher.context.job_watch, door.Door._end_if_too_late
+    if change == "workspace.unshare":
+        rpc.call("workspace.assign", name="site", user="bob")
+        rpc.call("workspace.share", name="site", user="ann")
+    while_ending = watch.while_ending
+
+    def look(*arguments: Any) -> None:
+        end_if_too_late(*arguments)
+        passed_on.set()
+
+    @contextmanager
+    def then_enter(workspaces: Iterable[str]) -> Iterator[None]:
+        with while_ending(workspaces):
+            yield
+        answer, connection = ann.ask("id")
+        came.append(connection)
+        assert answer == {"stream": "frames"}
+        assert passed_on.wait(20)
+
+    monkeypatch.setattr(door.Door, "_end_if_too_late", look)
+    monkeypatch.setattr(watch, "while_ending", then_enter)
+    rpc.call(change, **({"name": "ann"} if change == "user.disable" else {"name": "site", "user": OTHER[change]}))
+    with came[0]:
+        came[0].settimeout(2)
+        assert b"".join(iter(lambda: came[0].recv(100), b"")) in (b"", b"SSH-2.0-StandIn\r\n")
+    assert not watch.is_ending("site")
 
 
 def test_a_runtime_that_does_not_answer_keeps_nobody_in(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from agent.frontend import job_watch
 from agent.shared import framing
 from tests.agent.conftest import Rpc, serve
 from tests.agent.frontend.stand_in_jobs import ENDED, StandInJobs, end_runtime, ends, record, start
@@ -78,6 +79,24 @@ def test_what_we_end_was_killed_by_the_operator(
     how = {line["target"]["id"]: (line["exit_code"], line["signal"], line["killed_by"]) for line in ends(demo)}
     assert how == {told["id"]: (0, None, None), untold["id"]: (137, "SIGKILL", "operator")}
     assert len(ends(demo)) == 2
+
+
+def test_a_job_of_a_runtime_that_began_meanwhile_was_not_killed(
+    demo: Rpc, supervisor: StandInJobs, runs: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_watch, "SETTLE_S", 0.0)
+    records = demo.dispatcher.context.job_records
+    start(demo)
+    supervisor.wait_for_watch()
+    with demo.dispatcher.context.job_watch.while_ending(["demo"]):
+        end_runtime(supervisor, runs)
+        eventually(lambda: not records.running("demo"))
+        again = StandInJobs(demo.path.parent / "demo.sock")
+        runs.add("demo")
+        second = start(demo)
+    still = records.running("demo")
+    end_runtime(again, runs)
+    assert still == [second["id"]]
 
 
 def test_an_end_is_learnt_after_a_restart(tmp_path: Path, supervisor: StandInJobs, runs: set[str]) -> None:

@@ -47,6 +47,26 @@ def test_each_end_is_recorded_once_without_its_command(demo: Rpc, supervisor: St
     assert (newest["method"], newest["exit_code"], newest["killed_by"]) == ("job.end", 137, "disconnect")
 
 
+def test_a_job_that_is_deleted_while_somebody_looks_stays_so(
+    demo: Rpc, supervisor: StandInJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = start(demo)
+    supervisor.wait_for_watch()
+    supervisor.tell(job["id"], **ENDED)
+    eventually(lambda: ends(demo))
+    records = demo.dispatcher.context.job_records
+    learn = records.learn
+
+    def delete_first(workspace: str, heard: Any) -> None:
+        demo.call("job.delete", workspace="demo", id=job["id"])
+        learn(workspace, heard)
+
+    monkeypatch.setattr(records, "learn", delete_first)
+    assert demo.call("job.get", workspace="demo", id=job["id"])["state"] == "exited"
+    assert records.list("demo") == []
+    assert len(ends(demo)) == 1
+
+
 def test_what_starts_inside_is_listed_and_has_no_audit_record(demo: Rpc, supervisor: StandInJobs) -> None:
     start(demo)
     supervisor.wait_for_watch()

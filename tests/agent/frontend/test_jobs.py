@@ -57,6 +57,31 @@ def test_a_job_with_a_stream_starts_with_it(demo: Rpc, supervisor: StandInJobs) 
     assert (run["id"], run["argv"], run["tty"]["cols"], run["by"]) == (job["id"], ["make"], 80, "root")
 
 
+def test_a_job_waits_until_its_runtime_has_it(demo: Rpc, supervisor: StandInJobs) -> None:
+    is_asked, goes_on = threading.Event(), threading.Event()
+
+    def start_late(connection: socket.socket, message: dict[str, Any]) -> None:
+        is_asked.set()
+        assert goes_on.wait(20)
+        supervisor.tell(message["id"], ends_with_stream=True)
+        framing.send(connection, {"result": {}})
+
+    supervisor.answers["run"] = start_late
+    job = start(demo, ends_with_stream=True)
+    connection, _ = open_stream(demo, job["stream"]["token"])
+    with connection:
+        assert is_asked.wait(20)
+        assert demo.call("job.get", workspace="demo", id=job["id"])["state"] == "waiting"
+        assert demo.call("job.wait", workspace="demo", id=job["id"], timeout_s=0.1)["state"] == "waiting"
+        assert [one["state"] for one in demo.call("job.list", workspace="demo")] == ["waiting"]
+        demo.refuses("job.stop", 1004, workspace="demo", id=job["id"])
+        goes_on.set()
+        eventually(lambda: demo.dispatcher.context.stream_tokens.starting("demo") == [])
+        assert [one["state"] for one in demo.call("job.list", workspace="demo")] == ["running"]
+        assert demo.call("job.stop", workspace="demo", id=job["id"])["state"] == "killed"
+        os.close(supervisor.streams.pop())
+
+
 def test_a_token_attaches_to_a_job(demo: Rpc, supervisor: StandInJobs) -> None:
     job = start(demo)
     given = demo.call("job.attach", workspace="demo", id=job["id"], offset=7)
