@@ -52,7 +52,10 @@ class Spec:
 
 
 class Forwards:
-    """All background forwards; each change is in the file before the caller has its answer."""
+    """All background forwards; each change is in the file before the caller has its answer.
+
+    The file has those that were ready once: of the others nobody knows yet whether they will be kept.
+    """
 
     def __init__(self, path: Path, keep: Callable[..., Forward] = Forward) -> None:
         self._path, self._keep = path, keep
@@ -123,7 +126,7 @@ class Forwards:
 
     def _write(self) -> None:
         with self._lock:
-            text = json.dumps([spec.to_dict() for spec, _ in self._kept.values()])
+            text = json.dumps([spec.to_dict() for spec, forward in self._kept.values() if forward.was_ready])
             fresh = self._path.with_name(f".{self._path.name}.{os.getpid()}")
             with writing(self._path):
                 fresh.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,29 @@ def test_a_first_failure_is_told_and_nothing_is_kept(home: Path, node: Node) -> 
     with pytest.raises(Unreachable, match="no such thing"):
         kept.start(Spec(node, "demo", 1, 2, (sys.executable, "-c", script)))
     assert kept.states() == [] and not (home / "forwards.json").exists()
+
+
+def test_a_forward_that_failed_is_not_in_the_file_for_another_ones_sake(home: Path, node: Node) -> None:
+    """Another one is ready, and written, while the first attempt is still under way."""
+    kept, port, gate = Forwards(home / "forwards.json"), free_port(), home / "gate"
+    os.mkfifo(gate)
+    script = "import sys; open(sys.argv[1]).read(); sys.exit('error: no such thing')"
+    failing = Spec(node, "other", 1, 2, (sys.executable, "-c", script, str(gate)))
+    errors: list[CodeSmithError] = []
+
+    def start() -> None:
+        with pytest.raises(Unreachable) as caught:
+            kept.start(failing)
+        errors.append(caught.value)
+
+    starting = threading.Thread(target=start)
+    starting.start()
+    with gate.open("w"):  # once its ssh runs
+        kept.start(spec(node, port))
+    starting.join()
+    assert [error.problem for error in errors] == ["no such thing"]
+    assert read(home / "forwards.json") == [spec(node, port)]
+    kept.close()
 
 
 def test_a_forward_whose_ssh_ends_is_started_again(home: Path, node: Node) -> None:
