@@ -37,7 +37,8 @@ LOOK_S = 5.0
 LINGER_S = 60.0
 STOP_S = 2.0
 LAST_ANSWERS_S = 1.0
-PREDECESSOR_S = 5.0
+# Longer than an end takes: the last answers, the endpoints' SSH connections, and STOP_S for all threads.
+PREDECESSOR_S = 8.0
 REQUEST_MAX_BYTES = 256 * 1024
 REQUEST_S = 10.0
 
@@ -87,10 +88,10 @@ class Forwarder:
             # Requests that arrived together with the one that ends it are answered too.
             self._answered.wait_for(lambda: not self._answering, LAST_ANSWERS_S)
             endpoints = list(self._endpoints.values())
-        self._forwards.close()
-        for endpoint in endpoints:
+        for endpoint in endpoints:  # first: a forward may be waiting for the answer of one
             endpoint.stop()
         deadline = time.monotonic() + STOP_S
+        self._forwards.close(STOP_S)
         for endpoint in endpoints:
             endpoint.join(max(0.0, deadline - time.monotonic()))
         self._acceptor.close()

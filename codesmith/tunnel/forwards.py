@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +104,7 @@ class Forwards:
             for spec, _ in ended:
                 del self._kept[spec.key]
         states = [_state(spec, forward) for spec, forward in ended]
-        _end(forward for _, forward in ended)
+        _end((forward for _, forward in ended), STOP_S)
         if ended:
             self._write()
         return states
@@ -114,11 +115,11 @@ class Forwards:
             kept = list(self._kept.values())
         return sorted((_state(*one) for one in kept), key=lambda one: (one.node, one.workspace, one.port, one.local))
 
-    def close(self) -> None:
-        """End all; the file keeps them for the next forwarder."""
+    def close(self, within_s: float = STOP_S) -> None:
+        """End all, and wait so long for that; the file keeps them for the next forwarder."""
         with self._lock:
             kept = list(self._kept.values())
-        _end(forward for _, forward in kept)
+        _end((forward for _, forward in kept), within_s)
 
     def _start(self, spec: Spec, *, is_resumed: bool) -> Forward:
         name = f"{spec.workspace} on {spec.node.name}, port {spec.port}"
@@ -171,9 +172,9 @@ def _state(spec: Spec, forward: Forward) -> ForwardState:
     )
 
 
-def _end(forwards: Iterable[Forward]) -> None:
-    ending = list(forwards)
+def _end(forwards: Iterable[Forward], within_s: float) -> None:
+    ending, deadline = list(forwards), time.monotonic() + within_s
     for forward in ending:
         forward.stop()
     for forward in ending:
-        forward.join(STOP_S)
+        forward.join(max(0.0, deadline - time.monotonic()))

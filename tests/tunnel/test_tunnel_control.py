@@ -22,6 +22,8 @@ from codesmith.secrets import SecretRequest, Secrets
 from codesmith.tunnel import __main__ as program
 from codesmith.tunnel import control
 from codesmith.tunnel import forwarder as forwarding
+from codesmith.tunnel.endpoint import Endpoint
+from codesmith.tunnel.forwards import Forwards
 from codesmith.tunnel.local_endpoint import endpoint_path
 from codesmith.tunnel.lock import hold
 from codesmith.tunnel.private_socket import PrivateSocket
@@ -247,6 +249,20 @@ def test_a_connect_that_meets_the_end_is_served_by_the_next_forwarder(home, far_
     far_end.stop()
     eventually(lambda: not threads_since(before), "threads left")
     assert (states, there, len(forwarders)) == (["ready"], ["web2"], 2)
+
+
+def test_forwards_are_waited_for_when_no_endpoint_can_hold_them_up(home, far_end, node, monkeypatch):
+    """A look of a forward, by an endpoint that does not answer, would outlast the patience of the next forwarder."""
+    inside, ended, stop = forwarding.Forwarder(far_end.opener), [], Endpoint.stop
+    running = threading.Thread(target=inside.run)
+    running.start()
+    control.connect(node)
+    monkeypatch.setattr(Endpoint, "stop", lambda one: (stop(one), ended.append(one.node.name)))
+    monkeypatch.setattr(Forwards, "close", lambda _, *within: ended.append(within))
+    control.stop()
+    running.join()
+    assert ended == [node.name, (forwarding.STOP_S,)]
+    assert forwarding.LAST_ANSWERS_S + forwarding.STOP_S < forwarding.PREDECESSOR_S
 
 
 def test_forwarder_that_lost_its_control_socket_ends(here, node):

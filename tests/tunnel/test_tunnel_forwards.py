@@ -9,12 +9,14 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from codesmith.errors import CodeSmithError, Unreachable
 from codesmith.nodes.registry import Node
 from codesmith.tunnel import forward as forward_module
+from codesmith.tunnel import forwards as forwards_module
 from codesmith.tunnel.forward import Forward, read_error, read_look
 from codesmith.tunnel.forwards import Forwards, Spec, read
 from codesmith.tunnel.port_owner import describe_owner
@@ -131,6 +133,27 @@ def test_a_stopped_workspace_is_waited_for(
     running_workspace[0] = None
     eventually(lambda: kept.states()[0].state == "ready", "it does not come back")
     kept.close()
+
+
+def test_all_that_end_share_one_wait(home: Path, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them hangs; a clock of its own says how long that takes."""
+    now, begun = [100.0], list[Forward]()
+
+    class Hanging(Forward):
+        def join(self, timeout_s: float) -> None:
+            now[0] += timeout_s
+            begun.append(self)
+
+    kept = Forwards(home / "forwards.json", Hanging)
+    for number in range(3):
+        kept.start(spec(node, free_port(), f"w{number}"))
+    monkeypatch.setattr(forwards_module, "time", SimpleNamespace(monotonic=lambda: now[0]), raising=False)
+    kept.close()
+    after_close = now[0]
+    kept.stop(str(node.registry), node.name)
+    for one in begun:
+        Forward.join(one, 30)
+    assert (after_close, now[0]) == (100.0 + forwards_module.STOP_S, 100.0 + 2 * forwards_module.STOP_S)
 
 
 def test_a_successor_has_them_again(home: Path, node: Node) -> None:
