@@ -7,6 +7,7 @@ and what the node was: a node whose entry has changed since is not done any more
 from __future__ import annotations
 
 import contextlib
+import copy
 import fcntl
 import hashlib
 import json
@@ -43,10 +44,16 @@ class Run:
     """
 
     def __init__(
-        self, task: str, chosen: Chosen, path: Path | None, record: dict[str, Any], *, is_resumed: bool = False
+        self,
+        task: str,
+        chosen: Chosen,
+        path: Path | None,
+        record: dict[str, Any],
+        *,
+        resumed: dict[str, Any] | None = None,
     ) -> None:
         self.task, self.chosen, self._path, self._record = task, chosen, path, record
-        self._is_resumed = is_resumed
+        self._resumed, self._is_resumed = resumed, resumed is not None  # what the file said
         self._lock, self._held = threading.Lock(), -1
 
     def __enter__(self) -> Run:
@@ -57,6 +64,8 @@ class Run:
                     problem = f"another {self.task} of several nodes of this nodes.yaml is running"
                     raise CodeSmithError(problem, hint="wait for its end, or end it with Ctrl-C")
                 self._path = None
+            else:
+                self._read_again(self._path)
             self._write()
         return self
 
@@ -65,6 +74,16 @@ class Run:
             self._end(self._path)
         if self._held >= 0:
             os.close(self._held)
+
+    def _read_again(self, path: Path) -> None:
+        """Take the file as it is now that nobody else changes it: others may have gone on while a person was asked."""
+        if self._is_resumed and _peek(path) != self._resumed:
+            os.close(self._held)
+            command = completed(f"inv {self.task} --resume", file=self.chosen.file)
+            raise CodeSmithError(f"another {self.task} of these nodes has run meanwhile", hint=command)
+        if not self._is_resumed and len(self.chosen.nodes) == 1:
+            record = _noted(path, self.chosen.nodes[0])
+            self._path, self._record = (path, record) if record else (None, {})
 
     def _end(self, path: Path) -> None:
         """Remove the file if all nodes are done; else say how to go on with the others."""
@@ -157,13 +176,13 @@ def begin(
     except CodeSmithError as error:  # no folder for it
         output.warn([f"--resume will not know how far this came: {error.problem}"] if len(chosen.nodes) > 1 else [])
         return Run(task, chosen, None, {})
-    record = _noted(path, chosen.nodes[0]) if len(chosen.nodes) == 1 else None
-    if len(chosen.nodes) == 1 and record is None:
-        return Run(task, chosen, None, {})
+    if len(chosen.nodes) == 1:
+        record = _noted(path, chosen.nodes[0])
+        return Run(task, chosen, path if record else None, record or {})
     nodes = {node.name: {"state": WAITING, "entry": _entry(node)} for node in chosen.nodes}
     began_at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     new = {"task": task, "began_at": began_at, "settings": dict(settings or {}), "build": build, "nodes": nodes}
-    return Run(task, chosen, path, record or new)
+    return Run(task, chosen, path, new)
 
 
 def _resumed(task: str, options: ResumableChoice, settings: dict[str, Any], build: str, *, is_repeatable: bool) -> Run:
@@ -171,6 +190,7 @@ def _resumed(task: str, options: ResumableChoice, settings: dict[str, Any], buil
         raise BadArgument("--resume takes its nodes from the run that was cut off", hint=f"inv {task} --resume")
     path = _path(task, options)
     record = _read(path)
+    resumed = copy.deepcopy(record)
     if record is None:
         problem = f"no {task} of {paths.nodes_file(options.get('file') or '')} was cut off"
         raise CodeSmithError(problem, hint=f"the nodes that are chosen anew: inv {task} --all")
@@ -201,7 +221,7 @@ def _resumed(task: str, options: ResumableChoice, settings: dict[str, Any], buil
     output.say(f"{task} of {record['began_at']}: {total - len(left)} of {people.count(total, 'node')} done")
     every: ResumableChoice = {**options, "all": True}
     chosen = replace(selection.choose(every), nodes=left)
-    return Run(task, chosen, path, record, is_resumed=True)
+    return Run(task, chosen, path, record, resumed=resumed)
 
 
 def _path(task: str, options: ResumableChoice) -> Path:
@@ -227,9 +247,14 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def _noted(path: Path, node: Node) -> dict[str, Any] | None:
     """Return the file of the run that was cut off, if a node is in it; a damaged one matters to --resume alone."""
+    record = _peek(path)
+    return record if record and node.name in record["nodes"] else None
+
+
+def _peek(path: Path) -> dict[str, Any] | None:
+    """Return what the file says; None without one, and of a damaged one."""
     with contextlib.suppress(CodeSmithError):
-        record = _read(path)
-        return record if record and node.name in record["nodes"] else None
+        return _read(path)
     return None
 
 

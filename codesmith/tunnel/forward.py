@@ -31,7 +31,7 @@ class Forward:
     """Keeps ssh running. A workspace that was stopped is not started for it: it waits until the workspace runs again.
 
     `argv` is the whole command; `endpoint` the socket at which the node answers. `on_change` is called after each
-    change of `state`, `on_note` with each line that ssh writes while it is ready.
+    change of `state`, `on_note` with each line that ssh writes while it is ready. `was_ready`: it has listened once.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Forward:
     ) -> None:
         self.name, self.workspace, self.argv = name, workspace, tuple(argv)
         self._endpoint, self._on_change, self._on_note = endpoint, on_change, on_note
-        self._was_ready = is_resumed
+        self.was_ready = is_resumed
         self._changed = threading.Condition()
         self._stopped = threading.Event()
         self._process: subprocess.Popen[str] | None = None
@@ -81,11 +81,11 @@ class Forward:
         return self.state == STOPPED
 
     def _run(self) -> None:
-        if self._was_ready:
+        if self.was_ready:
             self._await_workspace()
         while not self._stopped.is_set():
             error = self._hold()
-            if self._stopped.is_set() or not self._was_ready:
+            if self._stopped.is_set() or not self.was_ready:
                 self._set(STOPPED, None if self._stopped.is_set() else error)
                 return
             self._set(DEGRADED, error)
@@ -128,7 +128,7 @@ class Forward:
     def _await_listening(self, process: subprocess.Popen[str]) -> None:
         for line in process.stdout or ():
             if line.strip() == LISTENS:
-                self._was_ready = True
+                self.was_ready = True
                 self._backoff.reset()
                 self._set(READY, None)
 

@@ -37,9 +37,14 @@ LOOK_S = 5.0
 LINGER_S = 60.0
 STOP_S = 2.0
 LAST_ANSWERS_S = 1.0
-PREDECESSOR_S = 5.0
+# Longer than an end takes: the last answers, the endpoints' SSH connections, and STOP_S for all threads.
+PREDECESSOR_S = 8.0
 REQUEST_MAX_BYTES = 256 * 1024
 REQUEST_S = 10.0
+
+
+class _Ending(Exception):
+    """This forwarder takes no endpoint any more: the caller starts the next one."""
 
 
 class Forwarder:
@@ -76,17 +81,17 @@ class Forwarder:
                 continue
             checked = time.monotonic()
             tidy()
-            if self._is_idle() or not self._control.is_in_place():
+            if self._ends_idle() or not self._control.is_in_place():
                 break
-        self._control.close()
         with self._lock:
+            self._take_no_more()
             # Requests that arrived together with the one that ends it are answered too.
             self._answered.wait_for(lambda: not self._answering, LAST_ANSWERS_S)
             endpoints = list(self._endpoints.values())
-        self._forwards.close()
-        for endpoint in endpoints:
+        for endpoint in endpoints:  # first: a forward may be waiting for the answer of one
             endpoint.stop()
         deadline = time.monotonic() + STOP_S
+        self._forwards.close(STOP_S)
         for endpoint in endpoints:
             endpoint.join(max(0.0, deadline - time.monotonic()))
         self._acceptor.close()
@@ -97,10 +102,22 @@ class Forwarder:
         """Have `run` end every endpoint and return."""
         self._stop.set()
 
-    def _is_idle(self) -> bool:
-        if self._running():
-            self._idle_since = time.monotonic()
-        return time.monotonic() - self._idle_since > LINGER_S
+    def _ends_idle(self) -> bool:
+        """Begin to end if there has been no endpoint for LINGER_S."""
+        with self._lock:
+            if not self._is_without_endpoint():
+                self._idle_since = time.monotonic()
+            if is_over := time.monotonic() - self._idle_since > LINGER_S:
+                self._take_no_more()
+        return is_over
+
+    def _is_without_endpoint(self) -> bool:
+        return all(endpoint.is_stopped for endpoint in self._endpoints.values())
+
+    def _take_no_more(self) -> None:
+        """Take no endpoint from here on, with the lock held. The socket goes first: whoever is refused finds none."""
+        self._control.close()
+        self._is_ending = True
 
     def _running(self) -> list[Endpoint]:
         with self._lock:
@@ -125,6 +142,8 @@ class Forwarder:
         """
         key = (str(node.registry), node.name)
         with self._lock:
+            if self._is_ending:
+                raise _Ending
             self._idle_since = time.monotonic()
             endpoint = self._endpoints.get(key)
             if endpoint is not None and endpoint.node.key == node.key and not endpoint.is_stopped:
@@ -153,12 +172,11 @@ class Forwarder:
         with self._lock:
             endpoint = self._endpoints.pop(key, None)
             self._secrets.pop(key, None)
-            is_last = all(other.is_stopped for other in self._endpoints.values())
+            if self._is_without_endpoint():
+                self._take_no_more()
         changed = endpoint is not None and not endpoint.is_stopped
         if endpoint is not None:
             endpoint.stop()
-        if is_last:
-            self._end({})
         return {"changed": changed}
 
     def _status(self, _request: dict[str, Any]) -> dict[str, Any]:
@@ -181,8 +199,8 @@ class Forwarder:
         return {"pid": os.getpid(), "version": __version__}
 
     def _end(self, _request: dict[str, Any]) -> dict[str, Any]:
-        self._control.close()  # from here on a caller starts a new forwarder
-        self._is_ending = True
+        with self._lock:
+            self._take_no_more()
         running = self._running()
         nodes, scoped = [one.node.to_dict() for one in running], [one.node.key for one in running if one.is_scoped]
         return {"pid": os.getpid(), "nodes": nodes, "scoped": scoped}
@@ -207,6 +225,8 @@ class Forwarder:
             return
         try:
             reply = self._do(json.loads(text))
+        except _Ending:
+            return
         except CodeSmithError as error:
             reply = {"error": error_to_dict(error)}
         except (ValueError, KeyError, TypeError) as error:

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,10 @@ class Spec:
 
 
 class Forwards:
-    """All background forwards; each change is in the file before the caller has its answer."""
+    """All background forwards; each change is in the file before the caller has its answer.
+
+    The file has those that were ready once: of the others nobody knows yet whether they will be kept.
+    """
 
     def __init__(self, path: Path, keep: Callable[..., Forward] = Forward) -> None:
         self._path, self._keep = path, keep
@@ -100,7 +104,7 @@ class Forwards:
             for spec, _ in ended:
                 del self._kept[spec.key]
         states = [_state(spec, forward) for spec, forward in ended]
-        _end(forward for _, forward in ended)
+        _end((forward for _, forward in ended), STOP_S)
         if ended:
             self._write()
         return states
@@ -111,11 +115,11 @@ class Forwards:
             kept = list(self._kept.values())
         return sorted((_state(*one) for one in kept), key=lambda one: (one.node, one.workspace, one.port, one.local))
 
-    def close(self) -> None:
-        """End all; the file keeps them for the next forwarder."""
+    def close(self, within_s: float = STOP_S) -> None:
+        """End all, and wait so long for that; the file keeps them for the next forwarder."""
         with self._lock:
             kept = list(self._kept.values())
-        _end(forward for _, forward in kept)
+        _end((forward for _, forward in kept), within_s)
 
     def _start(self, spec: Spec, *, is_resumed: bool) -> Forward:
         name = f"{spec.workspace} on {spec.node.name}, port {spec.port}"
@@ -123,7 +127,7 @@ class Forwards:
 
     def _write(self) -> None:
         with self._lock:
-            text = json.dumps([spec.to_dict() for spec, _ in self._kept.values()])
+            text = json.dumps([spec.to_dict() for spec, forward in self._kept.values() if forward.was_ready])
             fresh = self._path.with_name(f".{self._path.name}.{os.getpid()}")
             with writing(self._path):
                 fresh.unlink(missing_ok=True)
@@ -168,9 +172,9 @@ def _state(spec: Spec, forward: Forward) -> ForwardState:
     )
 
 
-def _end(forwards: Iterable[Forward]) -> None:
-    ending = list(forwards)
+def _end(forwards: Iterable[Forward], within_s: float) -> None:
+    ending, deadline = list(forwards), time.monotonic() + within_s
     for forward in ending:
         forward.stop()
     for forward in ending:
-        forward.join(STOP_S)
+        forward.join(max(0.0, deadline - time.monotonic()))

@@ -30,7 +30,7 @@ from codesmith.errors import (
 from codesmith.fleet import one_node, placing
 from codesmith.fleet.one_node import OneNode
 from codesmith.fleet.report import Row
-from codesmith.sdk.api import Job, Workspace
+from codesmith.sdk.api import Job, UserDetails, Workspace
 from codesmith.workspace import console, file_pieces, following, jobs, template, template_reader
 from codesmith.workspace.clone_credentials import CloneTask, credential_for
 from codesmith.workspace.forwarding import PORTS_LABEL
@@ -141,13 +141,14 @@ def create(wish: Wish, plan: Plan, options: CloneTask) -> Workspace:
     url = plan.source["url"] if plan.source else None
     with one_node.connect(options) as client:
         # A user that was there before stays, whatever comes.
-        has_user = plan.has_more and _is_there(client, wish.user or wish.name)
+        user = _find_user(client, wish.user or wish.name) if plan.has_more else None
         given, forward_agent = (plan.source or {}).get("credential"), options.get("forward_agent", False)
         with credential_for(client, url, given, forward_agent=forward_agent) as credential:
             source = {**plan.source, "credential": credential} if plan.source and credential else plan.source
             workspace = client.workspace.create(**plan.params, repo=source)
         if plan.has_more:
-            undo = Undo(client, workspace, keep=plan.keep, keep_user=has_user)
+            keep_user = user is not None and not _is_made_for(user, workspace)
+            undo = Undo(client, workspace, keep=plan.keep, keep_user=keep_user)
             with undo.unless_whole(options):
                 equip(client, wish.name, plan)
                 workspace = client.workspace.get(name=wish.name)
@@ -277,14 +278,18 @@ class Undo:
             self.client.workspace.delete(name=name, keep_user=self.keep_user, request_id=os.urandom(16).hex())
 
 
-def _is_there(client: Client, user: str) -> bool:
+def _find_user(client: Client, user: str) -> UserDetails | None:
     try:
-        client.user.get(name=user)
+        return client.user.get(name=user)
     except AgentRefused as refusal:
         if refusal.rpc_kind != "not_found":
             raise
-        return False
-    return True
+        return None
+
+
+def _is_made_for(user: UserDetails, workspace: Workspace) -> bool:
+    """Tell whether a user was made with the workspace, by this very create: its answer was lost, and it is repeated."""
+    return user.workspaces == [workspace.name] and user.created_at >= workspace.created_at
 
 
 def _load(name: str, options: OneNode) -> Template:

@@ -5,6 +5,7 @@ All of it is in `ssh/` of the state directory. ssh uses it once the operator's o
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -12,7 +13,8 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,15 +77,18 @@ class SshConfig:
         return [f"*.{name}.codesmith" for name in self.registry.nodes]
 
     def write(self) -> None:
-        """Write the configuration and what it names, replacing older files; the key is made once."""
-        ensure_private(state_dir() / "ssh")
-        ensure_private(self.folder)
-        ensure_key()
+        """Write the configuration and what it names, replacing older files; the key is made once.
+
+        Several callers at once do so one after the other.
+        """
+        top = ensure_private(state_dir() / "ssh")
         names = {f"{name}.json" for name in self.registry.nodes}
-        with writing(self.path):
+        with writing(self.path), _locked(top):
+            ensure_private(self.folder)
+            ensure_key()
             for old in self.folder.glob("*.json"):
                 if old.name not in names:
-                    old.unlink()
+                    old.unlink(missing_ok=True)
             for node in self.registry.nodes.values():
                 _write(self.folder / f"{node.name}.json", json.dumps(_how_to_open(node)))
             _write(self.path, self.text)
@@ -128,7 +133,10 @@ def key_path() -> Path:
 
 
 def ensure_key() -> None:
-    """Make the key unless it is there; it has no passphrase, and leads only to where the endpoints lead."""
+    """Make the key unless it is there; it has no passphrase, and leads only to where the endpoints lead.
+
+    With the folder locked, as for `_write`: a temporary name is free then.
+    """
     path = key_path()
     if path.is_file() and path.with_suffix(".pub").is_file():
         return
@@ -186,6 +194,17 @@ def _how_to_open(node: Node) -> dict[str, object]:
     start = [sys.executable, "-P", "-m", "codesmith", "node.connect", "--node", node.name, "--file", str(node.registry)]
     program = hints.command_name()
     return {"start": start, "program": program, "environment": {name: os.environ.get(name) for name in VARIABLES}}
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other writers out, by a lock on the folder itself: no file of it is left."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _write(path: Path, text: str) -> None:

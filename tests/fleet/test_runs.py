@@ -224,3 +224,17 @@ def test_a_run_that_still_goes_on_is_not_resumed(fleet):
     assert fleet.work(fleet.begin(node=["web2", "web3"])) == ["web2", "web3"]  # a new one needs no file
     go_on.set()
     thread.join()
+
+
+def test_what_has_gone_on_while_a_command_asked_is_not_taken_back(fleet):
+    fleet.work(fleet.begin(), "web2", "web3")
+    asking = [fleet.begin(node=["web1"]), fleet.begin(node=["web3"])]
+    resumed = fleet.begin(resume=True)
+    assert fleet.work(fleet.begin(resume=True), "web3") == ["web2", "web3"]
+    fleet.work(asking[0])
+    with pytest.raises(CodeSmithError, match=r"another node.prepare of these nodes has run meanwhile") as refused:
+        fleet.work(resumed)
+    assert refused.value.hint == f"inv node.prepare --file {fleet.file} --resume"
+    assert fleet.work(fleet.begin(resume=True)) == ["web3"]
+    assert fleet.work(asking[1]) == ["web3"]
+    assert files() == []

@@ -203,6 +203,19 @@ def test_what_cannot_be_enforced_leaves_nothing_but_a_user_that_was_there(place,
     assert "note: workspace demo is deleted again\nerror: no limits here\n" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("created_at", "stays"), [("2026-11-23T00:00:00.004Z", False), ("2026-11-22T00:00:00.000Z", True)]
+)
+def test_a_user_that_the_same_create_made_before_its_answer_was_lost_was_not_there_before(
+    place, templates, created_at, stays
+):
+    user = {**USER_DEMO, "workspaces": ["demo"], "created_at": created_at, "drift": []}
+    with stand_in(place.endpoint(), **answers(sandbox_create=REFUSED, user_get=user)) as server:
+        done = place.inv("workspace.create", "demo", "--template", "site")
+    (delete,) = [params for method, params in server.calls if method == "workspace.delete"]
+    assert (done.returncode, delete["keep_user"]) == (6, stays)
+
+
 def test_another_workspace_of_that_name_is_not_deleted(place, templates):
     other = {**WORKSPACE, "id": "6a7d9c1e-0b0f-4a51-8a0e-5a4a1f1f0002"}
     with stand_in(place.endpoint(), **answers(sandbox_create=REFUSED, workspace_get=other)) as server:

@@ -22,8 +22,11 @@ from codesmith.secrets import SecretRequest, Secrets
 from codesmith.tunnel import __main__ as program
 from codesmith.tunnel import control
 from codesmith.tunnel import forwarder as forwarding
+from codesmith.tunnel.endpoint import Endpoint
+from codesmith.tunnel.forwards import Forwards
 from codesmith.tunnel.local_endpoint import endpoint_path
 from codesmith.tunnel.lock import hold
+from codesmith.tunnel.private_socket import PrivateSocket
 from codesmith.tunnel.state import EndpointState
 from tests.tunnel.tunnel_talk import connect, stopped, threads_since
 from tests.waiting import eventually, is_running
@@ -195,6 +198,71 @@ def test_everybody_who_asked_is_answered_before_it_ends(home, far_end, node, mon
     running.join()
     asking.join()
     assert (is_waited_for, answers) == (True, ["ready"])
+
+
+@pytest.mark.parametrize("end", ["its last disconnect", "no endpoint for a while"])
+def test_a_connect_that_meets_the_end_is_served_by_the_next_forwarder(home, far_end, node, monkeypatch, end):
+    """The connect was accepted, and has no endpoint yet, when the forwarder decides to end."""
+    monkeypatch.setattr(forwarding, "CHECK_S", 0.02)
+    monkeypatch.setattr(forwarding, "LAST_ANSWERS_S", 10.0)
+    before = set(threading.enumerate())
+    forwarders, threads, states = [], [], []
+    held, closed = threading.Event(), threading.Event()
+
+    def begin():
+        forwarders.append(forwarding.Forwarder(far_end.opener))
+        monkeypatch.setattr(forwarding, "LINGER_S", 60.0)
+        threads.append(threading.Thread(target=forwarders[-1].run))
+        threads[-1].start()
+
+    def hold_first(_):
+        if not held.is_set():
+            held.set()
+            assert closed.wait(30)
+        return False
+
+    def close(self):
+        close_socket(self)
+        if self.path == control.control_path():
+            closed.set()
+
+    begin()
+    close_socket = PrivateSocket.close
+    monkeypatch.setattr(PrivateSocket, "close", close)
+    monkeypatch.setattr(control, "start", begin)
+    if end == "its last disconnect":
+        control.connect(node)
+    monkeypatch.setattr(forwarding.auth_sock, "use_agent", hold_first)
+    other = dataclasses.replace(node, name="web2")
+    asking = threading.Thread(target=lambda: states.append(control.connect(other).state))
+    asking.start()
+    assert held.wait(30)
+    if end == "its last disconnect":
+        assert control.disconnect(node)
+    else:
+        monkeypatch.setattr(forwarding, "LINGER_S", 0.0)
+    asking.join()
+    there = [one.name for one in control.status()]
+    for forwarder, thread in zip(forwarders, threads, strict=True):
+        forwarder.stop()
+        thread.join()
+    far_end.stop()
+    eventually(lambda: not threads_since(before), "threads left")
+    assert (states, there, len(forwarders)) == (["ready"], ["web2"], 2)
+
+
+def test_forwards_are_waited_for_when_no_endpoint_can_hold_them_up(home, far_end, node, monkeypatch):
+    """A look of a forward, by an endpoint that does not answer, would outlast the patience of the next forwarder."""
+    inside, ended, stop = forwarding.Forwarder(far_end.opener), [], Endpoint.stop
+    running = threading.Thread(target=inside.run)
+    running.start()
+    control.connect(node)
+    monkeypatch.setattr(Endpoint, "stop", lambda one: (stop(one), ended.append(one.node.name)))
+    monkeypatch.setattr(Forwards, "close", lambda _, *within: ended.append(within))
+    control.stop()
+    running.join()
+    assert ended == [node.name, (forwarding.STOP_S,)]
+    assert forwarding.LAST_ANSWERS_S + forwarding.STOP_S < forwarding.PREDECESSOR_S
 
 
 def test_forwarder_that_lost_its_control_socket_ends(here, node):

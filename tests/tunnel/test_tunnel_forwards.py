@@ -7,13 +7,16 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from codesmith.errors import CodeSmithError, Unreachable
 from codesmith.nodes.registry import Node
 from codesmith.tunnel import forward as forward_module
+from codesmith.tunnel import forwards as forwards_module
 from codesmith.tunnel.forward import Forward, read_error, read_look
 from codesmith.tunnel.forwards import Forwards, Spec, read
 from codesmith.tunnel.port_owner import describe_owner
@@ -85,6 +88,29 @@ def test_a_first_failure_is_told_and_nothing_is_kept(home: Path, node: Node) -> 
     assert kept.states() == [] and not (home / "forwards.json").exists()
 
 
+def test_a_forward_that_failed_is_not_in_the_file_for_another_ones_sake(home: Path, node: Node) -> None:
+    """Another one is ready, and written, while the first attempt is still under way."""
+    kept, port, gate = Forwards(home / "forwards.json"), free_port(), home / "gate"
+    os.mkfifo(gate)
+    script = "import sys; open(sys.argv[1]).read(); sys.exit('error: no such thing')"
+    failing = Spec(node, "other", 1, 2, (sys.executable, "-c", script, str(gate)))
+    errors: list[CodeSmithError] = []
+
+    def start() -> None:
+        with pytest.raises(Unreachable) as caught:
+            kept.start(failing)
+        errors.append(caught.value)
+
+    starting = threading.Thread(target=start)
+    starting.start()
+    with gate.open("w"):  # once its ssh runs
+        kept.start(spec(node, port))
+    starting.join()
+    assert [error.problem for error in errors] == ["no such thing"]
+    assert read(home / "forwards.json") == [spec(node, port)]
+    kept.close()
+
+
 def test_a_forward_whose_ssh_ends_is_started_again(home: Path, node: Node) -> None:
     kept, port = Forwards(home / "forwards.json"), free_port()
     kept.start(spec(node, port))
@@ -107,6 +133,27 @@ def test_a_stopped_workspace_is_waited_for(
     running_workspace[0] = None
     eventually(lambda: kept.states()[0].state == "ready", "it does not come back")
     kept.close()
+
+
+def test_all_that_end_share_one_wait(home: Path, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them hangs; a clock of its own says how long that takes."""
+    now, begun = [100.0], list[Forward]()
+
+    class Hanging(Forward):
+        def join(self, timeout_s: float) -> None:
+            now[0] += timeout_s
+            begun.append(self)
+
+    kept = Forwards(home / "forwards.json", Hanging)
+    for number in range(3):
+        kept.start(spec(node, free_port(), f"w{number}"))
+    monkeypatch.setattr(forwards_module, "time", SimpleNamespace(monotonic=lambda: now[0]), raising=False)
+    kept.close()
+    after_close = now[0]
+    kept.stop(str(node.registry), node.name)
+    for one in begun:
+        Forward.join(one, 30)
+    assert (after_close, now[0]) == (100.0 + forwards_module.STOP_S, 100.0 + 2 * forwards_module.STOP_S)
 
 
 def test_a_successor_has_them_again(home: Path, node: Node) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import subprocess
+import threading
 
 import pytest
+
+from codesmith.errors import CodeSmithError
+from codesmith.nodes.registry import Registry
+from codesmith.workspace.ssh_config import SshConfig
 
 pytestmark = pytest.mark.slow
 
@@ -84,6 +90,44 @@ def test_files_are_private_and_there_is_one_key(place, operator):
         assert mode == (0o700 if path.is_dir() else 0o600) or path.suffix == ".pub", path
     install(place, "--yes")
     assert (place.home / "ssh" / "id_ed25519").read_bytes() == key
+
+
+def test_commands_at_once_make_one_key_and_disturb_each_other_in_nothing(place, monkeypatch):
+    """A second command begins while the first one makes the key."""
+    config, run, flock = SshConfig(Registry.load(place.nodes)), subprocess.run, fcntl.flock
+    made, meets, errors = [], threading.Event(), []
+
+    def write():
+        try:
+            config.write()
+        except (CodeSmithError, OSError) as error:
+            errors.append(error)
+
+    second = threading.Thread(target=write)
+
+    def run_here(command, **options):
+        if command[0].endswith("ssh-keygen"):
+            made.append(command)
+            if len(made) == 1:
+                second.start()
+                assert meets.wait(30)
+            meets.set()
+        return run(command, **options)
+
+    def lock(descriptor, how):
+        if made:
+            meets.set()
+        return flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", lock)
+    monkeypatch.setattr(subprocess, "run", run_here)
+    write()
+    second.join()
+    assert (len(made), errors) == (1, [])
+    names = [config.folder.name, f"{config.folder.name}/config", f"{config.folder.name}/web1.json"]
+    names += ["id_ed25519", "id_ed25519.pub"]
+    ssh = place.home / "ssh"
+    assert sorted(str(path.relative_to(ssh)) for path in ssh.rglob("*")) == sorted(names)
 
 
 def test_install_asks_and_shows_the_change(place, operator):
