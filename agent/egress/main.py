@@ -11,7 +11,7 @@ import socket
 
 from agent.egress.denied import DeniedHosts
 from agent.egress.policy import PolicyFile
-from agent.egress.server import Limits, Server
+from agent.egress.server import USUAL, Limits, Server
 from agent.shared.sockets import systemd_socket
 
 # Of each connection: the client's side and the server's.
@@ -38,7 +38,7 @@ async def _serve(listening: socket.socket, folder: str) -> None:
 def connections_max() -> int:
     """Return how many connections fit into this process's descriptors, whose limit is raised as far as it goes."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = Limits.connections * DESCRIPTORS_EACH + DESCRIPTORS_OWN
+    wanted = USUAL.connections * DESCRIPTORS_EACH + DESCRIPTORS_OWN
     descriptors = wanted if most == resource.RLIM_INFINITY else min(most, wanted)
     resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, most))
     return max((descriptors - DESCRIPTORS_OWN) // DESCRIPTORS_EACH, 1)
