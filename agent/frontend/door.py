@@ -152,9 +152,9 @@ class Door:
                 _send_refusal(connection, error)
             _end(connection)  # the runtime may have it, and has only not answered
         else:
-            self._end_if_too_late(connection, uid, workspace)
+            self.end_if_too_late(connection, uid, workspace)
 
-    def _end_if_too_late(self, connection: socket.socket, uid: int, workspace: str) -> None:
+    def end_if_too_late(self, connection: socket.socket, uid: int, workspace: str) -> None:
         """End what was passed on while the right to enter was taken away: that has ended the runtime before.
 
         Whoever takes it away marks the workspace first and unmarks it when that is written: one of the two sees the

@@ -166,7 +166,7 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
             self._refuse(409, "too many ssh agents are forwarded, or this token is in use")
             return
         try:
-            self._switch_to("ssh-agent")
+            self.switch_to("ssh-agent")
         finally:  # it waits for a call already, also when its owner has gone
             self.server.dispatcher.forwarded_agents.await_end(forwarded)
 
@@ -202,7 +202,7 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
             self._answer(503, error)
             self.wfile.flush()
             return
-        self._switch_to(stream.PROTOCOL)
+        self.switch_to(stream.PROTOCOL)
         self.stream.release()
         descriptor = self._hand_over()
         records = self.server.dispatcher.context.job_records
@@ -227,7 +227,7 @@ class RequestHandler(SimpleJSONRPCRequestHandler):
         """
         return int(self.connection.detach())
 
-    def _switch_to(self, protocol: str) -> None:
+    def switch_to(self, protocol: str) -> None:
         self.send_response(101)
         self.send_header("Connection", "Upgrade")
         self.send_header("Upgrade", protocol)

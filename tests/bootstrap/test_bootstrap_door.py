@@ -109,7 +109,7 @@ def test_a_block_for_one_of_many_logins_is_seen(any_node: LabNode, node_with_ann
     sh(any_node, f"cp -p /etc/group /root/; sed -i 's/^codesmith-logins:.*/&,{others}/' /etc/group")
     sh(any_node, f"printf 'Match User cs-zoe\n PermitUserRC yes\n' >{FIRST}")
     try:
-        found = json.loads(sh(any_node, f"python3 -IS {layout.program_of(layout.CURRENT)} door"))["problems"]
+        found = json.loads(sh(any_node, f"python3 -IS {layout.program_of(layout.CURRENT)} report"))["door"]["problems"]
         assert [one["problem"] for one in found] == ["permituserrc is yes for cs-zoe, and must be no"]
     finally:
         sh(any_node, f"rm {FIRST}; cp -p /root/group /etc/group")

@@ -34,7 +34,7 @@ CHANGING = (
     (r"\b\d+\.\d+ ?s\b", "SECONDS"),
     (r"(?<=seconds )\d+\.\d+", "SECONDS"),
     (r"\b1879\d{6}\b", "UID"),
-    (r"\b[A-Z][a-z]{2} [ \d]\d \d\d:\d\d\b", "DATE"),
+    (r"\b[A-Z][a-z]{2} +\d{1,2} \d\d:\d\d\b", "DATE"),
     (r"\b\d+(?:\.\d+)? (?:[KMG]i)?B\b|(?<=_bytes )\d+", "SIZE"),
     (r"\b\d+m\d+\.\d+s\b", "SECONDS"),
     (r"(?<![\w.])\d+\.\d+\.\d+(?![\w.])", "VERSION"),

@@ -90,7 +90,7 @@ def test_an_agent_whose_owner_left_before_the_answer_takes_no_place(rpc: Rpc, mo
     def switch_to(handler: http_server.RequestHandler, protocol: str) -> None:
         raise BrokenPipeError
 
-    monkeypatch.setattr(http_server.RequestHandler, "_switch_to", switch_to)
+    monkeypatch.setattr(http_server.RequestHandler, "switch_to", switch_to)
     with rpc.connect() as connection:
         head = f"POST /ssh-agent HTTP/1.1\r\nHost: n\r\nUpgrade: ssh-agent\r\nCodeSmith-Token: {TOKEN}\r\n\r\n"
         connection.sendall(head.encode())

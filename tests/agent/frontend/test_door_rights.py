@@ -94,7 +94,7 @@ def test_who_comes_before_the_change_is_written_is_put_out(
 ) -> None:
     """All that ran has ended, and nobody is told so yet: the store still says who might enter before."""
     rpc, came, passed_on = ann.rpc, list[socket.socket](), threading.Event()
-    watch, end_if_too_late = rpc.dispatcher.context.job_watch, door.Door._end_if_too_late
+    watch, end_if_too_late = rpc.dispatcher.context.job_watch, door.Door.end_if_too_late
     if change == "workspace.unshare":
         rpc.call("workspace.assign", name="site", user="bob")
         rpc.call("workspace.share", name="site", user="ann")
@@ -113,7 +113,7 @@ def test_who_comes_before_the_change_is_written_is_put_out(
         assert answer == {"stream": "frames"}
         assert passed_on.wait(20)
 
-    monkeypatch.setattr(door.Door, "_end_if_too_late", look)
+    monkeypatch.setattr(door.Door, "end_if_too_late", look)
     monkeypatch.setattr(watch, "while_ending", then_enter)
     rpc.call(change, **({"name": "ann"} if change == "user.disable" else {"name": "site", "user": OTHER[change]}))
     with came[0]:

@@ -46,13 +46,13 @@ def test_a_ping_that_has_no_room_stops_no_log(tmp_path: Path) -> None:
     loop: Any = Loop()
     ours, theirs = socket.socketpair()
     log, settings = Log(str(tmp_path)), SimpleNamespace(ping_s=1.0, silence_s=1.0, unseen_s=1.0)
-    with ours:
+    with ours, theirs.dup() as filler:
         theirs.setblocking(False)
         stream = AttachedStream(loop, theirs.detach(), settings, loop.ignore, log, 0)  # type: ignore[arg-type]
         loop.write()
         with suppress(BlockingIOError):
             while True:
-                stream._connection.send(bytes(1 << 16), socket.MSG_DONTWAIT)
+                filler.send(bytes(1 << 16), socket.MSG_DONTWAIT)
         loop.timer()  # the ping waits
         log.add(frames.STDOUT, memoryview(b"more"))
         stream.follow()
