@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import shlex
@@ -151,3 +152,14 @@ def nodes_file(named: str = "") -> Path:
         f"no nodes.yaml in {here} or above it",
         hint="create one (`inv node.add NAME --host HOST --file nodes.yaml`) or set CODESMITH_NODES",
     )
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other writers of a folder out, by a lock on the folder itself: no file of it is left."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -5,16 +5,16 @@ The new text is read back before it replaces the file. If it does not say what w
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
 from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from codesmith import paths
 from codesmith.errors import BadRegistry, CodeSmithError, UnknownNode
 from codesmith.nodes import includes, reader
 from codesmith.nodes.reader import NodesFile
@@ -196,16 +196,14 @@ def _by_hand(old: NodesFile, name: str, settings: Mapping[str, Any]) -> BadRegis
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Keep other writers out, by a lock on the folder: the file itself is replaced."""
-    try:
-        handle = os.open(path.resolve().parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        problem, parent = f"cannot open the folder of {path}: {error.strerror}", path.resolve().parent
-        raise BadRegistry(problem, hint=f"ls -ld {parent}") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    folder = path.resolve().parent
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(paths.locked(folder))
+        except OSError as error:
+            problem = f"cannot open the folder of {path}: {error.strerror}"
+            raise BadRegistry(problem, hint=f"ls -ld {folder}") from error
         yield
-    finally:
-        os.close(handle)
 
 
 def _indent(line: str) -> int:

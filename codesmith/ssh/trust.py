@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import fcntl
 import os
 import shlex
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codesmith.errors import Cancelled, CodeSmithError
+from codesmith.paths import locked
 from codesmith.ssh.connect import fetch_host_key
 from codesmith.ssh.hostkeys import HostKey, pins_for, verify
 from codesmith.ssh.target import resolve
@@ -86,7 +86,7 @@ def add_pin(path: Path, name: str, key: HostKey) -> None:
     real = path.resolve()
     line = f"{name} {key.type} {base64.b64encode(key.blob).decode()}\n"
     try:
-        with _locked(real.parent):
+        with locked(real.parent):
             old, mode = (real.read_text(), real.stat().st_mode & 0o777) if real.exists() else ("", 0o644)
             _replace(real, old + ("" if old.endswith("\n") or not old else "\n") + line, mode)
     except OSError as error:
@@ -105,17 +105,3 @@ def _replace(path: Path, text: str, mode: int) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-class _locked:  # noqa: N801 (read as a verb)
-    """Locks the folder itself: two `node.trust` at once lose no line, and no lock file is left."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def __enter__(self) -> None:
-        self._descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._descriptor)

@@ -5,7 +5,6 @@ All of it is in `ssh/` of the state directory. ssh uses it once the operator's o
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -13,8 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +20,7 @@ from codesmith.cli import hints
 from codesmith.cli.cells import escape
 from codesmith.errors import CodeSmithError, Unsupported
 from codesmith.nodes.registry import Node, Registry
-from codesmith.paths import ANOTHER_HOME, ensure_private, state_dir, state_place, writing
+from codesmith.paths import ANOTHER_HOME, ensure_private, locked, state_dir, state_place, writing
 from codesmith.ssh.openssh.command import version
 from codesmith.ssh.options import FIXED, NOT_SHARED, SINCE, Option
 from codesmith.ssh.target import parse_ssh_g
@@ -83,7 +81,7 @@ class SshConfig:
         """
         top = ensure_private(state_dir() / "ssh")
         names = {f"{name}.json" for name in self.registry.nodes}
-        with writing(self.path), _locked(top):
+        with writing(self.path), locked(top):
             ensure_private(self.folder)
             ensure_key()
             for old in self.folder.glob("*.json"):
@@ -194,17 +192,6 @@ def _how_to_open(node: Node) -> dict[str, object]:
     start = [sys.executable, "-P", "-m", "codesmith", "node.connect", "--node", node.name, "--file", str(node.registry)]
     program = hints.command_name()
     return {"start": start, "program": program, "environment": {name: os.environ.get(name) for name in VARIABLES}}
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep other writers out, by a lock on the folder itself: no file of it is left."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _write(path: Path, text: str) -> None:

@@ -7,10 +7,9 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
-from codesmith.paths import ensure_private, runtime_dir
+from codesmith.paths import ensure_private, locked, runtime_dir
 from codesmith.ssh.openssh.mux import Control
 
 PREFIX = "ssh-"
@@ -21,7 +20,9 @@ class MasterFolder:
     """Created for one connection, and locked until `remove` or the end of the process."""
 
     def __init__(self) -> None:
-        with _locked(runtime_dir()) as parent:
+        parent = runtime_dir()
+        # Before it has its own lock, others would remove the folder as stale.
+        with locked(parent):
             remove_stale(parent)
             self.path = ensure_private(parent / f"{PREFIX}{secrets.token_hex(4)}")
             self._lock = _lock(self.path)
@@ -44,17 +45,6 @@ class MasterFolder:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-
-
-@contextlib.contextmanager
-def _locked(parent: Path) -> Iterator[Path]:
-    """Lock the parent while a folder is created: before it has its own lock, others would remove it as stale."""
-    descriptor = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield parent
-    finally:
-        os.close(descriptor)
 
 
 def remove_stale(parent: Path) -> None:
