@@ -1,19 +1,15 @@
 """The program of a release: agent.pyz unpacked and compiled, so that no start of it compiles or writes anything.
 
-Python loads the compiled files without a look at their sources. `compiled.json` in the program has their sums.
+Python loads the compiled files without a look at their sources. `sums.json` in the program has the sums of all files.
 """
 
 from __future__ import annotations
 
-import errno
 import glob
 import hashlib
 import json
 import os
 import stat
-import struct
-import zipfile
-import zlib
 from importlib.util import cache_from_source
 
 TYPE_CHECKING = False  # the typing module takes 2 ms to import
@@ -21,12 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
-AGENT, PROGRAM, COMPILED = "agent.pyz", "program", "compiled.json"
+PROGRAM, SUMS = "program", "sums.json"
 SHOWN_MAX = 3
 # The settings of runtimes, as the helper writes them; root's.
 RUNTIMES = "/run/codesmith/workspaces"
-# What reading a damaged zip file raises.
-DAMAGED = (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError, struct.error, zlib.error)
 
 
 def program_of(release: str) -> str:
@@ -35,20 +29,16 @@ def program_of(release: str) -> str:
 
 
 def differences(release: str) -> list[str]:
-    """Return how a release's program differs from its agent.pyz and from what was compiled on this node; sorted.
+    """Return how a release's program differs from what was unpacked and compiled on this node; sorted.
 
     Each is `changed`, `missing` or `added` with a path in the program.
     """
     program = program_of(release)
-    try:
-        sums = {name: hashlib.sha256(data).hexdigest() for name, data in shipped(release).items()}
-    except OSError as error:
-        return [f"unknown, because {AGENT} cannot be read: {error.strerror}"]
+    sums = _read_object(f"{program}/{SUMS}")
     # Another Python than the one that compiled them looks for other names.
-    compiled = _read_object(f"{program}/{COMPILED}")
-    sums.update({name: compiled.get(name, "") for name in compiled_names(sums).values()})
-    wanted = {COMPILED, *sums, *folders_of(sums)}
-    found = dict(_look(program, sums))
+    files = {SUMS, *sums, *compiled_names(sums).values()}
+    folders = folders_of(files)
+    wanted, found = files | folders, dict(_look(program, sums, folders))
     different = [f"changed {name}" for name in wanted & set(found) if not found[name]]
     different += [f"missing {name}" for name in wanted - set(found)]
     return sorted([*different, *(f"added {name}" for name in set(found) - wanted)])
@@ -58,16 +48,6 @@ def shown(found: list[str]) -> list[str]:
     """Return the first few of many differences."""
     more = [f"{len(found) - SHOWN_MAX} more"] if len(found) > SHOWN_MAX else []
     return [*found[:SHOWN_MAX], *more]
-
-
-def shipped(release: str) -> dict[str, bytes]:
-    """Return the files in a release's agent.pyz by their names; OSError if it cannot be read."""
-    path = f"{release}/{AGENT}"
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return {name: archive.read(name) for name in archive.namelist()}
-    except DAMAGED as error:
-        raise OSError(errno.EIO, f"it is damaged ({error})", path) from error
 
 
 def compiled_names(names: Iterable[str]) -> dict[str, str]:
@@ -129,15 +109,14 @@ def _read_object(path: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _look(program: str, sums: dict[str, str]) -> Iterator[tuple[str, bool]]:
+def _look(program: str, sums: dict[str, str], wanted: set[str]) -> Iterator[tuple[str, bool]]:
     """Yield each path in the program, and whether its type, mode, owner and sum are as they should be."""
-    wanted_folders = folders_of(sums)
     for folder, folders, names in os.walk(program):
-        inside = os.path.relpath(folder, program)
+        inside = "" if folder == program else os.path.relpath(folder, program) + "/"
         for name in folders + names:
-            path, full = os.path.normpath(os.path.join(inside, name)), os.path.join(folder, name)
+            path, full = inside + name, f"{folder}/{name}"
             there = os.lstat(full)
-            is_folder = path in wanted_folders
+            is_folder = path in wanted
             kind = stat.S_IFDIR | 0o755 if is_folder else stat.S_IFREG | 0o644
             fits = (there.st_mode, there.st_uid, there.st_gid) == (kind, 0, 0)
-            yield path, fits and (path not in sums or sum_of(full) == sums[path])
+            yield path, fits and (is_folder or path == SUMS or sum_of(full) == sums.get(path))

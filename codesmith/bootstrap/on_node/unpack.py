@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import py_compile
 import shutil
 import stat
+import struct
+import zipfile
+import zlib
 from typing import Any
 
 from codesmith.bootstrap.on_node.commands import Failed, run
 from codesmith.bootstrap.on_node.files import TEMPORARY, install_file, remove_acls, sync_folder
-from codesmith.bootstrap.on_node.programs import (
-    COMPILED,
-    compiled_names,
-    folders_of,
-    program_of,
-    shipped,
-    sum_of,
-)
+from codesmith.bootstrap.on_node.programs import SUMS, compiled_names, folders_of, program_of, sum_of
 
+AGENT = "agent.pyz"
+# What reading a damaged zip file raises.
+DAMAGED = (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError, struct.error, zlib.error)
 UNCHECKED = py_compile.PycInvalidationMode.UNCHECKED_HASH
 
 
 def do_program(order: dict[str, Any]) -> None:
     """Unpack and compile the agent of a release; what does not belong into its program is removed.
 
-    `compiled.json` comes last, when all the rest is on disk: a program that has it is whole.
+    `sums.json` comes last, when all the rest is on disk: a program that has it is whole.
     """
     release = os.path.dirname(order["path"])
-    program, files = program_of(release), shipped(release)
+    program, files = program_of(release), _shipped(release)
     compiled = compiled_names(files)
     _clear(program, {*files, *compiled.values()})
     for folder in ("", *sorted(folders_of([*files, *compiled.values()]))):
@@ -41,10 +41,21 @@ def do_program(order: dict[str, Any]) -> None:
     for source, target in compiled.items():
         _compile(f"{program}/{source}", f"{program}/{target}")
     run(["sync", "--file-system", "--", program])
-    sums = {name: sum_of(f"{program}/{name}") for name in sorted(compiled.values())}
-    text = (json.dumps(sums, indent=1) + "\n").encode()
-    install_file(f"{program}/{COMPILED}", text, hashlib.sha256(text).hexdigest(), 0o644)
+    sums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    sums.update({name: sum_of(f"{program}/{name}") for name in compiled.values()})
+    text = (json.dumps(sums, indent=1, sort_keys=True) + "\n").encode()
+    install_file(f"{program}/{SUMS}", text, hashlib.sha256(text).hexdigest(), 0o644)
     sync_folder(release)
+
+
+def _shipped(release: str) -> dict[str, bytes]:
+    """Return the files in a release's agent.pyz by their names; OSError if it cannot be read."""
+    path = f"{release}/{AGENT}"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {name: archive.read(name) for name in archive.namelist()}
+    except DAMAGED as error:
+        raise OSError(errno.EIO, f"it is damaged ({error})", path) from error
 
 
 def _clear(program: str, files: set[str]) -> None:
