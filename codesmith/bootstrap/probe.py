@@ -61,7 +61,7 @@ PYTHON = f"/usr/bin/python3 -I -S -c '{RUN_PROGRAM}'"
 # Only root may read the passwords' state, and the host keys, without which sshd tells nothing.
 REPORT_TIMEOUT_S = 20
 REPORT = (
-    f"[ ! -e {layout.program_of(layout.CURRENT)} ] || [ \"$(id -u)\" != 0 ] || timeout {REPORT_TIMEOUT_S} "
+    f'[ ! -e {layout.program_of(layout.CURRENT)} ] || [ "$(id -u)" != 0 ] || timeout {REPORT_TIMEOUT_S} '
     f"/usr/bin/python3 -I -S {layout.program_of(layout.CURRENT)} report </dev/null 2>/dev/null"
 )
 PROBE = f"exec 4<&0; {{ {REPORT}; }} | {PYTHON} 3<&0 <&4 4<&-"
