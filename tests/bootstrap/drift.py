@@ -62,7 +62,7 @@ DRIFT = {
     "a folder in place of a file": (f"rm {CACHED}; mkdir -p {CACHED}/x", [PROGRAM, RESTART]),
     "a file that others may write": (f"chmod 666 {THERE}/agent/main.py", [PROGRAM, RESTART]),
     "an access list": (f"{SET_ACL} {THERE}", [PROGRAM, RESTART]),
-    "lost sums": (f"rm {THERE}/sums.json", [PROGRAM, RESTART]),
+    "lost sums": (f"rm {THERE}/compiled.json", [PROGRAM, RESTART]),
     "a lost program": (f"rm -r {THERE}", [PROGRAM, RESTART]),
     "a lost link": (
         f"rm {layout.CURRENT}",

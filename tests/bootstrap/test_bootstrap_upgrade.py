@@ -218,7 +218,7 @@ def test_rollback_goes_back_and_once_more_forth(node: LabNode, seven: Node) -> N
 @pytest.mark.long
 def test_rollback_repairs_what_it_goes_back_to(node: LabNode, seven: Node) -> None:
     program = layout.program_of(layout.PREVIOUS)
-    sums = "find . -name '*.pyc' -o -type f -not -name sums.json -exec sha256sum {} + | sort"
+    sums = "find . -name '*.pyc' -o -type f -not -name compiled.json -exec sha256sum {} + | sort"
     before = sh(node, f"cd {program}; {sums}")
     sh(node, f"echo broken >{program}/agent/main.py; rm -r {program}/jsonrpclib; rm {program}/agent/__pycache__/*")
     assert rollback(seven).agent_version == "6.0.0"

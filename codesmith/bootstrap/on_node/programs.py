@@ -1,6 +1,6 @@
 """The program of a release: agent.pyz unpacked and compiled, so that no start of it compiles or writes anything.
 
-Python loads the compiled files without a look at their sources. `sums.json` in the program has the sums of all files.
+Python loads the compiled files without a look at their sources. `compiled.json` there has the sums of all files.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
-PROGRAM, SUMS = "program", "sums.json"
+PROGRAM, COMPILED = "program", "compiled.json"
 SHOWN_MAX = 3
 # The settings of runtimes, as the helper writes them; root's.
 RUNTIMES = "/run/codesmith/workspaces"
@@ -34,9 +34,9 @@ def differences(release: str) -> list[str]:
     Each is `changed`, `missing` or `added` with a path in the program.
     """
     program = program_of(release)
-    sums = _read_object(f"{program}/{SUMS}")
+    sums = _read_object(f"{program}/{COMPILED}")
     # Another Python than the one that compiled them looks for other names.
-    files = {SUMS, *sums, *compiled_names(sums).values()}
+    files = {COMPILED, *sums, *compiled_names(sums).values()}
     folders = folders_of(files)
     wanted, found = files | folders, dict(_look(program, sums, folders))
     different = [f"changed {name}" for name in wanted & set(found) if not found[name]]
@@ -119,4 +119,4 @@ def _look(program: str, sums: dict[str, str], wanted: set[str]) -> Iterator[tupl
             is_folder = path in wanted
             kind = stat.S_IFDIR | 0o755 if is_folder else stat.S_IFREG | 0o644
             fits = (there.st_mode, there.st_uid, there.st_gid) == (kind, 0, 0)
-            yield path, fits and (is_folder or path == SUMS or sum_of(full) == sums.get(path))
+            yield path, fits and (is_folder or path == COMPILED or sum_of(full) == sums.get(path))

@@ -24,7 +24,7 @@ from codesmith.bootstrap.on_node.files import (
     remove_link,
     sync_folder,
 )
-from codesmith.bootstrap.on_node.programs import SUMS, differences, program_of, used_releases
+from codesmith.bootstrap.on_node.programs import COMPILED, differences, program_of, used_releases
 from codesmith.bootstrap.on_node.unpack import do_program
 
 VERSION_TIMEOUT_S = 60
@@ -140,7 +140,7 @@ def _is_in(path: str, folder: str) -> bool:
 
 
 def _is_whole(release: str) -> bool:
-    parts = ("agent.pyz", "units", os.path.join("program", SUMS))
+    parts = ("agent.pyz", "units", os.path.join("program", COMPILED))
     return bool(release) and all(os.path.exists(os.path.join(release, part)) for part in parts)
 
 

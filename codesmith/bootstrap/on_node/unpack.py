@@ -16,7 +16,7 @@ from typing import Any
 
 from codesmith.bootstrap.on_node.commands import Failed, run
 from codesmith.bootstrap.on_node.files import TEMPORARY, install_file, remove_acls, sync_folder
-from codesmith.bootstrap.on_node.programs import SUMS, compiled_names, folders_of, program_of, sum_of
+from codesmith.bootstrap.on_node.programs import COMPILED, compiled_names, folders_of, program_of, sum_of
 
 AGENT = "agent.pyz"
 # What reading a damaged zip file raises.
@@ -27,7 +27,7 @@ UNCHECKED = py_compile.PycInvalidationMode.UNCHECKED_HASH
 def do_program(order: dict[str, Any]) -> None:
     """Unpack and compile the agent of a release; what does not belong into its program is removed.
 
-    `sums.json` comes last, when all the rest is on disk: a program that has it is whole.
+    `compiled.json` comes last, when all the rest is on disk: a program that has it is whole.
     """
     release = os.path.dirname(order["path"])
     program, files = program_of(release), _shipped(release)
@@ -44,7 +44,7 @@ def do_program(order: dict[str, Any]) -> None:
     sums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     sums.update({name: sum_of(f"{program}/{name}") for name in compiled.values()})
     text = (json.dumps(sums, indent=1, sort_keys=True) + "\n").encode()
-    install_file(f"{program}/{SUMS}", text, hashlib.sha256(text).hexdigest(), 0o644)
+    install_file(f"{program}/{COMPILED}", text, hashlib.sha256(text).hexdigest(), 0o644)
     sync_folder(release)
 
 
