@@ -110,6 +110,7 @@ class Store(KeptJobs):
             ("DELETE FROM shares WHERE workspace = ?", name),
             ("DELETE FROM repos WHERE workspace = ?", name),
             ("DELETE FROM jobs WHERE workspace = ?", name),
+            ("DELETE FROM asked_jobs WHERE workspace = ?", name),
             ("DELETE FROM tokens WHERE workspace = ?", name),
             ("DELETE FROM workspaces WHERE name = ?", name),
         )
