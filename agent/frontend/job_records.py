@@ -59,13 +59,18 @@ class JobRecords:
         """Return the ids of the jobs that are known."""
         return {job.record["id"] for job in self._store.list_jobs(workspace)}
 
-    def learn(self, workspace: str, records: List[Job], *, all_of: Optional[Set[str]] = None) -> None:
+    def learn(
+        self, workspace: str, records: List[Job], *, of: Optional[str], all_of: Optional[Set[str]] = None
+    ) -> None:  # fmt: skip
         """Keep what a runtime says of jobs; an end that was seen is never undone, and what was deleted stays so.
 
+        `of` is the id of the workspace whose runtime was asked: another one of its name has not these jobs.
         With `all_of` these are all that it has, and those were known before it was asked: what it does not name of them
         is gone. What has begun since may be missing for another reason.
         """
         with self._changed:
+            if self._store.id_of(workspace) != of:
+                return
             # The last of what is said of a job counts.
             last = {record["id"]: record for record in records}
             records = [record for job, record in last.items() if (workspace, job) not in self._deleted]

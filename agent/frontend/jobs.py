@@ -44,7 +44,7 @@ def start(context: Context, workspace: str, *, ends_with_stream: bool, **asked: 
     except AgentError:
         context.job_records.forget_asked(workspace, fields["id"])
         raise
-    context.job_records.learn(workspace, [job])
+    context.job_records.learn(workspace, [job], of=document["id"])
     return {**job, "stream": None}
 
 
@@ -60,9 +60,9 @@ def waiting(workspace: str, fields: Dict[str, Any]) -> Job:
 
 def get(context: Context, workspace: str, job: str) -> Job:
     """Return a job. Starts nothing."""
-    workspace_records.find(context, workspace)
+    document = workspace_records.find(context, workspace)
     return _find_waiting(context, workspace, job) or _unless_it_starts(
-        context, workspace, job, lambda: _look(context, workspace, job) or _known(context, workspace, job)
+        context, workspace, job, lambda: _look(context, document, job) or _known(context, workspace, job)
     )
 
 
@@ -107,12 +107,12 @@ def attach(context: Context, workspace: str, job: str, offset: Optional[int]) ->
 
 def wait(context: Context, workspace: str, job: str, timeout_s: float) -> Job:
     """Return a job when it has ended, or as it is after `timeout_s`."""
-    workspace_records.find(context, workspace)
+    document = workspace_records.find(context, workspace)
     deadline = time.monotonic() + timeout_s
 
     def ask() -> Job:
         left_s = max(deadline - time.monotonic(), 0.0)
-        return _job_after(context, workspace, job, "job_wait", left_s + GRACE_S, timeout_s=left_s)
+        return _job_after(context, document, job, "job_wait", left_s + GRACE_S, timeout_s=left_s)
 
     while True:
         found = _find_waiting(context, workspace, job) or _unless_it_starts(context, workspace, job, ask)
@@ -123,10 +123,10 @@ def wait(context: Context, workspace: str, job: str, timeout_s: float) -> Job:
 
 def stop(context: Context, workspace: str, job: str, signal: str, grace_s: float) -> Job:
     """End a job with all it started. Starts nothing."""
-    workspace_records.find(context, workspace)
+    document = workspace_records.find(context, workspace)
     found = _find_waiting(context, workspace, job) or _unless_it_starts(
         context, workspace, job,
-        lambda: _job_after(context, workspace, job, "job_stop", grace_s + GRACE_S, signal=signal, grace_s=grace_s),
+        lambda: _job_after(context, document, job, "job_stop", grace_s + GRACE_S, signal=signal, grace_s=grace_s),
     )  # fmt: skip
     if found["state"] == "waiting":
         raise _waits(job)
@@ -151,8 +151,11 @@ def _waits(job: str) -> InUse:
     return InUse(f"job {job} waits for its stream: nothing of it runs yet", hint="it is gone when its token expires")
 
 
-def _job_after(context: Context, workspace: str, job: str, request: str, within_s: float, **fields: Any) -> Job:
+def _job_after(
+    context: Context, document: Dict[str, Any], job: str, request: str, within_s: float, **fields: Any
+) -> Job:  # fmt: skip
     """Return a job when a request has done something for it; as it is known when its runtime has ended."""
+    workspace = document["name"]
     try:
         answer = context.runtimes.ask(workspace, request, reply_timeout_s=within_s, id=job, **fields)
     except (NotRunning, RuntimeSilent):
@@ -161,12 +164,13 @@ def _job_after(context: Context, workspace: str, job: str, request: str, within_
     except NotFound:
         raise not_found(workspace, job) from None
     found = job_answers.check_job(workspace, answer.get("job"), job)
-    context.job_records.learn(workspace, [found])
+    context.job_records.learn(workspace, [found], of=document["id"])
     return context.job_records.complete(workspace, found)
 
 
-def _look(context: Context, workspace: str, job: str) -> Optional[Job]:
+def _look(context: Context, document: Dict[str, Any], job: str) -> Optional[Job]:
     """Return what a running runtime says of a job; None when it does not answer so."""
+    workspace = document["name"]
     try:
         answer = context.runtimes.ask(workspace, "job_get", reply_timeout_s=LOOK_TIMEOUT_S, id=job)
         found = job_answers.check_job(workspace, answer.get("job"), job)
@@ -174,7 +178,7 @@ def _look(context: Context, workspace: str, job: str) -> Optional[Job]:
         raise not_found(workspace, job) from None
     except (NotRunning, AgentError):
         return None
-    context.job_records.learn(workspace, [found])
+    context.job_records.learn(workspace, [found], of=document["id"])
     return context.job_records.complete(workspace, found)
 
 
