@@ -37,9 +37,12 @@ def transfer(
 
 
 def settle(runtimes: Runtimes, workspace: str, request: Dict[str, Any], timeout_s: float) -> Dict[str, Any]:
-    """Let the login's own git do what is left of an exchange; return branch, commit and what was left out."""
+    """Let the login's own git do what is left of an exchange; return branch, commit and what was left out.
+
+    The transfer is done: it waits for those of others, and is not refused while they last.
+    """
     whole = {**request, "action": "settle", "programs": ["git"]}
-    answer = git_jobs.run_git(runtimes, workspace, whole, None, timeout_s, is_own=True)
+    answer = git_jobs.run_git(runtimes, workspace, whole, None, timeout_s, is_own=True, patience_s=timeout_s)
     _check(workspace, request, answer)
     if not isinstance(answer.get("repo"), dict):
         raise git_jobs.failed(f"git {request['kind']}", answer, {})

@@ -80,15 +80,17 @@ def check(workspace: str, problem: object, program: object, what: str, less: str
 def run_git(
     runtimes: Runtimes, workspace: str, request: Dict[str, Any], token: Optional[str], timeout_s: float,
     *, descriptor: Optional[int] = None, for_clone: bool = False, is_own: bool = False,
+    patience_s: Optional[float] = None,
 ) -> Dict[str, Any]:  # fmt: skip
     """Run git in the workspace's runtime and return its answer, which the login can forge.
 
     `is_own`: it runs what the login has configured, so never in a runtime that has the network for a clone alone.
+    `patience_s`: how long it waits for such clones.
     """
     done = runtimes.call(
         workspace, "own_git" if is_own else "git",
         reply_timeout_s=timeout_s + REPLY_GRACE_S, descriptor=descriptor, for_clone=for_clone,
-        job=token, job_request={**request, "git_hosts": git_hosts.read()}, timeout_s=timeout_s,
+        patience_s=patience_s, job=token, job_request={**request, "git_hosts": git_hosts.read()}, timeout_s=timeout_s,
     )  # fmt: skip
     ended = runtime_client.check_ended(done)
     if ended["killed_by"] == "memory":

@@ -11,18 +11,16 @@ import sys
 import threading
 from contextlib import suppress
 from datetime import datetime, timezone
-from typing import Any, Dict, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from agent.contract.records.job import Job
 from agent.frontend.audit import Attempt, Audit, parse_time
-from agent.frontend.kept_jobs import KeptJob
+from agent.frontend.kept_jobs import ASKED_MAX, KeptJob
 from agent.frontend.store import Store
 from agent.shared.clock import now
 from agent.shared.errors import AgentError
 
 METHOD = "job.end"
-# Jobs of which nothing was heard since they were asked for: their streams were refused.
-ASKED_MAX = 4096
 # How many a runtime has at once. A workspace that says it has more is not believed.
 RUNNING_MAX = 200
 # Deleted jobs of which an answer from before may still be on its way.
@@ -37,8 +35,8 @@ class JobRecords:
         self._store = store
         self._audit: Optional[Audit] = None
         self._changed = threading.Condition()
-        # Oldest first.
-        self._asked: Dict[Tuple[str, str], None] = {}
+        # Oldest first. Those of an earlier front end that was killed before it heard of them are there too.
+        self._asked: Dict[Tuple[str, str], None] = dict.fromkeys(store.asked_jobs())
         self._deleted: Dict[Tuple[str, str], None] = {}
 
     def audit_to(self, audit: Audit) -> None:
@@ -49,23 +47,30 @@ class JobRecords:
         """Note that a job is asked for, before its runtime hears of it."""
         with self._changed:
             _note(self._asked, (workspace, job), ASKED_MAX)
+            self._keep_asked(self._store.put_asked, workspace, job)
 
     def forget_asked(self, workspace: str, job: str) -> None:
         """Note that a job was refused."""
         with self._changed:
             self._asked.pop((workspace, job), None)
+            self._keep_asked(self._store.remove_asked, workspace, job)
 
     def ids(self, workspace: str) -> Set[str]:
         """Return the ids of the jobs that are known."""
         return {job.record["id"] for job in self._store.list_jobs(workspace)}
 
-    def learn(self, workspace: str, records: List[Job], *, all_of: Optional[Set[str]] = None) -> None:
+    def learn(
+        self, workspace: str, records: List[Job], *, of: Optional[str], all_of: Optional[Set[str]] = None
+    ) -> None:  # fmt: skip
         """Keep what a runtime says of jobs; an end that was seen is never undone, and what was deleted stays so.
 
+        `of` is the id of the workspace whose runtime was asked: another one of its name has not these jobs.
         With `all_of` these are all that it has, and those were known before it was asked: what it does not name of them
         is gone. What has begun since may be missing for another reason.
         """
         with self._changed:
+            if self._store.id_of(workspace) != of:
+                return
             # The last of what is said of a job counts.
             last = {record["id"]: record for record in records}
             records = [record for job, record in last.items() if (workspace, job) not in self._deleted]
@@ -130,6 +135,12 @@ class JobRecords:
         with self._changed:
             self._changed.wait_for(lambda: self._has_ended(workspace, job), within_s)
         return self.get(workspace, job)
+
+    def _keep_asked(self, write: Callable[[str, str], None], workspace: str, job: str) -> None:
+        try:
+            write(workspace, job)
+        except (sqlite3.Error, AgentError) as error:  # it matters only if we are killed before we hear of it
+            print(f"what is asked for of job {job} is not kept: {error}", file=sys.stderr, flush=True)
 
     def _kept(self, workspace: str, jobs: Optional[List[str]]) -> Dict[str, KeptJob]:
         if jobs is None:

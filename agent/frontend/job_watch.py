@@ -55,7 +55,8 @@ class Watched:
         self.since = self.deadline = self.retry_at = 0.0
         self.retry_s = RETRY_S
         self.budget, self.counted_at = float(BURST), time.monotonic()
-        # Its jobs of which was known when it was asked for all.
+        # Which of this name it is, and its jobs of which was known when it was asked for all.
+        self.id: Optional[str] = None
         self.known: Set[str] = set()
 
     def refill(self, now: float) -> None:
@@ -219,7 +220,7 @@ class JobWatch:
         connection.setblocking(False)
         watched.connection, watched.data, watched.is_first, watched.is_paused = connection, bytearray(), True, False
         watched.since, watched.known = time.monotonic(), self._records.ids(watched.workspace)
-        watched.deadline = watched.since + FIRST_S
+        watched.deadline, watched.id = watched.since + FIRST_S, self._store.id_of(watched.workspace)
         error = connection.connect_ex(self._runtimes.path(watched.workspace))
         if error:
             raise OSError(error, errno.errorcode.get(error, ""))
@@ -255,7 +256,7 @@ class JobWatch:
             self._parse(watched, told)
         finally:
             if told:
-                self._records.learn(watched.workspace, told)
+                self._records.learn(watched.workspace, told, of=watched.id)
 
     def _parse(self, watched: Watched, told: List[Job]) -> None:
         while watched.connection is not None and len(watched.data) >= 4:
@@ -290,7 +291,7 @@ class JobWatch:
             return
         jobs = job_answers.check_jobs(watched.workspace, message.get("jobs"))
         watched.budget -= len(jobs)
-        self._records.learn(watched.workspace, jobs, all_of=watched.known)
+        self._records.learn(watched.workspace, jobs, of=watched.id, all_of=watched.known)
         watched.is_first = False
 
     def _retry_later(self, watched: Watched) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, NoReturn, Optional, TypeVar
 
 from agent.contract.records.job import Job, JobDeleted, JobLogs, StartedJob, StreamToken
 from agent.frontend import job_answers, workspace_records
@@ -23,6 +23,7 @@ GRACE_S = 30.0
 # For what the watch of a runtime that ended just now still has to say.
 SETTLE_S = 3.0
 PAUSE_S = 0.05
+Answer = TypeVar("Answer")
 
 
 def start(context: Context, workspace: str, *, ends_with_stream: bool, **asked: Any) -> StartedJob:
@@ -44,7 +45,7 @@ def start(context: Context, workspace: str, *, ends_with_stream: bool, **asked: 
     except AgentError:
         context.job_records.forget_asked(workspace, fields["id"])
         raise
-    context.job_records.learn(workspace, [job])
+    context.job_records.learn(workspace, [job], of=document["id"])
     return {**job, "stream": None}
 
 
@@ -60,9 +61,9 @@ def waiting(workspace: str, fields: Dict[str, Any]) -> Job:
 
 def get(context: Context, workspace: str, job: str) -> Job:
     """Return a job. Starts nothing."""
-    workspace_records.find(context, workspace)
-    return _find_waiting(context, workspace, job) or _unless_it_starts(
-        context, workspace, job, lambda: _look(context, workspace, job) or _known(context, workspace, job)
+    document = workspace_records.find(context, workspace)
+    return _unless_it_waits(
+        context, workspace, job, lambda: _look(context, document, job) or _known(context, workspace, job), _show
     )
 
 
@@ -86,20 +87,17 @@ def list_(context: Context, workspace: str, state: Optional[str]) -> List[Job]:
 def logs(context: Context, workspace: str, job: str, stream: str, offset: int, limit: int) -> JobLogs:
     """Return a piece of a log, which lies with the login."""
     workspace_records.find_ready(context, workspace)
-    try:
-        answer = context.runtimes.call(workspace, "job_logs", id=job, stream=stream, offset=offset, limit=limit)
-    except NotFound:
-        raise not_found(workspace, job) from None
+    answer = _unless_it_waits(
+        context, workspace, job,
+        lambda: _call(context, workspace, "job_logs", job, stream=stream, offset=offset, limit=limit), _refuse,
+    )  # fmt: skip
     return job_answers.check_logs(answer, offset)
 
 
 def attach(context: Context, workspace: str, job: str, offset: Optional[int]) -> StreamToken:
     """Return a token for a stream with a job."""
     document = workspace_records.find_ready(context, workspace)
-    try:
-        context.runtimes.call(workspace, "job_get", id=job)
-    except NotFound:
-        raise not_found(workspace, job) from None
+    _unless_it_waits(context, workspace, job, lambda: _call(context, workspace, "job_get", job), _refuse)
     fields = {"id": job, "offset": offset}
     token, expires_at = context.stream_tokens.give(document, "job_attach", fields, caller_uid.get())
     return {"token": token, "expires_at": expires_at}
@@ -107,15 +105,15 @@ def attach(context: Context, workspace: str, job: str, offset: Optional[int]) ->
 
 def wait(context: Context, workspace: str, job: str, timeout_s: float) -> Job:
     """Return a job when it has ended, or as it is after `timeout_s`."""
-    workspace_records.find(context, workspace)
+    document = workspace_records.find(context, workspace)
     deadline = time.monotonic() + timeout_s
 
     def ask() -> Job:
         left_s = max(deadline - time.monotonic(), 0.0)
-        return _job_after(context, workspace, job, "job_wait", left_s + GRACE_S, timeout_s=left_s)
+        return _job_after(context, document, job, "job_wait", left_s + GRACE_S, timeout_s=left_s)
 
     while True:
-        found = _find_waiting(context, workspace, job) or _unless_it_starts(context, workspace, job, ask)
+        found = _unless_it_waits(context, workspace, job, ask, _show)
         if found["state"] != "waiting" or time.monotonic() >= deadline:
             return found
         time.sleep(PAUSE_S)
@@ -123,36 +121,52 @@ def wait(context: Context, workspace: str, job: str, timeout_s: float) -> Job:
 
 def stop(context: Context, workspace: str, job: str, signal: str, grace_s: float) -> Job:
     """End a job with all it started. Starts nothing."""
-    workspace_records.find(context, workspace)
-    found = _find_waiting(context, workspace, job) or _unless_it_starts(
+    document = workspace_records.find(context, workspace)
+    return _unless_it_waits(
         context, workspace, job,
-        lambda: _job_after(context, workspace, job, "job_stop", grace_s + GRACE_S, signal=signal, grace_s=grace_s),
+        lambda: _job_after(context, document, job, "job_stop", grace_s + GRACE_S, signal=signal, grace_s=grace_s),
+        _refuse,
     )  # fmt: skip
-    if found["state"] == "waiting":
-        raise _waits(job)
-    return found
 
 
 def delete(context: Context, workspace: str, job: str) -> JobDeleted:
     """Forget a job that has ended, and its log, which lies with the login."""
     workspace_records.find_ready(context, workspace)
-    if _find_waiting(context, workspace, job) is not None:
-        raise _waits(job)
-    try:
-        context.runtimes.call(workspace, "job_delete", id=job)
-    except NotFound:
-        if context.job_records.get(workspace, job) is None:
-            raise not_found(workspace, job) from None
+
+    def ask() -> None:
+        try:
+            _call(context, workspace, "job_delete", job)
+        except NotFound:
+            if context.job_records.get(workspace, job) is None:
+                raise
+
+    _unless_it_waits(context, workspace, job, ask, _refuse)
     context.job_records.forget(workspace, job)
     return {"id": job, "deleted": True}
 
 
-def _waits(job: str) -> InUse:
-    return InUse(f"job {job} waits for its stream: nothing of it runs yet", hint="it is gone when its token expires")
+def _show(job: Job) -> Job:
+    return job
 
 
-def _job_after(context: Context, workspace: str, job: str, request: str, within_s: float, **fields: Any) -> Job:
+def _refuse(job: Job) -> NoReturn:
+    text = f"job {job['id']} waits for its stream: nothing of it runs yet"
+    raise InUse(text, hint="it is gone when its token expires")
+
+
+def _call(context: Context, workspace: str, request: str, job: str, **fields: Any) -> Dict[str, Any]:
+    """Return what a runtime answers about a job, which starts it if need be."""
+    try:
+        return context.runtimes.call(workspace, request, id=job, **fields)
+    except NotFound:
+        raise not_found(workspace, job) from None
+
+
+def _job_after(
+    context: Context, document: Dict[str, Any], job: str, request: str, within_s: float, **fields: Any
+) -> Job:  # fmt: skip
     """Return a job when a request has done something for it; as it is known when its runtime has ended."""
+    workspace = document["name"]
     try:
         answer = context.runtimes.ask(workspace, request, reply_timeout_s=within_s, id=job, **fields)
     except (NotRunning, RuntimeSilent):
@@ -161,12 +175,13 @@ def _job_after(context: Context, workspace: str, job: str, request: str, within_
     except NotFound:
         raise not_found(workspace, job) from None
     found = job_answers.check_job(workspace, answer.get("job"), job)
-    context.job_records.learn(workspace, [found])
+    context.job_records.learn(workspace, [found], of=document["id"])
     return context.job_records.complete(workspace, found)
 
 
-def _look(context: Context, workspace: str, job: str) -> Optional[Job]:
+def _look(context: Context, document: Dict[str, Any], job: str) -> Optional[Job]:
     """Return what a running runtime says of a job; None when it does not answer so."""
+    workspace = document["name"]
     try:
         answer = context.runtimes.ask(workspace, "job_get", reply_timeout_s=LOOK_TIMEOUT_S, id=job)
         found = job_answers.check_job(workspace, answer.get("job"), job)
@@ -174,7 +189,7 @@ def _look(context: Context, workspace: str, job: str) -> Optional[Job]:
         raise not_found(workspace, job) from None
     except (NotRunning, AgentError):
         return None
-    context.job_records.learn(workspace, [found])
+    context.job_records.learn(workspace, [found], of=document["id"])
     return context.job_records.complete(workspace, found)
 
 
@@ -185,20 +200,24 @@ def _known(context: Context, workspace: str, job: str) -> Job:
     return found
 
 
-def _find_waiting(context: Context, workspace: str, job: str) -> Optional[Job]:
-    found = (one for one in context.stream_tokens.waiting(workspace) if one["id"] == job)
-    return next((waiting(workspace, fields) for fields in found), None)
+def _unless_it_waits(
+    context: Context, workspace: str, job: str, ask: Callable[[], Answer], if_it_waits: Callable[[Job], Answer]
+) -> Answer:  # fmt: skip
+    """Return what is answered of a job, unless it waits for its stream.
 
-
-def _unless_it_starts(context: Context, workspace: str, job: str, ask: Callable[[], Job]) -> Job:
-    """Return what is answered of a job; one that nobody knows waits still if its stream has come only now."""
-    starting = [fields for fields in context.stream_tokens.starting(workspace) if fields["id"] == job]
+    One that nobody knows waits still if its stream has come only now.
+    """
+    tokens = context.stream_tokens
+    for fields in tokens.waiting(workspace):
+        if fields["id"] == job:
+            return if_it_waits(waiting(workspace, fields))
+    starting = [fields for fields in tokens.starting(workspace) if fields["id"] == job]
     try:
         return ask()
     except NotFound:
         if not starting:
             raise
-        return waiting(workspace, starting[0])
+        return if_it_waits(waiting(workspace, starting[0]))
 
 
 def not_found(workspace: str, job: str) -> NotFound:

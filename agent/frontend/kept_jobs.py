@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from agent.contract.records.job import Job
 from agent.frontend.kept_tokens import KeptTokens
@@ -18,6 +18,13 @@ DELETE FROM jobs WHERE workspace = ?1 AND id IN (
         FROM jobs WHERE workspace = ?1 AND has_ended WINDOW newest AS (ORDER BY started_at DESC, id))
     WHERE place > ?2 OR size > ?3)
 """
+# Jobs of which nothing was heard since they were asked for: their runtimes ended before they had them.
+ASKED_MAX = 4096
+ASK = """
+INSERT INTO asked_jobs (workspace, id) SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM workspaces WHERE name = ?1)
+"""
+OLDEST_ASKED = "DELETE FROM asked_jobs WHERE number <= (SELECT max(number) FROM asked_jobs) - ?"
+HEARD = "DELETE FROM asked_jobs WHERE workspace = ? AND id = ?"
 # A runtime that is heard late must not bring back what was deleted.
 PUT = """
 INSERT OR REPLACE INTO jobs SELECT ?, ?, ?, ?, ?, ? WHERE EXISTS (SELECT 1 FROM workspaces WHERE name = ?)
@@ -50,8 +57,24 @@ class KeptJobs(KeptTokens):
         return [KeptJob(json.loads(row[0]), bool(row[1])) for row in self._all(sql, workspace)]
 
     def workspaces_with_jobs(self) -> List[str]:
-        """Return the workspaces of which jobs are known."""
-        return [row[0] for row in self._all("SELECT DISTINCT workspace FROM jobs ORDER BY workspace")]
+        """Return the workspaces of which jobs are known, or were asked for."""
+        sql = "SELECT workspace FROM jobs UNION SELECT workspace FROM asked_jobs ORDER BY workspace"
+        return [row[0] for row in self._all(sql)]
+
+    def asked_jobs(self) -> List[Tuple[str, str]]:
+        """Return the jobs that were asked for and not heard of yet, oldest first; none when the store is damaged."""
+        rows = [] if self.damage else self._all("SELECT workspace, id FROM asked_jobs ORDER BY number")
+        return [(row[0], row[1]) for row in rows]
+
+    def put_asked(self, workspace: str, job: str) -> None:
+        """Write that a job is asked for. The oldest of those that nobody hears of go."""
+        with self._lock:
+            self.database.write((ASK, workspace, job), (OLDEST_ASKED, ASKED_MAX))
+
+    def remove_asked(self, workspace: str, job: str) -> None:
+        """Forget that a job was asked for."""
+        with self._lock:
+            self.database.write((HEARD, workspace, job))
 
     def running_jobs(self) -> Dict[str, List[str]]:
         """Return the ids of the jobs that have not ended, by workspace."""
@@ -72,10 +95,11 @@ class KeptJobs(KeptTokens):
              dumps(job.record), workspace)
             for job in jobs
         ]  # fmt: skip
+        heard = [(HEARD, workspace, job.record["id"]) for job in jobs if job.is_asked]
         oldest = (OLDEST, workspace, ENDED_MAX, ENDED_BYTES_MAX)
         audited = [] if line is None else [("INSERT INTO records (line) VALUES (?)", line)]
         with self._lock:
-            cursor = self.database.write(*statements, oldest, *audited)
+            cursor = self.database.write(*statements, *heard, oldest, *audited)
             return int(cursor.lastrowid or 0)
 
     def remove_jobs(self, workspace: str, jobs: Sequence[str]) -> None:

@@ -75,19 +75,26 @@ class Runtimes:
         self._helper, self._folder = helper, folder
         self._commands, self._lock = Commands(), threading.Lock()
         self._turns, self._taken = threading.Condition(), Counter[str]()
+        # How many requests last in a workspace: those for clones, and all others.
+        self._lasting: Counter[Tuple[str, bool]] = Counter()
         self._looks: Counter[Tuple[str, str]] = Counter()
         # Called with each workspace whose runtime answered a request about jobs, or let somebody in.
         self.when_used: Callable[[str], None] = lambda _: None
 
     def call(
         self, workspace: str, request: str, *, descriptor: Optional[int] = None,
-        reply_timeout_s: float = REPLY_TIMEOUT_S, for_clone: bool = False, **fields: Any,
+        reply_timeout_s: float = REPLY_TIMEOUT_S, for_clone: bool = False, patience_s: Optional[float] = None,
+        **fields: Any,
     ) -> Dict[str, Any]:  # fmt: skip
         """Return the result of a request, which starts the runtime if need be; AgentError otherwise.
 
-        `for_clone`: the runtime of a workspace without network gets one, and runs this git request alone.
+        `for_clone`: the runtime of a workspace without network gets one, and runs this git request alone. It waits
+        `patience_s` for what needs another runtime; short requests end soon, so a clone waits, and clones take long.
         """
-        with self._commands.counted(workspace) if request in COUNTED else self._turn(workspace):
+        if patience_s is None:
+            patience_s = TURN_WAIT_S if for_clone else 0.0
+        place = self._commands.counted(workspace) if request in COUNTED else self._turn(workspace)
+        with place, self._kept_apart(workspace, patience_s, for_clone=for_clone):
             result = self._call(workspace, request, fields, descriptor, reply_timeout_s, for_clone=for_clone)
         if request in ABOUT_JOBS:
             self.when_used(workspace)
@@ -162,6 +169,27 @@ class Runtimes:
             with self._turns:
                 self._taken[workspace] -= 1
                 self._taken += Counter()  # drops those that are zero
+                self._turns.notify_all()
+
+    @contextmanager
+    def _kept_apart(self, workspace: str, patience_s: float, *, for_clone: bool) -> Iterator[None]:
+        """Count a request while it lasts; InUse while others last that a start of its runtime would end.
+
+        The helper sees what runs in a runtime, but not who waits for one that starts.
+        """
+        with self._turns:
+            if not self._turns.wait_for(lambda: not self._lasting[workspace, not for_clone], patience_s):
+                what = "it is in use" if for_clone else "a repository is being cloned into it"
+                hint = "; or run git as a command, for hosts that it may reach" if for_clone else ""
+                problem = f"workspace {workspace!r} has not the whole network, and {what}"
+                raise InUse(problem, hint=f"try again{hint}")
+            self._lasting[workspace, for_clone] += 1
+        try:
+            yield
+        finally:
+            with self._turns:
+                self._lasting[workspace, for_clone] -= 1
+                self._lasting += Counter()  # drops those that are zero
                 self._turns.notify_all()
 
     @contextmanager

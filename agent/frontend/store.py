@@ -98,6 +98,11 @@ class Store(KeptJobs):
             return None if row is None else str(row[0])
         return None
 
+    def id_of(self, workspace: str) -> Optional[str]:
+        """Return the id of a workspace, which no other of its name has; None when there is none."""
+        row = self._one("SELECT json_extract(document, '$.id') FROM workspaces WHERE name = ?", workspace)
+        return None if row is None else str(row[0])
+
     def put_shares(self, workspace: str, users: List[str]) -> None:
         """Write with whom a workspace is shared."""
         insert = "INSERT INTO shares VALUES (?, ?)"
@@ -110,6 +115,7 @@ class Store(KeptJobs):
             ("DELETE FROM shares WHERE workspace = ?", name),
             ("DELETE FROM repos WHERE workspace = ?", name),
             ("DELETE FROM jobs WHERE workspace = ?", name),
+            ("DELETE FROM asked_jobs WHERE workspace = ?", name),
             ("DELETE FROM tokens WHERE workspace = ?", name),
             ("DELETE FROM workspaces WHERE name = ?", name),
         )

@@ -36,6 +36,8 @@ CREATE TABLE records (id INTEGER PRIMARY KEY, line TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS jobs (
     workspace TEXT NOT NULL, id TEXT NOT NULL, started_at TEXT NOT NULL, has_ended INTEGER NOT NULL,
     is_asked INTEGER NOT NULL, document TEXT NOT NULL, PRIMARY KEY (workspace, id)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS asked_jobs (
+    number INTEGER PRIMARY KEY, workspace TEXT NOT NULL, id TEXT NOT NULL, UNIQUE (workspace, id));
 CREATE TABLE IF NOT EXISTS tokens (
     id TEXT PRIMARY KEY, workspace TEXT NOT NULL, sha256 TEXT UNIQUE NOT NULL, document TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS tokens_by_workspace ON tokens (workspace);

@@ -159,10 +159,10 @@ def test_what_is_kept_of_a_workspace_is_bounded(demo: Rpc, monkeypatch: pytest.M
     records = demo.dispatcher.context.job_records
     ended = [check_job("demo", record(f"{number:012x}", **ENDED)) for number in range(50)]
     running = [check_job("demo", record(f"{number:012x}")) for number in range(100, 150)]
-    records.learn("demo", [*ended, *running])
+    records.learn("demo", [*ended, *running], of=demo.helper.identity)
     known = records.list("demo")
     assert len(known) == 15
-    records.learn("gone", ended)
+    records.learn("gone", ended, of=None)
     assert records.list("gone") == []
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from agent.frontend import job_watch
+from agent.frontend.job_records import JobRecords
 from agent.shared import framing
 from tests.agent.conftest import Rpc, serve
 from tests.agent.frontend.stand_in_jobs import ENDED, StandInJobs, end_runtime, ends, record, start
@@ -114,6 +115,29 @@ def test_an_end_is_learnt_after_a_restart(tmp_path: Path, supervisor: StandInJob
     eventually(lambda: len(ends(rpc)) == 2)
     known = {job["id"]: job["state"] for job in rpc.dispatcher.context.job_records.list("demo")}
     assert known == {ended["id"]: "exited", lost["id"]: "lost", goes_on["id"]: "running"}
+    with pytest.raises(StopIteration):
+        next(after)
+
+
+def test_an_end_has_its_record_where_the_front_end_was_killed_before_it_knew_of_the_job(
+    tmp_path: Path, supervisor: StandInJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = serve(tmp_path)
+    rpc = next(before)
+    rpc.call("workspace.create", name="demo")
+    with monkeypatch.context() as killed:
+        killed.setattr(JobRecords, "learn", lambda *_, **__: None)
+        job = start(rpc)
+        with pytest.raises(StopIteration):
+            next(before)
+    supervisor.tell("0123456789ab", **ENDED, by="root")  # of somebody inside
+    supervisor.tell(job["id"], **ENDED)
+    after = serve(tmp_path)
+    rpc = next(after)
+    rpc.dispatcher.context.job_watch.resume(rpc.store.workspaces_with_jobs(), rpc.store.running_jobs())
+    eventually(lambda: len(rpc.store.list_jobs("demo")) == 2)
+    assert [line["target"]["id"] for line in ends(rpc)] == [job["id"]]
+    assert rpc.store.asked_jobs() == []
     with pytest.raises(StopIteration):
         next(after)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from agent.frontend import files
 from agent.shared import framing
 from agent.shared.errors import InUse
 from tests.agent.conftest import Rpc
-from tests.agent.frontend.stand_in_jobs import ENDED, StandInJobs, ends, start
+from tests.agent.frontend.stand_in_jobs import ENDED, StandInJobs, ends, record, start
 from tests.agent.frontend.stream_client import open_stream
 from tests.waiting import eventually
 
@@ -57,14 +58,26 @@ def test_a_job_that_is_deleted_while_somebody_looks_stays_so(
     records = demo.dispatcher.context.job_records
     learn = records.learn
 
-    def delete_first(workspace: str, heard: Any) -> None:
+    def delete_first(workspace: str, heard: Any, **of: Any) -> None:
         demo.call("job.delete", workspace="demo", id=job["id"])
-        learn(workspace, heard)
+        learn(workspace, heard, **of)
 
     monkeypatch.setattr(records, "learn", delete_first)
     assert demo.call("job.get", workspace="demo", id=job["id"])["state"] == "exited"
     assert records.list("demo") == []
     assert len(ends(demo)) == 1
+
+
+def test_a_job_of_a_deleted_workspace_is_not_one_of_its_successor(demo: Rpc, supervisor: StandInJobs) -> None:
+    def replace_first(connection: socket.socket, message: dict[str, Any]) -> None:
+        demo.call("workspace.delete", name="demo")
+        demo.helper.identity = "6a7d9c1e-0b0f-4a51-8a0e-5a4a1f1f0002"
+        demo.call("workspace.create", name="demo")
+        framing.send(connection, {"result": {"job": record(message["id"])}})
+
+    supervisor.answers["job_get"] = replace_first
+    assert demo.call("job.get", workspace="demo", id="0123456789ab")["state"] == "running"
+    assert demo.store.list_jobs("demo") == []
 
 
 def test_what_starts_inside_is_listed_and_has_no_audit_record(demo: Rpc, supervisor: StandInJobs) -> None:

@@ -45,8 +45,8 @@ def test_a_job_with_a_stream_starts_with_it(demo: Rpc, supervisor: StandInJobs) 
     assert demo.call("job.get", workspace="demo", id=job["id"])["state"] == "waiting"
     assert [one["id"] for one in demo.call("job.list", workspace="demo", state="waiting")] == [job["id"]]
     assert demo.call("job.wait", workspace="demo", id=job["id"], timeout_s=0.1)["state"] == "waiting"
-    demo.refuses("job.stop", 1004, workspace="demo", id=job["id"])
-    demo.refuses("job.delete", 1004, workspace="demo", id=job["id"])
+    for method in ("stop", "delete", "attach", "logs"):
+        demo.refuses(f"job.{method}", 1004, workspace="demo", id=job["id"])
     connection, status = open_stream(demo, job["stream"]["token"])
     with connection:
         assert status == 101
@@ -74,7 +74,8 @@ def test_a_job_waits_until_its_runtime_has_it(demo: Rpc, supervisor: StandInJobs
         assert demo.call("job.get", workspace="demo", id=job["id"])["state"] == "waiting"
         assert demo.call("job.wait", workspace="demo", id=job["id"], timeout_s=0.1)["state"] == "waiting"
         assert [one["state"] for one in demo.call("job.list", workspace="demo")] == ["waiting"]
-        demo.refuses("job.stop", 1004, workspace="demo", id=job["id"])
+        for method in ("stop", "delete", "attach", "logs"):
+            demo.refuses(f"job.{method}", 1004, workspace="demo", id=job["id"])
         goes_on.set()
         eventually(lambda: demo.dispatcher.context.stream_tokens.starting("demo") == [])
         assert [one["state"] for one in demo.call("job.list", workspace="demo")] == ["running"]

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from agent.frontend import runtime_client
+from agent.frontend import exchange_jobs, runtime_client
 from agent.frontend.runtime_client import Runtimes, RuntimeSilent
 from agent.shared import framing
-from agent.shared.errors import LimitReached
+from agent.shared.errors import InUse, LimitReached
 
 Answer = Callable[[socket.socket], None]
 
@@ -159,3 +159,62 @@ def test_short_requests_of_one_workspace_are_bounded(
     for call in calls:
         call.join()
     assert runtimes.call("demo", "job_logs") == {}
+
+
+CLONE: dict[str, Any] = {"request": "git", "for_clone": True}
+KINDS: list[tuple[dict[str, Any], dict[str, Any]]] = [({"request": "job_start"}, CLONE), (CLONE, {"request": "start"})]
+
+
+@pytest.mark.parametrize(("first", "second"), KINDS)
+def test_no_start_for_a_clone_or_a_command_ends_the_other(
+    hostile: Callable[[Answer], Runtimes], monkeypatch: pytest.MonkeyPatch, first: Any, second: Any
+) -> None:
+    """What runs in a runtime that only just starts is not seen from outside."""
+    monkeypatch.setattr(runtime_client, "TURN_WAIT_S", 0.0)
+    started: list[bool] = []
+    monkeypatch.setattr(Nobody, "call", lambda _, __, for_clone, **___: started.append(for_clone))
+    asked, release = threading.Semaphore(0), threading.Event()
+
+    def late(connection: socket.socket) -> None:
+        asked.release()
+        release.wait(60)
+        framing.send(connection, {"result": {}})
+
+    runtimes = hostile(late)
+    lasting = threading.Thread(target=runtimes.call, args=("demo",), kwargs=first)
+    lasting.start()
+    assert asked.acquire(timeout=30)
+    before = list(started)
+    with pytest.raises(InUse, match="workspace 'demo' has not the whole network"):
+        runtimes.call("demo", **second)
+    assert started == before
+    release.set()
+    lasting.join()
+    assert runtimes.call("demo", **second) == {}
+
+
+def test_what_is_left_of_a_push_waits_for_the_transfer_of_another(
+    hostile: Callable[[Answer], Runtimes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has pushed: an answer that says in_use would say that it has not."""
+    asked, release = threading.Semaphore(0), threading.Event()
+
+    def late(connection: socket.socket) -> None:
+        asked.release()
+        release.wait(60)
+        framing.send(connection, {"result": {"exit_code": 0, "duration_s": 0.1, "answer": '{"repo": {}}'}})
+
+    monkeypatch.setattr(Nobody, "call", lambda *_, **__: {})
+    runtimes = hostile(late)
+    transfer = threading.Thread(target=runtimes.call, args=("demo",), kwargs=CLONE)
+    transfer.start()
+    assert asked.acquire(timeout=30)
+    request: dict[str, Any] = {"kind": "push", "name": "site", "ref": None, "credential": {}}
+    settle = threading.Thread(target=exchange_jobs.settle, args=(runtimes, "demo", request, 60.0))
+    settle.start()
+    is_asked_meanwhile = asked.acquire(timeout=0.2)
+    release.set()
+    for thread in (transfer, settle):
+        thread.join()
+    assert not is_asked_meanwhile
+    assert asked.acquire(timeout=0)
