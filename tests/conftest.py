@@ -19,6 +19,7 @@ import pytest
 from codesmith.lab import Lab, LabNode
 from codesmith.lab.images import RELEASES
 from codesmith.tunnel import control
+from tests import forwarders
 from tests.agent.on_node.internet import Internet
 from tests.person import Person
 from tests.waiting import LOOK_AGAIN_S
@@ -31,7 +32,7 @@ PATIENCE_S = 5.0
 PREPARE = {"agent_copy", "make_person"}
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Take Ctrl-C as from a terminal: nohup and a background job of a shell leave it ignored, for children too.
 
     Hundreds of programs are started here: they are compiled once, also where the environment forbids bytecode files.
@@ -39,6 +40,14 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
+    if not hasattr(config, "workerinput"):  # one of several processes has the mark of the whole run
+        forwarders.mark_run()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End what runs in the background, also where Ctrl-C, or the end of one of several processes, left it behind."""
+    if not hasattr(config, "workerinput"):
+        forwarders.end_all()
 
 
 @pytest.hookimpl(wrapper=True)

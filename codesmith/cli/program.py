@@ -72,7 +72,7 @@ def show(program: Program, parse_cleanup: Callable[[], None]) -> None:
         write_list(program) if space is True else write_page(program, (str(space),))
     if not program.tasks and not program.collection.default and not takes_over(program):
         write_page(program, ())
-    with output.writing(sys.stdout):
+    with output.writing(sys.stdout), errors_that_name_their_task():
         parse_cleanup()
         return
     raise Exit(code=0)
@@ -188,6 +188,25 @@ def further_words() -> Iterator[None]:
         yield
     finally:
         ParseMachine.complete_context = original  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
+def errors_that_name_their_task() -> Iterator[None]:
+    """Let an error of an argument say whose it is: Invoke completes a line that is no whole one by its error."""
+    original = ParseMachine.handle
+
+    def handle(machine: ParseMachine, token: str) -> None:
+        try:
+            original(machine, token)
+        except ParseError as error:
+            error.context = error.context or machine.context
+            raise
+
+    ParseMachine.handle = handle  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        ParseMachine.handle = original  # type: ignore[method-assign]
 
 
 def refuse_words_behind_dashes(program: Program, name: str) -> None:

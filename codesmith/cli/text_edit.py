@@ -30,11 +30,15 @@ class Edit:
 
     def apply_if_wanted(self, *, yes: bool) -> None:
         """Show the change, ask unless `yes`, and make it; Cancelled if it is not wanted."""
+        self.ask(yes=yes)
+        self.apply()
+
+    def ask(self, *, yes: bool) -> None:
+        """Show the change and ask unless `yes`; Cancelled if it is not wanted."""
         sys.stderr.write(escape(self.diff, keep="\n\t"))
         sys.stderr.flush()
         if not yes and not output.confirm("write it?"):
             raise Cancelled(f"{self.path} stays as it is", hint="without a question: --yes")
-        self.apply()
 
     def apply(self) -> None:
         """Write the new text in place of the old one; a symbolic link stays one, and the mode stays."""

@@ -168,9 +168,9 @@ class Pool:
             self._wake()
 
     def _end_spare(self) -> None:
-        """End the spare, because the agent ended a stream without a byte: it may be restarting, and the spare as old.
+        """End the spare, because the agent ended a stream without an answer: it may be restarting.
 
-        A client that calls again gets a stream that was opened afterwards.
+        The spare was opened to the same one. A client that calls again gets a stream that was opened afterwards.
         """
         self._silent_ends += 1
         spare = self._spare

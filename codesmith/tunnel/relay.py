@@ -52,12 +52,13 @@ class Stream(Protocol):
 class Relay:
     """One stream to the agent and the local connection that it serves.
 
-    `on_silent_end` is called before the local connection sees that the far end ended the stream without a byte.
+    `on_silent_end` is called before the local connection sees that the far end ended the stream without an answer: with
+    no byte at all, or with none after the last that went up.
     """
 
     def __init__(self, stream: Stream, local: socket.socket, on_silent_end: Callable[[], None]) -> None:
         self._stream, self._local, self._on_silent_end = stream, local, on_silent_end
-        self._is_ending = False
+        self._is_ending = self._is_answered = False
 
     def serve(self) -> None:
         """Carry bytes until both directions have ended; RuntimeError if no thread is left for it."""
@@ -69,6 +70,7 @@ class Relay:
             raise
         try:
             while data := self._local.recv(CHUNK):
+                self._is_answered = False
                 for begin in range(0, len(data), PACKET):
                     self._stream.sendall(data[begin : begin + PACKET])
             self._is_ending = True
@@ -82,13 +84,12 @@ class Relay:
         reader.join()
 
     def _down(self) -> None:
-        data = self._receive()
-        if not data and not self._is_ending:
-            self._on_silent_end()
         try:
-            while data:
+            while data := self._receive():
+                self._is_answered = True
                 self._local.sendall(data)
-                data = self._receive()
+            if not self._is_answered and not self._is_ending:
+                self._on_silent_end()
             self._local.shutdown(socket.SHUT_RDWR if self._stream.closed else socket.SHUT_WR)
         except OSError:
             end(self._stream)  # the local end is gone; this also wakes a blocked sendall

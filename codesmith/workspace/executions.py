@@ -109,12 +109,11 @@ class _Work:
 
     def __init__(self, command: Command, given: bytes | None, *, is_json: bool) -> None:
         self._command, self._given, self._is_json = command, given, is_json
-        self._queue: queue.SimpleQueue[Target] = queue.SimpleQueue()
+        self._queue: queue.Queue[Target] = queue.Queue()
         self._lock = threading.Lock()
         self._running: dict[Target, Stream | None] = {}
         self._rows: dict[Target, Row] = {}
         self._paper = Paper()
-        self._at_work, self._all_done = 0, threading.Event()
         self._is_over = False
         self.nobody_reads = False
 
@@ -122,12 +121,12 @@ class _Work:
         """Return a row for each workspace; Interruption after Ctrl-C."""
         for target in targets:
             self._queue.put(target)
-        self._at_work = len(targets[:at_once])
         try:
             for _ in targets[:at_once]:
                 # A daemon: Ctrl-C must not wait for a node that does not answer.
                 threading.Thread(target=self._run_queue, daemon=True).start()
-            self._all_done.wait()  # no join: one that Ctrl-C interrupts takes its thread for ended (Python 3.11)
+            # Not of the threads: a join that Ctrl-C interrupts takes its thread for ended (Python 3.11).
+            self._queue.join()
         except KeyboardInterrupt:
             self._interrupt(len(targets))
         return list(self._rows.values())
@@ -143,8 +142,9 @@ class _Work:
                 for stream in running.values():
                     if stream is not None:
                         stream.signal("SIGINT")
-                output.say(f"Ctrl-C goes to the commands in {names}; another one ends them")
-                self._all_done.wait()
+                if names:
+                    output.say(f"Ctrl-C goes to the commands in {names}; another one ends them")
+                self._queue.join()
         except KeyboardInterrupt:
             self._drop()
             raise Interruption("the commands there are ended, with all they started") from None
@@ -158,6 +158,7 @@ class _Work:
         with contextlib.suppress(queue.Empty):
             while True:
                 self._queue.get_nowait()
+                self._queue.task_done()
 
     def _drop(self) -> None:
         self._discard()
@@ -169,11 +170,11 @@ class _Work:
     def _run_queue(self) -> None:
         with contextlib.suppress(queue.Empty):
             while True:
-                self._one(self._queue.get_nowait())
-        with self._lock:
-            self._at_work -= 1
-            if not self._at_work:
-                self._all_done.set()
+                target = self._queue.get_nowait()
+                try:
+                    self._one(target)
+                finally:
+                    self._queue.task_done()
 
     def _one(self, target: Target) -> None:
         with self._lock:

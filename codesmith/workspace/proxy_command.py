@@ -39,6 +39,10 @@ class Problem(Exception):
         self.problem, self.hint = problem, hint
 
 
+class Ended(OSError):
+    """The connection ended, and no byte of an answer came."""
+
+
 class Endpoint:
     """A connection to the node's endpoint, and what has been read of an answer's body."""
 
@@ -60,7 +64,12 @@ class Endpoint:
     def send(self, target: str, headers: str, body: str = "") -> int:
         """Send one request and return the status of its answer; what follows the headers is not read yet."""
         length = f"Content-Length: {len(body)}\r\n"
-        self.socket.sendall(f"POST {target} HTTP/1.1\r\n{self._headers}{headers}{length}\r\n{body}".encode("ascii"))
+        request = f"POST {target} HTTP/1.1\r\n{self._headers}{headers}{length}\r\n{body}".encode("ascii")
+        try:
+            self.socket.sendall(request)
+            self._received(self.socket.recv(1, _socket.MSG_PEEK))
+        except ConnectionError as error:
+            raise Ended(str(error)) from None
         lines = self._head().decode("latin-1").lower().split("\r\n")
         self._fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
         self.stays_open = self._fields.get("connection", "") != "close"
@@ -90,7 +99,7 @@ class Endpoint:
 
     def _received(self, data: bytes) -> bytes:
         if not data:
-            raise OSError("the connection ended before the answer")
+            raise ConnectionError("the connection ended before the answer")
         return data
 
 
@@ -105,9 +114,24 @@ def main(address: str, folder: str, node: str, alias: str, token_file: str = "")
             public_key = " ".join(file.read().split()[:2])
     except OSError as error:
         raise Problem(f"{error.filename}: {error.strerror}", "inv ssh.config --install") from None
-    endpoint = connect(address, folder, node, token_file)
     params = f'{{"name":"{workspace}","public_key":"{public_key}"}}'
     request = f'{{"jsonrpc":"2.0","id":1,"method":"workspace.dial","params":{params}}}'
+    try:
+        stream = dial(request, address, folder, node, alias, token_file)
+    except Ended:
+        # An agent that restarts ends the connections that were opened ahead. Another token opens another stream.
+        stream = dial(request, address, folder, node, alias, token_file)
+    # A socket with a time limit is one that does not block, for ssh too.
+    stream.settimeout(None)
+    if os.fstat(1).st_mode & KIND != SOCKET:
+        return relay(stream)
+    give(stream)
+    return 0
+
+
+def dial(request: str, address: str, folder: str, node: str, alias: str, token_file: str) -> _socket.socket:
+    """Return a connection that has become a stream to the workspace, whose host key is pinned."""
+    endpoint = connect(address, folder, node, token_file)
     status = endpoint.send("/", "Content-Type: application/json\r\n", request)
     token, host_keys = read_answer(status, endpoint.body(), node)
     pin(folder, alias, host_keys)
@@ -117,12 +141,7 @@ def main(address: str, folder: str, node: str, alias: str, token_file: str = "")
     status = endpoint.send("/stream", upgrade)
     if status != 101:
         raise refusal(status, endpoint.body(), node)
-    # A socket with a time limit is one that does not block, for ssh too.
-    endpoint.socket.settimeout(None)
-    if os.fstat(1).st_mode & KIND != SOCKET:
-        return relay(endpoint.socket)
-    give(endpoint.socket)
-    return 0
+    return endpoint.socket
 
 
 def connect(address: str, folder: str, node: str, token_file: str) -> Endpoint:

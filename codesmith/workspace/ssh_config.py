@@ -79,9 +79,9 @@ class SshConfig:
 
         Several callers at once do so one after the other.
         """
-        top = ensure_private(state_dir() / "ssh")
         names = {f"{name}.json" for name in self.registry.nodes}
-        with writing(self.path), locked(top):
+        with writing(self.path), locked(state_dir()):  # a removal may take the folder `ssh` itself
+            ensure_private(place())
             ensure_private(self.folder)
             ensure_key()
             for old in self.folder.glob("*.json"):

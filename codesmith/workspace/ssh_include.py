@@ -8,6 +8,7 @@ from pathlib import Path
 
 from codesmith.cli.text_edit import Edit, read
 from codesmith.errors import CodeSmithError
+from codesmith.paths import locked, state_dir
 from codesmith.workspace import ssh_config
 from codesmith.workspace.ssh_config import SshConfig
 
@@ -58,19 +59,28 @@ def install(config: SshConfig, *, yes: bool) -> bool:
 
 def remove(config: SshConfig, *, yes: bool) -> bool:
     """Remove the files of this registry; with the last registry's, the line and the key too. Return what changed."""
-    place, was_there = ssh_config.place(), config.folder.is_dir()
-    others = [path for path in place.glob("*/config") if path != config.path]
-    edit = plan_removal(own_file())
-    if not others and edit.before != edit.after:
-        edit.apply_if_wanted(yes=yes)
-        was_there = True
-    shutil.rmtree(config.folder, ignore_errors=True)
-    if not others:
-        for path in (ssh_config.key_path(), ssh_config.key_path().with_suffix(".pub")):
-            path.unlink(missing_ok=True)
-        if place.is_dir() and not any(place.iterdir()):
-            place.rmdir()
+    place, edit = ssh_config.place(), plan_removal(own_file())
+    if _is_last(config) and edit.before != edit.after:
+        edit.ask(yes=yes)
+    # Others write meanwhile, until the answer is there: what it means is looked up again.
+    with locked(state_dir()):
+        was_there = config.folder.is_dir()
+        shutil.rmtree(config.folder, ignore_errors=True)
+        if _is_last(config):
+            edit = plan_removal(own_file())
+            if edit.before != edit.after:
+                edit.apply()
+                was_there = True
+            for path in (ssh_config.key_path(), ssh_config.key_path().with_suffix(".pub")):
+                path.unlink(missing_ok=True)
+            if place.is_dir() and not any(place.iterdir()):
+                place.rmdir()
     return was_there
+
+
+def _is_last(config: SshConfig) -> bool:
+    """Return whether no other registry has a configuration here."""
+    return all(path == config.path for path in ssh_config.place().glob("*/config"))
 
 
 def is_installed(config: SshConfig) -> bool:

@@ -207,12 +207,20 @@ def test_inv_of_another_project(typist: Typist) -> None:
     assert subprocess.run(argv, env=typist.environment, capture_output=True, text=True).stdout == "brew\n"
 
 
-def test_the_completion_script_of_invoke_gets_its_answer(typist: Typist) -> None:
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["node.prepare", "--"], {"--node", "--plan"}),
+        (["workspace.get", "--js"], {"--node", "--json"}),  # the name may follow
+        (["node.list", "--output", "nonsense", "--"], {"--file"}),
+    ],
+)
+def test_the_completion_script_of_invoke_gets_its_answer(typist: Typist, words: list[str], offered: set[str]) -> None:
     """Somebody has `inv --print-completion-script bash` in a file of theirs."""
-    asked = ["inv", "--complete", "--", "inv", "node.prepare", "--"]
+    asked = ["inv", "--complete", "--", "inv", *words]
     done = subprocess.run(asked, cwd=TOP, env=typist.environment, capture_output=True, text=True, check=True)
     assert done.stderr == ""
-    assert {"--node", "--plan"} <= set(done.stdout.split())
+    assert offered <= set(done.stdout.split())
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+import threading
+from types import SimpleNamespace
 
 from tests.sdk.stream_doubles import Frames
 from tests.tasks.conftest import INV, PATIENCE_S, TOP
@@ -42,3 +44,20 @@ def ends(*pieces, code=0, **fields):
 def start(place, *words):
     argv = [*EXEC, *words, "--", "make"]
     return subprocess.Popen(argv, cwd=TOP, env=place.environment, stdin=subprocess.DEVNULL, stdout=-1, stderr=-1)
+
+
+def interrupted_after(started, is_there):
+    """Threads for `executions`: Ctrl-C comes when so many have been started and `is_there` is set."""
+
+    class Thread(threading.Thread):
+        starts = 0
+
+        def start(self):
+            if threading.current_thread() is threading.main_thread():
+                if Thread.starts == started:
+                    assert not started or is_there.wait(PATIENCE_S)
+                    raise KeyboardInterrupt
+                Thread.starts += 1
+            super().start()
+
+    return SimpleNamespace(Thread=Thread, Lock=threading.Lock)

@@ -12,10 +12,15 @@ import threading
 
 import pytest
 
+from codesmith.errors import Interruption
+from codesmith.workspace import executions
+from codesmith.workspace.console import Command
+from codesmith.workspace.execution import Streams
+from codesmith.workspace.prefixed_lines import PrefixedLines
 from tests.agent.on_node.terminal import Terminal
 from tests.sdk.stream_doubles import SIGNAL, STDERR, STDOUT, Frames, stand_in
 from tests.tasks.conftest import INV, PATIENCE_S, TOP
-from tests.tasks.exec_command import EXEC, EXECUTION, ends, run
+from tests.tasks.exec_command import EXEC, EXECUTION, ends, interrupted_after, run
 from tests.tasks.test_deletes import WORKSPACE
 
 pytestmark = pytest.mark.slow
@@ -257,6 +262,28 @@ def test_ctrl_c_goes_to_all_and_a_second_one_ends_them(two):
             assert done.wait(PATIENCE_S) == 2
             assert b"error: cancelled: the commands there are ended, with all they started" in done.stderr.read()
             dropped.wait()
+
+
+@pytest.mark.parametrize("started", [0, 1])
+def test_ctrl_c_while_the_commands_are_started_needs_no_second_one(two, monkeypatch, capsys, started):
+    is_there = threading.Event()
+
+    class Lines(PrefixedLines):
+        def write(self, name, data):
+            super().write(name, data)
+            is_there.set()
+
+    def obeys(frames: Frames) -> None:
+        frames.send(STDOUT, b"ready\n")
+        assert frames.receive() == (SIGNAL, b"SIGINT")
+        frames.end(130, signal="SIGINT", state="killed")
+
+    monkeypatch.setattr(executions, "PrefixedLines", Lines)
+    monkeypatch.setattr(executions, "threading", interrupted_after(started, is_there))
+    said = f"{started} of 2 commands have ended, the others were not started"
+    with stand_in(two.endpoint("web1"), *[obeys] * started), pytest.raises(Interruption, match=said):
+        executions.run({"node": ["web1", "web2"]}, Command("demo", ["make"]), Streams())
+    assert ("Ctrl-C goes to" in capsys.readouterr().err) is bool(started)
 
 
 def test_ctrl_c_of_json_says_what_goes_on(two):

@@ -207,13 +207,27 @@ def test_old_spare_is_replaced_before_the_agent_closes_it(monkeypatch, keep):
     eventually(lambda: endpoint.look() or endpoint.view().counts["channels"] >= 2)
 
 
-def test_a_stream_that_ends_without_a_byte_ends_the_spare_too(ready, path):
+@pytest.mark.parametrize("calls", [0, 2], ids=["new", "kept"])
+def test_a_stream_that_ends_without_an_answer_ends_the_spare_too(ready, path, calls):
     """Both were opened to an agent that may be restarting: who calls again gets a stream that was opened afterwards."""
-    with connect(path) as sock:
+    caller = Caller(path)
+    caller.connect()
+    with caller.sock as sock:
         eventually(lambda: ready.has_spare and ready.view().counts["channels"] == 2)
+        for _ in range(calls):
+            assert caller.post()[0] == 200
         sock.sendall(b"GONE\r\n")
         assert read_all(sock) == b""
         eventually(lambda: ready.view().counts["channels"] == 3)
+
+
+def test_a_stream_that_ends_with_its_answer_leaves_the_spare(ready, path):
+    with connect(path) as sock:
+        eventually(lambda: ready.has_spare and ready.view().counts["channels"] == 2)
+        sock.sendall(b"POST /stream HTTP/1.1\r\nCodeSmith-Token: " + b"0" * 64 + b"\r\n\r\n")
+        assert b"the token is used" in read_all(sock)
+        assert version(path) == "id-1"
+        assert ready.view().counts["spares_used"] == 2
 
 
 def test_removed_socket_is_made_again(ready, path):

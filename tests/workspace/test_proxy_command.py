@@ -198,6 +198,21 @@ def test_a_connection_that_closes_after_dial_is_opened_again(proxy: Any, tmp_pat
     assert (done.returncode, done.stdout) == (0, b"SSH-2.0-There\r\n")
 
 
+@pytest.mark.parametrize("asked", [0, 1], ids=["dial", "stream"])
+def test_a_connection_that_ends_without_an_answer_is_replaced_once(proxy: Any, tmp_path: Path, asked: int) -> None:
+    """The agent restarts, and the endpoint had this stream to it ready."""
+    dialled = http({"jsonrpc": "2.0", "id": 1, "result": {"token": "0" * 64, "host_keys": [HOST_KEY]}})
+    switched = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\r\nSSH-2.0-There\r\n"
+    ends = [*[dialled] * asked, b""]
+    with listening(tmp_path / "other.sock", ends, [dialled, switched]):
+        done = proxy(endpoint=str(tmp_path / "other.sock"))
+    assert (done.returncode, done.stdout) == (0, b"SSH-2.0-There\r\n")
+    with listening(tmp_path / "third.sock", ends, ends):
+        done = proxy(endpoint=str(tmp_path / "third.sock"))
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"the connection ended before the answer" in done.stderr
+
+
 def test_it_speaks_to_a_port_with_its_token(proxy: Any, runtime: StandInRuntime, tmp_path: Path) -> None:
     from codesmith.http.connection_limit import ConnectionLimit
     from codesmith.http.session import Session

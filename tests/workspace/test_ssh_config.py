@@ -13,6 +13,7 @@ import pytest
 
 from codesmith.errors import CodeSmithError
 from codesmith.nodes.registry import Registry
+from codesmith.workspace import ssh_include
 from codesmith.workspace.ssh_config import SshConfig
 
 pytestmark = pytest.mark.slow
@@ -128,6 +129,58 @@ def test_commands_at_once_make_one_key_and_disturb_each_other_in_nothing(place, 
     names += ["id_ed25519", "id_ed25519.pub"]
     ssh = place.home / "ssh"
     assert sorted(str(path.relative_to(ssh)) for path in ssh.rglob("*")) == sorted(names)
+
+
+@pytest.mark.parametrize("first", ["write", "remove"])
+def test_a_removal_and_a_command_that_writes_wait_for_each_other(place, operator, monkeypatch, first):
+    """The second one begins in the middle of the first one."""
+    monkeypatch.setenv("HOME", place.environment["HOME"])
+    config, run, rmtree, flock = SshConfig(Registry.load(place.nodes)), subprocess.run, shutil.rmtree, fcntl.flock
+    works = {"write": config.write, "remove": lambda: ssh_include.remove(config, yes=True)}
+    begun, waits_or_done, errors = threading.Event(), threading.Event(), []
+    config.write()
+    if first == "write":
+        rmtree(place.home / "ssh")
+
+    def do_second():
+        try:
+            works["remove" if first == "write" else "write"]()
+        except (CodeSmithError, OSError) as error:
+            errors.append(error)
+        waits_or_done.set()
+
+    second = threading.Thread(target=do_second)
+
+    def meet():
+        if not begun.is_set():
+            begun.set()
+            second.start()
+            assert waits_or_done.wait(30)
+
+    def lock(descriptor, how):
+        try:
+            flock(descriptor, how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waits_or_done.set()
+            flock(descriptor, how)
+
+    def run_here(command, **options):
+        if command[0].endswith("ssh-keygen"):
+            meet()
+        return run(command, **options)
+
+    def remove_here(folder, **options):
+        meet()
+        rmtree(folder, **options)
+
+    monkeypatch.setattr(fcntl, "flock", lock)
+    monkeypatch.setattr(subprocess, "run", run_here)
+    monkeypatch.setattr(shutil, "rmtree", remove_here)
+    works[first]()
+    second.join()
+    found = sorted(path.name for path in place.home.rglob("ssh/**/*") if path.is_file())
+    assert errors == []
+    assert found == ([] if first == "write" else ["config", "id_ed25519", "id_ed25519.pub", "web1.json"])
 
 
 def test_install_asks_and_shows_the_change(place, operator):
