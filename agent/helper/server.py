@@ -1,19 +1,21 @@
 """Serve the verbs: one process that forks a child per connection and exits when it is idle.
 
-A child is single-threaded, so a verb may change its uid and fork again; and a long verb does not block others.
+A child is single-threaded, so a verb may change its uid and fork again; and a long verb does not block others. Once
+this process has ended, systemd kills what is left, so it waits for the verbs: an account tool must not end half-way.
 """
 
 from __future__ import annotations
 
 import os
 import pwd
+import select
 import signal
 import socket
 import socketserver
 import sqlite3
 import sys
 from contextlib import suppress
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 from agent.helper import logins, verbs
 from agent.helper.ledger.ledger import Ledger
@@ -40,6 +42,9 @@ class Handler(socketserver.BaseRequestHandler):
         connection: socket.socket = self.request
         connection.settimeout(REQUEST_TIMEOUT_S)
         signal.alarm(REQUEST_TIMEOUT_S)  # ends this process, also when a byte arrives now and then
+        stops: List[int] = []
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, lambda number, _: stops.append(number))
         verb = ""
         try:
             message, descriptor = framing.receive_with_descriptor(connection, framing.REQUEST_MAX)
@@ -50,6 +55,9 @@ class Handler(socketserver.BaseRequestHandler):
             pass  # the front end went away; it resumes the change from its journal
         signal.alarm(0)
         connection.close()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what follows, the next helper does as well
+        if stops:
+            return
         if self.server.is_fresh or verb in verbs.REMOVING:  # type: ignore[attr-defined]
             trash.empty_quietly()
             logins.finish_sweeps()
@@ -100,13 +108,26 @@ class Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
 
 
 def serve() -> None:
-    """Serve until idle. systemd keeps the socket and starts the next one."""
+    """Serve until idle or SIGTERM, and wait for the verbs. systemd keeps the socket and starts the next one."""
     os.umask(0o077)
     Ledger.check_once()
+    woken, wake = socket.socketpair()
+    wake.setblocking(False)
+    signal.set_wakeup_fd(wake.fileno())
+    signal.signal(signal.SIGTERM, lambda *_: None)
     server = Server(socket.socket(fileno=systemd_socket()))
     while not server.is_idle:
-        server.handle_request()
+        ready, _, _ = select.select([server, woken], [], [], server.timeout)
+        if woken in ready:
+            break
+        if ready:
+            server.handle_request()
+        else:
+            server.handle_timeout()
         server.service_actions()  # handle_request, unlike serve_forever, reaps no ended child
+    for pid in server.active_children or ():
+        os.kill(pid, signal.SIGTERM)
+    server.server_close()
 
 
 def _stop_of_other_releases() -> None:

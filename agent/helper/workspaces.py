@@ -100,8 +100,9 @@ def unshare_workspace(caller: socket.socket, name: Any, user: Any) -> Dict[str, 
 def remove_workspace(caller: socket.socket, name: Any, remove_user: Any) -> Dict[str, Any]:
     """End what runs in a workspace and remove its directory, its home and its login.
 
-    `remove_user` removes the user of its name too, if it is the workspace's and owns no other. The login stays while
-    that user is there. `user_removed` in the answer tells whether the user is gone.
+    `remove_user` removes the user of its name too, if it is the workspace's and owns no other, and ends what runs in
+    workspaces that are shared with it. The login stays while that user is there. `user_removed` in the answer tells
+    whether the user is gone.
     """
     name = parse_name(name)
     if not isinstance(remove_user, bool):
@@ -113,10 +114,15 @@ def remove_workspace(caller: socket.socket, name: Any, remove_user: Any) -> Dict
             return {"leftovers": [], "user_removed": remove_user and login is None}
         is_last = remove_user and record.user == name and ledger.workspaces_of(name) == [name]
         with_account = is_last or ledger.user(name) is None
+        entered = ledger.workspaces_open_to(name) if is_last else [name]
         logins.check_removable(login, with_account=with_account)
+        if is_last:
+            logins.check_ours(ledger, entered)
         with pending_on_error():
             ledger.mark_workspace(name, "leaving")
-            suspension.end_all(ledger, [name])
+            if with_account:
+                logins.shut_out(ledger, login)
+            suspension.end_all(ledger, entered)
             left = logins.remove(ledger, login, with_account=with_account)
             disk_quota.forget(ledger, name)
             ledger.remove(name, workspace=True, user=is_last)

@@ -244,7 +244,10 @@ def usage(context: Context, *, name: Name) -> Usage:
 def delete(
     context: Context, *, name: Name, keep_user: bool = False, request_id: Optional[RequestId] = None
 ) -> WorkspaceDeleted:
-    """Delete a workspace and everything in it, and its dedicated user unless that is kept or owns other workspaces."""
+    """Delete a workspace and everything in it, and its dedicated user unless that is kept or owns other workspaces.
+
+    What runs in workspaces that are shared with a user who goes is ended.
+    """
     document = context.store.get_workspace(name)
     if document is None and not ownership.is_workspace_on_node(name):
         raise NotFound(f"no workspace {name!r} on this node", hint="inv workspace.list")
@@ -253,7 +256,8 @@ def delete(
     is_dedicated = owner is not None and owner["dedicated"] and owner["name"] == name
     is_last = owner is not None and is_dedicated and owner["workspaces"] == [name]
     remove_user = is_last and not keep_user
-    with context.job_watch.while_ending([name]):
+    entered = context.store.workspaces_open_to(name) if remove_user else [name]
+    with context.job_watch.while_ending(entered):
         done = context.helper.call("workspace.remove", name=name, remove_user=remove_user)
     if done["user_removed"]:
         context.store.remove_user(name)

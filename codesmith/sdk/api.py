@@ -2726,6 +2726,8 @@ class WorkspaceMethods:
         """Delete a workspace and everything in it, and its dedicated user unless that is kept or owns other
         workspaces.
 
+        What runs in workspaces that are shared with a user who goes is ended.
+
         name: 1 to 28 of a-z, 0-9 and inner hyphens.
 
         AgentRefused with rpc_kind invalid_params, not_found, not_managed, in_use, unsupported, command_failed, limit,

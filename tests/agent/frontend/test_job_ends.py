@@ -82,6 +82,18 @@ def test_what_we_end_was_killed_by_the_operator(
     assert len(ends(demo)) == 2
 
 
+def test_what_ends_with_a_pair_that_is_deleted_was_killed_by_the_operator(
+    demo: Rpc, supervisor: StandInJobs, runs: set[str]
+) -> None:
+    demo.call("workspace.create", name="guest")
+    demo.call("workspace.share", name="demo", user="guest")
+    job = start(demo)
+    supervisor.wait_for_watch()
+    demo.helper.works["workspace.remove"] = lambda: end_runtime(supervisor, runs)
+    assert demo.call("workspace.delete", name="guest")["user_deleted"]
+    assert demo.call("job.get", workspace="demo", id=job["id"])["killed_by"] == "operator"
+
+
 def test_a_job_of_a_runtime_that_began_meanwhile_was_not_killed(
     demo: Rpc, supervisor: StandInJobs, runs: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

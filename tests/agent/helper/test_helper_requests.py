@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -27,7 +28,7 @@ server.Handler(socket.socket(fileno=int(sys.argv[1])), "", types.SimpleNamespace
 """
 
 
-# A helper that is idle sooner; what its verbs do is to sleep.
+# A helper that is idle sooner; what its verbs do comes from the test.
 SERVER = """
 import os, pwd, socket, sys, time, types
 from agent.helper import server
@@ -35,9 +36,23 @@ assert server.IDLE_S == server.Server.timeout == 60
 server.Server.timeout = 0.5
 server.trash.empty_quietly = server.logins.finish_sweeps = server.Ledger.check_once = lambda: None
 server.systemd_socket = lambda: int(sys.argv[1])
-server.verbs.call = lambda *_: time.sleep(2)
+exec(sys.argv[2])
 pwd.getpwnam = lambda login: types.SimpleNamespace(pw_uid=os.getuid())
 server.serve()
+"""
+
+# A verb with an account tool that ends when it is told to; then it says so.
+TOOL = """
+def call(verb, arguments, *_):
+    import subprocess
+    return subprocess.run(["sh", "-c", "read go <begun; echo whole >ended"], cwd=arguments["folder"]).returncode
+server.verbs.call = call
+"""
+# What comes after a reply takes for ever.
+AFTERWARDS = """
+import signal
+server.verbs.call = lambda *_: None
+server.logins.finish_sweeps = signal.pause
 """
 
 
@@ -64,23 +79,55 @@ def test_a_request_that_drips_is_cut_off(child: tuple[socket.socket, subprocess.
     assert started.returncode == -signal.SIGALRM
 
 
-def test_it_ends_when_it_was_idle_for_a_while_and_nothing_works(tmp_path: Path) -> None:
+@contextlib.contextmanager
+def serving(folder: Path, verbs: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a helper whose verbs do this, on a socket in a folder."""
     with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(tmp_path / "socket"))
+        listening.bind(str(folder / "socket"))
         listening.listen()
-        command = [sys.executable, "-c", SERVER, str(listening.fileno())]
-        begun = time.monotonic()
+        command = [sys.executable, "-c", SERVER, str(listening.fileno()), verbs]
         with subprocess.Popen(command, pass_fds=[listening.fileno()]) as helper:
             try:
-                for count in (1, 2):
-                    with socket.socket(socket.AF_UNIX) as caller:
-                        caller.settimeout(30)
-                        caller.connect(str(tmp_path / "socket"))
-                        framing.send(caller, {"verb": "sleep", "arguments": {}})
-                        # Longer than its idle time: what works keeps it.
-                        assert framing.receive(caller, 1 << 10) == {"result": None}
-                    assert helper.poll() is None
-                    assert time.monotonic() - begun > 2 * count
-                assert helper.wait(timeout=10) == 0
+                yield helper
             finally:
                 helper.kill()
+
+
+@contextlib.contextmanager
+def asking(folder: Path) -> Iterator[socket.socket]:
+    """Ask the helper in a folder for its verb."""
+    with socket.socket(socket.AF_UNIX) as caller:
+        caller.settimeout(30)
+        caller.connect(str(folder / "socket"))
+        framing.send(caller, {"verb": "any", "arguments": {"folder": str(folder)}})
+        yield caller
+
+
+def test_it_ends_when_it_was_idle_for_a_while_and_nothing_works(tmp_path: Path) -> None:
+    begun = time.monotonic()
+    with serving(tmp_path, "server.verbs.call = lambda *_: time.sleep(2)") as helper:
+        for count in (1, 2):
+            with asking(tmp_path) as caller:
+                # Longer than its idle time: what works keeps it.
+                assert framing.receive(caller, 1 << 10) == {"result": None}
+            assert helper.poll() is None
+            assert time.monotonic() - begun > 2 * count
+        assert helper.wait(timeout=10) == 0
+
+
+def test_who_stops_it_waits_for_its_verbs(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "begun")
+    with serving(tmp_path, TOOL) as helper, asking(tmp_path) as caller:
+        with (tmp_path / "begun").open("w") as go:  # the tool has begun
+            helper.terminate()
+            go.write("go\n")
+        assert framing.receive(caller, 1 << 10) == {"result": 0}
+        assert helper.wait(timeout=10) == 0
+        assert (tmp_path / "ended").read_text() == "whole\n"
+
+
+def test_who_stops_it_does_not_wait_for_what_the_next_one_does_too(tmp_path: Path) -> None:
+    with serving(tmp_path, AFTERWARDS) as helper, asking(tmp_path) as caller:
+        assert framing.receive(caller, 1 << 10) == {"result": None}
+        helper.terminate()
+        assert helper.wait(timeout=10) == 0

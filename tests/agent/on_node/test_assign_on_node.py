@@ -84,6 +84,18 @@ def test_sharing_and_its_end(web1: Web1) -> None:
     client.workspace.delete(name="common")
 
 
+def test_with_a_pair_that_is_deleted_ends_what_it_may_have_started_elsewhere(web1: Web1) -> None:
+    client = web1.client
+    client.workspace.create(name="common")
+    client.workspace.create(name="guest")
+    client.workspace.share(name="common", user="guest")
+    start(web1, "common")
+    assert client.workspace.delete(name="guest").user_deleted
+    assert not runs(web1, "cs-common")
+    assert client.workspace.get(name="common").shared_with == []
+    client.workspace.delete(name="common")
+
+
 def test_a_name_is_a_user_or_a_workspace_for_the_helper_too(web1: Web1) -> None:
     client = web1.client
     client.user.create(name="maker")

@@ -12,6 +12,19 @@ from tests.agent.on_node.web1 import Web1
 
 pytestmark = pytest.mark.lab
 RESTART = "systemctl restart codesmith-agent.service"
+# A useradd that begins when somebody writes to this pipe.
+SLOW_USERADD = """
+mkfifo /etc/begun; mv /usr/sbin/useradd /usr/sbin/useradd.real
+printf '#!/bin/sh\\nread go </etc/begun\\nexec /usr/sbin/useradd.real "$@"\\n' >/usr/sbin/useradd
+chmod 755 /usr/sbin/useradd
+"""
+STOP_HELPER_MEANWHILE = """
+exec 3>/etc/begun
+systemctl stop --no-block codesmith-helper.service
+until ! systemctl is-active --quiet codesmith-helper.service; do sleep 0.05; done
+echo go >&3
+systemctl stop codesmith-helper.service
+"""
 
 
 @pytest.mark.parametrize("restarts", [8, pytest.param(60, marks=pytest.mark.long)])
@@ -47,3 +60,15 @@ def test_the_first_call_after_a_restart_does_not_fail(web1: Web1, restarts: int)
         with Client(node) as client, client.run("demo", ["echo", f"{number}"]) as run:
             assert b"".join(piece.data for piece in run) == f"{number}\n".encode()
     web1.client.workspace.delete(name="demo")
+
+
+def test_an_account_tool_ends_before_the_helper_that_is_stopped(web1: Web1) -> None:
+    web1.on(SLOW_USERADD)
+    stopping = threading.Thread(target=web1.on, args=[STOP_HELPER_MEANWHILE])
+    stopping.start()
+    error = web1.error_of("user.create", {"name": "slow"})
+    stopping.join()
+    web1.on("mv /usr/sbin/useradd.real /usr/sbin/useradd; rm /etc/begun")
+    assert error == ""
+    assert web1.on("getent passwd cs-slow | wc -l; ls /etc/passwd.lock /etc/group.lock 2>&-", check=False).out == "1\n"
+    web1.client.user.delete(name="slow")
