@@ -22,7 +22,9 @@ def disable(ledger: Ledger, user: UserRecord) -> None:
     any more from the first change on.
     """
     own = ledger.workspaces_of(user.name)
-    opened = [name for name in (user.name, *own) if accounts.find(name) and not accounts.is_expired(name)]
+    # A workspace that came from another user still has its login, by which that user comes in.
+    closed = (user.name, *(name for name in own if ledger.user(name) is None))
+    opened = [name for name in closed if accounts.find(name) and not accounts.is_expired(name)]
     if user.state != "disabled":
         _check_closable(own)
         if opened:

@@ -182,6 +182,21 @@ def test_a_workspace_of_somebody_else_has_no_way_in_of_its_own(web1: Web1) -> No
     assert web1.on(f"ls -A {KEYS}; getent passwd cs-own", check=False).out == "cs-ann\n"
 
 
+def test_disabling_an_owner_keeps_nobody_else_out_whose_name_a_workspace_has(web1: Web1) -> None:
+    """It came from somebody else; user and workspace still have one login."""
+    client = web1.client
+    client.workspace.create(name="old", ssh_keys=[key(web1, "second")])
+    client.user.create(name="heir", ssh_keys=[key(web1, "third")])
+    client.workspace.assign(name="old", user="heir")
+    assert is_let_in(web1, "second", "cs-old")
+    client.user.disable(name="heir")
+    assert is_let_in(web1, "second", "cs-old")
+    assert health(web1, "policy").startswith("ok: ")
+    client.workspace.delete(name="old")
+    client.user.delete(name="old")
+    client.user.delete(name="heir")
+
+
 @pytest.mark.long
 def test_disabling_a_former_owner_ends_nothing_in_a_workspace_of_the_same_name(web1: Web1) -> None:
     """It went to somebody else; user and workspace still have one login."""
