@@ -185,16 +185,19 @@ def check_removable(login: LoginRecord, *, with_account: bool) -> None:
         databases.check_lock()
 
 
+def shut_out(ledger: Ledger, login: LoginRecord) -> None:
+    """Let nobody in any more as a login that is removed, and end its sessions: the first step, whatever fails later."""
+    ledger.mark_leaving(login.name)
+    login_keys.remove(login.name)
+    door_sessions.end(login.name, login.uid)
+
+
 def remove(ledger: Ledger, login: LoginRecord, *, with_account: bool) -> List[str]:
     """End the processes of a login and remove all its files, wherever they are; return the paths that stay.
 
-    Then remove the account too, unless it is still the account of a user. The records stay until the caller removes
-    them.
+    Then remove the account too, which was shut out, unless it is still that of a user. The records stay until the
+    caller removes them.
     """
-    if with_account:
-        ledger.mark_leaving(login.name)
-        login_keys.remove(login.name)  # nobody comes in any more
-        door_sessions.end(login.name, login.uid)
     processes.end_all(login.uid)
     for parent, entry in ((WORKSPACES, login.name), (HOMES, login_of(login.name))):
         trees.remove(parent, entry)

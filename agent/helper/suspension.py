@@ -36,9 +36,9 @@ def disable(ledger: Ledger, user: UserRecord) -> None:
         for name in own:
             seal_workspace(ledger, name)
         entered = ledger.workspaces_open_to(user.name)
-        end_all(ledger, entered)
         is_of_others = ledger.workspace(user.name) is not None and user.name not in entered
         door_sessions.end(user.name, uid_of(ledger, user.name), spares_runtime=is_of_others)
+        end_all(ledger, entered)
 
 
 def enable(ledger: Ledger, user: UserRecord) -> None:

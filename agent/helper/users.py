@@ -125,11 +125,13 @@ def remove_user(caller: socket.socket, name: Any) -> Dict[str, Any]:
                 databases.check_changeable(ledger.free_reserve)
             logins.check_ours(ledger, ledger.workspaces_open_to(name))
             with pending_on_error():
+                if is_last:
+                    logins.shut_out(ledger, login)
+                else:
+                    logins.close(name, login.uid)
                 suspension.end_all(ledger, ledger.workspaces_open_to(name))
                 if is_last:
                     left = logins.remove(ledger, login, with_account=True)
-                else:
-                    logins.close(name, login.uid)
                 ledger.remove(name, user=True)
     return {"leftovers": [*left, *trash.empty()]}
 

@@ -120,6 +120,8 @@ def remove_workspace(caller: socket.socket, name: Any, remove_user: Any) -> Dict
             logins.check_ours(ledger, entered)
         with pending_on_error():
             ledger.mark_workspace(name, "leaving")
+            if with_account:
+                logins.shut_out(ledger, login)
             suspension.end_all(ledger, entered)
             left = logins.remove(ledger, login, with_account=with_account)
             disk_quota.forget(ledger, name)

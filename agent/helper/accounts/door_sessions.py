@@ -26,16 +26,16 @@ def end(name: str, uid: int, *, spares_runtime: bool = False) -> None:
     sshd end by themselves without root's, and `enter` with them.
     """
     for _ in range(ROUNDS):
-        if not spares_runtime:
-            processes.end_all(uid)
         servers = _servers(login_of(name))
-        if not servers:
-            return
         for pid in servers:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass  # it has ended
+        if not spares_runtime:
+            processes.end_all(uid)
+        if not servers:
+            return
         time.sleep(PAUSE_S)  # they are not our children, so there is nothing to wait on
     raise InUse(f"sessions of {login_of(name)} at the node's sshd do not end", hint="try again")
 
