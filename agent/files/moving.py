@@ -27,8 +27,12 @@ def move(tree: Tree, request: Dict[str, Any]) -> Record:
         if place.is_workspace:
             raise wrong(field, "is the workspace itself")
     with locked_directory(target, "new_path"):
+        source = tree.look(source.parent, source.name, source.path)
+        _check_is_there(source)
         target = tree.look(target.parent, target.name, target.path, "new_path")
         check_etag(target, request["if_etag"])
+        if request["replace"] and _leads_to(tree, source, target):
+            raise wrong("new_path", f"{target.path} is what {source.path} leads to")
         try:
             if is_upload(source):
                 _sync_file(source)
@@ -48,6 +52,16 @@ def _rename(source: Place, target: Place, *, replace: bool) -> None:
     elif source.path != target.path:
         # Two hard links of one file: rename(2) would leave both.
         os.unlink(source.name, dir_fd=source.parent)
+
+
+def _leads_to(tree: Tree, source: Place, target: Place) -> bool:
+    """Return whether an entry is a link to another one: in its place it would lead to itself."""
+    if source.status is None or not stat.S_ISLNK(source.status.st_mode):
+        return False
+    try:
+        return tree.find(source.path).path == target.path
+    except Refused:
+        return False  # it leads out, or nowhere
 
 
 def _not_moved(error: OSError, source: Place, target: Place) -> Refused:

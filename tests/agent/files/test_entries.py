@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from agent.files import entries, no_replace
+from agent.files import entries, moving, no_replace, writing
+from agent.files.places import Place
 from tests.agent.files.conftest import Files
 from tests.deep_tree import make_deep
 
@@ -85,6 +88,45 @@ def test_two_hard_links_become_one(files: Files) -> None:
     files.do("move", path="a", new_path="b", replace=True)
     files.do("move", path="b", new_path="b", replace=True)
     assert files.names() == {"b"}
+
+
+@pytest.mark.parametrize("is_written_anew", [True, False])
+def test_a_move_that_waited_moves_what_is_there_then(
+    files: Files, monkeypatch: pytest.MonkeyPatch, is_written_anew: bool
+) -> None:
+    """Another move comes first, and a program writes a new file at the old name."""
+    source, target = files.place / "a", files.place / "b"
+
+    @contextmanager
+    def locked_directory(place: Place, field: str) -> Iterator[int]:
+        with writing.locked_directory(place, field) as directory:
+            source.rename(target)
+            if is_written_anew:
+                source.write_text("new")
+            yield directory
+
+    source.write_text("old")
+    monkeypatch.setattr(moving, "locked_directory", locked_directory)
+    if is_written_anew:
+        files.do("move", path="a", new_path="b", replace=True)
+    else:
+        files.refuses("missing", "move", path="a", new_path="b", replace=True)
+    assert (files.names(), target.read_text()) == ({"b"}, "new" if is_written_anew else "old")
+
+
+def test_a_link_does_not_replace_what_it_leads_to(files: Files) -> None:
+    files.write("a", b"one")
+    (files.place / "link").symlink_to("a")
+    (files.place / "other").symlink_to(files.place / "link")
+    for path in ("link", "other"):
+        said = files.refuses("wrong", "move", path=path, new_path="a", replace=True)
+        assert said == f"new_path a is what {path} leads to"
+    assert files.read("a") == b"one"
+    os.link(files.place / "a", files.place / "b")
+    files.do("move", path="other", new_path="b", replace=True)
+    (files.place / "loop").symlink_to("loop")
+    files.do("move", path="loop", new_path="b", replace=True)
+    assert files.names() == {"a", "b", "link"}
 
 
 def test_a_link_is_moved_and_removed_itself(files: Files) -> None:
