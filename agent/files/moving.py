@@ -162,7 +162,7 @@ def _sync_file(place: Place) -> None:
     """Write an upload to disk before it gets its name: a power cut leaves the old file or the whole new one."""
     if place.status is None or not stat.S_ISREG(place.status.st_mode):
         return
-    descriptor = open_file(place, os.O_WRONLY)
+    descriptor = open_file(place, os.O_RDONLY if place.status.st_mode & stat.S_IRUSR else os.O_WRONLY)
     try:
         os.fsync(descriptor)
     finally:

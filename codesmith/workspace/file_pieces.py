@@ -22,6 +22,7 @@ READ_BYTES, WRITE_BYTES = 512 << 10, 168 << 10
 # A longer file is collected beside its place under such a name. The agent removes one that is a day old.
 UPLOAD = ".codesmith-upload-"
 ABSENT = "absent"
+OWNER_WRITES = 0o200
 
 
 def read(client: Client, workspace: str, path: str, *, offset: int = 0, limit: int | None = None) -> Iterator[bytes]:
@@ -53,12 +54,16 @@ class Upload:
         if not second:
             return self._put(self._path, first, mode=mode, if_etag=if_etag)
         target, kept_mode = self._target(if_etag)
+        last_mode = mode or kept_mode
+        # Until the last one has come, pieces must be added.
+        first_mode = None if last_mode is None else f"{int(last_mode, 8) | OWNER_WRITES:04o}"
         upload = posixpath.join(posixpath.dirname(target), self._name())
         try:
-            etag = self._put(upload, first, mode=mode or kept_mode, if_etag=ABSENT).etag
+            etag = self._put(upload, first, mode=first_mode, if_etag=ABSENT).etag
             while second:
-                etag = self._put(upload, second, append=True, if_etag=etag).etag
-                second = _piece(source)
+                third = _piece(source)
+                etag = self._put(upload, second, append=True, mode=None if third else last_mode, if_etag=etag).etag
+                second = third
             return self._client.file.move(
                 workspace=self._workspace, path=upload, new_path=target, replace=True, if_etag=if_etag
             )

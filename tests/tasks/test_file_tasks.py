@@ -89,6 +89,16 @@ def test_a_long_write_keeps_mode_link_and_etag(place: Place, demo: StandInFiles)
     assert sorted(os.listdir(demo.folder)) == ["d", "link", "new"]
 
 
+@pytest.mark.parametrize("mode", ["0444", "0500", "0200"])
+def test_a_long_write_has_any_mode(place: Place, demo: StandInFiles, mode: str) -> None:
+    with served(place, demo):
+        done = run(place, "file.write", "demo", "a", "--mode", mode, input=b"x" * MIB)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (demo.folder / "a").read_bytes() == b"x" * MIB
+    assert (demo.folder / "a").stat().st_mode & 0o777 == int(mode, 8)
+    assert os.listdir(demo.folder) == ["a"]
+
+
 def test_a_long_write_that_fails_leaves_nothing(place: Place, demo: StandInFiles) -> None:
     (demo.folder / "a").write_text("old")
     (demo.folder / "dangling").symlink_to("nothing")

@@ -21,6 +21,8 @@ from tests.sdk.sdk_doubles import error, result
 TOP = Path(__file__).parents[3]
 # What a fork of the supervisor does.
 RUN = "import sys; sys.path.insert(0, sys.argv[1]); from agent.files import job; job.run({}, int(sys.argv[2]))"
+# A login does not get past the mode of a file, as root does.
+AS_LOGIN = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
 ENDED = {"exit_code": 0, "signal": None, "killed_by": None, "duration_s": 0.1}
 
 
@@ -55,7 +57,7 @@ class StandInFiles:
         assert (workspace, request) == ("demo", "files")
         asked = json.loads(os.pread(descriptor, 1 << 24, 0))
         assert asked["root"] == str(self.folder)
-        command = [sys.executable, "-I", "-S", "-c", RUN, str(TOP), str(descriptor)]
+        command = [*AS_LOGIN, sys.executable, "-I", "-S", "-c", RUN, str(TOP), str(descriptor)]
         subprocess.run(command, cwd=self.folder, pass_fds=[descriptor], check=True)
         answer = self.forge(os.pread(descriptor, 1 << 24, 0))
         os.ftruncate(descriptor, 0)
