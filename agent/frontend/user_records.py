@@ -7,7 +7,7 @@ from typing import Any, Dict, List
 from agent.frontend.context import Context
 from agent.shared import ownership
 from agent.shared.clock import now
-from agent.shared.errors import NotFound
+from agent.shared.errors import AgentError, NotFound
 from agent.shared.names import login_of
 
 
@@ -23,6 +23,15 @@ def add(context: Context, name: str, account: Dict[str, Any], keys: List[str], *
     }
     context.store.put_user(document)
     return {**document, "workspaces": []}
+
+
+def give_keys(context: Context, name: str, keys: List[str]) -> Dict[str, Any]:
+    """Give a new user its keys; return what they change of its account. An error is pending: the account is there."""
+    try:
+        account: Dict[str, Any] = context.helper.call("user.put_keys", name=name, keys=keys) if keys else {}
+    except AgentError as error:
+        raise error.as_pending() from None
+    return account
 
 
 def find(context: Context, name: str) -> Dict[str, Any]:

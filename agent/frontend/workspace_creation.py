@@ -50,8 +50,8 @@ def create(context: Context, request: WorkspaceRequest, *, has_repo: bool = Fals
     keys = sshkeys.read_keys(ssh_keys or [])
     made = context.helper.call("workspace.ensure", name=name, user=owner, dedicated=existing_user is None)
     account = made.pop("account")
-    if existing_user is None and keys:
-        account.update(context.helper.call("user.put_keys", name=owner, keys=keys))
+    if existing_user is None:
+        account.update(user_records.give_keys(context, owner, keys))
     document: Dict[str, Any] = {**made, "labels": labels, "repos": [], "shared_with": [], "opened_at": None}
     if has_repo:  # before its user: if the call is interrupted here, the workspace tells what to remove
         document = {**document, "state": "pending", CREATING: {"made_user": existing_user is None}}

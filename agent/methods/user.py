@@ -35,8 +35,7 @@ def create(
         raise AlreadyExists(problem, hint=f"inv workspace.get {name}")
     keys = sshkeys.read_keys(ssh_keys or [])
     account = context.helper.call("user.ensure", name=name)
-    if keys:
-        account.update(context.helper.call("user.put_keys", name=name, keys=keys))
+    account.update(user_records.give_keys(context, name, keys))
     return show(user_records.add(context, name, account, keys, is_dedicated=False))
 
 

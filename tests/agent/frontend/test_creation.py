@@ -14,6 +14,7 @@ from tests.agent.conftest import Rpc, serve
 
 URL = "https://git.example.org/team/site.git"
 SECRET = "geheim-0815"
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBf4QyqMtYxF0pAkrXgUeYX1gYHnH1P7rqSyGTYk1c2l"
 REPO = {"url": URL, "ref": "main", "credential": {"token": SECRET}}
 REFUSED = CommandFailed("git clone failed", command="git clone", exit_code=128, stderr="no")
 
@@ -45,6 +46,20 @@ def test_a_workspace_with_a_repository_is_ready_when_that_is_there(rpc: Rpc, tmp
 def test_invalid_repository_parameters_create_nothing(rpc: Rpc, repo: Any) -> None:
     rpc.refuses("workspace.create", -32602, name="demo", repo=repo)
     assert rpc.helper.calls == rpc.call("workspace.list") == rpc.call("user.list") == []
+
+
+@pytest.mark.parametrize("method", ["user.create", "workspace.create"])
+def test_a_creation_whose_keys_are_refused_is_pending_until_it_is_completed(rpc: Rpc, method: str) -> None:
+    """The account is there already: without this, no list would show it, and it could not be made again."""
+    rpc.helper.refusals["user.put_keys"] = CommandFailed("/etc/.pwd.lock is held", command="", exit_code=1, stderr="")
+    refusal = rpc.refuses(method, 1007, name="demo", ssh_keys=[KEY])
+    assert refusal["data"]["pending"] is True
+    assert [intent.method for intent in rpc.store.intents()] == [method]
+    rpc.helper.refusals.clear()
+    rpc.dispatcher.resume()
+    assert [key["type"] for key in rpc.call("user.get", name="demo")["ssh_keys"]] == ["ssh-ed25519"]
+    assert [one["name"] for one in rpc.call("workspace.list")] == ["demo"] * (method == "workspace.create")
+    assert rpc.store.intents() == []
 
 
 def test_a_clone_that_fails_takes_the_workspace_and_its_new_user_with_it(rpc: Rpc) -> None:
