@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from agent.helper import logins, lost_records, suspension, users, workspaces
 from agent.helper.accounts import accounts, databases, door_sessions, login_keys, login_marks, processes, session_limits
 from agent.helper.ledger.ledger import Ledger, WorkspaceRecord
 from agent.helper.runtime import disk_quota
-from agent.helper.trees import trash
+from agent.helper.trees import mounts, trash
 from agent.shared.errors import InUse
 from tests.agent.helper.records import add_user, add_workspace
 
@@ -77,7 +79,7 @@ def test_sessions_of_a_disabled_user_end_whatever_survives(
     ledger: Ledger, sessions_ended: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(suspension, "seal_workspace", lambda *_: None)
-    monkeypatch.setattr(suspension, "_check_closable", lambda *_: None)
+    monkeypatch.setattr(mounts, "refuse_immutable", lambda *_: None)
     user = ledger.user("bob")
     assert user is not None
     with pytest.raises(InUse) as refusal:
@@ -103,10 +105,12 @@ def test_sessions_of_who_is_deleted_end_whatever_survives(
 
 
 def test_sessions_end_whatever_the_login_has_left_running(monkeypatch: pytest.MonkeyPatch) -> None:
-    killed: list[int] = []
-    monkeypatch.setattr(door_sessions, "_servers", lambda login: [4711])
-    monkeypatch.setattr(os, "kill", lambda pid, _: killed.append(pid))
+    name = f"t{os.getpid()}"
     monkeypatch.setattr(processes, "end_all", refuse)
-    with pytest.raises(InUse):
-        door_sessions.end("bob", 70000)
-    assert killed == [4711]
+    with subprocess.Popen([f"sshd: cs-{name} [priv]", "1000"], executable="/bin/sleep") as server:
+        try:
+            with pytest.raises(InUse):
+                door_sessions.end(name, 70000)
+            assert server.wait(timeout=10) == -signal.SIGKILL
+        finally:
+            server.kill()

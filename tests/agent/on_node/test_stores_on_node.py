@@ -16,9 +16,9 @@ pytestmark = [pytest.mark.lab, TRIXIE_FIRST]
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBf4QyqMtYxF0pAkrXgUeYX1gYHnH1P7rqSyGTYk1c2l"
 STORE, LEDGER = "/var/lib/codesmith", "/var/lib/codesmith-helper"
 # With their sockets: a call that comes meanwhile would start them again.
-SOCKETS = "codesmith-agent.socket codesmith-helper.socket"
+SOCKETS = "codesmith-agent.socket codesmith-door.socket codesmith-scoped.socket codesmith-helper.socket"
 STOP = f"systemctl stop {SOCKETS} codesmith-agent.service codesmith-helper.service"
-START = f"systemctl reset-failed; systemctl start {SOCKETS} codesmith-agent.service"
+START = "systemctl reset-failed; systemctl start codesmith-agent.service"
 TRACES = """
 grep -H ^cs-late: /etc/passwd /etc/shadow /etc/group /etc/gshadow
 ls -d /srv/codesmith/home/cs-late /srv/codesmith/workspaces/late
