@@ -13,7 +13,7 @@ import pytest
 
 from codesmith.bootstrap import door_files, layout, zipapp
 from codesmith.bootstrap import pack as packing
-from codesmith.bootstrap.prepare import Prepared, prepare
+from codesmith.bootstrap.prepare import Prepared, Progress, prepare
 from codesmith.bootstrap.rollback import rollback
 from codesmith.bootstrap.uninstall import uninstall
 from codesmith.bootstrap.verify import verify
@@ -213,6 +213,29 @@ def test_rollback_goes_back_and_once_more_forth(node: LabNode, seven: Node) -> N
     assert rollback(seven).agent_version == "7.0.0"
     assert is_seven(node)
     assert prepare(seven).steps == ()
+
+
+def test_of_two_rollbacks_at_once_one_is_done_and_the_other_says_so(node: LabNode, seven: Node) -> None:
+    others: list[Node] = []
+
+    def meanwhile(step: Progress) -> None:
+        if step.phase == "probe" and not others:
+            others.append(seven)
+            assert rollback(seven).agent_version == "6.0.0"
+
+    with pytest.raises(StepFailed, match="changed meanwhile, and is not rolled back by this") as error:
+        rollback(seven, on_progress=meanwhile)
+    assert error.value.hint == f"see which release answers: inv node.version --node {node.name}"
+    assert links(node) == {"current": "6.0.0", "previous": "7.0.0"}
+
+
+def test_a_rollback_that_was_cut_off_is_finished_by_the_next(node: LabNode, seven: Node) -> None:
+    sh(node, f"cd {layout.CODE}; cp -P current fallback; ln -sfn $(readlink previous) current")
+    assert links(node) == {"current": "6.0.0", "previous": "6.0.0", "fallback": "7.0.0"}
+    done = rollback(seven)
+    assert (done.agent_version, done.left_version) == ("6.0.0", "7.0.0")
+    assert links(node) == {"current": "6.0.0", "previous": "7.0.0"}
+    assert not is_seven(node)
 
 
 @pytest.mark.long
