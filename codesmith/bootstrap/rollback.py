@@ -11,7 +11,7 @@ from codesmith.bootstrap.releases import plan_switch, target_of
 from codesmith.bootstrap.services import plan_reload, plan_restart
 from codesmith.bootstrap.session import Session, Tell, first_text
 from codesmith.bootstrap.step import Step
-from codesmith.errors import NotPrepared, StepFailed
+from codesmith.errors import NotPrepared, StepFailed, Unproven
 
 if TYPE_CHECKING:
     from codesmith.nodes.registry import Node
@@ -32,8 +32,8 @@ def rollback(node: Node, *, on_progress: Tell | None = None) -> RolledBack:
     """Make the previous release of `node` the current one, with its units, and prove that it answers.
 
     StepFailed when there is none, when it does not know the format of a store, or when it does not answer. The current
-    release then keeps running, or runs again. StepFailed too when the node was changed since the look at it: a plan
-    that is made anew might go back from what another rollback has just gone to.
+    release then keeps running, or runs again. Unproven when nobody saw how it ended, or the node was changed since the
+    look at it: a plan that is made anew might go back from what another rollback has just gone to.
     """
     from codesmith.bootstrap.pack import pack
 
@@ -41,13 +41,16 @@ def rollback(node: Node, *, on_progress: Tell | None = None) -> RolledBack:
     with Session(node, on_progress, retry=f"inv node.rollback --node {node.name}") as session:
 
         def refuse() -> NoReturn:
-            problem = f"node {node.name}: it was changed meanwhile, and is not rolled back by this"
-            raise StepFailed(problem, hint=f"see which release answers: inv node.version --node {node.name}")
+            raise Unproven(f"node {node.name}: it was changed meanwhile, and is not rolled back by this")
 
         facts = session.probe_installed(desired)
         steps = plan_rollback(facts, node.name)
         session.say("probe", f"{len(steps)} steps to do", first_text(steps))
-        session.carry_out(facts, steps, refuse)
+        try:
+            session.carry_out(facts, steps, refuse)
+        except Unproven as error:  # the same again might go forward again
+            hint = f"see which release answers: inv node.version --node {node.name}"
+            raise Unproven(error.problem, hint=hint) from error
         build = str(steps[-1].order["answer"]["build"])
         version = session.prove(build, str(facts.node_id))
         left = str((facts.agent or {}).get("agent", ""))
