@@ -183,6 +183,10 @@ class StepFailed(CodeSmithError):
     """A step of a plan failed on the node."""
 
 
+class Unproven(StepFailed):
+    """Nobody saw the end of the steps: they may be done, or another command has changed the node meanwhile."""
+
+
 class PlanNotEmpty(CodeSmithError):
     """`--plan` found something to do."""
 

@@ -16,7 +16,7 @@ from codesmith.bootstrap.probe import MALFORMED, PYTHON, payload, program
 from codesmith.bootstrap.releases import target_of
 from codesmith.bootstrap.services import fallback_job
 from codesmith.bootstrap.step import Step, StepResult
-from codesmith.errors import StepFailed
+from codesmith.errors import StepFailed, Unproven
 from codesmith.ssh.script import ScriptResult, name_of, run_script
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def apply(
     """Carry out `steps`; False if another prepare changed the node since `facts` were taken: then probe again.
 
     StepFailed names the step, its command and its output; its hint is `retry`, the command that continues from there
-    (default: prepare). What was done stays.
+    (default: prepare). What was done stays. Unproven if the steps ended without a word: some of them may be done.
     """
     job = {
         "orders": [dict(step.order) for step in steps],
@@ -110,7 +110,7 @@ def _judge(name: str, output: _Output, done: ScriptResult, retry: str) -> bool:
     if not output.outcome.get("done"):
         last = done.stderr.strip().splitlines()[-1:] or ["no output"]
         problem = f"node {name}: the steps ended early with status {done.status}: {last[0]}"
-        raise StepFailed(problem, hint=f"run it again, it continues from there: {retry}")
+        raise Unproven(problem, hint=f"run it again, it continues from there: {retry}")
     return True
 
 

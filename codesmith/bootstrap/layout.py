@@ -139,10 +139,11 @@ DIRECTORIES = (
     Owned(HELPER_STATE, 0o700),
 )
 
-# The files that systemd makes for the socket units; a wrong owner or mode means a restart of the unit.
+# The files that systemd makes for the socket units; a wrong owner or mode means a restart of the unit. The one that
+# everybody may reach comes first: node.stop stops them in this order.
 SOCKETS = {
-    AGENT_SOCKET: Owned(SOCKET, 0o660, "root", CLIENTS),
     DOOR_SOCKET: Owned("/run/codesmith/door.sock", 0o666),
+    AGENT_SOCKET: Owned(SOCKET, 0o660, "root", CLIENTS),
     SCOPED_SOCKET: Owned("/run/codesmith/scoped.sock", 0o660, "root", CLIENTS),
     HELPER_SOCKET: Owned(HELPER_SOCKET_FILE, 0o660, "root", USER),
 }

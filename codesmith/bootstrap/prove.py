@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from codesmith.bootstrap import layout
-from codesmith.errors import StepFailed, WrongNode
+from codesmith.errors import Unproven, WrongNode
 from codesmith.ssh.script import name_of, run_script
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ LAST_LINES = (
 
 
 def prove(connection: Connection, build: str) -> Mapping[str, Any]:
-    """Return the result of node.version, called as the login of the connection; StepFailed unless `build` answers."""
+    """Return the result of node.version, called as the login of the connection; Unproven unless `build` answers."""
     name = name_of(connection)
     answer = _ask_version(connection)
     try:
@@ -82,6 +82,6 @@ def _exchange(channel: paramiko.Channel) -> bytes:
         channel.close()
 
 
-def _unproven(name: str, reason: str) -> StepFailed:
+def _unproven(name: str, reason: str) -> Unproven:
     problem = f"node {name}: everything is installed, but {reason}"
-    return StepFailed(problem, hint=f"on the node: journalctl -u {layout.AGENT_SERVICE} -n 50")
+    return Unproven(problem, hint=f"on the node: journalctl -u {layout.AGENT_SERVICE} -n 50")

@@ -110,7 +110,7 @@ class Session:
     def prove(self, build: str, node_id: str) -> str:
         """Return the version of the agent that answers through SSH.
 
-        StepFailed unless it is this build, WrongNode unless it is this node.
+        Unproven unless it is this build, WrongNode unless it is this node.
         """
         from codesmith.bootstrap.prove import expect_node, prove
 

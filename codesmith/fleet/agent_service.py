@@ -9,7 +9,6 @@ from typing import Any
 from codesmith.errors import BadArgument, NotPrepared, StepFailed, Unreachable
 from codesmith.nodes.registry import Node
 
-SOCKETS = ("codesmith-helper.socket", "codesmith-agent.socket")
 SERVICE = "codesmith-agent.service"
 HELPER = "codesmith-helper.service"
 NOT_PREPARED = 90
@@ -22,8 +21,6 @@ not-found) exit {NOT_PREPARED} ;;
 *) echo "systemd calls {SERVICE} ${{state:-nothing}}" >&2; exit 1 ;;
 esac
 """
-# The sockets first: as long as they listen, the next call starts the agent again.
-STOP = f"systemctl stop {' '.join(SOCKETS)} && systemctl stop {SERVICE} {HELPER}"
 # The units to stop before a start.
 START: dict[str, tuple[str, ...]] = {"start": (), "restart": (SERVICE,)}
 READ = "read the journal"
@@ -34,7 +31,11 @@ SILENCE_S = 15.0
 
 def stop(node: Node) -> dict[str, Any]:
     """Stop the agent and return the state of its unit afterwards."""
-    text = _run(node, f"{STOP} || exit\nsystemctl is-active {SERVICE} || true", f"stop {SERVICE}")
+    from codesmith.bootstrap import layout
+
+    # The sockets first: as long as one listens, the next connection starts the agent again.
+    command = f"systemctl stop {' '.join(layout.SOCKETS)} && systemctl stop {SERVICE} {HELPER}"
+    text = _run(node, f"{command} || exit\nsystemctl is-active {SERVICE} || true", f"stop {SERVICE}")
     return {"node": node.name, "unit": SERVICE, "state": text.strip()}
 
 
@@ -43,7 +44,7 @@ def start(node: Node, *, verb: str = "start") -> dict[str, Any]:
     from codesmith.bootstrap import layout
     from codesmith.bootstrap.probe import PYTHON, payload, program
 
-    job = {"stop": START[verb], "start": (*SOCKETS, SERVICE), "path": layout.SOCKET, "unit": SERVICE}
+    job = {"stop": START[verb], "start": (*layout.SOCKETS, SERVICE), "path": layout.SOCKET, "unit": SERVICE}
     job["sockets"] = [socket.path for socket in layout.SOCKETS.values()]
     _run(node, f"exec {PYTHON}", f"{verb} {SERVICE}", payload(program("start_agent"), job))
     return {"node": node.name, "unit": SERVICE, "state": "active"}

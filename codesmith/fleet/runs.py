@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from codesmith import paths
 from codesmith.cli import output, people
 from codesmith.cli.hints import completed
-from codesmith.errors import BadArgument, CodeSmithError, StepFailed
+from codesmith.errors import BadArgument, CodeSmithError, StepFailed, Unproven
 from codesmith.fleet import selection
 from codesmith.fleet.selection import Chosen, ResumableChoice
 from codesmith.nodes.registry import Node
@@ -117,8 +117,8 @@ class Run:
         try:
             result = work(node)
         except CodeSmithError as error:
-            was_changing = self._state_of(node) == CHANGING and not isinstance(error, StepFailed)
-            self._note(node, CHANGING if was_changing else FAILED)
+            is_known = isinstance(error, StepFailed) and not isinstance(error, Unproven)
+            self._note(node, CHANGING if self._state_of(node) == CHANGING and not is_known else FAILED)
             raise
         self._note(node, DONE)
         return result

@@ -248,8 +248,9 @@ def _first_column(node: yaml.Node) -> int:
 
 
 def _last_line(node: yaml.Node) -> int:
-    # The end mark of a block is the start of what follows it; that of a flow value or scalar is its own end.
+    # The end mark of a block is the start of what follows it; that of a flow value or scalar is its own end. That of a
+    # scalar in a block of its own (`|`, `>`) is the start of the line behind it.
     if isinstance(node.value, list) and not getattr(node, "flow_style", True) and node.value:
         last = node.value[-1]
         return _last_line(last[1] if isinstance(last, tuple) else last)
-    return int(node.end_mark.line) + 1
+    return int(node.end_mark.line) + (node.end_mark.column > 0)

@@ -170,8 +170,11 @@ def _check(text: str, path: Path, name: str) -> None:
 
 def _replace(old: NodesFile, text: str, wanted: Mapping[str, Mapping[str, Any]]) -> None:
     """Replace the file atomically, provided that the new text reads as `wanted`."""
-    new = reader.parse(text, old.path)
-    if json.dumps(_values(new)) != json.dumps(wanted):
+    try:
+        is_as_wanted = json.dumps(_values(reader.parse(text, old.path))) == json.dumps(wanted)
+    except BadRegistry:  # about a line that nobody has written
+        is_as_wanted = False
+    if not is_as_wanted:
         raise BadRegistry(f"{old.path}: too unusual to be changed safely", hint=f"${{EDITOR:-vi}} {old.path}")
     target = old.path.resolve()
     temporary = target.with_name(f".{target.name}.{os.getpid()}")

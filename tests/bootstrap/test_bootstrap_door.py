@@ -8,11 +8,13 @@ from collections.abc import Callable
 import pytest
 
 from agent.shared import sshd_door
+from codesmith.bootstrap import apply as applying
 from codesmith.bootstrap import door_files, layout
 from codesmith.bootstrap.prepare import prepare
 from codesmith.bootstrap.uninstall import uninstall
 from codesmith.bootstrap.verify import verify
 from codesmith.doctor.node import check_node
+from codesmith.errors import Unproven
 from codesmith.lab import LabNode
 from codesmith.nodes.registry import Node
 from tests.bootstrap.node_side import call, ledger_of, listing, sh
@@ -203,6 +205,48 @@ def test_sessions_stay_while_sshd_reads_its_settings(any_node: LabNode, node_wit
     assert prepared(node_with_ann)[0] == ["door", "login"]  # over one connection
     assert sh(any_node, "systemctl show --property=MainPID --value ssh") == pid
     assert is_let_in(any_node)
+
+
+# Sent before the program: kills it when it is about to reload sshd.
+KILL = """
+import os, sys
+def hook(event, args):
+    if event == "subprocess.Popen" and "reload" in args[1]:
+        os.kill(os.getpid(), 9)
+sys.addaudithook(hook)
+"""
+
+
+@TRIXIE_FIRST
+def test_settings_that_sshd_has_not_read_open_no_door(
+    any_node: LabNode, node_with_ann: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sh(any_node, f"echo '# other' >{door_files.SSHD_SETTINGS}")
+    reload(any_node)
+    with monkeypatch.context() as patch, pytest.raises(Unproven):
+        program = applying.program
+        patch.setattr(applying, "program", lambda name: KILL + program(name))
+        prepare(node_with_ann)
+    assert not is_let_in(any_node)
+    assert json.loads(sh(any_node, f"cat {door_files.STATE}")) == {"open": False}
+    assert prepared(node_with_ann)[0] == ["door", "login"]
+    assert is_let_in(any_node)
+    assert prepared(node_with_ann)[0] == []
+
+
+@TRIXIE_FIRST
+def test_a_reload_that_fails_changes_nothing_of_sshd_and_is_tried_again(any_node: LabNode, node_with_ann: Node) -> None:
+    folder = "/run/systemd/system/ssh.service.d"
+    sh(any_node, f"echo '# other' >{door_files.SSHD_SETTINGS}; mkdir -p {folder}")
+    sh(any_node, f"printf '[Service]\nExecReload=\nExecReload=false\n' >{folder}/x.conf; systemctl daemon-reload")
+    for _ in range(2):
+        kinds, said = prepared(node_with_ann)
+        assert (kinds, "nothing of sshd was changed" in said) == (["door", "login"], True)
+        assert sh(any_node, f"cat {door_files.SSHD_SETTINGS}") == "# other"
+    sh(any_node, f"rm -r {folder}; systemctl daemon-reload")
+    assert prepared(node_with_ann)[0] == ["door", "login"]
+    assert is_let_in(any_node)
+    assert prepared(node_with_ann)[0] == []
 
 
 @TRIXIE_FIRST

@@ -18,6 +18,7 @@ from codesmith.bootstrap import layout
 from codesmith.bootstrap.facts import Facts
 from codesmith.bootstrap.plan import plan
 from codesmith.bootstrap.probe import ANSWERED, parse, parse_sh_facts
+from codesmith.bootstrap.rollback import plan_rollback
 from codesmith.bootstrap.step import KINDS, Step
 from codesmith.errors import LookFailed, Unsupported
 from tests.bootstrap.bootstrap_facts import BARE, DESIRED, prepared
@@ -68,6 +69,26 @@ def test_refused(case: dict[str, Any]) -> None:
         plan(facts(case), DESIRED)
     reasons = error.value.problem.split("; ")
     assert [any(wanted in reason for reason in reasons) for wanted in case["refused"]] == [True] * len(reasons)
+
+
+# The releases at current, previous and fallback, and the one that a rollback goes to.
+ROLLBACKS = {
+    "after an upgrade": ("new", "old", "", "old"),
+    "an upgrade was cut off before it changed anything": ("old", "older", "old", "older"),
+    "an upgrade was cut off": ("new", "older", "old", "old"),
+    "the first upgrade was cut off": ("new", "", "old", "old"),
+    "a rollback was cut off": ("old", "old", "new", "old"),
+}
+
+
+@pytest.mark.parametrize("name", ROLLBACKS)
+def test_where_a_rollback_goes(name: str) -> None:
+    *links, wanted = ROLLBACKS[name]
+    pairs = zip((layout.CURRENT, layout.PREVIOUS, layout.FALLBACK), links, strict=True)
+    files = {path: {"type": "link", "target": release} for path, release in pairs if release}
+    agents = {layout.agent_of(path): {"type": "file", "sha256": files[path]["target"]} for path in files}
+    switch, _, restart = plan_rollback(Facts(files={**files, **agents}), "web1")
+    assert (switch.order["target"], restart.order["answer"]["build"]) == (wanted, wanted)
 
 
 def test_every_step_has_a_known_kind_and_tells_before_and_after() -> None:

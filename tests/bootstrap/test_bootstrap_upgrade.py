@@ -3,67 +3,26 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from codesmith.bootstrap import door_files, layout, zipapp
+from codesmith.bootstrap import door_files, layout
 from codesmith.bootstrap import pack as packing
 from codesmith.bootstrap.prepare import Prepared, prepare
-from codesmith.bootstrap.rollback import rollback
 from codesmith.bootstrap.uninstall import uninstall
 from codesmith.bootstrap.verify import verify
-from codesmith.errors import NotPrepared, StepFailed, Unsupported
+from codesmith.errors import StepFailed, Unsupported
 from codesmith.lab import LabNode
 from codesmith.nodes.registry import Node
 from tests.bootstrap.node_side import ask, call, ledger_of, listing, sh, sums_of
+from tests.bootstrap.shipping import Ship, links
 from tests.kinds import some_names_of
 
 pytestmark = pytest.mark.usefixtures("same_agent")
 AsNode = Callable[..., Node]
-Ship = Callable[..., None]
 SERVE = '    if command == "agent" and not rest:\n'
-
-
-@pytest.fixture
-def ship(agent_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ship:
-    """Make prepare install this version, with `old` replaced by `new` in a file of it, and with these unit lines."""
-    desired_for = layout.desired_for
-
-    def change(version: str, old: str = "", new: str = "", file: str = "main.py", **unit_lines: str) -> None:
-        agent = Path(shutil.copytree(agent_copy, tmp_path / version / "agent", dirs_exist_ok=True))
-        here = zipapp.version(agent)
-        for name, pair in (("__init__.py", (here, version)), (file, (old, new))):
-            text = (agent / name).read_text()
-            assert pair[0] in text
-            (agent / name).write_text(text.replace(*pair) if pair[0] else text)
-        payload = packing.pack_into(agent, tmp_path / version / "agent.pyz")
-
-        def changed(payload: packing.Payload, node_id: str, git_hosts: Sequence[str] = ()) -> layout.Desired:
-            desired = desired_for(payload, node_id, git_hosts)
-            lines = {
-                name: unit_lines.get(name.replace("codesmith-", "").replace(".", "_"), "") for name in layout.UNITS
-            }
-            return replace(desired, units={name: text + lines[name] for name, text in desired.units.items()})
-
-        monkeypatch.setattr(packing, "pack", lambda: payload)
-        monkeypatch.setattr(layout, "desired_for", changed)
-
-    return change
-
-
-def links(node: LabNode) -> dict[str, str]:
-    """Return the agent's version at each of current, previous and fallback."""
-    look = "[ ! -L {0} ] || python3 -I {0}/agent.pyz version"
-    said = {
-        path.rpartition("/")[2]: sh(node, look.format(path))
-        for path in (layout.CURRENT, layout.PREVIOUS, layout.FALLBACK)
-    }
-    return {name: json.loads(text)["agent"] for name, text in said.items() if text}
 
 
 def kinds(done: Prepared) -> list[str]:
@@ -186,77 +145,6 @@ def test_a_release_that_does_not_answer_is_replaced_by_the_one_before(
     assert_ledger_is_true(node)
 
 
-@pytest.fixture
-def seven(node: LabNode, as_node: AsNode, ship: Ship) -> Node:
-    """The node with release 7.0.0; the previous one is 6.0.0."""
-    ship("6.0.0")
-    if links(node) != {"current": "7.0.0", "previous": "6.0.0"}:
-        prepare(as_node(node))
-    ship("7.0.0", agent_service="[Service]\nEnvironment=SEVEN=7\n")
-    prepare(as_node(node))
-    return as_node(node)
-
-
-def is_seven(node: LabNode) -> bool:
-    return "SEVEN=7" in sh(node, "systemctl show --property=Environment codesmith-agent.service")
-
-
-def test_rollback_goes_back_and_once_more_forth(node: LabNode, seven: Node) -> None:
-    node_id = ask(node)["node_id"]
-    done = rollback(seven)
-    assert (done.agent_version, done.left_version, done.node_id) == ("6.0.0", "7.0.0", node_id)
-    assert ask(node)["agent"] == "6.0.0"
-    assert not is_seven(node)
-    assert links(node) == {"current": "6.0.0", "previous": "7.0.0"}
-    node.reboot()
-    assert ask(node)["agent"] == "6.0.0"
-    assert rollback(seven).agent_version == "7.0.0"
-    assert is_seven(node)
-    assert prepare(seven).steps == ()
-
-
-@pytest.mark.long
-def test_rollback_repairs_what_it_goes_back_to(node: LabNode, seven: Node) -> None:
-    program = layout.program_of(layout.PREVIOUS)
-    sums = "find . -name '*.pyc' -o -type f -not -name compiled.json -exec sha256sum {} + | sort"
-    before = sh(node, f"cd {program}; {sums}")
-    sh(node, f"echo broken >{program}/agent/main.py; rm -r {program}/jsonrpclib; rm {program}/agent/__pycache__/*")
-    assert rollback(seven).agent_version == "6.0.0"
-    assert sh(node, f"cd {layout.program_of(layout.CURRENT)}; {sums}") == before
-    assert rollback(seven).agent_version == "7.0.0"
-    assert {one.status for one in verify(seven)} == {"ok"}
-
-
-@pytest.mark.long
-def test_rollback_to_what_does_not_answer_any_more_changes_nothing(node: LabNode, seven: Node) -> None:
-    unit = f"{layout.PREVIOUS}/units/{layout.AGENT_SERVICE}"
-    sh(node, f"cp {unit} /tmp/whole; sed -i 's/^ExecStart=.*/ExecStart=false/' {unit}")
-    with pytest.raises(StepFailed, match=r"the previous release .7\.0\.0. runs again") as error:
-        rollback(seven)
-    assert error.value.hint == f"fix that, then run: inv node.rollback --node {node.name}"
-    sh(node, f"cp /tmp/whole {unit}")
-    assert links(node) == {"current": "7.0.0", "previous": "6.0.0"}
-    assert is_seven(node)
-
-
-@pytest.mark.parametrize("store", some_names_of(layout.STORES, f"{layout.STATE}/state.db"))
-def test_rollback_to_what_would_not_understand_its_store_is_refused(node: LabNode, seven: Node, store: str) -> None:
-    if "ada" not in str(call(node, "user.list")):
-        call(node, "user.create", name="ada")
-    started = sh(node, "systemctl show --property=InvocationID codesmith-agent.service")
-    change = 'import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute("PRAGMA user_version=" + sys.argv[2])'
-    known = layout.desired_for(packing.pack(), "").formats[layout.STORES[store]]
-    said = f"{store} has format {known + 1}, written by a newer agent; this one knows {known}"
-    sh(node, f"python3 -c '{change}' {store} {known + 1}")
-    try:
-        with pytest.raises(StepFailed, match=said):
-            rollback(seven)
-    finally:
-        sh(node, f"python3 -c '{change}' {store} {known}")
-    assert links(node) == {"current": "7.0.0", "previous": "6.0.0"}
-    assert sh(node, "systemctl show --property=InvocationID codesmith-agent.service") == started
-
-
 @pytest.mark.long
 def test_a_first_install_that_does_not_answer_has_nothing_to_go_back_to(
     fresh: Callable[..., LabNode], as_node: AsNode, ship: Ship
@@ -272,21 +160,6 @@ def test_a_first_install_that_does_not_answer_has_nothing_to_go_back_to(
     assert_ledger_is_true(node, not_yet=door_files.SSHD_SETTINGS)
     uninstall(as_node(node))
     assert sh(node, "find / -xdev -name '*codesmith*' -not -path '/proc/*'") == ""
-
-
-@pytest.mark.long
-def test_a_node_that_never_had_another_release_cannot_be_rolled_back(
-    fresh: Callable[..., LabNode], as_node: AsNode
-) -> None:
-    node = fresh("first")
-    with pytest.raises(NotPrepared):
-        rollback(as_node(node))
-    prepare(as_node(node))
-    with pytest.raises(StepFailed, match="there is no release to go back to"):
-        rollback(as_node(node))
-    sh(node, f"rm -r {layout.CODE}")
-    # The ledger shows what is missing.
-    assert {one.status for one in verify(as_node(node))} >= {"missing", "ok"}
 
 
 @pytest.mark.long  # two releases, and packages

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from codesmith.bootstrap import layout
 from tests.person import Person
 
 Row = dict[str, str]
@@ -76,12 +77,25 @@ def test_people_get_a_line_per_finding(ops: Person) -> None:
     assert all(len(line.split("\t")) == 5 for line in lines)
 
 
-def test_a_stopped_agent_is_found_over_ssh(ops: Person) -> None:
+# Knocks at every socket of the node, as somebody without any rights.
+KNOCK = """\
+cd /run; for path in codesmith/agent.sock codesmith/door.sock codesmith/scoped.sock codesmith-helper/helper.sock; do
+    setpriv --reuid=nobody --regid=nogroup --clear-groups python3 -c '
+import socket, sys
+sys.exit(socket.socket(socket.AF_UNIX).connect_ex(sys.argv[1]) != 0)' $path && echo $path
+done; systemctl is-active codesmith-agent.service"""
+
+
+def test_a_stopped_agent_stays_stopped_whoever_knocks_and_is_found_over_ssh(ops: Person) -> None:
+    assert ops.on("web1", KNOCK, check=False).out.split() == ["codesmith/door.sock", "active"]
     ops.runs("inv node.stop --node web1")
     try:
+        assert ops.on("web1", KNOCK, check=False).out.split() == ["inactive"]
         found = examine(ops, code=1)
+        assert set(layout.ENABLED) <= set(found["agent.units"]["detail"].replace(",", "").split())
     finally:
         ops.runs("inv node.start --node web1")
+    assert ops.on("web1", KNOCK, check=False).out.split() == ["codesmith/door.sock", "active"]
     assert told(found["agent.units"]) == ("fail", "inv node.start --node web1; inv node.logs --node web1")
     assert told(found["agent.answers"]) == ("fail", "inv node.restart --node web1; inv node.logs --node web1")
     assert told(found["agent.drift"]) == ("warn", "inv node.prepare --node web1 --plan")

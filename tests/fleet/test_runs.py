@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from codesmith.errors import BadArgument, CodeSmithError, StepFailed, Unreachable
+from codesmith.errors import BadArgument, CodeSmithError, StepFailed, Unproven, Unreachable
 from codesmith.fleet import parallel, runs
 
 PLACES = {"web1": "a.invalid", "web2": "b.invalid", "web3": "c.invalid"}
@@ -200,6 +200,10 @@ def test_what_may_not_be_done_twice_is_left_out_where_nobody_knows(fleet, capsys
         "web2 was being changed, and may be done: left out; see how it is: "
         f"inv node.version --node web2 --file {fleet.file}\n"
     ) in capsys.readouterr().err
+    # Its steps are done, and then the connection broke; or another rollback has changed it.
+    fleet.work(fleet.begin(**rollback), "web1", steps=("connect", "probe", "step"), error=Unproven)
+    assert fleet.work(fleet.begin(**rollback, resume=True)) == []
+    assert "web1 was being changed, and may be done: left out" in capsys.readouterr().err
     # The node has said itself that it was not done.
     fleet.work(fleet.begin(**rollback), "web1", steps=("connect", "probe"), error=StepFailed)
     assert fleet.work(fleet.begin(**rollback, resume=True)) == ["web1"]

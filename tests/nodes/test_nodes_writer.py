@@ -53,6 +53,19 @@ def test_a_removed_node_takes_the_comment_right_above_it_along_and_nothing_else(
     assert file.read_text() == FILE.replace(gone, "")
 
 
+@pytest.mark.parametrize("style", [">-", "|-"])
+@pytest.mark.parametrize("after", ["  # about b\n  b: {host: y}\n", "  b: {host: y}\n  # the end\n", ""])
+def test_a_removed_node_whose_last_value_is_a_block_takes_nothing_after_it_along(file, style, after):
+    before = "nodes:\n  z: {host: z}\n"
+    file.write_text(f"{before}  a:\n    host: x\n    identity: {style}\n      key\n{after}")
+    text = file.read_text()
+    writer.add(file, "c", {"host": "c"})
+    writer.remove(file, "c")
+    assert file.read_text() == text
+    writer.remove(file, "a")
+    assert file.read_text() == before + after
+
+
 def test_a_removed_default_takes_its_line_along(file):
     assert writer.remove(file, "web1") is True
     text = file.read_text()
@@ -165,7 +178,7 @@ def test_nodes_added_at_the_same_time_are_all_there(file):
 
 
 def test_a_change_that_would_not_come_out_as_asked_is_refused(file):
-    text = "nodes:\n  a:\n    host: x\n    identity: >-\n      key\n  b: {host: y}\n  c: {host: z}\n"
+    text = "nodes:\n  a: {host: x\n    }\n  b: {host: y}\n  c: {host: z}\n"
     file.write_text(text)
     with pytest.raises(BadRegistry, match="too unusual to be changed safely"):
         writer.remove(file, "a")

@@ -23,32 +23,40 @@ SHOWN_MAX = 5
 
 
 def do_door(order: dict[str, Any]) -> str | None:
-    """Write the settings if `sshd -t` accepts them, compare what sshd does, and write down whether the door is open."""
+    """Write the settings if `sshd -t` accepts them, compare what sshd does, and write down whether the door is open.
+
+    It is shut until sshd has read them, because nothing else shows that it has: whatever ends this in between, the next
+    prepare does it again.
+    """
+    _note(order["state"], is_open=False)
     problem = _write_settings(order)
     found = [] if problem else _problems(order["program"])
-    is_open = not problem and not found
-    text = (json.dumps({"open": is_open}) + "\n").encode()
-    install_file(order["state"], text, _sha256(text), 0o644)
-    if is_open:
+    if not problem and not found:
+        _note(order["state"], is_open=True)
         return None
     shown = [problem] if problem else [f"{one['problem']} ({one['fix']})" for one in found[:SHOWN_MAX]]
     return f"the door of people who have only a key is shut, and the accounts stay closed: {'; '.join(shown)}"
 
 
+def _note(path: str, *, is_open: bool) -> None:
+    text = (json.dumps({"open": is_open}) + "\n").encode()
+    install_file(path, text, _sha256(text), 0o644)
+
+
 def _write_settings(order: dict[str, Any]) -> str:
-    """Put the file in place and have sshd read it; return why not, and then nothing is changed."""
+    """Have sshd read the settings, also those already in place; return why not, and then nothing is changed."""
     path, before = order["path"], _read(order["path"])
-    if not os.path.isdir(os.path.dirname(path)) or before == order["text"].encode():
+    if not os.path.isdir(os.path.dirname(path)):
         return ""
     try:
         _check_with(order["text"])
         install_file(path, order["text"].encode(), order["sha256"], order["mode"])
         try:
             run([_sshd(), "-t"])
+            reload_sshd()
         except Failed:
             _put_back(path, before)
             raise
-        reload_sshd()
     except Failed as failed:
         said = (failed.stderr.splitlines() or [str(failed)])[-1]
         return f"{failed.command}: {said}; nothing of sshd was changed (on the node, as root: {failed.command})"
