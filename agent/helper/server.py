@@ -117,7 +117,7 @@ def serve() -> None:
     signal.signal(signal.SIGTERM, lambda *_: None)
     server = Server(socket.socket(fileno=systemd_socket()))
     while not server.is_idle:
-        ready, _, _ = select.select([server, woken], [], [], server.timeout)
+        ready, _, _ = select.select([server.socket, woken], [], [], server.timeout)
         if woken in ready:
             break
         if ready:
