@@ -10,6 +10,9 @@ from pathlib import Path
 
 from codesmith.errors import CodeSmithError
 
+# On a slow machine ansible looks at twenty nodes for more than five minutes.
+PATIENCE_S = 900
+
 
 @dataclass(frozen=True)
 class Command:
@@ -28,7 +31,7 @@ class Command:
         begun = time.perf_counter()
         done = subprocess.run(
             self.argv, cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL, check=False,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=PATIENCE_S,
         )  # fmt: skip
         took = time.perf_counter() - begun
         if done.returncode or self.proof not in " ".join(done.stdout.split()):
