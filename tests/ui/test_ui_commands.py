@@ -323,3 +323,16 @@ def test_a_command_that_is_stopped_before_it_began_is_stopped_as_it_begins(shop,
     begins.set()
     expect(log).to_contain_text("signal SIGTERM")
     assert "" not in [params["id"] for method, params in agent.requests if method == "job.stop"]
+
+
+def test_a_skip_to_the_content_leaves_the_page_as_it_is(shop, page):
+    agent = shop.nodes["web1"]
+    agent.programs["sleep"] = lambda program: program.stopped.wait(20)
+    run(page, "sleep 1000")
+    until(lambda: agent.streams == 1)
+    page.locator("a.skip").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**#main")
+    expect(page.get_by_role("log")).to_contain_text("running")
+    page.get_by_role("log").get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("log")).to_contain_text("signal SIGTERM")
