@@ -231,3 +231,22 @@ def test_a_node_that_says_nothing_is_told_long_before_its_call_is_given_up(ui):
         del agent.audit_list
         answers.set()
         page.until(lambda now: now.node("web1")["state"] == "ready" and not now.node("web1")["reason"])
+
+
+@pytest.mark.parametrize("how", ["stopped", "gone", "another"])
+def test_usage_goes_with_its_runtime_and_its_workspace(serve, monkeypatch, how):
+    monkeypatch.setattr(poller, "USAGE_S", float("inf"))
+    ui = serve("web1", extra={"workspace.usage": (USAGE, lambda name: {"memory_bytes": 1})})
+    ui.enter()
+    agent = ui.nodes["web1"]
+    agent.add("shop", id="first", runtime={"state": "running", "since": None, "idle_stop_at": None})
+    with ui.events(node="web1", workspace="shop") as page:
+        page.until(lambda now: now.get("web1", "usage/shop"))
+        if how == "stopped":
+            agent.workspaces["shop"]["runtime"] = {"state": "stopped", "since": None, "idle_stop_at": None}
+        elif how == "another":
+            agent.workspaces["shop"]["id"] = "second"
+        else:
+            agent.workspaces.clear()
+        agent.note("workspace.delete", {"name": "shop"})
+        page.until(lambda now: not now.get("web1", "usage/shop"))
