@@ -64,9 +64,9 @@ class Poller(threading.Thread):
         self._kick.set()
 
     def notice_silence(self) -> None:
-        """Say so if a node that answered before has not answered for a while."""
+        """Say so if a node that is not down has not answered for a while."""
         asked_at = self._asked_at
-        if asked_at is None or self._summary["state"] != "ready":
+        if asked_at is None or self._summary["state"] not in ("ready", "connecting"):
             return
         waited_s = time.monotonic() - asked_at
         if waited_s >= SILENT_S:
@@ -81,7 +81,11 @@ class Poller(threading.Thread):
     def run(self) -> None:
         """Poll until `end`."""
         while not self._is_ended:
+            is_paused = not self._wanted.is_set()
             self._wanted.wait()
+            if is_paused and self._summary["state"] == "ready":  # it may have died while nobody watched
+                self._set_state("connecting")
+            self._asked_at = time.monotonic()
             try:
                 with Client(self.node) as client:
                     self._poll(client)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
+from codesmith.errors import CodeSmithError
 from codesmith.ui import poller
 from codesmith.ui.poller import LOOK_S
 from codesmith.ui.store import Store, Watcher
@@ -250,3 +252,35 @@ def test_usage_goes_with_its_runtime_and_its_workspace(serve, monkeypatch, how):
             agent.workspaces.clear()
         agent.note("workspace.delete", {"name": "shop"})
         page.until(lambda now: not now.get("web1", "usage/shop"))
+
+
+def test_a_node_that_died_unwatched_is_not_said_to_be_ready(monkeypatch):
+    connects, goes = threading.Event(), threading.Event()
+
+    class Client:
+        def __init__(self, node):
+            pass
+
+        def __enter__(self):
+            connects.set()
+            goes.wait(20)
+            raise CodeSmithError("gone")
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(poller, "Client", Client)
+    monkeypatch.setattr(poller, "endpoint_path", lambda _: "none")
+    monkeypatch.setattr(poller, "SILENT_S", 0.0)
+    store = Store()
+    one = poller.Poller(SimpleNamespace(name="web1", place="web1", tags=(), labels={}), store, None)
+    one._set_state("ready")
+    one.start()
+    one.watch(())
+    assert connects.wait(20)
+    assert store.get("web1", "node")["state"] == "connecting"
+    one.notice_silence()
+    assert store.get("web1", "node")["state"] == "silent"
+    one.end()
+    goes.set()
+    one.join(20)
