@@ -39,7 +39,7 @@ def open_(
     help={
         **READ_ONLY,
         "socket": "Path of the Unix socket (default: ui.sock beside the sockets of nodes).",
-        "origin": "Where browsers reach it, as http://HOST:PORT or https://HOST (default: http://127.0.0.1:8790).",
+        "origin": "Where browsers reach it, as https://HOST, or http:// on this machine alone (default: http://127.0.0.1:8790).",
     },
 )
 def serve(

@@ -15,7 +15,9 @@ from codesmith.ui import browser, requirements
 if TYPE_CHECKING:
     from codesmith.ui.server import Server
 
-ORIGIN = r"https?://[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[1-9][0-9]{0,4})?"
+ORIGIN = r"https?://(\[::1\]|[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)(:[1-9][0-9]{0,4})?"
+# Elsewhere browsers give pages no randomness of their own, without which nothing can be changed.
+TRUSTED = r"https:.*|http://(127\.0\.0\.1|\[::1\]|([a-z0-9.-]+\.)?localhost)(:[0-9]+)?"
 # A browser leaves these out of Host and Origin.
 DEFAULT_PORT = {"http": ":80", "https": ":443"}
 
@@ -52,6 +54,8 @@ def serve_pages(socket: str, origin: str, file: str, *, read_only: bool, json: b
     scheme = origin.partition(":")[0]
     if not re.fullmatch(ORIGIN, origin) or origin.endswith(DEFAULT_PORT[scheme]):
         raise BadArgument(f"--origin takes http://HOST:PORT or https://HOST, as browsers name it, not {origin!r}")
+    if not re.fullmatch(TRUSTED, origin):
+        raise BadArgument(f"--origin {origin}: browsers need https there; http is for 127.0.0.1, [::1] and localhost")
     path = paths.given(socket) if socket else paths.runtime_dir() / "ui.sock"
     one = server.on_socket(path, origin, _nodes_file(file), read_only=read_only)
     row = {"socket": str(path), "origin": origin, "file": str(one.access.file)}

@@ -41,6 +41,7 @@ class Poller(threading.Thread):
         self._wanted, self._kick = threading.Event(), threading.Event()
         self._is_ended = False
         self._workspaces: tuple[str, ...] = ()
+        self._measured: dict[str, Any] = {}  # the id of each workspace whose usage is kept, by name
         self._failures, self._since = 0, time.time()
         self._asked_at: float | None = None
         self._summary: dict[str, Any] = {
@@ -63,9 +64,9 @@ class Poller(threading.Thread):
         self._kick.set()
 
     def notice_silence(self) -> None:
-        """Say so if a node that answered before has not answered for a while."""
+        """Say so if a node that is not down has not answered for a while."""
         asked_at = self._asked_at
-        if asked_at is None or self._summary["state"] != "ready":
+        if asked_at is None or self._summary["state"] not in ("ready", "connecting"):
             return
         waited_s = time.monotonic() - asked_at
         if waited_s >= SILENT_S:
@@ -80,7 +81,11 @@ class Poller(threading.Thread):
     def run(self) -> None:
         """Poll until `end`."""
         while not self._is_ended:
+            is_paused = not self._wanted.is_set()
             self._wanted.wait()
+            if is_paused and self._summary["state"] == "ready":  # it may have died while nobody watched
+                self._set_state("connecting")
+            self._asked_at = time.monotonic()
             try:
                 with Client(self.node) as client:
                     self._poll(client)
@@ -129,6 +134,10 @@ class Poller(threading.Thread):
         info.pop("now", None)  # it would be a change at every look
         self._store.replace(self.node.name, "workspace/", {f"workspace/{one['name']}": one for one in workspaces})
         self._store.replace(self.node.name, "user/", {f"user/{one['name']}": one for one in users})
+        ids = {one["name"]: one.get("id") for one in workspaces if _may_run(one)}
+        self._measured = {name: made for name, made in self._measured.items() if name in ids and ids[name] == made}
+        usage = {f"usage/{name}": self._store.get(self.node.name, f"usage/{name}") for name in self._measured}
+        self._store.replace(self.node.name, "usage/", usage)
         self._put({"info": info, "changed": head})
         self._summary["names"] = [one["name"] for one in workspaces]
         self._summary["users"] = len(users)
@@ -139,8 +148,7 @@ class Poller(threading.Thread):
         """Add a point to the usage of each watched workspace that runs."""
         for name in workspaces if "workspace.usage" in methods else ():
             there = self._store.get(self.node.name, f"workspace/{name}") or {}
-            runtime = there.get("runtime")
-            if not there or (runtime and runtime.get("state") != "running"):
+            if not there or not _may_run(there):
                 continue
             usage = client.call("workspace.usage", {"name": name})
             before = (self._store.get(self.node.name, f"usage/{name}") or {}).get("points", [])
@@ -148,6 +156,7 @@ class Poller(threading.Thread):
                 "at": round(time.time(), 1),
                 **{key: usage[key] for key in usage if isinstance(usage[key], int | float)},
             }
+            self._measured[name] = there.get("id")
             self._put({f"usage/{name}": {"latest": usage, "points": [*before, point][-USAGE_KEPT:]}})
 
     def _look_at_work(self, client: Client, methods: dict[str, Method], name: str) -> None:
@@ -200,3 +209,9 @@ class Poller(threading.Thread):
     def _put(self, values: dict[str, Any]) -> None:
         if not self._is_ended:
             self._store.put(self.node.name, values)
+
+
+def _may_run(workspace: dict[str, Any]) -> bool:
+    """Tell whether its runtime runs; an older agent does not say."""
+    runtime = workspace.get("runtime")
+    return not runtime or runtime.get("state") == "running"

@@ -295,3 +295,18 @@ def test_several_nodes_are_planned_and_prepared_together(serve, visit, monkeypat
         expect(page.get_by_text(re.compile(f"^prepare on {name} done"))).to_be_visible()
     assert sorted(prepared) == ["db1", "web1"]
     expect(page.get_by_role("button", name=re.compile("Do all this on 2"))).to_have_count(0)
+
+
+def test_labels_that_somebody_else_set_meanwhile_stay(site, visit):
+    agent = site.nodes["web1"]
+    page = settled(visit(site, "/nodes/web1/workspaces/shop"))
+    page.get_by_text("Change the labels").click()
+    field(page, "labels").fill("stage=live")
+    agent.workspace_update(name="shop", labels={"ci": "done"})
+    expect(page.locator(".badge", has_text="ci=done")).to_be_visible()
+    page.reload()
+    page.get_by_text("Change the labels").click()
+    expect(field(page, "labels")).to_have_value("stage=live")
+    page.get_by_role("button", name="Save the labels").click()
+    expect(page.locator(".badge", has_text="stage=live")).to_be_visible()
+    assert agent.workspaces["shop"]["labels"] == {"stage": "live", "ci": "done"}

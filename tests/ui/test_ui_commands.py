@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
@@ -308,3 +309,30 @@ def test_commands_and_jobs_are_for_everybody(shop, page):
     expect(page.locator(".log .stderr")).to_be_visible()
     page.get_by_role("button", name="Stop:").click()
     is_for_everybody(page)
+
+
+def test_a_command_that_is_stopped_before_it_began_is_stopped_as_it_begins(shop, page):
+    agent = shop.nodes["web1"]
+    agent.programs["sleep"] = lambda program: program.stopped.wait(20)
+    start, begins = agent.job_start, threading.Event()
+    agent.job_start = lambda **given: begins.wait(20) and start(**given)
+    run(page, "sleep 1000")
+    log = page.get_by_role("log")
+    log.get_by_role("button", name="Stop").click()
+    expect(log).to_contain_text("to be stopped as it begins")
+    begins.set()
+    expect(log).to_contain_text("signal SIGTERM")
+    assert "" not in [params["id"] for method, params in agent.requests if method == "job.stop"]
+
+
+def test_a_skip_to_the_content_leaves_the_page_as_it_is(shop, page):
+    agent = shop.nodes["web1"]
+    agent.programs["sleep"] = lambda program: program.stopped.wait(20)
+    run(page, "sleep 1000")
+    until(lambda: agent.streams == 1)
+    page.locator("a.skip").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**#main")
+    expect(page.get_by_role("log")).to_contain_text("running")
+    page.get_by_role("log").get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("log")).to_contain_text("signal SIGTERM")

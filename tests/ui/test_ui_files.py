@@ -289,3 +289,18 @@ def test_files_are_for_everybody(page, agent):
     expect(page.locator("textarea.editor")).to_be_visible()
     page.get_by_role("button", name="Remove notes.txt").click()
     is_for_everybody(page)
+
+
+def test_an_upload_of_several_files_goes_where_it_was_begun(page, agent):
+    agent.put("away", kind="directory")
+    write, begun, goes = agent.file_write, threading.Event(), threading.Event()
+    agent.file_write = lambda **given: begun.set() or (goes.wait(20) and write(**given))
+    look(page)
+    files = [{"name": name, "mimeType": "", "buffer": b"x"} for name in ("one.bin", "two.bin")]
+    page.locator("#files-upload").set_input_files(files)
+    assert begun.wait(20)
+    page.get_by_role("button", name="Open away").click()
+    expect(page.get_by_text("An empty directory.")).to_be_visible()
+    goes.set()
+    expect(page.get_by_text("two.bin is there whole")).to_be_visible()
+    assert {"one.bin", "two.bin"} <= set(agent.files)

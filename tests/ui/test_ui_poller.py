@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
+from codesmith.errors import CodeSmithError
 from codesmith.ui import poller
 from codesmith.ui.poller import LOOK_S
 from codesmith.ui.store import Store, Watcher
@@ -231,3 +233,54 @@ def test_a_node_that_says_nothing_is_told_long_before_its_call_is_given_up(ui):
         del agent.audit_list
         answers.set()
         page.until(lambda now: now.node("web1")["state"] == "ready" and not now.node("web1")["reason"])
+
+
+@pytest.mark.parametrize("how", ["stopped", "gone", "another"])
+def test_usage_goes_with_its_runtime_and_its_workspace(serve, monkeypatch, how):
+    monkeypatch.setattr(poller, "USAGE_S", float("inf"))
+    ui = serve("web1", extra={"workspace.usage": (USAGE, lambda name: {"memory_bytes": 1})})
+    ui.enter()
+    agent = ui.nodes["web1"]
+    agent.add("shop", id="first", runtime={"state": "running", "since": None, "idle_stop_at": None})
+    with ui.events(node="web1", workspace="shop") as page:
+        page.until(lambda now: now.get("web1", "usage/shop"))
+        if how == "stopped":
+            agent.workspaces["shop"]["runtime"] = {"state": "stopped", "since": None, "idle_stop_at": None}
+        elif how == "another":
+            agent.workspaces["shop"]["id"] = "second"
+        else:
+            agent.workspaces.clear()
+        agent.note("workspace.delete", {"name": "shop"})
+        page.until(lambda now: not now.get("web1", "usage/shop"))
+
+
+def test_a_node_that_died_unwatched_is_not_said_to_be_ready(monkeypatch):
+    connects, goes = threading.Event(), threading.Event()
+
+    class Client:
+        def __init__(self, node):
+            pass
+
+        def __enter__(self):
+            connects.set()
+            goes.wait(20)
+            raise CodeSmithError("gone")
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(poller, "Client", Client)
+    monkeypatch.setattr(poller, "endpoint_path", lambda _: "none")
+    monkeypatch.setattr(poller, "SILENT_S", 0.0)
+    store = Store()
+    one = poller.Poller(SimpleNamespace(name="web1", place="web1", tags=(), labels={}), store, None)
+    one._set_state("ready")
+    one.start()
+    one.watch(())
+    assert connects.wait(20)
+    assert store.get("web1", "node")["state"] == "connecting"
+    one.notice_silence()
+    assert store.get("web1", "node")["state"] == "silent"
+    one.end()
+    goes.set()
+    one.join(20)

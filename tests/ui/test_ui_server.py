@@ -148,3 +148,19 @@ def test_a_long_call_does_not_keep_the_pages_from_their_end(serve):
 def _lost(ui):
     with contextlib.suppress(OSError, http.client.HTTPException, AssertionError):
         ui.rpc("web1", "workspace.exec", name="shop", argv=["sleep"])
+
+
+@pytest.mark.parametrize("origin", ["http://server:8790", "http://10.0.0.1", "http://localhost.example.org"])
+def test_an_origin_where_browsers_need_https_is_refused(codesmith_home, monkeypatch, origin):
+    monkeypatch.setattr(commands, "_run", lambda one: None)
+    (codesmith_home / "nodes.yaml").write_text("nodes:\n")
+    with pytest.raises(CodeSmithError, match="https"):
+        commands.serve_pages("", origin, str(codesmith_home / "nodes.yaml"), read_only=False, json=False)
+
+
+@pytest.mark.parametrize("origin", ["http://[::1]:8790", "http://localhost:8790", "http://ui.localhost", "https://ui"])
+def test_an_origin_that_browsers_trust_is_taken(codesmith_home, monkeypatch, origin):
+    monkeypatch.setattr(commands, "_run", lambda one: None)
+    (codesmith_home / "nodes.yaml").write_text("nodes:\n")
+    row = commands.serve_pages("", origin, str(codesmith_home / "nodes.yaml"), read_only=False, json=False)
+    assert row["origin"] == origin

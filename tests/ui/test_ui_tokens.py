@@ -10,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from playwright.sync_api import expect
 
-from codesmith.errors import CodeSmithError
+from codesmith.errors import AgentRefused, CodeSmithError
 from codesmith.tunnel import local_endpoint
+from codesmith.workspace import forwards
 from tests.ui.page import HOSTILE, SHOWN, confirm, field, is_for_everybody, settled, tab_to
 
 # They need Chromium, which `make test` installs.
@@ -191,3 +192,18 @@ def test_read_only_pages_show_tokens_and_users_and_change_neither(serve, visit):
     assert page.locator("section[aria-labelledby=keys] form").count() == 0
     assert json.loads(ui.post("/nodes/web1/scoped", {})[2])["error"]["data"]["kind"] == "read_only_ui"
     assert ui.rpc("web1", "token.create", workspace="shop")["error"]["data"]["kind"] == "read_only_ui"
+
+
+def test_what_the_agent_refuses_of_forwards_and_the_endpoint_is_said(site, visit, monkeypatch):
+    def refuse(*_, **__):
+        raise AgentRefused("the workspace is locked", code=1004)
+
+    monkeypatch.setattr(local_endpoint, "ensure_scoped", refuse)
+    monkeypatch.setattr(forwards, "start_forward", refuse)
+    page = settled(visit(site, SHOP))
+    create(page)
+    expect(tokens_of(page)).to_contain_text("the endpoint is not: the workspace is locked")
+    page.get_by_label("Port inside").fill("3000")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert").get_by_text("the workspace is locked")).to_be_visible()
+    expect(page.get_by_label("Port inside")).to_have_value("3000")

@@ -55,3 +55,11 @@ export async function send(path, body, signal, more) {
   try { ({ error } = await response.json()); } catch { /* no JSON: the status says enough */ }
   throw new Refused(response.status, error);
 }
+
+// POST JSON and return the answer; Refused also for what the agent refuses, which comes as an answer.
+export async function answerOf(path, body) {
+  const response = await send(path, body);
+  const answer = await response.json();
+  if (answer.error) throw new Refused(response.status, answer.error);
+  return answer;
+}

@@ -73,7 +73,9 @@ document.addEventListener("click", (event) => {
   event.preventDefault();
   if (mayLeave()) goTo(anchor.href);
 });
+const withoutHash = (address) => address.split("#")[0];
 window.addEventListener("popstate", () => {
+  if (withoutHash(location.href) === withoutHash(shownAt)) return;  // a place in the page that is shown
   if (!mayLeave()) { history.pushState(null, "", shownAt); return; }
   shownAt = location.href;
   show({ isFirst: true });

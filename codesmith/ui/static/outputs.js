@@ -1,6 +1,6 @@
 // Commands that run for this page, and logs that it follows: what they write comes with the page's own events.
 
-import { Refused, send } from "./access.js";
+import { answerOf, send } from "./access.js";
 import { get, onOutput, pageId } from "./live.js";
 import { bytes } from "./text.js";
 
@@ -37,9 +37,7 @@ async function open(node, what, params, view, { onEnd, onPiece = () => {}, write
     onEnd(one);
   });
   try {
-    const response = await send(url(node, what), { ...params, page, output });
-    const answer = await response.json();
-    if (answer.error) throw new Refused(response.status, answer.error);
+    const answer = await answerOf(url(node, what), { ...params, page, output });
     return { answer, close: () => { off(); send("/outputs/end", { page, output }).catch(() => {}); } };
   } catch (error) {
     off();

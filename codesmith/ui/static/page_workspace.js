@@ -156,13 +156,17 @@ function labelsPart(node, contract, name, one) {
   const schema = entry.params.find((param) => param.name === "labels").schema;
   const merges = Boolean(schema.additionalProperties?.oneOf);
   const form = h("div", {});
+  const key = `${node}/labels/${name}`;
   const begin = () => {
     form.replaceChildren();
+    // What was shown with a draft stays so over a reload: what others have set since is not taken away.
+    if (!sessionStorage.getItem(`draft:${key}`)) sessionStorage.setItem(`draft:${key}/shown`, JSON.stringify(Object.keys(one()?.labels ?? {})));
+    const keys = JSON.parse(sessionStorage.getItem(`draft:${key}/shown`) ?? "[]");
     const prefill = { labels: Object.entries(one()?.labels ?? {}).map(([key, value]) => `${key}=${value}`).join("\n") };
     const shown = merges ? { ...entry, params: entry.params.map((param) => (param.name === "labels" ? { ...param, schema: { ...schema, additionalProperties: { type: "string" } } } : param)) } : entry;
-    form.append(methodForm({ contract, entry: shown, fixed: { name }, prefill, key: `${node}/labels/${name}`, submit: "Save the labels", onSubmit: async (params) => {
+    form.append(methodForm({ contract, entry: shown, fixed: { name }, prefill, key, submit: "Save the labels", onSubmit: async (params) => {
       const labels = params.labels ?? {};
-      if (merges) for (const key of Object.keys(one()?.labels ?? {})) if (!(key in labels)) labels[key] = null;
+      if (merges) for (const gone of keys) if (!(gone in labels)) labels[gone] = null;
       await change(node, entry, { name, labels });
       setTimeout(begin, 0);
     } }).form);

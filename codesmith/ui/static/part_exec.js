@@ -41,9 +41,15 @@ export function execPart(node, contract, name) {
       append(said, [data.problem, data.hint && ` ${data.hint}`]);
     };
     let id = "";
+    let isUnwanted = false;
     // Once is a request to end; a command that is still there is ended with its stream the second time.
     const stopIt = async () => {
       if (stop.textContent !== "Stop") { one.close(); view.finish(); end({ kind: "lost", data: { problem: "stopped; how it ended was not waited for" } }); return; }
+      if (!id) {
+        isUnwanted = stop.disabled = true;
+        state.replaceChildren(badge("to be stopped as it begins", "bad"));
+        return;
+      }
       stop.textContent = "Do not wait for its end";
       try { await change(node, methodOf(contract, "job.stop"), { workspace: name, id }, { isSaid: true }); } catch { /* a notice says so */ }
     };
@@ -54,6 +60,8 @@ export function execPart(node, contract, name) {
       const begun = await runCommand(node, { ...params, workspace: name }, view, end);
       ({ id } = begun.job);
       one.close = begun.close;
+      stop.disabled = false;
+      if (isUnwanted && running.has(one)) stopIt();
     } catch (error) {
       running.delete(one);
       place.remove();

@@ -86,7 +86,8 @@ export function filesPart(node, contract, name) {
     const chooser = h("input", { type: "file", multiple: true, class: "hidden", id: "files-upload", tabindex: -1, "aria-hidden": "true", onchange: async () => {
       const files = [...chooser.files];
       chooser.value = "";
-      for (const file of files) await uploadIt(file);
+      const [to, there] = [folder, rows];  // somebody may browse meanwhile
+      for (const file of files) await uploadIt(file, to, there);
     } });
     return [
       h("button", { type: "button", onclick: () => chooser.click() }, "Upload"), chooser,
@@ -117,9 +118,9 @@ export function filesPart(node, contract, name) {
     run.end();
   }
 
-  async function uploadIt(file) {
-    const path = joined(folder, file.name);
-    const target = rows.find((row) => row.path === path);
+  async function uploadIt(file, to, there) {
+    const path = joined(to, file.name);
+    const target = there.find((row) => row.path === path);
     if (!target) { await send(file, path, {}); return; }
     await new Promise((resolve) => {
       const dialog = confirmDestroy({

@@ -1,6 +1,6 @@
 // Ports of a workspace on the machine of these pages: kept by the forwarder, whoever is connected.
 
-import { send } from "./access.js";
+import { answerOf } from "./access.js";
 import { append, h, isReadOnly, live, region, section, since, state, table } from "./parts.js";
 import { command } from "./dom.js";
 
@@ -14,7 +14,7 @@ export function forwardsPart(node, name) {
   };
   const post = async (what, params) => {
     say(null);
-    try { await send(`/nodes/${encodeURIComponent(node)}/${what}`, { workspace: name, ...params }); return true; } catch (error) { say(error); return false; }
+    try { await answerOf(`/nodes/${encodeURIComponent(node)}/${what}`, { workspace: name, ...params }); return true; } catch (error) { say(error); return false; }
   };
   const rows = () => live.all(node, `forward/${name}/`).sort((a, b) => a.port - b.port);
   const draw = region(place, rows, (found) => table("Forwarded ports", [

@@ -1,7 +1,7 @@
 // Tokens of a workspace, for an AI agent or a CI job. This page makes the secret, shows it once and writes it down nowhere;
 // the node gets its SHA-256.
 
-import { send } from "./access.js";
+import { answerOf } from "./access.js";
 import { confirmDestroy } from "./dialog.js";
 import { copier } from "./dom.js";
 import { methodForm } from "./forms.js";
@@ -77,7 +77,7 @@ function showSecret(node, name, made, title, secret, secrets) {
 async function tellUse(node, name, { scope }, file, place) {
   let content;
   try {
-    const { endpoint } = await (await send(`/nodes/${encodeURIComponent(node)}/scoped`, {})).json();
+    const { endpoint } = await answerOf(`/nodes/${encodeURIComponent(node)}/scoped`, {});
     content = [
       h("p", {}, "Its holder needs that file and a socket of the machine of these pages: ", command(`export CODESMITH_ENDPOINT=${shellQuote(endpoint)} CODESMITH_TOKEN_FILE=$PWD/${file}`)),
       scope.preset && h("p", {}, "Then an AI agent gets the workspace by MCP: ", command(`codesmith mcp.serve ${name}${scope.preset === "read" ? " --read-only" : ""}`)),
