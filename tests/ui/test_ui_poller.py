@@ -274,7 +274,6 @@ def test_a_node_that_died_unwatched_is_not_said_to_be_ready(monkeypatch):
     monkeypatch.setattr(poller, "SILENT_S", 0.0)
     store = Store()
     one = poller.Poller(SimpleNamespace(name="web1", place="web1", tags=(), labels={}), store, None)
-    one._set_state("ready")
     one.start()
     one.watch(())
     assert connects.wait(20)

@@ -152,7 +152,7 @@ def _lost(ui):
 
 @pytest.mark.parametrize("origin", ["http://server:8790", "http://10.0.0.1", "http://localhost.example.org"])
 def test_an_origin_where_browsers_need_https_is_refused(codesmith_home, monkeypatch, origin):
-    monkeypatch.setattr(commands, "_run", lambda one: None)
+    monkeypatch.setattr(server.Server, "run", lambda self: None)
     (codesmith_home / "nodes.yaml").write_text("nodes:\n")
     with pytest.raises(CodeSmithError, match="https"):
         commands.serve_pages("", origin, str(codesmith_home / "nodes.yaml"), read_only=False, json=False)
@@ -160,7 +160,7 @@ def test_an_origin_where_browsers_need_https_is_refused(codesmith_home, monkeypa
 
 @pytest.mark.parametrize("origin", ["http://[::1]:8790", "http://localhost:8790", "http://ui.localhost", "https://ui"])
 def test_an_origin_that_browsers_trust_is_taken(codesmith_home, monkeypatch, origin):
-    monkeypatch.setattr(commands, "_run", lambda one: None)
+    monkeypatch.setattr(server.Server, "run", lambda self: None)
     (codesmith_home / "nodes.yaml").write_text("nodes:\n")
     row = commands.serve_pages("", origin, str(codesmith_home / "nodes.yaml"), read_only=False, json=False)
     assert row["origin"] == origin
