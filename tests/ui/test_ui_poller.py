@@ -255,29 +255,44 @@ def test_usage_goes_with_its_runtime_and_its_workspace(serve, monkeypatch, how):
 
 
 def test_a_node_that_died_unwatched_is_not_said_to_be_ready(monkeypatch):
-    connects, goes = threading.Event(), threading.Event()
+    ready, died, left, connects, goes = (threading.Event() for _ in range(5))
 
     class Client:
         def __init__(self, node):
             pass
 
         def __enter__(self):
-            connects.set()
-            goes.wait(20)
-            raise CodeSmithError("gone")
+            if died.is_set():
+                connects.set()
+                goes.wait(20)
+                raise CodeSmithError("gone")
+            return self
 
         def __exit__(self, *_):
-            pass
+            left.set()
+
+        def call(self, method, params=None):
+            if store.get("web1", "node")["state"] == "ready":
+                ready.set()
+            return [] if method.endswith(".list") else {}
 
     monkeypatch.setattr(poller, "Client", Client)
     monkeypatch.setattr(poller, "endpoint_path", lambda _: "none")
     monkeypatch.setattr(poller, "SILENT_S", 0.0)
     store = Store()
-    one = poller.Poller(SimpleNamespace(name="web1", place="web1", tags=(), labels={}), store, None)
+    contracts = SimpleNamespace(of=lambda _: {})
+    one = poller.Poller(SimpleNamespace(name="web1", place="web1", tags=(), labels={}), store, contracts)
     one.start()
     one.watch(())
+    one.look_now()
+    assert ready.wait(20)
+    died.set()
+    one.unwatch()
+    one.look_now()
+    assert left.wait(20)
+    one.watch(())
     assert connects.wait(20)
-    assert store.get("web1", "node")["state"] == "connecting"
+    assert store.get("web1", "node")["state"] in ("connecting", "ready")
     one.notice_silence()
     assert store.get("web1", "node")["state"] == "silent"
     one.end()
