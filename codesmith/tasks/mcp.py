@@ -41,8 +41,11 @@ def serve(c: Context, workspace: str, read_only: bool = False, **where: Unpack[O
         if error.name is None or not error.name.startswith(("mcp", "anyio")):
             raise
         raise Unsupported(MISSING, hint="pip install 'codesmith[mcp]'") from None
+    from codesmith.mcp.ending import removed_at_the_end
+
     if paths.variable("CODESMITH_ENDPOINT") and not where.get("node"):
-        server.serve(server.Workspace(workspace, lambda: one_node.client_of(where), read_only=read_only))
+        with removed_at_the_end():
+            server.serve(server.Workspace(workspace, lambda: one_node.client_of(where), read_only=read_only))
         return {"workspace": workspace, "token": ""}
     from codesmith.http.scoped_socket import ScopedSocket
     from codesmith.sdk.client import Client
@@ -50,22 +53,24 @@ def serve(c: Context, workspace: str, read_only: bool = False, **where: Unpack[O
     from codesmith.workspace.tokens import Secret
 
     node, secret = selection.one(where), Secret.make()
-    with tempfile.TemporaryDirectory(prefix="codesmith-mcp-") as folder, one_node.connect(where) as operator:
-        file = Path(folder) / "token"
+    with removed_at_the_end() as made_here:
+        file = Path(made_here.enter_context(tempfile.TemporaryDirectory(prefix="codesmith-mcp-"))) / "token"
+        operator = made_here.enter_context(one_node.connect(where))
         secret.write(file)
         made = operator.token.create(
             workspace=workspace, token_sha256=secret.sha256, preset="read" if read_only else "work", label="mcp"
         )
 
+        def revoke() -> None:
+            with contextlib.suppress(Exception):  # the node may be gone: the token has no secret any more
+                operator.token.revoke(id=made.id)
+
         def scoped() -> ScopedSocket:
             return ScopedSocket(local_endpoint.ensure_scoped(node), file)
 
-        try:
-            address = scoped()
-            server.serve(server.Workspace(workspace, lambda: Client(address, scoped), read_only=read_only))
-        finally:
-            with contextlib.suppress(Exception):  # the node may be gone: the token has no secret any more
-                operator.token.revoke(id=made.id)
+        made_here.callback(revoke)
+        address = scoped()
+        server.serve(server.Workspace(workspace, lambda: Client(address, scoped), read_only=read_only))
     return {"workspace": workspace, "token": made.id}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -28,6 +29,10 @@ REVISIONS = ("2025-11-25", "2026-07-28")
 every_revision = pytest.mark.parametrize(
     "revision", [*(pytest.param(older, marks=pytest.mark.long) for older in REVISIONS[:-1]), REVISIONS[-1]]
 )
+INITIALIZE = {
+    "jsonrpc": "2.0", "id": 1, "method": "initialize",
+    "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}},
+}  # fmt: skip
 READING = ["file_list", "file_read", "file_search", "job_list", "job_output", "usage"]
 
 
@@ -183,17 +188,30 @@ def test_read_only(ada: Person) -> None:
 
 
 def test_it_ends_with_its_client_and_standard_output_is_the_protocols(ada: Person) -> None:
-    request = {
-        "jsonrpc": "2.0", "id": 1, "method": "initialize",
-        "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}},
-    }  # fmt: skip
     argv = [str(BIN / "codesmith"), "mcp.serve", "demo"]
     done = subprocess.run(
-        argv, env=ada.environment, input=json.dumps(request) + "\n", capture_output=True, text=True, timeout=60
+        argv, env=ada.environment, input=json.dumps(INITIALIZE) + "\n", capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
     assert all(json.loads(line)["jsonrpc"] == "2.0" for line in done.stdout.splitlines())
     assert ada.runs("inv token.list --json").json == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_it_and_leaves_no_token(ada: Person, tmp_path: Path, number: signal.Signals) -> None:
+    argv = [str(BIN / "codesmith"), "mcp.serve", "demo"]
+    environment = {**ada.environment, "TMPDIR": str(tmp_path)}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as serving:
+        assert serving.stdin is not None and serving.stdout is not None
+        serving.stdin.write(json.dumps(INITIALIZE) + "\n")
+        serving.stdin.flush()
+        assert json.loads(serving.stdout.readline())["id"] == 1
+        assert [one["label"] for one in ada.runs("inv token.list --json").json] == ["mcp"]
+        serving.send_signal(number)
+        assert serving.wait(30) == 128 + number  # its standard input is still open
+    assert ada.runs("inv token.list --json").json == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_config(ada: Person, tmp_path: Path) -> None:
