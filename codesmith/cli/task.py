@@ -36,6 +36,8 @@ from codesmith.errors import AgentRefused, BadArgument, CodeSmithError
 from codesmith.secrets import SHARED, SecretRequest
 
 if TYPE_CHECKING:
+    from invoke.context import Context
+
     from codesmith.cli.help_pages import TaskPage
 
 P = ParamSpec("P")
@@ -119,13 +121,13 @@ class Task(InvokeTask[Any], Generic[P, R]):
         # Invoke deep-copies every task into each collection. A shallow copy is enough: a task never changes.
         return copy.copy(self)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, c: Context, *args: P.args, **kwargs: P.kwargs) -> R:
         # Only the parser passes `help`: it tells a command line from a Python call, as no task has such a parameter.
         if kwargs.pop("help", None) is None:
             self.refuse_empty(kwargs)
-            return self.run_body(args, kwargs)
+            return self.run_body((c, *args), kwargs)
         self.take_form(kwargs)
-        return self.run_from_command_line(args, kwargs, is_watched=bool(kwargs.pop("watch", False)))
+        return self.run_from_command_line((c, *args), kwargs, is_watched=bool(kwargs.pop("watch", False)))
 
     def take_form(self, kwargs: dict[str, Any]) -> None:
         """Take --output, which only a command line has; json and yaml are for programs, as --json is."""

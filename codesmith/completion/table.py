@@ -33,7 +33,7 @@ NAMES = {
 # Tasks whose `name` is a new one.
 MAKING = ("workspace.create", "user.create", "node.add", "repo.init")
 # Options that take a file of this machine.
-FILES = ("file", "identity", "ssh-key", "stdin", "credential-file", "known-hosts", "sudo-password-file", "env-file")
+FILES = ("file", "identity", "ssh-key", "stdin", "known-hosts", "from", "out", "write", "socket")
 # Parameters that are paths in a workspace, of the tasks of these namespaces.
 REMOTE = ("path", "new-path", "cwd")
 
@@ -70,7 +70,7 @@ def _kind(task: str, name: str) -> str:
         return "" if task in MAKING else NAMES.get(task.partition(".")[0], "")
     if name in FILES or name.endswith(("-file", "-from")):
         return "file"
-    if task == "workspace.copy" and name in ("source", "target", "src", "dst"):
+    if task == "workspace.copy" and name in ("source", "destination"):
         return "place"
     if name in REMOTE and task.startswith(("file.", "job.", "workspace.")):
         return "path"

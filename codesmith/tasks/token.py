@@ -10,6 +10,7 @@ from invoke.context import Context
 
 from codesmith.cli import output
 from codesmith.cli.task import task
+from codesmith.errors import CallLost
 from codesmith.fleet import lists, one_node, selection
 from codesmith.fleet.one_node import OneNode
 from codesmith.fleet.report import Row
@@ -56,9 +57,12 @@ def create(
                 workspace=workspace, token_sha256=secret.sha256, preset=preset, methods=method or None,
                 expires_at=tokens.expiry(expires), label=label,
             )  # fmt: skip
-    except BaseException:
+    except BaseException as error:
         if out is not None:
             tokens.file_for("", out).unlink(missing_ok=True)
+        if isinstance(error, CallLost):  # the same again has another secret, so it is another change
+            look = f"inv token.list --workspace {workspace} --node {node.name}"
+            raise CallLost(error.problem, hint=f"{look}  # revoke one that is there, its secret is lost") from error
         raise
     file = tokens.file_for(made.id, out)
     if out is None:

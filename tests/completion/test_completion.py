@@ -75,6 +75,13 @@ def test_tasks_options_choices_and_nodes(typist: Typist) -> None:
     assert typist.offered("node.info", "--node", "web1", "--no") == []
     assert typist.offered("workspace.exec", "demo", "--", "ma") == [answer.FILES]
     assert typist.offered("user.create", "ada", "--ssh-key", "") == [answer.FILES]
+    for words in (
+        "file.write demo a --from",
+        "token.create demo --out",
+        "mcp.config demo --write",
+        "ui.serve --socket",
+    ):
+        assert typist.offered(*words.split(), "") == [answer.FILES], words
     assert typist.offered("workspace.create", "") == []
 
 
@@ -239,6 +246,7 @@ def test_names_come_from_the_node(ada: Person, tmp_path: Path) -> None:
     assert typist.offered("workspace.get", "") == ["demo"]
     assert typist.offered("workspace.assign", "demo", "b") == ["bob"]
     assert typist.offered("workspace.copy", "d") == ["demo:", answer.FILES]
+    assert typist.offered("workspace.copy", "./x", "d") == ["demo:", answer.FILES]
     assert typist.offered("file.read", "demo", "") == []
     with ada.here(), Client(Registry.load(ada.registry).get("web1")) as client:
         assert client.workspace.get(name="demo").runtime.state == "stopped"

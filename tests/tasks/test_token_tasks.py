@@ -10,7 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from invoke.context import Context
 
+from codesmith.errors import CallLost
+from codesmith.sdk.api import TokenMethods
+from codesmith.tasks import token
 from tests.person import BIN, Person
 
 
@@ -95,8 +99,8 @@ def test_the_endpoint_comes_back_with_the_network_and_ends_with_the_token(ada: P
     kept.chmod(0o600)
     holder.environment["CODESMITH_TOKEN_FILE"] = str(kept)
     made = json.loads(ada.runs("inv token.list --workspace demo --json").out)
-    for token in made:
-        ada.runs(f"inv token.revoke {token['id']}")
+    for one in made:
+        ada.runs(f"inv token.revoke {one['id']}")
     assert holder.codesmith("workspace.get", "demo").returncode == 4
     assert ada.runs("inv token.list").out == ""
 
@@ -111,3 +115,18 @@ def test_out_and_expires(ada: Person, tmp_path: Path) -> None:
     ada.fails(f"inv token.create nothing --out {tmp_path / 'other'}", code=3)
     assert not (tmp_path / "other").exists()
     ada.runs(f"inv token.revoke {made['id']}")
+
+
+def test_a_lost_answer_to_a_creation_is_looked_for_and_not_repeated(
+    ada: Person, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def lose(*_: object, **__: object) -> None:
+        raise CallLost("the answer was lost", hint="CODESMITH_REQUEST_ID=x inv token.create demo", request_id="x")
+
+    monkeypatch.setattr(TokenMethods, "create", lose)
+    with ada.here(), pytest.raises(CallLost, match="the answer was lost") as lost:
+        token.create(Context(), "demo", node="web1", out=str(tmp_path / "secret"))
+    assert (
+        lost.value.hint == "inv token.list --workspace demo --node web1  # revoke one that is there, its secret is lost"
+    )
+    assert not (tmp_path / "secret").exists()
